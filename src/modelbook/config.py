@@ -1,0 +1,192 @@
+"""Typed, bounded parameters: one model per stage. Unknown, mistyped and out-of-range ones are fatal."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from modelbook.errors import ParameterError
+
+BookName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="name of the book; its products bear it")]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1, description="seed of everything random, 0 to 2147483647")]
+Resamples = Annotated[int, Field(ge=100, le=10_000, description="bootstrap resamples behind each interval, 100 to 10000")]
+Metric = Literal["roc_auc", "pr_auc", "f1", "accuracy", "mcc"]
+
+FAMILIES = {
+    "lr": "logistic regression",
+    "lda": "linear discriminant analysis",
+    "qda": "quadratic discriminant analysis",
+    "nb": "naive Bayes",
+    "knn": "nearest neighbours",
+    "dt": "decision tree",
+    "rf": "random forest",
+    "et": "extra trees",
+    "ada": "AdaBoost",
+    "gbc": "gradient boosting",
+    "lightgbm": "LightGBM",
+    "mlp": "neural network",
+}
+
+
+def _words(value: Any) -> Any:
+    """A list may come from YAML or, on a command line, as words parted by blanks or commas."""
+    return value.replace(",", " ").split() if isinstance(value, str) else value
+
+
+def _known_families(families: list[str]) -> list[str]:
+    for family in families:
+        if family not in FAMILIES:
+            raise ValueError(f"{family!r} is no model family; {_nearest(family, FAMILIES)}")
+    if len(set(families)) < len(families):
+        raise ValueError(f"{' '.join(families)!r} names a family twice")
+    return families
+
+
+def _nearest(name: str, names: Any) -> str:
+    close = get_close_matches(name, list(names), n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"one of {', '.join(names)}"
+
+
+class Parameters(BaseModel):
+    """What every stage's parameters share."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    book: BookName = "rand-hie"
+
+
+class Ingest(Parameters):
+    """Parameters of the ingest stage."""
+
+    table: str = Field("rand-hie", min_length=1, description="bundled table by name, or path of a .csv or .parquet file")
+    contract: str = Field("contracts/rand-hie.yaml", description="path of the contract that the table must keep")
+    train_until: int | float | None = Field(
+        3, description="last value of the time column that trains; later ones become production batches; none: all train"
+    )
+    holdout: float = Field(0.2, ge=0.05, le=0.5, description="share of the entities set aside for the final test, 0.05 to 0.5")
+    sample: float = Field(1.0, gt=0, le=1, description="share of the entities that are read at all, above 0 to 1")
+    seed: Seed = 42
+
+
+class Explore(Parameters):
+    """Parameters of the explore stage."""
+
+    columns_shown: int = Field(8, ge=1, le=40, description="columns drawn by target, strongest first, 1 to 40")
+    leak_auc: float = Field(0.95, gt=0.5, le=1, description="ROC AUC of one column alone from which a leak is suspected, above 0.5 to 1")
+    shift_smd: float = Field(0.25, gt=0, le=3, description="standardised mean difference that counts as a shift, above 0 to 3")
+
+
+class Compare(Parameters):
+    """Parameters of the compare stage."""
+
+    families: Annotated[list[str], BeforeValidator(_words), AfterValidator(_known_families)] = Field(
+        ["lr", "lda", "nb", "knn", "dt", "rf", "et", "ada", "gbc", "lightgbm"],
+        min_length=1,
+        description=f"model families, of: {' '.join(FAMILIES)}",
+    )
+    metric: Metric = Field("roc_auc", description="the metric that ranks, higher is better")
+    folds: int = Field(5, ge=2, le=20, description="cross-validation folds by entity, 2 to 20")
+    budget: float = Field(300, gt=0, le=86_400, description="seconds; no family is begun after that, above 0 to 86400")
+    seed: Seed = 42
+
+
+class Finalize(Parameters):
+    """Parameters of the finalize stage."""
+
+    strategy: Literal["tune", "blend"] = Field("tune", description="tune the winner, or blend the best")
+    tune_rounds: int = Field(8, ge=1, le=500, description="settings tried when tuning, 1 to 500")
+    blend_size: int = Field(3, ge=2, le=8, description="models in a blend, 2 to 8")
+    cost_miss: float = Field(4, gt=0, description="cost of a missed positive, in units of a false alarm's, above 0")
+    slice_rows: int = Field(100, ge=10, description="fewest rows for a slice to be judged, from 10")
+    resamples: Resamples = 1000
+    seed: Seed = 42
+
+
+class Deploy(Parameters):
+    """Parameters of the deploy stage."""
+
+    gate: Literal["enforce", "dry_run"] = Field("enforce", description="enforce moves the alias; dry_run only says what would happen")
+    margin: float = Field(0.01, ge=0, le=0.5, description="ROC AUC the candidate may lose against the champion, 0 to 0.5")
+    floor: float = Field(0.6, ge=0.5, le=1, description="ROC AUC below which nothing is promoted, 0.5 to 1")
+    paired_rows: int = Field(300, ge=50, description="fewest rows that candidate and champion are compared on, from 50")
+    resamples: Resamples = 1000
+    seed: Seed = 42
+
+
+class Monitor(Parameters):
+    """Parameters of the monitor stage."""
+
+    min_rows: int = Field(200, ge=20, description="fewest rows of a batch that are judged, from 20")
+    drift: float = Field(0.1, gt=0, le=1, description="Jensen-Shannon distance from which a column has drifted, above 0 to 1")
+    gaps: float = Field(0.1, gt=0, le=1, description="change of a column's share of missing values from which it has drifted, above 0 to 1")
+    drift_share: float = Field(0.25, gt=0, le=1, description="importance-weighted share of drifted columns that asks to watch, above 0 to 1")
+    loss: float = Field(0.05, gt=0, le=0.5, description="ROC AUC below the reference that asks to retrain, above 0 to 0.5")
+    bias: float = Field(0.05, gt=0, le=0.5, description="mean predicted minus observed rate that asks to watch, above 0 to 0.5")
+    resamples: Resamples = 1000
+    seed: Seed = 42
+
+
+STAGES: dict[str, type[Parameters]] = {
+    "ingest": Ingest,
+    "explore": Explore,
+    "compare": Compare,
+    "finalize": Finalize,
+    "deploy": Deploy,
+    "monitor": Monitor,
+}
+
+
+def stem(stage: str) -> str:
+    """The one stem of a stage's notebook, task, report and docs page: ``03_compare``."""
+    return f"{list(STAGES).index(stage) + 1:02d}_{stage}"
+
+
+def validate(stage: str, values: dict[str, Any]) -> Parameters:
+    """Check a stage's parameters.
+
+    Raises
+    ------
+    ParameterError
+        Listing every unknown, mistyped or out-of-range parameter with its value.
+    """
+    model = STAGES[stage]
+    try:
+        return model(**values)
+    except ValidationError as error:
+        wrong = [_explain(model, problem) for problem in error.errors()]
+    raise ParameterError(
+        f"stage {stage!r}: " + "; ".join(wrong),
+        expected=_expectations(model, [name for name in values if name in model.model_fields], wrong),
+        next="correct it in env.yaml, on the command line (--env--NAME VALUE) or in the notebook's parameters cell",
+    )
+
+
+def _explain(model: type[Parameters], problem: Any) -> str:
+    name = str(problem["loc"][0])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown parameter {name!r} (= {problem['input']!r}); {_nearest(name, model.model_fields)}"
+    return f"{name} = {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"
+
+
+def _expectations(model: type[Parameters], names: list[str], wrong: list[str]) -> str:
+    told = (n for n in names if any(text.startswith(f"{n} =") for text in wrong))
+    return "; ".join(f"{name}: {model.model_fields[name].description or name}" for name in told)
+
+
+def describe(parameters: Parameters) -> list[dict[str, Any]]:
+    """Each parameter with its value, meaning and whether it is the default, in order of declaration."""
+    return [
+        {
+            "name": name,
+            "value": getattr(parameters, name),
+            "origin": "default" if getattr(parameters, name) == field.default else "set",
+            "meaning": _meaning(field),
+        }
+        for name, field in type(parameters).model_fields.items()
+    ]
+
+
+def _meaning(field: Any) -> str:
+    return field.description or ""

@@ -1,0 +1,314 @@
+"""The contract: columns, types, ranges, categories and roles of one book's table, in one reviewed YAML file.
+
+The same contract checks training rows, production batches and whatever is asked of the model; ``Contract.features``
+is the one place where a frame becomes what a model sees.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from modelbook.errors import ContractError, DataError, ViolationError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Role = Literal["feature", "target", "entity", "time", "sensitive", "dropped"]
+Kind = Literal["number", "integer", "boolean", "category"]
+SHOWN = 10  # violations an error message lists; the rest is counted
+
+
+class Column(BaseModel):
+    """What one column means, may hold, and is used for."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    role: Role
+    type: Kind
+    meaning: str = Field(min_length=1)
+    label: str = ""
+    min: float | None = None
+    max: float | None = None
+    categories: list[str] | None = None
+    nullable: bool = False
+    reason: str = ""
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Column:
+        if self.type == "category" and not self.categories:
+            raise ValueError("a category column names its categories")
+        if self.role == "dropped" and not self.reason:
+            raise ValueError("a dropped column gives its reason")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min:g} is above max {self.max:g}")
+        return self
+
+    def rule(self) -> str:
+        """The column's rule in words, as a violation shows it."""
+        if self.type == "category":
+            return f"one of {', '.join(self.categories or [])}"
+        if self.type == "boolean":
+            return "0 or 1"
+        low = "" if self.min is None else f" from {self.min:g}"
+        high = "" if self.max is None else f" to {self.max:g}"
+        return f"{self.type}{low}{high}"
+
+
+class Contract(BaseModel):
+    """One book's contract.
+
+    Raises
+    ------
+    ContractError
+        From ``load``: when the file is absent, is no YAML, or says something that a contract cannot say.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str
+    question: str
+    source: str
+    licence: str
+    task: Literal["binary"]
+    key: list[str]
+    slices: list[str] = []
+    columns: dict[str, Column]
+
+    @model_validator(mode="after")
+    def _whole(self) -> Contract:
+        for role in ("target", "entity"):
+            if len(self.named(role)) != 1:
+                raise ValueError(f"exactly one column has the role {role}, found {self.named(role) or 'none'}")
+        if len(self.named("time")) > 1:
+            raise ValueError(f"at most one column has the role time, found {self.named('time')}")
+        if not self.features_:
+            raise ValueError("at least one column has the role feature")
+        if unknown := [name for name in [*self.key, *self.slices] if name not in self.columns]:
+            raise ValueError(f"key and slices name columns of the contract, not {unknown}")
+        return self
+
+    @classmethod
+    def load(cls, path: str | Path) -> Contract:
+        """Read a contract from its YAML file."""
+        path = Path(path)
+        if not path.is_file():
+            raise ContractError(f"there is no contract at {path}", next="name one with the parameter `contract` (env.yaml)")
+        try:
+            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        except yaml.YAMLError as error:
+            raise ContractError(f"{path} is no YAML: {error}", next="mend its syntax") from None
+        except ValidationError as error:
+            told = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'contract'}: {e['msg']}" for e in error.errors())
+            raise ContractError(f"{path}: {told}", next="see docs/contract.md for the keys a contract may hold") from None
+
+    def dump(self) -> str:
+        """The contract as YAML, without the defaults."""
+        return yaml.safe_dump(self.model_dump(exclude_defaults=True), sort_keys=False, allow_unicode=True)
+
+    def named(self, role: Role) -> list[str]:
+        """Names of the columns that have a role, in the contract's order."""
+        return [name for name, column in self.columns.items() if column.role == role]
+
+    @property
+    def target(self) -> str:
+        return self.named("target")[0]
+
+    @property
+    def entity(self) -> str:
+        return self.named("entity")[0]
+
+    @property
+    def time(self) -> str | None:
+        return next(iter(self.named("time")), None)
+
+    @property
+    def features_(self) -> list[str]:
+        return self.named("feature")
+
+    @property
+    def numeric(self) -> list[str]:
+        return [name for name in self.features_ if self.columns[name].type != "category"]
+
+    @property
+    def categorical(self) -> list[str]:
+        return [name for name in self.features_ if self.columns[name].type == "category"]
+
+    def label(self, name: str) -> str:
+        """A column's name for people."""
+        base, gap, _ = name.partition(" (missing)")
+        column = self.columns.get(base)
+        return (column.label or base if column else base) + gap
+
+    def labelled(self, table: pd.DataFrame, column: str) -> pd.DataFrame:
+        """A table whose ``column`` holds names of columns, with labels in their place."""
+        return table.assign(**{column: table[column].map(self.label)})
+
+    def conform(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The contract's columns in its order: categories as text, whole numbers without gaps as int64, others double.
+
+        Gaps are NaN. Order and kind of gap are no nicety: PyCaret's fitted pipelines answer silently wrong when columns
+        come in another order, and do not fill ``None``.
+        """
+        import numpy as np
+
+        out = frame[[name for name in self.columns if name in frame.columns]].copy()
+        for name in out.columns:
+            column = self.columns[name]
+            if column.type == "category":
+                out[name] = _as_text(out[name])
+            elif column.role in ("entity", "time", "target") and column.type != "number" and out[name].notna().all():
+                out[name] = out[name].astype("int64")
+            else:
+                out[name] = out[name].astype("float64")
+        return out.where(out.notna(), np.nan)
+
+    def features(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """What a model sees: the feature columns, conformed."""
+        return self.conform(frame[self.features_])
+
+    def outcome(self, frame: pd.DataFrame) -> pd.Series:
+        """The target as 0 and 1.
+
+        Raises
+        ------
+        DataError
+            When the column is absent or holds one class only.
+        """
+        if self.target not in frame.columns:
+            raise DataError(
+                f"the table has no target column {self.target!r}",
+                expected=f"one of its columns: {', '.join(map(str, frame.columns[:12]))}",
+                next="name the target's column in the contract (role: target)",
+            )
+        outcome = frame[self.target].astype("int64")
+        if outcome.nunique() < 2:
+            raise DataError(
+                f"the target {self.target!r} holds one class only ({', '.join(map(str, outcome.unique())) or 'no rows'})",
+                expected="rows of both classes, 0 and 1",
+                next="check how the target is made, or take more rows (sample)",
+            )
+        return outcome
+
+    def violations(self, frame: pd.DataFrame, *, target: bool = True) -> pd.DataFrame:
+        """Every place where a frame breaks the contract.
+
+        Parameters
+        ----------
+        frame : DataFrame
+            The rows to check, one column for each of the contract's.
+        target : bool
+            Whether the target must be there (a batch may come before its outcomes).
+
+        Returns
+        -------
+        DataFrame
+            Columns ``row`` (0-based position; missing for a whole column), ``column``, ``value``, ``rule``.
+        """
+        import pandas as pd
+        import pandera.pandas as pa
+
+        # Positions as index make "row" mean the same whatever the frame's own index is.
+        frame = frame.reset_index(drop=True)
+        try:
+            self._schema(frame, target).validate(frame, lazy=True)
+        except pa.errors.SchemaErrors as error:
+            return self._told(error.failure_cases)
+        return pd.DataFrame(columns=["row", "column", "value", "rule"])
+
+    def check(self, frame: pd.DataFrame) -> None:
+        """Raise on an empty table, an absent target, any violation, or a single class.
+
+        Raises
+        ------
+        DataError, ViolationError
+        """
+        if frame.empty:
+            raise DataError("the table has no rows", expected="at least one row of each class", next="check the table's path")
+        if self.target not in frame.columns:
+            self.outcome(frame)
+        found = self.violations(frame)
+        if len(found):
+            lines = [f"    {_sentence(violation)}" for violation in found.head(SHOWN).itertuples()]
+            more = f"\n    and {len(found) - SHOWN:,} more" if len(found) > SHOWN else ""
+            raise ViolationError(
+                f"the table breaks its contract in {len(found):,} places\n" + "\n".join(lines) + more,
+                next="mend the table, or, if the table is right, change the contract and have the change reviewed",
+            )
+        self.outcome(frame)
+
+    def _schema(self, frame: pd.DataFrame, target: bool) -> Any:
+        import pandera.pandas as pa
+
+        required = {name: c for name, c in self.columns.items() if target or c.role != "target" or name in frame.columns}
+        unique = [name for name in self.key if name in frame.columns]
+        return pa.DataFrameSchema(
+            {name: pa.Column(nullable=column.nullable, checks=_check(column)) for name, column in required.items()},
+            strict=True,
+            unique=unique or None,
+        )
+
+    def _told(self, cases: pd.DataFrame) -> pd.DataFrame:
+        import pandas as pd
+
+        whole = {"column_in_dataframe": "the contract wants this column", "column_in_schema": "not in the contract"}
+        told = []
+        for case in cases.itertuples():
+            named = case.failure_case if case.check in whole else case.column
+            if case.check in whole:
+                rule = whole[case.check]
+            elif case.check == "not_nullable":
+                rule = "must not be missing"
+            elif case.check == "multiple_fields_uniqueness":
+                rule = f"({', '.join(self.key)}) must not occur twice"
+            else:
+                rule = f"must be {self.columns[named].rule()}"
+            told.append((case.index, named, None if case.check in whole else case.failure_case, rule))
+        table = pd.DataFrame(told, columns=["row", "column", "value", "rule"]).astype({"row": "Int64"})
+        return table.sort_values(["row", "column"], na_position="first", ignore_index=True)
+
+
+def _sentence(violation: Any) -> str:
+    import pandas as pd
+
+    if pd.isna(violation.row):
+        return f"column {violation.column}: {violation.rule}"
+    return f"row {violation.row}: {violation.column} = {violation.value!r}: {violation.rule}"
+
+
+def _as_text(values: pd.Series) -> pd.Series:
+    """Category codes as text: 11, 11.0 and "11" are one category."""
+    import pandas as pd
+
+    def text(value: Any) -> Any:
+        if pd.isna(value):
+            return None
+        return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+    return values.map({value: text(value) for value in values.unique()}).astype(object)
+
+
+def _check(column: Column) -> Any:
+    import numpy as np
+    import pandas as pd
+    import pandera.pandas as pa
+
+    def holds(values: pd.Series) -> pd.Series:
+        if column.type == "category":
+            return values.isna() | _as_text(values).isin(column.categories or [])
+        numbers = pd.to_numeric(values, errors="coerce")
+        right = np.isfinite(numbers)
+        if column.type == "boolean":
+            right &= numbers.isin([0, 1])
+        if column.type == "integer":
+            right &= numbers % 1 == 0
+        if column.min is not None:
+            right &= numbers >= column.min
+        if column.max is not None:
+            right &= numbers <= column.max
+        return values.isna() | right
+
+    return pa.Check(holds, name="rule", error="rule", ignore_na=False)

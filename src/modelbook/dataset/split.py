@@ -1,0 +1,85 @@
+"""Split by entity, and set later periods aside as production batches."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from modelbook.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from modelbook.contract import Contract
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows for training, rows for the final test, and later rows: by the value of the time column, and all together."""
+
+    train: pd.DataFrame
+    holdout: pd.DataFrame
+    batches: dict[str, pd.DataFrame]
+    later: pd.DataFrame
+
+
+def draw(entities: pd.Series, seed: int) -> pd.Series:
+    """A number in [0, 1) for each entity, from a hash of seed and entity.
+
+    The same entity keeps its number when rows are added, so one that was held out once stays held out.
+    """
+    numbers = {
+        entity: int.from_bytes(hashlib.blake2b(f"{seed}:{entity}".encode(), digest_size=8).digest(), "big") / 2**64
+        for entity in entities.unique()
+    }
+    return entities.map(numbers)
+
+
+def sample(frame: pd.DataFrame, contract: Contract, share: float, seed: int) -> pd.DataFrame:
+    """The rows of a share of the entities; all rows for a share of 1."""
+    kept = draw(frame[contract.entity], seed + 1) < share
+    return frame[kept].reset_index(drop=True)
+
+
+def split(
+    frame: pd.DataFrame, contract: Contract, *, holdout: float, train_until: float | None, seed: int
+) -> Split:
+    """Split so that no entity is on both sides, and no later period trains.
+
+    Parameters
+    ----------
+    holdout : float
+        Share of the entities that are held out.
+    train_until : float or None
+        Last value of the contract's time column that trains. None: every row trains or is held out.
+
+    Raises
+    ------
+    DataError
+        When a side is left with no rows or one class.
+    """
+    now, later = frame, frame.iloc[:0]
+    if train_until is not None and contract.time:
+        now, later = frame[frame[contract.time] <= train_until], frame[frame[contract.time] > train_until]
+    held = draw(now[contract.entity], seed) < holdout
+    sides = Split(_whole(now[~held]), _whole(now[held]), by_period(later, contract), _whole(later))
+    for name, rows in (("train", sides.train), ("holdout", sides.holdout)):
+        if rows.empty or rows[contract.target].nunique() < 2:
+            raise DataError(
+                f"the {name} side is left with {len(rows)} rows and {rows[contract.target].nunique()} class(es)",
+                expected="rows of both classes on both sides",
+                next="take more rows (sample), another share (holdout), or another border (train_until)",
+            )
+    return sides
+
+
+def by_period(frame: pd.DataFrame, contract: Contract) -> dict[str, pd.DataFrame]:
+    """Rows by the value of the contract's time column, earliest first; none for no rows."""
+    if frame.empty or not contract.time:
+        return {}
+    return {str(period): _whole(rows) for period, rows in frame.groupby(contract.time)}
+
+
+def _whole(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.reset_index(drop=True)

@@ -1,0 +1,84 @@
+"""The tree of errors. Each says what was wrong (with its value), what was expected, and what to do next.
+
+ModelbookError
+├── ParameterError      a parameter is unknown, mistyped or out of range
+├── ContractError       the contract file itself cannot be used
+├── DataError           the table is absent, unreadable, empty, or cannot be learned from
+│   └── ViolationError  the table breaks its contract
+├── StageError          an earlier product is missing, or this stage did not write what it promised
+├── TrainingError       no model came out of the comparison
+├── ProofError          a model does not reproduce its golden rows
+├── StoreError          the MLflow store cannot be used
+├── ReportError         a report cannot be made of what it was given
+└── BuildError          another build is running, or a stage of this one failed
+"""
+
+
+class ModelbookError(Exception):
+    """Base of all errors that a user of Modelbook can meet.
+
+    Parameters
+    ----------
+    what : str
+        What was wrong, with its value.
+    expected : str
+        What would have been right.
+    next : str
+        What to do about it.
+    """
+
+    def __init__(self, what: str, *, expected: str = "", next: str = "") -> None:
+        self.what, self.expected, self.next = what, expected, next
+        lines = [what]
+        if expected:
+            lines.append(f"  expected: {expected}")
+        if next:
+            lines.append(f"  next:     {next}")
+        super().__init__("\n".join(lines))
+
+    def __reduce__(self):  # keyword-only arguments survive pickling between processes
+        return _rebuild, (type(self), self.what, self.expected, self.next)
+
+
+def _rebuild(kind: type[ModelbookError], what: str, expected: str, next: str) -> ModelbookError:
+    return kind(what, expected=expected, next=next)
+
+
+class ParameterError(ModelbookError):
+    """A parameter is unknown, mistyped or out of range."""
+
+
+class ContractError(ModelbookError):
+    """The contract file itself cannot be used."""
+
+
+class DataError(ModelbookError):
+    """The table is absent, unreadable, empty, or cannot be learned from."""
+
+
+class ViolationError(DataError):
+    """The table breaks its contract."""
+
+
+class StageError(ModelbookError):
+    """An earlier product is missing, or this stage did not write what it promised."""
+
+
+class TrainingError(ModelbookError):
+    """No model came out of the comparison."""
+
+
+class ProofError(ModelbookError):
+    """A model does not reproduce its golden rows."""
+
+
+class StoreError(ModelbookError):
+    """The MLflow store cannot be used."""
+
+
+class ReportError(ModelbookError):
+    """A report cannot be made of what it was given."""
+
+
+class BuildError(ModelbookError):
+    """Another build is running, or a stage of this one failed."""

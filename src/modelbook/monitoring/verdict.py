@@ -1,0 +1,113 @@
+"""The verdict: healthy, watch or retrain, from stated rules on effect sizes and minimum counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from modelbook.config import Monitor
+from modelbook.monitoring.watch import Watched
+
+HEALTHY, WATCH, RETRAIN = "healthy", "watch", "retrain"
+ORDER = [HEALTHY, WATCH, RETRAIN]
+LEVELS = {HEALTHY: "good", WATCH: "watch", RETRAIN: "bad"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One reason, and the verdict it asks for."""
+
+    word: str
+    sentence: str
+
+
+def judge(watched: Watched, params: Monitor) -> list[Finding]:
+    """The findings on one batch; one that says healthy where nothing is wrong."""
+    if watched.rows < params.min_rows:
+        told = f"Batch {watched.batch} has {watched.rows:,} rows, fewer than the {params.min_rows:,} that are judged."
+        return [Finding(WATCH, told)]
+    found = [*_quality(watched), *_drift(watched, params), *_performance(watched, params)]
+    return found or [Finding(HEALTHY, f"Batch {watched.batch}: no rule asks for attention.")]
+
+
+def overall(findings: list[Finding]) -> str:
+    """The worst word of all findings; watch where there are none, for nothing was judged."""
+    return max((finding.word for finding in findings), key=ORDER.index, default=WATCH)
+
+
+def _quality(watched: Watched) -> list[Finding]:
+    count = len(watched.violations)
+    return [Finding(WATCH, f"Batch {watched.batch} breaks the contract in {count:,} places.")] if count else []
+
+
+def _drift(watched: Watched, params: Monitor) -> list[Finding]:
+    found = []
+    if watched.drifted_share >= params.drift_share:
+        drifted = int(watched.columns["drifted"].sum())
+        found.append(Finding(WATCH, (
+            f"Batch {watched.batch}: {drifted} of {len(watched.columns)} columns have drifted; they carry "
+            f"{watched.drifted_share:.0%} of the model's importance ({params.drift_share:.0%} asks to watch)."
+        )))  # fmt: skip
+    if watched.target_distance >= params.drift:
+        told = f"Batch {watched.batch}: the outcome itself has drifted, distance {watched.target_distance:.2f} ({params.drift:g} asks to watch)."
+        found.append(Finding(WATCH, told))
+    return found
+
+
+def _performance(watched: Watched, params: Monitor) -> list[Finding]:
+    auc, bias = watched.metric("roc_auc"), watched.metric("calibration_error")
+    found = []
+    # Worse by the margin, and the whole interval below the reference: not a matter of sample size alone.
+    if auc is not None and auc["reference"] - auc["value"] >= params.loss and auc["high"] < auc["reference"]:
+        found.append(Finding(RETRAIN, (
+            f"Batch {watched.batch}: ROC AUC {auc['value']:.3f} (at most {auc['high']:.3f}) has lost "
+            f"{auc['reference'] - auc['value']:.3f} on the holdout's {auc['reference']:.3f} ({params.loss:g} asks to retrain)."
+        )))  # fmt: skip
+    if bias is not None and abs(bias["value"]) >= params.bias and not bias["low"] <= 0 <= bias["high"]:
+        found.append(Finding(WATCH, (
+            f"Batch {watched.batch}: predictions are {abs(bias['value']):.1%} points too "
+            f"{'high' if bias['value'] > 0 else 'low'} on average ({params.bias:.1%} asks to watch)."
+        )))  # fmt: skip
+    return found
+
+
+NEXT = {
+    HEALTHY: "Nothing to do until the next batch.",
+    WATCH: "Look at the drifted columns with whoever makes the table; watch the next batch.",
+    RETRAIN: "Build again with later periods in training (train_until), and let the gate decide.",
+}
+
+
+def story(findings: list[Finding], watched: list[Watched], version: int) -> dict[str, Any]:
+    """Word, level, sentences, key numbers and next step of the verdict."""
+    word = overall(findings)
+    rows = sum(one.rows for one in watched)
+    sentences = [f"Version {version} is judged on {rows:,} rows in {len(watched)} batches: {word}."]
+    if not watched:
+        sentences = [f"There is no batch yet to judge version {version} on."]
+    worst = sorted(findings, key=lambda finding: -ORDER.index(finding.word))
+    sentences += [finding.sentence for finding in worst[:2]]
+    sentences += [_compared(one) for one in watched[-2:] if one.metric("roc_auc") is not None]
+    return {
+        "word": word, "level": LEVELS[word], "sentences": sentences[:5], "numbers": _numbers(watched), "next": NEXT[word],
+        "findings": [f"{finding.word}: {finding.sentence}" for finding in findings],
+    }  # fmt: skip
+
+
+def _compared(one: Watched) -> str:
+    auc = one.metric("roc_auc")
+    return f"Batch {one.batch}: ROC AUC {auc['value']:.3f} ({auc['low']:.3f} to {auc['high']:.3f}); the holdout had {auc['reference']:.3f}."
+
+
+def _numbers(watched: list[Watched]) -> list[dict[str, str]]:
+    if not watched:
+        return []
+    last, auc = watched[-1], watched[-1].metric("roc_auc")
+    drifted = int(last.columns["drifted"].sum()) if len(last.columns) else 0
+    told = [
+        {"name": f"rows, batch {last.batch}", "value": f"{last.rows:,}", "beside": f"{len(last.violations):,} contract violations"},
+        {"name": "columns drifted", "value": str(drifted), "beside": f"{last.drifted_share:.0%} of the model's importance"},
+    ]
+    if auc is not None:
+        told.append({"name": "ROC AUC", "value": f"{auc['value']:.3f}", "beside": f"holdout {auc['reference']:.3f}"})
+    return told

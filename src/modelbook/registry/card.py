@@ -1,0 +1,62 @@
+"""Versions told in tables and words: who stands before the gate, and what became of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from modelbook.registry.versions import Version
+
+
+def versions(candidate: Version, champion: Version | None) -> pd.DataFrame:
+    """Candidate and champion side by side; columns ``fact, candidate`` and, where there is one, ``champion``."""
+    told = {"candidate": _facts(candidate)} | ({"champion": _facts(champion)} if champion else {})
+    return pd.DataFrame(told).rename_axis("fact").reset_index()
+
+
+def criteria(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """The gate's criteria; columns ``criterion, required, found, passed``."""
+    table = pd.DataFrame(rows).rename(columns={"name": "criterion"})
+    return table.assign(passed=table["passed"].map({True: "yes", False: "no"}))
+
+
+def outcome(done: dict[str, Any]) -> pd.DataFrame:
+    """What the alias names after the decision; columns ``fact, value``."""
+    facts = {
+        "champion": "none" if done["champion"] is None else f"version {done['champion']}",
+        "alias moved": "yes" if done["moved"] else "no",
+        "golden rows answered exactly, in a clean process": f"{done['golden_rows']}",
+    }
+    return pd.DataFrame({"fact": list(facts), "value": list(facts.values())})
+
+
+def story(word: str, reasons: list[str], candidate: Version, done: dict[str, Any], gate: str) -> dict[str, Any]:
+    """Sentences, key numbers and next step of the decision."""
+    metrics = {row["metric"]: row for row in candidate.metrics["evaluation"]}
+    named = "no version" if done["champion"] is None else f"version {done['champion']}"
+    first = f"The gate says {word} for version {candidate.number}."
+    if gate == "dry_run":
+        first = f"The gate would {word} version {candidate.number}; in this dry run the alias stays."
+    sentences = [first, *reasons[:3], f"The alias champion names {named}; {done['golden_rows']} golden rows came back exactly from a clean process."]
+    numbers = [
+        {"name": "ROC AUC, candidate", "value": f"{metrics['roc_auc']['value']:.3f}", "beside": f"{metrics['roc_auc']['low']:.3f} to {metrics['roc_auc']['high']:.3f}"},
+        {"name": "candidate", "value": f"version {candidate.number}", "beside": candidate.tags.get("model", "")},
+        {"name": "champion", "value": named, "beside": "moved just now" if done["moved"] else "unchanged"},
+        {"name": "golden rows", "value": str(done["golden_rows"]), "beside": "answered exactly"},
+    ]  # fmt: skip
+    after = "Go on to monitor." if word == "promote" else "Read the criterion that failed; improve the candidate, or leave the champion in place."
+    return {"sentences": sentences, "numbers": numbers, "next": after}
+
+
+def _facts(version: Version) -> dict[str, str]:
+    tags = version.tags
+    kept = {"roc_auc": "ROC AUC", "pr_auc": "PR AUC", "log_loss": "log loss", "brier": "Brier score"}
+    return {
+        "version": str(version.number),
+        "model": tags.get("model", ""),
+        "threshold": tags.get("threshold", ""),
+        **{label: tags.get(name, "") for name, label in kept.items()},
+        "commit": tags.get("commit", ""),
+        "fingerprint": tags.get("fingerprint", "")[:12],
+    }

@@ -1,0 +1,31 @@
+"""The registered model, as code: MLflow runs this file when it loads a version."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cloudpickle
+import mlflow
+import pandas as pd
+
+from modelbook.contract import Contract
+
+
+class Served(mlflow.pyfunc.PythonModel):
+    """A fitted pipeline behind its contract: rows in, ``prediction`` and ``probability`` out."""
+
+    def load_context(self, context: Any) -> None:
+        """Load the pipeline and the contract from the version's folder."""
+        self._contract = Contract.load(context.artifacts["contract"])
+        with open(context.artifacts["model"], "rb") as file:
+            self._pipeline = cloudpickle.load(file)
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Answer rows; ``params["threshold"]`` is the probability from which the prediction is 1."""
+        rows = self._contract.features(model_input)
+        probability = self._pipeline.predict_proba(rows)[:, 1]
+        prediction = (probability >= (params or {})["threshold"]).astype("int64")
+        return pd.DataFrame({"prediction": prediction, "probability": probability}, index=model_input.index)
+
+
+mlflow.models.set_model(Served())

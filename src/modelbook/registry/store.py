@@ -1,0 +1,106 @@
+"""The store: SQLite for runs and versions, a folder for artifacts, both under ``models/``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from contextlib import closing
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from modelbook.errors import StoreError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+def database(root: Path) -> Path:
+    """The file that holds runs and versions."""
+    return root / "models" / "mlflow.db"
+
+
+def artifacts(root: Path) -> Path:
+    """The folder that holds what runs and versions consist of."""
+    return root / "models" / "artifacts"
+
+
+def uri(root: Path) -> str:
+    """The tracking and registry URI of a project's store."""
+    return f"sqlite:///{database(root)}"
+
+
+def prepare(root: Path) -> None:
+    """Create the store, once: two processes that create it together would kill one another.
+
+    Raises
+    ------
+    StoreError
+        When another, newer MLflow wrote it, or the file is no store at all.
+    """
+    check_store(root)
+    if database(root).is_file():
+        return
+    database(root).parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(database(root).with_suffix(".lock")):
+        client(root).search_experiments(max_results=1)
+
+
+def check_store(root: Path) -> None:
+    """Refuse a store that the installed MLflow cannot read; says nothing where there is none yet."""
+    path = database(root)
+    if not path.is_file():
+        return
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            found = connection.execute("select version_num from alembic_version").fetchone()[0]
+    except (sqlite3.Error, TypeError) as error:
+        raise StoreError(
+            f"{path} is no MLflow store ({error})", expected="an SQLite file that MLflow made", next=_move_away(path)
+        ) from None
+    if found not in _known_revisions():
+        raise StoreError(
+            f"{path} has the schema revision {found!r}, which MLflow {version('mlflow')} does not know",
+            expected=f"a store written by MLflow {version('mlflow')} or older",
+            next=f"install the newer MLflow that wrote it, or {_move_away(path)}",
+        )
+
+
+def client(root: Path) -> MlflowClient:
+    """A client of the project's store."""
+    return connected(root).MlflowClient()
+
+
+def connected(root: Path) -> ModuleType:
+    """The ``mlflow`` module, pointed at the project's store and told to keep its chatter out of notebooks."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    import mlflow
+
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    mlflow.set_tracking_uri(uri(root))
+    mlflow.set_registry_uri(uri(root))
+    return mlflow
+
+
+def experiment(mlflow: MlflowClient, root: Path, name: str) -> str:
+    """Id of an experiment, created on first use."""
+    known = mlflow.get_experiment_by_name(name)
+    if known:
+        return known.experiment_id
+    return mlflow.create_experiment(name, artifact_location=(artifacts(root) / name).as_uri())
+
+
+def _known_revisions() -> set[str]:
+    # File names of the migrations begin with their revision: read without importing MLflow, which takes seconds.
+    spec = find_spec("mlflow")
+    folder = Path(spec.origin).parent / "store" / "db_migrations" / "versions"  # type: ignore[union-attr, arg-type]
+    return {path.name.split("_")[0] for path in folder.glob("*.py")}
+
+
+def _move_away(path: Path) -> str:
+    return f"move it away and build anew: mv {path} {path}.bak"

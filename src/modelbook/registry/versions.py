@@ -1,0 +1,286 @@
+"""Versions: everything that a model needs to be used, judged and watched, registered as one; aliases on them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version as installed
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from modelbook.contract import Contract
+from modelbook.errors import ProofError, StoreError
+from modelbook.registry.store import client, connected, uri
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CHAMPION = "champion"
+REQUIREMENTS = ("mlflow", "pycaret", "scikit-learn", "lightgbm", "pandas", "numpy", "pydantic", "pyyaml", "cloudpickle")
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version and the folder of its parts."""
+
+    name: str
+    number: int
+    tags: dict[str, str]
+    folder: Path
+
+    @property
+    def contract(self) -> Contract:
+        return Contract.load(self.folder / "contract.yaml")
+
+    @property
+    def reference(self) -> pd.DataFrame:
+        """Holdout rows with the column ``score`` that the version gave them before it was refit on all rows."""
+        return self._frame("reference")
+
+    @property
+    def golden(self) -> pd.DataFrame:
+        """Rows with the answers, columns ``prediction`` and ``probability``, that the version must give."""
+        return self._frame("golden")
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What the holdout said: metrics with intervals, importance, threshold."""
+        return json.loads((self.folder / "metrics.json").read_text(encoding="utf-8"))
+
+    def evaluated(self) -> Any:
+        """The pipeline as it was when the holdout judged it: fitted on train rows only."""
+        import cloudpickle
+
+        with (self.folder / "evaluated.pkl").open("rb") as file:
+            return cloudpickle.load(file)
+
+    def _frame(self, name: str) -> pd.DataFrame:
+        import pandas as pd
+
+        return pd.read_parquet(self.folder / f"{name}.parquet")
+
+
+def register(
+    root: Path, name: str, run_id: str, *, parts: dict[str, Any], contract: Contract, threshold: float, tags: dict[str, Any]
+) -> Version:
+    """Log a model with all its parts, prove it on its golden rows, and only then register it.
+
+    Parameters
+    ----------
+    parts : dict
+        ``model`` and ``evaluated`` (fitted pipelines), ``golden`` and ``reference`` (frames), ``metrics`` (plain data).
+    threshold : float
+        Probability from which the prediction is 1.
+
+    Raises
+    ------
+    ProofError
+        When the logged model does not give its golden rows' answers back.
+    """
+    mlflow = connected(root)
+    with TemporaryDirectory() as folder, _active(run_id):
+        kept = _keep(Path(folder), parts, contract)
+        example = contract.features(parts["golden"]).head(2)
+        info = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=find_spec("modelbook.registry.served").origin,  # by name: importing it would set a model
+            artifacts={path.stem: str(path) for path in kept},
+            code_paths=[str(Path(__file__).parents[1])],
+            signature=_signature(contract, threshold),
+            input_example=example,
+            pip_requirements=[f"{package}=={installed(package)}" for package in REQUIREMENTS],
+        )
+    difference = compare_golden(info.model_uri)
+    if difference != 0:
+        raise ProofError(
+            f"the logged model differs from the fitted one by {difference:g} on its golden rows",
+            expected="the same answers exactly",
+            next="nothing was registered; look for a random or stateful step in the pipeline",
+        )
+    return _numbered(root, name, info, run_id, tags)
+
+
+def _numbered(root: Path, name: str, info: Any, run_id: str, tags: dict[str, Any]) -> Version:
+    from mlflow.exceptions import MlflowException
+
+    mlflow = client(root)
+    with contextlib.suppress(MlflowException):  # it is there already
+        mlflow.create_registered_model(name)
+    told = {key: str(value) for key, value in tags.items()}
+    made = mlflow.create_model_version(name, info.model_uri, run_id, tags=told, model_id=info.model_id)
+    return version(root, name, int(made.version))
+
+
+@contextlib.contextmanager
+def _active(run_id: str) -> Iterator[None]:
+    """Make a run that is already open the active one, without ending it."""
+    import mlflow
+
+    mlflow.start_run(run_id=run_id)
+    try:
+        yield
+    finally:
+        mlflow.end_run("RUNNING")
+
+
+def version(root: Path, name: str, number: int) -> Version:
+    """A registered version.
+
+    Raises
+    ------
+    StoreError
+        When there is no such version.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = client(root).get_model_version(name, str(number))
+    except MlflowException:
+        raise StoreError(
+            f"model {name!r} has no version {number}", next="run the stage that registers it: ploomber build --partially finalize"
+        ) from None
+    return _opened(root, found)
+
+
+def champion(root: Path, name: str) -> Version | None:
+    """The version that bears the alias ``champion``, or None."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return _opened(root, client(root).get_model_version_by_alias(name, CHAMPION))
+    except MlflowException:
+        return None
+
+
+def _opened(root: Path, found: Any) -> Version:
+    mlflow = connected(root)
+    folder = Path(mlflow.artifacts.download_artifacts(f"models:/{found.name}/{found.version}"))
+    return Version(found.name, int(found.version), dict(found.tags), folder / "artifacts")
+
+
+def enact(root: Path, candidate: Version, word: str, reasons: list[str], *, enforce: bool) -> dict[str, Any]:
+    """Carry a decision out, and prove whatever the alias names then in a clean process.
+
+    Parameters
+    ----------
+    word : str
+        ``promote`` moves the alias, unless ``enforce`` is false; ``hold`` leaves it.
+
+    Returns
+    -------
+    dict
+        ``champion`` (version number or None), ``moved``, ``golden_rows`` answered exactly (0 without a champion).
+    """
+    before = champion(root, candidate.name)
+    moved = word == "promote" and enforce
+    if moved:
+        proven = promote(root, candidate, reasons)
+    else:
+        proven = prove(root, f"models:/{candidate.name}@{CHAMPION}") if before else 0
+    now = candidate if moved else before
+    return {"champion": now.number if now else None, "moved": moved, "golden_rows": proven}
+
+
+def promote(root: Path, chosen: Version, reasons: list[str]) -> int:
+    """Move the alias ``champion`` to a version, prove it in a clean process, and move it back where the proof fails.
+
+    Returns how many golden rows it answered exactly.
+
+    Raises
+    ------
+    ProofError
+        When the version that the alias now names does not give its golden rows' answers back.
+    """
+    mlflow = client(root)
+    before = champion(root, chosen.name)
+    mlflow.set_registered_model_alias(chosen.name, CHAMPION, str(chosen.number))
+    try:
+        proven = prove(root, f"models:/{chosen.name}@{CHAMPION}")
+    except ProofError:
+        if before:
+            mlflow.set_registered_model_alias(chosen.name, CHAMPION, str(before.number))
+        else:
+            mlflow.delete_registered_model_alias(chosen.name, CHAMPION)
+        raise
+    told = {
+        "promoted_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "promoted_after": before.number if before else "none",
+        "promoted_because": " ".join(reasons)[:4000],
+    }
+    for key, value in told.items():
+        mlflow.set_model_version_tag(chosen.name, str(chosen.number), key, str(value))
+    return proven
+
+
+def prove(root: Path, model: str) -> int:
+    """Load a model by its URI in a clean process and ask it its golden rows; returns how many it answered exactly.
+
+    Raises
+    ------
+    ProofError
+        When it cannot be loaded there, or an answer differs.
+    """
+    told = subprocess.run(
+        [sys.executable, "-m", "modelbook.registry.prove", model],
+        env={**os.environ, "MLFLOW_TRACKING_URI": uri(root)},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    answer = told.stdout.strip().splitlines()[-1:] or ["{}"]
+    result = json.loads(answer[0]) if told.returncode == 0 else {}
+    if result.get("difference") != 0:
+        what = f"differs by {result['difference']:g}" if result else f"does not load: {told.stderr.strip()[-500:]}"
+        raise ProofError(
+            f"{model} {what} in a clean process", expected="its golden rows' answers, exactly",
+            next="the alias stays with the version that had it; build finalize again",
+        )  # fmt: skip
+    return result["rows"]
+
+
+def load(root: Path, chosen: Version) -> Any:
+    """A version as an MLflow model: ``predict(frame)`` gives ``prediction`` and ``probability``."""
+    return connected(root).pyfunc.load_model(f"models:/{chosen.name}/{chosen.number}")
+
+
+def compare_golden(model: str) -> float:
+    """Largest difference between a model's answers to its golden rows and those that were kept with it."""
+    import mlflow
+    import numpy as np
+    import pandas as pd
+
+    loaded = mlflow.pyfunc.load_model(model)
+    golden = pd.read_parquet(Path(mlflow.artifacts.download_artifacts(model)) / "artifacts" / "golden.parquet")
+    answers = loaded.predict(golden[loaded.metadata.get_input_schema().input_names()])
+    return float(np.abs(answers.to_numpy() - golden[list(answers.columns)].to_numpy()).max())
+
+
+def _keep(folder: Path, parts: dict[str, Any], contract: Contract) -> list[Path]:
+    import cloudpickle
+
+    for name in ("model", "evaluated"):
+        (folder / f"{name}.pkl").write_bytes(cloudpickle.dumps(parts[name]))
+    for name in ("golden", "reference"):
+        parts[name].to_parquet(folder / f"{name}.parquet", index=False)
+    (folder / "metrics.json").write_text(json.dumps(parts["metrics"], indent=1), encoding="utf-8")
+    (folder / "contract.yaml").write_text(contract.dump(), encoding="utf-8")
+    return sorted(folder.iterdir())
+
+
+def _signature(contract: Contract, threshold: float) -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+
+    # Whole numbers are declared double as well: MLflow refuses an integer column that holds a gap.
+    inputs = [
+        ColSpec("string" if name in contract.categorical else "double", name, required=not contract.columns[name].nullable)
+        for name in contract.features_
+    ]
+    outputs = [ColSpec("long", "prediction"), ColSpec("double", "probability")]
+    return ModelSignature(Schema(inputs), Schema(outputs), ParamSchema([ParamSpec("threshold", "double", threshold)]))

@@ -1,0 +1,234 @@
+"""Figures of the finalize stage."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from modelbook.report import marks, style
+from modelbook.report.display import Figure, nothing
+from modelbook.report.numbers import write
+
+SQUARE = (4.4, 5.2)  # height, width
+
+
+@style.styled
+def roc(curve: pd.DataFrame) -> Figure:
+    """The ROC curve on the holdout, with its band.
+
+    Parameters
+    ----------
+    curve : pandas.DataFrame
+        Columns ``fpr, tpr, low, high``.
+    """
+    data = marks.usable(curve, ["fpr", "tpr", "low", "high"], ["fpr", "tpr"])
+    if data is None:
+        return nothing("ROC curve")
+    data = data.sort_values(["fpr", "tpr"], kind="stable").reset_index(drop=True)
+    figure, ax = marks.canvas(*SQUARE)
+    ax.plot([0, 1], [0, 1], color=style.BASELINE, linestyle="--", linewidth=1)
+    marks.band(ax, data["fpr"], data["low"], data["high"], style.ACCENT)
+    ax.plot(data["fpr"], data["tpr"], color=style.ACCENT)
+    area = float(np.trapz(data["tpr"], data["fpr"]))
+    ax.text(0.97, 0.06, f"area {area:.3f}", ha="right", color=style.ACCENT, fontweight="bold")
+    marks.label(ax, (0.5, 0.5), "guessing", by=(6, -6), color=style.MUTED)
+    _unit(ax, "share of negatives called positive", "share of positives found")
+    tenth = float(np.interp(0.1, data["fpr"], data["tpr"]))
+    found = f"at 10% false alarms it finds {tenth:.0%} of the positives"
+    alt = f"The area under the ROC curve is {area:.3f}; {found}."
+    return Figure(figure, alt=alt, data=curve, caption="The band is the bootstrap interval of the curve.")
+
+
+@style.styled
+def precision_recall(curve: pd.DataFrame, base_rate: float) -> Figure:
+    """Precision against recall on the holdout, above the share that guessing reaches.
+
+    Parameters
+    ----------
+    curve : pandas.DataFrame
+        Columns ``recall, precision, low, high``.
+    base_rate : float
+        Share of the positive class.
+    """
+    data = marks.usable(curve, ["recall", "precision", "low", "high"], ["recall", "precision"])
+    if data is None:
+        return nothing("Precision and recall")
+    data = data.sort_values("recall", kind="stable").reset_index(drop=True)
+    figure, ax = marks.canvas(*SQUARE)
+    ax.axhline(base_rate, color=style.BASELINE, linestyle="--", linewidth=1)
+    marks.label(ax, (0, base_rate), f"guessing {base_rate:.1%}", by=(4, -8), color=style.MUTED)
+    marks.band(ax, data["recall"], data["low"], data["high"], style.ACCENT)
+    ax.plot(data["recall"], data["precision"], color=style.ACCENT)
+    half = float(np.interp(0.5, data["recall"], data["precision"]))
+    ax.scatter([0.5], [half], s=36, color=style.ACCENT, zorder=3)
+    marks.label(ax, (0.5, half), f"{half:.0%} at half of them found", by=(6, 8))
+    _unit(ax, "recall: share of positives found", "precision: share of calls that are right")
+    right = f"{half:.1%} of the calls are right"
+    alt = f"Where half of the positives are found, {right}; guessing gives {base_rate:.1%}."
+    return Figure(figure, alt=alt, data=curve, caption="The band is the bootstrap interval of the curve.")
+
+
+@style.styled
+def calibration(bins: pd.DataFrame) -> Figure:
+    """Predicted against observed share of the positive class.
+
+    Parameters
+    ----------
+    bins : pandas.DataFrame
+        Columns ``predicted, observed, low, high, n``.
+    """
+    data = marks.usable(bins, ["predicted", "observed", "low", "high", "n"], ["predicted", "observed"])
+    if data is None:
+        return nothing("Calibration")
+    figure, ax = marks.canvas(*SQUARE)
+    top = marks.padded(data["predicted"], data["observed"], data["high"].dropna())[1]
+    ax.plot([0, top], [0, top], color=style.BASELINE, linestyle="--", linewidth=1)
+    marks.label(ax, (top, top), "exact", by=(-4, 8), color=style.MUTED, ha="right")
+    known = data.dropna(subset=["low", "high"])
+    ax.vlines(known["predicted"], known["low"], known["high"], color=style.ACCENT, alpha=0.45, linewidth=2.2)
+    ax.plot(data["predicted"], data["observed"], color=style.ACCENT, linewidth=1, alpha=0.6)
+    ax.scatter(data["predicted"], data["observed"], s=38, color=style.ACCENT, zorder=3)
+    ax.set(xlim=(0, top), ylim=(0, top), aspect="equal")
+    ax.set(xlabel="predicted probability", ylabel="observed share")
+    gaps = (data["observed"] - data["predicted"]).abs()
+    weights = data["n"].fillna(1).clip(lower=1e-9)
+    mean, worst = float(np.average(gaps, weights=weights)), data.loc[gaps.idxmax()]
+    alt = (
+        f"Predictions are {mean:.3f} off on average; furthest where {worst['predicted']:.2f} is predicted "
+        f"and {worst['observed']:.2f} observed."
+    )
+    return Figure(figure, alt=alt, data=bins, caption="Each dot is a bin of predictions, with its interval.")
+
+
+@style.styled
+def threshold_cost(frame: pd.DataFrame, chosen: float) -> Figure:
+    """What each threshold would cost, and where the chosen one stands.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Columns ``threshold, cost``.
+    chosen : float
+        The threshold that is used.
+    """
+    data = marks.usable(frame, ["threshold", "cost"], ["threshold", "cost"])
+    if data is None:
+        return nothing("Cost of each threshold")
+    data = data.sort_values("threshold", kind="stable").reset_index(drop=True)
+    figure, ax = marks.canvas(3.1)
+    cost, best = float(np.interp(chosen, data["threshold"], data["cost"])), data.loc[data["cost"].idxmin()]
+    ax.plot(data["threshold"], data["cost"], color=style.ACCENT)
+    ax.scatter([chosen], [cost], s=48, color=style.ACCENT, zorder=3)
+    marks.line(ax, chosen, f"chosen {chosen:.3g}, cost {cost:,.4g}", colour=style.INK)
+    ax.set_ylim(*marks.padded(data["cost"]))
+    ax.set(xlabel="threshold", ylabel="cost")
+    alt = (
+        f"The chosen threshold {chosen:.3g} costs {cost:,.4g}; the least on this curve is "
+        f"{best['cost']:,.4g}, at {best['threshold']:.3g}."
+    )
+    return Figure(figure, alt=alt, data=frame, caption="Lower is better.")
+
+
+@style.styled
+def confusion(matrix: pd.DataFrame) -> Figure:
+    """What was called what: rows are what is true, columns what was predicted."""
+    if matrix is None or matrix.empty or matrix.isna().to_numpy().all():
+        return nothing("Confusion matrix")
+    counts = matrix.to_numpy(dtype=float)
+    shares = counts / np.where(counts.sum(axis=1, keepdims=True) > 0, counts.sum(axis=1, keepdims=True), 1)
+    texts = [
+        [f"{n:,.0f}\n{share:.1%} of row" for n, share in zip(*pair, strict=True)]
+        for pair in zip(counts, shares, strict=True)
+    ]
+    figure, ax = marks.canvas(2.7, 5.2)
+    marks.cells(ax, shares, texts)
+    ax.set_xticks(range(matrix.shape[1]), [str(name) for name in matrix.columns])
+    ax.set_yticks(range(matrix.shape[0]), [str(name) for name in matrix.index])
+    ax.xaxis.tick_top()
+    ax.xaxis.set_label_position("top")
+    ax.tick_params(length=0)
+    ax.set(xlabel="predicted", ylabel="actual")
+    right = float(np.trace(counts) / max(counts.sum(), 1))
+    alt = f"{right:.1%} of {counts.sum():,.0f} rows were called right"
+    if counts.shape == (2, 2):
+        alt += f"; {counts[1, 1]:,.0f} of {counts[1].sum():,.0f} positives were found, "
+        alt += f"with {counts[0, 1]:,.0f} false alarms"
+    return Figure(figure, alt=f"{alt}.", data=matrix, caption="Darker is a larger share of its row.")
+
+
+@style.styled
+def importance(frame: pd.DataFrame) -> Figure:
+    """How much the model leans on each feature.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Columns ``feature, mean, sd``.
+    """
+    data = marks.usable(frame, ["feature", "mean", "sd"], ["feature", "mean"])
+    if data is None:
+        return nothing("Importance of the features")
+    data = data.sort_values("mean", ascending=False, kind="stable").reset_index(drop=True)
+    shown, spread = data.head(25), data["sd"].head(25).fillna(0)
+    figure, ax = marks.canvas(marks.tall(len(shown)))
+    marks.dots(
+        ax,
+        shown["feature"],
+        shown["mean"],
+        low=shown["mean"] - spread,
+        high=shown["mean"] + spread,
+        texts=[write(value, 4 if shown["mean"].max() < 0.1 else 3) for value in shown["mean"]],
+    )
+    ax.axvline(0, color=style.MUTED, linewidth=1)
+    ax.set_xlabel("importance, ± 1 standard deviation")
+    best = data.iloc[0]
+    alt = f"The model leans most on {best['feature']}, with an importance of {best['mean']:.3g}"
+    if len(data) > 1:
+        alt += f", then on {data.iloc[1]['feature']}, with {data.iloc[1]['mean']:.3g}"
+    note = f"The first {len(shown)} of {len(data)} features." if len(data) > len(shown) else ""
+    return Figure(figure, alt=f"{alt}.", data=frame, caption=note)
+
+
+@style.styled
+def slices(frame: pd.DataFrame, overall: float) -> Figure:
+    """How well the model orders within each part of the holdout.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Columns ``slice, value, n, roc_auc, low, high``.
+    overall : float
+        ROC AUC on the whole holdout.
+    """
+    data = marks.usable(frame, ["slice", "value", "n", "roc_auc", "low", "high"], ["slice", "roc_auc"])
+    if data is None:
+        return nothing("Parts of the holdout")
+    shown = data.head(marks.MOST_ROWS)
+    figure, ax = marks.canvas(marks.tall(len(shown)))
+    names = [f"{row['slice']} = {row['value']}" for _, row in shown.iterrows()]
+    colours = [style.POSITIVE if high < overall else style.ACCENT for high in shown["high"].fillna(np.inf)]
+    texts = [f"{row['roc_auc']:.3f}" + _of(row["n"]) for _, row in shown.iterrows()]
+    marks.dots(ax, names, shown["roc_auc"], low=shown["low"], high=shown["high"], colour=colours, texts=texts)
+    marks.line(ax, overall, f"all {overall:.3f}")
+    ax.set_xlabel("ROC AUC, with its interval")
+    worst = data.loc[data["roc_auc"].idxmin()]
+    alt = (
+        f"ROC AUC is lowest, {worst['roc_auc']:.3f}, where {worst['slice']} is {worst['value']}; "
+        f"on all rows it is {overall:.3f}."
+    )
+    return Figure(
+        figure,
+        alt=alt,
+        data=frame,
+        caption=("Orange: the whole interval is below the value on all rows. At the right: ROC AUC and rows."),
+    )
+
+
+def _of(rows: float) -> str:
+    return "" if pd.isna(rows) else f"  of {rows:,.0f}"
+
+
+def _unit(ax: Any, x: str, y: str) -> None:
+    ax.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal", xlabel=x, ylabel=y)

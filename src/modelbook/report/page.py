@@ -1,0 +1,173 @@
+"""An executed notebook becomes a page that opens with its verdict, runs nothing and loads nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelbook import config
+from modelbook.errors import ReportError
+from modelbook.report import story
+from modelbook.report.verdict import MARKS, Verdict
+
+if TYPE_CHECKING:
+    import jinja2
+    from nbformat import NotebookNode
+
+TEMPLATES = Path(__file__).parent / "templates"
+UNREACHED = "This stage did not reach its verdict."
+MEND = "Read the last cell below, mend what it names, and run the stage again."
+KINDS = (
+    "text/html",
+    "image/svg+xml",
+    "image/png",
+    "image/jpeg",
+    "text/markdown",
+    "text/latex",
+    "text/plain",
+)
+
+
+def publish(product: Any, params: Any) -> None:
+    """Write the page of a stage that has run: Ploomber's `on_finish` hook.
+
+    Parameters
+    ----------
+    product : mapping
+        ``nb``, the executed notebook, and ``report``, the page to write.
+    params : mapping
+        The stage's parameters; the book's name is taken from them when there is no verdict to say it.
+    """
+    render(str(product["nb"]), str(product["report"]), book=str(params.get("book") or ""))
+
+
+def render(notebook_path: str | Path, out_path: str | Path, *, book: str = "", home: str = "../index.html") -> Path:
+    """Write the page of one executed notebook, whole or not at all.
+
+    Parameters
+    ----------
+    notebook_path, out_path : path
+        The executed notebook, and the page to write.
+    book : str
+        The book's name, for a notebook without a verdict; by default the name of the page's folder.
+    home : str
+        Where the index is, seen from the page.
+    """
+    source, target = Path(notebook_path), Path(out_path)
+    notebook = _read(source)
+    verdict = story.verdict(notebook)
+    view = _head(notebook, verdict, target, book)
+    body = _body(story.evidence(notebook))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    view |= {
+        "body": body,
+        "contents": story.contents(body),
+        "home": home,
+        "notebook": Path(os.path.relpath(source.resolve(), target.resolve().parent)).as_posix(),
+        "stages": [(name, config.stem(name)) for name in config.STAGES],
+    }
+    write(target, environment().get_template("stage.html.j2").render(view))
+    return target
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file whole or not at all: a reader never meets half a page."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def environment() -> jinja2.Environment:
+    """The templates of the pages, which escape whatever they are given."""
+    import jinja2
+
+    env = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    env.filters |= {"moment": moment, "duration": duration, "short": short}
+    env.globals |= {"marks": MARKS}
+    return env
+
+
+def moment(value: Any) -> str:
+    """A time stamp as people write it: day, hour and minute."""
+    found = re.match(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(?:[\d:.,]*)(.*)", str(value or ""))
+    if not found:
+        return str(value or "–")
+    zone = "UTC" if found[3] in {"Z", "+00:00"} else found[3]
+    return f"{found[1]} {found[2]} {zone}".strip()
+
+
+def duration(value: Any) -> str:
+    """Seconds as people say them."""
+    if not isinstance(value, int | float):
+        return "–"
+    if value < 60:
+        return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
+    minutes, seconds = divmod(round(value), 60)
+    return f"{minutes} min {seconds} s"
+
+
+def short(value: Any) -> str:
+    """A hash by its first twelve characters, which are enough to tell two apart."""
+    text = str(value or "").rpartition(":")[2]
+    return re.sub(r"[0-9a-f]{13,}", lambda digits: digits[0][:12], text) or "–"
+
+
+def _read(path: Path) -> NotebookNode:
+    import nbformat
+
+    try:
+        return nbformat.read(path, as_version=4)
+    except Exception as error:  # nbformat has no base of its own
+        raise ReportError(
+            f"{path} cannot be read as a notebook: {error}",
+            expected="an executed .ipynb",
+            next="run the stage again",
+        ) from error
+
+
+def _head(notebook: NotebookNode, verdict: Verdict | None, target: Path, book: str) -> dict[str, Any]:
+    title, question = story.opening(notebook)
+    facts = {**story.ran(notebook), **(verdict.facts if verdict else {})}
+    stage = verdict.stage if verdict else re.sub(r"^\d\d_", "", target.stem)
+    error = story.failure(notebook)
+    return {
+        "title": title or stage.capitalize(),
+        "question": question,
+        "stage": stage,
+        "book": verdict.book if verdict else book or target.parent.name,
+        "word": verdict.word if verdict else "no verdict",
+        "level": verdict.level if verdict else "bad",
+        "sentences": verdict.sentences if verdict else [UNREACHED, *([error] if error else [])],
+        "numbers": verdict.numbers if verdict else [],
+        "next": verdict.next if verdict else MEND,
+        "facts": facts,
+    }
+
+
+def _body(notebook: NotebookNode) -> str:
+    from nbconvert import HTMLExporter
+    from traitlets.config import Config
+
+    from modelbook.report.clean import clean
+
+    settings = Config({"NbConvertBase": {"display_data_priority": list(KINDS)}})
+    exporter = HTMLExporter(
+        config=settings,
+        template_name="base",
+        template_file=str(TEMPLATES / "body.html.j2"),
+        anchor_link_text="",
+    )
+    exporter.register_filter("clean", clean)
+    html: str = exporter.from_notebook_node(notebook)[0]
+    return html

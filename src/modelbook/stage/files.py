@@ -1,0 +1,67 @@
+"""Products on disk: read and written by their suffix, complete or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from modelbook.contract import Contract
+from modelbook.errors import StageError
+
+
+@contextmanager
+def complete(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path``; it takes that name only when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read(path: Path) -> Any:
+    """A frame from ``.parquet``, plain data from ``.json``, a contract from ``.yaml``, an object from ``.pkl``."""
+    if path.suffix == ".parquet":
+        import pandas as pd
+
+        return pd.read_parquet(path)
+    if path.suffix == ".json":
+        return json.loads(path.read_text(encoding="utf-8"))
+    if path.suffix == ".yaml":
+        return Contract.load(path)
+    if path.suffix == ".pkl":
+        import joblib
+
+        return joblib.load(path)
+    raise _unknown(path)
+
+
+def write(path: Path, content: Any) -> None:
+    """The inverse of ``read``. Nothing is seen at ``path`` before all of it is there."""
+    with complete(path) as part:
+        if path.suffix == ".parquet":
+            content.to_parquet(part, index=False)
+        elif path.suffix == ".json":
+            part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        elif path.suffix == ".yaml":
+            part.write_text(content.dump(), encoding="utf-8")
+        elif path.suffix == ".pkl":
+            import joblib
+
+            joblib.dump(content, part)
+        else:
+            raise _unknown(path)
+
+
+def _unknown(path: Path) -> StageError:
+    return StageError(
+        f"a product named {path.name!r} cannot be read or written",
+        expected="a name that ends in .parquet, .json, .yaml or .pkl",
+        next="give the product another ending in pipeline.yaml",
+    )

@@ -1,0 +1,216 @@
+"""Open a stage: one resolver for the pipeline, for Papermill alone, and for a person in JupyterLab."""
+
+from __future__ import annotations
+
+import ast
+import html
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from modelbook import config
+from modelbook.errors import ParameterError, StageError
+from modelbook.report.verdict import Verdict
+from modelbook.stage import files, project
+from modelbook.stage.progress import tell
+
+WIRING = {"upstream", "product"}  # what the pipeline fills in; never a parameter
+MADE_BY_BUILD = {"nb", "report"}  # products that the build makes of the notebook itself
+OF_EVERY_STAGE = {*MADE_BY_BUILD, "receipt"}
+VERSIONS = ("modelbook", "pycaret", "scikit-learn", "mlflow", "evidently", "pandas")
+
+
+@dataclass
+class Stage:
+    """A stage that has been opened: what it was given, what it reads, what it must write.
+
+    Attributes
+    ----------
+    params : config.Parameters
+        The effective parameters, typed and checked.
+    root : Path
+        The project's folder.
+    by_hand : bool
+        Whether no pipeline started this; products then go to a ``by-hand`` folder, and no alias of the book moves.
+    """
+
+    name: str
+    params: Any
+    root: Path
+    upstream: dict[str, dict[str, Path]]
+    product: dict[str, Path]
+    by_hand: bool
+    started: float = field(default_factory=time.time)
+    written: set[str] = field(default_factory=set)
+
+    @property
+    def book(self) -> str:
+        return self.params.book
+
+    @property
+    def model(self) -> str:
+        """Name under which this run registers models: the book's, or one of its own for a run by hand."""
+        return f"{self.book}-{project.BY_HAND}" if self.by_hand else self.book
+
+    @property
+    def commit(self) -> str:
+        """The commit that the project stands at."""
+        return project.commit(self.root)
+
+    def read(self, name: str) -> Any:
+        """An earlier stage's product by its name in ``pipeline.yaml``.
+
+        Raises
+        ------
+        StageError
+            When no upstream stage has such a product.
+        """
+        found = {key: path for paths in self.upstream.values() for key, path in paths.items() if key not in OF_EVERY_STAGE}
+        if name not in found:
+            raise StageError(
+                f"stage {self.name!r} has no upstream product {name!r}",
+                expected=f"one of {', '.join(sorted(found))}",
+                next="name the stage that makes it under `upstream` in pipeline.yaml",
+            )
+        return files.read(found[name])
+
+    def receipt(self, stage: str) -> dict[str, Any]:
+        """What an upstream stage left for machines with its verdict: the ``details`` of its receipt."""
+        return files.read(self.upstream[stage]["receipt"])["details"]
+
+    def write(self, **products: Any) -> None:
+        """Write products, each under its name in ``pipeline.yaml``, each complete or not at all."""
+        for name, content in products.items():
+            if name not in self.product:
+                raise StageError(
+                    f"stage {self.name!r} has no product {name!r}",
+                    expected=f"one of {', '.join(sorted(self.product))}",
+                    next="name it under the task's `product` in pipeline.yaml",
+                )
+            files.write(self.product[name], content)
+            self.written.add(name)
+
+    def tell(self, text: str, done: int | None = None, total: int | None = None) -> None:
+        """Report progress: what is being done, and how far it is."""
+        tell(text, done, total)
+
+    def verdict(self, word: str, level: str, sentences: list[str], numbers: list[dict], next: str, **details: Any) -> Verdict:
+        """Close the stage: check that every product is there, leave the receipt, and return the verdict to show.
+
+        Raises
+        ------
+        StageError
+            When a product that the pipeline names was not written.
+        """
+        missing = set(self.product) - OF_EVERY_STAGE - self.written
+        if missing:
+            raise StageError(
+                f"stage {self.name!r} did not write {', '.join(sorted(missing))}",
+                next="write each product once before the verdict: stage.write(name=content)",
+            )
+        verdict = Verdict(
+            stage=self.name, book=self.book, word=word, level=level, sentences=sentences, numbers=numbers,
+            next=next, facts=self._facts(details), details=details,
+        )  # fmt: skip
+        self.write(receipt=verdict.to_dict())
+        return verdict
+
+    def _facts(self, details: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "run_id": details.get("run_id", ""),
+            "commit": self.commit,
+            "fingerprint": details.get("fingerprint", ""),
+            "started": datetime.fromtimestamp(self.started, UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.time() - self.started, 1),
+            "parameters": [{**told, "value": _shown(told["value"])} for told in config.describe(self.params)],
+            "versions": {name: version(name) for name in VERSIONS},
+            "by_hand": self.by_hand,
+        }
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th scope='row'>{told['name']}</th><td>{html.escape(_shown(told['value']))}</td>"
+            f"<td>{told['origin']}</td><td>{html.escape(told['meaning'])}</td></tr>"
+            for told in config.describe(self.params)
+        )
+        where = ""
+        if self.by_hand:
+            where = f"<p><strong>Run by hand.</strong> Products go to <code>{project.BY_HAND}</code> folders; nothing is promoted.</p>"
+        head = "".join(f"<th scope='col'>{name}</th>" for name in ("parameter", "value", "origin", "meaning"))
+        return f"{where}<table class='parameters'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def open(name: str, namespace: dict[str, Any]) -> Stage:
+    """Open a stage from its notebook: ``stage.open("compare", globals())``.
+
+    Raises
+    ------
+    ParameterError
+        When a parameter is unknown, mistyped or out of range.
+    StageError
+        When an earlier stage's product is missing; it says which stage to run and how.
+    """
+    if name not in config.STAGES:
+        raise ParameterError(f"there is no stage {name!r}", expected=f"one of {', '.join(config.STAGES)}")
+    params = config.validate(name, _given(namespace))
+    root = project.find_root()
+    tasks = project.tasks(root, params.book)
+    upstream, product = namespace.get("upstream"), namespace.get("product")
+    by_hand = not product
+    if by_hand:
+        product = {key: project.aside(path, root) for key, path in tasks[name]["product"].items()}
+        upstream = {up: tasks[up]["product"] for up in tasks[name]["upstream"]}
+        if name == "deploy":
+            params = params.model_copy(update={"gate": "dry_run"})
+    earlier = {up: _paths(paths) for up, paths in (upstream or {}).items()}
+    _check_upstream(name, earlier, root)
+    return Stage(name, params, root, earlier, _paths(product), by_hand)
+
+
+def _paths(products: dict[str, Any]) -> dict[str, Path]:
+    return {key: Path(path) for key, path in products.items()}
+
+
+def _given(namespace: dict[str, Any]) -> dict[str, Any]:
+    """What the notebook's parameters cells assign, with the values that hold now.
+
+    The cells are read rather than the namespace, so that a parameter nobody declared is seen whatever injected it,
+    and variables of later cells, left over from an earlier *Run All*, are not mistaken for parameters.
+    """
+    cells = [cell for cell in namespace.get("In", []) if _wires(cell) or cell.startswith("# Parameters\n")]
+    assigned = {name for cell in cells for name in _assigned(cell)} or set(namespace) & _every_parameter()
+    return {name: namespace[name] for name in sorted(assigned - WIRING)}
+
+
+def _wires(cell: str) -> bool:
+    return {"upstream", "product"} <= set(_assigned(cell))
+
+
+def _assigned(cell: str) -> list[str]:
+    try:
+        body = ast.parse(cell).body
+    except SyntaxError:
+        return []
+    targets = [target for node in body if isinstance(node, ast.Assign) for target in node.targets]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+def _every_parameter() -> set[str]:
+    return {name for model in config.STAGES.values() for name in model.model_fields}
+
+
+def _check_upstream(name: str, upstream: dict[str, dict[str, Path]], root: Path) -> None:
+    for up, paths in upstream.items():
+        missing = [path for key, path in paths.items() if key not in MADE_BY_BUILD and not path.is_file()]
+        if missing:
+            raise StageError(
+                f"stage {name!r} reads {missing[0].relative_to(root)}, which is not there",
+                next=f"run the stage that makes it: ploomber build --partially {up}",
+            )
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,65 @@
+"""The project on disk: its root, the pipeline's products, and the commit it stands at."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import yaml
+
+from modelbook.errors import StageError
+
+BY_HAND = "by-hand"
+
+
+def find_root() -> Path:
+    """The folder of ``pipeline.yaml``: ``MODELBOOK_ROOT``, else upwards from here, else around the package's source.
+
+    Raises
+    ------
+    StageError
+        When there is none.
+    """
+    here = Path.cwd()
+    named = os.environ.get("MODELBOOK_ROOT")
+    places = [Path(named)] if named else [here, *here.parents, Path(__file__).resolve().parents[3]]
+    for place in places:
+        if (place / "pipeline.yaml").is_file():
+            return place
+    raise StageError(
+        f"no pipeline.yaml in {named or f'{here} or above it'}",
+        expected="the root of a Modelbook project",
+        next="change to the project's folder, or name it in the environment: MODELBOOK_ROOT=/path/to/project",
+    )
+
+
+def tasks(root: Path, book: str) -> dict[str, dict]:
+    """The tasks of ``pipeline.yaml`` by name: products as absolute paths of a book, upstream as a list of names."""
+    described = yaml.safe_load((root / "pipeline.yaml").read_text(encoding="utf-8"))
+    return {
+        task["name"]: {
+            "product": {key: root / path.replace("{{book}}", book) for key, path in task["product"].items()},
+            "upstream": list(task.get("upstream") or []),
+        }
+        for task in described["tasks"]
+    }
+
+
+def aside(path: Path, root: Path) -> Path:
+    """Where a run by hand writes instead: ``data/<book>/by-hand/train.parquet`` for ``data/<book>/train.parquet``."""
+    top, book, *rest = path.relative_to(root).parts
+    return root / top / book / BY_HAND / Path(*rest)
+
+
+def commit(root: Path) -> str:
+    """Short hash of the commit, with ``+`` when tracked files have changed since; ``none`` outside git."""
+    try:
+        head = _git(root, "rev-parse", "--short=10", "HEAD")
+        return head + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "none"
+
+
+def _git(root: Path, *words: str) -> str:
+    return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True).stdout.strip()

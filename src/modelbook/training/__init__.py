@@ -1,0 +1,1 @@
+"""Compare, tune, blend and refit models; judge them honestly; explain them."""

@@ -1,0 +1,202 @@
+"""The experiment: PyCaret's preprocessing, folds by entity, and one candidate at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from modelbook.config import FAMILIES
+from modelbook.contract import Contract
+from modelbook.errors import TrainingError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BASELINE = "dummy"
+# Our names of PyCaret's metrics; the last two are added to its list.
+METRICS = {
+    "roc_auc": "AUC", "accuracy": "Accuracy", "recall": "Recall", "precision": "Prec.", "f1": "F1", "mcc": "MCC",
+    "pr_auc": "PR AUC", "log_loss": "Log loss",
+}  # fmt: skip
+QUIET = {"lightgbm": {"verbosity": -1}}  # LightGBM writes its log to the notebook otherwise
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One family's cross-validation: mean and sd of each metric over the folds, or why there is none."""
+
+    family: str
+    status: str  # ok, failed, skipped
+    seconds: float = 0.0
+    mean: dict[str, float] = field(default_factory=dict)
+    sd: dict[str, float] = field(default_factory=dict)
+    reason: str = ""
+
+    @property
+    def name(self) -> str:
+        return FAMILIES.get(self.family, self.family)
+
+    def row(self) -> dict[str, Any]:
+        """The candidate as a row of the leaderboard."""
+        spread = {f"{name}_{kind}": values.get(name) for name in METRICS for kind, values in (("mean", self.mean), ("sd", self.sd))}
+        return {
+            "candidate": self.name, "family": self.family, "status": self.status, **spread,
+            "fit_seconds": self.seconds, "reason": self.reason,
+        }  # fmt: skip
+
+    def metrics(self) -> dict[str, float]:
+        """Mean, sd and fit time by metric name, as a run logs them."""
+        return {**{f"{k}_mean": v for k, v in self.mean.items()}, **{f"{k}_sd": v for k, v in self.sd.items()}, "fit_seconds": self.seconds}
+
+
+class Experiment:
+    """A PyCaret experiment on train rows only, with folds that keep an entity on one side.
+
+    Parameters
+    ----------
+    train : DataFrame
+        Rows under their contract.
+    folds : int
+        Cross-validation folds.
+    seed : int
+        Seed of everything random.
+    """
+
+    def __init__(self, train: pd.DataFrame, contract: Contract, *, folds: int, seed: int) -> None:
+        self._contract = contract
+        self.features = contract.features(train)
+        self.outcome = contract.outcome(train).reset_index(drop=True)
+        self.groups = train[contract.entity].reset_index(drop=True)
+        self.folds = self._folds_that_fit(folds)
+        self._experiment = self._set_up(seed)
+
+    def _folds_that_fit(self, folds: int) -> int:
+        entities = self.groups.nunique()
+        if entities < folds:
+            raise TrainingError(
+                f"{entities} entities cannot be cross-validated in {folds} folds",
+                expected=f"at least {folds} entities in the train rows",
+                next="take fewer folds, or more rows (sample)",
+            )
+        return folds
+
+    def _set_up(self, seed: int) -> Any:
+        from pycaret.classification import ClassificationExperiment
+        from sklearn.metrics import average_precision_score, log_loss
+
+        data = self.features.assign(**{self._contract.target: self.outcome})
+        experiment = ClassificationExperiment()
+        experiment.setup(
+            data=data,
+            # PyCaret insists on a test set. The holdout stays outside, so it gets rows that it never scores.
+            test_data=data.head(2 * self.folds),
+            target=self._contract.target,
+            index=False,
+            numeric_features=self._contract.numeric,
+            categorical_features=self._contract.categorical,
+            numeric_imputation="median",
+            categorical_imputation="mode",
+            normalize=True,
+            fold_strategy="groupkfold",
+            fold=self.folds,
+            fold_groups=self.groups,
+            session_id=seed,
+            n_jobs=1,  # fastest on a laptop for tables of this size: workers import the whole stack again
+            memory=False,
+            verbose=False, html=False, system_log=False,
+        )  # fmt: skip
+        experiment.add_metric("pr_auc", "PR AUC", average_precision_score, target="pred_proba")
+        experiment.add_metric("log_loss", "Log loss", log_loss, target="pred_proba", greater_is_better=False)
+        return experiment
+
+    def fold_sizes(self) -> pd.DataFrame:
+        """Rows, entities and rate of yes of each fold; columns ``fold, rows, entities, rate``."""
+        import pandas as pd
+        from sklearn.model_selection import GroupKFold
+
+        parts = GroupKFold(self.folds).split(self.features, self.outcome, self.groups)
+        rows = [(k, len(i), self.groups.iloc[i].nunique(), self.outcome.iloc[i].mean()) for k, (_, i) in enumerate(parts, 1)]
+        return pd.DataFrame(rows, columns=["fold", "rows", "entities", "rate"])
+
+    def candidate(self, family: str) -> Candidate:
+        """Cross-validate one family. A failure is an answer, not an error."""
+        began = time.perf_counter()
+        try:
+            self._experiment.create_model(family, verbose=False, error_score="raise", **QUIET.get(family, {}))
+        except Exception as error:  # any library may fail in any way; the others still run
+            return Candidate(family, "failed", time.perf_counter() - began, reason=f"{type(error).__name__}: {error}"[:500])
+        table = self._experiment.pull()
+        mean, sd = ({name: float(table.loc[row, column]) for name, column in METRICS.items()} for row in ("Mean", "Std"))
+        return Candidate(family, "ok", time.perf_counter() - began, mean, sd)
+
+    def final(self, strategy: str, families: list[str], metric: str, rounds: int) -> Any:
+        """The estimator to go on with: the first family tuned, or a soft vote of all families.
+
+        Parameters
+        ----------
+        strategy : str
+            ``tune`` or ``blend``.
+        families : list of str
+            Best first.
+        rounds : int
+            Random settings tried when tuning; the defaults stay where none is better.
+        """
+        kept = families if strategy == "blend" else families[:1]
+        models = [
+            self._experiment.create_model(family, verbose=False, cross_validation=False, **QUIET.get(family, {}))
+            for family in kept
+        ]
+        if strategy == "blend":
+            return self._experiment.blend_models(models, method="soft", verbose=False)
+        return self._experiment.tune_model(
+            models[0], n_iter=rounds, optimize=METRICS[metric], choose_better=True, verbose=False, tuner_verbose=False
+        )
+
+    def pipeline(self, estimator: Any) -> Any:
+        """An unfitted copy of the preprocessing with an estimator behind it: fits and predicts like one model."""
+        from sklearn.base import clone
+
+        whole = clone(self._experiment.pipeline)
+        whole.steps.append(("model", clone(estimator)))
+        return whole
+
+    def out_of_fold(self, pipeline: Any) -> pd.Series:
+        """Each train row's probability from a fit that has not seen the row's entity."""
+        import pandas as pd
+        from sklearn.model_selection import GroupKFold, cross_val_predict
+
+        scores = cross_val_predict(
+            pipeline, self.features, self.outcome, groups=self.groups, cv=GroupKFold(self.folds), method="predict_proba"
+        )
+        return pd.Series(scores[:, 1])
+
+
+def compare(
+    experiment: Experiment, families: list[str], budget: float, *, tell: Callable[[str, int, int], None], log: Callable[[Candidate], None]
+) -> list[Candidate]:
+    """Cross-validate the baseline, then each family until the budget is spent.
+
+    Parameters
+    ----------
+    budget : float
+        Seconds; no family is begun after that, and those left are listed as skipped.
+    tell : callable
+        Called with a text, the number done and the total, before and after each.
+    log : callable
+        Called with each candidate as soon as it is judged.
+    """
+    began, total = time.monotonic(), len(families) + 1
+    candidates = []
+    for number, family in enumerate([BASELINE, *families]):
+        left = budget - (time.monotonic() - began)
+        if left > 0:
+            tell(f"cross-validating {FAMILIES.get(family, family)}, {left:.0f} s of the budget left", number, total)
+            candidate = experiment.candidate(family)
+        else:
+            candidate = Candidate(family, "skipped", reason=f"the budget of {budget:g} s was spent")
+        log(candidate)
+        candidates.append(candidate)
+    tell("all candidates judged", total, total)
+    return candidates

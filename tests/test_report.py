@@ -1,0 +1,467 @@
+"""The pages: what they say, what they never do, and what happens when something is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from modelbook import config
+from modelbook.errors import ReportError
+from modelbook.report import Figure, Findings, Table, Verdict, index, page
+from modelbook.report.clean import clean
+from modelbook.report.figures import compare, deploy, explore, finalize, ingest, monitor
+from modelbook.report.verdict import MIME
+
+NAN = float("nan")
+
+
+def verdict(**changes: Any) -> Verdict:
+    values: dict[str, Any] = {
+        "stage": "compare", "book": "tiny", "word": "accepted", "level": "good",
+        "sentences": ["Trees lead with 0.812 <AUC>."],
+        "numbers": [{"name": "ROC AUC", "value": "0.812", "beside": "dummy 0.500"}],
+        "next": "Open finalize.",
+        "facts": {
+            "run_id": "run-7", "commit": "a" * 40, "fingerprint": "sha256:" + "b" * 64, "seconds": 83.2,
+            "started": "2024-05-06T07:08:09+00:00", "versions": {"pandas": "2.1.4"},
+            "parameters": [{"name": "seed", "value": "7", "origin": "env.yaml", "meaning": "seed"}],
+        },
+    }  # fmt: skip
+    return Verdict(**(values | changes))
+
+
+def notebook(*cells: Any) -> Any:
+    first = new_markdown_cell("# 03 · Compare\n\n> Which family is best?\n\nReads & writes.")
+    return new_notebook(cells=[first, *cells])
+
+
+def shown(source: str = "show()", tags: tuple[str, ...] = (), **data: Any) -> Any:
+    outputs = [new_output("display_data", {key.replace("__", "/"): value for key, value in data.items()})]
+    return new_code_cell(source, metadata={"tags": list(tags)}, outputs=outputs if data else [])
+
+
+def concluding(conclusion: Verdict) -> Any:
+    return new_code_cell("verdict", outputs=[new_output("display_data", conclusion._repr_mimebundle_())])
+
+
+def published(folder: Path, *cells: Any) -> str:
+    source, target = folder / "reports/tiny/03_compare.ipynb", folder / "reports/tiny/03_compare.html"
+    source.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook(*cells), source)
+    page.publish({"nb": source, "report": target}, {"book": "tiny"})
+    return target.read_text(encoding="utf-8")
+
+
+# Verdict
+
+
+def test_a_verdict_survives_json() -> None:
+    made = verdict(details={"auc": np.float64(0.8), "bad": NAN, "n": np.int64(3), "many": np.arange(2)})
+    again = Verdict.from_dict(json.loads(json.dumps(made.to_dict(), allow_nan=False)))
+    assert again == made
+    assert again.details == {"auc": 0.8, "bad": None, "n": 3, "many": [0, 1]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"level": "fine"}, "'fine'"),
+        ({"sentences": []}, "sentences"),
+        ({"sentences": ["s"] * 6}, "one to five"),
+        ({"sentences": ["  "]}, "sentence"),
+        ({"sentences": "one text"}, "one text"),
+        ({"word": ""}, "word"),
+        ({"numbers": [{"name": "x"}]}, "'x'"),
+    ],
+)
+def test_a_wrong_verdict_is_refused_and_named(changes: dict[str, Any], named: str) -> None:
+    with pytest.raises(ReportError, match=named):
+        verdict(**changes)
+
+
+def test_what_is_no_verdict_is_refused() -> None:
+    with pytest.raises(ReportError, match="not a verdict"):
+        Verdict.from_dict({"stage": "compare"})
+
+
+def test_a_verdict_shows_itself_escaped() -> None:
+    bundle = verdict()._repr_mimebundle_()
+    assert bundle[MIME]["word"] == "accepted"
+    assert "0.812 &lt;AUC&gt;" in bundle["text/html"]
+    assert "Next: Open finalize." in bundle["text/plain"]
+
+
+# Tables, findings, figures
+
+
+def test_a_table_escapes_everything() -> None:
+    frame = pd.DataFrame({"<i>": ["<b>"]}, index=["<u>"])
+    html = Table(frame, caption="<s>", index=True)._repr_html_()
+    assert not re.search(r"<[isu]>", html)
+    assert html.count("<b>") == 1
+    for text in ("&lt;i&gt;", "&lt;b&gt;", "&lt;u&gt;", "&lt;s&gt;"):
+        assert text in html
+    assert 'scope="col"' in html
+    assert 'scope="row"' in html
+    assert "<caption>" in html
+
+
+def test_a_table_writes_numbers_for_people() -> None:
+    frame = pd.DataFrame({
+        "count": [12114, 3], "auc": [0.81234, NAN], "tiny": [1e-9, 0.5], "gap": [2.0, NAN], "rate": [0.1, 0.25],
+        "yes": [True, False], "when": [pd.Timestamp("2024-01-02"), pd.NaT], "text": ["a", None],
+    })  # fmt: skip
+    html = Table(frame, caption="All", formats={"rate": ".1%"})._repr_html_()
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", html)
+    assert cells[:8] == ["12,114", "0.812", "1e-09", "2", "10.0%", "yes", "2024-01-02", "a"]
+    assert cells[8:] == ["3", "–", "0.500", "–", "25.0%", "no", "–", "–"]
+    assert html.count('scope="col" class="num"') == 5
+
+
+def test_a_long_table_is_cut_and_says_so() -> None:
+    html = Table(pd.DataFrame({"x": range(1234)}), caption="Many")._repr_html_()
+    assert html.count("<tr>") == 201
+    assert "The first 200 of 1,234 rows." in html
+
+
+def test_an_empty_table_says_so() -> None:
+    assert "No rows." in Table(pd.DataFrame({"x": []}), caption="None")._repr_html_()
+
+
+def test_a_table_refuses_formats_of_unknown_columns() -> None:
+    with pytest.raises(ReportError, match="'y'"):
+        Table(pd.DataFrame({"x": [1]}), caption="One", formats={"y": "d"})
+
+
+def test_findings_are_escaped() -> None:
+    assert Findings(["a < b"])._repr_html_() == '<ul class="findings"><li>a &lt; b</li></ul>'
+    assert "Nothing" in Findings([])._repr_html_()
+
+
+def test_a_figure_needs_alternative_text() -> None:
+    with pytest.raises(ReportError, match="alternative text"):
+        Figure(None, alt=" ")
+
+
+def test_a_figure_carries_its_first_fifty_numbers() -> None:
+    html = Figure(None, alt="x", data=pd.DataFrame({"x": range(60)}))._repr_html_()
+    assert html.count("<tr>") == 51
+    assert "<summary>The numbers</summary>" in html
+    assert "first 50 of 60" in html
+
+
+def test_a_heavy_figure_becomes_a_png(monkeypatch: pytest.MonkeyPatch) -> None:
+    figure = compare.leaderboard(BOARD, "roc_auc")
+    assert "data:image/svg+xml;base64," in figure._repr_html_()
+    monkeypatch.setattr("modelbook.report.display.SVG_BYTES", 10)
+    assert "data:image/png;base64,iVBOR" in figure._repr_html_()
+
+
+def test_a_figure_is_the_same_each_time_and_follows_the_dark() -> None:
+    svgs = [compare.leaderboard(BOARD, "roc_auc").svg() for _ in range(2)]
+    assert svgs[0] == svgs[1]
+    assert "prefers-color-scheme:dark" in svgs[0]
+    assert "var(--accent,#0072b2)" in svgs[0]
+
+
+def test_drawing_leaves_matplotlib_as_it_was() -> None:
+    code = (
+        "import matplotlib, sys\n"
+        # asking for the backend would choose one
+        "def now(): return {k: matplotlib.rcParams[k] for k in matplotlib.rcParams if k != 'backend'}\n"
+        "before = now()\n"
+        "import pandas as pd; from modelbook.report.figures import explore\n"
+        "explore.missingness(pd.DataFrame({'column': ['a'], 'share': [0.2]}))._repr_html_()\n"
+        "assert now() == before and 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_importing_the_room_is_cheap() -> None:
+    code = (
+        "import sys, modelbook.report\n"
+        "heavy = {'matplotlib', 'pandas', 'nbconvert', 'jinja2'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+BOARD = pd.DataFrame({
+    "candidate": ["lr", "gbc", "dummy", "mlp"], "status": ["ok", "ok", "ok", "failed"],
+    "roc_auc_mean": [0.79, 0.812, 0.5, NAN], "roc_auc_sd": [0.01, 0.02, 0.0, NAN], "fit_seconds": [1, 2, 0.1, NAN],
+})  # fmt: skip
+CURVE = pd.DataFrame({"fpr": [0, 0.5, 1], "tpr": [0, 0.75, 1], "low": [0, 0.7, 1], "high": [0, 0.8, 1]})
+TRAIN = pd.DataFrame({
+    "age": np.r_[np.arange(40), np.arange(40) + 30.0], "plan": ["a", "b"] * 40, "sick": [0] * 60 + [1] * 20,
+})  # fmt: skip
+FIGURES: dict[str, Any] = {
+    "periods": (ingest.periods, pd.DataFrame({
+        "period": [1, 2], "rows": [5905, 1700], "entities": [5905, 1700], "use": ["train and holdout", "batch"],
+    }), (), "5,905"),
+    "balance": (explore.balance, pd.DataFrame({
+        "period": [1, 2], "rows": [100, 100], "rate": [0.2, 0.3], "low": [0.1, 0.2], "high": [0.3, 0.4],
+    }), (), "25.0%"),
+    "missingness": (explore.missingness, pd.DataFrame({"column": ["hi", "age"], "share": [0.26, 0]}), (), "26.0%"),
+    "distributions": (explore.distributions, TRAIN, (["age", "plan"], "sick"), "59.5"),
+    "associations": (explore.associations, pd.DataFrame({
+        "column": ["age", "sex"], "auc": [0.68, 0.51], "direction": ["higher", ""],
+    }), (), "0.680"),
+    "over_time": (explore.over_time, pd.DataFrame({
+        "column": ["age", "age"], "period": [1, 2], "value": [0, -0.31],
+    }), (), "0.31"),
+    "leaderboard": (compare.leaderboard, BOARD, ("roc_auc",), "0.812"),
+    "roc": (finalize.roc, CURVE, (), "0.625"),
+    "precision_recall": (finalize.precision_recall, pd.DataFrame({
+        "recall": [0, 0.5, 1], "precision": [1, 0.6, 0.2], "low": [1, 0.5, 0.2], "high": [1, 0.7, 0.2],
+    }), (0.2,), "60.0%"),
+    "calibration": (finalize.calibration, pd.DataFrame({
+        "predicted": [0.1, 0.6], "observed": [0.1, 0.5], "low": [0, 0.4], "high": [0.2, 0.6], "n": [50, 50],
+    }), (), "0.050"),
+    "threshold_cost": (finalize.threshold_cost, pd.DataFrame({
+        "threshold": [0.1, 0.5, 0.9], "cost": [30, 20, 40],
+    }), (0.5,), "costs 20"),
+    "confusion": (finalize.confusion, pd.DataFrame([[80, 5], [5, 10]]), (), "90.0%"),
+    "importance": (finalize.importance, pd.DataFrame({
+        "feature": ["age", "sex"], "mean": [0.03, 0.01], "sd": [0.01, 0.01],
+    }), (), "0.03"),
+    "slices": (finalize.slices, pd.DataFrame({
+        "slice": ["site", "site"], "value": [1, 2], "n": [90, 80], "roc_auc": [0.7, 0.8],
+        "low": [0.6, 0.7], "high": [0.75, 0.9],
+    }), (0.8,), "0.700"),
+    "difference": (deploy.difference, pd.DataFrame({
+        "metric": ["roc_auc"], "difference": [0.004], "low": [-0.01], "high": [0.02],
+    }), (0.005,), "+0.0040"),
+    "drift": (monitor.drift, pd.DataFrame({
+        "batch": [4, 5], "column": ["site", "site"], "score": [0.05, 0.2], "threshold": [0.1, 0.1],
+        "drifted": [False, True], "importance": [0.1, 0.1],
+    }), (), "2.00 times"),
+    "performance": (monitor.performance, pd.DataFrame({
+        "batch": [4], "metric": ["roc_auc"], "value": [0.77], "low": [0.75], "high": [0.79], "reference": [0.8],
+    }), (), "0.770"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_is_drawn_and_its_words_hold_its_main_number(name: str) -> None:
+    draw, frame, more, number = FIGURES[name]
+    figure = draw(frame, *more)
+    assert number in figure.alt
+    html = figure._repr_html_()
+    assert 'src="data:image/svg+xml;base64,' in html
+    assert "The numbers" in html
+    assert number in html
+
+
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("kind", ["no rows", "only gaps"])
+def test_a_figure_without_data_says_so(name: str, kind: str) -> None:
+    draw, frame, more, _ = FIGURES[name]
+    empty = frame.iloc[:0] if kind == "no rows" else pd.DataFrame(NAN, frame.index, frame.columns)
+    assert "nothing to show" in draw(empty, *more)._repr_html_()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.filterwarnings("error::RuntimeWarning", "error::UserWarning")
+def test_a_figure_copes_with_one_row_and_unknown_intervals(name: str) -> None:
+    draw, frame, more, _ = FIGURES[name]
+    unknown = [column for column in ("low", "high", "sd", "n", "reference", "roc_auc_sd") if column in frame]
+    for part in (frame.iloc[:1], frame.assign(**dict.fromkeys(unknown, NAN)), frame.drop(columns=unknown)):
+        assert "<figure" in draw(part, *more)._repr_html_()
+
+
+def test_a_table_without_gaps_has_nothing_to_draw() -> None:
+    figure = explore.missingness(pd.DataFrame({"column": ["a", "b"], "share": [0, 0]}))
+    assert figure.figure is None
+    assert "None of the 2 columns" in figure._repr_html_()
+
+
+def test_the_leaderboard_is_sorted_best_first_and_names_its_baseline() -> None:
+    words = compare.leaderboard(BOARD, "roc_auc").alt
+    assert words.startswith("gbc leads")
+    assert "0.022 ahead of lr" in words
+    assert "baseline has 0.500" in words
+
+
+def test_drift_is_what_the_test_said() -> None:
+    frame = pd.DataFrame({"batch": [4, 4], "column": ["site", "age"], "score": [0.01, 0.9], "threshold": 0.05})
+    by_test = monitor.drift(frame.assign(drifted=[True, False]))  # p-values: small is drift
+    assert by_test.alt.startswith("1 of 2 columns drifted")
+    assert "furthest is site" in by_test.alt
+    assert "furthest is age" in monitor.drift(frame).alt
+
+
+# Pages
+
+
+def test_a_page_opens_with_its_verdict_and_ends_with_its_facts(tmp_path: Path) -> None:
+    html = published(tmp_path, new_markdown_cell("## Who & what?"), concluding(verdict()))
+    head, foot = html.split("<main")[0], html.split("<footer")[1]
+    for text in ("<h1>Compare</h1>", "Which family is best?", "accepted", "0.812 &lt;AUC&gt;", "dummy 0.500",
+                 "Open finalize.", 'href="../index.html"', 'href="04_finalize.html"', "Who &amp; what?"):  # fmt: skip
+        assert text in head, text
+    for text in ("seed", "env.yaml", "run-7", "a" * 12, "b" * 12, "2024-05-06 07:08 UTC", "1 min 23 s",
+                 "pandas 2.1.4", 'href="03_compare.ipynb"'):  # fmt: skip
+        assert text in foot, text
+    assert '<html lang="en">' in html
+    assert 'aria-current="page"' in head
+    assert 'href="#main"' in head
+    assert html.count("border-left:5px solid #00694f") == 0  # the notebook's own card is not repeated
+    assert html.count("Trees lead") == 2
+
+
+def test_contents_lead_to_the_headings(tmp_path: Path) -> None:
+    html = published(tmp_path, new_markdown_cell('## "Rows" & `columns`?\n\ntext\n\n## Next'), concluding(verdict()))
+    anchors = re.findall(r'<a href="#([^"]+)">', html.split('class="contents"')[1].split("</nav>")[0])
+    assert len(anchors) == 2
+    assert all(f'id="{anchor}"' in html for anchor in anchors)
+
+
+def test_a_page_runs_nothing_and_loads_nothing(tmp_path: Path) -> None:
+    nasty = (
+        "<script>alert(1)</script><link rel=stylesheet href=https://x.org/a.css><iframe src=https://x.org></iframe>"
+        "<img src=https://x.org/a.png onerror=alert(1)><style>@import 'https://x.org/b.css';p{color:red}</style>"
+        '<p style="background:url(https://x.org/c.png)" onclick="x()">kept</p><a href="javascript:x()">go</a>'
+    )
+    cells = [
+        new_markdown_cell(f"![badge](https://x.org/b.svg) [link](https://x.org/page) {nasty}"),
+        shown(text__html=nasty), shown(application__javascript="alert(1)", text__plain="fallback"),
+    ]  # fmt: skip
+    html = published(tmp_path, *cells, concluding(verdict()))
+    assert not re.search(r"<script|<iframe|javascript:|\son\w+=|require\.js|MathJax", html, re.IGNORECASE)
+    assert not re.search(r"""(src|srcset|data|poster)\s*=\s*["']?(https?:)?//|url\(\s*['"]?https?:|@import""", html)
+    assert re.findall(r"<link[^>]*>", html) == ['<link rel="icon" href="data:,">']
+    assert "default-src 'none'" in html
+    assert ">kept</p>" in html
+    assert "fallback" in html
+    assert 'href="https://x.org/page"' in html  # a link is followed by its reader, not by the page
+
+
+def test_set_up_is_hidden_and_code_is_folded(tmp_path: Path) -> None:
+    html = published(
+        tmp_path, shown("secret_default = 1", ("parameters",)), shown("injected = 2", ("injected-parameters",)),
+        shown("import os\nfrom pathlib import Path"), shown("visible = 3", text__plain="3 <4"), concluding(verdict()),
+    )  # fmt: skip
+    assert "secret_default" not in html
+    assert "injected" not in html
+    assert ">os<" not in html
+    assert '<details class="code"><summary>Code</summary>' in html
+    assert "visible" in html
+    assert "3 &lt;4" in html
+
+
+def test_a_page_without_a_verdict_says_so_and_shows_the_error(tmp_path: Path) -> None:
+    trace = ["\x1b[0;31mZeroDivisionError\x1b[0m: <div>"]
+    error = new_output("error", ename="ZeroDivisionError", evalue="\x1b[31m<div>\x1b[0m", traceback=trace)
+    html = published(tmp_path, new_code_cell("import x", outputs=[error]), new_markdown_cell("never reached"))
+    assert "This stage did not reach its verdict." in html
+    assert 'class="badge bad"' in html
+    assert "ZeroDivisionError: &lt;div&gt;" in html
+    assert "\x1b" not in html
+    assert "never reached" not in html
+    assert "tiny" in html
+
+
+def test_printed_text_is_shown_without_control_codes_and_warnings_are_folded(tmp_path: Path) -> None:
+    outputs = [new_output("stream", name=name, text=f"\x1b[1m{name} <x>\x1b[0m") for name in ("stdout", "stderr")]
+    html = published(tmp_path, new_code_cell("work()", outputs=outputs), concluding(verdict()))
+    assert '<pre class="stream">stdout &lt;x&gt;' in html
+    assert "<summary>Messages</summary>" in html.split("stderr &lt;x&gt;")[0]
+
+
+def test_a_long_print_is_cut(tmp_path: Path) -> None:
+    outputs = [new_output("stream", name="stdout", text="x" * 3_000_000)]
+    html = published(tmp_path, new_code_cell("work()", outputs=outputs), concluding(verdict()))
+    assert len(html) < 100_000
+    assert "2,980,000 more characters" in html
+
+
+def test_a_page_suits_dark_phone_and_print(tmp_path: Path) -> None:
+    html = published(tmp_path, concluding(verdict()))
+    for text in ("prefers-color-scheme:dark", "@media print", "max-width:40rem", "width=device-width"):
+        assert text in html
+
+
+def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = published(tmp_path, concluding(verdict()))
+
+    def broken(*_: Any) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.replace", broken)
+    with pytest.raises(OSError, match="disk full"):
+        published(tmp_path, concluding(verdict(word="other")))
+    folder = tmp_path / "reports/tiny"
+    assert (folder / "03_compare.html").read_text(encoding="utf-8") == before
+    assert sorted(path.name for path in folder.iterdir()) == ["03_compare.html", "03_compare.ipynb"]
+
+
+def test_what_is_no_notebook_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.ipynb").write_text("{")
+    with pytest.raises(ReportError, match=r"x\.ipynb cannot be read"):
+        page.render(tmp_path / "x.ipynb", tmp_path / "x.html")
+
+
+def test_cleaning_keeps_what_is_harmless() -> None:
+    kept = '<table class="a"><tr><td title="a &quot;b&quot;">1 &lt; 2 &#183;</td></tr></table><br>'
+    assert clean(kept) == kept
+    assert clean("a<script>b</script>c<script/>d").startswith("ac")
+    assert clean('<img src="data:image/png;base64,AA" alt="x">') == '<img src="data:image/png;base64,AA" alt="x">'
+
+
+# Index
+
+
+def receipt(root: Path, made: Verdict) -> None:
+    path = root / "models" / made.book / f"{made.stage}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(made.to_dict()), encoding="utf-8")
+
+
+def rows(html: str, book: str) -> dict[str, str]:
+    section = html.split(f'<section class="book" aria-labelledby="book-{book}">')[1].split("</section>", maxsplit=1)[0]
+    return dict(zip(config.STAGES, section.split("<tr class=")[1:], strict=True))
+
+
+def test_the_index_has_a_row_for_each_stage(tmp_path: Path) -> None:
+    published(tmp_path, concluding(verdict()))
+    receipt(tmp_path, verdict())
+    (tmp_path / "reports/tiny/05_deploy.ipynb").write_text("{}")
+    target = index.write(tmp_path, {"tiny": {"deploy": "\nBoom: <x>\nmore"}, "new": {"ingest": "no table"}})
+    assert target == tmp_path / "reports/index.html"
+    html = target.read_text(encoding="utf-8")
+    tiny = rows(html, "tiny")
+    for text in ("accepted", "0.812 &lt;AUC&gt;", "dummy 0.500", 'href="tiny/03_compare.html"', "a" * 12, "b" * 12,
+                 "1 min 23 s", "2024-05-06 07:08 UTC"):  # fmt: skip
+        assert text in tiny["compare"], text
+    assert "failed" in tiny["deploy"]
+    assert "Boom: &lt;x&gt;" in tiny["deploy"]
+    assert "more" not in tiny["deploy"]
+    assert 'href="tiny/05_deploy.ipynb"' in tiny["deploy"]
+    assert "not built yet" in tiny["monitor"]
+    assert "href" not in tiny["monitor"]
+    assert "no table" in rows(html, "new")["ingest"]
+    assert "<script" not in html
+    assert "http://" not in html
+    assert "https://" not in html
+
+
+def test_an_unreadable_receipt_does_not_hide_the_others(tmp_path: Path) -> None:
+    receipt(tmp_path, verdict())
+    (tmp_path / "models/tiny/ingest.json").write_text("{")
+    tiny = rows(index.write(tmp_path).read_text(encoding="utf-8"), "tiny")
+    assert "unreadable" in tiny["ingest"]
+    assert "accepted" in tiny["compare"]
+
+
+def test_an_index_without_books_says_what_to_do(tmp_path: Path) -> None:
+    assert "make run" in index.write(tmp_path).read_text(encoding="utf-8")
