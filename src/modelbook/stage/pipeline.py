@@ -10,15 +10,19 @@ from typing import Any
 from filelock import FileLock, Timeout
 from ploomber.constants import TaskStatus
 from ploomber.executors.abc import Executor
+from traitlets.config import Config
 from ploomber_core.exceptions import BaseException as Reported  # Ploomber shows its message alone, and exits with 1
 
 from modelbook import config, dataset, registry
 from modelbook.contract import Contract
 from modelbook.errors import BuildError, ModelbookError
 from modelbook.report import index
-from modelbook.stage import files, project, sources
+from modelbook.stage import built, project, sources
 from modelbook.stage.follow import Follow
 from modelbook.stage.opened import WIRING
+
+# A kernel's sockets are files of this user's, where the system has such sockets: nobody else can listen in.
+TRANSPORT = "ipc" if sys.platform != "win32" else "tcp"
 
 
 class BuildFailed(Reported):
@@ -28,12 +32,12 @@ class BuildFailed(Reported):
 def watch(dag: Any) -> None:
     """Ploomber's hook before a build: outdate the stages that depend on something which Ploomber does not see."""
     root = project.find_root()
-    known = _noted(root, _book(dag))
+    known = built.notes(root, _book(dag))
     stale: set[str] = set()
     for name in dag:
         task = dag[name]
         follows = bool(stale & set(task.upstream))
-        if follows or known.get(name) != sources.digest(name, root, task.params.to_dict()):
+        if follows or known.get(name, {}).get("code") != sources.digest(name, root, task.params.to_dict()):
             stale.add(name)
             ready = not any(up.exec_status != TaskStatus.Skipped for up in task.upstream.values())
             task.exec_status = TaskStatus.WaitingExecution if ready else TaskStatus.WaitingUpstream
@@ -46,18 +50,20 @@ class Build(Executor):
         super().__call__(dag)
         root = project.find_root()
         try:
-            check(dag, root)
+            params = check(dag, root)
             with one_at_a_time(root):
-                reports, failed = self._run(dag, root)
+                reports, failed = self._run(dag, root, params)
         except ModelbookError as error:
             raise BuildFailed(f"\n{error}") from None
         page = index.write(root, {_book(dag): failed} if failed else None)
-        summarise(dag, root, page)
+        ended = {TaskStatus.Executed, TaskStatus.Skipped}
+        done = [name for name in dag if dag[name].exec_status in ended]
+        built.summarise(root, _book(dag), done, page, idle=not reports and not failed)
         if failed:
             raise BuildFailed(f"the build failed at: {', '.join(failed)}")
         return reports
 
-    def _run(self, dag: Any, root: Path) -> tuple[list[Any], dict[str, str]]:
+    def _run(self, dag: Any, root: Path, params: dict[str, config.Parameters]) -> tuple[list[Any], dict[str, str]]:
         outdated = [name for name in dag if dag[name].exec_status != TaskStatus.Skipped]
         if outdated:
             registry.prepare(root)
@@ -67,48 +73,37 @@ class Build(Executor):
             task = dag[name]
             if task.exec_status == TaskStatus.Aborted:
                 continue
+            task.executor_params.setdefault("config", Config(KernelManager={"transport": TRANSPORT}))
             digest = sources.digest(name, root, task.params.to_dict())
             with Follow(name, log(root, _book(dag), name)) as following:
                 try:
                     report, meta = task._build(catch_exceptions=True)
                     task.product.metadata.update_locally(meta)
                     reports.append(report)
-                    _note(root, _book(dag), name, digest)
+                    built.note(root, name, params[name], digest)
                 except Exception as error:  # whatever a notebook raised: the other branches still build
                     failed[name] = following.failed(error, Path(str(task.product["nb"])))
         return reports, failed
 
 
-def _noted(root: Path, book: str) -> dict[str, str]:
-    path = _notes(root, book)
-    return files.read(path) if path.is_file() else {}
-
-
-def _note(root: Path, book: str, stage: str, digest: str) -> None:
-    files.write(_notes(root, book), {**_noted(root, book), stage: digest})
-
-
-def _notes(root: Path, book: str) -> Path:
-    return root / "models" / book / "built.json"
-
-
-def check(dag: Any, root: Path) -> None:
-    """Everything that can be wrong before a kernel starts.
+def check(dag: Any, root: Path) -> dict[str, config.Parameters]:
+    """Everything that can be wrong before a kernel starts; returns the parameters of each stage.
 
     Raises
     ------
     ModelbookError
         Parameters out of line, contract or table absent, folders that cannot be written, a store that is too new.
     """
+    params = {}
     for name in dag:
         given = {key: value for key, value in dag[name].params.to_dict().items() if key not in WIRING}
-        params = config.validate(name, given)
-        if name == "ingest":
-            Contract.load(root / params.contract)
-            dataset.state(params.table, root)
+        params[name] = config.validate(name, given)
         for path in dag[name].product.to_json_serializable().values():
             _check_writable(Path(path).parent)
+    Contract.load(root / params["ingest"].contract)
+    dataset.state(params["ingest"].table, root)
     registry.check_store(root)
+    return params
 
 
 def _check_writable(folder: Path) -> None:
@@ -142,17 +137,6 @@ def one_at_a_time(root: Path) -> FileLock:
 def log(root: Path, book: str, stage: str) -> Path:
     """The file that holds a stage's progress lines."""
     return root / "reports" / book / "logs" / f"{config.stem(stage)}.log"
-
-
-def summarise(dag: Any, root: Path, page: Path) -> None:
-    """Print each stage's verdict in a line, and where the index is."""
-    done = [name for name in dag if dag[name].exec_status == TaskStatus.Executed]
-    kept = [name for name in dag if dag[name].exec_status == TaskStatus.Skipped]
-    sys.stdout.write("\n" + ("Nothing to do: every stage is up to date.\n" if len(kept) == len(dag) else ""))
-    for name in [*done, *kept]:
-        told = files.read(Path(str(dag[name].product["receipt"])))
-        sys.stdout.write(f"  {config.stem(name)}  {told['word']:<10} {told['sentences'][0]}\n")
-    sys.stdout.write(f"\n{page}\n")
 
 
 def _book(dag: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -34,6 +35,37 @@ def find_root() -> Path:
     )
 
 
+def environment(root: Path, book: str | None = None) -> Path:
+    """The env file of a book: the one that names it, else ``PLOOMBER_ENV_FILENAME``, else ``env.yaml``.
+
+    Raises
+    ------
+    StageError
+        When there is no such file, or none names the book.
+    """
+    if book is None:
+        path = root / os.environ.get("PLOOMBER_ENV_FILENAME", "env.yaml")
+        if not path.is_file():
+            raise StageError(f"there is no {path}", next="write it after the pattern of env.yaml")
+        return path
+    books = {_values(path).get("book"): path for path in sorted(root.glob("env*.yaml"))}
+    if book not in books:
+        raise StageError(
+            f"no env file names the book {book!r}", expected=f"one of {', '.join(map(str, books))}",
+            next=f"copy env.yaml to env.{book}.yaml and change its values",
+        )  # fmt: skip
+    return books[book]
+
+
+def parameters(root: Path, environment: Path) -> dict[str, dict]:
+    """Each stage's parameters as ``pipeline.yaml`` and an env file give them."""
+    values = _values(environment)
+    described = yaml.safe_load((root / "pipeline.yaml").read_text(encoding="utf-8"))
+    return {
+        task["name"]: {name: _filled(value, values) for name, value in task["params"].items()} for task in described["tasks"]
+    }
+
+
 def tasks(root: Path, book: str) -> dict[str, dict]:
     """The tasks of ``pipeline.yaml`` by name: products as absolute paths of a book, upstream as a list of names."""
     described = yaml.safe_load((root / "pipeline.yaml").read_text(encoding="utf-8"))
@@ -59,6 +91,15 @@ def commit(root: Path) -> str:
         return head + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
         return "none"
+
+
+def _values(path: Path) -> dict:
+    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+
+
+def _filled(value: object, values: dict) -> object:
+    named = re.fullmatch(r"\{\{\s*(\w+)\s*\}\}", value) if isinstance(value, str) else None
+    return values[named[1]] if named else value
 
 
 def _git(root: Path, *words: str) -> str:

@@ -1,0 +1,66 @@
+# One word a command. `make help` lists them. Everything is installed into .venv from the hashed locks in requirements/.
+PYTHON ?= python3.11
+BIN := .venv/bin
+UV := $(BIN)/uv
+COMPILE := $(UV) pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock"
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+.PHONY: run
+run: .venv/run ## install what is needed, and build the pipeline on the bundled book
+	@$(BIN)/modelbook build
+
+.PHONY: test
+test: .venv/test ## install what tests need, and run the whole suite
+	@$(BIN)/pytest
+
+.PHONY: check
+check: .venv/test ## lint, types, and the fast tests
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/pytest -m "not slow"
+
+.PHONY: lab
+lab: .venv/run ## open JupyterLab at the project
+	@$(BIN)/jupyter lab
+
+.PHONY: mlflow
+mlflow: .venv/run ## open the MLflow UI on the project's store, at http://127.0.0.1:5000
+	@$(BIN)/modelbook store && $(BIN)/mlflow ui --backend-store-uri sqlite:///models/mlflow.db
+
+.PHONY: bench
+bench: .venv/run ## measure: build, sample build, no-op build, overhead
+	@$(BIN)/python benchmarks/build.py
+
+.PHONY: lock
+lock: .venv/uv ## write the locks anew from pyproject.toml
+	@$(COMPILE) -o requirements/run.txt
+	@$(COMPILE) --group test -c requirements/run.txt -o requirements/test.txt
+	@echo "uv==$$($(UV) --version | cut -d' ' -f2)" | $(UV) pip compile -q - --universal --generate-hashes --no-emit-index-url \
+		--no-emit-find-links --no-annotate --custom-compile-command "make lock" -o requirements/uv.txt
+
+.PHONY: clean
+clean: ## remove everything that was generated, but not .venv
+	@git clean -qfdX data models reports
+
+# The environment, in layers. Each file under .venv says that its layer stands as its lock describes it.
+.venv/uv: requirements/uv.txt
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is not on the PATH; install Python 3.11, or name it: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	@echo "Making .venv"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@touch $@
+
+.venv/run: .venv/uv requirements/run.txt pyproject.toml
+	@echo "Installing what runs need (a few minutes the first time)"
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/run.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/test: .venv/run requirements/test.txt
+	@echo "Installing what tests need"
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/test.txt
+	@touch $@

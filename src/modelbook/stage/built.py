@@ -1,0 +1,75 @@
+"""What has been built: noted stage by stage, so that a build sees what Ploomber does not, and a no-op is told at once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from modelbook import config
+from modelbook.errors import ModelbookError
+from modelbook.stage import files, project, sources
+
+
+def notes(root: Path, book: str) -> dict[str, dict[str, Any]]:
+    """The notes of a book's last runs, by stage: digests of ``code`` and of what was ``given``, times of ``products``."""
+    path = _path(root, book)
+    return files.read(path) if path.is_file() else {}
+
+
+def note(root: Path, stage: str, params: config.Parameters, code: str) -> None:
+    """Note that a stage has just run; ``code`` is its digest from before it began."""
+    products = project.tasks(root, params.book)[stage]["product"].values()
+    entry = {
+        "code": code,
+        "given": _given(root, stage, params),
+        "products": {path.relative_to(root).as_posix(): path.stat().st_mtime_ns for path in products},
+    }
+    files.write(_path(root, params.book), {**notes(root, params.book), stage: entry})
+
+
+def fresh(root: Path, environment: Path) -> bool:
+    """Whether nothing at all has changed since every stage ran: no need to ask Ploomber, whose import takes seconds."""
+    try:
+        given = project.parameters(root, environment)
+        book = given["ingest"]["book"]
+        known, tasks = notes(root, book), project.tasks(root, book)
+        return all(
+            _stands(root, known.get(stage, {}), stage, config.validate(stage, given[stage]))
+            and all(_when(tasks[up]) <= _when(tasks[stage]) for up in tasks[stage]["upstream"])
+            for stage in tasks
+        )
+    except (ModelbookError, OSError, KeyError):
+        return False  # the build itself says what is wrong
+
+
+def summarise(root: Path, book: str, stages: list[str], page: Path, *, idle: bool) -> None:
+    """Print each stage's verdict in a line, and where the index is."""
+    sys.stdout.write("\nNothing to do: every stage is up to date.\n" if idle else "\n")
+    for stage in stages:
+        told = files.read(project.tasks(root, book)[stage]["product"]["receipt"])
+        sys.stdout.write(f"  {config.stem(stage):<12} {told['word']:<15} {told['sentences'][0]}\n")
+    sys.stdout.write(f"\n{page}\n")
+
+
+def _stands(root: Path, known: dict[str, Any], stage: str, params: config.Parameters) -> bool:
+    return (
+        known.get("given") == _given(root, stage, params)
+        and known["code"] == sources.digest(stage, root, params.model_dump())
+        and all((root / path).stat().st_mtime_ns == when for path, when in known["products"].items())
+    )
+
+
+def _given(root: Path, stage: str, params: config.Parameters) -> str:
+    source = (root / "notebooks" / f"{config.stem(stage)}.ipynb").read_bytes()
+    return hashlib.sha256(source + json.dumps(params.model_dump(), sort_keys=True).encode()).hexdigest()
+
+
+def _when(task: dict[str, Any]) -> int:
+    return task["product"]["receipt"].stat().st_mtime_ns
+
+
+def _path(root: Path, book: str) -> Path:
+    return root / "models" / book / "built.json"
