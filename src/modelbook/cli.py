@@ -88,13 +88,13 @@ def store() -> None:
 
     Example:  modelbook store
     """
-    from modelbook import registry
+    from modelbook.registry.store import prepare, uri
     from modelbook.stage import project
 
     with _reported():
         root = project.find_root()
-        registry.prepare(root)
-        typer.echo(registry.uri(root))
+        prepare(root)
+        typer.echo(uri(root))
 
 
 if __name__ == "__main__":

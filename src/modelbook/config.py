@@ -35,6 +35,11 @@ def _words(value: Any) -> Any:
     return value.replace(",", " ").split() if isinstance(value, str) else value
 
 
+def _none(value: Any) -> Any:
+    """None as it comes from a command line or from Ploomber, which hands it on as a word."""
+    return None if isinstance(value, str) and value.strip().lower() in ("none", "null") else value
+
+
 def _known_families(families: list[str]) -> list[str]:
     for family in families:
         if family not in FAMILIES:
@@ -52,7 +57,7 @@ def _nearest(name: str, names: Any) -> str:
 class Parameters(BaseModel):
     """What every stage's parameters share."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     book: BookName = "rand-hie"
 
@@ -62,7 +67,7 @@ class Ingest(Parameters):
 
     table: str = Field("rand-hie", min_length=1, description="bundled table by name, or path of a .csv or .parquet file")
     contract: str = Field("contracts/rand-hie.yaml", description="path of the contract that the table must keep")
-    train_until: int | float | None = Field(
+    train_until: Annotated[int | float | None, BeforeValidator(_none)] = Field(
         3, description="last value of the time column that trains; later ones become production batches; none: all train"
     )
     holdout: float = Field(0.2, ge=0.05, le=0.5, description="share of the entities set aside for the final test, 0.05 to 0.5")

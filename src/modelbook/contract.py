@@ -85,6 +85,13 @@ class Contract(BaseModel):
                 raise ValueError(f"exactly one column has the role {role}, found {self.named(role) or 'none'}")
         if len(self.named("time")) > 1:
             raise ValueError(f"at most one column has the role time, found {self.named('time')}")
+        for role in ("target", "entity", "time"):
+            if gaps := [name for name in self.named(role) if self.columns[name].nullable]:
+                raise ValueError(f"the {role} column {gaps[0]} is not nullable")
+        if self.columns[self.target].type != "boolean":
+            raise ValueError(f"the target column {self.target} is boolean, not {self.columns[self.target].type}")
+        if self.time and self.columns[self.time].type not in ("number", "integer"):
+            raise ValueError(f"the time column {self.time} is a number or an integer, not {self.columns[self.time].type}")
         if not self.features_:
             raise ValueError("at least one column has the role feature")
         if unknown := [name for name in [*self.key, *self.slices] if name not in self.columns]:
@@ -99,7 +106,7 @@ class Contract(BaseModel):
             raise ContractError(f"there is no contract at {path}", next="name one with the parameter `contract` (env.yaml)")
         try:
             return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ContractError(f"{path} is no YAML: {error}", next="mend its syntax") from None
         except ValidationError as error:
             told = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'contract'}: {e['msg']}" for e in error.errors())
@@ -299,7 +306,7 @@ def _check(column: Column) -> Any:
     def holds(values: pd.Series) -> pd.Series:
         if column.type == "category":
             return values.isna() | _as_text(values).isin(column.categories or [])
-        numbers = pd.to_numeric(values, errors="coerce")
+        numbers = pd.to_numeric(values if values.dtype.kind not in "mM" else values.astype(str), errors="coerce")  # no dates
         right = np.isfinite(numbers)
         if column.type == "boolean":
             right &= numbers.isin([0, 1])

@@ -113,8 +113,8 @@ def _against_champion(evidence: Evidence, margin: float, paired_rows: int) -> li
         Criterion("another version than the champion", "a new version", f"version {evidence.candidate} beside {who}", evidence.candidate != evidence.champion),
         Criterion("rows to compare on", f"at least {paired_rows:,}", f"{evidence.paired_rows:,} that neither was trained on", evidence.paired_rows >= paired_rows),
     ]  # fmt: skip
-    if evidence.difference is not None:
-        criteria.append(
-            Criterion(f"ROC AUC not worse than {who}", f"low end at least -{margin:g}", str(evidence.difference), evidence.difference.low >= -margin)
-        )  # fmt: skip
+    found = evidence.difference
+    told, passed = ("no rows of both classes to tell", False) if found is None else (str(found), found.low >= -margin)
+    if found is not None or evidence.paired_rows >= paired_rows:  # too few rows have failed above already
+        criteria.append(Criterion(f"ROC AUC not worse than {who}", f"low end at least -{margin:g}", told, passed))
     return criteria

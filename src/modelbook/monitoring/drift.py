@@ -6,6 +6,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from evidently import DataDefinition, Dataset, Report
+from evidently.metrics import ValueDrift
 
 if TYPE_CHECKING:
     from modelbook.contract import Contract
@@ -57,10 +59,7 @@ def distances(before: pd.DataFrame, now: pd.DataFrame, numeric: list[str], categ
 
 
 def _report(before: pd.DataFrame, now: pd.DataFrame, numeric: list[str], categorical: list[str], threshold: float) -> dict[str, Any]:
-    os.environ.setdefault("DO_NOT_TRACK", "1")  # Evidently reports its use to its maker otherwise
-    from evidently import DataDefinition, Dataset, Report
-    from evidently.metrics import ValueDrift
-
+    os.environ.setdefault("DO_NOT_TRACK", "true")  # Evidently reports its use to its maker otherwise
     definition = DataDefinition(numerical_columns=numeric, categorical_columns=categorical)
     report = Report([ValueDrift(column=name, method=METHOD, threshold=threshold) for name in [*numeric, *categorical]])
     return report.run(

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import pandas as pd
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from modelbook.registry.versions import Version
+from modelbook.registry.versions import Version
 
 
 def paired(candidate: Version, champion: Version | None) -> pd.DataFrame:
@@ -22,8 +19,6 @@ def paired(candidate: Version, champion: Version | None) -> pd.DataFrame:
     DataFrame
         Columns ``entity, outcome, candidate, champion``; no rows without a champion, or where the two share no held-out entity.
     """
-    import pandas as pd
-
     nothing = pd.DataFrame(columns=["entity", "outcome", "candidate", "champion"])
     if champion is None:
         return nothing

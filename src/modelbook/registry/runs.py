@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlflow.entities import Metric, Param
+
 from modelbook.registry.store import client, experiment
 
 if TYPE_CHECKING:
@@ -57,8 +59,6 @@ class Run:
         return self._client.create_run(self._experiment, run_name=name, tags=told).info.run_id
 
     def _log(self, run: str, metrics: Mapping[str, float], params: Mapping[str, Any]) -> None:
-        from mlflow.entities import Metric, Param
-
         now = int(time.time() * 1000)
         numbers = [Metric(key, float(value), now, 0) for key, value in metrics.items() if math.isfinite(value)]
         self._client.log_batch(run, numbers, [Param(key, str(value)) for key, value in params.items()])

@@ -43,12 +43,11 @@ def prepare(root: Path) -> None:
     StoreError
         When another, newer MLflow wrote it, or the file is no store at all.
     """
-    check_store(root)
-    if database(root).is_file():
-        return
     database(root).parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(database(root).with_suffix(".lock")):
-        client(root).search_experiments(max_results=1)
+    with FileLock(database(root).with_suffix(".lock")):  # before the look: a store half made by another process is none
+        check_store(root)
+        if not database(root).is_file():
+            client(root).search_experiments(max_results=1)
 
 
 def check_store(root: Path) -> None:
@@ -79,6 +78,7 @@ def client(root: Path) -> MlflowClient:
 def connected(root: Path) -> ModuleType:
     """The ``mlflow`` module, pointed at the project's store and told to keep its chatter out of notebooks."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)

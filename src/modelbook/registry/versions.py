@@ -14,14 +14,19 @@ from importlib.metadata import version as installed
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import cloudpickle
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
 from modelbook.contract import Contract
 from modelbook.errors import ProofError, StoreError
-from modelbook.registry.store import client, connected, uri
-
-if TYPE_CHECKING:
-    import pandas as pd
+from modelbook.registry.store import artifacts, client, connected, uri
 
 CHAMPION = "champion"
 REQUIREMENTS = ("mlflow", "pycaret", "scikit-learn", "lightgbm", "pandas", "numpy", "pydantic", "pyyaml", "cloudpickle")
@@ -57,14 +62,10 @@ class Version:
 
     def evaluated(self) -> Any:
         """The pipeline as it was when the holdout judged it: fitted on train rows only."""
-        import cloudpickle
-
         with (self.folder / "evaluated.pkl").open("rb") as file:
             return cloudpickle.load(file)
 
     def _frame(self, name: str) -> pd.DataFrame:
-        import pandas as pd
-
         return pd.read_parquet(self.folder / f"{name}.parquet")
 
 
@@ -85,7 +86,7 @@ def register(
     ProofError
         When the logged model does not give its golden rows' answers back.
     """
-    mlflow = connected(root)
+    connected(root)
     with TemporaryDirectory() as folder, _active(run_id):
         kept = _keep(Path(folder), parts, contract)
         example = contract.features(parts["golden"]).head(2)
@@ -109,21 +110,17 @@ def register(
 
 
 def _numbered(root: Path, name: str, info: Any, run_id: str, tags: dict[str, Any]) -> Version:
-    from mlflow.exceptions import MlflowException
-
-    mlflow = client(root)
+    store = client(root)
     with contextlib.suppress(MlflowException):  # it is there already
-        mlflow.create_registered_model(name)
+        store.create_registered_model(name)
     told = {key: str(value) for key, value in tags.items()}
-    made = mlflow.create_model_version(name, info.model_uri, run_id, tags=told, model_id=info.model_id)
+    made = store.create_model_version(name, info.model_uri, run_id, tags=told, model_id=info.model_id)
     return version(root, name, int(made.version))
 
 
 @contextlib.contextmanager
 def _active(run_id: str) -> Iterator[None]:
     """Make a run that is already open the active one, without ending it."""
-    import mlflow
-
     mlflow.start_run(run_id=run_id)
     try:
         yield
@@ -139,8 +136,6 @@ def version(root: Path, name: str, number: int) -> Version:
     StoreError
         When there is no such version.
     """
-    from mlflow.exceptions import MlflowException
-
     try:
         found = client(root).get_model_version(name, str(number))
     except MlflowException:
@@ -152,17 +147,25 @@ def version(root: Path, name: str, number: int) -> Version:
 
 def champion(root: Path, name: str) -> Version | None:
     """The version that bears the alias ``champion``, or None."""
-    from mlflow.exceptions import MlflowException
-
     try:
-        return _opened(root, client(root).get_model_version_by_alias(name, CHAMPION))
-    except MlflowException:
+        found = client(root).get_model_version_by_alias(name, CHAMPION)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # no such model, no such alias
+            raise
         return None
+    return _opened(root, found)
 
 
 def _opened(root: Path, found: Any) -> Version:
-    mlflow = connected(root)
-    folder = Path(mlflow.artifacts.download_artifacts(f"models:/{found.name}/{found.version}"))
+    connected(root)
+    model = f"models:/{found.name}/{found.version}"
+    try:
+        folder = Path(mlflow.artifacts.download_artifacts(model))
+    except (MlflowException, OSError) as error:
+        raise StoreError(
+            f"the files of {model} cannot be read: {error}", expected=f"its folder below {artifacts(root)}",
+            next="put the folder back from a copy, or move the store away and build anew",
+        ) from None  # fmt: skip
     return Version(found.name, int(found.version), dict(found.tags), folder / "artifacts")
 
 
@@ -199,16 +202,16 @@ def promote(root: Path, chosen: Version, reasons: list[str]) -> int:
     ProofError
         When the version that the alias now names does not give its golden rows' answers back.
     """
-    mlflow = client(root)
+    store = client(root)
     before = champion(root, chosen.name)
-    mlflow.set_registered_model_alias(chosen.name, CHAMPION, str(chosen.number))
+    store.set_registered_model_alias(chosen.name, CHAMPION, str(chosen.number))
     try:
         proven = prove(root, f"models:/{chosen.name}@{CHAMPION}")
     except ProofError:
         if before:
-            mlflow.set_registered_model_alias(chosen.name, CHAMPION, str(before.number))
+            store.set_registered_model_alias(chosen.name, CHAMPION, str(before.number))
         else:
-            mlflow.delete_registered_model_alias(chosen.name, CHAMPION)
+            store.delete_registered_model_alias(chosen.name, CHAMPION)
         raise
     told = {
         "promoted_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -216,7 +219,7 @@ def promote(root: Path, chosen: Version, reasons: list[str]) -> int:
         "promoted_because": " ".join(reasons)[:4000],
     }
     for key, value in told.items():
-        mlflow.set_model_version_tag(chosen.name, str(chosen.number), key, str(value))
+        store.set_model_version_tag(chosen.name, str(chosen.number), key, str(value))
     return proven
 
 
@@ -251,10 +254,6 @@ def load(root: Path, chosen: Version) -> Any:
 
 def compare_golden(model: str) -> float:
     """Largest difference between a model's answers to its golden rows and those that were kept with it."""
-    import mlflow
-    import numpy as np
-    import pandas as pd
-
     loaded = mlflow.pyfunc.load_model(model)
     golden = pd.read_parquet(Path(mlflow.artifacts.download_artifacts(model)) / "artifacts" / "golden.parquet")
     answers = loaded.predict(golden[loaded.metadata.get_input_schema().input_names()])
@@ -262,8 +261,6 @@ def compare_golden(model: str) -> float:
 
 
 def _keep(folder: Path, parts: dict[str, Any], contract: Contract) -> list[Path]:
-    import cloudpickle
-
     for name in ("model", "evaluated"):
         (folder / f"{name}.pkl").write_bytes(cloudpickle.dumps(parts[name]))
     for name in ("golden", "reference"):
@@ -274,9 +271,6 @@ def _keep(folder: Path, parts: dict[str, Any], contract: Contract) -> list[Path]
 
 
 def _signature(contract: Contract, threshold: float) -> Any:
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
-
     # Whole numbers are declared double as well: MLflow refuses an integer column that holds a gap.
     inputs = [
         ColSpec("string" if name in contract.categorical else "double", name, required=not contract.columns[name].nullable)

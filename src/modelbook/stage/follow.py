@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import threading
 import time
@@ -13,7 +12,7 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from modelbook import config
-from modelbook.stage.progress import LOG, line
+from modelbook.stage.progress import line
 
 PULSE = 0.5  # seconds between looks at the log
 QUIET = 15  # seconds without news after which the stage is said to be still running
@@ -32,7 +31,6 @@ class Follow:
     def __enter__(self) -> Follow:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         self._log.write_text("")
-        os.environ[LOG] = str(self._log)
         self._print(self._last)
         self._reader.start()
         return self
@@ -40,7 +38,6 @@ class Follow:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._reader.join()
-        os.environ.pop(LOG, None)
         self._print(self._error or "done")
 
     def failed(self, error: BaseException, notebook: Path) -> str:

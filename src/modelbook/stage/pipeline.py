@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 from ploomber.constants import TaskStatus
 from ploomber.executors.abc import Executor
-from traitlets.config import Config
 from ploomber_core.exceptions import BaseException as Reported  # Ploomber shows its message alone, and exits with 1
 
-from modelbook import config, dataset, registry
+from modelbook import config, dataset
 from modelbook.contract import Contract
 from modelbook.errors import BuildError, ModelbookError
+from modelbook.registry import store
 from modelbook.report import index
 from modelbook.stage import built, project, sources
 from modelbook.stage.follow import Follow
+from modelbook.stage.kernels import Ahead
 from modelbook.stage.opened import WIRING
 
-# A kernel's sockets are files of this user's, where the system has such sockets: nobody else can listen in.
-TRANSPORT = "ipc" if sys.platform != "win32" else "tcp"
 
 
 class BuildFailed(Reported):
@@ -66,23 +64,25 @@ class Build(Executor):
     def _run(self, dag: Any, root: Path, params: dict[str, config.Parameters]) -> tuple[list[Any], dict[str, str]]:
         outdated = [name for name in dag if dag[name].exec_status != TaskStatus.Skipped]
         if outdated:
-            registry.prepare(root)
+            store.prepare(root)
         reports: list[Any] = []
         failed: dict[str, str] = {}
-        for name in outdated:
-            task = dag[name]
-            if task.exec_status == TaskStatus.Aborted:
-                continue
-            task.executor_params.setdefault("config", Config(KernelManager={"transport": TRANSPORT}))
-            digest = sources.digest(name, root, task.params.to_dict())
-            with Follow(name, log(root, _book(dag), name)) as following:
-                try:
-                    report, meta = task._build(catch_exceptions=True)
-                    task.product.metadata.update_locally(meta)
-                    reports.append(report)
-                    built.note(root, name, params[name], digest)
-                except Exception as error:  # whatever a notebook raised: the other branches still build
-                    failed[name] = following.failed(error, Path(str(task.product["nb"])))
+        logs = {name: log(root, _book(dag), name) for name in outdated}
+        digests = {name: sources.digest(name, root, params[name].model_dump()) for name in outdated}
+        with Ahead(root, outdated, logs) as ahead:
+            for name in outdated:
+                task = dag[name]
+                if task.exec_status == TaskStatus.Aborted:
+                    continue
+                with Follow(name, logs[name]) as following, ahead.kernel(name) as kernel:
+                    task.executor_params["km"] = kernel
+                    try:
+                        report, meta = task._build(catch_exceptions=True)
+                        task.product.metadata.update_locally(meta)
+                        reports.append(report)
+                        built.note(root, name, params[name], digests[name])
+                    except Exception as error:  # whatever a notebook raised: the other branches still build
+                        failed[name] = following.failed(error, Path(str(task.product["nb"])))
         return reports, failed
 
 
@@ -102,7 +102,7 @@ def check(dag: Any, root: Path) -> dict[str, config.Parameters]:
             _check_writable(Path(path).parent)
     Contract.load(root / params["ingest"].contract)
     dataset.state(params["ingest"].table, root)
-    registry.check_store(root)
+    store.check_store(root)
     return params
 
 

@@ -51,6 +51,8 @@ def roc_auc(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> float
 
 
 def pr_auc(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> float:
+    if not weight[outcome == 1].any():  # scikit-learn answers 0 for a resample without positives
+        return np.nan
     return float(sk.average_precision_score(outcome, score, sample_weight=weight))
 
 
@@ -231,13 +233,14 @@ def costs(scored: Scored, cost_miss: float) -> pd.DataFrame:
 def cheapest(frame: pd.DataFrame) -> float:
     """The threshold of the least cost; of several, the one in the middle."""
     least = frame.loc[frame["cost"] <= frame["cost"].min() + 1e-12, "threshold"]
-    return float(round(least.median(), 2))
+    return float(round(least.iloc[(len(least) - 1) // 2], 2))
 
 
 def _band(curve: Callable[[np.ndarray], np.ndarray], scored: Scored, x: str, y: str, grid: np.ndarray, resamples: int, seed: int) -> pd.DataFrame:
     drawn = weights(scored.entity, resamples, seed)
     curves = np.array([curve(weight) for weight in drawn])
-    low, high = np.quantile(curves, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    curves = curves[np.isfinite(curves).all(axis=1)]  # a resample with one class has no curve
+    low, high = np.quantile(curves, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0) if len(curves) else (np.nan, np.nan)
     return pd.DataFrame({x: grid, y: curve(np.ones(len(scored))), "low": low, "high": high})
 
 

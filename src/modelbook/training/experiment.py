@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
+from pycaret.classification import ClassificationExperiment
+from sklearn.base import clone
+from sklearn.metrics import average_precision_score, log_loss
+from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from modelbook.config import FAMILIES
 from modelbook.contract import Contract
 from modelbook.errors import TrainingError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 BASELINE = "dummy"
 # Our names of PyCaret's metrics; the last two are added to its list.
@@ -66,7 +69,7 @@ class Experiment:
 
     def __init__(self, train: pd.DataFrame, contract: Contract, *, folds: int, seed: int) -> None:
         self._contract = contract
-        self.features = contract.features(train)
+        self.features = contract.features(train).reset_index(drop=True)
         self.outcome = contract.outcome(train).reset_index(drop=True)
         self.groups = train[contract.entity].reset_index(drop=True)
         self.folds = self._folds_that_fit(folds)
@@ -83,9 +86,6 @@ class Experiment:
         return folds
 
     def _set_up(self, seed: int) -> Any:
-        from pycaret.classification import ClassificationExperiment
-        from sklearn.metrics import average_precision_score, log_loss
-
         data = self.features.assign(**{self._contract.target: self.outcome})
         experiment = ClassificationExperiment()
         experiment.setup(
@@ -113,9 +113,6 @@ class Experiment:
 
     def fold_sizes(self) -> pd.DataFrame:
         """Rows, entities and rate of yes of each fold; columns ``fold, rows, entities, rate``."""
-        import pandas as pd
-        from sklearn.model_selection import GroupKFold
-
         parts = GroupKFold(self.folds).split(self.features, self.outcome, self.groups)
         rows = [(k, len(i), self.groups.iloc[i].nunique(), self.outcome.iloc[i].mean()) for k, (_, i) in enumerate(parts, 1)]
         return pd.DataFrame(rows, columns=["fold", "rows", "entities", "rate"])
@@ -156,17 +153,12 @@ class Experiment:
 
     def pipeline(self, estimator: Any) -> Any:
         """An unfitted copy of the preprocessing with an estimator behind it: fits and predicts like one model."""
-        from sklearn.base import clone
-
         whole = clone(self._experiment.pipeline)
         whole.steps.append(("model", clone(estimator)))
         return whole
 
     def out_of_fold(self, pipeline: Any) -> pd.Series:
         """Each train row's probability from a fit that has not seen the row's entity."""
-        import pandas as pd
-        from sklearn.model_selection import GroupKFold, cross_val_predict
-
         scores = cross_val_predict(
             pipeline, self.features, self.outcome, groups=self.groups, cv=GroupKFold(self.folds), method="predict_proba"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
+from sklearn.inspection import permutation_importance
 
 
 def importance(pipeline: Any, rows: pd.DataFrame, outcome: pd.Series, *, seed: int, repeats: int = 5) -> pd.DataFrame:
@@ -20,8 +21,6 @@ def importance(pipeline: Any, rows: pd.DataFrame, outcome: pd.Series, *, seed: i
     DataFrame
         Columns ``feature, mean, sd`` in units of ROC AUC, most important first.
     """
-    from sklearn.inspection import permutation_importance
-
     found = permutation_importance(pipeline, rows, outcome, scoring="roc_auc", n_repeats=repeats, random_state=seed)
     table = pd.DataFrame({"feature": rows.columns, "mean": found.importances_mean, "sd": found.importances_std})
     return table.sort_values("mean", ascending=False, ignore_index=True)

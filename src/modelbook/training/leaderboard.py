@@ -18,10 +18,10 @@ def leaderboard(candidates: list[Candidate], metric: str) -> pd.DataFrame:
     TrainingError
         When no family beside the baseline has a score.
     """
-    board = pd.DataFrame([candidate.row() for candidate in candidates])
-    if not ((board["status"] == "ok") & (board["family"] != BASELINE)).any():
-        told = "; ".join(f"{c.name}: {c.status} ({c.reason})" for c in candidates if c.family != BASELINE)
+    if not any(candidate.status == "ok" and candidate.family != BASELINE for candidate in candidates):
+        told = "; ".join(f"{c.name}: {c.status} ({c.reason})" for c in candidates if c.family != BASELINE) or "no candidates"
         raise TrainingError(f"the leaderboard is empty: {told}", next="take other families, more rows, or a larger budget")
+    board = pd.DataFrame([candidate.row() for candidate in candidates])
     return board.sort_values(f"{metric}_mean", ascending=False, na_position="last", ignore_index=True)
 
 

@@ -1,0 +1,57 @@
+"""Fixtures shared by the tests of several rooms: one small contract, and tables drawn under it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from modelbook.contract import Contract
+
+CONTRACT = {
+    "title": "Tiny", "question": "Will it happen?", "source": "a seeded generator", "licence": "none", "task": "binary",
+    "key": ["who", "year"], "slices": ["group", "colour"],
+    "columns": {
+        "who": {"role": "entity", "type": "integer", "min": 0, "meaning": "number of the entity", "label": "member"},
+        "year": {"role": "time", "type": "integer", "min": 1, "max": 9, "meaning": "period"},
+        "happened": {"role": "target", "type": "boolean", "meaning": "1 when it happened"},
+        "group": {"role": "sensitive", "type": "boolean", "nullable": True, "meaning": "never a feature"},
+        "colour": {"role": "feature", "type": "category", "categories": ["1", "2", "11"], "meaning": "code of a colour"},
+        "size": {"role": "feature", "type": "number", "min": 0, "max": 100, "meaning": "the column that decides", "label": "Size"},
+        "noise": {"role": "feature", "type": "number", "nullable": True, "meaning": "decides nothing, has gaps"},
+        "flag": {"role": "feature", "type": "boolean", "meaning": "decides nothing"},
+        "after": {"role": "dropped", "type": "number", "meaning": "the answer itself", "reason": "known only afterwards"},
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def contract() -> Contract:
+    return Contract.model_validate(CONTRACT)
+
+
+@pytest.fixture(scope="session")
+def make_frame(contract: Contract) -> Callable[..., pd.DataFrame]:
+    """Rows of ``entities`` in each of ``years`` that keep the contract; ``happened`` depends on ``size`` alone."""
+
+    def make(seed: int = 0, entities: int = 200, years: tuple[int, ...] = (1, 2, 3)) -> pd.DataFrame:
+        random, rows = np.random.default_rng(seed), entities * len(years)
+        size = random.uniform(0, 100, rows)
+        happened = (random.uniform(size=rows) < 1 / (1 + np.exp(-(size - 60) / 12))).astype(int)
+        return contract.conform(pd.DataFrame({
+            "who": np.repeat(np.arange(entities), len(years)), "year": np.tile(years, entities), "happened": happened,
+            "group": np.where(random.uniform(size=rows) < 0.1, np.nan, random.integers(0, 2, rows)),
+            "colour": random.choice(["1", "2", "11"], rows), "size": size,
+            "noise": np.where(random.uniform(size=rows) < 0.2, np.nan, random.normal(size=rows)),
+            "flag": random.integers(0, 2, rows), "after": happened + random.normal(0, 0.1, rows),
+        }))  # fmt: skip
+
+    return make
+
+
+@pytest.fixture
+def frame(make_frame: Callable[..., pd.DataFrame]) -> pd.DataFrame:
+    """600 rows: 200 entities in 3 years."""
+    return make_frame()

@@ -1,0 +1,143 @@
+"""Parameters: what is refused, how the message helps, and what an accepted set looks like."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from modelbook import config
+from modelbook.errors import ParameterError
+
+INFINITE = float("inf")
+
+# stage, parameter, values at the ends of its range, values just outside
+BOUNDS = [
+    ("ingest", "holdout", (0.05, 0.5), (0.049, 0.51)),
+    ("ingest", "sample", (1e-9, 1), (0, 1.01)),
+    ("ingest", "seed", (0, 2**31 - 1), (-1, 2**31)),
+    ("ingest", "table", ("x",), ("",)),
+    ("explore", "columns_shown", (1, 40), (0, 41)),
+    ("explore", "leak_auc", (0.51, 1), (0.5, 1.1)),
+    ("explore", "shift_smd", (0.01, 3), (0, 3.1)),
+    ("compare", "folds", (2, 20), (1, 21)),
+    ("compare", "budget", (0.1, 86_400), (0, 86_401)),
+    ("compare", "families", (["lr"],), ([],)),
+    ("finalize", "tune_rounds", (1, 500), (0, 501)),
+    ("finalize", "blend_size", (2, 8), (1, 9)),
+    ("finalize", "cost_miss", (0.01, 1000), (0, -1, INFINITE)),
+    ("finalize", "slice_rows", (10,), (9,)),
+    ("finalize", "resamples", (100, 10_000), (99, 10_001)),
+    ("deploy", "margin", (0, 0.5), (-0.01, 0.51)),
+    ("deploy", "floor", (0.5, 1), (0.49, 1.01)),
+    ("deploy", "paired_rows", (50,), (49,)),
+    ("monitor", "min_rows", (20,), (19,)),
+    ("monitor", "drift", (0.01, 1), (0, 1.01)),
+    ("monitor", "gaps", (0.01, 1), (0, 1.01)),
+    ("monitor", "drift_share", (0.01, 1), (0, 1.01)),
+    ("monitor", "loss", (0.01, 0.5), (0, 0.51)),
+    ("monitor", "bias", (0.01, 0.5), (0, 0.51)),
+]
+
+
+@pytest.mark.parametrize(("stage", "name", "value"), [(s, n, v) for s, n, inside, _ in BOUNDS for v in inside])
+def test_the_ends_of_a_range_are_accepted(stage: str, name: str, value: Any) -> None:
+    assert getattr(config.validate(stage, {name: value}), name) == value
+
+
+@pytest.mark.parametrize(("stage", "name", "value"), [(s, n, v) for s, n, _, outside in BOUNDS for v in outside])
+def test_a_value_out_of_range_is_named_with_its_meaning(stage: str, name: str, value: Any) -> None:
+    with pytest.raises(ParameterError) as caught:
+        config.validate(stage, {name: value})
+    assert caught.value.what.startswith(f"stage {stage!r}: {name} = {value!r}: ")
+    assert caught.value.expected == f"{name}: {config.STAGES[stage].model_fields[name].description}"
+    assert "env.yaml" in caught.value.next
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "value"),
+    [
+        ("ingest", "train_until", "three"),
+        ("ingest", "train_until", INFINITE),
+        ("ingest", "seed", 1.5),
+        ("explore", "columns_shown", "many"),
+        ("compare", "metric", "auc"),
+        ("compare", "folds", None),
+        ("compare", "families", 3),
+        ("finalize", "strategy", "stack"),
+        ("deploy", "gate", "off"),
+        ("deploy", "gate", True),
+        ("monitor", "drift", "a lot"),
+        ("monitor", "book", "Not A Name"),
+        ("monitor", "book", "../up"),
+    ],
+)
+def test_a_mistyped_value_is_refused(stage: str, name: str, value: Any) -> None:
+    with pytest.raises(ParameterError) as caught:
+        config.validate(stage, {name: value})
+    assert f"{name} = {value!r}" in caught.value.what
+
+
+@pytest.mark.parametrize("stage", config.STAGES)
+def test_an_unknown_parameter_is_refused_with_the_nearest_name(stage: str) -> None:
+    name = list(config.STAGES[stage].model_fields)[1]
+    with pytest.raises(ParameterError, match=f"unknown parameter '{name}s' .= 1.; did you mean '{name}'"):
+        config.validate(stage, {name + "s": 1})
+
+
+def test_an_unknown_parameter_that_is_near_to_nothing_lists_them_all() -> None:
+    with pytest.raises(ParameterError, match="one of book, columns_shown, leak_auc, shift_smd"):
+        config.validate("explore", {"qqqqqq": 1})
+
+
+def test_all_errors_are_told_at_once() -> None:
+    with pytest.raises(ParameterError) as caught:
+        config.validate("compare", {"folds": 1, "budget": -1, "famillies": "rf", "seed": 7})
+    for told in ("folds = 1", "budget = -1", "'famillies'", "did you mean 'families'"):
+        assert told in caught.value.what
+    assert "cross-validation folds" in caught.value.expected
+    assert "seconds" in caught.value.expected
+    assert "seed" not in caught.value.expected
+
+
+@pytest.mark.parametrize("value", ["lr, rf lightgbm", "lr rf lightgbm", "lr,rf,lightgbm", ["lr", "rf", "lightgbm"]])
+def test_families_may_be_words(value: Any) -> None:
+    assert config.validate("compare", {"families": value}).families == ["lr", "rf", "lightgbm"]
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [("lr lgbm", "'lgbm' is no model family; did you mean 'lightgbm'"), ("lr rf lr", "names a family twice"), (" ", "at least 1")]
+)
+def test_wrong_families_are_refused(value: str, told: str) -> None:
+    with pytest.raises(ParameterError, match=told):
+        config.validate("compare", {"families": value})
+
+
+@pytest.mark.parametrize(("value", "meant"), [("3", 3), (2.5, 2.5), (None, None), ("none", None), ("None", None), ("null", None)])
+def test_the_last_training_period_may_come_as_a_word(value: Any, meant: Any) -> None:
+    assert config.validate("ingest", {"train_until": value}).train_until == meant
+
+
+def test_parameters_cannot_be_changed_once_they_are_checked() -> None:
+    params = config.validate("compare", {})
+    with pytest.raises(ValidationError):
+        params.folds = 1
+
+
+@pytest.mark.parametrize("stage", config.STAGES)
+def test_every_parameter_is_described(stage: str) -> None:
+    rows = config.describe(config.validate(stage, {}))
+    assert [row["name"] for row in rows] == list(config.STAGES[stage].model_fields)
+    assert all(row["meaning"] and row["origin"] == "default" for row in rows)
+
+
+def test_describe_tells_what_was_set_from_what_is_default() -> None:
+    rows = {row["name"]: row for row in config.describe(config.validate("compare", {"folds": 3, "seed": 42}))}
+    assert rows["folds"]["value"] == 3
+    assert (rows["folds"]["origin"], rows["seed"]["origin"], rows["budget"]["origin"]) == ("set", "default", "default")
+
+
+def test_a_stem_numbers_the_stages_in_order() -> None:
+    stems = [config.stem(stage) for stage in config.STAGES]
+    assert stems == ["01_ingest", "02_explore", "03_compare", "04_finalize", "05_deploy", "06_monitor"]
