@@ -19,13 +19,17 @@ run: .venv/run ## install what is needed, and build the pipeline on the bundled 
 test: .venv/test ## install what tests need, and run the whole suite
 	@$(BIN)/pytest
 
+.PHONY: lint
+lint: .venv/test ## style and types
+	@$(BIN)/ruff check -q . && $(BIN)/ruff format -q --check . && $(BIN)/mypy
+
 .PHONY: check
-check: .venv/test ## lint, types, and the fast tests
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/pytest -m "not slow"
+check: lint ## style, types, and the fast tests
+	@$(BIN)/pytest -m "not slow"
 
 .PHONY: lab
 lab: .venv/run ## open JupyterLab at the project
-	@$(BIN)/jupyter lab
+	@$(BIN)/jupyter lab --ServerApp.jpserver_extensions="{'ploomber': False}"
 
 .PHONY: mlflow
 mlflow: .venv/run ## open the MLflow UI on the project's store, at http://127.0.0.1:5000
@@ -58,6 +62,8 @@ clean: ## remove everything that was generated, but not .venv
 	@echo "Installing what runs need (a few minutes the first time)"
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/run.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m ipykernel install --sys-prefix --name python3 --env DO_NOT_TRACK true \
+		--env PYCARET_CUSTOM_LOGGING_PATH /dev/null >/dev/null 2>&1
 	@touch $@
 
 .venv/test: .venv/run requirements/test.txt

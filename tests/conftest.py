@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import numpy as np
@@ -9,6 +10,8 @@ import pandas as pd
 import pytest
 
 from modelbook.contract import Contract
+
+os.environ["PYCARET_CUSTOM_LOGGING_PATH"] = os.devnull  # PyCaret writes a logs.log at import otherwise
 
 CONTRACT = {
     "title": "Tiny", "question": "Will it happen?", "source": "a seeded generator", "licence": "none", "task": "binary",
@@ -18,11 +21,11 @@ CONTRACT = {
         "year": {"role": "time", "type": "integer", "min": 1, "max": 9, "meaning": "period"},
         "happened": {"role": "target", "type": "boolean", "meaning": "1 when it happened"},
         "group": {"role": "sensitive", "type": "boolean", "nullable": True, "meaning": "never a feature"},
-        "colour": {"role": "feature", "type": "category", "categories": ["1", "2", "11"], "meaning": "code of a colour"},
-        "size": {"role": "feature", "type": "number", "min": 0, "max": 100, "meaning": "the column that decides", "label": "Size"},
+        "colour": {"role": "feature", "type": "category", "categories": ["1", "2", "11"], "meaning": "code"},
+        "size": {"role": "feature", "type": "number", "min": 0, "max": 100, "meaning": "decides", "label": "Size"},
         "noise": {"role": "feature", "type": "number", "nullable": True, "meaning": "decides nothing, has gaps"},
         "flag": {"role": "feature", "type": "boolean", "meaning": "decides nothing"},
-        "after": {"role": "dropped", "type": "number", "meaning": "the answer itself", "reason": "known only afterwards"},
+        "after": {"role": "dropped", "type": "number", "meaning": "the answer itself", "reason": "known too late"},
     },
 }  # fmt: skip
 

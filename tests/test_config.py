@@ -33,7 +33,7 @@ BOUNDS = [
     ("deploy", "floor", (0.5, 1), (0.49, 1.01)),
     ("deploy", "paired_rows", (50,), (49,)),
     ("monitor", "min_rows", (20,), (19,)),
-    ("monitor", "drift", (0.01, 1), (0, 1.01)),
+    ("monitor", "drift", (0.01, 0.83), (0, 0.84)),
     ("monitor", "gaps", (0.01, 1), (0, 1.01)),
     ("monitor", "drift_share", (0.01, 1), (0, 1.01)),
     ("monitor", "loss", (0.01, 0.5), (0, 0.51)),
@@ -107,14 +107,21 @@ def test_families_may_be_words(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"), [("lr lgbm", "'lgbm' is no model family; did you mean 'lightgbm'"), ("lr rf lr", "names a family twice"), (" ", "at least 1")]
+    ("value", "told"),
+    [
+        ("lr lgbm", "'lgbm' is no model family; did you mean 'lightgbm'"),
+        ("lr rf lr", "names a family twice"),
+        (" ", "at least 1"),
+    ],
 )
 def test_wrong_families_are_refused(value: str, told: str) -> None:
     with pytest.raises(ParameterError, match=told):
         config.validate("compare", {"families": value})
 
 
-@pytest.mark.parametrize(("value", "meant"), [("3", 3), (2.5, 2.5), (None, None), ("none", None), ("None", None), ("null", None)])
+@pytest.mark.parametrize(
+    ("value", "meant"), [("3", 3), (2.5, 2.5), (None, None), ("none", None), ("None", None), ("null", None)]
+)
 def test_the_last_training_period_may_come_as_a_word(value: Any, meant: Any) -> None:
     assert config.validate("ingest", {"train_until": value}).train_until == meant
 

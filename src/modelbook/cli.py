@@ -37,7 +37,11 @@ def _version(asked: bool) -> None:
 
 
 @app.callback()
-def main(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False) -> None:
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
     pass
 
 
@@ -62,7 +66,9 @@ def build(book: Book = None, force: Annotated[bool, typer.Option("--force", help
 
 
 @app.command()
-def check(table: Annotated[str, typer.Argument(help="A .csv or .parquet file, or a bundled table.")], book: Book = None) -> None:
+def check(
+    table: Annotated[str, typer.Argument(help="A .csv or .parquet file, or a bundled table.")], book: Book = None
+) -> None:
     """Hold a table against a book's contract; exit with 1 and the list of violations where it breaks it.
 
     Examples:  modelbook check rand-hie  |  modelbook check new.csv --book rand-hie

@@ -11,7 +11,9 @@ from modelbook.errors import ParameterError
 
 BookName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="name of the book; its products bear it")]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1, description="seed of everything random, 0 to 2147483647")]
-Resamples = Annotated[int, Field(ge=100, le=10_000, description="bootstrap resamples behind each interval, 100 to 10000")]
+Resamples = Annotated[
+    int, Field(ge=100, le=10_000, description="bootstrap resamples behind each interval, 100 to 10000")
+]
 Metric = Literal["roc_auc", "pr_auc", "f1", "accuracy", "mcc"]
 
 FAMILIES = {
@@ -65,12 +67,17 @@ class Parameters(BaseModel):
 class Ingest(Parameters):
     """Parameters of the ingest stage."""
 
-    table: str = Field("rand-hie", min_length=1, description="bundled table by name, or path of a .csv or .parquet file")
+    table: str = Field(
+        "rand-hie", min_length=1, description="bundled table by name, or path of a .csv or .parquet file"
+    )
     contract: str = Field("contracts/rand-hie.yaml", description="path of the contract that the table must keep")
     train_until: Annotated[int | float | None, BeforeValidator(_none)] = Field(
-        3, description="last value of the time column that trains; later ones become production batches; none: all train"
+        3,
+        description="last value of the time column that trains; later ones become production batches; none: all train",
     )
-    holdout: float = Field(0.2, ge=0.05, le=0.5, description="share of the entities set aside for the final test, 0.05 to 0.5")
+    holdout: float = Field(
+        0.2, ge=0.05, le=0.5, description="share of the entities set aside for the final test, 0.05 to 0.5"
+    )
     sample: float = Field(1.0, gt=0, le=1, description="share of the entities that are read at all, above 0 to 1")
     seed: Seed = 42
 
@@ -79,8 +86,12 @@ class Explore(Parameters):
     """Parameters of the explore stage."""
 
     columns_shown: int = Field(8, ge=1, le=40, description="columns drawn by target, strongest first, 1 to 40")
-    leak_auc: float = Field(0.95, gt=0.5, le=1, description="ROC AUC of one column alone from which a leak is suspected, above 0.5 to 1")
-    shift_smd: float = Field(0.25, gt=0, le=3, description="standardised mean difference that counts as a shift, above 0 to 3")
+    leak_auc: float = Field(
+        0.95, gt=0.5, le=1, description="ROC AUC of one column alone from which a leak is suspected, above 0.5 to 1"
+    )
+    shift_smd: float = Field(
+        0.25, gt=0, le=3, description="standardised mean difference that counts as a shift, above 0 to 3"
+    )
 
 
 class Compare(Parameters):
@@ -112,8 +123,12 @@ class Finalize(Parameters):
 class Deploy(Parameters):
     """Parameters of the deploy stage."""
 
-    gate: Literal["enforce", "dry_run"] = Field("enforce", description="enforce moves the alias; dry_run only says what would happen")
-    margin: float = Field(0.01, ge=0, le=0.5, description="ROC AUC the candidate may lose against the champion, 0 to 0.5")
+    gate: Literal["enforce", "dry_run"] = Field(
+        "enforce", description="enforce moves the alias; dry_run only says what would happen"
+    )
+    margin: float = Field(
+        0.01, ge=0, le=0.5, description="ROC AUC the candidate may lose against the champion, 0 to 0.5"
+    )
     floor: float = Field(0.6, ge=0.5, le=1, description="ROC AUC below which nothing is promoted, 0.5 to 1")
     paired_rows: int = Field(300, ge=50, description="fewest rows that candidate and champion are compared on, from 50")
     resamples: Resamples = 1000
@@ -123,12 +138,25 @@ class Deploy(Parameters):
 class Monitor(Parameters):
     """Parameters of the monitor stage."""
 
-    min_rows: int = Field(200, ge=20, description="fewest rows of a batch that are judged, from 20")
-    drift: float = Field(0.1, gt=0, le=1, description="Jensen-Shannon distance from which a column has drifted, above 0 to 1")
-    gaps: float = Field(0.1, gt=0, le=1, description="change of a column's share of missing values from which it has drifted, above 0 to 1")
-    drift_share: float = Field(0.25, gt=0, le=1, description="importance-weighted share of drifted columns that asks to watch, above 0 to 1")
-    loss: float = Field(0.05, gt=0, le=0.5, description="ROC AUC below the reference that asks to retrain, above 0 to 0.5")
-    bias: float = Field(0.05, gt=0, le=0.5, description="mean predicted minus observed rate that asks to watch, above 0 to 0.5")
+    min_rows: int = Field(500, ge=20, description="fewest rows of a batch that are judged, from 20")
+    drift: float = Field(
+        0.1, gt=0, le=0.83, description="Jensen-Shannon distance from which a column has drifted, above 0 to 0.83"
+    )
+    gaps: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="change of a column's share of missing values from which it has drifted, above 0 to 1",
+    )
+    drift_share: float = Field(
+        0.25, gt=0, le=1, description="importance-weighted share of drifted columns that asks to watch, above 0 to 1"
+    )
+    loss: float = Field(
+        0.05, gt=0, le=0.5, description="ROC AUC below the reference that asks to retrain, above 0 to 0.5"
+    )
+    bias: float = Field(
+        0.05, gt=0, le=0.5, description="mean predicted minus observed rate that asks to watch, above 0 to 0.5"
+    )
     resamples: Resamples = 1000
     seed: Seed = 42
 
@@ -164,7 +192,7 @@ def validate(stage: str, values: dict[str, Any]) -> Parameters:
     raise ParameterError(
         f"stage {stage!r}: " + "; ".join(wrong),
         expected=_expectations(model, [name for name in values if name in model.model_fields], wrong),
-        next="correct it in env.yaml, on the command line (--env--NAME VALUE) or in the notebook's parameters cell",
+        next="correct it where it is set: env.yaml, pipeline.yaml, --env--NAME VALUE, or the parameters cell",
     )
 
 
@@ -187,11 +215,7 @@ def describe(parameters: Parameters) -> list[dict[str, Any]]:
             "name": name,
             "value": getattr(parameters, name),
             "origin": "default" if getattr(parameters, name) == field.default else "set",
-            "meaning": _meaning(field),
+            "meaning": field.description or "",
         }
         for name, field in type(parameters).model_fields.items()
     ]
-
-
-def _meaning(field: Any) -> str:
-    return field.description or ""

@@ -80,18 +80,22 @@ class Contract(BaseModel):
 
     @model_validator(mode="after")
     def _whole(self) -> Contract:
-        for role in ("target", "entity"):
+        roles: tuple[Role, ...] = ("target", "entity")
+        for role in roles:
             if len(self.named(role)) != 1:
                 raise ValueError(f"exactly one column has the role {role}, found {self.named(role) or 'none'}")
         if len(self.named("time")) > 1:
             raise ValueError(f"at most one column has the role time, found {self.named('time')}")
-        for role in ("target", "entity", "time"):
+        needed: tuple[Role, ...] = ("target", "entity", "time")
+        for role in needed:
             if gaps := [name for name in self.named(role) if self.columns[name].nullable]:
                 raise ValueError(f"the {role} column {gaps[0]} is not nullable")
         if self.columns[self.target].type != "boolean":
             raise ValueError(f"the target column {self.target} is boolean, not {self.columns[self.target].type}")
         if self.time and self.columns[self.time].type not in ("number", "integer"):
-            raise ValueError(f"the time column {self.time} is a number or an integer, not {self.columns[self.time].type}")
+            raise ValueError(
+                f"the time column {self.time} is a number or an integer, not {self.columns[self.time].type}"
+            )
         if not self.features_:
             raise ValueError("at least one column has the role feature")
         if unknown := [name for name in [*self.key, *self.slices] if name not in self.columns]:
@@ -103,14 +107,18 @@ class Contract(BaseModel):
         """Read a contract from its YAML file."""
         path = Path(path)
         if not path.is_file():
-            raise ContractError(f"there is no contract at {path}", next="name one with the parameter `contract` (env.yaml)")
+            raise ContractError(
+                f"there is no contract at {path}", next="name one with the parameter `contract` (env.yaml)"
+            )
         try:
             return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ContractError(f"{path} is no YAML: {error}", next="mend its syntax") from None
         except ValidationError as error:
             told = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'contract'}: {e['msg']}" for e in error.errors())
-            raise ContractError(f"{path}: {told}", next="see docs/contract.md for the keys a contract may hold") from None
+            raise ContractError(
+                f"{path}: {told}", next="see docs/contract.md for the keys a contract may hold"
+            ) from None
 
     def dump(self) -> str:
         """The contract as YAML, without the defaults."""
@@ -161,6 +169,7 @@ class Contract(BaseModel):
         come in another order, and do not fill ``None``.
         """
         import numpy as np
+        import pandas as pd
 
         out = frame[[name for name in self.columns if name in frame.columns]].copy()
         for name in out.columns:
@@ -170,7 +179,7 @@ class Contract(BaseModel):
             elif column.role in ("entity", "time", "target") and column.type != "number" and out[name].notna().all():
                 out[name] = out[name].astype("int64")
             else:
-                out[name] = out[name].astype("float64")
+                out[name] = pd.to_numeric(out[name]).astype("float64")
         return out.where(out.notna(), np.nan)
 
     def features(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -193,8 +202,9 @@ class Contract(BaseModel):
             )
         outcome = frame[self.target].astype("int64")
         if outcome.nunique() < 2:
+            found = ", ".join(map(str, outcome.unique())) or "no rows"
             raise DataError(
-                f"the target {self.target!r} holds one class only ({', '.join(map(str, outcome.unique())) or 'no rows'})",
+                f"the target {self.target!r} holds one class only ({found})",
                 expected="rows of both classes, 0 and 1",
                 next="check how the target is made, or take more rows (sample)",
             )
@@ -234,7 +244,9 @@ class Contract(BaseModel):
         DataError, ViolationError
         """
         if frame.empty:
-            raise DataError("the table has no rows", expected="at least one row of each class", next="check the table's path")
+            raise DataError(
+                "the table has no rows", expected="at least one row of each class", next="check the table's path"
+            )
         if self.target not in frame.columns:
             self.outcome(frame)
         found = self.violations(frame)
@@ -250,7 +262,9 @@ class Contract(BaseModel):
     def _schema(self, frame: pd.DataFrame, target: bool) -> Any:
         import pandera.pandas as pa
 
-        required = {name: c for name, c in self.columns.items() if target or c.role != "target" or name in frame.columns}
+        required = {
+            name: c for name, c in self.columns.items() if target or c.role != "target" or name in frame.columns
+        }
         unique = [name for name in self.key if name in frame.columns]
         return pa.DataFrameSchema(
             {name: pa.Column(nullable=column.nullable, checks=_check(column)) for name, column in required.items()},
@@ -270,6 +284,8 @@ class Contract(BaseModel):
             elif case.check == "not_nullable":
                 rule = "must not be missing"
             elif case.check == "multiple_fields_uniqueness":
+                if named != self.key[0]:
+                    continue  # pandera tells a row once for each column of the key
                 rule = f"({', '.join(self.key)}) must not occur twice"
             else:
                 rule = f"must be {self.columns[named].rule()}"
@@ -306,7 +322,9 @@ def _check(column: Column) -> Any:
     def holds(values: pd.Series) -> pd.Series:
         if column.type == "category":
             return values.isna() | _as_text(values).isin(column.categories or [])
-        numbers = pd.to_numeric(values if values.dtype.kind not in "mM" else values.astype(str), errors="coerce")  # no dates
+        numbers = pd.to_numeric(
+            values if values.dtype.kind not in "mM" else values.astype(str), errors="coerce"
+        )  # no dates
         right = np.isfinite(numbers)
         if column.type == "boolean":
             right &= numbers.isin([0, 1])

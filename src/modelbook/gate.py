@@ -46,15 +46,18 @@ class Evidence:
     difference: Interval | None = None
 
 
-def gather(metrics: dict[str, Any], candidate: int, champion: int | None, pairs: int, differences: dict[str, Any] | None) -> Evidence:
-    """Evidence from what a version keeps (``metrics``) and what the paired comparison found (its ROC AUC row, if any)."""
+def gather(
+    metrics: dict[str, Any], candidate: int, champion: int | None, pairs: int, differences: dict[str, Any] | None
+) -> Evidence:
+    """Evidence from what a version keeps (``metrics``) and the ROC AUC row of the paired comparison, if any."""
     found = {row["metric"]: row for row in metrics["evaluation"]}["roc_auc"]
+    paired = Interval(*(differences[name] for name in ("difference", "low", "high"))) if differences else None
     return Evidence(
         candidate, champion,
         roc_auc=Interval(found["value"], found["low"], found["high"]),
         gain=Interval(*metrics["gain"]),
         paired_rows=pairs,
-        difference=Interval(differences["difference"], differences["low"], differences["high"]) if differences else None,
+        difference=paired,
     )  # fmt: skip
 
 
@@ -99,8 +102,18 @@ def decide(evidence: Evidence, *, floor: float, margin: float, paired_rows: int)
         Fewest rows for that comparison.
     """
     criteria = [
-        Criterion("ROC AUC above the floor", f"low end at least {floor:g}", str(evidence.roc_auc), evidence.roc_auc.low >= floor),
-        Criterion("log loss better than the baseline", "low end of the gain above 0", str(evidence.gain), evidence.gain.low > 0),
+        Criterion(
+            "ROC AUC above the floor",
+            f"low end at least {floor:g}",
+            str(evidence.roc_auc),
+            evidence.roc_auc.low >= floor,
+        ),
+        Criterion(
+            "log loss better than the baseline",
+            "low end of the gain above 0",
+            str(evidence.gain),
+            evidence.gain.low > 0,
+        ),
     ]
     if evidence.champion is not None:
         criteria += _against_champion(evidence, margin, paired_rows)
@@ -108,13 +121,15 @@ def decide(evidence: Evidence, *, floor: float, margin: float, paired_rows: int)
 
 
 def _against_champion(evidence: Evidence, margin: float, paired_rows: int) -> list[Criterion]:
-    who = f"version {evidence.champion}"
+    who, rows = f"version {evidence.champion}", evidence.paired_rows
+    beside, seen = f"version {evidence.candidate} beside {who}", f"{rows:,} that neither was trained on"
+    another = evidence.candidate != evidence.champion
     criteria = [
-        Criterion("another version than the champion", "a new version", f"version {evidence.candidate} beside {who}", evidence.candidate != evidence.champion),
-        Criterion("rows to compare on", f"at least {paired_rows:,}", f"{evidence.paired_rows:,} that neither was trained on", evidence.paired_rows >= paired_rows),
-    ]  # fmt: skip
-    found = evidence.difference
-    told, passed = ("no rows of both classes to tell", False) if found is None else (str(found), found.low >= -margin)
-    if found is not None or evidence.paired_rows >= paired_rows:  # too few rows have failed above already
+        Criterion("another version than the champion", "a new version", beside, another),
+        Criterion("rows to compare on", f"at least {paired_rows:,}", seen, rows >= paired_rows),
+    ]
+    if evidence.difference is not None or rows >= paired_rows:  # too few rows have failed above already
+        found = evidence.difference
+        told, passed = ("no rows of both classes", False) if found is None else (str(found), found.low >= -margin)
         criteria.append(Criterion(f"ROC AUC not worse than {who}", f"low end at least -{margin:g}", told, passed))
     return criteria

@@ -42,7 +42,9 @@ def columns(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
 
 def dropped(contract: Contract) -> pd.DataFrame:
     """Every column that no model sees, with the reason; columns ``column, meaning, reason``."""
-    gone = [(name, column.meaning, column.reason) for name, column in contract.columns.items() if column.role == "dropped"]
+    gone = [
+        (name, column.meaning, column.reason) for name, column in contract.columns.items() if column.role == "dropped"
+    ]
     return pd.DataFrame(gone, columns=["column", "meaning", "reason"])
 
 
@@ -52,9 +54,19 @@ def sides(split: Split, contract: Contract) -> pd.DataFrame:
     ``rate`` is the share of positives, ``known`` the share of rows whose entity has rows in train.
     """
     trained = set(split.train[contract.entity])
-    parts = {"train": split.train, "holdout": split.holdout, **{f"batch {name}": rows for name, rows in split.batches.items()}}
+    parts = {
+        "train": split.train,
+        "holdout": split.holdout,
+        **{f"batch {name}": rows for name, rows in split.batches.items()},
+    }
     rows = [
-        (part, len(rows), rows[contract.entity].nunique(), rows[contract.target].mean(), rows[contract.entity].isin(trained).mean())
+        (
+            part,
+            len(rows),
+            rows[contract.entity].nunique(),
+            rows[contract.target].mean(),
+            rows[contract.entity].isin(trained).mean(),
+        )
         for part, rows in parts.items()
     ]
     return pd.DataFrame(rows, columns=["part", "rows", "entities", "rate", "known"])
@@ -78,6 +90,10 @@ def numbers(split: Split, contract: Contract) -> list[dict[str, str]]:
     return [
         {"name": "rows", "value": f"{total:,}", "beside": f"{len(split.later):,} of them in later batches"},
         {"name": "train", "value": f"{len(split.train):,}", "beside": f"{len(split.train) / used:.0%} of {used:,}"},
-        {"name": "holdout", "value": f"{len(split.holdout):,}", "beside": f"{len(split.holdout) / used:.0%} of {used:,}"},
+        {
+            "name": "holdout",
+            "value": f"{len(split.holdout):,}",
+            "beside": f"{len(split.holdout) / used:.0%} of {used:,}",
+        },
         {"name": "features", "value": f"{len(contract.features_)}", "beside": f"of {len(contract.columns)} columns"},
     ]

@@ -96,16 +96,29 @@ def moved(table: pd.DataFrame, limit: float) -> list[str]:
     return table.loc[table["value"].abs() >= limit, "column"].unique().tolist()
 
 
-def sentences(frame: pd.DataFrame, contract: Contract, table: pd.DataFrame, gaps: pd.DataFrame, leaks: list[str], shifted: list[str]) -> list[str]:
+def sentences(
+    frame: pd.DataFrame,
+    contract: Contract,
+    table: pd.DataFrame,
+    gaps: pd.DataFrame,
+    leaks: list[str],
+    shifted: list[str],
+) -> list[str]:
     """What was found, in words; ``table`` holds the features' associations, ``gaps`` their missingness."""
     first = table.iloc[0]
-    leak = f"No feature alone is suspicious: the strongest, {contract.label(first['column'])}, reaches ROC AUC {first['auc']:.2f}."
+    strongest = f"{contract.label(first['column'])}, reaches ROC AUC {first['auc']:.2f}"
+    leak = f"No feature alone is suspicious: the strongest, {strongest}."
     if leaks:
         leak = f"Suspected of leaking the answer: {', '.join(map(contract.label, leaks))}."
     gap = "No feature has gaps."
     if len(gaps):
-        gap = f"{len(gaps)} of {len(table)} features have gaps, most of them {contract.label(gaps['column'][0])} with {gaps['share'][0]:.0%}."
-    named = f": {', '.join(map(contract.label, shifted[:3]))}" + (" and others" if len(shifted) > 3 else "") if shifted else ""
+        most = f"{contract.label(gaps['column'][0])} with {gaps['share'][0]:.0%}"
+        gap = f"{len(gaps)} of {len(table)} features have gaps, most of them {most}."
+    named = (
+        f": {', '.join(map(contract.label, shifted[:3]))}" + (" and others" if len(shifted) > 3 else "")
+        if shifted
+        else ""
+    )
     return [
         f"The answer is yes for {frame[contract.target].mean():.1%} of {len(frame):,} train rows.",
         leak,
@@ -119,14 +132,22 @@ def numbers(frame: pd.DataFrame, contract: Contract, table: pd.DataFrame, gaps: 
     first = table.iloc[0]
     most = f"{gaps['share'][0]:.0%}" if len(gaps) else "0%"
     return [
-        {"name": "rate of yes", "value": f"{frame[contract.target].mean():.1%}", "beside": f"of {len(frame):,} train rows"},
-        {"name": "strongest feature", "value": f"{first['auc']:.2f}", "beside": f"ROC AUC of {contract.label(first['column'])}; a coin has 0.50"},
+        {
+            "name": "rate of yes",
+            "value": f"{frame[contract.target].mean():.1%}",
+            "beside": f"of {len(frame):,} train rows",
+        },
+        {
+            "name": "strongest feature",
+            "value": f"{first['auc']:.2f}",
+            "beside": f"ROC AUC of {contract.label(first['column'])}; a coin has 0.50",
+        },
         {"name": "most gaps", "value": most, "beside": contract.label(gaps["column"][0]) if len(gaps) else ""},
     ]
 
 
 def _auc(values: pd.Series, outcome: np.ndarray) -> float:
-    """ROC AUC of raw values, by ranks; a gap counts as the middle, 0.5."""
+    """ROC AUC of the values that are there, by ranks; gaps are left out. 0.5 where a class has no values."""
     known = values.notna().to_numpy()
     positive = int(outcome[known].sum())
     negative = int(known.sum()) - positive

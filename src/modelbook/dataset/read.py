@@ -41,9 +41,13 @@ def read(table: str, root: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
     except pd.errors.EmptyDataError:
-        raise DataError(f"{path} is empty", expected="a header and at least one row", next="check the table's path") from None
+        raise DataError(
+            f"{path} is empty", expected="a header and at least one row", next="check the table's path"
+        ) from None
     except (ValueError, OSError) as error:
-        raise DataError(f"{path} cannot be read: {error}", expected=f"a {path.suffix} table", next="check the file") from None
+        raise DataError(
+            f"{path} cannot be read: {error}", expected=f"a {path.suffix} table", next="check the file"
+        ) from None
 
 
 def locate(table: str, root: Path) -> Path:

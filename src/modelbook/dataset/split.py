@@ -42,9 +42,7 @@ def sample(frame: pd.DataFrame, contract: Contract, share: float, seed: int) -> 
     return frame[kept].reset_index(drop=True)
 
 
-def split(
-    frame: pd.DataFrame, contract: Contract, *, holdout: float, train_until: float | None, seed: int
-) -> Split:
+def split(frame: pd.DataFrame, contract: Contract, *, holdout: float, train_until: float | None, seed: int) -> Split:
     """Split so that no entity is on both sides, and no later period trains.
 
     Parameters

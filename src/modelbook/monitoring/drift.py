@@ -12,11 +12,15 @@ from evidently.metrics import ValueDrift
 if TYPE_CHECKING:
     from modelbook.contract import Contract
 
-METHOD = "jensenshannon"  # a distance in [0, 1] for numbers and categories alike, which the row count does not drive
+# A distance from 0 to sqrt(ln 2) = 0.83, for numbers and categories alike. From some 500 rows on, the row count does
+# not drive it; below, chance alone moves it, so smaller batches are not judged (min_rows).
+METHOD = "jensenshannon"
 FEWEST = 2  # values a column needs on each side
 
 
-def columns(reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract, *, threshold: float, gaps: float) -> pd.DataFrame:
+def columns(
+    reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract, *, threshold: float, gaps: float
+) -> pd.DataFrame:
     """Each feature's drift, worst first.
 
     Parameters
@@ -48,17 +52,27 @@ def columns(reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract, *,
     return table.sort_values(["drifted", "score"], ascending=False, ignore_index=True)
 
 
-def distances(before: pd.DataFrame, now: pd.DataFrame, numeric: list[str], categorical: list[str], threshold: float) -> dict[str, float]:
+def distances(
+    before: pd.DataFrame, now: pd.DataFrame, numeric: list[str], categorical: list[str], threshold: float
+) -> dict[str, float]:
     """Evidently's Jensen-Shannon distance of each column that has values on both sides."""
     # One column without values would end Evidently's whole report, so such columns never reach it.
     usable = [name for name in [*numeric, *categorical] if min(before[name].count(), now[name].count()) >= FEWEST]
     if not usable:
         return {}
-    told = _report(before[usable], now[usable], [n for n in numeric if n in usable], [n for n in categorical if n in usable], threshold)
+    told = _report(
+        before[usable],
+        now[usable],
+        [n for n in numeric if n in usable],
+        [n for n in categorical if n in usable],
+        threshold,
+    )
     return {metric["config"]["column"]: float(metric["value"]) for metric in told["metrics"]}
 
 
-def _report(before: pd.DataFrame, now: pd.DataFrame, numeric: list[str], categorical: list[str], threshold: float) -> dict[str, Any]:
+def _report(
+    before: pd.DataFrame, now: pd.DataFrame, numeric: list[str], categorical: list[str], threshold: float
+) -> dict[str, Any]:
     os.environ.setdefault("DO_NOT_TRACK", "true")  # Evidently reports its use to its maker otherwise
     definition = DataDefinition(numerical_columns=numeric, categorical_columns=categorical)
     report = Report([ValueDrift(column=name, method=METHOD, threshold=threshold) for name in [*numeric, *categorical]])

@@ -49,7 +49,8 @@ def _drift(watched: Watched, params: Monitor) -> list[Finding]:
             f"{watched.drifted_share:.0%} of the model's importance ({params.drift_share:.0%} asks to watch)."
         )))  # fmt: skip
     if watched.target_distance >= params.drift:
-        told = f"Batch {watched.batch}: the outcome itself has drifted, distance {watched.target_distance:.2f} ({params.drift:g} asks to watch)."
+        moved = f"distance {watched.target_distance:.2f} ({params.drift:g} asks to watch)"
+        told = f"Batch {watched.batch}: the outcome itself has drifted, {moved}."
         found.append(Finding(WATCH, told))
     return found
 
@@ -59,9 +60,10 @@ def _performance(watched: Watched, params: Monitor) -> list[Finding]:
     found = []
     # Worse by the margin, and the whole interval below the reference: not a matter of sample size alone.
     if auc is not None and auc["reference"] - auc["value"] >= params.loss and auc["high"] < auc["reference"]:
+        lost = auc["reference"] - auc["value"]
         found.append(Finding(RETRAIN, (
-            f"Batch {watched.batch}: ROC AUC {auc['value']:.3f} (at most {auc['high']:.3f}) has lost "
-            f"{auc['reference'] - auc['value']:.3f} on the holdout's {auc['reference']:.3f} ({params.loss:g} asks to retrain)."
+            f"Batch {watched.batch}: ROC AUC {auc['value']:.3f} (at most {auc['high']:.3f}) has lost {lost:.3f} "
+            f"on the holdout's {auc['reference']:.3f} ({params.loss:g} asks to retrain)."
         )))  # fmt: skip
     if bias is not None and abs(bias["value"]) >= params.bias and not bias["low"] <= 0 <= bias["high"]:
         found.append(Finding(WATCH, (
@@ -89,14 +91,16 @@ def story(findings: list[Finding], watched: list[Watched], version: int) -> dict
     sentences += [finding.sentence for finding in worst[:2]]
     sentences += [_compared(one) for one in watched[-2:] if one.metric("roc_auc") is not None]
     return {
-        "word": word, "level": LEVELS[word], "sentences": sentences[:5], "numbers": _numbers(watched), "next": NEXT[word],
+        "word": word, "level": LEVELS[word], "sentences": sentences[:5],
+        "numbers": _numbers(watched), "next": NEXT[word],
         "findings": [f"{finding.word}: {finding.sentence}" for finding in findings],
     }  # fmt: skip
 
 
 def _compared(one: Watched) -> str:
     auc = one.metric("roc_auc")
-    return f"Batch {one.batch}: ROC AUC {auc['value']:.3f} ({auc['low']:.3f} to {auc['high']:.3f}); the holdout had {auc['reference']:.3f}."
+    now = f"ROC AUC {auc['value']:.3f} ({auc['low']:.3f} to {auc['high']:.3f})"
+    return f"Batch {one.batch}: {now}; the holdout had {auc['reference']:.3f}."
 
 
 def _numbers(watched: list[Watched]) -> list[dict[str, str]]:
@@ -105,8 +109,16 @@ def _numbers(watched: list[Watched]) -> list[dict[str, str]]:
     last, auc = watched[-1], watched[-1].metric("roc_auc")
     drifted = int(last.columns["drifted"].sum()) if len(last.columns) else 0
     told = [
-        {"name": f"rows, batch {last.batch}", "value": f"{last.rows:,}", "beside": f"{len(last.violations):,} contract violations"},
-        {"name": "columns drifted", "value": str(drifted), "beside": f"{last.drifted_share:.0%} of the model's importance"},
+        {
+            "name": f"rows, batch {last.batch}",
+            "value": f"{last.rows:,}",
+            "beside": f"{len(last.violations):,} contract violations",
+        },
+        {
+            "name": "columns drifted",
+            "value": str(drifted),
+            "beside": f"{last.drifted_share:.0%} of the model's importance",
+        },
     ]
     if auc is not None:
         told.append({"name": "ROC AUC", "value": f"{auc['value']:.3f}", "beside": f"holdout {auc['reference']:.3f}"})

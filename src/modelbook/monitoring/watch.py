@@ -55,6 +55,9 @@ def watch_all(
     watched = []
     for number, (name, batch) in enumerate(batches.items()):
         tell(f"watching batch {name}, {len(batch):,} rows", number, len(batches))
+        if set(contract.features_) - set(batch.columns):
+            watched.append(_unanswerable(name, batch, contract))
+            continue
         scores = model.predict(contract.features(batch))["probability"]
         watched.append(watch(
             name, batch, scores, reference, contract,
@@ -80,9 +83,9 @@ def watch(
     threshold : float
         Probability from which the model predicts 1.
     """
-    violations = contract.violations(batch, target=False)
     if len(batch) < params.min_rows:
-        return Watched(name, len(batch), violations, pd.DataFrame(), 0.0, float("nan"), float("nan"), pd.DataFrame())
+        return _unanswerable(name, batch, contract)
+    violations = contract.violations(batch, target=False)
     columns = drift.columns(reference, batch, contract, threshold=params.drift, gaps=params.gaps)
     known = contract.target in batch.columns and batch[contract.target].notna().all()
     answers = pd.DataFrame({"score": scores.to_numpy(), "outcome": batch[contract.target] if known else float("nan")})
@@ -95,8 +98,19 @@ def watch(
     )  # fmt: skip
 
 
+def _unanswerable(name: str, batch: pd.DataFrame, contract: Contract) -> Watched:
+    """A batch that is too small, or lacks columns: its contract violations are all that can be told."""
+    nothing, unknown = pd.DataFrame(), float("nan")
+    return Watched(name, len(batch), contract.violations(batch, target=False), nothing, 0.0, unknown, unknown, nothing)
+
+
 def performance(
-    batch: pd.DataFrame, scores: pd.Series, reference: pd.DataFrame, contract: Contract, threshold: float, params: Monitor
+    batch: pd.DataFrame,
+    scores: pd.Series,
+    reference: pd.DataFrame,
+    contract: Contract,
+    threshold: float,
+    params: Monitor,
 ) -> pd.DataFrame:
     """Metrics of the batch with intervals, beside the holdout's; columns as ``evaluate`` and ``reference``."""
     if batch[contract.target].nunique() < 2:
@@ -113,9 +127,16 @@ def drift_table(watched: list[Watched], importance: dict[str, float]) -> pd.Data
     tables = [w.columns.assign(batch=w.batch) for w in watched if len(w.columns)]
     names = ["batch", "column", "score", "threshold", "missing_reference", "missing_batch", "drifted", "importance"]
     if not tables:
-        return pd.DataFrame(columns=names)
+        return pd.DataFrame(columns=names).astype({"drifted": bool})
     table = pd.concat(tables, ignore_index=True)
     return table.assign(importance=table["column"].map(importance).fillna(0))[names]
+
+
+def drifted(table: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    """The rows of ``drift_table`` that have drifted: ``batch, column, distance, missing then, missing now``."""
+    kept = contract.labelled(table[table["drifted"]], "column")
+    names = {"score": "distance", "missing_reference": "missing then", "missing_batch": "missing now"}
+    return kept.rename(columns=names)[["batch", "column", *names.values()]].reset_index(drop=True)
 
 
 def performance_table(watched: list[Watched]) -> pd.DataFrame:
@@ -128,13 +149,18 @@ def performance_table(watched: list[Watched]) -> pd.DataFrame:
 def quality_table(watched: list[Watched]) -> pd.DataFrame:
     """Every batch's size and contract violations."""
     rows = [(w.batch, w.rows, len(w.violations), w.target_distance, w.score_distance, w.drifted_share) for w in watched]
-    return pd.DataFrame(rows, columns=["batch", "rows", "violations", "outcome_distance", "score_distance", "drifted_share"])
+    return pd.DataFrame(
+        rows, columns=["batch", "rows", "violations", "outcome_distance", "score_distance", "drifted_share"]
+    )
 
 
 def logged(watched: list[Watched]) -> dict[str, float]:
     """Numbers of each batch by the names a run logs them under."""
     told: dict[str, float] = {}
     for one in watched:
-        told |= {f"batch_{one.batch}_drifted_share": one.drifted_share, f"batch_{one.batch}_violations": float(len(one.violations))}
+        told |= {
+            f"batch_{one.batch}_drifted_share": one.drifted_share,
+            f"batch_{one.batch}_violations": float(len(one.violations)),
+        }
         told |= {f"batch_{one.batch}_{row.metric}": row.value for row in one.metrics.itertuples()}
     return told

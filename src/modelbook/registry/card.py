@@ -33,19 +33,28 @@ def outcome(done: dict[str, Any]) -> pd.DataFrame:
 
 def story(word: str, reasons: list[str], candidate: Version, done: dict[str, Any], gate: str) -> dict[str, Any]:
     """Sentences, key numbers and next step of the decision."""
-    metrics = {row["metric"]: row for row in candidate.metrics["evaluation"]}
+    auc = next(row for row in candidate.metrics["evaluation"] if row["metric"] == "roc_auc")
+    span = f"{auc['low']:.3f} to {auc['high']:.3f}"
     named = "no version" if done["champion"] is None else f"version {done['champion']}"
     first = f"The gate says {word} for version {candidate.number}."
     if gate == "dry_run":
         first = f"The gate would {word} version {candidate.number}; in this dry run the alias stays."
-    sentences = [first, *reasons[:3], f"The alias champion names {named}; {done['golden_rows']} golden rows came back exactly from a clean process."]
+    sentences = [
+        first,
+        *reasons[:3],
+        f"The alias champion names {named}; {done['golden_rows']} golden rows came back exactly from a clean process.",
+    ]
     numbers = [
-        {"name": "ROC AUC, candidate", "value": f"{metrics['roc_auc']['value']:.3f}", "beside": f"{metrics['roc_auc']['low']:.3f} to {metrics['roc_auc']['high']:.3f}"},
+        {"name": "ROC AUC, candidate", "value": f"{auc['value']:.3f}", "beside": span},
         {"name": "candidate", "value": f"version {candidate.number}", "beside": candidate.tags.get("model", "")},
         {"name": "champion", "value": named, "beside": "moved just now" if done["moved"] else "unchanged"},
         {"name": "golden rows", "value": str(done["golden_rows"]), "beside": "answered exactly"},
     ]  # fmt: skip
-    after = "Go on to monitor." if word == "promote" else "Read the criterion that failed; improve the candidate, or leave the champion in place."
+    after = (
+        "Go on to monitor."
+        if word == "promote"
+        else "Read the criterion that failed; improve the candidate, or leave the champion in place."
+    )
     return {"sentences": sentences, "numbers": numbers, "next": after}
 
 

@@ -17,7 +17,7 @@ def paired(candidate: Version, champion: Version | None) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns ``entity, outcome, candidate, champion``; no rows without a champion, or where the two share no held-out entity.
+        Columns ``entity, outcome, candidate, champion``; no rows without a champion, or without a shared entity.
     """
     nothing = pd.DataFrame(columns=["entity", "outcome", "candidate", "champion"])
     if champion is None:
@@ -30,5 +30,10 @@ def paired(candidate: Version, champion: Version | None) -> pd.DataFrame:
         return nothing
     answers = champion.evaluated().predict_proba(champion.contract.features(rows))[:, 1]
     return pd.DataFrame(
-        {"entity": rows[contract.entity], "outcome": rows[contract.target], "candidate": rows["score"], "champion": answers}
+        {
+            "entity": rows[contract.entity],
+            "outcome": rows[contract.target],
+            "candidate": rows["score"],
+            "champion": answers,
+        }
     )

@@ -49,7 +49,12 @@ class Run:
 
     def candidate(self, candidate: Candidate) -> None:
         """Log a candidate as a child run, at once and whole."""
-        tags = {"mlflow.parentRunId": self.id, "family": candidate.family, "status": candidate.status, "reason": candidate.reason}
+        tags = {
+            "mlflow.parentRunId": self.id,
+            "family": candidate.family,
+            "status": candidate.status,
+            "reason": candidate.reason,
+        }
         run = self._create(candidate.name, tags)
         self._log(run, candidate.metrics(), {})
         self._client.set_terminated(run, "FAILED" if candidate.status == "failed" else "FINISHED")

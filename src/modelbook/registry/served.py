@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import cloudpickle
 import mlflow
 import pandas as pd
+from mlflow.pyfunc import PythonModel
 
 from modelbook.contract import Contract
 
 
-class Served(mlflow.pyfunc.PythonModel):
+class Served(PythonModel):
     """A fitted pipeline behind its contract: rows in, ``prediction`` and ``probability`` out."""
 
     def load_context(self, context: Any) -> None:
         """Load the pipeline and the contract from the version's folder."""
+        # Unpickling imports PyCaret, which writes a logs.log into whatever the working folder is.
+        os.environ.setdefault("PYCARET_CUSTOM_LOGGING_PATH", os.devnull)
         self._contract = Contract.load(context.artifacts["contract"])
         with open(context.artifacts["model"], "rb") as file:
             self._pipeline = cloudpickle.load(file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
 from contextlib import closing
 from importlib.metadata import version
@@ -62,11 +63,18 @@ def check_store(root: Path) -> None:
         raise StoreError(
             f"{path} is no MLflow store ({error})", expected="an SQLite file that MLflow made", next=_move_away(path)
         ) from None
-    if found not in _known_revisions():
+    before = _revisions()
+    if found not in before:
         raise StoreError(
             f"{path} has the schema revision {found!r}, which MLflow {version('mlflow')} does not know",
-            expected=f"a store written by MLflow {version('mlflow')} or older",
+            expected=f"a store written by MLflow {version('mlflow')}",
             next=f"install the newer MLflow that wrote it, or {_move_away(path)}",
+        )
+    if found in before.values():
+        raise StoreError(
+            f"{path} has the schema revision {found!r} of an older MLflow",
+            expected=f"the schema of MLflow {version('mlflow')}",
+            next=f"keep a copy, then: mlflow db upgrade {uri(root)}",
         )
 
 
@@ -79,6 +87,7 @@ def connected(root: Path) -> ModuleType:
     """The ``mlflow`` module, pointed at the project's store and told to keep its chatter out of notebooks."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("PYCARET_CUSTOM_LOGGING_PATH", os.devnull)  # see registry.served
     import mlflow
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
@@ -95,11 +104,14 @@ def experiment(mlflow: MlflowClient, root: Path, name: str) -> str:
     return mlflow.create_experiment(name, artifact_location=(artifacts(root) / name).as_uri())
 
 
-def _known_revisions() -> set[str]:
-    # File names of the migrations begin with their revision: read without importing MLflow, which takes seconds.
+def _revisions() -> dict[str, str]:
+    """Each schema revision the installed MLflow knows, with the one before it."""
+    # Read from the migrations' source, because importing MLflow takes seconds.
     spec = find_spec("mlflow")
     folder = Path(spec.origin).parent / "store" / "db_migrations" / "versions"  # type: ignore[union-attr, arg-type]
-    return {path.name.split("_")[0] for path in folder.glob("*.py")}
+    names = re.compile(r"""^(revision|down_revision) = ["']?(\w+)""", re.M)
+    found = [dict(names.findall(path.read_text(encoding="utf-8"))) for path in folder.glob("*.py")]
+    return {each["revision"]: each["down_revision"] for each in found if "revision" in each}
 
 
 def _move_away(path: Path) -> str:

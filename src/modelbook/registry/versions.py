@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
 from modelbook.contract import Contract
 from modelbook.errors import ProofError, StoreError
@@ -70,7 +70,14 @@ class Version:
 
 
 def register(
-    root: Path, name: str, run_id: str, *, parts: dict[str, Any], contract: Contract, threshold: float, tags: dict[str, Any]
+    root: Path,
+    name: str,
+    run_id: str,
+    *,
+    parts: dict[str, Any],
+    contract: Contract,
+    threshold: float,
+    tags: dict[str, Any],
 ) -> Version:
     """Log a model with all its parts, prove it on its golden rows, and only then register it.
 
@@ -92,7 +99,7 @@ def register(
         example = contract.features(parts["golden"]).head(2)
         info = mlflow.pyfunc.log_model(
             name="model",
-            python_model=find_spec("modelbook.registry.served").origin,  # by name: importing it would set a model
+            python_model=_source("modelbook.registry.served"),
             artifacts={path.stem: str(path) for path in kept},
             code_paths=[str(Path(__file__).parents[1])],
             signature=_signature(contract, threshold),
@@ -140,7 +147,8 @@ def version(root: Path, name: str, number: int) -> Version:
         found = client(root).get_model_version(name, str(number))
     except MlflowException:
         raise StoreError(
-            f"model {name!r} has no version {number}", next="run the stage that registers it: ploomber build --partially finalize"
+            f"model {name!r} has no version {number}",
+            next="run the stage that registers it: ploomber build --partially finalize",
         ) from None
     return _opened(root, found)
 
@@ -150,7 +158,10 @@ def champion(root: Path, name: str) -> Version | None:
     try:
         found = client(root).get_model_version_by_alias(name, CHAMPION)
     except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # no such model, no such alias
+        if error.error_code not in (
+            "RESOURCE_DOES_NOT_EXIST",
+            "INVALID_PARAMETER_VALUE",
+        ):  # no such model, no such alias
             raise
         return None
     return _opened(root, found)
@@ -270,11 +281,20 @@ def _keep(folder: Path, parts: dict[str, Any], contract: Contract) -> list[Path]
     return sorted(folder.iterdir())
 
 
+def _source(module: str) -> str:
+    """The file of a module that must not be imported: importing this one would set a model."""
+    spec = find_spec(module)
+    assert spec is not None
+    return str(spec.origin)
+
+
 def _signature(contract: Contract, threshold: float) -> Any:
     # Whole numbers are declared double as well: MLflow refuses an integer column that holds a gap.
-    inputs = [
-        ColSpec("string" if name in contract.categorical else "double", name, required=not contract.columns[name].nullable)
+    inputs: list[ColSpec | TensorSpec] = [
+        ColSpec(
+            "string" if name in contract.categorical else "double", name, required=not contract.columns[name].nullable
+        )
         for name in contract.features_
     ]
-    outputs = [ColSpec("long", "prediction"), ColSpec("double", "probability")]
+    outputs: list[ColSpec | TensorSpec] = [ColSpec("long", "prediction"), ColSpec("double", "probability")]
     return ModelSignature(Schema(inputs), Schema(outputs), ParamSchema([ParamSpec("threshold", "double", threshold)]))

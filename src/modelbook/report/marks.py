@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from modelbook.report import style
 from modelbook.report.numbers import is_numeric
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    Values = Sequence[Any] | pd.Series[Any]
+    Values: TypeAlias = Sequence[Any] | pd.Series[Any]
 
 MOST_ROWS = 40
 

@@ -1,4 +1,4 @@
-"""What has been built: noted stage by stage, so that a build sees what Ploomber does not, and a no-op is told at once."""
+"""What has been built, noted stage by stage: a build sees what Ploomber does not, and a no-op is told at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from modelbook.stage import files, project, sources
 
 
 def notes(root: Path, book: str) -> dict[str, dict[str, Any]]:
-    """The notes of a book's last runs, by stage: digests of ``code`` and of what was ``given``, times of ``products``."""
+    """Notes of a book's last runs by stage: digests of ``code`` and what was ``given``, times of ``products``."""
     path = _path(root, book)
     return files.read(path) if path.is_file() else {}
 
@@ -28,6 +28,18 @@ def note(root: Path, stage: str, params: config.Parameters, code: str) -> None:
         "products": {path.relative_to(root).as_posix(): path.stat().st_mtime_ns for path in products},
     }
     files.write(_path(root, params.book), {**notes(root, params.book), stage: entry})
+
+
+def note_failure(root: Path, book: str, stage: str, message: str) -> None:
+    """Note that a stage has failed: it is outdated from now on, even when its cause is taken back."""
+    files.write(_path(root, book), {**notes(root, book), stage: {"failed": message}})
+
+
+def failures(root: Path) -> dict[str, dict[str, str]]:
+    """Messages of the stages whose last run failed, by book and stage."""
+    books = [path.parent.name for path in (root / "models").glob("*/built.json")]
+    failed = {book: {s: n["failed"] for s, n in notes(root, book).items() if "failed" in n} for book in books}
+    return {book: stages for book, stages in failed.items() if stages}
 
 
 def fresh(root: Path, environment: Path) -> bool:
@@ -56,7 +68,7 @@ def summarise(root: Path, book: str, stages: list[str], page: Path, *, idle: boo
 
 def _stands(root: Path, known: dict[str, Any], stage: str, params: config.Parameters) -> bool:
     return (
-        known.get("given") == _given(root, stage, params)
+        known.get("given") == _given(root, stage, params)  # not there after a failure
         and known["code"] == sources.digest(stage, root, params.model_dump())
         and all((root / path).stat().st_mtime_ns == when for path, when in known["products"].items())
     )

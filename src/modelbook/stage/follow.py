@@ -12,7 +12,7 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from modelbook import config
-from modelbook.stage.progress import line
+from modelbook.stage.progress import line, tell_to
 
 PULSE = 0.5  # seconds between looks at the log
 QUIET = 15  # seconds without news after which the stage is said to be still running
@@ -26,43 +26,41 @@ class Follow:
         self._began = self._spoke = time.monotonic()
         self._over = threading.Event()
         self._reader = threading.Thread(target=self._read_along, daemon=True)
-        self._told, self._last, self._error = 0, "starting the kernel", ""
+        self._told, self._last, self._end = 0, "", "done"
 
     def __enter__(self) -> Follow:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         self._log.write_text("")
-        self._print(self._last)
+        tell_to(self._log, "starting the kernel")
         self._reader.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        tell_to(self._log, self._end if kind is None else f"stopped by {kind.__name__}")
         self._over.set()
         self._reader.join()
-        self._print(self._error or "done")
 
     def failed(self, error: BaseException, notebook: Path) -> str:
         """Say what failed, and where its partly executed notebook is; returns the first line of that."""
         what = explain(error)
-        self._error = f"FAILED\n{what}\n  partly executed notebook: {notebook}"
-        with self._log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"at": time.time(), "text": self._error, "done": None, "total": None}) + "\n")
+        self._end = f"FAILED\n{what}\n  partly executed notebook: {notebook}"
         return what.splitlines()[0]
 
     def _read_along(self) -> None:
-        while not self._over.wait(PULSE):
+        over = False
+        while not over:
+            over = self._over.wait(PULSE)
             self._tell_new()
             if time.monotonic() - self._spoke > QUIET:
                 self._print(f"{self._last} (still running)")
-        self._tell_new()
 
     def _tell_new(self) -> None:
         # Whole lines only: the kernel may be in the middle of writing one.
         entries = self._log.read_text(encoding="utf-8").split("\n")[:-1]
         for text in entries[self._told :]:
             entry = json.loads(text)
-            if not entry["text"].startswith("FAILED"):
-                self._last = line(entry["text"], entry["done"], entry["total"])
-                self._print(self._last)
+            self._last = line(entry["text"], entry["done"], entry["total"])
+            self._print(self._last)
         self._told = len(entries)
 
     def _print(self, text: str) -> None:

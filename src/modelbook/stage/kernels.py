@@ -21,11 +21,15 @@ from jupyter_core.paths import jupyter_runtime_dir
 from modelbook import config
 from modelbook.stage.progress import LOG
 
+# No usage reports to the libraries' makers, and no logs.log of PyCaret's in the project; `make` writes the same into
+# the kernel that JupyterLab and Papermill start.
+QUIET = {"DO_NOT_TRACK": "true", "PYCARET_CUSTOM_LOGGING_PATH": os.devnull}
+
 
 def start(root: Path, stage: str, log: Path) -> KernelManager:
     """Start a stage's kernel, and have it carry out the notebook's imports without waiting for them."""
     kernel = KernelManager(kernel_name="python3", **_channel())
-    kernel.start_kernel(cwd=str(root), env={**os.environ, LOG: str(log), "DO_NOT_TRACK": "true"})
+    kernel.start_kernel(cwd=str(root), env={**os.environ, **QUIET, LOG: str(log)})
     client = kernel.client()
     client.start_channels(iopub=False, stdin=False, hb=False, control=False)
     client.execute(imports(root / "notebooks" / f"{config.stem(stage)}.ipynb"), silent=True, store_history=False)

@@ -68,7 +68,9 @@ class Stage:
         StageError
             When no upstream stage has such a product.
         """
-        found = {key: path for paths in self.upstream.values() for key, path in paths.items() if key not in OF_EVERY_STAGE}
+        found = {
+            key: path for paths in self.upstream.values() for key, path in paths.items() if key not in OF_EVERY_STAGE
+        }
         if name not in found:
             raise StageError(
                 f"stage {self.name!r} has no upstream product {name!r}",
@@ -97,7 +99,9 @@ class Stage:
         """Report progress: what is being done, and how far it is."""
         tell(text, done, total)
 
-    def verdict(self, word: str, level: str, sentences: list[str], numbers: list[dict], next: str, **details: Any) -> Verdict:
+    def verdict(
+        self, word: str, level: str, sentences: list[str], numbers: list[dict], next: str, **details: Any
+    ) -> Verdict:
         """Close the stage: check that every product is there, leave the receipt, and return the verdict to show.
 
         Raises
@@ -138,7 +142,8 @@ class Stage:
         )
         where = ""
         if self.by_hand:
-            where = f"<p><strong>Run by hand.</strong> Products go to <code>{project.BY_HAND}</code> folders; nothing is promoted.</p>"
+            where = f"Products go to <code>{project.BY_HAND}</code> folders; nothing is promoted."
+            where = f"<p><strong>Run by hand.</strong> {where}</p>"
         head = "".join(f"<th scope='col'>{name}</th>" for name in ("parameter", "value", "origin", "meaning"))
         return f"{where}<table class='parameters'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
@@ -158,15 +163,16 @@ def open(name: str, namespace: dict[str, Any]) -> Stage:
     params = config.validate(name, _given(namespace))
     root = project.find_root()
     tasks = project.tasks(root, params.book)
-    upstream, product = namespace.get("upstream"), namespace.get("product")
+    upstream: dict[str, Any] = namespace.get("upstream") or {}
+    product: dict[str, Any] = namespace.get("product") or {}
     by_hand = not product
     if by_hand:
         product = {key: project.aside(path, root) for key, path in tasks[name]["product"].items()}
         upstream = {up: tasks[up]["product"] for up in tasks[name]["upstream"]}
         if name == "deploy":
             params = params.model_copy(update={"gate": "dry_run"})
-    earlier = {up: _paths(paths) for up, paths in (upstream or {}).items()}
-    _check_upstream(name, earlier, root)
+    earlier = {up: _paths(paths) for up, paths in upstream.items()}
+    _check_upstream(name, params.book, earlier, root)
     return Stage(name, params, root, earlier, _paths(product), by_hand)
 
 
@@ -202,13 +208,13 @@ def _every_parameter() -> set[str]:
     return {name for model in config.STAGES.values() for name in model.model_fields}
 
 
-def _check_upstream(name: str, upstream: dict[str, dict[str, Path]], root: Path) -> None:
+def _check_upstream(name: str, book: str, upstream: dict[str, dict[str, Path]], root: Path) -> None:
     for up, paths in upstream.items():
         missing = [path for key, path in paths.items() if key not in MADE_BY_BUILD and not path.is_file()]
         if missing:
             raise StageError(
                 f"stage {name!r} reads {missing[0].relative_to(root)}, which is not there",
-                next=f"run the stage that makes it: ploomber build --partially {up}",
+                next=f"run the stage that makes it: {project.command(root, book)} --partially {up}",
             )
 
 

@@ -22,7 +22,6 @@ from modelbook.stage.kernels import Ahead
 from modelbook.stage.opened import WIRING
 
 
-
 class BuildFailed(Reported):
     """Ends ``ploomber build`` with a message and exit code 1."""
 
@@ -53,7 +52,9 @@ class Build(Executor):
                 reports, failed = self._run(dag, root, params)
         except ModelbookError as error:
             raise BuildFailed(f"\n{error}") from None
-        page = index.write(root, {_book(dag): failed} if failed else None)
+        except KeyboardInterrupt:
+            raise BuildFailed("\nstopped; the next build goes on from here") from None
+        page = index.write(root, built.failures(root))
         ended = {TaskStatus.Executed, TaskStatus.Skipped}
         done = [name for name in dag if dag[name].exec_status in ended]
         built.summarise(root, _book(dag), done, page, idle=not reports and not failed)
@@ -83,6 +84,7 @@ class Build(Executor):
                         built.note(root, name, params[name], digests[name])
                     except Exception as error:  # whatever a notebook raised: the other branches still build
                         failed[name] = following.failed(error, Path(str(task.product["nb"])))
+                        built.note_failure(root, _book(dag), name, failed[name])
         return reports, failed
 
 
@@ -94,7 +96,7 @@ def check(dag: Any, root: Path) -> dict[str, config.Parameters]:
     ModelbookError
         Parameters out of line, contract or table absent, folders that cannot be written, a store that is too new.
     """
-    params = {}
+    params: dict[str, Any] = {}
     for name in dag:
         given = {key: value for key, value in dag[name].params.to_dict().items() if key not in WIRING}
         params[name] = config.validate(name, given)
@@ -113,7 +115,9 @@ def _check_writable(folder: Path) -> None:
     except OSError:
         writable = False
     if not writable:
-        raise BuildError(f"{folder} cannot be written", expected="a folder that this user may write", next=f"chmod u+rwx {folder}")
+        raise BuildError(
+            f"{folder} cannot be written", expected="a folder that this user may write", next=f"chmod u+rwx {folder}"
+        )
 
 
 def one_at_a_time(root: Path) -> FileLock:

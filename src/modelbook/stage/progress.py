@@ -17,8 +17,13 @@ def tell(text: str, done: int | None = None, total: int | None = None) -> None:
     if log is None:
         sys.stderr.write(f"{line(text, done, total)}\n")
         return
+    tell_to(Path(log), text, done, total)
+
+
+def tell_to(log: Path, text: str, done: int | None = None, total: int | None = None) -> None:
+    """Append a line of progress to a log."""
     entry = {"at": time.time(), "text": text, "done": done, "total": total}
-    with Path(log).open("a", encoding="utf-8") as file:
+    with log.open("a", encoding="utf-8") as file:
         file.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
 

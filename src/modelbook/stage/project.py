@@ -57,12 +57,22 @@ def environment(root: Path, book: str | None = None) -> Path:
     return books[book]
 
 
+def command(root: Path, book: str) -> str:
+    """The command that builds a book, as a person types it."""
+    try:
+        name = environment(root, book).name
+    except StageError:
+        return "ploomber build"
+    return "ploomber build" if name == "env.yaml" else f"PLOOMBER_ENV_FILENAME={name} ploomber build"
+
+
 def parameters(root: Path, environment: Path) -> dict[str, dict]:
     """Each stage's parameters as ``pipeline.yaml`` and an env file give them."""
     values = _values(environment)
     described = yaml.safe_load((root / "pipeline.yaml").read_text(encoding="utf-8"))
     return {
-        task["name"]: {name: _filled(value, values) for name, value in task["params"].items()} for task in described["tasks"]
+        task["name"]: {name: _filled(value, values) for name, value in task["params"].items()}
+        for task in described["tasks"]
     }
 
 

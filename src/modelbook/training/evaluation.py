@@ -66,11 +66,15 @@ def brier(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> float:
 
 def calibration_error(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> float:
     """Mean predicted minus observed rate: how far the probabilities are off on the whole; 0 is right."""
-    return float(np.average(score - outcome, weights=weight))
+    return round(float(np.average(score - outcome, weights=weight)), 12)  # no 6e-18 where it is 0
 
 
 METRICS: dict[str, Metric] = {
     "roc_auc": roc_auc, "pr_auc": pr_auc, "log_loss": log_loss, "brier": brier, "calibration_error": calibration_error,
+}  # fmt: skip
+LABELS = {
+    "roc_auc": "ROC AUC", "pr_auc": "PR AUC", "log_loss": "log loss", "brier": "Brier score",
+    "calibration_error": "mean predicted minus observed", "flagged": "flagged share",
 }  # fmt: skip
 HIGHER_IS_BETTER = {"roc_auc": True, "pr_auc": True, "log_loss": False, "brier": False}
 
@@ -107,8 +111,26 @@ def evaluate(scored: Scored, threshold: float, *, resamples: int, seed: int) -> 
     for name, metric in {**METRICS, **at_threshold(threshold)}.items():
         low, high = interval(partial(metric, scored.outcome, scored.score), drawn)
         everywhere = np.ones(len(scored))
-        rows.append((name, metric(scored.outcome, scored.score, everywhere), low, high, metric(scored.outcome, base, everywhere)))
+        rows.append(
+            (
+                name,
+                metric(scored.outcome, scored.score, everywhere),
+                low,
+                high,
+                metric(scored.outcome, base, everywhere),
+            )
+        )
     return pd.DataFrame(rows, columns=["metric", "value", "low", "high", "baseline"])
+
+
+def rate(outcome: np.ndarray, weight: np.ndarray) -> float:
+    """Share of positives."""
+    return float(np.average(outcome, weights=weight))
+
+
+def labelled(table: pd.DataFrame) -> pd.DataFrame:
+    """A table with a column ``metric``, the metrics' names for people in it."""
+    return table.assign(metric=table["metric"].map(lambda name: LABELS.get(name, name)))
 
 
 def at_threshold(threshold: float) -> dict[str, Metric]:
@@ -138,13 +160,16 @@ def difference(one: Scored, other: Scored, name: str, *, resamples: int, seed: i
 
 
 def differences(pairs: pd.DataFrame, *, fewest: int, resamples: int, seed: int) -> pd.DataFrame:
-    """How much better the candidate is in each metric; columns ``metric, difference, low, high``, above zero is better.
+    """How much better the candidate is in each metric; columns ``metric, difference, low, high``.
 
-    Empty where ``pairs`` (columns ``entity, outcome, candidate, champion``) has fewer than ``fewest`` rows or one class.
+    Above zero is better in every metric. Empty where ``pairs`` (columns ``entity, outcome, candidate, champion``) has
+    fewer than ``fewest`` rows or one class.
     """
     rows: list[tuple] = []
     if len(pairs) >= fewest and pairs["outcome"].nunique() == 2:
-        candidate, champion = (Scored.of(pairs["outcome"], pairs[who], pairs["entity"]) for who in ("candidate", "champion"))
+        candidate, champion = (
+            Scored.of(pairs["outcome"], pairs[who], pairs["entity"]) for who in ("candidate", "champion")
+        )
         for name, higher in HIGHER_IS_BETTER.items():
             better, worse = (candidate, champion) if higher else (champion, candidate)
             rows.append((name, *difference(better, worse, name, resamples=resamples, seed=seed)))
@@ -167,7 +192,9 @@ def precision_recall_curve(scored: Scored, *, resamples: int, seed: int, points:
     grid = np.linspace(0, 1, points)
 
     def curve(weight: np.ndarray) -> np.ndarray:
-        precision, recall, _ = sk.precision_recall_curve(scored.outcome, scored.score, sample_weight=weight, drop_intermediate=True)
+        precision, recall, _ = sk.precision_recall_curve(
+            scored.outcome, scored.score, sample_weight=weight, drop_intermediate=True
+        )
         return np.interp(grid, recall[::-1], precision[::-1])
 
     return _band(curve, scored, "recall", "precision", grid, resamples, seed)
@@ -181,18 +208,20 @@ def calibration(scored: Scored, *, resamples: int, seed: int, bins: int = 10) ->
     for number in np.unique(place):
         within = scored.where(place == number)
         drawn = weights(within.entity, resamples, seed)
-        low, high = interval(lambda weight, w=within: float(np.average(w.outcome, weights=weight)), drawn)
+        low, high = interval(partial(rate, within.outcome), drawn)
         rows.append((within.score.mean(), within.outcome.mean(), low, high, len(within)))
     return pd.DataFrame(rows, columns=["predicted", "observed", "low", "high", "n"])
 
 
-def slices(scored: Scored, frame: pd.DataFrame, columns: list[str], threshold: float, *, fewest: int, resamples: int, seed: int) -> pd.DataFrame:
+def slices(
+    scored: Scored, frame: pd.DataFrame, columns: list[str], threshold: float, *, fewest: int, resamples: int, seed: int
+) -> pd.DataFrame:
     """Metrics in each value of the slicing columns that has at least ``fewest`` rows and both classes.
 
     Returns
     -------
     DataFrame
-        Columns ``slice, value, n, rate, roc_auc, low, high, calibration_error, recall, flagged``. ``slice`` is the column.
+        Columns ``slice`` (the column), ``value, n, rate, roc_auc, low, high, calibration_error, recall, flagged``.
     """
     rows = []
     for column in columns:
@@ -206,12 +235,14 @@ def slices(scored: Scored, frame: pd.DataFrame, columns: list[str], threshold: f
             told = {name: metric(within.outcome, within.score, one) for name, metric in at_threshold(threshold).items()}
             rows.append({
                 "slice": column, "value": f"{value:g}" if isinstance(value, float) else str(value), "n": len(within),
-                "rate": within.outcome.mean(), "roc_auc": roc_auc(within.outcome, within.score, one), "low": low, "high": high,
+                "rate": within.outcome.mean(),
+                "roc_auc": roc_auc(within.outcome, within.score, one), "low": low, "high": high,
                 "calibration_error": calibration_error(within.outcome, within.score, one),
                 "recall": told["recall"], "flagged": told["flagged"],
             })  # fmt: skip
     return pd.DataFrame(
-        rows, columns=["slice", "value", "n", "rate", "roc_auc", "low", "high", "calibration_error", "recall", "flagged"]
+        rows,
+        columns=["slice", "value", "n", "rate", "roc_auc", "low", "high", "calibration_error", "recall", "flagged"],
     )
 
 
@@ -223,7 +254,7 @@ def confusion(scored: Scored, threshold: float) -> pd.DataFrame:
 
 
 def costs(scored: Scored, cost_miss: float) -> pd.DataFrame:
-    """Mean cost a row at each threshold, a false alarm costing 1 and a miss ``cost_miss``; columns ``threshold, cost``."""
+    """Mean cost a row at each threshold: a false alarm costs 1, a miss ``cost_miss``; columns ``threshold, cost``."""
     thresholds = np.linspace(0.01, 0.99, 99)
     flagged = scored.score[None, :] >= thresholds[:, None]
     cost = (flagged & (scored.outcome == 0)).mean(axis=1) + cost_miss * (~flagged & (scored.outcome == 1)).mean(axis=1)
@@ -236,7 +267,15 @@ def cheapest(frame: pd.DataFrame) -> float:
     return float(round(least.iloc[(len(least) - 1) // 2], 2))
 
 
-def _band(curve: Callable[[np.ndarray], np.ndarray], scored: Scored, x: str, y: str, grid: np.ndarray, resamples: int, seed: int) -> pd.DataFrame:
+def _band(
+    curve: Callable[[np.ndarray], np.ndarray],
+    scored: Scored,
+    x: str,
+    y: str,
+    grid: np.ndarray,
+    resamples: int,
+    seed: int,
+) -> pd.DataFrame:
     drawn = weights(scored.entity, resamples, seed)
     curves = np.array([curve(weight) for weight in drawn])
     curves = curves[np.isfinite(curves).all(axis=1)]  # a resample with one class has no curve

@@ -23,6 +23,7 @@ METRICS = {
     "roc_auc": "AUC", "accuracy": "Accuracy", "recall": "Recall", "precision": "Prec.", "f1": "F1", "mcc": "MCC",
     "pr_auc": "PR AUC", "log_loss": "Log loss",
 }  # fmt: skip
+LABELS = {"roc_auc": "ROC AUC", "pr_auc": "PR AUC", "f1": "F1", "accuracy": "accuracy", "mcc": "MCC"}  # that may rank
 QUIET = {"lightgbm": {"verbosity": -1}}  # LightGBM writes its log to the notebook otherwise
 
 
@@ -43,7 +44,11 @@ class Candidate:
 
     def row(self) -> dict[str, Any]:
         """The candidate as a row of the leaderboard."""
-        spread = {f"{name}_{kind}": values.get(name) for name in METRICS for kind, values in (("mean", self.mean), ("sd", self.sd))}
+        spread = {
+            f"{name}_{kind}": values.get(name)
+            for name in METRICS
+            for kind, values in (("mean", self.mean), ("sd", self.sd))
+        }
         return {
             "candidate": self.name, "family": self.family, "status": self.status, **spread,
             "fit_seconds": self.seconds, "reason": self.reason,
@@ -51,7 +56,11 @@ class Candidate:
 
     def metrics(self) -> dict[str, float]:
         """Mean, sd and fit time by metric name, as a run logs them."""
-        return {**{f"{k}_mean": v for k, v in self.mean.items()}, **{f"{k}_sd": v for k, v in self.sd.items()}, "fit_seconds": self.seconds}
+        return {
+            **{f"{k}_mean": v for k, v in self.mean.items()},
+            **{f"{k}_sd": v for k, v in self.sd.items()},
+            "fit_seconds": self.seconds,
+        }
 
 
 class Experiment:
@@ -114,7 +123,9 @@ class Experiment:
     def fold_sizes(self) -> pd.DataFrame:
         """Rows, entities and rate of yes of each fold; columns ``fold, rows, entities, rate``."""
         parts = GroupKFold(self.folds).split(self.features, self.outcome, self.groups)
-        rows = [(k, len(i), self.groups.iloc[i].nunique(), self.outcome.iloc[i].mean()) for k, (_, i) in enumerate(parts, 1)]
+        rows = [
+            (k, len(i), self.groups.iloc[i].nunique(), self.outcome.iloc[i].mean()) for k, (_, i) in enumerate(parts, 1)
+        ]
         return pd.DataFrame(rows, columns=["fold", "rows", "entities", "rate"])
 
     def candidate(self, family: str) -> Candidate:
@@ -123,9 +134,13 @@ class Experiment:
         try:
             self._experiment.create_model(family, verbose=False, error_score="raise", **QUIET.get(family, {}))
         except Exception as error:  # any library may fail in any way; the others still run
-            return Candidate(family, "failed", time.perf_counter() - began, reason=f"{type(error).__name__}: {error}"[:500])
+            return Candidate(
+                family, "failed", time.perf_counter() - began, reason=f"{type(error).__name__}: {error}"[:500]
+            )
         table = self._experiment.pull()
-        mean, sd = ({name: float(table.loc[row, column]) for name, column in METRICS.items()} for row in ("Mean", "Std"))
+        mean, sd = (
+            {name: float(table.loc[row, column]) for name, column in METRICS.items()} for row in ("Mean", "Std")
+        )
         return Candidate(family, "ok", time.perf_counter() - began, mean, sd)
 
     def final(self, strategy: str, families: list[str], metric: str, rounds: int) -> Any:
@@ -166,7 +181,12 @@ class Experiment:
 
 
 def compare(
-    experiment: Experiment, families: list[str], budget: float, *, tell: Callable[[str, int, int], None], log: Callable[[Candidate], None]
+    experiment: Experiment,
+    families: list[str],
+    budget: float,
+    *,
+    tell: Callable[[str, int, int], None],
+    log: Callable[[Candidate], None],
 ) -> list[Candidate]:
     """Cross-validate the baseline, then each family until the budget is spent.
 
@@ -180,15 +200,27 @@ def compare(
         Called with each candidate as soon as it is judged.
     """
     began, total = time.monotonic(), len(families) + 1
-    candidates = []
+    candidates: list[Candidate] = []
     for number, family in enumerate([BASELINE, *families]):
         left = budget - (time.monotonic() - began)
         if left > 0:
-            tell(f"cross-validating {FAMILIES.get(family, family)}, {left:.0f} s of the budget left", number, total)
+            tell(
+                f"cross-validating {FAMILIES.get(family, family)}, {left:.0f} s of the budget left{_told(candidates)}",
+                number,
+                total,
+            )
             candidate = experiment.candidate(family)
         else:
             candidate = Candidate(family, "skipped", reason=f"the budget of {budget:g} s was spent")
         log(candidate)
         candidates.append(candidate)
-    tell("all candidates judged", total, total)
+    tell(f"all candidates judged{_told(candidates)}", total, total)
     return candidates
+
+
+def _told(candidates: list[Candidate]) -> str:
+    if not candidates:
+        return ""
+    last = candidates[-1]
+    found = f"ROC AUC {last.mean['roc_auc']:.3f} ± {last.sd['roc_auc']:.3f}" if last.status == "ok" else last.status
+    return f"; {last.name}: {found}"

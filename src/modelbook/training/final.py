@@ -16,6 +16,8 @@ from modelbook.training.evaluation import Scored
 from modelbook.training.experiment import Experiment
 from modelbook.training.golden import golden
 
+HEADLINE = {"ROC AUC": "roc_auc", "PR AUC": "pr_auc", "Brier score": "brier"}
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -81,7 +83,7 @@ def parts(
 
 def logged(table: pd.DataFrame) -> dict[str, float]:
     """Metrics with the ends of their intervals, by the names a run logs them under."""
-    told = {}
+    told: dict[str, float] = {}
     for row in table.itertuples():
         told |= {row.metric: row.value, f"{row.metric}_low": row.low, f"{row.metric}_high": row.high}
     return told
@@ -93,29 +95,39 @@ def tagged(tags: dict[str, Any], table: pd.DataFrame, fitted: Fitted) -> dict[st
     return {**tags, "model": fitted.name, "threshold": fitted.threshold, **headline}
 
 
-def story(fitted: Fitted, table: pd.DataFrame, slices: pd.DataFrame, contract: Contract, version: int) -> dict[str, Any]:
-    """Word, level, sentences and key numbers of the final model's verdict."""
+def story(
+    fitted: Fitted,
+    table: pd.DataFrame,
+    gain: tuple[float, float, float],
+    slices: pd.DataFrame,
+    contract: Contract,
+    version: int,
+) -> dict[str, Any]:
+    """Word, level, sentences and key numbers of the verdict; ``gain`` is the log loss gained on the baseline."""
     row = {r.metric: r for r in table.itertuples()}
-    auc, loss, recall = row["roc_auc"], row["log_loss"], row["recall"]
-    precision, brier, flagged = row["precision"], row["brier"], row["flagged"]
-    better = auc.low > 0.5 and loss.high < loss.baseline
+    auc, loss, flagged = row["roc_auc"], row["log_loss"], row["flagged"]
+    recall, precision = row["recall"], row["precision"]
+    better = auc.low > 0.5 and gain[1] > 0
+    who, at = f"{contract.label(contract.entity)}s it has never seen", f"threshold {fitted.threshold:g}"
     sentences = [
-        f"Version {version}, {fitted.name}, ranks a yes above a no {auc.value:.1%} of the time on people it has never seen "
+        f"Version {version}, {fitted.name}, ranks a yes above a no {auc.value:.1%} of the time for {who} "
         f"(95 % interval {auc.low:.1%} to {auc.high:.1%}; a coin has 50 %).",
-        f"At threshold {fitted.threshold:g} it flags {flagged.value:.0%} of the rows, finds {recall.value:.0%} of those who turn out yes, "
+        f"At {at} it flags {flagged.value:.0%} of the rows, finds {recall.value:.0%} of those who turn out yes, "
         f"and is right about {precision.value:.0%} of those it flags.",
         f"Its log loss is {loss.value:.3f} ({loss.low:.3f} to {loss.high:.3f}), the baseline's {loss.baseline:.3f}.",
-    ]  # fmt: skip
+    ]
     if len(slices):
         worst = slices.sort_values("roc_auc").iloc[0]
         sentences.append(
             f"It is weakest where {contract.label(worst['slice'])} is {worst['value']}: ROC AUC {worst['roc_auc']:.3f} "
             f"({worst['low']:.3f} to {worst['high']:.3f}) on {worst['n']:,} rows."
         )
-    numbers = [
-        {"name": "ROC AUC", "value": f"{auc.value:.3f}", "beside": f"{auc.low:.3f} to {auc.high:.3f}; baseline {auc.baseline:.3f}"},
-        {"name": "PR AUC", "value": f"{row['pr_auc'].value:.3f}", "beside": f"{row['pr_auc'].low:.3f} to {row['pr_auc'].high:.3f}; baseline {row['pr_auc'].baseline:.3f}"},
-        {"name": "Brier score", "value": f"{brier.value:.3f}", "beside": f"{brier.low:.3f} to {brier.high:.3f}; baseline {brier.baseline:.3f}"},
-        {"name": "found", "value": f"{recall.value:.0%}", "beside": f"of the yes, at threshold {fitted.threshold:g}"},
-    ]  # fmt: skip
-    return {"word": "beats baseline" if better else "no better", "level": "good" if better else "bad", "sentences": sentences, "numbers": numbers}
+    numbers = [_number(name, row[metric]) for name, metric in HEADLINE.items()]
+    numbers.append({"name": "found", "value": f"{recall.value:.0%}", "beside": f"of the yes, at {at}"})
+    word, level = ("beats baseline", "good") if better else ("no better", "bad")
+    return {"word": word, "level": level, "sentences": sentences, "numbers": numbers}
+
+
+def _number(name: str, row: Any) -> dict[str, str]:
+    beside = f"{row.low:.3f} to {row.high:.3f}; baseline {row.baseline:.3f}"
+    return {"name": name, "value": f"{row.value:.3f}", "beside": beside}

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from modelbook.contract import Contract
 
 
-def golden(frame: pd.DataFrame, pipeline: Any, contract: Contract, threshold: float, *, seed: int, count: int = 30) -> pd.DataFrame:
+def golden(
+    frame: pd.DataFrame, pipeline: Any, contract: Contract, threshold: float, *, seed: int, count: int = 30
+) -> pd.DataFrame:
     """Rows drawn from ``frame``, the first of them with every gap the contract allows, and the pipeline's answers.
 
     Returns

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from modelbook.errors import TrainingError
-from modelbook.training.experiment import BASELINE, METRICS, Candidate
+from modelbook.training.experiment import BASELINE, LABELS, METRICS, Candidate
 
 
 def leaderboard(candidates: list[Candidate], metric: str) -> pd.DataFrame:
@@ -19,8 +19,13 @@ def leaderboard(candidates: list[Candidate], metric: str) -> pd.DataFrame:
         When no family beside the baseline has a score.
     """
     if not any(candidate.status == "ok" and candidate.family != BASELINE for candidate in candidates):
-        told = "; ".join(f"{c.name}: {c.status} ({c.reason})" for c in candidates if c.family != BASELINE) or "no candidates"
-        raise TrainingError(f"the leaderboard is empty: {told}", next="take other families, more rows, or a larger budget")
+        told = (
+            "; ".join(f"{c.name}: {c.status} ({c.reason})" for c in candidates if c.family != BASELINE)
+            or "no candidates"
+        )
+        raise TrainingError(
+            f"the leaderboard is empty: {told}", next="take other families, more rows, or a larger budget"
+        )
     board = pd.DataFrame([candidate.row() for candidate in candidates])
     return board.sort_values(f"{metric}_mean", ascending=False, na_position="last", ignore_index=True)
 
@@ -39,40 +44,50 @@ def means(board: pd.DataFrame) -> pd.DataFrame:
 
 
 def behind(board: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """How far each candidate is behind the leader, beside the leader's spread; columns ``candidate, behind, spread, told apart``.
+    """How far each candidate is behind the leader; columns ``candidate, behind, spread, told apart``.
 
-    ``told apart`` says whether the gap is larger than the leader's standard deviation over the folds: a rule of thumb,
+    ``spread`` is the leader's standard deviation over the folds, ``told apart`` whether the gap is larger: a rule,
     for folds share train rows and no exact test of their means exists (Bengio & Grandvalet 2004).
     """
     scored = board[board["status"] == "ok"]
     leader = scored.iloc[0]
     gap = leader[f"{metric}_mean"] - scored[f"{metric}_mean"]
     spread = leader[f"{metric}_sd"]
-    table = pd.DataFrame({"candidate": scored["candidate"], "behind": gap, "spread": spread, "told apart": gap > spread})
+    table = pd.DataFrame(
+        {"candidate": scored["candidate"], "behind": gap, "spread": spread, "told apart": gap > spread}
+    )
     return table.iloc[1:].replace({"told apart": {True: "yes", False: "no"}}).reset_index(drop=True)
 
 
 def story(board: pd.DataFrame, metric: str) -> dict[str, Any]:
     """Word, level, sentences and key numbers of the comparison's verdict."""
-    name = metric.replace("_", " ").upper().replace("ROC AUC", "ROC AUC")
+    name = LABELS[metric]
     scored = board[board["status"] == "ok"]
-    families = scored[scored["family"] != BASELINE]
-    leader, base = families.iloc[0], scored.loc[scored["family"] == BASELINE, f"{metric}_mean"]
+    families, base = scored[scored["family"] != BASELINE], scored.loc[scored["family"] == BASELINE, f"{metric}_mean"]
+    leader, seconds, missing = families.iloc[0], scored["fit_seconds"].sum(), int((board["status"] != "ok").sum())
     mean, sd, floor = leader[f"{metric}_mean"], leader[f"{metric}_sd"], base.iloc[0] if len(base) else float("nan")
     gaps = behind(families, metric)
-    close = gaps.loc[gaps["told apart"] == "no", "candidate"].tolist()
-    missing = board[board["status"] != "ok"]
-    better = mean - sd > floor
     sentences = [
-        f"{leader['candidate'].capitalize() if leader['candidate'].islower() else leader['candidate']} leads with {name} {mean:.3f} ± {sd:.3f}; the baseline has {floor:.3f}.",
-        f"{len(close)} other families are within its spread: {', '.join(close[:3])}{' and others' if len(close) > 3 else ''}."
-        if close else "No other family is within its spread.",
-        f"{len(families)} families were judged in {scored['fit_seconds'].sum():.0f} seconds; {len(missing)} failed or were skipped.",
-    ]  # fmt: skip
+        f"{_sentence_case(leader['candidate'])} leads with {name} {mean:.3f} ± {sd:.3f}; the baseline has {floor:.3f}.",
+        _near(gaps.loc[gaps["told apart"] == "no", "candidate"].tolist()),
+        f"{len(families)} families were judged in {seconds:.0f} seconds; {missing} failed or were skipped.",
+    ]
     numbers = [
         {"name": f"{name}, leader", "value": f"{mean:.3f}", "beside": f"baseline {floor:.3f}"},
         {"name": "spread over the folds", "value": f"± {sd:.3f}", "beside": "one standard deviation"},
-        {"name": "families judged", "value": str(len(families)), "beside": f"{len(missing)} failed or skipped"},
-        {"name": "leader's fit time", "value": f"{leader['fit_seconds']:.1f} s", "beside": f"{scored['fit_seconds'].sum():.0f} s for all"},
+        {"name": "families judged", "value": str(len(families)), "beside": f"{missing} failed or skipped"},
+        {"name": "leader's fit time", "value": f"{leader['fit_seconds']:.1f} s", "beside": f"{seconds:.0f} s for all"},
     ]
-    return {"word": "leader found" if better else "no lead", "level": "good" if better else "watch", "sentences": sentences, "numbers": numbers}
+    word, level = ("leader found", "good") if mean - sd > floor else ("no lead", "watch")
+    return {"word": word, "level": level, "sentences": sentences, "numbers": numbers}
+
+
+def _near(close: list[str]) -> str:
+    if not close:
+        return "No other family is within its spread."
+    named = ", ".join(close[:3]) + (" and others" if len(close) > 3 else "")
+    return f"Within its spread, and so as good as far as these rows can tell: {named}."
+
+
+def _sentence_case(name: str) -> str:
+    return name.capitalize() if name.islower() else name
