@@ -1,5 +1,5 @@
 # One word a command. `make help` lists them. Everything is installed into .venv from the hashed locks in requirements/.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 UV := $(BIN)/uv
 COMPILE := $(UV) pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes \
@@ -52,7 +52,9 @@ clean: ## remove everything that was generated, but not .venv
 
 # The environment, in layers. Each file under .venv says that its layer stands as its lock describes it.
 .venv/uv: requirements/uv.txt
-	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is not on the PATH; install Python 3.11, or name it: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
+		echo "make: Modelbook needs Python 3.11, found: $$("$(PYTHON)" --version 2>&1)"; \
+		echo "  next: install Python 3.11, or name it: make PYTHON=/path/to/python3.11 ..."; exit 1; }
 	@echo "Making .venv"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/uv.txt

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
+from tiny import Tiny
 
 from modelbook.contract import Contract
 
@@ -58,3 +59,13 @@ def make_frame(contract: Contract) -> Callable[..., pd.DataFrame]:
 def frame(make_frame: Callable[..., pd.DataFrame]) -> pd.DataFrame:
     """600 rows: 200 entities in 3 years."""
     return make_frame()
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """A project that has been built once: slow, so the tests of pipeline and model share it."""
+    tiny = Tiny(tmp_path_factory.mktemp("project"))
+    tiny.before = {path for path in tiny.root.rglob("*") if "__pycache__" not in path.parts}
+    tiny.told = tiny.build()
+    assert tiny.told.returncode == 0, tiny.told.stdout + tiny.told.stderr
+    return tiny

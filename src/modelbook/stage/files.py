@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from modelbook.contract import Contract
 from modelbook.errors import StageError
 
 
@@ -34,6 +33,8 @@ def read(path: Path) -> Any:
     if path.suffix == ".json":
         return json.loads(path.read_text(encoding="utf-8"))
     if path.suffix == ".yaml":
+        from modelbook.contract import Contract
+
         return Contract.load(path)
     if path.suffix == ".pkl":
         import joblib

@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from jupyter_client import KernelManager
+from jupyter_client import AsyncKernelManager, BlockingKernelClient
 from jupyter_core.paths import jupyter_runtime_dir
+from jupyter_core.utils import run_sync
 
 from modelbook import config
 from modelbook.stage.progress import LOG
@@ -26,11 +27,13 @@ from modelbook.stage.progress import LOG
 QUIET = {"DO_NOT_TRACK": "true", "PYCARET_CUSTOM_LOGGING_PATH": os.devnull}
 
 
-def start(root: Path, stage: str, log: Path) -> KernelManager:
+def start(root: Path, stage: str, log: Path) -> AsyncKernelManager:
     """Start a stage's kernel, and have it carry out the notebook's imports without waiting for them."""
-    kernel = KernelManager(kernel_name="python3", **_channel())
-    kernel.start_kernel(cwd=str(root), env={**os.environ, **QUIET, LOG: str(log)})
-    client = kernel.client()
+    # An asynchronous manager: with a blocking one, Ctrl-C gets lost in the event loop of the notebook's client.
+    kernel = AsyncKernelManager(kernel_name="python3", **_channel())
+    run_sync(kernel.start_kernel)(cwd=str(root), env={**os.environ, **QUIET, LOG: str(log)})
+    client = BlockingKernelClient()
+    client.load_connection_info(kernel.get_connection_info())
     client.start_channels(iopub=False, stdin=False, hb=False, control=False)
     client.execute(imports(root / "notebooks" / f"{config.stem(stage)}.ipynb"), silent=True, store_history=False)
     client.stop_channels()
@@ -66,17 +69,17 @@ class Ahead:
 
     def __init__(self, root: Path, stages: list[str], logs: dict[str, Path]) -> None:
         self._root, self._stages, self._logs = root, stages, logs
-        self._waiting: dict[str, KernelManager] = {}
+        self._waiting: dict[str, AsyncKernelManager] = {}
 
     def __enter__(self) -> Ahead:
         return self
 
     def __exit__(self, *_: object) -> None:
         for kernel in self._waiting.values():
-            kernel.shutdown_kernel(now=True)
+            run_sync(kernel.shutdown_kernel)(now=True)
 
     @contextmanager
-    def kernel(self, stage: str) -> Iterator[KernelManager]:
+    def kernel(self, stage: str) -> Iterator[AsyncKernelManager]:
         """The kernel of ``stage``, shut down when the block ends."""
         kernel = self._waiting.pop(stage, None) or start(self._root, stage, self._logs[stage])
         try:
@@ -84,4 +87,4 @@ class Ahead:
             self._waiting |= {name: start(self._root, name, self._logs[name]) for name in following}
             yield kernel
         finally:
-            kernel.shutdown_kernel(now=True)
+            run_sync(kernel.shutdown_kernel)(now=True)

@@ -7,55 +7,18 @@ is the one place where a frame becomes what a model sees.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from modelbook.contract.column import Column, Role, as_text
 from modelbook.errors import ContractError, DataError, ViolationError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Role = Literal["feature", "target", "entity", "time", "sensitive", "dropped"]
-Kind = Literal["number", "integer", "boolean", "category"]
 SHOWN = 10  # violations an error message lists; the rest is counted
-
-
-class Column(BaseModel):
-    """What one column means, may hold, and is used for."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    role: Role
-    type: Kind
-    meaning: str = Field(min_length=1)
-    label: str = ""
-    min: float | None = None
-    max: float | None = None
-    categories: list[str] | None = None
-    nullable: bool = False
-    reason: str = ""
-
-    @model_validator(mode="after")
-    def _coherent(self) -> Column:
-        if self.type == "category" and not self.categories:
-            raise ValueError("a category column names its categories")
-        if self.role == "dropped" and not self.reason:
-            raise ValueError("a dropped column gives its reason")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min {self.min:g} is above max {self.max:g}")
-        return self
-
-    def rule(self) -> str:
-        """The column's rule in words, as a violation shows it."""
-        if self.type == "category":
-            return f"one of {', '.join(self.categories or [])}"
-        if self.type == "boolean":
-            return "0 or 1"
-        low = "" if self.min is None else f" from {self.min:g}"
-        high = "" if self.max is None else f" to {self.max:g}"
-        return f"{self.type}{low}{high}"
 
 
 class Contract(BaseModel):
@@ -175,7 +138,7 @@ class Contract(BaseModel):
         for name in out.columns:
             column = self.columns[name]
             if column.type == "category":
-                out[name] = _as_text(out[name])
+                out[name] = as_text(out[name])
             elif column.role in ("entity", "time", "target") and column.type != "number" and out[name].notna().all():
                 out[name] = out[name].astype("int64")
             else:
@@ -211,30 +174,10 @@ class Contract(BaseModel):
         return outcome
 
     def violations(self, frame: pd.DataFrame, *, target: bool = True) -> pd.DataFrame:
-        """Every place where a frame breaks the contract.
+        """Every place where a frame breaks the contract: see ``violations.find``."""
+        from modelbook.contract import violations
 
-        Parameters
-        ----------
-        frame : DataFrame
-            The rows to check, one column for each of the contract's.
-        target : bool
-            Whether the target must be there (a batch may come before its outcomes).
-
-        Returns
-        -------
-        DataFrame
-            Columns ``row`` (0-based position; missing for a whole column), ``column``, ``value``, ``rule``.
-        """
-        import pandas as pd
-        import pandera.pandas as pa
-
-        # Positions as index make "row" mean the same whatever the frame's own index is.
-        frame = frame.reset_index(drop=True)
-        try:
-            self._schema(frame, target).validate(frame, lazy=True)
-        except pa.errors.SchemaErrors as error:
-            return self._told(error.failure_cases)
-        return pd.DataFrame(columns=["row", "column", "value", "rule"])
+        return violations.find(self, frame, target=target)
 
     def check(self, frame: pd.DataFrame) -> None:
         """Raise on an empty table, an absent target, any violation, or a single class.
@@ -251,89 +194,12 @@ class Contract(BaseModel):
             self.outcome(frame)
         found = self.violations(frame)
         if len(found):
-            lines = [f"    {_sentence(violation)}" for violation in found.head(SHOWN).itertuples()]
+            from modelbook.contract.violations import sentence
+
+            lines = [f"    {sentence(violation)}" for violation in found.head(SHOWN).itertuples()]
             more = f"\n    and {len(found) - SHOWN:,} more" if len(found) > SHOWN else ""
             raise ViolationError(
                 f"the table breaks its contract in {len(found):,} places\n" + "\n".join(lines) + more,
                 next="mend the table, or, if the table is right, change the contract and have the change reviewed",
             )
         self.outcome(frame)
-
-    def _schema(self, frame: pd.DataFrame, target: bool) -> Any:
-        import pandera.pandas as pa
-
-        required = {
-            name: c for name, c in self.columns.items() if target or c.role != "target" or name in frame.columns
-        }
-        unique = [name for name in self.key if name in frame.columns]
-        return pa.DataFrameSchema(
-            {name: pa.Column(nullable=column.nullable, checks=_check(column)) for name, column in required.items()},
-            strict=True,
-            unique=unique or None,
-        )
-
-    def _told(self, cases: pd.DataFrame) -> pd.DataFrame:
-        import pandas as pd
-
-        whole = {"column_in_dataframe": "the contract wants this column", "column_in_schema": "not in the contract"}
-        told = []
-        for case in cases.itertuples():
-            named = case.failure_case if case.check in whole else case.column
-            if case.check in whole:
-                rule = whole[case.check]
-            elif case.check == "not_nullable":
-                rule = "must not be missing"
-            elif case.check == "multiple_fields_uniqueness":
-                if named != self.key[0]:
-                    continue  # pandera tells a row once for each column of the key
-                rule = f"({', '.join(self.key)}) must not occur twice"
-            else:
-                rule = f"must be {self.columns[named].rule()}"
-            told.append((case.index, named, None if case.check in whole else case.failure_case, rule))
-        table = pd.DataFrame(told, columns=["row", "column", "value", "rule"]).astype({"row": "Int64"})
-        return table.sort_values(["row", "column"], na_position="first", ignore_index=True)
-
-
-def _sentence(violation: Any) -> str:
-    import pandas as pd
-
-    if pd.isna(violation.row):
-        return f"column {violation.column}: {violation.rule}"
-    return f"row {violation.row}: {violation.column} = {violation.value!r}: {violation.rule}"
-
-
-def _as_text(values: pd.Series) -> pd.Series:
-    """Category codes as text: 11, 11.0 and "11" are one category."""
-    import pandas as pd
-
-    def text(value: Any) -> Any:
-        if pd.isna(value):
-            return None
-        return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-    return values.map({value: text(value) for value in values.unique()}).astype(object)
-
-
-def _check(column: Column) -> Any:
-    import numpy as np
-    import pandas as pd
-    import pandera.pandas as pa
-
-    def holds(values: pd.Series) -> pd.Series:
-        if column.type == "category":
-            return values.isna() | _as_text(values).isin(column.categories or [])
-        numbers = pd.to_numeric(
-            values if values.dtype.kind not in "mM" else values.astype(str), errors="coerce"
-        )  # no dates
-        right = np.isfinite(numbers)
-        if column.type == "boolean":
-            right &= numbers.isin([0, 1])
-        if column.type == "integer":
-            right &= numbers % 1 == 0
-        if column.min is not None:
-            right &= numbers >= column.min
-        if column.max is not None:
-            right &= numbers <= column.max
-        return values.isna() | right
-
-    return pa.Check(holds, name="rule", error="rule", ignore_na=False)

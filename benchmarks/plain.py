@@ -1,0 +1,32 @@
+"""The same work as a build in one plain script: the notebooks' code, cell after cell, in one process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from modelbook import config
+from modelbook.registry import store
+from modelbook.stage import project
+
+
+def main() -> None:
+    root = project.find_root()
+    given = project.parameters(root, project.environment(root))
+    store.prepare(root)
+    for name, task in project.tasks(root, given["ingest"]["book"]).items():
+        upstream = {up: project.tasks(root, given["ingest"]["book"])[up]["product"] for up in task["upstream"]}
+        names: dict = {}
+        for number, code in enumerate(cells(root / "notebooks" / f"{config.stem(name)}.ipynb")):
+            exec(code, names)
+            if number == 0:  # the parameters cell
+                names |= {**given[name], "upstream": upstream, "product": task["product"]}
+
+
+def cells(notebook: Path) -> list[str]:
+    found = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in found if cell["cell_type"] == "code"]
+
+
+if __name__ == "__main__":
+    main()

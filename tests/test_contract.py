@@ -1,0 +1,310 @@
+"""The contract: what it may say, what breaks it, and what a model is given under it."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from conftest import CONTRACT
+
+from modelbook.contract import Contract
+from modelbook.contract.document import SHOWN
+from modelbook.dataset import read
+from modelbook.errors import ContractError, DataError, ViolationError
+
+ROOT = Path(__file__).parents[1]
+GONE = object()
+
+
+def text(column: str | None = None, **changes: Any) -> str:
+    """The small contract as YAML, with changes to the whole or to one column; GONE takes a key away."""
+    plain = copy.deepcopy(CONTRACT)
+    place = plain["columns"].setdefault(column, {}) if column else plain
+    for key, value in changes.items():
+        if value is GONE:
+            del place[key]
+        else:
+            place[key] = value
+    return yaml.safe_dump(plain, sort_keys=False)
+
+
+# The file
+
+
+def test_a_contract_survives_dump_and_load(contract: Contract, tmp_path: Path) -> None:
+    path = tmp_path / "contract.yaml"
+    path.write_text(contract.dump(), encoding="utf-8")
+    assert Contract.load(path) == contract
+    assert list(Contract.load(path).columns) == list(contract.columns)
+    assert "nullable: false" not in contract.dump()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("a: [1", "is no YAML"),
+        ("just words", "contract"),
+        ("", "contract"),
+        (text(colours=1), "colours: Extra inputs"),
+        (text(task="regression"), "task: .*'binary'"),
+        (text(question=GONE), "question: Field required"),
+        (text("size", colour=1), "columns.size.colour: Extra inputs"),
+        (text("size", type="float"), "columns.size.type"),
+        (text("size", role="input"), "columns.size.role"),
+        (text("size", meaning=""), "columns.size.meaning"),
+        (text("size", min=101), "min 101 is above max 100"),
+        (text("colour", categories=GONE), "a category column names its categories"),
+        (text("after", reason=GONE), "a dropped column gives its reason"),
+        (text("flag", role="target"), "exactly one column has the role target, found .*'happened', 'flag'"),
+        (text("happened", role="feature"), "exactly one column has the role target, found none"),
+        (text("who", role="feature"), "exactly one column has the role entity, found none"),
+        (text("size", role="time"), "at most one column has the role time"),
+        (text("happened", type="number"), "the target column happened is boolean, not number"),
+        (text("happened", nullable=True), "the target column happened is not nullable"),
+        (text("who", nullable=True), "the entity column who is not nullable"),
+        (text("year", nullable=True), "the time column year is not nullable"),
+        (text("year", type="boolean"), "the time column year is a number or an integer"),
+        (text(key=["who", "when"]), "key and slices name columns of the contract, not .'when'"),
+        (text(slices=["shape"]), "not .'shape'"),
+    ],
+)
+def test_a_contract_that_cannot_be_used_is_refused(content: str, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "contract.yaml"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(ContractError, match=told) as caught:
+        Contract.load(path)
+    assert str(path) in caught.value.what
+    assert caught.value.next
+
+
+def test_a_contract_without_features_is_refused(tmp_path: Path) -> None:
+    plain = copy.deepcopy(CONTRACT)
+    for name in ("colour", "size", "noise", "flag"):
+        del plain["columns"][name]
+    plain["slices"] = []
+    path = tmp_path / "contract.yaml"
+    path.write_text(yaml.safe_dump(plain))
+    with pytest.raises(ContractError, match="at least one column has the role feature"):
+        Contract.load(path)
+
+
+def test_an_absent_or_unreadable_contract_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match=r"there is no contract at .*none\.yaml"):
+        Contract.load(tmp_path / "none.yaml")
+    (tmp_path / "latin.yaml").write_bytes("title: é".encode("latin-1"))
+    with pytest.raises(ContractError, match="is no YAML"):
+        Contract.load(tmp_path / "latin.yaml")
+
+
+def test_roles_and_labels(contract: Contract) -> None:
+    assert (contract.target, contract.entity, contract.time) == ("happened", "who", "year")
+    assert contract.features_ == ["colour", "size", "noise", "flag"]
+    assert (contract.categorical, contract.numeric) == (["colour"], ["size", "noise", "flag"])
+    assert [contract.label(name) for name in ("size", "size (missing)", "flag", "unknown")] == [
+        "Size",
+        "Size (missing)",
+        "flag",
+        "unknown",
+    ]
+    table = contract.labelled(pd.DataFrame({"column": ["size", "who"], "n": [1, 2]}), "column")
+    assert table.to_dict("list") == {"column": ["Size", "member"], "n": [1, 2]}
+
+
+def test_rules_are_told_in_words(contract: Contract) -> None:
+    told = {name: column.rule() for name, column in contract.columns.items()}
+    assert told["colour"] == "one of 1, 2, 11"
+    assert told["flag"] == "0 or 1"
+    assert told["size"] == "number from 0 to 100"
+    assert told["who"] == "integer from 0"
+    assert told["noise"] == "number"
+
+
+# What breaks it
+
+
+def test_a_table_that_keeps_the_contract_passes(contract: Contract, frame: pd.DataFrame) -> None:
+    assert contract.violations(frame).empty
+    contract.check(frame)
+    contract.check(frame[frame.columns[::-1]].set_axis(range(1000, 1600)))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "rule"),
+    [
+        ("size", -0.1, "must be number from 0 to 100"),
+        ("size", 100.1, "must be number from 0 to 100"),
+        ("size", "tall", "must be number from 0 to 100"),
+        ("size", float("inf"), "must be number from 0 to 100"),
+        ("size", np.nan, "must not be missing"),
+        ("noise", float("inf"), "must be number"),
+        ("noise", -float("inf"), "must be number"),
+        ("noise", "loud", "must be number"),
+        ("flag", 0.5, "must be 0 or 1"),
+        ("flag", 2, "must be 0 or 1"),
+        ("flag", "yes", "must be 0 or 1"),
+        ("happened", 0.5, "must be 0 or 1"),
+        ("happened", None, "must not be missing"),
+        ("group", -1, "must be 0 or 1"),
+        ("who", 1.5, "must be integer from 0"),
+        ("who", -1, "must be integer from 0"),
+        ("colour", "3", "must be one of 1, 2, 11"),
+        ("colour", "1.5", "must be one of 1, 2, 11"),
+        ("colour", None, "must not be missing"),
+    ],
+)
+def test_a_value_that_breaks_its_rule_is_found_where_it_stands(
+    column: str, value: Any, rule: str, contract: Contract, frame: pd.DataFrame
+) -> None:
+    frame = frame.set_axis(np.arange(600) + 5000)
+    frame[column] = frame[column].astype(object)
+    frame.iloc[7, frame.columns.get_loc(column)] = value
+    found = contract.violations(frame)
+    assert found[["row", "column", "rule"]].values.tolist() == [[7, column, rule]]
+    with pytest.raises(ViolationError) as caught:
+        contract.check(frame)
+    assert "breaks its contract in 1 places" in caught.value.what
+    assert f"row 7: {column} = " in caught.value.what
+    assert caught.value.what.endswith(rule)
+    assert "change the contract" in caught.value.next
+
+
+@pytest.mark.parametrize("column", ["group", "noise"])
+def test_a_gap_is_allowed_where_the_column_is_nullable(column: str, contract: Contract, frame: pd.DataFrame) -> None:
+    frame[column] = None
+    assert contract.violations(frame).empty
+
+
+def test_dates_are_no_numbers(contract: Contract, frame: pd.DataFrame) -> None:
+    frame["noise"] = pd.Timestamp("2020-01-01")
+    assert len(contract.violations(frame)) == len(frame)
+
+
+def test_a_missing_and_an_extra_column_are_told_of_the_whole_table(contract: Contract, frame: pd.DataFrame) -> None:
+    found = contract.violations(frame.drop(columns="noise").assign(shape=1))
+    assert found["row"].isna().all()
+    assert found[["column", "rule"]].values.tolist() == [
+        ["noise", "the contract wants this column"],
+        ["shape", "not in the contract"],
+    ]
+    with pytest.raises(ViolationError, match="column shape: not in the contract"):
+        contract.check(frame.assign(shape=1))
+
+
+def test_a_duplicate_key_names_both_rows(contract: Contract, frame: pd.DataFrame) -> None:
+    frame.loc[5, ["who", "year"]] = frame.loc[3, ["who", "year"]].to_numpy()
+    found = contract.violations(frame)
+    assert set(found["row"]) == {3, 5}
+    assert set(found["rule"]) == {"(who, year) must not occur twice"}
+
+
+def test_all_kinds_are_found_at_once(contract: Contract, frame: pd.DataFrame) -> None:
+    frame["colour"] = frame["colour"].astype(object)
+    frame.loc[1, "colour"] = "9"
+    frame.loc[0, "size"] = 101
+    found = contract.violations(frame.drop(columns="flag"))
+    assert found["column"].tolist() == ["flag", "size", "colour"]
+
+
+def test_a_message_lists_ten_violations_and_counts_the_rest(contract: Contract, frame: pd.DataFrame) -> None:
+    frame.loc[: SHOWN + 4, "size"] = -1
+    with pytest.raises(ViolationError) as caught:
+        contract.check(frame)
+    lines = caught.value.what.splitlines()
+    assert "in 15 places" in lines[0]
+    assert sum("row " in line for line in lines) == SHOWN
+    assert lines[-1].strip() == "and 5 more"
+
+
+def test_a_batch_may_come_before_its_outcomes(contract: Contract, frame: pd.DataFrame) -> None:
+    batch = frame.drop(columns="happened")
+    assert contract.violations(batch, target=False).empty
+    assert contract.violations(batch)["column"].tolist() == ["happened"]
+    wrong = frame.assign(happened=2)
+    assert len(contract.violations(wrong, target=False)) == len(frame)
+
+
+def test_an_empty_batch_breaks_nothing(contract: Contract, frame: pd.DataFrame) -> None:
+    assert contract.violations(frame.iloc[:0]).empty
+
+
+def test_an_empty_table_cannot_be_learned_from(contract: Contract, frame: pd.DataFrame) -> None:
+    with pytest.raises(DataError, match="the table has no rows"):
+        contract.check(frame.iloc[:0])
+
+
+def test_an_absent_target_is_named_beside_the_columns_there_are(contract: Contract, frame: pd.DataFrame) -> None:
+    with pytest.raises(DataError) as caught:
+        contract.check(frame.drop(columns="happened"))
+    assert "no target column 'happened'" in caught.value.what
+    assert "who, year, group" in caught.value.expected
+    assert "role: target" in caught.value.next
+
+
+@pytest.mark.parametrize("only", [0, 1])
+def test_one_class_cannot_be_learned_from(only: int, contract: Contract, frame: pd.DataFrame) -> None:
+    with pytest.raises(DataError, match=f"holds one class only .{only}"):
+        contract.check(frame.assign(happened=only))
+
+
+# What a model is given
+
+
+def test_features_stand_in_the_contracts_order(contract: Contract, frame: pd.DataFrame) -> None:
+    assert list(contract.features(frame[frame.columns[::-1]]).columns) == ["colour", "size", "noise", "flag"]
+    pd.testing.assert_frame_equal(contract.features(frame[frame.columns[::-1]]), contract.features(frame))
+
+
+def test_gaps_of_every_kind_become_nan(contract: Contract, frame: pd.DataFrame) -> None:
+    rows = frame.head(3).astype({"noise": object, "colour": object})
+    rows["noise"] = [None, pd.NA, 1]
+    rows["colour"] = [None, pd.NA, "2"]
+    told = contract.features(rows)
+    assert told["noise"].dtype == "float64"
+    for column in ("noise", "colour"):
+        assert [isinstance(value, float) and np.isnan(value) for value in told[column]] == [True, True, False]
+
+
+@pytest.mark.parametrize("codes", [[11, 2], [11.0, 2.0], ["11", "2"], [np.int8(11), 2.0], [11.0, np.nan]])
+def test_a_code_is_one_category_whatever_its_type(codes: list[Any], contract: Contract, frame: pd.DataFrame) -> None:
+    rows = frame.head(2).astype({"colour": object})
+    rows["colour"] = pd.Series(codes, index=rows.index)
+    assert contract.features(rows)["colour"].tolist()[0] == "11"
+    assert contract.violations(rows)["column"].tolist() == (["colour"] if pd.isna(codes[1]) else [])
+
+
+def test_conform_makes_whole_numbers_of_entity_time_and_target(contract: Contract, frame: pd.DataFrame) -> None:
+    told = contract.conform(frame.astype({"who": float, "year": float, "happened": bool, "flag": bool}).assign(extra=1))
+    assert "extra" not in told.columns
+    assert told.dtypes[["who", "year", "happened"]].astype(str).tolist() == ["int64"] * 3
+    assert told.dtypes[["flag", "size"]].astype(str).tolist() == ["float64"] * 2
+    pd.testing.assert_frame_equal(told, frame)
+
+
+# The bundled contract
+
+
+def test_the_bundled_contract_holds_on_the_bundled_table() -> None:
+    contract, table = Contract.load(ROOT / "contracts" / "rand-hie.yaml"), read("rand-hie", ROOT)
+    assert len(table) == 20_190
+    contract.check(table)
+    told = contract.conform(table)
+    assert list(told.columns) == list(contract.columns)
+
+
+def test_the_bundled_contract_lets_no_model_see_race_or_the_years_own_care() -> None:
+    contract = Contract.load(ROOT / "contracts" / "rand-hie.yaml")
+    features = set(contract.features_)
+    assert contract.named("sensitive") == ["black"]
+    assert "black" in contract.slices
+    same_year = {
+        "meddol", "lnmeddol", "binexp", "outpdol", "drugdol", "suppdol", "inpdol", "mentdol", "inpmis", "totadm",
+        "mdvis", "notmdvis", "mentvis", "black", "zper", "year", "expensive",
+    }  # fmt: skip
+    assert same_year <= set(contract.columns)
+    assert not features & same_year
+    assert "prev_meddol" in features

@@ -1,0 +1,338 @@
+"""The table: where it comes from, what the bundled one holds, how it is split, and what is told of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from modelbook.contract import Contract
+from modelbook.dataset import by_period, card, fingerprint, profile, read, sample, split, state
+from modelbook.dataset.split import draw
+from modelbook.errors import DataError
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def rand() -> pd.DataFrame:
+    return read("rand-hie", ROOT)
+
+
+# The bundled table
+
+
+def test_the_bundled_table_has_every_member_year_once(rand: pd.DataFrame) -> None:
+    assert len(rand) == 20_190
+    assert rand["zper"].nunique() == 5_912
+    assert not rand.duplicated(["zper", "year"]).any()
+    assert set(rand["year"]) == {1, 2, 3, 4, 5}
+
+
+def test_expensive_means_the_top_fifth_of_the_training_years_spending(rand: pd.DataFrame) -> None:
+    spent = np.sort(rand.loc[rand["year"] <= 3, "meddol"].to_numpy())
+    place = 0.8 * (len(spent) - 1)
+    border = spent[int(place)] + (place % 1) * (spent[int(place) + 1] - spent[int(place)])
+    assert ((rand["meddol"] >= border).astype(int) == rand["expensive"]).all()
+    assert rand.loc[rand["year"] <= 3, "expensive"].mean() == pytest.approx(0.2, abs=0.001)
+
+
+def test_a_previous_years_value_is_that_of_the_year_before_or_missing(rand: pd.DataFrame) -> None:
+    for column in ("meddol", "mdvis", "totadm"):
+        known = dict(zip(zip(rand["zper"], rand["year"]), rand[column]))
+        wanted = [known.get((who, year - 1), np.nan) for who, year in zip(rand["zper"], rand["year"])]
+        np.testing.assert_array_equal(rand[f"prev_{column}"], wanted)
+    first = rand["year"] == rand.groupby("zper")["year"].transform("min")
+    lagged = [name for name in rand.columns if name.startswith("prev_")]
+    assert len(lagged) == 8
+    assert rand.loc[first, lagged].isna().all().all()
+    assert rand.loc[rand["year"] > 1, lagged].notna().any().all()
+
+
+def test_an_imputed_share_is_no_answer(rand: pd.DataFrame) -> None:
+    assert set(rand["black"].dropna()) == {0, 1}
+    assert rand.loc[rand["black"].isna(), "zper"].nunique() == 81
+
+
+# Reading
+
+
+def test_both_kinds_of_file_are_read(tmp_path: Path, contract: Contract, frame: pd.DataFrame) -> None:
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    frame.to_parquet(tmp_path / "t.parquet", index=False)
+    pd.testing.assert_frame_equal(read("t.parquet", tmp_path), frame)
+    pd.testing.assert_frame_equal(contract.conform(read("t.csv", tmp_path)), frame)
+    assert len(read(str(tmp_path / "t.csv"), Path("/elsewhere"))) == 600
+
+
+@pytest.mark.parametrize(
+    ("table", "content", "told"),
+    [
+        ("none.csv", None, "there is no file .*none.csv"),
+        ("none.parquet", None, "there is no file .*none.parquet"),
+        ("rand_hie", None, "'rand_hie' is no table; did you mean 'rand-hie'"),
+        ("table.xlsx", b"x", "'table.xlsx' is no table$"),
+        ("empty.csv", b"", "empty.csv is empty"),
+        ("broken.parquet", b"PAR1 nothing", "broken.parquet cannot be read"),
+        ("empty.parquet", b"", "empty.parquet cannot be read"),
+        ("binary.csv", b"a,b\n\xff\xfe\x00,1\n", "binary.csv cannot be read"),
+        ("ragged.csv", b"a,b\n1,2\n1,2,3\n", "ragged.csv cannot be read"),
+    ],
+)
+def test_what_cannot_be_read_is_named(table: str, content: bytes | None, told: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / table).write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        read(table, tmp_path)
+    assert re.search(told, caught.value.what)
+    assert caught.value.next
+
+
+def test_the_state_follows_the_content_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("a\n1\n")
+    before = state("t.csv", tmp_path)
+    path.touch()
+    assert state("t.csv", tmp_path) == before
+    path.write_text("a\n2\n")
+    assert state("t.csv", tmp_path) != before
+    assert state("rand-hie", tmp_path).startswith("statsmodels 0.")
+    with pytest.raises(DataError, match="there is no file"):
+        state("none.csv", tmp_path)
+
+
+def test_a_fingerprint_follows_values_types_and_names_but_not_the_index(frame: pd.DataFrame) -> None:
+    told = fingerprint(frame)
+    assert fingerprint(frame.copy().set_axis(np.arange(600) * 2)) == told
+    changed = frame.copy()
+    changed.loc[599, "size"] += 1e-9
+    others = {
+        "value": changed,
+        "gap": frame.assign(noise=frame["noise"].fillna(0)),
+        "category": frame.assign(colour=frame["colour"].replace("11", "2")),
+        "type": frame.astype({"year": "float64"}),
+        "name": frame.rename(columns={"size": "Size"}),
+        "order of rows": frame.iloc[::-1],
+        "order of columns": frame[frame.columns[::-1]],
+        "fewer rows": frame.iloc[:-1],
+    }
+    found = {what: fingerprint(other) for what, other in others.items()}
+    assert told not in found.values()
+    assert len(set(found.values())) == len(others)
+
+
+# Splitting
+
+
+def test_no_entity_is_on_both_sides_and_later_periods_do_not_train(contract: Contract, frame: pd.DataFrame) -> None:
+    sides = split(frame, contract, holdout=0.3, train_until=2, seed=1)
+    assert not set(sides.train["who"]) & set(sides.holdout["who"])
+    assert len(sides.train) + len(sides.holdout) == 400
+    assert max(sides.train["year"].max(), sides.holdout["year"].max()) == 2
+    assert 0.2 < sides.holdout["who"].nunique() / 200 < 0.4
+    assert list(sides.batches) == ["3"]
+    pd.testing.assert_frame_equal(sides.batches["3"], frame[frame["year"] == 3].reset_index(drop=True))
+    pd.testing.assert_frame_equal(sides.later, sides.batches["3"])
+    assert list(sides.train.index) == list(range(len(sides.train)))
+
+
+def test_without_a_border_every_row_trains_or_is_held_out(contract: Contract, frame: pd.DataFrame) -> None:
+    sides = split(frame, contract, holdout=0.2, train_until=None, seed=1)
+    assert len(sides.train) + len(sides.holdout) == 600
+    assert sides.batches == {}
+    assert sides.later.empty
+
+
+def test_batches_come_earliest_first(contract: Contract, make_frame: Callable[..., pd.DataFrame]) -> None:
+    frame = make_frame(years=(3, 1, 9, 4))
+    assert list(split(frame, contract, holdout=0.2, train_until=1, seed=1).batches) == ["3", "4", "9"]
+    assert list(by_period(frame, contract)) == ["1", "3", "4", "9"]
+    assert by_period(frame.iloc[:0], contract) == {}
+
+
+def test_an_entity_stays_on_its_side_when_rows_are_added(
+    contract: Contract, make_frame: Callable[..., pd.DataFrame]
+) -> None:
+    small, large = make_frame(entities=100), make_frame(seed=9, entities=300, years=(1, 2, 3, 4))
+    held = [set(split(rows, contract, holdout=0.3, train_until=None, seed=7).holdout["who"]) for rows in (small, large)]
+    assert held[0] == {who for who in held[1] if who < 100}
+    other = set(split(small, contract, holdout=0.3, train_until=None, seed=8).holdout["who"])
+    assert other != held[0]
+
+
+def test_a_larger_holdout_contains_the_smaller(contract: Contract, frame: pd.DataFrame) -> None:
+    small, large = (
+        set(split(frame, contract, holdout=share, train_until=None, seed=7).holdout["who"]) for share in (0.2, 0.4)
+    )
+    assert small < large
+
+
+def test_draws_are_even() -> None:
+    drawn = draw(pd.Series(range(5000)), 3)
+    assert drawn.between(0, 1, inclusive="left").all()
+    assert np.histogram(drawn, bins=10, range=(0, 1))[0] == pytest.approx([500] * 10, rel=0.2)
+
+
+def test_a_sample_takes_whole_entities_and_is_independent_of_the_split(
+    contract: Contract, make_frame: Callable[..., pd.DataFrame]
+) -> None:
+    frame = make_frame(entities=1000)
+    taken = sample(frame, contract, 0.4, 7)
+    assert set(taken.groupby("who").size()) == {3}
+    assert taken["who"].nunique() == pytest.approx(400, rel=0.15)
+    held = split(taken, contract, holdout=0.4, train_until=None, seed=7).holdout["who"].nunique()
+    assert held / taken["who"].nunique() == pytest.approx(0.4, abs=0.08)
+    pd.testing.assert_frame_equal(sample(frame, contract, 1.0, 7), frame)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [({"happened": 0}, r"1 class\(es\)"), ({"who": 1}, "left with 0 rows"), ({"year": 9}, "left with 0 rows")],
+)
+def test_a_side_that_cannot_be_learned_from_is_an_error(
+    change: dict[str, int], told: str, contract: Contract, frame: pd.DataFrame
+) -> None:
+    with pytest.raises(DataError, match=told) as caught:
+        split(frame.assign(**change), contract, holdout=0.2, train_until=3, seed=1)
+    assert "holdout" in caught.value.next
+
+
+# The card
+
+
+def test_the_card_tells_origin_and_columns(contract: Contract, frame: pd.DataFrame) -> None:
+    facts = card.origin(frame, contract, "t.csv", "abc").set_index("fact")["value"]
+    assert facts[["rows", "entities", "periods", "fingerprint"]].tolist() == [
+        "600",
+        "200 (member)",
+        "1, 2, 3",
+        "sha256 abc",
+    ]
+    told = card.columns(frame, contract).set_index("column")
+    assert "after" not in told.index
+    assert told.loc["noise", "missing"] == f"{frame['noise'].isna().mean():.1%}"
+    assert told.loc["size", "may hold"] == "number from 0 to 100"
+    assert card.dropped(contract).values.tolist() == [["after", "the answer itself", "known too late"]]
+
+
+def test_the_card_tells_what_the_split_guarantees(contract: Contract, frame: pd.DataFrame) -> None:
+    sides = split(frame, contract, holdout=0.25, train_until=2, seed=1)
+    told = card.sides(sides, contract).set_index("part")
+    assert list(told.index) == ["train", "holdout", "batch 3"]
+    assert told["known"].tolist()[:2] == [1, 0]
+    assert told.loc["batch 3", "known"] == sides.train["who"].nunique() / 200
+    assert told["rows"].sum() == 600
+    assert told.loc["holdout", "rate"] == sides.holdout["happened"].mean()
+    periods = card.periods(sides, contract)
+    assert periods.values.tolist() == [
+        ["1", 200, 200, "train and holdout"],
+        ["2", 200, 200, "train and holdout"],
+        ["3", 200, 200, "batch"],
+    ]
+    numbers = {row["name"]: row for row in card.numbers(sides, contract)}
+    assert numbers["rows"] == {"name": "rows", "value": "600", "beside": "200 of them in later batches"}
+    assert numbers["features"]["value"] == "4"
+
+
+# The profile
+
+
+def test_the_rate_by_period_has_wilsons_interval(contract: Contract, frame: pd.DataFrame) -> None:
+    told = profile.balance(frame, contract)
+    assert told["period"].tolist() == ["1", "2", "3"]
+    n, p, z = 200, frame.loc[frame["year"] == 2, "happened"].mean(), 1.959964
+    centre, half = (
+        (p + z**2 / (2 * n)) / (1 + z**2 / n),
+        z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)),
+    )
+    assert told.loc[1, ["rate", "low", "high"]].tolist() == pytest.approx([p, centre - half, centre + half])
+
+
+def test_gaps_are_told_of_the_features_that_have_any(contract: Contract, frame: pd.DataFrame) -> None:
+    assert profile.missingness(frame, contract).values.tolist() == [["noise", frame["noise"].isna().mean()]]
+    assert profile.missingness(frame.fillna(0), contract).empty
+
+
+def test_associations_are_scikit_learns_auc_folded(contract: Contract, frame: pd.DataFrame) -> None:
+    told = profile.associations(frame.assign(size=100 - frame["size"]), contract).set_index("column")
+    assert told.index[0] == "after"
+    assert {"happened", "who", "year"}.isdisjoint(told.index)
+    assert told.loc["size", "auc"] == pytest.approx(roc_auc_score(frame["happened"], frame["size"]))
+    assert (told.loc["size", "direction"], told.loc["after", "direction"], told.loc["colour", "direction"]) == (
+        "lower",
+        "higher",
+        "",
+    )
+    known = frame["noise"].notna()
+    auc = roc_auc_score(frame.loc[known, "happened"], frame.loc[known, "noise"])
+    assert told.loc["noise", "auc"] == pytest.approx(max(auc, 1 - auc))
+    assert (told["auc"] >= 0.5).all()
+
+
+def test_a_column_without_values_tells_nothing(contract: Contract, frame: pd.DataFrame) -> None:
+    told = profile.associations(frame.assign(noise=np.nan), contract).set_index("column")
+    assert told.loc["noise", "auc"] == 0.5
+
+
+def test_a_category_that_decides_is_found(contract: Contract, frame: pd.DataFrame) -> None:
+    told = profile.associations(frame.assign(colour=frame["happened"].map({0: "1", 1: "11"})), contract)
+    assert told.set_index("column").loc["colour", "auc"] == 1
+
+
+def test_only_features_are_suspected_of_a_leak(contract: Contract, frame: pd.DataFrame) -> None:
+    leaking = frame.assign(flag=frame["happened"].astype(float))
+    assert profile.suspects(profile.associations(leaking, contract), 0.95) == ["flag"]
+    assert profile.suspects(profile.associations(frame, contract), 0.95) == []
+
+
+def test_duplicates_are_counted_by_what_is_compared(contract: Contract, frame: pd.DataFrame) -> None:
+    again = frame.head(5).assign(year=frame["year"] + 3)
+    other = frame.iloc[5:8].assign(year=frame["year"] + 3, happened=1 - frame["happened"].iloc[5:8])
+    told = profile.duplicates(pd.concat([frame, again, other], ignore_index=True), contract)
+    assert told["rows"].tolist() == [0, 10, 6]
+
+
+def test_shifts_are_standardised_differences_to_the_first_period(contract: Contract, frame: pd.DataFrame) -> None:
+    frame.loc[frame["year"] == 3, "size"] += 50
+    frame.loc[frame["year"] == 2, "noise"] = np.nan
+    told = profile.shifts(frame, contract)
+    found = told.set_index(["column", "period"])["value"]
+    size = frame.groupby("year")["size"].mean()
+    assert found["size", 3] == pytest.approx((size[3] - size[1]) / frame["size"].std())
+    assert found["size", 1] == 0
+    assert found["noise (missing)", 2] > 1
+    assert profile.moved(told, 0.5) == ["size", "noise (missing)"]
+    assert profile.moved(told, 100) == []
+
+
+def test_a_contract_without_periods_has_no_shifts(contract: Contract, frame: pd.DataFrame) -> None:
+    columns = {
+        **contract.columns,
+        "year": contract.columns["year"].model_copy(update={"role": "dropped", "reason": "none"}),
+    }
+    timeless = contract.model_copy(update={"columns": columns})
+    assert timeless.time is None
+    assert profile.shifts(frame, timeless).empty
+    assert profile.balance(frame, timeless)["period"].tolist() == ["all"]
+    assert len(split(frame, timeless, holdout=0.2, train_until=2, seed=1).later) == 0
+
+
+def test_the_exploration_is_told_in_words(contract: Contract, frame: pd.DataFrame) -> None:
+    table = profile.associations(frame, contract).query("role == 'feature'").reset_index(drop=True)
+    gaps = profile.missingness(frame, contract)
+    told = profile.sentences(frame, contract, table, gaps, [], ["size"])
+    assert f"{frame['happened'].mean():.1%} of 600 train rows" in told[0]
+    assert f"the strongest, Size, reaches ROC AUC {table['auc'][0]:.2f}" in told[1]
+    assert "1 of 4 features have gaps, most of them noise" in told[2]
+    assert told[3] == "1 columns or their gaps shift over the train periods: Size."
+    assert "Suspected of leaking the answer: Size." in profile.sentences(
+        frame, contract, table, gaps.iloc[:0], ["size"], []
+    )
+    numbers = {row["name"]: row for row in profile.numbers(frame, contract, table, gaps)}
+    assert numbers["strongest feature"]["value"] == f"{table['auc'][0]:.2f}"
+    assert numbers["most gaps"]["beside"] == "noise"

@@ -1,0 +1,131 @@
+"""The tree is as README and DESIGN say, and each vendor library is imported in its own room only."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
+from tiny import ROOT
+
+PACKAGE = ROOT / "src/modelbook"
+ROOMS = {
+    "pycaret": {"training"}, "mlflow": {"registry"}, "evidently": {"monitoring"}, "ploomber": {"stage"},
+    "ploomber_core": {"stage"}, "papermill": {"stage"}, "nbclient": {"stage"}, "jupyter_client": {"stage"},
+    "nbconvert": {"report"}, "jinja2": {"report"}, "matplotlib": {"report"}, "pandera": {"contract"},
+    "pydantic": {"config", "contract"}, "typer": {"cli"}, "statsmodels": {"dataset"},
+}  # fmt: skip
+GENERATED = ("reports", "data", "models")
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level]
+    return {name.split(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_a_vendor_is_imported_in_its_room_only(path):
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    strangers = {vendor for vendor in imported(path) & ROOMS.keys() if room not in ROOMS[vendor]}
+    assert strangers == set()
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_a_module_says_what_it_is_and_stays_one_noun(path):
+    text = path.read_text(encoding="utf-8")
+    assert ast.get_docstring(ast.parse(text))
+    assert text.count("\n") <= 350
+    assert path.stem not in {"utils", "helpers", "common", "misc"}
+
+
+@pytest.mark.parametrize(
+    "command", [["-c", "import modelbook"], ["-m", "modelbook.cli", "--help"]], ids=["import", "help"]
+)
+def test_import_and_help_load_nothing_heavy_and_have_no_effects(command, tmp_path):
+    told = subprocess.run([sys.executable, "-X", "importtime", *command], cwd=tmp_path, capture_output=True, text=True)
+    assert told.returncode == 0
+    loaded = {line.split("|")[-1].strip().split(".")[0] for line in told.stderr.splitlines() if "|" in line}
+    assert loaded.isdisjoint(
+        {"pandas", "numpy", "mlflow", "pycaret", "evidently", "ploomber", "matplotlib", "nbconvert"}
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_tree_of_the_readme_is_there():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    drawn = re.search(r"## The tree\n\n```text\n(.*?)```", readme, re.S)
+    assert drawn, "README draws the tree"
+    rows = [re.split(r"\s{3,}", line[4:])[0] for line in drawn[1].splitlines()]
+    names = [name for row in rows for name in row.split()]
+    assert len(names) > 8
+    assert [name for name in names if not (ROOT / name).exists()] == []
+
+
+def test_generated_folders_hold_a_readme_in_git_and_nothing_else():
+    for folder in GENERATED:
+        listed = subprocess.run(
+            ["git", "ls-files", folder], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.split()
+        assert listed == [f"{folder}/README.md"]
+
+
+def test_readme_is_one_screen():
+    assert (ROOT / "README.md").read_text(encoding="utf-8").count("\n") <= 130
+
+
+class TestLocks:
+    described = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+    def locked(self, name: str) -> dict[str, Version]:
+        text = (ROOT / f"requirements/{name}.txt").read_text()
+        return {m[1]: Version(m[2]) for m in re.finditer(r"^([a-z0-9._-]+)==([^\s;\\]+)", text, re.M)}
+
+    @pytest.mark.parametrize("name", ["run", "test", "uv"])
+    def test_every_line_is_pinned_and_hashed_and_names_no_address(self, name):
+        text = (ROOT / f"requirements/{name}.txt").read_text()
+        for block in re.split(r"\n(?=\S)", re.sub(r"^#.*\n", "", text, flags=re.M).replace("\n    #", " #")):
+            if block.strip():
+                assert re.match(r"[a-z0-9._-]+==\S+", block), block[:80]
+                assert "--hash=sha256:" in block, block[:80]
+        assert "://" not in text
+
+    @pytest.mark.parametrize(("name", "group"), [("run", None), ("test", "test")])
+    def test_the_lock_satisfies_what_the_project_asks_for(self, name, group):
+        asked = [
+            *self.described["project"]["dependencies"],
+            *(self.described["dependency-groups"][group] if group else []),
+        ]
+        locked = self.locked(name)
+        for line in asked:
+            requirement = Requirement(line)
+            assert requirement.specifier.contains(locked[requirement.name.lower()]), line
+
+    def test_the_two_locks_agree(self):
+        run, test = self.locked("run"), self.locked("test")
+        assert {name: test[name] for name in run} == run
+
+    def test_conda_installs_the_same_lock(self):
+        described = yaml.safe_load((ROOT / "environment.yml").read_text())
+        assert "python=3.11" in described["dependencies"]
+        [pip] = [entry["pip"] for entry in described["dependencies"] if isinstance(entry, dict)]
+        assert pip == ["--require-hashes", "-r requirements/run.txt"]
+
+    def test_what_is_installed_is_what_is_locked(self):
+        from importlib.metadata import version
+
+        locked = self.locked("run")
+        for name in ("pycaret", "mlflow", "evidently", "ploomber", "pandas", "scikit-learn", "ipython"):
+            assert Version(version(name)) == locked[name]

@@ -1,0 +1,346 @@
+"""Monitoring: what counts as drift, what does not, and which verdict follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.compose import make_column_transformer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+from modelbook.config import Monitor
+from modelbook.contract import Contract
+from modelbook.monitoring import drift, verdict, watch
+from modelbook.monitoring.watch import Watched
+
+PARAMS = Monitor(resamples=200, min_rows=200)
+NAN = float("nan")
+IMPORTANCE = {"size": 0.3, "colour": 0.01, "noise": 0.0, "flag": -0.01}
+
+
+class Model:
+    """A fitted model with the face of a loaded version."""
+
+    def __init__(self, frame: pd.DataFrame, contract: Contract) -> None:
+        numbers = make_column_transformer((SimpleImputer(), ["size", "noise", "flag"]))
+        self._pipeline = make_pipeline(numbers, LogisticRegression(max_iter=1000)).fit(
+            contract.features(frame), frame["happened"]
+        )
+
+    def predict(self, rows: pd.DataFrame) -> pd.DataFrame:
+        return pd.DataFrame({"probability": self._pipeline.predict_proba(rows)[:, 1]}, index=rows.index)
+
+
+@pytest.fixture(scope="module")
+def model(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> Model:
+    return Model(make_frame(seed=10, entities=1000), contract)
+
+
+@pytest.fixture(scope="module")
+def reference(model: Model, make_frame: Callable[..., pd.DataFrame], contract: Contract) -> pd.DataFrame:
+    frame = make_frame(seed=11, entities=1000)
+    return frame.assign(score=model.predict(contract.features(frame))["probability"])
+
+
+@pytest.fixture
+def batch(make_frame: Callable[..., pd.DataFrame]) -> pd.DataFrame:
+    return make_frame(seed=12, entities=1000, years=(4,))
+
+
+@pytest.fixture
+def watched(model: Model, reference: pd.DataFrame, contract: Contract) -> Callable[..., Watched]:
+    def one(batch: pd.DataFrame, params: Monitor = PARAMS) -> Watched:
+        scores = model.predict(contract.features(batch))["probability"]
+        return watch.watch("4", batch, scores, reference, contract, importance=IMPORTANCE, threshold=0.5, params=params)
+
+    return one
+
+
+def columns(reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    return drift.columns(reference, batch, contract, threshold=0.1, gaps=0.1).set_index("column")
+
+
+# Drift
+
+
+def test_the_same_distribution_has_not_drifted(
+    reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
+) -> None:
+    told = columns(reference, batch, contract)
+    assert sorted(told.index) == sorted(contract.features_)
+    assert not told["drifted"].any()
+    assert told["score"].between(0, 0.1).all()
+    assert columns(reference, reference, contract)["score"].max() == pytest.approx(0, abs=1e-6)
+
+
+def test_more_rows_of_the_same_distribution_do_not_alarm(
+    reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract, make_frame: Callable[..., pd.DataFrame]
+) -> None:
+    many = make_frame(seed=13, entities=10_000, years=(4,))
+    few, more = columns(reference, batch, contract), columns(reference, many, contract)
+    assert not more["drifted"].any()
+    assert (more["score"] <= few["score"].reindex(more.index) + 0.02).all()
+
+
+def test_a_shifted_number_and_a_shifted_category_have_drifted(
+    reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
+) -> None:
+    told = columns(reference, batch.assign(size=batch["size"] / 2, colour=batch["colour"].replace("1", "11")), contract)
+    assert sorted(told.index[told["drifted"]]) == ["colour", "size"]
+    assert told["drifted"].tolist() == [True, True, False, False]
+    worse = columns(reference, batch.assign(size=batch["size"] / 10), contract)
+    assert worse.loc["size", "score"] > told.loc["size", "score"]
+
+
+def test_the_threshold_is_where_drift_begins(reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract) -> None:
+    moved = batch.assign(size=batch["size"] / 2)
+    score = columns(reference, moved, contract).loc["size", "score"]
+    for threshold, drifted in ((score, True), (score + 1e-6, False)):
+        told = drift.columns(reference, moved, contract, threshold=threshold, gaps=0.1).set_index("column")
+        assert bool(told.loc["size", "drifted"]) is drifted
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4])
+def test_a_change_of_the_gaps_is_drift(
+    share: float, reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
+) -> None:
+    random = np.random.default_rng(0)
+    noise = np.where(random.uniform(size=len(batch)) < share, np.nan, random.normal(size=len(batch)))
+    told = columns(reference, batch.assign(noise=noise), contract)
+    assert told.index[told["drifted"]].tolist() == ["noise"]
+    assert told.loc["noise", "score"] < 0.1
+    assert told.loc["noise", "missing_reference"] == pytest.approx(0.2, abs=0.03)
+    assert told.loc["noise", "missing_batch"] == pytest.approx(share, abs=0.05)
+
+
+def test_a_column_without_values_has_no_distance_but_has_drifted(
+    reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
+) -> None:
+    told = columns(reference, batch.assign(noise=np.nan, colour=None), contract)
+    assert told.loc[["noise", "colour"], "score"].isna().all()
+    assert told.loc[["noise", "colour"], "drifted"].all()
+    assert told.loc[["size", "flag"], "score"].notna().all()
+
+
+def test_an_empty_batch_has_no_distances(reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract) -> None:
+    told = columns(reference, batch.head(0), contract)
+    assert told["score"].isna().all()
+    assert not told["drifted"].any()
+
+
+def test_an_unseen_category_and_a_constant_do_not_end_the_report(
+    reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
+) -> None:
+    told = columns(reference, batch.assign(colour="77", size=50.0), contract)
+    assert told.loc[["colour", "size"], "drifted"].all()
+
+
+def test_a_share_of_drift_is_weighted_by_importance() -> None:
+    table = pd.DataFrame({"column": ["a", "b", "c", "d"], "drifted": [True, False, True, False]})
+    assert drift.weighted_share(table, {"a": 0.3, "b": 0.1}) == pytest.approx(0.75)
+    assert drift.weighted_share(table, {"a": 0.3, "b": 0.1, "c": -5}) == pytest.approx(0.75)
+    assert drift.weighted_share(table, {"b": 0.1, "d": 0.1}) == 0
+    assert drift.weighted_share(table, {"z": 1}) == 0.5
+
+
+# One batch
+
+
+def test_a_healthy_batch_is_healthy(watched: Callable[..., Watched], batch: pd.DataFrame) -> None:
+    told = watched(batch)
+    assert (told.rows, len(told.violations), told.drifted_share) == (1000, 0, 0)
+    assert max(told.target_distance, told.score_distance) < 0.1
+    assert [f.word for f in verdict.judge(told, PARAMS)] == ["healthy"]
+    auc = told.metric("roc_auc")
+    assert auc["low"] < auc["reference"] < auc["high"]
+    assert told.metric("nothing") is None
+
+
+def test_too_few_rows_ask_to_watch_and_nothing_else(watched: Callable[..., Watched], batch: pd.DataFrame) -> None:
+    wrong = batch.head(199).assign(size=-1.0, happened=0)
+    told = watched(wrong)
+    assert told.columns.empty
+    assert told.metrics.empty
+    found = verdict.judge(told, PARAMS)
+    assert [f.word for f in found] == ["watch"]
+    assert "199 rows, fewer than the 200" in found[0].sentence
+    assert len(watched(batch.head(200)).columns) == 4
+
+
+def test_an_empty_batch_is_watched(watched: Callable[..., Watched], batch: pd.DataFrame, contract: Contract) -> None:
+    nothing = batch.head(0)
+    reference = batch.assign(score=0.5)
+    told = watch.watch(
+        "4", nothing, pd.Series(dtype=float), reference, contract, importance=IMPORTANCE, threshold=0.5, params=PARAMS
+    )
+    assert [f.word for f in verdict.judge(told, PARAMS)] == ["watch"]
+
+
+def test_outcomes_that_are_not_in_yet_are_not_judged(watched: Callable[..., Watched], batch: pd.DataFrame) -> None:
+    late = batch.astype({"happened": float})
+    late.loc[0, "happened"] = np.nan
+    for rows in (late, batch.drop(columns="happened")):
+        told = watched(rows)
+        assert told.metrics.empty
+        assert np.isnan(told.target_distance)
+        assert told.score_distance < 0.1
+        assert verdict.overall(verdict.judge(told, PARAMS)) in ("healthy", "watch")
+
+
+def test_outcomes_of_one_class_have_no_metrics(watched: Callable[..., Watched], batch: pd.DataFrame) -> None:
+    told = watched(batch.assign(happened=0))
+    assert told.metrics.empty
+    assert told.target_distance > 0.1
+
+
+def test_a_broken_contract_asks_to_watch(watched: Callable[..., Watched], batch: pd.DataFrame) -> None:
+    batch.loc[:2, "flag"] = 0.5
+    found = verdict.judge(watched(batch), PARAMS)
+    assert [(f.word, f.sentence) for f in found] == [("watch", "Batch 4 breaks the contract in 3 places.")]
+
+
+def test_drift_of_an_important_column_asks_to_watch_and_of_others_does_not(
+    watched: Callable[..., Watched], batch: pd.DataFrame
+) -> None:
+    idle = watched(batch.assign(noise=batch["noise"] + 3, flag=1.0))
+    assert idle.columns["drifted"].sum() == 2
+    assert idle.drifted_share == 0
+    assert verdict.overall(verdict.judge(idle, PARAMS)) == "healthy"
+    grave = watched(batch.assign(size=batch["size"] / 3))
+    assert grave.drifted_share == pytest.approx(0.3 / 0.31)
+    assert any("1 of 4 columns have drifted; they carry 97%" in f.sentence for f in verdict.judge(grave, PARAMS))
+
+
+def test_a_model_that_has_lost_its_rank_asks_to_retrain(watched: Callable[..., Watched], batch: pd.DataFrame) -> None:
+    broken = batch.assign(happened=np.random.default_rng(0).permutation(batch["happened"]))
+    told = watched(broken)
+    assert told.metric("roc_auc")["reference"] > 0.8
+    found = verdict.judge(told, PARAMS)
+    assert verdict.overall(found) == "retrain"
+    assert any("ROC AUC 0." in f.sentence and "(0.05 asks to retrain)" in f.sentence for f in found)
+
+
+def test_a_batch_of_which_the_same_rows_stand_often_is_not_surer(
+    watched: Callable[..., Watched], batch: pd.DataFrame
+) -> None:
+    once, often = watched(batch), watched(pd.concat([batch] * 3, ignore_index=True))
+    assert often.metric("roc_auc")[["low", "high"]].tolist() == pytest.approx(
+        once.metric("roc_auc")[["low", "high"]].tolist()
+    )
+
+
+def test_all_batches_are_watched_in_turn(
+    model: Model, reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
+) -> None:
+    said: list[tuple[Any, ...]] = []
+    metrics = {"importance": IMPORTANCE, "threshold": 0.5}
+    batches = {"4": batch, "5": batch.head(300).assign(size=1.0), "6": batch.head(10)}
+    told = watch.watch_all(
+        batches, model, reference, contract, metrics=metrics, params=PARAMS, tell=lambda *args: said.append(args)
+    )
+    assert [w.batch for w in told] == ["4", "5", "6"]
+    assert said[1] == ("watching batch 5, 300 rows", 1, 3)
+    table = watch.drift_table(told, IMPORTANCE)
+    assert table.groupby("batch").size().to_dict() == {"4": 4, "5": 4}
+    assert table.set_index(["batch", "column"])["drifted"].to_dict()["5", "size"]
+    assert table.set_index("column")["importance"].to_dict() == IMPORTANCE
+    assert set(watch.performance_table(told)["batch"]) == {"4", "5"}
+    assert watch.quality_table(told)[["batch", "rows"]].values.tolist() == [["4", 1000], ["5", 300], ["6", 10]]
+    direct = watch.watch(
+        "4",
+        batch,
+        model.predict(contract.features(batch))["probability"],
+        reference,
+        contract,
+        importance=IMPORTANCE,
+        threshold=0.5,
+        params=PARAMS,
+    )
+    pd.testing.assert_frame_equal(direct.metrics, told[0].metrics)
+
+
+def test_tables_of_no_batches_have_their_columns() -> None:
+    assert "importance" in watch.drift_table([], {}).columns
+    assert "reference" in watch.performance_table([]).columns
+    assert len(watch.quality_table([])) == 0
+
+
+# The verdict
+
+
+CALM = Watched(
+    "4", 1000, pd.DataFrame(), pd.DataFrame({"column": ["a", "b"], "drifted": [True, False]}),
+    0.0, 0.0, 0.0, pd.DataFrame(),
+)  # fmt: skip
+
+
+def scored(auc: tuple[float, float, float], reference: float, bias: tuple[float, float, float] = (0, -1, 1)) -> Watched:
+    rows = [("roc_auc", *auc, 0.5, reference), ("calibration_error", *bias, 0, 0)]
+    return replace(
+        CALM, metrics=pd.DataFrame(rows, columns=["metric", "value", "low", "high", "baseline", "reference"])
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "words"),
+    [
+        (CALM, ["healthy"]),
+        (replace(CALM, rows=199), ["watch"]),
+        (replace(CALM, rows=200), ["healthy"]),
+        (replace(CALM, violations=pd.DataFrame({"row": [1]})), ["watch"]),
+        (replace(CALM, drifted_share=0.25), ["watch"]),
+        (replace(CALM, drifted_share=0.2499), ["healthy"]),
+        (replace(CALM, target_distance=0.1), ["watch"]),
+        (replace(CALM, target_distance=0.0999), ["healthy"]),
+        (replace(CALM, target_distance=NAN, score_distance=0.9), ["healthy"]),
+        # retrain: a loss of 0.05 or more, and the whole interval below the reference; either alone is not enough
+        (scored((0.70, 0.65, 0.74), 0.75), ["retrain"]),
+        (scored((0.60, 0.40, 0.76), 0.75), ["healthy"]),
+        (scored((0.60, 0.40, 0.75), 0.75), ["healthy"]),
+        (scored((0.72, 0.71, 0.73), 0.75), ["healthy"]),
+        (scored((0.85, 0.84, 0.86), 0.75), ["healthy"]),
+        (scored((0.60, NAN, NAN), 0.75), ["healthy"]),
+        # bias: large, and its interval without zero
+        (scored((0.75, 0.7, 0.8), 0.75, (0.06, 0.01, 0.11)), ["watch"]),
+        (scored((0.75, 0.7, 0.8), 0.75, (-0.06, -0.11, -0.01)), ["watch"]),
+        (scored((0.75, 0.7, 0.8), 0.75, (0.06, -0.01, 0.11)), ["healthy"]),
+        (scored((0.75, 0.7, 0.8), 0.75, (0.04, 0.03, 0.05)), ["healthy"]),
+        # several at once
+        (replace(scored((0.6, 0.5, 0.7), 0.75, (0.2, 0.1, 0.3)), drifted_share=1.0), ["watch", "retrain", "watch"]),
+    ],
+)
+def test_each_rule_alone_gives_its_word(one: Watched, words: list[str]) -> None:
+    assert [finding.word for finding in verdict.judge(one, PARAMS)] == words
+
+
+def test_the_worst_word_wins() -> None:
+    healthy, look, retrain = (verdict.Finding(word, "") for word in verdict.ORDER)
+    assert verdict.overall([healthy, retrain, look]) == "retrain"
+    assert verdict.overall([look, healthy]) == "watch"
+    assert verdict.overall([healthy]) == "healthy"
+    assert verdict.overall([]) == "watch"
+
+
+def test_the_verdict_is_told_worst_first() -> None:
+    one = replace(scored((0.6, 0.5, 0.7), 0.75), drifted_share=0.5)
+    told = verdict.story(verdict.judge(one, PARAMS), [one], 3)
+    assert (told["word"], told["level"]) == ("retrain", "bad")
+    assert told["sentences"][0] == "Version 3 is judged on 1,000 rows in 1 batches: retrain."
+    assert "asks to retrain" in told["sentences"][1]
+    assert "1 of 2 columns have drifted" in told["sentences"][2]
+    assert told["findings"][0].startswith("watch: ")
+    assert "train_until" in told["next"]
+    assert [row["value"] for row in told["numbers"]] == ["1,000", "1", "0.600"]
+
+
+def test_without_a_batch_there_is_nothing_to_judge() -> None:
+    told = verdict.story([], [], 3)
+    assert told["word"] == "watch"
+    assert told["sentences"] == ["There is no batch yet to judge version 3 on."]
+    assert told["numbers"] == []

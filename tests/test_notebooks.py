@@ -1,0 +1,84 @@
+"""The house rules of a stage notebook, for all six, and each by Papermill alone."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+
+import pytest
+from tiny import ROOT, STAGES
+
+from modelbook import config
+
+NOTEBOOKS = {stage: ROOT / "notebooks" / f"{config.stem(stage)}.ipynb" for stage in STAGES}
+ORDER = ["parameters", "imports", "open", "read", "checks", "verdict"]
+
+
+def cells(stage: str, kind: str | None = None) -> list[dict]:
+    found = json.loads(NOTEBOOKS[stage].read_text(encoding="utf-8"))["cells"]
+    return [cell for cell in found if kind in (None, cell["cell_type"])]
+
+
+def source(cell: dict) -> str:
+    return "".join(cell["source"])
+
+
+def test_there_is_a_notebook_for_each_stage_and_no_other():
+    assert sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb")) == sorted(
+        p.name for p in NOTEBOOKS.values()
+    )
+
+
+@pytest.mark.parametrize("stage", STAGES)
+class TestEach:
+    def test_carries_no_outputs_and_no_counts(self, stage):
+        assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells(stage, "code"))
+
+    def test_cell_ids_read(self, stage):
+        ids = [cell["id"] for cell in cells(stage)]
+        assert len(set(ids)) == len(ids)
+        assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", name) for name in ids)
+
+    def test_cells_stand_in_order(self, stage):
+        ids = [cell["id"] for cell in cells(stage)]
+        places = [ids.index(name) for name in ORDER]
+        assert places == sorted(places)
+        assert ids[0] == "title"
+        assert ids[-1] == "next"
+
+    def test_opens_with_a_question(self, stage):
+        assert re.match(r"# \d\d · \w+\n\n> .+\?$", source(cells(stage)[0]))
+        about = source(cells(stage)[1])
+        assert [line.split("**")[1] for line in about.splitlines()] == ["Reads", "Writes", "Decides"]
+
+    def test_is_short(self, stage):
+        code = [source(cell) for cell in cells(stage, "code")]
+        assert len(code) <= 18
+        assert sum(text.count("\n") + 1 for text in code) <= 120
+        assert max(text.count("\n") + 1 for text in code) <= 15
+        assert len(cells(stage, "markdown")) >= len(code)
+
+    def test_holds_no_machinery(self, stage):
+        tree = ast.parse("\n".join(source(cell) for cell in cells(stage, "code")))
+        banned = (ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef, ast.Lambda, ast.For, ast.While, ast.Try)
+        assert not [node for node in ast.walk(tree) if isinstance(node, banned)]
+        assert not [n for n in ast.walk(tree) if isinstance(n, ast.Name) and n.id == "print"]
+
+    def test_imports_in_one_cell_only(self, stage):
+        importing = [cell["id"] for cell in cells(stage, "code") if re.search(r"^(from|import) ", source(cell), re.M)]
+        assert importing == ["imports"]
+
+    def test_parameters_are_those_of_the_model_with_their_defaults(self, stage):
+        tagged = [cell for cell in cells(stage, "code") if "parameters" in cell["metadata"].get("tags", [])]
+        assert [cell["id"] for cell in tagged] == ["parameters"]
+        lines = source(tagged[0]).splitlines()
+        assert all(re.match(r"\w+ = .+  # .+", line) for line in lines)
+        given = {line.split(" = ")[0]: ast.literal_eval(line.split(" = ", 1)[1].split("  #")[0]) for line in lines}
+        assert given.pop("upstream") is None
+        assert given.pop("product") is None
+        assert given == config.STAGES[stage]().model_dump()
+
+    def test_is_stable_on_disk(self, stage):
+        text = NOTEBOOKS[stage].read_text(encoding="utf-8")
+        assert text == json.dumps(json.loads(text), indent=1, ensure_ascii=False) + "\n"

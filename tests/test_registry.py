@@ -1,0 +1,458 @@
+"""The registry: a store that is refused in time, runs that end, versions that are proven, an alias that goes back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from filelock import FileLock
+from mlflow.exceptions import MlflowException
+from sklearn.compose import make_column_transformer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+from modelbook.contract import Contract
+from modelbook.errors import ProofError, StoreError
+from modelbook.registry import card, store, versions
+from modelbook.registry.pairing import paired
+from modelbook.registry.runs import Run
+from modelbook.registry.versions import Version
+from modelbook.training.experiment import Candidate
+from modelbook.training.golden import golden
+
+BOOK = "tiny"
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared store, to be copied: making one takes seconds."""
+    root = tmp_path_factory.mktemp("store")
+    store.prepare(root)
+    return store.database(root)
+
+
+@pytest.fixture
+def root(empty_store: Path, tmp_path: Path) -> Path:
+    """A project's folder with an empty store."""
+    return fresh(empty_store, tmp_path)
+
+
+def fresh(empty_store: Path, root: Path) -> Path:
+    store.database(root).parent.mkdir()
+    shutil.copy(empty_store, store.database(root))
+    return root
+
+
+def fit(frame: pd.DataFrame, contract: Contract) -> Any:
+    columns = make_column_transformer(
+        (SimpleImputer(), ["size", "noise", "flag"]), (OneHotEncoder(handle_unknown="ignore"), ["colour"])
+    )
+    return make_pipeline(columns, LogisticRegression(max_iter=1000)).fit(contract.features(frame), frame["happened"])
+
+
+def made(frame: pd.DataFrame, held: set[int], contract: Contract) -> dict[str, Any]:
+    """What a version consists of: ``held`` names the entities held out."""
+    out = frame["who"].isin(held)
+    evaluated, model = fit(frame[~out], contract), fit(frame, contract)
+    holdout = frame[out].reset_index(drop=True)
+    evaluation = [{"metric": "roc_auc", "value": 0.8, "low": 0.75, "high": 0.85}]
+    return {
+        "model": model, "evaluated": evaluated, "golden": golden(frame, model, contract, 0.4, seed=1),
+        "reference": holdout.assign(score=evaluated.predict_proba(contract.features(holdout))[:, 1]),
+        "metrics": {"evaluation": evaluation, "gain": [0.1, 0.05, 0.15], "threshold": 0.4},
+    }  # fmt: skip
+
+
+def enter(root: Path, parts: dict[str, Any], contract: Contract, **tags: Any) -> Version:
+    with Run(root, BOOK, "finalize", {"commit": "c0ffee"}) as run:
+        return versions.register(
+            root,
+            BOOK,
+            run.id,
+            parts=parts,
+            contract=contract,
+            threshold=0.4,
+            tags={"model": "logistic regression", **tags},
+        )
+
+
+@pytest.fixture(scope="module")
+def parts(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> dict[str, Any]:
+    return made(make_frame(), set(range(50)), contract)
+
+
+@pytest.fixture(scope="module")
+def other(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> dict[str, Any]:
+    return made(make_frame(seed=5), set(range(30, 90)), contract)
+
+
+@pytest.fixture(scope="module")
+def shelf(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project's folder whose registered versions no test changes."""
+    return fresh(empty_store, tmp_path_factory.mktemp("shelf"))
+
+
+@pytest.fixture(scope="module")
+def first(shelf: Path, parts: dict[str, Any], contract: Contract) -> Version:
+    return enter(shelf, parts, contract, roc_auc="0.8000", rows=600)
+
+
+@pytest.fixture(scope="module")
+def second(shelf: Path, first: Version, other: dict[str, Any], contract: Contract) -> Version:
+    return enter(shelf, other, contract)
+
+
+# The store
+
+
+def test_a_store_is_made_once(root: Path) -> None:
+    before = store.database(root).read_bytes()
+    store.prepare(root)
+    store.prepare(root)
+    assert store.database(root).read_bytes() == before
+    assert [e.name for e in store.client(root).search_experiments()] == ["Default"]
+
+
+def test_no_store_yet_is_no_error(tmp_path: Path) -> None:
+    store.check_store(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_of_a_newer_mlflow_is_refused_with_its_revision(root: Path) -> None:
+    with closing(sqlite3.connect(store.database(root))) as connection:
+        connection.execute("update alembic_version set version_num = 'feedc0ffee00'")
+        connection.commit()
+    for refuse in (store.prepare, store.check_store):
+        with pytest.raises(StoreError, match="schema revision 'feedc0ffee00'") as caught:
+            refuse(root)
+        assert "a store written by MLflow 3." in caught.value.expected
+        assert f"mv {store.database(root)} " in caught.value.next
+
+
+@pytest.mark.parametrize("content", [b"", b"no database at all, but long enough to be read as one" * 50])
+def test_a_file_that_is_no_store_is_refused(content: bytes, tmp_path: Path) -> None:
+    store.database(tmp_path).parent.mkdir()
+    store.database(tmp_path).write_bytes(content)
+    with pytest.raises(StoreError, match="is no MLflow store") as caught:
+        store.prepare(tmp_path)
+    assert "mv " in caught.value.next
+    assert store.database(tmp_path).read_bytes() == content
+
+
+def test_a_store_without_a_revision_is_refused(root: Path) -> None:
+    with closing(sqlite3.connect(store.database(root))) as connection:
+        connection.execute("delete from alembic_version")
+        connection.commit()
+    with pytest.raises(StoreError, match="is no MLflow store"):
+        store.check_store(root)
+
+
+def test_a_store_that_another_process_is_making_is_waited_for(empty_store: Path, tmp_path: Path) -> None:
+    path, ended = store.database(tmp_path), []
+    path.parent.mkdir()
+    waiting = threading.Thread(target=lambda: ended.append(_outcome(lambda: store.prepare(tmp_path))))
+    with FileLock(path.with_suffix(".lock")):
+        path.touch()  # half made
+        waiting.start()
+        waiting.join(0.3)
+        assert ended == []
+        shutil.copy(empty_store, path)
+    waiting.join(30)
+    assert ended == ["fine"]
+
+
+def _outcome(call: Callable[[], None]) -> str:
+    try:
+        call()
+    except StoreError as error:
+        return str(error)
+    return "fine"
+
+
+@pytest.mark.slow
+def test_processes_that_begin_together_make_one_store(tmp_path: Path) -> None:
+    code = f"from pathlib import Path; from modelbook.registry import store; store.prepare(Path({str(tmp_path)!r}))"
+    begun = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    assert [(process.communicate()[1][-300:], process.returncode) for process in begun] == [("", 0)] * 3
+    store.check_store(tmp_path)
+
+
+# Runs
+
+
+def status(root: Path, run: str) -> str:
+    return store.client(root).get_run(run).info.status
+
+
+def test_a_run_ends_as_its_block_does(root: Path) -> None:
+    with Run(root, BOOK, "compare", {"commit": "c0ffee"}) as good:
+        assert status(root, good.id) == "RUNNING"
+        good.log({"roc_auc": 0.8, "worse": np.nan, "worst": float("inf")}, {"folds": 5})
+    with pytest.raises(ZeroDivisionError), Run(root, BOOK, "compare", {}) as bad:
+        raise ZeroDivisionError
+    assert (status(root, good.id), status(root, bad.id)) == ("FINISHED", "FAILED")
+    told = store.client(root).get_run(good.id)
+    assert told.info.run_name == "compare"
+    assert told.data.metrics == {"roc_auc": 0.8}
+    assert told.data.params == {"folds": "5"}
+    assert (told.data.tags["commit"], told.data.tags["stage"]) == ("c0ffee", "compare")
+
+
+def test_a_run_that_a_killed_build_left_behind_is_ended(root: Path) -> None:
+    left, elsewhere = Run(root, BOOK, "compare", {}), Run(root, BOOK, "finalize", {})
+    with Run(root, BOOK, "compare", {}):
+        assert status(root, left.id) == "KILLED"
+        assert status(root, elsewhere.id) == "RUNNING"
+
+
+def test_candidates_are_children_with_their_metrics(root: Path) -> None:
+    with Run(root, BOOK, "compare", {}) as run:
+        run.candidate(Candidate("lr", "ok", 1.5, {"roc_auc": 0.8}, {"roc_auc": 0.01}))
+        run.candidate(Candidate("rf", "failed", 0.1, reason="ValueError: no"))
+        run.candidate(Candidate("nb", "skipped", reason="the budget was spent"))
+    client = store.client(root)
+    experiment = client.get_experiment_by_name(BOOK).experiment_id
+    children = client.search_runs([experiment], f"tags.mlflow.parentRunId = '{run.id}'")
+    told = {child.info.run_name: child for child in children}
+    assert {name: child.info.status for name, child in told.items()} == {
+        "logistic regression": "FINISHED", "random forest": "FAILED", "naive Bayes": "FINISHED",
+    }  # fmt: skip
+    assert told["logistic regression"].data.metrics == {"roc_auc_mean": 0.8, "roc_auc_sd": 0.01, "fit_seconds": 1.5}
+    assert told["random forest"].data.tags["reason"] == "ValueError: no"
+    assert told["naive Bayes"].data.tags["status"] == "skipped"
+
+
+def test_books_have_experiments_of_their_own(root: Path) -> None:
+    with Run(root, "one", "compare", {}), Run(root, "two", "compare", {}), Run(root, "one", "explore", {}):
+        pass
+    told = {e.name: e.artifact_location for e in store.client(root).search_experiments()}
+    assert set(told) == {"Default", "one", "two"}
+    assert told["one"] == (root / "models" / "artifacts" / "one").as_uri()
+
+
+# Versions
+
+
+def test_a_version_holds_everything_it_was_registered_with(
+    shelf: Path, first: Version, parts: dict[str, Any], contract: Contract
+) -> None:
+    again = versions.version(shelf, BOOK, first.number)
+    assert again == first
+    assert again.contract == contract
+    assert again.metrics == parts["metrics"]
+    pd.testing.assert_frame_equal(again.reference, parts["reference"])
+    pd.testing.assert_frame_equal(again.golden, parts["golden"])
+    assert (again.tags["model"], again.tags["rows"]) == ("logistic regression", "600")
+    rows = contract.features(parts["reference"])
+    np.testing.assert_array_equal(again.evaluated().predict_proba(rows), parts["evaluated"].predict_proba(rows))
+    assert first.folder.is_relative_to(shelf / "models" / "artifacts" / BOOK)
+
+
+def test_a_loaded_version_answers_as_the_fitted_model(
+    shelf: Path, first: Version, parts: dict[str, Any], contract: Contract
+) -> None:
+    loaded, rows = versions.load(shelf, first), contract.features(parts["reference"]).set_axis(np.arange(150) + 7)
+    told = loaded.predict(rows)
+    wanted = parts["model"].predict_proba(rows)[:, 1]
+    assert list(told.columns) == ["prediction", "probability"]
+    assert list(told.index) == list(rows.index)
+    np.testing.assert_array_equal(told["probability"], wanted)
+    np.testing.assert_array_equal(told["prediction"], wanted >= 0.4)
+    np.testing.assert_array_equal(loaded.predict(rows, params={"threshold": 0.8})["prediction"], wanted >= 0.8)
+    pd.testing.assert_frame_equal(loaded.predict(rows[rows.columns[::-1]]), told)
+    assert versions.compare_golden(f"models:/{BOOK}/{first.number}") == 0
+
+
+def test_a_loaded_version_refuses_what_is_no_row_of_its_contract(
+    shelf: Path, first: Version, parts: dict[str, Any], contract: Contract
+) -> None:
+    loaded, rows = versions.load(shelf, first), contract.features(parts["reference"])
+    with pytest.raises(MlflowException, match="size"):
+        loaded.predict(rows.drop(columns="size"))
+    with pytest.raises(MlflowException, match="size"):
+        loaded.predict(rows.assign(size="tall"))
+
+
+def test_versions_are_numbered_and_an_unknown_one_is_named(shelf: Path, first: Version, second: Version) -> None:
+    assert second.number == first.number + 1
+    with pytest.raises(StoreError, match="model 'tiny' has no version 77") as caught:
+        versions.version(shelf, BOOK, 77)
+    assert "ploomber build" in caught.value.next
+
+
+@pytest.mark.parametrize(("column", "change"), [("probability", 1e-12), ("prediction", 1), ("probability", np.nan)])
+def test_a_model_that_does_not_give_its_golden_rows_back_is_not_registered(
+    column: str, change: float, root: Path, parts: dict[str, Any], contract: Contract
+) -> None:
+    gold = parts["golden"].copy()
+    gold.loc[3, column] += change
+    with pytest.raises(ProofError, match="differs from the fitted one by") as caught:
+        enter(root, {**parts, "golden": gold}, contract)
+    assert "nothing was registered" in caught.value.next
+    assert store.client(root).search_registered_models() == []
+    assert [run.info.status for run in store.client(root).search_runs(["1"])] == ["FAILED"]
+
+
+def test_no_alias_is_no_champion(shelf: Path, first: Version) -> None:
+    assert versions.champion(shelf, BOOK) is None
+    assert versions.champion(shelf, "unheard-of") is None
+
+
+def test_the_alias_names_the_champion_and_lost_files_are_no_absence(
+    root: Path, parts: dict[str, Any], contract: Contract
+) -> None:
+    one = enter(root, parts, contract)
+    store.client(root).set_registered_model_alias(BOOK, versions.CHAMPION, str(one.number))
+    assert versions.champion(root, BOOK) == one
+    shutil.rmtree(one.folder.parent)
+    with pytest.raises(StoreError, match=f"the files of models:/{BOOK}/1 cannot be read"):
+        versions.champion(root, BOOK)
+
+
+# Promotion: each of these loads a model in a clean process
+
+
+def alias(root: Path) -> int | None:
+    found = versions.champion(root, BOOK)
+    return found.number if found else None
+
+
+@pytest.mark.slow
+def test_promote_hold_and_dry_run(root: Path, parts: dict[str, Any], other: dict[str, Any], contract: Contract) -> None:
+    one, two = enter(root, parts, contract), enter(root, other, contract)
+    assert versions.enact(root, one, "hold", [], enforce=True) == {"champion": None, "moved": False, "golden_rows": 0}
+    assert versions.enact(root, one, "promote", [], enforce=False) == {
+        "champion": None,
+        "moved": False,
+        "golden_rows": 0,
+    }
+    assert alias(root) is None
+    assert versions.enact(root, one, "promote", ["It is good."], enforce=True) == {
+        "champion": 1,
+        "moved": True,
+        "golden_rows": 30,
+    }
+    for word, enforce in (("hold", True), ("promote", False)):
+        assert versions.enact(root, two, word, [], enforce=enforce) == {
+            "champion": 1,
+            "moved": False,
+            "golden_rows": 30,
+        }
+        assert alias(root) == 1
+    assert versions.enact(root, two, "promote", ["Better.", "By far."], enforce=True)["champion"] == 2
+    assert alias(root) == 2
+    tags = versions.version(root, BOOK, 2).tags
+    assert (tags["promoted_after"], tags["promoted_because"]) == ("1", "Better. By far.")
+    assert versions.version(root, BOOK, 1).tags["promoted_after"] == "none"
+    assert "promoted_at" in tags
+
+
+def spoil(version: Version) -> None:
+    """Another model's pipeline in the place of the one that was registered."""
+    shutil.copy(version.folder / "evaluated.pkl", version.folder / "model.pkl")
+
+
+@pytest.mark.slow
+def test_a_proof_that_fails_puts_the_alias_back(
+    root: Path, parts: dict[str, Any], other: dict[str, Any], contract: Contract
+) -> None:
+    one, two = enter(root, parts, contract), enter(root, other, contract)
+    spoil(two)
+    with pytest.raises(ProofError, match=r"models:/tiny@champion differs by 0\.\d+ in a clean process"):
+        versions.promote(root, two, [])
+    assert alias(root) is None
+    versions.promote(root, one, [])
+    with pytest.raises(ProofError) as caught:
+        versions.enact(root, two, "promote", [], enforce=True)
+    assert "the alias stays" in caught.value.next
+    assert alias(root) == 1
+    assert "promoted_at" not in versions.version(root, BOOK, 2).tags
+
+
+@pytest.mark.slow
+def test_a_model_that_does_not_load_is_not_proven(root: Path, parts: dict[str, Any], contract: Contract) -> None:
+    one = enter(root, parts, contract)
+    (one.folder / "model.pkl").write_bytes(b"no pickle")
+    with pytest.raises(ProofError, match=r"(?s)models:/tiny/1 does not load: .*Error"):
+        versions.prove(root, "models:/tiny/1")
+
+
+@pytest.mark.slow
+def test_prove_tells_rows_and_difference_as_json(shelf: Path, first: Version) -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "modelbook.registry.prove", f"models:/{BOOK}/{first.number}"],
+        env={"MLFLOW_TRACKING_URI": store.uri(shelf), "PATH": "/usr/bin:/bin"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(told.stdout.splitlines()[-1]) == {"rows": 30, "difference": 0.0}
+
+
+# Candidate and champion on the same rows
+
+
+def test_pairs_are_rows_that_neither_was_trained_on(first: Version, second: Version, contract: Contract) -> None:
+    pairs = paired(second, first)
+    assert set(pairs["entity"]) == set(range(30, 50))  # held out by both: the champion trained on 50 and above
+    rows = second.reference[second.reference["who"].isin(range(30, 50))].reset_index(drop=True)
+    assert len(pairs) == len(rows) == 60
+    np.testing.assert_array_equal(pairs["outcome"], rows["happened"])
+    np.testing.assert_array_equal(pairs["candidate"], rows["score"])
+    # Not the champion in service, which was refitted on these entities as well.
+    np.testing.assert_array_equal(pairs["champion"], first.evaluated().predict_proba(contract.features(rows))[:, 1])
+
+
+def test_without_a_champion_or_shared_entities_there_are_no_pairs(
+    root: Path, first: Version, make_frame: Callable[..., pd.DataFrame], contract: Contract
+) -> None:
+    stranger = made(make_frame(seed=6), set(range(100, 150)), contract)
+    apart = enter(root, stranger, contract)
+    for candidate, champion in ((first, None), (apart, first)):
+        pairs = paired(candidate, champion)
+        assert pairs.empty
+        assert list(pairs.columns) == ["entity", "outcome", "candidate", "champion"]
+
+
+def test_a_champion_with_columns_that_are_gone_cannot_be_paired(
+    root: Path, first: Version, make_frame: Callable[..., pd.DataFrame], contract: Contract
+) -> None:
+    frame = make_frame(seed=5)
+    later = made(frame, set(range(30, 90)), contract)
+    later["reference"] = later["reference"].drop(columns="noise")
+    assert paired(enter(root, later, contract), first).empty
+
+
+# The card
+
+
+def test_the_card_tells_candidate_and_champion_side_by_side(first: Version, second: Version) -> None:
+    told = card.versions(second, first).set_index("fact")
+    assert told.loc["version"].tolist() == [str(second.number), str(first.number)]
+    assert told.loc["ROC AUC", "champion"] == "0.8000"
+    assert list(card.versions(second, None).columns) == ["fact", "candidate"]
+
+
+def test_the_card_tells_the_decision(first: Version) -> None:
+    done = {"champion": 1, "moved": True, "golden_rows": 30}
+    told = card.story("promote", ["Good: 1, required 0."], first, done, "enforce")
+    assert told["sentences"] == [
+        "The gate says promote for version 1.", "Good: 1, required 0.",
+        "The alias champion names version 1; 30 golden rows came back exactly from a clean process.",
+    ]  # fmt: skip
+    assert "dry run the alias stays" in card.story("promote", [], first, done, "dry_run")["sentences"][0]
+    assert "criterion that failed" in card.story("hold", [], first, done, "enforce")["next"]
+    assert card.outcome({**done, "champion": None, "moved": False})["value"].tolist() == ["none", "no", "30"]
+    rows = [{"name": "n", "required": "r", "found": "f", "passed": False}]
+    assert card.criteria(rows).to_dict("records") == [{"criterion": "n", "required": "r", "found": "f", "passed": "no"}]

@@ -1,0 +1,278 @@
+"""A stage by hand, its files, its progress, and what the build watches; no kernel is started here."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from papermill.exceptions import PapermillExecutionError
+from tiny import ROOT, STAGES, Tiny
+
+from modelbook import config, stage
+from modelbook.errors import ParameterError, StageError
+from modelbook.stage import built, files, kernels, progress, project, sources
+from modelbook.stage.follow import explain
+
+PARAMETERS = "upstream = None\nproduct = None\nbook = 'tiny'\n"
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    made = Tiny(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PLOOMBER_ENV_FILENAME", raising=False)
+    return made
+
+
+def namespace(extra: str = "", **values):
+    cell = PARAMETERS + extra
+    given: dict = {}
+    exec(cell, given)
+    return {**given, "In": ["", cell], **values}
+
+
+class TestOpen:
+    def test_by_hand_writes_to_a_place_of_its_own(self, tiny):
+        this = stage.open("ingest", namespace())
+        assert this.by_hand
+        assert this.product["train"] == tiny.root / "data/tiny/by-hand/train.parquet"
+        assert this.model == "tiny-by-hand"
+        assert "Run by hand" in this._repr_html_()
+
+    def test_the_pipelines_paths_win(self, tiny):
+        wired = {"product": {"train": str(tiny.root / "data/tiny/train.parquet")}, "upstream": {}}
+        this = stage.open("ingest", namespace(**wired))
+        assert not this.by_hand
+        assert this.model == "tiny"
+        assert this.product["train"] == tiny.root / "data/tiny/train.parquet"
+
+    def test_an_unknown_parameter_is_fatal_and_the_nearest_is_named(self, tiny):
+        with pytest.raises(ParameterError, match=r"unknown parameter 'sede' \(= 1\); did you mean 'seed'"):
+            stage.open("ingest", namespace("sede = 1\n"))
+
+    def test_an_unknown_parameter_that_papermill_injected_is_fatal(self, tiny):
+        given = namespace(sampel=0.5)
+        given["In"].append("# Parameters\nsampel = 0.5\n")
+        with pytest.raises(ParameterError, match="did you mean 'sample'"):
+            stage.open("ingest", given)
+
+    def test_variables_of_later_cells_are_no_parameters(self, tiny):
+        given = namespace(fingerprint="abc", rows=3)
+        given["In"] += ["fingerprint = 'abc'", "rows = 3"]
+        assert stage.open("ingest", given).params.seed == 42
+
+    def test_an_edited_value_takes_effect(self, tiny):
+        assert stage.open("ingest", namespace("seed = 7\n")).params.seed == 7
+
+    def test_a_missing_upstream_product_names_the_stage_to_run(self, tiny):
+        with pytest.raises(StageError, match=r"models/tiny/ingest.json, which is not there\n.*--partially ingest"):
+            stage.open("explore", namespace())
+
+    def test_by_hand_deploy_never_enforces(self, tiny):
+        receipt = tiny.root / "models/tiny/finalize.json"
+        files.write(receipt, {"details": {}})
+        this = stage.open("deploy", namespace("gate = 'enforce'\n"))
+        assert this.params.gate == "dry_run"
+
+    def test_an_unknown_stage(self):
+        with pytest.raises(ParameterError, match="no stage 'explode'"):
+            stage.open("explode", {})
+
+    def test_the_effective_parameters_are_shown_with_their_origin(self, tiny):
+        shown = stage.open("ingest", namespace("seed = 7\n"))._repr_html_()
+        assert "<td>7</td><td>set</td>" in shown
+        assert "<td>rand-hie</td><td>default</td>" in shown
+
+
+class TestProducts:
+    def test_verdict_wants_every_product(self, tiny):
+        this = stage.open("ingest", namespace())
+        this.write(train=pd.DataFrame({"a": [1]}))
+        with pytest.raises(StageError, match="did not write batches, contract, holdout"):
+            this.verdict("accepted", "good", ["Fine."], [], next="Go on.")
+
+    def test_a_product_that_the_pipeline_does_not_name(self, tiny):
+        with pytest.raises(StageError, match="no product 'trian'"):
+            stage.open("ingest", namespace()).write(trian=pd.DataFrame())
+
+    def test_receipt_holds_the_facts(self, tiny, contract):
+        this = stage.open("ingest", namespace())
+        frame = pd.DataFrame({"a": [1]})
+        this.write(train=frame, holdout=frame, batches=frame, contract=contract)
+        this.verdict("accepted", "good", ["Fine."], [], next="Go on.", fingerprint="f00")
+        receipt = files.read(tiny.root / "models/tiny/by-hand/ingest.json")
+        assert receipt["facts"]["fingerprint"] == "f00"
+        assert receipt["facts"]["versions"]["pycaret"] == "3.3.2"
+        assert {row["name"] for row in receipt["facts"]["parameters"]} == set(config.Ingest.model_fields)
+
+    @pytest.mark.parametrize("name", ["a.parquet", "a.json", "a.yaml", "a.pkl"])
+    def test_what_is_written_is_read(self, tmp_path, contract, name):
+        content = {".parquet": pd.DataFrame({"a": [1, None]}), ".yaml": contract}.get(
+            Path(name).suffix, {"a": [1, "ä"]}
+        )
+        files.write(tmp_path / name, content)
+        got = files.read(tmp_path / name)
+        assert got.equals(content) if isinstance(content, pd.DataFrame) else got == content
+
+    def test_a_write_that_fails_leaves_what_was_there(self, tmp_path):
+        files.write(tmp_path / "a.json", {"old": 1})
+        with pytest.raises(TypeError):
+            files.write(tmp_path / "a.json", {"new": object()})
+        assert files.read(tmp_path / "a.json") == {"old": 1}
+        assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+    def test_an_ending_that_nobody_knows(self, tmp_path):
+        with pytest.raises(StageError, match=r"'a.xls'.*\n.*\.parquet, \.json"):
+            files.write(tmp_path / "a.xls", {})
+
+
+class TestProject:
+    def test_root_is_found_from_below(self, tiny, monkeypatch):
+        monkeypatch.chdir(tiny.root / "notebooks")
+        assert project.find_root() == tiny.root
+
+    def test_a_named_root_without_a_pipeline(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("MODELBOOK_ROOT", str(tmp_path))
+        with pytest.raises(StageError, match=r"no pipeline.yaml in .*\n.*\n.*MODELBOOK_ROOT"):
+            project.find_root()
+
+    def test_an_env_file_by_its_book(self, tiny):
+        (tiny.root / "env.other.yaml").write_text("book: other\n")
+        assert project.environment(tiny.root, "other").name == "env.other.yaml"
+        assert project.environment(tiny.root).name == "env.yaml"
+        with pytest.raises(StageError, match=r"names the book 'none'\n.*tiny, other|other, tiny"):
+            project.environment(tiny.root, "none")
+
+    def test_parameters_come_from_pipeline_and_env(self, tiny):
+        given = project.parameters(tiny.root, tiny.root / "env.yaml")
+        assert given["compare"]["folds"] == 2
+        assert given["monitor"]["min_rows"] == config.Monitor().min_rows
+
+    def test_commit_outside_git(self, tmp_path):
+        assert project.commit(tmp_path) == "none"
+
+
+class TestPipelineFile:
+    described = yaml.safe_load((ROOT / "pipeline.yaml").read_text())
+
+    def test_each_stage_has_a_notebook_a_task_and_a_model_of_parameters(self):
+        assert [task["name"] for task in self.described["tasks"]] == STAGES == list(config.STAGES)
+        for task in self.described["tasks"]:
+            assert task["source"] == f"notebooks/{config.stem(task['name'])}.ipynb"
+            assert set(task["params"]) == set(config.STAGES[task["name"]].model_fields)
+
+    def test_values_that_it_states_itself_are_the_defaults(self):
+        for task in self.described["tasks"]:
+            defaults = config.STAGES[task["name"]]()
+            stated = {name: value for name, value in task["params"].items() if "{{" not in str(value)}
+            assert stated == {name: getattr(defaults, name) for name in stated}
+
+    @pytest.mark.parametrize("name", ["env.yaml", "env.sample.yaml"])
+    def test_env_files_hold_valid_values_for_every_stage(self, name):
+        for task, given in project.parameters(ROOT, ROOT / name).items():
+            config.validate(task, given)
+
+    def test_env_yaml_holds_the_defaults(self):
+        given = project.parameters(ROOT, ROOT / "env.yaml")
+        assert all(config.validate(task, values) == config.STAGES[task]() for task, values in given.items())
+
+    def test_products_bear_the_stem(self):
+        for task in self.described["tasks"]:
+            stem = config.stem(task["name"])
+            assert task["product"]["nb"] == f"reports/{{{{book}}}}/{stem}.ipynb"
+            assert task["product"]["report"] == f"reports/{{{{book}}}}/{stem}.html"
+            assert task["product"]["receipt"] == f"models/{{{{book}}}}/{task['name']}.json"
+
+
+class TestWatched:
+    def reached(self, name):
+        return {
+            p.relative_to(sources.PACKAGE).as_posix()
+            for p in sources.modules(ROOT / f"notebooks/{config.stem(name)}.ipynb")
+        }
+
+    def test_modules_reached_through_others_count(self):
+        assert {"contract/document.py", "errors.py", "training/experiment.py", "training/__init__.py"} <= self.reached(
+            "compare"
+        )
+
+    def test_modules_that_a_stage_does_not_reach_do_not(self):
+        assert "monitoring/drift.py" not in self.reached("compare")
+        assert "report/figures/explore.py" not in self.reached("compare")
+        assert "gate.py" not in self.reached("monitor")
+
+    def test_modules_that_are_run_by_name_count(self):
+        assert {"registry/served.py", "registry/prove.py"} <= self.reached("finalize")
+
+    def test_digest_follows_table_and_contract_for_ingest_only(self, tiny):
+        table = tiny.root / "table.csv"
+        table.write_text("a\n1\n")
+        params = {"table": "table.csv", "contract": "contracts/rand-hie.yaml"}
+        ingest, explore = (sources.digest(name, tiny.root, params) for name in ("ingest", "explore"))
+        table.write_text("a\n2\n")
+        assert sources.digest("ingest", tiny.root, params) != ingest
+        after = sources.digest("ingest", tiny.root, params)
+        with (tiny.root / "contracts/rand-hie.yaml").open("a") as file:
+            file.write("# reviewed\n")
+        assert sources.digest("ingest", tiny.root, params) != after
+        assert sources.digest("explore", tiny.root, params) == explore
+
+    def test_nothing_is_fresh_before_a_build(self, tiny):
+        assert not built.fresh(tiny.root, tiny.root / "env.yaml")
+
+    def test_fresh_until_anything_changes(self, tiny):
+        given = project.parameters(tiny.root, tiny.root / "env.yaml")
+        for name, task in project.tasks(tiny.root, "tiny").items():
+            for path in task["product"].values():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(name)
+            params = config.validate(name, given[name])
+            built.note(tiny.root, name, params, sources.digest(name, tiny.root, params.model_dump()))
+        assert built.fresh(tiny.root, tiny.root / "env.yaml")
+        values = (tiny.root / "env.yaml").read_text()
+        (tiny.root / "env.yaml").write_text(values.replace("seed: 42", "seed: 43"))
+        assert not built.fresh(tiny.root, tiny.root / "env.yaml")
+        (tiny.root / "env.yaml").write_text(values)
+        assert built.fresh(tiny.root, tiny.root / "env.yaml")
+        (tiny.root / "reports/tiny/06_monitor.html").unlink()
+        assert not built.fresh(tiny.root, tiny.root / "env.yaml")
+
+
+class TestProgress:
+    def test_lines_go_to_the_builds_log(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.setenv(progress.LOG, str(tmp_path / "a.log"))
+        progress.tell("fitting", 1, 3)
+        entry = json.loads((tmp_path / "a.log").read_text())
+        assert (entry["text"], entry["done"], entry["total"]) == ("fitting", 1, 3)
+        assert capsys.readouterr().err == ""
+
+    def test_by_hand_they_are_shown(self, monkeypatch, capsys):
+        monkeypatch.delenv(progress.LOG, raising=False)
+        progress.tell("fitting", 1, 3)
+        assert capsys.readouterr().err == "1 of 3 · fitting\n"
+
+
+class TestExplain:
+    def test_the_failing_cell_and_its_error(self):
+        cell = PapermillExecutionError(5, 4, "boom()", "NameError", "name 'boom' is not defined", ["..."])
+        wrapped = RuntimeError("Error building task")
+        wrapped.__cause__ = cell
+        told = explain(wrapped)
+        assert told.startswith("NameError: name 'boom' is not defined\n  in cell 4:")
+        assert "    boom()" in told
+
+    def test_a_dead_kernel_is_no_error_in_code(self):
+        from nbclient.exceptions import DeadKernelError
+
+        assert "out of memory" in explain(DeadKernelError("Kernel died"))
+
+
+def test_a_kernel_started_ahead_runs_the_import_cell_only(tmp_path):
+    shutil.copy(ROOT / "notebooks/03_compare.ipynb", tmp_path)
+    code = kernels.imports(tmp_path / "03_compare.ipynb")
+    assert "from modelbook import stage" in code
+    assert "stage.open" not in code

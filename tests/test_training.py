@@ -1,0 +1,574 @@
+"""Training: honest numbers, an honest leaderboard, folds that do not leak, and a final model that says what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics as sk
+from sklearn.base import clone
+
+from modelbook.config import Finalize
+from modelbook.contract import Contract
+from modelbook.errors import TrainingError
+from modelbook.training import evaluation, final, leaderboard
+from modelbook.training.evaluation import Scored, costs, difference, differences, evaluate, weights
+from modelbook.training.experiment import METRICS, Candidate, Experiment, compare
+from modelbook.training.explanation import importance
+from modelbook.training.golden import golden
+
+
+def silent(*_: Any) -> None:
+    """Progress that nobody reads."""
+
+
+def drawn(rows: int = 400, seed: int = 0, repeat: int = 1) -> Scored:
+    """Scores that are the true probabilities; every entity stands ``repeat`` times, with one outcome."""
+    random = np.random.default_rng(seed)
+    score = random.beta(1, 2, rows)
+    outcome = (random.uniform(size=rows) < score).astype(int)
+    return Scored(*(np.repeat(column, repeat) for column in (outcome, score, np.arange(rows))))
+
+
+def alone(scored: Scored) -> Scored:
+    """The same rows, as if each were an entity of its own."""
+    return Scored(scored.outcome, scored.score, np.arange(len(scored)))
+
+
+def only(scored: Scored, name: str, **kwargs: Any) -> Any:
+    return evaluate(scored, 0.4, **{"resamples": 200, "seed": 0, **kwargs}).set_index("metric").loc[name]
+
+
+# Evaluation: values
+
+
+def test_metrics_are_scikit_learns() -> None:
+    scored = drawn()
+    y, s, flagged = scored.outcome, scored.score, scored.score >= 0.4
+    told = evaluate(scored, 0.4, resamples=100, seed=0).set_index("metric")
+    wanted = {
+        "roc_auc": sk.roc_auc_score(y, s), "pr_auc": sk.average_precision_score(y, s), "log_loss": sk.log_loss(y, s),
+        "brier": sk.brier_score_loss(y, s), "calibration_error": s.mean() - y.mean(),
+        "recall": sk.recall_score(y, flagged),
+        "precision": sk.precision_score(y, flagged), "flagged": flagged.mean(),
+    }  # fmt: skip
+    assert told["value"].to_dict() == pytest.approx(wanted)
+    assert (told["low"] < told["value"]).all()
+    assert (told["value"] < told["high"]).all()
+    rate = np.full(len(y), y.mean())
+    assert told.loc[["roc_auc", "log_loss", "brier"], "baseline"].tolist() == pytest.approx(
+        [0.5, sk.log_loss(y, rate), sk.brier_score_loss(y, rate)]
+    )
+
+
+def test_weighted_metrics_equal_those_of_repeated_rows() -> None:
+    scored = drawn(100)
+    times = np.random.default_rng(1).integers(0, 4, 100)
+    again = Scored(*(np.repeat(column, times) for column in (scored.outcome, scored.score, scored.entity)))
+    for metric in [*evaluation.METRICS.values(), *evaluation.at_threshold(0.3).values()]:
+        assert metric(scored.outcome, scored.score, times) == pytest.approx(
+            metric(again.outcome, again.score, np.ones(len(again)))
+        )
+
+
+def test_a_certain_wrong_answer_has_a_finite_loss() -> None:
+    scored = Scored(np.array([0, 1]), np.array([1.0, 0.0]), np.array([1, 2]))
+    assert 30 < only(scored, "log_loss")["value"] < 40
+
+
+def test_where_and_baseline_keep_rows_together() -> None:
+    scored = drawn(50)
+    kept = scored.where(scored.outcome == 1)
+    assert (len(kept), set(kept.outcome)) == (scored.outcome.sum(), {1})
+    assert scored.baseline().score == pytest.approx([scored.outcome.mean()] * 50)
+
+
+# Evaluation: intervals
+
+
+def test_a_resample_draws_whole_entities() -> None:
+    entity = np.array(["b", "a", "b", "c", "a", "b"])
+    times = weights(entity, 500, seed=0)
+    assert times.shape == (500, 6)
+    for name in "abc":
+        assert (times[:, entity == name] == times[:, entity == name][:, :1]).all()
+    one = times[:, [1, 0, 3]]
+    assert (one.sum(axis=1) == 3).all()
+    assert one.mean(axis=0) == pytest.approx([1, 1, 1], abs=0.12)
+    assert (weights(entity, 500, seed=0) == times).all()
+    assert (weights(entity, 500, seed=1) != times).any()
+
+
+def test_intervals_cover_the_truth_when_rows_of_an_entity_hang_together() -> None:
+    hits, naive = 0, 0
+    for seed in range(300):
+        scored = drawn(100, seed, repeat=4)
+        for which in (scored, alone(scored)):
+            value = lambda weight, w=which: evaluation.calibration_error(w.outcome, w.score, weight)  # noqa: E731
+            low, high = evaluation.interval(value, weights(which.entity, 300, seed))
+            hits, naive = (
+                hits + (which is scored and low <= 0 <= high),
+                naive + (which is not scored and low <= 0 <= high),
+            )
+    assert 0.91 <= hits / 300 <= 0.98
+    assert naive / 300 < 0.8
+
+
+def test_repeating_an_entitys_rows_adds_no_evidence() -> None:
+    once, often = drawn(150), drawn(150, repeat=4)
+    for name in ("roc_auc", "pr_auc", "log_loss", "brier", "recall"):
+        assert only(often, name).tolist() == pytest.approx(only(once, name).tolist()), name
+    clustered, rowwise = only(often, "roc_auc"), only(alone(often), "roc_auc")
+    assert (clustered["high"] - clustered["low"]) > 1.5 * (rowwise["high"] - rowwise["low"])
+
+
+def test_without_resamples_there_is_no_interval() -> None:
+    row = only(drawn(), "roc_auc", resamples=0)
+    assert row["value"] > 0.5
+    assert np.isnan([row["low"], row["high"]]).all()
+
+
+def test_resamples_with_one_class_are_left_out() -> None:
+    scored = Scored(np.array([1, 0, 0, 0, 0, 0]), np.array([0.9, 0.1, 0.2, 0.3, 0.2, 0.4]), np.arange(6))
+    for name in ("roc_auc", "pr_auc"):  # both are 1 in every resample that has both classes
+        assert only(scored, name)[["value", "low", "high"]].tolist() == [1, 1, 1]
+    for curve in (evaluation.roc_curve, evaluation.precision_recall_curve):
+        assert np.isfinite(curve(scored, resamples=100, seed=0).to_numpy()).all()
+    assert evaluation.interval(lambda _: np.nan, weights(scored.entity, 10, 0)) == pytest.approx(
+        (np.nan, np.nan), nan_ok=True
+    )
+
+
+# Evaluation: two models on the same rows
+
+
+def test_a_model_differs_from_itself_by_exactly_nothing() -> None:
+    scored = drawn()
+    for name in evaluation.METRICS:
+        assert difference(scored, scored, name, resamples=100, seed=0) == (0, 0, 0)
+
+
+def test_a_difference_is_paired() -> None:
+    one = drawn(300)
+    other = Scored(one.outcome, np.clip(one.score + np.random.default_rng(1).normal(0, 0.02, 300), 0, 1), one.entity)
+    value, low, high = difference(one, other, "roc_auc", resamples=300, seed=0)
+    assert value == pytest.approx(sk.roc_auc_score(one.outcome, one.score) - sk.roc_auc_score(one.outcome, other.score))
+    own = only(one, "roc_auc")
+    assert high - low < 0.3 * (own["high"] - own["low"])
+
+
+def test_above_zero_means_that_the_candidate_is_better() -> None:
+    scored = drawn(600)
+    noisy = np.clip(0.5 * scored.score + 0.5 * np.random.default_rng(1).uniform(size=600), 0, 1)
+    pairs = pd.DataFrame(
+        {"entity": scored.entity, "outcome": scored.outcome, "candidate": scored.score, "champion": noisy}
+    )
+    told = differences(pairs, fewest=600, resamples=200, seed=0)
+    assert told["metric"].tolist() == ["roc_auc", "pr_auc", "log_loss", "brier"]
+    assert (told[["difference", "low"]] > 0).all().all()
+    back = differences(
+        pairs.rename(columns={"candidate": "champion", "champion": "candidate"}), fewest=600, resamples=200, seed=0
+    )
+    assert back["difference"].tolist() == pytest.approx((-told["difference"]).tolist())
+    assert differences(pairs, fewest=601, resamples=200, seed=0).empty
+    assert differences(pairs.assign(outcome=1), fewest=1, resamples=200, seed=0).empty
+
+
+# Evaluation: curves, calibration, slices, costs
+
+
+def test_curves_go_through_scikit_learns_points() -> None:
+    scored = drawn()
+    roc = evaluation.roc_curve(scored, resamples=100, seed=0, points=21)
+    fpr, tpr, _ = sk.roc_curve(scored.outcome, scored.score)
+    assert roc["tpr"].tolist() == pytest.approx(np.interp(np.linspace(0, 1, 21), fpr, tpr))
+    assert roc.iloc[-1].tolist() == [1, 1, 1, 1]
+    inner = roc.iloc[1:-1]
+    assert ((inner["low"] <= inner["tpr"]) & (inner["tpr"] <= inner["high"])).all()
+    curve = evaluation.precision_recall_curve(scored, resamples=100, seed=0)
+    assert curve["precision"].iloc[-1] == pytest.approx(sk.precision_recall_curve(scored.outcome, scored.score)[0][0])
+
+
+def test_calibration_goes_by_tenths_of_the_score() -> None:
+    scored = drawn(1000)
+    told = evaluation.calibration(scored, resamples=200, seed=0)
+    assert told["n"].tolist() == [100] * 10
+    order = np.argsort(scored.score)
+    assert told["predicted"].tolist() == pytest.approx(scored.score[order].reshape(10, 100).mean(axis=1))
+    assert told["observed"].tolist() == pytest.approx(scored.outcome[order].reshape(10, 100).mean(axis=1))
+    assert ((told["low"] <= told["predicted"]) & (told["predicted"] <= told["high"])).sum() >= 8
+
+
+def test_calibration_of_few_scores_has_few_bins() -> None:
+    scored = Scored(np.array([0, 1, 1, 0]), np.full(4, 0.3), np.arange(4))
+    assert evaluation.calibration(scored, resamples=50, seed=0)[["predicted", "observed", "n"]].values.tolist() == [
+        pytest.approx([0.3, 0.5, 4])
+    ]
+    two = Scored(np.array([0, 1, 1, 0]), np.array([0.2, 0.2, 0.8, 0.8]), np.arange(4))
+    assert evaluation.calibration(two, resamples=50, seed=0)["n"].sum() == 4
+
+
+def test_slices_are_judged_where_there_are_rows_and_both_classes() -> None:
+    scored = drawn(400)
+    frame = pd.DataFrame(
+        {"side": np.where(np.arange(400) < 300, 0.0, 1.0), "sure": np.where(scored.outcome == 1, "yes", "no")}
+    )
+    frame.loc[:9, "side"] = np.nan
+    told = evaluation.slices(scored, frame, ["side", "sure"], 0.4, fewest=100, resamples=100, seed=0)
+    assert told[["slice", "value", "n"]].values.tolist() == [["side", "0", 290], ["side", "1", 100]]
+    within = scored.where(frame["side"] == 1)
+    row = told.iloc[1]
+    assert row["roc_auc"] == pytest.approx(sk.roc_auc_score(within.outcome, within.score))
+    assert row["recall"] == pytest.approx(sk.recall_score(within.outcome, within.score >= 0.4))
+    assert row["rate"] == within.outcome.mean()
+    assert row["low"] < row["roc_auc"] < row["high"]
+    assert evaluation.slices(scored, frame, ["side"], 0.4, fewest=101, resamples=100, seed=0)["value"].tolist() == ["0"]
+    assert evaluation.slices(scored, frame, ["side"], 0.4, fewest=500, resamples=100, seed=0).empty
+
+
+def test_the_confusion_counts_rows() -> None:
+    scored = Scored(np.array([0, 0, 0, 1, 1, 1]), np.array([0.1, 0.5, 0.9, 0.5, 0.9, 0.49]), np.arange(6))
+    assert evaluation.confusion(scored, 0.5).to_numpy().tolist() == [[1, 2], [1, 2]]
+    assert evaluation.confusion(scored, 1.0).loc["yes", "no"] == 3
+
+
+def test_costs_equal_brute_force() -> None:
+    scored = drawn(200)
+    told = costs(scored, 4)
+    for row in told.itertuples():
+        each = [
+            4 * (y == 1 and s < row.threshold) + (y == 0 and s >= row.threshold)
+            for y, s in zip(scored.outcome, scored.score)
+        ]
+        assert row.cost == pytest.approx(np.mean(each))
+    best = evaluation.cheapest(told)
+    assert told.set_index(told["threshold"].round(2)).loc[best, "cost"] == pytest.approx(told["cost"].min())
+
+
+@pytest.mark.parametrize("cost_miss", [1, 4, 9])
+def test_the_cheapest_threshold_of_true_probabilities_follows_from_the_costs(cost_miss: float) -> None:
+    assert evaluation.cheapest(costs(drawn(30_000), cost_miss)) == pytest.approx(1 / (1 + cost_miss), abs=0.04)
+
+
+@pytest.mark.parametrize(
+    ("cost", "wanted"),
+    [([1, 2, 1], 0.1), ([2, 1, 1, 1, 2], 0.3), ([1, 1, 2], 0.1), ([3, 2, 1], 0.3), ([1, 2, 2, 1, 1], 0.4)],
+)
+def test_of_several_cheapest_thresholds_one_of_them_is_taken(cost: list[float], wanted: float) -> None:
+    table = pd.DataFrame({"threshold": np.arange(1, len(cost) + 1) / 10, "cost": cost})
+    assert evaluation.cheapest(table) == wanted
+
+
+# The leaderboard
+
+
+def candidate(family: str, value: float, sd: float = 0.01) -> Candidate:
+    return Candidate(family, "ok", 1.5, dict.fromkeys(METRICS, value), dict.fromkeys(METRICS, sd))
+
+
+BOARD = [
+    candidate("dummy", 0.95), candidate("nb", 0.7), Candidate("rf", "failed", reason="ValueError: no"),
+    candidate("lr", 0.8),
+    Candidate("et", "skipped", reason="the budget of 1 s was spent"), candidate("dt", 0.795),
+]  # fmt: skip
+
+
+def test_the_best_comes_first_and_what_has_no_score_last() -> None:
+    board = leaderboard.leaderboard(BOARD, "pr_auc")
+    assert board["family"].tolist() == ["dummy", "lr", "dt", "nb", "rf", "et"]
+    assert board["reason"].tolist()[-2:] == ["ValueError: no", "the budget of 1 s was spent"]
+    assert board["candidate"].tolist()[1] == "logistic regression"
+
+
+def test_the_baseline_is_never_the_best() -> None:
+    board = leaderboard.leaderboard(BOARD, "roc_auc")
+    assert leaderboard.best(board) == ["lr"]
+    assert leaderboard.best(board, 2) == ["lr", "dt"]
+    assert leaderboard.best(board, 9) == ["lr", "dt", "nb"]
+
+
+@pytest.mark.parametrize(
+    ("candidates", "told"),
+    [
+        (
+            [BOARD[0], BOARD[2], BOARD[4]],
+            "random forest: failed .ValueError: no.; extra trees: skipped .the budget of 1 s",
+        ),
+        ([BOARD[0]], "no candidates"),
+        ([], "no candidates"),
+    ],
+)
+def test_an_empty_leaderboard_says_why(candidates: list[Candidate], told: str) -> None:
+    with pytest.raises(TrainingError, match=told) as caught:
+        leaderboard.leaderboard(candidates, "roc_auc")
+    assert "larger budget" in caught.value.next
+
+
+def test_behind_tells_gaps_that_the_spread_explains() -> None:
+    told = leaderboard.behind(leaderboard.leaderboard(BOARD[1:], "roc_auc"), "roc_auc")
+    assert told["candidate"].tolist() == ["decision tree", "naive Bayes"]
+    assert told["behind"].tolist() == pytest.approx([0.005, 0.1])
+    assert told["told apart"].tolist() == ["no", "yes"]
+
+
+def test_means_hold_scored_candidates_only() -> None:
+    told = leaderboard.means(leaderboard.leaderboard(BOARD, "roc_auc"))
+    assert told["candidate"].tolist() == ["dummy", "logistic regression", "decision tree", "naive Bayes"]
+    assert told["roc auc"].tolist() == [0.95, 0.8, 0.795, 0.7]
+    assert "fit seconds" in told.columns
+
+
+@pytest.mark.parametrize(("base", "word", "level"), [(0.5, "leader found", "good"), (0.795, "no lead", "watch")])
+def test_the_comparison_is_told_beside_the_baseline(base: float, word: str, level: str) -> None:
+    told = leaderboard.story(leaderboard.leaderboard([candidate("dummy", base), *BOARD[1:]], "roc_auc"), "roc_auc")
+    assert (told["word"], told["level"]) == (word, level)
+    assert told["sentences"][0] == f"Logistic regression leads with ROC AUC 0.800 ± 0.010; the baseline has {base:.3f}."
+    assert told["sentences"][1] == "Within its spread, and so as good as far as these rows can tell: decision tree."
+    assert told["sentences"][2].startswith("3 families were judged")
+    assert told["sentences"][2].endswith("2 failed or were skipped.")
+
+
+# The experiment
+
+
+@pytest.fixture(scope="module")
+def train(make_frame: Callable[..., pd.DataFrame]) -> pd.DataFrame:
+    return make_frame(seed=1)
+
+
+@pytest.fixture(scope="module")
+def holdout(make_frame: Callable[..., pd.DataFrame]) -> pd.DataFrame:
+    frame = make_frame(seed=2, entities=100)
+    return frame.assign(who=frame["who"] + 1000)
+
+
+@pytest.fixture(scope="module")
+def trial(train: pd.DataFrame, contract: Contract) -> Experiment:
+    return Experiment(train, contract, folds=2, seed=1)
+
+
+@pytest.fixture(scope="module")
+def judged(trial: Experiment) -> Candidate:
+    return trial.candidate("lr")
+
+
+@pytest.fixture(scope="module")
+def fitted(trial: Experiment, train: pd.DataFrame) -> Any:
+    return trial.pipeline(trial.final("tune", ["lr"], "roc_auc", 1)).fit(trial.features, trial.outcome)
+
+
+def test_a_candidate_is_judged_by_every_metric(judged: Candidate) -> None:
+    assert judged.status == "ok"
+    assert set(judged.mean) == set(judged.sd) == set(METRICS)
+    assert 0.75 < judged.mean["roc_auc"] < 0.95
+    assert 0.3 < judged.mean["log_loss"] < 0.6
+    assert judged.metrics()["roc_auc_mean"] == judged.mean["roc_auc"]
+    assert judged.seconds > 0
+
+
+def test_the_baseline_knows_nothing(trial: Experiment) -> None:
+    told = trial.candidate("dummy")
+    assert told.mean["roc_auc"] == 0.5
+    assert told.mean["pr_auc"] == pytest.approx(trial.outcome.mean(), abs=0.02)
+
+
+def test_a_family_that_fails_is_an_answer(trial: Experiment) -> None:
+    told = trial.candidate("nope")
+    assert told.status == "failed"
+    assert "ValueError" in told.reason
+    assert "nope" in told.reason
+    assert told.row()["roc_auc_mean"] is None
+
+
+def test_the_same_seed_gives_the_same_numbers_whatever_the_index(
+    judged: Candidate, train: pd.DataFrame, contract: Contract
+) -> None:
+    strange = train.set_axis(np.random.default_rng(0).permutation(len(train)) // 2)
+    again = Experiment(strange, contract, folds=2, seed=1).candidate("lr")
+    assert again.mean == judged.mean
+    assert again.sd == judged.sd
+
+
+def test_more_folds_than_entities_are_refused(train: pd.DataFrame, contract: Contract) -> None:
+    with pytest.raises(TrainingError, match="3 entities cannot be cross-validated in 5 folds") as caught:
+        Experiment(train[train["who"] < 3], contract, folds=5, seed=1)
+    assert "fewer folds" in caught.value.next
+
+
+def test_a_fold_knows_nothing_of_its_entities(train: pd.DataFrame, contract: Contract) -> None:
+    # Outcomes are random but the same in all years of a member, and ``noise`` gives the member away. Where a member's
+    # rows stood in two folds, a tree would know them by heart.
+    random = np.random.default_rng(0)
+    secret = train.assign(
+        noise=train["who"].astype(float),
+        happened=random.integers(0, 2, 200)[train["who"]],
+        size=50.0,
+        colour="1",
+        flag=0.0,
+    )
+    trial = Experiment(secret.sample(frac=1, random_state=0).reset_index(drop=True), contract, folds=3, seed=1)
+    assert trial.fold_sizes()["rows"].sum() == 600
+    assert trial.fold_sizes()["entities"].sum() == 200
+    assert trial.candidate("dt").mean["roc_auc"] == pytest.approx(0.5, abs=0.12)
+    pipeline = trial.pipeline(trial.final("blend", ["dt", "rf"], "roc_auc", 1))
+    assert sk.roc_auc_score(trial.outcome, trial.out_of_fold(pipeline)) == pytest.approx(0.5, abs=0.12)
+    assert (
+        sk.roc_auc_score(trial.outcome, pipeline.fit(trial.features, trial.outcome).predict_proba(trial.features)[:, 1])
+        > 0.99
+    )
+
+
+def test_columns_in_another_order_get_the_same_answers(fitted: Any, holdout: pd.DataFrame, contract: Contract) -> None:
+    answers = fitted.predict_proba(contract.features(holdout))[:, 1]
+    assert sk.roc_auc_score(holdout["happened"], answers) > 0.75
+    shuffled = holdout[holdout.columns[::-1]].astype({"colour": float, "flag": int})
+    np.testing.assert_array_equal(fitted.predict_proba(contract.features(shuffled))[:, 1], answers)
+
+
+def test_a_pipeline_answers_categories_and_gaps_it_has_not_seen(
+    fitted: Any, holdout: pd.DataFrame, contract: Contract
+) -> None:
+    rows = contract.features(holdout.head(2)).assign(noise=np.nan, colour="77")
+    assert np.isfinite(fitted.predict_proba(rows)).all()
+
+
+def test_a_blend_is_a_vote_of_all_families(trial: Experiment) -> None:
+    made = trial.final("blend", ["lr", "nb"], "roc_auc", 1)
+    assert len(made.estimators) == 2
+    assert made.voting == "soft"
+
+
+def test_out_of_fold_answers_judge_every_row(trial: Experiment, fitted: Any, judged: Candidate) -> None:
+    answers = trial.out_of_fold(fitted)
+    assert len(answers) == 600
+    assert sk.roc_auc_score(trial.outcome, answers) == pytest.approx(judged.mean["roc_auc"], abs=0.03)
+
+
+def test_compare_judges_the_baseline_first_and_tells_each_as_it_comes(trial: Experiment) -> None:
+    told, logged = [], []
+    made = compare(trial, ["nope", "nb"], 1000, tell=lambda *args: told.append(args), log=logged.append)
+    assert [(c.family, c.status) for c in made] == [("dummy", "ok"), ("nope", "failed"), ("nb", "ok")]
+    assert logged == made
+    assert [args[1:] for args in told] == [(0, 3), (1, 3), (2, 3), (3, 3)]
+
+
+def test_no_family_is_begun_when_the_budget_is_spent(trial: Experiment) -> None:
+    logged = []
+    made = compare(trial, ["lr", "nb"], 0.01, tell=silent, log=logged.append)
+    assert [c.status for c in made] == ["ok", "skipped", "skipped"]
+    assert made[1].reason == "the budget of 0.01 s was spent"
+    assert logged == made
+
+
+# Explanation, golden rows, the final model
+
+
+def test_importance_is_what_shuffling_a_column_costs(fitted: Any, holdout: pd.DataFrame, contract: Contract) -> None:
+    told = importance(fitted, contract.features(holdout), contract.outcome(holdout), seed=1)
+    assert told["feature"].tolist()[0] == "size"
+    assert sorted(told["feature"]) == sorted(contract.features_)
+    assert told["mean"][0] > 0.2
+    assert told["mean"][1:].abs().max() < 0.05
+
+
+def test_golden_rows_hold_every_gap_that_is_allowed(fitted: Any, train: pd.DataFrame, contract: Contract) -> None:
+    train = train.assign(noise=0.5)
+    told = golden(train, fitted, contract, 0.4, seed=1, count=20)
+    assert list(told.columns) == [*contract.features_, "prediction", "probability"]
+    assert len(told) == 20
+    assert told.loc[0, contract.features_].isna().to_dict() == {
+        "colour": False,
+        "size": False,
+        "noise": True,
+        "flag": False,
+    }
+    np.testing.assert_array_equal(told["probability"], fitted.predict_proba(told[contract.features_])[:, 1])
+    assert told["prediction"].tolist() == (told["probability"] >= 0.4).astype(int).tolist()
+    assert set(told["prediction"]) == {0, 1}
+    assert len(golden(train.head(7), fitted, contract, 0.4, seed=1)) == 7
+
+
+@pytest.fixture(scope="module")
+def whole(trial: Experiment, train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract) -> dict[str, Any]:
+    """The finalize stage's own steps, in little."""
+    params = Finalize(tune_rounds=1, resamples=100, slice_rows=50, cost_miss=4)
+    made = final.fit(trial, params, ["lr", "nb"], "roc_auc", tell=silent)
+    scored = final.score(made, holdout, contract)
+    table = evaluate(scored, made.threshold, resamples=100, seed=1)
+    found = importance(made.pipeline, contract.features(holdout), contract.outcome(holdout), seed=1, repeats=2)
+    slices = evaluation.slices(scored, holdout, contract.slices, made.threshold, fewest=50, resamples=100, seed=1)
+    parts = final.parts(made, scored, train, holdout, contract, table, found, slices, params)
+    return {"fitted": made, "scored": scored, "table": table, "slices": slices, "parts": parts}
+
+
+def test_the_leader_is_tuned_and_its_threshold_follows_from_the_costs(whole: dict[str, Any], trial: Experiment) -> None:
+    made = whole["fitted"]
+    assert made.name == "logistic regression"
+    assert made.threshold == evaluation.cheapest(made.costs)
+    scored = Scored.of(trial.outcome, trial.out_of_fold(made.pipeline), trial.groups)
+    pd.testing.assert_frame_equal(made.costs, costs(scored, 4))
+
+
+def test_the_holdout_is_judged_by_a_model_that_has_not_seen_it(
+    whole: dict[str, Any], trial: Experiment, holdout: pd.DataFrame, contract: Contract
+) -> None:
+    again = clone(whole["fitted"].pipeline).fit(trial.features, trial.outcome)
+    np.testing.assert_allclose(whole["scored"].score, again.predict_proba(contract.features(holdout))[:, 1])
+    np.testing.assert_array_equal(whole["scored"].entity, holdout["who"])
+    np.testing.assert_array_equal(whole["parts"]["reference"]["score"], whole["scored"].score)
+
+
+def test_the_registered_model_is_refitted_on_train_and_holdout(
+    whole: dict[str, Any], train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract
+) -> None:
+    parts, rows = whole["parts"], contract.features(holdout)
+    everything = pd.concat([train, holdout], ignore_index=True)
+    again = clone(whole["fitted"].pipeline).fit(contract.features(everything), contract.outcome(everything))
+    np.testing.assert_allclose(parts["model"].predict_proba(rows), again.predict_proba(rows))
+    assert np.abs(parts["model"].predict_proba(rows) - parts["evaluated"].predict_proba(rows)).max() > 1e-4
+    assert parts["evaluated"] is whole["fitted"].pipeline
+    gold = parts["golden"]
+    np.testing.assert_array_equal(gold["probability"], parts["model"].predict_proba(gold[contract.features_])[:, 1])
+
+
+def test_what_a_version_keeps_of_its_numbers(whole: dict[str, Any]) -> None:
+    told = whole["parts"]["metrics"]
+    assert told["rows"] == {"train": 600, "holdout": 300}
+    assert told["evaluation"] == whole["table"].to_dict("records")
+    value, low, high = told["gain"]
+    assert 0 < low < value < high
+    loss = whole["table"].set_index("metric").loc["log_loss"]
+    assert value == pytest.approx(loss["baseline"] - loss["value"])
+    assert max(told["importance"], key=told["importance"].get) == "size"
+    assert {row["slice"] for row in told["slices"]} == {"group", "colour"}
+
+
+def test_metrics_are_logged_and_tagged_by_name(whole: dict[str, Any]) -> None:
+    logged = final.logged(whole["table"])
+    auc = whole["table"].set_index("metric").loc["roc_auc"]
+    assert [logged[name] for name in ("roc_auc", "roc_auc_low", "roc_auc_high")] == auc[
+        ["value", "low", "high"]
+    ].tolist()
+    tags = final.tagged({"commit": "c0ffee"}, whole["table"], whole["fitted"])
+    assert tags["commit"] == "c0ffee"
+    assert tags["model"] == "logistic regression"
+    assert tags["roc_auc"] == f"{auc['value']:.4f}"
+    assert tags["threshold"] == whole["fitted"].threshold
+    assert "recall" not in tags
+
+
+def test_the_final_model_is_told_in_words(whole: dict[str, Any], contract: Contract) -> None:
+    gain = whole["parts"]["metrics"]["gain"]
+    told = final.story(whole["fitted"], whole["table"], gain, whole["slices"], contract, 3)
+    assert (told["word"], told["level"]) == ("beats baseline", "good")
+    assert told["sentences"][0].startswith("Version 3, logistic regression, ranks a yes above a no")
+    worst = whole["slices"].sort_values("roc_auc").iloc[0]
+    assert f"weakest where {worst['slice']} is {worst['value']}: ROC AUC {worst['roc_auc']:.3f}" in told["sentences"][3]
+    coin = whole["table"].assign(low=0.4, high=9.0)
+    assert final.story(whole["fitted"], coin, gain, whole["slices"], contract, 3)["level"] == "bad"
+    assert (
+        final.story(whole["fitted"], whole["table"], (0.1, -0.1, 0.3), whole["slices"], contract, 3)["level"] == "bad"
+    )
