@@ -109,7 +109,7 @@ class TestProducts:
         assert receipt["facts"]["versions"]["pycaret"] == "3.3.2"
         assert {row["name"] for row in receipt["facts"]["parameters"]} == set(config.Ingest.model_fields)
 
-    @pytest.mark.parametrize("name", ["a.parquet", "a.json", "a.yaml", "a.pkl"])
+    @pytest.mark.parametrize("name", ["a.parquet", "a.json", "a.yaml"])
     def test_what_is_written_is_read(self, tmp_path, contract, name):
         content = {".parquet": pd.DataFrame({"a": [1, None]}), ".yaml": contract}.get(
             Path(name).suffix, {"a": [1, "ä"]}

@@ -86,7 +86,7 @@ class Decision:
     def reasons(self) -> list[str]:
         """Why, in sentences: what failed for a hold, what was met for a promotion."""
         told = [c for c in self.criteria if c.passed == (self.word == PROMOTE)]
-        return [f"{c.name}: {c.found}, required {c.required}." for c in told]
+        return [f"{c.name[:1].upper()}{c.name[1:]}: {c.found}, required {c.required}." for c in told]
 
 
 def decide(evidence: Evidence, *, floor: float, margin: float, paired_rows: int) -> Decision:

@@ -12,7 +12,7 @@ from modelbook.registry.versions import Version
 def versions(candidate: Version, champion: Version | None) -> pd.DataFrame:
     """Candidate and champion side by side; columns ``fact, candidate`` and, where there is one, ``champion``."""
     told = {"candidate": _facts(candidate)} | ({"champion": _facts(champion)} if champion else {})
-    return pd.DataFrame(told).rename_axis("fact").reset_index()
+    return pd.DataFrame(told, index=list(told["candidate"])).rename_axis("fact").reset_index()
 
 
 def criteria(rows: list[dict[str, Any]]) -> pd.DataFrame:

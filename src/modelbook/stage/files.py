@@ -25,7 +25,7 @@ def complete(path: Path) -> Iterator[Path]:
 
 
 def read(path: Path) -> Any:
-    """A frame from ``.parquet``, plain data from ``.json``, a contract from ``.yaml``, an object from ``.pkl``."""
+    """A frame from ``.parquet``, plain data from ``.json``, a contract from ``.yaml``."""
     if path.suffix == ".parquet":
         import pandas as pd
 
@@ -36,10 +36,6 @@ def read(path: Path) -> Any:
         from modelbook.contract import Contract
 
         return Contract.load(path)
-    if path.suffix == ".pkl":
-        import joblib
-
-        return joblib.load(path)
     raise _unknown(path)
 
 
@@ -52,10 +48,6 @@ def write(path: Path, content: Any) -> None:
             part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         elif path.suffix == ".yaml":
             part.write_text(content.dump(), encoding="utf-8")
-        elif path.suffix == ".pkl":
-            import joblib
-
-            joblib.dump(content, part)
         else:
             raise _unknown(path)
 
@@ -63,6 +55,6 @@ def write(path: Path, content: Any) -> None:
 def _unknown(path: Path) -> StageError:
     return StageError(
         f"a product named {path.name!r} cannot be read or written",
-        expected="a name that ends in .parquet, .json, .yaml or .pkl",
+        expected="a name that ends in .parquet, .json or .yaml",
         next="give the product another ending in pipeline.yaml",
     )
