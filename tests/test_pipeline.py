@@ -173,11 +173,29 @@ class TestWhatRunsAgain:
         file.write_bytes(kept)
 
     def test_what_is_outdated_is_run_and_the_gate_compares_with_the_champion(self, built):
-        told = built.build("--env--margin", "0.03")
+        told = built.build("--env--strategy", "blend")
+        assert told.returncode == 0, told.stdout + told.stderr
+        assert built.ran(told) == ["finalize", "deploy", "monitor"]
+        assert "logistic regression + naive Bayes" in built.receipt("finalize")["sentences"][0]
+        decision = built.receipt("deploy")
+        asked = {row["name"]: row["passed"] for row in decision["details"]["criteria"]}
+        assert asked["another version than the champion"]
+        assert asked["rows to compare on"]
+        assert decision["word"] == ("promote" if all(asked.values()) else "hold")
+        assert decision["details"]["champion"] == (2 if decision["word"] == "promote" else 1)
+
+    def test_a_version_that_is_champion_already_is_held_and_proven_again(self, built):
+        told = built.build("--env--strategy", "blend", "--env--margin", "0.5", "--env--gate", "dry_run")
         assert told.returncode == 0, told.stdout + told.stderr
         assert built.ran(told) == ["deploy", "monitor"]
-        assert built.receipt("deploy")["word"] == "hold"
-        assert "version 1 beside version 1" in " ".join(built.receipt("deploy")["sentences"])
+        assert not built.receipt("deploy")["details"]["moved"]
+        assert built.receipt("deploy")["details"]["golden_rows"] > 0
+        assert built.build().returncode == 0
+
+    def test_one_stage_without_those_before_it(self, built):
+        told = built.build("--partially", "explore", "--skip-upstream", "--force")
+        assert told.returncode == 0, told.stdout + told.stderr
+        assert built.ran(told) == ["explore"]
 
 
 class TestWrong:

@@ -314,10 +314,13 @@ def test_behind_tells_gaps_that_the_spread_explains() -> None:
     assert told["told apart"].tolist() == ["no", "yes"]
 
 
-def test_means_hold_scored_candidates_only() -> None:
-    told = leaderboard.means(leaderboard.leaderboard(BOARD, "roc_auc"))
+def test_metrics_hold_mean_and_spread_of_scored_candidates_only() -> None:
+    board = leaderboard.leaderboard(BOARD, "roc_auc")
+    told = leaderboard.metrics(board)
     assert told["candidate"].tolist() == ["dummy", "logistic regression", "decision tree", "naive Bayes"]
-    assert told["roc auc"].tolist() == [0.95, 0.8, 0.795, 0.7]
+    spread = board["roc_auc_sd"].head(4)
+    means = [0.95, 0.8, 0.795, 0.7]
+    assert told["roc auc"].tolist() == [f"{mean:.3f} ± {sd:.3f}" for mean, sd in zip(means, spread)]
     assert "fit seconds" in told.columns
 
 

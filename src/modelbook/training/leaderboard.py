@@ -36,11 +36,14 @@ def best(board: pd.DataFrame, count: int = 1) -> list[str]:
     return ranked["family"].head(count).tolist()
 
 
-def means(board: pd.DataFrame) -> pd.DataFrame:
-    """Every metric's mean and the fit time, a candidate a row; those with a score only."""
+def metrics(board: pd.DataFrame) -> pd.DataFrame:
+    """Every metric as mean ± standard deviation over the folds, a candidate a row; those with a score only."""
     scored = board[board["status"] == "ok"]
-    table = scored[["candidate", *(f"{name}_mean" for name in METRICS), "fit_seconds"]]
-    return table.rename(columns=lambda name: name.removesuffix("_mean").replace("_", " "))
+    table = {"candidate": scored["candidate"]}
+    for name in METRICS:
+        pairs = zip(scored[f"{name}_mean"], scored[f"{name}_sd"])
+        table[name.replace("_", " ")] = pd.Series([f"{mean:.3f} ± {sd:.3f}" for mean, sd in pairs], scored.index)
+    return pd.DataFrame({**table, "fit seconds": scored["fit_seconds"]})
 
 
 def behind(board: pd.DataFrame, metric: str) -> pd.DataFrame:
