@@ -29,7 +29,7 @@ QUIET = {"lightgbm": {"verbosity": -1}}  # LightGBM writes its log to the notebo
 
 @dataclass(frozen=True)
 class Candidate:
-    """One family's cross-validation: mean and sd of each metric over the folds, or why there is none."""
+    """One family's cross-validation: mean and sd of each metric, seconds for all folds; or why there is none."""
 
     family: str
     status: str  # ok, failed, skipped

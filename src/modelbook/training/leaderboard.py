@@ -79,7 +79,11 @@ def story(board: pd.DataFrame, metric: str) -> dict[str, Any]:
         {"name": f"{name}, leader", "value": f"{mean:.3f}", "beside": f"baseline {floor:.3f}"},
         {"name": "spread over the folds", "value": f"± {sd:.3f}", "beside": "one standard deviation"},
         {"name": "families judged", "value": str(len(families)), "beside": f"{missing} failed or skipped"},
-        {"name": "leader's fit time", "value": f"{leader['fit_seconds']:.1f} s", "beside": f"{seconds:.0f} s for all"},
+        {
+            "name": "leader's time, all folds",
+            "value": f"{leader['fit_seconds']:.1f} s",
+            "beside": f"{seconds:.0f} s for all",
+        },
     ]
     word, level = ("leader found", "good") if mean - sd > floor else ("no lead", "watch")
     return {"word": word, "level": level, "sentences": sentences, "numbers": numbers}

@@ -65,6 +65,6 @@ def _words(data: pd.DataFrame, base: pd.Series, mean: str, name: str) -> str:
 
 
 def _caption(frame: pd.DataFrame, shown: int) -> str:
-    words = "Best first; at the right the mean and the seconds that one fit took."
+    words = "Best first; at the right the mean and the seconds that all its folds took."
     missing = len(frame) - shown
     return f"{words} {missing} of {len(frame)} did not finish and are not drawn." if missing else words
