@@ -157,13 +157,8 @@ class TestWhatRunsAgain:
         assert built.outdated() == []
 
     def test_a_changed_notebook(self, built):
-        file = built.root / "notebooks/05_deploy.ipynb"
-        kept = file.read_text()
-        try:
-            file.write_text(kept.replace("Who stands before the gate?", "Who is at the gate?"))
+        with built.changed("notebooks/05_deploy.ipynb", "Who stands before the gate?", "Who is at the gate?"):
             assert set(built.outdated()) == {"deploy", "monitor"}
-        finally:
-            file.write_text(kept)
 
     def test_a_lost_product(self, built):
         file = built.root / "reports/tiny/06_monitor.html"
@@ -271,21 +266,14 @@ class TestWrong:
         assert train.stat().st_mtime_ns == before
 
     def test_a_failing_notebook(self, built):
-        file = built.root / "notebooks/06_monitor.ipynb"
-        kept = file.read_text()
-        file.write_text(kept.replace("version = versions.version(this.root", "version = wersions.version(this.root"))
-        try:
+        notebook = "notebooks/06_monitor.ipynb"
+        with built.changed(notebook, "version = versions.version(this.root", "version = wersions.version(this.root"):
             told = built.build()
-        finally:
-            file.write_text(kept)
         # The name is undefined, which the check of the notebook's code sees before anything runs.
         assert told.returncode == 1
         assert "undefined name 'wersions'" in told.stderr
-        file.write_text(kept.replace("assert len(watched) == len(batches)", "assert len(watched) == len(batches) + 1"))
-        try:
+        with built.changed(notebook, "assert len(watched) == len(batches)", "assert len(watched) == len(batches) + 1"):
             told = built.build()
-        finally:
-            file.write_text(kept)
         assert told.returncode == 1
         assert re.search(
             r"FAILED\nAssertionError: a batch was not watched\n +in cell \d+:\n +assert len\(watched\)", told.stdout
@@ -338,7 +326,7 @@ class TestKilled:
         assert not list(tiny.root.rglob("*.part"))
         told = tiny.build()
         assert told.returncode == 0, told.stdout + told.stderr
-        assert built_from(told) == ["compare", "finalize", "deploy", "monitor"]
+        assert tiny.ran(told) == ["compare", "finalize", "deploy", "monitor"]
         with sqlite3.connect(tiny.root / "models/mlflow.db") as store:
             states = store.execute(
                 "select status, count(*) from runs join tags using(run_uuid) "
@@ -372,10 +360,6 @@ class TestKilled:
         said = (tiny.root / "said.txt").read_text()
         assert "stopped; the next build goes on from here" in said
         assert "Traceback" not in said
-
-
-def built_from(told: subprocess.CompletedProcess[str]) -> list[str]:
-    return [stage for stage in STAGES if f" {stage}]" in told.stdout]
 
 
 class TestByPapermillAlone:

@@ -238,6 +238,12 @@ class TestWatched:
         assert not built.fresh(tiny.root, tiny.root / "env.yaml")
         (tiny.root / "env.yaml").write_text(values)
         assert built.fresh(tiny.root, tiny.root / "env.yaml")
+        kept = built.notes(tiny.root, "tiny")
+        built.forget(tiny.root, "tiny", "explore")
+        assert set(kept) - set(built.notes(tiny.root, "tiny")) == {"explore"}
+        assert not built.fresh(tiny.root, tiny.root / "env.yaml")
+        files.write(tiny.root / "models/tiny/built.json", kept)
+        assert built.fresh(tiny.root, tiny.root / "env.yaml")
         (tiny.root / "reports/tiny/06_monitor.html").unlink()
         assert not built.fresh(tiny.root, tiny.root / "env.yaml")
 

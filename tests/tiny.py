@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -75,6 +77,18 @@ class Tiny:
         told = self.run("python", "-W", "ignore", "-c", script, json.dumps(env))
         assert told.returncode == 0, told.stderr
         return json.loads(told.stdout.splitlines()[-1])
+
+    @contextmanager
+    def changed(self, path: str, old: str, new: str) -> Iterator[None]:
+        """A file of the project with ``new`` for ``old``, put back afterwards."""
+        file = self.root / path
+        kept = file.read_text()
+        assert old in kept
+        try:
+            file.write_text(kept.replace(old, new))
+            yield
+        finally:
+            file.write_text(kept)
 
     def ran(self, told: subprocess.CompletedProcess[str]) -> list[str]:
         """The stages that a build's progress lines say were run."""

@@ -2,18 +2,14 @@
 
 import json
 import sys
-from pathlib import Path
-
-import mlflow
-import pandas as pd
 
 from modelbook.registry.versions import compare_golden
 
 
 def main(model: str) -> None:
     """Compare ``model``, a URI, with the golden rows kept with it."""
-    golden = pd.read_parquet(Path(mlflow.artifacts.download_artifacts(model)) / "artifacts" / "golden.parquet")
-    sys.stdout.write(json.dumps({"rows": len(golden), "difference": compare_golden(model)}) + "\n")
+    rows, difference = compare_golden(model)
+    sys.stdout.write(json.dumps({"rows": rows, "difference": difference}) + "\n")
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ def register(
             input_example=example,
             pip_requirements=[f"{package}=={installed(package)}" for package in REQUIREMENTS],
         )
-    difference = compare_golden(info.model_uri)
+    _, difference = compare_golden(info.model_uri)
     if difference != 0:
         raise ProofError(
             f"the logged model differs from the fitted one by {difference:g} on its golden rows",
@@ -263,12 +263,12 @@ def load(root: Path, chosen: Version) -> Any:
     return connected(root).pyfunc.load_model(f"models:/{chosen.name}/{chosen.number}")
 
 
-def compare_golden(model: str) -> float:
-    """Largest difference between a model's answers to its golden rows and those that were kept with it."""
+def compare_golden(model: str) -> tuple[int, float]:
+    """How many golden rows were kept with a model, and the largest difference of its answers to them."""
     loaded = mlflow.pyfunc.load_model(model)
     golden = pd.read_parquet(Path(mlflow.artifacts.download_artifacts(model)) / "artifacts" / "golden.parquet")
     answers = loaded.predict(golden[loaded.metadata.get_input_schema().input_names()])
-    return float(np.abs(answers.to_numpy() - golden[list(answers.columns)].to_numpy()).max())
+    return len(golden), float(np.abs(answers.to_numpy() - golden[list(answers.columns)].to_numpy()).max())
 
 
 def _keep(folder: Path, parts: dict[str, Any], contract: Contract) -> list[Path]:

@@ -30,6 +30,11 @@ def note(root: Path, stage: str, params: config.Parameters, code: str) -> None:
     files.write(_path(root, params.book), {**notes(root, params.book), stage: entry})
 
 
+def forget(root: Path, book: str, stage: str) -> None:
+    """Forget a stage that is about to run: it is outdated until it has ended well, also when it is killed."""
+    files.write(_path(root, book), {name: kept for name, kept in notes(root, book).items() if name != stage})
+
+
 def note_failure(root: Path, book: str, stage: str, message: str) -> None:
     """Note that a stage has failed: it is outdated from now on, even when its cause is taken back."""
     files.write(_path(root, book), {**notes(root, book), stage: {"failed": message}})

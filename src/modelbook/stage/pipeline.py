@@ -77,6 +77,7 @@ class Build(Executor):
                     continue
                 with Follow(name, logs[name]) as following, ahead.kernel(name) as kernel:
                     task.executor_params["km"] = kernel
+                    built.forget(root, _book(dag), name)
                     try:
                         report, meta = task._build(catch_exceptions=True)
                         task.product.metadata.update_locally(meta)

@@ -69,22 +69,20 @@ def command(root: Path, book: str) -> str:
 def parameters(root: Path, environment: Path) -> dict[str, dict]:
     """Each stage's parameters as ``pipeline.yaml`` and an env file give them."""
     values = _values(environment)
-    described = yaml.safe_load((root / "pipeline.yaml").read_text(encoding="utf-8"))
     return {
         task["name"]: {name: _filled(value, values) for name, value in task["params"].items()}
-        for task in described["tasks"]
+        for task in _values(root / "pipeline.yaml")["tasks"]
     }
 
 
 def tasks(root: Path, book: str) -> dict[str, dict]:
     """The tasks of ``pipeline.yaml`` by name: products as absolute paths of a book, upstream as a list of names."""
-    described = yaml.safe_load((root / "pipeline.yaml").read_text(encoding="utf-8"))
     return {
         task["name"]: {
             "product": {key: root / path.replace("{{book}}", book) for key, path in task["product"].items()},
             "upstream": list(task.get("upstream") or []),
         }
-        for task in described["tasks"]
+        for task in _values(root / "pipeline.yaml")["tasks"]
     }
 
 
