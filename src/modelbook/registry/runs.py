@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow.entities import Metric, Param
 
+from modelbook.redaction import redact
 from modelbook.registry.store import client, experiment
 
 if TYPE_CHECKING:
@@ -60,13 +61,13 @@ class Run:
         self._client.set_terminated(run, "FAILED" if candidate.status == "failed" else "FINISHED")
 
     def _create(self, name: str, tags: Mapping[str, Any]) -> str:
-        told = {key: str(value) for key, value in tags.items()}
+        told = {key: redact(str(value)) for key, value in tags.items()}
         return self._client.create_run(self._experiment, run_name=name, tags=told).info.run_id
 
     def _log(self, run: str, metrics: Mapping[str, float], params: Mapping[str, Any]) -> None:
         now = int(time.time() * 1000)
         numbers = [Metric(key, float(value), now, 0) for key, value in metrics.items() if math.isfinite(value)]
-        self._client.log_batch(run, numbers, [Param(key, str(value)) for key, value in params.items()])
+        self._client.log_batch(run, numbers, [Param(key, redact(str(value))) for key, value in params.items()])
 
     def _end_killed(self, stage: str) -> None:
         # A build lets one stage run at a time, so a run of this stage that still runs belongs to a killed build.

@@ -1,0 +1,124 @@
+"""Secrets of the environment stay out of whatever is written."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import quote
+
+import pytest
+from tiny import ROOT, Tiny
+
+from modelbook import config
+from modelbook.errors import ParameterError
+from modelbook.redaction import pack, redact, redact_all
+from modelbook.stage import origins
+
+PASSWORD, KEY = "canary/pass&word", "canary-key-1234"
+ENVIRON = {"WAREHOUSE": f"postgresql://me:{quote(PASSWORD, safe='')}@db.example/sales", "SERVICE_API_KEY": KEY}
+
+
+@pytest.fixture
+def secret(monkeypatch):
+    for name, value in ENVIRON.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize(
+    "text", [KEY, PASSWORD, quote(PASSWORD, safe=""), "canary/pass&amp;word", ENVIRON["WAREHOUSE"], repr(PASSWORD)]
+)
+def test_a_secret_is_masked_however_it_is_written(secret, text):
+    told = redact(f"before {text} after")
+    assert "canary" not in told
+    assert "***" in told
+    assert told.startswith("before ")
+    assert told.endswith(" after")
+
+
+def test_a_password_in_any_url_is_masked_also_one_that_the_environment_does_not_hold():
+    assert redact("mysql://root:toor@localhost:3306/x?a=b@c") == "mysql://root:***@localhost:3306/x?a=b@c"
+    assert redact("http://localhost:8888/tree@home") == "http://localhost:8888/tree@home"
+
+
+@pytest.mark.parametrize(
+    "name", ["DB_PASSWORD", "GITHUB_TOKEN", "AWS_SECRET_ACCESS_KEY", "MY_API_KEY", "PGPASSWORD", "DB_PWD"]
+)
+def test_names_that_say_secret(monkeypatch, name):
+    monkeypatch.setenv(name, "hush-hush")
+    assert redact("hush-hush") == "***"
+
+
+def test_other_variables_and_short_values_are_left_alone(monkeypatch):
+    monkeypatch.setenv("EDITOR", "emacsclient")
+    monkeypatch.setenv("PWD", "directory")
+    monkeypatch.setenv("DB_PASSWORD", "mean")
+    assert (
+        redact("the mean, by emacsclient, in the present directory")
+        == "the mean, by emacsclient, in the present directory"
+    )
+
+
+def test_strings_within_messages_are_masked_but_for_pictures(secret):
+    content = {"data": {"text/html": [f"<b>{KEY}</b>"], "image/png": KEY}, "count": 3}
+    assert redact_all(content) == {"data": {"text/html": ["<b>***</b>"], "image/png": KEY}, "count": 3}
+    assert json.loads(pack({"text": KEY})) == {"text": "***"}
+
+
+def test_a_parameter_that_holds_a_secret_is_refused_and_not_echoed(secret, monkeypatch):
+    with pytest.raises(ParameterError, match=r"table = 'postgresql://me:\*\*\*@db.example/sales': holds a secret"):
+        config.validate("ingest", {"table": ENVIRON["WAREHOUSE"]})
+    monkeypatch.setenv("MODELBOOK_TABEL", ENVIRON["WAREHOUSE"])
+    with pytest.raises(ParameterError, match=r"MODELBOOK_TABEL = 'postgresql://me:\*\*\*@"):
+        origins.named("ingest")
+
+
+LEAK = f"""import os, sys
+from IPython.display import display
+secrets = [os.environ[name] for name in {list(ENVIRON)}]
+this.tell(f"reading {{secrets}}")
+display({{"text/html": str(secrets), "text/plain": repr(secrets)}}, raw=True)
+print(*secrets)
+print(*secrets, file=sys.stderr)
+secrets"""
+
+
+@pytest.mark.slow
+def test_a_build_writes_no_secret_anywhere(tmp_path):
+    tiny = Tiny(tmp_path)
+    leak_into(tiny, "01_ingest", LEAK, before="verdict", tag=True)
+    leak_into(tiny, "03_compare", LEAK, before="verdict", tag=True)
+    leak_into(tiny, "04_finalize", LEAK + "\nraise ValueError(secrets)", before="products")
+    told = tiny.build(**ENVIRON)
+    assert told.returncode == 1
+    assert "build failed at: finalize" in told.stdout + told.stderr
+    assert "ValueError" in told.stdout
+    assert "canary" not in told.stdout + told.stderr
+    written = [path for top in ("reports", "models", "data") for path in (tmp_path / top).rglob("*") if path.is_file()]
+    assert {"01_ingest.ipynb", "01_ingest.html", ".metadata"} & {path.name for path in written}
+    assert [path for path in written if b"canary" in path.read_bytes()] == []
+    assert "***" in (tmp_path / "reports/tiny/01_ingest.html").read_text()  # it was there to be masked
+    assert b"***" in (tmp_path / "models/mlflow.db").read_bytes()
+    assert "***" in (tmp_path / "models/tiny/ingest.json").read_text()
+
+
+def leak_into(tiny, stem, code, *, before, tag=False):
+    """Add a cell that shows secrets before a cell of a notebook, and leak them into what the stage writes."""
+    file = tiny.root / f"notebooks/{stem}.ipynb"
+    notebook = json.loads(file.read_text())
+    ids = [cell["id"] for cell in notebook["cells"]]
+    cell = {"cell_type": "code", "id": "leak", "metadata": {}, "outputs": [], "execution_count": None, "source": code}
+    if tag:
+        verdict = notebook["cells"][ids.index("verdict")]
+        verdict["source"] = "".join(verdict["source"]).replace("next=", "leaked=secrets,\n    next=", 1)
+        run = [cell for cell in notebook["cells"] if "run.log(params" in "".join(cell["source"])]
+        for one in run:
+            one["source"] = "import os\n" + "".join(one["source"]).replace(
+                "run.log(params=",
+                f"run.log(params={{'leaked': os.environ['{next(iter(ENVIRON))}']}})\n    run.log(params=",
+            )
+    notebook["cells"].insert(ids.index(before), cell)
+    file.write_text(json.dumps(notebook))
+
+
+def test_no_notebook_of_the_project_reads_the_environment():
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        assert "environ" not in path.read_text()
