@@ -1,6 +1,8 @@
 # One word a command. `make help` lists them. Everything is installed into .venv from the hashed locks in requirements/.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+LAB =
+MLFLOW =
 UV := $(BIN)/uv
 COMPILE := $(UV) pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-strip-extras --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock"
@@ -27,13 +29,18 @@ lint: .venv/test ## style and types
 check: lint ## style, types, and the fast tests
 	@$(BIN)/pytest -m "not slow"
 
+.PHONY: setup
+setup: .venv/run ## install what runs need; set up kernel, JupyterLab and git's filter
+	@$(BIN)/modelbook setup
+
 .PHONY: lab
-lab: .venv/run ## open JupyterLab at the project
-	@$(BIN)/jupyter lab --ServerApp.jpserver_extensions="{'ploomber': False}"
+lab: .venv/run ## open JupyterLab at the project; options: make lab LAB="--no-browser --port 8890"
+	@$(BIN)/modelbook setup >/dev/null
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab $$(test "$$(id -u)" != 0 || echo --allow-root) $(LAB)
 
 .PHONY: mlflow
-mlflow: .venv/run ## open the MLflow UI on the project's store, at http://127.0.0.1:5000
-	@$(BIN)/modelbook store && $(BIN)/mlflow ui --backend-store-uri sqlite:///models/mlflow.db
+mlflow: .venv/run ## open the MLflow UI on the project's store, at http://127.0.0.1:5000; options in MLFLOW
+	@$(BIN)/modelbook store && $(BIN)/mlflow ui --backend-store-uri sqlite:///models/mlflow.db $(MLFLOW)
 
 .PHONY: bench
 bench: .venv/run ## measure: build, sample build, no-op build, overhead
@@ -64,8 +71,7 @@ clean: ## remove everything that was generated, but not .venv
 	@echo "Installing what runs need (a few minutes the first time)"
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/run.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
-	@$(BIN)/python -m ipykernel install --sys-prefix --name python3 --env DO_NOT_TRACK true \
-		--env PYCARET_CUSTOM_LOGGING_PATH /dev/null >/dev/null 2>&1
+	@$(BIN)/modelbook setup >/dev/null
 	@touch $@
 
 .venv/test: .venv/run requirements/test.txt

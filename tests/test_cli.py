@@ -11,7 +11,7 @@ def tiny(tmp_path):
     return Tiny(tmp_path)
 
 
-@pytest.mark.parametrize("command", ["build", "check", "store"])
+@pytest.mark.parametrize("command", ["build", "check", "diff", "doctor", "runs", "setup", "store"])
 def test_help_shows_an_example(tiny, command):
     told = tiny.run("modelbook", command, "--help")
     assert told.returncode == 0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +21,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=N
 
 Book = Annotated[str | None, typer.Option(help="Name of the book; default: the book of env.yaml.")]
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
 
 @contextmanager
 def _reported() -> Iterator[None]:
@@ -28,6 +32,17 @@ def _reported() -> Iterator[None]:
     except ModelbookError as error:
         typer.echo(f"{type(error).__name__}: {error}", err=True)
         raise typer.Exit(1) from None
+
+
+def _place(book: str | None) -> tuple[Path, str]:
+    """The project, and the book that is meant: one that has products needs no env file any more."""
+    from modelbook.stage import project
+
+    root = project.find_root()
+    if book is None or not (root / "reports" / book / "runs").is_dir():
+        given = project.parameters(root, project.environment(root, book))
+        return root, next(iter(given.values()))["book"]
+    return root, book
 
 
 def _version(asked: bool) -> None:
@@ -89,6 +104,60 @@ def check(
 
 
 @app.command()
+def runs(
+    book: Book = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many are shown, newest first.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List a book's runs: when, what ran, from which commit and data, and what came out.
+
+    Examples:  modelbook runs  |  modelbook runs --book rand-hie-sample --limit 5
+    """
+    from modelbook.report import terminal
+    from modelbook.stage import history
+
+    with _reported():
+        found = history.runs(*_place(book))
+    if as_json:
+        typer.echo(json.dumps([run.to_dict() for run in found[:limit]], indent=1, ensure_ascii=False))
+        return
+    terminal.runs(found[:limit])
+    if len(found) > limit:
+        typer.echo(f"{limit} of {len(found)} runs; all: --limit {len(found)}")
+
+
+def _run_name(given: str | None) -> str | None:
+    from modelbook.stage.history import NAMED
+
+    if given is not None and not NAMED.fullmatch(given):
+        raise typer.BadParameter(f"{given!r} is no run; give a number, or last, last-1, ...")
+    return given
+
+
+@app.command()
+def diff(
+    a: Annotated[str, typer.Argument(callback=_run_name, help="A run's number, or last, last-1, ...")] = "last-1",
+    b: Annotated[str, typer.Argument(callback=_run_name, help="The run that is held against it.")] = "last",
+    book: Book = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what changed from run A to run B: code, data, parameters, stages, verdicts, metrics.
+
+    Examples:  modelbook diff  |  modelbook diff 3 5  |  modelbook diff 3 last --json
+    """
+    from modelbook.report import terminal
+    from modelbook.stage import history
+
+    with _reported():
+        first, second, changes = history.compare(*_place(book), a, b)
+    if as_json:
+        told = {"a": first.to_dict(), "b": second.to_dict(), "changes": [change.to_dict() for change in changes]}
+        typer.echo(json.dumps(told, indent=1, ensure_ascii=False))
+        return
+    terminal.changes(first, second, changes)
+
+
+@app.command()
 def store() -> None:
     """Create the MLflow store under models/ where there is none, and say where it is.
 
@@ -101,6 +170,41 @@ def store() -> None:
         root = project.find_root()
         prepare(root)
         typer.echo(uri(root))
+
+
+@app.command()
+def setup() -> None:
+    """Write what JupyterLab and git need: kernel and settings into this environment, filters into this clone's config.
+
+    Example:  modelbook setup
+    """
+    from modelbook import workbench
+    from modelbook.stage import project
+
+    with _reported():
+        for line in workbench.setup(project.find_root()):
+            typer.echo(line)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Look at everything that work on a project needs, and say how to mend it; exit with 1 where something is wrong.
+
+    Examples:  modelbook doctor  |  modelbook doctor --json
+    """
+    from modelbook import workbench
+    from modelbook.report import terminal
+    from modelbook.stage import project
+
+    with _reported():
+        parts = workbench.look(project.find_root())
+    if as_json:
+        typer.echo(json.dumps([asdict(part) for part in parts], indent=1, ensure_ascii=False))
+    else:
+        rows = [(part.name, "ok" if part.ok else "WRONG", part.state, part.mend) for part in parts]
+        terminal.table(("part", "", "state", "to mend"), rows)
+    if not all(part.ok for part in parts):
+        raise typer.Exit(1)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,13 @@ ModelbookError
 ├── DataError           the table is absent, unreadable, empty, or cannot be learned from
 │   └── ViolationError  the table breaks its contract
 ├── StageError          an earlier product is missing, or this stage did not write what it promised
+├── WiringError         a stage's notebook, model of parameters and task in pipeline.yaml do not agree
 ├── TrainingError       no model came out of the comparison
 ├── ProofError          a model does not reproduce its golden rows
 ├── StoreError          the MLflow store cannot be used
 ├── ReportError         a report cannot be made of what it was given
+├── HistoryError        a run that is asked for is not there, or cannot be read
+├── WorkbenchError      this environment cannot be set up for work on a project
 └── BuildError          another build is running, or a stage of this one failed
 """
 
@@ -64,6 +67,10 @@ class StageError(ModelbookError):
     """An earlier product is missing, or this stage did not write what it promised."""
 
 
+class WiringError(ModelbookError):
+    """A stage's notebook, model of parameters and task in pipeline.yaml do not agree."""
+
+
 class TrainingError(ModelbookError):
     """No model came out of the comparison."""
 
@@ -78,6 +85,14 @@ class StoreError(ModelbookError):
 
 class ReportError(ModelbookError):
     """A report cannot be made of what it was given."""
+
+
+class HistoryError(ModelbookError):
+    """A run that is asked for is not there, or cannot be read."""
+
+
+class WorkbenchError(ModelbookError):
+    """This environment cannot be set up for work on a project."""
 
 
 class BuildError(ModelbookError):

@@ -63,7 +63,8 @@ class Figure:
 
     def _repr_html_(self) -> str:
         caption = f"<figcaption>{escape(self.caption)}</figcaption>" if self.caption else ""
-        return f'<figure class="figure">{self._picture()}{caption}{self._numbers()}</figure>'
+        shown = f"{self._picture()}{caption}{self._numbers()}"
+        return f'<figure class="figure" style="margin-left:0;margin-right:0">{shown}</figure>'
 
     def _picture(self) -> str:
         if self.figure is None:
@@ -72,11 +73,12 @@ class Figure:
         if len(source) > SVG_BYTES:
             source, kind = self.png(), "png"
         width = round(self.figure.get_figwidth() * 96)
-        # The white paper is for notebook readers with a dark theme; the page takes it away again.
+        # In a notebook, paper that turns dark together with the drawing; the page takes it away again.
+        paper = "Canvas" if kind == "svg+xml" else "#fff"
         return (
             f'<div class="scroll" tabindex="0" role="group" aria-label="Figure">'
             f'<img class="{kind[:3]}" alt="{escape(self.alt)}" width="{width}" '
-            f'style="background:#fff;min-width:{round(width * 0.72)}px" '
+            f'style="background:{paper};min-width:{round(width * 0.72)}px" '
             f'src="data:image/{kind};base64,{base64.b64encode(source).decode()}"></div>'
         )
 
@@ -167,9 +169,10 @@ def _table(frame: pd.DataFrame, caption: str, formats: Mapping[str, Format], *, 
         first = [_cell("th", _name(label), False, ' scope="row"')] if index else []
         body += f"<tr>{''.join(first + cells)}</tr>"
     words = " ".join(f"<{tag}>{escape(text)}</{tag}>" for tag, text in [("b", caption), ("i", note)] if text)
+    titled = f'<caption style="text-align:left">{words}</caption>' if words else ""
     return (
         f'<div class="scroll" tabindex="0" role="group" aria-label="{escape(caption or "The numbers")}">'
-        f'<table class="table">{f"<caption>{words}</caption>" if words else ""}'
+        f'<table class="table">{titled}'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 

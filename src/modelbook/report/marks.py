@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MOST_ROWS = 40
 
 
+@style.styled
 def canvas(height: float = 3.2, width: float = style.WIDTH, rows: int = 1, cols: int = 1, **more: Any) -> Any:
     """A figure that belongs to no backend, and its axes (one, or an array of them)."""
     from matplotlib.figure import Figure as Drawing

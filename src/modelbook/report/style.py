@@ -32,6 +32,7 @@ RC: dict[str, Any] = {
     "axes.labelcolor": MUTED,
     "axes.labelsize": 9,
     "axes.linewidth": 0.8,
+    "axes.prop_cycle": f"cycler('color', ['{ACCENT}', '{POSITIVE}', '{MUTED}', '{FAINT}', '{INK}'])",
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlecolor": INK,

@@ -1,0 +1,113 @@
+"""Tables: on a terminal drawn and wrapped to its width; elsewhere plain aligned text, with nothing cut off."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from modelbook.stage.difference import Change
+    from modelbook.stage.record import Run
+
+NONE = "–"
+WIDE = ("commit", "data", "command")  # columns that a narrow terminal leaves out
+
+
+def runs(found: Sequence[Run]) -> None:
+    """Print a row for each run."""
+    headers = ("run", "started (UTC)", "took", "ended", "ran", "commit", "data", "came out", "command")
+    table(headers, [_run(run) for run in found])
+
+
+def changes(a: Run, b: Run, found: Sequence[Change]) -> None:
+    """Print two runs, and what differs between them."""
+    runs([a, b])
+    sys.stdout.write("\n")
+    if found:
+        headers = ("what", "name", f"run {a.number}", f"run {b.number}", "difference", "note")
+        table(headers, [_change(change) for change in found])
+    # Metrics that are always listed may be equal.
+    if not any(change.a != change.b for change in found):
+        sys.stdout.write("Nothing differs.\n")
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows below headers."""
+    if sys.stdout.isatty():
+        _boxed(headers, rows)
+        return
+    lines = [headers, *rows]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(headers))]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        sys.stdout.write("  ".join(cells).rstrip() + "\n")
+
+
+def _boxed(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    left_out = _left_out(headers, rows, console.width)
+    shown = [place for place, header in enumerate(headers) if header not in left_out]
+    drawn = Table(box=box.SIMPLE, pad_edge=False)
+    for place in shown:
+        drawn.add_column(headers[place], overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(row[place]) for place in shown))  # Text: a bracket in a cell is no markup
+    console.print(drawn)
+    if left_out:
+        console.print(f"In a wider window, or with --json: {', '.join(left_out)}.")
+
+
+def _left_out(headers: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """Columns that would crowd the others out; a table that is a third too wide still reads well when wrapped."""
+    # A long reason or command wraps well anyhow: it counts as 30 characters at most.
+    full = sum(max(min(len(line[place]), 30) for line in [headers, *rows]) + 3 for place in range(len(headers)))
+    return [header for header in headers if header in WIDE] if full > width * 4 / 3 else []
+
+
+def _run(run: Run) -> list[str]:
+    if run.problem:
+        return [str(run.number), *[NONE] * 6, run.problem, NONE]
+    failed = run.that("failed")
+    ended = f"failed at {' '.join(failed)}" if failed else run.ended
+    ran = run.that("ran")
+    stages = f"all {len(ran)}" if len(ran) == len(run.stages) > 4 else " ".join(ran)
+    command = run.command if run.environment in ("", "env.yaml") else f"{run.command} ({run.environment})"
+    return [
+        str(run.number), _when(run.started), _took(run.seconds), ended, stages or NONE, run.commit,
+        run.fingerprint[:8] or NONE, ", ".join(run.headline) or NONE, command,
+    ]  # fmt: skip
+
+
+def _when(started: str) -> str:
+    return datetime.fromisoformat(started).astimezone(UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def _took(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _change(change: Change) -> list[str]:
+    short = 10 if change.name == "fingerprint" else None
+    difference = "" if change.difference is None else _signed(change.difference)
+    return [change.about, change.name, _value(change.a)[:short], _value(change.b)[:short], difference, change.note]
+
+
+def _value(value: Any) -> str:
+    if value is None or value == "":
+        return NONE
+    return f"{value:.4f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _signed(value: float) -> str:
+    if float(value).is_integer():
+        return f"{value:+,.0f}"
+    return f"{value:+.4f}".rstrip("0") if abs(value) >= 0.0001 else f"{value:+.0e}"

@@ -1,0 +1,279 @@
+"""By hand, as a person does it: real JupyterLab, a real browser; notebooks are opened, run, edited and saved."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import socket
+import sqlite3
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from playwright.sync_api import Page, sync_playwright
+from tiny import BIN, ROOT, SMALL, STAGES, Tiny
+
+from modelbook import config
+
+pytestmark = pytest.mark.slow
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+         "--disable-sync", "--no-first-run")  # fmt: skip
+TOKEN = "of-this-test"
+SECONDS = 120.0  # for whatever a page or a stage takes at most
+
+IDLE = """path => {
+    const panel = jupyterapp.shell.currentWidget;
+    return panel?.context?.path === path && panel.context.sessionContext.session?.kernel?.status === 'idle';
+}"""
+ENDED = """() => {
+    const panel = jupyterapp.shell.currentWidget;
+    const cells = [...panel.content.model.cells].filter(cell => cell.type === 'code');
+    const failed = cells.some(cell => cell.toJSON().outputs.some(output => output.output_type === 'error'));
+    const idle = panel.context.sessionContext.session.kernel.status === 'idle';
+    return idle && (failed || cells.every(cell => cell.executionCount !== null));
+}"""
+ERRORS = """() => [...jupyterapp.shell.currentWidget.content.model.cells].filter(cell => cell.type === 'code')
+    .flatMap(cell => cell.toJSON().outputs).filter(output => output.output_type === 'error').map(e => e.evalue)"""
+SHOWN = """id => {
+    const content = jupyterapp.shell.currentWidget.content;
+    const place = content.widgets.findIndex(widget => widget.model.id === id);
+    content.activeCellIndex = place;
+    return content.scrollToItem(place, 'start');
+}"""
+SAVED = "() => !jupyterapp.shell.currentWidget.context.model.dirty"
+CLOSED = """async () => {
+    jupyterapp.shell.currentWidget.close();
+    await jupyterapp.serviceManager.sessions.shutdownAll();
+}"""
+DRESSED = "async name => { await jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab ' + name}) }"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """A clone, set up and built once; the notebooks' own book, made small."""
+    tiny = Tiny(tmp_path_factory.mktemp("clone"))
+    values = yaml.safe_load((tiny.root / "env.yaml").read_text())
+    (tiny.root / "env.yaml").write_text(yaml.safe_dump({**values, "book": "rand-hie"}))
+    for name in (".gitattributes", ".gitignore"):
+        shutil.copy(ROOT / name, tiny.root)
+    git(tiny, "init", "--quiet")
+    told = tiny.run("modelbook", "setup")
+    assert told.returncode == 0, told.stderr
+    git(tiny, "add", "--all")
+    git(tiny, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "all")
+    told = tiny.build()
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert git(tiny, "status", "--porcelain") == ""
+    return tiny
+
+
+@pytest.fixture(scope="module")
+def before(project: Tiny) -> dict[str, object]:
+    """What the batch has made, before anything is done by hand."""
+    return made(project)
+
+
+@pytest.fixture(scope="module")
+def server(project: Tiny, before: dict, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a JupyterLab that knows nothing of this machine's user; how it is opened comes from `setup`."""
+    home = tmp_path_factory.mktemp("home")
+    small = {f"MODELBOOK_{name.upper()}": str(value) for name, value in SMALL.items() if name not in ("book", "sample")}
+    places = {
+        name: str(home / name)
+        for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR",
+                     "JUPYTERLAB_WORKSPACES_DIR", "IPYTHONDIR")
+    }  # fmt: skip
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        BIN / "jupyter", "lab", "--no-browser", "--allow-root", f"--port={port}", "--ServerApp.port_retries=0",
+        f"--IdentityProvider.token={TOKEN}", "--LabApp.expose_app_in_browser=True",
+    ]  # fmt: skip
+    with (home / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=project.root, env={**project.environ, **small, **places}, stdout=log, stderr=subprocess.STDOUT
+        )
+        try:
+            wait_until_it_answers(f"http://127.0.0.1:{port}/api/status?token={TOKEN}", process, home / "log")
+            yield f"http://127.0.0.1:{port}/lab?token={TOKEN}"
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def asked() -> list[str]:
+    """Every address that the browser asked for."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def page(server: str, asked: list[str]) -> Iterator[Page]:
+    """A browser that has opened JupyterLab."""
+    browser = next((path for path in map(shutil.which, BROWSERS) if path), None)
+    if browser is None:
+        pytest.fail(f"there is no {' or '.join(BROWSERS)}; install one: apt-get install chromium")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=browser, args=QUIET)
+        page = opened.new_page(viewport={"width": 1300, "height": 1000})
+        page.set_default_timeout(SECONDS * 1000)
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(server)
+        page.locator(".jp-DirListing-item").first.wait_for()
+        page.wait_for_load_state("networkidle")
+        yield page
+        opened.close()
+
+
+def wait_until_it_answers(address: str, process: subprocess.Popen, log: Path) -> None:
+    for _ in range(int(SECONDS * 5)):
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+            return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.2)
+    pytest.fail(f"JupyterLab does not answer:\n{log.read_text()}")
+
+
+def git(project: Tiny, *words: str) -> str:
+    kept = {**os.environ, "GIT_PAGER": "cat"}
+    told = subprocess.run(["git", *words], cwd=project.root, env=kept, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    return told.stdout
+
+
+def made(project: Tiny) -> dict[str, object]:
+    """Products but for those by hand and the store's; who is champion."""
+    products = {
+        path: when
+        for path, when in project.products().items()
+        if "by-hand" not in path and not path.startswith(("models/mlflow.db", "models/artifacts/"))
+    }
+    with sqlite3.connect(f"file:{project.root}/models/mlflow.db?mode=ro", uri=True) as store:
+        aliases = store.execute("select name, alias, version from registered_model_aliases").fetchall()
+    return {**products, "aliases": sorted(map(tuple, aliases))}
+
+
+def notebook(stage: str) -> str:
+    return f"{config.stem(stage)}.ipynb"
+
+
+def open_notebook(page: Page, stage: str) -> None:
+    page.locator(".jp-DirListing-item", has_text=notebook(stage)).dblclick()
+    page.wait_for_function(IDLE, arg=f"notebooks/{notebook(stage)}")
+    assert page.locator(".jp-Dialog").count() == 0
+    assert page.locator(".Toastify__toast").count() == 0
+
+
+def run_all(page: Page) -> None:
+    page.locator(".lm-MenuBar-itemLabel", has_text=re.compile("^Run$")).click()
+    page.locator(".lm-Menu-itemLabel", has_text=re.compile("^Run All Cells$")).click()
+    page.wait_for_function(ENDED)
+    assert page.evaluate(ERRORS) == []
+
+
+def save(page: Page) -> None:
+    page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) [data-jp-item-name=save]").click()
+    page.wait_for_function(SAVED)
+
+
+def cell(page: Page, name: str):
+    """A cell by its id, scrolled to."""
+    page.evaluate(f"async id => {{ await ({SHOWN})(id) }}", name)
+    return page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell.jp-mod-active")
+
+
+def test_starts_without_a_question_and_asks_nobody_else(page, asked):
+    assert page.locator(".jp-Dialog").count() == 0
+    assert page.locator(".Toastify__toast").count() == 0
+    assert [address for address in asked if re.search(r"/lab/api/(build|news|update)", address)] == []
+    assert {re.split("[/:]+", address)[1] for address in asked if address.startswith(("http", "ws"))} == {"127.0.0.1"}
+
+
+def test_lists_the_notebooks(page):
+    page.locator(".jp-DirListing-item", has_text="notebooks").dblclick()
+    page.locator(".jp-DirListing-item", has_text=notebook("ingest")).wait_for()
+    names = page.locator(".jp-DirListing-item .jp-DirListing-itemText").all_inner_texts()
+    assert names == [notebook(stage) for stage in STAGES]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_each_runs_top_to_bottom_and_saving_leaves_git_clean(page, project, stage):
+    open_notebook(page, stage)
+    assert page.locator(".jp-NotebookPanel-toolbar [data-jp-item-name=save]").count() == 1
+    assert page.locator(".jp-NotebookPanel-toolbar", has_text="Share").count() == 0
+    run_all(page)
+    verdict = cell(page, "verdict").get_by_label("Verdict")
+    verdict.wait_for()
+    assert f"{stage} · rand-hie" in verdict.inner_text()
+    cell(page, "open").get_by_text(re.compile("by hand", re.I)).first.wait_for()
+    save(page)
+    assert '"execution_count": 1,' in (project.root / "notebooks" / notebook(stage)).read_text()
+    assert git(project, "status", "--porcelain") == ""
+    assert git(project, "diff") == ""
+    page.evaluate(CLOSED)
+
+
+def test_an_edited_parameter_takes_effect_and_is_all_that_git_shows(page, project):
+    open_notebook(page, "explore")
+    line = cell(page, "parameters").locator(".cm-line", has_text="columns_shown")
+    line.wait_for()
+    old = line.inner_text()
+    new = old.replace("= 8", "= 5")
+    line.click()
+    page.keyboard.press("Home")
+    page.keyboard.press("Shift+End")
+    page.keyboard.type(new)
+    run_all(page)
+    row = cell(page, "open").locator("tr", has_text="columns_shown")
+    row.wait_for()
+    assert row.locator("td").first.inner_text() == "5"
+    assert "parameters cell" in row.inner_text()
+    save(page)
+    assert git(project, "status", "--porcelain") == " M notebooks/02_explore.ipynb\n"
+    plain = re.findall(r"^[-+](?![-+]).*", git(project, "diff", "--no-ext-diff"), re.M)
+    by_cell = re.findall(r"^[-+](?![-+]).*", git(project, "diff"), re.M)
+    assert [line[0] + line[1:].strip(' ",').removesuffix("\\n") for line in plain] == [f"-{old}", f"+{new}"]
+    assert by_cell == [f"-{old}", f"+{new}"]
+
+
+def shades(page: Page) -> tuple[int, int]:
+    """Of a figure as it is shown: how light its paper is, and how far its ink stands out, of 255."""
+    from PIL import Image
+
+    picture = cell(page, "balance-figure").locator("img").screenshot()
+    grey = Image.open(io.BytesIO(picture)).convert("L")
+    darkest, lightest = grey.getextrema()
+    paper = max(enumerate(grey.histogram()), key=lambda shade: shade[1])[0]
+    return paper, max(lightest - paper, paper - darkest)
+
+
+@pytest.mark.parametrize(("theme", "is_light"), [("Dark", False), ("Light", True)])
+def test_figures_can_be_read_in_each_theme(page, theme, is_light):
+    page.evaluate(DRESSED, theme)
+    for _ in range(50):  # the browser draws pictures anew when it finds time
+        paper, ink = shades(page)
+        if (paper > 200) == is_light and ink > 150:
+            return
+        page.wait_for_timeout(200)
+    pytest.fail(f"the paper has {paper} of 255, the ink is {ink} away from it")
+
+
+def test_batch_stands_as_it_was(page, project, before):
+    page.evaluate(CLOSED)
+    assert made(project) == before
+    assert before["aliases"] == [("rand-hie", "champion", 1)]
+    git(project, "checkout", "--quiet", "notebooks/02_explore.ipynb")
+    told = project.run("modelbook", "build")  # the five others hold outputs on disk
+    assert told.stdout.startswith("\nNothing to do"), told.stdout

@@ -1,0 +1,376 @@
+"""What `modelbook setup` writes, what `modelbook doctor` finds, and how git then treats notebooks."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+from tiny import ROOT, Tiny
+
+from modelbook.errors import WorkbenchError
+from modelbook.workbench import environment, git, kernel, lab, machine, saved, settings
+
+NOTEBOOK = "notebooks/02_explore.ipynb"
+OTHER = "notebooks/03_compare.ipynb"
+
+
+class Clone(Tiny):
+    """A clone of a small project, with an environment of its own in ``.venv``."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        for name in (".gitattributes", ".gitignore"):
+            shutil.copy(ROOT / name, root)
+        venv.create(root / ".venv", symlinks=True)
+        [packages] = (root / ".venv").glob("lib/python*/site-packages")
+        (packages / "packages.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+        self.git("init", "--quiet", "--initial-branch=main")
+        self.git("config", "user.name", "a")
+        self.git("config", "user.email", "a@b")
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "-m", "all")
+
+    def modelbook(self, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [self.root / ".venv/bin/python", "-m", "modelbook.cli", *words]
+        return subprocess.run(command, cwd=self.root, env=self.environ, capture_output=True, text=True)
+
+    def git(self, *words: str) -> str:
+        told = self.try_git(*words)
+        assert told.returncode == 0, told.stdout + told.stderr
+        return told.stdout
+
+    def try_git(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["git", *words], cwd=self.root, capture_output=True, text=True)
+
+    def parts(self) -> tuple[int, dict[str, dict]]:
+        """The doctor's exit code, and what it told by part."""
+        told = self.modelbook("doctor", "--json")
+        return told.returncode, {part["name"]: part for part in json.loads(told.stdout)}
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        file = self.root / path
+        text = file.read_text()
+        assert text.count(old) == 1
+        file.write_text(text.replace(old, new))
+
+    def run_by_hand(self, path: str = NOTEBOOK) -> None:
+        """Leave a notebook as JupyterLab does when it was run and saved."""
+        notebook = json.loads((self.root / path).read_text())
+        notebook["metadata"]["language_info"] |= {"version": "3.11.0", "pygments_lexer": "ipython3"}
+        for number, cell in enumerate(cell for cell in notebook["cells"] if cell["cell_type"] == "code"):
+            stream = {"name": "stdout", "output_type": "stream", "text": ["an output\n"]}
+            cell |= {"execution_count": number + 1, "outputs": [stream]}
+            cell["metadata"] |= {"jupyter": {"source_hidden": True}, "scrolled": True}
+        (self.root / path).write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+
+
+@pytest.fixture
+def clone(tmp_path):
+    return Clone(tmp_path)
+
+
+@pytest.fixture
+def ready(clone):
+    told = clone.modelbook("setup")
+    assert told.returncode == 0, told.stderr
+    return clone
+
+
+class TestSetup:
+    def test_writes_into_the_environment_and_the_clones_configuration_only(self, clone, tmp_path):
+        before = {path for path in tmp_path.rglob("*") if "__pycache__" not in path.parts}
+        told = clone.modelbook("setup")
+        assert told.returncode == 0, told.stderr
+        assert [line.split(":")[0] for line in told.stdout.splitlines()] == ["kernel", "JupyterLab", "git filter"]
+        written = {path for path in tmp_path.rglob("*") if path.is_file() and "__pycache__" not in path.parts} - before
+        assert {path.relative_to(tmp_path).parts[:2] for path in written} == {(".venv", "etc"), (".venv", "share")}
+        assert clone.git("status", "--porcelain") == ""
+        described = json.loads((tmp_path / ".venv/share/jupyter/kernels/python3/kernel.json").read_text())
+        assert described["argv"][0] == str(tmp_path / ".venv/bin/python")
+        assert "--Session.packer=modelbook.redaction.pack" in described["argv"]
+        assert clone.git("config", "--local", "filter.modelbook.clean").startswith("f() { if [ -x .venv/bin/python ]")
+
+    def test_a_second_time_changes_nothing(self, ready, tmp_path):
+        files = [*(tmp_path / ".venv/share").rglob("*.json"), *(tmp_path / ".venv/etc").rglob("*.json")]
+        before = [path.stat().st_mtime_ns for path in [*files, tmp_path / ".git/config"]]
+        told = ready.modelbook("setup")
+        assert told.stdout == "kernel: in place\nJupyterLab: in place\ngit filter: in place\n"
+        assert [path.stat().st_mtime_ns for path in [*files, tmp_path / ".git/config"]] == before
+
+    def test_mends_what_was_altered_and_keeps_what_others_wrote(self, ready, tmp_path):
+        path = tmp_path / ".venv/etc/jupyter/jupyter_server_config.json"
+        theirs = {"ServerApp": {"jpserver_extensions": {"ploomber": True, "theirs": True}, "port": 9999}}
+        path.write_text(json.dumps(theirs))
+        assert str(path) in ready.modelbook("setup").stdout
+        found = json.loads(path.read_text())["ServerApp"]
+        assert found["port"] == 9999
+        assert found["jpserver_extensions"]["theirs"] is True
+        assert found["jpserver_extensions"]["ploomber"] is False
+
+    def test_a_file_that_is_no_json_is_named(self, ready, tmp_path):
+        path = tmp_path / ".venv/etc/jupyter/labconfig/page_config.json"
+        path.write_text("{,}")
+        told = ready.modelbook("setup")
+        assert told.returncode == 1
+        assert f"WorkbenchError: {path} is not JSON" in told.stderr
+        assert f"rm {path}" in told.stderr
+
+    def test_a_shared_python_is_refused(self, tmp_path):
+        with pytest.raises(WorkbenchError, match=r"runs in no environment: .*\n.*conda env"):
+            environment.require(tmp_path)
+
+    def test_outside_a_clone_git_is_left_alone(self, tmp_path):
+        Tiny(tmp_path)
+        assert git.write(tmp_path) == []
+        assert git.look(tmp_path).ok
+
+    def test_a_clone_that_ignores_the_project_is_left_alone(self, clone, tmp_path):
+        inner = tmp_path / "data" / "copy"
+        inner.mkdir(parents=True)
+        shutil.copy(tmp_path / "pipeline.yaml", inner)
+        assert git.write(inner) == []
+        assert "filter" not in (tmp_path / ".git/config").read_text()
+
+
+class TestDoctor:
+    def test_is_content_after_setup(self, ready):
+        code, parts = ready.parts()
+        assert [part for part in parts.values() if not part["ok"]] == []
+        assert code == 0
+        assert list(parts) == [
+            "Python", "lock", "kernel", "JupyterLab", "store", "disk", "ports", "git filter", "notebooks"
+        ]  # fmt: skip
+        assert parts["Python"]["state"].endswith("in .venv")
+
+    def test_finds_everything_that_was_not_set_up_and_says_how_to_mend_it(self, clone):
+        code, parts = clone.parts()
+        assert code == 1
+        wrong = {name: part["mend"] for name, part in parts.items() if not part["ok"]}
+        assert wrong == dict.fromkeys(("kernel", "JupyterLab", "git filter"), "modelbook setup")
+
+    def test_prints_a_table(self, clone):
+        told = clone.modelbook("doctor")
+        assert told.returncode == 1
+        [row] = [line for line in told.stdout.splitlines() if line.startswith("git filter")]
+        assert "WRONG" in row
+        assert row.endswith("modelbook setup")
+
+    @pytest.mark.parametrize(
+        ("found", "state", "mend"),
+        [((3, 12, 1), "3.12.1; Modelbook needs 3.11", "PYTHON="), ((3, 11, 9), "in no environment", "make setup")],
+    )
+    def test_python(self, tmp_path, found, state, mend):
+        part = environment.python(tmp_path, found, prefix=tmp_path)
+        assert not part.ok
+        assert state in part.state
+        assert mend in part.mend
+
+    def test_conda_is_an_environment(self, tmp_path):
+        (tmp_path / "conda-meta").mkdir()
+        assert environment.python(tmp_path, (3, 11, 9), prefix=tmp_path).ok
+        environment.require(tmp_path)
+
+    def test_lock(self, tmp_path):
+        (tmp_path / "requirements").mkdir()
+        path = tmp_path / "requirements/run.txt"
+        lines = [
+            "pytest==0.1 \\", "    --hash=sha256:0", "nosuch[more]==1.0 \\", "    --hash=sha256:0",
+            "only-there==1 ; sys_platform == 'win32' \\", "    --hash=sha256:0",
+        ]  # fmt: skip
+        path.write_text("\n".join(["# a comment", *lines]))
+        part = environment.lock(tmp_path)
+        assert not part.ok
+        assert f"pytest {pytest.__version__} (locked: 0.1), nosuch missing (locked: 1.0)" in part.state
+        assert "only-there" not in part.state
+        assert "--require-hashes -r requirements/run.txt" in part.mend
+        path.write_text(f"pytest=={pytest.__version__}\n")
+        assert environment.lock(tmp_path).state == "1 package, all as locked"
+
+    @pytest.mark.parametrize(
+        ("change", "state"),
+        [
+            (lambda spec: spec["argv"].__setitem__(0, "/elsewhere/python"), "it starts /elsewhere/python"),
+            (lambda spec: spec["argv"].remove(kernel.PACKER), "it lacks --Session.packer"),
+            (lambda spec: spec.pop("env"), "DO_NOT_TRACK is not set"),
+        ],
+        ids=["python", "packer", "environment"],
+    )
+    def test_kernel(self, tmp_path, change, state):
+        kernel.write(tmp_path)
+        assert kernel.look(tmp_path).ok
+        path = kernel.folder(tmp_path) / "kernel.json"
+        spec = json.loads(path.read_text())
+        change(spec)
+        path.write_text(json.dumps(spec))
+        part = kernel.look(tmp_path)
+        assert (part.ok, part.mend) == (False, "modelbook setup")
+        assert state in part.state
+        assert kernel.write(tmp_path) == [path]
+        assert kernel.look(tmp_path).ok
+
+    def test_another_kernel_in_front_of_it(self, ready, tmp_path):
+        front = tmp_path / "front/kernels/python3"
+        front.mkdir(parents=True)
+        (front / "kernel.json").write_text("{}")
+        command = [tmp_path / ".venv/bin/python", "-m", "modelbook.cli", "doctor"]
+        environ = {**ready.environ, "JUPYTER_PATH": str(tmp_path / "front")}
+        told = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
+        assert f"{front} hides this environment's python3" in told.stdout
+
+    def test_jupyterlab(self, tmp_path):
+        lab.write(tmp_path)
+        assert lab.look(tmp_path).ok
+        path = tmp_path / "etc/jupyter/labconfig/page_config.json"
+        settings.write(path, {**lab.PAGE, "disabledExtensions": {}})
+        part = lab.look(tmp_path)
+        assert not part.ok
+        assert "disabledExtensions.ploomber-extension is not set in etc/jupyter/labconfig" in part.state
+        path.write_text("nothing")
+        assert "is not JSON" in lab.look(tmp_path).state
+
+    def test_store(self, tmp_path):
+        (tmp_path / "models").mkdir()
+        assert machine.store(tmp_path).ok
+        (tmp_path / "models/mlflow.db").write_text("no database")
+        part = machine.store(tmp_path)
+        assert not part.ok
+        assert "is no MLflow store" in part.state
+        assert f"mv {tmp_path}" in part.mend
+
+    def test_disk(self, tmp_path):
+        part = machine.disk(tmp_path, room=1e9)
+        assert not part.ok
+        assert part.state.endswith("GB free; a build wants 1,000,000,000.0")
+        assert "make clean" in part.mend
+
+    def test_ports(self):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            part = machine.ports({port: ("JupyterLab", "another port")})
+        assert part.ok
+        assert f"{port} taken" in part.state
+        assert str(os.getpid()) in part.state or sys.platform == "darwin"
+        assert part.mend == "another port"
+        assert machine.ports({port: ("JupyterLab", "another port")}).mend == ""
+
+    def test_a_filter_that_is_not_set(self, ready):
+        ready.git("config", "--unset", "filter.modelbook.clean")
+        _, parts = ready.parts()
+        assert not parts["git filter"]["ok"]
+        assert parts["git filter"]["state"] == "this clone's .git/config lacks filter.modelbook.clean"
+
+    def test_a_project_that_names_no_filter(self, ready, tmp_path):
+        (tmp_path / ".gitattributes").write_text("*.ipynb text\n")
+        _, parts = ready.parts()
+        assert parts["git filter"]["state"] == ".gitattributes does not name it for notebooks"
+        subprocess.run(parts["git filter"]["mend"], shell=True, cwd=tmp_path, check=True)
+        _, parts = ready.parts()
+        assert parts["git filter"]["ok"]
+
+    def test_outputs_in_git(self, clone, tmp_path):
+        clone.run_by_hand()
+        clone.git("commit", "--quiet", "-am", "with outputs")
+        part = git.notebooks(tmp_path)
+        assert not part.ok
+        assert part.state == f"git holds outputs in {NOTEBOOK}"
+        clone.modelbook("setup")
+        clone.git(*part.mend.split(";")[0].split()[1:])
+        assert git.notebooks(tmp_path).ok
+
+
+class TestGit:
+    def test_outputs_alone_are_no_change(self, ready, tmp_path):
+        ready.run_by_hand()
+        saved.refresh(tmp_path / NOTEBOOK)
+        assert ready.git("status", "--porcelain") == ""
+        assert ready.git("diff") == ready.git("diff", "--no-ext-diff") == ""
+        assert "an output" in (tmp_path / NOTEBOOK).read_text()
+
+    def test_an_edit_beside_outputs_is_all_that_shows(self, ready, tmp_path):
+        ready.run_by_hand()
+        ready.edit(NOTEBOOK, "columns_shown = 8 ", "columns_shown = 5 ")
+        saved.refresh(tmp_path / NOTEBOOK)
+        assert ready.git("status", "--porcelain") == f" M {NOTEBOOK}\n"
+        assert ready.git("diff", "--no-ext-diff", "--numstat") == f"1\t1\t{NOTEBOOK}\n"
+        shown = ready.git("diff")
+        assert "+columns_shown = 5" in shown
+        assert "an output" not in shown
+        ready.git("commit", "--quiet", "-am", "five columns")
+        assert "an output" not in ready.git("show", f"HEAD:{NOTEBOOK}")
+
+    def test_a_file_that_git_does_not_know_is_left_alone(self, ready, tmp_path):
+        path = tmp_path / "notebooks/mine.ipynb"
+        shutil.copy(tmp_path / NOTEBOOK, path)
+        saved.refresh(path)
+        assert ready.git("status", "--porcelain") == "?? notebooks/mine.ipynb\n"
+
+    def test_a_staged_edit_stays_staged(self, ready, tmp_path):
+        ready.edit(NOTEBOOK, "columns_shown = 8 ", "columns_shown = 5 ")
+        ready.git("add", NOTEBOOK)
+        ready.run_by_hand()
+        saved.refresh(tmp_path / NOTEBOOK)
+        assert ready.git("status", "--porcelain") == f"M  {NOTEBOOK}\n"
+
+    def test_edits_of_two_people_in_two_cells_merge(self, ready):
+        ready.git("checkout", "--quiet", "-b", "theirs")
+        ready.edit(NOTEBOOK, "leak_auc = 0.95 ", "leak_auc = 0.90 ")
+        ready.git("commit", "--quiet", "-am", "theirs")
+        ready.git("checkout", "--quiet", "main")
+        ready.edit(NOTEBOOK, "Rows that stand more than once", "Rows that repeat")
+        ready.git("commit", "--quiet", "-am", "ours")
+        ready.git("merge", "--quiet", "theirs", "-m", "both")
+        text = (ready.root / NOTEBOOK).read_text()
+        assert "leak_auc = 0.90 " in text
+        assert "Rows that repeat" in text
+        assert git.clean(text.encode()) == text.encode()
+
+    def test_a_conflict_leaves_a_notebook_that_opens(self, ready):
+        ready.git("checkout", "--quiet", "-b", "theirs")
+        ready.edit(NOTEBOOK, "leak_auc = 0.95 ", "leak_auc = 0.90 ")
+        ready.git("commit", "--quiet", "-am", "theirs")
+        ready.git("checkout", "--quiet", "main")
+        ready.edit(NOTEBOOK, "leak_auc = 0.95 ", "leak_auc = 0.80 ")
+        ready.git("commit", "--quiet", "-am", "ours")
+        told = ready.try_git("merge", "theirs", "-m", "both")
+        assert told.returncode == 1
+        cells = json.loads((ready.root / NOTEBOOK).read_text())["cells"]
+        [parameters] = ["".join(cell["source"]) for cell in cells if cell["id"] == "parameters"]
+        assert "<<<<<<<" in parameters
+        assert "leak_auc = 0.90 " in parameters
+        assert "leak_auc = 0.80 " in parameters
+
+    def test_works_on_where_the_environment_is_gone(self, ready, tmp_path):
+        shutil.rmtree(tmp_path / ".venv")
+        ready.edit(NOTEBOOK, "columns_shown = 8 ", "columns_shown = 5 ")
+        told = ready.try_git("status", "--porcelain")
+        assert (told.returncode, told.stdout) == (0, f" M {NOTEBOOK}\n")
+        assert "+" in ready.git("diff")
+        told = ready.try_git("commit", "--quiet", "-am", "five columns")
+        assert told.returncode == 0
+        assert ".venv/bin/python is not there, so notebooks keep their outputs; next: make setup" in told.stderr
+
+    def test_works_on_where_the_clone_was_moved(self, ready, tmp_path):
+        ready.run_by_hand()
+        moved = tmp_path.with_name(f"{tmp_path.name}-moved")
+        tmp_path.rename(moved)
+        ready.root = moved
+        ready.git("add", NOTEBOOK)
+        assert ready.git("status", "--porcelain") == ""
+
+    def test_a_clean_notebook_keeps_its_ids_tags_and_language(self):
+        content = (ROOT / OTHER).read_bytes()
+        held = json.loads(git.clean(content))
+        [parameters] = [cell for cell in held["cells"] if cell["id"] == "parameters"]
+        assert parameters["metadata"] == {"tags": ["parameters"]}
+        assert held["metadata"]["language_info"] == {"name": "python"}
+        assert held["metadata"]["kernelspec"]["name"] == "python3"
