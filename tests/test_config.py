@@ -134,17 +134,24 @@ def test_parameters_cannot_be_changed_once_they_are_checked() -> None:
 
 @pytest.mark.parametrize("stage", config.STAGES)
 def test_every_parameter_is_described(stage: str) -> None:
-    rows = config.describe(config.validate(stage, {}))
+    rows = config.describe(config.validate(stage, {}), {})
     assert [row["name"] for row in rows] == list(config.STAGES[stage].model_fields)
     assert all(row["meaning"] and row["origin"] == "default" for row in rows)
 
 
-def test_describe_tells_what_was_set_from_what_is_default() -> None:
-    rows = {row["name"]: row for row in config.describe(config.validate("compare", {"folds": 3, "seed": 42}))}
-    assert rows["folds"]["value"] == 3
-    assert (rows["folds"]["origin"], rows["seed"]["origin"], rows["budget"]["origin"]) == ("set", "default", "default")
+def test_describe_tells_where_each_value_comes_from() -> None:
+    told = config.describe(config.validate("compare", {"folds": 3}), {"folds": "command line"})
+    rows = {row["name"]: row for row in told}
+    assert (rows["folds"]["value"], rows["folds"]["origin"]) == (3, "command line")
+    assert rows["budget"]["origin"] == "default"
+
+
+def test_an_error_says_where_the_value_comes_from() -> None:
+    with pytest.raises(ParameterError, match=r"folds = 'many' \(environment MODELBOOK_FOLDS\): Input should be"):
+        config.validate("compare", {"folds": "many"}, {"folds": "environment MODELBOOK_FOLDS"})
 
 
 def test_a_stem_numbers_the_stages_in_order() -> None:
     stems = [config.stem(stage) for stage in config.STAGES]
-    assert stems == ["01_ingest", "02_explore", "03_compare", "04_finalize", "05_deploy", "06_monitor"]
+    assert stems[:6] == ["01_ingest", "02_explore", "03_compare", "04_finalize", "05_deploy", "06_monitor"]
+    assert [stem[:3] for stem in stems] == [f"{place + 1:02d}_" for place in range(len(stems))]

@@ -18,9 +18,11 @@ from tiny import ROOT
 PACKAGE = ROOT / "src/modelbook"
 ROOMS = {
     "pycaret": {"training"}, "mlflow": {"registry"}, "evidently": {"monitoring"}, "ploomber": {"stage"},
-    "ploomber_core": {"stage"}, "papermill": {"stage"}, "nbclient": {"stage"}, "jupyter_client": {"stage"},
+    "ploomber_core": {"stage"}, "papermill": {"stage"}, "nbclient": {"stage"},
+    "jupyter_client": {"stage", "redaction"}, "rich": {"stage", "report"},
     "nbconvert": {"report"}, "jinja2": {"report"}, "matplotlib": {"report"}, "pandera": {"contract"},
     "pydantic": {"config", "contract"}, "typer": {"cli"}, "statsmodels": {"dataset"},
+    "ipykernel": {"workbench"}, "packaging": {"workbench"},
 }  # fmt: skip
 GENERATED = ("reports", "data", "models")
 

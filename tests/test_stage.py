@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from tiny import ROOT, STAGES, Tiny
 
@@ -51,7 +53,7 @@ class TestOpen:
         assert this.product["train"] == tiny.root / "data/tiny/train.parquet"
 
     def test_an_unknown_parameter_is_fatal_and_the_nearest_is_named(self, tiny):
-        with pytest.raises(ParameterError, match=r"unknown parameter 'sede' \(= 1\); did you mean 'seed'"):
+        with pytest.raises(ParameterError, match=r"parameter 'sede' \(= 1\) \(parameters cell\); did you mean 'seed'"):
             stage.open("ingest", namespace("sede = 1\n"))
 
     def test_an_unknown_parameter_that_papermill_injected_is_fatal(self, tiny):
@@ -84,8 +86,10 @@ class TestOpen:
 
     def test_the_effective_parameters_are_shown_with_their_origin(self, tiny):
         shown = stage.open("ingest", namespace("seed = 7\n"))._repr_html_()
-        assert "<td>7</td><td>set</td>" in shown
-        assert "<td>rand-hie</td><td>default</td>" in shown
+        rows = re.findall(r"<tr>(.*?)</tr>", shown)
+        cells = [re.findall(r">([^<>]+)<", row)[:3] for row in rows]
+        assert ["seed", "7", "parameters cell"] in cells
+        assert ["table", "rand-hie", "default"] in cells
 
 
 class TestProducts:
@@ -259,7 +263,8 @@ class TestProgress:
     def test_by_hand_they_are_shown(self, monkeypatch, capsys):
         monkeypatch.delenv(progress.LOG, raising=False)
         progress.tell("fitting", 1, 3)
-        assert capsys.readouterr().err == "1 of 3 · fitting\n"
+        progress.tell("fitting", 1, 3, "fold 2 of 5")
+        assert capsys.readouterr().out == "1 of 3 · fitting\n"
 
 
 class TestExplain:
@@ -267,14 +272,19 @@ class TestExplain:
         cell = PapermillExecutionError(5, 4, "boom()", "NameError", "name 'boom' is not defined", ["..."])
         wrapped = RuntimeError("Error building task")
         wrapped.__cause__ = cell
-        told = explain(wrapped)
+        told = explain(wrapped, "")
         assert told.startswith("NameError: name 'boom' is not defined\n  in cell 4:")
         assert "    boom()" in told
 
-    def test_a_dead_kernel_is_no_error_in_code(self):
-        from nbclient.exceptions import DeadKernelError
+    def test_want_of_memory_in_code_is_called_so(self):
+        cell = PapermillExecutionError(5, 4, "x = [0] * 10**12", "MemoryError", "", ["..."])
+        assert explain(cell, "").startswith("out of memory, MemoryError: ")
 
-        assert "out of memory" in explain(DeadKernelError("Kernel died"))
+    def test_a_dead_kernel_is_no_error_in_code(self):
+        told = explain(DeadKernelError("Kernel died"), "it crashed with SIGSEGV, in a library's native code")
+        assert told == (
+            "the kernel died: it crashed with SIGSEGV, in a library's native code (not an error in the notebook's code)"
+        )
 
 
 def test_a_kernel_started_ahead_runs_the_import_cell_only(tmp_path):

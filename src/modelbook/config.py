@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from modelbook.errors import ParameterError
+from modelbook.redaction import redact
 
 BookName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="name of the book; its products bear it")]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1, description="seed of everything random, 0 to 2147483647")]
@@ -45,23 +48,38 @@ def _none(value: Any) -> Any:
 def _known_families(families: list[str]) -> list[str]:
     for family in families:
         if family not in FAMILIES:
-            raise ValueError(f"{family!r} is no model family; {_nearest(family, FAMILIES)}")
+            raise ValueError(f"{family!r} is no model family; {nearest(family, FAMILIES)}")
     if len(set(families)) < len(families):
         raise ValueError(f"{' '.join(families)!r} names a family twice")
     return families
 
 
-def _nearest(name: str, names: Any) -> str:
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The name that was probably meant, or all there are."""
     close = get_close_matches(name, list(names), n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"one of {', '.join(names)}"
 
 
 class Parameters(BaseModel):
-    """What every stage's parameters share."""
+    """What every stage's parameters share. Each subclass makes a stage of its name, in order of definition."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     book: BookName = "rand-hie"
+
+    @field_validator("*")
+    @classmethod
+    def _holds_no_secret(cls, value: Any) -> Any:
+        if isinstance(value, str) and redact(value) != value:
+            raise ValueError("holds a secret, and parameters are written to reports, logs and runs")
+        return value
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        STAGES[re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()] = cls  # ErrorSlices: error_slices
+
+
+STAGES: dict[str, type[Parameters]] = {}  # each stage's model of parameters, in order of the pipeline
 
 
 class Ingest(Parameters):
@@ -161,23 +179,13 @@ class Monitor(Parameters):
     seed: Seed = 42
 
 
-STAGES: dict[str, type[Parameters]] = {
-    "ingest": Ingest,
-    "explore": Explore,
-    "compare": Compare,
-    "finalize": Finalize,
-    "deploy": Deploy,
-    "monitor": Monitor,
-}
-
-
 def stem(stage: str) -> str:
     """The one stem of a stage's notebook, task, report and docs page: ``03_compare``."""
     return f"{list(STAGES).index(stage) + 1:02d}_{stage}"
 
 
-def validate(stage: str, values: dict[str, Any]) -> Parameters:
-    """Check a stage's parameters.
+def validate(stage: str, values: Mapping[str, Any], origins: Mapping[str, str] | None = None) -> Parameters:
+    """Check a stage's parameters; ``origins`` tells where each value comes from, for the message.
 
     Raises
     ------
@@ -188,19 +196,21 @@ def validate(stage: str, values: dict[str, Any]) -> Parameters:
     try:
         return model(**values)
     except ValidationError as error:
-        wrong = [_explain(model, problem) for problem in error.errors()]
+        wrong = [_explain(model, problem, origins or {}) for problem in error.errors()]
     raise ParameterError(
         f"stage {stage!r}: " + "; ".join(wrong),
         expected=_expectations(model, [name for name in values if name in model.model_fields], wrong),
-        next="correct it where it is set: env.yaml, pipeline.yaml, --env--NAME VALUE, or the parameters cell",
+        next="correct it where it is set: env.yaml, pipeline.yaml, --env--NAME VALUE, MODELBOOK_NAME, parameters cell",
     )
 
 
-def _explain(model: type[Parameters], problem: Any) -> str:
+def _explain(model: type[Parameters], problem: Any, origins: Mapping[str, str]) -> str:
     name = str(problem["loc"][0])
+    source = f" ({origins[name]})" if name in origins else ""
     if problem["type"] == "extra_forbidden":
-        return f"unknown parameter {name!r} (= {problem['input']!r}); {_nearest(name, model.model_fields)}"
-    return f"{name} = {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"
+        known = nearest(name, model.model_fields)
+        return f"unknown parameter {name!r} (= {redact(repr(problem['input']))}){source}; {known}"
+    return f"{name} = {redact(repr(problem['input']))}{source}: {problem['msg'].removeprefix('Value error, ')}"
 
 
 def _expectations(model: type[Parameters], names: list[str], wrong: list[str]) -> str:
@@ -208,13 +218,13 @@ def _expectations(model: type[Parameters], names: list[str], wrong: list[str]) -
     return "; ".join(f"{name}: {model.model_fields[name].description or name}" for name in told)
 
 
-def describe(parameters: Parameters) -> list[dict[str, Any]]:
-    """Each parameter with its value, meaning and whether it is the default, in order of declaration."""
+def describe(parameters: Parameters, origins: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Each parameter with its value, meaning and where the value comes from, in order of declaration."""
     return [
         {
             "name": name,
             "value": getattr(parameters, name),
-            "origin": "default" if getattr(parameters, name) == field.default else "set",
+            "origin": origins.get(name, "default"),
             "meaning": field.description or "",
         }
         for name, field in type(parameters).model_fields.items()

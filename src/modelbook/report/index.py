@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from modelbook.report.verdict import Verdict
 Failed = Mapping[str, Mapping[str, str]]
 
 
-def write(root: str | Path, failed: Failed | None = None) -> Path:
+def write(root: str | Path, failed: Failed | None = None, stages: Sequence[str] = ()) -> Path:
     """Write `reports/index.html` from the receipts of all books.
 
     Parameters
@@ -25,6 +25,8 @@ def write(root: str | Path, failed: Failed | None = None) -> Path:
         The project, with ``models/<book>/<stage>.json`` and ``reports/``.
     failed : mapping, optional
         Book to stage to message, for the stages that the last build could not finish.
+    stages : sequence of str
+        The stages of the project; by default all there are.
 
     Returns
     -------
@@ -32,7 +34,7 @@ def write(root: str | Path, failed: Failed | None = None) -> Path:
         The page.
     """
     root, failed = Path(root), failed or {}
-    books = [_book(root, name, failed.get(name, {})) for name in _names(root, failed)]
+    books = [_book(root, name, failed.get(name, {}), stages or [*config.STAGES]) for name in _names(root, failed)]
     target = root / "reports" / "index.html"
     write_whole(target, environment().get_template("index.html.j2").render(books=books))
     return target
@@ -43,14 +45,15 @@ def _names(root: Path, failed: Failed) -> list[str]:
     return sorted(known | set(failed))
 
 
-def _book(root: Path, name: str, failed: Mapping[str, str]) -> dict[str, Any]:
-    rows = [_row(root, name, stage, failed.get(stage)) for stage in config.STAGES]
+def _book(root: Path, name: str, failed: Mapping[str, str], stages: Sequence[str]) -> dict[str, Any]:
+    rows = [_row(root, name, stage, failed.get(stage)) for stage in stages]
     return {"name": name, "rows": rows, "built": sum(row["kind"] == "built" for row in rows)}
 
 
 def _row(root: Path, book: str, stage: str, message: str | None) -> dict[str, Any]:
     stem = f"{book}/{config.stem(stage)}"
-    row: dict[str, Any] = {"stage": stage, "kind": "waiting", "link": "", "message": ""}
+    place = int(config.stem(stage)[:2])
+    row: dict[str, Any] = {"stage": stage, "place": place, "kind": "waiting", "link": "", "message": ""}
     if message is not None:
         first = next((line.strip() for line in message.splitlines() if line.strip()), "no message")
         return row | {"kind": "failed", "message": first, "link": _existing(root, f"{stem}.ipynb")}

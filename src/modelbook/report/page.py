@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelbook import config
 from modelbook.errors import ReportError
+from modelbook.redaction import redact
 from modelbook.report import story
 from modelbook.report.verdict import MARKS, Verdict
 
@@ -40,10 +42,20 @@ def publish(product: Any, params: Any) -> None:
     params : mapping
         The stage's parameters; the book's name is taken from them when there is no verdict to say it.
     """
-    render(str(product["nb"]), str(product["report"]), book=str(params.get("book") or ""))
+    from modelbook.stage import project, wiring
+
+    stages = wiring.stages(project.find_root())
+    render(str(product["nb"]), str(product["report"]), book=str(params.get("book") or ""), stages=stages)
 
 
-def render(notebook_path: str | Path, out_path: str | Path, *, book: str = "", home: str = "../index.html") -> Path:
+def render(
+    notebook_path: str | Path,
+    out_path: str | Path,
+    *,
+    book: str = "",
+    home: str = "../index.html",
+    stages: Sequence[str] = (),
+) -> Path:
     """Write the page of one executed notebook, whole or not at all.
 
     Parameters
@@ -54,6 +66,8 @@ def render(notebook_path: str | Path, out_path: str | Path, *, book: str = "", h
         The book's name, for a notebook without a verdict; by default the name of the page's folder.
     home : str
         Where the index is, seen from the page.
+    stages : sequence of str
+        The stages that the page links to; by default all there are.
     """
     source, target = Path(notebook_path), Path(out_path)
     notebook = _read(source)
@@ -66,7 +80,7 @@ def render(notebook_path: str | Path, out_path: str | Path, *, book: str = "", h
         "contents": story.contents(body),
         "home": home,
         "notebook": Path(os.path.relpath(source.resolve(), target.resolve().parent)).as_posix(),
-        "stages": [(name, config.stem(name)) for name in config.STAGES],
+        "stages": [(name, config.stem(name)) for name in stages or config.STAGES],
     }
     write(target, environment().get_template("stage.html.j2").render(view))
     return target
@@ -77,7 +91,7 @@ def write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        draft.write_text(text, encoding="utf-8")
+        draft.write_text(redact(text), encoding="utf-8")
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from modelbook import config
 from modelbook.errors import ModelbookError
-from modelbook.stage import files, project, sources
+from modelbook.stage import files, origins, project, sources
 
 
 def notes(root: Path, book: str) -> dict[str, dict[str, Any]]:
@@ -54,7 +54,7 @@ def fresh(root: Path, environment: Path) -> bool:
         book = given["ingest"]["book"]
         known, tasks = notes(root, book), project.tasks(root, book)
         return all(
-            _stands(root, known.get(stage, {}), stage, config.validate(stage, given[stage]))
+            _stands(root, known.get(stage, {}), stage, _effective(root, stage, given[stage], environment))
             and all(_when(tasks[up]) <= _when(tasks[stage]) for up in tasks[stage]["upstream"])
             for stage in tasks
         )
@@ -79,9 +79,15 @@ def _stands(root: Path, known: dict[str, Any], stage: str, params: config.Parame
     )
 
 
+def _effective(root: Path, stage: str, given: dict[str, Any], environment: Path) -> config.Parameters:
+    return config.validate(stage, *origins.in_pipeline(root, stage, given, environment))
+
+
 def _given(root: Path, stage: str, params: config.Parameters) -> str:
-    source = (root / "notebooks" / f"{config.stem(stage)}.ipynb").read_bytes()
-    return hashlib.sha256(source + json.dumps(params.model_dump(), sort_keys=True).encode()).hexdigest()
+    notebook = json.loads((root / "notebooks" / f"{config.stem(stage)}.ipynb").read_text(encoding="utf-8"))
+    # Not the outputs: a notebook that was run by hand and saved is the same notebook.
+    cells = [[cell["cell_type"], "".join(cell["source"])] for cell in notebook["cells"]]
+    return hashlib.sha256(json.dumps([cells, params.model_dump()], sort_keys=True).encode()).hexdigest()
 
 
 def _when(task: dict[str, Any]) -> int:

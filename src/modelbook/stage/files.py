@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from modelbook.errors import StageError
+from modelbook.redaction import redact_all
 
 
 @contextmanager
@@ -45,7 +46,7 @@ def write(path: Path, content: Any) -> None:
         if path.suffix == ".parquet":
             content.to_parquet(part, index=False)
         elif path.suffix == ".json":
-            part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            part.write_text(json.dumps(redact_all(content), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         elif path.suffix == ".yaml":
             part.write_text(content.dump(), encoding="utf-8")
         else:

@@ -14,7 +14,7 @@ from typing import Any
 from modelbook import config
 from modelbook.errors import ParameterError, StageError
 from modelbook.report.verdict import Verdict
-from modelbook.stage import files, project
+from modelbook.stage import files, origins, project, wiring
 from modelbook.stage.progress import tell
 
 WIRING = {"upstream", "product"}  # what the pipeline fills in; never a parameter
@@ -31,6 +31,8 @@ class Stage:
     ----------
     params : config.Parameters
         The effective parameters, typed and checked.
+    origins : dict
+        Where each parameter's value comes from, by name.
     root : Path
         The project's folder.
     by_hand : bool
@@ -43,6 +45,7 @@ class Stage:
     upstream: dict[str, dict[str, Path]]
     product: dict[str, Path]
     by_hand: bool
+    origins: dict[str, str]
     started: float = field(default_factory=time.time)
     written: set[str] = field(default_factory=set)
 
@@ -95,9 +98,9 @@ class Stage:
             files.write(self.product[name], content)
             self.written.add(name)
 
-    def tell(self, text: str, done: int | None = None, total: int | None = None) -> None:
-        """Report progress: what is being done, and how far it is."""
-        tell(text, done, total)
+    def tell(self, text: str, done: int | None = None, total: int | None = None, passing: str = "") -> None:
+        """Report progress: what is being done, how far it is, and which step of it is under way."""
+        tell(text, done, total, passing)
 
     def verdict(
         self, word: str, level: str, sentences: list[str], numbers: list[dict], next: str, **details: Any
@@ -129,23 +132,36 @@ class Stage:
             "fingerprint": details.get("fingerprint", ""),
             "started": datetime.fromtimestamp(self.started, UTC).isoformat(timespec="seconds"),
             "seconds": round(time.time() - self.started, 1),
-            "parameters": [{**told, "value": _shown(told["value"])} for told in config.describe(self.params)],
+            "parameters": [
+                {**told, "value": _shown(told["value"])} for told in config.describe(self.params, self.origins)
+            ],
             "versions": {name: version(name) for name in VERSIONS},
             "by_hand": self.by_hand,
         }
 
     def _repr_html_(self) -> str:
+        left = "style='text-align:left'"  # JupyterLab sets tables to the right
         rows = "".join(
-            f"<tr><th scope='row'>{told['name']}</th><td>{html.escape(_shown(told['value']))}</td>"
-            f"<td>{told['origin']}</td><td>{html.escape(told['meaning'])}</td></tr>"
-            for told in config.describe(self.params)
+            f"<tr><th scope='row' {left}>{told['name']}</th><td {left}>{html.escape(_shown(told['value']))}</td>"
+            f"<td {left}>{html.escape(told['origin'])}</td><td {left}>{html.escape(told['meaning'])}</td></tr>"
+            for told in config.describe(self.params, self.origins)
         )
-        where = ""
-        if self.by_hand:
-            where = f"Products go to <code>{project.BY_HAND}</code> folders; nothing is promoted."
-            where = f"<p><strong>Run by hand.</strong> {where}</p>"
-        head = "".join(f"<th scope='col'>{name}</th>" for name in ("parameter", "value", "origin", "meaning"))
-        return f"{where}<table class='parameters'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        head = "".join(f"<th scope='col' {left}>{name}</th>" for name in ("parameter", "value", "origin", "meaning"))
+        table = f"<table class='parameters'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        return "".join(f"<p>{sentence}</p>" for sentence in self._apart()) + table
+
+    def _apart(self) -> list[str]:
+        """What a run by hand does otherwise than a build, in sentences."""
+        if not self.by_hand:
+            return []
+        told = [
+            f"<strong>Run by hand.</strong> Products go to <code>{project.BY_HAND}</code> folders; nothing is promoted."
+        ]
+        others = [
+            f"<code>{html.escape(one['name'])}</code> = {html.escape(_shown(one['value']))} ({one['origin']})"
+            for one in origins.differences(self.root, self.name, self.params)
+        ]
+        return [*told, f"A build has other values: {', '.join(others)}."] if others else told
 
 
 def open(name: str, namespace: dict[str, Any]) -> Stage:
@@ -160,35 +176,40 @@ def open(name: str, namespace: dict[str, Any]) -> Stage:
     """
     if name not in config.STAGES:
         raise ParameterError(f"there is no stage {name!r}", expected=f"one of {', '.join(config.STAGES)}")
-    params = config.validate(name, _given(namespace))
     root = project.find_root()
-    tasks = project.tasks(root, params.book)
+    wiring.check_stage(root, name)
     upstream: dict[str, Any] = namespace.get("upstream") or {}
     product: dict[str, Any] = namespace.get("product") or {}
     by_hand = not product
+    given, injected = _given(namespace)
+    values, told = origins.alone(name, given, injected) if by_hand else origins.in_pipeline(root, name, given)
+    params = config.validate(name, values, told)
+    tasks = project.tasks(root, params.book)
     if by_hand:
         product = {key: project.aside(path, root) for key, path in tasks[name]["product"].items()}
         upstream = {up: tasks[up]["product"] for up in tasks[name]["upstream"]}
         if name == "deploy":
-            params = params.model_copy(update={"gate": "dry_run"})
+            params, told = params.model_copy(update={"gate": "dry_run"}), {**told, "gate": "run by hand"}
     earlier = {up: _paths(paths) for up, paths in upstream.items()}
     _check_upstream(name, params.book, earlier, root)
-    return Stage(name, params, root, earlier, _paths(product), by_hand)
+    return Stage(name, params, root, earlier, _paths(product), by_hand, told)
 
 
 def _paths(products: dict[str, Any]) -> dict[str, Path]:
     return {key: Path(path) for key, path in products.items()}
 
 
-def _given(namespace: dict[str, Any]) -> dict[str, Any]:
-    """What the notebook's parameters cells assign, with the values that hold now.
+def _given(namespace: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
+    """What the notebook's parameters cells assign, with the values that hold now; and the names that were injected.
 
     The cells are read rather than the namespace, so that a parameter nobody declared is seen whatever injected it,
     and variables of later cells, left over from an earlier *Run All*, are not mistaken for parameters.
     """
-    cells = [cell for cell in namespace.get("In", []) if _wires(cell) or cell.startswith("# Parameters\n")]
-    assigned = {name for cell in cells for name in _assigned(cell)} or set(namespace) & _every_parameter()
-    return {name: namespace[name] for name in sorted(assigned - WIRING)}
+    cells = namespace.get("In", [])
+    injected = {name for cell in cells if cell.startswith("# Parameters\n") for name in _assigned(cell)} - WIRING
+    declared = {name for cell in cells if _wires(cell) for name in _assigned(cell)}
+    assigned = (injected | declared or set(namespace) & _every_parameter()) - WIRING
+    return {name: namespace[name] for name in sorted(assigned)}, injected
 
 
 def _wires(cell: str) -> bool:
@@ -212,6 +233,7 @@ def _check_upstream(name: str, book: str, upstream: dict[str, dict[str, Path]], 
     for up, paths in upstream.items():
         missing = [path for key, path in paths.items() if key not in MADE_BY_BUILD and not path.is_file()]
         if missing:
+            project.environment(root, book)  # a book that no env file names was never built: that is what is wrong
             raise StageError(
                 f"stage {name!r} reads {missing[0].relative_to(root)}, which is not there",
                 next=f"run the stage that makes it: {project.command(root, book)} --partially {up}",

@@ -70,9 +70,20 @@ def parameters(root: Path, environment: Path) -> dict[str, dict]:
     """Each stage's parameters as ``pipeline.yaml`` and an env file give them."""
     values = _values(environment)
     return {
-        task["name"]: {name: _filled(value, values) for name, value in task["params"].items()}
-        for task in _values(root / "pipeline.yaml")["tasks"]
+        stage: {name: _filled(value, values) for name, value in params.items()}
+        for stage, params in written(root).items()
     }
+
+
+def written(root: Path) -> dict[str, dict]:
+    """Each stage's parameters as they stand in ``pipeline.yaml``, placeholders and all."""
+    return {task["name"]: dict(task["params"]) for task in _values(root / "pipeline.yaml")["tasks"]}
+
+
+def placeholder(value: object) -> str:
+    """The name within ``{{name}}``; empty for anything else."""
+    named = re.fullmatch(r"\{\{\s*(\w+)\s*\}\}", value) if isinstance(value, str) else None
+    return named[1] if named else ""
 
 
 def tasks(root: Path, book: str) -> dict[str, dict]:
@@ -106,8 +117,8 @@ def _values(path: Path) -> dict:
 
 
 def _filled(value: object, values: dict) -> object:
-    named = re.fullmatch(r"\{\{\s*(\w+)\s*\}\}", value) if isinstance(value, str) else None
-    return values[named[1]] if named else value
+    name = placeholder(value)
+    return values[name] if name else value
 
 
 def _git(root: Path, *words: str) -> str:

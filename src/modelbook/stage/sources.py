@@ -16,15 +16,20 @@ from typing import Any
 
 from modelbook import config, dataset
 from modelbook.errors import ModelbookError
+from modelbook.stage import origins
 
 PACKAGE = Path(__file__).resolve().parents[1]
+CONFIG = PACKAGE / "config.py"
 MODULE = re.compile(r"modelbook(\.\w+)*")
 
 
 def digest(stage: str, root: Path, params: dict[str, Any]) -> str:
-    """Digest of everything that a stage depends on and Ploomber does not see."""
+    """Digest of everything that a stage depends on and Ploomber does not see; ``params`` are those that hold."""
     notebook = root / "notebooks" / f"{config.stem(stage)}.ipynb"
-    parts = [f"{path.relative_to(PACKAGE)} {_hash(path)}" for path in sorted(modules(notebook))]
+    found = modules(notebook)
+    parts = [f"{path.relative_to(PACKAGE)} {_hash(path)}" for path in sorted(found - {CONFIG})]
+    parts += [_declared(stage)] if CONFIG in found else []
+    parts += [f"environment {name} = {value}" for name, value in sorted(origins.named(stage).items())]
     if stage == "ingest":
         parts += [_table(params, root), _hash(root / params["contract"])]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
@@ -76,6 +81,18 @@ def _files(name: str) -> set[Path]:
     parts = name.split(".")[1:]
     inits = {PACKAGE.joinpath(*parts[:depth], "__init__.py") for depth in range(len(parts) + 1)}
     return {path for path in {*inits, PACKAGE.joinpath(*parts).with_suffix(".py")} if path.is_file()}
+
+
+def _declared(stage: str) -> str:
+    """Source of config.py without the other stages' models of parameters: theirs may change, or be added."""
+    source = CONFIG.read_text(encoding="utf-8")
+    others = {model.__name__ for name, model in config.STAGES.items() if name != stage}
+    lines: list[str | None] = list(source.splitlines())
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ClassDef) and node.name in others:
+            last = node.end_lineno or node.lineno
+            lines[node.lineno - 1 : last] = [None] * (last - node.lineno + 1)
+    return "\n".join(line for line in lines if line)
 
 
 def _table(params: dict[str, Any], root: Path) -> str:

@@ -1,0 +1,177 @@
+"""A stage and a chart, added with the very blocks of docs/notebooks.md: a model, a task, a notebook, nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny import ROOT, Tiny
+
+PAGE = (ROOT / "docs/notebooks.md").read_text(encoding="utf-8")
+
+
+def section(title: str) -> str:
+    return re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", PAGE, re.S | re.M)[1]
+
+
+def blocks(title: str, language: str) -> list[str]:
+    """The blocks of one language below a heading of the page."""
+    return re.findall(rf"^```{language}\n(.*?)^```", section(title), re.S | re.M)
+
+
+def ran(told: subprocess.CompletedProcess[str]) -> set[str]:
+    return set(re.findall(r"^\[\d/\d (\w+)\]", told.stdout, re.M))
+
+
+def add_model(config: Path) -> None:
+    model, _ = blocks("Add a stage", "py")
+    source = config.read_text(encoding="utf-8")
+    config.write_text(source.replace("\n\ndef stem(", f"\n\n{model}\n\ndef stem(", 1), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def own(built, tmp_path_factory) -> Tiny:
+    """A built project that these tests may change."""
+    tiny = Tiny.__new__(Tiny)
+    tiny.root = tmp_path_factory.mktemp("adding") / "project"
+    shutil.copytree(built.root, tiny.root)
+    told = tiny.build()
+    assert told.returncode == 0, told.stdout + told.stderr
+    return tiny
+
+
+@pytest.fixture(scope="module")
+def added(own) -> subprocess.CompletedProcess[str]:
+    """What the build said after the stage had been added as the page says."""
+    add_model(own.root / "src/modelbook/config.py")
+    [task] = blocks("Add a stage", "yaml")
+    with (own.root / "pipeline.yaml").open("a", encoding="utf-8") as file:
+        file.write("\n" + task)
+    _, cells = blocks("Add a stage", "py")
+    (own.root / "rivals.py").write_text(cells, encoding="utf-8")
+    [command] = re.findall(r"`(jupytext [^`]+)`", section("Add a stage"))
+    converted = own.run(*shlex.split(command))
+    assert converted.returncode == 0, converted.stderr
+    return own.build()
+
+
+@pytest.mark.slow
+class TestStage:
+    def test_only_the_new_stage_runs(self, added):
+        assert added.returncode == 0, added.stdout + added.stderr
+        assert ran(added) == {"rivals"}
+
+    def test_its_products_are_there_and_the_index_lists_it(self, own, added):
+        receipt = own.receipt("rivals")
+        assert receipt["word"] == "clear lead"
+        assert receipt["sentences"] == ["0 of 1 families come within 0.01 of the leader."]
+        assert (own.root / "data/tiny/rivals.parquet").is_file()
+        page = (own.root / "reports/tiny/07_rivals.html").read_text(encoding="utf-8")
+        assert 'alt="The 2 families lie within 0.' in page
+        assert '<a href="07_rivals.html" aria-current="page">' in page
+        index = (own.root / "reports/index.html").read_text(encoding="utf-8")
+        assert '7 <a href="tiny/07_rivals.html">rivals</a>' in index
+        assert "7 of 7 stages built" in index
+
+    def test_a_second_build_does_nothing(self, own, added):
+        for command in (["ploomber", "build"], ["modelbook", "build"]):
+            told = own.run(*command)
+            assert told.returncode == 0, told.stderr
+            assert "Nothing to do: every stage is up to date." in told.stdout
+            assert ran(told) == set()
+
+    def test_its_parameter_can_be_given_and_is_checked(self, own, added):
+        told = own.run("ploomber", "build", MODELBOOK_WITHIN="0.7")
+        assert told.returncode == 1
+        assert re.search(r"within = '0.7'.*less than or equal to 0.5", told.stderr)
+        assert ran(told) == set()
+
+    def test_it_runs_by_papermill_alone(self, own, added, tmp_path):
+        words = ["papermill", "notebooks/07_rivals.ipynb", str(tmp_path / "out.ipynb"), "-p", "book", "tiny"]
+        told = own.run(*words, "-p", "within", "0.5", "--no-progress-bar")
+        assert told.returncode == 0, told.stderr[-2000:]
+        assert json.loads((own.root / "models/tiny/by-hand/rivals.json").read_text())["word"] == "rivals"
+        assert own.receipt("rivals")["word"] == "clear lead"
+
+    def test_a_mistake_is_told_before_anything_runs(self, own, added):
+        with own.changed("pipeline.yaml", ", within: 0.01}", "}"):
+            told = own.build()
+        assert told.returncode == 1
+        assert "rivals: its params in pipeline.yaml lack within; add `within: 0.01`" in told.stderr
+        assert "Traceback" not in told.stderr
+        assert ran(told) == set()
+
+    def test_a_stage_can_be_taken_out(self, own, added):
+        described = yaml.safe_load((own.root / "pipeline.yaml").read_text())
+        kept = [task for task in described["tasks"] if task["name"] != "explore"]
+        with own.changed(
+            "pipeline.yaml", (own.root / "pipeline.yaml").read_text(), yaml.safe_dump({**described, "tasks": kept})
+        ):
+            told = own.build()
+            assert told.returncode == 0, told.stderr
+            assert "Nothing to do: every stage is up to date." in told.stdout
+            assert "6 of 6 stages built" in (own.root / "reports/index.html").read_text(encoding="utf-8")
+            told = own.run("modelbook", "build")
+            assert "Nothing to do: every stage is up to date." in told.stdout
+            told = own.run("papermill", "notebooks/02_explore.ipynb", "out.ipynb", "-p", "book", "tiny")
+            assert told.returncode == 1
+            assert "explore: pipeline.yaml has no task of that name" in told.stderr
+
+
+@pytest.mark.slow
+def test_a_chart_is_added_as_the_page_says(own):
+    imports, cells = blocks("Add a chart", "py")
+    text, code = re.findall(r"^# %%[^\n]*\n(.*?)(?=^# %%|\Z)", cells, re.S | re.M)
+    path = own.root / "notebooks/02_explore.ipynb"
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        if cell["id"] == "imports":
+            cell["source"] = ["".join(cell["source"]), "\n", imports]
+    place = next(n for n, cell in enumerate(notebook["cells"]) if cell["id"] == "leaks")
+    text = re.sub(r"^# ?", "", text, flags=re.M)
+    notebook["cells"][place:place] = [
+        {"cell_type": "markdown", "id": "age", "metadata": {}, "source": [text]},
+        {**notebook["cells"][place + 1], "id": "age-figure", "source": [code]},
+    ]
+    path.write_text(json.dumps(notebook), encoding="utf-8")
+    told = own.build()
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert ran(told) == {"explore"}
+    page = (own.root / "reports/tiny/02_explore.html").read_text(encoding="utf-8")
+    assert re.search(r'alt="The share of yes by age lies between \d+% and \d+%\."', page)
+    assert "Bands with few rows vary more." in page
+    assert 'href="#How-does-the-answer-change-with-age' in page
+
+
+def test_another_stages_parameters_do_not_outdate_a_stage(tmp_path):
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    config = tmp_path / "src/modelbook/config.py"
+
+    def digests() -> dict[str, str]:
+        script = (
+            "import json, pathlib; from modelbook import config; from modelbook.stage import sources\n"
+            "root, given = pathlib.Path('.'), {'table': 'rand-hie', 'contract': 'none.yaml'}\n"
+            "print(json.dumps({name: sources.digest(name, root, given) for name in list(config.STAGES)[:6]}))"
+        )
+        told = subprocess.run(
+            [sys.executable, "-c", script], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "src")}, check=True,
+            capture_output=True, text=True,
+        )  # fmt: skip
+        return json.loads(told.stdout)
+
+    before = digests()
+    add_model(config)
+    assert digests() == before
+    source = config.read_text(encoding="utf-8")
+    config.write_text(source.replace("columns drawn by target", "columns drawn"), encoding="utf-8")
+    assert {name for name, digest in digests().items() if digest != before[name]} == {"explore"}
+    config.write_text(source.replace('"lr": "logistic regression"', '"lr": "logit"'), encoding="utf-8")
+    assert {name for name, digest in digests().items() if digest != before[name]} == set(before)

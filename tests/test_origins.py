@@ -1,0 +1,145 @@
+"""Where a parameter's value comes from: command line, environment, env file, pipeline.yaml, default, by hand."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from tiny import Tiny
+
+from modelbook import config, stage
+from modelbook.errors import ParameterError
+from modelbook.stage import built, files, origins, project, sources
+
+CELL = "upstream = None\nproduct = None\nbook = 'tiny'\nfolds = 5\nseed = 42\nbudget = 300\n"
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    made = Tiny(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PLOOMBER_ENV_FILENAME", raising=False)
+    monkeypatch.setattr(sys, "argv", ["ploomber", "build"])
+    for name in ("contract.yaml", "train.parquet", "holdout.parquet", "batches.parquet"):
+        (made.root / "data/tiny").mkdir(parents=True, exist_ok=True)
+        (made.root / "data/tiny" / name).touch()
+    files.write(made.root / "models/tiny/ingest.json", {"details": {}})
+    return made
+
+
+def compared(extra: str = "", injected: str = "", **wired):
+    """The compare stage, opened from a notebook that holds these cells."""
+    cells = ["", CELL + extra, *([f"# Parameters\n{injected}"] if injected else [])]
+    given: dict = {}
+    for cell in cells:
+        exec(cell, given)
+    return stage.open("compare", {**given, "In": cells, **wired})
+
+
+class TestPipeline:
+    def given(self, tiny, **values):
+        return {**project.parameters(tiny.root, tiny.root / "env.yaml")["compare"], **values}
+
+    def origin(self, tiny, name, **values):
+        return origins.in_pipeline(tiny.root, "compare", self.given(tiny, **values))[1][name]
+
+    def test_a_value_of_the_env_file_bears_its_name(self, tiny, monkeypatch):
+        assert self.origin(tiny, "folds") == "env file env.yaml"
+        (tiny.root / "env.yaml").rename(tiny.root / "env.tiny.yaml")
+        monkeypatch.setenv("PLOOMBER_ENV_FILENAME", "env.tiny.yaml")
+        told = origins.in_pipeline(tiny.root, "compare", {"folds": 2})[1]
+        assert told["folds"] == "env file env.tiny.yaml"
+
+    def test_a_value_of_the_pipeline_file(self, tiny):
+        given = project.parameters(tiny.root, tiny.root / "env.yaml")["monitor"]
+        assert origins.in_pipeline(tiny.root, "monitor", given)[1]["drift"] == "pipeline.yaml"
+
+    def test_another_value_was_typed(self, tiny):
+        assert self.origin(tiny, "folds", folds=9) == "command line"
+
+    def test_so_was_the_same_value_when_the_command_line_names_it(self, tiny, monkeypatch):
+        monkeypatch.setattr(sys, "argv", ["ploomber", "build", "--env--folds", "2"])
+        assert self.origin(tiny, "folds") == "command line"
+        assert self.origin(tiny, "seed") == "env file env.yaml"
+
+    def test_kernels_are_told_of_the_command_line(self, tiny, monkeypatch):
+        monkeypatch.setattr(sys, "argv", ["ploomber", "build", "--env--seed=1", "--env--folds", "2"])
+        assert origins.command_line() == {"MODELBOOK_TOLD": "folds seed"}
+        monkeypatch.setattr(sys, "argv", ["ipykernel"])
+        monkeypatch.setenv("MODELBOOK_TOLD", "folds seed")
+        assert self.origin(tiny, "folds") == "command line"
+
+    def test_the_environment_comes_before_the_env_file_and_after_the_command_line(self, tiny, monkeypatch):
+        monkeypatch.setenv("MODELBOOK_FOLDS", "3")
+        values, told = origins.in_pipeline(tiny.root, "compare", self.given(tiny))
+        assert (values["folds"], told["folds"]) == ("3", "environment MODELBOOK_FOLDS")
+        values, told = origins.in_pipeline(tiny.root, "compare", self.given(tiny, folds=4))
+        assert (values["folds"], told["folds"]) == (4, "command line")
+
+    def test_what_the_environment_names_outdates_the_stages_that_have_it(self, tiny, monkeypatch):
+        before = {
+            name: sources.digest(name, tiny.root, {"table": "rand-hie", "contract": ""}) for name in config.STAGES
+        }
+        monkeypatch.setenv("MODELBOOK_FOLDS", "3")
+        after = {name: sources.digest(name, tiny.root, {"table": "rand-hie", "contract": ""}) for name in config.STAGES}
+        assert [name for name in before if before[name] != after[name]] == ["compare"]
+
+    def test_the_quick_look_sees_it_too(self, tiny, monkeypatch):
+        given = project.parameters(tiny.root, tiny.root / "env.yaml")
+        for name, task in project.tasks(tiny.root, "tiny").items():
+            for path in task["product"].values():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(name)
+            params = config.validate(name, given[name])
+            built.note(tiny.root, name, params, sources.digest(name, tiny.root, params.model_dump()))
+        assert built.fresh(tiny.root, tiny.root / "env.yaml")
+        monkeypatch.setenv("MODELBOOK_FOLDS", "3")
+        assert not built.fresh(tiny.root, tiny.root / "env.yaml")
+
+
+class TestEnvironment:
+    def test_a_variable_that_names_no_parameter_is_fatal_and_the_nearest_is_named(self, monkeypatch):
+        monkeypatch.setenv("MODELBOOK_FOLDZ", "3")
+        with pytest.raises(ParameterError, match=r"sets MODELBOOK_FOLDZ = '3'.*\n.*did you mean 'folds'"):
+            origins.named("compare")
+
+    def test_a_book_is_not_chosen_by_it(self, monkeypatch):
+        monkeypatch.setenv("MODELBOOK_BOOK", "other")
+        with pytest.raises(ParameterError, match=r"MODELBOOK_BOOK[\s\S]*PLOOMBER_ENV_FILENAME=env.<book>.yaml"):
+            origins.named("compare")
+
+    def test_a_variable_concerns_the_stages_that_have_it(self, monkeypatch):
+        monkeypatch.setenv("MODELBOOK_FOLDS", "3")
+        assert origins.named("compare") == {"folds": "3"}
+        assert origins.named("explore") == {}
+
+    def test_a_value_out_of_range_is_told_with_its_variable(self, tiny, monkeypatch):
+        monkeypatch.setenv("MODELBOOK_FOLDS", "1")
+        with pytest.raises(ParameterError, match=r"folds = '1' \(environment MODELBOOK_FOLDS\): .*greater than"):
+            compared()
+
+
+class TestByHand:
+    def test_the_default_and_an_edited_cell(self, tiny):
+        this = compared("folds = 4\n")
+        assert this.params.folds == 4
+        assert (this.origins["folds"], this.origins["seed"]) == ("parameters cell", "default")
+
+    def test_an_edited_cell_comes_before_the_environment(self, tiny, monkeypatch):
+        monkeypatch.setenv("MODELBOOK_FOLDS", "3")
+        monkeypatch.setenv("MODELBOOK_SEED", "1")
+        this = compared("folds = 4\n")
+        assert (this.params.folds, this.origins["folds"]) == (4, "parameters cell")
+        assert (this.params.seed, this.origins["seed"]) == (1, "environment MODELBOOK_SEED")
+
+    def test_what_papermill_injects_was_typed(self, tiny, monkeypatch):
+        monkeypatch.setenv("MODELBOOK_FOLDS", "3")
+        this = compared(injected="folds = 5\n")
+        assert (this.params.folds, this.origins["folds"]) == (5, "command line")
+
+    def test_what_a_build_would_do_otherwise_is_said(self, tiny):
+        shown = compared()._repr_html_()
+        assert "A build has other values: " in shown
+        assert "<code>folds</code> = 2 (env file env.yaml)" in shown
+        assert "<code>families</code> = lr nb (env file env.yaml)" in shown
+        assert "<code>seed</code>" not in shown
