@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 
 import numpy as np
@@ -68,4 +69,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     tiny.before = {path for path in tiny.root.rglob("*") if "__pycache__" not in path.parts}
     tiny.told = tiny.build()
     assert tiny.told.returncode == 0, tiny.told.stdout + tiny.told.stderr
+    tiny.first = tmp_path_factory.mktemp("first")  # tests build the project again
+    for top in ("data/tiny", "models/tiny", "reports/tiny/logs"):
+        shutil.copytree(tiny.root / top, tiny.first / top)
     return tiny

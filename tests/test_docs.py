@@ -80,7 +80,7 @@ def test_every_parameter_stands_in_the_docs_with_its_default(stage):
     text = (ROOT / "docs/parameters.md").read_text(encoding="utf-8")
     section = re.search(rf"^## .*{stage}.*?(?=^## |\Z)", text, re.S | re.M | re.I)
     assert section, f"docs/parameters.md has no section for {stage}"
-    assert "`book`, default `rand-hie`" in text.split("\n## ")[0]
+    assert "`book`, default `rand-hie`" in text.split("\n## The parameters\n")[1].split("\n## ")[0]
     for name, field in list(config.STAGES[stage].model_fields.items())[1:]:
         default = " ".join(field.default) if isinstance(field.default, list) else str(field.default)
         rows = [line for line in section[0].splitlines() if line.startswith(f"| `{name}`")]
@@ -96,7 +96,7 @@ def test_every_error_stands_in_the_docs():
 
 def test_every_make_target_says_what_it_does():
     told = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for target in ("run", "test", "check", "lab", "mlflow", "bench", "lock"):
+    for target in ("run", "test", "check", "setup", "lab", "mlflow", "bench", "lock"):
         assert re.search(rf"make {target} +\w", told), target
 
 

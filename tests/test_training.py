@@ -21,7 +21,7 @@ from modelbook.training.explanation import importance
 from modelbook.training.golden import golden
 
 
-def silent(*_: Any) -> None:
+def silent(*_: Any, passing: str = "") -> None:
     """Progress that nobody reads."""
 
 
@@ -452,10 +452,24 @@ def test_out_of_fold_answers_judge_every_row(trial: Experiment, fitted: Any, jud
 
 def test_compare_judges_the_baseline_first_and_tells_each_as_it_comes(trial: Experiment) -> None:
     told, logged = [], []
-    made = compare(trial, ["nope", "nb"], 1000, tell=lambda *args: told.append(args), log=logged.append)
+
+    def tell(*args: Any, passing: str = "") -> None:
+        told.append((*args[1:], passing))
+
+    made = compare(trial, ["nope", "nb"], 1000, tell=tell, log=logged.append)
     assert [(c.family, c.status) for c in made] == [("dummy", "ok"), ("nope", "failed"), ("nb", "ok")]
     assert logged == made
-    assert [args[1:] for args in told] == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert [args[:2] for args in told if not args[2]] == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert [args for args in told if args[2]] == [
+        (number, 3, f"fold {fold} of 2") for number in (0, 2) for fold in (1, 2)
+    ]
+
+
+def test_tuning_tells_each_setting_and_fold(trial: Experiment) -> None:
+    told: list[str] = []
+    trial.final("tune", ["dt"], "mcc", 2, watch=told.append)
+    assert told[:4] == [f"setting {setting} of 2, fold {fold} of 2" for setting in (1, 2) for fold in (1, 2)]
+    assert set(told[4:]) == {f"tuned setting beside the defaults, fold {fold} of 2" for fold in (1, 2)}
 
 
 def test_no_family_is_begun_when_the_budget_is_spent(trial: Experiment) -> None:

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import yaml
 
+from modelbook import config
+
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
-STAGES = ["ingest", "explore", "compare", "finalize", "deploy", "monitor"]
+STAGES = list(config.STAGES)
 SMALL = {
     "book": "tiny", "sample": 0.25, "families": "lr nb", "folds": 2, "tune_rounds": 1, "resamples": 100, "budget": 120,
 }  # fmt: skip
@@ -25,6 +27,7 @@ class Tiny:
     """A small project that can be built, changed and looked into."""
 
     before: set[Path]  # the files there were before the first build
+    first: Path  # data, receipts and logs as the first build left them
     told: subprocess.CompletedProcess[str]  # what the first build said
 
     def __init__(self, root: Path) -> None:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+import fnmatch
 import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +22,9 @@ from modelbook.contract import Contract
 from modelbook.errors import BuildError, ModelbookError
 from modelbook.registry import store
 from modelbook.report import index
-from modelbook.stage import built, project, sources
-from modelbook.stage.follow import Follow
-from modelbook.stage.kernels import Ahead
+from modelbook.stage import built, history, origins, project, sources, wiring
 from modelbook.stage.opened import WIRING
+from modelbook.stage.schedule import ENDED, Outcome, Schedule
 
 
 class BuildFailed(Reported):
@@ -34,59 +39,66 @@ def watch(dag: Any) -> None:
     for name in dag:
         task = dag[name]
         follows = bool(stale & set(task.upstream))
-        if follows or known.get(name, {}).get("code") != sources.digest(name, root, task.params.to_dict()):
+        if follows or known.get(name, {}).get("code") != _digest(name, root, task):
             stale.add(name)
             ready = not any(up.exec_status != TaskStatus.Skipped for up in task.upstream.values())
             task.exec_status = TaskStatus.WaitingExecution if ready else TaskStatus.WaitingUpstream
+            for product in task.product.products:  # what `ploomber status` reads
+                product._outdated_code_dependency_status = True
 
 
 class Build(Executor):
-    """Runs the outdated stages in order, one build at a time, and ends with the index and a verdict a line."""
+    """Runs the outdated stages, one build at a time, and ends with the index and a verdict a line.
+
+    Parameters
+    ----------
+    jobs : int
+        Stages that run at a time, where none waits for the other.
+    timeout : dict
+        Seconds that a stage may take, by stage; without one, any time.
+    """
+
+    def __init__(self, jobs: int = 2, timeout: dict[str, float] | None = None) -> None:
+        self.jobs, self.timeout = jobs, timeout or {}
+        with _reported():  # here, because Ploomber's own checks come after, and say less
+            wiring.check(project.find_root())
+            _check_target(sys.argv)
 
     def __call__(self, dag: Any, show_progress: bool) -> list[Any]:
         super().__call__(dag)
-        root = project.find_root()
-        try:
+        root, began = project.find_root(), time.time()
+        with _reported():
+            _check_limits(self.jobs, self.timeout)
             params = check(dag, root)
             with one_at_a_time(root):
-                reports, failed = self._run(dag, root, params)
-        except ModelbookError as error:
-            raise BuildFailed(f"\n{error}") from None
-        except KeyboardInterrupt:
-            raise BuildFailed("\nstopped; the next build goes on from here") from None
-        page = index.write(root, built.failures(root))
-        ended = {TaskStatus.Executed, TaskStatus.Skipped}
-        done = [name for name in dag if dag[name].exec_status in ended]
-        built.summarise(root, _book(dag), done, page, idle=not reports and not failed)
-        if failed:
-            raise BuildFailed(f"the build failed at: {', '.join(failed)}")
-        return reports
+                outdated = {name: dag[name] for name in dag if dag[name].exec_status != TaskStatus.Skipped}
+                outcome = self._run(outdated, root, params, _book(dag))
+                page = index.write(root, built.failures(root), wiring.stages(root))
+                if outdated:
+                    _keep(dag, root, began, outdated, outcome)
+        if outcome.stopped:
+            raise BuildFailed("\nstopped; the next build goes on from here")
+        done = [name for name in config.STAGES if name in dag and dag[name].exec_status in ENDED]
+        built.summarise(root, _book(dag), done, page, idle=not outdated)
+        if outcome.failed:
+            raise BuildFailed(f"the build failed at: {', '.join(outcome.failed)}")
+        return outcome.reports
 
-    def _run(self, dag: Any, root: Path, params: dict[str, config.Parameters]) -> tuple[list[Any], dict[str, str]]:
-        outdated = [name for name in dag if dag[name].exec_status != TaskStatus.Skipped]
-        if outdated:
-            store.prepare(root)
-        reports: list[Any] = []
-        failed: dict[str, str] = {}
-        logs = {name: log(root, _book(dag), name) for name in outdated}
-        digests = {name: sources.digest(name, root, params[name].model_dump()) for name in outdated}
-        with Ahead(root, outdated, logs) as ahead:
-            for name in outdated:
-                task = dag[name]
-                if task.exec_status == TaskStatus.Aborted:
-                    continue
-                with Follow(name, logs[name]) as following, ahead.kernel(name) as kernel:
-                    task.executor_params["km"] = kernel
-                    built.forget(root, _book(dag), name)
-                    try:
-                        report, meta = task._build(catch_exceptions=True)
-                        task.product.metadata.update_locally(meta)
-                        reports.append(report)
-                        built.note(root, name, params[name], digests[name])
-                    except Exception as error:  # whatever a notebook raised: the other branches still build
-                        failed[name] = following.failed(error, Path(str(task.product["nb"])))
-                        built.note_failure(root, _book(dag), name, failed[name])
-        return reports, failed
+    def _run(self, outdated: dict[str, Any], root: Path, params: dict[str, config.Parameters], book: str) -> Outcome:
+        if not outdated:
+            return Outcome()
+        store.prepare(root)
+        logs = {name: log(root, book, name) for name in outdated}
+        return Schedule(root, outdated, params, logs, self.jobs, self.timeout).run()
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """An error that a user can mend ends the build without a traceback."""
+    try:
+        yield
+    except ModelbookError as error:
+        raise BuildFailed(f"\n{type(error).__name__}: {error}") from None
 
 
 def check(dag: Any, root: Path) -> dict[str, config.Parameters]:
@@ -99,8 +111,7 @@ def check(dag: Any, root: Path) -> dict[str, config.Parameters]:
     """
     params: dict[str, Any] = {}
     for name in dag:
-        given = {key: value for key, value in dag[name].params.to_dict().items() if key not in WIRING}
-        params[name] = config.validate(name, given)
+        params[name] = config.validate(name, *origins.in_pipeline(root, name, _given(dag[name])))
         for path in dag[name].product.to_json_serializable().values():
             _check_writable(Path(path).parent)
     if "ingest" in params:  # not in a build that skips upstream stages
@@ -108,6 +119,29 @@ def check(dag: Any, root: Path) -> dict[str, config.Parameters]:
         dataset.state(params["ingest"].table, root)
     store.check_store(root)
     return params
+
+
+def _check_limits(jobs: Any, timeout: Any) -> None:
+    where = "mend it in pipeline.yaml, under executor"
+    if not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1:
+        raise BuildError(f"jobs = {jobs!r}", expected="how many stages may run at a time, from 1", next=where)
+    for name, seconds in timeout.items():
+        if name not in config.STAGES:
+            raise BuildError(f"timeout names {name!r}", expected=config.nearest(name, config.STAGES), next=where)
+        if not isinstance(seconds, int | float) or seconds <= 0:
+            raise BuildError(f"timeout of {name} = {seconds!r}", expected="seconds, above 0", next=where)
+
+
+def _check_target(command: list[str]) -> None:
+    """Whether a stage is there that ``ploomber build --partially`` names."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--partially", "-p", default="*")
+    target = parser.parse_known_args(command)[0].partially if Path(command[0]).stem == "ploomber" else "*"
+    if not fnmatch.filter(config.STAGES, target):
+        raise BuildError(
+            f"there is no stage {target!r} to build to",
+            expected=config.nearest(target, config.STAGES), next="name one of them: --partially STAGE",
+        )  # fmt: skip
 
 
 def _check_writable(folder: Path) -> None:
@@ -143,6 +177,36 @@ def one_at_a_time(root: Path) -> FileLock:
 def log(root: Path, book: str, stage: str) -> Path:
     """The file that holds a stage's progress lines."""
     return root / "reports" / book / "logs" / f"{config.stem(stage)}.log"
+
+
+def _keep(dag: Any, root: Path, began: float, outdated: dict[str, Any], outcome: Outcome) -> None:
+    """Add this build to the book's history."""
+    states, parameters = {}, {}
+    for name in dag:
+        ran = "ran" if dag[name].exec_status == TaskStatus.Executed else "not run"
+        failed = f"failed: {outcome.failed[name]}" if name in outcome.failed else ""
+        states[name] = failed or (ran if name in outdated else "kept")
+        values, told = origins.in_pipeline(root, name, _given(dag[name]))
+        parameters[name] = config.describe(config.validate(name, values), told)
+    ended = "stopped" if outcome.stopped else "failed" if outcome.failed else "ok"
+    try:
+        history.keep(
+            root, _book(dag), began, states, command=["ploomber", "build", *sys.argv[1:]],  # Ploomber takes `build` off
+            environment=project.environment(root).name, ended=ended, parameters=parameters,
+        )  # fmt: skip
+    except OSError as error:  # a full disk, say; what was built stands all the same
+        sys.stderr.write(f"this build is not kept among the runs: {error}\n")
+
+
+def _given(task: Any) -> dict[str, Any]:
+    return {key: value for key, value in task.params.to_dict().items() if key not in WIRING}
+
+
+def _digest(name: str, root: Path, task: Any) -> str:
+    try:
+        return sources.digest(name, root, origins.in_pipeline(root, name, _given(task))[0])
+    except ModelbookError:
+        return ""  # the build itself says what is wrong
 
 
 def _book(dag: Any) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import pandas as pd
@@ -25,6 +26,8 @@ METRICS = {
 }  # fmt: skip
 LABELS = {"roc_auc": "ROC AUC", "pr_auc": "PR AUC", "f1": "F1", "accuracy": "accuracy", "mcc": "MCC"}  # that may rank
 QUIET = {"lightgbm": {"verbosity": -1}}  # LightGBM writes its log to the notebook otherwise
+
+Watch = Callable[[str], None]  # told which step of a longer one begins
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,18 @@ class Candidate:
         }
 
 
+class Folds(GroupKFold):
+    """Folds that keep an entity on one side, and say which one is being fitted."""
+
+    watch: Watch | None = None
+
+    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[Any]:
+        for number, rows in enumerate(super().split(X, y, groups), 1):
+            if self.watch:
+                self.watch(f"fold {number} of {self.n_splits}")
+            yield rows
+
+
 class Experiment:
     """A PyCaret experiment on train rows only, with folds that keep an entity on one side.
 
@@ -82,6 +97,7 @@ class Experiment:
         self.outcome = contract.outcome(train).reset_index(drop=True)
         self.groups = train[contract.entity].reset_index(drop=True)
         self.folds = self._folds_that_fit(folds)
+        self._splitter = Folds(self.folds)
         self._experiment = self._set_up(seed)
 
     def _folds_that_fit(self, folds: int) -> int:
@@ -108,8 +124,7 @@ class Experiment:
             numeric_imputation="median",
             categorical_imputation="mode",
             normalize=True,
-            fold_strategy="groupkfold",
-            fold=self.folds,
+            fold_strategy=self._splitter,
             fold_groups=self.groups,
             session_id=seed,
             n_jobs=1,  # fastest on a laptop for tables of this size: workers import the whole stack again
@@ -128,9 +143,16 @@ class Experiment:
         ]
         return pd.DataFrame(rows, columns=["fold", "rows", "entities", "rate"])
 
-    def candidate(self, family: str) -> Candidate:
-        """Cross-validate one family. A failure is an answer, not an error."""
+    def candidate(self, family: str, watch: Watch | None = None) -> Candidate:
+        """Cross-validate one family. A failure is an answer, not an error.
+
+        Parameters
+        ----------
+        watch : callable, optional
+            Called with ``fold 2 of 5`` as each fold begins.
+        """
         began = time.perf_counter()
+        self._splitter.watch = watch
         try:
             self._experiment.create_model(family, verbose=False, error_score="raise", **QUIET.get(family, {}))
         except Exception as error:  # any library may fail in any way; the others still run
@@ -143,7 +165,7 @@ class Experiment:
         )
         return Candidate(family, "ok", time.perf_counter() - began, mean, sd)
 
-    def final(self, strategy: str, families: list[str], metric: str, rounds: int) -> Any:
+    def final(self, strategy: str, families: list[str], metric: str, rounds: int, watch: Watch | None = None) -> Any:
         """The estimator to go on with: the first family tuned, or a soft vote of all families.
 
         Parameters
@@ -154,7 +176,10 @@ class Experiment:
             Best first.
         rounds : int
             Random settings tried when tuning; the defaults stay where none is better.
+        watch : callable, optional
+            Called with ``setting 3 of 8, fold 2 of 5`` as each fit of the tuning has been scored.
         """
+        self._splitter.watch = None
         kept = families if strategy == "blend" else families[:1]
         models = [
             self._experiment.create_model(family, verbose=False, cross_validation=False, **QUIET.get(family, {}))
@@ -162,9 +187,28 @@ class Experiment:
         ]
         if strategy == "blend":
             return self._experiment.blend_models(models, method="soft", verbose=False)
-        return self._experiment.tune_model(
-            models[0], n_iter=rounds, optimize=METRICS[metric], choose_better=True, verbose=False, tuner_verbose=False
-        )
+        watched = self._watched(metric, rounds, watch)
+        try:
+            return self._experiment.tune_model(
+                models[0], n_iter=rounds, optimize=watched, choose_better=True, verbose=False, tuner_verbose=False
+            )
+        finally:
+            self._experiment.remove_metric(watched)
+
+    def _watched(self, metric: str, rounds: int, watch: Watch | None) -> str:
+        """Add a metric that counts its calls: PyCaret tells nothing while it tunes. Returns its name."""
+        row = self._experiment.get_metrics().set_index("Display Name").loc[METRICS[metric]]
+        calls = count()
+
+        def score(*args: Any, **kwargs: Any) -> float:
+            number, fold = divmod(next(calls), self.folds)
+            setting = f"setting {number + 1} of {rounds}" if number < rounds else "tuned setting beside the defaults"
+            if watch:
+                watch(f"{setting}, fold {fold + 1} of {self.folds}")
+            return row["Score Function"](*args, **kwargs)
+
+        self._experiment.add_metric("watched", "Watched", score, target=row["Target"], **row["Args"])
+        return "Watched"
 
     def pipeline(self, estimator: Any) -> Any:
         """An unfitted copy of the preprocessing with an estimator behind it: fits and predicts like one model."""
@@ -185,7 +229,7 @@ def compare(
     families: list[str],
     budget: float,
     *,
-    tell: Callable[[str, int, int], None],
+    tell: Callable[..., None],
     log: Callable[[Candidate], None],
 ) -> list[Candidate]:
     """Cross-validate the baseline, then each family until the budget is spent.
@@ -195,7 +239,7 @@ def compare(
     budget : float
         Seconds; no family is begun after that, and those left are listed as skipped.
     tell : callable
-        Called with a text, the number done and the total, before and after each.
+        Called with a text, the number done and the total, before and after each; and ``passing``, the fold.
     log : callable
         Called with each candidate as soon as it is judged.
     """
@@ -204,18 +248,19 @@ def compare(
     for number, family in enumerate([BASELINE, *families]):
         left = budget - (time.monotonic() - began)
         if left > 0:
-            tell(
-                f"cross-validating {FAMILIES.get(family, family)}, {left:.0f} s of the budget left{_told(candidates)}",
-                number,
-                total,
-            )
-            candidate = experiment.candidate(family)
+            text = f"cross-validating {FAMILIES.get(family, family)}, {left:.0f} s of the budget left"
+            tell(f"{text}{_told(candidates)}", number, total)
+            candidate = experiment.candidate(family, _watch(tell, text, number, total))
         else:
             candidate = Candidate(family, "skipped", reason=f"the budget of {budget:g} s was spent")
         log(candidate)
         candidates.append(candidate)
     tell(f"all candidates judged{_told(candidates)}", total, total)
     return candidates
+
+
+def _watch(tell: Callable[..., None], text: str, number: int, total: int) -> Watch:
+    return lambda step: tell(text, number, total, passing=step)
 
 
 def _told(candidates: list[Candidate]) -> str:

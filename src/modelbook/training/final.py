@@ -39,8 +39,12 @@ def fit(trial: Experiment, params: Finalize, families: list[str], metric: str, *
     """Tune the leader or blend the best, choose the threshold on out-of-fold answers, and fit on all train rows."""
     kept = families if params.strategy == "blend" else families[:1]
     name = " + ".join(FAMILIES[family] for family in kept)
-    tell(f"tuning {name}, {params.tune_rounds} settings" if params.strategy == "tune" else f"blending {name}", 0, 3)
-    pipeline = trial.pipeline(trial.final(params.strategy, families, metric, params.tune_rounds))
+    doing = f"tuning {name}, {params.tune_rounds} settings" if params.strategy == "tune" else f"blending {name}"
+    tell(doing, 0, 3)
+    chosen = trial.final(
+        params.strategy, families, metric, params.tune_rounds, watch=lambda step: tell(doing, 0, 3, passing=step)
+    )
+    pipeline = trial.pipeline(chosen)
     tell("answering train rows out of fold, to choose the threshold", 1, 3)
     scored = Scored.of(trial.outcome, trial.out_of_fold(pipeline), trial.groups)
     costs = evaluation.costs(scored, params.cost_miss)
