@@ -16,6 +16,7 @@ import pytest
 from tiny import ROOT, Tiny
 
 from modelbook.errors import WorkbenchError
+from modelbook.workbench import book as books
 from modelbook.workbench import environment, git, kernel, lab, machine, saved, settings
 
 NOTEBOOK = "notebooks/02_explore.ipynb"
@@ -146,7 +147,8 @@ class TestDoctor:
         assert [part for part in parts.values() if not part["ok"]] == []
         assert code == 0
         assert list(parts) == [
-            "Python", "lock", "kernel", "JupyterLab", "store", "disk", "ports", "git filter", "notebooks"
+            "Python", "lock", "kernel", "JupyterLab", "store", "disk", "ports", "git filter", "notebooks",
+            "book",
         ]  # fmt: skip
         assert parts["Python"]["state"].endswith("in .venv")
 
@@ -155,6 +157,24 @@ class TestDoctor:
         assert code == 1
         wrong = {name: part["mend"] for name, part in parts.items() if not part["ok"]}
         assert wrong == dict.fromkeys(("kernel", "JupyterLab", "git filter"), "modelbook setup")
+
+    @pytest.mark.parametrize(
+        ("old", "new", "state"),
+        [
+            ("folds: 2", "folds: 99", "stage 'compare': folds = 99 (env file env.yaml): Input should be less than"),
+            ("table: rand-hie", "table: gone.csv", "gone.csv"),
+            ("loss:", "lost:", "env.yaml has no value for loss, which pipeline.yaml asks for"),
+        ],
+    )
+    def test_a_book_that_could_not_be_built(self, tmp_path, old, new, state):
+        tiny = Tiny(tmp_path)
+        assert books.look(tiny.root, "tiny").ok
+        with tiny.changed("env.yaml", old, new):
+            part = books.look(tiny.root, None)
+        assert not part.ok
+        assert state in part.state
+        assert part.mend
+        assert "no env file names the book 'other'" in books.look(tiny.root, "other").state
 
     def test_prints_a_table(self, clone):
         told = clone.modelbook("doctor")

@@ -187,17 +187,17 @@ def setup() -> None:
 
 
 @app.command()
-def doctor(as_json: AsJson = False) -> None:
+def doctor(book: Book = None, as_json: AsJson = False) -> None:
     """Look at everything that work on a project needs, and say how to mend it; exit with 1 where something is wrong.
 
-    Examples:  modelbook doctor  |  modelbook doctor --json
+    Examples:  modelbook doctor  |  modelbook doctor --book rand-hie-sample  |  modelbook doctor --json
     """
     from modelbook import workbench
     from modelbook.report import terminal
     from modelbook.stage import project
 
     with _reported():
-        parts = workbench.look(project.find_root())
+        parts = workbench.look(project.find_root(), book)
     if as_json:
         typer.echo(json.dumps([asdict(part) for part in parts], indent=1, ensure_ascii=False))
     else:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import yaml
 
-from modelbook.errors import StageError
+from modelbook.config import nearest
+from modelbook.errors import ParameterError, StageError
 
 BY_HAND = "by-hand"
 
@@ -67,10 +68,16 @@ def command(root: Path, book: str) -> str:
 
 
 def parameters(root: Path, environment: Path) -> dict[str, dict]:
-    """Each stage's parameters as ``pipeline.yaml`` and an env file give them."""
+    """Each stage's parameters as ``pipeline.yaml`` and an env file give them.
+
+    Raises
+    ------
+    ParameterError
+        When the env file lacks a value.
+    """
     values = _values(environment)
     return {
-        stage: {name: _filled(value, values) for name, value in params.items()}
+        stage: {name: _filled(value, values, environment.name) for name, value in params.items()}
         for stage, params in written(root).items()
     }
 
@@ -116,8 +123,13 @@ def _values(path: Path) -> dict:
     return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
 
 
-def _filled(value: object, values: dict) -> object:
+def _filled(value: object, values: dict, file: str) -> object:
     name = placeholder(value)
+    if name and name not in values:
+        raise ParameterError(
+            f"{file} has no value for {name}, which pipeline.yaml asks for",
+            expected=nearest(name, values), next=f"write it into {file}; docs/parameters.md tells its range",
+        )  # fmt: skip
     return values[name] if name else value
 
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from modelbook.workbench import book as books
 from modelbook.workbench import environment, git, kernel, lab, machine
 from modelbook.workbench.part import Part
 
 __all__ = ["Part", "look", "setup"]
 
 
-def look(root: Path) -> list[Part]:
-    """Look at everything that work on a project needs; nothing is changed."""
+def look(root: Path, book: str | None = None) -> list[Part]:
+    """Look at everything that work on a project needs, and on a book of it; nothing is changed."""
     prefix = Path(sys.prefix)
     return [
         environment.python(root), environment.lock(root), kernel.look(prefix), lab.look(prefix),
         machine.store(root), machine.disk(root), machine.ports(), git.look(root), git.notebooks(root),
+        books.look(root, book),
     ]  # fmt: skip
 
 
