@@ -43,7 +43,8 @@ class Tiny:
     @property
     def environ(self) -> dict[str, str]:
         # The copy's own package comes first, so that a test may change a module.
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("PLOOMBER_", "MODELBOOK_"))}
+        ours = ("PLOOMBER_", "MODELBOOK_", "MLFLOW_")
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
         return {**kept, "PYTHONPATH": str(self.root / "src")}
 
     def run(self, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
