@@ -87,9 +87,11 @@ class TestFirstBuild:
             tags = dict(
                 store.execute("select key, value from model_version_tags where version=?", [done["version"]]).fetchall()
             )
+            [place] = store.execute(
+                "select storage_location from model_versions where name='tiny' and version=?", [done["version"]]
+            ).fetchone()
         assert tags["fingerprint"] == built.receipt("ingest")["details"]["fingerprint"]
         assert {"commit", "threshold", "roc_auc", "log_loss", "promoted_at"} <= tags.keys()
-        [folder] = (built.root / "models/artifacts/tiny").glob("models/*/artifacts/artifacts")
         assert {
             "model.pkl",
             "evaluated.pkl",
@@ -97,7 +99,7 @@ class TestFirstBuild:
             "golden.parquet",
             "reference.parquet",
             "metrics.json",
-        } == {p.name for p in folder.iterdir()}
+        } == {path.name for path in (Path(place.removeprefix("file://")) / "artifacts").iterdir()}
 
     def test_holdout_is_untouched_by_train(self, built):
         train, holdout = (pd.read_parquet(built.root / f"data/tiny/{name}.parquet") for name in ("train", "holdout"))
