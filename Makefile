@@ -36,7 +36,7 @@ setup: .venv/run ## install what runs need; set up kernel, JupyterLab and git's 
 .PHONY: lab
 lab: .venv/run ## open JupyterLab at the project; options: make lab LAB="--no-browser --port 8890"
 	@$(BIN)/modelbook setup >/dev/null
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab $$(test "$$(id -u)" != 0 || echo --allow-root) $(LAB)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" JUPYTERLAB_WORKSPACES_DIR="$(CURDIR)/.venv/workspaces" $(BIN)/jupyter lab $$(test "$$(id -u)" != 0 || echo --allow-root) $(LAB)
 
 .PHONY: mlflow
 mlflow: .venv/run ## open the MLflow UI on the project's store, at http://127.0.0.1:5000; options in MLFLOW

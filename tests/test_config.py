@@ -155,3 +155,11 @@ def test_a_stem_numbers_the_stages_in_order() -> None:
     stems = [config.stem(stage) for stage in config.STAGES]
     assert stems[:6] == ["01_ingest", "02_explore", "03_compare", "04_finalize", "05_deploy", "06_monitor"]
     assert [stem[:3] for stem in stems] == [f"{place + 1:02d}_" for place in range(len(stems))]
+
+
+def test_an_error_says_where_the_value_was_set():
+    with pytest.raises(ParameterError) as told:
+        config.validate(
+            "compare", {"folds": 99, "budget": 10}, {"folds": "command line", "budget": "env file env.yaml"}
+        )
+    assert told.value.next == "correct it where it is set: command line"

@@ -253,9 +253,18 @@ def test_the_rate_by_period_has_wilsons_interval(contract: Contract, frame: pd.D
     assert told.loc[1, ["rate", "low", "high"]].tolist() == pytest.approx([p, centre - half, centre + half])
 
 
-def test_gaps_are_told_of_the_features_that_have_any(contract: Contract, frame: pd.DataFrame) -> None:
-    assert profile.missingness(frame, contract).values.tolist() == [["noise", frame["noise"].isna().mean()]]
-    assert profile.missingness(frame.fillna(0), contract).empty
+def test_gaps_are_told_of_each_feature_most_first(contract: Contract, frame: pd.DataFrame) -> None:
+    told = profile.missingness(frame, contract)
+    assert told.iloc[0].tolist() == ["noise", frame["noise"].isna().mean()]
+    assert sorted(told["column"]) == sorted(contract.features_)
+    assert (told["share"][1:] == 0).all()
+
+
+def test_a_table_without_gaps_says_so(contract: Contract, frame: pd.DataFrame) -> None:
+    full = frame.fillna(0)
+    table, gaps = profile.associations(full, contract), profile.missingness(full, contract)
+    assert "No feature has gaps." in profile.sentences(full, contract, table, gaps, [], [])
+    assert profile.numbers(full, contract, table, gaps)[-1]["value"] == "0%"
 
 
 def test_associations_are_scikit_learns_auc_folded(contract: Contract, frame: pd.DataFrame) -> None:

@@ -253,7 +253,7 @@ class TestCompare:
             ("verdict", "deploy", "promote", "hold", None, ""),
             ("metric", "ingest.features", "27", None, None, ""),
             ("metric", "finalize.roc_auc", 0.75, 0.77, 0.02, "0.730 to 0.770, then 0.750 to 0.790"),
-            ("metric", "deploy.candidate", "version 3", "version 4", 1, ""),
+            ("metric", "deploy.candidate", "version 3", "version 4", None, ""),
             ("metric", "monitor.columns drifted", "9", "11", 2, ""),
             ("metric", "monitor.share", "43%", "45%", 2, ""),
         ]

@@ -353,11 +353,15 @@ class TestKilled:
         mine, other = (project.receipt("finalize")["details"]["metrics"] for project in (tiny, built))
         assert mine == other
 
-    def test_ctrl_c_ends_it_promptly_with_its_kernels(self, started):
+    @pytest.mark.parametrize(
+        ("command", "number"),
+        [("ploomber", signal.SIGINT), ("modelbook", signal.SIGINT), ("modelbook", signal.SIGTERM)],
+    )
+    def test_ctrl_c_ends_it_promptly_with_its_kernels(self, started, command, number):
         tiny, _ = started
         said = (tiny.root / "said.txt").open("w")
         process = subprocess.Popen(
-            [str(BIN / "ploomber"), "build", "--force"],
+            [str(BIN / command), "build", "--force"],
             cwd=tiny.root,
             env=tiny.environ,
             stdout=said,
@@ -367,7 +371,7 @@ class TestKilled:
         wait_for(tiny.root / "said.txt", f"[2/{len(STAGES)} explore]", 120)
         kernels = psutil.Process(process.pid).children(recursive=True)
         assert kernels
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         assert process.wait(timeout=20) == 1
         _, alive = psutil.wait_procs(kernels, timeout=10)
         assert alive == []

@@ -220,7 +220,7 @@ FIGURES: dict[str, Any] = {
         "column": ["age", "age"], "period": [1, 2], "value": [0, -0.31],
     }), (), "0.31"),
     "leaderboard": (compare.leaderboard, BOARD, ("roc_auc",), "0.812"),
-    "roc": (finalize.roc, CURVE, (), "0.625"),
+    "roc": (finalize.roc, CURVE, (0.762,), "0.762"),
     "precision_recall": (finalize.precision_recall, pd.DataFrame({
         "recall": [0, 0.5, 1], "precision": [1, 0.6, 0.2], "low": [1, 0.5, 0.2], "high": [1, 0.7, 0.2],
     }), (0.2,), "60.0%"),
@@ -277,6 +277,12 @@ def test_a_figure_copes_with_one_row_and_unknown_intervals(name: str) -> None:
     unknown = [column for column in ("low", "high", "sd", "n", "reference", "roc_auc_sd") if column in frame]
     for part in (frame.iloc[:1], frame.assign(**dict.fromkeys(unknown, NAN)), frame.drop(columns=unknown)):
         assert "<figure" in draw(part, *more)._repr_html_()
+
+
+def test_the_columns_without_a_gap_are_counted() -> None:
+    figure = explore.missingness(pd.DataFrame({"column": ["a", "b", "c"], "share": [0.2, 0.0001, 0]}))
+    assert "Columns without a gap: 1." in figure._repr_html_()
+    assert "&lt;0.1%" in figure.svg()
 
 
 def test_a_table_without_gaps_has_nothing_to_draw() -> None:

@@ -269,12 +269,13 @@ class TestProgress:
 
 class TestExplain:
     def test_the_failing_cell_and_its_error(self):
-        cell = PapermillExecutionError(5, 4, "boom()", "NameError", "name 'boom' is not defined", ["..."])
+        trace = ["\x1b[0;36mCell \x1b[0;32mIn[4], line 2\x1b[0m", "..."]
+        cell = PapermillExecutionError(5, 4, "fine = 1\nboom()", "NameError", "name 'boom' is not defined", trace)
         wrapped = RuntimeError("Error building task")
         wrapped.__cause__ = cell
         told = explain(wrapped, "")
         assert told.startswith("NameError: name 'boom' is not defined\n  in cell 4:")
-        assert "    boom()" in told
+        assert told.endswith("\n    fine = 1\n  > boom()")
 
     def test_want_of_memory_in_code_is_called_so(self):
         cell = PapermillExecutionError(5, 4, "x = [0] * 10**12", "MemoryError", "", ["..."])
@@ -282,9 +283,10 @@ class TestExplain:
 
     def test_a_dead_kernel_is_no_error_in_code(self):
         told = explain(DeadKernelError("Kernel died"), "it crashed with SIGSEGV, in a library's native code")
-        assert told == (
+        assert told.splitlines()[0] == (
             "the kernel died: it crashed with SIGSEGV, in a library's native code (not an error in the notebook's code)"
         )
+        assert "build again" in told.splitlines()[1]
 
 
 def test_a_kernel_started_ahead_runs_the_import_cell_only(tmp_path):

@@ -320,7 +320,7 @@ def test_metrics_hold_mean_and_spread_of_scored_candidates_only() -> None:
     assert told["candidate"].tolist() == ["dummy", "logistic regression", "decision tree", "naive Bayes"]
     spread = board["roc_auc_sd"].head(4)
     means = [0.95, 0.8, 0.795, 0.7]
-    assert told["roc auc"].tolist() == [f"{mean:.3f} ± {sd:.3f}" for mean, sd in zip(means, spread)]
+    assert told["roc auc"].tolist() == [f"{mean:.3f}\u00a0±\u00a0{sd:.3f}" for mean, sd in zip(means, spread)]
     assert "fit seconds" in told.columns
 
 

@@ -163,7 +163,8 @@ class TestDoctor:
         [
             ("folds: 2", "folds: 99", "stage 'compare': folds = 99 (env file env.yaml): Input should be less than"),
             ("table: rand-hie", "table: gone.csv", "gone.csv"),
-            ("loss:", "lost:", "env.yaml has no value for loss, which pipeline.yaml asks for"),
+            ("loss: ", "lost: ", "env.yaml sets lost = 0.05, which pipeline.yaml does not ask for"),
+            ("loss: 0.05\n", "", "env.yaml has no value for loss, which pipeline.yaml asks for"),
         ],
     )
     def test_a_book_that_could_not_be_built(self, tmp_path, old, new, state):
@@ -219,9 +220,10 @@ class TestDoctor:
         [
             (lambda spec: spec["argv"].__setitem__(0, "/elsewhere/python"), "it starts /elsewhere/python"),
             (lambda spec: spec["argv"].remove(kernel.PACKER), "it lacks --Session.packer"),
+            (lambda spec: spec["argv"].remove("--log-level=50"), "it lacks --log-level=50"),
             (lambda spec: spec.pop("env"), "DO_NOT_TRACK is not set"),
         ],
-        ids=["python", "packer", "environment"],
+        ids=["python", "packer", "log level", "environment"],
     )
     def test_kernel(self, tmp_path, change, state):
         kernel.write(tmp_path)

@@ -1,3 +1,3 @@
-"""Modelbook: from a table to a compared, registered, served, watched and retrained model, in six notebooks."""
+"""Modelbook: from a table to a compared, registered, gated and watched model, in six notebooks."""
 
 __version__ = "0.1.0"

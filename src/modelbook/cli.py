@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,13 +70,15 @@ def build(book: Book = None, force: Annotated[bool, typer.Option("--force", help
     with _reported():
         root = project.find_root()
         environment = project.environment(root, book)
+        project.parameters(root, environment)  # what is wrong in the env file is told better here than by Ploomber
         if not force and built.fresh(root, environment):
             named = project.parameters(root, environment)["ingest"]["book"]
             built.summarise(root, named, list(project.tasks(root, named)), root / "reports" / "index.html", idle=True)
             return
     command = [str(Path(sys.executable).with_name("ploomber")), "build", *(["--force"] if force else [])]
-    named_env = {**os.environ, "PLOOMBER_ENV_FILENAME": environment.name}
-    raise typer.Exit(subprocess.run(command, cwd=root, env=named_env, check=False).returncode)
+    os.chdir(root)
+    # In this process' place, so that Ctrl-C and signals reach the build itself, which ends its kernels.
+    os.execve(command[0], command, {**os.environ, "PLOOMBER_ENV_FILENAME": environment.name})
 
 
 @app.command()

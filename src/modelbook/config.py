@@ -12,6 +12,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from modelbook.errors import ParameterError
 from modelbook.redaction import redact
 
+ANYWHERE = "env.yaml, pipeline.yaml, command line, environment or parameters cell"
+
 BookName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="name of the book; its products bear it")]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1, description="seed of everything random, 0 to 2147483647")]
 Resamples = Annotated[
@@ -196,11 +198,13 @@ def validate(stage: str, values: Mapping[str, Any], origins: Mapping[str, str] |
     try:
         return model(**values)
     except ValidationError as error:
-        wrong = [_explain(model, problem, origins or {}) for problem in error.errors()]
+        problems = error.errors()
+    wrong = [_explain(model, problem, origins or {}) for problem in problems]
+    places = dict.fromkeys((origins or {}).get(str(problem["loc"][0]), ANYWHERE) for problem in problems)
     raise ParameterError(
         f"stage {stage!r}: " + "; ".join(wrong),
         expected=_expectations(model, [name for name in values if name in model.model_fields], wrong),
-        next="correct it where it is set: env.yaml, pipeline.yaml, --env--NAME VALUE, MODELBOOK_NAME, parameters cell",
+        next=f"correct it where it is set: {', '.join(places)}",
     )
 
 

@@ -24,9 +24,8 @@ def balance(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
 
 
 def missingness(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
-    """Share of gaps of each feature that has any, most first; columns ``column, share``."""
-    share = frame[contract.features_].isna().mean()
-    share = share[share > 0].sort_values(ascending=False)
+    """Share of gaps of each feature, most first; columns ``column, share``."""
+    share = frame[contract.features_].isna().mean().sort_values(ascending=False, kind="stable")
     return pd.DataFrame({"column": share.index, "share": share.to_numpy()})
 
 
@@ -105,7 +104,7 @@ def sentences(
     shifted: list[str],
 ) -> list[str]:
     """What was found, in words; ``table`` holds the features' associations, ``gaps`` their missingness."""
-    first = table.iloc[0]
+    first, gaps = table.iloc[0], gaps[gaps["share"] > 0]
     strongest = f"{contract.label(first['column'])}, reaches ROC AUC {first['auc']:.2f}"
     leak = f"No feature alone is suspicious: the strongest, {strongest}."
     if leaks:
@@ -129,7 +128,7 @@ def sentences(
 
 def numbers(frame: pd.DataFrame, contract: Contract, table: pd.DataFrame, gaps: pd.DataFrame) -> list[dict[str, str]]:
     """The key numbers of the exploration."""
-    first = table.iloc[0]
+    first, gaps = table.iloc[0], gaps[gaps["share"] > 0]
     most = f"{gaps['share'][0]:.0%}" if len(gaps) else "0%"
     return [
         {

@@ -61,7 +61,7 @@ def locate(table: str, root: Path) -> Path:
             next="name it with the parameter `table` (env.yaml)",
         )
     if not path.is_file():
-        raise DataError(f"there is no file {path}", next="check the parameter `table` (env.yaml)")
+        raise DataError(f"there is no file {path}", next="check the path; in a build, the parameter `table` (env.yaml)")
     return path
 
 

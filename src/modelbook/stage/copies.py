@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from papermill.iorw import LocalHandler
@@ -28,7 +29,7 @@ class Copies(LocalHandler):
             raise StageError(
                 f"{path} is a stage's source, and an executed copy would take its place",
                 expected="an output outside of notebooks/",
-                next=f"papermill {path} reports/{target.stem}-alone.ipynb",
+                next=f"papermill {path} {os.path.relpath(target.parents[1] / 'reports')}/{target.stem}-alone.ipynb",
             )
         super().write(buf, path)
 

@@ -150,7 +150,7 @@ def _minus(a: float | None, b: float | None) -> float | None:
 def _apart(a: str | None, b: str | None) -> float | None:
     """The difference of two numbers that stand in the same words."""
     x, y = TEXT.fullmatch(a or ""), TEXT.fullmatch(b or "")
-    if not (x and y) or (x[1], x[3]) != (y[1], y[3]):
+    if not (x and y) or (x[1], x[3]) != (y[1], y[3]) or "version" in x[1]:  # numbers of versions measure nothing
         return None
     return _minus(float(x[2].replace(",", "")), float(y[2].replace(",", "")))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from modelbook.errors import ModelbookError
 from modelbook.stage.progress import tell_to
 from modelbook.stage.screen import Screen
 
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+MEND = "where memory is short: other programs, sample, families, jobs in pipeline.yaml; else build again"
 PULSE = 0.5  # seconds between looks at the log
 
 
@@ -65,14 +68,19 @@ def explain(error: BaseException, death: str) -> str:
     while seen is not None:
         if isinstance(seen, PapermillExecutionError):
             short = "out of memory, " if seen.ename == "MemoryError" else ""
-            return f"{short}{seen.ename}: {seen.evalue}\n  in cell {seen.exec_count}:\n{_indented(seen.source)}"
+            return f"{short}{seen.ename}: {seen.evalue}\n  in cell {seen.exec_count}:\n{_marked(seen)}"
         if isinstance(seen, DeadKernelError):
-            return f"the kernel died: {death} (not an error in the notebook's code)"
+            return f"the kernel died: {death} (not an error in the notebook's code)\n  next:     {MEND}"
         if isinstance(seen, ModelbookError):
             return f"{type(seen).__name__}: {seen}"
         last, seen = seen, seen.__cause__ or seen.__context__
     return f"{type(last).__name__}: {last}"
 
 
-def _indented(source: str) -> str:
-    return "\n".join(f"    {text}" for text in source.splitlines())
+def _marked(error: PapermillExecutionError) -> str:
+    """The cell, with an arrow at the line that failed."""
+    traceback = COLOUR.sub("", "\n".join(error.traceback))
+    found = re.search(rf"Cell In\[{error.exec_count}\], line (\d+)", traceback)
+    failing = int(found[1]) if found else 0
+    lines = enumerate(error.source.splitlines(), 1)
+    return "\n".join(f"{'  > ' if number == failing else '    '}{text}" for number, text in lines)

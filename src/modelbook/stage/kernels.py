@@ -25,10 +25,9 @@ from jupyter_core.utils import run_sync
 
 from modelbook import config
 from modelbook.errors import BuildError
-from modelbook.redaction import PACKER
 from modelbook.stage import origins
 from modelbook.stage.progress import LOG, tell_to
-from modelbook.workbench.kernel import ENVIRONMENT
+from modelbook.workbench.kernel import ENVIRONMENT, OPTIONS
 
 START_TIMEOUT = 180  # seconds until a kernel answers; a cold import of the stack takes up to a minute
 OOM_COUNT = Path("/sys/fs/cgroup/memory.events")  # where Linux counts what it killed for want of memory
@@ -42,8 +41,8 @@ class Kernel:
         self.manager = AsyncKernelManager(kernel_name="python3", **_channel())
         self._killed_for_memory = _killed_for_memory()
         environ = {**os.environ, **ENVIRONMENT, LOG: str(log), **origins.command_line()}
-        keeps_secrets = PACKER in self.manager.kernel_spec.argv  # type: ignore[union-attr]
-        more = [] if keeps_secrets else [PACKER]
+        given = self.manager.kernel_spec.argv  # type: ignore[union-attr]
+        more = [option for option in OPTIONS if option not in given]
         run_sync(self.manager.start_kernel)(cwd=str(root), env=environ, extra_arguments=more)
         self._process: Any = self.manager.provisioner.process  # type: ignore[union-attr]
         client = self._client()

@@ -23,7 +23,7 @@ OF_EVERY_STAGE = {*MADE_BY_BUILD, "receipt"}
 VERSIONS = ("modelbook", "pycaret", "scikit-learn", "mlflow", "evidently", "pandas")
 
 
-@dataclass
+@dataclass(repr=False)
 class Stage:
     """A stage that has been opened: what it was given, what it reads, what it must write.
 
@@ -139,6 +139,9 @@ class Stage:
             "by_hand": self.by_hand,
         }
 
+    def __repr__(self) -> str:
+        return f"stage {self.name!r} of book {self.book!r}, {'by hand' if self.by_hand else 'in a build'}"
+
     def _repr_html_(self) -> str:
         left = "style='text-align:left'"  # JupyterLab sets tables to the right
         rows = "".join(
@@ -241,4 +244,6 @@ def _check_upstream(name: str, book: str, upstream: dict[str, dict[str, Path]], 
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)

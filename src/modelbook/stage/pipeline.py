@@ -61,7 +61,9 @@ class Build(Executor):
     def __init__(self, jobs: int = 2, timeout: dict[str, float] | None = None) -> None:
         self.jobs, self.timeout = jobs, timeout or {}
         with _reported():  # here, because Ploomber's own checks come after, and say less
-            wiring.check(project.find_root())
+            root = project.find_root()
+            wiring.check(root)
+            project.parameters(root, project.environment(root))
             _check_target(sys.argv)
 
     def __call__(self, dag: Any, show_progress: bool) -> list[Any]:

@@ -11,6 +11,7 @@ import yaml
 
 from modelbook.config import nearest
 from modelbook.errors import ParameterError, StageError
+from modelbook.redaction import redact
 
 BY_HAND = "by-hand"
 
@@ -73,9 +74,17 @@ def parameters(root: Path, environment: Path) -> dict[str, dict]:
     Raises
     ------
     ParameterError
-        When the env file lacks a value.
+        When the env file lacks a value, or has one that nothing asks for.
     """
     values = _values(environment)
+    asked = re.findall(r"\{\{\s*(\w+)\s*\}\}", (root / "pipeline.yaml").read_text(encoding="utf-8"))
+    for name in values:
+        if name not in asked:
+            raise ParameterError(
+                f"{environment.name} sets {name} = {redact(repr(values[name]))}, which pipeline.yaml does not ask for",
+                expected=nearest(name, dict.fromkeys(asked)),
+                next=f"correct the name in {environment.name}, or take it out",
+            )
     return {
         stage: {name: _filled(value, values, environment.name) for name, value in params.items()}
         for stage, params in written(root).items()

@@ -42,7 +42,8 @@ def metrics(board: pd.DataFrame) -> pd.DataFrame:
     table = {"candidate": scored["candidate"]}
     for name in METRICS:
         pairs = zip(scored[f"{name}_mean"], scored[f"{name}_sd"])
-        table[name.replace("_", " ")] = pd.Series([f"{mean:.3f} ± {sd:.3f}" for mean, sd in pairs], scored.index)
+        told = [f"{mean:.3f}\u00a0±\u00a0{sd:.3f}" for mean, sd in pairs]  # never broken at the sign
+        table[name.replace("_", " ")] = pd.Series(told, scored.index)
     return pd.DataFrame({**table, "fit seconds": scored["fit_seconds"]})
 
 

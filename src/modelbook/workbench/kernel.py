@@ -15,6 +15,7 @@ from modelbook.workbench.part import Part
 
 NAME = "python3"
 # No usage reports to the libraries' makers, and no logs.log of PyCaret's in the project.
+OPTIONS = (PACKER, "--log-level=50")  # nothing on the terminal of a run that ends well; errors come in messages
 ENVIRONMENT = {"DO_NOT_TRACK": "true", "PYCARET_CUSTOM_LOGGING_PATH": os.devnull}
 
 
@@ -30,7 +31,7 @@ def write(prefix: Path) -> list[Path]:
         return []
     from ipykernel.kernelspec import RESOURCES, get_kernel_dict
 
-    described = get_kernel_dict(extra_arguments=[PACKER], python_arguments=["-Xfrozen_modules=off"])
+    described = get_kernel_dict(extra_arguments=[*OPTIONS], python_arguments=["-Xfrozen_modules=off"])
     described["argv"][0] = str(_python(prefix))
     settings.write(path, {**described, "env": ENVIRONMENT})
     for logo in Path(RESOURCES).glob("logo*"):
@@ -63,8 +64,7 @@ def _wrong(prefix: Path) -> list[str]:
         return ["kernel.json cannot be read"]
     argv = [*map(str, found.get("argv") or ["nothing"])]
     wrong = [] if argv[0] == str(_python(prefix)) else [f"it starts {argv[0]}, not {_python(prefix)}"]
-    if PACKER not in argv:
-        wrong.append(f"it lacks {PACKER}")
+    wrong += [f"it lacks {option}" for option in OPTIONS if option not in argv]
     return wrong + [f"{name} is not set" for name in settings.missing(found.get("env"), ENVIRONMENT)]
 
 

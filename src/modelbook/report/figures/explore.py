@@ -73,7 +73,7 @@ def missingness(frame: pd.DataFrame) -> Figure:
     ax.barh(range(len(shown)), shown["share"], color=style.FAINT, height=0.62)
     marks.rows(ax, list(shown["column"]))
     for place, share in enumerate(shown["share"]):
-        marks.beside(ax, place, f"{share:.1%}")
+        marks.beside(ax, place, f"{share:.1%}" if share >= 0.0005 else "<0.1%")
     ax.set_xlim(0, max(shown["share"].max() * 1.02, 0.01))
     marks.percent(ax)
     ax.set_xlabel("share of rows without a value")
