@@ -290,7 +290,7 @@ class TestWrong:
             told = built.build()
         assert told.returncode == 1
         assert re.search(
-            r"FAILED\nAssertionError: a batch was not watched\n +in cell \d+:\n +assert len\(watched\)", told.stdout
+            r"FAILED\nAssertionError: a batch was not watched\n +in cell \d+:\n  > assert len\(watched\)", told.stdout
         )
         partial = built.root / "reports/tiny/06_monitor.ipynb"
         assert f"partly executed notebook: {partial}" in told.stdout
