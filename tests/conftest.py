@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -60,6 +61,14 @@ def make_frame(contract: Contract) -> Callable[..., pd.DataFrame]:
 def frame(make_frame: Callable[..., pd.DataFrame]) -> pd.DataFrame:
     """600 rows: 200 entities in 3 years."""
     return make_frame()
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
+    """A project that has not been built, worked in."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PLOOMBER_ENV_FILENAME", raising=False)
+    return Tiny(tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from tiny import Tiny
-
-
-@pytest.fixture
-def tiny(tmp_path):
-    return Tiny(tmp_path)
 
 
 @pytest.mark.parametrize("command", ["build", "check", "diff", "doctor", "runs", "setup", "store"])

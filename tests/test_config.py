@@ -163,3 +163,8 @@ def test_an_error_says_where_the_value_was_set():
             "compare", {"folds": 99, "budget": 10}, {"folds": "command line", "budget": "env file env.yaml"}
         )
     assert told.value.next == "correct it where it is set: command line"
+
+
+@pytest.mark.parametrize(("value", "said"), [(300.0, "300"), (0.1, "0.1"), (["lr", "nb"], "lr nb"), (None, "None")])
+def test_a_value_is_written_in_one_way(value, said):
+    assert config.shown(value) == said

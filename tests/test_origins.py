@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 
 import pytest
-from tiny import Tiny
 
 from modelbook import config, stage
 from modelbook.errors import ParameterError
@@ -15,16 +14,13 @@ CELL = "upstream = None\nproduct = None\nbook = 'tiny'\nfolds = 5\nseed = 42\nbu
 
 
 @pytest.fixture
-def tiny(tmp_path, monkeypatch):
-    made = Tiny(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("PLOOMBER_ENV_FILENAME", raising=False)
+def tiny(tiny, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["ploomber", "build"])
     for name in ("contract.yaml", "train.parquet", "holdout.parquet", "batches.parquet"):
-        (made.root / "data/tiny").mkdir(parents=True, exist_ok=True)
-        (made.root / "data/tiny" / name).touch()
-    files.write(made.root / "models/tiny/ingest.json", {"details": {}})
-    return made
+        (tiny.root / "data/tiny").mkdir(parents=True, exist_ok=True)
+        (tiny.root / "data/tiny" / name).touch()
+    files.write(tiny.root / "models/tiny/ingest.json", {"details": {}})
+    return tiny
 
 
 def compared(extra: str = "", injected: str = "", **wired):

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
-from tiny import ROOT, STAGES, Tiny
+from tiny import ROOT, STAGES
 
 from modelbook import config, stage
 from modelbook.errors import ParameterError, StageError
@@ -20,14 +20,6 @@ from modelbook.stage import built, files, kernels, progress, project, sources
 from modelbook.stage.follow import explain
 
 PARAMETERS = "upstream = None\nproduct = None\nbook = 'tiny'\n"
-
-
-@pytest.fixture
-def tiny(tmp_path, monkeypatch):
-    made = Tiny(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("PLOOMBER_ENV_FILENAME", raising=False)
-    return made
 
 
 def namespace(extra: str = "", **values):

@@ -56,6 +56,15 @@ class Clone(Tiny):
         told = self.modelbook("doctor", "--json")
         return told.returncode, {part["name"]: part for part in json.loads(told.stdout)}
 
+    def part_ways(self, theirs: tuple[str, str], ours: tuple[str, str]) -> None:
+        """An edit of the notebook on a branch `theirs`, and another on main."""
+        self.git("checkout", "--quiet", "-b", "theirs")
+        self.edit(NOTEBOOK, *theirs)
+        self.git("commit", "--quiet", "-am", "theirs")
+        self.git("checkout", "--quiet", "main")
+        self.edit(NOTEBOOK, *ours)
+        self.git("commit", "--quiet", "-am", "ours")
+
     def edit(self, path: str, old: str, new: str) -> None:
         file = self.root / path
         text = file.read_text()
@@ -344,12 +353,9 @@ class TestGit:
         assert ready.git("status", "--porcelain") == f"M  {NOTEBOOK}\n"
 
     def test_edits_of_two_people_in_two_cells_merge(self, ready):
-        ready.git("checkout", "--quiet", "-b", "theirs")
-        ready.edit(NOTEBOOK, "leak_auc = 0.95 ", "leak_auc = 0.90 ")
-        ready.git("commit", "--quiet", "-am", "theirs")
-        ready.git("checkout", "--quiet", "main")
-        ready.edit(NOTEBOOK, "Rows that stand more than once", "Rows that repeat")
-        ready.git("commit", "--quiet", "-am", "ours")
+        ready.part_ways(
+            ("leak_auc = 0.95 ", "leak_auc = 0.90 "), ("Rows that stand more than once", "Rows that repeat")
+        )
         ready.git("merge", "--quiet", "theirs", "-m", "both")
         text = (ready.root / NOTEBOOK).read_text()
         assert "leak_auc = 0.90 " in text
@@ -357,12 +363,7 @@ class TestGit:
         assert git.clean(text.encode()) == text.encode()
 
     def test_a_conflict_leaves_a_notebook_that_opens(self, ready):
-        ready.git("checkout", "--quiet", "-b", "theirs")
-        ready.edit(NOTEBOOK, "leak_auc = 0.95 ", "leak_auc = 0.90 ")
-        ready.git("commit", "--quiet", "-am", "theirs")
-        ready.git("checkout", "--quiet", "main")
-        ready.edit(NOTEBOOK, "leak_auc = 0.95 ", "leak_auc = 0.80 ")
-        ready.git("commit", "--quiet", "-am", "ours")
+        ready.part_ways(("leak_auc = 0.95 ", "leak_auc = 0.90 "), ("leak_auc = 0.95 ", "leak_auc = 0.80 "))
         told = ready.try_git("merge", "theirs", "-m", "both")
         assert told.returncode == 1
         cells = json.loads((ready.root / NOTEBOOK).read_text())["cells"]

@@ -222,6 +222,13 @@ def _expectations(model: type[Parameters], names: list[str], wrong: list[str]) -
     return "; ".join(f"{name}: {model.model_fields[name].description or name}" for name in told)
 
 
+def shown(value: Any) -> str:
+    """A value as people write it: a list as words, 300.0 as 300."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def describe(parameters: Parameters, origins: Mapping[str, str]) -> list[dict[str, Any]]:
     """Each parameter with its value, meaning and where the value comes from, in order of declaration."""
     return [

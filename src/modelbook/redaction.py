@@ -32,20 +32,12 @@ def secrets() -> list[str]:
 
 def redact(text: str) -> str:
     """The text with ``***`` for each secret of the environment and each password in a URL."""
-    for secret in secrets():
-        text = text.replace(secret, MASK)
-    return IN_URL.sub(rf"\1:{MASK}@", text)
+    return _masked(text, secrets())
 
 
 def redact_all(content: Any) -> Any:
     """The same for every string within dicts and lists, but for pictures."""
-    if isinstance(content, str):
-        return redact(content)
-    if isinstance(content, dict):
-        return {key: value if key in PICTURES else redact_all(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [redact_all(value) for value in content]
-    return content
+    return _masked(content, secrets())
 
 
 def pack(content: Any) -> bytes:
@@ -53,6 +45,18 @@ def pack(content: Any) -> bytes:
     from jupyter_client.session import json_packer
 
     return json_packer(redact_all(content))
+
+
+def _masked(content: Any, secrets: list[str]) -> Any:
+    if isinstance(content, str):
+        for secret in secrets:
+            content = content.replace(secret, MASK)
+        return IN_URL.sub(rf"\1:{MASK}@", content)
+    if isinstance(content, dict):
+        return {key: value if key in PICTURES else _masked(value, secrets) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_masked(value, secrets) for value in content]
+    return content
 
 
 def _forms(value: str) -> Iterator[str]:

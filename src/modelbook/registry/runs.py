@@ -70,7 +70,7 @@ class Run:
         self._client.log_batch(run, numbers, [Param(key, redact(str(value))) for key, value in params.items()])
 
     def _end_killed(self, stage: str) -> None:
-        # A build lets one stage run at a time, so a run of this stage that still runs belongs to a killed build.
+        # There is one build at a time, so a run of this stage that still runs belongs to one that was killed.
         running = f"tags.stage = '{stage}' and attributes.status = 'RUNNING'"
         for run in self._client.search_runs([self._experiment], running):
             self._client.set_terminated(run.info.run_id, "KILLED")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 HIDDEN = {"parameters", "injected-parameters", "papermill-error-cell-tag"}
 LONGEST = 20_000  # characters of printed text that a page still shows
 
-_ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 
 def verdict(notebook: NotebookNode) -> Verdict | None:
@@ -58,7 +58,7 @@ def failure(notebook: NotebookNode) -> str:
     """The error that stopped the notebook, in one line; empty when nothing did."""
     for output in _outputs(notebook):
         if output.output_type == "error":
-            lines = _ANSI.sub("", f"{output.ename}: {output.evalue}").strip().splitlines()
+            lines = ANSI.sub("", f"{output.ename}: {output.evalue}").strip().splitlines()
             return lines[0] if lines else output.ename
     return ""
 
@@ -115,17 +115,17 @@ def _drop_opening(notebook: NotebookNode) -> None:
 
 def _tidy(output: Any) -> None:
     if output.output_type == "stream":
-        output.text = _shortened(_ANSI.sub("", output.text))
+        output.text = _shortened(ANSI.sub("", output.text))
     elif output.output_type == "error":
-        output.traceback = [_shortened(_ANSI.sub("", "\n".join(output.traceback)))]
-        output.evalue = _ANSI.sub("", output.evalue)
+        output.traceback = [_shortened(ANSI.sub("", "\n".join(output.traceback)))]
+        output.evalue = ANSI.sub("", output.evalue)
     elif MIME in output.data:
         from modelbook.report.display import Findings
 
         sentences = Verdict.from_dict(output.data[MIME]).sentences
         output.data = {"text/html": Findings(sentences)._repr_html_()}
     elif "text/plain" in output.data:
-        output.data["text/plain"] = _shortened(_ANSI.sub("", _joined(output.data["text/plain"])))
+        output.data["text/plain"] = _shortened(ANSI.sub("", _joined(output.data["text/plain"])))
 
 
 def _joined(text: Any) -> str:

@@ -11,10 +11,10 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from modelbook.errors import ModelbookError
+from modelbook.report.story import ANSI
 from modelbook.stage.progress import tell_to
 from modelbook.stage.screen import Screen
 
-COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 MEND = "where memory is short: other programs, sample, families, jobs in pipeline.yaml; else build again"
 PULSE = 0.5  # seconds between looks at the log
 
@@ -79,7 +79,7 @@ def explain(error: BaseException, death: str) -> str:
 
 def _marked(error: PapermillExecutionError) -> str:
     """The cell, with an arrow at the line that failed."""
-    traceback = COLOUR.sub("", "\n".join(error.traceback))
+    traceback = ANSI.sub("", "\n".join(error.traceback))
     found = re.search(rf"Cell In\[{error.exec_count}\], line (\d+)", traceback)
     failing = int(found[1]) if found else 0
     lines = enumerate(error.source.splitlines(), 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import html
 import time
 from dataclasses import dataclass, field
@@ -17,7 +16,6 @@ from modelbook.report.verdict import Verdict
 from modelbook.stage import files, origins, project, wiring
 from modelbook.stage.progress import tell
 
-WIRING = {"upstream", "product"}  # what the pipeline fills in; never a parameter
 MADE_BY_BUILD = {"nb", "report"}  # products that the build makes of the notebook itself
 OF_EVERY_STAGE = {*MADE_BY_BUILD, "receipt"}
 VERSIONS = ("modelbook", "pycaret", "scikit-learn", "mlflow", "evidently", "pandas")
@@ -133,7 +131,7 @@ class Stage:
             "started": datetime.fromtimestamp(self.started, UTC).isoformat(timespec="seconds"),
             "seconds": round(time.time() - self.started, 1),
             "parameters": [
-                {**told, "value": _shown(told["value"])} for told in config.describe(self.params, self.origins)
+                {**told, "value": config.shown(told["value"])} for told in config.describe(self.params, self.origins)
             ],
             "versions": {name: version(name) for name in VERSIONS},
             "by_hand": self.by_hand,
@@ -145,7 +143,7 @@ class Stage:
     def _repr_html_(self) -> str:
         left = "style='text-align:left'"  # JupyterLab sets tables to the right
         rows = "".join(
-            f"<tr><th scope='row' {left}>{told['name']}</th><td {left}>{html.escape(_shown(told['value']))}</td>"
+            f"<tr><th scope='row' {left}>{told['name']}</th><td {left}>{html.escape(config.shown(told['value']))}</td>"
             f"<td {left}>{html.escape(told['origin'])}</td><td {left}>{html.escape(told['meaning'])}</td></tr>"
             for told in config.describe(self.params, self.origins)
         )
@@ -161,7 +159,7 @@ class Stage:
             f"<strong>Run by hand.</strong> Products go to <code>{project.BY_HAND}</code> folders; nothing is promoted."
         ]
         others = [
-            f"<code>{html.escape(one['name'])}</code> = {html.escape(_shown(one['value']))} ({one['origin']})"
+            f"<code>{html.escape(one['name'])}</code> = {html.escape(config.shown(one['value']))} ({one['origin']})"
             for one in origins.differences(self.root, self.name, self.params)
         ]
         return [*told, f"A build has other values: {', '.join(others)}."] if others else told
@@ -209,23 +207,16 @@ def _given(namespace: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
     and variables of later cells, left over from an earlier *Run All*, are not mistaken for parameters.
     """
     cells = namespace.get("In", [])
-    injected = {name for cell in cells if cell.startswith("# Parameters\n") for name in _assigned(cell)} - WIRING
-    declared = {name for cell in cells if _wires(cell) for name in _assigned(cell)}
-    assigned = (injected | declared or set(namespace) & _every_parameter()) - WIRING
+    injected = {
+        name for cell in cells if cell.startswith("# Parameters\n") for name in wiring.assigned(cell)
+    } - wiring.FILLED
+    declared = {name for cell in cells if _wires(cell) for name in wiring.assigned(cell)}
+    assigned = (injected | declared or set(namespace) & _every_parameter()) - wiring.FILLED
     return {name: namespace[name] for name in sorted(assigned)}, injected
 
 
 def _wires(cell: str) -> bool:
-    return {"upstream", "product"} <= set(_assigned(cell))
-
-
-def _assigned(cell: str) -> list[str]:
-    try:
-        body = ast.parse(cell).body
-    except SyntaxError:
-        return []
-    targets = [target for node in body if isinstance(node, ast.Assign) for target in node.targets]
-    return [target.id for target in targets if isinstance(target, ast.Name)]
+    return {"upstream", "product"} <= set(wiring.assigned(cell))
 
 
 def _every_parameter() -> set[str]:
@@ -241,9 +232,3 @@ def _check_upstream(name: str, book: str, upstream: dict[str, dict[str, Path]], 
                 f"stage {name!r} reads {missing[0].relative_to(root)}, which is not there",
                 next=f"run the stage that makes it: {project.command(root, book)} --partially {up}",
             )
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -107,11 +107,7 @@ def _typed() -> set[str]:
 
 def _same(one: Any, other: Any) -> bool:
     """Whether two values are one when written; Ploomber and Papermill hand some on as words."""
-    return _written(one) == _written(other)
-
-
-def _written(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return config.shown(one) == config.shown(other)
 
 
 def _how(variable: str) -> str:

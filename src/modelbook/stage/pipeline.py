@@ -23,7 +23,6 @@ from modelbook.errors import BuildError, ModelbookError
 from modelbook.registry import store
 from modelbook.report import index
 from modelbook.stage import built, history, origins, project, sources, wiring
-from modelbook.stage.opened import WIRING
 from modelbook.stage.schedule import ENDED, Outcome, Schedule
 
 
@@ -77,7 +76,7 @@ class Build(Executor):
                 outcome = self._run(outdated, root, params, _book(dag))
                 page = index.write(root, built.failures(root), wiring.stages(root))
                 if outdated:
-                    _keep(dag, root, began, outdated, outcome)
+                    _keep(dag, root, began, params, outdated, outcome)
         if outcome.stopped:
             raise BuildFailed("\nstopped; the next build goes on from here")
         done = [name for name in config.STAGES if name in dag and dag[name].exec_status in ENDED]
@@ -181,15 +180,17 @@ def log(root: Path, book: str, stage: str) -> Path:
     return root / "reports" / book / "logs" / f"{config.stem(stage)}.log"
 
 
-def _keep(dag: Any, root: Path, began: float, outdated: dict[str, Any], outcome: Outcome) -> None:
+def _keep(
+    dag: Any, root: Path, began: float, params: dict[str, config.Parameters], outdated: dict[str, Any], outcome: Outcome
+) -> None:
     """Add this build to the book's history."""
     states, parameters = {}, {}
     for name in dag:
         ran = "ran" if dag[name].exec_status == TaskStatus.Executed else "not run"
         failed = f"failed: {outcome.failed[name]}" if name in outcome.failed else ""
         states[name] = failed or (ran if name in outdated else "kept")
-        values, told = origins.in_pipeline(root, name, _given(dag[name]))
-        parameters[name] = config.describe(config.validate(name, values), told)
+        _, told = origins.in_pipeline(root, name, _given(dag[name]))
+        parameters[name] = config.describe(params[name], told)
     ended = "stopped" if outcome.stopped else "failed" if outcome.failed else "ok"
     try:
         history.keep(
@@ -201,7 +202,7 @@ def _keep(dag: Any, root: Path, began: float, outdated: dict[str, Any], outcome:
 
 
 def _given(task: Any) -> dict[str, Any]:
-    return {key: value for key, value in task.params.to_dict().items() if key not in WIRING}
+    return {key: value for key, value in task.params.to_dict().items() if key not in wiring.FILLED}
 
 
 def _digest(name: str, root: Path, task: Any) -> str:

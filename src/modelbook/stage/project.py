@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from functools import lru_cache
 from pathlib import Path
 
 import yaml
@@ -129,7 +130,12 @@ def commit(root: Path) -> str:
 
 
 def _values(path: Path) -> dict:
-    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    return _parsed(path.read_text(encoding="utf-8"))
+
+
+@lru_cache(maxsize=32)  # each stage asks for the same two files several times; nobody changes what is returned
+def _parsed(text: str) -> dict:
+    return yaml.safe_load(text) or {}
 
 
 def _filled(value: object, values: dict, file: str) -> object:

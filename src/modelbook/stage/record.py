@@ -11,6 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from modelbook import config
+
 GIVEN = {"parameters", "injected-parameters"}  # tags of cells whose values are compared as parameters, not as code
 
 
@@ -136,9 +138,7 @@ def typed(command: Sequence[str]) -> str:
 
 
 def _parameter(told: Mapping[str, Any]) -> dict[str, str]:
-    value = told["value"]
-    shown = " ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return {"name": told["name"], "value": shown, "origin": told.get("origin", "")}
+    return {"name": told["name"], "value": config.shown(told["value"]), "origin": told.get("origin", "")}
 
 
 def _known(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import yaml
 from modelbook import config
 from modelbook.errors import WiringError
 
-FILLED = {"upstream", "product"}  # what the pipeline fills in; the parameters cell sets them to None
+FILLED = {"upstream", "product"}  # what the pipeline fills in; never parameters, and None in the parameters cell
 PUBLISH = "modelbook.report.page.publish"  # writes the report of the executed notebook
 PLACE = re.compile(r"(data|models|reports)/\{\{book\}\}/.+\.(parquet|json|yaml)")
 TAG = "parameters"
@@ -61,6 +61,13 @@ def stages(root: Path) -> list[str]:
     """The stages of the project, in order: those of config.py that ``pipeline.yaml`` has a task for."""
     named = {task.get("name") for task in _tasks(root / "pipeline.yaml")}
     return [name for name in config.STAGES if name in named]
+
+
+def assigned(source: str) -> list[str]:
+    """The names that a cell assigns; none where it is no Python."""
+    tree = _parsed(source)
+    targets = [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets] if tree else []
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 def _tell(wrong: list[str]) -> None:
@@ -202,16 +209,14 @@ def _notebook(path: Path, stage: str) -> Iterator[str]:
 
 def _cell(source: str, short: str, stage: str) -> Iterator[str]:
     """What is wrong with the parameters cell."""
-    tree = _parsed(source)
-    if tree is None:
+    if _parsed(source) is None:
         yield f"the parameters cell of {short} is no Python; write a `name = value  # meaning` per line"
         return
-    assigned = [t.id for n in tree.body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)]
-    fields = config.STAGES[stage].model_fields
-    for one in _missing([*sorted(FILLED), *fields], assigned):
+    given, fields = assigned(source), config.STAGES[stage].model_fields
+    for one in _missing([*sorted(FILLED), *fields], given):
         value = None if one in FILLED else _default(stage, one)
         yield f"the parameters cell of {short} lacks {one}; add `{one} = {value!r}`"
-    for one in _missing(assigned, [*FILLED, *fields]):
+    for one in _missing(given, [*FILLED, *fields]):
         yield (
             f"the parameters cell of {short} sets {one}, which {_class(stage)} has not; declare it there, "
             f"or take it out ({config.nearest(one, fields)})"

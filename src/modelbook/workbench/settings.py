@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from modelbook.errors import WorkbenchError
+from modelbook.stage.files import complete
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -37,10 +38,8 @@ def merge(path: Path, ours: dict[str, Any]) -> bool:
 
 def write(path: Path, content: dict[str, Any]) -> None:
     """Write the file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.new")
-    new.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    new.replace(path)
+    with complete(path) as part:
+        part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def missing(found: Any, ours: dict[str, Any]) -> list[str]:
