@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import sys
 from pathlib import Path
@@ -54,6 +55,11 @@ def test_what_ended_a_stage_is_told_apart(tiny, how):
     assert told.stdout.count("starting the kernel\n") == 1  # only a kernel that does not start is tried again
     assert "once more" not in told.stdout
     assert "the build failed at: ingest" in told.stderr
+    page = (tiny.root / "reports/tiny/01_ingest.html").read_text(encoding="utf-8")
+    assert {"memory": "MemoryError"}.get(how, said.splitlines()[0]) in html.unescape(page)
+    if how != "late":  # on a busy machine the time is up before
+        assert "It stopped in code cell 3 of" in page
+        assert code in html.unescape(page)
 
 
 def kernelspec(folder: Path, failures: int) -> dict[str, str]:
@@ -84,6 +90,9 @@ def test_and_not_twice(tiny, tmp_path):
     assert told.returncode == 1
     assert "BuildError: the kernel of stage 'ingest' did not start, twice: it ended with code 7" in told.stdout
     assert "next:     modelbook doctor" in told.stdout
+    page = (tiny.root / "reports/tiny/01_ingest.html").read_text(encoding="utf-8")
+    assert "Modelbook doctor." in page
+    assert "It stopped in" not in page
     assert (tmp_path / "count").read_text() == "2"
 
 

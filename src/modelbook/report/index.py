@@ -1,71 +1,165 @@
-"""The page that lists every book and stage: what was decided, on what, when, and where to read why."""
+"""The page that leads to every book: how each stands, its pipeline, what each stage decided, and its last runs."""
 
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelbook import config
 from modelbook.errors import ReportError
+from modelbook.report import failure, flow, glance
 from modelbook.report.page import environment
 from modelbook.report.page import write as write_whole
 from modelbook.report.verdict import Verdict
 
+if TYPE_CHECKING:
+    from modelbook.stage.record import Run
+
 Failed = Mapping[str, Mapping[str, str]]
+Runs = Mapping[str, Sequence["Run"]]
+Upstream = Mapping[str, Sequence[str]]
+LAST = 10  # runs that the page lists
+LONGEST = 80  # characters of what came out of a run: a long reason stands on the run's own page
+ENDED = {"ok": ("ended well", "good"), "failed": ("failed", "bad"), "stopped": ("stopped", "watch")}
 
 
-def write(root: str | Path, failed: Failed | None = None, stages: Sequence[str] = ()) -> Path:
-    """Write `reports/index.html` from the receipts of all books.
+def write(
+    root: str | Path,
+    failed: Failed | None = None,
+    stages: Sequence[str] = (),
+    *,
+    upstream: Upstream | None = None,
+    runs: Runs | None = None,
+) -> Path:
+    """Write `reports/index.html` from the receipts and runs of all books.
 
     Parameters
     ----------
     root : path
         The project, with ``models/<book>/<stage>.json`` and ``reports/``.
     failed : mapping, optional
-        Book to stage to message, for the stages that the last build could not finish.
+        Book to stage to message, for the stages that their last build could not finish.
     stages : sequence of str
         The stages of the project; by default all there are.
+    upstream : mapping, optional
+        Stage to the stages that it reads; without it there are no arrows, and nothing is older than what it reads.
+    runs : mapping, optional
+        Book to its runs, the newest first.
 
     Returns
     -------
     pathlib.Path
         The page.
     """
-    root, failed = Path(root), failed or {}
-    books = [_book(root, name, failed.get(name, {}), stages or [*config.STAGES]) for name in _names(root, failed)]
+    root, failed, runs, upstream = Path(root), failed or {}, runs or {}, upstream or {}
+    books = [
+        _book(root, name, failed.get(name, {}), stages or [*config.STAGES], upstream, runs.get(name, ()))
+        for name in _names(root, failed, runs)
+    ]
     target = root / "reports" / "index.html"
-    write_whole(target, environment().get_template("index.html.j2").render(books=books))
+    write_whole(target, environment().get_template("index.html.j2").render(books=books, arrow=flow.ARROW))
     return target
 
 
-def _names(root: Path, failed: Failed) -> list[str]:
+def _names(root: Path, failed: Failed, runs: Runs) -> list[str]:
     known = {path.parent.name for stage in config.STAGES for path in root.glob(f"models/*/{stage}.json")}
-    return sorted(known | set(failed))
+    return sorted(known | set(failed) | set(runs))
 
 
-def _book(root: Path, name: str, failed: Mapping[str, str], stages: Sequence[str]) -> dict[str, Any]:
+def _book(
+    root: Path, name: str, failed: Mapping[str, str], stages: Sequence[str], upstream: Upstream, runs: Sequence[Run]
+) -> dict[str, Any]:
     rows = [_row(root, name, stage, failed.get(stage)) for stage in stages]
-    return {"name": name, "rows": rows, "built": sum(row["kind"] == "built" for row in rows)}
+    _find_older(rows, upstream)
+    receipts = {row["stage"]: row["receipt"] for row in rows if row["receipt"] is not None}
+    champion = glance.version(receipts)
+    return {
+        "name": name, "rows": rows, "built": sum(row["kind"] == "built" for row in rows),
+        "failed": [row["stage"] for row in rows if row["kind"] == "failed"],
+        "cards": glance.cards(receipts, runs) if receipts else [],
+        "card": _existing(root, f"{name}/card-{champion}.html"),
+        "picture": flow.picture(name, [_box(row) for row in rows], upstream) if upstream else "",
+        "runs": [_run(root, name, run) for run in runs[:LAST]], "kept": len(runs),
+        "all_runs": _existing(root, f"{name}/runs/index.html"),
+        "compared": _existing(root, f"{name}/runs/{runs[1].number}-{runs[0].number}.html") if len(runs) > 1 else "",
+    }  # fmt: skip
 
 
 def _row(root: Path, book: str, stage: str, message: str | None) -> dict[str, Any]:
     stem = f"{book}/{config.stem(stage)}"
     place = int(config.stem(stage)[:2])
-    row: dict[str, Any] = {"stage": stage, "place": place, "kind": "waiting", "link": "", "message": ""}
+    row: dict[str, Any] = {"stage": stage, "place": place, "kind": "waiting", "link": "", "message": "", "older": ""}
+    row["receipt"], problem = _receipt(root / "models" / book / f"{stage}.json")
     if message is not None:
-        first = next((line.strip() for line in message.splitlines() if line.strip()), "no message")
-        return row | {"kind": "failed", "message": first, "link": _existing(root, f"{stem}.ipynb")}
-    receipt = root / "models" / book / f"{stage}.json"
-    if not receipt.is_file():
+        return row | _failure(root, stem, message)
+    if problem:
+        return row | {"kind": "unreadable", "message": f"the receipt cannot be read: {problem}"}
+    if row["receipt"] is None:
         return row
+    return row | {"kind": "built", "verdict": row["receipt"], "link": _existing(root, f"{stem}.html")}
+
+
+def _failure(root: Path, stem: str, message: str) -> dict[str, str]:
+    """A row of a stage that failed: its own link leads to the page of the failure, where one could be written."""
+    report = root / "reports" / f"{stem}.html"
+    return {
+        "kind": "failed",
+        "message": next((line.strip() for line in message.splitlines() if line.strip()), "no message"),
+        "link": f"{stem}.html" if failure.is_failure(report) else "",
+        "notebook": _existing(root, f"{stem}.ipynb"),
+        "last_good": _existing(root, f"{stem.partition('/')[0]}/{failure.last_good(report).name}"),
+    }
+
+
+def _receipt(path: Path) -> tuple[Verdict | None, str]:
+    """A stage's receipt, if there is one, and why it cannot be read."""
+    if not path.is_file():
+        return None, ""
     try:
-        verdict = Verdict.from_dict(json.loads(receipt.read_text(encoding="utf-8")))
+        return Verdict.from_dict(json.loads(path.read_text(encoding="utf-8"))), ""
     except (OSError, ValueError, TypeError, ReportError) as error:
-        first = str(error).splitlines()[0]
-        return row | {"kind": "unreadable", "message": f"the receipt cannot be read: {first}"}
-    return row | {"kind": "built", "verdict": verdict, "link": _existing(root, f"{stem}.html")}
+        return None, str(error).splitlines()[0]
+
+
+def _find_older(rows: Sequence[dict[str, Any]], upstream: Upstream) -> None:
+    """Mark each stage that was built before what it reads, or that waits for a stage which failed."""
+    known = {row["stage"]: row for row in rows}
+    for row in rows:
+        for above in (known[up] for up in upstream.get(row["stage"], ()) if up in known):
+            if row["kind"] == "built" and not row["older"]:
+                stale = above["kind"] == "failed" or above["older"] or _began(above) > _began(row) > ""
+                row["older"] = f"older than {above['stage']}" if stale else ""
+
+
+def _began(row: Mapping[str, Any]) -> str:
+    return str(row["receipt"].facts.get("started") or "") if row["receipt"] is not None else ""
+
+
+def _box(row: Mapping[str, Any]) -> flow.Box:
+    if row["kind"] == "built" and not row["older"]:
+        return flow.Box(row["stage"], row["verdict"].word, row["verdict"].level, row["link"])
+    words = {"waiting": ("not built yet", "none"), "built": (row["older"], "none"), "failed": ("failed", "bad")}
+    return flow.Box(row["stage"], *words.get(row["kind"], ("unreadable", "bad")), row["link"])
+
+
+def _run(root: Path, book: str, run: Run) -> dict[str, Any]:
+    """What the page tells of a run."""
+    told: dict[str, Any] = {"number": run.number, "problem": run.problem}
+    told["link"] = _existing(root, f"{book}/runs/{run.number}/index.html")
+    if run.problem:
+        return told
+    ran, at = run.that("ran"), run.that("failed")
+    why = [run.stages[name].message for name in at if run.stages[name].message]
+    word, level = ENDED.get(run.ended, (run.ended, "watch"))
+    return told | {
+        "started": run.started, "seconds": run.seconds, "level": level,
+        "word": f"{word} at {' and '.join(at)}" if at else word,
+        "ran": f"all {len(ran)}" if len(ran) == len(run.stages) > 4 else " ".join(ran) or "–",
+        "came_out": textwrap.shorten(", ".join(why or run.headline), LONGEST, placeholder=" …"),
+    }  # fmt: skip
 
 
 def _existing(root: Path, name: str) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Sequence
+from html import unescape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,10 +44,14 @@ def publish(product: Any, params: Any) -> None:
     params : mapping
         The stage's parameters; the book's name is taken from them when there is no verdict to say it.
     """
+    from modelbook.report import failure
     from modelbook.stage import project, wiring
 
     stages = wiring.stages(project.find_root())
-    render(str(product["nb"]), str(product["report"]), book=str(params.get("book") or ""), stages=stages)
+    source, target = str(product["nb"]), str(product["report"])
+    render(source, target, book=str(params.get("book") or ""), stages=stages)
+    if not story.failure(_read(Path(source))):  # by hand it may be the page of a notebook that stopped half-way
+        failure.mended(Path(target))
 
 
 def render(
@@ -97,6 +103,7 @@ def write(path: Path, text: str) -> None:
         draft.unlink(missing_ok=True)
 
 
+@functools.cache  # templates are compiled once
 def environment() -> jinja2.Environment:
     """The templates of the pages, which escape whatever they are given."""
     import jinja2
@@ -107,7 +114,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    env.filters |= {"moment": moment, "duration": duration, "short": short}
+    env.filters |= {"moment": moment, "duration": duration, "short": short, "quoted": quoted}
     env.globals |= {"marks": MARKS}
     return env
 
@@ -135,6 +142,13 @@ def short(value: Any) -> str:
     """A hash by its first twelve characters, which are enough to tell two apart."""
     text = str(value or "").rpartition(":")[2]
     return re.sub(r"[0-9a-f]{13,}", lambda digits: digits[0][:12], text) or "–"
+
+
+def quoted(text: Any) -> str:
+    """A text of the page as it stands between quotes in its style sheet, where nothing of it can end the quotes."""
+    from markupsafe import Markup
+
+    return Markup(re.sub(r"[^\w ·.,()-]", lambda sign: f"\\{ord(sign[0]):x} ", unescape(str(text))))
 
 
 def _read(path: Path) -> NotebookNode:

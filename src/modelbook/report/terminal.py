@@ -97,17 +97,19 @@ def _took(seconds: float) -> str:
 
 def _change(change: Change) -> list[str]:
     short = 10 if change.name == "fingerprint" else None
-    difference = "" if change.difference is None else _signed(change.difference)
-    return [change.about, change.name, _value(change.a)[:short], _value(change.b)[:short], difference, change.note]
+    difference = "" if change.difference is None else signed(change.difference)
+    return [change.about, change.name, as_text(change.a)[:short], as_text(change.b)[:short], difference, change.note]
 
 
-def _value(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """A value as it is compared: fractions with four decimals, gaps as a dash."""
     if value is None or value == "":
         return NONE
     return f"{value:.4f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """A difference with its sign."""
     if float(value).is_integer():
         return f"{value:+,.0f}"
     return f"{value:+.4f}".rstrip("0") if abs(value) >= 0.0001 else f"{value:+.0e}"

@@ -26,10 +26,11 @@ TICK = 1.0  # seconds between looks at the clock
 
 @dataclass
 class Outcome:
-    """What came of a schedule: reports for Ploomber, first lines of failures by stage, whether it was stopped."""
+    """What came of a schedule: reports for Ploomber, failures by stage (first line; all that was told), if stopped."""
 
     reports: list[Any] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    told: dict[str, str] = field(default_factory=dict)
     stopped: bool = False
 
 
@@ -111,7 +112,7 @@ class Schedule:
                 what = self._too_late(name) if name in self._late else explain(error, death)
                 following.failed(what, Path(str(task.product["nb"])))
                 task.exec_status = TaskStatus.Errored  # also where the kernel never came up: nothing below may begin
-                raise StageFailed(what.splitlines()[0]) from error
+                raise StageFailed(what) from error
 
     def _end(self, done: set[Future]) -> None:
         for future in done:
@@ -119,8 +120,9 @@ class Schedule:
             try:
                 report, meta = future.result()
             except StageFailed as error:
-                self.outcome.failed[name] = str(error)
-                built.note_failure(self._root, self._params[name].book, name, str(error))
+                self.outcome.told[name] = str(error)
+                self.outcome.failed[name] = str(error).splitlines()[0]
+                built.note_failure(self._root, self._params[name].book, name, self.outcome.failed[name])
                 continue
             self._tasks[name].product.metadata.update_locally(meta)
             self.outcome.reports.append(report)
@@ -140,7 +142,7 @@ class Schedule:
 
 
 class StageFailed(Exception):
-    """Carries the first line of what went wrong from a stage's thread."""
+    """Carries what went wrong, in words, from a stage's thread."""
 
 
 @contextmanager

@@ -1,0 +1,277 @@
+"""The page of a stage that failed: what it tells, what it keeps, and that nothing keeps it from being written."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from tiny import ROOT, Tiny
+
+from modelbook.errors import BuildError, DataError, ViolationError
+from modelbook.report import failure, page, stopped
+from modelbook.report.verdict import Verdict
+from modelbook.stage import failed
+
+TRACE = ["\x1b[0;31mDataError\x1b[0m  Traceback", "Cell \x1b[0;32mIn[3], line 1\x1b[0m\n----> 1 <b>raise</b>"]
+ERROR = DataError("the table has <3> rows", expected="at least 10", next="take another table")
+
+
+def cell(source: str, error: Exception | None = None, started: str | None = "2024-05-06T07:08:09", **more: Any) -> Any:
+    name = type(error).__name__
+    outputs = [new_output("error", ename=name, evalue=str(error), traceback=TRACE)] if error else []
+    # Papermill calls every cell completed in the end, also those that it never came to.
+    metadata = {"papermill": {"status": "completed", "start_time": started}, "tags": more.pop("tags", [])}
+    return new_code_cell(source, metadata=metadata, outputs=outputs, **more)
+
+
+def partial(*last: Any) -> Any:
+    """A notebook as Papermill leaves it: with the cells that it and Ploomber have put in."""
+    return new_notebook(cells=[
+        new_markdown_cell("<span>An Exception</span>", metadata={"tags": ["papermill-error-cell-tag"]}),
+        new_markdown_cell("# 03 · Compare\n\n> Which family is best?"),
+        cell("seed = 1", tags=["parameters"]), cell("seed = 2", tags=["injected-parameters"]), cell("import os"),
+        new_markdown_cell("## How `good` is each?\n\nIt says.\n\n    # no heading\n"), *last,
+    ])  # fmt: skip
+
+
+def broken() -> Any:
+    return partial(cell("board = <judge>()", ERROR, id="leaderboard"), cell("never()", started=None))
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Any:
+    """Writes the page of a failure of compare and returns it, given the partial notebook and what was told."""
+
+    def write(notebook: Any = None, what: str = f"DataError: {ERROR}\n  in cell 4:\n    board()", **more: Any) -> str:
+        folder = tmp_path / "reports/tiny"
+        (folder / "logs").mkdir(parents=True, exist_ok=True)
+        log = folder / "logs/03_compare.log"
+        if not log.exists():
+            entries = [{"at": time.time() - 83, "text": "starting the kernel", "done": None}]
+            entries += [{"at": time.time(), "text": f"step <{i}>", "done": i, "total": 20} for i in range(20)]
+            log.write_text("\n".join(map(json.dumps, entries)) + "\nhalf a li")
+        if notebook is not None:
+            nbformat.write(notebook, folder / "03_compare.ipynb")
+        states = {"ingest": "kept", "explore": "ran", "compare": "failed: x", "finalize": "not run"}
+        told = {
+            "states": {**states, "deploy": "not run"}, "below": ["finalize", "deploy"],
+            "command": "ploomber build --env--folds 3",
+            "facts": {"commit": "c" * 10, "parameters": [
+                {"name": "folds", "value": "3", "origin": "command line", "meaning": "folds, 2 to 20"},
+            ]},
+        }  # fmt: skip
+        found = failure.Failure(
+            "compare", "tiny", what, folder / "03_compare.html", folder / "03_compare.ipynb", log, **{**told, **more}
+        )
+        return failure.write(found).read_text(encoding="utf-8")
+
+    return write
+
+
+def text(html: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<style>.*?</style>|<[^>]+>", " ", html, flags=re.DOTALL))
+
+
+class TestPage:
+    def test_tells_the_error_the_cell_and_what_to_do(self, made):
+        html = made(broken())
+        told = text(html)
+        for part in (
+            "Compare failed after 1 min 23 s: DataError: the table has &lt;3&gt; rows.",
+            "It stopped in code cell 3 of 4, under “How good is each?”.",
+            "Finalize and deploy wait for it, and were not run.",
+            "The table is absent, unreadable, empty, or cannot be learned from.", "Expected at least 10",
+            "What to do next take another table", "board = &lt;judge&gt;()", "leaderboard", "section “DataError”",
+            "notebooks/03_compare.ipynb", "ploomber build --env--folds 3", "command line",
+        ):  # fmt: skip
+            assert part in told, part
+        assert "\x1b" not in html
+        assert "&lt;b&gt;raise" in html.split("<summary>The traceback</summary>")[1]
+        assert 'class="badge bad"' in html
+        assert "never()" not in html
+
+    def test_tells_the_last_lines_of_the_log(self, made):
+        told = text(made(broken()))
+        assert "1:23 19 of 20 · step &lt;19&gt;" in told
+        assert "step &lt;5&gt;" in told
+        assert "step &lt;4&gt;" not in told
+        assert "half a li" not in told
+
+    def test_tells_what_became_of_each_stage(self, made):
+        told = text(made(broken()))
+        assert re.search(
+            r"ingest was up to date explore ran compare failed finalize was not run it waits for this stage "
+            r"deploy was not run it waits for this stage monitor was not asked for",
+            told,
+        )
+
+    def test_runs_nothing_and_has_no_link_that_leads_nowhere(self, made, tmp_path):
+        made(broken())
+        (tmp_path / "reports/tiny/01_ingest.html").write_text("")
+        html = made(broken())
+        assert "<script" not in html
+        links = set(re.findall(r'href="([^"#][^"]*)"', html)) - {"data:,", "../index.html"}
+        assert links == {"03_compare.html", "03_compare.ipynb", "01_ingest.html"}
+
+    @pytest.mark.parametrize(
+        ("what", "said"),
+        [
+            ("out of memory, MemoryError: \n  in cell 3:\n    x", "Take fewer rows (sample)"),
+            ("the kernel died: the system killed it for want of memory (SIGKILL) (not an error…)", "“A dead kernel”"),
+            ("the kernel died: it crashed with SIGSEGV, in a library's native code", "run the notebook by hand"),
+            ("stage 'compare' took longer than 9 s and was stopped\n  next: give it more time", "Give it more time."),
+            (f"BuildError: {BuildError('did not start, twice', next='modelbook doctor')}", "Modelbook doctor."),
+        ],
+    )
+    def test_without_an_error_of_a_cell_it_says_what_ended_the_stage(self, made, what, said):
+        running = partial(cell("work()", id="work"), cell("later()", started=None))
+        told = text(made(None if "start" in what else running, what))
+        assert said in told
+        assert "not an error that a cell of the notebook raised" in told
+        dead = what.startswith(("the kernel died", "stage"))
+        assert ("The cell below was running when it happened." in told) == dead
+        assert ("work()" in told) == dead
+        assert ("Run it by hand" in told) == ("start" not in what)
+
+    def test_of_a_notebook_that_ran_to_its_end_no_cell_is_blamed(self, made):
+        html = made(partial(cell("last()")), "ReportError: a figure has no alternative text")
+        assert "a figure has no alternative text" in html
+        assert "last()" not in html
+        assert "section “ReportError”" in html
+        assert "<pre>a figure has no alternative text</pre>" in html
+
+    @pytest.mark.parametrize("content", ["", "{", "[]", '{"cells": 3}', '{"cells": [], "metadata": {}}'])
+    def test_a_damaged_notebook_does_not_keep_it_from_being_written(self, made, tmp_path, content):
+        made()
+        (tmp_path / "reports/tiny/03_compare.ipynb").write_text(content)
+        assert "the table has &lt;3&gt; rows" in made()
+
+    def test_neither_does_an_absent_or_empty_log(self, made, tmp_path):
+        made()
+        (tmp_path / "reports/tiny/logs/03_compare.log").write_text("")
+        assert "It left no log." in made()
+        shutil.rmtree(tmp_path / "reports/tiny/logs")
+        (tmp_path / "reports/tiny/logs").mkdir()
+        (tmp_path / "reports/tiny/logs/03_compare.log").write_text('{"at": "x"}\n3\n')
+        assert "It left no log." in made()
+
+    def test_a_notebook_of_an_earlier_run_tells_nothing_of_this_one(self, made, tmp_path):
+        made(broken())
+        old = time.time() - 3600
+        notebook = tmp_path / "reports/tiny/03_compare.ipynb"
+        os.utime(notebook, (old, old))
+        html = made(what="BuildError: the kernel of stage 'compare' did not start, twice: no")
+        assert "leaderboard" not in html
+        assert 'href="03_compare.ipynb"' not in html
+        assert "Which family is best?" in html
+
+
+class TestLastGood:
+    def good(self, folder: Path, word: str = "leader found") -> Path:
+        conclusion = Verdict("compare", "tiny", word, "good", ["It leads."])
+        cells = [new_code_cell("verdict", outputs=[new_output("display_data", conclusion._repr_mimebundle_())])]
+        source = folder / "reports/tiny/03_compare.ipynb"
+        source.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(new_notebook(cells=cells), source)
+        page.publish({"nb": source, "report": source.with_suffix(".html")}, {"book": "tiny"})
+        return source.with_suffix(".html")
+
+    def test_is_kept_beside_and_says_what_it_is(self, made, tmp_path):
+        report = self.good(tmp_path)
+        html = made(broken(), last={"word": "leader found", "facts": {"started": "2024-05-06T07:08:09+00:00"}})
+        assert failure.is_failure(report)
+        assert 'href="03_compare-last-good.html"' in html
+        assert "leader found , 2024-05-06 07:08 UTC" in text(html)
+        kept = failure.last_good(report).read_text(encoding="utf-8")
+        assert "It leads." in kept
+        assert 'The stage has failed since: <a href="03_compare.html">' in kept
+
+    def test_a_second_failure_does_not_take_its_place(self, made, tmp_path):
+        report = self.good(tmp_path)
+        made(broken())
+        kept = failure.last_good(report).read_text(encoding="utf-8")
+        made(broken(), what="KeyError: 'x'")
+        assert failure.last_good(report).read_text(encoding="utf-8") == kept
+
+    def test_is_gone_when_the_stage_has_ended_well(self, made, tmp_path):
+        self.good(tmp_path)
+        made(broken())
+        report = self.good(tmp_path, "no lead")
+        assert not failure.is_failure(report)
+        assert not failure.last_good(report).exists()
+
+    def test_there_is_none_when_the_stage_never_ended_well(self, made, tmp_path):
+        made(broken())
+        assert "this stage has not ended well yet" in made(broken())
+        assert not list(tmp_path.rglob("*last-good*"))
+
+
+class TestWords:
+    def test_an_error_of_ours_has_parts(self):
+        long = ViolationError("breaks in 2 places\n    row 1\n    row 2", expected="none", next="mend it")
+        told = stopped.words(str(long))
+        assert (told.what, told.expected, told.next) == ("breaks in 2 places\n    row 1\n    row 2", "none", "mend it")
+
+    @pytest.mark.parametrize("message", ["", "division by zero", "two\nlines", "next: nothing of ours"])
+    def test_any_other_is_all_one(self, message):
+        assert stopped.words(message) == stopped.Words(message)
+
+
+class TestCommand:
+    def test_is_the_build_that_failed_but_for_force(self, monkeypatch):
+        monkeypatch.delenv("PLOOMBER_ENV_FILENAME", raising=False)
+        monkeypatch.setattr("sys.argv", ["/x/bin/ploomber"])
+        words = ["--force", "--env--families", "lr nb"]
+        assert failed.command(ROOT, "rand-hie", words) == "ploomber build --env--families 'lr nb'"
+        assert failed.command(ROOT, "rand-hie-sample", []) == "PLOOMBER_ENV_FILENAME=env.sample.yaml ploomber build"
+
+    def test_all_that_waits_is_found(self):
+        reads = {"deploy": ["compare"], "explore": ["ingest"], "compare": ["ingest"], "ingest": []}
+        tasks = {name: {"upstream": upstream} for name, upstream in reads.items()}
+        assert failed.below("ingest", tasks) == ["explore", "compare", "deploy"]
+        assert failed.below("explore", tasks) == []
+
+    def test_a_page_that_cannot_be_written_is_told_and_ends_nothing(self, tmp_path, monkeypatch, capsys):
+        shutil.copy(ROOT / "pipeline.yaml", tmp_path)
+        (tmp_path / "reports").write_text("a file where a folder should be")
+        failed.publish(tmp_path, "tiny", {"compare": "KeyError: 'x'"}, {}, {})
+        assert "the page about the failure of compare could not be written" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_build_leaves_a_page_and_takes_it_away_when_the_stage_is_mended(built: Tiny, tmp_path: Path) -> None:
+    shutil.copytree(built.root, tmp_path / "project", ignore=shutil.ignore_patterns("runs", "__pycache__"))
+    tiny = Tiny.__new__(Tiny)
+    tiny.root = tmp_path / "project"
+    call = "figures.leaderboard(board, this.params.metric)"
+    with tiny.changed("notebooks/03_compare.ipynb", call, "figures.leaderboard(board, 1 / 0)"):
+        told = tiny.build()
+    assert told.returncode == 1
+    assert "the build failed at: compare" in told.stderr
+    report = tiny.root / "reports/tiny/03_compare.html"
+    html = report.read_text(encoding="utf-8")
+    assert "ZeroDivisionError: division by zero." in text(html)
+    assert "figures.leaderboard(board, 1 / 0)" in text(html)
+    assert "Finalize, deploy and monitor wait for it, and were not run." in text(html)
+    assert str(tiny.receipt("compare")["word"]) in html
+    index = tiny.root / "reports/index.html"
+    row = index.read_text(encoding="utf-8").split('<tr class="failed">')[1].split("</tr>")[0]
+    for link in ("03_compare.html", "03_compare.ipynb", "03_compare-last-good.html"):
+        assert f'href="tiny/{link}"' in row
+    assert failure.last_good(report).is_file()
+    told = tiny.build("--partially", "compare")
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert "compare" in tiny.ran(told)
+    assert not failure.is_failure(report)
+    assert not failure.last_good(report).exists()
+    told_now = index.read_text(encoding="utf-8")
+    assert '<tr class="failed">' not in told_now
+    assert "older than" in told_now  # finalize and what is below it
