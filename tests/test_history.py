@@ -106,6 +106,20 @@ class TestKeep:
         assert keep(project) == 12
         assert [run.number for run in history.runs(project, "tiny")][:4] == [12, 11, 10, 9]
 
+    def test_a_number_is_not_given_again_when_the_newest_runs_are_removed(self, project):
+        for _ in range(3):
+            keep(project)
+        for number in (2, 3):
+            shutil.rmtree(project / f"reports/tiny/runs/{number}")
+        assert keep(project) == 4
+
+    @pytest.mark.parametrize("damage", [None, "", "many\n"])
+    def test_without_a_readable_count_the_folders_tell_the_next_number(self, project, damage):
+        keep(project)
+        count = project / "reports/tiny/runs/.last"
+        count.unlink() if damage is None else count.write_text(damage)
+        assert keep(project) == 2
+
     def test_a_stage_that_failed_has_a_reason_and_none_of_the_results_that_an_earlier_run_left(self, project):
         states = {"ingest": "kept", "compare": "failed: ValueError: no:\n rows", "finalize": "not run"}
         given = {"compare": [{"name": "families", "value": ["lr", "nb"], "origin": "env file", "meaning": ""}]}
@@ -156,7 +170,7 @@ class TestKeep:
             history.runs(project, "tiny")
         (project / "models/tiny/monitor.json").unlink()
         assert keep(project) == 1
-        assert [path.name for path in folder.iterdir()] == ["1"]
+        assert sorted(path.name for path in folder.iterdir()) == [".last", "1"]
 
     def test_a_folder_of_a_living_process_is_left_alone(self, project):
         part = project / f"reports/tiny/runs/.{os.getppid()}.part"

@@ -51,6 +51,22 @@ def between(a: Run, b: Run) -> list[Change]:
     ]  # fmt: skip
 
 
+def alike(a: Run, b: Run) -> list[Change]:
+    """Parameters and metrics that are the same in ``a`` and ``b``."""
+    found = []
+    for name, first in a.stages.items():
+        second = b.stages.get(name, NO_STEP)
+        told = [{one["name"]: one["value"] for one in step.parameters} for step in (first, second)]
+        found += [Change("parameter", f"{name}.{key}", v, v) for key, v in told[0].items() if told[1].get(key) == v]
+        if first.stands and second.stands:
+            before, after = (_measured(step) if first.metrics else _told(step) for step in (first, second))
+            found += [
+                Change("metric", f"{name}.{key}", value, value, 0 if isinstance(value, float) else None)
+                for key, value in before.items() if key not in HEADLINE and _equal(value, after.get(key))
+            ]  # fmt: skip
+    return found
+
+
 def _made(a: Run, b: Run) -> Iterator[Change]:
     for name in ("command", "environment", "ended"):
         yield from _unless_equal("run", name, getattr(a, name), getattr(b, name))

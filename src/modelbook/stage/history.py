@@ -1,7 +1,8 @@
 """Runs of a book: what each build did and found, kept under numbers that count up.
 
-``reports/<book>/runs/<number>/`` holds ``run.json``, which says all that is compared, and each stage's receipt as it
-stood when the run ended. A folder appears whole or not at all, and is never written again.
+``reports/<book>/runs/<number>/`` holds ``run.json``, which says all that is compared, each stage's receipt as it stood
+when the run ended, and its pages. A folder appears whole or not at all, and what it holds is never written again, but
+for the page that leads to it all.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from typing import Any
 from modelbook import redaction
 from modelbook.errors import HistoryError, ReportError
 from modelbook.report.verdict import Verdict
-from modelbook.stage import built, difference, files, project, record
+from modelbook.stage import archive, built, difference, files, project, record
 from modelbook.stage.record import Run
 
+LAST = ".last"  # the highest number ever given
 NAMED = re.compile(r"[1-9][0-9]*|last(-[0-9]+)?")  # how a person names a run
 
 
@@ -28,7 +30,7 @@ def keep(
     root: Path, book: str, began: float, states: Mapping[str, str], *, command: Sequence[str], environment: str,
     ended: str, parameters: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
 ) -> int:  # fmt: skip
-    """Keep a run that has just ended, under the number after the highest there is.
+    """Keep a run that has just ended, under the number after the highest there has been.
 
     Parameters
     ----------
@@ -50,7 +52,7 @@ def keep(
     OSError
         When the folder cannot be written; nothing is left of it then.
     """
-    folder = _folder(root, book)
+    folder = archive.folder(root, book)
     folder.mkdir(parents=True, exist_ok=True)
     _clear(folder)
     part = folder / f".{os.getpid()}.part"
@@ -63,9 +65,12 @@ def keep(
         }  # fmt: skip
         told |= _stages(root, book, states, parameters or {}, part)
         files.write(part / "run.json", redaction.redact_all(told))
-        return _place(part, folder)
+        archive.take(root, book, states, part)
+        number = _place(part, folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+    (folder / LAST).write_text(f"{number}\n", encoding="utf-8")  # stays when the newest folder is removed
+    return number
 
 
 def runs(root: Path, book: str) -> list[Run]:
@@ -98,7 +103,7 @@ def pick(root: Path, book: str, name: str) -> Run:
         )
     run = _read(root, book, number)
     if run.problem:
-        where = (_folder(root, book) / str(number)).relative_to(root)
+        where = (archive.folder(root, book) / str(number)).relative_to(root)
         raise HistoryError(f"run {number} cannot be read: {run.problem}", next=f"compare others, or remove {where}")
     return run
 
@@ -115,35 +120,34 @@ def compare(root: Path, book: str, a: str, b: str) -> tuple[Run, Run, list[diffe
     return first, second, difference.between(first, second)
 
 
-def _folder(root: Path, book: str) -> Path:
-    return root / "reports" / book / "runs"
-
-
-def _numbers(folder: Path) -> list[int]:
-    return [int(path.name) for path in folder.glob("*") if re.fullmatch(r"[1-9][0-9]*", path.name)]
-
-
 def _there(root: Path, book: str) -> list[int]:
-    there = sorted(_numbers(_folder(root, book)), reverse=True)
+    there = archive.numbers(archive.folder(root, book))
     if not there:
         raise HistoryError(f"book {book!r} has no runs yet", next=f"build it: {project.command(root, book)}")
     return there
 
 
 def _read(root: Path, book: str, number: int) -> Run:
-    return record.read(_folder(root, book) / str(number) / "run.json", number)
+    return record.read(archive.folder(root, book) / str(number) / "run.json", number)
 
 
 def _place(part: Path, folder: Path) -> int:
     """Give the finished folder the next number; another build may take that number at the same moment."""
     while True:
-        number = max(_numbers(folder), default=0) + 1
+        number = max([*archive.numbers(folder), _last(folder)], default=0) + 1
         try:
             part.rename(folder / str(number))
             return number
         except OSError:
             if not (folder / str(number)).exists():
                 raise
+
+
+def _last(folder: Path) -> int:
+    try:
+        return int((folder / LAST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return 0
 
 
 def _clear(folder: Path) -> None:

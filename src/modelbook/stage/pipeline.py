@@ -21,8 +21,7 @@ from modelbook import config, dataset
 from modelbook.contract import Contract
 from modelbook.errors import BuildError, ModelbookError
 from modelbook.registry import store
-from modelbook.report import index
-from modelbook.stage import built, history, origins, project, sources, wiring
+from modelbook.stage import archive, built, failed, history, origins, overview, project, sources, wiring
 from modelbook.stage.schedule import ENDED, Outcome, Schedule
 
 
@@ -55,10 +54,12 @@ class Build(Executor):
         Stages that run at a time, where none waits for the other.
     timeout : dict
         Seconds that a stage may take, by stage; without one, any time.
+    keep_runs : int
+        Runs of a book that keep their report pages; the oldest give theirs up.
     """
 
-    def __init__(self, jobs: int = 2, timeout: dict[str, float] | None = None) -> None:
-        self.jobs, self.timeout = jobs, timeout or {}
+    def __init__(self, jobs: int = 2, timeout: dict[str, float] | None = None, keep_runs: int = 20) -> None:
+        self.jobs, self.timeout, self.keep_runs = jobs, timeout or {}, keep_runs
         with _reported():  # here, because Ploomber's own checks come after, and say less
             root = project.find_root()
             wiring.check(root)
@@ -69,14 +70,16 @@ class Build(Executor):
         super().__call__(dag)
         root, began = project.find_root(), time.time()
         with _reported():
-            _check_limits(self.jobs, self.timeout)
+            _check_limits(self.jobs, self.timeout, self.keep_runs)
             params = check(dag, root)
             with one_at_a_time(root):
                 outdated = {name: dag[name] for name in dag if dag[name].exec_status != TaskStatus.Skipped}
                 outcome = self._run(outdated, root, params, _book(dag))
-                page = index.write(root, built.failures(root), wiring.stages(root))
                 if outdated:
-                    _keep(dag, root, began, params, outdated, outcome)
+                    told = _told(dag, root, params, outdated, outcome)
+                    failed.publish(root, _book(dag), outcome.told, *told)
+                    _keep(dag, root, began, outcome, self.keep_runs, *told)
+                page = overview.write(root, _book(dag))
         if outcome.stopped:
             raise BuildFailed("\nstopped; the next build goes on from here")
         done = [name for name in config.STAGES if name in dag and dag[name].exec_status in ENDED]
@@ -122,10 +125,12 @@ def check(dag: Any, root: Path) -> dict[str, config.Parameters]:
     return params
 
 
-def _check_limits(jobs: Any, timeout: Any) -> None:
+def _check_limits(jobs: Any, timeout: Any, keep_runs: Any = 1) -> None:
     where = "mend it in pipeline.yaml, under executor"
     if not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1:
         raise BuildError(f"jobs = {jobs!r}", expected="how many stages may run at a time, from 1", next=where)
+    if not isinstance(keep_runs, int) or isinstance(keep_runs, bool) or keep_runs < 1:
+        raise BuildError(f"keep_runs = {keep_runs!r}", expected="how many runs keep their pages, from 1", next=where)
     for name, seconds in timeout.items():
         if name not in config.STAGES:
             raise BuildError(f"timeout names {name!r}", expected=config.nearest(name, config.STAGES), next=where)
@@ -181,24 +186,33 @@ def log(root: Path, book: str, stage: str) -> Path:
 
 
 def _keep(
-    dag: Any, root: Path, began: float, params: dict[str, config.Parameters], outdated: dict[str, Any], outcome: Outcome
-) -> None:
+    dag: Any, root: Path, began: float, outcome: Outcome, keep_runs: int,
+    states: dict[str, str], parameters: dict[str, list[dict[str, Any]]],
+) -> None:  # fmt: skip
     """Add this build to the book's history."""
-    states, parameters = {}, {}
-    for name in dag:
-        ran = "ran" if dag[name].exec_status == TaskStatus.Executed else "not run"
-        failed = f"failed: {outcome.failed[name]}" if name in outcome.failed else ""
-        states[name] = failed or (ran if name in outdated else "kept")
-        _, told = origins.in_pipeline(root, name, _given(dag[name]))
-        parameters[name] = config.describe(params[name], told)
     ended = "stopped" if outcome.stopped else "failed" if outcome.failed else "ok"
     try:
         history.keep(
             root, _book(dag), began, states, command=["ploomber", "build", *sys.argv[1:]],  # Ploomber takes `build` off
             environment=project.environment(root).name, ended=ended, parameters=parameters,
         )  # fmt: skip
-    except OSError as error:  # a full disk, say; what was built stands all the same
-        sys.stderr.write(f"this build is not kept among the runs: {error}\n")
+        archive.arrange(root, _book(dag), keep_runs)
+    except Exception as error:  # a full disk, a damaged record: what was built stands all the same
+        sys.stderr.write(f"this build is not kept among the runs, or not all of its pages are: {error}\n")
+
+
+def _told(
+    dag: Any, root: Path, params: dict[str, config.Parameters], outdated: dict[str, Any], outcome: Outcome
+) -> tuple[dict[str, str], dict[str, list[dict[str, Any]]]]:
+    """What became of each stage, and its effective parameters."""
+    states, parameters = {}, {}
+    for name in dag:
+        ran = "ran" if dag[name].exec_status == TaskStatus.Executed else "not run"
+        ended = f"failed: {outcome.failed[name]}" if name in outcome.failed else ""
+        states[name] = ended or (ran if name in outdated else "kept")
+        _, told = origins.in_pipeline(root, name, _given(dag[name]))
+        parameters[name] = config.describe(params[name], told)
+    return states, parameters
 
 
 def _given(task: Any) -> dict[str, Any]:

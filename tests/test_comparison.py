@@ -1,0 +1,104 @@
+"""The page of two runs says what changed and what came of it, with the figures that differ side by side."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import pytest
+from test_archive import fail, leave
+from test_history import RAN, built, keep, receipt
+from tiny import ROOT, STAGES
+
+from modelbook.stage import archive, history
+
+
+@pytest.fixture
+def project(tmp_path):
+    shutil.copy(ROOT / "pipeline.yaml", tmp_path)
+    (tmp_path / "env.yaml").write_text((ROOT / "env.yaml").read_text().replace("book: rand-hie ", "book: tiny "))
+    built(tmp_path)
+    for place, stage in enumerate(STAGES, 1):
+        leave(tmp_path, f"{place:02d}_{stage}")
+    keep(tmp_path)
+    return tmp_path
+
+
+def page(root, a="1", b="2"):
+    """The page of two runs: its HTML, and its words alone."""
+    html = archive.compare(root, "tiny", *history.compare(root, "tiny", a, b)[:2]).read_text()
+    return html, " ".join(re.sub(r"<style>.*?</style>|<[^>]+>", " ", html, flags=re.DOTALL).split())
+
+
+def test_a_move_within_the_intervals_is_told_as_chance(project):
+    built(project, roc_auc=0.765)
+    keep(project)
+    told = "ROC AUC rose from 0.750 to 0.765 (+0.015): each lies within the other's interval, so chance could have"
+    assert told in page(project)[1].replace("&#39;", "'")
+
+
+def test_a_move_beyond_them_is_told_as_more(project):
+    built(project, roc_auc=0.65)
+    keep(project)
+    html, words = page(project)
+    assert "ROC AUC fell from 0.750 to 0.650 (-0.1): more than the intervals span." in words
+    assert "finalize ROC AUC 0.7500 0.6500 -0.1 0.730 to 0.770, then 0.630 to 0.670" in words
+    assert '<td class="num">-0.1</td>' in html
+
+
+def test_equal_runs_differ_in_nothing(project):
+    keep(project)
+    html, words = page(project)
+    assert "Nothing differs. ROC AUC is 0.750 in both. Both saw the same table." in words
+    assert "12 figures are the same in both runs." in words
+    assert "<img" not in html
+    assert "finalize brier" not in words
+    assert "finalize Brier score 0.1000 0.1000 0" in words  # folded away with what is the same
+
+
+def test_what_was_set_and_decided_otherwise_is_told(project):
+    built(project, fingerprint="e" * 64, folds=10)
+    receipt(project, "deploy", "hold")
+    keep(project, {**RAN, "explore": "kept"}, command=["ploomber", "build", "--env--folds", "10"])
+    words = page(project)[1]
+    assert "The verdict of deploy was promote, then hold. The data differ. Set or made otherwise: 1 parameter." in words
+    assert "command ploomber build ploomber build --env--folds 10 differs" in words
+    assert "compare folds 5 10 default" in words
+    assert "data fingerprint ffffffffffff eeeeeeeeeeee differs" in words
+
+
+def test_only_figures_that_differ_are_shown_side_by_side(project):
+    leave(project, "04_finalize", "another line")
+    keep(project)
+    html, words = page(project)
+    sources = re.findall(r'<img [^>]*src="([^"]+)" alt="([^"]+)"', html)
+    assert [alt for _, alt in sources] == ["It says 04_finalize 2 ", "It says 04_finalize 2 another line"]
+    told = [(project / "reports/tiny/runs" / source).read_text() for source, _ in sources]
+    assert told == ["04_finalize 2 ", "04_finalize 2 another line"]
+    assert "11 figures are the same in both runs." in words
+
+
+def test_a_failed_run_says_why_and_has_no_figures_of_what_it_did_not_reach(project):
+    fail(project, "compare")
+    states = {**dict.fromkeys(STAGES, "not run"), "ingest": "kept", "compare": "failed: no family was left"}
+    keep(project, states, ended="failed")
+    words = page(project)[1]
+    assert "Run 2 failed: no family was left." in words
+    assert "Run 2 has no figures of finalize." in words
+
+
+def test_whatever_comes_from_data_is_escaped(project):
+    receipt(project, "compare", "<b>leader</b>", parameters={"folds": "<script>alert(1)</script>"})
+    keep(project, command=["ploomber", "build", "--env--table", "<i>"])
+    html = page(project)[0]
+    assert "<script" not in html
+    assert "&lt;script&gt;alert(1)" in html
+    assert "&lt;b&gt;leader" in html
+    assert "<i>" not in html
+
+
+def test_it_loads_nothing_but_the_figures_beside_it(project):
+    keep(project)
+    html = page(project)[0]
+    assert "default-src 'none'; img-src 'self' file: data:;" in html
+    assert len(html) < 200_000

@@ -1,0 +1,66 @@
+"""A kept page's links lead on from where it is kept, and its pictures are found again."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from modelbook.report import kept
+
+STAYS = {"01_ingest.html", "01_ingest.ipynb"}
+INSTEAD = {"01_ingest.html": "index.html", "02_explore.html": "index.html"}
+
+
+def page(body, start='<a class="skip" href="#main">Skip</a>'):
+    return f'<html><body>\n{start}\n<nav class="bar"></nav>{body}</body></html>'
+
+
+@pytest.mark.parametrize(
+    ("link", "leads_to"),
+    [
+        ("01_ingest.html", "01_ingest.html"), ("01_ingest.html#data", "01_ingest.html#data"),
+        ("02_explore.html", "index.html"), ("02_explore.html#gaps", "index.html"),
+        ("../index.html", "../../../index.html"), ("card-3.html", "../../card-3.html"),
+        ("card-3.html#limits", "../../card-3.html#limits"), ("#data", "#data"), ("", ""),
+        ("https://example.org/a.html", "https://example.org/a.html"), ("mailto:a@b.org", "mailto:a@b.org"),
+        ("a&amp;b.html", "../../a&amp;b.html"),
+    ],
+)  # fmt: skip
+def test_a_link_leads_to_the_same_run_or_to_where_it_led(link, leads_to):
+    assert f'<a class="x" href="{leads_to}">' in kept.placed(page(f'<a class="x" href="{link}">go</a>'), STAYS, INSTEAD)
+
+
+def test_only_links_are_changed():
+    body = '<p>href="card-3.html"</p><img src="data:image/png;base64,aaaa" alt="href=&quot;x.html&quot;">'
+    assert body in kept.placed(page(body), STAYS, INSTEAD)
+
+
+@pytest.mark.parametrize("start", ['<a class="skip" href="#main">Skip to\nit</a>', ""])
+def test_a_kept_page_says_so_once_and_leads_to_its_run(start):
+    placed = kept.placed(page("<p>text</p>", start), STAYS, INSTEAD)
+    assert placed.count("kept with one run") == 1
+    assert placed.index(start or "<body>") < placed.index('<aside class="kept"') < placed.index('<nav class="bar">')
+
+
+def test_links_are_files_seen_from_the_page():
+    links = "".join(
+        f'<a href="{to}">x</a>' for to in ("b.html#c", "#d", "https://e.org", "../f.html", "b.html", "g&amp;h")
+    )
+    assert kept.links(page(links)) == ["b.html", "../f.html", "g&h"]
+
+
+def test_pictures_stand_under_their_headings():
+    def image(text, kind="svg+xml"):
+        return f'<img alt="It says {text} &amp; so" width="700" src="data:image/{kind};base64,{coded(text)}">'
+
+    def coded(text):
+        return base64.b64encode(text.encode()).decode()
+
+    foreign = '<img alt="far" src="https://example.org/x.png">'
+    body = f"<h2>What <em>is</em>\n it?</h2>{image('a')}{foreign}{image('b', 'png')}<h2>And?</h2><p>so</p>{image('c')}"
+    found = [(told, ending, base64.b64decode(text).decode()) for told, ending, text in kept.pictures(page(body))]
+    assert [(told["section"], told["place"], ending, text) for told, ending, text in found] == [
+        ("What is it?", 0, "svg", "a"), ("What is it?", 2, "png", "b"), ("And?", 0, "svg", "c"),
+    ]  # fmt: skip
+    assert (found[0][0]["alt"], found[0][0]["width"]) == ("It says a & so", "700")
