@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,8 +19,9 @@ from sklearn.pipeline import make_pipeline
 
 from modelbook.config import Monitor
 from modelbook.contract import Contract
-from modelbook.monitoring import drift, verdict, watch
+from modelbook.monitoring import drift, interactive, verdict, watch
 from modelbook.monitoring.watch import Watched
+from modelbook.report import pdf
 
 PARAMS = Monitor(resamples=200, min_rows=200)
 NAN = float("nan")
@@ -344,3 +348,78 @@ def test_without_a_batch_there_is_nothing_to_judge() -> None:
     assert told["word"] == "watch"
     assert told["sentences"] == ["There is no batch yet to judge version 3 on."]
     assert told["numbers"] == []
+
+
+# Evidently's own report
+
+
+def opened(root: Path, *, by_hand: bool = False) -> Any:
+    """As much of an open stage as is needed to write beside its report."""
+    report = root / "reports/tiny" / ("by-hand" if by_hand else "") / "06_monitor.html"
+    return SimpleNamespace(root=root, product={"report": report}, params=PARAMS, by_hand=by_hand, tell=lambda *_: None)
+
+
+def test_evidentlys_report_stands_beside_ours_with_its_size(
+    reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interactive, "MOST_ROWS", 200)
+    stale = tmp_path / "reports/tiny/06_monitor-evidently-3.html"
+    stale.parent.mkdir(parents=True)
+    stale.write_text("of a batch that is gone")
+    odd = batch.assign(noise=np.inf)  # a column without values would end Evidently's whole report
+    told = interactive.pages({"4": odd}, reference, contract, opened(tmp_path))
+    assert not stale.exists()
+    path = tmp_path / "reports/tiny/06_monitor-evidently-4.html"
+    html = path.read_text()
+    assert "<title>Evidently · batch 4 · Tiny</title>" in html
+    assert "Size" in html  # the column's label
+    assert not re.search(r'<(script|link|img|iframe)[^>]+(src|href)="?https?:', html)
+    assert told._repr_html_() == (
+        '<ul class="findings"><li><a href="06_monitor-evidently-4.html">Batch 4 against the reference</a> '
+        f"({path.stat().st_size / 1e6:.1f} MB, needs script, loads nothing; 200 of its 1,000 rows, drawn at random)"
+        "</li></ul>"
+    )
+
+
+def test_what_evidently_cannot_report_costs_a_link_and_no_more(
+    reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> str:
+        raise ZeroDivisionError("division by <zero>\nand more")
+
+    nothing = batch.assign(**dict.fromkeys(contract.features_, np.nan))
+    told = interactive.pages({"4": nothing}, reference, contract, opened(tmp_path))
+    assert "no interactive report. No column has values on both sides." in told._repr_html_()
+    monkeypatch.setattr(interactive, "_html", fails)
+    told = interactive.pages({"4/5": batch}, reference, contract, opened(tmp_path))
+    assert "Evidently stopped with ZeroDivisionError: division by &lt;zero&gt;</li>" in told._repr_html_()
+    assert not list(tmp_path.rglob("*.html"))
+    assert "There is no batch yet." in interactive.pages({}, reference, contract, opened(tmp_path))._repr_html_()
+
+
+def test_by_hand_evidentlys_report_goes_to_the_by_hand_folder(
+    reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interactive, "_html", lambda *_: "<html><head></head></html>")
+    told = interactive.pages({"4/5": batch}, reference, contract, opened(tmp_path, by_hand=True))
+    assert "<code>reports/tiny/by-hand/06_monitor-evidently-4_5.html</code>" in told._repr_html_()
+    assert (tmp_path / "reports/tiny/by-hand/06_monitor-evidently-4_5.html").is_file()
+
+
+@pytest.mark.slow
+def test_evidentlys_report_draws_itself_with_the_network_off(built: Any) -> None:
+    from playwright.sync_api import sync_playwright
+
+    found = sorted((built.root / "reports/tiny").glob("06_monitor-evidently-*.html"))
+    assert [path.name for path in found] == ["06_monitor-evidently-4.html", "06_monitor-evidently-5.html"]
+    assert all(f'href="{p.name}"' in (built.root / "reports/tiny/06_monitor.html").read_text() for p in found)
+    asked: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=pdf.find(), args=["--no-sandbox", "--disable-gpu"])
+        context = browser.new_context(offline=True)
+        page = context.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(found[0].as_uri())
+        page.get_by_text("Data Drift Summary").wait_for()
+        browser.close()
+    assert [url for url in asked if not url.startswith(("data:", "blob:", "file:"))] == []

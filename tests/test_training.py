@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,8 @@ from modelbook.errors import TrainingError
 from modelbook.training import evaluation, final, leaderboard
 from modelbook.training.evaluation import Scored, costs, difference, differences, evaluate, weights
 from modelbook.training.experiment import METRICS, Candidate, Experiment, compare
-from modelbook.training.explanation import importance
+from modelbook.training.explanation import dependence, importance
+from modelbook.training.fairness import gaps
 from modelbook.training.golden import golden
 
 
@@ -561,6 +563,10 @@ def test_what_a_version_keeps_of_its_numbers(whole: dict[str, Any]) -> None:
     assert value == pytest.approx(loss["baseline"] - loss["value"])
     assert max(told["importance"], key=told["importance"].get) == "size"
     assert {row["slice"] for row in told["slices"]} == {"group", "colour"}
+    assert {row["slice"] for row in told["gaps"]} == {"group"}  # the sensitive column only
+    assert (told["entities"], told["periods"]) == ({"train": 200, "holdout": 100}, [1, 2, 3])
+    assert sum(row["n"] for row in told["calibration"]) == 300
+    json.dumps(told)  # it is kept as JSON
 
 
 def test_metrics_are_logged_and_tagged_by_name(whole: dict[str, Any]) -> None:
@@ -589,3 +595,68 @@ def test_the_final_model_is_told_in_words(whole: dict[str, Any], contract: Contr
     assert (
         final.story(whole["fitted"], whole["table"], (0.1, -0.1, 0.3), whole["slices"], contract, 3)["level"] == "bad"
     )
+
+
+class TestGapsBetweenGroups:
+    def rows(self, found: dict[str, float], each: int = 400) -> tuple[Scored, pd.DataFrame]:
+        """Two groups whose scores find the share ``found`` of the yes, at threshold 0.5, and nothing else."""
+        random = np.random.default_rng(1)
+        group = np.repeat(list(found), [each, 2 * each])
+        outcome = random.integers(0, 2, len(group))
+        hit = random.uniform(size=len(group)) < np.array([found[name] for name in group])
+        score = np.where(outcome & hit, 0.8, 0.2)
+        return Scored(outcome, score, np.arange(len(group))), pd.DataFrame({"group": group})
+
+    def test_the_gap_is_the_groups_minus_the_largest_groups(self) -> None:
+        scored, frame = self.rows({"few": 0.5, "many": 0.8})
+        table = gaps(scored, frame, ["group"], 0.5, fewest=100, resamples=200, seed=1)
+        recall = table[table["metric"] == "recall"].iloc[0]
+        assert (recall["value"], recall["against"], recall["n"], recall["against_n"]) == ("few", "many", 400, 800)
+        assert recall["gap"] == pytest.approx(recall["one"] - recall["other"])
+        assert recall["low"] < -0.3 < recall["high"] < 0
+        assert set(table["metric"]) == {"recall", "flagged", "roc_auc", "calibration_error"}
+
+    def test_groups_that_are_alike_have_intervals_round_zero(self) -> None:
+        scored, frame = self.rows({"few": 0.7, "many": 0.7})
+        table = gaps(scored, frame, ["group"], 0.5, fewest=100, resamples=200, seed=1).set_index("metric")
+        assert table.loc["recall", "low"] < 0 < table.loc["recall", "high"]
+
+    def test_groups_with_too_few_rows_are_left_out(self) -> None:
+        scored, frame = self.rows({"few": 0.7, "many": 0.7})
+        assert gaps(scored, frame, ["group"], 0.5, fewest=401, resamples=200, seed=1).empty
+
+
+class TestDependence:
+    def test_the_answer_moves_with_what_decides_and_with_nothing_else(
+        self, fitted: Any, holdout: pd.DataFrame, contract: Contract
+    ) -> None:
+        rows = contract.features(holdout)
+        told = dependence(fitted, rows, ["size", "flag", "colour"], contract.categorical, seed=1)
+        size, flag, colour = (told[told["feature"] == name] for name in ("size", "flag", "colour"))
+        assert size["mean"].is_monotonic_increasing
+        assert size["mean"].iloc[-1] - size["mean"].iloc[0] > 0.5
+        assert set(size["kind"]) == {"number"}
+        assert flag["value"].tolist() == [0.0, 1.0]
+        assert set(flag["kind"]) | set(colour["kind"]) == {"code"}
+        assert sorted(colour["value"]) == ["1", "11", "2"]
+        assert flag["mean"].max() - flag["mean"].min() < 0.1
+        assert ((told["low"] <= told["mean"]) & (told["mean"] <= told["high"])).all()
+
+    def test_the_mean_answer_is_that_of_rows_with_the_value(
+        self, fitted: Any, holdout: pd.DataFrame, contract: Contract
+    ) -> None:
+        rows = contract.features(holdout)
+        told = dependence(fitted, rows, ["flag"], [], seed=1)
+        asked = fitted.predict_proba(rows.assign(flag=1.0))[:, 1]
+        assert told["mean"].iloc[1] == pytest.approx(asked.mean())
+        assert told["low"].iloc[1] == pytest.approx(np.quantile(asked, 0.1))
+
+    def test_gaps_are_left_out_and_a_column_of_one_value_too(
+        self, fitted: Any, holdout: pd.DataFrame, contract: Contract
+    ) -> None:
+        rows = contract.features(holdout).assign(flag=1.0)
+        told = dependence(fitted, rows, ["noise", "flag"], [], seed=1)
+        assert set(told["feature"]) == {"noise"}
+        assert told["rows"].iloc[0] == rows["noise"].notna().sum()
+        assert told["value"].notna().all()
+        assert dependence(fitted, rows, ["flag"], [], seed=1).empty

@@ -7,10 +7,10 @@ is the one place where a frame becomes what a model sees.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, model_validator
 
 from modelbook.contract.column import Column, Role, as_text
 from modelbook.errors import ContractError, DataError, ViolationError
@@ -18,6 +18,7 @@ from modelbook.errors import ContractError, DataError, ViolationError
 if TYPE_CHECKING:
     import pandas as pd
 
+Text = Annotated[str, StringConstraints(strip_whitespace=True)]  # what only blanks fill is empty
 SHOWN = 10  # violations an error message lists; the rest is counted
 
 
@@ -39,6 +40,10 @@ class Contract(BaseModel):
     task: Literal["binary"]
     key: list[str]
     slices: list[str] = []
+    use: Text = ""
+    not_for: list[Text] = []
+    limits: list[Text] = []
+    contact: Text = ""
     columns: dict[str, Column]
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ from sklearn.base import clone
 
 from modelbook.config import FAMILIES, Finalize
 from modelbook.contract import Contract
-from modelbook.training import evaluation
+from modelbook.training import evaluation, fairness
 from modelbook.training.evaluation import Scored
 from modelbook.training.experiment import Experiment
 from modelbook.training.golden import golden
@@ -67,7 +67,11 @@ def parts(
     # A fresh index: PyCaret's transformers fail on one with duplicates.
     everything = pd.concat([train, holdout], ignore_index=True)
     model = clone(fitted.pipeline).fit(contract.features(everything), contract.outcome(everything))
-    gain = evaluation.difference(scored.baseline(), scored, "log_loss", resamples=params.resamples, seed=params.seed)
+    chance = {"resamples": params.resamples, "seed": params.seed}
+    gain = evaluation.difference(scored.baseline(), scored, "log_loss", **chance)
+    gaps = fairness.gaps(
+        scored, holdout, contract.named("sensitive"), fitted.threshold, fewest=params.slice_rows, **chance
+    )
     return {
         "model": model,
         "evaluated": fitted.pipeline,
@@ -77,10 +81,16 @@ def parts(
             "name": fitted.name,
             "threshold": fitted.threshold,
             "rows": {"train": len(train), "holdout": len(holdout)},
+            "entities": {"train": train[contract.entity].nunique(), "holdout": holdout[contract.entity].nunique()},
+            "periods": sorted(everything[contract.time].unique().tolist()) if contract.time else [],
             "evaluation": table.to_dict("records"),
+            "calibration": evaluation.calibration(scored, **chance).to_dict("records"),
             "gain": gain,
             "importance": dict(zip(importance["feature"], importance["mean"])),
+            "importance_sd": dict(zip(importance["feature"], importance["sd"])),
             "slices": slices.to_dict("records"),
+            "slice_rows": params.slice_rows,
+            "gaps": gaps.to_dict("records"),
         },
     }
 
