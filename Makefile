@@ -3,6 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 LAB =
 MLFLOW =
+SITE = site
 UV := $(BIN)/uv
 COMPILE := $(UV) pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-strip-extras --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock"
@@ -42,9 +43,18 @@ lab: .venv/run ## open JupyterLab at the project; options: make lab LAB="--no-br
 mlflow: .venv/run ## open the MLflow UI on the project's store, at http://127.0.0.1:5000; options in MLFLOW
 	@$(BIN)/modelbook store && $(BIN)/mlflow ui --backend-store-uri sqlite:///models/mlflow.db $(MLFLOW)
 
+.PHONY: pdf
+pdf: .venv/run ## print the reports of the book as PDF, beside their pages; wants Chromium or Chrome
+	@$(BIN)/modelbook pdf
+
+.PHONY: site
+site: .venv/run ## copy all reports into a folder or a .zip for any web host: make site SITE=site.zip
+	@$(BIN)/modelbook site $(SITE)
+
 .PHONY: bench
-bench: .venv/run ## measure: build, sample build, no-op build, overhead
+bench: .venv/test ## measure: build, sample build, no-op build, overhead; size and first paint of the pages
 	@$(BIN)/python benchmarks/build.py
+	@$(BIN)/python benchmarks/pages.py
 
 .PHONY: lock
 lock: .venv/uv ## write the locks anew from pyproject.toml

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 
-@pytest.mark.parametrize("command", ["build", "check", "diff", "doctor", "runs", "setup", "store"])
+@pytest.mark.parametrize("command", ["build", "check", "diff", "doctor", "pdf", "runs", "setup", "site", "store"])
 def test_help_shows_an_example(tiny, command):
     told = tiny.run("modelbook", command, "--help")
     assert told.returncode == 0
@@ -56,3 +56,20 @@ def test_store_is_created_once(tiny):
     assert first.returncode == second.returncode == 0
     assert first.stdout == second.stdout == f"sqlite:///{tiny.root}/models/mlflow.db\n"
     assert (tiny.root / "models/mlflow.db").is_file()
+
+
+def test_pdf_and_site_want_reports(tiny):
+    for command in ("pdf", "site"):
+        told = tiny.run("modelbook", command)
+        assert told.returncode == 1
+        assert told.stderr.startswith("ReportError: there is no ")
+        assert "Traceback" not in told.stderr
+
+
+def test_site_goes_where_it_is_told(tiny):
+    (tiny.root / "reports").mkdir()
+    (tiny.root / "reports/index.html").write_text("<h1>Reports</h1>")
+    told = tiny.run("modelbook", "site", "out.zip")
+    assert (told.returncode, told.stdout) == (0, "1 file, 0.0 MB: out.zip\n")
+    assert tiny.run("modelbook", "site").stdout == "1 file, 0.0 MB: site/index.html\n"
+    assert tiny.run("modelbook", "site", "src").returncode == 1

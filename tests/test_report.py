@@ -17,10 +17,11 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from modelbook import config
 from modelbook.errors import ReportError
-from modelbook.report import Figure, Findings, Table, Verdict, index, page
+from modelbook.report import Figure, Findings, Table, Verdict, failure, flow, index, page
 from modelbook.report.clean import clean
-from modelbook.report.figures import compare, deploy, explore, finalize, ingest, monitor
+from modelbook.report.figures import compare, dependence, deploy, explore, finalize, ingest, monitor
 from modelbook.report.verdict import MIME
+from modelbook.stage.record import Run, Step
 
 NAN = float("nan")
 
@@ -234,6 +235,11 @@ FIGURES: dict[str, Any] = {
     "importance": (finalize.importance, pd.DataFrame({
         "feature": ["age", "sex"], "mean": [0.03, 0.01], "sd": [0.01, 0.01],
     }), (), "0.03"),
+    "dependence": (dependence.dependence, pd.DataFrame({
+        "feature": ["age", "age", "site", "site"], "kind": ["number", "number", "code", "code"],
+        "value": [20.0, 60.0, "11", "2"], "mean": [0.1, 0.34, 0.2, 0.3], "low": [0, 0.1, 0.1, 0.1],
+        "high": [0.2, 0.6, 0.4, 0.5],
+    }), (), "34%"),
     "slices": (finalize.slices, pd.DataFrame({
         "slice": ["site", "site"], "value": [1, 2], "n": [90, 80], "roc_auc": [0.7, 0.8],
         "low": [0.6, 0.7], "high": [0.75, 0.9],
@@ -467,6 +473,143 @@ def test_an_unreadable_receipt_does_not_hide_the_others(tmp_path: Path) -> None:
     tiny = rows(index.write(tmp_path).read_text(encoding="utf-8"), "tiny")
     assert "unreadable" in tiny["ingest"]
     assert "accepted" in tiny["compare"]
+
+
+READS = {
+    "ingest": [], "explore": ["ingest"], "compare": ["ingest"], "finalize": ["ingest", "compare"],
+    "deploy": ["finalize"], "monitor": ["ingest", "deploy"],
+}  # fmt: skip
+
+
+def built_book(root: Path, book: str = "tiny", champion: int = 2, **started: str) -> None:
+    """Receipts of all stages, each begun an hour after the one before, or when it is said."""
+    score = {"name": "ROC AUC", "value": "0.723", "beside": "0.681 to 0.769"}
+    told: dict[str, Any] = {
+        "finalize": {"word": "beats baseline", "numbers": [score], "details": {"version": 2}},
+        "deploy": {"word": "promote", "numbers": [], "details": {"champion": champion, "candidate": 2}},
+        "monitor": {
+            "word": "watch", "level": "watch", "details": {"version": champion},
+            "numbers": [{"name": "rows", "value": "9"}, {**score, "value": "0.701", "beside": "holdout 0.723"}],
+        },
+    }  # fmt: skip
+    for hour, stage in enumerate(READS, 1):
+        facts = {"started": started.get(stage, f"2024-05-06T{hour:02d}:00:00+00:00"), "seconds": 1.0}
+        receipt(root, verdict(**{"stage": stage, "book": book, "facts": facts, **told.get(stage, {})}))
+
+
+def run(number: int, ended: str = "ok", **more: Any) -> Run:
+    stages = {stage: Step("ran", word="fine") for stage in READS}
+    return Run(number, started="2024-05-06T07:08:09+00:00", seconds=83.2, ended=ended, stages={**stages, **more})
+
+
+def glanced(html: str) -> dict[str, str]:
+    cards = re.findall(r"<div><dt>(.*?)</dt>(.*?)</div>", html, re.DOTALL)
+    return {name: " ".join(re.sub(r"<[^>]+>", " ", rest).split()) for name, rest in cards}
+
+
+def test_the_index_shows_a_book_at_a_glance(tmp_path: Path) -> None:
+    built_book(tmp_path)
+    (tmp_path / "reports/tiny").mkdir(parents=True)
+    (tmp_path / "reports/tiny/card-2.html").write_text("")
+    html = index.write(tmp_path, upstream=READS).read_text(encoding="utf-8")
+    assert glanced(html) == {
+        "champion": "version 2 the gate: promote version 2 2024-05-06 05:00 UTC its model card",
+        "holdout ROC AUC": "0.723 0.681 to 0.769 2024-05-06 04:00 UTC",
+        "production ROC AUC": "0.701 holdout 0.723 2024-05-06 06:00 UTC",
+        "monitor": "! watch about version 2 2024-05-06 06:00 UTC",
+    }
+    assert 'href="tiny/card-2.html"' in html
+
+
+def test_at_a_glance_the_holdout_is_the_champions_not_the_candidates(tmp_path: Path) -> None:
+    built_book(tmp_path, champion=1)
+    older = Step("ran", version=1, numbers=[{"name": "ROC AUC", "value": "0.799", "beside": "0.7 to 0.9"}])
+    html = index.write(tmp_path, runs={"tiny": [run(2), run(1, finalize=older)]}).read_text(encoding="utf-8")
+    assert glanced(html)["holdout ROC AUC"] == "0.799 0.7 to 0.9 2024-05-06 07:08 UTC"
+    html = index.write(tmp_path).read_text(encoding="utf-8")  # no run tells of version 1
+    assert "not the champion's" in glanced(html)["holdout ROC AUC, version 2"].replace("&#39;", "'")
+
+
+def test_at_a_glance_what_is_not_built_is_said(tmp_path: Path) -> None:
+    receipt(tmp_path, verdict(stage="ingest"))
+    told = glanced(index.write(tmp_path).read_text(encoding="utf-8"))
+    assert told["champion"] == "none yet deploy has not been built"
+    assert "monitor has not been built" in told["monitor"]
+    assert told.keys() == {"champion", "holdout", "production", "monitor"}
+
+
+def pictured(html: str) -> dict[str, tuple[str, str]]:
+    """Level and word of each box."""
+    lying = html.split('class="flow lying"')[1].split("</svg>", maxsplit=1)[0]
+    found = re.findall(r'<g class="(\w+)"><rect.*?class="name">(\w+)</text><text[^>]*>([^<]*)</text>', lying)
+    return {name: (level, word) for level, name, word in found}
+
+
+def test_the_picture_shows_each_stages_state(tmp_path: Path) -> None:
+    built_book(tmp_path, compare="2024-05-06T00:30:00+00:00")
+    (tmp_path / "models/tiny/explore.json").unlink()
+    html = index.write(tmp_path, {"tiny": {"deploy": "Boom"}}, upstream=READS).read_text(encoding="utf-8")
+    assert pictured(html) == {
+        "ingest": ("good", "✓ accepted"), "explore": ("none", "not built yet"),
+        "compare": ("none", "older than ingest"), "finalize": ("none", "older than compare"),
+        "deploy": ("bad", "✕ failed"), "monitor": ("none", "older than deploy"),
+    }  # fmt: skip
+    said = "ingest, accepted; explore, not built yet, reads ingest; compare, older than ingest, reads ingest;"
+    assert html.count(f'aria-label="Pipeline of tiny: {said}') == 2
+    assert html.count('class="flow standing"') == 1
+    assert "older than compare" in rows(html, "tiny")["finalize"]
+
+
+def test_the_picture_has_an_arrow_for_each_thing_read_and_no_box_lies_on_another() -> None:
+    boxes = [flow.Box(stage, "<b>", "good", f"{stage}.html") for stage in READS]
+    svg = flow.picture("tiny", boxes, READS).split("</svg>")[0]
+    assert svg.count("<path") == sum(map(len, READS.values()))
+    assert svg.count("<a href") == len(READS)
+    assert "&lt;b&gt;" in svg
+    corners = re.findall(r'<rect x="([\d.]+)" y="([\d.]+)"', svg)
+    assert len(set(corners)) == len(READS)
+    assert "<path" not in flow.picture("tiny", boxes, {})  # nothing is known of what they read
+
+
+def test_a_stage_that_failed_leads_to_its_page_its_notebook_and_its_last_good_report(tmp_path: Path) -> None:
+    receipt(tmp_path, verdict())
+    folder = tmp_path / "reports/tiny"
+    folder.mkdir(parents=True)
+    for name, text in (
+        ("03_compare.html", failure.MARK),
+        ("03_compare.ipynb", "{}"),
+        ("03_compare-last-good.html", ""),
+    ):
+        (folder / name).write_text(text)
+    row = rows(index.write(tmp_path, {"tiny": {"compare": "Boom"}}).read_text(encoding="utf-8"), "tiny")["compare"]
+    assert row.startswith('"failed">')
+    assert row.count('href="tiny/03_compare.html"') == 2
+    assert 'href="tiny/03_compare.ipynb"' in row
+    assert 'href="tiny/03_compare-last-good.html"' in row
+
+
+def test_the_index_lists_the_last_ten_runs(tmp_path: Path) -> None:
+    built_book(tmp_path)
+    (tmp_path / "reports/tiny/runs/12").mkdir(parents=True)
+    for name in ("12/index.html", "11-12.html", "index.html"):
+        (tmp_path / "reports/tiny/runs" / name).write_text("")
+    failed = run(12, "failed", compare=Step("failed", "Boom <x>"))
+    html = index.write(tmp_path, runs={"tiny": [failed, Run(11, "run.json: gone"), *map(run, range(10, 0, -1))]})
+    told = html.read_text(encoding="utf-8").split('<details class="history"')[1]
+    assert "The last 10 of 12 runs" in told
+    assert [int(n) for n in re.findall(r'<th scope="row">(?:<a[^>]*>)?(\d+)', told)] == list(range(12, 2, -1))
+    for text in ("✕ failed at compare", "Boom &lt;x&gt;", "run.json: gone", "✓ ended well", "all 6", "1 min 23 s"):
+        assert text in told, text
+    for link in ("12/index.html", "11-12.html", "index.html"):
+        assert f'href="tiny/runs/{link}"' in told
+
+
+def test_an_index_of_twenty_books_stays_small(tmp_path: Path) -> None:
+    long = Step("failed", "a long reason " * 20)
+    for number in range(20):
+        built_book(tmp_path, f"book-{number}")
+    runs = {f"book-{number}": [run(n, "failed", compare=long) for n in range(50, 0, -1)] for number in range(20)}
+    assert index.write(tmp_path, upstream=READS, runs=runs).stat().st_size < 300_000
 
 
 def test_an_index_without_books_says_what_to_do(tmp_path: Path) -> None:

@@ -141,21 +141,62 @@ def diff(
     b: Annotated[str, typer.Argument(callback=_run_name, help="The run that is held against it.")] = "last",
     book: Book = None,
     as_json: AsJson = False,
+    as_page: Annotated[bool, typer.Option("--html", help="Write the page of the two, and print its path.")] = False,
 ) -> None:
-    """Show what changed from run A to run B: code, data, parameters, stages, verdicts, metrics.
+    """Show what changed from run A to run B: code, data, parameters, stages, verdicts, metrics; and, as a page, charts.
 
-    Examples:  modelbook diff  |  modelbook diff 3 5  |  modelbook diff 3 last --json
+    Examples:  modelbook diff  |  modelbook diff 3 5  |  modelbook diff 3 last --json  |  modelbook diff 3 5 --html
     """
     from modelbook.report import terminal
-    from modelbook.stage import history
+    from modelbook.stage import archive, history
 
     with _reported():
-        first, second, changes = history.compare(*_place(book), a, b)
+        place = _place(book)
+        first, second, changes = history.compare(*place, a, b)
+    if as_page:
+        typer.echo(str(archive.compare(*place, first, second)))
+        return
     if as_json:
         told = {"a": first.to_dict(), "b": second.to_dict(), "changes": [change.to_dict() for change in changes]}
         typer.echo(json.dumps(told, indent=1, ensure_ascii=False))
         return
     terminal.changes(first, second, changes)
+
+
+@app.command()
+def pdf(
+    stages: Annotated[list[str] | None, typer.Argument(help="Stages; default: all that have a page.")] = None,
+    book: Book = None,
+) -> None:
+    """Print reports as PDF, each beside its page, by the Chromium or Chrome that is installed.
+
+    Examples:  modelbook pdf  |  modelbook pdf finalize monitor --book rand-hie
+    """
+    from modelbook.report import pdf as printer
+
+    with _reported():
+        root, name = _place(book)
+        pages = printer.pages(root, name, stages or [])
+        for place, (_, target) in enumerate(printer.write(pages), 1):
+            size = target.stat().st_size / 1000
+            typer.echo(f"[{place}/{len(pages)}] {target.relative_to(root)} ({size:,.0f} kB)")
+
+
+@app.command()
+def site(out: Annotated[Path, typer.Argument(help="A folder, or a name that ends in .zip.")] = Path("site")) -> None:
+    """Copy the reports of all books, to put on any web host or to mail: all that the index leads to.
+
+    Examples:  modelbook site  |  modelbook site site.zip
+    """
+    from modelbook.report import site as publisher
+    from modelbook.stage import project
+
+    with _reported():
+        root = project.find_root()
+        names = publisher.publish(root / "reports", out)
+    size = sum((root / "reports" / name).stat().st_size for name in names) / 1e6
+    files = f"{len(names)} file{'s' if len(names) != 1 else ''}"
+    typer.echo(f"{files}, {size:.1f} MB: {out if out.suffix == '.zip' else out / 'index.html'}")
 
 
 @app.command()

@@ -19,7 +19,7 @@ from modelbook.redaction import redact
 from modelbook.stage import project
 
 PREFIX = "MODELBOOK_"
-SETTINGS = {"ROOT", "PROGRESS", "TOLD"}  # ours, and no parameters
+SETTINGS = {"ROOT", "PROGRESS", "TOLD", "BROWSER"}  # ours, and no parameters
 TOLD = "MODELBOOK_TOLD"  # names that the build's command line gives, handed on to its kernels
 DEFAULT, CELL, TYPED, PIPELINE = "default", "parameters cell", "command line", "pipeline.yaml"
 FIRST = {TYPED, CELL}  # what the environment does not outdo

@@ -1,0 +1,142 @@
+"""The pages in a real browser: accessible, offline, small, and whole on a phone and without script."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from outline import Outline, dead_links, kinds, pages
+from playwright.sync_api import Browser, Page, sync_playwright
+from tiny import Tiny
+
+from modelbook import config
+from modelbook.report import failure, pdf
+
+pytestmark = pytest.mark.slow
+
+HEAVIEST = 1_500_000  # bytes of a page
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+UNFOLD = "() => document.querySelectorAll('details').forEach(part => { part.open = true })"
+OVERFLOW = """() => document.documentElement.scrollWidth <= innerWidth ? [] : [...document.querySelectorAll('body *')]
+    .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.parentElement.closest('.scroll'))
+    .map(e => `${e.tagName}.${e.className}: ${e.textContent.trim().slice(0, 40)}`)"""
+PAINTED = "() => [...document.images].filter(image => !image.complete || !image.naturalWidth).length === 0"
+Opened = Callable[..., tuple[Page, list[str], list[str]]]
+
+
+@pytest.fixture(scope="module")
+def reports(built: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The reports that builds have left, and the page of a stage that failed; a copy, since other tests build, too."""
+    reports = shutil.copytree(built.root / "reports", tmp_path_factory.mktemp("pages") / "reports")
+    fail(reports / "tiny", "compare")
+    return reports
+
+
+def fail(folder: Path, stage: str) -> None:
+    """Let a stage have failed in its last figure but one, as a build would tell it."""
+    stem = config.stem(stage)
+    notebook = nbformat.read(folder / f"{stem}.ipynb", as_version=4)
+    cell = [cell for cell in notebook.cells if cell.cell_type == "code"][-4]
+    lines = ["\x1b[31mTraceback\x1b[0m", "  File <x>, line 1", "DataError: no rows"]
+    cell.outputs = [nbformat.v4.new_output("error", ename="DataError", evalue="no rows", traceback=lines)]
+    nbformat.write(notebook, folder / f"{stem}.ipynb")
+    states = dict.fromkeys(config.STAGES, "ran") | {stage: "failed", "finalize": "not run"}
+    failure.write(failure.Failure(
+        stage, "tiny", "DataError: no rows", folder / f"{stem}.html", folder / f"{stem}.ipynb",
+        folder / f"logs/{stem}.log", "ploomber build", states, ["finalize"], [*config.STAGES],
+    ))  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=pdf.find(), args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser: Browser) -> Iterator[Opened]:
+    """Opens a page from disk with the network off: the page, what it asked for, what it complained of."""
+    contexts = []
+
+    def open_(path: Path, **options: object) -> tuple[Page, list[str], list[str]]:
+        context = browser.new_context(**options)  # type: ignore[arg-type]
+        contexts.append(context)
+        context.set_offline(True)
+        asked: list[str] = []
+        told: list[str] = []
+        page = context.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda line: told.append(line.text) if line.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: told.append(str(error)))
+        page.goto(path.as_uri(), wait_until="load")
+        return page, asked, told
+
+    yield open_
+    for context in contexts:
+        context.close()
+
+
+def test_every_page_loads_nothing_and_complains_of_nothing(reports, opened):
+    for path in [*kinds(reports), *reports.rglob("*evidently*.html")]:
+        page, asked, told = opened(path)
+        elsewhere = [url for url in asked if not url.startswith(("data:", "blob:", reports.resolve().as_uri()))]
+        assert elsewhere == [], path
+        assert told == [], path
+        assert page.evaluate(PAINTED), f"{path} has pictures that are not drawn"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(reports, opened, scheme):
+    found = []
+    for path in kinds(reports):
+        page, _, _ = opened(path, color_scheme=scheme, reduced_motion="reduce", bypass_csp=True)
+        page.evaluate(UNFOLD)
+        told = Axe().run(page, options={"runOnly": RULES, "resultTypes": ["violations"]})
+        if told.violations_count:
+            found.append(f"{path.name}\n{told.generate_report()}")
+    assert found == [], "\n".join(found)
+
+
+def test_a_phone_needs_no_sideways_scrolling(reports, opened):
+    for path in kinds(reports):
+        page, _, _ = opened(path, viewport={"width": 390, "height": 844}, device_scale_factor=2)
+        page.evaluate(UNFOLD)
+        assert page.evaluate(OVERFLOW) == [], path
+
+
+def test_a_page_says_the_same_without_script(reports, opened):
+    for path in kinds(reports):
+        with_, without = (opened(path, java_script_enabled=on)[0].locator("body").inner_text() for on in (True, False))
+        assert without == with_, path
+        assert len(without) > 200, path
+
+
+def test_no_page_is_heavy(reports):
+    heavy = {path.name: path.stat().st_size for path in pages(reports) if path.stat().st_size > HEAVIEST}
+    assert heavy == {}
+
+
+def test_every_link_leads_somewhere(reports):
+    assert dead_links(reports) == []
+
+
+def test_every_page_is_built_to_be_read_aloud(reports):
+    for outline in map(Outline, pages(reports)):
+        assert outline.all("html")[0].get("lang") == "en", outline.path
+        assert outline.title.strip(), outline.path
+        assert outline.levels.count(1) == 1, outline.path
+        steps = zip(outline.levels, outline.levels[1:])
+        assert all(below - above <= 1 for above, below in steps), f"{outline.path}: {outline.levels}"
+        assert len(outline.all("main")) == 1, outline.path
+        assert outline.all("header"), outline.path
+        assert [image for image in outline.all("img") if not image.get("alt", "").strip()] == [], outline.path
+        assert [head for head in outline.all("th") if head.get("scope") not in ("col", "row")] == [], outline.path
+        assert [link for link in outline.all("a") if "href" not in link] == [], outline.path
+        assert len(outline.ids) == len(set(outline.ids)), f"{outline.path}: an id stands twice"
+        assert outline.all("script", "iframe", "form", "input", "object") == [], outline.path

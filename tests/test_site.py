@@ -1,0 +1,111 @@
+"""The site: what the index leads to, no more and no less, into a folder or a .zip that is new or ours."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+from outline import dead_links
+
+from modelbook.errors import ReportError
+from modelbook.report import site
+
+REACHED = [
+    "book/01_ingest.html", "book/01_ingest.ipynb", "book/01_ingest.pdf", "book/runs/1/index.html",
+    "book/runs/figures/a.svg", "index.html",
+]  # fmt: skip
+
+
+@pytest.fixture
+def reports(tmp_path: Path) -> Path:
+    """Reports of one book: three pages that lead on, and files that no page links to."""
+    reports = tmp_path / "reports"
+    files = {
+        "index.html": '<a href="book/01_ingest.html#main">a</a><a href="//example.org/">b</a><a href="no.html">c</a>',
+        "book/01_ingest.html": '<a href="../index.html">a</a><a href="01_ingest.ipynb">b</a><a href="runs/1/">c</a>'
+        '<a href="runs/1/index.html">d</a><a href="../../secret.txt">e</a><img src="data:,">',
+        "book/runs/1/index.html": '<img src="../figures/a.svg" alt="a">',
+        "book/runs/figures/a.svg": "<svg/>",
+        "book/01_ingest.ipynb": "{}",
+        "book/01_ingest.pdf": "%PDF-",
+        "book/logs/01_ingest.log": "{}",
+        "book/by-hand/01_ingest.ipynb": "{}",
+        "book/.01_ingest.html.metadata": "{}",
+    }
+    for name, text in files.items():
+        (reports / name).parent.mkdir(parents=True, exist_ok=True)
+        (reports / name).write_text(text)
+    (tmp_path / "secret.txt").write_text("not for the site")
+    return reports
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_folder_holds_what_the_index_leads_to_and_nothing_else(reports, tmp_path):
+    assert site.publish(reports, tmp_path / "out") == REACHED
+    assert names(tmp_path / "out") == sorted([*REACHED, site.MARK])
+
+
+def test_a_zip_holds_the_same(reports, tmp_path):
+    site.publish(reports, tmp_path / "new/out.zip")
+    with zipfile.ZipFile(tmp_path / "new/out.zip") as archive:
+        assert sorted(archive.namelist()) == sorted([*REACHED, site.MARK])
+        assert archive.testzip() is None
+    site.publish(reports, tmp_path / "new/out.zip")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["out.zip"]
+
+
+def test_a_pdf_that_is_older_than_its_page_stays_behind(reports, tmp_path):
+    os.utime(reports / "book/01_ingest.pdf", (0, 0))
+    assert "book/01_ingest.pdf" not in site.publish(reports, tmp_path / "out")
+
+
+def test_publishing_again_removes_what_is_gone_and_leaves_strangers_alone(reports, tmp_path):
+    out = tmp_path / "out"
+    site.publish(reports, out)
+    (out / "CNAME").write_text("reports.example.org")
+    (reports / "book/01_ingest.html").write_text("<p>changed</p>")
+    os.utime(reports / "book/01_ingest.html", (0, 0))
+    site.publish(reports, out)
+    assert names(out) == ["CNAME", "book/01_ingest.html", "book/01_ingest.pdf", "index.html", site.MARK]
+    assert (out / "book/01_ingest.html").read_text() == "<p>changed</p>"
+
+
+def test_a_folder_under_git_may_be_new(reports, tmp_path):
+    (tmp_path / "out/.git").mkdir(parents=True)
+    assert site.publish(reports, tmp_path / "out") == REACHED
+
+
+@pytest.mark.parametrize("name", ["out", "out.zip", "out/index.html"])
+def test_what_is_no_site_of_ours_is_left_as_it_is(reports, tmp_path, name):
+    mine = tmp_path / ("out/thesis.txt" if name == "out" else name)
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("years of work")
+    with pytest.raises(ReportError, match=r"is no site of Modelbook\n  expected: an empty or new folder"):
+        site.publish(reports, tmp_path / name)
+    assert mine.read_text() == "years of work"
+    assert list(tmp_path.rglob("*.tmp")) == []
+
+
+@pytest.mark.parametrize("place", [".", "reports", "reports/site"])
+def test_a_site_lies_apart_from_the_reports(reports, tmp_path, place):
+    with pytest.raises(ReportError, match="holds the reports or lies within them"):
+        site.publish(reports, tmp_path / place)
+
+
+def test_without_reports_there_is_no_site(tmp_path):
+    with pytest.raises(ReportError, match=r"there is no .*index\.html\n(.*\n)*  next:     build a book"):
+        site.publish(tmp_path, tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_every_link_of_a_built_book_leads_somewhere_in_its_site(built, tmp_path):
+    told = built.run("modelbook", "site", str(tmp_path / "out"))
+    assert told.returncode == 0, told.stderr
+    assert f"{tmp_path / 'out' / 'index.html'}" in told.stdout
+    assert dead_links(tmp_path / "out") == []
+    assert len(names(tmp_path / "out")) > 12
