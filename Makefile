@@ -4,6 +4,7 @@ BIN := .venv/bin
 LAB =
 MLFLOW =
 SITE = site
+SIDE = -n auto --maxprocesses 4 --dist loadfile  # tests of one file share what they build
 UV := $(BIN)/uv
 COMPILE := $(UV) pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-strip-extras --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock"
@@ -20,7 +21,7 @@ run: .venv/run ## install what is needed, and build the pipeline on the bundled 
 
 .PHONY: test
 test: .venv/test ## install what tests need, and run the whole suite
-	@$(BIN)/pytest
+	@$(BIN)/pytest $(SIDE)
 
 .PHONY: lint
 lint: .venv/test ## style and types
@@ -28,7 +29,7 @@ lint: .venv/test ## style and types
 
 .PHONY: check
 check: lint ## style, types, and the fast tests
-	@$(BIN)/pytest -m "not slow"
+	@$(BIN)/pytest $(SIDE) -m "not slow"
 
 .PHONY: setup
 setup: .venv/run ## install what runs need; set up kernel, JupyterLab and git's filter

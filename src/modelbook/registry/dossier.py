@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelbook.contract import Contract
-from modelbook.gate import Decision
 from modelbook.registry.versions import Version
+
+if TYPE_CHECKING:
+    from modelbook.gate import Decision  # finalize makes a dossier too, and a changed gate is no reason to fit again
 
 
 def gather(version: Version, approval: dict[str, Any] | None = None) -> dict[str, Any]:

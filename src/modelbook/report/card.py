@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelbook import config
 from modelbook.errors import ReportError
-from modelbook.report import page
+from modelbook.report import template
 from modelbook.report.chapters import Section, sections
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def write(told: dict[str, Any], target: Path, root: Path, stages: Sequence[str] 
     made = sections(told)
     _check(told, made)
     view = _view(told, made) | _links(told, target, root, stages)
-    page.write(target, page.environment().get_template("card.html.j2").render(view))
+    template.write(target, template.fill("card.html.j2", **view))
     return target
 
 

@@ -218,7 +218,7 @@ def _approval(told: dict[str, Any]) -> list[Block]:
     done = told["approval"]
     if not done:
         return ["Nobody yet: the gate in deploy has not been asked about this version. It must not be used before."]
-    from modelbook.report.page import moment
+    from modelbook.report.template import moment
 
     by = f"the gate of the code {_commit(done['commit'])}, on {moment(done['at'])}"
     if done["gate"] != "enforce":

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelbook.report import template
 from modelbook.report.kept import Picture
-from modelbook.report.page import environment
-from modelbook.report.page import write as write_whole
 from modelbook.report.past import ENDED
 from modelbook.report.terminal import as_text, signed
 
@@ -55,7 +54,7 @@ def write(
             ("Code and libraries", "", _rows(differ, "code", "library"), []),
         ],
     }  # fmt: skip
-    write_whole(path, environment().get_template("comparison.html.j2").render(view))
+    template.write(path, template.fill("comparison.html.j2", **view))
 
 
 def _sentences(runs: Pair, changes: Sequence[Change]) -> list[str]:
