@@ -12,7 +12,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from modelbook.contract import Contract
-from modelbook.dataset import by_period, card, fingerprint, profile, read, sample, split, state
+from modelbook.dataset import by_period, card, correlation, fingerprint, profile, read, sample, split, state
 from modelbook.dataset.split import draw
 from modelbook.errors import DataError
 
@@ -304,6 +304,34 @@ def test_duplicates_are_counted_by_what_is_compared(contract: Contract, frame: p
     other = frame.iloc[5:8].assign(year=frame["year"] + 3, happened=1 - frame["happened"].iloc[5:8])
     told = profile.duplicates(pd.concat([frame, again, other], ignore_index=True), contract)
     assert told["rows"].tolist() == [0, 10, 6]
+
+
+def test_pairs_are_measured_by_what_their_types_allow(contract: Contract, frame: pd.DataFrame) -> None:
+    told = correlation.pairs(
+        frame.assign(noise=-frame["size"] ** 3, flag=(frame["colour"] == "1").astype(float)),
+        contract, ["size", "noise", "flag", "colour"],
+    ).set_index(["one", "other"])  # fmt: skip
+    assert told.loc[("size", "noise"), "value"] == pytest.approx(-1)
+    assert told.loc[("size", "noise"), "measure"] == "Spearman"
+    assert told.loc[("flag", "colour"), "value"] == pytest.approx(1)
+    assert told.loc[("flag", "colour"), "measure"] == "correlation ratio"
+    assert abs(told.loc[("size", "flag"), "value"]) < 0.15
+    assert told["value"].abs().is_monotonic_decreasing
+
+
+def test_two_categories_are_measured_by_cramers_v(contract: Contract, frame: pd.DataFrame) -> None:
+    columns = {name: dict(contract.columns)[name] for name in contract.columns}
+    columns["twin"] = columns["colour"]
+    two = contract.model_copy(update={"columns": columns})
+    swapped = frame["colour"].map({"1": "2", "2": "11", "11": "1"})
+    told = correlation.pairs(frame.assign(twin=swapped), two, ["colour", "twin"])
+    assert told.to_dict("records") == [
+        {"one": "colour", "other": "twin", "measure": "Cramér's V", "value": pytest.approx(1)}
+    ]
+
+
+def test_a_constant_column_or_category_pairs_with_nothing(contract: Contract, frame: pd.DataFrame) -> None:
+    assert correlation.pairs(frame.assign(colour="1", size=1.0), contract, ["size", "colour"]).empty
 
 
 def test_shifts_are_standardised_differences_to_the_first_period(contract: Contract, frame: pd.DataFrame) -> None:

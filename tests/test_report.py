@@ -19,7 +19,7 @@ from modelbook import config
 from modelbook.errors import ReportError
 from modelbook.report import Figure, Findings, Table, Verdict, failure, flow, index, page
 from modelbook.report.clean import clean
-from modelbook.report.figures import compare, dependence, deploy, explore, finalize, ingest, monitor
+from modelbook.report.figures import compare, correlation, dependence, deploy, explore, finalize, ingest, monitor
 from modelbook.report.verdict import MIME
 from modelbook.stage.record import Run, Step
 
@@ -220,6 +220,10 @@ FIGURES: dict[str, Any] = {
     "over_time": (explore.over_time, pd.DataFrame({
         "column": ["age", "age"], "period": [1, 2], "value": [0, -0.31],
     }), (), "0.31"),
+    "correlations": (correlation.correlations, pd.DataFrame({
+        "one": ["age", "age", "plan"], "other": ["child", "plan", "child"],
+        "measure": ["Spearman", "correlation ratio", "correlation ratio"], "value": [-0.85, 0.3, -0.001],
+    }), (), "-0.85"),
     "leaderboard": (compare.leaderboard, BOARD, ("roc_auc",), "0.812"),
     "roc": (finalize.roc, CURVE, (0.762,), "0.762"),
     "precision_recall": (finalize.precision_recall, pd.DataFrame({
@@ -283,6 +287,18 @@ def test_a_figure_copes_with_one_row_and_unknown_intervals(name: str) -> None:
     unknown = [column for column in ("low", "high", "sd", "n", "reference", "roc_auc_sd") if column in frame]
     for part in (frame.iloc[:1], frame.assign(**dict.fromkeys(unknown, NAN)), frame.drop(columns=unknown)):
         assert "<figure" in draw(part, *more)._repr_html_()
+
+
+def test_what_a_figure_says_stands_above_it_and_is_read_aloud_once() -> None:
+    html = explore.missingness(pd.DataFrame({"column": ["<age>", "b"], "share": [0.2, 0]}))._repr_html_()
+    assert re.search(r'<p class="found" aria-hidden="true">[^<]*&lt;age&gt;[^<]*20.0%[^<]*</p>.*<img', html, re.DOTALL)
+
+
+def test_pairs_that_say_the_same_are_counted_and_zero_has_no_sign() -> None:
+    draw, frame, *_ = FIGURES["correlations"]
+    figure = draw(frame)
+    assert "1 of 3 pairs reach 0.8" in figure.alt
+    assert "-0.00" not in figure.svg()
 
 
 def test_the_columns_without_a_gap_are_counted() -> None:

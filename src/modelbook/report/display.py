@@ -30,7 +30,7 @@ class Figure:
     figure : matplotlib.figure.Figure or None
         The drawing; None where there is nothing to show.
     alt : str
-        What the drawing says, with its main number, for those who do not see it.
+        What the drawing says, with its main number: the sentence above it, and the text for those who do not see it.
     data : pandas.DataFrame, optional
         The numbers behind the drawing, folded under it.
     caption : str
@@ -63,7 +63,9 @@ class Figure:
 
     def _repr_html_(self) -> str:
         caption = f"<figcaption>{escape(self.caption)}</figcaption>" if self.caption else ""
-        shown = f"{self._picture()}{caption}{self._numbers()}"
+        # Said once to a screen reader: there it is the picture's own text.
+        found = f'<p class="found" aria-hidden="true">{escape(self.alt)}</p>' if self.figure is not None else ""
+        shown = f"{found}{self._picture()}{caption}{self._numbers()}"
         return f'<figure class="figure" style="margin-left:0;margin-right:0">{shown}</figure>'
 
     def _picture(self) -> str:
@@ -161,7 +163,8 @@ def _table(frame: pd.DataFrame, caption: str, formats: Mapping[str, Format], *, 
     shown = frame.head(rows)
     right = [is_numeric(shown.iloc[:, place]) for place in range(shown.shape[1])]
     write = formatters(shown, formats)
-    heads = ([str(shown.index.name or "")] if index else []) + [_name(column) for column in shown.columns]
+    names = [_name(column).replace("_", " ") for column in shown.columns]
+    heads = ([str(shown.index.name or "")] if index else []) + names
     sides = ([False] if index else []) + right
     head = "".join(_cell("th", text, side, ' scope="col"') for text, side in zip(heads, sides, strict=True))
     body = ""
