@@ -215,8 +215,8 @@ FIGURES: dict[str, Any] = {
     "missingness": (explore.missingness, pd.DataFrame({"column": ["hi", "age"], "share": [0.26, 0]}), (), "26.0%"),
     "distributions": (explore.distributions, TRAIN, (["age", "plan"], "sick"), "59.5"),
     "associations": (explore.associations, pd.DataFrame({
-        "column": ["age", "sex"], "auc": [0.68, 0.51], "direction": ["higher", ""],
-    }), (), "0.680"),
+        "column": ["age", "sex"], "strength": [0.68, 0.51], "direction": ["higher", ""],
+    }), ("ROC AUC", 0.5), "0.680"),
     "over_time": (explore.over_time, pd.DataFrame({
         "column": ["age", "age"], "period": [1, 2], "value": [0, -0.31],
     }), (), "0.31"),

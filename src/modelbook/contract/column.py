@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Role = Literal["feature", "target", "entity", "time", "sensitive", "dropped"]
 Kind = Literal["number", "integer", "boolean", "category"]
+ANSWERS: dict[str, tuple[Kind, ...]] = {  # what a target may be, by task
+    "binary": ("boolean", "category"), "multiclass": ("category",), "regression": ("number", "integer"),
+}  # fmt: skip
 
 
 class Column(BaseModel):
@@ -26,6 +29,7 @@ class Column(BaseModel):
     categories: list[str] | None = None
     nullable: bool = False
     reason: str = ""
+    positive: str = ""
 
     @model_validator(mode="after")
     def _coherent(self) -> Column:
@@ -36,6 +40,28 @@ class Column(BaseModel):
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"min {self.min:g} is above max {self.max:g}")
         return self
+
+    @property
+    def classes(self) -> list[str]:
+        """What the column answers as a target, in the order of its codes; the positive one last. None for a number."""
+        if self.type == "boolean":
+            return ["no", "yes"]
+        names = self.categories or []
+        return sorted(names, key=lambda name: name == self.positive) if self.positive else names
+
+    def check_answers(self, name: str, task: str) -> None:
+        """Raise ValueError where the column, as the target of that name, does not fit the task."""
+        kinds = ANSWERS[task]
+        if self.type not in kinds:
+            raise ValueError(f"the target column {name} of a {task} task is {' or '.join(kinds)}, not {self.type}")
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError(f"the target column {name} names a category twice")
+        if task == "multiclass" and len(self.classes) < 3:
+            raise ValueError(f"the target column {name} of a multiclass task has at least three categories")
+        if task == "binary" and self.type == "category" and (len(self.classes) != 2 or not self.positive):
+            raise ValueError(f"the target column {name} of a binary task has two categories and names one as positive")
+        if self.positive and self.positive not in self.classes:
+            raise ValueError(f"positive names {self.positive!r}, which is no category of {name}")
 
     def rule(self) -> str:
         """The column's rule in words, as a violation shows it."""

@@ -37,8 +37,8 @@ class Contract(BaseModel):
     question: str
     source: str
     licence: str
-    task: Literal["binary"]
-    key: list[str]
+    task: Literal["binary", "multiclass", "regression"]
+    key: list[str] = []
     slices: list[str] = []
     use: Text = ""
     not_for: list[Text] = []
@@ -48,18 +48,17 @@ class Contract(BaseModel):
 
     @model_validator(mode="after")
     def _whole(self) -> Contract:
-        roles: tuple[Role, ...] = ("target", "entity")
-        for role in roles:
-            if len(self.named(role)) != 1:
-                raise ValueError(f"exactly one column has the role {role}, found {self.named(role) or 'none'}")
-        if len(self.named("time")) > 1:
-            raise ValueError(f"at most one column has the role time, found {self.named('time')}")
+        if len(self.named("target")) != 1:
+            raise ValueError(f"exactly one column has the role target, found {self.named('target') or 'none'}")
+        single: tuple[Role, ...] = ("entity", "time")
+        for role in single:
+            if len(self.named(role)) > 1:
+                raise ValueError(f"at most one column has the role {role}, found {self.named(role)}")
         needed: tuple[Role, ...] = ("target", "entity", "time")
         for role in needed:
             if gaps := [name for name in self.named(role) if self.columns[name].nullable]:
                 raise ValueError(f"the {role} column {gaps[0]} is not nullable")
-        if self.columns[self.target].type != "boolean":
-            raise ValueError(f"the target column {self.target} is boolean, not {self.columns[self.target].type}")
+        self.columns[self.target].check_answers(self.target, self.task)
         if self.time and self.columns[self.time].type not in ("number", "integer"):
             raise ValueError(
                 f"the time column {self.time} is a number or an integer, not {self.columns[self.time].type}"
@@ -101,8 +100,19 @@ class Contract(BaseModel):
         return self.named("target")[0]
 
     @property
-    def entity(self) -> str:
-        return self.named("entity")[0]
+    def entity(self) -> str | None:
+        """The column that says whose row it is; None where each row stands for itself."""
+        return next(iter(self.named("entity")), None)
+
+    @property
+    def who(self) -> str:
+        """What an entity is called: the entity column's label, or ``row``."""
+        return self.label(self.entity) if self.entity else "row"
+
+    @property
+    def classes(self) -> list[str]:
+        """What the target may answer, in the order of its codes: 0, 1, and so on. None for a number."""
+        return self.columns[self.target].classes
 
     @property
     def time(self) -> str | None:
@@ -154,13 +164,20 @@ class Contract(BaseModel):
         """What a model sees: the feature columns, conformed."""
         return self.conform(frame[self.features_])
 
+    def codes(self, frame: pd.DataFrame) -> pd.Series:
+        """The target as a model learns it: the code of its class (``classes``), or the number."""
+        values = frame[self.target]
+        if self.columns[self.target].type == "category":
+            return as_text(values).map({name: code for code, name in enumerate(self.classes)}).astype("int64")
+        return values.astype("int64" if self.classes else "float64")
+
     def outcome(self, frame: pd.DataFrame) -> pd.Series:
-        """The target as 0 and 1.
+        """``codes``, of which there are several.
 
         Raises
         ------
         DataError
-            When the column is absent or holds one class only.
+            When the column is absent or holds one value only.
         """
         if self.target not in frame.columns:
             raise DataError(
@@ -168,15 +185,36 @@ class Contract(BaseModel):
                 expected=f"one of its columns: {', '.join(map(str, frame.columns[:12]))}",
                 next="name the target's column in the contract (role: target)",
             )
-        outcome = frame[self.target].astype("int64")
+        outcome = self.codes(frame)
         if outcome.nunique() < 2:
-            found = ", ".join(map(str, outcome.unique())) or "no rows"
+            found = ", ".join(map(str, frame[self.target].unique())) or "no rows"
             raise DataError(
-                f"the target {self.target!r} holds one class only ({found})",
-                expected="rows of both classes, 0 and 1",
+                f"the target {self.target!r} holds one {'class' if self.classes else 'value'} only ({found})",
+                expected=f"rows of both classes, {' and '.join(self.classes)}" if len(self.classes) == 2
+                else "rows with more than one answer",
                 next="check how the target is made, or take more rows (sample)",
-            )
+            )  # fmt: skip
         return outcome
+
+    def entities(self, frame: pd.DataFrame) -> pd.Series:
+        """Whose row each row is.
+
+        Without an entity column each row is an entity of its own, known by a hash of its key; without a key, by a hash
+        of all that it holds. So a row keeps its side when others are added or sorted, and rows that are alike in
+        everything, which a model could learn by heart, stay together.
+        """
+        import pandas as pd
+
+        if self.entity:
+            return frame[self.entity]
+        known = self.key or [name for name in self.columns if name in frame.columns]
+        return pd.util.hash_pandas_object(frame[known], index=False).rename("row")
+
+    def periods(self, frame: pd.DataFrame) -> pd.Series:
+        """The period of each row; ``all`` where the contract has no time column."""
+        import pandas as pd
+
+        return frame[self.time] if self.time else pd.Series("all", index=frame.index)
 
     def violations(self, frame: pd.DataFrame, *, target: bool = True) -> pd.DataFrame:
         """Every place where a frame breaks the contract: see ``violations.find``."""

@@ -10,13 +10,13 @@ from modelbook.report import template
 from modelbook.report.kept import Picture
 from modelbook.report.past import ENDED
 from modelbook.report.terminal import as_text, signed
+from modelbook.tasks.names import HEADLINES, label, told
 
 if TYPE_CHECKING:
     from modelbook.stage.difference import Change
     from modelbook.stage.record import Run
 
-NAMES = {"roc_auc": "ROC AUC", "pr_auc": "PR AUC", "brier": "Brier score", "rmse": "RMSE", "mae": "MAE", "r2": "R²"}
-HEADLINE = ("roc_auc", "pr_auc")
+HEADLINE = (*HEADLINES, "pr_auc")
 
 Pair = tuple["Run", "Run"]
 
@@ -94,7 +94,7 @@ def _moved(name: str, a: Run, b: Run) -> Iterator[str]:
         return
     x, y, change = before[-1][name], after[-1][name], after[-1][name] - before[-1][name]
     if round(change, 6) == 0:
-        yield f"{_name(name)} is {y:.3f} in both."
+        yield f"{label(name)} is {told(y)} in both."
         return
     inside = _within(y, name, before[-1]) and _within(x, name, after[-1])
     how = (
@@ -103,7 +103,7 @@ def _moved(name: str, a: Run, b: Run) -> Iterator[str]:
         else "more than the intervals span"
     )
     went = "rose" if change > 0 else "fell"
-    yield f"{_name(name)} {went} from {x:.3f} to {y:.3f} ({signed(round(change, 4))}): {how}."
+    yield f"{label(name)} {went} from {told(x)} to {told(y)} ({signed(round(change, 4))}): {how}."
 
 
 def _within(value: float, name: str, metrics: Mapping[str, float]) -> bool:
@@ -134,17 +134,13 @@ def _rows(changes: Sequence[Change], *abouts: str) -> list[dict[str, str]]:
             stage, _, name = (
                 change.name.partition(".") if change.about in ("metric", "parameter") else ("", "", change.name)
             )
-            shown = _name(name) if change.about == "metric" else name
+            shown = label(name) if change.about == "metric" else name
             apart = "" if change.difference is None else signed(change.difference) if change.difference else "0"
             rows.append({
                 "stage": stage, "name": shown, "a": as_text(change.a), "b": as_text(change.b),
                 "difference": apart, "note": change.note,
             })  # fmt: skip
     return rows
-
-
-def _name(metric: str) -> str:
-    return NAMES.get(metric, metric.replace("_", " "))
 
 
 def _single(runs: Pair, figures: Sequence[Sequence[Picture]]) -> dict[str, int]:

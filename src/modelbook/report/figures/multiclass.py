@@ -1,0 +1,197 @@
+"""Figures of the multiclass task: one of several classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from modelbook.report import marks, style
+from modelbook.report.display import Figure, nothing
+from modelbook.report.figures import explore, finalize
+
+ACROSS = 3
+BINS = 5
+
+
+@style.styled
+def balance(frame: pd.DataFrame, target: str) -> Figure:
+    """Share of each class, with its interval, in each period.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Columns ``class, period, rows, rate, low, high``.
+    """
+    data = marks.usable(frame, ["class", "period", "rows", "rate", "low", "high"], ["class", "rate"])
+    if data is None:
+        return nothing("Shares of the classes")
+    several = data["period"].nunique() > 1
+    names = [
+        f"{row['class']}, {explore.period(row['period'])}" if several else row["class"] for _, row in data.iterrows()
+    ]
+    figure, ax = marks.canvas(marks.tall(len(data)))
+    texts = [f"{rate:.1%}  of {rows:,.0f}" for rate, rows in zip(data["rate"], data["rows"], strict=True)]
+    marks.dots(ax, names, data["rate"], low=data["low"], high=data["high"], colour=style.POSITIVE, texts=texts)
+    ax.set_xlim(0, None)
+    marks.percent(ax)
+    ax.set_xlabel(f"share of each class of {target}, with its interval")
+    shares = data.groupby("class", sort=False)["rate"].mean().sort_values()
+    alt = f"The commonest class is {shares.index[-1]}, with {shares.iloc[-1]:.1%}; the rarest is {shares.index[0]}, "
+    return Figure(
+        figure,
+        alt=f"{alt}with {shares.iloc[0]:.1%}.",
+        data=frame,
+        caption="At the right: the share, and the rows it is of.",
+    )
+
+
+@style.styled
+def distributions(train: pd.DataFrame, columns: Sequence[str], target: str) -> Figure:
+    """The mix of classes in each fifth of a number, or in each category."""
+    known = [name for name in columns if name in train.columns and train[name].notna().any()]
+    if not known or target not in train.columns or train.empty:
+        return nothing("The classes by column")
+    classes = sorted(train[target].unique(), key=_counting)
+    mixes = {name: _mix(train, name, target, classes) for name in known}
+    across = 2 if len(classes) > 4 else ACROSS
+    down = -(-len(known) // across)
+    tallest = max(len(mix) for mix in mixes.values())
+    figure, grid = marks.canvas((0.27 * tallest + 0.75) * down + 0.2, rows=down, cols=across, squeeze=False)
+    for ax, (name, mix) in zip(grid.flat, mixes.items(), strict=False):
+        marks.cells(ax, mix.to_numpy(), [[f"{share:.0%}" for share in row] for row in mix.to_numpy()])
+        ax.set_yticks(range(len(mix)), [marks.brief(value, 14) for value in mix.index])
+        ax.set_xticks(range(len(classes)), [marks.brief(value, 9) for value in classes])
+        ax.set_title(marks.brief(name, 26))
+    for ax in list(grid.flat)[len(known) :]:
+        ax.set_visible(False)
+    data = pd.concat([mix.rename_axis("value").reset_index().assign(column=name) for name, mix in mixes.items()])
+    data = data[["column", "value", *classes]].reset_index(drop=True)
+    apart = {name: (mix.max() - mix.min()).max() for name, mix in mixes.items()}
+    most = max(apart, key=lambda name: apart[name])
+    alt = f"The mix of {len(classes)} classes by {len(known)} columns differs most by {most}: a class's share moves by "
+    caption = "Each row adds up to 100 %: the classes' shares among rows of this value, or this fifth of a number."
+    return Figure(figure, alt=f"{alt}{apart[most]:.0%}.", data=data, caption=caption)
+
+
+def _mix(train: pd.DataFrame, name: str, target: str, classes: list[Any]) -> pd.DataFrame:
+    groups, number = explore.grouped(train[name], BINS, spans=True)
+    mix = pd.crosstab(groups, train[target], normalize="index").reindex(columns=classes, fill_value=0.0)
+    order = groups.value_counts().index[: explore.MOST_VALUES]
+    kept = mix if number else mix.loc[sorted(order, key=_counting)]
+    return kept.set_axis(kept.index.map(str))
+
+
+def _counting(value: Any) -> tuple[float, str]:
+    """As people count: 2 before 11."""
+    text = str(value)
+    return (float(text), text) if text.replace(".", "", 1).lstrip("-").isdecimal() else (float("inf"), text)
+
+
+@style.styled
+def settled(table: pd.DataFrame, threshold: None) -> Figure:
+    """How often each class is answered out of fold, beside how often it is there.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns ``class, answered, there``.
+    """
+    data = marks.usable(table, ["class", "answered", "there"], ["class", "answered", "there"])
+    if data is None:
+        return nothing("Answers out of fold")
+    figure, ax = marks.canvas(marks.tall(len(data), each=0.36))
+    texts = [f"{row['answered']:.0%} for {row['there']:.0%}" for _, row in data.iterrows()]
+    ax.scatter(data["there"], range(len(data)), s=42, color=style.REFERENCE, marker="D", zorder=3)
+    marks.dots(ax, data["class"], data["answered"], low=data["answered"], high=data["there"], texts=texts)
+    ax.set_xlim(0, None)
+    marks.percent(ax)
+    ax.set_xlabel("share of train rows")
+    apart = (data["answered"] - data["there"]).abs().idxmax()
+    worst = data.loc[apart]
+    alt = f"Class {worst['class']} is answered for {worst['answered']:.0%} of the train rows and there in "
+    alt += f"{worst['there']:.0%}, "
+    caption = (
+        "Dot: how often the class is answered by a fit that had not seen the row; diamond: how often it is there. The "
+        "likeliest class is the answer: there is no threshold to choose, and cost_miss has no say."
+    )
+    return Figure(figure, alt=f"{alt}furthest apart of all classes.", data=table, caption=caption)
+
+
+@style.styled
+def first(curves: pd.DataFrame, table: pd.DataFrame) -> Figure:
+    """Each class's ROC curve against the rest, with its band: small multiples.
+
+    Parameters
+    ----------
+    curves : pandas.DataFrame
+        Columns ``class, area, fpr, tpr, low, high``.
+    table : pandas.DataFrame
+        The metrics.
+    """
+    data = marks.usable(curves, ["class", "area", "fpr", "tpr", "low", "high"], ["class", "fpr", "tpr"])
+    if data is None:
+        return nothing("ROC curves")
+    parts = list(data.groupby("class", sort=False))
+    down = -(-len(parts) // ACROSS)
+    figure, grid = marks.canvas(2.5 * down + 0.2, rows=down, cols=ACROSS, squeeze=False, sharex=True, sharey=True)
+    for ax, (name, part) in zip(grid.flat, parts, strict=False):
+        ax.plot([0, 1], [0, 1], color=style.BASELINE, linestyle="--", linewidth=1)
+        marks.band(ax, part["fpr"], part["low"], part["high"], style.ACCENT)
+        ax.plot(part["fpr"], part["tpr"], color=style.ACCENT)
+        ax.text(0.97, 0.06, f"area {part['area'].iloc[0]:.3f}", ha="right", color=style.ACCENT, fontweight="bold")
+        ax.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
+        ax.set_title(marks.brief(name, 22))
+    for ax in list(grid.flat)[len(parts) :]:
+        ax.set_visible(False)
+    figure.supxlabel("share of the others called so", fontsize=9, color=style.MUTED)
+    figure.supylabel("share of the class found", fontsize=9, color=style.MUTED)
+    areas = data.groupby("class", sort=False)["area"].first().sort_values()
+    alt = f"Against the rest, class {areas.index[-1]} is told best, with an area of {areas.iloc[-1]:.3f}, and class "
+    alt += f"{areas.index[0]} least, with {areas.iloc[0]:.3f}."
+    return Figure(
+        figure, alt=alt, data=curves, caption="One class against the rest; the band is the bootstrap interval."
+    )
+
+
+@style.styled
+def second(frame: pd.DataFrame, table: pd.DataFrame) -> Figure:
+    """Recall, precision and F1 of each class.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Columns ``class, metric, value, low, high, rows``.
+    """
+    data = marks.usable(frame, ["class", "metric", "value", "low", "high", "rows"], ["class", "metric", "value"])
+    if data is None:
+        return nothing("Metrics of each class")
+    parts = list(data.groupby("metric", sort=False))
+    figure, axes = marks.canvas(
+        marks.tall(data["class"].nunique(), each=0.34, base=1.0), rows=1, cols=len(parts), squeeze=False
+    )
+    for place, (ax, (name, part)) in enumerate(zip(axes.flat, parts, strict=True)):
+        labels = [f"{row['class']} ({row['rows']:,.0f})" for _, row in part.iterrows()]
+        marks.dots(ax, labels, part["value"], low=part["low"], high=part["high"])
+        ax.set_xlim(-0.02, 1.02)
+        ax.set_title("F1" if name == "f1" else str(name))
+        if place:
+            ax.set_yticklabels([])
+    found = data[data["metric"] == "recall"].set_index("class")["value"]
+    alt = f"Of class {found.idxmax()} it finds {found.max():.0%}, of class {found.idxmin()} {found.min():.0%}."
+    caption = (
+        "At the left each class and its holdout rows. Recall: the share of the class that is found; precision: the "
+        "share of such answers that is right; F1: both in one. A class that is never answered has no precision."
+    )
+    return Figure(figure, alt=alt, data=frame, caption=caption)
+
+
+def calibration(bins: pd.DataFrame) -> Figure:
+    """The probability of the answer, by tenths, against the share that was right."""
+    return finalize.calibration(bins, ("probability of the answer", "share that was right"))
+
+
+def mistakes(matrix: pd.DataFrame) -> Figure:
+    """What was called what, as shares of the actual class."""
+    return finalize.confusion(matrix)
