@@ -449,4 +449,5 @@ def test_a_metric_is_written_by_its_size() -> None:
     assert [names.told(value) for value in (0.7621, 12.3456, 123.456, 12345.6, -0.00001, -2.5)] == [
         "0.762", "12.35", "123.5", "12,346", "0.000", "-2.500",
     ]  # fmt: skip
+    assert names.spread(252.31, 2.847) == "252.3 ± 2.8"
     assert [names.label(name) for name in ("roc_auc", "rmse", "fit_seconds")] == ["ROC AUC", "RMSE", "fit seconds"]

@@ -64,7 +64,7 @@ def _performance(watched: Watched, params: Monitor) -> list[Finding]:
     # Worse by the margin, and the whole interval beyond the reference: not a matter of sample size alone.
     lost, sure, said = task.lost(rows[task.headline])
     if lost >= params.loss and sure:
-        found.append(Finding(RETRAIN, f"Batch {watched.batch}: {said} ({params.loss:g} asks to retrain)."))
+        found.append(Finding(RETRAIN, f"Batch {watched.batch}: {said} ({task.limit(params.loss)} asks to retrain)."))
     off, said = task.bias(rows)
     if abs(off) >= params.bias and not rows[task.off]["low"] <= 0 <= rows[task.off]["high"]:
         found.append(Finding(WATCH, f"Batch {watched.batch}: {said} ({params.bias:.1%} asks to watch)."))

@@ -201,6 +201,10 @@ class Task(ABC):
             f"on the holdout's {told(row['reference'])}"
         )  # fmt: skip
 
+    def limit(self, loss: float) -> str:
+        """A limit of ``lost``, in words."""
+        return f"{loss:g}"
+
     def bias(self, rows: Rows) -> tuple[float, str]:
         """How far answers are off on the whole, and that in words."""
         off = rows[self.off]["value"]

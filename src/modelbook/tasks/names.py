@@ -19,6 +19,15 @@ def label(metric: str) -> str:
 
 def told(value: float) -> str:
     """A metric's value: three decimals below ten, fewer for larger numbers."""
-    size = abs(value)
+    return _written(value, value)
+
+
+def spread(mean: float, sd: float) -> str:
+    """A mean and its standard deviation, with the decimals of the mean."""
+    return f"{told(mean)} ± {_written(sd, mean)}"
+
+
+def _written(value: float, like: float) -> str:
+    size = abs(like)
     text = f"{value:,.{0 if size >= 1000 else 1 if size >= 100 else 2 if size >= 10 else 3}f}"
     return text.removeprefix("-") if not text.strip("-0.") else text

@@ -136,6 +136,9 @@ class Regression(Task):
             f"the holdout's {told(row['reference'])}"
         )  # fmt: skip
 
+    def limit(self, loss: float) -> str:
+        return f"{loss:.0%}"
+
     def bias(self, rows: Rows) -> tuple[float, str]:
         """In standard deviations of the outcomes: what the baseline, which answers their mean, is off by."""
         off, spread = rows[self.off]["value"], rows["rmse"]["baseline"]

@@ -18,7 +18,7 @@ from modelbook import tasks
 from modelbook.config import FAMILIES
 from modelbook.contract import Contract
 from modelbook.errors import TrainingError
-from modelbook.tasks.names import label, told
+from modelbook.tasks.names import label, spread
 from modelbook.tasks.scored import Scored
 from modelbook.training.folds import Watch, splitter
 
@@ -281,4 +281,4 @@ def _told(experiment: Experiment, candidates: list[Candidate]) -> str:
     last, name = candidates[-1], experiment.task.headline
     if last.status != "ok":
         return f"; {last.name}: {last.status}"
-    return f"; {last.name}: {label(name)} {told(last.mean[name])} ± {told(last.sd[name])}"
+    return f"; {last.name}: {label(name)} {spread(last.mean[name], last.sd[name])}"

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from modelbook.errors import TrainingError
-from modelbook.tasks.names import LOWER_IS_BETTER, label, told
+from modelbook.tasks.names import LOWER_IS_BETTER, label, spread, told
 from modelbook.training.experiment import BASELINE, Candidate
 
 
@@ -51,8 +51,8 @@ def metrics(board: pd.DataFrame) -> pd.DataFrame:
     table = {"candidate": scored["candidate"]}
     for name in (column.removesuffix("_mean") for column in board.columns if column.endswith("_mean")):
         pairs = zip(scored[f"{name}_mean"], scored[f"{name}_sd"])
-        spread = [f"{told(mean)}\u00a0±\u00a0{told(sd)}" for mean, sd in pairs]  # never broken at the sign
-        table[label(name)] = pd.Series(spread, scored.index)
+        written = [spread(mean, sd).replace(" ", "\u00a0") for mean, sd in pairs]  # never broken at the sign
+        table[label(name)] = pd.Series(written, scored.index)
     return pd.DataFrame({**table, "fit seconds": scored["fit_seconds"]})
 
 
@@ -66,10 +66,8 @@ def behind(board: pd.DataFrame, metric: str) -> pd.DataFrame:
     leader = scored.iloc[0]
     gap = leader[f"{metric}_mean"] - scored[f"{metric}_mean"]
     gap = -gap if metric in LOWER_IS_BETTER else gap
-    spread = leader[f"{metric}_sd"]
-    table = pd.DataFrame(
-        {"candidate": scored["candidate"], "behind": gap, "spread": spread, "told apart": gap > spread}
-    )
+    sd = leader[f"{metric}_sd"]
+    table = pd.DataFrame({"candidate": scored["candidate"], "behind": gap, "spread": sd, "told apart": gap > sd})
     return table.iloc[1:].replace({"told apart": {True: "yes", False: "no"}}).reset_index(drop=True)
 
 
@@ -82,14 +80,17 @@ def story(board: pd.DataFrame, metric: str) -> dict[str, Any]:
     mean, sd, floor = leader[f"{metric}_mean"], leader[f"{metric}_sd"], base.iloc[0] if len(base) else float("nan")
     gaps = behind(families, metric)
     sentences = [
-        f"{_sentence_case(leader['candidate'])} leads with {name} {told(mean)} ± {told(sd)}; "
-        f"the baseline has {told(floor)}.",
+        f"{_sentence_case(leader['candidate'])} leads with {name} {spread(mean, sd)}; the baseline has {told(floor)}.",
         _near(gaps.loc[gaps["told apart"] == "no", "candidate"].tolist()),
         f"{len(families)} families were judged in {seconds:.0f} seconds; {missing} failed or were skipped.",
     ]
     numbers = [
         {"name": f"{name}, leader", "value": told(mean), "beside": f"baseline {told(floor)}"},
-        {"name": "spread over the folds", "value": f"± {told(sd)}", "beside": "one standard deviation"},
+        {
+            "name": "spread over the folds",
+            "value": spread(mean, sd).partition(" ")[2],
+            "beside": "one standard deviation",
+        },
         {"name": "families judged", "value": str(len(families)), "beside": f"{missing} failed or skipped"},
         {
             "name": "leader's time, all folds",
