@@ -294,6 +294,19 @@ def test_what_a_figure_says_stands_above_it_and_is_read_aloud_once() -> None:
     assert re.search(r'<p class="found" aria-hidden="true">[^<]*&lt;age&gt;[^<]*20.0%[^<]*</p>.*<img', html, re.DOTALL)
 
 
+def test_a_figure_of_many_panels_says_less_above_than_it_is_read_aloud() -> None:
+    frame = pd.DataFrame({
+        "batch": [4, 5, 4, 5], "metric": ["ROC AUC", "ROC AUC", "PR AUC", "PR AUC"], "value": [0.7, 0.77, 0.5, 0.4],
+        "low": [0.6, 0.75, 0.4, 0.3], "high": [0.8, 0.79, 0.6, 0.5], "reference": [0.76, 0.76, 0.6, 0.6],
+    })  # fmt: skip
+    figure = monitor.performance(frame)
+    assert "PR AUC is 0.400 in batch 5" in figure.alt
+    assert figure.found == (
+        "ROC AUC is 0.770 in batch 5 against 0.760 in the reference; of 2 metrics, 1 are away from the reference there."
+    )
+    assert '<p class="found">ROC AUC is 0.770' in figure._repr_html_()
+
+
 def test_pairs_that_say_the_same_are_counted_and_zero_has_no_sign() -> None:
     draw, frame, *_ = FIGURES["correlations"]
     figure = draw(frame)
@@ -315,7 +328,7 @@ def test_a_table_without_gaps_has_nothing_to_draw() -> None:
 
 def test_the_leaderboard_is_sorted_best_first_and_names_its_baseline() -> None:
     words = compare.leaderboard(BOARD, "roc_auc").alt
-    assert words.startswith("gbc leads")
+    assert words.startswith("The lead has gbc,")
     assert "0.022 ahead of lr" in words
     assert "baseline has 0.500" in words
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ from modelbook.errors import TrainingError
 from modelbook.tasks import binary
 from modelbook.tasks.binary import Binary, cheapest, costs
 from modelbook.tasks.scored import Scored, interval, weights
-from modelbook.training import evaluation, final, leaderboard
+from modelbook.training import evaluation, explanation, final, leaderboard
 from modelbook.training.evaluation import difference, differences, evaluate
 from modelbook.training.experiment import Candidate, Experiment, compare
 from modelbook.training.explanation import dependence, importance
@@ -290,6 +292,16 @@ BOARD = [
 ]  # fmt: skip
 
 
+def test_who_is_best_by_how_many_metrics() -> None:
+    base, one, other = (candidate(family, value) for family, value in (("dummy", 0.5), ("lr", 0.8), ("rf", 0.9)))
+    swapped = replace(one, mean={**one.mean, "recall": 0.95, "log_loss": 0.1})
+    told = leaderboard.winners(leaderboard.leaderboard([base, swapped, other], "roc_auc"))
+    assert (
+        told == f"By {len(METRICS) - 2} of {len(METRICS)} metrics the best is random forest; "
+        "logistic regression by recall, log loss."
+    )
+
+
 def test_the_best_comes_first_and_what_has_no_score_last() -> None:
     board = leaderboard.leaderboard(BOARD, "pr_auc")
     assert board["family"].tolist() == ["dummy", "lr", "dt", "nb", "rf", "et"]
@@ -503,6 +515,26 @@ def test_importance_is_what_shuffling_a_column_costs(fitted: Any, holdout: pd.Da
     assert sorted(told["feature"]) == sorted(contract.features_)
     assert told["mean"][0] > 0.2
     assert told["mean"][1:].abs().max() < 0.05
+
+
+def test_importance_of_a_long_or_wide_table_is_measured_on_a_sample(
+    monkeypatch: pytest.MonkeyPatch, fitted: Any, holdout: pd.DataFrame
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def shuffled(pipeline: Any, rows: pd.DataFrame, outcome: pd.Series, **more: Any) -> Any:
+        asked.append((len(rows), more["n_repeats"]))
+        return SimpleNamespace(importances_mean=np.zeros(rows.shape[1]), importances_std=np.zeros(rows.shape[1]))
+
+    monkeypatch.setattr(explanation, "permutation_importance", shuffled)
+    importance(TASK, fitted, holdout, seed=1)
+    monkeypatch.setattr(explanation, "JUDGED", 20)
+    monkeypatch.setattr(explanation, "ASKED", 12)
+    importance(TASK, fitted, holdout, seed=1)
+    assert asked == [(len(holdout), 5), (20, 3)]
+    monkeypatch.setattr(explanation, "ASKED", 1)
+    importance(TASK, fitted, holdout, seed=1)
+    assert asked[-1] == (20, 2)
 
 
 def test_golden_rows_hold_every_gap_that_is_allowed(fitted: Any, train: pd.DataFrame, contract: Contract) -> None:

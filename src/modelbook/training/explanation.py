@@ -11,6 +11,8 @@ from sklearn.inspection import partial_dependence, permutation_importance
 
 from modelbook.tasks.base import Task
 
+JUDGED = 5_000  # rows that importance is measured on
+ASKED = 400  # times that the model is asked about them, at most, where that leaves two a column
 SAMPLED, POINTS = 300, 12  # rows and values of a column: the slowest family answers them in seconds
 MIDDLE = (0.1, 0.9)  # the band holds the answers to all rows but the lowest and the highest tenth
 
@@ -21,14 +23,18 @@ def importance(task: Task, pipeline: Any, frame: pd.DataFrame, *, seed: int, rep
     Parameters
     ----------
     frame : DataFrame
-        Rows that the pipeline was not fitted on.
+        Rows that the pipeline was not fitted on; of more than 5,000 a sample.
+    repeats : int
+        How often each column is shuffled; less often, but at least twice, where there are more than 80 columns.
 
     Returns
     -------
     DataFrame
         Columns ``feature, mean, sd`` in units of the headline metric, most important first.
     """
-    rows, outcome = task.contract.features(frame), task.contract.outcome(frame)
+    some = frame.sample(JUDGED, random_state=seed) if len(frame) > JUDGED else frame
+    rows, outcome = task.contract.features(some), task.contract.outcome(some)
+    repeats = max(2, min(repeats, ASKED // len(rows.columns)))
     found = permutation_importance(pipeline, rows, outcome, scoring=task.scoring, n_repeats=repeats, random_state=seed)
     table = pd.DataFrame({"feature": rows.columns, "mean": found.importances_mean, "sd": found.importances_std})
     return table.sort_values("mean", ascending=False, ignore_index=True)

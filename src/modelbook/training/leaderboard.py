@@ -56,6 +56,21 @@ def metrics(board: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({**table, "fit seconds": scored["fit_seconds"]})
 
 
+def winners(board: pd.DataFrame) -> str:
+    """Which candidate is best by how many metrics, in a sentence."""
+    scored, best = board[board["status"] == "ok"].set_index("candidate"), {}
+    for column in (name for name in board.columns if name.endswith("_mean")):
+        metric, means = column.removesuffix("_mean"), scored[column].dropna()
+        if len(means):
+            best[metric] = str(means.idxmin() if metric in LOWER_IS_BETTER else means.idxmax())
+    by: dict[str, list[str]] = {}
+    for metric, candidate in best.items():
+        by.setdefault(candidate, []).append(label(metric))
+    first, *others = sorted(by, key=lambda candidate: -len(by[candidate]))
+    more = "".join(f"; {candidate} by {', '.join(by[candidate])}" for candidate in others)
+    return f"By {len(by[first])} of {len(best)} metrics the best is {first}{more}."
+
+
 def behind(board: pd.DataFrame, metric: str) -> pd.DataFrame:
     """How far each candidate is behind the leader; columns ``candidate, behind, spread, told apart``.
 

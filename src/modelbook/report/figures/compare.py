@@ -56,7 +56,7 @@ def _beside(row: pd.Series, mean: str) -> str:
 
 def _words(data: pd.DataFrame, base: pd.Series, mean: str, name: str) -> str:
     best = data.iloc[0]
-    words = f"{best['candidate']} leads with a mean {name} of {told(best[mean])}"
+    words = f"The lead has {best['candidate']}, with a mean {name} of {told(best[mean])}"
     if len(data) > 1:
         second = data.iloc[1]
         words += f", {told(abs(best[mean] - second[mean]))} ahead of {second['candidate']}"

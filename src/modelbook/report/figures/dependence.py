@@ -54,8 +54,8 @@ def dependence(frame: pd.DataFrame, *, share: bool = True) -> Figure:
             ax.set_visible(False)
     low, high = marks.padded(data["mean"], *([] if several else [data["low"].dropna(), data["high"].dropna()]))
     axes.flat[0].set_ylim(*((max(low, 0), min(high, 1)) if share else (low, high)))
-    alt = _words_of_classes(parts) if several else _words(parts, share)
-    return Figure(figure, alt=alt, data=frame, caption=OF_CLASSES if several else CAPTION)
+    alt, found = (_words_of_classes(some) if several else _words(some, share) for some in (parts, parts[:1]))
+    return Figure(figure, alt=alt, found=found, data=frame, caption=OF_CLASSES if several else CAPTION)
 
 
 def _panel(ax: Any, name: str, part: pd.DataFrame, *, several: bool) -> None:

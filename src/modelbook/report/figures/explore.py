@@ -78,8 +78,7 @@ def missingness(frame: pd.DataFrame) -> Figure:
     marks.percent(ax)
     ax.set_xlabel("share of rows without a value")
     worst = shown.iloc[0]
-    of = f"the most of {len(gaps)} columns with gaps"
-    alt = f"{worst['column']} lacks {worst['share']:.1%} of its values, {of}."
+    alt = f"Of {len(gaps)} columns with gaps, {worst['column']} lacks most: {worst['share']:.1%} of its values."
     return Figure(figure, alt=alt, data=frame, caption=f"Columns without a gap: {full}.")
 
 
@@ -143,7 +142,7 @@ def associations(frame: pd.DataFrame, measure: str, chance: float) -> Figure:
     ax.set_xlim(*marks.padded(shown["strength"], [chance]))
     ax.set_xlabel(f"{measure} of the column alone")
     best, little = data.iloc[0], chance + 0.05
-    alt = f"{best['column']} tells most on its own, with a {measure} of {best['strength']:.3f}"
+    alt = f"On its own, {best['column']} tells most, with a {measure} of {best['strength']:.3f}"
     weak = int((data["strength"] < little).sum())
     arrows = data["direction"].isin(list(ways)).any()
     return Figure(
@@ -177,7 +176,7 @@ def over_time(frame: pd.DataFrame) -> Figure:
     ax.set_xticks(range(shown.shape[1]), [marks.brief(p, 14) for p in shown.columns])
     ax.set_xlabel("period")
     name = worst.index[0]
-    alt = f"{name} moves most, by {worst.iloc[0]:.2f} standard deviations of the first period"
+    alt = f"The furthest to move is {name}, by {worst.iloc[0]:.2f} standard deviations of the first period"
     still = int((worst < 0.1).sum())
     return Figure(
         figure,

@@ -92,6 +92,7 @@ def performance(frame: pd.DataFrame) -> Figure:
     return Figure(
         figure,
         alt=_words(data),
+        found=_found(data),
         data=frame,
         caption=("Orange: the whole interval is away from the reference, which is the value on the holdout."),
     )
@@ -123,3 +124,12 @@ def _words(data: pd.DataFrame) -> str:
         against = "" if pd.isna(last["reference"]) else f" against {told(last['reference'])} in the reference"
         parts.append(f"{metric} is {told(last['value'])} in batch {last['batch']}{against}")
     return f"{'; '.join(parts)}."
+
+
+def _found(data: pd.DataFrame) -> str:
+    """The first metric in the last batch, and how many of all are away from the reference there."""
+    last = data[data["batch"] == data["batch"].iloc[-1]]
+    away = int(((last["low"] > last["reference"]) | (last["high"] < last["reference"])).sum())
+    return (
+        f"{_words(last.head(1)).removesuffix('.')}; of {len(last)} metrics, {away} are away from the reference there."
+    )
