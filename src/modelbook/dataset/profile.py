@@ -38,8 +38,8 @@ def associations(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
     outcome = contract.outcome(frame).to_numpy()
     roles = ("feature", "sensitive", "dropped")
     rows = []
-    for name, column in contract.columns.items():
-        if column.role not in roles or name not in frame.columns:
+    for name, column in {**contract.columns, **contract.seen}.items():
+        if column.role not in roles or column.type in ("text", "date") or name not in frame.columns:
             continue
         values = frame[name]
         if column.type == "category":

@@ -55,10 +55,10 @@ def watch_all(
     watched = []
     for number, (name, batch) in enumerate(batches.items()):
         tell(f"watching batch {name}, {len(batch):,} rows", number, len(batches))
-        if set(contract.features_) - set(batch.columns):
+        if set(contract.inputs_) - set(batch.columns):
             watched.append(_unanswerable(name, batch, contract))
             continue
-        scores = model.predict(contract.features(batch))["probability"]
+        scores = model.predict(contract.inputs(batch))["probability"]
         watched.append(watch(
             name, batch, scores, reference, contract,
             importance=metrics["importance"], threshold=metrics["threshold"], params=params,

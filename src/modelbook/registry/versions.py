@@ -23,8 +23,9 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
+from mlflow.types.schema import AnyType
 
-from modelbook.contract import Contract
+from modelbook.contract import Column, Contract
 from modelbook.errors import ProofError, StoreError
 from modelbook.registry.store import artifacts, client, connected, uri
 
@@ -96,7 +97,7 @@ def register(
     connected(root)
     with TemporaryDirectory() as folder, _active(run_id):
         kept = _keep(Path(folder), parts, contract)
-        example = contract.features(parts["golden"]).head(2)
+        example = contract.inputs(parts["golden"]).head(2)
         info = mlflow.pyfunc.log_model(
             name="model",
             python_model=_source("modelbook.registry.served"),
@@ -288,13 +289,18 @@ def _source(module: str) -> str:
     return str(spec.origin)
 
 
+def _asked(column: Column) -> Any:
+    """What MLflow lets through: a value that the contract parses may come as text or parsed."""
+    if column.parse or column.type == "date":
+        return AnyType()
+    return "string" if column.type == "category" else "double"
+
+
 def _signature(contract: Contract, threshold: float) -> Any:
     # Whole numbers are declared double as well: MLflow refuses an integer column that holds a gap.
     inputs: list[ColSpec | TensorSpec] = [
-        ColSpec(
-            "string" if name in contract.categorical else "double", name, required=not contract.columns[name].nullable
-        )
-        for name in contract.features_
+        ColSpec(_asked(contract.columns[name]), name, required=not contract.columns[name].nullable)
+        for name in contract.inputs_
     ]
     outputs: list[ColSpec | TensorSpec] = [ColSpec("long", "prediction"), ColSpec("double", "probability")]
     return ModelSignature(Schema(inputs), Schema(outputs), ParamSchema([ParamSpec("threshold", "double", threshold)]))

@@ -21,8 +21,8 @@ def golden(
     DataFrame
         The feature columns, ``prediction`` (0, 1) and ``probability``.
     """
-    rows = contract.features(frame.sample(min(count, len(frame)), random_state=seed)).reset_index(drop=True)
-    nullable = [name for name in contract.features_ if contract.columns[name].nullable]
+    rows = contract.inputs(frame.sample(min(count, len(frame)), random_state=seed)).reset_index(drop=True)
+    nullable = [name for name in contract.inputs_ if contract.columns[name].nullable]
     rows.loc[0, nullable] = np.nan
-    probability = pipeline.predict_proba(rows)[:, 1]
+    probability = pipeline.predict_proba(contract.features(rows))[:, 1]
     return rows.assign(prediction=(probability >= threshold).astype("int64"), probability=probability)
