@@ -83,7 +83,8 @@ def build(book: Book = None, force: Annotated[bool, typer.Option("--force", help
 
 @app.command()
 def check(
-    table: Annotated[str, typer.Argument(help="A .csv or .parquet file, or a bundled table.")], book: Book = None
+    table: Annotated[str, typer.Argument(help="A file, an address, URL#query of a database, or a bundled table.")],
+    book: Book = None,
 ) -> None:
     """Hold a table against a book's contract; exit with 1 and the list of violations where it breaks it.
 
@@ -96,7 +97,8 @@ def check(
     with _reported():
         root = project.find_root()
         given = project.parameters(root, project.environment(root, book))["ingest"]
-        found = Contract.load(root / given["contract"]).violations(dataset.read(table, root))
+        agreed = Contract.load(root / given["contract"])
+        found = agreed.violations(dataset.read(table, root, agreed))
     if len(found):
         typer.echo(found.head(100).to_string(index=False))
         typer.echo(f"{len(found):,} violations of {given['contract']}", err=True)
