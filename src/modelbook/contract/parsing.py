@@ -19,6 +19,13 @@ Decimal = Literal[".", ","]
 CODE = r"(?:[A-Z]{3}|[A-Z]{1,2}(?=\$)|kr\.?|zł|Kč|Ft|lei|Rs\.?)"  # £ and the like are found by their Unicode category
 
 
+# What most amounts and percentages look like; the others take a longer way.
+USUAL = {
+    mark: re.compile(rf"\s*[£$€¥₹]?\s*(\d{{1,3}}(?:\{other}\d{{3}})+|\d+)(?:\{mark}(\d+))?\s*[%£$€¥₹]?\s*")
+    for mark, other in ((".", ","), (",", "."))
+}
+
+
 def numbers(values: pd.Series, parse: Parse | None = None, decimal: Decimal = ".") -> pd.Series:
     """Values as float64; NaN where there is a gap, or something that is no number.
 
@@ -55,6 +62,8 @@ def without(values: pd.Series, markers: list[str]) -> pd.Series:
 def _number(value: Any, parse: Parse, decimal: Decimal) -> float:
     if not isinstance(value, str):
         return float(value) if isinstance(value, int | float | np.number) else np.nan
+    if ("%" in value) == (parse == "percent") and (usual := USUAL[decimal].fullmatch(value)):
+        return float(f"{usual[1].replace('.', '').replace(',', '')}.{usual[2] or 0}")
     text = "".join(" " if unicodedata.category(sign) == "Zs" else sign for sign in value).strip().replace("−", "-")
     if parse == "percent":
         text = text.removesuffix("%").strip()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from modelbook.contract import Contract
+    from modelbook.contract.layout import Layout
 
 
 def read(table: str, root: Path, contract: Contract | None = None) -> pd.DataFrame:
@@ -38,6 +39,11 @@ def read(table: str, root: Path, contract: Contract | None = None) -> pd.DataFra
 
     layout, missing = (contract.file, contract.missing) if contract else (Layout(), [])
     names = list(contract.columns) if contract and not layout.header else None
+    return load(table, root, layout, missing, names)
+
+
+def load(table: str, root: Path, layout: Layout, missing: list[str], names: list[str] | None = None) -> pd.DataFrame:
+    """Read a table that no contract describes yet; ``names`` are those of a file without a header."""
     return tidy(find(table, root).read(layout, missing, names), table)
 
 
