@@ -443,7 +443,8 @@ def test_a_column_that_contradicts_itself_is_refused(
         Contract.load(tmp_path / "c.yaml")
 
 
-def test_no_column_may_have_the_name_of_a_part_of_a_date() -> None:
-    column = {"role": "dropped", "type": "number", "meaning": "m", "reason": "r"}
+@pytest.mark.parametrize("role", ["dropped", "feature"])
+def test_no_column_may_have_the_name_of_a_part_of_a_date(role: str) -> None:
+    column = {"role": role, "type": "number", "meaning": "m", "reason": "r"}
     with pytest.raises(ValueError, match="born_days is a part of a date"):
         Contract.model_validate({**RICH, "columns": {**RICH["columns"], "born_days": column}})

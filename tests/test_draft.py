@@ -191,6 +191,11 @@ def test_bad_input_is_told(case: str) -> None:
     assert caught.value.next
 
 
+def test_names_that_a_contract_cannot_tell_apart_are_told() -> None:
+    with pytest.raises(DataError, match="cannot be described: born_days is a part of a date; no column may have"):
+        draft(people(born=BIRTHS, born_days=RANDOM.normal(size=N)), "y", title="t", source="s")
+
+
 def test_ten_thousand_categories_are_left_out() -> None:
     frame = pd.concat([people()] * 50, ignore_index=True)
     made = drafted(frame.assign(c=[f"c{i % 10_000}" for i in range(len(frame))]))

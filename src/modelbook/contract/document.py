@@ -69,7 +69,8 @@ class Contract(BaseModel):
             )
         if not self.inputs_:
             raise ValueError("at least one column has the role feature")
-        if twice := [name for name in self.seen if name not in self.inputs_ and name in self.columns]:
+        parts = [part for name in self.inputs_ for part in self.columns[name].seen(name) if part != name]
+        if twice := [name for name in parts if name in self.columns or parts.count(name) > 1]:
             raise ValueError(f"{twice[0]} is a part of a date; no column may have its name")
         if unknown := [name for name in [*self.key, *self.slices] if name not in self.columns]:
             raise ValueError(f"key and slices name columns of the contract, not {unknown}")

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
-from pydantic import ValidationError
 
 from modelbook.contract import Contract
 from modelbook.contract.layout import Layout
@@ -144,8 +143,8 @@ def _contract(top: dict[str, Any], guesses: list[Guess]) -> Contract:
     key = [some.name for some in guesses if some.role == "id" and some.distinct and not some.gaps][:1]
     try:
         return Contract(**top, key=key, slices=slices[:SLICES], columns={some.name: some.column() for some in guesses})
-    except ValidationError as error:
-        told = error.errors()[0]["msg"].removeprefix("Value error, ")
+    except ValueError as error:  # pydantic's among them: what it says stands before its own remarks
+        told = str(error).split("Value error, ")[-1].split(" [type=")[0]
         raise DataError(
             f"the table cannot be described: {told}", next="rename or leave out (--drop) the column"
         ) from None
