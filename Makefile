@@ -59,6 +59,7 @@ site: .venv/run ## copy all reports into a folder or a .zip for any web host: ma
 bench: .venv/test ## measure: build, sample build, no-op build, overhead; size and first paint of the pages
 	@$(BIN)/python benchmarks/build.py
 	@$(BIN)/python benchmarks/pages.py
+	@$(BIN)/python benchmarks/draft.py
 
 .PHONY: lock
 lock: .venv/uv ## write the locks anew from pyproject.toml
