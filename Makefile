@@ -35,6 +35,10 @@ check: lint ## style, types, and the fast tests
 setup: .venv/run ## install what runs need; set up kernel, JupyterLab and git's filter
 	@$(BIN)/modelbook setup
 
+.PHONY: extras
+extras: .venv/run ## install what tables in object stores and in PostgreSQL need besides
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/extras.txt
+
 .PHONY: lab
 lab: .venv/run ## open JupyterLab at the project; options: make lab LAB="--no-browser --port 8890"
 	@$(BIN)/modelbook setup >/dev/null
@@ -56,11 +60,13 @@ site: .venv/run ## copy all reports into a folder or a .zip for any web host: ma
 bench: .venv/test ## measure: build, sample build, no-op build, overhead; size and first paint of the pages
 	@$(BIN)/python benchmarks/build.py
 	@$(BIN)/python benchmarks/pages.py
+	@$(BIN)/python benchmarks/draft.py
 
 .PHONY: lock
 lock: .venv/uv ## write the locks anew from pyproject.toml
 	@$(COMPILE) -o requirements/run.txt
-	@$(COMPILE) --group test -c requirements/run.txt -o requirements/test.txt
+	@$(COMPILE) --all-extras -c requirements/run.txt -o requirements/extras.txt
+	@$(COMPILE) --all-extras --group test -c requirements/run.txt -c requirements/extras.txt -o requirements/test.txt
 	@echo "uv==$$($(UV) --version | cut -d' ' -f2)" | $(UV) pip compile -q - --universal --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --no-annotate --custom-compile-command "make lock" -o requirements/uv.txt
 

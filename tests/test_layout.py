@@ -20,7 +20,8 @@ ROOMS = {
     "pycaret": {"training"}, "mlflow": {"registry"}, "evidently": {"monitoring"}, "ploomber": {"stage"},
     "ploomber_core": {"stage"}, "papermill": {"stage"}, "nbclient": {"stage"},
     "jupyter_client": {"stage", "redaction"}, "rich": {"stage", "report"},
-    "nbconvert": {"report"}, "jinja2": {"report"}, "matplotlib": {"report"}, "pandera": {"contract"},
+    "nbconvert": {"report"}, "jinja2": {"report"}, "matplotlib": {"report"},
+    "fsspec": {"dataset"}, "sqlalchemy": {"dataset"}, "charset_normalizer": {"dataset"},
     "pydantic": {"config", "contract"}, "typer": {"cli"}, "statsmodels": {"dataset", "tasks"},
     "ipykernel": {"workbench"}, "packaging": {"workbench"},
 }  # fmt: skip

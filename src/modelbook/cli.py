@@ -44,6 +44,13 @@ def _place(book: str | None) -> tuple[Path, str]:
     return root, book
 
 
+def _agreed(question: str) -> bool:
+    if sys.stdin.isatty():
+        return typer.confirm(question)
+    typer.echo("nothing was written: where nobody can be asked, --yes writes", err=True)
+    return False
+
+
 def _version(asked: bool) -> None:
     if asked:
         typer.echo(f"modelbook {modelbook.__version__}")
@@ -83,25 +90,66 @@ def build(book: Book = None, force: Annotated[bool, typer.Option("--force", help
 
 @app.command()
 def check(
-    table: Annotated[str, typer.Argument(help="A .csv or .parquet file, or a bundled table.")], book: Book = None
+    table: Annotated[str, typer.Argument(help="A file, an address, URL#query of a database, or a bundled table.")],
+    book: Book = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many violations are shown, by row.")] = 100,
+    format: Annotated[str, typer.Option(help="How they are shown: table, csv or json.")] = "table",
 ) -> None:
     """Hold a table against a book's contract; exit with 1 and the list of violations where it breaks it.
 
-    Examples:  modelbook check rand-hie  |  modelbook check new.csv --book rand-hie
+    Examples:  modelbook check rand-hie  |  modelbook check new.csv --book rand-hie --format json
     """
     from modelbook import dataset
     from modelbook.contract import Contract
+    from modelbook.report import terminal
+    from modelbook.stage import project
+
+    if format not in ("table", "csv", "json"):
+        raise typer.BadParameter(f"{format!r} is none of table, csv, json")
+    with _reported():
+        root = project.find_root()
+        given = project.parameters(root, project.environment(root, book))["ingest"]
+        agreed = Contract.load(root / given["contract"])
+        found = agreed.violations(dataset.read(table, root, agreed))
+    terminal.violations(found.head(limit), format)
+    if len(found):
+        shown = f"; {limit:,} are shown, --limit shows more" if len(found) > limit else ""
+        typer.echo(f"{len(found):,} violations of {given['contract']}{shown}", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"{table} keeps {given['contract']}", err=format != "table")
+
+
+@app.command()
+def new(
+    table: Annotated[str, typer.Argument(help="A file, an address, or the URL of a database.")],
+    target: Annotated[str, typer.Option(help="The column that holds the answer.")],
+    book: Annotated[str | None, typer.Option(help="Name of the book; default: the table's.")] = None,
+    query: Annotated[str | None, typer.Option(help="What a database is asked.")] = None,
+    task: Annotated[str | None, typer.Option(help="binary, multiclass or regression; default: by the target.")] = None,
+    columns: Annotated[str | None, typer.Option(help="Names for a file without a header, parted by blanks.")] = None,
+    missing: Annotated[list[str] | None, typer.Option(help="A text that means a gap; may be given again.")] = None,
+    drop: Annotated[list[str] | None, typer.Option(help="A column to leave out; may be given again.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Write without asking.")] = False,
+) -> None:
+    """Draft a book from a table: show what each column is taken for and why, then write its contract and env file.
+
+    Examples:  modelbook new people.csv --target left  |  modelbook new sqlite:///shop.db --query people --target left
+    """
+    from modelbook.draft import begin, write
+    from modelbook.report import terminal
     from modelbook.stage import project
 
     with _reported():
         root = project.find_root()
-        given = project.parameters(root, project.environment(root, book))["ingest"]
-        found = Contract.load(root / given["contract"]).violations(dataset.read(table, root))
-    if len(found):
-        typer.echo(found.head(100).to_string(index=False))
-        typer.echo(f"{len(found):,} violations of {given['contract']}", err=True)
-        raise typer.Exit(1)
-    typer.echo(f"{table} keeps {given['contract']}")
+        plan = begin.plan(root, table, query, book)
+        made = begin.read(plan, target, task=task, columns=columns, missing=missing or [], drop=drop or [])
+        terminal.table(("column", "role", "type", "may hold", "why"), made.rows())
+        typer.echo("".join(f"\n{line}" for line in [*made.notes, made.summary()]))
+        if not (yes or _agreed(f"Write contracts/{plan.book}.yaml and env.{plan.book}.yaml?")):
+            raise typer.Exit(1)
+        for path in write.write(root, plan.book, plan.table, made, project.asked(root)):
+            typer.echo(f"wrote {path.relative_to(root)}")
+    typer.echo(f"next: read contracts/{plan.book}.yaml, then {project.command(root, plan.book)}")
 
 
 @app.command()

@@ -110,7 +110,9 @@ class Ingest(Parameters):
     """Parameters of the ingest stage."""
 
     table: str = Field(
-        "rand-hie", min_length=1, description="bundled table by name, or path of a .csv or .parquet file"
+        "rand-hie",
+        min_length=1,
+        description="bundled table by name, path or address of a file, or URL#query of a database",
     )
     contract: str = Field("contracts/rand-hie.yaml", description="path of the contract that the table must keep")
     train_until: Annotated[int | float | None, BeforeValidator(_none)] = Field(

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, model_validator
 
-from modelbook.contract.column import Column, Role, as_text
+from modelbook.contract.column import Column, Role
+from modelbook.contract.layout import Layout
+from modelbook.contract.parsing import as_text, without
 from modelbook.errors import ContractError, DataError, ViolationError
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ class Contract(BaseModel):
     not_for: list[Text] = []
     limits: list[Text] = []
     contact: Text = ""
+    file: Layout = Layout()
+    missing: list[str] = []
     columns: dict[str, Column]
 
     @model_validator(mode="after")
@@ -59,12 +63,15 @@ class Contract(BaseModel):
             if gaps := [name for name in self.named(role) if self.columns[name].nullable]:
                 raise ValueError(f"the {role} column {gaps[0]} is not nullable")
         self.columns[self.target].check_answers(self.target, self.task)
-        if self.time and self.columns[self.time].type not in ("number", "integer"):
+        if self.time and self.columns[self.time].type not in ("number", "integer", "date"):
             raise ValueError(
-                f"the time column {self.time} is a number or an integer, not {self.columns[self.time].type}"
+                f"the time column {self.time} is a number, an integer or a date, not {self.columns[self.time].type}"
             )
-        if not self.features_:
+        if not self.inputs_:
             raise ValueError("at least one column has the role feature")
+        parts = [part for name in self.inputs_ for part in self.columns[name].seen(name) if part != name]
+        if twice := [name for name in parts if name in self.columns or parts.count(name) > 1]:
+            raise ValueError(f"{twice[0]} is a part of a date; no column may have its name")
         if unknown := [name for name in [*self.key, *self.slices] if name not in self.columns]:
             raise ValueError(f"key and slices name columns of the contract, not {unknown}")
         return self
@@ -119,54 +126,83 @@ class Contract(BaseModel):
         return next(iter(self.named("time")), None)
 
     @property
-    def features_(self) -> list[str]:
+    def inputs_(self) -> list[str]:
+        """Names of the feature columns, as a table or a request has them."""
         return self.named("feature")
 
     @property
+    def seen(self) -> dict[str, Column]:
+        """What a model sees, by name: the feature columns, dates as their parts."""
+        return {name: column for input in self.inputs_ for name, column in self.columns[input].seen(input).items()}
+
+    @property
+    def features_(self) -> list[str]:
+        """Names of what a model sees."""
+        return list(self.seen)
+
+    @property
     def numeric(self) -> list[str]:
-        return [name for name in self.features_ if self.columns[name].type != "category"]
+        return [name for name, column in self.seen.items() if column.type != "category"]
 
     @property
     def categorical(self) -> list[str]:
-        return [name for name in self.features_ if self.columns[name].type == "category"]
+        return [name for name, column in self.seen.items() if column.type == "category"]
 
     def label(self, name: str) -> str:
         """A column's name for people."""
         base, gap, _ = name.partition(" (missing)")
-        column = self.columns.get(base)
+        column = self.columns.get(base) or self.seen.get(base)
         return (column.label or base if column else base) + gap
 
     def labelled(self, table: pd.DataFrame, column: str) -> pd.DataFrame:
         """A table whose ``column`` holds names of columns, with labels in their place."""
         return table.assign(**{column: table[column].map(self.label)})
 
-    def conform(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """The contract's columns in its order: categories as text, whole numbers without gaps as int64, others double.
+    def known(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """A frame with a gap for each text that is blank or that the contract lists under ``missing``."""
+        return frame.assign(**{
+            name: without(frame[name], self.missing) for name in frame.columns if frame[name].dtype == object
+        })  # fmt: skip
 
-        Gaps are NaN. Order and kind of gap are no nicety: PyCaret's fitted pipelines answer silently wrong when columns
-        come in another order, and do not fill ``None``.
+    def conform(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The contract's columns in its order, each value as its column's type has it.
+
+        Categories and texts become text, whole numbers without gaps int64 (entity, time, target), dates moments with
+        their parts behind them, all others double. Gaps are NaN. Order and kind of gap are no nicety: PyCaret's
+        fitted pipelines answer silently wrong when columns come in another order, and do not fill ``None``. What is
+        conformed already stays as it is.
+
+        Raises
+        ------
+        ViolationError
+            When a value cannot be read as its column's type.
         """
-        import numpy as np
         import pandas as pd
 
-        out = frame[[name for name in self.columns if name in frame.columns]].copy()
-        for name in out.columns:
-            column = self.columns[name]
-            if column.type == "category":
-                out[name] = as_text(out[name])
-            elif column.role in ("entity", "time", "target") and column.type != "number" and out[name].notna().all():
-                out[name] = out[name].astype("int64")
+        out: dict[str, pd.Series] = {}
+        for name, column in self.columns.items():
+            parts = [part for part in column.seen(name) if part != name] if column.role == "feature" else []
+            if name in frame.columns:
+                given = without(frame[name], self.missing)
+                out[name] = column.conformed(name, given)
+                out.update(column.derived(name, out[name]) if parts else {})
             else:
-                out[name] = pd.to_numeric(out[name]).astype("float64")
-        return out.where(out.notna(), np.nan)
+                out.update({part: frame[part].astype("float64") for part in parts if part in frame.columns})
+        return pd.DataFrame(out, index=frame.index)
 
     def features(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """What a model sees: the feature columns, conformed."""
-        return self.conform(frame[self.features_])
+        """What a model sees: the feature columns, conformed, dates as their parts."""
+        return self.conform(frame[[name for name in dict.fromkeys((*self.inputs_, *self.features_)) if name in frame]])[
+            self.features_
+        ]
+
+    def inputs(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """What a model is asked with: the feature columns, conformed, dates still dates."""
+        return self.conform(frame[self.inputs_])[self.inputs_]
 
     def codes(self, frame: pd.DataFrame) -> pd.Series:
         """The target as a model learns it: the code of its class (``classes``), or the number."""
-        values = frame[self.target]
+        values = self.conform(frame[[self.target]])[self.target]
         if self.columns[self.target].type == "category":
             return as_text(values).map({name: code for code, name in enumerate(self.classes)}).astype("int64")
         return values.astype("int64" if self.classes else "float64")

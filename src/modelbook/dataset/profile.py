@@ -28,8 +28,8 @@ def associations(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
     task, outcome = tasks.of(contract), contract.outcome(frame)
     roles = ("feature", "sensitive", "dropped")
     rows = []
-    for name, column in contract.columns.items():
-        if column.role in roles and name in frame.columns:
+    for name, column in {**contract.columns, **contract.seen}.items():
+        if column.role in roles and column.type not in ("text", "date") and name in frame.columns:
             rows.append((name, column.role, *task.strength(frame[name], column.type == "category", outcome)))
     table = pd.DataFrame(rows, columns=["column", "role", "strength", "direction"])
     return table.sort_values("strength", ascending=False, ignore_index=True)

@@ -60,10 +60,10 @@ def watch_all(
     watched = []
     for number, (name, batch) in enumerate(batches.items()):
         tell(f"watching batch {name}, {len(batch):,} rows", number, len(batches))
-        if set(contract.features_) - set(batch.columns):
+        if set(contract.inputs_) - set(batch.columns):
             watched.append(_unanswerable(name, batch, contract))
             continue
-        scores = tasks.of(contract).score_of(model.predict(contract.features(batch)))
+        scores = tasks.of(contract).score_of(model.predict(contract.inputs(batch)))
         watched.append(watch(
             name, batch, scores, reference, contract,
             importance=metrics["importance"], threshold=metrics["threshold"], params=params,

@@ -39,7 +39,7 @@ def gather(version: Version, approval: dict[str, Any] | None = None) -> dict[str
         "target": _named(contract, contract.target),
         "entity": _named(contract, contract.entity) if contract.entity else {"label": "row"},
         "time": _named(contract, contract.time) if contract.time else {},
-        "features": [_named(contract, name) for name in contract.features_],
+        "features": [_named(contract, name) for name in contract.inputs_],
         "sensitive": [_named(contract, name) for name in contract.named("sensitive")],
         "dropped": [{**_named(contract, name), "reason": contract.columns[name].reason or ""}
                     for name in contract.named("dropped")],

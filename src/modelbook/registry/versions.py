@@ -95,7 +95,7 @@ def register(
     connected(root)
     with TemporaryDirectory() as folder, _active(run_id):
         kept = _keep(Path(folder), parts, contract)
-        example = contract.features(parts["golden"]).head(2)
+        example = contract.inputs(parts["golden"]).head(2)
         info = mlflow.pyfunc.log_model(
             name="model",
             python_model=_source("modelbook.registry.served"),

@@ -78,18 +78,24 @@ def parameters(root: Path, environment: Path) -> dict[str, dict]:
         When the env file lacks a value, or has one that nothing asks for.
     """
     values = _values(environment)
-    asked = re.findall(r"\{\{\s*(\w+)\s*\}\}", (root / "pipeline.yaml").read_text(encoding="utf-8"))
+    names = asked(root)
     for name in values:
-        if name not in asked:
+        if name not in names:
             raise ParameterError(
                 f"{environment.name} sets {name} = {redact(repr(values[name]))}, which pipeline.yaml does not ask for",
-                expected=nearest(name, dict.fromkeys(asked)),
+                expected=nearest(name, names),
                 next=f"correct the name in {environment.name}, or take it out",
             )
     return {
         stage: {name: _filled(value, values, environment.name) for name, value in params.items()}
         for stage, params in written(root).items()
     }
+
+
+def asked(root: Path) -> list[str]:
+    """Names of the values that ``pipeline.yaml`` asks an env file for."""
+    found = re.findall(r"\{\{\s*(\w+)\s*\}\}", (root / "pipeline.yaml").read_text(encoding="utf-8"))
+    return list(dict.fromkeys(found))
 
 
 def written(root: Path) -> dict[str, dict]:

@@ -22,7 +22,8 @@ def golden(
         The feature columns, and those that the task answers with.
     """
     contract = task.contract
-    rows = contract.features(frame.sample(min(count, len(frame)), random_state=seed)).reset_index(drop=True)
-    nullable = [name for name in contract.features_ if contract.columns[name].nullable]
+    rows = contract.inputs(frame.sample(min(count, len(frame)), random_state=seed)).reset_index(drop=True)
+    nullable = [name for name in contract.inputs_ if contract.columns[name].nullable]
     rows.loc[0, nullable] = np.nan
-    return pd.concat([rows, task.served(task.answers(pipeline, rows), threshold)], axis=1)
+    answers = task.answers(pipeline, contract.features(rows))
+    return pd.concat([rows, task.served(answers, threshold)], axis=1)
