@@ -103,6 +103,12 @@ def test_two_named_classes_answer_by_name_the_positive_one_last() -> None:
     assert task.contract.outcome(pd.DataFrame({"happened": ["gone", "here"]})).tolist() == [1, 0]
     assert task.served(np.array([0.3, 0.7]), 0.5)["prediction"].tolist() == ["here", "gone"]
     assert task.outputs() == {"prediction": "string", "probability": "double"}
+    rows = pd.DataFrame({"size": np.arange(60.0), "happened": ["gone"] * 40 + ["here"] * 20})
+    drawn = figures.of("binary").distributions(task.drawn(rows), ["size"], "happened").data
+    assert drawn.loc[0, ["positive", "other"]].tolist() == [
+        19.5,
+        49.5,
+    ]  # the positive class, though it is not the rarer
 
 
 @pytest.mark.parametrize(
@@ -113,7 +119,14 @@ def test_two_named_classes_answer_by_name_the_positive_one_last() -> None:
         (books.CLASSES, "kind", {"categories": ["a", "b", "a"]}, "names a category twice"),
         (books.NUMBER, "amount", {"type": "boolean"}, "of a regression task is number or integer, not boolean"),
         (CONTRACT, "happened", {"type": "category", "categories": ["a", "b"]}, "names one as positive"),
-        (CONTRACT, "happened", {"type": "category", "categories": ["a", "b"], "positive": "c"}, "'c', which is no"),
+        (
+            CONTRACT,
+            "happened",
+            {"type": "category", "categories": ["a", "b"], "positive": "c"},
+            "'c' as positive, which is no",
+        ),
+        (books.CLASSES, "kind", {"positive": "low"}, "'low' as positive, but a multiclass task has no yes"),
+        (books.CLASSES, "colour", {"positive": "1"}, "only the target names a positive category"),
     ],
 )
 def test_a_target_that_does_not_fit_its_task_is_refused(

@@ -50,6 +50,8 @@ class Column(BaseModel):
             raise ValueError("a category column names its categories, or allows unseen ones")
         if self.role == "dropped" and not self.reason:
             raise ValueError("a dropped column gives its reason")
+        if self.positive and self.role != "target":
+            raise ValueError("only the target names a positive category")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"min {self.min:g} is above max {self.max:g}")
         if self.role not in ROLES.get(self.type, (self.role,)):
@@ -92,8 +94,9 @@ class Column(BaseModel):
             raise ValueError(f"the target column {name} of a multiclass task has at least three categories")
         if task == "binary" and self.type == "category" and (len(self.classes) != 2 or not self.positive):
             raise ValueError(f"the target column {name} of a binary task has two categories and names one as positive")
-        if self.positive and self.positive not in self.classes:
-            raise ValueError(f"positive names {self.positive!r}, which is no category of {name}")
+        if self.positive and (task != "binary" or self.positive not in self.classes):
+            why = "which is no category of it" if task == "binary" else f"but a {task} task has no yes"
+            raise ValueError(f"the target column {name} names {self.positive!r} as positive, {why}")
 
     def rule(self) -> str:
         """The column's rule in words, as a violation shows it."""

@@ -216,6 +216,10 @@ class Task(ABC):
     def balance(self, frame: pd.DataFrame) -> pd.DataFrame:
         """The target in some rows, with intervals; a row or more."""
 
+    def drawn(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Rows as the task's figures take them."""
+        return frame
+
     @abstractmethod
     def strength(self, values: pd.Series, category: bool, outcome: pd.Series) -> tuple[float, str]:
         """How much one column alone tells of the target, from ``chance`` to 1, and which values go with more of it."""

@@ -196,6 +196,10 @@ class Binary(Task):
     def balance(self, frame: pd.DataFrame) -> pd.DataFrame:
         return shares(self.contract.outcome(frame), self.contract.periods(frame))
 
+    def drawn(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """With 0 and 1 for the two classes, whatever they are called."""
+        return frame.assign(**{self.contract.target: self.contract.codes(frame)})
+
     def strength(self, values: pd.Series, category: bool, outcome: pd.Series) -> tuple[float, str]:
         auc = alone(values.map(outcome.groupby(values).mean()) if category else values, outcome.to_numpy())
         return max(auc, 1 - auc), "" if category else ("higher" if auc >= 0.5 else "lower")

@@ -91,6 +91,7 @@ class Multiclass(Task):
     }
     ranks = ("roc_auc", "log_loss", "f1", "accuracy", "mcc")
     off = "overconfidence"
+    alone = "mean ROC AUC"
     scoring = "roc_auc_ovr"
     compared = ("roc_auc", "accuracy", "log_loss", "brier")
     in_slices = ("accuracy", "overconfidence")
