@@ -282,6 +282,15 @@ def test_evidence_is_drawn_and_told(case: dict[str, Any]) -> None:
         assert "nan" not in figure.alt, (name, figure.alt)
 
 
+def test_codes_stand_as_people_count_and_only_the_commonest() -> None:
+    codes = ["2"] * 30 + ["11"] * 30 + ["1"] * 30 + [f"rare {number}" for number in range(40)]
+    rows = pd.DataFrame({"code": codes, "amount": np.arange(130.0), "kind": ["low", "high"] * 65})
+    for task, target in ((AMOUNT, "amount"), (KIND, "kind")):
+        drawn = figures.of(task.name).distributions(rows, ["code"], target).data
+        assert drawn["value"].tolist()[:3] == ["1", "2", "11"]
+        assert len(drawn) == 8
+
+
 def test_calibration_of_a_number_is_its_mean_by_tenths() -> None:
     scored = AMOUNT.score(fitted(AMOUNT, table(AMOUNT)), table(AMOUNT, 1))
     told = evaluation.calibration(AMOUNT.calibrated(scored), **CHANCE)
@@ -358,7 +367,7 @@ def test_folds_of_several_classes_hold_each_class() -> None:
 
 @pytest.fixture(scope="module", params=[AMOUNT, KIND], ids=["regression", "multiclass"])
 def trial(request: pytest.FixtureRequest) -> Experiment:
-    return Experiment(table(request.param).head(300), request.param.contract, folds=2, seed=1)
+    return Experiment(table(request.param).head(200), request.param.contract, folds=2, seed=1)
 
 
 def test_families_are_judged_and_tuned_by_the_tasks_metrics(trial: Experiment) -> None:
@@ -368,7 +377,7 @@ def test_families_are_judged_and_tuned_by_the_tasks_metrics(trial: Experiment) -
     assert set(linear.mean) == set(task.ranked)
     better = {name: task.better(name, linear.mean[name], base.mean[name]) for name in task.ranked}
     assert all(gain > 0.1 for gain in better.values()), better
-    chosen = trial.final("tune", ["dt"], task.ranks[0], 2, watch=said.append)
+    chosen = trial.final("tune", ["dt"], task.ranks[0], 1, watch=said.append)
     assert said
     again = trial.out_of_fold(trial.pipeline(chosen))
     judged = task.metrics()[task.headline](again.outcome, again.score, np.ones(len(again)))
@@ -376,11 +385,12 @@ def test_families_are_judged_and_tuned_by_the_tasks_metrics(trial: Experiment) -
     assert task.better(task.headline, judged, plain) > -0.05  # the better of the tried settings, not the worse
 
 
-def test_a_blend_answers_the_mean_of_its_parts(trial: Experiment) -> None:
-    pipeline = trial.pipeline(trial.final("blend", ["lr", "dt"], trial.task.ranks[0], 1))
-    scored = trial.out_of_fold(pipeline)
-    assert scored.score.shape[0] == 300
-    assert np.isfinite(scored.score).all()
+@pytest.mark.slow
+def test_a_blend_answers_the_mean_of_its_parts() -> None:
+    trial = Experiment(table(AMOUNT).head(90), AMOUNT.contract, folds=2, seed=1)
+    pipeline = trial.pipeline(trial.final("blend", ["lr", "dt"], "rmse", 1)).fit(trial.features, trial.outcome)
+    parts = [part.predict(pipeline[:-1].transform(trial.features)) for part in pipeline[-1].estimators_]
+    np.testing.assert_allclose(AMOUNT.answers(pipeline, trial.features), np.mean(parts, axis=0), rtol=1e-5)
 
 
 # Monitoring

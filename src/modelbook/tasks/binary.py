@@ -204,8 +204,12 @@ class Binary(Task):
         auc = alone(values.map(outcome.groupby(values).mean()) if category else values, outcome.to_numpy())
         return max(auc, 1 - auc), "" if category else ("higher" if auc >= 0.5 else "lower")
 
+    def _called(self, code: int) -> str:
+        """What a class is called in sentences: yes, no, or its name in quotes."""
+        return f"“{self.classes[code]}”" if self._named else self.classes[code]
+
     def _yes(self) -> str:
-        return self.classes[1]
+        return self._called(1)
 
     def told_target(self, frame: pd.DataFrame) -> str:
         return f"The answer is {self._yes()} for {self.contract.outcome(frame).mean():.1%} of"
@@ -217,7 +221,7 @@ class Binary(Task):
         auc, loss, yes = rows["roc_auc"], rows["log_loss"], self._yes()
         recall, precision, flagged = (rows[name]["value"] for name in ("recall", "precision", "flagged"))
         return [
-            f"ranks a {yes} above a {self.classes[0]} {auc['value']:.1%} of the time for {who} "
+            f"ranks a {yes} above a {self._called(0)} {auc['value']:.1%} of the time for {who} "
             f"(95 % interval {auc['low']:.1%} to {auc['high']:.1%}; a coin has 50 %).",
             f"At threshold {threshold:g} it flags {flagged:.0%} of the rows, finds {recall:.0%} of those who turn out "
             f"{yes}, and is right about {precision:.0%} of those it flags.",
@@ -250,7 +254,7 @@ class Binary(Task):
     def quality(self, rows: Rows, threshold: float | None) -> str:
         auc, recall, precision, flagged = (rows[name] for name in ("roc_auc", "recall", "precision", "flagged"))
         return (
-            f"It ranks a {self._yes()} above a {self.classes[0]} {auc['value']:.0%} of the time ({auc['low']:.0%} to "
+            f"It ranks a {self._yes()} above a {self._called(0)} {auc['value']:.0%} of the time ({auc['low']:.0%} to "
             f"{auc['high']:.0%}; guessing reaches 50%). At threshold {threshold:g} it flags {flagged['value']:.0%} of "
             f"the rows, finds {recall['value']:.0%} of those who turn out {self._yes()} ({recall['low']:.0%} to "
             f"{recall['high']:.0%}), and is right about {precision['value']:.0%} of those it flags "

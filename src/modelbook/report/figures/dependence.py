@@ -9,6 +9,7 @@ import pandas as pd
 
 from modelbook.report import marks, style
 from modelbook.report.display import Figure, nothing
+from modelbook.report.figures.explore import counting
 from modelbook.tasks.names import told
 
 ACROSS = 2
@@ -105,13 +106,8 @@ def _axis(ax: Any, share: bool, *, first: bool) -> None:
 
 
 def _in_order(part: pd.DataFrame) -> pd.DataFrame:
-    """Codes as people count: 2 before 11."""
-
-    def key(value: Any) -> tuple[float, str]:
-        text = _shown(value)
-        return (float(text), text) if text.replace(".", "", 1).lstrip("-").isdecimal() else (math.inf, text)
-
-    return part.iloc[sorted(range(len(part)), key=lambda place: key(part["value"].iloc[place]))]
+    """Codes as people count."""
+    return part.iloc[sorted(range(len(part)), key=lambda place: counting(_shown(part["value"].iloc[place])))]
 
 
 def _words(parts: list[tuple[str, pd.DataFrame]], share: bool) -> str:

@@ -53,7 +53,7 @@ def distributions(train: pd.DataFrame, columns: Sequence[str], target: str) -> F
     known = [name for name in columns if name in train.columns and train[name].notna().any()]
     if not known or target not in train.columns or train.empty:
         return nothing("The classes by column")
-    classes = sorted(train[target].unique(), key=_counting)
+    classes = sorted(train[target].unique(), key=explore.counting)
     mixes = {name: _mix(train, name, target, classes) for name in known}
     across = 2 if len(classes) > 4 else ACROSS
     down = -(-len(known) // across)
@@ -79,14 +79,8 @@ def _mix(train: pd.DataFrame, name: str, target: str, classes: list[Any]) -> pd.
     groups, number = explore.grouped(train[name], BINS, spans=True)
     mix = pd.crosstab(groups, train[target], normalize="index").reindex(columns=classes, fill_value=0.0)
     order = groups.value_counts().index[: explore.MOST_VALUES]
-    kept = mix if number else mix.loc[sorted(order, key=_counting)]
+    kept = mix if number else mix.loc[sorted(order, key=explore.counting)]
     return kept.set_axis(kept.index.map(str))
-
-
-def _counting(value: Any) -> tuple[float, str]:
-    """As people count: 2 before 11."""
-    text = str(value)
-    return (float(text), text) if text.replace(".", "", 1).lstrip("-").isdecimal() else (float("inf"), text)
 
 
 @style.styled

@@ -62,7 +62,10 @@ def distributions(train: pd.DataFrame, columns: Sequence[str], target: str) -> F
     for ax, name in zip(grid.flat, known, strict=False):
         groups, number = explore.grouped(train[name], BINS)
         spread = train[target].groupby(groups, sort=False).quantile([0.25, 0.5, 0.75]).unstack()
-        spread = spread.assign(rows=groups.value_counts()).sort_index().head(explore.MOST_VALUES + BINS)
+        spread = spread.assign(rows=groups.value_counts())
+        if not number:
+            spread = spread.nlargest(explore.MOST_VALUES, "rows")
+        spread = spread.loc[sorted(spread.index, key=explore.counting)]
         _moves(ax, spread, number)
         ax.set_title(marks.brief(name, 26))
         table += [{"column": name, "value": at, "low": r[0.25], "median": r[0.5], "high": r[0.75], "rows": r["rows"]}
