@@ -17,7 +17,7 @@ from ploomber.constants import TaskStatus
 from ploomber.executors.abc import Executor
 from ploomber_core.exceptions import BaseException as Reported  # Ploomber shows its message alone, and exits with 1
 
-from modelbook import config, dataset
+from modelbook import config, dataset, tasks
 from modelbook.contract import Contract
 from modelbook.errors import BuildError, ModelbookError
 from modelbook.registry import store
@@ -119,7 +119,9 @@ def check(dag: Any, root: Path) -> dict[str, config.Parameters]:
         for path in dag[name].product.to_json_serializable().values():
             _check_writable(Path(path).parent)
     if "ingest" in params:  # not in a build that skips upstream stages
-        Contract.load(root / params["ingest"].contract)
+        contract = Contract.load(root / params["ingest"].contract)
+        if "compare" in params:
+            tasks.of(contract).check(params["compare"])
         dataset.state(params["ingest"].table, root)
     store.check_store(root)
     return params

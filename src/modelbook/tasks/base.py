@@ -110,6 +110,11 @@ class Task(ABC):
             )
         return self.ranks[0] if metric == config.AUTO else metric
 
+    def check(self, params: config.Compare) -> None:
+        """Raise ParameterError where compare asks for a family or a metric of another task."""
+        self.chosen_families(params.families)
+        self.chosen_metric(params.metric)
+
     def chosen_floor(self, floor: float | str) -> float:
         return self.floor if isinstance(floor, str) else floor
 

@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from modelbook.tasks.base import Added, Rows, Task, key_number
 from modelbook.tasks.names import told
@@ -107,6 +106,8 @@ def cheapest(frame: pd.DataFrame) -> float:
 
 def alone(values: pd.Series, positive: np.ndarray) -> float:
     """ROC AUC of the values that are there, by ranks; gaps are left out. 0.5 where a class has no values."""
+    from scipy.stats import rankdata
+
     known = values.notna().to_numpy()
     yes = int(positive[known].sum())
     no = int(known.sum()) - yes
