@@ -350,6 +350,7 @@ def test_without_a_batch_there_is_nothing_to_judge() -> None:
     told = verdict.story([], [], 3)
     assert told["word"] == "watch"
     assert told["sentences"] == ["There is no batch yet to judge version 3 on."]
+    assert "train_until" in told["next"]
     assert told["numbers"] == []
 
 

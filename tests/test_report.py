@@ -307,6 +307,11 @@ def test_a_figure_of_many_panels_says_less_above_than_it_is_read_aloud() -> None
     assert '<p class="found">ROC AUC is 0.770' in figure._repr_html_()
 
 
+def test_importance_of_a_sum_of_money_is_written_as_one() -> None:
+    frame = pd.DataFrame({"feature": ["smoker"], "mean": [11_080.4], "sd": [100.0]})
+    assert finalize.importance(frame, "RMSE").alt == "The model leans most on smoker, with an importance of 11,080."
+
+
 def test_pairs_that_say_the_same_are_counted_and_zero_has_no_sign() -> None:
     draw, frame, *_ = FIGURES["correlations"]
     figure = draw(frame)

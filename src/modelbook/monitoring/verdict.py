@@ -76,6 +76,7 @@ NEXT = {
     WATCH: "Look at the drifted columns with whoever makes the table; watch the next batch.",
     RETRAIN: "Build again with later periods in training (train_until), and let the gate decide.",
 }
+NO_BATCH = "Set later periods aside as batches: a time column in the contract, and train_until below its last value."
 
 
 def story(findings: list[Finding], watched: list[Watched], version: int) -> dict[str, Any]:
@@ -90,7 +91,7 @@ def story(findings: list[Finding], watched: list[Watched], version: int) -> dict
     sentences += [_compared(one) for one in watched[-2:] if len(one.metrics)]
     return {
         "word": word, "level": LEVELS[word], "sentences": sentences[:5],
-        "numbers": _numbers(watched), "next": NEXT[word],
+        "numbers": _numbers(watched), "next": NEXT[word] if watched else NO_BATCH,
         "findings": [f"{finding.word}: {finding.sentence}" for finding in findings],
     }  # fmt: skip
 

@@ -199,11 +199,15 @@ def importance(frame: pd.DataFrame, unit: str = "importance") -> Figure:
     ax.xaxis.set_major_formatter("{x:,g}")
     ax.set_xlabel(f"{unit}, ± 1 standard deviation")
     best = data.iloc[0]
-    alt = f"The model leans most on {best['feature']}, with an importance of {best['mean']:.3g}"
+    alt = f"The model leans most on {best['feature']}, with an importance of {_short(best['mean'])}"
     if len(data) > 1:
-        alt += f", then on {data.iloc[1]['feature']}, with {data.iloc[1]['mean']:.3g}"
+        alt += f", then on {data.iloc[1]['feature']}, with {_short(data.iloc[1]['mean'])}"
     note = f"The first {len(shown)} of {len(data)} features." if len(data) > len(shown) else ""
     return Figure(figure, alt=f"{alt}.", data=frame, caption=note)
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 10 else told(value)  # a share keeps its digits, a sum of money its commas
 
 
 @style.styled
