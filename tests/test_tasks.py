@@ -21,7 +21,8 @@ from modelbook import config, tasks
 from modelbook.contract import Contract
 from modelbook.errors import DataError, ParameterError, TrainingError
 from modelbook.monitoring import verdict, watch
-from modelbook.report import figures
+from modelbook.report.figures import answers
+from modelbook.report.figures import target as targets
 from modelbook.tasks import multiclass, names, regression
 from modelbook.tasks.base import Task
 from modelbook.tasks.scored import Scored, weights
@@ -104,7 +105,7 @@ def test_two_named_classes_answer_by_name_the_positive_one_last() -> None:
     assert task.served(np.array([0.3, 0.7]), 0.5)["prediction"].tolist() == ["here", "gone"]
     assert task.outputs() == {"prediction": "string", "probability": "double"}
     rows = pd.DataFrame({"size": np.arange(60.0), "happened": ["gone"] * 40 + ["here"] * 20})
-    drawn = figures.of("binary").distributions(task.drawn(rows), ["size"], "happened").data
+    drawn = targets.of("binary").distributions(task.drawn(rows), ["size"], "happened").data
     assert drawn.loc[0, ["positive", "other"]].tolist() == [
         19.5,
         49.5,
@@ -262,14 +263,18 @@ def test_a_model_that_lacks_a_class_is_refused() -> None:
 
 def test_evidence_is_drawn_and_told(case: dict[str, Any]) -> None:
     task, scored, rows = case["task"], case["scored"], case["rows"]
-    draw, metrics = figures.of(task.name), evaluation.evaluate(scored, task.metrics(), **CHANCE)
+    seen, draw, metrics = (
+        targets.of(task.name),
+        answers.of(task.name),
+        evaluation.evaluate(scored, task.metrics(), **CHANCE),
+    )
     threshold, settled = task.settled(scored, 4)
     assert threshold is None
     label, shown = task.contract.label(task.contract.target), ["size", "colour", "group"]
     first, second = task.curves(scored, **CHANCE)
     drawn = {
-        "balance": draw.balance(task.balance(rows), label),
-        "distributions": draw.distributions(rows, shown, task.contract.target),
+        "balance": seen.balance(task.balance(rows), label),
+        "distributions": seen.distributions(rows, shown, task.contract.target),
         "settled": draw.settled(settled, threshold),
         "first": draw.first(first, metrics),
         "second": draw.second(second, metrics),
@@ -286,7 +291,7 @@ def test_codes_stand_as_people_count_and_only_the_commonest() -> None:
     codes = ["2"] * 30 + ["11"] * 30 + ["1"] * 30 + [f"rare {number}" for number in range(40)]
     rows = pd.DataFrame({"code": codes, "amount": np.arange(130.0), "kind": ["low", "high"] * 65})
     for task, target in ((AMOUNT, "amount"), (KIND, "kind")):
-        drawn = figures.of(task.name).distributions(rows, ["code"], target).data
+        drawn = targets.of(task.name).distributions(rows, ["code"], target).data
         assert drawn["value"].tolist()[:3] == ["1", "2", "11"]
         assert len(drawn) == 8
 

@@ -131,9 +131,9 @@ def _calibration(told: dict[str, Any]) -> list[Block]:
 
 def _draw(told: dict[str, Any]) -> Any:
     """The figures of the version's task."""
-    from modelbook.report import figures
+    from modelbook.report.figures import answers
 
-    return figures.of(told["task"])
+    return answers.of(told["task"])
 
 
 def _fairness(told: dict[str, Any]) -> list[Block]:

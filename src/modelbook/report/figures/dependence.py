@@ -9,7 +9,7 @@ import pandas as pd
 
 from modelbook.report import marks, style
 from modelbook.report.display import Figure, nothing
-from modelbook.report.figures.explore import counting
+from modelbook.report.numbers import counting
 from modelbook.tasks.names import told
 
 ACROSS = 2

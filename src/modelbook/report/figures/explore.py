@@ -201,12 +201,6 @@ def grouped(column: pd.Series, bins: int, *, spans: bool = False) -> tuple[pd.Se
     return column.groupby(cut, observed=True).transform("median"), True
 
 
-def counting(value: Any) -> tuple[float, str]:
-    """As people count: 2 before 11."""
-    text = str(value)
-    return (float(text), text) if text.replace(".", "", 1).lstrip("-").isdecimal() else (float("inf"), text)
-
-
 def period(name: Any) -> str:
     """What a row of a period is called; all rows, where there are no periods."""
     return "all rows" if name == "all" else f"period {name}"

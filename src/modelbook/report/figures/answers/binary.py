@@ -1,4 +1,4 @@
-"""Figures of the binary task: the stages' own, by the names that every task's have."""
+"""Figures of binary answers: those of the finalize stage itself, by the names that every task's have."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import pandas as pd
 
 from modelbook.report.display import Figure
 from modelbook.report.figures import finalize
-from modelbook.report.figures.explore import balance, distributions
 from modelbook.report.figures.finalize import calibration
 from modelbook.report.figures.finalize import confusion as mistakes
 
-__all__ = ["balance", "calibration", "distributions", "first", "mistakes", "second", "settled"]
+__all__ = ["calibration", "first", "mistakes", "second", "settled"]
 
 
 def settled(table: pd.DataFrame, threshold: float) -> Figure:
