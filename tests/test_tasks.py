@@ -287,6 +287,18 @@ def test_evidence_is_drawn_and_told(case: dict[str, Any]) -> None:
         assert "nan" not in figure.alt, (name, figure.alt)
 
 
+def test_a_class_without_precision_keeps_its_row() -> None:
+    gap = float("nan")
+    frame = pd.DataFrame({
+        "class": ["a", "b"] * 2, "metric": ["recall"] * 2 + ["precision"] * 2, "value": [1.0, 0.0, gap, 0.5],
+        "low": [0.9, 0.0, gap, 0.4], "high": [1.0, 0.1, gap, 0.6], "rows": [5, 3] * 2,
+    })  # fmt: skip
+    recall, precision = answers.of("multiclass").second(frame, pd.DataFrame()).figure.axes
+    assert precision.get_ylim() == recall.get_ylim()
+    places = precision.collections[0].get_offsets()
+    assert [place for place, dot in enumerate(places.tolist()) if dot[0] == 0.5] == [1]
+
+
 def test_codes_stand_as_people_count_and_only_the_commonest() -> None:
     codes = ["2"] * 30 + ["11"] * 30 + ["1"] * 30 + [f"rare {number}" for number in range(40)]
     rows = pd.DataFrame({"code": codes, "amount": np.arange(130.0), "kind": ["low", "high"] * 65})

@@ -90,13 +90,12 @@ def second(frame: pd.DataFrame, table: pd.DataFrame) -> Figure:
     data = marks.usable(frame, ["class", "metric", "value", "low", "high", "rows"], ["class", "metric", "value"])
     if data is None:
         return nothing("Metrics of each class")
-    parts = list(data.groupby("metric", sort=False))
-    figure, axes = marks.canvas(
-        marks.tall(data["class"].nunique(), each=0.34, base=1.0), rows=1, cols=len(parts), squeeze=False
-    )
+    parts, classes = list(data.groupby("metric", sort=False)), data.drop_duplicates("class").set_index("class")["rows"]
+    labels = [f"{name} ({rows:,.0f})" for name, rows in classes.items()]
+    figure, axes = marks.canvas(marks.tall(len(classes), each=0.34, base=1.0), cols=len(parts), squeeze=False)
     for place, (ax, (name, part)) in enumerate(zip(axes.flat, parts, strict=True)):
-        labels = [f"{row['class']} ({row['rows']:,.0f})" for _, row in part.iterrows()]
-        marks.dots(ax, labels, part["value"], low=part["low"], high=part["high"])
+        whole = part.set_index("class").reindex(classes.index)  # a class without this metric keeps its row, empty
+        marks.dots(ax, labels, whole["value"], low=whole["low"], high=whole["high"])
         ax.set_xlim(-0.02, 1.02)
         ax.set_title("F1" if name == "f1" else str(name))
         if place:
