@@ -19,7 +19,6 @@ from modelbook.errors import ModelbookError
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help=modelbook.__doc__)
 
 Book = Annotated[str | None, typer.Option(help="Name of the book; default: the book of env.yaml.")]
-
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

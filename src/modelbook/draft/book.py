@@ -78,21 +78,24 @@ def draft(
     roles.identify(frame, guesses)
     border = roles.period(frame, guesses)
     roles.copies(frame, guesses)
-    notes = [*(imbalance(frame, goal) if found != "regression" else []), *roles.protect(guesses)]
+    notes = [f"Taken for gaps: {', '.join(map(repr, marks))}."] if marks else []
+    notes += [*(imbalance(frame, goal) if found != "regression" else []), *roles.protect(guesses)]
     top = {"title": title, "question": _question(target, goal, found), "source": source, "licence": "not stated",
            "task": found, "missing": marks, "file": layout or Layout()}  # fmt: skip
     some = frame.sample(leaks.ROWS, random_state=0) if len(frame) > leaks.ROWS else frame
     notes += _without_leaks(some, guesses, _contract(top, guesses))
     contract = _contract(top, guesses)
     _prove(contract, frame)
-    if marks:
-        notes.insert(0, f"Taken for gaps: {', '.join(map(repr, marks))}.")
-    if len(frame) > leaks.ROWS:
-        notes.append(
-            f"Ranges, gaps and categories are those of all {len(frame):,} rows; kinds were told by up to "
-            f"{kinds.LOOKED_AT:,} values of a column, leaks by {leaks.ROWS:,} rows."
-        )
-    return Draft(contract, border, guesses, len(frame), notes)
+    return Draft(contract, border, guesses, len(frame), [*notes, *_sampled(len(frame))])
+
+
+def _sampled(rows: int) -> list[str]:
+    if rows <= leaks.ROWS:
+        return []
+    return [
+        f"Ranges, gaps and categories are those of all {rows:,} rows; kinds were told by up to {kinds.LOOKED_AT:,} "
+        f"values of a column, leaks by {leaks.ROWS:,} rows."
+    ]
 
 
 def _check(frame: pd.DataFrame, target: str, drop: Sequence[str]) -> None:
