@@ -7,6 +7,7 @@ import shutil
 import socket
 import sqlite3
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -256,19 +257,18 @@ def test_a_named_variable_is_no_secret_but_a_password_is() -> None:
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+def postgres() -> Iterator[int]:
     """A server of this test's own; its superuser ``me`` has the password ``geheim-word``."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [Path(shutil.which("initdb") or "none")]
     if not programs[-1].is_file():
         pytest.skip("PostgreSQL is not installed")
-    place = tmp_path_factory.mktemp("postgres")
+    place = Path(tempfile.mkdtemp(prefix="postgres-"))  # no user but this one may look below pytest's own folders
     (place / "word").write_text("geheim-word")
     who = []
     if os.geteuid() == 0:  # it refuses to run as root
         who = ["runuser", "-u", "postgres", "--"]
-        for folder in (place, *place.parents[:2]):
-            folder.chmod(0o755)
         shutil.chown(place, "postgres")
+        shutil.chown(place / "word", "postgres")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -284,6 +284,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     )
     yield port
     run([*who, control, "-D", data, "-m", "immediate", "stop"])
+    shutil.rmtree(place)
 
 
 @pytest.mark.slow
