@@ -12,7 +12,7 @@ import pytest
 import yaml
 from tiny import ROOT
 
-from modelbook import config
+from modelbook import config, whole
 from modelbook.contract import Contract
 from modelbook.draft import Draft, begin, draft, kinds, write
 from modelbook.errors import DataError, ModelbookError, ParameterError
@@ -276,7 +276,7 @@ def test_nothing_is_left_when_writing_fails(place: Path, monkeypatch: pytest.Mon
     def full(*given: Any) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(write.os, "replace", full)
+    monkeypatch.setattr(whole.os, "replace", full)
     with pytest.raises(DataError, match="No space left"):
         written(place)
     assert sorted(path.name for path in place.rglob("*") if path.is_file()) == [

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from modelbook.contract import Contract
 from modelbook.draft.book import Draft
 from modelbook.draft.guess import UNDESCRIBED, Guess
 from modelbook.errors import DataError
+from modelbook.whole import complete
 
 SIGN = "# Drafted by modelbook new; digest of what follows: "
 HEAD = f"""\
@@ -70,18 +71,13 @@ def write(root: Path, book: str, table: str, draft: Draft, asked: Iterable[str])
     check(root, book)
     contract, environment = files(root, book)
     texts = {contract: contract_text(draft), environment: env_text(book, table, draft.train_until, asked)}
-    drafted = {path: path.with_name(f".{path.name}.{os.getpid()}") for path in texts}
     try:
-        for path, text in texts.items():
-            path.parent.mkdir(exist_ok=True)
-            drafted[path].write_text(f"{SIGN}{_digest(text)}\n{text}", encoding="utf-8")
-        for path in texts:
-            os.replace(drafted[path], path)
+        with ExitStack() as both:  # neither takes its name before both are written
+            for path, text in texts.items():
+                part = both.enter_context(complete(path))
+                part.write_text(f"{SIGN}{_digest(text)}\n{text}", encoding="utf-8")
     except OSError as error:
         raise DataError(f"the book cannot be written: {error}", next="make room, or ask for leave to write") from None
-    finally:
-        for left in drafted.values():
-            left.unlink(missing_ok=True)
     return contract, environment
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,15 +92,8 @@ def mended(report: Path) -> None:
 def _put_aside(report: Path) -> None:
     if not report.is_file() or is_failure(report):
         return
-    draft = report.with_name(f".{report.name}.{os.getpid()}.tmp")
-    try:
-        shutil.copyfile(report, draft)
-        text = draft.read_text(encoding="utf-8", errors="replace")
-        head = '<header class="head">'
-        draft.write_text(text.replace(head, NOTICE.format(report.name) + head, 1), encoding="utf-8")
-        os.replace(draft, last_good(report))
-    finally:
-        draft.unlink(missing_ok=True)
+    text, head = report.read_text(encoding="utf-8", errors="replace"), '<header class="head">'
+    template.write(last_good(report), text.replace(head, NOTICE.format(report.name) + head, 1))
 
 
 def _view(failed: Failure) -> dict[str, Any]:

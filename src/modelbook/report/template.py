@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import re
 from html import unescape
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelbook.redaction import redact
 from modelbook.report.verdict import MARKS
+from modelbook.whole import complete
 
 if TYPE_CHECKING:
     import jinja2
@@ -19,14 +19,9 @@ FOLDER = Path(__file__).parent / "templates"
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file whole or not at all: a reader never meets half a page."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        draft.write_text(redact(text), encoding="utf-8")
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    """Write a page whole or not at all, with no secret in it."""
+    with complete(path) as part:
+        part.write_text(redact(text), encoding="utf-8")
 
 
 def fill(name: str, /, **view: Any) -> str:

@@ -92,7 +92,7 @@ class Build(Executor):
         if not outdated:
             return Outcome()
         store.prepare(root)
-        logs = {name: log(root, book, name) for name in outdated}
+        logs = {name: project.log(root, book, name) for name in outdated}
         return Schedule(root, outdated, params, logs, self.jobs, self.timeout).run()
 
 
@@ -180,11 +180,6 @@ def one_at_a_time(root: Path) -> FileLock:
             f"another build is running in {root}", expected="one build at a time", next="wait for it to end, or stop it"
         ) from None
     return lock
-
-
-def log(root: Path, book: str, stage: str) -> Path:
-    """The file that holds a stage's progress lines."""
-    return root / "reports" / book / "logs" / f"{config.stem(stage)}.log"
 
 
 def _keep(

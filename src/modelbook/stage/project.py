@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from modelbook.config import nearest
+from modelbook import config
 from modelbook.errors import ParameterError, StageError
 from modelbook.redaction import redact
 
@@ -83,7 +83,7 @@ def parameters(root: Path, environment: Path) -> dict[str, dict]:
         if name not in names:
             raise ParameterError(
                 f"{environment.name} sets {name} = {redact(repr(values[name]))}, which pipeline.yaml does not ask for",
-                expected=nearest(name, names),
+                expected=config.nearest(name, names),
                 next=f"correct the name in {environment.name}, or take it out",
             )
     return {
@@ -126,6 +126,11 @@ def aside(path: Path, root: Path) -> Path:
     return root / top / book / BY_HAND / Path(*rest)
 
 
+def log(root: Path, book: str, stage: str) -> Path:
+    """The file that holds a stage's progress lines."""
+    return root / "reports" / book / "logs" / f"{config.stem(stage)}.log"
+
+
 def commit(root: Path) -> str:
     """Short hash of the commit, with ``+`` when tracked files have changed since; ``none`` outside git."""
     try:
@@ -149,7 +154,7 @@ def _filled(value: object, values: dict, file: str) -> object:
     if name and name not in values:
         raise ParameterError(
             f"{file} has no value for {name}, which pipeline.yaml asks for",
-            expected=nearest(name, values), next=f"write it into {file}; docs/parameters.md tells its range",
+            expected=config.nearest(name, values), next=f"write it into {file}; docs/parameters.md tells its range",
         )  # fmt: skip
     return values[name] if name else value
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pandas as pd
@@ -44,15 +43,11 @@ def dependence(frame: pd.DataFrame, *, share: bool = True) -> Figure:
     if data is None:
         return nothing("How the answer moves")
     parts = [(str(name), part) for name, part in data.groupby("feature", sort=False)]
-    down = math.ceil(len(parts) / ACROSS)
-    figure, axes = marks.canvas(0.3 + 2.35 * down, rows=down, cols=ACROSS, squeeze=False, sharey=True)
+    figure, axes = marks.panels(len(parts), ACROSS, 2.35, 0.3, sharey=True)
     several = "class" in data and data["class"].nunique() > 1
-    for place, ax in enumerate(axes.flat):
-        if place < len(parts):
-            _panel(ax, *parts[place], several=several)
-            _axis(ax, share, first=place % ACROSS == 0)
-        else:
-            ax.set_visible(False)
+    for place, (ax, part) in enumerate(zip(axes.flat, parts, strict=False)):
+        _panel(ax, *part, several=several)
+        _axis(ax, share, first=place % ACROSS == 0)
     low, high = marks.padded(data["mean"], *([] if several else [data["low"].dropna(), data["high"].dropna()]))
     axes.flat[0].set_ylim(*((max(low, 0), min(high, 1)) if share else (low, high)))
     alt, found = (_words_of_classes(some) if several else _words(some, share) for some in (parts, parts[:1]))

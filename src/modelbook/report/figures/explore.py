@@ -93,15 +93,12 @@ def distributions(train: pd.DataFrame, columns: Sequence[str], target: str) -> F
     if not known or target not in train.columns or train.empty:
         return nothing("Distributions")
     positive = _positive(train[target])
-    rows = -(-len(known) // COLUMNS_OF_PANELS)
-    figure, grid = marks.canvas(1.75 * rows + 0.35, rows=rows, cols=COLUMNS_OF_PANELS, squeeze=False)
+    figure, grid = marks.panels(len(known), COLUMNS_OF_PANELS, 1.75, 0.35)
     table = []
     for ax, name in zip(grid.flat, known, strict=False):
         draw = _spread if _is_number(train[name]) else _rates
         table.append({"column": name, **draw(ax, train[name], positive)})
         ax.set_title(marks.brief(name, 26))
-    for ax in list(grid.flat)[len(known) :]:
-        ax.set_visible(False)
     data = pd.DataFrame(table)
     return Figure(
         figure,

@@ -102,8 +102,8 @@ def calibration(
     ax.set(xlim=(low, top), ylim=(low, top), aspect="equal")
     ax.set(xlabel=axes[0], ylabel=axes[1])
     if top >= 1000:
-        ax.xaxis.set_major_formatter("{x:,g}")
-        ax.yaxis.set_major_formatter("{x:,g}")
+        marks.thousands(ax.xaxis)
+        marks.thousands(ax.yaxis)
     gaps = (data["observed"] - data["predicted"]).abs()
     weights = data["n"].fillna(1).clip(lower=1e-9)
     mean, worst = float(np.average(gaps, weights=weights)), data.loc[gaps.idxmax()]
@@ -196,7 +196,7 @@ def importance(frame: pd.DataFrame, unit: str = "importance") -> Figure:
         texts=[write(v, 4 if shown["mean"].max() < 0.1 else 3) if abs(v) < 10 else told(v) for v in shown["mean"]],
     )
     ax.axvline(0, color=style.MUTED, linewidth=1)
-    ax.xaxis.set_major_formatter("{x:,g}")
+    marks.thousands(ax.xaxis)
     ax.set_xlabel(f"{unit}, ± 1 standard deviation")
     best = data.iloc[0]
     alt = f"The model leans most on {best['feature']}, with an importance of {_short(best['mean'])}"
@@ -233,7 +233,7 @@ def slices(frame: pd.DataFrame, overall: float, metric: str = "roc_auc") -> Figu
     texts = [told(row[metric]) + _of(row["n"]) for _, row in shown.iterrows()]
     marks.dots(ax, names, shown[metric], low=shown["low"], high=shown["high"], colour=colours, texts=texts)
     marks.line(ax, overall, f"all {told(overall)}")
-    ax.xaxis.set_major_formatter("{x:,g}")
+    marks.thousands(ax.xaxis)
     ax.set_xlabel(f"{name}, with its interval")
     worst = data.loc[data[metric].idxmax() if lower else data[metric].idxmin()]
     alt = (

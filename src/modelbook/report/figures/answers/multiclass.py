@@ -1,4 +1,4 @@
-"""Figures of the multiclass task: one of several classes."""
+"""Figures of answers that are one of several classes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from modelbook.report.display import Figure, nothing
 from modelbook.report.figures import finalize
 
 ACROSS = 3
-BINS = 5
 
 
 @style.styled
@@ -57,8 +56,7 @@ def first(curves: pd.DataFrame, table: pd.DataFrame) -> Figure:
     if data is None:
         return nothing("ROC curves")
     parts = list(data.groupby("class", sort=False))
-    down = -(-len(parts) // ACROSS)
-    figure, grid = marks.canvas(2.5 * down + 0.2, rows=down, cols=ACROSS, squeeze=False, sharex=True, sharey=True)
+    figure, grid = marks.panels(len(parts), ACROSS, 2.5, 0.2, sharex=True, sharey=True)
     for ax, (name, part) in zip(grid.flat, parts, strict=False):
         ax.plot([0, 1], [0, 1], color=style.BASELINE, linestyle="--", linewidth=1)
         marks.band(ax, part["fpr"], part["low"], part["high"], style.ACCENT)
@@ -66,8 +64,6 @@ def first(curves: pd.DataFrame, table: pd.DataFrame) -> Figure:
         ax.text(0.97, 0.06, f"area {part['area'].iloc[0]:.3f}", ha="right", color=style.ACCENT, fontweight="bold")
         ax.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
         ax.set_title(marks.brief(name, 22))
-    for ax in list(grid.flat)[len(parts) :]:
-        ax.set_visible(False)
     figure.supxlabel("share of the others called so", fontsize=9, color=style.MUTED)
     figure.supylabel("share of the class found", fontsize=9, color=style.MUTED)
     areas = data.groupby("class", sort=False)["area"].first().sort_values()

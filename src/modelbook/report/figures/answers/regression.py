@@ -1,8 +1,6 @@
-"""Figures of the regression task: a number predicted, a number turned out."""
+"""Figures of answers that are a number, held against the number that turned out."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +11,6 @@ from modelbook.report.figures import finalize
 from modelbook.tasks.names import told
 
 WIDE = (4.6, 5.6)  # height, width
-BINS = 10
 
 
 @style.styled
@@ -30,17 +27,16 @@ def settled(table: pd.DataFrame, threshold: None) -> Figure:
         return nothing("Errors out of fold")
     figure, ax = marks.canvas(3.1)
     ax.plot(data["share"], data["within"], color=style.ACCENT)
-    for share, name in ((0.5, "half"), (0.9, "nine in ten")):
-        off = float(np.interp(share, data["share"], data["within"]))
+    half, most = (float(off) for off in np.interp((0.5, 0.9), data["share"], data["within"]))
+    for share, name, off in ((0.5, "half", half), (0.9, "nine in ten", most)):
         ax.scatter([share], [off], s=42, color=style.ACCENT, zorder=3)
         marks.label(ax, (share, off), f"{name} within {told(off)}", by=(-6, 9), ha="right")
     marks.percent(ax)
-    _thousands(ax.yaxis)
+    marks.thousands(ax.yaxis)
     ax.set(xlabel="share of train rows, best answered first", ylabel="error at most", ylim=(0, None))
-    half, most = (told(float(np.interp(share, data["share"], data["within"]))) for share in (0.5, 0.9))
-    alt = f"Answered by a fit that had not seen them, half of the train rows are off by at most {half}, nine in ten by "
+    alt = "Answered by a fit that had not seen them, half of the train rows are off by at most "
     caption = "A number is answered by a number: there is no threshold to choose, and cost_miss has no say."
-    return Figure(figure, alt=f"{alt}{most}.", data=table, caption=caption)
+    return Figure(figure, alt=f"{alt}{told(half)}, nine in ten by {told(most)}.", data=table, caption=caption)
 
 
 @style.styled
@@ -63,8 +59,8 @@ def first(rows: pd.DataFrame, table: pd.DataFrame) -> Figure:
     marks.label(ax, (high, high), "exact", by=(-4, 8), color=style.MUTED, ha="right")
     ax.scatter(data["predicted"], data["actual"], s=11, color=style.ACCENT, alpha=0.5, linewidths=0)
     ax.set(xlim=(low, high), ylim=(low, high), aspect="equal", xlabel="predicted", ylabel="actual")
-    _thousands(ax.xaxis)
-    _thousands(ax.yaxis)
+    marks.thousands(ax.xaxis)
+    marks.thousands(ax.yaxis)
     r2 = table.loc[table["metric"] == "r2", "value"].iloc[0]
     errors = (data["predicted"] - data["actual"]).abs()
     alt = f"{len(data):,} rows, predicted against actual: R² is {r2:.2f} on all rows, and half of the rows shown are "
@@ -92,8 +88,8 @@ def second(tenths: pd.DataFrame, table: pd.DataFrame) -> Figure:
     ax.vlines(data["predicted"], data["q25"], data["q75"], color=style.ACCENT, alpha=0.45, linewidth=6)
     ax.scatter(data["predicted"], data["median"], s=34, color=style.ACCENT, zorder=3)
     ax.set(xlabel="predicted, by tenths", ylabel="actual minus predicted")
-    _thousands(ax.xaxis)
-    _thousands(ax.yaxis)
+    marks.thousands(ax.xaxis)
+    marks.thousands(ax.yaxis)
     widest = data.loc[(data["q95"] - data["q05"]).idxmax()]
     alt = (
         f"Errors spread most where about {told(widest['predicted'])} is predicted: nine in ten lie between "
@@ -126,7 +122,7 @@ def mistakes(table: pd.DataFrame) -> Figure:
     ax.stairs(data["rows"], edges, color=style.ACCENT, alpha=0.15, fill=True)
     marks.line(ax, 0.0, "exact")
     ax.set(xlabel="actual minus predicted", ylabel="rows")
-    _thousands(ax.xaxis)
+    marks.thousands(ax.xaxis)
     low = data.loc[data["high"] <= 0, "rows"].sum() / data["rows"].sum()
     peak = data.loc[data["rows"].idxmax()]
     alt = f"Most errors lie between {told(peak['low'])} and {told(peak['high'])}; about {low:.0%} of the answers were "
@@ -134,7 +130,3 @@ def mistakes(table: pd.DataFrame) -> Figure:
         "Right of the line the answer was too low, left of it too high; the outermost bins hold all that is beyond."
     )
     return Figure(figure, alt=f"{alt}too high by more than the middle bin.", data=table, caption=caption)
-
-
-def _thousands(axis: Any) -> None:
-    axis.set_major_formatter("{x:,g}")

@@ -1,4 +1,4 @@
-"""Figures of the multiclass task: one of several classes."""
+"""Figures of a target of several classes."""
 
 from __future__ import annotations
 
@@ -57,16 +57,13 @@ def distributions(train: pd.DataFrame, columns: Sequence[str], target: str) -> F
     classes = sorted(train[target].unique(), key=counting)
     mixes = {name: _mix(train, name, target, classes) for name in known}
     across = 2 if len(classes) > 4 else ACROSS
-    down = -(-len(known) // across)
     tallest = max(len(mix) for mix in mixes.values())
-    figure, grid = marks.canvas((0.27 * tallest + 0.75) * down + 0.2, rows=down, cols=across, squeeze=False)
+    figure, grid = marks.panels(len(known), across, 0.27 * tallest + 0.75, 0.2)
     for ax, (name, mix) in zip(grid.flat, mixes.items(), strict=False):
         marks.cells(ax, mix.to_numpy(), [[f"{share:.0%}" for share in row] for row in mix.to_numpy()])
         ax.set_yticks(range(len(mix)), [marks.brief(value, 14) for value in mix.index])
         ax.set_xticks(range(len(classes)), [marks.brief(value, 9) for value in classes])
         ax.set_title(marks.brief(name, 26))
-    for ax in list(grid.flat)[len(known) :]:
-        ax.set_visible(False)
     data = pd.concat([mix.rename_axis("value").reset_index().assign(column=name) for name, mix in mixes.items()])
     data = data[["column", "value", *classes]].reset_index(drop=True)
     apart = {name: (mix.max() - mix.min()).max() for name, mix in mixes.items()}

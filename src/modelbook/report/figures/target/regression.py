@@ -1,4 +1,4 @@
-"""Figures of the regression task: a number predicted, a number turned out."""
+"""Figures of a target that is a number."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from modelbook.report.figures import explore
 from modelbook.report.numbers import counting
 from modelbook.tasks.names import told
 
-WIDE = (4.6, 5.6)  # height, width
 BINS = 10
 
 
@@ -37,7 +36,7 @@ def balance(frame: pd.DataFrame, target: str) -> Figure:
     ax.scatter(data["median"], data.index, s=46, color=style.ACCENT, zorder=3, edgecolors=style.PAPER)
     ax.scatter(data["mean"], data.index, s=46, color=style.POSITIVE, marker="D", zorder=3, edgecolors=style.PAPER)
     marks.rows(ax, [explore.period(name) for name in data["period"]])
-    _thousands(ax.xaxis)
+    marks.thousands(ax.xaxis)
     ax.set_xlabel(target)
     first = data.iloc[0]
     alt = f"In {explore.period(first['period'])}, {target} has the mean {told(first['mean'])} and the median "
@@ -54,10 +53,7 @@ def distributions(train: pd.DataFrame, columns: Sequence[str], target: str) -> F
     known = [name for name in columns if name in train.columns and train[name].notna().any()]
     if not known or target not in train.columns or train.empty:
         return nothing("The target by column")
-    down = -(-len(known) // explore.COLUMNS_OF_PANELS)
-    figure, grid = marks.canvas(
-        1.9 * down + 0.35, rows=down, cols=explore.COLUMNS_OF_PANELS, squeeze=False, sharey=True
-    )
+    figure, grid = marks.panels(len(known), explore.COLUMNS_OF_PANELS, 1.9, 0.35, sharey=True)
     table = []
     for ax, name in zip(grid.flat, known, strict=False):
         groups, number = explore.grouped(train[name], BINS)
@@ -70,11 +66,9 @@ def distributions(train: pd.DataFrame, columns: Sequence[str], target: str) -> F
         ax.set_title(marks.brief(name, 26))
         table += [{"column": name, "value": at, "low": r[0.25], "median": r[0.5], "high": r[0.75], "rows": r["rows"]}
                   for at, r in spread.iterrows()]  # fmt: skip
-    for ax in list(grid.flat)[len(known) :]:
-        ax.set_visible(False)
     for row in grid:
         row[0].set_ylabel(marks.brief(target, 20))
-        _thousands(row[0].yaxis)
+        marks.thousands(row[0].yaxis)
     data = pd.DataFrame(table)
     ends = data.groupby("column")["median"].agg(["min", "max"])
     most = (ends["max"] - ends["min"]).idxmax()
@@ -98,7 +92,3 @@ def _moves(ax: Any, spread: pd.DataFrame, number: bool) -> None:
         turned = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
         ax.set_xticks(places, [marks.brief(name, 10) for name in spread.index], **turned)
         ax.set_xlim(-0.6, len(spread) - 0.4)
-
-
-def _thousands(axis: Any) -> None:
-    axis.set_major_formatter("{x:,g}")
