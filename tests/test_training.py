@@ -8,6 +8,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import books
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,8 +22,9 @@ from modelbook.contract import Contract
 from modelbook.errors import TrainingError
 from modelbook.tasks import binary
 from modelbook.tasks.binary import Binary, cheapest, costs
+from modelbook.tasks.regression import Regression
 from modelbook.tasks.scored import Scored, interval, weights
-from modelbook.training import evaluation, explanation, final, leaderboard
+from modelbook.training import beside, evaluation, explanation, final, leaderboard
 from modelbook.training.evaluation import difference, differences, evaluate
 from modelbook.training.experiment import Candidate, Experiment, compare
 from modelbook.training.explanation import dependence, importance
@@ -563,8 +565,10 @@ def whole(trial: Experiment, train: pd.DataFrame, holdout: pd.DataFrame, contrac
     table = evaluate(scored, TASK.metrics(made.threshold), resamples=100, seed=1)
     found = importance(TASK, made.pipeline, holdout, seed=1, repeats=2)
     slices = evaluation.slices(TASK, scored, holdout, made.threshold, fewest=50, resamples=100, seed=1)
-    parts = final.parts(TASK, made, scored, train, holdout, table, found, slices, params)
-    return {"fitted": made, "scored": scored, "table": table, "slices": slices, "parts": parts}
+    against = made.beside(TASK, scored, holdout, resamples=100, seed=1)
+    judged = final.Judged(scored, table, against, 1, found, slices)
+    parts = final.parts(TASK, made, judged, train, holdout, params)
+    return {"fitted": made, "scored": scored, "table": table, "slices": slices, "judged": judged, "parts": parts}
 
 
 def test_the_leader_is_tuned_and_its_threshold_follows_from_the_costs(whole: dict[str, Any], trial: Experiment) -> None:
@@ -628,15 +632,88 @@ def test_metrics_are_logged_and_tagged_by_name(whole: dict[str, Any]) -> None:
 
 
 def test_the_final_model_is_told_in_words(whole: dict[str, Any], contract: Contract) -> None:
-    gain = whole["parts"]["metrics"]["gain"]
-    told = final.story(TASK, whole["fitted"], whole["table"], gain, whole["slices"], 3)
+    gain, judged = whole["parts"]["metrics"]["gain"], whole["judged"]
+    told = final.story(TASK, whole["fitted"], judged, gain, 3)
     assert (told["word"], told["level"]) == ("beats baseline", "good")
     assert told["sentences"][0].startswith("Version 3, logistic regression, ranks a yes above a no")
     worst = whole["slices"].sort_values("roc_auc").iloc[0]
     assert f"weakest where {worst['slice']} is {worst['value']}: ROC AUC {worst['roc_auc']:.3f}" in told["sentences"][3]
     coin = whole["table"].assign(low=0.4, high=9.0)
-    assert final.story(TASK, whole["fitted"], coin, gain, whole["slices"], 3)["level"] == "bad"
-    assert final.story(TASK, whole["fitted"], whole["table"], (0.1, -0.1, 0.3), whole["slices"], 3)["level"] == "bad"
+    assert final.story(TASK, whole["fitted"], replace(judged, table=coin), gain, 3)["level"] == "bad"
+    assert final.story(TASK, whole["fitted"], judged, (0.1, -0.1, 0.3), 3)["level"] == "bad"
+    noise = replace(judged, beside=against(0.002, 0.004), looks=4)
+    told = final.story(TASK, whole["fitted"], noise, gain, 3)
+    assert (told["word"], told["level"]) == ("take the simple one", "watch")
+    assert told["numbers"][-1] == {"name": "looks at this holdout", "value": "4", "beside": "this one included"}
+    assert "look 4 at this holdout" in beside.looked(4)
+    assert "first look" in beside.looked(1)
+
+
+# Beside the simple model
+
+
+def against(gain: float, reach: float, loss: float = 0.0) -> pd.DataFrame:
+    """What ``beside`` gives, of a model that gains so much ROC AUC and log loss on the simple one."""
+    gains = {"roc_auc": gain, "log_loss": loss}
+    return pd.DataFrame([
+        {"is": "simple", "candidate": "logistic regression", "metric": name, "value": 0.7, "low": 0.6, "high": 0.8,
+         "gain": value, "gain_low": value - reach, "gain_high": value + reach}
+        for name, value in gains.items()
+    ])  # fmt: skip
+
+
+def test_a_model_is_paired_with_the_simple_one_and_the_baseline() -> None:
+    scored = drawn(600)
+    noisy = np.clip(0.5 * scored.score + 0.5 * np.random.default_rng(1).uniform(size=600), 0, 1)
+    simple = Scored(scored.outcome, noisy, scored.entity)
+    table = beside.beside(TASK, "LightGBM", scored, ("logistic regression", simple), resamples=200, seed=0)
+    assert table["metric"].tolist() == ["roc_auc"] * 3 + ["log_loss"] * 3
+    assert table["candidate"].tolist()[:3] == ["LightGBM", "logistic regression", "baseline"]
+    value, low, high = difference(TASK, scored, simple, "roc_auc", resamples=200, seed=0)
+    row = table.iloc[1]
+    assert (row["gain"], row["gain_low"], row["gain_high"]) == (value, low, high)
+    assert table.iloc[2]["gain"] == pytest.approx(table.iloc[0]["value"] - 0.5)
+    said = f"The complex model gains {value:.3f} ± {(high - low) / 2:.3f} ROC AUC over logistic regression."
+    assert beside.told(TASK, table) == said
+    assert beside.worth(table)
+    assert not beside.worth(beside.beside(TASK, "m", simple, ("s", scored), resamples=200, seed=0))
+
+
+@pytest.mark.parametrize(
+    ("table", "said", "worth"),
+    [
+        (against(0.002, 0.004), "gains 0.002 ± 0.004 ROC AUC over logistic regression, which is within noise", False),
+        (against(-0.02, 0.01), "loses 0.020 ± 0.010 ROC AUC against logistic regression: take the simple one", False),
+        (against(0.002, 0.004, 0.01), "within noise; but it saves 0.010 ± 0.004 log loss.", True),
+        (against(0.0, 0.1).head(0), "It is a simple model itself", True),
+    ],
+)  # fmt: skip
+def test_a_gain_within_noise_is_called_so(table: pd.DataFrame, said: str, worth: bool) -> None:
+    assert said in beside.told(TASK, table)
+    assert beside.worth(table) is worth
+
+
+def test_a_gain_of_a_number_is_a_share_of_its_error() -> None:
+    task = Regression(books.of_number())
+    scored = Scored(np.arange(50.0), np.arange(50.0) + 1, np.arange(50))
+    simple = Scored(np.arange(50.0), np.arange(50.0) + 2, np.arange(50))
+    table = beside.beside(task, "LightGBM", scored, ("ridge regression", simple), resamples=100, seed=0)
+    assert beside.told(task, table) == "The complex model gains 50.0 ± 0.0 % of the RMSE over ridge regression."
+
+
+def test_the_simple_model_is_fitted_on_the_same_rows_unless_the_model_is_one(
+    whole: dict[str, Any], trial: Experiment, contract: Contract, holdout: pd.DataFrame
+) -> None:
+    assert whole["fitted"].simple is None
+    assert beside.shown(whole["judged"].beside)["candidate"].tolist() == ["logistic regression", "baseline"] * 2
+    made = final.fit(trial, Finalize(tune_rounds=1), ["dt"], "roc_auc", tell=silent)
+    assert made.simple is not None
+    again = clone(trial.pipeline(trial.final("tune", ["lr"], "roc_auc", 1))).fit(trial.features, trial.outcome)
+    answers = [model.predict_proba(contract.features(holdout))[:, 1] for model in (made.simple[1], again)]
+    assert np.abs(answers[0] - answers[1]).max() < 0.1
+    assert "logistic regression" in beside.told(TASK, made.beside(
+        TASK, TASK.score(made.pipeline, holdout), holdout, resamples=100, seed=1
+    ))  # fmt: skip
 
 
 class TestGapsBetweenGroups:

@@ -42,6 +42,8 @@ class Task(ABC):
         The method that a fitted pipeline is asked by.
     families : tuple of str
         What is compared where the book names none.
+    simple : tuple of str
+        Families that count as simple; the first stands beside the final model as a yardstick.
     ranked : dict
         Our names of the leaderboard's metrics to PyCaret's.
     ranks : tuple of str
@@ -69,6 +71,7 @@ class Task(ABC):
     response: ClassVar[str] = "predict_proba"
     stratified: ClassVar[bool] = False
     families: ClassVar[tuple[str, ...]]
+    simple: ClassVar[tuple[str, ...]] = ("lr", "lda", "nb")
     ranked: ClassVar[dict[str, str]]
     ranks: ClassVar[tuple[str, ...]]
     headline: ClassVar[str] = "roc_auc"
@@ -205,6 +208,10 @@ class Task(ABC):
             f"{label(self.headline)} {told(row['value'])} (at most {told(row['high'])}) has lost {told(lost)} "
             f"on the holdout's {told(row['reference'])}"
         )  # fmt: skip
+
+    def gain_words(self, metric: str, gain: float, reach: float) -> str:
+        """A gain of ``better`` with what stands behind ±, in words."""
+        return f"{told(gain)} ± {told(reach)} {label(metric)}"
 
     def limit(self, loss: float) -> str:
         """A limit of ``lost``, in words."""

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from modelbook.tasks.base import Rows, Task, key_number
-from modelbook.tasks.names import told
+from modelbook.tasks.names import label, told
 from modelbook.tasks.scored import LEVEL, Metric, Scored
 
 SHOWN = 400  # rows that a cloud of dots can hold and still be read
@@ -78,6 +78,7 @@ class Regression(Task):
     families = ("lr", "ridge", "lasso", "en", "huber", "knn", "dt", "rf", "et", "gbr", "lightgbm")
     ranked: ClassVar = {"rmse": "RMSE", "mae": "MAE", "r2": "R2"}
     ranks = ("rmse", "mae", "r2")
+    simple = ("ridge", "lr", "lasso", "en", "br", "huber")
     headline = gained = "rmse"
     floored, floor = "r2", 0.1
     scoring = "neg_root_mean_squared_error"
@@ -135,6 +136,9 @@ class Regression(Task):
             f"RMSE {told(row['value'])} (at least {told(row['low'])}) is {lost:.0%} above "
             f"the holdout's {told(row['reference'])}"
         )  # fmt: skip
+
+    def gain_words(self, metric: str, gain: float, reach: float) -> str:
+        return f"{100 * gain:.1f} ± {100 * reach:.1f} % of the {label(metric)}"
 
     def limit(self, loss: float) -> str:
         return f"{loss:.0%}"

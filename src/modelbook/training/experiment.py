@@ -183,10 +183,7 @@ class Experiment:
         """
         self._splitter.watch = None
         kept = families if strategy == "blend" else families[:1]
-        models = [
-            self._experiment.create_model(family, verbose=False, cross_validation=False, **QUIET.get(family, {}))
-            for family in kept
-        ]
+        models = [self._model(family) for family in kept]
         if strategy == "blend":
             vote = {"method": "soft"} if self.task.learner == "classification" else {}
             return self._experiment.blend_models(models, verbose=False, **vote)
@@ -215,6 +212,14 @@ class Experiment:
             **self._asked(row.get("Target", "pred")), **row["Args"],
         )  # fmt: skip
         return "Watched"
+
+    def fresh(self, family: str) -> Any:
+        """The preprocessing with a family's defaults behind it, unfitted."""
+        return self.pipeline(self._model(family))
+
+    def _model(self, family: str) -> Any:
+        more = QUIET.get(family, {})
+        return self._experiment.create_model(family, verbose=False, cross_validation=False, **more)
 
     def pipeline(self, estimator: Any) -> Any:
         """An unfitted copy of the preprocessing with an estimator behind it: fits and predicts like one model."""

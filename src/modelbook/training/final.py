@@ -13,7 +13,7 @@ from modelbook.config import Finalize
 from modelbook.tasks.base import Task
 from modelbook.tasks.names import LOWER_IS_BETTER
 from modelbook.tasks.scored import Scored
-from modelbook.training import evaluation, fairness
+from modelbook.training import beside, evaluation, fairness
 from modelbook.training.experiment import Experiment
 from modelbook.training.golden import golden
 
@@ -28,12 +28,38 @@ class Fitted:
         Probability from which the answer is yes; None but for two classes.
     settled : DataFrame
         The evidence, as ``Task.settled`` gives it.
+    simple : pair of str and pipeline, or None
+        A simple model, fitted on the same rows, to stand beside; None where the pipeline is one itself.
     """
 
     name: str
     pipeline: Any
     threshold: float | None
     settled: pd.DataFrame
+    simple: tuple[str, Any] | None = None
+
+    def beside(self, task: Task, scored: Scored, rows: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataFrame:
+        """The pipeline's answers to rows beside those of the simple model and the baseline; see ``beside``."""
+        simple = (self.simple[0], task.score(self.simple[1], rows)) if self.simple else None
+        return beside.beside(task, self.name, scored, simple, resamples=resamples, seed=seed)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the holdout said of a fitted pipeline, each table as the function of its name gives it.
+
+    Attributes
+    ----------
+    looks : int
+        How often this holdout has been judged, this time included.
+    """
+
+    scored: Scored
+    table: pd.DataFrame
+    beside: pd.DataFrame
+    looks: int
+    importance: pd.DataFrame
+    slices: pd.DataFrame
 
 
 def fit(trial: Experiment, params: Finalize, families: list[str], metric: str, *, tell: Callable[..., None]) -> Fitted:
@@ -50,18 +76,25 @@ def fit(trial: Experiment, params: Finalize, families: list[str], metric: str, *
     threshold, settled = trial.task.settled(trial.out_of_fold(pipeline), params.cost_miss)
     tell("fitting on all train rows", 2, 3)
     pipeline.fit(trial.features, trial.outcome)
-    return Fitted(name, pipeline, threshold, settled)
+    return Fitted(name, pipeline, threshold, settled, _simple(trial, kept))
+
+
+def _simple(trial: Experiment, kept: list[str]) -> tuple[str, Any] | None:
+    if set(kept) <= set(trial.task.simple):
+        return None
+    simple = trial.task.simple[0]
+    return trial.called(simple), trial.fresh(simple).fit(trial.features, trial.outcome)
 
 
 def parts(
-    task: Task, fitted: Fitted, scored: Scored, train: pd.DataFrame, holdout: pd.DataFrame,
-    table: pd.DataFrame, importance: pd.DataFrame, slices: pd.DataFrame, params: Finalize,
-) -> dict[str, Any]:  # fmt: skip
+    task: Task, fitted: Fitted, judged: Judged, train: pd.DataFrame, holdout: pd.DataFrame, params: Finalize
+) -> dict[str, Any]:
     """Refit on all rows, and gather what a version consists of."""
     # A fresh index: PyCaret's transformers fail on one with duplicates.
     everything, contract = pd.concat([train, holdout], ignore_index=True), task.contract
     model = clone(fitted.pipeline).fit(contract.features(everything), contract.outcome(everything))
     chance = {"resamples": params.resamples, "seed": params.seed}
+    scored, importance = judged.scored, judged.importance
     gaps = fairness.gaps(task, scored, holdout, fitted.threshold, fewest=params.slice_rows, **chance)
     return {
         "model": model,
@@ -76,12 +109,15 @@ def parts(
                 "train": contract.entities(train).nunique(), "holdout": contract.entities(holdout).nunique(),
             },
             "periods": sorted(everything[contract.time].unique().tolist()) if contract.time else [],
-            "evaluation": table.to_dict("records"),
+            "evaluation": judged.table.to_dict("records"),
+            "beside": judged.beside.astype(object).where(judged.beside.notna(), None).to_dict("records"),
+            "told": {"beside": beside.told(task, judged.beside), "looks": beside.looked(judged.looks)},
+            "looks": judged.looks,
             "calibration": evaluation.calibration(task.calibrated(scored), **chance).to_dict("records"),
             "gain": evaluation.gain(task, scored, **chance),
             "importance": dict(zip(importance["feature"], importance["mean"])),
             "importance_sd": dict(zip(importance["feature"], importance["sd"])),
-            "slices": slices.to_dict("records"),
+            "slices": judged.slices.to_dict("records"),
             "slice_rows": params.slice_rows,
             "gaps": gaps.to_dict("records"),
         },
@@ -103,23 +139,24 @@ def tagged(task: Task, tags: dict[str, Any], table: pd.DataFrame, fitted: Fitted
     return {**tags, "task": task.name, "model": fitted.name, **threshold, **headline}
 
 
-def story(
-    task: Task,
-    fitted: Fitted,
-    table: pd.DataFrame,
-    gain: tuple[float, float, float],
-    slices: pd.DataFrame,
-    version: int,
-) -> dict[str, Any]:
+def story(task: Task, fitted: Fitted, judged: Judged, gain: tuple[float, float, float], version: int) -> dict[str, Any]:
     """Word, level, sentences and key numbers of the verdict; ``gain`` is what the model gained on the baseline."""
-    rows = {row["metric"]: row for row in table.to_dict("records")}
+    rows = {row["metric"]: row for row in judged.table.to_dict("records")}
     who = f"{task.contract.who}s it has never seen"
     first, *others = task.sentences(rows, who, fitted.threshold)
-    weakest = task.weakest(slices, task.contract.label)
+    weakest = task.weakest(judged.slices, task.contract.label)
     sentences = [f"Version {version}, {fitted.name}, {first}", *others, *([weakest] if weakest else [])]
-    better = _beats(rows[task.headline], task) and gain[1] > 0
-    word, level = ("beats baseline", "good") if better else ("no better", "bad")
-    return {"word": word, "level": level, "sentences": sentences, "numbers": task.numbers(rows, fitted.threshold)}
+    sentences.append(beside.told(task, judged.beside))
+    looks = {"name": "looks at this holdout", "value": str(judged.looks), "beside": "this one included"}
+    word, level = ("no better", "bad")
+    if _beats(rows[task.headline], task) and gain[1] > 0:
+        word, level = ("beats baseline", "good") if beside.worth(judged.beside) else ("take the simple one", "watch")
+    return {
+        "word": word,
+        "level": level,
+        "sentences": sentences,
+        "numbers": [*task.numbers(rows, fitted.threshold), looks],
+    }
 
 
 def _beats(row: dict[str, Any], task: Task) -> bool:
