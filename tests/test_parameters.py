@@ -48,6 +48,7 @@ CASES: dict[str, dict[str, Any]] = {
     "explore": {"book": "other", "columns_shown": 2, "leak_auc": 0.6, "shift_smd": 3},
     "compare": {
         "book": "other", "families": ["lr", "lda"], "metric": "pr_auc", "folds": 3, "budget": 1e-6,
+        "learning_budget": 0,
         "seed": (1, {"families": ["dt"]}),
     },
     "finalize": {

@@ -24,7 +24,7 @@ from modelbook.tasks import binary
 from modelbook.tasks.binary import Binary, cheapest, costs
 from modelbook.tasks.regression import Regression
 from modelbook.tasks.scored import Scored, interval, weights
-from modelbook.training import beside, evaluation, explanation, final, leaderboard
+from modelbook.training import beside, evaluation, explanation, final, leaderboard, learning
 from modelbook.training.evaluation import difference, differences, evaluate
 from modelbook.training.experiment import Candidate, Experiment, compare
 from modelbook.training.explanation import dependence, importance
@@ -506,6 +506,58 @@ def test_no_family_is_begun_when_the_budget_is_spent(trial: Experiment) -> None:
     assert [c.status for c in made] == ["ok", "skipped", "skipped"]
     assert made[1].reason == "the budget of 0.01 s was spent"
     assert logged == made
+
+
+# The learning curve
+
+
+def grown(*values: float, metric: str = "roc_auc") -> str:
+    """What is told of a curve whose last shares have these means, with a spread of 0.01 of each step."""
+    shares = learning.SHARES[-len(values) :]
+    rows = [
+        (share, fold, 100, value + 0.005 * fold * place)
+        for place, (share, value) in enumerate(zip(shares, values)) for fold in (-1, 1)
+    ]  # fmt: skip
+    return learning.told(pd.DataFrame(rows, columns=learning.COLUMNS), metric, 60)
+
+
+def test_a_curve_that_climbs_asks_for_rows_and_a_flat_one_does_not() -> None:
+    assert grown(0.6, 0.7) == "From 50% to 100% of the train rows the leader gained 0.100 ± 0.005 ROC AUC: " \
+        "more rows would help."  # fmt: skip
+    assert "gained 0.002 ± 0.005 ROC AUC, within its spread: more rows of this kind would" in grown(0.6, 0.602)
+    assert "lost 0.100 ± 0.005 ROC AUC, within" in grown(0.7, 0.6)
+    assert grown(0.7, 0.6, metric="log_loss").endswith("gained 0.100 ± 0.005 log loss: more rows would help.")
+    assert "the 60 s of learning_budget gave no two points" in grown(0.7)
+
+
+def test_the_learning_curve_keeps_entities_whole_and_ends_at_the_leaderboards_score(
+    trial: Experiment, judged: Candidate
+) -> None:
+    table = learning.curve(trial, "lr", "roc_auc", 1000, seed=1, tell=silent)
+    assert table.groupby("share")["rows"].mean().to_dict() == {0.125: 36, 0.25: 75, 0.5: 150, 1.0: 300}
+    assert (table["rows"] % 3 == 0).all()  # three years of each
+    full = table[table["share"] == 1]["value"]
+    assert full.mean() == pytest.approx(judged.mean["roc_auc"], abs=1e-4)  # PyCaret rounds
+    assert full.std(ddof=0) == pytest.approx(judged.sd["roc_auc"], abs=1e-4)
+    assert learning.measured(TASK, "log_loss") == "log_loss"
+    assert learning.measured(TASK, "mcc") == "roc_auc"
+
+
+def test_the_learning_curve_keeps_its_time(trial: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[float] = []
+
+    def point(*args: Any) -> pd.DataFrame:
+        made.append(args[3])
+        clock[0] += 10 * args[3]  # seconds in proportion to the rows
+        return pd.DataFrame([(args[3], 1, 1, 0.5)], columns=learning.COLUMNS)
+
+    clock = [0.0]
+    monkeypatch.setattr(learning, "_point", point)
+    monkeypatch.setattr(learning, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    learning.curve(trial, "lr", "roc_auc", 9, seed=1, tell=silent)
+    assert made == [0.125, 0.25, 0.5]  # 8.75 s spent; all rows would take 10 s more
+    assert learning.curve(trial, "lr", "roc_auc", 0, seed=1, tell=silent).empty
+    assert len(made) == 3
 
 
 # Explanation, golden rows, the final model

@@ -153,6 +153,9 @@ class Compare(Parameters):
     metric: Metric = Field(AUTO, description="the metric that ranks; auto: ROC AUC, or RMSE for a number")
     folds: int = Field(5, ge=2, le=20, description="cross-validation folds by entity, 2 to 20")
     budget: float = Field(300, gt=0, le=86_400, description="seconds; no family is begun after that, above 0 to 86400")
+    learning_budget: float = Field(
+        60, ge=0, le=86_400, description="seconds for the learning curve, 0 to 86400; 0: no curve"
+    )
     seed: Seed = 42
 
 
