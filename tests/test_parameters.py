@@ -52,8 +52,8 @@ CASES: dict[str, dict[str, Any]] = {
         "seed": (1, {"families": ["dt"]}),
     },
     "finalize": {
-        "book": "other", "strategy": "blend", "blend_size": (2, {"strategy": "blend"}), "tune_rounds": 10,
-        "cost_miss": 1, "slice_rows": 10, "resamples": 200, "seed": 1,
+        "book": "other", "strategy": "blend", "calibrate": "isotonic", "blend_size": (2, {"strategy": "blend"}),
+        "tune_rounds": 10, "cost_miss": 1, "slice_rows": 10, "resamples": 200, "seed": 1,
     },
     "deploy": {
         "book": "other", "margin": 0, "floor": 0.99, "paired_rows": 10_000, "resamples": 200, "seed": 1,

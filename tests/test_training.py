@@ -669,6 +669,18 @@ def test_what_a_version_keeps_of_its_numbers(whole: dict[str, Any]) -> None:
     json.dumps(told)  # it is kept as JSON
 
 
+def test_a_calibrated_stack_goes_the_same_way(trial: Experiment, holdout: pd.DataFrame, contract: Contract) -> None:
+    params = Finalize(strategy="stack", calibrate="sigmoid", resamples=100)
+    made = final.fit(trial, params, ["lr", "dt"], "roc_auc", tell=silent)
+    assert made.name == "logistic regression + decision tree"
+    assert made.threshold == cheapest(made.settled)
+    scored = TASK.score(made.pipeline, holdout)
+    assert sk.roc_auc_score(scored.outcome, scored.score) > 0.8
+    assert abs(scored.score.mean() - scored.outcome.mean()) < 0.06
+    assert importance(TASK, made.pipeline, holdout, seed=1, repeats=2)["feature"][0] == "size"
+    assert dependence(TASK, made.pipeline, holdout, ["size"], seed=1)["mean"].is_monotonic_increasing
+
+
 def test_metrics_are_logged_and_tagged_by_name(whole: dict[str, Any]) -> None:
     logged = final.logged(whole["table"])
     auc = whole["table"].set_index("metric").loc["roc_auc"]

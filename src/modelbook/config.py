@@ -162,9 +162,14 @@ class Compare(Parameters):
 class Finalize(Parameters):
     """Parameters of the finalize stage."""
 
-    strategy: Literal["tune", "blend"] = Field("tune", description="tune the winner, or blend the best")
+    strategy: Literal["tune", "blend", "stack"] = Field(
+        "tune", description="tune the leader, or blend or stack the best"
+    )
+    calibrate: Literal["none", "sigmoid", "isotonic"] = Field(
+        "none", description="classes: how probabilities are corrected by answers out of fold"
+    )
     tune_rounds: int = Field(8, ge=1, le=500, description="settings tried when tuning, 1 to 500")
-    blend_size: int = Field(3, ge=2, le=8, description="models in a blend, 2 to 8")
+    blend_size: int = Field(3, ge=2, le=8, description="models in a blend or stack, 2 to 8")
     cost_miss: float = Field(
         4, gt=0, description="binary: cost of a missed positive, in units of a false alarm's, above 0"
     )

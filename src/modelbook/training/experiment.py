@@ -132,11 +132,10 @@ class Experiment:
 
     def fold_sizes(self) -> pd.DataFrame:
         """Rows and entities of each fold, and where the target lies; columns ``fold, rows, entities, …``."""
-        parts = splitter(self.task, self.groups, self.folds).split(self.features, self.outcome, self.groups)
         return pd.DataFrame([
             {"fold": k, "rows": len(i), "entities": self.groups.iloc[i].nunique(),
              **self.task.level(self.outcome.iloc[i].to_numpy())}
-            for k, (_, i) in enumerate(parts, 1)
+            for k, (_, i) in enumerate(self.parts(), 1)
         ])  # fmt: skip
 
     def called(self, family: str) -> str:
@@ -213,6 +212,10 @@ class Experiment:
         )  # fmt: skip
         return "Watched"
 
+    def parts(self) -> list[Any]:
+        """Positions of each fold's rows: those that are fitted on, and those that are asked about."""
+        return list(splitter(self.task, self.groups, self.folds).split(self.features, self.outcome, self.groups))
+
     def fresh(self, family: str) -> Any:
         """The preprocessing with a family's defaults behind it, unfitted."""
         return self.pipeline(self._model(family))
@@ -233,8 +236,7 @@ class Experiment:
             pipeline,
             self.features,
             self.outcome,
-            groups=self.groups,
-            cv=splitter(self.task, self.groups, self.folds),
+            cv=self.parts(),
             method=self.task.response,
         )
         return Scored.of(self.outcome, self.task.scores(found), self.groups)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
@@ -13,9 +14,12 @@ from modelbook.config import Finalize
 from modelbook.tasks.base import Task
 from modelbook.tasks.names import LOWER_IS_BETTER
 from modelbook.tasks.scored import Scored
-from modelbook.training import beside, evaluation, fairness
+from modelbook.training import beside, evaluation, fairness, layered
 from modelbook.training.experiment import Experiment
+from modelbook.training.folds import Watch
 from modelbook.training.golden import golden
+
+DOING = {"tune": "tuning", "blend": "blending", "stack": "stacking"}
 
 
 @dataclass(frozen=True)
@@ -63,20 +67,36 @@ class Judged:
 
 
 def fit(trial: Experiment, params: Finalize, families: list[str], metric: str, *, tell: Callable[..., None]) -> Fitted:
-    """Tune the leader or blend the best, settle what out-of-fold answers settle, and fit on all train rows."""
-    kept = families if params.strategy == "blend" else families[:1]
+    """Tune the leader, blend or stack the best; settle what out-of-fold answers settle, and fit on all train rows."""
+    kept = families[:1] if params.strategy == "tune" else families
     name = " + ".join(trial.called(family) for family in kept)
-    doing = f"tuning {name}, {params.tune_rounds} settings" if params.strategy == "tune" else f"blending {name}"
-    tell(doing, 0, 3)
-    chosen = trial.final(
-        params.strategy, families, metric, params.tune_rounds, watch=lambda step: tell(doing, 0, 3, passing=step)
-    )
-    pipeline = trial.pipeline(chosen)
+    tell(f"{DOING[params.strategy]} {name}", 0, 3)
+    members = _members(trial, params, kept, metric, watch=lambda step: tell(name, 0, 3, passing=step))
     tell("answering train rows out of fold", 1, 3)
-    threshold, settled = trial.task.settled(trial.out_of_fold(pipeline), params.cost_miss)
+    pipeline, answers = _topped(trial, members, params)
+    scored = Scored.of(trial.outcome, answers, trial.groups)
+    threshold, settled = trial.task.settled(scored, params.cost_miss)
     tell("fitting on all train rows", 2, 3)
     pipeline.fit(trial.features, trial.outcome)
     return Fitted(name, pipeline, threshold, settled, _simple(trial, kept))
+
+
+def _members(trial: Experiment, params: Finalize, kept: list[str], metric: str, watch: Watch) -> list[Any]:
+    """Unfitted pipelines: each family's own for a stack, else one."""
+    if params.strategy == "stack":
+        return [trial.fresh(family) for family in kept]
+    return [trial.pipeline(trial.final(params.strategy, kept, metric, params.tune_rounds, watch=watch))]
+
+
+def _topped(trial: Experiment, members: list[Any], params: Finalize) -> tuple[Any, np.ndarray]:
+    """One unfitted pipeline of the members, stacked and calibrated as asked, and its answers out of fold."""
+    answers = [trial.out_of_fold(member).score for member in members]
+    pipeline, found = members[0], answers[0]
+    if len(members) > 1:
+        pipeline, found = layered.over(trial, members, answers, layered.STACKS[trial.task.learner])
+    if params.calibrate != "none" and trial.task.classes:
+        pipeline, found = layered.over(trial, [pipeline], [found], layered.CURVES[params.calibrate])
+    return pipeline, found
 
 
 def _simple(trial: Experiment, kept: list[str]) -> tuple[str, Any] | None:

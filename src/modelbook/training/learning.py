@@ -11,7 +11,6 @@ import pandas as pd
 from modelbook.tasks.base import Task
 from modelbook.tasks.names import LOWER_IS_BETTER, label, spread
 from modelbook.training.experiment import Experiment
-from modelbook.training.folds import splitter
 
 SHARES = (0.125, 0.25, 0.5, 1.0)  # each point doubles the rows: the last step says what doubling them once more may do
 COLUMNS = ["share", "fold", "rows", "value"]
@@ -54,8 +53,7 @@ def curve(
 def _point(trial: Experiment, family: str, metric: str, share: float, seed: int) -> pd.DataFrame:
     task, judge = trial.task, trial.task.metrics()[metric]
     unfitted, rows = trial.fresh(family), []
-    parts = splitter(task, trial.groups, trial.folds).split(trial.features, trial.outcome, trial.groups)
-    for fold, (train, asked) in enumerate(parts, 1):
+    for fold, (train, asked) in enumerate(trial.parts(), 1):
         entities = np.random.default_rng(seed + fold).permutation(trial.groups.iloc[train].unique())
         kept = train[trial.groups.iloc[train].isin(entities[: max(1, round(share * len(entities)))])]
         if task.classes and trial.outcome.iloc[kept].nunique() < len(task.classes):
