@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,8 @@ import pytest
 from conftest import CONTRACT
 from sklearn import metrics as sk
 from sklearn.base import clone
+from sklearn.dummy import DummyClassifier
+from sklearn.pipeline import Pipeline
 
 from modelbook import config
 from modelbook.config import Finalize
@@ -24,7 +27,7 @@ from modelbook.tasks import binary
 from modelbook.tasks.binary import Binary, cheapest, costs
 from modelbook.tasks.regression import Regression
 from modelbook.tasks.scored import Scored, interval, weights
-from modelbook.training import beside, evaluation, explanation, final, leaderboard, learning
+from modelbook.training import beside, evaluation, explanation, final, leaderboard, learning, tuning
 from modelbook.training.evaluation import difference, differences, evaluate
 from modelbook.training.experiment import Candidate, Experiment, compare
 from modelbook.training.explanation import dependence, importance
@@ -362,6 +365,16 @@ def test_the_comparison_is_told_beside_the_baseline(base: float, word: str, leve
     assert told["sentences"][2].endswith("2 failed or were skipped.")
 
 
+def test_the_leaderboard_so_far_survives_an_interruption(tmp_path: Path) -> None:
+    path, logged = tmp_path / "models" / "board.partial.parquet", []
+    keep = leaderboard.kept(path, logged.append)
+    for number, one in enumerate(BOARD, 1):
+        keep(one)
+        assert pd.read_parquet(path)["family"].tolist() == [each.family for each in BOARD[:number]]
+    assert logged == BOARD
+    assert [each.name for each in path.parent.iterdir()] == ["board.partial.parquet"]
+
+
 # The experiment
 
 
@@ -388,7 +401,7 @@ def judged(trial: Experiment) -> Candidate:
 
 @pytest.fixture(scope="module")
 def fitted(trial: Experiment, train: pd.DataFrame) -> Any:
-    return trial.pipeline(trial.final("tune", ["lr"], "roc_auc", 1)).fit(trial.features, trial.outcome)
+    return trial.fresh("lr").fit(trial.features, trial.outcome)
 
 
 def test_a_candidate_is_judged_by_every_metric(judged: Candidate) -> None:
@@ -444,7 +457,7 @@ def test_a_fold_knows_nothing_of_its_entities(train: pd.DataFrame, contract: Con
     assert trial.fold_sizes()["rows"].sum() == 600
     assert trial.fold_sizes()["entities"].sum() == 200
     assert trial.candidate("dt").mean["roc_auc"] == pytest.approx(0.5, abs=0.12)
-    pipeline = trial.pipeline(trial.final("blend", ["dt", "rf"], "roc_auc", 1))
+    pipeline = trial.blended(["dt", "rf"])
     assert sk.roc_auc_score(trial.outcome, trial.out_of_fold(pipeline).score) == pytest.approx(0.5, abs=0.12)
     assert (
         sk.roc_auc_score(trial.outcome, pipeline.fit(trial.features, trial.outcome).predict_proba(trial.features)[:, 1])
@@ -467,7 +480,7 @@ def test_a_pipeline_answers_categories_and_gaps_it_has_not_seen(
 
 
 def test_a_blend_is_a_vote_of_all_families(trial: Experiment) -> None:
-    made = trial.final("blend", ["lr", "nb"], "roc_auc", 1)
+    made = trial.blended(["lr", "nb"]).steps[-1][1]
     assert len(made.estimators) == 2
     assert made.voting == "soft"
 
@@ -495,9 +508,61 @@ def test_compare_judges_the_baseline_first_and_tells_each_as_it_comes(trial: Exp
 
 def test_tuning_tells_each_setting_and_fold(trial: Experiment) -> None:
     told: list[str] = []
-    trial.final("tune", ["dt"], "mcc", 2, watch=told.append)
-    assert told[:4] == [f"setting {setting} of 2, fold {fold} of 2" for setting in (1, 2) for fold in (1, 2)]
-    assert set(told[4:]) == {f"tuned setting beside the defaults, fold {fold} of 2" for fold in (1, 2)}
+    made = tuning.tune(trial, "dt", "mcc", 2, 1000, seed=1, watch=told.append)
+    assert told[:3] == ["defaults, fold 1 of 2", "defaults, fold 2 of 2", "setting 1 of 2, fold 1 of 2"]
+    assert made.tried["setting"].tolist() == ["defaults", "1", "2"]
+    assert made.tried["mean"].iloc[0] == pytest.approx(trial.candidate("dt").mean["roc_auc"], abs=1e-4)
+    again = tuning.tune(trial, "dt", "mcc", 2, 1000, seed=1)
+    pd.testing.assert_frame_equal(made.tried, again.tried)
+    best = made.tried[made.tried["state"] == "judged"]["mean"].max()
+    assert sk.roc_auc_score(trial.outcome, trial.out_of_fold(made.pipeline).score) == pytest.approx(best, abs=0.02)
+    assert f"ROC AUC {best:.3f}" in made.said
+
+
+def settle(monkeypatch: pytest.MonkeyPatch, scores: dict[Any, list[float]], seconds: float = 1000) -> tuning.Tuned:
+    """Tune over one parameter whose values have these scores in each fold; each fold takes a second."""
+
+    class Model(DummyClassifier):
+        def __init__(self, size: Any = None) -> None:
+            self.size = size
+
+    def values(trial: Any, pipeline: Any, metric: str, ended: Any, step: Any) -> tuple[list[float], str]:
+        found: list[float] = []
+        for value in scores[pipeline.get_params()["model__size"]]:
+            if why := ended(found):
+                return found, why
+            clock[0] += 1
+            found.append(value)
+        return found, "judged"
+
+    clock = [0.0]
+    monkeypatch.setattr(tuning, "_values", values)
+    monkeypatch.setattr(tuning, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    grid = {"size": [size for size in scores if size is not None]}
+    trial: Any = SimpleNamespace(
+        task=TASK, folds=3, grid=lambda _: grid, fresh=lambda _: Pipeline([("model", Model())])
+    )  # fmt: skip
+    return tuning.tune(trial, "x", "roc_auc", 10, seconds, seed=0)
+
+
+def test_a_setting_far_behind_is_dropped_and_the_best_one_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = settle(
+        monkeypatch, {None: [0.70, 0.72, 0.71], 1: [0.5, 0.9, 0.9], 2: [0.71, 0.73, 0.72], 3: [0.7, 0.7, 0.7]}
+    )
+    assert made.pipeline.get_params()["model__size"] == 2
+    states = dict(zip(made.tried["parameters"], made.tried["state"]))
+    assert states == {"": "judged", "size 1": "dropped", "size 2": "judged", "size 3": "dropped"}
+    assert made.tried.set_index("parameters").loc["size 1", "folds"] == 1
+    assert "the best has ROC AUC 0.720 out of fold, the defaults 0.710." in made.said
+
+
+def test_the_defaults_stay_where_nothing_is_better_and_when_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = settle(monkeypatch, {None: [0.7, 0.8, 0.75], 1: [0.7, 0.79, 0.75]})
+    assert made.pipeline.get_params()["model__size"] is None
+    assert made.said.endswith("none is better than the defaults, which stay: ROC AUC 0.750.")
+    late = settle(monkeypatch, {None: [0.7, 0.8, 0.75], 1: [0.9, 0.9, 0.9], 2: [0.9, 0.9, 0.9]}, seconds=4)
+    assert late.tried["state"].tolist() == ["judged", "out of time"]
+    assert late.said.startswith("1 of 2 settings were begun before the budget of 4 s was spent, 0 dropped early; none")
 
 
 def test_no_family_is_begun_when_the_budget_is_spent(trial: Experiment) -> None:
@@ -772,7 +837,7 @@ def test_the_simple_model_is_fitted_on_the_same_rows_unless_the_model_is_one(
     assert beside.shown(whole["judged"].beside)["candidate"].tolist() == ["logistic regression", "baseline"] * 2
     made = final.fit(trial, Finalize(tune_rounds=1), ["dt"], "roc_auc", tell=silent)
     assert made.simple is not None
-    again = clone(trial.pipeline(trial.final("tune", ["lr"], "roc_auc", 1))).fit(trial.features, trial.outcome)
+    again = clone(trial.fresh("lr")).fit(trial.features, trial.outcome)
     answers = [model.predict_proba(contract.features(holdout))[:, 1] for model in (made.simple[1], again)]
     assert np.abs(answers[0] - answers[1]).max() < 0.1
     assert "logistic regression" in beside.told(TASK, made.beside(

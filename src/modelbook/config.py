@@ -169,6 +169,7 @@ class Finalize(Parameters):
         "none", description="classes: how probabilities are corrected by answers out of fold"
     )
     tune_rounds: int = Field(8, ge=1, le=500, description="settings tried when tuning, 1 to 500")
+    budget: float = Field(300, gt=0, le=86_400, description="seconds; no setting is tried after that, above 0 to 86400")
     blend_size: int = Field(3, ge=2, le=8, description="models in a blend or stack, 2 to 8")
     cost_miss: float = Field(
         4, gt=0, description="binary: cost of a missed positive, in units of a false alarm's, above 0"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from modelbook.config import Finalize
 from modelbook.tasks.base import Task
 from modelbook.tasks.names import LOWER_IS_BETTER
 from modelbook.tasks.scored import Scored
-from modelbook.training import beside, evaluation, fairness, layered
+from modelbook.training import beside, evaluation, fairness, layered, tuning
 from modelbook.training.experiment import Experiment
 from modelbook.training.folds import Watch
 from modelbook.training.golden import golden
@@ -34,6 +34,8 @@ class Fitted:
         The evidence, as ``Task.settled`` gives it.
     simple : pair of str and pipeline, or None
         A simple model, fitted on the same rows, to stand beside; None where the pipeline is one itself.
+    tried, searched : DataFrame, str
+        What was tried, and what came of it, in a sentence.
     """
 
     name: str
@@ -41,6 +43,8 @@ class Fitted:
     threshold: float | None
     settled: pd.DataFrame
     simple: tuple[str, Any] | None = None
+    tried: pd.DataFrame = field(default_factory=pd.DataFrame)
+    searched: str = ""
 
     def beside(self, task: Task, scored: Scored, rows: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataFrame:
         """The pipeline's answers to rows beside those of the simple model and the baseline; see ``beside``."""
@@ -71,21 +75,26 @@ def fit(trial: Experiment, params: Finalize, families: list[str], metric: str, *
     kept = families[:1] if params.strategy == "tune" else families
     name = " + ".join(trial.called(family) for family in kept)
     tell(f"{DOING[params.strategy]} {name}", 0, 3)
-    members = _members(trial, params, kept, metric, watch=lambda step: tell(name, 0, 3, passing=step))
+    members, tried, searched = _members(trial, params, kept, metric, watch=lambda step: tell(name, 0, 3, passing=step))
     tell("answering train rows out of fold", 1, 3)
     pipeline, answers = _topped(trial, members, params)
     scored = Scored.of(trial.outcome, answers, trial.groups)
     threshold, settled = trial.task.settled(scored, params.cost_miss)
     tell("fitting on all train rows", 2, 3)
     pipeline.fit(trial.features, trial.outcome)
-    return Fitted(name, pipeline, threshold, settled, _simple(trial, kept))
+    return Fitted(name, pipeline, threshold, settled, _simple(trial, kept), tried, searched)
 
 
-def _members(trial: Experiment, params: Finalize, kept: list[str], metric: str, watch: Watch) -> list[Any]:
-    """Unfitted pipelines: each family's own for a stack, else one."""
-    if params.strategy == "stack":
-        return [trial.fresh(family) for family in kept]
-    return [trial.pipeline(trial.final(params.strategy, kept, metric, params.tune_rounds, watch=watch))]
+def _members(
+    trial: Experiment, params: Finalize, kept: list[str], metric: str, watch: Watch
+) -> tuple[list[Any], pd.DataFrame, str]:
+    """Unfitted pipelines, each family's own for a stack, else one; what was tried, and what came of it."""
+    if params.strategy == "tune":
+        tuned = tuning.tune(trial, kept[0], metric, params.tune_rounds, params.budget, seed=params.seed, watch=watch)
+        return [tuned.pipeline], tuned.tried, tuned.said
+    joined = [trial.blended(kept)] if params.strategy == "blend" else [trial.fresh(family) for family in kept]
+    tried = pd.DataFrame({"member": [trial.called(family) for family in kept], "parameters": "defaults"})
+    return joined, tried, f"{params.strategy.capitalize()} of {len(kept)} families with their defaults."
 
 
 def _topped(trial: Experiment, members: list[Any], params: Finalize) -> tuple[Any, np.ndarray]:
