@@ -62,6 +62,8 @@ class Task(ABC):
         Metrics in which candidate and champion are compared.
     in_slices, in_gaps : tuple of str
         Further metrics of a slice; metrics that groups of a sensitive column are compared by, the first one in words.
+    error : str
+        What the error of one row is, see ``errors``.
     alone, chance : str, float
         What says how much one column alone tells of the target, and its value where it tells nothing.
     """
@@ -83,6 +85,7 @@ class Task(ABC):
     compared: ClassVar[tuple[str, ...]]
     in_slices: ClassVar[tuple[str, ...]]
     in_gaps: ClassVar[tuple[str, ...]]
+    error: ClassVar[str] = "log loss"
     alone: ClassVar[str] = "ROC AUC"
     chance: ClassVar[float] = 0.5
 
@@ -184,6 +187,14 @@ class Task(ABC):
     @abstractmethod
     def mistakes(self, scored: Scored, threshold: float | None) -> pd.DataFrame:
         """What was answered, and what happened."""
+
+    @abstractmethod
+    def errors(self, scored: Scored) -> np.ndarray:
+        """How wrong each answer is, 0 or more; shape (rows,)."""
+
+    @abstractmethod
+    def erring(self, scored: Scored) -> pd.DataFrame:
+        """What turned out and what was answered, row by row, for people; columns ``turned out, answered``."""
 
     def calibrated(self, scored: Scored) -> Scored:
         """One prediction a row beside what it predicts, for calibration."""

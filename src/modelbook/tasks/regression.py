@@ -85,6 +85,7 @@ class Regression(Task):
     compared = ("rmse", "mae")
     in_slices = ("mae", "calibration_error")
     in_gaps = ("mae", "rmse", "calibration_error")
+    error = "absolute error"
     alone, chance = "rank correlation", 0.0
 
     def answers(self, pipeline: Any, rows: pd.DataFrame) -> np.ndarray:
@@ -119,6 +120,12 @@ class Regression(Task):
         low, high = np.quantile(errors, [0.005, 0.995])
         counts, edges = np.histogram(np.clip(errors, low, high), bins=31)
         return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "rows": counts})
+
+    def errors(self, scored: Scored) -> np.ndarray:
+        return np.abs(scored.score - scored.outcome)
+
+    def erring(self, scored: Scored) -> pd.DataFrame:
+        return pd.DataFrame({"turned out": map(told, scored.outcome), "answered": map(told, scored.score)})
 
     def level(self, outcome: np.ndarray) -> dict[str, float]:
         return {"mean": outcome.mean()}
