@@ -67,6 +67,11 @@ def _none(value: Any) -> Any:
     return None if isinstance(value, str) and value.strip().lower() in ("none", "null") else value
 
 
+def _word(value: Any) -> Any:
+    """The word none, which Ploomber hands on as None where it stands in an env file."""
+    return "none" if value is None else value
+
+
 def _known_families(families: list[str]) -> list[str]:
     if families == [AUTO]:
         return families
@@ -165,7 +170,7 @@ class Finalize(Parameters):
     strategy: Literal["tune", "blend", "stack"] = Field(
         "tune", description="tune the leader, or blend or stack the best"
     )
-    calibrate: Literal["none", "sigmoid", "isotonic"] = Field(
+    calibrate: Annotated[Literal["none", "sigmoid", "isotonic"], BeforeValidator(_word)] = Field(
         "none", description="classes: how probabilities are corrected by answers out of fold"
     )
     tune_rounds: int = Field(8, ge=1, le=500, description="settings tried when tuning, 1 to 500")
