@@ -41,6 +41,7 @@ def metrics() -> dict[str, Any]:
                     "high": auc + 0.1, "calibration_error": 0.0, "recall": 0.5, "flagged": 0.3}
                    for value, n, auc in (("0", 70, 0.81), ("1", 30, 0.66))],
         "gaps": [{**GAP, "metric": "recall", "gap": -0.3, "low": -0.5, "high": -0.1}],
+        "told": {"beside": "It gains on the simple model.", "looks": "This was look 7 at this holdout."},
     }  # fmt: skip
 
 

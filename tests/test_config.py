@@ -65,7 +65,8 @@ def test_a_value_out_of_range_is_named_with_its_meaning(stage: str, name: str, v
         ("compare", "metric", "auc"),
         ("compare", "folds", None),
         ("compare", "families", 3),
-        ("finalize", "strategy", "stack"),
+        ("finalize", "strategy", "vote"),
+        ("finalize", "calibrate", "platt"),
         ("deploy", "gate", "off"),
         ("deploy", "gate", True),
         ("monitor", "drift", "a lot"),
@@ -168,3 +169,8 @@ def test_an_error_says_where_the_value_was_set():
 @pytest.mark.parametrize(("value", "said"), [(300.0, "300"), (0.1, "0.1"), (["lr", "nb"], "lr nb"), (None, "None")])
 def test_a_value_is_written_in_one_way(value, said):
     assert config.shown(value) == said
+
+
+def test_none_is_a_word_of_calibrate_however_it_is_handed_on():
+    for value in (None, "none"):
+        assert config.validate("finalize", {"calibrate": value}).calibrate == "none"

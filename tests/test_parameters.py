@@ -48,11 +48,12 @@ CASES: dict[str, dict[str, Any]] = {
     "explore": {"book": "other", "columns_shown": 2, "leak_auc": 0.6, "shift_smd": 3},
     "compare": {
         "book": "other", "families": ["lr", "lda"], "metric": "pr_auc", "folds": 3, "budget": 1e-6,
+        "learning_budget": 0,
         "seed": (1, {"families": ["dt"]}),
     },
     "finalize": {
-        "book": "other", "strategy": "blend", "blend_size": (2, {"strategy": "blend"}), "tune_rounds": 10,
-        "cost_miss": 1, "slice_rows": 10, "resamples": 200, "seed": 1,
+        "book": "other", "strategy": "blend", "calibrate": "isotonic", "blend_size": (2, {"strategy": "blend"}),
+        "tune_rounds": 10, "budget": 1e-6, "cost_miss": 1, "slice_rows": 10, "resamples": 200, "seed": 1,
     },
     "deploy": {
         "book": "other", "margin": 0, "floor": 0.99, "paired_rows": 10_000, "resamples": 200, "seed": 1,

@@ -29,7 +29,7 @@ from modelbook.contract import Contract
 from modelbook.errors import ProofError, StoreError
 from modelbook.registry import card, store, versions
 from modelbook.registry.pairing import paired
-from modelbook.registry.runs import Run
+from modelbook.registry.runs import Run, looks
 from modelbook.registry.versions import Version
 from modelbook.training.experiment import Candidate
 from modelbook.training.golden import golden
@@ -234,6 +234,17 @@ def test_candidates_are_children_with_their_metrics(root: Path) -> None:
     assert told["logistic regression"].data.metrics == {"roc_auc_mean": 0.8, "roc_auc_sd": 0.01, "fit_seconds": 1.5}
     assert told["random forest"].data.tags["reason"] == "ValueError: no"
     assert told["naive Bayes"].data.tags["status"] == "skipped"
+
+
+def test_looks_at_a_holdout_are_counted_whatever_the_book_and_the_end(root: Path) -> None:
+    assert looks(root, "abc") == 0
+    with Run(root, "one", "finalize", {"holdout": "abc"}), Run(root, "two", "finalize", {"holdout": "abc"}):
+        pass
+    left = Run(root, "one", "finalize", {"holdout": "abc"})
+    assert status(root, left.id) == "RUNNING"
+    with Run(root, "one", "finalize", {"holdout": "other"}):
+        pass
+    assert (looks(root, "abc"), looks(root, "other")) == (3, 1)
 
 
 def test_books_have_experiments_of_their_own(root: Path) -> None:

@@ -225,6 +225,9 @@ FIGURES: dict[str, Any] = {
         "measure": ["Spearman", "correlation ratio", "correlation ratio"], "value": [-0.85, 0.3, -0.001],
     }), (), "-0.85"),
     "leaderboard": (compare.leaderboard, BOARD, ("roc_auc",), "0.812"),
+    "learning": (compare.learning, pd.DataFrame({
+        "share": [0.5, 0.5, 1, 1], "fold": [1, 2, 1, 2], "rows": [50, 50, 100, 100], "value": [0.7, 0.72, 0.8, 0.78],
+    }), ("roc_auc", "Rows help."), "0.790"),
     "roc": (finalize.roc, CURVE, (0.762,), "0.762"),
     "precision_recall": (finalize.precision_recall, pd.DataFrame({
         "recall": [0, 0.5, 1], "precision": [1, 0.6, 0.2], "low": [1, 0.5, 0.2], "high": [1, 0.7, 0.2],

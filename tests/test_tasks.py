@@ -30,6 +30,7 @@ from modelbook.training import evaluation, explanation
 from modelbook.training.experiment import Experiment
 from modelbook.training.folds import EvenFolds, EvenRows, Folds, splitter
 from modelbook.training.golden import golden
+from modelbook.training.tuning import tune
 
 CHANCE = {"resamples": 100, "seed": 0}
 AMOUNT, KIND = tasks.of(books.of_number()), tasks.of(books.of_classes())
@@ -394,9 +395,9 @@ def test_families_are_judged_and_tuned_by_the_tasks_metrics(trial: Experiment) -
     assert set(linear.mean) == set(task.ranked)
     better = {name: task.better(name, linear.mean[name], base.mean[name]) for name in task.ranked}
     assert all(gain > 0.1 for gain in better.values()), better
-    chosen = trial.final("tune", ["dt"], task.ranks[0], 1, watch=said.append)
+    tuned = tune(trial, "dt", task.ranks[0], 1, 1000, seed=1, watch=said.append)
     assert said
-    again = trial.out_of_fold(trial.pipeline(chosen))
+    again = trial.out_of_fold(tuned.pipeline)
     judged = task.metrics()[task.headline](again.outcome, again.score, np.ones(len(again)))
     plain = trial.candidate("dt").mean[task.ranks[0]]
     assert task.better(task.headline, judged, plain) > -0.05  # the better of the tried settings, not the worse
@@ -405,7 +406,7 @@ def test_families_are_judged_and_tuned_by_the_tasks_metrics(trial: Experiment) -
 @pytest.mark.slow
 def test_a_blend_answers_the_mean_of_its_parts() -> None:
     trial = Experiment(table(AMOUNT).head(90), AMOUNT.contract, folds=2, seed=1)
-    pipeline = trial.pipeline(trial.final("blend", ["lr", "dt"], "rmse", 1)).fit(trial.features, trial.outcome)
+    pipeline = trial.blended(["lr", "dt"]).fit(trial.features, trial.outcome)
     parts = [part.predict(pipeline[:-1].transform(trial.features)) for part in pipeline[-1].estimators_]
     np.testing.assert_allclose(AMOUNT.answers(pipeline, trial.features), np.mean(parts, axis=0), rtol=1e-5)
 

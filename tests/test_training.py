@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import books
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import CONTRACT
 from sklearn import metrics as sk
 from sklearn.base import clone
+from sklearn.dummy import DummyClassifier
+from sklearn.pipeline import Pipeline
 
 from modelbook import config
 from modelbook.config import Finalize
@@ -21,8 +25,9 @@ from modelbook.contract import Contract
 from modelbook.errors import TrainingError
 from modelbook.tasks import binary
 from modelbook.tasks.binary import Binary, cheapest, costs
+from modelbook.tasks.regression import Regression
 from modelbook.tasks.scored import Scored, interval, weights
-from modelbook.training import evaluation, explanation, final, leaderboard
+from modelbook.training import beside, evaluation, explanation, final, leaderboard, learning, tuning
 from modelbook.training.evaluation import difference, differences, evaluate
 from modelbook.training.experiment import Candidate, Experiment, compare
 from modelbook.training.explanation import dependence, importance
@@ -360,6 +365,16 @@ def test_the_comparison_is_told_beside_the_baseline(base: float, word: str, leve
     assert told["sentences"][2].endswith("2 failed or were skipped.")
 
 
+def test_the_leaderboard_so_far_survives_an_interruption(tmp_path: Path) -> None:
+    path, logged = tmp_path / "models" / "board.partial.parquet", []
+    keep = leaderboard.kept(path, logged.append)
+    for number, one in enumerate(BOARD, 1):
+        keep(one)
+        assert pd.read_parquet(path)["family"].tolist() == [each.family for each in BOARD[:number]]
+    assert logged == BOARD
+    assert [each.name for each in path.parent.iterdir()] == ["board.partial.parquet"]
+
+
 # The experiment
 
 
@@ -386,7 +401,7 @@ def judged(trial: Experiment) -> Candidate:
 
 @pytest.fixture(scope="module")
 def fitted(trial: Experiment, train: pd.DataFrame) -> Any:
-    return trial.pipeline(trial.final("tune", ["lr"], "roc_auc", 1)).fit(trial.features, trial.outcome)
+    return trial.fresh("lr").fit(trial.features, trial.outcome)
 
 
 def test_a_candidate_is_judged_by_every_metric(judged: Candidate) -> None:
@@ -442,7 +457,7 @@ def test_a_fold_knows_nothing_of_its_entities(train: pd.DataFrame, contract: Con
     assert trial.fold_sizes()["rows"].sum() == 600
     assert trial.fold_sizes()["entities"].sum() == 200
     assert trial.candidate("dt").mean["roc_auc"] == pytest.approx(0.5, abs=0.12)
-    pipeline = trial.pipeline(trial.final("blend", ["dt", "rf"], "roc_auc", 1))
+    pipeline = trial.blended(["dt", "rf"])
     assert sk.roc_auc_score(trial.outcome, trial.out_of_fold(pipeline).score) == pytest.approx(0.5, abs=0.12)
     assert (
         sk.roc_auc_score(trial.outcome, pipeline.fit(trial.features, trial.outcome).predict_proba(trial.features)[:, 1])
@@ -465,7 +480,7 @@ def test_a_pipeline_answers_categories_and_gaps_it_has_not_seen(
 
 
 def test_a_blend_is_a_vote_of_all_families(trial: Experiment) -> None:
-    made = trial.final("blend", ["lr", "nb"], "roc_auc", 1)
+    made = trial.blended(["lr", "nb"]).steps[-1][1]
     assert len(made.estimators) == 2
     assert made.voting == "soft"
 
@@ -493,9 +508,61 @@ def test_compare_judges_the_baseline_first_and_tells_each_as_it_comes(trial: Exp
 
 def test_tuning_tells_each_setting_and_fold(trial: Experiment) -> None:
     told: list[str] = []
-    trial.final("tune", ["dt"], "mcc", 2, watch=told.append)
-    assert told[:4] == [f"setting {setting} of 2, fold {fold} of 2" for setting in (1, 2) for fold in (1, 2)]
-    assert set(told[4:]) == {f"tuned setting beside the defaults, fold {fold} of 2" for fold in (1, 2)}
+    made = tuning.tune(trial, "dt", "mcc", 2, 1000, seed=1, watch=told.append)
+    assert told[:3] == ["defaults, fold 1 of 2", "defaults, fold 2 of 2", "setting 1 of 2, fold 1 of 2"]
+    assert made.tried["setting"].tolist() == ["defaults", "1", "2"]
+    assert made.tried["mean"].iloc[0] == pytest.approx(trial.candidate("dt").mean["roc_auc"], abs=1e-4)
+    again = tuning.tune(trial, "dt", "mcc", 2, 1000, seed=1)
+    pd.testing.assert_frame_equal(made.tried, again.tried)
+    best = made.tried[made.tried["state"] == "judged"]["mean"].max()
+    assert sk.roc_auc_score(trial.outcome, trial.out_of_fold(made.pipeline).score) == pytest.approx(best, abs=0.02)
+    assert f"ROC AUC {best:.3f}" in made.said
+
+
+def settle(monkeypatch: pytest.MonkeyPatch, scores: dict[Any, list[float]], seconds: float = 1000) -> tuning.Tuned:
+    """Tune over one parameter whose values have these scores in each fold; each fold takes a second."""
+
+    class Model(DummyClassifier):
+        def __init__(self, size: Any = None) -> None:
+            self.size = size
+
+    def values(trial: Any, pipeline: Any, metric: str, ended: Any, step: Any) -> tuple[list[float], str]:
+        found: list[float] = []
+        for value in scores[pipeline.get_params()["model__size"]]:
+            if why := ended(found):
+                return found, why
+            clock[0] += 1
+            found.append(value)
+        return found, "judged"
+
+    clock = [0.0]
+    monkeypatch.setattr(tuning, "_values", values)
+    monkeypatch.setattr(tuning, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    grid = {"size": [size for size in scores if size is not None]}
+    trial: Any = SimpleNamespace(
+        task=TASK, folds=3, grid=lambda _: grid, fresh=lambda _: Pipeline([("model", Model())])
+    )  # fmt: skip
+    return tuning.tune(trial, "x", "roc_auc", 10, seconds, seed=0)
+
+
+def test_a_setting_far_behind_is_dropped_and_the_best_one_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = settle(
+        monkeypatch, {None: [0.70, 0.72, 0.71], 1: [0.5, 0.9, 0.9], 2: [0.71, 0.73, 0.72], 3: [0.7, 0.7, 0.7]}
+    )
+    assert made.pipeline.get_params()["model__size"] == 2
+    states = dict(zip(made.tried["parameters"], made.tried["state"]))
+    assert states == {"": "judged", "size 1": "dropped", "size 2": "judged", "size 3": "dropped"}
+    assert made.tried.set_index("parameters").loc["size 1", "folds"] == 1
+    assert "the best has ROC AUC 0.720 out of fold, the defaults 0.710." in made.said
+
+
+def test_the_defaults_stay_where_nothing_is_better_and_when_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = settle(monkeypatch, {None: [0.7, 0.8, 0.75], 1: [0.7, 0.79, 0.75]})
+    assert made.pipeline.get_params()["model__size"] is None
+    assert made.said.endswith("none is better than the defaults, which stay: ROC AUC 0.750.")
+    late = settle(monkeypatch, {None: [0.7, 0.8, 0.75], 1: [0.9, 0.9, 0.9], 2: [0.9, 0.9, 0.9]}, seconds=4)
+    assert late.tried["state"].tolist() == ["judged", "out of time"]
+    assert late.said.startswith("1 of 2 settings were begun before the budget of 4 s was spent, 0 dropped early; none")
 
 
 def test_no_family_is_begun_when_the_budget_is_spent(trial: Experiment) -> None:
@@ -504,6 +571,58 @@ def test_no_family_is_begun_when_the_budget_is_spent(trial: Experiment) -> None:
     assert [c.status for c in made] == ["ok", "skipped", "skipped"]
     assert made[1].reason == "the budget of 0.01 s was spent"
     assert logged == made
+
+
+# The learning curve
+
+
+def grown(*values: float, metric: str = "roc_auc") -> str:
+    """What is told of a curve whose last shares have these means, with a spread of 0.01 of each step."""
+    shares = learning.SHARES[-len(values) :]
+    rows = [
+        (share, fold, 100, value + 0.005 * fold * place)
+        for place, (share, value) in enumerate(zip(shares, values)) for fold in (-1, 1)
+    ]  # fmt: skip
+    return learning.told(pd.DataFrame(rows, columns=learning.COLUMNS), metric, 60)
+
+
+def test_a_curve_that_climbs_asks_for_rows_and_a_flat_one_does_not() -> None:
+    assert grown(0.6, 0.7) == "From 50% to 100% of the train rows the leader gained 0.100 ± 0.005 ROC AUC: " \
+        "more rows would help."  # fmt: skip
+    assert "gained 0.002 ± 0.005 ROC AUC, within its spread: more rows of this kind would" in grown(0.6, 0.602)
+    assert "lost 0.100 ± 0.005 ROC AUC, within" in grown(0.7, 0.6)
+    assert grown(0.7, 0.6, metric="log_loss").endswith("gained 0.100 ± 0.005 log loss: more rows would help.")
+    assert "the 60 s of learning_budget gave no two points" in grown(0.7)
+
+
+def test_the_learning_curve_keeps_entities_whole_and_ends_at_the_leaderboards_score(
+    trial: Experiment, judged: Candidate
+) -> None:
+    table = learning.curve(trial, "lr", "roc_auc", 1000, seed=1, tell=silent)
+    assert table.groupby("share")["rows"].mean().to_dict() == {0.125: 36, 0.25: 75, 0.5: 150, 1.0: 300}
+    assert (table["rows"] % 3 == 0).all()  # three years of each
+    full = table[table["share"] == 1]["value"]
+    assert full.mean() == pytest.approx(judged.mean["roc_auc"], abs=1e-4)  # PyCaret rounds
+    assert full.std(ddof=0) == pytest.approx(judged.sd["roc_auc"], abs=1e-4)
+    assert learning.measured(TASK, "log_loss") == "log_loss"
+    assert learning.measured(TASK, "mcc") == "roc_auc"
+
+
+def test_the_learning_curve_keeps_its_time(trial: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[float] = []
+
+    def point(*args: Any) -> pd.DataFrame:
+        made.append(args[3])
+        clock[0] += 10 * args[3]  # seconds in proportion to the rows
+        return pd.DataFrame([(args[3], 1, 1, 0.5)], columns=learning.COLUMNS)
+
+    clock = [0.0]
+    monkeypatch.setattr(learning, "_point", point)
+    monkeypatch.setattr(learning, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    learning.curve(trial, "lr", "roc_auc", 9, seed=1, tell=silent)
+    assert made == [0.125, 0.25, 0.5]  # 8.75 s spent; all rows would take 10 s more
+    assert learning.curve(trial, "lr", "roc_auc", 0, seed=1, tell=silent).empty
+    assert len(made) == 3
 
 
 # Explanation, golden rows, the final model
@@ -563,8 +682,10 @@ def whole(trial: Experiment, train: pd.DataFrame, holdout: pd.DataFrame, contrac
     table = evaluate(scored, TASK.metrics(made.threshold), resamples=100, seed=1)
     found = importance(TASK, made.pipeline, holdout, seed=1, repeats=2)
     slices = evaluation.slices(TASK, scored, holdout, made.threshold, fewest=50, resamples=100, seed=1)
-    parts = final.parts(TASK, made, scored, train, holdout, table, found, slices, params)
-    return {"fitted": made, "scored": scored, "table": table, "slices": slices, "parts": parts}
+    against = made.beside(TASK, scored, holdout, resamples=100, seed=1)
+    judged = final.Judged(scored, table, against, 1, found, slices)
+    parts = final.parts(TASK, made, judged, train, holdout, params)
+    return {"fitted": made, "scored": scored, "table": table, "slices": slices, "judged": judged, "parts": parts}
 
 
 def test_the_leader_is_tuned_and_its_threshold_follows_from_the_costs(whole: dict[str, Any], trial: Experiment) -> None:
@@ -613,6 +734,18 @@ def test_what_a_version_keeps_of_its_numbers(whole: dict[str, Any]) -> None:
     json.dumps(told)  # it is kept as JSON
 
 
+def test_a_calibrated_stack_goes_the_same_way(trial: Experiment, holdout: pd.DataFrame, contract: Contract) -> None:
+    params = Finalize(strategy="stack", calibrate="sigmoid", resamples=100)
+    made = final.fit(trial, params, ["lr", "dt"], "roc_auc", tell=silent)
+    assert made.name == "logistic regression + decision tree"
+    assert made.threshold == cheapest(made.settled)
+    scored = TASK.score(made.pipeline, holdout)
+    assert sk.roc_auc_score(scored.outcome, scored.score) > 0.8
+    assert abs(scored.score.mean() - scored.outcome.mean()) < 0.06
+    assert importance(TASK, made.pipeline, holdout, seed=1, repeats=2)["feature"][0] == "size"
+    assert dependence(TASK, made.pipeline, holdout, ["size"], seed=1)["mean"].is_monotonic_increasing
+
+
 def test_metrics_are_logged_and_tagged_by_name(whole: dict[str, Any]) -> None:
     logged = final.logged(whole["table"])
     auc = whole["table"].set_index("metric").loc["roc_auc"]
@@ -628,15 +761,88 @@ def test_metrics_are_logged_and_tagged_by_name(whole: dict[str, Any]) -> None:
 
 
 def test_the_final_model_is_told_in_words(whole: dict[str, Any], contract: Contract) -> None:
-    gain = whole["parts"]["metrics"]["gain"]
-    told = final.story(TASK, whole["fitted"], whole["table"], gain, whole["slices"], 3)
+    gain, judged = whole["parts"]["metrics"]["gain"], whole["judged"]
+    told = final.story(TASK, whole["fitted"], judged, gain, 3)
     assert (told["word"], told["level"]) == ("beats baseline", "good")
     assert told["sentences"][0].startswith("Version 3, logistic regression, ranks a yes above a no")
     worst = whole["slices"].sort_values("roc_auc").iloc[0]
     assert f"weakest where {worst['slice']} is {worst['value']}: ROC AUC {worst['roc_auc']:.3f}" in told["sentences"][3]
     coin = whole["table"].assign(low=0.4, high=9.0)
-    assert final.story(TASK, whole["fitted"], coin, gain, whole["slices"], 3)["level"] == "bad"
-    assert final.story(TASK, whole["fitted"], whole["table"], (0.1, -0.1, 0.3), whole["slices"], 3)["level"] == "bad"
+    assert final.story(TASK, whole["fitted"], replace(judged, table=coin), gain, 3)["level"] == "bad"
+    assert final.story(TASK, whole["fitted"], judged, (0.1, -0.1, 0.3), 3)["level"] == "bad"
+    noise = replace(judged, beside=against(0.002, 0.004), looks=4)
+    told = final.story(TASK, whole["fitted"], noise, gain, 3)
+    assert (told["word"], told["level"]) == ("take the simple one", "watch")
+    assert told["numbers"][-1] == {"name": "looks at this holdout", "value": "4", "beside": "this one included"}
+    assert "look 4 at this holdout" in beside.looked(4)
+    assert "first look" in beside.looked(1)
+
+
+# Beside the simple model
+
+
+def against(gain: float, reach: float, loss: float = 0.0) -> pd.DataFrame:
+    """What ``beside`` gives, of a model that gains so much ROC AUC and log loss on the simple one."""
+    gains = {"roc_auc": gain, "log_loss": loss}
+    return pd.DataFrame([
+        {"is": "simple", "candidate": "logistic regression", "metric": name, "value": 0.7, "low": 0.6, "high": 0.8,
+         "gain": value, "gain_low": value - reach, "gain_high": value + reach}
+        for name, value in gains.items()
+    ])  # fmt: skip
+
+
+def test_a_model_is_paired_with_the_simple_one_and_the_baseline() -> None:
+    scored = drawn(600)
+    noisy = np.clip(0.5 * scored.score + 0.5 * np.random.default_rng(1).uniform(size=600), 0, 1)
+    simple = Scored(scored.outcome, noisy, scored.entity)
+    table = beside.beside(TASK, "LightGBM", scored, ("logistic regression", simple), resamples=200, seed=0)
+    assert table["metric"].tolist() == ["roc_auc"] * 3 + ["log_loss"] * 3
+    assert table["candidate"].tolist()[:3] == ["LightGBM", "logistic regression", "baseline"]
+    value, low, high = difference(TASK, scored, simple, "roc_auc", resamples=200, seed=0)
+    row = table.iloc[1]
+    assert (row["gain"], row["gain_low"], row["gain_high"]) == (value, low, high)
+    assert table.iloc[2]["gain"] == pytest.approx(table.iloc[0]["value"] - 0.5)
+    said = f"The complex model gains {value:.3f} ± {(high - low) / 2:.3f} ROC AUC over logistic regression."
+    assert beside.told(TASK, table) == said
+    assert beside.worth(table)
+    assert not beside.worth(beside.beside(TASK, "m", simple, ("s", scored), resamples=200, seed=0))
+
+
+@pytest.mark.parametrize(
+    ("table", "said", "worth"),
+    [
+        (against(0.002, 0.004), "gains 0.002 ± 0.004 ROC AUC over logistic regression, which is within noise", False),
+        (against(-0.02, 0.01), "loses 0.020 ± 0.010 ROC AUC against logistic regression: take the simple one", False),
+        (against(0.002, 0.004, 0.01), "within noise; but it saves 0.010 ± 0.004 log loss.", True),
+        (against(0.0, 0.1).head(0), "It is a simple model itself", True),
+    ],
+)  # fmt: skip
+def test_a_gain_within_noise_is_called_so(table: pd.DataFrame, said: str, worth: bool) -> None:
+    assert said in beside.told(TASK, table)
+    assert beside.worth(table) is worth
+
+
+def test_a_gain_of_a_number_is_a_share_of_its_error() -> None:
+    task = Regression(books.of_number())
+    scored = Scored(np.arange(50.0), np.arange(50.0) + 1, np.arange(50))
+    simple = Scored(np.arange(50.0), np.arange(50.0) + 2, np.arange(50))
+    table = beside.beside(task, "LightGBM", scored, ("ridge regression", simple), resamples=100, seed=0)
+    assert beside.told(task, table) == "The complex model gains 50.0 ± 0.0 % of the RMSE over ridge regression."
+
+
+def test_the_simple_model_is_fitted_on_the_same_rows_unless_the_model_is_one(
+    whole: dict[str, Any], trial: Experiment, contract: Contract, holdout: pd.DataFrame
+) -> None:
+    assert whole["fitted"].simple is None
+    assert beside.shown(whole["judged"].beside)["candidate"].tolist() == ["logistic regression", "baseline"] * 2
+    made = final.fit(trial, Finalize(tune_rounds=1), ["dt"], "roc_auc", tell=silent)
+    assert made.simple is not None
+    again = clone(trial.fresh("lr")).fit(trial.features, trial.outcome)
+    answers = [model.predict_proba(contract.features(holdout))[:, 1] for model in (made.simple[1], again)]
+    assert np.abs(answers[0] - answers[1]).max() < 0.1
+    assert "logistic regression" in beside.told(TASK, made.beside(
+        TASK, TASK.score(made.pipeline, holdout), holdout, resamples=100, seed=1
+    ))  # fmt: skip
 
 
 class TestGapsBetweenGroups:

@@ -67,6 +67,11 @@ def _none(value: Any) -> Any:
     return None if isinstance(value, str) and value.strip().lower() in ("none", "null") else value
 
 
+def _word(value: Any) -> Any:
+    """The word none, which Ploomber hands on as None where it stands in an env file."""
+    return "none" if value is None else value
+
+
 def _known_families(families: list[str]) -> list[str]:
     if families == [AUTO]:
         return families
@@ -153,15 +158,24 @@ class Compare(Parameters):
     metric: Metric = Field(AUTO, description="the metric that ranks; auto: ROC AUC, or RMSE for a number")
     folds: int = Field(5, ge=2, le=20, description="cross-validation folds by entity, 2 to 20")
     budget: float = Field(300, gt=0, le=86_400, description="seconds; no family is begun after that, above 0 to 86400")
+    learning_budget: float = Field(
+        60, ge=0, le=86_400, description="seconds for the learning curve, 0 to 86400; 0: no curve"
+    )
     seed: Seed = 42
 
 
 class Finalize(Parameters):
     """Parameters of the finalize stage."""
 
-    strategy: Literal["tune", "blend"] = Field("tune", description="tune the winner, or blend the best")
+    strategy: Literal["tune", "blend", "stack"] = Field(
+        "tune", description="tune the leader, or blend or stack the best"
+    )
+    calibrate: Annotated[Literal["none", "sigmoid", "isotonic"], BeforeValidator(_word)] = Field(
+        "none", description="classes: how probabilities are corrected by answers out of fold"
+    )
     tune_rounds: int = Field(8, ge=1, le=500, description="settings tried when tuning, 1 to 500")
-    blend_size: int = Field(3, ge=2, le=8, description="models in a blend, 2 to 8")
+    budget: float = Field(300, gt=0, le=86_400, description="seconds; no setting is tried after that, above 0 to 86400")
+    blend_size: int = Field(3, ge=2, le=8, description="models in a blend or stack, 2 to 8")
     cost_miss: float = Field(
         4, gt=0, description="binary: cost of a missed positive, in units of a false alarm's, above 0"
     )

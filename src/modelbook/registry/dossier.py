@@ -94,7 +94,7 @@ def _gap(task: Task, row: dict[str, Any]) -> str:
 
 _KEPT: dict[str, Any] = {
     "name": "", "threshold": None, "rows": {}, "entities": {}, "periods": [], "evaluation": [], "calibration": [],
-    "gain": [], "slice_rows": None,
+    "gain": [], "slice_rows": None, "beside": [], "told": {},
 }  # fmt: skip
 
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from modelbook.training.experiment import Candidate
 
 
+MOST = 10_000  # looks that are counted
+
+
 class Run:
     """An MLflow run of one stage, as a context: finished when the block ends well, else failed.
 
@@ -74,3 +77,10 @@ class Run:
         running = f"tags.stage = '{stage}' and attributes.status = 'RUNNING'"
         for run in self._client.search_runs([self._experiment], running):
             self._client.set_terminated(run.info.run_id, "KILLED")
+
+
+def looks(root: Path, holdout: str) -> int:
+    """How many runs have judged the holdout with this fingerprint, in any book, by hand or in a build."""
+    store = client(root)
+    ids = [one.experiment_id for one in store.search_experiments()]
+    return len(store.search_runs(ids, f"tags.holdout = '{holdout}'", max_results=MOST))

@@ -119,6 +119,7 @@ def _quality(told: dict[str, Any]) -> list[Block]:
             caption=f"On {metrics['rows']['holdout']:,} holdout rows. {words['caption']}",
         ),
         f"Intervals are 95 % and draw whole entities; beside them {words['baseline']}.",
+        *metrics["told"].values(),
     ]
 
 

@@ -42,6 +42,8 @@ class Task(ABC):
         The method that a fitted pipeline is asked by.
     families : tuple of str
         What is compared where the book names none.
+    simple : tuple of str
+        Families that count as simple; the first stands beside the final model as a yardstick.
     ranked : dict
         Our names of the leaderboard's metrics to PyCaret's.
     ranks : tuple of str
@@ -60,6 +62,8 @@ class Task(ABC):
         Metrics in which candidate and champion are compared.
     in_slices, in_gaps : tuple of str
         Further metrics of a slice; metrics that groups of a sensitive column are compared by, the first one in words.
+    error : str
+        What the error of one row is, see ``errors``.
     alone, chance : str, float
         What says how much one column alone tells of the target, and its value where it tells nothing.
     """
@@ -69,6 +73,7 @@ class Task(ABC):
     response: ClassVar[str] = "predict_proba"
     stratified: ClassVar[bool] = False
     families: ClassVar[tuple[str, ...]]
+    simple: ClassVar[tuple[str, ...]] = ("lr", "lda", "nb")
     ranked: ClassVar[dict[str, str]]
     ranks: ClassVar[tuple[str, ...]]
     headline: ClassVar[str] = "roc_auc"
@@ -80,6 +85,7 @@ class Task(ABC):
     compared: ClassVar[tuple[str, ...]]
     in_slices: ClassVar[tuple[str, ...]]
     in_gaps: ClassVar[tuple[str, ...]]
+    error: ClassVar[str] = "log loss"
     alone: ClassVar[str] = "ROC AUC"
     chance: ClassVar[float] = 0.5
 
@@ -182,6 +188,14 @@ class Task(ABC):
     def mistakes(self, scored: Scored, threshold: float | None) -> pd.DataFrame:
         """What was answered, and what happened."""
 
+    @abstractmethod
+    def errors(self, scored: Scored) -> np.ndarray:
+        """How wrong each answer is, 0 or more; shape (rows,)."""
+
+    @abstractmethod
+    def erring(self, scored: Scored) -> pd.DataFrame:
+        """What turned out and what was answered, row by row, for people; columns ``turned out, answered``."""
+
     def calibrated(self, scored: Scored) -> Scored:
         """One prediction a row beside what it predicts, for calibration."""
         return scored
@@ -205,6 +219,10 @@ class Task(ABC):
             f"{label(self.headline)} {told(row['value'])} (at most {told(row['high'])}) has lost {told(lost)} "
             f"on the holdout's {told(row['reference'])}"
         )  # fmt: skip
+
+    def gain_words(self, metric: str, gain: float, reach: float) -> str:
+        """A gain of ``better`` with what stands behind ±, in words."""
+        return f"{told(gain)} ± {told(reach)} {label(metric)}"
 
     def limit(self, loss: float) -> str:
         """A limit of ``lost``, in words."""

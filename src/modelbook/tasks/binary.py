@@ -191,6 +191,14 @@ class Binary(Task):
         names = pd.Index(self.classes)
         return pd.DataFrame(counts, index=names.rename("actual"), columns=names.rename("predicted"))
 
+    def errors(self, scored: Scored) -> np.ndarray:
+        return -np.log(np.clip(np.where(scored.outcome == 1, scored.score, 1 - scored.score), EPSILON, 1))
+
+    def erring(self, scored: Scored) -> pd.DataFrame:
+        """The answer is the probability of yes."""
+        names = np.array(self.classes, dtype=object)
+        return pd.DataFrame({"turned out": names[scored.outcome], "answered": [f"{p:.1%}" for p in scored.score]})
+
     def level(self, outcome: np.ndarray) -> dict[str, float]:
         return {"rate": outcome.mean()}
 

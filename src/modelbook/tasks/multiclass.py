@@ -195,6 +195,15 @@ class Multiclass(Task):
         right = (scored.score.argmax(axis=1) == scored.outcome).astype("int64")
         return Scored(right, scored.score.max(axis=1), scored.entity)
 
+    def errors(self, scored: Scored) -> np.ndarray:
+        return -np.log(np.clip(scored.score[np.arange(len(scored)), scored.outcome], EPSILON, 1))
+
+    def erring(self, scored: Scored) -> pd.DataFrame:
+        """The answer is the likeliest class with its probability."""
+        names, likely = np.array(self.classes, dtype=object), scored.score.argmax(axis=1)
+        said = [f"{name} ({p:.1%})" for name, p in zip(names[likely], scored.score.max(axis=1))]
+        return pd.DataFrame({"turned out": names[scored.outcome], "answered": said})
+
     def level(self, outcome: np.ndarray) -> dict[str, float]:
         return {"commonest": np.bincount(outcome).max() / len(outcome) if len(outcome) else np.nan}
 

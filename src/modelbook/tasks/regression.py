@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from modelbook.tasks.base import Rows, Task, key_number
-from modelbook.tasks.names import told
+from modelbook.tasks.names import label, told
 from modelbook.tasks.scored import LEVEL, Metric, Scored
 
 SHOWN = 400  # rows that a cloud of dots can hold and still be read
@@ -78,12 +78,14 @@ class Regression(Task):
     families = ("lr", "ridge", "lasso", "en", "huber", "knn", "dt", "rf", "et", "gbr", "lightgbm")
     ranked: ClassVar = {"rmse": "RMSE", "mae": "MAE", "r2": "R2"}
     ranks = ("rmse", "mae", "r2")
+    simple = ("ridge", "lr", "lasso", "en", "br", "huber")
     headline = gained = "rmse"
     floored, floor = "r2", 0.1
     scoring = "neg_root_mean_squared_error"
     compared = ("rmse", "mae")
     in_slices = ("mae", "calibration_error")
     in_gaps = ("mae", "rmse", "calibration_error")
+    error = "absolute error"
     alone, chance = "rank correlation", 0.0
 
     def answers(self, pipeline: Any, rows: pd.DataFrame) -> np.ndarray:
@@ -119,6 +121,12 @@ class Regression(Task):
         counts, edges = np.histogram(np.clip(errors, low, high), bins=31)
         return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "rows": counts})
 
+    def errors(self, scored: Scored) -> np.ndarray:
+        return np.abs(scored.score - scored.outcome)
+
+    def erring(self, scored: Scored) -> pd.DataFrame:
+        return pd.DataFrame({"turned out": map(told, scored.outcome), "answered": map(told, scored.score)})
+
     def level(self, outcome: np.ndarray) -> dict[str, float]:
         return {"mean": outcome.mean()}
 
@@ -135,6 +143,9 @@ class Regression(Task):
             f"RMSE {told(row['value'])} (at least {told(row['low'])}) is {lost:.0%} above "
             f"the holdout's {told(row['reference'])}"
         )  # fmt: skip
+
+    def gain_words(self, metric: str, gain: float, reach: float) -> str:
+        return f"{100 * gain:.1f} ± {100 * reach:.1f} % of the {label(metric)}"
 
     def limit(self, loss: float) -> str:
         return f"{loss:.0%}"

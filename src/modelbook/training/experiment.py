@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any
 
 import pandas as pd
@@ -132,11 +131,10 @@ class Experiment:
 
     def fold_sizes(self) -> pd.DataFrame:
         """Rows and entities of each fold, and where the target lies; columns ``fold, rows, entities, …``."""
-        parts = splitter(self.task, self.groups, self.folds).split(self.features, self.outcome, self.groups)
         return pd.DataFrame([
             {"fold": k, "rows": len(i), "entities": self.groups.iloc[i].nunique(),
              **self.task.level(self.outcome.iloc[i].to_numpy())}
-            for k, (_, i) in enumerate(parts, 1)
+            for k, (_, i) in enumerate(self.parts(), 1)
         ])  # fmt: skip
 
     def called(self, family: str) -> str:
@@ -167,54 +165,30 @@ class Experiment:
         )
         return Candidate(family, "ok", time.perf_counter() - began, mean, sd, called=self.called(family))
 
-    def final(self, strategy: str, families: list[str], metric: str, rounds: int, watch: Watch | None = None) -> Any:
-        """The estimator to go on with: the first family tuned, or a vote of all families, of their probabilities.
-
-        Parameters
-        ----------
-        strategy : str
-            ``tune`` or ``blend``.
-        families : list of str
-            Best first.
-        rounds : int
-            Random settings tried when tuning; the defaults stay where none is better.
-        watch : callable, optional
-            Called with ``setting 3 of 8, fold 2 of 5`` as each fit of the tuning has been scored.
-        """
+    def blended(self, families: list[str]) -> Any:
+        """A vote of the families' defaults: the mean of their probabilities, or of their numbers; unfitted."""
         self._splitter.watch = None
-        kept = families if strategy == "blend" else families[:1]
-        models = [
-            self._experiment.create_model(family, verbose=False, cross_validation=False, **QUIET.get(family, {}))
-            for family in kept
-        ]
-        if strategy == "blend":
-            vote = {"method": "soft"} if self.task.learner == "classification" else {}
-            return self._experiment.blend_models(models, verbose=False, **vote)
-        watched = self._watched(metric, rounds, watch)
-        try:
-            return self._experiment.tune_model(
-                models[0], n_iter=rounds, optimize=watched, choose_better=True, verbose=False, tuner_verbose=False
-            )
-        finally:
-            self._experiment.remove_metric(watched)
+        vote = {"method": "soft"} if self.task.learner == "classification" else {}
+        models = [self._model(family) for family in families]
+        return self.pipeline(self._experiment.blend_models(models, verbose=False, **vote))
 
-    def _watched(self, metric: str, rounds: int, watch: Watch | None) -> str:
-        """Add a metric that counts its calls: PyCaret tells nothing while it tunes. Returns its name."""
-        row = self._experiment.get_metrics().set_index("Display Name").loc[self.task.ranked[metric]]
-        calls = count()
+    def grid(self, family: str) -> dict[str, list[Any]]:
+        """PyCaret's grid of a family's parameters, but for weights of classes: they are no matter of luck."""
+        known = self.pipeline(self._model(family)).steps[-1][1].get_params()
+        held = self._experiment._all_models_internal[family].tune_grid
+        return {name: list(values) for name, values in held.items() if name in known and name != "class_weight"}
 
-        def score(*args: Any, **kwargs: Any) -> float:
-            number, fold = divmod(next(calls), self.folds)
-            setting = f"setting {number + 1} of {rounds}" if number < rounds else "tuned setting beside the defaults"
-            if watch:
-                watch(f"{setting}, fold {fold + 1} of {self.folds}")
-            return row["Score Function"](*args, **kwargs)
+    def parts(self) -> list[Any]:
+        """Positions of each fold's rows: those that are fitted on, and those that are asked about."""
+        return list(splitter(self.task, self.groups, self.folds).split(self.features, self.outcome, self.groups))
 
-        self._experiment.add_metric(
-            "watched", "Watched", score, greater_is_better=bool(row["Greater is Better"]),
-            **self._asked(row.get("Target", "pred")), **row["Args"],
-        )  # fmt: skip
-        return "Watched"
+    def fresh(self, family: str) -> Any:
+        """The preprocessing with a family's defaults behind it, unfitted."""
+        return self.pipeline(self._model(family))
+
+    def _model(self, family: str) -> Any:
+        more = QUIET.get(family, {})
+        return self._experiment.create_model(family, verbose=False, cross_validation=False, **more)
 
     def pipeline(self, estimator: Any) -> Any:
         """An unfitted copy of the preprocessing with an estimator behind it: fits and predicts like one model."""
@@ -228,8 +202,7 @@ class Experiment:
             pipeline,
             self.features,
             self.outcome,
-            groups=self.groups,
-            cv=splitter(self.task, self.groups, self.folds),
+            cv=self.parts(),
             method=self.task.response,
         )
         return Scored.of(self.outcome, self.task.scores(found), self.groups)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
@@ -13,9 +14,12 @@ from modelbook.config import Finalize
 from modelbook.tasks.base import Task
 from modelbook.tasks.names import LOWER_IS_BETTER
 from modelbook.tasks.scored import Scored
-from modelbook.training import evaluation, fairness
+from modelbook.training import beside, evaluation, fairness, layered, tuning
 from modelbook.training.experiment import Experiment
+from modelbook.training.folds import Watch
 from modelbook.training.golden import golden
+
+DOING = {"tune": "tuning", "blend": "blending", "stack": "stacking"}
 
 
 @dataclass(frozen=True)
@@ -28,40 +32,98 @@ class Fitted:
         Probability from which the answer is yes; None but for two classes.
     settled : DataFrame
         The evidence, as ``Task.settled`` gives it.
+    simple : pair of str and pipeline, or None
+        A simple model, fitted on the same rows, to stand beside; None where the pipeline is one itself.
+    tried, searched : DataFrame, str
+        What was tried, and what came of it, in a sentence.
     """
 
     name: str
     pipeline: Any
     threshold: float | None
     settled: pd.DataFrame
+    simple: tuple[str, Any] | None = None
+    tried: pd.DataFrame = field(default_factory=pd.DataFrame)
+    searched: str = ""
+
+    def beside(self, task: Task, scored: Scored, rows: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataFrame:
+        """The pipeline's answers to rows beside those of the simple model and the baseline; see ``beside``."""
+        simple = (self.simple[0], task.score(self.simple[1], rows)) if self.simple else None
+        return beside.beside(task, self.name, scored, simple, resamples=resamples, seed=seed)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the holdout said of a fitted pipeline, each table as the function of its name gives it.
+
+    Attributes
+    ----------
+    looks : int
+        How often this holdout has been judged, this time included.
+    """
+
+    scored: Scored
+    table: pd.DataFrame
+    beside: pd.DataFrame
+    looks: int
+    importance: pd.DataFrame
+    slices: pd.DataFrame
 
 
 def fit(trial: Experiment, params: Finalize, families: list[str], metric: str, *, tell: Callable[..., None]) -> Fitted:
-    """Tune the leader or blend the best, settle what out-of-fold answers settle, and fit on all train rows."""
-    kept = families if params.strategy == "blend" else families[:1]
+    """Tune the leader, blend or stack the best; settle what out-of-fold answers settle, and fit on all train rows."""
+    kept = families[:1] if params.strategy == "tune" else families
     name = " + ".join(trial.called(family) for family in kept)
-    doing = f"tuning {name}, {params.tune_rounds} settings" if params.strategy == "tune" else f"blending {name}"
-    tell(doing, 0, 3)
-    chosen = trial.final(
-        params.strategy, families, metric, params.tune_rounds, watch=lambda step: tell(doing, 0, 3, passing=step)
-    )
-    pipeline = trial.pipeline(chosen)
+    tell(f"{DOING[params.strategy]} {name}", 0, 3)
+    members, tried, searched = _members(trial, params, kept, metric, watch=lambda step: tell(name, 0, 3, passing=step))
     tell("answering train rows out of fold", 1, 3)
-    threshold, settled = trial.task.settled(trial.out_of_fold(pipeline), params.cost_miss)
+    pipeline, answers = _topped(trial, members, params)
+    scored = Scored.of(trial.outcome, answers, trial.groups)
+    threshold, settled = trial.task.settled(scored, params.cost_miss)
     tell("fitting on all train rows", 2, 3)
     pipeline.fit(trial.features, trial.outcome)
-    return Fitted(name, pipeline, threshold, settled)
+    return Fitted(name, pipeline, threshold, settled, _simple(trial, kept), tried, searched)
+
+
+def _members(
+    trial: Experiment, params: Finalize, kept: list[str], metric: str, watch: Watch
+) -> tuple[list[Any], pd.DataFrame, str]:
+    """Unfitted pipelines, each family's own for a stack, else one; what was tried, and what came of it."""
+    if params.strategy == "tune":
+        tuned = tuning.tune(trial, kept[0], metric, params.tune_rounds, params.budget, seed=params.seed, watch=watch)
+        return [tuned.pipeline], tuned.tried, tuned.said
+    joined = [trial.blended(kept)] if params.strategy == "blend" else [trial.fresh(family) for family in kept]
+    tried = pd.DataFrame({"member": [trial.called(family) for family in kept], "parameters": "defaults"})
+    return joined, tried, f"{params.strategy.capitalize()} of {len(kept)} families with their defaults."
+
+
+def _topped(trial: Experiment, members: list[Any], params: Finalize) -> tuple[Any, np.ndarray]:
+    """One unfitted pipeline of the members, stacked and calibrated as asked, and its answers out of fold."""
+    answers = [trial.out_of_fold(member).score for member in members]
+    pipeline, found = members[0], answers[0]
+    if len(members) > 1:
+        pipeline, found = layered.over(trial, members, answers, layered.STACKS[trial.task.learner])
+    if params.calibrate != "none" and trial.task.classes:
+        pipeline, found = layered.over(trial, [pipeline], [found], layered.CURVES[params.calibrate])
+    return pipeline, found
+
+
+def _simple(trial: Experiment, kept: list[str]) -> tuple[str, Any] | None:
+    if set(kept) <= set(trial.task.simple):
+        return None
+    simple = trial.task.simple[0]
+    return trial.called(simple), trial.fresh(simple).fit(trial.features, trial.outcome)
 
 
 def parts(
-    task: Task, fitted: Fitted, scored: Scored, train: pd.DataFrame, holdout: pd.DataFrame,
-    table: pd.DataFrame, importance: pd.DataFrame, slices: pd.DataFrame, params: Finalize,
-) -> dict[str, Any]:  # fmt: skip
+    task: Task, fitted: Fitted, judged: Judged, train: pd.DataFrame, holdout: pd.DataFrame, params: Finalize
+) -> dict[str, Any]:
     """Refit on all rows, and gather what a version consists of."""
     # A fresh index: PyCaret's transformers fail on one with duplicates.
     everything, contract = pd.concat([train, holdout], ignore_index=True), task.contract
     model = clone(fitted.pipeline).fit(contract.features(everything), contract.outcome(everything))
     chance = {"resamples": params.resamples, "seed": params.seed}
+    scored, importance = judged.scored, judged.importance
     gaps = fairness.gaps(task, scored, holdout, fitted.threshold, fewest=params.slice_rows, **chance)
     return {
         "model": model,
@@ -76,12 +138,15 @@ def parts(
                 "train": contract.entities(train).nunique(), "holdout": contract.entities(holdout).nunique(),
             },
             "periods": sorted(everything[contract.time].unique().tolist()) if contract.time else [],
-            "evaluation": table.to_dict("records"),
+            "evaluation": judged.table.to_dict("records"),
+            "beside": judged.beside.astype(object).where(judged.beside.notna(), None).to_dict("records"),
+            "told": {"beside": beside.told(task, judged.beside), "looks": beside.looked(judged.looks)},
+            "looks": judged.looks,
             "calibration": evaluation.calibration(task.calibrated(scored), **chance).to_dict("records"),
             "gain": evaluation.gain(task, scored, **chance),
             "importance": dict(zip(importance["feature"], importance["mean"])),
             "importance_sd": dict(zip(importance["feature"], importance["sd"])),
-            "slices": slices.to_dict("records"),
+            "slices": judged.slices.to_dict("records"),
             "slice_rows": params.slice_rows,
             "gaps": gaps.to_dict("records"),
         },
@@ -103,23 +168,24 @@ def tagged(task: Task, tags: dict[str, Any], table: pd.DataFrame, fitted: Fitted
     return {**tags, "task": task.name, "model": fitted.name, **threshold, **headline}
 
 
-def story(
-    task: Task,
-    fitted: Fitted,
-    table: pd.DataFrame,
-    gain: tuple[float, float, float],
-    slices: pd.DataFrame,
-    version: int,
-) -> dict[str, Any]:
+def story(task: Task, fitted: Fitted, judged: Judged, gain: tuple[float, float, float], version: int) -> dict[str, Any]:
     """Word, level, sentences and key numbers of the verdict; ``gain`` is what the model gained on the baseline."""
-    rows = {row["metric"]: row for row in table.to_dict("records")}
+    rows = {row["metric"]: row for row in judged.table.to_dict("records")}
     who = f"{task.contract.who}s it has never seen"
     first, *others = task.sentences(rows, who, fitted.threshold)
-    weakest = task.weakest(slices, task.contract.label)
+    weakest = task.weakest(judged.slices, task.contract.label)
     sentences = [f"Version {version}, {fitted.name}, {first}", *others, *([weakest] if weakest else [])]
-    better = _beats(rows[task.headline], task) and gain[1] > 0
-    word, level = ("beats baseline", "good") if better else ("no better", "bad")
-    return {"word": word, "level": level, "sentences": sentences, "numbers": task.numbers(rows, fitted.threshold)}
+    sentences.append(beside.told(task, judged.beside))
+    looks = {"name": "looks at this holdout", "value": str(judged.looks), "beside": "this one included"}
+    word, level = ("no better", "bad")
+    if _beats(rows[task.headline], task) and gain[1] > 0:
+        word, level = ("beats baseline", "good") if beside.worth(judged.beside) else ("take the simple one", "watch")
+    return {
+        "word": word,
+        "level": level,
+        "sentences": sentences,
+        "numbers": [*task.numbers(rows, fitted.threshold), looks],
+    }
 
 
 def _beats(row: dict[str, Any], task: Task) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -31,6 +33,29 @@ def leaderboard(candidates: list[Candidate], metric: str) -> pd.DataFrame:
     return board.sort_values(
         f"{metric}_mean", ascending=metric in LOWER_IS_BETTER, na_position="last", ignore_index=True
     )
+
+
+def kept(path: Path, log: Callable[[Candidate], None]) -> Callable[[Candidate], None]:
+    """A log that also keeps the candidates so far as a file, so that an interruption does not lose them.
+
+    Parameters
+    ----------
+    path : Path
+        The file; whole at any moment. It is the caller's to remove when the comparison has ended.
+    log : callable
+        Called with each candidate first.
+    """
+    candidates: list[Candidate] = []
+
+    def keep(candidate: Candidate) -> None:
+        log(candidate)
+        candidates.append(candidate)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        half = path.with_name(f"{path.name}.half")
+        pd.DataFrame([each.row() for each in candidates]).to_parquet(half)
+        half.replace(path)
+
+    return keep
 
 
 def is_sorted(board: pd.DataFrame, metric: str) -> bool:

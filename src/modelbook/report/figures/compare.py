@@ -49,6 +49,40 @@ def leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
     return Figure(figure, alt=_words(data, base, mean, name), data=frame, caption=_caption(frame, len(data)))
 
 
+@style.styled
+def learning(curve: pd.DataFrame, metric: str, said: str) -> Figure:
+    """The leader's metric by the number of rows it was fitted on, mean and one standard deviation over the folds.
+
+    Parameters
+    ----------
+    curve : pandas.DataFrame
+        Columns ``share, fold, rows, value``.
+    metric : str
+        The metric of the values.
+    said : str
+        What the curve says, in a sentence.
+    """
+    data = marks.usable(curve, ["share", "rows", "value"], ["share", "rows", "value"])
+    if data is None:
+        return nothing("Learning curve")
+    by = data.groupby("share")
+    mean, sd = by["value"].mean(), by["value"].std(ddof=0).fillna(0)
+    points = pd.DataFrame({"rows": by["rows"].mean().round(), "mean": mean, "sd": sd, "folds": by.size()}).reset_index()
+    figure, ax = marks.canvas(3.1)
+    marks.band(ax, points["rows"], mean.to_numpy() - sd.to_numpy(), mean.to_numpy() + sd.to_numpy(), style.ACCENT)
+    ax.plot(points["rows"], points["mean"], color=style.ACCENT, marker="o")
+    for row in points.itertuples():
+        marks.label(ax, (row.rows, row.mean), told(row.mean), by=(0, 11), ha="center")
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(points["rows"], [f"{rows:,.0f}" for rows in points["rows"]])
+    ax.set_ylim(*marks.padded(mean - sd, mean + sd))
+    ax.set_xlabel("rows that the leader was fitted on; each point doubles them")
+    ax.set_ylabel(label(metric))
+    ends = f"{label(metric)} goes from {told(mean.iloc[0])} to {told(mean.iloc[-1])}"
+    caption = "Mean over the folds; the band is one standard deviation. Entities are kept whole."
+    return Figure(figure, alt=f"{said} {ends}.", data=points, caption=caption, found=said)
+
+
 def _beside(row: pd.Series, mean: str) -> str:
     seconds = "" if pd.isna(row["fit_seconds"]) else f"  {row['fit_seconds']:.1f} s"
     return f"{told(row[mean])}{seconds}"

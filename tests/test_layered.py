@@ -1,0 +1,117 @@
+"""Layers: what is learned from answers out of fold by entity, and stays when the pipelines are fitted again."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics as sk
+from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.model_selection import GroupKFold
+from sklearn.tree import DecisionTreeClassifier
+
+from modelbook.training.layered import CURVES, Isotonic, Odds, Sigmoid, Weights, over
+
+
+def trial_of(outcome: np.ndarray, groups: np.ndarray, learner: str = "classification") -> Any:
+    parts = list(GroupKFold(4).split(outcome, outcome, groups))
+    return SimpleNamespace(
+        outcome=pd.Series(outcome), groups=pd.Series(groups), parts=lambda: parts,
+        task=SimpleNamespace(learner=learner),
+    )  # fmt: skip
+
+
+def odds(p: np.ndarray) -> np.ndarray:
+    return np.log(p / (1 - p))
+
+
+@pytest.fixture(scope="module")
+def overconfident() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Outcomes, their true probabilities, and a model's, whose log-odds are three times too large."""
+    random = np.random.default_rng(0)
+    true = random.beta(2, 2, 4000)
+    said = 1 / (1 + np.exp(-3 * odds(true)))
+    return (random.uniform(size=4000) < true).astype(int), true, said
+
+
+@pytest.mark.parametrize("kind", CURVES)
+def test_calibration_takes_back_what_is_too_sure(kind: str, overconfident: tuple[np.ndarray, ...]) -> None:
+    outcome, true, said = overconfident
+    trial = trial_of(outcome, np.arange(4000))
+    whole, made = over(trial, [DummyClassifier()], [said], CURVES[kind])
+    assert np.abs(made - true).mean() < 0.04 < np.abs(said - true).mean()
+    assert sk.log_loss(outcome, made) < sk.log_loss(outcome, said) - 0.05
+    assert made.min() > 0
+    assert made.max() < 1
+    assert is_classifier(whole)
+
+
+@pytest.mark.parametrize("kind", CURVES)
+def test_of_several_classes_probabilities_still_sum_to_one(kind: str) -> None:
+    random = np.random.default_rng(0)
+    true = random.dirichlet([2, 2, 2], 3000)
+    outcome = np.array([random.choice(3, p=row) for row in true])
+    said = true**3 / (true**3).sum(axis=1, keepdims=True)
+    _, made = over(trial_of(outcome, np.arange(3000)), [DummyClassifier()], [said], CURVES[kind])
+    assert made.sum(axis=1) == pytest.approx(np.ones(3000))
+    assert np.abs(made - true).mean() < 0.6 * np.abs(said - true).mean()
+
+
+def test_what_an_entity_turned_out_to_be_does_not_reach_its_own_answer() -> None:
+    # Outcomes are random but alike within an entity, and the only "model" answers with a number for each entity. Steps
+    # that had seen an entity's own outcome would give it back.
+    random = np.random.default_rng(0)
+    groups, outcome = np.repeat(np.arange(40), 10), np.repeat(random.integers(0, 2, 40), 10)
+    said = np.repeat(random.uniform(0.05, 0.95, 40), 10)
+    whole, made = over(trial_of(outcome, groups), [DummyClassifier()], [said], Isotonic)
+    assert sk.roc_auc_score(outcome, made) < 0.7
+    for _, asked in trial_of(outcome, groups).parts():
+        learned = np.setdiff1d(np.arange(400), asked)
+        wanted = Isotonic(said[None, learned, None], outcome[learned])(said[None, asked, None])[:, 0]
+        np.testing.assert_array_equal(made[asked], wanted)
+    np.testing.assert_array_equal(
+        whole.top(said[None, :, None]), Isotonic(said[None, :, None], outcome)(said[None, :, None])
+    )
+
+
+def test_a_stack_trusts_the_better_member_and_keeps_its_top_when_fitted_again() -> None:
+    random = np.random.default_rng(0)
+    rows = pd.DataFrame({"size": random.normal(size=800), "noise": random.normal(size=800)})
+    outcome = (random.uniform(size=800) < 1 / (1 + np.exp(-2 * rows["size"]))).astype(int)
+    good, bad = LogisticRegression(), DecisionTreeClassifier(max_depth=3, random_state=0)
+    answers = [good.fit(rows, outcome).predict_proba(rows)[:, 1], random.uniform(0.1, 0.9, 800)]
+    whole, made = over(trial_of(outcome.to_numpy(), np.arange(800)), [good, bad], answers, Odds)
+    weights = np.abs(whole.top.mixed.coef_[0])
+    assert weights[0] > 5 * weights[1]
+    assert sk.roc_auc_score(outcome, made) > 0.8
+    again = clone(whole).fit(rows, outcome)
+    assert again.top.mixed.coef_.tolist() == whole.top.mixed.coef_.tolist()
+    wanted = whole.top(np.stack([m.predict_proba(rows)[:, 1:] for m in (good, bad.fit(rows, outcome))]))
+    np.testing.assert_allclose(again.predict_proba(rows)[:, 1:], wanted)
+    assert set(again.predict(rows)) == {0, 1}
+
+
+def test_layers_lie_on_layers(overconfident: tuple[np.ndarray, ...]) -> None:
+    outcome, _, said = overconfident
+    trial, rows = trial_of(outcome, np.arange(4000)), pd.DataFrame({"said": said})
+    stack, answers = over(trial, [LogisticRegression()], [said], Odds)
+    whole, _ = over(trial, [stack], [answers], Sigmoid)
+    found = clone(whole).fit(rows, pd.Series(outcome)).predict_proba(rows)
+    assert found.sum(axis=1) == pytest.approx(np.ones(4000))
+
+
+def test_a_stack_of_numbers_has_no_weight_below_zero() -> None:
+    random = np.random.default_rng(0)
+    truth = random.normal(10, 3, 500)
+    answers = [truth + random.normal(0, 1, 500), -truth]
+    whole, made = over(trial_of(truth, np.arange(500), "regression"), [LinearRegression()] * 2, answers, Weights)
+    assert np.sqrt(np.mean((made - truth) ** 2)) < 1.1
+    assert (whole.top.mixed.coef_ >= 0).all()
+    assert is_regressor(whole)
+    rows = pd.DataFrame({"size": truth})
+    assert clone(whole).fit(rows, pd.Series(truth)).predict(rows).shape == (500,)

@@ -1,0 +1,112 @@
+"""Weakness: which rows are most wrong, told by their key alone, and slices that hold up on rows of their own."""
+
+from __future__ import annotations
+
+import books
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import CONTRACT
+
+from modelbook.contract import Contract
+from modelbook.tasks.binary import Binary
+from modelbook.tasks.multiclass import Multiclass
+from modelbook.tasks.regression import Regression
+from modelbook.tasks.scored import Scored
+from modelbook.training.weakness import found, most_wrong, told
+
+TASK = Binary(Contract.model_validate(CONTRACT))
+CHANCE = {"fewest": 100, "resamples": 200, "seed": 1}
+
+
+def table(rows: int = 2000) -> pd.DataFrame:
+    random = np.random.default_rng(0)
+    return pd.DataFrame({
+        "who": np.arange(rows), "year": 1, "group": 1.0, "size": random.uniform(0, 100, rows),
+        "colour": random.choice(["1", "2", "11"], rows), "flag": 0.0, "after": 7.0,
+        "noise": np.where(random.uniform(size=rows) < 0.2, np.nan, random.normal(size=rows)),
+    })  # fmt: skip
+
+
+def answered(frame: pd.DataFrame, lost: np.ndarray, seed: int = 0) -> Scored:
+    """Answers that are right nine times in ten, and in the rows that are ``lost`` every other time."""
+    random = np.random.default_rng(seed)
+    outcome = random.integers(0, 2, len(frame))
+    right = random.uniform(size=len(frame)) < np.where(lost, 0.5, 0.9)
+    return Scored.of(outcome, np.where(right == (outcome == 1), 0.85, 0.15), frame["who"])
+
+
+def test_a_slice_where_the_model_is_lost_is_found_and_named() -> None:
+    frame = table()
+    lost = (frame["size"] > 70) & (frame["colour"] == "2")
+    rows = found(TASK, answered(frame, lost), frame, **CHANCE)
+    top = rows.iloc[0]
+    assert "Size > " in top["slice"]
+    assert "colour is 2" in top["slice"]
+    assert float(top["slice"].split("Size > ")[1].split(" ")[0]) == pytest.approx(70, abs=4)
+    assert 0 < top["low"] < top["gap"] < top["high"]
+    assert told(TASK, rows).startswith("It errs most where ")
+    assert f"on {top['rows']:,} rows that had no say in finding it." in told(TASK, rows)
+
+
+def test_a_gap_of_values_may_be_the_slice() -> None:
+    frame = table()
+    rows = found(TASK, answered(frame, frame["noise"].isna().to_numpy()), frame, **CHANCE)
+    assert "noise ≤ " in rows["slice"].iloc[0]
+    assert "or missing" in rows["slice"].iloc[0]
+
+
+def test_of_two_borders_on_one_side_the_narrower_one_is_told() -> None:
+    frame = table()
+    steps = np.select([frame["size"] < 25, frame["size"] < 50], [0.4, 0.7], 0.95)
+    random = np.random.default_rng(0)
+    outcome = random.integers(0, 2, len(frame))
+    right = random.uniform(size=len(frame)) < steps
+    scored = Scored.of(outcome, np.where(right == (outcome == 1), 0.85, 0.15), frame["who"])
+    slices = found(TASK, scored, frame, **CHANCE)["slice"]
+    assert slices.str.count("Size ≤").max() == 1
+    assert slices.iloc[0].startswith("Size ≤ 2")
+
+
+def test_chance_is_not_taken_for_a_slice() -> None:
+    frame, sure = table(), 0
+    for seed in range(12):
+        rows = found(TASK, answered(frame, np.zeros(len(frame), bool), seed), frame, **{**CHANCE, "seed": seed})
+        sure += "No slice that a tree found" not in told(TASK, rows)
+    assert sure <= 3  # up to five slices a time, each wrong once in forty
+
+
+def test_few_rows_give_no_slices() -> None:
+    frame = table(150)
+    rows = found(TASK, answered(frame, np.ones(150, bool)), frame, **CHANCE)
+    assert rows.empty
+    assert "No slice" in told(TASK, rows)
+
+
+def test_the_most_wrong_rows_are_told_by_their_key_alone() -> None:
+    frame = table(4)
+    scored = Scored.of([0, 1, 1, 0], [0.1, 0.02, 0.6, 0.7], frame["who"])
+    rows = most_wrong(TASK, scored, frame, count=2)
+    assert list(rows.columns) == ["member", "year", "turned out", "answered", "log loss"]
+    assert rows["member"].tolist() == ["1", "3"]  # a number with its thousands parted is no key to look up
+    assert rows["answered"].tolist() == ["2.0%", "70.0%"]
+    assert rows["log loss"].tolist() == pytest.approx([-np.log(0.02), -np.log(0.3)])
+
+
+def test_without_a_key_rows_are_counted_and_a_sensitive_one_is_not_shown() -> None:
+    task = Multiclass(books.of_classes())
+    scored = Scored.of([0, 2], [[0.8, 0.1, 0.1], [0.7, 0.2, 0.1]], [0, 1])
+    rows = most_wrong(task, scored, books.classes(rows=2))
+    assert rows["row"].tolist() == [1, 0]
+    assert rows.loc[0, ["turned out", "answered"]].tolist() == ["high", "low (70.0%)"]
+    keyed = Binary(TASK.contract.model_copy(update={"key": ["who", "group"]}))
+    shown = most_wrong(keyed, Scored.of([1], [0.5], [1]), table(1))
+    assert "group" not in shown
+
+
+def test_a_number_is_wrong_by_how_far_it_is_off() -> None:
+    task = Regression(books.of_number())
+    frame = books.number(entities=1)
+    rows = most_wrong(task, Scored.of([10.0, 20.0, 30.0], [11.0, 26.0, 30.0], frame["who"]), frame)
+    assert rows["absolute error"].tolist() == [6.0, 1.0, 0.0]
+    assert rows.loc[0, ["year", "turned out", "answered"]].tolist() == ["2", "20.00", "26.00"]
