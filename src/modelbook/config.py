@@ -22,6 +22,7 @@ Resamples = Annotated[
 Metric = Literal["auto", "roc_auc", "pr_auc", "log_loss", "f1", "accuracy", "mcc", "rmse", "mae", "r2"]
 
 AUTO: Literal["auto"] = "auto"  # what fits the book's task
+NONE = "none"
 FAMILIES = {
     "classification": {
         "lr": "logistic regression",
@@ -76,6 +77,15 @@ def _known_families(families: list[str]) -> list[str]:
     if len(set(families)) < len(families):
         raise ValueError(f"{' '.join(families)!r} names a family twice")
     return families
+
+
+def _named_transformers(names: list[str]) -> list[str]:
+    for name in names:
+        if name != NONE and not re.fullmatch(r"[A-Za-z_]\w*\.[A-Za-z_]\w*", name):
+            raise ValueError(f"{name!r} does not name a class in features/ as FILE.CLASS, such as ratios.PerRoom")
+    if len(set(names)) < len(names):
+        raise ValueError(f"{' '.join(names)!r} names a transformer twice")
+    return names
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -153,6 +163,15 @@ class Compare(Parameters):
     metric: Metric = Field(AUTO, description="the metric that ranks; auto: ROC AUC, or RMSE for a number")
     folds: int = Field(5, ge=2, le=20, description="cross-validation folds by entity, 2 to 20")
     budget: float = Field(300, gt=0, le=86_400, description="seconds; no family is begun after that, above 0 to 86400")
+    search_rows: int = Field(
+        200_000, ge=100, description="rows that families and settings are chosen on, at the most, from 100"
+    )
+    transformers: Annotated[list[str], BeforeValidator(_words), AfterValidator(_named_transformers)] = Field(
+        [NONE], min_length=1, description="own transformers, as FILE.CLASS of the folder features/, in order; or none"
+    )
+    rare: float = Field(
+        0, ge=0, le=0.2, description="share of rows below which categories are joined, 0 to 0.2; 0: none are"
+    )
     seed: Seed = 42
 
 

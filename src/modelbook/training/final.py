@@ -28,12 +28,15 @@ class Fitted:
         Probability from which the answer is yes; None but for two classes.
     settled : DataFrame
         The evidence, as ``Task.settled`` gives it.
+    chosen : str
+        On which rows that was settled, in a sentence, where these were not all.
     """
 
     name: str
     pipeline: Any
     threshold: float | None
     settled: pd.DataFrame
+    chosen: str = ""
 
 
 def fit(trial: Experiment, params: Finalize, families: list[str], metric: str, *, tell: Callable[..., None]) -> Fitted:
@@ -49,8 +52,8 @@ def fit(trial: Experiment, params: Finalize, families: list[str], metric: str, *
     tell("answering train rows out of fold", 1, 3)
     threshold, settled = trial.task.settled(trial.out_of_fold(pipeline), params.cost_miss)
     tell("fitting on all train rows", 2, 3)
-    pipeline.fit(trial.features, trial.outcome)
-    return Fitted(name, pipeline, threshold, settled)
+    pipeline.fit(*trial.all_rows())
+    return Fitted(name, pipeline, threshold, settled, trial.told())
 
 
 def parts(
@@ -116,7 +119,7 @@ def story(
     who = f"{task.contract.who}s it has never seen"
     first, *others = task.sentences(rows, who, fitted.threshold)
     weakest = task.weakest(slices, task.contract.label)
-    sentences = [f"Version {version}, {fitted.name}, {first}", *others, *([weakest] if weakest else [])]
+    sentences = [f"Version {version}, {fitted.name}, {first}", *others, *filter(None, (weakest, fitted.chosen))]
     better = _beats(rows[task.headline], task) and gain[1] > 0
     word, level = ("beats baseline", "good") if better else ("no better", "bad")
     return {"word": word, "level": level, "sentences": sentences, "numbers": task.numbers(rows, fitted.threshold)}
