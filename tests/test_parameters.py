@@ -144,7 +144,7 @@ def root(built, tmp_path_factory) -> Path:
         "from sklearn.base import BaseEstimator\n"
         "class Wealth(BaseEstimator):\n"
         "    def fit(self, X, y=None):\n        return self\n"
-        "    def transform(self, X):\n        return X.assign(wealth=X['income'] / X['age'])\n"
+        "    def transform(self, X):\n        return X.assign(wealth=X['income'] / X['xage'])\n"
     )
     batches = files.read(root / "data/tiny/batches.parquet")
     batches["expensive"] = np.random.default_rng(1).integers(0, 2, len(batches))
