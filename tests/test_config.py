@@ -168,6 +168,20 @@ def test_an_error_says_where_the_value_was_set():
     assert told.value.next == "correct it where it is set: command line"
 
 
-@pytest.mark.parametrize(("value", "said"), [(300.0, "300"), (0.1, "0.1"), (["lr", "nb"], "lr nb"), (None, "None")])
+@pytest.mark.parametrize(("value", "said"), [(300.0, "300"), (0.1, "0.1"), (["lr", "nb"], "lr nb"), (None, "none")])
 def test_a_value_is_written_in_one_way(value, said):
     assert config.shown(value) == said
+
+
+@pytest.mark.parametrize("given", [None, "none", ["none"]])
+def test_no_transformers_are_none_however_they_come(given: Any) -> None:
+    params = config.validate("compare", {"transformers": given})
+    assert params.transformers == ["none"]
+    assert config.shown(given) == "none"  # so that Ploomber's None is no other value than the env file's
+
+
+def test_transformers_are_named_by_file_and_class() -> None:
+    assert config.validate("compare", {"transformers": "a.B c.d"}).transformers == ["a.B", "c.d"]
+    for wrong in ("PerRoom", "a.b.C", "a.B a.B", "../a.B"):
+        with pytest.raises(ParameterError, match="transformers = "):
+            config.validate("compare", {"transformers": wrong})

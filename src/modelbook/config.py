@@ -68,6 +68,11 @@ def _none(value: Any) -> Any:
     return None if isinstance(value, str) and value.strip().lower() in ("none", "null") else value
 
 
+def _named(value: Any) -> Any:
+    """Words as in ``_words``; Ploomber hands ``none`` on as None."""
+    return [NONE] if value is None else _words(value)
+
+
 def _known_families(families: list[str]) -> list[str]:
     if families == [AUTO]:
         return families
@@ -166,7 +171,7 @@ class Compare(Parameters):
     search_rows: int = Field(
         200_000, ge=100, description="rows that families and settings are chosen on, at the most, from 100"
     )
-    transformers: Annotated[list[str], BeforeValidator(_words), AfterValidator(_named_transformers)] = Field(
+    transformers: Annotated[list[str], BeforeValidator(_named), AfterValidator(_named_transformers)] = Field(
         [NONE], min_length=1, description="own transformers, as FILE.CLASS of the folder features/, in order; or none"
     )
     rare: float = Field(
@@ -284,7 +289,9 @@ def _expectations(model: type[Parameters], names: list[str], wrong: list[str]) -
 
 
 def shown(value: Any) -> str:
-    """A value as people write it: a list as words, 300.0 as 300."""
+    """A value as people write it: a list as words, 300.0 as 300, None as none."""
+    if value is None:
+        return NONE
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -34,7 +34,7 @@ def digest(stage: str, root: Path, params: dict[str, Any]) -> str:
     parts += [f"environment {name} = {value}" for name, value in sorted(origins.named(stage).items())]
     if stage == "ingest":
         parts += [_table(params, root), _hash(root / params["contract"])]
-    if params.get("transformers", NONE) not in (NONE, [NONE]):
+    if params.get("transformers") not in (None, NONE, [NONE]):
         parts += [f"{path.relative_to(root)} {_hash(path)}" for path in own.files(root)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
