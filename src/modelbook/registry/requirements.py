@@ -11,5 +11,10 @@ STACK = ("mlflow", "pycaret", "scikit-learn", "lightgbm", "pandas", "numpy", "py
 def requirements(model: Any) -> list[str]:
     """The stack as ``name==version``, and what own steps of a pipeline need besides."""
     stack = [f"{package}=={version(package)}" for package in STACK]
+    return list(dict.fromkeys((*stack, *_needs(model))))
+
+
+def _needs(model: Any) -> list[str]:
+    """Needs of a model's steps, and of the pipelines that it is made of where it has members."""
     own = [need for _, step in getattr(model, "steps", []) for need in getattr(step, "needs", ())]
-    return list(dict.fromkeys((*stack, *own)))
+    return own + [need for member in getattr(model, "members", ()) for need in _needs(member)]
