@@ -24,6 +24,9 @@ BOUNDS = [
     ("compare", "folds", (2, 20), (1, 21)),
     ("compare", "budget", (0.1, 86_400), (0, 86_401)),
     ("compare", "families", (["lr"],), ([],)),
+    ("compare", "search_rows", (100,), (99,)),
+    ("compare", "rare", (0, 0.2), (-0.01, 0.21)),
+    ("compare", "transformers", (["none"], ["a.B", "b.c_2"]), ([],)),
     ("finalize", "tune_rounds", (1, 500), (0, 501)),
     ("finalize", "blend_size", (2, 8), (1, 9)),
     ("finalize", "cost_miss", (0.01, 1000), (0, -1, INFINITE)),
@@ -166,7 +169,7 @@ def test_an_error_says_where_the_value_was_set():
     assert told.value.next == "correct it where it is set: command line"
 
 
-@pytest.mark.parametrize(("value", "said"), [(300.0, "300"), (0.1, "0.1"), (["lr", "nb"], "lr nb"), (None, "None")])
+@pytest.mark.parametrize(("value", "said"), [(300.0, "300"), (0.1, "0.1"), (["lr", "nb"], "lr nb"), (None, "none")])
 def test_a_value_is_written_in_one_way(value, said):
     assert config.shown(value) == said
 
@@ -174,3 +177,17 @@ def test_a_value_is_written_in_one_way(value, said):
 def test_none_is_a_word_of_calibrate_however_it_is_handed_on():
     for value in (None, "none"):
         assert config.validate("finalize", {"calibrate": value}).calibrate == "none"
+
+
+@pytest.mark.parametrize("given", [None, "none", ["none"]])
+def test_no_transformers_are_none_however_they_come(given: Any) -> None:
+    params = config.validate("compare", {"transformers": given})
+    assert params.transformers == ["none"]
+    assert config.shown(given) == "none"  # so that Ploomber's None is no other value than the env file's
+
+
+def test_transformers_are_named_by_file_and_class() -> None:
+    assert config.validate("compare", {"transformers": "a.B c.d"}).transformers == ["a.B", "c.d"]
+    for wrong in ("PerRoom", "a.b.C", "a.B a.B", "../a.B"):
+        with pytest.raises(ParameterError, match="transformers = "):
+            config.validate("compare", {"transformers": wrong})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,9 @@ BAD: dict[str, tuple[Callable[[], pd.DataFrame], str]] = {
     "constant target": (lambda: people().assign(y=1), "the target 'y' is always 1"),
     "all different": (lambda: people().assign(y=[f"a{i}" for i in range(N)]), "a different answer in each row"),
     "many answers": (lambda: people().assign(y=every([f"a{i}" for i in range(99)])), "99 different answers"),
+    "numbered rows": (
+        lambda: people().assign(y=range(5, N + 5)), "'y' numbers the rows: it is each number from 5 to 244 once"
+    ),
     "target with gaps": (lambda: people().assign(y=every([1, 0, None])), "missing in 80 of 240 rows, .* row 2"),
     "blank target": (lambda: people().assign(y=every(["a", "b", " "])), "missing in 80 of 240 rows"),
     "a class of one": (lambda: people().assign(y=[*every(["a", "b"])[1:], "c"]), "the answer 'c' in one row only"),
@@ -302,6 +306,21 @@ def test_no_name_of_a_column_breaks_the_file(place: Path) -> None:
     made = drafted(frame)
     assert Contract.model_validate(yaml.safe_load(write.contract_text(made))) == made.contract
     assert "# numbers" in write.contract_text(made)
+
+
+def test_a_guessed_encoding_is_told(place: Path) -> None:
+    (place / "old.csv").write_bytes(people(k=every(["café", "thé"])).to_csv(index=False).encode("cp1252"))
+    made = begin.read(begin.plan(place, "old.csv"), "y")
+    assert re.match(r"The file is not UTF-8; it was read as \w+, which it looks like\.", made.notes[0])
+    (place / "new.csv").write_text(people(k=every(["café", "thé"])).to_csv(index=False), encoding="utf-8")
+    assert not any("UTF-8" in note for note in begin.read(begin.plan(place, "new.csv"), "y").notes)
+
+
+def test_a_file_without_a_header_says_how_it_is_named(place: Path) -> None:
+    (place / "bare.csv").write_text(people().to_csv(index=False, header=False))
+    with pytest.raises(DataError, match="has no column 'y'") as caught:
+        begin.read(begin.plan(place, "bare.csv"), "y")
+    assert "--columns" in caught.value.next
 
 
 def test_errors_are_ours(place: Path) -> None:

@@ -49,6 +49,7 @@ CASES: dict[str, dict[str, Any]] = {
     "compare": {
         "book": "other", "families": ["lr", "lda"], "metric": "pr_auc", "folds": 3, "budget": 1e-6,
         "learning_budget": 0,
+        "search_rows": 500, "transformers": ["ratios.Wealth"], "rare": 0.2,
         "seed": (1, {"families": ["dt"]}),
     },
     "finalize": {
@@ -139,6 +140,13 @@ def root(built, tmp_path_factory) -> Path:
     dataset.read("rand-hie", root).to_csv(root / "copy.csv", index=False)
     contract = root / "contracts/rand-hie.yaml"
     (root / "contracts/other.yaml").write_text(contract.read_text().replace("max: 66", "max: 67"), encoding="utf-8")
+    (root / "features").mkdir()
+    (root / "features/ratios.py").write_text(
+        "from sklearn.base import BaseEstimator\n"
+        "class Wealth(BaseEstimator):\n"
+        "    def fit(self, X, y=None):\n        return self\n"
+        "    def transform(self, X):\n        return X.assign(wealth=X['income'] / X['xage'])\n"
+    )
     batches = files.read(root / "data/tiny/batches.parquet")
     batches["expensive"] = np.random.default_rng(1).integers(0, 2, len(batches))
     files.write(root / "data/tiny/batches.parquet", batches)

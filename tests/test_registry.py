@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from modelbook.contract import Contract
 from modelbook.errors import ProofError, StoreError
 from modelbook.registry import card, store, versions
 from modelbook.registry.pairing import paired
+from modelbook.registry.requirements import requirements
 from modelbook.registry.runs import Run, looks
 from modelbook.registry.versions import Version
 from modelbook.training.experiment import Candidate
@@ -114,6 +116,12 @@ def first(shelf: Path, parts: dict[str, Any], contract: Contract) -> Version:
 @pytest.fixture(scope="module")
 def second(shelf: Path, first: Version, other: dict[str, Any], contract: Contract) -> Version:
     return enter(shelf, other, contract)
+
+
+def test_a_version_names_what_own_steps_need_also_within_a_stack() -> None:
+    member = SimpleNamespace(steps=[("own_0", SimpleNamespace(needs=["scipy==1.0"])), ("model", object())])
+    alone, stacked = requirements(member), requirements(SimpleNamespace(members=[member, object()]))
+    assert alone == stacked == [*requirements(object()), "scipy==1.0"]
 
 
 # The store

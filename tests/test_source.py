@@ -88,6 +88,7 @@ def test_a_contract_says_how_a_file_without_a_header_is_read(contract: Contract,
         (b"a, a\n1,2\n", "more than one column 'a'"),
         (b"<!DOCTYPE html><html>", "is a web page"),
         (b"\x89PNG\r\n\x1a\n\x00\x00", "holds no text"),
+        (b"%PDF-1.4\n1 0 obj\n", "is a PDF"),
         (b"\xd0\xcf\x11\xe0", "save it as .xlsx"),
         (b'{"a": 1}\n{"a": [1, 2]}\n', "the field 'a' holds lists"),
         (b'{"a": 1}\n{"a": \n', "cannot be read"),
@@ -101,6 +102,23 @@ def test_what_is_no_table_is_said_so(content: bytes, told: str, tmp_path: Path) 
     with pytest.raises(DataError, match=told) as caught:
         read("t.csv", tmp_path)
     assert caught.value.next
+
+
+@pytest.mark.parametrize(
+    ("content", "told", "next"),
+    [
+        ("who#year#size\n1#2#3\n", r"t\.csv has one column only, 'who#year#size'", "file: {delimiter: ...}"),
+        ("who,year,size\n", r"t\.csv has no rows", "check the table"),
+    ],
+)
+def test_a_contract_is_held_against_a_table_only(
+    content: str, told: str, next: str, contract: Contract, tmp_path: Path
+) -> None:
+    (tmp_path / "t.csv").write_text(content)
+    with pytest.raises(DataError, match=told) as caught:
+        read("t.csv", tmp_path, contract)
+    assert next in caught.value.next
+    assert len(read("t.csv", tmp_path).columns) > 0  # without a contract, a table all the same
 
 
 def test_a_file_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +168,7 @@ def test_a_file_is_fetched_by_http(served: str, tmp_path: Path, monkeypatch: pyt
     assert state(f"{served}/t.csv.gz", tmp_path) != before
     monkeypatch.setenv("TABLE_HOST", served)
     assert len(read("${TABLE_HOST}/t.csv.gz", tmp_path)) == 2
-    with pytest.raises(DataError, match=r"none\.csv cannot be fetched: FileNotFoundError"):
+    with pytest.raises(DataError, match=r"none\.csv cannot be fetched: .*404"):
         read(f"{served}/none.csv", tmp_path)
 
 
@@ -158,7 +176,7 @@ def test_an_address_that_does_not_answer(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with pytest.raises(DataError, match="cannot be fetched") as caught:
+    with pytest.raises(DataError, match=r"cannot be fetched: .*[Cc]onnect") as caught:
         read(f"http://me:geheim-word@127.0.0.1:{port}/t.csv", tmp_path)
     assert "geheim" not in str(caught.value)
     with pytest.raises(DataError, match="the environment has no NOWHERE_AT_ALL"):

@@ -22,6 +22,7 @@ Resamples = Annotated[
 Metric = Literal["auto", "roc_auc", "pr_auc", "log_loss", "f1", "accuracy", "mcc", "rmse", "mae", "r2"]
 
 AUTO: Literal["auto"] = "auto"  # what fits the book's task
+NONE = "none"
 FAMILIES = {
     "classification": {
         "lr": "logistic regression",
@@ -69,7 +70,7 @@ def _none(value: Any) -> Any:
 
 def _word(value: Any) -> Any:
     """The word none, which Ploomber hands on as None where it stands in an env file."""
-    return "none" if value is None else value
+    return NONE if value is None else value
 
 
 def _known_families(families: list[str]) -> list[str]:
@@ -81,6 +82,20 @@ def _known_families(families: list[str]) -> list[str]:
     if len(set(families)) < len(families):
         raise ValueError(f"{' '.join(families)!r} names a family twice")
     return families
+
+
+def _named_transformers(names: list[str]) -> list[str]:
+    for name in names:
+        if name != NONE and not re.fullmatch(r"[A-Za-z_]\w*\.[A-Za-z_]\w*", name):
+            raise ValueError(f"{name!r} does not name a class in features/ as FILE.CLASS, such as ratios.PerRoom")
+    if len(set(names)) < len(names):
+        raise ValueError(f"{' '.join(names)!r} names a transformer twice")
+    return names
+
+
+Transformers = Annotated[
+    list[str], BeforeValidator(_words), BeforeValidator(_word), AfterValidator(_named_transformers)
+]
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -160,6 +175,15 @@ class Compare(Parameters):
     budget: float = Field(300, gt=0, le=86_400, description="seconds; no family is begun after that, above 0 to 86400")
     learning_budget: float = Field(
         60, ge=0, le=86_400, description="seconds for the learning curve, 0 to 86400; 0: no curve"
+    )
+    search_rows: int = Field(
+        200_000, ge=100, description="rows that families and settings are chosen on, at the most, from 100"
+    )
+    transformers: Transformers = Field(
+        [NONE], min_length=1, description="own transformers, as FILE.CLASS of the folder features/, in order; or none"
+    )
+    rare: float = Field(
+        0, ge=0, le=0.2, description="share of rows below which categories are joined, 0 to 0.2; 0: none are"
     )
     seed: Seed = 42
 
@@ -279,7 +303,9 @@ def _expectations(model: type[Parameters], names: list[str], wrong: list[str]) -
 
 
 def shown(value: Any) -> str:
-    """A value as people write it: a list as words, 300.0 as 300."""
+    """A value as people write it: a list as words, 300.0 as 300, None as none."""
+    if value is None:
+        return NONE
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)

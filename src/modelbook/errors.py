@@ -8,6 +8,7 @@ ModelbookError
 ├── StageError          an earlier product is missing, or this stage did not write what it promised
 ├── WiringError         a stage's notebook, model of parameters and task in pipeline.yaml do not agree
 ├── TrainingError       no model came out of the comparison
+├── TransformerError    a transformer of one's own is absent, or does not keep what it promises
 ├── ProofError          a model does not reproduce its golden rows
 ├── StoreError          the MLflow store cannot be used
 ├── ReportError         a report cannot be made of what it was given
@@ -73,6 +74,10 @@ class WiringError(ModelbookError):
 
 class TrainingError(ModelbookError):
     """No model came out of the comparison."""
+
+
+class TransformerError(ModelbookError):
+    """A transformer of one's own is absent, or does not keep what it promises."""
 
 
 class ProofError(ModelbookError):

@@ -52,13 +52,15 @@ def load(
     columns = _named(found, name, layout, names)
     _check_lines(path, name, packing, found)
     try:
-        return pd.read_csv(
+        frame = pd.read_csv(
             path, sep=found.delimiter, encoding=found.encoding, decimal=found.decimal, compression=packing,
             header=0 if layout.header else None, names=columns, index_col=False, na_values=missing or None,
             dtype=dict.fromkeys([columns[found.header.index(code)] for code in found.codes], str), low_memory=False,
         )  # fmt: skip
     except pd.errors.EmptyDataError:
         raise DataError(f"{name} is empty", expected="a header and at least one row", next="check the file") from None
+    frame.attrs["encoding"] = found.encoding
+    return frame
 
 
 def look(path: Path, name: str, packing: str | None, layout: Layout) -> Found:

@@ -75,6 +75,8 @@ def _refuse(start: bytes, name: str) -> None:
         told = "is a web page"
     elif start.startswith(b"\xd0\xcf\x11\xe0"):
         told = "is an Excel file of the old kind (.xls); save it as .xlsx"
+    elif start.startswith(b"%PDF"):
+        told = "is a PDF"
     elif b"\x00" in start and not start.startswith((b"\xff\xfe", b"\xfe\xff")):
         told = "holds no text"
     if told:

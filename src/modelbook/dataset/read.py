@@ -39,7 +39,23 @@ def read(table: str, root: Path, contract: Contract | None = None) -> pd.DataFra
 
     layout, missing = (contract.file, contract.missing) if contract else (Layout(), [])
     names = list(contract.columns) if contract and not layout.header else None
-    return load(table, root, layout, missing, names)
+    frame = load(table, root, layout, missing, names)
+    if contract:
+        _check(frame, contract, table)
+    return frame
+
+
+def _check(frame: pd.DataFrame, contract: Contract, table: str) -> None:
+    """Raise where there is nothing that a contract could be held against."""
+    first = str(frame.columns[0]) if len(frame.columns) else ""
+    if len(frame.columns) < 2 < len(contract.columns) and first not in contract.columns:
+        raise DataError(
+            f"{redact(table)} has one column only, {first[:100]!r}",
+            expected=f"the {len(contract.columns)} columns of the contract",
+            next="check the table; name what parts its fields in the contract (file: {delimiter: ...})",
+        )
+    if frame.empty:
+        raise DataError(f"{redact(table)} has no rows", expected="at least one", next="check the table, or the query")
 
 
 def load(table: str, root: Path, layout: Layout, missing: list[str], names: list[str] | None = None) -> pd.DataFrame:

@@ -173,7 +173,8 @@ class Remote:
         except ValueError as error:
             raise DataError(f"{self._shown} is no address: {redact(str(error))}", next="check the address") from None
         except Exception as error:  # each store has errors of its own
-            told = redact(f"{type(error).__name__}: {str(error)[:300]}".replace(self._url, self._shown))
+            cause = error.__cause__ or error  # fsspec tells a refused connection as a file that is not found
+            told = redact(f"{type(cause).__name__}: {str(cause)[:300]}".replace(self._url, self._shown))
             raise DataError(
                 f"{self._shown} cannot be fetched: {told}",
                 expected="an address that answers, and leave to read it",

@@ -31,10 +31,13 @@ def answer(frame: pd.DataFrame, target: str, task: str | None) -> tuple[str, Gue
         When the target is absent, has gaps, one value only, a class with one row, or does not fit the task.
     """
     if target not in frame.columns:
+        bare = any(re.fullmatch(r"-?\d+(\.\d+)?", name) for name in frame.columns)
         raise DataError(
-            f"the table has no column {target!r}", expected=nearest(target, frame.columns[:30]),
-            next="name the column that holds the answer: --target",
-        )  # fmt: skip
+            f"the table has no column {target!r}",
+            expected=nearest(target, frame.columns[:30]),
+            next="name the column that holds the answer: --target"
+            + ("; a file without a header needs --columns" if bare else ""),
+        )
     if task is not None and task not in TASKS:
         raise DataError(f"{task!r} is no task", expected=nearest(task, TASKS), next="correct --task, or leave it out")
     values = frame[target]
@@ -52,7 +55,7 @@ def answer(frame: pd.DataFrame, target: str, task: str | None) -> tuple[str, Gue
         )  # fmt: skip
     found = task or _task(some)
     if found == "regression":
-        _amount(some, target, task)
+        _amount(some, values, task)
     else:
         _classes(some, values, found)
     return found, some
@@ -77,7 +80,8 @@ def _task(some: Guess) -> str:
     return "regression" if number and (some.keys["type"] == "number" or some.distinct > CLASSES) else "multiclass"
 
 
-def _amount(some: Guess, target: str, task: str | None) -> None:
+def _amount(some: Guess, values: pd.Series, task: str | None) -> None:
+    target = some.name
     if some.keys["type"] == "boolean":
         some.keys |= {"type": "integer"}
     if some.keys["type"] not in ("number", "integer"):
@@ -85,6 +89,14 @@ def _amount(some: Guess, target: str, task: str | None) -> None:
             f"the target {target!r} holds no numbers: {some.why}", expected="numbers, for a regression",
             next="leave --task out, or name another target",
         )  # fmt: skip
+    numbers = pd.to_numeric(values, errors="coerce")
+    if task is None and some.distinct == len(values) == numbers.max() - numbers.min() + 1:
+        raise DataError(
+            f"the target {target!r} numbers the rows: it is each number from {numbers.min():g} to {numbers.max():g} "
+            "once",
+            expected="an answer that the other columns may tell",
+            next="name another --target; where it is an answer all the same, add --task regression",
+        )
     some.keys |= {"role": "target", "nullable": False}
     why = "as you said" if task else f"{some.distinct:,} different numbers"
     some.why = f"regression, {why}; {some.why}"

@@ -15,6 +15,8 @@ from modelbook.draft.book import Draft, draft
 from modelbook.errors import DataError
 from modelbook.redaction import redact
 
+UTF8 = "utf-8-sig"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -61,9 +63,17 @@ def read(
     layout = Layout(header=names is None)
     frame = dataset.load(plan.table, plan.root, layout, [*missing], names)
     title = plan.book.replace("-", " ").capitalize()
-    return draft(
+    encoding = frame.attrs.pop("encoding", UTF8)
+    made = draft(
         frame, target, title=title, source=redact(plan.table), task=task, missing=missing, drop=drop, layout=layout
     )
+    if encoding not in (UTF8, "utf-16"):
+        made.notes.insert(
+            0,
+            f"The file is not UTF-8; it was read as {encoding}, which it looks like. Where letters are wrong, "
+            "save it as UTF-8.",
+        )
+    return made
 
 
 def _named(table: str) -> str:

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version as installed
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,11 +23,11 @@ from mlflow.exceptions import MlflowException
 
 from modelbook.contract import Contract
 from modelbook.errors import ProofError, StoreError
+from modelbook.registry.requirements import requirements
 from modelbook.registry.signature import signature
 from modelbook.registry.store import artifacts, client, connected, uri
 
 CHAMPION = "champion"
-REQUIREMENTS = ("mlflow", "pycaret", "scikit-learn", "lightgbm", "pandas", "numpy", "pydantic", "pyyaml", "cloudpickle")
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ def register(
             code_paths=[str(Path(__file__).parents[1])],
             signature=signature(contract, threshold),
             input_example=example,
-            pip_requirements=[f"{package}=={installed(package)}" for package in REQUIREMENTS],
+            pip_requirements=requirements(parts["model"]),
         )
     _, difference = compare_golden(info.model_uri)
     if difference != 0:

@@ -23,6 +23,7 @@ from modelbook.errors import BuildError, ModelbookError
 from modelbook.registry import store
 from modelbook.stage import archive, built, failed, history, origins, overview, project, sources, wiring
 from modelbook.stage.schedule import ENDED, Outcome, Schedule
+from modelbook.training import own
 
 
 class BuildFailed(Reported):
@@ -118,6 +119,8 @@ def check(dag: Any, root: Path) -> dict[str, config.Parameters]:
         params[name] = config.validate(name, *origins.in_pipeline(root, name, _given(dag[name])))
         for path in dag[name].product.to_json_serializable().values():
             _check_writable(Path(path).parent)
+    if "compare" in params:
+        own.check(root, params["compare"].transformers)
     if "ingest" in params:  # not in a build that skips upstream stages
         contract = Contract.load(root / params["ingest"].contract)
         if "compare" in params:

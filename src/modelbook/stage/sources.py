@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from modelbook import config, dataset
+from modelbook.config import NONE
 from modelbook.errors import ModelbookError
 from modelbook.stage import origins
+from modelbook.training import own
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CONFIG = PACKAGE / "config.py"
@@ -32,6 +34,8 @@ def digest(stage: str, root: Path, params: dict[str, Any]) -> str:
     parts += [f"environment {name} = {value}" for name, value in sorted(origins.named(stage).items())]
     if stage == "ingest":
         parts += [_table(params, root), _hash(root / params["contract"])]
+    if params.get("transformers") not in (None, NONE, [NONE]):
+        parts += [f"{path.relative_to(root)} {_hash(path)}" for path in own.files(root)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

@@ -19,7 +19,9 @@ from modelbook.contract import Contract
 from modelbook.errors import TrainingError
 from modelbook.tasks.names import label, spread
 from modelbook.tasks.scored import Scored
+from modelbook.training import ahead
 from modelbook.training.folds import Watch, splitter
+from modelbook.training.share import share
 
 BASELINE = "dummy"
 EXPERIMENTS = {"classification": ClassificationExperiment, "regression": RegressionExperiment}
@@ -74,10 +76,26 @@ class Experiment:
         Cross-validation folds.
     seed : int
         Seed of everything random.
+    rows : int, optional
+        Rows to choose on at the most; of more, whole entities are drawn.
+    steps : list, optional
+        Unfitted steps ahead of PyCaret's, of ``ahead.steps``.
+
+    Attributes
+    ----------
+    features, outcome, groups : DataFrame, Series, Series
+        The rows to choose on.
+    whole : DataFrame
+        All train rows.
     """
 
-    def __init__(self, train: pd.DataFrame, contract: Contract, *, folds: int, seed: int) -> None:
+    def __init__(
+        self, train: pd.DataFrame, contract: Contract, *, folds: int, seed: int, rows: int | None = None,
+        steps: ahead.Steps | None = None,
+    ) -> None:  # fmt: skip
         self._contract, self.task = contract, tasks.of(contract)
+        self.whole, self._steps = train, steps or []
+        train = share(self.task, train, rows, seed=seed)
         self.features = contract.features(train).reset_index(drop=True)
         self.outcome = contract.outcome(train).reset_index(drop=True)
         self.groups = contract.entities(train).reset_index(drop=True)
@@ -96,7 +114,9 @@ class Experiment:
         return folds
 
     def _set_up(self, seed: int) -> Any:
-        data = self.features.assign(**{self._contract.target: self.outcome})
+        seen = ahead.seen(self._steps, self._contract, self.features, self.outcome)
+        words = ahead.categorical(seen)
+        data = seen.assign(**{self._contract.target: self.outcome})
         experiment = EXPERIMENTS[self.task.learner]()
         experiment.setup(
             data=data,
@@ -104,8 +124,8 @@ class Experiment:
             test_data=data.head(2 * self.folds),
             target=self._contract.target,
             index=False,
-            numeric_features=self._contract.numeric,
-            categorical_features=self._contract.categorical,
+            numeric_features=[name for name in seen if name not in words],
+            categorical_features=words,
             numeric_imputation="median",
             categorical_imputation="mode",
             normalize=True,
@@ -116,6 +136,8 @@ class Experiment:
             memory=False,
             verbose=False, html=False, system_log=False,
         )  # fmt: skip
+        if self._steps:
+            ahead.put(experiment, self._steps, self.features)
         for name, row in experiment.get_metrics().iterrows():
             if row["Display Name"] not in self.task.ranked.values():
                 experiment.remove_metric(name)  # it would be computed for nothing, and some warn
@@ -128,6 +150,24 @@ class Experiment:
     def _asked(self, takes: str) -> dict[str, Any]:
         """What PyCaret must be told of a metric of one's own: in regression there is but one thing to take."""
         return {"target": takes, "multiclass": True} if self.task.learner == "classification" else {}
+
+    def all_rows(self) -> tuple[pd.DataFrame, pd.Series]:
+        """Features and outcome of all train rows."""
+        rows = self.whole.reset_index(drop=True)
+        return self._contract.features(rows), self._contract.outcome(rows)
+
+    def caption(self) -> str:
+        """What stands under the folds' sizes."""
+        return f"Folds: rows, entities, and where the target lies. {self.told()}".strip()
+
+    def told(self) -> str:
+        """On how many rows is chosen, in a sentence; empty where that is all of them."""
+        if len(self.features) == len(self.whole):
+            return ""
+        return (
+            f"Families and settings were chosen on {len(self.features):,} of {len(self.whole):,} train rows "
+            f"(search_rows), drawn by entity; the final fit takes all."
+        )
 
     def fold_sizes(self) -> pd.DataFrame:
         """Rows and entities of each fold, and where the target lies; columns ``fold, rows, entities, …``."""

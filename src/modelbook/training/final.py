@@ -36,6 +36,8 @@ class Fitted:
         A simple model, fitted on the same rows, to stand beside; None where the pipeline is one itself.
     tried, searched : DataFrame, str
         What was tried, and what came of it, in a sentence.
+    chosen : str
+        On which rows that was settled, in a sentence, where these were not all.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Fitted:
     simple: tuple[str, Any] | None = None
     tried: pd.DataFrame = field(default_factory=pd.DataFrame)
     searched: str = ""
+    chosen: str = ""
 
     def beside(self, task: Task, scored: Scored, rows: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataFrame:
         """The pipeline's answers to rows beside those of the simple model and the baseline; see ``beside``."""
@@ -81,8 +84,8 @@ def fit(trial: Experiment, params: Finalize, families: list[str], metric: str, *
     scored = Scored.of(trial.outcome, answers, trial.groups)
     threshold, settled = trial.task.settled(scored, params.cost_miss)
     tell("fitting on all train rows", 2, 3)
-    pipeline.fit(trial.features, trial.outcome)
-    return Fitted(name, pipeline, threshold, settled, _simple(trial, kept), tried, searched)
+    pipeline.fit(*trial.all_rows())
+    return Fitted(name, pipeline, threshold, settled, _simple(trial, kept), tried, searched, trial.told())
 
 
 def _members(
@@ -112,7 +115,7 @@ def _simple(trial: Experiment, kept: list[str]) -> tuple[str, Any] | None:
     if set(kept) <= set(trial.task.simple):
         return None
     simple = trial.task.simple[0]
-    return trial.called(simple), trial.fresh(simple).fit(trial.features, trial.outcome)
+    return trial.called(simple), trial.fresh(simple).fit(*trial.all_rows())
 
 
 def parts(
@@ -174,7 +177,7 @@ def story(task: Task, fitted: Fitted, judged: Judged, gain: tuple[float, float, 
     who = f"{task.contract.who}s it has never seen"
     first, *others = task.sentences(rows, who, fitted.threshold)
     weakest = task.weakest(judged.slices, task.contract.label)
-    sentences = [f"Version {version}, {fitted.name}, {first}", *others, *([weakest] if weakest else [])]
+    sentences = [f"Version {version}, {fitted.name}, {first}", *others, *filter(None, (weakest, fitted.chosen))]
     sentences.append(beside.told(task, judged.beside))
     looks = {"name": "looks at this holdout", "value": str(judged.looks), "beside": "this one included"}
     word, level = ("no better", "bad")

@@ -1,0 +1,155 @@
+"""What the search is worth: ten tables, each answered by Modelbook, a default LightGBM, and PyCaret's compare_models.
+
+All three see the same train rows and the same columns, and are judged on the same rows, which none has seen: by
+ROC AUC, by log loss of several classes, by RMSE of a number. compare_models gets the seconds that Modelbook's whole
+search has taken, tuning and out-of-fold answers among them; the default LightGBM takes what it takes.
+
+    python benchmarks/search.py                            180 seconds of budget a table
+    python benchmarks/search.py --budget 15 --only fair diabetes
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import statsmodels.api as sm
+from lightgbm import LGBMClassifier, LGBMRegressor
+from sklearn import datasets
+from sklearn.model_selection import train_test_split
+
+from modelbook import tasks
+from modelbook.config import Finalize
+from modelbook.draft import draft
+from modelbook.tasks.base import Task
+from modelbook.tasks.names import LOWER_IS_BETTER
+from modelbook.tasks.scored import Scored
+from modelbook.training import final, leaderboard
+from modelbook.training.experiment import EXPERIMENTS, Experiment, compare
+
+SEED = 42
+MEASURE = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
+
+
+def bundled(load: Callable[..., Any]) -> pd.DataFrame:
+    """A table of scikit-learn's, its answer named y."""
+    found = load(as_frame=True)
+    return found.frame.rename(columns={"target": "y"})
+
+
+def shipped(name: str, answer: Callable[[pd.DataFrame], pd.Series], *without: str, rows: int = 4000) -> pd.DataFrame:
+    """A table of statsmodels', at most so many rows of it, with an answer instead of the columns that tell it."""
+    table = getattr(sm.datasets, name).load_pandas().data
+    table = table.assign(y=answer(table)).drop(columns=[*without])
+    return table.sample(min(rows, len(table)), random_state=SEED).reset_index(drop=True)
+
+
+def drawn(X: np.ndarray, y: np.ndarray) -> pd.DataFrame:
+    return pd.DataFrame(X, columns=[f"x{place}" for place in range(X.shape[1])]).assign(y=y)
+
+
+TABLES: dict[str, Callable[[], pd.DataFrame]] = {
+    "breast cancer": lambda: bundled(datasets.load_breast_cancer),
+    "wine": lambda: bundled(datasets.load_wine),
+    "digits": lambda: bundled(datasets.load_digits),
+    "diabetes": lambda: bundled(datasets.load_diabetes),
+    "fair": lambda: shipped("fair", lambda t: (t["affairs"] > 0).astype(int), "affairs"),
+    "anes96": lambda: shipped("anes96", lambda t: t["vote"].astype(int), "vote"),
+    "modechoice": lambda: shipped("modechoice", lambda t: t["choice"].astype(int), "choice", "individual"),
+    "randhie": lambda: shipped("randhie", lambda t: t["mdvis"].astype(float), "mdvis"),
+    "lopsided": lambda: drawn(*datasets.make_classification(
+        2500, 30, n_informative=8, n_redundant=6, weights=[0.93], flip_y=0.03, class_sep=0.7, random_state=SEED)),
+    "friedman": lambda: drawn(*datasets.make_friedman1(1500, 12, noise=2.0, random_state=SEED)),
+}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--budget", type=float, default=180, help="seconds of Modelbook's comparison (default: 180)")
+    parser.add_argument("--only", nargs="*", default=list(TABLES), metavar="TABLE", help="some of the tables")
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    print("| table | rows | measured by | Modelbook | default LightGBM | compare_models | Modelbook chose | seconds |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name in options.only:
+        print(line(name, options.budget), flush=True)
+
+
+def line(name: str, budget: float) -> str:
+    """One table's row of the result: the best number in bold, seconds of the two searches."""
+    frame = TABLES[name]()
+    contract = draft(frame, "y", title=name, source="benchmark").contract
+    task, frame = tasks.of(contract), contract.conform(frame)
+    train, test = train_test_split(
+        frame, test_size=0.3, random_state=SEED, stratify=frame["y"] if task.classes else None
+    )
+    train, test = train.reset_index(drop=True), test.reset_index(drop=True)
+    began = time.perf_counter()
+    model, chosen = searched(train, task, budget)
+    seconds = time.perf_counter() - began
+    ours = measured(task, model, test)
+    plain = measured(task, lightgbm(train, task), test)
+    began = time.perf_counter()
+    theirs = measured(task, compared(train, task, seconds), test)
+    spent = time.perf_counter() - began
+    measure = MEASURE[task.name]
+    best = (min if measure in LOWER_IS_BETTER else max)(ours, plain, theirs)
+    told = [f"**{value:.4f}**" if value == best else f"{value:.4f}" for value in (ours, plain, theirs)]
+    return f"| {name} | {len(frame):,} | {measure} | {' | '.join(told)} | {chosen} | {seconds:.0f} / {spent:.0f} |"
+
+
+def searched(train: pd.DataFrame, task: Task, budget: float) -> tuple[Any, str]:
+    """What compare and finalize come to, with their defaults."""
+    trial = Experiment(train, task.contract, folds=5, seed=SEED)
+    families, metric = task.chosen_families(["auto"]), task.chosen_metric("auto")
+    board = leaderboard.leaderboard(
+        compare(trial, families, budget, tell=lambda *_, **__: None, log=lambda _: None), metric
+    )
+    params = Finalize()
+    fitted = final.fit(
+        trial, params, leaderboard.best(board, params.blend_size), metric, tell=lambda *_, **__: None
+    )  # fmt: skip
+    return fitted.pipeline, fitted.name
+
+
+def lightgbm(train: pd.DataFrame, task: Task) -> Any:
+    """LightGBM as it comes, told which columns are categories."""
+    model = (LGBMClassifier if task.classes else LGBMRegressor)(verbosity=-1, random_state=SEED, n_jobs=1)
+    words = task.contract.categorical
+    kinds = {name: pd.CategoricalDtype(sorted(train[name].dropna().unique())) for name in words}
+
+    class Typed:
+        def __getattr__(self, method: str) -> Any:
+            return lambda rows: getattr(model, method)(rows.astype(kinds))
+
+    model.fit(task.contract.features(train).astype(kinds), task.contract.outcome(train))
+    return Typed()
+
+
+def compared(train: pd.DataFrame, task: Task, seconds: float) -> Any:
+    """What PyCaret's compare_models finds with its own defaults, fitted on all train rows."""
+    data = task.contract.features(train).assign(y=task.contract.outcome(train))
+    experiment = EXPERIMENTS[task.learner]()
+    experiment.setup(data=data, target="y", session_id=SEED, n_jobs=1, verbose=False, html=False, system_log=False)
+    return experiment.finalize_model(experiment.compare_models(budget_time=seconds / 60, verbose=False))
+
+
+def measured(task: Task, model: Any, test: pd.DataFrame) -> float:
+    """The one number of a model on rows it has not seen."""
+    rows, contract = task.contract.features(test), task.contract
+    try:
+        score = task.answers(model, rows)
+    except AttributeError:  # a classifier without probabilities: 1 for what it says
+        said = np.asarray(model.predict(rows)).astype(int)
+        score = np.eye(len(task.classes))[said] if len(task.classes) > 2 else said.astype(float)
+    scored = Scored.of(contract.outcome(test), score, contract.entities(test))
+    return float(task.metrics()[MEASURE[task.name]](scored.outcome, scored.score, np.ones(len(scored))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""Steps ahead of PyCaret's: learned inside folds, held to what they promise, kept in the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import CONTRACT
+from sklearn.base import BaseEstimator
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from modelbook.contract import Contract
+from modelbook.errors import TransformerError
+from modelbook.training import ahead
+from modelbook.training.ahead import OTHER, Own, Rare
+from modelbook.training.experiment import Experiment
+
+
+class Step(BaseEstimator):
+    """A transformer that does what it is told; notes the rows of each fit."""
+
+    fits: list[int] = []  # noqa: RUF012
+
+    def __init__(self, does: Any = None) -> None:
+        self.does = does
+
+    def fit(self, X: pd.DataFrame, y: pd.Series | None = None) -> Step:
+        Step.fits.append(len(X))
+        self.mean_ = X["size"].mean()
+        return self
+
+    def transform(self, X: pd.DataFrame) -> Any:
+        return self.does(X) if self.does else X.assign(centred=X["size"] - self.mean_)
+
+
+def seen(does: Any, frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    rows = contract.features(frame)
+    return ahead.seen([("own_0", Own("odd.Step", Step(does)))], contract, rows, frame["happened"])
+
+
+def put_in(X: pd.DataFrame) -> pd.DataFrame:
+    X["size"] = X["size"] + 1
+    return X
+
+
+def needs_noise(X: pd.DataFrame) -> pd.DataFrame:
+    assert X["noise"].notna().any()
+    return X
+
+
+@pytest.mark.parametrize(
+    ("does", "told"),
+    [
+        (lambda X: X.to_numpy(), r"gives a ndarray, no DataFrame"),
+        (lambda X: X.dropna(), r"gives \d+ rows for 600"),
+        (lambda X: X.reset_index(drop=True).set_axis(range(1, len(X) + 1)), r"gives its rows another index"),
+        (lambda X: X.iloc[::-1], r"another index, or another order"),
+        (lambda X: X.set_axis(range(X.shape[1]), axis=1), r"columns named \[0, 1, 2, 3\], which are no names"),
+        (lambda X: X.assign(day=pd.Timestamp("2020-01-01")), r"column 'day' of datetime64.*neither numbers nor text"),
+        (lambda X: X.assign(size=X["size"] - X["size"].mean()), r"answers a row otherwise when other rows are with it"),
+        (lambda X: X.assign(luck=np.random.default_rng().normal(size=len(X))), r"or when it is asked again"),
+        (lambda X: X.assign(more=X["absent"]), r"fails on transform: KeyError: 'absent'"),
+        (lambda X: X.assign(**{f"n{len(X)}": 1.0}), r"gives the columns .*'n50'\] here and gave .*'n600'\]"),
+        (needs_noise, r"fails on transform: AssertionError"),
+        (put_in, r"changes the rows that it is given"),
+    ],
+)
+def test_a_transformer_that_breaks_its_word_is_told(
+    does: Any, told: str, frame: pd.DataFrame, contract: Contract
+) -> None:
+    with pytest.raises(TransformerError, match=told) as caught:
+        seen(does, frame, contract)
+    assert caught.value.what.startswith("transformers: odd.Step ")
+    assert "features/odd.py" in caught.value.next
+
+
+def test_what_it_gives_is_made_plain(frame: pd.DataFrame, contract: Contract) -> None:
+    def does(X: pd.DataFrame) -> pd.DataFrame:
+        return pd.DataFrame({
+            "big": X["size"] > 50, "ratio": X["size"] / X["flag"], "whole": X["flag"].astype("Int64"),
+            "kind": X["colour"].astype("category"), "name": X["colour"].where(X["colour"] != "1", None),
+        })  # fmt: skip
+
+    found = seen(does, frame, contract)
+    assert found.dtypes.astype(str).to_dict() == {
+        "big": "float64", "ratio": "float64", "whole": "float64", "kind": "object", "name": "object",
+    }  # fmt: skip
+    none = frame["flag"].to_numpy() == 0
+    assert found["ratio"].isna().tolist() == none.tolist()  # infinite: a gap
+    assert {type(value) for value in found["name"]} == {str, float}
+    assert ahead.categorical(found) == ["kind", "name"]
+
+
+def test_scikit_learns_own_may_be_named(tmp_path: Path, frame: pd.DataFrame, contract: Contract) -> None:
+    (tmp_path / "features").mkdir()
+    (tmp_path / "features/scaled.py").write_text(
+        "from sklearn.compose import make_column_transformer\nfrom sklearn.preprocessing import StandardScaler\n"
+        "sizes = make_column_transformer((StandardScaler(), ['size']), remainder='passthrough',\n"
+        "                                verbose_feature_names_out=False)\n"
+    )
+    steps = ahead.steps(tmp_path, ["scaled.sizes"], rare=0)
+    rows = contract.features(frame)
+    found = ahead.seen(steps, contract, rows, frame["happened"])
+    assert found["size"].to_numpy() == pytest.approx(StandardScaler().fit_transform(rows[["size"]])[:, 0])
+
+
+# Rare categories
+
+
+def test_rare_and_new_categories_are_joined() -> None:
+    rows = pd.DataFrame({"code": [*"aaaaaabbbc", np.nan], "size": range(11)})
+    found = Rare(0.2).fit(rows).transform(pd.DataFrame({"code": ["a", "b", "c", "new", np.nan], "size": range(5)}))
+    assert found["code"].tolist()[:4] == ["a", "b", OTHER, OTHER]
+    assert found["code"].isna().tolist() == [False] * 4 + [True]
+    assert found["size"].tolist() == [*range(5)]
+
+
+# In an experiment
+
+
+@pytest.fixture
+def open_contract() -> Contract:
+    """The same contract, with colours of which new ones may come."""
+    colour = {"role": "feature", "type": "category", "unseen": True, "meaning": "code"}
+    return Contract.model_validate({**CONTRACT, "columns": {**CONTRACT["columns"], "colour": colour}})
+
+
+MANY = [str(code % 40) for code in range(600)]  # too many for a column each
+
+
+@pytest.mark.parametrize(("rare", "colours"), [(0, ["1", "2"] * 300), (0, MANY), (0.1, ["1", "2", "11"] * 200)])
+def test_a_new_category_is_answered(
+    rare: float, colours: list[str], frame: pd.DataFrame, open_contract: Contract
+) -> None:
+    train = frame.assign(colour=colours)
+    trial = Experiment(train, open_contract, folds=2, seed=1, steps=ahead.steps(Path(), ["none"], rare))
+    model = trial.pipeline(LogisticRegression(max_iter=1000)).fit(trial.features, trial.outcome)
+    new = open_contract.features(train.head(2).assign(colour=["never seen", colours[0]], size=50.0))
+    answers = model.predict_proba(new)[:, 1]
+    assert np.isfinite(answers).all()
+    assert np.ptp(answers) < 0.2
+
+
+def test_own_steps_are_fitted_inside_folds_and_kept_in_the_model(frame: pd.DataFrame, contract: Contract) -> None:
+    Step.fits.clear()
+    trial = Experiment(frame, contract, folds=3, seed=1, steps=[("own_0", Own("odd.Step", Step()))])
+    assert Step.fits == [600]
+    assert trial.candidate("lr").status == "ok"
+    *folds, last = Step.fits[1:]  # the last one is PyCaret's own, of the model that it returns
+    assert (len(folds), sum(folds), last) == (3, 1200, 600)
+    pipeline = trial.pipeline(LogisticRegression(max_iter=1000))
+    Step.fits.clear()
+    trial.out_of_fold(pipeline)
+    assert Step.fits == folds
+    pipeline.fit(*trial.all_rows())
+    rows = contract.features(frame)
+    kept = cloudpickle.loads(cloudpickle.dumps(pipeline))
+    assert (kept.predict_proba(rows) == pipeline.predict_proba(rows)).all()
+    assert kept.steps[0][1].fitted_.mean_ == pytest.approx(rows["size"].mean())
+
+
+def test_a_new_column_is_learned_from(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> None:
+    frame = make_frame()
+    odd = (frame["size"].astype(int) % 2).to_numpy()
+    frame = frame.assign(happened=odd)
+    steps = [
+        ("own_0", Own("odd.Step", Step(lambda X: X.assign(odd=(X["size"].astype(int) % 2).map({0: "e", 1: "o"})))))
+    ]
+    without, with_ = (
+        Experiment(frame, contract, folds=3, seed=1, steps=some).candidate("lr").mean["roc_auc"] for some in ([], steps)
+    )
+    assert without < 0.6
+    assert with_ > 0.99
+
+
+def test_own_steps_in_a_regression(contract: Contract) -> None:
+    import books
+
+    table, of_number = books.number(), books.of_number()
+    trial = Experiment(
+        table, of_number, folds=2, seed=1, steps=[("own_0", Own("odd.Step", Step())), ("rare", Rare(0.4))]
+    )
+    assert trial.candidate("lr").mean["r2"] > 0.7
+    pipeline = trial.pipeline(LinearRegression()).fit(*trial.all_rows())
+    assert np.isfinite(pipeline.predict(of_number.features(table.head()))).all()

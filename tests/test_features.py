@@ -1,0 +1,140 @@
+"""A transformer of one's own, from the project's folder to a served model: by real builds and a real server."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tiny import BIN, Tiny
+
+from modelbook.registry import store, versions
+from modelbook.registry.requirements import requirements
+
+pytestmark = pytest.mark.slow
+
+FILE = '''
+import scipy.special
+from sklearn.base import BaseEstimator
+
+from features.money import per_year
+
+
+class Wealth(BaseEstimator):
+    """Income for each year of age, beside the mean of the site."""
+
+    def fit(self, X, y=None):
+        self.means_ = X.groupby("site")["income"].mean()
+        return self
+
+    def transform(self, X):
+        usual = scipy.special.log1p(X["site"].map(self.means_).astype(float))
+        return X.assign(wealth=per_year(X["income"], X["xage"]), against_site=usual, old=(X["xage"] > 50).map(str))
+'''
+MONEY = "def per_year(amount, years):\n    return amount / years\n"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """A project with a transformer of its own, built."""
+    tiny = Tiny(tmp_path_factory.mktemp("own"))
+    (tiny.root / "features").mkdir()
+    (tiny.root / "features/wealth.py").write_text(FILE)
+    (tiny.root / "features/money.py").write_text(MONEY)
+    values = yaml.safe_load((tiny.root / "env.yaml").read_text())
+    more = {"transformers": "wealth.Wealth", "rare": 0.05, "search_rows": 2000, "families": "lr"}
+    (tiny.root / "env.yaml").write_text(yaml.safe_dump({**values, **more}))
+    told = tiny.build()
+    assert told.returncode == 0, told.stdout + told.stderr
+    return tiny
+
+
+@pytest.fixture(scope="module")
+def version(project: Tiny) -> versions.Version:
+    return versions.version(project.root, "tiny", 1)
+
+
+def test_the_version_holds_it_and_says_what_it_needs(project: Tiny, version: versions.Version) -> None:
+    pipeline = version.evaluated()
+    wealth = pipeline.steps[0][1]
+    assert [name for name, _ in pipeline.steps[:2]] == ["own_0", "rare"]
+    assert wealth.columns_[-3:] == ["wealth", "against_site", "old"]
+    assert any(need.startswith("scipy==") for need in requirements(pipeline))
+    assert "scipy==" in (version.folder.parent / "requirements.txt").read_text()
+    assert project.receipt("deploy")["word"] in ("promote", "hold")  # proven in a clean process
+
+
+def test_the_reports_say_what_it_was_chosen_on(project: Tiny) -> None:
+    said = project.receipt("finalize")["sentences"][-1]
+    assert re.fullmatch(
+        r"Families and settings were chosen on [12],\d{3} of 3,\d{3} train rows \(search_rows\).*", said
+    )
+    assert said in (project.root / "reports/tiny/03_compare.html").read_text()
+
+
+def test_a_changed_file_outdates_compare_and_what_follows(project: Tiny) -> None:
+    assert project.outdated() == []
+    with project.changed("features/money.py", "amount / years", "amount / (years + 1)"):
+        assert project.outdated() == ["compare", "finalize", "deploy", "monitor"]
+    with project.changed("env.yaml", "transformers: wealth.Wealth", "transformers: none"):
+        assert "compare" in project.outdated()
+
+
+def test_a_name_that_is_not_there_ends_a_build_before_any_kernel(project: Tiny) -> None:
+    with project.changed("features/wealth.py", "class Wealth", "class Welth"):
+        told = project.build()
+    assert told.returncode == 1
+    assert "TransformerError: transformers: features/wealth.py has no Wealth" in told.stdout + told.stderr
+    assert "did you mean 'Welth'?" in told.stdout + told.stderr
+    assert project.ran(told) == []
+
+
+@pytest.fixture
+def served(project: Tiny, tmp_path: Path) -> Iterator[str]:
+    """The address of MLflow's own server, started where neither the project nor its folder is on the path."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    environ = {key: value for key, value in os.environ.items() if not key.startswith(("MODELBOOK_", "PYTHONPATH"))}
+    command = [BIN / "mlflow", "models", "serve", "-m", "models:/tiny/1", "--env-manager", "local", "-p", str(port)]
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(
+            command, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True,
+            env={**environ, "MLFLOW_TRACKING_URI": store.uri(project.root), "PATH": f"{BIN}:{os.environ['PATH']}"},
+        )  # fmt: skip
+    try:
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5)
+                break
+            except OSError:
+                assert server.poll() is None, (tmp_path / "log").read_text()
+                time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}/invocations"
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+
+
+def test_mlflow_serves_it(served: str, version: versions.Version) -> None:
+    golden = version.golden
+    rows = golden[version.contract.inputs_].astype(object).where(golden[version.contract.inputs_].notna(), None)
+    asked: dict[str, Any] = {"dataframe_split": {"columns": list(rows.columns), "data": rows.to_numpy().tolist()}}
+    request = urllib.request.Request(served, json.dumps(asked).encode(), {"Content-Type": "application/json"})
+    try:
+        answer = json.load(urllib.request.urlopen(request, timeout=60))["predictions"]
+    except urllib.error.HTTPError as error:
+        pytest.fail(error.read().decode())
+    for name in ("prediction", "probability"):
+        assert [row[name] for row in answer] == pytest.approx(golden[name].tolist(), abs=1e-12)
