@@ -191,8 +191,8 @@ class Compare(Parameters):
 class Finalize(Parameters):
     """Parameters of the finalize stage."""
 
-    strategy: Literal["tune", "blend", "stack"] = Field(
-        "tune", description="tune the leader, or blend or stack the best"
+    strategy: Literal["tune", "blend", "stack", "best"] = Field(
+        "tune", description="tune the leader; blend or stack the best; or the best of these three"
     )
     calibrate: Annotated[Literal["none", "sigmoid", "isotonic"], BeforeValidator(_word)] = Field(
         "none", description="classes: how probabilities are corrected by answers out of fold"

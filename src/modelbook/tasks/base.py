@@ -41,7 +41,7 @@ class Task(ABC):
     response : str
         The method that a fitted pipeline is asked by.
     families : tuple of str
-        What is compared where the book names none.
+        What is compared where the book names none; in this order, so that a short budget reaches the strong ones.
     simple : tuple of str
         Families that count as simple; the first stands beside the final model as a yardstick.
     ranked : dict

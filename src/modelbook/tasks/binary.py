@@ -132,7 +132,7 @@ class Binary(Task):
     """Yes or no."""
 
     name = "binary"
-    families = ("lr", "lda", "nb", "knn", "dt", "rf", "et", "ada", "gbc", "lightgbm")
+    families = ("lr", "lightgbm", "et", "rf", "gbc", "lda", "ada", "nb", "knn", "dt")
     ranked: ClassVar = {
         "roc_auc": "AUC", "accuracy": "Accuracy", "recall": "Recall", "precision": "Prec.", "f1": "F1", "mcc": "MCC",
         "pr_auc": "PR AUC", "log_loss": "Log loss",

@@ -81,7 +81,7 @@ class Multiclass(Task):
 
     name = "multiclass"
     stratified = True
-    families = ("lr", "lda", "nb", "knn", "dt", "rf", "et", "lightgbm")
+    families = ("lr", "lightgbm", "et", "rf", "lda", "nb", "knn", "dt")
     ranked: ClassVar = {
         "roc_auc": "Macro AUC",
         "log_loss": "Log loss",

@@ -75,7 +75,7 @@ class Regression(Task):
     name = "regression"
     learner = "regression"
     response = "predict"
-    families = ("lr", "ridge", "lasso", "en", "huber", "knn", "dt", "rf", "et", "gbr", "lightgbm")
+    families = ("ridge", "lightgbm", "et", "gbr", "rf", "lr", "lasso", "en", "huber", "knn", "dt")
     ranked: ClassVar = {"rmse": "RMSE", "mae": "MAE", "r2": "R2"}
     ranks = ("rmse", "mae", "r2")
     simple = ("ridge", "lr", "lasso", "en", "br", "huber")

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
@@ -14,12 +13,17 @@ from modelbook.config import Finalize
 from modelbook.tasks.base import Task
 from modelbook.tasks.names import LOWER_IS_BETTER
 from modelbook.tasks.scored import Scored
-from modelbook.training import beside, evaluation, fairness, layered, tuning
+from modelbook.training import beside, evaluation, fairness
 from modelbook.training.experiment import Experiment
-from modelbook.training.folds import Watch
 from modelbook.training.golden import golden
+from modelbook.training.search import search
 
-DOING = {"tune": "tuning", "blend": "blending", "stack": "stacking"}
+DOING = {
+    "tune": "tuning the leader",
+    "blend": "blending the best",
+    "stack": "stacking the best",
+    "best": "tuning the leader, and joining it with the best",
+}
 
 
 @dataclass(frozen=True)
@@ -74,41 +78,16 @@ class Judged:
 
 
 def fit(trial: Experiment, params: Finalize, families: list[str], metric: str, *, tell: Callable[..., None]) -> Fitted:
-    """Tune the leader, blend or stack the best; settle what out-of-fold answers settle, and fit on all train rows."""
-    kept = families[:1] if params.strategy == "tune" else families
-    name = " + ".join(trial.called(family) for family in kept)
-    tell(f"{DOING[params.strategy]} {name}", 0, 3)
-    members, tried, searched = _members(trial, params, kept, metric, watch=lambda step: tell(name, 0, 3, passing=step))
-    tell("answering train rows out of fold", 1, 3)
-    pipeline, answers = _topped(trial, members, params)
-    scored = Scored.of(trial.outcome, answers, trial.groups)
+    """Search by ``params``, settle what out-of-fold answers settle, and fit on all train rows."""
+    doing = DOING[params.strategy]
+    tell(doing, 0, 2)
+    found = search(trial, params, families, metric, watch=lambda step: tell(doing, 0, 2, passing=step))
+    scored = Scored.of(trial.outcome, found.answers, trial.groups)
     threshold, settled = trial.task.settled(scored, params.cost_miss)
-    tell("fitting on all train rows", 2, 3)
-    pipeline.fit(*trial.all_rows())
-    return Fitted(name, pipeline, threshold, settled, _simple(trial, kept), tried, searched, trial.told())
-
-
-def _members(
-    trial: Experiment, params: Finalize, kept: list[str], metric: str, watch: Watch
-) -> tuple[list[Any], pd.DataFrame, str]:
-    """Unfitted pipelines, each family's own for a stack, else one; what was tried, and what came of it."""
-    if params.strategy == "tune":
-        tuned = tuning.tune(trial, kept[0], metric, params.tune_rounds, params.budget, seed=params.seed, watch=watch)
-        return [tuned.pipeline], tuned.tried, tuned.said
-    joined = [trial.blended(kept)] if params.strategy == "blend" else [trial.fresh(family) for family in kept]
-    tried = pd.DataFrame({"member": [trial.called(family) for family in kept], "parameters": "defaults"})
-    return joined, tried, f"{params.strategy.capitalize()} of {len(kept)} families with their defaults."
-
-
-def _topped(trial: Experiment, members: list[Any], params: Finalize) -> tuple[Any, np.ndarray]:
-    """One unfitted pipeline of the members, stacked and calibrated as asked, and its answers out of fold."""
-    answers = [trial.out_of_fold(member).score for member in members]
-    pipeline, found = members[0], answers[0]
-    if len(members) > 1:
-        pipeline, found = layered.over(trial, members, answers, layered.STACKS[trial.task.learner])
-    if params.calibrate != "none" and trial.task.classes:
-        pipeline, found = layered.over(trial, [pipeline], [found], layered.CURVES[params.calibrate])
-    return pipeline, found
+    tell("fitting on all train rows", 1, 2)
+    found.pipeline.fit(*trial.all_rows())
+    name, simple = " + ".join(map(trial.called, found.families)), _simple(trial, found.families)
+    return Fitted(name, found.pipeline, threshold, settled, simple, found.tried, found.said, trial.told())
 
 
 def _simple(trial: Experiment, kept: list[str]) -> tuple[str, Any] | None:

@@ -52,6 +52,15 @@ class Isotonic:
         return _shared([curve.predict(answers[0][:, at]) for at, curve in enumerate(self.curves)])
 
 
+class Mean:
+    """The mean of all members' answers: a blend. There is nothing to learn."""
+
+    def __init__(self, answers: np.ndarray, outcome: np.ndarray) -> None: ...
+
+    def __call__(self, answers: np.ndarray) -> np.ndarray:
+        return answers.mean(axis=0)
+
+
 class Odds:
     """A logistic regression of all members' log-odds: a stack of classifiers (Wolpert 1992)."""
 
@@ -134,7 +143,7 @@ def over(trial: Experiment, members: Sequence[Any], answers: Sequence[np.ndarray
     answers : sequence of ndarray
         Each member's answers to the train rows out of fold, as ``Scored.score`` holds them.
     top : type
-        One of ``Sigmoid, Isotonic, Odds, Weights``.
+        One of ``Sigmoid, Isotonic, Mean, Odds, Weights``.
     """
     held = np.stack([score.reshape(len(score), -1) for score in answers])
     outcome = trial.outcome.to_numpy()

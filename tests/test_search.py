@@ -1,0 +1,56 @@
+"""The search for the final model: what the strategies come to, and when joining is worth it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from modelbook.config import Finalize
+from modelbook.draft import draft
+from modelbook.training.experiment import Experiment
+from modelbook.training.search import search
+
+QUICK = Finalize(strategy="best", tune_rounds=1, blend_size=2)
+
+
+def trial_of(frame: pd.DataFrame) -> Experiment:
+    contract = draft(frame, "y", title="drawn", source="drawn").contract
+    return Experiment(contract.conform(frame), contract, folds=3, seed=1)
+
+
+def numbers(more: float) -> pd.DataFrame:
+    """A number that goes with a, and, ``more`` times as much, jumps where b is close to 0."""
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame(random.normal(size=(500, 3)), columns=["a", "b", "c"])
+    jump = (frame["b"].abs() < 0.7).astype(float)
+    return frame.assign(y=2 * frame["a"] + more * jump + random.normal(0, 0.3, 500))
+
+
+def test_a_stack_is_taken_where_it_is_clearly_better() -> None:
+    said: list[str] = []
+    trial = trial_of(numbers(more=2))
+    found = search(trial, QUICK, ["ridge", "dt"], "rmse", said.append)
+    assert found.families == ["ridge", "dt"]
+    assert "A stack of the best 2 is better by" in found.said
+    assert found.said.endswith("it is taken.")
+    errors = found.tried.set_index("setting")["mean"]
+    assert errors["stack"] < errors["blend"] < 0.9 * errors["defaults"]
+    rmse = np.sqrt(np.mean((found.answers - trial.outcome) ** 2))
+    assert rmse == pytest.approx(errors["stack"], rel=0.05)
+    assert "asking decision tree out of fold" in said
+
+
+def test_the_leader_stays_alone_where_joining_gains_nothing() -> None:
+    trial = trial_of(numbers(more=0))
+    found = search(trial, QUICK, ["ridge", "dt"], "rmse", lambda _: None)
+    assert found.families == ["ridge"]
+    assert found.said.endswith("the leader stays alone.")
+    assert {"defaults", "blend", "stack"} <= set(found.tried["setting"])
+    plain = search(trial, QUICK.model_copy(update={"strategy": "tune"}), ["ridge", "dt"], "rmse", lambda _: None)
+    np.testing.assert_array_equal(found.answers, plain.answers)
+
+
+def test_one_family_has_nobody_to_join() -> None:
+    found = search(trial_of(numbers(more=0)), QUICK, ["ridge"], "rmse", lambda _: None)
+    assert (found.families, "blend" in set(found.tried["setting"])) == (["ridge"], False)
