@@ -29,16 +29,18 @@ def numbers(more: float) -> pd.DataFrame:
 
 def test_a_stack_is_taken_where_it_is_clearly_better() -> None:
     said: list[str] = []
-    trial = trial_of(numbers(more=2))
+    trial = trial_of(numbers(more=1))
     found = search(trial, QUICK, ["ridge", "dt"], "rmse", said.append)
-    assert found.families == ["ridge", "dt"]
-    assert "A stack of the best 2 is better by" in found.said
+    assert found.families == ["dt", "ridge"]  # the better one is first, once both are tuned
+    assert found.said.startswith("Of 2 tuned families decision tree is the best.")
+    assert "of the 2 is better by" in found.said
     assert found.said.endswith("it is taken.")
     errors = found.tried.set_index("setting")["mean"]
-    assert errors["stack"] < errors["blend"] < 0.9 * errors["defaults"]
+    least = min(errors["stack"], errors["blend"])
+    assert least < 0.96 * errors.drop(["stack", "blend"]).min()
     rmse = np.sqrt(np.mean((found.answers - trial.outcome) ** 2))
-    assert rmse == pytest.approx(errors["stack"], rel=0.05)
-    assert "asking decision tree out of fold" in said
+    assert rmse == pytest.approx(least, rel=0.05)
+    assert {"decision tree, answering out of fold", "ridge regression, defaults, fold 2 of 3"} <= set(said)
 
 
 def test_the_leader_stays_alone_where_joining_gains_nothing() -> None:

@@ -192,7 +192,7 @@ class Finalize(Parameters):
     """Parameters of the finalize stage."""
 
     strategy: Literal["tune", "blend", "stack", "best"] = Field(
-        "tune", description="tune the leader; blend or stack the best; or the best of these three"
+        "tune", description="tune the leader; blend or stack the best; or the best of all these"
     )
     calibrate: Annotated[Literal["none", "sigmoid", "isotonic"], BeforeValidator(_word)] = Field(
         "none", description="classes: how probabilities are corrected by answers out of fold"

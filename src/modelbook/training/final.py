@@ -22,7 +22,7 @@ DOING = {
     "tune": "tuning the leader",
     "blend": "blending the best",
     "stack": "stacking the best",
-    "best": "tuning the leader, and joining it with the best",
+    "best": "tuning and joining the best",
 }
 
 

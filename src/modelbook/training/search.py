@@ -60,78 +60,88 @@ def search(trial: Experiment, params: Finalize, families: list[str], metric: str
 
 
 def _tuned(trial: Experiment, params: Finalize, families: list[str], metric: str, watch: Watch) -> Searched:
-    tuned = tuning.tune(trial, families[0], metric, params.tune_rounds, params.budget, seed=params.seed, watch=watch)
+    leader, called = families[0], trial.called(families[0])
+    tuned = tuning.tune(
+        trial, leader, metric, params.tune_rounds, params.budget, seed=params.seed,
+        watch=lambda step: watch(f"{called}, {step}"),
+    )  # fmt: skip
+    watch(f"{called}, answering out of fold")
     answers = trial.out_of_fold(tuned.pipeline).score
-    return Searched(families[:1], tuned.pipeline, answers, tuned.tried, tuned.said)
+    return Searched([leader], tuned.pipeline, answers, tuned.tried, tuned.said)
 
 
 def _blended(trial: Experiment, params: Finalize, families: list[str], metric: str, watch: Watch) -> Searched:
     pipeline = trial.blended(families)
+    watch("answering out of fold")
     return Searched(families, pipeline, trial.out_of_fold(pipeline).score, *_defaults(trial, families, "Blend"))
 
 
 def _stacked(trial: Experiment, params: Finalize, families: list[str], metric: str, watch: Watch) -> Searched:
-    members = [trial.fresh(family) for family in families]
-    pipeline, answers = layered.over(
-        trial, members, _asked(trial, members, families, watch), layered.STACKS[trial.task.learner]
-    )
-    return Searched(families, pipeline, answers, *_defaults(trial, families, "Stack"))
+    members, answers = [trial.fresh(family) for family in families], []
+    for member, family in zip(members, families):
+        watch(f"asking {trial.called(family)} out of fold")
+        answers.append(trial.out_of_fold(member).score)
+    made = layered.over(trial, members, answers, layered.STACKS[trial.task.learner])
+    return Searched(families, *made, *_defaults(trial, families, "Stack"))
 
 
 def _best(trial: Experiment, params: Finalize, families: list[str], metric: str, watch: Watch) -> Searched:
-    """The tuned leader, unless a blend or a stack with it is better by more than a standard error over the folds.
+    """The best of the tuned families, unless a blend or a stack of them is better by more than a standard error.
 
     The rule of one standard error prefers the simpler model within noise (Breiman et al. 1984, "Classification and
-    regression trees"); here the error is that of the paired difference.
+    regression trees"); here the error is that of the paired difference over the folds.
     """
-    leader = _tuned(trial, params, families, metric, watch)
-    others = [trial.fresh(family) for family in families[1:]]
-    if not others:
-        return leader
-    members = [leader.pipeline, *others]
-    answers = [leader.answers, *_asked(trial, others, families[1:], watch)]
-    tops = {"blend": layered.Mean, "stack": layered.STACKS[trial.task.learner]}
-    joined = {name: layered.over(trial, members, answers, top) for name, top in tops.items()}
     measure = measured(trial.task, metric)
-    plain = _values(trial, leader.answers, measure)
-    values = {name: _values(trial, found, measure) for name, (_, found) in joined.items()}
     sign = -1 if measure in LOWER_IS_BETTER else 1
-    first = max(values, key=lambda name: sign * values[name].mean())
-    steps = sign * (values[first] - plain)
+    share = params.model_copy(update={"budget": params.budget / len(families)})
+    tuned = [_tuned(trial, share, [family], metric, watch) for family in families]
+    tuned.sort(key=lambda one: -sign * _values(trial, one, measure).mean())
+    leader, tried = tuned[0], _tried(trial, tuned)
+    said = f"Of {len(tuned)} tuned families {trial.called(leader.families[0])} is the best. {leader.said}"
+    if len(tuned) == 1:
+        return leader
+    joined = [_joined(trial, tuned, what) for what in ("blend", "stack")]
+    tried = pd.concat([tried, *(_row(trial, one, measure) for one in joined)], ignore_index=True)
+    best = max(joined, key=lambda one: sign * _values(trial, one, measure).mean())
+    steps = sign * (_values(trial, best, measure) - _values(trial, leader, measure))
     error = steps.std(ddof=1) / np.sqrt(len(steps))
-    rows = [{"setting": name, "mean": one.mean(), "sd": one.std(), "folds": len(one), "state": tuning.JUDGED,
-             "parameters": _names(trial, families)} for name, one in values.items()]  # fmt: skip
-    tried = pd.concat([leader.tried, pd.DataFrame(rows)], ignore_index=True)
-    told = f"{spread(abs(steps.mean()), error)} {label(measure)} out of fold, give or take a standard error"
-    if steps.mean() <= error:
-        way = "better" if steps.mean() > 0 else "worse"
-        said = f"{leader.said} A {first} of the best {len(members)} is {way} by {told}: the leader stays alone."
-        return replace(leader, tried=tried, said=said)
-    said = f"{leader.said} A {first} of the best {len(members)} is better by {told}: it is taken."
-    return Searched(families, *joined[first], tried, said)
+    better, size = steps.mean() > error, spread(abs(steps.mean()), error)
+    way, end = "better" if steps.mean() > 0 else "worse", "it is taken" if better else "the leader stays alone"
+    told = f"{best.said} is {way} by {size} {label(measure)} (± a standard error): {end}."
+    return replace(best if better else leader, tried=tried, said=f"{said} {told}")
+
+
+def _joined(trial: Experiment, members: list[Searched], what: str) -> Searched:
+    top = layered.Mean if what == "blend" else layered.STACKS[trial.task.learner]
+    pipelines, answers = [one.pipeline for one in members], [one.answers for one in members]
+    families = [family for one in members for family in one.families]
+    said = f"A {what} of the {len(members)}"
+    return Searched(families, *layered.over(trial, pipelines, answers, top), pd.DataFrame({"setting": [what]}), said)
+
+
+def _tried(trial: Experiment, tuned: list[Searched]) -> pd.DataFrame:
+    """All that was tried, family by family."""
+    tables = [one.tried.assign(family=trial.called(one.families[0])) for one in tuned]
+    whole = pd.concat(tables, ignore_index=True)
+    return whole[["family", *whole.columns.drop("family")]]
+
+
+def _row(trial: Experiment, joined: Searched, measure: str) -> pd.DataFrame:
+    values = _values(trial, joined, measure)
+    names = " + ".join(map(trial.called, joined.families))
+    return joined.tried.assign(
+        family=names, mean=values.mean(), sd=values.std(), folds=len(values), state=tuning.JUDGED, parameters="as tuned"
+    )
 
 
 Strategy = Callable[[Experiment, Finalize, list[str], str, Watch], Searched]
 STRATEGIES: dict[str, Strategy] = {"tune": _tuned, "blend": _blended, "stack": _stacked, "best": _best}
 
 
-def _asked(trial: Experiment, members: list[Any], families: list[str], watch: Watch) -> list[np.ndarray]:
-    """Each member's answers out of fold."""
-    found = []
-    for member, family in zip(members, families):
-        watch(f"asking {trial.called(family)} out of fold")
-        found.append(trial.out_of_fold(member).score)
-    return found
-
-
-def _values(trial: Experiment, answers: np.ndarray, metric: str) -> np.ndarray:
+def _values(trial: Experiment, found: Searched, metric: str) -> np.ndarray:
     """The metric in each fold."""
     judge, outcome = trial.task.metrics()[metric], trial.outcome.to_numpy()
-    return np.array([judge(outcome[asked], answers[asked], np.ones(len(asked))) for _, asked in trial.parts()])
-
-
-def _names(trial: Experiment, families: list[str]) -> str:
-    return " + ".join(trial.called(family) for family in families)
+    return np.array([judge(outcome[asked], found.answers[asked], np.ones(len(asked))) for _, asked in trial.parts()])
 
 
 def _defaults(trial: Experiment, families: list[str], what: str) -> tuple[pd.DataFrame, str]:
