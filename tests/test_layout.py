@@ -22,6 +22,8 @@ ROOMS = {
     "jupyter_client": {"stage", "redaction"}, "rich": {"stage", "report"},
     "nbconvert": {"report"}, "jinja2": {"report"}, "matplotlib": {"report"}, "pandera": {"contract"},
     "pydantic": {"config", "contract"}, "typer": {"cli"}, "statsmodels": {"dataset"},
+    "onnxruntime": {"scoring"}, "skl2onnx": {"scoring"}, "sqlalchemy": {"journal"},
+    "fastapi": {"serving"}, "starlette": {"serving"}, "uvicorn": {"serving"}, "prometheus_client": {"serving"},
     "ipykernel": {"workbench"}, "packaging": {"workbench"},
 }  # fmt: skip
 GENERATED = ("reports", "data", "models")

@@ -9,6 +9,7 @@ ModelbookError
 ├── WiringError         a stage's notebook, model of parameters and task in pipeline.yaml do not agree
 ├── TrainingError       no model came out of the comparison
 ├── ProofError          a model does not reproduce its golden rows
+├── CompileError        a pipeline has no compiled form; the model itself serves in its place
 ├── StoreError          the MLflow store cannot be used
 ├── ReportError         a report cannot be made of what it was given
 ├── HistoryError        a run that is asked for is not there, or cannot be read
@@ -77,6 +78,10 @@ class TrainingError(ModelbookError):
 
 class ProofError(ModelbookError):
     """A model does not reproduce its golden rows."""
+
+
+class CompileError(ModelbookError):
+    """A pipeline has no compiled form; the model itself serves in its place."""
 
 
 class StoreError(ModelbookError):

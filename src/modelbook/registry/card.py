@@ -27,6 +27,7 @@ def outcome(done: dict[str, Any]) -> pd.DataFrame:
         "champion": "none" if done["champion"] is None else f"version {done['champion']}",
         "alias moved": "yes" if done["moved"] else "no",
         "golden rows answered exactly, in a clean process": f"{done['golden_rows']}",
+        "served by": done["scorer"],
     }
     return pd.DataFrame({"fact": list(facts), "value": list(facts.values())})
 
@@ -39,10 +40,12 @@ def story(word: str, reasons: list[str], candidate: Version, done: dict[str, Any
     first = f"The gate says {word} for version {candidate.number}."
     if gate == "dry_run":
         first = f"The gate would {word} version {candidate.number}; in this dry run the alias stays."
+    served = "" if done["champion"] is None else f" It is served by {_served(done['scorer'])}."
     sentences = [
         first,
         *reasons[:3],
-        f"The alias champion names {named}; {done['golden_rows']} golden rows came back exactly from a clean process.",
+        f"The alias champion names {named}; {done['golden_rows']} golden rows came back exactly from a clean process."
+        f"{served}",
     ]
     numbers = [
         {"name": "ROC AUC, candidate", "value": f"{auc['value']:.3f}", "beside": span},
@@ -56,6 +59,12 @@ def story(word: str, reasons: list[str], candidate: Version, done: dict[str, Any
         else "Read the criterion that failed; improve the candidate, or leave the champion in place."
     )
     return {"sentences": sentences, "numbers": numbers, "next": after}
+
+
+def _served(scorer: str) -> str:
+    """What answers requests, and for the model itself the reason why nothing faster does."""
+    name = scorer.partition(":")[0].removeprefix("compiled, ")
+    return scorer if name == "the model itself" else f"its compiled form ({name})"
 
 
 def _facts(version: Version) -> dict[str, str]:

@@ -26,9 +26,10 @@ from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
 from modelbook.contract import Contract
 from modelbook.errors import ProofError, StoreError
+from modelbook.registry.pointer import CHAMPION, DIGEST, digest
 from modelbook.registry.store import artifacts, client, connected, uri
+from modelbook.scoring.compile import compile
 
-CHAMPION = "champion"
 REQUIREMENTS = ("mlflow", "pycaret", "scikit-learn", "lightgbm", "pandas", "numpy", "pydantic", "pyyaml", "cloudpickle")
 
 
@@ -95,7 +96,11 @@ def register(
     """
     connected(root)
     with TemporaryDirectory() as folder, _active(run_id):
+        rows = pd.concat([parts["golden"], parts["reference"]], ignore_index=True)[contract.features_]
+        scorer = compile(parts["model"], contract, threshold, rows, Path(folder) / "scorer")
+        parts = {**parts, "metrics": {**parts["metrics"], "scorer": scorer.to_dict()}}
         kept = _keep(Path(folder), parts, contract)
+        tags = {**tags, "scorer": scorer, DIGEST: digest(Path(folder))}
         example = contract.features(parts["golden"]).head(2)
         info = mlflow.pyfunc.log_model(
             name="model",
@@ -191,7 +196,8 @@ def enact(root: Path, candidate: Version, word: str, reasons: list[str], *, enfo
     Returns
     -------
     dict
-        ``champion`` (version number or None), ``moved``, ``golden_rows`` answered exactly (0 without a champion).
+        ``champion`` (version number or None), ``moved``, ``golden_rows`` answered exactly (0 without a champion),
+        ``scorer`` (what will answer requests).
     """
     before = champion(root, candidate.name)
     moved = word == "promote" and enforce
@@ -200,7 +206,8 @@ def enact(root: Path, candidate: Version, word: str, reasons: list[str], *, enfo
     else:
         proven = prove(root, f"models:/{candidate.name}@{CHAMPION}") if before else 0
     now = candidate if moved else before
-    return {"champion": now.number if now else None, "moved": moved, "golden_rows": proven}
+    served = now.tags.get("scorer", "the model itself: it was registered before there was a scorer") if now else "none"
+    return {"champion": now.number if now else None, "moved": moved, "golden_rows": proven, "scorer": served}
 
 
 def promote(root: Path, chosen: Version, reasons: list[str]) -> int:

@@ -1,0 +1,128 @@
+"""Probing: ask a fitted preprocessing what it does to each column, and write it down as an encoder.
+
+Nothing is read from inside the steps but the scalers' constants, so whatever is separable by column can be compiled,
+a user's own step too. What is not separable, or no straight line in a number, is refused.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from modelbook.errors import CompileError
+from modelbook.scoring.encoder import Block, Encoder, Number, Table
+
+if TYPE_CHECKING:
+    from modelbook.contract import Contract
+
+UNSEEN = "\x00unseen"  # no category of any table
+POINTS = (0.0, 0.013, 0.11, 0.25, 0.437, 0.5, 0.71, 0.93, 1.0)  # where between its ends a number is asked
+EXACT = 1e-12  # a line may miss its column's size by that much; scalers' own constants miss nothing
+
+Ends = dict[str, tuple[float, float]]
+
+
+def probe(prefix: Any, contract: Contract, ends: Ends) -> Encoder:
+    """The encoder that does what ``prefix``, a fitted pipeline without its estimator, does.
+
+    Parameters
+    ----------
+    ends : dict
+        Least and greatest value of each numeric feature.
+
+    Raises
+    ------
+    CompileError
+        When an output column depends on several inputs, or on a number otherwise than along a line.
+    """
+    base = _base(contract, ends)
+    asked = {name: _values(contract, name, ends) for name in contract.features_}
+    rows = [base] + [{**base, name: value} for name, values in asked.items() for value in values]
+    out = transformed(prefix, contract, pd.DataFrame(rows))
+    found, start = {}, 1
+    for name, values in asked.items():
+        found[name] = out[start : start + len(values)]
+        start += len(values)
+    owners = _owners(out[0], found)
+    numbers, tables, constants = [], [], _constants(prefix, out.shape[1])
+    for name in contract.features_:
+        places = [place for place, owner in owners.items() if owner == name]
+        if name in contract.categorical:
+            tables.append(_table(name, places, asked[name], found[name]))
+        else:
+            numbers += [_number(name, place, asked[name], found[name][:, place], constants) for place in places]
+    return Encoder(contract.features_, out[0].tolist(), numbers, [one for one in tables if one.places])
+
+
+def transformed(prefix: Any, contract: Contract, frame: pd.DataFrame) -> np.ndarray:
+    """What the prefix makes of rows, as doubles; shape (rows, columns)."""
+    out = prefix.transform(contract.features(frame)) if prefix is not None else contract.features(frame)
+    return np.asarray(out.toarray() if hasattr(out, "toarray") else out, dtype="float64")
+
+
+def _base(contract: Contract, ends: Ends) -> dict[str, Any]:
+    return {
+        name: contract.columns[name].categories[0]  # type: ignore[index]
+        if name in contract.categorical else _between(contract, name, ends, 0.5)
+        for name in contract.features_
+    }  # fmt: skip
+
+
+def _between(contract: Contract, name: str, ends: Ends, share: float) -> float:
+    low, high = ends[name]
+    value = low + share * (high - low)
+    return value if contract.columns[name].type == "number" else float(round(value))
+
+
+def _values(contract: Contract, name: str, ends: Ends) -> list[Any]:
+    """What is asked of one column: the gap first, then everything else."""
+    if name in contract.categorical:
+        return [np.nan, UNSEEN, *(contract.columns[name].categories or [])]
+    return [np.nan, *dict.fromkeys(_between(contract, name, ends, share) for share in POINTS)]
+
+
+def _owners(blank: np.ndarray, found: dict[str, np.ndarray]) -> dict[int, str]:
+    """Which input each output column follows; one that follows none is left out."""
+    owners: dict[int, str] = {}
+    for name, out in found.items():
+        # A gap that stays a gap is a change as well.
+        moved = ~((out == blank) | (np.isnan(out) & np.isnan(blank))).all(axis=0)
+        for place in np.flatnonzero(moved):
+            if place in owners:
+                raise CompileError(f"column {place} after preprocessing depends on {owners[place]} and on {name}")
+            owners[int(place)] = name
+    return owners
+
+
+def _table(name: str, places: list[int], values: list[Any], out: np.ndarray) -> Table:
+    blocks: list[Block] = [row[places].tolist() for row in out]
+    return Table(name, places, dict(zip(values[2:], blocks[2:])), missing=blocks[0], unseen=blocks[1])
+
+
+def _number(name: str, place: int, values: list[float], out: np.ndarray, constants: list[tuple]) -> Number:
+    fill, x, y = float(out[0]), np.array(values[1:]), out[1:]
+    rise = float((y[-1] - y[0]) / (x[-1] - x[0])) if x[-1] != x[0] else 0.0
+    forms = [(float(a[place]), float(b[place]), ratio) for a, b, ratio in constants]
+    forms += [(0.0, 1.0, True), (rise, float(y[0] - rise * x[0]), False)]
+    fits = [Number(name, place, a, b, fill, ratio) for a, b, ratio in forms]
+    size = max(1.0, float(np.abs(y).max()))
+    worst = [float(np.abs(one.of(x) - y).max()) / size for one in fits]
+    best = int(np.argmin(worst))
+    if not worst[best] <= EXACT:
+        raise CompileError(f"preprocessing does not move {name} along a straight line")
+    return fits[best]
+
+
+def _constants(prefix: Any, width: int) -> list[tuple[np.ndarray, np.ndarray, bool]]:
+    """Center and scale, or slope and offset, of the last scaler: with them the arithmetic is the scaler's own."""
+    for _, step in reversed(list(getattr(prefix, "steps", []))):
+        scaler = getattr(step, "transformer", step)  # PyCaret wraps each step
+        middle = next((m for m in (getattr(scaler, a, None) for a in ("mean_", "center_")) if m is not None), None)
+        scale, low = getattr(scaler, "scale_", None), getattr(scaler, "min_", None)
+        if scale is not None and np.shape(scale) == (width,):
+            if low is not None:
+                return [(scale, low, False)]
+            return [(np.zeros(width) if middle is None else middle, scale, True)]
+    return []
