@@ -3,6 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 LAB =
 MLFLOW =
+SERVE =
 SITE = site
 UV := $(BIN)/uv
 COMPILE := $(UV) pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes \
@@ -38,6 +39,10 @@ setup: .venv/run ## install what runs need; set up kernel, JupyterLab and git's 
 lab: .venv/run ## open JupyterLab at the project; options: make lab LAB="--no-browser --port 8890"
 	@$(BIN)/modelbook setup >/dev/null
 	@PATH="$(CURDIR)/$(BIN):$$PATH" JUPYTERLAB_WORKSPACES_DIR="$(CURDIR)/.venv/workspaces" $(BIN)/jupyter lab $$(test "$$(id -u)" != 0 || echo --allow-root) $(LAB)
+
+.PHONY: serve
+serve: .venv/run ## serve the champion at http://127.0.0.1:8000; options: make serve SERVE="--port 9000 --workers 2"
+	@$(BIN)/modelbook serve $(SERVE)
 
 .PHONY: mlflow
 mlflow: .venv/run ## open the MLflow UI on the project's store, at http://127.0.0.1:5000; options in MLFLOW

@@ -21,7 +21,7 @@ ROOMS = {
     "ploomber_core": {"stage"}, "papermill": {"stage"}, "nbclient": {"stage"},
     "jupyter_client": {"stage", "redaction"}, "rich": {"stage", "report"},
     "nbconvert": {"report"}, "jinja2": {"report"}, "matplotlib": {"report"}, "pandera": {"contract"},
-    "pydantic": {"config", "contract"}, "typer": {"cli"}, "statsmodels": {"dataset"},
+    "pydantic": {"config", "contract", "serving"}, "typer": {"cli"}, "statsmodels": {"dataset"},
     "onnxruntime": {"scoring"}, "skl2onnx": {"scoring"}, "sqlalchemy": {"journal"},
     "fastapi": {"serving"}, "starlette": {"serving"}, "uvicorn": {"serving"}, "prometheus_client": {"serving"},
     "ipykernel": {"workbench"}, "packaging": {"workbench"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from modelbook.scoring.compile import compile, prove
 from modelbook.scoring.compiled import Proof
 from modelbook.scoring.itself import Itself
 from modelbook.scoring.trials import asked, trials, typical
+from modelbook.serving.refusals import Refusal
 
 THRESHOLD = 0.4
 FEW: dict[str, Any] = {"n_estimators": 12, "random_state": 0}
@@ -183,7 +185,17 @@ def test_what_cannot_be_compiled_is_told_with_its_reason_and_leaves_nothing(put,
     assert compiled.name == "the model itself"
     assert reason in compiled.reason
     assert str(compiled).startswith("the model itself: ")
-    assert not folder.exists()
+    assert [path.name for path in folder.iterdir()] == ["golden.json"]
+
+
+def test_golden_rows_keep_the_contract_and_hold_what_the_model_says(put, frame, contract):
+    model, _, folder = put(LGBMClassifier(**QUIET, **FEW))
+    told = json.loads((folder / "golden.json").read_text())
+    rows = pd.DataFrame(told["rows"])
+    assert contract.violations(rows.assign(who=range(len(rows)), year=1, group=0, after=0), target=False).empty
+    np.testing.assert_array_equal(asked(model, rows, contract), told["numbers"])
+    assert rows["noise"].isna().sum() > 1
+    assert told["typical"]["size"] == frame["size"].median()
 
 
 def test_the_proof_sees_a_scorer_that_differs(put, frame, contract):
@@ -232,3 +244,15 @@ def test_a_booster_of_another_width_or_of_no_model_is_refused(tmp_path, frame):
     path.write_text("no model")
     with pytest.raises(CompileError, match="LightGBM: "):
         Booster(path, 1)
+
+
+def test_outcomes_are_typed_by_the_task(put, contract):
+    from modelbook.serving.outcomes import Outcomes
+
+    _, _, folder = put(LinearRegression(), "regression")
+    assert Outcomes(contract, Scorer.load(folder).task).read(b'{"id": "a", "outcome": 3.5}', 10) == {"a": 3.5}
+    _, _, folder = put(LogisticRegression(), "multiclass")
+    read = Outcomes(contract, Scorer.load(folder).task).read
+    assert read(b'{"id": "a", "outcome": "low"}', 10) == {"a": "low"}
+    with pytest.raises(Refusal, match="one of high, low, middle"):
+        read(b'{"id": "a", "outcome": "tall"}', 10)

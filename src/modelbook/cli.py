@@ -200,6 +200,75 @@ def site(out: Annotated[Path, typer.Argument(help="A folder, or a name that ends
 
 
 @app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 8000,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that answer.")] = 1,
+    book: Book = None,
+) -> None:
+    """Serve the champion of a book over HTTP; the manual is at /docs. Settings: serving.yaml.
+
+    Examples:  modelbook serve  |  modelbook serve --port 9000 --workers 2  |  modelbook serve --book rand-hie
+    """
+    from modelbook.serving import server
+
+    with _reported():
+        root, name = _place(book)
+        server.run(root, name, host, port, workers)
+
+
+keys = typer.Typer(no_args_is_help=True, help="API keys of the service: add, list, remove.")
+app.add_typer(keys, name="keys")
+
+
+@keys.command("add")
+def keys_add(
+    name: Annotated[str, typer.Argument(help="Who will use it.")],
+    scope: Annotated[
+        list[str] | None, typer.Option(help="predict, outcomes or admin; may be given several times.")
+    ] = None,
+    days: Annotated[float | None, typer.Option(min=0.001, help="Days until it ends; default: it does not.")] = None,
+) -> None:
+    """Make a key and print it, once; only its hash is kept. Running services take it within seconds.
+
+    Examples:  modelbook keys add shop  |  modelbook keys add report --scope predict --scope outcomes --days 90
+    """
+    from modelbook.serving.keys import Keys
+    from modelbook.stage import project
+
+    with _reported():
+        typer.echo(Keys(project.find_root()).add(name, scope or ["predict"], days))
+
+
+@keys.command("list")
+def keys_list() -> None:
+    """List the keys: names, scopes, and when they end.
+
+    Example:  modelbook keys list
+    """
+    from modelbook.report import terminal
+    from modelbook.serving.keys import Keys
+    from modelbook.stage import project
+
+    with _reported():
+        rows = [one.described() for one in Keys(project.find_root())]
+    terminal.table(("name", "scopes", "made", "ends"), rows)
+
+
+@keys.command("remove")
+def keys_remove(name: Annotated[str, typer.Argument(help="The key's name.")]) -> None:
+    """Remove a key; running services refuse it within seconds.
+
+    Example:  modelbook keys remove shop
+    """
+    from modelbook.serving.keys import Keys
+    from modelbook.stage import project
+
+    with _reported():
+        Keys(project.find_root()).remove(name)
+
+
+@app.command()
 def store() -> None:
     """Create the MLflow store under models/ where there is none, and say where it is.
 

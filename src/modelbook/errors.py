@@ -12,6 +12,8 @@ ModelbookError
 ├── CompileError        a pipeline has no compiled form; the model itself serves in its place
 ├── StoreError          the MLflow store cannot be used
 ├── ReportError         a report cannot be made of what it was given
+├── ServingError        the service cannot start with what it was given
+├── JournalError        the journal cannot be used, or an outcome does not fit it
 ├── HistoryError        a run that is asked for is not there, or cannot be read
 ├── WorkbenchError      this environment cannot be set up for work on a project
 └── BuildError          another build is running, or a stage of this one failed
@@ -90,6 +92,14 @@ class StoreError(ModelbookError):
 
 class ReportError(ModelbookError):
     """A report cannot be made of what it was given."""
+
+
+class ServingError(ModelbookError):
+    """The service cannot start with what it was given."""
+
+
+class JournalError(ModelbookError):
+    """The journal cannot be used, or an outcome does not fit it."""
 
 
 class HistoryError(ModelbookError):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+if TYPE_CHECKING:
+    import pandas as pd  # a service reads contracts without it
 
 Role = Literal["feature", "target", "entity", "time", "sensitive", "dropped"]
 Kind = Literal["number", "integer", "boolean", "category"]
@@ -49,6 +50,9 @@ class Column(BaseModel):
 
     def holds(self, values: pd.Series) -> pd.Series:
         """Whether each value keeps the column's rule; a gap does, for it has a rule of its own (``nullable``)."""
+        import numpy as np
+        import pandas as pd
+
         if self.type == "category":
             return values.isna() | as_text(values).isin(self.categories or [])
         # A date is no number, though pandas would make one of it.
@@ -67,6 +71,7 @@ class Column(BaseModel):
 
 def as_text(values: pd.Series) -> pd.Series:
     """Category codes as text: 11, 11.0 and "11" are one category."""
+    import pandas as pd
 
     def text(value: Any) -> Any:
         if pd.isna(value):

@@ -42,6 +42,8 @@ class Task:
         """The task of a contract; ``classes`` are the fitted model's own, in its order."""
         if contract.task == "regression":
             return cls("regression")
+        if contract.columns[contract.target].type == "category" and hasattr(contract, "classes"):
+            classes = contract.classes  # the model learned codes of them
         plain = tuple(one.item() if isinstance(one, np.generic) else one for one in classes)
         return cls(contract.task, plain, threshold)
 

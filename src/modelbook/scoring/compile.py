@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +16,15 @@ from modelbook.errors import CompileError
 from modelbook.scoring import compiled, convert, kernel, probe, trials
 from modelbook.scoring.answer import Task
 from modelbook.scoring.compiled import Proof, Scorer
+from modelbook.scoring.encoder import gap
+from modelbook.scoring.places import place
 
 if TYPE_CHECKING:
     from modelbook.contract import Contract
 
 SINGLY = 400  # trials that are also asked one at a time
+GOLDEN = "golden.json"  # rows with the model's answers, for a proof that needs no pandas; and a typical row
+KEPT = 100  # rows of the table among them
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,9 @@ class Compiled:
 
 
 def compile(model: Any, contract: Contract, threshold: float, rows: pd.DataFrame, folder: Path) -> Compiled:
-    """Compile a fitted pipeline into a folder, which is not there before, nor after when nothing passes the proof.
+    """Compile a fitted pipeline into a folder, and leave there golden rows for a service to prove itself on.
+
+    Where nothing passes the proof the folder holds the golden rows alone.
 
     Parameters
     ----------
@@ -67,8 +75,36 @@ def compile(model: Any, contract: Contract, threshold: float, rows: pd.DataFrame
         reason = error.what
     except Exception as error:  # a step of a user's own may fail in any way, and the model still serves
         reason = f"{type(error).__name__}: {error}"[:300]
-    shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / GOLDEN).write_text(json.dumps(golden(model, contract, rows)), encoding="utf-8")
+    for path in folder.iterdir():
+        if path.name != GOLDEN:
+            path.unlink()
     return Compiled("the model itself", reason)
+
+
+def golden(model: Any, contract: Contract, rows: pd.DataFrame) -> dict[str, Any]:
+    """Rows that keep the contract, with what the model says to them, and the typical row: plain data."""
+    tried = trials.trials(rows[contract.features_], contract)
+    few = pd.concat([tried.head(min(KEPT, len(rows))), tried.iloc[len(rows) : -trials.MIXED]], ignore_index=True)
+    few = few[~few.isin([trials.UNSEEN]).any(axis=1)]
+    plain = [{name: None if gap(value) else value for name, value in row.items()} for row in few.to_dict("records")]
+    typical = {name: None if gap(value) else value for name, value in trials.typical(rows, contract).items()}
+    numbers = trials.asked(model, few, contract).tolist()
+    return {"rows": plain, "numbers": numbers, "typical": typical, "reference": reference(rows, contract)}
+
+
+def reference(rows: pd.DataFrame, contract: Contract) -> dict[str, Any]:
+    """Shares of the places that each feature's values stand at: between tenths of a number, categories, gaps."""
+    told = {}
+    for name in contract.features_:
+        seen = rows[name].dropna()
+        edges = None if name in contract.categorical else sorted(set(seen.quantile(np.linspace(0.1, 0.9, 9))))
+        values = [None if gap(value) else value for value in rows[name]]
+        shares = Counter(place(value, edges) for value in values)
+        told[name] = {"edges": edges, "shares": {key: count / len(values) for key, count in shares.items()}}
+    return told
 
 
 def _compile(model: Any, contract: Contract, threshold: float, rows: pd.DataFrame, folder: Path) -> Compiled:

@@ -13,11 +13,11 @@ import pandas as pd
 
 from modelbook.errors import CompileError
 from modelbook.scoring.encoder import Block, Encoder, Number, Table
+from modelbook.scoring.trials import UNSEEN
 
 if TYPE_CHECKING:
     from modelbook.contract import Contract
 
-UNSEEN = "\x00unseen"  # no category of any table
 POINTS = (0.0, 0.013, 0.11, 0.25, 0.437, 0.5, 0.71, 0.93, 1.0)  # where between its ends a number is asked
 EXACT = 1e-12  # a line may miss its column's size by that much; scalers' own constants miss nothing
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from modelbook.contract import Contract
     from modelbook.scoring.probe import Ends
 
+UNSEEN = "\x00unseen"  # no category of any table
 MIXED = 200  # rows that mix values of others
 
 
@@ -39,9 +40,7 @@ def trials(rows: pd.DataFrame, contract: Contract, *, seed: int = 0) -> pd.DataF
     made += [{name: end} for name, both in bounds.items() for end in both]
     made += [{name: both[i] for name, both in bounds.items()} for i in (0, 1)]
     made += [
-        {name: value}
-        for name in contract.categorical
-        for value in [*(contract.columns[name].categories or []), "\x00unseen"]
+        {name: value} for name in contract.categorical for value in [*(contract.columns[name].categories or []), UNSEEN]
     ]
     random = np.random.default_rng(seed)
     mixed = pd.DataFrame({name: rows[name].to_numpy()[random.integers(0, len(rows), MIXED)] for name in rows.columns})
