@@ -55,6 +55,9 @@ def test_the_commands_of_the_page_run(built: Tiny) -> None:
             if line in ("make serve", "modelbook serve"):
                 continue
             command = line.replace("http://127.0.0.1:8000", address).replace("curl -s", "curl -sS --fail-with-body")
+            command = command.replace("data/rand-hie/", "data/tiny/").replace(
+                "modelbook score", "modelbook score --book tiny"
+            )
             environ = {**built.environ, "PATH": f"{BIN}:{built.environ['PATH']}"}
             told = subprocess.run(
                 ["bash", "-o", "pipefail", "-c", command], cwd=built.root, env=environ, capture_output=True, text=True

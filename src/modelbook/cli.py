@@ -217,6 +217,30 @@ def serve(
         server.run(root, name, host, port, workers)
 
 
+@app.command()
+def score(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A .csv or .parquet file.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write, .csv or .parquet.")],
+    book: Book = None,
+) -> None:
+    """Answer the rows of a file by the champion; rows that break the contract go to OUT's name with .rejects.csv.
+
+    Examples:  modelbook score rows.parquet answers.parquet  |  modelbook score rows.csv answers.csv --book rand-hie
+    """
+    from modelbook.scoring import batch
+    from modelbook.serving import loaded
+
+    def tell(rows: int, seconds: float) -> None:
+        typer.echo(f"{rows:,} rows, {rows / max(seconds, 1e-9):,.0f} a second", err=True)
+
+    with _reported():
+        one = loaded.champion(*_place(book))
+        done = batch.score(source, target, one.scorer, one.contract, one.number, tell=tell)
+    typer.echo(f"{target}: {done.rows - done.rejected:,} rows answered by version {one.number}")
+    if done.rejected:
+        typer.echo(f"{done.rejects}: {done.rejected:,} rows break the contract", err=True)
+
+
 keys = typer.Typer(no_args_is_help=True, help="API keys of the service: add, list, remove.")
 app.add_typer(keys, name="keys")
 

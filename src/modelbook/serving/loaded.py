@@ -6,11 +6,12 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from modelbook.contract import Contract
-from modelbook.errors import ProofError
-from modelbook.registry.pointer import Pointed
+from modelbook.errors import ProofError, ServingError
+from modelbook.registry.pointer import CHAMPION, Pointed, aliases
 from modelbook.scoring import Answer, Scorer
 from modelbook.scoring.compiled import FILE, TOLERANCE
 from modelbook.serving.outcomes import Outcomes
@@ -103,6 +104,23 @@ def load(pointed: Pointed, limit: int) -> Loaded:
         pointed.number, pointed.name, contract, read, outcomes, scorer, len(golden["rows"]), golden["typical"],
         golden["reference"], pointed.tags,
     )  # fmt: skip
+
+
+def champion(root: Path, book: str) -> Loaded:
+    """The version that bears the alias ``champion``, loaded and proven.
+
+    Raises
+    ------
+    ServingError
+        When there is none; and what ``load`` raises.
+    """
+    named = aliases(root, book).get(CHAMPION)
+    if named is None:
+        raise ServingError(
+            f"no version of {book!r} bears the alias champion", expected="a version that the gate has promoted",
+            next="build the pipeline: modelbook build; where the gate held, see the deploy report",
+        )  # fmt: skip
+    return load(named, limit=1)
 
 
 def _scorer(pointed: Pointed, contract: Contract) -> Any:
