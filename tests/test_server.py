@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import random
+import re
 import signal
 import socket
 import sqlite3
@@ -21,6 +23,7 @@ from typing import Any
 import pytest
 from shelf import BOOK, Shelf, fitted
 from sklearn.linear_model import LogisticRegression
+from tiny import BIN
 
 pytestmark = pytest.mark.slow
 ROW = {"colour": "11", "size": 80.0, "noise": None, "flag": 1}
@@ -199,3 +202,48 @@ def test_it_is_ready_in_seconds_and_its_log_is_json(shelf):
         assert server.ask("POST", "/predict", ROW)[0] == 200
     lines = (shelf.root / "server.log").read_text().splitlines()[1:]
     assert "in service" in {json.loads(line)["event"] for line in lines}
+
+
+CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+
+
+def test_what_its_own_manual_allows_and_forbids_never_ends_in_a_failure(shelf, tmp_path):
+    with running(shelf.root) as server:
+        address = f"http://127.0.0.1:{server.port}/openapi.json"
+        command = [
+            str(BIN / "schemathesis"),
+            "run",
+            address,
+            "--max-examples",
+            "400",
+            "--phases",
+            "examples,coverage,fuzzing",
+        ]
+        command += ["--checks", f"{CHECKS},negative_data_rejection", "--no-color", "--generation-database", "none"]
+        told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert told.returncode == 0, told.stdout[-9000:]
+        assert int(re.search(r"([\d,]+) generated", told.stdout)[1].replace(",", "")) > 1000
+        assert "a request failed" not in (shelf.root / "server.log").read_text()
+
+
+def test_tables_that_were_mangled_never_end_in_a_failure(shelf):
+    table = b"colour,size,noise,flag\n" + b"11,80,,1\n2,5.5,-1e3,0\n" * 5
+    draw = random.Random(5)
+    with running(shelf.root) as server, closing(server.connect()) as connection:
+        for _ in range(1500):
+            mangled = bytearray(table)
+            for _ in range(draw.randint(1, 6)):
+                at = draw.randrange(len(mangled))
+                how = draw.randrange(4)
+                if how == 0:
+                    mangled[at] = draw.randrange(256)
+                elif how == 1:
+                    del mangled[at : at + draw.randint(1, 9)]
+                else:
+                    mangled[at:at] = draw.choice(
+                        [b'"', b",", b"\n", b"\r", b"\x00", "é".encode(), b"1e999", b"NaN", b"=1+1"]
+                    )
+            connection.request("POST", "/predict/csv", bytes(mangled), {"content-type": "text/csv"})
+            told = connection.getresponse()
+            assert told.status in (200, 400, 422), (mangled, told.read())
+            told.read()

@@ -135,10 +135,13 @@ class TestPredict:
         ({"colour": "3"}, "colour", '"3"', "one of 1, 2, 11"),
         ({"colour": "x" * 100_000}, "colour", "x" * 80 + "... (100,000 characters)", "one of 1, 2, 11"),
         ({"flag": 2}, "flag", "2", "0 or 1"),
+        ({"flag": 1e-42}, "flag", "1e-42", "0 or 1"),
         ({"flag": "yes"}, "flag", '"yes"', "0 or 1"),
         ({"noise": "much"}, "noise", '"much"', "number, or null"),
         ({"who": -1}, "who", "-1", "integer from 0"),
         ({"who": 1.5}, "who", "1.5", "integer from 0"),
+        ({"who": 2.6e-42}, "who", "2.6e-42", "integer from 0"),
+        ({"who": float("inf")}, "who", "Infinity", "integer from 0"),
         ({"sise": 1}, "sise", "1", "a field of the contract; did you mean 'size'?"),
         ({"after": 1.0}, "after", "1.0", "a field of the contract"),
     )
@@ -316,10 +319,50 @@ class TestHealthAndManual:
 
     def test_the_manual_loads_nothing_from_elsewhere(self, client):
         for page in ("/docs", "/redoc"):
-            text = client.get(page).text
+            told = client.get(page)
+            text = told.text
             assert "https://" not in text, page
+            assert "default-src 'self'" in told.headers["content-security-policy"]
             for path in {part.split('"')[0] for part in text.split('"/static/')[1:]}:
                 assert client.get(f"/static/{path}").status_code == 200
+
+
+class TestPage:
+    def form(self, **change: str) -> dict[str, str]:
+        return {"colour": "11", "size": "80", "noise": "", "flag": "1", **change}
+
+    def test_it_shows_the_model_and_a_form_made_of_the_contract(self, client):
+        told = client.get("/")
+        assert "script" not in told.text
+        assert "default-src 'none'" in told.headers["content-security-policy"]
+        assert "Will it happen?" in told.text
+        for name in ROW:
+            assert f'name="{name}"' in told.text
+        assert "number from 0 to 100" in told.text
+        assert 'href="/docs"' in told.text
+
+    def test_a_row_is_answered_with_its_reasons_and_not_journaled(self, client):
+        journal = client.app._service.journal
+        before = len(journal.window(0))
+        text = client.post("/", data=self.form(size="99")).text
+        p = post(client, "/predict", {**ROW, "size": 99.0}).json()["probabilities"]["1"]
+        assert f"1: {p:.1%}" in text
+        reasons = text.split("<tbody>")[1].split("</tbody>")[0].split("<tr>")[1:]
+        assert reasons[0].startswith("<th scope='row'>Size</th><td>99</td>")
+        assert len(journal.window(0)) == before + 1
+
+    def test_what_is_wrong_is_told_in_place_and_everything_is_escaped(self, client):
+        text = client.post("/", data=self.form(size="<b>tall</b>")).text
+        assert "&lt;b&gt;tall&lt;/b&gt;" in text
+        assert "<b>" not in text
+        assert "expected number from 0 to 100" in text
+
+    def test_with_keys_it_asks_for_one(self, put):
+        key = Keys(put.root).add("one", ["predict"])
+        with serve(put) as client:
+            assert 'name="api key"' in client.get("/").text
+            assert client.post("/", data=self.form()).status_code == 401
+            assert "Answer</h2>" in client.post("/", data={**self.form(), "api key": key}).text
 
 
 class TestLimits:

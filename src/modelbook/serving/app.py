@@ -18,12 +18,15 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
-from modelbook.serving import manual, table
-from modelbook.serving.door import FAILED, Door, read, wanted
+from modelbook.serving import manual, page, table
+from modelbook.serving.door import FAILED, Door, read, user_of, wanted
 from modelbook.serving.refusals import Refusal
 from modelbook.serving.service import Service
 
 ASSETS = Path(fastapi_offline.__file__).parent / "static"
+STRICT = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'self'"}
+# Redoc would fetch a logo from its maker's site.
+MANUAL = {"content-security-policy": "default-src 'self' 'unsafe-inline' data: blob:"}
 OPEN: dict[str, Any] = {"security": []}
 
 
@@ -91,16 +94,16 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
         headers = request.scope["modelbook.headers"]
         wanted(headers, "application/json")
         body = await read(request.receive, headers, limits.body, limits.seconds)
-        told = await service.predict(body, request.headers.get("x-user-id"))
+        told = await service.predict(body, user_of(headers))
         return Response(told, media_type="application/json")
 
     @app.post("/predict/csv", include_in_schema=False)
     async def predict_csv(request: Request) -> Response:
         began, body = time.perf_counter(), await _upload(request, limits.upload, limits.seconds)
-        champion, answers = service.champion, []
+        champion, answers, user = service.champion, [], user_of(request.scope["modelbook.headers"])
         header, cells, rows = table.rows(body, champion.contract)
         for part in table.parts(rows, champion.rows):  # all are right before any is answered
-            answers += await service.answer(champion, part, request.headers.get("x-user-id"), began)
+            answers += await service.answer(champion, part, user, began)
         return Response(table.written(header, cells, answers), media_type="text/csv")
 
     @app.post("/outcomes", include_in_schema=False)
@@ -134,6 +137,7 @@ async def _upload(request: Request, most: int, seconds: float) -> bytes:
 
 
 def _add_pages(app: FastAPI, service: Service) -> None:
+    limits = service.settings.limits
     app.mount("/static", StaticFiles(directory=ASSETS), name="static")
 
     def document() -> dict[str, Any]:
@@ -145,19 +149,35 @@ def _add_pages(app: FastAPI, service: Service) -> None:
 
     app.openapi = document  # type: ignore[method-assign]
 
+    @app.get("/", include_in_schema=False)
+    async def shown() -> HTMLResponse:
+        return HTMLResponse(page.render(service.champion, wants_key=len(service.keys) > 0), headers=STRICT)
+
+    @app.post("/", include_in_schema=False)
+    async def tried(request: Request) -> HTMLResponse:
+        headers = request.scope["modelbook.headers"]
+        wanted(headers, "application/x-www-form-urlencoded")
+        body, one = await read(request.receive, headers, limits.body, limits.seconds), service.champion
+        form, key = page.fields(body, one)
+        service.admit(key or None, (request.client or ("",))[0], "predict")
+        told = await page.tried(one, form)
+        return HTMLResponse(page.render(one, form, told, len(service.keys) > 0), headers=STRICT)
+
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        return get_swagger_ui_html(
+        made = get_swagger_ui_html(
             openapi_url="/openapi.json", title=_title(service), swagger_js_url="/static/swagger-ui-bundle.js",
             swagger_css_url="/static/swagger-ui.css", swagger_favicon_url="/static/favicon.png",
         )  # fmt: skip
+        return HTMLResponse(made.body, headers=MANUAL)
 
     @app.get("/redoc", include_in_schema=False)
     async def redoc() -> HTMLResponse:
-        return get_redoc_html(
+        made = get_redoc_html(
             openapi_url="/openapi.json", title=_title(service), redoc_js_url="/static/redoc.standalone.js",
             redoc_favicon_url="/static/favicon.png", with_google_fonts=False,
         )  # fmt: skip
+        return HTMLResponse(made.body, headers=MANUAL)
 
 
 def _title(service: Service) -> str:

@@ -25,9 +25,9 @@ LOG = logging.getLogger("modelbook.serving")
 OPEN = ("/", "/health/live", "/health/ready", "/docs", "/redoc", "/openapi.json", "/favicon.ico")  # want no key
 STATIC = "/static/"
 SCOPE = {"/predict": "predict", "/predict/csv": "predict", "/outcomes": "outcomes", "/metrics": "admin"}
+LONGEST = 200  # characters of a user's id
 NAMED = re.compile(rb"[\w.:-]{1,64}")  # a request id that a caller may choose
 FAILED = "something went wrong here, not with the request; the log knows it by the request's id"
-LOOPBACK = ("127.0.0.1", "::1", "testclient", "localhost")
 
 
 class Door:
@@ -84,8 +84,7 @@ class Door:
         if path == "/predict" and scope["method"] == "POST" and b"origin" not in headers:
             wanted(headers, "application/json")
             body = await read(receive, headers, self._body, self._service.settings.limits.seconds)
-            user = headers.get(b"x-user-id")
-            told = await self._service.predict(body, user.decode("latin-1")[:200] if user else None)
+            told = await self._service.predict(body, user_of(headers))
             await answer.json(200, told)
             return
         scope["modelbook.headers"], scope["modelbook.id"] = headers, answer.id
@@ -95,18 +94,9 @@ class Door:
         """The key that lets a request in; None where none is wanted."""
         if scope["method"] == "OPTIONS":  # a browser asks whether it may ask; it sends no key then
             return None
-        service = self._service
-        if service.settings.keys == "off" or (not len(service.keys) and (scope.get("client") or ("",))[0] in LOOPBACK):
-            return None
         given = headers.get(b"x-api-key") or headers.get(b"authorization", b"").partition(b"Bearer ")[2]
-        key = service.keys.find(given.decode("latin-1")) if given else None
-        if key is None:
-            what = "an unknown or ended API key" if given else "no API key"
-            raise Refusal(401, what, expected="the header X-API-Key, or Authorization: Bearer",
-                          headers={"www-authenticate": "Bearer"})  # fmt: skip
-        if path in SCOPE and not key.may(SCOPE[path]):
-            raise Refusal(403, f"the key {key.name!r} has not the scope {SCOPE[path]}", expected=", ".join(key.scopes))
-        return key
+        caller = (scope.get("client") or ("",))[0]
+        return self._service.admit(given.decode("latin-1") if given else None, caller, SCOPE.get(path))
 
 
 class _Answer:
@@ -140,6 +130,20 @@ class _Answer:
 def _request_id(headers: dict[bytes, bytes]) -> str:
     given = headers.get(b"x-request-id")
     return given.decode() if given and NAMED.fullmatch(given) else new_id()
+
+
+def user_of(headers: dict[bytes, bytes]) -> str | None:
+    """Who is asked about, by the request's header.
+
+    Raises
+    ------
+    Refusal
+        422 for a name without end.
+    """
+    given = headers.get(b"x-user-id", b"")
+    if len(given) > LONGEST:
+        raise Refusal(422, f"X-User-Id of {len(given):,} characters", expected=f"at most {LONGEST}")
+    return given.decode("latin-1") or None
 
 
 def wanted(headers: dict[bytes, bytes], *kinds: str) -> str:

@@ -44,8 +44,8 @@ def complete(document: dict[str, Any], one: Loaded, rows: int) -> dict[str, Any]
     document["components"]["securitySchemes"] = {
         "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}, "bearer": {"type": "http", "scheme": "bearer"},
     }  # fmt: skip
-    document["paths"] |= {"/predict": {"post": _predict(rows)}, "/predict/csv": {"post": _csv(one)},
-                          "/outcomes": {"post": _outcomes(rows)}}  # fmt: skip
+    made = {"/predict": _predict(rows), "/predict/csv": _csv(one), "/outcomes": _outcomes(rows)}
+    document["paths"] = {path: {"post": told} for path, told in made.items()} | document["paths"]
     for path in document["paths"].values():
         for method in path.values():
             if "security" not in method:
@@ -79,7 +79,9 @@ def _answer(one: Loaded) -> dict[str, Any]:
 
 def _one_or_many(name: str, rows: int) -> dict[str, Any]:
     one = {"$ref": f"#/components/schemas/{name}"}
-    return {"oneOf": [one, {"type": "array", "items": one, "maxItems": rows}]}
+    return {
+        "oneOf": [one, {"type": "array", "items": one, "description": f"at most {rows:,}; more are too many (413)"}]
+    }
 
 
 def _predict(rows: int) -> dict[str, Any]:

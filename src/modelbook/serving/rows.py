@@ -38,6 +38,7 @@ class Rows:
         kinds |= {name: NotRequired[_kind(contract.columns[name], name)] for name in self._about}
         self._one, self._many = readers("Row", kinds)
         self._gaps = dict.fromkeys(name for name in contract.features_ if contract.columns[name].nullable)
+        self._wholes = [name for name in kinds if contract.columns[name].type in ("boolean", "integer")]
         self._texts = [
             name for name in contract.categorical if any(_whole_number(c) for c in _categories(contract, name))
         ]
@@ -61,10 +62,14 @@ class Rows:
         # A colon too many is a key that was given twice, or one within a text.
         if body.count(b":") != sum(map(len, rows)):
             _refuse_twice(body)
-        return [self._filled(row) for row in rows], several
+        return [self._filled(row, i if several else None) for i, row in enumerate(rows)], several
 
-    def _filled(self, row: Row) -> Row:
+    def _filled(self, row: Row, number: int | None) -> Row:
         row = {**self._gaps, **row}
+        for name in self._wholes:
+            # pydantic's multiple_of takes what is almost a whole number: 1e-42.
+            if (value := row.get(name)) is not None and value % 1:
+                raise rejected([Wrong(number, name, shown(value), expectation(self._contract.columns[name]))])
         for name in self._texts:
             if row[name].__class__ is int:
                 row[name] = str(row[name])
@@ -145,18 +150,25 @@ def _kind(column: Column, name: str, example: Any = None) -> Any:
     bounds: dict[str, Any] = {
         key: value for key, value in (("ge", column.min), ("le", column.max)) if value is not None
     }
-    told = {key: value for key, value in (("minimum", column.min), ("maximum", column.max)) if value is not None}
+    told: dict[str, Any] = {
+        key: value for key, value in (("minimum", column.min), ("maximum", column.max)) if value is not None
+    }
     if column.type == "category":
         kinds = column.categories or []
         numbers = [int(text) for text in kinds if _whole_number(text)]
         return Annotated[Literal[(*kinds, *numbers)], WithJsonSchema({"enum": [*kinds, *numbers], **about})]
     if column.type == "boolean":
-        yes_no = Annotated[float, Field(strict=True, ge=0, le=1, multiple_of=1)]
         schema = WithJsonSchema({"enum": [0, 1, False, True], **about})
-        return Annotated[yes_no | StrictBool, Field(union_mode="left_to_right"), schema]
-    step: dict[str, Any] = {"multiple_of": 1} if column.type == "integer" else {}
-    number = Field(strict=True, allow_inf_nan=False, **bounds, **step)
-    return Annotated[float, number, WithJsonSchema({"type": column.type, **told, **about})]
+        return Annotated[_whole(ge=0, le=1) | StrictBool, Field(union_mode="left_to_right"), schema]
+    if column.type == "integer":
+        return Annotated[_whole(**bounds), WithJsonSchema({"type": "number", "multipleOf": 1, **told, **about})]
+    number = Field(strict=True, allow_inf_nan=False, **bounds)
+    return Annotated[float, number, WithJsonSchema({"type": "number", **told, **about})]
+
+
+def _whole(**bounds: Any) -> Any:
+    """A whole number; 3.0 is one too, and what pandas makes of one."""
+    return Annotated[float, Field(strict=True, allow_inf_nan=False, multiple_of=1, **bounds)]
 
 
 def _whole_number(text: str) -> bool:

@@ -20,7 +20,7 @@ from modelbook.journal.store import OtherOutcomes, UnknownPredictions, default
 from modelbook.scoring import Answer
 from modelbook.serving import drift, settings
 from modelbook.serving.keeper import Keeper
-from modelbook.serving.keys import Keys
+from modelbook.serving.keys import Key, Keys
 from modelbook.serving.loaded import Loaded
 from modelbook.serving.metrics import Metrics
 from modelbook.serving.refusals import Refusal
@@ -29,6 +29,7 @@ from modelbook.serving.traffic import CHALLENGER, CHAMPION, challenged
 LOG = logging.getLogger("modelbook.serving")
 TICK = 1.0  # seconds between looks at aliases, settings and keys
 RETENTION = 3600.0  # seconds between looks for what is too old
+LOOPBACK = ("127.0.0.1", "::1", "testclient")  # the last is what tests are
 RECENT = 2000  # rows that drift is measured on
 Row = dict[str, Any]
 
@@ -89,6 +90,25 @@ class Service:
             later = {"retry-after": "5"}
             raise Refusal(503, what, expected="a promoted version; it is taken up within seconds", headers=later)
         return self.keeper.champion
+
+    def admit(self, given: str | None, caller: str, scope: str | None) -> Key | None:
+        """The key that lets a caller in; None where none is wanted.
+
+        Raises
+        ------
+        Refusal
+            401 without a valid key, 403 for a key without the scope.
+        """
+        if self.settings.keys == "off" or (not len(self.keys) and caller in LOOPBACK):
+            return None
+        key = self.keys.find(given) if given else None
+        if key is None:
+            what = "an unknown or ended API key" if given else "no API key"
+            raise Refusal(401, what, expected="the header X-API-Key, or Authorization: Bearer",
+                          headers={"www-authenticate": "Bearer"})  # fmt: skip
+        if scope and not key.may(scope):
+            raise Refusal(403, f"the key {key.name!r} has not the scope {scope}", expected=", ".join(key.scopes))
+        return key
 
     async def predict(self, body: bytes, user: str | None = None) -> bytes:
         """Answer a JSON body: an object for an object, a list for a list.
