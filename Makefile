@@ -57,9 +57,10 @@ site: .venv/run ## copy all reports into a folder or a .zip for any web host: ma
 	@$(BIN)/modelbook site $(SITE)
 
 .PHONY: bench
-bench: .venv/test ## measure: build, sample build, no-op build, overhead; size and first paint of the pages
+bench: .venv/test ## measure: builds and their overhead, pages, and the service beside other ways to serve
 	@$(BIN)/python benchmarks/build.py
 	@$(BIN)/python benchmarks/pages.py
+	@$(BIN)/python -W ignore benchmarks/serving.py
 
 .PHONY: lock
 lock: .venv/uv ## write the locks anew from pyproject.toml

@@ -74,6 +74,24 @@ def test_an_outcome_joins_once(journal: Journal) -> None:
     assert [row["outcome"] for row in journal.window(0) if row["id"] == "id-898"] == [None], "all or none"
 
 
+def test_the_log_of_an_sqlite_journal_is_settled_while_it_is_written_to(journal: Journal, tmp_path: Path) -> None:
+    path = tmp_path / "data/tiny/journal.db"
+
+    async def run() -> None:
+        writer = Writer(journal)
+        writer.start()
+        for number in range(300):
+            await writer.keep([prediction(number)])
+        before = path.stat().st_size
+        journal.settle()
+        assert path.stat().st_size > before
+        assert await writer.keep([prediction(300)])
+        await writer.stop()
+
+    asyncio.run(run())
+    assert len(journal.window(0)) == 301
+
+
 def test_retention_forgets_predictions_with_their_outcomes(journal: Journal) -> None:
     keep(journal, [prediction(number, at=1000.0 + number) for number in range(5)])
     journal.outcomes({"id-0": 1, "id-4": 1})

@@ -172,6 +172,15 @@ class Journal:
         except SQLAlchemyError as error:
             raise self.failed(error) from None
 
+    def settle(self) -> None:
+        """Move what an SQLite journal has gathered in its write-ahead log into the file, while others go on writing."""
+        if self.engine.dialect.name == "sqlite":
+            try:
+                with self.engine.connect() as connection:
+                    connection.exec_driver_sql("pragma wal_checkpoint(passive)")
+            except SQLAlchemyError as error:
+                raise self.failed(error) from None
+
     def forget(self, before: float) -> int:
         """Remove predictions older than a time, with their outcomes; returns how many predictions went."""
         old = sa.select(PREDICTIONS.c.id).where(PREDICTIONS.c.at < before)
@@ -201,6 +210,7 @@ def _prepare(connection: Any, _: Any) -> None:
     # With WAL a commit is in the file before it returns: a killed process loses nothing, a power failure might.
     connection.execute("pragma journal_mode=wal")
     connection.execute("pragma synchronous=normal")
+    connection.execute("pragma wal_autocheckpoint=0")  # it waits for the disk, and answers wait for it: see settle
 
 
 def _values(connection: sa.Connection, key: sa.Column, value: sa.Column, ids: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from modelbook.journal.store import PREDICTIONS, Journal
 
 GROUP = 1000  # predictions of one commit
 CAPACITY = 20_000  # predictions that may wait; more are not taken
+MOMENT = 0.0005  # seconds that a group gathers while several ask at once
 AGAIN = 1.0  # seconds after a failure until the journal is tried again
 EVERY = 0.1  # seconds between looks at what has waited too long
 
@@ -101,15 +102,18 @@ class Writer:
         self._watch = self._loop.call_later(EVERY, self._expire)
 
     def _run(self) -> None:
-        ending = False
+        ending = several = False
         while not ending:
             group = [self._queue.get()]
+            if several:  # others are about to come, and a commit for each would cost more than the moment
+                time.sleep(MOMENT)
             while len(group) < GROUP:
                 try:
                     group.append(self._queue.get_nowait())
                 except Empty:
                     break
             ending = None in group
+            several = len(group) > 1
             taken = [one for one in group if one is not None]
             if taken:
                 done = self._write([prediction for predictions, _ in taken for prediction in predictions])

@@ -102,7 +102,9 @@ def judge(frame: pd.DataFrame, contract: Contract) -> tuple[pd.DataFrame, pd.Ser
             told = values[wrong].map(lambda value: "missing" if pd.isna(value) else repr(value)[:80])
             reasons[wrong] += f"{name} = " + told + f": must be {rule}; "
         typed[name] = values.where(~wrong)
-    return contract.features(pd.DataFrame(typed)), reasons.str.removesuffix("; ")
+    told = reasons[reasons != ""]
+    reasons.update(told.str.removesuffix("; "))
+    return contract.features(pd.DataFrame(typed)), reasons
 
 
 def _answers(part: pa.Table, typed: pd.DataFrame, scorer: Any, version: int) -> pa.Table:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Block = list[float]
+MANY = 2000  # values from which importing pandas pays
 
 
 @dataclass(frozen=True)
@@ -135,10 +136,13 @@ def _runs(places: Sequence[int]) -> list[tuple[int, slice, slice]]:
 
 
 def _unique(values: np.ndarray) -> tuple[list[Any], np.ndarray]:
-    """Distinct values in order of appearance, and the position of each value among them; gaps are None."""
+    """Distinct values, None for gaps, and the position of each value among them."""
+    if len(values) > MANY:
+        import pandas as pd
+
+        position, distinct = pd.factorize(values)
+        return [*distinct, None], np.where(position < 0, len(distinct), position)
     known: dict[Any, int] = {}
-    position = np.fromiter(
-        (known.setdefault(None if gap(value) else value, len(known)) for value in values),
-        dtype="int64", count=len(values),
-    )  # fmt: skip
+    plain = [None if gap(value) else value for value in values]
+    position = np.array([known.setdefault(value, len(known)) for value in plain], dtype="int64")
     return list(known), position

@@ -28,6 +28,7 @@ from modelbook.serving.traffic import CHALLENGER, CHAMPION, challenged
 
 LOG = logging.getLogger("modelbook.serving")
 TICK = 1.0  # seconds between looks at aliases, settings and keys
+SETTLE = 5.0  # seconds between settlings of the journal
 RETENTION = 3600.0  # seconds between looks for what is too old
 LOOPBACK = ("127.0.0.1", "::1", "testclient")  # the last is what tests are
 RECENT = 2000  # rows that drift is measured on
@@ -66,7 +67,7 @@ class Service:
         self.writer.start()
         await self.keeper.look()
         self._tell()
-        tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._forget())]
+        tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._tidy())]
         try:
             yield
         finally:
@@ -258,15 +259,19 @@ class Service:
         self.metrics.journal_up.set(self.writer.up)
         self.metrics.lost(self.writer.lost)
 
-    async def _forget(self) -> None:
-        days = self.settings.journal.keep_days
-        while days:
+    async def _tidy(self) -> None:
+        """Keep the journal in order: settle it now and then, and forget what is too old."""
+        days, looked = self.settings.journal.keep_days, float("-inf")
+        while True:
             try:
-                gone = await asyncio.to_thread(self.journal.forget, time.time() - days * 86_400)
-                LOG.info("forgotten", extra={"predictions": gone, "older_than_days": days})
+                await asyncio.to_thread(self.journal.settle)
+                if days and time.monotonic() - looked > RETENTION:
+                    looked = time.monotonic()
+                    gone = await asyncio.to_thread(self.journal.forget, time.time() - days * 86_400)
+                    LOG.info("forgotten", extra={"predictions": gone, "older_than_days": days})
             except JournalError as error:
                 LOG.error("journal", extra={"reason": error.what})
-            await asyncio.sleep(RETENTION)
+            await asyncio.sleep(SETTLE)
 
 
 def new_id() -> str:
