@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+import socket
 import sqlite3
+import subprocess
+import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -143,3 +150,44 @@ def test_a_journal_that_cannot_be_reached_is_told_without_its_password(tmp_path:
         Journal(f"sqlite:///{tmp_path / 'folder.db'}").create()
     failed = Journal.failed(Journal(f"sqlite:///{tmp_path}/a.db"), ValueError("x"))
     assert "journal sqlite" in str(failed)
+
+
+@pytest.fixture
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a PostgreSQL server of our own, on a port of its own."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
+        pytest.skip("PostgreSQL is not installed")
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    folder = Path(tempfile.mkdtemp(prefix="journal-"))
+    user: dict[str, Any] = {}
+    if os.getuid() == 0:  # the server refuses to run as root
+        shutil.chown(folder, "postgres")
+        user = {"user": "postgres"}
+    run = {"check": True, "capture_output": True, "cwd": folder, **user}
+    subprocess.run([found[-1], "-D", folder / "data", "-A", "trust", "-U", "journal"], **run)
+    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1"
+    control = [found[-1].with_name("pg_ctl"), "-D", folder / "data", "-l", folder / "log", "-w"]
+    subprocess.run([*control, "-o", options, "start"], **{**run, "capture_output": False})
+    try:
+        yield f"postgresql+psycopg://journal@127.0.0.1:{port}/postgres"
+    finally:
+        subprocess.run([*control, "-m", "immediate", "stop"], **run)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.slow
+def test_postgresql_keeps_the_same_journal(postgres: str) -> None:
+    made = Journal(postgres, patience=2)
+    made.create()
+    told, _ = keep(made, *([prediction(number)] for number in range(50)), [prediction(1)])
+    assert told == [True] * 51
+    assert made.outcomes({"id-3": 1}) == {"recorded": 1, "repeated": 0}
+    assert made.outcomes({"id-3": 1}) == {"recorded": 0, "repeated": 1}
+    with pytest.raises(UnknownPredictions):
+        made.outcomes({"nobody": 1})
+    assert sum(row["outcome"] == 1 for row in made.window(0)) == 1
+    assert len(made.window(0)) == 50
+    assert made.forget(2000) == 50
