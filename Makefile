@@ -5,6 +5,7 @@ LAB =
 MLFLOW =
 SERVE =
 SITE = site
+SIDE = -n auto --maxprocesses 4 --dist loadfile  # tests of one file share what they build
 UV := $(BIN)/uv
 COMPILE := $(UV) pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-strip-extras --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock"
@@ -21,7 +22,7 @@ run: .venv/run ## install what is needed, and build the pipeline on the bundled 
 
 .PHONY: test
 test: .venv/test ## install what tests need, and run the whole suite
-	@$(BIN)/pytest
+	@$(BIN)/pytest $(SIDE)
 
 .PHONY: lint
 lint: .venv/test ## style and types
@@ -29,11 +30,15 @@ lint: .venv/test ## style and types
 
 .PHONY: check
 check: lint ## style, types, and the fast tests
-	@$(BIN)/pytest -m "not slow"
+	@$(BIN)/pytest $(SIDE) -m "not slow"
 
 .PHONY: setup
 setup: .venv/run ## install what runs need; set up kernel, JupyterLab and git's filter
 	@$(BIN)/modelbook setup
+
+.PHONY: extras
+extras: .venv/run ## install what tables in object stores and in PostgreSQL need besides
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/extras.txt
 
 .PHONY: lab
 lab: .venv/run ## open JupyterLab at the project; options: make lab LAB="--no-browser --port 8890"
@@ -61,11 +66,13 @@ bench: .venv/test ## measure: builds and their overhead, pages, and the service 
 	@$(BIN)/python benchmarks/build.py
 	@$(BIN)/python benchmarks/pages.py
 	@$(BIN)/python -W ignore benchmarks/serving.py
+	@$(BIN)/python benchmarks/draft.py
 
 .PHONY: lock
 lock: .venv/uv ## write the locks anew from pyproject.toml
 	@$(COMPILE) -o requirements/run.txt
-	@$(COMPILE) --group test -c requirements/run.txt -o requirements/test.txt
+	@$(COMPILE) --all-extras -c requirements/run.txt -o requirements/extras.txt
+	@$(COMPILE) --all-extras --group test -c requirements/run.txt -c requirements/extras.txt -o requirements/test.txt
 	@echo "uv==$$($(UV) --version | cut -d' ' -f2)" | $(UV) pip compile -q - --universal --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --no-annotate --custom-compile-command "make lock" -o requirements/uv.txt
 

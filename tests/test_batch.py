@@ -98,7 +98,7 @@ def test_what_cannot_be_answered_is_refused_and_leaves_nothing(run, tmp_path, fr
     frame.to_csv(tmp_path / "in.csv", index=False)
     before = {path.name for path in tmp_path.iterdir()}
     for source, target, what in (
-        ("other.csv", "out.csv", "no column size"), ("empty.csv", "out.csv", "cannot be read"),
+        ("other.csv", "out.csv", "no column size"), ("empty.csv", "out.csv", "is empty"),
         ("header.csv", "out.csv", "no rows"), ("wide.csv", "out.csv", "more cells"),
         ("broken.parquet", "out.csv", "cannot be read"), ("nowhere.csv", "out.csv", "there is no"),
         ("in.csv", "out.xlsx", "another kind"), ("in.csv", "there.csv", "there already"),

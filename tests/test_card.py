@@ -121,7 +121,7 @@ def test_only_a_promotion_is_an_approval(make, tmp_path, approval, badge, told):
         ((), {"limits": []}, "What are its limits?", "write `limits` into the book's contract"),
         ((), {"contact": ""}, "Whom to ask?", "write `contact` into the book's contract"),
         (("slices",), {}, "For whom is it better or worse?", "name columns in the contract's `slices`"),
-        (("calibration",), {}, "Can its probabilities be taken at their word?", "build finalize again"),
+        (("calibration",), {}, "Can its answers be taken at their word?", "build finalize again"),
         (("entities",), {}, "What was it made of?", "build finalize again"),
         (("importance",), {}, "What does it rest on?", "build finalize again"),
         (("evaluation",), {}, "How good is it?", "build finalize again"),

@@ -30,7 +30,7 @@ BOUNDS = [
     ("finalize", "slice_rows", (10,), (9,)),
     ("finalize", "resamples", (100, 10_000), (99, 10_001)),
     ("deploy", "margin", (0, 0.5), (-0.01, 0.51)),
-    ("deploy", "floor", (0.5, 1), (0.49, 1.01)),
+    ("deploy", "floor", (0, 1, "auto"), (-0.01, 1.01)),
     ("deploy", "paired_rows", (50,), (49,)),
     ("monitor", "min_rows", (20,), (19,)),
     ("monitor", "drift", (0.01, 0.83), (0, 0.84)),

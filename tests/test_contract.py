@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import yaml
 from conftest import CONTRACT
 
-from modelbook.contract import Contract
+from modelbook.contract import Contract, dates, parsing
 from modelbook.contract.document import SHOWN
 from modelbook.dataset import read
 from modelbook.errors import ContractError, DataError, ViolationError
@@ -51,7 +52,7 @@ def test_a_contract_survives_dump_and_load(contract: Contract, tmp_path: Path) -
         ("just words", "contract"),
         ("", "contract"),
         (text(colours=1), "colours: Extra inputs"),
-        (text(task="regression"), "task: .*'binary'"),
+        (text(task="ranking"), "task: .*'binary', 'multiclass' or 'regression'"),
         (text(question=GONE), "question: Field required"),
         (text("size", colour=1), "columns.size.colour: Extra inputs"),
         (text("size", type="float"), "columns.size.type"),
@@ -62,13 +63,16 @@ def test_a_contract_survives_dump_and_load(contract: Contract, tmp_path: Path) -
         (text("after", reason=GONE), "a dropped column gives its reason"),
         (text("flag", role="target"), "exactly one column has the role target, found .*'happened', 'flag'"),
         (text("happened", role="feature"), "exactly one column has the role target, found none"),
-        (text("who", role="feature"), "exactly one column has the role entity, found none"),
+        (text("size", role="entity"), "at most one column has the role entity"),
         (text("size", role="time"), "at most one column has the role time"),
-        (text("happened", type="number"), "the target column happened is boolean, not number"),
+        (
+            text("happened", type="number"),
+            "the target column happened of a binary task is boolean or category, not number",
+        ),
         (text("happened", nullable=True), "the target column happened is not nullable"),
         (text("who", nullable=True), "the entity column who is not nullable"),
         (text("year", nullable=True), "the time column year is not nullable"),
-        (text("year", type="boolean"), "the time column year is a number or an integer"),
+        (text("year", type="boolean"), "the time column year is a number, an integer or a date"),
         (text(key=["who", "when"]), "key and slices name columns of the contract, not .'when'"),
         (text(slices=["shape"]), "not .'shape'"),
     ],
@@ -308,3 +312,139 @@ def test_the_bundled_contract_lets_no_model_see_race_or_the_years_own_care() -> 
     assert same_year <= set(contract.columns)
     assert not features & same_year
     assert "prev_meddol" in features
+
+
+# Messy values, dates and gaps
+
+RICH = {
+    "title": "Rich", "question": "?", "source": "made up", "licence": "none", "task": "regression",
+    "missing": ["?", "unknown"],
+    "columns": {
+        "number": {"role": "id", "type": "text", "meaning": "order number"},
+        "at": {"role": "time", "type": "date", "format": "%d.%m.%Y", "period": "month", "meaning": "day of the order"},
+        "born": {"role": "feature", "type": "date", "format": "ISO8601", "nullable": True, "label": "Birth",
+                 "parts": ["days", "weekday"], "meaning": "date of birth"},
+        "price": {"role": "feature", "type": "number", "parse": "currency", "min": 0, "nullable": True,
+                  "meaning": "price"},
+        "share": {"role": "feature", "type": "number", "parse": "percent", "decimal": ",", "meaning": "percent"},
+        "town": {"role": "feature", "type": "category", "unseen": True, "nullable": True, "meaning": "town"},
+        "paid": {"role": "target", "type": "number", "meaning": "paid"},
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def rich() -> Contract:
+    return Contract.model_validate(RICH)
+
+
+@pytest.fixture
+def messy() -> pd.DataFrame:
+    return pd.DataFrame({
+        "number": ["A1", "A2", "A3"], "at": ["01.03.2021", "28.03.2021", "02.04.2021"],
+        "born": ["1970-01-02", "?", "2000-02-29T12:00:00Z"], "price": ["£1,623.85 ", " unknown", "(2.50 EUR)"],
+        "share": ["12,5 %", "7", "1.000%"], "town": [" Bath", " ", "Ely"], "paid": [1, 2, 3],
+    })  # fmt: skip
+
+
+def test_messy_values_are_read_as_the_contract_says(rich: Contract, messy: pd.DataFrame) -> None:
+    told = rich.conform(messy)
+    assert list(told.columns) == ["number", "at", "born", "born_days", "born_weekday", "price", "share", "town", "paid"]
+    assert told["at"].tolist() == [202103, 202103, 202104]
+    assert told["price"].tolist()[::2] == [1623.85, -2.5]
+    assert told["share"].tolist() == [12.5, 7, 1000]
+    assert told["born_days"].tolist()[::2] == [1, 11016.5]
+    assert told["born_weekday"].tolist()[::2] == [4, 1]
+    assert told.isna().sum().to_dict() == {
+        "number": 0, "at": 0, "born": 1, "born_days": 1, "born_weekday": 1, "price": 1, "share": 0, "town": 1, "paid": 0
+    }  # fmt: skip
+    found = rich.violations(messy)
+    assert found[["row", "column", "rule"]].values.tolist() == [[2, "price", "must be number from 0 as currency"]]
+
+
+def test_what_is_conformed_stays_as_it_is(rich: Contract, messy: pd.DataFrame, tmp_path: Path) -> None:
+    once = rich.conform(messy)
+    once.to_parquet(tmp_path / "rows.parquet")
+    again = pd.read_parquet(tmp_path / "rows.parquet")
+    pd.testing.assert_frame_equal(rich.conform(again), once)
+    assert rich.violations(again)["column"].tolist() == ["price"]
+    pd.testing.assert_frame_equal(rich.features(messy), rich.features(rich.features(messy)))
+    pd.testing.assert_frame_equal(rich.features(messy), rich.features(rich.inputs(messy)))
+
+
+def test_a_model_sees_the_parts_of_a_date_and_is_asked_with_the_date(rich: Contract, messy: pd.DataFrame) -> None:
+    assert rich.inputs_ == ["born", "price", "share", "town"]
+    assert rich.features_ == [*rich.numeric, "town"] == ["born_days", "born_weekday", "price", "share", "town"]
+    assert list(rich.features(messy).columns) == rich.features_
+    assert rich.label("born_weekday") == "Birth (weekday)"
+
+
+def test_a_value_that_cannot_be_read_is_no_gap(rich: Contract, messy: pd.DataFrame) -> None:
+    messy.loc[1, "price"] = "1,62"
+    with pytest.raises(ViolationError, match=r"price = '1,62' in row 1 cannot be read"):
+        rich.features(messy)
+    assert rich.violations(messy)["row"].tolist() == [1, 2]
+
+
+def test_unseen_categories_are_let_through_where_the_contract_allows_them(rich: Contract, messy: pd.DataFrame) -> None:
+    assert rich.violations(messy.assign(town="Nowhere", price=None)).empty
+    assert rich.columns["town"].rule() == "any category"
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("$5", 5), ("5 €", 5), ("USD 1,000,000.5", 1_000_000.5), ("-£3", -3), ("£-3", -3), ("3-", -3), ("(4)", -4),
+        ("1 234.5", 1234.5), ("1\u00a0234 kr", 1234), ("CHF 1'000", 1000), (".5", 0.5), ("R$ 7.25", 7.25), (7, 7),
+        ("1,23", None), ("12.5.1", None), ("five", None), ("", None), ("1e5", None), ("$", None), ("--1", None),
+    ],
+)  # fmt: skip
+def test_amounts_of_money(text: Any, number: float | None) -> None:
+    told = parsing.numbers(pd.Series([text], dtype=object), "currency")[0]
+    assert (told == number) if number is not None else np.isnan(told)
+
+
+@pytest.mark.parametrize(
+    ("value", "format", "month"),
+    [
+        ("2021-03-31", "%Y-%m-%d", 202103), (20210331, "%Y%m%d", 202103), (202103, "%Y%m%d", 202103),
+        (pd.Timestamp("2021-03-31 23:30", tz="America/New_York"), "ISO8601", 202104),
+        (date(2021, 3, 5), "%d/%m/%y", 202103), ("31/03/2021", "%Y-%m-%d", None), (3.5, "%Y%m%d", None),
+    ],
+)  # fmt: skip
+def test_periods_of_dates(value: Any, format: str, month: int | None) -> None:
+    told = dates.periods(pd.Series([value]), format, "month")[0]
+    assert (told == month) if month is not None else np.isnan(told)
+
+
+@pytest.mark.parametrize(
+    ("column", "changes", "told"),
+    [
+        ("born", {"format": GONE}, "a date column names its format"),
+        ("at", {"period": GONE}, "names its period: year, month or day"),
+        ("price", {"format": "%Y"}, "format says nothing of a feature column of type number"),
+        ("town", {"parse": "currency"}, "parse says nothing of a feature column of type category"),
+        ("number", {"role": "feature"}, "a text column is entity or id or dropped, not feature"),
+        ("town", {"unseen": False}, "names its categories, or allows unseen ones"),
+        ("share", {"decimal": ";"}, "decimal"),
+    ],
+)
+def test_a_column_that_contradicts_itself_is_refused(
+    column: str, changes: dict[str, Any], told: str, tmp_path: Path
+) -> None:
+    plain = copy.deepcopy(RICH)
+    for key, value in changes.items():
+        if value is GONE:
+            del plain["columns"][column][key]
+        else:
+            plain["columns"][column][key] = value
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(plain))
+    with pytest.raises(ContractError, match=told):
+        Contract.load(tmp_path / "c.yaml")
+
+
+@pytest.mark.parametrize("role", ["dropped", "feature"])
+def test_no_column_may_have_the_name_of_a_part_of_a_date(role: str) -> None:
+    column = {"role": role, "type": "number", "meaning": "m", "reason": "r"}
+    with pytest.raises(ValueError, match="born_days is a part of a date"):
+        Contract.model_validate({**RICH, "columns": {**RICH["columns"], "born_days": column}})

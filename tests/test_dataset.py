@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from modelbook import tasks
 from modelbook.contract import Contract
-from modelbook.dataset import by_period, card, fingerprint, profile, read, sample, split, state
+from modelbook.dataset import by_period, card, correlation, fingerprint, profile, read, sample, split, state
 from modelbook.dataset.split import draw
 from modelbook.errors import DataError
 
@@ -76,12 +77,11 @@ def test_both_kinds_of_file_are_read(tmp_path: Path, contract: Contract, frame: 
         ("none.csv", None, "there is no file .*none.csv"),
         ("none.parquet", None, "there is no file .*none.parquet"),
         ("rand_hie", None, "'rand_hie' is no table; did you mean 'rand-hie'"),
-        ("table.xlsx", b"x", "'table.xlsx' is no table$"),
         ("empty.csv", b"", "empty.csv is empty"),
         ("broken.parquet", b"PAR1 nothing", "broken.parquet cannot be read"),
-        ("empty.parquet", b"", "empty.parquet cannot be read"),
-        ("binary.csv", b"a,b\n\xff\xfe\x00,1\n", "binary.csv cannot be read"),
-        ("ragged.csv", b"a,b\n1,2\n1,2,3\n", "ragged.csv cannot be read"),
+        ("empty.parquet", b"", "empty.parquet is empty"),
+        ("binary.csv", b"a,b\n\xff\xfe\x00,1\n", "binary.csv is no table: it holds no text"),
+        ("ragged.csv", b"a,b\n1,2\n1,2,3\n", "ragged.csv is ragged: the first line has 2 fields, line 3 has 3"),
     ],
 )
 def test_what_cannot_be_read_is_named(table: str, content: bytes | None, told: str, tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_the_card_tells_what_the_split_guarantees(contract: Contract, frame: pd.
 
 
 def test_the_rate_by_period_has_wilsons_interval(contract: Contract, frame: pd.DataFrame) -> None:
-    told = profile.balance(frame, contract)
+    told = tasks.of(contract).balance(frame)
     assert told["period"].tolist() == ["1", "2", "3"]
     n, p, z = 200, frame.loc[frame["year"] == 2, "happened"].mean(), 1.959964
     centre, half = (
@@ -271,7 +271,7 @@ def test_associations_are_scikit_learns_auc_folded(contract: Contract, frame: pd
     told = profile.associations(frame.assign(size=100 - frame["size"]), contract).set_index("column")
     assert told.index[0] == "after"
     assert {"happened", "who", "year"}.isdisjoint(told.index)
-    assert told.loc["size", "auc"] == pytest.approx(roc_auc_score(frame["happened"], frame["size"]))
+    assert told.loc["size", "strength"] == pytest.approx(roc_auc_score(frame["happened"], frame["size"]))
     assert (told.loc["size", "direction"], told.loc["after", "direction"], told.loc["colour", "direction"]) == (
         "lower",
         "higher",
@@ -279,18 +279,18 @@ def test_associations_are_scikit_learns_auc_folded(contract: Contract, frame: pd
     )
     known = frame["noise"].notna()
     auc = roc_auc_score(frame.loc[known, "happened"], frame.loc[known, "noise"])
-    assert told.loc["noise", "auc"] == pytest.approx(max(auc, 1 - auc))
-    assert (told["auc"] >= 0.5).all()
+    assert told.loc["noise", "strength"] == pytest.approx(max(auc, 1 - auc))
+    assert (told["strength"] >= 0.5).all()
 
 
 def test_a_column_without_values_tells_nothing(contract: Contract, frame: pd.DataFrame) -> None:
     told = profile.associations(frame.assign(noise=np.nan), contract).set_index("column")
-    assert told.loc["noise", "auc"] == 0.5
+    assert told.loc["noise", "strength"] == 0.5
 
 
 def test_a_category_that_decides_is_found(contract: Contract, frame: pd.DataFrame) -> None:
     told = profile.associations(frame.assign(colour=frame["happened"].map({0: "1", 1: "11"})), contract)
-    assert told.set_index("column").loc["colour", "auc"] == 1
+    assert told.set_index("column").loc["colour", "strength"] == 1
 
 
 def test_only_features_are_suspected_of_a_leak(contract: Contract, frame: pd.DataFrame) -> None:
@@ -304,6 +304,34 @@ def test_duplicates_are_counted_by_what_is_compared(contract: Contract, frame: p
     other = frame.iloc[5:8].assign(year=frame["year"] + 3, happened=1 - frame["happened"].iloc[5:8])
     told = profile.duplicates(pd.concat([frame, again, other], ignore_index=True), contract)
     assert told["rows"].tolist() == [0, 10, 6]
+
+
+def test_pairs_are_measured_by_what_their_types_allow(contract: Contract, frame: pd.DataFrame) -> None:
+    told = correlation.pairs(
+        frame.assign(noise=-frame["size"] ** 3, flag=(frame["colour"] == "1").astype(float)),
+        contract, ["size", "noise", "flag", "colour"],
+    ).set_index(["one", "other"])  # fmt: skip
+    assert told.loc[("size", "noise"), "value"] == pytest.approx(-1)
+    assert told.loc[("size", "noise"), "measure"] == "Spearman"
+    assert told.loc[("flag", "colour"), "value"] == pytest.approx(1)
+    assert told.loc[("flag", "colour"), "measure"] == "correlation ratio"
+    assert abs(told.loc[("size", "flag"), "value"]) < 0.15
+    assert told["value"].abs().is_monotonic_decreasing
+
+
+def test_two_categories_are_measured_by_cramers_v(contract: Contract, frame: pd.DataFrame) -> None:
+    columns = {name: dict(contract.columns)[name] for name in contract.columns}
+    columns["twin"] = columns["colour"]
+    two = contract.model_copy(update={"columns": columns})
+    swapped = frame["colour"].map({"1": "2", "2": "11", "11": "1"})
+    told = correlation.pairs(frame.assign(twin=swapped), two, ["colour", "twin"])
+    assert told.to_dict("records") == [
+        {"one": "colour", "other": "twin", "measure": "Cramér's V", "value": pytest.approx(1)}
+    ]
+
+
+def test_a_constant_column_or_category_pairs_with_nothing(contract: Contract, frame: pd.DataFrame) -> None:
+    assert correlation.pairs(frame.assign(colour="1", size=1.0), contract, ["size", "colour"]).empty
 
 
 def test_shifts_are_standardised_differences_to_the_first_period(contract: Contract, frame: pd.DataFrame) -> None:
@@ -327,7 +355,7 @@ def test_a_contract_without_periods_has_no_shifts(contract: Contract, frame: pd.
     timeless = contract.model_copy(update={"columns": columns})
     assert timeless.time is None
     assert profile.shifts(frame, timeless).empty
-    assert profile.balance(frame, timeless)["period"].tolist() == ["all"]
+    assert tasks.of(timeless).balance(frame)["period"].tolist() == ["all"]
     assert len(split(frame, timeless, holdout=0.2, train_until=2, seed=1).later) == 0
 
 
@@ -336,12 +364,12 @@ def test_the_exploration_is_told_in_words(contract: Contract, frame: pd.DataFram
     gaps = profile.missingness(frame, contract)
     told = profile.sentences(frame, contract, table, gaps, [], ["size"])
     assert f"{frame['happened'].mean():.1%} of 600 train rows" in told[0]
-    assert f"the strongest, Size, reaches ROC AUC {table['auc'][0]:.2f}" in told[1]
+    assert f"the strongest, Size, reaches ROC AUC {table['strength'][0]:.2f}" in told[1]
     assert "1 of 4 features have gaps, most of them noise" in told[2]
     assert told[3] == "1 columns or their gaps shift over the train periods: Size."
     assert "Suspected of leaking the answer: Size." in profile.sentences(
         frame, contract, table, gaps.iloc[:0], ["size"], []
     )
     numbers = {row["name"]: row for row in profile.numbers(frame, contract, table, gaps)}
-    assert numbers["strongest feature"]["value"] == f"{table['auc'][0]:.2f}"
+    assert numbers["strongest feature"]["value"] == f"{table['strength'][0]:.2f}"
     assert numbers["most gaps"]["beside"] == "noise"

@@ -251,7 +251,7 @@ def test_a_build_leaves_a_page_and_takes_it_away_when_the_stage_is_mended(built:
     shutil.copytree(built.root, tmp_path / "project", ignore=shutil.ignore_patterns("runs", "__pycache__"))
     tiny = Tiny.__new__(Tiny)
     tiny.root = tmp_path / "project"
-    call = "figures.leaderboard(board, this.params.metric)"
+    call = "figures.leaderboard(board, metric)"
     with tiny.changed("notebooks/03_compare.ipynb", call, "figures.leaderboard(board, 1 / 0)"):
         told = tiny.build()
     assert told.returncode == 1

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pandas as pd
 import pytest
+from conftest import CONTRACT
 
+from modelbook import tasks
+from modelbook.contract import Contract
 from modelbook.gate import HOLD, PROMOTE, Evidence, Interval, decide, gather
 
 NAN = float("nan")
-FIRST = Evidence(1, None, roc_auc=Interval(0.8, 0.7, 0.9), gain=Interval(0.1, 0.05, 0.15))
+FIRST = Evidence(1, None, quality=Interval(0.8, 0.7, 0.9), gain=Interval(0.1, 0.05, 0.15))
 NEXT = replace(FIRST, candidate=2, champion=1, paired_rows=500, difference=Interval(0.01, -0.005, 0.02))
 BARS = {"floor": 0.6, "margin": 0.01, "paired_rows": 300}
 
@@ -24,9 +28,9 @@ def auc(low: float) -> Interval:
         (FIRST, []),
         (NEXT, []),
         # the floor: the low end counts, not the value
-        (replace(FIRST, roc_auc=auc(0.6)), []),
-        (replace(FIRST, roc_auc=auc(0.5999)), ["ROC AUC above the floor"]),
-        (replace(FIRST, roc_auc=auc(NAN)), ["ROC AUC above the floor"]),
+        (replace(FIRST, quality=auc(0.6)), []),
+        (replace(FIRST, quality=auc(0.5999)), ["ROC AUC above the floor"]),
+        (replace(FIRST, quality=auc(NAN)), ["ROC AUC above the floor"]),
         # the baseline: strictly better
         (replace(FIRST, gain=Interval(0.1, 1e-9, 0.2)), []),
         (replace(FIRST, gain=Interval(0.1, 0.0, 0.2)), ["log loss better than the baseline"]),
@@ -44,7 +48,7 @@ def auc(low: float) -> Interval:
         # enough rows but nothing to tell by: no evidence is no promotion
         (replace(NEXT, difference=None), ["ROC AUC not worse than version 1"]),
         # several at once
-        (replace(NEXT, roc_auc=auc(0.5), paired_rows=1), ["ROC AUC above the floor", "rows to compare on"]),
+        (replace(NEXT, quality=auc(0.5), paired_rows=1), ["ROC AUC above the floor", "rows to compare on"]),
     ],
 )
 def test_each_criterion_alone_holds_a_candidate(evidence: Evidence, failed: list[str]) -> None:
@@ -82,5 +86,8 @@ def test_evidence_is_gathered_from_what_a_version_keeps() -> None:
         ],
         "gain": (0.1, 0.05, 0.15),
     }
-    assert gather(metrics, 1, None, 0, None) == FIRST
-    assert gather(metrics, 2, 1, 500, {"difference": 0.01, "low": -0.005, "high": 0.02}) == NEXT
+    task = tasks.of(Contract.model_validate(CONTRACT))
+    rows = [("log_loss", 0.5, 0.4, 0.6), ("roc_auc", 0.01, -0.005, 0.02)]
+    gaps = pd.DataFrame(rows, columns=["metric", "difference", "low", "high"])
+    assert gather(task, metrics, 1, None, 0, gaps.head(0)) == FIRST
+    assert gather(task, metrics, 2, 1, 500, gaps) == NEXT

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import CONTRACT
 from sklearn.compose import make_column_transformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
+from modelbook import tasks
 from modelbook.config import Monitor
 from modelbook.contract import Contract
 from modelbook.monitoring import drift, interactive, verdict, watch
@@ -60,7 +62,7 @@ def batch(make_frame: Callable[..., pd.DataFrame]) -> pd.DataFrame:
 @pytest.fixture
 def watched(model: Model, reference: pd.DataFrame, contract: Contract) -> Callable[..., Watched]:
     def one(batch: pd.DataFrame, params: Monitor = PARAMS) -> Watched:
-        scores = model.predict(contract.features(batch))["probability"]
+        scores = model.predict(contract.features(batch))["probability"].to_numpy()
         return watch.watch("4", batch, scores, reference, contract, importance=IMPORTANCE, threshold=0.5, params=params)
 
     return one
@@ -181,7 +183,7 @@ def test_an_empty_batch_is_watched(watched: Callable[..., Watched], batch: pd.Da
     nothing = batch.head(0)
     reference = batch.assign(score=0.5)
     told = watch.watch(
-        "4", nothing, pd.Series(dtype=float), reference, contract, importance=IMPORTANCE, threshold=0.5, params=PARAMS
+        "4", nothing, np.array([]), reference, contract, importance=IMPORTANCE, threshold=0.5, params=PARAMS
     )
     assert [f.word for f in verdict.judge(told, PARAMS)] == ["watch"]
 
@@ -259,7 +261,7 @@ def test_all_batches_are_watched_in_turn(
     direct = watch.watch(
         "4",
         batch,
-        model.predict(contract.features(batch))["probability"],
+        model.predict(contract.features(batch))["probability"].to_numpy(),
         reference,
         contract,
         importance=IMPORTANCE,
@@ -279,7 +281,8 @@ def test_tables_of_no_batches_have_their_columns() -> None:
 
 
 CALM = Watched(
-    "4", 1000, pd.DataFrame(), pd.DataFrame({"column": ["a", "b"], "drifted": [True, False]}),
+    tasks.of(Contract.model_validate(CONTRACT)), "4", 1000, pd.DataFrame(),
+    pd.DataFrame({"column": ["a", "b"], "drifted": [True, False]}),
     0.0, 0.0, 0.0, pd.DataFrame(),
 )  # fmt: skip
 
@@ -347,6 +350,7 @@ def test_without_a_batch_there_is_nothing_to_judge() -> None:
     told = verdict.story([], [], 3)
     assert told["word"] == "watch"
     assert told["sentences"] == ["There is no batch yet to judge version 3 on."]
+    assert "train_until" in told["next"]
     assert told["numbers"] == []
 
 

@@ -24,6 +24,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
+from modelbook import tasks
 from modelbook.contract import Contract
 from modelbook.errors import ProofError, StoreError
 from modelbook.registry import card, pointer, store, versions
@@ -71,7 +72,7 @@ def made(frame: pd.DataFrame, held: set[int], contract: Contract) -> dict[str, A
     holdout = frame[out].reset_index(drop=True)
     evaluation = [{"metric": "roc_auc", "value": 0.8, "low": 0.75, "high": 0.85}]
     return {
-        "model": model, "evaluated": evaluated, "golden": golden(frame, model, contract, 0.4, seed=1),
+        "model": model, "evaluated": evaluated, "golden": golden(tasks.of(contract), frame, model, 0.4, seed=1),
         "reference": holdout.assign(score=evaluated.predict_proba(contract.features(holdout))[:, 1]),
         "metrics": {"evaluation": evaluation, "gain": [0.1, 0.05, 0.15], "threshold": 0.4},
     }  # fmt: skip
@@ -221,9 +222,9 @@ def test_a_run_that_a_killed_build_left_behind_is_ended(root: Path) -> None:
 
 def test_candidates_are_children_with_their_metrics(root: Path) -> None:
     with Run(root, BOOK, "compare", {}) as run:
-        run.candidate(Candidate("lr", "ok", 1.5, {"roc_auc": 0.8}, {"roc_auc": 0.01}))
-        run.candidate(Candidate("rf", "failed", 0.1, reason="ValueError: no"))
-        run.candidate(Candidate("nb", "skipped", reason="the budget was spent"))
+        run.candidate(Candidate("lr", "ok", 1.5, {"roc_auc": 0.8}, {"roc_auc": 0.01}, called="logistic regression"))
+        run.candidate(Candidate("rf", "failed", 0.1, reason="ValueError: no", called="random forest"))
+        run.candidate(Candidate("nb", "skipped", reason="the budget was spent", called="naive Bayes"))
     client = store.client(root)
     experiment = client.get_experiment_by_name(BOOK).experiment_id
     children = client.search_runs([experiment], f"tags.mlflow.parentRunId = '{run.id}'")
@@ -420,13 +421,15 @@ def test_prove_tells_rows_and_difference_as_json(shelf: Path, first: Version) ->
 
 def test_pairs_are_rows_that_neither_was_trained_on(first: Version, second: Version, contract: Contract) -> None:
     pairs = paired(second, first)
-    assert set(pairs["entity"]) == set(range(30, 50))  # held out by both: the champion trained on 50 and above
+    candidate, champion = pairs.candidate, pairs.champion
+    assert set(candidate.entity) == set(range(30, 50))  # held out by both: the champion trained on 50 and above
     rows = second.reference[second.reference["who"].isin(range(30, 50))].reset_index(drop=True)
     assert len(pairs) == len(rows) == 60
-    np.testing.assert_array_equal(pairs["outcome"], rows["happened"])
-    np.testing.assert_array_equal(pairs["candidate"], rows["score"])
+    for side in (candidate, champion):
+        np.testing.assert_array_equal(side.outcome, rows["happened"])
+    np.testing.assert_array_equal(candidate.score, rows["score"])
     # Not the champion in service, which was refitted on these entities as well.
-    np.testing.assert_array_equal(pairs["champion"], first.evaluated().predict_proba(contract.features(rows))[:, 1])
+    np.testing.assert_array_equal(champion.score, first.evaluated().predict_proba(contract.features(rows))[:, 1])
 
 
 def test_without_a_champion_or_shared_entities_there_are_no_pairs(
@@ -435,9 +438,7 @@ def test_without_a_champion_or_shared_entities_there_are_no_pairs(
     stranger = made(make_frame(seed=6), set(range(100, 150)), contract)
     apart = enter(root, stranger, contract)
     for candidate, champion in ((first, None), (apart, first)):
-        pairs = paired(candidate, champion)
-        assert pairs.empty
-        assert list(pairs.columns) == ["entity", "outcome", "candidate", "champion"]
+        assert len(paired(candidate, champion)) == 0
 
 
 def test_a_champion_with_columns_that_are_gone_cannot_be_paired(
@@ -446,7 +447,7 @@ def test_a_champion_with_columns_that_are_gone_cannot_be_paired(
     frame = make_frame(seed=5)
     later = made(frame, set(range(30, 90)), contract)
     later["reference"] = later["reference"].drop(columns="noise")
-    assert paired(enter(root, later, contract), first).empty
+    assert len(paired(enter(root, later, contract), first)) == 0
 
 
 # The card

@@ -19,7 +19,7 @@ from modelbook import config
 from modelbook.errors import ReportError
 from modelbook.report import Figure, Findings, Table, Verdict, failure, flow, index, page
 from modelbook.report.clean import clean
-from modelbook.report.figures import compare, dependence, deploy, explore, finalize, ingest, monitor
+from modelbook.report.figures import compare, correlation, dependence, deploy, explore, finalize, ingest, monitor
 from modelbook.report.verdict import MIME
 from modelbook.stage.record import Run, Step
 
@@ -215,11 +215,15 @@ FIGURES: dict[str, Any] = {
     "missingness": (explore.missingness, pd.DataFrame({"column": ["hi", "age"], "share": [0.26, 0]}), (), "26.0%"),
     "distributions": (explore.distributions, TRAIN, (["age", "plan"], "sick"), "59.5"),
     "associations": (explore.associations, pd.DataFrame({
-        "column": ["age", "sex"], "auc": [0.68, 0.51], "direction": ["higher", ""],
-    }), (), "0.680"),
+        "column": ["age", "sex"], "strength": [0.68, 0.51], "direction": ["higher", ""],
+    }), ("ROC AUC", 0.5), "0.680"),
     "over_time": (explore.over_time, pd.DataFrame({
         "column": ["age", "age"], "period": [1, 2], "value": [0, -0.31],
     }), (), "0.31"),
+    "correlations": (correlation.correlations, pd.DataFrame({
+        "one": ["age", "age", "plan"], "other": ["child", "plan", "child"],
+        "measure": ["Spearman", "correlation ratio", "correlation ratio"], "value": [-0.85, 0.3, -0.001],
+    }), (), "-0.85"),
     "leaderboard": (compare.leaderboard, BOARD, ("roc_auc",), "0.812"),
     "roc": (finalize.roc, CURVE, (0.762,), "0.762"),
     "precision_recall": (finalize.precision_recall, pd.DataFrame({
@@ -285,6 +289,36 @@ def test_a_figure_copes_with_one_row_and_unknown_intervals(name: str) -> None:
         assert "<figure" in draw(part, *more)._repr_html_()
 
 
+def test_what_a_figure_says_stands_above_it_and_is_read_aloud_once() -> None:
+    html = explore.missingness(pd.DataFrame({"column": ["<age>", "b"], "share": [0.2, 0]}))._repr_html_()
+    assert re.search(r'<p class="found" aria-hidden="true">[^<]*&lt;age&gt;[^<]*20.0%[^<]*</p>.*<img', html, re.DOTALL)
+
+
+def test_a_figure_of_many_panels_says_less_above_than_it_is_read_aloud() -> None:
+    frame = pd.DataFrame({
+        "batch": [4, 5, 4, 5], "metric": ["ROC AUC", "ROC AUC", "PR AUC", "PR AUC"], "value": [0.7, 0.77, 0.5, 0.4],
+        "low": [0.6, 0.75, 0.4, 0.3], "high": [0.8, 0.79, 0.6, 0.5], "reference": [0.76, 0.76, 0.6, 0.6],
+    })  # fmt: skip
+    figure = monitor.performance(frame)
+    assert "PR AUC is 0.400 in batch 5" in figure.alt
+    assert figure.found == (
+        "ROC AUC is 0.770 in batch 5 against 0.760 in the reference; of 2 metrics, 1 are away from the reference there."
+    )
+    assert '<p class="found">ROC AUC is 0.770' in figure._repr_html_()
+
+
+def test_importance_of_a_sum_of_money_is_written_as_one() -> None:
+    frame = pd.DataFrame({"feature": ["smoker"], "mean": [11_080.4], "sd": [100.0]})
+    assert finalize.importance(frame, "RMSE").alt == "The model leans most on smoker, with an importance of 11,080."
+
+
+def test_pairs_that_say_the_same_are_counted_and_zero_has_no_sign() -> None:
+    draw, frame, *_ = FIGURES["correlations"]
+    figure = draw(frame)
+    assert "1 of 3 pairs reach 0.8" in figure.alt
+    assert "-0.00" not in figure.svg()
+
+
 def test_the_columns_without_a_gap_are_counted() -> None:
     figure = explore.missingness(pd.DataFrame({"column": ["a", "b", "c"], "share": [0.2, 0.0001, 0]}))
     assert "Columns without a gap: 1." in figure._repr_html_()
@@ -299,7 +333,7 @@ def test_a_table_without_gaps_has_nothing_to_draw() -> None:
 
 def test_the_leaderboard_is_sorted_best_first_and_names_its_baseline() -> None:
     words = compare.leaderboard(BOARD, "roc_auc").alt
-    assert words.startswith("gbc leads")
+    assert words.startswith("The lead has gbc,")
     assert "0.022 ahead of lr" in words
     assert "baseline has 0.500" in words
 

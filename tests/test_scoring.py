@@ -25,16 +25,16 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, PowerTransformer, StandardScaler
 
-from modelbook.contract import Contract
+from modelbook.contract import Column, Contract
 from modelbook.errors import CompileError
 from modelbook.scoring import Scorer
-from modelbook.scoring.answer import Task
 from modelbook.scoring.booster import Booster
 from modelbook.scoring.compile import compile, prove
 from modelbook.scoring.compiled import Proof
 from modelbook.scoring.itself import Itself
 from modelbook.scoring.trials import asked, trials, typical
 from modelbook.serving.refusals import Refusal
+from modelbook.tasks.answering import Likeliest, YesOrNo, answering, recalled
 
 THRESHOLD = 0.4
 FEW: dict[str, Any] = {"n_estimators": 12, "random_state": 0}
@@ -86,7 +86,7 @@ def outcome(frame: pd.DataFrame, task: str) -> pd.Series:
     if task == "regression":
         return frame["size"] * 1000 + frame["noise"].fillna(0)
     if task == "multiclass":
-        return pd.cut(frame["size"], [-1, 30, 70, 101], labels=["low", "middle", "high"]).astype(str)
+        return pd.cut(frame["size"], [-1, 30, 70, 101], labels=[0, 1, 2]).astype(int)
     return frame["happened"]
 
 
@@ -103,8 +103,15 @@ def put(tmp_path: Path, frame: pd.DataFrame, contract: Contract) -> Callable[...
     return make
 
 
+TARGETS: dict[str, dict[str, Any]] = {
+    "binary": {"type": "boolean"}, "regression": {"type": "number"},
+    "multiclass": {"type": "category", "categories": ["low", "middle", "high"]},
+}  # fmt: skip
+
+
 def of_task(contract: Contract, task: str) -> Contract:
-    return contract.model_copy(update={"task": task})
+    target = Column(role="target", meaning="what happened", **TARGETS[task])
+    return contract.model_copy(update={"task": task, "columns": {**contract.columns, "happened": target}})
 
 
 CASES = {
@@ -228,11 +235,21 @@ def test_the_typical_row_is_no_row_of_the_table(frame, contract):
 
 
 def test_a_binary_answer_is_the_second_class_from_the_threshold_on():
-    task = Task("binary", ("no", "yes"), 0.3)
-    assert task.answer((0.7, 0.3)).prediction == "yes"
-    assert task.answer((0.71, 0.29)).prediction == "no"
-    assert task.predictions(np.array([[0.7, 0.3], [0.71, 0.29]])).tolist() == ["yes", "no"]
-    assert Task.from_dict({"name": "multiclass", "classes": ["a", "b"], "threshold": 0.5}).answer((0.2, 0.8))[0] == "b"
+    answers = YesOrNo(("no", "yes"), 0.3)
+    assert answers.answer((0.7, 0.3)).prediction == "yes"
+    assert answers.answer((0.71, 0.29)).prediction == "no"
+    assert answers.predictions(np.array([[0.7, 0.3], [0.71, 0.29]])).tolist() == ["yes", "no"]
+
+
+def test_answers_are_named_as_the_contract_names_them_and_survive_a_file(contract):
+    assert answering(contract, 0.3).classes == (0, 1)
+    several = answering(of_task(contract, "multiclass"), None)
+    assert several == Likeliest(("low", "middle", "high"))
+    again = recalled(json.loads(json.dumps(several.to_dict())))
+    assert again == several
+    assert again.answer((0.2, 0.7, 0.1)).prediction == "middle"
+    assert again.predictions(np.array([[0.2, 0.7, 0.1]])).tolist() == ["middle"]
+    assert answering(of_task(contract, "regression"), None).answer([4.5]) == (4.5, None)
 
 
 def test_a_booster_of_another_width_or_of_no_model_is_refused(tmp_path, frame):
@@ -250,9 +267,9 @@ def test_outcomes_are_typed_by_the_task(put, contract):
     from modelbook.serving.outcomes import Outcomes
 
     _, _, folder = put(LinearRegression(), "regression")
-    assert Outcomes(contract, Scorer.load(folder).task).read(b'{"id": "a", "outcome": 3.5}', 10) == {"a": 3.5}
+    assert Outcomes(contract, Scorer.load(folder).answering).read(b'{"id": "a", "outcome": 3.5}', 10) == {"a": 3.5}
     _, _, folder = put(LogisticRegression(), "multiclass")
-    read = Outcomes(contract, Scorer.load(folder).task).read
+    read = Outcomes(contract, Scorer.load(folder).answering).read
     assert read(b'{"id": "a", "outcome": "low"}', 10) == {"a": "low"}
-    with pytest.raises(Refusal, match="one of high, low, middle"):
+    with pytest.raises(Refusal, match="one of low, middle, high"):
         read(b'{"id": "a", "outcome": "tall"}', 10)

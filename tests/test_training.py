@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import CONTRACT
 from sklearn import metrics as sk
 from sklearn.base import clone
 
+from modelbook import config
 from modelbook.config import Finalize
 from modelbook.contract import Contract
 from modelbook.errors import TrainingError
-from modelbook.training import evaluation, final, leaderboard
-from modelbook.training.evaluation import Scored, costs, difference, differences, evaluate, weights
-from modelbook.training.experiment import METRICS, Candidate, Experiment, compare
+from modelbook.tasks import binary
+from modelbook.tasks.binary import Binary, cheapest, costs
+from modelbook.tasks.scored import Scored, interval, weights
+from modelbook.training import evaluation, explanation, final, leaderboard
+from modelbook.training.evaluation import difference, differences, evaluate
+from modelbook.training.experiment import Candidate, Experiment, compare
 from modelbook.training.explanation import dependence, importance
 from modelbook.training.fairness import gaps
 from modelbook.training.golden import golden
+
+TASK = Binary(Contract.model_validate(CONTRACT))
+METRICS = Binary.ranked
 
 
 def silent(*_: Any, passing: str = "") -> None:
@@ -41,7 +51,7 @@ def alone(scored: Scored) -> Scored:
 
 
 def only(scored: Scored, name: str, **kwargs: Any) -> Any:
-    return evaluate(scored, 0.4, **{"resamples": 200, "seed": 0, **kwargs}).set_index("metric").loc[name]
+    return evaluate(scored, TASK.metrics(0.4), **{"resamples": 200, "seed": 0, **kwargs}).set_index("metric").loc[name]
 
 
 # Evaluation: values
@@ -50,7 +60,7 @@ def only(scored: Scored, name: str, **kwargs: Any) -> Any:
 def test_metrics_are_scikit_learns() -> None:
     scored = drawn()
     y, s, flagged = scored.outcome, scored.score, scored.score >= 0.4
-    told = evaluate(scored, 0.4, resamples=100, seed=0).set_index("metric")
+    told = evaluate(scored, TASK.metrics(0.4), resamples=100, seed=0).set_index("metric")
     wanted = {
         "roc_auc": sk.roc_auc_score(y, s), "pr_auc": sk.average_precision_score(y, s), "log_loss": sk.log_loss(y, s),
         "brier": sk.brier_score_loss(y, s), "calibration_error": s.mean() - y.mean(),
@@ -70,7 +80,7 @@ def test_weighted_metrics_equal_those_of_repeated_rows() -> None:
     scored = drawn(100)
     times = np.random.default_rng(1).integers(0, 4, 100)
     again = Scored(*(np.repeat(column, times) for column in (scored.outcome, scored.score, scored.entity)))
-    for metric in [*evaluation.METRICS.values(), *evaluation.at_threshold(0.3).values()]:
+    for metric in TASK.metrics(0.3).values():
         assert metric(scored.outcome, scored.score, times) == pytest.approx(
             metric(again.outcome, again.score, np.ones(len(again)))
         )
@@ -109,8 +119,8 @@ def test_intervals_cover_the_truth_when_rows_of_an_entity_hang_together() -> Non
     for seed in range(300):
         scored = drawn(100, seed, repeat=4)
         for which in (scored, alone(scored)):
-            value = lambda weight, w=which: evaluation.calibration_error(w.outcome, w.score, weight)  # noqa: E731
-            low, high = evaluation.interval(value, weights(which.entity, 300, seed))
+            value = lambda weight, w=which: binary.calibration_error(w.outcome, w.score, weight)  # noqa: E731
+            low, high = interval(value, weights(which.entity, 300, seed))
             hits, naive = (
                 hits + (which is scored and low <= 0 <= high),
                 naive + (which is not scored and low <= 0 <= high),
@@ -137,11 +147,9 @@ def test_resamples_with_one_class_are_left_out() -> None:
     scored = Scored(np.array([1, 0, 0, 0, 0, 0]), np.array([0.9, 0.1, 0.2, 0.3, 0.2, 0.4]), np.arange(6))
     for name in ("roc_auc", "pr_auc"):  # both are 1 in every resample that has both classes
         assert only(scored, name)[["value", "low", "high"]].tolist() == [1, 1, 1]
-    for curve in (evaluation.roc_curve, evaluation.precision_recall_curve):
+    for curve in (binary.roc_curve, binary.precision_recall_curve):
         assert np.isfinite(curve(scored, resamples=100, seed=0).to_numpy()).all()
-    assert evaluation.interval(lambda _: np.nan, weights(scored.entity, 10, 0)) == pytest.approx(
-        (np.nan, np.nan), nan_ok=True
-    )
+    assert interval(lambda _: np.nan, weights(scored.entity, 10, 0)) == pytest.approx((np.nan, np.nan), nan_ok=True)
 
 
 # Evaluation: two models on the same rows
@@ -149,14 +157,14 @@ def test_resamples_with_one_class_are_left_out() -> None:
 
 def test_a_model_differs_from_itself_by_exactly_nothing() -> None:
     scored = drawn()
-    for name in evaluation.METRICS:
-        assert difference(scored, scored, name, resamples=100, seed=0) == (0, 0, 0)
+    for name in TASK.metrics():
+        assert difference(TASK, scored, scored, name, resamples=100, seed=0) == (0, 0, 0)
 
 
 def test_a_difference_is_paired() -> None:
     one = drawn(300)
     other = Scored(one.outcome, np.clip(one.score + np.random.default_rng(1).normal(0, 0.02, 300), 0, 1), one.entity)
-    value, low, high = difference(one, other, "roc_auc", resamples=300, seed=0)
+    value, low, high = difference(TASK, one, other, "roc_auc", resamples=300, seed=0)
     assert value == pytest.approx(sk.roc_auc_score(one.outcome, one.score) - sk.roc_auc_score(one.outcome, other.score))
     own = only(one, "roc_auc")
     assert high - low < 0.3 * (own["high"] - own["low"])
@@ -165,18 +173,15 @@ def test_a_difference_is_paired() -> None:
 def test_above_zero_means_that_the_candidate_is_better() -> None:
     scored = drawn(600)
     noisy = np.clip(0.5 * scored.score + 0.5 * np.random.default_rng(1).uniform(size=600), 0, 1)
-    pairs = pd.DataFrame(
-        {"entity": scored.entity, "outcome": scored.outcome, "candidate": scored.score, "champion": noisy}
-    )
-    told = differences(pairs, fewest=600, resamples=200, seed=0)
+    worse = Scored(scored.outcome, noisy, scored.entity)
+    told = differences(TASK, scored, worse, fewest=600, resamples=200, seed=0)
     assert told["metric"].tolist() == ["roc_auc", "pr_auc", "log_loss", "brier"]
     assert (told[["difference", "low"]] > 0).all().all()
-    back = differences(
-        pairs.rename(columns={"candidate": "champion", "champion": "candidate"}), fewest=600, resamples=200, seed=0
-    )
+    back = differences(TASK, worse, scored, fewest=600, resamples=200, seed=0)
     assert back["difference"].tolist() == pytest.approx((-told["difference"]).tolist())
-    assert differences(pairs, fewest=601, resamples=200, seed=0).empty
-    assert differences(pairs.assign(outcome=1), fewest=1, resamples=200, seed=0).empty
+    assert differences(TASK, scored, worse, fewest=601, resamples=200, seed=0).empty
+    alike = Scored(np.ones(600, dtype=int), scored.score, scored.entity)
+    assert differences(TASK, alike, alike, fewest=1, resamples=200, seed=0).empty
 
 
 # Evaluation: curves, calibration, slices, costs
@@ -184,13 +189,13 @@ def test_above_zero_means_that_the_candidate_is_better() -> None:
 
 def test_curves_go_through_scikit_learns_points() -> None:
     scored = drawn()
-    roc = evaluation.roc_curve(scored, resamples=100, seed=0, points=21)
+    roc = binary.roc_curve(scored, resamples=100, seed=0, points=21)
     fpr, tpr, _ = sk.roc_curve(scored.outcome, scored.score)
     assert roc["tpr"].tolist() == pytest.approx(np.interp(np.linspace(0, 1, 21), fpr, tpr))
     assert roc.iloc[-1].tolist() == [1, 1, 1, 1]
     inner = roc.iloc[1:-1]
     assert ((inner["low"] <= inner["tpr"]) & (inner["tpr"] <= inner["high"])).all()
-    curve = evaluation.precision_recall_curve(scored, resamples=100, seed=0)
+    curve = binary.precision_recall_curve(scored, resamples=100, seed=0)
     assert curve["precision"].iloc[-1] == pytest.approx(sk.precision_recall_curve(scored.outcome, scored.score)[0][0])
 
 
@@ -219,7 +224,10 @@ def test_slices_are_judged_where_there_are_rows_and_both_classes() -> None:
         {"side": np.where(np.arange(400) < 300, 0.0, 1.0), "sure": np.where(scored.outcome == 1, "yes", "no")}
     )
     frame.loc[:9, "side"] = np.nan
-    told = evaluation.slices(scored, frame, ["side", "sure"], 0.4, fewest=100, resamples=100, seed=0)
+    sliced, sided = (
+        Binary(TASK.contract.model_copy(update={"slices": names})) for names in (["side", "sure"], ["side"])
+    )
+    told = evaluation.slices(sliced, scored, frame, 0.4, fewest=100, resamples=100, seed=0)
     assert told[["slice", "value", "n"]].values.tolist() == [["side", "0", 290], ["side", "1", 100]]
     within = scored.where(frame["side"] == 1)
     row = told.iloc[1]
@@ -227,14 +235,14 @@ def test_slices_are_judged_where_there_are_rows_and_both_classes() -> None:
     assert row["recall"] == pytest.approx(sk.recall_score(within.outcome, within.score >= 0.4))
     assert row["rate"] == within.outcome.mean()
     assert row["low"] < row["roc_auc"] < row["high"]
-    assert evaluation.slices(scored, frame, ["side"], 0.4, fewest=101, resamples=100, seed=0)["value"].tolist() == ["0"]
-    assert evaluation.slices(scored, frame, ["side"], 0.4, fewest=500, resamples=100, seed=0).empty
+    assert evaluation.slices(sided, scored, frame, 0.4, fewest=101, resamples=100, seed=0)["value"].tolist() == ["0"]
+    assert evaluation.slices(sided, scored, frame, 0.4, fewest=500, resamples=100, seed=0).empty
 
 
 def test_the_confusion_counts_rows() -> None:
     scored = Scored(np.array([0, 0, 0, 1, 1, 1]), np.array([0.1, 0.5, 0.9, 0.5, 0.9, 0.49]), np.arange(6))
-    assert evaluation.confusion(scored, 0.5).to_numpy().tolist() == [[1, 2], [1, 2]]
-    assert evaluation.confusion(scored, 1.0).loc["yes", "no"] == 3
+    assert TASK.mistakes(scored, 0.5).to_numpy().tolist() == [[1, 2], [1, 2]]
+    assert TASK.mistakes(scored, 1.0).loc["yes", "no"] == 3
 
 
 def test_costs_equal_brute_force() -> None:
@@ -246,13 +254,13 @@ def test_costs_equal_brute_force() -> None:
             for y, s in zip(scored.outcome, scored.score)
         ]
         assert row.cost == pytest.approx(np.mean(each))
-    best = evaluation.cheapest(told)
+    best = cheapest(told)
     assert told.set_index(told["threshold"].round(2)).loc[best, "cost"] == pytest.approx(told["cost"].min())
 
 
 @pytest.mark.parametrize("cost_miss", [1, 4, 9])
 def test_the_cheapest_threshold_of_true_probabilities_follows_from_the_costs(cost_miss: float) -> None:
-    assert evaluation.cheapest(costs(drawn(30_000), cost_miss)) == pytest.approx(1 / (1 + cost_miss), abs=0.04)
+    assert cheapest(costs(drawn(30_000), cost_miss)) == pytest.approx(1 / (1 + cost_miss), abs=0.04)
 
 
 @pytest.mark.parametrize(
@@ -261,21 +269,37 @@ def test_the_cheapest_threshold_of_true_probabilities_follows_from_the_costs(cos
 )
 def test_of_several_cheapest_thresholds_one_of_them_is_taken(cost: list[float], wanted: float) -> None:
     table = pd.DataFrame({"threshold": np.arange(1, len(cost) + 1) / 10, "cost": cost})
-    assert evaluation.cheapest(table) == wanted
+    assert cheapest(table) == wanted
 
 
 # The leaderboard
 
 
+NAMES = config.FAMILIES["classification"]
+
+
 def candidate(family: str, value: float, sd: float = 0.01) -> Candidate:
-    return Candidate(family, "ok", 1.5, dict.fromkeys(METRICS, value), dict.fromkeys(METRICS, sd))
+    mean, spread = dict.fromkeys(METRICS, value), dict.fromkeys(METRICS, sd)
+    return Candidate(family, "ok", 1.5, mean, spread, called=NAMES.get(family, family))
 
 
 BOARD = [
-    candidate("dummy", 0.95), candidate("nb", 0.7), Candidate("rf", "failed", reason="ValueError: no"),
+    candidate("dummy", 0.95), candidate("nb", 0.7),
+    Candidate("rf", "failed", reason="ValueError: no", called="random forest"),
     candidate("lr", 0.8),
-    Candidate("et", "skipped", reason="the budget of 1 s was spent"), candidate("dt", 0.795),
+    Candidate("et", "skipped", reason="the budget of 1 s was spent", called="extra trees"),
+    candidate("dt", 0.795),
 ]  # fmt: skip
+
+
+def test_who_is_best_by_how_many_metrics() -> None:
+    base, one, other = (candidate(family, value) for family, value in (("dummy", 0.5), ("lr", 0.8), ("rf", 0.9)))
+    swapped = replace(one, mean={**one.mean, "recall": 0.95, "log_loss": 0.1})
+    told = leaderboard.winners(leaderboard.leaderboard([base, swapped, other], "roc_auc"))
+    assert (
+        told == f"By {len(METRICS) - 2} of {len(METRICS)} metrics the best is random forest; "
+        "logistic regression by recall, log loss."
+    )
 
 
 def test_the_best_comes_first_and_what_has_no_score_last() -> None:
@@ -322,7 +346,7 @@ def test_metrics_hold_mean_and_spread_of_scored_candidates_only() -> None:
     assert told["candidate"].tolist() == ["dummy", "logistic regression", "decision tree", "naive Bayes"]
     spread = board["roc_auc_sd"].head(4)
     means = [0.95, 0.8, 0.795, 0.7]
-    assert told["roc auc"].tolist() == [f"{mean:.3f}\u00a0±\u00a0{sd:.3f}" for mean, sd in zip(means, spread)]
+    assert told["ROC AUC"].tolist() == [f"{mean:.3f}\u00a0±\u00a0{sd:.3f}" for mean, sd in zip(means, spread)]
     assert "fit seconds" in told.columns
 
 
@@ -385,7 +409,7 @@ def test_a_family_that_fails_is_an_answer(trial: Experiment) -> None:
     assert told.status == "failed"
     assert "ValueError" in told.reason
     assert "nope" in told.reason
-    assert told.row()["roc_auc_mean"] is None
+    assert "roc_auc_mean" not in told.row()
 
 
 def test_the_same_seed_gives_the_same_numbers_whatever_the_index(
@@ -419,7 +443,7 @@ def test_a_fold_knows_nothing_of_its_entities(train: pd.DataFrame, contract: Con
     assert trial.fold_sizes()["entities"].sum() == 200
     assert trial.candidate("dt").mean["roc_auc"] == pytest.approx(0.5, abs=0.12)
     pipeline = trial.pipeline(trial.final("blend", ["dt", "rf"], "roc_auc", 1))
-    assert sk.roc_auc_score(trial.outcome, trial.out_of_fold(pipeline)) == pytest.approx(0.5, abs=0.12)
+    assert sk.roc_auc_score(trial.outcome, trial.out_of_fold(pipeline).score) == pytest.approx(0.5, abs=0.12)
     assert (
         sk.roc_auc_score(trial.outcome, pipeline.fit(trial.features, trial.outcome).predict_proba(trial.features)[:, 1])
         > 0.99
@@ -447,7 +471,7 @@ def test_a_blend_is_a_vote_of_all_families(trial: Experiment) -> None:
 
 
 def test_out_of_fold_answers_judge_every_row(trial: Experiment, fitted: Any, judged: Candidate) -> None:
-    answers = trial.out_of_fold(fitted)
+    answers = trial.out_of_fold(fitted).score
     assert len(answers) == 600
     assert sk.roc_auc_score(trial.outcome, answers) == pytest.approx(judged.mean["roc_auc"], abs=0.03)
 
@@ -486,16 +510,36 @@ def test_no_family_is_begun_when_the_budget_is_spent(trial: Experiment) -> None:
 
 
 def test_importance_is_what_shuffling_a_column_costs(fitted: Any, holdout: pd.DataFrame, contract: Contract) -> None:
-    told = importance(fitted, contract.features(holdout), contract.outcome(holdout), seed=1)
+    told = importance(TASK, fitted, holdout, seed=1)
     assert told["feature"].tolist()[0] == "size"
     assert sorted(told["feature"]) == sorted(contract.features_)
     assert told["mean"][0] > 0.2
     assert told["mean"][1:].abs().max() < 0.05
 
 
+def test_importance_of_a_long_or_wide_table_is_measured_on_a_sample(
+    monkeypatch: pytest.MonkeyPatch, fitted: Any, holdout: pd.DataFrame
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def shuffled(pipeline: Any, rows: pd.DataFrame, outcome: pd.Series, **more: Any) -> Any:
+        asked.append((len(rows), more["n_repeats"]))
+        return SimpleNamespace(importances_mean=np.zeros(rows.shape[1]), importances_std=np.zeros(rows.shape[1]))
+
+    monkeypatch.setattr(explanation, "permutation_importance", shuffled)
+    importance(TASK, fitted, holdout, seed=1)
+    monkeypatch.setattr(explanation, "JUDGED", 20)
+    monkeypatch.setattr(explanation, "ASKED", 12)
+    importance(TASK, fitted, holdout, seed=1)
+    assert asked == [(len(holdout), 5), (20, 3)]
+    monkeypatch.setattr(explanation, "ASKED", 1)
+    importance(TASK, fitted, holdout, seed=1)
+    assert asked[-1] == (20, 2)
+
+
 def test_golden_rows_hold_every_gap_that_is_allowed(fitted: Any, train: pd.DataFrame, contract: Contract) -> None:
     train = train.assign(noise=0.5)
-    told = golden(train, fitted, contract, 0.4, seed=1, count=20)
+    told = golden(TASK, train, fitted, 0.4, seed=1, count=20)
     assert list(told.columns) == [*contract.features_, "prediction", "probability"]
     assert len(told) == 20
     assert told.loc[0, contract.features_].isna().to_dict() == {
@@ -507,7 +551,7 @@ def test_golden_rows_hold_every_gap_that_is_allowed(fitted: Any, train: pd.DataF
     np.testing.assert_array_equal(told["probability"], fitted.predict_proba(told[contract.features_])[:, 1])
     assert told["prediction"].tolist() == (told["probability"] >= 0.4).astype(int).tolist()
     assert set(told["prediction"]) == {0, 1}
-    assert len(golden(train.head(7), fitted, contract, 0.4, seed=1)) == 7
+    assert len(golden(TASK, train.head(7), fitted, 0.4, seed=1)) == 7
 
 
 @pytest.fixture(scope="module")
@@ -515,20 +559,20 @@ def whole(trial: Experiment, train: pd.DataFrame, holdout: pd.DataFrame, contrac
     """The finalize stage's own steps, in little."""
     params = Finalize(tune_rounds=1, resamples=100, slice_rows=50, cost_miss=4)
     made = final.fit(trial, params, ["lr", "nb"], "roc_auc", tell=silent)
-    scored = final.score(made, holdout, contract)
-    table = evaluate(scored, made.threshold, resamples=100, seed=1)
-    found = importance(made.pipeline, contract.features(holdout), contract.outcome(holdout), seed=1, repeats=2)
-    slices = evaluation.slices(scored, holdout, contract.slices, made.threshold, fewest=50, resamples=100, seed=1)
-    parts = final.parts(made, scored, train, holdout, contract, table, found, slices, params)
+    scored = TASK.score(made.pipeline, holdout)
+    table = evaluate(scored, TASK.metrics(made.threshold), resamples=100, seed=1)
+    found = importance(TASK, made.pipeline, holdout, seed=1, repeats=2)
+    slices = evaluation.slices(TASK, scored, holdout, made.threshold, fewest=50, resamples=100, seed=1)
+    parts = final.parts(TASK, made, scored, train, holdout, table, found, slices, params)
     return {"fitted": made, "scored": scored, "table": table, "slices": slices, "parts": parts}
 
 
 def test_the_leader_is_tuned_and_its_threshold_follows_from_the_costs(whole: dict[str, Any], trial: Experiment) -> None:
     made = whole["fitted"]
     assert made.name == "logistic regression"
-    assert made.threshold == evaluation.cheapest(made.costs)
-    scored = Scored.of(trial.outcome, trial.out_of_fold(made.pipeline), trial.groups)
-    pd.testing.assert_frame_equal(made.costs, costs(scored, 4))
+    assert made.threshold == cheapest(made.settled)
+    scored = trial.out_of_fold(made.pipeline)
+    pd.testing.assert_frame_equal(made.settled, costs(scored, 4))
 
 
 def test_the_holdout_is_judged_by_a_model_that_has_not_seen_it(
@@ -575,7 +619,7 @@ def test_metrics_are_logged_and_tagged_by_name(whole: dict[str, Any]) -> None:
     assert [logged[name] for name in ("roc_auc", "roc_auc_low", "roc_auc_high")] == auc[
         ["value", "low", "high"]
     ].tolist()
-    tags = final.tagged({"commit": "c0ffee"}, whole["table"], whole["fitted"])
+    tags = final.tagged(TASK, {"commit": "c0ffee"}, whole["table"], whole["fitted"])
     assert tags["commit"] == "c0ffee"
     assert tags["model"] == "logistic regression"
     assert tags["roc_auc"] == f"{auc['value']:.4f}"
@@ -585,16 +629,14 @@ def test_metrics_are_logged_and_tagged_by_name(whole: dict[str, Any]) -> None:
 
 def test_the_final_model_is_told_in_words(whole: dict[str, Any], contract: Contract) -> None:
     gain = whole["parts"]["metrics"]["gain"]
-    told = final.story(whole["fitted"], whole["table"], gain, whole["slices"], contract, 3)
+    told = final.story(TASK, whole["fitted"], whole["table"], gain, whole["slices"], 3)
     assert (told["word"], told["level"]) == ("beats baseline", "good")
     assert told["sentences"][0].startswith("Version 3, logistic regression, ranks a yes above a no")
     worst = whole["slices"].sort_values("roc_auc").iloc[0]
     assert f"weakest where {worst['slice']} is {worst['value']}: ROC AUC {worst['roc_auc']:.3f}" in told["sentences"][3]
     coin = whole["table"].assign(low=0.4, high=9.0)
-    assert final.story(whole["fitted"], coin, gain, whole["slices"], contract, 3)["level"] == "bad"
-    assert (
-        final.story(whole["fitted"], whole["table"], (0.1, -0.1, 0.3), whole["slices"], contract, 3)["level"] == "bad"
-    )
+    assert final.story(TASK, whole["fitted"], coin, gain, whole["slices"], 3)["level"] == "bad"
+    assert final.story(TASK, whole["fitted"], whole["table"], (0.1, -0.1, 0.3), whole["slices"], 3)["level"] == "bad"
 
 
 class TestGapsBetweenGroups:
@@ -609,7 +651,7 @@ class TestGapsBetweenGroups:
 
     def test_the_gap_is_the_groups_minus_the_largest_groups(self) -> None:
         scored, frame = self.rows({"few": 0.5, "many": 0.8})
-        table = gaps(scored, frame, ["group"], 0.5, fewest=100, resamples=200, seed=1)
+        table = gaps(TASK, scored, frame, 0.5, fewest=100, resamples=200, seed=1)
         recall = table[table["metric"] == "recall"].iloc[0]
         assert (recall["value"], recall["against"], recall["n"], recall["against_n"]) == ("few", "many", 400, 800)
         assert recall["gap"] == pytest.approx(recall["one"] - recall["other"])
@@ -618,12 +660,12 @@ class TestGapsBetweenGroups:
 
     def test_groups_that_are_alike_have_intervals_round_zero(self) -> None:
         scored, frame = self.rows({"few": 0.7, "many": 0.7})
-        table = gaps(scored, frame, ["group"], 0.5, fewest=100, resamples=200, seed=1).set_index("metric")
+        table = gaps(TASK, scored, frame, 0.5, fewest=100, resamples=200, seed=1).set_index("metric")
         assert table.loc["recall", "low"] < 0 < table.loc["recall", "high"]
 
     def test_groups_with_too_few_rows_are_left_out(self) -> None:
         scored, frame = self.rows({"few": 0.7, "many": 0.7})
-        assert gaps(scored, frame, ["group"], 0.5, fewest=401, resamples=200, seed=1).empty
+        assert gaps(TASK, scored, frame, 0.5, fewest=401, resamples=200, seed=1).empty
 
 
 class TestDependence:
@@ -631,7 +673,7 @@ class TestDependence:
         self, fitted: Any, holdout: pd.DataFrame, contract: Contract
     ) -> None:
         rows = contract.features(holdout)
-        told = dependence(fitted, rows, ["size", "flag", "colour"], contract.categorical, seed=1)
+        told = dependence(TASK, fitted, rows, ["size", "flag", "colour"], seed=1)
         size, flag, colour = (told[told["feature"] == name] for name in ("size", "flag", "colour"))
         assert size["mean"].is_monotonic_increasing
         assert size["mean"].iloc[-1] - size["mean"].iloc[0] > 0.5
@@ -646,7 +688,7 @@ class TestDependence:
         self, fitted: Any, holdout: pd.DataFrame, contract: Contract
     ) -> None:
         rows = contract.features(holdout)
-        told = dependence(fitted, rows, ["flag"], [], seed=1)
+        told = dependence(TASK, fitted, rows, ["flag"], seed=1)
         asked = fitted.predict_proba(rows.assign(flag=1.0))[:, 1]
         assert told["mean"].iloc[1] == pytest.approx(asked.mean())
         assert told["low"].iloc[1] == pytest.approx(np.quantile(asked, 0.1))
@@ -655,8 +697,8 @@ class TestDependence:
         self, fitted: Any, holdout: pd.DataFrame, contract: Contract
     ) -> None:
         rows = contract.features(holdout).assign(flag=1.0)
-        told = dependence(fitted, rows, ["noise", "flag"], [], seed=1)
+        told = dependence(TASK, fitted, rows, ["noise", "flag"], seed=1)
         assert set(told["feature"]) == {"noise"}
         assert told["rows"].iloc[0] == rows["noise"].notna().sum()
         assert told["value"].notna().all()
-        assert dependence(fitted, rows, ["flag"], [], seed=1).empty
+        assert dependence(TASK, fitted, rows, ["flag"], seed=1).empty

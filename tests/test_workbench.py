@@ -172,6 +172,8 @@ class TestDoctor:
         [
             ("folds: 2", "folds: 99", "stage 'compare': folds = 99 (env file env.yaml): Input should be less than"),
             ("table: rand-hie", "table: gone.csv", "gone.csv"),
+            ("metric: auto", "metric: rmse", "metric: 'rmse' does not rank a binary task"),
+            ("families: lr nb", "families: lr ridge", "families: 'ridge' does not do classification"),
             ("loss: ", "lost: ", "env.yaml sets lost = 0.05, which pipeline.yaml does not ask for"),
             ("loss: 0.05\n", "", "env.yaml has no value for loss, which pipeline.yaml asks for"),
         ],

@@ -19,22 +19,42 @@ Seed = Annotated[int, Field(ge=0, le=2**31 - 1, description="seed of everything 
 Resamples = Annotated[
     int, Field(ge=100, le=10_000, description="bootstrap resamples behind each interval, 100 to 10000")
 ]
-Metric = Literal["roc_auc", "pr_auc", "f1", "accuracy", "mcc"]
+Metric = Literal["auto", "roc_auc", "pr_auc", "log_loss", "f1", "accuracy", "mcc", "rmse", "mae", "r2"]
 
+AUTO: Literal["auto"] = "auto"  # what fits the book's task
 FAMILIES = {
-    "lr": "logistic regression",
-    "lda": "linear discriminant analysis",
-    "qda": "quadratic discriminant analysis",
-    "nb": "naive Bayes",
-    "knn": "nearest neighbours",
-    "dt": "decision tree",
-    "rf": "random forest",
-    "et": "extra trees",
-    "ada": "AdaBoost",
-    "gbc": "gradient boosting",
-    "lightgbm": "LightGBM",
-    "mlp": "neural network",
+    "classification": {
+        "lr": "logistic regression",
+        "lda": "linear discriminant analysis",
+        "qda": "quadratic discriminant analysis",
+        "nb": "naive Bayes",
+        "knn": "nearest neighbours",
+        "dt": "decision tree",
+        "rf": "random forest",
+        "et": "extra trees",
+        "ada": "AdaBoost",
+        "gbc": "gradient boosting",
+        "lightgbm": "LightGBM",
+        "mlp": "neural network",
+    },
+    "regression": {
+        "lr": "linear regression",
+        "ridge": "ridge regression",
+        "lasso": "lasso",
+        "en": "elastic net",
+        "br": "Bayesian ridge",
+        "huber": "Huber regression",
+        "knn": "nearest neighbours",
+        "dt": "decision tree",
+        "rf": "random forest",
+        "et": "extra trees",
+        "ada": "AdaBoost",
+        "gbr": "gradient boosting",
+        "lightgbm": "LightGBM",
+        "mlp": "neural network",
+    },
 }
+KNOWN = list(dict.fromkeys(name for names in FAMILIES.values() for name in names))
 
 
 def _words(value: Any) -> Any:
@@ -48,9 +68,11 @@ def _none(value: Any) -> Any:
 
 
 def _known_families(families: list[str]) -> list[str]:
+    if families == [AUTO]:
+        return families
     for family in families:
-        if family not in FAMILIES:
-            raise ValueError(f"{family!r} is no model family; {nearest(family, FAMILIES)}")
+        if family not in KNOWN:
+            raise ValueError(f"{family!r} is no model family; {nearest(family, KNOWN)}")
     if len(set(families)) < len(families):
         raise ValueError(f"{' '.join(families)!r} names a family twice")
     return families
@@ -88,7 +110,9 @@ class Ingest(Parameters):
     """Parameters of the ingest stage."""
 
     table: str = Field(
-        "rand-hie", min_length=1, description="bundled table by name, or path of a .csv or .parquet file"
+        "rand-hie",
+        min_length=1,
+        description="bundled table by name, path or address of a file, or URL#query of a database",
     )
     contract: str = Field("contracts/rand-hie.yaml", description="path of the contract that the table must keep")
     train_until: Annotated[int | float | None, BeforeValidator(_none)] = Field(
@@ -107,7 +131,11 @@ class Explore(Parameters):
 
     columns_shown: int = Field(8, ge=1, le=40, description="columns drawn by target, strongest first, 1 to 40")
     leak_auc: float = Field(
-        0.95, gt=0.5, le=1, description="ROC AUC of one column alone from which a leak is suspected, above 0.5 to 1"
+        0.95,
+        gt=0.5,
+        le=1,
+        description="strength of one column alone (ROC AUC; for a number, rank correlation) from which a leak is "
+        "suspected, above 0.5 to 1",
     )
     shift_smd: float = Field(
         0.25, gt=0, le=3, description="standardised mean difference that counts as a shift, above 0 to 3"
@@ -118,11 +146,11 @@ class Compare(Parameters):
     """Parameters of the compare stage."""
 
     families: Annotated[list[str], BeforeValidator(_words), AfterValidator(_known_families)] = Field(
-        ["lr", "lda", "nb", "knn", "dt", "rf", "et", "ada", "gbc", "lightgbm"],
+        [AUTO],
         min_length=1,
-        description=f"model families, of: {' '.join(FAMILIES)}",
+        description=f"model families; auto: those that fit the task; of: {' '.join(KNOWN)}",
     )
-    metric: Metric = Field("roc_auc", description="the metric that ranks, higher is better")
+    metric: Metric = Field(AUTO, description="the metric that ranks; auto: ROC AUC, or RMSE for a number")
     folds: int = Field(5, ge=2, le=20, description="cross-validation folds by entity, 2 to 20")
     budget: float = Field(300, gt=0, le=86_400, description="seconds; no family is begun after that, above 0 to 86400")
     seed: Seed = 42
@@ -134,7 +162,9 @@ class Finalize(Parameters):
     strategy: Literal["tune", "blend"] = Field("tune", description="tune the winner, or blend the best")
     tune_rounds: int = Field(8, ge=1, le=500, description="settings tried when tuning, 1 to 500")
     blend_size: int = Field(3, ge=2, le=8, description="models in a blend, 2 to 8")
-    cost_miss: float = Field(4, gt=0, description="cost of a missed positive, in units of a false alarm's, above 0")
+    cost_miss: float = Field(
+        4, gt=0, description="binary: cost of a missed positive, in units of a false alarm's, above 0"
+    )
     slice_rows: int = Field(100, ge=10, description="fewest rows for a slice to be judged, from 10")
     resamples: Resamples = 1000
     seed: Seed = 42
@@ -147,9 +177,13 @@ class Deploy(Parameters):
         "enforce", description="enforce moves the alias; dry_run only says what would happen"
     )
     margin: float = Field(
-        0.01, ge=0, le=0.5, description="ROC AUC the candidate may lose against the champion, 0 to 0.5"
+        0.01, ge=0, le=0.5,
+        description="ROC AUC the candidate may lose against the champion; for a number, share of its RMSE; 0 to 0.5",
+    )  # fmt: skip
+    floor: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] = Field(
+        AUTO,
+        description="ROC AUC (for a number, R²) below which nothing is promoted, 0 to 1; auto: 0.6 (0.1)",
     )
-    floor: float = Field(0.6, ge=0.5, le=1, description="ROC AUC below which nothing is promoted, 0.5 to 1")
     paired_rows: int = Field(300, ge=50, description="fewest rows that candidate and champion are compared on, from 50")
     resamples: Resamples = 1000
     seed: Seed = 42
@@ -172,10 +206,18 @@ class Monitor(Parameters):
         0.25, gt=0, le=1, description="importance-weighted share of drifted columns that asks to watch, above 0 to 1"
     )
     loss: float = Field(
-        0.05, gt=0, le=0.5, description="ROC AUC below the reference that asks to retrain, above 0 to 0.5"
+        0.05,
+        gt=0,
+        le=0.5,
+        description="ROC AUC below the reference (for a number, share of RMSE above it) that asks to retrain, "
+        "above 0 to 0.5",
     )
     bias: float = Field(
-        0.05, gt=0, le=0.5, description="mean predicted minus observed rate that asks to watch, above 0 to 0.5"
+        0.05,
+        gt=0,
+        le=0.5,
+        description="mean predicted minus observed rate (for a number, in standard deviations) that asks to watch, "
+        "above 0 to 0.5",
     )
     resamples: Resamples = 1000
     seed: Seed = 42

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from modelbook.tasks.names import label, told
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from modelbook.tasks.base import Task
 
 PROMOTE, HOLD = "promote", "hold"
 
@@ -17,7 +24,7 @@ class Interval:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+        return f"{told(self.value)} ({told(self.low)} to {told(self.high)})"
 
 
 @dataclass(frozen=True)
@@ -28,36 +35,41 @@ class Evidence:
     ----------
     candidate, champion : int or None
         Version numbers; no champion for a book's first model.
-    roc_auc : Interval
-        Of the candidate on its holdout.
+    quality : Interval
+        Of the candidate on its holdout, in the metric that has a floor.
     gain : Interval
-        Log loss of the baseline minus the candidate's, on the same rows; above zero is better.
+        How much less the candidate is off than the baseline, on the same rows; above zero is better.
     paired_rows : int
         Rows that neither was trained on; 0 without a champion.
     difference : Interval or None
-        ROC AUC of candidate minus champion on those rows.
+        How much better the candidate is than the champion on those rows, in the headline metric.
+    names : tuple of str
+        Metrics of quality, gain and difference, for people.
     """
 
     candidate: int
     champion: int | None
-    roc_auc: Interval
+    quality: Interval
     gain: Interval
     paired_rows: int = 0
     difference: Interval | None = None
+    names: tuple[str, str, str] = ("ROC AUC", "log loss", "ROC AUC")
 
 
 def gather(
-    metrics: dict[str, Any], candidate: int, champion: int | None, pairs: int, differences: dict[str, Any] | None
+    task: Task, metrics: dict[str, Any], candidate: int, champion: int | None, pairs: int, differences: pd.DataFrame
 ) -> Evidence:
-    """Evidence from what a version keeps (``metrics``) and the ROC AUC row of the paired comparison, if any."""
-    found = {row["metric"]: row for row in metrics["evaluation"]}["roc_auc"]
-    paired = Interval(*(differences[name] for name in ("difference", "low", "high"))) if differences else None
+    """Evidence from what a version keeps (``metrics``) and from the paired comparison, which may be empty."""
+    found = {row["metric"]: row for row in metrics["evaluation"]}[task.floored]
+    rows = differences[differences["metric"] == task.headline].to_dict("records")
+    paired = Interval(*(rows[0][name] for name in ("difference", "low", "high"))) if rows else None
     return Evidence(
         candidate, champion,
-        roc_auc=Interval(found["value"], found["low"], found["high"]),
+        quality=Interval(found["value"], found["low"], found["high"]),
         gain=Interval(*metrics["gain"]),
         paired_rows=pairs,
         difference=paired,
+        names=(label(task.floored), label(task.gained), label(task.headline)),
     )  # fmt: skip
 
 
@@ -85,8 +97,8 @@ class Decision:
     @property
     def reasons(self) -> list[str]:
         """Why, in sentences: what failed for a hold, what was met for a promotion."""
-        told = [c for c in self.criteria if c.passed == (self.word == PROMOTE)]
-        return [f"{c.name[:1].upper()}{c.name[1:]}: {c.found}, required {c.required}." for c in told]
+        which = [c for c in self.criteria if c.passed == (self.word == PROMOTE)]
+        return [f"{c.name[:1].upper()}{c.name[1:]}: {c.found}, required {c.required}." for c in which]
 
 
 def decide(evidence: Evidence, *, floor: float, margin: float, paired_rows: int) -> Decision:
@@ -95,21 +107,21 @@ def decide(evidence: Evidence, *, floor: float, margin: float, paired_rows: int)
     Parameters
     ----------
     floor : float
-        The low end of the candidate's ROC AUC must reach it.
+        The low end of the candidate's quality must reach it.
     margin : float
-        ROC AUC that the candidate may lose against the champion, by the low end of the paired difference.
+        What the candidate may lose against the champion, by the low end of the paired difference.
     paired_rows : int
         Fewest rows for that comparison.
     """
     criteria = [
         Criterion(
-            "ROC AUC above the floor",
+            f"{evidence.names[0]} above the floor",
             f"low end at least {floor:g}",
-            str(evidence.roc_auc),
-            evidence.roc_auc.low >= floor,
+            str(evidence.quality),
+            evidence.quality.low >= floor,
         ),
         Criterion(
-            "log loss better than the baseline",
+            f"{evidence.names[1]} better than the baseline",
             "low end of the gain above 0",
             str(evidence.gain),
             evidence.gain.low > 0,
@@ -130,6 +142,8 @@ def _against_champion(evidence: Evidence, margin: float, paired_rows: int) -> li
     ]
     if evidence.difference is not None or rows >= paired_rows:  # too few rows have failed above already
         found = evidence.difference
-        told, passed = ("no rows of both classes", False) if found is None else (str(found), found.low >= -margin)
-        criteria.append(Criterion(f"ROC AUC not worse than {who}", f"low end at least -{margin:g}", told, passed))
+        shown, passed = ("rows that turned out alike", False) if found is None else (str(found), found.low >= -margin)
+        criteria.append(
+            Criterion(f"{evidence.names[2]} not worse than {who}", f"low end at least -{margin:g}", shown, passed)
+        )
     return criteria

@@ -17,7 +17,8 @@ from urllib.parse import quote, quote_plus, unquote
 MASK = "***"
 SHORTEST = 6
 NAMED_SO = re.compile(r"PASS(WORD|WD|PHRASE)|SECRET|TOKEN|(API|ACCESS|PRIVATE)_?KEY|CREDENTIAL|_PWD?$", re.I)
-IN_URL = re.compile(r"(?<=://)([^\s:/@'\"<>]*):([^\s/@'\"<>]+)@")  # user:password@ after a scheme
+# user:password@ after a scheme; ${NAME} is no password, but where one stands in the environment
+IN_URL = re.compile(r"(?<=://)([^\s:/@'\"<>]*):(?!\$\{\w+\}@)([^\s/@'\"<>]+)@")
 PACKER = "--Session.packer=modelbook.redaction.pack"  # the option of a kernel that keeps secrets
 PICTURES = ("image/png", "image/jpeg", "application/pdf")  # text in base64, in which nothing is to be found
 

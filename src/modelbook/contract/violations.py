@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
-import pandera.pandas as pa
 
 if TYPE_CHECKING:
     from modelbook.contract.document import Contract
 
-WHOLE = {"column_in_dataframe": "the contract wants this column", "column_in_schema": "not in the contract"}
+COLUMNS = ["row", "column", "value", "rule"]
+Found = tuple[Any, Any, str]  # rows, values and rule of one column
 
 
 def find(contract: Contract, frame: pd.DataFrame, *, target: bool = True) -> pd.DataFrame:
@@ -19,22 +21,27 @@ def find(contract: Contract, frame: pd.DataFrame, *, target: bool = True) -> pd.
     Parameters
     ----------
     frame : DataFrame
-        The rows to check, one column for each of the contract's.
+        The rows to check, one column for each of the contract's; the parts of dates may stand beside them.
     target : bool
         Whether the target must be there (a batch may come before its outcomes).
 
     Returns
     -------
     DataFrame
-        Columns ``row`` (0-based position; missing for a whole column), ``column``, ``value``, ``rule``.
+        Columns ``row`` (0-based position; missing for a whole column), ``column``, ``value``, ``rule``; by row.
     """
     # Positions as index make "row" mean the same whatever the frame's own index is.
-    frame = frame.reset_index(drop=True)
-    try:
-        _schema(contract, frame, target).validate(frame, lazy=True)
-    except pa.errors.SchemaErrors as error:
-        return _table(contract, error.failure_cases)
-    return pd.DataFrame(columns=["row", "column", "value", "rule"])
+    frame = contract.known(frame.reset_index(drop=True))
+    whole = [(pd.NA, name, None, rule) for name, rule in _columns(contract, frame, target)]
+    told = [pd.DataFrame(whole, columns=COLUMNS)]
+    for name in contract.columns:
+        if name in frame.columns:
+            for rows, values, rule in _values(contract, name, frame[name]):
+                told.append(pd.DataFrame({"row": rows, "column": name, "value": values, "rule": rule}))
+    told.append(_keys(contract, frame))
+    found = [table for table in told if len(table)] or told[:1]
+    table = pd.concat([table.astype({"value": object}) for table in found], ignore_index=True).astype({"row": "Int64"})
+    return table.sort_values(["row", "column"], na_position="first", ignore_index=True)
 
 
 def sentence(violation: Any) -> str:
@@ -44,32 +51,27 @@ def sentence(violation: Any) -> str:
     return f"row {violation.row}: {violation.column} = {violation.value!r}: {violation.rule}"
 
 
-def _schema(contract: Contract, frame: pd.DataFrame, target: bool) -> pa.DataFrameSchema:
-    required = {
-        name: column
-        for name, column in contract.columns.items()
-        if target or column.role != "target" or name in frame.columns
-    }
-    columns = {
-        name: pa.Column(nullable=column.nullable, checks=pa.Check(column.holds, name="rule", ignore_na=False))
-        for name, column in required.items()
-    }
-    unique = [name for name in contract.key if name in frame.columns]
-    return pa.DataFrameSchema(columns, strict=True, unique=unique or None)
+def _columns(contract: Contract, frame: pd.DataFrame, target: bool) -> Iterator[tuple[str, str]]:
+    for name, column in contract.columns.items():
+        if name not in frame.columns and (target or column.role != "target"):
+            yield name, "the contract wants this column"
+    for name in frame.columns:
+        if name not in contract.columns and name not in contract.seen:
+            yield name, "not in the contract"
 
 
-def _table(contract: Contract, cases: pd.DataFrame) -> pd.DataFrame:
-    told = []
-    for case in cases.itertuples():
-        if case.check in WHOLE:
-            told.append((case.index, case.failure_case, None, WHOLE[case.check]))
-        elif case.check == "not_nullable":
-            told.append((case.index, case.column, case.failure_case, "must not be missing"))
-        elif case.check != "multiple_fields_uniqueness":
-            rule = f"must be {contract.columns[case.column].rule()}"
-            told.append((case.index, case.column, case.failure_case, rule))
-        elif case.column == contract.key[0]:  # pandera tells a row once for each column of the key
-            rule = f"({', '.join(contract.key)}) must not occur twice"
-            told.append((case.index, case.column, case.failure_case, rule))
-    table = pd.DataFrame(told, columns=["row", "column", "value", "rule"]).astype({"row": "Int64"})
-    return table.sort_values(["row", "column"], na_position="first", ignore_index=True)
+def _values(contract: Contract, name: str, values: pd.Series) -> Iterator[Found]:
+    column = contract.columns[name]
+    if not column.nullable:
+        rows = np.flatnonzero(values.isna())
+        yield rows, values.iloc[rows], "must not be missing"
+    rows = np.flatnonzero(~column.holds(values))
+    yield rows, values.iloc[rows], f"must be {column.rule()}"
+
+
+def _keys(contract: Contract, frame: pd.DataFrame) -> pd.DataFrame:
+    key = [name for name in contract.key if name in frame.columns]
+    rows: Any = np.flatnonzero(frame.duplicated(key, keep=False)) if key else []
+    rule = f"({', '.join(contract.key)}) must not occur twice"
+    values = frame[key[0]].iloc[rows] if key else []
+    return pd.DataFrame({"row": rows, "column": key[0] if key else "", "value": values, "rule": rule})

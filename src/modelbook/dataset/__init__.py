@@ -1,6 +1,7 @@
 """Read a table, fingerprint it, and split it without leaking."""
 
-from modelbook.dataset.read import fingerprint, read, state
+from modelbook.dataset.read import fingerprint, load, read, state
+from modelbook.dataset.source import BUNDLED
 from modelbook.dataset.split import Split, by_period, sample, split
 
-__all__ = ["Split", "by_period", "fingerprint", "read", "sample", "split", "state"]
+__all__ = ["BUNDLED", "Split", "by_period", "fingerprint", "load", "read", "sample", "split", "state"]

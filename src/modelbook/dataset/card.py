@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from modelbook import tasks
 from modelbook.dataset.split import by_period
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def origin(frame: pd.DataFrame, contract: Contract, table: str, fingerprint: str
         "source": contract.source,
         "licence": contract.licence,
         "rows": f"{len(frame):,}",
-        "entities": f"{frame[contract.entity].nunique():,} ({contract.label(contract.entity)})",
+        "entities": f"{contract.entities(frame).nunique():,} ({contract.who})",
         "periods": ", ".join(map(str, sorted(frame[contract.time].unique()))) if contract.time else "none",
         "fingerprint": f"sha256 {fingerprint}",
     }
@@ -49,34 +50,35 @@ def dropped(contract: Contract) -> pd.DataFrame:
 
 
 def sides(split: Split, contract: Contract) -> pd.DataFrame:
-    """Train, holdout and batches; columns ``part, rows, entities, rate, known``.
+    """Train, holdout and batches; columns ``part, rows, entities``, where the target lies, ``known``.
 
-    ``rate`` is the share of positives, ``known`` the share of rows whose entity has rows in train.
+    ``known`` is the share of rows whose entity has rows in train.
     """
-    trained = set(split.train[contract.entity])
+    task, trained = tasks.of(contract), set(contract.entities(split.train))
     parts = {
         "train": split.train,
         "holdout": split.holdout,
         **{f"batch {name}": rows for name, rows in split.batches.items()},
     }
-    rows = [
-        (
-            part,
-            len(rows),
-            rows[contract.entity].nunique(),
-            rows[contract.target].mean(),
-            rows[contract.entity].isin(trained).mean(),
-        )
+    return pd.DataFrame([
+        {
+            "part": part, "rows": len(rows), "entities": contract.entities(rows).nunique(),
+            **task.level(contract.codes(rows).to_numpy()), "known": contract.entities(rows).isin(trained).mean(),
+        }
         for part, rows in parts.items()
-    ]
-    return pd.DataFrame(rows, columns=["part", "rows", "entities", "rate", "known"])
+    ])  # fmt: skip
+
+
+def formats(table: pd.DataFrame) -> dict[str, str]:
+    """How the shares among the columns of ``sides`` are written."""
+    return {name: ".1%" for name in ("rate", "commonest", "known") if name in table}
 
 
 def periods(split: Split, contract: Contract) -> pd.DataFrame:
     """Rows and entities by period and use; columns ``period, rows, entities, use``."""
     used = pd.concat([split.train, split.holdout])
     rows = [
-        (period, len(group), group[contract.entity].nunique(), use)
+        (period, len(group), contract.entities(group).nunique(), use)
         for use, groups in (("train and holdout", by_period(used, contract) or {"all": used}), ("batch", split.batches))
         for period, group in groups.items()
     ]

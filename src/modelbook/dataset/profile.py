@@ -6,21 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
-from statsmodels.stats.proportion import proportion_confint
+
+from modelbook import tasks
 
 if TYPE_CHECKING:
     from modelbook.contract import Contract
-
-
-def balance(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
-    """Rate of the positive class by period with 95 % Wilson intervals; columns ``period, rows, rate, low, high``."""
-    groups = frame.groupby(contract.time) if contract.time else [("all", frame)]
-    rows = []
-    for period, group in groups:
-        positive, count = int(group[contract.target].sum()), len(group)
-        rows.append((str(period), count, positive / count, *proportion_confint(positive, count, method="wilson")))
-    return pd.DataFrame(rows, columns=["period", "rows", "rate", "low", "high"])
 
 
 def missingness(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
@@ -30,36 +20,30 @@ def missingness(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
 
 
 def associations(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
-    """How well each column alone tells the classes apart, strongest first; columns ``column, role, auc, direction``.
+    """How much each column alone tells of the target, strongest first; columns ``column, role, strength, direction``.
 
-    The ROC AUC of the column's values, folded to at least 0.5; of a category, of its classes' rates. Dropped columns
-    are among them, so that the reasons for dropping can be seen.
+    The task says in which measure (``Task.alone``); of a category, by its values' mean targets. Dropped columns are
+    among them, so that the reasons for dropping can be seen.
     """
-    outcome = contract.outcome(frame).to_numpy()
+    task, outcome = tasks.of(contract), contract.outcome(frame)
     roles = ("feature", "sensitive", "dropped")
     rows = []
-    for name, column in contract.columns.items():
-        if column.role not in roles or name not in frame.columns:
-            continue
-        values = frame[name]
-        if column.type == "category":
-            values = values.map(frame.groupby(name)[contract.target].mean())
-        auc = _auc(values, outcome)
-        direction = "" if column.type == "category" else ("higher" if auc >= 0.5 else "lower")
-        rows.append((name, column.role, max(auc, 1 - auc), direction))
-    table = pd.DataFrame(rows, columns=["column", "role", "auc", "direction"])
-    return table.sort_values("auc", ascending=False, ignore_index=True)
+    for name, column in {**contract.columns, **contract.seen}.items():
+        if column.role in roles and column.type not in ("text", "date") and name in frame.columns:
+            rows.append((name, column.role, *task.strength(frame[name], column.type == "category", outcome)))
+    table = pd.DataFrame(rows, columns=["column", "role", "strength", "direction"])
+    return table.sort_values("strength", ascending=False, ignore_index=True)
 
 
 def suspects(table: pd.DataFrame, limit: float) -> list[str]:
-    """Features that alone tell the classes apart better than ``limit``: a leak, until shown otherwise."""
-    return table.loc[(table["role"] == "feature") & (table["auc"] >= limit), "column"].tolist()
+    """Features that alone tell the target better than ``limit``: a leak, until shown otherwise."""
+    return table.loc[(table["role"] == "feature") & (table["strength"] >= limit), "column"].tolist()
 
 
 def duplicates(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
     """Rows that stand more than once, by what is compared; columns ``compared, rows``."""
     compared = {
-        "the key": contract.key,
+        **({"the key": contract.key} if contract.key else {}),
         "all features and the target": [*contract.features_, contract.target],
         "all features, with another target": contract.features_,
     }
@@ -104,8 +88,8 @@ def sentences(
     shifted: list[str],
 ) -> list[str]:
     """What was found, in words; ``table`` holds the features' associations, ``gaps`` their missingness."""
-    first, gaps = table.iloc[0], gaps[gaps["share"] > 0]
-    strongest = f"{contract.label(first['column'])}, reaches ROC AUC {first['auc']:.2f}"
+    task, first, gaps = tasks.of(contract), table.iloc[0], gaps[gaps["share"] > 0]
+    strongest = f"{contract.label(first['column'])}, reaches {task.alone} {first['strength']:.2f}"
     leak = f"No feature alone is suspicious: the strongest, {strongest}."
     if leaks:
         leak = f"Suspected of leaking the answer: {', '.join(map(contract.label, leaks))}."
@@ -119,38 +103,24 @@ def sentences(
         else ""
     )
     return [
-        f"The answer is yes for {frame[contract.target].mean():.1%} of {len(frame):,} train rows.",
+        f"{task.told_target(frame)} {len(frame):,} train rows.",
         leak,
         gap,
-        f"{len(shifted)} columns or their gaps shift over the train periods{named}.",
-    ]
+        f"{len(shifted)} columns or their gaps shift over the train periods{named}."
+        if contract.time else "The table has no time column, so no shift over periods can be seen.",
+    ]  # fmt: skip
 
 
 def numbers(frame: pd.DataFrame, contract: Contract, table: pd.DataFrame, gaps: pd.DataFrame) -> list[dict[str, str]]:
     """The key numbers of the exploration."""
-    first, gaps = table.iloc[0], gaps[gaps["share"] > 0]
+    task, first, gaps = tasks.of(contract), table.iloc[0], gaps[gaps["share"] > 0]
     most = f"{gaps['share'][0]:.0%}" if len(gaps) else "0%"
     return [
-        {
-            "name": "rate of yes",
-            "value": f"{frame[contract.target].mean():.1%}",
-            "beside": f"of {len(frame):,} train rows",
-        },
+        task.number(frame) | {"beside": f"of {len(frame):,} train rows"},
         {
             "name": "strongest feature",
-            "value": f"{first['auc']:.2f}",
-            "beside": f"ROC AUC of {contract.label(first['column'])}; a coin has 0.50",
+            "value": f"{first['strength']:.2f}",
+            "beside": f"{task.alone} of {contract.label(first['column'])}; chance has {task.chance:.2f}",
         },
         {"name": "most gaps", "value": most, "beside": contract.label(gaps["column"][0]) if len(gaps) else ""},
     ]
-
-
-def _auc(values: pd.Series, outcome: np.ndarray) -> float:
-    """ROC AUC of the values that are there, by ranks; gaps are left out. 0.5 where a class has no values."""
-    known = values.notna().to_numpy()
-    positive = int(outcome[known].sum())
-    negative = int(known.sum()) - positive
-    if not positive or not negative:
-        return 0.5
-    ranks = rankdata(values[known])
-    return float((ranks[outcome[known] == 1].sum() - positive * (positive + 1) / 2) / (positive * negative))

@@ -1,76 +1,73 @@
-"""Where a table comes from, and what it is known by."""
+"""Read a table from wherever it stands, and tell what it is known by."""
 
 from __future__ import annotations
 
 import hashlib
-from difflib import get_close_matches
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modelbook.dataset.source import find
 from modelbook.errors import DataError
+from modelbook.redaction import redact
 
 if TYPE_CHECKING:
     import pandas as pd
 
-BUNDLED = ("rand-hie",)
+    from modelbook.contract import Contract
+    from modelbook.contract.layout import Layout
 
 
-def read(table: str, root: Path) -> pd.DataFrame:
-    """Read a table.
+def read(table: str, root: Path, contract: Contract | None = None) -> pd.DataFrame:
+    """Read a table, every value as it stands there.
 
     Parameters
     ----------
     table : str
-        Name of a bundled table, or path of a ``.csv`` or ``.parquet`` file, relative to ``root``.
+        Name of a bundled table; path of a file, relative to ``root``; address of one (``https://``, ``s3://``); or
+        URL of a database with a query behind ``#``. ``${NAME}`` in an address stands for an environment variable.
     root : Path
         The project's folder.
+    contract : Contract, optional
+        Its ``file`` says how the file is read, and its ``missing`` which texts are gaps.
 
     Raises
     ------
     DataError
-        When the file is absent, is neither of the two, or cannot be read.
+        When the table is absent, cannot be reached, is none, or changes while it is read.
     """
+    from modelbook.contract.layout import Layout
+
+    layout, missing = (contract.file, contract.missing) if contract else (Layout(), [])
+    names = list(contract.columns) if contract and not layout.header else None
+    return load(table, root, layout, missing, names)
+
+
+def load(table: str, root: Path, layout: Layout, missing: list[str], names: list[str] | None = None) -> pd.DataFrame:
+    """Read a table that no contract describes yet; ``names`` are those of a file without a header."""
+    return tidy(find(table, root).read(layout, missing, names), table)
+
+
+def tidy(frame: pd.DataFrame, table: str) -> pd.DataFrame:
+    """Columns named by text without blanks around it, each once, of pandas' ordinary types."""
     import pandas as pd
 
-    if table in BUNDLED:
-        from modelbook.dataset.bundled import TABLES
-
-        return TABLES[table]()
-    path = locate(table, root)
-    try:
-        return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    except pd.errors.EmptyDataError:
+    frame.columns = pd.Index([str(name).strip() for name in frame.columns])
+    if twice := frame.columns[frame.columns.duplicated()].unique().tolist():
         raise DataError(
-            f"{path} is empty", expected="a header and at least one row", next="check the table's path"
-        ) from None
-    except (ValueError, OSError) as error:
-        raise DataError(
-            f"{path} cannot be read: {error}", expected=f"a {path.suffix} table", next="check the file"
-        ) from None
-
-
-def locate(table: str, root: Path) -> Path:
-    """The file that a table's name means; raises DataError where there is none."""
-    path = root / table
-    if path.suffix not in {".csv", ".parquet"}:
-        close = get_close_matches(table, BUNDLED, n=1)
-        raise DataError(
-            f"{table!r} is no table" + (f"; did you mean {close[0]!r}?" if close else ""),
-            expected=f"a bundled table ({', '.join(BUNDLED)}) or a path that ends in .csv or .parquet",
-            next="name it with the parameter `table` (env.yaml)",
-        )
-    if not path.is_file():
-        raise DataError(f"there is no file {path}", next="check the path; in a build, the parameter `table` (env.yaml)")
-    return path
+            f"{redact(table)} has more than one column {twice[0]!r}",
+            expected="a name of its own for each column", next="rename them in the table, or in the query",
+        )  # fmt: skip
+    for name in frame.columns:
+        if isinstance(frame[name].dtype, pd.CategoricalDtype | pd.StringDtype):
+            frame[name] = frame[name].astype(object)
+        elif isinstance(frame[name].dtype, pd.api.extensions.ExtensionDtype) and frame[name].dtype.kind in "biuf":
+            frame[name] = frame[name].to_numpy("float64", na_value=float("nan"))
+    return frame
 
 
 def state(table: str, root: Path) -> str:
-    """What tells cheaply whether a table has changed: the bundled source's version, or the file's digest."""
-    if table in BUNDLED:
-        return f"statsmodels {version('statsmodels')}"
-    with locate(table, root).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """What tells cheaply whether a table has changed: a version, a digest, or what its server says of it."""
+    return find(table, root).state()
 
 
 def fingerprint(frame: pd.DataFrame) -> str:

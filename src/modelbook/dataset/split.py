@@ -38,7 +38,7 @@ def draw(entities: pd.Series, seed: int) -> pd.Series:
 
 def sample(frame: pd.DataFrame, contract: Contract, share: float, seed: int) -> pd.DataFrame:
     """The rows of a share of the entities; all rows for a share of 1."""
-    kept = draw(frame[contract.entity], seed + 1) < share
+    kept = draw(contract.entities(frame), seed + 1) < share
     return frame[kept].reset_index(drop=True)
 
 
@@ -55,21 +55,33 @@ def split(frame: pd.DataFrame, contract: Contract, *, holdout: float, train_unti
     Raises
     ------
     DataError
-        When a side is left with no rows or one class.
+        When a side is left with no rows, one value, or without one of the classes.
     """
     now, later = frame, frame.iloc[:0]
     if train_until is not None and contract.time:
         now, later = frame[frame[contract.time] <= train_until], frame[frame[contract.time] > train_until]
-    held = draw(now[contract.entity], seed) < holdout
+    held = draw(contract.entities(now), seed) < holdout
     sides = Split(_whole(now[~held]), _whole(now[held]), by_period(later, contract), _whole(later))
     for name, rows in (("train", sides.train), ("holdout", sides.holdout)):
-        if rows.empty or rows[contract.target].nunique() < 2:
+        found = rows[contract.target].nunique()
+        if found < max(len(contract.classes), 2):
             raise DataError(
-                f"the {name} side is left with {len(rows)} rows and {rows[contract.target].nunique()} class(es)",
-                expected="rows of both classes on both sides",
-                next="take more rows (sample), another share (holdout), or another border (train_until)",
+                f"the {name} side is left with {len(rows)} rows and {found} {_answers(contract)}",
+                expected=f"rows of {_all(contract)} on both sides",
+                next="take more rows (sample), another share (holdout), or another border (train_until)"
+                + ("; or join rare classes, in table and contract" if len(contract.classes) > 2 else ""),
             )
     return sides
+
+
+def _answers(contract: Contract) -> str:
+    return "class(es)" if contract.classes else "value(s) of the target"
+
+
+def _all(contract: Contract) -> str:
+    if not contract.classes:
+        return "several values"
+    return "both classes" if len(contract.classes) == 2 else f"all {len(contract.classes)} classes"
 
 
 def by_period(frame: pd.DataFrame, contract: Contract) -> dict[str, pd.DataFrame]:

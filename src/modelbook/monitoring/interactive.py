@@ -15,7 +15,7 @@ from evidently import DataDefinition, Dataset, Report
 from evidently.presets import DataDriftPreset, DataSummaryPreset
 
 from modelbook.monitoring.drift import FEWEST, METHOD
-from modelbook.report import page
+from modelbook.report import template
 
 if TYPE_CHECKING:
     from modelbook.contract import Contract
@@ -91,7 +91,7 @@ def _page(
     if not html:
         return Page(name, rows, len(batch), problem="No column has values on both sides.")
     title = f"<title>Evidently · batch {escape(name)} · {escape(contract.title)}</title>"
-    page.write(target, html.replace("<head>", f"<head>{title}", 1))
+    template.write(target, html.replace("<head>", f"<head>{title}", 1))
     return Page(name, rows, len(batch), target)
 
 

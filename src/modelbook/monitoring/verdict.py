@@ -7,6 +7,7 @@ from typing import Any
 
 from modelbook.config import Monitor
 from modelbook.monitoring.watch import Watched
+from modelbook.tasks.names import label, told
 
 HEALTHY, WATCH, RETRAIN = "healthy", "watch", "retrain"
 ORDER = [HEALTHY, WATCH, RETRAIN]
@@ -56,20 +57,17 @@ def _drift(watched: Watched, params: Monitor) -> list[Finding]:
 
 
 def _performance(watched: Watched, params: Monitor) -> list[Finding]:
-    auc, bias = watched.metric("roc_auc"), watched.metric("calibration_error")
+    task, rows = watched.task, {row["metric"]: row for row in watched.metrics.to_dict("records")}
+    if not rows:
+        return []
     found = []
-    # Worse by the margin, and the whole interval below the reference: not a matter of sample size alone.
-    if auc is not None and auc["reference"] - auc["value"] >= params.loss and auc["high"] < auc["reference"]:
-        lost = auc["reference"] - auc["value"]
-        found.append(Finding(RETRAIN, (
-            f"Batch {watched.batch}: ROC AUC {auc['value']:.3f} (at most {auc['high']:.3f}) has lost {lost:.3f} "
-            f"on the holdout's {auc['reference']:.3f} ({params.loss:g} asks to retrain)."
-        )))  # fmt: skip
-    if bias is not None and abs(bias["value"]) >= params.bias and not bias["low"] <= 0 <= bias["high"]:
-        found.append(Finding(WATCH, (
-            f"Batch {watched.batch}: predictions are {abs(bias['value']):.1%} points too "
-            f"{'high' if bias['value'] > 0 else 'low'} on average ({params.bias:.1%} asks to watch)."
-        )))  # fmt: skip
+    # Worse by the margin, and the whole interval beyond the reference: not a matter of sample size alone.
+    lost, sure, said = task.lost(rows[task.headline])
+    if lost >= params.loss and sure:
+        found.append(Finding(RETRAIN, f"Batch {watched.batch}: {said} ({task.limit(params.loss)} asks to retrain)."))
+    off, said = task.bias(rows)
+    if abs(off) >= params.bias and not rows[task.off]["low"] <= 0 <= rows[task.off]["high"]:
+        found.append(Finding(WATCH, f"Batch {watched.batch}: {said} ({params.bias:.1%} asks to watch)."))
     return found
 
 
@@ -78,6 +76,7 @@ NEXT = {
     WATCH: "Look at the drifted columns with whoever makes the table; watch the next batch.",
     RETRAIN: "Build again with later periods in training (train_until), and let the gate decide.",
 }
+NO_BATCH = "Set later periods aside as batches: a time column in the contract, and train_until below its last value."
 
 
 def story(findings: list[Finding], watched: list[Watched], version: int) -> dict[str, Any]:
@@ -89,26 +88,27 @@ def story(findings: list[Finding], watched: list[Watched], version: int) -> dict
         sentences = [f"There is no batch yet to judge version {version} on."]
     worst = sorted(findings, key=lambda finding: -ORDER.index(finding.word))
     sentences += [finding.sentence for finding in worst[:2]]
-    sentences += [_compared(one) for one in watched[-2:] if one.metric("roc_auc") is not None]
+    sentences += [_compared(one) for one in watched[-2:] if len(one.metrics)]
     return {
         "word": word, "level": LEVELS[word], "sentences": sentences[:5],
-        "numbers": _numbers(watched), "next": NEXT[word],
+        "numbers": _numbers(watched), "next": NEXT[word] if watched else NO_BATCH,
         "findings": [f"{finding.word}: {finding.sentence}" for finding in findings],
     }  # fmt: skip
 
 
 def _compared(one: Watched) -> str:
-    auc = one.metric("roc_auc")
-    now = f"ROC AUC {auc['value']:.3f} ({auc['low']:.3f} to {auc['high']:.3f})"
-    return f"Batch {one.batch}: {now}; the holdout had {auc['reference']:.3f}."
+    row = one.metric(one.task.headline)
+    now = f"{label(one.task.headline)} {told(row['value'])} ({told(row['low'])} to {told(row['high'])})"
+    return f"Batch {one.batch}: {now}; the holdout had {told(row['reference'])}."
 
 
 def _numbers(watched: list[Watched]) -> list[dict[str, str]]:
     if not watched:
         return []
-    last, auc = watched[-1], watched[-1].metric("roc_auc")
+    last = watched[-1]
+    row = last.metric(last.task.headline)
     drifted = int(last.columns["drifted"].sum()) if len(last.columns) else 0
-    told = [
+    found = [
         {
             "name": f"rows, batch {last.batch}",
             "value": f"{last.rows:,}",
@@ -120,6 +120,7 @@ def _numbers(watched: list[Watched]) -> list[dict[str, str]]:
             "beside": f"{last.drifted_share:.0%} of the model's importance",
         },
     ]
-    if auc is not None:
-        told.append({"name": "ROC AUC", "value": f"{auc['value']:.3f}", "beside": f"holdout {auc['reference']:.3f}"})
-    return told
+    if row is not None:
+        beside = f"holdout {told(row['reference'])}"
+        found.append({"name": label(last.task.headline), "value": told(row["value"]), "beside": beside})
+    return found

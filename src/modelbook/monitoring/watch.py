@@ -6,12 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from modelbook import tasks
 from modelbook.config import Monitor
 from modelbook.contract import Contract
 from modelbook.monitoring import drift
-from modelbook.training.evaluation import Scored, evaluate
+from modelbook.tasks.base import Task
+from modelbook.tasks.scored import Scored
+from modelbook.training.evaluation import evaluate
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Watched:
         ``evaluation.evaluate`` with the column ``reference``; empty until outcomes are in.
     """
 
+    task: Task
     batch: str
     rows: int
     violations: pd.DataFrame
@@ -55,10 +60,10 @@ def watch_all(
     watched = []
     for number, (name, batch) in enumerate(batches.items()):
         tell(f"watching batch {name}, {len(batch):,} rows", number, len(batches))
-        if set(contract.features_) - set(batch.columns):
+        if set(contract.inputs_) - set(batch.columns):
             watched.append(_unanswerable(name, batch, contract))
             continue
-        scores = model.predict(contract.features(batch))["probability"]
+        scores = tasks.of(contract).score_of(model.predict(contract.inputs(batch)))
         watched.append(watch(
             name, batch, scores, reference, contract,
             importance=metrics["importance"], threshold=metrics["threshold"], params=params,
@@ -67,58 +72,63 @@ def watch_all(
 
 
 def watch(
-    name: str, batch: pd.DataFrame, scores: pd.Series, reference: pd.DataFrame, contract: Contract,
-    *, importance: dict[str, float], threshold: float, params: Monitor,
+    name: str, batch: pd.DataFrame, scores: np.ndarray, reference: pd.DataFrame, contract: Contract,
+    *, importance: dict[str, float], threshold: float | None, params: Monitor,
 ) -> Watched:  # fmt: skip
     """Hold a batch against the reference.
 
     Parameters
     ----------
-    scores : Series
-        The champion's probability for each row of the batch.
+    scores : ndarray
+        What the champion says of each row of the batch, as ``Task.score_of`` gives it.
     reference : DataFrame
-        Holdout rows with the column ``score``.
+        Holdout rows with the scores that they got.
     importance : dict
         Column to its importance to the model.
-    threshold : float
-        Probability from which the model predicts 1.
+    threshold : float or None
+        Probability from which the model predicts yes, of two classes.
     """
     if len(batch) < params.min_rows:
         return _unanswerable(name, batch, contract)
     violations = contract.violations(batch, target=False)
     columns = drift.columns(reference, batch, contract, threshold=params.drift, gaps=params.gaps)
-    known = contract.target in batch.columns and batch[contract.target].notna().all()
-    answers = pd.DataFrame({"score": scores.to_numpy(), "outcome": batch[contract.target] if known else float("nan")})
-    before = pd.DataFrame({"score": reference["score"], "outcome": reference[contract.target]})
-    distance = drift.distances(before, answers, ["score"], ["outcome"], params.drift)
+    task, known = tasks.of(contract), _known(batch, contract)
+    answers, numeric, categorical = task.drifting(scores, contract.codes(batch).to_numpy() if known else float("nan"))
+    before, _, _ = task.drifting(task.recalled(reference), contract.codes(reference).to_numpy())
+    distance = drift.distances(before, answers, numeric, categorical, params.drift)
     return Watched(
-        name, len(batch), violations, columns, drift.weighted_share(columns, importance),
+        task, name, len(batch), violations, columns, drift.weighted_share(columns, importance),
         distance.get("outcome", float("nan")), distance.get("score", float("nan")),
-        performance(batch, scores, reference, contract, threshold, params) if known else pd.DataFrame(),
+        performance(task, batch, scores, reference, threshold, params) if known else pd.DataFrame(),
     )  # fmt: skip
+
+
+def _known(batch: pd.DataFrame, contract: Contract) -> bool:
+    """Whether every row's outcome is in, and is one that the contract knows."""
+    if contract.target not in batch.columns:
+        return False
+    values = batch[contract.target]
+    return bool(values.notna().all() and contract.columns[contract.target].holds(values).all())
 
 
 def _unanswerable(name: str, batch: pd.DataFrame, contract: Contract) -> Watched:
     """A batch that is too small, or lacks columns: its contract violations are all that can be told."""
     nothing, unknown = pd.DataFrame(), float("nan")
-    return Watched(name, len(batch), contract.violations(batch, target=False), nothing, 0.0, unknown, unknown, nothing)
+    broken = contract.violations(batch, target=False)
+    return Watched(tasks.of(contract), name, len(batch), broken, nothing, 0.0, unknown, unknown, nothing)
 
 
 def performance(
-    batch: pd.DataFrame,
-    scores: pd.Series,
-    reference: pd.DataFrame,
-    contract: Contract,
-    threshold: float,
+    task: Task, batch: pd.DataFrame, scores: np.ndarray, reference: pd.DataFrame, threshold: float | None,
     params: Monitor,
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """Metrics of the batch with intervals, beside the holdout's; columns as ``evaluate`` and ``reference``."""
-    if batch[contract.target].nunique() < 2:
+    now = Scored.of(task.contract.codes(batch), scores, task.contract.entities(batch))
+    if not task.judgeable(now.outcome):
         return pd.DataFrame()
-    now = Scored.of(batch[contract.target], scores, batch[contract.entity])
-    then = Scored.of(reference[contract.target], reference["score"], reference[contract.entity])
-    table = evaluate(now, threshold, resamples=params.resamples, seed=params.seed)
-    before = evaluate(then, threshold, resamples=0, seed=params.seed).set_index("metric")["value"]
+    metrics = task.metrics(threshold)
+    table = evaluate(now, metrics, resamples=params.resamples, seed=params.seed)
+    before = evaluate(task.reference(reference), metrics, resamples=0, seed=params.seed).set_index("metric")["value"]
     return table.assign(reference=table["metric"].map(before))
 
 

@@ -7,12 +7,14 @@ from typing import Any
 import pandas as pd
 
 from modelbook.registry.versions import Version
+from modelbook.tasks.names import label, told
 
 
 def versions(candidate: Version, champion: Version | None) -> pd.DataFrame:
     """Candidate and champion side by side; columns ``fact, candidate`` and, where there is one, ``champion``."""
-    told = {"candidate": _facts(candidate)} | ({"champion": _facts(champion)} if champion else {})
-    return pd.DataFrame(told, index=list(told["candidate"])).rename_axis("fact").reset_index()
+    sides = {"candidate": _facts(candidate)} | ({"champion": _facts(champion)} if champion else {})
+    facts = list(dict.fromkeys(fact for side in sides.values() for fact in side))
+    return pd.DataFrame(sides, index=facts).fillna("").rename_axis("fact").reset_index()
 
 
 def criteria(rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -34,21 +36,21 @@ def outcome(done: dict[str, Any]) -> pd.DataFrame:
 
 def story(word: str, reasons: list[str], candidate: Version, done: dict[str, Any], gate: str) -> dict[str, Any]:
     """Sentences, key numbers and next step of the decision."""
-    auc = next(row for row in candidate.metrics["evaluation"] if row["metric"] == "roc_auc")
-    span = f"{auc['low']:.3f} to {auc['high']:.3f}"
+    first = candidate.metrics["evaluation"][0]  # the headline
+    span = f"{told(first['low'])} to {told(first['high'])}"
     named = "no version" if done["champion"] is None else f"version {done['champion']}"
-    first = f"The gate says {word} for version {candidate.number}."
+    said = f"The gate says {word} for version {candidate.number}."
     if gate == "dry_run":
-        first = f"The gate would {word} version {candidate.number}; in this dry run the alias stays."
+        said = f"The gate would {word} version {candidate.number}; in this dry run the alias stays."
     served = "" if done["champion"] is None else f" It is served by {_served(done['scorer'])}."
     sentences = [
-        first,
+        said,
         *reasons[:3],
         f"The alias champion names {named}; {done['golden_rows']} golden rows came back exactly from a clean process."
         f"{served}",
     ]
     numbers = [
-        {"name": "ROC AUC, candidate", "value": f"{auc['value']:.3f}", "beside": span},
+        {"name": f"{label(first['metric'])}, candidate", "value": told(first["value"]), "beside": span},
         {"name": "candidate", "value": f"version {candidate.number}", "beside": candidate.tags.get("model", "")},
         {"name": "champion", "value": named, "beside": "moved just now" if done["moved"] else "unchanged"},
         {"name": "golden rows", "value": str(done["golden_rows"]), "beside": "answered exactly"},
@@ -69,12 +71,12 @@ def _served(scorer: str) -> str:
 
 def _facts(version: Version) -> dict[str, str]:
     tags = version.tags
-    kept = {"roc_auc": "ROC AUC", "pr_auc": "PR AUC", "log_loss": "log loss", "brier": "Brier score"}
+    kept = [row["metric"] for row in version.metrics["evaluation"] if row["metric"] in tags]
     return {
         "version": str(version.number),
         "model": tags.get("model", ""),
-        "threshold": tags.get("threshold", ""),
-        **{label: tags.get(name, "") for name, label in kept.items()},
+        **({"threshold": tags["threshold"]} if "threshold" in tags else {}),
+        **{label(name): tags[name] for name in kept},
         "commit": tags.get("commit", ""),
         "fingerprint": tags.get("fingerprint", "")[:12],
     }

@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
-import pandas as pd
+from dataclasses import dataclass
 
+import numpy as np
+
+from modelbook import tasks
 from modelbook.registry.versions import Version
+from modelbook.tasks.scored import Scored
 
 
-def paired(candidate: Version, champion: Version | None) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Pairs:
+    """The same rows, answered by both; none without a champion, or without a shared entity."""
+
+    candidate: Scored
+    champion: Scored
+
+    def __len__(self) -> int:
+        return len(self.candidate)
+
+
+NONE = Pairs(*(Scored(np.array([], dtype=int), np.array([]), np.array([])) for _ in range(2)))
+
+
+def paired(candidate: Version, champion: Version | None) -> Pairs:
     """Both versions' scores on the candidate's holdout rows whose entity the champion held out too.
 
     The champion in service was refit on all of its rows. So the pipeline that its own holdout judged is asked
     instead, and only about entities that it was not fitted on: otherwise the champion would be tested on what it
     learned by heart.
-
-    Returns
-    -------
-    DataFrame
-        Columns ``entity, outcome, candidate, champion``; no rows without a champion, or without a shared entity.
     """
-    nothing = pd.DataFrame(columns=["entity", "outcome", "candidate", "champion"])
     if champion is None:
-        return nothing
+        return NONE
     contract, rows = candidate.contract, candidate.reference
-    shared = set(champion.reference[champion.contract.entity])
-    rows = rows[rows[contract.entity].isin(shared)].reset_index(drop=True)
+    shared = set(contract.entities(champion.reference))
+    rows = rows[contract.entities(rows).isin(shared)].reset_index(drop=True)
     known = set(champion.contract.features_) <= set(rows.columns)
-    if rows.empty or not known:
-        return nothing
-    answers = champion.evaluated().predict_proba(champion.contract.features(rows))[:, 1]
-    return pd.DataFrame(
-        {
-            "entity": rows[contract.entity],
-            "outcome": rows[contract.target],
-            "candidate": rows["score"],
-            "champion": answers,
-        }
-    )
+    if rows.empty or not known or champion.contract.classes != contract.classes:
+        return NONE
+    outcome, entity, task = contract.codes(rows), contract.entities(rows), tasks.of(contract)
+    answers = task.answers(champion.evaluated(), champion.contract.features(rows))
+    return Pairs(Scored.of(outcome, task.recalled(rows), entity), Scored.of(outcome, answers, entity))

@@ -10,26 +10,25 @@ import mlflow
 import pandas as pd
 from mlflow.pyfunc import PythonModel
 
+from modelbook import tasks
 from modelbook.contract import Contract
 
 
 class Served(PythonModel):
-    """A fitted pipeline behind its contract: rows in, ``prediction`` and ``probability`` out."""
+    """A fitted pipeline behind its contract: rows in, the columns that its task answers with out."""
 
     def load_context(self, context: Any) -> None:
         """Load the pipeline and the contract from the version's folder."""
         # Unpickling imports PyCaret, which writes a logs.log into whatever the working folder is.
         os.environ.setdefault("PYCARET_CUSTOM_LOGGING_PATH", os.devnull)
-        self._contract = Contract.load(context.artifacts["contract"])
+        self._task = tasks.of(Contract.load(context.artifacts["contract"]))
         with open(context.artifacts["model"], "rb") as file:
             self._pipeline = cloudpickle.load(file)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Answer rows; ``params["threshold"]`` is the probability from which the prediction is 1."""
-        rows = self._contract.features(model_input)
-        probability = self._pipeline.predict_proba(rows)[:, 1]
-        prediction = (probability >= (params or {})["threshold"]).astype("int64")
-        return pd.DataFrame({"prediction": prediction, "probability": probability}, index=model_input.index)
+        """Answer rows; ``params["threshold"]``, of two classes, is the probability from which the prediction is yes."""
+        score = self._task.answers(self._pipeline, self._task.contract.features(model_input))
+        return self._task.served(score, (params or {}).get("threshold")).set_axis(model_input.index)
 
 
 mlflow.models.set_model(Served())

@@ -21,12 +21,11 @@ import mlflow
 import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
 from modelbook.contract import Contract
 from modelbook.errors import ProofError, StoreError
 from modelbook.registry.pointer import CHAMPION, DIGEST, digest
+from modelbook.registry.signature import signature
 from modelbook.registry.store import artifacts, client, connected, uri
 from modelbook.scoring.compile import compile
 
@@ -48,12 +47,12 @@ class Version:
 
     @property
     def reference(self) -> pd.DataFrame:
-        """Holdout rows with the column ``score`` that the version gave them before it was refit on all rows."""
+        """Holdout rows with the scores (``Task.recalled``) that the version gave them before it was refit on all."""
         return self._frame("reference")
 
     @property
     def golden(self) -> pd.DataFrame:
-        """Rows with the answers, columns ``prediction`` and ``probability``, that the version must give."""
+        """Rows with the answers, columns ``Task.outputs``, that the version must give."""
         return self._frame("golden")
 
     @property
@@ -77,7 +76,7 @@ def register(
     *,
     parts: dict[str, Any],
     contract: Contract,
-    threshold: float,
+    threshold: float | None,
     tags: dict[str, Any],
 ) -> Version:
     """Log a model with all its parts, prove it on its golden rows, and only then register it.
@@ -86,8 +85,8 @@ def register(
     ----------
     parts : dict
         ``model`` and ``evaluated`` (fitted pipelines), ``golden`` and ``reference`` (frames), ``metrics`` (plain data).
-    threshold : float
-        Probability from which the prediction is 1.
+    threshold : float or None
+        Probability from which the prediction is yes; None but for two classes.
 
     Raises
     ------
@@ -96,18 +95,18 @@ def register(
     """
     connected(root)
     with TemporaryDirectory() as folder, _active(run_id):
-        rows = pd.concat([parts["golden"], parts["reference"]], ignore_index=True)[contract.features_]
+        rows = pd.concat([parts["golden"], parts["reference"]], ignore_index=True)[contract.inputs_]
         scorer = compile(parts["model"], contract, threshold, rows, Path(folder) / "scorer")
         parts = {**parts, "metrics": {**parts["metrics"], "scorer": scorer.to_dict()}}
         kept = _keep(Path(folder), parts, contract)
         tags = {**tags, "scorer": scorer, DIGEST: digest(Path(folder))}
-        example = contract.features(parts["golden"]).head(2)
+        example = contract.inputs(parts["golden"]).head(2)
         info = mlflow.pyfunc.log_model(
             name="model",
             python_model=_source("modelbook.registry.served"),
             artifacts={path.stem: str(path) for path in kept},
             code_paths=[str(Path(__file__).parents[1])],
-            signature=_signature(contract, threshold),
+            signature=signature(contract, threshold),
             input_example=example,
             pip_requirements=[f"{package}=={installed(package)}" for package in REQUIREMENTS],
         )
@@ -266,16 +265,25 @@ def prove(root: Path, model: str) -> int:
 
 
 def load(root: Path, chosen: Version) -> Any:
-    """A version as an MLflow model: ``predict(frame)`` gives ``prediction`` and ``probability``."""
+    """A version as an MLflow model: ``predict(frame)`` gives the columns that its task answers with."""
     return connected(root).pyfunc.load_model(f"models:/{chosen.name}/{chosen.number}")
 
 
 def compare_golden(model: str) -> tuple[int, float]:
-    """How many golden rows were kept with a model, and the largest difference of its answers to them."""
+    """How many golden rows were kept with a model, and the largest difference of its answers to them.
+
+    An answer that is no number and not the same is infinitely far.
+    """
     loaded = mlflow.pyfunc.load_model(model)
     golden = pd.read_parquet(Path(mlflow.artifacts.download_artifacts(model)) / "artifacts" / "golden.parquet")
     answers = loaded.predict(golden[loaded.metadata.get_input_schema().input_names()])
-    return len(golden), float(np.abs(answers.to_numpy() - golden[list(answers.columns)].to_numpy()).max())
+    return len(golden), float(np.max([_apart(answers[name], golden[name]) for name in answers.columns]))
+
+
+def _apart(answers: pd.Series, golden: pd.Series) -> float:
+    if pd.api.types.is_numeric_dtype(golden):
+        return float(np.abs(answers.to_numpy() - golden.to_numpy()).max())
+    return 0.0 if answers.tolist() == golden.tolist() else float("inf")
 
 
 def _keep(folder: Path, parts: dict[str, Any], contract: Contract) -> list[Path]:
@@ -293,15 +301,3 @@ def _source(module: str) -> str:
     spec = find_spec(module)
     assert spec is not None
     return str(spec.origin)
-
-
-def _signature(contract: Contract, threshold: float) -> Any:
-    # Whole numbers are declared double as well: MLflow refuses an integer column that holds a gap.
-    inputs: list[ColSpec | TensorSpec] = [
-        ColSpec(
-            "string" if name in contract.categorical else "double", name, required=not contract.columns[name].nullable
-        )
-        for name in contract.features_
-    ]
-    outputs: list[ColSpec | TensorSpec] = [ColSpec("long", "prediction"), ColSpec("double", "probability")]
-    return ModelSignature(Schema(inputs), Schema(outputs), ParamSchema([ParamSpec("threshold", "double", threshold)]))

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from modelbook import config
 from modelbook.errors import ReportError
-from modelbook.report import page
+from modelbook.report import template
 from modelbook.report.chapters import Section, sections
+from modelbook.tasks.base import key_number
+from modelbook.tasks.names import label
 
 if TYPE_CHECKING:
     from modelbook.stage.opened import Stage
@@ -94,7 +96,7 @@ def write(told: dict[str, Any], target: Path, root: Path, stages: Sequence[str] 
     made = sections(told)
     _check(told, made)
     view = _view(told, made) | _links(told, target, root, stages)
-    page.write(target, page.environment().get_template("card.html.j2").render(view))
+    template.write(target, template.fill("card.html.j2", **view))
     return target
 
 
@@ -113,18 +115,19 @@ def _view(told: dict[str, Any], made: list[Section]) -> dict[str, Any]:
     approval, metrics = told["approval"], told["metrics"]
     decided = approval.get("word", "") if approval.get("gate") == "enforce" else ""  # a dry run decides nothing
     word, level = STATES[decided]
-    auc = next(row for row in metrics["evaluation"] if row["metric"] == "roc_auc")
-    beside = f"{auc['low']:.3f} to {auc['high']:.3f}; baseline {auc['baseline']:.3f}"
-    rows = metrics["rows"]
+    first, rows, threshold = told["words"]["headline"], metrics["rows"], metrics["threshold"]
+    cut = [] if threshold is None else [
+        {"name": "threshold", "value": f"{threshold:g}", "beside": "from which the answer is yes"},
+    ]  # fmt: skip
     return {
         "title": f"Model card of version {told['version']}", "question": told["table"]["question"],
         "model": told["model"], "word": word, "level": level, "sections": made, "told": told,
         "sentences": _leading(made),
         "numbers": [
             {"name": "version", "value": str(told["version"]), "beside": metrics["name"]},
-            {"name": "ROC AUC", "value": f"{auc['value']:.3f}", "beside": beside},
+            key_number(label(first["metric"]), first),
             {"name": "rows", "value": f"{sum(rows.values()):,}", "beside": f"{rows['holdout']:,} of them judged it"},
-            {"name": "threshold", "value": f"{metrics['threshold']:g}", "beside": "from which the answer is yes"},
+            *cut,
         ],
     }  # fmt: skip
 

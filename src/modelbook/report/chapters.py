@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from modelbook.report.display import Figure, Findings, Table
+from modelbook.tasks.names import label
+from modelbook.tasks.names import told as written
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,10 +16,6 @@ if TYPE_CHECKING:
 Block = str | Figure | Findings | Table  # a text is a paragraph
 CONTRACT = "write `{key}` into the book's contract (docs/contract.md): {what}"
 AGAIN = "build finalize again: this version keeps no such evidence"
-NAMES = {
-    "roc_auc": "ROC AUC", "pr_auc": "PR AUC", "log_loss": "log loss", "brier": "Brier score",
-    "calibration_error": "mean predicted minus observed", "flagged": "flagged share",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ def sections(told: dict[str, Any]) -> list[Section]:
         Section("not-for", "What is it not for?", not_for, [Findings(table["not_for"])] if table["not_for"] else []),
         Section("data", "What was it made of?", AGAIN, _data(told)),
         Section("quality", "How good is it?", AGAIN, _quality(told), leads=True),
-        Section("calibration", "Can its probabilities be taken at their word?", AGAIN, _calibration(told)),
+        Section("calibration", "Can its answers be taken at their word?", AGAIN, _calibration(told)),
         Section("fairness", "For whom is it better or worse?", slices, _fairness(told), leads=True),
         Section("importance", "What does it rest on?", AGAIN, _importance(told)),
         Section("limits", "What are its limits?", limits, _limits(told)),
@@ -71,7 +69,7 @@ def _use(told: dict[str, Any]) -> list[Block]:
     when = f" and {told['time']['label']}" if told["time"] else ""
     return [
         told["table"]["use"],
-        f"For each {entity['label']}{when} it answers with a probability of “{target['label']}”: {target['meaning']}.",
+        f"For each {entity['label']}{when} it answers with {told['words']['answers']}: {target['meaning']}.",
     ]
 
 
@@ -85,7 +83,11 @@ def _data(told: dict[str, Any]) -> list[Block]:
         "source": table["source"],
         "licence": table["licence"],
         "rows": f"{sum(rows.values()):,}: {rows['train']:,} train, {rows['holdout']:,} holdout",
-        f"{who}s": f"{sum(entities.values()):,}: {entities['train']:,} train, {entities['holdout']:,} holdout",
+        **(
+            {f"{who}s": f"{sum(entities.values()):,}: {entities['train']:,} train, {entities['holdout']:,} holdout"}
+            if told["entity"].get("name")
+            else {}
+        ),
         "period": _period(told),
         "columns": f"{len(told['features'])} features; {len(told['dropped'])} dropped; "
         f"{len(told['sensitive'])} sensitive",
@@ -107,35 +109,31 @@ def _quality(told: dict[str, Any]) -> list[Block]:
     metrics = told["metrics"]
     if not metrics["evaluation"]:
         return []
-    row = {one["metric"]: one for one in metrics["evaluation"]}
-    auc, recall, precision, flagged = (row[name] for name in ("roc_auc", "recall", "precision", "flagged"))
-    table = _frame(metrics["evaluation"])
-    table = table.assign(metric=table["metric"].map(lambda name: NAMES.get(name, name)))
+    table, words = _frame(metrics["evaluation"]), told["words"]
+    table = table.assign(metric=table["metric"].map(label))
     return [
-        f"It ranks a yes above a no {auc['value']:.0%} of the time ({auc['low']:.0%} to {auc['high']:.0%}; guessing "
-        f"reaches 50%). At threshold {metrics['threshold']:g} it flags {flagged['value']:.0%} of the rows, finds "
-        f"{recall['value']:.0%} of those who turn out yes ({recall['low']:.0%} to {recall['high']:.0%}), and is right "
-        f"about {precision['value']:.0%} of those it flags ({precision['low']:.0%} to {precision['high']:.0%}).",
-        Table(table, caption=f"On {metrics['rows']['holdout']:,} holdout rows, at threshold {metrics['threshold']:g}"),
-        "Intervals are 95 % and draw whole entities. The baseline answers the share of yes to everyone.",
+        words["quality"],
+        Table(
+            table,
+            formats=dict.fromkeys(("value", "low", "high", "baseline"), written),
+            caption=f"On {metrics['rows']['holdout']:,} holdout rows. {words['caption']}",
+        ),
+        f"Intervals are 95 % and draw whole entities; beside them {words['baseline']}.",
     ]
 
 
 def _calibration(told: dict[str, Any]) -> list[Block]:
     bins = told["metrics"]["calibration"]
-    error = next((row for row in told["metrics"]["evaluation"] if row["metric"] == "calibration_error"), None)
-    if not bins or not error:
+    if not bins or not told["words"]["off"]:
         return []
-    from modelbook.report.figures import finalize as figures
+    return [told["words"]["off"], _draw(told).calibration(_frame(bins))]
 
-    off = error["low"] > 0 or error["high"] < 0
-    way = ("too high" if error["value"] > 0 else "too low") if off else "right on the whole, as far as the rows tell"
-    size = f" by {100 * abs(error['value']):.1f} percentage points" if off else ""
-    return [
-        f"Its probabilities are {way}{size} (predicted minus observed {error['value']:+.3f}, {error['low']:+.3f} to "
-        f"{error['high']:+.3f}).",
-        figures.calibration(_frame(bins)),
-    ]
+
+def _draw(told: dict[str, Any]) -> Any:
+    """The figures of the version's task."""
+    from modelbook.report.figures import answers
+
+    return answers.of(told["task"])
 
 
 def _fairness(told: dict[str, Any]) -> list[Block]:
@@ -143,11 +141,11 @@ def _fairness(told: dict[str, Any]) -> list[Block]:
         return []
     from modelbook.report.figures import finalize as figures
 
-    auc = next(row["value"] for row in told["metrics"]["evaluation"] if row["metric"] == "roc_auc")
+    headline = told["words"]["headline"]
     blocks: list[Block] = [" ".join(_sensitive(told))]
     if told["gaps"]:
         blocks.append(_gaps(told["gaps"]))
-    return [*blocks, figures.slices(_frame(told["slices"]), auc)]
+    return [*blocks, figures.slices(_frame(told["slices"]), headline["value"], headline["metric"])]
 
 
 def _sensitive(told: dict[str, Any]) -> list[str]:
@@ -155,17 +153,8 @@ def _sensitive(told: dict[str, Any]) -> list[str]:
     if not names:
         return ["The contract marks no column as sensitive, so no group is protected by it; slices are below."]
     said = [f"The model never sees {_listed(names)}."]
-    recalls = [row for row in told["gaps"] if row["metric"] == "recall"]
-    for row in recalls:
-        sure = row["low"] > 0 or row["high"] < 0
-        apart = f"{100 * abs(row['gap']):.0f} points {'fewer' if row['gap'] < 0 else 'more'}"
-        interval = f"{100 * row['low']:+.0f} to {100 * row['high']:+.0f}"
-        said.append(
-            f"Of those who turn out yes it finds {row['one']:.0%} where {row['slice']} is {row['value']} and "
-            f"{row['other']:.0%} where it is {row['against']}: {apart} ({interval}"
-            f"{'; more than chance explains' if sure else '; chance may explain it'})."
-        )
-    unjudged = sorted(set(names) - {row["slice"] for row in recalls})
+    said += told["words"]["gaps"]
+    unjudged = sorted(set(names) - {row["slice"] for row in told["gaps"]})
     if unjudged:
         said.append(f"{_listed(unjudged)} could not be judged: too few rows in a second group.")
     return said
@@ -176,12 +165,15 @@ def _gaps(rows: Sequence[dict[str, Any]]) -> Table:
         {
             "group, rows": f"{row['slice']} = {row['value']}, {row['n']:,}",
             "held against": f"{row['slice']} = {row['against']}, {row['against_n']:,}",
-            "metric": NAMES.get(row["metric"], row["metric"]), "group has": row["one"], "other has": row["other"],
+            "metric": label(row["metric"]), "group has": row["one"], "other has": row["other"],
             "gap": row["gap"], "low": row["low"], "high": row["high"],
         }
         for row in rows
     ]  # fmt: skip
-    return Table(_frame(shown), caption="Gaps between groups of sensitive columns, with 95 % intervals")
+    formats = dict.fromkeys(("group has", "other has", "gap", "low", "high"), written)
+    return Table(
+        _frame(shown), formats=formats, caption="Gaps between groups of sensitive columns, with 95 % intervals"
+    )
 
 
 def _importance(told: dict[str, Any]) -> list[Block]:
@@ -191,9 +183,9 @@ def _importance(told: dict[str, Any]) -> list[Block]:
 
     first = [row["feature"] for row in told["importance"][:3]]
     return [
-        f"Its answers rest most on {_listed(first)}: the ROC AUC that is lost when a column is shuffled. Columns that "
-        "say the same share their importance, and nothing here is a cause.",
-        figures.importance(_frame(told["importance"])),
+        f"Its answers rest most on {_listed(first)}: {told['words']['lost']}. Columns that say the same share their "
+        "importance, and nothing here is a cause.",
+        figures.importance(_frame(told["importance"]), told["words"]["lost"]),
     ]
 
 
@@ -201,12 +193,8 @@ def _limits(told: dict[str, Any]) -> list[Block]:
     if not told["table"]["limits"]:
         return []
     found = list(told["table"]["limits"])
-    if told["slices"]:
-        worst = min(told["slices"], key=lambda row: row["roc_auc"])
-        found.append(
-            f"It is weakest where {worst['slice']} is {worst['value']}: ROC AUC {worst['roc_auc']:.3f} "
-            f"({worst['low']:.3f} to {worst['high']:.3f}) on {worst['n']:,} rows."
-        )
+    if told["words"]["weakest"]:
+        found.append(told["words"]["weakest"])
     if told["metrics"]["slice_rows"]:
         found.append(f"Slices of fewer than {told['metrics']['slice_rows']:,} holdout rows were not judged.")
     if told["metrics"]["periods"]:
@@ -218,7 +206,7 @@ def _approval(told: dict[str, Any]) -> list[Block]:
     done = told["approval"]
     if not done:
         return ["Nobody yet: the gate in deploy has not been asked about this version. It must not be used before."]
-    from modelbook.report.page import moment
+    from modelbook.report.template import moment
 
     by = f"the gate of the code {_commit(done['commit'])}, on {moment(done['at'])}"
     if done["gate"] != "enforce":

@@ -6,18 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelbook.report import template
 from modelbook.report.kept import Picture
-from modelbook.report.page import environment
-from modelbook.report.page import write as write_whole
 from modelbook.report.past import ENDED
 from modelbook.report.terminal import as_text, signed
+from modelbook.tasks.names import HEADLINES, label, told
 
 if TYPE_CHECKING:
     from modelbook.stage.difference import Change
     from modelbook.stage.record import Run
 
-NAMES = {"roc_auc": "ROC AUC", "pr_auc": "PR AUC", "brier": "Brier score", "rmse": "RMSE", "mae": "MAE", "r2": "R²"}
-HEADLINE = ("roc_auc", "pr_auc")
+HEADLINE = (*HEADLINES, "pr_auc")
 
 Pair = tuple["Run", "Run"]
 
@@ -55,7 +54,7 @@ def write(
             ("Code and libraries", "", _rows(differ, "code", "library"), []),
         ],
     }  # fmt: skip
-    write_whole(path, environment().get_template("comparison.html.j2").render(view))
+    template.write(path, template.fill("comparison.html.j2", **view))
 
 
 def _sentences(runs: Pair, changes: Sequence[Change]) -> list[str]:
@@ -95,7 +94,7 @@ def _moved(name: str, a: Run, b: Run) -> Iterator[str]:
         return
     x, y, change = before[-1][name], after[-1][name], after[-1][name] - before[-1][name]
     if round(change, 6) == 0:
-        yield f"{_name(name)} is {y:.3f} in both."
+        yield f"{label(name)} is {told(y)} in both."
         return
     inside = _within(y, name, before[-1]) and _within(x, name, after[-1])
     how = (
@@ -104,7 +103,7 @@ def _moved(name: str, a: Run, b: Run) -> Iterator[str]:
         else "more than the intervals span"
     )
     went = "rose" if change > 0 else "fell"
-    yield f"{_name(name)} {went} from {x:.3f} to {y:.3f} ({signed(round(change, 4))}): {how}."
+    yield f"{label(name)} {went} from {told(x)} to {told(y)} ({signed(round(change, 4))}): {how}."
 
 
 def _within(value: float, name: str, metrics: Mapping[str, float]) -> bool:
@@ -135,17 +134,13 @@ def _rows(changes: Sequence[Change], *abouts: str) -> list[dict[str, str]]:
             stage, _, name = (
                 change.name.partition(".") if change.about in ("metric", "parameter") else ("", "", change.name)
             )
-            shown = _name(name) if change.about == "metric" else name
+            shown = label(name) if change.about == "metric" else name
             apart = "" if change.difference is None else signed(change.difference) if change.difference else "0"
             rows.append({
                 "stage": stage, "name": shown, "a": as_text(change.a), "b": as_text(change.b),
                 "difference": apart, "note": change.note,
             })  # fmt: skip
     return rows
-
-
-def _name(metric: str) -> str:
-    return NAMES.get(metric, metric.replace("_", " "))
 
 
 def _single(runs: Pair, figures: Sequence[Sequence[Picture]]) -> dict[str, int]:

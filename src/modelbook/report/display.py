@@ -31,6 +31,8 @@ class Figure:
         The drawing; None where there is nothing to show.
     alt : str
         What the drawing says, with its main number, for those who do not see it.
+    found : str, optional
+        The sentence above it; by default ``alt``. Something shorter where the drawing has many panels.
     data : pandas.DataFrame, optional
         The numbers behind the drawing, folded under it.
     caption : str
@@ -38,11 +40,11 @@ class Figure:
     """
 
     def __init__(
-        self, figure: Drawing | None, *, alt: str, data: pd.DataFrame | None = None, caption: str = ""
+        self, figure: Drawing | None, *, alt: str, data: pd.DataFrame | None = None, caption: str = "", found: str = ""
     ) -> None:
         if not alt.strip():
             raise ReportError("a figure has no alternative text", expected="what it says, in a sentence")
-        self.figure, self.alt, self.data, self.caption = figure, alt, data, caption
+        self.figure, self.alt, self.data, self.caption, self.found = figure, alt, data, caption, found or alt
 
     def svg(self) -> str:
         """The drawing as SVG whose colours follow the reader's light or dark page."""
@@ -63,7 +65,9 @@ class Figure:
 
     def _repr_html_(self) -> str:
         caption = f"<figcaption>{escape(self.caption)}</figcaption>" if self.caption else ""
-        shown = f"{self._picture()}{caption}{self._numbers()}"
+        said = ' aria-hidden="true"' if self.found == self.alt else ""  # a screen reader says it once, as the picture's
+        found = f'<p class="found"{said}>{escape(self.found)}</p>' if self.figure is not None else ""
+        shown = f"{found}{self._picture()}{caption}{self._numbers()}"
         return f'<figure class="figure" style="margin-left:0;margin-right:0">{shown}</figure>'
 
     def _picture(self) -> str:
@@ -101,6 +105,8 @@ class Table:
         What to show; at most 200 rows of it.
     caption : str
         What the table holds.
+    found : str or function, optional
+        What the table says, in a sentence that stands above it; a function is given the table.
     formats : mapping, optional
         Column to format: a format specification such as ``".1%"``, or a function of the value.
     index : bool
@@ -112,6 +118,7 @@ class Table:
         frame: pd.DataFrame,
         *,
         caption: str,
+        found: str | Callable[[pd.DataFrame], str] = "",
         formats: Mapping[str, str | Callable[[Any], str]] | None = None,
         index: bool = False,
     ) -> None:
@@ -123,9 +130,11 @@ class Table:
                 f"formats name the columns {unknown}", expected=f"columns of the table: {[*frame.columns]}"
             )
         self.frame, self.caption, self.formats, self.index = frame, caption, dict(formats or {}), index
+        self.found = found(frame) if callable(found) else found
 
     def _repr_html_(self) -> str:
-        return _table(self.frame, self.caption, self.formats, index=self.index, rows=ROWS)
+        found = f'<p class="found">{escape(self.found)}</p>' if self.found else ""
+        return found + _table(self.frame, self.caption, self.formats, index=self.index, rows=ROWS)
 
     def __repr__(self) -> str:
         return f"Table: {self.caption} ({len(self.frame):,} rows)"
@@ -161,7 +170,8 @@ def _table(frame: pd.DataFrame, caption: str, formats: Mapping[str, Format], *, 
     shown = frame.head(rows)
     right = [is_numeric(shown.iloc[:, place]) for place in range(shown.shape[1])]
     write = formatters(shown, formats)
-    heads = ([str(shown.index.name or "")] if index else []) + [_name(column) for column in shown.columns]
+    names = [_name(column).replace("_", " ") for column in shown.columns]
+    heads = ([str(shown.index.name or "")] if index else []) + names
     sides = ([False] if index else []) + right
     head = "".join(_cell("th", text, side, ' scope="col"') for text, side in zip(heads, sides, strict=True))
     body = ""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from modelbook import config, errors
-from modelbook.report import page, stopped, story
+from modelbook.report import stopped, story, template
 from modelbook.report.stopped import Stop, Words
 
 MARK = "<!-- the page of a failure -->"  # nothing from data can bring it along: pages are escaped and cleaned
@@ -70,9 +68,9 @@ def write(failed: Failure) -> Path:
     """
     _put_aside(failed.report)
     view = _view(failed)
-    view["body"] = f"{MARK}\n{page.environment().get_template('failure.html.j2').render(view)}"
+    view["body"] = f"{MARK}\n{template.fill('failure.html.j2', **view)}"
     view["contents"] = story.contents(view["body"])
-    page.write(failed.report, page.environment().get_template("stage.html.j2").render(view))
+    template.write(failed.report, template.fill("stage.html.j2", **view))
     return failed.report
 
 
@@ -94,15 +92,8 @@ def mended(report: Path) -> None:
 def _put_aside(report: Path) -> None:
     if not report.is_file() or is_failure(report):
         return
-    draft = report.with_name(f".{report.name}.{os.getpid()}.tmp")
-    try:
-        shutil.copyfile(report, draft)
-        text = draft.read_text(encoding="utf-8", errors="replace")
-        head = '<header class="head">'
-        draft.write_text(text.replace(head, NOTICE.format(report.name) + head, 1), encoding="utf-8")
-        os.replace(draft, last_good(report))
-    finally:
-        draft.unlink(missing_ok=True)
+    text, head = report.read_text(encoding="utf-8", errors="replace"), '<header class="head">'
+    template.write(last_good(report), text.replace(head, NOTICE.format(report.name) + head, 1))
 
 
 def _view(failed: Failure) -> dict[str, Any]:
@@ -157,7 +148,7 @@ def _sentences(failed: Failure, view: Mapping[str, Any]) -> list[str]:
     first = (view["told"].what.splitlines() or ["no message"])[0]
     name = view["name"]
     why = first if not name or first.startswith(name) else f"{name}: {first}"
-    after = f" after {page.duration(view['facts']['seconds'])}" if view["facts"]["seconds"] is not None else ""
+    after = f" after {template.duration(view['facts']['seconds'])}" if view["facts"]["seconds"] is not None else ""
     told = [f"{failed.stage.capitalize()} failed{after}: {why.rstrip('.')}."]
     if view["at"] is not None:
         under = f", under “{view['at'].heading}”" if view["at"].heading else ""
@@ -177,8 +168,8 @@ def _numbers(failed: Failure, at: Stop | None, seconds: float | None) -> list[di
         cards.append({"name": "stopped in", "value": f"cell {at.number} of {at.of}", "beside": at.heading})
     if seconds is not None:
         before = failed.last.get("facts", {}).get("seconds")
-        beside = f"the last good run took {page.duration(before)}" if before is not None else "no good run before"
-        cards.append({"name": "failed after", "value": page.duration(seconds), "beside": beside})
+        beside = f"the last good run took {template.duration(before)}" if before is not None else "no good run before"
+        cards.append({"name": "failed after", "value": template.duration(seconds), "beside": beside})
     well = sum(state in ("ran", "kept") for state in failed.states.values())
     cards.append({"name": "stages that stand", "value": f"{well} of {len(failed.states)}", "beside": "in this build"})
     return cards

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from modelbook.report.page import moment
+from modelbook.report.template import moment
 from modelbook.report.verdict import MARKS, Verdict
 
 if TYPE_CHECKING:

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelbook import config
 from modelbook.errors import ReportError
-from modelbook.report import failure, flow, glance
-from modelbook.report.page import environment
-from modelbook.report.page import write as write_whole
+from modelbook.report import failure, flow, glance, template
 from modelbook.report.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -60,7 +58,7 @@ def write(
         for name in _names(root, failed, runs)
     ]
     target = root / "reports" / "index.html"
-    write_whole(target, environment().get_template("index.html.j2").render(books=books, arrow=flow.ARROW))
+    template.write(target, template.fill("index.html.j2", books=books, arrow=flow.ARROW))
     return target
 
 

@@ -28,6 +28,15 @@ def canvas(height: float = 3.2, width: float = style.WIDTH, rows: int = 1, cols:
     return figure, figure.subplots(rows, cols, **more)
 
 
+def panels(count: int, across: int, each: float, base: float, **more: Any) -> Any:
+    """Small multiples: a figure and its grid with room for ``count`` of them, ``each`` inches tall."""
+    down = -(-count // across)
+    figure, grid = canvas(each * down + base, rows=down, cols=across, squeeze=False, **more)
+    for ax in grid.flat[count:]:
+        ax.set_visible(False)
+    return figure, grid
+
+
 def tall(rows: int, *, each: float = 0.3, base: float = 0.85) -> float:
     """A height that gives every row the same room."""
     return base + each * max(rows, 1)
@@ -156,6 +165,11 @@ def percent(ax: Axes) -> None:
     low, high = ax.get_xlim()
     ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0 if high - low > 0.035 else 1))
     ax.locator_params(axis="x", nbins=6)
+
+
+def thousands(axis: Any) -> None:
+    """Numbers along an axis with commas, and no more decimals than they need."""
+    axis.set_major_formatter("{x:,g}")
 
 
 def padded(*values: Any, by: float = 0.08) -> tuple[float, float]:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 from collections.abc import Sequence
-from html import unescape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelbook import config
 from modelbook.errors import ReportError
-from modelbook.redaction import redact
-from modelbook.report import story
-from modelbook.report.verdict import MARKS, Verdict
+from modelbook.report import story, template
+from modelbook.report.verdict import Verdict
 
 if TYPE_CHECKING:
-    import jinja2
     from nbformat import NotebookNode
 
-TEMPLATES = Path(__file__).parent / "templates"
 UNREACHED = "This stage did not reach its verdict."
 MEND = "Read the last cell below, mend what it names, and run the stage again."
 KINDS = (
@@ -88,67 +83,8 @@ def render(
         "notebook": Path(os.path.relpath(source.resolve(), target.resolve().parent)).as_posix(),
         "stages": [(name, config.stem(name)) for name in stages or config.STAGES],
     }
-    write(target, environment().get_template("stage.html.j2").render(view))
+    template.write(target, template.fill("stage.html.j2", **view))
     return target
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file whole or not at all: a reader never meets half a page."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        draft.write_text(redact(text), encoding="utf-8")
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-@functools.cache  # templates are compiled once
-def environment() -> jinja2.Environment:
-    """The templates of the pages, which escape whatever they are given."""
-    import jinja2
-
-    env = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    env.filters |= {"moment": moment, "duration": duration, "short": short, "quoted": quoted}
-    env.globals |= {"marks": MARKS}
-    return env
-
-
-def moment(value: Any) -> str:
-    """A time stamp as people write it: day, hour and minute."""
-    found = re.match(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(?:[\d:.,]*)(.*)", str(value or ""))
-    if not found:
-        return str(value or "–")
-    zone = "UTC" if found[3] in {"Z", "+00:00"} else found[3]
-    return f"{found[1]} {found[2]} {zone}".strip()
-
-
-def duration(value: Any) -> str:
-    """Seconds as people say them."""
-    if not isinstance(value, int | float):
-        return "–"
-    if value < 60:
-        return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
-    minutes, seconds = divmod(round(value), 60)
-    return f"{minutes} min {seconds} s"
-
-
-def short(value: Any) -> str:
-    """A hash by its first twelve characters, which are enough to tell two apart."""
-    text = str(value or "").rpartition(":")[2]
-    return re.sub(r"[0-9a-f]{13,}", lambda digits: digits[0][:12], text) or "–"
-
-
-def quoted(text: Any) -> str:
-    """A text of the page as it stands between quotes in its style sheet, where nothing of it can end the quotes."""
-    from markupsafe import Markup
-
-    return Markup(re.sub(r"[^\w ·.,()-]", lambda sign: f"\\{ord(sign[0]):x} ", unescape(str(text))))
 
 
 def _read(path: Path) -> NotebookNode:
@@ -193,7 +129,7 @@ def _body(notebook: NotebookNode) -> str:
     exporter = HTMLExporter(
         config=settings,
         template_name="base",
-        template_file=str(TEMPLATES / "body.html.j2"),
+        template_file=str(template.FOLDER / "body.html.j2"),
         anchor_link_text="",
     )
     exporter.register_filter("clean", clean)

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelbook.report.page import environment
-from modelbook.report.page import write as write_whole
+from modelbook.report import template
 
 if TYPE_CHECKING:
     from modelbook.stage.record import Run
@@ -43,13 +42,13 @@ def write(
         "book": book, "run": run, "ended": ENDED, "sentences": _sentences(run), "pages": pages, "others": others,
         "lost": lost, "keep_runs": keep_runs, "parameters": parameters, "versions": versions,
     }  # fmt: skip
-    write_whole(path, environment().get_template("run.html.j2").render(view))
+    template.write(path, template.fill("run.html.j2", **view))
 
 
 def write_list(path: Path, book: str, runs: Sequence[Run]) -> None:
     """Write the list of a book's runs, newest first."""
     view = {"book": book, "runs": runs[:LISTED], "count": len(runs), "ended": ENDED}
-    write_whole(path, environment().get_template("runs.html.j2").render(view))
+    template.write(path, template.fill("runs.html.j2", **view))
 
 
 def _sentences(run: Run) -> list[str]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from modelbook.errors import ReportError
+from modelbook.whole import complete
 
 BROWSERS = (
     "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge",
@@ -84,12 +85,8 @@ def write(pages: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         for page in pages:
             target = page.with_suffix(".pdf")
-            draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-            try:
+            with complete(target) as draft:
                 _print(browser, page, draft, Path(profile))
-                os.replace(draft, target)
-            finally:
-                draft.unlink(missing_ok=True)
             yield page, target
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from modelbook.errors import ReportError
+from modelbook.whole import complete
 
 MARK = "modelbook-site.txt"  # says that a folder or .zip is ours, and which files are
 INDEX = "index.html"
@@ -101,16 +101,10 @@ def _mark(names: list[str]) -> str:
 def _zip(reports: Path, out: Path, names: list[str]) -> None:
     if out.exists() and not _is_ours(out):
         raise _stranger(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        with zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name in names:
-                archive.write(reports / name, name)
-            archive.writestr(MARK, _mark(names))
-        os.replace(draft, out)
-    finally:
-        draft.unlink(missing_ok=True)
+    with complete(out) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            archive.write(reports / name, name)
+        archive.writestr(MARK, _mark(names))
 
 
 def _is_ours(out: Path) -> bool:

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelbook.report.story import HIDDEN, LONGEST
+from modelbook.report.story import ANSI, HIDDEN, LONGEST
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 _ADDED = HIDDEN - {"parameters"}  # cells that a build has put in: a person who opens the notebook does not have them
-_ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 _PARTS = re.compile(r"(.*?)(?:\n +expected: +(.*?))?(?:\n +next: +(.*?))?\s*", re.DOTALL)
 
 
@@ -75,7 +74,7 @@ def stop(notebook: NotebookNode, died: bool = False) -> Stop | None:
 
 def plain(text: str) -> str:
     """Text without a terminal's colours; of a very long one, its end."""
-    text = _ANSI.sub("", text)
+    text = ANSI.sub("", text)
     return text if len(text) <= LONGEST else f"… {len(text) - LONGEST:,} characters before\n{text[-LONGEST:]}"
 
 

@@ -8,10 +8,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from modelbook.stage.difference import Change
     from modelbook.stage.record import Run
 
 NONE = "–"
+LONGEST = 200  # signs of a cell
 WIDE = ("commit", "data", "command")  # columns that a narrow terminal leaves out
 
 
@@ -31,6 +34,17 @@ def changes(a: Run, b: Run, found: Sequence[Change]) -> None:
     # Metrics that are always listed may be equal.
     if not any(change.a != change.b for change in found):
         sys.stdout.write("Nothing differs.\n")
+
+
+def violations(found: pd.DataFrame, format: str) -> None:
+    """Print places that break a contract: as a ``table``, as ``csv``, or as ``json``, a list of objects."""
+    if format == "json":
+        sys.stdout.write(found.to_json(orient="records", force_ascii=False, indent=1, date_format="iso") + "\n")
+    elif format == "csv":
+        found.to_csv(sys.stdout, index=False)
+    elif len(found):
+        cells = found.astype(object).where(found.notna(), NONE).astype(str)
+        table(tuple(found.columns), [[cell[:LONGEST] for cell in row] for row in cells.itertuples(index=False)])
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -19,13 +19,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
+from modelbook.contract.parsing import GAPS, without
+from modelbook.dataset import delimited
 from modelbook.errors import DataError
 
 if TYPE_CHECKING:
-    from modelbook.contract import Contract
+    from modelbook.contract import Column, Contract
 
 ROWS = 50_000  # of a part
-GAPS = ("", "NA", "NaN", "nan", "null")  # of a number in CSV; in a category only nothing is a gap
 KINDS = (".csv", ".parquet")
 Tell = Callable[[int, float], None]
 
@@ -66,9 +67,10 @@ def score(source: Path, target: Path, scorer: Any, contract: Contract, version: 
         answered, refused = _Out(target), _Out(rejects)
         stack.callback(answered.drop)
         stack.callback(refused.drop)
-        for part in _parts(source):
+        layout = delimited.look(source, str(source), None, contract.file) if source.suffix == ".csv" else None
+        for part in _parts(source, layout):
             _columns(part, contract, source)
-            typed, reasons = judge(part.to_pandas(), contract)
+            typed, reasons = judge(part.to_pandas(), contract, layout)
             good = (reasons == "").to_numpy()
             answered.write(_answers(part.filter(pa.array(good)), typed[good], scorer, version))
             if not good.all():
@@ -82,17 +84,21 @@ def score(source: Path, target: Path, scorer: Any, contract: Contract, version: 
     return Scored(count, wrong, time.monotonic() - began, rejects)
 
 
-def judge(frame: pd.DataFrame, contract: Contract) -> tuple[pd.DataFrame, pd.Series]:
+def judge(
+    frame: pd.DataFrame, contract: Contract, layout: delimited.Found | None = None
+) -> tuple[pd.DataFrame, pd.Series]:
     """The features of rows as the model sees them, and why each row breaks the contract; empty where it does not.
 
-    Text where a number should be is read as one, as in CSV.
+    Parameters
+    ----------
+    layout : Found, optional
+        Of a file of text, whose cells are all text here.
     """
     typed, reasons = {}, pd.Series("", index=frame.index)
-    for name in contract.features_:
+    for name in contract.inputs_:
         column, values = contract.columns[name], frame[name]
         values = values.astype(object) if isinstance(values.dtype, pd.CategoricalDtype) else values
-        if values.dtype == object:
-            values = values.where(~values.isin(("",) if column.type == "category" else GAPS))
+        values = without(_plain(values, column, layout) if layout else values, contract.missing)
         wrong = ~column.holds(values)
         gap = values.isna()
         if not column.nullable:
@@ -107,12 +113,19 @@ def judge(frame: pd.DataFrame, contract: Contract) -> tuple[pd.DataFrame, pd.Ser
     return contract.features(pd.DataFrame(typed)), reasons
 
 
+def _plain(values: pd.Series, column: Column, layout: delimited.Found) -> pd.Series:
+    """Cells as a table of text is read by: gaps are gaps, and numbers have a point."""
+    values = values.where(~values.str.strip().isin(GAPS.difference(column.categories or ())))
+    plain = column.type == "number" and not column.parse and layout.decimal == ","
+    return values.str.replace(",", ".", regex=False) if plain else values
+
+
 def _answers(part: pa.Table, typed: pd.DataFrame, scorer: Any, version: int) -> pa.Table:
     made: dict[str, Any] = {}
-    task = scorer.task
-    numbers = scorer.numbers(typed) if len(typed) else np.empty((0, max(1, len(task.classes))))
-    made["prediction"] = task.predictions(numbers)
-    for place, name in enumerate(task.classes):
+    answers = scorer.answering
+    numbers = scorer.numbers(typed) if len(typed) else np.empty((0, answers.width))
+    made["prediction"] = answers.predictions(numbers)
+    for place, name in enumerate(answers.classes):
         made[f"probability_{name}"] = numbers[:, place]
     made["model_version"] = np.full(len(typed), version)
     for name, values in made.items():
@@ -126,14 +139,14 @@ def _refused(part: pa.Table, reasons: pd.Series, good: np.ndarray, start: int) -
     return left.add_column(0, "reasons", pa.array(reasons[~good].tolist())).add_column(0, "row", rows)
 
 
-def _parts(source: Path) -> Iterator[pa.Table]:
+def _parts(source: Path, layout: delimited.Found | None) -> Iterator[pa.Table]:
     try:
-        if source.suffix == ".parquet":
+        if layout is None:
             for batch in pq.ParquetFile(source).iter_batches(ROWS):
                 yield pa.Table.from_batches([batch])
             return
-        given: dict[str, Any] = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig", "chunksize": ROWS}
-        for frame in pd.read_csv(source, **given):
+        given: dict[str, Any] = {"dtype": str, "keep_default_na": False, "chunksize": ROWS}
+        for frame in pd.read_csv(source, sep=layout.delimiter, encoding=layout.encoding, **given):
             if not isinstance(frame.index, pd.RangeIndex):  # pandas makes an index of cells that no header names
                 raise DataError(f"{source} has rows with more cells than its header", next="mend the file")
             text = pa.schema([(str(name), pa.string()) for name in frame.columns])
@@ -143,7 +156,7 @@ def _parts(source: Path) -> Iterator[pa.Table]:
 
 
 def _columns(part: pa.Table, contract: Contract, source: Path) -> None:
-    absent = [name for name in contract.features_ if name not in part.column_names]
+    absent = [name for name in contract.inputs_ if name not in part.column_names]
     if absent:
         from modelbook.config import nearest
 

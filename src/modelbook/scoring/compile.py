@@ -14,10 +14,10 @@ import pandas as pd
 
 from modelbook.errors import CompileError
 from modelbook.scoring import compiled, convert, kernel, probe, trials
-from modelbook.scoring.answer import Task
 from modelbook.scoring.compiled import Proof, Scorer
 from modelbook.scoring.encoder import gap
 from modelbook.scoring.places import place
+from modelbook.tasks.answering import answering
 
 if TYPE_CHECKING:
     from modelbook.contract import Contract
@@ -55,7 +55,7 @@ class Compiled:
         return {"name": self.name, "reason": self.reason, "proof": asdict(self.proof) if self.proof else None}
 
 
-def compile(model: Any, contract: Contract, threshold: float, rows: pd.DataFrame, folder: Path) -> Compiled:
+def compile(model: Any, contract: Contract, threshold: float | None, rows: pd.DataFrame, folder: Path) -> Compiled:
     """Compile a fitted pipeline into a folder, and leave there golden rows for a service to prove itself on.
 
     Where nothing passes the proof the folder holds the golden rows alone.
@@ -65,9 +65,9 @@ def compile(model: Any, contract: Contract, threshold: float, rows: pd.DataFrame
     model : pipeline
         Fitted; its last step is the estimator.
     threshold : float
-        Probability from which a binary answer is the second class.
+        Probability from which a binary answer is the second class; None but for two classes.
     rows : DataFrame
-        Golden and holdout rows; the proof adds gaps, range ends, unseen categories and mixtures.
+        Golden and holdout rows as a table has them; the proof adds gaps, range ends, unseen categories and mixtures.
     """
     try:
         return _compile(model, contract, threshold, rows, folder)
@@ -85,14 +85,15 @@ def compile(model: Any, contract: Contract, threshold: float, rows: pd.DataFrame
 
 
 def golden(model: Any, contract: Contract, rows: pd.DataFrame) -> dict[str, Any]:
-    """Rows that keep the contract, with what the model says to them, and the typical row: plain data."""
-    tried = trials.trials(rows[contract.features_], contract)
+    """Rows as the model sees them, with what it says to them; and a typical row, as one asks with it. Plain data."""
+    seen = contract.features(rows)
+    tried = trials.trials(seen, contract)
     few = pd.concat([tried.head(min(KEPT, len(rows))), tried.iloc[len(rows) : -trials.MIXED]], ignore_index=True)
     few = few[~few.isin([trials.UNSEEN]).any(axis=1)]
     plain = [{name: None if gap(value) else value for name, value in row.items()} for row in few.to_dict("records")]
-    typical = {name: None if gap(value) else value for name, value in trials.typical(rows, contract).items()}
+    typical = {name: None if gap(value) else value for name, value in trials.example(rows, contract).items()}
     numbers = trials.asked(model, few, contract).tolist()
-    return {"rows": plain, "numbers": numbers, "typical": typical, "reference": reference(rows, contract)}
+    return {"rows": plain, "numbers": numbers, "typical": typical, "reference": reference(seen, contract)}
 
 
 def reference(rows: pd.DataFrame, contract: Contract) -> dict[str, Any]:
@@ -107,25 +108,26 @@ def reference(rows: pd.DataFrame, contract: Contract) -> dict[str, Any]:
     return told
 
 
-def _compile(model: Any, contract: Contract, threshold: float, rows: pd.DataFrame, folder: Path) -> Compiled:
+def _compile(model: Any, contract: Contract, threshold: float | None, rows: pd.DataFrame, folder: Path) -> Compiled:
     prefix, estimator = split(model)
-    tried = trials.trials(rows[contract.features_], contract)
+    seen = contract.features(rows)
+    tried = trials.trials(seen, contract)
     expected = trials.asked(model, tried, contract)
-    encoder = probe.probe(prefix, contract, trials.ends(rows, contract))
-    task = Task.of(contract, threshold, getattr(model, "classes_", ()))
+    encoder = probe.probe(prefix, contract, trials.ends(seen, contract))
+    answers = answering(contract, threshold)
     refused = []
-    for kind, write in convert.forms(estimator, encoder.width, task.name != "regression"):
+    for kind, write in convert.forms(estimator, encoder.width, bool(answers.classes)):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         try:
             told = {"kind": kind, **write(folder, "kernel")}
-            scorer = Scorer(encoder, kernel.load(folder, "kernel", told), task)
+            scorer = Scorer(encoder, kernel.load(folder, "kernel", told), answers)
             found = prove(scorer, tried, expected)
         except Exception as error:  # as above: the next form may do
             refused.append(f"{kernel.KINDS[kind].name}: {error}"[:200])
             continue
         if found.passed:
-            compiled.save(folder, encoder, told, task, found)
+            compiled.save(folder, encoder, told, answers, found)
             return Compiled(scorer.name, proof=found)
         refused.append(f"{scorer.name}: {found}")
     raise CompileError("; ".join(refused))
@@ -155,11 +157,11 @@ def _numbers(scorer: Scorer, row: dict[str, Any]) -> list[float]:
 
 
 def _proof(scorer: Scorer, found: np.ndarray, expected: np.ndarray) -> Proof:
-    size = 1.0 if scorer.task.classes else np.maximum(1.0, np.abs(expected))
+    size = 1.0 if scorer.answering.classes else np.maximum(1.0, np.abs(expected))
     worst = float((np.abs(found - expected) / size).max()) if found.shape == expected.shape else float("inf")
     if np.isnan(worst):
         worst = float("inf")
     flips = 0
-    if scorer.task.classes and found.shape == expected.shape:
-        flips = int((scorer.task.predictions(found) != scorer.task.predictions(expected)).sum())
+    if scorer.answering.classes and found.shape == expected.shape:
+        flips = int((scorer.answering.predictions(found) != scorer.answering.predictions(expected)).sum())
     return Proof(len(expected), flips, worst)

@@ -1,4 +1,4 @@
-"""The compiled scorer: encoder, kernel and task, kept in a folder with the proof that it answers like the model."""
+"""The compiled scorer: encoder and kernel, kept in a folder with the proof that they answer like the model."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelbook.scoring import kernel
-from modelbook.scoring.answer import Answer, Task
 from modelbook.scoring.encoder import Encoder
+from modelbook.tasks.answering import Answer, Answering, recalled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +53,7 @@ class Scorer:
 
     Attributes
     ----------
-    task : Task
+    answering : Answering
     name : str
         What does the work: ``native LightGBM booster``.
     proof : Proof or None
@@ -62,9 +62,9 @@ class Scorer:
 
     compiled = True
 
-    def __init__(self, encoder: Encoder, kernel: kernel.Kernel, task: Task, proof: Proof | None = None) -> None:
-        self.encoder, self.task, self.proof, self.name = encoder, task, proof, kernel.name
-        self._encode, self._kernel, self._answer = encoder.one, kernel, task.answer
+    def __init__(self, encoder: Encoder, kernel: kernel.Kernel, answers: Answering, proof: Proof | None = None) -> None:
+        self.encoder, self.answering, self.proof, self.name = encoder, answers, proof, kernel.name
+        self._encode, self._kernel, self._answer = encoder.one, kernel, answers.answer
         self._ask = kernel.one
 
     def one(self, row: Mapping[str, Any]) -> Answer:
@@ -96,14 +96,14 @@ class Scorer:
         """From the folder that ``compile.compile`` wrote."""
         told = json.loads((folder / FILE).read_text(encoding="utf-8"))
         found = Proof(**told["proof"]) if told["proof"] else None
-        task = Task.from_dict(told["task"])
-        return cls(Encoder.from_dict(told["encoder"]), kernel.load(folder, "kernel", told["kernel"]), task, found)
+        asked = kernel.load(folder, "kernel", told["kernel"])
+        return cls(Encoder.from_dict(told["encoder"]), asked, recalled(told["answering"]), found)
 
 
-def save(folder: Path, encoder: Encoder, told: dict[str, Any], task: Task, proof: Proof | None) -> None:
+def save(folder: Path, encoder: Encoder, told: dict[str, Any], answers: Answering, proof: Proof | None) -> None:
     """Write what ``Scorer.load`` reads; the kernel's own files are there already."""
     document = {
-        "format": FORMAT, "encoder": encoder.to_dict(), "kernel": told, "task": task.to_dict(),
+        "format": FORMAT, "encoder": encoder.to_dict(), "kernel": told, "answering": answers.to_dict(),
         "proof": asdict(proof) if proof else None,
     }  # fmt: skip
     (folder / FILE).write_text(json.dumps(document), encoding="utf-8")

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from modelbook.scoring import trials
-from modelbook.scoring.answer import Answer, Task
+from modelbook.tasks.answering import Answer, answering
 
 if TYPE_CHECKING:
     from modelbook.contract import Contract
@@ -24,12 +24,12 @@ class Itself:
 
     name, compiled, proof = "the model itself", False, None
 
-    def __init__(self, model: Any, contract: Contract, threshold: float) -> None:
-        self.task = Task.of(contract, threshold, getattr(model, "classes_", ()))
+    def __init__(self, model: Any, contract: Contract, threshold: float | None) -> None:
+        self.answering = answering(contract, threshold)
         self._model, self._contract = model, contract
 
     @classmethod
-    def load(cls, pickled: Path, contract: Contract, threshold: float) -> Itself:
+    def load(cls, pickled: Path, contract: Contract, threshold: float | None) -> Itself:
         """From the file that keeps the fitted pipeline."""
         # Unpickling imports PyCaret, which writes a logs.log into whatever the working folder is.
         os.environ.setdefault("PYCARET_CUSTOM_LOGGING_PATH", os.devnull)
@@ -51,4 +51,4 @@ class Itself:
 
     def answers(self, numbers: np.ndarray) -> list[Answer]:
         """Answers from what ``numbers`` gave."""
-        return [self.task.answer(each) for each in numbers.tolist()]
+        return [self.answering.answer(each) for each in numbers.tolist()]

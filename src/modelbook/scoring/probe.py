@@ -6,6 +6,7 @@ a user's own step too. What is not separable, or no straight line in a number, i
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,8 +38,10 @@ def probe(prefix: Any, contract: Contract, ends: Ends) -> Encoder:
     CompileError
         When an output column depends on several inputs, or on a number otherwise than along a line.
     """
-    base = _base(contract, ends)
-    asked = {name: _values(contract, name, ends) for name in contract.features_}
+    texts = categories(prefix, contract)
+    base = {name: texts[name][0] if name in texts else _between(contract, name, ends, 0.5) for name in contract.seen}
+    asked = {name: _points(contract, name, ends) for name in contract.numeric}
+    asked |= {name: [np.nan, UNSEEN, *known] for name, known in texts.items()}
     rows = [base] + [{**base, name: value} for name, values in asked.items() for value in values]
     out = transformed(prefix, contract, pd.DataFrame(rows))
     found, start = {}, 1
@@ -49,8 +52,8 @@ def probe(prefix: Any, contract: Contract, ends: Ends) -> Encoder:
     numbers, tables, constants = [], [], _constants(prefix, out.shape[1])
     for name in contract.features_:
         places = [place for place, owner in owners.items() if owner == name]
-        if name in contract.categorical:
-            tables.append(_table(name, places, asked[name], found[name]))
+        if name in texts:
+            tables.append(_table(name, places, texts[name], found[name]))
         else:
             numbers += [_number(name, place, asked[name], found[name][:, place], constants) for place in places]
     return Encoder(contract.features_, out[0].tolist(), numbers, [one for one in tables if one.places])
@@ -62,24 +65,40 @@ def transformed(prefix: Any, contract: Contract, frame: pd.DataFrame) -> np.ndar
     return np.asarray(out.toarray() if hasattr(out, "toarray") else out, dtype="float64")
 
 
-def _base(contract: Contract, ends: Ends) -> dict[str, Any]:
-    return {
-        name: contract.columns[name].categories[0]  # type: ignore[index]
-        if name in contract.categorical else _between(contract, name, ends, 0.5)
-        for name in contract.features_
-    }  # fmt: skip
+def categories(prefix: Any, contract: Contract) -> dict[str, list[str]]:
+    """The categories of each categorical feature; of one that allows unseen ones, those that an encoder was fitted on.
+
+    Raises
+    ------
+    CompileError
+        When nothing tells which those are.
+    """
+    fitted = dict(_fitted(prefix))
+    told = {}
+    for name in contract.categorical:
+        column = contract.columns[name]
+        told[name] = list(dict.fromkeys([*(column.categories or []), *(fitted.get(name, []) if column.unseen else [])]))
+        if column.unseen and name not in fitted:
+            raise CompileError(f"{name} allows unseen categories, and nothing tells which ones the model knows")
+    return told
+
+
+def _fitted(prefix: Any) -> Iterator[tuple[str, list[str]]]:
+    """Columns and what the encoders of category_encoders, inside PyCaret's wrappers, were fitted on."""
+    for _, step in getattr(prefix, "steps", []):
+        encoder = getattr(step, "transformer", step)
+        for one in getattr(getattr(encoder, "ordinal_encoder", encoder), "category_mapping", None) or []:
+            yield one["col"], [value for value in getattr(one["mapping"], "index", ()) if isinstance(value, str)]
 
 
 def _between(contract: Contract, name: str, ends: Ends, share: float) -> float:
     low, high = ends[name]
     value = low + share * (high - low)
-    return value if contract.columns[name].type == "number" else float(round(value))
+    return value if contract.seen[name].type == "number" else float(round(value))
 
 
-def _values(contract: Contract, name: str, ends: Ends) -> list[Any]:
-    """What is asked of one column: the gap first, then everything else."""
-    if name in contract.categorical:
-        return [np.nan, UNSEEN, *(contract.columns[name].categories or [])]
+def _points(contract: Contract, name: str, ends: Ends) -> list[Any]:
+    """What is asked of a number: the gap first, then everything else."""
     return [np.nan, *dict.fromkeys(_between(contract, name, ends, share) for share in POINTS)]
 
 
@@ -96,9 +115,9 @@ def _owners(blank: np.ndarray, found: dict[str, np.ndarray]) -> dict[int, str]:
     return owners
 
 
-def _table(name: str, places: list[int], values: list[Any], out: np.ndarray) -> Table:
+def _table(name: str, places: list[int], known: list[str], out: np.ndarray) -> Table:
     blocks: list[Block] = [row[places].tolist() for row in out]
-    return Table(name, places, dict(zip(values[2:], blocks[2:])), missing=blocks[0], unseen=blocks[1])
+    return Table(name, places, dict(zip(known, blocks[2:])), missing=blocks[0], unseen=blocks[1])
 
 
 def _number(name: str, place: int, values: list[float], out: np.ndarray, constants: list[tuple]) -> Number:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from modelbook import tasks
+
 if TYPE_CHECKING:
     from modelbook.contract import Contract
     from modelbook.scoring.probe import Ends
@@ -19,7 +21,7 @@ def ends(rows: pd.DataFrame, contract: Contract) -> Ends:
     """Least and greatest value of each numeric feature: the contract's, or those of rows where it names none."""
     found = {}
     for name in contract.numeric:
-        column, seen = contract.columns[name], rows[name].dropna()
+        column, seen = contract.seen[name], rows[name].dropna()
         low, high = (seen.min(), seen.max()) if len(seen) else (0.0, 1.0)
         if column.type == "boolean":
             low, high = 0.0, 1.0
@@ -35,7 +37,7 @@ def trials(rows: pd.DataFrame, contract: Contract, *, seed: int = 0) -> pd.DataF
     a category that nobody knows, everything at its least and at its greatest; and rows that mix values of others.
     """
     base, bounds = typical(rows, contract), ends(rows, contract)
-    gaps = [name for name in contract.features_ if contract.columns[name].nullable]
+    gaps = [name for name in contract.features_ if contract.seen[name].nullable]
     made: list[dict[str, Any]] = [{name: np.nan} for name in gaps] + [dict.fromkeys(gaps, np.nan)]
     made += [{name: end} for name, both in bounds.items() for end in both]
     made += [{name: both[i] for name, both in bounds.items()} for i in (0, 1)]
@@ -54,16 +56,33 @@ def typical(rows: pd.DataFrame, contract: Contract) -> dict[str, Any]:
     for name in contract.features_:
         seen = rows[name].dropna()
         if seen.empty:
-            told[name] = contract.columns[name].categories[0] if name in contract.categorical else np.nan  # type: ignore[index]
-        elif contract.columns[name].type == "number":
+            told[name] = (contract.seen[name].categories or (np.nan,))[0]
+        elif contract.seen[name].type == "number":
             told[name] = float(seen.median())
         else:
             told[name] = seen.mode().iloc[0]
     return told
 
 
+def example(rows: pd.DataFrame, contract: Contract) -> dict[str, Any]:
+    """``typical`` as one asks with it: the date in the middle in the place of its parts."""
+    known = typical(contract.features(rows), contract)
+    told = {}
+    for name in contract.inputs_:
+        column = contract.columns[name]
+        told[name] = _middle(column.parsed(rows[name]), column.format) if column.type == "date" else known[name]
+    return told
+
+
+def _middle(at: pd.Series, format: str) -> str | None:
+    middle = at.quantile(0.5, interpolation="nearest")
+    if pd.isna(middle):
+        return None
+    return middle.isoformat() if format == "ISO8601" else middle.strftime(format)
+
+
 def asked(model: Any, rows: pd.DataFrame, contract: Contract) -> np.ndarray:
     """What the fitted pipeline itself says to rows: probabilities for each class, or values; shape (rows, numbers)."""
     frame = contract.features(rows)
-    out = model.predict(frame) if contract.task == "regression" else model.predict_proba(frame)
+    out = getattr(model, tasks.of(contract).response)(frame)
     return np.asarray(out, dtype="float64").reshape(len(frame), -1)

@@ -49,7 +49,7 @@ class Loaded:
     @property
     def classes(self) -> list[str]:
         """What the probabilities of an answer are named by."""
-        return [str(one) for one in self.scorer.task.classes]
+        return [str(one) for one in self.scorer.answering.classes]
 
     def named(self, probabilities: Sequence[float] | None) -> dict[str, float] | None:
         """Probabilities by class; none for a regression."""
@@ -62,7 +62,7 @@ class Loaded:
             "model": self.name, "model_version": self.number, "title": self.contract.title,
             "question": self.contract.question, "task": self.contract.task,
             "target": self.contract.label(self.contract.target),
-            "threshold": self.scorer.task.threshold if self.contract.task == "binary" else None,
+            "threshold": self.scorer.answering.threshold,
             "family": self.tags.get("model", ""), "commit": self.tags.get("commit", ""),
             "data_fingerprint": self.tags.get("fingerprint", ""), "digest": self.tags.get("digest", ""),
             "loaded_at": self.at, "golden_rows": self.golden,
@@ -99,7 +99,7 @@ def load(pointed: Pointed, limit: int) -> Loaded:
             expected=f"the registered model's answers within {TOLERANCE:g}",
             next="the version in service stays; see whether packages changed since it was registered",
         )
-    read, outcomes = Rows(contract, golden["typical"], limit), Outcomes(contract, scorer.task)
+    read, outcomes = Rows(contract, golden["typical"], limit), Outcomes(contract, scorer.answering)
     return Loaded(
         pointed.number, pointed.name, contract, read, outcomes, scorer, len(golden["rows"]), golden["typical"],
         golden["reference"], pointed.tags,
@@ -129,7 +129,7 @@ def _scorer(pointed: Pointed, contract: Contract) -> Any:
     from modelbook.scoring.itself import Itself
 
     metrics = json.loads((pointed.folder / "metrics.json").read_text(encoding="utf-8"))
-    return Itself.load(pointed.folder / "model.pkl", contract, metrics.get("threshold") or 0.5)
+    return Itself.load(pointed.folder / "model.pkl", contract, metrics.get("threshold"))
 
 
 def _difference(answer: Answer, numbers: list[float]) -> float:

@@ -59,20 +59,20 @@ def complete(document: dict[str, Any], one: Loaded, rows: int) -> dict[str, Any]
 
 
 def _answer(one: Loaded) -> dict[str, Any]:
-    task = one.scorer.task
-    prediction = {"enum": list(task.classes)} if task.classes else {"type": "number"}
+    answers = one.scorer.answering
+    prediction = {"enum": list(answers.classes)} if answers.classes else {"type": "number"}
     kinds: dict[str, Any] = {
         "id": {"type": "string", "description": "send it with the outcome, later"}, "prediction": prediction,
         "model_version": {"type": "integer"}, "variant": {"enum": ["champion", "challenger"]},
     }  # fmt: skip
-    if task.classes:
+    if answers.classes:
         share = {"type": "number", "minimum": 0, "maximum": 1}
         kinds["probabilities"] = {
             "type": "object", "properties": dict.fromkeys(one.classes, share), "required": one.classes,
         }  # fmt: skip
-    if task.name == "binary":
+    if answers.threshold is not None:
         kinds["prediction"] = prediction | {
-            "description": f"{one.classes[1]} from a probability of {task.threshold:g} on"
+            "description": f"{one.classes[1]} from a probability of {answers.threshold:g} on"
         }
     return {"type": "object", "title": "Answer", "properties": kinds, "required": list(kinds)}
 
@@ -94,7 +94,7 @@ def _predict(rows: int) -> dict[str, Any]:
 
 
 def _csv(one: Loaded) -> dict[str, Any]:
-    features = ", ".join(one.contract.features_)
+    features = ", ".join(one.contract.inputs_)
     file = {"type": "string", "contentMediaType": "application/octet-stream"}
     upload = {"type": "object", "properties": {"file": file}, "required": ["file"]}
     return {

@@ -11,7 +11,7 @@ from modelbook.serving.rows import readers, rejected, shown
 
 if TYPE_CHECKING:
     from modelbook.contract import Contract
-    from modelbook.scoring.answer import Task
+    from modelbook.tasks.answering import Answering
 
 ID = Annotated[str, Field(min_length=1, max_length=64, description="the id that the prediction was answered with")]
 
@@ -19,12 +19,12 @@ ID = Annotated[str, Field(min_length=1, max_length=64, description="the id that 
 class Outcomes:
     """Reads the outcomes of a request."""
 
-    def __init__(self, contract: Contract, task: Task) -> None:
+    def __init__(self, contract: Contract, answers: Answering) -> None:
         target = contract.columns[contract.target]
-        if task.classes:
-            known = [*task.classes, *([False, True] if set(task.classes) == {0, 1} else [])]
+        if answers.classes:
+            known = [*answers.classes, *([False, True] if set(answers.classes) == {0, 1} else [])]
             kind: Any = Annotated[Literal[tuple(known)], WithJsonSchema({"enum": known, "description": target.meaning})]
-            self._expected = f"one of {', '.join(map(str, task.classes))}"
+            self._expected = f"one of {', '.join(map(str, answers.classes))}"
         else:
             kind = Annotated[float, Field(strict=True, allow_inf_nan=False, description=target.meaning)]
             self._expected = "a number"

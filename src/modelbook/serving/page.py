@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 import orjson
 
 from modelbook.contract import Column
+from modelbook.serving.fields import cell
 from modelbook.serving.loaded import Loaded
 from modelbook.serving.reasons import Reason, reasons
 from modelbook.serving.refusals import Refusal
@@ -38,8 +39,9 @@ table { border-collapse: collapse; } th, td { text-align: left; padding: .25rem 
 
 async def tried(one: Loaded, form: dict[str, str]) -> str:
     """The section with the answer to what was typed, or with what was wrong with it."""
+    given = {name: cell(one.contract.columns[name], text) for name, text in form.items()}
     try:
-        [row], _ = one.rows.read(orjson.dumps({name: _typed(one, name, text) for name, text in form.items()}))
+        [row], _ = one.rows.read(orjson.dumps(given))
     except Refusal as refusal:
         told = "".join(
             f"<li><strong>{escape(_label(one, wrong.field))}</strong>: {escape(wrong.value)}, "
@@ -48,26 +50,27 @@ async def tried(one: Loaded, form: dict[str, str]) -> str:
         told = f"<ul>{told}</ul>" if told else f"<p>{escape(refusal.what)}</p>"
         return f'<section class="refusal" role="alert"><h2>Not answered</h2>{told}</section>'
     answer = await asyncio.to_thread(one.scorer.many, [row])
-    why = await asyncio.to_thread(reasons, one.scorer, row, one.typical)
+    why = await asyncio.to_thread(reasons, one, row, given)
     return _answer(one, answer[0], why)
 
 
 def fields(body: bytes, one: Loaded) -> tuple[dict[str, str], str]:
     """What a form was filled with, by feature; and the key, if one was given."""
     pairs = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=2000))
-    return {name: pairs[name] for name in one.contract.features_ if name in pairs}, pairs.get("api key", "")
+    return {name: pairs[name] for name in one.contract.inputs_ if name in pairs}, pairs.get("api key", "")
 
 
 def render(one: Loaded, form: dict[str, str] | None = None, told: str = "", wants_key: bool = False) -> str:
     """The page; ``told`` is the section above the form."""
     given = {name: _written(value) for name, value in one.typical.items()} if form is None else form
-    inputs = "".join(_input(one, name, given.get(name, "")) for name in one.contract.features_)
+    inputs = "".join(_input(one, name, given.get(name, "")) for name in one.contract.inputs_)
     if wants_key:
         inputs += '<label>API key<input type="password" name="api key" autocomplete="off" required></label>'
-    threshold = f" from {one.scorer.task.threshold:g} on" if one.contract.task == "binary" else ""
+    threshold = one.scorer.answering.threshold
+    sure = "" if threshold is None else f" from {threshold:g} on"
     facts = {
         "model": f"{one.name}, version {one.number}, {one.tags.get('model', '')}",
-        "answers": one.contract.columns[one.contract.target].meaning + (f"; yes{threshold}" if threshold else ""),
+        "answers": one.contract.columns[one.contract.target].meaning + (f"; {one.classes[1]}{sure}" if sure else ""),
         "served by": one.tags.get("scorer", one.scorer.name), "data": one.tags.get("fingerprint", "")[:12],
         "source": one.contract.source,
     }  # fmt: skip
@@ -91,7 +94,7 @@ def _answer(one: Loaded, answer: Any, why: list[Reason]) -> str:
     label = escape(one.contract.label(one.contract.target))
     chances = " · ".join(f"{escape(name)}: {value:.1%}" for name, value in named.items())
     rows = "".join(
-        f"<tr><th scope='row'>{escape(_label(one, r.feature))}</th><td>{escape(_written(r.value) or 'missing')}</td>"
+        f"<tr><th scope='row'>{escape(_label(one, r.field))}</th><td>{escape(_written(r.value) or 'missing')}</td>"
         f"<td>{escape(_written(r.typical) or 'missing')}</td>"
         f"<td class='number'>{f'{r.moved * 100:+.1f} points' if share else f'{r.moved:+,.4g}'}</td></tr>" for r in why
     )  # fmt: skip
@@ -114,27 +117,18 @@ def _input(one: Loaded, name: str, value: str) -> str:
     if kinds := _kinds(column):
         options = "".join(f"<option{' selected' if kind == value else ''}>{escape(kind)}</option>" for kind in kinds)
         return f"<label>{label}<select {place}>{options}</select><small>{about}</small></label>"
-    text = f'<input {place} inputmode="decimal" value="{escape(value, quote=True)}">'
+    mode = "decimal" if column.type in ("number", "integer") else "text"
+    text = f'<input {place} inputmode="{mode}" value="{escape(value, quote=True)}">'
     return f"<label>{label}{text}<small>{about}</small></label>"
 
 
 def _kinds(column: Column) -> list[str]:
-    kinds = column.categories or (["0", "1"] if column.type == "boolean" else [])
+    kinds = [] if column.unseen else column.categories or (["0", "1"] if column.type == "boolean" else [])
     return ["", *kinds] if kinds and column.nullable else kinds
 
 
 def _label(one: Loaded, name: str) -> str:
     return one.contract.label(name) if name in one.contract.columns else name
-
-
-def _typed(one: Loaded, name: str, text: str) -> Any:
-    text = text.strip()
-    if name in one.contract.categorical or not text:
-        return text or None
-    try:
-        return float(text) if len(text) < 40 else text
-    except ValueError:
-        return text
 
 
 def _written(value: Any) -> str:

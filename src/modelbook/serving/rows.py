@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired
+from typing import TYPE_CHECKING, Any, NotRequired
 
-from pydantic import ConfigDict, Field, StrictBool, TypeAdapter, ValidationError, WithJsonSchema
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
+from modelbook.serving.fields import field, whole
 from modelbook.serving.refusals import Refusal, Wrong
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ Row = dict[str, Any]
 
 
 class Rows:
-    """Reads the rows of a request: typed, bounded, nothing unknown.
+    """Reads the rows of a request: typed, bounded, nothing unknown; as the model sees them, dates as their parts.
 
     Parameters
     ----------
@@ -32,16 +33,18 @@ class Rows:
 
     def __init__(self, contract: Contract, typical: Row, limit: int) -> None:
         self._contract, self._limit = contract, limit
-        self.example = {name: typical[name] for name in contract.features_ if typical.get(name) is not None}
-        kinds: dict[str, Any] = {name: self._field(name) for name in contract.features_}
-        self._about = [*contract.named("entity"), *contract.named("time")]  # whose row, and when: to be journaled
-        kinds |= {name: NotRequired[_kind(contract.columns[name], name)] for name in self._about}
+        self.example = {name: typical[name] for name in contract.inputs_ if typical.get(name) is not None}
+        kinds: dict[str, Any] = {name: self._field(name) for name in contract.inputs_}
+        about = [*contract.named("entity"), *contract.named("time")]  # whose row, and when: to be journaled
+        kinds |= {name: NotRequired[field(contract.columns[name], name)] for name in about}
         self._one, self._many = readers("Row", kinds)
-        self._gaps = dict.fromkeys(name for name in contract.features_ if contract.columns[name].nullable)
-        self._wholes = [name for name in kinds if contract.columns[name].type in ("boolean", "integer")]
-        self._texts = [
-            name for name in contract.categorical if any(_whole_number(c) for c in _categories(contract, name))
-        ]
+        columns = {name: contract.columns[name] for name in kinds}
+        self._gaps = dict.fromkeys(name for name in contract.inputs_ if columns[name].nullable)
+        self._wholes = [name for name, one in columns.items() if one.type in ("boolean", "integer") and not one.parse]
+        self._texts = [name for name, one in columns.items() if any(whole(text) for text in one.categories or ())]
+        self._parts = {
+            name: list(columns[name].seen(name)) for name in contract.inputs_ if columns[name].type == "date"
+        }
 
     def read(self, body: bytes, limit: int | None = None) -> tuple[list[Row], bool]:
         """The rows of a JSON body, and whether it was a list; ``limit`` is in the place of the reader's own.
@@ -71,14 +74,16 @@ class Rows:
             if (value := row.get(name)) is not None and value % 1:
                 raise rejected([Wrong(number, name, shown(value), expectation(self._contract.columns[name]))])
         for name in self._texts:
-            if row[name].__class__ is int:
+            if row.get(name).__class__ is int:
                 row[name] = str(row[name])
+        for name, parts in self._parts.items():
+            row.update(zip(parts, row.pop(name) or [None] * len(parts)))
         return row
 
     def _field(self, name: str) -> Any:
         column = self._contract.columns[name]
-        kind = _kind(column, name, self.example.get(name))
-        return NotRequired[kind | None] if column.nullable else kind
+        kind = field(column, name, self._contract.missing, self.example.get(name))
+        return NotRequired[kind] if column.nullable else kind
 
     def schema(self) -> dict[str, Any]:
         """JSON schema of one row."""
@@ -140,43 +145,7 @@ def nearest(name: str, contract: Contract) -> str:
     """What is said of a field that the contract does not know."""
     from modelbook.config import nearest as near
 
-    return f"a field of the contract; {near(name[:SHOWN], contract.features_)}"
-
-
-def _kind(column: Column, name: str, example: Any = None) -> Any:
-    about: dict[str, Any] = {"title": column.label or name, "description": column.meaning}
-    if example is not None:
-        about["examples"] = [example]
-    bounds: dict[str, Any] = {
-        key: value for key, value in (("ge", column.min), ("le", column.max)) if value is not None
-    }
-    told: dict[str, Any] = {
-        key: value for key, value in (("minimum", column.min), ("maximum", column.max)) if value is not None
-    }
-    if column.type == "category":
-        kinds = column.categories or []
-        numbers = [int(text) for text in kinds if _whole_number(text)]
-        return Annotated[Literal[(*kinds, *numbers)], WithJsonSchema({"enum": [*kinds, *numbers], **about})]
-    if column.type == "boolean":
-        schema = WithJsonSchema({"enum": [0, 1, False, True], **about})
-        return Annotated[_whole(ge=0, le=1) | StrictBool, Field(union_mode="left_to_right"), schema]
-    if column.type == "integer":
-        return Annotated[_whole(**bounds), WithJsonSchema({"type": "number", "multipleOf": 1, **told, **about})]
-    number = Field(strict=True, allow_inf_nan=False, **bounds)
-    return Annotated[float, number, WithJsonSchema({"type": "number", **told, **about})]
-
-
-def _whole(**bounds: Any) -> Any:
-    """A whole number; 3.0 is one too, and what pandas makes of one."""
-    return Annotated[float, Field(strict=True, allow_inf_nan=False, multiple_of=1, **bounds)]
-
-
-def _whole_number(text: str) -> bool:
-    return text.isdecimal() and str(int(text)) == text
-
-
-def _categories(contract: Contract, name: str) -> list[str]:
-    return contract.columns[name].categories or []
+    return f"a field of the contract; {near(name[:SHOWN], contract.inputs_)}"
 
 
 def _refuse_twice(body: bytes) -> None:

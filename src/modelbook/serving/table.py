@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from modelbook.contract import Contract
+from modelbook.contract.parsing import GAPS
+from modelbook.serving.fields import cell
 from modelbook.serving.refusals import Refusal, Wrong
 from modelbook.serving.rows import Rows, expectation, nearest, rejected, shown
 
 Row = dict[str, Any]
 PART = 200  # rows that are answered before others get their turn
-GAPS = ("", "NA", "NaN", "nan", "null")  # of a number; in a category only nothing is a gap
 
 
 def rows(body: bytes, contract: Contract) -> tuple[list[str], list[list[str]], list[Row]]:
@@ -38,15 +38,16 @@ def rows(body: bytes, contract: Contract) -> tuple[list[str], list[list[str]], l
         raise Refusal(422, "the upload is empty", expected="a header and rows")
     header, cells = table[0], table[1:]
     _check(header, cells, contract)
-    about = [name for name in header if name in contract.features_ or name in contract.named("entity")]
-    places = [(name, header.index(name), contract.columns[name].type == "category") for name in about]
-    return header, cells, [{name: _typed(line[i], text) for name, i, text in places} for line in cells]
+    about = [name for name in header if name in contract.inputs_ or name in contract.named("entity")]
+    places = [(name, header.index(name), contract.columns[name]) for name in about]
+    gaps = GAPS.union(contract.missing)
+    return header, cells, [{name: cell(column, line[i], gaps) for name, i, column in places} for line in cells]
 
 
 def _check(header: list[str], cells: list[list[str]], contract: Contract) -> None:
     if twice := next((name for name in header if header.count(name) > 1), None):
         raise Refusal(422, f"the column {shown(twice)} is there twice", expected="each column once")
-    absent = [name for name in contract.features_ if name not in header]
+    absent = [name for name in contract.inputs_ if name not in header]
     if absent:
         strangers = [name for name in header if name not in contract.columns]
         hint = nearest(strangers[0], contract).partition("; ")[2] if strangers else ""
@@ -59,18 +60,6 @@ def _check(header: list[str], cells: list[list[str]], contract: Contract) -> Non
             raise Refusal(422, f"row {number} has {len(line)} cells", expected=f"{len(header)}, as the header")
 
 
-def _typed(cell: str, text: bool) -> Any:
-    cell = cell.strip()
-    if text:
-        return cell or None
-    if cell in GAPS:
-        return None
-    try:
-        return float(cell)
-    except ValueError:
-        return cell  # the contract will say what it should have been
-
-
 def parts(rows: list[Row], reader: Rows) -> list[list[Row]]:
     """Typed rows, read by the same reader as those of a JSON body, in parts.
 
@@ -81,10 +70,8 @@ def parts(rows: list[Row], reader: Rows) -> list[list[Row]]:
     """
     read, wrong = [], []
     for start in range(0, len(rows), PART):
-        part = [{k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-                for row in rows[start : start + PART]]  # fmt: skip
         try:
-            read.append(reader.read(orjson.dumps(part), PART)[0])
+            read.append(reader.read(orjson.dumps(rows[start : start + PART]), PART)[0])
         except Refusal as refusal:
             wrong += [replace(one, row=start + (one.row or 0)) for one in refusal.rejected]
     if wrong:

@@ -18,6 +18,7 @@ from modelbook.report import comparison, failure, kept, past
 from modelbook.report.kept import Picture
 from modelbook.stage import difference, files, project, record
 from modelbook.stage.record import Run, Step
+from modelbook.whole import complete
 
 FIGURES = "figures.json"  # which figures a run's pages hold
 
@@ -131,7 +132,7 @@ def _pictures(stage: str, html: str, runs: Path) -> Iterator[Picture]:
         name = f"{hashlib.sha256(content).hexdigest()[:20]}.{ending}"
         path = runs / "figures" / name
         if not path.exists():
-            with files.complete(path) as part:
+            with complete(path) as part:
                 part.write_bytes(content)
         yield Picture(stage=stage, file=name, **told)
 

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from modelbook.stage.record import Run, Step
+from modelbook.tasks.names import HEADLINES
 
-HEADLINE = ("roc_auc", "pr_auc")  # metrics that are listed also when they are equal
+HEADLINE = (*HEADLINES, "pr_auc")  # metrics that are listed also when they are equal
 TEXT = re.compile(r"([^\d-]*)(-?[\d,]*\.?\d+)(.*)")  # a verdict's number: "20,190", "± 0.005", "65%"
 DURATION = re.compile(r"[\d.,]+ s")  # differs by itself
 NO_STEP = Step("not in this run")

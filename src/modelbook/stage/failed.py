@@ -62,7 +62,7 @@ def _gathered(
     product = tasks[stage]["product"]
     return failure.Failure(
         stage, book, what, report=product["report"], notebook=product["nb"],
-        log=root / "reports" / book / "logs" / f"{config.stem(stage)}.log",
+        log=project.log(root, book, stage),
         command=command(root, book, sys.argv[1:]), states=states, below=below(stage, tasks),
         stages=wiring.stages(root), last=_receipt(product["receipt"]), facts=_facts(root, tasks, states, parameters),
     )  # fmt: skip
@@ -79,13 +79,10 @@ def _receipt(path: Path) -> dict[str, Any]:
 def _facts(
     root: Path, tasks: Mapping[str, Any], states: Mapping[str, str], parameters: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    def shown(value: Any) -> str:
-        return " ".join(map(str, value)) if isinstance(value, list) else str(value)
-
     # The table that the stage read, when ingest itself has ended well.
     read = _receipt(tasks["ingest"]["product"]["receipt"]) if states.get("ingest") in ("ran", "kept") else {}
     return {
         "commit": project.commit(root), "fingerprint": read.get("facts", {}).get("fingerprint", ""),
-        "parameters": [{**one, "value": shown(one["value"])} for one in parameters],
+        "parameters": [{**one, "value": config.shown(one["value"])} for one in parameters],
         "versions": {name: version(name) for name in VERSIONS},
     }  # fmt: skip

@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from modelbook.errors import StageError
 from modelbook.redaction import redact_all
-
-
-@contextmanager
-def complete(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; it takes that name only when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+from modelbook.whole import complete
 
 
 def read(path: Path) -> Any:

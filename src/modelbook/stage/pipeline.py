@@ -17,7 +17,7 @@ from ploomber.constants import TaskStatus
 from ploomber.executors.abc import Executor
 from ploomber_core.exceptions import BaseException as Reported  # Ploomber shows its message alone, and exits with 1
 
-from modelbook import config, dataset
+from modelbook import config, dataset, tasks
 from modelbook.contract import Contract
 from modelbook.errors import BuildError, ModelbookError
 from modelbook.registry import store
@@ -92,7 +92,7 @@ class Build(Executor):
         if not outdated:
             return Outcome()
         store.prepare(root)
-        logs = {name: log(root, book, name) for name in outdated}
+        logs = {name: project.log(root, book, name) for name in outdated}
         return Schedule(root, outdated, params, logs, self.jobs, self.timeout).run()
 
 
@@ -119,7 +119,9 @@ def check(dag: Any, root: Path) -> dict[str, config.Parameters]:
         for path in dag[name].product.to_json_serializable().values():
             _check_writable(Path(path).parent)
     if "ingest" in params:  # not in a build that skips upstream stages
-        Contract.load(root / params["ingest"].contract)
+        contract = Contract.load(root / params["ingest"].contract)
+        if "compare" in params:
+            tasks.of(contract).check(params["compare"])
         dataset.state(params["ingest"].table, root)
     store.check_store(root)
     return params
@@ -178,11 +180,6 @@ def one_at_a_time(root: Path) -> FileLock:
             f"another build is running in {root}", expected="one build at a time", next="wait for it to end, or stop it"
         ) from None
     return lock
-
-
-def log(root: Path, book: str, stage: str) -> Path:
-    """The file that holds a stage's progress lines."""
-    return root / "reports" / book / "logs" / f"{config.stem(stage)}.log"
 
 
 def _keep(

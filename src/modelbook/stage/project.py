@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from modelbook.config import nearest
+from modelbook import config
 from modelbook.errors import ParameterError, StageError
 from modelbook.redaction import redact
 
@@ -78,18 +78,24 @@ def parameters(root: Path, environment: Path) -> dict[str, dict]:
         When the env file lacks a value, or has one that nothing asks for.
     """
     values = _values(environment)
-    asked = re.findall(r"\{\{\s*(\w+)\s*\}\}", (root / "pipeline.yaml").read_text(encoding="utf-8"))
+    names = asked(root)
     for name in values:
-        if name not in asked:
+        if name not in names:
             raise ParameterError(
                 f"{environment.name} sets {name} = {redact(repr(values[name]))}, which pipeline.yaml does not ask for",
-                expected=nearest(name, dict.fromkeys(asked)),
+                expected=config.nearest(name, names),
                 next=f"correct the name in {environment.name}, or take it out",
             )
     return {
         stage: {name: _filled(value, values, environment.name) for name, value in params.items()}
         for stage, params in written(root).items()
     }
+
+
+def asked(root: Path) -> list[str]:
+    """Names of the values that ``pipeline.yaml`` asks an env file for."""
+    found = re.findall(r"\{\{\s*(\w+)\s*\}\}", (root / "pipeline.yaml").read_text(encoding="utf-8"))
+    return list(dict.fromkeys(found))
 
 
 def written(root: Path) -> dict[str, dict]:
@@ -120,6 +126,11 @@ def aside(path: Path, root: Path) -> Path:
     return root / top / book / BY_HAND / Path(*rest)
 
 
+def log(root: Path, book: str, stage: str) -> Path:
+    """The file that holds a stage's progress lines."""
+    return root / "reports" / book / "logs" / f"{config.stem(stage)}.log"
+
+
 def commit(root: Path) -> str:
     """Short hash of the commit, with ``+`` when tracked files have changed since; ``none`` outside git."""
     try:
@@ -143,7 +154,7 @@ def _filled(value: object, values: dict, file: str) -> object:
     if name and name not in values:
         raise ParameterError(
             f"{file} has no value for {name}, which pipeline.yaml asks for",
-            expected=nearest(name, values), next=f"write it into {file}; docs/parameters.md tells its range",
+            expected=config.nearest(name, values), next=f"write it into {file}; docs/parameters.md tells its range",
         )  # fmt: skip
     return values[name] if name else value
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from modelbook import config
+from modelbook.tasks.names import HEADLINES, label
+from modelbook.tasks.names import told as written
 
 GIVEN = {"parameters", "injected-parameters"}  # tags of cells whose values are compared as parameters, not as code
 
@@ -66,13 +68,13 @@ class Run:
 
     @property
     def headline(self) -> list[str]:
-        """What came out, in a few words: the holdout's ROC AUC, the gate's decision, what monitoring says.
+        """What came out, in a few words: the holdout's first metric, the gate's decision, what monitoring says.
 
         Where a run came to none of these: why it failed, or its last stage's word.
         """
         found = {name: step for name, step in self.stages.items() if step.stands}
-        scores = [step.metrics["roc_auc"] for step in found.values() if "roc_auc" in step.metrics]
-        told = [f"ROC AUC {scores[-1]:.3f}"] if scores else []
+        scores = [(name, step.metrics[name]) for step in found.values() for name in HEADLINES if name in step.metrics]
+        told = [f"{label(scores[-1][0])} {written(scores[-1][1])}"] if scores else []
         told += [found[name].word for name in ("deploy", "monitor") if name in found]
         reasons = [step.message for step in self.stages.values() if step.message]
         return told or reasons[:1] or [f"{name}: {step.word}" for name, step in list(found.items())[-1:]]

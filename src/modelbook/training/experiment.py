@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
 import pandas as pd
 from pycaret.classification import ClassificationExperiment
+from pycaret.regression import RegressionExperiment
 from sklearn.base import clone
-from sklearn.metrics import average_precision_score, log_loss
-from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.model_selection import cross_val_predict
 
+from modelbook import tasks
 from modelbook.config import FAMILIES
 from modelbook.contract import Contract
 from modelbook.errors import TrainingError
+from modelbook.tasks.names import label, spread
+from modelbook.tasks.scored import Scored
+from modelbook.training.folds import Watch, splitter
 
 BASELINE = "dummy"
-# Our names of PyCaret's metrics; the last two are added to its list.
-METRICS = {
-    "roc_auc": "AUC", "accuracy": "Accuracy", "recall": "Recall", "precision": "Prec.", "f1": "F1", "mcc": "MCC",
-    "pr_auc": "PR AUC", "log_loss": "Log loss",
-}  # fmt: skip
-LABELS = {"roc_auc": "ROC AUC", "pr_auc": "PR AUC", "f1": "F1", "accuracy": "accuracy", "mcc": "MCC"}  # that may rank
+EXPERIMENTS = {"classification": ClassificationExperiment, "regression": RegressionExperiment}
 QUIET = {"lightgbm": {"verbosity": -1}}  # LightGBM writes its log to the notebook otherwise
-
-Watch = Callable[[str], None]  # told which step of a longer one begins
 
 
 @dataclass(frozen=True)
@@ -40,16 +37,17 @@ class Candidate:
     mean: dict[str, float] = field(default_factory=dict)
     sd: dict[str, float] = field(default_factory=dict)
     reason: str = ""
+    called: str = ""
 
     @property
     def name(self) -> str:
-        return FAMILIES.get(self.family, self.family)
+        return self.called or self.family
 
     def row(self) -> dict[str, Any]:
         """The candidate as a row of the leaderboard."""
         spread = {
-            f"{name}_{kind}": values.get(name)
-            for name in METRICS
+            f"{name}_{kind}": values[name]
+            for name in self.mean
             for kind, values in (("mean", self.mean), ("sd", self.sd))
         }
         return {
@@ -66,18 +64,6 @@ class Candidate:
         }
 
 
-class Folds(GroupKFold):
-    """Folds that keep an entity on one side, and say which one is being fitted."""
-
-    watch: Watch | None = None
-
-    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[Any]:
-        for number, rows in enumerate(super().split(X, y, groups), 1):
-            if self.watch:
-                self.watch(f"fold {number} of {self.n_splits}")
-            yield rows
-
-
 class Experiment:
     """A PyCaret experiment on train rows only, with folds that keep an entity on one side.
 
@@ -92,12 +78,12 @@ class Experiment:
     """
 
     def __init__(self, train: pd.DataFrame, contract: Contract, *, folds: int, seed: int) -> None:
-        self._contract = contract
+        self._contract, self.task = contract, tasks.of(contract)
         self.features = contract.features(train).reset_index(drop=True)
         self.outcome = contract.outcome(train).reset_index(drop=True)
-        self.groups = train[contract.entity].reset_index(drop=True)
+        self.groups = contract.entities(train).reset_index(drop=True)
         self.folds = self._folds_that_fit(folds)
-        self._splitter = Folds(self.folds)
+        self._splitter = splitter(self.task, self.groups, self.folds)
         self._experiment = self._set_up(seed)
 
     def _folds_that_fit(self, folds: int) -> int:
@@ -112,7 +98,7 @@ class Experiment:
 
     def _set_up(self, seed: int) -> Any:
         data = self.features.assign(**{self._contract.target: self.outcome})
-        experiment = ClassificationExperiment()
+        experiment = EXPERIMENTS[self.task.learner]()
         experiment.setup(
             data=data,
             # PyCaret insists on a test set. The holdout stays outside, so it gets rows that it never scores.
@@ -131,17 +117,31 @@ class Experiment:
             memory=False,
             verbose=False, html=False, system_log=False,
         )  # fmt: skip
-        experiment.add_metric("pr_auc", "PR AUC", average_precision_score, target="pred_proba")
-        experiment.add_metric("log_loss", "Log loss", log_loss, target="pred_proba", greater_is_better=False)
+        for name, row in experiment.get_metrics().iterrows():
+            if row["Display Name"] not in self.task.ranked.values():
+                experiment.remove_metric(name)  # it would be computed for nothing, and some warn
+        for one in self.task.added():
+            experiment.add_metric(
+                one.name, one.name, one.compute, greater_is_better=one.higher, **self._asked(one.takes)
+            )
         return experiment
 
+    def _asked(self, takes: str) -> dict[str, Any]:
+        """What PyCaret must be told of a metric of one's own: in regression there is but one thing to take."""
+        return {"target": takes, "multiclass": True} if self.task.learner == "classification" else {}
+
     def fold_sizes(self) -> pd.DataFrame:
-        """Rows, entities and rate of yes of each fold; columns ``fold, rows, entities, rate``."""
-        parts = GroupKFold(self.folds).split(self.features, self.outcome, self.groups)
-        rows = [
-            (k, len(i), self.groups.iloc[i].nunique(), self.outcome.iloc[i].mean()) for k, (_, i) in enumerate(parts, 1)
-        ]
-        return pd.DataFrame(rows, columns=["fold", "rows", "entities", "rate"])
+        """Rows and entities of each fold, and where the target lies; columns ``fold, rows, entities, …``."""
+        parts = splitter(self.task, self.groups, self.folds).split(self.features, self.outcome, self.groups)
+        return pd.DataFrame([
+            {"fold": k, "rows": len(i), "entities": self.groups.iloc[i].nunique(),
+             **self.task.level(self.outcome.iloc[i].to_numpy())}
+            for k, (_, i) in enumerate(parts, 1)
+        ])  # fmt: skip
+
+    def called(self, family: str) -> str:
+        """A family's name for people."""
+        return FAMILIES[self.task.learner].get(family, family)
 
     def candidate(self, family: str, watch: Watch | None = None) -> Candidate:
         """Cross-validate one family. A failure is an answer, not an error.
@@ -157,16 +157,18 @@ class Experiment:
             self._experiment.create_model(family, verbose=False, error_score="raise", **QUIET.get(family, {}))
         except Exception as error:  # any library may fail in any way; the others still run
             return Candidate(
-                family, "failed", time.perf_counter() - began, reason=f"{type(error).__name__}: {error}"[:500]
-            )
+                family, "failed", time.perf_counter() - began,
+                reason=f"{type(error).__name__}: {error}"[:500], called=self.called(family),
+            )  # fmt: skip
         table = self._experiment.pull()
         mean, sd = (
-            {name: float(table.loc[row, column]) for name, column in METRICS.items()} for row in ("Mean", "Std")
+            {name: float(table.loc[row, column]) for name, column in self.task.ranked.items()}
+            for row in ("Mean", "Std")
         )
-        return Candidate(family, "ok", time.perf_counter() - began, mean, sd)
+        return Candidate(family, "ok", time.perf_counter() - began, mean, sd, called=self.called(family))
 
     def final(self, strategy: str, families: list[str], metric: str, rounds: int, watch: Watch | None = None) -> Any:
-        """The estimator to go on with: the first family tuned, or a soft vote of all families.
+        """The estimator to go on with: the first family tuned, or a vote of all families, of their probabilities.
 
         Parameters
         ----------
@@ -186,7 +188,8 @@ class Experiment:
             for family in kept
         ]
         if strategy == "blend":
-            return self._experiment.blend_models(models, method="soft", verbose=False)
+            vote = {"method": "soft"} if self.task.learner == "classification" else {}
+            return self._experiment.blend_models(models, verbose=False, **vote)
         watched = self._watched(metric, rounds, watch)
         try:
             return self._experiment.tune_model(
@@ -197,7 +200,7 @@ class Experiment:
 
     def _watched(self, metric: str, rounds: int, watch: Watch | None) -> str:
         """Add a metric that counts its calls: PyCaret tells nothing while it tunes. Returns its name."""
-        row = self._experiment.get_metrics().set_index("Display Name").loc[METRICS[metric]]
+        row = self._experiment.get_metrics().set_index("Display Name").loc[self.task.ranked[metric]]
         calls = count()
 
         def score(*args: Any, **kwargs: Any) -> float:
@@ -207,7 +210,10 @@ class Experiment:
                 watch(f"{setting}, fold {fold + 1} of {self.folds}")
             return row["Score Function"](*args, **kwargs)
 
-        self._experiment.add_metric("watched", "Watched", score, target=row["Target"], **row["Args"])
+        self._experiment.add_metric(
+            "watched", "Watched", score, greater_is_better=bool(row["Greater is Better"]),
+            **self._asked(row.get("Target", "pred")), **row["Args"],
+        )  # fmt: skip
         return "Watched"
 
     def pipeline(self, estimator: Any) -> Any:
@@ -216,12 +222,17 @@ class Experiment:
         whole.steps.append(("model", clone(estimator)))
         return whole
 
-    def out_of_fold(self, pipeline: Any) -> pd.Series:
-        """Each train row's probability from a fit that has not seen the row's entity."""
-        scores = cross_val_predict(
-            pipeline, self.features, self.outcome, groups=self.groups, cv=GroupKFold(self.folds), method="predict_proba"
+    def out_of_fold(self, pipeline: Any) -> Scored:
+        """Each train row, answered by a fit that has not seen the row's entity."""
+        found = cross_val_predict(
+            pipeline,
+            self.features,
+            self.outcome,
+            groups=self.groups,
+            cv=splitter(self.task, self.groups, self.folds),
+            method=self.task.response,
         )
-        return pd.Series(scores[:, 1])
+        return Scored.of(self.outcome, self.task.scores(found), self.groups)
 
 
 def compare(
@@ -248,14 +259,15 @@ def compare(
     for number, family in enumerate([BASELINE, *families]):
         left = budget - (time.monotonic() - began)
         if left > 0:
-            text = f"cross-validating {FAMILIES.get(family, family)}, {left:.0f} s of the budget left"
-            tell(f"{text}{_told(candidates)}", number, total)
+            text = f"cross-validating {experiment.called(family)}, {left:.0f} s of the budget left"
+            tell(f"{text}{_told(experiment, candidates)}", number, total)
             candidate = experiment.candidate(family, _watch(tell, text, number, total))
         else:
-            candidate = Candidate(family, "skipped", reason=f"the budget of {budget:g} s was spent")
+            reason = f"the budget of {budget:g} s was spent"
+            candidate = Candidate(family, "skipped", reason=reason, called=experiment.called(family))
         log(candidate)
         candidates.append(candidate)
-    tell(f"all candidates judged{_told(candidates)}", total, total)
+    tell(f"all candidates judged{_told(experiment, candidates)}", total, total)
     return candidates
 
 
@@ -263,9 +275,10 @@ def _watch(tell: Callable[..., None], text: str, number: int, total: int) -> Wat
     return lambda step: tell(text, number, total, passing=step)
 
 
-def _told(candidates: list[Candidate]) -> str:
+def _told(experiment: Experiment, candidates: list[Candidate]) -> str:
     if not candidates:
         return ""
-    last = candidates[-1]
-    found = f"ROC AUC {last.mean['roc_auc']:.3f} ± {last.sd['roc_auc']:.3f}" if last.status == "ok" else last.status
-    return f"; {last.name}: {found}"
+    last, name = candidates[-1], experiment.task.headline
+    if last.status != "ok":
+        return f"; {last.name}: {last.status}"
+    return f"; {last.name}: {label(name)} {spread(last.mean[name], last.sd[name])}"

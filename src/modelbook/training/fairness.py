@@ -9,19 +9,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from modelbook.training.evaluation import METRICS, Metric, Scored, at_threshold, interval, weights
+from modelbook.tasks.base import Task
+from modelbook.tasks.scored import Metric, Scored, interval, weights
 
 COLUMNS = ["slice", "value", "n", "against", "against_n", "metric", "one", "other", "gap", "low", "high"]
 
 
 def gaps(
-    scored: Scored, frame: pd.DataFrame, columns: list[str], threshold: float, *, fewest: int, resamples: int, seed: int
+    task: Task, scored: Scored, frame: pd.DataFrame, threshold: float | None, *, fewest: int, resamples: int, seed: int
 ) -> pd.DataFrame:
-    """Each group of each column minus the column's largest group, with intervals that draw whole entities.
+    """Each group of each sensitive column minus the column's largest, with intervals that draw whole entities.
 
-    Recall is compared because those who turn out yes should be found alike (equal opportunity; Hardt et al. 2016), the
-    flagged share because groups may be singled out unalike, ROC AUC and calibration error because answers should be
-    as good and as true for each. The four cannot all be equal where groups differ in how often the answer is yes.
+    The task names the metrics (``in_gaps``). Of two classes, recall is compared because those who turn out yes should
+    be found alike (equal opportunity; Hardt et al. 2016), the flagged share because groups may be singled out unalike,
+    ROC AUC and calibration error because answers should be as good and as true for each. The four cannot all be equal
+    where groups differ in how often the answer is yes.
 
     Parameters
     ----------
@@ -35,11 +37,13 @@ def gaps(
         metric, ``other`` the largest group's.
     """
     rows: list[dict[str, Any]] = []
-    for column in columns:
+    metrics = task.metrics(threshold)
+    wanted = {name: metrics[name] for name in task.in_gaps}
+    for column in task.contract.named("sensitive"):
         groups = {value: (frame[column] == value).to_numpy() for value in sorted(frame[column].dropna().unique())}
         judged = {
             value: kept for value, kept in groups.items()
-            if kept.sum() >= fewest and len(np.unique(scored.outcome[kept])) == 2
+            if kept.sum() >= fewest and task.judgeable(scored.outcome[kept])
         }  # fmt: skip
         if len(judged) < 2:
             continue
@@ -47,22 +51,17 @@ def gaps(
         for value, kept in judged.items():
             if value != largest:
                 named = {"slice": column, "value": _text(value), "against": _text(largest)}
-                found = _between(scored, kept, judged[largest], threshold, resamples, seed)
+                found = _between(wanted, scored, kept, judged[largest], resamples, seed)
                 rows += [{**named, **one} for one in found]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _between(
-    scored: Scored, one: np.ndarray, other: np.ndarray, threshold: float, resamples: int, seed: int
+    wanted: dict[str, Metric], scored: Scored, one: np.ndarray, other: np.ndarray, resamples: int, seed: int
 ) -> list[dict[str, Any]]:
     both = one | other
     within, mine, theirs = scored.where(both), one[both], other[both]
     drawn, everywhere = weights(within.entity, resamples, seed), np.ones(int(both.sum()))
-    classes = at_threshold(threshold)
-    wanted: dict[str, Metric] = {
-        "recall": classes["recall"], "flagged": classes["flagged"],
-        "roc_auc": METRICS["roc_auc"], "calibration_error": METRICS["calibration_error"],
-    }  # fmt: skip
     told = []
     for name, metric in wanted.items():
         ours, other_ones = (_within(metric, within, kept) for kept in (mine, theirs))

@@ -8,21 +8,22 @@ import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
-    from modelbook.contract import Contract
+    from modelbook.tasks.base import Task
 
 
 def golden(
-    frame: pd.DataFrame, pipeline: Any, contract: Contract, threshold: float, *, seed: int, count: int = 30
+    task: Task, frame: pd.DataFrame, pipeline: Any, threshold: float | None, *, seed: int, count: int = 30
 ) -> pd.DataFrame:
     """Rows drawn from ``frame``, the first of them with every gap the contract allows, and the pipeline's answers.
 
     Returns
     -------
     DataFrame
-        The feature columns, ``prediction`` (0, 1) and ``probability``.
+        The feature columns, and those that the task answers with.
     """
-    rows = contract.features(frame.sample(min(count, len(frame)), random_state=seed)).reset_index(drop=True)
-    nullable = [name for name in contract.features_ if contract.columns[name].nullable]
+    contract = task.contract
+    rows = contract.inputs(frame.sample(min(count, len(frame)), random_state=seed)).reset_index(drop=True)
+    nullable = [name for name in contract.inputs_ if contract.columns[name].nullable]
     rows.loc[0, nullable] = np.nan
-    probability = pipeline.predict_proba(rows)[:, 1]
-    return rows.assign(prediction=(probability >= threshold).astype("int64"), probability=probability)
+    answers = task.answers(pipeline, contract.features(rows))
+    return pd.concat([rows, task.served(answers, threshold)], axis=1)

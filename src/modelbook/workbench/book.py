@@ -10,7 +10,7 @@ from modelbook.workbench.part import Part
 
 def look(root: Path, book: str | None) -> Part:
     """Whether a build could begin with what stands in ``pipeline.yaml``, the env file and the environment."""
-    from modelbook import config, dataset
+    from modelbook import config, dataset, tasks
     from modelbook.contract import Contract
     from modelbook.stage import origins, project, wiring
 
@@ -20,8 +20,10 @@ def look(root: Path, book: str | None) -> Part:
         for stage, given in project.parameters(root, environment).items():
             params = config.validate(stage, *origins.in_pipeline(root, stage, given, environment))
             if isinstance(params, config.Ingest):
-                Contract.load(root / params.contract)
+                contract = Contract.load(root / params.contract)
                 dataset.state(params.table, root)
+            if isinstance(params, config.Compare):
+                tasks.of(contract).check(params)
     except ModelbookError as error:
         return Part("book", False, " ".join(error.what.split()), error.next)
     return Part("book", True, f"{params.book} of {environment.name}: parameters, contract and table are in order")

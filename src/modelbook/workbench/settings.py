@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from modelbook.errors import WorkbenchError
-from modelbook.stage.files import complete
+from modelbook.whole import complete
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def difference(frame: pd.DataFrame, margin: float) -> Figure:
     if margin:
         marks.line(ax, -margin, f"margin −{margin:g}")
     ax.set_xlim(*marks.padded(data["difference"], data["low"].dropna(), data["high"].dropna(), [0, -margin]))
-    ax.set_xlabel("candidate minus champion, with its interval: to the right the candidate is better")
+    ax.set_xlabel("how much better the candidate is than the champion, with its interval")
     return Figure(
         figure,
         alt=_words(data, margin),

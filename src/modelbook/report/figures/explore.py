@@ -17,7 +17,7 @@ MOST_VALUES = 8
 
 
 @style.styled
-def balance(frame: pd.DataFrame) -> Figure:
+def balance(frame: pd.DataFrame, target: str = "") -> Figure:
     """Share of the positive class in each period, with its interval.
 
     Parameters
@@ -32,7 +32,7 @@ def balance(frame: pd.DataFrame) -> Figure:
     texts = [f"{rate:.1%}  of {rows:,.0f}" for rate, rows in zip(data["rate"], data["rows"], strict=True)]
     marks.dots(
         ax,
-        [f"period {p}" for p in data["period"]],
+        [period(p) for p in data["period"]],
         data["rate"],
         low=data["low"],
         high=data["high"],
@@ -78,8 +78,7 @@ def missingness(frame: pd.DataFrame) -> Figure:
     marks.percent(ax)
     ax.set_xlabel("share of rows without a value")
     worst = shown.iloc[0]
-    of = f"the most of {len(gaps)} columns with gaps"
-    alt = f"{worst['column']} lacks {worst['share']:.1%} of its values, {of}."
+    alt = f"Of {len(gaps)} columns with gaps, {worst['column']} lacks most: {worst['share']:.1%} of its values."
     return Figure(figure, alt=alt, data=frame, caption=f"Columns without a gap: {full}.")
 
 
@@ -94,15 +93,12 @@ def distributions(train: pd.DataFrame, columns: Sequence[str], target: str) -> F
     if not known or target not in train.columns or train.empty:
         return nothing("Distributions")
     positive = _positive(train[target])
-    rows = -(-len(known) // COLUMNS_OF_PANELS)
-    figure, grid = marks.canvas(1.75 * rows + 0.35, rows=rows, cols=COLUMNS_OF_PANELS, squeeze=False)
+    figure, grid = marks.panels(len(known), COLUMNS_OF_PANELS, 1.75, 0.35)
     table = []
     for ax, name in zip(grid.flat, known, strict=False):
         draw = _spread if _is_number(train[name]) else _rates
         table.append({"column": name, **draw(ax, train[name], positive)})
         ax.set_title(marks.brief(name, 26))
-    for ax in list(grid.flat)[len(known) :]:
-        ax.set_visible(False)
     data = pd.DataFrame(table)
     return Figure(
         figure,
@@ -116,35 +112,41 @@ def distributions(train: pd.DataFrame, columns: Sequence[str], target: str) -> F
 
 
 @style.styled
-def associations(frame: pd.DataFrame) -> Figure:
-    """How well each column alone orders the two classes.
+def associations(frame: pd.DataFrame, measure: str, chance: float) -> Figure:
+    """How much each column alone tells of the target.
 
     Parameters
     ----------
     frame : pandas.DataFrame
-        Columns ``column, auc, direction``: the area under the ROC curve folded to at least 0.5,
-        and "higher", "lower" or "" for the values that go with the positive class.
+        Columns ``column, strength, direction``: from chance to 1, and "higher", "lower" or "" for the values that go
+        with more of the target.
+    measure : str
+        What the strength is.
+    chance : float
+        Its value where a column tells nothing.
     """
-    data = marks.usable(frame, ["column", "auc", "direction"], ["column", "auc"])
+    data = marks.usable(frame, ["column", "strength", "direction"], ["column", "strength"])
     if data is None:
         return nothing("Columns on their own")
-    data = data.sort_values("auc", ascending=False, kind="stable").reset_index(drop=True)
+    data = data.sort_values("strength", ascending=False, kind="stable").reset_index(drop=True)
     shown = data.head(marks.MOST_ROWS)
     figure, ax = marks.canvas(marks.tall(len(shown)))
     ways = {"higher": "  ↑", "lower": "  ↓"}
-    texts = [f"{auc:.3f}{ways.get(way, '')}" for auc, way in zip(shown["auc"], shown["direction"], strict=True)]
-    marks.dots(ax, shown["column"], shown["auc"], low=[0.5] * len(shown), high=shown["auc"], texts=texts)
-    marks.line(ax, 0.5, "chance 0.5")
-    ax.set_xlim(*marks.padded(shown["auc"], [0.5]))
-    ax.set_xlabel("ROC AUC of the column alone")
-    best = data.iloc[0]
-    alt = f"{best['column']} orders the classes best on its own, with a ROC AUC of {best['auc']:.3f}"
-    weak = int((data["auc"] < 0.55).sum())
+    pairs = zip(shown["strength"], shown["direction"], strict=True)
+    texts = [f"{strength:.3f}{ways.get(way, '')}" for strength, way in pairs]
+    marks.dots(ax, shown["column"], shown["strength"], low=[chance] * len(shown), high=shown["strength"], texts=texts)
+    marks.line(ax, chance, f"chance {chance:g}")
+    ax.set_xlim(*marks.padded(shown["strength"], [chance]))
+    ax.set_xlabel(f"{measure} of the column alone")
+    best, little = data.iloc[0], chance + 0.05
+    alt = f"On its own, {best['column']} tells most, with a {measure} of {best['strength']:.3f}"
+    weak = int((data["strength"] < little).sum())
+    arrows = data["direction"].isin(list(ways)).any()
     return Figure(
         figure,
-        alt=f"{alt}; {weak} of {len(data)} columns are below 0.55.",
+        alt=f"{alt}; {weak} of {len(data)} columns are below {little:g}.",
         data=frame,
-        caption="The arrow says whether higher or lower values go with the positive class.",
+        caption="The arrow says whether higher or lower values go with more of the target." if arrows else "",
     )
 
 
@@ -171,7 +173,7 @@ def over_time(frame: pd.DataFrame) -> Figure:
     ax.set_xticks(range(shown.shape[1]), [marks.brief(p, 14) for p in shown.columns])
     ax.set_xlabel("period")
     name = worst.index[0]
-    alt = f"{name} moves most, by {worst.iloc[0]:.2f} standard deviations of the first period"
+    alt = f"The furthest to move is {name}, by {worst.iloc[0]:.2f} standard deviations of the first period"
     still = int((worst < 0.1).sum())
     return Figure(
         figure,
@@ -179,6 +181,26 @@ def over_time(frame: pd.DataFrame) -> Figure:
         data=frame,
         caption="Difference of means to the first period, in standard deviations; darker is further.",
     )
+
+
+def grouped(column: pd.Series, bins: int, *, spans: bool = False) -> tuple[pd.Series, bool]:
+    """The group of each row: of a number, the middle (or the span) of the quantile that it lies in; of a code, itself.
+
+    Returns also whether the column is a number. Rows without a value belong to no group of a number, and to
+    ``missing`` of a code.
+    """
+    if not _is_number(column):
+        text = column.map(lambda value: f"{value:g}" if isinstance(value, float) else str(value), na_action="ignore")
+        return text.fillna("missing").astype(object), False
+    cut = pd.qcut(column, bins, duplicates="drop")
+    if spans:
+        return cut.cat.rename_categories([f"to {span.right:,.4g}" for span in cut.cat.categories]), True
+    return column.groupby(cut, observed=True).transform("median"), True
+
+
+def period(name: Any) -> str:
+    """What a row of a period is called; all rows, where there are no periods."""
+    return "all rows" if name == "all" else f"period {name}"
 
 
 def _positive(target: pd.Series) -> pd.Series:

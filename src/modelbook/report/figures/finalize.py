@@ -10,6 +10,7 @@ import pandas as pd
 from modelbook.report import marks, style
 from modelbook.report.display import Figure, nothing
 from modelbook.report.numbers import write
+from modelbook.tasks.names import LOWER_IS_BETTER, label, told
 
 SQUARE = (4.4, 5.2)  # height, width
 
@@ -72,33 +73,43 @@ def precision_recall(curve: pd.DataFrame, base_rate: float) -> Figure:
 
 
 @style.styled
-def calibration(bins: pd.DataFrame) -> Figure:
-    """Predicted against observed share of the positive class.
+def calibration(
+    bins: pd.DataFrame, axes: tuple[str, str] = ("predicted probability", "observed share"), *, share: bool = True
+) -> Figure:
+    """What was predicted, by tenths, against what turned out on average.
 
     Parameters
     ----------
     bins : pandas.DataFrame
         Columns ``predicted, observed, low, high, n``.
+    axes : pair of str
+        Names of the two.
+    share : bool
+        Whether both are shares, drawn from 0.
     """
     data = marks.usable(bins, ["predicted", "observed", "low", "high", "n"], ["predicted", "observed"])
     if data is None:
         return nothing("Calibration")
     figure, ax = marks.canvas(*SQUARE)
-    top = marks.padded(data["predicted"], data["observed"], data["high"].dropna())[1]
-    ax.plot([0, top], [0, top], color=style.BASELINE, linestyle="--", linewidth=1)
+    low, top = marks.padded(data["predicted"], data["observed"], data["low"].dropna(), data["high"].dropna())
+    low = 0 if share else low
+    ax.plot([low, top], [low, top], color=style.BASELINE, linestyle="--", linewidth=1)
     marks.label(ax, (top, top), "exact", by=(-4, 8), color=style.MUTED, ha="right")
     known = data.dropna(subset=["low", "high"])
     ax.vlines(known["predicted"], known["low"], known["high"], color=style.ACCENT, alpha=0.45, linewidth=2.2)
     ax.plot(data["predicted"], data["observed"], color=style.ACCENT, linewidth=1, alpha=0.6)
     ax.scatter(data["predicted"], data["observed"], s=38, color=style.ACCENT, zorder=3)
-    ax.set(xlim=(0, top), ylim=(0, top), aspect="equal")
-    ax.set(xlabel="predicted probability", ylabel="observed share")
+    ax.set(xlim=(low, top), ylim=(low, top), aspect="equal")
+    ax.set(xlabel=axes[0], ylabel=axes[1])
+    if top >= 1000:
+        marks.thousands(ax.xaxis)
+        marks.thousands(ax.yaxis)
     gaps = (data["observed"] - data["predicted"]).abs()
     weights = data["n"].fillna(1).clip(lower=1e-9)
     mean, worst = float(np.average(gaps, weights=weights)), data.loc[gaps.idxmax()]
     alt = (
-        f"Predictions are {mean:.3f} off on average; furthest where {worst['predicted']:.2f} is predicted "
-        f"and {worst['observed']:.2f} observed."
+        f"Predictions are {told(mean)} off on average; furthest where {told(worst['predicted'])} is predicted "
+        f"and {told(worst['observed'])} observed."
     )
     return Figure(figure, alt=alt, data=bins, caption="Each dot is a bin of predictions, with its interval.")
 
@@ -143,7 +154,7 @@ def confusion(matrix: pd.DataFrame) -> Figure:
         [f"{n:,.0f}\n{share:.1%} of row" for n, share in zip(*pair, strict=True)]
         for pair in zip(counts, shares, strict=True)
     ]
-    figure, ax = marks.canvas(2.7, 5.2)
+    figure, ax = marks.canvas(1.5 + 0.6 * len(counts), min(2.6 + 1.3 * len(counts), style.WIDTH))
     marks.cells(ax, shares, texts)
     ax.set_xticks(range(matrix.shape[1]), [str(name) for name in matrix.columns])
     ax.set_yticks(range(matrix.shape[0]), [str(name) for name in matrix.index])
@@ -160,13 +171,15 @@ def confusion(matrix: pd.DataFrame) -> Figure:
 
 
 @style.styled
-def importance(frame: pd.DataFrame) -> Figure:
+def importance(frame: pd.DataFrame, unit: str = "importance") -> Figure:
     """How much the model leans on each feature.
 
     Parameters
     ----------
     frame : pandas.DataFrame
         Columns ``feature, mean, sd``.
+    unit : str
+        What the importance is.
     """
     data = marks.usable(frame, ["feature", "mean", "sd"], ["feature", "mean"])
     if data is None:
@@ -180,51 +193,56 @@ def importance(frame: pd.DataFrame) -> Figure:
         shown["mean"],
         low=shown["mean"] - spread,
         high=shown["mean"] + spread,
-        texts=[write(value, 4 if shown["mean"].max() < 0.1 else 3) for value in shown["mean"]],
+        texts=[write(v, 4 if shown["mean"].max() < 0.1 else 3) if abs(v) < 10 else told(v) for v in shown["mean"]],
     )
     ax.axvline(0, color=style.MUTED, linewidth=1)
-    ax.set_xlabel("importance, ± 1 standard deviation")
+    marks.thousands(ax.xaxis)
+    ax.set_xlabel(f"{unit}, ± 1 standard deviation")
     best = data.iloc[0]
-    alt = f"The model leans most on {best['feature']}, with an importance of {best['mean']:.3g}"
+    alt = f"The model leans most on {best['feature']}, with an importance of {_short(best['mean'])}"
     if len(data) > 1:
-        alt += f", then on {data.iloc[1]['feature']}, with {data.iloc[1]['mean']:.3g}"
+        alt += f", then on {data.iloc[1]['feature']}, with {_short(data.iloc[1]['mean'])}"
     note = f"The first {len(shown)} of {len(data)} features." if len(data) > len(shown) else ""
     return Figure(figure, alt=f"{alt}.", data=frame, caption=note)
 
 
+def _short(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 10 else told(value)  # a share keeps its digits, a sum of money its commas
+
+
 @style.styled
-def slices(frame: pd.DataFrame, overall: float) -> Figure:
-    """How well the model orders within each part of the holdout.
+def slices(frame: pd.DataFrame, overall: float, metric: str = "roc_auc") -> Figure:
+    """How good the model is within each part of the holdout.
 
     Parameters
     ----------
     frame : pandas.DataFrame
-        Columns ``slice, value, n, roc_auc, low, high``.
+        Columns ``slice, value, n, low, high`` and the metric's.
     overall : float
-        ROC AUC on the whole holdout.
+        The metric on the whole holdout.
     """
-    data = marks.usable(frame, ["slice", "value", "n", "roc_auc", "low", "high"], ["slice", "roc_auc"])
+    data = marks.usable(frame, ["slice", "value", "n", metric, "low", "high"], ["slice", metric])
     if data is None:
         return nothing("Parts of the holdout")
     shown = data.head(marks.MOST_ROWS)
     figure, ax = marks.canvas(marks.tall(len(shown)))
     names = [f"{row['slice']} = {row['value']}" for _, row in shown.iterrows()]
-    colours = [style.POSITIVE if high < overall else style.ACCENT for high in shown["high"].fillna(np.inf)]
-    texts = [f"{row['roc_auc']:.3f}" + _of(row["n"]) for _, row in shown.iterrows()]
-    marks.dots(ax, names, shown["roc_auc"], low=shown["low"], high=shown["high"], colour=colours, texts=texts)
-    marks.line(ax, overall, f"all {overall:.3f}")
-    ax.set_xlabel("ROC AUC, with its interval")
-    worst = data.loc[data["roc_auc"].idxmin()]
+    name, lower = label(metric), metric in LOWER_IS_BETTER
+    ends = shown["low"].fillna(-np.inf) if lower else -shown["high"].fillna(np.inf)
+    colours = [style.POSITIVE if end > (overall if lower else -overall) else style.ACCENT for end in ends]
+    texts = [told(row[metric]) + _of(row["n"]) for _, row in shown.iterrows()]
+    marks.dots(ax, names, shown[metric], low=shown["low"], high=shown["high"], colour=colours, texts=texts)
+    marks.line(ax, overall, f"all {told(overall)}")
+    marks.thousands(ax.xaxis)
+    ax.set_xlabel(f"{name}, with its interval")
+    worst = data.loc[data[metric].idxmax() if lower else data[metric].idxmin()]
     alt = (
-        f"ROC AUC is lowest, {worst['roc_auc']:.3f}, where {worst['slice']} is {worst['value']}; "
-        f"on all rows it is {overall:.3f}."
+        f"{name} is {'highest' if lower else 'lowest'}, {told(worst[metric])}, where {worst['slice']} is "
+        f"{worst['value']}; on all rows it is {told(overall)}."
     )
-    return Figure(
-        figure,
-        alt=alt,
-        data=frame,
-        caption=("Orange: the whole interval is below the value on all rows. At the right: ROC AUC and rows."),
-    )
+    side = "above" if lower else "below"
+    caption = f"Orange: the whole interval is {side} the value on all rows. At the right: {name} and rows."
+    return Figure(figure, alt=alt, data=frame, caption=caption)
 
 
 def _of(rows: float) -> str:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from modelbook.report import marks, style
 from modelbook.report.display import Figure, nothing
+from modelbook.tasks.names import told
 
 
 @style.styled
@@ -91,6 +92,7 @@ def performance(frame: pd.DataFrame) -> Figure:
     return Figure(
         figure,
         alt=_words(data),
+        found=_found(data),
         data=frame,
         caption=("Orange: the whole interval is away from the reference, which is the value on the holdout."),
     )
@@ -106,11 +108,11 @@ def _panel(ax: Any, metric: str, part: pd.DataFrame) -> None:
         low=low,
         high=high,
         colour=[style.POSITIVE if is_away else style.CURRENT for is_away in away],
-        texts=[f"{value:.3f}" for value in part["value"]],
+        texts=[told(value) for value in part["value"]],
     )
     reference = part["reference"].dropna()
     if len(reference):
-        marks.line(ax, float(reference.iloc[0]), f"reference {reference.iloc[0]:.3f}", colour=style.REFERENCE)
+        marks.line(ax, float(reference.iloc[0]), f"reference {told(reference.iloc[0])}", colour=style.REFERENCE)
     ax.set_xlim(*marks.padded(part["value"], low.dropna(), high.dropna(), reference))
     ax.set_title(metric, pad=14)
 
@@ -119,6 +121,15 @@ def _words(data: pd.DataFrame) -> str:
     parts = []
     for metric, part in data.groupby("metric", sort=False):
         last = part.iloc[-1]
-        against = "" if pd.isna(last["reference"]) else f" against {last['reference']:.3f} in the reference"
-        parts.append(f"{metric} is {last['value']:.3f} in batch {last['batch']}{against}")
+        against = "" if pd.isna(last["reference"]) else f" against {told(last['reference'])} in the reference"
+        parts.append(f"{metric} is {told(last['value'])} in batch {last['batch']}{against}")
     return f"{'; '.join(parts)}."
+
+
+def _found(data: pd.DataFrame) -> str:
+    """The first metric in the last batch, and how many of all are away from the reference there."""
+    last = data[data["batch"] == data["batch"].iloc[-1]]
+    away = int(((last["low"] > last["reference"]) | (last["high"] < last["reference"])).sum())
+    return (
+        f"{_words(last.head(1)).removesuffix('.')}; of {len(last)} metrics, {away} are away from the reference there."
+    )

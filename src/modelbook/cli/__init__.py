@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -14,34 +12,19 @@ from typing import Annotated
 import typer
 
 import modelbook
-from modelbook.errors import ModelbookError
+from modelbook.cli import service
+from modelbook.cli.place import Book, located, reported
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help=modelbook.__doc__)
-
-Book = Annotated[str | None, typer.Option(help="Name of the book; default: the book of env.yaml.")]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-@contextmanager
-def _reported() -> Iterator[None]:
-    """An error that a user can mend is told without a traceback, and the command exits with 1."""
-    try:
-        yield
-    except ModelbookError as error:
-        typer.echo(f"{type(error).__name__}: {error}", err=True)
-        raise typer.Exit(1) from None
-
-
-def _place(book: str | None) -> tuple[Path, str]:
-    """The project, and the book that is meant: one that has products needs no env file any more."""
-    from modelbook.stage import project
-
-    root = project.find_root()
-    if book is None or not (root / "reports" / book / "runs").is_dir():
-        given = project.parameters(root, project.environment(root, book))
-        return root, next(iter(given.values()))["book"]
-    return root, book
+def _agreed(question: str) -> bool:
+    if sys.stdin.isatty():
+        return typer.confirm(question)
+    typer.echo("nothing was written: where nobody can be asked, --yes writes", err=True)
+    return False
 
 
 def _version(asked: bool) -> None:
@@ -67,7 +50,7 @@ def build(book: Book = None, force: Annotated[bool, typer.Option("--force", help
     """
     from modelbook.stage import built, project
 
-    with _reported():
+    with reported():
         root = project.find_root()
         environment = project.environment(root, book)
         project.parameters(root, environment)  # what is wrong in the env file is told better here than by Ploomber
@@ -83,25 +66,66 @@ def build(book: Book = None, force: Annotated[bool, typer.Option("--force", help
 
 @app.command()
 def check(
-    table: Annotated[str, typer.Argument(help="A .csv or .parquet file, or a bundled table.")], book: Book = None
+    table: Annotated[str, typer.Argument(help="A file, an address, URL#query of a database, or a bundled table.")],
+    book: Book = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many violations are shown, by row.")] = 100,
+    format: Annotated[str, typer.Option(help="How they are shown: table, csv or json.")] = "table",
 ) -> None:
     """Hold a table against a book's contract; exit with 1 and the list of violations where it breaks it.
 
-    Examples:  modelbook check rand-hie  |  modelbook check new.csv --book rand-hie
+    Examples:  modelbook check rand-hie  |  modelbook check new.csv --book rand-hie --format json
     """
     from modelbook import dataset
     from modelbook.contract import Contract
+    from modelbook.report import terminal
     from modelbook.stage import project
 
-    with _reported():
+    if format not in ("table", "csv", "json"):
+        raise typer.BadParameter(f"{format!r} is none of table, csv, json")
+    with reported():
         root = project.find_root()
         given = project.parameters(root, project.environment(root, book))["ingest"]
-        found = Contract.load(root / given["contract"]).violations(dataset.read(table, root))
+        agreed = Contract.load(root / given["contract"])
+        found = agreed.violations(dataset.read(table, root, agreed))
+    terminal.violations(found.head(limit), format)
     if len(found):
-        typer.echo(found.head(100).to_string(index=False))
-        typer.echo(f"{len(found):,} violations of {given['contract']}", err=True)
+        shown = f"; {limit:,} are shown, --limit shows more" if len(found) > limit else ""
+        typer.echo(f"{len(found):,} violations of {given['contract']}{shown}", err=True)
         raise typer.Exit(1)
-    typer.echo(f"{table} keeps {given['contract']}")
+    typer.echo(f"{table} keeps {given['contract']}", err=format != "table")
+
+
+@app.command()
+def new(
+    table: Annotated[str, typer.Argument(help="A file, an address, or the URL of a database.")],
+    target: Annotated[str, typer.Option(help="The column that holds the answer.")],
+    book: Annotated[str | None, typer.Option(help="Name of the book; default: the table's.")] = None,
+    query: Annotated[str | None, typer.Option(help="What a database is asked.")] = None,
+    task: Annotated[str | None, typer.Option(help="binary, multiclass or regression; default: by the target.")] = None,
+    columns: Annotated[str | None, typer.Option(help="Names for a file without a header, parted by blanks.")] = None,
+    missing: Annotated[list[str] | None, typer.Option(help="A text that means a gap; may be given again.")] = None,
+    drop: Annotated[list[str] | None, typer.Option(help="A column to leave out; may be given again.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Write without asking.")] = False,
+) -> None:
+    """Draft a book from a table: show what each column is taken for and why, then write its contract and env file.
+
+    Examples:  modelbook new people.csv --target left  |  modelbook new sqlite:///shop.db --query people --target left
+    """
+    from modelbook.draft import begin, write
+    from modelbook.report import terminal
+    from modelbook.stage import project
+
+    with reported():
+        root = project.find_root()
+        plan = begin.plan(root, table, query, book)
+        made = begin.read(plan, target, task=task, columns=columns, missing=missing or [], drop=drop or [])
+        terminal.table(("column", "role", "type", "may hold", "why"), made.rows())
+        typer.echo("".join(f"\n{line}" for line in [*made.notes, made.summary()]))
+        if not (yes or _agreed(f"Write contracts/{plan.book}.yaml and env.{plan.book}.yaml?")):
+            raise typer.Exit(1)
+        for path in write.write(root, plan.book, plan.table, made, project.asked(root)):
+            typer.echo(f"wrote {path.relative_to(root)}")
+    typer.echo(f"next: read contracts/{plan.book}.yaml, then {project.command(root, plan.book)}")
 
 
 @app.command()
@@ -117,8 +141,8 @@ def runs(
     from modelbook.report import terminal
     from modelbook.stage import history
 
-    with _reported():
-        found = history.runs(*_place(book))
+    with reported():
+        found = history.runs(*located(book))
     if as_json:
         typer.echo(json.dumps([run.to_dict() for run in found[:limit]], indent=1, ensure_ascii=False))
         return
@@ -150,8 +174,8 @@ def diff(
     from modelbook.report import terminal
     from modelbook.stage import archive, history
 
-    with _reported():
-        place = _place(book)
+    with reported():
+        place = located(book)
         first, second, changes = history.compare(*place, a, b)
     if as_page:
         typer.echo(str(archive.compare(*place, first, second)))
@@ -174,8 +198,8 @@ def pdf(
     """
     from modelbook.report import pdf as printer
 
-    with _reported():
-        root, name = _place(book)
+    with reported():
+        root, name = located(book)
         pages = printer.pages(root, name, stages or [])
         for place, (_, target) in enumerate(printer.write(pages), 1):
             size = target.stat().st_size / 1000
@@ -191,105 +215,12 @@ def site(out: Annotated[Path, typer.Argument(help="A folder, or a name that ends
     from modelbook.report import site as publisher
     from modelbook.stage import project
 
-    with _reported():
+    with reported():
         root = project.find_root()
         names = publisher.publish(root / "reports", out)
     size = sum((root / "reports" / name).stat().st_size for name in names) / 1e6
     files = f"{len(names)} file{'s' if len(names) != 1 else ''}"
     typer.echo(f"{files}, {size:.1f} MB: {out if out.suffix == '.zip' else out / 'index.html'}")
-
-
-@app.command()
-def serve(
-    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 8000,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that answer.")] = 1,
-    book: Book = None,
-) -> None:
-    """Serve the champion of a book over HTTP; the manual is at /docs. Settings: serving.yaml.
-
-    Examples:  modelbook serve  |  modelbook serve --port 9000 --workers 2  |  modelbook serve --book rand-hie
-    """
-    from modelbook.serving import server
-
-    with _reported():
-        root, name = _place(book)
-        server.run(root, name, host, port, workers)
-
-
-@app.command()
-def score(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="A .csv or .parquet file.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write, .csv or .parquet.")],
-    book: Book = None,
-) -> None:
-    """Answer the rows of a file by the champion; rows that break the contract go to OUT's name with .rejects.csv.
-
-    Examples:  modelbook score rows.parquet answers.parquet  |  modelbook score rows.csv answers.csv --book rand-hie
-    """
-    from modelbook.scoring import batch
-    from modelbook.serving import loaded
-
-    def tell(rows: int, seconds: float) -> None:
-        typer.echo(f"{rows:,} rows, {rows / max(seconds, 1e-9):,.0f} a second", err=True)
-
-    with _reported():
-        one = loaded.champion(*_place(book))
-        done = batch.score(source, target, one.scorer, one.contract, one.number, tell=tell)
-    typer.echo(f"{target}: {done.rows - done.rejected:,} rows answered by version {one.number}")
-    if done.rejected:
-        typer.echo(f"{done.rejects}: {done.rejected:,} rows break the contract", err=True)
-
-
-keys = typer.Typer(no_args_is_help=True, help="API keys of the service: add, list, remove.")
-app.add_typer(keys, name="keys")
-
-
-@keys.command("add")
-def keys_add(
-    name: Annotated[str, typer.Argument(help="Who will use it.")],
-    scope: Annotated[
-        list[str] | None, typer.Option(help="predict, outcomes or admin; may be given several times.")
-    ] = None,
-    days: Annotated[float | None, typer.Option(min=0.001, help="Days until it ends; default: it does not.")] = None,
-) -> None:
-    """Make a key and print it, once; only its hash is kept. Running services take it within seconds.
-
-    Examples:  modelbook keys add shop  |  modelbook keys add report --scope predict --scope outcomes --days 90
-    """
-    from modelbook.serving.keys import Keys
-    from modelbook.stage import project
-
-    with _reported():
-        typer.echo(Keys(project.find_root()).add(name, scope or ["predict"], days))
-
-
-@keys.command("list")
-def keys_list() -> None:
-    """List the keys: names, scopes, and when they end.
-
-    Example:  modelbook keys list
-    """
-    from modelbook.report import terminal
-    from modelbook.serving.keys import Keys
-    from modelbook.stage import project
-
-    with _reported():
-        rows = [one.described() for one in Keys(project.find_root())]
-    terminal.table(("name", "scopes", "made", "ends"), rows)
-
-
-@keys.command("remove")
-def keys_remove(name: Annotated[str, typer.Argument(help="The key's name.")]) -> None:
-    """Remove a key; running services refuse it within seconds.
-
-    Example:  modelbook keys remove shop
-    """
-    from modelbook.serving.keys import Keys
-    from modelbook.stage import project
-
-    with _reported():
-        Keys(project.find_root()).remove(name)
 
 
 @app.command()
@@ -301,7 +232,7 @@ def store() -> None:
     from modelbook.registry.store import prepare, uri
     from modelbook.stage import project
 
-    with _reported():
+    with reported():
         root = project.find_root()
         prepare(root)
         typer.echo(uri(root))
@@ -316,7 +247,7 @@ def setup() -> None:
     from modelbook import workbench
     from modelbook.stage import project
 
-    with _reported():
+    with reported():
         for line in workbench.setup(project.find_root()):
             typer.echo(line)
 
@@ -331,7 +262,7 @@ def doctor(book: Book = None, as_json: AsJson = False) -> None:
     from modelbook.report import terminal
     from modelbook.stage import project
 
-    with _reported():
+    with reported():
         parts = workbench.look(project.find_root(), book)
     if as_json:
         typer.echo(json.dumps([asdict(part) for part in parts], indent=1, ensure_ascii=False))
@@ -342,5 +273,4 @@ def doctor(book: Book = None, as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-if __name__ == "__main__":
-    app()
+app.add_typer(service.app)

@@ -1,0 +1,67 @@
+"""Two small books beside the binary one: a number of entities over years, and three classes of single rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from modelbook.contract import Contract
+
+ABOUT = {"question": "How much, or which?", "source": "a seeded generator", "licence": "none"}
+SAID = {"use": "To try things.", "not_for": ["Anything else."], "limits": ["It was drawn."], "contact": "The seed."}
+FEATURES = {
+    "size": {"role": "feature", "type": "number", "min": 0, "max": 100, "meaning": "decides", "label": "Size"},
+    "colour": {"role": "feature", "type": "category", "categories": ["1", "2", "11"], "meaning": "decides a little"},
+    "noise": {"role": "feature", "type": "number", "nullable": True, "meaning": "decides nothing, has gaps"},
+    "group": {"role": "sensitive", "type": "boolean", "meaning": "never a feature"},
+}
+NUMBER = {
+    **ABOUT, **SAID, "title": "A number", "task": "regression", "key": ["who", "year"], "slices": ["group", "colour"],
+    "columns": {
+        "who": {"role": "entity", "type": "integer", "meaning": "number of the entity", "label": "member"},
+        "year": {"role": "time", "type": "integer", "meaning": "period"},
+        **FEATURES,
+        "amount": {"role": "target", "type": "number", "meaning": "what was spent, pounds"},
+    },
+}  # fmt: skip
+CLASSES = {
+    **ABOUT, **SAID, "title": "Three classes", "task": "multiclass", "slices": ["group"],
+    "columns": {
+        **FEATURES,
+        "kind": {"role": "target", "type": "category", "categories": ["low", "middle", "high"], "meaning": "which"},
+    },
+}  # fmt: skip
+
+
+def number(seed: int = 0, entities: int = 300, years: tuple[int, ...] = (1, 2, 3), more: float = 0.0) -> pd.DataFrame:
+    """``amount`` is 1,000 + 20 a unit of ``size``, 100 more for colour 11; ``more`` is added to what is not seen."""
+    random, rows = np.random.default_rng(seed), entities * len(years)
+    table = _features(random, rows)
+    table.insert(0, "year", np.tile(years, entities))
+    table.insert(0, "who", np.repeat(np.arange(entities), len(years)))
+    seen = 1000 + 20 * table["size"] + 100 * (table["colour"] == "11")
+    return table.assign(amount=seen + random.normal(0, 250, rows) + more)
+
+
+def classes(seed: int = 0, rows: int = 700) -> pd.DataFrame:
+    """``kind`` follows from ``size``, blurred."""
+    random = np.random.default_rng(seed)
+    table = _features(random, rows)
+    blurred = table["size"] + random.normal(0, 15, rows)
+    return table.assign(kind=np.select([blurred < 40, blurred < 75], ["low", "middle"], "high"))
+
+
+def _features(random: np.random.Generator, rows: int) -> pd.DataFrame:
+    return pd.DataFrame({
+        "size": random.uniform(0, 100, rows), "colour": random.choice(["1", "2", "11"], rows),
+        "noise": np.where(random.uniform(size=rows) < 0.2, np.nan, random.normal(size=rows)),
+        "group": random.integers(0, 2, rows),
+    })  # fmt: skip
+
+
+def of_number() -> Contract:
+    return Contract.model_validate(NUMBER)
+
+
+def of_classes() -> Contract:
+    return Contract.model_validate(CLASSES)

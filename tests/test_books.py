@@ -1,0 +1,128 @@
+"""A book of each task goes through the same six notebooks: a number of entities over years, classes of single rows."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import books
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from tiny import STAGES, Tiny
+
+from modelbook import config
+
+pytestmark = pytest.mark.slow
+ANSWER = """
+import json, sys, mlflow, pandas as pd
+mlflow.set_tracking_uri("sqlite:///models/mlflow.db")
+model = mlflow.pyfunc.load_model(f"models:/{sys.argv[1]}@champion")
+print(model.predict(pd.read_parquet("asked.parquet")).to_json())
+"""
+AUTO = {"families": "lr dt", "metric": "auto", "train_until": "none"}
+
+
+class Book:
+    """A project whose only book has been built."""
+
+    def __init__(self, root: Path, contract: dict[str, Any], table: pd.DataFrame, **values: Any) -> None:
+        self.tiny = Tiny(root)
+        table.to_csv(root / "table.csv", index=False)
+        (root / "contracts/tiny.yaml").write_text(yaml.safe_dump(contract, sort_keys=False))
+        env = yaml.safe_load((root / "env.yaml").read_text())
+        named = {"table": "table.csv", "contract": "contracts/tiny.yaml", "sample": 1.0}
+        (root / "env.yaml").write_text(yaml.safe_dump({**env, **AUTO, **named, **values}))
+        self.told = self.tiny.build(MODELBOOK_SLICE_ROWS="30", MODELBOOK_MIN_ROWS="100")
+        assert self.told.returncode == 0, self.told.stdout + self.told.stderr
+
+    def verdict(self, stage: str) -> dict[str, Any]:
+        return self.tiny.receipt(stage)
+
+    def words(self) -> dict[str, str]:
+        return {stage: self.verdict(stage)["word"] for stage in STAGES}
+
+    def page(self, stage: str) -> str:
+        return (self.tiny.root / f"reports/tiny/{config.stem(stage)}.html").read_text()
+
+    def answers(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """What the champion says in a process that does not have the project on its path."""
+        rows.to_parquet(self.tiny.root / "asked.parquet")
+        told = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", ANSWER, "tiny"], cwd=self.tiny.root,
+            env={k: v for k, v in self.tiny.environ.items() if k != "PYTHONPATH"},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert told.returncode == 0, told.stderr
+        return pd.DataFrame(json.loads(told.stdout.splitlines()[-1]))
+
+
+@pytest.fixture(scope="module")
+def number(tmp_path_factory: pytest.TempPathFactory) -> Book:
+    """Years 1 and 2 train; year 3 is like them, in year 4 all pay 300 more."""
+    table = pd.concat([books.number(years=(1, 2, 3)), books.number(seed=1, years=(4,), more=300.0)])
+    return Book(tmp_path_factory.mktemp("number"), books.NUMBER, table, train_until=2)
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory: pytest.TempPathFactory) -> Book:
+    return Book(tmp_path_factory.mktemp("classes"), books.CLASSES, books.classes())
+
+
+def test_a_number_goes_from_table_to_watched_model(number: Book) -> None:
+    assert number.words() == {
+        "ingest": "accepted", "explore": "clear", "compare": "leader found", "finalize": "beats baseline",
+        "deploy": "promote", "monitor": "retrain",
+    }  # fmt: skip
+    assert number.verdict("compare")["details"]["leader"] == "lr"
+    finalized = number.verdict("finalize")
+    assert "is off by 2" in finalized["sentences"][0]
+    assert "members it has never seen" in finalized["sentences"][0]
+    assert finalized["numbers"][0]["name"] == "RMSE"
+    assert finalized["details"]["threshold"] is None
+    judged = number.verdict("monitor")
+    asked = [finding for finding in judged["details"]["findings"] if finding.startswith("retrain")]
+    assert [finding[:24] for finding in asked] == ["retrain: Batch 4: RMSE 3"]  # and none for batch 3
+
+
+def test_several_classes_of_single_rows_go_the_same_way(classes: Book) -> None:
+    assert classes.words() == {
+        "ingest": "accepted", "explore": "clear", "compare": "leader found", "finalize": "beats baseline",
+        "deploy": "promote", "monitor": "watch",
+    }  # fmt: skip
+    assert "with no row on both sides" in classes.verdict("ingest")["sentences"][1]
+    assert "gives the right class to" in classes.verdict("finalize")["sentences"][0]
+    assert classes.verdict("monitor")["sentences"] == ["There is no batch yet to judge version 1 on."]
+
+
+@pytest.mark.parametrize("book", ["number", "classes"])
+def test_every_page_is_there_and_tells_of_its_own_task(book: str, request: pytest.FixtureRequest) -> None:
+    built: Book = request.getfixturevalue(book)
+    for stage in STAGES:
+        page = built.page(stage)
+        assert "Traceback" not in page
+        assert "Warning" not in page, stage
+        assert "rate of yes" not in page
+    card = next((built.tiny.root / "reports/tiny").glob("card-1.html")).read_text()
+    assert "threshold" not in card.lower()
+    told = {"number": ("RMSE", "a value of"), "classes": ("accuracy", "a probability of each class")}
+    assert all(words in card for words in told[book])
+
+
+def test_the_champion_answers_a_number_in_a_clean_process(number: Book) -> None:
+    rows = pd.DataFrame({"size": [10.0, 90.0], "colour": ["1", "11"], "noise": [np.nan, 0.5]})
+    told = number.answers(rows)
+    assert list(told.columns) == ["prediction"]
+    assert told["prediction"].tolist() == pytest.approx([1200, 2900], abs=90)
+
+
+def test_the_champion_answers_classes_by_name_in_a_clean_process(classes: Book) -> None:
+    rows = pd.DataFrame({"size": [5.0, 58.0, 97.0], "colour": ["1", "2", "11"], "noise": [np.nan, 0.5, 0.0]})
+    told = classes.answers(rows)
+    assert list(told.columns) == ["prediction", "probability_low", "probability_middle", "probability_high"]
+    assert told["prediction"].tolist() == ["low", "middle", "high"]
+    assert told.filter(like="probability").sum(axis=1).tolist() == pytest.approx([1, 1, 1])

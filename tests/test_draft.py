@@ -1,0 +1,310 @@
+"""A book drafted from a table: each guess with its reason, what nothing can be learned from, and the files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from tiny import ROOT
+
+from modelbook import config, whole
+from modelbook.contract import Contract
+from modelbook.draft import Draft, begin, draft, kinds, write
+from modelbook.errors import DataError, ModelbookError, ParameterError
+
+N = 240
+
+
+def people(**more: Any) -> pd.DataFrame:
+    """A table of 240 rows with a target ``y`` that depends on ``x``, and further columns."""
+    random = np.random.default_rng(0)
+    x = random.normal(50, 10, N).round(2)
+    return pd.DataFrame({"x": x, **more, "y": (x + random.normal(0, 8, N) > 55).astype(int)})
+
+
+def drafted(frame: pd.DataFrame, target: str = "y", **options: Any) -> Draft:
+    made = draft(frame, target, title="Tiny", source="made up", **options)
+    assert made.contract.violations(frame.astype(object) if options.get("text") else frame).empty
+    return made
+
+
+def every(values: list[Any]) -> list[Any]:
+    return (values * N)[:N]
+
+
+# What a column is taken for
+
+RANDOM = np.random.default_rng(1)
+BIRTHS = pd.Timestamp("1980-01-01") + pd.to_timedelta(np.arange(N) * 37, "D")
+CASES: list[tuple[str, Any, dict[str, Any], str]] = [
+    ("size", RANDOM.uniform(10, 20, N).round(1), {"role": "feature", "type": "number"}, "numbers"),
+    ("share", RANDOM.uniform(size=N), {"type": "number", "min": 0, "max": 1}, "numbers"),
+    ("count", RANDOM.integers(0, 9, N), {"type": "integer", "min": 0, "max": 12}, "whole numbers, 0 to 8"),
+    ("flag", RANDOM.integers(0, 2, N), {"type": "boolean"}, "0 and 1"),
+    ("truth", RANDOM.integers(0, 2, N).astype(bool), {"type": "boolean"}, "0 and 1"),
+    ("town", every(["Bath", "Ely", " Wells"]), {"type": "category", "categories": ["Bath", "Ely", "Wells"]}, "3 of"),
+    ("RegionID", every([1, 2, 3, 10]), {"type": "category", "categories": ["1", "2", "3", "10"]}, "codes by"),
+    ("price", every(["£1,623.85 ", "£3", "(£2.50)"]), {"type": "number", "parse": "currency"}, "amounts of money"),
+    ("preis", every(["1.623,85 €", "3,20 €", "7,00 €"]), {"parse": "currency", "decimal": ","}, "amounts of money"),
+    ("rate", every(["12.5%", "3 %"]), {"type": "number", "parse": "percent"}, "percentages"),
+    ("bought", every(["31/12/2020", "01/02/2021", "15/06/2021"]), {"type": "date", "format": "%d/%m/%Y"}, "dates"),
+    ("born", BIRTHS, {"type": "date", "parts": ["days", "month", "weekday"]}, "dates as ISO8601"),
+    ("note", [f"called on day {i} and said no" for i in range(N)], {"role": "dropped", "type": "text"}, "free text"),
+    ("code", [f"A{i}" for i in range(N)], {"role": "id", "type": "text"}, "a different text in each row"),
+    ("row", np.arange(N)[::-1], {"role": "id", "type": "integer"}, "without a gap"),
+    ("same", every([3]), {"role": "dropped"}, "constant: always '3'"),
+    ("nothing", every([None]), {"role": "dropped"}, "empty"),
+    ("words", [f"w{i % 150}" for i in range(N)], {"role": "dropped", "type": "text"}, "150 categories"),
+    ("ethnicity", every(["a", "b"]), {"role": "sensitive", "type": "category"}, "sensitive by its name"),
+    ("customer_id", np.repeat(np.arange(60), 4), {"role": "entity", "type": "integer"}, "60 of them, 4.0 rows each"),
+    ("level", every(["1", "2", "?"]), {"type": "integer", "nullable": True}, "whole numbers"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "values", "keys", "why"), CASES, ids=[case[0] for case in CASES])
+def test_a_column_is_taken_for_what_it_is(name: str, values: Any, keys: dict[str, Any], why: str) -> None:
+    made = drafted(people(**{name: values}))
+    column = made.contract.columns[name]
+    assert {key: getattr(column, key) for key in keys} == keys
+    assert why in next(some for some in made.guesses if some.name == name).why
+
+
+def test_rare_categories_say_that_new_ones_will_come() -> None:
+    towns = drafted(people(town=[*every(["a", "b"])[:-3], "c", "d", "e"])).contract.columns["town"]
+    assert towns.unseen
+    assert towns.categories == ["a", "b", "c", "d", "e"]
+    crowd = pd.concat([people()] * 12, ignore_index=True)
+    crowd["w"] = [f"w{number}" for number in np.random.default_rng(3).integers(0, 200, len(crowd))]
+    many = drafted(crowd).contract.columns["w"]
+    assert (many.type, many.unseen, many.categories) == ("category", True, None)
+
+
+def test_copies_and_leaks_are_dropped_with_the_reason() -> None:
+    frame = people()
+    frame = frame.assign(again=frame["x"], told=frame["y"] * 3.0 + 1, spoken=frame["y"].map({0: "no", 1: "yes"}))
+    made = drafted(frame)
+    reasons = {name: made.contract.columns[name].reason for name in made.contract.named("dropped")}
+    assert reasons.pop("again") == "a copy of x"
+    assert set(reasons) == {"told", "spoken"}
+    assert "ROC AUC 1.000 in a small tree, bound 0.95" in reasons["told"]
+    assert any(note.startswith("told was dropped") for note in made.notes)
+    alone = drafted(frame[["told", "y"]])
+    assert alone.contract.inputs_ == ["told"]
+    assert "told is the only feature" in alone.notes[0]
+
+
+def test_a_copy_of_a_number_leaks_in_a_regression() -> None:
+    random = np.random.default_rng(2)
+    frame = pd.DataFrame({"x": random.normal(size=N), "y": random.normal(size=N)})
+    made = drafted(frame.assign(leak=frame["y"] * 2 + 1))
+    assert made.contract.task == "regression"
+    assert "R² 0.9" in made.contract.columns["leak"].reason
+
+
+def test_periods_cut_the_table() -> None:
+    when = pd.Timestamp("2020-01-15") + pd.to_timedelta(np.arange(N) * 2, "D")
+    made = drafted(people(order_date=when.strftime("%Y-%m-%d")))
+    column = made.contract.columns["order_date"]
+    assert (column.role, column.period, made.train_until) == ("time", "month", 202101)
+    assert drafted(people(year=2000 + np.arange(N) // 40)).train_until == 2004
+    assert drafted(people(order_date=when).head(100)).train_until is None
+    assert drafted(people(birth_date=when.astype(str))).contract.columns["birth_date"].role == "feature"
+
+
+# The target
+
+
+@pytest.mark.parametrize(
+    ("target", "task", "type", "more"),
+    [
+        (every([0, 1]), "binary", "boolean", ""), (every(["Yes", "No", "No"]), "binary", "category", "Yes"),
+        (every(["good", "poor", "good"]), "binary", "category", "poor"), (every([1, 2]), "binary", "category", "1"),
+        (every([0, 1, 2, 3, 4]), "multiclass", "category", ""), (every(["a", "b", "c"]), "multiclass", "category", ""),
+        (np.arange(N) * 1.5, "regression", "number", ""), (every(list(range(40))), "regression", "integer", ""),
+        (every(["$1,200.50", "$3.00", *[f"${i}" for i in range(20)]]), "regression", "number", ""),
+    ],
+)  # fmt: skip
+def test_the_target_tells_the_task(target: Any, task: str, type: str, more: str) -> None:
+    made = drafted(people().assign(y=target))
+    column = made.contract.columns["y"]
+    assert (made.contract.task, column.role, column.type, column.positive) == (task, "target", type, more)
+
+
+def test_a_task_that_is_given_holds() -> None:
+    stars = people().assign(y=every([1, 2, 3, 4, 5]))
+    assert drafted(stars, task="regression").contract.columns["y"].type == "integer"
+    assert drafted(people(), task="regression").contract.task == "regression"
+    for task, told in (("binary", "5 different answers, and the task is binary"), ("rank", "'rank' is no task")):
+        with pytest.raises(DataError, match=told):
+            drafted(stars, task=task)
+
+
+def test_small_and_lopsided_classes_are_told() -> None:
+    made = drafted(people().assign(y=[1] * 5 + [0] * (N - 5)))
+    assert made.notes[:2] == [
+        "Only 5 rows have '1' of y: intervals will be wide.",
+        "The classes are imbalanced: 2.1% of the rows have '1' of y.",
+    ]
+
+
+# What nothing can be learned from
+
+
+def _odd(value: Any) -> list[Any]:
+    return [*np.arange(N - 1).astype(str), value]
+
+
+BAD: dict[str, tuple[Callable[[], pd.DataFrame], str]] = {
+    "no rows": (lambda: people().head(0), "the table has 0 rows"),
+    "one row": (lambda: people().head(1), "the table has 1 row\\n"),
+    "one column": (lambda: people()[["y"]], "the table has one column only, 'y'"),
+    "no column": (lambda: people().iloc[:, :0], "the table has no columns"),
+    "no target": (lambda: people().rename(columns={"y": "z"}), "the table has no column 'y'"),
+    "constant target": (lambda: people().assign(y=1), "the target 'y' is always 1"),
+    "all different": (lambda: people().assign(y=[f"a{i}" for i in range(N)]), "a different answer in each row"),
+    "many answers": (lambda: people().assign(y=every([f"a{i}" for i in range(99)])), "99 different answers"),
+    "target with gaps": (lambda: people().assign(y=every([1, 0, None])), "missing in 80 of 240 rows, .* row 2"),
+    "blank target": (lambda: people().assign(y=every(["a", "b", " "])), "missing in 80 of 240 rows"),
+    "a class of one": (lambda: people().assign(y=[*every(["a", "b"])[1:], "c"]), "the answer 'c' in one row only"),
+    "all empty": (lambda: people().assign(x=None), "no column is left to learn from: x: empty"),
+    "mixed": (lambda: people(m=_odd("many")), "m holds numbers and other text: 'many', the first in row 239"),
+    "infinite": (lambda: people(i=[*range(N - 2), np.inf, -np.inf]), "i holds 2 infinite values, the first in row 238"),
+    "two formats": (
+        lambda: people(d=every(["2020-03-04", "2020-05-06", "07/08/2020"])),
+        "d holds dates as ISO8601, as '2020-03-04', and %d/%m/%Y, as '07/08/2020'",
+    ),
+    "no date": (lambda: people(d=[*every(["2020-03-04", "2020-05-06"])[1:], "soon"]), "what is no such date: 'soon'"),
+    "a name of no signs": (lambda: people().rename(columns={"x": ""}), "'' is no name of a column"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_told(case: str) -> None:
+    make, told = BAD[case]
+    with pytest.raises(DataError, match=told) as caught:
+        draft(make(), "y", title="t", source="s")
+    assert caught.value.next
+
+
+def test_names_that_a_contract_cannot_tell_apart_are_told() -> None:
+    with pytest.raises(DataError, match="cannot be described: born_days is a part of a date; no column may have"):
+        draft(people(born=BIRTHS, born_days=RANDOM.normal(size=N)), "y", title="t", source="s")
+
+
+def test_ten_thousand_categories_are_left_out() -> None:
+    frame = pd.concat([people()] * 50, ignore_index=True)
+    made = drafted(frame.assign(c=[f"c{i % 10_000}" for i in range(len(frame))]))
+    assert made.contract.columns["c"].reason == "10,000 categories of 1.2 rows each: too few to learn from"
+
+
+def test_what_the_message_says_mends_it() -> None:
+    frame = people(m=_odd("many"), d=every(["2020-03-04", "07/08/2020"]))
+    with pytest.raises(DataError) as caught:
+        drafted(frame)
+    assert "--drop 'm'" in caught.value.next
+    assert "--missing 'many'" in caught.value.next
+    made = draft(frame, "y", title="t", source="s", missing=["many"], drop=["d"])
+    assert made.contract.columns["m"].nullable
+    assert made.contract.columns["d"].reason == "left out, as you said"
+    with pytest.raises(DataError, match="'z' cannot be left out"):
+        drafted(frame, drop=["z"])
+
+
+@pytest.mark.parametrize(
+    ("seen", "bounds"),
+    [
+        ((18, 64, True), {"min": 0, "max": 87}), ((0.1, 0.9, False), {"min": 0, "max": 1}),
+        ((-5, 5, True), {"min": -10, "max": 10}), ((1000.0, 1010.0, False), {"min": 995, "max": 1015}),
+        ((-1e308, 1e308, False), {}), ((3, 3, True), {}),
+    ],
+)  # fmt: skip
+def test_bounds_are_wider_than_what_was_seen(seen: tuple[float, float, bool], bounds: dict[str, float]) -> None:
+    assert kinds.allowed(*seen) == bounds
+
+
+# The files
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "pipeline.yaml").write_text((ROOT / "pipeline.yaml").read_text())
+    (tmp_path / "env.yaml").write_text("book: rand-hie\n")
+    people(town=every(["a: b", "#c", "Yes"])).to_csv(tmp_path / "Some People.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def written(place: Path, **options: Any) -> tuple[Path, Path]:
+    plan = begin.plan(place, "Some People.csv", **options)
+    return write.write(place, plan.book, plan.table, begin.read(plan, "y"), ["book", "table", "folds", "metric"])
+
+
+def test_both_files_are_written_and_say_the_same(place: Path) -> None:
+    contract, environment = written(place)
+    assert (contract.name, environment.name) == ("some-people.yaml", "env.some-people.yaml")
+    agreed, values = Contract.load(contract), yaml.safe_load(environment.read_text())
+    assert agreed.columns["town"].categories == ["#c", "Yes", "a: b"]
+    assert "# words, 3 of them" in contract.read_text()
+    assert values["table"] == "Some People.csv"
+    assert values["contract"] == "contracts/some-people.yaml"
+    assert values["train_until"] is None
+    assert config.validate("compare", {"folds": values["folds"], "metric": values["metric"]})
+    assert [path.name for path in place.rglob(".*")] == []
+
+
+def test_a_draft_may_be_written_again_but_nothing_that_a_person_touched(place: Path) -> None:
+    contract, environment = written(place)
+    written(place)
+    environment.write_text(environment.read_text().replace("folds: 5", "folds: 7"))
+    before = contract.read_bytes(), environment.read_bytes()
+    with pytest.raises(DataError, match=r"env\.some-people\.yaml was edited"):
+        written(place)
+    assert (contract.read_bytes(), environment.read_bytes()) == before
+    written(place, book="other")
+    with pytest.raises(DataError, match=r"the book 'rand-hie' stands in env\.yaml already"):
+        written(place, book="rand-hie")
+    with pytest.raises(ParameterError, match="book = 'Not So'"):
+        written(place, book="Not So")
+
+
+def test_nothing_is_left_when_writing_fails(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: Any) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(whole.os, "replace", full)
+    with pytest.raises(DataError, match="No space left"):
+        written(place)
+    assert sorted(path.name for path in place.rglob("*") if path.is_file()) == [
+        "Some People.csv",
+        "env.yaml",
+        "pipeline.yaml",
+    ]
+
+
+def test_an_address_with_a_password_is_refused_unread(place: Path) -> None:
+    with pytest.raises(DataError, match=r"me:\*\*\*@host") as caught:
+        begin.plan(place, "postgresql://me:geheim-word@host/db", "people")
+    assert "geheim" not in str(caught.value)
+    plan = begin.plan(place, "postgresql://me:${PGPASSWORD}@host/db", "shop.orders")
+    assert (plan.book, plan.table) == ("shop-orders", "postgresql://me:${PGPASSWORD}@host/db#shop.orders")
+    with pytest.raises(DataError, match="is no database"):
+        begin.plan(place, "Some People.csv", "people")
+
+
+def test_no_name_of_a_column_breaks_the_file(place: Path) -> None:
+    names = ["yes", "a: b", "- x", "#", "'", '"', "{", "null", "1", "é", "a\\b", "?", "x" * 180, "\U0001f600"]
+    frame = people(**{name: RANDOM.normal(size=N) for name in names})
+    made = drafted(frame)
+    assert Contract.model_validate(yaml.safe_load(write.contract_text(made))) == made.contract
+    assert "# numbers" in write.contract_text(made)
+
+
+def test_errors_are_ours(place: Path) -> None:
+    (place / "bad.csv").write_text("")
+    with pytest.raises(ModelbookError):
+        begin.read(begin.plan(place, "bad.csv"), "y")

@@ -1,0 +1,131 @@
+"""Whatever the table: a draft that it keeps and that survives its file, or an error of ours."""
+
+from __future__ import annotations
+
+import math
+import string
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from modelbook.contract import Contract
+from modelbook.contract.layout import Layout
+from modelbook.dataset import load, read
+from modelbook.draft import draft, write
+from modelbook.errors import ModelbookError
+
+EASY = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example],
+    derandomize=True,
+)  # fmt: skip
+TEXT = st.text(alphabet=st.characters(blacklist_categories=("Cs",)), max_size=12)
+VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(-(10**20), 10**20), st.floats(), TEXT,
+    st.sampled_from(["?", "£1,200.50", "3 %", "2020-01-02"]),
+    st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31)),
+)  # fmt: skip
+NAMES = st.text(string.printable, min_size=1, max_size=4) | st.text("abc_id ", min_size=2)
+KINDS = [
+    st.integers(0, 1), st.integers(-5, 100), st.floats(-1e6, 1e6), st.floats(), st.sampled_from("abc"), st.booleans(),
+    st.one_of(st.none(), st.floats(0, 1)), st.sampled_from(["£5", "£1,200.50", "£7"]), TEXT,
+    st.dates().map(str), st.datetimes(datetime(1700, 1, 1), datetime(2200, 1, 1)), VALUES,
+]  # fmt: skip
+
+
+@st.composite
+def tables(draw: Any) -> pd.DataFrame:
+    rows = draw(st.sampled_from([0, 1, 20, 30, 60, 61]))
+    names = draw(
+        st.lists(
+            st.text(string.printable, min_size=1, max_size=4) | st.text("abc_id ", min_size=2),
+            min_size=1,
+            max_size=4,
+            unique=True,
+        )
+    )
+    columns = {}
+    for name in [*names, "y"]:
+        kind = draw(st.sampled_from(KINDS if name != "y" else KINDS[:6]))
+        few = draw(st.lists(kind, min_size=2, max_size=12))
+        random = np.random.default_rng(draw(st.integers(0, 99)))
+        columns[name] = pd.Series([few[place] for place in random.integers(0, len(few), rows)], dtype=object)
+    frame = pd.DataFrame(columns)
+    return frame.infer_objects() if draw(st.booleans()) else frame
+
+
+@EASY
+@given(tables(), st.sampled_from([None, "binary", "multiclass", "regression"]))
+def test_a_table_is_drafted_or_refused(frame: pd.DataFrame, task: str | None) -> None:
+    try:
+        made = draft(frame, "y", title="t", source="s", task=task)
+    except ModelbookError:
+        return
+    agreed = made.contract
+    assert agreed.violations(frame).empty
+    assert Contract.model_validate(yaml.safe_load(write.contract_text(made))) == agreed
+    told = agreed.conform(frame)
+    assert agreed.violations(told).empty
+    pd.testing.assert_frame_equal(agreed.conform(told), told)
+    assert list(agreed.features(frame).columns) == agreed.features_
+    assert agreed.outcome(frame).notna().all()
+
+
+@EASY
+@given(tables(), tables())
+def test_a_contract_tells_of_any_table_what_breaks_it(frame: pd.DataFrame, other: pd.DataFrame) -> None:
+    try:
+        agreed = draft(frame, "y", title="t", source="s").contract
+    except ModelbookError:
+        return
+    found = agreed.violations(other)
+    assert list(found.columns) == ["row", "column", "value", "rule"]
+    assert set(found["row"].dropna()) <= set(range(len(other)))
+    if found.empty:
+        agreed.conform(other)
+
+
+@EASY
+@given(st.binary(max_size=300) | st.text(max_size=300).map(lambda text: text.encode("utf-8", "replace")))
+def test_any_bytes_are_a_table_or_an_error_of_ours(content: bytes) -> None:
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "t.csv").write_bytes(content)
+        try:
+            frame = read("t.csv", Path(folder))
+        except ModelbookError:
+            return
+        assert not frame.columns.duplicated().any()
+
+
+@EASY
+@given(tables(), st.sampled_from([("csv", {}), ("csv", {"sep": ";"}), ("parquet", {}), ("xlsx", {}), ("json", {})]))
+def test_a_table_from_a_file_is_drafted_or_refused(frame: pd.DataFrame, kind: tuple[str, dict[str, str]]) -> None:
+    name, options = kind
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"t.{name}"
+        try:
+            if name == "json":
+                frame.to_json(path, orient="records", lines=True)
+            else:
+                getattr(frame, {"csv": "to_csv", "parquet": "to_parquet", "xlsx": "to_excel"}[name])(
+                    path, index=False, **options
+                )
+        except Exception:  # pandas cannot write each table in each kind of file
+            return
+        try:
+            made = draft(load(path.name, path.parent, Layout(), []), "y", title="t", source="s")
+            made.contract.check(read(path.name, path.parent, made.contract))
+        except ModelbookError:
+            return
+
+
+def test_numbers_are_never_infinite_in_a_contract() -> None:
+    frame = pd.DataFrame({"x": [1e308, -1e308, 5e-324, 0.0] * 10, "y": [0, 1] * 20})
+    column = draft(frame, "y", title="t", source="s").contract.columns["x"]
+    assert all(bound is None or math.isfinite(bound) for bound in (column.min, column.max))

@@ -1,0 +1,493 @@
+"""The tasks: what is learned, judged and told otherwise for a number and for several classes."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import books
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import CONTRACT
+from sklearn import metrics as sk
+from sklearn.compose import make_column_transformer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+from modelbook import config, tasks
+from modelbook.contract import Contract
+from modelbook.errors import DataError, ParameterError, TrainingError
+from modelbook.monitoring import verdict, watch
+from modelbook.report.figures import answers
+from modelbook.report.figures import target as targets
+from modelbook.tasks import multiclass, names, regression
+from modelbook.tasks.base import Task
+from modelbook.tasks.scored import Scored, weights
+from modelbook.training import evaluation, explanation
+from modelbook.training.experiment import Experiment
+from modelbook.training.folds import EvenFolds, EvenRows, Folds, splitter
+from modelbook.training.golden import golden
+
+CHANCE = {"resamples": 100, "seed": 0}
+AMOUNT, KIND = tasks.of(books.of_number()), tasks.of(books.of_classes())
+YES = tasks.of(Contract.model_validate(CONTRACT))
+ALL = [YES, AMOUNT, KIND]
+
+
+def fitted(task: Task, frame: pd.DataFrame) -> Any:
+    ready = make_column_transformer(
+        (SimpleImputer(), ["size", "noise"]), (OneHotEncoder(handle_unknown="ignore"), ["colour"])
+    )
+    model = LinearRegression() if task is AMOUNT else LogisticRegression(max_iter=2000)
+    return make_pipeline(ready, model).fit(task.contract.features(frame), task.contract.outcome(frame))
+
+
+def table(task: Task, seed: int = 0) -> pd.DataFrame:
+    return task.contract.conform(books.number(seed) if task is AMOUNT else books.classes(seed))
+
+
+@pytest.fixture(scope="module", params=[AMOUNT, KIND], ids=["regression", "multiclass"])
+def case(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """A task, a model fitted on a table of it, and another table that the model has answered."""
+    task: Task = request.param
+    model, rows = fitted(task, table(task)), table(task, 1)
+    return {"task": task, "model": model, "rows": rows, "scored": task.score(model, rows)}
+
+
+# What a book asks for
+
+
+def test_a_book_that_names_nothing_gets_what_fits_its_task() -> None:
+    assert AMOUNT.chosen_families(["auto"])[:2] == ["lr", "ridge"]
+    assert KIND.chosen_families(["auto"])[:2] == ["lr", "lda"]
+    assert [task.chosen_metric("auto") for task in ALL] == ["roc_auc", "rmse", "roc_auc"]
+    assert [task.chosen_floor("auto") for task in ALL] == [0.6, 0.1, 0.6]
+    assert AMOUNT.chosen_floor(0.5) == 0.5
+
+
+@pytest.mark.parametrize("task", ALL, ids=lambda task: task.name)
+def test_a_tasks_own_families_and_metrics_are_known(task: Task) -> None:
+    assert set(task.families) <= set(config.FAMILIES[task.learner])
+    assert set(task.ranks) <= set(task.ranked)
+    assert {task.headline, task.gained, task.floored, task.off, *task.compared} <= set(task.metrics())
+    assert {*task.in_slices, *task.in_gaps} <= set(task.metrics(0.5))
+    assert next(iter(task.metrics())) == task.headline
+
+
+def test_what_another_task_asks_for_is_refused() -> None:
+    with pytest.raises(ParameterError, match="'lda' does not do regression; did you mean 'ada'"):
+        AMOUNT.chosen_families(["lr", "lda"])
+    with pytest.raises(ParameterError, match="'gbr' does not do classification; did you mean 'gbc'"):
+        KIND.chosen_families(["gbr"])
+    with pytest.raises(ParameterError, match="'roc_auc' does not rank a regression task") as caught:
+        AMOUNT.chosen_metric("roc_auc")
+    assert caught.value.expected == "one of auto, rmse, mae, r2"
+
+
+# The target
+
+
+def test_classes_are_told_by_code_in_the_contracts_order() -> None:
+    frame = pd.DataFrame({"kind": ["high", "low", "middle"]})
+    assert KIND.contract.outcome(frame).tolist() == [2, 0, 1]
+    assert AMOUNT.contract.outcome(pd.DataFrame({"amount": [1, 2]})).tolist() == [1.0, 2.0]
+
+
+def test_two_named_classes_answer_by_name_the_positive_one_last() -> None:
+    target = {"role": "target", "type": "category", "categories": ["gone", "here"], "positive": "gone", "meaning": "m"}
+    columns = {**CONTRACT["columns"], "happened": target}
+    task = tasks.of(Contract.model_validate({**CONTRACT, "columns": columns}))
+    assert task.classes == ["here", "gone"]
+    assert task.contract.outcome(pd.DataFrame({"happened": ["gone", "here"]})).tolist() == [1, 0]
+    assert task.served(np.array([0.3, 0.7]), 0.5)["prediction"].tolist() == ["here", "gone"]
+    assert task.outputs() == {"prediction": "string", "probability": "double"}
+    rows = pd.DataFrame({"size": np.arange(60.0), "happened": ["gone"] * 40 + ["here"] * 20})
+    drawn = targets.of("binary").distributions(task.drawn(rows), ["size"], "happened").data
+    assert drawn.loc[0, ["positive", "other"]].tolist() == [
+        19.5,
+        49.5,
+    ]  # the positive class, though it is not the rarer
+
+
+@pytest.mark.parametrize(
+    ("book", "target", "change", "told"),
+    [
+        (books.CLASSES, "kind", {"type": "number", "categories": None}, "of a multiclass task is category, not number"),
+        (books.CLASSES, "kind", {"categories": ["a", "b"]}, "has at least three categories"),
+        (books.CLASSES, "kind", {"categories": ["a", "b", "a"]}, "names a category twice"),
+        (books.NUMBER, "amount", {"type": "boolean"}, "of a regression task is number or integer, not boolean"),
+        (CONTRACT, "happened", {"type": "category", "categories": ["a", "b"]}, "names one as positive"),
+        (
+            CONTRACT,
+            "happened",
+            {"type": "category", "categories": ["a", "b"], "positive": "c"},
+            "'c' as positive, which is no",
+        ),
+        (books.CLASSES, "kind", {"positive": "low"}, "'low' as positive, but a multiclass task has no yes"),
+        (books.CLASSES, "colour", {"positive": "1"}, "only the target names a positive category"),
+    ],
+)
+def test_a_target_that_does_not_fit_its_task_is_refused(
+    book: dict[str, Any], target: str, change: dict[str, Any], told: str
+) -> None:
+    columns = {**book["columns"], target: {**book["columns"][target], **change}}
+    with pytest.raises(ValueError, match=told):
+        Contract.model_validate({**book, "columns": columns})
+
+
+def test_a_target_of_one_value_cannot_be_learned() -> None:
+    with pytest.raises(DataError, match=r"holds one class only \(low"):
+        KIND.contract.outcome(pd.DataFrame({"kind": ["low", "low"]}))
+    with pytest.raises(DataError, match=r"holds one value only \(7"):
+        AMOUNT.contract.outcome(pd.DataFrame({"amount": [7.0, 7.0]}))
+
+
+# Numbers
+
+
+def test_metrics_of_a_number_are_scikit_learns() -> None:
+    random = np.random.default_rng(0)
+    actual = random.normal(100, 20, 300)
+    said, once = actual + random.normal(2, 5, 300), np.ones(300)
+    found = {name: metric(actual, said, once) for name, metric in regression.METRICS.items()}
+    errors = np.sort(np.abs(said - actual))
+    assert found == pytest.approx({
+        "rmse": sk.root_mean_squared_error(actual, said), "mae": sk.mean_absolute_error(actual, said),
+        "r2": sk.r2_score(actual, said), "half_within": errors[149], "most_within": errors[269],
+        "calibration_error": (said - actual).mean(),
+    })  # fmt: skip
+
+
+def test_metrics_of_classes_are_scikit_learns() -> None:
+    random = np.random.default_rng(0)
+    score = random.dirichlet([1, 1, 1], 400).round(2)  # ties
+    score /= score.sum(axis=1, keepdims=True)
+    outcome = np.array([random.choice(3, p=row) for row in score])
+    found = {name: metric(outcome, score, np.ones(400)) for name, metric in multiclass.METRICS.items()}
+    called = score.argmax(axis=1)
+    assert found["roc_auc"] == pytest.approx(sk.roc_auc_score(outcome, score, multi_class="ovr", average="macro"))
+    assert found["accuracy"] == sk.accuracy_score(outcome, called)
+    assert found["f1"] == pytest.approx(sk.f1_score(outcome, called, average="macro"))
+    assert found["log_loss"] == pytest.approx(sk.log_loss(outcome, np.clip(score, 1e-15, 1)), abs=1e-3)
+    assert found["overconfidence"] == pytest.approx(score.max(axis=1).mean() - found["accuracy"])
+
+
+@pytest.mark.parametrize("task", [AMOUNT, KIND], ids=lambda task: task.name)
+def test_weighted_metrics_equal_those_of_repeated_rows(task: Task) -> None:
+    random = np.random.default_rng(1)
+    outcome = random.integers(0, 3, 120) if task is KIND else random.normal(size=120)
+    score = random.dirichlet([1, 1, 1], 120) if task is KIND else outcome + random.normal(size=120)
+    times = random.integers(0, 4, 120)
+    again = Scored(*(np.repeat(column, times, axis=0) for column in (outcome, score, np.arange(120))))
+    for name, metric in task.metrics().items():
+        wanted = metric(again.outcome, again.score, np.ones(len(again)))
+        assert metric(outcome, score, times) == pytest.approx(wanted), name
+
+
+def test_a_class_that_a_resample_lacks_is_left_out() -> None:
+    score = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.3, 0.6, 0.1]])
+    assert multiclass.roc_auc(np.array([0, 1, 1]), score, np.ones(3)) == 1
+    assert np.isnan(multiclass.roc_auc(np.array([0, 0, 0]), score, np.ones(3)))
+
+
+def test_the_baseline_answers_the_mean_or_the_shares() -> None:
+    number = Scored(np.array([1.0, 3.0]), np.array([9.0, 9.0]), np.arange(2)).baseline()
+    assert number.score.tolist() == [2, 2]
+    several = Scored(np.array([0, 0, 2, 1]), np.ones((4, 3)), np.arange(4)).baseline()
+    assert several.score.tolist() == [[0.5, 0.25, 0.25]] * 4
+    assert regression.r2(number.outcome, number.score, np.ones(2)) == 0
+
+
+def test_a_model_is_held_against_the_baseline_in_its_own_measure(case: dict[str, Any]) -> None:
+    task, scored = case["task"], case["scored"]
+    told = evaluation.evaluate(scored, task.metrics(), **CHANCE).set_index("metric")
+    value, low, high = evaluation.gain(task, scored, **CHANCE)
+    assert 0 < low < value < high
+    assert value == pytest.approx(told.loc[task.gained, "baseline"] - told.loc[task.gained, "value"])
+    assert (told["low"] <= told["value"]).all()
+    assert (told["value"] <= told["high"]).all()
+
+
+def test_better_is_up_in_every_metric_and_has_no_unit_for_a_number(case: dict[str, Any]) -> None:
+    task, scored = case["task"], case["scored"]
+    base = scored.baseline()
+    mixed = Scored(scored.outcome, (scored.score + base.score) / 2, scored.entity)
+    told = evaluation.differences(task, scored, mixed, fewest=10, **CHANCE)
+    assert told["metric"].tolist() == list(task.compared)
+    gained = told.set_index("metric").loc[task.gained]
+    assert gained["low"] > 0
+    thousandfold = [Scored(s.outcome * 1000, s.score * 1000, s.entity) for s in (scored, mixed)]
+    if task is AMOUNT:
+        again = evaluation.differences(task, *thousandfold, fewest=10, **CHANCE)
+        np.testing.assert_allclose(again["difference"], told["difference"])
+
+
+# A model's answers
+
+
+def test_what_is_served_gives_its_score_back(case: dict[str, Any]) -> None:
+    task, scored = case["task"], case["scored"]
+    served = task.served(scored.score, None)
+    assert list(served.columns) == list(task.outputs())
+    np.testing.assert_array_equal(task.score_of(served), scored.score)
+    kept = case["rows"].assign(**task.kept(scored.score))
+    np.testing.assert_array_equal(task.reference(kept).score, scored.score)
+    np.testing.assert_array_equal(task.reference(kept).outcome, scored.outcome)
+
+
+def test_the_likeliest_class_is_the_answer() -> None:
+    served = KIND.served(np.array([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]]), None)
+    assert served["prediction"].tolist() == ["middle", "low"]
+    assert served["probability_high"].tolist() == [0.3, 0.1]
+
+
+def test_golden_rows_hold_the_tasks_answers(case: dict[str, Any]) -> None:
+    task = case["task"]
+    told = golden(task, case["rows"], case["model"], None, seed=1, count=8)
+    assert list(told.columns) == [*task.contract.features_, *task.outputs()]
+    assert np.isnan(told.loc[0, "noise"])
+
+
+def test_a_model_that_lacks_a_class_is_refused() -> None:
+    frame = table(KIND)
+    narrow = fitted(KIND, frame[frame["kind"] != "high"])
+    with pytest.raises(TrainingError, match="knows 2 of the 3 classes"):
+        KIND.answers(narrow, KIND.contract.features(frame))
+
+
+# Evidence and figures
+
+
+def test_evidence_is_drawn_and_told(case: dict[str, Any]) -> None:
+    task, scored, rows = case["task"], case["scored"], case["rows"]
+    seen, draw, metrics = (
+        targets.of(task.name),
+        answers.of(task.name),
+        evaluation.evaluate(scored, task.metrics(), **CHANCE),
+    )
+    threshold, settled = task.settled(scored, 4)
+    assert threshold is None
+    label, shown = task.contract.label(task.contract.target), ["size", "colour", "group"]
+    first, second = task.curves(scored, **CHANCE)
+    drawn = {
+        "balance": seen.balance(task.balance(rows), label),
+        "distributions": seen.distributions(rows, shown, task.contract.target),
+        "settled": draw.settled(settled, threshold),
+        "first": draw.first(first, metrics),
+        "second": draw.second(second, metrics),
+        "calibration": draw.calibration(evaluation.calibration(task.calibrated(scored), **CHANCE)),
+        "mistakes": draw.mistakes(task.mistakes(scored, None)),
+    }
+    for name, figure in drawn.items():
+        assert "<svg" in figure.svg(), name
+        assert any(letter.isdigit() for letter in figure.alt), (name, figure.alt)
+        assert "nan" not in figure.alt, (name, figure.alt)
+
+
+def test_a_class_without_precision_keeps_its_row() -> None:
+    gap = float("nan")
+    frame = pd.DataFrame({
+        "class": ["a", "b"] * 2, "metric": ["recall"] * 2 + ["precision"] * 2, "value": [1.0, 0.0, gap, 0.5],
+        "low": [0.9, 0.0, gap, 0.4], "high": [1.0, 0.1, gap, 0.6], "rows": [5, 3] * 2,
+    })  # fmt: skip
+    recall, precision = answers.of("multiclass").second(frame, pd.DataFrame()).figure.axes
+    assert precision.get_ylim() == recall.get_ylim()
+    places = precision.collections[0].get_offsets()
+    assert [place for place, dot in enumerate(places.tolist()) if dot[0] == 0.5] == [1]
+
+
+def test_codes_stand_as_people_count_and_only_the_commonest() -> None:
+    codes = ["2"] * 30 + ["11"] * 30 + ["1"] * 30 + [f"rare {number}" for number in range(40)]
+    rows = pd.DataFrame({"code": codes, "amount": np.arange(130.0), "kind": ["low", "high"] * 65})
+    for task, target in ((AMOUNT, "amount"), (KIND, "kind")):
+        drawn = targets.of(task.name).distributions(rows, ["code"], target).data
+        assert drawn["value"].tolist()[:3] == ["1", "2", "11"]
+        assert len(drawn) == 8
+
+
+def test_calibration_of_a_number_is_its_mean_by_tenths() -> None:
+    scored = AMOUNT.score(fitted(AMOUNT, table(AMOUNT)), table(AMOUNT, 1))
+    told = evaluation.calibration(AMOUNT.calibrated(scored), **CHANCE)
+    assert told["n"].tolist() == [90] * 10
+    assert told["observed"].is_monotonic_increasing
+    assert ((told["low"] <= told["predicted"]) & (told["predicted"] <= told["high"])).sum() >= 7
+
+
+def test_confidence_is_calibrated_by_what_was_answered() -> None:
+    scored = Scored(np.array([0, 1]), np.array([[0.7, 0.2, 0.1], [0.5, 0.2, 0.3]]), np.arange(2))
+    told = KIND.calibrated(scored)
+    assert (told.outcome.tolist(), told.score.tolist()) == ([1, 0], [0.7, 0.5])
+
+
+def test_importance_and_dependence_follow_what_decides(case: dict[str, Any]) -> None:
+    task = case["task"]
+    told = explanation.importance(task, case["model"], case["rows"], seed=1, repeats=2)
+    assert told["feature"][0] == "size"
+    assert told["mean"][0] > 10 * max(told["mean"][2], 0)
+    moved = explanation.dependence(task, case["model"], case["rows"], ["size"], seed=1)
+    if task is AMOUNT:
+        assert moved["mean"].iloc[-1] - moved["mean"].iloc[0] == pytest.approx(1800, abs=150)
+        assert set(moved["class"]) == {""}
+    else:
+        ends = moved.groupby("class")["mean"].agg(["first", "last"])
+        assert ends.loc["low", "first"] > 0.8
+        assert ends.loc["low", "last"] < 0.2
+        assert moved.groupby("value")["mean"].sum().tolist() == pytest.approx([1] * 12)
+
+
+def test_slices_are_judged_by_the_headline(case: dict[str, Any]) -> None:
+    task = case["task"]
+    told = evaluation.slices(task, case["scored"], case["rows"], None, fewest=100, **CHANCE)
+    assert set(told["slice"]) == set(task.contract.slices)
+    assert ((told["low"] < told[task.headline]) & (told[task.headline] < told["high"])).all()
+    worst = told.sort_values(task.headline, ascending=task is not AMOUNT).iloc[0]
+    sentence = task.weakest(told, str)
+    assert f"weakest where {worst['slice']} is {worst['value']}: {names.label(task.headline)}" in sentence
+
+
+# What one column tells
+
+
+def test_a_column_alone_tells_of_the_target(case: dict[str, Any]) -> None:
+    task, rows = case["task"], case["rows"]
+    outcome = task.contract.outcome(rows)
+    size, way = task.strength(rows["size"], False, outcome)
+    noise, _ = task.strength(rows["noise"], False, outcome)
+    assert size > 0.8 > noise + 0.2
+    assert way == ("higher" if task is AMOUNT else "")
+    assert task.strength(rows["size"] * 0, False, outcome)[0] == task.chance
+    own = outcome.map(lambda value: f"code {value}")
+    assert task.strength(own, True, outcome)[0] == pytest.approx(1)
+
+
+def test_a_number_that_falls_with_the_target_is_as_strong() -> None:
+    rows = table(AMOUNT)
+    found, way = AMOUNT.strength(-rows["amount"], False, rows["amount"])
+    assert (found, way) == (pytest.approx(1), "lower")
+
+
+# Folds and experiments
+
+
+def test_folds_of_several_classes_hold_each_class() -> None:
+    single, many = pd.Series(range(60)), pd.Series(np.repeat(range(30), 2))
+    assert isinstance(splitter(AMOUNT, many, 3), Folds)
+    assert isinstance(splitter(KIND, many, 3), EvenFolds)
+    assert isinstance(splitter(KIND, single, 3), EvenRows)
+    outcome = pd.Series([2] * 3 + [0, 1] * 28 + [0])
+    parts = splitter(KIND, single, 3).split(outcome, outcome, single)
+    assert [set(outcome.iloc[test]) for _, test in parts] == [{0, 1, 2}] * 3
+
+
+@pytest.fixture(scope="module", params=[AMOUNT, KIND], ids=["regression", "multiclass"])
+def trial(request: pytest.FixtureRequest) -> Experiment:
+    return Experiment(table(request.param).head(200), request.param.contract, folds=2, seed=1)
+
+
+def test_families_are_judged_and_tuned_by_the_tasks_metrics(trial: Experiment) -> None:
+    task, said = trial.task, []
+    base, linear = trial.candidate("dummy"), trial.candidate("lr")
+    assert (base.status, linear.status) == ("ok", "ok"), linear.reason
+    assert set(linear.mean) == set(task.ranked)
+    better = {name: task.better(name, linear.mean[name], base.mean[name]) for name in task.ranked}
+    assert all(gain > 0.1 for gain in better.values()), better
+    chosen = trial.final("tune", ["dt"], task.ranks[0], 1, watch=said.append)
+    assert said
+    again = trial.out_of_fold(trial.pipeline(chosen))
+    judged = task.metrics()[task.headline](again.outcome, again.score, np.ones(len(again)))
+    plain = trial.candidate("dt").mean[task.ranks[0]]
+    assert task.better(task.headline, judged, plain) > -0.05  # the better of the tried settings, not the worse
+
+
+@pytest.mark.slow
+def test_a_blend_answers_the_mean_of_its_parts() -> None:
+    trial = Experiment(table(AMOUNT).head(90), AMOUNT.contract, folds=2, seed=1)
+    pipeline = trial.pipeline(trial.final("blend", ["lr", "dt"], "rmse", 1)).fit(trial.features, trial.outcome)
+    parts = [part.predict(pipeline[:-1].transform(trial.features)) for part in pipeline[-1].estimators_]
+    np.testing.assert_allclose(AMOUNT.answers(pipeline, trial.features), np.mean(parts, axis=0), rtol=1e-5)
+
+
+# Monitoring
+
+
+class Answering:
+    """A loaded version, as far as monitoring needs one."""
+
+    def __init__(self, task: Task, model: Any) -> None:
+        self.task, self.model = task, model
+
+    def predict(self, rows: pd.DataFrame) -> pd.DataFrame:
+        return self.task.served(self.task.answers(self.model, rows), None)
+
+
+def watched(case: dict[str, Any], batch: pd.DataFrame) -> list[str]:
+    task, params = case["task"], config.Monitor(resamples=100, min_rows=100)
+    reference = case["rows"].assign(**task.kept(case["scored"].score))
+    metrics = {"importance": {"size": 1.0}, "threshold": None}
+    model, batch = Answering(task, case["model"]), task.contract.conform(batch)
+    [one] = watch.watch_all(
+        {"4": batch}, model, reference, task.contract, metrics=metrics, params=params, tell=lambda *_: None
+    )
+    return [f"{finding.word}: {finding.sentence}" for finding in verdict.judge(one, params)]
+
+
+def test_a_batch_like_the_reference_is_healthy(case: dict[str, Any]) -> None:
+    batch = books.number(2) if case["task"] is AMOUNT else books.classes(2)
+    assert watched(case, batch) == ["healthy: Batch 4: no rule asks for attention."]
+
+
+def test_a_loss_of_quality_asks_to_retrain_in_the_metrics_own_direction(case: dict[str, Any]) -> None:
+    if case["task"] is AMOUNT:
+        told = watched(case, books.number(2, more=200.0))
+        said = " ".join(told)
+        assert re.search(r"retrain: Batch 4: RMSE 3\d\d.*% above the holdout's 2\d\d", said), told
+        assert re.search(r"watch: Batch 4: predictions are (19|20|21)\d.* too low on average, 3\d% of the spread", said)
+        assert not any(word.startswith("retrain") for word in watched(case, books.number(2, more=-5.0)))
+    else:
+        batch = books.classes(2).assign(kind=lambda rows: rows["kind"].sample(frac=1, random_state=0).to_numpy())
+        told = watched(case, batch)
+        assert any(word.startswith("retrain: Batch 4: ROC AUC 0.") for word in told)
+        assert any("the answers' probabilities are" in word and "too high" in word for word in told)
+
+
+def test_an_outcome_that_the_contract_does_not_know_is_not_judged() -> None:
+    rows = table(KIND)
+    case = {"task": KIND, "model": fitted(KIND, rows), "rows": rows, "scored": KIND.score(fitted(KIND, rows), rows)}
+    told = watched(case, books.classes(2).assign(kind="enormous"))
+    assert told == ["watch: Batch 4 breaks the contract in 700 places."]
+
+
+# Entities
+
+
+def test_without_an_entity_column_each_row_is_known_by_its_key_or_by_all_it_holds() -> None:
+    rows, contract = table(KIND), KIND.contract
+    known = contract.entities(rows)
+    assert known.is_unique
+    assert contract.who == "row"
+    turned = rows.sample(frac=1, random_state=0)
+    assert contract.entities(turned).loc[rows.index].tolist() == known.tolist()
+    twice = pd.concat([rows.head(1), rows.head(1)])
+    assert contract.entities(twice).nunique() == 1
+    keyed = contract.model_copy(update={"key": ["size"]})
+    assert keyed.entities(rows.assign(noise=0.0)).tolist() == keyed.entities(rows).tolist()
+
+
+def test_resamples_of_single_rows_draw_rows() -> None:
+    drawn = weights(KIND.contract.entities(table(KIND)).to_numpy(), 50, 0)
+    assert (drawn.sum(axis=1) == 700).all()
+    assert drawn.max() > 1
+
+
+# Words
+
+
+def test_a_metric_is_written_by_its_size() -> None:
+    assert [names.told(value) for value in (0.7621, 12.3456, 123.456, 12345.6, -0.00001, -2.5)] == [
+        "0.762", "12.35", "123.5", "12,346", "0.000", "-2.500",
+    ]  # fmt: skip
+    assert names.spread(252.31, 2.847) == "252.3 ± 2.8"
+    assert [names.label(name) for name in ("roc_auc", "rmse", "fit_seconds")] == ["ROC AUC", "RMSE", "fit seconds"]
