@@ -29,7 +29,7 @@ def outcome(done: dict[str, Any]) -> pd.DataFrame:
         "champion": "none" if done["champion"] is None else f"version {done['champion']}",
         "alias moved": "yes" if done["moved"] else "no",
         "golden rows answered exactly, in a clean process": f"{done['golden_rows']}",
-        "served by": done["scorer"],
+        "requests are answered by": _served(done["scorer"]),
     }
     return pd.DataFrame({"fact": list(facts), "value": list(facts.values())})
 
@@ -65,6 +65,8 @@ def story(word: str, reasons: list[str], candidate: Version, done: dict[str, Any
 
 def _served(scorer: str) -> str:
     """What answers requests, and for the model itself the reason why nothing faster does."""
+    if scorer == "none":
+        return "nothing"
     name = scorer.partition(":")[0].removeprefix("compiled, ")
     return scorer if name == "the model itself" else f"its compiled form ({name})"
 
