@@ -3,6 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 LAB =
 MLFLOW =
+SERVE =
 SITE = site
 SIDE = -n auto --maxprocesses 4 --dist loadfile  # tests of one file share what they build
 UV := $(BIN)/uv
@@ -44,6 +45,10 @@ lab: .venv/run ## open JupyterLab at the project; options: make lab LAB="--no-br
 	@$(BIN)/modelbook setup >/dev/null
 	@PATH="$(CURDIR)/$(BIN):$$PATH" JUPYTERLAB_WORKSPACES_DIR="$(CURDIR)/.venv/workspaces" $(BIN)/jupyter lab $$(test "$$(id -u)" != 0 || echo --allow-root) $(LAB)
 
+.PHONY: serve
+serve: .venv/run ## serve the champion at http://127.0.0.1:8000; options: make serve SERVE="--port 9000 --workers 2"
+	@$(BIN)/modelbook serve $(SERVE)
+
 .PHONY: mlflow
 mlflow: .venv/run ## open the MLflow UI on the project's store, at http://127.0.0.1:5000; options in MLFLOW
 	@$(BIN)/modelbook store && $(BIN)/mlflow ui --backend-store-uri sqlite:///models/mlflow.db $(MLFLOW)
@@ -57,9 +62,10 @@ site: .venv/run ## copy all reports into a folder or a .zip for any web host: ma
 	@$(BIN)/modelbook site $(SITE)
 
 .PHONY: bench
-bench: .venv/test ## measure: build, sample build, no-op build, overhead; size and first paint of the pages
+bench: .venv/test ## measure: builds and their overhead, pages, and the service beside other ways to serve
 	@$(BIN)/python benchmarks/build.py
 	@$(BIN)/python benchmarks/pages.py
+	@$(BIN)/python -W ignore benchmarks/serving.py
 	@$(BIN)/python benchmarks/draft.py
 
 .PHONY: lock

@@ -61,7 +61,7 @@ def make(tmp_path: Path, contract: Contract):
 
 def approved(word: str = "promote", gate: str = "enforce", champion: int | None = 3) -> dict[str, Any]:
     decision = Decision(word, [Criterion("ROC AUC above the floor", "at least 0.6", "0.800", word == "promote")])
-    done = {"champion": champion, "moved": word == "promote", "golden_rows": 30}
+    done = {"champion": champion, "moved": word == "promote", "golden_rows": 30, "scorer": ""}
     return dossier.approval(decision, done, commit="beef", gate=gate)
 
 

@@ -11,7 +11,7 @@ from modelbook.errors import ReportError
 from modelbook.report import Table, found
 
 GATE = {"criterion": ["floor", "margin"], "passed": ["yes", "yes"]}
-ALIAS = ["champion", "alias moved", "golden rows"]
+ALIAS = ["champion", "alias moved", "golden rows", "answered by"]
 BATCHES = {"batch": ["4", "5"], "rows": [100, 50], "violations": [0, 0]}
 SIDES = {"part": ["train", "holdout", "batch 4"], "rows": [80, 20, 50], "known": [1.0, 0.0, 0.9]}
 TWICE = ["the key", "all features and the target"]
@@ -52,12 +52,14 @@ SAYS: list[tuple[Any, dict[str, list[Any]], str]] = [
      "Version 3 (lr) stands against version 2 (rf)."),
     (found.criteria, GATE, "All 2 criteria pass."),
     (found.criteria, {**GATE, "passed": ["yes", "no"]}, "Of 2 criteria, 1 did not pass: margin."),
-    (found.outcome, {"fact": ALIAS, "value": ["none", "no", "0"]},
+    (found.outcome, {"fact": ALIAS, "value": ["none", "no", "0", "none"]},
      "The alias names no version; nothing is in service."),
-    (found.outcome, {"fact": ALIAS, "value": ["version 2", "yes", "30"]},
-     "The alias has just moved to version 2, which gave all 30 golden rows back exactly."),
-    (found.outcome, {"fact": ALIAS, "value": ["version 1", "no", "30"]},
-     "The alias still names version 1, which gave all 30 golden rows back exactly."),
+    (found.outcome, {"fact": ALIAS, "value": ["version 2", "yes", "30", "its compiled form (ONNX graph)"]},
+     "The alias has just moved to version 2, which gave all 30 golden rows back exactly; "
+     "requests are answered by its compiled form (ONNX graph)."),
+    (found.outcome, {"fact": ALIAS, "value": ["version 1", "no", "30", "the model itself: no form"]},
+     "The alias still names version 1, which gave all 30 golden rows back exactly; "
+     "requests are answered by the model itself: no form."),
     (found.quality, BATCHES, "2 batches with 150 rows: all keep the contract."),
     (found.quality, {**BATCHES, "violations": [0, 3]}, "2 batches with 150 rows; the contract is broken in batch 5."),
     (found.quality, {"batch": []}, "There is no batch to judge."),

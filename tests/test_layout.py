@@ -21,8 +21,10 @@ ROOMS = {
     "ploomber_core": {"stage"}, "papermill": {"stage"}, "nbclient": {"stage"},
     "jupyter_client": {"stage", "redaction"}, "rich": {"stage", "report"},
     "nbconvert": {"report"}, "jinja2": {"report"}, "matplotlib": {"report"},
-    "fsspec": {"dataset"}, "sqlalchemy": {"dataset"}, "charset_normalizer": {"dataset"},
-    "pydantic": {"config", "contract"}, "typer": {"cli"}, "statsmodels": {"dataset", "tasks"},
+    "fsspec": {"dataset"}, "sqlalchemy": {"dataset", "journal"}, "charset_normalizer": {"dataset"},
+    "pydantic": {"config", "contract", "serving"}, "typer": {"cli"}, "statsmodels": {"dataset", "tasks"},
+    "onnxruntime": {"scoring"}, "skl2onnx": {"scoring"},
+    "fastapi": {"serving"}, "starlette": {"serving"}, "uvicorn": {"serving"}, "prometheus_client": {"serving"},
     "ipykernel": {"workbench"}, "packaging": {"workbench"},
 }  # fmt: skip
 GENERATED = ("reports", "data", "models")

@@ -28,11 +28,13 @@ from sklearn.preprocessing import OneHotEncoder
 from modelbook import tasks
 from modelbook.contract import Contract
 from modelbook.errors import ProofError, StoreError
-from modelbook.registry import card, store, versions
+from modelbook.registry import card, pointer, store, versions
 from modelbook.registry.pairing import paired
+from modelbook.registry.prove import compare_golden
 from modelbook.registry.requirements import requirements
 from modelbook.registry.runs import Run, looks
 from modelbook.registry.versions import Version
+from modelbook.scoring import Scorer
 from modelbook.training.experiment import Candidate
 from modelbook.training.golden import golden
 
@@ -272,13 +274,28 @@ def test_a_version_holds_everything_it_was_registered_with(
     again = versions.version(shelf, BOOK, first.number)
     assert again == first
     assert again.contract == contract
-    assert again.metrics == parts["metrics"]
+    assert {name: again.metrics[name] for name in parts["metrics"]} == parts["metrics"]
     pd.testing.assert_frame_equal(again.reference, parts["reference"])
     pd.testing.assert_frame_equal(again.golden, parts["golden"])
     assert (again.tags["model"], again.tags["rows"]) == ("logistic regression", "600")
     rows = contract.features(parts["reference"])
     np.testing.assert_array_equal(again.evaluated().predict_proba(rows), parts["evaluated"].predict_proba(rows))
     assert first.folder.is_relative_to(shelf / "models" / "artifacts" / BOOK)
+
+
+def test_a_version_brings_its_compiled_scorer_and_a_digest_of_its_files(
+    shelf: Path, first: Version, second: Version, parts: dict[str, Any]
+) -> None:
+    assert first.tags["scorer"].startswith("compiled, weighted sum: 0 other labels in ")
+    assert first.metrics["scorer"]["proof"]["flips"] == 0
+    store.client(shelf).set_registered_model_alias(BOOK, "challenger", str(first.number))
+    pointed = pointer.aliases(shelf, BOOK)["challenger"]
+    pointed.check()
+    assert (pointed.number, pointed.folder, pointed.tags) == (first.number, first.folder, first.tags)
+    gold = parts["golden"]
+    answers = Scorer.load(pointed.folder / "scorer").many(gold.to_dict("records"))
+    assert [answer.prediction for answer in answers] == gold["prediction"].tolist()
+    np.testing.assert_allclose([a.probabilities[1] for a in answers], gold["probability"], atol=1e-6)
 
 
 def test_a_loaded_version_answers_as_the_fitted_model(
@@ -293,7 +310,7 @@ def test_a_loaded_version_answers_as_the_fitted_model(
     np.testing.assert_array_equal(told["prediction"], wanted >= 0.4)
     np.testing.assert_array_equal(loaded.predict(rows, params={"threshold": 0.8})["prediction"], wanted >= 0.8)
     pd.testing.assert_frame_equal(loaded.predict(rows[rows.columns[::-1]]), told)
-    assert versions.compare_golden(f"models:/{BOOK}/{first.number}") == (len(first.golden), 0)
+    assert compare_golden(f"models:/{BOOK}/{first.number}") == (len(first.golden), 0)
 
 
 def test_a_loaded_version_refuses_what_is_no_row_of_its_contract(
@@ -353,23 +370,22 @@ def alias(root: Path) -> int | None:
 @pytest.mark.slow
 def test_promote_hold_and_dry_run(root: Path, parts: dict[str, Any], other: dict[str, Any], contract: Contract) -> None:
     one, two = enter(root, parts, contract), enter(root, other, contract)
-    assert versions.enact(root, one, "hold", [], enforce=True) == {"champion": None, "moved": False, "golden_rows": 0}
-    assert versions.enact(root, one, "promote", [], enforce=False) == {
-        "champion": None,
-        "moved": False,
-        "golden_rows": 0,
-    }
+    nothing = {"champion": None, "moved": False, "golden_rows": 0, "scorer": "none"}
+    assert versions.enact(root, one, "hold", [], enforce=True) == nothing
+    assert versions.enact(root, one, "promote", [], enforce=False) == nothing
     assert alias(root) is None
     assert versions.enact(root, one, "promote", ["It is good."], enforce=True) == {
         "champion": 1,
         "moved": True,
         "golden_rows": 30,
+        "scorer": one.tags["scorer"],
     }
     for word, enforce in (("hold", True), ("promote", False)):
         assert versions.enact(root, two, word, [], enforce=enforce) == {
             "champion": 1,
             "moved": False,
             "golden_rows": 30,
+            "scorer": one.tags["scorer"],
         }
         assert alias(root) == 1
     assert versions.enact(root, two, "promote", ["Better.", "By far."], enforce=True)["champion"] == 2
@@ -465,14 +481,19 @@ def test_the_card_tells_candidate_and_champion_side_by_side(first: Version, seco
 
 
 def test_the_card_tells_the_decision(first: Version) -> None:
-    done = {"champion": 1, "moved": True, "golden_rows": 30}
+    done = {"champion": 1, "moved": True, "golden_rows": 30, "scorer": first.tags["scorer"]}
     told = card.story("promote", ["Good: 1, required 0."], first, done, "enforce")
     assert told["sentences"] == [
         "The gate says promote for version 1.", "Good: 1, required 0.",
-        "The alias champion names version 1; 30 golden rows came back exactly from a clean process.",
+        "The alias champion names version 1; 30 golden rows came back exactly from a clean process. "
+        "It is served by its compiled form (weighted sum).",
     ]  # fmt: skip
+    itself = {**done, "scorer": "the model itself: preprocessing does not move size along a straight line"}
+    slow = card.story("promote", [], first, itself, "enforce")["sentences"][-1]
+    assert slow.endswith("It is served by the model itself: preprocessing does not move size along a straight line.")
     assert "dry run the alias stays" in card.story("promote", [], first, done, "dry_run")["sentences"][0]
     assert "criterion that failed" in card.story("hold", [], first, done, "enforce")["next"]
-    assert card.outcome({**done, "champion": None, "moved": False})["value"].tolist() == ["none", "no", "30"]
+    outcome = card.outcome({**done, "champion": None, "moved": False})
+    assert outcome["value"].tolist() == ["none", "no", "30", done["scorer"]]
     rows = [{"name": "n", "required": "r", "found": "f", "passed": False}]
     assert card.criteria(rows).to_dict("records") == [{"criterion": "n", "required": "r", "found": "f", "passed": "no"}]

@@ -10,8 +10,11 @@ ModelbookError
 ├── TrainingError       no model came out of the comparison
 ├── TransformerError    a transformer of one's own is absent, or does not keep what it promises
 ├── ProofError          a model does not reproduce its golden rows
+├── CompileError        a pipeline has no compiled form; the model itself serves in its place
 ├── StoreError          the MLflow store cannot be used
 ├── ReportError         a report cannot be made of what it was given
+├── ServingError        the service cannot start with what it was given
+├── JournalError        the journal cannot be used, or an outcome does not fit it
 ├── HistoryError        a run that is asked for is not there, or cannot be read
 ├── WorkbenchError      this environment cannot be set up for work on a project
 └── BuildError          another build is running, or a stage of this one failed
@@ -84,12 +87,24 @@ class ProofError(ModelbookError):
     """A model does not reproduce its golden rows."""
 
 
+class CompileError(ModelbookError):
+    """A pipeline has no compiled form; the model itself serves in its place."""
+
+
 class StoreError(ModelbookError):
     """The MLflow store cannot be used."""
 
 
 class ReportError(ModelbookError):
     """A report cannot be made of what it was given."""
+
+
+class ServingError(ModelbookError):
+    """The service cannot start with what it was given."""
+
+
+class JournalError(ModelbookError):
+    """The journal cannot be used, or an outcome does not fit it."""
 
 
 class HistoryError(ModelbookError):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from modelbook.contract import dates
-from modelbook.contract.parsing import Decimal, Parse, as_text, numbers
+from modelbook.contract.parsing import Decimal, Parse, as_text, number, numbers, text, truths
 from modelbook.errors import ViolationError
+
+if TYPE_CHECKING:
+    import pandas as pd  # a service reads contracts without it
 
 Role = Literal["feature", "target", "entity", "time", "id", "sensitive", "dropped"]
 Kind = Literal["number", "integer", "boolean", "category", "text", "date"]
@@ -20,6 +22,8 @@ ROLES: dict[str, tuple[Role, ...]] = {  # what a column of some types cannot be,
 ANSWERS: dict[str, tuple[Kind, ...]] = {  # what a target may be, by task
     "binary": ("boolean", "category"), "multiclass": ("category",), "regression": ("number", "integer"),
 }  # fmt: skip
+
+LONGEST, LARGEST = 200, 1e300  # characters of a date or an amount, and size of a number, that one request may hold
 
 
 class Column(BaseModel):
@@ -119,7 +123,7 @@ class Column(BaseModel):
             return (
                 dates.periods(values, self.format, self.period) if self.period else dates.moments(values, self.format)
             )
-        return numbers(values, self.parse, self.decimal)
+        return truths(values) if self.type == "boolean" else numbers(values, self.parse, self.decimal)
 
     def conformed(self, name: str, values: pd.Series) -> pd.Series:
         """Values as the column's type has them; whole numbers without gaps that no model sees are int64.
@@ -158,6 +162,33 @@ class Column(BaseModel):
         if self.max is not None:
             right &= parsed <= self.max
         return values.isna() | right
+
+    def read(self, value: Any) -> Any:
+        """One value as ``parsed`` has it: text, a number, the parts of a date; None where it breaks the column's rule.
+
+        It is what a service reads requests by, where a series for each value would take too long.
+        """
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            return None
+        if self.type in ("category", "text"):
+            told, free = text(value), self.unseen or self.type == "text"
+            return told if isinstance(told, str) and (free or told in (self.categories or ())) else None
+        if len(value) > LONGEST if isinstance(value, str) else abs(value) > LARGEST:
+            return None
+        if self.type == "date":
+            return dates.one(value, self.format, self.period or tuple(self.parts or dates.PARTS))
+        told = number(value, self.parse, self.decimal) if self.parse else value
+        return float(told) if not isinstance(told, str) and self._keeps(told) else None
+
+    def _keeps(self, value: float) -> bool:
+        """``holds`` of one number."""
+        return bool(
+            np.isfinite(value)
+            and (self.type != "boolean" or value in (0, 1))
+            and (self.type != "integer" or value % 1 == 0)
+            and (self.min is None or value >= self.min)
+            and (self.max is None or value <= self.max)
+        )
 
     def seen(self, name: str) -> dict[str, Column]:
         """What a model sees of this column, by name: itself, or the parts of a date as numbers."""

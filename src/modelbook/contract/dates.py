@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Any, Literal
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
+
+if TYPE_CHECKING:
+    import pandas as pd  # a service reads contracts without it
 
 Part = Literal["days", "year", "month", "day", "weekday", "hour"]
 Period = Literal["year", "month", "day"]
@@ -18,7 +21,6 @@ MEANINGS: dict[Part, str] = {
     "weekday": "day of the week, 0 Monday to 6 Sunday", "hour": "hour of the day, 0 to 23",
 }  # fmt: skip
 DIGITS = {"year": 4, "month": 6, "day": 8}
-EPOCH = pd.Timestamp("1970-01-01")
 
 
 def moments(values: pd.Series, format: str) -> pd.Series:
@@ -30,6 +32,8 @@ def moments(values: pd.Series, format: str) -> pd.Series:
         As ``strptime`` reads it, or ``ISO8601``. Whole numbers such as 20210304 are read by their digits; values that
         are dates already stay what they are.
     """
+    import pandas as pd
+
     if values.dtype.kind == "M":
         return (values.dt.tz_convert("UTC").dt.tz_localize(None) if values.dt.tz else values).astype("datetime64[ns]")
     known = values.unique()
@@ -48,6 +52,8 @@ def periods(values: pd.Series, format: str, period: Period) -> pd.Series:
 
     A number with as many digits as the period's is that period already.
     """
+    import pandas as pd
+
     given = pd.to_numeric(values, errors="coerce") if values.dtype.kind in "fiu" else pd.Series(np.nan, values.index)
     low = 10 ** (DIGITS[period] - 1)
     ready = given.between(low, 10 * low - 1)
@@ -60,12 +66,29 @@ def periods(values: pd.Series, format: str, period: Period) -> pd.Series:
 
 def part(at: pd.Series, name: Part) -> pd.Series:
     """A part of each moment as float64; NaN for a gap."""
+    import pandas as pd
+
     if name == "days":
-        return (at - EPOCH) / pd.Timedelta(days=1)
+        return (at - pd.Timestamp("1970-01-01")) / pd.Timedelta(days=1)
     return getattr(at.dt, name).astype("float64")
 
 
+@lru_cache(maxsize=20_000)  # the days that requests name are few
+def one(value: str | float, format: str, wanted: Period | tuple[Part, ...]) -> Any:
+    """One date as its period, int, or as its parts, a tuple of floats; None for what the format does not read."""
+    import pandas as pd
+
+    given = pd.Series([value])
+    if isinstance(wanted, str):
+        period = periods(given, format, wanted)[0]
+        return None if np.isnan(period) else int(period)
+    at = moments(given, format)
+    return None if at.isna()[0] else tuple(float(part(at, name)[0]) for name in wanted)
+
+
 def _written(value: Any) -> Any:
+    import pandas as pd
+
     if isinstance(value, int | float | np.number):
         return str(int(value)) if np.isfinite(value) and float(value).is_integer() else None
     return None if pd.isna(value) else str(value).strip()

@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
+
+if TYPE_CHECKING:
+    import pandas as pd  # a service reads contracts without it
 
 Parse = Literal["currency", "percent"]
 Decimal = Literal[".", ","]
 
+# What pandas takes for a gap in CSV: what was trained on from a table of text must be read alike when it is asked.
+GAPS = frozenset(
+    ["", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
+     "NULL", "NaN", "None", "n/a", "nan", "null"]
+)  # fmt: skip
+TRUTHS = {word: float(word.lower() == "true") for word in ("True", "TRUE", "true", "False", "FALSE", "false")}
 CODE = r"(?:[A-Z]{3}|[A-Z]{1,2}(?=\$)|kr\.?|zł|Kč|Ft|lei|Rs\.?)"  # £ and the like are found by their Unicode category
 
 
@@ -36,18 +44,25 @@ def numbers(values: pd.Series, parse: Parse | None = None, decimal: Decimal = ".
     decimal : {".", ","}
         The decimal mark of that text; the other one parts thousands.
     """
+    import pandas as pd
+
     if values.dtype.kind in "fiub":
         return values.astype("float64")
     if values.dtype.kind in "mM":  # a date is no number, though pandas would make one of it
         return pd.Series(np.nan, index=values.index)
     if parse is None:
         return pd.to_numeric(values, errors="coerce").astype("float64")
-    return values.map({value: _number(value, parse, decimal) for value in values.unique()}).astype("float64")
+    return values.map({value: number(value, parse, decimal) for value in values.unique()}).astype("float64")
+
+
+def truths(values: pd.Series) -> pd.Series:
+    """Yes and no as 1 and 0, float64; NaN where there is a gap, or something else. Text is read as pandas reads it."""
+    return numbers(values.replace(TRUTHS) if values.dtype == object else values)
 
 
 def as_text(values: pd.Series) -> pd.Series:
     """Codes as text without blanks around it, gaps as NaN: 11, 11.0, "11" and "11.0 " are one code."""
-    return values.map({value: _text(value) for value in values.unique()}).astype(object)
+    return values.map({value: text(value) for value in values.unique()}).astype(object)
 
 
 def without(values: pd.Series, markers: list[str]) -> pd.Series:
@@ -59,19 +74,20 @@ def without(values: pd.Series, markers: list[str]) -> pd.Series:
     return values.where(~values.isin(found), np.nan) if found else values
 
 
-def _number(value: Any, parse: Parse, decimal: Decimal) -> float:
+def number(value: Any, parse: Parse, decimal: Decimal) -> float:
+    """One value of ``numbers``."""
     if not isinstance(value, str):
         return float(value) if isinstance(value, int | float | np.number) else np.nan
     if ("%" in value) == (parse == "percent") and (usual := USUAL[decimal].fullmatch(value)):
         return float(f"{usual[1].replace('.', '').replace(',', '')}.{usual[2] or 0}")
-    text = "".join(" " if unicodedata.category(sign) == "Zs" else sign for sign in value).strip().replace("−", "-")
+    plain = "".join(" " if unicodedata.category(sign) == "Zs" else sign for sign in value).strip().replace("−", "-")
     if parse == "percent":
-        text = text.removesuffix("%").strip()
+        plain = plain.removesuffix("%").strip()
     else:
-        text, negative = _without_money(text)
+        plain, negative = _without_money(plain)
         if negative:
-            text = f"-{text}"
-    return _plain(text, decimal)
+            plain = f"-{plain}"
+    return _plain(plain, decimal)
 
 
 def _without_money(text: str) -> tuple[str, bool]:
@@ -95,10 +111,13 @@ def _plain(text: str, decimal: Decimal) -> float:
     return float(re.sub(rf"[{re.escape(other)} '’]", "", text).replace(decimal, "."))
 
 
-def _text(value: Any) -> Any:
+def text(value: Any) -> Any:
+    """One value of ``as_text``."""
     if not isinstance(value, str):
+        import pandas as pd
+
         if pd.isna(value):
             return np.nan
         return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-    text = value.strip()
-    return re.sub(r"^(-?\d+)\.0+$", r"\1", text) if text else np.nan
+    plain = value.strip()
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", plain) if plain else np.nan

@@ -29,6 +29,7 @@ def outcome(done: dict[str, Any]) -> pd.DataFrame:
         "champion": "none" if done["champion"] is None else f"version {done['champion']}",
         "alias moved": "yes" if done["moved"] else "no",
         "golden rows answered exactly, in a clean process": f"{done['golden_rows']}",
+        "requests are answered by": _served(done["scorer"]),
     }
     return pd.DataFrame({"fact": list(facts), "value": list(facts.values())})
 
@@ -41,10 +42,12 @@ def story(word: str, reasons: list[str], candidate: Version, done: dict[str, Any
     said = f"The gate says {word} for version {candidate.number}."
     if gate == "dry_run":
         said = f"The gate would {word} version {candidate.number}; in this dry run the alias stays."
+    served = "" if done["champion"] is None else f" It is served by {_served(done['scorer'])}."
     sentences = [
         said,
         *reasons[:3],
-        f"The alias champion names {named}; {done['golden_rows']} golden rows came back exactly from a clean process.",
+        f"The alias champion names {named}; {done['golden_rows']} golden rows came back exactly from a clean process."
+        f"{served}",
     ]
     numbers = [
         {"name": f"{label(first['metric'])}, candidate", "value": told(first["value"]), "beside": span},
@@ -58,6 +61,14 @@ def story(word: str, reasons: list[str], candidate: Version, done: dict[str, Any
         else "Read the criterion that failed; improve the candidate, or leave the champion in place."
     )
     return {"sentences": sentences, "numbers": numbers, "next": after}
+
+
+def _served(scorer: str) -> str:
+    """What answers requests, and for the model itself the reason why nothing faster does."""
+    if scorer == "none":
+        return "nothing"
+    name = scorer.partition(":")[0].removeprefix("compiled, ")
+    return scorer if name == "the model itself" else f"its compiled form ({name})"
 
 
 def _facts(version: Version) -> dict[str, str]:

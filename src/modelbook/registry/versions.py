@@ -17,17 +17,17 @@ from typing import Any
 
 import cloudpickle
 import mlflow
-import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
 from modelbook.contract import Contract
 from modelbook.errors import ProofError, StoreError
+from modelbook.registry.pointer import CHAMPION, DIGEST, digest
+from modelbook.registry.prove import compare_golden
 from modelbook.registry.requirements import requirements
 from modelbook.registry.signature import signature
 from modelbook.registry.store import artifacts, client, connected, uri
-
-CHAMPION = "champion"
+from modelbook.scoring.compile import compile
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,11 @@ def register(
     """
     connected(root)
     with TemporaryDirectory() as folder, _active(run_id):
+        rows = pd.concat([parts["golden"], parts["reference"]], ignore_index=True)[contract.inputs_]
+        scorer = compile(parts["model"], contract, threshold, rows, Path(folder) / "scorer")
+        parts = {**parts, "metrics": {**parts["metrics"], "scorer": scorer.to_dict()}}
         kept = _keep(Path(folder), parts, contract)
+        tags = {**tags, "scorer": scorer, DIGEST: digest(Path(folder))}
         example = contract.inputs(parts["golden"]).head(2)
         info = mlflow.pyfunc.log_model(
             name="model",
@@ -189,7 +193,8 @@ def enact(root: Path, candidate: Version, word: str, reasons: list[str], *, enfo
     Returns
     -------
     dict
-        ``champion`` (version number or None), ``moved``, ``golden_rows`` answered exactly (0 without a champion).
+        ``champion`` (version number or None), ``moved``, ``golden_rows`` answered exactly (0 without a champion),
+        ``scorer`` (what will answer requests).
     """
     before = champion(root, candidate.name)
     moved = word == "promote" and enforce
@@ -198,7 +203,8 @@ def enact(root: Path, candidate: Version, word: str, reasons: list[str], *, enfo
     else:
         proven = prove(root, f"models:/{candidate.name}@{CHAMPION}") if before else 0
     now = candidate if moved else before
-    return {"champion": now.number if now else None, "moved": moved, "golden_rows": proven}
+    served = now.tags.get("scorer", "the model itself: it was registered before there was a scorer") if now else "none"
+    return {"champion": now.number if now else None, "moved": moved, "golden_rows": proven, "scorer": served}
 
 
 def promote(root: Path, chosen: Version, reasons: list[str]) -> int:
@@ -259,23 +265,6 @@ def prove(root: Path, model: str) -> int:
 def load(root: Path, chosen: Version) -> Any:
     """A version as an MLflow model: ``predict(frame)`` gives the columns that its task answers with."""
     return connected(root).pyfunc.load_model(f"models:/{chosen.name}/{chosen.number}")
-
-
-def compare_golden(model: str) -> tuple[int, float]:
-    """How many golden rows were kept with a model, and the largest difference of its answers to them.
-
-    An answer that is no number and not the same is infinitely far.
-    """
-    loaded = mlflow.pyfunc.load_model(model)
-    golden = pd.read_parquet(Path(mlflow.artifacts.download_artifacts(model)) / "artifacts" / "golden.parquet")
-    answers = loaded.predict(golden[loaded.metadata.get_input_schema().input_names()])
-    return len(golden), float(np.max([_apart(answers[name], golden[name]) for name in answers.columns]))
-
-
-def _apart(answers: pd.Series, golden: pd.Series) -> float:
-    if pd.api.types.is_numeric_dtype(golden):
-        return float(np.abs(answers.to_numpy() - golden.to_numpy()).max())
-    return 0.0 if answers.tolist() == golden.tolist() else float("inf")
 
 
 def _keep(folder: Path, parts: dict[str, Any], contract: Contract) -> list[Path]:

@@ -113,11 +113,12 @@ def criteria(table: pd.DataFrame) -> str:
 
 def outcome(table: pd.DataFrame) -> str:
     """Columns ``fact, value``."""
-    champion, moved, golden = table["value"]
+    champion, moved, golden, served = table["value"]
     if champion == "none":
         return "The alias names no version; nothing is in service."
     how = "has just moved to" if moved == "yes" else "still names"
-    return f"The alias {how} {champion}, which gave all {golden} golden rows back exactly."
+    came = f"which gave all {golden} golden rows back exactly"
+    return f"The alias {how} {champion}, {came}; requests are answered by {served}."
 
 
 def quality(table: pd.DataFrame) -> str:

@@ -19,7 +19,8 @@ from modelbook.redaction import redact
 from modelbook.stage import project
 
 PREFIX = "MODELBOOK_"
-SETTINGS = {"ROOT", "PROGRESS", "TOLD", "BROWSER"}  # ours, and no parameters
+SETTINGS = {"ROOT", "PROGRESS", "TOLD", "BROWSER", "SERVING_BOOK"}  # ours, and no parameters
+SERVING = PREFIX + "SERVE_"  # settings of the service, which checks them itself
 TOLD = "MODELBOOK_TOLD"  # names that the build's command line gives, handed on to its kernels
 DEFAULT, CELL, TYPED, PIPELINE = "default", "parameters cell", "command line", "pipeline.yaml"
 FIRST = {TYPED, CELL}  # what the environment does not outdo
@@ -66,6 +67,8 @@ def named(stage: str) -> Values:
     """
     known = {name.upper() for model in config.STAGES.values() for name in model.model_fields} - {"BOOK"}
     for variable, value in sorted(os.environ.items()):
+        if variable.startswith(SERVING):
+            continue
         if variable.startswith(PREFIX) and variable.removeprefix(PREFIX) not in known | SETTINGS:
             raise ParameterError(
                 f"the environment sets {variable} = {redact(repr(value))}, which names no parameter",

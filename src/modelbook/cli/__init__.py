@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -14,33 +12,12 @@ from typing import Annotated
 import typer
 
 import modelbook
-from modelbook.errors import ModelbookError
+from modelbook.cli import service
+from modelbook.cli.place import Book, located, reported
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help=modelbook.__doc__)
 
-Book = Annotated[str | None, typer.Option(help="Name of the book; default: the book of env.yaml.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-@contextmanager
-def _reported() -> Iterator[None]:
-    """An error that a user can mend is told without a traceback, and the command exits with 1."""
-    try:
-        yield
-    except ModelbookError as error:
-        typer.echo(f"{type(error).__name__}: {error}", err=True)
-        raise typer.Exit(1) from None
-
-
-def _place(book: str | None) -> tuple[Path, str]:
-    """The project, and the book that is meant: one that has products needs no env file any more."""
-    from modelbook.stage import project
-
-    root = project.find_root()
-    if book is None or not (root / "reports" / book / "runs").is_dir():
-        given = project.parameters(root, project.environment(root, book))
-        return root, next(iter(given.values()))["book"]
-    return root, book
 
 
 def _agreed(question: str) -> bool:
@@ -73,7 +50,7 @@ def build(book: Book = None, force: Annotated[bool, typer.Option("--force", help
     """
     from modelbook.stage import built, project
 
-    with _reported():
+    with reported():
         root = project.find_root()
         environment = project.environment(root, book)
         project.parameters(root, environment)  # what is wrong in the env file is told better here than by Ploomber
@@ -105,7 +82,7 @@ def check(
 
     if format not in ("table", "csv", "json"):
         raise typer.BadParameter(f"{format!r} is none of table, csv, json")
-    with _reported():
+    with reported():
         root = project.find_root()
         given = project.parameters(root, project.environment(root, book))["ingest"]
         agreed = Contract.load(root / given["contract"])
@@ -138,7 +115,7 @@ def new(
     from modelbook.report import terminal
     from modelbook.stage import project
 
-    with _reported():
+    with reported():
         root = project.find_root()
         plan = begin.plan(root, table, query, book)
         made = begin.read(plan, target, task=task, columns=columns, missing=missing or [], drop=drop or [])
@@ -164,8 +141,8 @@ def runs(
     from modelbook.report import terminal
     from modelbook.stage import history
 
-    with _reported():
-        found = history.runs(*_place(book))
+    with reported():
+        found = history.runs(*located(book))
     if as_json:
         typer.echo(json.dumps([run.to_dict() for run in found[:limit]], indent=1, ensure_ascii=False))
         return
@@ -197,8 +174,8 @@ def diff(
     from modelbook.report import terminal
     from modelbook.stage import archive, history
 
-    with _reported():
-        place = _place(book)
+    with reported():
+        place = located(book)
         first, second, changes = history.compare(*place, a, b)
     if as_page:
         typer.echo(str(archive.compare(*place, first, second)))
@@ -221,8 +198,8 @@ def pdf(
     """
     from modelbook.report import pdf as printer
 
-    with _reported():
-        root, name = _place(book)
+    with reported():
+        root, name = located(book)
         pages = printer.pages(root, name, stages or [])
         for place, (_, target) in enumerate(printer.write(pages), 1):
             size = target.stat().st_size / 1000
@@ -238,7 +215,7 @@ def site(out: Annotated[Path, typer.Argument(help="A folder, or a name that ends
     from modelbook.report import site as publisher
     from modelbook.stage import project
 
-    with _reported():
+    with reported():
         root = project.find_root()
         names = publisher.publish(root / "reports", out)
     size = sum((root / "reports" / name).stat().st_size for name in names) / 1e6
@@ -255,7 +232,7 @@ def store() -> None:
     from modelbook.registry.store import prepare, uri
     from modelbook.stage import project
 
-    with _reported():
+    with reported():
         root = project.find_root()
         prepare(root)
         typer.echo(uri(root))
@@ -270,7 +247,7 @@ def setup() -> None:
     from modelbook import workbench
     from modelbook.stage import project
 
-    with _reported():
+    with reported():
         for line in workbench.setup(project.find_root()):
             typer.echo(line)
 
@@ -285,7 +262,7 @@ def doctor(book: Book = None, as_json: AsJson = False) -> None:
     from modelbook.report import terminal
     from modelbook.stage import project
 
-    with _reported():
+    with reported():
         parts = workbench.look(project.find_root(), book)
     if as_json:
         typer.echo(json.dumps([asdict(part) for part in parts], indent=1, ensure_ascii=False))
@@ -296,5 +273,4 @@ def doctor(book: Book = None, as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-if __name__ == "__main__":
-    app()
+app.add_typer(service.app)

@@ -1,0 +1,205 @@
+"""What a prediction costs: our service beside the usual ways to serve the same champion, all in one run.
+
+Each server runs alone, and is asked one row a request by 8 connections; rates are medians of some rounds in turn. CPU
+time a request is what the server's process used: on a busy machine it is steadier than the rate.
+
+    python benchmarks/serving.py                        the project's own champion
+    python benchmarks/serving.py PATH --book NAME --rounds 3 --seconds 5
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+import uvloop
+from load import load
+
+from modelbook.registry.pointer import aliases
+from modelbook.registry.store import uri
+from modelbook.serving import loaded
+
+ROOT, BIN = Path(__file__).resolve().parents[1], Path(sys.executable).parent
+OURS, EMPTY = "modelbook serve", "empty FastAPI endpoint"
+
+
+@dataclass
+class Way:
+    """One way to serve: its command, where to ask, what to send, and what was found."""
+
+    name: str
+    command: list[str]
+    path: str = "/predict"
+    wrap: Callable[[Any], Any] = lambda row: row
+    rates: list[float] = field(default_factory=list)
+    p99s: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+
+def ways(book: str, rivals: bool) -> list[Way]:
+    """Ours and the others; ``PORT`` stands for the port."""
+    uvicorn = [str(BIN / "uvicorn"), "--port", "PORT", "--no-access-log", "--log-level", "warning", "--factory"]
+    mlflow = [
+        str(BIN / "mlflow"),
+        "models",
+        "serve",
+        "-m",
+        f"models:/{book}@champion",
+        "--env-manager",
+        "local",
+        "-p",
+        "PORT",
+    ]
+    found = [
+        Way(EMPTY, [*uvicorn, "rivals:empty"]),
+        Way(OURS, [str(BIN / "modelbook"), "serve", "--book", book, "--port", "PORT"]),
+    ]
+    if rivals:
+        found += [
+            Way("mlflow models serve", mlflow, "/invocations", lambda row: {"dataframe_records": [row]}),
+            Way("predict_proba in FastAPI", [*uvicorn, "rivals:pipeline"]),
+            Way("PyCaret's predict_model in FastAPI", [*uvicorn, "rivals:pycaret"]),
+        ]
+    return found
+
+
+def measure(way: Way, root: Path, row: dict[str, Any], environ: dict[str, str], seconds: float) -> None:
+    """One round of one way."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    command = [word.replace("PORT", str(port)) for word in way.command]
+    process = subprocess.Popen(
+        command, cwd=root, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    url, body = f"http://127.0.0.1:{port}{way.path}", json.dumps(way.wrap(row)).encode()
+    try:
+        _wait(url, body, process)
+        server = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        before = sum(sum(one.cpu_times()[:2]) for one in server)
+        found = uvloop.run(load(url, body, 8, seconds))
+        used = sum(sum(one.cpu_times()[:2]) for one in server) - before
+        if found.failed:
+            sys.exit(f"{way.name}: {found.failed} requests failed")
+        way.rates.append(found.rate)
+        way.p99s.append(found.p99)
+        way.cpu.append(used / found.requests * 1e6)
+        if way.name in (OURS, EMPTY):  # each at half of its own rate
+            way.p99s[-1] = uvloop.run(load(url, body, 8, seconds, rate=found.rate / 2)).p99
+    finally:
+        for one in psutil.Process(process.pid).children(recursive=True):
+            one.terminate()
+        process.terminate()
+        process.wait(30)
+
+
+def _wait(url: str, body: bytes, process: subprocess.Popen) -> None:
+    until = time.monotonic() + 180
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            sys.exit(f"{process.args!r} ended with {process.returncode}")
+        try:
+            asked = urllib.request.Request(url, body, {"content-type": "application/json"})
+            urllib.request.urlopen(asked, timeout=60).read()
+            return
+        except OSError:
+            time.sleep(0.2)
+    sys.exit(f"{url} does not answer")
+
+
+def inside(root: Path, book: str, rounds: int = 3000) -> tuple[str, float, float]:
+    """Microseconds of one dict to one answer, and of the kernel alone, on the champion's golden rows."""
+    one = loaded.champion(root, book)
+    rows = json.loads((aliases(root, book)["champion"].folder / loaded.GOLDEN).read_text())["rows"]
+    encoded = [one.scorer.encoder.one(row) for row in rows]
+    return one.scorer.name, _each(one.scorer.one, rows, rounds), _each(one.scorer._ask, encoded, rounds)
+
+
+def _each(call: Callable[[Any], Any], given: list[Any], rounds: int) -> float:
+    times = []
+    for _ in range(max(1, rounds // len(given))):
+        began = time.process_time()
+        for one in given:
+            call(one)
+        times.append((time.process_time() - began) / len(given))
+    return statistics.median(times) * 1e6
+
+
+def batch(root: Path, book: str, pickled: Path, rows: int) -> tuple[float, float]:
+    """Rows a second of `modelbook score` from Parquet to Parquet, and of PyCaret's predict_model."""
+    import cloudpickle
+    from pycaret.classification import predict_model
+
+    from modelbook.scoring import batch as scoring
+
+    one = loaded.champion(root, book)
+    held = pd.read_parquet(aliases(root, book)["champion"].folder / "reference.parquet")
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "in.parquet"
+        held.sample(rows, replace=True, random_state=0).to_parquet(source, index=False)
+        done = scoring.score(
+            source, Path(folder) / "out.parquet", one.scorer, one.contract, one.number, tell=lambda rows, seconds: None
+        )
+    few = one.contract.features(held.sample(min(rows, 20_000), replace=True, random_state=0).reset_index(drop=True))
+    model = cloudpickle.loads(pickled.read_bytes())
+    began = time.monotonic()
+    predict_model(model, data=few, raw_score=True, verbose=False)
+    return done.rows / done.seconds, len(few) / (time.monotonic() - began)
+
+
+def main() -> None:
+    """Parse, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("project", nargs="?", type=Path, default=ROOT, help="a project that has been built")
+    parser.add_argument("--book", default="rand-hie")
+    parser.add_argument("--rounds", type=int, default=3, help="how often; medians are told")
+    parser.add_argument("--seconds", type=float, default=4, help="of each load")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="of the batch; 0: none")
+    parser.add_argument("--alone", action="store_true", help="ours beside the empty endpoint only")
+    given = parser.parse_args()
+    root = given.project.resolve()
+    champion = aliases(root, given.book)["champion"]
+    row = json.loads((champion.folder / loaded.GOLDEN).read_text())["typical"]
+    with tempfile.TemporaryDirectory() as folder:
+        example = Path(folder) / "row.json"
+        example.write_text(json.dumps(row))
+        environ = {
+            **os.environ, "EXAMPLE": str(example), "PICKLE": str(champion.folder / "model.pkl"),
+            "PYTHONPATH": f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}",
+            "MODELBOOK_ROOT": str(root), "MLFLOW_TRACKING_URI": uri(root),
+            "PYCARET_CUSTOM_LOGGING_PATH": os.devnull, "PATH": f"{BIN}:{os.environ['PATH']}",
+        }  # fmt: skip
+        found = ways(given.book, not given.alone)
+        for _ in range(given.rounds):
+            for way in found:
+                measure(way, root, row, environ, given.seconds)
+    ours = statistics.median(next(way for way in found if way.name == OURS).rates)
+    print(f"{'one row a request, 8 connections':<38} {'a second':>9} {'ours is':>9} {'CPU, µs':>9}")
+    for way in found:
+        rate = statistics.median(way.rates)
+        print(f"{way.name:<38} {rate:>9,.0f} {ours / rate:>8,.2f}x {statistics.median(way.cpu):>9,.0f}", flush=True)
+    p99 = {way.name: statistics.median(way.p99s) for way in found}
+    print(f"p99 at half of the top rate: {p99[OURS]:.1f} ms, {EMPTY} {p99[EMPTY]:.1f}   target below 20")
+    name, whole, kernel = inside(root, given.book)
+    print(f"in-process, {name}: {whole:.1f} µs, the kernel alone {kernel:.1f}   target at most 2 x the raw estimator")
+    if given.rows:
+        fast, slow = batch(root, given.book, champion.folder / "model.pkl", given.rows)
+        print(f"batch, rows a second: {fast:,.0f}; predict_model {slow:,.0f}: {fast / slow:.1f} x   target at least 10")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""``python -m modelbook.cli`` is ``modelbook``."""
+
+from modelbook.cli import app
+
+app()

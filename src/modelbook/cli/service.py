@@ -1,0 +1,105 @@
+"""Commands of the champion at work: serve, score, keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modelbook.cli.place import Book, located, reported
+
+app = typer.Typer()
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 8000,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that answer.")] = 1,
+    book: Book = None,
+) -> None:
+    """Serve the champion of a book over HTTP; the manual is at /docs. Settings: serving.yaml.
+
+    Examples:  modelbook serve  |  modelbook serve --port 9000 --workers 2  |  modelbook serve --book rand-hie
+    """
+    from modelbook.serving import server
+
+    with reported():
+        root, name = located(book)
+        server.run(root, name, host, port, workers)
+
+
+@app.command()
+def score(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A .csv or .parquet file.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write, .csv or .parquet.")],
+    book: Book = None,
+) -> None:
+    """Answer the rows of a file by the champion; rows that break the contract go to OUT's name with .rejects.csv.
+
+    Examples:  modelbook score rows.parquet answers.parquet  |  modelbook score rows.csv answers.csv --book rand-hie
+    """
+    from modelbook.scoring import batch
+    from modelbook.serving import loaded
+
+    def tell(rows: int, seconds: float) -> None:
+        typer.echo(f"{rows:,} rows, {rows / max(seconds, 1e-9):,.0f} a second", err=True)
+
+    with reported():
+        one = loaded.champion(*located(book))
+        done = batch.score(source, target, one.scorer, one.contract, one.number, tell=tell)
+    typer.echo(f"{target}: {done.rows - done.rejected:,} rows answered by version {one.number}")
+    if done.rejected:
+        typer.echo(f"{done.rejects}: {done.rejected:,} rows break the contract", err=True)
+
+
+keys = typer.Typer(no_args_is_help=True, help="API keys of the service: add, list, remove.")
+app.add_typer(keys, name="keys")
+
+
+@keys.command("add")
+def keys_add(
+    name: Annotated[str, typer.Argument(help="Who will use it.")],
+    scope: Annotated[
+        list[str] | None, typer.Option(help="predict, outcomes or admin; may be given several times.")
+    ] = None,
+    days: Annotated[float | None, typer.Option(min=0.001, help="Days until it ends; default: it does not.")] = None,
+) -> None:
+    """Make a key and print it, once; only its hash is kept. Running services take it within seconds.
+
+    Examples:  modelbook keys add shop  |  modelbook keys add report --scope predict --scope outcomes --days 90
+    """
+    from modelbook.serving.keys import Keys
+    from modelbook.stage import project
+
+    with reported():
+        typer.echo(Keys(project.find_root()).add(name, scope or ["predict"], days))
+
+
+@keys.command("list")
+def keys_list() -> None:
+    """List the keys: names, scopes, and when they end.
+
+    Example:  modelbook keys list
+    """
+    from modelbook.report import terminal
+    from modelbook.serving.keys import Keys
+    from modelbook.stage import project
+
+    with reported():
+        rows = [one.described() for one in Keys(project.find_root())]
+    terminal.table(("name", "scopes", "made", "ends"), rows)
+
+
+@keys.command("remove")
+def keys_remove(name: Annotated[str, typer.Argument(help="The key's name.")]) -> None:
+    """Remove a key; running services refuse it within seconds.
+
+    Example:  modelbook keys remove shop
+    """
+    from modelbook.serving.keys import Keys
+    from modelbook.stage import project
+
+    with reported():
+        Keys(project.find_root()).remove(name)

@@ -1,0 +1,212 @@
+"""Batches: a CSV or Parquet file of any size answered part by part, in bounded memory.
+
+Rows keep their order and all their columns. Those that break the contract go to a side file with the reasons. Both
+files appear when everything is done, and not before: a killed run leaves nothing that could be taken for a result.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+
+from modelbook.contract.parsing import GAPS, without
+from modelbook.dataset import delimited
+from modelbook.errors import DataError
+
+if TYPE_CHECKING:
+    from modelbook.contract import Column, Contract
+
+ROWS = 50_000  # of a part
+KINDS = (".csv", ".parquet")
+Tell = Callable[[int, float], None]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What came of a batch; ``seconds`` without imports."""
+
+    rows: int
+    rejected: int
+    seconds: float
+    rejects: Path
+
+
+def score(source: Path, target: Path, scorer: Any, contract: Contract, version: int, *, tell: Tell) -> Scored:
+    """Answer a file.
+
+    Parameters
+    ----------
+    scorer : Scorer or Itself
+    tell : callable
+        Called with rows so far and seconds after each part.
+
+    Raises
+    ------
+    DataError
+        When a file is of another kind, the source cannot be read or lacks columns, or the target is there already.
+    """
+    rejects = target.with_name(f"{target.stem}.rejects.csv")
+    _check(source, target, rejects)
+    began, count, wrong = time.monotonic(), 0, 0
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(FileLock(f"{target}.lock", timeout=0))
+        except Timeout:
+            raise DataError(f"another run is writing {target}", next="wait for it, or name another file") from None
+        stack.callback(Path(f"{target}.lock").unlink, missing_ok=True)
+        answered, refused = _Out(target), _Out(rejects)
+        stack.callback(answered.drop)
+        stack.callback(refused.drop)
+        layout = delimited.look(source, str(source), None, contract.file) if source.suffix == ".csv" else None
+        for part in _parts(source, layout):
+            _columns(part, contract, source)
+            typed, reasons = judge(part.to_pandas(), contract, layout)
+            good = (reasons == "").to_numpy()
+            answered.write(_answers(part.filter(pa.array(good)), typed[good], scorer, version))
+            if not good.all():
+                refused.write(_refused(part, reasons, good, count))
+            count, wrong = count + len(good), wrong + int((~good).sum())
+            tell(count, time.monotonic() - began)
+        if count == 0:
+            raise DataError(f"{source} has no rows", next="check its path")
+        refused.keep()
+        answered.keep()
+    return Scored(count, wrong, time.monotonic() - began, rejects)
+
+
+def judge(
+    frame: pd.DataFrame, contract: Contract, layout: delimited.Found | None = None
+) -> tuple[pd.DataFrame, pd.Series]:
+    """The features of rows as the model sees them, and why each row breaks the contract; empty where it does not.
+
+    Parameters
+    ----------
+    layout : Found, optional
+        Of a file of text, whose cells are all text here.
+    """
+    typed, reasons = {}, pd.Series("", index=frame.index)
+    for name in contract.inputs_:
+        column, values = contract.columns[name], frame[name]
+        values = values.astype(object) if isinstance(values.dtype, pd.CategoricalDtype) else values
+        values = without(_plain(values, column, layout) if layout else values, contract.missing)
+        wrong = ~column.holds(values)
+        gap = values.isna()
+        if not column.nullable:
+            wrong |= gap
+        if wrong.any():
+            rule = column.rule() + (", or missing" if column.nullable else "")
+            told = values[wrong].map(lambda value: "missing" if pd.isna(value) else repr(value)[:80])
+            reasons[wrong] += f"{name} = " + told + f": must be {rule}; "
+        typed[name] = values.where(~wrong)
+    told = reasons[reasons != ""]
+    reasons.update(told.str.removesuffix("; "))
+    return contract.features(pd.DataFrame(typed)), reasons
+
+
+def _plain(values: pd.Series, column: Column, layout: delimited.Found) -> pd.Series:
+    """Cells as a table of text is read by: gaps are gaps, and numbers have a point."""
+    values = values.where(~values.str.strip().isin(GAPS.difference(column.categories or ())))
+    plain = column.type == "number" and not column.parse and layout.decimal == ","
+    return values.str.replace(",", ".", regex=False) if plain else values
+
+
+def _answers(part: pa.Table, typed: pd.DataFrame, scorer: Any, version: int) -> pa.Table:
+    made: dict[str, Any] = {}
+    answers = scorer.answering
+    numbers = scorer.numbers(typed) if len(typed) else np.empty((0, answers.width))
+    made["prediction"] = answers.predictions(numbers)
+    for place, name in enumerate(answers.classes):
+        made[f"probability_{name}"] = numbers[:, place]
+    made["model_version"] = np.full(len(typed), version)
+    for name, values in made.items():
+        part = part.append_column(f"{name}_" if name in part.column_names else name, pa.array(values))
+    return part
+
+
+def _refused(part: pa.Table, reasons: pd.Series, good: np.ndarray, start: int) -> pa.Table:
+    rows = pa.array(np.flatnonzero(~good) + start)
+    left = part.filter(pa.array(~good))
+    return left.add_column(0, "reasons", pa.array(reasons[~good].tolist())).add_column(0, "row", rows)
+
+
+def _parts(source: Path, layout: delimited.Found | None) -> Iterator[pa.Table]:
+    try:
+        if layout is None:
+            for batch in pq.ParquetFile(source).iter_batches(ROWS):
+                yield pa.Table.from_batches([batch])
+            return
+        given: dict[str, Any] = {"dtype": str, "keep_default_na": False, "chunksize": ROWS}
+        for frame in pd.read_csv(source, sep=layout.delimiter, encoding=layout.encoding, **given):
+            if not isinstance(frame.index, pd.RangeIndex):  # pandas makes an index of cells that no header names
+                raise DataError(f"{source} has rows with more cells than its header", next="mend the file")
+            text = pa.schema([(str(name), pa.string()) for name in frame.columns])
+            yield pa.Table.from_pandas(frame, schema=text, preserve_index=False)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(f"{source} cannot be read: {str(error).splitlines()[0]}", next="mend the file") from None
+
+
+def _columns(part: pa.Table, contract: Contract, source: Path) -> None:
+    absent = [name for name in contract.inputs_ if name not in part.column_names]
+    if absent:
+        from modelbook.config import nearest
+
+        strangers = [name for name in part.column_names if name not in contract.columns]
+        raise DataError(
+            f"{source} has no column {', '.join(absent)}",
+            expected=f"a column for each feature; {strangers[0]!r}: {nearest(strangers[0], absent)}" if strangers
+            else "a column for each feature",
+            next="name the columns as the contract does",
+        )  # fmt: skip
+
+
+def _check(source: Path, target: Path, rejects: Path) -> None:
+    for path in (source, target):
+        if path.suffix not in KINDS:
+            raise DataError(f"{path} is of another kind", expected=f"a name that ends in {' or '.join(KINDS)}")
+    if not source.is_file():
+        raise DataError(f"there is no {source}", next="check its path")
+    for path in (target, rejects):
+        if path.exists():
+            raise DataError(f"{path} is there already", next="move it away, or name another file")
+
+
+class _Out:
+    """A file that grows aside and takes its place at the end; one that nothing was written to never appears."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._aside = path, path.with_name(f".{path.name}.part")
+        self._writer: pq.ParquetWriter | None = None
+        self._begun = False
+        self._aside.unlink(missing_ok=True)  # of a run that was killed
+
+    def write(self, part: pa.Table) -> None:
+        """Add rows."""
+        if self._path.suffix == ".parquet":
+            self._writer = self._writer or pq.ParquetWriter(self._aside, part.schema)
+            self._writer.write_table(part)
+        else:
+            part.to_pandas().to_csv(self._aside, mode="a", header=not self._begun, index=False)
+        self._begun = True
+
+    def keep(self) -> None:
+        """Take the place."""
+        if self._writer:
+            self._writer.close()
+        if self._begun:
+            self._aside.replace(self._path)
+
+    def drop(self) -> None:
+        """Leave nothing, where the place was not taken."""
+        if self._writer:
+            self._writer.close()
+        self._aside.unlink(missing_ok=True)

@@ -1,0 +1,148 @@
+"""The encoder: what a fitted pipeline does to a row before its estimator sees it, as plain arithmetic and tables.
+
+Each output column depends on one input column at the most. A number becomes ``(value - center) / scale`` or
+``value * slope + offset``, a gap a fixed number, a category a block of numbers from a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Block = list[float]
+MANY = 2000  # values from which importing pandas pays
+
+
+@dataclass(frozen=True)
+class Number:
+    """A numeric input on its way to one output column; ``ratio`` says which of the two forms it takes."""
+
+    name: str
+    place: int
+    a: float
+    b: float
+    fill: float
+    ratio: bool
+
+    def of(self, value: Any) -> Any:
+        """The output for a value, or for an array of values without gaps."""
+        return (value - self.a) / self.b if self.ratio else value * self.a + self.b
+
+
+@dataclass(frozen=True)
+class Table:
+    """A categorical input: for each category the numbers in its output columns; others have those of ``unseen``."""
+
+    name: str
+    places: list[int]
+    known: dict[str, Block]
+    missing: Block
+    unseen: Block
+
+    def of(self, value: Any) -> Block:
+        """The block of one value."""
+        return self.missing if gap(value) else self.known.get(value, self.unseen)
+
+
+@dataclass
+class Encoder:
+    """Rows in, the estimator's numbers out.
+
+    Attributes
+    ----------
+    blank : list of float
+        A row of the output, with every column that depends on no input.
+    """
+
+    inputs: list[str]
+    blank: Block
+    numbers: list[Number]
+    tables: list[Table]
+    _ratios: list[tuple[str, int, float, float, float]] = field(init=False, repr=False)
+    _lines: list[tuple[str, int, float, float, float]] = field(init=False, repr=False)
+    _blocks: list[tuple[str, dict[Any, Block], Block, list[tuple[int, slice, slice]]]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        flat = [((n.name, n.place, n.a, n.b, n.fill), n.ratio) for n in self.numbers]
+        self._ratios = [one for one, ratio in flat if ratio]
+        self._lines = [one for one, ratio in flat if not ratio]
+        self._blocks = [(t.name, {**t.known, None: t.missing}, t.unseen, _runs(t.places)) for t in self.tables]
+
+    @property
+    def width(self) -> int:
+        return len(self.blank)
+
+    def one(self, row: Mapping[str, Any]) -> Block:
+        """One row, by name; numbers as float, categories as text, a gap as None or NaN."""
+        out = self.blank.copy()
+        for name, place, center, scale, fill in self._ratios:
+            value = row[name]
+            out[place] = fill if value is None or value != value else (value - center) / scale  # noqa: PLR0124
+        for name, place, slope, offset, fill in self._lines:
+            value = row[name]
+            out[place] = fill if value is None or value != value else value * slope + offset  # noqa: PLR0124
+        for name, known, unseen, runs in self._blocks:
+            block = known.get(row[name], unseen)
+            for _, here, there in runs:
+                out[here] = block[there]
+        return out
+
+    def many(self, columns: Mapping[str, np.ndarray] | pd.DataFrame, rows: int) -> np.ndarray:
+        """Many rows, as columns by name; shape (rows, width), double."""
+        out = np.tile(np.array(self.blank, dtype="float64"), (rows, 1))
+        for number in self.numbers:
+            values = np.asarray(columns[number.name], dtype="float64")
+            out[:, number.place] = np.where(np.isnan(values), number.fill, number.of(values))
+        for table in self.tables:
+            distinct, position = _unique(np.asarray(columns[table.name], dtype=object))
+            blocks = np.array([table.of(value) for value in distinct], dtype="float64").reshape(len(distinct), -1)
+            out[:, table.places] = blocks[position]
+        return out
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, for a file."""
+        return {
+            "inputs": self.inputs, "blank": self.blank, "numbers": [asdict(one) for one in self.numbers],
+            "tables": [asdict(one) for one in self.tables],
+        }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, told: dict[str, Any]) -> Encoder:
+        """From what ``to_dict`` gave, through JSON."""
+        numbers = [Number(**one) for one in told["numbers"]]
+        return cls(told["inputs"], told["blank"], numbers, [Table(**one) for one in told["tables"]])
+
+
+def gap(value: Any) -> bool:
+    """Whether a value is none: None, or NaN, which alone differs from itself."""
+    return value is None or value != value  # noqa: PLR0124
+
+
+def _runs(places: Sequence[int]) -> list[tuple[int, slice, slice]]:
+    """Neighbouring places as slices of the output and of the block: (first, there, here)."""
+    runs: list[tuple[int, slice, slice]] = []
+    start = 0
+    for i in range(1, len(places) + 1):
+        if i == len(places) or places[i] != places[i - 1] + 1:
+            runs.append((places[start], slice(places[start], places[i - 1] + 1), slice(start, i)))
+            start = i
+    return runs
+
+
+def _unique(values: np.ndarray) -> tuple[list[Any], np.ndarray]:
+    """Distinct values, None for gaps, and the position of each value among them."""
+    if len(values) > MANY:
+        import pandas as pd
+
+        position, distinct = pd.factorize(values)
+        return [*distinct, None], np.where(position < 0, len(distinct), position)
+    known: dict[Any, int] = {}
+    plain = [None if gap(value) else value for value in values]
+    position = np.array([known.setdefault(value, len(known)) for value in plain], dtype="int64")
+    return list(known), position

@@ -1,0 +1,1 @@
+"""The service: the registered champion behind HTTP, typed from its contract."""

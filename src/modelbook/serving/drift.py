@@ -1,0 +1,29 @@
+"""Drift of recent requests: how far the inputs have moved from the reference that the version keeps."""
+
+from __future__ import annotations
+
+from collections import Counter
+from math import log2, sqrt
+from typing import Any
+
+from modelbook.scoring.places import place
+
+Reference = dict[str, dict[str, Any]]  # by feature: edges (of a number), and the share of each place
+
+
+def distances(reference: Reference, rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Jensen-Shannon distance of each feature, 0 (the same) to 1 (nothing in common); gaps count as a place."""
+    told = {}
+    for name, kept in reference.items():
+        counts = Counter(place(row.get(name), kept["edges"]) for row in rows)
+        told[name] = _distance(kept["shares"], {key: count / len(rows) for key, count in counts.items()})
+    return told
+
+
+def _distance(one: dict[str, float], other: dict[str, float]) -> float:
+    total = 0.0
+    for key in one.keys() | other.keys():
+        p, q = one.get(key, 0.0), other.get(key, 0.0)
+        middle = (p + q) / 2
+        total += sum(share * log2(share / middle) for share in (p, q) if share > 0)
+    return sqrt(max(0.0, total / 2))

@@ -1,0 +1,125 @@
+"""Batches: whole files answered in order, rejects aside, nothing half done."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from filelock import FileLock
+from shelf import fitted
+from sklearn.linear_model import LogisticRegression
+
+from modelbook.contract import Contract
+from modelbook.errors import DataError
+from modelbook.scoring import Scorer, batch
+from modelbook.scoring.compile import compile
+
+FEATURES = ["colour", "size", "noise", "flag"]
+
+
+@pytest.fixture(scope="module")
+def model(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> Any:
+    return fitted(make_frame(), contract, LogisticRegression())
+
+
+@pytest.fixture(scope="module")
+def scorer(model: Any, make_frame: Callable[..., pd.DataFrame], contract: Contract, tmp_path_factory: Any) -> Scorer:
+    folder = tmp_path_factory.mktemp("version") / "scorer"
+    assert compile(model, contract, 0.4, make_frame(), folder).proof
+    return Scorer.load(folder)
+
+
+@pytest.fixture
+def run(scorer: Scorer, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    monkeypatch.setattr(batch, "ROWS", 100)
+
+    def go(source: str, target: str) -> Any:
+        return batch.score(tmp_path / source, tmp_path / target, scorer, contract, 7, tell=lambda rows, seconds: None)
+
+    return go
+
+
+@pytest.mark.parametrize("source", ["in.csv", "in.parquet"])
+@pytest.mark.parametrize("target", ["out.csv", "out.parquet"])
+def test_rows_keep_order_and_columns_and_are_answered_as_the_model_does(
+    run, source, target, tmp_path, frame, model, contract
+):
+    given = frame.assign(name=[f"n{i}" for i in range(len(frame))])
+    (given.to_csv if source.endswith("csv") else given.to_parquet)(tmp_path / source, index=False)
+    done = run(source, target)
+    out = (pd.read_csv if target.endswith("csv") else pd.read_parquet)(tmp_path / target)
+    assert (done.rows, done.rejected) == (len(frame), 0)
+    assert out["name"].tolist() == given["name"].tolist()
+    assert list(out.columns) == [*given.columns, "prediction", "probability_0", "probability_1", "model_version"]
+    wanted = model.predict_proba(contract.features(frame))[:, 1]
+    np.testing.assert_allclose(out["probability_1"], wanted, atol=1e-6)
+    assert out["prediction"].tolist() == (wanted >= 0.4).astype(int).tolist()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([source, target])
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_rows_that_break_the_contract_go_aside_with_their_reasons(run, kind, tmp_path, frame):
+    given = frame[FEATURES].astype(object)
+    given.loc[3, "size"] = 500.0
+    given.loc[150, ["colour", "flag"]] = ["3", 7.0]
+    given.loc[599, "size"] = np.nan
+    if kind == "csv":
+        given["size"] = given["size"].astype(object)
+        given.loc[200, "size"] = "tall"
+        given.loc[201, "noise"] = "NA"  # a gap
+    else:
+        given = given.astype({"size": float, "flag": float, "noise": float})
+    (given.to_csv if kind == "csv" else given.to_parquet)(tmp_path / f"in.{kind}", index=False)
+    done = run(f"in.{kind}", "out.csv")
+    rejects = pd.read_csv(tmp_path / "out.rejects.csv").set_index("row")["reasons"]
+    assert done.rejected == len(rejects) == (4 if kind == "csv" else 3)
+    assert rejects[3].endswith("500.0: must be number from 0 to 100") or rejects[3].endswith(
+        "'500.0': must be number from 0 to 100"
+    )
+    assert "colour = '3': must be one of 1, 2, 11; flag = " in rejects[150]
+    assert rejects[599] == "size = missing: must be number from 0 to 100"
+    if kind == "csv":
+        assert rejects[200] == "size = 'tall': must be number from 0 to 100"
+    assert len(pd.read_csv(tmp_path / "out.csv")) == 600 - done.rejected
+
+
+def test_what_cannot_be_answered_is_refused_and_leaves_nothing(run, tmp_path, frame):
+    frame.rename(columns={"size": "sise"}).to_csv(tmp_path / "other.csv", index=False)
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "header.csv").write_text(",".join(FEATURES) + "\n")
+    (tmp_path / "wide.csv").write_text(",".join(FEATURES) + "\n11,1,1,1,5\n")
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 and nothing else")
+    (tmp_path / "there.csv").write_text("kept")
+    frame.to_csv(tmp_path / "in.csv", index=False)
+    before = {path.name for path in tmp_path.iterdir()}
+    for source, target, what in (
+        ("other.csv", "out.csv", "no column size"), ("empty.csv", "out.csv", "is empty"),
+        ("header.csv", "out.csv", "no rows"), ("wide.csv", "out.csv", "more cells"),
+        ("broken.parquet", "out.csv", "cannot be read"), ("nowhere.csv", "out.csv", "there is no"),
+        ("in.csv", "out.xlsx", "another kind"), ("in.csv", "there.csv", "there already"),
+    ):  # fmt: skip
+        with pytest.raises(DataError, match=what):
+            run(source, target)
+    assert {path.name for path in tmp_path.iterdir()} == before
+    assert (tmp_path / "there.csv").read_text() == "kept"
+
+
+def test_a_missing_column_is_told_with_the_nearest_name(run, tmp_path, frame):
+    frame.rename(columns={"size": "sise"}).to_csv(tmp_path / "in.csv", index=False)
+    with pytest.raises(DataError) as caught:
+        run("in.csv", "out.csv")
+    assert "'sise': did you mean 'size'?" in caught.value.expected
+
+
+def test_two_runs_do_not_write_one_file_and_a_killed_one_is_begun_anew(run, tmp_path, frame):
+    frame.to_csv(tmp_path / "in.csv", index=False)
+    (tmp_path / ".out.csv.part").write_text("of a run that was killed")
+    with FileLock(tmp_path / "out.csv.lock"), pytest.raises(DataError, match="another run is writing"):
+        run("in.csv", "out.csv")
+    assert run("in.csv", "out.csv").rows == len(frame)
+    assert len(pd.read_csv(io.BytesIO((tmp_path / "out.csv").read_bytes()))) == len(frame)

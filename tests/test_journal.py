@@ -1,0 +1,193 @@
+"""The journal: what was answered is there, outcomes join once, a database that is down blocks nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelbook.errors import JournalError
+from modelbook.journal import Journal, Prediction, Writer
+from modelbook.journal.store import OtherOutcomes, UnknownPredictions, default
+
+
+def prediction(number: int, at: float = 1000.0, variant: str = "champion") -> Prediction:
+    return Prediction(f"id-{number}", variant, at, 3, True, '{"size": 1.5}', "1", '{"0": 0.4, "1": 0.6}', 0.2)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    made = Journal(default(tmp_path, "tiny"), patience=0.3)
+    made.create()
+    return made
+
+
+def keep(journal: Journal, *groups: list[Prediction]) -> tuple[list[bool], Writer]:
+    """Write groups at the same time; returns whether each is in the journal."""
+
+    async def run() -> tuple[list[bool], Writer]:
+        writer = Writer(journal)
+        writer.start()
+        told = await asyncio.gather(*(writer.keep(group) for group in groups))
+        await writer.stop()
+        return told, writer
+
+    return asyncio.run(run())
+
+
+def test_what_was_kept_is_there_for_another_connection(journal: Journal, tmp_path: Path) -> None:
+    told, writer = keep(journal, *([prediction(number)] for number in range(50)))
+    assert told == [True] * 50
+    assert (writer.written, writer.lost) == (50, 0)
+    with closing(sqlite3.connect(tmp_path / "data/tiny/journal.db")) as connection:
+        assert connection.execute("select count(*), min(prediction) from predictions").fetchone() == (50, "1")
+
+
+def test_a_prediction_that_comes_twice_is_kept_once(journal: Journal) -> None:
+    keep(journal, [prediction(1)], [prediction(1)], [prediction(1, variant="challenger")])
+    assert len(journal.window(0)) == 1
+    assert len(journal.window(0, variant="challenger")) == 1
+
+
+def test_a_window_is_a_span_of_time_with_outcomes_where_they_are_known(journal: Journal) -> None:
+    keep(journal, [prediction(number, at=1000.0 + number) for number in range(5)])
+    assert journal.outcomes({"id-3": True}) == {"recorded": 1, "repeated": 0}
+    rows = journal.window(1001, 1004)
+    assert [row["id"] for row in rows] == ["id-1", "id-2", "id-3"]
+    assert [row["outcome"] for row in rows] == [None, None, True]
+    assert rows[0]["inputs"] == {"size": 1.5}
+    assert rows[0]["probabilities"] == {"0": 0.4, "1": 0.6}
+
+
+def test_an_outcome_joins_once(journal: Journal) -> None:
+    keep(journal, [prediction(number) for number in range(900)])
+    assert journal.outcomes({f"id-{number}": 1 for number in range(850)}) == {"recorded": 850, "repeated": 0}
+    assert journal.outcomes({"id-1": 1, "id-899": 0}) == {"recorded": 1, "repeated": 1}
+    with pytest.raises(OtherOutcomes, match="'id-1'"):
+        journal.outcomes({"id-1": 0, "id-898": 0})
+    with pytest.raises(UnknownPredictions, match="'nobody'"):
+        journal.outcomes({"nobody": 1, "id-898": 0})
+    assert [row["outcome"] for row in journal.window(0) if row["id"] == "id-898"] == [None], "all or none"
+
+
+def test_the_log_of_an_sqlite_journal_is_settled_while_it_is_written_to(journal: Journal, tmp_path: Path) -> None:
+    path = tmp_path / "data/tiny/journal.db"
+
+    async def run() -> None:
+        writer = Writer(journal)
+        writer.start()
+        for number in range(300):
+            await writer.keep([prediction(number)])
+        before = path.stat().st_size
+        journal.settle()
+        assert path.stat().st_size > before
+        assert await writer.keep([prediction(300)])
+        await writer.stop()
+
+    asyncio.run(run())
+    assert len(journal.window(0)) == 301
+
+
+def test_retention_forgets_predictions_with_their_outcomes(journal: Journal) -> None:
+    keep(journal, [prediction(number, at=1000.0 + number) for number in range(5)])
+    journal.outcomes({"id-0": 1, "id-4": 1})
+    assert journal.forget(1003) == 3
+    assert [row["id"] for row in journal.window(0)] == ["id-3", "id-4"]
+    with pytest.raises(UnknownPredictions):
+        journal.outcomes({"id-0": 1})
+
+
+def test_a_locked_journal_is_waited_for_no_longer_than_patience_and_then_tried_again(journal, tmp_path) -> None:
+    async def run() -> None:
+        told: list[str] = []
+        writer = Writer(journal, told.append)
+        writer.start()
+        with closing(sqlite3.connect(tmp_path / "data/tiny/journal.db")) as other:
+            other.execute("begin exclusive")
+            began = time.monotonic()
+            assert not await writer.keep([prediction(1)])
+            assert time.monotonic() - began < 1
+            await asyncio.sleep(0.2)
+            began = time.monotonic()
+            assert not await writer.keep([prediction(2)])
+            assert time.monotonic() - began < 0.05, "while it is down nobody waits"
+        writer._retry = 0.0
+        assert await writer.keep([prediction(3)])
+        assert (writer.lost, writer.up) == (2, True)
+        assert told[0].startswith("the journal is down: journal sqlite://")
+        assert "locked" in told[0]
+        assert told[-1] == "the journal is back"
+        await writer.stop()
+
+    asyncio.run(run())
+    assert "id-3" in {row["id"] for row in journal.window(0)}
+
+
+@pytest.mark.parametrize(
+    ("url", "what"),
+    [("mysql://nobody", "journal 'mysql"), ("what is this", "Could not parse"), ("oracle://", "journal")],
+)
+def test_a_journal_of_another_kind_is_refused(url: str, what: str) -> None:
+    with pytest.raises(JournalError, match=what) as caught:
+        Journal(url)
+    assert "sqlite:///" in caught.value.expected
+
+
+def test_a_journal_that_cannot_be_reached_is_told_without_its_password(tmp_path: Path) -> None:
+    (tmp_path / "folder.db").mkdir()
+    with pytest.raises(JournalError, match="unable to open"):
+        Journal(f"sqlite:///{tmp_path / 'folder.db'}").create()
+    failed = Journal.failed(Journal(f"sqlite:///{tmp_path}/a.db"), ValueError("x"))
+    assert "journal sqlite" in str(failed)
+
+
+@pytest.fixture
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a PostgreSQL server of our own, on a port of its own."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
+        pytest.skip("PostgreSQL is not installed")
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    folder = Path(tempfile.mkdtemp(prefix="journal-"))
+    user: dict[str, Any] = {}
+    if os.getuid() == 0:  # the server refuses to run as root
+        shutil.chown(folder, "postgres")
+        user = {"user": "postgres"}
+    run = {"check": True, "capture_output": True, "cwd": folder, **user}
+    subprocess.run([found[-1], "-D", folder / "data", "-A", "trust", "-U", "journal"], **run)
+    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1"
+    control = [found[-1].with_name("pg_ctl"), "-D", folder / "data", "-l", folder / "log", "-w"]
+    subprocess.run([*control, "-o", options, "start"], **{**run, "capture_output": False})
+    try:
+        yield f"postgresql+psycopg://journal@127.0.0.1:{port}/postgres"
+    finally:
+        subprocess.run([*control, "-m", "immediate", "stop"], **run)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.slow
+def test_postgresql_keeps_the_same_journal(postgres: str) -> None:
+    made = Journal(postgres, patience=2)
+    made.create()
+    told, _ = keep(made, *([prediction(number)] for number in range(50)), [prediction(1)])
+    assert told == [True] * 51
+    assert made.outcomes({"id-3": 1}) == {"recorded": 1, "repeated": 0}
+    assert made.outcomes({"id-3": 1}) == {"recorded": 0, "repeated": 1}
+    with pytest.raises(UnknownPredictions):
+        made.outcomes({"nobody": 1})
+    assert sum(row["outcome"] == 1 for row in made.window(0)) == 1
+    assert len(made.window(0)) == 50
+    assert made.forget(2000) == 50

@@ -1,0 +1,275 @@
+"""The compiled scorer: the model's answers for every kind of row, and the model itself where there is no such form."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from lightgbm import LGBMClassifier, LGBMRegressor
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    RandomForestClassifier,
+    RandomForestRegressor,
+    VotingClassifier,
+)
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, PowerTransformer, StandardScaler
+
+from modelbook.contract import Column, Contract
+from modelbook.errors import CompileError
+from modelbook.scoring import Scorer
+from modelbook.scoring.booster import Booster
+from modelbook.scoring.compile import compile, prove
+from modelbook.scoring.compiled import Proof
+from modelbook.scoring.itself import Itself
+from modelbook.scoring.trials import asked, trials, typical
+from modelbook.serving.refusals import Refusal
+from modelbook.tasks.answering import Likeliest, YesOrNo, answering, recalled
+
+THRESHOLD = 0.4
+FEW: dict[str, Any] = {"n_estimators": 12, "random_state": 0}
+QUIET: dict[str, Any] = {"verbose": -1, "n_jobs": 1}
+
+
+class Rule(ClassifierMixin, BaseEstimator):
+    """A user's own estimator, which nothing converts."""
+
+    def fit(self, X: np.ndarray, y: pd.Series) -> Rule:
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        p = 1 / (1 + np.exp(-X[:, 0]))
+        return np.column_stack([1 - p, p])
+
+
+class Crossing(BaseEstimator, TransformerMixin):
+    """A user's own step whose output depends on two columns."""
+
+    def fit(self, X: pd.DataFrame, y: Any = None) -> Crossing:
+        return self
+
+    def transform(self, X: pd.DataFrame) -> np.ndarray:
+        return np.column_stack([X["size"] * X["flag"], X["size"]])
+
+
+class Breaking(BaseEstimator, TransformerMixin):
+    """A user's own step that does not like what it is asked."""
+
+    def fit(self, X: pd.DataFrame, y: Any = None) -> Breaking:
+        return self
+
+    def transform(self, X: pd.DataFrame) -> np.ndarray:
+        if (X["colour"] == "\x00unseen").any():
+            raise KeyError("no such colour")
+        return X[["size"]].to_numpy()
+
+
+def preprocessing(scaler: Any = None) -> Any:
+    numbers = make_pipeline(SimpleImputer(strategy="median"), scaler or StandardScaler())
+    return make_column_transformer(
+        (numbers, ["size", "noise", "flag"]), (OneHotEncoder(handle_unknown="ignore"), ["colour"])
+    )
+
+
+def outcome(frame: pd.DataFrame, task: str) -> pd.Series:
+    if task == "regression":
+        return frame["size"] * 1000 + frame["noise"].fillna(0)
+    if task == "multiclass":
+        return pd.cut(frame["size"], [-1, 30, 70, 101], labels=[0, 1, 2]).astype(int)
+    return frame["happened"]
+
+
+@pytest.fixture
+def put(tmp_path: Path, frame: pd.DataFrame, contract: Contract) -> Callable[..., Any]:
+    """Fit a pipeline, compile it, and return the pipeline, what came of it, and the folder."""
+
+    def make(estimator: Any, task: str = "binary", before: Any = None) -> tuple[Any, Any, Path]:
+        model = make_pipeline(*([before] if before else [preprocessing()]), estimator)
+        model.fit(contract.features(frame), outcome(frame, task))
+        folder = tmp_path / "scorer"
+        return model, compile(model, of_task(contract, task), THRESHOLD, frame, folder), folder
+
+    return make
+
+
+TARGETS: dict[str, dict[str, Any]] = {
+    "binary": {"type": "boolean"}, "regression": {"type": "number"},
+    "multiclass": {"type": "category", "categories": ["low", "middle", "high"]},
+}  # fmt: skip
+
+
+def of_task(contract: Contract, task: str) -> Contract:
+    target = Column(role="target", meaning="what happened", **TARGETS[task])
+    return contract.model_copy(update={"task": task, "columns": {**contract.columns, "happened": target}})
+
+
+CASES = {
+    "lightgbm": (LGBMClassifier(**QUIET, **FEW), "binary", "native LightGBM booster"),
+    "logistic": (LogisticRegression(), "binary", "weighted sum"),
+    "boosting": (GradientBoostingClassifier(**FEW), "binary", "ONNX graph"),
+    "forest": (RandomForestClassifier(**FEW), "binary", "ONNX graph"),
+    "bayes": (GaussianNB(), "binary", "ONNX graph"),
+    "vote": (
+        VotingClassifier([("a", LGBMClassifier(**QUIET, **FEW)), ("b", LogisticRegression())], voting="soft",
+                         weights=[2, 1]),
+        "binary", "mean of several",
+    ),
+    "a user's own": (Rule(), "binary", "the estimator itself"),
+    "lightgbm of three": (LGBMClassifier(**QUIET, **FEW), "multiclass", "native LightGBM booster"),
+    "logistic of three": (LogisticRegression(), "multiclass", "weighted sum"),
+    "forest of three": (RandomForestClassifier(**FEW), "multiclass", "ONNX graph"),
+    "lightgbm of a number": (LGBMRegressor(**QUIET, **FEW), "regression", "native LightGBM booster"),
+    "line": (LinearRegression(), "regression", "weighted sum"),
+    "forest of a number": (RandomForestRegressor(**FEW), "regression", "ONNX graph"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("estimator", "task", "name"), CASES.values(), ids=CASES)
+def test_the_compiled_scorer_answers_like_the_model(put, frame, contract, estimator, task, name):
+    model, compiled, folder = put(estimator, task)
+    assert (compiled.name, compiled.reason) == (name, "")
+    scorer = Scorer.load(folder)
+    rows = trials(frame, of_task(contract, task), seed=7)
+    expected = asked(model, rows, of_task(contract, task))
+    np.testing.assert_allclose(scorer.numbers(rows), expected, rtol=1e-6, atol=1e-6)
+    answers = [scorer.one(row) for row in rows.head(50).to_dict("records")]
+    told = Itself(model, of_task(contract, task), THRESHOLD).many(rows.head(50).to_dict("records"))
+    if task == "regression":
+        assert [a.prediction for a in answers] == pytest.approx([a.prediction for a in told], rel=1e-6)
+        assert answers[0].probabilities is None
+    else:
+        assert [a.prediction for a in answers] == [a.prediction for a in told]
+        assert answers[3].probabilities == pytest.approx(told[3].probabilities, abs=1e-6)
+        assert len(answers[3].probabilities) == (3 if task == "multiclass" else 2)
+
+
+@pytest.mark.parametrize("scaler", [StandardScaler(), MinMaxScaler()], ids=["standard", "minmax"])
+def test_the_encoder_does_what_the_steps_do(put, frame, contract, scaler):
+    model, compiled, folder = put(LogisticRegression(), before=preprocessing(scaler))
+    rows = trials(frame, contract)
+    assert compiled.name == "weighted sum"
+    encoder = Scorer.load(folder).encoder
+    np.testing.assert_allclose(encoder.many(rows, len(rows)), model[0].transform(rows), rtol=1e-12, atol=1e-12)
+    some = rows.tail(40)
+    one = [encoder.one(row) for row in some.to_dict("records")]
+    np.testing.assert_array_equal(one, encoder.many(some, len(some)))
+
+
+def test_gaps_may_come_as_none_or_nan_and_many_answers_like_one(put, frame):
+    _, _, folder = put(LGBMClassifier(**QUIET, **FEW))
+    scorer = Scorer.load(folder)
+    row = {"size": 50.0, "flag": 1.0, "colour": "11"}
+    none, nan = scorer.one({**row, "noise": None}), scorer.one({**row, "noise": float("nan")})
+    assert none == nan
+    assert scorer.one({**row, "noise": 9.0, "size": 99.0}) != none
+    assert scorer.many([{**row, "noise": None}, {**row, "noise": 0.3}])[0] == none
+
+
+REFUSED = {
+    "two columns in one": (Crossing(), "depends on size and on flag"),
+    "a curve": (
+        make_column_transformer((PowerTransformer(), ["size"]), remainder="drop"),
+        "does not move size along a straight line",
+    ),
+    "a step that fails": (Breaking(), "KeyError: 'no such colour'"),
+}
+
+
+@pytest.mark.parametrize(("step", "reason"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_compiled_is_told_with_its_reason_and_leaves_nothing(put, step, reason):
+    _, compiled, folder = put(LogisticRegression(), before=step)
+    assert compiled.name == "the model itself"
+    assert reason in compiled.reason
+    assert str(compiled).startswith("the model itself: ")
+    assert [path.name for path in folder.iterdir()] == ["golden.json"]
+
+
+def test_golden_rows_keep_the_contract_and_hold_what_the_model_says(put, frame, contract):
+    model, _, folder = put(LGBMClassifier(**QUIET, **FEW))
+    told = json.loads((folder / "golden.json").read_text())
+    rows = pd.DataFrame(told["rows"])
+    assert contract.violations(rows.assign(who=range(len(rows)), year=1, group=0, after=0), target=False).empty
+    np.testing.assert_array_equal(asked(model, rows, contract), told["numbers"])
+    assert rows["noise"].isna().sum() > 1
+    assert told["typical"]["size"] == frame["size"].median()
+
+
+def test_the_proof_sees_a_scorer_that_differs(put, frame, contract):
+    model, _, folder = put(LogisticRegression())
+    scorer = Scorer.load(folder)
+    rows = trials(frame, contract)
+    assert prove(scorer, rows, asked(model, rows, contract)).passed
+    scorer.encoder.tables[0].known["11"][0] += 0.5
+    found = prove(scorer, rows, asked(model, rows, contract))
+    assert not found.passed
+    assert found.worst > 1e-3
+    assert not Proof(10, 1, 0.0).passed
+    assert not Proof(10, 0, 2e-6).passed
+
+
+def test_trials_hold_every_gap_end_category_and_a_stranger(frame, contract):
+    rows = trials(frame, contract)
+    made = rows.iloc[len(frame) :]
+    assert {0.0, 100.0} <= set(made["size"])
+    assert made["noise"].isna().any()
+    assert {"1", "2", "11", "\x00unseen"} == set(made["colour"])
+    assert not rows["size"].isna().any(), "a gap that the contract forbids"
+
+
+def test_the_typical_row_is_no_row_of_the_table(frame, contract):
+    row = typical(frame, contract)
+    assert row["size"] == frame["size"].median()
+    assert row["colour"] in {"1", "2", "11"}
+    assert row["flag"] in {0.0, 1.0}
+
+
+def test_a_binary_answer_is_the_second_class_from_the_threshold_on():
+    answers = YesOrNo(("no", "yes"), 0.3)
+    assert answers.answer((0.7, 0.3)).prediction == "yes"
+    assert answers.answer((0.71, 0.29)).prediction == "no"
+    assert answers.predictions(np.array([[0.7, 0.3], [0.71, 0.29]])).tolist() == ["yes", "no"]
+
+
+def test_answers_are_named_as_the_contract_names_them_and_survive_a_file(contract):
+    assert answering(contract, 0.3).classes == (0, 1)
+    several = answering(of_task(contract, "multiclass"), None)
+    assert several == Likeliest(("low", "middle", "high"))
+    again = recalled(json.loads(json.dumps(several.to_dict())))
+    assert again == several
+    assert again.answer((0.2, 0.7, 0.1)).prediction == "middle"
+    assert again.predictions(np.array([[0.2, 0.7, 0.1]])).tolist() == ["middle"]
+    assert answering(of_task(contract, "regression"), None).answer([4.5]) == (4.5, None)
+
+
+def test_a_booster_of_another_width_or_of_no_model_is_refused(tmp_path, frame):
+    model = LGBMClassifier(**QUIET, n_estimators=2).fit(frame[["size"]].to_numpy(), frame["happened"])
+    path = tmp_path / "kernel.txt"
+    path.write_text(model.booster_.model_to_string())
+    with pytest.raises(CompileError, match="wants 1 columns"):
+        Booster(path, 3)
+    path.write_text("no model")
+    with pytest.raises(CompileError, match="LightGBM: "):
+        Booster(path, 1)
+
+
+def test_outcomes_are_typed_by_the_task(put, contract):
+    from modelbook.serving.outcomes import Outcomes
+
+    _, _, folder = put(LinearRegression(), "regression")
+    assert Outcomes(contract, Scorer.load(folder).answering).read(b'{"id": "a", "outcome": 3.5}', 10) == {"a": 3.5}
+    _, _, folder = put(LogisticRegression(), "multiclass")
+    read = Outcomes(contract, Scorer.load(folder).answering).read
+    assert read(b'{"id": "a", "outcome": "low"}', 10) == {"a": "low"}
+    with pytest.raises(Refusal, match="one of low, middle, high"):
+        read(b'{"id": "a", "outcome": "tall"}', 10)

@@ -1,0 +1,249 @@
+"""The server over real sockets: killed, loaded while the model changes, with several workers, fuzzed."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import random
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shelf import BOOK, Shelf, fitted
+from sklearn.linear_model import LogisticRegression
+from tiny import BIN
+
+pytestmark = pytest.mark.slow
+ROW = {"colour": "11", "size": 80.0, "noise": None, "flag": 1}
+CODE = "import sys; from pathlib import Path; from modelbook.serving import server;"
+CODE += f"server.run(Path(sys.argv[1]), {BOOK!r}, '127.0.0.1', int(sys.argv[2]), int(sys.argv[3]))"
+JSON = {"content-type": "application/json"}
+
+
+@dataclass
+class Running:
+    """A server's process and port."""
+
+    process: subprocess.Popen
+    port: int
+
+    def connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+
+    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        with closing(self.connect()) as connection:
+            connection.request(method, path, None if body is None else json.dumps(body), JSON)
+            told = connection.getresponse()
+            text = told.read()
+            return told.status, json.loads(text) if "json" in told.headers["content-type"] else text.decode()
+
+
+@contextmanager
+def running(root: Path, workers: int = 1) -> Iterator[Running]:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    with (root / "server.log").open("w") as log:
+        process = subprocess.Popen([sys.executable, "-c", CODE, str(root), str(port), str(workers)], stderr=log)
+    server = Running(process, port)
+    try:
+        until = time.monotonic() + 90
+        while time.monotonic() < until:
+            assert process.poll() is None, (root / "server.log").read_text()
+            try:
+                if server.ask("GET", "/health/ready")[0] == 200:
+                    break
+            except OSError:
+                time.sleep(0.05)
+        yield server
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(60)
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, frame, contract) -> Shelf:
+    made = Shelf(tmp_path)
+    made.alias("champion", made.register(fitted(frame, contract), contract, frame))
+    made.register(fitted(frame, contract, LogisticRegression(C=0.01)), contract, frame)
+    return made
+
+
+def kept(shelf: Shelf) -> set[str]:
+    with closing(sqlite3.connect(shelf.root / "data" / BOOK / "journal.db")) as connection:
+        return {row[0] for row in connection.execute("select id from predictions")}
+
+
+class Caller(threading.Thread):
+    """Asks again and again over one connection until told to stop, or nobody is there any more."""
+
+    def __init__(self, server: Running) -> None:
+        super().__init__(daemon=True)
+        self._server, self.ending = server, False
+        self.answers: list[dict[str, Any]] = []
+        self.failures: list[Any] = []
+
+    def run(self) -> None:
+        with closing(self._server.connect()) as connection:
+            while not self.ending:
+                try:
+                    connection.request("POST", "/predict", json.dumps(ROW), JSON)
+                    told = connection.getresponse()
+                    text = told.read()
+                except (OSError, http.client.HTTPException):
+                    if not self.ending:
+                        self.failures.append("gone")
+                    return
+                if told.status == 200:
+                    self.answers.append(json.loads(text))
+                else:
+                    self.failures.append((told.status, text))
+
+
+def test_of_ten_thousand_answers_none_is_lost_when_the_process_is_killed(shelf):
+    answered: set[str] = set()
+    while len(answered) < 10_000:
+        with running(shelf.root) as server:
+            callers = [Caller(server) for _ in range(8)]
+            for caller in callers:
+                caller.start()
+            before = len(answered)
+            while sum(len(caller.answers) for caller in callers) < min(4000, 10_000 - before):
+                time.sleep(0.01)
+            os.kill(server.process.pid, signal.SIGKILL)
+            for caller in callers:
+                caller.join(30)
+        answered |= {one["id"] for caller in callers for one in caller.answers}
+        assert [f for caller in callers for f in caller.failures if f != "gone"] == []
+    assert answered - kept(shelf) == set()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_while_the_alias_moves_no_request_fails_and_none_is_mixed(shelf, workers):
+    with running(shelf.root, workers) as server:
+        callers = [Caller(server) for _ in range(6)]
+        for caller in callers:
+            caller.start()
+        for number in (2, 1, 2):
+            time.sleep(1.5)
+            shelf.alias("champion", number)
+        time.sleep(3)
+        for caller in callers:
+            caller.ending = True
+        for caller in callers:
+            caller.join(30)
+        answers = [one for caller in callers for one in caller.answers]
+        assert [f for caller in callers for f in caller.failures] == []
+        by_version = {
+            number: {one["probabilities"]["1"] for one in answers if one["model_version"] == number}
+            for number in (1, 2)
+        }
+        assert [len(values) for values in by_version.values()] == [1, 1]
+        assert by_version[1] != by_version[2]
+        assert {caller.answers[-1]["model_version"] for caller in callers} == {2}
+        told = sum(
+            float(line.rsplit(" ", 1)[1]) for line in server.ask("GET", "/metrics")[1].splitlines()
+            if line.startswith('modelbook_predictions_total{variant="champion"}')
+        )  # fmt: skip
+        assert told == len(answers) == len(kept(shelf))
+
+
+def test_requests_at_work_are_answered_before_the_server_ends(shelf):
+    with running(shelf.root) as server:
+        callers = [Caller(server) for _ in range(4)]
+        for caller in callers:
+            caller.start()
+        time.sleep(1)
+        server.process.terminate()
+        assert server.process.wait(30) in (0, -signal.SIGTERM)
+        for caller in callers:
+            caller.ending = True
+            caller.join(30)
+        assert {one["id"] for caller in callers for one in caller.answers} <= kept(shelf)
+        assert [f for caller in callers for f in caller.failures if f != "gone"] == []
+
+
+def test_bodies_that_break_off_or_never_come_hurt_nobody(shelf):
+    (shelf.root / "serving.yaml").write_text("limits: {seconds: 0.5}")
+    with running(shelf.root) as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as slow:
+            slow.sendall(
+                b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 50\r\n\r\n{"
+            )
+            assert slow.recv(100).startswith(b"HTTP/1.1 408")
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as broken:
+            broken.sendall(
+                b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 50\r\n\r\n{"
+            )
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as nonsense:
+            nonsense.sendall(b"\x16\x03\x01 no http at all\r\n\r\n")
+            assert nonsense.recv(100).startswith(b"HTTP/1.1 400")
+        assert server.ask("POST", "/predict", ROW)[0] == 200
+        assert "Traceback" not in (shelf.root / "server.log").read_text()
+
+
+def test_it_is_ready_in_seconds_and_its_log_is_json(shelf):
+    began = time.monotonic()
+    with running(shelf.root) as server:
+        assert time.monotonic() - began < 20, "3 on an idle machine"
+        assert server.ask("POST", "/predict", ROW)[0] == 200
+    lines = (shelf.root / "server.log").read_text().splitlines()[1:]
+    assert "in service" in {json.loads(line)["event"] for line in lines}
+
+
+CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+
+
+def test_what_its_own_manual_allows_and_forbids_never_ends_in_a_failure(shelf, tmp_path):
+    with running(shelf.root) as server:
+        address = f"http://127.0.0.1:{server.port}/openapi.json"
+        command = [
+            str(BIN / "schemathesis"),
+            "run",
+            address,
+            "--max-examples",
+            "400",
+            "--phases",
+            "examples,coverage,fuzzing",
+        ]
+        command += ["--checks", f"{CHECKS},negative_data_rejection", "--no-color", "--generation-database", "none"]
+        told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert told.returncode == 0, told.stdout[-9000:]
+        assert int(re.search(r"([\d,]+) generated", told.stdout)[1].replace(",", "")) > 1000
+        assert "a request failed" not in (shelf.root / "server.log").read_text()
+
+
+def test_tables_that_were_mangled_never_end_in_a_failure(shelf):
+    table = b"colour,size,noise,flag\n" + b"11,80,,1\n2,5.5,-1e3,0\n" * 5
+    draw = random.Random(5)
+    with running(shelf.root) as server, closing(server.connect()) as connection:
+        for _ in range(1500):
+            mangled = bytearray(table)
+            for _ in range(draw.randint(1, 6)):
+                at = draw.randrange(len(mangled))
+                how = draw.randrange(4)
+                if how == 0:
+                    mangled[at] = draw.randrange(256)
+                elif how == 1:
+                    del mangled[at : at + draw.randint(1, 9)]
+                else:
+                    mangled[at:at] = draw.choice(
+                        [b'"', b",", b"\n", b"\r", b"\x00", "é".encode(), b"1e999", b"NaN", b"=1+1"]
+                    )
+            connection.request("POST", "/predict/csv", bytes(mangled), {"content-type": "text/csv"})
+            told = connection.getresponse()
+            assert told.status in (200, 400, 422), (mangled, told.read())
+            told.read()

@@ -1,0 +1,633 @@
+"""The service: what is asked rightly is answered as the model does and journaled; what is not, is told why."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from fastapi.testclient import TestClient
+from shelf import BOOK, Shelf, fitted
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+from modelbook.contract import Contract
+from modelbook.errors import ServingError
+from modelbook.journal.store import default
+from modelbook.serving import server, service
+from modelbook.serving.app import create
+from modelbook.serving.keys import Keys
+from modelbook.serving.settings import FILE, load
+
+ROW = {"colour": "11", "size": 80.0, "noise": None, "flag": 1}
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "TICK", 0.05)
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    return Shelf(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def rows(make_frame: Callable[..., pd.DataFrame]) -> pd.DataFrame:
+    return make_frame()
+
+
+@pytest.fixture(scope="module")
+def model(rows: pd.DataFrame, contract: Contract) -> Any:
+    return fitted(rows, contract)
+
+
+@pytest.fixture(scope="module")
+def template(model: Any, rows: pd.DataFrame, contract: Contract, tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+    shelf = Shelf(tmp_path_factory.mktemp("shelf"))
+    shelf.alias("champion", shelf.register(model, contract, rows))
+    return shelf
+
+
+@pytest.fixture
+def put(template: Shelf, tmp_path: Path) -> Shelf:
+    """A shelf whose version 1 is the champion."""
+    return template.copy(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def client(template: Shelf, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """A service that many tests ask; none changes what it stands on."""
+    with serve(template.copy(tmp_path_factory.mktemp("served"))) as client:
+        yield client
+
+
+def serve(shelf: Shelf, settings: str = "", **more: Any) -> TestClient:
+    (shelf.root / FILE).write_text(settings)
+    return TestClient(create(shelf.root, BOOK), raise_server_exceptions=False, **more)
+
+
+def post(client: TestClient, path: str, body: Any, **headers: str) -> Any:
+    return client.post(path, content=json.dumps(body), headers={"content-type": "application/json", **headers})
+
+
+def wait(condition: Callable[[], bool], seconds: float = 10) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not come to pass"
+        time.sleep(0.05)
+
+
+class TestPredict:
+    def test_one_row_is_answered_as_the_model_does(self, client, model, contract):
+        told = post(client, "/predict", ROW)
+        assert told.status_code == 200
+        p = model.predict_proba(contract.features(pd.DataFrame([ROW])))[0, 1]
+        answer = told.json()
+        assert answer["prediction"] == int(p >= 0.4)
+        assert answer["probabilities"] == pytest.approx({"0": 1 - p, "1": p}, abs=1e-6)
+        assert (answer["model_version"], answer["variant"]) == (1, "champion")
+        assert answer["id"]
+
+    def test_a_list_is_answered_by_a_list_in_its_order(self, client):
+        rows = [{**ROW, "size": size} for size in (5.0, 95.0, 5.0)]
+        told = post(client, "/predict", rows).json()
+        assert [one["prediction"] for one in told] == [0, 1, 0]
+        assert len({one["id"] for one in told}) == 3
+        assert post(client, "/predict", []).json() == []
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"colour": 11},
+            {"flag": True},
+            {"flag": 1.0},
+            {"size": 80},
+            {"noise": 0.0},
+            {"who": 7},
+            {"who": 7, "year": 3},
+        ],
+        ids=str,
+    )
+    def test_what_means_the_same_is_taken(self, client, change):
+        told = post(client, "/predict", {**ROW, **change})
+        assert told.status_code == 200
+        if "noise" not in change:
+            assert told.json()["probabilities"] == post(client, "/predict", ROW).json()["probabilities"]
+
+    def test_a_gap_may_be_left_out_where_the_contract_allows_it(self, client):
+        told = post(client, "/predict", {name: value for name, value in ROW.items() if name != "noise"})
+        assert told.json()["probabilities"] == post(client, "/predict", ROW).json()["probabilities"]
+
+    BAD = (
+        ({"size": None}, "size", "null", "number from 0 to 100"),
+        ({"size": "80"}, "size", '"80"', "number from 0 to 100"),
+        ({"size": True}, "size", "true", "number from 0 to 100"),
+        ({"size": 100.5}, "size", "100.5", "number from 0 to 100"),
+        ({"size": [1]}, "size", "[1]", "number from 0 to 100"),
+        ({"colour": "3"}, "colour", '"3"', "one of 1, 2, 11"),
+        ({"colour": "x" * 100_000}, "colour", "x" * 80 + "... (100,000 characters)", "one of 1, 2, 11"),
+        ({"flag": 2}, "flag", "2", "0 or 1"),
+        ({"flag": 1e-42}, "flag", "1e-42", "0 or 1"),
+        ({"flag": "yes"}, "flag", '"yes"', "0 or 1"),
+        ({"noise": "much"}, "noise", '"much"', "number, or null"),
+        ({"who": -1}, "who", "-1", "integer from 0"),
+        ({"who": 1.5}, "who", "1.5", "integer from 0"),
+        ({"who": 2.6e-42}, "who", "2.6e-42", "integer from 0"),
+        ({"who": float("inf")}, "who", "Infinity", "integer from 0"),
+        ({"sise": 1}, "sise", "1", "a field of the contract; did you mean 'size'?"),
+        ({"after": 1.0}, "after", "1.0", "a field of the contract"),
+    )
+
+    @pytest.mark.parametrize(("change", "field", "value", "expected"), BAD, ids=lambda value: str(value)[:30])
+    def test_a_wrong_value_is_named_with_what_was_expected(self, client, change, field, value, expected):
+        told = post(client, "/predict", [ROW, {**ROW, **change}])
+        assert told.status_code == 422
+        [wrong] = told.json()["rejected"]
+        assert (wrong["row"], wrong["field"], wrong["value"]) == (1, field, value)
+        assert wrong["expected"].startswith(expected)
+        assert told.json()["request_id"] == told.headers["x-request-id"]
+
+    def test_every_missing_field_is_named(self, client):
+        told = post(client, "/predict", {})
+        assert {(one["field"], one["value"]) for one in told.json()["rejected"]} == {
+            (name, "missing") for name in ("colour", "size", "flag")
+        }
+
+    RAW = (
+        (b"", 400), (b"{", 400), (b'{"size": 1', 400), (b"\xff\xfe{}", 400), (b"[" * 100_000, 400), (b"5", 422),
+        (b"null", 422), (b'"text"', 422), (b"[[1]]", 422), (b"[null]", 422),
+        (b'{"colour": "11", "size": NaN, "flag": 1}', 422), (b'{"colour": "11", "size": -Infinity, "flag": 1}', 422),
+        (b'{"colour": "11", "size": 1e999, "flag": 1}', 422),
+        (b'{"colour": "11", "size": ' + b"9" * 5000 + b', "flag": 1}', 400),
+        (b'{"colour": "11", "size": 1, "flag": 1, "size": 2}', 422), (b'{"a": ' * 5000, 400),
+    )  # fmt: skip
+
+    @pytest.mark.parametrize(("body", "status"), RAW, ids=lambda value: str(value)[:40])
+    def test_a_body_that_is_no_row_is_refused(self, client, body, status):
+        told = client.post("/predict", content=body, headers={"content-type": "application/json"})
+        assert (told.status_code, set(told.json()) >= {"error", "request_id"}) == (status, True)
+        assert "Traceback" not in told.text
+
+    def test_a_text_with_a_colon_is_no_field_twice(self, client):
+        told = post(client, "/predict", {**ROW, "colour": "a:b"})
+        assert told.json()["rejected"][0]["field"] == "colour"
+
+
+class TestTable:
+    def csv(self, rows: list[dict[str, Any]]) -> bytes:
+        return pd.DataFrame(rows).to_csv(index=False).encode()
+
+    def send(self, client: TestClient, body: bytes, kind: str = "text/csv") -> Any:
+        return client.post("/predict/csv", content=body, headers={"content-type": kind})
+
+    def test_a_table_comes_back_with_its_answers_in_its_order(self, client):
+        rows = [{"name": f"n{i}", **ROW, "size": 5 + 90 * (i % 2), "noise": None} for i in range(450)]
+        told = self.send(client, self.csv(rows))
+        assert told.status_code == 200, told.text
+        answered = pd.read_csv(io.BytesIO(told.content))
+        assert answered["name"].tolist() == [row["name"] for row in rows]
+        assert answered["prediction"].tolist() == [i % 2 for i in range(450)]
+        assert answered["probability_1"].nunique() == 2
+        assert answered["id"].nunique() == 450
+
+    def test_columns_may_come_in_any_order_with_a_mark_and_quotes(self, client):
+        body = '\ufeff"flag","noise","size","colour","a ""name"""\r\n"1","","80","11","x, y"\r\n'.encode()
+        told = self.send(client, body)
+        assert told.status_code == 200, told.text
+        assert pd.read_csv(io.BytesIO(told.content))['a "name"'].tolist() == ["x, y"]
+        one = post(client, "/predict", ROW).json()["probabilities"]["1"]
+        assert pd.read_csv(io.BytesIO(told.content))["probability_1"].tolist() == pytest.approx([one])
+
+    def test_a_form_with_a_file_does_as_well(self, client):
+        told = client.post("/predict/csv", files={"file": ("rows.csv", self.csv([ROW]), "text/csv")})
+        assert (told.status_code, told.headers["content-type"]) == (200, "text/csv; charset=utf-8")
+        assert client.post("/predict/csv", files={"table": b"x"}).status_code == 422
+        assert self.send(client, b"nothing of the kind", "multipart/form-data; boundary=x").status_code == 400
+
+    def test_rows_that_break_the_contract_are_all_named_and_nothing_is_answered(self, client):
+        rows = [ROW] * 230 + [{**ROW, "size": 500}, {**ROW, "size": "inf"}, {**ROW, "size": "tall", "colour": 3}]
+        told = self.send(client, self.csv(rows))
+        assert told.status_code == 422
+        assert [(one["row"], one["field"]) for one in told.json()["rejected"]] == [
+            (230, "size"), (231, "size"), (232, "colour"), (232, "size"),
+        ]  # fmt: skip
+
+    BAD = (
+        (b"", 422, "empty"), (b"size\n1\n", 422, "colour"),
+        (b"colour,size,noise,flag\n1,2\n", 422, "row 0 has 2 cells"),
+        (b"colour,size,noise,flag,size\n1,2,3,1,2\n", 422, "there twice"), (b"\xff\xfe", 400, "UTF-8"),
+        (b'colour,size,noise,flag\n"1,2,3,1\n', 400, "no CSV"), (b"PK\x03\x04" + bytes(range(256)), 400, "UTF-8"),
+        (b"colour,sise,noise,flag\n1,2,3,1\n", 422, "did you mean 'size'"),
+    )  # fmt: skip
+
+    @pytest.mark.parametrize(("body", "status", "text"), BAD, ids=lambda value: str(value)[:30])
+    def test_what_is_no_such_table_is_refused(self, client, body, status, text):
+        told = self.send(client, body)
+        assert told.status_code == status
+        assert text in told.text
+
+
+class TestOutcomes:
+    def test_an_outcome_joins_its_prediction_once(self, client):
+        one = post(client, "/predict", {**ROW, "who": 42}).json()["id"]
+        assert post(client, "/outcomes", {"id": one, "outcome": True}).json() == {"recorded": 1, "repeated": 0}
+        assert post(client, "/outcomes", [{"id": one, "outcome": 1}]).json() == {"recorded": 0, "repeated": 1}
+        told = post(client, "/outcomes", {"id": one, "outcome": 0})
+        assert told.status_code == 409
+        row = next(row for row in client.app._service.journal.window(0) if row["id"] == one)
+        assert (row["outcome"], row["prediction"], row["version"]) == (1, 1, 1)
+        assert row["inputs"] == {**ROW, "flag": 1.0, "who": 42.0}
+
+    def test_an_unknown_id_or_a_wrong_outcome_is_refused(self, client):
+        assert post(client, "/outcomes", {"id": "nobody", "outcome": 1}).status_code == 404
+        told = post(client, "/outcomes", {"id": "nobody", "outcome": 7})
+        assert told.json()["rejected"] == [{"row": None, "field": "outcome", "value": "7", "expected": "one of 0, 1"}]
+        two = [{"id": "a", "outcome": 1}, {"id": "a", "outcome": 0}]
+        assert "two outcomes" in post(client, "/outcomes", two).json()["error"]
+        assert post(client, "/outcomes", {"id": 5}).status_code == 422
+
+
+class TestJournal:
+    def test_columns_that_are_redacted_are_not_written(self, put):
+        with serve(put, "journal: {redact: [size, who]}") as client:
+            post(client, "/predict", {**ROW, "who": 1})
+            [row] = client.app._service.journal.window(0)
+        assert set(row["inputs"]) == {"colour", "noise", "flag"}
+
+    @pytest.mark.parametrize(("setting", "status"), [("answer", 200), ("refuse", 503)])
+    def test_when_the_journal_is_down_the_setting_decides(self, put, setting, status, tmp_path):
+        place = tmp_path / "data" / BOOK / "journal.db"
+        place.mkdir(parents=True)
+        with serve(put, f"journal: {{when_down: {setting}, patience: 0.2}}") as client:
+            assert [post(client, "/predict", ROW).status_code for _ in range(3)] == [status] * 3
+            assert client.get("/health/ready").json()["journal"] == "down"
+            assert client.app._service.writer.lost == 3
+            wait(lambda: "modelbook_journal_lost_total 3.0" in client.get("/metrics").text)
+
+    def test_what_is_older_than_the_setting_is_forgotten(self, put):
+        with serve(put) as client:
+            post(client, "/predict", ROW)
+        with serve(put, "journal: {keep_days: 0.0000001}") as client:
+            wait(lambda: client.app._service.journal.window(0) == [])
+
+
+class TestHealthAndManual:
+    def test_health_tells_the_version_in_service(self, client):
+        assert client.get("/health/live").json() == {"status": "live"}
+        told = client.get("/health/ready").json()
+        assert (told["status"], told["model_version"], told["data_fingerprint"]) == ("ready", 1, "f00d")
+        assert told["loaded_at"] == pytest.approx(time.time(), abs=30)
+        assert told["golden_rows"] > 100
+
+    def test_without_a_version_it_lives_but_is_not_ready(self, shelf):
+        with serve(shelf) as client:
+            assert client.get("/health/live").status_code == 200
+            assert client.get("/health/ready").status_code == 503
+            told = post(client, "/predict", ROW)
+            assert (told.status_code, told.headers["retry-after"]) == (503, "5")
+            assert "no version of tiny bears the alias champion" in told.json()["error"]
+            assert client.get("/openapi.json").status_code == 503
+
+    def test_the_model_is_told_with_its_scorer_and_proof(self, client):
+        told = client.get("/model").json()
+        assert (told["task"], told["threshold"], told["question"]) == ("binary", 0.4, "Will it happen?")
+        assert told["scorer"]["compiled"] is True
+        assert told["scorer"]["proof"].startswith("0 other labels in ")
+
+    def test_the_manual_describes_this_model(self, client):
+        document = client.get("/openapi.json").json()
+        row = document["components"]["schemas"]["Row"]
+        assert row["properties"]["size"] == {
+            "title": "Size", "description": "decides", "type": "number", "minimum": 0, "maximum": 100,
+            "examples": row["properties"]["size"]["examples"],
+        }  # fmt: skip
+        assert row["properties"]["colour"]["enum"] == ["1", "2", "11", 1, 2, 11]
+        assert set(row["required"]) == {"colour", "size", "flag"}
+        assert post(client, "/predict", row["example"]).status_code == 200
+        assert document["info"]["title"] == "Tiny"
+        assert set(document["paths"]) == {
+            "/predict", "/predict/csv", "/outcomes", "/model", "/metrics", "/health/live", "/health/ready",
+        }  # fmt: skip
+
+    def test_the_manual_loads_nothing_from_elsewhere(self, client):
+        for page in ("/docs", "/redoc"):
+            told = client.get(page)
+            text = told.text
+            assert "https://" not in text, page
+            assert "default-src 'self'" in told.headers["content-security-policy"]
+            for path in {part.split('"')[0] for part in text.split('"/static/')[1:]}:
+                assert client.get(f"/static/{path}").status_code == 200
+
+
+class TestPage:
+    def form(self, **change: str) -> dict[str, str]:
+        return {"colour": "11", "size": "80", "noise": "", "flag": "1", **change}
+
+    def test_it_shows_the_model_and_a_form_made_of_the_contract(self, client):
+        told = client.get("/")
+        assert "script" not in told.text
+        assert "default-src 'none'" in told.headers["content-security-policy"]
+        assert "Will it happen?" in told.text
+        for name in ROW:
+            assert f'name="{name}"' in told.text
+        assert "number from 0 to 100" in told.text
+        assert 'href="/docs"' in told.text
+
+    def test_a_row_is_answered_with_its_reasons_and_not_journaled(self, client):
+        journal = client.app._service.journal
+        before = len(journal.window(0))
+        text = client.post("/", data=self.form(size="99")).text
+        p = post(client, "/predict", {**ROW, "size": 99.0}).json()["probabilities"]["1"]
+        assert f"1: {p:.1%}" in text
+        reasons = text.split("<tbody>")[1].split("</tbody>")[0].split("<tr>")[1:]
+        assert reasons[0].startswith("<th scope='row'>Size</th><td>99</td>")
+        assert len(journal.window(0)) == before + 1
+
+    def test_what_is_wrong_is_told_in_place_and_everything_is_escaped(self, client):
+        text = client.post("/", data=self.form(size="<b>tall</b>")).text
+        assert "&lt;b&gt;tall&lt;/b&gt;" in text
+        assert "<b>" not in text
+        assert "expected number from 0 to 100" in text
+
+    def test_with_keys_it_asks_for_one(self, put):
+        key = Keys(put.root).add("one", ["predict"])
+        with serve(put) as client:
+            assert 'name="api key"' in client.get("/").text
+            assert client.post("/", data=self.form()).status_code == 401
+            assert "Answer</h2>" in client.post("/", data={**self.form(), "api key": key}).text
+
+
+class TestLimits:
+    def test_sizes_rows_and_kinds_are_bounded(self, put):
+        with serve(put, "limits: {body: 300, rows: 2, upload: 200}") as client:
+            assert post(client, "/predict", [ROW] * 2).status_code == 200
+            assert post(client, "/predict", [{"size": 1}] * 3).status_code == 422
+            assert post(client, "/predict", [ROW] * 9).status_code == 413
+            told = client.post("/predict", content=iter([b" " * 200] * 3), headers={"content-type": "application/json"})
+            assert (told.status_code, told.json()["expected"]) == (413, "at most 300")
+            table = ("/predict/csv", b"size\n" * 100)
+            assert client.post(table[0], content=table[1], headers={"content-type": "text/csv"}).status_code == 413
+            for kind in ("text/plain", "", "application/xml"):
+                assert client.post("/predict", content=b"{}", headers={"content-type": kind}).status_code == 415
+            packed = {"content-type": "application/json", "content-encoding": "gzip"}
+            assert client.post("/predict", content=b"{}", headers=packed).status_code == 415
+
+    def test_rows_are_counted(self, put):
+        with serve(put, "limits: {rows: 2}") as client:
+            told = post(client, "/predict", [ROW] * 3)
+            assert (told.status_code, told.json()["error"]) == (413, "3 rows in one request")
+
+    def test_a_rate_is_kept_and_tells_when_to_come_back(self, put):
+        with serve(put, "limits: {rate: 2}") as client:
+            told = [post(client, "/predict", ROW) for _ in range(5)]
+            assert [one.status_code for one in told][:2] == [200, 200]
+            assert told[-1].status_code == 429
+            assert int(told[-1].headers["retry-after"]) >= 1
+            assert client.get("/health/live").status_code == 200
+
+    def test_an_unknown_path_or_method_has_the_same_shape(self, client):
+        for told, status in ((client.get("/nope"), 404), (client.put("/predict"), 405)):
+            assert told.status_code == status
+            assert told.json()["error"].startswith(told.request.method)
+
+    def test_a_caller_may_name_the_request(self, client):
+        assert post(client, "/predict", ROW, **{"x-request-id": "mine-1"}).headers["x-request-id"] == "mine-1"
+        assert post(client, "/predict", ROW, **{"x-request-id": "a b\t"}).headers["x-request-id"] != "a b"
+
+    def test_a_failure_within_tells_nothing_of_the_inside(self, client, monkeypatch, caplog):
+        monkeypatch.setattr(client.app._service, "predict", None)
+        monkeypatch.setattr(client.app._service, "about", None)
+        logging.getLogger("modelbook.serving").propagate = True
+        for told in (post(client, "/predict", ROW), client.get("/model")):
+            assert told.status_code == 500
+            assert "NoneType" not in told.text
+            assert told.json()["request_id"] in str([vars(record) for record in caplog.records])
+
+    def test_other_sites_are_not_answered_unless_a_setting_names_them(self, put):
+        origin = {"origin": "https://example.org"}
+        with serve(put) as client:
+            assert "access-control-allow-origin" not in post(client, "/predict", ROW, **origin).headers
+        with serve(put, "origins: ['https://example.org']") as client:
+            told = post(client, "/predict", ROW, **origin)
+            assert (told.status_code, told.headers["access-control-allow-origin"]) == (200, "https://example.org")
+            asked = {**origin, "access-control-request-method": "POST"}
+            assert client.options("/predict", headers=asked).status_code == 200
+
+
+class TestKeys:
+    def test_a_key_opens_what_its_scopes_say(self, put):
+        keys = Keys(put.root)
+        one, two, all_ = keys.add("one", ["predict"]), keys.add("two", ["outcomes"]), keys.add("all", ["admin"])
+        with serve(put) as client:
+            assert post(client, "/predict", ROW).status_code == 401
+            assert post(client, "/predict", ROW, **{"x-api-key": "guess"}).status_code == 401
+            assert post(client, "/predict", ROW, **{"x-api-key": one}).status_code == 200
+            assert post(client, "/predict", ROW, authorization=f"Bearer {all_}").status_code == 200
+            told = post(client, "/predict", ROW, **{"x-api-key": two})
+            assert (told.status_code, told.json()["error"]) == (403, "the key 'two' has not the scope predict")
+            assert client.get("/metrics", headers={"x-api-key": one}).status_code == 403
+            assert client.get("/metrics", headers={"x-api-key": all_}).status_code == 200
+            for path in ("/health/live", "/health/ready", "/docs", "/openapi.json"):
+                assert client.get(path).status_code == 200
+        assert one not in (put.root / "serving.keys.json").read_text()
+        assert (put.root / "serving.keys.json").stat().st_mode & 0o77 == 0
+
+    def test_keys_come_and_go_while_the_service_runs(self, put):
+        keys = Keys(put.root)
+        old = keys.add("old", ["predict"])
+        with serve(put) as client:
+            new = keys.add("new", ["predict"])
+            keys.remove("old")
+            wait(lambda: post(client, "/predict", ROW, **{"x-api-key": new}).status_code == 200)
+            assert post(client, "/predict", ROW, **{"x-api-key": old}).status_code == 401
+
+    def test_a_key_ends(self, put):
+        short = Keys(put.root).add("short", ["predict"], days=1e-9)
+        with serve(put) as client:
+            assert post(client, "/predict", ROW, **{"x-api-key": short}).status_code == 401
+
+    def test_without_keys_only_loopback_is_served(self, put):
+        with serve(put, client=("192.0.2.7", 5000)) as client:
+            assert post(client, "/predict", ROW).status_code == 401
+        with pytest.raises(ServingError, match=r"0\.0\.0\.0 can be reached by others"):
+            server.run(put.root, BOOK, "0.0.0.0", 8000, 1)
+        with serve(put, "keys: off", client=("192.0.2.7", 5000)) as client:
+            assert post(client, "/predict", ROW).status_code == 200
+
+    def test_a_book_without_a_champion_is_not_served(self, shelf):
+        with pytest.raises(ServingError, match="no version of 'tiny' bears the alias champion"):
+            server.run(shelf.root, BOOK, "127.0.0.1", 8000, 1)
+
+    def test_a_name_is_given_once_and_a_scope_is_known(self, tmp_path):
+        keys = Keys(tmp_path)
+        keys.add("one", ["predict"])
+        with pytest.raises(ServingError, match="there is a key 'one'"):
+            keys.add("one", ["predict"])
+        with pytest.raises(ServingError, match="'all' is no scope"):
+            keys.add("two", ["all"])
+        with pytest.raises(ServingError, match="there is no key 'two'"):
+            keys.remove("two")
+        (tmp_path / "serving.keys.json").write_text("[{}]")
+        with pytest.raises(ServingError, match="cannot be read"):
+            Keys(tmp_path)
+
+
+class TestSettings:
+    def test_the_environment_outdoes_the_file_one_by_one(self, tmp_path, monkeypatch):
+        (tmp_path / FILE).write_text("traffic: {mode: split, share: 0.3}\nlimits: {rows: 5}\n")
+        monkeypatch.setenv("MODELBOOK_SERVE_TRAFFIC__SHARE", "0.7")
+        found = load(tmp_path)
+        assert (found.traffic.mode, found.traffic.share, found.limits.rows) == ("split", 0.7, 5)
+        assert load(tmp_path / "nowhere").traffic.share == 0.7
+
+    @pytest.mark.parametrize(
+        ("text", "what"),
+        [("traffic: {shares: 1}", "traffic.shares = 1: Extra"), ("limits: {rows: 0}", "limits.rows = 0"),
+         ("keys: maybe", "keys = 'maybe'"), ("[1]", "holds"), ("a: [", "no YAML")],
+    )  # fmt: skip
+    def test_what_is_no_setting_is_told(self, tmp_path, text, what):
+        (tmp_path / FILE).write_text(text)
+        with pytest.raises(ServingError, match=what.replace("[", r"\[")):
+            load(tmp_path)
+
+
+class TestTraffic:
+    @pytest.fixture
+    def two(self, put, frame, contract):
+        put.alias("challenger", put.register(fitted(frame, contract, LogisticRegression(C=0.01)), contract, frame))
+        return put
+
+    def test_a_share_of_the_users_gets_the_challenger_and_keeps_it(self, two):
+        with serve(two, "traffic: {mode: split, share: 0.3}") as client:
+            rows = [{**ROW, "who": number} for number in range(1000)]
+            told = post(client, "/predict", rows).json()
+            share = sum(one["variant"] == "challenger" for one in told) / 1000
+            assert share == pytest.approx(0.3, abs=0.06)
+            again = post(client, "/predict", rows).json()
+            assert [one["variant"] for one in again] == [one["variant"] for one in told]
+            assert {(one["variant"], one["model_version"]) for one in told} == {("champion", 1), ("challenger", 2)}
+            by_user = {
+                post(client, "/predict", {**ROW, "who": n}, **{"x-user-id": "anna"}).json()["variant"] for n in range(9)
+            }
+            assert len(by_user) == 1
+            assert len({one["probabilities"]["1"] for one in told}) == 2
+
+    def test_a_shadow_is_journaled_and_never_answers(self, two):
+        with serve(two, "traffic: {mode: shadow}") as client:
+            one = post(client, "/predict", ROW).json()
+            assert (one["variant"], one["model_version"]) == ("champion", 1)
+            journal = client.app._service.journal
+            [shadow] = journal.window(0, variant="challenger")
+            assert (shadow["id"], shadow["version"], shadow["answered"]) == (one["id"], 2, False)
+            assert shadow["probabilities"] != one["probabilities"]
+
+    def test_traffic_changes_without_a_restart_and_nonsense_changes_nothing(self, two):
+        with serve(two) as client:
+            assert post(client, "/predict", ROW).json()["variant"] == "champion"
+            (two.root / FILE).write_text("traffic: {mode: split, share: 1}")
+            wait(lambda: post(client, "/predict", ROW).json()["variant"] == "challenger")
+            (two.root / FILE).write_text("traffic: {mode: split, share: 7}")
+            wait(lambda: "settings" in client.get("/model").json()["refused"])
+            assert post(client, "/predict", ROW).json()["variant"] == "challenger"
+
+    def test_a_challenger_that_wants_other_fields_is_refused(self, put, frame, contract):
+        wider = contract.model_copy(update={"columns": {**contract.columns, "size2": contract.columns["size"]}})
+        put.alias("challenger", put.register(fitted(frame, contract), wider, frame.assign(size2=1.0)))
+        with serve(put, "traffic: {mode: split, share: 1}") as client:
+            assert post(client, "/predict", ROW).json()["variant"] == "champion"
+            assert "wants size2" in client.get("/model").json()["refused"]["challenger"]
+
+
+class Odd(BaseEstimator, TransformerMixin):
+    """A user's own step, which mixes columns."""
+
+    def fit(self, X: Any, y: Any = None) -> Odd:
+        return self
+
+    def transform(self, X: pd.DataFrame) -> Any:
+        return (X[["size"]] * (1 + X[["flag"]].to_numpy())).to_numpy()
+
+
+class TestReload:
+    def test_the_alias_is_followed_and_a_version_that_fails_its_proof_is_not(self, put, frame, contract):
+        new = put.register(fitted(frame, contract, LogisticRegression(C=0.01)), contract, frame, fingerprint="beef")
+        bad = put.register(fitted(frame, contract), contract, frame)
+        golden = put.folder(bad) / "scorer" / "golden.json"
+        with serve(put) as client:
+            put.alias("champion", new)
+            wait(lambda: client.get("/health/ready").json()["model_version"] == new)
+            assert client.get("/health/ready").json()["data_fingerprint"] == "beef"
+            assert post(client, "/predict", ROW).json()["model_version"] == new
+            told = json.loads(golden.read_text())
+            told["numbers"][5][1] += 0.01
+            golden.write_text(json.dumps(told))
+            put.alias("champion", bad)
+            wait(lambda: "champion" in client.get("/model").json()["refused"])
+            assert "not those that were registered" in client.get("/model").json()["refused"]["champion"]
+            assert post(client, "/predict", ROW).json()["model_version"] == new
+            put.alias("champion", 1)
+            wait(lambda: client.get("/health/ready").json()["model_version"] == 1)
+            assert client.get("/model").json()["refused"] == {}
+
+    def test_a_scorer_that_answers_otherwise_is_not_ready(self, shelf, frame, contract, monkeypatch):
+        from modelbook.scoring import Scorer
+
+        shelf.alias("champion", shelf.register(fitted(frame, contract), contract, frame))
+        real = Scorer.many
+        monkeypatch.setattr(
+            Scorer, "many", lambda self, rows: [a._replace(probabilities=[0.5, 0.5]) for a in real(self, rows)]
+        )
+        with serve(shelf) as client:
+            told = client.get("/health/ready")
+            assert told.status_code == 503
+            assert "differs by" in told.json()["reasons"]["champion"]
+
+    def test_a_model_with_a_step_of_ones_own_serves_itself_and_says_so(self, shelf, frame, contract):
+        model = make_pipeline(Odd(), LogisticRegression()).fit(contract.features(frame), frame["happened"])
+        shelf.alias("champion", shelf.register(model, contract, frame))
+        with serve(shelf) as client:
+            told = client.get("/model").json()["scorer"]
+            assert (told["compiled"], told["name"]) == (False, "the model itself")
+            assert "depends on" in told["reason"]
+            p = model.predict_proba(contract.features(pd.DataFrame([ROW])))[0, 1]
+            assert post(client, "/predict", ROW).json()["probabilities"]["1"] == pytest.approx(p, abs=1e-9)
+            assert len(post(client, "/predict", [ROW] * 3).json()) == 3
+
+
+class TestMetrics:
+    def test_predictions_refusals_times_and_versions_are_counted(self, put):
+        with serve(put) as client:
+            post(client, "/predict", [ROW] * 3)
+            post(client, "/predict", {})
+            client.get("/a" * 50)
+            text = client.get("/metrics").text
+        assert 'modelbook_predictions_total{variant="champion"} 3.0' in text
+        assert 'modelbook_rejected_total{reason="contract"} 1.0' in text
+        assert 'modelbook_request_seconds_count{path="predict"} 2.0' in text
+        assert 'modelbook_request_seconds_count{path="other"} 1.0' in text
+        assert 'modelbook_model_version{alias="champion"} 1.0' in text
+        assert "/a/a" not in text
+
+    def test_recent_inputs_are_held_against_the_reference(self, client, frame):
+        from modelbook.serving import drift
+
+        reference = client.app._service.keeper.champion.reference
+        same = frame[["colour", "size", "noise", "flag"]].astype(object).where(frame.notna(), None).to_dict("records")
+        assert max(drift.distances(reference, same).values()) < 0.02
+        moved = [{**row, "size": 99.0, "noise": None} for row in same]
+        found = drift.distances(reference, moved)
+        assert found["size"] > 0.5
+        assert found["noise"] > 0.3
+        assert found["colour"] < 0.02
+
+
+def test_the_journal_of_a_book_lies_with_its_data(put):
+    assert create(put.root, BOOK)._service.journal.url == default(put.root, BOOK)

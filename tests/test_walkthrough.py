@@ -1,0 +1,82 @@
+"""What docs/serving.md says to type, typed; and its table of settings held against the settings."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from tiny import BIN, ROOT, Tiny
+
+from modelbook.serving.settings import Part, Settings
+
+TEXT = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+@contextmanager
+def serving(root: Tiny, *words: str) -> Iterator[str]:
+    """A service of a built project on a real socket; gives its address."""
+    port = free_port()
+    command = [str(BIN / "modelbook"), "serve", "--port", str(port), *words]
+    with (root.root / "serve.log").open("w") as log:
+        process = subprocess.Popen(command, cwd=root.root, env=root.environ, stderr=log)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(200):
+            assert process.poll() is None, (root.root / "serve.log").read_text()
+            try:
+                urllib.request.urlopen(f"{address}/health/ready", timeout=1)
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_run(built: Tiny) -> None:
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.S) for line in block.splitlines()]
+    assert len(lines) > 8
+    with serving(built, "--book", "tiny", "--workers", "2") as address:
+        for line in lines:
+            if line in ("make serve", "modelbook serve"):
+                continue
+            command = line.replace("http://127.0.0.1:8000", address).replace("curl -s", "curl -sS --fail-with-body")
+            command = command.replace("data/rand-hie/", "data/tiny/").replace(
+                "modelbook score", "modelbook score --book tiny"
+            )
+            environ = {**built.environ, "PATH": f"{BIN}:{built.environ['PATH']}"}
+            told = subprocess.run(
+                ["bash", "-o", "pipefail", "-c", command], cwd=built.root, env=environ, capture_output=True, text=True
+            )
+            assert told.returncode == 0, f"{command}\n{told.stdout}{told.stderr}"
+            if line.endswith("/outcomes"):
+                assert told.stdout == '{"recorded":1,"repeated":0}'
+
+
+def names(model: type, before: str = "") -> Iterator[tuple[str, object]]:
+    for name, field in model.model_fields.items():  # type: ignore[attr-defined]
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Part):
+            yield from names(field.annotation, f"{name}.")
+        else:
+            yield before + name, field.default
+
+
+@pytest.mark.parametrize(("name", "default"), list(names(Settings)), ids=str)
+def test_every_setting_stands_in_the_docs_with_its_default(name: str, default: object) -> None:
+    [row] = [line for line in TEXT.splitlines() if line.startswith(f"| `{name}` |")]
+    told = row.split("|")[2].strip()
+    assert told in {f"`{default}`", "empty" if default == "" else "", "none" if default == [] else ""}
