@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from lightgbm import LGBMClassifier, LGBMRegressor
-from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import (
     GradientBoostingClassifier,
@@ -35,6 +35,7 @@ from modelbook.scoring.itself import Itself
 from modelbook.scoring.trials import asked, trials, typical
 from modelbook.serving.refusals import Refusal
 from modelbook.tasks.answering import Likeliest, YesOrNo, answering, recalled
+from modelbook.training.layered import Isotonic, LayeredClassifier, LayeredRegressor, Mean, Odds, Sigmoid, Weights
 
 THRESHOLD = 0.4
 FEW: dict[str, Any] = {"n_estimators": 12, "random_state": 0}
@@ -152,6 +153,36 @@ def test_the_compiled_scorer_answers_like_the_model(put, frame, contract, estima
         assert [a.prediction for a in answers] == [a.prediction for a in told]
         assert answers[3].probabilities == pytest.approx(told[3].probabilities, abs=1e-6)
         assert len(answers[3].probabilities) == (3 if task == "multiclass" else 2)
+
+
+LAYERS = {
+    "a stack": (Odds, "binary", 2), "a stack of three": (Odds, "multiclass", 2),
+    "a stack of a number": (Weights, "regression", 2), "a blend": (Mean, "binary", 2),
+    "a blend of three": (Mean, "multiclass", 2), "a blend of a number": (Mean, "regression", 2),
+    "a sigmoid": (Sigmoid, "binary", 1), "a sigmoid of three": (Sigmoid, "multiclass", 1),
+    "steps": (Isotonic, "binary", 1), "steps of three": (Isotonic, "multiclass", 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("top", "task", "count"), LAYERS.values(), ids=LAYERS)
+def test_layers_compile_like_any_estimator(tmp_path, frame, contract, top, task, count):
+    contract, outcomes = of_task(contract, task), outcome(frame, task)
+    linear, grown = (
+        (LinearRegression(), LGBMRegressor) if task == "regression" else (LogisticRegression(), LGBMClassifier)
+    )
+    members = [make_pipeline(preprocessing(), one) for one in (linear, grown(**QUIET, **FEW))][:count]
+    rows = contract.features(frame)
+    said = [asked(clone(one).fit(rows, outcomes), frame, contract) for one in members]
+    seen = np.stack([each[:, 1:] if task == "binary" else each for each in said])
+    kind = LayeredRegressor if task == "regression" else LayeredClassifier
+    model = kind(members, top(seen, outcomes.to_numpy())).fit(rows, outcomes)
+    again = kind([model], Sigmoid(seen[:1], outcomes.to_numpy())).fit(rows, outcomes) if task == "binary" else model
+    for whole in (model, again):
+        made = compile(whole, contract, THRESHOLD, frame, tmp_path / "scorer")
+        assert made.name == ("mean of several" if top is Mean and whole is model else "layers of several"), made.reason
+        tried = trials(frame, contract, seed=7)
+        expected = asked(whole, tried, contract)
+        np.testing.assert_allclose(Scorer.load(tmp_path / "scorer").numbers(tried), expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("scaler", [StandardScaler(), MinMaxScaler()], ids=["standard", "minmax"])

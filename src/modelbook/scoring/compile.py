@@ -109,7 +109,7 @@ def reference(rows: pd.DataFrame, contract: Contract) -> dict[str, Any]:
 
 
 def _compile(model: Any, contract: Contract, threshold: float | None, rows: pd.DataFrame, folder: Path) -> Compiled:
-    prefix, estimator = split(model)
+    prefix, estimator = convert.split(model)
     seen = contract.features(rows)
     tried = trials.trials(seen, contract)
     expected = trials.asked(model, tried, contract)
@@ -131,14 +131,6 @@ def _compile(model: Any, contract: Contract, threshold: float | None, rows: pd.D
             return Compiled(scorer.name, proof=found)
         refused.append(f"{scorer.name}: {found}")
     raise CompileError("; ".join(refused))
-
-
-def split(model: Any) -> tuple[Any, Any]:
-    """A pipeline's preprocessing, or None where it has none, and its estimator."""
-    steps = getattr(model, "steps", None)
-    if not steps:
-        return None, model
-    return (model[:-1] if len(steps) > 1 else None), steps[-1][1]
 
 
 def prove(scorer: Scorer, rows: pd.DataFrame, expected: np.ndarray) -> Proof:

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelbook.scoring import kernel
+from modelbook.scoring import (
+    kernel,
+    layers,  # noqa: F401  its kinds of kernels are known once it is there
+)
 from modelbook.scoring.encoder import Encoder
 from modelbook.tasks.answering import Answer, Answering, recalled
 

@@ -22,6 +22,9 @@ def forms(estimator: Any, width: int, probabilities: bool) -> Iterator[tuple[str
         yield "Lightgbm", partial(_lightgbm, estimator, width, probabilities)
     elif hasattr(estimator, "coef_") and np.ndim(estimator.coef_) <= 2:
         yield "Linear", partial(_linear, estimator, probabilities)
+    elif hasattr(estimator, "top"):
+        mean = type(estimator.top).__name__ == "Mean"
+        yield ("Vote" if mean else "Layers"), partial(_mean if mean else _layers, estimator, width, probabilities)
     elif _votes(estimator, probabilities):
         yield "Vote", partial(_vote, estimator, width, probabilities)
     for dtype in ("float32", "float64"):
@@ -52,6 +55,62 @@ def _vote(estimator: Any, width: int, probabilities: bool, folder: Path, stem: s
         members.append(_first(member, width, probabilities, folder, f"{stem}-{number}"))
     given = estimator.weights if estimator.weights is not None else np.ones(len(members))
     return {"members": members, "weights": [float(weight) for weight in given]}
+
+
+def _mean(estimator: Any, width: int, probabilities: bool, folder: Path, stem: str) -> Told:
+    members = _members(estimator, width, probabilities, folder, stem)
+    return {"members": members, "weights": [1.0] * len(members)}
+
+
+def _layers(estimator: Any, width: int, probabilities: bool, folder: Path, stem: str) -> Told:
+    top = type(estimator.top).__name__
+    return {
+        "members": _members(estimator, width, probabilities, folder, stem), "top": TOPS[top](estimator.top),
+        "odds": top in ("Odds", "Sigmoid"), "pair": probabilities and len(estimator.classes_) == 2,
+    }  # fmt: skip
+
+
+def _members(estimator: Any, width: int, probabilities: bool, folder: Path, stem: str) -> list[Told]:
+    """Members without their preprocessing: it is the same in each, or the proof fails."""
+    return [
+        _first(split(member)[1], width, probabilities, folder, f"{stem}-{i}")
+        for i, member in enumerate(estimator.fitted_)
+    ]
+
+
+def _sum(mixed: Any, link: str) -> Told:
+    weights = np.atleast_2d(mixed.coef_)
+    link = "softmax" if link == "sigmoid" and len(weights) > 1 else link
+    offsets = np.broadcast_to(np.ravel(mixed.intercept_), len(weights))
+    return {"kind": "Linear", "weights": weights.tolist(), "offsets": offsets.tolist(), "link": link}
+
+
+def _sigmoids(curves: list[Any]) -> Told:
+    weights = [float(curve.coef_[0, 0]) for curve in curves]
+    return {"kind": "Sigmoids", "weights": weights, "offsets": [float(curve.intercept_[0]) for curve in curves]}
+
+
+def _curves(curves: list[Any]) -> Told:
+    points = [{"at": curve.X_thresholds_.tolist(), "to": curve.y_thresholds_.tolist()} for curve in curves]
+    return {"kind": "Curves", "curves": points}
+
+
+TOPS: dict[str, Callable[[Any], Told]] = {
+    "Odds": lambda top: _sum(top.mixed, "sigmoid"),
+    "Weights": lambda top: _sum(top.mixed, "none"),
+    "Sigmoid": lambda top: _sigmoids(top.curves),
+    "Isotonic": lambda top: _curves(top.curves),
+}
+
+
+def split(model: Any) -> tuple[Any, Any]:
+    """A pipeline's preprocessing, or None where it has none, and its estimator; of layers the first member's."""
+    if hasattr(model, "top"):
+        return split(model.fitted_[0])[0], model
+    steps = getattr(model, "steps", None)
+    if not steps:
+        return None, model
+    return (model[:-1] if len(steps) > 1 else None), steps[-1][1]
 
 
 def _first(estimator: Any, width: int, probabilities: bool, folder: Path, stem: str) -> Told:
