@@ -61,9 +61,10 @@ class Shelf:
         self.count += 1
         folder = self.root / "models" / f"version-{self.count}" / "artifacts"
         folder.mkdir(parents=True)
-        scorer = compile(model, contract, THRESHOLD, rows, folder / "scorer")
+        threshold = THRESHOLD if contract.task == "binary" else None
+        scorer = compile(model, contract, threshold, rows, folder / "scorer")
         (folder / "contract.yaml").write_text(contract.dump())
-        (folder / "metrics.json").write_text(json.dumps({"threshold": THRESHOLD}))
+        (folder / "metrics.json").write_text(json.dumps({"threshold": threshold}))
         (folder / "model.pkl").write_bytes(cloudpickle.dumps(model))
         self._do("insert into model_versions values (?, ?, ?, 'default')", BOOK, self.count, folder.parent.as_uri())
         known = {"scorer": str(scorer), "fingerprint": "f00d", "model": "a model", DIGEST: digest(folder), **tags}

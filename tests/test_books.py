@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +127,23 @@ def test_the_champion_answers_classes_by_name_in_a_clean_process(classes: Book) 
     assert list(told.columns) == ["prediction", "probability_low", "probability_middle", "probability_high"]
     assert told["prediction"].tolist() == ["low", "middle", "high"]
     assert told.filter(like="probability").sum(axis=1).tolist() == pytest.approx([1, 1, 1])
+
+
+@pytest.mark.parametrize("book", ["number", "classes"])
+def test_the_champion_answers_over_http_as_in_a_notebook(book: str, request: pytest.FixtureRequest) -> None:
+    built: Book = request.getfixturevalue(book)
+    rows = pd.DataFrame({"size": [5.0, 58.0, 97.0], "colour": ["1", "2", "11"], "noise": [np.nan, 0.5, 0.0]})
+    wanted = built.answers(rows).to_dict("records")
+    body = rows.to_json(orient="records").encode()
+    with built.tiny.serving() as address:
+        asked = urllib.request.Request(f"{address}/predict", body, {"content-type": "application/json"})
+        told = json.load(urllib.request.urlopen(asked))
+        about = json.load(urllib.request.urlopen(f"{address}/model"))
+        assert urllib.request.urlopen(f"{address}/").status == 200
+    assert about["task"] == {"number": "regression", "classes": "multiclass"}[book]
+    assert about["scorer"]["compiled"], about["scorer"]
+    for answer, want in zip(told, wanted, strict=True):
+        flat = {f"probability_{name}": share for name, share in answer.get("probabilities", {}).items()}
+        assert ["prediction", *flat] == list(want)
+        assert answer["prediction"] == (pytest.approx(want["prediction"]) if book == "number" else want["prediction"])
+        assert flat == pytest.approx({name: want[name] for name in flat}, abs=1e-6)

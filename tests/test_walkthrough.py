@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
-import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 from tiny import BIN, ROOT, Tiny
@@ -18,39 +14,11 @@ from modelbook.serving.settings import Part, Settings
 TEXT = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
-@contextmanager
-def serving(root: Tiny, *words: str) -> Iterator[str]:
-    """A service of a built project on a real socket; gives its address."""
-    port = free_port()
-    command = [str(BIN / "modelbook"), "serve", "--port", str(port), *words]
-    with (root.root / "serve.log").open("w") as log:
-        process = subprocess.Popen(command, cwd=root.root, env=root.environ, stderr=log)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(200):
-            assert process.poll() is None, (root.root / "serve.log").read_text()
-            try:
-                urllib.request.urlopen(f"{address}/health/ready", timeout=1)
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield address
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
 @pytest.mark.slow
 def test_the_commands_of_the_page_run(built: Tiny) -> None:
     lines = [line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.S) for line in block.splitlines()]
     assert len(lines) > 8
-    with serving(built, "--book", "tiny", "--workers", "2") as address:
+    with built.serving("--book", "tiny", "--workers", "2") as address:
         for line in lines:
             if line in ("make serve", "modelbook serve"):
                 continue

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,6 +56,29 @@ class Tiny:
         return subprocess.run(
             command, cwd=self.root, env={**self.environ, **environ}, capture_output=True, text=True, check=False
         )
+
+    @contextmanager
+    def serving(self, *words: str) -> Iterator[str]:
+        """``modelbook serve``, with more words on its command line, on a real socket; gives its address."""
+        with socket.socket() as one:
+            one.bind(("127.0.0.1", 0))
+            port = one.getsockname()[1]
+        command = [str(BIN / "modelbook"), "serve", "--port", str(port), *words]
+        with (self.root / "serve.log").open("w") as log:
+            process = subprocess.Popen(command, cwd=self.root, env=self.environ, stderr=log)
+        address, until = f"http://127.0.0.1:{port}", time.monotonic() + 90
+        try:
+            while time.monotonic() < until:
+                assert process.poll() is None, (self.root / "serve.log").read_text()
+                try:
+                    urllib.request.urlopen(f"{address}/health/ready", timeout=5)
+                    break
+                except OSError:
+                    time.sleep(0.1)
+            yield address
+        finally:
+            process.terminate()
+            process.wait(30)
 
     def build(self, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """``ploomber build``, with more words on its command line."""

@@ -67,10 +67,10 @@ def render(one: Loaded, form: dict[str, str] | None = None, told: str = "", want
     if wants_key:
         inputs += '<label>API key<input type="password" name="api key" autocomplete="off" required></label>'
     threshold = one.scorer.answering.threshold
-    sure = "" if threshold is None else f" from {threshold:g} on"
+    sure = "" if threshold is None else f"; {one.contract.classes[1]} from {threshold:g} on"
     facts = {
         "model": f"{one.name}, version {one.number}, {one.tags.get('model', '')}",
-        "answers": one.contract.columns[one.contract.target].meaning + (f"; {one.classes[1]}{sure}" if sure else ""),
+        "answers": one.contract.columns[one.contract.target].meaning + sure,
         "served by": one.tags.get("scorer", one.scorer.name), "data": one.tags.get("fingerprint", "")[:12],
         "source": one.contract.source,
     }  # fmt: skip

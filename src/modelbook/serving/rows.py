@@ -29,6 +29,11 @@ class Rows:
         An example, by feature.
     limit : int
         Most rows of one request.
+
+    Attributes
+    ----------
+    parts : dict
+        Of each date the names of the parts that the model sees.
     """
 
     def __init__(self, contract: Contract, typical: Row, limit: int) -> None:
@@ -42,9 +47,7 @@ class Rows:
         self._gaps = dict.fromkeys(name for name in contract.inputs_ if columns[name].nullable)
         self._wholes = [name for name, one in columns.items() if one.type in ("boolean", "integer") and not one.parse]
         self._texts = [name for name, one in columns.items() if any(whole(text) for text in one.categories or ())]
-        self._parts = {
-            name: list(columns[name].seen(name)) for name in contract.inputs_ if columns[name].type == "date"
-        }
+        self.parts = {name: list(columns[name].seen(name)) for name in contract.inputs_ if columns[name].type == "date"}
 
     def read(self, body: bytes, limit: int | None = None) -> tuple[list[Row], bool]:
         """The rows of a JSON body, and whether it was a list; ``limit`` is in the place of the reader's own.
@@ -76,7 +79,7 @@ class Rows:
         for name in self._texts:
             if row.get(name).__class__ is int:
                 row[name] = str(row[name])
-        for name, parts in self._parts.items():
+        for name, parts in self.parts.items():
             row.update(zip(parts, row.pop(name) or [None] * len(parts)))
         return row
 

@@ -180,7 +180,7 @@ class Service:
         now = time.time()
         predictions = [
             Prediction(
-                identity, name, now, one.number, told, self._inputs(row), _text(answer.prediction),
+                identity, name, now, one.number, told, self._inputs(one, row), _text(answer.prediction),
                 None if answer.probabilities is None else _text(one.named(answer.probabilities)), milliseconds,
             )
             for name, one, row, identity, answer, told in whole
@@ -190,8 +190,11 @@ class Service:
             raise Refusal(503, "the journal is down", expected="a journal: nothing is answered without one",
                           headers={"retry-after": "2"})  # fmt: skip
 
-    def _inputs(self, row: Row) -> str:
-        return _text({k: v for k, v in row.items() if k not in self._redact} if self._redact else row)
+    def _inputs(self, one: Loaded, row: Row) -> str:
+        if not self._redact:
+            return _text(row)
+        hidden = {part for name in self._redact for part in one.rows.parts.get(name, [name])}
+        return _text({k: v for k, v in row.items() if k not in hidden})
 
     async def outcomes(self, body: bytes) -> dict[str, int]:
         """Record what really happened.

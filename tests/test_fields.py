@@ -1,0 +1,248 @@
+"""Messy values in requests: dates, money, percentages, gaps and new categories are read as in the table trained on."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from category_encoders import OneHotEncoder
+from fastapi.testclient import TestClient
+from pandas._libs.parsers import STR_NA_VALUES
+from shelf import BOOK, Shelf
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from modelbook.contract import Column, Contract
+from modelbook.contract.parsing import GAPS
+from modelbook.scoring import batch
+from modelbook.serving.app import create
+from modelbook.serving.loaded import champion
+from modelbook.serving.refusals import Refusal
+from modelbook.serving.rows import Rows
+
+MESSY: dict[str, Any] = {
+    "title": "Messy", "question": "How much?", "source": "a generator", "licence": "none", "task": "regression",
+    "missing": ["?"],
+    "columns": {
+        "who": {"role": "entity", "type": "text", "meaning": "customer"},
+        "at": {"role": "time", "type": "date", "format": "%d.%m.%Y", "period": "month", "meaning": "day of the order"},
+        "born": {"role": "feature", "type": "date", "format": "%Y-%m-%d", "nullable": True, "label": "Birth",
+                 "parts": ["days", "weekday"], "meaning": "date of birth"},
+        "price": {"role": "feature", "type": "number", "parse": "currency", "min": 0, "nullable": True,
+                  "meaning": "price"},
+        "share": {"role": "feature", "type": "number", "parse": "percent", "decimal": ",", "meaning": "share"},
+        "rooms": {"role": "feature", "type": "integer", "nullable": True, "meaning": "rooms"},
+        "town": {"role": "feature", "type": "category", "unseen": True, "nullable": True, "meaning": "town"},
+        "size": {"role": "feature", "type": "category", "categories": ["1", "2", "XL"], "meaning": "size"},
+        "new": {"role": "feature", "type": "boolean", "meaning": "whether it is new"},
+        "paid": {"role": "target", "type": "number", "meaning": "what was paid"},
+    },
+}  # fmt: skip
+KINDS = {"role": "target", "type": "category", "categories": ["low", "middle", "high"], "meaning": "how much"}
+ROW = {
+    "born": "1984-02-29", "price": "£1,623.85", "share": "12,5 %", "rooms": 3, "town": "Bath", "size": "XL",
+    "new": True,
+}  # fmt: skip
+
+
+def table(rows: int = 300) -> pd.DataFrame:
+    random = np.random.default_rng(0)
+    born = pd.Timestamp("1960-01-01") + pd.to_timedelta(random.integers(0, 15_000, rows), unit="D")
+    price, share = random.uniform(1, 5000, rows), random.uniform(0, 100, rows).round(1)
+    town = random.choice(["Bath", "Ely", "York"], rows)
+    return pd.DataFrame({
+        "who": [f"c{i}" for i in range(rows)], "at": "03.04.2024",
+        "born": np.where(random.uniform(size=rows) < 0.1, "?", born.strftime("%Y-%m-%d")),
+        "price": np.where(random.uniform(size=rows) < 0.1, " ", [f"£{value:,.2f}" for value in price]),
+        "share": [f"{value} %".replace(".", ",") for value in share],
+        "rooms": np.where(random.uniform(size=rows) < 0.1, np.nan, random.integers(1, 7, rows)),
+        "town": town, "size": random.choice(["1", "2", "XL"], rows), "new": random.choice([True, False], rows),
+        "paid": price / 10 + share + 50 * (town == "Ely"),
+    })  # fmt: skip
+
+
+def fitted(contract: Contract, rows: pd.DataFrame, estimator: Any) -> Any:
+    encoder = OneHotEncoder(cols=contract.categorical, handle_unknown="value", handle_missing="value")
+    return make_pipeline(encoder, SimpleImputer(), StandardScaler(), estimator).fit(
+        contract.features(rows), contract.codes(rows)
+    )
+
+
+@pytest.fixture(scope="module")
+def contract() -> Contract:
+    return Contract.model_validate(MESSY)
+
+
+@pytest.fixture(scope="module")
+def several() -> Contract:
+    return Contract.model_validate({**MESSY, "task": "multiclass", "columns": {**MESSY["columns"], "paid": KINDS}})
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory, contract: Contract) -> Shelf:
+    made = Shelf(tmp_path_factory.mktemp("number"))
+    made.alias("champion", made.register(fitted(contract, table(), Ridge()), contract, table()))
+    return made
+
+
+def post(client: TestClient, body: Any) -> Any:
+    return client.post("/predict", content=json.dumps(body), headers={"content-type": "application/json"})
+
+
+VALUES = [
+    "£1,623.85", "(2.50 EUR)", "1,62", "12,5 %", "7", "1.000%", "1984-02-29", "29.02.1984", "1984-02-30", "?", "",
+    " Bath ", "11.0", "XL", "xl", 3, 3.0, 3.5, -1, 1, 0, 19840229, float("nan"), float("inf"), 1e299,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in MESSY["columns"] if name != "paid"])
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_one_value_is_read_as_a_series_of_them_is(contract: Contract, name: str, value: Any) -> None:
+    column, given = contract.columns[name], pd.Series([value], dtype=object)
+    told = column.read(value)
+    if isinstance(value, str) and column.type in ("integer", "boolean", "number") and not column.parse:
+        assert told is None  # a request is typed: a number in quotes is none
+        return
+    parsed = column.parsed(given)
+    if parsed.isna()[0] or not column.holds(given)[0]:
+        assert told is None
+    elif column.type == "date" and column.role == "feature":
+        assert told == tuple(part[0] for part in column.derived("", parsed).values())
+    else:
+        assert told == parsed[0]
+
+
+def test_gaps_of_text_are_those_of_pandas() -> None:
+    assert GAPS == STR_NA_VALUES
+
+
+def test_rows_of_requests_are_what_training_sees(contract: Contract) -> None:
+    frame, inputs = table(80), contract.inputs_
+    body = [{k: None if v != v else v for k, v in row.items()} for row in frame[inputs].to_dict("records")]  # noqa: PLR0124
+    rows, _ = Rows(contract, {}, 100).read(json.dumps(body).encode())
+    pd.testing.assert_frame_equal(contract.features(pd.DataFrame(rows)), contract.features(frame))
+    assert all(list(row) for row in rows)
+
+
+WRONG = {
+    "price": ["1,62", "-£3.00", True, "9" * 100_000, {"a": 1}], "share": [None, "?", "a lot"],
+    "born": ["never", "29.02.1984", 10**400], "town": [["Bath"]], "rooms": ["3", 2.5], "size": ["xl", ""],
+    "new": ["yes", 2], "at": ["2024-04-03"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
+def test_what_breaks_the_contract_is_told_with_the_value_as_it_was_given(
+    contract: Contract, name: str, value: Any
+) -> None:
+    with pytest.raises(Refusal) as caught:
+        Rows(contract, {}, 10).read(json.dumps({**ROW, name: value}).encode())
+    [wrong] = caught.value.rejected
+    assert (caught.value.status, wrong.field) == (422, name)
+    assert wrong.value[:20] in (json.dumps(value)[:20], str(value)[:20])
+    assert contract.columns[name].rule() in wrong.expected
+
+
+def test_entity_and_period_are_kept_beside_what_the_model_sees(contract: Contract) -> None:
+    [row], _ = Rows(contract, {}, 10).read(json.dumps({**ROW, "who": " c7", "at": "03.04.2024"}).encode())
+    assert (row["who"], row["at"]) == ("c7", 202404)
+
+
+def test_json_csv_and_batch_answer_as_the_model_does(shelf: Shelf, contract: Contract, tmp_path: Path) -> None:
+    one = champion(shelf.root, BOOK)
+    assert one.scorer.compiled, one.tags["scorer"]
+    frame = table(40).assign(town=lambda t: t["town"].replace("York", "Atlantis"))  # which nobody has seen
+    wanted = fitted(contract, table(), Ridge()).predict(contract.features(frame))
+    sheet = frame[contract.inputs_].to_csv(index=False)
+    with TestClient(create(shelf.root, BOOK)) as client:
+        body = [{k: None if v != v else v for k, v in row.items()}  # noqa: PLR0124
+                for row in frame[contract.inputs_].to_dict("records")]  # fmt: skip
+        told = post(client, body).json()
+        upload = client.post("/predict/csv", content=sheet, headers={"content-type": "text/csv"})
+    assert [one["prediction"] for one in told] == pytest.approx(wanted)
+    assert "probabilities" not in told[0]
+    assert pd.read_csv(io.StringIO(upload.text))["prediction"].tolist() == pytest.approx(wanted)
+    (tmp_path / "in.csv").write_text(sheet)
+    done = batch.score(tmp_path / "in.csv", tmp_path / "out.csv", one.scorer, one.contract, 1, tell=lambda *_: None)
+    assert (done.rows, done.rejected) == (40, 0)
+    assert pd.read_csv(tmp_path / "out.csv")["prediction"].tolist() == pytest.approx(wanted)
+
+
+def test_a_batch_is_laid_out_as_the_table_may_be(shelf: Shelf, tmp_path: Path) -> None:
+    one, frame = champion(shelf.root, BOOK), table(20)
+    text = frame.assign(rooms=frame["rooms"].fillna(3), town="Münster").to_csv(sep=";", index=False)
+    (tmp_path / "in.csv").write_bytes(text.encode("cp1252"))
+    batch.score(tmp_path / "in.csv", tmp_path / "out.csv", one.scorer, one.contract, 1, tell=lambda *_: None)
+    told = pd.read_csv(tmp_path / "out.csv")
+    assert told["town"].unique().tolist() == ["Münster"]
+    assert told["share"].tolist() == frame["share"].tolist()
+
+
+def test_the_manual_and_the_page_ask_for_the_date_and_not_for_its_parts(shelf: Shelf) -> None:
+    with TestClient(create(shelf.root, BOOK)) as client:
+        row = client.get("/openapi.json").json()["components"]["schemas"]["Row"]
+        assert not {"born_days", "at_month"} & set(row["properties"])
+        assert post(client, row["example"]).status_code == 200
+        assert 'name="born"' in client.get("/").text
+        told = client.post("/", data={**ROW, "rooms": "3", "new": "1", "price": "£4,000"}).text
+        assert "What moves this answer most" in told
+        assert "£4,000" in told
+        wrong = client.post("/", data={**ROW, "born": "never"}).text
+        assert "<strong>Birth</strong>: &quot;never&quot;, expected date as %Y-%m-%d" in wrong
+
+
+def test_several_classes_are_answered_by_name_with_a_probability_each(several: Contract, tmp_path: Path) -> None:
+    rows = table().assign(paid=lambda t: pd.cut(t["paid"], 3, labels=["low", "middle", "high"]).astype(str))
+    shelf, model = Shelf(tmp_path), fitted(several, rows, LogisticRegression())
+    shelf.alias("champion", shelf.register(model, several, rows))
+    wanted = model.predict_proba(several.features(pd.DataFrame([ROW])))[0]
+    with TestClient(create(tmp_path, BOOK)) as client:
+        told = post(client, ROW).json()
+        assert told["probabilities"] == pytest.approx(dict(zip(["low", "middle", "high"], wanted)), abs=1e-6)
+        assert told["prediction"] == ["low", "middle", "high"][wanted.argmax()]
+        about = client.get("/model").json()
+        assert (about["task"], about["threshold"], about["scorer"]["compiled"]) == ("multiclass", None, True)
+        kept = client.post("/outcomes", json={"id": told["id"], "outcome": "high"})
+        assert kept.json() == {"recorded": 1, "repeated": 0}
+        assert client.post("/outcomes", json={"id": told["id"], "outcome": "tall"}).status_code == 422
+
+
+def test_without_known_categories_the_model_itself_answers(contract: Contract, tmp_path: Path) -> None:
+    from sklearn.compose import make_column_transformer
+    from sklearn.preprocessing import OneHotEncoder as Plain
+
+    steps = make_column_transformer((Plain(handle_unknown="ignore"), contract.categorical))
+    model = make_pipeline(steps, Ridge()).fit(contract.features(table()), contract.codes(table()))
+    shelf = Shelf(tmp_path)
+    shelf.alias("champion", shelf.register(model, contract, table()))
+    one = champion(tmp_path, BOOK)
+    assert not one.scorer.compiled
+    assert "town allows unseen categories" in one.tags["scorer"]
+    with TestClient(create(tmp_path, BOOK)) as client:
+        [wanted] = model.predict(contract.features(pd.DataFrame([ROW])))
+        assert post(client, ROW).json()["prediction"] == pytest.approx(wanted)
+
+
+def test_a_boolean_may_be_a_word_in_a_table(contract: Contract) -> None:
+    column: Column = contract.columns["new"]
+    assert column.parsed(pd.Series(["True", "false", None, "yes"], dtype=object)).tolist()[:2] == [1, 0]
+    assert column.holds(pd.Series(["True", "false", None, "yes"], dtype=object)).tolist() == [True, True, True, False]
+
+
+def test_a_redacted_date_is_not_journaled_in_parts(shelf: Shelf, tmp_path: Path) -> None:
+    from sqlite3 import connect
+
+    other = shelf.copy(tmp_path)
+    (tmp_path / "serving.yaml").write_text("journal: {redact: [born, price]}")
+    with TestClient(create(other.root, BOOK)) as client:
+        assert post(client, ROW).status_code == 200
+    journal = connect(tmp_path / "data" / BOOK / "journal.db")
+    [kept] = journal.execute("select inputs from predictions").fetchall()[-1]
+    assert json.loads(kept).keys() == {"share", "rooms", "town", "size", "new"}
