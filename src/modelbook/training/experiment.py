@@ -212,11 +212,14 @@ class Experiment:
         models = [self._model(family) for family in families]
         return self.pipeline(self._experiment.blend_models(models, verbose=False, **vote))
 
-    def grid(self, family: str) -> dict[str, list[Any]]:
-        """PyCaret's grid of a family's parameters, but for weights of classes: they are no matter of luck."""
-        known = self.pipeline(self._model(family)).steps[-1][1].get_params()
-        held = self._experiment._all_models_internal[family].tune_grid
-        return {name: list(values) for name, values in held.items() if name in known and name != "class_weight"}
+    def spaces(self, family: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """PyCaret's ranges and grid of a family's parameters, but for weights of classes: no matter of luck."""
+        known, held = self._model(family).get_params(), self._experiment._all_models_internal[family]
+        ranges, grid = (
+            {name: values for name, values in space.items() if name in known and name != "class_weight"}
+            for space in (held.tune_distribution, held.tune_grid)
+        )
+        return ranges, grid
 
     def parts(self) -> list[Any]:
         """Positions of each fold's rows: those that are fitted on, and those that are asked about."""
