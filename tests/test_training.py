@@ -30,8 +30,9 @@ from modelbook.tasks.binary import Binary, cheapest, costs
 from modelbook.tasks.regression import Regression
 from modelbook.tasks.scored import Scored, interval, weights
 from modelbook.training import beside, evaluation, explanation, final, leaderboard, learning, tuning
+from modelbook.training.candidate import Candidate
 from modelbook.training.evaluation import difference, differences, evaluate
-from modelbook.training.experiment import Candidate, Experiment, compare
+from modelbook.training.experiment import Experiment, compare
 from modelbook.training.explanation import dependence, importance
 from modelbook.training.fairness import gaps
 from modelbook.training.golden import golden
