@@ -14,7 +14,7 @@ from sklearn.ensemble import AdaBoostClassifier, GradientBoostingClassifier
 
 from modelbook.contract import Contract
 from modelbook.errors import ParameterError
-from modelbook.training import imbalance
+from modelbook.training import imbalance, learning
 from modelbook.training.experiment import Experiment
 
 
@@ -107,6 +107,16 @@ def test_boosting_is_given_weights_in_its_fit(family: str, plain: type) -> None:
     even = imbalance.EVEN[family](random_state=0, n_estimators=5).fit(X, y)
     by_hand = plain(random_state=0, n_estimators=5).fit(X, y, np.where(y == 1, 2.5, 0.625))
     np.testing.assert_allclose(even.predict_proba(X), by_hand.predict_proba(X))
+
+
+def test_the_learning_curve_takes_a_category_that_only_a_later_fold_is_fitted_on(
+    trials: Callable[[str], Experiment], rows: pd.DataFrame, contract: Contract
+) -> None:
+    first = trials("none").groups.iloc[trials("none").parts()[0][1]]
+    colour = rows["colour"].replace("11", "1").mask(rows["who"].isin(first), "11")
+    trial = Experiment(rows.assign(colour=colour), contract, folds=2, seed=1, balance="oversample")
+    found = learning.curve(trial, "nb", "roc_auc", 1000, seed=1, tell=lambda *args, **more: None)
+    assert found.groupby("fold")["share"].max().tolist() == [1, 1]
 
 
 def test_the_report_says_what_was_done_to_probabilities(trials: Callable[[str], Experiment]) -> None:
