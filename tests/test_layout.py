@@ -17,8 +17,8 @@ from tiny import ROOT
 
 PACKAGE = ROOT / "src/modelbook"
 ROOMS = {
-    "pycaret": {"training"}, "mlflow": {"registry"}, "evidently": {"monitoring"}, "ploomber": {"stage"},
-    "ploomber_core": {"stage"}, "papermill": {"stage"}, "nbclient": {"stage"},
+    "pycaret": {"training"}, "optuna": {"training"}, "mlflow": {"registry"}, "evidently": {"monitoring"},
+    "ploomber": {"stage"}, "ploomber_core": {"stage"}, "papermill": {"stage"}, "nbclient": {"stage"},
     "jupyter_client": {"stage", "redaction"}, "rich": {"stage", "report"},
     "nbconvert": {"report"}, "jinja2": {"report"}, "matplotlib": {"report"},
     "fsspec": {"dataset"}, "sqlalchemy": {"dataset", "journal"}, "charset_normalizer": {"dataset"},

@@ -49,7 +49,7 @@ CASES: dict[str, dict[str, Any]] = {
     "compare": {
         "book": "other", "families": ["lr", "lda"], "metric": "pr_auc", "folds": 3, "budget": 1e-6,
         "learning_budget": 0,
-        "search_rows": 500, "transformers": ["ratios.Wealth"], "rare": 0.2,
+        "search_rows": 500, "transformers": ["ratios.Wealth"], "rare": 0.2, "imbalance": "undersample",
         "seed": (1, {"families": ["dt"]}),
     },
     "finalize": {

@@ -35,7 +35,7 @@ from modelbook.registry.requirements import requirements
 from modelbook.registry.runs import Run, looks
 from modelbook.registry.versions import Version
 from modelbook.scoring import Scorer
-from modelbook.training.experiment import Candidate
+from modelbook.training.candidate import Candidate
 from modelbook.training.golden import golden
 
 BOOK = "tiny"

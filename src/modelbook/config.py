@@ -185,6 +185,9 @@ class Compare(Parameters):
     rare: float = Field(
         0, ge=0, le=0.2, description="share of rows below which categories are joined, 0 to 0.2; 0: none are"
     )
+    imbalance: Annotated[Literal["none", "weights", "oversample", "undersample"], BeforeValidator(_word)] = Field(
+        "none", description="classes: how rarer ones are given weight in each fit"
+    )
     seed: Seed = 42
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any
 
-STACK = ("mlflow", "pycaret", "scikit-learn", "lightgbm", "pandas", "numpy", "pydantic", "pyyaml", "cloudpickle")
+STACK = (
+    "mlflow", "pycaret", "scikit-learn", "imbalanced-learn", "lightgbm", "pandas", "numpy", "pydantic", "pyyaml",
+    "cloudpickle",
+)  # fmt: skip
 
 
 def requirements(model: Any) -> list[str]:

@@ -14,7 +14,7 @@ from modelbook.redaction import redact
 from modelbook.registry.store import client, experiment
 
 if TYPE_CHECKING:
-    from modelbook.training.experiment import Candidate
+    from modelbook.training.candidate import Candidate
 
 
 MOST = 10_000  # looks that are counted

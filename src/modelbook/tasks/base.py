@@ -116,10 +116,21 @@ class Task(ABC):
             )
         return self.ranks[0] if metric == config.AUTO else metric
 
+    def chosen_imbalance(self, imbalance: str) -> str:
+        """How classes are balanced; raises ParameterError where there are none."""
+        if imbalance != config.NONE and not self.classes:
+            raise ParameterError(
+                f"imbalance: {imbalance!r} balances classes, and a {self.name} task has none",
+                expected="imbalance: none",
+                next="correct `imbalance` in the book's env file",
+            )
+        return imbalance
+
     def check(self, params: config.Compare) -> None:
-        """Raise ParameterError where compare asks for a family or a metric of another task."""
+        """Raise ParameterError where compare asks for a family, a metric or a balance of another task."""
         self.chosen_families(params.families)
         self.chosen_metric(params.metric)
+        self.chosen_imbalance(params.imbalance)
 
     def chosen_floor(self, floor: float | str) -> float:
         return self.floor if isinstance(floor, str) else floor

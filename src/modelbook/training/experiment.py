@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -14,55 +13,18 @@ from sklearn.base import clone
 from sklearn.model_selection import cross_val_predict
 
 from modelbook import tasks
-from modelbook.config import FAMILIES
+from modelbook.config import FAMILIES, NONE
 from modelbook.contract import Contract
 from modelbook.errors import TrainingError
 from modelbook.tasks.names import label, spread
 from modelbook.tasks.scored import Scored
-from modelbook.training import ahead
+from modelbook.training import ahead, imbalance
+from modelbook.training.candidate import BASELINE, Candidate
 from modelbook.training.folds import Watch, splitter
 from modelbook.training.share import share
 
-BASELINE = "dummy"
 EXPERIMENTS = {"classification": ClassificationExperiment, "regression": RegressionExperiment}
 QUIET = {"lightgbm": {"verbosity": -1}}  # LightGBM writes its log to the notebook otherwise
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One family's cross-validation: mean and sd of each metric, seconds for all folds; or why there is none."""
-
-    family: str
-    status: str  # ok, failed, skipped
-    seconds: float = 0.0
-    mean: dict[str, float] = field(default_factory=dict)
-    sd: dict[str, float] = field(default_factory=dict)
-    reason: str = ""
-    called: str = ""
-
-    @property
-    def name(self) -> str:
-        return self.called or self.family
-
-    def row(self) -> dict[str, Any]:
-        """The candidate as a row of the leaderboard."""
-        spread = {
-            f"{name}_{kind}": values[name]
-            for name in self.mean
-            for kind, values in (("mean", self.mean), ("sd", self.sd))
-        }
-        return {
-            "candidate": self.name, "family": self.family, "status": self.status, **spread,
-            "fit_seconds": self.seconds, "reason": self.reason,
-        }  # fmt: skip
-
-    def metrics(self) -> dict[str, float]:
-        """Mean, sd and fit time by metric name, as a run logs them."""
-        return {
-            **{f"{k}_mean": v for k, v in self.mean.items()},
-            **{f"{k}_sd": v for k, v in self.sd.items()},
-            "fit_seconds": self.seconds,
-        }
 
 
 class Experiment:
@@ -80,6 +42,8 @@ class Experiment:
         Rows to choose on at the most; of more, whole entities are drawn.
     steps : list, optional
         Unfitted steps ahead of PyCaret's, of ``ahead.steps``.
+    balance : str, optional
+        How rare classes are given weight: ``none, weights, oversample`` or ``undersample``.
 
     Attributes
     ----------
@@ -91,9 +55,10 @@ class Experiment:
 
     def __init__(
         self, train: pd.DataFrame, contract: Contract, *, folds: int, seed: int, rows: int | None = None,
-        steps: ahead.Steps | None = None,
+        steps: ahead.Steps | None = None, balance: str = NONE,
     ) -> None:  # fmt: skip
         self._contract, self.task = contract, tasks.of(contract)
+        self._balance = self.task.chosen_imbalance(balance)
         self.whole, self._steps = train, steps or []
         train = share(self.task, train, rows, seed=seed)
         self.features = contract.features(train).reset_index(drop=True)
@@ -101,7 +66,7 @@ class Experiment:
         self.groups = contract.entities(train).reset_index(drop=True)
         self.folds = self._folds_that_fit(folds)
         self._splitter = splitter(self.task, self.groups, self.folds)
-        self._experiment = self._set_up(seed)
+        self._seed, self._experiment = seed, self._set_up(seed)
 
     def _folds_that_fit(self, folds: int) -> int:
         entities = self.groups.nunique()
@@ -135,6 +100,7 @@ class Experiment:
             n_jobs=1,  # fastest on a laptop for tables of this size: workers import the whole stack again
             memory=False,
             verbose=False, html=False, system_log=False,
+            **imbalance.resampling(self._balance),
         )  # fmt: skip
         if self._steps:
             ahead.put(experiment, self._steps, self.features)
@@ -161,13 +127,12 @@ class Experiment:
         return f"Folds: rows, entities, and where the target lies. {self.told()}".strip()
 
     def told(self) -> str:
-        """On how many rows is chosen, in a sentence; empty where that is all of them."""
-        if len(self.features) == len(self.whole):
-            return ""
-        return (
+        """On how many rows is chosen, and how they are balanced, in sentences; empty for all as they are."""
+        chosen = "" if len(self.features) == len(self.whole) else (
             f"Families and settings were chosen on {len(self.features):,} of {len(self.whole):,} train rows "
             f"(search_rows), drawn by entity; the final fit takes all."
-        )
+        )  # fmt: skip
+        return f"{chosen} {imbalance.told(self._balance)}".strip()
 
     def fold_sizes(self) -> pd.DataFrame:
         """Rows and entities of each fold, and where the target lies; columns ``fold, rows, entities, …``."""
@@ -192,7 +157,7 @@ class Experiment:
         began = time.perf_counter()
         self._splitter.watch = watch
         try:
-            self._experiment.create_model(family, verbose=False, error_score="raise", **QUIET.get(family, {}))
+            self._create(family, error_score="raise")
         except Exception as error:  # any library may fail in any way; the others still run
             return Candidate(
                 family, "failed", time.perf_counter() - began,
@@ -212,11 +177,14 @@ class Experiment:
         models = [self._model(family) for family in families]
         return self.pipeline(self._experiment.blend_models(models, verbose=False, **vote))
 
-    def grid(self, family: str) -> dict[str, list[Any]]:
-        """PyCaret's grid of a family's parameters, but for weights of classes: they are no matter of luck."""
-        known = self.pipeline(self._model(family)).steps[-1][1].get_params()
-        held = self._experiment._all_models_internal[family].tune_grid
-        return {name: list(values) for name, values in held.items() if name in known and name != "class_weight"}
+    def spaces(self, family: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """PyCaret's ranges and grid of a family's parameters, but for weights of classes: no matter of luck."""
+        known, held = self._model(family).get_params(), self._experiment._all_models_internal[family]
+        ranges, grid = (
+            {name: values for name, values in space.items() if name in known and name != "class_weight"}
+            for space in (held.tune_distribution, held.tune_grid)
+        )
+        return ranges, grid
 
     def parts(self) -> list[Any]:
         """Positions of each fold's rows: those that are fitted on, and those that are asked about."""
@@ -227,8 +195,19 @@ class Experiment:
         return self.pipeline(self._model(family))
 
     def _model(self, family: str) -> Any:
-        more = QUIET.get(family, {})
-        return self._experiment.create_model(family, verbose=False, cross_validation=False, **more)
+        return self._create(family, cross_validation=False)
+
+    def _create(self, family: str, **how: Any) -> Any:
+        """PyCaret's model of a family; the baseline says what is there, so that nothing is balanced for it."""
+        whole, made = self._experiment.pipeline.steps, (family, QUIET.get(family, {}))
+        if family == BASELINE:
+            self._experiment.pipeline.steps = imbalance.without(whole)
+        elif self._balance == imbalance.WEIGHTS:
+            made = imbalance.weighed(family, self.called(family), len(self.task.classes), made[1], self._seed)
+        try:
+            return self._experiment.create_model(made[0], verbose=False, **how, **made[1])
+        finally:
+            self._experiment.pipeline.steps = whole
 
     def pipeline(self, estimator: Any) -> Any:
         """An unfitted copy of the preprocessing with an estimator behind it: fits and predicts like one model."""

@@ -10,7 +10,7 @@ import pandas as pd
 
 from modelbook.errors import TrainingError
 from modelbook.tasks.names import LOWER_IS_BETTER, label, spread, told
-from modelbook.training.experiment import BASELINE, Candidate
+from modelbook.training.candidate import BASELINE, Candidate
 
 
 def leaderboard(candidates: list[Candidate], metric: str) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
+from sklearn.base import clone
 
 from modelbook.tasks.base import Task
 from modelbook.tasks.names import LOWER_IS_BETTER, label, spread
@@ -58,7 +59,8 @@ def _point(trial: Experiment, family: str, metric: str, share: float, seed: int)
         kept = train[trial.groups.iloc[train].isin(entities[: max(1, round(share * len(entities)))])]
         if task.classes and trial.outcome.iloc[kept].nunique() < len(task.classes):
             continue
-        fitted = unfitted.fit(trial.features.iloc[kept], trial.outcome.iloc[kept])
+        # A copy each: a pipeline of PyCaret that is fitted again keeps to the columns that it had at first.
+        fitted = clone(unfitted).fit(trial.features.iloc[kept], trial.outcome.iloc[kept])
         answers = task.answers(fitted, trial.features.iloc[asked])
         value = judge(trial.outcome.iloc[asked].to_numpy(), answers, np.ones(len(asked)))
         rows.append((share, fold, len(kept), value))

@@ -1,22 +1,24 @@
-"""Tuning: random settings of one family, cross-validated by entity, within a time, hopeless ones dropped early.
+"""Tuning: settings of one family that Optuna proposes, cross-validated by entity, within a time.
 
-PyCaret's own tuner cannot be stopped by the clock, and its early stopping needs families that learn in steps
-(``partial_fit``). Its grids are taken from it.
+PyCaret's own Optuna search cannot be stopped by the clock, and drops settings early only of families that learn in
+steps (``partial_fit``). Its search spaces are taken from it.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
+import optuna
 import pandas as pd
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState
 from sklearn.base import clone
-from sklearn.model_selection import ParameterSampler
 
 from modelbook.tasks.names import LOWER_IS_BETTER, label, told
 from modelbook.training.experiment import Experiment
@@ -24,6 +26,11 @@ from modelbook.training.folds import Watch
 from modelbook.training.learning import measured
 
 JUDGED, DROPPED, LATE, FAILED = "judged", "dropped", "out of time", "failed"  # what becomes of a setting
+STATES = {JUDGED: TrialState.COMPLETE, DROPPED: TrialState.PRUNED, LATE: TrialState.FAIL, FAILED: TrialState.FAIL}
+SURE = 0.3  # p-value from which a setting counts as worse: two folds that are both worse have 0.25
+AT_RANDOM = 10  # settings drawn at random before answers guide the draw, at the most; of few rounds the half
+
+Space = dict[str, BaseDistribution]
 
 
 @dataclass(frozen=True)
@@ -49,68 +56,110 @@ class Tuned:
 def tune(
     trial: Experiment, family: str, metric: str, rounds: int, seconds: float, *, seed: int, watch: Watch | None = None
 ) -> Tuned:
-    """Judge the defaults, then random settings until the rounds or the time are spent.
+    """Judge the defaults, then what Optuna proposes until the rounds or the time are spent.
 
-    A setting is dropped after a fold when its mean so far is further behind the best one's on the same folds than the
-    best one's standard deviation over all folds.
+    Settings are proposed by a tree-structured Parzen estimator (Bergstra et al. 2011). One is dropped after two folds
+    or more when a signed-rank test on the same folds (Wilcoxon 1945) finds it worse than the best one.
 
     Parameters
     ----------
     metric : str
-        What compare ranked by; where that takes a threshold, the headline stands in.
+        What compare ranked by; where answers alone cannot be judged by it, the headline stands in.
     seconds : float
         No fold is begun after that, but for those of the defaults.
     watch : callable, optional
         Called with ``setting 3 of 8, fold 2 of 5`` as each fold begins.
     """
     until, metric = time.monotonic() + seconds, measured(trial.task, metric)
-    sign = -1 if metric in LOWER_IS_BETTER else 1
-    best = plain = trial.fresh(family)
-    settings = _settings(trial.grid(family), rounds, seed)
-    kept, _ = _values(trial, plain, metric, lambda _: "", _step("defaults", watch))
-    rows = [_row("defaults", kept, JUDGED, {})]
-    for number, setting in enumerate(settings, 1):
-        made = clone(plain).set_params(**{f"model__{name}": value for name, value in setting.items()})
-        step = _step(f"setting {number} of {len(settings)}", watch)
-        values, state = _values(trial, made, metric, partial(_ended, kept, sign, until), step)
-        rows.append(_row(str(number), values, state, setting))
-        if state == JUDGED and sign * (np.mean(values) - np.mean(kept)) > 0:
-            best, kept = made, values
+    plain, space, study = trial.fresh(family), _space(*trial.spaces(family)), _study(metric, rounds, seed)
+    values = list(_values(trial, plain, metric, _step("defaults", watch)))
+    study.add_trial(_defaults(plain, space, values))
+    rows, made, known = [_row("defaults", values, JUDGED, {})], [plain], list[dict[str, Any]]()
+    for number in range(1, rounds + 1 if space else 1):
+        asked = study.ask(space)
+        if asked.params in known:  # of a small space; what it answers is known
+            study.tell(asked, state=TrialState.FAIL)
+            continue
+        known.append(asked.params)
+        made.append(clone(plain).set_params(**{f"model__{name}": value for name, value in asked.params.items()}))
+        folds = _values(trial, made[-1], metric, _step(f"setting {number} of {rounds}", watch))
+        values, state = _judged(folds, trial.folds, asked, until)
+        study.tell(asked, float(np.mean(values)) if state == JUDGED else None, state=STATES[state])
+        rows.append(_row(str(number), values, state, asked.params))
         if state == LATE:
             break
     tried = pd.DataFrame(rows)
-    return Tuned(best, tried, _said(tried, metric, seconds, len(settings)))
+    judged = tried.loc[tried["state"] == JUDGED, "mean"]
+    best = judged.idxmin() if metric in LOWER_IS_BETTER else judged.idxmax()  # of several the first: the defaults
+    return Tuned(made[best], tried, _said(tried, best, metric, seconds, rounds))
 
 
-def _ended(kept: list[float], sign: int, until: float, found: list[float]) -> str:
-    """Why no further fold is worth it, beside the values of the best; empty where one is."""
-    if time.monotonic() > until:
-        return LATE
-    behind = sign * (np.mean(kept[: len(found)]) - np.mean(found)) if found else 0.0
-    return DROPPED if behind > np.std(kept) else ""
+def _study(metric: str, rounds: int, seed: int) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it tells of each trial, into the notebook
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        pruner = optuna.pruners.WilcoxonPruner(p_threshold=SURE)
+    # Each parameter by itself: many a default lies outside its space, and a joint model would leave all such out.
+    sampler = optuna.samplers.TPESampler(
+        seed=seed, n_startup_trials=min(AT_RANDOM, 1 + rounds // 2), multivariate=False
+    )
+    direction = StudyDirection.MINIMIZE if metric in LOWER_IS_BETTER else StudyDirection.MAXIMIZE
+    return optuna.create_study(direction=direction, sampler=sampler, pruner=pruner)
 
 
-def _settings(grid: dict[str, list[Any]], rounds: int, seed: int) -> list[dict[str, Any]]:
-    most = math.prod(len(values) for values in grid.values()) if grid else 0
-    return list(ParameterSampler(grid, min(rounds, most), random_state=seed)) if most else []
-
-
-def _values(
-    trial: Experiment, pipeline: Any, metric: str, ended: Callable[[list[float]], str], step: Watch
-) -> tuple[list[float], str]:
-    """The metric in each fold until ``ended`` says why to stop, and what became of the setting."""
-    judge, values = trial.task.metrics()[metric], list[float]()
-    for fold, (train, asked) in enumerate(trial.parts(), 1):
-        if why := ended(values):
-            return values, why
-        step(f"fold {fold} of {trial.folds}")
+def _space(ranges: dict[str, Any], grid: dict[str, Any]) -> Space:
+    """Each parameter's range as Optuna's; where there is none, or Optuna refuses it, the values of its grid."""
+    found = Space()
+    for name in {**ranges, **grid}:
         try:
-            fitted = clone(pipeline).fit(trial.features.iloc[train], trial.outcome.iloc[train])
-        except ValueError:  # a grid may hold parameters that do not go together
-            return values, FAILED
+            found[name] = ranges[name].get_optuna()
+        except (AttributeError, KeyError, ValueError):
+            found[name] = CategoricalDistribution(list(grid[name]))
+    return found
+
+
+def _defaults(plain: Any, space: Space, values: list[float]) -> FrozenTrial:
+    """The defaults as a trial, by those of their parameters that lie within the space."""
+    params = plain.steps[-1][1].get_params()
+    inside = {name: values for name, values in space.items() if _within(values, params[name])}
+    return optuna.trial.create_trial(
+        value=float(np.mean(values)),
+        params={name: params[name] for name in inside},
+        distributions=inside,
+        intermediate_values=dict(enumerate(values, 1)),
+    )
+
+
+def _within(values: Any, one: Any) -> bool:
+    if isinstance(values, CategoricalDistribution):
+        return one in values.choices
+    return isinstance(one, int | float) and values.low <= one <= values.high
+
+
+def _values(trial: Experiment, pipeline: Any, metric: str, step: Watch) -> Iterator[float]:
+    """The metric in each fold, one fold at a time."""
+    judge = trial.task.metrics()[metric]
+    for fold, (train, asked) in enumerate(trial.parts(), 1):
+        step(f"fold {fold} of {trial.folds}")
+        fitted = clone(pipeline).fit(trial.features.iloc[train], trial.outcome.iloc[train])
         answers = trial.task.answers(fitted, trial.features.iloc[asked])
-        values.append(judge(trial.outcome.iloc[asked].to_numpy(), answers, np.ones(len(asked))))
-    return values, JUDGED
+        yield judge(trial.outcome.iloc[asked].to_numpy(), answers, np.ones(len(asked)))
+
+
+def _judged(values: Iterator[float], folds: int, asked: Trial, until: float) -> tuple[list[float], str]:
+    """The values of the folds that were worth it, told to Optuna one by one, and what became of the setting."""
+    found = list[float]()
+    for fold in range(1, folds + 1):
+        if time.monotonic() > until:
+            return found, LATE
+        if asked.should_prune():
+            return found, DROPPED
+        try:
+            found.append(next(values))
+        except Exception:  # a space may hold parameters that do not go together; the others still run
+            return found, FAILED
+        asked.report(found[-1], fold)
+    return found, JUDGED
 
 
 def _step(name: str, watch: Watch | None) -> Watch:
@@ -124,13 +173,11 @@ def _row(name: str, values: list[float], state: str, setting: dict[str, Any]) ->
     return {"setting": name, "mean": mean, "sd": sd, "folds": len(values), "state": state, "parameters": words}
 
 
-def _said(tried: pd.DataFrame, metric: str, seconds: float, wanted: int) -> str:
-    whole = tried[tried["state"] == JUDGED]
-    plain = tried["mean"].iloc[0]
-    best = whole["mean"].min() if metric in LOWER_IS_BETTER else whole["mean"].max()
-    begun, dropped = len(tried) - 1, int((tried["state"] == DROPPED).sum())
-    end = f" before the budget of {seconds:g} s was spent" if (tried["state"] == LATE).any() else ""
-    first = f"{begun} of {wanted} settings were begun{end}, {dropped} dropped early"
-    if best == plain:
-        return f"{first}; none is better than the defaults, which stay: {label(metric)} {told(plain)}."
-    return f"{first}; the best has {label(metric)} {told(best)} out of fold, the defaults {told(plain)}."
+def _said(tried: pd.DataFrame, best: int, metric: str, seconds: float, wanted: int) -> str:
+    begun, dropped, late = len(tried) - 1, (tried["state"] == DROPPED).sum(), (tried["state"] == LATE).any()
+    end = f" of {wanted} were begun before the budget of {seconds:g} s was spent" if late else " settings were tried"
+    first = f"{begun}{end}, {dropped} dropped early"
+    plain, name = tried["mean"].iloc[0], label(metric)
+    if not best:
+        return f"{first}; none is better than the defaults, which stay: {name} {told(plain)}."
+    return f"{first}; the best has {name} {told(tried['mean'][best])} out of fold, the defaults {told(plain)}."
