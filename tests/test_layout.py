@@ -23,7 +23,7 @@ ROOMS = {
     "nbconvert": {"report"}, "jinja2": {"report"}, "matplotlib": {"report"},
     "fsspec": {"dataset"}, "sqlalchemy": {"dataset"}, "charset_normalizer": {"dataset"},
     "pydantic": {"config", "contract"}, "typer": {"cli"}, "statsmodels": {"dataset", "tasks"},
-    "ipykernel": {"workbench"}, "packaging": {"workbench"},
+    "shap": {"training"}, "ipykernel": {"workbench"}, "packaging": {"workbench"},
 }  # fmt: skip
 GENERATED = ("reports", "data", "models")
 
