@@ -70,8 +70,8 @@ def _strips(data: pd.DataFrame, table: pd.DataFrame, unit: str) -> Figure:
     drawn = pd.concat([_strip(strips[name].head(DOTS), row, low, high) for row, name in enumerate(shown["feature"])])
     for colour, level in SHADES:
         _dots(ax, drawn[drawn["shade"] == level], colour, (high - low) * 1e-4)
-    for at, (colour, level) in zip((0.89, 1.0), SHADES[1:], strict=True):
-        ax.text(at, 1.0, f"{level} value", transform=ax.transAxes, ha="right", color=colour, fontsize=style.SMALL)
+    for by, (colour, level) in zip((-60, 0), SHADES[1:], strict=True):
+        marks.label(ax, (1, 1), f"{level} value", by=(by, 0), xycoords="axes fraction", ha="right", color=colour)
     ax.axvline(0, color=style.MUTED, linewidth=1)
     ax.set_xlim(low, high)
     marks.rows(ax, shown["feature"])

@@ -32,7 +32,7 @@ def curves(roc: pd.DataFrame, recall: pd.DataFrame, area: float, base_rate: floa
     right = marks.usable(recall, ["recall", "precision", "low", "high"], ["recall", "precision"])
     if left is None or right is None:
         return nothing("ROC and precision-recall curves")
-    figure, (one, other) = marks.canvas(4.0, cols=2)
+    figure, (one, other) = marks.canvas(3.7, cols=2)
     found = _roc(one, left.sort_values(["fpr", "tpr"], kind="stable"), area)
     half = _precision_recall(other, right.sort_values("recall", kind="stable"), base_rate)
     alt = (
