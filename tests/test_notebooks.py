@@ -70,8 +70,8 @@ class TestEach:
 
     def test_is_short(self, stage):
         code = [source(cell) for cell in cells(stage, "code")]
-        assert len(code) <= 21
-        assert sum(text.count("\n") + 1 for text in code) <= 120
+        assert len(code) <= 18
+        assert sum(text.count("\n") + 1 for text in code) <= 110
         assert max(text.count("\n") + 1 for text in code) <= 15
         assert len(cells(stage, "markdown")) >= len(code)
 

@@ -17,9 +17,19 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from modelbook import config
 from modelbook.errors import ReportError
-from modelbook.report import Figure, Findings, Table, Verdict, failure, flow, index, page
+from modelbook.report import Figure, Findings, Table, Together, Verdict, failure, flow, index, page
 from modelbook.report.clean import clean
-from modelbook.report.figures import compare, correlation, dependence, deploy, explore, finalize, ingest, monitor
+from modelbook.report.figures import (
+    compare,
+    contributions,
+    correlation,
+    dependence,
+    deploy,
+    explore,
+    finalize,
+    ingest,
+    monitor,
+)
 from modelbook.report.verdict import MIME
 from modelbook.stage.record import Run, Step
 
@@ -205,6 +215,10 @@ CURVE = pd.DataFrame({"fpr": [0, 0.5, 1], "tpr": [0, 0.75, 1], "low": [0, 0.7, 1
 TRAIN = pd.DataFrame({
     "age": np.r_[np.arange(40), np.arange(40) + 30.0], "plan": ["a", "b"] * 40, "sick": [0] * 60 + [1] * 20,
 })  # fmt: skip
+PUSHES = pd.DataFrame({
+    "feature": ["age"] * 4 + ["site"] * 4, "level": [0, 0.2, 0.5, 1] + [NAN] * 4, "class": "",
+    "shap": [-0.5, -0.4, 0.2, 0.5, 0.1, -0.1, 0.1, -0.1],
+})  # fmt: skip
 FIGURES: dict[str, Any] = {
     "periods": (ingest.periods, pd.DataFrame({
         "period": [1, 2], "rows": [5905, 1700], "entities": [5905, 1700], "use": ["train and holdout", "batch"],
@@ -228,10 +242,9 @@ FIGURES: dict[str, Any] = {
     "learning": (compare.learning, pd.DataFrame({
         "share": [0.5, 0.5, 1, 1], "fold": [1, 2, 1, 2], "rows": [50, 50, 100, 100], "value": [0.7, 0.72, 0.8, 0.78],
     }), ("roc_auc", "Rows help."), "0.790"),
-    "roc": (finalize.roc, CURVE, (0.762,), "0.762"),
-    "precision_recall": (finalize.precision_recall, pd.DataFrame({
+    "curves": (finalize.curves, CURVE, (pd.DataFrame({
         "recall": [0, 0.5, 1], "precision": [1, 0.6, 0.2], "low": [1, 0.5, 0.2], "high": [1, 0.7, 0.2],
-    }), (0.2,), "60.0%"),
+    }), 0.762, 0.2), "0.762"),
     "calibration": (finalize.calibration, pd.DataFrame({
         "predicted": [0.1, 0.6], "observed": [0.1, 0.5], "low": [0, 0.4], "high": [0.2, 0.6], "n": [50, 50],
     }), (), "0.050"),
@@ -242,6 +255,10 @@ FIGURES: dict[str, Any] = {
     "importance": (finalize.importance, pd.DataFrame({
         "feature": ["age", "sex"], "mean": [0.03, 0.01], "sd": [0.01, 0.01],
     }), (), "0.03"),
+    "contributions": (contributions.contributions, PUSHES, ("the log-odds of “sick”",), "0.400"),
+    "contributions to classes": (contributions.contributions, pd.concat([
+        PUSHES.assign(**{"class": "a"}), PUSHES.assign(shap=-2 * PUSHES["shap"], **{"class": "b"}),
+    ]), ("the log-odds of each class of “kind”",), "0.600"),
     "dependence": (dependence.dependence, pd.DataFrame({
         "feature": ["age", "age", "site", "site"], "kind": ["number", "number", "code", "code"],
         "value": [20.0, 60.0, "11", "2"], "mean": [0.1, 0.34, 0.2, 0.3], "low": [0, 0.1, 0.1, 0.1],
@@ -308,6 +325,43 @@ def test_a_figure_of_many_panels_says_less_above_than_it_is_read_aloud() -> None
         "ROC AUC is 0.770 in batch 5 against 0.760 in the reference; of 2 metrics, 1 are away from the reference there."
     )
     assert '<p class="found">ROC AUC is 0.770' in figure._repr_html_()
+
+
+def test_contributions_are_told_by_size_direction_and_odds() -> None:
+    figure = contributions.contributions(PUSHES, "the log-odds of “sick”")
+    assert figure.alt == (
+        "What moves the log-odds of “sick” most is age (up where it is high), by 0.400 on average (the odds by a "
+        "factor of 1.5); then site, by 0.100 on average."
+    )
+    assert figure.data["if higher"].tolist() == ["up", ""]
+    assert "4 of 4 drawn" in figure.caption
+    down = contributions.contributions(PUSHES.assign(shap=-PUSHES["shap"]), "“cost”")
+    assert down.alt.startswith("What moves “cost” most is age (down where it is high), by 0.400 on average; then")
+
+
+def test_dots_stand_at_their_value_and_do_not_hide_each_other() -> None:
+    many = pd.DataFrame(
+        {"feature": "age", "level": np.linspace(0, 1, 60), "class": "", "shap": [0.1] * 30 + [0.9] * 30}
+    )
+    ax = contributions.contributions(many, "the log-odds of “sick”").figure.axes[0]
+    drawn = np.concatenate([patch.get_path().vertices[::2] for patch in ax.patches])
+    assert len(drawn) == 60
+    assert len(np.unique(drawn.round(6), axis=0)) == 60
+    assert sorted(set(drawn[:, 0])) == [0.1, 0.9]
+    assert np.abs(drawn[:, 1]).max() <= 0.4
+
+
+def test_contributions_that_are_silent_say_why() -> None:
+    figure = contributions.contributions(PUSHES.iloc[:0], "", "No SHAP values: <several> fits.")
+    assert '<p class="nothing">No SHAP values: &lt;several&gt; fits.</p>' in figure._repr_html_()
+
+
+def test_what_stands_together_is_shown_one_below_the_other() -> None:
+    table = Table(pd.DataFrame({"a": [1]}), caption="The table")
+    both = Together(explore.missingness(pd.DataFrame({"column": ["b"], "share": [0.2]})), table)
+    html = both._repr_html_()
+    assert html.index("</figure>") < html.index("The table")
+    assert repr(both).splitlines()[1] == "Table: The table (1 rows)"
 
 
 def test_importance_of_a_sum_of_money_is_written_as_one() -> None:

@@ -282,6 +282,10 @@ def test_evidence_is_drawn_and_told(case: dict[str, Any]) -> None:
         "calibration": draw.calibration(evaluation.calibration(task.calibrated(scored), **CHANCE)),
         "mistakes": draw.mistakes(task.mistakes(scored, None)),
     }
+    assert [part.alt for part in draw.curves((first, second), metrics).parts] == [
+        drawn["first"].alt,
+        drawn["second"].alt,
+    ]
     for name, figure in drawn.items():
         assert "<svg" in figure.svg(), name
         assert any(letter.isdigit() for letter in figure.alt), (name, figure.alt)

@@ -622,7 +622,7 @@ def test_a_curve_that_climbs_asks_for_rows_and_a_flat_one_does_not() -> None:
         "more rows would help."  # fmt: skip
     assert "gained 0.002 ± 0.005 ROC AUC, within its spread: more rows of this kind would" in grown(0.6, 0.602)
     assert "lost 0.100 ± 0.005 ROC AUC, within" in grown(0.7, 0.6)
-    assert grown(0.7, 0.6, metric="log_loss").endswith("gained 0.100 ± 0.005 log loss: more rows would help.")
+    assert grown(0.7, 0.6, metric="log_loss").endswith("lowered log loss by 0.100 ± 0.005: more rows would help.")
     assert "the 60 s of learning_budget gave no two points" in grown(0.7)
 
 
@@ -844,7 +844,7 @@ def test_a_model_is_paired_with_the_simple_one_and_the_baseline() -> None:
     [
         (against(0.002, 0.004), "gains 0.002 ± 0.004 ROC AUC over logistic regression, which is within noise", False),
         (against(-0.02, 0.01), "loses 0.020 ± 0.010 ROC AUC against logistic regression: take the simple one", False),
-        (against(0.002, 0.004, 0.01), "within noise; but it saves 0.010 ± 0.004 log loss.", True),
+        (against(0.002, 0.004, 0.01), "within noise; but it lowers log loss by 0.010 ± 0.004.", True),
         (against(0.0, 0.1).head(0), "It is a simple model itself", True),
     ],
 )  # fmt: skip
@@ -858,7 +858,7 @@ def test_a_gain_of_a_number_is_a_share_of_its_error() -> None:
     scored = Scored(np.arange(50.0), np.arange(50.0) + 1, np.arange(50))
     simple = Scored(np.arange(50.0), np.arange(50.0) + 2, np.arange(50))
     table = beside.beside(task, "LightGBM", scored, ("ridge regression", simple), resamples=100, seed=0)
-    assert beside.told(task, table) == "The complex model gains 50.0 ± 0.0 % of the RMSE over ridge regression."
+    assert beside.told(task, table) == "The complex model lowers RMSE by 50.0 ± 0.0 % against ridge regression."
 
 
 def test_the_simple_model_is_fitted_on_the_same_rows_unless_the_model_is_one(

@@ -9,12 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from modelbook.report.display import Figure, Findings, Table
+    from modelbook.report.display import Figure, Findings, Table, Together
     from modelbook.report.verdict import Verdict
 
-__all__ = ["Figure", "Findings", "Table", "Verdict"]
+__all__ = ["Figure", "Findings", "Table", "Together", "Verdict"]
 
-_ROOMS = {"Figure": "display", "Findings": "display", "Table": "display", "Verdict": "verdict"}
+_ROOMS = {"Figure": "display", "Findings": "display", "Table": "display", "Together": "display", "Verdict": "verdict"}
 
 
 def __getattr__(name: str) -> Any:

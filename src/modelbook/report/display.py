@@ -140,6 +140,19 @@ class Table:
         return f"Table: {self.caption} ({len(self.frame):,} rows)"
 
 
+class Together:
+    """Figures and tables that answer one question, one below the other."""
+
+    def __init__(self, *parts: Figure | Table) -> None:
+        self.parts = parts
+
+    def _repr_html_(self) -> str:
+        return "".join(part._repr_html_() for part in self.parts)
+
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self.parts))
+
+
 class Findings:
     """A list of plain sentences that code computed."""
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from modelbook import config
 from modelbook.errors import ParameterError
-from modelbook.tasks.names import LOWER_IS_BETTER, label, told
+from modelbook.tasks.names import LOWER_IS_BETTER, label, told, turned
 from modelbook.tasks.scored import Metric, Scored
 
 if TYPE_CHECKING:
@@ -232,8 +232,8 @@ class Task(ABC):
         )  # fmt: skip
 
     def gain_words(self, metric: str, gain: float, reach: float) -> str:
-        """A gain of ``better`` with what stands behind ±, in words."""
-        return f"{told(gain)} ± {told(reach)} {label(metric)}"
+        """What a gain of ``better`` does, with what stands behind ±: a verb and what follows."""
+        return turned(metric, gain, f"{told(abs(gain))} ± {told(reach)}")
 
     def limit(self, loss: float) -> str:
         """A limit of ``lost``, in words."""
@@ -278,7 +278,7 @@ class Task(ABC):
 
     @abstractmethod
     def words(self) -> dict[str, str]:
-        """Fixed words: ``baseline`` (who it is), ``answers`` (with what), ``lost`` (what shuffling a column does)."""
+        """Fixed words: ``baseline`` (who it is), ``answers`` (with what), ``of`` (of what), ``lost`` (by shuffling)."""
 
     @abstractmethod
     def caption(self, threshold: float | None) -> str:

@@ -250,6 +250,7 @@ class Binary(Task):
         return {
             "baseline": "the baseline that answers the base rate to everyone",
             "answers": f"a probability of {named}",
+            "of": named,
             "lost": "the ROC AUC that is lost when a column is shuffled",
         }
 

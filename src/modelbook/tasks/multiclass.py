@@ -261,9 +261,11 @@ class Multiclass(Task):
         return [key_number(name, rows[metric]) for name, metric in shown.items()]
 
     def words(self) -> dict[str, str]:
+        named = f"each class of “{self.contract.label(self.contract.target)}”"
         return {
             "baseline": "the baseline that answers the classes' shares to everyone",
-            "answers": f"a probability of each class of “{self.contract.label(self.contract.target)}”",
+            "answers": f"a probability of {named}",
+            "of": named,
             "lost": "the ROC AUC (mean over the classes) that is lost when a column is shuffled",
         }
 

@@ -9,12 +9,23 @@ LABELS = {
     "overconfidence": "mean confidence minus share right", "flagged": "flagged share",
 }  # fmt: skip
 LOWER_IS_BETTER = frozenset({"log_loss", "brier", "rmse", "mae", "half_within", "most_within"})
+VERBS = {  # whether lower is better, whether it became better: now, and in the past
+    (False, True): ("gains", "gained"), (False, False): ("loses", "lost"),
+    (True, True): ("lowers", "lowered"), (True, False): ("raises", "raised"),
+}  # fmt: skip
 HEADLINES = ("roc_auc", "rmse")  # what a model of each task is first told by
 
 
 def label(metric: str) -> str:
     """A metric's name for people."""
     return LABELS.get(metric, metric.replace("_", " "))
+
+
+def turned(metric: str, gain: float, size: str, *, past: bool = False) -> str:
+    """What a gain does: “gains 0.012 ROC AUC”, or “lowers RMSE by 0.012” where lower is better; likewise a loss."""
+    falls = metric in LOWER_IS_BETTER
+    verb, name = VERBS[falls, gain >= 0][past], label(metric)
+    return f"{verb} {name} by {size}" if falls else f"{verb} {size} {name}"
 
 
 def told(value: float) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from modelbook.tasks.base import Rows, Task, key_number
-from modelbook.tasks.names import label, told
+from modelbook.tasks.names import told, turned
 from modelbook.tasks.scored import LEVEL, Metric, Scored
 
 SHOWN = 400  # rows that a cloud of dots can hold and still be read
@@ -145,7 +145,7 @@ class Regression(Task):
         )  # fmt: skip
 
     def gain_words(self, metric: str, gain: float, reach: float) -> str:
-        return f"{100 * gain:.1f} ± {100 * reach:.1f} % of the {label(metric)}"
+        return turned(metric, gain, f"{100 * abs(gain):.1f} ± {100 * reach:.1f} %")
 
     def limit(self, loss: float) -> str:
         return f"{loss:.0%}"
@@ -219,6 +219,7 @@ class Regression(Task):
         return {
             "baseline": "the baseline that answers the mean to everyone",
             "answers": f"a value of “{self._label}”",
+            "of": f"“{self._label}”",
             "lost": "the RMSE that is added when a column is shuffled",
         }
 

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from modelbook.tasks.base import Task
+from modelbook.tasks.names import LOWER_IS_BETTER
 from modelbook.tasks.names import told as told_value
 from modelbook.tasks.scored import Scored
 from modelbook.training.evaluation import difference, evaluate, labelled
@@ -63,18 +64,18 @@ def told(task: Task, table: pd.DataFrame) -> str:
     if not against:
         return "It is a simple model itself: nothing plainer stands beside it but the baseline."
     first, *others = against
-    simple = first["candidate"]
-    size = task.gain_words(first["metric"], abs(first["gain"]), _reach(first))
+    side = "over" if first["gain"] >= 0 and first["metric"] not in LOWER_IS_BETTER else "against"
+    said = f"The complex model {task.gain_words(first['metric'], first['gain'], _reach(first))} {side} "
+    said += first["candidate"]
     if first["gain_low"] > 0:
-        return f"The complex model gains {size} over {simple}."
+        return f"{said}."
     if first["gain_high"] < 0:
-        return f"The complex model loses {size} against {simple}: take the simple one."
-    said = f"The complex model {'gains' if first['gain'] >= 0 else 'loses'} {size} "
-    said += f"{'over' if first['gain'] >= 0 else 'against'} {simple}, which is within noise"
+        return f"{said}: take the simple one."
     surer = [row for row in others if row["gain_low"] > 0]
     if not surer:
-        return f"{said}: take the simple one."
-    return f"{said}; but it saves {task.gain_words(surer[0]['metric'], surer[0]['gain'], _reach(surer[0]))}."
+        return f"{said}, which is within noise: take the simple one."
+    more = task.gain_words(surer[0]["metric"], surer[0]["gain"], _reach(surer[0]))
+    return f"{said}, which is within noise; but it {more}."
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:

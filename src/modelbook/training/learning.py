@@ -10,7 +10,7 @@ import pandas as pd
 from sklearn.base import clone
 
 from modelbook.tasks.base import Task
-from modelbook.tasks.names import LOWER_IS_BETTER, label, spread
+from modelbook.tasks.names import LOWER_IS_BETTER, spread, turned
 from modelbook.training.experiment import Experiment
 
 SHARES = (0.125, 0.25, 0.5, 1.0)  # each point doubles the rows: the last step says what doubling them once more may do
@@ -81,7 +81,7 @@ def told(table: pd.DataFrame, metric: str, seconds: float) -> str:
     size = spread(abs(gain), sd)
     short = "" if full == 1 else f" (the {seconds:g} s of learning_budget ended there)"
     first = f"From {half:.0%} to {full:.0%} of the train rows{short} the leader"
+    said = f"{first} {turned(metric, gain, size, past=True)}"
     if gain > sd:
-        return f"{first} gained {size} {label(metric)}: more rows would help."
-    way = "gained" if gain >= 0 else "lost"
-    return f"{first} {way} {size} {label(metric)}, within its spread: more rows of this kind would change little."
+        return f"{said}: more rows would help."
+    return f"{said}, within its spread: more rows of this kind would change little."

@@ -16,49 +16,50 @@ SQUARE = (4.4, 5.2)  # height, width
 
 
 @style.styled
-def roc(curve: pd.DataFrame, area: float) -> Figure:
-    """The ROC curve on the holdout, with its band.
+def curves(roc: pd.DataFrame, recall: pd.DataFrame, area: float, base_rate: float) -> Figure:
+    """The ROC curve, and precision against recall, on the holdout, with their bands.
 
     Parameters
     ----------
-    curve : pandas.DataFrame
-        Columns ``fpr, tpr, low, high``.
+    roc, recall : pandas.DataFrame
+        Columns ``fpr, tpr, low, high``, and ``recall, precision, low, high``.
     area : float
         The ROC AUC; that of the drawn points is a little less.
+    base_rate : float
+        Share of the positive class.
     """
-    data = marks.usable(curve, ["fpr", "tpr", "low", "high"], ["fpr", "tpr"])
-    if data is None:
-        return nothing("ROC curve")
-    data = data.sort_values(["fpr", "tpr"], kind="stable").reset_index(drop=True)
-    figure, ax = marks.canvas(*SQUARE)
+    left = marks.usable(roc, ["fpr", "tpr", "low", "high"], ["fpr", "tpr"])
+    right = marks.usable(recall, ["recall", "precision", "low", "high"], ["recall", "precision"])
+    if left is None or right is None:
+        return nothing("ROC and precision-recall curves")
+    figure, (one, other) = marks.canvas(3.7, cols=2)
+    found = _roc(one, left.sort_values(["fpr", "tpr"], kind="stable"), area)
+    half = _precision_recall(other, right.sort_values("recall", kind="stable"), base_rate)
+    alt = (
+        f"The area under the ROC curve is {area:.3f}; at 10% false alarms it finds {found:.0%} of the positives. Where "
+        f"half of the positives are found, {half:.1%} of the calls are right; guessing gives {base_rate:.1%}."
+    )
+    sides = {"ROC": left[["fpr", "tpr", "low", "high"]], "precision": right[["recall", "precision", "low", "high"]]}
+    names = ["curve", "across", "up", "low", "high"]
+    data = pd.concat([side.iloc[::5].assign(curve=name).iloc[:, [4, 0, 1, 2, 3]].set_axis(names, axis=1)
+                      for name, side in sides.items()], ignore_index=True)  # fmt: skip
+    caption = "Left the ROC curve, right precision against recall. The bands are bootstrap intervals of the curves."
+    return Figure(figure, alt=alt, data=data, caption=caption)
+
+
+def _roc(ax: Any, data: pd.DataFrame, area: float) -> float:
+    """Draws the curve; answers with the share of positives that it finds at a tenth of false alarms."""
     ax.plot([0, 1], [0, 1], color=style.BASELINE, linestyle="--", linewidth=1)
     marks.band(ax, data["fpr"], data["low"], data["high"], style.ACCENT)
     ax.plot(data["fpr"], data["tpr"], color=style.ACCENT)
     ax.text(0.97, 0.06, f"area {area:.3f}", ha="right", color=style.ACCENT, fontweight="bold")
     marks.label(ax, (0.5, 0.5), "guessing", by=(6, -6), color=style.MUTED)
     _unit(ax, "share of negatives called positive", "share of positives found")
-    tenth = float(np.interp(0.1, data["fpr"], data["tpr"]))
-    found = f"at 10% false alarms it finds {tenth:.0%} of the positives"
-    alt = f"The area under the ROC curve is {area:.3f}; {found}."
-    return Figure(figure, alt=alt, data=curve, caption="The band is the bootstrap interval of the curve.")
+    return float(np.interp(0.1, data["fpr"], data["tpr"]))
 
 
-@style.styled
-def precision_recall(curve: pd.DataFrame, base_rate: float) -> Figure:
-    """Precision against recall on the holdout, above the share that guessing reaches.
-
-    Parameters
-    ----------
-    curve : pandas.DataFrame
-        Columns ``recall, precision, low, high``.
-    base_rate : float
-        Share of the positive class.
-    """
-    data = marks.usable(curve, ["recall", "precision", "low", "high"], ["recall", "precision"])
-    if data is None:
-        return nothing("Precision and recall")
-    data = data.sort_values("recall", kind="stable").reset_index(drop=True)
-    figure, ax = marks.canvas(*SQUARE)
+def _precision_recall(ax: Any, data: pd.DataFrame, base_rate: float) -> float:
+    """Draws the curve; answers with its precision where half of the positives are found."""
     ax.axhline(base_rate, color=style.BASELINE, linestyle="--", linewidth=1)
     marks.label(ax, (0, base_rate), f"guessing {base_rate:.1%}", by=(4, -8), color=style.MUTED)
     marks.band(ax, data["recall"], data["low"], data["high"], style.ACCENT)
@@ -67,9 +68,7 @@ def precision_recall(curve: pd.DataFrame, base_rate: float) -> Figure:
     ax.scatter([0.5], [half], s=36, color=style.ACCENT, zorder=3)
     marks.label(ax, (0.5, half), f"{half:.0%} at half of them found", by=(6, 8))
     _unit(ax, "recall: share of positives found", "precision: share of calls that are right")
-    right = f"{half:.1%} of the calls are right"
-    alt = f"Where half of the positives are found, {right}; guessing gives {base_rate:.1%}."
-    return Figure(figure, alt=alt, data=curve, caption="The band is the bootstrap interval of the curve.")
+    return half
 
 
 @style.styled

@@ -11,7 +11,7 @@ from modelbook.report.figures import finalize
 from modelbook.report.figures.finalize import calibration
 from modelbook.report.figures.finalize import confusion as mistakes
 
-__all__ = ["calibration", "first", "mistakes", "second", "settled"]
+__all__ = ["calibration", "curves", "mistakes", "settled"]
 
 
 def settled(table: pd.DataFrame, threshold: float) -> Figure:
@@ -19,14 +19,9 @@ def settled(table: pd.DataFrame, threshold: float) -> Figure:
     return finalize.threshold_cost(table, threshold)
 
 
-def first(curve: pd.DataFrame, table: pd.DataFrame) -> Figure:
-    """The ROC curve; ``table`` holds the metrics."""
-    return finalize.roc(curve, _row(table, "roc_auc")["value"])
-
-
-def second(curve: pd.DataFrame, table: pd.DataFrame) -> Figure:
-    """Precision against recall, above the share of yes."""
-    return finalize.precision_recall(curve, _row(table, "pr_auc")["baseline"])
+def curves(found: tuple[pd.DataFrame, pd.DataFrame], table: pd.DataFrame) -> Figure:
+    """The ROC curve beside precision against recall; ``table`` holds the metrics."""
+    return finalize.curves(*found, _row(table, "roc_auc")["value"], _row(table, "pr_auc")["baseline"])
 
 
 def _row(table: pd.DataFrame, metric: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from modelbook.report import marks, style
-from modelbook.report.display import Figure, nothing
+from modelbook.report.display import Figure, Together, nothing
 from modelbook.report.figures import finalize
 
 ACROSS = 3
@@ -39,6 +39,11 @@ def settled(table: pd.DataFrame, threshold: None) -> Figure:
         "likeliest class is the answer: there is no threshold to choose, and cost_miss has no say."
     )
     return Figure(figure, alt=f"{alt}furthest apart of all classes.", data=table, caption=caption)
+
+
+def curves(found: tuple[pd.DataFrame, pd.DataFrame], table: pd.DataFrame) -> Together:
+    """Each class's ROC curve, and below it its recall, precision and F1; ``table`` holds the metrics."""
+    return Together(first(found[0], table), second(found[1], table))
 
 
 @style.styled

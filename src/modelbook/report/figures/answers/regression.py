@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from modelbook.report import marks, style
-from modelbook.report.display import Figure, nothing
+from modelbook.report.display import Figure, Together, nothing
 from modelbook.report.figures import finalize
 from modelbook.tasks.names import told
 
@@ -37,6 +37,11 @@ def settled(table: pd.DataFrame, threshold: None) -> Figure:
     alt = "Answered by a fit that had not seen them, half of the train rows are off by at most "
     caption = "A number is answered by a number: there is no threshold to choose, and cost_miss has no say."
     return Figure(figure, alt=f"{alt}{told(half)}, nine in ten by {told(most)}.", data=table, caption=caption)
+
+
+def curves(found: tuple[pd.DataFrame, pd.DataFrame], table: pd.DataFrame) -> Together:
+    """Predicted against actual, and below it errors by prediction; ``table`` holds the metrics."""
+    return Together(first(found[0], table), second(found[1], table))
 
 
 @style.styled

@@ -1,0 +1,187 @@
+"""SHAP values: they sum up to the model's own answers, go to the contract's columns, and are not shown otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import books
+import numpy as np
+import pandas as pd
+import pytest
+from lightgbm import LGBMClassifier
+from scipy.special import logit
+from sklearn.base import BaseEstimator
+from sklearn.compose import make_column_transformer
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import (
+    AdaBoostClassifier,
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    RandomForestClassifier,
+    VotingClassifier,
+)
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+from sklearn.tree import DecisionTreeClassifier
+
+from modelbook import tasks
+from modelbook.contract import Contract
+from modelbook.tasks.base import Task
+from modelbook.training import contributions
+from modelbook.training.ahead import Own
+from modelbook.training.experiment import Experiment
+from modelbook.training.layered import LayeredClassifier
+
+Case = tuple[Task, pd.DataFrame, pd.DataFrame]
+TREES = GradientBoostingClassifier(n_estimators=20, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def yes(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> Case:
+    return tasks.of(contract), make_frame(seed=1), make_frame(seed=2, entities=50)
+
+
+@pytest.fixture(scope="module")
+def amount() -> Case:
+    contract = books.of_number()
+    return tasks.of(contract), contract.conform(books.number(0, 100)), contract.conform(books.number(1, 50))
+
+
+@pytest.fixture(scope="module")
+def kind() -> Case:
+    contract = books.of_classes()
+    return tasks.of(contract), contract.conform(books.classes(0, 300)), contract.conform(books.classes(1, 150))
+
+
+def fitted(case: Case, model: Any, *ahead: Any) -> Any:
+    """A pipeline that is made as PyCaret makes it: gaps filled, a column each for the categories."""
+    task, train, _ = case
+    words, columns = task.contract.categorical, task.contract.features_
+    ready = make_column_transformer(
+        (OneHotEncoder(sparse_output=False, handle_unknown="ignore"), words),
+        remainder=SimpleImputer(), verbose_feature_names_out=False,
+    ).set_output(transform="pandas")  # fmt: skip
+    assert set(words) < set(columns)
+    return make_pipeline(*ahead, ready, model).fit(task.contract.features(train), task.contract.outcome(train))
+
+
+def explained(case: Case, model: Any) -> tuple[Any, contributions.Contributions]:
+    pipeline = fitted(case, model)
+    return pipeline, contributions.of(case[0], pipeline, *case[1:], seed=1)
+
+
+def answered(found: contributions.Contributions) -> pd.DataFrame:
+    """Base and SHAP values, summed up: a row an answered row, a column a class."""
+    return found.table.pivot_table(index="row", columns="class", values="shap", aggfunc="sum", sort=False) + found.base
+
+
+@pytest.mark.parametrize(
+    "model", [LogisticRegression(), LinearDiscriminantAnalysis(), TREES, LGBMClassifier(n_estimators=20, verbosity=-1)]
+)
+def test_base_and_values_sum_up_to_the_log_odds_of_each_row(yes: Case, model: Any) -> None:
+    pipeline, found = explained(yes, model)
+    sums = answered(found).sort_index()
+    asked = yes[0].contract.features(yes[2])
+    assert sums.index.tolist() == list(range(len(asked)))
+    np.testing.assert_allclose(sums[""], logit(pipeline.predict_proba(asked)[:, 1]), rtol=0, atol=1e-6)
+    assert found.unit == "the log-odds of “happened”"
+    sizes = found.table["shap"].abs().groupby(found.table["feature"]).mean()
+    assert set(sizes.index) == set(yes[0].contract.features_)
+    assert sizes["size"] > 4 * sizes.drop("size").max()
+
+
+@pytest.mark.parametrize("model", [DecisionTreeClassifier(max_depth=6), RandomForestClassifier(10, random_state=0)])
+def test_of_forests_they_sum_up_to_the_probability(yes: Case, model: Any) -> None:
+    pipeline, found = explained(yes, model)
+    asked = yes[0].contract.features(yes[2])
+    np.testing.assert_allclose(answered(found).sort_index()[""], pipeline.predict_proba(asked)[:, 1], atol=1e-6)
+    assert found.unit == "the probability of “happened”"
+
+
+@pytest.mark.parametrize("model", [Ridge(), GradientBoostingRegressor(random_state=0)])
+def test_of_a_number_they_sum_up_to_it_and_a_category_has_its_columns_sum(amount: Case, model: Any) -> None:
+    pipeline, found = explained(amount, model)
+    asked = amount[0].contract.features(amount[2])
+    np.testing.assert_allclose(answered(found).sort_index()[""], pipeline.predict(asked), rtol=1e-6)
+    assert found.unit == "“amount”"
+    eleven = asked["colour"].eq("11").to_numpy()  # pays 100 more
+    colour = found.table[found.table["feature"] == "colour"].set_index("row")["shap"].sort_index().to_numpy()
+    assert colour[eleven].mean() - colour[~eleven].mean() > 45
+    level = found.table[found.table["feature"] == "size"].set_index("row")["level"].sort_index()
+    np.testing.assert_array_equal(level.argsort(), asked["size"].argsort())
+    assert found.table.loc[found.table["feature"] == "colour", "level"].isna().all()
+
+
+def test_of_several_classes_each_has_its_sum(kind: Case) -> None:
+    pipeline, found = explained(kind, LogisticRegression(max_iter=1000))
+    sums = np.exp(answered(found).sort_index()[kind[0].classes].to_numpy())
+    asked = kind[0].contract.features(kind[2])
+    np.testing.assert_allclose(sums / sums.sum(axis=1, keepdims=True), pipeline.predict_proba(asked), atol=1e-6)
+    assert found.unit == "the log-odds of each class of “kind”"
+
+
+def test_a_pipeline_of_pycaret_is_traced_back(yes: Case) -> None:
+    task, train, holdout = yes
+    trial = Experiment(train, task.contract, folds=2, seed=1)
+    pipeline = trial.fresh("lr").fit(*trial.all_rows())
+    found = contributions.of(task, pipeline, train, holdout, seed=1)
+    asked = task.contract.features(holdout)
+    np.testing.assert_allclose(answered(found).sort_index()[""], logit(pipeline.predict_proba(asked)[:, 1]), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("case", "model"), [("yes", GaussianNB()), ("yes", AdaBoostClassifier(n_estimators=2)), ("kind", TREES)]
+)
+def test_where_they_are_not_exact_there_is_a_reason_instead(
+    case: str, model: Any, request: pytest.FixtureRequest
+) -> None:
+    _, found = explained(request.getfixturevalue(case), model)
+    assert found.table.empty
+    assert found.reason.startswith("No SHAP values: the model is neither linear nor made of trees")
+
+
+def test_several_fits_that_answer_together_are_not_explained(yes: Case) -> None:
+    blend = fitted(yes, VotingClassifier([("lr", LogisticRegression()), ("dt", DecisionTreeClassifier())]))
+    stack = LayeredClassifier([blend], top=lambda answers: answers[0])
+    for pipeline in (blend, stack):
+        assert "several fits answer together" in contributions.of(yes[0], pipeline, *yes[1:], seed=1).reason
+
+
+class Halved(BaseEstimator):
+    """Makes one column of one, or of two."""
+
+    def __init__(self, mixed: bool = False) -> None:
+        self.mixed = mixed
+
+    def fit(self, X: pd.DataFrame, y: Any = None) -> Halved:
+        return self
+
+    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
+        return X.assign(halved=X["size"] / 2 + (50 * X["flag"] if self.mixed else 0))
+
+
+def test_what_a_transformer_of_ones_own_makes_of_one_column_is_that_columns(yes: Case) -> None:
+    alone, mixed = (fitted(yes, TREES, Own("own.Halved", Halved(both))) for both in (False, True))
+    found = contributions.of(yes[0], alone, *yes[1:], seed=1)
+    assert set(found.table["feature"]) == set(yes[0].contract.features_)
+    reason = contributions.of(yes[0], mixed, *yes[1:], seed=1).reason
+    assert "the model's column halved is made of size, flag, and is not one column's alone" in reason
+
+
+def test_sums_that_are_not_the_models_answers_are_not_shown(yes: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = contributions._raw
+    monkeypatch.setattr(contributions, "_raw", lambda *given: (raw(*given)[0] + 0.01, raw(*given)[1]))
+    assert "do not sum up to the model's own answers, but are off by up to 0.01" in explained(yes, TREES)[1].reason
+
+
+def test_of_deep_forests_fewer_rows_are_explained_and_of_huge_ones_none(
+    yes: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contributions, "WORK", 1.0)
+    assert explained(yes, TREES)[1].table["row"].nunique() == contributions.FEWEST
+    monkeypatch.setattr(contributions, "TOO_MUCH", 1.0)
+    assert "too many and too deep" in explained(yes, TREES)[1].reason
