@@ -11,67 +11,19 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from shelf import BOOK, Shelf, fitted
+from shelf import BOOK, JSON, Running, Shelf, fitted, running
 from sklearn.linear_model import LogisticRegression
 from tiny import BIN
 
 pytestmark = pytest.mark.slow
 ROW = {"colour": "11", "size": 80.0, "noise": None, "flag": 1}
-CODE = "import sys; from pathlib import Path; from modelbook.serving import server;"
-CODE += f"server.run(Path(sys.argv[1]), {BOOK!r}, '127.0.0.1', int(sys.argv[2]), int(sys.argv[3]))"
-JSON = {"content-type": "application/json"}
-
-
-@dataclass
-class Running:
-    """A server's process and port."""
-
-    process: subprocess.Popen
-    port: int
-
-    def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-
-    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        with closing(self.connect()) as connection:
-            connection.request(method, path, None if body is None else json.dumps(body), JSON)
-            told = connection.getresponse()
-            text = told.read()
-            return told.status, json.loads(text) if "json" in told.headers["content-type"] else text.decode()
-
-
-@contextmanager
-def running(root: Path, workers: int = 1) -> Iterator[Running]:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
-    with (root / "server.log").open("w") as log:
-        process = subprocess.Popen([sys.executable, "-c", CODE, str(root), str(port), str(workers)], stderr=log)
-    server = Running(process, port)
-    try:
-        until = time.monotonic() + 90
-        while time.monotonic() < until:
-            assert process.poll() is None, (root / "server.log").read_text()
-            try:
-                if server.ask("GET", "/health/ready")[0] == 200:
-                    break
-            except OSError:
-                time.sleep(0.05)
-        yield server
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            process.wait(60)
 
 
 @pytest.fixture

@@ -31,8 +31,9 @@ def field(column: Column, name: str, missing: Sequence[str] = (), example: Any =
         kind = reader
     elif column.type == "category" or (missing and column.nullable):
         kind = Annotated[kind | reader, Field(union_mode="left_to_right")]  # what is usual is read without Python
-    kind = Annotated[kind, WithJsonSchema({**schema, **about})]
-    return kind | None if column.nullable else kind
+    if column.nullable:
+        return Annotated[kind | None, WithJsonSchema({"anyOf": [schema, {"type": "null"}], **about})]
+    return Annotated[kind, WithJsonSchema({**schema, **about})]
 
 
 def cell(column: Column, text: str, gaps: frozenset[str] = GAPS) -> Any:

@@ -44,7 +44,7 @@ def complete(document: dict[str, Any], one: Loaded, rows: int) -> dict[str, Any]
     document["components"]["securitySchemes"] = {
         "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}, "bearer": {"type": "http", "scheme": "bearer"},
     }  # fmt: skip
-    made = {"/predict": _predict(rows), "/predict/csv": _csv(one), "/outcomes": _outcomes(rows)}
+    made = {"/predict": _predict(one, rows), "/predict/csv": _csv(one), "/outcomes": _outcomes(rows)}
     document["paths"] = {path: {"post": told} for path, told in made.items()} | document["paths"]
     for path in document["paths"].values():
         for method in path.values():
@@ -79,16 +79,18 @@ def _answer(one: Loaded) -> dict[str, Any]:
 
 def _one_or_many(name: str, rows: int) -> dict[str, Any]:
     one = {"$ref": f"#/components/schemas/{name}"}
-    return {
-        "oneOf": [one, {"type": "array", "items": one, "description": f"at most {rows:,}; more are too many (413)"}]
-    }
+    about = {"title": f"List of {name.lower()}s", "description": f"at most {rows:,}; more are too many (413)"}
+    return {"oneOf": [one, {"type": "array", "items": one, **about}]}
 
 
-def _predict(rows: int) -> dict[str, Any]:
+def _predict(one: Loaded, rows: int) -> dict[str, Any]:
     return {
         "summary": "Answer one row, or a list of rows", "operationId": "predict", "tags": ["predict"],
         "parameters": [USER],
-        "requestBody": {"required": True, "content": {JSON: {"schema": _one_or_many("Row", rows)}}},
+        "requestBody": {
+            "required": True,
+            "content": {JSON: {"schema": _one_or_many("Row", rows), "example": one.rows.example}},
+        },
         "responses": _responses("An answer for each row, in order.", {JSON: {"schema": _one_or_many("Answer", rows)}}),
     }  # fmt: skip
 

@@ -20,7 +20,8 @@ STYLE = """
 :root { color-scheme: light dark; --line: light-dark(#c5c9d0, #4a4f57); --soft: light-dark(#f3f5f8, #22262c);
   --mark: light-dark(#0b57a4, #8ab8f0); --bad: light-dark(#a11a1a, #ff9c94); }
 * { box-sizing: border-box; }
-body { font: 1rem/1.5 system-ui, sans-serif; max-width: 62rem; margin: 0 auto; padding: 1rem; }
+body { font: 1rem/1.5 system-ui, sans-serif; max-width: 62rem; margin: 0 auto; padding: 1rem;
+  background: light-dark(#fff, #121417); color: light-dark(#16181c, #e8eaed); }
 h1 { margin-bottom: 0; } h2 { margin-top: 2rem; } a { color: var(--mark); }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; }
 dd { margin: 0; overflow-wrap: anywhere; }
@@ -29,7 +30,7 @@ label { font-weight: 600; display: block; } small { display: block; font-weight:
 input, select, button { font: inherit; width: 100%; padding: .4rem; border-radius: .3rem;
   font-weight: 400; border: 1px solid var(--line); background: light-dark(#fff, #17191d);
   color: light-dark(#111, #f2f2f2); }
-button { background: light-dark(#0b57a4, #8ab8f0); color: light-dark(#fff, #111); cursor: pointer; }
+button { background: light-dark(#0b57a4, #8ab8f0); color: light-dark(#fff, #111); cursor: pointer; align-self: center; }
 .answer, .refusal { background: var(--soft); border-left: .4rem solid var(--mark); padding: .5rem 1rem; }
 .refusal { border-color: var(--bad); } .answer strong { font-size: 1.4rem; }
 table { border-collapse: collapse; } th, td { text-align: left; padding: .25rem .8rem .25rem 0;

@@ -1,0 +1,95 @@
+"""The service's page and manual in a real browser: typed into, answered, accessible, and nothing from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from shelf import Running, Shelf, fitted, running
+from test_pages import OVERFLOW, RULES
+
+from modelbook.report import pdf
+
+pytestmark = pytest.mark.slow
+LOGO = "https://cdn.redoc.ly/redoc/logo-mini.svg"
+
+
+@pytest.fixture(scope="module")
+def server(make_frame, contract, tmp_path_factory) -> Iterator[Running]:
+    shelf, frame = Shelf(tmp_path_factory.mktemp("shelf")), make_frame()
+    shelf.alias("champion", shelf.register(fitted(frame, contract), contract, frame))
+    with running(shelf.root) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=pdf.find(), args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def opened(browser: Browser, server: Running, path: str, **options: object) -> Iterator[Page]:
+    """A page of the service; fails at the end where anything was loaded from elsewhere, or the console complained."""
+    home, strangers, complaints = f"http://127.0.0.1:{server.port}", [], []
+    context = browser.new_context(**options)  # type: ignore[arg-type]
+    page = context.new_page()
+    page.on("response", lambda one: None if one.url.startswith((home, "data:", "blob:")) else strangers.append(one.url))
+    # Redoc asks for its maker's logo, and our policy refuses.
+    page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(home + path)
+    yield page
+    context.close()
+    assert strangers == []
+    assert [told for told in complaints if LOGO not in told] == []
+
+
+def test_a_row_is_typed_and_answered_with_reasons_and_a_wrong_value_is_told(browser, server):
+    with opened(browser, server, "/") as page:
+        page.get_by_label("Size").fill("97")
+        page.get_by_label("colour").select_option("2")
+        page.get_by_role("button", name="Answer").click()
+        expect(page.locator(".answer strong")).to_have_text("1")
+        expect(page.get_by_role("table", name="What moves this answer most")).to_contain_text("Size")
+        expect(page.get_by_label("Size")).to_have_value("97")
+        page.get_by_label("Size").fill("tall")
+        page.get_by_role("button", name="Answer").click()
+        expect(page.get_by_role("alert")).to_contain_text('Size: "tall", expected number from 0 to 100')
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_on_the_page_nor_on_its_answer(browser, server, scheme):
+    with opened(browser, server, "/", color_scheme=scheme, bypass_csp=True) as page:
+        for told in ("", "97", "tall"):
+            if told:
+                page.get_by_label("Size").fill(told)
+                page.get_by_role("button", name="Answer").click()
+            found = Axe().run(page, options={"runOnly": RULES, "resultTypes": ["violations"]})
+            assert found.violations_count == 0, found.generate_report()
+
+
+def test_the_page_fits_a_phone(browser, server):
+    with opened(browser, server, "/", viewport={"width": 390, "height": 844}, device_scale_factor=2) as page:
+        page.get_by_role("button", name="Answer").click()
+        assert page.evaluate(OVERFLOW) == []
+
+
+def test_the_manual_shows_this_model_and_asks_it(browser, server):
+    with opened(browser, server, "/docs") as page:
+        page.get_by_role("button", name="POST /predict Answer one row").click()
+        page.get_by_role("button", name="Try it out").click()
+        page.get_by_role("button", name="Execute").click()
+        expect(page.locator(".live-responses-table")).to_contain_text('"model_version": 1')
+        expect(page.locator(".live-responses-table .response-col_status").nth(1)).to_contain_text("200")
+
+
+def test_the_reference_shows_each_field_with_its_meaning(browser, server):
+    with opened(browser, server, "/redoc") as page:
+        expect(page.get_by_text("decides nothing, has gaps").first).to_be_visible()
+        expect(page.get_by_role("heading", name="Answer one row, or a list of rows").first).to_be_visible()
