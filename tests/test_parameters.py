@@ -54,7 +54,8 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "finalize": {
         "book": "other", "strategy": "blend", "calibrate": "isotonic", "blend_size": (2, {"strategy": "blend"}),
-        "tune_rounds": 10, "budget": 1e-6, "cost_miss": 1, "slice_rows": 10, "resamples": 200, "seed": 1,
+        "tune_rounds": 10, "budget": 1e-6, "cost_miss": 1, "cost_false_alarm": 3, "cost_hit": -5, "cost_rest": -5,
+        "slice_rows": 10, "resamples": 200, "seed": 1,
     },
     "deploy": {
         "book": "other", "margin": 0, "floor": 0.99, "paired_rows": 10_000, "resamples": 200, "seed": 1,

@@ -249,8 +249,8 @@ FIGURES: dict[str, Any] = {
         "predicted": [0.1, 0.6], "observed": [0.1, 0.5], "low": [0, 0.4], "high": [0.2, 0.6], "n": [50, 50],
     }), (), "0.050"),
     "threshold_cost": (finalize.threshold_cost, pd.DataFrame({
-        "threshold": [0.1, 0.5, 0.9], "cost": [30, 20, 40],
-    }), (0.5,), "costs 20"),
+        "threshold": [0.1, 0.5, 0.9], "cost": [30, 20, 40], "no": 45, "yes": 33,
+    }), (0.5,), "costs 20; the least on this curve is 20, at 0.5. To answer no to all would cost 45, yes to all 33."),
     "confusion": (finalize.confusion, pd.DataFrame([[80, 5], [5, 10]]), (), "90.0%"),
     "importance": (finalize.importance, pd.DataFrame({
         "feature": ["age", "sex"], "mean": [0.03, 0.01], "sd": [0.01, 0.01],

@@ -25,6 +25,7 @@ from modelbook.report.figures import answers
 from modelbook.report.figures import target as targets
 from modelbook.tasks import multiclass, names, regression
 from modelbook.tasks.base import Task
+from modelbook.tasks.costs import Costs
 from modelbook.tasks.scored import Scored, weights
 from modelbook.training import evaluation, explanation
 from modelbook.training.experiment import Experiment
@@ -269,7 +270,7 @@ def test_evidence_is_drawn_and_told(case: dict[str, Any]) -> None:
         answers.of(task.name),
         evaluation.evaluate(scored, task.metrics(), **CHANCE),
     )
-    threshold, settled = task.settled(scored, 4)
+    threshold, settled = task.settled(scored, Costs())
     assert threshold is None
     label, shown = task.contract.label(task.contract.target), ["size", "colour", "group"]
     first, second = task.curves(scored, **CHANCE)

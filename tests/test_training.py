@@ -27,6 +27,7 @@ from modelbook.contract import Contract
 from modelbook.errors import TrainingError
 from modelbook.tasks import binary
 from modelbook.tasks.binary import Binary, cheapest, costs
+from modelbook.tasks.costs import Costs
 from modelbook.tasks.regression import Regression
 from modelbook.tasks.scored import Scored, interval, weights
 from modelbook.training import beside, evaluation, explanation, final, leaderboard, learning, tuning
@@ -253,22 +254,38 @@ def test_the_confusion_counts_rows() -> None:
     assert TASK.mistakes(scored, 1.0).loc["yes", "no"] == 3
 
 
-def test_costs_equal_brute_force() -> None:
+@pytest.mark.parametrize("each", [Costs(), Costs(50, 3, -20, -0.5)])
+def test_costs_equal_brute_force(each: Costs) -> None:
     scored = drawn(200)
-    told = costs(scored, 4)
+    matrix = {(1, False): each.miss, (0, True): each.false_alarm, (1, True): each.hit, (0, False): each.rest}
+
+    def of(flag: Callable[[float], bool]) -> float:
+        return float(np.mean([matrix[y, flag(s)] for y, s in zip(scored.outcome, scored.score)]))
+
+    told = costs(scored, each)
     for row in told.itertuples():
-        each = [
-            4 * (y == 1 and s < row.threshold) + (y == 0 and s >= row.threshold)
-            for y, s in zip(scored.outcome, scored.score)
-        ]
-        assert row.cost == pytest.approx(np.mean(each))
+        assert row.cost == pytest.approx(of(lambda score, at=row.threshold: bool(score >= at)))
+    assert told["no"].to_numpy() == pytest.approx(of(lambda _: False))
+    assert told["yes"].to_numpy() == pytest.approx(of(lambda _: True))
     best = cheapest(told)
     assert told.set_index(told["threshold"].round(2)).loc[best, "cost"] == pytest.approx(told["cost"].min())
 
 
-@pytest.mark.parametrize("cost_miss", [1, 4, 9])
-def test_the_cheapest_threshold_of_true_probabilities_follows_from_the_costs(cost_miss: float) -> None:
-    assert cheapest(costs(drawn(30_000), cost_miss)) == pytest.approx(1 / (1 + cost_miss), abs=0.04)
+def test_costs_are_judged_with_intervals_and_told_beside_answering_alike() -> None:
+    each, scored = Costs(50, 3, -20, -0.5), drawn(400)
+    row = evaluate(scored, {"cost": each.metric(0.3)}, resamples=200, seed=1).iloc[0]
+    assert row["value"] == pytest.approx(costs(scored, each).set_index("threshold")["cost"].iloc[29])
+    assert row["low"] < row["value"] < row["high"]
+    flags = scored.outcome.mean() >= 0.3  # the baseline answers the rate to all
+    no, yes = each.alike(scored.outcome.mean())
+    assert row["baseline"] == pytest.approx(yes if flags else no)
+    assert f"to answer no to all would cost {no:.2f}, yes to all" in each.told(row, scored.outcome.mean())
+
+
+@pytest.mark.parametrize("each", [Costs(1), Costs(4), Costs(9), Costs(40, 10), Costs(50, 30, -20, -5)])
+def test_the_cheapest_threshold_of_true_probabilities_follows_from_the_costs(each: Costs) -> None:
+    alarm, miss = each.false_alarm - each.rest, each.miss - each.hit  # Elkan 2001
+    assert cheapest(costs(drawn(30_000), each)) == pytest.approx(alarm / (alarm + miss), abs=0.04)
 
 
 @pytest.mark.parametrize(
@@ -710,7 +727,7 @@ def whole(trial: Experiment, train: pd.DataFrame, holdout: pd.DataFrame, contrac
     params = Finalize(tune_rounds=1, resamples=100, slice_rows=50, cost_miss=4)
     made = final.fit(trial, params, ["lr", "nb"], "roc_auc", tell=silent)
     scored = TASK.score(made.pipeline, holdout)
-    table = evaluate(scored, TASK.metrics(made.threshold), resamples=100, seed=1)
+    table = evaluate(scored, made.metrics(TASK), resamples=100, seed=1)
     found = importance(TASK, made.pipeline, holdout, seed=1, repeats=2)
     slices = evaluation.slices(TASK, scored, holdout, made.threshold, fewest=50, resamples=100, seed=1)
     against = made.beside(TASK, scored, holdout, resamples=100, seed=1)
@@ -724,7 +741,7 @@ def test_the_leader_is_tuned_and_its_threshold_follows_from_the_costs(whole: dic
     assert made.name == "logistic regression"
     assert made.threshold == cheapest(made.settled)
     scored = trial.out_of_fold(made.pipeline)
-    pd.testing.assert_frame_equal(made.settled, costs(scored, 4))
+    pd.testing.assert_frame_equal(made.settled, costs(scored, Costs(4)))
 
 
 def test_the_holdout_is_judged_by_a_model_that_has_not_seen_it(
@@ -797,7 +814,8 @@ def test_the_final_model_is_told_in_words(whole: dict[str, Any], contract: Contr
     assert (told["word"], told["level"]) == ("beats baseline", "good")
     assert told["sentences"][0].startswith("Version 3, logistic regression, ranks a yes above a no")
     worst = whole["slices"].sort_values("roc_auc").iloc[0]
-    assert f"weakest where {worst['slice']} is {worst['value']}: ROC AUC {worst['roc_auc']:.3f}" in told["sentences"][3]
+    assert f"weakest where {worst['slice']} is {worst['value']}: ROC AUC {worst['roc_auc']:.3f}" in told["sentences"][4]
+    assert told["sentences"][3].startswith("At the costs stated a row costs 0.")
     coin = whole["table"].assign(low=0.4, high=9.0)
     assert final.story(TASK, whole["fitted"], replace(judged, table=coin), gain, 3)["level"] == "bad"
     assert final.story(TASK, whole["fitted"], judged, (0.1, -0.1, 0.3), 3)["level"] == "bad"

@@ -7,7 +7,16 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from modelbook.errors import ParameterError
 from modelbook.redaction import redact
@@ -203,12 +212,23 @@ class Finalize(Parameters):
     tune_rounds: int = Field(8, ge=1, le=500, description="settings tried when tuning, 1 to 500")
     budget: float = Field(300, gt=0, le=86_400, description="seconds; no setting is tried after that, above 0 to 86400")
     blend_size: int = Field(3, ge=2, le=8, description="models in a blend or stack, 2 to 8")
-    cost_miss: float = Field(
-        4, gt=0, description="binary: cost of a missed positive, in units of a false alarm's, above 0"
+    cost_miss: float = Field(4, gt=0, description="binary: cost of a missed yes, in any unit, above 0")
+    cost_false_alarm: float = Field(1, gt=0, description="binary: cost of a false alarm, in the same unit, above 0")
+    cost_hit: float = Field(0, description="binary: cost of a yes that is found, below cost_miss; a benefit is below 0")
+    cost_rest: float = Field(
+        0, description="binary: cost of a no that is left alone, below cost_false_alarm; a benefit is below 0"
     )
     slice_rows: int = Field(100, ge=10, description="fewest rows for a slice to be judged, from 10")
     resamples: Resamples = 1000
     seed: Seed = 42
+
+    @field_validator("cost_hit", "cost_rest")
+    @classmethod
+    def _below_the_error(cls, value: float, info: ValidationInfo) -> float:
+        error = "cost_miss" if info.field_name == "cost_hit" else "cost_false_alarm"
+        if error in info.data and value >= info.data[error]:
+            raise ValueError(f"a right answer must cost less than the wrong one, {error} = {info.data[error]:g}")
+        return value
 
 
 class Deploy(Parameters):

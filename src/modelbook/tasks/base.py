@@ -12,6 +12,7 @@ import pandas as pd
 
 from modelbook import config
 from modelbook.errors import ParameterError
+from modelbook.tasks.costs import Costs
 from modelbook.tasks.names import LOWER_IS_BETTER, label, told, turned
 from modelbook.tasks.scored import Metric, Scored
 
@@ -188,7 +189,7 @@ class Task(ABC):
         return len(np.unique(outcome)) > 1
 
     @abstractmethod
-    def settled(self, scored: Scored, cost_miss: float) -> tuple[float | None, pd.DataFrame]:
+    def settled(self, scored: Scored, each: Costs) -> tuple[float | None, pd.DataFrame]:
         """What answers out of fold settle before the holdout is read: a threshold, if any, and the evidence."""
 
     @abstractmethod

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from modelbook.tasks.base import Added, Rows, Task, key_number
+from modelbook.tasks.costs import Costs
 from modelbook.tasks.names import told
 from modelbook.tasks.scored import Metric, Scored, band
 
@@ -90,12 +91,13 @@ def precision_recall_curve(scored: Scored, *, resamples: int, seed: int, points:
     return band(curve, scored, "recall", "precision", grid, resamples, seed)
 
 
-def costs(scored: Scored, cost_miss: float) -> pd.DataFrame:
-    """Mean cost a row at each threshold: a false alarm costs 1, a miss ``cost_miss``; columns ``threshold, cost``."""
+def costs(scored: Scored, each: Costs) -> pd.DataFrame:
+    """Mean cost a row at each threshold, and of answering alike to all; columns ``threshold, cost, no, yes``."""
     thresholds = np.linspace(0.01, 0.99, 99)
-    flagged = scored.score[None, :] >= thresholds[:, None]
-    cost = (flagged & (scored.outcome == 0)).mean(axis=1) + cost_miss * (~flagged & (scored.outcome == 1)).mean(axis=1)
-    return pd.DataFrame({"threshold": thresholds, "cost": cost})
+    flagged, rate = scored.score[None, :] >= thresholds[:, None], scored.outcome.mean()
+    cost = each.mean(rate, (flagged & (scored.outcome == 1)).mean(axis=1), flagged.mean(axis=1))
+    no, yes = each.alike(rate)
+    return pd.DataFrame({"threshold": thresholds, "cost": cost, "no": no, "yes": yes})
 
 
 def cheapest(frame: pd.DataFrame) -> float:
@@ -173,8 +175,8 @@ class Binary(Task):
     def metrics(self, threshold: float | None = None) -> dict[str, Metric]:
         return METRICS if threshold is None else {**METRICS, **at_threshold(threshold)}
 
-    def settled(self, scored: Scored, cost_miss: float) -> tuple[float | None, pd.DataFrame]:
-        table = costs(scored, cost_miss)
+    def settled(self, scored: Scored, each: Costs) -> tuple[float | None, pd.DataFrame]:
+        table = costs(scored, each)
         return cheapest(table), table
 
     def curves(self, scored: Scored, *, resamples: int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:

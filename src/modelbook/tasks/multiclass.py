@@ -11,6 +11,7 @@ import pandas as pd
 from modelbook.errors import TrainingError
 from modelbook.tasks.base import Added, Rows, Task, key_number
 from modelbook.tasks.binary import EPSILON, alone, shares
+from modelbook.tasks.costs import Costs
 from modelbook.tasks.names import told
 from modelbook.tasks.scored import Metric, Scored, interval, weights
 
@@ -149,7 +150,7 @@ class Multiclass(Task):
     def metrics(self, threshold: float | None = None) -> dict[str, Metric]:
         return METRICS
 
-    def settled(self, scored: Scored, cost_miss: float) -> tuple[float | None, pd.DataFrame]:
+    def settled(self, scored: Scored, each: Costs) -> tuple[float | None, pd.DataFrame]:
         """No threshold; how often each class is answered and how often it is there: ``class, answered, there``."""
         count = len(self.classes)
         answered, there = (

@@ -6,9 +6,9 @@ LABELS = {
     "roc_auc": "ROC AUC", "pr_auc": "PR AUC", "log_loss": "log loss", "brier": "Brier score", "f1": "F1", "mcc": "MCC",
     "rmse": "RMSE", "mae": "MAE", "r2": "R²", "half_within": "half of the errors within",
     "most_within": "nine in ten errors within", "calibration_error": "mean predicted minus observed",
-    "overconfidence": "mean confidence minus share right", "flagged": "flagged share",
+    "overconfidence": "mean confidence minus share right", "flagged": "flagged share", "cost": "cost a row",
 }  # fmt: skip
-LOWER_IS_BETTER = frozenset({"log_loss", "brier", "rmse", "mae", "half_within", "most_within"})
+LOWER_IS_BETTER = frozenset({"log_loss", "brier", "rmse", "mae", "half_within", "most_within", "cost"})
 VERBS = {  # whether lower is better, whether it became better: now, and in the past
     (False, True): ("gains", "gained"), (False, False): ("loses", "lost"),
     (True, True): ("lowers", "lowered"), (True, False): ("raises", "raised"),

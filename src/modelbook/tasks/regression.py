@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from modelbook.tasks.base import Rows, Task, key_number
+from modelbook.tasks.costs import Costs
 from modelbook.tasks.names import told, turned
 from modelbook.tasks.scored import LEVEL, Metric, Scored
 
@@ -103,7 +104,7 @@ class Regression(Task):
     def metrics(self, threshold: float | None = None) -> dict[str, Metric]:
         return METRICS
 
-    def settled(self, scored: Scored, cost_miss: float) -> tuple[float | None, pd.DataFrame]:
+    def settled(self, scored: Scored, each: Costs) -> tuple[float | None, pd.DataFrame]:
         """No threshold; how far answers out of fold were off: columns ``share, within``."""
         shares = np.linspace(0.05, 0.95, 19)
         errors = np.quantile(np.abs(scored.score - scored.outcome), shares)

@@ -11,8 +11,9 @@ from sklearn.base import clone
 
 from modelbook.config import Finalize
 from modelbook.tasks.base import Task
+from modelbook.tasks.costs import Costs
 from modelbook.tasks.names import LOWER_IS_BETTER
-from modelbook.tasks.scored import Scored
+from modelbook.tasks.scored import Metric, Scored
 from modelbook.training import beside, evaluation, fairness
 from modelbook.training.experiment import Experiment
 from modelbook.training.golden import golden
@@ -42,6 +43,8 @@ class Fitted:
         What was tried, and what came of it, in a sentence.
     chosen : str
         On which rows that was settled, in a sentence, where these were not all.
+    costs : Costs
+        By which the threshold was settled.
     """
 
     name: str
@@ -52,6 +55,12 @@ class Fitted:
     tried: pd.DataFrame = field(default_factory=pd.DataFrame)
     searched: str = ""
     chosen: str = ""
+    costs: Costs = field(default_factory=Costs)
+
+    def metrics(self, task: Task) -> dict[str, Metric]:
+        """Every metric of the answers; of yes and no, what they cost as well."""
+        cost = {} if self.threshold is None else {"cost": self.costs.metric(self.threshold)}
+        return {**task.metrics(self.threshold), **cost}
 
     def beside(self, task: Task, scored: Scored, rows: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataFrame:
         """The pipeline's answers to rows beside those of the simple model and the baseline; see ``beside``."""
@@ -83,11 +92,12 @@ def fit(trial: Experiment, params: Finalize, families: list[str], metric: str, *
     tell(doing, 0, 2)
     found = search(trial, params, families, metric, watch=lambda step: tell(doing, 0, 2, passing=step))
     scored = Scored.of(trial.outcome, found.answers, trial.groups)
-    threshold, settled = trial.task.settled(scored, params.cost_miss)
+    costs = Costs(params.cost_miss, params.cost_false_alarm, params.cost_hit, params.cost_rest)
+    threshold, settled = trial.task.settled(scored, costs)
     tell("fitting on all train rows", 1, 2)
     found.pipeline.fit(*trial.all_rows())
     name, simple = " + ".join(map(trial.called, found.families)), _simple(trial, found.families)
-    return Fitted(name, found.pipeline, threshold, settled, simple, found.tried, found.said, trial.told())
+    return Fitted(name, found.pipeline, threshold, settled, simple, found.tried, found.said, trial.told(), costs)
 
 
 def _simple(trial: Experiment, kept: list[str]) -> tuple[str, Any] | None:
@@ -156,7 +166,8 @@ def story(task: Task, fitted: Fitted, judged: Judged, gain: tuple[float, float, 
     who = f"{task.contract.who}s it has never seen"
     first, *others = task.sentences(rows, who, fitted.threshold)
     weakest = task.weakest(judged.slices, task.contract.label)
-    sentences = [f"Version {version}, {fitted.name}, {first}", *others, *filter(None, (weakest, fitted.chosen))]
+    cost = fitted.costs.told(rows["cost"], judged.scored.outcome.mean()) if "cost" in rows else ""
+    sentences = [f"Version {version}, {fitted.name}, {first}", *others, *filter(None, (cost, weakest, fitted.chosen))]
     sentences.append(beside.told(task, judged.beside))
     looks = {"name": "looks at this holdout", "value": str(judged.looks), "beside": "this one included"}
     word, level = ("no better", "bad")

@@ -120,11 +120,11 @@ def threshold_cost(frame: pd.DataFrame, chosen: float) -> Figure:
     Parameters
     ----------
     frame : pandas.DataFrame
-        Columns ``threshold, cost``.
+        Columns ``threshold, cost``, and ``no, yes``: what it would cost to answer so to all.
     chosen : float
         The threshold that is used.
     """
-    data = marks.usable(frame, ["threshold", "cost"], ["threshold", "cost"])
+    data = marks.usable(frame, ["threshold", "cost", "no", "yes"], ["threshold", "cost"])
     if data is None:
         return nothing("Cost of each threshold")
     data = data.sort_values("threshold", kind="stable").reset_index(drop=True)
@@ -134,12 +134,13 @@ def threshold_cost(frame: pd.DataFrame, chosen: float) -> Figure:
     ax.scatter([chosen], [cost], s=48, color=style.ACCENT, zorder=3)
     marks.line(ax, chosen, f"chosen {chosen:.3g}, cost {cost:,.4g}", colour=style.INK)
     ax.set_ylim(*marks.padded(data["cost"]))
-    ax.set(xlabel="threshold", ylabel="cost")
+    ax.set(xlabel="threshold", ylabel="cost a row")
     alt = (
         f"The chosen threshold {chosen:.3g} costs {cost:,.4g}; the least on this curve is "
         f"{best['cost']:,.4g}, at {best['threshold']:.3g}."
     )
-    return Figure(figure, alt=alt, data=frame, caption="Lower is better.")
+    alike = f"To answer no to all would cost {data['no'].iloc[0]:,.4g}, yes to all {data['yes'].iloc[0]:,.4g}."
+    return Figure(figure, alt=f"{alt} {alike}", data=frame, caption=f"Out of fold; lower is better. {alike}")
 
 
 @style.styled

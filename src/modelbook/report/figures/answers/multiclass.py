@@ -36,7 +36,7 @@ def settled(table: pd.DataFrame, threshold: None) -> Figure:
     alt += f"{worst['there']:.0%}, "
     caption = (
         "Dot: how often the class is answered by a fit that had not seen the row; diamond: how often it is there. The "
-        "likeliest class is the answer: there is no threshold to choose, and cost_miss has no say."
+        "likeliest class is the answer: there is no threshold to choose, and costs have no say."
     )
     return Figure(figure, alt=f"{alt}furthest apart of all classes.", data=table, caption=caption)
 

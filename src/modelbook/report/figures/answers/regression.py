@@ -35,7 +35,7 @@ def settled(table: pd.DataFrame, threshold: None) -> Figure:
     marks.thousands(ax.yaxis)
     ax.set(xlabel="share of train rows, best answered first", ylabel="error at most", ylim=(0, None))
     alt = "Answered by a fit that had not seen them, half of the train rows are off by at most "
-    caption = "A number is answered by a number: there is no threshold to choose, and cost_miss has no say."
+    caption = "A number is answered by a number: there is no threshold to choose, and costs have no say."
     return Figure(figure, alt=f"{alt}{told(half)}, nine in ten by {told(most)}.", data=table, caption=caption)
 
 
