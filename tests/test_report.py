@@ -146,7 +146,8 @@ def test_a_long_table_is_cut_and_says_so() -> None:
 
 
 def test_an_empty_table_says_so() -> None:
-    assert "No rows." in Table(pd.DataFrame({"x": []}), caption="None")._repr_html_()
+    html = Table(pd.DataFrame({"<x>": []}), caption="None of <these>", found="All is well.")._repr_html_()
+    assert html == '<p class="found">All is well.</p><p class="nothing">None of &lt;these&gt;: no rows.</p>'
 
 
 def test_a_table_refuses_formats_of_unknown_columns() -> None:

@@ -134,6 +134,8 @@ class Table:
 
     def _repr_html_(self) -> str:
         found = f'<p class="found">{escape(self.found)}</p>' if self.found else ""
+        if self.frame.empty:
+            return f'{found}<p class="nothing">{escape(self.caption)}: no rows.</p>'
         return found + _table(self.frame, self.caption, self.formats, index=self.index, rows=ROWS)
 
     def __repr__(self) -> str:
@@ -178,8 +180,6 @@ def nothing(what: str) -> Figure:
 
 def _table(frame: pd.DataFrame, caption: str, formats: Mapping[str, Format], *, index: bool, rows: int) -> str:
     note = f"The first {rows:,} of {len(frame):,} rows." if len(frame) > rows else ""
-    if frame.empty:
-        note = "No rows."
     shown = frame.head(rows)
     right = [is_numeric(shown.iloc[:, place]) for place in range(shown.shape[1])]
     write = formatters(shown, formats)
