@@ -48,6 +48,7 @@ class Way:
     rates: list[float] = field(default_factory=list)
     p99s: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
+    starts: list[float] = field(default_factory=list)  # seconds to the first answer
 
 
 def ways(book: str, rivals: bool) -> list[Way]:
@@ -83,12 +84,14 @@ def measure(way: Way, root: Path, row: dict[str, Any], environ: dict[str, str], 
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
     command = [word.replace("PORT", str(port)) for word in way.command]
+    began = time.monotonic()
     process = subprocess.Popen(
         command, cwd=root, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     url, body = f"http://127.0.0.1:{port}{way.path}", json.dumps(way.wrap(row)).encode()
     try:
         _wait(url, body, process)
+        way.starts.append(time.monotonic() - began)
         server = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
         before = sum(sum(one.cpu_times()[:2]) for one in server)
         found = uvloop.run(load(url, body, 8, seconds))
@@ -117,7 +120,7 @@ def _wait(url: str, body: bytes, process: subprocess.Popen) -> None:
             urllib.request.urlopen(asked, timeout=60).read()
             return
         except OSError:
-            time.sleep(0.2)
+            time.sleep(0.02)
     sys.exit(f"{url} does not answer")
 
 
@@ -188,10 +191,11 @@ def main() -> None:
             for way in found:
                 measure(way, root, row, environ, given.seconds)
     ours = statistics.median(next(way for way in found if way.name == OURS).rates)
-    print(f"{'one row a request, 8 connections':<38} {'a second':>9} {'ours is':>9} {'CPU, µs':>9}")
+    print(f"{'one row a request, 8 connections':<38} {'a second':>9} {'ours is':>9} {'CPU, µs':>9} {'start, s':>9}")
     for way in found:
         rate = statistics.median(way.rates)
-        print(f"{way.name:<38} {rate:>9,.0f} {ours / rate:>8,.2f}x {statistics.median(way.cpu):>9,.0f}", flush=True)
+        cpu, start = statistics.median(way.cpu), statistics.median(way.starts)
+        print(f"{way.name:<38} {rate:>9,.0f} {ours / rate:>8,.2f}x {cpu:>9,.0f} {start:>9.1f}", flush=True)
     p99 = {way.name: statistics.median(way.p99s) for way in found}
     print(f"p99 at half of the top rate: {p99[OURS]:.1f} ms, {EMPTY} {p99[EMPTY]:.1f}   target below 20")
     name, whole, kernel = inside(root, given.book)

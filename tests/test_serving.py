@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import logging
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -631,3 +633,10 @@ class TestMetrics:
 
 def test_the_journal_of_a_book_lies_with_its_data(put):
     assert create(put.root, BOOK)._service.journal.url == default(put.root, BOOK)
+
+
+def test_the_service_starts_without_pandas():
+    code = "import sys, modelbook.serving.app; print(sys.modules.keys() & set(sys.argv[1:]))"
+    heavy = ["pandas", "sklearn", "scipy", "mlflow", "pyarrow", "pycaret"]
+    told = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, text=True, check=True)
+    assert told.stdout == "set()\n"

@@ -1,0 +1,144 @@
+"""What watches the service: a real Prometheus reads it, alerts fire when they should, the dashboard has data."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from shelf import JSON, Shelf, fitted, running
+from tiny import ROOT
+
+from modelbook.serving.keys import Keys
+from modelbook.serving.metrics import Metrics
+
+RULES, DASHBOARD = ROOT / "deploy/prometheus", ROOT / "deploy/grafana/modelbook.json"
+ALERTS = [rule for group in yaml.safe_load((RULES / "alerts.yml").read_text())["groups"] for rule in group["rules"]]
+BOARD = json.loads(DASHBOARD.read_text())
+ASKED = [target["expr"] for panel in BOARD["panels"] for target in panel["targets"]]
+wants_prometheus = pytest.mark.skipif(
+    not (shutil.which("promtool") and shutil.which("prometheus")),
+    reason="there is no prometheus; install it: apt-get install prometheus",
+)
+
+
+def plain(expression: str) -> str:
+    """An expression of the dashboard as Prometheus takes it."""
+    return expression.replace("$__rate_interval", "1m").replace("$instance", ".*")
+
+
+def promtool(*words: str, **more: Any) -> None:
+    told = subprocess.run(["promtool", *words], capture_output=True, text=True, **more)
+    assert told.returncode == 0, told.stdout + told.stderr
+
+
+def test_alerts_and_dashboard_name_metrics_that_the_service_has():
+    metrics = Metrics()
+    metrics.versions({"champion": 1})
+    metrics.drifted({"size": 0.1})
+    metrics.refused(422)
+    there = set(re.findall(r"^(modelbook_\w+)", metrics.text().decode(), re.M))
+    named = set(re.findall(r"modelbook_\w+", " ".join([*ASKED, *(rule["expr"] for rule in ALERTS)])))
+    assert len(named) > 7
+    assert named <= there
+
+
+def test_every_alert_says_who_is_called_and_what_to_do_and_stands_in_the_docs():
+    told = (ROOT / "docs/serving.md").read_text()
+    for rule in ALERTS:
+        assert rule["labels"]["severity"] in ("page", "ticket"), rule["alert"]
+        assert {"summary", "next"} == rule["annotations"].keys(), rule["alert"]
+        assert f"`{rule['alert']}`" in told, rule["alert"]
+
+
+def test_the_panels_lie_side_by_side_and_say_what_they_show():
+    taken: set[tuple[int, int]] = set()
+    for panel in BOARD["panels"]:
+        at = panel["gridPos"]
+        here = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert not here & taken, panel["title"]
+        assert max(x for x, _ in here) < 24
+        assert panel["description"]
+        taken |= here
+    assert len({panel["id"] for panel in BOARD["panels"]}) == len(BOARD["panels"])
+
+
+@pytest.mark.slow
+@wants_prometheus
+def test_promtool_takes_rules_configuration_and_the_dashboards_expressions(tmp_path: Path):
+    for path in RULES.iterdir():
+        shutil.copy(path, tmp_path)
+    (tmp_path / "key").touch()
+    promtool("check", "config", "prometheus.yml", cwd=tmp_path)
+    promtool("test", "rules", "alerts.test.yml", cwd=tmp_path)
+    rules = [{"record": f"asked:{i}", "expr": plain(one)} for i, one in enumerate(ASKED)]
+    (tmp_path / "asked.yml").write_text(yaml.safe_dump({"groups": [{"name": "asked", "rules": rules}]}))
+    promtool("check", "rules", "asked.yml", cwd=tmp_path)
+
+
+@pytest.fixture
+def scraped(tmp_path: Path, frame, contract) -> Iterator[str]:
+    """A Prometheus with our configuration that reads a service with keys; gives its address."""
+    shelf = Shelf(tmp_path / "served")
+    shelf.alias("champion", shelf.register(fitted(frame, contract), contract, frame))
+    for path in RULES.iterdir():
+        shutil.copy(path, tmp_path)
+    (tmp_path / "key").write_text(Keys(shelf.root).add("prometheus", ["admin"], None))
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    with running(shelf.root) as server:
+        config = (tmp_path / "prometheus.yml").read_text()
+        config = config.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}").replace("15s", "1s")
+        (tmp_path / "prometheus.yml").write_text(config)
+        headers = {**JSON, "x-api-key": (tmp_path / "key").read_text()}
+        for size in (5, 95, 500):  # the last one breaks the contract
+            with closing(server.connect()) as connection:
+                connection.request("POST", "/predict", json.dumps({"colour": "11", "size": size, "flag": 1}), headers)
+                connection.getresponse().read()
+        command = [
+            "prometheus",
+            "--config.file=prometheus.yml",
+            f"--web.listen-address=127.0.0.1:{port}",
+            f"--storage.tsdb.path={tmp_path / 'tsdb'}",
+        ]
+        process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def ask(address: str, expression: str) -> list[Any]:
+    query = urllib.parse.urlencode({"query": expression})
+    try:
+        return json.load(urllib.request.urlopen(f"{address}/api/v1/query?{query}", timeout=10))["data"]["result"]
+    except OSError:  # it is not up yet
+        return []
+
+
+@pytest.mark.slow
+@wants_prometheus
+def test_prometheus_reads_the_service_by_its_key_and_the_dashboard_has_data(scraped: str):
+    until = time.monotonic() + 90
+    while not (found := ask(scraped, 'modelbook_predictions_total{variant="champion"} == 2')):
+        assert time.monotonic() < until, ask(scraped, "up")
+        time.sleep(0.5)
+    assert found[0]["metric"]["job"] == "modelbook"
+    assert ask(scraped, 'modelbook_rejected_total{reason="contract"}')[0]["value"][1] == "1"
+    time.sleep(3)  # rates want several readings
+    for expression in ASKED:
+        assert ask(scraped, plain(expression)), expression
+    assert {one["metric"]["alertname"] for one in ask(scraped, 'ALERTS{alertstate="firing"}')} <= {"InputsDrift"}
