@@ -76,11 +76,12 @@ def test_the_version_holds_it_and_says_what_it_needs(project: Tiny, version: ver
 
 
 def test_the_reports_say_what_it_was_chosen_on(project: Tiny) -> None:
-    said = project.receipt("finalize")["sentences"][-1]
-    assert re.fullmatch(
-        r"Families and settings were chosen on [12],\d{3} of 3,\d{3} train rows \(search_rows\).*", said
+    said = re.search(
+        r"Families and settings were chosen on [12],\d{3} of 3,\d{3} train rows \(search_rows\).*",
+        project.receipt("finalize")["sentences"][-1],
     )
-    assert said in (project.root / "reports/tiny/03_compare.html").read_text()
+    assert said
+    assert said[0] in (project.root / "reports/tiny/03_compare.html").read_text()
 
 
 def test_a_changed_file_outdates_compare_and_what_follows(project: Tiny) -> None:

@@ -28,6 +28,7 @@ from modelbook.errors import TrainingError
 from modelbook.tasks import binary
 from modelbook.tasks.binary import Binary, cheapest, costs
 from modelbook.tasks.costs import Costs
+from modelbook.tasks.names import told as told_value
 from modelbook.tasks.regression import Regression
 from modelbook.tasks.scored import Scored, interval, weights
 from modelbook.training import beside, evaluation, explanation, final, leaderboard, learning, tuning
@@ -279,7 +280,8 @@ def test_costs_are_judged_with_intervals_and_told_beside_answering_alike() -> No
     flags = scored.outcome.mean() >= 0.3  # the baseline answers the rate to all
     no, yes = each.alike(scored.outcome.mean())
     assert row["baseline"] == pytest.approx(yes if flags else no)
-    assert f"to answer no to all would cost {no:.2f}, yes to all" in each.told(row, scored.outcome.mean())
+    number = each.number(row, scored.outcome.mean())
+    assert number["beside"] == f"no to all {told_value(no)}, yes to all {told_value(yes)}"
 
 
 @pytest.mark.parametrize("each", [Costs(1), Costs(4), Costs(9), Costs(40, 10), Costs(50, 30, -20, -5)])
@@ -814,8 +816,13 @@ def test_the_final_model_is_told_in_words(whole: dict[str, Any], contract: Contr
     assert (told["word"], told["level"]) == ("beats baseline", "good")
     assert told["sentences"][0].startswith("Version 3, logistic regression, ranks a yes above a no")
     worst = whole["slices"].sort_values("roc_auc").iloc[0]
-    assert f"weakest where {worst['slice']} is {worst['value']}: ROC AUC {worst['roc_auc']:.3f}" in told["sentences"][4]
-    assert told["sentences"][3].startswith("At the costs stated a row costs 0.")
+    assert f"weakest where {worst['slice']} is {worst['value']}: ROC AUC {worst['roc_auc']:.3f}" in told["sentences"][3]
+    assert len(told["sentences"]) == 5  # as many as a verdict may have
+    assert told["numbers"][-2]["name"] == "cost a row"
+    scarce = replace(whole["fitted"], chosen="Chosen on some rows.")
+    said = final.story(TASK, scarce, judged, gain, 3)["sentences"]
+    assert said[:4] == told["sentences"][:4]
+    assert said[4] == f"{told['sentences'][4]} Chosen on some rows."
     coin = whole["table"].assign(low=0.4, high=9.0)
     assert final.story(TASK, whole["fitted"], replace(judged, table=coin), gain, 3)["level"] == "bad"
     assert final.story(TASK, whole["fitted"], judged, (0.1, -0.1, 0.3), 3)["level"] == "bad"

@@ -44,10 +44,8 @@ class Costs:
 
         return cost
 
-    def told(self, row: Any, yes: float) -> str:
-        """What a row costs, in a sentence; ``row`` is that of ``evaluate``, ``yes`` the share that turned out so."""
+    def number(self, row: Any, yes: float) -> dict[str, str]:
+        """What a row costs, as a key number; ``row`` is that of ``evaluate``, ``yes`` the share that turned out so."""
         none, all_ = self.alike(yes)
-        return (
-            f"At the costs stated a row costs {told(row['value'])} ({told(row['low'])} to {told(row['high'])}); "
-            f"to answer no to all would cost {told(none)}, yes to all {told(all_)}."
-        )
+        beside = f"no to all {told(none)}, yes to all {told(all_)}"
+        return {"name": "cost a row", "value": told(row["value"]), "beside": beside}

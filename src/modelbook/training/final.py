@@ -166,9 +166,9 @@ def story(task: Task, fitted: Fitted, judged: Judged, gain: tuple[float, float, 
     who = f"{task.contract.who}s it has never seen"
     first, *others = task.sentences(rows, who, fitted.threshold)
     weakest = task.weakest(judged.slices, task.contract.label)
-    cost = fitted.costs.told(rows["cost"], judged.scored.outcome.mean()) if "cost" in rows else ""
-    sentences = [f"Version {version}, {fitted.name}, {first}", *others, *filter(None, (cost, weakest, fitted.chosen))]
-    sentences.append(beside.told(task, judged.beside))
+    against = f"{beside.told(task, judged.beside)} {fitted.chosen}".strip()
+    sentences = [f"Version {version}, {fitted.name}, {first}", *others, *filter(None, (weakest, against))]
+    cost = [fitted.costs.number(rows["cost"], judged.scored.outcome.mean())] if "cost" in rows else []
     looks = {"name": "looks at this holdout", "value": str(judged.looks), "beside": "this one included"}
     word, level = ("no better", "bad")
     if _beats(rows[task.headline], task) and gain[1] > 0:
@@ -177,7 +177,7 @@ def story(task: Task, fitted: Fitted, judged: Judged, gain: tuple[float, float, 
         "word": word,
         "level": level,
         "sentences": sentences,
-        "numbers": [*task.numbers(rows, fitted.threshold), looks],
+        "numbers": [*task.numbers(rows, fitted.threshold), *cost, looks],
     }
 
 
