@@ -113,7 +113,10 @@ def test_of_a_number_they_sum_up_to_it_and_a_category_has_its_columns_sum(amount
     assert colour[eleven].mean() - colour[~eleven].mean() > 45
     level = found.table[found.table["feature"] == "size"].set_index("row")["level"].sort_index()
     np.testing.assert_array_equal(level.argsort(), asked["size"].argsort())
-    assert found.table.loc[found.table["feature"] == "colour", "level"].isna().all()
+    colours = found.table[found.table["feature"] == "colour"].set_index("row").sort_index()
+    assert colours["level"].isna().all()
+    assert colours["value"].tolist() == asked["colour"].tolist()
+    assert found.table.loc[found.table["feature"] == "size", "value"].isna().all()
 
 
 def test_of_several_classes_each_has_its_sum(kind: Case) -> None:

@@ -20,7 +20,7 @@ ASKED, FEWEST, BEHIND = 500, 50, 500  # holdout rows that are explained, and tra
 WORK, TOO_MUCH = 3e10, 2e11  # nodes times depth squared, of all rows: some seconds, and about a minute
 CLOSE = 1e-6  # how far sums may be off, as a share of the largest answer
 STARTS, PLACES, COMMON = 3, 12, 100  # rows and values of a column by which it is traced through the pipeline
-COLUMNS = ["row", "feature", "level", "shap", "class"]
+COLUMNS = ["row", "feature", "level", "value", "shap", "class"]
 
 
 class _Silent(Exception):
@@ -35,8 +35,8 @@ class Contributions:
     ----------
     table : DataFrame
         Columns ``row`` (its place in the frame), ``feature, level`` (where the column's value stands among the rows,
-        from 0 to 1; NaN for a gap and a category), ``shap``, ``class`` (empty but for several). Empty where nothing can
-        be shown.
+        from 0 to 1; NaN for a gap and a category), ``value`` (of a category), ``shap``, ``class`` (empty but for
+        several). Empty where nothing can be shown.
     base : ndarray
         What the values of a row are added to, to give its answer; shape (classes,), or one.
     unit : str
@@ -183,11 +183,12 @@ def _summed(values: np.ndarray, owners: pd.DataFrame, names: pd.Index) -> np.nda
 
 def _table(task: Task, rows: pd.DataFrame, places: np.ndarray, values: np.ndarray) -> pd.DataFrame:
     names = task.classes if values.shape[2] > 1 else [""]
-    told = [
-        pd.DataFrame({
-            "row": places, "feature": name, "level": _level(rows[name]), "shap": values[:, at, answer], "class": called,
-        }) for at, name in enumerate(rows.columns) for answer, called in enumerate(names)
-    ]  # fmt: skip
+    told = []
+    for at, name in enumerate(rows.columns):
+        level, words = _level(rows[name]), rows[name] if name in task.contract.categorical else None
+        for answer, called in enumerate(names):
+            part = (places, name, level, words, values[:, at, answer], called)
+            told.append(pd.DataFrame(dict(zip(COLUMNS, part, strict=True))))
     return pd.concat(told, ignore_index=True)
 
 
