@@ -144,7 +144,8 @@ def _words(table: pd.DataFrame, unit: str) -> str:
     sizes = table.groupby("feature", sort=False)["mean size"].mean().head(2)
     ways = {} if table["class"].nunique() > 1 else dict(zip(table["feature"], table["up where"], strict=True))
     said = {name: f" (up where it is {ways[name]})" if ways.get(name) else "" for name in sizes.index}
-    first, *others = (f"{name}{said[name]}, by {told(size)} on average" for name, size in sizes.items())
+    mean = "on average over the classes" if table["class"].nunique() > 1 else "on average"
+    first, *others = (f"{name}{said[name]}, by {told(size)} {mean}" for name, size in sizes.items())
     odds = f" (the odds by a factor of {np.exp(sizes.iloc[0]):.2g})" if unit.startswith("the log-odds") else ""
     more = f"; then {others[0]}" if others else ""
     return f"What moves {unit} most is {first}{odds}{more}."
