@@ -175,6 +175,17 @@ def test_what_a_transformer_of_ones_own_makes_of_one_column_is_that_columns(yes:
     assert "the model's column halved is made of size, flag, and is not one column's alone" in reason
 
 
+def test_a_column_without_any_value_moves_nothing(yes: Case) -> None:
+    task, train, holdout = yes
+    empty = (task, train.assign(noise=np.nan), holdout)
+    ahead = SimpleImputer(keep_empty_features=True).set_output(transform="pandas")
+    columns = ["size", "noise", "flag"]
+    assert contributions._values(empty[1]["noise"]).isna().tolist() == [True]
+    found = contributions._owners(ahead.fit(empty[1][columns]), empty[1][columns], 1)
+    assert found.loc["size"].tolist() == [True, False, False]
+    assert not found["noise"].any()
+
+
 def test_sums_that_are_not_the_models_answers_are_not_shown(yes: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = contributions._raw
     monkeypatch.setattr(contributions, "_raw", lambda *given: (raw(*given)[0] + 0.01, raw(*given)[1]))

@@ -163,11 +163,13 @@ def _owners(ahead: Any, train: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 def _values(column: pd.Series) -> pd.Series:
     """Values that a column may have: of numbers some from the lowest to the highest, of categories the commonest."""
-    known = column.dropna()
+    known = pd.Series(column.dropna().unique())
     if pd.api.types.is_numeric_dtype(column):
-        found = pd.Series(np.sort(known.unique())[np.linspace(0, max(known.nunique() - 1, 0), PLACES).astype(int)])
+        found = known.sort_values().iloc[
+            np.unique(np.linspace(0, len(known) - 1, PLACES).astype(int)) if len(known) else []
+        ]
     else:
-        found = pd.Series(known.value_counts().index[:COMMON])
+        found = pd.Series(column.value_counts().index[:COMMON])
     return pd.concat([found, column[column.isna()].head(1)], ignore_index=True)
 
 
