@@ -337,6 +337,8 @@ def test_contributions_are_told_by_size_direction_and_odds() -> None:
     )
     assert figure.data["up where"].tolist() == ["high", "two"]
     assert "4 of 4 drawn" in figure.caption
+    beside = [text.get_text() for text in figure.figure.axes[0].texts]
+    assert [text for text in beside if text[0].isdigit()] == ["0.400", "0.100  ↑ two"]
     down = contributions.contributions(PUSHES.assign(shap=-PUSHES["shap"]), "“cost”")
     assert down.alt.startswith("What moves “cost” most is age (up where it is low), by 0.400 on average; then")
 

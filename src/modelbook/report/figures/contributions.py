@@ -79,14 +79,14 @@ def _strips(data: pd.DataFrame, table: pd.DataFrame, unit: str) -> Figure:
     ax.set_xlim(low, high)
     marks.rows(ax, shown["feature"])
     for row, (size, way) in enumerate(zip(shown["mean size"], shown["up where"], strict=True)):
-        marks.beside(ax, row, told(size) + (f"  {marks.brief(way, 12)}" if way not in (HIGH, LOW) else ""))
+        marks.beside(ax, row, told(size) + (f"  ↑ {marks.brief(way, 12)}" if way not in (HIGH, LOW, "") else ""))
     marks.thousands(ax.xaxis)
     ax.set_xlabel(f"SHAP value: part of {unit}")
     count = len(data) // len(table)
     caption = (
         f"A dot is a holdout row, {min(DOTS, count)} of {count:,} drawn: right of the line the column moved its answer "
         "up, left of it down. Orange: a high value of the column, in its upper third; blue: a low one; grey: between, "
-        f"a category, or a gap. At the right the mean size, and of a category the value that is farthest up. {SUMS}"
+        f"a category, or a gap. At the right the mean size; ↑: the value of a category that is farthest up. {SUMS}"
     )
     return Figure(figure, alt=_words(table, unit), data=table.drop(columns="class"), caption=_limited(table, caption))
 
