@@ -113,7 +113,10 @@ def test_of_a_number_they_sum_up_to_it_and_a_category_has_its_columns_sum(amount
     assert colour[eleven].mean() - colour[~eleven].mean() > 45
     level = found.table[found.table["feature"] == "size"].set_index("row")["level"].sort_index()
     np.testing.assert_array_equal(level.argsort(), asked["size"].argsort())
-    assert found.table.loc[found.table["feature"] == "colour", "level"].isna().all()
+    colours = found.table[found.table["feature"] == "colour"].set_index("row").sort_index()
+    assert colours["level"].isna().all()
+    assert colours["value"].tolist() == asked["colour"].tolist()
+    assert found.table.loc[found.table["feature"] == "size", "value"].isna().all()
 
 
 def test_of_several_classes_each_has_its_sum(kind: Case) -> None:
@@ -170,6 +173,17 @@ def test_what_a_transformer_of_ones_own_makes_of_one_column_is_that_columns(yes:
     assert set(found.table["feature"]) == set(yes[0].contract.features_)
     reason = contributions.of(yes[0], mixed, *yes[1:], seed=1).reason
     assert "the model's column halved is made of size, flag, and is not one column's alone" in reason
+
+
+def test_a_column_without_any_value_moves_nothing(yes: Case) -> None:
+    task, train, holdout = yes
+    empty = (task, train.assign(noise=np.nan), holdout)
+    ahead = SimpleImputer(keep_empty_features=True).set_output(transform="pandas")
+    columns = ["size", "noise", "flag"]
+    assert contributions._values(empty[1]["noise"]).isna().tolist() == [True]
+    found = contributions._owners(ahead.fit(empty[1][columns]), empty[1][columns], 1)
+    assert found.loc["size"].tolist() == [True, False, False]
+    assert not found["noise"].any()
 
 
 def test_sums_that_are_not_the_models_answers_are_not_shown(yes: Case, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -218,6 +218,7 @@ TRAIN = pd.DataFrame({
 })  # fmt: skip
 PUSHES = pd.DataFrame({
     "feature": ["age"] * 4 + ["site"] * 4, "level": [0, 0.2, 0.5, 1] + [NAN] * 4, "class": "",
+    "value": [None] * 4 + ["two", "one"] * 2,
     "shap": [-0.5, -0.4, 0.2, 0.5, 0.1, -0.1, 0.1, -0.1],
 })  # fmt: skip
 FIGURES: dict[str, Any] = {
@@ -332,12 +333,14 @@ def test_contributions_are_told_by_size_direction_and_odds() -> None:
     figure = contributions.contributions(PUSHES, "the log-odds of “sick”")
     assert figure.alt == (
         "What moves the log-odds of “sick” most is age (up where it is high), by 0.400 on average (the odds by a "
-        "factor of 1.5); then site, by 0.100 on average."
+        "factor of 1.5); then site (up where it is two), by 0.100 on average."
     )
-    assert figure.data["if higher"].tolist() == ["up", ""]
+    assert figure.data["up where"].tolist() == ["high", "two"]
     assert "4 of 4 drawn" in figure.caption
+    beside = [text.get_text() for text in figure.figure.axes[0].texts]
+    assert [text for text in beside if text[0].isdigit()] == ["0.400", "0.100  ↑ two"]
     down = contributions.contributions(PUSHES.assign(shap=-PUSHES["shap"]), "“cost”")
-    assert down.alt.startswith("What moves “cost” most is age (down where it is high), by 0.400 on average; then")
+    assert down.alt.startswith("What moves “cost” most is age (up where it is low), by 0.400 on average; then")
 
 
 def test_dots_stand_at_their_value_and_do_not_hide_each_other() -> None:

@@ -20,7 +20,7 @@ ASKED, FEWEST, BEHIND = 500, 50, 500  # holdout rows that are explained, and tra
 WORK, TOO_MUCH = 3e10, 2e11  # nodes times depth squared, of all rows: some seconds, and about a minute
 CLOSE = 1e-6  # how far sums may be off, as a share of the largest answer
 STARTS, PLACES, COMMON = 3, 12, 100  # rows and values of a column by which it is traced through the pipeline
-COLUMNS = ["row", "feature", "level", "shap", "class"]
+COLUMNS = ["row", "feature", "level", "value", "shap", "class"]
 
 
 class _Silent(Exception):
@@ -35,8 +35,8 @@ class Contributions:
     ----------
     table : DataFrame
         Columns ``row`` (its place in the frame), ``feature, level`` (where the column's value stands among the rows,
-        from 0 to 1; NaN for a gap and a category), ``shap``, ``class`` (empty but for several). Empty where nothing can
-        be shown.
+        from 0 to 1; NaN for a gap and a category), ``value`` (of a category), ``shap``, ``class`` (empty but for
+        several). Empty where nothing can be shown.
     base : ndarray
         What the values of a row are added to, to give its answer; shape (classes,), or one.
     unit : str
@@ -163,11 +163,13 @@ def _owners(ahead: Any, train: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 def _values(column: pd.Series) -> pd.Series:
     """Values that a column may have: of numbers some from the lowest to the highest, of categories the commonest."""
-    known = column.dropna()
+    known = pd.Series(column.dropna().unique())
     if pd.api.types.is_numeric_dtype(column):
-        found = pd.Series(np.sort(known.unique())[np.linspace(0, max(known.nunique() - 1, 0), PLACES).astype(int)])
+        found = known.sort_values().iloc[
+            np.unique(np.linspace(0, len(known) - 1, PLACES).astype(int)) if len(known) else []
+        ]
     else:
-        found = pd.Series(known.value_counts().index[:COMMON])
+        found = pd.Series(column.value_counts().index[:COMMON])
     return pd.concat([found, column[column.isna()].head(1)], ignore_index=True)
 
 
@@ -183,11 +185,12 @@ def _summed(values: np.ndarray, owners: pd.DataFrame, names: pd.Index) -> np.nda
 
 def _table(task: Task, rows: pd.DataFrame, places: np.ndarray, values: np.ndarray) -> pd.DataFrame:
     names = task.classes if values.shape[2] > 1 else [""]
-    told = [
-        pd.DataFrame({
-            "row": places, "feature": name, "level": _level(rows[name]), "shap": values[:, at, answer], "class": called,
-        }) for at, name in enumerate(rows.columns) for answer, called in enumerate(names)
-    ]  # fmt: skip
+    told = []
+    for at, name in enumerate(rows.columns):
+        level, words = _level(rows[name]), rows[name] if name in task.contract.categorical else None
+        for answer, called in enumerate(names):
+            part = (places, name, level, words, values[:, at, answer], called)
+            told.append(pd.DataFrame(dict(zip(COLUMNS, part, strict=True))))
     return pd.concat(told, ignore_index=True)
 
 

@@ -14,9 +14,9 @@ from modelbook.tasks.names import told
 COLUMNS, DOTS, CLASSES = 12, 90, 8  # of each so many are drawn: more cannot be read
 BINS, STEP, ROOM = 110, 0.11, 0.4  # of a strip: places across, and from dot to dot; half its height, in rows
 SURE = 0.5  # rank correlation of a column's value and its push from which there is a direction
-SHADES = ((style.FAINT, ""), (style.ACCENT, "low"), (style.POSITIVE, "high"))
-ARROWS = {"up": "↑", "down": "↓", "": " "}
-WAYS = {"up": " (up where it is high)", "down": " (down where it is high)", "": ""}
+HIGH, LOW = "high", "low"  # values of a column: its upper and its lower third
+SHADES = ((style.FAINT, ""), (style.ACCENT, LOW), (style.POSITIVE, HIGH))
+ARROWS = {HIGH: "↑", LOW: "↓"}
 SUMS = "The values of a row sum up to the way from the mean answer to its own. Nothing here is a cause."
 
 
@@ -27,13 +27,13 @@ def contributions(frame: pd.DataFrame, unit: str, reason: str = "") -> Figure:
     Parameters
     ----------
     frame : pandas.DataFrame
-        Columns ``feature, level, shap, class``: one row a column, an answered row, and a class.
+        Columns ``feature, level, value, shap, class``: one row a column, an answered row, and a class.
     unit : str
         What the values are parts of.
     reason : str
         Why there is nothing to show.
     """
-    data = marks.usable(frame, ["feature", "level", "shap", "class"], ["feature", "shap"])
+    data = marks.usable(frame, ["feature", "level", "value", "shap", "class"], ["feature", "shap"])
     if data is None:
         return Figure(None, alt=reason) if reason else nothing("SHAP values")
     data["class"] = data["class"].fillna("")
@@ -43,23 +43,26 @@ def contributions(frame: pd.DataFrame, unit: str, reason: str = "") -> Figure:
 
 
 def _summary(data: pd.DataFrame) -> pd.DataFrame:
-    """Of each column and class: mean size, ends of the middle 90 %, and where higher values push; farthest first."""
+    """Of each column and class: mean size, ends of the middle 90 %, and which values push up; farthest first."""
     rows = []
     for (feature, name), part in data.groupby(["feature", "class"], sort=False):
         low, high = part["shap"].quantile([0.05, 0.95])
         mean, way = part["shap"].abs().mean(), _way(part)
-        rows.append({"feature": feature, "class": name, "mean size": mean, "low": low, "high": high, "if higher": way})
+        rows.append({"feature": feature, "class": name, "mean size": mean, "low": low, "high": high, "up where": way})
     table = pd.DataFrame(rows)
     far = table.groupby("feature")["mean size"].mean().sort_values(ascending=False, kind="stable").index
     return table.set_index("feature").loc[far].reset_index()
 
 
 def _way(part: pd.DataFrame) -> str:
+    """The values that push up: high or low ones, or the category with the highest mean; empty where neither is so."""
+    if part["value"].nunique() > 1:
+        return str(part.groupby("value")["shap"].mean().idxmax())
     known = part.dropna(subset=["level"])
     if known["level"].nunique() < 2 or known["shap"].nunique() < 2:
         return ""
     found = known["level"].rank().corr(known["shap"].rank())
-    return "up" if found >= SURE else "down" if found <= -SURE else ""
+    return HIGH if found >= SURE else LOW if found <= -SURE else ""
 
 
 def _strips(data: pd.DataFrame, table: pd.DataFrame, unit: str) -> Figure:
@@ -75,15 +78,15 @@ def _strips(data: pd.DataFrame, table: pd.DataFrame, unit: str) -> Figure:
     ax.axvline(0, color=style.MUTED, linewidth=1)
     ax.set_xlim(low, high)
     marks.rows(ax, shown["feature"])
-    for row, size in enumerate(shown["mean size"]):
-        marks.beside(ax, row, told(size))
+    for row, (size, way) in enumerate(zip(shown["mean size"], shown["up where"], strict=True)):
+        marks.beside(ax, row, told(size) + (f"  ↑ {marks.brief(way, 12)}" if way not in (HIGH, LOW, "") else ""))
     marks.thousands(ax.xaxis)
     ax.set_xlabel(f"SHAP value: part of {unit}")
     count = len(data) // len(table)
     caption = (
         f"A dot is a holdout row, {min(DOTS, count)} of {count:,} drawn: right of the line the column moved its answer "
         "up, left of it down. Orange: a high value of the column, in its upper third; blue: a low one; grey: between, "
-        f"a category, or a gap. At the right the mean size. {SUMS}"
+        f"a category, or a gap. At the right the mean size; ↑: the value of a category that is farthest up. {SUMS}"
     )
     return Figure(figure, alt=_words(table, unit), data=table.drop(columns="class"), caption=_limited(table, caption))
 
@@ -94,7 +97,7 @@ def _strip(part: pd.DataFrame, row: int, low: float, high: float) -> pd.DataFram
     place = ((part["shap"] - low) / (high - low) * BINS).astype(int)
     turn, count = part.groupby(place).cumcount(), part.groupby(place)["shap"].transform("size")
     at = row + (turn - (count - 1) / 2) * np.minimum(STEP, 2 * ROOM / count)
-    shade = np.select([part["level"] >= 2 / 3, part["level"] <= 1 / 3], ["high", "low"], "")
+    shade = np.select([part["level"] >= 2 / 3, part["level"] <= 1 / 3], [HIGH, LOW], "")
     return part.assign(at=at, shade=shade)
 
 
@@ -117,10 +120,11 @@ def _cells(data: pd.DataFrame, table: pd.DataFrame, unit: str) -> Figure:
     shown = list(dict.fromkeys(table["feature"]))[:COLUMNS]
     sizes, ways = (
         kept.pivot(index="feature", columns="class", values=name).loc[shown, names]
-        for name in ("mean size", "if higher")
+        for name in ("mean size", "up where")
     )
     texts = [
-        [f"{told(size)} {ARROWS[way]}" for size, way in zip(*row)] for row in zip(sizes.to_numpy(), ways.to_numpy())
+        [f"{told(size)} {ARROWS.get(way, ' ')}" for size, way in zip(*row)]
+        for row in zip(sizes.to_numpy(), ways.to_numpy())
     ]
     figure, ax = marks.canvas(marks.tall(len(shown), each=0.32, base=0.9))
     marks.cells(ax, sizes.to_numpy(), texts)
@@ -138,8 +142,10 @@ def _cells(data: pd.DataFrame, table: pd.DataFrame, unit: str) -> Figure:
 def _words(table: pd.DataFrame, unit: str) -> str:
     """The two columns that move the answer farthest, how far, and which way."""
     sizes = table.groupby("feature", sort=False)["mean size"].mean().head(2)
-    ways = table.groupby("feature", sort=False)["if higher"].agg(lambda found: found.iloc[0] if len(found) == 1 else "")
-    first, *others = (f"{name}{WAYS[ways[name]]}, by {told(size)} on average" for name, size in sizes.items())
+    ways = {} if table["class"].nunique() > 1 else dict(zip(table["feature"], table["up where"], strict=True))
+    said = {name: f" (up where it is {ways[name]})" if ways.get(name) else "" for name in sizes.index}
+    mean = "on average over the classes" if table["class"].nunique() > 1 else "on average"
+    first, *others = (f"{name}{said[name]}, by {told(size)} {mean}" for name, size in sizes.items())
     odds = f" (the odds by a factor of {np.exp(sizes.iloc[0]):.2g})" if unit.startswith("the log-odds") else ""
     more = f"; then {others[0]}" if others else ""
     return f"What moves {unit} most is {first}{odds}{more}."
