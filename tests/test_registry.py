@@ -494,6 +494,6 @@ def test_the_card_tells_the_decision(first: Version) -> None:
     assert "dry run the alias stays" in card.story("promote", [], first, done, "dry_run")["sentences"][0]
     assert "criterion that failed" in card.story("hold", [], first, done, "enforce")["next"]
     outcome = card.outcome({**done, "champion": None, "moved": False})
-    assert outcome["value"].tolist() == ["none", "no", "30", done["scorer"]]
+    assert outcome["value"].tolist() == ["none", "no", "30", "its compiled form (weighted sum)"]
     rows = [{"name": "n", "required": "r", "found": "f", "passed": False}]
     assert card.criteria(rows).to_dict("records") == [{"criterion": "n", "required": "r", "found": "f", "passed": "no"}]

@@ -168,7 +168,7 @@ def _step(name: str, watch: Watch | None) -> Watch:
 
 def _row(name: str, values: list[float], state: str, setting: dict[str, Any]) -> dict[str, Any]:
     mean, sd = (np.mean(values), np.std(values)) if values else (np.nan, np.nan)
-    words = ", ".join(f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
+    words = ", ".join(f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
                       for key, value in setting.items())  # fmt: skip
     return {"setting": name, "mean": mean, "sd": sd, "folds": len(values), "state": state, "parameters": words}
 
