@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from modelbook import tasks
 from modelbook.contract import Contract
 from modelbook.dataset import by_period, card, correlation, fingerprint, profile, read, sample, split, state
-from modelbook.dataset.split import draw
+from modelbook.dataset.rule import RULES, draw
 from modelbook.errors import DataError
 
 ROOT = Path(__file__).parents[1]
@@ -170,6 +170,40 @@ def test_a_larger_holdout_contains_the_smaller(contract: Contract, frame: pd.Dat
         set(split(frame, contract, holdout=share, train_until=None, seed=7).holdout["who"]) for share in (0.2, 0.4)
     )
     assert small < large
+
+
+def test_by_time_the_last_part_is_held_out(contract: Contract, make_frame: Callable[..., pd.DataFrame]) -> None:
+    frame = make_frame(years=(1, 2, 3, 4, 5))
+    parts = split(frame, contract, holdout=0.3, train_until=4, seed=1, by="time")
+    assert (set(parts.train["year"]), set(parts.holdout["year"])) == ({1, 2, 3}, {4})  # a quarter is nearer than a half
+    told = RULES["time"].told(parts.train, parts.holdout, contract)
+    assert told == "those of year 4 and later; 100% of them are of a member that trains, too"
+    assert RULES["time"].broken(parts.train, parts.holdout, contract) == ""
+    assert (
+        RULES["time"].broken(parts.holdout, parts.train, contract)
+        == "train reaches to 4, and the holdout begins with 1"
+    )
+    with pytest.raises(DataError, match=r"split = 'time', and the rows to part have 1 value\(s\) of year"):
+        split(frame, contract, holdout=0.3, train_until=1, seed=1, by="time")
+
+
+def test_at_random_each_row_is_drawn_for_itself_and_twins_stay_together(
+    contract: Contract, frame: pd.DataFrame
+) -> None:
+    twice = pd.concat([frame, frame], ignore_index=True)
+    parts = split(twice, contract, holdout=0.3, train_until=None, seed=1, by="random")
+    assert len(parts.holdout) / 1200 == pytest.approx(0.3, abs=0.05)
+    assert set(parts.train["who"]) & set(parts.holdout["who"])
+    assert RULES["random"].broken(parts.train, parts.holdout, contract) == ""
+    both = RULES["random"].broken(parts.train, parts.train.head(2), contract)
+    assert both == "2 rows are in train and in the holdout"
+    assert "kinder than new members will be" in RULES["random"].told(parts.train, parts.holdout, contract)
+
+
+def test_a_split_by_time_needs_a_time(contract: Contract) -> None:
+    columns = {k: v for k, v in contract.columns.items() if v.role != "time"}
+    with pytest.raises(DataError, match="the contract names no time column"):
+        RULES["time"].check(contract.model_copy(update={"columns": columns}))
 
 
 def test_draws_are_even() -> None:

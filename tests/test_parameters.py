@@ -42,8 +42,8 @@ TIMES = re.compile(
 # For each parameter another value, and behind it what else must be set for it to matter.
 CASES: dict[str, dict[str, Any]] = {
     "ingest": {
-        "book": "other", "table": "copy.csv", "contract": "contracts/other.yaml", "train_until": 2, "holdout": 0.4,
-        "sample": 0.2, "seed": 1,
+        "book": "other", "table": "copy.csv", "contract": "contracts/other.yaml", "train_until": 2, "split": "random",
+        "holdout": 0.4, "sample": 0.2, "seed": 1,
     },
     "explore": {"book": "other", "columns_shown": 2, "leak_auc": 0.6, "shift_smd": 3},
     "compare": {

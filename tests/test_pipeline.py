@@ -102,6 +102,7 @@ class TestFirstBuild:
             "golden.parquet",
             "reference.parquet",
             "metrics.json",
+            "scorer",
         } == {path.name for path in (Path(place.removeprefix("file://")) / "artifacts").iterdir()}
 
     def test_holdout_is_untouched_by_train(self, built):

@@ -148,8 +148,11 @@ class Ingest(Parameters):
         3,
         description="last value of the time column that trains; later ones become production batches; none: all train",
     )
+    split: Literal["group", "time", "random"] = Field(
+        "group", description="how rows are held out and put into folds: by entity, by time, or one by one"
+    )
     holdout: float = Field(
-        0.2, ge=0.05, le=0.5, description="share of the entities set aside for the final test, 0.05 to 0.5"
+        0.2, ge=0.05, le=0.5, description="share of the entities (or rows) set aside for the final test, 0.05 to 0.5"
     )
     sample: float = Field(1.0, gt=0, le=1, description="share of the entities that are read at all, above 0 to 1")
     seed: Seed = 42

@@ -1,7 +1,8 @@
 """Read a table, fingerprint it, and split it without leaking."""
 
 from modelbook.dataset.read import fingerprint, load, read, state
+from modelbook.dataset.rule import RULES
 from modelbook.dataset.source import BUNDLED
 from modelbook.dataset.split import Split, by_period, sample, split
 
-__all__ = ["BUNDLED", "Split", "by_period", "fingerprint", "load", "read", "sample", "split", "state"]
+__all__ = ["BUNDLED", "RULES", "Split", "by_period", "fingerprint", "load", "read", "sample", "split", "state"]

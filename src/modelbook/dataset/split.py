@@ -1,11 +1,11 @@
-"""Split by entity, and set later periods aside as production batches."""
+"""Hold rows out by a rule, and set later periods aside as production batches."""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from modelbook.dataset.rule import RULES, draw
 from modelbook.errors import DataError
 
 if TYPE_CHECKING:
@@ -24,43 +24,35 @@ class Split:
     later: pd.DataFrame
 
 
-def draw(entities: pd.Series, seed: int) -> pd.Series:
-    """A number in [0, 1) for each entity, from a hash of seed and entity.
-
-    The same entity keeps its number when rows are added, so one that was held out once stays held out.
-    """
-    numbers = {
-        entity: int.from_bytes(hashlib.blake2b(f"{seed}:{entity}".encode(), digest_size=8).digest(), "big") / 2**64
-        for entity in entities.unique()
-    }
-    return entities.map(numbers)
-
-
 def sample(frame: pd.DataFrame, contract: Contract, share: float, seed: int) -> pd.DataFrame:
     """The rows of a share of the entities; all rows for a share of 1."""
     kept = draw(contract.entities(frame), seed + 1) < share
     return frame[kept].reset_index(drop=True)
 
 
-def split(frame: pd.DataFrame, contract: Contract, *, holdout: float, train_until: float | None, seed: int) -> Split:
-    """Split so that no entity is on both sides, and no later period trains.
+def split(
+    frame: pd.DataFrame, contract: Contract, *, holdout: float, train_until: float | None, seed: int, by: str = "group"
+) -> Split:
+    """Split by a rule, so that no later period trains.
 
     Parameters
     ----------
     holdout : float
-        Share of the entities that are held out.
+        Share of the entities that are held out, or of the rows, by time or at random.
     train_until : float or None
         Last value of the contract's time column that trains. None: every row trains or is held out.
+    by : str
+        A rule of ``RULES``: ``group``, so that no entity is on both sides, ``time`` or ``random``.
 
     Raises
     ------
     DataError
-        When a side is left with no rows, one value, or without one of the classes.
+        When a side is left with no rows, one value, or without one of the classes; or when there is no time to go by.
     """
     now, later = frame, frame.iloc[:0]
     if train_until is not None and contract.time:
         now, later = frame[frame[contract.time] <= train_until], frame[frame[contract.time] > train_until]
-    held = draw(contract.entities(now), seed) < holdout
+    held = RULES[by].held(now, contract, holdout, seed)
     sides = Split(_whole(now[~held]), _whole(now[held]), by_period(later, contract), _whole(later))
     for name, rows in (("train", sides.train), ("holdout", sides.holdout)):
         found = rows[contract.target].nunique()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from modelbook import tasks
 from modelbook.registry.versions import Version
@@ -26,7 +27,7 @@ NONE = Pairs(*(Scored(np.array([], dtype=int), np.array([]), np.array([])) for _
 
 
 def paired(candidate: Version, champion: Version | None) -> Pairs:
-    """Both versions' scores on the candidate's holdout rows whose entity the champion held out too.
+    """Both versions' scores on the candidate's holdout rows whose entity (else: which) the champion held out too.
 
     The champion in service was refit on all of its rows. So the pipeline that its own holdout judged is asked
     instead, and only about entities that it was not fitted on: otherwise the champion would be tested on what it
@@ -37,9 +38,19 @@ def paired(candidate: Version, champion: Version | None) -> Pairs:
     contract, rows = candidate.contract, candidate.reference
     shared = set(contract.entities(champion.reference))
     rows = rows[contract.entities(rows).isin(shared)].reset_index(drop=True)
+    if (
+        champion.metrics.get("split", {"rule": "group"})["rule"] != "group"
+    ):  # then rows of an entity may have been on both sides
+        rows = rows[_hashed(rows, champion).isin(set(_hashed(champion.reference, champion)))].reset_index(drop=True)
     known = set(champion.contract.features_) <= set(rows.columns)
     if rows.empty or not known or champion.contract.classes != contract.classes:
         return NONE
     outcome, entity, task = contract.codes(rows), contract.entities(rows), tasks.of(contract)
     answers = task.answers(champion.evaluated(), champion.contract.features(rows))
     return Pairs(Scored.of(outcome, task.recalled(rows), entity), Scored.of(outcome, answers, entity))
+
+
+def _hashed(rows: pd.DataFrame, version: Version) -> pd.Series:
+    """What each row holds, in the columns that the version's contract names."""
+    known = [name for name in version.contract.columns if name in rows]
+    return pd.util.hash_pandas_object(rows[known], index=False)

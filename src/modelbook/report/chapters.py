@@ -95,7 +95,7 @@ def _data(told: dict[str, Any]) -> list[Block]:
         "made by": f"the code {_commit(tags.get('commit', 'none'))}",
     }
     blocks: list[Block] = [
-        f"No {who} is on both sides of the split: the holdout judged the model on {who}s it had never seen. "
+        f"{told['metrics']['split']['promise']} "
         "Then it was fitted once more on all rows, and that fit is what answers.",
         _facts(facts, "The data at a glance"),
     ]

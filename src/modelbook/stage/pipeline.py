@@ -123,6 +123,7 @@ def check(dag: Any, root: Path) -> dict[str, config.Parameters]:
         own.check(root, params["compare"].transformers)
     if "ingest" in params:  # not in a build that skips upstream stages
         contract = Contract.load(root / params["ingest"].contract)
+        dataset.RULES[params["ingest"].split].check(contract)
         if "compare" in params:
             tasks.of(contract).check(params["compare"])
         dataset.state(params["ingest"].table, root)

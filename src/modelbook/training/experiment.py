@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pycaret.classification import ClassificationExperiment
 from pycaret.regression import RegressionExperiment
@@ -15,7 +16,7 @@ from sklearn.model_selection import cross_val_predict
 from modelbook import tasks
 from modelbook.config import FAMILIES, NONE
 from modelbook.contract import Contract
-from modelbook.errors import TrainingError
+from modelbook.dataset.rule import RULES
 from modelbook.tasks.names import label, spread
 from modelbook.tasks.scored import Scored
 from modelbook.training import ahead, imbalance
@@ -28,7 +29,7 @@ QUIET = {"lightgbm": {"verbosity": -1}}  # LightGBM writes its log to the notebo
 
 
 class Experiment:
-    """A PyCaret experiment on train rows only, with folds that keep an entity on one side.
+    """A PyCaret experiment on train rows only, with folds by the rule of the split.
 
     Parameters
     ----------
@@ -44,6 +45,8 @@ class Experiment:
         Unfitted steps ahead of PyCaret's, of ``ahead.steps``.
     balance : str, optional
         How rare classes are given weight: ``none, weights, oversample`` or ``undersample``.
+    split : str, optional
+        The rule of the folds: ``group``, by entity, ``time`` or ``random``.
 
     Attributes
     ----------
@@ -55,7 +58,7 @@ class Experiment:
 
     def __init__(
         self, train: pd.DataFrame, contract: Contract, *, folds: int, seed: int, rows: int | None = None,
-        steps: ahead.Steps | None = None, balance: str = NONE,
+        steps: ahead.Steps | None = None, balance: str = NONE, split: str = "group",
     ) -> None:  # fmt: skip
         self._contract, self.task = contract, tasks.of(contract)
         self._balance = self.task.chosen_imbalance(balance)
@@ -64,19 +67,10 @@ class Experiment:
         self.features = contract.features(train).reset_index(drop=True)
         self.outcome = contract.outcome(train).reset_index(drop=True)
         self.groups = contract.entities(train).reset_index(drop=True)
-        self.folds = self._folds_that_fit(folds)
-        self._splitter = splitter(self.task, self.groups, self.folds)
+        self.folds, self.rule = folds, RULES[split]
+        self._units = self.rule.units(train, contract).reset_index(drop=True)
+        self._splitter = splitter(self.task, self._units, folds, self.rule)
         self._seed, self._experiment = seed, self._set_up(seed)
-
-    def _folds_that_fit(self, folds: int) -> int:
-        entities = self.groups.nunique()
-        if entities < folds:
-            raise TrainingError(
-                f"{entities} entities cannot be cross-validated in {folds} folds",
-                expected=f"at least {folds} entities in the train rows",
-                next="take fewer folds, or more rows (sample)",
-            )
-        return folds
 
     def _set_up(self, seed: int) -> Any:
         seen = ahead.seen(self._steps, self._contract, self.features, self.outcome)
@@ -95,7 +89,7 @@ class Experiment:
             categorical_imputation="mode",
             normalize=True,
             fold_strategy=self._splitter,
-            fold_groups=self.groups,
+            fold_groups=self._units,
             session_id=seed,
             n_jobs=1,  # fastest on a laptop for tables of this size: workers import the whole stack again
             memory=False,
@@ -188,7 +182,8 @@ class Experiment:
 
     def parts(self) -> list[Any]:
         """Positions of each fold's rows: those that are fitted on, and those that are asked about."""
-        return list(splitter(self.task, self.groups, self.folds).split(self.features, self.outcome, self.groups))
+        made = splitter(self.task, self._units, self.folds, self.rule)
+        return list(made.split(self.features, self.outcome, self._units))
 
     def fresh(self, family: str) -> Any:
         """The preprocessing with a family's defaults behind it, unfitted."""
@@ -216,7 +211,9 @@ class Experiment:
         return whole
 
     def out_of_fold(self, pipeline: Any) -> Scored:
-        """Each train row, answered by a fit that has not seen the row's entity."""
+        """Each train row, answered by a fit without its fold; NaN for first times, which no forward fold asks about."""
+        if self.rule.forward:
+            return Scored.of(self.outcome, self._forward(pipeline), self.groups)
         found = cross_val_predict(
             pipeline,
             self.features,
@@ -225,6 +222,20 @@ class Experiment:
             method=self.task.response,
         )
         return Scored.of(self.outcome, self.task.scores(found), self.groups)
+
+    def answered(self, answers: np.ndarray) -> Scored:
+        """Answers out of fold with what turned out, of all rows that have one."""
+        known = np.isfinite(answers).reshape(len(answers), -1).all(axis=1)
+        return Scored.of(self.outcome, answers, self.groups).where(known)
+
+    def _forward(self, pipeline: Any) -> np.ndarray:
+        found = np.empty(0)
+        for learned, asked in self.parts():
+            fitted = clone(pipeline).fit(self.features.iloc[learned], self.outcome.iloc[learned])
+            answers = self.task.answers(fitted, self.features.iloc[asked])
+            found = found if found.size else np.full((len(self.outcome), *answers.shape[1:]), np.nan)
+            found[asked] = answers
+        return found
 
 
 def compare(

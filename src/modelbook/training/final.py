@@ -10,6 +10,7 @@ import pandas as pd
 from sklearn.base import clone
 
 from modelbook.config import Finalize
+from modelbook.dataset.rule import RULES, Rule
 from modelbook.tasks.base import Task
 from modelbook.tasks.costs import Costs
 from modelbook.tasks.names import LOWER_IS_BETTER
@@ -45,6 +46,8 @@ class Fitted:
         On which rows that was settled, in a sentence, where these were not all.
     costs : Costs
         By which the threshold was settled.
+    rule : Rule
+        By which rows were held out and put into folds.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Fitted:
     searched: str = ""
     chosen: str = ""
     costs: Costs = field(default_factory=Costs)
+    rule: Rule = RULES["group"]
 
     def metrics(self, task: Task) -> dict[str, Metric]:
         """Every metric of the answers; of yes and no, what they cost as well."""
@@ -91,13 +95,15 @@ def fit(trial: Experiment, params: Finalize, families: list[str], metric: str, *
     doing = DOING[params.strategy]
     tell(doing, 0, 2)
     found = search(trial, params, families, metric, watch=lambda step: tell(doing, 0, 2, passing=step))
-    scored = Scored.of(trial.outcome, found.answers, trial.groups)
+    scored = trial.answered(found.answers)
     costs = Costs(params.cost_miss, params.cost_false_alarm, params.cost_hit, params.cost_rest)
     threshold, settled = trial.task.settled(scored, costs)
     tell("fitting on all train rows", 1, 2)
     found.pipeline.fit(*trial.all_rows())
     name, simple = " + ".join(map(trial.called, found.families)), _simple(trial, found.families)
-    return Fitted(name, found.pipeline, threshold, settled, simple, found.tried, found.said, trial.told(), costs)
+    return Fitted(
+        name, found.pipeline, threshold, settled, simple, found.tried, found.said, trial.told(), costs, trial.rule
+    )
 
 
 def _simple(trial: Experiment, kept: list[str]) -> tuple[str, Any] | None:
@@ -132,6 +138,7 @@ def parts(
             "periods": sorted(everything[contract.time].unique().tolist()) if contract.time else [],
             "evaluation": judged.table.to_dict("records"),
             "beside": judged.beside.astype(object).where(judged.beside.notna(), None).to_dict("records"),
+            "split": {"rule": fitted.rule.name, "promise": fitted.rule.promise(contract)},
             "told": {"beside": beside.told(task, judged.beside), "looks": beside.looked(judged.looks)},
             "looks": judged.looks,
             "calibration": evaluation.calibration(task.calibrated(scored), **chance).to_dict("records"),
@@ -163,8 +170,7 @@ def tagged(task: Task, tags: dict[str, Any], table: pd.DataFrame, fitted: Fitted
 def story(task: Task, fitted: Fitted, judged: Judged, gain: tuple[float, float, float], version: int) -> dict[str, Any]:
     """Word, level, sentences and key numbers of the verdict; ``gain`` is what the model gained on the baseline."""
     rows = {row["metric"]: row for row in judged.table.to_dict("records")}
-    who = f"{task.contract.who}s it has never seen"
-    first, *others = task.sentences(rows, who, fitted.threshold)
+    first, *others = task.sentences(rows, fitted.rule.judged(task.contract), fitted.threshold)
     weakest = task.weakest(judged.slices, task.contract.label)
     against = f"{beside.told(task, judged.beside)} {fitted.chosen}".strip()
     sentences = [f"Version {version}, {fitted.name}, {first}", *others, *filter(None, (weakest, against))]

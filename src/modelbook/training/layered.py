@@ -136,7 +136,8 @@ CURVES = {"sigmoid": Sigmoid, "isotonic": Isotonic}
 def over(trial: Experiment, members: Sequence[Any], answers: Sequence[np.ndarray], top: Any) -> tuple[Any, np.ndarray]:
     """Put a top over pipelines; returns the whole, unfitted, and its own answers out of fold.
 
-    Each row's answer comes from a top that was learned without the row's fold, so an entity is never on both sides.
+    Each row's answer comes from a top that was learned without the row's fold, so an entity is never on both sides. A
+    row for which there is no such top has none: NaN.
 
     Parameters
     ----------
@@ -147,11 +148,13 @@ def over(trial: Experiment, members: Sequence[Any], answers: Sequence[np.ndarray
     """
     held = np.stack([score.reshape(len(score), -1) for score in answers])
     outcome = trial.outcome.to_numpy()
-    made = np.empty(answers[0].shape)
+    known = np.isfinite(held).all(axis=(0, 2))  # forward folds leave the first times without answers
+    made = np.full(answers[0].shape, np.nan)
     for learned, asked in trial.parts():
-        found = top(held[:, learned], outcome[learned])(held[:, asked])
-        made[asked] = found.reshape(made[asked].shape)
-    return LAYERED[trial.task.learner](list(members), top(held, outcome)), made
+        if (seen := learned[known[learned]]).size:
+            found = top(held[:, seen], outcome[seen])(held[:, asked])
+            made[asked] = found.reshape(made[asked].shape)
+    return LAYERED[trial.task.learner](list(members), top(held[:, known], outcome[known])), made
 
 
 def _columns(probabilities: np.ndarray) -> np.ndarray:

@@ -102,9 +102,10 @@ def _best(trial: Experiment, params: Finalize, families: list[str], metric: str,
         return leader
     joined = [_joined(trial, tuned, what) for what in ("blend", "stack")]
     tried = pd.concat([tried, *(_row(trial, one, measure) for one in joined)], ignore_index=True)
-    best = max(joined, key=lambda one: sign * _values(trial, one, measure).mean())
+    best = max(joined, key=lambda one: sign * np.nanmean(_values(trial, one, measure)))
     steps = sign * (_values(trial, best, measure) - _values(trial, leader, measure))
-    error = steps.std(ddof=1) / np.sqrt(len(steps))
+    steps = steps[np.isfinite(steps)]
+    error = steps.std(ddof=1) / np.sqrt(len(steps)) if len(steps) > 1 else abs(steps.mean())
     better, size = steps.mean() > error, spread(abs(steps.mean()), error)
     way, end = "better" if steps.mean() > 0 else "worse", "it is taken" if better else "the leader stays alone"
     told = f"{best.said} is {way} by {size} {label(measure)} (± a standard error): {end}."
@@ -128,6 +129,7 @@ def _tried(trial: Experiment, tuned: list[Searched]) -> pd.DataFrame:
 
 def _row(trial: Experiment, joined: Searched, measure: str) -> pd.DataFrame:
     values = _values(trial, joined, measure)
+    values = values[np.isfinite(values)]
     names = " + ".join(map(trial.called, joined.families))
     return joined.tried.assign(
         family=names, mean=values.mean(), sd=values.std(), folds=len(values), state=tuning.JUDGED, parameters="as tuned"
@@ -139,9 +141,13 @@ STRATEGIES: dict[str, Strategy] = {"tune": _tuned, "blend": _blended, "stack": _
 
 
 def _values(trial: Experiment, found: Searched, metric: str) -> np.ndarray:
-    """The metric in each fold."""
+    """The metric in each fold; NaN in one without answers."""
     judge, outcome = trial.task.metrics()[metric], trial.outcome.to_numpy()
-    return np.array([judge(outcome[asked], found.answers[asked], np.ones(len(asked))) for _, asked in trial.parts()])
+    values = np.full(trial.folds, np.nan)
+    for fold, (_, asked) in enumerate(trial.parts()):
+        if np.isfinite(found.answers[asked]).all():
+            values[fold] = judge(outcome[asked], found.answers[asked], np.ones(len(asked)))
+    return values
 
 
 def _defaults(trial: Experiment, families: list[str], what: str) -> tuple[pd.DataFrame, str]:

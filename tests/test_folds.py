@@ -1,0 +1,98 @@
+"""Folds by the rule of the split: what must not be learned from is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from modelbook import tasks
+from modelbook.config import Finalize
+from modelbook.contract import Contract
+from modelbook.dataset.rule import RULES
+from modelbook.errors import TrainingError
+from modelbook.training import final
+from modelbook.training.experiment import Experiment
+from modelbook.training.folds import splitter
+from modelbook.training.learning import curve
+
+
+def silent(*_: object, passing: str = "") -> None:
+    """Progress that nobody reads."""
+
+
+@pytest.fixture(scope="module")
+def years(make_frame: Callable[..., pd.DataFrame]) -> pd.DataFrame:
+    return make_frame(entities=80, years=(1, 2, 3, 4))
+
+
+@pytest.fixture(scope="module")
+def forward(years: pd.DataFrame, contract: Contract) -> Experiment:
+    return Experiment(years, contract, folds=3, seed=1, split="time")
+
+
+def test_forward_folds_learn_from_what_is_earlier_only(forward: Experiment, years: pd.DataFrame) -> None:
+    seen = [(set(years["year"].iloc[learned]), set(years["year"].iloc[asked])) for learned, asked in forward.parts()]
+    assert seen == [({1}, {2}), ({1, 2}, {3}), ({1, 2, 3}, {4})]
+
+
+def test_times_that_are_many_are_cut_into_parts(contract: Contract) -> None:
+    times = pd.Series(np.random.default_rng(0).permutation(np.repeat(np.arange(100), 2)))
+    made = splitter(tasks.of(contract), times, 4, RULES["time"])
+    parts = [(times.iloc[a], times.iloc[b]) for a, b in made.split(times, times, times)]
+    assert all(a.max() < b.min() for a, b in parts)
+    assert [b.nunique() for _, b in parts] == [20] * 4
+
+
+def test_pycaret_is_asked_by_the_same_folds(forward: Experiment) -> None:
+    said: list[str] = []
+    judged = forward.candidate("lr", said.append)
+    assert judged.status == "ok"
+    assert said == ["fold 1 of 3", "fold 2 of 3", "fold 3 of 3"]
+    plain = forward.fresh("lr")
+    values = []
+    for learned, asked in forward.parts():
+        fitted = plain.fit(forward.features.iloc[learned], forward.outcome.iloc[learned])
+        answers = forward.task.answers(fitted, forward.features.iloc[asked])
+        judge = forward.task.metrics()["roc_auc"]
+        values.append(judge(forward.outcome.iloc[asked].to_numpy(), answers, np.ones(len(asked))))
+    assert judged.mean["roc_auc"] == pytest.approx(np.mean(values), abs=1e-4)
+
+
+def test_the_first_times_have_no_answer_and_no_say_in_the_threshold(forward: Experiment, years: pd.DataFrame) -> None:
+    score = forward.out_of_fold(forward.fresh("lr")).score
+    np.testing.assert_array_equal(np.isnan(score), years["year"] == 1)
+    assert len(forward.answered(score)) == 240
+
+
+@pytest.mark.parametrize("strategy", ["tune", "stack", "best"])
+def test_every_strategy_goes_forward(forward: Experiment, strategy: str) -> None:
+    params = Finalize(strategy=strategy, calibrate="sigmoid", tune_rounds=1, blend_size=2)
+    fitted = final.fit(forward, params, ["lr", "nb"], "roc_auc", tell=silent)
+    assert fitted.rule.name == "time"
+    assert 0 < fitted.threshold < 1
+    assert fitted.settled.notna().all(axis=None)
+    answers = forward.task.answers(fitted.pipeline, forward.features)
+    assert np.isfinite(answers).all()
+
+
+def test_the_learning_curve_goes_forward(forward: Experiment) -> None:
+    table = curve(forward, "lr", "roc_auc", 60, seed=1, tell=silent)
+    whole = table[table["share"] == 1]
+    assert whole["rows"].tolist() == [80, 160, 240]
+
+
+def test_random_folds_part_rows_of_an_entity(years: pd.DataFrame, contract: Contract) -> None:
+    trial = Experiment(years, contract, folds=2, seed=1, split="random")
+    (learned, asked), _ = trial.parts()
+    assert set(years["who"].iloc[learned]) & set(years["who"].iloc[asked])
+    assert len(asked) == pytest.approx(160, abs=1)
+    assert np.isfinite(trial.out_of_fold(trial.fresh("lr")).score).all()
+
+
+def test_more_folds_than_times_are_refused(years: pd.DataFrame, contract: Contract) -> None:
+    with pytest.raises(TrainingError, match="4 times cannot be cross-validated in 4 folds") as caught:
+        Experiment(years, contract, folds=4, seed=1, split="time")
+    assert caught.value.expected == "at least 5 times in the train rows"
