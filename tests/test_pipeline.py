@@ -261,7 +261,7 @@ class TestWrong:
         [
             (lambda t: t.drop(columns="expensive"), r"no target column 'expensive'"),
             (lambda t: t.assign(expensive=0), r"one class only \(0\)"),
-            (lambda t: t.iloc[:0], r"the table has no rows"),
+            (lambda t: t.iloc[:0], r"\.csv has no rows"),
             (
                 lambda t: t.assign(income=t["income"].astype(object).where(t.index != 3, "much")),
                 r"row 3: income = 'much'",
