@@ -640,3 +640,24 @@ def test_the_service_starts_without_pandas():
     heavy = ["pandas", "sklearn", "scipy", "mlflow", "pyarrow", "pycaret"]
     told = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, text=True, check=True)
     assert told.stdout == "set()\n"
+
+
+def test_no_request_loads_pandas(template: Shelf, tmp_path: Path):
+    """It takes seconds, in which nobody would be answered."""
+    code = """
+import json, sys
+from pathlib import Path
+from modelbook.serving.loaded import champion
+from modelbook.serving.refusals import Refusal
+one = champion(Path(sys.argv[1]), sys.argv[2])
+for colour in ("11", 11, 11.0, 2.5e-42, float("nan"), float("inf"), True, None, [1], {}):
+    for noise in (None, 1, "?", float("nan"), 10**400):
+        try:
+            one.rows.read(json.dumps({"colour": colour, "size": 5, "flag": 1, "noise": noise}).encode())
+        except Refusal:
+            pass
+print("pandas" in sys.modules)
+"""
+    root = template.copy(tmp_path).root
+    told = subprocess.run([sys.executable, "-c", code, root, BOOK], capture_output=True, text=True, check=True)
+    assert told.stdout == "False\n"

@@ -113,11 +113,13 @@ def _plain(text: str, decimal: Decimal) -> float:
 
 def text(value: Any) -> Any:
     """One value of ``as_text``."""
+    if isinstance(value, float):
+        return np.nan if np.isnan(value) else str(int(value)) if value.is_integer() else str(value)
+    if isinstance(value, int):
+        return str(value)
     if not isinstance(value, str):
         import pandas as pd
 
-        if pd.isna(value):
-            return np.nan
-        return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+        return np.nan if pd.isna(value) else str(value)
     plain = value.strip()
     return re.sub(r"^(-?\d+)\.0+$", r"\1", plain) if plain else np.nan
