@@ -49,10 +49,10 @@ def metrics() -> dict[str, Any]:
 def make(tmp_path: Path, contract: Contract):
     """A version whose folder holds what a card is made of; ``without`` leaves evidence out, ``said`` the contract's."""
 
-    def made(without: tuple[str, ...] = (), **said: Any) -> Version:
+    def made(without: tuple[str, ...] = (), split: str = "group", **said: Any) -> Version:
         told = Contract.model_validate({**contract.model_dump(exclude_defaults=True), **SAID, **said})
         (tmp_path / "contract.yaml").write_text(told.dump())
-        kept = {name: value for name, value in metrics().items() if name not in without}
+        kept = {name: value for name, value in metrics().items() if name not in without} | {"split": split}
         (tmp_path / "metrics.json").write_text(json.dumps(kept))
         return Version("tiny", 3, {"commit": "c0ffee", "fingerprint": "f" * 64}, tmp_path)
 
@@ -87,6 +87,8 @@ def test_a_card_tells_every_section_from_the_evidence(make, tmp_path):
     assert "To try &lt;things&gt;." in html  # what the contract says is escaped
     assert "500: 400 train, 100 holdout" in text
     assert "No member is on both sides of the split" in text
+    drawn = dossier.gather(make(split="random"))["split"]
+    assert drawn.startswith("Rows were drawn one by one for the holdout. A member may be on both sides")
     assert "ranks a yes above a no 80% of the time (75% to 85%; guessing reaches 50%)" in text
     assert "too low by 3.0 percentage points" in text
     assert "The model never sees group." in text

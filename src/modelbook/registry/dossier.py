@@ -9,6 +9,7 @@ import pandas as pd
 
 from modelbook import tasks
 from modelbook.contract import Contract
+from modelbook.dataset.rule import RULES
 from modelbook.registry.versions import Version
 from modelbook.tasks.base import Task
 
@@ -43,6 +44,7 @@ def gather(version: Version, approval: dict[str, Any] | None = None) -> dict[str
         "sensitive": [_named(contract, name) for name in contract.named("sensitive")],
         "dropped": [{**_named(contract, name), "reason": contract.columns[name].reason or ""}
                     for name in contract.named("dropped")],
+        "split": RULES[kept.get("split", "group")].promise(contract),
         "metrics": {name: kept.get(name, default) for name, default in _KEPT.items()},
         "importance": [{"feature": contract.label(name), "mean": mean, "sd": spread.get(name)}
                        for name, mean in _sorted(kept)],

@@ -38,9 +38,7 @@ def paired(candidate: Version, champion: Version | None) -> Pairs:
     contract, rows = candidate.contract, candidate.reference
     shared = set(contract.entities(champion.reference))
     rows = rows[contract.entities(rows).isin(shared)].reset_index(drop=True)
-    if (
-        champion.metrics.get("split", {"rule": "group"})["rule"] != "group"
-    ):  # then rows of an entity may have been on both sides
+    if champion.metrics.get("split", "group") != "group":  # then rows of an entity may have been on both sides
         rows = rows[_hashed(rows, champion).isin(set(_hashed(champion.reference, champion)))].reset_index(drop=True)
     known = set(champion.contract.features_) <= set(rows.columns)
     if rows.empty or not known or champion.contract.classes != contract.classes:

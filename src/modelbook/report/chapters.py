@@ -95,8 +95,7 @@ def _data(told: dict[str, Any]) -> list[Block]:
         "made by": f"the code {_commit(tags.get('commit', 'none'))}",
     }
     blocks: list[Block] = [
-        f"{told['metrics']['split']['promise']} "
-        "Then it was fitted once more on all rows, and that fit is what answers.",
+        f"{told['split']} Then it was fitted once more on all rows, and that fit is what answers.",
         _facts(facts, "The data at a glance"),
     ]
     if told["dropped"]:

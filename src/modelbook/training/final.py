@@ -138,7 +138,7 @@ def parts(
             "periods": sorted(everything[contract.time].unique().tolist()) if contract.time else [],
             "evaluation": judged.table.to_dict("records"),
             "beside": judged.beside.astype(object).where(judged.beside.notna(), None).to_dict("records"),
-            "split": {"rule": fitted.rule.name, "promise": fitted.rule.promise(contract)},
+            "split": fitted.rule.name,
             "told": {"beside": beside.told(task, judged.beside), "looks": beside.looked(judged.looks)},
             "looks": judged.looks,
             "calibration": evaluation.calibration(task.calibrated(scored), **chance).to_dict("records"),
