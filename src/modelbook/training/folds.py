@@ -69,7 +69,8 @@ def splitter(task: Task, units: pd.Series, folds: int, rule: Rule) -> Any:
         raise TrainingError(
             f"{found} {what} cannot be cross-validated in {folds} folds",
             expected=f"at least {least} {what} in the train rows",
-            next="take fewer folds, or more rows (sample)",
+            next="take fewer folds, or more rows (sample)"
+            + (", or a later train_until, or split by group" if rule.forward else ""),
         )
     if rule.forward:
         return ForwardFolds(folds)
