@@ -19,6 +19,7 @@ from sklearn.preprocessing import OneHotEncoder
 
 from modelbook import config, tasks
 from modelbook.contract import Contract
+from modelbook.dataset.rule import RULES
 from modelbook.errors import DataError, ParameterError, TrainingError
 from modelbook.monitoring import verdict, watch
 from modelbook.report.figures import answers
@@ -379,12 +380,13 @@ def test_a_number_that_falls_with_the_target_is_as_strong() -> None:
 
 
 def test_folds_of_several_classes_hold_each_class() -> None:
+    rule = RULES["group"]
     single, many = pd.Series(range(60)), pd.Series(np.repeat(range(30), 2))
-    assert isinstance(splitter(AMOUNT, many, 3), Folds)
-    assert isinstance(splitter(KIND, many, 3), EvenFolds)
-    assert isinstance(splitter(KIND, single, 3), EvenRows)
+    assert isinstance(splitter(AMOUNT, many, 3, rule), Folds)
+    assert isinstance(splitter(KIND, many, 3, rule), EvenFolds)
+    assert isinstance(splitter(KIND, single, 3, rule), EvenRows)
     outcome = pd.Series([2] * 3 + [0, 1] * 28 + [0])
-    parts = splitter(KIND, single, 3).split(outcome, outcome, single)
+    parts = splitter(KIND, single, 3, rule).split(outcome, outcome, single)
     assert [set(outcome.iloc[test]) for _, test in parts] == [{0, 1, 2}] * 3
 
 
