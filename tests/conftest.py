@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -82,3 +83,16 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     for top in ("data/tiny", "models/tiny", "reports/tiny/logs"):
         shutil.copytree(tiny.root / top, tiny.first / top)
     return tiny
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A Chromium of its own for the tests of a file."""
+    from playwright.sync_api import sync_playwright
+
+    from modelbook.report import pdf
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=pdf.find(), args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()

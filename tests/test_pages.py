@@ -10,11 +10,11 @@ import nbformat
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from outline import Outline, dead_links, kinds, pages
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from tiny import Tiny
 
 from modelbook import config
-from modelbook.report import failure, pdf
+from modelbook.report import failure
 
 pytestmark = pytest.mark.slow
 
@@ -49,14 +49,6 @@ def fail(folder: Path, stage: str) -> None:
         stage, "tiny", "DataError: no rows", folder / f"{stem}.html", folder / f"{stem}.ipynb",
         folder / f"logs/{stem}.log", "ploomber build", states, ["finalize"], [*config.STAGES],
     ))  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=pdf.find(), args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -7,11 +7,9 @@ from contextlib import contextmanager
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from shelf import Running, Shelf, fitted, running
 from test_pages import OVERFLOW, RULES
-
-from modelbook.report import pdf
 
 pytestmark = pytest.mark.slow
 LOGO = "https://cdn.redoc.ly/redoc/logo-mini.svg"
@@ -23,14 +21,6 @@ def server(make_frame, contract, tmp_path_factory) -> Iterator[Running]:
     shelf.alias("champion", shelf.register(fitted(frame, contract), contract, frame))
     with running(shelf.root) as one:
         yield one
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=pdf.find(), args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
 
 
 @contextmanager

@@ -15,25 +15,27 @@ if TYPE_CHECKING:
 
 
 class Rule(ABC):
-    """How rows are parted. ``forward`` is whether folds learn from what is earlier only."""
+    """How rows are parted, by units that are ``kept`` together; ``forward``: folds learn from what is earlier only."""
 
     name: ClassVar[str]
+    kept: ClassVar[str] = "entities"
     forward: ClassVar[bool] = False
 
     def check(self, contract: Contract) -> None:  # noqa: B027  most rules go by what every contract has
         """Raise DataError where the contract has not what the rule goes by."""
 
-    @abstractmethod
     def held(self, rows: pd.DataFrame, contract: Contract, share: float, seed: int) -> pd.Series:
-        """Which rows are held out: about ``share`` of them."""
+        """Which rows are held out: about ``share`` of the units, drawn by a hash unless the rule has another way."""
+        return draw(self.units(rows, contract), seed) < share
 
     @abstractmethod
     def units(self, rows: pd.DataFrame, contract: Contract) -> pd.Series:
         """What folds keep together: rows of one value are never parted."""
 
-    @abstractmethod
     def broken(self, train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract) -> str:
         """What two sides break of the rule, in a sentence; empty where they keep it."""
+        both = set(self.units(train, contract)) & set(self.units(holdout, contract))
+        return f"{len(both)} {self.kept} are in train and in the holdout" if both else ""
 
     @abstractmethod
     def told(self, train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract) -> str:
@@ -53,15 +55,8 @@ class Group(Rule):
 
     name = "group"
 
-    def held(self, rows: pd.DataFrame, contract: Contract, share: float, seed: int) -> pd.Series:
-        return draw(contract.entities(rows), seed) < share
-
     def units(self, rows: pd.DataFrame, contract: Contract) -> pd.Series:
         return contract.entities(rows)
-
-    def broken(self, train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract) -> str:
-        both = set(contract.entities(train)) & set(contract.entities(holdout))
-        return f"{len(both)} entities are in train and in the holdout" if both else ""
 
     def told(self, train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract) -> str:
         return f"with no {contract.who} on both sides"
@@ -120,19 +115,12 @@ class Time(Rule):
 class Random(Rule):
     """Rows one by one, drawn by a hash of what they hold; rows that are alike in everything stay together."""
 
-    name = "random"
-
-    def held(self, rows: pd.DataFrame, contract: Contract, share: float, seed: int) -> pd.Series:
-        return draw(self.units(rows, contract), seed) < share
+    name, kept = "random", "rows"
 
     def units(self, rows: pd.DataFrame, contract: Contract) -> pd.Series:
         import pandas as pd
 
         return pd.Series(pd.util.hash_pandas_object(rows, index=False), index=rows.index)
-
-    def broken(self, train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract) -> str:
-        both = set(self.units(train, contract)) & set(self.units(holdout, contract))
-        return f"{len(both)} rows are in train and in the holdout" if both else ""
 
     def told(self, train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract) -> str:
         kinder = "" if contract.entities(train).is_unique else f", which is kinder than new {contract.who}s will be"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from modelbook import tasks
+from modelbook.dataset.rule import RULES
 from modelbook.registry.versions import Version
 from modelbook.tasks.scored import Scored
 
@@ -39,16 +39,12 @@ def paired(candidate: Version, champion: Version | None) -> Pairs:
     shared = set(contract.entities(champion.reference))
     rows = rows[contract.entities(rows).isin(shared)].reset_index(drop=True)
     if champion.metrics.get("split", "group") != "group":  # then rows of an entity may have been on both sides
-        rows = rows[_hashed(rows, champion).isin(set(_hashed(champion.reference, champion)))].reset_index(drop=True)
+        columns = [name for name in champion.contract.columns if name in rows]
+        there, held = (RULES["random"].units(side[columns], contract) for side in (rows, champion.reference))
+        rows = rows[there.isin(set(held))].reset_index(drop=True)
     known = set(champion.contract.features_) <= set(rows.columns)
     if rows.empty or not known or champion.contract.classes != contract.classes:
         return NONE
     outcome, entity, task = contract.codes(rows), contract.entities(rows), tasks.of(contract)
     answers = task.answers(champion.evaluated(), champion.contract.features(rows))
     return Pairs(Scored.of(outcome, task.recalled(rows), entity), Scored.of(outcome, answers, entity))
-
-
-def _hashed(rows: pd.DataFrame, version: Version) -> pd.Series:
-    """What each row holds, in the columns that the version's contract names."""
-    known = [name for name in version.contract.columns if name in rows]
-    return pd.util.hash_pandas_object(rows[known], index=False)

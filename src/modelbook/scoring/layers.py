@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from modelbook.scoring.kernel import Kernel, load
-
-CLOSE = 1e-6  # how close to 0 and 1 a probability may come, as when the top was learned
+from modelbook.tasks.odds import odds
 
 
 class Layers(Kernel):
@@ -32,14 +30,11 @@ class Layers(Kernel):
 
     def one(self, values: Sequence[float]) -> Sequence[float]:
         numbers = [number for member in self._members for number in member.one(values)[self._first :]]
-        return self._top.one([_odds(number) for number in numbers] if self._odds else numbers)
+        return self._top.one(odds(numbers).tolist() if self._odds else numbers)
 
     def many(self, rows: np.ndarray) -> np.ndarray:
         numbers = np.hstack([member.many(rows)[:, self._first :] for member in self._members])
-        if self._odds:
-            kept = np.clip(numbers, CLOSE, 1 - CLOSE)
-            numbers = np.log(kept / (1 - kept))
-        return self._top.many(numbers)
+        return self._top.many(odds(numbers) if self._odds else numbers)
 
     @classmethod
     def load(cls, folder: Path, stem: str, told: dict[str, Any]) -> Layers:
@@ -84,11 +79,6 @@ class Sigmoids(Kernel):
     @classmethod
     def load(cls, folder: Path, stem: str, told: dict[str, Any]) -> Sigmoids:
         return cls(**told)
-
-
-def _odds(probability: float) -> float:
-    kept = min(max(probability, CLOSE), 1 - CLOSE)
-    return math.log(kept / (1 - kept))
 
 
 def _shared(columns: np.ndarray) -> np.ndarray:

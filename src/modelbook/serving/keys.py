@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from modelbook.errors import ServingError
+from modelbook.whole import complete
 
 FILE = "serving.keys.json"
 SCOPES = ("predict", "outcomes", "admin")  # admin may everything
@@ -121,11 +122,11 @@ class Keys:
         self._write(kept)
 
     def _write(self, keys: list[Key]) -> None:
-        aside = self._path.with_suffix(".new")
-        aside.unlink(missing_ok=True)
-        with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        def private(path: str, flags: int) -> int:
+            return os.open(path, flags | os.O_EXCL, 0o600)
+
+        with complete(self._path) as part, open(part, "w", encoding="utf-8", opener=private) as file:
             json.dump([asdict(one) for one in keys], file, indent=1)
-        aside.replace(self._path)
         self._mark = None
         self.refresh()
 

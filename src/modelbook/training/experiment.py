@@ -70,6 +70,7 @@ class Experiment:
         self.folds, self.rule = folds, RULES[split]
         self._units = self.rule.units(train, contract).reset_index(drop=True)
         self._splitter = splitter(self.task, self._units, folds, self.rule)
+        self._parts = list(self._splitter.split(self.features, self.outcome, self._units))
         self._seed, self._experiment = seed, self._set_up(seed)
 
     def _set_up(self, seed: int) -> Any:
@@ -182,8 +183,7 @@ class Experiment:
 
     def parts(self) -> list[Any]:
         """Positions of each fold's rows: those that are fitted on, and those that are asked about."""
-        made = splitter(self.task, self._units, self.folds, self.rule)
-        return list(made.split(self.features, self.outcome, self._units))
+        return self._parts
 
     def fresh(self, family: str) -> Any:
         """The preprocessing with a family's defaults behind it, unfitted."""
@@ -228,11 +228,20 @@ class Experiment:
         known = np.isfinite(answers).reshape(len(answers), -1).all(axis=1)
         return Scored.of(self.outcome, answers, self.groups).where(known)
 
+    def ask(self, pipeline: Any, learned: np.ndarray, asked: np.ndarray) -> np.ndarray:
+        """What a copy that is fitted on some rows says of others; rows by their positions."""
+        # A copy: a pipeline of PyCaret that is fitted again keeps to the columns that it had at first.
+        fitted = clone(pipeline).fit(self.features.iloc[learned], self.outcome.iloc[learned])
+        return self.task.answers(fitted, self.features.iloc[asked])
+
+    def judge(self, metric: str, answers: np.ndarray, asked: np.ndarray) -> float:
+        """A metric of answers to the rows at these positions."""
+        return self.task.metrics()[metric](self.outcome.iloc[asked].to_numpy(), answers, np.ones(len(asked)))
+
     def _forward(self, pipeline: Any) -> np.ndarray:
         found = np.empty(0)
         for learned, asked in self.parts():
-            fitted = clone(pipeline).fit(self.features.iloc[learned], self.outcome.iloc[learned])
-            answers = self.task.answers(fitted, self.features.iloc[asked])
+            answers = self.ask(pipeline, learned, asked)
             found = found if found.size else np.full((len(self.outcome), *answers.shape[1:]), np.nan)
             found[asked] = answers
         return found

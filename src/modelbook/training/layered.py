@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
 
+from modelbook.tasks.odds import odds
+
 if TYPE_CHECKING:
     from modelbook.training.experiment import Experiment
-
-CLOSE = 1e-6  # how close to 0 and 1 a probability may come
 
 
 class Sigmoid:
@@ -27,13 +27,13 @@ class Sigmoid:
         from sklearn.linear_model import LogisticRegression
 
         self.curves = [
-            LogisticRegression(penalty=None).fit(_odds(column)[:, None], yes)
+            LogisticRegression(penalty=None).fit(odds(column)[:, None], yes)
             for column, yes in _each(answers[0], outcome)
         ]
 
     def __call__(self, answers: np.ndarray) -> np.ndarray:
-        odds = _odds(answers[0])
-        return _shared([curve.predict_proba(odds[:, [at]])[:, 1] for at, curve in enumerate(self.curves)])
+        seen = odds(answers[0])
+        return _shared([curve.predict_proba(seen[:, [at]])[:, 1] for at, curve in enumerate(self.curves)])
 
 
 class Isotonic:
@@ -67,10 +67,10 @@ class Odds:
     def __init__(self, answers: np.ndarray, outcome: np.ndarray) -> None:
         from sklearn.linear_model import LogisticRegression
 
-        self.mixed = LogisticRegression(max_iter=1000).fit(np.hstack([*map(_odds, answers)]), outcome)
+        self.mixed = LogisticRegression(max_iter=1000).fit(np.hstack([*map(odds, answers)]), outcome)
 
     def __call__(self, answers: np.ndarray) -> np.ndarray:
-        found = self.mixed.predict_proba(np.hstack([*map(_odds, answers)]))
+        found = self.mixed.predict_proba(np.hstack([*map(odds, answers)]))
         return found[:, 1:] if found.shape[1] == 2 else found
 
 
@@ -159,11 +159,6 @@ def over(trial: Experiment, members: Sequence[Any], answers: Sequence[np.ndarray
 
 def _columns(probabilities: np.ndarray) -> np.ndarray:
     return probabilities[:, 1:] if probabilities.shape[1] == 2 else probabilities
-
-
-def _odds(probability: np.ndarray) -> np.ndarray:
-    kept = np.clip(probability, CLOSE, 1 - CLOSE)
-    return np.log(kept / (1 - kept))
 
 
 def _each(answers: np.ndarray, outcome: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:

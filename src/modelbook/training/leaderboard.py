@@ -11,6 +11,7 @@ import pandas as pd
 from modelbook.errors import TrainingError
 from modelbook.tasks.names import LOWER_IS_BETTER, label, spread, told
 from modelbook.training.candidate import BASELINE, Candidate
+from modelbook.whole import complete
 
 
 def leaderboard(candidates: list[Candidate], metric: str) -> pd.DataFrame:
@@ -50,10 +51,8 @@ def kept(path: Path, log: Callable[[Candidate], None]) -> Callable[[Candidate], 
     def keep(candidate: Candidate) -> None:
         log(candidate)
         candidates.append(candidate)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        half = path.with_name(f"{path.name}.half")
-        pd.DataFrame([each.row() for each in candidates]).to_parquet(half)
-        half.replace(path)
+        with complete(path) as part:
+            pd.DataFrame([each.row() for each in candidates]).to_parquet(part)
 
     return keep
 

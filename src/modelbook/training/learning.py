@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from sklearn.base import clone
 
 from modelbook.tasks.base import Task
 from modelbook.tasks.names import LOWER_IS_BETTER, spread, turned
@@ -52,18 +51,13 @@ def curve(
 
 
 def _point(trial: Experiment, family: str, metric: str, share: float, seed: int) -> pd.DataFrame:
-    task, judge = trial.task, trial.task.metrics()[metric]
-    unfitted, rows = trial.fresh(family), []
+    task, unfitted, rows = trial.task, trial.fresh(family), []
     for fold, (train, asked) in enumerate(trial.parts(), 1):
         entities = np.random.default_rng(seed + fold).permutation(trial.groups.iloc[train].unique())
         kept = train[trial.groups.iloc[train].isin(entities[: max(1, round(share * len(entities)))])]
         if task.classes and trial.outcome.iloc[kept].nunique() < len(task.classes):
             continue
-        # A copy each: a pipeline of PyCaret that is fitted again keeps to the columns that it had at first.
-        fitted = clone(unfitted).fit(trial.features.iloc[kept], trial.outcome.iloc[kept])
-        answers = task.answers(fitted, trial.features.iloc[asked])
-        value = judge(trial.outcome.iloc[asked].to_numpy(), answers, np.ones(len(asked)))
-        rows.append((share, fold, len(kept), value))
+        rows.append((share, fold, len(kept), trial.judge(metric, trial.ask(unfitted, kept, asked), asked)))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -95,15 +96,17 @@ def _best(trial: Experiment, params: Finalize, families: list[str], metric: str,
     sign = -1 if measure in LOWER_IS_BETTER else 1
     share = params.model_copy(update={"budget": params.budget / len(families)})
     tuned = [_tuned(trial, share, [family], metric, watch) for family in families]
-    tuned.sort(key=lambda one: -sign * _values(trial, one, measure).mean())
-    leader, tried = tuned[0], _tried(trial, tuned)
-    said = f"Of {len(tuned)} tuned families {trial.called(leader.families[0])} is the best. {leader.said}"
     if len(tuned) == 1:
-        return leader
+        return tuned[0]
+    values = [_values(trial, one, measure) for one in tuned]
+    order = sorted(range(len(tuned)), key=lambda place: -sign * values[place].mean())
+    tuned, held = [tuned[place] for place in order], values[order[0]]
     joined = [_joined(trial, tuned, what) for what in ("blend", "stack")]
-    tried = pd.concat([tried, *(_row(trial, one, measure) for one in joined)], ignore_index=True)
-    best = max(joined, key=lambda one: sign * np.nanmean(_values(trial, one, measure)))
-    steps = sign * (_values(trial, best, measure) - _values(trial, leader, measure))
+    reached = [_values(trial, one, measure) for one in joined]
+    tried = pd.concat([_tried(trial, tuned), *map(partial(_row, trial), joined, reached)], ignore_index=True)
+    first = max(range(len(joined)), key=lambda place: sign * np.nanmean(reached[place]))
+    leader, best, steps = tuned[0], joined[first], sign * (reached[first] - held)
+    said = f"Of {len(tuned)} tuned families {trial.called(leader.families[0])} is the best. {leader.said}"
     steps = steps[np.isfinite(steps)]
     error = steps.std(ddof=1) / np.sqrt(len(steps)) if len(steps) > 1 else abs(steps.mean())
     better, size = steps.mean() > error, spread(abs(steps.mean()), error)
@@ -127,8 +130,7 @@ def _tried(trial: Experiment, tuned: list[Searched]) -> pd.DataFrame:
     return whole[["family", *whole.columns.drop("family")]]
 
 
-def _row(trial: Experiment, joined: Searched, measure: str) -> pd.DataFrame:
-    values = _values(trial, joined, measure)
+def _row(trial: Experiment, joined: Searched, values: np.ndarray) -> pd.DataFrame:
     values = values[np.isfinite(values)]
     names = " + ".join(map(trial.called, joined.families))
     return joined.tried.assign(
@@ -142,11 +144,10 @@ STRATEGIES: dict[str, Strategy] = {"tune": _tuned, "blend": _blended, "stack": _
 
 def _values(trial: Experiment, found: Searched, metric: str) -> np.ndarray:
     """The metric in each fold; NaN in one without answers."""
-    judge, outcome = trial.task.metrics()[metric], trial.outcome.to_numpy()
     values = np.full(trial.folds, np.nan)
     for fold, (_, asked) in enumerate(trial.parts()):
         if np.isfinite(found.answers[asked]).all():
-            values[fold] = judge(outcome[asked], found.answers[asked], np.ones(len(asked)))
+            values[fold] = trial.judge(metric, found.answers[asked], asked)
     return values
 
 

@@ -138,12 +138,9 @@ def _within(values: Any, one: Any) -> bool:
 
 def _values(trial: Experiment, pipeline: Any, metric: str, step: Watch) -> Iterator[float]:
     """The metric in each fold, one fold at a time."""
-    judge = trial.task.metrics()[metric]
-    for fold, (train, asked) in enumerate(trial.parts(), 1):
+    for fold, (learned, asked) in enumerate(trial.parts(), 1):
         step(f"fold {fold} of {trial.folds}")
-        fitted = clone(pipeline).fit(trial.features.iloc[train], trial.outcome.iloc[train])
-        answers = trial.task.answers(fitted, trial.features.iloc[asked])
-        yield judge(trial.outcome.iloc[asked].to_numpy(), answers, np.ones(len(asked)))
+        yield trial.judge(metric, trial.ask(pipeline, learned, asked), asked)
 
 
 def _judged(values: Iterator[float], folds: int, asked: Trial, until: float) -> tuple[list[float], str]:
