@@ -23,6 +23,7 @@ ROOMS = {
     "nbconvert": {"report"}, "jinja2": {"report"}, "matplotlib": {"report"},
     "fsspec": {"dataset"}, "sqlalchemy": {"dataset", "journal"}, "charset_normalizer": {"dataset"},
     "pydantic": {"config", "contract", "serving"}, "typer": {"cli"}, "statsmodels": {"dataset", "tasks"},
+    "faststream": {"serving"}, "redis": {"serving"},
     "onnxruntime": {"scoring"}, "skl2onnx": {"scoring"}, "shap": {"training"},
     "fastapi": {"serving"}, "starlette": {"serving"}, "uvicorn": {"serving"}, "prometheus_client": {"serving"},
     "ipykernel": {"workbench"}, "packaging": {"workbench"},

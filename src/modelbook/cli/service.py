@@ -54,6 +54,18 @@ def score(
         typer.echo(f"{done.rejects}: {done.rejected:,} rows break the contract", err=True)
 
 
+@app.command()
+def stream(book: Book = None) -> None:
+    """Answer rows of a Redis stream into another, by the champion. Settings: serving.yaml, under stream.
+
+    Examples:  modelbook stream  |  MODELBOOK_SERVE_STREAM__URL=redis://127.0.0.1:6380 modelbook stream --book rand-hie
+    """
+    from modelbook.serving import stream as worker
+
+    with reported():
+        worker.run(*located(book))
+
+
 keys = typer.Typer(no_args_is_help=True, help="API keys of the service: add, list, remove.")
 app.add_typer(keys, name="keys")
 

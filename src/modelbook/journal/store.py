@@ -158,6 +158,26 @@ class Journal:
             raise self.failed(error) from None
         return {"recorded": len(fresh), "repeated": len(before)}
 
+    def answer(self, identity: str) -> dict[str, Any] | None:
+        """What was answered to an id, as it was told; None for one that is not known.
+
+        Raises
+        ------
+        JournalError
+            When the database cannot be reached.
+        """
+        asked = sa.select(PREDICTIONS).where(PREDICTIONS.c.id == identity, PREDICTIONS.c.answered)
+        try:
+            with self.engine.connect() as connection:
+                row = connection.execute(asked).mappings().first()
+        except SQLAlchemyError as error:
+            raise self.failed(error) from None
+        if row is None:
+            return None
+        told = {"id": identity, "prediction": json.loads(row["prediction"]), "model_version": row["version"]}
+        sure = {"probabilities": json.loads(row["probabilities"])} if row["probabilities"] else {}
+        return {**told, "variant": row["variant"], **sure}
+
     def window(self, since: float, until: float | None = None, variant: str = "champion") -> list[dict[str, Any]]:
         """Predictions of a variant in a span of time, oldest first, each with its ``outcome`` or None."""
         asked = (

@@ -58,7 +58,7 @@ def run(root: Path, book: str, host: str, port: int, workers: int) -> None:
         uvicorn.run(
             "modelbook.serving.server:worker", factory=True, host=host, port=port, workers=workers, loop="uvloop",
             http="httptools", ws="none", access_log=False, server_header=False, date_header=False,
-            log_config=_logging(given.log), timeout_graceful_shutdown=LONGEST, proxy_headers=False,
+            log_config=logged(given.log), timeout_graceful_shutdown=LONGEST, proxy_headers=False,
         )  # fmt: skip
     finally:
         if shared:
@@ -72,12 +72,17 @@ def worker() -> Any:
     return create(Path(os.environ[ROOT]), os.environ[BOOK])
 
 
-def _check(root: Path, book: str, host: str, keys: str) -> None:
+def champion_there(root: Path, book: str) -> None:
+    """Raise ServingError where no version bears the alias ``champion``."""
     if CHAMPION not in aliases(root, book):
         raise ServingError(
             f"no version of {book!r} bears the alias champion", expected="a version that the gate has promoted",
             next="build the pipeline: modelbook build; where the gate held, see the deploy report",
         )  # fmt: skip
+
+
+def _check(root: Path, book: str, host: str, keys: str) -> None:
+    champion_there(root, book)
     if keys == "on" and not len(Keys(root)) and not _loopback(host):
         raise ServingError(
             f"{host} can be reached by others, and there are no API keys", expected="keys, or a loopback address",
@@ -92,7 +97,8 @@ def _loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _logging(level: str) -> dict[str, Any]:
+def logged(level: str) -> dict[str, Any]:
+    """The log's configuration: a line of JSON for each record, on standard error."""
     handler = {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stderr"}
     one = {"handlers": ["out"], "level": level.upper(), "propagate": False}
     return {

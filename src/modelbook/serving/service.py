@@ -123,9 +123,11 @@ class Service:
         told = await self.answer(champion, rows, user, began)
         return orjson.dumps(told if several else told[0])
 
-    async def answer(self, champion: Loaded, rows: list[Row], user: str | None, began: float) -> list[dict[str, Any]]:
-        """Answer rows that keep the champion's contract, and put the answers into the journal."""
-        ids = [new_id() for _ in rows]
+    async def answer(
+        self, champion: Loaded, rows: list[Row], user: str | None, began: float, ids: list[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """Answer rows that keep the champion's contract, and put the answers into the journal, by new ids or given."""
+        ids = ids or [new_id() for _ in rows]
         asked = self._drawn(champion, rows, ids, user)
         answers = await self._answers(asked, rows)
         shadow = self.keeper.challenger if self.settings.traffic.mode == "shadow" else None

@@ -63,6 +63,17 @@ class Limits(Part):
     concurrency: int = Field(200, ge=1, description="requests at work in each worker; more are refused with 503")
 
 
+class Stream(Part):
+    """Where the stream worker reads and writes."""
+
+    url: str = Field("redis://127.0.0.1:6379", description="of Redis; a password belongs into the environment")
+    rows: str = Field("modelbook:rows", min_length=1, description="stream of rows to answer")
+    answers: str = Field("modelbook:answers", min_length=1, description="stream of answers")
+    group: str = Field("modelbook", min_length=1, description="workers of one group share the rows")
+    claim: float = Field(60, gt=0, description="seconds after which others take over what a worker has not answered")
+    keep: int = Field(100_000, ge=0, description="answers that their stream keeps, about; 0: all")
+
+
 class Settings(BaseSettings):
     """All settings. Unknown ones are fatal."""
 
@@ -74,6 +85,7 @@ class Settings(BaseSettings):
     traffic: Traffic = Traffic.model_construct()
     journal: Journal = Journal.model_construct()
     limits: Limits = Limits.model_construct()
+    stream: Stream = Stream.model_construct()
     keys: Annotated[Literal["on", "off"], BeforeValidator(_word)] = Field(
         "on", description="off answers anybody; without keys only loopback is served"
     )

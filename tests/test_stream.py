@@ -1,0 +1,162 @@
+"""The stream worker: each row is answered at least once and journaled once, by a Redis of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from shelf import BOOK, Shelf, fitted
+
+from modelbook.errors import ServingError
+from modelbook.serving import stream
+from modelbook.serving.refusals import Refusal
+from modelbook.serving.service import Service
+
+ROW = {"colour": "11", "size": 80.0, "noise": None, "flag": 1}
+TEXT = json.dumps(ROW).encode()
+CODE = "import sys; from pathlib import Path; from modelbook.serving import stream;"
+CODE += f"stream.run(Path(sys.argv[1]), {BOOK!r})"
+needs_redis = pytest.mark.skipif(shutil.which("redis-server") is None, reason="there is no redis-server")
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, frame, contract) -> Shelf:
+    made = Shelf(tmp_path)
+    made.alias("champion", made.register(fitted(frame, contract), contract, frame))
+    return made
+
+
+def asked(shelf: Shelf, *entries: tuple[str, dict[bytes, bytes]]) -> list[dict[str, str]]:
+    """What a worker makes of entries, one after another."""
+
+    async def answers() -> list[dict[str, str]]:
+        service = Service(shelf.root, BOOK)
+        async with service.running():
+            worker = stream.Worker(service)
+            return [await worker.answer(*entry) for entry in entries]
+
+    return asyncio.run(answers())
+
+
+def test_an_entry_is_answered_by_its_id_or_by_the_one_it_brings(shelf: Shelf) -> None:
+    plain, named = asked(shelf, ("5-0", {b"row": TEXT}), ("6-0", {b"row": TEXT, b"id": b"order-1"}))
+    assert (plain["id"], named["id"]) == ("5-0", "order-1")
+    told = json.loads(named["answer"])
+    assert (told["id"], told["model_version"], told["variant"]) == ("order-1", 1, "champion")
+    assert told["probabilities"] == json.loads(plain["answer"])["probabilities"]
+
+
+def test_an_id_that_is_known_gets_the_answer_that_it_got(shelf: Shelf) -> None:
+    other = json.dumps({**ROW, "size": 1.0}).encode()
+    first, again = asked(shelf, ("5-0", {b"row": TEXT, b"id": b"a"}), ("6-0", {b"row": other, b"id": b"a"}))
+    assert again == first
+    with closing(sqlite3.connect(shelf.root / "data" / BOOK / "journal.db")) as journal:
+        assert journal.execute("select count(*) from predictions").fetchone() == (1,)
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({}, "the body is no JSON"),
+        ({b"row": b"{"}, "the body is no JSON"),
+        ({b"row": b"\xff\xfe"}, "the body is no JSON"),
+        ({b"row": json.dumps({**ROW, "size": -5}).encode()}, "size = -5"),
+        ({b"row": b"[" + TEXT + b"]"}, "a list of rows"),
+        ({b"row": TEXT, b"id": b"x" * 65}, "an id of 65 characters"),
+    ],
+)
+def test_what_is_refused_is_told_in_the_other_stream(shelf: Shelf, fields: dict[bytes, bytes], told: str) -> None:
+    [one] = asked(shelf, ("5-0", fields))
+    assert told in json.loads(one["error"])["error"]
+
+
+def test_without_a_version_an_entry_waits(shelf: Shelf) -> None:
+    shelf.alias("champion", None)
+    with pytest.raises(Refusal, match="no version"):
+        asked(shelf, ("5-0", {b"row": TEXT}))
+
+
+def test_a_server_that_is_not_there_is_told_without_its_password(shelf: Shelf, monkeypatch) -> None:
+    monkeypatch.setenv("MODELBOOK_SERVE_STREAM__URL", "redis://:a-long-secret@127.0.0.1:1")
+    with pytest.raises(ServingError, match=r"^Redis at redis://") as caught:
+        stream.run(shelf.root, BOOK)
+    assert "a-long-secret" not in str(caught.value)
+    assert "stream.url" in caught.value.next
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[redis.Redis]:
+    """A Redis on a port of its own, which keeps nothing."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    words = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    client = redis.Redis(port=port)
+    try:
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            try:
+                client.ping()
+                break
+            except redis.ConnectionError:
+                time.sleep(0.05)
+        yield client
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def wait(what: Callable[[], Any], seconds: float = 90) -> None:
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.05)
+
+
+@needs_redis
+@pytest.mark.slow
+def test_a_killed_workers_rows_are_answered_by_another_and_journaled_once(shelf: Shelf) -> None:
+    with server(shelf.root) as client:
+        port = client.connection_pool.connection_kwargs["port"]
+        (shelf.root / "serving.yaml").write_text(f"stream: {{url: 'redis://127.0.0.1:{port}', claim: 1}}")
+        ids = {f"order-{number}" for number in range(3000)}
+
+        def worker() -> subprocess.Popen:
+            return subprocess.Popen([sys.executable, "-c", CODE, str(shelf.root)], stderr=subprocess.DEVNULL)
+
+        for name in ids:  # before there is a worker at all
+            client.xadd("modelbook:rows", {"row": TEXT, "id": name})
+        client.xadd("modelbook:rows", {"row": "no JSON", "id": "bad"})
+        first = worker()
+        wait(lambda: client.xlen("modelbook:answers") > 200)
+        first.send_signal(signal.SIGKILL)
+        first.wait(30)
+        second = worker()
+
+        def told() -> dict[str, dict[bytes, bytes]]:
+            return {fields[b"id"].decode(): fields for _, fields in client.xrange("modelbook:answers")}
+
+        try:
+            wait(lambda: set(told()) == ids | {"bad"})
+            wait(lambda: client.xpending("modelbook:rows", "modelbook")["pending"] == 0)
+        finally:
+            second.terminate()
+            assert second.wait(60) == 0
+        assert b"no JSON" in told()["bad"][b"error"]
+    with closing(sqlite3.connect(shelf.root / "data" / BOOK / "journal.db")) as journal:
+        kept = [row[0] for row in journal.execute("select id from predictions")]
+    assert sorted(kept) == sorted(ids)
