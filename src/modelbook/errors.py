@@ -10,6 +10,7 @@ ModelbookError
 ├── TrainingError       no model came out of the comparison
 ├── ProofError          a model does not reproduce its golden rows
 ├── CompileError        a pipeline has no compiled form; the model itself serves in its place
+├── PromotionError      a version may not take the champion's place
 ├── StoreError          the MLflow store cannot be used
 ├── ReportError         a report cannot be made of what it was given
 ├── ServingError        the service cannot start with what it was given
@@ -84,6 +85,10 @@ class ProofError(ModelbookError):
 
 class CompileError(ModelbookError):
     """A pipeline has no compiled form; the model itself serves in its place."""
+
+
+class PromotionError(ModelbookError):
+    """A version may not take the champion's place."""
 
 
 class StoreError(ModelbookError):

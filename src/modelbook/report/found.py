@@ -113,7 +113,7 @@ def criteria(table: pd.DataFrame) -> str:
 
 def outcome(table: pd.DataFrame) -> str:
     """Columns ``fact, value``."""
-    champion, moved, golden = table["value"]
+    champion, moved, golden, *_ = table["value"]
     if champion == "none":
         return "The alias names no version; nothing is in service."
     how = "has just moved to" if moved == "yes" else "still names"
