@@ -442,6 +442,7 @@ def test_pairs_are_rows_that_neither_was_trained_on(first: Version, second: Vers
     assert set(candidate.entity) == set(range(30, 50))  # held out by both: the champion trained on 50 and above
     rows = second.reference[second.reference["who"].isin(range(30, 50))].reset_index(drop=True)
     assert len(pairs) == len(rows) == 60
+    pd.testing.assert_frame_equal(pairs.rows, rows)
     for side in (candidate, champion):
         np.testing.assert_array_equal(side.outcome, rows["happened"])
     np.testing.assert_array_equal(candidate.score, rows["score"])
@@ -495,5 +496,10 @@ def test_the_card_tells_the_decision(first: Version) -> None:
     )
     outcome = card.outcome({**done, "champion": None, "moved": False})
     assert outcome["value"].tolist() == ["none", "no", "30", done["scorer"]]
-    rows = [{"name": "n", "required": "r", "found": "f", "passed": False}]
-    assert card.criteria(rows).to_dict("records") == [{"criterion": "n", "required": "r", "found": "f", "passed": "no"}]
+    rows = [
+        {"name": "n", "required": "r", "found": "f", "passed": passed, "sentence": "s"}
+        for passed in (False, True, None)
+    ]
+    told = card.criteria(rows)
+    assert told.columns.tolist() == ["criterion", "required", "found", "passed"]
+    assert told["passed"].tolist() == ["no", "yes", "not judged"]

@@ -51,7 +51,7 @@ def enact(
     PromotionError
         When another version has become champion meanwhile.
     """
-    model, why = candidate.name, " ".join(decision.reasons)
+    model, why = candidate.name, " ".join(decision.reasons[:3])  # all of them are in the evidence
     evidence = _kept(candidate.tags) | {"criteria": decision.table(), "gate": "enforce" if enforce else "dry_run"}
     wrote = history.decided(root, model, decision.word, candidate.number, why, evidence, commit)
     moved = decision.word == PROMOTE and enforce
