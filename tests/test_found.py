@@ -52,6 +52,7 @@ SAYS: list[tuple[Any, dict[str, list[Any]], str]] = [
      "Version 3 (lr) stands against version 2 (rf)."),
     (found.criteria, GATE, "All 2 criteria pass."),
     (found.criteria, {**GATE, "passed": ["yes", "no"]}, "Of 2 criteria, 1 did not pass: margin."),
+    (found.criteria, {**GATE, "passed": ["yes", "not judged"]}, "None of 2 criteria fails; 1 could not be judged."),
     (found.outcome, {"fact": ALIAS, "value": ["none", "no", "0", "none"]},
      "The alias names no version; nothing is in service."),
     (found.outcome, {"fact": ALIAS, "value": ["version 2", "yes", "30", "its compiled form (ONNX graph)"]},

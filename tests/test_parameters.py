@@ -59,6 +59,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "deploy": {
         "book": "other", "margin": 0, "floor": 0.99, "paired_rows": 10_000, "resamples": 200, "seed": 1,
+        "slice_loss": 0.4, "fairness": 0.9, "calibration": 0.9, "latency": 999, "size": 999, "slice_rows": 10,
         "gate": "enforce",  # last: it moves the alias, and the version is champion afterwards
     },
     "monitor": {

@@ -28,12 +28,14 @@ from sklearn.preprocessing import OneHotEncoder
 from modelbook import tasks
 from modelbook.contract import Contract
 from modelbook.errors import ProofError, StoreError
-from modelbook.registry import card, pointer, store, versions
+from modelbook.gate import Criterion, Decision
+from modelbook.registry import card, history, pointer, promotion, store, versions
 from modelbook.registry.pairing import paired
 from modelbook.registry.prove import compare_golden
 from modelbook.registry.requirements import requirements
 from modelbook.registry.runs import Run, looks
 from modelbook.registry.versions import Version
+from modelbook.report import found
 from modelbook.scoring import Scorer
 from modelbook.training.candidate import Candidate
 from modelbook.training.golden import golden
@@ -367,33 +369,48 @@ def alias(root: Path) -> int | None:
     return found.number if found else None
 
 
+def enact(root: Path, candidate: Version, word: str, *, enforce: bool = True, reason: str = "Good") -> dict[str, Any]:
+    decision = Decision(word, [Criterion(reason, "1", "1", word == "promote")])
+    champion = versions.champion(root, BOOK)
+    return promotion.enact(root, candidate, champion, decision, enforce=enforce, commit="c0ffee")
+
+
 @pytest.mark.slow
 def test_promote_hold_and_dry_run(root: Path, parts: dict[str, Any], other: dict[str, Any], contract: Contract) -> None:
     one, two = enter(root, parts, contract), enter(root, other, contract)
     nothing = {"champion": None, "moved": False, "golden_rows": 0, "scorer": "none"}
-    assert versions.enact(root, one, "hold", [], enforce=True) == nothing
-    assert versions.enact(root, one, "promote", [], enforce=False) == nothing
+    assert enact(root, one, "hold") == {**nothing, "history": 1}
+    assert enact(root, one, "promote", enforce=False) == {**nothing, "history": 2}
     assert alias(root) is None
-    assert versions.enact(root, one, "promote", ["It is good."], enforce=True) == {
-        "champion": 1,
-        "moved": True,
-        "golden_rows": 30,
-        "scorer": one.tags["scorer"],
-    }
-    for word, enforce in (("hold", True), ("promote", False)):
-        assert versions.enact(root, two, word, [], enforce=enforce) == {
-            "champion": 1,
-            "moved": False,
-            "golden_rows": 30,
-            "scorer": one.tags["scorer"],
-        }
+    first = {"champion": 1, "golden_rows": 30, "scorer": one.tags["scorer"]}
+    assert enact(root, one, "promote") == {**first, "moved": True, "history": 4}
+    for place, (word, enforce) in enumerate((("hold", True), ("promote", False)), 5):
+        assert enact(root, two, word, enforce=enforce) == {**first, "moved": False, "history": place}
         assert alias(root) == 1
-    assert versions.enact(root, two, "promote", ["Better.", "By far."], enforce=True)["champion"] == 2
+    assert enact(root, two, "promote", reason="By far")["champion"] == 2
     assert alias(root) == 2
     tags = versions.version(root, BOOK, 2).tags
-    assert (tags["promoted_after"], tags["promoted_because"]) == ("1", "Better. By far.")
+    assert (tags["promoted_after"], tags["promoted_because"]) == ("1", "By far: 1, required 1.")
     assert versions.version(root, BOOK, 1).tags["promoted_after"] == "none"
-    assert "promoted_at" in tags
+    told = history.read(root, BOOK)[-1]
+    assert (told.at, told.evidence["run_id"]) == (tags["promoted_at"], two.tags["run_id"])
+    assert history.breaks(root) == []
+
+
+@pytest.mark.slow
+def test_a_rollback_works_without_a_network(
+    root: Path, parts: dict[str, Any], other: dict[str, Any], contract: Contract
+) -> None:
+    for one in (enter(root, parts, contract), enter(root, other, contract)):
+        enact(root, one, "promote")
+    code = "from pathlib import Path; from modelbook.registry import promotion;"
+    code += f"print(promotion.roll_back(Path({str(root)!r}), {BOOK!r}, why='', commit='none').after)"
+    alone = ["unshare", "--user", "--map-root-user", "--net", sys.executable, "-c", code]
+    if subprocess.run([*alone[:4], "true"], capture_output=True).returncode:
+        pytest.skip("this machine gives nobody a network of his own")
+    told = subprocess.run(alone, capture_output=True, text=True)
+    assert (told.stdout, told.returncode) == ("1\n", 0), told.stderr
+    assert alias(root) == 1
 
 
 def spoil(version: Version) -> None:
@@ -402,17 +419,17 @@ def spoil(version: Version) -> None:
 
 
 @pytest.mark.slow
-def test_a_proof_that_fails_puts_the_alias_back(
+def test_a_version_whose_proof_fails_does_not_become_champion(
     root: Path, parts: dict[str, Any], other: dict[str, Any], contract: Contract
 ) -> None:
     one, two = enter(root, parts, contract), enter(root, other, contract)
     spoil(two)
-    with pytest.raises(ProofError, match=r"models:/tiny@champion differs by 0\.\d+ in a clean process"):
-        versions.promote(root, two, [])
+    with pytest.raises(ProofError, match=r"models:/tiny/2 differs by 0\.\d+ in a clean process"):
+        enact(root, two, "promote")
     assert alias(root) is None
-    versions.promote(root, one, [])
+    enact(root, one, "promote")
     with pytest.raises(ProofError) as caught:
-        versions.enact(root, two, "promote", [], enforce=True)
+        enact(root, two, "promote")
     assert "the alias stays" in caught.value.next
     assert alias(root) == 1
     assert "promoted_at" not in versions.version(root, BOOK, 2).tags
@@ -423,7 +440,7 @@ def test_a_model_that_does_not_load_is_not_proven(root: Path, parts: dict[str, A
     one = enter(root, parts, contract)
     (one.folder / "model.pkl").write_bytes(b"no pickle")
     with pytest.raises(ProofError, match=r"(?s)models:/tiny/1 does not load: .*Error"):
-        versions.prove(root, "models:/tiny/1")
+        promotion.prove(root, BOOK, 1)
 
 
 @pytest.mark.slow
@@ -445,6 +462,7 @@ def test_pairs_are_rows_that_neither_was_trained_on(first: Version, second: Vers
     assert set(candidate.entity) == set(range(30, 50))  # held out by both: the champion trained on 50 and above
     rows = second.reference[second.reference["who"].isin(range(30, 50))].reset_index(drop=True)
     assert len(pairs) == len(rows) == 60
+    pd.testing.assert_frame_equal(pairs.rows, rows)
     for side in (candidate, champion):
         np.testing.assert_array_equal(side.outcome, rows["happened"])
     np.testing.assert_array_equal(candidate.score, rows["score"])
@@ -493,7 +511,16 @@ def test_the_card_tells_the_decision(first: Version) -> None:
     assert slow.endswith("It is served by the model itself: preprocessing does not move size along a straight line.")
     assert "dry run the alias stays" in card.story("promote", [], first, done, "dry_run")["sentences"][0]
     assert "criterion that failed" in card.story("hold", [], first, done, "enforce")["next"]
+    assert found.outcome(card.outcome(done)) == (
+        "The alias has just moved to version 1, which gave all 30 golden rows back exactly; "
+        "requests are answered by its compiled form (weighted sum)."
+    )
     outcome = card.outcome({**done, "champion": None, "moved": False})
     assert outcome["value"].tolist() == ["none", "no", "30", "its compiled form (weighted sum)"]
-    rows = [{"name": "n", "required": "r", "found": "f", "passed": False}]
-    assert card.criteria(rows).to_dict("records") == [{"criterion": "n", "required": "r", "found": "f", "passed": "no"}]
+    rows = [
+        {"name": "n", "required": "r", "found": "f", "passed": passed, "sentence": "s"}
+        for passed in (False, True, None)
+    ]
+    told = card.criteria(rows)
+    assert told.columns.tolist() == ["criterion", "required", "found", "passed"]
+    assert told["passed"].tolist() == ["no", "yes", "not judged"]

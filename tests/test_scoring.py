@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import pandas as pd
 import pytest
@@ -27,7 +28,7 @@ from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, PowerTransformer,
 
 from modelbook.contract import Column, Contract
 from modelbook.errors import CompileError
-from modelbook.scoring import Scorer
+from modelbook.scoring import Scorer, speed
 from modelbook.scoring.booster import Booster
 from modelbook.scoring.compile import compile, prove
 from modelbook.scoring.compiled import Proof
@@ -224,6 +225,20 @@ def test_what_cannot_be_compiled_is_told_with_its_reason_and_leaves_nothing(put,
     assert reason in compiled.reason
     assert str(compiled).startswith("the model itself: ")
     assert [path.name for path in folder.iterdir()] == ["golden.json"]
+
+
+def test_what_an_answer_costs_is_measured_on_what_answers(put, contract, tmp_path):
+    model, _, folder = put(LogisticRegression())
+    milliseconds, megabytes = speed.measure(tmp_path, contract, THRESHOLD)
+    assert 0 < milliseconds < 50
+    assert megabytes == (folder / "scorer.json").stat().st_size / 1e6
+    (folder / "scorer.json").unlink()
+    (tmp_path / "model.pkl").write_bytes(cloudpickle.dumps(model))
+    slower, megabytes = speed.measure(tmp_path, contract, THRESHOLD)
+    assert slower > milliseconds
+    assert megabytes == (tmp_path / "model.pkl").stat().st_size / 1e6
+    (folder / "golden.json").unlink()
+    assert speed.measure(tmp_path, contract, THRESHOLD) is None
 
 
 def test_golden_rows_keep_the_contract_and_hold_what_the_model_says(put, frame, contract):

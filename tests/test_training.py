@@ -33,7 +33,7 @@ from modelbook.tasks.regression import Regression
 from modelbook.tasks.scored import Scored, interval, weights
 from modelbook.training import beside, evaluation, explanation, final, leaderboard, learning, tuning
 from modelbook.training.candidate import Candidate
-from modelbook.training.evaluation import difference, differences, evaluate
+from modelbook.training.evaluation import difference, differences, evaluate, slice_differences
 from modelbook.training.experiment import Experiment, compare
 from modelbook.training.explanation import dependence, importance
 from modelbook.training.fairness import gaps
@@ -192,6 +192,29 @@ def test_above_zero_means_that_the_candidate_is_better() -> None:
     assert differences(TASK, scored, worse, fewest=601, resamples=200, seed=0).empty
     alike = Scored(np.ones(600, dtype=int), scored.score, scored.entity)
     assert differences(TASK, alike, alike, fewest=1, resamples=200, seed=0).empty
+
+
+def test_slices_are_compared_on_their_own_rows_and_the_worst_with_an_interval() -> None:
+    champion, random = drawn(900), np.random.default_rng(1)
+    frame = pd.DataFrame({"group": np.repeat([0.0, 1.0], 450), "colour": np.tile(["1", "2", "11"], 300)})
+    noise = np.where(frame["group"] == 1, random.uniform(size=900), champion.score)
+    candidate = Scored(champion.outcome, noise, champion.entity)
+    chance = {"fewest": 300, "resamples": 200, "seed": 0}
+    told = slice_differences(TASK, candidate, champion, frame, 0.45, **chance)
+    assert [*zip(told["slice"], told["value"], told["n"])] == [
+        ("group", "0", 450), ("group", "1", 450), ("colour", "1", 300), ("colour", "11", 300), ("colour", "2", 300),
+    ]  # fmt: skip
+    assert told["low"].notna().tolist() == [False, True, False, False, False]
+    assert told["difference"][0] == 0
+    mine = difference(TASK, *(one.where(frame["group"] == 1) for one in (candidate, champion)), "roc_auc",
+                      resamples=200, seed=0)  # fmt: skip
+    assert told.loc[1, ["difference", "low", "high"]].tolist() == list(mine)
+    all_told = slice_differences(TASK, candidate, champion, frame, 0.01, **chance)
+    assert all_told["low"].notna().tolist() == [False, True, True, True, True]
+    fewer = slice_differences(TASK, candidate, champion, frame, 0.45, **{**chance, "fewest": 301})
+    assert fewer["slice"].tolist() == ["group", "group"]
+    nobody = champion.where(np.zeros(900))
+    assert slice_differences(TASK, nobody, nobody, pd.DataFrame(), 0.05, **chance).empty
 
 
 # Evaluation: curves, calibration, slices, costs

@@ -241,14 +241,26 @@ class Deploy(Parameters):
         "enforce", description="enforce moves the alias; dry_run only says what would happen"
     )
     margin: float = Field(
-        0.01, ge=0, le=0.5,
-        description="ROC AUC the candidate may lose against the champion; for a number, share of its RMSE; 0 to 0.5",
+        0.01, ge=-0.5, le=0.5,
+        description="ROC AUC (for a number, share of RMSE) that may be lost against the champion; below 0 it must be "
+        "gained; -0.5 to 0.5",
     )  # fmt: skip
+    slice_loss: float = Field(0.05, ge=0, le=0.5, description="the same that no slice may surely lose, 0 to 0.5")
+    fairness: float = Field(
+        0.1, ge=0, le=1,
+        description="gap between groups (recall, accuracy, share of the mean error) that is surely too wide; 0 to 1",
+    )  # fmt: skip
+    calibration: float = Field(
+        0.05, gt=0, le=1, description="rate, or standard deviations, that answers may surely be off by; above 0 to 1"
+    )
+    latency: float = Field(50, gt=0, description="milliseconds that half of the answers may take, above 0")
+    size: float = Field(500, gt=0, description="megabytes of what answers, above 0")
     floor: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] = Field(
         AUTO,
         description="ROC AUC (for a number, R²) below which nothing is promoted, 0 to 1; auto: 0.6 (0.1)",
     )
     paired_rows: int = Field(300, ge=50, description="fewest rows that candidate and champion are compared on, from 50")
+    slice_rows: int = Field(100, ge=10, description="fewest rows for a slice to be judged, from 10")
     resamples: Resamples = 1000
     seed: Seed = 42
 

@@ -11,6 +11,7 @@ ModelbookError
 ├── TransformerError    a transformer of one's own is absent, or does not keep what it promises
 ├── ProofError          a model does not reproduce its golden rows
 ├── CompileError        a pipeline has no compiled form; the model itself serves in its place
+├── PromotionError      a version may not take the champion's place
 ├── StoreError          the MLflow store cannot be used
 ├── ReportError         a report cannot be made of what it was given
 ├── ServingError        the service cannot start with what it was given
@@ -89,6 +90,10 @@ class ProofError(ModelbookError):
 
 class CompileError(ModelbookError):
     """A pipeline has no compiled form; the model itself serves in its place."""
+
+
+class PromotionError(ModelbookError):
+    """A version may not take the champion's place."""
 
 
 class StoreError(ModelbookError):

@@ -12,6 +12,7 @@ import typer
 from modelbook.errors import ModelbookError
 
 Book = Annotated[str | None, typer.Option(help="Name of the book; default: the book of env.yaml.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from modelbook.registry.versions import Version
-from modelbook.tasks.names import label, told
+from modelbook.tasks.names import judged, label, told
 
 
 def versions(candidate: Version, champion: Version | None) -> pd.DataFrame:
@@ -19,8 +19,8 @@ def versions(candidate: Version, champion: Version | None) -> pd.DataFrame:
 
 def criteria(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """The gate's criteria; columns ``criterion, required, found, passed``."""
-    table = pd.DataFrame(rows).rename(columns={"name": "criterion"})
-    return table.assign(passed=table["passed"].map({True: "yes", False: "no"}))
+    table = pd.DataFrame(rows)[["name", "required", "found", "passed"]].rename(columns={"name": "criterion"})
+    return table.assign(passed=[judged(one) for one in table["passed"]])
 
 
 def outcome(done: dict[str, Any]) -> pd.DataFrame:

@@ -62,7 +62,7 @@ def approval(decision: Decision, outcome: dict[str, Any], *, commit: str, gate: 
     Parameters
     ----------
     outcome : dict
-        What ``versions.enact`` returned.
+        What ``promotion.enact`` returned.
     commit, gate : str
         The commit whose gate decided; ``enforce`` or ``dry_run``.
     """

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 
 from modelbook import tasks
 from modelbook.dataset.rule import RULES
@@ -18,6 +19,7 @@ class Pairs:
 
     candidate: Scored
     champion: Scored
+    rows: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def __len__(self) -> int:
         return len(self.candidate)
@@ -47,4 +49,4 @@ def paired(candidate: Version, champion: Version | None) -> Pairs:
         return NONE
     outcome, entity, task = contract.codes(rows), contract.entities(rows), tasks.of(contract)
     answers = task.answers(champion.evaluated(), champion.contract.features(rows))
-    return Pairs(Scored.of(outcome, task.recalled(rows), entity), Scored.of(outcome, answers, entity))
+    return Pairs(Scored.of(outcome, task.recalled(rows), entity), Scored.of(outcome, answers, entity), rows)

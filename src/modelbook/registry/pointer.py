@@ -1,6 +1,6 @@
-"""Which version an alias names and where its files are, read without MLflow: importing it would take a service seconds.
+"""Which version an alias names and where its files are, without MLflow: importing it would take a service seconds.
 
-The tables are those of the MLflow that the lock pins. Nothing here writes.
+The tables are those of the MLflow that the lock pins, and are named here only.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ FOUND = """
     select alias, version, storage_location from registered_model_aliases
     join model_versions using (workspace, name, version) where name = ?
 """
+PLACE = "select version, storage_location from model_versions where name = ? and version = ?"
+NAMED = "select version from registered_model_aliases where name = ? and alias = ?"
 TAGS = "select key, value from model_version_tags where name = ? and version = ?"
 
 
@@ -62,19 +64,59 @@ def aliases(root: Path, name: str) -> dict[str, Pointed]:
     StoreError
         When the store cannot be read.
     """
+    return dict(_found(root, name, FOUND, (name,)))
+
+
+def version(root: Path, name: str, number: int) -> Pointed | None:
+    """A version by its number; None where there is none.
+
+    Raises
+    ------
+    StoreError
+        When the store cannot be read.
+    """
+    found = _found(root, name, f"select '', * from ({PLACE})", (name, number))
+    return found[0][1] if found else None
+
+
+def named(connection: sqlite3.Connection, name: str, alias: str = CHAMPION) -> int | None:
+    """The number of the version that an alias names."""
+    row = connection.execute(NAMED, (name, alias)).fetchone()
+    return int(row[0]) if row else None
+
+
+def point(connection: sqlite3.Connection, name: str, number: int, tags: dict[str, str], alias: str = CHAMPION) -> None:
+    """Let an alias name a version, and give the version tags; both are there once the transaction is."""
+    workspace = "select workspace from model_versions where name = ? and version = ?"
+    (place,) = connection.execute(workspace, (name, number)).fetchone()
+    connection.execute("delete from registered_model_aliases where name = ? and alias = ?", (name, alias))
+    connection.execute(
+        "insert into registered_model_aliases (alias, version, name, workspace) values (?, ?, ?, ?)",
+        (alias, number, name, place),
+    )
+    for key, value in tags.items():
+        row = (name, number, key)
+        connection.execute("delete from model_version_tags where name = ? and version = ? and key = ?", row)
+        connection.execute(
+            "insert into model_version_tags (name, version, key, value, workspace) values (?, ?, ?, ?, ?)",
+            (*row, value, place),
+        )
+
+
+def _found(root: Path, name: str, asked: str, values: tuple) -> list[tuple[str, Pointed]]:
     path = database(root)
     if not path.is_file():
-        return {}
+        return []
     try:
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as connection:
-            rows = connection.execute(FOUND, (name,)).fetchall()
+            rows = connection.execute(asked, values).fetchall()
             tags = {row[1]: dict(connection.execute(TAGS, (name, row[1])).fetchall()) for row in rows}
     except sqlite3.Error as error:
         raise StoreError(f"{path} cannot be read: {error}", expected="an SQLite file that MLflow made") from None
-    return {
-        alias: Pointed(name, int(number), tags[number], Path(unquote(urlparse(place).path)) / "artifacts")
+    return [
+        (alias, Pointed(name, int(number), tags[number], Path(unquote(urlparse(place).path)) / "artifacts"))
         for alias, number, place in rows
-    }
+    ]
 
 
 def digest(folder: Path) -> str:

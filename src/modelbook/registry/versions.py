@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,7 +22,7 @@ from modelbook.registry.pointer import CHAMPION, DIGEST, digest
 from modelbook.registry.prove import compare_golden
 from modelbook.registry.requirements import requirements
 from modelbook.registry.signature import signature
-from modelbook.registry.store import artifacts, client, connected, uri
+from modelbook.registry.store import artifacts, client, connected
 from modelbook.scoring.compile import compile
 
 
@@ -97,7 +93,7 @@ def register(
         scorer = compile(parts["model"], contract, threshold, rows, Path(folder) / "scorer")
         parts = {**parts, "metrics": {**parts["metrics"], "scorer": scorer.to_dict()}}
         kept = _keep(Path(folder), parts, contract)
-        tags = {**tags, "scorer": scorer, DIGEST: digest(Path(folder))}
+        tags = {**tags, "run_id": run_id, "scorer": scorer, DIGEST: digest(Path(folder))}
         example = contract.inputs(parts["golden"]).head(2)
         info = mlflow.pyfunc.log_model(
             name="model",
@@ -180,86 +176,6 @@ def _opened(root: Path, found: Any) -> Version:
             next="put the folder back from a copy, or move the store away and build anew",
         ) from None  # fmt: skip
     return Version(found.name, int(found.version), dict(found.tags), folder / "artifacts")
-
-
-def enact(root: Path, candidate: Version, word: str, reasons: list[str], *, enforce: bool) -> dict[str, Any]:
-    """Carry a decision out, and prove whatever the alias names then in a clean process.
-
-    Parameters
-    ----------
-    word : str
-        ``promote`` moves the alias, unless ``enforce`` is false; ``hold`` leaves it.
-
-    Returns
-    -------
-    dict
-        ``champion`` (version number or None), ``moved``, ``golden_rows`` answered exactly (0 without a champion),
-        ``scorer`` (what will answer requests).
-    """
-    before = champion(root, candidate.name)
-    moved = word == "promote" and enforce
-    if moved:
-        proven = promote(root, candidate, reasons)
-    else:
-        proven = prove(root, f"models:/{candidate.name}@{CHAMPION}") if before else 0
-    now = candidate if moved else before
-    served = now.tags.get("scorer", "the model itself: it was registered before there was a scorer") if now else "none"
-    return {"champion": now.number if now else None, "moved": moved, "golden_rows": proven, "scorer": served}
-
-
-def promote(root: Path, chosen: Version, reasons: list[str]) -> int:
-    """Move the alias ``champion`` to a version, prove it in a clean process, and move it back where the proof fails.
-
-    Returns how many golden rows it answered exactly.
-
-    Raises
-    ------
-    ProofError
-        When the version that the alias now names does not give its golden rows' answers back.
-    """
-    store = client(root)
-    before = champion(root, chosen.name)
-    store.set_registered_model_alias(chosen.name, CHAMPION, str(chosen.number))
-    try:
-        proven = prove(root, f"models:/{chosen.name}@{CHAMPION}")
-    except ProofError:
-        if before:
-            store.set_registered_model_alias(chosen.name, CHAMPION, str(before.number))
-        else:
-            store.delete_registered_model_alias(chosen.name, CHAMPION)
-        raise
-    told = {
-        "promoted_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "promoted_after": before.number if before else "none",
-        "promoted_because": " ".join(reasons)[:4000],
-    }
-    for key, value in told.items():
-        store.set_model_version_tag(chosen.name, str(chosen.number), key, str(value))
-    return proven
-
-
-def prove(root: Path, model: str) -> int:
-    """Load a model by its URI in a clean process and ask it its golden rows; returns how many it answered exactly.
-
-    Raises
-    ------
-    ProofError
-        When it cannot be loaded there, or an answer differs.
-    """
-    told = subprocess.run(
-        [sys.executable, "-m", "modelbook.registry.prove", model],
-        env={**os.environ, "MLFLOW_TRACKING_URI": uri(root)},
-        capture_output=True, text=True,
-    )  # fmt: skip
-    answer = told.stdout.strip().splitlines()[-1:] or ["{}"]
-    result = json.loads(answer[0]) if told.returncode == 0 else {}
-    if result.get("difference") != 0:
-        what = f"differs by {result['difference']:g}" if result else f"does not load: {told.stderr.strip()[-500:]}"
-        raise ProofError(
-            f"{model} {what} in a clean process", expected="its golden rows' answers, exactly",
-            next="the alias stays with the version that had it; build finalize again",
-        )  # fmt: skip
-    return result["rows"]
 
 
 def load(root: Path, chosen: Version) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from modelbook.report.display import Figure, Findings, Table
-from modelbook.tasks.names import label
+from modelbook.tasks.names import judged, label
 from modelbook.tasks.names import told as written
 
 if TYPE_CHECKING:
@@ -212,11 +212,14 @@ def _approval(told: dict[str, Any]) -> list[Block]:
     if done["gate"] != "enforce":
         first = f"Nobody: this was a dry run. {by[:1].upper()}{by[1:]}, would say {done['word']}; no alias moved."
     elif done["word"] == "promote":
-        first = f"Approved by {by}: every criterion passed, and the alias champion was moved to it."
+        first = f"Approved by {by}: no criterion failed, and the alias champion was moved to it."
     else:
         first = f"Not approved. {by[:1].upper()}{by[1:]}, says hold."
     names = "no version" if done["champion"] is None else f"version {done['champion']}"
-    rows = [{**row, "passed": "yes" if row["passed"] else "no"} for row in done["criteria"]]
+    rows = [
+        {name: row[name] for name in ("name", "required", "found")} | {"passed": judged(row["passed"])}
+        for row in done["criteria"]
+    ]
     return [
         first,
         Table(_frame(rows).rename(columns={"name": "criterion"}), caption="What the gate asked"),

@@ -106,9 +106,11 @@ def versions(table: pd.DataFrame) -> str:
 def criteria(table: pd.DataFrame) -> str:
     """Columns ``criterion, passed``."""
     missed = table.loc[table["passed"] == "no", "criterion"].tolist()
+    unknown = int((table["passed"] == "not judged").sum())
+    more = f"; {unknown} could not be judged" if unknown else ""
     if not missed:
-        return f"All {len(table)} criteria pass."
-    return f"Of {len(table)} criteria, {len(missed)} did not pass: {_listed(missed)}."
+        return f"{'None of' if unknown else 'All'} {len(table)} criteria {'fails' if unknown else 'pass'}{more}."
+    return f"Of {len(table)} criteria, {len(missed)} did not pass: {_listed(missed)}{more}."
 
 
 def outcome(table: pd.DataFrame) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
+    from modelbook.registry.history import Entry
     from modelbook.stage.difference import Change
     from modelbook.stage.record import Run
 
@@ -34,6 +35,15 @@ def changes(a: Run, b: Run, found: Sequence[Change]) -> None:
     # Metrics that are always listed may be equal.
     if not any(change.a != change.b for change in found):
         sys.stdout.write("Nothing differs.\n")
+
+
+def history(found: Sequence[Entry]) -> None:
+    """Print a row for each decision and move."""
+    headers = ("entry", "at (UTC)", "what", "version", "champion", "by", "why")
+    if found:
+        table(headers, [_entry(entry) for entry in found])
+    else:
+        sys.stdout.write("Nothing was decided or moved yet.\n")
 
 
 def violations(found: pd.DataFrame, format: str) -> None:
@@ -97,6 +107,18 @@ def _run(run: Run) -> list[str]:
         str(run.number), _when(run.started), _took(run.seconds), ended, stages or NONE, run.commit,
         run.fingerprint[:8] or NONE, ", ".join(run.headline) or NONE, command,
     ]  # fmt: skip
+
+
+def _entry(entry: Entry) -> list[str]:
+    what = f"gate: {entry.word}" if entry.kind == "decision" else entry.word
+    if entry.kind == "decision" and entry.evidence.get("gate") == "dry_run":
+        what += " (dry run)"
+    if entry.evidence.get("override"):
+        what += " (override)"
+    before, after = (NONE if one is None else str(one) for one in (entry.before, entry.after))
+    champion = after if before == after else f"{before} → {after}"
+    version = NONE if entry.version is None else str(entry.version)
+    return [str(entry.number), _when(entry.at), what, version, champion, entry.by, entry.why]
 
 
 def _when(started: str) -> str:

@@ -220,6 +220,10 @@ class Task(ABC):
         """How much better the first value of a metric is than the second."""
         return other - one if metric in LOWER_IS_BETTER else one - other
 
+    def relative(self, value: float, to: float) -> float:
+        """A metric's value without its unit; ``to`` is what it is compared with. Rates have no unit."""
+        return value
+
     def drifting(self, score: np.ndarray, outcome: Any) -> tuple[pd.DataFrame, list[str], list[str]]:
         """Columns ``score, outcome`` to look for drift in, and which of them are numeric and which categorical."""
         return pd.DataFrame({"score": score, "outcome": outcome}), ["score"], ["outcome"]

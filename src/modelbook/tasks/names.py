@@ -16,6 +16,11 @@ VERBS = {  # whether lower is better, whether it became better: now, and in the 
 HEADLINES = ("roc_auc", "rmse")  # what a model of each task is first told by
 
 
+def judged(passed: bool | None) -> str:
+    """Whether something that was asked for was met; None could not be judged."""
+    return "not judged" if passed is None else "yes" if passed else "no"
+
+
 def label(metric: str) -> str:
     """A metric's name for people."""
     return LABELS.get(metric, metric.replace("_", " "))

@@ -135,6 +135,9 @@ class Regression(Task):
         """The share of the other model's error that is saved: it has no unit, so one margin fits every target."""
         return 1 - one / other if other else float(np.sign(other - one))
 
+    def relative(self, value: float, to: float) -> float:
+        return value / to if to else float("nan")
+
     def drifting(self, score: np.ndarray, outcome: Any) -> tuple[pd.DataFrame, list[str], list[str]]:
         return pd.DataFrame({"score": score, "outcome": outcome}), ["score", "outcome"], []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -51,12 +52,8 @@ def difference(
     task: Task, one: Scored, other: Scored, name: str, *, resamples: int, seed: int
 ) -> tuple[float, float, float]:
     """How much better one model is than another on the same rows, paired: value, low, high."""
-    metric, drawn = task.metrics()[name], weights(one.entity, resamples, seed)
-
-    def gap(weight: np.ndarray) -> float:
-        return task.better(name, *(metric(each.outcome, each.score, weight) for each in (one, other)))
-
-    return gap(np.ones(len(one))), *interval(gap, drawn)
+    gap = _gap(task, one, other, name)
+    return gap(np.ones(len(one))), *interval(gap, weights(one.entity, resamples, seed))
 
 
 def differences(
@@ -72,6 +69,38 @@ def differences(
         chance = {"resamples": resamples, "seed": seed}
         rows = [(name, *difference(task, candidate, champion, name, **chance)) for name in task.compared]
     return pd.DataFrame(rows, columns=["metric", "difference", "low", "high"])
+
+
+def slice_differences(
+    task: Task, candidate: Scored, champion: Scored, frame: pd.DataFrame, bound: float, *,
+    fewest: int, resamples: int, seed: int,
+) -> pd.DataFrame:  # fmt: skip
+    """The candidate's headline in each slice beside the champion's; columns ``slice, value, n, difference, low, high``.
+
+    Slices with fewer than ``fewest`` rows, or that cannot be judged, are left out. Intervals cost time: only the worst
+    slice has one, and those that lost more than ``bound``.
+    """
+    slices: list[tuple[str, str, Callable[[np.ndarray], float], np.ndarray]] = []
+    for column in task.contract.slices if len(candidate) else ():
+        for value in sorted(frame[column].dropna().unique()):
+            kept = (frame[column] == value).to_numpy()
+            one, other = candidate.where(kept), champion.where(kept)
+            if len(one) >= fewest and task.judgeable(one.outcome):
+                written = f"{value:g}" if isinstance(value, float) else str(value)
+                slices.append((column, written, _gap(task, one, other, task.headline), one.entity))
+    found = [gap(np.ones(len(entity))) for *_, gap, entity in slices]
+    rows = []
+    for place, ((column, written, gap, entity), value) in enumerate(zip(slices, found, strict=True)):
+        looked = value < -bound or place == np.argmin(found)
+        ends = interval(gap, weights(entity, resamples, seed)) if looked else (np.nan, np.nan)
+        rows.append((column, written, len(entity), value, *ends))
+    return pd.DataFrame(rows, columns=["slice", "value", "n", "difference", "low", "high"])
+
+
+def _gap(task: Task, one: Scored, other: Scored, name: str) -> Callable[[np.ndarray], float]:
+    """How much better one model is than another on the same rows, as a function of the rows' weights."""
+    metric = task.metrics()[name]
+    return lambda weight: task.better(name, *(metric(each.outcome, each.score, weight) for each in (one, other)))
 
 
 def calibration(scored: Scored, *, resamples: int, seed: int, bins: int = 10) -> pd.DataFrame:

@@ -17,7 +17,7 @@ def difference(frame: pd.DataFrame, margin: float) -> Figure:
     frame : pandas.DataFrame
         Columns ``metric, difference, low, high``; above zero the candidate is better.
     margin : float
-        How much worse the candidate may be.
+        How much worse the candidate may be; below zero, how much better it must be.
     """
     data = marks.usable(frame, ["metric", "difference", "low", "high"], ["metric", "difference"])
     if data is None:
@@ -36,15 +36,19 @@ def difference(frame: pd.DataFrame, margin: float) -> Figure:
     )
     marks.line(ax, 0.0, "the same", dashes="-")
     if margin:
-        marks.line(ax, -margin, f"margin −{margin:g}")
+        marks.line(ax, -margin, f"margin {_signed(margin)}")
     ax.set_xlim(*marks.padded(data["difference"], data["low"].dropna(), data["high"].dropna(), [0, -margin]))
     ax.set_xlabel("how much better the candidate is than the champion, with its interval")
     return Figure(
         figure,
         alt=_words(data, margin),
         data=frame,
-        caption=(f"Orange: the interval reaches below the margin of −{margin:g}, so harm cannot be ruled out."),
+        caption=(f"Orange: the interval reaches below the margin of {_signed(margin)}, so harm cannot be ruled out."),
     )
+
+
+def _signed(margin: float) -> str:
+    return f"−{margin:g}" if margin >= 0 else f"+{-margin:g}"
 
 
 def _words(data: pd.DataFrame, margin: float) -> str:
@@ -52,4 +56,4 @@ def _words(data: pd.DataFrame, margin: float) -> str:
     for _, row in data.iterrows():
         interval = "" if pd.isna(row["low"]) or pd.isna(row["high"]) else f" ({row['low']:+.4f} to {row['high']:+.4f})"
         parts.append(f"{row['metric']} {row['difference']:+.4f}{interval}")
-    return f"Candidate minus champion: {'; '.join(parts)}; the margin is −{margin:g}."
+    return f"Candidate minus champion: {'; '.join(parts)}; the margin is {_signed(margin)}."

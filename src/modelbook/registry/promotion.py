@@ -1,0 +1,201 @@
+"""Promotion: a version takes the champion's place, or the version before gets it back.
+
+First the proof, then one transaction that moves the alias and writes the history: at any moment the champion is a
+version that was proven, and the history says how it came there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelbook.errors import PromotionError, ProofError
+from modelbook.gate import HOLD, PROMOTE
+from modelbook.registry import history, pointer
+from modelbook.registry.history import ROLL_BACK, Entry
+from modelbook.registry.pointer import CHAMPION, DIGEST, Pointed
+from modelbook.registry.store import uri
+from modelbook.tasks.names import HEADLINES
+
+if TYPE_CHECKING:
+    from modelbook.gate import Decision
+    from modelbook.registry.versions import Version
+
+
+def enact(
+    root: Path, candidate: Version, champion: Version | None, decision: Decision, *, enforce: bool, commit: str
+) -> dict[str, Any]:
+    """Write the gate's decision down, carry it out, and prove whatever the alias names then in a clean process.
+
+    Parameters
+    ----------
+    champion : Version or None
+        The champion that the gate compared with.
+    enforce : bool
+        Whether a promotion moves the alias.
+
+    Returns
+    -------
+    dict
+        ``champion`` (version number or None), ``moved``, ``golden_rows`` answered exactly (0 without a champion),
+        ``scorer`` (what will answer requests), ``history`` (number of the last entry).
+
+    Raises
+    ------
+    ProofError
+        When the candidate, or on a hold the champion, does not give its golden rows' answers back; nothing moves.
+    PromotionError
+        When another version has become champion meanwhile.
+    """
+    model, why = candidate.name, " ".join(decision.reasons[:3])  # all of them are in the evidence
+    evidence = _kept(candidate.tags) | {"criteria": decision.table(), "gate": "enforce" if enforce else "dry_run"}
+    wrote = history.decided(root, model, decision.word, candidate.number, why, evidence, commit)
+    moved = decision.word == PROMOTE and enforce
+    now = candidate if moved else champion
+    proven = prove(root, model, now.number) if now else 0
+    if moved:
+        evidence = _kept(candidate.tags) | {"decision": wrote.number, "golden_rows": proven}
+        before = champion.number if champion else None
+        wrote = history.move(root, model, PROMOTE, candidate.number, why, evidence, commit, instead_of=before)
+    served = now.tags.get("scorer", "the model itself: it was registered before there was a scorer") if now else "none"
+    return {
+        "champion": now.number if now else None, "moved": moved, "golden_rows": proven, "scorer": served,
+        "history": wrote.number,
+    }  # fmt: skip
+
+
+def promote(root: Path, model: str, number: int, *, why: str, override: str, commit: str) -> Entry | None:
+    """Let a version take the champion's place, when the gate has let it through.
+
+    Parameters
+    ----------
+    why, override : str
+        Free text, kept in the history; ``override`` says why the gate's word does not count.
+
+    Returns
+    -------
+    Entry or None
+        What was written; None when the version is the champion already.
+
+    Raises
+    ------
+    PromotionError
+        When there is no such version, or the gate held it, never judged it, or compared it with another champion.
+    StoreError
+        When its files are not those that were registered.
+    ProofError
+        When it does not give its golden rows' answers back in a clean process.
+    """
+    chosen, before = _known(root, model, number), _champion(root, model)
+    if number == before:
+        return None
+    judged = history.judged(history.read(root, model), number)
+    if not override:
+        _passed(model, number, judged, before)
+    told = [f"The gate was overridden: {override}"] if override else []
+    told += [why] if why else [] if override or judged is None else [judged.why]
+    more = {"decision": judged.number if judged else None} | ({"override": override} if override else {})
+    return _moved(root, chosen, PROMOTE, " ".join(told), more, commit, before)
+
+
+def roll_back(root: Path, model: str, *, why: str, commit: str) -> Entry:
+    """Give the champion's place back to the version before it.
+
+    Raises
+    ------
+    PromotionError
+        When the history knows of no version before it.
+    StoreError, ProofError
+        When the files of that version are not those that were registered, or it does not answer as it must.
+    """
+    entries, before = history.read(root, model), _champion(root, model)
+    known = history.champion(entries)
+    to = history.former(entries) if before == known else known  # another tool's move is one that can be taken back
+    if to is None:
+        raise PromotionError(
+            f"the history of {model} has no version before the champion"
+            + (f", version {before}" if before else ": there is none"),
+            expected="a version that was champion before",
+            next="look at modelbook history; modelbook promote V names one",
+        )  # fmt: skip
+    why = why or f"Version {before} was taken back."
+    return _moved(root, _known(root, model, to), ROLL_BACK, why, {}, commit, before)
+
+
+def prove(root: Path, model: str, number: int) -> int:
+    """Ask a version its golden rows in a clean process; returns how many it answered exactly.
+
+    Raises
+    ------
+    ProofError
+        When it cannot be loaded there, or an answer differs.
+    """
+    named = f"models:/{model}/{number}"
+    told = subprocess.run(
+        [sys.executable, "-m", "modelbook.registry.prove", named],
+        env={**os.environ, "MLFLOW_TRACKING_URI": uri(root)},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    answer = told.stdout.strip().splitlines()[-1:] or ["{}"]
+    result = json.loads(answer[0]) if told.returncode == 0 else {}
+    if result.get("difference") != 0:
+        what = f"differs by {result['difference']:g}" if result else f"does not load: {told.stderr.strip()[-500:]}"
+        raise ProofError(
+            f"{named} {what} in a clean process", expected="its golden rows' answers, exactly",
+            next="the alias stays with the version that has it; build finalize again, or promote another version",
+        )  # fmt: skip
+    return result["rows"]
+
+
+def _moved(
+    root: Path, chosen: Pointed, word: str, why: str, more: dict[str, Any], commit: str, before: int | None
+) -> Entry:
+    chosen.check()
+    evidence = _kept(chosen.tags) | more | {"golden_rows": prove(root, chosen.name, chosen.number)}
+    return history.move(root, chosen.name, word, chosen.number, why, evidence, commit, instead_of=before)
+
+
+def _passed(model: str, number: int, judged: Entry | None, champion: int | None) -> None:
+    """Raise where the gate has not let a version through."""
+    way = f'modelbook promote {number} --override "why the gate does not count" does it all the same, and keeps why'
+    if judged is None:
+        raise PromotionError(
+            f"the gate has not judged version {number} of {model}", expected="its decision to promote",
+            next=f"build the book, which asks the gate: modelbook build; or: {way}",
+        )  # fmt: skip
+    if judged.word == HOLD:
+        raise PromotionError(
+            f"the gate held version {number} of {model}: {judged.why}", expected="its decision to promote", next=way
+        )
+    if judged.before != champion:
+        told = [f"version {one}" if one else "no champion" for one in (judged.before, champion)]
+        raise PromotionError(
+            f"the gate compared version {number} of {model} with {told[0]}; by now there is {told[1]}",
+            expected="a decision about the champion of now",
+            next=f"ask the gate again: ploomber build --partially deploy --force; or: {way}",
+        )
+
+
+def _known(root: Path, model: str, number: int) -> Pointed:
+    found = pointer.version(root, model, number)
+    if found is None:
+        raise PromotionError(
+            f"model {model!r} has no version {number}", expected="a version that finalize has registered",
+            next="look at modelbook history; build the book to register one: modelbook build",
+        )  # fmt: skip
+    return found
+
+
+def _champion(root: Path, model: str) -> int | None:
+    found = pointer.aliases(root, model).get(CHAMPION)
+    return found.number if found else None
+
+
+def _kept(tags: dict[str, str]) -> dict[str, Any]:
+    """What of a version's tags is evidence."""
+    names = ("model", *HEADLINES, "run_id", "fingerprint", "commit", "scorer", DIGEST)
+    return {name: tags[name] for name in names if name in tags}

@@ -1,0 +1,57 @@
+"""What an answer costs: its time, and the size of what gives it."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from modelbook.contract import Contract
+from modelbook.scoring.compile import GOLDEN
+from modelbook.scoring.compiled import FILE, Scorer
+
+SECONDS, MOST = 2.0, 500  # a measurement ends after either
+
+
+def measure(folder: Path, contract: Contract, threshold: float | None) -> tuple[float, float] | None:
+    """Milliseconds that half of the golden rows are answered within, one at a time, and megabytes of what answers.
+
+    Parameters
+    ----------
+    folder : Path
+        The parts of a version.
+    threshold : float or None
+        As the version was registered with.
+
+    Returns
+    -------
+    tuple or None
+        None for a version that was registered before there was a scorer.
+    """
+    kept = folder / "scorer" / GOLDEN
+    if not kept.is_file():
+        return None
+    compiled = (folder / "scorer" / FILE).is_file()
+    answers = [path for path in kept.parent.iterdir() if path != kept] if compiled else [folder / "model.pkl"]
+    scorer = Scorer.load(kept.parent) if compiled else _itself(folder, contract, threshold)
+    rows = json.loads(kept.read_text(encoding="utf-8"))["rows"]
+    return _milliseconds(scorer, rows), sum(path.stat().st_size for path in answers) / 1e6
+
+
+def _milliseconds(scorer: Any, rows: list[dict[str, Any]]) -> float:
+    scorer.one(rows[0])  # what is loaded at the first answer does not count
+    taken: list[float] = []
+    until = time.perf_counter() + SECONDS
+    while len(taken) < MOST and (not taken or time.perf_counter() < until):
+        begun = time.perf_counter()
+        scorer.one(rows[len(taken) % len(rows)])
+        taken.append(time.perf_counter() - begun)
+    return 1000 * median(taken)
+
+
+def _itself(folder: Path, contract: Contract, threshold: float | None) -> Any:
+    from modelbook.scoring.itself import Itself
+
+    return Itself.load(folder / "model.pkl", contract, threshold)

@@ -1,0 +1,493 @@
+"""Promotion and history: who may become champion, what is written down, and what stands after a kill at any step."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from modelbook.errors import PromotionError, ProofError, StoreError
+from modelbook.registry import history, pointer, promotion
+from modelbook.registry.history import DECISION, MOVE, Entry
+from modelbook.registry.pointer import DIGEST, digest
+from modelbook.registry.store import database
+
+MODEL = "tiny"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A store with the tables of MLflow that count, and four versions; no alias."""
+    database(tmp_path).parent.mkdir()
+    sql(tmp_path, "create table registered_model_aliases (alias, version, name, workspace)")
+    sql(tmp_path, "create table model_versions (name, version, storage_location, workspace)")
+    sql(tmp_path, "create table model_version_tags (key, value, name, version, workspace)")
+    for number in (1, 2, 3, 4):
+        folder = tmp_path / f"version {number}" / "artifacts"
+        folder.mkdir(parents=True)
+        (folder / "contract.yaml").write_text(f"title: Tiny {number}")
+        sql(tmp_path, "insert into model_versions values (?, ?, ?, 'default')", MODEL, number, folder.parent.as_uri())
+        for key, value in {DIGEST: digest(folder), "fingerprint": "f00d", "run_id": "abc"}.items():
+            sql(tmp_path, "insert into model_version_tags values (?, ?, ?, ?, 'default')", key, value, MODEL, number)
+    return tmp_path
+
+
+@pytest.fixture
+def proven(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The versions that were asked to prove themselves, all of which do: starting MLflow takes seconds."""
+    asked: list[int] = []
+    monkeypatch.setattr(promotion, "prove", lambda root, model, number: asked.append(number) or 30)
+    return asked
+
+
+def sql(root: Path, text: str, *values: Any) -> list[Any]:
+    with closing(sqlite3.connect(database(root))) as connection:
+        found = connection.execute(text, values).fetchall()
+        connection.commit()
+        return found
+
+
+def alias(root: Path) -> int | None:
+    found = pointer.aliases(root, MODEL).get(pointer.CHAMPION)
+    return found.number if found else None
+
+
+def judge(root: Path, number: int, word: str = "promote") -> Entry:
+    return history.decided(root, MODEL, word, number, f"It is {word}.", {"auc": 0.8}, "c0ffee")
+
+
+def promote(root: Path, number: int, **more: str) -> Entry | None:
+    return promotion.promote(root, MODEL, number, **{"why": "", "override": "", "commit": "c0ffee", **more})
+
+
+def roll_back(root: Path, why: str = "") -> Entry:
+    return promotion.roll_back(root, MODEL, why=why, commit="c0ffee")
+
+
+def champions(root: Path, *numbers: int) -> None:
+    for number in numbers:
+        judge(root, number)
+        assert promote(root, number)
+
+
+# The history
+
+
+def test_an_entry_says_what_when_who_why_and_on_what_evidence(
+    root: Path, proven: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELBOOK_BY", "release train")
+    champions(root, 1)
+    decision, move = history.read(root, MODEL)
+    assert (decision.kind, decision.word, decision.version, decision.before, decision.after) == (
+        DECISION, "promote", 1, None, None,
+    )  # fmt: skip
+    assert (move.kind, move.word, move.version, move.before, move.after) == (MOVE, "promote", 1, None, 1)
+    assert (decision.why, move.why) == ("It is promote.", "It is promote.")
+    assert decision.evidence == {"auc": 0.8}
+    assert {"golden_rows": 30, "decision": 1, "fingerprint": "f00d", "run_id": "abc"}.items() <= move.evidence.items()
+    assert (move.by, move.at[10], move.at[-6:]) == ("release train", "T", "+00:00")
+    assert move.tool.startswith("modelbook ")
+    assert move.tool.endswith(" at c0ffee")
+    assert move.previous == decision.hash
+    tags = pointer.aliases(root, MODEL)["champion"].tags
+    assert (tags["promoted_at"], tags["promoted_after"], tags["promoted_because"]) == (move.at, "none", move.why)
+    assert history.breaks(root) == []
+    assert history.read(root, "another") == []
+
+
+def test_without_a_name_the_user_and_the_machine_are_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MODELBOOK_BY", raising=False)
+    monkeypatch.setenv("LOGNAME", "anna")
+    assert judge(root, 1).by.startswith("anna@")
+
+
+def test_secrets_and_numbers_that_are_none_are_not_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_KEY", "hush-hush-hush")
+    history.decided(root, MODEL, "hold", 1, "by hush-hush-hush", {"a": "hush-hush-hush", "low": float("nan")}, "none")
+    [entry] = history.read(root)
+    assert (entry.why, entry.evidence) == ("by ***", {"a": "***", "low": None})
+
+
+def test_a_store_without_a_history_has_none(root: Path, tmp_path: Path) -> None:
+    for place in (root, tmp_path / "nowhere"):
+        assert (history.read(place), history.breaks(place), history.strayed(place, MODEL)) == ([], [], "")
+
+
+def test_a_store_that_cannot_be_read_is_told(root: Path) -> None:
+    database(root).write_bytes(b"no database at all" * 100)
+    for call in (history.read, history.breaks, lambda root: judge(root, 1)):
+        with pytest.raises(StoreError, match="cannot be used: file is not a database"):
+            call(root)
+
+
+@pytest.mark.parametrize("change", ["update modelbook_history set entry = ''", "delete from modelbook_history"])
+def test_the_database_refuses_to_rewrite_the_history(change: str, root: Path) -> None:
+    judge(root, 1)
+    with pytest.raises(sqlite3.IntegrityError, match="not rewritten"):
+        sql(root, change)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (["update modelbook_history set entry = replace(entry, 'hold', 'promote') where number = 2"],
+         ["Entry 2 was changed: its content does not have its hash."]),
+        (["update modelbook_history set entry = 'gone' where number = 2"],
+         ["Entry 2 was changed: its content does not have its hash."]),
+        (["delete from modelbook_history where number = 2"], ["Entries are gone: 1 before entry 3."]),
+        (["delete from modelbook_history where number = 1"], ["Entries are gone: 1 before entry 2."]),
+        (["delete from modelbook_history where number > 1"], ["Entries are gone: 2 after entry 1."]),
+        (["delete from modelbook_history"], ["Entries are gone: 3 after entry 0."]),
+        (["delete from modelbook_history where number = 2", "update modelbook_history set number = 2 where number = 3"],
+         ["Entry 2 does not follow entry 1: one of the two was exchanged.", "Entries are gone: 1 after entry 2."]),
+    ],
+)  # fmt: skip
+def test_a_rewritten_history_is_found(changes: list[str], told: list[str], root: Path) -> None:
+    for number, word in ((1, "promote"), (2, "hold"), (3, "hold")):
+        judge(root, number, word)
+    for change in ("update", "delete"):
+        sql(root, f"drop trigger modelbook_history_{change}")
+    for text in changes:
+        sql(root, text)
+    assert history.breaks(root) == told
+
+
+def test_a_broken_history_goes_on_and_stays_broken(root: Path, proven: list[int]) -> None:
+    champions(root, 1, 2)
+    sql(root, "drop trigger modelbook_history_update")
+    sql(root, "update modelbook_history set entry = 'gone' where number = 1")
+    assert roll_back(root).after == 1
+    assert history.breaks(root) == ["Entry 1 was changed: its content does not have its hash."]
+
+
+def moves(*told: tuple[str, int | None]) -> list[Entry]:
+    before, entries = None, []
+    for word, after in told:
+        entries.append(Entry(MODEL, MOVE, word, after, before, after, "", {}))
+        before = after
+    return entries
+
+
+UP, BACK, FOUND = "promote", "roll back", "found"
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ([], None),
+        ([(UP, 1)], None),
+        ([(UP, 1), (UP, 2)], 1),
+        ([(UP, 1), (UP, 2), (UP, 3), (BACK, 2)], 1),
+        ([(UP, 1), (UP, 2), (UP, 3), (BACK, 2), (BACK, 1)], None),
+        ([(UP, 1), (UP, 2), (BACK, 1), (UP, 3)], 1),
+        ([(UP, 1), (UP, 2), (UP, 1)], 2),
+        ([(FOUND, 4), (UP, 5)], 4),
+        ([(UP, 1), (FOUND, None), (UP, 2)], 1),
+    ],
+)
+def test_the_version_before_is_the_one_whose_place_was_taken(
+    told: list[tuple[str, int | None]], expected: int | None
+) -> None:
+    assert history.former(moves(*told)) == expected
+
+
+def test_what_another_tool_moved_is_told_and_written_down_first(root: Path, proven: list[int]) -> None:
+    champions(root, 1)
+    sql(root, "update registered_model_aliases set version = 4")
+    assert history.strayed(root, MODEL) == (
+        "The alias champion names version 4, the history says version 1: another tool has moved it."
+    )
+    assert roll_back(root).before == 4
+    assert [(e.word, e.before, e.after) for e in history.read(root, MODEL)[-2:]] == [(FOUND, 1, 4), (BACK, 4, 1)]
+    assert (alias(root), history.strayed(root, MODEL)) == (1, "")
+
+
+def test_writers_wait_for_one_another(root: Path) -> None:
+    begun = [threading.Thread(target=judge, args=(root, 1 + place % 4)) for place in range(8)]
+    with closing(sqlite3.connect(database(root), isolation_level=None)) as holder:
+        holder.execute("begin immediate")
+        for thread in begun:
+            thread.start()
+        begun[0].join(0.2)
+        assert begun[0].is_alive()
+        holder.execute("commit")
+    for thread in begun:
+        thread.join(30)
+    assert [entry.number for entry in history.read(root)] == list(range(1, 9))
+    assert history.breaks(root) == []
+
+
+def test_a_store_that_stays_locked_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "PATIENCE", 0.1)
+    with closing(sqlite3.connect(database(root), isolation_level=None)) as holder:
+        holder.execute("begin immediate")
+        with pytest.raises(StoreError, match="database is locked") as caught:
+            judge(root, 1)
+    assert "nothing was changed" in caught.value.next
+
+
+# Promote and roll back
+
+
+def held(root: Path) -> None:
+    judge(root, 2, "promote")
+    judge(root, 2, "hold")
+
+
+def of_another_time(root: Path) -> None:
+    judge(root, 2)
+    champions(root, 3)
+
+
+def spoiled(root: Path) -> None:
+    judge(root, 2)
+    (root / "version 2/artifacts/contract.yaml").write_text("title: Other")
+
+
+@pytest.mark.parametrize(
+    ("before", "error", "message"),
+    [
+        (lambda root: None, PromotionError, "the gate has not judged version 2 of tiny"),
+        (held, PromotionError, "the gate held version 2 of tiny: It is hold"),
+        (of_another_time, PromotionError, "compared version 2 of tiny with version 1; by now there is version 3"),
+        (spoiled, StoreError, "the files of version 2 of tiny are not those that were registered"),
+    ],
+)
+def test_who_may_not_become_champion(
+    before: Callable[[Path], None], error: type[Exception], message: str, root: Path, proven: list[int]
+) -> None:
+    champions(root, 1)
+    before(root)
+    stood, proven[:] = alias(root), []
+    with pytest.raises(error, match=message):
+        promote(root, 2)
+    assert (alias(root), proven) == (stood, [])
+
+
+def test_there_is_no_such_version(root: Path, proven: list[int]) -> None:
+    with pytest.raises(PromotionError, match="model 'tiny' has no version 9"):
+        promote(root, 9, override="I want it")
+
+
+def test_an_override_is_kept_and_skips_the_gate_but_no_proof(
+    root: Path, proven: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held(root)
+    made = promote(root, 2, override="agreed with risk", why="It is urgent.")
+    assert made is not None
+    assert made.why == "The gate was overridden: agreed with risk It is urgent."
+    assert (made.evidence["override"], made.evidence["decision"], proven) == ("agreed with risk", 2, [2])
+
+    def fail(*_: Any) -> int:
+        raise ProofError("models:/tiny/3 differs by 0.1 in a clean process")
+
+    monkeypatch.setattr(promotion, "prove", fail)
+    with pytest.raises(ProofError):
+        promote(root, 3, override="whatever")
+    assert alias(root) == 2
+
+
+def test_the_champion_is_not_promoted_twice(root: Path, proven: list[int]) -> None:
+    champions(root, 1)
+    assert promote(root, 1) is None
+    assert len(history.read(root)) == 2
+
+
+def test_rollbacks_go_back_one_by_one_and_then_refuse(root: Path, proven: list[int]) -> None:
+    champions(root, 1, 2, 3)
+    assert roll_back(root, "too many false alarms").why == "too many false alarms"
+    assert (alias(root), proven[-1]) == (2, 2)
+    assert roll_back(root).why == "Version 2 was taken back."
+    assert alias(root) == 1
+    with pytest.raises(PromotionError, match="no version before the champion, version 1"):
+        roll_back(root)
+
+
+def test_a_rollback_to_files_that_changed_is_refused(root: Path, proven: list[int]) -> None:
+    champions(root, 1, 2)
+    shutil.rmtree(root / "version 1")
+    with pytest.raises(StoreError, match="the files of version 1"):
+        roll_back(root)
+    assert alias(root) == 2
+
+
+def test_of_two_at_once_the_second_is_told_who_was_first(
+    root: Path, proven: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champions(root, 1)
+    judge(root, 2)
+    judge(root, 3)
+
+    def overtaken(place: Path, model: str, number: int) -> int:
+        monkeypatch.setattr(promotion, "prove", lambda *_: 30)
+        monkeypatch.setenv("MODELBOOK_BY", "bert")
+        promote(place, 3)
+        return 30
+
+    monkeypatch.setattr(promotion, "prove", overtaken)
+    with pytest.raises(
+        PromotionError, match=r"the champion of tiny is version 3 by now: bert at .* \(promote\)"
+    ) as told:
+        promote(root, 2)
+    assert told.value.expected == "version 1, as when this command began"
+    assert (alias(root), history.breaks(root)) == (3, [])
+
+
+WALK = """
+import json, os, shutil, signal, sqlite3, sys
+from pathlib import Path
+from modelbook.registry import history, promotion
+
+root, moves = Path(sys.argv[1]), json.loads(sys.argv[2])
+promotion.prove = lambda *_: 30
+real = sqlite3.connect
+
+def killed_at(step):
+    seen = []
+    def reached(text):
+        seen.append(text)
+        if len(seen) == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+    def connect(*given, **more):
+        connection = real(*given, **more)
+        if "mode=ro" not in str(given[0]):
+            connection.set_trace_callback(reached)
+        return connection
+    history.sqlite3.connect = connect
+
+def do():
+    if moves == "promote":
+        promotion.promote(root, "tiny", 2, why="", override="", commit="none")
+    else:
+        promotion.roll_back(root, "tiny", why="", commit="none")
+
+step = 0
+while True:
+    step += 1
+    child = os.fork()
+    if child == 0:
+        killed_at(step)
+        do()
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    named = promotion._champion(root, "tiny")
+    told = history.champion(history.read(root, "tiny"))
+    print(json.dumps([os.WIFSIGNALED(status), named, told, history.breaks(root)]))
+    if not os.WIFSIGNALED(status):
+        break
+"""
+
+
+@pytest.mark.parametrize(("what", "before", "after"), [("promote", 1, 2), ("roll back", 4, 3)])
+def test_a_kill_at_any_step_leaves_alias_and_history_at_one(
+    what: str, before: int, after: int, root: Path, proven: list[int]
+) -> None:
+    champions(root, *((1,) if what == "promote" else (3, 4)))
+    judge(root, 2)
+    words = [sys.executable, "-c", WALK, str(root), json.dumps(what)]
+    told = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    steps = [json.loads(line) for line in told.splitlines()]
+    assert len(steps) > 10  # each statement of the transaction, and then none is hit
+    assert all(killed and (named, known, broken) == (before, before, []) for killed, named, known, broken in steps[:-1])
+    assert steps[-1] == [False, after, after, []]
+
+
+# The commands
+
+
+def run(*words: str) -> Any:
+    from modelbook.cli import app
+
+    return CliRunner().invoke(app, words)
+
+
+def test_history_is_shown_newest_first_and_as_json(tiny: Any, root: Path, proven: list[int]) -> None:
+    assert tiny.root == root
+    champions(root, 1)
+    judge(root, 2, "hold")
+    told = run("history")
+    lines = told.stdout.splitlines()
+    assert told.exit_code == 0, told.stderr
+    assert lines[0].split() == ["entry", "at", "(UTC)", "what", "version", "champion", "by", "why"]
+    assert [line.split()[0] for line in lines[1:]] == ["3", "2", "1"]
+    assert "gate: hold" in lines[1]
+    assert "– → 1" in lines[2]
+    assert run("history", "--limit", "1").stdout.endswith("1 of 3 entries; all: --limit 3\n")
+    found = json.loads(run("history", "--json", "--limit", "2").stdout)
+    assert [entry["number"] for entry in found] == [3, 2]
+    assert found[1]["evidence"]["golden_rows"] == 30
+
+
+def test_a_broken_history_exits_with_1(tiny: Any, root: Path) -> None:
+    judge(root, 1)
+    sql(root, "drop trigger modelbook_history_update")
+    sql(root, "update modelbook_history set entry = replace(entry, 'promote', 'hold')")
+    told = run("history", "--json")
+    assert told.exit_code == 1
+    assert "Entry 1 was changed" in told.stderr
+    assert json.loads(told.stdout)[0]["word"] == "hold"
+
+
+def test_promote_and_rollback_tell_what_they_did_or_why_not(tiny: Any, root: Path, proven: list[int]) -> None:
+    told = run("promote", "2")
+    assert (told.exit_code, told.stdout) == (1, "")
+    assert told.stderr.startswith("PromotionError: the gate has not judged version 2 of tiny\n  expected:")
+    assert 'modelbook promote 2 --override "' in told.stderr
+    told = run("rollback")
+    assert told.exit_code == 1
+    assert "no version before the champion: there is none" in told.stderr
+    champions(root, 1)
+    judge(root, 2)
+    assert run("promote", "2", "--why", "for the spring").stdout == (
+        "version 2 of tiny is the champion after version 1; 30 golden rows came back exactly; entry 4 in history\n"
+    )
+    assert run("promote", "2").stdout == "version 2 of tiny is the champion already; nothing was moved\n"
+    assert run("rollback").stdout.startswith("version 1 of tiny is the champion after version 2;")
+
+
+# A running service
+
+
+@pytest.mark.slow
+def test_a_running_service_follows_and_drops_no_request(
+    tmp_path: Path, frame: Any, contract: Any, proven: list[int]
+) -> None:
+    from shelf import Shelf, fitted
+    from test_server import ROW, running
+
+    shelf = Shelf(tmp_path)
+    for number in (1, 2):
+        shelf.register(fitted(frame, contract), contract, frame, run_id=str(number))
+    champions(tmp_path, 1)
+    judge(tmp_path, 2)
+    answered: list[tuple[int, int]] = []
+
+    def until(version: int) -> None:
+        for _ in range(600):
+            time.sleep(0.05)
+            status, told = server.ask("POST", "/predict", ROW)
+            answered.append((status, told["model_version"]))
+            if answered[-1][1] == version:
+                return
+
+    with running(tmp_path) as server:
+        until(1)
+        promote(tmp_path, 2)
+        until(2)
+        roll_back(tmp_path)
+        until(1)
+    assert {status for status, _ in answered} == {200}
+    assert list(dict.fromkeys(answered)) == [(200, 1), (200, 2)]
+    assert answered[-1] == (200, 1)
