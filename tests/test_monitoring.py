@@ -81,17 +81,73 @@ def test_the_same_distribution_has_not_drifted(
     told = columns(reference, batch, contract)
     assert sorted(told.index) == sorted(contract.features_)
     assert not told["drifted"].any()
-    assert told["score"].between(0, 0.1).all()
+    assert (told["score"] <= told["chance"]).all()
     assert columns(reference, reference, contract)["score"].max() == pytest.approx(0, abs=1e-6)
 
 
-def test_more_rows_of_the_same_distribution_do_not_alarm(
-    reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract, make_frame: Callable[..., pd.DataFrame]
-) -> None:
-    many = make_frame(seed=13, entities=10_000, years=(4,))
-    few, more = columns(reference, batch, contract), columns(reference, many, contract)
-    assert not more["drifted"].any()
-    assert (more["score"] <= few["score"].reindex(more.index) + 0.02).all()
+def numbers(rows: int, seed: int, by: float = 0.0) -> pd.Series:
+    return pd.Series(np.random.default_rng(seed).normal(by, 1, rows))
+
+
+def moved(before: pd.Series, now: pd.Series, tests: float = 1, reference: float = 1.0) -> drift.Distance:
+    return drift.distance(before, now, True, drift.Sizes(reference), tests)
+
+
+def test_the_score_does_not_depend_on_how_many_rows_there_are() -> None:
+    reference = numbers(4000, 0)
+    few = np.mean([moved(reference, numbers(300, seed, 0.5)).score for seed in range(1, 21)])
+    many = moved(reference, numbers(50_000, 1, 0.5)).score
+    assert few == pytest.approx(many, abs=0.012)
+    assert many == pytest.approx(0.17, abs=0.01)
+
+
+def test_chance_explains_as_many_distances_as_it_says() -> None:
+    share, random = drift.CHANCE / 0.1, np.random.default_rng(1)  # so few tests that one in ten is beyond chance
+    for rows in (300, 1500):
+        found = [moved(*(pd.Series(random.normal(size=n)) for n in (1000, rows)), share) for _ in range(300)]
+        assert np.mean([one.score > one.chance for one in found]) == pytest.approx(0.1, abs=0.045)
+
+
+def test_rows_of_one_entity_are_one_piece_of_evidence() -> None:
+    once, batch = numbers(300, 0), numbers(200, 1)
+    often = pd.concat([once] * 5, ignore_index=True)
+    known, unknown = moved(often, batch, reference=0.2), moved(often, batch)
+    assert known.chance == pytest.approx(moved(once, batch).chance)
+    assert unknown.chance < known.chance
+    frame = pd.DataFrame({"who": [1, 1, 2, 3], "x": 0.0})
+    assert drift.sizes(frame, frame.head(2), Contract.model_validate(CONTRACT)) == (0.75, 0.5)
+
+
+def test_a_large_move_of_few_rows_is_left_to_chance() -> None:
+    few, many = (moved(numbers(4000, 0), numbers(rows, 6, 0.4), 60) for rows in (100, 5000))
+    assert 0.1 < few.score < few.chance
+    assert many.score > 0.1 > many.chance
+    assert np.isnan(moved(numbers(4000, 0), numbers(99, 4, 9)).score)
+
+
+@pytest.mark.parametrize("change", [0.001, -0.001])
+def test_a_constant_that_changes_has_moved_either_way(change: float) -> None:
+    constant = pd.Series(np.full(500, 3.0))
+    assert moved(constant, constant).score == 0
+    assert moved(constant, constant + change).score == pytest.approx(np.sqrt(np.log(2)), abs=0.01)
+
+
+def test_a_new_category_is_counted_and_rare_ones_are_taken_together() -> None:
+    before = pd.DataFrame({"code": ["a"] * 500 + ["b"] * 500})
+    now = pd.DataFrame({"code": ["a"] * 470 + ["b"] * 470 + ["c"] * 60})
+    told = drift.table(before, now, [], threshold=0.1, gaps=0.1, sizes=drift.Sizes()).iloc[0]
+    assert (told["new"], told["drifted"], told["method"]) == (0.06, True, "categories")
+    rare = pd.DataFrame({"code": [*before["code"][:980], *(f"r{n}" for n in range(20))]})
+    other = pd.DataFrame({"code": [*before["code"][:980], *(f"s{n}" for n in range(20))]})
+    assert drift.table(rare, other, [], threshold=0.1, gaps=0.1, sizes=drift.Sizes())["score"].iloc[0] == 0
+
+
+def test_the_kolmogorov_smirnov_test_is_told_and_decides_nothing() -> None:
+    before, now = ({"x": numbers(50_000, 0)}, {"x": numbers(50_000, 1, 0.1)})
+    told = drift.table(*map(pd.DataFrame, (before, now)), ["x"], threshold=0.1, gaps=0.1, sizes=drift.Sizes()).iloc[0]
+    assert told["ks_p"] < 1e-6
+    assert not told["drifted"]
+    assert told["score"] > told["chance"]
 
 
 def test_a_shifted_number_and_a_shifted_category_have_drifted(
@@ -107,6 +163,7 @@ def test_a_shifted_number_and_a_shifted_category_have_drifted(
 def test_the_threshold_is_where_drift_begins(reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract) -> None:
     moved = batch.assign(size=batch["size"] / 2)
     score = columns(reference, moved, contract).loc["size", "score"]
+    assert score > columns(reference, moved, contract).loc["size", "chance"]
     for threshold, drifted in ((score, True), (score + 1e-6, False)):
         told = drift.columns(reference, moved, contract, threshold=threshold, gaps=0.1).set_index("column")
         assert bool(told.loc["size", "drifted"]) is drifted
@@ -161,7 +218,7 @@ def test_a_share_of_drift_is_weighted_by_importance() -> None:
 def test_a_healthy_batch_is_healthy(watched: Callable[..., Watched], batch: pd.DataFrame) -> None:
     told = watched(batch)
     assert (told.rows, len(told.violations), told.drifted_share) == (1000, 0, 0)
-    assert max(told.target_distance, told.score_distance) < 0.1
+    assert max(told.moved("outcome").score, told.moved("score").score) < 0.1
     assert [f.word for f in verdict.judge(told, PARAMS)] == ["healthy"]
     auc = told.metric("roc_auc")
     assert auc["low"] < auc["reference"] < auc["high"]
@@ -194,15 +251,15 @@ def test_outcomes_that_are_not_in_yet_are_not_judged(watched: Callable[..., Watc
     for rows in (late, batch.drop(columns="happened")):
         told = watched(rows)
         assert told.metrics.empty
-        assert np.isnan(told.target_distance)
-        assert told.score_distance < 0.1
+        assert np.isnan(told.moved("outcome").score)
+        assert told.moved("score").score < 0.1
         assert verdict.overall(verdict.judge(told, PARAMS)) in ("healthy", "watch")
 
 
 def test_outcomes_of_one_class_have_no_metrics(watched: Callable[..., Watched], batch: pd.DataFrame) -> None:
     told = watched(batch.assign(happened=0))
     assert told.metrics.empty
-    assert told.target_distance > 0.1
+    assert told.moved("outcome").score > 0.1
 
 
 def test_a_broken_contract_asks_to_watch(watched: Callable[..., Watched], batch: pd.DataFrame) -> None:
@@ -283,8 +340,12 @@ def test_tables_of_no_batches_have_their_columns() -> None:
 CALM = Watched(
     tasks.of(Contract.model_validate(CONTRACT)), "4", 1000, pd.DataFrame(),
     pd.DataFrame({"column": ["a", "b"], "drifted": [True, False]}),
-    0.0, 0.0, 0.0, pd.DataFrame(),
+    0.0, pd.DataFrame(), pd.DataFrame(),
 )  # fmt: skip
+
+
+def moved_answers(which: str, score: float, chance: float = 0.05) -> Watched:
+    return replace(CALM, answers=pd.DataFrame([{"column": which, "score": score, "chance": chance}]))
 
 
 def scored(auc: tuple[float, float, float], reference: float, bias: tuple[float, float, float] = (0, -1, 1)) -> Watched:
@@ -303,9 +364,12 @@ def scored(auc: tuple[float, float, float], reference: float, bias: tuple[float,
         (replace(CALM, violations=pd.DataFrame({"row": [1]})), ["watch"]),
         (replace(CALM, drifted_share=0.25), ["watch"]),
         (replace(CALM, drifted_share=0.2499), ["healthy"]),
-        (replace(CALM, target_distance=0.1), ["watch"]),
-        (replace(CALM, target_distance=0.0999), ["healthy"]),
-        (replace(CALM, target_distance=NAN, score_distance=0.9), ["healthy"]),
+        (moved_answers("outcome", 0.1), ["watch"]),
+        (moved_answers("outcome", 0.0999), ["healthy"]),
+        (moved_answers("outcome", 0.2, chance=0.21), ["healthy"]),
+        (moved_answers("outcome", NAN, chance=NAN), ["healthy"]),
+        (moved_answers("score", 0.1), ["watch"]),
+        (moved_answers("score", 0.0999), ["healthy"]),
         # retrain: a loss of 0.05 or more, and the whole interval below the reference; either alone is not enough
         (scored((0.70, 0.65, 0.74), 0.75), ["retrain"]),
         (scored((0.60, 0.40, 0.76), 0.75), ["healthy"]),

@@ -194,8 +194,9 @@ class Monitor(Parameters):
 
     min_rows: int = Field(500, ge=20, description="fewest rows of a batch that are judged, from 20")
     drift: float = Field(
-        0.1, gt=0, le=0.83, description="Jensen-Shannon distance from which a column has drifted, above 0 to 0.83"
-    )
+        0.1, gt=0, le=0.83,
+        description="Jensen-Shannon distance beyond chance from which a column has drifted, above 0 to 0.83",
+    )  # fmt: skip
     gaps: float = Field(
         0.1,
         gt=0,

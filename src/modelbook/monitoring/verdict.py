@@ -49,10 +49,13 @@ def _drift(watched: Watched, params: Monitor) -> list[Finding]:
             f"Batch {watched.batch}: {drifted} of {len(watched.columns)} columns have drifted; they carry "
             f"{watched.drifted_share:.0%} of the model's importance ({params.drift_share:.0%} asks to watch)."
         )))  # fmt: skip
-    if watched.target_distance >= params.drift:
-        moved = f"distance {watched.target_distance:.2f} ({params.drift:g} asks to watch)"
-        told = f"Batch {watched.batch}: the outcome itself has drifted, {moved}."
-        found.append(Finding(WATCH, told))
+    for which, said in {"outcome": "the outcome itself has", "score": "what the model answers has"}.items():
+        moved = watched.moved(which)
+        if moved.score >= max(params.drift, moved.chance):
+            found.append(Finding(WATCH, (
+                f"Batch {watched.batch}: {said} drifted, distance {moved.score:.2f} ({params.drift:g} asks to watch; "
+                f"chance explains {moved.chance:.2f})."
+            )))  # fmt: skip
     return found
 
 

@@ -30,8 +30,9 @@ class Watched:
         ``drift.columns``; empty when there are too few rows.
     drifted_share : float
         Importance-weighted share of drifted columns, 0 to 1.
-    target_distance, score_distance : float
-        Jensen-Shannon distance of outcomes and of scores to the reference's; NaN when unknown.
+    answers : DataFrame
+        ``drift.table`` of what was answered and what turned out, in the rows ``score`` and ``outcome``; empty when
+        there are too few rows.
     metrics : DataFrame
         ``evaluation.evaluate`` with the column ``reference``; empty until outcomes are in.
     """
@@ -42,9 +43,13 @@ class Watched:
     violations: pd.DataFrame
     columns: pd.DataFrame
     drifted_share: float
-    target_distance: float
-    score_distance: float
+    answers: pd.DataFrame
     metrics: pd.DataFrame
+
+    def moved(self, which: str) -> drift.Distance:
+        """How far ``score`` or ``outcome`` has moved."""
+        found = self.answers[self.answers["column"] == which] if len(self.answers) else self.answers
+        return drift.UNKNOWN if found.empty else drift.Distance(*map(float, found.iloc[0][["score", "chance"]]))
 
     def metric(self, name: str) -> Any:
         """One row of ``metrics``, or None."""
@@ -93,13 +98,14 @@ def watch(
     violations = contract.violations(batch, target=False)
     columns = drift.columns(reference, batch, contract, threshold=params.drift, gaps=params.gaps)
     task, known = tasks.of(contract), _known(batch, contract)
-    answers, numeric, categorical = task.drifting(scores, contract.codes(batch).to_numpy() if known else float("nan"))
+    now, numeric, _ = task.drifting(scores, contract.codes(batch).to_numpy() if known else float("nan"))
     before, _, _ = task.drifting(task.recalled(reference), contract.codes(reference).to_numpy())
-    distance = drift.distances(before, answers, numeric, categorical, params.drift)
+    answers = drift.table(
+        before, now, numeric, threshold=params.drift, gaps=1, sizes=drift.sizes(reference, batch, contract)
+    )
     return Watched(
         task, name, len(batch), violations, columns, drift.weighted_share(columns, importance),
-        distance.get("outcome", float("nan")), distance.get("score", float("nan")),
-        performance(task, batch, scores, reference, threshold, params) if known else pd.DataFrame(),
+        answers, performance(task, batch, scores, reference, threshold, params) if known else pd.DataFrame(),
     )  # fmt: skip
 
 
@@ -113,9 +119,8 @@ def _known(batch: pd.DataFrame, contract: Contract) -> bool:
 
 def _unanswerable(name: str, batch: pd.DataFrame, contract: Contract) -> Watched:
     """A batch that is too small, or lacks columns: its contract violations are all that can be told."""
-    nothing, unknown = pd.DataFrame(), float("nan")
-    broken = contract.violations(batch, target=False)
-    return Watched(tasks.of(contract), name, len(batch), broken, nothing, 0.0, unknown, unknown, nothing)
+    nothing, broken = pd.DataFrame(), contract.violations(batch, target=False)
+    return Watched(tasks.of(contract), name, len(batch), broken, nothing, 0.0, nothing, nothing)
 
 
 def performance(
@@ -135,7 +140,7 @@ def performance(
 def drift_table(watched: list[Watched], importance: dict[str, float]) -> pd.DataFrame:
     """Every batch's columns in one table, with the column's importance to the model."""
     tables = [w.columns.assign(batch=w.batch) for w in watched if len(w.columns)]
-    names = ["batch", "column", "score", "threshold", "missing_reference", "missing_batch", "drifted", "importance"]
+    names = ["batch", *drift.NAMES, "importance"]
     if not tables:
         return pd.DataFrame(columns=names).astype({"drifted": bool})
     table = pd.concat(tables, ignore_index=True)
@@ -143,9 +148,15 @@ def drift_table(watched: list[Watched], importance: dict[str, float]) -> pd.Data
 
 
 def drifted(table: pd.DataFrame, contract: Contract) -> pd.DataFrame:
-    """The rows of ``drift_table`` that have drifted: ``batch, column, distance, missing then, missing now``."""
+    """The rows of ``drift_table`` that have drifted, with names for people.
+
+    Columns ``batch, column, distance, by chance, KS p, new, missing then, missing now``.
+    """
     kept = contract.labelled(table[table["drifted"]], "column")
-    names = {"score": "distance", "missing_reference": "missing then", "missing_batch": "missing now"}
+    names = {
+        "score": "distance", "chance": "by chance", "ks_p": "KS p", "new": "new", "missing_reference": "missing then",
+        "missing_batch": "missing now",
+    }  # fmt: skip
     return kept.rename(columns=names)[["batch", "column", *names.values()]].reset_index(drop=True)
 
 
@@ -158,7 +169,10 @@ def performance_table(watched: list[Watched]) -> pd.DataFrame:
 
 def quality_table(watched: list[Watched]) -> pd.DataFrame:
     """Every batch's size and contract violations."""
-    rows = [(w.batch, w.rows, len(w.violations), w.target_distance, w.score_distance, w.drifted_share) for w in watched]
+    rows = [
+        (w.batch, w.rows, len(w.violations), w.moved("outcome").score, w.moved("score").score, w.drifted_share)
+        for w in watched
+    ]
     return pd.DataFrame(
         rows, columns=["batch", "rows", "violations", "outcome_distance", "score_distance", "drifted_share"]
     )
