@@ -21,8 +21,10 @@ from sklearn.pipeline import make_pipeline
 from modelbook import tasks
 from modelbook.config import Monitor
 from modelbook.contract import Contract
-from modelbook.monitoring import drift, interactive, verdict, watch
+from modelbook.monitoring import drift, interactive, verdict, watch, windows
+from modelbook.monitoring.verdict import Finding
 from modelbook.monitoring.watch import Watched
+from modelbook.monitoring.windows import Window
 from modelbook.report import pdf
 
 PARAMS = Monitor(resamples=200, min_rows=200)
@@ -247,13 +249,32 @@ def test_an_empty_batch_is_watched(watched: Callable[..., Watched], batch: pd.Da
 
 def test_outcomes_that_are_not_in_yet_are_not_judged(watched: Callable[..., Watched], batch: pd.DataFrame) -> None:
     late = batch.astype({"happened": float})
-    late.loc[0, "happened"] = np.nan
+    late.loc[199:, "happened"] = np.nan
     for rows in (late, batch.drop(columns="happened")):
         told = watched(rows)
         assert told.metrics.empty
         assert np.isnan(told.moved("outcome").score)
         assert told.moved("score").score < 0.1
         assert verdict.overall(verdict.judge(told, PARAMS)) in ("healthy", "watch")
+
+
+def test_those_outcomes_that_are_in_are_judged(watched: Callable[..., Watched], batch: pd.DataFrame) -> None:
+    late = batch.astype({"happened": float})
+    late.loc[600:, "happened"] = np.nan
+    told = watched(late)
+    assert told.metrics.equals(watched(batch.head(600)).metrics)
+    assert np.isnan(told.moved("outcome").score)
+
+
+def test_a_slice_that_got_worse_is_found_though_the_whole_is_well(
+    watched: Callable[..., Watched], batch: pd.DataFrame
+) -> None:
+    at_random = pd.Series(np.random.default_rng(0).permutation(batch["happened"]), index=batch.index)
+    told = watched(batch.assign(happened=batch["happened"].where(batch["colour"] != "2", at_random)))
+    found = verdict.judge(told, Monitor(resamples=200, min_rows=200, loss=0.12))
+    assert [one.kind for one in found if one.kind.startswith("slice")] == ["slice colour is 2"]
+    assert "Batch 4: where colour is 2, ROC AUC 0." in found[0].sentence
+    assert watched(batch).slices["reference"].between(0.8, 1).all()
 
 
 def test_outcomes_of_one_class_have_no_metrics(watched: Callable[..., Watched], batch: pd.DataFrame) -> None:
@@ -340,7 +361,7 @@ def test_tables_of_no_batches_have_their_columns() -> None:
 CALM = Watched(
     tasks.of(Contract.model_validate(CONTRACT)), "4", 1000, pd.DataFrame(),
     pd.DataFrame({"column": ["a", "b"], "drifted": [True, False]}),
-    0.0, pd.DataFrame(), pd.DataFrame(),
+    0.0, pd.DataFrame(), pd.DataFrame(), pd.DataFrame(),
 )  # fmt: skip
 
 
@@ -388,6 +409,81 @@ def scored(auc: tuple[float, float, float], reference: float, bias: tuple[float,
 )
 def test_each_rule_alone_gives_its_word(one: Watched, words: list[str]) -> None:
     assert [finding.word for finding in verdict.judge(one, PARAMS)] == words
+
+
+# Over windows
+
+
+def window(name: str = "1", *kinds: str, rows: int = 1000, performed: bool = True, grave: bool = False) -> Window:
+    found = [
+        Finding("retrain" if kind == "loss" else "watch", f"Batch {name}: {kind}.", kind, grave=grave) for kind in kinds
+    ]
+    return Window(name, rows, performed, tuple(found))
+
+
+CALM_ONE, DRIFT, LOSS, SLICE = window(), window("2", "drift"), window("3", "loss"), window("4", "slice a is 1")
+GRAVE, UNTOLD, FEW = window("5", "loss", grave=True), window("6", performed=False), window("7", rows=333)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ([CALM_ONE], ["healthy"]),
+        # what asks to watch: at once, or as long as two of three show it
+        ([DRIFT], ["watch"]),
+        ([CALM_ONE, CALM_ONE, DRIFT], ["watch"]),
+        ([DRIFT, CALM_ONE], ["healthy"]),
+        ([DRIFT, DRIFT, CALM_ONE], ["watch"]),
+        ([DRIFT, DRIFT, CALM_ONE, CALM_ONE], ["healthy"]),
+        ([window("1", "drift", "contract")], ["watch", "watch"]),
+        # a slice: only when two of three show it
+        ([SLICE], ["healthy"]),
+        ([SLICE, CALM_ONE, SLICE], ["watch"]),
+        ([window("1", "slice a is 2"), SLICE], ["healthy"]),
+        # a loss: two of three with outcomes, or a grave one in the newest of these
+        ([LOSS], ["watch"]),
+        ([LOSS, CALM_ONE], ["healthy"]),
+        ([LOSS, LOSS], ["retrain"]),
+        ([LOSS, CALM_ONE, LOSS], ["retrain"]),
+        ([LOSS, CALM_ONE, CALM_ONE, LOSS], ["watch"]),
+        ([LOSS, UNTOLD, UNTOLD, UNTOLD, LOSS], ["retrain"]),
+        ([LOSS, UNTOLD], ["watch"]),
+        ([GRAVE], ["retrain"]),
+        ([GRAVE, UNTOLD], ["retrain"]),
+        ([GRAVE, CALM_ONE], ["healthy"]),
+        ([CALM_ONE, window("2", "drift", "loss", grave=True)], ["retrain", "watch"]),
+        # volume: outside a third to three times of what was usual
+        ([CALM_ONE, CALM_ONE, FEW], ["watch"]),
+        ([CALM_ONE, CALM_ONE, window(rows=334)], ["healthy"]),
+        ([CALM_ONE, CALM_ONE, window(rows=3001)], ["watch"]),
+        ([CALM_ONE, FEW], ["healthy"]),
+        ([], []),
+    ],
+)
+def test_what_follows_from_several_windows(given: list[Window], words: list[str]) -> None:
+    assert [finding.word for finding in windows.over(given, PARAMS)] == words
+
+
+def test_what_several_windows_show_is_told_with_their_number() -> None:
+    [retrain] = windows.over([LOSS, CALM_ONE, LOSS], PARAMS)
+    assert retrain.sentence == "Batch 3: loss. So do 2 of the last 3 windows."
+    [once] = windows.over([LOSS], PARAMS)
+    assert once.sentence == "Batch 3: loss. It shows in 1 of 2 windows that are needed; watch the next one."
+    [volume] = windows.over([CALM_ONE, CALM_ONE, FEW], PARAMS)
+    assert volume.sentence == "Batch 7 has 333 rows; 1,000 are usual."
+
+
+def test_how_many_windows_are_looked_at_can_be_set() -> None:
+    assert windows.over([LOSS], PARAMS.model_copy(update={"needed": 1}))[0].word == "retrain"
+    assert windows.over([LOSS, CALM_ONE, LOSS], PARAMS.model_copy(update={"windows": 2}))[0].word == "watch"
+
+
+def test_a_loss_of_twice_the_limit_is_grave(watched: Callable[..., Watched], batch: pd.DataFrame) -> None:
+    for auc, grave in ((0.66, False), (0.64, True)):
+        [found] = verdict.judge(scored((auc, auc - 0.05, auc + 0.05), 0.75), PARAMS)
+        assert found.grave is grave
+    one = windows.judged(watched(batch), PARAMS)
+    assert (one.name, one.rows, one.performed) == ("4", 1000, True)
 
 
 def test_the_worst_word_wins() -> None:

@@ -220,6 +220,8 @@ class Monitor(Parameters):
         description="mean predicted minus observed rate (for a number, in standard deviations) that asks to watch, "
         "above 0 to 0.5",
     )
+    windows: int = Field(3, ge=1, le=100, description="newest windows that the verdict looks at, 1 to 100")
+    needed: int = Field(2, ge=1, le=100, description="windows of these that must show a loss to retrain, 1 to 100")
     resamples: Resamples = 1000
     seed: Seed = 42
 

@@ -15,7 +15,11 @@ from modelbook.contract import Contract
 from modelbook.monitoring import drift
 from modelbook.tasks.base import Task
 from modelbook.tasks.scored import Scored
+from modelbook.training import evaluation
 from modelbook.training.evaluation import evaluate
+
+SLICE_ROWS = 100  # rows with outcomes that a slice needs on each side
+SLICE_RESAMPLES = 200  # there are many slices
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,10 @@ class Watched:
         ``drift.table`` of what was answered and what turned out, in the rows ``score`` and ``outcome``; empty when
         there are too few rows.
     metrics : DataFrame
-        ``evaluation.evaluate`` with the column ``reference``; empty until outcomes are in.
+        ``evaluation.evaluate`` of the rows whose outcomes are in, with the column ``reference``; empty until there are
+        enough.
+    slices : DataFrame
+        ``evaluation.slices`` of them, with the column ``reference`` for the slice's headline in the reference.
     """
 
     task: Task
@@ -45,6 +52,7 @@ class Watched:
     drifted_share: float
     answers: pd.DataFrame
     metrics: pd.DataFrame
+    slices: pd.DataFrame
 
     def moved(self, which: str) -> drift.Distance:
         """How far ``score`` or ``outcome`` has moved."""
@@ -98,29 +106,28 @@ def watch(
     violations = contract.violations(batch, target=False)
     columns = drift.columns(reference, batch, contract, threshold=params.drift, gaps=params.gaps)
     task, known = tasks.of(contract), _known(batch, contract)
-    now, numeric, _ = task.drifting(scores, contract.codes(batch).to_numpy() if known else float("nan"))
+    now, numeric, _ = task.drifting(scores, contract.codes(batch).to_numpy() if known.all() else float("nan"))
     before, _, _ = task.drifting(task.recalled(reference), contract.codes(reference).to_numpy())
-    answers = drift.table(
-        before, now, numeric, threshold=params.drift, gaps=1, sizes=drift.sizes(reference, batch, contract)
-    )
-    return Watched(
-        task, name, len(batch), violations, columns, drift.weighted_share(columns, importance),
-        answers, performance(task, batch, scores, reference, threshold, params) if known else pd.DataFrame(),
-    )  # fmt: skip
+    sizes = drift.sizes(reference, batch, contract)
+    answers = drift.table(before, now, numeric, threshold=params.drift, gaps=1, sizes=sizes)
+    share, told = drift.weighted_share(columns, importance), (batch[known], scores[known.to_numpy()])
+    metrics = performance(task, *told, reference, threshold, params)
+    parts = slices(task, *told, reference, threshold, params) if len(metrics) else pd.DataFrame()
+    return Watched(task, name, len(batch), violations, columns, share, answers, metrics, parts)
 
 
-def _known(batch: pd.DataFrame, contract: Contract) -> bool:
-    """Whether every row's outcome is in, and is one that the contract knows."""
+def _known(batch: pd.DataFrame, contract: Contract) -> pd.Series:
+    """Of which rows the outcome is in, and is one that the contract knows."""
     if contract.target not in batch.columns:
-        return False
+        return pd.Series(False, index=batch.index)
     values = batch[contract.target]
-    return bool(values.notna().all() and contract.columns[contract.target].holds(values).all())
+    return values.notna() & contract.columns[contract.target].holds(values)
 
 
 def _unanswerable(name: str, batch: pd.DataFrame, contract: Contract) -> Watched:
     """A batch that is too small, or lacks columns: its contract violations are all that can be told."""
     nothing, broken = pd.DataFrame(), contract.violations(batch, target=False)
-    return Watched(tasks.of(contract), name, len(batch), broken, nothing, 0.0, nothing, nothing)
+    return Watched(tasks.of(contract), name, len(batch), broken, nothing, 0.0, nothing, nothing, nothing)
 
 
 def performance(
@@ -128,6 +135,8 @@ def performance(
     params: Monitor,
 ) -> pd.DataFrame:  # fmt: skip
     """Metrics of the batch with intervals, beside the holdout's; columns as ``evaluate`` and ``reference``."""
+    if len(batch) < params.min_rows:
+        return pd.DataFrame()
     now = Scored.of(task.contract.codes(batch), scores, task.contract.entities(batch))
     if not task.judgeable(now.outcome):
         return pd.DataFrame()
@@ -135,6 +144,26 @@ def performance(
     table = evaluate(now, metrics, resamples=params.resamples, seed=params.seed)
     before = evaluate(task.reference(reference), metrics, resamples=0, seed=params.seed).set_index("metric")["value"]
     return table.assign(reference=table["metric"].map(before))
+
+
+def slices(
+    task: Task, batch: pd.DataFrame, scores: np.ndarray, reference: pd.DataFrame, threshold: float | None,
+    params: Monitor,
+) -> pd.DataFrame:  # fmt: skip
+    """The headline in each slice of the batch, beside its value in that slice of the reference."""
+    asked: dict[str, Any] = {"fewest": SLICE_ROWS, "seed": params.seed}
+    there = [name for name in task.contract.slices if name in batch.columns and name in reference.columns]
+    if there != task.contract.slices:
+        return pd.DataFrame()
+    now = Scored.of(task.contract.codes(batch), scores, task.contract.entities(batch))
+    some = min(params.resamples, SLICE_RESAMPLES)
+    found = evaluation.slices(task, now, batch, threshold, resamples=some, **asked)
+    before = evaluation.slices(task, task.reference(reference), reference, threshold, resamples=0, **asked)
+    before = before.rename(columns={task.headline: "reference"})[["slice", "value", "reference"]]
+    joined = found.rename(columns={"value": "group", task.headline: "value"}).merge(
+        before.rename(columns={"value": "group"}), on=["slice", "group"]
+    )
+    return joined[["slice", "group", "n", "value", "low", "high", "reference"]]
 
 
 def drift_table(watched: list[Watched], importance: dict[str, float]) -> pd.DataFrame:
