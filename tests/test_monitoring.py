@@ -25,6 +25,7 @@ from modelbook.monitoring import drift, interactive, verdict, watch, windows
 from modelbook.monitoring.verdict import Finding
 from modelbook.monitoring.watch import Watched
 from modelbook.monitoring.windows import Window
+from modelbook.report import found as report
 from modelbook.report import pdf
 
 PARAMS = Monitor(resamples=200, min_rows=200)
@@ -409,6 +410,31 @@ def scored(auc: tuple[float, float, float], reference: float, bias: tuple[float,
 )
 def test_each_rule_alone_gives_its_word(one: Watched, words: list[str]) -> None:
     assert [finding.word for finding in verdict.judge(one, PARAMS)] == words
+
+
+# Before outcomes
+
+
+def test_before_outcomes_are_in_a_look_is_asked_for_where_the_answers_expect_a_loss() -> None:
+    row = {"metric": "roc_auc", "value": 0.68, "low": 0.65, "high": 0.71, "reference": 0.75}
+    [found] = verdict.judge(replace(CALM, expected=row), PARAMS)
+    assert (found.word, found.kind) == ("watch", "expected loss")
+    assert found.sentence.startswith("Batch 4: no outcomes yet; by its answers, ROC AUC 0.680 (at most 0.710) has lost")
+    for more in ({"high": 0.76}, {"value": 0.71}):
+        assert verdict.judge(replace(CALM, expected=row | more), PARAMS)[0].word == "healthy"
+    in_now = replace(scored((0.75, 0.7, 0.8), 0.75), expected=row)  # what came counts
+    assert verdict.judge(in_now, PARAMS)[0].word == "healthy"
+
+
+def test_what_was_expected_stands_beside_what_came(watched: Callable[..., Watched], batch: pd.DataFrame) -> None:
+    told = watch.expected_table([watched(batch), watched(batch.drop(columns="happened")), CALM])
+    assert told["expected"].tolist() == pytest.approx([told["expected"][0]] * 2)
+    assert told["off"][0] == pytest.approx(told["expected"][0] - told["came"][0])
+    assert abs(told["off"][0]) < 0.03
+    assert np.isnan(told["came"][1])
+    assert "estimates were off by 0.0" in report.expected(told)
+    assert "no batch's outcomes are in" in report.expected(told.tail(1))
+    assert "Nothing can be told" in report.expected(told.head(0))
 
 
 # Over windows

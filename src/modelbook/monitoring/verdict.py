@@ -73,7 +73,7 @@ def _drift(watched: Watched, params: Monitor) -> list[Finding]:
 def _performance(watched: Watched, params: Monitor) -> list[Finding]:
     task, rows = watched.task, {row["metric"]: row for row in watched.metrics.to_dict("records")}
     if not rows:
-        return []
+        return _expected(watched, params)
     found = []
     # Worse by the margin, and the whole interval beyond the reference: not a matter of sample size alone.
     lost, sure, said = task.lost(rows[task.headline])
@@ -84,6 +84,16 @@ def _performance(watched: Watched, params: Monitor) -> list[Finding]:
     if abs(off) >= params.bias and not rows[task.off]["low"] <= 0 <= rows[task.off]["high"]:
         found.append(Finding(WATCH, f"Batch {watched.batch}: {said} ({params.bias:.1%} asks to watch).", "bias"))
     return found
+
+
+def _expected(watched: Watched, params: Monitor) -> list[Finding]:
+    """Before outcomes are in: what the answers let expect. It is an estimate, so it asks for no more than a look."""
+    if watched.expected is None:
+        return []
+    lost, sure, said = watched.task.lost(watched.expected)
+    if lost < params.loss or not sure:
+        return []
+    return [Finding(WATCH, f"Batch {watched.batch}: no outcomes yet; by its answers, {said}.", "expected loss")]
 
 
 def _slices(watched: Watched, params: Monitor) -> list[Finding]:

@@ -42,6 +42,8 @@ class Watched:
         enough.
     slices : DataFrame
         ``evaluation.slices`` of them, with the column ``reference`` for the slice's headline in the reference.
+    expected : dict
+        The headline to expect by the answers alone, as a row of ``metrics``; None where the task cannot tell.
     """
 
     task: Task
@@ -53,6 +55,7 @@ class Watched:
     answers: pd.DataFrame
     metrics: pd.DataFrame
     slices: pd.DataFrame
+    expected: dict[str, Any] | None = None
 
     def moved(self, which: str) -> drift.Distance:
         """How far ``score`` or ``outcome`` has moved."""
@@ -113,7 +116,18 @@ def watch(
     share, told = drift.weighted_share(columns, importance), (batch[known], scores[known.to_numpy()])
     metrics = performance(task, *told, reference, threshold, params)
     parts = slices(task, *told, reference, threshold, params) if len(metrics) else pd.DataFrame()
-    return Watched(task, name, len(batch), violations, columns, share, answers, metrics, parts)
+    likely = expected(task, scores, reference, threshold)
+    return Watched(task, name, len(batch), violations, columns, share, answers, metrics, parts, likely)
+
+
+def expected(task: Task, scores: np.ndarray, reference: pd.DataFrame, threshold: float | None) -> dict[str, Any] | None:
+    """The headline to expect by the answers alone, beside its value on the reference."""
+    past = task.reference(reference)
+    found = task.expected(scores, past)
+    if found is None:
+        return None
+    before = task.metrics(threshold)[task.headline](past.outcome, past.score, np.ones(len(past)))
+    return {"metric": task.headline, **found._asdict(), "reference": before}
 
 
 def _known(batch: pd.DataFrame, contract: Contract) -> pd.Series:
@@ -194,6 +208,16 @@ def performance_table(watched: list[Watched]) -> pd.DataFrame:
     tables = [w.metrics.assign(batch=w.batch) for w in watched if len(w.metrics)]
     names = ["batch", "metric", "value", "low", "high", "reference"]
     return pd.concat(tables, ignore_index=True)[names] if tables else pd.DataFrame(columns=names)
+
+
+def expected_table(watched: list[Watched]) -> pd.DataFrame:
+    """What was expected of each batch, and what came of it: ``batch, expected, low, high, came, off``."""
+    rows = []
+    for one in (one for one in watched if one.expected):
+        row, came = one.expected or {}, one.metric(one.task.headline)
+        value = float("nan") if came is None else came["value"]
+        rows.append((one.batch, row["value"], row["low"], row["high"], value, row["value"] - value))
+    return pd.DataFrame(rows, columns=["batch", "expected", "low", "high", "came", "off"])
 
 
 def quality_table(watched: list[Watched]) -> pd.DataFrame:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from modelbook import config
 from modelbook.errors import ParameterError
+from modelbook.tasks.expected import Expected
 from modelbook.tasks.names import LOWER_IS_BETTER, label, told
 from modelbook.tasks.scored import Metric, Scored
 
@@ -193,6 +194,10 @@ class Task(ABC):
     def better(self, metric: str, one: float, other: float) -> float:
         """How much better the first value of a metric is than the second."""
         return other - one if metric in LOWER_IS_BETTER else one - other
+
+    def expected(self, score: np.ndarray, past: Scored) -> Expected | None:
+        """The headline to expect of rows before outcomes are in, learned from past ones; None: the task cannot tell."""
+        return None
 
     def drifting(self, score: np.ndarray, outcome: Any) -> tuple[pd.DataFrame, list[str], list[str]]:
         """Columns ``score, outcome`` to look for drift in, and which of them are numeric and which categorical."""
