@@ -28,7 +28,7 @@ from modelbook.monitoring.windows import Window
 from modelbook.report import found as report
 from modelbook.report import pdf
 
-PARAMS = Monitor(resamples=200, min_rows=200)
+PARAMS = Monitor(resamples=100, min_rows=200)
 NAN = float("nan")
 IMPORTANCE = {"size": 0.3, "colour": 0.01, "noise": 0.0, "flag": -0.01}
 
@@ -265,6 +265,7 @@ def test_those_outcomes_that_are_in_are_judged(watched: Callable[..., Watched], 
     told = watched(late)
     assert told.metrics.equals(watched(batch.head(600)).metrics)
     assert np.isnan(told.moved("outcome").score)
+    assert told.violations.empty
 
 
 def test_a_slice_that_got_worse_is_found_though_the_whole_is_well(
@@ -492,7 +493,7 @@ def test_what_follows_from_several_windows(given: list[Window], words: list[str]
 
 def test_what_several_windows_show_is_told_with_their_number() -> None:
     [retrain] = windows.over([LOSS, CALM_ONE, LOSS], PARAMS)
-    assert retrain.sentence == "Batch 3: loss. So do 2 of the last 3 windows."
+    assert retrain.sentence == "Batch 3: loss. That shows in 2 of the last 3 windows."
     [once] = windows.over([LOSS], PARAMS)
     assert once.sentence == "Batch 3: loss. It shows in 1 of 2 windows that are needed; watch the next one."
     [volume] = windows.over([CALM_ONE, CALM_ONE, FEW], PARAMS)

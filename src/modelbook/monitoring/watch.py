@@ -106,7 +106,7 @@ def watch(
     """
     if len(batch) < params.min_rows:
         return _unanswerable(name, batch, contract)
-    violations = contract.violations(batch, target=False)
+    violations = _broken(batch, contract)
     columns = drift.columns(reference, batch, contract, threshold=params.drift, gaps=params.gaps)
     task, known = tasks.of(contract), _known(batch, contract)
     now, numeric, _ = task.drifting(scores, contract.codes(batch).to_numpy() if known.all() else float("nan"))
@@ -130,6 +130,12 @@ def expected(task: Task, scores: np.ndarray, reference: pd.DataFrame, threshold:
     return {"metric": task.headline, **found._asdict(), "reference": before}
 
 
+def _broken(batch: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    """Where the batch breaks the contract; an outcome that is not in yet does not."""
+    found = contract.violations(batch, target=False)
+    return found[~((found["column"] == contract.target) & found["value"].isna())]
+
+
 def _known(batch: pd.DataFrame, contract: Contract) -> pd.Series:
     """Of which rows the outcome is in, and is one that the contract knows."""
     if contract.target not in batch.columns:
@@ -140,7 +146,7 @@ def _known(batch: pd.DataFrame, contract: Contract) -> pd.Series:
 
 def _unanswerable(name: str, batch: pd.DataFrame, contract: Contract) -> Watched:
     """A batch that is too small, or lacks columns: its contract violations are all that can be told."""
-    nothing, broken = pd.DataFrame(), contract.violations(batch, target=False)
+    nothing, broken = pd.DataFrame(), _broken(batch, contract)
     return Watched(tasks.of(contract), name, len(batch), broken, nothing, 0.0, nothing, nothing, nothing)
 
 

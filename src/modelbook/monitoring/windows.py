@@ -75,7 +75,7 @@ def _lost(windows: Sequence[Window], params: Monitor) -> list[Finding]:
 
 
 def _counted(shown: list[Finding], among: int, word: str) -> Finding:
-    seen = f" So do {len(shown)} of the last {among} windows." if len(shown) > 1 else ""
+    seen = f" That shows in {len(shown)} of the last {among} windows." if len(shown) > 1 else ""
     return replace(shown[-1], word=word, sentence=shown[-1].sentence + seen)
 
 
