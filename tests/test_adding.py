@@ -50,7 +50,7 @@ def own(built, tmp_path_factory) -> Tiny:
 @pytest.fixture(scope="module")
 def added(own) -> subprocess.CompletedProcess[str]:
     """What the build said after the stage had been added as the page says."""
-    add_model(own.root / "src/modelbook/config.py")
+    add_model(own.root / "src/modelbook/config/stages.py")
     [task] = blocks("Add a stage", "yaml")
     with (own.root / "pipeline.yaml").open("a", encoding="utf-8") as file:
         file.write("\n" + task)
@@ -153,7 +153,7 @@ def test_a_chart_is_added_as_the_page_says(own):
 def test_another_stages_parameters_do_not_outdate_a_stage(tmp_path):
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
-    config = tmp_path / "src/modelbook/config.py"
+    config = tmp_path / "src/modelbook/config/stages.py"
 
     def digests() -> dict[str, str]:
         script = (
@@ -173,5 +173,8 @@ def test_another_stages_parameters_do_not_outdate_a_stage(tmp_path):
     source = config.read_text(encoding="utf-8")
     config.write_text(source.replace("columns drawn by target", "columns drawn"), encoding="utf-8")
     assert {name for name, digest in digests().items() if digest != before[name]} == {"explore"}
-    config.write_text(source.replace('"lr": "logistic regression"', '"lr": "logit"'), encoding="utf-8")
+    config.write_text(source, encoding="utf-8")
+    values = config.with_name("values.py")
+    common = values.read_text(encoding="utf-8").replace('"lr": "logistic regression"', '"lr": "logit"')
+    values.write_text(common, encoding="utf-8")
     assert {name for name, digest in digests().items() if digest != before[name]} == set(before)

@@ -50,6 +50,8 @@ BOUNDS = [
     ("monitor", "drift_share", (0.01, 1), (0, 1.01)),
     ("monitor", "loss", (0.01, 0.5), (0, 0.51)),
     ("monitor", "bias", (0.01, 0.5), (0, 0.51)),
+    ("monitor", "windows", (1, 100), (0, 101)),
+    ("monitor", "needed", (1, 100), (0, 101)),
 ]
 
 

@@ -21,11 +21,14 @@ from sklearn.pipeline import make_pipeline
 from modelbook import tasks
 from modelbook.config import Monitor
 from modelbook.contract import Contract
-from modelbook.monitoring import drift, interactive, verdict, watch
+from modelbook.monitoring import drift, interactive, verdict, watch, windows
+from modelbook.monitoring.verdict import Finding
 from modelbook.monitoring.watch import Watched
+from modelbook.monitoring.windows import Window
+from modelbook.report import found as report
 from modelbook.report import pdf
 
-PARAMS = Monitor(resamples=200, min_rows=200)
+PARAMS = Monitor(resamples=100, min_rows=200)
 NAN = float("nan")
 IMPORTANCE = {"size": 0.3, "colour": 0.01, "noise": 0.0, "flag": -0.01}
 
@@ -81,17 +84,73 @@ def test_the_same_distribution_has_not_drifted(
     told = columns(reference, batch, contract)
     assert sorted(told.index) == sorted(contract.features_)
     assert not told["drifted"].any()
-    assert told["score"].between(0, 0.1).all()
+    assert (told["score"] <= told["chance"]).all()
     assert columns(reference, reference, contract)["score"].max() == pytest.approx(0, abs=1e-6)
 
 
-def test_more_rows_of_the_same_distribution_do_not_alarm(
-    reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract, make_frame: Callable[..., pd.DataFrame]
-) -> None:
-    many = make_frame(seed=13, entities=10_000, years=(4,))
-    few, more = columns(reference, batch, contract), columns(reference, many, contract)
-    assert not more["drifted"].any()
-    assert (more["score"] <= few["score"].reindex(more.index) + 0.02).all()
+def numbers(rows: int, seed: int, by: float = 0.0) -> pd.Series:
+    return pd.Series(np.random.default_rng(seed).normal(by, 1, rows))
+
+
+def moved(before: pd.Series, now: pd.Series, tests: float = 1, reference: float = 1.0) -> drift.Distance:
+    return drift.distance(before, now, True, drift.Sizes(reference), tests)
+
+
+def test_the_score_does_not_depend_on_how_many_rows_there_are() -> None:
+    reference = numbers(4000, 0)
+    few = np.mean([moved(reference, numbers(300, seed, 0.5)).score for seed in range(1, 21)])
+    many = moved(reference, numbers(50_000, 1, 0.5)).score
+    assert few == pytest.approx(many, abs=0.012)
+    assert many == pytest.approx(0.17, abs=0.01)
+
+
+def test_chance_explains_as_many_distances_as_it_says() -> None:
+    share, random = drift.CHANCE / 0.1, np.random.default_rng(1)  # so few tests that one in ten is beyond chance
+    for rows in (300, 1500):
+        found = [moved(*(pd.Series(random.normal(size=n)) for n in (1000, rows)), share) for _ in range(300)]
+        assert np.mean([one.score > one.chance for one in found]) == pytest.approx(0.1, abs=0.045)
+
+
+def test_rows_of_one_entity_are_one_piece_of_evidence() -> None:
+    once, batch = numbers(300, 0), numbers(200, 1)
+    often = pd.concat([once] * 5, ignore_index=True)
+    known, unknown = moved(often, batch, reference=0.2), moved(often, batch)
+    assert known.chance == pytest.approx(moved(once, batch).chance)
+    assert unknown.chance < known.chance
+    frame = pd.DataFrame({"who": [1, 1, 2, 3], "x": 0.0})
+    assert drift.sizes(frame, frame.head(2), Contract.model_validate(CONTRACT)) == (0.75, 0.5)
+
+
+def test_a_large_move_of_few_rows_is_left_to_chance() -> None:
+    few, many = (moved(numbers(4000, 0), numbers(rows, 6, 0.4), 60) for rows in (100, 5000))
+    assert 0.1 < few.score < few.chance
+    assert many.score > 0.1 > many.chance
+    assert np.isnan(moved(numbers(4000, 0), numbers(99, 4, 9)).score)
+
+
+@pytest.mark.parametrize("change", [0.001, -0.001])
+def test_a_constant_that_changes_has_moved_either_way(change: float) -> None:
+    constant = pd.Series(np.full(500, 3.0))
+    assert moved(constant, constant).score == 0
+    assert moved(constant, constant + change).score == pytest.approx(np.sqrt(np.log(2)), abs=0.01)
+
+
+def test_a_new_category_is_counted_and_rare_ones_are_taken_together() -> None:
+    before = pd.DataFrame({"code": ["a"] * 500 + ["b"] * 500})
+    now = pd.DataFrame({"code": ["a"] * 470 + ["b"] * 470 + ["c"] * 60})
+    told = drift.table(before, now, [], threshold=0.1, gaps=0.1, sizes=drift.Sizes()).iloc[0]
+    assert (told["new"], told["drifted"], told["method"]) == (0.06, True, "categories")
+    rare = pd.DataFrame({"code": [*before["code"][:980], *(f"r{n}" for n in range(20))]})
+    other = pd.DataFrame({"code": [*before["code"][:980], *(f"s{n}" for n in range(20))]})
+    assert drift.table(rare, other, [], threshold=0.1, gaps=0.1, sizes=drift.Sizes())["score"].iloc[0] == 0
+
+
+def test_the_kolmogorov_smirnov_test_is_told_and_decides_nothing() -> None:
+    before, now = ({"x": numbers(50_000, 0)}, {"x": numbers(50_000, 1, 0.1)})
+    told = drift.table(*map(pd.DataFrame, (before, now)), ["x"], threshold=0.1, gaps=0.1, sizes=drift.Sizes()).iloc[0]
+    assert told["ks_p"] < 1e-6
+    assert not told["drifted"]
+    assert told["score"] > told["chance"]
 
 
 def test_a_shifted_number_and_a_shifted_category_have_drifted(
@@ -107,6 +166,7 @@ def test_a_shifted_number_and_a_shifted_category_have_drifted(
 def test_the_threshold_is_where_drift_begins(reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract) -> None:
     moved = batch.assign(size=batch["size"] / 2)
     score = columns(reference, moved, contract).loc["size", "score"]
+    assert score > columns(reference, moved, contract).loc["size", "chance"]
     for threshold, drifted in ((score, True), (score + 1e-6, False)):
         told = drift.columns(reference, moved, contract, threshold=threshold, gaps=0.1).set_index("column")
         assert bool(told.loc["size", "drifted"]) is drifted
@@ -161,7 +221,7 @@ def test_a_share_of_drift_is_weighted_by_importance() -> None:
 def test_a_healthy_batch_is_healthy(watched: Callable[..., Watched], batch: pd.DataFrame) -> None:
     told = watched(batch)
     assert (told.rows, len(told.violations), told.drifted_share) == (1000, 0, 0)
-    assert max(told.target_distance, told.score_distance) < 0.1
+    assert max(told.moved("outcome").score, told.moved("score").score) < 0.1
     assert [f.word for f in verdict.judge(told, PARAMS)] == ["healthy"]
     auc = told.metric("roc_auc")
     assert auc["low"] < auc["reference"] < auc["high"]
@@ -190,19 +250,39 @@ def test_an_empty_batch_is_watched(watched: Callable[..., Watched], batch: pd.Da
 
 def test_outcomes_that_are_not_in_yet_are_not_judged(watched: Callable[..., Watched], batch: pd.DataFrame) -> None:
     late = batch.astype({"happened": float})
-    late.loc[0, "happened"] = np.nan
+    late.loc[199:, "happened"] = np.nan
     for rows in (late, batch.drop(columns="happened")):
         told = watched(rows)
         assert told.metrics.empty
-        assert np.isnan(told.target_distance)
-        assert told.score_distance < 0.1
+        assert np.isnan(told.moved("outcome").score)
+        assert told.moved("score").score < 0.1
         assert verdict.overall(verdict.judge(told, PARAMS)) in ("healthy", "watch")
+
+
+def test_those_outcomes_that_are_in_are_judged(watched: Callable[..., Watched], batch: pd.DataFrame) -> None:
+    late = batch.astype({"happened": float})
+    late.loc[600:, "happened"] = np.nan
+    told = watched(late)
+    assert told.metrics.equals(watched(batch.head(600)).metrics)
+    assert np.isnan(told.moved("outcome").score)
+    assert told.violations.empty
+
+
+def test_a_slice_that_got_worse_is_found_though_the_whole_is_well(
+    watched: Callable[..., Watched], batch: pd.DataFrame
+) -> None:
+    at_random = pd.Series(np.random.default_rng(0).permutation(batch["happened"]), index=batch.index)
+    told = watched(batch.assign(happened=batch["happened"].where(batch["colour"] != "2", at_random)))
+    found = verdict.judge(told, Monitor(resamples=200, min_rows=200, loss=0.12))
+    assert [one.kind for one in found if one.kind.startswith("slice")] == ["slice colour is 2"]
+    assert "Batch 4: where colour is 2, ROC AUC 0." in found[0].sentence
+    assert watched(batch).slices["reference"].between(0.8, 1).all()
 
 
 def test_outcomes_of_one_class_have_no_metrics(watched: Callable[..., Watched], batch: pd.DataFrame) -> None:
     told = watched(batch.assign(happened=0))
     assert told.metrics.empty
-    assert told.target_distance > 0.1
+    assert told.moved("outcome").score > 0.1
 
 
 def test_a_broken_contract_asks_to_watch(watched: Callable[..., Watched], batch: pd.DataFrame) -> None:
@@ -283,8 +363,12 @@ def test_tables_of_no_batches_have_their_columns() -> None:
 CALM = Watched(
     tasks.of(Contract.model_validate(CONTRACT)), "4", 1000, pd.DataFrame(),
     pd.DataFrame({"column": ["a", "b"], "drifted": [True, False]}),
-    0.0, 0.0, 0.0, pd.DataFrame(),
+    0.0, pd.DataFrame(), pd.DataFrame(), pd.DataFrame(),
 )  # fmt: skip
+
+
+def moved_answers(which: str, score: float, chance: float = 0.05) -> Watched:
+    return replace(CALM, answers=pd.DataFrame([{"column": which, "score": score, "chance": chance}]))
 
 
 def scored(auc: tuple[float, float, float], reference: float, bias: tuple[float, float, float] = (0, -1, 1)) -> Watched:
@@ -303,9 +387,12 @@ def scored(auc: tuple[float, float, float], reference: float, bias: tuple[float,
         (replace(CALM, violations=pd.DataFrame({"row": [1]})), ["watch"]),
         (replace(CALM, drifted_share=0.25), ["watch"]),
         (replace(CALM, drifted_share=0.2499), ["healthy"]),
-        (replace(CALM, target_distance=0.1), ["watch"]),
-        (replace(CALM, target_distance=0.0999), ["healthy"]),
-        (replace(CALM, target_distance=NAN, score_distance=0.9), ["healthy"]),
+        (moved_answers("outcome", 0.1), ["watch"]),
+        (moved_answers("outcome", 0.0999), ["healthy"]),
+        (moved_answers("outcome", 0.2, chance=0.21), ["healthy"]),
+        (moved_answers("outcome", NAN, chance=NAN), ["healthy"]),
+        (moved_answers("score", 0.1), ["watch"]),
+        (moved_answers("score", 0.0999), ["healthy"]),
         # retrain: a loss of 0.05 or more, and the whole interval below the reference; either alone is not enough
         (scored((0.70, 0.65, 0.74), 0.75), ["retrain"]),
         (scored((0.60, 0.40, 0.76), 0.75), ["healthy"]),
@@ -324,6 +411,106 @@ def scored(auc: tuple[float, float, float], reference: float, bias: tuple[float,
 )
 def test_each_rule_alone_gives_its_word(one: Watched, words: list[str]) -> None:
     assert [finding.word for finding in verdict.judge(one, PARAMS)] == words
+
+
+# Before outcomes
+
+
+def test_before_outcomes_are_in_a_look_is_asked_for_where_the_answers_expect_a_loss() -> None:
+    row = {"metric": "roc_auc", "value": 0.68, "low": 0.65, "high": 0.71, "reference": 0.75}
+    [found] = verdict.judge(replace(CALM, expected=row), PARAMS)
+    assert (found.word, found.kind) == ("watch", "expected loss")
+    assert found.sentence.startswith("Batch 4: no outcomes yet; by its answers, ROC AUC 0.680 (at most 0.710) has lost")
+    for more in ({"high": 0.76}, {"value": 0.71}):
+        assert verdict.judge(replace(CALM, expected=row | more), PARAMS)[0].word == "healthy"
+    in_now = replace(scored((0.75, 0.7, 0.8), 0.75), expected=row)  # what came counts
+    assert verdict.judge(in_now, PARAMS)[0].word == "healthy"
+
+
+def test_what_was_expected_stands_beside_what_came(watched: Callable[..., Watched], batch: pd.DataFrame) -> None:
+    told = watch.expected_table([watched(batch), watched(batch.drop(columns="happened")), CALM])
+    assert told["expected"].tolist() == pytest.approx([told["expected"][0]] * 2)
+    assert told["off"][0] == pytest.approx(told["expected"][0] - told["came"][0])
+    assert abs(told["off"][0]) < 0.03
+    assert np.isnan(told["came"][1])
+    assert "estimates were off by 0.0" in report.expected(told)
+    assert "no batch's outcomes are in" in report.expected(told.tail(1))
+    assert "Nothing can be told" in report.expected(told.head(0))
+
+
+# Over windows
+
+
+def window(name: str = "1", *kinds: str, rows: int = 1000, performed: bool = True, grave: bool = False) -> Window:
+    found = [
+        Finding("retrain" if kind == "loss" else "watch", f"Batch {name}: {kind}.", kind, grave=grave) for kind in kinds
+    ]
+    return Window(name, rows, performed, tuple(found))
+
+
+CALM_ONE, DRIFT, LOSS, SLICE = window(), window("2", "drift"), window("3", "loss"), window("4", "slice a is 1")
+GRAVE, UNTOLD, FEW = window("5", "loss", grave=True), window("6", performed=False), window("7", rows=333)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ([CALM_ONE], ["healthy"]),
+        # what asks to watch: at once, or as long as two of three show it
+        ([DRIFT], ["watch"]),
+        ([CALM_ONE, CALM_ONE, DRIFT], ["watch"]),
+        ([DRIFT, CALM_ONE], ["healthy"]),
+        ([DRIFT, DRIFT, CALM_ONE], ["watch"]),
+        ([DRIFT, DRIFT, CALM_ONE, CALM_ONE], ["healthy"]),
+        ([window("1", "drift", "contract")], ["watch", "watch"]),
+        # a slice: only when two of three show it
+        ([SLICE], ["healthy"]),
+        ([SLICE, CALM_ONE, SLICE], ["watch"]),
+        ([window("1", "slice a is 2"), SLICE], ["healthy"]),
+        # a loss: two of three with outcomes, or a grave one in the newest of these
+        ([LOSS], ["watch"]),
+        ([LOSS, CALM_ONE], ["healthy"]),
+        ([LOSS, LOSS], ["retrain"]),
+        ([LOSS, CALM_ONE, LOSS], ["retrain"]),
+        ([LOSS, CALM_ONE, CALM_ONE, LOSS], ["watch"]),
+        ([LOSS, UNTOLD, UNTOLD, UNTOLD, LOSS], ["retrain"]),
+        ([LOSS, UNTOLD], ["watch"]),
+        ([GRAVE], ["retrain"]),
+        ([GRAVE, UNTOLD], ["retrain"]),
+        ([GRAVE, CALM_ONE], ["healthy"]),
+        ([CALM_ONE, window("2", "drift", "loss", grave=True)], ["retrain", "watch"]),
+        # volume: outside a third to three times of what was usual
+        ([CALM_ONE, CALM_ONE, FEW], ["watch"]),
+        ([CALM_ONE, CALM_ONE, window(rows=334)], ["healthy"]),
+        ([CALM_ONE, CALM_ONE, window(rows=3001)], ["watch"]),
+        ([CALM_ONE, FEW], ["healthy"]),
+        ([], []),
+    ],
+)
+def test_what_follows_from_several_windows(given: list[Window], words: list[str]) -> None:
+    assert [finding.word for finding in windows.over(given, PARAMS)] == words
+
+
+def test_what_several_windows_show_is_told_with_their_number() -> None:
+    [retrain] = windows.over([LOSS, CALM_ONE, LOSS], PARAMS)
+    assert retrain.sentence == "Batch 3: loss. That shows in 2 of the last 3 windows."
+    [once] = windows.over([LOSS], PARAMS)
+    assert once.sentence == "Batch 3: loss. It shows in 1 of 2 windows that are needed; watch the next one."
+    [volume] = windows.over([CALM_ONE, CALM_ONE, FEW], PARAMS)
+    assert volume.sentence == "Batch 7 has 333 rows; 1,000 are usual."
+
+
+def test_how_many_windows_are_looked_at_can_be_set() -> None:
+    assert windows.over([LOSS], PARAMS.model_copy(update={"needed": 1}))[0].word == "retrain"
+    assert windows.over([LOSS, CALM_ONE, LOSS], PARAMS.model_copy(update={"windows": 2}))[0].word == "watch"
+
+
+def test_a_loss_of_twice_the_limit_is_grave(watched: Callable[..., Watched], batch: pd.DataFrame) -> None:
+    for auc, grave in ((0.66, False), (0.64, True)):
+        [found] = verdict.judge(scored((auc, auc - 0.05, auc + 0.05), 0.75), PARAMS)
+        assert found.grave is grave
+    one = windows.judged(watched(batch), PARAMS)
+    assert (one.name, one.rows, one.performed) == ("4", 1000, True)
 
 
 def test_the_worst_word_wins() -> None:

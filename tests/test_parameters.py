@@ -64,7 +64,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "monitor": {
         "book": "other", "min_rows": 500, "drift": 0.5, "gaps": 0.9, "drift_share": 1, "loss": 0.4, "bias": 0.4,
-        "resamples": 200, "seed": 1,
+        "windows": 4, "needed": 1, "resamples": 200, "seed": 1,
     },
 }  # fmt: skip
 

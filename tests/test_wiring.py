@@ -75,14 +75,14 @@ def test_a_stage_may_be_left_out(project):
     [
         (
             lambda tasks: tasks["explore"].update(name="explorer"),
-            "explorer: config.py has no class Explorer(Parameters); write it, or correct the name: did you mean",
+            "explorer: config/stages.py has no class Explorer(Parameters); write it, or correct the name: did you mean",
         ),
         (lambda tasks: tasks["explore"].update(name="2nd"), "2nd: its name is '2nd'; a stage's name has small letters"),
         (lambda tasks: tasks["explore"].pop("name"), "a task: its name is None"),
         (
             lambda tasks: tasks["explore"].update(source="notebooks/explore.ipynb"),
             "explore: its source is notebooks/explore.ipynb, not notebooks/02_explore.ipynb; "
-            "the number is the place of its class in config.py, 2",
+            "the number is the place of its class in config/stages.py, 2",
         ),
         (
             lambda tasks: tasks["explore"]["product"].pop("receipt"),

@@ -1,9 +1,11 @@
-"""Commands of the loop by hand: history, promote, rollback."""
+"""Commands of the loop: monitor."""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated
+import time
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -11,74 +13,73 @@ from modelbook.cli.place import AsJson, Book, located, reported
 
 app = typer.Typer()
 
-Why = Annotated[str, typer.Option(help="The reason, kept in the history.")]
+EXITS = {"healthy": 0, "watch": 10, "retrain": 20}
+
+
+def _since(told: str | None) -> float | None:
+    if told is None:
+        return None
+    from modelbook.monitoring import sources
+
+    try:
+        return sources.since(told)
+    except ValueError:
+        raise typer.BadParameter(f"{told!r} is no time; give 2026-11-20, 2026-11-20T06:00, 7d, 12h or 30m") from None
 
 
 @app.command()
-def history(
+def monitor(
+    batch: Annotated[str | None, typer.Option(help="A file whose rows are one batch.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="What was served since then: a time (UTC), or 7d, 12h, 30m.")
+    ] = None,
     book: Book = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many entries are shown, newest first.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """List what the gate decided and how the champion changed: when, by whom, why, and with --json on what evidence.
+    """Judge the champion on a build's batches, a file, or what was served; exit 0 healthy, 10 watch, 20 retrain.
 
-    Exits with 1 when the history was tampered with.
-
-    Examples:  modelbook history  |  modelbook history --book rand-hie --limit 5  |  modelbook history --json
+    Examples:  modelbook monitor  |  modelbook monitor --batch new.parquet  |  modelbook monitor --since 7d
     """
-    from modelbook.registry import history as kept
-    from modelbook.report import terminal
-
+    if batch is not None and since is not None:
+        raise typer.BadParameter("give --batch or --since, not both")
+    begun = _since(since)
     with reported():
-        root, name = located(book)
-        entries, breaks = kept.read(root, name)[::-1], kept.breaks(root)
-        strayed = kept.strayed(root, name)
+        told = _judged(*located(book), batch, begun)
     if as_json:
-        typer.echo(json.dumps([entry.to_dict() for entry in entries[:limit]], indent=1, ensure_ascii=False))
+        typer.echo(json.dumps(told, indent=1, ensure_ascii=False))
     else:
-        terminal.history(entries[:limit])
-    if len(entries) > limit and not as_json:
-        typer.echo(f"{limit} of {len(entries)} entries; all: --limit {len(entries)}")
-    for sentence in [*([strayed] if strayed else []), *breaks]:
-        typer.echo(sentence, err=True)
-    if breaks:
-        typer.echo("The history is not as it was written. Compare it with a backup of models/mlflow.db.", err=True)
-        raise typer.Exit(1)
+        typer.echo("\n".join([told["word"], *(f"  {line}" for line in told["sentences"]), f"next: {told['next']}"]))
+    raise typer.Exit(EXITS[told["word"]])
 
 
-@app.command()
-def promote(
-    version: Annotated[int, typer.Argument(min=1, metavar="V", help="Number of the version.")],
-    why: Why = "",
-    override: Annotated[str, typer.Option(help="Why the gate's word does not count; kept in the history.")] = "",
-    book: Book = None,
-) -> None:
-    """Make a version the champion, when the gate let it through and it proves itself; a running service follows.
-
-    Examples:  modelbook promote 3 --why "wanted for the spring"  |  modelbook promote 3 --override "agreed with risk"
-    """
-    from modelbook.registry import promotion
+def _judged(root: Path, book: str, batch: str | None, begun: float | None) -> dict[str, Any]:
+    """Watch what was named, keep it in the history, and tell the verdict over the newest windows."""
+    from modelbook import config
+    from modelbook.monitoring import history, sources, verdict, windows
     from modelbook.stage import project
 
-    with reported():
-        root, name = located(book)
-        made = promotion.promote(root, name, version, why=why, override=override, commit=project.commit(root))
-    if made is None:
-        typer.echo(f"version {version} of {name} is the champion already; nothing was moved")
-        return
-    typer.echo(made.moved())
+    params: Any = config.validate("monitor", project.parameters(root, project.environment(root, book))["monitor"])
+    version = sources.champion(root, book)
+    if begun is not None:
+        watched = sources.of_journal(_journal(root, book), begun, time.time(), version, params)
+    elif batch is not None:
+        watched = sources.of_file(root, batch, version, params)
+    else:
+        watched = sources.of_build(root, book, version, params)
+    past = history.History(history.path(root, book), version.number)
+    past.add(watched, params)
+    if begun is not None and not watched:
+        nothing = f"Version {version.number} answered nothing since {sources.moment(begun)} UTC."
+        return verdict.story([], [], version.number) | {"sentences": [nothing], "next": "See that it is in service."}
+    return verdict.story(windows.over(past.windows(), params) if watched else [], watched, version.number)
 
 
-@app.command()
-def rollback(why: Why = "", book: Book = None) -> None:
-    """Give the champion's place back to the version before, which proves itself first; a running service follows.
+def _journal(root: Path, book: str) -> Any:
+    from modelbook.journal import Journal
+    from modelbook.journal.store import default
+    from modelbook.serving import settings
 
-    Examples:  modelbook rollback  |  modelbook rollback --why "too many false alarms" --book rand-hie
-    """
-    from modelbook.registry import promotion
-    from modelbook.stage import project
-
-    with reported():
-        root, name = located(book)
-        made = promotion.roll_back(root, name, why=why, commit=project.commit(root))
-    typer.echo(made.moved())
+    kept = settings.load(root).journal
+    found = Journal(kept.url or default(root, book), kept.patience)
+    found.create()
+    return found

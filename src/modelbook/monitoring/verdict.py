@@ -1,4 +1,7 @@
-"""The verdict: healthy, watch or retrain, from stated rules on effect sizes and minimum counts."""
+"""The findings on one window: stated rules on effect sizes, intervals and minimum counts; each reason a sentence.
+
+A window is a batch, or a span of the journal. What follows from several windows is ``windows.over``.
+"""
 
 from __future__ import annotations
 
@@ -12,22 +15,29 @@ from modelbook.tasks.names import label, told
 HEALTHY, WATCH, RETRAIN = "healthy", "watch", "retrain"
 ORDER = [HEALTHY, WATCH, RETRAIN]
 LEVELS = {HEALTHY: "good", WATCH: "watch", RETRAIN: "bad"}
+GRAVE = 2  # times the limit of a loss: one window is enough
+LOSS = "loss"
+SLICE = "slice"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One reason, and the verdict it asks for."""
+    """One reason: the verdict it asks for, and the rule that it comes from."""
 
     word: str
     sentence: str
+    kind: str = ""
+    grave: bool = False
 
 
 def judge(watched: Watched, params: Monitor) -> list[Finding]:
-    """The findings on one batch; one that says healthy where nothing is wrong."""
+    """The findings on one window; one that says healthy where nothing is wrong."""
     if watched.rows < params.min_rows:
         told = f"Batch {watched.batch} has {watched.rows:,} rows, fewer than the {params.min_rows:,} that are judged."
-        return [Finding(WATCH, told)]
-    found = [*_quality(watched), *_drift(watched, params), *_performance(watched, params)]
+        return [Finding(WATCH, told, "rows")]
+    found = [
+        *_quality(watched), *_drift(watched, params), *_performance(watched, params), *_slices(watched, params),
+    ]  # fmt: skip
     return found or [Finding(HEALTHY, f"Batch {watched.batch}: no rule asks for attention.")]
 
 
@@ -38,7 +48,8 @@ def overall(findings: list[Finding]) -> str:
 
 def _quality(watched: Watched) -> list[Finding]:
     count = len(watched.violations)
-    return [Finding(WATCH, f"Batch {watched.batch} breaks the contract in {count:,} places.")] if count else []
+    told = f"Batch {watched.batch} breaks the contract in {count:,} places."
+    return [Finding(WATCH, told, "contract")] if count else []
 
 
 def _drift(watched: Watched, params: Monitor) -> list[Finding]:
@@ -48,26 +59,51 @@ def _drift(watched: Watched, params: Monitor) -> list[Finding]:
         found.append(Finding(WATCH, (
             f"Batch {watched.batch}: {drifted} of {len(watched.columns)} columns have drifted; they carry "
             f"{watched.drifted_share:.0%} of the model's importance ({params.drift_share:.0%} asks to watch)."
-        )))  # fmt: skip
-    if watched.target_distance >= params.drift:
-        moved = f"distance {watched.target_distance:.2f} ({params.drift:g} asks to watch)"
-        told = f"Batch {watched.batch}: the outcome itself has drifted, {moved}."
-        found.append(Finding(WATCH, told))
+        ), "drift"))  # fmt: skip
+    for which, said in {"outcome": "the outcome itself has", "score": "what the model answers has"}.items():
+        moved = watched.moved(which)
+        if moved.score >= max(params.drift, moved.chance):
+            found.append(Finding(WATCH, (
+                f"Batch {watched.batch}: {said} drifted, distance {moved.score:.2f} ({params.drift:g} asks to watch; "
+                f"chance explains {moved.chance:.2f})."
+            ), f"{which} drift"))  # fmt: skip
     return found
 
 
 def _performance(watched: Watched, params: Monitor) -> list[Finding]:
     task, rows = watched.task, {row["metric"]: row for row in watched.metrics.to_dict("records")}
     if not rows:
-        return []
+        return _expected(watched, params)
     found = []
     # Worse by the margin, and the whole interval beyond the reference: not a matter of sample size alone.
     lost, sure, said = task.lost(rows[task.headline])
     if lost >= params.loss and sure:
-        found.append(Finding(RETRAIN, f"Batch {watched.batch}: {said} ({task.limit(params.loss)} asks to retrain)."))
+        said = f"Batch {watched.batch}: {said} ({task.limit(params.loss)} asks to retrain)."
+        found.append(Finding(RETRAIN, said, LOSS, grave=lost >= GRAVE * params.loss))
     off, said = task.bias(rows)
     if abs(off) >= params.bias and not rows[task.off]["low"] <= 0 <= rows[task.off]["high"]:
-        found.append(Finding(WATCH, f"Batch {watched.batch}: {said} ({params.bias:.1%} asks to watch)."))
+        found.append(Finding(WATCH, f"Batch {watched.batch}: {said} ({params.bias:.1%} asks to watch).", "bias"))
+    return found
+
+
+def _expected(watched: Watched, params: Monitor) -> list[Finding]:
+    """Before outcomes are in: what the answers let expect. It is an estimate, so it asks for no more than a look."""
+    if watched.expected is None:
+        return []
+    lost, sure, said = watched.task.lost(watched.expected)
+    if lost < params.loss or not sure:
+        return []
+    return [Finding(WATCH, f"Batch {watched.batch}: no outcomes yet; by its answers, {said}.", "expected loss")]
+
+
+def _slices(watched: Watched, params: Monitor) -> list[Finding]:
+    """Slices that have lost twice what the whole may lose: they have fewer rows, and there are many of them."""
+    found = []
+    for row in watched.slices.to_dict("records"):
+        lost, sure, said = watched.task.lost(row)
+        if lost >= GRAVE * params.loss and sure:
+            where = f"{row['slice']} is {row['group']}"
+            found.append(Finding(WATCH, f"Batch {watched.batch}: where {where}, {said}.", f"{SLICE} {where}"))
     return found
 
 
@@ -80,7 +116,7 @@ NO_BATCH = "Set later periods aside as batches: a time column in the contract, a
 
 
 def story(findings: list[Finding], watched: list[Watched], version: int) -> dict[str, Any]:
-    """Word, level, sentences, key numbers and next step of the verdict."""
+    """Word, level, sentences, key numbers and next step of the verdict that findings over all windows ask for."""
     word = overall(findings)
     rows = sum(one.rows for one in watched)
     sentences = [f"Version {version} is judged on {rows:,} rows in {len(watched)} batches: {word}."]

@@ -15,7 +15,11 @@ from modelbook.contract import Contract
 from modelbook.monitoring import drift
 from modelbook.tasks.base import Task
 from modelbook.tasks.scored import Scored
+from modelbook.training import evaluation
 from modelbook.training.evaluation import evaluate
+
+SLICE_ROWS = 100  # rows with outcomes that a slice needs on each side
+SLICE_RESAMPLES = 200  # there are many slices
 
 
 @dataclass(frozen=True)
@@ -30,10 +34,16 @@ class Watched:
         ``drift.columns``; empty when there are too few rows.
     drifted_share : float
         Importance-weighted share of drifted columns, 0 to 1.
-    target_distance, score_distance : float
-        Jensen-Shannon distance of outcomes and of scores to the reference's; NaN when unknown.
+    answers : DataFrame
+        ``drift.table`` of what was answered and what turned out, in the rows ``score`` and ``outcome``; empty when
+        there are too few rows.
     metrics : DataFrame
-        ``evaluation.evaluate`` with the column ``reference``; empty until outcomes are in.
+        ``evaluation.evaluate`` of the rows whose outcomes are in, with the column ``reference``; empty until there are
+        enough.
+    slices : DataFrame
+        ``evaluation.slices`` of them, with the column ``reference`` for the slice's headline in the reference.
+    expected : dict
+        The headline to expect by the answers alone, as a row of ``metrics``; None where the task cannot tell.
     """
 
     task: Task
@@ -42,9 +52,15 @@ class Watched:
     violations: pd.DataFrame
     columns: pd.DataFrame
     drifted_share: float
-    target_distance: float
-    score_distance: float
+    answers: pd.DataFrame
     metrics: pd.DataFrame
+    slices: pd.DataFrame
+    expected: dict[str, Any] | None = None
+
+    def moved(self, which: str) -> drift.Distance:
+        """How far ``score`` or ``outcome`` has moved."""
+        found = self.answers[self.answers["column"] == which] if len(self.answers) else self.answers
+        return drift.UNKNOWN if found.empty else drift.Distance(*map(float, found.iloc[0][["score", "chance"]]))
 
     def metric(self, name: str) -> Any:
         """One row of ``metrics``, or None."""
@@ -90,32 +106,48 @@ def watch(
     """
     if len(batch) < params.min_rows:
         return _unanswerable(name, batch, contract)
-    violations = contract.violations(batch, target=False)
+    violations = _broken(batch, contract)
     columns = drift.columns(reference, batch, contract, threshold=params.drift, gaps=params.gaps)
     task, known = tasks.of(contract), _known(batch, contract)
-    answers, numeric, categorical = task.drifting(scores, contract.codes(batch).to_numpy() if known else float("nan"))
+    now, numeric, _ = task.drifting(scores, contract.codes(batch).to_numpy() if known.all() else float("nan"))
     before, _, _ = task.drifting(task.recalled(reference), contract.codes(reference).to_numpy())
-    distance = drift.distances(before, answers, numeric, categorical, params.drift)
-    return Watched(
-        task, name, len(batch), violations, columns, drift.weighted_share(columns, importance),
-        distance.get("outcome", float("nan")), distance.get("score", float("nan")),
-        performance(task, batch, scores, reference, threshold, params) if known else pd.DataFrame(),
-    )  # fmt: skip
+    sizes = drift.sizes(reference, batch, contract)
+    answers = drift.table(before, now, numeric, threshold=params.drift, gaps=1, sizes=sizes)
+    share, told = drift.weighted_share(columns, importance), (batch[known], scores[known.to_numpy()])
+    metrics = performance(task, *told, reference, threshold, params)
+    parts = slices(task, *told, reference, threshold, params) if len(metrics) else pd.DataFrame()
+    likely = expected(task, scores, reference, threshold)
+    return Watched(task, name, len(batch), violations, columns, share, answers, metrics, parts, likely)
 
 
-def _known(batch: pd.DataFrame, contract: Contract) -> bool:
-    """Whether every row's outcome is in, and is one that the contract knows."""
+def expected(task: Task, scores: np.ndarray, reference: pd.DataFrame, threshold: float | None) -> dict[str, Any] | None:
+    """The headline to expect by the answers alone, beside its value on the reference."""
+    past = task.reference(reference)
+    found = task.expected(scores, past)
+    if found is None:
+        return None
+    before = task.metrics(threshold)[task.headline](past.outcome, past.score, np.ones(len(past)))
+    return {"metric": task.headline, **found._asdict(), "reference": before}
+
+
+def _broken(batch: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    """Where the batch breaks the contract; an outcome that is not in yet does not."""
+    found = contract.violations(batch, target=False)
+    return found[~((found["column"] == contract.target) & found["value"].isna())]
+
+
+def _known(batch: pd.DataFrame, contract: Contract) -> pd.Series:
+    """Of which rows the outcome is in, and is one that the contract knows."""
     if contract.target not in batch.columns:
-        return False
+        return pd.Series(False, index=batch.index)
     values = batch[contract.target]
-    return bool(values.notna().all() and contract.columns[contract.target].holds(values).all())
+    return values.notna() & contract.columns[contract.target].holds(values)
 
 
 def _unanswerable(name: str, batch: pd.DataFrame, contract: Contract) -> Watched:
     """A batch that is too small, or lacks columns: its contract violations are all that can be told."""
-    nothing, unknown = pd.DataFrame(), float("nan")
-    broken = contract.violations(batch, target=False)
-    return Watched(tasks.of(contract), name, len(batch), broken, nothing, 0.0, unknown, unknown, nothing)
+    nothing, broken = pd.DataFrame(), _broken(batch, contract)
+    return Watched(tasks.of(contract), name, len(batch), broken, nothing, 0.0, nothing, nothing, nothing)
 
 
 def performance(
@@ -123,6 +155,8 @@ def performance(
     params: Monitor,
 ) -> pd.DataFrame:  # fmt: skip
     """Metrics of the batch with intervals, beside the holdout's; columns as ``evaluate`` and ``reference``."""
+    if len(batch) < params.min_rows:
+        return pd.DataFrame()
     now = Scored.of(task.contract.codes(batch), scores, task.contract.entities(batch))
     if not task.judgeable(now.outcome):
         return pd.DataFrame()
@@ -132,10 +166,30 @@ def performance(
     return table.assign(reference=table["metric"].map(before))
 
 
+def slices(
+    task: Task, batch: pd.DataFrame, scores: np.ndarray, reference: pd.DataFrame, threshold: float | None,
+    params: Monitor,
+) -> pd.DataFrame:  # fmt: skip
+    """The headline in each slice of the batch, beside its value in that slice of the reference."""
+    asked: dict[str, Any] = {"fewest": SLICE_ROWS, "seed": params.seed}
+    there = [name for name in task.contract.slices if name in batch.columns and name in reference.columns]
+    if there != task.contract.slices:
+        return pd.DataFrame()
+    now = Scored.of(task.contract.codes(batch), scores, task.contract.entities(batch))
+    some = min(params.resamples, SLICE_RESAMPLES)
+    found = evaluation.slices(task, now, batch, threshold, resamples=some, **asked)
+    before = evaluation.slices(task, task.reference(reference), reference, threshold, resamples=0, **asked)
+    before = before.rename(columns={task.headline: "reference"})[["slice", "value", "reference"]]
+    joined = found.rename(columns={"value": "group", task.headline: "value"}).merge(
+        before.rename(columns={"value": "group"}), on=["slice", "group"]
+    )
+    return joined[["slice", "group", "n", "value", "low", "high", "reference"]]
+
+
 def drift_table(watched: list[Watched], importance: dict[str, float]) -> pd.DataFrame:
     """Every batch's columns in one table, with the column's importance to the model."""
     tables = [w.columns.assign(batch=w.batch) for w in watched if len(w.columns)]
-    names = ["batch", "column", "score", "threshold", "missing_reference", "missing_batch", "drifted", "importance"]
+    names = ["batch", *drift.NAMES, "importance"]
     if not tables:
         return pd.DataFrame(columns=names).astype({"drifted": bool})
     table = pd.concat(tables, ignore_index=True)
@@ -143,9 +197,15 @@ def drift_table(watched: list[Watched], importance: dict[str, float]) -> pd.Data
 
 
 def drifted(table: pd.DataFrame, contract: Contract) -> pd.DataFrame:
-    """The rows of ``drift_table`` that have drifted: ``batch, column, distance, missing then, missing now``."""
+    """The rows of ``drift_table`` that have drifted, with names for people.
+
+    Columns ``batch, column, distance, by chance, KS p, new, missing then, missing now``.
+    """
     kept = contract.labelled(table[table["drifted"]], "column")
-    names = {"score": "distance", "missing_reference": "missing then", "missing_batch": "missing now"}
+    names = {
+        "score": "distance", "chance": "by chance", "ks_p": "KS p", "new": "new", "missing_reference": "missing then",
+        "missing_batch": "missing now",
+    }  # fmt: skip
     return kept.rename(columns=names)[["batch", "column", *names.values()]].reset_index(drop=True)
 
 
@@ -156,9 +216,22 @@ def performance_table(watched: list[Watched]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)[names] if tables else pd.DataFrame(columns=names)
 
 
+def expected_table(watched: list[Watched]) -> pd.DataFrame:
+    """What was expected of each batch, and what came of it: ``batch, expected, low, high, came, off``."""
+    rows = []
+    for one in (one for one in watched if one.expected):
+        row, came = one.expected or {}, one.metric(one.task.headline)
+        value = float("nan") if came is None else came["value"]
+        rows.append((one.batch, row["value"], row["low"], row["high"], value, row["value"] - value))
+    return pd.DataFrame(rows, columns=["batch", "expected", "low", "high", "came", "off"])
+
+
 def quality_table(watched: list[Watched]) -> pd.DataFrame:
     """Every batch's size and contract violations."""
-    rows = [(w.batch, w.rows, len(w.violations), w.target_distance, w.score_distance, w.drifted_share) for w in watched]
+    rows = [
+        (w.batch, w.rows, len(w.violations), w.moved("outcome").score, w.moved("score").score, w.drifted_share)
+        for w in watched
+    ]
     return pd.DataFrame(
         rows, columns=["batch", "rows", "violations", "outcome_distance", "score_distance", "drifted_share"]
     )

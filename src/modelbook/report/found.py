@@ -146,6 +146,18 @@ def gaps(table: pd.DataFrame) -> str:
     return f"The share of gaps moved most in {top['column']} of batch {top['batch']}: {share}."
 
 
+def expected(table: pd.DataFrame) -> str:
+    """Columns ``batch, expected, came, off``."""
+    if table.empty:
+        return "Nothing can be told before outcomes are in: a number's answers do not say how far off they are."
+    last, known = table.iloc[-1], table["off"].dropna()
+    said = f"Of batch {last['batch']} ROC AUC {last['expected']:.3f} is to be expected"
+    if known.empty:
+        return f"{said}; no batch's outcomes are in to tell how good such estimates are."
+    whole = _many(len(known), "batch", "batches")
+    return f"{said}; over {whole} with outcomes, estimates were off by {known.abs().mean():.3f}."
+
+
 def _many(count: int, one: str, more: str) -> str:
     return f"{count:,} {one if count == 1 else more}"
 

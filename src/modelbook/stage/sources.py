@@ -21,7 +21,7 @@ from modelbook.stage import origins
 from modelbook.training import own
 
 PACKAGE = Path(__file__).resolve().parents[1]
-CONFIG = PACKAGE / "config.py"
+CONFIG = PACKAGE / "config" / "stages.py"
 MODULE = re.compile(r"modelbook(\.\w+)*")
 
 
@@ -88,7 +88,7 @@ def _files(name: str) -> set[Path]:
 
 
 def _declared(stage: str) -> str:
-    """Source of config.py without the other stages' models of parameters: theirs may change, or be added."""
+    """Source of config/stages.py without the other stages' models of parameters: theirs may change, or be added."""
     source = CONFIG.read_text(encoding="utf-8")
     others = {model.__name__ for name, model in config.STAGES.items() if name != stage}
     lines: list[str | None] = list(source.splitlines())

@@ -58,7 +58,7 @@ def check_stage(root: Path, stage: str) -> None:
 
 
 def stages(root: Path) -> list[str]:
-    """The stages of the project, in order: those of config.py that ``pipeline.yaml`` has a task for."""
+    """The stages of the project, in order: those of config/stages.py that ``pipeline.yaml`` has a task for."""
     named = {task.get("name") for task in _tasks(root / "pipeline.yaml")}
     return [name for name in config.STAGES if name in named]
 
@@ -74,7 +74,7 @@ def _tell(wrong: list[str]) -> None:
     if wrong:
         places = "1 place" if len(wrong) == 1 else f"{len(wrong)} places"
         raise WiringError(
-            "\n    ".join([f"notebooks, pipeline.yaml and config.py do not agree in {places}", *wrong]),
+            "\n    ".join([f"notebooks, pipeline.yaml and config/stages.py do not agree in {places}", *wrong]),
             expected="for each stage a notebook, a model of parameters and a task that name the same things",
             next="mend what is listed; docs/notebooks.md shows under 'Add a stage' how the three belong together",
         )
@@ -135,7 +135,7 @@ def _no_model(name: Any) -> str:
     if not isinstance(name, str) or not re.fullmatch(r"[a-z]+(_[a-z]+)*", name):
         return f"its name is {name!r}; a stage's name has small letters, and `_` between words"
     wanted, meant = "".join(word.capitalize() for word in name.split("_")), config.nearest(name, config.STAGES)
-    return f"config.py has no class {wanted}(Parameters); write it, or correct the name: {meant}"
+    return f"config/stages.py has no class {wanted}(Parameters); write it, or correct the name: {meant}"
 
 
 def _source(task: dict[str, Any]) -> Iterator[str]:
@@ -143,7 +143,7 @@ def _source(task: dict[str, Any]) -> Iterator[str]:
     wanted = f"notebooks/{config.stem(name)}.ipynb"
     if source != wanted:
         place = list(config.STAGES).index(name) + 1
-        yield f"its source is {source}, not {wanted}; the number is the place of its class in config.py, {place}"
+        yield f"its source is {source}, not {wanted}; the number is the place of its class in config/stages.py, {place}"
 
 
 def _upstream(task: dict[str, Any], known: list[str]) -> Iterator[str]:

@@ -13,6 +13,7 @@ import pandas as pd
 from modelbook import config
 from modelbook.errors import ParameterError
 from modelbook.tasks.costs import Costs
+from modelbook.tasks.expected import Expected
 from modelbook.tasks.names import LOWER_IS_BETTER, label, told, turned
 from modelbook.tasks.scored import Metric, Scored
 
@@ -223,6 +224,10 @@ class Task(ABC):
     def relative(self, value: float, to: float) -> float:
         """A metric's value without its unit; ``to`` is what it is compared with. Rates have no unit."""
         return value
+
+    def expected(self, score: np.ndarray, past: Scored) -> Expected | None:
+        """The headline to expect of rows before outcomes are in, learned from past ones; None: the task cannot tell."""
+        return None
 
     def drifting(self, score: np.ndarray, outcome: Any) -> tuple[pd.DataFrame, list[str], list[str]]:
         """Columns ``score, outcome`` to look for drift in, and which of them are numeric and which categorical."""

@@ -9,6 +9,7 @@ import pandas as pd
 
 from modelbook.tasks.base import Added, Rows, Task, key_number
 from modelbook.tasks.costs import Costs
+from modelbook.tasks.expected import Expected, area
 from modelbook.tasks.names import told
 from modelbook.tasks.scored import Metric, Scored, band
 
@@ -171,6 +172,9 @@ class Binary(Task):
 
     def score_of(self, served: pd.DataFrame) -> np.ndarray:
         return served["probability"].to_numpy()
+
+    def expected(self, score: np.ndarray, past: Scored) -> Expected | None:
+        return area(score[:, None], past.score[:, None], past.outcome[:, None] == 1)
 
     def metrics(self, threshold: float | None = None) -> dict[str, Metric]:
         return METRICS if threshold is None else {**METRICS, **at_threshold(threshold)}

@@ -12,6 +12,7 @@ from modelbook.errors import TrainingError
 from modelbook.tasks.base import Added, Rows, Task, key_number
 from modelbook.tasks.binary import EPSILON, alone, shares
 from modelbook.tasks.costs import Costs
+from modelbook.tasks.expected import Expected, area
 from modelbook.tasks.names import told
 from modelbook.tasks.scored import Metric, Scored, interval, weights
 
@@ -146,6 +147,9 @@ class Multiclass(Task):
 
     def recalled(self, table: pd.DataFrame) -> np.ndarray:
         return self.score_of(table)
+
+    def expected(self, score: np.ndarray, past: Scored) -> Expected | None:
+        return area(score, past.score, past.outcome[:, None] == np.arange(len(self.classes)))
 
     def metrics(self, threshold: float | None = None) -> dict[str, Metric]:
         return METRICS

@@ -9,7 +9,10 @@ import pandas as pd
 
 from modelbook.report import marks, style
 from modelbook.report.display import Figure, nothing
-from modelbook.tasks.names import told
+from modelbook.tasks.names import HEADLINES, label, told
+
+MOST_NAMED = 6  # windows whose names fit under an axis
+SHARE = "share of importance that has drifted"
 
 
 @style.styled
@@ -133,3 +136,56 @@ def _found(data: pd.DataFrame) -> str:
     return (
         f"{_words(last.head(1)).removesuffix('.')}; of {len(last)} metrics, {away} are away from the reference there."
     )
+
+
+@style.styled
+def history(frame: pd.DataFrame) -> Figure:
+    """How the headline and the drift went from window to window of a version.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Columns ``batch, measure, value, low, high, reference``, oldest window first.
+    """
+    data = marks.usable(frame, ["batch", "measure", "value", "low", "high", "reference"], ["batch", "measure", "value"])
+    if data is None:
+        return nothing("History")
+    places = {batch: place for place, batch in enumerate(dict.fromkeys(data["batch"]))}
+    parts = {name: data[data["measure"].isin([name, f"expected_{name}"])] for name in (*HEADLINES, "drifted_share")}
+    drawn = {name: part.assign(place=part["batch"].map(places)) for name, part in parts.items() if len(part)}
+    if not drawn:
+        return nothing("History")
+    figure, axes = marks.canvas(1.2 + 1.7 * len(drawn), rows=len(drawn), cols=1, squeeze=False)
+    for ax, (name, part) in zip(axes.flat, drawn.items(), strict=True):
+        _course(ax, name, part)
+        ax.set_xlim(-0.4, len(places) - 0.6)
+        step = -(-len(places) // MOST_NAMED)
+        ax.set_xticks(range(0, len(places), step), [marks.brief(name, 20) for name in list(places)[::step]])
+    return Figure(
+        figure,
+        alt=_course_words(drawn, len(places)),
+        data=frame,
+        caption="Dots: what came, with 95 % intervals; crosses: what was expected before; dashes: the holdout.",
+    )
+
+
+def _course(ax: Any, name: str, part: pd.DataFrame) -> None:
+    came, expected = part[part["measure"] == name], part[part["measure"] != name]
+    ax.plot(came["place"], came["value"], color=style.CURRENT, marker="o", linewidth=1.4)
+    ax.vlines(came["place"], came["low"], came["high"], color=style.CURRENT, alpha=0.45, linewidth=2.2)
+    ax.scatter(expected["place"], expected["value"], marker="x", color=style.MUTED, zorder=3)
+    if len(reference := part["reference"].dropna()):
+        ax.axhline(float(reference.iloc[-1]), color=style.REFERENCE, linestyle="--", linewidth=1.1)
+    ax.set_ylim(*marks.padded(part["value"], part["low"].dropna(), part["high"].dropna(), reference))
+    ax.set_title(SHARE if name == "drifted_share" else label(name))
+
+
+def _course_words(drawn: dict[str, pd.DataFrame], count: int) -> str:
+    said = []
+    for name, part in drawn.items():
+        came = part[part["measure"] == name]
+        if len(came):
+            first, last = came.iloc[0], came.iloc[-1]
+            what = SHARE if name == "drifted_share" else label(name)
+            said.append(f"{what} {told(first['value'])} in the first and {told(last['value'])} in the last")
+    return f"{count} windows so far: {'; '.join(said) or 'no outcomes yet'}."

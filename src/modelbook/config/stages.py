@@ -1,116 +1,27 @@
-"""Typed, bounded parameters: one model per stage. Unknown, mistyped and out-of-range ones are fatal."""
+"""The parameters of each stage, typed and bounded."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+
+from modelbook.config.values import (
+    AUTO,
+    KNOWN,
+    NONE,
+    BookName,
+    Metric,
+    Resamples,
+    Seed,
+    Transformers,
+    known_families,
+    none,
+    word,
+    words,
 )
-
-from modelbook.errors import ParameterError
 from modelbook.redaction import redact
-
-ANYWHERE = "env.yaml, pipeline.yaml, command line, environment or parameters cell"
-
-BookName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="name of the book; its products bear it")]
-Seed = Annotated[int, Field(ge=0, le=2**31 - 1, description="seed of everything random, 0 to 2147483647")]
-Resamples = Annotated[
-    int, Field(ge=100, le=10_000, description="bootstrap resamples behind each interval, 100 to 10000")
-]
-Metric = Literal["auto", "roc_auc", "pr_auc", "log_loss", "f1", "accuracy", "mcc", "rmse", "mae", "r2"]
-
-AUTO: Literal["auto"] = "auto"  # what fits the book's task
-NONE = "none"
-FAMILIES = {
-    "classification": {
-        "lr": "logistic regression",
-        "lda": "linear discriminant analysis",
-        "qda": "quadratic discriminant analysis",
-        "nb": "naive Bayes",
-        "knn": "nearest neighbours",
-        "dt": "decision tree",
-        "rf": "random forest",
-        "et": "extra trees",
-        "ada": "AdaBoost",
-        "gbc": "gradient boosting",
-        "lightgbm": "LightGBM",
-        "mlp": "neural network",
-    },
-    "regression": {
-        "lr": "linear regression",
-        "ridge": "ridge regression",
-        "lasso": "lasso",
-        "en": "elastic net",
-        "br": "Bayesian ridge",
-        "huber": "Huber regression",
-        "knn": "nearest neighbours",
-        "dt": "decision tree",
-        "rf": "random forest",
-        "et": "extra trees",
-        "ada": "AdaBoost",
-        "gbr": "gradient boosting",
-        "lightgbm": "LightGBM",
-        "mlp": "neural network",
-    },
-}
-KNOWN = list(dict.fromkeys(name for names in FAMILIES.values() for name in names))
-
-
-def _words(value: Any) -> Any:
-    """A list may come from YAML or, on a command line, as words parted by blanks or commas."""
-    return value.replace(",", " ").split() if isinstance(value, str) else value
-
-
-def _none(value: Any) -> Any:
-    """None as it comes from a command line or from Ploomber, which hands it on as a word."""
-    return None if isinstance(value, str) and value.strip().lower() in ("none", "null") else value
-
-
-def _word(value: Any) -> Any:
-    """The word none, which Ploomber hands on as None where it stands in an env file."""
-    return NONE if value is None else value
-
-
-def _known_families(families: list[str]) -> list[str]:
-    if families == [AUTO]:
-        return families
-    for family in families:
-        if family not in KNOWN:
-            raise ValueError(f"{family!r} is no model family; {nearest(family, KNOWN)}")
-    if len(set(families)) < len(families):
-        raise ValueError(f"{' '.join(families)!r} names a family twice")
-    return families
-
-
-def _named_transformers(names: list[str]) -> list[str]:
-    for name in names:
-        if name != NONE and not re.fullmatch(r"[A-Za-z_]\w*\.[A-Za-z_]\w*", name):
-            raise ValueError(f"{name!r} does not name a class in features/ as FILE.CLASS, such as ratios.PerRoom")
-    if len(set(names)) < len(names):
-        raise ValueError(f"{' '.join(names)!r} names a transformer twice")
-    return names
-
-
-Transformers = Annotated[
-    list[str], BeforeValidator(_words), BeforeValidator(_word), AfterValidator(_named_transformers)
-]
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """The name that was probably meant, or all there are."""
-    close = get_close_matches(name, list(names), n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"one of {', '.join(names)}"
 
 
 class Parameters(BaseModel):
@@ -144,7 +55,7 @@ class Ingest(Parameters):
         description="bundled table by name, path or address of a file, or URL#query of a database",
     )
     contract: str = Field("contracts/rand-hie.yaml", description="path of the contract that the table must keep")
-    train_until: Annotated[int | float | None, BeforeValidator(_none)] = Field(
+    train_until: Annotated[int | float | None, BeforeValidator(none)] = Field(
         3,
         description="last value of the time column that trains; later ones become production batches; none: all train",
     )
@@ -177,7 +88,7 @@ class Explore(Parameters):
 class Compare(Parameters):
     """Parameters of the compare stage."""
 
-    families: Annotated[list[str], BeforeValidator(_words), AfterValidator(_known_families)] = Field(
+    families: Annotated[list[str], BeforeValidator(words), AfterValidator(known_families)] = Field(
         [AUTO],
         min_length=1,
         description=f"model families; auto: those that fit the task; of: {' '.join(KNOWN)}",
@@ -197,7 +108,7 @@ class Compare(Parameters):
     rare: float = Field(
         0, ge=0, le=0.2, description="share of rows below which categories are joined, 0 to 0.2; 0: none are"
     )
-    imbalance: Annotated[Literal["none", "weights", "oversample", "undersample"], BeforeValidator(_word)] = Field(
+    imbalance: Annotated[Literal["none", "weights", "oversample", "undersample"], BeforeValidator(word)] = Field(
         "none", description="classes: how rarer ones are given weight in each fit"
     )
     seed: Seed = 42
@@ -209,7 +120,7 @@ class Finalize(Parameters):
     strategy: Literal["tune", "blend", "stack", "best"] = Field(
         "tune", description="tune the leader; blend or stack the best; or the best of all these"
     )
-    calibrate: Annotated[Literal["none", "sigmoid", "isotonic"], BeforeValidator(_word)] = Field(
+    calibrate: Annotated[Literal["none", "sigmoid", "isotonic"], BeforeValidator(word)] = Field(
         "none", description="classes: how probabilities are corrected by answers out of fold"
     )
     tune_rounds: int = Field(8, ge=1, le=500, description="settings tried when tuning, 1 to 500")
@@ -270,8 +181,9 @@ class Monitor(Parameters):
 
     min_rows: int = Field(500, ge=20, description="fewest rows of a batch that are judged, from 20")
     drift: float = Field(
-        0.1, gt=0, le=0.83, description="Jensen-Shannon distance from which a column has drifted, above 0 to 0.83"
-    )
+        0.1, gt=0, le=0.83,
+        description="Jensen-Shannon distance beyond chance from which a column has drifted, above 0 to 0.83",
+    )  # fmt: skip
     gaps: float = Field(
         0.1,
         gt=0,
@@ -295,68 +207,7 @@ class Monitor(Parameters):
         description="mean predicted minus observed rate (for a number, in standard deviations) that asks to watch, "
         "above 0 to 0.5",
     )
+    windows: int = Field(3, ge=1, le=100, description="newest windows that the verdict looks at, 1 to 100")
+    needed: int = Field(2, ge=1, le=100, description="windows of these that must show a loss to retrain, 1 to 100")
     resamples: Resamples = 1000
     seed: Seed = 42
-
-
-def stem(stage: str) -> str:
-    """The one stem of a stage's notebook, task, report and docs page: ``03_compare``."""
-    return f"{list(STAGES).index(stage) + 1:02d}_{stage}"
-
-
-def validate(stage: str, values: Mapping[str, Any], origins: Mapping[str, str] | None = None) -> Parameters:
-    """Check a stage's parameters; ``origins`` tells where each value comes from, for the message.
-
-    Raises
-    ------
-    ParameterError
-        Listing every unknown, mistyped or out-of-range parameter with its value.
-    """
-    model = STAGES[stage]
-    try:
-        return model(**values)
-    except ValidationError as error:
-        problems = error.errors()
-    wrong = [_explain(model, problem, origins or {}) for problem in problems]
-    places = dict.fromkeys((origins or {}).get(str(problem["loc"][0]), ANYWHERE) for problem in problems)
-    raise ParameterError(
-        f"stage {stage!r}: " + "; ".join(wrong),
-        expected=_expectations(model, [name for name in values if name in model.model_fields], wrong),
-        next=f"correct it where it is set: {', '.join(places)}",
-    )
-
-
-def _explain(model: type[Parameters], problem: Any, origins: Mapping[str, str]) -> str:
-    name = str(problem["loc"][0])
-    source = f" ({origins[name]})" if name in origins else ""
-    if problem["type"] == "extra_forbidden":
-        known = nearest(name, model.model_fields)
-        return f"unknown parameter {name!r} (= {redact(repr(problem['input']))}){source}; {known}"
-    return f"{name} = {redact(repr(problem['input']))}{source}: {problem['msg'].removeprefix('Value error, ')}"
-
-
-def _expectations(model: type[Parameters], names: list[str], wrong: list[str]) -> str:
-    told = (n for n in names if any(text.startswith(f"{n} =") for text in wrong))
-    return "; ".join(f"{name}: {model.model_fields[name].description or name}" for name in told)
-
-
-def shown(value: Any) -> str:
-    """A value as people write it: a list as words, 300.0 as 300, None as none."""
-    if value is None:
-        return NONE
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def describe(parameters: Parameters, origins: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Each parameter with its value, meaning and where the value comes from, in order of declaration."""
-    return [
-        {
-            "name": name,
-            "value": getattr(parameters, name),
-            "origin": origins.get(name, "default"),
-            "meaning": field.description or "",
-        }
-        for name, field in type(parameters).model_fields.items()
-    ]

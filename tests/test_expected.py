@@ -1,0 +1,55 @@
+"""The ROC AUC to expect before outcomes are in, held against what comes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from modelbook.tasks.expected import area
+
+
+def drawn(random: np.random.Generator, rows: int, spread: float = 1.2) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities that are twice too sure, in one column, and what turned out."""
+    logit = random.normal(-0.5, spread, rows)
+    turned = random.uniform(size=rows) < 1 / (1 + np.exp(-logit))
+    return 1 / (1 + np.exp(-2 * logit))[:, None], turned[:, None]
+
+
+@pytest.mark.parametrize("spread", [1.2, 0.5, 2.0])
+def test_what_is_expected_comes_also_of_another_mix_of_rows(spread: float) -> None:
+    random, off, held = np.random.default_rng(0), [], []
+    for _ in range(20):
+        past, turned = drawn(random, 3000)
+        score, came = drawn(random, 1000, spread)
+        told, auc = area(score, past, turned, draws=50), roc_auc_score(came, score)
+        assert told is not None
+        off.append(told.value - auc)
+        held.append(told.low <= auc <= told.high)
+    assert np.mean(off) == pytest.approx(0, abs=0.012)
+    assert np.mean(held) >= 0.8
+
+
+def test_of_several_classes_it_is_the_mean_of_each_against_the_rest() -> None:
+    random = np.random.default_rng(1)
+
+    def several(rows: int) -> tuple[np.ndarray, np.ndarray]:
+        code, value = random.integers(0, 3, rows), random.normal(size=(rows, 3))
+        value[np.arange(rows), code] += 1
+        return np.exp(value) / np.exp(value).sum(axis=1, keepdims=True), code
+
+    (past, codes), (score, came) = several(3000), several(2000)
+    told = area(score, past, codes[:, None] == np.arange(3))
+    assert told is not None
+    auc = roc_auc_score(came, score, multi_class="ovr", average="macro")
+    assert told.value == pytest.approx(auc, abs=0.02)
+    assert told.low < told.value < told.high
+
+
+def test_equal_answers_are_a_coin_and_too_few_outcomes_tell_nothing() -> None:
+    past, turned = drawn(np.random.default_rng(2), 500)
+    told = area(np.full((200, 1), 0.3), past, turned)
+    assert told is not None
+    assert told == pytest.approx((0.5, 0.5, 0.5))
+    assert area(past, past, np.arange(500)[:, None] < 9) is None
+    assert area(past, past, np.arange(500)[:, None] >= 9) is None

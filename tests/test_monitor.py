@@ -1,0 +1,217 @@
+"""`modelbook monitor`: where windows come from, the history that is kept of them, and the exit codes."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from modelbook import tasks
+from modelbook.cli import app, loop
+from modelbook.config import Monitor
+from modelbook.contract import Contract
+from modelbook.errors import DataError, StoreError
+from modelbook.journal import Journal
+from modelbook.journal.store import PREDICTIONS
+from modelbook.monitoring import history, sources, windows
+from modelbook.monitoring.history import History
+from modelbook.monitoring.watch import Watched
+from modelbook.report.figures import monitor as figures
+
+PARAMS = Monitor(resamples=100, min_rows=200)
+
+
+def seen(contract: Contract, batch: str, *, rows: int = 1000, auc: float | None = 0.75, share: float = 0.0) -> Watched:
+    columns = pd.DataFrame({"column": ["a"], "drifted": [share > 0]})
+    row = {"metric": "roc_auc", "value": auc, "low": 0.0, "high": (auc or 0) + 0.02, "reference": 0.75}
+    likely = {**row, "value": 0.74, "high": 0.78}
+    off = {"metric": "calibration_error", "value": 0.0, "low": -1.0, "high": 1.0, "reference": 0.0}
+    nothing = pd.DataFrame()
+    metrics = pd.DataFrame([row, off]) if auc else nothing
+    return Watched(tasks.of(contract), batch, rows, nothing, columns, share, nothing, metrics, nothing, likely)
+
+
+# The history
+
+
+@pytest.fixture
+def past(tmp_path: Path) -> History:
+    return History(tmp_path / "models/tiny/monitor.db", 3)
+
+
+def test_windows_are_kept_in_the_order_that_they_came_in(past: History, contract: Contract) -> None:
+    assert past.windows() == []
+    first, second = seen(contract, "4", share=0.5), seen(contract, "5", auc=None)
+    assert past.joined([first, second], PARAMS) == [windows.judged(one, PARAMS) for one in (first, second)]
+    past.add([first, second], PARAMS)
+    assert past.windows() == [windows.judged(one, PARAMS) for one in (first, second)]
+    again = seen(contract, "4", auc=0.6)
+    assert [one.findings[0].kind for one in past.joined([again], PARAMS)] == ["loss", ""]
+    past.add([again], PARAMS)
+    assert [(one.name, one.findings[0].kind) for one in past.windows()] == [("4", "loss"), ("5", "")]
+
+
+def test_versions_have_histories_of_their_own(past: History, contract: Contract) -> None:
+    past.add([seen(contract, "4")], PARAMS)
+    assert History(past.file, 4).windows() == []
+    assert History(past.file, 4).table().empty
+
+
+def test_the_verdict_goes_on_from_one_command_to_the_next(past: History, contract: Contract) -> None:
+    for batch, word in (("4", "watch"), ("5", "retrain")):
+        past.add([seen(contract, batch, auc=0.69)], PARAMS)
+        assert windows.over(past.windows(), PARAMS)[0].word == word
+
+
+def test_anyone_can_ask_the_history_in_sql(past: History, contract: Contract) -> None:
+    past.add([seen(contract, "4", share=0.5), seen(contract, "5", auc=None)], PARAMS)
+    with sqlite3.connect(past.file) as asked:
+        assert asked.execute("select name, word, rows from windows").fetchall() == [
+            ("4", "watch", 1000), ("5", "healthy", 1000),
+        ]  # fmt: skip
+        assert asked.execute("select value from measures where measure = 'roc_auc'").fetchall() == [(0.75,)]
+    told = past.table().set_index(["batch", "measure"])["value"]
+    assert told["4", "drifted_share"] == 0.5
+    assert ("5", "expected_roc_auc") in told.index
+
+
+def test_a_history_that_is_no_database_is_told(past: History) -> None:
+    past.file.parent.mkdir(parents=True)
+    past.file.write_text("no database, " * 100)
+    with pytest.raises(StoreError, match=r"monitor.db: file is not a database\n.*\n  next: .*move the file away"):
+        past.windows()
+
+
+def test_the_history_is_drawn_over_time(past: History, contract: Contract) -> None:
+    assert figures.history(past.table()).figure is None
+    past.add([seen(contract, "4"), seen(contract, "5", auc=0.6, share=0.25), seen(contract, "6", auc=None)], PARAMS)
+    figure = figures.history(past.table())
+    assert figure.alt == (
+        "3 windows so far: ROC AUC 0.750 in the first and 0.600 in the last; "
+        "share of importance that has drifted 0.000 in the first and 0.000 in the last."
+    )
+    assert "<img" in figure._repr_html_()
+
+
+# The journal
+
+
+def champion(contract: Contract, frame: pd.DataFrame) -> Any:
+    """As much of a version as watching needs; it answers by ``size`` alone."""
+    metrics = {"importance": {"size": 1.0}, "threshold": 0.5}
+    return SimpleNamespace(number=3, contract=contract, reference=frame.assign(score=answer(frame)), metrics=metrics)
+
+
+def answer(frame: pd.DataFrame) -> np.ndarray:
+    return (1 / (1 + np.exp(-(frame["size"] - 60) / 12))).to_numpy()
+
+
+@pytest.fixture
+def journal(tmp_path: Path, contract: Contract, make_frame: Callable[..., pd.DataFrame]) -> Journal:
+    """600 answers of version 3 at 100 seconds, 20 of version 2 at 50; outcomes of the first 500 of version 3."""
+    kept = Journal(f"sqlite:///{tmp_path / 'journal.db'}")
+    kept.create()
+    frame = make_frame(seed=5, entities=620, years=(4,))
+    rows = []
+    for place, (one, score) in enumerate(zip(frame.to_dict("records"), answer(frame), strict=True)):
+        inputs = {name: None if pd.isna(one[name]) else one[name] for name in contract.inputs_}
+        old = place >= 600
+        rows.append({
+            "id": str(place), "variant": "champion", "at": 50.0 if old else 100.0, "version": 2 if old else 3,
+            "answered": True, "inputs": json.dumps(inputs), "prediction": json.dumps(int(score >= 0.5)),
+            "probabilities": json.dumps({"0": 1 - score, "1": score}), "milliseconds": 1.0,
+        })  # fmt: skip
+    with kept.engine.begin() as connection:
+        connection.execute(PREDICTIONS.insert(), rows)
+    kept.outcomes({str(place): int(value) for place, value in enumerate(frame["happened"][:500])})
+    return kept
+
+
+def test_what_was_served_is_watched_with_the_outcomes_known_so_far(
+    journal: Journal, contract: Contract, make_frame: Callable[..., pd.DataFrame]
+) -> None:
+    version = champion(contract, make_frame(seed=6, entities=1000))
+    [told] = sources.of_journal(journal, 0, 1000, version, PARAMS)
+    assert (told.batch, told.rows) == ("1970-01-01 00:00:00 to 1970-01-01 00:16:40", 600)
+    assert len(told.violations) == 0
+    assert not told.columns["drifted"].any()
+    assert told.metric("roc_auc")["value"] > 0.8
+    assert set(told.slices["slice"]) == {"colour"}  # the other slice is no feature, and the journal has none
+    assert windows.judged(told, PARAMS).findings[0].word == "healthy"
+    assert sources.of_journal(journal, 101, 1000, version, PARAMS) == []
+
+
+def test_answers_to_drifted_requests_are_seen(
+    journal: Journal, contract: Contract, make_frame: Callable[..., pd.DataFrame]
+) -> None:
+    elsewhere = make_frame(seed=6, entities=1000)
+    version = champion(contract, elsewhere.assign(size=elsewhere["size"] / 3))
+    [told] = sources.of_journal(journal, 0, 1000, version, PARAMS)
+    assert {one.kind for one in windows.judged(told, PARAMS).findings} >= {"drift", "score drift"}
+
+
+def test_a_time_is_a_date_a_moment_or_a_span() -> None:
+    day = datetime(2026, 11, 20, tzinfo=UTC).timestamp()
+    assert sources.since("2026-11-20") == day
+    assert sources.since("2026-11-20T06:00") == day + 6 * 3600
+    assert sources.since("2026-11-20T06:00+01:00") == day + 5 * 3600
+    assert [sources.since(span, 1e6) for span in ("7d", "12h", "30m")] == [1e6 - 604_800, 1e6 - 43_200, 1e6 - 1800]
+    with pytest.raises(ValueError, match="yesterday"):
+        sources.since("yesterday")
+
+
+# The command
+
+
+def run(*words: str) -> Any:
+    return CliRunner().invoke(app, ["monitor", *words])
+
+
+@pytest.mark.parametrize(("word", "code"), [("healthy", 0), ("watch", 10), ("retrain", 20)])
+def test_the_exit_code_is_the_verdict(word: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"word": word, "sentences": ["Because."], "next": "Do it."}
+    monkeypatch.setattr(loop, "located", lambda book: (Path(), book or "tiny"))
+    monkeypatch.setattr(loop, "_judged", lambda *_: told)
+    done = run()
+    assert (done.exit_code, done.output) == (code, f"{word}\n  Because.\nnext: Do it.\n")
+    assert json.loads(run("--json").output) == told
+
+
+def test_wrong_usage_is_two_and_an_error_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("--since", "yesterday").exit_code == 2
+    assert "'yesterday' is no time" in run("--since", "yesterday").output
+    assert run("--since", "7d", "--batch", "a.csv").exit_code == 2
+
+    def fails(*_: Any) -> None:
+        raise DataError("there is no batch")
+
+    monkeypatch.setattr(loop, "located", lambda book: (Path(), "tiny"))
+    monkeypatch.setattr(loop, "_judged", fails)
+    assert (run().exit_code, run().output) == (1, "DataError: there is no batch\n")
+
+
+@pytest.mark.slow
+def test_monitor_judges_batches_a_file_and_what_was_served(built: Any) -> None:
+    batches = built.run("modelbook", "monitor")
+    assert batches.returncode in (0, 10, 20), batches.stderr
+    assert "is judged on" in batches.stdout
+    table = pd.read_parquet(built.root / "data/tiny/batches.parquet")
+    broken = table.assign(**{table.columns[-1]: None}).head(100)
+    broken.to_parquet(built.root / "late.parquet")
+    file = built.run("modelbook", "monitor", "--batch", "late.parquet")
+    assert file.returncode in (10, 20), file.stderr
+    assert "Batch late has 100 rows" in file.stdout
+    (built.root / "late.parquet").unlink()
+    empty = built.run("modelbook", "monitor", "--since", "1h")
+    assert (empty.returncode, "answered nothing since" in empty.stdout) == (10, True)
+    with sqlite3.connect(history.path(built.root, "tiny")) as asked:
+        assert {row[0] for row in asked.execute("select name from windows")} == {"4", "5", "late"}
