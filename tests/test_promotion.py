@@ -407,6 +407,46 @@ def test_a_kill_at_any_step_leaves_alias_and_history_at_one(
 # The commands
 
 
+def challengers(root: Path) -> list[int]:
+    found = pointer.aliases(root, MODEL).get("challenger")
+    return [found.number] if found else []
+
+
+def test_a_challenger_takes_part_and_leaves(root: Path, proven: list[int]) -> None:
+    champions(root, 1)
+    made = promotion.challenge(root, MODEL, 2, why="newer", commit="c")
+    assert (made.kind, made.word, made.version, made.before, made.after) == ("traffic", "challenge", 2, 1, 1)
+    assert made.evidence["golden_rows"] == 30
+    assert (alias(root), challengers(root), proven[-1]) == (1, [2], 2)
+    made = promotion.challenge(root, MODEL, None, why="", commit="c")
+    assert (made.word, made.version, challengers(root)) == ("end of challenge", 2, [])
+    assert history.breaks(root) == []
+    assert history.champion(history.read(root, MODEL)) == 1
+
+
+def test_a_challenger_that_is_promoted_is_none_any_more_and_a_rollback_passes_it_by(
+    root: Path, proven: list[int]
+) -> None:
+    champions(root, 1)
+    promotion.challenge(root, MODEL, 2, why="", commit="c")
+    promote(root, 2, override="it won")
+    assert (alias(root), challengers(root)) == (2, [])
+    promotion.challenge(root, MODEL, 3, why="", commit="c")
+    assert roll_back(root).after == 1
+    assert challengers(root) == [3]
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [(None, "tiny has no challenger"), (1, "version 1 of tiny is the champion itself"), (9, "has no version 9")],
+)
+def test_who_cannot_challenge(number: int | None, told: str, root: Path, proven: list[int]) -> None:
+    champions(root, 1)
+    with pytest.raises(PromotionError, match=told):
+        promotion.challenge(root, MODEL, number, why="", commit="c")
+    assert challengers(root) == []
+
+
 def run(*words: str) -> Any:
     from modelbook.cli import app
 

@@ -17,6 +17,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from modelbook import config
 from modelbook.errors import ReportError
+from modelbook.registry.history import Entry
 from modelbook.report import Figure, Findings, Table, Together, Verdict, failure, flow, index, page
 from modelbook.report.clean import clean
 from modelbook.report.figures import (
@@ -623,6 +624,30 @@ def test_at_a_glance_the_holdout_is_the_champions_not_the_candidates(tmp_path: P
     assert glanced(html)["holdout ROC AUC"] == "0.799 0.7 to 0.9 2024-05-06 07:08 UTC"
     html = index.write(tmp_path).read_text(encoding="utf-8")  # no run tells of version 1
     assert "not the champion's" in glanced(html)["holdout ROC AUC, version 2"].replace("&#39;", "'")
+
+
+def test_the_index_tells_decisions_and_moves_the_last_first(tmp_path: Path) -> None:
+    built_book(tmp_path)
+
+    def entry(number: int, kind: str, word: str, after: int, before: int | None) -> Entry:
+        at = f"2024-05-07T0{number % 10}:00:00+00:00"
+        return Entry("tiny", kind, word, after, before, after, "<too> slow", {}, at=at, by="anna", number=number)
+
+    told = [
+        entry(1, "decision", "promote", 1, 1),
+        entry(2, "move", "promote", 2, 1),
+        entry(3, "move", "roll back", 1, 2),
+    ]
+    html = index.write(tmp_path, moves={"tiny": told}).read_text(encoding="utf-8")
+    assert glanced(html)["champion"] == "version 1 roll back by anna 2024-05-07 03:00 UTC"
+    assert glanced(html)["monitor"].startswith("! watch about version 2, not the champion")
+    part = html.split("Decisions and moves</summary>")[1].split("</table>")[0]
+    rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in part.split("<tr>")[2:]]
+    assert rows[0] == ["3", "2024-05-07 03:00 UTC", "roll back", "1", "2 → 1", "anna", "&lt;too&gt; slow"]
+    assert [row[2] for row in rows] == ["roll back", "promote", "gate: promote"]
+    many = [entry(number, "decision", "hold", 2, 2) for number in range(1, 13)]
+    html = index.write(tmp_path, moves={"tiny": many}).read_text(encoding="utf-8")
+    assert "The last 10 of 12 decisions and moves" in html
 
 
 def test_at_a_glance_what_is_not_built_is_said(tmp_path: Path) -> None:

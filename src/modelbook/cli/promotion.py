@@ -1,8 +1,9 @@
-"""Commands that move the champion and tell how it moved: history, promote, rollback."""
+"""Commands that move the champion and tell how it moved: history, promote, rollback, challenge."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -63,10 +64,10 @@ def promote(
     with reported():
         root, name = located(book)
         made = promotion.promote(root, name, version, why=why, override=override, commit=project.commit(root))
-    if made is None:
-        typer.echo(f"version {version} of {name} is the champion already; nothing was moved")
-        return
-    typer.echo(made.moved())
+        if made is None:
+            typer.echo(f"version {version} of {name} is the champion already; nothing was moved")
+            return
+        _tell(root, name, made.moved())
 
 
 @app.command()
@@ -81,4 +82,34 @@ def rollback(why: Why = "", book: Book = None) -> None:
     with reported():
         root, name = located(book)
         made = promotion.roll_back(root, name, why=why, commit=project.commit(root))
-    typer.echo(made.moved())
+        _tell(root, name, made.moved())
+
+
+@app.command()
+def challenge(
+    version: Annotated[int | None, typer.Argument(min=1, metavar="V", help="Number of the version.")] = None,
+    end: Annotated[bool, typer.Option("--end", help="The challenger takes no more part.")] = False,
+    why: Why = "",
+    book: Book = None,
+) -> None:
+    """Let a version share the champion's traffic, as serving.yaml says, when it proves itself.
+
+    Examples:  modelbook challenge 2 --why "trained on year 4"  |  modelbook challenge --end
+    """
+    from modelbook.registry import promotion
+    from modelbook.stage import project
+
+    if (version is None) != end:
+        raise typer.BadParameter("give the number of a version, or --end")
+    with reported():
+        root, name = located(book)
+        made = promotion.challenge(root, name, version, why=why, commit=project.commit(root))
+        _tell(root, name, f"{made.word}: version {made.version} of {name}; entry {made.number} in history")
+
+
+def _tell(root: Path, book: str, moved: str) -> None:
+    """Say what has moved, and write it into the index of reports."""
+    from modelbook.stage import overview
+
+    typer.echo(moved)
+    overview.write(root, book)

@@ -1,4 +1,4 @@
-"""History: every decision of the gate and every move of the champion's alias, in a table that only grows.
+"""History: every decision of the gate and every move of an alias, in a table that only grows.
 
 The table stands in the store's own database. So whoever shares the store shares its history, and the alias and the
 entry about it change in one transaction: whatever is killed when, they agree. Each entry bears the hash of the one
@@ -24,12 +24,13 @@ from modelbook import __version__
 from modelbook.errors import PromotionError, StoreError
 from modelbook.redaction import redact, redact_all
 from modelbook.registry import pointer
+from modelbook.registry.pointer import CHALLENGER
 from modelbook.registry.store import database
 
 BY = "MODELBOOK_BY"  # who acts, where the machine's user says nothing: a CI's name
 PATIENCE = 30  # seconds that one writer waits for another
-DECISION, MOVE = "decision", "move"
-ROLL_BACK, FOUND = "roll back", "found"  # besides what the gate says
+DECISION, MOVE, TRAFFIC = "decision", "move", "traffic"
+ROLL_BACK, FOUND, CHALLENGE, END = "roll back", "found", "challenge", "end of challenge"  # besides what the gate says
 TABLE = "create table if not exists modelbook_history (number integer primary key autoincrement, entry text, hash text)"
 GUARD = """
     create trigger if not exists modelbook_history_{0} before {0} on modelbook_history
@@ -46,12 +47,12 @@ class Entry:
     number : int
         Place in the history of the store, from 1; 0 before it is written.
     kind, word : str
-        ``decision`` of the gate (promote, hold), or ``move`` of the alias (promote, roll back; found: another tool
-        had moved it).
+        ``decision`` of the gate (promote, hold), ``move`` of the champion's alias (promote, roll back; found: another
+        tool had moved it), or ``traffic`` (challenge, end of challenge).
     version : int or None
         The version that it is about.
     before, after : int or None
-        The champion before and after; the same for a decision.
+        The champion before and after; the same, unless it was moved.
     at, by, why : str
         When (UTC), who, and the reason in words.
     evidence : dict
@@ -197,6 +198,21 @@ def move(
         wrote = _append(connection, Entry(model, MOVE, word, version, now, version, why, evidence, commit))
         tags = {"promoted_at": wrote.at, "promoted_after": str(now or "none"), "promoted_because": wrote.why[:4000]}
         pointer.point(connection, model, version, tags)
+        if pointer.named(connection, model, CHALLENGER) == version:  # it has won
+            pointer.unpoint(connection, model, CHALLENGER)
+    return wrote
+
+
+def challenge(root: Path, model: str, version: int | None, why: str, evidence: dict[str, Any], commit: str) -> Entry:
+    """Let the alias ``challenger`` name a version, or with None nothing, and write that down, both or neither."""
+    with _writing(root) as connection:
+        now, other = _caught_up(connection, model, commit), pointer.named(connection, model, CHALLENGER)
+        word, about = (END, other) if version is None else (CHALLENGE, version)
+        wrote = _append(connection, Entry(model, TRAFFIC, word, about, now, now, why, evidence, commit))
+        if version is None:
+            pointer.unpoint(connection, model, CHALLENGER)
+        else:
+            pointer.point(connection, model, version, {}, CHALLENGER)
     return wrote
 
 

@@ -89,7 +89,7 @@ def point(connection: sqlite3.Connection, name: str, number: int, tags: dict[str
     """Let an alias name a version, and give the version tags; both are there once the transaction is."""
     workspace = "select workspace from model_versions where name = ? and version = ?"
     (place,) = connection.execute(workspace, (name, number)).fetchone()
-    connection.execute("delete from registered_model_aliases where name = ? and alias = ?", (name, alias))
+    unpoint(connection, name, alias)
     connection.execute(
         "insert into registered_model_aliases (alias, version, name, workspace) values (?, ?, ?, ?)",
         (alias, number, name, place),
@@ -101,6 +101,11 @@ def point(connection: sqlite3.Connection, name: str, number: int, tags: dict[str
             "insert into model_version_tags (name, version, key, value, workspace) values (?, ?, ?, ?, ?)",
             (*row, value, place),
         )
+
+
+def unpoint(connection: sqlite3.Connection, name: str, alias: str) -> None:
+    """Let an alias name nothing."""
+    connection.execute("delete from registered_model_aliases where name = ? and alias = ?", (name, alias))
 
 
 def _found(root: Path, name: str, asked: str, values: tuple) -> list[tuple[str, Pointed]]:

@@ -1,4 +1,4 @@
-"""Promotion: a version takes the champion's place, or the version before gets it back.
+"""Promotion: a version takes the champion's place, the version before gets it back, or one takes part beside it.
 
 First the proof, then one transaction that moves the alias and writes the history: at any moment the champion is a
 version that was proven, and the history says how it came there.
@@ -17,7 +17,7 @@ from modelbook.errors import PromotionError, ProofError
 from modelbook.gate import HOLD, PROMOTE
 from modelbook.registry import history, pointer
 from modelbook.registry.history import ROLL_BACK, Entry
-from modelbook.registry.pointer import CHAMPION, DIGEST, Pointed
+from modelbook.registry.pointer import CHALLENGER, CHAMPION, DIGEST, Pointed
 from modelbook.registry.store import uri
 from modelbook.tasks.names import HEADLINES
 
@@ -126,6 +126,33 @@ def roll_back(root: Path, model: str, *, why: str, commit: str) -> Entry:
     return _moved(root, _known(root, model, to), ROLL_BACK, why, {}, commit, before)
 
 
+def challenge(root: Path, model: str, number: int | None, *, why: str, commit: str) -> Entry:
+    """Let a version share the champion's traffic, when it proves itself; None ends that.
+
+    Raises
+    ------
+    PromotionError
+        When there is no such version, it is the champion, or there is no challenger to end with.
+    StoreError, ProofError
+        When its files are not those that were registered, or it does not answer as it must.
+    """
+    if number is None:
+        if CHALLENGER not in pointer.aliases(root, model):
+            raise PromotionError(
+                f"{model} has no challenger", expected="a version that bears the alias challenger",
+                next="modelbook challenge V names one",
+            )  # fmt: skip
+        return history.challenge(root, model, None, why or "The challenge was ended.", {}, commit)
+    chosen = _known(root, model, number)
+    if number == _champion(root, model):
+        raise PromotionError(
+            f"version {number} of {model} is the champion itself", expected="another version",
+            next="look at modelbook history for the versions that there are",
+        )  # fmt: skip
+    evidence = _proven(root, chosen)
+    return history.challenge(root, model, number, why or "It takes part beside the champion.", evidence, commit)
+
+
 def prove(root: Path, model: str, number: int) -> int:
     """Ask a version its golden rows in a clean process; returns how many it answered exactly.
 
@@ -154,9 +181,14 @@ def prove(root: Path, model: str, number: int) -> int:
 def _moved(
     root: Path, chosen: Pointed, word: str, why: str, more: dict[str, Any], commit: str, before: int | None
 ) -> Entry:
-    chosen.check()
-    evidence = _kept(chosen.tags) | more | {"golden_rows": prove(root, chosen.name, chosen.number)}
+    evidence = _proven(root, chosen) | more
     return history.move(root, chosen.name, word, chosen.number, why, evidence, commit, instead_of=before)
+
+
+def _proven(root: Path, chosen: Pointed) -> dict[str, Any]:
+    """What speaks for a version whose files are whole and whose golden rows came back."""
+    chosen.check()
+    return _kept(chosen.tags) | {"golden_rows": prove(root, chosen.name, chosen.number)}
 
 
 def _passed(model: str, number: int, judged: Entry | None, champion: int | None) -> None:

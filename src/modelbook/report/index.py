@@ -1,4 +1,4 @@
-"""The page that leads to every book: how each stands, its pipeline, what each stage decided, and its last runs."""
+"""The page that leads to every book: how each stands, its pipeline, what stages decided, its last runs and moves."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from modelbook.report import failure, flow, glance, template
 from modelbook.report.verdict import Verdict
 
 if TYPE_CHECKING:
+    from modelbook.registry.history import Entry
     from modelbook.stage.record import Run
 
 Failed = Mapping[str, Mapping[str, str]]
 Runs = Mapping[str, Sequence["Run"]]
 Upstream = Mapping[str, Sequence[str]]
-LAST = 10  # runs that the page lists
+Moves = Mapping[str, Sequence["Entry"]]
+LAST = 10  # runs that the page lists, and decisions
 LONGEST = 80  # characters of what came out of a run: a long reason stands on the run's own page
 ENDED = {"ok": ("ended well", "good"), "failed": ("failed", "bad"), "stopped": ("stopped", "watch")}
 
@@ -31,8 +33,9 @@ def write(
     *,
     upstream: Upstream | None = None,
     runs: Runs | None = None,
+    moves: Moves | None = None,
 ) -> Path:
-    """Write `reports/index.html` from the receipts and runs of all books.
+    """Write `reports/index.html` from the receipts, runs and versions' histories of all books.
 
     Parameters
     ----------
@@ -46,17 +49,20 @@ def write(
         Stage to the stages that it reads; without it there are no arrows, and nothing is older than what it reads.
     runs : mapping, optional
         Book to its runs, the newest first.
+    moves : mapping, optional
+        Book to what was decided about its versions and how its champion moved, the oldest first.
 
     Returns
     -------
     pathlib.Path
         The page.
     """
-    root, failed, runs, upstream = Path(root), failed or {}, runs or {}, upstream or {}
-    books = [
-        _book(root, name, failed.get(name, {}), stages or [*config.STAGES], upstream, runs.get(name, ()))
-        for name in _names(root, failed, runs)
-    ]
+    root, failed, runs, moves, upstream = Path(root), failed or {}, runs or {}, moves or {}, upstream or {}
+    books = []
+    for name in _names(root, failed, runs):
+        rows = _rows(root, name, failed.get(name, {}), stages or [*config.STAGES], upstream)
+        past, moved = runs.get(name, ()), moves.get(name, ())
+        books.append(_book(name, rows, upstream) | _versions(root, name, rows, past, moved) | _past(root, name, past))
     target = root / "reports" / "index.html"
     template.write(target, template.fill("index.html.j2", books=books, arrow=flow.ARROW))
     return target
@@ -67,23 +73,49 @@ def _names(root: Path, failed: Failed, runs: Runs) -> list[str]:
     return sorted(known | set(failed) | set(runs))
 
 
-def _book(
-    root: Path, name: str, failed: Mapping[str, str], stages: Sequence[str], upstream: Upstream, runs: Sequence[Run]
-) -> dict[str, Any]:
-    rows = [_row(root, name, stage, failed.get(stage)) for stage in stages]
-    _find_older(rows, upstream)
-    receipts = {row["stage"]: row["receipt"] for row in rows if row["receipt"] is not None}
-    champion = glance.version(receipts)
+def _book(name: str, rows: Sequence[dict[str, Any]], upstream: Upstream) -> dict[str, Any]:
     return {
         "name": name, "rows": rows, "built": sum(row["kind"] == "built" for row in rows),
         "failed": [row["stage"] for row in rows if row["kind"] == "failed"],
-        "cards": glance.cards(receipts, runs) if receipts else [],
-        "card": _existing(root, f"{name}/card-{champion}.html"),
         "picture": flow.picture(name, [_box(row) for row in rows], upstream) if upstream else "",
+    }  # fmt: skip
+
+
+def _versions(
+    root: Path, name: str, rows: Sequence[dict[str, Any]], runs: Sequence[Run], entries: Sequence[Entry]
+) -> dict[str, Any]:
+    """How the champion does, and how it came to its place."""
+    receipts = {row["stage"]: row["receipt"] for row in rows if row["receipt"] is not None}
+    moved = next((entry for entry in reversed(entries) if entry.kind == "move"), None)
+    return {
+        "cards": glance.cards(receipts, runs, moved) if receipts else [],
+        "card": _existing(root, f"{name}/card-{glance.version(receipts, moved)}.html"),
+        "decided": [_entry(entry) for entry in entries[: -LAST - 1 : -1]], "decisions": len(entries),
+    }  # fmt: skip
+
+
+def _entry(entry: Entry) -> dict[str, Any]:
+    what = f"gate: {entry.word}" if entry.kind == "decision" else entry.word
+    numbers = dict.fromkeys("–" if one is None else str(one) for one in (entry.before, entry.after))
+    why = textwrap.shorten(entry.why, LONGEST * 2, placeholder=" …")
+    told = {name: getattr(entry, name) for name in ("number", "at", "version", "by")}
+    return told | {"what": what, "champion": " → ".join(numbers), "why": why}
+
+
+def _past(root: Path, name: str, runs: Sequence[Run]) -> dict[str, Any]:
+    return {
         "runs": [_run(root, name, run) for run in runs[:LAST]], "kept": len(runs),
         "all_runs": _existing(root, f"{name}/runs/index.html"),
         "compared": _existing(root, f"{name}/runs/{runs[1].number}-{runs[0].number}.html") if len(runs) > 1 else "",
     }  # fmt: skip
+
+
+def _rows(
+    root: Path, name: str, failed: Mapping[str, str], stages: Sequence[str], upstream: Upstream
+) -> list[dict[str, Any]]:
+    rows = [_row(root, name, stage, failed.get(stage)) for stage in stages]
+    _find_older(rows, upstream)
+    return rows
 
 
 def _row(root: Path, book: str, stage: str, message: str | None) -> dict[str, Any]:
