@@ -27,6 +27,9 @@ from modelbook.journal.store import default
 from modelbook.monitoring import ab, decision, shared
 from modelbook.monitoring.ab import KEEP, ON, PROMOTE, VOID, Plan
 from modelbook.monitoring.sequence import reach
+from modelbook.registry import history
+from modelbook.report import ab as page_of_ab
+from modelbook.report import index
 from modelbook.serving.traffic import challenged, drawn
 from modelbook.tasks.scored import Scored
 
@@ -226,8 +229,6 @@ def test_only_rows_of_the_two_count_from_when_both_answered(shelf: Shelf) -> Non
 
 
 def test_a_challenge_that_was_begun_by_command_counts_from_then(shelf: Shelf, make_frame: Any) -> None:
-    from modelbook.registry import history
-
     keep(shelf.root, row("before", 10, 1), row("first", 20, 2, "challenger", "bb"))
     history.challenge(shelf.root, BOOK, 2, "", {}, "c0ffee")
     journal = served(shelf, make_frame(seed=5, entities=20))
@@ -343,8 +344,38 @@ def test_the_command_tells_and_exits_with_10_when_it_is_void(project: Path, shel
     )  # fmt: skip
 
 
+def test_the_page_tells_what_the_command_tells_and_the_index_leads_to_it(
+    project: Path, shelf: Shelf, make_frame: Any
+) -> None:
+    run(project, "ab")
+    empty = (project / f"reports/{BOOK}/ab.html").read_text()
+    assert "nothing to show" in empty
+    served(shelf, make_frame(seed=5, entities=300))
+    told = run(project, "ab")
+    assert told.exit_code == 0
+    *lines, page = told.stdout.splitlines()
+    assert page == f"reports/{BOOK}/ab.html"
+    text = (project / page).read_text()
+    for line in lines:
+        assert line.strip().removeprefix("next: ") in text
+    assert text.count('alt="After 300 users the difference is −0.') == 1
+    assert "<script" not in text
+    story_ = {**json.loads(run(project, "ab", "--json").stdout), "next": "<u>"}
+    again = page_of_ab.write(project / "x.html", story_, ab.course(traffic(), PLAN)).read_text()
+    assert "&lt;u&gt;" in again
+    assert "<u>" not in again
+    history.challenge(project, BOOK, 2, "", {}, "c0ffee")
+    listed = index.write(project, {BOOK: {}}, moves={BOOK: history.read(project, BOOK)}).read_text()
+    assert f'href="{BOOK}/ab.html"' in listed
+
+
+def test_a_share_of_nothing_is_refused() -> None:
+    with pytest.raises(ServingError, match=r"traffic\.share is 0, so there is nothing to compare"):
+        Plan(0, 100, 0)
+
+
 def test_promotion_can_require_it(shelf: Shelf, frame_: Any, contract: Contract, monkeypatch: Any) -> None:
-    from modelbook.registry import history, promotion
+    from modelbook.registry import promotion
 
     monkeypatch.setattr(promotion, "prove", lambda root, model, number: 30)
     better, same = story(traffic(0, 1000, gap=-0.1), PLAN), story(traffic(0, 1000), PLAN)

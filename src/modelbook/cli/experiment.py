@@ -30,16 +30,17 @@ def ab(
     """
     begun = moment(since)
     with reported():
-        told = judged(*located(book), begun)
+        told = judged(*located(book), begun, publish=True)
     if as_json:
         typer.echo(json.dumps(told, indent=1, ensure_ascii=False))
     else:
-        typer.echo("\n".join([told["word"], *(f"  {line}" for line in told["sentences"]), f"next: {told['next']}"]))
+        lines = [told["word"], *(f"  {line}" for line in told["sentences"]), f"next: {told['next']}", told["page"]]
+        typer.echo("\n".join(lines))
     raise typer.Exit(EXITS.get(told["word"], 0))
 
 
-def judged(root: Path, book: str, since: float | None = None) -> dict[str, Any]:
-    """The A/B as it stands now."""
+def judged(root: Path, book: str, since: float | None = None, *, publish: bool = False) -> dict[str, Any]:
+    """The A/B as it stands now, and its page beside the book's reports."""
     from modelbook.monitoring import ab as judge
     from modelbook.monitoring import decision, shared
     from modelbook.serving import settings
@@ -47,4 +48,12 @@ def judged(root: Path, book: str, since: float | None = None) -> dict[str, Any]:
     traffic = settings.load(root).traffic
     found = shared.read(root, book, journal(root, book), since)
     plan = judge.Plan(traffic.share, traffic.least_users, traffic.least_hours)
-    return decision.story(judge.judge(found.rows, plan), found)
+    told = decision.story(judge.judge(found.rows, plan), found)
+    if publish:
+        from modelbook.report import ab as page
+        from modelbook.stage import overview
+
+        path = page.write(root / "reports" / book / "ab.html", told, judge.course(found.rows, plan))
+        overview.write(root, book)
+        told["page"] = path.relative_to(root).as_posix()
+    return told

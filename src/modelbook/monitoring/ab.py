@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from modelbook.errors import ServingError
 from modelbook.monitoring.sequence import reach
 from modelbook.registry.promotion import WON
 
@@ -31,6 +32,13 @@ class Plan:
     share: float
     least_users: int
     least_hours: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise ServingError(
+                f"traffic.share is {self.share:g}, so there is nothing to compare", expected="above 0 and below 1",
+                next="correct it in serving.yaml",
+            )  # fmt: skip
 
     @property
     def tightest(self) -> float:

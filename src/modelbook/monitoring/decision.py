@@ -7,6 +7,7 @@ from typing import Any
 from modelbook.monitoring.ab import ALPHA, KEEP, ON, PROMOTE, VOID, Arm, Judged
 from modelbook.monitoring.shared import Shared
 from modelbook.report.verdict import plain
+from modelbook.tasks.names import signed
 from modelbook.tasks.names import told as written
 
 LEVELS = {PROMOTE: "good", KEEP: "good", ON: "watch", VOID: "bad"}
@@ -34,7 +35,7 @@ def _decided(judged: Judged, shared: Shared) -> str:
         )
     if not judged.enough:
         return f"It is too early: {' and '.join(_lacking(judged))}."
-    size = f"{_signed(judged.difference)} ({_signed(judged.low)} to {_signed(judged.high)}) in {shared.loss} a row"
+    size = f"{signed(judged.difference)} ({signed(judged.low)} to {signed(judged.high)}) in {shared.loss} a row"
     if judged.word == ON:
         return f"It is not decided: challenger minus champion is {size}, so either may be the better one."
     way = "less" if judged.word == PROMOTE else "more"
@@ -81,11 +82,8 @@ def _next(judged: Judged, shared: Shared) -> str:
     return {
         PROMOTE: f"modelbook promote {shared.challenger} --require-ab",
         KEEP: "modelbook challenge --end",
-        ON: f"Look again whenever you like: the interval holds at every look, at {1 - ALPHA:.0%} over all of them.",
+        ON: "See that the service runs, and that traffic.mode is split in serving.yaml." if not shared.rows.size else
+            f"Look again whenever you like: the interval holds at every look, at {1 - ALPHA:.0%} over all of them.",
         VOID: "Find the cause (a share changed meanwhile, answers or outcomes lost), then begin anew: another "
               "traffic.salt, and --since.",
     }[judged.word]  # fmt: skip
-
-
-def _signed(value: float) -> str:
-    return ("−" if value < 0 else "+") + written(abs(value))
