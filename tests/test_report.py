@@ -21,6 +21,7 @@ from modelbook.registry.history import Entry
 from modelbook.report import Figure, Findings, Table, Together, Verdict, failure, flow, index, page
 from modelbook.report.clean import clean
 from modelbook.report.figures import (
+    ab,
     compare,
     contributions,
     correlation,
@@ -223,6 +224,9 @@ PUSHES = pd.DataFrame({
     "shap": [-0.5, -0.4, 0.2, 0.5, 0.1, -0.1, 0.1, -0.1],
 })  # fmt: skip
 FIGURES: dict[str, Any] = {
+    "a/b": (ab.course, pd.DataFrame({
+        "users": [100, 200], "difference": [-0.2, -0.1], "low": [-0.5, -0.15], "high": [0.1, -0.05],
+    }), ("Brier score",), "−0.100"),
     "periods": (ingest.periods, pd.DataFrame({
         "period": [1, 2], "rows": [5905, 1700], "entities": [5905, 1700], "use": ["train and holdout", "batch"],
     }), (), "5,905"),

@@ -229,16 +229,17 @@ def test_what_cannot_be_compiled_is_told_with_its_reason_and_leaves_nothing(put,
 
 def test_what_an_answer_costs_is_measured_on_what_answers(put, contract, tmp_path):
     model, _, folder = put(LogisticRegression())
-    milliseconds, megabytes = speed.measure(tmp_path, contract, THRESHOLD)
+    milliseconds, megabytes = speed.measure(tmp_path, contract)
     assert 0 < milliseconds < 50
     assert megabytes == (folder / "scorer.json").stat().st_size / 1e6
     (folder / "scorer.json").unlink()
     (tmp_path / "model.pkl").write_bytes(cloudpickle.dumps(model))
-    slower, megabytes = speed.measure(tmp_path, contract, THRESHOLD)
+    (tmp_path / "metrics.json").write_text(json.dumps({"threshold": THRESHOLD}))
+    slower, megabytes = speed.measure(tmp_path, contract)
     assert slower > milliseconds
     assert megabytes == (tmp_path / "model.pkl").stat().st_size / 1e6
     (folder / "golden.json").unlink()
-    assert speed.measure(tmp_path, contract, THRESHOLD) is None
+    assert speed.measure(tmp_path, contract) is None
 
 
 def test_golden_rows_keep_the_contract_and_hold_what_the_model_says(put, frame, contract):

@@ -11,22 +11,11 @@ from typing import Annotated, Any
 
 import typer
 
-from modelbook.cli.place import AsJson, Book, located, reported
+from modelbook.cli.place import AsJson, Book, journal, located, moment, reported
 
 app = typer.Typer()
 
 EXITS = {"healthy": 0, "watch": 10, "retrain": 20}
-
-
-def _since(told: str | None) -> float | None:
-    if told is None:
-        return None
-    from modelbook.monitoring import sources
-
-    try:
-        return sources.since(told)
-    except ValueError:
-        raise typer.BadParameter(f"{told!r} is no time; give 2026-11-20, 2026-11-20T06:00, 7d, 12h or 30m") from None
 
 
 @app.command()
@@ -44,7 +33,7 @@ def monitor(
     """
     if batch is not None and since is not None:
         raise typer.BadParameter("give --batch or --since, not both")
-    begun = _since(since)
+    begun = moment(since)
     with reported():
         told = _judged(*located(book), batch, begun)
     if as_json:
@@ -106,7 +95,7 @@ def _judged(root: Path, book: str, batch: str | None, begun: float | None) -> di
     params: Any = config.validate("monitor", project.parameters(root, project.environment(root, book))["monitor"])
     version = sources.champion(root, book)
     if begun is not None:
-        watched = sources.of_journal(_journal(root, book), begun, time.time(), version, params)
+        watched = sources.of_journal(journal(root, book), begun, time.time(), version, params)
     elif batch is not None:
         watched = sources.of_file(root, batch, version, params)
     else:
@@ -117,14 +106,3 @@ def _judged(root: Path, book: str, batch: str | None, begun: float | None) -> di
         nothing = f"Version {version.number} answered nothing since {sources.moment(begun)} UTC."
         return verdict.story([], [], version.number) | {"sentences": [nothing], "next": "See that it is in service."}
     return verdict.story(windows.over(past.windows(), params) if watched else [], watched, version.number)
-
-
-def _journal(root: Path, book: str) -> Any:
-    from modelbook.journal import Journal
-    from modelbook.journal.store import default
-    from modelbook.serving import settings
-
-    kept = settings.load(root).journal
-    found = Journal(kept.url or default(root, book), kept.patience)
-    found.create()
-    return found

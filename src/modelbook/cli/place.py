@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from modelbook.errors import ModelbookError
+
+if TYPE_CHECKING:
+    from modelbook.journal import Journal
+
+PATIENCE = 60.0  # seconds that a command waits for the journal, which nobody's answer waits for meanwhile
 
 Book = Annotated[str | None, typer.Option(help="Name of the book; default: the book of env.yaml.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -34,3 +39,26 @@ def located(book: str | None) -> tuple[Path, str]:
         given = project.parameters(root, project.environment(root, book))
         return root, next(iter(given.values()))["book"]
     return root, book
+
+
+def moment(told: str | None) -> float | None:
+    """Seconds since 1970 of a time on the command line; wrong usage where it is none."""
+    if told is None:
+        return None
+    from modelbook.monitoring import sources
+
+    try:
+        return sources.since(told)
+    except ValueError:
+        raise typer.BadParameter(f"{told!r} is no time; give 2026-11-20, 2026-11-20T06:00, 7d, 12h or 30m") from None
+
+
+def journal(root: Path, book: str) -> Journal:
+    """The journal of a book, made where there is none."""
+    from modelbook.journal import Journal
+    from modelbook.journal.store import default
+    from modelbook.serving import settings
+
+    found = Journal(settings.load(root).journal.url or default(root, book), PATIENCE)
+    found.create()
+    return found

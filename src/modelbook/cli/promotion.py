@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from modelbook.cli import experiment
 from modelbook.cli.place import AsJson, Book, located, reported
 
 app = typer.Typer()
@@ -52,18 +53,22 @@ def promote(
     version: Annotated[int, typer.Argument(min=1, metavar="V", help="Number of the version.")],
     why: Why = "",
     override: Annotated[str, typer.Option(help="Why the gate's word does not count; kept in the history.")] = "",
+    require_ab: Annotated[bool, typer.Option("--require-ab", help="Only if the A/B of now says so.")] = False,
     book: Book = None,
 ) -> None:
     """Make a version the champion, when the gate let it through and it proves itself; a running service follows.
 
-    Examples:  modelbook promote 3 --why "wanted for the spring"  |  modelbook promote 3 --override "agreed with risk"
+    Examples:  modelbook promote 3 --why "wanted for the spring"  |  modelbook promote 3 --require-ab
     """
     from modelbook.registry import promotion
     from modelbook.stage import project
 
     with reported():
         root, name = located(book)
-        made = promotion.promote(root, name, version, why=why, override=override, commit=project.commit(root))
+        tried = experiment.judged(root, name) if require_ab else None
+        made = promotion.promote(
+            root, name, version, why=why, override=override, commit=project.commit(root), tried=tried
+        )
         if made is None:
             typer.echo(f"version {version} of {name} is the champion already; nothing was moved")
             return

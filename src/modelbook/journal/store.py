@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ PREDICTIONS = sa.Table(
     sa.Column("prediction", sa.Text, nullable=False, comment="JSON"),
     sa.Column("probabilities", sa.Text, comment="JSON; none for a regression"),
     sa.Column("milliseconds", sa.Float, nullable=False, comment="from the request's last byte to the answer"),
+    sa.Column("lot", sa.String(16), comment="that the variant was drawn by, one for each user; none without a split"),
 )  # fmt: skip
 OUTCOMES = sa.Table(
     "outcomes", TABLES,
@@ -38,6 +39,8 @@ OUTCOMES = sa.Table(
     sa.Column("at", sa.Float, nullable=False, index=True, comment="seconds since 1970"),
     sa.Column("outcome", sa.Text, nullable=False, comment="JSON"),
 )  # fmt: skip
+JSON = ("inputs", "prediction", "probabilities", "outcome")
+ROWS = 2000  # that are read at a time
 MANY = 400  # ids in one question: SQLite takes a bounded number of variables
 
 
@@ -88,7 +91,7 @@ class Journal:
         raise sa.exc.ArgumentError(f"no {kind}")
 
     def create(self) -> None:
-        """Make the tables that are not there.
+        """Make the tables that are not there, and the column of lots that an older journal does not have.
 
         Raises
         ------
@@ -97,13 +100,19 @@ class Journal:
         """
         try:
             TABLES.create_all(self.engine)
+            if not self._whole():
+                with self.engine.begin() as connection:
+                    connection.exec_driver_sql("alter table predictions add column lot varchar(16)")
         except SQLAlchemyError as error:
             if not self._there():  # another process may have made them just now
                 raise self.failed(error) from None
 
+    def _whole(self) -> bool:
+        return "lot" in {column["name"] for column in sa.inspect(self.engine).get_columns("predictions")}
+
     def _there(self) -> bool:
         try:
-            return {*TABLES.tables} <= set(sa.inspect(self.engine).get_table_names())
+            return {*TABLES.tables} <= set(sa.inspect(self.engine).get_table_names()) and self._whole()
         except SQLAlchemyError:
             return False
 
@@ -180,15 +189,23 @@ class Journal:
 
     def window(self, since: float, until: float | None = None, variant: str = "champion") -> list[dict[str, Any]]:
         """Predictions of a variant in a span of time, oldest first, each with its ``outcome`` or None."""
-        asked = (
-            sa.select(PREDICTIONS, OUTCOMES.c.outcome)
-            .join(OUTCOMES, OUTCOMES.c.id == PREDICTIONS.c.id, isouter=True)
-            .where(PREDICTIONS.c.at >= since, PREDICTIONS.c.variant == variant).order_by(PREDICTIONS.c.at)
-        )  # fmt: skip
-        asked = asked if until is None else asked.where(PREDICTIONS.c.at < until)
+        asked = _span(sa.select(PREDICTIONS, OUTCOMES.c.outcome), since, until)
+        return list(self._read(asked.where(PREDICTIONS.c.variant == variant)))
+
+    def shared(self, since: float, versions: Collection[int]) -> Iterator[dict[str, Any]]:
+        """What versions answered since a time while they shared the traffic, oldest first, read bit by bit.
+
+        Columns ``at, variant, version, lot, prediction, probabilities, outcome``.
+        """
+        kept = [PREDICTIONS.c[name] for name in ("at", "variant", "version", "lot", "prediction", "probabilities")]
+        asked = _span(sa.select(*kept, OUTCOMES.c.outcome), since, None)
+        return self._read(asked.where(PREDICTIONS.c.version.in_(versions), PREDICTIONS.c.lot.is_not(None)))
+
+    def _read(self, asked: sa.Select) -> Iterator[dict[str, Any]]:
         try:
-            with self.engine.connect() as connection:
-                return [_plain(dict(row)) for row in connection.execute(asked).mappings()]
+            with self.engine.connect().execution_options(yield_per=ROWS) as connection:
+                for row in connection.execute(asked).mappings():
+                    yield _plain(dict(row))
         except SQLAlchemyError as error:
             raise self.failed(error) from None
 
@@ -226,6 +243,11 @@ class OtherOutcomes(JournalError):
         super().__init__(f"another outcome was recorded for {_few(ids)}", expected="an outcome once, or the same again")
 
 
+def _span(asked: sa.Select, since: float, until: float | None) -> sa.Select:
+    joined = asked.join(OUTCOMES, OUTCOMES.c.id == PREDICTIONS.c.id, isouter=True).where(PREDICTIONS.c.at >= since)
+    return (joined if until is None else joined.where(PREDICTIONS.c.at < until)).order_by(PREDICTIONS.c.at)
+
+
 def _prepare(connection: Any, _: Any) -> None:
     # With WAL a commit is in the file before it returns: a killed process loses nothing, a power failure might.
     connection.execute("pragma journal_mode=wal")
@@ -242,7 +264,7 @@ def _values(connection: sa.Connection, key: sa.Column, value: sa.Column, ids: Ma
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    parsed = {name: json.loads(row[name]) for name in ("inputs", "prediction", "probabilities", "outcome") if row[name]}
+    parsed = {name: json.loads(row[name]) for name in JSON if row.get(name)}
     return {**row, **parsed}
 
 

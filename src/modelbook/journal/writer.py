@@ -38,6 +38,7 @@ class Prediction(NamedTuple):
     prediction: str
     probabilities: str | None
     milliseconds: float
+    lot: str | None = None
 
 
 class Writer:

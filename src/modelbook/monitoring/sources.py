@@ -83,7 +83,7 @@ def of_journal(journal: Journal, since: float, until: float, version: Version, p
         batch[contract.target] = outcomes
     name = f"{moment(since)} to {moment(until)}"
     return [watch.watch(
-        name, contract.conform(batch), _scores(rows, contract), version.reference, contract,
+        name, contract.conform(batch), scores(rows, contract), version.reference, contract,
         importance=version.metrics["importance"], threshold=version.metrics["threshold"], params=params,
     )]  # fmt: skip
 
@@ -96,7 +96,8 @@ def narrowed(contract: Contract) -> Contract:
     return Contract.model_validate(told | {"key": []})
 
 
-def _scores(rows: list[dict[str, Any]], contract: Contract) -> Any:
+def scores(rows: list[dict[str, Any]], contract: Contract) -> Any:
+    """What rows of a journal were answered, as ``Scored.score`` holds it."""
     task = tasks.of(contract)
     if not contract.classes:
         return pd.Series([row["prediction"] for row in rows], dtype=float).to_numpy()

@@ -22,6 +22,7 @@ from modelbook.registry.store import uri
 from modelbook.tasks.names import HEADLINES
 
 WHY = "MODELBOOK_WHY"  # the reason of whoever has the gate asked; it is kept before the gate's own
+WON = "promote the challenger"  # what an A/B says of a version that may
 
 if TYPE_CHECKING:
     from modelbook.gate import Decision
@@ -72,13 +73,17 @@ def enact(
     }  # fmt: skip
 
 
-def promote(root: Path, model: str, number: int, *, why: str, override: str, commit: str) -> Entry | None:
+def promote(
+    root: Path, model: str, number: int, *, why: str, override: str, commit: str, tried: dict[str, Any] | None = None
+) -> Entry | None:
     """Let a version take the champion's place, when the gate has let it through.
 
     Parameters
     ----------
     why, override : str
         Free text, kept in the history; ``override`` says why the gate's word does not count.
+    tried : dict, optional
+        The A/B as ``monitoring.decision.story`` tells it: it has to promote the version as well.
 
     Returns
     -------
@@ -88,7 +93,8 @@ def promote(root: Path, model: str, number: int, *, why: str, override: str, com
     Raises
     ------
     PromotionError
-        When there is no such version, or the gate held it, never judged it, or compared it with another champion.
+        When there is no such version, or the gate held it, never judged it, or compared it with another champion; or
+        the A/B does not promote it.
     StoreError
         When its files are not those that were registered.
     ProofError
@@ -97,12 +103,15 @@ def promote(root: Path, model: str, number: int, *, why: str, override: str, com
     chosen, before = _known(root, model, number), _champion(root, model)
     if number == before:
         return None
+    if tried is not None:
+        _won(number, tried)
     judged = history.judged(history.read(root, model), number)
     if not override:
         _passed(model, number, judged, before)
     told = [f"The gate was overridden: {override}"] if override else []
     told += [why] if why else [] if override or judged is None else [judged.why]
-    more = {"decision": judged.number if judged else None} | ({"override": override} if override else {})
+    more: dict[str, Any] = {"decision": judged.number if judged else None}
+    more |= ({"override": override} if override else {}) | ({"ab": tried} if tried else {})
     return _moved(root, chosen, PROMOTE, " ".join(told), more, commit, before)
 
 
@@ -193,6 +202,17 @@ def _proven(root: Path, chosen: Pointed) -> dict[str, Any]:
     """What speaks for a version whose files are whole and whose golden rows came back."""
     chosen.check()
     return _kept(chosen.tags) | {"golden_rows": prove(root, chosen.name, chosen.number)}
+
+
+def _won(number: int, tried: dict[str, Any]) -> None:
+    """Raise where the A/B does not promote a version."""
+    about = tried["versions"]["challenger"]
+    if about != number or tried["word"] != WON:
+        told = f"the A/B of version {about} says: {tried['word']}. {tried['sentences'][0]}"
+        raise PromotionError(
+            told if about == number else f"the A/B is about version {about}, not {number}",
+            expected=f"an A/B that says: {WON}, version {number}", next=tried["next"],
+        )  # fmt: skip
 
 
 def _passed(model: str, number: int, judged: Entry | None, champion: int | None) -> None:

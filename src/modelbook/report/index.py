@@ -90,6 +90,7 @@ def _versions(
     return {
         "cards": glance.cards(receipts, runs, moved) if receipts else [],
         "card": _existing(root, f"{name}/card-{glance.version(receipts, moved)}.html"),
+        "ab": _existing(root, f"{name}/ab.html"),
         "decided": [_entry(entry) for entry in entries[: -LAST - 1 : -1]], "decisions": len(entries),
     }  # fmt: skip
 

@@ -9,21 +9,19 @@ from statistics import median
 from typing import Any
 
 from modelbook.contract import Contract
+from modelbook.scoring import registered
 from modelbook.scoring.compile import GOLDEN
-from modelbook.scoring.compiled import FILE, Scorer
 
 SECONDS, MOST = 2.0, 500  # a measurement ends after either
 
 
-def measure(folder: Path, contract: Contract, threshold: float | None) -> tuple[float, float] | None:
+def measure(folder: Path, contract: Contract) -> tuple[float, float] | None:
     """Milliseconds that half of the golden rows are answered within, one at a time, and megabytes of what answers.
 
     Parameters
     ----------
     folder : Path
         The parts of a version.
-    threshold : float or None
-        As the version was registered with.
 
     Returns
     -------
@@ -33,9 +31,8 @@ def measure(folder: Path, contract: Contract, threshold: float | None) -> tuple[
     kept = folder / "scorer" / GOLDEN
     if not kept.is_file():
         return None
-    compiled = (folder / "scorer" / FILE).is_file()
-    answers = [path for path in kept.parent.iterdir() if path != kept] if compiled else [folder / "model.pkl"]
-    scorer = Scorer.load(kept.parent) if compiled else _itself(folder, contract, threshold)
+    scorer = registered.load(folder, contract)
+    answers = [path for path in kept.parent.iterdir() if path != kept] if scorer.compiled else [folder / "model.pkl"]
     rows = json.loads(kept.read_text(encoding="utf-8"))["rows"]
     return _milliseconds(scorer, rows), sum(path.stat().st_size for path in answers) / 1e6
 
@@ -49,9 +46,3 @@ def _milliseconds(scorer: Any, rows: list[dict[str, Any]]) -> float:
         scorer.one(rows[len(taken) % len(rows)])
         taken.append(time.perf_counter() - begun)
     return 1000 * median(taken)
-
-
-def _itself(folder: Path, contract: Contract, threshold: float | None) -> Any:
-    from modelbook.scoring.itself import Itself
-
-    return Itself.load(folder / "model.pkl", contract, threshold)

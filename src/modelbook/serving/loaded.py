@@ -12,8 +12,8 @@ from typing import Any
 from modelbook.contract import Contract
 from modelbook.errors import ProofError, ServingError
 from modelbook.registry.pointer import CHAMPION, Pointed, aliases
-from modelbook.scoring import Answer, Scorer
-from modelbook.scoring.compiled import FILE, TOLERANCE
+from modelbook.scoring import Answer, registered
+from modelbook.scoring.compiled import TOLERANCE
 from modelbook.serving.outcomes import Outcomes
 from modelbook.serving.rows import Rows
 
@@ -91,7 +91,7 @@ def load(pointed: Pointed, limit: int) -> Loaded:
     pointed.check()
     contract = Contract.load(pointed.folder / "contract.yaml")
     golden = json.loads((pointed.folder / GOLDEN).read_text(encoding="utf-8"))
-    scorer = _scorer(pointed, contract)
+    scorer = registered.load(pointed.folder, contract)
     worst = max(_difference(answer, numbers) for answer, numbers in zip(scorer.many(golden["rows"]), golden["numbers"]))
     if not worst <= TOLERANCE:
         raise ProofError(
@@ -121,15 +121,6 @@ def champion(root: Path, book: str) -> Loaded:
             next="build the pipeline: modelbook build; where the gate held, see the deploy report",
         )  # fmt: skip
     return load(named, limit=1)
-
-
-def _scorer(pointed: Pointed, contract: Contract) -> Any:
-    if (pointed.folder / "scorer" / FILE).is_file():
-        return Scorer.load(pointed.folder / "scorer")
-    from modelbook.scoring.itself import Itself
-
-    metrics = json.loads((pointed.folder / "metrics.json").read_text(encoding="utf-8"))
-    return Itself.load(pointed.folder / "model.pkl", contract, metrics.get("threshold"))
 
 
 def _difference(answer: Answer, numbers: list[float]) -> float:

@@ -24,7 +24,7 @@ from modelbook.serving.keys import Key, Keys
 from modelbook.serving.loaded import Loaded
 from modelbook.serving.metrics import Metrics
 from modelbook.serving.refusals import Refusal
-from modelbook.serving.traffic import CHALLENGER, CHAMPION, challenged
+from modelbook.serving.traffic import CHALLENGER, CHAMPION, challenged, drawn
 
 LOG = logging.getLogger("modelbook.serving")
 TICK = 1.0  # seconds between looks at aliases, settings and keys
@@ -33,6 +33,7 @@ RETENTION = 3600.0  # seconds between looks for what is too old
 LOOPBACK = ("127.0.0.1", "::1", "testclient")  # the last is what tests are
 RECENT = 2000  # rows that drift is measured on
 Row = dict[str, Any]
+Kept = tuple[str, Loaded, Row, str, Answer, bool, str | None]  # variant, version, row, id, answer, told, lot
 
 
 class Service:
@@ -128,14 +129,15 @@ class Service:
     ) -> list[dict[str, Any]]:
         """Answer rows that keep the champion's contract, and put the answers into the journal, by new ids or given."""
         ids = ids or [new_id() for _ in rows]
-        asked = self._drawn(champion, rows, ids, user)
+        lots = self._lots(champion, rows, ids, user)
+        asked = self._asked(champion, lots)
         answers = await self._answers(asked, rows)
         shadow = self.keeper.challenger if self.settings.traffic.mode == "shadow" else None
-        whole = [(name, one, row, identity, answer, True)
-                 for (name, one), row, identity, answer in zip(asked, rows, ids, answers)]  # fmt: skip
+        whole = [(name, one, row, identity, answer, True, lot)
+                 for (name, one), row, identity, answer, lot in zip(asked, rows, ids, answers, lots)]  # fmt: skip
         if shadow:
             others = await self._shadow(shadow, rows)
-            whole += [(CHALLENGER, shadow, row, i, a, False) for row, i, a in zip(rows, ids, others)]
+            whole += [(CHALLENGER, shadow, row, i, a, False, None) for row, i, a in zip(rows, ids, others)]
         await self._keep(whole, (time.perf_counter() - began) * 1000)
         self.recent.extend(rows)
         for name in (CHAMPION, CHALLENGER):
@@ -143,16 +145,19 @@ class Service:
                 self.metrics.answered(name, count)
         return [_told(*one[:2], *one[3:5]) for one in whole[: len(rows)]]
 
-    def _drawn(self, champion: Loaded, rows: list[Row], ids: list[str], user: str | None) -> list[tuple[str, Loaded]]:
-        """Who answers each row: drawn by the user, else by the row's entity, else by chance."""
-        traffic, other = self.settings.traffic, self.keeper.challenger
-        if traffic.mode != "split" or other is None:
-            return [(CHAMPION, champion)] * len(rows)
+    def _lots(self, champion: Loaded, rows: list[Row], ids: list[str], user: str | None) -> list[str | None]:
+        """What each row draws: by the user, else by its entity, else by chance; nothing where traffic is not split."""
+        traffic = self.settings.traffic
+        if traffic.mode != "split" or self.keeper.challenger is None:
+            return [None] * len(rows)
         entity = next(iter(champion.contract.named("entity")), "")
-        units = [user or str(row.get(entity, identity)) for row, identity in zip(rows, ids)]
+        return [drawn(user or str(row.get(entity, identity)), traffic.salt) for row, identity in zip(rows, ids)]
+
+    def _asked(self, champion: Loaded, lots: list[str | None]) -> list[tuple[str, Loaded]]:
+        """Who answers each row."""
+        share, other = self.settings.traffic.share, self.keeper.challenger
         return [
-            (CHALLENGER, other) if challenged(unit, traffic.salt, traffic.share) else (CHAMPION, champion)
-            for unit in units
+            (CHALLENGER, other) if other and lot and challenged(lot, share) else (CHAMPION, champion) for lot in lots
         ]
 
     async def _answers(self, asked: list[tuple[str, Loaded]], rows: list[Row]) -> list[Answer]:
@@ -178,14 +183,14 @@ class Service:
         self.metrics.answered("shadow", len(rows))
         return answers
 
-    async def _keep(self, whole: list[tuple[str, Loaded, Row, str, Answer, bool]], milliseconds: float) -> None:
+    async def _keep(self, whole: list[Kept], milliseconds: float) -> None:
         now = time.time()
         predictions = [
             Prediction(
                 identity, name, now, one.number, told, self._inputs(one, row), _text(answer.prediction),
-                None if answer.probabilities is None else _text(one.named(answer.probabilities)), milliseconds,
+                None if answer.probabilities is None else _text(one.named(answer.probabilities)), milliseconds, lot,
             )
-            for name, one, row, identity, answer, told in whole
+            for name, one, row, identity, answer, told, lot in whole
         ]  # fmt: skip
         kept = not predictions or await self.writer.keep(predictions)
         if not kept and self.settings.journal.when_down == "refuse":

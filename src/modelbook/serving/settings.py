@@ -38,6 +38,10 @@ class Traffic(Part):
     )
     share: float = Field(0.1, ge=0, le=1, description="share of the users whom the challenger answers, 0 to 1")
     salt: str = Field("1", description="another salt draws other users; change it for a new experiment")
+    least_users: int = Field(
+        500, ge=2, description="users with outcomes that each variant has before an A/B is decided"
+    )
+    least_hours: float = Field(24, ge=0, description="hours that an A/B has run before it is decided")
 
 
 class Journal(Part):

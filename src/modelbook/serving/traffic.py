@@ -7,7 +7,11 @@ from hashlib import blake2b
 CHAMPION, CHALLENGER = "champion", "challenger"
 
 
-def challenged(user: str, salt: str, share: float) -> bool:
-    """Whether the challenger answers a user: true for ``share`` of all users, drawn by a salted hash."""
-    drawn = blake2b(user.encode(), digest_size=8, key=salt.encode()[:64]).digest()
-    return int.from_bytes(drawn) < share * 2**64
+def drawn(user: str, salt: str) -> str:
+    """The lot of a user: 16 hexadecimal digits of a salted hash, which the journal keeps in the user's place."""
+    return blake2b(user.encode(), digest_size=8, key=salt.encode()[:64]).hexdigest()
+
+
+def challenged(lot: str, share: float) -> bool:
+    """Whether the challenger answers whoever drew a lot: true for ``share`` of all lots."""
+    return int(lot, 16) < share * 2**64

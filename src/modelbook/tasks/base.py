@@ -66,6 +66,8 @@ class Task(ABC):
         Further metrics of a slice; metrics that groups of a sensitive column are compared by, the first one in words.
     error : str
         What the error of one row is, see ``errors``.
+    loss : str
+        What the loss of one row is, see ``losses``.
     alone, chance : str, float
         What says how much one column alone tells of the target, and its value where it tells nothing.
     """
@@ -88,6 +90,7 @@ class Task(ABC):
     in_slices: ClassVar[tuple[str, ...]]
     in_gaps: ClassVar[tuple[str, ...]]
     error: ClassVar[str] = "log loss"
+    loss: ClassVar[str] = "Brier score"
     alone: ClassVar[str] = "ROC AUC"
     chance: ClassVar[float] = 0.5
 
@@ -204,6 +207,10 @@ class Task(ABC):
     @abstractmethod
     def errors(self, scored: Scored) -> np.ndarray:
         """How wrong each answer is, 0 or more; shape (rows,)."""
+
+    @abstractmethod
+    def losses(self, scored: Scored) -> np.ndarray:
+        """How bad each answer is where means are compared, and no row may outweigh all others; shape (rows,)."""
 
     @abstractmethod
     def erring(self, scored: Scored) -> pd.DataFrame:

@@ -200,6 +200,9 @@ class Binary(Task):
     def errors(self, scored: Scored) -> np.ndarray:
         return -np.log(np.clip(np.where(scored.outcome == 1, scored.score, 1 - scored.score), EPSILON, 1))
 
+    def losses(self, scored: Scored) -> np.ndarray:
+        return (scored.score - scored.outcome) ** 2
+
     def erring(self, scored: Scored) -> pd.DataFrame:
         """The answer is the probability of yes."""
         names = np.array(self.classes, dtype=object)

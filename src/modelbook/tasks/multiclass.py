@@ -203,6 +203,9 @@ class Multiclass(Task):
     def errors(self, scored: Scored) -> np.ndarray:
         return -np.log(np.clip(scored.score[np.arange(len(scored)), scored.outcome], EPSILON, 1))
 
+    def losses(self, scored: Scored) -> np.ndarray:
+        return ((scored.score - np.eye(scored.score.shape[1])[scored.outcome]) ** 2).sum(axis=1)
+
     def erring(self, scored: Scored) -> pd.DataFrame:
         """The answer is the likeliest class with its probability."""
         names, likely = np.array(self.classes, dtype=object), scored.score.argmax(axis=1)

@@ -38,6 +38,11 @@ def told(value: float) -> str:
     return _written(value, value)
 
 
+def signed(value: float) -> str:
+    """A difference of a metric's values, with its sign."""
+    return ("−" if value < 0 else "+") + told(abs(value))
+
+
 def spread(mean: float, sd: float) -> str:
     """A mean and its standard deviation, with the decimals of the mean."""
     return f"{told(mean)} ± {_written(sd, mean)}"

@@ -86,7 +86,7 @@ class Regression(Task):
     compared = ("rmse", "mae")
     in_slices = ("mae", "calibration_error")
     in_gaps = ("mae", "rmse", "calibration_error")
-    error = "absolute error"
+    error = loss = "absolute error"
     alone, chance = "rank correlation", 0.0
 
     def answers(self, pipeline: Any, rows: pd.DataFrame) -> np.ndarray:
@@ -124,6 +124,9 @@ class Regression(Task):
 
     def errors(self, scored: Scored) -> np.ndarray:
         return np.abs(scored.score - scored.outcome)
+
+    def losses(self, scored: Scored) -> np.ndarray:
+        return self.errors(scored)
 
     def erring(self, scored: Scored) -> pd.DataFrame:
         return pd.DataFrame({"turned out": map(told, scored.outcome), "answered": map(told, scored.score)})
