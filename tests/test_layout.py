@@ -19,7 +19,7 @@ PACKAGE = ROOT / "src/modelbook"
 ROOMS = {
     "pycaret": {"training"}, "optuna": {"training"}, "mlflow": {"registry"}, "evidently": {"monitoring"},
     "ploomber": {"stage"}, "ploomber_core": {"stage"}, "papermill": {"stage"}, "nbclient": {"stage"},
-    "jupyter_client": {"stage", "redaction"}, "rich": {"stage", "report"},
+    "jupyter_client": {"stage", "redaction"}, "rich": {"stage", "report", "demo"},
     "nbconvert": {"report"}, "jinja2": {"report"}, "matplotlib": {"report"},
     "fsspec": {"dataset"}, "sqlalchemy": {"dataset", "journal"}, "charset_normalizer": {"dataset"},
     "pydantic": {"config", "contract", "serving"}, "typer": {"cli"}, "statsmodels": {"dataset", "tasks"},

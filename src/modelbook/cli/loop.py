@@ -106,3 +106,23 @@ def _judged(root: Path, book: str, batch: str | None, begun: float | None) -> di
         nothing = f"Version {version.number} answered nothing since {sources.moment(begun)} UTC."
         return verdict.story([], [], version.number) | {"sentences": [nothing], "next": "See that it is in service."}
     return verdict.story(windows.over(past.windows(), params) if watched else [], watched, version.number)
+
+
+@app.command()
+def demo() -> None:
+    """Tell the whole loop on one screen, with a small book in the folder demo/: nothing of the project is touched.
+
+    Build, serve, a year of live requests, outcomes, monitor, retrain, gate, promotion under load, A/B, rollback. A few
+    minutes.
+
+    Example:  modelbook demo
+    """
+    from modelbook.demo.place import Place
+    from modelbook.demo.screen import Screen
+    from modelbook.demo.story import Story
+    from modelbook.stage import project
+
+    with reported(), Screen() as screen:
+        root = project.find_root()
+        index = Story(Place(root, root / "demo", screen.tell), screen.say).tell()
+    typer.echo(f"the same, told by its reports: {index}")
