@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelbook.config import Monitor
+from modelbook.monitoring.latest import WORDS
 from modelbook.monitoring.watch import Watched
 from modelbook.tasks.names import label, told
 
-HEALTHY, WATCH, RETRAIN = "healthy", "watch", "retrain"
-ORDER = [HEALTHY, WATCH, RETRAIN]
+ORDER = list(WORDS)
+HEALTHY, WATCH, RETRAIN = ORDER
 LEVELS = {HEALTHY: "good", WATCH: "watch", RETRAIN: "bad"}
 GRAVE = 2  # times the limit of a loss: one window is enough
 LOSS = "loss"

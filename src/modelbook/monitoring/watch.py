@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from modelbook.training.evaluation import evaluate
 
 SLICE_ROWS = 100  # rows with outcomes that a slice needs on each side
 SLICE_RESAMPLES = 200  # there are many slices
+UNFIT = re.compile(r"[^\w.-]")  # for the name of a metric in MLflow
 
 
 @dataclass(frozen=True)
@@ -238,12 +240,18 @@ def quality_table(watched: list[Watched]) -> pd.DataFrame:
 
 
 def logged(watched: list[Watched]) -> dict[str, float]:
-    """Numbers of each batch by the names a run logs them under."""
-    told: dict[str, float] = {}
-    for one in watched:
-        told |= {
-            f"batch_{one.batch}_drifted_share": one.drifted_share,
-            f"batch_{one.batch}_violations": float(len(one.violations)),
-        }
-        told |= {f"batch_{one.batch}_{row.metric}": row.value for row in one.metrics.itertuples()}
-    return told
+    """Numbers by the names a run logs them under: those of one batch alone, so that runs compare; of several each."""
+    if len(watched) == 1:
+        return _numbers(watched[0])
+    return {
+        f"batch_{UNFIT.sub('_', one.batch)[:100]}_{name}": value
+        for one in watched
+        for name, value in _numbers(one).items()
+    }
+
+
+def _numbers(one: Watched) -> dict[str, float]:
+    told = {"rows": float(one.rows), "drifted_share": one.drifted_share, "violations": float(len(one.violations))}
+    if one.expected:
+        told[f"expected_{one.expected['metric']}"] = one.expected["value"]
+    return told | {row.metric: row.value for row in one.metrics.itertuples()}

@@ -19,7 +19,7 @@ from modelbook.redaction import redact
 from modelbook.stage import project
 
 PREFIX = "MODELBOOK_"
-SETTINGS = {"ROOT", "BY", "PROGRESS", "TOLD", "BROWSER", "SERVING_BOOK"}  # ours, and no parameters
+SETTINGS = {"ROOT", "BY", "PROGRESS", "TOLD", "BROWSER", "SERVING_BOOK", "WEBHOOK"}  # ours, and no parameters
 SERVING = PREFIX + "SERVE_"  # settings of the service, which checks them itself
 TOLD = "MODELBOOK_TOLD"  # names that the build's command line gives, handed on to its kernels
 DEFAULT, CELL, TYPED, PIPELINE = "default", "parameters cell", "command line", "pipeline.yaml"
