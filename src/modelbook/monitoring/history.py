@@ -123,6 +123,7 @@ def measures(one: Watched) -> list[tuple[Any, ...]]:
     """The numbers of a window: ``measure, value, low, high, reference``; of a column's drift, high is by chance."""
     told: list[tuple[Any, ...]] = [
         ("rows", one.rows, None, None, None), ("violations", len(one.violations), None, None, None),
+        ("copies", one.copies.share, None, one.copies.allowed, None),
         ("drifted_share", one.drifted_share, None, None, None),
         ("score_distance", one.moved("score").score, None, None, None),
         ("outcome_distance", one.moved("outcome").score, None, None, None),
