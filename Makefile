@@ -62,11 +62,12 @@ site: .venv/run ## copy all reports into a folder or a .zip for any web host: ma
 	@$(BIN)/modelbook site $(SITE)
 
 .PHONY: bench
-bench: .venv/test ## measure: builds and their overhead, pages, and the service beside other ways to serve
+bench: .venv/test ## measure: builds and their overhead, pages, the service beside other ways to serve, and how often monitor is right
 	@$(BIN)/python benchmarks/build.py
 	@$(BIN)/python benchmarks/pages.py
 	@$(BIN)/python -W ignore benchmarks/serving.py
 	@$(BIN)/python benchmarks/draft.py
+	@$(BIN)/python -W ignore benchmarks/drift.py
 
 .PHONY: lock
 lock: .venv/uv ## write the locks anew from pyproject.toml

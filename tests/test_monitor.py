@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from test_webhook import SECRET, receiving
 from typer.testing import CliRunner
 
 from modelbook import tasks
@@ -22,7 +26,7 @@ from modelbook.contract import Contract
 from modelbook.errors import DataError, StoreError
 from modelbook.journal import Journal
 from modelbook.journal.store import PREDICTIONS
-from modelbook.monitoring import history, sources, windows
+from modelbook.monitoring import latest, sources, watch, webhook, windows
 from modelbook.monitoring.history import History
 from modelbook.monitoring.watch import Watched
 from modelbook.report.figures import monitor as figures
@@ -31,7 +35,7 @@ PARAMS = Monitor(resamples=100, min_rows=200)
 
 
 def seen(contract: Contract, batch: str, *, rows: int = 1000, auc: float | None = 0.75, share: float = 0.0) -> Watched:
-    columns = pd.DataFrame({"column": ["a"], "drifted": [share > 0]})
+    columns = pd.DataFrame({"column": ["a"], "score": [share], "chance": [0.05], "drifted": [share > 0]})
     row = {"metric": "roc_auc", "value": auc, "low": 0.0, "high": (auc or 0) + 0.02, "reference": 0.75}
     likely = {**row, "value": 0.74, "high": 0.78}
     off = {"metric": "calibration_error", "value": 0.0, "low": -1.0, "high": 1.0, "reference": 0.0}
@@ -84,11 +88,28 @@ def test_anyone_can_ask_the_history_in_sql(past: History, contract: Contract) ->
     assert ("5", "expected_roc_auc") in told.index
 
 
+def test_the_newest_verdict_is_read_without_pandas(past: History, contract: Contract) -> None:
+    assert latest.latest(past.file, 3) is None
+    for batch, auc in (("4", 0.69), ("5", 0.69), ("6", 0.75)):
+        past.add([seen(contract, batch, auc=auc, share=0.2 if batch == "6" else 0.0)], PARAMS)
+    code = (
+        "import sys; from pathlib import Path; from modelbook.monitoring.latest import latest\n"
+        "print(latest(Path(sys.argv[1]), 3)); print('pandas' in sys.modules)"
+    )
+    told = subprocess.run([sys.executable, "-c", code, past.file], capture_output=True, text=True, check=True).stdout
+    assert re.sub(r"at=[\d.]+", "at=0", told) == (
+        "Latest(word='retrain', at=0, drifted_share=0.2, distances={'a': 0.2})\nFalse\n"
+    )
+    assert latest.latest(past.file, 4) is None
+
+
 def test_a_history_that_is_no_database_is_told(past: History) -> None:
     past.file.parent.mkdir(parents=True)
     past.file.write_text("no database, " * 100)
     with pytest.raises(StoreError, match=r"monitor.db: file is not a database\n.*\n  next: .*move the file away"):
         past.windows()
+    with pytest.raises(StoreError, match=r"monitor.db: file is not a database\n  expected: a history that modelbook"):
+        latest.latest(past.file, 3)
 
 
 def test_the_history_is_drawn_over_time(past: History, contract: Contract) -> None:
@@ -100,6 +121,7 @@ def test_the_history_is_drawn_over_time(past: History, contract: Contract) -> No
         "share of importance that has drifted 0.000 in the first and 0.000 in the last."
     )
     assert "<img" in figure._repr_html_()
+    assert set(figure.data["measure"]) == {"roc_auc", "expected_roc_auc", "drifted_share"}
 
 
 # The journal
@@ -172,18 +194,51 @@ def test_a_time_is_a_date_a_moment_or_a_span() -> None:
 # The command
 
 
+def test_numbers_of_one_batch_compare_from_run_to_run_and_any_name_fits_mlflow(contract: Contract) -> None:
+    one, other = seen(contract, "4"), seen(contract, "new: März (2)", auc=None)
+    assert watch.logged([one])["roc_auc"] == 0.75
+    assert watch.logged([other]) == {
+        "rows": 1000, "drifted_share": 0, "violations": 0, "copies": 0, "expected_roc_auc": 0.74,
+    }  # fmt: skip
+    assert "batch_new__März__2__expected_roc_auc" in watch.logged([one, other])
+
+
 def run(*words: str) -> Any:
     return CliRunner().invoke(app, ["monitor", *words])
 
 
 @pytest.mark.parametrize(("word", "code"), [("healthy", 0), ("watch", 10), ("retrain", 20)])
 def test_the_exit_code_is_the_verdict(word: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = {"word": word, "sentences": ["Because."], "next": "Do it."}
+    told = {"book": "tiny", "word": word, "sentences": ["Because."], "next": "Do it."}
     monkeypatch.setattr(loop, "located", lambda book: (Path(), book or "tiny"))
     monkeypatch.setattr(loop, "_judged", lambda *_: told)
     done = run()
     assert (done.exit_code, done.output) == (code, f"{word}\n  Because.\nnext: Do it.\n")
     assert json.loads(run("--json").output) == told
+
+
+def test_the_webhook_is_told_and_changes_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"book": "tiny", "version": 3, "word": "retrain", "sentences": ["Because."], "next": "Do it."}
+    monkeypatch.setattr(loop, "located", lambda book: (Path(), book or "tiny"))
+    monkeypatch.setattr(loop, "_judged", lambda *_: told)
+    monkeypatch.setattr(webhook, "WAITS", (0,))
+    with receiving(200, 500) as receiver:
+        monkeypatch.setenv("MODELBOOK_WEBHOOK", receiver.url)
+        assert (run("--json").exit_code, run().exit_code) == (20, 20)
+        failed = run("--json")
+    assert receiver.got[0][2] == {"text": "tiny: retrain. Because. Next: Do it.", **told}
+    assert json.loads(failed.stdout) == told
+    assert failed.stderr.startswith("the webhook was not told: http://127.0.0.1:")
+    assert SECRET not in failed.output
+
+
+def test_a_store_that_cannot_be_written_changes_no_verdict(
+    contract: Contract, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/mlflow.db").write_text("no database, " * 100)
+    loop._log(tmp_path, "tiny", 3, [seen(contract, "4")], PARAMS, "watch")
+    assert capsys.readouterr().err.startswith("not in MLflow: ")
 
 
 def test_wrong_usage_is_two_and_an_error_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,5 +268,9 @@ def test_monitor_judges_batches_a_file_and_what_was_served(built: Any) -> None:
     (built.root / "late.parquet").unlink()
     empty = built.run("modelbook", "monitor", "--since", "1h")
     assert (empty.returncode, "answered nothing since" in empty.stdout) == (10, True)
-    with sqlite3.connect(history.path(built.root, "tiny")) as asked:
+    with sqlite3.connect(latest.path(built.root, "tiny")) as asked:
         assert {row[0] for row in asked.execute("select name from windows")} == {"4", "5", "late"}
+        assert len(asked.execute("select word from verdicts").fetchall()) == 3  # the build, and two commands
+    with sqlite3.connect(built.root / "models/mlflow.db") as asked:
+        tags = "select value from tags where key = 'batches'"
+        assert {row[0] for row in asked.execute(tags)} == {"4, 5", "late"}

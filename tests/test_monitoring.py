@@ -21,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from modelbook import tasks
 from modelbook.config import Monitor
 from modelbook.contract import Contract
-from modelbook.monitoring import drift, interactive, verdict, watch, windows
+from modelbook.monitoring import copies, drift, interactive, verdict, watch, windows
 from modelbook.monitoring.verdict import Finding
 from modelbook.monitoring.watch import Watched
 from modelbook.monitoring.windows import Window
@@ -289,6 +289,29 @@ def test_a_broken_contract_asks_to_watch(watched: Callable[..., Watched], batch:
     batch.loc[:2, "flag"] = 0.5
     found = verdict.judge(watched(batch), PARAMS)
     assert [(f.word, f.sentence) for f in found] == [("watch", "Batch 4 breaks the contract in 3 places.")]
+
+
+def test_a_batch_that_holds_rows_twice_asks_to_watch(watched: Callable[..., Watched], batch: pd.DataFrame) -> None:
+    assert watched(batch).copies.share == 0
+    again = batch.head(100).assign(who=lambda rows: rows["who"] + 5000)  # other keys: the contract has no word on it
+    told = watched(pd.concat([batch, again], ignore_index=True))
+    assert (told.copies.share, len(told.violations)) == (pytest.approx(100 / 1100), 0)
+    assert [(f.word, f.sentence) for f in verdict.judge(told, PARAMS)] == [
+        ("watch", "Batch 4: 9% of its rows repeat another row in every feature; the reference lets expect at most 0.1% "
+         "(5% more asks to watch).")
+    ]  # fmt: skip
+    fewer = watched(pd.concat([batch, again.head(50)], ignore_index=True))
+    assert verdict.judge(fewer, PARAMS)[0].word == "healthy"
+
+
+def test_rows_that_agree_by_nature_are_no_copies(
+    model: Model, reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
+) -> None:
+    coded = {name: contract.columns[name] for name in ("colour", "flag", "happened")}
+    few = contract.model_copy(update={"columns": coded})
+    told = copies.copies(batch, reference, few)
+    assert told.share > 0.9
+    assert told.allowed == 1
 
 
 def test_drift_of_an_important_column_asks_to_watch_and_of_others_does_not(

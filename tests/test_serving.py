@@ -5,10 +5,14 @@ from __future__ import annotations
 import io
 import json
 import logging
+import math
+import re
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +89,16 @@ def wait(condition: Callable[[], bool], seconds: float = 10) -> None:
     while not condition():
         assert time.monotonic() < until, "it did not come to pass"
         time.sleep(0.05)
+
+
+@contextmanager
+def keeping(file: Path) -> Iterator[Callable[..., Any]]:
+    """Writes into a history as monitor does, all at once."""
+    from modelbook.monitoring.history import TABLES
+
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.executescript(TABLES)
+        yield lambda statement, *values: connection.execute(statement, values)
 
 
 class TestPredict:
@@ -617,6 +631,37 @@ class TestMetrics:
         assert 'modelbook_request_seconds_count{path="other"} 1.0' in text
         assert 'modelbook_model_version{alias="champion"} 1.0' in text
         assert "/a/a" not in text
+
+    def test_what_monitor_said_last_of_the_champion_is_shown(self, put):
+        from modelbook.monitoring import latest
+
+        def shown(client: TestClient) -> dict[str, float]:
+            found = re.findall(r"^modelbook_monitor_(\S+) (\S+)$", client.get("/metrics").text, re.M)
+            return {name: float(value) for name, value in found}
+
+        file = latest.path(put.root, BOOK)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with serve(put) as client:
+            wait(lambda: shown(client).get('verdict{verdict="watch"}') == 0)
+            assert shown(client)["timestamp_seconds"] == 0
+            with keeping(file) as asked:
+                asked("insert into windows values (1, 1, '4', 7.5, 900, 0, 'watch', '[]')")
+                for name, value in {"drifted_share": 0.4, "drift:size": 0.3, "drift:noise": None, "drift:x": 1}.items():
+                    asked("insert into measures values (1, '4', ?, ?, null, null, null)", name, value)
+                asked("insert into verdicts values (1, 1, 7.5, 'retrain', '[]')")
+            wait(lambda: shown(client)["timestamp_seconds"] == 7.5)
+            told = shown(client)
+            assert math.isnan(told.pop('drift{feature="noise"}'))
+            assert told == {
+                'verdict{verdict="healthy"}': 0, 'verdict{verdict="watch"}': 0, 'verdict{verdict="retrain"}': 1,
+                "timestamp_seconds": 7.5, "drifted_share": 0.4, 'drift{feature="size"}': 0.3,
+            }  # fmt: skip
+            with keeping(file) as asked:
+                asked("insert into verdicts values (2, 1, 8.5, 'healthy', '[]')")
+                asked("delete from measures where measure = 'drift:size'")
+            wait(lambda: shown(client)["timestamp_seconds"] == 8.5)
+            assert shown(client)['verdict{verdict="retrain"}'] == 0
+            assert math.isnan(shown(client)['drift{feature="size"}'])
 
     def test_recent_inputs_are_held_against_the_reference(self, client, frame):
         from modelbook.serving import drift

@@ -48,6 +48,7 @@ def test_alerts_and_dashboard_name_metrics_that_the_service_has():
     metrics.versions({"champion": 1})
     metrics.drifted({"size": 0.1})
     metrics.refused(422)
+    metrics.judged("watch", 1.0, 0.1, {"size": 0.1})
     there = set(re.findall(r"^(modelbook_\w+)", metrics.text().decode(), re.M))
     named = set(re.findall(r"modelbook_\w+", " ".join([*ASKED, *(rule["expr"] for rule in ALERTS)])))
     assert len(named) > 7

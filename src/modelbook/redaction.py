@@ -16,7 +16,7 @@ from urllib.parse import quote, quote_plus, unquote
 
 MASK = "***"
 SHORTEST = 6
-NAMED_SO = re.compile(r"PASS(WORD|WD|PHRASE)|SECRET|TOKEN|(API|ACCESS|PRIVATE)_?KEY|CREDENTIAL|_PWD?$", re.I)
+NAMED_SO = re.compile(r"PASS(WORD|WD|PHRASE)|SECRET|TOKEN|(API|ACCESS|PRIVATE)_?KEY|CREDENTIAL|WEBHOOK|_PWD?$", re.I)
 # user:password@ after a scheme; ${NAME} is no password, but where one stands in the environment
 IN_URL = re.compile(r"(?<=://)([^\s:/@'\"<>]*):(?!\$\{\w+\}@)([^\s/@'\"<>]+)@")
 PACKER = "--Session.packer=modelbook.redaction.pack"  # the option of a kernel that keeps secrets

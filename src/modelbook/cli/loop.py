@@ -36,6 +36,7 @@ def monitor(
     begun = moment(since)
     with reported():
         told = _judged(*located(book), batch, begun)
+    _send(told)
     if as_json:
         typer.echo(json.dumps(told, indent=1, ensure_ascii=False))
     else:
@@ -89,23 +90,51 @@ def retrain(
 def _judged(root: Path, book: str, batch: str | None, begun: float | None) -> dict[str, Any]:
     """Watch what was named, keep it in the history, and tell the verdict over the newest windows."""
     from modelbook import config
-    from modelbook.monitoring import history, sources, verdict, windows
+    from modelbook.monitoring import history, latest, sources, verdict, windows
     from modelbook.stage import project
 
     params: Any = config.validate("monitor", project.parameters(root, project.environment(root, book))["monitor"])
     version = sources.champion(root, book)
+    known = {"book": book, "version": version.number, "at": sources.moment(time.time())}
     if begun is not None:
         watched = sources.of_journal(journal(root, book), begun, time.time(), version, params)
     elif batch is not None:
         watched = sources.of_file(root, batch, version, params)
     else:
         watched = sources.of_build(root, book, version, params)
-    past = history.History(history.path(root, book), version.number)
+    past = history.History(latest.path(root, book), version.number)
     past.add(watched, params)
     if begun is not None and not watched:
         nothing = f"Version {version.number} answered nothing since {sources.moment(begun)} UTC."
-        return verdict.story([], [], version.number) | {"sentences": [nothing], "next": "See that it is in service."}
-    return verdict.story(windows.over(past.windows(), params) if watched else [], watched, version.number)
+        silent = {"sentences": [nothing], "next": "See that it is in service."}
+        return known | verdict.story([], [], version.number) | silent
+    found = windows.over(past.windows(), params) if watched else []
+    _log(root, book, version.number, watched, params, verdict.overall(found))
+    return known | verdict.story(found, watched, version.number)
+
+
+def _log(root: Path, book: str, version: int, watched: list[Any], params: Any, word: str) -> None:
+    """A run of the stage in MLflow; a verdict stands without one."""
+    from modelbook.monitoring import watch
+    from modelbook.registry import runs
+    from modelbook.stage import project
+
+    tags = {"commit": project.commit(root), "version": version, "verdict": word}
+    try:
+        with runs.Run(root, book, "monitor", tags | {"batches": ", ".join(one.batch for one in watched)}) as run:
+            run.log(watch.logged(watched), params.model_dump())
+    except Exception as error:  # whatever the store says: the history has it, and nobody waits for this
+        typer.echo(f"not in MLflow: {type(error).__name__}: {str(error).splitlines()[0]}", err=True)
+
+
+def _send(told: dict[str, Any]) -> None:
+    """The verdict to the webhook, where there is one; it stands, whether that works or not."""
+    from modelbook.monitoring import webhook
+
+    if url := webhook.address():
+        text = f"{told['book']}: {told['word']}. {' '.join(told['sentences'])} Next: {told['next']}"
+        if failed := webhook.send(url, {"text": text, **told}):
+            typer.echo(f"the webhook was not told: {failed}", err=True)
 
 
 @app.command()

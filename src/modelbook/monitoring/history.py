@@ -1,7 +1,7 @@
 """Monitor's history: every window that was judged, in one SQLite file beside the book's receipts, to be asked later.
 
-Table ``windows`` has a row for each window of a version, ``measures`` its numbers. A window that is judged again takes
-the place it had.
+Table ``windows`` has a row for each window of a version, ``measures`` its numbers, ``verdicts`` what was said of all
+windows then. A window that is judged again takes the place it had.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -20,11 +20,11 @@ import pandas as pd
 from modelbook.config import Monitor
 from modelbook.errors import StoreError
 from modelbook.monitoring import windows as spans
+from modelbook.monitoring.latest import DRIFT
 from modelbook.monitoring.verdict import Finding, overall
 from modelbook.monitoring.watch import Watched
 from modelbook.monitoring.windows import Window
 
-FILE = "monitor.db"
 TABLES = """
 create table if not exists windows (
   place integer primary key, version integer not null, name text not null, at real not null, rows integer not null,
@@ -32,13 +32,10 @@ create table if not exists windows (
 create table if not exists measures (
   version integer not null, name text not null, measure text not null, value real, low real, high real, reference real,
   primary key (version, name, measure));
+create table if not exists verdicts (
+  place integer primary key, version integer not null, at real not null, word text not null, findings text not null);
 """
 PATIENCE = 10.0  # seconds to wait for another process that writes
-
-
-def path(root: Path, book: str) -> Path:
-    """Where a book's history is."""
-    return root / "models" / book / FILE
 
 
 class History:
@@ -73,29 +70,40 @@ class History:
         return [*before, *now.values()]
 
     def add(self, watched: list[Watched], params: Monitor) -> None:
-        """Judge windows and keep them."""
-        told = [(one, spans.judged(one, params)) for one in watched]
+        """Judge windows and keep them, with the verdict over the newest ones; nothing happens where there are none."""
+        if not watched:
+            return
+        now = time.time()
         with self._open() as connection:
-            for one, window in told:
+            for one in watched:
+                window = spans.judged(one, params)
                 connection.execute(
                     "insert into windows (version, name, at, rows, performed, word, findings) values (?,?,?,?,?,?,?) "
                     "on conflict (version, name) do update set at = excluded.at, rows = excluded.rows, "
                     "performed = excluded.performed, word = excluded.word, findings = excluded.findings",
-                    (self.version, window.name, time.time(), window.rows, window.performed,
-                     overall(list(window.findings)), json.dumps([asdict(f) for f in window.findings])),
+                    (self.version, window.name, now, window.rows, window.performed,
+                     overall(list(window.findings)), _text(window.findings)),
                 )  # fmt: skip
                 connection.execute("delete from measures where version = ? and name = ?", (self.version, window.name))
                 connection.executemany(
                     "insert into measures values (?,?,?,?,?,?,?)",
                     [(self.version, window.name, *row) for row in measures(one)],
                 )
+            found = spans.over(self._windows(connection), params)
+            connection.execute(
+                "insert into verdicts (version, at, word, findings) values (?,?,?,?)",
+                (self.version, now, overall(found), _text(found)),
+            )
 
     def windows(self) -> list[Window]:
         """All windows of the version, oldest first."""
         with self._open() as connection:
-            rows = connection.execute(
-                "select name, rows, performed, findings from windows where version = ? order by place", (self.version,)
-            ).fetchall()
+            return self._windows(connection)
+
+    def _windows(self, connection: sqlite3.Connection) -> list[Window]:
+        rows = connection.execute(
+            "select name, rows, performed, findings from windows where version = ? order by place", (self.version,)
+        ).fetchall()
         return [
             Window(name, count, bool(performed), tuple(Finding(**one) for one in json.loads(findings)))
             for name, count, performed, findings in rows
@@ -112,16 +120,22 @@ class History:
 
 
 def measures(one: Watched) -> list[tuple[Any, ...]]:
-    """The numbers of a window: ``measure, value, low, high, reference``."""
+    """The numbers of a window: ``measure, value, low, high, reference``; of a column's drift, high is by chance."""
     told: list[tuple[Any, ...]] = [
         ("rows", one.rows, None, None, None), ("violations", len(one.violations), None, None, None),
+        ("copies", one.copies.share, None, one.copies.allowed, None),
         ("drifted_share", one.drifted_share, None, None, None),
         ("score_distance", one.moved("score").score, None, None, None),
         ("outcome_distance", one.moved("outcome").score, None, None, None),
     ]  # fmt: skip
     if one.expected:
         told.append((f"expected_{one.expected['metric']}", *_numbers(one.expected)))
-    return told + [(row["metric"], *_numbers(row)) for row in one.metrics.to_dict("records")]
+    told += [(row["metric"], *_numbers(row)) for row in one.metrics.to_dict("records")]
+    return told + [(f"{DRIFT}{row.column}", row.score, None, row.chance, None) for row in one.columns.itertuples()]
+
+
+def _text(findings: Iterable[Finding]) -> str:
+    return json.dumps([asdict(finding) for finding in findings])
 
 
 def _numbers(row: dict[str, Any]) -> tuple[float, ...]:

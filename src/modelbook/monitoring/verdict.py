@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelbook.config import Monitor
+from modelbook.monitoring.latest import WORDS
 from modelbook.monitoring.watch import Watched
 from modelbook.tasks.names import label, told
 
-HEALTHY, WATCH, RETRAIN = "healthy", "watch", "retrain"
-ORDER = [HEALTHY, WATCH, RETRAIN]
+ORDER = list(WORDS)
+HEALTHY, WATCH, RETRAIN = ORDER
 LEVELS = {HEALTHY: "good", WATCH: "watch", RETRAIN: "bad"}
 GRAVE = 2  # times the limit of a loss: one window is enough
 LOSS = "loss"
 SLICE = "slice"
+COPIES = 0.05  # share of rows that repeat another one, beyond what chance explains, that is worth a look
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,14 @@ def overall(findings: list[Finding]) -> str:
 def _quality(watched: Watched) -> list[Finding]:
     count = len(watched.violations)
     told = f"Batch {watched.batch} breaks the contract in {count:,} places."
-    return [Finding(WATCH, told, "contract")] if count else []
+    found = [Finding(WATCH, told, "contract")] if count else []
+    share, allowed = watched.copies
+    if share >= COPIES + 2 * allowed:  # which values there are may have changed, and with it how often rows agree
+        found.append(Finding(WATCH, (
+            f"Batch {watched.batch}: {share:.0%} of its rows repeat another row in every feature; the reference lets "
+            f"expect at most {allowed:.1%} ({COPIES:.0%} more asks to watch)."
+        ), "copies"))  # fmt: skip
+    return found
 
 
 def _drift(watched: Watched, params: Monitor) -> list[Finding]:

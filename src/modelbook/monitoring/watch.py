@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ import pandas as pd
 from modelbook import tasks
 from modelbook.config import Monitor
 from modelbook.contract import Contract
-from modelbook.monitoring import drift
+from modelbook.monitoring import copies, drift
 from modelbook.tasks.base import Task
 from modelbook.tasks.scored import Scored
 from modelbook.training import evaluation
@@ -20,6 +21,7 @@ from modelbook.training.evaluation import evaluate
 
 SLICE_ROWS = 100  # rows with outcomes that a slice needs on each side
 SLICE_RESAMPLES = 200  # there are many slices
+UNFIT = re.compile(r"[^\w.-]")  # for the name of a metric in MLflow
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Watched:
         ``evaluation.slices`` of them, with the column ``reference`` for the slice's headline in the reference.
     expected : dict
         The headline to expect by the answers alone, as a row of ``metrics``; None where the task cannot tell.
+    copies : Copies
+        Rows that repeat another one in every feature; none where there are too few rows.
     """
 
     task: Task
@@ -56,6 +60,7 @@ class Watched:
     metrics: pd.DataFrame
     slices: pd.DataFrame
     expected: dict[str, Any] | None = None
+    copies: copies.Copies = copies.NONE
 
     def moved(self, which: str) -> drift.Distance:
         """How far ``score`` or ``outcome`` has moved."""
@@ -117,7 +122,8 @@ def watch(
     metrics = performance(task, *told, reference, threshold, params)
     parts = slices(task, *told, reference, threshold, params) if len(metrics) else pd.DataFrame()
     likely = expected(task, scores, reference, threshold)
-    return Watched(task, name, len(batch), violations, columns, share, answers, metrics, parts, likely)
+    twice = copies.copies(batch, reference, contract)
+    return Watched(task, name, len(batch), violations, columns, share, answers, metrics, parts, likely, twice)
 
 
 def expected(task: Task, scores: np.ndarray, reference: pd.DataFrame, threshold: float | None) -> dict[str, Any] | None:
@@ -227,23 +233,31 @@ def expected_table(watched: list[Watched]) -> pd.DataFrame:
 
 
 def quality_table(watched: list[Watched]) -> pd.DataFrame:
-    """Every batch's size and contract violations."""
+    """Every batch's size, contract violations, share of copies, and how far it has moved."""
     rows = [
-        (w.batch, w.rows, len(w.violations), w.moved("outcome").score, w.moved("score").score, w.drifted_share)
+        (w.batch, w.rows, len(w.violations), w.copies.share, w.moved("outcome").score, w.moved("score").score,
+         w.drifted_share)
         for w in watched
-    ]
+    ]  # fmt: skip
     return pd.DataFrame(
-        rows, columns=["batch", "rows", "violations", "outcome_distance", "score_distance", "drifted_share"]
+        rows, columns=["batch", "rows", "violations", "copies", "outcome_distance", "score_distance", "drifted_share"]
     )
 
 
 def logged(watched: list[Watched]) -> dict[str, float]:
-    """Numbers of each batch by the names a run logs them under."""
-    told: dict[str, float] = {}
-    for one in watched:
-        told |= {
-            f"batch_{one.batch}_drifted_share": one.drifted_share,
-            f"batch_{one.batch}_violations": float(len(one.violations)),
-        }
-        told |= {f"batch_{one.batch}_{row.metric}": row.value for row in one.metrics.itertuples()}
-    return told
+    """Numbers by the names a run logs them under: those of one batch alone, so that runs compare; of several each."""
+    if len(watched) == 1:
+        return _numbers(watched[0])
+    return {
+        f"batch_{UNFIT.sub('_', one.batch)[:100]}_{name}": value
+        for one in watched
+        for name, value in _numbers(one).items()
+    }
+
+
+def _numbers(one: Watched) -> dict[str, float]:
+    told = {"rows": float(one.rows), "drifted_share": one.drifted_share, "violations": float(len(one.violations))}
+    told["copies"] = one.copies.share
+    if one.expected:
+        told[f"expected_{one.expected['metric']}"] = one.expected["value"]
+    return told | {row.metric: row.value for row in one.metrics.itertuples()}

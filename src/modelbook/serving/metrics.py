@@ -8,6 +8,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from modelbook.monitoring.latest import WORDS
+
 PATHS = {
     "/predict": "predict", "/predict/csv": "csv", "/outcomes": "outcomes", "/model": "model", "/metrics": "metrics",
     "/health/live": "health", "/health/ready": "health",
@@ -46,6 +48,20 @@ class Metrics:
             "modelbook_drift", "Distance of recent inputs to the reference, 0 to 1", ["feature"],
             **{**kept, "multiprocess_mode": "livemax"},
         )  # fmt: skip
+        self._verdict = Gauge(
+            "modelbook_monitor_verdict", "1 for what monitor said last of the champion", ["verdict"], **newest
+        )
+        self._judged = Gauge(
+            "modelbook_monitor_timestamp_seconds", "When monitor said it, seconds since 1970; 0: never", **newest
+        )
+        self._share = Gauge(
+            "modelbook_monitor_drifted_share", "Share of the model's importance that had drifted then, 0 to 1", **newest
+        )
+        self._moved = Gauge(
+            "modelbook_monitor_drift", "Distance of the last window that monitor judged to the reference, 0 to 0.83",
+            ["feature"], **newest,
+        )  # fmt: skip
+        self._shown: set[str] = set()
         self._path = {name: self._seconds.labels(name).observe for name in {*PATHS.values(), "other"}}
         self._variant = {name: self._answers.labels(name).inc for name in ("champion", "challenger", "shadow")}
         self._lost = 0
@@ -76,6 +92,16 @@ class Metrics:
         """Distance of each feature; features that are no more are dropped."""
         for feature, distance in distances.items():
             self._drift.labels(feature).set(distance)
+
+    def judged(self, verdict: str, at: float, share: float, distances: dict[str, float]) -> None:
+        """What monitor said last, ``""`` for nothing; features that it tells no more have no value."""
+        for word in WORDS:
+            self._verdict.labels(word).set(word == verdict)
+        self._judged.set(at)
+        self._share.set(share)
+        for feature in self._shown | distances.keys():
+            self._moved.labels(feature).set(distances.get(feature, float("nan")))
+        self._shown |= distances.keys()
 
     def text(self) -> bytes:
         """What Prometheus scrapes."""

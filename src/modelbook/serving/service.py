@@ -19,6 +19,7 @@ from modelbook.journal import Journal, Prediction, Writer
 from modelbook.journal.store import OtherOutcomes, UnknownPredictions, default
 from modelbook.scoring import Answer
 from modelbook.serving import drift, settings
+from modelbook.serving.judged import Judged
 from modelbook.serving.keeper import Keeper
 from modelbook.serving.keys import Key, Keys
 from modelbook.serving.loaded import Loaded
@@ -56,7 +57,7 @@ class Service:
         self.journal = Journal(kept.url or default(root, book), kept.patience)
         self.writer = Writer(self.journal, lambda text: LOG.error("journal", extra={"reason": text}))
         self.in_flight, self.recent = 0, deque[Row](maxlen=RECENT)
-        self._redact = set(kept.redact)
+        self._redact, self._judged = set(kept.redact), Judged(root, book, self.metrics)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -236,6 +237,7 @@ class Service:
             try:
                 await self.keeper.look()
                 self._refresh()
+                await asyncio.to_thread(self._judged.look, self.keeper.champion)
                 if time.monotonic() - measured > 5 * TICK and self.recent and self.keeper.champion:
                     measured = time.monotonic()
                     rows, one = list(self.recent), self.keeper.champion

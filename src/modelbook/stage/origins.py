@@ -20,7 +20,8 @@ from modelbook.redaction import redact
 from modelbook.stage import project, retrained
 
 PREFIX = "MODELBOOK_"
-SETTINGS = {"ROOT", "BY", "WHY", "PROGRESS", "TOLD", "BROWSER", "SERVING_BOOK"}  # ours, and no parameters
+# Ours, and no parameters.
+SETTINGS = {"ROOT", "BY", "WHY", "PROGRESS", "TOLD", "BROWSER", "SERVING_BOOK", "WEBHOOK"}
 SERVING = PREFIX + "SERVE_"  # settings of the service, which checks them itself
 TOLD = "MODELBOOK_TOLD"  # names that the build's command line gives, handed on to its kernels
 DEFAULT, CELL, TYPED, PIPELINE = "default", "parameters cell", "command line", "pipeline.yaml"

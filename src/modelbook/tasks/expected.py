@@ -36,7 +36,7 @@ def area(
         Whether the known rows turned out so; of the shape of ``past``.
     draws : int
         Times that outcomes are drawn from the probabilities for the bounds, which are calibrated on other known rows,
-        drawn with replacement, for each tenth of them.
+        drawn with replacement, for each twentieth of them.
 
     Returns
     -------
@@ -49,10 +49,10 @@ def area(
         return None
     chance = _chances(score, past, turned)
     ranks, random, drawn = rankdata(score, axis=0), np.random.default_rng(seed), []
-    for _ in range(draws // 10):
+    for _ in range(max(draws // 20, 1)):
         some = random.integers(0, len(past), len(past))
         other = _chances(score, past[some], turned[some])
-        drawn += [_ranked(ranks, _outcomes(other, random)) for _ in range(10)]
+        drawn += [_ranked(ranks, _outcomes(other, random)) for _ in range(20)]
     low, high = np.nanquantile(drawn, [0.025, 0.975])
     value = np.mean([_pairs(*columns) for columns in zip(score.T, chance.T, strict=True)])
     return Expected(float(value), float(low), float(high))

@@ -164,7 +164,7 @@ def history(frame: pd.DataFrame) -> Figure:
     return Figure(
         figure,
         alt=_course_words(drawn, len(places)),
-        data=frame,
+        data=pd.concat(list(drawn.values())).drop(columns="place").sort_index(),
         caption="Dots: what came, with 95 % intervals; crosses: what was expected before; dashes: the holdout.",
     )
 

@@ -1,0 +1,104 @@
+"""The webhook: what a real server gets, how often it is tried, and that the address is never told."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+
+from modelbook.monitoring import webhook
+from modelbook.redaction import redact
+
+SECRET = "/services/T01/not-to-be-seen"
+BODY = {"verdict": "watch", "sentences": ["Batch 4 has 100 rows."], "text": "µ"}
+
+
+class Receiver:
+    """A server that answers with each of some statuses in turn, the last one for ever."""
+
+    def __init__(self, statuses: list[int], delay: float) -> None:
+        self.statuses, self.delay, self.got = statuses, delay, []
+        self.url = ""
+
+
+@contextmanager
+def receiving(*statuses: int, delay: float = 0) -> Iterator[Receiver]:
+    receiver = Receiver(list(statuses), delay)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            content = self.rfile.read(int(self.headers["content-length"]))
+            receiver.got.append((self.path, self.headers["content-type"], json.loads(content)))
+            time.sleep(receiver.delay)
+            self.send_response(receiver.statuses.pop(0) if len(receiver.statuses) > 1 else receiver.statuses[0])
+            self.send_header("location", "/elsewhere")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    receiver.url = f"http://127.0.0.1:{server.server_port}{SECRET}"
+    Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        yield receiver
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_verdict_is_posted_as_json_once():
+    with receiving(200) as receiver:
+        assert webhook.send(receiver.url, BODY) == ""
+    assert receiver.got == [(SECRET, "application/json", BODY)]
+
+
+def test_it_is_tried_again_where_the_server_may_come_to_itself():
+    with receiving(503, 429, 204) as receiver:
+        assert webhook.send(receiver.url, BODY, waits=(0, 0.05, 0.05)) == ""
+    assert len(receiver.got) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "tries", "told"),
+    [(500, 3, "status 500, after 3 tries"), (404, 1, "status 404, which another try would not change"),
+     (302, 1, "status 302, which another try would not change")],
+)  # fmt: skip
+def test_what_is_refused_is_told_without_the_address(status: int, tries: int, told: str, caplog) -> None:
+    caplog.set_level(logging.DEBUG)
+    with receiving(status) as receiver:
+        assert webhook.send(receiver.url, BODY, waits=(0, 0, 0)) == f"{webhook.masked(receiver.url)}: {told}"
+    assert len(receiver.got) == tries
+    assert SECRET not in caplog.text
+    assert logging.getLogger("httpx").level == logging.NOTSET
+
+
+def test_a_server_that_is_slow_or_not_there_is_given_up() -> None:
+    with receiving(200, delay=5) as receiver:
+        began = time.monotonic()
+        told = webhook.send(receiver.url, BODY, waits=(0, 0), timeout=0.1)
+        assert time.monotonic() - began < 4
+    assert told.endswith("ReadTimeout, after 2 tries")
+    assert webhook.send(receiver.url, BODY, waits=(0,)).endswith("ConnectError, after 1 tries")
+
+
+@pytest.mark.parametrize(
+    "url", ["hooks.example.com/abcdef", "ftp://host/abcdef", "https://", "http://[", "http://h:x/"]
+)
+def test_what_is_no_address_is_told_without_it(url: str) -> None:
+    told = webhook.send(url, BODY)
+    assert told.startswith("MODELBOOK_WEBHOOK is no address of a webhook; expected: https://host/")
+    assert "abcdef" not in told
+
+
+def test_the_address_comes_from_the_environment_and_is_a_secret_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(webhook.NAMED, raising=False)
+    assert webhook.address() == ""
+    monkeypatch.setenv(webhook.NAMED, "https://user:pass@hooks.example.com:8443/abcdef?key=1")
+    assert webhook.masked(webhook.address()) == "https://hooks.example.com:8443/***"
+    assert "abcdef" not in redact(f"it is {webhook.address()}")
