@@ -33,8 +33,9 @@ from modelbook.tasks.base import Task
 from modelbook.tasks.names import LOWER_IS_BETTER
 from modelbook.tasks.scored import Scored
 from modelbook.training import final, leaderboard
+from modelbook.training.comparison import compare
 from modelbook.training.evaluation import difference
-from modelbook.training.experiment import EXPERIMENTS, Experiment, compare
+from modelbook.training.experiment import EXPERIMENTS, Experiment
 
 SEED = 42
 MEASURE = {"binary": "roc_auc", "multiclass": "roc_auc", "regression": "rmse"}

@@ -31,10 +31,11 @@ from modelbook.tasks.costs import Costs
 from modelbook.tasks.names import told as told_value
 from modelbook.tasks.regression import Regression
 from modelbook.tasks.scored import Scored, interval, weights
-from modelbook.training import beside, evaluation, explanation, final, leaderboard, learning, tuning
-from modelbook.training.candidate import Candidate
+from modelbook.training import beside, comparison, evaluation, explanation, final, leaderboard, learning, tuning
+from modelbook.training.candidate import PUT_OFF, Candidate, Slow
+from modelbook.training.comparison import compare
 from modelbook.training.evaluation import difference, differences, evaluate, slice_differences
-from modelbook.training.experiment import Experiment, compare
+from modelbook.training.experiment import Experiment
 from modelbook.training.explanation import dependence, importance
 from modelbook.training.fairness import gaps
 from modelbook.training.golden import golden
@@ -644,6 +645,56 @@ def test_no_family_is_begun_when_the_budget_is_spent(trial: Experiment) -> None:
     assert [c.status for c in made] == ["ok", "skipped", "skipped"]
     assert made[1].reason == "the budget of 0.01 s was spent"
     assert logged == made
+
+
+class Paced:
+    """An experiment whose families take these seconds a fold, by a clock of its own."""
+
+    folds, task = 4, SimpleNamespace(headline="roc_auc")
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
+        self._now, self._seconds = 0.0, {"dummy": 0.0, **seconds}
+        monkeypatch.setattr(comparison.time, "monotonic", lambda: self._now)
+
+    def called(self, family: str) -> str:
+        return family
+
+    def candidate(self, family: str, watch: Any) -> Candidate:
+        try:
+            for fold in range(1, self.folds + 1):
+                watch(f"fold {fold} of {self.folds}")
+                self._now += self._seconds[family]
+        except Slow as slow:
+            return Candidate(family, PUT_OFF, reason=str(slow))
+        return Candidate(family, "ok", mean={"roc_auc": 0.7}, sd={"roc_auc": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        ({"slow": 20, "fast": 1}, "dummy ok, fast ok, slow ok"),  # 80 s of 100: behind the other, where it fits
+        ({"slow": 12, "fast": 1}, "dummy ok, slow ok, fast ok"),
+        ({"fast": 1, "slow": 90}, "dummy ok, fast ok, slow ok"),  # nothing waits behind it
+        ({"slow": 30, "slower": 40, "fast": 8}, "dummy ok, fast ok, slow skipped, slower skipped"),
+    ],
+)
+def test_a_slow_family_waits_until_the_others_are_judged(
+    seconds: dict[str, float], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: list[Candidate] = []
+    made = compare(Paced(monkeypatch, **seconds), list(seconds), 100, tell=silent, log=logged.append)  # type: ignore[arg-type]
+    assert ", ".join(f"{one.family} {one.status}" for one in made) == told
+    assert logged == made
+
+
+def test_a_family_that_is_put_off_is_no_failure(trial: Experiment) -> None:
+    def watch(step: str) -> None:
+        if step == "fold 2 of 2":
+            raise Slow("2 folds would take 9 s")
+
+    made = trial.candidate("lr", watch)
+    assert (made.status, made.reason) == (PUT_OFF, "2 folds would take 9 s")
+    assert trial.candidate("lr").status == "ok"
 
 
 # The learning curve

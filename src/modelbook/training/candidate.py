@@ -6,6 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 BASELINE = "dummy"
+PUT_OFF = "put off"
+
+
+class Slow(Exception):
+    """Raised while a family is judged that had better wait."""
 
 
 @dataclass(frozen=True)
@@ -13,7 +18,7 @@ class Candidate:
     """One family's cross-validation: mean and sd of each metric, seconds for all folds; or why there is none."""
 
     family: str
-    status: str  # ok, failed, skipped
+    status: str  # ok, failed, skipped; put off, until it is judged behind the others
     seconds: float = 0.0
     mean: dict[str, float] = field(default_factory=dict)
     sd: dict[str, float] = field(default_factory=dict)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,10 +16,9 @@ from modelbook import tasks
 from modelbook.config import FAMILIES, NONE
 from modelbook.contract import Contract
 from modelbook.dataset.rule import RULES
-from modelbook.tasks.names import label, spread
 from modelbook.tasks.scored import Scored
 from modelbook.training import ahead, imbalance
-from modelbook.training.candidate import BASELINE, Candidate
+from modelbook.training.candidate import BASELINE, PUT_OFF, Candidate, Slow
 from modelbook.training.folds import Watch, splitter
 from modelbook.training.share import share
 
@@ -147,12 +145,14 @@ class Experiment:
         Parameters
         ----------
         watch : callable, optional
-            Called with ``fold 2 of 5`` as each fold begins.
+            Called with ``fold 2 of 5`` as each fold begins; may raise ``Slow``, which puts the family off.
         """
         began = time.perf_counter()
         self._splitter.watch = watch
         try:
             self._create(family, error_score="raise")
+        except Slow as slow:
+            return Candidate(family, PUT_OFF, time.perf_counter() - began, reason=str(slow), called=self.called(family))
         except Exception as error:  # any library may fail in any way; the others still run
             return Candidate(
                 family, "failed", time.perf_counter() - began,
@@ -245,52 +245,3 @@ class Experiment:
             found = found if found.size else np.full((len(self.outcome), *answers.shape[1:]), np.nan)
             found[asked] = answers
         return found
-
-
-def compare(
-    experiment: Experiment,
-    families: list[str],
-    budget: float,
-    *,
-    tell: Callable[..., None],
-    log: Callable[[Candidate], None],
-) -> list[Candidate]:
-    """Cross-validate the baseline, then each family until the budget is spent.
-
-    Parameters
-    ----------
-    budget : float
-        Seconds; no family is begun after that, and those left are listed as skipped.
-    tell : callable
-        Called with a text, the number done and the total, before and after each; and ``passing``, the fold.
-    log : callable
-        Called with each candidate as soon as it is judged.
-    """
-    began, total = time.monotonic(), len(families) + 1
-    candidates: list[Candidate] = []
-    for number, family in enumerate([BASELINE, *families]):
-        left = budget - (time.monotonic() - began)
-        if left > 0:
-            text = f"cross-validating {experiment.called(family)}, {left:.0f} s of the budget left"
-            tell(f"{text}{_told(experiment, candidates)}", number, total)
-            candidate = experiment.candidate(family, _watch(tell, text, number, total))
-        else:
-            reason = f"the budget of {budget:g} s was spent"
-            candidate = Candidate(family, "skipped", reason=reason, called=experiment.called(family))
-        log(candidate)
-        candidates.append(candidate)
-    tell(f"all candidates judged{_told(experiment, candidates)}", total, total)
-    return candidates
-
-
-def _watch(tell: Callable[..., None], text: str, number: int, total: int) -> Watch:
-    return lambda step: tell(text, number, total, passing=step)
-
-
-def _told(experiment: Experiment, candidates: list[Candidate]) -> str:
-    if not candidates:
-        return ""
-    last, name = candidates[-1], experiment.task.headline
-    if last.status != "ok":
-        return f"; {last.name}: {last.status}"
-    return f"; {last.name}: {label(name)} {spread(last.mean[name], last.sd[name])}"
