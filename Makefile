@@ -49,6 +49,10 @@ lab: .venv/run ## open JupyterLab at the project; options: make lab LAB="--no-br
 serve: .venv/run ## serve the champion at http://127.0.0.1:8000; options: make serve SERVE="--port 9000 --workers 2"
 	@$(BIN)/modelbook serve $(SERVE)
 
+.PHONY: demo
+demo: .venv/run ## see the whole loop on one screen, on a small book in the folder demo/; a few minutes
+	@$(BIN)/modelbook demo
+
 .PHONY: mlflow
 mlflow: .venv/run ## open the MLflow UI on the project's store, at http://127.0.0.1:5000; options in MLFLOW
 	@$(BIN)/modelbook store && $(BIN)/mlflow ui --backend-store-uri sqlite:///models/mlflow.db $(MLFLOW)

@@ -1,0 +1,156 @@
+"""The loop on a schedule: cron, GitHub and Airflow call the same two commands, the second only when it is asked for."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+from tiny import ROOT
+
+POOR = {"PATH": "/usr/bin:/bin", "HOME": "/nowhere", "SHELL": "/bin/sh"}  # what cron gives
+VERDICTS = pytest.mark.parametrize(
+    ("code", "ends", "retrained"), [(0, 0, False), (10, 0, False), (20, 0, True), (1, 1, False), (2, 1, False)]
+)
+MONITORED, RETRAINED = "monitor --since 1d", "retrain"
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Path:
+    """A project's folder, in which modelbook writes down how it was called, and by whom."""
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    command = tmp_path / ".venv/bin/modelbook"
+    command.write_text(
+        '#!/bin/sh\necho "$*" >> called\necho "$MODELBOOK_BY" > by\n'
+        'echo "a verdict"\ntest "$1" = monitor && exit "$(cat code)"\nexit "$(cat later 2>/dev/null || echo 0)"\n'
+    )
+    command.chmod(0o755)
+    (tmp_path / "deploy").symlink_to(ROOT / "deploy")
+    return tmp_path
+
+
+def calls(book: Path) -> list[str]:
+    return (book / "called").read_text().splitlines()
+
+
+def called(retrained: bool) -> list[str]:
+    return [MONITORED, RETRAINED] if retrained else [MONITORED]
+
+
+@VERDICTS
+def test_the_cron_line_of_the_docs_retrains_when_it_is_asked_for(
+    code: int, ends: int, retrained: bool, book: Path
+) -> None:
+    [line] = re.findall(r"^ *(\S+ \S+ \* \* \* .*)$", (ROOT / "docs/operations.md").read_text(), re.M)
+    minute, hour, *_, command = line.split(" ", 5)
+    assert (0 <= int(minute) < 60, 0 <= int(hour) < 24, "%" in command) == (True, True, False)
+    (book / "code").write_text(str(code))
+    done = subprocess.run(["/bin/sh", "-c", command.replace("/srv/book", str(book))], cwd="/", env=POOR)
+    assert done.returncode == ends
+    assert calls(book) == called(retrained)
+    assert (book / "by").read_text() == "cron\n"
+    assert (book / "loop.log").read_text().startswith("a verdict\n")
+
+
+def test_the_loop_without_words_takes_a_day_and_a_failed_retrain_fails_it(book: Path) -> None:
+    (book / "code").write_text("20")
+    (book / "later").write_text("1")
+    done = subprocess.run([book / "deploy/schedule/loop.sh"], env={**POOR, "MODELBOOK_ROOT": str(book)})
+    assert (done.returncode, calls(book)) == (1, [MONITORED, RETRAINED])
+    nowhere = subprocess.run(
+        [book / "deploy/schedule/loop.sh"], env={**POOR, "MODELBOOK_ROOT": "/no/where"}, capture_output=True
+    )
+    assert nowhere.returncode == 1
+
+
+class TestGitHub:
+    text = (ROOT / "deploy/schedule/monitor.yml").read_text()
+    flow: dict[Any, Any] = yaml.safe_load(text)
+
+    def test_it_runs_by_the_clock_one_at_a_time_and_not_in_this_repository(self) -> None:
+        assert self.flow[True].keys() == {"schedule", "workflow_dispatch"}  # YAML makes a truth of on
+        assert self.flow["concurrency"] == {"group": "modelbook-loop", "cancel-in-progress": False}
+        assert self.flow["permissions"] == {}
+        here = [path.read_text() for path in ROOT.glob(".github/workflows/*.yml")]
+        assert not any("modelbook-loop" in text for text in here)
+
+    @VERDICTS
+    def test_its_step_tells_the_verdict_and_retrains(self, code: int, ends: int, retrained: bool, book: Path) -> None:
+        [job] = self.flow["jobs"].values()
+        [step] = job["steps"]
+        assert "${{" not in step["run"]  # values come by the environment: nobody's text becomes a command
+        (book / "code").write_text(str(code))
+        environ = {**POOR, "MODELBOOK_ROOT": str(book), "GITHUB_STEP_SUMMARY": str(book / "summary")}
+        done = subprocess.run(["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]], env=environ)
+        assert (done.returncode, calls(book)) == (ends, called(retrained))
+        assert (book / "summary").read_text().startswith("a verdict\n")
+
+
+class Operator:
+    """Stands in for Airflow's operators, DAGs included: keeps what it was made of, and what comes behind it."""
+
+    def __init__(self, name: str = "", **given: Any) -> None:
+        self.name, self.given, self.behind = given.get("task_id", name), given, None
+        MADE[self.name] = self
+
+    def __rshift__(self, other: Operator) -> Operator:
+        self.behind = other
+        return other
+
+    def __enter__(self) -> Operator:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+MADE: dict[str, Operator] = {}
+
+
+@pytest.fixture
+def dag(monkeypatch: pytest.MonkeyPatch) -> dict[str, Operator]:
+    """What the DAG's file makes, where Airflow is not installed: it has an environment of its own."""
+    parts = {
+        "airflow.sdk": "DAG", "airflow.providers.standard.operators.bash": "BashOperator",
+        "airflow.providers.standard.operators.python": "ShortCircuitOperator",
+    }  # fmt: skip
+    for path, name in parts.items():
+        words = path.split(".")
+        for end in range(1, len(words) + 1):
+            monkeypatch.setitem(sys.modules, ".".join(words[:end]), ModuleType(".".join(words[:end])))
+        setattr(sys.modules[path], name, Operator)
+    MADE.clear()
+    runpy.run_path(str(ROOT / "deploy/airflow/modelbook_loop.py"))
+    return dict(MADE)
+
+
+@VERDICTS
+def test_the_dag_retrains_when_monitor_asks_for_it(
+    code: int, ends: int, retrained: bool, dag: dict[str, Operator], book: Path
+) -> None:
+    (book / "code").write_text(str(code))
+
+    def run(name: str) -> subprocess.CompletedProcess[str]:
+        command = dag[name].given["bash_command"]
+        command = command.replace("{{ var.value.modelbook_root }}", str(book)).replace("{{ run_id }}", "one")
+        assert "{{" not in command
+        return subprocess.run(["bash", "-c", command], env=POOR, capture_output=True, text=True)
+
+    first, asked = run("monitor"), dag["asked_to_retrain"]
+    assert first.returncode == ends
+    if ends == 0:
+        decide: Callable[[str], bool] = asked.given["python_callable"]
+        assert decide(first.stdout.splitlines()[-1]) is retrained
+    if retrained:
+        assert run("retrain").returncode == 0
+    assert calls(book) == called(retrained)
+    assert (book / "by").read_text() == "Airflow one\n"
+    assert asked.given["op_args"] == ["{{ ti.xcom_pull(task_ids='monitor') }}"]
+    assert (dag["monitor"].behind, asked.behind) == (asked, dag["retrain"])
+    assert dag["modelbook_loop"].given["max_active_runs"] == 1
