@@ -201,6 +201,11 @@ class Journal:
         asked = _span(sa.select(*kept, OUTCOMES.c.outcome), since, None)
         return self._read(asked.where(PREDICTIONS.c.version.in_(versions), PREDICTIONS.c.lot.is_not(None)))
 
+    def answered(self, since: float, but: int) -> Iterator[dict[str, Any]]:
+        """What was answered since a time by all versions but one, oldest first, read bit by bit."""
+        asked = _span(sa.select(PREDICTIONS, OUTCOMES.c.outcome), since, None)
+        return self._read(asked.where(PREDICTIONS.c.answered, PREDICTIONS.c.version != but))
+
     def _read(self, asked: sa.Select) -> Iterator[dict[str, Any]]:
         try:
             with self.engine.connect().execution_options(yield_per=ROWS) as connection:

@@ -57,6 +57,28 @@ def violations(found: pd.DataFrame, format: str) -> None:
         table(tuple(found.columns), [[cell[:LONGEST] for cell in row] for row in cells.itertuples(index=False)])
 
 
+def replayed(told: dict[str, Any]) -> None:
+    """Print what came of a replay: how many, by how much, where, and which most."""
+    sys.stdout.write(
+        f"Version {told['version']} would answer {told['otherwise']:,} of {told['rows']:,} rows otherwise "
+        f"({told['share']:.1%}).\nThe {told['moving']} changes by {told['mean_size']:.3g}, up or down, and by "
+        f"{told['mean']:+.3g} on average. Quantiles of the change:\n\n"
+    )
+    table([f"{float(level):.0%}" for level in told["quantiles"]], [[f"{v:+.3g}" for v in told["quantiles"].values()]])
+    if told["slices"]:
+        rows = [[one["slice"], one["value"], f"{one['rows']:,}", f"{one['otherwise'] / one['rows']:.1%}",
+                 f"{one['mean']:+.3g}"] for one in told["slices"]]  # fmt: skip
+        sys.stdout.write("\n")
+        table(("slice", "value", "rows", "answered otherwise", "change on average"), rows)
+    sys.stdout.write("\nChanged most:\n")
+    table(("id", "before", "after", "change", "inputs"), [_moved(one) for one in told["most"]])
+
+
+def _moved(one: dict[str, Any]) -> list[str]:
+    inputs = " ".join(f"{name}={f'{v:g}' if isinstance(v, float) else v}" for name, v in one["inputs"].items())
+    return [one["id"], as_text(one["before"]), as_text(one["after"]), f"{one['change']:+.3g}", inputs[:LONGEST]]
+
+
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows below headers."""
     if sys.stdout.isatty():

@@ -11,7 +11,7 @@ from typing import Any
 
 from modelbook.contract import Contract
 from modelbook.errors import ProofError, ServingError
-from modelbook.registry.pointer import CHAMPION, Pointed, aliases
+from modelbook.registry.pointer import CHAMPION, Pointed, aliases, version
 from modelbook.scoring import Answer, registered
 from modelbook.scoring.compiled import TOLERANCE
 from modelbook.serving.outcomes import Outcomes
@@ -121,6 +121,23 @@ def champion(root: Path, book: str) -> Loaded:
             next="build the pipeline: modelbook build; where the gate held, see the deploy report",
         )  # fmt: skip
     return load(named, limit=1)
+
+
+def numbered(root: Path, book: str, number: int) -> Loaded:
+    """A version by its number, loaded and proven.
+
+    Raises
+    ------
+    ServingError
+        When there is none; and what ``load`` raises.
+    """
+    found = version(root, book, number)
+    if found is None:
+        raise ServingError(
+            f"{book} has no version {number}", expected="a version that finalize has registered",
+            next="look at modelbook history, or modelbook runs",
+        )  # fmt: skip
+    return load(found, limit=1)
 
 
 def _difference(answer: Answer, numbers: list[float]) -> float:

@@ -45,6 +45,19 @@ class Answering(ABC):
         """Many rows' predictions; ``numbers`` has a row for each row, and a column for each class or one."""
 
     @property
+    @abstractmethod
+    def moving(self) -> str:
+        """What ``moved`` tells of, in words."""
+
+    @abstractmethod
+    def moved(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """How far each row's answer went from some numbers to others; both with a row for each row."""
+
+    def differ(self, before: Sequence[Any], after: Sequence[Any]) -> np.ndarray:
+        """Which predictions are other ones."""
+        return np.array([one != other for one, other in zip(before, after, strict=True)], dtype=bool)
+
+    @property
     def width(self) -> int:
         """How many numbers a row has."""
         return len(self.classes) or 1
@@ -63,6 +76,13 @@ class YesOrNo(Answering):
     def answer(self, numbers: Sequence[float]) -> Answer:
         return Answer(self.classes[numbers[1] >= self.threshold], numbers)
 
+    @property
+    def moving(self) -> str:
+        return f"probability of {self.classes[1]}"
+
+    def moved(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        return after[:, 1] - before[:, 1]
+
     def predictions(self, numbers: np.ndarray) -> np.ndarray:
         return np.array(self.classes)[(numbers[:, 1] >= self.threshold).astype(int)]
 
@@ -75,6 +95,14 @@ class Likeliest(Answering):
     def answer(self, numbers: Sequence[float]) -> Answer:
         return Answer(self.classes[max(range(len(numbers)), key=numbers.__getitem__)], numbers)
 
+    @property
+    def moving(self) -> str:
+        return "probability of the class that was likeliest before"
+
+    def moved(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        rows, likeliest = np.arange(len(before)), before.argmax(axis=1)
+        return after[rows, likeliest] - before[rows, likeliest]
+
     def predictions(self, numbers: np.ndarray) -> np.ndarray:
         return np.array(self.classes)[numbers.argmax(axis=1)]
 
@@ -86,6 +114,15 @@ class Value(Answering):
 
     def answer(self, numbers: Sequence[float]) -> Answer:
         return Answer(numbers[0])
+
+    moving = "answer"
+
+    def moved(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        return after[:, 0] - before[:, 0]
+
+    def differ(self, before: Sequence[Any], after: Sequence[Any]) -> np.ndarray:
+        """Beyond the last digits: by a millionth."""
+        return ~np.isclose(np.array(after, dtype=float), np.array(before, dtype=float), rtol=1e-6, atol=1e-6)
 
     def predictions(self, numbers: np.ndarray) -> np.ndarray:
         return numbers[:, 0]

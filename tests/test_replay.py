@@ -1,0 +1,203 @@
+"""Replay: another version is asked what was asked before, and the difference is told as it is."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from books import of_classes, of_number
+from fastapi.testclient import TestClient
+from shelf import BOOK, THRESHOLD, Shelf, fitted
+from sklearn.dummy import DummyClassifier
+from typer.testing import CliRunner
+
+from modelbook.contract import Contract
+from modelbook.errors import ContractError, DataError
+from modelbook.monitoring import replay
+from modelbook.tasks.answering import Answer, answering
+
+
+@pytest.fixture(scope="module")
+def rows(make_frame: Callable[..., pd.DataFrame]) -> pd.DataFrame:
+    return make_frame()
+
+
+@pytest.fixture(scope="module")
+def template(rows: pd.DataFrame, contract: Contract, tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+    """Version 1, the champion, answers the base rate to all; version 2 has learned something."""
+    made = Shelf(tmp_path_factory.mktemp("replay"))
+    made.alias("champion", made.register(fitted(rows, contract, DummyClassifier()), contract, rows))
+    made.register(fitted(rows, contract), contract, rows)
+    return made
+
+
+@pytest.fixture
+def project(template: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    template.copy(tmp_path)
+    (tmp_path / "pipeline.yaml").write_text("tasks: []\n")
+    (tmp_path / "reports" / BOOK / "runs").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def serve(root: Path, frame: pd.DataFrame) -> None:
+    from modelbook.serving.app import create
+
+    names = ["colour", "size", "noise", "flag"]
+    asked = [{**row, "noise": None if pd.isna(row["noise"]) else row["noise"]}
+             for row in frame[names].to_dict("records")]  # fmt: skip
+    with TestClient(create(root, BOOK)) as client:
+        assert client.post("/predict", json=asked).status_code == 200
+
+
+def run(*words: str) -> Any:
+    from modelbook.cli import app
+
+    return CliRunner().invoke(app, ["replay", *words, "--book", BOOK])
+
+
+def test_what_is_told_is_what_the_model_says(project, rows, contract, make_frame) -> None:
+    frame = make_frame(seed=9, entities=100)
+    serve(project, frame)
+    told = run("--model", "2", "--since", "1h", "--json", "--out", "all.csv")
+    assert told.exit_code == 0, told.output
+    found = json.loads(told.stdout)
+    then = rows["happened"].mean()
+    now = fitted(rows, contract).predict_proba(contract.features(frame))[:, 1]
+    otherwise = (now >= THRESHOLD) != (then >= THRESHOLD)
+    assert (found["rows"], found["otherwise"], found["version"]) == (300, otherwise.sum(), 2)
+    assert 0.1 < found["share"] < 0.9
+    assert found["mean"] == pytest.approx((now - then).mean(), abs=1e-6)
+    assert found["mean_size"] == pytest.approx(np.abs(now - then).mean(), abs=1e-6)
+    assert found["quantiles"]["0.05"] == pytest.approx(np.quantile(now - then, 0.05), abs=1e-6)
+    assert found["moving"] == "probability of 1"
+    most = np.argsort(-np.abs(now - then))[:10]
+    assert [one["change"] for one in found["most"]] == pytest.approx((now - then)[most], abs=1e-6)
+    assert [one["inputs"]["size"] for one in found["most"]] == pytest.approx(frame["size"].iloc[most])
+    part = (frame["colour"] == "11").to_numpy()
+    [eleven] = [one for one in found["slices"] if one["value"] == "11"]
+    assert (eleven["slice"], eleven["rows"], eleven["otherwise"]) == ("colour", part.sum(), otherwise[part].sum())
+    assert eleven["mean"] == pytest.approx((now - then)[part].mean(), abs=1e-6)
+    with Path("all.csv").open() as file:
+        written = list(csv.DictReader(file))
+    assert len(written) == 300
+    assert [float(one["change"]) for one in written] == pytest.approx(now - then, abs=1e-6)
+    assert sum(one["otherwise"] == "True" for one in written) == otherwise.sum()
+    assert set(written[0]) == {
+        "id", "at", "version", "colour", "size", "noise", "flag", "before", "after", "change", "otherwise",
+    }  # fmt: skip
+    again = run("--model", "2", "--since", "1h", "--out", "all.csv")
+    assert (again.exit_code, again.stderr.splitlines()[0]) == (1, "DataError: all.csv is there already")
+
+
+def test_the_table_says_how_many_where_and_which(project, make_frame) -> None:
+    serve(project, make_frame(seed=9, entities=20))
+    told = run("--model", "2", "--since", "1h")
+    assert told.exit_code == 0
+    assert told.stdout.startswith("Version 2 would answer ")
+    assert " of 60 rows otherwise (" in told.stdout
+    assert "colour  2 " in told.stdout
+    assert told.stdout.split("Changed most:")[1].count("size=") == 10
+
+
+def test_errors_say_what_to_do(project, make_frame) -> None:
+    told = run("--model", "7", "--since", "1h")
+    assert (told.exit_code, told.stderr.splitlines()[0]) == (1, "ServingError: tiny has no version 7")
+    told = run("--model", "2", "--since", "1h", "--out", "none.csv")
+    assert told.stderr.startswith("DataError: nothing was answered in that time by another version than 2")
+    assert not list(project.glob("*none.csv*"))
+    serve(project, make_frame(seed=9, entities=3))
+    assert run("--model", "1", "--since", "1h").exit_code == 1, "the rows are its own"
+    assert run("--model", "2", "--since", "soon").exit_code == 2
+    assert run("--model", "2", "--since", "1h", "--out", "rows.txt").exit_code == 2
+
+
+# Parts, without a service
+
+
+class Fixed:
+    """Answers what it is told to, whatever is asked."""
+
+    def __init__(self, contract: Contract, *numbers: list[float]) -> None:
+        self.answering, self._numbers = answering(contract, 0.5 if contract.task == "binary" else None), numbers
+
+    def many(self, rows: list[dict[str, Any]]) -> list[Answer]:
+        return [self.answering.answer(self._numbers[place % len(self._numbers)]) for place in range(len(rows))]
+
+
+def row(number: int, prediction: Any, sure: dict[str, float] | None, **inputs: Any) -> dict[str, Any]:
+    told = {"size": 1.0, "colour": "1", "noise": None, **inputs}
+    return {"id": f"id-{number}", "at": 1.0, "version": 1, "inputs": told, "prediction": prediction,
+            "probabilities": sure}  # fmt: skip
+
+
+def again(rows: list[dict[str, Any]], scorer: Any, contract: Contract) -> dict[str, Any]:
+    return replay.replay(iter(rows), scorer, contract, "version 2", tell=lambda *_: None).to_dict()
+
+
+def test_several_classes_move_by_the_likeliest_before() -> None:
+    contract = of_classes()
+    sure = {"low": 0.5, "middle": 0.3, "high": 0.2}
+    told = again(
+        [row(1, "low", sure), row(2, "low", sure)], Fixed(contract, [0.6, 0.2, 0.2], [0.1, 0.1, 0.8]), contract
+    )
+    assert (told["rows"], told["otherwise"]) == (2, 1)
+    assert [one["change"] for one in told["most"]] == pytest.approx([-0.4, 0.1])
+    assert told["most"][0]["after"] == "high"
+
+
+def test_a_number_differs_beyond_its_last_digits() -> None:
+    contract = of_number()
+    rows = [row(1, 1000.0, None), row(2, 1000.0, None)]
+    told = again(rows, Fixed(contract, [1000.0000001], [1200.0]), contract)
+    assert (told["otherwise"], told["moving"]) == (1, "answer")
+    assert told["mean"] == pytest.approx(100)
+
+
+def test_a_version_of_another_contract_is_told() -> None:
+    sure = {"low": 0.5, "middle": 0.3, "high": 0.2}
+    with pytest.raises(ContractError, match="version 2 answers a number, version 1 answered low, middle, high"):
+        again([row(1, "low", sure)], Fixed(of_number(), [1.0]), of_number())
+    with pytest.raises(ContractError, match="version 2 answers low, middle, high, version 1 answered a number"):
+        again([row(1, 2.0, None)], Fixed(of_classes(), [1, 0, 0]), of_classes())
+    lacking = row(1, 2.0, None)
+    del lacking["inputs"]["noise"]
+    with pytest.raises(ContractError, match="version 2 reads noise, which the row id-1 does not have"):
+        again([lacking], Fixed(of_number(), [1.0]), of_number())
+    with pytest.raises(DataError, match="nothing was answered"):
+        again([], Fixed(of_number(), [1.0]), of_number())
+
+
+def test_what_is_kept_does_not_grow_with_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "SAMPLE", 500)
+    monkeypatch.setattr(replay, "VALUES", 3)
+    contract = of_number().model_copy(update={"slices": ["size"]})
+    random, said = np.random.default_rng(1), []
+    before = random.normal(size=9000)
+    found = replay.replay(
+        (row(place, value, None, size=float(place)) for place, value in enumerate(before)), Fixed(contract, [0.0]),
+        contract, "version 2", tell=lambda rows, seconds: said.append(rows),
+    )  # fmt: skip
+    assert said == [2000, 4000, 6000, 8000, 9000]
+    assert (len(found.sample), len(found.most), len(found.groups)) == (500, replay.MOST, 4)
+    told = found.to_dict()
+    assert told["mean"] == pytest.approx(-before.mean())
+    assert told["quantiles"]["0.5"] == pytest.approx(-np.median(before), abs=0.2)
+    assert told["most"][0]["change"] == pytest.approx(-before[np.argmax(np.abs(before))])
+    assert [one["value"] for one in told["slices"]] == ["0", "1", "2", "others"]
+    assert sum(one["rows"] for one in told["slices"]) == 9000
+
+
+def test_progress_is_told_when_it_takes_long(project, make_frame, monkeypatch) -> None:
+    from modelbook.cli import experiment
+
+    serve(project, make_frame(seed=9, entities=20))
+    assert run("--model", "2", "--since", "1h").stderr == ""
+    monkeypatch.setattr(experiment, "QUIET", 0)
+    assert run("--model", "2", "--since", "1h").stderr.startswith("60 rows, ")
