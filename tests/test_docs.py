@@ -25,8 +25,8 @@ def blocks(language: str) -> list[tuple[str, str]]:
 
 
 def commands() -> list[tuple[str, str]]:
-    # Those of serving.md want a running service: tests/test_walkthrough.py.
-    kept = [(page, block) for page, block in blocks("sh") if page != "serving.md"]
+    # Those of serving.md want a running service: tests/test_walkthrough.py. Those of retrain.md: tests/test_retrain.py.
+    kept = [(page, block) for page, block in blocks("sh") if page not in ("serving.md", "retrain.md")]
     lines = [(page, line.split("  #")[0].strip()) for page, block in kept for line in block.splitlines()]
     return list(dict.fromkeys((page, line) for page, line in lines if line and not line.startswith("#")))
 

@@ -529,7 +529,7 @@ def test_the_verdict_is_told_worst_first() -> None:
     assert "asks to retrain" in told["sentences"][1]
     assert "1 of 2 columns have drifted" in told["sentences"][2]
     assert told["findings"][0].startswith("watch: ")
-    assert "train_until" in told["next"]
+    assert "modelbook retrain" in told["next"]
     assert [row["value"] for row in told["numbers"]] == ["1,000", "1", "0.600"]
 
 

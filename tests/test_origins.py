@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from modelbook import config, stage
-from modelbook.errors import ParameterError
-from modelbook.stage import built, files, origins, project, sources
+from modelbook.errors import ParameterError, StageError
+from modelbook.stage import built, files, origins, project, retrained, sources
 
 CELL = "upstream = None\nproduct = None\nbook = 'tiny'\nfolds = 5\nseed = 42\nbudget = 300\n"
 
@@ -30,6 +30,46 @@ def compared(extra: str = "", injected: str = "", **wired):
     for cell in cells:
         exec(cell, given)
     return stage.open("compare", {**given, "In": cells, **wired})
+
+
+class TestRetrained:
+    """What a retrain has set holds between the environment and the env file, until somebody changes the env file."""
+
+    def ingest(self, tiny, **typed):
+        given = {**project.parameters(tiny.root, tiny.root / "env.yaml")["ingest"], **typed}
+        values, told = origins.in_pipeline(tiny.root, "ingest", given)
+        return values["train_until"], told["train_until"]
+
+    def test_it_holds_as_long_as_the_env_file_says_the_same(self, tiny):
+        assert self.ingest(tiny) == (3, "env file env.yaml")
+        retrained.keep(tiny.root, "tiny", {"train_until": 4}, {"train_until": 3})
+        assert self.ingest(tiny) == (4, "the last retrain")
+        with tiny.changed("env.yaml", "train_until: 3", "train_until: 2"):
+            assert self.ingest(tiny) == (2, "env file env.yaml")
+
+    def test_command_line_and_environment_outdo_it(self, tiny, monkeypatch):
+        retrained.keep(tiny.root, "tiny", {"train_until": 4}, {"train_until": 3})
+        assert self.ingest(tiny, train_until=1) == (1, "command line")
+        monkeypatch.setenv("MODELBOOK_TRAIN_UNTIL", "2")
+        assert self.ingest(tiny) == ("2", "environment MODELBOOK_TRAIN_UNTIL")
+
+    def test_it_outdates_the_stages_that_have_the_parameter(self, tiny):
+        def digests(**values):
+            params = {"book": "tiny", "table": "rand-hie", "contract": "", "train_until": 3, **values}
+            given = {"ingest": params, "explore": {"book": "tiny"}}
+            return {name: sources.digest(name, tiny.root, each) for name, each in given.items()}
+
+        before = digests()
+        retrained.keep(tiny.root, "tiny", {"train_until": 4}, {"train_until": 3})
+        after = digests(train_until=4)
+        assert [name for name in before if before[name] != after[name]] == ["ingest"]
+        retrained.keep(tiny.root, "tiny", {"train_until": 5}, {"train_until": 3})
+        assert digests(train_until=5)["ingest"] not in (before["ingest"], after["ingest"])
+
+    def test_a_damaged_file_is_told(self, tiny):
+        retrained.path(tiny.root, "tiny").write_text('{"train_until": 4}')
+        with pytest.raises(StageError, match=r"models/tiny/retrained.json cannot be read(.|\n)*remove it"):
+            self.ingest(tiny)
 
 
 class TestPipeline:

@@ -470,6 +470,39 @@ def test_pairs_are_rows_that_neither_was_trained_on(first: Version, second: Vers
     np.testing.assert_array_equal(champion.score, first.evaluated().predict_proba(contract.features(rows))[:, 1])
 
 
+def test_after_a_retrain_the_newest_rows_are_asked_where_they_are_enough(
+    root: Path, make_frame: Callable[..., pd.DataFrame], contract: Contract
+) -> None:
+    def version(years: tuple[int, ...], held: range, split: str = "group") -> Version:
+        parts = made(make_frame(seed=6, entities=60, years=years), set(held), contract)
+        parts["metrics"] |= {"periods": list(years), "split": split}
+        return enter(root, parts, contract)
+
+    champion = version((1, 2, 3), range(20, 40))
+    challenger = version((1, 2, 3, 4), range(10, 30))
+    pairs = paired(challenger, champion, 10)
+    assert pairs.told == "The 10 rows of year 4: later than all that the champion has learned from."
+    assert (set(pairs.rows["who"]), set(pairs.rows["year"])) == (set(range(20, 30)), {4})
+    few = paired(challenger, champion, 11)
+    assert few.told.startswith("All 40 rows that neither was fitted on; 10 of them are later")
+    assert set(few.rows["who"]) == set(range(20, 30))
+    assert paired(champion, champion, 1).told == "All 60 rows that neither was fitted on."
+    forward = version((1, 2, 3), range(50, 60), "time")  # rows of an entity may be on both sides
+    assert set(paired(challenger, forward, 10).rows["who"]) == set(range(10, 30))
+
+
+def test_an_entity_that_came_later_is_new_to_the_champion(
+    root: Path, make_frame: Callable[..., pd.DataFrame], contract: Contract
+) -> None:
+    frame = make_frame(seed=6, entities=60, years=(1, 2, 3, 4))
+    frame = frame[(frame["year"] > 3) | (frame["who"] < 50)]  # members from 50 on join in year 4
+    old, new = (made(frame[frame["year"] <= until], set(range(40, 60)), contract) for until in (3, 4))
+    for parts, years in ((old, [1, 2, 3]), (new, [1, 2, 3, 4])):
+        parts["metrics"] |= {"periods": years, "split": "group"}
+    champion, challenger = enter(root, old, contract), enter(root, new, contract)
+    assert set(paired(challenger, champion, 20).rows["who"]) == set(range(40, 60))
+
+
 def test_without_a_champion_or_shared_entities_there_are_no_pairs(
     root: Path, first: Version, make_frame: Callable[..., pd.DataFrame], contract: Contract
 ) -> None:

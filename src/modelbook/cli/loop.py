@@ -1,9 +1,11 @@
-"""Commands of the loop: monitor."""
+"""Commands of the loop: monitor and retrain."""
 
 from __future__ import annotations
 
 import json
+import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,6 +52,49 @@ def monitor(
     else:
         typer.echo("\n".join([told["word"], *(f"  {line}" for line in told["sentences"]), f"next: {told['next']}"]))
     raise typer.Exit(EXITS[told["word"]])
+
+
+def _span(told: str | None) -> float | None:
+    from modelbook.config.values import seconds
+
+    try:
+        return None if told is None else seconds(told)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+@app.command()
+def retrain(
+    as_of: Annotated[
+        float | None, typer.Option(help="Last period that trains; default: the newest that has outcomes.")
+    ] = None,
+    batch: Annotated[list[str] | None, typer.Option(help="Labelled rows that join; may be given again.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    cooldown: Annotated[
+        str | None, typer.Option(help="Do nothing when the gate's last word is younger: 7d, 12h, 30m.")
+    ] = None,
+    budget: Annotated[str | None, typer.Option(help="The most that the whole may take: 2h, 30m, 90s.")] = None,
+    why: Annotated[str, typer.Option(help="The reason, kept in the history.")] = "",
+    book: Book = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rebuild a book on newer labelled rows up to deploy, where the gate lets the challenger in or holds it.
+
+    Exits with 0 also when it was held, or there was nothing to do.
+
+    Examples:  modelbook retrain  |  modelbook retrain --as-of 4 --dry-run  |  modelbook retrain --batch may.csv
+    """
+    from modelbook.stage import plan, project, retrain
+
+    patience, most = _span(cooldown), _span(budget)
+    wish = plan.Wish(as_of, tuple(batch or ()), dry_run=dry_run, cooldown=patience, budget=most, why=why)
+    with reported():
+        root = project.find_root()
+        outcome = retrain.retrain(root, project.environment(root, book), wish, out=sys.stderr if as_json else None)
+    if as_json:
+        typer.echo(json.dumps(asdict(outcome), indent=1, ensure_ascii=False))
+    else:
+        typer.echo("\n".join([outcome.word, *(f"  {line}" for line in outcome.sentences), f"next: {outcome.next}"]))
 
 
 def _judged(root: Path, book: str, batch: str | None, begun: float | None) -> dict[str, Any]:

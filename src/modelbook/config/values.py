@@ -91,6 +91,23 @@ def named_transformers(names: list[str]) -> list[str]:
 Transformers = Annotated[list[str], BeforeValidator(words), BeforeValidator(word), AfterValidator(named_transformers)]
 
 
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def seconds(span: str) -> float:
+    """Seconds of ``7d``, ``12h``, ``30m`` or ``90s``.
+
+    Raises
+    ------
+    ValueError
+        When it is none of these, or none at all.
+    """
+    found = re.fullmatch(r"(\d+)([smhd])", span.strip())
+    if not found or not int(found[1]):
+        raise ValueError(f"{span!r} is no span of time; give 7d, 12h, 30m or 90s")
+    return float(int(found[1]) * SECONDS[found[2]])
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """The name that was probably meant, or all there are."""
     close = get_close_matches(name, list(names), n=1, cutoff=0.5)

@@ -15,13 +15,12 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, 
 from modelbook.contract.column import Column, Role
 from modelbook.contract.layout import Layout
 from modelbook.contract.parsing import as_text, without
-from modelbook.errors import ContractError, DataError, ViolationError
+from modelbook.errors import ContractError, DataError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True)]  # what only blanks fill is empty
-SHOWN = 10  # violations an error message lists; the rest is counted
 
 
 class Contract(BaseModel):
@@ -271,14 +270,7 @@ class Contract(BaseModel):
             )
         if self.target not in frame.columns:
             self.outcome(frame)
-        found = self.violations(frame)
-        if len(found):
-            from modelbook.contract.violations import sentence
+        from modelbook.contract import violations
 
-            lines = [f"    {sentence(violation)}" for violation in found.head(SHOWN).itertuples()]
-            more = f"\n    and {len(found) - SHOWN:,} more" if len(found) > SHOWN else ""
-            raise ViolationError(
-                f"the table breaks its contract in {len(found):,} places\n" + "\n".join(lines) + more,
-                next="mend the table, or, if the table is right, change the contract and have the change reviewed",
-            )
+        violations.refuse(self.violations(frame), "the table")
         self.outcome(frame)

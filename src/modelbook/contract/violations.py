@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from modelbook.errors import ViolationError
+
 if TYPE_CHECKING:
     from modelbook.contract.document import Contract
 
+SHOWN = 10  # that an error message lists; the rest is counted
 COLUMNS = ["row", "column", "value", "rule"]
 Found = tuple[Any, Any, str]  # rows, values and rule of one column
 
@@ -49,6 +52,18 @@ def sentence(violation: Any) -> str:
     if pd.isna(violation.row):
         return f"column {violation.column}: {violation.rule}"
     return f"row {violation.row}: {violation.column} = {violation.value!r}: {violation.rule}"
+
+
+def refuse(found: pd.DataFrame, table: str) -> None:
+    """Raise ViolationError where something was found; ``table`` is what the message calls it."""
+    if found.empty:
+        return
+    lines = [f"    {sentence(violation)}" for violation in found.head(SHOWN).itertuples()]
+    more = f"\n    and {len(found) - SHOWN:,} more" if len(found) > SHOWN else ""
+    raise ViolationError(
+        f"{table} breaks its contract in {len(found):,} places\n" + "\n".join(lines) + more,
+        next="mend the table, or, if the table is right, change the contract and have the change reviewed",
+    )
 
 
 def _columns(contract: Contract, frame: pd.DataFrame, target: bool) -> Iterator[tuple[str, str]]:

@@ -110,7 +110,7 @@ def _slices(watched: Watched, params: Monitor) -> list[Finding]:
 NEXT = {
     HEALTHY: "Nothing to do until the next batch.",
     WATCH: "Look at the drifted columns with whoever makes the table; watch the next batch.",
-    RETRAIN: "Build again with later periods in training (train_until), and let the gate decide.",
+    RETRAIN: "Build again on newer rows, and let the gate decide: modelbook retrain.",
 }
 NO_BATCH = "Set later periods aside as batches: a time column in the contract, and train_until below its last value."
 

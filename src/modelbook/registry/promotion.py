@@ -21,6 +21,8 @@ from modelbook.registry.pointer import CHALLENGER, CHAMPION, DIGEST, Pointed
 from modelbook.registry.store import uri
 from modelbook.tasks.names import HEADLINES
 
+WHY = "MODELBOOK_WHY"  # the reason of whoever has the gate asked; it is kept before the gate's own
+
 if TYPE_CHECKING:
     from modelbook.gate import Decision
     from modelbook.registry.versions import Version
@@ -51,7 +53,9 @@ def enact(
     PromotionError
         When another version has become champion meanwhile.
     """
-    model, why = candidate.name, " ".join(decision.reasons[:3])  # all of them are in the evidence
+    asked = os.environ.get(WHY, "").strip().rstrip(".")
+    told = [*([f"{asked}."] if asked else []), *decision.reasons[:3]]  # all of them are in the evidence
+    model, why = candidate.name, " ".join(told)
     evidence = _kept(candidate.tags) | {"criteria": decision.table(), "gate": "enforce" if enforce else "dry_run"}
     wrote = history.decided(root, model, decision.word, candidate.number, why, evidence, commit)
     moved = decision.word == PROMOTE and enforce

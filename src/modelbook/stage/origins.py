@@ -1,7 +1,8 @@
 """Where a parameter's value comes from, and which one holds when several places name it.
 
-The command line comes first, then the environment (``MODELBOOK_FOLDS=3``), then the env file and ``pipeline.yaml``,
-then the default. By hand, a value edited in the parameters cell stands where the command line does.
+The command line comes first, then the environment (``MODELBOOK_FOLDS=3``), then what a retrain has set, then the env
+file and ``pipeline.yaml``, then the default. By hand, a value edited in the parameters cell stands where the command
+line does.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from typing import Any
 from modelbook import config
 from modelbook.errors import ModelbookError, ParameterError
 from modelbook.redaction import redact
-from modelbook.stage import project
+from modelbook.stage import project, retrained
 
 PREFIX = "MODELBOOK_"
-SETTINGS = {"ROOT", "BY", "PROGRESS", "TOLD", "BROWSER", "SERVING_BOOK"}  # ours, and no parameters
+SETTINGS = {"ROOT", "BY", "WHY", "PROGRESS", "TOLD", "BROWSER", "SERVING_BOOK"}  # ours, and no parameters
 SERVING = PREFIX + "SERVE_"  # settings of the service, which checks them itself
 TOLD = "MODELBOOK_TOLD"  # names that the build's command line gives, handed on to its kernels
 DEFAULT, CELL, TYPED, PIPELINE = "default", "parameters cell", "command line", "pipeline.yaml"
+RETRAINED = "the last retrain"
 FIRST = {TYPED, CELL}  # what the environment does not outdo
 
 Values = dict[str, Any]
@@ -44,7 +46,11 @@ def in_pipeline(
             origins[name] = TYPED
         else:
             origins[name] = f"env file {environment.name}" if filled else PIPELINE
-    return _outdone(stage, dict(given), origins)
+    values = dict(given)
+    for name, value in retrained.held(root, str(plain.get("book", given.get("book"))), plain).items():
+        if name in values and origins[name] != TYPED:
+            values[name], origins[name] = value, RETRAINED
+    return _outdone(stage, values, origins)
 
 
 def alone(stage: str, given: Mapping[str, Any], injected: set[str]) -> tuple[Values, Origins]:

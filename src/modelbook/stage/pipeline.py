@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from ploomber.constants import TaskStatus
 from ploomber.executors.abc import Executor
 from ploomber_core.exceptions import BaseException as Reported  # Ploomber shows its message alone, and exits with 1
@@ -21,7 +20,7 @@ from modelbook import config, dataset, tasks
 from modelbook.contract import Contract
 from modelbook.errors import BuildError, ModelbookError
 from modelbook.registry import store
-from modelbook.stage import archive, built, failed, history, origins, overview, project, sources, wiring
+from modelbook.stage import archive, built, failed, history, lock, origins, overview, project, sources, wiring
 from modelbook.stage.schedule import ENDED, Outcome, Schedule
 from modelbook.training import own
 
@@ -73,7 +72,7 @@ class Build(Executor):
         with _reported():
             _check_limits(self.jobs, self.timeout, self.keep_runs)
             params = check(dag, root)
-            with one_at_a_time(root):
+            with lock.of_build(root):
                 outdated = {name: dag[name] for name in dag if dag[name].exec_status != TaskStatus.Skipped}
                 outcome = self._run(outdated, root, params, _book(dag))
                 if outdated:
@@ -166,24 +165,6 @@ def _check_writable(folder: Path) -> None:
         raise BuildError(
             f"{folder} cannot be written", expected="a folder that this user may write", next=f"chmod u+rwx {folder}"
         )
-
-
-def one_at_a_time(root: Path) -> FileLock:
-    """Hold the project for this build.
-
-    Raises
-    ------
-    BuildError
-        When another build holds it.
-    """
-    lock = FileLock(root / "models" / ".build.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise BuildError(
-            f"another build is running in {root}", expected="one build at a time", next="wait for it to end, or stop it"
-        ) from None
-    return lock
 
 
 def _keep(

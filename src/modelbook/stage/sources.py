@@ -17,7 +17,7 @@ from typing import Any
 from modelbook import config, dataset
 from modelbook.config import NONE
 from modelbook.errors import ModelbookError
-from modelbook.stage import origins
+from modelbook.stage import origins, retrained
 from modelbook.training import own
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -32,6 +32,9 @@ def digest(stage: str, root: Path, params: dict[str, Any]) -> str:
     parts = [f"{path.relative_to(PACKAGE)} {_hash(path)}" for path in sorted(found - {CONFIG})]
     parts += [_declared(stage)] if CONFIG in found else []
     parts += [f"environment {name} = {value}" for name, value in sorted(origins.named(stage).items())]
+    parts += [
+        f"retrain {name} = {value}" for name, value in retrained.among(root, params.get("book", ""), params).items()
+    ]
     if stage == "ingest":
         parts += [_table(params, root), _hash(root / params["contract"])]
     if params.get("transformers") not in (None, NONE, [NONE]):

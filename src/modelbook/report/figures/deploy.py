@@ -9,7 +9,7 @@ from modelbook.report.display import Figure, nothing
 
 
 @style.styled
-def difference(frame: pd.DataFrame, margin: float) -> Figure:
+def difference(frame: pd.DataFrame, margin: float, rows: str = "") -> Figure:
     """Candidate minus champion on the same rows, with the interval and the margin that the gate allows.
 
     Parameters
@@ -18,6 +18,8 @@ def difference(frame: pd.DataFrame, margin: float) -> Figure:
         Columns ``metric, difference, low, high``; above zero the candidate is better.
     margin : float
         How much worse the candidate may be; below zero, how much better it must be.
+    rows : str
+        Which rows these are, in a sentence.
     """
     data = marks.usable(frame, ["metric", "difference", "low", "high"], ["metric", "difference"])
     if data is None:
@@ -43,7 +45,8 @@ def difference(frame: pd.DataFrame, margin: float) -> Figure:
         figure,
         alt=_words(data, margin),
         data=frame,
-        caption=(f"Orange: the interval reaches below the margin of {_signed(margin)}, so harm cannot be ruled out."),
+        caption=f"{rows} Orange: the interval reaches below the margin of {_signed(margin)}, "
+        "so harm cannot be ruled out.".strip(),
     )
 
 

@@ -1,0 +1,481 @@
+"""`modelbook retrain`: what it refuses, goes by and tells; and, slow, what stands after a kill at each step."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+import pytest
+import yaml
+from tiny import BIN, ROOT, SMALL, Tiny
+from typer.testing import CliRunner
+
+from modelbook.cli import app
+from modelbook.contract import Contract
+from modelbook.errors import BuildError, DataError, ParameterError, StoreError, ViolationError
+from modelbook.registry import history, pointer, promotion
+from modelbook.registry.pointer import DIGEST, digest
+from modelbook.registry.store import database
+from modelbook.stage import lock, retrain, retrained
+from modelbook.stage.plan import Wish
+from modelbook.stage.retrain import Outcome
+
+BOOK = "tiny"
+BUILD = retrain._build
+
+
+class Project:
+    """A book of 200 members in years 1 to 5, its champion made of years 1 to 3, and a build that only takes notes."""
+
+    def __init__(self, root: Path, table: pd.DataFrame, contract: Contract) -> None:
+        self.root, self.environment, self.table, self.contract = root, root / "env.yaml", table, contract
+        self.built: list[Any] = []
+        shutil.copy(ROOT / "pipeline.yaml", root)
+        values = {**yaml.safe_load((ROOT / "env.yaml").read_text()), **SMALL, "sample": 1}
+        self.environment.write_text(yaml.safe_dump({**values, "table": "table.csv", "contract": "contract.yaml"}))
+        (root / "contract.yaml").write_text(contract.dump())
+        table.to_csv(root / "table.csv", index=False)
+        database(root).parent.mkdir()
+        self.sql("create table registered_model_aliases (alias, version, name, workspace)")
+        self.sql("create table model_versions (name, version, storage_location, workspace)")
+        self.sql("create table model_version_tags (key, value, name, version, workspace)")
+        self.version(1, rows=600, periods=[1, 2, 3])
+        self.version(2, rows=800, periods=[1, 2, 3, 4])
+        self.version(3, rows=1000, periods=[1, 2, 3, 4, 5])
+        self.judge(1)
+        self.move(1, None)
+
+    def sql(self, text: str, *values: Any) -> None:
+        with closing(sqlite3.connect(database(self.root))) as connection:
+            connection.execute(text, values)
+            connection.commit()
+
+    def version(self, number: int, *, rows: int, periods: list[int]) -> None:
+        folder = self.root / f"version {number}" / "artifacts"
+        folder.mkdir(parents=True)
+        told = {"rows": {"train": rows - 100, "holdout": 100}, "periods": periods}
+        (folder / "metrics.json").write_text(json.dumps(told))
+        self.sql("insert into model_versions values (?, ?, ?, 'default')", BOOK, number, folder.parent.as_uri())
+        row = (DIGEST, digest(folder), BOOK, number)
+        self.sql("insert into model_version_tags values (?, ?, ?, ?, 'default')", *row)
+
+    def judge(self, number: int, word: str = "promote") -> None:
+        history.decided(self.root, BOOK, word, number, f"It is {word}.", {}, "c0ffee")
+
+    def move(self, number: int, before: int | None) -> None:
+        history.move(self.root, BOOK, "promote", number, "It is promote.", {}, "c0ffee", instead_of=before)
+
+    def retrain(self, **wish: Any) -> Outcome:
+        return retrain.retrain(self.root, self.environment, Wish(**wish))
+
+    def batch(self, rows: pd.DataFrame, name: str = "batch.csv") -> str:
+        rows.to_csv(self.root / name, index=False)
+        return name
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What the next build goes by."""
+        said = yaml.safe_load(self.environment.read_text())
+        return retrained.held(self.root, BOOK, said)
+
+
+@pytest.fixture
+def project(
+    tmp_path: Path, make_frame: Callable[..., pd.DataFrame], contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> Project:
+    monkeypatch.delenv("PLOOMBER_ENV_FILENAME", raising=False)
+    made = Project(tmp_path, make_frame(years=(1, 2, 3, 4, 5)), contract)
+
+    def build(*given: Any) -> int:
+        made.built.append(given)
+        before = pointer.aliases(tmp_path, BOOK)["champion"].number
+        made.judge(before + 1)
+        made.move(before + 1, before)
+        return 0
+
+    monkeypatch.setattr(retrain, "_build", build)
+    return made
+
+
+def test_a_challenger_that_the_gate_lets_in_is_told(project: Project) -> None:
+    done = project.retrain(as_of=4)
+    assert (done.word, done.champion, done.candidate, done.as_of) == ("promoted", 2, 2, 4)
+    assert done.sentences == [
+        "Version 1 was made of 600 rows, up to year 3; 200 labelled rows up to year 4 are newer.",
+        "Version 2 is the champion after version 1.",
+        "It is promote.",
+    ]
+    assert project.values == {"train_until": 4}
+
+
+def test_the_newest_period_is_the_one_by_default(project: Project) -> None:
+    assert project.retrain().as_of == 5
+    assert project.values == {"train_until": 5}
+
+
+def test_a_second_time_there_is_nothing_newer(project: Project) -> None:
+    project.retrain(as_of=4)
+    done = project.retrain(as_of=4)
+    assert (done.word, done.champion, len(project.built)) == ("nothing newer", 2, 1)
+    assert "0 labelled rows" in done.sentences[0]
+
+
+def test_an_earlier_period_is_nothing_newer(project: Project) -> None:
+    assert project.retrain(as_of=2).word == "nothing newer"
+    assert (project.built, project.values) == ([], {})
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(project: Project) -> None:
+    before = sorted(project.root.rglob("*"))
+    done = project.retrain(as_of=4, dry_run=True)
+    assert done.word == "dry run"
+    assert done.sentences[-1] == (
+        "It would build ingest, compare, finalize and deploy on train_until = 4; the gate would decide, and move the "
+        "alias or not."
+    )
+    project.environment.write_text(project.environment.read_text().replace("gate: enforce", "gate: dry_run"))
+    assert "move nothing (gate: dry_run)" in project.retrain(as_of=4, dry_run=True).sentences[-1]
+    assert project.built == []
+    left = {path.name for path in project.root.rglob("*")} - {path.name for path in before}
+    assert left <= {".retrain.lock", BOOK}
+
+
+@pytest.mark.parametrize(("word", "told"), [("hold", "held"), ("promote", "would promote")])
+def test_a_challenger_that_does_not_take_the_place_is_told(
+    word: str, told: str, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrain, "_build", lambda *_: project.judge(2, word) or 0)
+    done = project.retrain(as_of=4)
+    assert (done.word, done.champion, done.candidate) == (told, 1, 2)
+    assert done.sentences[-1] == f"It is {word}."
+    monkeypatch.setattr(retrain, "_build", lambda *_: 0)
+    again = project.retrain(as_of=4)
+    assert (again.word, again.candidate) == ("up to date", 2)
+    assert f"judged already: {word} for version 2, entry 3" in again.sentences[-1]
+
+
+def test_a_build_that_fails_or_takes_too_long_is_an_error(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrain, "_build", lambda *_: 1)
+    with pytest.raises(BuildError, match=r"not built to the end \(exit code 1\)(.|\n)*champion is version 1"):
+        project.retrain(as_of=4)
+    monkeypatch.setattr(retrain, "_build", lambda *_: None)
+    with pytest.raises(BuildError, match=r"budget of 2 min was over(.|\n)*larger --budget"):
+        project.retrain(as_of=4, budget=120)
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int | None]:
+    """The build itself, of a program that stands in the place of Ploomber."""
+
+    def build(script: str, left: float | None = None) -> int | None:
+        program = tmp_path / "ploomber"
+        program.write_text(f"#!/bin/bash\n{script}\n")
+        program.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+        return BUILD(tmp_path, tmp_path / "env.tiny.yaml", Wish(why="drift"), left, None)
+
+    return build
+
+
+def test_the_build_knows_book_and_reason_and_goes_up_to_deploy(fake: Callable[..., int | None], tmp_path: Path) -> None:
+    assert fake('echo "$@ $PLOOMBER_ENV_FILENAME $MODELBOOK_WHY" > told; exit 3') == 3
+    assert (tmp_path / "told").read_text() == "build --partially deploy env.tiny.yaml drift\n"
+
+
+def test_a_build_whose_time_is_over_is_asked_to_stop(fake: Callable[..., int | None], tmp_path: Path) -> None:
+    assert fake("trap 'echo stopped > told; kill $!; exit 1' TERM; sleep 30 & wait", 1) is None
+    assert (tmp_path / "told").read_text() == "stopped\n"
+
+
+def test_an_end_from_outside_is_handed_on_to_the_build(fake: Callable[..., int | None], tmp_path: Path) -> None:
+    assert fake("trap 'echo stopped > told; kill $!; exit 5' TERM; kill -TERM $PPID; sleep 30 & wait") == 5
+    assert (tmp_path / "told").read_text() == "stopped\n"
+
+
+def test_a_cooldown_counts_from_the_last_word_of_gate_or_person(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = project.retrain(as_of=4, cooldown=3600)
+    assert (done.word, project.built) == ("cooldown", [])
+    assert "(promote, entry 2 in the history," in done.sentences[0]
+    assert done.sentences[0].endswith("ago; the cooldown is 1 h.")
+
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) + timedelta(hours=2)
+
+    monkeypatch.setattr(retrain, "datetime", Later)
+    assert project.retrain(as_of=4, cooldown=3600).word == "promoted"
+
+
+def test_a_short_budget_is_shared_among_the_stages(project: Project) -> None:
+    project.retrain(as_of=4, budget=100)
+    assert project.values == {"train_until": 4, "budget": 25}
+    assert 0 < project.built[0][3] <= 100
+
+
+def test_what_the_env_file_says_later_has_the_last_word(project: Project) -> None:
+    project.retrain(as_of=4)
+    project.environment.write_text(project.environment.read_text().replace("train_until: 3", "train_until: 2"))
+    assert project.values == {}
+
+
+def test_what_is_wrong_with_the_wish_is_told(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ParameterError, match=r"as of \w+ 9, and the newest labelled rows are of 5"):
+        project.retrain(as_of=9)
+    monkeypatch.setenv("MODELBOOK_TRAIN_UNTIL", "3")
+    with pytest.raises(ParameterError, match="environment MODELBOOK_TRAIN_UNTIL = '3' would outdo"):
+        project.retrain(as_of=4)
+    assert project.built == []
+
+
+def test_without_a_time_column_all_rows_train_and_batches_are_what_is_newer(
+    project: Project, make_frame: Callable[..., pd.DataFrame]
+) -> None:
+    told = project.contract.model_dump(exclude_defaults=True)
+    told["columns"]["year"] = {"role": "id", "type": "integer", "meaning": "period"}
+    (project.root / "contract.yaml").write_text(Contract.model_validate(told).dump())
+    project.table[project.table["year"] < 4].to_csv(project.root / "table.csv", index=False)
+    assert project.retrain().word == "nothing newer"
+    with pytest.raises(ParameterError, match="as of 4, and the contract has no time column"):
+        project.retrain(as_of=4)
+    done = project.retrain(batches=(project.batch(project.table[project.table["year"] == 4]),))
+    assert (done.word, done.as_of) == ("promoted", None)
+    assert "200 labelled rows are newer" in done.sentences[1]
+
+
+def test_without_a_champion_there_is_nothing_to_challenge(project: Project) -> None:
+    project.sql("delete from registered_model_aliases")
+    with pytest.raises(StoreError, match="no version of 'tiny' bears the alias champion"):
+        project.retrain(as_of=4)
+
+
+def test_a_champion_whose_files_were_changed_is_told_first(project: Project) -> None:
+    (project.root / "version 1" / "artifacts" / "metrics.json").write_text("{}")
+    with pytest.raises(StoreError, match="are not those that were registered"):
+        project.retrain(as_of=4)
+
+
+# Batches
+
+
+def year(project: Project, number: int) -> pd.DataFrame:
+    return project.table[project.table["year"] == number]
+
+
+@pytest.fixture
+def short(project: Project) -> Project:
+    """The table ends with year 3; years 4 and 5 come as batches."""
+    project.table[project.table["year"] < 4].to_csv(project.root / "table.csv", index=False)
+    return project
+
+
+def test_a_labelled_batch_joins_the_table(short: Project) -> None:
+    done = short.retrain(batches=(short.batch(year(short, 4)),))
+    assert done.sentences[0] == "batch.csv: 200 of 200 rows join the table."
+    assert (done.word, done.as_of) == ("promoted", 4)
+    table = pd.read_parquet(short.root / short.values["table"])
+    pd.testing.assert_frame_equal(
+        table.sort_values(["who", "year"], ignore_index=True),
+        short.table[short.table["year"] < 5].sort_values(["who", "year"], ignore_index=True),
+    )
+
+
+def test_what_has_joined_stays_and_joins_once(short: Project) -> None:
+    first = short.batch(year(short, 4))
+    short.retrain(batches=(first,))
+    again = short.retrain(batches=(first,))
+    assert again.word == "nothing newer"
+    assert again.sentences[0] == "batch.csv: 0 of 200 rows join the table; 200 were there already."
+    done = short.retrain(batches=(short.batch(year(short, 5), "later.csv"),))
+    assert (done.as_of, len(pd.read_parquet(short.root / short.values["table"]))) == (5, 1000)
+
+
+def test_the_table_may_catch_up_with_what_batches_have_brought(short: Project) -> None:
+    short.retrain(batches=(short.batch(year(short, 4)),))
+    corrected = short.table.assign(noise=0.5)
+    corrected.to_csv(short.root / "table.csv", index=False)
+    done = short.retrain()
+    assert (done.as_of, done.sentences[0].endswith("are newer.")) == (5, True)
+    assert "table" not in short.values  # nothing is left that the table has not
+
+
+@pytest.mark.parametrize(
+    ("spoil", "kind", "told"),
+    [
+        (lambda rows: rows.drop(columns="happened"), DataError, r"no outcome \(happened\) for 200 of its 200 rows"),
+        (lambda rows: rows.assign(happened=[None, *rows["happened"][1:]]), DataError, "for 1 of its 200 rows"),
+        (lambda rows: rows.assign(colour="blue"), ViolationError, "batch.csv breaks its contract in 200 places"),
+        (lambda rows: pd.concat([rows, rows[:1]]), ViolationError, r"\(who, year\) must not occur twice"),
+        (lambda rows: rows.assign(year=3), DataError, "200 rows that the table has already, with other values"),
+    ],
+    ids=["no outcomes", "one gap", "another colour", "twice", "contradictory"],
+)
+def test_a_batch_that_does_not_fit_is_refused_before_anything_is_built(
+    spoil: Callable[[pd.DataFrame], pd.DataFrame], kind: type[Exception], told: str, short: Project
+) -> None:
+    name = short.batch(spoil(year(short, 4)))
+    with pytest.raises(kind, match=told):
+        short.retrain(batches=(name,))
+    assert (short.built, short.values) == ([], {})
+    assert not (short.root / "data").exists()
+
+
+# Locks
+
+
+def test_two_retrains_do_not_mix_and_a_lock_ends_with_its_process(project: Project) -> None:
+    code = "import sys, time; from pathlib import Path; from modelbook.stage import lock;"
+    code += f"held = lock.of_retrain(Path(sys.argv[1]), {BOOK!r}); print('held', flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", code, str(project.root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(BuildError, match="another retrain of tiny is running"):
+            project.retrain(as_of=4)
+        other.kill()
+    assert project.retrain(as_of=4).word == "promoted"
+
+
+def test_nothing_is_set_while_a_build_is_running(project: Project) -> None:
+    with lock.of_build(project.root), pytest.raises(BuildError, match="another build is running"):
+        project.retrain(as_of=4)
+    assert (project.built, project.values) == ([], {})
+
+
+# The command
+
+
+def run(*words: str) -> Any:
+    return CliRunner().invoke(app, ["retrain", *words])
+
+
+def test_the_command_tells_and_exits_with_0_1_or_2(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project.root)
+    held = run("--cooldown", "7d")
+    assert (held.exit_code, held.output.splitlines()[0]) == (0, "cooldown")
+    told = json.loads(run("--as-of", "4", "--why", "Outcomes are in.", "--json").output)
+    assert (told["word"], told["champion"], told["as_of"]) == ("promoted", 2, 4)
+    assert project.built[0][2] == Wish(4, (), why="Outcomes are in.")
+    wrong = run("--batch", "absent.csv")
+    assert (wrong.exit_code, "DataError: there is no file" in wrong.output) == (1, True)
+    assert run("--cooldown", "seven").exit_code == 2
+    assert run("--budget", "0m").exit_code == 2
+    assert run("--as-of", "may").exit_code == 2
+
+
+# What stands after a kill
+
+STEPS = [
+    ("01_ingest", "starting the kernel"), ("03_compare", "setting up"), ("04_finalize", "registering"),
+    ("05_deploy", "carrying the decision out"),
+]  # fmt: skip
+
+
+class Killed:
+    """A retrain of the tiny project that is killed with all that it has started."""
+
+    def __init__(self, tiny: Tiny) -> None:
+        self._tiny = tiny
+        shutil.rmtree(tiny.root / "reports/tiny/logs")
+        command = [str(BIN / "modelbook"), "retrain", "--as-of", "4"]
+        self._log = (tiny.root / "retrain.log").open("w")
+        self._process = psutil.Popen(command, cwd=tiny.root, env=tiny.environ, stdout=self._log, stderr=self._log)
+
+    def when(self, ready: Callable[[], bool]) -> None:
+        until = time.monotonic() + 300
+        while not ready():
+            assert self._process.poll() is None, self.said
+            assert time.monotonic() < until, self.said
+            time.sleep(0.02)
+
+    @property
+    def said(self) -> str:
+        return (self._tiny.root / "retrain.log").read_text()
+
+    def kill(self, *, alone: bool = False) -> None:
+        """Kill it; ``alone``: leave the build that it has started, for the caller to see."""
+        self._begun = self._process.children(recursive=True)
+        self._process.kill()
+        self._process.wait()
+        if not alone:
+            self.clear()
+
+    def clear(self) -> None:
+        for process in self._begun:
+            with suppress(psutil.NoSuchProcess):
+                for child in [*process.children(recursive=True), process]:
+                    child.kill()
+        psutil.wait_procs(self._begun, 10)
+        self._log.close()
+
+
+def whole(tiny: Tiny) -> int:
+    """The champion, where it and the history are as they must be at any moment."""
+    assert (history.breaks(tiny.root), history.strayed(tiny.root, "tiny")) == ([], "")
+    champion = pointer.aliases(tiny.root, "tiny")["champion"]
+    champion.check()
+    assert history.read(tiny.root, "tiny")[-1].after == champion.number
+    return champion.number
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_step_leaves_a_proven_champion_and_a_history_that_fits(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    tiny = Tiny(tmp_path_factory.mktemp("retrain"))
+    told = tiny.build("--partially", "deploy")
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert whole(tiny) == 1
+
+    for stage, step in STEPS:
+        retraining = Killed(tiny)
+        log = tiny.root / f"reports/tiny/logs/{stage}.log"
+        retraining.when(lambda: log.is_file() and step in log.read_text())  # noqa: B023
+        retraining.kill(alone=stage == "01_ingest")
+        if stage == "01_ingest":  # the build lives on without the command, and lets no other in
+            second = tiny.run("modelbook", "retrain", "--as-of", "4")
+            assert (second.returncode, "another build is running" in second.stderr) == (1, True), second.stderr
+            retraining.clear()
+        assert whole(tiny) == 1
+
+    known = len(history.read(tiny.root, "tiny"))
+    retraining = Killed(tiny)
+    retraining.when(
+        lambda: len(history.read(tiny.root, "tiny")) > known
+    )  # the gate has spoken, the alias not moved yet
+    retraining.kill()
+    champion = whole(tiny)
+
+    done = tiny.run("modelbook", "retrain", "--as-of", "4", "--why", "Year 4 is in", "--json")
+    assert done.returncode == 0, done.stderr
+    outcome = json.loads(done.stdout)
+    assert outcome["word"] in ("promoted", "held") if champion == 1 else outcome["word"] == "nothing newer"
+    assert whole(tiny) == outcome["champion"]
+    assert promotion.prove(tiny.root, "tiny", outcome["champion"]) > 0
+    if outcome["word"] == "promoted":
+        assert history.read(tiny.root, "tiny")[-1].why.startswith("Year 4 is in. ")
+    assert pd.read_parquet(tiny.root / "data/tiny/train.parquet")["year"].max() == 4
+    commands_of_the_page_run(tiny)
+
+
+def commands_of_the_page_run(tiny: Tiny) -> None:
+    text = (ROOT / "docs/retrain.md").read_text(encoding="utf-8")
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", text, re.S) for line in block.splitlines()]
+    assert len(lines) > 4
+    for line in lines:
+        told = tiny.run(*line.replace("data/rand-hie/", "data/tiny/").split())
+        assert told.returncode == 0, f"{line}\n{told.stdout}{told.stderr}"
