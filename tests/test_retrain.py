@@ -396,10 +396,11 @@ class Killed:
         self._process = psutil.Popen(command, cwd=tiny.root, env=tiny.environ, stdout=self._log, stderr=self._log)
 
     def when(self, ready: Callable[[], bool]) -> None:
-        until = time.monotonic() + 300
+        until = time.monotonic() + 900
         while not ready():
-            assert self._process.poll() is None, self.said
-            assert time.monotonic() < until, self.said
+            if self._process.poll() is not None or time.monotonic() > until:
+                self.kill()
+                pytest.fail(self.said)
             time.sleep(0.02)
 
     @property
