@@ -236,6 +236,8 @@ def test_what_the_env_file_says_later_has_the_last_word(project: Project) -> Non
 def test_what_is_wrong_with_the_wish_is_told(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ParameterError, match=r"as of \w+ 9, and the newest labelled rows are of 5"):
         project.retrain(as_of=9)
+    with pytest.raises(ParameterError, match="as of year 20210304,"):  # a period of days is a number like this
+        project.retrain(as_of=20210304)
     monkeypatch.setenv("MODELBOOK_TRAIN_UNTIL", "3")
     with pytest.raises(ParameterError, match="environment MODELBOOK_TRAIN_UNTIL = '3' would outdo"):
         project.retrain(as_of=4)
