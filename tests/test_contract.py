@@ -14,7 +14,7 @@ import yaml
 from conftest import CONTRACT
 
 from modelbook.contract import Contract, dates, parsing
-from modelbook.contract.document import SHOWN
+from modelbook.contract.violations import SHOWN
 from modelbook.dataset import read
 from modelbook.errors import ContractError, DataError, ViolationError
 

@@ -12,12 +12,14 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from modelbook.errors import PromotionError, ProofError, StoreError
+from modelbook.gate import Criterion, Decision
 from modelbook.registry import history, pointer, promotion
 from modelbook.registry.history import DECISION, MOVE, Entry
 from modelbook.registry.pointer import DIGEST, digest
@@ -105,6 +107,16 @@ def test_an_entry_says_what_when_who_why_and_on_what_evidence(
     assert (tags["promoted_at"], tags["promoted_after"], tags["promoted_because"]) == (move.at, "none", move.why)
     assert history.breaks(root) == []
     assert history.read(root, "another") == []
+
+
+def test_the_reason_of_whoever_has_the_gate_asked_stands_before_the_gates_own(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(promotion.WHY, "Year 4 is in")
+    candidate: Any = SimpleNamespace(name=MODEL, number=1, tags={})
+    decision = Decision("hold", [Criterion("Good", "1", "0", False)])
+    promotion.enact(root, candidate, None, decision, enforce=True, commit="c0ffee")
+    assert history.read(root)[-1].why == "Year 4 is in. Good: 0, required 1."
 
 
 def test_without_a_name_the_user_and_the_machine_are_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

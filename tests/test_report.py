@@ -334,6 +334,12 @@ def test_a_figure_of_many_panels_says_less_above_than_it_is_read_aloud() -> None
     assert '<p class="found">ROC AUC is 0.770' in figure._repr_html_()
 
 
+def test_the_rows_that_candidate_and_champion_were_asked_about_are_told_below() -> None:
+    draw, frame, more, _ = FIGURES["difference"]
+    assert draw(frame, *more, "The 400 rows of year 4.").caption.startswith("The 400 rows of year 4. Orange: ")
+    assert draw(frame, *more).caption.startswith("Orange: ")
+
+
 def test_contributions_are_told_by_size_direction_and_odds() -> None:
     figure = contributions.contributions(PUSHES, "the log-odds of “sick”")
     assert figure.alt == (

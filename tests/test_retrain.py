@@ -33,6 +33,7 @@ from modelbook.stage.plan import Wish
 from modelbook.stage.retrain import Outcome
 
 BOOK = "tiny"
+BUILD = retrain._build
 
 
 class Project:
@@ -174,6 +175,35 @@ def test_a_build_that_fails_or_takes_too_long_is_an_error(project: Project, monk
         project.retrain(as_of=4, budget=120)
 
 
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int | None]:
+    """The build itself, of a program that stands in the place of Ploomber."""
+
+    def build(script: str, left: float | None = None) -> int | None:
+        program = tmp_path / "ploomber"
+        program.write_text(f"#!/bin/bash\n{script}\n")
+        program.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+        return BUILD(tmp_path, tmp_path / "env.tiny.yaml", Wish(why="drift"), left, None)
+
+    return build
+
+
+def test_the_build_knows_book_and_reason_and_goes_up_to_deploy(fake: Callable[..., int | None], tmp_path: Path) -> None:
+    assert fake('echo "$@ $PLOOMBER_ENV_FILENAME $MODELBOOK_WHY" > told; exit 3') == 3
+    assert (tmp_path / "told").read_text() == "build --partially deploy env.tiny.yaml drift\n"
+
+
+def test_a_build_whose_time_is_over_is_asked_to_stop(fake: Callable[..., int | None], tmp_path: Path) -> None:
+    assert fake("trap 'echo stopped > told; kill $!; exit 1' TERM; sleep 30 & wait", 1) is None
+    assert (tmp_path / "told").read_text() == "stopped\n"
+
+
+def test_an_end_from_outside_is_handed_on_to_the_build(fake: Callable[..., int | None], tmp_path: Path) -> None:
+    assert fake("trap 'echo stopped > told; kill $!; exit 5' TERM; kill -TERM $PPID; sleep 30 & wait") == 5
+    assert (tmp_path / "told").read_text() == "stopped\n"
+
+
 def test_a_cooldown_counts_from_the_last_word_of_gate_or_person(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,6 +236,8 @@ def test_what_the_env_file_says_later_has_the_last_word(project: Project) -> Non
 def test_what_is_wrong_with_the_wish_is_told(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ParameterError, match=r"as of \w+ 9, and the newest labelled rows are of 5"):
         project.retrain(as_of=9)
+    with pytest.raises(ParameterError, match="as of year 20210304,"):  # a period of days is a number like this
+        project.retrain(as_of=20210304)
     monkeypatch.setenv("MODELBOOK_TRAIN_UNTIL", "3")
     with pytest.raises(ParameterError, match="environment MODELBOOK_TRAIN_UNTIL = '3' would outdo"):
         project.retrain(as_of=4)
@@ -366,10 +398,11 @@ class Killed:
         self._process = psutil.Popen(command, cwd=tiny.root, env=tiny.environ, stdout=self._log, stderr=self._log)
 
     def when(self, ready: Callable[[], bool]) -> None:
-        until = time.monotonic() + 300
+        until = time.monotonic() + 900
         while not ready():
-            assert self._process.poll() is None, self.said
-            assert time.monotonic() < until, self.said
+            if self._process.poll() is not None or time.monotonic() > until:
+                self.kill()
+                pytest.fail(self.said)
             time.sleep(0.02)
 
     @property

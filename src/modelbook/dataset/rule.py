@@ -100,7 +100,7 @@ class Time(Rule):
 
     def told(self, train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract) -> str:
         name, first = contract.label(contract.time or ""), holdout[contract.time].min()
-        return f"those of {name} {first:g} and later; {_known(train, holdout, contract)}"
+        return f"those of {name} {first:.15g} and later; {_known(train, holdout, contract)}"
 
     def judged(self, contract: Contract) -> str:
         return "rows later than any it has learned from"

@@ -91,7 +91,7 @@ def _told(rows: pd.DataFrame, contract: Contract, newest: pd.Series, apart: pd.S
     when = contract.label(contract.time or "")
     if newest.sum() >= fewest:
         periods = rows.loc[newest, contract.time]
-        span = f"{periods.min():g}" if periods.nunique() == 1 else f"{periods.min():g} to {periods.max():g}"
+        span = f"{periods.min():.15g}" if periods.nunique() == 1 else f"{periods.min():.15g} to {periods.max():.15g}"
         return f"The {int(newest.sum()):,} rows of {when} {span}: later than all that the champion has learned from."
     return (
         f"All {int(apart.sum()):,} rows that neither was fitted on; {int(newest.sum()):,} of them are later than all "

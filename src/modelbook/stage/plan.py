@@ -109,15 +109,15 @@ def _as_of(frame: pd.DataFrame, contract: Contract, asked: int | float | None) -
     if not contract.time:
         if asked is not None:
             raise ParameterError(
-                f"as of {asked:g}, and the contract has no time column", expected="a column with the role time",
+                f"as of {asked:.15g}, and the contract has no time column", expected="a column with the role time",
                 next="leave --as-of out: all labelled rows train",
             )  # fmt: skip
         return None
     newest = _plain(frame[contract.time].max())
     if asked is not None and asked > newest:
         raise ParameterError(
-            f"as of {contract.label(contract.time)} {asked:g}, and the newest labelled rows are of {newest:g}",
-            expected=f"{newest:g} at the most", next="join rows that are newer: --batch FILE",
+            f"as of {contract.label(contract.time)} {asked:.15g}, and the newest labelled rows are of {newest:.15g}",
+            expected=f"{newest:.15g} at the most", next="join rows that are newer: --batch FILE",
         )  # fmt: skip
     return newest if asked is None else _plain(asked)
 
@@ -137,7 +137,7 @@ def _newer(
     later = int(((when > last) & (when <= as_of)).sum())
     late = max(int((when <= min(as_of, last)).sum()) - known, 0)  # of periods that the champion knows, labelled since
     newer = later + late if later or as_of >= last else 0
-    return newer, f"{learned}, up to {name} {last:g}; {newer:,} labelled rows up to {name} {as_of:g} are newer."
+    return newer, f"{learned}, up to {name} {last:.15g}; {newer:,} labelled rows up to {name} {as_of:.15g} are newer."
 
 
 def _plain(value: Any) -> int | float:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 PROMOTED, HELD, DRY_GATE = "promoted", "held", "would promote"  # what the gate decided
 DRY_RUN, COOLDOWN, NOTHING_NEWER, UP_TO_DATE = "dry run", "cooldown", "nothing newer", "up to date"  # nothing was built
 STOPPING = 60  # seconds that a build may take to stop
+TICK = 0.5  # seconds between looks at the clock
 
 
 @dataclass(frozen=True)
@@ -128,31 +129,41 @@ def _build(root: Path, environment: Path, wish: Wish, left: float | None, out: I
     """Build up to deploy; returns the exit code, or None when the time was over."""
     command = [str(Path(sys.executable).with_name("ploomber")), "build", "--partially", "deploy"]
     environ = {**os.environ, "PLOOMBER_ENV_FILENAME": environment.name, WHY: wish.why}
-    with subprocess.Popen(command, cwd=root, env=environ, stdout=out) as process, _handed_on(process):
-        try:
-            return process.wait(None if left is None else max(left, 0))
-        except subprocess.TimeoutExpired:
+    until = float("inf") if left is None else time.monotonic() + left
+    with _ends() as heard, subprocess.Popen(command, cwd=root, env=environ, stdout=out) as process:
+        while process.poll() is None and not heard and time.monotonic() < until:
+            _waited(process, TICK)
+        late = process.poll() is None and not heard
+        if process.poll() is None:
             process.terminate()  # it stops its kernels, and ends
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(STOPPING)
-            return None
-        process.kill()
-        return None
+            if not _waited(process, STOPPING):
+                process.kill()
+    return None if late else process.returncode
 
 
 @contextmanager
-def _handed_on(process: subprocess.Popen) -> Iterator[None]:
-    """An end from outside is handed on to the build; Ctrl-C has reached it already. Either way it is waited for."""
+def _ends() -> Iterator[list[int]]:
+    """Signals to end that were heard: the build is ended first. Ctrl-C has reached it already, and is waited for."""
+    heard: list[int] = []
     if threading.current_thread() is not threading.main_thread():  # only that hears of them
-        yield
+        yield heard
         return
-    heard = {signal.SIGTERM: lambda *_: process.terminate(), signal.SIGINT: lambda *_: None}
-    before = {number: signal.signal(number, handler) for number, handler in heard.items()}
+    before = {
+        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda number, _: heard.append(number)),
+        signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),
+    }
     try:
-        yield
+        yield heard
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _waited(process: subprocess.Popen, seconds: float) -> bool:
+    """Whether a process has ended within some seconds."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    return process.poll() is not None
 
 
 def _outcome(root: Path, book: str, made: Plan, wish: Wish, ended: int | None, last: int) -> Outcome:
