@@ -22,7 +22,8 @@ import yaml
 from modelbook.errors import BuildError, ServingError
 
 BOOK = "demo"
-SMALL = {"book": BOOK, "families": "lr lightgbm", "folds": 3, "tune_rounds": 2, "budget": 40, "resamples": 200}
+SMALL = {"book": BOOK, "families": "lr lightgbm", "folds": 2, "tune_rounds": 1, "budget": 40, "resamples": 100}
+SMALL["margin"] = 0.05  # some 340 rows to judge a challenger on cannot show that it loses less than the usual 0.01
 SERVING = {"traffic": {"mode": "split", "share": 0.5, "least_users": 200, "least_hours": 0}}
 WATCHED = (0, 10, 20)  # exit codes of a verdict
 READY = 60  # seconds that the service may take to be ready, or to follow an alias

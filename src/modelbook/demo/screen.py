@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-QUIET = 15  # seconds after which a step under way speaks, where no line can move
+QUIET = 30  # seconds after which a step under way speaks, where no line can move
 NAME = 12  # characters
 
 
@@ -35,19 +35,19 @@ class Screen:
         if self._moving:
             self._moving.update(Text(text, no_wrap=True, overflow="ellipsis"))
         elif time.monotonic() - self._spoke > QUIET:
-            self._print("", None, f"… {text}")
+            self._print("", None, Text(f"… {text}", no_wrap=True, overflow="ellipsis"))
 
     def say(self, name: str, seconds: float | None, text: str) -> None:
         """A step is done."""
-        self._print(name, seconds, text)
+        self._print(name, seconds, Text(text))
 
-    def _print(self, name: str, seconds: float | None, text: str) -> None:
+    def _print(self, name: str, seconds: float | None, text: Text) -> None:
         self._spoke = time.monotonic()
         took = "" if seconds is None else f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
         row = Table.grid(padding=(0, 2))
         row.add_column(width=NAME, no_wrap=True)
         row.add_column(width=5, justify="right")
         row.add_column(overflow="fold")
-        row.add_row(Text(name, style="bold"), took, Text(text))
+        row.add_row(Text(name, style="bold"), took, text)
         self._console.print(row)
         self._console.file.flush()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +20,8 @@ from modelbook.demo.place import BOOK, WATCHED, Place, until, versions
 
 LIVE, LATER = 4, 5  # the years that are sent live
 STEADY = 200  # rows that are asked over and over while a version is exchanged
+LONGEST = 200  # characters of a sentence: the whole story is one screen
+SPAN = re.compile(r"^Batch \S+ \S+ to \S+ \S+: ")  # the name of a window of the journal
 Say = Callable[[str, float | None, str], None]
 
 
@@ -60,7 +64,7 @@ class Story:
     def _built(self) -> None:
         with self._step("build") as told:
             self._place.run("build")
-            told += [self._place.receipt(stage)["sentences"][0] for stage in ("deploy", "finalize")]
+            told += [self._place.receipt(stage)["sentences"][0] for stage in ("finalize", "deploy")]
 
     def _live(self, address: str, year: int) -> None:
         """A year's rows as requests, what happened to them, and what monitor says of it."""
@@ -74,14 +78,14 @@ class Story:
             told.append(f"{callers.tell(address, asked, outcomes):,} outcomes recorded, late")
         with self._step("monitor") as told:
             found = self._place.asked("monitor", "--since", since, ends=WATCHED)
-            told += [found["word"], *found["sentences"][1:3]]
+            told += [found["word"], *(SPAN.sub("", sentence) for sentence in found["sentences"][1:2])]
 
     def _retrained(self, address: str) -> dict[str, Any]:
         """A retrain on the year that has come, under load; returns what it said."""
-        before = versions(address)[0]
+        before, why = versions(address)[0], f"Year {LIVE} has come."
         with self._step("retrain") as told, Steady(address, self._asked(self._year(LIVE))[:STEADY]) as steady:
-            found = self._place.asked("retrain", "--as-of", str(LIVE), "--why", f"year {LIVE} has come")
-            told += [found["word"], *found["sentences"][-2:]]
+            found = self._place.asked("retrain", "--as-of", str(LIVE), "--why", why)
+            told += [found["word"], found["sentences"][-1].removeprefix(f"{why} ")]
             if found["champion"] != before:
                 until(lambda: steady.versions[-1:] == [found["champion"]], f"version {found['champion']} to answer")
                 steady.linger()
@@ -102,7 +106,7 @@ class Story:
     def _compared(self) -> None:
         with self._step("A/B") as told:
             found = self._place.asked("ab", ends=(0, 10))
-            told += [found["word"], *found["sentences"][:2]]
+            told += [found["word"], found["sentences"][0]]
 
     def _taken_back(self, address: str) -> None:
         """The version before gets its place back, where it lost it, and the service follows."""
@@ -125,4 +129,4 @@ class Story:
         """Give a list for what is to be told when the step ends."""
         began, told = time.monotonic(), list[str]()
         yield told
-        self._say(name, time.monotonic() - began, " · ".join(told))
+        self._say(name, time.monotonic() - began, " · ".join(textwrap.shorten(one, LONGEST) for one in told))
