@@ -41,6 +41,8 @@ OUTCOMES = sa.Table(
 )  # fmt: skip
 JSON = ("inputs", "prediction", "probabilities", "outcome")
 ROWS = 2000  # that are read at a time
+LOG = 16_384  # pages of the write-ahead log, 64 MB, from which it is begun anew
+MOMENT = 50  # milliseconds that writers may wait for that
 MANY = 400  # ids in one question: SQLite takes a bounded number of variables
 
 
@@ -215,11 +217,18 @@ class Journal:
             raise self.failed(error) from None
 
     def settle(self) -> None:
-        """Move what an SQLite journal has gathered in its write-ahead log into the file, while others go on writing."""
+        """Move what an SQLite journal has gathered in its write-ahead log into the file, while others go on writing.
+
+        Under a steady load there is always a little left, and the log would grow for ever. So a long one is begun
+        anew, for which writers wait a moment; where somebody reads or writes right now, the next time.
+        """
         if self.engine.dialect.name == "sqlite":
             try:
                 with self.engine.connect() as connection:
-                    connection.exec_driver_sql("pragma wal_checkpoint(passive)")
+                    settled = connection.exec_driver_sql("pragma wal_checkpoint(passive)").one()
+                    if settled.log > LOG:
+                        connection.exec_driver_sql(f"pragma busy_timeout={MOMENT}")
+                        connection.exec_driver_sql("pragma wal_checkpoint(restart)")
             except SQLAlchemyError as error:
                 raise self.failed(error) from None
 
