@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from modelbook.config import Finalize
 from modelbook.draft import draft
+from modelbook.training import search as model_search
 from modelbook.training.experiment import Experiment
 from modelbook.training.search import search
 
@@ -51,6 +54,25 @@ def test_the_leader_stays_alone_where_joining_gains_nothing() -> None:
     assert {"defaults", "blend", "stack"} <= set(found.tried["setting"])
     plain = search(trial, QUICK.model_copy(update={"strategy": "tune"}), ["ridge", "dt"], "rmse", lambda _: None)
     np.testing.assert_array_equal(found.answers, plain.answers)
+
+
+@pytest.mark.parametrize(("simple", "families"), [((), ["dt", "ridge"]), (("dt",), ["dt"])])
+def test_within_noise_a_mean_is_taken_unless_a_simple_family_leads(
+    simple: tuple[str, ...], families: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = trial_of(numbers(more=1))
+    monkeypatch.setattr(type(trial.task), "simple", simple)
+
+    def values(_: Any, one: Any, measure: str) -> np.ndarray:
+        kind = str(one.tried["setting"].iloc[-1])
+        return {"blend": np.array([0.8, 1.1, 1.0]), "stack": np.array([2.0, 2, 2])}.get(
+            kind, np.array([1.0, 1, 1]) * (1 if one.families == ["dt"] else 1.5)
+        )
+
+    monkeypatch.setattr(model_search, "_values", values)
+    found = search(trial, QUICK, ["dt", "ridge"], "rmse", lambda _: None)
+    assert found.families == families
+    assert "A blend of the 2 is better by 0.033 ± 0.088 RMSE" in found.said
 
 
 def test_one_family_has_nobody_to_join() -> None:

@@ -56,7 +56,7 @@ class Place:
         (folder / "serving.yaml").write_text(yaml.safe_dump(SERVING), encoding="utf-8")
         hidden = ("PLOOMBER_", "MODELBOOK_", "MLFLOW_")
         self._environ = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
-        self._environ["MODELBOOK_BY"] = "demo"
+        self._environ |= {"MODELBOOK_BY": "demo", "MODELBOOK_LEARNING_BUDGET": "0"}  # no learning curve
 
     def run(self, *words: str, ends: tuple[int, ...] = (0,)) -> str:
         """Type a modelbook command; returns what it printed, and tells each line of its progress.
