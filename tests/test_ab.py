@@ -121,6 +121,21 @@ def test_before_enough_users_and_hours_it_goes_on() -> None:
         assert ab.course(rows.head(few), PLAN).empty or few == 2
 
 
+def test_how_long_it_takes_at_that_difference_is_foretold() -> None:
+    rows = traffic(0, 1000, gap=0.02)
+    early = ab.judge(rows.head(1000), PLAN)
+    assert early.word == ON
+    assert early.needed is not None
+    seen = ab.reach(early.needed, 1, alpha=ab.ALPHA, tightest=PLAN.tightest)
+    now = ab.reach(1000, 1, alpha=ab.ALPHA, tightest=PLAN.tightest)
+    assert (early.high - early.difference) * seen / now == pytest.approx(abs(early.difference), rel=0.02)
+    assert f"it takes about {early.needed:,} users." in story(rows.head(1000), PLAN)["sentences"][0]
+    alike = rows.head(1000).assign(challenger=rows.index[:1000] % 2 == 0, loss=(rows.index[:1000] // 2) % 7 / 7)
+    assert ab.judge(alike, PLAN).needed is None
+    assert "it takes about" not in story(alike, PLAN)["sentences"][0]
+    assert ab.judge(rows.head(0), PLAN).needed is None
+
+
 def test_another_share_than_was_set_makes_it_void() -> None:
     rows = traffic(0, 1000, gap=0.3)
     assert ab.judge(rows, Plan(0.4, 100, 0)).word == VOID

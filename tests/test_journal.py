@@ -230,4 +230,10 @@ def test_postgresql_keeps_the_same_journal(postgres: str) -> None:
         made.outcomes({"nobody": 1})
     assert sum(row["outcome"] == 1 for row in made.window(0)) == 1
     assert len(made.window(0)) == 50
-    assert made.forget(2000) == 50
+    assert [row["id"] for row in made.answered(0, but=3)] == []
+    with made.engine.begin() as connection:
+        connection.exec_driver_sql("alter table predictions drop column lot")  # as an older journal was
+    keep(made, [prediction(number)._replace(id=f"later-{number}", lot="aa") for number in range(5000)])
+    assert sum(row["lot"] == "aa" for row in made.shared(0, [3])) == 5000
+    assert len(list(made.answered(0, but=1))) == 5050
+    assert made.forget(2000) == 5050

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from outline import Outline, dead_links, kinds, pages
@@ -14,6 +15,8 @@ from playwright.sync_api import Browser, Page
 from tiny import Tiny
 
 from modelbook import config
+from modelbook.monitoring import ab, decision, shared
+from modelbook.report import ab as page_of_ab
 from modelbook.report import failure
 
 pytestmark = pytest.mark.slow
@@ -33,7 +36,17 @@ def reports(built: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The reports that builds have left, and the page of a stage that failed; a copy, since other tests build, too."""
     reports = shutil.copytree(built.root / "reports", tmp_path_factory.mktemp("pages") / "reports")
     fail(reports / "tiny", "compare")
+    try_out(reports / "tiny")
     return reports
+
+
+def try_out(folder: Path) -> None:
+    """Let two versions have shared traffic."""
+    count = pd.RangeIndex(400)
+    rows = pd.DataFrame({"at": count, "challenger": count % 2 == 0, "lot": count, "loss": count % 7 / 7})
+    plan = ab.Plan(0.5, 100, 0)
+    told = decision.story(ab.judge(rows, plan), shared.Shared("tiny", 1, 2, "Brier score", rows))
+    page_of_ab.write(folder / "ab.html", told, ab.course(rows, plan))
 
 
 def fail(folder: Path, stage: str) -> None:

@@ -21,6 +21,7 @@ from modelbook.registry.promotion import WON
 PROMOTE, KEEP, ON, VOID = WON, "keep the champion", "go on", "void"
 ALPHA = 0.05  # chance that a difference is told where there is none, over all looks
 MISMATCH = 0.001  # chance that a split as it was set is called void, at one look
+FAR = 50  # times the users so far; what takes more is not foretold
 EXPECTED = 5  # users of a variant below which chi-square says nothing
 COLUMNS = ("at", "challenger", "lot", "loss")
 
@@ -104,6 +105,15 @@ class Judged:
         """The p-value that makes it void."""
         found = [p for p in (self.answered_p, self.judged_p) if p is not None and p < MISMATCH]
         return min(found, default=None)
+
+    @property
+    def needed(self) -> int | None:
+        """Users with outcomes that would decide it, if what is seen so far is so; None where that is far off."""
+        seen, plan = self.champion.judged + self.challenger.judged, self.plan
+        counts = np.unique(np.geomspace(max(seen, 1), max(seen, 1) * FAR, 400).astype(int))
+        half = (self.high - self.difference) * reach(counts, 1, alpha=ALPHA, tightest=plan.tightest)
+        decided = counts[half < abs(self.difference) * reach(seen, 1, alpha=ALPHA, tightest=plan.tightest)]
+        return int(decided[0]) if len(decided) else None
 
     @property
     def enough(self) -> bool:

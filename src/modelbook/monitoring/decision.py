@@ -37,7 +37,8 @@ def _decided(judged: Judged, shared: Shared) -> str:
         return f"It is too early: {' and '.join(_lacking(judged))}."
     size = f"{signed(judged.difference)} ({signed(judged.low)} to {signed(judged.high)}) in {shared.loss} a row"
     if judged.word == ON:
-        return f"It is not decided: challenger minus champion is {size}, so either may be the better one."
+        soon = f" At that difference it takes about {judged.needed:,} users." if judged.needed else ""
+        return f"It is not decided: challenger minus champion is {size}, so either may be the better one.{soon}"
     way = "less" if judged.word == PROMOTE else "more"
     who = f"The challenger, version {shared.challenger}, errs {way} than version {shared.champion}"
     return f"{who}: the difference is {size}."

@@ -9,16 +9,18 @@ for one look.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 
-def reach(count: np.ndarray, spread: np.ndarray, *, alpha: float, tightest: float) -> np.ndarray:
+def reach(count: Any, spread: Any, *, alpha: float, tightest: float) -> np.ndarray:
     """Half the width of the interval after ``count`` observations; infinite before there is a spread.
 
     Parameters
     ----------
-    spread : ndarray
-        Standard deviation of one observation.
+    count, spread : float or ndarray
+        Observations so far, and the standard deviation of one.
     alpha : float
         Chance that any of the intervals misses the mean.
     tightest : float
