@@ -71,6 +71,7 @@ bench: .venv/test ## measure: builds and their overhead, pages, the service besi
 	@$(BIN)/python benchmarks/pages.py
 	@$(BIN)/python -W ignore benchmarks/serving.py
 	@$(BIN)/python benchmarks/draft.py
+	@$(BIN)/python benchmarks/monitor.py
 	@$(BIN)/python -W ignore benchmarks/drift.py
 
 .PHONY: lock

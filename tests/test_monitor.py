@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,12 +24,13 @@ from modelbook import tasks
 from modelbook.cli import app, loop
 from modelbook.config import Monitor
 from modelbook.contract import Contract
-from modelbook.errors import DataError, StoreError
+from modelbook.errors import DataError, JournalError, StoreError
 from modelbook.journal import Journal
-from modelbook.journal.store import PREDICTIONS
+from modelbook.journal.store import OUTCOMES, PREDICTIONS, OtherOutcomes
 from modelbook.monitoring import latest, sources, watch, webhook, windows
 from modelbook.monitoring.history import History
 from modelbook.monitoring.watch import Watched
+from modelbook.registry.versions import Version
 from modelbook.report.figures import monitor as figures
 
 PARAMS = Monitor(resamples=100, min_rows=200)
@@ -181,6 +183,70 @@ def test_answers_to_drifted_requests_are_seen(
     assert {one.kind for one in windows.judged(told, PARAMS).findings} >= {"drift", "score drift"}
 
 
+def test_outcomes_without_a_prediction_and_those_that_come_months_later(
+    journal: Journal, contract: Contract, make_frame: Callable[..., pd.DataFrame]
+) -> None:
+    version = champion(contract, make_frame(seed=6, entities=1000))
+    late = {str(place): place % 2 for place in range(500, 600)}
+    with journal.engine.begin() as connection:
+        told = [{"id": name, "at": 1e7, "outcome": str(value)} for name, value in late.items()]
+        connection.execute(OUTCOMES.insert(), [*told, {"id": "of nobody", "at": 100.0, "outcome": "1"}])
+    [before], [after] = (sources.of_journal(journal, 0, 1000, version, Monitor(min_rows=n)) for n in (200, 600))
+    assert before.rows == after.rows == 600
+    assert len(after.metrics) > 0  # all 600 outcomes are in
+    with pytest.raises(OtherOutcomes, match="another outcome was recorded for '500'"):
+        journal.outcomes({"500": 1})
+    assert journal.outcomes({"500": 0}) == {"recorded": 0, "repeated": 1}
+
+
+def test_answers_of_a_clock_that_was_put_back_are_not_lost(
+    journal: Journal, contract: Contract, make_frame: Callable[..., pd.DataFrame]
+) -> None:
+    version = champion(contract, make_frame(seed=6, entities=1000))
+    [told] = sources.of_journal(journal, 60, 70, version, PARAMS)  # it is 70 now; the answers bear 100
+    assert (told.batch, told.rows) == ("1970-01-01 00:01:00 to 1970-01-01 00:01:40", 600)
+
+
+def test_the_verdict_given_last_counts_whatever_the_clock_says(
+    past: History, contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for at, batch, share in ((2000.0, "4", 0.5), (1000.0, "5", 0.0)):
+        monkeypatch.setattr("modelbook.monitoring.history.time.time", lambda at=at: at)
+        past.add([seen(contract, batch, share=share)], PARAMS)
+    assert latest.latest(past.file, 3) == ("healthy", 1000.0, 0.0, {"a": 0.0})
+
+
+def test_a_journal_and_a_history_that_others_hold_are_told(
+    past: History, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modelbook.monitoring.history.PATIENCE", 0.05)
+    past.add([seen(contract, "4")], PARAMS)
+    with closing(sqlite3.connect(past.file, isolation_level=None)) as other:
+        other.execute("begin exclusive")
+        with pytest.raises(
+            StoreError, match=r"monitor.db: database is locked\n.*\n  next: .*let the other process end"
+        ):
+            past.add([seen(contract, "5")], PARAMS)
+    assert [one.name for one in past.windows()] == ["4"]
+    kept = Journal(f"sqlite:///{tmp_path / 'journal.db'}", patience=0.05)
+    kept.create()
+    with closing(sqlite3.connect(tmp_path / "journal.db", isolation_level=None)) as other:
+        other.execute("pragma locking_mode=exclusive")
+        other.execute("begin exclusive")
+        with pytest.raises(JournalError, match="database is locked"):
+            sources.of_journal(kept, 0, 1000, champion(contract, pd.DataFrame({"size": [1.0]})), PARAMS)
+
+
+@pytest.mark.parametrize("content", [None, "no parquet"])
+def test_a_reference_that_is_lost_is_told(content: str | None, tmp_path: Path) -> None:
+    if content:
+        (tmp_path / "reference.parquet").write_text(content)
+    with pytest.raises(
+        StoreError, match=r"the reference of version 3 cannot be read: .*\n.*\n  next: .*modelbook prom"
+    ):
+        _ = Version("tiny", 3, {}, tmp_path).reference
+
+
 def test_a_time_is_a_date_a_moment_or_a_span() -> None:
     day = datetime(2026, 11, 20, tzinfo=UTC).timestamp()
     assert sources.since("2026-11-20") == day
@@ -245,6 +311,8 @@ def test_wrong_usage_is_two_and_an_error_one(monkeypatch: pytest.MonkeyPatch) ->
     assert run("--since", "yesterday").exit_code == 2
     assert "'yesterday' is no time" in run("--since", "yesterday").output
     assert run("--since", "7d", "--batch", "a.csv").exit_code == 2
+    assert run("--since", "2999-01-01").exit_code == 2
+    assert "'2999-01-01' is still to come; now it is" in " ".join(run("--since", "2999-01-01").output.split())
 
     def fails(*_: Any) -> None:
         raise DataError("there is no batch")

@@ -268,6 +268,17 @@ def test_those_outcomes_that_are_in_are_judged(watched: Callable[..., Watched], 
     assert told.violations.empty
 
 
+def test_of_very_many_outcomes_some_are_judged(
+    watched: Callable[..., Watched], batch: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = watched(batch)
+    monkeypatch.setattr(watch, "MOST_JUDGED", 400)
+    some = watched(batch)
+    assert 0 < abs(some.metric("roc_auc")["value"] - whole.metric("roc_auc")["value"]) < 0.04
+    assert some.metrics.equals(watched(batch).metrics)
+    assert some.columns.equals(whole.columns)  # drift is of all rows
+
+
 def test_a_slice_that_got_worse_is_found_though_the_whole_is_well(
     watched: Callable[..., Watched], batch: pd.DataFrame
 ) -> None:
@@ -288,7 +299,9 @@ def test_outcomes_of_one_class_have_no_metrics(watched: Callable[..., Watched], 
 def test_a_broken_contract_asks_to_watch(watched: Callable[..., Watched], batch: pd.DataFrame) -> None:
     batch.loc[:2, "flag"] = 0.5
     found = verdict.judge(watched(batch), PARAMS)
-    assert [(f.word, f.sentence) for f in found] == [("watch", "Batch 4 breaks the contract in 3 places.")]
+    assert [(f.word, f.sentence) for f in found] == [
+        ("watch", "Batch 4 breaks the contract in 3 places; above all, flag: must be 0 or 1.")
+    ]
 
 
 def test_a_batch_that_holds_rows_twice_asks_to_watch(watched: Callable[..., Watched], batch: pd.DataFrame) -> None:
@@ -312,6 +325,70 @@ def test_rows_that_agree_by_nature_are_no_copies(
     told = copies.copies(batch, reference, few)
     assert told.share > 0.9
     assert told.allowed == 1
+
+
+def test_the_one_row_of_a_batch_is_told(watched: Callable[..., Watched], batch: pd.DataFrame) -> None:
+    [found] = verdict.judge(watched(batch.head(1)), PARAMS)
+    assert found.sentence == "Batch 4 has 1 row, fewer than the 200 that are judged."
+
+
+@pytest.fixture
+def sayings(
+    model: Model, reference: pd.DataFrame, contract: Contract
+) -> Callable[[pd.DataFrame], tuple[Watched, list[str]]]:
+    """What is said of a batch as it comes, with the model's own answers."""
+
+    def told(batch: pd.DataFrame) -> tuple[Watched, list[str]]:
+        metrics = {"importance": IMPORTANCE, "threshold": 0.5}
+        [one] = watch.watch_all(
+            {"4": batch}, model, reference, contract, metrics=metrics, params=PARAMS, tell=lambda *_: None
+        )
+        return one, [f"{f.word}: {f.sentence}" for f in verdict.judge(one, PARAMS)]
+
+    return told
+
+
+def test_a_batch_of_another_schema_says_which_column_is_wanted(sayings: Callable, batch: pd.DataFrame) -> None:
+    wanted = "watch: Batch 4 breaks the contract in {}; above all, {}: the contract wants this column."
+    assert sayings(pd.DataFrame({"a": range(500), "b": "x"}))[1] == [wanted.format("10 places", "year")]
+    for name in ("size", "who", "year", "group"):
+        told, said = sayings(batch.drop(columns=name))
+        assert said == [wanted.format("1 place", name)]
+        assert len(told.metrics) == (0 if name == "size" else len(sayings(batch)[0].metrics))
+
+
+def test_values_that_cannot_be_read_are_gaps_and_blame_the_table_not_the_model(
+    sayings: Callable, batch: pd.DataFrame
+) -> None:
+    once = batch.astype({"size": object})
+    once.loc[3, "size"] = "much"
+    told, said = sayings(once)
+    assert said == ["watch: Batch 4 breaks the contract in 1 place; above all, size: must be number from 0 to 100."]
+    assert told.columns.set_index("column").loc["size", "missing_batch"] == 0.001
+    everywhere, said = sayings(batch.assign(size="much"))
+    assert everywhere.metrics.empty
+    assert not any(one.startswith("retrain") for one in said)
+    assert "breaks the contract in 1,000 places; above all, size" in said[0]
+
+
+def test_contradictory_outcomes_of_one_key_judge_no_model(sayings: Callable, batch: pd.DataFrame) -> None:
+    other = batch.assign(happened=1 - batch["happened"])
+    told, said = sayings(pd.concat([batch, other], ignore_index=True))
+    assert told.metrics.empty
+    assert said[0].endswith("above all, who: (who, year) must not occur twice.")
+    assert not any(one.startswith("retrain") for one in said)
+    some = sayings(pd.concat([batch, other.head(300)], ignore_index=True))[0]
+    assert some.metric("roc_auc")["value"] == pytest.approx(sayings(batch.tail(700))[0].metric("roc_auc")["value"])
+    twice = sayings(pd.concat([batch, batch], ignore_index=True))[0]
+    assert twice.metric("roc_auc")["value"] == pytest.approx(sayings(batch)[0].metric("roc_auc")["value"])
+
+
+def test_rows_of_nobody_stand_for_themselves(sayings: Callable, batch: pd.DataFrame) -> None:
+    unknown = batch.astype({"who": object})
+    unknown.loc[:5, "who"] = None
+    told, said = sayings(unknown)
+    assert said == ["watch: Batch 4 breaks the contract in 12 places; above all, who: must not be missing."]
+    assert told.metric("roc_auc")["value"] == pytest.approx(sayings(batch)[0].metric("roc_auc")["value"])
 
 
 def test_drift_of_an_important_column_asks_to_watch_and_of_others_does_not(
@@ -407,7 +484,7 @@ def scored(auc: tuple[float, float, float], reference: float, bias: tuple[float,
         (CALM, ["healthy"]),
         (replace(CALM, rows=199), ["watch"]),
         (replace(CALM, rows=200), ["healthy"]),
-        (replace(CALM, violations=pd.DataFrame({"row": [1]})), ["watch"]),
+        (replace(CALM, violations=pd.DataFrame({"row": [1], "column": ["a"], "rule": ["b"]})), ["watch"]),
         (replace(CALM, drifted_share=0.25), ["watch"]),
         (replace(CALM, drifted_share=0.2499), ["healthy"]),
         (moved_answers("outcome", 0.1), ["watch"]),
@@ -443,7 +520,9 @@ def test_before_outcomes_are_in_a_look_is_asked_for_where_the_answers_expect_a_l
     row = {"metric": "roc_auc", "value": 0.68, "low": 0.65, "high": 0.71, "reference": 0.75}
     [found] = verdict.judge(replace(CALM, expected=row), PARAMS)
     assert (found.word, found.kind) == ("watch", "expected loss")
-    assert found.sentence.startswith("Batch 4: no outcomes yet; by its answers, ROC AUC 0.680 (at most 0.710) has lost")
+    assert found.sentence.startswith(
+        "Batch 4: too few outcomes yet; by its answers, ROC AUC 0.680 (at most 0.710) has lost"
+    )
     for more in ({"high": 0.76}, {"value": 0.71}):
         assert verdict.judge(replace(CALM, expected=row | more), PARAMS)[0].word == "healthy"
     in_now = replace(scored((0.75, 0.7, 0.8), 0.75), expected=row)  # what came counts

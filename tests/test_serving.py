@@ -648,7 +648,7 @@ class TestMetrics:
                 asked("insert into windows values (1, 1, '4', 7.5, 900, 0, 'watch', '[]')")
                 for name, value in {"drifted_share": 0.4, "drift:size": 0.3, "drift:noise": None, "drift:x": 1}.items():
                     asked("insert into measures values (1, '4', ?, ?, null, null, null)", name, value)
-                asked("insert into verdicts values (1, 1, 7.5, 'retrain', '[]')")
+                asked("insert into verdicts values (1, 1, '4', 7.5, 'retrain', '[]')")
             wait(lambda: shown(client)["timestamp_seconds"] == 7.5)
             told = shown(client)
             assert math.isnan(told.pop('drift{feature="noise"}'))
@@ -657,7 +657,7 @@ class TestMetrics:
                 "timestamp_seconds": 7.5, "drifted_share": 0.4, 'drift{feature="size"}': 0.3,
             }  # fmt: skip
             with keeping(file) as asked:
-                asked("insert into verdicts values (2, 1, 8.5, 'healthy', '[]')")
+                asked("insert into verdicts values (2, 1, '4', 8.5, 'healthy', '[]')")
                 asked("delete from measures where measure = 'drift:size'")
             wait(lambda: shown(client)["timestamp_seconds"] == 8.5)
             assert shown(client)['verdict{verdict="retrain"}'] == 0

@@ -465,7 +465,9 @@ def test_an_outcome_that_the_contract_does_not_know_is_not_judged() -> None:
     rows = table(KIND)
     case = {"task": KIND, "model": fitted(KIND, rows), "rows": rows, "scored": KIND.score(fitted(KIND, rows), rows)}
     told = watched(case, books.classes(2).assign(kind="enormous"))
-    assert told == ["watch: Batch 4 breaks the contract in 700 places."]
+    assert told == [
+        "watch: Batch 4 breaks the contract in 700 places; above all, kind: must be one of low, middle, high."
+    ]
 
 
 # Entities

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,9 +49,12 @@ def moment(told: str | None) -> float | None:
     from modelbook.monitoring import sources
 
     try:
-        return sources.since(told)
-    except ValueError:
+        found, now = sources.since(told), time.time()
+    except (ValueError, OverflowError):
         raise typer.BadParameter(f"{told!r} is no time; give 2026-11-20, 2026-11-20T06:00, 7d, 12h or 30m") from None
+    if found > now:
+        raise typer.BadParameter(f"{told!r} is still to come; now it is {sources.moment(now)} UTC")
+    return found
 
 
 def journal(root: Path, book: str) -> Journal:

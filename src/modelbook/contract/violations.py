@@ -85,7 +85,7 @@ def _values(contract: Contract, name: str, values: pd.Series) -> Iterator[Found]
 
 
 def _keys(contract: Contract, frame: pd.DataFrame) -> pd.DataFrame:
-    key = [name for name in contract.key if name in frame.columns]
+    key = contract.key if set(contract.key) <= set(frame.columns) else []  # a part of a key may well occur twice
     rows: Any = np.flatnonzero(frame.duplicated(key, keep=False)) if key else []
     rule = f"({', '.join(contract.key)}) must not occur twice"
     values = frame[key[0]].iloc[rows] if key else []

@@ -62,7 +62,8 @@ def sizes(reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract) -> S
 def _independent(rows: pd.DataFrame, contract: Contract) -> float:
     if rows.empty or contract.entity not in rows.columns:
         return 1.0
-    return rows[contract.entity].nunique() / len(rows)
+    whose = rows[contract.entity]
+    return (whose.nunique() + int(whose.isna().sum())) / len(rows)
 
 
 def table(

@@ -33,7 +33,8 @@ create table if not exists measures (
   version integer not null, name text not null, measure text not null, value real, low real, high real, reference real,
   primary key (version, name, measure));
 create table if not exists verdicts (
-  place integer primary key, version integer not null, at real not null, word text not null, findings text not null);
+  place integer primary key, version integer not null, name text not null, at real not null, word text not null,
+  findings text not null);
 """
 PATIENCE = 10.0  # seconds to wait for another process that writes
 
@@ -91,8 +92,8 @@ class History:
                 )
             found = spans.over(self._windows(connection), params)
             connection.execute(
-                "insert into verdicts (version, at, word, findings) values (?,?,?,?)",
-                (self.version, now, overall(found), _text(found)),
+                "insert into verdicts (version, name, at, word, findings) values (?,?,?,?,?)",
+                (self.version, watched[-1].batch, now, overall(found), _text(found)),
             )
 
     def windows(self) -> list[Window]:

@@ -68,12 +68,13 @@ def _watched(root: Path, batches: dict[str, pd.DataFrame], version: Version, par
 
 
 def of_journal(journal: Journal, since: float, until: float, version: Version, params: Monitor) -> list[Watched]:
-    """What the champion answered in a span of time, with the outcomes known so far.
+    """What the champion answered from a time on, with the outcomes known so far; ``until`` is now.
 
+    A clock that was put back has left answers that are later than now: they are among them.
     It is judged by the answers that were given, and as far as a journal goes: it holds no entity, period or slice
     that is no feature. Nothing where nothing was answered.
     """
-    rows = [row for row in journal.window(since, until) if row["version"] == version.number]
+    rows = [row for row in journal.window(since) if row["version"] == version.number]
     if not rows:
         return []
     contract = narrowed(version.contract)
@@ -81,7 +82,7 @@ def of_journal(journal: Journal, since: float, until: float, version: Version, p
     outcomes = pd.Series([row["outcome"] for row in rows], dtype=object)
     if outcomes.notna().any():
         batch[contract.target] = outcomes
-    name = f"{moment(since)} to {moment(until)}"
+    name = f"{moment(since)} to {moment(max(until, rows[-1]['at']))}"
     return [watch.watch(
         name, contract.conform(batch), scores(rows, contract), version.reference, contract,
         importance=version.metrics["importance"], threshold=version.metrics["threshold"], params=params,

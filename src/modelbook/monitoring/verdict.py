@@ -35,7 +35,8 @@ class Finding:
 def judge(watched: Watched, params: Monitor) -> list[Finding]:
     """The findings on one window; one that says healthy where nothing is wrong."""
     if watched.rows < params.min_rows:
-        told = f"Batch {watched.batch} has {watched.rows:,} rows, fewer than the {params.min_rows:,} that are judged."
+        many = "1 row" if watched.rows == 1 else f"{watched.rows:,} rows"
+        told = f"Batch {watched.batch} has {many}, fewer than the {params.min_rows:,} that are judged."
         return [Finding(WATCH, told, "rows")]
     found = [
         *_quality(watched), *_drift(watched, params), *_performance(watched, params), *_slices(watched, params),
@@ -49,9 +50,11 @@ def overall(findings: list[Finding]) -> str:
 
 
 def _quality(watched: Watched) -> list[Finding]:
-    count = len(watched.violations)
-    told = f"Batch {watched.batch} breaks the contract in {count:,} places."
-    found = [Finding(WATCH, told, "contract")] if count else []
+    found, count = [], len(watched.violations)
+    if count:
+        places = "1 place" if count == 1 else f"{count:,} places"
+        told = f"Batch {watched.batch} breaks the contract in {places}; above all, {_most(watched)}."
+        found.append(Finding(WATCH, told, "contract"))
     share, allowed = watched.copies
     if share >= COPIES + 2 * allowed:  # which values there are may have changed, and with it how often rows agree
         found.append(Finding(WATCH, (
@@ -59,6 +62,15 @@ def _quality(watched: Watched) -> list[Finding]:
             f"expect at most {allowed:.1%} ({COPIES:.0%} more asks to watch)."
         ), "copies"))  # fmt: skip
     return found
+
+
+def _most(watched: Watched) -> str:
+    """What most rows violate, in words without their values; a column that is not there concerns all of them."""
+    table = watched.violations
+    rows = table["row"].isna().map({True: watched.rows, False: 1})
+    often = table.assign(rows=rows).groupby(["rule", "column"])["rows"].sum()
+    rule, column = sorted(often[often == often.max()].index, reverse=True)[0]
+    return f"{column}: {rule}"
 
 
 def _drift(watched: Watched, params: Monitor) -> list[Finding]:
@@ -102,7 +114,7 @@ def _expected(watched: Watched, params: Monitor) -> list[Finding]:
     lost, sure, said = watched.task.lost(watched.expected)
     if lost < params.loss or not sure:
         return []
-    return [Finding(WATCH, f"Batch {watched.batch}: no outcomes yet; by its answers, {said}.", "expected loss")]
+    return [Finding(WATCH, f"Batch {watched.batch}: too few outcomes yet; by its answers, {said}.", "expected loss")]
 
 
 def _slices(watched: Watched, params: Monitor) -> list[Finding]:

@@ -19,6 +19,7 @@ from modelbook.tasks.scored import Scored
 from modelbook.training import evaluation
 from modelbook.training.evaluation import evaluate
 
+MOST_JUDGED = 20_000  # rows with outcomes behind metrics and intervals: a thousand resamples of a million take 8 GB
 SLICE_ROWS = 100  # rows with outcomes that a slice needs on each side
 SLICE_RESAMPLES = 200  # there are many slices
 UNFIT = re.compile(r"[^\w.-]")  # for the name of a metric in MLflow
@@ -81,13 +82,15 @@ def watch_all(
     watched = []
     for number, (name, batch) in enumerate(batches.items()):
         tell(f"watching batch {name}, {len(batch):,} rows", number, len(batches))
-        if set(contract.inputs_) - set(batch.columns):
-            watched.append(_unanswerable(name, batch, contract))
+        violations = _broken(batch, contract)
+        if batch.empty or set(contract.inputs_) - set(batch.columns):
+            watched.append(_unanswerable(name, batch, contract, violations))
             continue
-        scores = tasks.of(contract).score_of(model.predict(contract.inputs(batch)))
+        readable = _readable(batch, contract, violations)
+        scores = tasks.of(contract).score_of(model.predict(contract.inputs(readable)))
         watched.append(watch(
-            name, batch, scores, reference, contract,
-            importance=metrics["importance"], threshold=metrics["threshold"], params=params,
+            name, readable, scores, reference, contract, importance=metrics["importance"],
+            threshold=metrics["threshold"], params=params, violations=violations,
         ))  # fmt: skip
     return watched
 
@@ -95,6 +98,7 @@ def watch_all(
 def watch(
     name: str, batch: pd.DataFrame, scores: np.ndarray, reference: pd.DataFrame, contract: Contract,
     *, importance: dict[str, float], threshold: float | None, params: Monitor,
+    violations: pd.DataFrame | None = None,
 ) -> Watched:  # fmt: skip
     """Hold a batch against the reference.
 
@@ -108,22 +112,33 @@ def watch(
         Column to its importance to the model.
     threshold : float or None
         Probability from which the model predicts yes, of two classes.
+    violations : DataFrame, optional
+        What is known of them already.
     """
+    violations = _broken(batch, contract) if violations is None else violations
     if len(batch) < params.min_rows:
-        return _unanswerable(name, batch, contract)
-    violations = _broken(batch, contract)
+        return _unanswerable(name, batch, contract, violations)
     columns = drift.columns(reference, batch, contract, threshold=params.drift, gaps=params.gaps)
     task, known = tasks.of(contract), _known(batch, contract)
+    sound = (known & _sound(batch, contract, violations)).to_numpy()
     now, numeric, _ = task.drifting(scores, contract.codes(batch).to_numpy() if known.all() else float("nan"))
     before, _, _ = task.drifting(task.recalled(reference), contract.codes(reference).to_numpy())
     sizes = drift.sizes(reference, batch, contract)
     answers = drift.table(before, now, numeric, threshold=params.drift, gaps=1, sizes=sizes)
-    share, told = drift.weighted_share(columns, importance), (batch[known], scores[known.to_numpy()])
+    share, told = drift.weighted_share(columns, importance), _judged(batch, scores, sound, params.seed)
     metrics = performance(task, *told, reference, threshold, params)
     parts = slices(task, *told, reference, threshold, params) if len(metrics) else pd.DataFrame()
     likely = expected(task, scores, reference, threshold)
     twice = copies.copies(batch, reference, contract)
     return Watched(task, name, len(batch), violations, columns, share, answers, metrics, parts, likely, twice)
+
+
+def _judged(batch: pd.DataFrame, scores: np.ndarray, known: np.ndarray, seed: int) -> tuple[pd.DataFrame, np.ndarray]:
+    """The rows whose outcomes are in, and their scores; of very many a share, drawn at random."""
+    places = np.flatnonzero(known)
+    if len(places) > MOST_JUDGED:
+        places = np.sort(np.random.default_rng(seed).choice(places, MOST_JUDGED, replace=False))
+    return batch.iloc[places], scores[places]
 
 
 def expected(task: Task, scores: np.ndarray, reference: pd.DataFrame, threshold: float | None) -> dict[str, Any] | None:
@@ -142,6 +157,15 @@ def _broken(batch: pd.DataFrame, contract: Contract) -> pd.DataFrame:
     return found[~((found["column"] == contract.target) & found["value"].isna())]
 
 
+def _readable(batch: pd.DataFrame, contract: Contract, violations: pd.DataFrame) -> pd.DataFrame:
+    """The batch with gaps where a value cannot be read as its column's type: one such value is no reason to stop."""
+    gaps = {}
+    for name in set(violations["column"]) & set(contract.inputs_) & set(batch.columns):
+        values = contract.known(batch[[name]])[name]
+        gaps[name] = values.where(contract.columns[name].parsed(values).notna())
+    return batch.assign(**gaps)
+
+
 def _known(batch: pd.DataFrame, contract: Contract) -> pd.Series:
     """Of which rows the outcome is in, and is one that the contract knows."""
     if contract.target not in batch.columns:
@@ -150,9 +174,20 @@ def _known(batch: pd.DataFrame, contract: Contract) -> pd.Series:
     return values.notna() & contract.columns[contract.target].holds(values)
 
 
-def _unanswerable(name: str, batch: pd.DataFrame, contract: Contract) -> Watched:
+def _sound(batch: pd.DataFrame, contract: Contract, violations: pd.DataFrame) -> pd.Series:
+    """Which rows are fit to judge the model by: a service answers only rows that keep the contract, and one outcome."""
+    sound = pd.Series(True, index=batch.index)
+    sound.iloc[violations.loc[violations["column"].isin(contract.inputs_), "row"].dropna().astype(int)] = False
+    if contract.key and {*contract.key, contract.target} <= set(batch.columns):
+        twice = (batch.duplicated(contract.key, keep=False) & batch[contract.key].notna().all(axis=1)).to_numpy()
+        told = batch.assign(told=batch[contract.target].astype(str)).loc[twice]
+        sound.loc[twice] = (told.groupby(contract.key)["told"].transform("nunique") == 1).to_numpy()
+    return sound
+
+
+def _unanswerable(name: str, batch: pd.DataFrame, contract: Contract, broken: pd.DataFrame) -> Watched:
     """A batch that is too small, or lacks columns: its contract violations are all that can be told."""
-    nothing, broken = pd.DataFrame(), _broken(batch, contract)
+    nothing = pd.DataFrame()
     return Watched(tasks.of(contract), name, len(batch), broken, nothing, 0.0, nothing, nothing, nothing)
 
 
@@ -163,13 +198,22 @@ def performance(
     """Metrics of the batch with intervals, beside the holdout's; columns as ``evaluate`` and ``reference``."""
     if len(batch) < params.min_rows:
         return pd.DataFrame()
-    now = Scored.of(task.contract.codes(batch), scores, task.contract.entities(batch))
+    now = Scored.of(task.contract.codes(batch), scores, _whose(batch, task.contract))
     if not task.judgeable(now.outcome):
         return pd.DataFrame()
     metrics = task.metrics(threshold)
     table = evaluate(now, metrics, resamples=params.resamples, seed=params.seed)
     before = evaluate(task.reference(reference), metrics, resamples=0, seed=params.seed).set_index("metric")["value"]
     return table.assign(reference=table["metric"].map(before))
+
+
+def _whose(batch: pd.DataFrame, contract: Contract) -> Any:
+    """Whose row each row is; one of which that is not known stands for itself."""
+    if contract.entity and contract.entity not in batch.columns:
+        return np.arange(len(batch))
+    told = contract.entities(batch)
+    codes = pd.factorize(told)[0] if told.dtype == object or told.isna().any() else told.to_numpy()
+    return np.where(told.isna(), -1 - np.arange(len(batch)), codes)
 
 
 def slices(
@@ -181,7 +225,7 @@ def slices(
     there = [name for name in task.contract.slices if name in batch.columns and name in reference.columns]
     if there != task.contract.slices:
         return pd.DataFrame()
-    now = Scored.of(task.contract.codes(batch), scores, task.contract.entities(batch))
+    now = Scored.of(task.contract.codes(batch), scores, _whose(batch, task.contract))
     some = min(params.resamples, SLICE_RESAMPLES)
     found = evaluation.slices(task, now, batch, threshold, resamples=some, **asked)
     before = evaluation.slices(task, task.reference(reference), reference, threshold, resamples=0, **asked)

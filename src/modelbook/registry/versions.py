@@ -60,7 +60,14 @@ class Version:
             return cloudpickle.load(file)
 
     def _frame(self, name: str) -> pd.DataFrame:
-        return pd.read_parquet(self.folder / f"{name}.parquet")
+        path = self.folder / f"{name}.parquet"
+        try:
+            return pd.read_parquet(path)
+        except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
+            raise StoreError(
+                f"the {name} of version {self.number} cannot be read: {error}", expected=f"the file {path}",
+                next="put the version's folder back from a copy, or promote another version: modelbook promote V",
+            ) from None  # fmt: skip
 
 
 def register(
