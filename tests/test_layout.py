@@ -26,7 +26,7 @@ ROOMS = {
     "faststream": {"serving"}, "redis": {"serving"},
     "onnxruntime": {"scoring"}, "skl2onnx": {"scoring"}, "shap": {"training"},
     "fastapi": {"serving"}, "starlette": {"serving"}, "uvicorn": {"serving"}, "prometheus_client": {"serving"},
-    "httpx": {"monitoring"}, "ipykernel": {"workbench"}, "packaging": {"workbench"},
+    "httpx": {"monitoring", "demo"}, "ipykernel": {"workbench"}, "packaging": {"workbench"},
 }  # fmt: skip
 GENERATED = ("reports", "data", "models")
 
