@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 
 from modelbook.tasks.names import label, spread
@@ -42,17 +43,16 @@ def compare(
         In the order in which they were judged.
     """
     end, total = time.monotonic() + budget, len(families) + 1
-    waiting, off = [BASELINE, *families], set[str]()
-    candidates: list[Candidate] = []
+    waiting, off, candidates = [BASELINE, *families], set[str](), list[Candidate]()
     while waiting:
         family, left = waiting.pop(0), end - time.monotonic()
         if left > 0:
             text = f"cross-validating {experiment.called(family)}, {left:.0f} s of the budget left"
+            say = partial(tell, text, len(candidates), total)
             tell(f"{text}{_told(experiment, candidates)}", len(candidates), total)
-            watch = _watch(tell, text, len(candidates), total)
-            if family != BASELINE and family not in off and set(waiting) - off:  # others wait behind it
-                watch = _paced(watch, experiment.folds, left * SHARE)
-            candidate = experiment.candidate(family, watch)
+            others_wait = family != BASELINE and family not in off and set(waiting) - off
+            most = left * SHARE if others_wait else float("inf")
+            candidate = experiment.candidate(family, _paced(say, experiment.folds, most))
         else:
             reason = f"the budget of {budget:g} s was spent"
             candidate = Candidate(family, "skipped", reason=reason, called=experiment.called(family))
@@ -66,19 +66,15 @@ def compare(
     return candidates
 
 
-def _watch(tell: Callable[..., None], text: str, number: int, total: int) -> Watch:
-    return lambda step: tell(text, number, total, passing=step)
-
-
-def _paced(watch: Watch, folds: int, most: float) -> Watch:
-    """A watch that puts a family off when its first fold shows that all would take more than ``most`` seconds."""
+def _paced(say: Callable[..., None], folds: int, most: float) -> Watch:
+    """Says each fold; puts a family off when its first one shows that all would take more than ``most`` seconds."""
     began, calls = time.monotonic(), count()
 
     def step(text: str) -> None:
         taken = time.monotonic() - began
         if next(calls) == 1 and taken * folds > most:
             raise Slow(f"{folds} folds would take {taken * folds:.0f} s")
-        watch(text)
+        say(passing=text)
 
     return step
 
