@@ -175,7 +175,7 @@ class TestDoctor:
             ("metric: auto", "metric: rmse", "metric: 'rmse' does not rank a binary task"),
             ("families: lr nb", "families: lr ridge", "families: 'ridge' does not do classification"),
             ("loss: ", "lost: ", "env.yaml sets lost = 0.05, which pipeline.yaml does not ask for"),
-            ("loss: 0.05\n", "", "env.yaml has no value for loss, which pipeline.yaml asks for"),
+            ("resamples: 100\n", "", "env.yaml has no value for resamples, which pipeline.yaml asks for"),
         ],
     )
     def test_a_book_that_could_not_be_built(self, tmp_path, old, new, state):
