@@ -226,6 +226,23 @@ def test_what_another_tool_moved_is_told_and_written_down_first(root: Path, prov
     assert (alias(root), history.strayed(root, MODEL)) == (1, "")
 
 
+def test_what_a_killed_writer_left_half_done_is_rolled_back_by_whoever_reads_next(
+    root: Path, proven: list[int]
+) -> None:
+    champions(root, 1)
+    script = (
+        "import os, sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "c.execute('pragma cache_size=1'); c.execute('begin'); c.execute('create table big (text)')\n"
+        "c.executemany('insert into big values (?)', [('x' * 4000,)] * 400); os._exit(9)"  # as kill -9: no roll back
+    )
+    assert subprocess.run([sys.executable, "-c", script, str(database(root))]).returncode == 9
+    assert database(root).with_name("mlflow.db-journal").stat().st_size > 0
+    assert history.breaks(root) == []
+    assert alias(root) == 1
+    assert history.champion(history.read(root, MODEL)) == 1
+    assert not database(root).with_name("mlflow.db-journal").exists()
+
+
 def test_writers_wait_for_one_another(root: Path) -> None:
     begun = [threading.Thread(target=judge, args=(root, 1 + place % 4)) for place in range(8)]
     with closing(sqlite3.connect(database(root), isolation_level=None)) as holder:

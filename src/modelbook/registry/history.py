@@ -25,7 +25,7 @@ from modelbook.errors import PromotionError, StoreError
 from modelbook.redaction import redact, redact_all
 from modelbook.registry import pointer
 from modelbook.registry.pointer import CHALLENGER
-from modelbook.registry.store import database
+from modelbook.registry.store import database, reading
 
 BY = "MODELBOOK_BY"  # who acts, where the machine's user says nothing: a CI's name
 PATIENCE = 30  # seconds that one writer waits for another
@@ -102,7 +102,7 @@ def read(root: Path, model: str | None = None) -> list[Entry]:
     path = database(root)
     if not path.is_file():
         return []
-    with _told(path), closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=PATIENCE)) as connection:
+    with _told(path), closing(reading(path, PATIENCE)) as connection:
         rows = _rows(connection)
     entries = [_entry(*row) for row in rows if _readable(row[1])]
     return [entry for entry in entries if model in (None, entry.model)]
@@ -113,7 +113,7 @@ def breaks(root: Path) -> list[str]:
     path = database(root)
     if not path.is_file():
         return []
-    with _told(path), closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=PATIENCE)) as connection:
+    with _told(path), closing(reading(path, PATIENCE)) as connection:
         rows, written = _rows(connection), _written(connection)
     told, previous, place = [], "", 0
     for number, text, hashed in rows:

@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 from modelbook.errors import StoreError
-from modelbook.registry.store import database
+from modelbook.registry.store import database, reading
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 DIGEST = "digest"  # the tag that a version's files are checked by
@@ -113,7 +113,7 @@ def _found(root: Path, name: str, asked: str, values: tuple) -> list[tuple[str, 
     if not path.is_file():
         return []
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as connection:
+        with closing(reading(path)) as connection:
             rows = connection.execute(asked, values).fetchall()
             tags = {row[1]: dict(connection.execute(TAGS, (name, row[1])).fetchall()) for row in rows}
     except sqlite3.Error as error:

@@ -26,6 +26,22 @@ def database(root: Path) -> Path:
     return root / "models" / "mlflow.db"
 
 
+def reading(path: Path, patience: float = 5) -> sqlite3.Connection:
+    """An SQLite file opened for reading.
+
+    What a writer that was killed has left half done is rolled back first; only for that the right to write is used.
+    """
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=patience)
+    try:
+        connection.execute("select 1 from sqlite_master").fetchone()
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if "readonly" not in str(error):
+            raise
+        connection = sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=patience)
+    return connection
+
+
 def artifacts(root: Path) -> Path:
     """The folder that holds what runs and versions consist of."""
     return root / "models" / "artifacts"
@@ -57,7 +73,7 @@ def check_store(root: Path) -> None:
     if not path.is_file():
         return
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        with closing(reading(path)) as connection:
             found = connection.execute("select version_num from alembic_version").fetchone()[0]
     except (sqlite3.Error, TypeError) as error:
         raise StoreError(
