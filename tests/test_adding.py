@@ -32,8 +32,8 @@ def ran(told: subprocess.CompletedProcess[str]) -> set[str]:
 
 def add_model(config: Path) -> None:
     model, _ = blocks("Add a stage", "py")
-    source = config.read_text(encoding="utf-8")
-    config.write_text(source.replace("\n\ndef stem(", f"\n\n{model}\n\ndef stem(", 1), encoding="utf-8")
+    with config.open("a", encoding="utf-8") as file:
+        file.write(f"\n\n{model}")
 
 
 @pytest.fixture(scope="module")
