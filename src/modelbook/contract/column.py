@@ -145,16 +145,19 @@ class Column(BaseModel):
         whole = self.role in ("entity", "time", "target", "id") and self.type not in ("number", "category", "text")
         return parsed.astype("int64") if whole and parsed.notna().all() else parsed
 
-    def holds(self, values: pd.Series) -> pd.Series:
-        """Whether each value keeps the column's rule; a gap does, for it has a rule of its own (``nullable``)."""
-        parsed = self.parsed(values)
+    def holds(self, values: pd.Series, parsed: pd.Series | None = None) -> pd.Series:
+        """Whether each value keeps the column's rule; a gap does, for it has a rule of its own (``nullable``).
+
+        ``parsed`` saves reading the values, where they are read already.
+        """
+        parsed = self.parsed(values) if parsed is None else parsed
         if self.type == "category" and not self.unseen:
             return values.isna() | parsed.isin(self.categories or [])
         if self.type in ("category", "text", "date"):
             return values.isna() | parsed.notna()
         right = np.isfinite(parsed)
         if self.type == "boolean":
-            right &= parsed.isin([0, 1])
+            right &= (parsed == 0) | (parsed == 1)
         if self.type == "integer":
             right &= parsed % 1 == 0
         if self.min is not None:

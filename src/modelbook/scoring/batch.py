@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +20,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from modelbook.contract.parsing import GAPS, without
 from modelbook.dataset import delimited
 from modelbook.errors import DataError
+from modelbook.scoring.judge import judge
 
 if TYPE_CHECKING:
-    from modelbook.contract import Column, Contract
+    from modelbook.contract import Contract
 
-ROWS = 50_000  # of a part
+ROWS = 100_000  # of a part; four of them are in memory at the most
 KINDS = (".csv", ".parquet")
+Judged = tuple[pa.Table, dict[str, np.ndarray], np.ndarray]  # a part, its features, and why rows are refused
 Tell = Callable[[int, float], None]
 
 
@@ -68,15 +70,17 @@ def score(source: Path, target: Path, scorer: Any, contract: Contract, version: 
         stack.callback(answered.drop)
         stack.callback(refused.drop)
         layout = delimited.look(source, str(source), None, contract.file) if source.suffix == ".csv" else None
-        for part in _parts(source, layout):
-            _columns(part, contract, source)
-            typed, reasons = judge(part.to_pandas(), contract, layout)
-            good = (reasons == "").to_numpy()
-            answered.write(_answers(part.filter(pa.array(good)), typed[good], scorer, version))
+        write = stack.enter_context(_Aside())
+        for part, typed, reasons in _ahead(_judged(source, contract, layout)):
+            good = reasons == ""
+            kept, read = part, typed
             if not good.all():
                 refused.write(_refused(part, reasons, good, count))
+                kept, read = part.filter(pa.array(good)), {name: values[good] for name, values in typed.items()}
+            write(answered.write, _answers(kept, read, scorer, version))
             count, wrong = count + len(good), wrong + int((~good).sum())
             tell(count, time.monotonic() - began)
+        write.done()
         if count == 0:
             raise DataError(f"{source} has no rows", next="check its path")
         refused.keep()
@@ -84,59 +88,24 @@ def score(source: Path, target: Path, scorer: Any, contract: Contract, version: 
     return Scored(count, wrong, time.monotonic() - began, rejects)
 
 
-def judge(
-    frame: pd.DataFrame, contract: Contract, layout: delimited.Found | None = None
-) -> tuple[pd.DataFrame, pd.Series]:
-    """The features of rows as the model sees them, and why each row breaks the contract; empty where it does not.
-
-    Parameters
-    ----------
-    layout : Found, optional
-        Of a file of text, whose cells are all text here.
-    """
-    typed, reasons = {}, pd.Series("", index=frame.index)
-    for name in contract.inputs_:
-        column, values = contract.columns[name], frame[name]
-        values = values.astype(object) if isinstance(values.dtype, pd.CategoricalDtype) else values
-        values = without(_plain(values, column, layout) if layout else values, contract.missing)
-        wrong = ~column.holds(values)
-        gap = values.isna()
-        if not column.nullable:
-            wrong |= gap
-        if wrong.any():
-            rule = column.rule() + (", or missing" if column.nullable else "")
-            told = values[wrong].map(lambda value: "missing" if pd.isna(value) else repr(value)[:80])
-            reasons[wrong] += f"{name} = " + told + f": must be {rule}; "
-        typed[name] = values.where(~wrong)
-    told = reasons[reasons != ""]
-    reasons.update(told.str.removesuffix("; "))
-    return contract.features(pd.DataFrame(typed)), reasons
-
-
-def _plain(values: pd.Series, column: Column, layout: delimited.Found) -> pd.Series:
-    """Cells as a table of text is read by: gaps are gaps, and numbers have a point."""
-    values = values.where(~values.str.strip().isin(GAPS.difference(column.categories or ())))
-    plain = column.type == "number" and not column.parse and layout.decimal == ","
-    return values.str.replace(",", ".", regex=False) if plain else values
-
-
-def _answers(part: pa.Table, typed: pd.DataFrame, scorer: Any, version: int) -> pa.Table:
+def _answers(part: pa.Table, typed: dict[str, np.ndarray], scorer: Any, version: int) -> pa.Table:
     made: dict[str, Any] = {}
     answers = scorer.answering
-    numbers = scorer.numbers(typed) if len(typed) else np.empty((0, answers.width))
+    numbers = scorer.numbers(typed, len(part)) if len(part) else np.empty((0, answers.width))
     made["prediction"] = answers.predictions(numbers)
     for place, name in enumerate(answers.classes):
         made[f"probability_{name}"] = numbers[:, place]
-    made["model_version"] = np.full(len(typed), version)
+    made["model_version"] = np.full(len(part), version)
     for name, values in made.items():
         part = part.append_column(f"{name}_" if name in part.column_names else name, pa.array(values))
     return part
 
 
-def _refused(part: pa.Table, reasons: pd.Series, good: np.ndarray, start: int) -> pa.Table:
+def _refused(part: pa.Table, reasons: np.ndarray, good: np.ndarray, start: int) -> pa.Table:
     rows = pa.array(np.flatnonzero(~good) + start)
     left = part.filter(pa.array(~good))
-    return left.add_column(0, "reasons", pa.array(reasons[~good].tolist())).add_column(0, "row", rows)
+    told = pa.array([text.removesuffix("; ") for text in reasons[~good]])
+    return left.add_column(0, "reasons", told).add_column(0, "row", rows)
 
 
 def _parts(source: Path, layout: delimited.Found | None) -> Iterator[pa.Table]:
@@ -153,6 +122,21 @@ def _parts(source: Path, layout: delimited.Found | None) -> Iterator[pa.Table]:
             yield pa.Table.from_pandas(frame, schema=text, preserve_index=False)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise DataError(f"{source} cannot be read: {str(error).splitlines()[0]}", next="mend the file") from None
+
+
+def _judged(source: Path, contract: Contract, layout: delimited.Found | None) -> Iterator[Judged]:
+    for part in _parts(source, layout):
+        _columns(part, contract, source)
+        yield part, *judge(part, contract, layout)
+
+
+def _ahead(parts: Iterator[Judged]) -> Iterator[Judged]:
+    """Parts, of which the next is read while one is answered: Arrow and models do not hold the interpreter."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, parts, None)
+        while (part := coming.result()) is not None:
+            coming = pool.submit(next, parts, None)
+            yield part
 
 
 def _columns(part: pa.Table, contract: Contract, source: Path) -> None:
@@ -178,6 +162,28 @@ def _check(source: Path, target: Path, rejects: Path) -> None:
     for path in (target, rejects):
         if path.exists():
             raise DataError(f"{path} is there already", next="move it away, or name another file")
+
+
+class _Aside:
+    """Does one thing at a time in a thread of its own; used with ``with``. The next call tells what it failed at."""
+
+    def __init__(self) -> None:
+        self._pool, self._last = ThreadPoolExecutor(1), Future[None]()
+        self._last.set_result(None)
+
+    def __enter__(self) -> _Aside:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def __call__(self, do: Callable[[pa.Table], None], table: pa.Table) -> None:
+        self.done()
+        self._last = self._pool.submit(do, table)
+
+    def done(self) -> None:
+        """Wait until all is done."""
+        self._last.result()
 
 
 class _Out:

@@ -95,15 +95,17 @@ class Encoder:
 
     def many(self, columns: Mapping[str, np.ndarray] | pd.DataFrame, rows: int) -> np.ndarray:
         """Many rows, as columns by name; shape (rows, width), double."""
-        out = np.tile(np.array(self.blank, dtype="float64"), (rows, 1))
+        out = np.empty((self.width, rows))  # a column lies together while it is filled
+        out[:] = np.array(self.blank, dtype="float64")[:, None]
         for number in self.numbers:
             values = np.asarray(columns[number.name], dtype="float64")
-            out[:, number.place] = np.where(np.isnan(values), number.fill, number.of(values))
+            out[number.place] = np.where(np.isnan(values), number.fill, number.of(values))
         for table in self.tables:
             distinct, position = _unique(np.asarray(columns[table.name], dtype=object))
             blocks = np.array([table.of(value) for value in distinct], dtype="float64").reshape(len(distinct), -1)
-            out[:, table.places] = blocks[position]
-        return out
+            for place, block in zip(table.places, blocks.T, strict=True):
+                out[place] = block[position]
+        return out.T.copy()
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for a file."""
