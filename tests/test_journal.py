@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from modelbook.errors import JournalError
-from modelbook.journal import Journal, Prediction, Writer
+from modelbook.journal import Journal, Prediction, Writer, store
 from modelbook.journal.store import OtherOutcomes, UnknownPredictions, default
 
 
@@ -97,6 +97,46 @@ def test_the_log_of_an_sqlite_journal_is_settled_while_it_is_written_to(journal:
 
     asyncio.run(run())
     assert len(journal.window(0)) == 301
+
+
+def log_after(journal: Journal, count: int) -> int:
+    """Bytes of the write-ahead log after so many predictions, written without a pause while it is settled."""
+
+    async def run() -> None:
+        writer = Writer(journal)
+        writer.start()
+
+        async def write(start: int) -> None:
+            for number in range(start, start + count // 4):
+                assert await writer.keep([prediction(number)])
+
+        async def settle() -> None:
+            while True:
+                await asyncio.to_thread(journal.settle)
+                await asyncio.sleep(0.02)
+
+        tidy = asyncio.create_task(settle())
+        await asyncio.gather(*(write(start) for start in range(0, count, count // 4)))
+        tidy.cancel()
+        await writer.stop()
+
+    asyncio.run(run())
+    assert len(journal.window(0)) == count
+    return Path(f"{journal.url.removeprefix('sqlite:///')}-wal").stat().st_size
+
+
+def test_a_log_that_is_written_to_without_a_pause_stays_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    for most in (10**9, 50):
+        monkeypatch.setattr(store, "LOG", most)
+        with closing(sqlite3.connect(tmp_path / f"{most}.db")) as held:  # keeps the log there to be looked at
+            journal = Journal(f"sqlite:///{tmp_path / f'{most}.db'}")
+            journal.create()
+            held.execute("select 1 from predictions").fetchall()
+            sizes.append(log_after(journal, 2000))
+    assert sizes[1] < 0.5 * sizes[0]
 
 
 def test_retention_forgets_predictions_with_their_outcomes(journal: Journal) -> None:

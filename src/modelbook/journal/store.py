@@ -38,6 +38,8 @@ OUTCOMES = sa.Table(
     sa.Column("at", sa.Float, nullable=False, index=True, comment="seconds since 1970"),
     sa.Column("outcome", sa.Text, nullable=False, comment="JSON"),
 )  # fmt: skip
+LOG = 16_384  # pages of the write-ahead log, 64 MB, from which it is begun anew
+MOMENT = 50  # milliseconds that writers may wait for that
 MANY = 400  # ids in one question: SQLite takes a bounded number of variables
 
 
@@ -193,11 +195,18 @@ class Journal:
             raise self.failed(error) from None
 
     def settle(self) -> None:
-        """Move what an SQLite journal has gathered in its write-ahead log into the file, while others go on writing."""
+        """Move what an SQLite journal has gathered in its write-ahead log into the file, while others go on writing.
+
+        Under a steady load there is always a little left, and the log would grow for ever. So a long one is begun
+        anew, for which writers wait a moment; where somebody reads or writes right now, the next time.
+        """
         if self.engine.dialect.name == "sqlite":
             try:
                 with self.engine.connect() as connection:
-                    connection.exec_driver_sql("pragma wal_checkpoint(passive)")
+                    settled = connection.exec_driver_sql("pragma wal_checkpoint(passive)").one()
+                    if settled.log > LOG:
+                        connection.exec_driver_sql(f"pragma busy_timeout={MOMENT}")
+                        connection.exec_driver_sql("pragma wal_checkpoint(restart)")
             except SQLAlchemyError as error:
                 raise self.failed(error) from None
 
