@@ -149,6 +149,12 @@ def _columns(part: pa.Table, contract: Contract, source: Path) -> None:
             else "a column for each feature",
             next="name the columns as the contract does",
         )  # fmt: skip
+    for name in contract.inputs_:
+        if pa.types.is_nested(kind := part[name].type):
+            raise DataError(
+                f"the column {name} of {source} holds {kind}", expected="one value in each row",
+                next="take the values apart into columns that the contract names",
+            )  # fmt: skip
 
 
 def _check(source: Path, target: Path, rejects: Path) -> None:
