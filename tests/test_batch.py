@@ -62,6 +62,24 @@ def test_rows_keep_order_and_columns_and_are_answered_as_the_model_does(
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([source, target])
 
 
+def test_a_column_of_lists_is_told(run, tmp_path, frame):
+    frame.assign(colour=[["1", "2"]] * len(frame)).to_parquet(tmp_path / "in.parquet")
+    with pytest.raises(DataError, match=r"the column colour of .*in\.parquet holds list<element: string>"):
+        run("in.parquet", "out.parquet")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.parquet"]
+
+
+def test_what_writing_fails_at_is_told_and_leaves_nothing(run, tmp_path, frame, monkeypatch):
+    def full(*_: Any) -> None:
+        raise OSError("No space left on device")
+
+    frame.to_parquet(tmp_path / "in.parquet")
+    monkeypatch.setattr(batch.pq.ParquetWriter, "write_table", full)
+    with pytest.raises(OSError, match="No space left"):
+        run("in.parquet", "out.parquet")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.parquet"]
+
+
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_rows_that_break_the_contract_go_aside_with_their_reasons(run, kind, tmp_path, frame):
     given = frame[FEATURES].astype(object)

@@ -70,17 +70,15 @@ def score(source: Path, target: Path, scorer: Any, contract: Contract, version: 
         stack.callback(answered.drop)
         stack.callback(refused.drop)
         layout = delimited.look(source, str(source), None, contract.file) if source.suffix == ".csv" else None
-        write = stack.enter_context(_Aside())
         for part, typed, reasons in _ahead(_judged(source, contract, layout)):
             good = reasons == ""
             kept, read = part, typed
             if not good.all():
                 refused.write(_refused(part, reasons, good, count))
                 kept, read = part.filter(pa.array(good)), {name: values[good] for name, values in typed.items()}
-            write(answered.write, _answers(kept, read, scorer, version))
+            answered.write(_answers(kept, read, scorer, version))
             count, wrong = count + len(good), wrong + int((~good).sum())
             tell(count, time.monotonic() - began)
-        write.done()
         if count == 0:
             raise DataError(f"{source} has no rows", next="check its path")
         refused.keep()
@@ -151,6 +149,12 @@ def _columns(part: pa.Table, contract: Contract, source: Path) -> None:
             else "a column for each feature",
             next="name the columns as the contract does",
         )  # fmt: skip
+    for name in contract.inputs_:
+        if pa.types.is_nested(kind := part[name].type):
+            raise DataError(
+                f"the column {name} of {source} holds {kind}", expected="one value in each row",
+                next="take the values apart into columns that the contract names",
+            )  # fmt: skip
 
 
 def _check(source: Path, target: Path, rejects: Path) -> None:
@@ -164,39 +168,26 @@ def _check(source: Path, target: Path, rejects: Path) -> None:
             raise DataError(f"{path} is there already", next="move it away, or name another file")
 
 
-class _Aside:
-    """Does one thing at a time in a thread of its own; used with ``with``. The next call tells what it failed at."""
-
-    def __init__(self) -> None:
-        self._pool, self._last = ThreadPoolExecutor(1), Future[None]()
-        self._last.set_result(None)
-
-    def __enter__(self) -> _Aside:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown()
-
-    def __call__(self, do: Callable[[pa.Table], None], table: pa.Table) -> None:
-        self.done()
-        self._last = self._pool.submit(do, table)
-
-    def done(self) -> None:
-        """Wait until all is done."""
-        self._last.result()
-
-
 class _Out:
-    """A file that grows aside and takes its place at the end; one that nothing was written to never appears."""
+    """A file that grows aside and takes its place at the end; one that nothing was written to never appears.
+
+    It is written by a thread of its own, one part at a time; the next call tells what that has failed at.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path, self._aside = path, path.with_name(f".{path.name}.part")
         self._writer: pq.ParquetWriter | None = None
         self._begun = False
+        self._pool, self._last = ThreadPoolExecutor(1), Future[None]()
+        self._last.set_result(None)
         self._aside.unlink(missing_ok=True)  # of a run that was killed
 
     def write(self, part: pa.Table) -> None:
         """Add rows."""
+        self._last.result()
+        self._last = self._pool.submit(self._append, part)
+
+    def _append(self, part: pa.Table) -> None:
         if self._path.suffix == ".parquet":
             self._writer = self._writer or pq.ParquetWriter(self._aside, part.schema)
             self._writer.write_table(part)
@@ -206,6 +197,7 @@ class _Out:
 
     def keep(self) -> None:
         """Take the place."""
+        self._last.result()
         if self._writer:
             self._writer.close()
         if self._begun:
@@ -213,6 +205,7 @@ class _Out:
 
     def drop(self) -> None:
         """Leave nothing, where the place was not taken."""
+        self._pool.shutdown()
         if self._writer:
             self._writer.close()
         self._aside.unlink(missing_ok=True)

@@ -103,9 +103,8 @@ class Encoder:
         for table in self.tables:
             distinct, position = _unique(np.asarray(columns[table.name], dtype=object))
             blocks = np.array([table.of(value) for value in distinct], dtype="float64").reshape(len(distinct), -1)
-            for place, block in zip(table.places, blocks.T, strict=True):
-                out[place] = block[position]
-        return out.T.copy()
+            out[table.places] = blocks.T[:, position]
+        return np.ascontiguousarray(out.T)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for a file."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from modelbook.scoring.kernel import Kernel, load
-from modelbook.tasks.odds import odds
+from modelbook.tasks.odds import odds, odds_of_one
 
 
 class Layers(Kernel):
@@ -30,7 +30,7 @@ class Layers(Kernel):
 
     def one(self, values: Sequence[float]) -> Sequence[float]:
         numbers = [number for member in self._members for number in member.one(values)[self._first :]]
-        return self._top.one(odds(numbers).tolist() if self._odds else numbers)
+        return self._top.one([odds_of_one(number) for number in numbers] if self._odds else numbers)
 
     def many(self, rows: np.ndarray) -> np.ndarray:
         numbers = np.hstack([member.many(rows)[:, self._first :] for member in self._members])
