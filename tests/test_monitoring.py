@@ -646,21 +646,21 @@ def test_without_a_batch_there_is_nothing_to_judge() -> None:
 # Evidently's own report
 
 
-def opened(root: Path, *, by_hand: bool = False) -> Any:
+def opened(root: Path, *, by_hand: bool = False, rows: int = 10_000) -> Any:
     """As much of an open stage as is needed to write beside its report."""
+    params = PARAMS.model_copy(update={"interactive_rows": rows})
     report = root / "reports/tiny" / ("by-hand" if by_hand else "") / "06_monitor.html"
-    return SimpleNamespace(root=root, product={"report": report}, params=PARAMS, by_hand=by_hand, tell=lambda *_: None)
+    return SimpleNamespace(root=root, product={"report": report}, params=params, by_hand=by_hand, tell=lambda *_: None)
 
 
 def test_evidentlys_report_stands_beside_ours_with_its_size(
-    reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(interactive, "MOST_ROWS", 200)
     stale = tmp_path / "reports/tiny/06_monitor-evidently-3.html"
     stale.parent.mkdir(parents=True)
     stale.write_text("of a batch that is gone")
     odd = batch.assign(noise=np.inf)  # a column without values would end Evidently's whole report
-    told = interactive.pages({"4": odd}, reference, contract, opened(tmp_path))
+    told = interactive.pages({"4": odd}, reference, contract, opened(tmp_path, rows=200))
     assert not stale.exists()
     path = tmp_path / "reports/tiny/06_monitor-evidently-4.html"
     html = path.read_text()
@@ -690,6 +690,18 @@ def test_what_evidently_cannot_report_costs_a_link_and_no_more(
     assert "There is no batch yet." in interactive.pages({}, reference, contract, opened(tmp_path))._repr_html_()
 
 
+def test_of_no_rows_evidentlys_report_is_left_out_and_that_is_told(
+    reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract, tmp_path: Path
+) -> None:
+    stale = tmp_path / "reports/tiny/06_monitor-evidently-4.html"
+    stale.parent.mkdir(parents=True)
+    stale.write_text("of an earlier run")
+    told = interactive.pages({"4": batch}, reference, contract, opened(tmp_path, rows=0))
+    assert not stale.exists()
+    assert told._repr_html_() == '<p class="nothing">Left out: <code>interactive_rows</code> is 0.</p>'
+    assert "interactive_rows is 0" in repr(told)
+
+
 def test_by_hand_evidentlys_report_goes_to_the_by_hand_folder(
     reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -703,6 +715,9 @@ def test_by_hand_evidentlys_report_goes_to_the_by_hand_folder(
 def test_evidentlys_report_draws_itself_with_the_network_off(built: Any) -> None:
     from playwright.sync_api import sync_playwright
 
+    assert "Left out" in (built.root / "reports/tiny/06_monitor.html").read_text()
+    told = built.run("ploomber", "task", "monitor", "--force", MODELBOOK_INTERACTIVE_ROWS="200")
+    assert told.returncode == 0, told.stdout + told.stderr
     found = sorted((built.root / "reports/tiny").glob("06_monitor-evidently-*.html"))
     assert [path.name for path in found] == ["06_monitor-evidently-4.html", "06_monitor-evidently-5.html"]
     assert all(f'href="{p.name}"' in (built.root / "reports/tiny/06_monitor.html").read_text() for p in found)

@@ -23,7 +23,6 @@ from tiny import SMALL
 
 from modelbook import config, dataset
 from modelbook.errors import TrainingError
-from modelbook.monitoring import interactive
 from modelbook.stage import files, opened, project
 
 pytestmark = pytest.mark.slow
@@ -34,7 +33,7 @@ Seen = dict[str, str]  # what a run left and showed: an entry for each number, w
 # 450 rows, are too small to be judged.
 SET: dict[str, dict[str, Any]] = {
     "deploy": {"gate": "dry_run", "margin": 0.5, "floor": 0.5, "paired_rows": 50},
-    "monitor": {"min_rows": 100},
+    "monitor": {"min_rows": 100, "interactive_rows": 0},
 }
 # Seconds of fitting, drawn and told, in entries that are otherwise the same.
 TIMES = re.compile(
@@ -65,7 +64,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "monitor": {
         "book": "other", "min_rows": 500, "drift": 0.5, "gaps": 0.9, "drift_share": 1, "loss": 0.4, "bias": 0.4,
-        "windows": (1, {"needed": 1}), "needed": 3, "resamples": 200, "seed": 1,
+        "windows": (1, {"needed": 1}), "needed": 3, "interactive_rows": 50, "resamples": 200, "seed": 1,
     },
 }  # fmt: skip
 
@@ -140,7 +139,6 @@ def root(built, tmp_path_factory) -> Path:
     shutil.copytree(built.root, root)
     patch = pytest.MonkeyPatch()
     patch.setenv("MODELBOOK_ROOT", str(root))
-    patch.setattr(interactive, "pages", lambda *_: None)  # Evidently's take half a minute, and no parameter
     dataset.read("rand-hie", root).to_csv(root / "copy.csv", index=False)
     contract = root / "contracts/rand-hie.yaml"
     (root / "contracts/other.yaml").write_text(contract.read_text().replace("max: 66", "max: 67"), encoding="utf-8")

@@ -209,5 +209,8 @@ class Monitor(Parameters):
     )
     windows: int = Field(3, ge=1, le=100, description="newest windows that the verdict looks at, 1 to 100")
     needed: int = Field(2, ge=1, le=100, description="windows of these that must show a loss to retrain, 1 to 100")
+    interactive_rows: int = Field(
+        10_000, ge=0, description="most rows of each side in Evidently's report of a batch, 0 for no such report"
+    )
     resamples: Resamples = 1000
     seed: Seed = 42

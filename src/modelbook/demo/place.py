@@ -24,6 +24,7 @@ from modelbook.errors import BuildError, ServingError
 BOOK = "demo"
 SMALL = {"book": BOOK, "families": "lr lightgbm", "folds": 2, "tune_rounds": 1, "budget": 40, "resamples": 100}
 SMALL["margin"] = 0.05  # some 340 rows to judge a challenger on cannot show that it loses less than the usual 0.01
+SPARED = {"MODELBOOK_LEARNING_BUDGET": "0", "MODELBOOK_INTERACTIVE_ROWS": "0"}  # what takes long, and no step needs
 SERVING = {"traffic": {"mode": "split", "share": 0.5, "least_users": 200, "least_hours": 0}}
 WATCHED = (0, 10, 20)  # exit codes of a verdict
 READY = 60  # seconds that the service may take to be ready, or to follow an alias
@@ -56,7 +57,7 @@ class Place:
         (folder / "serving.yaml").write_text(yaml.safe_dump(SERVING), encoding="utf-8")
         hidden = ("PLOOMBER_", "MODELBOOK_", "MLFLOW_")
         self._environ = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
-        self._environ |= {"MODELBOOK_BY": "demo", "MODELBOOK_LEARNING_BUDGET": "0"}  # no learning curve
+        self._environ |= {"MODELBOOK_BY": "demo", **SPARED}
 
     def run(self, *words: str, ends: tuple[int, ...] = (0,)) -> str:
         """Type a modelbook command; returns what it printed, and tells each line of its progress.

@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from evidently import DataDefinition, Dataset, Report
-from evidently.presets import DataDriftPreset, DataSummaryPreset
 
 from modelbook.report import template
 
 if TYPE_CHECKING:
+    from modelbook.config.stages import Monitor
     from modelbook.contract import Contract
     from modelbook.stage.opened import Stage
 
-MOST_ROWS = 10_000  # of each side: it is for looking, and Evidently takes minutes on a million
 SEED = 0
 METHOD = "jensenshannon"  # as ours, but of a number in 30 bins of one width
 FEWEST = 2  # values a column needs on each side
@@ -43,8 +41,11 @@ class Pages:
 
     pages: list[Page]
     root: Path | None = None
+    wanted: bool = True
 
     def _repr_html_(self) -> str:
+        if not self.wanted:
+            return '<p class="nothing">Left out: <code>interactive_rows</code> is 0.</p>'
         items = "".join(f"<li>{self._told(one)}</li>" for one in self.pages)
         return f'<ul class="findings">{items}</ul>' if items else '<p class="nothing">There is no batch yet.</p>'
 
@@ -59,33 +60,39 @@ class Pages:
         return f'<a href="{escape(one.path.name)}">{what}</a> ({size}{some})'
 
     def __repr__(self) -> str:
+        if not self.wanted:
+            return "left out: interactive_rows is 0"
         return "\n".join(f"batch {one.batch}: {one.path or one.problem}" for one in self.pages) or "no batch"
 
 
 def pages(batches: dict[str, pd.DataFrame], reference: pd.DataFrame, contract: Contract, this: Stage) -> Pages:
     """Write Evidently's report of each batch beside the report of the stage that is open, and give the links.
 
+    It is of as many rows of each side as the stage's parameter ``interactive_rows`` says; of 0, none is made.
+
     The stage writes these files itself: how many there are depends on the batches, and a task's products are fixed.
-    Those of batches that are no longer there are removed. What Evidently cannot report costs a link, not the verdict.
+    Those of earlier runs are removed. What Evidently cannot report costs a link, not the verdict.
     """
     report = this.product["report"]
     for old in report.parent.glob(f"{report.stem}-evidently-*.html"):
         old.unlink()
+    if not this.params.interactive_rows:
+        return Pages([], wanted=False)
     made = []
     for number, (name, batch) in enumerate(batches.items()):
         this.tell(f"Evidently's report of batch {name}", number, len(batches))
         safe = re.sub(r"[^\w.-]", "_", name)
         target = report.with_name(f"{report.stem}-evidently-{safe}.html")
-        made.append(_page(name, batch, reference, contract, this.params.drift, target))
+        made.append(_page(name, batch, reference, contract, this.params, target))
     return Pages(made, this.root if this.by_hand else None)
 
 
 def _page(
-    name: str, batch: pd.DataFrame, reference: pd.DataFrame, contract: Contract, threshold: float, target: Path
+    name: str, batch: pd.DataFrame, reference: pd.DataFrame, contract: Contract, params: Monitor, target: Path
 ) -> Page:
-    rows = min(len(batch), MOST_ROWS)
+    rows = min(len(batch), params.interactive_rows)
     try:
-        html = _html(batch, reference, contract, threshold)
+        html = _html(batch, reference, contract, params)
     except Exception as error:  # Evidently has no base of its own, and this page is an extra
         first = (str(error).splitlines() or [""])[0]
         return Page(name, rows, len(batch), problem=f"Evidently stopped with {type(error).__name__}: {first}")
@@ -96,8 +103,12 @@ def _page(
     return Page(name, rows, len(batch), target)
 
 
-def _html(batch: pd.DataFrame, reference: pd.DataFrame, contract: Contract, threshold: float) -> str:
-    before, now = (_sampled(rows, contract) for rows in (reference, batch))
+def _html(batch: pd.DataFrame, reference: pd.DataFrame, contract: Contract, params: Monitor) -> str:
+    # Here, because it takes seconds and a run without these reports does without.
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.presets import DataDriftPreset, DataSummaryPreset
+
+    before, now = (_sampled(rows, contract, params.interactive_rows) for rows in (reference, batch))
     # One column without values would end Evidently's whole report.
     usable = [name for name in now.columns if min(before[name].count(), now[name].count()) >= FEWEST]
     if not usable:
@@ -111,13 +122,13 @@ def _html(batch: pd.DataFrame, reference: pd.DataFrame, contract: Contract, thre
     sides: list[Any] = [
         Dataset.from_pandas(rows[usable].rename(columns=names), data_definition=definition) for rows in (now, before)
     ]
-    made = Report([DataDriftPreset(method=METHOD, threshold=threshold), DataSummaryPreset()]).run(*sides)
+    made = Report([DataDriftPreset(method=METHOD, threshold=params.drift), DataSummaryPreset()]).run(*sides)
     return made.get_html_str(as_iframe=False)
 
 
-def _sampled(rows: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+def _sampled(rows: pd.DataFrame, contract: Contract, most: int) -> pd.DataFrame:
     there = contract.conform(rows[[name for name in contract.features_ if name in rows.columns]])
-    some = there.sample(MOST_ROWS, random_state=SEED) if len(there) > MOST_ROWS else there
+    some = there.sample(most, random_state=SEED) if len(there) > most else there
     return some.replace([np.inf, -np.inf], np.nan)
 
 
