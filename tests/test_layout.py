@@ -21,7 +21,7 @@ ROOMS = {
     "ploomber": {"stage"}, "ploomber_core": {"stage"}, "papermill": {"stage"}, "nbclient": {"stage"},
     "jupyter_client": {"stage", "redaction"}, "rich": {"stage", "report", "demo"},
     "nbconvert": {"report"}, "jinja2": {"report"}, "matplotlib": {"report"},
-    "fsspec": {"dataset"}, "sqlalchemy": {"dataset", "journal"}, "charset_normalizer": {"dataset"},
+    "fsspec": {"dataset"}, "sqlalchemy": {"dataset", "journal", "registry"}, "charset_normalizer": {"dataset"},
     "pydantic": {"config", "contract", "serving"}, "typer": {"cli"}, "statsmodels": {"dataset", "tasks"},
     "faststream": {"serving"}, "redis": {"serving"},
     "onnxruntime": {"scoring"}, "skl2onnx": {"scoring"}, "shap": {"training"},

@@ -223,17 +223,18 @@ def site(out: Annotated[Path, typer.Argument(help="A folder, or a name that ends
 
 @app.command()
 def store() -> None:
-    """Create the MLflow store under models/ where there is none, and say where it is.
+    """Create the MLflow store where there is none, and say where it is: under models/, or as store.yaml says.
 
     Example:  modelbook store
     """
+    from modelbook.redaction import redact
     from modelbook.registry.store import prepare, uri
     from modelbook.stage import project
 
     with reported():
         root = project.find_root()
         prepare(root)
-        typer.echo(uri(root))
+        typer.echo(redact(uri(root)))
 
 
 @app.command()

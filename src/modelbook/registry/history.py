@@ -12,30 +12,47 @@ import hashlib
 import json
 import os
 import socket
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
 from modelbook import __version__
-from modelbook.errors import PromotionError, StoreError
+from modelbook.errors import PromotionError
 from modelbook.redaction import redact, redact_all
+from modelbook.registry import connection as database
 from modelbook.registry import pointer
 from modelbook.registry.pointer import CHALLENGER
-from modelbook.registry.store import database
 
 BY = "MODELBOOK_BY"  # who acts, where the machine's user says nothing: a CI's name
-PATIENCE = 30  # seconds that one writer waits for another
 DECISION, MOVE, TRAFFIC = "decision", "move", "traffic"
 ROLL_BACK, FOUND, CHALLENGE, END = "roll back", "found", "challenge", "end of challenge"  # besides what the gate says
-TABLE = "create table if not exists modelbook_history (number integer primary key autoincrement, entry text, hash text)"
-GUARD = """
-    create trigger if not exists modelbook_history_{0} before {0} on modelbook_history
-    begin select raise(abort, 'the history is not rewritten'); end
-"""
+TABLES = sa.MetaData()
+ENTRIES = sa.Table(
+    "modelbook_history", TABLES,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("entry", sa.Text, nullable=False, comment="JSON"),
+    sa.Column("hash", sa.Text, nullable=False, comment="of the entry"),
+)  # fmt: skip
+COUNT = sa.Table("modelbook_history_count", TABLES, sa.Column("written", sa.Integer, nullable=False))  # of entries ever
+GUARDS = {
+    "sqlite": [
+        f"""create trigger modelbook_history_{change} before {change} on modelbook_history
+        begin select raise(abort, 'the history is not rewritten'); end"""
+        for change in ("update", "delete")
+    ],
+    "postgresql": [
+        """create or replace function modelbook_history_kept() returns trigger language plpgsql as
+        $$ begin raise exception 'the history is not rewritten'; end $$""",
+        """create trigger modelbook_history_kept before update or delete or truncate on modelbook_history
+        for each statement execute function modelbook_history_kept()""",
+    ],
+}
 
 
 @dataclass(frozen=True)
@@ -99,10 +116,7 @@ def read(root: Path, model: str | None = None) -> list[Entry]:
     StoreError
         When the store cannot be read.
     """
-    path = database(root)
-    if not path.is_file():
-        return []
-    with _told(path), closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=PATIENCE)) as connection:
+    with database.reading(root) as connection:
         rows = _rows(connection)
     entries = [_entry(*row) for row in rows if _readable(row[1])]
     return [entry for entry in entries if model in (None, entry.model)]
@@ -110,10 +124,7 @@ def read(root: Path, model: str | None = None) -> list[Entry]:
 
 def breaks(root: Path) -> list[str]:
     """What does not fit together in a store's history, a sentence each; nothing where it is whole."""
-    path = database(root)
-    if not path.is_file():
-        return []
-    with _told(path), closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=PATIENCE)) as connection:
+    with database.reading(root) as connection:
         rows, written = _rows(connection), _written(connection)
     told, previous, place = [], "", 0
     for number, text, hashed in rows:
@@ -227,7 +238,7 @@ def by() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-def _caught_up(connection: sqlite3.Connection, model: str, commit: str) -> int | None:
+def _caught_up(connection: Connection, model: str, commit: str) -> int | None:
     """The champion now; where another tool has moved the alias, that is written down first."""
     now, known = pointer.named(connection, model), champion(_entries(connection, model))
     if now != known:
@@ -236,60 +247,50 @@ def _caught_up(connection: sqlite3.Connection, model: str, commit: str) -> int |
     return now
 
 
-def _append(connection: sqlite3.Connection, entry: Entry) -> Entry:
-    rows = connection.execute("select hash from modelbook_history order by number desc limit 1").fetchall()
+def _append(connection: Connection, entry: Entry) -> Entry:
+    last = connection.execute(sa.select(ENTRIES.c.hash).order_by(ENTRIES.c.number.desc()).limit(1)).scalar()
     at = datetime.now(UTC).isoformat(timespec="seconds")
     evidence = json.loads(json.dumps(redact_all(entry.evidence)), parse_constant=lambda _: None)  # JSON knows no NaN
     entry = replace(
         entry, at=at, by=redact(by()), why=redact(entry.why), evidence=evidence,
-        tool=f"modelbook {__version__} at {entry.tool}", previous=rows[0][0] if rows else "",
+        tool=f"modelbook {__version__} at {entry.tool}", previous=last or "",
     )  # fmt: skip
     kept = {name: value for name, value in asdict(entry).items() if name not in ("number", "hash")}
     text = json.dumps(kept, sort_keys=True, ensure_ascii=False)
-    done = connection.execute("insert into modelbook_history (entry, hash) values (?, ?)", (text, _hash(text)))
-    return replace(entry, number=int(done.lastrowid or 0), hash=_hash(text))
+    number = _written(connection) + 1  # counted here: a database's own counter leaves gaps where a writer was killed
+    connection.execute(ENTRIES.insert(), {"number": number, "entry": text, "hash": _hash(text)})
+    connection.execute(COUNT.update(), {"written": number})
+    return replace(entry, number=number, hash=_hash(text))
 
 
 @contextmanager
-def _writing(root: Path) -> Iterator[sqlite3.Connection]:
-    """One transaction: one writer at a time, others wait; nothing of it stays when the block does not end well."""
-    path = database(root)
-    with _told(path), closing(sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)) as connection:
-        connection.execute("begin immediate")
-        connection.execute(TABLE)
-        for change in ("update", "delete"):
-            connection.execute(GUARD.format(change))
+def _writing(root: Path) -> Iterator[Connection]:
+    """A transaction that writes, in a store with a history."""
+    with database.writing(root) as connection:
+        if not sa.inspect(connection).has_table(COUNT.name):
+            new = not sa.inspect(connection).has_table(ENTRIES.name)
+            TABLES.create_all(connection)
+            for guard in GUARDS[connection.dialect.name] if new else ():
+                connection.exec_driver_sql(guard)
+            last = connection.execute(sa.select(sa.func.max(ENTRIES.c.number))).scalar()  # of an older store
+            connection.execute(COUNT.insert(), {"written": last or 0})
         yield connection
-        connection.execute("commit")
 
 
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise StoreError(
-            f"the history in {path} cannot be used: {error}",
-            expected=f"the store's SQLite file, free within {PATIENCE} seconds",
-            next="nothing was changed; look who else uses the store, and try again",
-        ) from None  # fmt: skip
-
-
-def _rows(connection: sqlite3.Connection) -> list[tuple[int, str, str]]:
-    if not connection.execute("select 1 from sqlite_master where name = 'modelbook_history'").fetchone():
+def _rows(connection: Connection | None) -> list[tuple[int, str, str]]:
+    if connection is None or not sa.inspect(connection).has_table(ENTRIES.name):
         return []
-    return connection.execute("select number, entry, hash from modelbook_history order by number").fetchall()
+    return [tuple(row) for row in connection.execute(sa.select(ENTRIES).order_by(ENTRIES.c.number))]
 
 
-def _written(connection: sqlite3.Connection) -> int:
-    """How many entries were ever written: SQLite keeps count, whatever is removed."""
-    if not connection.execute("select 1 from sqlite_master where name = 'sqlite_sequence'").fetchone():
+def _written(connection: Connection | None) -> int:
+    """How many entries were ever written, whatever is removed."""
+    if connection is None or not sa.inspect(connection).has_table(COUNT.name):
         return 0
-    row = connection.execute("select seq from sqlite_sequence where name = 'modelbook_history'").fetchone()
-    return int(row[0]) if row else 0
+    return connection.execute(sa.select(COUNT.c.written)).scalar() or 0
 
 
-def _entries(connection: sqlite3.Connection, model: str) -> list[Entry]:
+def _entries(connection: Connection, model: str) -> list[Entry]:
     entries = [_entry(*row) for row in _rows(connection) if _readable(row[1])]
     return [entry for entry in entries if entry.model == model]
 
@@ -310,7 +311,7 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _who(connection: sqlite3.Connection, model: str) -> str:
+def _who(connection: Connection, model: str) -> str:
     moves = [entry for entry in _entries(connection, model) if entry.kind == MOVE]
     return f": {moves[-1].by} at {moves[-1].at} ({moves[-1].word})" if moves else ""
 

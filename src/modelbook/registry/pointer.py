@@ -6,24 +6,35 @@ The tables are those of the MLflow that the lock pins, and are named here only.
 from __future__ import annotations
 
 import hashlib
-import sqlite3
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
+from sqlalchemy import Connection, TextClause, text
+
 from modelbook.errors import StoreError
-from modelbook.registry.store import database
+from modelbook.registry import connection as database
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 DIGEST = "digest"  # the tag that a version's files are checked by
-FOUND = """
+ALIASED = text("""
     select alias, version, storage_location from registered_model_aliases
-    join model_versions using (workspace, name, version) where name = ?
-"""
-PLACE = "select version, storage_location from model_versions where name = ? and version = ?"
-NAMED = "select version from registered_model_aliases where name = ? and alias = ?"
-TAGS = "select key, value from model_version_tags where name = ? and version = ?"
+    join model_versions using (workspace, name, version) where name = :name
+""")
+NUMBERED = text("""
+    select '' as alias, version, storage_location from model_versions where name = :name and version = :number
+""")
+NAMED = text("select version from registered_model_aliases where name = :name and alias = :alias")
+TAGS = text("select key, value from model_version_tags where name = :name and version = :number")
+WORKSPACE = text("select workspace from model_versions where name = :name and version = :number")
+POINT = text("""
+    insert into registered_model_aliases (alias, version, name, workspace) values (:alias, :number, :name, :place)
+""")
+UNPOINT = text("delete from registered_model_aliases where name = :name and alias = :alias")
+TAG = text("""
+    insert into model_version_tags (name, version, key, value, workspace) values (:name, :number, :key, :value, :place)
+""")
+UNTAG = text("delete from model_version_tags where name = :name and version = :number and key = :key")
 
 
 @dataclass(frozen=True)
@@ -64,7 +75,7 @@ def aliases(root: Path, name: str) -> dict[str, Pointed]:
     StoreError
         When the store cannot be read.
     """
-    return dict(_found(root, name, FOUND, (name,)))
+    return dict(_found(root, name, ALIASED))
 
 
 def version(root: Path, name: str, number: int) -> Pointed | None:
@@ -75,49 +86,41 @@ def version(root: Path, name: str, number: int) -> Pointed | None:
     StoreError
         When the store cannot be read.
     """
-    found = _found(root, name, f"select '', * from ({PLACE})", (name, number))
+    found = _found(root, name, NUMBERED, number=number)
     return found[0][1] if found else None
 
 
-def named(connection: sqlite3.Connection, name: str, alias: str = CHAMPION) -> int | None:
+def named(connection: Connection, name: str, alias: str = CHAMPION) -> int | None:
     """The number of the version that an alias names."""
-    row = connection.execute(NAMED, (name, alias)).fetchone()
+    row = connection.execute(NAMED, {"name": name, "alias": alias}).first()
     return int(row[0]) if row else None
 
 
-def point(connection: sqlite3.Connection, name: str, number: int, tags: dict[str, str], alias: str = CHAMPION) -> None:
+def point(connection: Connection, name: str, number: int, tags: dict[str, str], alias: str = CHAMPION) -> None:
     """Let an alias name a version, and give the version tags; both are there once the transaction is."""
-    workspace = "select workspace from model_versions where name = ? and version = ?"
-    (place,) = connection.execute(workspace, (name, number)).fetchone()
+    place = connection.execute(WORKSPACE, {"name": name, "number": number}).scalar_one()
     unpoint(connection, name, alias)
-    connection.execute(
-        "insert into registered_model_aliases (alias, version, name, workspace) values (?, ?, ?, ?)",
-        (alias, number, name, place),
-    )
+    about = {"name": name, "number": number, "place": place}
+    connection.execute(POINT, {**about, "alias": alias})
     for key, value in tags.items():
-        row = (name, number, key)
-        connection.execute("delete from model_version_tags where name = ? and version = ? and key = ?", row)
-        connection.execute(
-            "insert into model_version_tags (name, version, key, value, workspace) values (?, ?, ?, ?, ?)",
-            (*row, value, place),
-        )
+        connection.execute(UNTAG, {"name": name, "number": number, "key": key})
+        connection.execute(TAG, {**about, "key": key, "value": value})
 
 
-def unpoint(connection: sqlite3.Connection, name: str, alias: str) -> None:
+def unpoint(connection: Connection, name: str, alias: str) -> None:
     """Let an alias name nothing."""
-    connection.execute("delete from registered_model_aliases where name = ? and alias = ?", (name, alias))
+    connection.execute(UNPOINT, {"name": name, "alias": alias})
 
 
-def _found(root: Path, name: str, asked: str, values: tuple) -> list[tuple[str, Pointed]]:
-    path = database(root)
-    if not path.is_file():
-        return []
-    try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as connection:
-            rows = connection.execute(asked, values).fetchall()
-            tags = {row[1]: dict(connection.execute(TAGS, (name, row[1])).fetchall()) for row in rows}
-    except sqlite3.Error as error:
-        raise StoreError(f"{path} cannot be read: {error}", expected="an SQLite file that MLflow made") from None
+def _found(root: Path, name: str, asked: TextClause, **values: int) -> list[tuple[str, Pointed]]:
+    with database.reading(root) as connection:
+        if connection is None:
+            return []
+        rows = connection.execute(asked, {"name": name, **values}).all()
+        tags = {
+            number: {row.key: row.value for row in connection.execute(TAGS, {"name": name, "number": number})}
+            for number in {row.version for row in rows}
+        }
     return [
         (alias, Pointed(name, int(number), tags[number], Path(unquote(urlparse(place).path)) / "artifacts"))
         for alias, number, place in rows
