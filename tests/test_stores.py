@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from servers import PASSWORD, PostgreSQL, postgresql
+from servers import PASSWORD, PostgreSQL, object_store, postgresql
 
 from modelbook.config import store as setting
 from modelbook.errors import PromotionError, StoreError
@@ -74,10 +74,10 @@ def champions(root: Path, *numbers: int) -> None:
         assert promotion.promote(root, MODEL, number, why="", override="", commit="c0ffee")
 
 
-def named(root: Path) -> tuple[int | None, int | None, list[str]]:
+def named(root: Path, model: str = MODEL) -> tuple[int | None, int | None, list[str]]:
     """The champion by the alias, and by the history, and what is wrong with that."""
-    found = pointer.aliases(root, MODEL).get(pointer.CHAMPION)
-    return found.number if found else None, history.champion(history.read(root, MODEL)), history.breaks(root)
+    found = pointer.aliases(root, model).get(pointer.CHAMPION)
+    return found.number if found else None, history.champion(history.read(root, model)), history.breaks(root)
 
 
 # The setting
@@ -292,3 +292,43 @@ def test_a_restart_in_the_middle_leaves_nothing_and_is_waited_for(root: Path, se
     back.start()
     assert judge(root, 2).number == before + 1  # the command waited for the server
     back.join()
+
+
+# A team: PostgreSQL and an object store
+
+
+@pytest.mark.slow
+def test_two_machines_share_a_store_in_postgresql_and_s3(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frame: Any, contract: Any
+) -> None:
+    from test_registry import BOOK, enter, made
+
+    from modelbook.serving import loaded
+
+    with object_store(monkeypatch, "models") as s3:
+        one, other = tmp_path / "one", tmp_path / "other"
+        for root in (one, other):
+            root.mkdir()
+            (root / "store.yaml").write_text(f"database: {address}\nartifacts: s3://models/team")
+        code = "import sys; from pathlib import Path; from modelbook.registry import store;"
+        code += "store.prepare(Path(sys.argv[1]))"
+        making = [subprocess.Popen([sys.executable, "-c", code, str(root)]) for root in (one, other)]
+        assert [each.wait(120) for each in making] == [0, 0]
+
+        version = enter(one, made(frame, set(range(50)), contract), contract)
+        assert promotion.promote(one, BOOK, 1, why="", override="the first", commit="c") is not None
+        assert not (one / "models").exists() or not (one / "models" / "mlflow.db").exists()
+        answers = loaded.champion(other, BOOK)
+        assert (answers.number, answers.golden > 0) == (1, True)
+        fetched = other / "models" / "cache" / version.tags[DIGEST]
+        assert digest(fetched) == version.tags[DIGEST]
+        assert named(other, BOOK) == (1, 1, [])
+
+        for listed in s3.list_objects_v2(Bucket="models")["Contents"]:
+            s3.delete_object(Bucket="models", Key=listed["Key"])
+        assert loaded.champion(other, BOOK).number == 1  # what was fetched stays
+        s3.delete_bucket(Bucket="models")
+        with pytest.raises(StoreError, match="NoSuchBucket") as caught:
+            enter(one, made(frame, set(range(30)), contract), contract)
+        assert "make the bucket" in caught.value.next
+        assert pointer.version(one, BOOK, 2) is None

@@ -34,6 +34,11 @@ def artifacts(root: Path) -> str:
     return store.load(root).artifacts or (root / "models" / "artifacts").absolute().as_uri()
 
 
+def is_local(root: Path) -> bool:
+    """Whether files of versions are in a folder of this machine."""
+    return artifacts(root).startswith("file:")
+
+
 def cache(root: Path) -> Path:
     """The folder of files that were fetched from elsewhere, each version's by its digest."""
     named = store.load(root).cache

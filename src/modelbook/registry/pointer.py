@@ -5,7 +5,6 @@ The tables are those of the MLflow that the lock pins, and are named here only.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlparse
@@ -14,6 +13,8 @@ from sqlalchemy import Connection, TextClause, text
 
 from modelbook.errors import StoreError
 from modelbook.registry import connection as database
+from modelbook.registry.files import digest, fetch
+from modelbook.registry.place import cache
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 DIGEST = "digest"  # the tag that a version's files are checked by
@@ -39,15 +40,22 @@ UNTAG = text("delete from model_version_tags where name = :name and version = :n
 
 @dataclass(frozen=True)
 class Pointed:
-    """A version that an alias names: its tags, and the folder of its parts."""
+    """A version that an alias names: its tags, and the folder of its parts.
+
+    Attributes
+    ----------
+    source : str
+        The address from which ``check`` fetches the parts, unless they have been; empty for those of this machine.
+    """
 
     name: str
     number: int
     tags: dict[str, str]
     folder: Path
+    source: str = ""
 
     def check(self) -> None:
-        """Raise where the files are not those that were registered.
+        """Raise where the files are not those that were registered; fetch those that stand elsewhere.
 
         Raises
         ------
@@ -59,6 +67,8 @@ class Pointed:
                 f"version {self.number} of {self.name} was registered without a digest of its files",
                 next="build finalize again, so that a version with one is registered",
             )
+        if self.source:
+            fetch(self.source, self.folder, registered)
         if not self.folder.is_dir() or digest(self.folder) != registered:
             raise StoreError(
                 f"the files of version {self.number} of {self.name} are not those that were registered",
@@ -122,15 +132,14 @@ def _found(root: Path, name: str, asked: TextClause, **values: int) -> list[tupl
             for number in {row.version for row in rows}
         }
     return [
-        (alias, Pointed(name, int(number), tags[number], Path(unquote(urlparse(place).path)) / "artifacts"))
+        (alias, Pointed(name, int(number), tags[number], *_parts(root, place, tags[number].get(DIGEST, "none"))))
         for alias, number, place in rows
     ]
 
 
-def digest(folder: Path) -> str:
-    """SHA-256 of the names and contents of all files below a folder."""
-    whole = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        whole.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
-    return whole.hexdigest()
+def _parts(root: Path, place: str, digest: str) -> tuple[Path, str]:
+    """The folder of a version's parts on this machine, and the address where they come from."""
+    found = urlparse(place)
+    if found.scheme in ("", "file"):
+        return Path(unquote(found.path)) / "artifacts", ""
+    return cache(root) / digest, f"{place}/artifacts"

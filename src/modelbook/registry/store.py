@@ -17,8 +17,8 @@ from filelock import FileLock
 from sqlalchemy import inspect, text
 
 from modelbook.errors import StoreError
-from modelbook.registry import connection
-from modelbook.registry.place import artifacts, database, is_file, shown, uri
+from modelbook.registry import connection, files
+from modelbook.registry.place import artifacts, database, is_file, is_local, shown, uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,8 +33,10 @@ def prepare(root: Path) -> None:
     Raises
     ------
     StoreError
-        When another, newer MLflow wrote it, it is no store at all, or it cannot be reached.
+        When another, newer MLflow wrote it, it is no store at all, or it cannot be reached or written.
     """
+    if not is_local(root):
+        files.probe(artifacts(root))
     with _alone(root):  # before the look: a store half made by another process is none
         if not check_store(root):
             client(root).search_experiments(max_results=1)
@@ -133,8 +135,20 @@ def connected(root: Path) -> ModuleType:
 
 
 def experiment(mlflow: MlflowClient, root: Path, name: str) -> str:
-    """Id of an experiment, created on first use."""
+    """Id of an experiment, created on first use.
+
+    Raises
+    ------
+    StoreError
+        When it was created while files were kept elsewhere.
+    """
     known = mlflow.get_experiment_by_name(name)
+    if known and not is_local(root) and not known.artifact_location.startswith(f"{artifacts(root)}/"):
+        raise StoreError(
+            f"runs of {name!r} keep their files in {known.artifact_location}",
+            expected=f"a place below {artifacts(root)}",
+            next="name that place in store.yaml; or move the store: docs/stores.md",
+        )
     if known:
         return known.experiment_id
     return mlflow.create_experiment(name, artifact_location=f"{artifacts(root)}/{name}")
