@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -332,3 +333,68 @@ def test_two_machines_share_a_store_in_postgresql_and_s3(
             enter(one, made(frame, set(range(30)), contract), contract)
         assert "make the bucket" in caught.value.next
         assert pointer.version(one, BOOK, 2) is None
+
+
+@pytest.fixture
+def local(tmp_path: Path, frame: Any, contract: Any) -> Path:
+    """A project with a store of its own: one version, which is champion."""
+    from test_registry import BOOK, enter, made
+
+    store.prepare(tmp_path)
+    enter(tmp_path, made(frame, set(range(50)), contract), contract)
+    promotion.promote(tmp_path, BOOK, 1, why="", override="the first", commit="c")
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_a_local_store_is_brought_to_postgresql_and_s3_and_goes_on_there(
+    address: str, local: Path, monkeypatch: pytest.MonkeyPatch, frame: Any, contract: Any
+) -> None:
+    from test_registry import BOOK, enter, made
+
+    from modelbook.registry import files, moving
+    from modelbook.serving import loaded
+
+    told, entries = store.database(local).read_bytes(), history.read(local)
+    before = store.client(local).search_runs(["1"])
+    with object_store(monkeypatch, "models"):
+        (local / "store.yaml").write_text(f"database: {address}\nartifacts: s3://models/team")
+
+        def broken(*_: Any) -> None:
+            raise RuntimeError("killed")
+
+        whole = moving._count_on
+        monkeypatch.setattr(moving, "_count_on", broken)
+        with pytest.raises(RuntimeError):
+            moving.bring(local)
+        monkeypatch.setattr(moving, "_count_on", whole)
+        assert history.read(local) == []  # all or nothing
+        moved = moving.bring(local)
+        assert (moved.versions, moved.runs, moved.entries) == (1, 1, 1)
+        assert moved.files > 10
+        assert files.put(store.database(local).parent / "artifacts", "s3://models/team") == moved.files
+        assert store.database(local).read_bytes() == told
+        assert history.read(local) == entries
+        assert named(local, BOOK) == (1, 1, [])
+        [run] = store.client(local).search_runs(["1"])
+        assert run.data.to_dictionary() == before[0].data.to_dictionary()
+        assert run.info.start_time == before[0].info.start_time
+        assert run.info.artifact_uri.startswith("s3://models/team/tiny/")
+        shutil.rmtree(store.database(local).parent)
+        assert loaded.champion(local, BOOK).number == 1
+        assert enter(local, made(frame, set(range(30)), contract), contract).number == 2
+        assert store.client(local).create_experiment("another") == "2"
+        assert judge(local, 2).number == 2
+        with pytest.raises(StoreError, match="there is no store to bring"):
+            moving.bring(local)
+        store.database(local).write_bytes(told)
+        with pytest.raises(StoreError, match=r"is not empty: .*1 in registered_models, 2 in modelbook_history"):
+            moving.bring(local)
+
+
+def test_a_store_is_brought_only_where_the_setting_names_a_database(tmp_path: Path) -> None:
+    from modelbook.registry import moving
+
+    with pytest.raises(StoreError, match="names no database") as caught:
+        moving.bring(tmp_path)
+    assert "store.yaml" in caught.value.next

@@ -73,6 +73,14 @@ def writing(root: Path) -> Iterator[sa.Connection]:
 
 
 @contextmanager
+def own(root: Path) -> Iterator[sa.Connection]:
+    """The project's own SQLite file, wherever the store is now; nobody else writes to it meanwhile."""
+    with _engine(f"sqlite:///{database(root)}").connect() as connection:
+        connection.exec_driver_sql(BEGIN["sqlite"]["write"])
+        yield connection
+
+
+@contextmanager
 def looking(root: Path, what: str = "read") -> Iterator[sa.Connection]:
     """A connection in a transaction of its own, to whatever there is; nothing that is done within stays."""
     with _told(root), _connected(root) as connection:

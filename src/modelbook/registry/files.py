@@ -69,6 +69,28 @@ def fetch(source: str, folder: Path, expected: str) -> None:
                 raise
 
 
+def put(folder: Path, place: str) -> int:
+    """Copy what is below a folder to an address, but for files that are there in the same size; returns how many.
+
+    Raises
+    ------
+    StoreError
+        When the store refuses.
+    """
+    import fsspec
+
+    with told(place):
+        files, base = fsspec.core.url_to_fs(place, use_listings_cache=False)
+        there = files.find(base, detail=True) if files.exists(base) else {}
+        found = {f"{base}/{path.relative_to(folder).as_posix()}": path for path in folder.rglob("*") if path.is_file()}
+        wanted = {
+            name: str(path) for name, path in found.items() if there.get(name, {}).get("size") != path.stat().st_size
+        }
+        if wanted:
+            files.put(list(wanted.values()), list(wanted))
+    return len(found)
+
+
 def probe(place: str) -> None:
     """Write a file below an address, read it and remove it: what a build does there.
 

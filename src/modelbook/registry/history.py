@@ -263,17 +263,23 @@ def _append(connection: Connection, entry: Entry) -> Entry:
     return replace(entry, number=number, hash=_hash(text))
 
 
+def begin(connection: Connection) -> None:
+    """Make the tables where there are none."""
+    if sa.inspect(connection).has_table(COUNT.name):
+        return
+    new = not sa.inspect(connection).has_table(ENTRIES.name)
+    TABLES.create_all(connection)
+    for guard in GUARDS[connection.dialect.name] if new else ():
+        connection.exec_driver_sql(guard)
+    last = connection.execute(sa.select(sa.func.max(ENTRIES.c.number))).scalar()  # of an older store
+    connection.execute(COUNT.insert(), {"written": last or 0})
+
+
 @contextmanager
 def _writing(root: Path) -> Iterator[Connection]:
     """A transaction that writes, in a store with a history."""
     with database.writing(root) as connection:
-        if not sa.inspect(connection).has_table(COUNT.name):
-            new = not sa.inspect(connection).has_table(ENTRIES.name)
-            TABLES.create_all(connection)
-            for guard in GUARDS[connection.dialect.name] if new else ():
-                connection.exec_driver_sql(guard)
-            last = connection.execute(sa.select(sa.func.max(ENTRIES.c.number))).scalar()  # of an older store
-            connection.execute(COUNT.insert(), {"written": last or 0})
+        begin(connection)
         yield connection
 
 

@@ -29,9 +29,14 @@ def is_file(root: Path) -> bool:
     return not store.load(root).database
 
 
+def folder(root: Path) -> Path:
+    """The folder of the files of runs and versions, where no setting names another place."""
+    return (root / "models" / "artifacts").absolute()
+
+
 def artifacts(root: Path) -> str:
     """The URI below which files of runs and versions are."""
-    return store.load(root).artifacts or (root / "models" / "artifacts").absolute().as_uri()
+    return store.load(root).artifacts or folder(root).as_uri()
 
 
 def is_local(root: Path) -> bool:
