@@ -37,7 +37,7 @@ setup: .venv/run ## install what runs need; set up kernel, JupyterLab and git's 
 	@$(BIN)/modelbook setup
 
 .PHONY: extras
-extras: .venv/run ## install what tables in object stores and in PostgreSQL need besides
+extras: .venv/run ## install what object stores, PostgreSQL, streams and data versions need besides
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/extras.txt
 
 .PHONY: lab
