@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from modelbook.errors import ModelbookError, StoreError
 from modelbook.redaction import redact
@@ -77,10 +78,8 @@ def put(folder: Path, place: str) -> int:
     StoreError
         When the store refuses.
     """
-    import fsspec
-
     with told(place):
-        files, base = fsspec.core.url_to_fs(place, use_listings_cache=False)
+        files, base = _opened(place)
         there = files.find(base, detail=True) if files.exists(base) else {}
         found = {f"{base}/{path.relative_to(folder).as_posix()}": path for path in folder.rglob("*") if path.is_file()}
         wanted = {
@@ -91,6 +90,19 @@ def put(folder: Path, place: str) -> int:
     return len(found)
 
 
+def read(place: str) -> bytes:
+    """What one file at an address holds.
+
+    Raises
+    ------
+    StoreError
+        When it is not there, or the store refuses.
+    """
+    with told(place):
+        files, path = _opened(place)
+        return files.cat_file(path)
+
+
 def probe(place: str) -> None:
     """Write a file below an address, read it and remove it: what a build does there.
 
@@ -99,10 +111,8 @@ def probe(place: str) -> None:
     StoreError
         When one of these is refused.
     """
-    import fsspec
-
     with told(place):
-        files, path = fsspec.core.url_to_fs(f"{place}/.modelbook-{uuid.uuid4().hex}", use_listings_cache=False)
+        files, path = _opened(f"{place}/.modelbook-{uuid.uuid4().hex}")
         files.pipe_file(path, b"probe")
         files.cat_file(path)
         files.rm_file(path)
@@ -131,10 +141,16 @@ def told(place: str) -> Iterator[None]:
         ) from None  # fmt: skip
 
 
-def _get(source: str, folder: Path) -> None:
+def _opened(place: str) -> tuple[Any, str]:
+    """The store behind an address, and the path within."""
     import fsspec
 
-    files, path = fsspec.core.url_to_fs(source, use_listings_cache=False)
+    more = {"auto_mkdir": True} if place.startswith("file:") else {}
+    return fsspec.core.url_to_fs(place, use_listings_cache=False, **more)
+
+
+def _get(source: str, folder: Path) -> None:
+    files, path = _opened(source)
     found = sorted(files.find(path))
     if not found:
         raise FileNotFoundError(source)

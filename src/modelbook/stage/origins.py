@@ -21,7 +21,7 @@ from modelbook.stage import project, retrained
 
 PREFIX = "MODELBOOK_"
 # Ours, and no parameters.
-SETTINGS = {"ROOT", "BY", "WHY", "PROGRESS", "TOLD", "BROWSER", "SERVING_BOOK", "WEBHOOK"}
+SETTINGS = {"ROOT", "BY", "WHY", "PROGRESS", "TOLD", "BROWSER", "SERVING_BOOK", "SERVING_FROM", "WEBHOOK"}
 OTHERS = (PREFIX + "SERVE_", PREFIX + "STORE_")  # settings of service and store, which check them themselves
 TOLD = "MODELBOOK_TOLD"  # names that the build's command line gives, handed on to its kernels
 DEFAULT, CELL, TYPED, PIPELINE = "default", "parameters cell", "command line", "pipeline.yaml"
