@@ -19,6 +19,7 @@ from servers import PASSWORD, PostgreSQL, object_store, postgresql
 
 from modelbook.config import store as setting
 from modelbook.errors import PromotionError, StoreError
+from modelbook.journal import Journal
 from modelbook.registry import connection, history, pointer, promotion, store
 from modelbook.registry.pointer import DIGEST, digest
 
@@ -300,7 +301,7 @@ def test_a_restart_in_the_middle_leaves_nothing_and_is_waited_for(root: Path, se
 
 @pytest.mark.slow
 def test_two_machines_share_a_store_in_postgresql_and_s3(
-    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frame: Any, contract: Any
+    address: str, server: PostgreSQL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frame: Any, contract: Any
 ) -> None:
     from test_registry import BOOK, enter, made
 
@@ -311,10 +312,17 @@ def test_two_machines_share_a_store_in_postgresql_and_s3(
         for root in (one, other):
             root.mkdir()
             (root / "store.yaml").write_text(f"database: {address}\nartifacts: s3://models/team")
+        Journal(address).create()  # in the same database
         code = "import sys; from pathlib import Path; from modelbook.registry import store;"
         code += "store.prepare(Path(sys.argv[1]))"
         making = [subprocess.Popen([sys.executable, "-c", code, str(root)]) for root in (one, other)]
         assert [each.wait(120) for each in making] == [0, 0]
+
+        client = store.client(one)
+        assert client.search_registered_models() == []
+        server.stop()
+        server.start()
+        assert client.search_registered_models() == []  # MLflow comes back as well
 
         version = enter(one, made(frame, set(range(50)), contract), contract)
         assert promotion.promote(one, BOOK, 1, why="", override="the first", commit="c") is not None

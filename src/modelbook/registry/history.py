@@ -8,7 +8,6 @@ before; nothing here changes or removes one, the database refuses to, and whoeve
 from __future__ import annotations
 
 import getpass
-import hashlib
 import json
 import os
 import socket
@@ -19,40 +18,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from modelbook import __version__
 from modelbook.errors import PromotionError
 from modelbook.redaction import redact, redact_all
 from modelbook.registry import connection as database
-from modelbook.registry import pointer
+from modelbook.registry import ledger, pointer
 from modelbook.registry.pointer import CHALLENGER
 
 BY = "MODELBOOK_BY"  # who acts, where the machine's user says nothing: a CI's name
 DECISION, MOVE, TRAFFIC = "decision", "move", "traffic"
 ROLL_BACK, FOUND, CHALLENGE, END = "roll back", "found", "challenge", "end of challenge"  # besides what the gate says
-TABLES = sa.MetaData()
-ENTRIES = sa.Table(
-    "modelbook_history", TABLES,
-    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("entry", sa.Text, nullable=False, comment="JSON"),
-    sa.Column("hash", sa.Text, nullable=False, comment="of the entry"),
-)  # fmt: skip
-COUNT = sa.Table("modelbook_history_count", TABLES, sa.Column("written", sa.Integer, nullable=False))  # of entries ever
-GUARDS = {
-    "sqlite": [
-        f"""create trigger modelbook_history_{change} before {change} on modelbook_history
-        begin select raise(abort, 'the history is not rewritten'); end"""
-        for change in ("update", "delete")
-    ],
-    "postgresql": [
-        """create or replace function modelbook_history_kept() returns trigger language plpgsql as
-        $$ begin raise exception 'the history is not rewritten'; end $$""",
-        """create trigger modelbook_history_kept before update or delete or truncate on modelbook_history
-        for each statement execute function modelbook_history_kept()""",
-    ],
-}
 
 
 @dataclass(frozen=True)
@@ -117,7 +94,7 @@ def read(root: Path, model: str | None = None) -> list[Entry]:
         When the store cannot be read.
     """
     with database.reading(root) as connection:
-        rows = _rows(connection)
+        rows = ledger.rows(connection)
     entries = [_entry(*row) for row in rows if _readable(row[1])]
     return [entry for entry in entries if model in (None, entry.model)]
 
@@ -125,14 +102,14 @@ def read(root: Path, model: str | None = None) -> list[Entry]:
 def breaks(root: Path) -> list[str]:
     """What does not fit together in a store's history, a sentence each; nothing where it is whole."""
     with database.reading(root) as connection:
-        rows, written = _rows(connection), _written(connection)
+        rows, written = ledger.rows(connection), ledger.written(connection)
     told, previous, place = [], "", 0
     for number, text, hashed in rows:
         if number != place + 1:
             told.append(f"Entries are gone: {number - 1 - place} before entry {number}.")
         elif _readable(text) and json.loads(text)["previous"] != previous:
             told.append(f"Entry {number} does not follow entry {place}: one of the two was exchanged.")
-        if _hash(text) != hashed:
+        if ledger.hashed(text) != hashed:
             told.append(f"Entry {number} was changed: its content does not have its hash.")
         previous, place = hashed, number
     if written > place:
@@ -248,56 +225,28 @@ def _caught_up(connection: Connection, model: str, commit: str) -> int | None:
 
 
 def _append(connection: Connection, entry: Entry) -> Entry:
-    last = connection.execute(sa.select(ENTRIES.c.hash).order_by(ENTRIES.c.number.desc()).limit(1)).scalar()
     at = datetime.now(UTC).isoformat(timespec="seconds")
     evidence = json.loads(json.dumps(redact_all(entry.evidence)), parse_constant=lambda _: None)  # JSON knows no NaN
     entry = replace(
         entry, at=at, by=redact(by()), why=redact(entry.why), evidence=evidence,
-        tool=f"modelbook {__version__} at {entry.tool}", previous=last or "",
+        tool=f"modelbook {__version__} at {entry.tool}", previous=ledger.last(connection),
     )  # fmt: skip
     kept = {name: value for name, value in asdict(entry).items() if name not in ("number", "hash")}
     text = json.dumps(kept, sort_keys=True, ensure_ascii=False)
-    number = _written(connection) + 1  # counted here: a database's own counter leaves gaps where a writer was killed
-    connection.execute(ENTRIES.insert(), {"number": number, "entry": text, "hash": _hash(text)})
-    connection.execute(COUNT.update(), {"written": number})
-    return replace(entry, number=number, hash=_hash(text))
-
-
-def begin(connection: Connection) -> None:
-    """Make the tables where there are none."""
-    if sa.inspect(connection).has_table(COUNT.name):
-        return
-    new = not sa.inspect(connection).has_table(ENTRIES.name)
-    TABLES.create_all(connection)
-    for guard in GUARDS[connection.dialect.name] if new else ():
-        connection.exec_driver_sql(guard)
-    last = connection.execute(sa.select(sa.func.max(ENTRIES.c.number))).scalar()  # of an older store
-    connection.execute(COUNT.insert(), {"written": last or 0})
+    number, hashed = ledger.add(connection, text)
+    return replace(entry, number=number, hash=hashed)
 
 
 @contextmanager
 def _writing(root: Path) -> Iterator[Connection]:
     """A transaction that writes, in a store with a history."""
     with database.writing(root) as connection:
-        begin(connection)
+        ledger.begin(connection)
         yield connection
 
 
-def _rows(connection: Connection | None) -> list[tuple[int, str, str]]:
-    if connection is None or not sa.inspect(connection).has_table(ENTRIES.name):
-        return []
-    return [tuple(row) for row in connection.execute(sa.select(ENTRIES).order_by(ENTRIES.c.number))]
-
-
-def _written(connection: Connection | None) -> int:
-    """How many entries were ever written, whatever is removed."""
-    if connection is None or not sa.inspect(connection).has_table(COUNT.name):
-        return 0
-    return connection.execute(sa.select(COUNT.c.written)).scalar() or 0
-
-
 def _entries(connection: Connection, model: str) -> list[Entry]:
-    entries = [_entry(*row) for row in _rows(connection) if _readable(row[1])]
+    entries = [_entry(*row) for row in ledger.rows(connection) if _readable(row[1])]
     return [entry for entry in entries if entry.model == model]
 
 
@@ -311,10 +260,6 @@ def _readable(text: str) -> bool:
 
 def _entry(number: int, text: str, hashed: str) -> Entry:
     return Entry(**json.loads(text), number=number, hash=hashed)
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _who(connection: Connection, model: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from modelbook.errors import StoreError
-from modelbook.registry import connection, files, history
+from modelbook.registry import connection, files, ledger
 from modelbook.registry.place import artifacts, database, folder, is_file, is_local, shown
 from modelbook.registry.store import prepare
 
@@ -58,22 +58,22 @@ def bring(root: Path) -> Moved:
         )
     prepare(root)
     with connection.own(root) as here:
-        history.begin(here)  # an older store does not count its entries yet; nothing of this stays there
+        ledger.begin(here)  # an older store does not count its entries yet; nothing of this stays there
         source = _tables(here)
         _empty(root)
         count = 0 if is_local(root) else files.put(folder(root), artifacts(root))
         with connection.writing(root) as there:
             _agree(here, there, root)
-            history.begin(there)
+            ledger.begin(there)
             rows = _copy(here, there, source, (folder(root).as_uri(), artifacts(root)))
-    return Moved(rows.get("model_versions", 0), rows.get("runs", 0), rows.get(history.ENTRIES.name, 0), count)
+    return Moved(rows.get("model_versions", 0), rows.get("runs", 0), rows.get(ledger.ENTRIES.name, 0), count)
 
 
 def _empty(root: Path) -> None:
     """Raise where the new store holds something."""
     with connection.reading(root) as there:
         assert there is not None
-        made = {name: _count(there, name) for name in ("runs", "registered_models", history.ENTRIES.name)}
+        made = {name: _count(there, name) for name in ("runs", "registered_models", ledger.ENTRIES.name)}
         made[FIRST] = _count(there, FIRST) - 1
     if any(number > 0 for number in made.values()):
         told = ", ".join(f"{number:,} in {name}" for name, number in made.items() if number > 0)
@@ -111,11 +111,11 @@ def _copy(
     """Copy all rows; returns how many, by table. What MLflow made with the new store makes room."""
     found = sa.MetaData()
     found.reflect(there, only=lambda name, _: name in source)
-    order = [table for table in found.sorted_tables if table.name != history.ENTRIES.name]  # that one only grows
+    order = [table for table in found.sorted_tables if table.name != ledger.ENTRIES.name]  # that one only grows
     for table in reversed(order):
         there.execute(table.delete())
     copied = {}
-    for table in [*order, history.ENTRIES]:
+    for table in [*order, ledger.ENTRIES]:
         if table.name in source:
             copied[table.name] = 0
             for rows in _rows(here, source[table.name], places):
