@@ -16,6 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 from servers import PASSWORD, PostgreSQL, object_store, postgresql
+from tiny import STAGES, Tiny
 
 from modelbook.config import store as setting
 from modelbook.errors import PromotionError, StoreError
@@ -406,3 +407,24 @@ def test_a_store_is_brought_only_where_the_setting_names_a_database(tmp_path: Pa
     with pytest.raises(StoreError, match="names no database") as caught:
         moving.bring(tmp_path)
     assert "store.yaml" in caught.value.next
+
+
+@pytest.mark.slow
+def test_a_book_is_built_and_watched_on_a_shared_store(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny = Tiny(tmp_path)
+    with object_store(monkeypatch, "models") as s3:
+        (tmp_path / "store.yaml").write_text(f"database: {address}\nartifacts: s3://models/team\n")
+        told = tiny.build()
+        assert told.returncode == 0, told.stdout + told.stderr
+        assert tiny.ran(told) == STAGES
+        assert not (tmp_path / "models/mlflow.db").exists()
+        assert not (tmp_path / "models/artifacts").exists()
+        assert s3.list_objects_v2(Bucket="models")["KeyCount"] > 10
+        assert named(tmp_path, "tiny") == (1, 1, [])
+        again = tiny.build()
+        assert (again.returncode, tiny.ran(again)) == (0, [])
+        assert tiny.run("modelbook", "doctor").stdout.count("owner:***@127.0.0.1") == 1
+    kept = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "store.yaml"]
+    assert [path for path in kept if PASSWORD.encode() in path.read_bytes()] == []

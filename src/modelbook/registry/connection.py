@@ -35,7 +35,7 @@ MENDS = {
     ),
     r"database .* does not exist": "let the server's owner make it: createdb NAME",
     r"permission denied": "let the database's owner grant it; docs/stores.md says what is needed",
-    r"lock|busy": "nothing was changed; look who else uses the store, and try again",
+    r"\block|busy": "nothing was changed; look who else uses the store, and try again",
     r"refused|timeout|timed out|resolve|translate|closed|terminat|starting up|shutting down|unreachable": (
         "see that PostgreSQL is up and the setting names it; nothing was changed, unless modelbook history says so"
     ),
