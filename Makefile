@@ -37,7 +37,7 @@ setup: .venv/run ## install what runs need; set up kernel, JupyterLab and git's 
 	@$(BIN)/modelbook setup
 
 .PHONY: extras
-extras: .venv/run ## install what tables in object stores and in PostgreSQL need besides
+extras: .venv/run ## install what object stores, PostgreSQL, streams and data versions need besides
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/extras.txt
 
 .PHONY: lab
@@ -55,7 +55,7 @@ demo: .venv/run ## see the whole loop on one screen, on a small book in the fold
 
 .PHONY: mlflow
 mlflow: .venv/run ## open the MLflow UI on the project's store, at http://127.0.0.1:5000; options in MLFLOW
-	@$(BIN)/modelbook store && $(BIN)/mlflow ui --backend-store-uri sqlite:///models/mlflow.db $(MLFLOW)
+	@$(BIN)/modelbook store && $(BIN)/python -m modelbook.registry.ui $(MLFLOW)
 
 .PHONY: pdf
 pdf: .venv/run ## print the reports of the book as PDF, beside their pages; wants Chromium or Chrome

@@ -240,7 +240,7 @@ def test_a_side_that_cannot_be_learned_from_is_an_error(
 
 
 def test_the_card_tells_origin_and_columns(contract: Contract, frame: pd.DataFrame) -> None:
-    facts = card.origin(frame, contract, "t.csv", "abc").set_index("fact")["value"]
+    facts = card.origin(frame, contract, "t.csv", "abc", "dvc md5 f00d").set_index("fact")["value"]
     assert facts[["rows", "entities", "periods", "fingerprint"]].tolist() == [
         "600",
         "200 (member)",

@@ -26,8 +26,9 @@ def blocks(language: str) -> list[tuple[str, str]]:
 
 def commands() -> list[tuple[str, str]]:
     # Elsewhere: those of serving.md want a running service (test_walkthrough.py), those of ab.md two versions
-    # (test_ab.py), those of retrain.md newer rows (test_retrain.py), those of operations.md all of it (test_demo.py).
-    elsewhere = ("serving.md", "ab.md", "retrain.md", "operations.md")
+    # (test_ab.py), those of retrain.md newer rows (test_retrain.py), those of operations.md all of it (test_demo.py),
+    # those of data-versions.md a repository and an object store (test_versioned.py).
+    elsewhere = ("serving.md", "ab.md", "retrain.md", "operations.md", "data-versions.md")
     kept = [(page, block) for page, block in blocks("sh") if page not in elsewhere]
     lines = [(page, line.split("  #")[0].strip()) for page, block in kept for line in block.splitlines()]
     return list(dict.fromkeys((page, line) for page, line in lines if line and not line.startswith("#")))

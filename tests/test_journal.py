@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-import socket
 import sqlite3
-import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
+from servers import postgresql
 
 from modelbook.errors import JournalError
 from modelbook.journal import Journal, Prediction, Writer, store
@@ -193,29 +188,10 @@ def test_a_journal_that_cannot_be_reached_is_told_without_its_password(tmp_path:
 
 
 @pytest.fixture
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a PostgreSQL server of our own, on a port of its own."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not found:
-        pytest.skip("PostgreSQL is not installed")
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
-    folder = Path(tempfile.mkdtemp(prefix="journal-"))
-    user: dict[str, Any] = {}
-    if os.getuid() == 0:  # the server refuses to run as root
-        shutil.chown(folder, "postgres")
-        user = {"user": "postgres"}
-    run = {"check": True, "capture_output": True, "cwd": folder, **user}
-    subprocess.run([found[-1], "-D", folder / "data", "-A", "trust", "-U", "journal"], **run)
-    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1"
-    control = [found[-1].with_name("pg_ctl"), "-D", folder / "data", "-l", folder / "log", "-w"]
-    subprocess.run([*control, "-o", options, "start"], **{**run, "capture_output": False})
-    try:
-        yield f"postgresql+psycopg://journal@127.0.0.1:{port}/postgres"
-    finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], **run)
-        shutil.rmtree(folder, ignore_errors=True)
+def postgres() -> Iterator[str]:
+    """The URL of a PostgreSQL server of our own."""
+    with postgresql() as server:
+        yield server.url()
 
 
 @pytest.mark.slow

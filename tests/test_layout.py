@@ -21,7 +21,8 @@ ROOMS = {
     "ploomber": {"stage"}, "ploomber_core": {"stage"}, "papermill": {"stage"}, "nbclient": {"stage"},
     "jupyter_client": {"stage", "redaction"}, "rich": {"stage", "report", "demo"},
     "nbconvert": {"report"}, "jinja2": {"report"}, "matplotlib": {"report"},
-    "fsspec": {"dataset"}, "sqlalchemy": {"dataset", "journal"}, "charset_normalizer": {"dataset"},
+    "fsspec": {"dataset", "registry"}, "sqlalchemy": {"dataset", "journal", "registry"},
+    "charset_normalizer": {"dataset"},
     "pydantic": {"config", "contract", "serving"}, "typer": {"cli"}, "statsmodels": {"dataset", "tasks"},
     "faststream": {"serving"}, "redis": {"serving"},
     "onnxruntime": {"scoring"}, "skl2onnx": {"scoring"}, "shap": {"training"},
@@ -97,14 +98,14 @@ class TestLocks:
 
     def locked(self, name: str) -> dict[str, Version]:
         text = (ROOT / f"requirements/{name}.txt").read_text()
-        return {m[1]: Version(m[2]) for m in re.finditer(r"^([a-z0-9._-]+)(?:\[[\w,-]+\])?==([^\s;\\]+)", text, re.M)}
+        return {m[1]: Version(m[2]) for m in re.finditer(r"^([a-z0-9._-]+)(?:\[[\w, -]+\])?==([^\s;\\]+)", text, re.M)}
 
     @pytest.mark.parametrize("name", ["run", "test", "uv"])
     def test_every_line_is_pinned_and_hashed_and_names_no_address(self, name):
         text = (ROOT / f"requirements/{name}.txt").read_text()
         for block in re.split(r"\n(?=\S)", re.sub(r"^#.*\n", "", text, flags=re.M).replace("\n    #", " #")):
             if block.strip():
-                assert re.match(r"[a-z0-9._-]+(\[[\w,-]+\])?==\S+", block), block[:80]
+                assert re.match(r"[a-z0-9._-]+(\[[\w, -]+\])?==\S+", block), block[:80]
                 assert "--hash=sha256:" in block, block[:80]
         assert "://" not in text
 

@@ -22,7 +22,7 @@ import pytest
 from tiny import SMALL
 
 from modelbook import config, dataset
-from modelbook.errors import TrainingError
+from modelbook.errors import DataError, TrainingError
 from modelbook.stage import files, opened, project
 
 pytestmark = pytest.mark.slow
@@ -43,7 +43,7 @@ TIMES = re.compile(
 CASES: dict[str, dict[str, Any]] = {
     "ingest": {
         "book": "other", "table": "copy.csv", "contract": "contracts/other.yaml", "train_until": 2, "split": "random",
-        "holdout": 0.4, "sample": 0.2, "seed": 1,
+        "holdout": 0.4, "sample": 0.2, "seed": 1, "data_version": ("any", {"table": "changed.csv"}),
     },
     "explore": {"book": "other", "columns_shown": 2, "leak_auc": 0.6, "shift_smd": 3},
     "compare": {
@@ -140,6 +140,8 @@ def root(built, tmp_path_factory) -> Path:
     patch = pytest.MonkeyPatch()
     patch.setenv("MODELBOOK_ROOT", str(root))
     dataset.read("rand-hie", root).to_csv(root / "copy.csv", index=False)
+    shutil.copy(root / "copy.csv", root / "changed.csv")
+    (root / "changed.csv.dvc").write_text("outs: [{md5: another, path: changed.csv}]")
     contract = root / "contracts/rand-hie.yaml"
     (root / "contracts/other.yaml").write_text(contract.read_text().replace("max: 66", "max: 67"), encoding="utf-8")
     (root / "features").mkdir()
@@ -178,7 +180,7 @@ def run(root) -> Callable[..., Seen]:
                 # By hand the gate is never enforced, so deploy is run as the pipeline does.
                 ended = carry_out(root, stage, {**values_of(stage), **values}, wired=stage == "deploy")
                 runs[key] = seen(*ended)
-            except TrainingError as error:  # no family is begun when the budget is spent
+            except (TrainingError, DataError) as error:  # the budget is spent; the table is not the committed one
                 runs[key] = {"error": str(error)}
         return runs[key]
 

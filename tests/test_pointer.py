@@ -57,7 +57,7 @@ def test_no_store_or_no_model_names_nothing(root: Path, tmp_path: Path) -> None:
 
 def test_a_store_that_cannot_be_read_is_told(root: Path) -> None:
     database(root).write_bytes(b"no database at all" * 100)
-    with pytest.raises(StoreError, match="cannot be read"):
+    with pytest.raises(StoreError, match="cannot be used: file is not a database"):
         aliases(root, "tiny")
 
 

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from modelbook.errors import PromotionError, ProofError, StoreError
 from modelbook.gate import Criterion, Decision
-from modelbook.registry import history, pointer, promotion
+from modelbook.registry import connection, history, pointer, promotion
 from modelbook.registry.history import DECISION, MOVE, Entry
 from modelbook.registry.pointer import DIGEST, digest
 from modelbook.registry.store import database
@@ -259,7 +259,7 @@ def test_writers_wait_for_one_another(root: Path) -> None:
 
 
 def test_a_store_that_stays_locked_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history, "PATIENCE", 0.1)
+    monkeypatch.setattr(connection, "PATIENCE", 0.1)
     with closing(sqlite3.connect(database(root), isolation_level=None)) as holder:
         holder.execute("begin immediate")
         with pytest.raises(StoreError, match="database is locked") as caught:
@@ -375,9 +375,9 @@ def test_of_two_at_once_the_second_is_told_who_was_first(
 
 
 WALK = """
-import json, os, shutil, signal, sqlite3, sys
+import json, os, signal, sqlite3, sys
 from pathlib import Path
-from modelbook.registry import history, promotion
+from modelbook.registry import connection, history, promotion
 
 root, moves = Path(sys.argv[1]), json.loads(sys.argv[2])
 promotion.prove = lambda *_: 30
@@ -390,11 +390,10 @@ def killed_at(step):
         if len(seen) == step:
             os.kill(os.getpid(), signal.SIGKILL)
     def connect(*given, **more):
-        connection = real(*given, **more)
-        if "mode=ro" not in str(given[0]):
-            connection.set_trace_callback(reached)
-        return connection
-    history.sqlite3.connect = connect
+        opened = real(*given, **more)
+        opened.set_trace_callback(reached)
+        return opened
+    connection.sqlite3.connect = connect
 
 def do():
     if moves == "promote":

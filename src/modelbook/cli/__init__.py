@@ -222,18 +222,28 @@ def site(out: Annotated[Path, typer.Argument(help="A folder, or a name that ends
 
 
 @app.command()
-def store() -> None:
-    """Create the MLflow store under models/ where there is none, and say where it is.
+def store(
+    bring: Annotated[
+        bool, typer.Option("--bring", help="Copy what is under models/ to where store.yaml says.")
+    ] = False,
+) -> None:
+    """Create the MLflow store where there is none, and say where it is: under models/, or as store.yaml says.
 
-    Example:  modelbook store
+    Examples:  modelbook store  |  modelbook store --bring
     """
+    from modelbook.redaction import redact
     from modelbook.registry.store import prepare, uri
-    from modelbook.stage import project
+    from modelbook.stage import lock, project
 
     with reported():
         root = project.find_root()
+        if bring:
+            from modelbook.registry import moving
+
+            with lock.of_build(root):
+                typer.echo(f"brought {moving.bring(root)}; models/ stays as it was", err=True)
         prepare(root)
-        typer.echo(uri(root))
+        typer.echo(redact(uri(root)))
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Commands of the champion at work: serve, score, keys."""
+"""Commands of the champion at work: serve, export, score, stream, keys."""
 
 from __future__ import annotations
 
@@ -18,16 +18,35 @@ def serve(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 8000,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that answer.")] = 1,
     book: Book = None,
+    origin: Annotated[str, typer.Option("--from", help="Address of an export to serve, without a project.")] = "",
 ) -> None:
     """Serve the champion of a book over HTTP; the manual is at /docs. Settings: serving.yaml.
 
-    Examples:  modelbook serve  |  modelbook serve --port 9000 --workers 2  |  modelbook serve --book rand-hie
+    Examples:  modelbook serve  |  modelbook serve --port 9000 --workers 2  |  modelbook serve --from s3://models/9a0c...
     """
+    from modelbook.registry import exported
     from modelbook.serving import server
 
     with reported():
+        root, name = (Path.cwd(), exported.find(Path.cwd(), origin).name) if origin else located(book)
+        server.run(root, name, host, port, workers, origin)
+
+
+@app.command()
+def export(
+    address: Annotated[str, typer.Argument(help="Folder in an object store, such as s3://bucket/models.")],
+    version: Annotated[int | None, typer.Option(min=1, help="A version; default: the champion.")] = None,
+    book: Book = None,
+) -> None:
+    """Copy the champion's files to an object store, and print their address, which ends with their digest.
+
+    Examples:  modelbook export s3://bucket/models  |  modelbook export s3://bucket/models --version 3
+    """
+    from modelbook.registry import exported
+
+    with reported():
         root, name = located(book)
-        server.run(root, name, host, port, workers)
+        typer.echo(exported.export(root, name, address, version))
 
 
 @app.command()

@@ -54,6 +54,9 @@ class Ingest(Parameters):
         min_length=1,
         description="bundled table by name, path or address of a file, or URL#query of a database",
     )
+    data_version: Literal["committed", "any"] = Field(
+        "committed", description="a table that DVC tracks must be the one that the last commit names; any: need not be"
+    )
     contract: str = Field("contracts/rand-hie.yaml", description="path of the contract that the table must keep")
     train_until: Annotated[int | float | None, BeforeValidator(none)] = Field(
         3,

@@ -4,5 +4,18 @@ from modelbook.dataset.read import fingerprint, load, read, state
 from modelbook.dataset.rule import RULES
 from modelbook.dataset.source import BUNDLED
 from modelbook.dataset.split import Split, by_period, sample, split
+from modelbook.dataset.versioned import version
 
-__all__ = ["BUNDLED", "RULES", "Split", "by_period", "fingerprint", "load", "read", "sample", "split", "state"]
+__all__ = [
+    "BUNDLED",
+    "RULES",
+    "Split",
+    "by_period",
+    "fingerprint",
+    "load",
+    "read",
+    "sample",
+    "split",
+    "state",
+    "version",
+]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from modelbook.dataset.split import Split
 
 
-def origin(frame: pd.DataFrame, contract: Contract, table: str, fingerprint: str) -> pd.DataFrame:
+def origin(frame: pd.DataFrame, contract: Contract, table: str, fingerprint: str, version: str) -> pd.DataFrame:
     """Where the table came from, and how large it is; columns ``fact, value``."""
     facts = {
         "question": contract.question,
@@ -25,6 +25,7 @@ def origin(frame: pd.DataFrame, contract: Contract, table: str, fingerprint: str
         "entities": f"{contract.entities(frame).nunique():,} ({contract.who})",
         "periods": ", ".join(map(str, sorted(frame[contract.time].unique()))) if contract.time else "none",
         "fingerprint": f"sha256 {fingerprint}",
+        "data version": version,
     }
     return pd.DataFrame({"fact": list(facts), "value": list(facts.values())})
 

@@ -105,10 +105,10 @@ class File:
     """A file on this machine."""
 
     def __init__(self, path: Path, name: str = "") -> None:
-        self._path, self._name = path, name or str(path)
+        self.path, self._name = path, name or str(path)
 
     def state(self) -> str:
-        with self._path.open("rb") as file:
+        with self.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     def read(self, layout: Layout, missing: list[str], names: list[str] | None) -> pd.DataFrame:
@@ -116,7 +116,7 @@ class File:
 
         before = self._stamp()
         try:
-            frame = formats.load(self._path, self._name, layout, missing, names)
+            frame = formats.load(self.path, self._name, layout, missing, names)
         except OSError as error:
             raise DataError(f"{self._name} cannot be read: {error}", next="check the file") from None
         finally:
@@ -129,7 +129,7 @@ class File:
 
     def _stamp(self) -> tuple[int, int, int] | None:
         try:
-            found = self._path.stat()
+            found = self.path.stat()
         except OSError:
             return None
         return found.st_size, found.st_mtime_ns, found.st_ino

@@ -60,6 +60,8 @@ def read(root: Path, book: str, journal: Journal, since: float | None = None) ->
         When they do not answer the same question.
     """
     one, other = _versions(root, book)
+    for version in (one, other):
+        version.check()
     contract = Contract.load(one.folder / "contract.yaml")
     agree(contract, Contract.load(other.folder / "contract.yaml"), f"version {other.number}", f"version {one.number}")
     numbers = {CHAMPION: one.number, CHALLENGER: other.number}

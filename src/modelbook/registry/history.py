@@ -8,34 +8,28 @@ before; nothing here changes or removes one, the database refuses to, and whoeve
 from __future__ import annotations
 
 import getpass
-import hashlib
 import json
 import os
 import socket
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection
+
 from modelbook import __version__
-from modelbook.errors import PromotionError, StoreError
+from modelbook.errors import PromotionError
 from modelbook.redaction import redact, redact_all
-from modelbook.registry import pointer
+from modelbook.registry import connection as database
+from modelbook.registry import ledger, pointer
 from modelbook.registry.pointer import CHALLENGER
-from modelbook.registry.store import database, reading
 
 BY = "MODELBOOK_BY"  # who acts, where the machine's user says nothing: a CI's name
-PATIENCE = 30  # seconds that one writer waits for another
 DECISION, MOVE, TRAFFIC = "decision", "move", "traffic"
 ROLL_BACK, FOUND, CHALLENGE, END = "roll back", "found", "challenge", "end of challenge"  # besides what the gate says
-TABLE = "create table if not exists modelbook_history (number integer primary key autoincrement, entry text, hash text)"
-GUARD = """
-    create trigger if not exists modelbook_history_{0} before {0} on modelbook_history
-    begin select raise(abort, 'the history is not rewritten'); end
-"""
 
 
 @dataclass(frozen=True)
@@ -99,29 +93,23 @@ def read(root: Path, model: str | None = None) -> list[Entry]:
     StoreError
         When the store cannot be read.
     """
-    path = database(root)
-    if not path.is_file():
-        return []
-    with _told(path), closing(reading(path, PATIENCE)) as connection:
-        rows = _rows(connection)
+    with database.reading(root) as connection:
+        rows = ledger.rows(connection)
     entries = [_entry(*row) for row in rows if _readable(row[1])]
     return [entry for entry in entries if model in (None, entry.model)]
 
 
 def breaks(root: Path) -> list[str]:
     """What does not fit together in a store's history, a sentence each; nothing where it is whole."""
-    path = database(root)
-    if not path.is_file():
-        return []
-    with _told(path), closing(reading(path, PATIENCE)) as connection:
-        rows, written = _rows(connection), _written(connection)
+    with database.reading(root) as connection:
+        rows, written = ledger.rows(connection), ledger.written(connection)
     told, previous, place = [], "", 0
     for number, text, hashed in rows:
         if number != place + 1:
             told.append(f"Entries are gone: {number - 1 - place} before entry {number}.")
         elif _readable(text) and json.loads(text)["previous"] != previous:
             told.append(f"Entry {number} does not follow entry {place}: one of the two was exchanged.")
-        if _hash(text) != hashed:
+        if ledger.hashed(text) != hashed:
             told.append(f"Entry {number} was changed: its content does not have its hash.")
         previous, place = hashed, number
     if written > place:
@@ -227,7 +215,7 @@ def by() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-def _caught_up(connection: sqlite3.Connection, model: str, commit: str) -> int | None:
+def _caught_up(connection: Connection, model: str, commit: str) -> int | None:
     """The champion now; where another tool has moved the alias, that is written down first."""
     now, known = pointer.named(connection, model), champion(_entries(connection, model))
     if now != known:
@@ -236,61 +224,29 @@ def _caught_up(connection: sqlite3.Connection, model: str, commit: str) -> int |
     return now
 
 
-def _append(connection: sqlite3.Connection, entry: Entry) -> Entry:
-    rows = connection.execute("select hash from modelbook_history order by number desc limit 1").fetchall()
+def _append(connection: Connection, entry: Entry) -> Entry:
     at = datetime.now(UTC).isoformat(timespec="seconds")
     evidence = json.loads(json.dumps(redact_all(entry.evidence)), parse_constant=lambda _: None)  # JSON knows no NaN
     entry = replace(
         entry, at=at, by=redact(by()), why=redact(entry.why), evidence=evidence,
-        tool=f"modelbook {__version__} at {entry.tool}", previous=rows[0][0] if rows else "",
+        tool=f"modelbook {__version__} at {entry.tool}", previous=ledger.last(connection),
     )  # fmt: skip
     kept = {name: value for name, value in asdict(entry).items() if name not in ("number", "hash")}
     text = json.dumps(kept, sort_keys=True, ensure_ascii=False)
-    done = connection.execute("insert into modelbook_history (entry, hash) values (?, ?)", (text, _hash(text)))
-    return replace(entry, number=int(done.lastrowid or 0), hash=_hash(text))
+    number, hashed = ledger.add(connection, text)
+    return replace(entry, number=number, hash=hashed)
 
 
 @contextmanager
-def _writing(root: Path) -> Iterator[sqlite3.Connection]:
-    """One transaction: one writer at a time, others wait; nothing of it stays when the block does not end well."""
-    path = database(root)
-    with _told(path), closing(sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)) as connection:
-        connection.execute("begin immediate")
-        connection.execute(TABLE)
-        for change in ("update", "delete"):
-            connection.execute(GUARD.format(change))
+def _writing(root: Path) -> Iterator[Connection]:
+    """A transaction that writes, in a store with a history."""
+    with database.writing(root) as connection:
+        ledger.begin(connection)
         yield connection
-        connection.execute("commit")
 
 
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise StoreError(
-            f"the history in {path} cannot be used: {error}",
-            expected=f"the store's SQLite file, free within {PATIENCE} seconds",
-            next="nothing was changed; look who else uses the store, and try again",
-        ) from None  # fmt: skip
-
-
-def _rows(connection: sqlite3.Connection) -> list[tuple[int, str, str]]:
-    if not connection.execute("select 1 from sqlite_master where name = 'modelbook_history'").fetchone():
-        return []
-    return connection.execute("select number, entry, hash from modelbook_history order by number").fetchall()
-
-
-def _written(connection: sqlite3.Connection) -> int:
-    """How many entries were ever written: SQLite keeps count, whatever is removed."""
-    if not connection.execute("select 1 from sqlite_master where name = 'sqlite_sequence'").fetchone():
-        return 0
-    row = connection.execute("select seq from sqlite_sequence where name = 'modelbook_history'").fetchone()
-    return int(row[0]) if row else 0
-
-
-def _entries(connection: sqlite3.Connection, model: str) -> list[Entry]:
-    entries = [_entry(*row) for row in _rows(connection) if _readable(row[1])]
+def _entries(connection: Connection, model: str) -> list[Entry]:
+    entries = [_entry(*row) for row in ledger.rows(connection) if _readable(row[1])]
     return [entry for entry in entries if entry.model == model]
 
 
@@ -306,11 +262,7 @@ def _entry(number: int, text: str, hashed: str) -> Entry:
     return Entry(**json.loads(text), number=number, hash=hashed)
 
 
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _who(connection: sqlite3.Connection, model: str) -> str:
+def _who(connection: Connection, model: str) -> str:
     moves = [entry for entry in _entries(connection, model) if entry.kind == MOVE]
     return f": {moves[-1].by} at {moves[-1].at} ({moves[-1].word})" if moves else ""
 

@@ -5,38 +5,57 @@ The tables are those of the MLflow that the lock pins, and are named here only.
 
 from __future__ import annotations
 
-import hashlib
-import sqlite3
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
+from sqlalchemy import Connection, TextClause, text
+
 from modelbook.errors import StoreError
-from modelbook.registry.store import database, reading
+from modelbook.registry import connection as database
+from modelbook.registry.files import digest, fetch
+from modelbook.registry.place import cache
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 DIGEST = "digest"  # the tag that a version's files are checked by
-FOUND = """
+ALIASED = text("""
     select alias, version, storage_location from registered_model_aliases
-    join model_versions using (workspace, name, version) where name = ?
-"""
-PLACE = "select version, storage_location from model_versions where name = ? and version = ?"
-NAMED = "select version from registered_model_aliases where name = ? and alias = ?"
-TAGS = "select key, value from model_version_tags where name = ? and version = ?"
+    join model_versions using (workspace, name, version) where name = :name
+""")
+NUMBERED = text("""
+    select '' as alias, version, storage_location from model_versions where name = :name and version = :number
+""")
+NAMED = text("select version from registered_model_aliases where name = :name and alias = :alias")
+TAGS = text("select key, value from model_version_tags where name = :name and version = :number")
+WORKSPACE = text("select workspace from model_versions where name = :name and version = :number")
+POINT = text("""
+    insert into registered_model_aliases (alias, version, name, workspace) values (:alias, :number, :name, :place)
+""")
+UNPOINT = text("delete from registered_model_aliases where name = :name and alias = :alias")
+TAG = text("""
+    insert into model_version_tags (name, version, key, value, workspace) values (:name, :number, :key, :value, :place)
+""")
+UNTAG = text("delete from model_version_tags where name = :name and version = :number and key = :key")
 
 
 @dataclass(frozen=True)
 class Pointed:
-    """A version that an alias names: its tags, and the folder of its parts."""
+    """A version that an alias names: its tags, and the folder of its parts.
+
+    Attributes
+    ----------
+    source : str
+        The address from which ``check`` fetches the parts, unless they have been; empty for those of this machine.
+    """
 
     name: str
     number: int
     tags: dict[str, str]
     folder: Path
+    source: str = ""
 
     def check(self) -> None:
-        """Raise where the files are not those that were registered.
+        """Raise where the files are not those that were registered; fetch those that stand elsewhere.
 
         Raises
         ------
@@ -48,6 +67,8 @@ class Pointed:
                 f"version {self.number} of {self.name} was registered without a digest of its files",
                 next="build finalize again, so that a version with one is registered",
             )
+        if self.source:
+            fetch(self.source, self.folder, registered)
         if not self.folder.is_dir() or digest(self.folder) != registered:
             raise StoreError(
                 f"the files of version {self.number} of {self.name} are not those that were registered",
@@ -64,7 +85,7 @@ def aliases(root: Path, name: str) -> dict[str, Pointed]:
     StoreError
         When the store cannot be read.
     """
-    return dict(_found(root, name, FOUND, (name,)))
+    return dict(_found(root, name, ALIASED))
 
 
 def version(root: Path, name: str, number: int) -> Pointed | None:
@@ -75,59 +96,50 @@ def version(root: Path, name: str, number: int) -> Pointed | None:
     StoreError
         When the store cannot be read.
     """
-    found = _found(root, name, f"select '', * from ({PLACE})", (name, number))
+    found = _found(root, name, NUMBERED, number=number)
     return found[0][1] if found else None
 
 
-def named(connection: sqlite3.Connection, name: str, alias: str = CHAMPION) -> int | None:
+def named(connection: Connection, name: str, alias: str = CHAMPION) -> int | None:
     """The number of the version that an alias names."""
-    row = connection.execute(NAMED, (name, alias)).fetchone()
+    row = connection.execute(NAMED, {"name": name, "alias": alias}).first()
     return int(row[0]) if row else None
 
 
-def point(connection: sqlite3.Connection, name: str, number: int, tags: dict[str, str], alias: str = CHAMPION) -> None:
+def point(connection: Connection, name: str, number: int, tags: dict[str, str], alias: str = CHAMPION) -> None:
     """Let an alias name a version, and give the version tags; both are there once the transaction is."""
-    workspace = "select workspace from model_versions where name = ? and version = ?"
-    (place,) = connection.execute(workspace, (name, number)).fetchone()
+    place = connection.execute(WORKSPACE, {"name": name, "number": number}).scalar_one()
     unpoint(connection, name, alias)
-    connection.execute(
-        "insert into registered_model_aliases (alias, version, name, workspace) values (?, ?, ?, ?)",
-        (alias, number, name, place),
-    )
+    about = {"name": name, "number": number, "place": place}
+    connection.execute(POINT, {**about, "alias": alias})
     for key, value in tags.items():
-        row = (name, number, key)
-        connection.execute("delete from model_version_tags where name = ? and version = ? and key = ?", row)
-        connection.execute(
-            "insert into model_version_tags (name, version, key, value, workspace) values (?, ?, ?, ?, ?)",
-            (*row, value, place),
-        )
+        connection.execute(UNTAG, {"name": name, "number": number, "key": key})
+        connection.execute(TAG, {**about, "key": key, "value": value})
 
 
-def unpoint(connection: sqlite3.Connection, name: str, alias: str) -> None:
+def unpoint(connection: Connection, name: str, alias: str) -> None:
     """Let an alias name nothing."""
-    connection.execute("delete from registered_model_aliases where name = ? and alias = ?", (name, alias))
+    connection.execute(UNPOINT, {"name": name, "alias": alias})
 
 
-def _found(root: Path, name: str, asked: str, values: tuple) -> list[tuple[str, Pointed]]:
-    path = database(root)
-    if not path.is_file():
-        return []
-    try:
-        with closing(reading(path)) as connection:
-            rows = connection.execute(asked, values).fetchall()
-            tags = {row[1]: dict(connection.execute(TAGS, (name, row[1])).fetchall()) for row in rows}
-    except sqlite3.Error as error:
-        raise StoreError(f"{path} cannot be read: {error}", expected="an SQLite file that MLflow made") from None
+def _found(root: Path, name: str, asked: TextClause, **values: int) -> list[tuple[str, Pointed]]:
+    with database.reading(root) as connection:
+        if connection is None:
+            return []
+        rows = connection.execute(asked, {"name": name, **values}).all()
+        tags = {
+            number: {row.key: row.value for row in connection.execute(TAGS, {"name": name, "number": number})}
+            for number in {row.version for row in rows}
+        }
     return [
-        (alias, Pointed(name, int(number), tags[number], Path(unquote(urlparse(place).path)) / "artifacts"))
+        (alias, Pointed(name, int(number), tags[number], *_parts(root, place, tags[number].get(DIGEST, "none"))))
         for alias, number, place in rows
     ]
 
 
-def digest(folder: Path) -> str:
-    """SHA-256 of the names and contents of all files below a folder."""
-    whole = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        whole.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
-    return whole.hexdigest()
+def _parts(root: Path, place: str, digest: str) -> tuple[Path, str]:
+    """The folder of a version's parts on this machine, and the address where they come from."""
+    found = urlparse(place)
+    if found.scheme in ("", "file"):
+        return Path(unquote(found.path)) / "artifacts", ""
+    return cache(root) / digest, f"{place}/artifacts"

@@ -253,5 +253,5 @@ def _champion(root: Path, model: str) -> int | None:
 
 def _kept(tags: dict[str, str]) -> dict[str, Any]:
     """What of a version's tags is evidence."""
-    names = ("model", *HEADLINES, "run_id", "fingerprint", "commit", "scorer", DIGEST)
+    names = ("model", *HEADLINES, "run_id", "fingerprint", "data_version", "commit", "scorer", DIGEST)
     return {name: tags[name] for name in names if name in tags}

@@ -1,12 +1,12 @@
-"""The store: SQLite for runs and versions, a folder for artifacts, both under ``models/``."""
+"""The store: a database for runs and versions, and a place for their files; see ``place``."""
 
 from __future__ import annotations
 
 import logging
 import os
 import re
-import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,42 +14,17 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
+from sqlalchemy import inspect, text
 
 from modelbook.errors import StoreError
+from modelbook.registry import connection, files
+from modelbook.registry.place import artifacts, database, is_file, is_local, shown, uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
-def database(root: Path) -> Path:
-    """The file that holds runs and versions."""
-    return root / "models" / "mlflow.db"
-
-
-def reading(path: Path, patience: float = 5) -> sqlite3.Connection:
-    """An SQLite file opened for reading.
-
-    What a writer that was killed has left half done is rolled back first; only for that the right to write is used.
-    """
-    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=patience)
-    try:
-        connection.execute("select 1 from sqlite_master").fetchone()
-    except sqlite3.OperationalError as error:
-        connection.close()
-        if "readonly" not in str(error):
-            raise
-        connection = sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=patience)
-    return connection
-
-
-def artifacts(root: Path) -> Path:
-    """The folder that holds what runs and versions consist of."""
-    return root / "models" / "artifacts"
-
-
-def uri(root: Path) -> str:
-    """The tracking and registry URI of a project's store."""
-    return f"sqlite:///{database(root)}"
+MAKING = 0x6D6F64656C  # the number of the lock that PostgreSQL keeps while a store is made
 
 
 def prepare(root: Path) -> None:
@@ -58,40 +33,78 @@ def prepare(root: Path) -> None:
     Raises
     ------
     StoreError
-        When another, newer MLflow wrote it, or the file is no store at all.
+        When another, newer MLflow wrote it, it is no store at all, or it cannot be reached or written.
     """
-    database(root).parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(database(root).with_suffix(".lock")):  # before the look: a store half made by another process is none
-        check_store(root)
-        if not database(root).is_file():
+    if not is_local(root):
+        files.probe(artifacts(root))
+    with _alone(root):  # before the look: a store half made by another process is none
+        if not check_store(root):
             client(root).search_experiments(max_results=1)
 
 
-def check_store(root: Path) -> None:
-    """Refuse a store that the installed MLflow cannot read; says nothing where there is none yet."""
-    path = database(root)
-    if not path.is_file():
-        return
+def check_store(root: Path) -> bool:
+    """Refuse a store that the installed MLflow cannot read; returns whether there is one.
+
+    Raises
+    ------
+    StoreError
+    """
+    if is_file(root) and not database(root).is_file():
+        return False
     try:
-        with closing(reading(path)) as connection:
-            found = connection.execute("select version_num from alembic_version").fetchone()[0]
-    except (sqlite3.Error, TypeError) as error:
-        raise StoreError(
-            f"{path} is no MLflow store ({error})", expected="an SQLite file that MLflow made", next=_move_away(path)
-        ) from None
+        found = _revision(root)
+    except StoreError as error:
+        if not is_file(root):
+            raise
+        raise _none(root, error.what.rpartition(": ")[2]) from None
     before = _revisions()
+    if found is None:
+        return False
     if found not in before:
         raise StoreError(
-            f"{path} has the schema revision {found!r}, which MLflow {version('mlflow')} does not know",
+            f"{shown(root)} has the schema revision {found!r}, which MLflow {version('mlflow')} does not know",
             expected=f"a store written by MLflow {version('mlflow')}",
-            next=f"install the newer MLflow that wrote it, or {_move_away(path)}",
+            next=f"install the newer MLflow that wrote it, or {_another(root)}",
         )
     if found in before.values():
         raise StoreError(
-            f"{path} has the schema revision {found!r} of an older MLflow",
+            f"{shown(root)} has the schema revision {found!r} of an older MLflow",
             expected=f"the schema of MLflow {version('mlflow')}",
-            next=f"keep a copy, then: mlflow db upgrade {uri(root)}",
+            next=f"keep a copy, then: mlflow db upgrade {shown(root) if not is_file(root) else uri(root)}",
         )
+    return True
+
+
+def _revision(root: Path) -> str | None:
+    """The schema revision of a database; None of a PostgreSQL database that MLflow has no tables in."""
+    with connection.looking(root) as asked:
+        found = inspect(asked).has_table("alembic_version")
+        if not found and not is_file(root):
+            return None
+        number = asked.execute(text("select version_num from alembic_version")).scalar() if found else None
+    if number is None:
+        raise _none(root, "it has no schema revision")
+    return number
+
+
+def _none(root: Path, why: str) -> StoreError:
+    kind = "an SQLite file" if is_file(root) else "a PostgreSQL database"
+    return StoreError(
+        f"{shown(root)} is no MLflow store ({why})", expected=f"{kind} that MLflow made", next=_another(root)
+    )
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Keep everybody else from making the store."""
+    if is_file(root):
+        database(root).parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(database(root).with_suffix(".lock")):
+            yield
+        return
+    with connection.looking(root) as held:
+        held.execute(text(f"select pg_advisory_xact_lock({MAKING})"))
+        yield
 
 
 def client(root: Path) -> MlflowClient:
@@ -100,7 +113,16 @@ def client(root: Path) -> MlflowClient:
 
 
 def connected(root: Path) -> ModuleType:
-    """The ``mlflow`` module, pointed at the project's store and told to keep its chatter out of notebooks."""
+    """The ``mlflow`` module, pointed at the project's store and told to keep its chatter out of notebooks.
+
+    Raises
+    ------
+    StoreError
+        When a PostgreSQL is not there: MLflow itself would try for many minutes.
+    """
+    if not is_file(root):
+        with connection.looking(root):
+            pass
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("PYCARET_CUSTOM_LOGGING_PATH", os.devnull)  # see registry.served
@@ -113,11 +135,23 @@ def connected(root: Path) -> ModuleType:
 
 
 def experiment(mlflow: MlflowClient, root: Path, name: str) -> str:
-    """Id of an experiment, created on first use."""
+    """Id of an experiment, created on first use.
+
+    Raises
+    ------
+    StoreError
+        When it was created while files were kept elsewhere.
+    """
     known = mlflow.get_experiment_by_name(name)
+    if known and not is_local(root) and not known.artifact_location.startswith(f"{artifacts(root)}/"):
+        raise StoreError(
+            f"runs of {name!r} keep their files in {known.artifact_location}",
+            expected=f"a place below {artifacts(root)}",
+            next="name that place in store.yaml; or move the store: docs/stores.md",
+        )
     if known:
         return known.experiment_id
-    return mlflow.create_experiment(name, artifact_location=(artifacts(root) / name).as_uri())
+    return mlflow.create_experiment(name, artifact_location=f"{artifacts(root)}/{name}")
 
 
 def _revisions() -> dict[str, str]:
@@ -130,5 +164,7 @@ def _revisions() -> dict[str, str]:
     return {each["revision"]: each["down_revision"] for each in found if "revision" in each}
 
 
-def _move_away(path: Path) -> str:
-    return f"move it away and build anew: mv {path} {path}.bak"
+def _another(root: Path) -> str:
+    if is_file(root):
+        return f"move it away and build anew: mv {database(root)} {database(root)}.bak"
+    return "name another database in store.yaml"

@@ -18,12 +18,17 @@ from mlflow.exceptions import MlflowException
 
 from modelbook.contract import Contract
 from modelbook.errors import ProofError, StoreError
-from modelbook.registry.pointer import CHAMPION, DIGEST, digest
+from modelbook.registry import files, pointer
+from modelbook.registry.files import digest
+from modelbook.registry.place import artifacts, is_local
+from modelbook.registry.pointer import CHAMPION, DIGEST
 from modelbook.registry.prove import compare_golden
 from modelbook.registry.requirements import requirements
 from modelbook.registry.signature import signature
-from modelbook.registry.store import artifacts, client, connected
+from modelbook.registry.store import client, connected
 from modelbook.scoring.compile import compile
+
+OBJECT_STORES = ("boto3", "botocore", "s3transfer")
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ def register(
         When the logged model does not give its golden rows' answers back.
     """
     connected(root)
-    with TemporaryDirectory() as folder, _active(run_id):
+    with TemporaryDirectory() as folder, _active(run_id), _stored(root):
         rows = pd.concat([parts["golden"], parts["reference"]], ignore_index=True)[contract.inputs_]
         scorer = compile(parts["model"], contract, threshold, rows, Path(folder) / "scorer")
         parts = {**parts, "metrics": {**parts["metrics"], "scorer": scorer.to_dict()}}
@@ -140,6 +145,19 @@ def _active(run_id: str) -> Iterator[None]:
         mlflow.end_run("RUNNING")
 
 
+@contextlib.contextmanager
+def _stored(root: Path) -> Iterator[None]:
+    """An error of the object store, told as one."""
+    try:
+        yield
+    except Exception as error:
+        ours = type(error).__module__.partition(".")[0] in OBJECT_STORES or "while uploading" in str(error)
+        if is_local(root) or not ours:
+            raise
+        with files.told(artifacts(root)):
+            raise
+
+
 def version(root: Path, name: str, number: int) -> Version:
     """A registered version.
 
@@ -173,16 +191,24 @@ def champion(root: Path, name: str) -> Version | None:
 
 
 def _opened(root: Path, found: Any) -> Version:
+    return Version(found.name, int(found.version), dict(found.tags), _folder(root, found))
+
+
+def _folder(root: Path, found: Any) -> Path:
+    """The folder of a version's parts on this machine."""
+    pointed = pointer.version(root, found.name, int(found.version))
+    if pointed and pointed.source:
+        pointed.check()
+        return pointed.folder
     connected(root)
     model = f"models:/{found.name}/{found.version}"
     try:
-        folder = Path(mlflow.artifacts.download_artifacts(model))
+        return Path(mlflow.artifacts.download_artifacts(model)) / "artifacts"
     except (MlflowException, OSError) as error:
         raise StoreError(
             f"the files of {model} cannot be read: {error}", expected=f"its folder below {artifacts(root)}",
             next="put the folder back from a copy, or move the store away and build anew",
         ) from None  # fmt: skip
-    return Version(found.name, int(found.version), dict(found.tags), folder / "artifacts")
 
 
 def load(root: Path, chosen: Version) -> Any:

@@ -92,6 +92,7 @@ def _data(told: dict[str, Any]) -> list[Block]:
         "columns": f"{len(told['features'])} features; {len(told['dropped'])} dropped; "
         f"{len(told['sensitive'])} sensitive",
         "data fingerprint": f"sha256 {tags.get('fingerprint', 'unknown')[:12]}…",
+        "data version": tags.get("data_version", "unknown"),
         "made by": f"the code {_commit(tags.get('commit', 'none'))}",
     }
     blocks: list[Block] = [

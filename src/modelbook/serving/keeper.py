@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from modelbook.errors import ModelbookError
-from modelbook.registry.pointer import DIGEST, Pointed, aliases
+from modelbook.registry.pointer import DIGEST, Pointed
 from modelbook.serving.loaded import Loaded, load
+from modelbook.serving.named import named as named_now
 from modelbook.serving.traffic import CHALLENGER, CHAMPION
 
 LOG = logging.getLogger("modelbook.serving")
@@ -40,7 +41,7 @@ class Keeper:
     async def look(self) -> bool:
         """Take up what the aliases name now; returns whether anything changed."""
         try:
-            named = await asyncio.to_thread(aliases, self._root, self._book)
+            named = await asyncio.to_thread(named_now, self._root, self._book)
         except ModelbookError as error:
             if self.refused.get("store") != error.what:
                 LOG.error("the registry cannot be read", extra={"reason": error.what})

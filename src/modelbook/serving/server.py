@@ -15,10 +15,11 @@ from typing import Any
 import orjson
 
 from modelbook.errors import ServingError
-from modelbook.registry.pointer import CHAMPION, aliases
+from modelbook.registry.pointer import CHAMPION
 from modelbook.serving import settings
 from modelbook.serving.keys import Keys
 from modelbook.serving.metrics import SHARED
+from modelbook.serving.named import FROM, named
 
 ROOT, BOOK = "MODELBOOK_ROOT", "MODELBOOK_SERVING_BOOK"  # how workers learn what to serve
 STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "color_message"}
@@ -39,8 +40,13 @@ class Json(logging.Formatter):
         return orjson.dumps(told, default=str).decode()
 
 
-def run(root: Path, book: str, host: str, port: int, workers: int) -> None:
+def run(root: Path, book: str, host: str, port: int, workers: int, origin: str = "") -> None:
     """Serve until a signal ends it.
+
+    Parameters
+    ----------
+    origin : str
+        Address of an export that is served in place of what the aliases name.
 
     Raises
     ------
@@ -50,6 +56,7 @@ def run(root: Path, book: str, host: str, port: int, workers: int) -> None:
     import uvicorn
 
     given = settings.load(root)
+    os.environ |= {FROM: origin} if origin else {}
     _check(root, book, host, given.keys)
     shared = tempfile.mkdtemp(prefix="modelbook-metrics-") if workers > 1 else None
     os.environ |= {ROOT: str(root), BOOK: book} | ({SHARED: shared} if shared else {})
@@ -74,7 +81,7 @@ def worker() -> Any:
 
 def champion_there(root: Path, book: str) -> None:
     """Raise ServingError where no version bears the alias ``champion``."""
-    if CHAMPION not in aliases(root, book):
+    if CHAMPION not in named(root, book):
         raise ServingError(
             f"no version of {book!r} bears the alias champion", expected="a version that the gate has promoted",
             next="build the pipeline: modelbook build; where the gate held, see the deploy report",

@@ -21,8 +21,8 @@ from modelbook.stage import project, retrained
 
 PREFIX = "MODELBOOK_"
 # Ours, and no parameters.
-SETTINGS = {"ROOT", "BY", "WHY", "PROGRESS", "TOLD", "BROWSER", "SERVING_BOOK", "WEBHOOK"}
-SERVING = PREFIX + "SERVE_"  # settings of the service, which checks them itself
+SETTINGS = {"ROOT", "BY", "WHY", "PROGRESS", "TOLD", "BROWSER", "SERVING_BOOK", "SERVING_FROM", "WEBHOOK"}
+OTHERS = (PREFIX + "SERVE_", PREFIX + "STORE_")  # settings of service and store, which check them themselves
 TOLD = "MODELBOOK_TOLD"  # names that the build's command line gives, handed on to its kernels
 DEFAULT, CELL, TYPED, PIPELINE = "default", "parameters cell", "command line", "pipeline.yaml"
 RETRAINED = "the last retrain"
@@ -74,7 +74,7 @@ def named(stage: str) -> Values:
     """
     known = {name.upper() for model in config.STAGES.values() for name in model.model_fields} - {"BOOK"}
     for variable, value in sorted(os.environ.items()):
-        if variable.startswith(SERVING):
+        if variable.startswith(OTHERS):
             continue
         if variable.startswith(PREFIX) and variable.removeprefix(PREFIX) not in known | SETTINGS:
             raise ParameterError(

@@ -126,6 +126,7 @@ def check(dag: Any, root: Path) -> dict[str, config.Parameters]:
         if "compare" in params:
             tasks.of(contract).check(params["compare"])
         dataset.state(params["ingest"].table, root)
+        dataset.version(params["ingest"].table, root, params["ingest"].data_version)
     store.check_store(root)
     return params
 

@@ -16,14 +16,20 @@ PORTS = {8888: ("JupyterLab", 'make lab LAB="--port 8889"'), 5000: ("MLflow", 'm
 
 def store(root: Path) -> Part:
     """Whether the installed MLflow can read the store."""
-    from modelbook.registry.store import check_store, database
+    from modelbook.registry import files
+    from modelbook.registry.place import artifacts, database, is_file, is_local, shown
+    from modelbook.registry.store import check_store
 
     path = database(root)
     try:
-        check_store(root)
+        there = check_store(root)
+        if not is_local(root):
+            files.probe(artifacts(root))
+        if not is_file(root):
+            return Part("store", True, f"{shown(root)}{'' if there else ', empty yet'}; files in {artifacts(root)}")
     except StoreError as error:
         return Part("store", False, error.what, error.next)
-    if not path.is_file():
+    if not there:
         return Part("store", True, "none yet; the first build creates it")
     return Part("store", True, f"{path.relative_to(root)}, {path.stat().st_size / 1e6:.1f} MB")
 

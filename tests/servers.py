@@ -1,0 +1,87 @@
+"""Real servers for tests, each on a port of its own: a PostgreSQL, and an S3 by moto."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PASSWORD = "not-to-be-seen"
+
+
+@dataclass
+class PostgreSQL:
+    """A server that can be stopped and started again."""
+
+    port: int
+    control: list[Any]
+    run: dict[str, Any]
+
+    def url(self, database: str = "postgres", password: str = PASSWORD) -> str:
+        return f"postgresql+psycopg://owner:{password}@127.0.0.1:{self.port}/{database}"
+
+    def start(self) -> None:
+        subprocess.run([*self.control, "start"], **{**self.run, "capture_output": False}, stdout=subprocess.DEVNULL)
+
+    def stop(self) -> None:
+        subprocess.run([*self.control, "-m", "immediate", "stop"], **self.run)
+
+
+@contextmanager
+def postgresql() -> Iterator[PostgreSQL]:
+    """A PostgreSQL whose user is asked for a password; the test is skipped where none is installed."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
+        pytest.skip("PostgreSQL is not installed")
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    folder = Path(tempfile.mkdtemp(prefix="postgresql-"))
+    (folder / "password").write_text(PASSWORD)
+    user: dict[str, Any] = {}
+    if os.getuid() == 0:  # the server refuses to run as root
+        for path in (folder, folder / "password"):
+            shutil.chown(path, "postgres")
+        user = {"user": "postgres"}
+    run = {"check": True, "capture_output": True, "cwd": folder, **user}
+    asked = ["-A", "scram-sha-256", "-U", "owner", "--pwfile", folder / "password", "--no-sync", "-E", "UTF8"]
+    subprocess.run([found[-1], "-D", folder / "data", *asked], **run)
+    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+    control = [found[-1].with_name("pg_ctl"), "-D", folder / "data", "-l", folder / "log", "-w", "-o", options]
+    server = PostgreSQL(port, control, run)
+    server.start()
+    try:
+        yield server
+    finally:
+        subprocess.run([*control, "-m", "immediate", "stop"], **{**run, "check": False})
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def object_store(monkeypatch: pytest.MonkeyPatch, bucket: str) -> Iterator[Any]:
+    """An S3 with a bucket, which the environment leads to; gives a client of it."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret-word")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        client = boto3.client("s3")
+        client.create_bucket(Bucket=bucket)
+        yield client
+    finally:
+        server.stop()

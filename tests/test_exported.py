@@ -1,0 +1,127 @@
+"""Exports: a version at an address of its own, by its digest, and a service that needs nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import object_store
+from shelf import BOOK, Shelf, fitted
+from tiny import BIN
+
+from modelbook.errors import StoreError
+from modelbook.registry import exported
+from modelbook.serving import loaded, named
+
+ROW = {"colour": "1", "size": 50, "noise": 1.5, "flag": 0}
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, frame: Any, contract: Any) -> Shelf:
+    """A project with two versions; the first is champion."""
+    shelf = Shelf(tmp_path / "project")
+    for number in (1, 2):
+        shelf.register(fitted(frame, contract), contract, frame.head(50 * number), run_id=str(number))
+    shelf.alias("champion", 1)
+    return shelf
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> str:
+    return (tmp_path / "elsewhere").as_uri()
+
+
+def test_an_export_answers_where_there_is_no_project(shelf: Shelf, address: str, tmp_path: Path) -> None:
+    place = exported.export(shelf.root, BOOK, f"{address}/")
+    other = tmp_path / "other"
+    found = exported.find(other, place)
+    assert (found.name, found.number, found.tags["run_id"]) == (BOOK, 1, "1")
+    assert place == f"{address}/{found.tags['digest']}"
+    one = loaded.load(found, limit=1)
+    assert (one.number, one.golden > 0) == (1, True)
+    assert found.folder == other / "models/cache" / found.tags["digest"]
+    assert exported.export(shelf.root, BOOK, address) == place  # again, and nothing is another
+
+
+def test_a_service_that_is_told_an_export_asks_no_store(
+    shelf: Shelf, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(named.FROM, exported.export(shelf.root, BOOK, address, 2))
+    assert {alias: found.number for alias, found in named.named(tmp_path / "other", BOOK).items()} == {"champion": 2}
+
+
+@pytest.mark.parametrize("number", [None, 9])
+def test_what_is_not_there_is_not_exported(number: int | None, shelf: Shelf, address: str) -> None:
+    shelf.alias("champion", None)
+    with pytest.raises(StoreError, match="has no version 9" if number else "bears the alias champion"):
+        exported.export(shelf.root, BOOK, address, number)
+
+
+def test_files_that_changed_are_neither_exported_nor_served(shelf: Shelf, address: str, tmp_path: Path) -> None:
+    place = exported.export(shelf.root, BOOK, address)
+    for folder in (shelf.folder(1), Path(place.removeprefix("file://")) / "parts"):
+        (folder / "contract.yaml").write_text("title: Other")
+    with pytest.raises(StoreError, match="are not those that were registered"):
+        exported.export(shelf.root, BOOK, address)
+    with pytest.raises(StoreError, match="are not those that were registered"):
+        loaded.load(exported.find(tmp_path / "other", place), limit=1)
+
+
+@pytest.mark.parametrize(
+    ("end", "message"),
+    [("", "names no export"), ("/" + "0" * 64, "cannot be used: FileNotFoundError"), ("/9a0c", "names no export")],
+)
+def test_an_address_that_is_no_export_is_told(end: str, message: str, address: str, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=message):
+        exported.find(tmp_path, address + end)
+
+
+def test_an_export_under_another_digest_is_refused(shelf: Shelf, address: str, tmp_path: Path) -> None:
+    folder = Path(exported.export(shelf.root, BOOK, address).removeprefix("file://"))
+    folder.rename(folder.with_name("0" * 64))
+    with pytest.raises(StoreError, match="is of the files") as caught:
+        exported.find(tmp_path, f"{address}/{'0' * 64}")
+    assert caught.value.expected == "0" * 12
+    (folder.with_name("0" * 64) / "version.json").write_text("[]")
+    with pytest.raises(StoreError, match="is not what was exported"):
+        exported.find(tmp_path, f"{address}/{'0' * 64}")
+
+
+@pytest.mark.slow
+def test_a_service_starts_from_s3_in_an_empty_folder(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with object_store(monkeypatch, "models"):
+        place = exported.export(shelf.root, BOOK, "s3://models/team", 2)
+        with socket.socket() as one:
+            one.bind(("127.0.0.1", 0))
+            port = one.getsockname()[1]
+        (tmp_path / "empty").mkdir()
+        command = [BIN / "modelbook", "serve", "--from", place, "--port", str(port)]
+        with (tmp_path / "log").open("w") as log:
+            server = subprocess.Popen(command, cwd=tmp_path / "empty", stderr=log, env={**os.environ})
+        try:
+            for _ in range(300):
+                assert server.poll() is None, (tmp_path / "log").read_text()
+                try:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=5).close()
+                    break
+                except OSError:
+                    time.sleep(0.1)
+            asked = urllib.request.Request(
+                f"http://127.0.0.1:{port}/predict", json.dumps(ROW).encode(), {"content-type": "application/json"}
+            )
+            with urllib.request.urlopen(asked, timeout=30) as told:
+                answer = json.load(told)
+        finally:
+            server.terminate()
+            server.wait(60)
+        assert answer["model_version"] == 2
+        assert sum(answer["probabilities"].values()) == pytest.approx(1)

@@ -1,0 +1,160 @@
+"""Files of versions in an object store: fetched once, whole or not at all, and errors that say what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+from servers import object_store
+
+from modelbook.errors import StoreError
+from modelbook.registry import files, store
+from modelbook.registry.files import digest, fetch
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> tuple[str, Path]:
+    """Files in an object store, and the same on this machine."""
+    folder = tmp_path / "here"
+    (folder / "scorer" / "deep").mkdir(parents=True)
+    for name in ("contract.yaml", "scorer/model.onnx", "scorer/deep/golden.json"):
+        (folder / name).write_text(f"this is {name}")
+    place = f"memory://bucket/{tmp_path.name}/artifacts"
+    fsspec.filesystem("memory").put(f"{folder}/", place.removeprefix("memory:/"), recursive=True)
+    return place, folder
+
+
+def test_files_are_fetched_once_and_whole(source: tuple[str, Path], tmp_path: Path) -> None:
+    place, folder = source
+    fetch(place, tmp_path / "cache" / "abc", digest(folder))
+    assert digest(tmp_path / "cache" / "abc") == digest(folder)
+    fetch("memory://gone", tmp_path / "cache" / "abc", digest(folder))  # it is there: nobody is asked
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["abc"]
+
+
+def test_files_that_were_changed_there_do_not_come(source: tuple[str, Path], tmp_path: Path) -> None:
+    place, folder = source
+    fsspec.filesystem("memory").pipe(f"{place.removeprefix('memory:/')}/scorer/model.onnx", b"other")
+    with pytest.raises(StoreError, match="are not those that were registered") as caught:
+        fetch(place, tmp_path / "cache" / "abc", digest(folder))
+    assert digest(folder)[:12] in caught.value.expected
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_pull_that_is_interrupted_leaves_nothing_and_the_next_succeeds(
+    source: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, folder = source
+    kind = type(fsspec.filesystem("memory"))
+    whole = kind.get_file
+
+    def broken(self: Any, source: str, *given: Any, **more: Any) -> None:
+        if source.endswith("golden.json"):
+            raise TimeoutError("Read timed out")
+        whole(self, source, *given, **more)
+
+    monkeypatch.setattr(kind, "get_file", broken)
+    with pytest.raises(StoreError, match="TimeoutError: Read timed out") as caught:
+        fetch(place, tmp_path / "cache" / "abc", digest(folder))
+    assert "see that the store is up" in caught.value.next
+    assert list((tmp_path / "cache").iterdir()) == []
+    monkeypatch.setattr(kind, "get_file", whole)
+    fetch(place, tmp_path / "cache" / "abc", digest(folder))
+    assert digest(tmp_path / "cache" / "abc") == digest(folder)
+
+
+def test_a_place_that_can_be_written_is_left_as_it_was(tmp_path: Path) -> None:
+    files.probe(f"memory://{tmp_path.name}/probed")
+    assert fsspec.filesystem("memory").find(f"/{tmp_path.name}") == []
+
+
+# A real client, and an S3 by moto
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    with object_store(monkeypatch, "models") as client:
+        fsspec.filesystem("s3").clear_instance_cache()
+        yield client
+
+
+def refused(root: Path, address: str) -> StoreError:
+    """What is told at once of a place that files cannot be kept in."""
+    (root / "store.yaml").write_text(f"artifacts: {address}")
+    began = time.monotonic()
+    with pytest.raises(StoreError) as caught:
+        store.prepare(root)
+    assert time.monotonic() - began < 15
+    assert "a-secret-word" not in str(caught.value)
+    assert not store.database(root).exists()
+    return caught.value
+
+
+@pytest.mark.slow
+def test_a_bucket_that_is_not_there_is_told(s3: Any, tmp_path: Path) -> None:
+    told = refused(tmp_path, "s3://nothing/deep")
+    assert "bucket does not exist" in told.what
+    assert told.next == "make the bucket, or correct the setting artifacts"
+
+
+@pytest.mark.slow
+def test_missing_credentials_are_told(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    told = refused(tmp_path, "s3://models/deep")
+    assert "NoCredentialsError" in told.what
+    assert told.next.startswith("give credentials: AWS_ACCESS_KEY_ID")
+
+
+@pytest.mark.slow
+def test_a_store_that_is_not_there_is_told(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    told = refused(tmp_path, "s3://models/deep")
+    assert "see that the store is up" in told.next
+
+
+def asks(after: str) -> None:
+    """Let moto's server ask for permissions after so many requests."""
+    address = f"{os.environ['AWS_ENDPOINT_URL']}/moto-api/reset-auth"
+    urllib.request.urlopen(urllib.request.Request(address, after.encode(), {"content-type": "text/plain"})).close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("allowed", "said", "mend"),
+    [
+        (["s3:GetObject", "s3:ListBucket"], "Access Denied", "let the bucket's owner grant it"),
+        (None, "InvalidAccessKeyId|does not exist in our records", "correct the credentials"),
+    ],
+    ids=["may not write", "unknown key"],
+)
+def test_a_bucket_that_refuses_is_told(
+    allowed: list[str] | None, said: str, mend: str, s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import boto3
+
+    if allowed:
+        iam = boto3.client("iam")
+        iam.create_user(UserName="reader")
+        policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": allowed, "Resource": "*"}]}
+        iam.put_user_policy(UserName="reader", PolicyName="reads", PolicyDocument=json.dumps(policy))
+        key = iam.create_access_key(UserName="reader")["AccessKey"]
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
+    asks("0")  # from now on it asks who one is
+    try:
+        told = refused(tmp_path, "s3://models/deep")
+    finally:
+        asks("inf")
+    assert re.search(said, told.what)
+    assert told.next.startswith(mend)

@@ -1,0 +1,430 @@
+"""A store in PostgreSQL: the same guarantees as in a file, many at once, and a server that goes away."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from servers import PASSWORD, PostgreSQL, object_store, postgresql
+from tiny import STAGES, Tiny
+
+from modelbook.config import store as setting
+from modelbook.errors import PromotionError, StoreError
+from modelbook.journal import Journal
+from modelbook.registry import connection, history, pointer, promotion, store
+from modelbook.registry.pointer import DIGEST, digest
+
+MODEL = "tiny"
+MLFLOWS = """
+    create table registered_model_aliases (alias varchar, version integer, name varchar, workspace varchar);
+    create table model_versions (name varchar, version integer, storage_location varchar, workspace varchar);
+    create table model_version_tags (key varchar, value varchar, name varchar, version integer, workspace varchar)
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgreSQL]:
+    with postgresql() as found:
+        yield found
+
+
+@pytest.fixture
+def address(server: PostgreSQL, request: pytest.FixtureRequest) -> str:
+    """The URL of an empty database."""
+    name = f"test_{abs(hash(request.node.name))}"
+    do(server.url(), f"create database {name}")
+    return server.url(name)
+
+
+@pytest.fixture
+def root(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose store is in PostgreSQL, with the tables of MLflow that count, and three versions; no alias."""
+    (tmp_path / "store.yaml").write_text(f"database: {address}")
+    do(address, MLFLOWS)
+    for number in (1, 2, 3):
+        folder = tmp_path / f"version {number}" / "artifacts"
+        folder.mkdir(parents=True)
+        (folder / "contract.yaml").write_text(f"title: Tiny {number}")
+        do(address, "insert into model_versions values (%s, %s, %s, 'default')", MODEL, number, folder.parent.as_uri())
+        tag = (DIGEST, digest(folder), MODEL, number)
+        do(address, "insert into model_version_tags values (%s, %s, %s, %s, 'default')", *tag)
+    monkeypatch.setattr(promotion, "prove", lambda *_: 30)
+    return tmp_path
+
+
+def do(url: str, text: str, *values: Any) -> None:
+    with closing(psycopg.connect(url.replace("+psycopg", ""), autocommit=True)) as connected:
+        connected.execute(text, values or None)
+
+
+def judge(root: Path, number: int) -> history.Entry:
+    return history.decided(root, MODEL, "promote", number, "It is better.", {"auc": 0.8}, "c0ffee")
+
+
+def champions(root: Path, *numbers: int) -> None:
+    for number in numbers:
+        judge(root, number)
+        assert promotion.promote(root, MODEL, number, why="", override="", commit="c0ffee")
+
+
+def named(root: Path, model: str = MODEL) -> tuple[int | None, int | None, list[str]]:
+    """The champion by the alias, and by the history, and what is wrong with that."""
+    found = pointer.aliases(root, model).get(pointer.CHAMPION)
+    return found.number if found else None, history.champion(history.read(root, model)), history.breaks(root)
+
+
+# The setting
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("databse: x", "databse = 'x': Extra inputs are not permitted"),
+        ("database: mysql://me:hush-hush@db/a", r"database = 'mysql://me:\*\*\*@db/a': no postgresql://user@host/name"),
+        ("artifacts: bucket/folder", "artifacts = 'bucket/folder': no address such as s3://bucket/folder"),
+        ("[1]", r"holds \[1\]"),
+        ("a: [", "is no YAML"),
+    ],
+)
+def test_what_is_no_setting_is_refused_with_its_value(text: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "store.yaml").write_text(text)
+    with pytest.raises(StoreError, match=told):
+        store.uri(tmp_path)
+
+
+def test_the_environment_outdoes_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert store.uri(tmp_path) == f"sqlite:///{tmp_path}/models/mlflow.db"
+    (tmp_path / "store.yaml").write_text("database: postgresql://db/one\nartifacts: s3://models/one/")
+    assert setting.load(tmp_path).artifacts == "s3://models/one"
+    monkeypatch.setenv("MODELBOOK_STORE_DATABASE", "postgres://db/two")
+    assert store.uri(tmp_path) == "postgresql+psycopg://db/two"
+
+
+# Promotion and history
+
+
+@pytest.mark.slow
+def test_champions_come_and_go_as_in_a_file(root: Path) -> None:
+    assert (pointer.aliases(root, MODEL), history.read(root), history.breaks(root)) == ({}, [], [])
+    champions(root, 1, 2)
+    promotion.challenge(root, MODEL, 3, why="", commit="c")
+    assert promotion.roll_back(root, MODEL, why="too many alarms", commit="c").after == 1
+    entries = history.read(root, MODEL)
+    assert [(e.number, e.word, e.after) for e in entries] == [
+        (1, "promote", None), (2, "promote", 1), (3, "promote", 1), (4, "promote", 2), (5, "challenge", 2),
+        (6, "roll back", 1),
+    ]  # fmt: skip
+    assert named(root) == (1, 1, [])
+    assert pointer.aliases(root, MODEL)["champion"].tags["promoted_because"] == "too many alarms"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", ["update {} set entry = ''", "delete from {}", "truncate {}"])
+def test_the_database_refuses_to_rewrite_the_history(change: str, root: Path, address: str) -> None:
+    judge(root, 1)
+    with pytest.raises(psycopg.errors.RaiseException, match="the history is not rewritten"):
+        do(address, change.format("modelbook_history"))
+
+
+@pytest.mark.slow
+def test_a_rewritten_history_is_found(root: Path, address: str) -> None:
+    for number in (1, 2, 3):
+        judge(root, number)
+    do(address, "drop trigger modelbook_history_kept on modelbook_history")
+    do(address, "update modelbook_history set entry = replace(entry, 'better', 'worse') where number = 2")
+    do(address, "delete from modelbook_history where number = 3")
+    assert history.breaks(root) == [
+        "Entry 2 was changed: its content does not have its hash.", "Entries are gone: 1 after entry 2.",
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_many_write_at_once_and_no_number_is_missing(root: Path) -> None:
+    champions(root, 1)
+    threads = [threading.Thread(target=judge, args=(root, 2)) for _ in range(12)]
+    told: list[str] = []
+
+    def move(number: int) -> None:
+        try:
+            history.move(root, MODEL, "promote", number, "", {}, "c", instead_of=1)
+            told.append("moved")
+        except PromotionError as error:
+            told.append(error.what.split(" by now")[0])
+
+    threads += [threading.Thread(target=move, args=(number,)) for number in (2, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    now, known, broken = named(root)
+    assert sorted(told) == sorted(["moved", f"the champion of {MODEL} is version {now}"])
+    assert (now, broken) == (known, [])
+    assert [entry.number for entry in history.read(root)] == list(range(1, 16))
+
+
+@pytest.mark.slow
+def test_mlflow_cannot_move_the_alias_in_the_middle_of_a_promotion(root: Path, address: str) -> None:
+    champions(root, 1)
+    with connection.writing(root), pytest.raises(psycopg.errors.LockNotAvailable):
+        do(address, "set lock_timeout = 100; update registered_model_aliases set version = 3")
+    assert named(root) == (1, 1, [])
+
+
+@pytest.mark.slow
+def test_a_store_that_stays_locked_is_told(root: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "PATIENCE", 0.2)
+    with closing(psycopg.connect(address.replace("+psycopg", ""))) as holder:
+        holder.execute("lock table registered_model_aliases")
+        with pytest.raises(StoreError, match="lock timeout") as caught:
+            judge(root, 1)
+    assert "nothing was changed" in caught.value.next
+
+
+WALK = """
+import json, os, signal, sys
+from pathlib import Path
+import sqlalchemy as sa
+from modelbook.registry import history, promotion
+
+root = Path(sys.argv[1])
+promotion.prove = lambda *_: 30
+
+def killed_at(step):
+    seen = []
+    @sa.event.listens_for(sa.Engine, "before_cursor_execute")
+    def reached(*given):
+        seen.append(given)
+        if len(seen) == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+    @sa.event.listens_for(sa.Engine, "commit")
+    def ending(*given):
+        reached()
+
+step = 0
+while True:
+    step += 1
+    child = os.fork()
+    if child == 0:
+        killed_at(step)
+        promotion.promote(root, "tiny", 2, why="", override="", commit="none")
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    told = history.champion(history.read(root, "tiny"))
+    print(json.dumps([os.WIFSIGNALED(status), promotion._champion(root, "tiny"), told, history.breaks(root)]))
+    if not os.WIFSIGNALED(status):
+        break
+"""
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_step_leaves_alias_and_history_at_one(root: Path) -> None:
+    champions(root, 1)
+    judge(root, 2)
+    told = subprocess.run([sys.executable, "-c", WALK, str(root)], capture_output=True, text=True, check=True).stdout
+    steps = [json.loads(line) for line in told.splitlines()]
+    assert len(steps) > 15
+    assert all(step == [True, 1, 1, []] for step in steps[:-1])
+    assert steps[-1] == [False, 2, 2, []]
+
+
+# A server that refuses, or is not there
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "told", "mend"),
+    [
+        ((PASSWORD, "another-word"), "password authentication failed", "correct user and password"),
+        (("owner:", "nobody:"), "password authentication failed", "correct user and password"),
+        ((f":{PASSWORD}", ""), "no password supplied", "PGPASSWORD"),
+        (("/postgres", "/nothing"), 'database "nothing" does not exist', "createdb"),
+    ],
+)
+def test_wrong_credentials_are_told_at_once(
+    change: tuple[str, str], told: str, mend: str, server: PostgreSQL, tmp_path: Path
+) -> None:
+    (tmp_path / "store.yaml").write_text(f"database: {server.url().replace(*change)}")
+    for call in (store.prepare, store.connected, history.read, lambda root: pointer.aliases(root, MODEL)):
+        began = time.monotonic()
+        with pytest.raises(StoreError, match=told) as caught:
+            call(tmp_path)
+        assert time.monotonic() - began < 3
+        assert mend in caught.value.next
+        assert "another-word" not in str(caught.value)
+        assert PASSWORD not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_server_that_is_not_there_is_told_in_seconds(tmp_path: Path) -> None:
+    (tmp_path / "store.yaml").write_text(f"database: postgresql://owner:{PASSWORD}@127.0.0.1:1/postgres")
+    began = time.monotonic()
+    with pytest.raises(StoreError, match="refused") as caught:
+        store.connected(tmp_path)
+    assert 1 < time.monotonic() - began < 15
+    assert "see that PostgreSQL is up" in caught.value.next
+    assert "owner:***@" in caught.value.what
+
+
+@pytest.mark.slow
+def test_a_restart_in_the_middle_leaves_nothing_and_is_waited_for(root: Path, server: PostgreSQL) -> None:
+    champions(root, 1)
+    before = len(history.read(root))
+
+    def interrupted() -> None:
+        with connection.writing(root) as held:
+            pointer.point(held, MODEL, 2, {})
+            server.stop()
+            server.start()
+            pointer.point(held, MODEL, 3, {})
+
+    with pytest.raises(StoreError, match=r"terminat|closed"):
+        interrupted()
+    assert (named(root), len(history.read(root))) == ((1, 1, []), before)
+    server.stop()
+    back = threading.Timer(1, server.start)
+    back.start()
+    assert judge(root, 2).number == before + 1  # the command waited for the server
+    back.join()
+
+
+# A team: PostgreSQL and an object store
+
+
+@pytest.mark.slow
+def test_two_machines_share_a_store_in_postgresql_and_s3(
+    address: str, server: PostgreSQL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frame: Any, contract: Any
+) -> None:
+    from test_registry import BOOK, enter, made
+
+    from modelbook.serving import loaded
+
+    with object_store(monkeypatch, "models") as s3:
+        one, other = tmp_path / "one", tmp_path / "other"
+        for root in (one, other):
+            root.mkdir()
+            (root / "store.yaml").write_text(f"database: {address}\nartifacts: s3://models/team")
+        Journal(address).create()  # in the same database
+        code = "import sys; from pathlib import Path; from modelbook.registry import store;"
+        code += "store.prepare(Path(sys.argv[1]))"
+        making = [subprocess.Popen([sys.executable, "-c", code, str(root)]) for root in (one, other)]
+        assert [each.wait(120) for each in making] == [0, 0]
+
+        client = store.client(one)
+        assert client.search_registered_models() == []
+        server.stop()
+        server.start()
+        assert client.search_registered_models() == []  # MLflow comes back as well
+
+        version = enter(one, made(frame, set(range(50)), contract), contract)
+        assert promotion.promote(one, BOOK, 1, why="", override="the first", commit="c") is not None
+        assert not (one / "models").exists() or not (one / "models" / "mlflow.db").exists()
+        answers = loaded.champion(other, BOOK)
+        assert (answers.number, answers.golden > 0) == (1, True)
+        fetched = other / "models" / "cache" / version.tags[DIGEST]
+        assert digest(fetched) == version.tags[DIGEST]
+        assert named(other, BOOK) == (1, 1, [])
+
+        for listed in s3.list_objects_v2(Bucket="models")["Contents"]:
+            s3.delete_object(Bucket="models", Key=listed["Key"])
+        assert loaded.champion(other, BOOK).number == 1  # what was fetched stays
+        s3.delete_bucket(Bucket="models")
+        with pytest.raises(StoreError, match="NoSuchBucket") as caught:
+            enter(one, made(frame, set(range(30)), contract), contract)
+        assert "make the bucket" in caught.value.next
+        assert pointer.version(one, BOOK, 2) is None
+
+
+@pytest.fixture
+def local(tmp_path: Path, frame: Any, contract: Any) -> Path:
+    """A project with a store of its own: one version, which is champion."""
+    from test_registry import BOOK, enter, made
+
+    store.prepare(tmp_path)
+    enter(tmp_path, made(frame, set(range(50)), contract), contract)
+    promotion.promote(tmp_path, BOOK, 1, why="", override="the first", commit="c")
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_a_local_store_is_brought_to_postgresql_and_s3_and_goes_on_there(
+    address: str, local: Path, monkeypatch: pytest.MonkeyPatch, frame: Any, contract: Any
+) -> None:
+    from test_registry import BOOK, enter, made
+
+    from modelbook.registry import files, moving
+    from modelbook.serving import loaded
+
+    told, entries = store.database(local).read_bytes(), history.read(local)
+    before = store.client(local).search_runs(["1"])
+    with object_store(monkeypatch, "models"):
+        (local / "store.yaml").write_text(f"database: {address}\nartifacts: s3://models/team")
+
+        def broken(*_: Any) -> None:
+            raise RuntimeError("killed")
+
+        whole = moving._count_on
+        monkeypatch.setattr(moving, "_count_on", broken)
+        with pytest.raises(RuntimeError):
+            moving.bring(local)
+        monkeypatch.setattr(moving, "_count_on", whole)
+        assert history.read(local) == []  # all or nothing
+        moved = moving.bring(local)
+        assert (moved.versions, moved.runs, moved.entries) == (1, 1, 1)
+        assert moved.files > 10
+        assert files.put(store.database(local).parent / "artifacts", "s3://models/team") == moved.files
+        assert store.database(local).read_bytes() == told
+        assert history.read(local) == entries
+        assert named(local, BOOK) == (1, 1, [])
+        [run] = store.client(local).search_runs(["1"])
+        assert run.data.to_dictionary() == before[0].data.to_dictionary()
+        assert run.info.start_time == before[0].info.start_time
+        assert run.info.artifact_uri.startswith("s3://models/team/tiny/")
+        shutil.rmtree(store.database(local).parent)
+        assert loaded.champion(local, BOOK).number == 1
+        assert enter(local, made(frame, set(range(30)), contract), contract).number == 2
+        assert store.client(local).create_experiment("another") == "2"
+        assert judge(local, 2).number == 2
+        with pytest.raises(StoreError, match="there is no store to bring"):
+            moving.bring(local)
+        store.database(local).write_bytes(told)
+        with pytest.raises(StoreError, match=r"is not empty: .*1 in registered_models, 2 in modelbook_history"):
+            moving.bring(local)
+
+
+def test_a_store_is_brought_only_where_the_setting_names_a_database(tmp_path: Path) -> None:
+    from modelbook.registry import moving
+
+    with pytest.raises(StoreError, match="names no database") as caught:
+        moving.bring(tmp_path)
+    assert "store.yaml" in caught.value.next
+
+
+@pytest.mark.slow
+def test_a_book_is_built_and_watched_on_a_shared_store(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny = Tiny(tmp_path)
+    with object_store(monkeypatch, "models") as s3:
+        (tmp_path / "store.yaml").write_text(f"database: {address}\nartifacts: s3://models/team\n")
+        told = tiny.build()
+        assert told.returncode == 0, told.stdout + told.stderr
+        assert tiny.ran(told) == STAGES
+        assert not (tmp_path / "models/mlflow.db").exists()
+        assert not (tmp_path / "models/artifacts").exists()
+        assert s3.list_objects_v2(Bucket="models")["KeyCount"] > 10
+        assert named(tmp_path, "tiny") == (1, 1, [])
+        again = tiny.build()
+        assert (again.returncode, tiny.ran(again)) == (0, [])
+        assert tiny.run("modelbook", "doctor").stdout.count("owner:***@127.0.0.1") == 1
+    kept = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "store.yaml"]
+    assert [path for path in kept if PASSWORD.encode() in path.read_bytes()] == []

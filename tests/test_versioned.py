@@ -1,0 +1,142 @@
+"""Data versions: a table that DVC tracks is the one that a commit names, and a version says which one that was."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from servers import object_store
+from tiny import BIN, ROOT, Tiny
+
+from modelbook import dataset
+from modelbook.errors import DataError
+
+TABLE = "data/t.csv"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with a table and the note that DVC writes beside it, committed."""
+    for who in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{who}_NAME", "anna")
+        monkeypatch.setenv(f"GIT_{who}_EMAIL", "anna@example.org")
+    (tmp_path / "data").mkdir()
+    write(tmp_path, "a,b\n1,2\n")
+    git(tmp_path, "init", "-q")
+    commit(tmp_path)
+    return tmp_path
+
+
+def git(root: Path, *words: str) -> None:
+    subprocess.run(["git", *words], cwd=root, check=True, capture_output=True)
+
+
+def commit(root: Path) -> None:
+    git(root, "add", "data/t.csv.dvc")
+    git(root, "commit", "-qm", "a version")
+
+
+def write(root: Path, text: str) -> str:
+    """A table as DVC has it; returns its md5."""
+    (root / TABLE).write_text(text)
+    found = hashlib.md5(text.encode()).hexdigest()
+    outs = [{"md5": found, "size": len(text), "hash": "md5", "path": "t.csv"}]
+    (root / f"{TABLE}.dvc").write_text(yaml.safe_dump({"outs": outs}))
+    return found
+
+
+def test_a_tracked_table_is_known_by_its_version(project: Path) -> None:
+    assert dataset.version(TABLE, project) == f"dvc md5 {hashlib.md5((project / TABLE).read_bytes()).hexdigest()}"
+
+
+def test_a_table_that_dvc_does_not_track_has_none(project: Path) -> None:
+    (project / f"{TABLE}.dvc").unlink()
+    assert dataset.version(TABLE, project) == dataset.version("rand-hie", project) == "none"
+
+
+def changed(root: Path) -> str:
+    (root / TABLE).write_text("a,b\n3,4\n")
+    return r"data/t.csv is not the version that t.csv.dvc names: its md5 is \w{32}"
+
+
+def not_committed(root: Path) -> str:
+    write(root, "a,b\n3,4\n")
+    return "the version of data/t.csv is not committed: git does not have t.csv.dvc as it is"
+
+
+def never_committed(root: Path) -> str:
+    shutil.rmtree(root / ".git")
+    git(root, "init", "-q")
+    return "the version of data/t.csv is not committed"
+
+
+@pytest.mark.parametrize("change", [changed, not_committed, never_committed])
+def test_another_table_than_the_committed_one_is_refused_unless_told(
+    change: Callable[[Path], str], project: Path
+) -> None:
+    message = change(project)
+    with pytest.raises(DataError, match=message) as caught:
+        dataset.version(TABLE, project)
+    assert "MODELBOOK_DATA_VERSION=any" in caught.value.next
+    now = hashlib.md5((project / TABLE).read_bytes()).hexdigest()
+    assert dataset.version(TABLE, project, "any") == f"dvc md5 {now}, not committed"
+
+
+def test_a_new_version_that_is_committed_is_taken(project: Path) -> None:
+    found = write(project, "a,b\n3,4\n")
+    commit(project)
+    assert dataset.version(TABLE, project) == f"dvc md5 {found}"
+
+
+def test_outside_git_the_note_alone_counts(project: Path) -> None:
+    shutil.rmtree(project / ".git")
+    assert dataset.version(TABLE, project).startswith("dvc md5 ")
+    with pytest.raises(DataError, match=changed(project)):
+        dataset.version(TABLE, project)
+
+
+@pytest.mark.parametrize("text", ["outs: [", "outs: []", "outs:\n- path: t.csv", "hello"])
+def test_a_note_that_is_none_is_refused(text: str, project: Path) -> None:
+    (project / f"{TABLE}.dvc").write_text(text)
+    with pytest.raises(DataError, match=r"t\.csv\.dvc is no file of DVC"):
+        dataset.version(TABLE, project)
+
+
+@pytest.mark.slow
+def test_the_walk_version_push_wipe_pull_rebuild_gives_the_same_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each command of the page, in its order, on a remote in S3."""
+    page = (ROOT / "docs/data-versions.md").read_text(encoding="utf-8")
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", page, re.S) for line in block.splitlines()]
+    tiny = Tiny(tmp_path)
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    for who in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{who}_NAME", "anna")
+        monkeypatch.setenv(f"GIT_{who}_EMAIL", "anna@example.org")
+    for folder in ("data", "models"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(ROOT / folder / "README.md", tmp_path / folder)
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "a clone"]):
+        git(tmp_path, *words)
+    with object_store(monkeypatch, "team-data"):
+        told = {}
+        for line in lines:
+            environ = {**tiny.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
+            done = subprocess.run(line, shell=True, cwd=tmp_path, env=environ, capture_output=True, text=True)
+            assert done.returncode == 0, f"{line}\n{done.stdout[-1500:]}{done.stderr[-1500:]}"
+            told[line] = done.stdout
+    version = f"dvc md5 {hashlib.md5((tmp_path / 'data/members.parquet').read_bytes()).hexdigest()}"
+    for stage in ("ingest", "finalize"):
+        assert tiny.receipt(stage)["details"]["data_version"] == version
+    assert version in (tmp_path / "reports/tiny/01_ingest.html").read_text()
+    assert not re.search(r"^data ", told["modelbook diff"], re.M)
+    assert re.findall(r"^metric +finalize\.\w+ .*? ([+-]\S+)", told["modelbook diff"], re.M) == ["+0", "+0"]
+    assert "1 → 2" in told["modelbook history"]
