@@ -7,7 +7,7 @@ SERVE =
 SITE = site
 SIDE = -n auto --maxprocesses 4 --dist loadfile  # tests of one file share what they build
 UV := $(BIN)/uv
-COMPILE := $(UV) pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes \
+COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes \
 	--no-strip-extras --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
@@ -76,9 +76,10 @@ bench: .venv/test ## measure: builds and their overhead, pages, the service besi
 
 .PHONY: lock
 lock: .venv/uv ## write the locks anew from pyproject.toml
-	@$(COMPILE) -o requirements/run.txt
-	@$(COMPILE) --all-extras -c requirements/run.txt -o requirements/extras.txt
-	@$(COMPILE) --all-extras --group test -c requirements/run.txt -c requirements/extras.txt -o requirements/test.txt
+	@$(COMPILE) pyproject.toml -o requirements/run.txt
+	@$(COMPILE) pyproject.toml --all-extras -c requirements/run.txt -o requirements/extras.txt
+	@$(COMPILE) --group serve -c requirements/extras.txt -o requirements/serve.txt
+	@$(COMPILE) pyproject.toml --all-extras --group test -c requirements/run.txt -c requirements/extras.txt -o requirements/test.txt
 	@echo "uv==$$($(UV) --version | cut -d' ' -f2)" | $(UV) pip compile -q - --universal --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --no-annotate --custom-compile-command "make lock" -o requirements/uv.txt
 

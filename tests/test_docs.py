@@ -12,7 +12,7 @@ from tiny import BIN, ROOT
 
 from modelbook import config, errors
 
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 NOT_RUN = ("jupyter lab", "source ", "git clone", "cd ", "conda ", "pip install")  # they open, download or set up
 
 
