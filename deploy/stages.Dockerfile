@@ -26,6 +26,8 @@ RUN mkdir -p /book/models /book/data /book/reports \
     && chown 10001:10001 /book/models /book/data /book/reports
 ENV PATH=/book/.venv/bin:$PATH MODELBOOK_ROOT=/book HOME=/tmp PYTHONUNBUFFERED=1
 WORKDIR /book
+# Fargate knows no tmpfs: there it makes a volume for /tmp, with the rights that it has here.
+VOLUME /tmp
 USER 10001:10001
 ENTRYPOINT ["modelbook"]
 CMD ["build"]
