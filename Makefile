@@ -65,6 +65,10 @@ pdf: .venv/run ## print the reports of the book as PDF, beside their pages; want
 site: .venv/run ## copy all reports into a folder or a .zip for any web host: make site SITE=site.zip
 	@$(BIN)/modelbook site $(SITE)
 
+.PHONY: deploy
+deploy: ## ship: TARGET=kubernetes [OVERLAY=dev] or TARGET=ecs; a dry run until there are credentials
+	@TARGET="$(TARGET)" OVERLAY="$(OVERLAY)" STACK="$(STACK)" DRY="$(DRY)" deploy/deploy.sh
+
 .PHONY: bench
 bench: .venv/test ## measure: builds and their overhead, pages, the service beside other ways to serve, and how often monitor is right
 	@$(BIN)/python benchmarks/build.py

@@ -100,7 +100,21 @@ def test_every_error_stands_in_the_docs():
 
 def test_every_make_target_says_what_it_does():
     told = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for target in ("run", "test", "check", "setup", "extras", "lab", "serve", "mlflow", "pdf", "site", "bench", "lock"):
+    for target in (
+        "run",
+        "test",
+        "check",
+        "setup",
+        "extras",
+        "lab",
+        "serve",
+        "mlflow",
+        "pdf",
+        "site",
+        "bench",
+        "deploy",
+        "lock",
+    ):
         assert re.search(rf"make {target} +\w", told), target
 
 
