@@ -2,6 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 LAB =
+RUN =
 MLFLOW =
 SERVE =
 SITE = site
@@ -18,7 +19,7 @@ help: ## list the commands
 
 .PHONY: run
 run: .venv/run ## install what is needed, and build the pipeline on the bundled book
-	@$(BIN)/modelbook build
+	@$(BIN)/modelbook build $(RUN)
 
 .PHONY: test
 test: .venv/test ## install what tests need, and run the whole suite
