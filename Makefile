@@ -70,6 +70,10 @@ site: .venv/run ## copy all reports into a folder or a .zip for any web host: ma
 deploy: ## ship: TARGET=kubernetes [OVERLAY=dev] or TARGET=ecs; a dry run until there are credentials
 	@TARGET="$(TARGET)" OVERLAY="$(OVERLAY)" STACK="$(STACK)" DRY="$(DRY)" deploy/deploy.sh
 
+.PHONY: sbom
+sbom: .venv/uv ## list what the service's image holds, with licences, in deploy/sbom
+	@UV="$(CURDIR)/$(UV)" deploy/sbom.sh
+
 .PHONY: bench
 bench: .venv/test ## measure: builds and their overhead, pages, the service beside other ways to serve, and how often monitor is right
 	@$(BIN)/python benchmarks/build.py
@@ -84,6 +88,7 @@ lock: .venv/uv ## write the locks anew from pyproject.toml
 	@$(COMPILE) pyproject.toml -o requirements/run.txt
 	@$(COMPILE) pyproject.toml --all-extras -c requirements/run.txt -o requirements/extras.txt
 	@$(COMPILE) --group serve -c requirements/extras.txt -o requirements/serve.txt
+	@$(COMPILE) --group sbom -o requirements/sbom.txt
 	@$(COMPILE) pyproject.toml --all-extras --group test -c requirements/run.txt -c requirements/extras.txt -o requirements/test.txt
 	@echo "uv==$$($(UV) --version | cut -d' ' -f2)" | $(UV) pip compile -q - --universal --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --no-annotate --custom-compile-command "make lock" -o requirements/uv.txt
