@@ -2,12 +2,13 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 LAB =
+RUN =
 MLFLOW =
 SERVE =
 SITE = site
 SIDE = -n auto --maxprocesses 4 --dist loadfile  # tests of one file share what they build
 UV := $(BIN)/uv
-COMPILE := $(UV) pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes \
+COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes \
 	--no-strip-extras --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
@@ -18,7 +19,7 @@ help: ## list the commands
 
 .PHONY: run
 run: .venv/run ## install what is needed, and build the pipeline on the bundled book
-	@$(BIN)/modelbook build
+	@$(BIN)/modelbook build $(RUN)
 
 .PHONY: test
 test: .venv/test ## install what tests need, and run the whole suite
@@ -65,6 +66,14 @@ pdf: .venv/run ## print the reports of the book as PDF, beside their pages; want
 site: .venv/run ## copy all reports into a folder or a .zip for any web host: make site SITE=site.zip
 	@$(BIN)/modelbook site $(SITE)
 
+.PHONY: deploy
+deploy: ## ship: TARGET=kubernetes [OVERLAY=dev] or TARGET=ecs; a dry run until there are credentials
+	@TARGET="$(TARGET)" OVERLAY="$(OVERLAY)" STACK="$(STACK)" DRY="$(DRY)" deploy/deploy.sh
+
+.PHONY: sbom
+sbom: .venv/uv ## list what the service's image holds, with licences, in deploy/sbom
+	@UV="$(CURDIR)/$(UV)" deploy/sbom.sh
+
 .PHONY: bench
 bench: .venv/test ## measure: builds and their overhead, pages, the service beside other ways to serve, and how often monitor is right
 	@$(BIN)/python benchmarks/build.py
@@ -76,9 +85,11 @@ bench: .venv/test ## measure: builds and their overhead, pages, the service besi
 
 .PHONY: lock
 lock: .venv/uv ## write the locks anew from pyproject.toml
-	@$(COMPILE) -o requirements/run.txt
-	@$(COMPILE) --all-extras -c requirements/run.txt -o requirements/extras.txt
-	@$(COMPILE) --all-extras --group test -c requirements/run.txt -c requirements/extras.txt -o requirements/test.txt
+	@$(COMPILE) pyproject.toml -o requirements/run.txt
+	@$(COMPILE) pyproject.toml --all-extras -c requirements/run.txt -o requirements/extras.txt
+	@$(COMPILE) --group serve -c requirements/extras.txt -o requirements/serve.txt
+	@$(COMPILE) --group sbom -o requirements/sbom.txt
+	@$(COMPILE) pyproject.toml --all-extras --group test -c requirements/run.txt -c requirements/extras.txt -o requirements/test.txt
 	@echo "uv==$$($(UV) --version | cut -d' ' -f2)" | $(UV) pip compile -q - --universal --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --no-annotate --custom-compile-command "make lock" -o requirements/uv.txt
 

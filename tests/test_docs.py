@@ -12,7 +12,7 @@ from tiny import BIN, ROOT
 
 from modelbook import config, errors
 
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 NOT_RUN = ("jupyter lab", "source ", "git clone", "cd ", "conda ", "pip install")  # they open, download or set up
 
 
@@ -101,7 +101,21 @@ def test_every_error_stands_in_the_docs():
 
 def test_every_make_target_says_what_it_does():
     told = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for target in ("run", "test", "check", "setup", "extras", "lab", "serve", "mlflow", "pdf", "site", "bench", "lock"):
+    for target in (
+        "run",
+        "test",
+        "check",
+        "setup",
+        "extras",
+        "lab",
+        "serve",
+        "mlflow",
+        "pdf",
+        "site",
+        "bench",
+        "deploy",
+        "lock",
+    ):
         assert re.search(rf"make {target} +\w", told), target
 
 

@@ -29,7 +29,7 @@ from modelbook.errors import ServingError
 from modelbook.journal.store import default
 from modelbook.serving import server, service
 from modelbook.serving.app import create
-from modelbook.serving.keys import Keys
+from modelbook.serving.keys import KEYRING, Keys
 from modelbook.serving.settings import FILE, load
 
 ROW = {"colour": "11", "size": 80.0, "noise": None, "flag": 1}
@@ -494,6 +494,18 @@ class TestKeys:
         (tmp_path / "serving.keys.json").write_text("[{}]")
         with pytest.raises(ServingError, match="cannot be read"):
             Keys(tmp_path)
+
+    def test_where_there_is_no_file_the_environment_holds_what_would_stand_in_it(self, put, tmp_path, monkeypatch):
+        one = Keys(tmp_path / "elsewhere").add("one", ["predict"])
+        monkeypatch.setenv(KEYRING, (tmp_path / "elsewhere/serving.keys.json").read_text())
+        with serve(put, client=("192.0.2.7", 5000)) as client:
+            assert post(client, "/predict", ROW, **{"x-api-key": one}).status_code == 200
+            assert post(client, "/predict", ROW).status_code == 401
+        with pytest.raises(ServingError, match=f"the keys are those of {KEYRING}"):
+            Keys(put.root).add("two", ["predict"])
+        monkeypatch.setenv(KEYRING, "{}x")
+        with pytest.raises(ServingError, match=f"{KEYRING} cannot be read"):
+            Keys(put.root)
 
 
 class TestSettings:

@@ -1,4 +1,7 @@
-"""API keys: several, named, with scopes and an end; kept as hashes in a file that is read again when it changes."""
+"""API keys: several, named, with scopes and an end; kept as hashes in a file that is read again when it changes.
+
+Where a container has no such file, the environment holds what would stand in it.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from modelbook.errors import ServingError
 from modelbook.whole import complete
 
 FILE = "serving.keys.json"
+KEYRING = "MODELBOOK_KEYRING"  # in the environment: the content of the file, in the file's place
 SCOPES = ("predict", "outcomes", "admin")  # admin may everything
 
 
@@ -50,7 +54,7 @@ class Keys:
 
     def __init__(self, root: Path) -> None:
         self._path = root / FILE
-        self._mark: object = None
+        self._mark: object = None  # what was read last
         self._known: dict[str, Key] = {}
         self.refresh()
 
@@ -61,29 +65,27 @@ class Keys:
         return iter(self._known.values())
 
     def refresh(self) -> None:
-        """Read the file again if it has changed.
+        """Read the file again if it has changed; the environment, once.
 
         Raises
         ------
         ServingError
             When it cannot be read.
         """
-        try:
-            stat = self._path.stat()
-            mark = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-        except FileNotFoundError:
-            self._known, self._mark = {}, None
-            return
-        if mark == self._mark:
-            return
-        try:
-            told = json.loads(self._path.read_text(encoding="utf-8"))
-            known = {one["hash"]: Key(**{**one, "scopes": tuple(one["scopes"])}) for one in told}
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise ServingError(
-                f"{self._path} cannot be read: {error}", next="remove it, and make keys anew: modelbook keys add NAME"
-            ) from None
-        self._known, self._mark = known, mark
+        given = os.environ.get(KEYRING)
+        mark = _mark(self._path) if given is None else given
+        if mark is None:
+            self._known = {}
+        elif mark != self._mark:
+            place = self._path if given is None else KEYRING
+            try:
+                self._known = _known(self._path.read_text(encoding="utf-8") if given is None else given)
+            except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+                raise ServingError(
+                    f"{place} cannot be read: {error}", expected=f"what stands in a {FILE}",
+                    next="remove it, and make keys anew: modelbook keys add NAME",
+                ) from None  # fmt: skip
+        self._mark = mark
 
     def find(self, given: str) -> Key | None:
         """The key that was given, if it is known and has not ended."""
@@ -122,6 +124,12 @@ class Keys:
         self._write(kept)
 
     def _write(self, keys: list[Key]) -> None:
+        if KEYRING in os.environ:
+            raise ServingError(
+                f"the keys are those of {KEYRING} in the environment", expected=f"keys in {self._path}",
+                next="make them where it is not set, and give it the content of that file",
+            )  # fmt: skip
+
         def private(path: str, flags: int) -> int:
             return os.open(path, flags | os.O_EXCL, 0o600)
 
@@ -129,6 +137,19 @@ class Keys:
             json.dump([asdict(one) for one in keys], file, indent=1)
         self._mark = None
         self.refresh()
+
+
+def _mark(path: Path) -> tuple[int, ...] | None:
+    """What changes when a file does; None where there is none."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+
+def _known(text: str) -> dict[str, Key]:
+    return {one["hash"]: Key(**{**one, "scopes": tuple(one["scopes"])}) for one in json.loads(text)}
 
 
 def _day(at: float) -> str:

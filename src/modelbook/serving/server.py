@@ -93,7 +93,7 @@ def _check(root: Path, book: str, host: str, keys: str) -> None:
     if keys == "on" and not len(Keys(root)) and not _loopback(host):
         raise ServingError(
             f"{host} can be reached by others, and there are no API keys", expected="keys, or a loopback address",
-            next="make one: modelbook keys add NAME; for development only: MODELBOOK_SERVE_KEYS=off",
+            next="make one: modelbook keys add NAME, or set MODELBOOK_KEYRING; to try things: MODELBOOK_SERVE_KEYS=off",
         )  # fmt: skip
 
 

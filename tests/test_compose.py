@@ -1,0 +1,75 @@
+"""compose.yaml: it keeps its schema, its parts know one another by name, and what they are told is what they read."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+import pytest
+import yaml
+from tiny import BIN, ROOT
+
+from modelbook.serving.settings import load
+
+FILE = ROOT / "deploy/compose.yaml"
+TEXT = FILE.read_text()
+GIVEN = yaml.safe_load(TEXT)
+SERVICES = GIVEN["services"]
+
+
+def test_it_keeps_the_schema_of_compose():
+    command = [BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", FILE]
+    told = subprocess.run(command, capture_output=True, text=True)
+    assert told.returncode == 0, told.stdout + told.stderr
+
+
+def test_all_parts_are_there_and_what_they_name_is_there():
+    assert SERVICES.keys() == {"api", "stages", "mlflow", "postgres", "store", "bucket", "prometheus", "grafana"}
+    hosts = set(re.findall(r"(?:http://|@)([a-z]+)[:/]", TEXT)) | set(re.findall(r'targets: \["(\w+):', TEXT))
+    assert len(hosts) == 4
+    assert hosts <= SERVICES.keys()
+    for name, one in SERVICES.items():
+        assert set(one.get("depends_on", [])) <= SERVICES.keys(), name
+        assert {each["source"] for each in one.get("configs", [])} <= GIVEN["configs"].keys(), name
+        assert {each.split(":")[0] for each in one.get("volumes", [])} <= GIVEN["volumes"].keys(), name
+    for one in GIVEN["configs"].values():
+        assert "content" in one or (FILE.parent / one["file"]).is_file()
+
+
+def test_nothing_listens_beyond_this_machine_and_our_own_are_no_root_and_read_only():
+    for name, one in SERVICES.items():
+        assert all(port.startswith("127.0.0.1:") for port in one.get("ports", [])), name
+        if one["image"].startswith("modelbook-"):
+            assert one["read_only"] is True, name
+            assert one["cap_drop"] == ["ALL"], name
+        else:
+            assert re.search(r":v?\d", one["image"]), f"{name}: no version"
+
+
+def test_every_secret_is_asked_for_and_stands_in_the_docs():
+    told = (ROOT / "docs/deploy/containers.md").read_text()
+    asked = set(re.findall(r"\$\{(\w+)", TEXT))
+    assert asked == {"POSTGRES_PASSWORD", "S3_SECRET", "GRAFANA_PASSWORD", "MODELBOOK_KEYRING"}
+    assert {name for name in asked if f"{name}=" in told} == asked
+    assert not re.search(r"://\w+:[^@\s]+@", TEXT), "a password in a URL"
+
+
+def test_the_service_takes_the_settings_that_it_is_told(tmp_path, monkeypatch):
+    for name, value in SERVICES["api"]["environment"].items():
+        monkeypatch.setenv(name, value)
+    assert load(tmp_path).journal.url == "postgresql+psycopg://modelbook@postgres/journal"
+    databases = {SERVICES["postgres"]["environment"]["POSTGRES_DB"], GIVEN["configs"]["journal"]["content"].split()[-1]}
+    assert databases == {"mlflow", "journal;"}
+
+
+@pytest.mark.parametrize("name", ["prometheus", "source", "folder", "s3"])
+def test_what_stands_in_it_for_others_can_be_read(name):
+    assert isinstance(yaml.safe_load(GIVEN["configs"][name]["content"]), dict)
+
+
+def test_prometheus_reads_the_service_as_it_does_without_containers():
+    ours = yaml.safe_load(GIVEN["configs"]["prometheus"]["content"])
+    other = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    ours["scrape_configs"][0].update(dict.fromkeys(("authorization", "static_configs")))
+    other["scrape_configs"][0].update(dict.fromkeys(("authorization", "static_configs")))
+    assert ours == other

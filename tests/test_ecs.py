@@ -1,0 +1,141 @@
+"""The template for AWS ECS: it is clean, asks for little, and a cloud of its own (moto) makes of it what it says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+import yaml
+from moto import mock_aws
+from tiny import BIN, ROOT
+
+from modelbook.serving.settings import load
+
+TEMPLATE = ROOT / "deploy/ecs/service.yaml"
+
+
+class Plain(yaml.SafeLoader):
+    """Reads ``!Ref x`` as ``{"Ref": x}``, and so on."""
+
+
+def _short(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> Any:
+    read = {"scalar": loader.construct_scalar, "sequence": loader.construct_sequence}[node.id]
+    return {suffix: read(node, deep=True) if node.id == "sequence" else read(node)}
+
+
+Plain.add_multi_constructor("!", _short)
+RESOURCES = yaml.load(TEMPLATE.read_text(), Plain)["Resources"]
+
+
+def of_kind(kind: str) -> dict[str, dict[str, Any]]:
+    return {name: one["Properties"] for name, one in RESOURCES.items() if one["Type"] == kind}
+
+
+@pytest.mark.slow
+def test_cfn_lint_finds_nothing():
+    told = subprocess.run([BIN / "cfn-lint", TEMPLATE], capture_output=True, text=True)
+    assert told.returncode == 0, told.stdout
+
+
+def test_no_role_may_everything():
+    roles = of_kind("AWS::IAM::Role")
+    assert roles.keys() == {"Execution", "Reader", "Writer", "Clock"}
+    for name, role in roles.items():
+        assert "ManagedPolicyArns" not in role
+        for statement in (s for policy in role["Policies"] for s in policy["PolicyDocument"]["Statement"]):
+            actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+            assert not any("*" in action for action in actions), name
+            assert statement["Resource"] != "*" or actions == ["ecr:GetAuthorizationToken"], name
+    secrets = [s for s in roles["Execution"]["Policies"][0]["PolicyDocument"]["Statement"] if "secrets" in s["Action"]]
+    assert [one["Resource"] for one in secrets] == [[{"Ref": "JournalPassword"}, {"Ref": "Keyring"}]]
+
+
+def test_containers_write_into_volumes_only_and_secrets_come_by_reference():
+    for task in of_kind("AWS::ECS::TaskDefinition").values():
+        [one] = task["ContainerDefinitions"]
+        assert one["ReadonlyRootFilesystem"] is True
+        assert one["LinuxParameters"]["Capabilities"] == {"Drop": ["ALL"]}
+        assert {mount["SourceVolume"] for mount in one["MountPoints"]} == {each["Name"] for each in task["Volumes"]}
+        assert {each["Name"] for each in one["Environment"]}.isdisjoint({"PGPASSWORD", "MODELBOOK_KEYRING"})
+        assert all("Ref" in each["ValueFrom"] for each in one["Secrets"])
+    [listener] = of_kind("AWS::ElasticLoadBalancingV2::Listener").values()
+    assert (listener["Protocol"], listener["Port"]) == ("HTTPS", 443)
+    [targets] = of_kind("AWS::ElasticLoadBalancingV2::TargetGroup").values()
+    assert targets["HealthCheckPath"] == "/health/ready"
+
+
+@pytest.fixture
+def stack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The template carried out by moto; gives a maker of clients."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    with mock_aws():
+        session = boto3.Session(region_name="eu-central-1")
+        ec2, secrets = session.client("ec2"), session.client("secretsmanager")
+        vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+        subnets = [
+            ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.0.{i}.0/24", AvailabilityZone=f"eu-central-1{zone}")
+            for i, zone in enumerate("ab")
+        ]
+        given = {
+            "Vpc": vpc, "SubnetA": subnets[0]["Subnet"]["SubnetId"], "SubnetB": subnets[1]["Subnet"]["SubnetId"],
+            "Certificate": session.client("acm").request_certificate(DomainName="book.example.com")["CertificateArn"],
+            "ServiceImage": "123456789012.dkr.ecr.eu-central-1.amazonaws.com/modelbook-service:1",
+            "StagesImage": "123456789012.dkr.ecr.eu-central-1.amazonaws.com/modelbook-stages:1",
+            "JournalUrl": "postgresql+psycopg://modelbook@db.example.com/journal",
+            "JournalPassword": secrets.create_secret(Name="password", SecretString="not to be seen")["ARN"],
+            "Keyring": secrets.create_secret(Name="keyring", SecretString="[]")["ARN"],
+        }  # fmt: skip
+        session.client("cloudformation").create_stack(
+            StackName="book", TemplateBody=TEMPLATE.read_text(), Capabilities=["CAPABILITY_IAM"],
+            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in given.items()],
+        )  # fmt: skip
+        yield session.client
+
+
+@pytest.mark.slow
+def test_a_cloud_makes_of_it_a_service_behind_a_load_balancer(stack, tmp_path, monkeypatch):
+    told = stack("cloudformation").describe_stacks(StackName="book")["Stacks"][0]
+    assert told["StackStatus"] == "CREATE_COMPLETE"
+    outputs = {one["OutputKey"]: one["OutputValue"] for one in told["Outputs"]}
+    ecs = stack("ecs")
+    [arn] = ecs.list_services(cluster=outputs["Cluster"])["serviceArns"]
+    [service] = ecs.describe_services(cluster=outputs["Cluster"], services=[arn])["services"]
+    task = ecs.describe_task_definition(taskDefinition=service["taskDefinition"])["taskDefinition"]
+    [container] = task["containerDefinitions"]
+    assert container["image"].endswith("modelbook-service:1")
+    assert {one["name"] for one in container["secrets"]} == {"PGPASSWORD", "MODELBOOK_KEYRING"}
+    assert "not to be seen" not in json.dumps([task, service, told], default=str)
+    for one in container["environment"]:
+        monkeypatch.setenv(one["name"], one["value"])
+    assert load(tmp_path).journal.url == "postgresql+psycopg://modelbook@db.example.com/journal"
+    [balancer] = stack("elbv2").describe_load_balancers()["LoadBalancers"]
+    assert balancer["Scheme"] == "internal"
+    assert outputs["Address"] == f"https://{balancer['DNSName']}"
+    loop = ecs.describe_task_definition(taskDefinition=outputs["Loop"])["taskDefinition"]
+    assert loop["containerDefinitions"][0]["image"].endswith("modelbook-stages:1")
+
+
+@pytest.mark.slow
+def test_autoscaling_takes_what_the_template_says(stack):
+    """Moto makes no autoscaling of a template, so it is asked for here as CloudFormation would."""
+    [scaled] = of_kind("AWS::ApplicationAutoScaling::ScalableTarget").values()
+    [policy] = of_kind("AWS::ApplicationAutoScaling::ScalingPolicy").values()
+    outputs = stack("cloudformation").describe_stacks(StackName="book")["Stacks"][0]["Outputs"]
+    cluster = next(one["OutputValue"] for one in outputs if one["OutputKey"] == "Cluster")
+    [arn] = stack("ecs").list_services(cluster=cluster)["serviceArns"]
+    place = {name: scaled[name] for name in ("ServiceNamespace", "ScalableDimension")}
+    place["ResourceId"] = scaled["ResourceId"]["Sub"].replace("${Cluster}", cluster).replace(
+        "${Service.Name}", arn.split("/")[-1]
+    )  # fmt: skip
+    scaling = stack("application-autoscaling")
+    scaling.register_scalable_target(**place, MinCapacity=2, MaxCapacity=10)
+    rest = {name: policy[name] for name in ("PolicyName", "PolicyType", "TargetTrackingScalingPolicyConfiguration")}
+    scaling.put_scaling_policy(**place, **rest)
+    [told] = scaling.describe_scaling_policies(ServiceNamespace="ecs")["ScalingPolicies"]
+    assert told["TargetTrackingScalingPolicyConfiguration"]["TargetValue"] == 70

@@ -1,0 +1,168 @@
+"""The images: the service's lock has nothing that trains, and is all that a real server of a version wants."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from lightgbm import LGBMClassifier
+from shelf import BOOK, Shelf, fitted
+from sklearn.ensemble import ExtraTreesClassifier
+from tiny import BIN, ROOT
+
+from modelbook.contract import Contract
+from modelbook.errors import CompileError
+from modelbook.scoring import registered
+
+LOCK = ROOT / "requirements/serve.txt"
+MOST = 600  # megabytes
+ROW = {"colour": "11", "size": 61.5, "flag": 1}
+STACK = ("pycaret", "mlflow", "evidently", "ploomber", "papermill", "jupyterlab", "nbconvert", "pandas", "shap")
+DOCKERFILES = [ROOT / "deploy" / name for name in ("Dockerfile", "stages.Dockerfile")]
+
+
+def pins(path: Path) -> dict[str, str]:
+    return dict(re.findall(r"^([a-z0-9._-]+)(?:\[[\w,-]+\])?==([^\s;\\]+)", path.read_text(), re.M))
+
+
+def test_the_lock_of_the_service_has_nothing_that_trains_and_pins_what_the_project_pins():
+    served, whole = pins(LOCK), pins(ROOT / "requirements/extras.txt")
+    assert {"fastapi", "onnxruntime", "lightgbm", "psycopg"} <= served.keys()
+    assert served.keys().isdisjoint(STACK)
+    assert {name: whole[name] for name in served} == served
+    assert LOCK.read_text().count("--hash=sha256:") >= len(served)
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_an_image_is_of_the_base_that_is_asked_for_is_no_root_and_hashes_what_it_installs(path):
+    told = subprocess.run([BIN / "hadolint", path], capture_output=True, text=True)
+    assert told.returncode == 0, told.stdout
+    text = path.read_text()
+    assert {line.split()[1] for line in re.findall(r"^FROM .*", text, re.M)} == {"${BASE}"}
+    assert re.findall(r"^USER (.*)", text, re.M) == ["10001:10001"]
+    for line in re.findall(r"pip install.*", text):
+        assert "--require-hashes -r" in line or "--no-deps" in line, line
+
+
+def test_keys_and_what_is_generated_stay_out_of_images():
+    given = (ROOT / ".dockerignore").read_text().splitlines()
+    assert given[1] == "*"
+    let = {line[1:] for line in given if line.startswith("!")}
+    assert let.isdisjoint({"models", "data", "reports", ".venv", ".git", "serving.keys.json"})
+    copied = {word for path in DOCKERFILES for line in re.findall(r"^COPY ((?!--).*)", path.read_text(), re.M)
+              for word in line.split()[:-1]}  # fmt: skip
+    assert copied <= let | {"."}
+
+
+def test_a_version_that_wants_a_package_that_is_not_there_says_so(tmp_path, monkeypatch, frame, contract):
+    shelf = Shelf(tmp_path)
+    number = shelf.register(fitted(frame, contract), contract, frame)
+    (shelf.folder(number) / "scorer/scorer.json").unlink()
+    monkeypatch.setitem(sys.modules, "cloudpickle", None)
+    monkeypatch.delitem(sys.modules, "modelbook.scoring.itself", raising=False)
+    with pytest.raises(CompileError, match="the model itself, which wants cloudpickle, and that is not installed here"):
+        registered.load(shelf.folder(number), contract)
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the image's /venv is: made by the commands of the Dockerfile."""
+    place = tmp_path_factory.mktemp("image")
+    python = place / "venv/bin/python"
+    for words in (
+        ("venv", "--python", sys.executable, str(place / "venv")),
+        ("pip", "install", "--python", str(python), "--require-hashes", "-r", str(LOCK)),
+        ("build", "--wheel", "--build-constraints", "requirements/run.txt", "--require-hashes", "-o", str(place), "."),
+        ("pip", "install", "--python", str(python), "--no-deps", "--no-index", "--find-links", str(place), "modelbook"),
+    ):
+        told = subprocess.run([BIN / "uv", *words], cwd=ROOT, capture_output=True, text=True)
+        assert told.returncode == 0, told.stderr
+    return place / "venv"
+
+
+@contextmanager
+def serving(environment: Path, root: Path) -> Iterator[str]:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    environ = {"PATH": f"{environment / 'bin'}:{os.environ['PATH']}", "MODELBOOK_ROOT": str(root)}
+    process = subprocess.Popen(["modelbook", "serve", "--port", str(port)], env=environ, stderr=subprocess.PIPE)
+    address, until = f"http://127.0.0.1:{port}", time.monotonic() + 60
+    try:
+        while True:
+            try:
+                asked(f"{address}/health/live")
+                break
+            except OSError:
+                assert process.poll() is None, process.stderr.read().decode()
+                assert time.monotonic() < until
+                time.sleep(0.1)
+        yield address
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def asked(url: str, body: Any = None) -> tuple[int, Any]:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"content-type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as told:
+            return told.status, json.load(told)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    """A project's folder as the image sees it."""
+    (tmp_path / "pipeline.yaml").write_text((ROOT / "pipeline.yaml").read_text())
+    values = {**yaml.safe_load((ROOT / "env.yaml").read_text()), "book": BOOK}
+    (tmp_path / "env.yaml").write_text(yaml.safe_dump(values))
+    return Shelf(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("estimator", [LGBMClassifier(n_estimators=5, verbose=-1), ExtraTreesClassifier(5)], ids=str)
+def test_with_its_lock_alone_a_version_is_served_over_http(environment, shelf, frame, contract: Contract, estimator):
+    number = shelf.register(fitted(frame, contract, estimator), contract, frame)
+    shelf.alias("champion", number)
+    here = registered.load(shelf.folder(number), contract).one({**ROW, "flag": True, "noise": None})
+    with serving(environment, shelf.root) as address:
+        status, told = asked(f"{address}/predict", ROW)
+        assert asked(f"{address}/health/ready")[1]["journal"] == "up"
+    assert (status, told["model_version"], told["prediction"]) == (200, number, here.prediction)
+    assert list(told["probabilities"].values()) == pytest.approx(here.probabilities, abs=1e-12)
+
+
+@pytest.mark.slow
+def test_a_version_without_a_compiled_form_is_not_ready_and_says_why(environment, shelf, frame, contract):
+    number = shelf.register(fitted(frame, contract), contract, frame)
+    (shelf.folder(number) / "scorer/scorer.json").unlink()
+    from modelbook.registry.pointer import digest
+
+    shelf._do("update model_version_tags set value = ? where key = 'digest'", digest(shelf.folder(number)))
+    shelf.alias("champion", number)
+    with serving(environment, shelf.root) as address:
+        status, told = asked(f"{address}/health/ready")
+    assert status == 503
+    assert "which wants pandas, and that is not installed here" in told["reasons"]["champion"]
+
+
+@pytest.mark.slow
+def test_the_unpacked_environment_is_small(environment):
+    size = sum(path.stat().st_size for path in environment.rglob("*") if path.is_file() and not path.is_symlink())
+    assert 100 < size / 1e6 <= MOST

@@ -1,0 +1,141 @@
+"""The manifests for Kubernetes: each overlay renders, keeps the API's schemas, and is closed as it should be."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tiny import BIN, ROOT
+
+from modelbook.serving.settings import load
+
+HERE = ROOT / "deploy/kubernetes"
+OVERLAYS = ("dev", "staging", "prod")
+RENDER = [["kustomize", "build"], ["kubectl", "kustomize"]]
+found = next((words for words in RENDER if shutil.which(words[0])), None)
+pytestmark = pytest.mark.skipif(found is None, reason="there is neither kustomize nor kubectl")
+
+
+@pytest.fixture(scope="module", params=OVERLAYS)
+def rendered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    told = subprocess.run([*found, HERE / "overlays" / request.param], capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    path = tmp_path_factory.mktemp("rendered") / f"{request.param}.yaml"
+    path.write_text(told.stdout)
+    return request.param, path
+
+
+def resources(path: Path, *kinds: str) -> list[dict[str, Any]]:
+    return [one for one in yaml.safe_load_all(path.read_text()) if not kinds or one["kind"] in kinds]
+
+
+def pods(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for one in resources(path, "Deployment", "CronJob"):
+        spec = one["spec"] if one["kind"] == "Deployment" else one["spec"]["jobTemplate"]["spec"]
+        yield one["metadata"]["name"], spec["template"]
+
+
+@cache
+def helped(word: str) -> str:
+    return subprocess.run([BIN / "modelbook", word, "--help"], capture_output=True, text=True).stdout
+
+
+def test_it_keeps_the_schemas_of_the_api(rendered):
+    told = subprocess.run([BIN / "kubernetes-validate", "--strict", rendered[1]], capture_output=True, text=True)
+    assert told.returncode == 0, told.stdout + told.stderr
+    lines = (told.stdout + told.stderr).splitlines()
+    assert [line for line in lines if "passed" not in line and "kind ServiceMonitor" not in line] == []
+    assert sum("passed" in line for line in lines) == len(resources(rendered[1])) - 1 == 12
+
+
+def test_all_is_in_the_overlays_namespace_which_takes_restricted_pods_only(rendered):
+    name, path = rendered
+    [space] = resources(path, "Namespace")
+    assert space["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert {one["metadata"].get("namespace") for one in resources(path)} == {f"modelbook-{name}", None}
+
+
+def test_no_pod_is_root_may_more_than_it_needs_or_writes_into_its_image(rendered):
+    for name, template in pods(rendered[1]):
+        spec, [one] = template["spec"], template["spec"]["containers"]
+        assert spec["securityContext"]["runAsNonRoot"] is True, name
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert spec["automountServiceAccountToken"] is False
+        assert one["securityContext"] == {
+            "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+        }  # fmt: skip
+        assert {"cpu", "memory"} == one["resources"]["requests"].keys()
+        assert "memory" in one["resources"]["limits"]
+        mounts = {each["name"] for each in one["volumeMounts"]}
+        assert mounts == {each["name"] for each in spec["volumes"]} == {"book", "tmp"}
+
+
+def test_secrets_are_named_and_never_told_and_the_docs_say_how_they_are_made(rendered):
+    text, told = rendered[1].read_text(), (ROOT / "docs/deploy/kubernetes.md").read_text()
+    assert resources(rendered[1], "Secret") == []
+    assert not re.search(r"://\w+:[^@\s]+@", text)
+    wanted = {
+        each["valueFrom"]["secretKeyRef"]["key"]
+        for _, template in pods(rendered[1])
+        for each in template["spec"]["containers"][0]["env"]
+        if "valueFrom" in each
+    }
+    [watching] = resources(rendered[1], "ServiceMonitor")
+    wanted.add(watching["spec"]["endpoints"][0]["authorization"]["credentials"]["key"])
+    made = set(re.findall(r"--from-(?:literal|file)=([\w-]+)=", told))
+    assert wanted == made == {"journal-password", "keyring", "webhook", "metrics-key"}
+
+
+def test_what_selects_finds_the_service_and_its_ports_and_probes_are_those_of_the_service(rendered):
+    path = rendered[1]
+    [deployment], [service] = resources(path, "Deployment"), resources(path, "Service")
+    labels = deployment["spec"]["template"]["metadata"]["labels"].items()
+    [budget], [scaler] = resources(path, "PodDisruptionBudget"), resources(path, "HorizontalPodAutoscaler")
+    [watching], policies = resources(path, "ServiceMonitor"), resources(path, "NetworkPolicy")
+    assert service["spec"]["selector"].items() <= labels
+    assert budget["spec"]["selector"]["matchLabels"].items() <= labels
+    assert watching["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert scaler["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
+    assert "replicas" not in deployment["spec"]
+    pods_told = [template["metadata"]["labels"].items() for _, template in pods(path)]
+    picked = [one["spec"]["podSelector"]["matchLabels"].items() for one in policies]
+    assert all(sum(each <= told for each in picked) == 1 for told in pods_told)
+    [one] = deployment["spec"]["template"]["spec"]["containers"]
+    assert {one[probe]["httpGet"]["path"] for probe in ("startupProbe", "livenessProbe")} == {"/health/live"}
+    assert one["readinessProbe"]["httpGet"]["path"] == "/health/ready"
+    assert service["spec"]["ports"][0]["targetPort"] == one["ports"][0]["name"] == "http"
+
+
+def test_the_service_takes_the_settings_that_it_is_told(rendered, tmp_path, monkeypatch):
+    name, path = rendered
+    [told] = resources(path, "ConfigMap")
+    for key, value in told["data"].items():
+        monkeypatch.setenv(key, value)
+    given = load(tmp_path)
+    assert given.log == {"dev": "debug", "staging": "info", "prod": "warning"}[name]
+    assert given.journal.url.startswith("postgresql+psycopg://")
+    assert (ROOT / told["data"]["PLOOMBER_ENV_FILENAME"]).is_file()
+
+
+def test_overlays_differ_in_size_and_clock(rendered):
+    name, path = rendered
+    [scaler] = resources(path, "HorizontalPodAutoscaler")
+    least_and_most = scaler["spec"]["minReplicas"], scaler["spec"]["maxReplicas"]
+    assert least_and_most == {"dev": (1, 1), "staging": (2, 6), "prod": (3, 20)}[name]
+    assert {one["spec"].get("suspend", False) for one in resources(path, "CronJob")} == {name == "dev"}
+
+
+def test_the_clock_calls_what_there_is(rendered):
+    for one in resources(rendered[1], "CronJob"):
+        assert one["spec"]["concurrencyPolicy"] == "Forbid"
+    told = {name: template["spec"]["containers"][0] for name, template in pods(rendered[1])}
+    assert (ROOT / told["modelbook-monitor"]["command"][1]).is_file()
+    word, option, _ = told["modelbook-retrain"]["args"]
+    assert option in helped(word)

@@ -1,0 +1,163 @@
+"""`make deploy`: a dry run until there are credentials, and then it does what it has shown."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from tiny import ROOT
+
+KUBECTL = """case "$*" in
+  "kustomize "*) cat {manifests} ;;
+  "config current-context") {context} ;;
+  "get --raw /readyz"*) {ready} ;;
+  *) echo "kubectl $*" ;;
+esac"""
+AWS = """case "$*" in
+  "sts get-caller-identity"*) {identity} ;;
+  *) echo "aws $*" ;;
+esac"""
+IMAGE = "registry.example.com/modelbook-service:1"
+MANIFESTS = f"kind: Deployment\nmetadata:\n  name: modelbook\nspec:\n      - args: []\n        image: {IMAGE}\n"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    shutil.copytree(ROOT / "deploy", tmp_path / "deploy", ignore=shutil.ignore_patterns("parameters", "key"))
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
+    (tmp_path / "manifests").write_text(MANIFESTS)
+    (tmp_path / "bin").mkdir()
+    for name in ("sh", "dirname", "cat", "awk", "ls", "paste", "grep", "make"):
+        (tmp_path / "bin" / name).symlink_to(str(shutil.which(name)))
+    return tmp_path
+
+
+def command(project: Path, name: str, script: str) -> None:
+    path = project / "bin" / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def kubectl(project: Path, context: str = "echo here", ready: str = "true") -> None:
+    command(project, "kubectl", KUBECTL.format(manifests=project / "manifests", context=context, ready=ready))
+
+
+def deploy(project: Path, *words: str) -> tuple[int, str, str]:
+    told = subprocess.run(
+        ["make", "-s", "deploy", *words],
+        cwd=project,
+        env={"PATH": str(project / "bin")},
+        capture_output=True,
+        text=True,
+    )
+    return told.returncode, told.stdout, told.stderr
+
+
+def test_a_target_that_is_none_is_refused(project):
+    code, _, told = deploy(project, "TARGET=moon")
+    assert code != 0
+    assert "TARGET=moon is no target\n  next: make deploy TARGET=kubernetes|ecs" in told
+    kubectl(project)
+    code, _, told = deploy(project, "TARGET=kubernetes", "OVERLAY=moon")
+    assert code != 0
+    assert "there is no deploy/kubernetes/overlays/moon\n  next: OVERLAY=dev|prod|staging" in told
+
+
+@pytest.mark.parametrize(
+    ("context", "words", "why"),
+    [("exit 1", (), "kubectl has no cluster"), ("echo here", ("DRY=1",), "DRY is set")], ids=["no cluster", "DRY"],
+)  # fmt: skip
+def test_without_a_cluster_it_shows_what_would_be_applied(project, context, words, why):
+    kubectl(project, context)
+    code, told, _ = deploy(project, "TARGET=kubernetes", *words)
+    assert code == 0
+    assert f"  Deployment modelbook\n    {IMAGE}\ndry run, nothing was changed" in told
+    assert why in told
+    assert "apply" not in told
+
+
+def test_with_a_cluster_it_applies_the_overlay_and_waits(project):
+    kubectl(project)
+    code, told, _ = deploy(project, "TARGET=kubernetes", "OVERLAY=prod")
+    assert code == 0
+    assert told.splitlines()[-3:] == [
+        "to the cluster of the context here",
+        "kubectl apply -k deploy/kubernetes/overlays/prod",
+        "kubectl -n modelbook-prod rollout status deployment/modelbook --timeout=300s",
+    ]
+
+
+def test_a_cluster_that_does_not_answer_is_told(project):
+    kubectl(project, ready="exit 1")
+    code, told, error = deploy(project, "TARGET=kubernetes")
+    assert code != 0
+    assert "the cluster of the context here does not answer" in error
+    assert "apply" not in told
+
+
+def test_without_credentials_it_shows_what_the_template_makes(project):
+    code, told, _ = deploy(project, "TARGET=ecs")
+    assert code == 0
+    assert "  Service AWS::ECS::Service\n" in told
+    assert "there is no aws" in told
+    command(project, "aws", AWS.format(identity="echo Unable to locate credentials >&2; exit 255"))
+    code, told, _ = deploy(project, "TARGET=ecs")
+    assert (code, "aws has no credentials" in told) == (0, True)
+    assert "aws cloudformation" not in told
+
+
+def test_credentials_that_are_refused_are_told(project):
+    command(project, "aws", AWS.format(identity="echo The security token is expired >&2; exit 255"))
+    code, told, error = deploy(project, "TARGET=ecs")
+    assert code != 0
+    assert "deploy: The security token is expired" in error
+    assert "aws cloudformation" not in told
+
+
+def test_with_credentials_it_deploys_the_stack_with_its_parameters(project):
+    command(project, "aws", AWS.format(identity="echo arn:aws:iam::1:user/me"))
+    code, _, error = deploy(project, "TARGET=ecs")
+    assert code != 0
+    assert "there is no deploy/ecs/parameters" in error
+    (project / "deploy/ecs/parameters").write_text("# ours\nVpc=vpc-1\nLeast=3\n")
+    code, told, _ = deploy(project, "TARGET=ecs", "STACK=book")
+    assert code == 0
+    assert "to the stack book, as arn:aws:iam::1:user/me" in told
+    assert "--template-file deploy/ecs/service.yaml" in told
+    assert "--parameter-overrides Vpc=vpc-1 Least=3\n" in told
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("aws"), reason="there is no aws; install it: uv tool install awscli")
+def test_the_real_aws_makes_the_stack_on_a_cloud_for_tests(project, monkeypatch):
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    try:
+        address = "http://{}:{}".format(*server.get_host_and_port())
+        access = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_ENDPOINT_URL": address}
+        for name, value in (access | {"AWS_DEFAULT_REGION": "eu-central-1"}).items():
+            monkeypatch.setenv(name, value)
+        ec2 = boto3.client("ec2")
+        vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+        one, two = (ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.0.{i}.0/24")["Subnet"]["SubnetId"] for i in (1, 2))
+        given = {
+            "Vpc": vpc, "SubnetA": one, "SubnetB": two, "JournalUrl": "postgresql+psycopg://modelbook@db/journal",
+            "Certificate": boto3.client("acm").request_certificate(DomainName="book.example.com")["CertificateArn"],
+            "ServiceImage": "modelbook-service:1", "StagesImage": "modelbook-stages:1",
+            "JournalPassword": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:p",
+            "Keyring": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:k",
+        }  # fmt: skip
+        (project / "deploy/ecs/parameters").write_text("".join(f"{key}={value}\n" for key, value in given.items()))
+        words = ["make", "-s", "deploy", "TARGET=ecs"]
+        told = subprocess.run(words, cwd=project, env=dict(os.environ), capture_output=True, text=True)
+        assert told.returncode == 0, told.stdout + told.stderr
+        [cluster] = boto3.client("ecs").list_clusters()["clusterArns"]
+        assert len(boto3.client("ecs").list_services(cluster=cluster)["serviceArns"]) == 1
+    finally:
+        server.stop()
