@@ -35,7 +35,7 @@ DOCKERFILES = [ROOT / "deploy" / name for name in ("Dockerfile", "stages.Dockerf
 
 
 def pins(path: Path) -> dict[str, str]:
-    return dict(re.findall(r"^([a-z0-9._-]+)(?:\[[\w,-]+\])?==([^\s;\\]+)", path.read_text(), re.M))
+    return dict(re.findall(r"^([a-z0-9._-]+)(?:\[[\w, -]+\])?==([^\s;\\]+)", path.read_text(), re.M))
 
 
 def test_the_lock_of_the_service_has_nothing_that_trains_and_pins_what_the_project_pins():
