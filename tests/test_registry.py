@@ -399,10 +399,11 @@ def test_promote_hold_and_dry_run(root: Path, parts: dict[str, Any], other: dict
 
 @pytest.mark.slow
 def test_a_rollback_works_without_a_network(
-    root: Path, parts: dict[str, Any], other: dict[str, Any], contract: Contract
+    root: Path, parts: dict[str, Any], other: dict[str, Any], contract: Contract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for one in (enter(root, parts, contract), enter(root, other, contract)):
         enact(root, one, "promote")
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "sqlite:///of-another-project.db")  # as another use of MLflow leaves it
     code = "from pathlib import Path; from modelbook.registry import promotion;"
     code += f"print(promotion.roll_back(Path({str(root)!r}), {BOOK!r}, why='', commit='none').after)"
     alone = ["unshare", "--user", "--map-root-user", "--net", sys.executable, "-c", code]

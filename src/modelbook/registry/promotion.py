@@ -177,7 +177,7 @@ def prove(root: Path, model: str, number: int) -> int:
     named = f"models:/{model}/{number}"
     told = subprocess.run(
         [sys.executable, "-m", "modelbook.registry.prove", named],
-        env={**os.environ, "MLFLOW_TRACKING_URI": uri(root)},
+        env={**os.environ, **dict.fromkeys(("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"), uri(root))},
         capture_output=True, text=True,
     )  # fmt: skip
     answer = told.stdout.strip().splitlines()[-1:] or ["{}"]
