@@ -41,6 +41,10 @@ setup: .venv/run ## install what runs need; set up kernel, JupyterLab and git's 
 extras: .venv/run ## install what object stores, PostgreSQL, streams and data versions need besides
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/extras.txt
 
+.PHONY: engines
+engines: .venv/run ## install Dask, Spark and Ray, for work on more machines
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/engines.txt
+
 .PHONY: lab
 lab: .venv/run ## open JupyterLab at the project; options: make lab LAB="--no-browser --port 8890"
 	@$(BIN)/modelbook setup >/dev/null
@@ -86,10 +90,11 @@ bench: .venv/test ## measure: builds and their overhead, pages, the service besi
 .PHONY: lock
 lock: .venv/uv ## write the locks anew from pyproject.toml
 	@$(COMPILE) pyproject.toml -o requirements/run.txt
-	@$(COMPILE) pyproject.toml --all-extras -c requirements/run.txt -o requirements/extras.txt
+	@$(COMPILE) pyproject.toml $(foreach one,s3 postgres dvc stream,--extra $(one)) -c requirements/run.txt -o requirements/extras.txt
+	@$(COMPILE) pyproject.toml $(foreach one,dask spark ray,--extra $(one)) -c requirements/run.txt -c requirements/extras.txt -o requirements/engines.txt
 	@$(COMPILE) --group serve -c requirements/extras.txt -o requirements/serve.txt
 	@$(COMPILE) --group sbom -o requirements/sbom.txt
-	@$(COMPILE) pyproject.toml --all-extras --group test -c requirements/run.txt -c requirements/extras.txt -o requirements/test.txt
+	@$(COMPILE) pyproject.toml --all-extras --group test -c requirements/run.txt -c requirements/extras.txt -c requirements/engines.txt -o requirements/test.txt
 	@echo "uv==$$($(UV) --version | cut -d' ' -f2)" | $(UV) pip compile -q - --universal --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --no-annotate --custom-compile-command "make lock" -o requirements/uv.txt
 

@@ -107,6 +107,7 @@ def test_every_make_target_says_what_it_does():
         "check",
         "setup",
         "extras",
+        "engines",
         "lab",
         "serve",
         "mlflow",

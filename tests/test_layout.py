@@ -28,6 +28,7 @@ ROOMS = {
     "onnxruntime": {"scoring"}, "skl2onnx": {"scoring"}, "shap": {"training"},
     "fastapi": {"serving"}, "starlette": {"serving"}, "uvicorn": {"serving"}, "prometheus_client": {"serving"},
     "httpx": {"monitoring", "demo"}, "ipykernel": {"workbench"}, "packaging": {"workbench"},
+    "distributed": {"engine"}, "dask": {"engine"}, "pyspark": {"engine"}, "ray": {"engine"},
 }  # fmt: skip
 GENERATED = ("reports", "data", "models")
 
@@ -100,7 +101,7 @@ class TestLocks:
         text = (ROOT / f"requirements/{name}.txt").read_text()
         return {m[1]: Version(m[2]) for m in re.finditer(r"^([a-z0-9._-]+)(?:\[[\w, -]+\])?==([^\s;\\]+)", text, re.M)}
 
-    @pytest.mark.parametrize("name", ["run", "test", "uv"])
+    @pytest.mark.parametrize("name", ["run", "engines", "test", "uv"])
     def test_every_line_is_pinned_and_hashed_and_names_no_address(self, name):
         text = (ROOT / f"requirements/{name}.txt").read_text()
         for block in re.split(r"\n(?=\S)", re.sub(r"^#.*\n", "", text, flags=re.M).replace("\n    #", " #")):
@@ -121,8 +122,9 @@ class TestLocks:
             assert requirement.specifier.contains(locked[requirement.name.lower()]), line
 
     def test_the_two_locks_agree(self):
-        run, test = self.locked("run"), self.locked("test")
+        run, engines, test = self.locked("run"), self.locked("engines"), self.locked("test")
         assert {name: test[name] for name in run} == run
+        assert {name: engines[name] for name in run} == run
 
     def test_conda_installs_the_same_lock(self):
         described = yaml.safe_load((ROOT / "environment.yml").read_text())

@@ -16,6 +16,7 @@ ModelbookError
 ├── ReportError         a report cannot be made of what it was given
 ├── ServingError        the service cannot start with what it was given
 ├── JournalError        the journal cannot be used, or an outcome does not fit it
+├── EngineError         an engine for more machines is not there, or cannot do its work
 ├── HistoryError        a run that is asked for is not there, or cannot be read
 ├── WorkbenchError      this environment cannot be set up for work on a project
 └── BuildError          another build is running, or a stage of this one failed
@@ -110,6 +111,10 @@ class ServingError(ModelbookError):
 
 class JournalError(ModelbookError):
     """The journal cannot be used, or an outcome does not fit it."""
+
+
+class EngineError(ModelbookError):
+    """An engine for more machines is not there, or cannot do its work."""
 
 
 class HistoryError(ModelbookError):

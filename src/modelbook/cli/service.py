@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -51,24 +52,39 @@ def export(
 
 @app.command()
 def score(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="A .csv or .parquet file.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write, .csv or .parquet.")],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A .csv or .parquet file, or a folder of .parquet.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write, .csv or .parquet; or the folder.")],
     book: Book = None,
+    engine: Annotated[str, typer.Option(help="Who answers a folder: local, dask, spark or ray.")] = "local",
+    scheduler: Annotated[str | None, typer.Option(help="Address of the engine; default: this machine.")] = None,
 ) -> None:
-    """Answer the rows of a file by the champion; rows that break the contract go to OUT's name with .rejects.csv.
+    """Answer rows by the champion; those that break the contract go to OUT's name with .rejects.csv.
 
-    Examples:  modelbook score rows.parquet answers.parquet  |  modelbook score rows.csv answers.csv --book rand-hie
+    Examples:  modelbook score rows.csv answers.csv  |  modelbook score rows answers --engine dask --scheduler tcp://...
     """
-    from modelbook.scoring import batch
+    from modelbook.engine import NAMES
+    from modelbook.scoring import batch, partitions
     from modelbook.serving import loaded
+
+    if engine not in NAMES:
+        raise typer.BadParameter(f"{engine!r} is none of {', '.join(NAMES)}")
+    if (engine != "local" or scheduler) and not source.is_dir():
+        raise typer.BadParameter(f"an engine answers a folder of Parquet files, which {source} is not")
+    if scheduler and engine == "local":
+        raise typer.BadParameter("--scheduler wants --engine, too")
 
     def tell(rows: int, seconds: float) -> None:
         typer.echo(f"{rows:,} rows, {rows / max(seconds, 1e-9):,.0f} a second", err=True)
 
     with reported():
-        one = loaded.champion(*located(book))
-        done = batch.score(source, target, one.scorer, one.contract, one.number, tell=tell)
-    typer.echo(f"{target}: {done.rows - done.rejected:,} rows answered by version {one.number}")
+        named = loaded.pointed(*located(book))
+        load = partial(loaded.load, limit=1)
+        if source.is_dir():
+            done = partitions.score(source, target, named, load, tell=tell, name=engine, scheduler=scheduler)
+        else:
+            one = load(named)
+            done = batch.score(source, target, one.scorer, one.contract, one.number, tell=tell)
+    typer.echo(f"{target}: {done.rows - done.rejected:,} rows answered by version {named.number}")
     if done.rejected:
         typer.echo(f"{done.rejects}: {done.rejected:,} rows break the contract", err=True)
 

@@ -43,7 +43,9 @@ class Scored:
     rejects: Path
 
 
-def score(source: Path, target: Path, scorer: Any, contract: Contract, version: int, *, tell: Tell) -> Scored:
+def score(
+    source: Path, target: Path, scorer: Any, contract: Contract, version: int, *, tell: Tell, may_be_empty: bool = False
+) -> Scored:
     """Answer a file.
 
     Parameters
@@ -51,6 +53,8 @@ def score(source: Path, target: Path, scorer: Any, contract: Contract, version: 
     scorer : Scorer or Itself
     tell : callable
         Called with rows so far and seconds after each part.
+    may_be_empty : bool, optional
+        Whether a file without rows, as writers of partitions leave, gets an answer without rows.
 
     Raises
     ------
@@ -79,7 +83,7 @@ def score(source: Path, target: Path, scorer: Any, contract: Contract, version: 
             answered.write(_answers(kept, read, scorer, version))
             count, wrong = count + len(good), wrong + int((~good).sum())
             tell(count, time.monotonic() - began)
-        if count == 0:
+        if count == 0 and not may_be_empty:
             raise DataError(f"{source} has no rows", next="check its path")
         refused.keep()
         answered.keep()
@@ -109,8 +113,11 @@ def _refused(part: pa.Table, reasons: np.ndarray, good: np.ndarray, start: int) 
 def _parts(source: Path, layout: delimited.Found | None) -> Iterator[pa.Table]:
     try:
         if layout is None:
-            for batch in pq.ParquetFile(source).iter_batches(ROWS):
+            file = pq.ParquetFile(source)
+            for batch in file.iter_batches(ROWS):
                 yield pa.Table.from_batches([batch])
+            if not file.metadata.num_rows:
+                yield file.schema_arrow.empty_table()
             return
         given: dict[str, Any] = {"dtype": str, "keep_default_na": False, "chunksize": ROWS}
         for frame in pd.read_csv(source, sep=layout.delimiter, encoding=layout.encoding, **given):

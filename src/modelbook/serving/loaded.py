@@ -114,13 +114,24 @@ def champion(root: Path, book: str) -> Loaded:
     ServingError
         When there is none; and what ``load`` raises.
     """
+    return load(pointed(root, book), limit=1)
+
+
+def pointed(root: Path, book: str) -> Pointed:
+    """The version that bears the alias ``champion``.
+
+    Raises
+    ------
+    ServingError
+        When there is none.
+    """
     named = aliases(root, book).get(CHAMPION)
     if named is None:
         raise ServingError(
             f"no version of {book!r} bears the alias champion", expected="a version that the gate has promoted",
             next="build the pipeline: modelbook build; where the gate held, see the deploy report",
         )  # fmt: skip
-    return load(named, limit=1)
+    return named
 
 
 def numbered(root: Path, book: str, number: int) -> Loaded:

@@ -1,0 +1,236 @@
+"""Partitions: a folder of Parquet files answered file by file as each alone, whole or not at all, on any engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from clusters import LONG, cluster
+from filelock import FileLock
+from shelf import BOOK, Shelf, fitted
+from typer.testing import CliRunner
+
+from modelbook.cli import app
+from modelbook.contract import Contract
+from modelbook.errors import DataError, EngineError
+from modelbook.scoring import batch, partitions
+from modelbook.serving import loaded
+
+NAMES = ["part-0.parquet", "part-1.parquet", "year=3/part-0.parquet"]
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits for schedulers as long as a busy machine takes."""
+    monkeypatch.setattr("modelbook.engine.dask.PATIENCE", LONG)
+
+
+@pytest.fixture(scope="module")
+def shelf(make_frame: Callable[..., pd.DataFrame], contract: Contract, tmp_path_factory: Any) -> Shelf:
+    shelf = Shelf(tmp_path_factory.mktemp("shelf"))
+    shelf.alias("champion", shelf.register(fitted(make_frame(), contract), contract, make_frame()))
+    return shelf
+
+
+@pytest.fixture
+def table(tmp_path: Path, frame: pd.DataFrame) -> Path:
+    """Three partitions of 200 rows, of which two break the contract; and what other writers leave beside them."""
+    rows = frame.copy()
+    rows.loc[[7, 500], "size"] = 500.0
+    for place, name in enumerate(NAMES):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows.iloc[200 * place : 200 * (place + 1)].to_parquet(path)
+    (tmp_path / "in/_SUCCESS").touch()
+    (tmp_path / "in/.hidden.parquet").write_text("of a writer that died")
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def run(shelf: Shelf, table: Path) -> Callable[..., Any]:
+    def go(target: str = "out", **engine: Any) -> Any:
+        load = partial(loaded.load, limit=1)
+        named = loaded.pointed(shelf.root, BOOK)
+        return partitions.score(table, table.parent / target, named, load, tell=lambda *_: None, **engine)
+
+    return go
+
+
+def same_as_alone(table: Path, out: Path, shelf: Shelf) -> None:
+    """Each partition and its rejects are what a local run of the file alone gives, and nothing else is left."""
+    one = loaded.champion(shelf.root, BOOK)
+    (table.parent / "alone").mkdir()
+    for name in NAMES:
+        alone = table.parent / "alone" / name.replace("/", "-")
+        found = batch.score(table / name, alone, one.scorer, one.contract, one.number, tell=lambda *_: None)
+        pd.testing.assert_frame_equal(pd.read_parquet(out / name), pd.read_parquet(alone))
+        rejects = (out.with_name(f"{out.name}.rejects") / name).with_suffix(".csv")
+        assert rejects.exists() == bool(found.rejected)
+        assert not found.rejected or rejects.read_text() == found.rejects.read_text()
+    assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*")) == NAMES
+    left = {path.name for path in table.parent.iterdir()}
+    assert left == {"in", "alone", out.name, f"{out.name}.rejects"}
+
+
+def test_each_partition_is_answered_as_the_file_alone(run, table, shelf):
+    done = run()
+    assert (done.rows, done.rejected) == (600, 2)
+    same_as_alone(table, table.parent / "out", shelf)
+
+
+def test_a_partition_without_rows_is_answered_by_none_of_the_same_columns(run, table, frame):
+    frame.head(0).to_parquet(table / "part-9.parquet")
+    assert run().rows == 600
+    empty, full = (pd.read_parquet(table.parent / "out" / name) for name in ("part-9.parquet", "part-0.parquet"))
+    assert len(empty) == 0
+    assert empty.dtypes[["prediction", "probability_1", "model_version"]].equals(
+        full.dtypes[["prediction", "probability_1", "model_version"]]
+    )
+    assert list(empty.columns) == list(full.columns)
+
+
+def test_what_was_done_before_an_interruption_is_not_done_again(run, table, shelf, monkeypatch):
+    answered, whole = list[str](), batch.score
+
+    def dies_at_the_last(source: Path, *given: Any, **more: Any) -> Any:
+        answered.append(source.relative_to(table).as_posix())
+        if len(answered) == 3:
+            raise KeyboardInterrupt
+        return whole(source, *given, **more)
+
+    monkeypatch.setattr(batch, "score", dies_at_the_last)
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert not (table.parent / "out").exists()
+    os.utime(table / NAMES[0])  # written anew meanwhile
+    assert run().rows == 600
+    assert answered == [*NAMES, NAMES[0], NAMES[2]]
+    same_as_alone(table, table.parent / "out", shelf)
+
+
+def test_a_run_that_was_killed_between_its_two_last_steps_is_ended(run, table, shelf, monkeypatch):
+    replace = Path.replace
+
+    def dies(path: Path, target: Path) -> Path:
+        if path.name == "answers":
+            raise KeyboardInterrupt
+        return replace(path, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", dies)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    assert (table.parent / "out.rejects").exists()
+    assert run().rejected == 2
+    same_as_alone(table, table.parent / "out", shelf)
+
+
+def test_another_version_begins_anew(run, table, shelf, frame, contract):
+    (aside := table.parent / ".out.part").mkdir()
+    (aside / "run.json").write_text(json.dumps({"source": str(table), "version": 99, "tags": {}}))
+    (aside / "done").mkdir()
+    (aside / "done" / f"{NAMES[0]}.json").write_text("{}")
+    assert run().rows == 600
+
+
+def test_what_cannot_be_done_is_told_and_leaves_nothing_that_looks_done(run, table, frame):
+    with pytest.raises(DataError, match=r"in/out is within .*in"):
+        run("in/out")
+    (table.parent / "there").mkdir()
+    with pytest.raises(DataError, match="there is there already"):
+        run("there")
+    (table.parent / "rest.rejects").mkdir()
+    with pytest.raises(DataError, match=r"rest\.rejects is there already"):
+        run("rest")
+    with FileLock(table.parent / "out.lock"), pytest.raises(DataError, match="another run is writing"):
+        run()
+    frame.drop(columns="size").to_parquet(table / NAMES[1])
+    with pytest.raises(DataError, match=r"part-1\.parquet has no column size"):
+        run()
+    assert not (table.parent / "out").exists()
+    for name in NAMES:
+        frame.head(0).to_parquet(table / name)
+    with pytest.raises(DataError, match="has no rows"):
+        run()
+    for name in NAMES:
+        (table / name).unlink()
+    with pytest.raises(DataError, match=r"no file that ends in \.parquet"):
+        run()
+
+
+def test_wrong_usage_is_told(table, tmp_path):
+    told = CliRunner().invoke(app, ["score", str(table), "out", "--engine", "beam"])
+    assert (told.exit_code, "none of local, dask, spark, ray" in told.output) == (2, True)
+    told = CliRunner().invoke(app, ["score", str(table / NAMES[0]), "out", "--engine", "dask"])
+    assert (told.exit_code, "answers a folder" in told.output) == (2, True)
+    told = CliRunner().invoke(app, ["score", str(table), "out", "--scheduler", "tcp://127.0.0.1:1"])
+    assert (told.exit_code, "wants --engine" in told.output) == (2, True)
+
+
+def test_no_scheduler_is_told_in_seconds(run):
+    began = time.monotonic()
+    with pytest.raises(EngineError, match=r"no scheduler of dask answers at tcp://127\.0\.0\.1:1: .*refused"):
+        run(name="dask", scheduler="tcp://127.0.0.1:1")
+    assert time.monotonic() - began < 15
+
+
+@pytest.mark.slow
+def test_dask_answers_alike_and_a_killed_worker_loses_nothing(patient, run, table, shelf, frame):
+    # Enough partitions that both workers are busy when one is killed.
+    more = pd.concat([frame] * 200, ignore_index=True)
+    for place in range(12):
+        more.to_parquet(table / f"more-{place:02d}.parquet")
+    killed = False
+    with cluster(2) as it:
+
+        def tell(rows: int, seconds: float) -> None:
+            nonlocal killed
+            if not killed:
+                it.workers[0].kill()
+                killed = True
+
+        named, load = loaded.pointed(shelf.root, BOOK), partial(loaded.load, limit=1)
+        done = partitions.score(
+            table, table.parent / "out", named, load, tell=tell, name="dask", scheduler=it.address
+        )  # fmt: skip
+    assert killed
+    assert done.rows == 600 + 12 * len(more)
+    first = pd.read_parquet(table.parent / "out/more-00.parquet")
+    for place in range(12):
+        given = pd.read_parquet(table / f"more-{place:02d}.parquet")
+        found = pd.read_parquet(table.parent / f"out/more-{place:02d}.parquet")
+        pd.testing.assert_frame_equal(found[given.columns], given)
+        np.testing.assert_array_equal(found["probability_1"], first["probability_1"])
+        (table.parent / f"out/more-{place:02d}.parquet").unlink()
+    same_as_alone(table, table.parent / "out", shelf)
+
+
+@pytest.mark.slow
+def test_what_a_partition_fails_at_comes_back_from_dask(patient, run, table, frame):
+    frame.drop(columns="size").to_parquet(table / NAMES[1])
+    with cluster(1) as it, pytest.raises(DataError, match=r"part-1\.parquet has no column size"):
+        run(name="dask", scheduler=it.address)
+    assert not (table.parent / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_scheduler_without_workers_is_told(patient, run, monkeypatch):
+    monkeypatch.setattr("modelbook.engine.dask.WORKERS", 2)
+    with cluster(0) as it, pytest.raises(EngineError, match="has no workers"):
+        run(name="dask", scheduler=it.address)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "scheduler"), [("spark", "local[2]"), ("ray", None)])
+def test_spark_and_ray_answer_alike(run, table, shelf, name, scheduler):
+    done = run(name=name, scheduler=scheduler)
+    assert (done.rows, done.rejected) == (600, 2)
+    same_as_alone(table, table.parent / "out", shelf)
