@@ -70,6 +70,10 @@ pdf: .venv/run ## print the reports of the book as PDF, beside their pages; want
 site: .venv/run ## copy all reports into a folder or a .zip for any web host: make site SITE=site.zip
 	@$(BIN)/modelbook site $(SITE)
 
+.PHONY: docs
+docs: .venv/docs ## write the documentation as a site, with the reference and the reports of the bundled book: site-docs/index.html
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs -q build && echo site-docs/index.html
+
 .PHONY: deploy
 deploy: ## ship: TARGET=kubernetes [OVERLAY=dev] or TARGET=ecs; a dry run until there are credentials
 	@TARGET="$(TARGET)" OVERLAY="$(OVERLAY)" STACK="$(STACK)" DRY="$(DRY)" deploy/deploy.sh
@@ -94,7 +98,8 @@ lock: .venv/uv ## write the locks anew from pyproject.toml
 	@$(COMPILE) pyproject.toml $(foreach one,dask spark ray,--extra $(one)) -c requirements/run.txt -c requirements/extras.txt -o requirements/engines.txt
 	@$(COMPILE) --group serve -c requirements/extras.txt -o requirements/serve.txt
 	@$(COMPILE) --group sbom -o requirements/sbom.txt
-	@$(COMPILE) pyproject.toml --all-extras --group test -c requirements/run.txt -c requirements/extras.txt -c requirements/engines.txt -o requirements/test.txt
+	@$(COMPILE) pyproject.toml --all-extras --group test --group docs -c requirements/run.txt -c requirements/extras.txt -c requirements/engines.txt -o requirements/test.txt
+	@$(COMPILE) --group docs -c requirements/test.txt -o requirements/docs.txt
 	@echo "uv==$$($(UV) --version | cut -d' ' -f2)" | $(UV) pip compile -q - --universal --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --no-annotate --custom-compile-command "make lock" -o requirements/uv.txt
 
@@ -122,4 +127,9 @@ clean: ## remove everything that was generated, but not .venv
 .venv/test: .venv/run requirements/test.txt
 	@echo "Installing what tests need"
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/test.txt
+	@touch $@
+
+.venv/docs: .venv/run requirements/docs.txt
+	@echo "Installing what the site of the documentation needs"
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/docs.txt
 	@touch $@

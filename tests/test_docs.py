@@ -115,6 +115,7 @@ def test_every_make_target_says_what_it_does():
         "site",
         "bench",
         "deploy",
+        "docs",
         "lock",
     ):
         assert re.search(rf"make {target} +\w", told), target

@@ -101,7 +101,7 @@ class TestLocks:
         text = (ROOT / f"requirements/{name}.txt").read_text()
         return {m[1]: Version(m[2]) for m in re.finditer(r"^([a-z0-9._-]+)(?:\[[\w, -]+\])?==([^\s;\\]+)", text, re.M)}
 
-    @pytest.mark.parametrize("name", ["run", "engines", "test", "uv"])
+    @pytest.mark.parametrize("name", ["run", "engines", "test", "docs", "uv"])
     def test_every_line_is_pinned_and_hashed_and_names_no_address(self, name):
         text = (ROOT / f"requirements/{name}.txt").read_text()
         for block in re.split(r"\n(?=\S)", re.sub(r"^#.*\n", "", text, flags=re.M).replace("\n    #", " #")):

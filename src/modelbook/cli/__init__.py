@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import modelbook
-from modelbook.cli import experiment, loop, promotion, service
+from modelbook.cli import experiment, loop, promotion, scheduler, service
 from modelbook.cli.place import AsJson, Book, located, reported
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help=modelbook.__doc__)
@@ -285,3 +285,4 @@ app.add_typer(service.app)
 app.add_typer(loop.app)
 app.add_typer(promotion.app)
 app.add_typer(experiment.app)
+app.add_typer(scheduler.app)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -43,7 +43,7 @@ def publish(reports: str | Path, out: str | Path) -> list[str]:
         raise ReportError(f"there is no {reports / INDEX}", expected="reports", next="build a book: make run")
     if out.is_relative_to(reports) or reports.is_relative_to(out):
         raise ReportError(f"{out} holds the reports or lies within them", expected="a place of its own")
-    names = sorted(_reachable(reports))
+    names = sorted(path.relative_to(reports).as_posix() for path in reachable(reports, [reports / INDEX]))
     _put = _zip if out.suffix == ".zip" else _folder
     try:
         _put(reports, out, names)
@@ -52,20 +52,21 @@ def publish(reports: str | Path, out: str | Path) -> list[str]:
     return names
 
 
-def _reachable(reports: Path) -> set[str]:
-    """Names of the files that links lead to from the index on, none of them outside the reports."""
-    found, ahead = set(), [reports / INDEX]
+def reachable(folder: Path, begin: Iterable[Path]) -> set[Path]:
+    """Files that links lead to from pages on, and each page's PDF where that is up to date; none outside the folder."""
+    folder = folder.resolve()
+    found: set[Path] = set()
+    ahead = [path.resolve() for path in begin]
     while ahead:
         path = ahead.pop()
-        name = path.relative_to(reports).as_posix()
-        if name in found:
+        if path in found:
             continue
-        found.add(name)
+        found.add(path)
         if path.suffix == ".html":
-            ahead += [target for target in _targets(path) if target.is_file() and target.is_relative_to(reports)]
+            ahead += [target for target in _targets(path) if target.is_file() and target.is_relative_to(folder)]
             printed = path.with_suffix(".pdf")
             if printed.is_file() and printed.stat().st_mtime >= path.stat().st_mtime:
-                found.add(printed.relative_to(reports).as_posix())
+                found.add(printed)
     return found
 
 

@@ -1,0 +1,275 @@
+"""The pipeline on schedulers: a task for each stage, in its order, on Airflow and on Argo."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+from hera.workflows.models import Workflow
+from tiny import BIN, ROOT, STAGES, Tiny
+from typer.testing import CliRunner
+
+from modelbook.cli import app
+from modelbook.errors import StageError, WiringError
+from modelbook.stage import airflow, argo, dag
+
+IMAGE = "registry.example.com/stages:1"
+WAITS_FOR = {
+    "ingest": [], "explore": ["ingest"], "compare": ["ingest"], "finalize": ["ingest", "compare"],
+    "deploy": ["finalize"], "monitor": ["ingest", "deploy"],
+}  # fmt: skip
+COMMAND = ["ploomber", "build", "--partially", "compare", "--skip-upstream"]
+BREAKS = pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("upstream: [finalize]", "upstream: [finalise]", "'finalise', which is no task of pipeline.yaml"),
+        ("upstream: [finalize]", "upstream: [monitor]", "waits for itself"),
+        ("tasks:", "task:", "no list of tasks"),
+    ],
+)
+
+
+@pytest.fixture
+def pipeline() -> dag.Pipeline:
+    return dag.read(ROOT, "rand-hie-sample")
+
+
+@pytest.fixture
+def run(tiny: Tiny) -> Callable[..., Any]:
+    """Runs `modelbook dag` in a project."""
+    return lambda *words: CliRunner().invoke(app, ["dag", *words])
+
+
+class TestPipeline:
+    def test_it_is_that_of_the_project_for_the_book_that_is_named(self, pipeline: dag.Pipeline) -> None:
+        assert (pipeline.book, pipeline.environment) == ("rand-hie-sample", "env.sample.yaml")
+        assert pipeline.stages == WAITS_FOR
+        seen: set[str] = set()
+        for stage, before in pipeline.stages.items():
+            assert seen >= set(before)
+            seen.add(stage)
+
+    def test_a_book_that_nobody_has_is_told(self) -> None:
+        with pytest.raises(StageError, match="no env file names the book 'nobody'"):
+            dag.read(ROOT, "nobody")
+
+    @BREAKS
+    def test_a_broken_dependency_is_told_by_what_reads_it(self, tiny: Tiny, old: str, new: str, told: str) -> None:
+        with tiny.changed("pipeline.yaml", old, new), pytest.raises(WiringError, match=told):
+            dag.read(tiny.root)
+
+    def test_a_pod_is_as_those_of_the_cronjobs(self) -> None:
+        jobs = yaml.safe_load_all((ROOT / "deploy/kubernetes/base/loop.yaml").read_text())
+        theirs = next(jobs)["spec"]["jobTemplate"]["spec"]["template"]
+        ours = dag.pod(IMAGE, {"A": "b"})
+        assert theirs["metadata"]["labels"].items() <= dag.LABELS.items()
+        for key in ("securityContext", "volumes", "restartPolicy", "automountServiceAccountToken"):
+            assert ours[key] == theirs["spec"][key], key
+        [mine], [one] = ours["containers"], theirs["spec"]["containers"]
+        for key in ("securityContext", "resources", "volumeMounts"):
+            assert mine[key] == one[key], key
+        assert (mine["image"], mine["env"][0]) == (IMAGE, {"name": "A", "value": "b"})
+
+
+class TestArgo:
+    def test_it_keeps_the_schema_of_argo_and_says_nothing_that_argo_does_not_know(self, pipeline: dag.Pipeline) -> None:
+        written = yaml.safe_load(argo.render(pipeline, IMAGE))
+        read = Workflow.model_validate(written).model_dump(mode="json", by_alias=True, exclude_unset=True)
+        assert read == written
+
+    def test_each_stage_waits_for_its_own_and_one_runs_at_a_time(self, pipeline: dag.Pipeline) -> None:
+        spec = yaml.safe_load(argo.render(pipeline, IMAGE))["spec"]
+        templates = {one["name"]: one for one in spec["templates"]}
+        tasks = templates[spec["entrypoint"]]["dag"]["tasks"]
+        assert {task["name"]: task.get("dependencies", []) for task in tasks} == WAITS_FOR
+        assert [task["arguments"]["parameters"][0]["value"] for task in tasks] == list(WAITS_FOR)
+        assert {task["template"] for task in tasks} == {"stage"}
+        assert spec["parallelism"] == 1
+
+    def test_a_stage_runs_its_book_as_nobody_and_without_a_token(self, pipeline: dag.Pipeline) -> None:
+        spec = yaml.safe_load(argo.render(pipeline, IMAGE))["spec"]
+        container = spec["templates"][1]["container"]
+        filled = [word.replace("{{inputs.parameters.stage}}", "compare") for word in container["command"]]
+        assert (filled, container["image"]) == (COMMAND, IMAGE)
+        env = {one["name"]: one.get("value") for one in container["env"]}
+        assert (env["PLOOMBER_ENV_FILENAME"], env["MODELBOOK_BY"]) == ("env.sample.yaml", "Argo {{workflow.name}}")
+        assert (spec["automountServiceAccountToken"], spec["securityContext"]["runAsNonRoot"]) == (False, True)
+        assert spec["templates"][1]["retryStrategy"]["retryPolicy"] == "OnError"
+
+    def test_what_argo_itself_may_is_named_and_keeps_the_schemas(self, pipeline: dag.Pipeline) -> None:
+        path = ROOT / "deploy/argo/executor.yaml"
+        told = subprocess.run([BIN / "kubernetes-validate", "--strict", path], capture_output=True, text=True)
+        assert told.returncode == 0, told.stdout + told.stderr
+        named = yaml.safe_load(argo.render(pipeline, IMAGE))["spec"]["executor"]["serviceAccountName"]
+        account, secret, role, binding = yaml.safe_load_all(path.read_text())
+        assert account["metadata"]["name"] == named == binding["subjects"][0]["name"]
+        assert secret["metadata"]["name"] == f"{named}.service-account-token"
+        assert binding["roleRef"]["name"] == role["metadata"]["name"]
+
+
+class Task:
+    """Stands in for Airflow's operators, and for its DAG: keeps what it is made of, and what comes behind it."""
+
+    def __init__(self, name: str = "", /, **given: Any) -> None:
+        self.name, self.given = given.get("task_id", name), given
+        MADE[self.name] = self
+
+    def __rshift__(self, other: Task) -> None:
+        BEHIND[other.name].append(self.name)
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+MADE: dict[str, Task] = {}
+BEHIND: dict[str, list[str]] = defaultdict(list)
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Loads a DAG's file as Airflow does; Airflow has an environment of its own."""
+    parts = {
+        "airflow.sdk": "DAG", "airflow.providers.standard.operators.bash": "BashOperator",
+        "airflow.providers.cncf.kubernetes.operators.pod": "KubernetesPodOperator",
+    }  # fmt: skip
+    for path, name in parts.items():
+        words = path.split(".")
+        for end in range(1, len(words) + 1):
+            monkeypatch.setitem(sys.modules, ".".join(words[:end]), ModuleType(".".join(words[:end])))
+        setattr(sys.modules[path], name, Task)
+    MADE.clear()
+    BEHIND.clear()
+    return lambda text: exec(compile(text, "dag.py", "exec"), {"__doc__": ""})
+
+
+class TestAirflow:
+    @pytest.mark.parametrize("image", [None, IMAGE])
+    def test_each_stage_waits_for_its_own_and_one_runs_at_a_time(self, pipeline, load, image: str | None) -> None:
+        load(airflow.render(pipeline, image))
+        assert {name: BEHIND[name] for name in MADE if name in STAGES} == WAITS_FOR
+        assert MADE["modelbook_rand_hie_sample"].given["max_active_tasks"] == 1
+
+    def test_without_an_image_a_task_is_the_projects_own_command(self, pipeline, load, tmp_path: Path) -> None:
+        load(airflow.render(pipeline, None))
+        given = MADE["compare"].given
+        assert given["cwd"] == "{{ var.value.modelbook_root }}"
+        assert given["append_env"] is True
+        command = tmp_path / ".venv/bin/ploomber"
+        command.parent.mkdir(parents=True)
+        command.write_text('#!/bin/sh\necho "$@" "$PLOOMBER_ENV_FILENAME" "$MODELBOOK_BY"\n')
+        command.chmod(0o755)
+        done = subprocess.run(
+            ["bash", "-c", given["bash_command"]], cwd=tmp_path, env=given["env"], capture_output=True, text=True
+        )
+        assert done.stdout.split() == [*COMMAND[1:], "env.sample.yaml", "Airflow", "{{", "run_id", "}}"]
+
+    def test_with_an_image_it_is_a_pod(self, pipeline, load) -> None:
+        load(airflow.render(pipeline, IMAGE))
+        given = MADE["compare"].given
+        [container] = given["pod_template_dict"]["spec"]["containers"]
+        assert (given["cmds"], given["name"], container["image"]) == (COMMAND, "modelbook-compare", IMAGE)
+        assert given["base_container_name"] == container["name"]
+        assert given["pod_template_dict"]["metadata"]["labels"] == dag.LABELS
+
+
+class TestCommand:
+    def test_it_prints_or_writes(self, run, tmp_path: Path) -> None:
+        told = run("argo")
+        assert yaml.safe_load(told.stdout)["metadata"]["generateName"] == "modelbook-tiny-"
+        written = run("argo", "--out", str(tmp_path / "flows/book.yaml"))
+        assert (written.exit_code, (tmp_path / "flows/book.yaml").read_text()) == (0, told.stdout)
+        assert "modelbook_tiny" in run("airflow", "--image", IMAGE).stdout
+
+    @BREAKS
+    @pytest.mark.parametrize("scheduler", ["airflow", "argo"])
+    def test_nothing_is_written_of_a_broken_pipeline(self, run, tiny: Tiny, scheduler: str, old, new, told) -> None:
+        with tiny.changed("pipeline.yaml", old, new):
+            done = run(scheduler, "--out", "out/file")
+        assert done.exit_code == 1
+        assert told in done.stderr
+        assert not (tiny.root / "out").exists()
+
+    def test_a_place_that_cannot_be_written_is_told(self, run, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        done = run("airflow", "--out", str(tmp_path / "file/dag.py"))
+        assert done.exit_code == 1
+        assert "dag.py cannot be written" in done.stderr
+
+
+AIRFLOW = [
+    "apache-airflow==3.2.2", "apache-airflow-providers-standard", "apache-airflow-providers-cncf-kubernetes",
+]  # fmt: skip
+POD = """
+import json, sys
+from types import SimpleNamespace
+from airflow.models import DagBag
+[dag] = DagBag(sys.argv[1], include_examples=False).dags.values()
+for task in dag.tasks:
+    task.__dict__["hook"] = SimpleNamespace(is_in_cluster=True, get_namespace=lambda: "books")  # there is no cluster
+pods = {task.task_id: task.build_pod_request_obj().to_dict() for task in dag.tasks}
+print(json.dumps([dag.dag_id, {name: sorted(dag.get_task(name).upstream_task_ids) for name in pods}, pods["compare"]]))
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Airflow in an environment of its own, as it was on a day on which its parts went together."""
+    place = tmp_path_factory.mktemp("airflow")
+    uv = [BIN / "uv", "--quiet"]
+    subprocess.run([*uv, "venv", "--python", sys.executable, place / "venv"], check=True)
+    words = ["pip", "install", "--python", place / "venv/bin/python", "--exclude-newer", "2026-06-20", *AIRFLOW]
+    told = subprocess.run([*uv, *words], capture_output=True, text=True)
+    if told.returncode:
+        pytest.skip(f"Airflow cannot be installed: {told.stderr[-300:]}")
+    return place
+
+
+def asked(place: Path, *words: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """A command of Airflow's environment."""
+    ours = {
+        "AIRFLOW_HOME": str(place / "home"), "AIRFLOW__CORE__DAGS_FOLDER": str(place / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "false", "PATH": f"{place}/venv/bin:{os.environ['PATH']}",
+    }  # fmt: skip
+    command = [place / "venv/bin" / words[0], *words[1:]]
+    return subprocess.run(command, env={"HOME": str(place), **ours, **environ}, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_airflow_makes_the_pods(installed: Path, pipeline: dag.Pipeline) -> None:
+    (installed / "dags").mkdir(exist_ok=True)
+    (installed / "dags/pods.py").write_text(airflow.render(pipeline, IMAGE))
+    told = asked(installed, "python", "-W", "ignore", "-c", POD, installed / "dags/pods.py")
+    assert told.returncode == 0, told.stdout + told.stderr
+    name, upstream, pod = json.loads(told.stdout.splitlines()[-1])
+    assert (name, upstream) == ("modelbook_rand_hie_sample", {name: sorted(up) for name, up in WAITS_FOR.items()})
+    [container] = pod["spec"]["containers"]
+    assert (container["image"], container["command"] + (container["args"] or [])) == (IMAGE, COMMAND)
+    assert container["security_context"]["read_only_root_filesystem"] is True
+    assert pod["spec"]["security_context"]["run_as_user"] == 10001
+    assert [one["mount_path"] for one in container["volume_mounts"]][:2] == ["/book/models", "/book/data"]
+    assert {"name": "MODELBOOK_BY", "value": "Airflow {{ run_id }}", "value_from": None} in container["env"]
+
+
+@pytest.mark.slow
+def test_airflow_builds_a_book(installed: Path, tmp_path: Path) -> None:
+    tiny = Tiny(tmp_path / "book")
+    (tiny.root / ".venv").symlink_to(BIN.parent)
+    (installed / "dags").mkdir(exist_ok=True)
+    told = tiny.run("modelbook", "dag", "airflow", "--out", str(installed / "dags/book.py"))
+    assert told.returncode == 0, told.stderr
+    assert asked(installed, "airflow", "db", "migrate").returncode == 0
+    words = ["airflow", "dags", "test", "modelbook_tiny", "--dagfile-path", installed / "dags/book.py"]
+    told = asked(installed, *words, AIRFLOW_VAR_MODELBOOK_ROOT=str(tiny.root))
+    assert told.returncode == 0, told.stdout[-3000:] + told.stderr[-3000:]
+    assert [tiny.receipt(stage)["stage"] for stage in STAGES] == STAGES
+    assert tiny.outdated() == []  # what six containers built is what one build would have

@@ -1,0 +1,200 @@
+"""The documentation as a site: whole, in order, at home in a browser without a network."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from outline import dead_links
+from tiny import BIN, ROOT
+
+INDEX = ROOT / "docs/index.md"
+LIGHT_DARK = ["light", "dark"]
+LOOKED_AT = ["index.html", "gallery.html", "operations.html", "reference/index.html", "reference/gate.html"]
+
+
+@pytest.fixture
+def pages() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("pages", ROOT / "docs/site/pages.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def report(root: Path, book: str, stem: str, link: str = "") -> None:
+    path = root / "reports" / book / f"{stem}.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'<!doctype html><html lang="en"><title>{stem}</title><a href="../index.html">all</a>{link}</html>')
+
+
+class TestOrder:
+    def test_every_page_stands_in_the_index_once(self) -> None:
+        there = sorted(p.relative_to(INDEX.parent).as_posix() for p in INDEX.parent.rglob("*.md") if p != INDEX)
+        assert sorted(re.findall(r"^(?:-|\d+\.) \[[^]]+\]\(([^)]+\.md)\)", INDEX.read_text(), re.M)) == there
+
+    def test_the_tabs_are_the_lists_of_the_index(self, pages: ModuleType) -> None:
+        text = "Start:\n\n- [One](one.md): a\n- [Two](deploy/two.md): b\n\nStages:\n\n1. [Three](three.md): c\n"
+        home, start, stages, gallery, reference = pages.nav(text)
+        assert (home, start) == ({"Modelbook": "index.md"}, {"Start": [{"One": "one.md"}, {"Two": "deploy/two.md"}]})
+        assert (stages, gallery) == ({"Stages": [{"Three": "three.md"}]}, {"Gallery": "gallery.md"})
+        assert {"gate": "reference/gate.md"} in reference["Reference"]
+
+    def test_what_lies_within_a_list_is_indented_by_four(self) -> None:
+        """GitHub takes two or three blanks as well; the site takes four."""
+        for page in INDEX.parent.rglob("*.md"):
+            text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.S | re.M)
+            assert not re.search(r"^ {1,3}(```|- |\d+\. )", text, re.M), page
+            assert not re.search(r"\n\n {1,3}\S", text), page
+
+
+def test_a_page_names_the_search_for_who_does_not_see_it(pages: ModuleType) -> None:
+    written = pages.on_post_page('<div data-md-component="search" role="dialog">')
+    assert written == '<div data-md-component="search" role="dialog" aria-label="Search">'
+
+
+class TestReference:
+    def test_it_has_every_command_with_its_options_and_every_target(self, pages: ModuleType) -> None:
+        told = pages.reference()
+        for name in ("build", "check", "new", "score", "serve", "monitor", "retrain", "promote", "history", "keys add"):
+            assert f"\n### modelbook {name}\n" in told, name
+        assert "| `--since " in told
+        assert "| `make test` | install what tests need, and run the whole suite |" in told
+        assert told.index("## make") < told.index("## modelbook") < told.index("## The rooms of the package")
+
+    def test_every_room_but_the_command_line_has_a_page(self, pages: ModuleType) -> None:
+        found = pages.rooms()
+        assert found["gate"] == "The gate: promote or hold, a pure function of evidence."
+        assert {"contract", "errors", "registry", "whole"} <= found.keys()
+        assert found.keys().isdisjoint({"cli", "__init__"})
+
+    def test_a_package_shows_its_modules_and_what_is_its_own(self, pages: ModuleType) -> None:
+        shown = re.search(r"members: (\[.*\])", pages.room("workbench"))
+        assert shown
+        assert {"lab", "kernel", "setup", "look"} <= set(json.loads(shown[1]))
+        assert "Part" not in json.loads(shown[1])  # it stands with the module that it comes from
+        assert "members" not in pages.room("gate")
+
+
+class TestGallery:
+    @pytest.fixture
+    def root(self, pages: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+        monkeypatch.setattr(pages, "ROOT", tmp_path)
+        return tmp_path
+
+    def test_without_a_build_it_shows_pictures_and_says_what_makes_reports(self, pages, root) -> None:
+        told = pages.gallery()
+        assert "No build of it was here" in told
+        assert "after `make run`, `make docs`" in told
+        assert "[![The head of the report of deploy](pictures/deploy.png)](deploy.md)" in told
+
+    def test_it_leads_to_the_reports_and_tells_their_verdicts(self, pages, root) -> None:
+        report(root, "rand-hie", "01_ingest", '<a href="card-1.html">card</a><a href="../other/01_ingest.html">b</a>')
+        report(root, "rand-hie", "card-1")
+        report(root, "other", "01_ingest")
+        (root / "models/rand-hie").mkdir(parents=True)
+        (root / "models/rand-hie/ingest.json").write_text('{"word": "accepted", "sentences": ["All rows."]}')
+        told = pages.gallery()
+        assert "(reports/rand-hie/01_ingest.html)" in told
+        assert "**accepted**: All rows." in told
+        assert "](explore.md)" in told  # there is no report of it
+        shown = {path.relative_to(root / "reports").as_posix() for path in pages.reports()}
+        assert shown == {"rand-hie/01_ingest.html", "rand-hie/card-1.html"}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site of a project where the bundled book has a report, and so has another book."""
+    root = tmp_path_factory.mktemp("docs-site")
+    shutil.copytree(ROOT / "docs", root / "docs")
+    for name in ("mkdocs.yml", "Makefile"):
+        shutil.copy(ROOT / name, root)
+    (root / "src").symlink_to(ROOT / "src")
+    for book in ("rand-hie", "secret"):
+        report(root, book, "01_ingest")
+    told = subprocess.run(
+        [BIN / "mkdocs", "-q", "build"], cwd=root, capture_output=True, text=True, env={"NO_MKDOCS_2_WARNING": "1"}
+    )
+    assert (told.returncode, told.stdout + told.stderr) == (0, "")
+    return root / "site-docs"
+
+
+@pytest.mark.slow
+def test_it_is_whole_and_holds_no_other_book(site: Path) -> None:
+    (site / "404.html").unlink()  # its links are seen from a host's root
+    assert dead_links(site) == []
+    assert [path.name for path in (site / "reports").iterdir() if path.is_dir()] == ["rand-hie"]
+    assert "gallery.html" in (site / "reports/index.html").read_text()
+    assert not list(site.rglob("*.py"))
+    assert re.search(r"<pre><span></span><code>17 6 \* ", (site / "operations.html").read_text())  # within a list, too
+
+
+@pytest.fixture(scope="module")
+def served(site: Path) -> Iterator[str]:
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.fixture
+def opened(browser, served: str) -> Iterator[Callable]:
+    """Opens a page; fails at the end where anything was asked of another host, or the console complained."""
+    contexts, strangers, complaints = [], [], []
+
+    def open_(name: str, **options: object):
+        contexts.append(browser.new_context(**options))
+        page = contexts[-1].new_page()
+        page.on("request", lambda one: None if one.url.startswith((served, "data:")) else strangers.append(one.url))
+        page.on("console", lambda line: complaints.append(line.text) if line.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(served + name, wait_until="networkidle")
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert (strangers, complaints) == ([], [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", LIGHT_DARK)
+def test_axe_finds_nothing_and_nothing_comes_from_elsewhere(opened, scheme: str) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+    from test_pages import RULES
+
+    found = []
+    for name in LOOKED_AT:
+        told = Axe().run(opened(name, color_scheme=scheme), options={"runOnly": RULES, "resultTypes": ["violations"]})
+        grave = [one for one in told.response["violations"] if one["impact"] in ("serious", "critical")]
+        found += [f"{name}: {one['id']}: {node['html'][:150]}" for one in grave for node in one["nodes"][:3]]
+    assert found == [], "\n".join(found)
+
+
+@pytest.mark.slow
+def test_a_phone_needs_no_sideways_scrolling(opened) -> None:
+    for name in LOOKED_AT:
+        page = opened(name, viewport={"width": 390, "height": 844})
+        assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), name
+
+
+@pytest.mark.slow
+def test_the_search_answers_without_a_network(opened) -> None:
+    page = opened("index.html", viewport={"width": 1280, "height": 900})
+    page.locator("input[name=query]").press_sequentially("fingerprint")
+    page.locator(".md-search-result__item").nth(2).wait_for(state="attached", timeout=60_000)
+    assert "matching documents" in page.locator(".md-search-result__meta").inner_text()
