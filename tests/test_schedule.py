@@ -137,10 +137,12 @@ def test_the_dag_retrains_when_monitor_asks_for_it(
     (book / "code").write_text(str(code))
 
     def run(name: str) -> subprocess.CompletedProcess[str]:
-        command = dag[name].given["bash_command"]
-        command = command.replace("{{ var.value.modelbook_root }}", str(book)).replace("{{ run_id }}", "one")
-        assert "{{" not in command
-        return subprocess.run(["bash", "-c", command], env=POOR, capture_output=True, text=True)
+        given = dag[name].given
+        assert "{{" not in given["bash_command"]  # a run's id may be anything
+        assert (given["cwd"], given["append_env"]) == ("{{ var.value.modelbook_root }}", True)
+        env = {key: value.replace("{{ run_id }}", "one") for key, value in given["env"].items()}
+        command = ["bash", "-c", given["bash_command"]]
+        return subprocess.run(command, cwd=book, env={**POOR, **env}, capture_output=True, text=True)
 
     first, asked = run("monitor"), dag["asked_to_retrain"]
     assert first.returncode == ends
