@@ -79,6 +79,12 @@ class TestPipeline:
             assert mine[key] == one[key], key
         assert (mine["image"], mine["env"][0]) == (IMAGE, {"name": "A", "value": "b"})
 
+    def test_a_pod_keeps_the_schemas_of_the_api(self, tmp_path: Path) -> None:
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "labels": dag.LABELS}}
+        (tmp_path / "pod.yaml").write_text(yaml.safe_dump({**pod, "spec": dag.pod(IMAGE, {"A": "b"})}))
+        told = subprocess.run([BIN / "kubernetes-validate", "--strict", tmp_path / "pod.yaml"], capture_output=True)
+        assert told.returncode == 0, told.stdout
+
 
 class TestArgo:
     def test_it_keeps_the_schema_of_argo_and_says_nothing_that_argo_does_not_know(self, pipeline: dag.Pipeline) -> None:

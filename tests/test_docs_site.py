@@ -20,7 +20,7 @@ from tiny import BIN, ROOT
 
 INDEX = ROOT / "docs/index.md"
 LIGHT_DARK = ["light", "dark"]
-LOOKED_AT = ["index.html", "gallery.html", "operations.html", "reference/index.html", "reference/gate.html"]
+LOOKED_AT = ["index.html", "gallery.html", "operations.html", "reference/index.html", "reference/dataset.html"]
 
 
 @pytest.fixture
@@ -45,7 +45,9 @@ class TestOrder:
         assert sorted(re.findall(r"^(?:-|\d+\.) \[[^]]+\]\(([^)]+\.md)\)", INDEX.read_text(), re.M)) == there
 
     def test_the_tabs_are_the_lists_of_the_index(self, pages: ModuleType) -> None:
-        text = "Start:\n\n- [One](one.md): a\n- [Two](deploy/two.md): b\n\nStages:\n\n1. [Three](three.md): c\n"
+        text = (
+            "## Start\n- [One](one.md): a\n- [Two](deploy/two.md)\n\n## Stages\n1. [Three](three.md): b\n\n## Words\n"
+        )
         home, start, stages, gallery, reference = pages.nav(text)
         assert (home, start) == ({"Modelbook": "index.md"}, {"Start": [{"One": "one.md"}, {"Two": "deploy/two.md"}]})
         assert (stages, gallery) == ({"Stages": [{"Three": "three.md"}]}, {"Gallery": "gallery.md"})

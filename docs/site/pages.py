@@ -59,16 +59,16 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def nav(index: str) -> list[dict[str, Any]]:
-    """A tab for each list of the index, under the line that ends in a colon; then gallery and reference."""
+    """A tab for each list of the index, of its heading's name; then gallery and reference."""
     tabs: dict[str, list[dict[str, str]]] = {}
     for line in index.splitlines():
-        if head := re.fullmatch(r"(\w[\w ]*):", line):
+        if head := re.fullmatch(r"## (.+)", line):
             pages = tabs[head[1]] = []
         elif entry := re.match(r"(?:-|\d+\.) \[([^]]+)\]\(([^)]+\.md)\)", line):
             pages.append({entry[1]: entry[2]})
     rooms_ = [{name: f"reference/{name}.md"} for name in rooms()]
     made = [{"Gallery": "gallery.md"}, {"Reference": [{"What to call": "reference/index.md"}, *rooms_]}]
-    return [{"Modelbook": "index.md"}, *({head: pages} for head, pages in tabs.items()), *made]
+    return [{"Modelbook": "index.md"}, *({head: pages} for head, pages in tabs.items() if pages), *made]
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
