@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from clusters import LONG, cluster
+from clusters import LONG, cluster, started
 from filelock import FileLock
 from shelf import BOOK, Shelf, fitted
 from typer.testing import CliRunner
@@ -229,8 +229,9 @@ def test_a_scheduler_without_workers_is_told(patient, run, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "scheduler"), [("spark", "local[2]"), ("ray", None)])
-def test_spark_and_ray_answer_alike(run, table, shelf, name, scheduler):
-    done = run(name=name, scheduler=scheduler)
+@pytest.mark.parametrize(("name", "scheduler"), [("dask", None), ("spark", "local[2]"), ("ray", None)])
+def test_each_engine_on_this_machine_answers_alike(patient, run, table, shelf, name, scheduler):
+    with started():
+        done = run(name=name, scheduler=scheduler)
     assert (done.rows, done.rejected) == (600, 2)
     same_as_alone(table, table.parent / "out", shelf)
