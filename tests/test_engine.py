@@ -3,18 +3,59 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import cloudpickle
+import pandas as pd
 import pytest
+from clusters import LONG, cluster, started
 
 from modelbook import engine
+from modelbook.contract import Contract
 from modelbook.engine import worker
-from modelbook.errors import DataError, EngineError
+from modelbook.errors import DataError, EngineError, ParameterError
+from modelbook.training import ahead
+from modelbook.training.candidate import Candidate
+from modelbook.training.comparison import Judge, compare
+from modelbook.training.experiment import Experiment
+from modelbook.training.leaderboard import kept, leaderboard
+
+FAMILIES = ["lr", "dt"]
+
+
+def silent(*_: Any, **__: Any) -> None:
+    pass
 
 
 def refuses(item: str) -> str:
     raise DataError(f"no {item}", next="give another")
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits for schedulers as long as a busy machine takes."""
+    monkeypatch.setattr("modelbook.engine.dask.PATIENCE", LONG)
+
+
+@pytest.fixture(scope="module")
+def trial(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> Experiment:
+    steps = ahead.steps(Path(), ["none"], 0.4)
+    return Experiment(make_frame(seed=1), contract, folds=3, seed=1, rows=450, steps=steps, balance="undersample")
+
+
+@pytest.fixture(scope="module")
+def board(trial: Experiment) -> pd.DataFrame:
+    return leaderboard(compare(trial, FAMILIES, 1000, tell=silent, log=silent), "roc_auc")
+
+
+def alike(made: list[Candidate], board: pd.DataFrame) -> None:
+    """The same leaderboard but for seconds."""
+    found = leaderboard(made, "roc_auc").drop(columns="fit_seconds")
+    pd.testing.assert_frame_equal(found, board.drop(columns="fit_seconds"), rtol=1e-9)
 
 
 def test_an_engine_that_is_not_installed_is_told_with_what_to_install(monkeypatch):
@@ -41,3 +82,67 @@ def test_an_error_of_the_work_is_told_as_it_is_and_one_of_the_engine_as_its_own(
             it.answer(pool.submit(worker.do, cloudpickle.dumps(refuses), "part-1"))
         with pytest.raises(EngineError, match=r"dask did not do its work: ZeroDivisionError: .*by zero"):
             it.answer(pool.submit(lambda: 1 // 0))
+
+
+def test_an_experiment_that_has_travelled_judges_alike(trial, board):
+    again = cloudpickle.loads(cloudpickle.dumps(Judge(trial)))
+    assert len(again.experiment.whole) == len(trial.features) < len(trial.whole)
+    found = again(("dt", float("inf")))
+    row = board.set_index("family").loc["dt"]
+    assert found.mean["roc_auc"] == pytest.approx(row["roc_auc_mean"], rel=1e-9)
+
+
+def test_several_are_judged_at_a_time_and_the_budget_holds(trial, board, monkeypatch, tmp_path):
+    most, running = [], set()
+
+    @contextmanager
+    def opened(name: str, scheduler: str | None, work: Any) -> Iterator[engine.Engine]:
+        assert (name, scheduler) == ("dask", "tcp://host:8786")
+        packed = cloudpickle.dumps(work)
+        with ThreadPoolExecutor(2) as pool:
+
+            def submit(item: Any) -> Any:
+                future = pool.submit(worker.do, packed, item)
+                running.add(future)
+                most.append(sum(not one.done() for one in running))
+                return future
+
+            yield engine.Engine(name, lambda: 2, submit)
+
+    monkeypatch.setattr(engine, "opened", opened)
+    there = {"name": "dask", "scheduler": "tcp://host:8786"}
+    log = kept(tmp_path / "so_far.parquet", silent)
+    alike(compare(trial, FAMILIES, 1000, tell=silent, log=log, **there), board)
+    assert max(most) == 2
+    assert sorted(pd.read_parquet(tmp_path / "so_far.parquet")["family"]) == sorted(["dummy", *FAMILIES])
+    spent = compare(trial, FAMILIES, 1e-9, tell=silent, log=silent, **there)
+    assert {one.status for one in spent} == {"skipped"}
+
+
+def test_a_scheduler_without_an_engine_is_refused(trial):
+    with pytest.raises(ParameterError, match=r"scheduler = 'tcp://host:8786' is nobody's: engine = 'local'"):
+        compare(trial, FAMILIES, 1, tell=silent, log=silent, scheduler="tcp://host:8786")
+
+
+@pytest.mark.slow
+def test_dask_has_the_same_leaderboard_though_a_worker_is_killed(patient, trial, board):
+    judged: list[Candidate] = []
+    with cluster(2) as it:
+
+        def log(candidate: Candidate) -> None:
+            if not judged:
+                it.workers[0].kill()
+            judged.append(candidate)
+
+        made = compare(trial, FAMILIES, 1000, tell=silent, log=log, name="dask", scheduler=it.address)
+        assert it.workers[0].wait(10) == -9
+    assert judged == made
+    alike(made, board)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "scheduler"), [("spark", "local[2,4]"), ("ray", "none")])
+def test_spark_and_ray_have_the_same_leaderboard(trial, board, name, scheduler):
+    with started():
+        made = compare(trial, FAMILIES, 1000, tell=silent, log=silent, name=name, scheduler=scheduler)
+    alike(made, board)

@@ -22,7 +22,7 @@ import pytest
 from tiny import SMALL
 
 from modelbook import config, dataset
-from modelbook.errors import DataError, TrainingError
+from modelbook.errors import DataError, EngineError, TrainingError
 from modelbook.stage import files, opened, project
 
 pytestmark = pytest.mark.slow
@@ -50,6 +50,7 @@ CASES: dict[str, dict[str, Any]] = {
         "book": "other", "families": ["lr", "lda"], "metric": "pr_auc", "folds": 3, "budget": 1e-6,
         "learning_budget": 0,
         "search_rows": 500, "transformers": ["ratios.Wealth"], "rare": 0.2, "imbalance": "undersample",
+        "engine": "dask", "scheduler": ("tcp://127.0.0.1:1", {"engine": "dask"}),
         "seed": (1, {"families": ["dt"]}),
     },
     "finalize": {
@@ -180,7 +181,7 @@ def run(root) -> Callable[..., Seen]:
                 # By hand the gate is never enforced, so deploy is run as the pipeline does.
                 ended = carry_out(root, stage, {**values_of(stage), **values}, wired=stage == "deploy")
                 runs[key] = seen(*ended)
-            except (TrainingError, DataError) as error:  # the budget is spent; the table is not the committed one
+            except (TrainingError, DataError, EngineError) as error:  # no budget, another table, no scheduler
                 runs[key] = {"error": str(error)}
         return runs[key]
 

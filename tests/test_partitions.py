@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from clusters import LONG, cluster
+from clusters import LONG, cluster, started
 from filelock import FileLock
 from shelf import BOOK, Shelf, fitted
 from typer.testing import CliRunner
 
-from modelbook.cli import app
+from modelbook.cli import app, service
 from modelbook.contract import Contract
 from modelbook.errors import DataError, EngineError
 from modelbook.scoring import batch, partitions
@@ -155,7 +155,7 @@ def test_what_cannot_be_done_is_told_and_leaves_nothing_that_looks_done(run, tab
     frame.drop(columns="size").to_parquet(table / NAMES[1])
     with pytest.raises(DataError, match=r"part-1\.parquet has no column size"):
         run()
-    assert not (table.parent / "out").exists()
+    assert {path.name for path in table.parent.iterdir()} == {"in", "there", "rest.rejects", ".out.part"}
     for name in NAMES:
         frame.head(0).to_parquet(table / name)
     with pytest.raises(DataError, match="has no rows"):
@@ -164,6 +164,15 @@ def test_what_cannot_be_done_is_told_and_leaves_nothing_that_looks_done(run, tab
         (table / name).unlink()
     with pytest.raises(DataError, match=r"no file that ends in \.parquet"):
         run()
+
+
+def test_the_command_says_what_was_answered_and_where_rejects_are(shelf, table, monkeypatch):
+    monkeypatch.setattr(service, "located", lambda book: (shelf.root, BOOK))
+    told = CliRunner().invoke(app, ["score", str(table), str(table.parent / "out")])
+    assert told.exit_code == 0, told.output
+    assert f"{table.parent / 'out'}: 598 rows answered by version 1" in told.output
+    assert f"{table.parent / 'out.rejects'}: 2 rows break the contract" in told.output
+    same_as_alone(table, table.parent / "out", shelf)
 
 
 def test_wrong_usage_is_told(table, tmp_path):
@@ -229,8 +238,9 @@ def test_a_scheduler_without_workers_is_told(patient, run, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "scheduler"), [("spark", "local[2]"), ("ray", None)])
-def test_spark_and_ray_answer_alike(run, table, shelf, name, scheduler):
-    done = run(name=name, scheduler=scheduler)
+@pytest.mark.parametrize(("name", "scheduler"), [("dask", None), ("spark", "local[2]"), ("ray", None)])
+def test_each_engine_on_this_machine_answers_alike(patient, run, table, shelf, name, scheduler):
+    with started():
+        done = run(name=name, scheduler=scheduler)
     assert (done.rows, done.rejected) == (600, 2)
     same_as_alone(table, table.parent / "out", shelf)

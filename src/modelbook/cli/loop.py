@@ -20,7 +20,9 @@ EXITS = {"healthy": 0, "watch": 10, "retrain": 20}
 
 @app.command()
 def monitor(
-    batch: Annotated[str | None, typer.Option(help="A file whose rows are one batch.")] = None,
+    batch: Annotated[
+        str | None, typer.Option(help="A file, or a folder of .parquet, whose rows are one batch.")
+    ] = None,
     since: Annotated[
         str | None, typer.Option(help="What was served since then: a time (UTC), or 7d, 12h, 30m.")
     ] = None,

@@ -17,7 +17,7 @@ def opened(scheduler: str | None, packed: bytes) -> Iterator[Engine]:
     """A cluster by its address, or processes of this machine."""
     try:
         ray.init(address=scheduler or "local", log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # it raises that very class where it did not start in time
         raise unreachable("ray", scheduler, error) from None
     try:
         held, task = ray.put(packed), ray.remote(max_retries=3)(do)

@@ -129,6 +129,8 @@ def measures(one: Watched) -> list[tuple[Any, ...]]:
         ("score_distance", one.moved("score").score, None, None, None),
         ("outcome_distance", one.moved("outcome").score, None, None, None),
     ]  # fmt: skip
+    if one.drawn_from:
+        told.append(("drawn_from", one.drawn_from, None, None, None))
     if one.expected:
         told.append((f"expected_{one.expected['metric']}", *_numbers(one.expected)))
     told += [(row["metric"], *_numbers(row)) for row in one.metrics.to_dict("records")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from modelbook.registry.versions import Version
 
 SECONDS = {"m": 60, "h": 3600, "d": 86_400}
+MOST_DRAWN = 200_000  # rows of a folder that are judged: a tenth of the drift that asks to watch is far beyond chance
 KEPT = ("feature", "target")  # the roles of what a journal holds
 
 
@@ -53,7 +55,16 @@ def of_build(root: Path, book: str, version: Version, params: Monitor) -> list[W
 
 
 def of_file(root: Path, file: str, version: Version, params: Monitor) -> list[Watched]:
-    """One batch, of all rows of a file; it bears the file's name."""
+    """One batch, of all rows of a file; it bears the file's name.
+
+    Of a folder of Parquet files with more rows than ``MOST_DRAWN`` so many are drawn at random, and it says so.
+    """
+    if (root / file).is_dir():
+        from modelbook.dataset import folder
+
+        drawn, total = folder.draw(root / file, MOST_DRAWN, params.seed)
+        found = _watched(root, {Path(file).name: drawn}, version, params)
+        return [replace(one, drawn_from=total) for one in found] if total > len(drawn) else found
     batch = dataset.read(file, root, version.contract)
     return _watched(root, {Path(file).stem: batch}, version, params)
 

@@ -143,6 +143,7 @@ def story(findings: list[Finding], watched: list[Watched], version: int) -> dict
     sentences = [f"Version {version} is judged on {rows:,} rows in {len(watched)} batches: {word}."]
     if not watched:
         sentences = [f"There is no batch yet to judge version {version} on."]
+    sentences += [_drawn(one, one.drawn_from) for one in watched if one.drawn_from]
     worst = sorted(findings, key=lambda finding: -ORDER.index(finding.word))
     sentences += [finding.sentence for finding in worst[:2]]
     sentences += [_compared(one) for one in watched[-2:] if len(one.metrics)]
@@ -151,6 +152,10 @@ def story(findings: list[Finding], watched: list[Watched], version: int) -> dict
         "numbers": _numbers(watched), "next": NEXT[word] if watched else NO_BATCH,
         "findings": [f"{finding.word}: {finding.sentence}" for finding in findings],
     }  # fmt: skip
+
+
+def _drawn(one: Watched, total: int) -> str:
+    return f"Batch {one.batch}: {one.rows:,} of its {total:,} rows were judged, drawn at random from all of them."
 
 
 def _compared(one: Watched) -> str:

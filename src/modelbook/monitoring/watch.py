@@ -49,6 +49,8 @@ class Watched:
         The headline to expect by the answers alone, as a row of ``metrics``; None where the task cannot tell.
     copies : Copies
         Rows that repeat another one in every feature; none where there are too few rows.
+    drawn_from : int or None
+        How many rows there are, where these are drawn from them at random.
     """
 
     task: Task
@@ -62,6 +64,7 @@ class Watched:
     slices: pd.DataFrame
     expected: dict[str, Any] | None = None
     copies: copies.Copies = copies.NONE
+    drawn_from: int | None = None
 
     def moved(self, which: str) -> drift.Distance:
         """How far ``score`` or ``outcome`` has moved."""
@@ -302,6 +305,8 @@ def logged(watched: list[Watched]) -> dict[str, float]:
 def _numbers(one: Watched) -> dict[str, float]:
     told = {"rows": float(one.rows), "drifted_share": one.drifted_share, "violations": float(len(one.violations))}
     told["copies"] = one.copies.share
+    if one.drawn_from:
+        told["drawn_from"] = float(one.drawn_from)
     if one.expected:
         told[f"expected_{one.expected['metric']}"] = one.expected["value"]
     return told | {row.metric: row.value for row in one.metrics.itertuples()}

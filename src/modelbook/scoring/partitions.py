@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import as_completed
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -93,16 +94,17 @@ def score(
     _check(source, target)
     names = folder.files(source)
     target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(f"{target}.lock", timeout=0):
-            work = _begin(source, aside, rejects, version, load)
-            rows, wrong = _answered(work, names, name, scheduler, lambda count: tell(count, time.monotonic() - began))
-            if not rows:
-                raise DataError(f"{source} has no rows", next="check its path")
-            _keep(aside, target, rejects, names)
-    except Timeout:
-        raise DataError(f"another run is writing {target}", next="wait for it, or name another folder") from None
-    Path(f"{target}.lock").unlink(missing_ok=True)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(FileLock(f"{target}.lock", timeout=0))
+        except Timeout:
+            raise DataError(f"another run is writing {target}", next="wait for it, or name another folder") from None
+        stack.callback(Path(f"{target}.lock").unlink, missing_ok=True)
+        work = _begin(source, aside, rejects, version, load)
+        rows, wrong = _answered(work, names, name, scheduler, lambda count: tell(count, time.monotonic() - began))
+        if not rows:
+            raise DataError(f"{source} has no rows", next="check its path")
+        _keep(aside, target, rejects, names)
     return Scored(rows, wrong, time.monotonic() - began, rejects)
 
 

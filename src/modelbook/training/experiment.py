@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,9 @@ class Experiment:
         self._balance = self.task.chosen_imbalance(balance)
         self.whole, self._steps = train, steps or []
         train = share(self.task, train, rows, seed=seed)
+        self._given = partial(
+            Experiment, train, contract, folds=folds, seed=seed, steps=steps, balance=balance, split=split
+        )
         self.features = contract.features(train).reset_index(drop=True)
         self.outcome = contract.outcome(train).reset_index(drop=True)
         self.groups = contract.entities(train).reset_index(drop=True)
@@ -70,6 +74,10 @@ class Experiment:
         self._splitter = splitter(self.task, self._units, folds, self.rule)
         self._parts = list(self._splitter.split(self.features, self.outcome, self._units))
         self._seed, self._experiment = seed, self._set_up(seed)
+
+    def __reduce__(self) -> Any:
+        """A copy that travels is set up anew from the rows to choose on: the same folds, and the same answers."""
+        return self._given, ()
 
     def _set_up(self, seed: int) -> Any:
         seen = ahead.seen(self._steps, self._contract, self.features, self.outcome)

@@ -1,0 +1,130 @@
+"""Two Dask workers beside the same work split by hand; and what monitor holds of a folder.
+
+    python benchmarks/engines.py score --rows 1e7     the champion on a folder: on 2 workers, and in 2 processes
+    python benchmarks/engines.py monitor --rows 1e7   seconds and peak memory of rows drawn and judged, from a folder
+
+Scheduler and workers are processes of their own on this machine; that they start is not measured. Beside other work
+on the same cores none of it tells anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+os.environ.setdefault("PYCARET_CUSTOM_LOGGING_PATH", os.devnull)
+
+from clusters import Cluster, cluster
+
+from modelbook.serving import loaded
+
+WORKERS = 2
+FILE = 250_000  # rows of a partition
+
+
+def silent(*_: Any, **__: Any) -> None:
+    """Nothing is told while it is measured."""
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds, and what came of it."""
+    began = time.perf_counter()
+    found = work()
+    return time.perf_counter() - began, found
+
+
+def folder(place: Path, root: Path, book: str, rows: int) -> Path:
+    """The book's batches over and over, in partitions."""
+    given = pd.read_parquet(root / "data" / book / "batches.parquet")
+    part = pd.concat([given] * (FILE // len(given) + 1), ignore_index=True).head(min(FILE, rows))
+    (place / "rows").mkdir()
+    part.to_parquet(place / "rows/0000.parquet")
+    for number in range(1, -(-rows // FILE)):
+        shutil.copy(place / "rows/0000.parquet", place / f"rows/{number:04d}.parquet")
+    return place / "rows"
+
+
+def by_hand(root: Path, book: str, source: Path, target: Path, share: int) -> None:
+    """Every ``WORKERS``-th partition, one after another, in this process."""
+    from modelbook.scoring import batch
+
+    one = loaded.champion(root, book)
+    for path in sorted(source.iterdir())[share::WORKERS]:
+        batch.score(path, target / path.name, one.scorer, one.contract, one.number, tell=silent)
+
+
+def scored(it: Cluster, root: Path, book: str, rows: int) -> None:
+    """The same rows on workers, and split over as many processes of one's own."""
+    from modelbook.scoring import partitions
+
+    with tempfile.TemporaryDirectory() as made:
+        source = folder(Path(made), root, book, rows)
+        run = partial(
+            partitions.score, source, version=loaded.pointed(root, book), load=partial(loaded.load, limit=1),
+            tell=silent, name="dask", scheduler=it.address,
+        )  # fmt: skip
+        there, found = timed(lambda: run(Path(made) / "out"))
+        (hand := Path(made) / "hand").mkdir()
+        command = [sys.executable, "-W", "ignore", __file__, "hand", "--root", str(root), "--book", book]
+        each = [[*command, "--share", str(n), "--source", str(source), "--target", str(hand)] for n in range(WORKERS)]
+        here, _ = timed(lambda: [one.wait() for one in [subprocess.Popen(words) for words in each]])
+    print(f"{found.rows:,} rows | {WORKERS} workers of Dask {there:.1f} s | {WORKERS} processes by hand {here:.1f} s")
+    print(f"{there / here:.2f} × (target: at most 1.3); by hand with the imports of each process")
+
+
+def monitored(root: Path, book: str, rows: int) -> None:
+    """What monitor does with a folder, without importing MLflow."""
+    from modelbook.config import Monitor
+    from modelbook.dataset.folder import draw
+    from modelbook.monitoring import drift
+    from modelbook.monitoring.sources import MOST_DRAWN
+
+    version = loaded.pointed(root, book)
+    contract = loaded.load(version, 1).contract
+    reference = pd.read_parquet(version.folder / "reference.parquet")
+    with tempfile.TemporaryDirectory() as made:
+        source = folder(Path(made), root, book, rows)
+        params = Monitor()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        seconds, (batch, total) = timed(lambda: draw(source, MOST_DRAWN, 1))
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        judged, _ = timed(lambda: drift.columns(reference, batch, contract, threshold=params.drift, gaps=params.gaps))
+    print(f"{len(batch):,} of {total:,} rows drawn in {seconds:.1f} s, drift judged in {judged:.1f} s")
+    print(f"peak {before:.2f} GB before, {after:.2f} GB once drawn")
+
+
+def main() -> None:
+    """Parse, measure, print."""
+    asked = argparse.ArgumentParser()
+    asked.add_argument("what", choices=["score", "monitor", "hand"])
+    asked.add_argument("--rows", type=lambda told: int(float(told)))
+    asked.add_argument("--root", type=Path, default=Path())
+    asked.add_argument("--book", default="rand-hie")
+    for name, kind in (("--share", int), ("--source", Path), ("--target", Path)):
+        asked.add_argument(name, type=kind, help=argparse.SUPPRESS)
+    given = asked.parse_args()
+    root = given.root.resolve()
+    if given.what == "hand":
+        by_hand(root, given.book, given.source, given.target, given.share)
+    elif given.what == "monitor":
+        monitored(root, given.book, given.rows or 10_000_000)
+    else:
+        with cluster(WORKERS) as it:
+            scored(it, root, given.book, given.rows or 10_000_000)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Rows drawn from a folder of Parquet files: from all of them alike, in their order, and monitor says how many."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_monitoring import IMPORTANCE, PARAMS, Model
+
+from modelbook.contract import Contract
+from modelbook.dataset import folder
+from modelbook.errors import DataError
+from modelbook.monitoring import history, sources, verdict, watch
+from modelbook.registry import versions
+
+
+@pytest.fixture
+def parted(tmp_path: Path) -> Callable[..., Path]:
+    """A table in partitions of these sizes, in small row groups; a nested one among them."""
+
+    def make(table: pd.DataFrame, *sizes: int) -> Path:
+        ends = np.cumsum([0, *sizes])
+        for place, (start, end) in enumerate(pairwise(ends)):
+            path = tmp_path / "rows" / (f"p{place}.parquet" if place else "a/p0.parquet")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            table.iloc[start:end].to_parquet(path, row_group_size=300)
+        (tmp_path / "rows/_metadata.parquet").write_text("of another writer")
+        return tmp_path / "rows"
+
+    return make
+
+
+def test_few_rows_are_all_there_in_their_order(parted):
+    rows = pd.DataFrame({"n": range(1000), "word": [f"w{n}" for n in range(1000)]})
+    found, total = folder.draw(parted(rows, 400, 0, 600), 1000, seed=1)
+    assert total == 1000
+    pd.testing.assert_frame_equal(found, rows)
+
+
+def test_of_many_rows_some_are_drawn_from_all_files_alike(parted, monkeypatch):
+    monkeypatch.setattr(folder, "ROWS", 128)
+    place = parted(pd.DataFrame({"n": range(10_000)}), 6000, 1000, 3000)
+    found, total = folder.draw(place, 2000, seed=1)
+    assert (len(found), total) == (2000, 10_000)
+    assert found["n"].is_monotonic_increasing
+    assert found["n"].is_unique
+    shares = np.histogram(found["n"], [0, 6000, 7000, 10_000])[0] / 2000
+    np.testing.assert_allclose(shares, [0.6, 0.1, 0.3], atol=0.03)
+    pd.testing.assert_frame_equal(found, folder.draw(place, 2000, seed=1)[0])
+    assert not found.equals(folder.draw(place, 2000, seed=2)[0])
+
+
+def test_what_is_no_folder_of_rows_is_told(parted, tmp_path):
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DataError, match=r"none has no file that ends in \.parquet"):
+        folder.draw(tmp_path / "none", 10, seed=1)
+    place = parted(pd.DataFrame({"n": []}), 0)
+    with pytest.raises(DataError, match="rows has no rows"):
+        folder.draw(place, 10, seed=1)
+    (place / "z.parquet").write_text("no Parquet")
+    with pytest.raises(DataError, match="rows cannot be read: "):
+        folder.draw(place, 10, seed=1)
+
+
+@pytest.fixture
+def of_folder(
+    make_frame: Callable[..., pd.DataFrame], contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Path], Any]:
+    """Monitor's windows of a folder, by a model as a version keeps one."""
+    model, past = Model(make_frame(seed=10), contract), make_frame(seed=11)
+    reference = past.assign(score=model.predict(contract.features(past))["probability"])
+    metrics = {"importance": IMPORTANCE, "threshold": 0.5}
+    version: Any = SimpleNamespace(reference=reference, contract=contract, metrics=metrics, number=3)
+    monkeypatch.setattr(versions, "load", lambda *_: model)
+    return lambda place: sources.of_file(place.parent, place.name, version, PARAMS)
+
+
+def test_monitor_judges_a_folder_and_says_of_how_many_rows(of_folder, parted, make_frame, monkeypatch):
+    place = parted(make_frame(seed=12, entities=1000, years=(4,)), 300, 700)
+    [whole] = of_folder(place)
+    assert (whole.batch, whole.rows, whole.drawn_from) == ("rows", 1000, None)
+    monkeypatch.setattr(sources, "MOST_DRAWN", 400)
+    [some] = of_folder(place)
+    assert (some.rows, some.drawn_from, len(some.metrics) > 0) == (400, 1000, True)
+    told = verdict.story(verdict.judge(some, PARAMS), [some], 3)["sentences"]
+    assert "Batch rows: 400 of its 1,000 rows were judged, drawn at random from all of them." in told
+    assert not re.search("drawn", " ".join(verdict.story(verdict.judge(whole, PARAMS), [whole], 3)["sentences"]))
+    assert ("drawn_from", 1000, None, None, None) in history.measures(some)
+    assert watch.logged([some])["drawn_from"] == 1000
+
+
+def test_what_has_moved_in_a_folder_is_found_in_the_rows_drawn(of_folder, parted, make_frame, monkeypatch):
+    rows = make_frame(seed=12, entities=1000, years=(4,))
+    rows["size"] = rows["size"] / 3
+    monkeypatch.setattr(sources, "MOST_DRAWN", 400)
+    [found] = of_folder(parted(rows, 500, 500))
+    assert found.columns.set_index("column")["drifted"].to_dict()["size"]
