@@ -70,6 +70,8 @@ def postgresql() -> Iterator[PostgreSQL]:
 def object_store(monkeypatch: pytest.MonkeyPatch, bucket: str) -> Iterator[Any]:
     """An S3 with a bucket, which the environment leads to; gives a client of it."""
     import boto3
+    import fsspec
+    from mlflow.store.artifact import s3_artifact_repo
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(port=0)
@@ -80,6 +82,8 @@ def object_store(monkeypatch: pytest.MonkeyPatch, bucket: str) -> Iterator[Any]:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret-word")
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        fsspec.filesystem("s3").clear_instance_cache()  # clients of another server, at another address
+        s3_artifact_repo._cached_get_s3_client.cache_clear()
         client = boto3.client("s3")
         client.create_bucket(Bucket=bucket)
         yield client

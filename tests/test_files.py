@@ -82,7 +82,6 @@ def test_a_place_that_can_be_written_is_left_as_it_was(tmp_path: Path) -> None:
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     with object_store(monkeypatch, "models") as client:
-        fsspec.filesystem("s3").clear_instance_cache()
         yield client
 
 
