@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from servers import object_store
 
 from modelbook.contract import Contract
 from modelbook.contract.layout import Layout
@@ -199,19 +200,7 @@ def test_a_missing_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.slow
 def test_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(port=0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret-word")
-        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        store = boto3.client("s3")
-        store.create_bucket(Bucket="tables")
+    with object_store(monkeypatch, "tables") as store:
         store.put_object(Bucket="tables", Key="deep/t.csv", Body=TABLE.to_csv(index=False).encode())
         pd.testing.assert_frame_equal(read("s3://tables/deep/t.csv", tmp_path), TABLE)
         before = state("s3://tables/deep/t.csv", tmp_path)
@@ -219,8 +208,6 @@ def test_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert state("s3://tables/deep/t.csv", tmp_path) != before
         with pytest.raises(DataError, match="cannot be fetched: FileNotFoundError"):
             read("s3://tables/none.csv", tmp_path)
-    finally:
-        server.stop()
 
 
 # Databases

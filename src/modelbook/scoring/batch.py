@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,12 +64,7 @@ def score(
     rejects = target.with_name(f"{target.stem}.rejects.csv")
     _check(source, target, rejects)
     began, count, wrong = time.monotonic(), 0, 0
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(FileLock(f"{target}.lock", timeout=0))
-        except Timeout:
-            raise DataError(f"another run is writing {target}", next="wait for it, or name another file") from None
-        stack.callback(Path(f"{target}.lock").unlink, missing_ok=True)
+    with alone(target, "file"), ExitStack() as stack:
         answered, refused = _Out(target), _Out(rejects)
         stack.callback(answered.drop)
         stack.callback(refused.drop)
@@ -88,6 +83,27 @@ def score(
         refused.keep()
         answered.keep()
     return Scored(count, wrong, time.monotonic() - began, rejects)
+
+
+@contextmanager
+def alone(target: Path, kind: str) -> Iterator[None]:
+    """Hold a target, a ``file`` or a ``folder``, for one run; the lock beside it goes when the run ends.
+
+    Raises
+    ------
+    DataError
+        When another run holds it.
+    """
+    lock = FileLock(f"{target}.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise DataError(f"another run is writing {target}", next=f"wait for it, or name another {kind}") from None
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 def _answers(part: pa.Table, typed: dict[str, np.ndarray], scorer: Any, version: int) -> pa.Table:

@@ -11,13 +11,10 @@ import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import as_completed
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from filelock import FileLock, Timeout
 
 from modelbook import engine
 from modelbook.dataset import folder
@@ -94,12 +91,7 @@ def score(
     _check(source, target)
     names = folder.files(source)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(FileLock(f"{target}.lock", timeout=0))
-        except Timeout:
-            raise DataError(f"another run is writing {target}", next="wait for it, or name another folder") from None
-        stack.callback(Path(f"{target}.lock").unlink, missing_ok=True)
+    with batch.alone(target, "folder"):
         work = _begin(source, aside, rejects, version, load)
         rows, wrong = _answered(work, names, name, scheduler, lambda count: tell(count, time.monotonic() - began))
         if not rows:
