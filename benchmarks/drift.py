@@ -20,7 +20,6 @@ import pandas as pd
 from modelbook.config import Monitor
 from modelbook.contract import Contract
 from modelbook.monitoring import verdict, watch, windows
-from modelbook.tasks import binary
 
 PAGE = Path(__file__).resolve().parents[1] / "docs/monitor.md"
 ROWS = 1000  # of a window
@@ -98,10 +97,6 @@ class Bench:
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import FunctionTransformer
 
-        # The verdict looks at two metrics; the others, and scikit-learn's ROC AUC, take most of the time.
-        kept = {"roc_auc": ranked, "calibration_error": binary.calibration_error}
-        binary.METRICS.clear()
-        binary.METRICS.update(kept)
         self.random = np.random.default_rng(self.seed)
         train, held = Law().draw(self.random, 8000), Law().draw(self.random, 4000)
         self.model = make_pipeline(FunctionTransformer(seen), LogisticRegression(max_iter=500))
@@ -119,13 +114,6 @@ class Bench:
             name, frame, score, self.reference, CONTRACT, importance=self.importance, threshold=None, params=PARAMS
         )
         return windows.judged(told, PARAMS)
-
-
-def ranked(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> float:
-    """ROC AUC of weighted rows."""
-    _, place = np.unique(score, return_inverse=True)
-    yes, no = np.bincount(place, weight * outcome), np.bincount(place, weight * (1 - outcome))
-    return float((yes * (np.cumsum(no) - no / 2)).sum() / (yes.sum() * no.sum()))
 
 
 def seen(frame: pd.DataFrame) -> np.ndarray:

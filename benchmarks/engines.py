@@ -1,5 +1,6 @@
-"""Two Dask workers beside the same work split by hand; and what monitor holds of a folder.
+"""Two Dask workers beside one process, and beside the same work split by hand; and what monitor holds of a folder.
 
+    python benchmarks/engines.py compare              all families of a book: in one process, and on 2 workers
     python benchmarks/engines.py score --rows 1e7     the champion on a folder: on 2 workers, and in 2 processes
     python benchmarks/engines.py monitor --rows 1e7   seconds and peak memory of rows drawn and judged, from a folder
 
@@ -85,6 +86,27 @@ def scored(it: Cluster, root: Path, book: str, rows: int) -> None:
     print(f"{there / here:.2f} × (target: at most 1.3); by hand with the imports of each process")
 
 
+def compared(it: Cluster, root: Path, book: str, folds: int) -> None:
+    """All families of the book's task on the same folds, in this process and on workers."""
+    from modelbook.config import Compare
+    from modelbook.contract import Contract
+    from modelbook.training.comparison import compare
+    from modelbook.training.experiment import Experiment
+
+    contract = Contract.load(root / "contracts" / f"{book}.yaml")
+    trial = Experiment(pd.read_parquet(root / "data" / book / "train.parquet"), contract, folds=folds, seed=42)
+    families = trial.task.chosen_families(Compare().families)
+    run = partial(compare, trial, families, 3600, tell=silent, log=silent)
+    trial.candidate(families[0])  # what the first fit imports
+    here, alone = timed(run)
+    print(f"{len(alone)} candidates, {folds} folds | one process {here:.1f} s")
+    for kind in ("new", "that have imported all"):
+        there, shared = timed(lambda: run(name="dask", scheduler=it.address))
+        same = {one.family: one.mean for one in alone} == {one.family: one.mean for one in shared}
+        told = f"{WORKERS} workers of Dask, {kind} {there:.1f} s | {here / there:.2f} × (target: at least 1.6)"
+        print(f"{told}; the same numbers: {same}")
+
+
 def monitored(root: Path, book: str, rows: int) -> None:
     """What monitor does with a folder, without importing MLflow."""
     from modelbook.config import Monitor
@@ -109,8 +131,9 @@ def monitored(root: Path, book: str, rows: int) -> None:
 def main() -> None:
     """Parse, measure, print."""
     asked = argparse.ArgumentParser()
-    asked.add_argument("what", choices=["score", "monitor", "hand"])
+    asked.add_argument("what", choices=["compare", "score", "monitor", "hand"])
     asked.add_argument("--rows", type=lambda told: int(float(told)))
+    asked.add_argument("--folds", type=int, default=10)
     asked.add_argument("--root", type=Path, default=Path())
     asked.add_argument("--book", default="rand-hie")
     for name, kind in (("--share", int), ("--source", Path), ("--target", Path)):
@@ -123,7 +146,10 @@ def main() -> None:
         monitored(root, given.book, given.rows or 10_000_000)
     else:
         with cluster(WORKERS) as it:
-            scored(it, root, given.book, given.rows or 10_000_000)
+            if given.what == "compare":
+                compared(it, root, given.book, given.folds)
+            else:
+                scored(it, root, given.book, given.rows or 10_000_000)
 
 
 if __name__ == "__main__":

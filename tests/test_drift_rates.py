@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
@@ -14,18 +13,13 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[ModuleType]:
-    from modelbook.tasks import binary
-
+def bench() -> ModuleType:
     spec = importlib.util.spec_from_file_location("drift_rates", ROOT / "benchmarks/drift.py")
     assert spec is not None
     assert spec.loader is not None
     module = sys.modules["drift_rates"] = importlib.util.module_from_spec(spec)
-    kept = dict(binary.METRICS)
     spec.loader.exec_module(module)
-    yield module
-    binary.METRICS.clear()
-    binary.METRICS.update(kept)
+    return module
 
 
 def test_at_most_one_in_twenty_windows_without_drift_alarms(bench: ModuleType) -> None:

@@ -24,10 +24,10 @@ from modelbook.errors import DataError, ParameterError, TrainingError
 from modelbook.monitoring import verdict, watch
 from modelbook.report.figures import answers
 from modelbook.report.figures import target as targets
-from modelbook.tasks import multiclass, names, regression
+from modelbook.tasks import metrics, multiclass, names, regression
 from modelbook.tasks.base import Task
 from modelbook.tasks.costs import Costs
-from modelbook.tasks.scored import Scored, weights
+from modelbook.tasks.scored import Scored, interval, weights
 from modelbook.training import evaluation, explanation
 from modelbook.training.experiment import Experiment
 from modelbook.training.folds import EvenFolds, EvenRows, Folds, splitter
@@ -188,6 +188,45 @@ def test_weighted_metrics_equal_those_of_repeated_rows(task: Task) -> None:
     for name, metric in task.metrics().items():
         wanted = metric(again.outcome, again.score, np.ones(len(again)))
         assert metric(outcome, score, times) == pytest.approx(wanted), name
+
+
+@pytest.mark.parametrize("task", ALL, ids=lambda task: task.name)
+def test_many_weightings_are_answered_as_each_by_itself(task: Task) -> None:
+    random, rows = np.random.default_rng(2), 90
+    outcome = random.normal(size=rows) if task is AMOUNT else random.integers(0, 2 if task is YES else 3, rows)
+    score = random.dirichlet([1, 1, 1], rows) if task is KIND else random.uniform(size=rows).round(2)  # ties
+    many = np.vstack([random.integers(0, 3, (40, rows)), outcome == outcome[0], np.eye(rows)[:1]]).astype(float)
+    more = {YES: {"cost": Costs().metric(0.5)}, KIND: multiclass.of_class(2)}.get(task, {})
+    for name, metric in {**task.metrics(0.5 if task is YES else None), **more}.items():
+        each = [metric(outcome, score, one) for one in many]
+        assert all(isinstance(value, float) for value in each), name
+        assert metric(outcome, score, many) == pytest.approx(each, nan_ok=True), name
+
+
+def test_ranks_of_weighted_rows_are_scikit_learns() -> None:
+    random = np.random.default_rng(3)
+    outcome, score = random.integers(0, 2, 200), random.uniform(size=200).round(2)  # ties
+    for weight in random.integers(0, 4, (20, 200)):
+        chance = {"y_score": score, "sample_weight": weight}
+        assert metrics.auc(outcome, score, weight) == pytest.approx(sk.roc_auc_score(outcome, **chance))
+        found = metrics.average_precision(outcome, score, weight)
+        assert found == pytest.approx(sk.average_precision_score(outcome, **chance))
+
+
+def test_an_interval_is_the_same_whatever_is_asked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    values, drawn = np.random.default_rng(4).normal(size=50), weights(np.arange(50), 300, seed=0)
+    wanted = np.quantile([np.average(values, weights=one) for one in drawn], [0.025, 0.975])
+    for most in (1, 7 * 50, 2**20):
+        monkeypatch.setattr("modelbook.tasks.scored.AT_ONCE", most)
+        assert interval(lambda weight: metrics.mean(values, weight), drawn) == pytest.approx(tuple(wanted))
+
+
+def test_an_interval_that_most_resamples_say_nothing_of_is_not_there() -> None:
+    outcome, score = np.arange(50) < 1, np.linspace(0, 1, 50)  # one yes: in a third of the resamples there is none
+    drawn = weights(np.arange(50), 300, seed=0)
+    assert np.isfinite(interval(lambda weight: metrics.auc(outcome, score, weight), drawn)).all()
+    only = np.where(np.arange(300)[:, None] < 200, outcome, drawn)
+    assert np.isnan(interval(lambda weight: metrics.auc(outcome, score, weight), only)).all()
 
 
 def test_a_class_that_a_resample_lacks_is_left_out() -> None:

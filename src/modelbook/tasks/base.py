@@ -14,8 +14,9 @@ from modelbook import config
 from modelbook.errors import ParameterError
 from modelbook.tasks.costs import Costs
 from modelbook.tasks.expected import Expected
+from modelbook.tasks.metrics import Metric
 from modelbook.tasks.names import LOWER_IS_BETTER, label, told, turned
-from modelbook.tasks.scored import Metric, Scored
+from modelbook.tasks.scored import Scored
 
 if TYPE_CHECKING:
     from modelbook.contract import Contract
@@ -224,8 +225,8 @@ class Task(ABC):
     def level(self, outcome: np.ndarray) -> dict[str, float]:
         """Where the target lies in some rows, by what that is called."""
 
-    def better(self, metric: str, one: float, other: float) -> float:
-        """How much better the first value of a metric is than the second."""
+    def better(self, metric: str, one: Any, other: Any) -> Any:
+        """How much better the first value of a metric is than the second; of many at once, as many."""
         return other - one if metric in LOWER_IS_BETTER else one - other
 
     def relative(self, value: float, to: float) -> float:

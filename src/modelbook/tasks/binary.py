@@ -10,58 +10,43 @@ import pandas as pd
 from modelbook.tasks.base import Added, Rows, Task, key_number
 from modelbook.tasks.costs import Costs
 from modelbook.tasks.expected import Expected, area
+from modelbook.tasks.metrics import Metric, auc, average_precision, mean
 from modelbook.tasks.names import told
-from modelbook.tasks.scored import Metric, Scored, band
+from modelbook.tasks.scored import Scored, band
 
 EPSILON = 1e-15  # keeps the logarithm of a certain, wrong answer finite
 
 
-def roc_auc(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> float:
-    from sklearn.metrics import roc_auc_score
-
-    return float(roc_auc_score(outcome, score, sample_weight=weight))
+def log_loss(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
+    return mean(-np.log(np.clip(np.where(outcome == 1, score, 1 - score), EPSILON, 1)), weight)
 
 
-def pr_auc(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> float:
-    from sklearn.metrics import average_precision_score
-
-    if not weight[outcome == 1].any():  # scikit-learn answers 0 for a resample without positives
-        return np.nan
-    return float(average_precision_score(outcome, score, sample_weight=weight))
+def brier(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
+    return mean((score - outcome) ** 2, weight)
 
 
-def log_loss(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> float:
-    from sklearn.metrics import log_loss as loss
-
-    return float(loss(outcome, np.clip(score, EPSILON, 1 - EPSILON), sample_weight=weight))
-
-
-def brier(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> float:
-    return float(np.average((score - outcome) ** 2, weights=weight))
-
-
-def calibration_error(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> float:
+def calibration_error(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
     """Mean predicted minus observed: how far answers are off on the whole; 0 is right."""
-    return round(float(np.average(score - outcome, weights=weight)), 12)  # no 6e-18 where it is 0
+    return np.round(mean(score - outcome, weight), 12)  # no 6e-18 where it is 0
 
 
 METRICS: dict[str, Metric] = {
-    "roc_auc": roc_auc, "pr_auc": pr_auc, "log_loss": log_loss, "brier": brier, "calibration_error": calibration_error,
+    "roc_auc": auc, "pr_auc": average_precision, "log_loss": log_loss, "brier": brier,
+    "calibration_error": calibration_error,
 }  # fmt: skip
 
 
 def at_threshold(threshold: float) -> dict[str, Metric]:
     """Recall, precision and flagged share of the answers at a threshold."""
 
-    def recall(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> float:
-        return float(np.average(score >= threshold, weights=weight * (outcome == 1)))
+    def recall(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
+        return mean(score >= threshold, weight * (outcome == 1))
 
-    def precision(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> float:
-        flagged = weight * (score >= threshold)
-        return float(np.average(outcome, weights=flagged)) if flagged.sum() else 0.0
+    def precision(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
+        return np.nan_to_num(mean(outcome, weight * (score >= threshold)))
 
-    def flagged(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> float:
-        return float(np.average(score >= threshold, weights=weight))
+    def flagged(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
+        return mean(score >= threshold, weight)
 
     return {"recall": recall, "precision": precision, "flagged": flagged}
 

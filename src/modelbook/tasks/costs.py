@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from modelbook.tasks.metrics import Metric, mean
 from modelbook.tasks.names import told
-from modelbook.tasks.scored import Metric
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Costs:
     def metric(self, threshold: float) -> Metric:
         """Mean cost a row of the answers at a threshold."""
 
-        def cost(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> float:
-            share, flagged = weight / weight.sum(), score >= threshold
-            return float(self.mean(share @ outcome, share @ (outcome * flagged), share @ flagged))
+        def cost(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
+            flagged = score >= threshold
+            return self.mean(mean(outcome, weight), mean(outcome * flagged, weight), mean(flagged, weight))
 
         return cost
 

@@ -13,63 +13,55 @@ from modelbook.tasks.base import Added, Rows, Task, key_number
 from modelbook.tasks.binary import EPSILON, alone, shares
 from modelbook.tasks.costs import Costs
 from modelbook.tasks.expected import Expected, area
+from modelbook.tasks.metrics import Metric, auc, mean, ratio
 from modelbook.tasks.names import told
-from modelbook.tasks.scored import Metric, Scored, interval, weights
+from modelbook.tasks.scored import Scored, interval, weights
 
 
-def auc_of(positive: np.ndarray, score: np.ndarray, weight: np.ndarray) -> float:
-    """ROC AUC of one class against the rest, ties counted half; NaN where one side is empty."""
-    _, place = np.unique(score, return_inverse=True)
-    yes = np.bincount(place, weights=weight * positive)
-    no = np.bincount(place, weights=weight * ~positive)
-    if not yes.sum() or not no.sum():
-        return np.nan
-    return float(yes @ (np.cumsum(no) - no / 2) / (yes.sum() * no.sum()))
-
-
-def roc_auc(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> float:
+def roc_auc(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
     """Mean over the classes of each one's ROC AUC against the rest; a class that is not there is left out."""
-    found = [auc_of(outcome == code, score[:, code], weight) for code in range(score.shape[1])]
-    known = [value for value in found if np.isfinite(value)]
-    return float(np.mean(known)) if known else np.nan
+    return _over_classes([auc(outcome == code, score[:, code], weight) for code in range(score.shape[1])])
 
 
-def log_loss(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> float:
-    likely = np.clip(score[np.arange(len(outcome)), outcome], EPSILON, 1)
-    return float(-np.average(np.log(likely), weights=weight))
+def log_loss(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
+    return mean(-np.log(np.clip(score[np.arange(len(outcome)), outcome], EPSILON, 1)), weight)
 
 
-def brier(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> float:
+def brier(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
     """Squared distance of the probabilities from what happened, summed over the classes; 0 to 2."""
     happened = np.eye(score.shape[1])[outcome]
-    return float(np.average(((score - happened) ** 2).sum(axis=1), weights=weight))
+    return mean(((score - happened) ** 2).sum(axis=1), weight)
 
 
-def accuracy(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> float:
-    return float(np.average(score.argmax(axis=1) == outcome, weights=weight))
+def accuracy(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
+    return mean(score.argmax(axis=1) == outcome, weight)
 
 
-def overconfidence(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> float:
+def overconfidence(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
     """Mean probability of the answer minus the share that is right; 0 is right."""
-    return round(float(np.average(score.max(axis=1) - (score.argmax(axis=1) == outcome), weights=weight)), 12)
+    return np.round(mean(score.max(axis=1) - (score.argmax(axis=1) == outcome), weight), 12)
 
 
 def of_class(code: int) -> dict[str, Metric]:
     """Recall, precision and F1 of one class; NaN where there is nothing to divide by."""
 
-    def counted(kind: str, outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> float:
+    def counted(kind: str, outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
         called, there = score.argmax(axis=1) == code, outcome == code
-        hit, calls, rows = (weight[kept].sum() for kept in (called & there, called, there))
-        under = {"recall": rows, "precision": calls, "f1": (rows + calls) / 2}[kind]
-        return float(hit / under) if under else np.nan
+        hit, calls, rows = (weight @ kept for kept in (called & there, called, there))
+        return ratio(hit, {"recall": rows, "precision": calls, "f1": (rows + calls) / 2}[kind])
 
     return {kind: partial(counted, kind) for kind in ("recall", "precision", "f1")}
 
 
-def f1(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> float:
+def f1(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
     """Mean over the classes of each one's F1; a class that is neither there nor answered is left out."""
-    found = [of_class(code)["f1"](outcome, score, weight) for code in range(score.shape[1])]
-    return float(np.nanmean(found)) if np.isfinite(found).any() else np.nan
+    return _over_classes([of_class(code)["f1"](outcome, score, weight) for code in range(score.shape[1])])
+
+
+def _over_classes(found: list[Any]) -> Any:
+    """The mean of the values that are there."""
+    known = np.isfinite(found)
+    return ratio(np.where(known, found, 0).sum(axis=0), known.sum(axis=0))
 
 
 METRICS: dict[str, Metric] = {
@@ -173,7 +165,7 @@ class Multiclass(Task):
         for code, name in enumerate(self.classes):
             one = Scored(scored.outcome == code, scored.score[:, code], scored.entity)
             if self.judgeable(one.outcome):
-                area = auc_of(one.outcome, one.score, np.ones(len(one)))
+                area = auc(one.outcome, one.score, np.ones(len(one)))
                 curve = roc_curve(one, resamples=min(resamples, 300), seed=seed, points=51)
                 told.append(curve.assign(area=area, **{"class": name}))
         return pd.concat(told, ignore_index=True)[["class", "area", "fpr", "tpr", "low", "high"]]

@@ -9,44 +9,47 @@ import pandas as pd
 
 from modelbook.tasks.base import Rows, Task, key_number
 from modelbook.tasks.costs import Costs
+from modelbook.tasks.metrics import Metric, mean, ratio
 from modelbook.tasks.names import told, turned
-from modelbook.tasks.scored import LEVEL, Metric, Scored
+from modelbook.tasks.scored import LEVEL, Scored
 
 SHOWN = 400  # rows that a cloud of dots can hold and still be read
+NOTHING = 1e-12  # of a size: what rounding leaves of 0
 SPREAD = (0.05, 0.25, 0.5, 0.75, 0.95)  # quantiles by which a spread of numbers is drawn
 
 
-def rmse(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> float:
+def rmse(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
     """Root of the mean squared error."""
-    return float(np.sqrt(np.average((score - outcome) ** 2, weights=weight)))
+    return np.sqrt(mean((score - outcome) ** 2, weight))
 
 
-def mae(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> float:
+def mae(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
     """Mean absolute error."""
-    return float(np.average(np.abs(score - outcome), weights=weight))
+    return mean(np.abs(score - outcome), weight)
 
 
-def r2(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> float:
+def r2(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
     """Share of the variance that is explained; 0 answers the mean to everyone."""
-    mean = np.average(outcome, weights=weight)
-    around = np.average((outcome - mean) ** 2, weights=weight)
-    return float(1 - np.average((score - outcome) ** 2, weights=weight) / around) if around else np.nan
+    apart = outcome - outcome.mean()  # else squares of large numbers leave nothing of a small variance
+    around = mean(apart**2, weight) - mean(apart, weight) ** 2
+    there = around > NOTHING * (apart**2).max()
+    return 1 - ratio(mean((score - outcome) ** 2, weight), np.where(there, around, 0))
 
 
-def mean_error(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> float:
+def mean_error(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
     """Mean predicted minus observed; 0 is right."""
-    off = float(np.average(score - outcome, weights=weight))
-    return off if abs(off) > 1e-12 * float(np.abs(outcome).max()) else 0.0  # no 6e-18 where it is 0
+    off = mean(score - outcome, weight)
+    return np.where(np.abs(off) > NOTHING * np.abs(outcome).max(), off, 0.0)[()]  # no 6e-18 where it is 0
 
 
 def within(share: float) -> Metric:
     """The distance that a share of the errors stays within."""
 
-    def distance(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> float:
+    def distance(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
         errors = np.abs(score - outcome)
         order = np.argsort(errors, kind="stable")
-        reached = np.cumsum(weight[order]) >= share * weight.sum()
-        return float(errors[order][np.argmax(reached)])
+        reached = weight[..., order].cumsum(axis=-1) >= share * weight.sum(axis=-1, keepdims=True)
+        return errors[order][reached.argmax(axis=-1)]
 
     return distance
 
@@ -134,9 +137,9 @@ class Regression(Task):
     def level(self, outcome: np.ndarray) -> dict[str, float]:
         return {"mean": outcome.mean()}
 
-    def better(self, metric: str, one: float, other: float) -> float:
+    def better(self, metric: str, one: Any, other: Any) -> Any:
         """The share of the other model's error that is saved: it has no unit, so one margin fits every target."""
-        return 1 - one / other if other else float(np.sign(other - one))
+        return np.where(other == 0, np.sign(other - one), 1 - ratio(one, other))[()]
 
     def relative(self, value: float, to: float) -> float:
         return value / to if to else float("nan")

@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 
 LEVEL = 0.95
-
-Metric = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
+AT_ONCE = 2**20  # weights that a statistic is asked about at once: enough to be fast, and few to hold
 
 
 @dataclass(frozen=True)
@@ -66,9 +65,19 @@ def weights(entity: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     return drawn[:, position].astype(np.int32)
 
 
-def interval(statistic: Callable[[np.ndarray], float], drawn: np.ndarray) -> tuple[float, float]:
-    """The 95 % percentile interval of a statistic of row weights; NaN where too few resamples have a value."""
-    values = np.array([_or_nan(statistic, weight) for weight in drawn])
+def interval(statistic: Callable[[np.ndarray], Any], drawn: np.ndarray) -> tuple[float, float]:
+    """The 95 % percentile interval of a statistic of row weights; NaN where too few resamples have a value.
+
+    Parameters
+    ----------
+    statistic : callable
+        Takes weights, shape (resamples, rows), and gives a value for each resample.
+    """
+    block = max(1, AT_ONCE // max(drawn.shape[1], 1))
+    values = np.empty(len(drawn))
+    for first in range(0, len(drawn), block):
+        some = slice(first, first + block)
+        values[some] = statistic(drawn[some].astype(float))
     values = values[np.isfinite(values)]
     if len(values) == 0 or len(values) < len(drawn) / 2:
         return np.nan, np.nan
@@ -91,15 +100,3 @@ def band(
     curves = curves[np.isfinite(curves).all(axis=1)]  # a resample with one class has no curve
     low, high = np.quantile(curves, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0) if len(curves) else (np.nan, np.nan)
     return pd.DataFrame({x: grid, y: curve(np.ones(len(scored))), "low": low, "high": high})
-
-
-def rate(outcome: np.ndarray, weight: np.ndarray) -> float:
-    """Share of positives; mean of numbers."""
-    return float(np.average(outcome, weights=weight))
-
-
-def _or_nan(statistic: Callable[[np.ndarray], float], weight: np.ndarray) -> float:
-    try:
-        return statistic(weight)
-    except (ValueError, ZeroDivisionError):  # a resample with one class, or with nothing to divide by
-        return np.nan

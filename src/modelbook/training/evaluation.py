@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from modelbook.tasks.base import Task
+from modelbook.tasks.metrics import Metric, mean
 from modelbook.tasks.names import label, told
-from modelbook.tasks.scored import Metric, Scored, interval, rate, weights
+from modelbook.tasks.scored import Scored, interval, weights
 
 
 def evaluate(scored: Scored, metrics: dict[str, Metric], *, resamples: int, seed: int) -> pd.DataFrame:
@@ -42,7 +44,7 @@ def gain(task: Task, scored: Scored, *, resamples: int, seed: int) -> tuple[floa
     """How much less a model is off than the baseline, in the task's own measure: value, low, high."""
     metric, base = task.metrics()[task.gained], scored.baseline()
 
-    def less(weight: np.ndarray) -> float:
+    def less(weight: np.ndarray) -> Any:
         return metric(base.outcome, base.score, weight) - metric(scored.outcome, scored.score, weight)
 
     return less(np.ones(len(scored))), *interval(less, weights(scored.entity, resamples, seed))
@@ -80,7 +82,7 @@ def slice_differences(
     Slices with fewer than ``fewest`` rows, or that cannot be judged, are left out. Intervals cost time: only the worst
     slice has one, and those that lost more than ``bound``.
     """
-    slices: list[tuple[str, str, Callable[[np.ndarray], float], np.ndarray]] = []
+    slices: list[tuple[str, str, Callable[[np.ndarray], Any], np.ndarray]] = []
     for column in task.contract.slices if len(candidate) else ():
         for value in sorted(frame[column].dropna().unique()):
             kept = (frame[column] == value).to_numpy()
@@ -97,7 +99,7 @@ def slice_differences(
     return pd.DataFrame(rows, columns=["slice", "value", "n", "difference", "low", "high"])
 
 
-def _gap(task: Task, one: Scored, other: Scored, name: str) -> Callable[[np.ndarray], float]:
+def _gap(task: Task, one: Scored, other: Scored, name: str) -> Callable[[np.ndarray], Any]:
     """How much better one model is than another on the same rows, as a function of the rows' weights."""
     metric = task.metrics()[name]
     return lambda weight: task.better(name, *(metric(each.outcome, each.score, weight) for each in (one, other)))
@@ -111,7 +113,7 @@ def calibration(scored: Scored, *, resamples: int, seed: int, bins: int = 10) ->
     for number in np.unique(place):
         within = scored.where(place == number)
         drawn = weights(within.entity, resamples, seed)
-        low, high = interval(partial(rate, within.outcome), drawn)
+        low, high = interval(partial(mean, within.outcome), drawn)
         rows.append((within.score.mean(), within.outcome.mean(), low, high, len(within)))
     return pd.DataFrame(rows, columns=["predicted", "observed", "low", "high", "n"])
 

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from modelbook.tasks.base import Task
-from modelbook.tasks.scored import Metric, Scored, interval, weights
+from modelbook.tasks.metrics import Metric
+from modelbook.tasks.scored import Scored, interval, weights
 
 COLUMNS = ["slice", "value", "n", "against", "against_n", "metric", "one", "other", "gap", "low", "high"]
 
@@ -74,13 +75,13 @@ def _between(
     return told
 
 
-def _within(metric: Metric, scored: Scored, kept: np.ndarray) -> Callable[[np.ndarray], float]:
+def _within(metric: Metric, scored: Scored, kept: np.ndarray) -> Callable[[np.ndarray], Any]:
     """A metric of some of the rows, as a function of all rows' weights."""
     part = scored.where(kept)
-    return lambda weight: metric(part.outcome, part.score, weight[kept])
+    return lambda weight: metric(part.outcome, part.score, weight[..., kept])
 
 
-def _apart(one: Callable[[np.ndarray], float], other: Callable[[np.ndarray], float], weight: np.ndarray) -> float:
+def _apart(one: Callable[[np.ndarray], Any], other: Callable[[np.ndarray], Any], weight: np.ndarray) -> Any:
     return one(weight) - other(weight)
 
 

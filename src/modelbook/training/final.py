@@ -13,8 +13,9 @@ from modelbook.config import Finalize
 from modelbook.dataset.rule import RULES, Rule
 from modelbook.tasks.base import Task
 from modelbook.tasks.costs import Costs
+from modelbook.tasks.metrics import Metric
 from modelbook.tasks.names import LOWER_IS_BETTER
-from modelbook.tasks.scored import Metric, Scored
+from modelbook.tasks.scored import Scored
 from modelbook.training import beside, evaluation, fairness
 from modelbook.training.experiment import Experiment
 from modelbook.training.golden import golden

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,8 +11,9 @@ from sklearn.tree import DecisionTreeRegressor
 
 from modelbook.contract import Contract
 from modelbook.tasks.base import Task
+from modelbook.tasks.metrics import mean
 from modelbook.tasks.names import told as written
-from modelbook.tasks.scored import Scored, interval, rate, weights
+from modelbook.tasks.scored import Scored, interval, weights
 
 DEEP, SLICES, COMMON = 3, 5, 20  # conditions of a slice, slices that are judged, categories of a column that may split
 COLUMNS = ["slice", "rows", "its error", "elsewhere", "gap", "low", "high"]
@@ -86,7 +88,7 @@ def told(task: Task, table: pd.DataFrame) -> str:
 def _gap(errors: np.ndarray, within: np.ndarray, drawn: np.ndarray) -> dict[str, float]:
     inside, outside = (partial(_mean, errors, rows) for rows in (within, ~within))
 
-    def gap(weight: np.ndarray) -> float:
+    def gap(weight: np.ndarray) -> Any:
         return inside(weight) - outside(weight)
 
     one = np.ones(len(errors))
@@ -97,8 +99,8 @@ def _gap(errors: np.ndarray, within: np.ndarray, drawn: np.ndarray) -> dict[str,
     }  # fmt: skip
 
 
-def _mean(errors: np.ndarray, rows: np.ndarray, weight: np.ndarray) -> float:
-    return rate(errors[rows], weight[rows])
+def _mean(errors: np.ndarray, rows: np.ndarray, weight: np.ndarray) -> Any:
+    return mean(errors[rows], weight[..., rows])
 
 
 def _flat(contract: Contract, frame: pd.DataFrame) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
