@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
+import numpy as np
 import pandas as pd
 import pytest
 from clusters import LONG, cluster, started
 
 from modelbook import engine
+from modelbook.config import Finalize
 from modelbook.contract import Contract
 from modelbook.engine import worker
 from modelbook.errors import DataError, EngineError, ParameterError
@@ -23,6 +25,7 @@ from modelbook.training.candidate import Candidate
 from modelbook.training.comparison import Judge, compare
 from modelbook.training.experiment import Experiment
 from modelbook.training.leaderboard import kept, leaderboard
+from modelbook.training.search import Searched, search
 
 FAMILIES = ["lr", "dt"]
 
@@ -92,7 +95,9 @@ def test_an_experiment_that_has_travelled_judges_alike(trial, board):
     assert found.mean["roc_auc"] == pytest.approx(row["roc_auc_mean"], rel=1e-9)
 
 
-def test_several_are_judged_at_a_time_and_the_budget_holds(trial, board, monkeypatch, tmp_path):
+@pytest.fixture
+def two(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """An engine of two slots in this process, by the name of Dask; how many items ran as each was begun."""
     most, running = [], set()
 
     @contextmanager
@@ -110,13 +115,40 @@ def test_several_are_judged_at_a_time_and_the_budget_holds(trial, board, monkeyp
             yield engine.Engine(name, lambda: 2, submit)
 
     monkeypatch.setattr(engine, "opened", opened)
+    return most
+
+
+def test_several_are_judged_at_a_time_and_the_budget_holds(trial, board, two, tmp_path):
     there = {"name": "dask", "scheduler": "tcp://host:8786"}
     log = kept(tmp_path / "so_far.parquet", silent)
     alike(compare(trial, FAMILIES, 1000, tell=silent, log=log, **there), board)
-    assert max(most) == 2
+    assert max(two) == 2
     assert sorted(pd.read_parquet(tmp_path / "so_far.parquet")["family"]) == sorted(["dummy", *FAMILIES])
     spent = compare(trial, FAMILIES, 1e-9, tell=silent, log=silent, **there)
     assert {one.status for one in spent} == {"skipped"}
+
+
+def searched(trial: Experiment, **given: Any) -> Searched:
+    """The decision tree tuned, here or elsewhere."""
+    return search(trial, Finalize(tune_rounds=3), ["dt"], "roc_auc", silent, **given)
+
+
+@pytest.fixture(scope="module")
+def here(trial: Experiment) -> Searched:
+    return searched(trial)
+
+
+def tried_alike(found: Searched, here: Searched, trial: Experiment) -> None:
+    """All rounds were begun, the defaults judged as here; and the answers are those of the pipeline that was taken."""
+    assert found.tried["setting"].tolist() == ["defaults", "1", "2", "3"]
+    assert set(found.tried["state"]) <= {"judged", "dropped"}
+    assert found.tried["mean"][0] == pytest.approx(here.tried["mean"][0], rel=1e-9)
+    np.testing.assert_allclose(found.answers, trial.out_of_fold(found.pipeline).score)
+
+
+def test_several_settings_are_tried_at_a_time(trial, here, two):
+    tried_alike(searched(trial, name="dask", scheduler="tcp://host:8786"), here, trial)
+    assert max(two[3:]) == 2  # the defaults' three folds all at once, then a fold each of two settings
 
 
 def test_a_scheduler_without_an_engine_is_refused(trial):
@@ -141,8 +173,24 @@ def test_dask_has_the_same_leaderboard_though_a_worker_is_killed(patient, trial,
 
 
 @pytest.mark.slow
+def test_dask_tunes_though_a_worker_is_killed(patient, trial, here):
+    with cluster(2) as it:
+
+        def watch(step: str) -> None:
+            if "setting 1 of 3, fold 2" in step:
+                it.workers[0].kill()
+
+        there = {"name": "dask", "scheduler": it.address}
+        found = search(trial, Finalize(tune_rounds=3), ["dt"], "roc_auc", watch, **there)
+        assert it.workers[0].wait(10) == -9
+    tried_alike(found, here, trial)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "scheduler"), [("spark", "local[2,4]"), ("ray", "none")])
-def test_spark_and_ray_have_the_same_leaderboard(trial, board, name, scheduler):
+def test_spark_and_ray_have_the_same_leaderboard_and_tune(trial, board, here, name, scheduler):
     with started():
         made = compare(trial, FAMILIES, 1000, tell=silent, log=silent, name=name, scheduler=scheduler)
+        found = searched(trial, name=name, scheduler=scheduler)
     alike(made, board)
+    tried_alike(found, here, trial)

@@ -43,7 +43,7 @@ def test_a_stack_is_taken_where_it_is_clearly_better() -> None:
     assert least < 0.96 * errors.drop(["stack", "blend"]).min()
     rmse = np.sqrt(np.mean((found.answers - trial.outcome) ** 2))
     assert rmse == pytest.approx(least, rel=0.05)
-    assert {"decision tree, answering out of fold", "ridge regression, defaults, fold 2 of 3"} <= set(said)
+    assert {"decision tree, setting 1 of 1, fold 1 of 3", "ridge regression, defaults, fold 2 of 3"} <= set(said)
 
 
 def test_the_leader_stays_alone_where_joining_gains_nothing() -> None:

@@ -17,7 +17,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from modelbook import config, tasks
+from modelbook import config, engine, tasks
 from modelbook.contract import Contract
 from modelbook.dataset.rule import RULES
 from modelbook.errors import DataError, ParameterError, TrainingError
@@ -32,7 +32,7 @@ from modelbook.training import evaluation, explanation
 from modelbook.training.experiment import Experiment
 from modelbook.training.folds import EvenFolds, EvenRows, Folds, splitter
 from modelbook.training.golden import golden
-from modelbook.training.tuning import tune
+from modelbook.training.tuning import Fold, tune
 
 CHANCE = {"resamples": 100, "seed": 0}
 AMOUNT, KIND = tasks.of(books.of_number()), tasks.of(books.of_classes())
@@ -441,7 +441,8 @@ def test_families_are_judged_and_tuned_by_the_tasks_metrics(trial: Experiment) -
     assert set(linear.mean) == set(task.ranked)
     better = {name: task.better(name, linear.mean[name], base.mean[name]) for name in task.ranked}
     assert all(gain > 0.1 for gain in better.values()), better
-    tuned = tune(trial, "dt", task.ranks[0], 1, 1000, seed=1, watch=said.append)
+    with engine.opened("local", None, Fold(trial)) as it:
+        tuned = tune(trial, "dt", task.ranks[0], 1, 1000, seed=1, it=it, watch=said.append)
     assert said
     again = trial.out_of_fold(tuned.pipeline)
     judged = task.metrics()[task.headline](again.outcome, again.score, np.ones(len(again)))

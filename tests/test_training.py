@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +21,7 @@ from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
 from sklearn.pipeline import Pipeline
 
-from modelbook import config
+from modelbook import config, engine
 from modelbook.config import Finalize
 from modelbook.contract import Contract
 from modelbook.errors import TrainingError
@@ -552,17 +552,23 @@ def test_compare_judges_the_baseline_first_and_tells_each_as_it_comes(trial: Exp
     ]
 
 
+def tuned(trial: Experiment, *args: Any, **kwargs: Any) -> tuning.Tuned:
+    with engine.opened("local", None, tuning.Fold(trial)) as it:
+        return tuning.tune(trial, *args, **kwargs, it=it)
+
+
 def test_tuning_tells_each_setting_and_fold(trial: Experiment, capfd: pytest.CaptureFixture) -> None:
     told: list[str] = []
-    made = tuning.tune(trial, "dt", "mcc", 2, 1000, seed=1, watch=told.append)
+    made = tuned(trial, "dt", "mcc", 2, 1000, seed=1, watch=told.append)
     assert told[:3] == ["defaults, fold 1 of 2", "defaults, fold 2 of 2", "setting 1 of 2, fold 1 of 2"]
     assert made.tried["setting"].tolist() == ["defaults", "1", "2"]
     assert made.tried["mean"].iloc[0] == pytest.approx(trial.candidate("dt").mean["roc_auc"], abs=1e-4)
-    again = tuning.tune(trial, "dt", "mcc", 2, 1000, seed=1)
+    again = tuned(trial, "dt", "mcc", 2, 1000, seed=1)
     pd.testing.assert_frame_equal(made.tried, again.tried)
     assert capfd.readouterr() == ("", "")  # Optuna tells of each trial, and would do so in the notebook
     best = made.tried[made.tried["state"] == "judged"]["mean"].max()
-    assert sk.roc_auc_score(trial.outcome, trial.out_of_fold(made.pipeline).score) == pytest.approx(best, abs=0.02)
+    np.testing.assert_allclose(made.answers, trial.out_of_fold(made.pipeline).score)
+    assert sk.roc_auc_score(trial.outcome, made.answers) == pytest.approx(best, abs=0.02)
     assert f"ROC AUC {best:.3f}" in made.said
 
 
@@ -573,21 +579,22 @@ def settle(monkeypatch: pytest.MonkeyPatch, scores: dict[Any, list[float]], seco
         def __init__(self, size: Any = None) -> None:
             self.size = size
 
-    def values(trial: Any, pipeline: Any, metric: str, step: Any) -> Iterator[float]:
-        for value in scores[pipeline.get_params()["model__size"]]:
-            clock[0] += 1
-            if value is None:
-                raise RuntimeError("does not go together")
-            yield value
+    def ask(pipeline: Any, _: Any, fold: int) -> np.ndarray:
+        value = scores[pipeline.get_params()["model__size"]][fold]
+        clock[0] += 1
+        if value is None:
+            raise RuntimeError("does not go together")
+        return np.array([value])
 
     clock = [0.0]
-    monkeypatch.setattr(tuning, "_values", values)
     monkeypatch.setattr(tuning, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     grid = {"size": [size for size in scores if size is not None]}
     trial: Any = SimpleNamespace(
-        task=TASK, folds=3, spaces=lambda _: ({}, grid), fresh=lambda _: Pipeline([("model", Model())])
+        task=TASK, folds=3, spaces=lambda _: ({}, grid), fresh=lambda _: Pipeline([("model", Model())]),
+        called=str, parts=lambda: [([], fold) for fold in range(3)], ask=ask, judge=lambda _, answers, __: answers[0],
+        joined=np.concatenate,
     )  # fmt: skip
-    return tuning.tune(trial, "x", "roc_auc", 40, seconds, seed=0)
+    return tuned(trial, "x", "roc_auc", 40, seconds, seed=0)
 
 
 def test_a_setting_far_behind_is_dropped_a_failed_one_listed_and_the_best_one_kept(
@@ -616,16 +623,23 @@ def test_the_defaults_stay_where_nothing_is_better_and_when_time_is_up(monkeypat
 
 
 def test_later_settings_lie_where_earlier_ones_were_good(trial: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
-    def values(trial: Any, pipeline: Any, metric: str, step: Any) -> Iterator[float]:
+    def ask(pipeline: Any, _: Any, asked: np.ndarray) -> np.ndarray:
         size = pipeline.get_params()["model__max_features"]
-        off = abs(size - 0.6) if isinstance(size, float) else 0.4
-        yield from [0.8 - off, 0.8 - off]
+        return np.full(len(asked), 0.8 - (abs(size - 0.6) if isinstance(size, float) else 0.4))
 
-    monkeypatch.setattr(tuning, "_values", values)
+    monkeypatch.setattr(trial, "ask", ask)
+    monkeypatch.setattr(trial, "judge", lambda _, answers, __: answers[0])
     monkeypatch.setattr(trial, "spaces", lambda family: ({"max_features": UniformDistribution(0.4, 1.0)}, {}))
-    found = tuning.tune(trial, "dt", "roc_auc", 40, 1000, seed=3).tried["parameters"][1:]
+    found = tuned(trial, "dt", "roc_auc", 40, 1000, seed=3).tried["parameters"][1:]
     off = found.str.removeprefix("max_features ").astype(float).sub(0.6).abs()
     assert off.tail(20).median() < 0.09  # of settings drawn at random half are within 0.15
+
+
+def test_defaults_that_answer_no_number_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(TrainingError, match="x answers what is no number"):
+        settle(monkeypatch, {None: [0.7, float("nan"), 0.7], 1: [0.7, 0.7, 0.7]})
+    with pytest.raises(RuntimeError, match="does not go together"):
+        settle(monkeypatch, {None: [0.7, None, 0.7], 1: [0.7, 0.7, 0.7]})
 
 
 def test_a_space_holds_what_a_family_knows_and_no_weights(trial: Experiment) -> None:

@@ -115,7 +115,7 @@ class Compare(Parameters):
         "none", description="classes: how rarer ones are given weight in each fit"
     )
     engine: Literal["local", "dask", "spark", "ray"] = Field(
-        "local", description="who judges the families; each that is not local wants make engines"
+        "local", description="who judges families and settings; each that is not local wants make engines"
     )
     scheduler: Annotated[str, BeforeValidator(word)] = Field(
         "none", min_length=1, description="address of the engine, as tcp://host:8786; none: workers on this machine"

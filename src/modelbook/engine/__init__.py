@@ -16,7 +16,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from modelbook.errors import EngineError, ModelbookError
+from modelbook.config import NONE
+from modelbook.errors import EngineError, ModelbookError, ParameterError
 
 LOCAL = "local"
 VENDORS = {"dask": "distributed", "spark": "pyspark", "ray": "ray"}  # the package that each wants
@@ -79,15 +80,23 @@ def opened(name: str, scheduler: str | None, work: Work) -> AbstractContextManag
     name : str
         ``local, dask, spark`` or ``ray``.
     scheduler : str or None
-        Its address; none for workers on this machine.
+        Its address; None or ``none`` for workers on this machine.
     work : callable
         Takes an item, and gives what came of it.
 
     Raises
     ------
+    ParameterError
+        When there is a scheduler, but no engine.
     EngineError
         When the engine is not installed, or no scheduler or worker answers.
     """
+    scheduler = None if scheduler == NONE else scheduler
+    if name == LOCAL and scheduler:
+        raise ParameterError(
+            f"scheduler = {scheduler!r} is nobody's: engine = {name!r}", expected=f"engine: one of {NAMES[1:]}",
+            next="name the engine, or leave the scheduler out",
+        )  # fmt: skip
     if name == LOCAL:
         return _here(work)
     if find_spec(VENDORS[name]) is None:

@@ -11,7 +11,6 @@ from typing import Any
 
 from modelbook import engine
 from modelbook.config import NONE
-from modelbook.errors import ParameterError
 from modelbook.tasks.names import label, spread
 from modelbook.training.candidate import BASELINE, PUT_OFF, Candidate, Slow
 from modelbook.training.experiment import Experiment
@@ -72,13 +71,8 @@ def compare(
     EngineError
         When the engine is not there, or cannot do its work.
     """
-    if name == engine.LOCAL and scheduler != NONE:
-        raise ParameterError(
-            f"scheduler = {scheduler!r} is nobody's: engine = {name!r}", expected=f"engine: one of {engine.NAMES[1:]}",
-            next="name the engine, or leave the scheduler out",
-        )  # fmt: skip
     work = Judge(experiment)
-    with engine.opened(name, None if scheduler == NONE else scheduler, work) as it:
+    with engine.opened(name, scheduler, work) as it:
         return _compared(it, work, families, budget, tell, log)
 
 

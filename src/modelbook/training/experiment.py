@@ -158,7 +158,7 @@ class Experiment:
         began = time.perf_counter()
         self._splitter.watch = watch
         try:
-            self._create(family, error_score="raise")
+            self._judge(family)
         except Slow as slow:
             return Candidate(family, PUT_OFF, time.perf_counter() - began, reason=str(slow), called=self.called(family))
         except Exception as error:  # any library may fail in any way; the others still run
@@ -198,19 +198,29 @@ class Experiment:
         return self.pipeline(self._model(family))
 
     def _model(self, family: str) -> Any:
-        return self._create(family, cross_validation=False)
+        """A family with PyCaret's defaults, unfitted: its ``create_model`` would fit it to all rows first."""
+        named, params = self._named(family)
+        if isinstance(named, str):
+            held = self._experiment._all_models_internal[named]
+            return held.class_def(**{**held.args, **params})
+        return named.set_params(**params)
 
-    def _create(self, family: str, **how: Any) -> Any:
-        """PyCaret's model of a family; the baseline says what is there, so that nothing is balanced for it."""
-        whole, made = self._experiment.pipeline.steps, (family, QUIET.get(family, {}))
+    def _judge(self, family: str) -> None:
+        """Cross-validate by PyCaret; the baseline says what is there, so that nothing is balanced for it."""
+        whole, (named, params) = self._experiment.pipeline.steps, self._named(family)
         if family == BASELINE:
             self._experiment.pipeline.steps = imbalance.without(whole)
-        elif self._balance == imbalance.WEIGHTS:
-            made = imbalance.weighed(family, self.called(family), len(self.task.classes), made[1], self._seed)
         try:
-            return self._experiment.create_model(made[0], verbose=False, **how, **made[1])
+            self._experiment.create_model(named, verbose=False, error_score="raise", **params)
         finally:
             self._experiment.pipeline.steps = whole
+
+    def _named(self, family: str) -> tuple[Any, dict[str, Any]]:
+        """A family's name or an estimator, with its parameters, as PyCaret takes them."""
+        params = QUIET.get(family, {})
+        if family == BASELINE or self._balance != imbalance.WEIGHTS:
+            return family, params
+        return imbalance.weighed(family, self.called(family), len(self.task.classes), params, self._seed)
 
     def pipeline(self, estimator: Any) -> Any:
         """An unfitted copy of the preprocessing with an estimator behind it: fits and predicts like one model."""
@@ -221,7 +231,8 @@ class Experiment:
     def out_of_fold(self, pipeline: Any) -> Scored:
         """Each train row, answered by a fit without its fold; NaN for first times, which no forward fold asks about."""
         if self.rule.forward:
-            return Scored.of(self.outcome, self._forward(pipeline), self.groups)
+            answers = [self.ask(pipeline, learned, asked) for learned, asked in self.parts()]
+            return Scored.of(self.outcome, self.joined(answers), self.groups)
         found = cross_val_predict(
             pipeline,
             self.features,
@@ -246,10 +257,9 @@ class Experiment:
         """A metric of answers to the rows at these positions."""
         return self.task.metrics()[metric](self.outcome.iloc[asked].to_numpy(), answers, np.ones(len(asked)))
 
-    def _forward(self, pipeline: Any) -> np.ndarray:
-        found = np.empty(0)
-        for learned, asked in self.parts():
-            answers = self.ask(pipeline, learned, asked)
-            found = found if found.size else np.full((len(self.outcome), *answers.shape[1:]), np.nan)
-            found[asked] = answers
+    def joined(self, answers: list[np.ndarray]) -> np.ndarray:
+        """Each fold's answers put to its rows, as ``Scored.score``; NaN where no fold asks."""
+        found = np.full((len(self.outcome), *answers[0].shape[1:]), np.nan)
+        for (_, asked), said in zip(self.parts(), answers, strict=True):
+            found[asked] = said
         return found

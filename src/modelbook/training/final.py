@@ -9,8 +9,9 @@ from typing import Any
 import pandas as pd
 from sklearn.base import clone
 
-from modelbook.config import Finalize
+from modelbook.config import NONE, Finalize
 from modelbook.dataset.rule import RULES, Rule
+from modelbook.engine import LOCAL
 from modelbook.tasks.base import Task
 from modelbook.tasks.costs import Costs
 from modelbook.tasks.metrics import Metric
@@ -91,11 +92,19 @@ class Judged:
     slices: pd.DataFrame
 
 
-def fit(trial: Experiment, params: Finalize, families: list[str], metric: str, *, tell: Callable[..., None]) -> Fitted:
-    """Search by ``params``, settle what out-of-fold answers settle, and fit on all train rows."""
+def fit(
+    trial: Experiment, params: Finalize, families: list[str], metric: str, *, tell: Callable[..., None],
+    name: str = LOCAL, scheduler: str = NONE,
+) -> Fitted:  # fmt: skip
+    """Search by ``params``, settle what out-of-fold answers settle, and fit on all train rows.
+
+    ``name`` and ``scheduler`` are those of the engine that tries settings, as ``engine.opened`` takes them.
+    """
     doing = DOING[params.strategy]
     tell(doing, 0, 2)
-    found = search(trial, params, families, metric, watch=lambda step: tell(doing, 0, 2, passing=step))
+    found = search(
+        trial, params, families, metric, lambda step: tell(doing, 0, 2, passing=step), name=name, scheduler=scheduler
+    )
     scored = trial.answered(found.answers)
     costs = Costs(params.cost_miss, params.cost_false_alarm, params.cost_hit, params.cost_rest)
     threshold, settled = trial.task.settled(scored, costs)

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from modelbook import engine
 from modelbook.config import NONE, Finalize
+from modelbook.engine import Engine
 from modelbook.tasks.names import LOWER_IS_BETTER, label, spread
 from modelbook.training import layered, tuning
 from modelbook.training.experiment import Experiment
@@ -41,7 +43,10 @@ class Searched:
     said: str
 
 
-def search(trial: Experiment, params: Finalize, families: list[str], metric: str, watch: Watch) -> Searched:
+def search(
+    trial: Experiment, params: Finalize, families: list[str], metric: str, watch: Watch, *,
+    name: str = engine.LOCAL, scheduler: str = NONE,
+) -> Searched:  # fmt: skip
     """Search as ``params.strategy`` says, and calibrate as ``params.calibrate`` does.
 
     Parameters
@@ -52,41 +57,50 @@ def search(trial: Experiment, params: Finalize, families: list[str], metric: str
         What compare ranked by.
     watch : callable
         Called with a text as each step begins.
+    name, scheduler : str
+        The engine that settings are tried on, and its address or ``none``.
+
+    Raises
+    ------
+    EngineError
+        When the engine is not there, or cannot do its work.
     """
-    found = STRATEGIES[params.strategy](trial, params, families, metric, watch)
+    with engine.opened(name, scheduler, tuning.Fold(trial)) as it:
+        found = STRATEGIES[params.strategy](trial, params, families, metric, watch, it)
     if params.calibrate == NONE or not trial.task.classes:
         return found
     pipeline, answers = layered.over(trial, [found.pipeline], [found.answers], layered.CURVES[params.calibrate])
     return replace(found, pipeline=pipeline, answers=answers)
 
 
-def _tuned(trial: Experiment, params: Finalize, families: list[str], metric: str, watch: Watch) -> Searched:
+def _tuned(trial: Experiment, params: Finalize, families: list[str], metric: str, watch: Watch, it: Engine) -> Searched:
     leader, called = families[0], trial.called(families[0])
     tuned = tuning.tune(
-        trial, leader, metric, params.tune_rounds, params.budget, seed=params.seed,
+        trial, leader, metric, params.tune_rounds, params.budget, seed=params.seed, it=it,
         watch=lambda step: watch(f"{called}, {step}"),
     )  # fmt: skip
-    watch(f"{called}, answering out of fold")
-    answers = trial.out_of_fold(tuned.pipeline).score
-    return Searched([leader], tuned.pipeline, answers, tuned.tried, tuned.said)
+    return Searched([leader], tuned.pipeline, tuned.answers, tuned.tried, tuned.said)
 
 
-def _blended(trial: Experiment, params: Finalize, families: list[str], metric: str, watch: Watch) -> Searched:
+def _blended(
+    trial: Experiment, params: Finalize, families: list[str], metric: str, watch: Watch, it: Engine
+) -> Searched:
     pipeline = trial.blended(families)
     watch("answering out of fold")
     return Searched(families, pipeline, trial.out_of_fold(pipeline).score, *_defaults(trial, families, "Blend"))
 
 
-def _stacked(trial: Experiment, params: Finalize, families: list[str], metric: str, watch: Watch) -> Searched:
-    members, answers = [trial.fresh(family) for family in families], []
-    for member, family in zip(members, families):
-        watch(f"asking {trial.called(family)} out of fold")
-        answers.append(trial.out_of_fold(member).score)
-    made = layered.over(trial, members, answers, layered.STACKS[trial.task.learner])
+def _stacked(
+    trial: Experiment, params: Finalize, families: list[str], metric: str, watch: Watch, it: Engine
+) -> Searched:
+    plain = params.model_copy(update={"tune_rounds": 0})
+    members = [_tuned(trial, plain, [family], metric, watch, it) for family in families]
+    pipelines, answers = [one.pipeline for one in members], [one.answers for one in members]
+    made = layered.over(trial, pipelines, answers, layered.STACKS[trial.task.learner])
     return Searched(families, *made, *_defaults(trial, families, "Stack"))
 
 
-def _best(trial: Experiment, params: Finalize, families: list[str], metric: str, watch: Watch) -> Searched:
+def _best(trial: Experiment, params: Finalize, families: list[str], metric: str, watch: Watch, it: Engine) -> Searched:
     """The best of the tuned families, of a blend and of a stack of them, by the mean of the folds.
 
     Where families are within noise of one another, which of them leads is luck; their mean errs less than most of them
@@ -97,7 +111,7 @@ def _best(trial: Experiment, params: Finalize, families: list[str], metric: str,
     measure = measured(trial.task, metric)
     sign = -1 if measure in LOWER_IS_BETTER else 1
     share = params.model_copy(update={"budget": params.budget / len(families)})
-    tuned = [_tuned(trial, share, [family], metric, watch) for family in families]
+    tuned = [_tuned(trial, share, [family], metric, watch, it) for family in families]
     if len(tuned) == 1:
         return tuned[0]
     values = [_values(trial, one, measure) for one in tuned]
@@ -141,7 +155,7 @@ def _row(trial: Experiment, joined: Searched, values: np.ndarray) -> pd.DataFram
     )
 
 
-Strategy = Callable[[Experiment, Finalize, list[str], str, Watch], Searched]
+Strategy = Callable[[Experiment, Finalize, list[str], str, Watch, Engine], Searched]
 STRATEGIES: dict[str, Strategy] = {"tune": _tuned, "blend": _blended, "stack": _stacked, "best": _best}
 
 

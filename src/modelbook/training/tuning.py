@@ -1,4 +1,4 @@
-"""Tuning: settings of one family that Optuna proposes, cross-validated by entity, within a time.
+"""Tuning: settings of one family that Optuna proposes, cross-validated by entity, within a time, here or on an engine.
 
 PyCaret's own Optuna search cannot be stopped by the clock, and drops settings early only of families that learn in
 steps (``partial_fit``). Its search spaces are taken from it.
@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,9 @@ import pandas as pd
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sklearn.base import clone
 
+from modelbook.engine import Engine
+from modelbook.errors import TrainingError
 from modelbook.tasks.names import LOWER_IS_BETTER, label, told
 from modelbook.training.experiment import Experiment
 from modelbook.training.folds import Watch
@@ -41,6 +43,8 @@ class Tuned:
     ----------
     pipeline : pipeline
         Unfitted; with the family's defaults where no setting is better.
+    answers : ndarray
+        Its answers to the train rows out of fold, as ``Scored.score``.
     tried : DataFrame
         Columns ``setting, mean, sd, folds, state`` (judged, dropped, failed, out of time), ``parameters``; the
         defaults first.
@@ -49,13 +53,44 @@ class Tuned:
     """
 
     pipeline: Any
+    answers: np.ndarray
     tried: pd.DataFrame
     said: str
 
 
+class Fold:
+    """The work on a fold: a family with a setting, fitted without the fold's rows, and asked about them."""
+
+    def __init__(self, trial: Experiment) -> None:
+        self.trial = trial
+
+    def __call__(self, item: tuple[str, dict[str, Any], int]) -> np.ndarray | None:
+        """Its answers; None where parameters do not go together, so that the other settings still run."""
+        family, params, fold = item
+        try:
+            return self.trial.ask(with_params(self.trial, family, params), *self.trial.parts()[fold])
+        except Exception:  # any library may fail in any way; what the defaults meet is told
+            if not params:
+                raise
+            return None
+
+
+@dataclass
+class Setting:
+    """A setting, and how it did in the folds so far; ``asked`` is Optuna's trial, None for the defaults."""
+
+    name: str
+    asked: Trial | None = None
+    params: dict[str, Any] = field(default_factory=dict)
+    answers: list[np.ndarray] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+    state: str = ""
+
+
 def tune(
-    trial: Experiment, family: str, metric: str, rounds: int, seconds: float, *, seed: int, watch: Watch | None = None
-) -> Tuned:
+    trial: Experiment, family: str, metric: str, rounds: int, seconds: float, *, seed: int, it: Engine,
+    watch: Watch | None = None,
+) -> Tuned:  # fmt: skip
     """Judge the defaults, then what Optuna proposes until the rounds or the time are spent.
 
     Settings are proposed by a tree-structured Parzen estimator (Bergstra et al. 2011). One is dropped after two folds
@@ -65,33 +100,114 @@ def tune(
     ----------
     metric : str
         What compare ranked by; where answers alone cannot be judged by it, the headline stands in.
+    rounds : int
+        Settings beside the defaults.
     seconds : float
         No fold is begun after that, but for those of the defaults.
+    it : Engine
+        Does the work of ``Fold``: as many settings at a time as it has slots, the folds of each one after another. A
+        setting is proposed by those that are judged by then, so that another number of slots may try others.
     watch : callable, optional
         Called with ``setting 3 of 8, fold 2 of 5`` as each fold begins.
+
+    Raises
+    ------
+    TrainingError
+        When what the defaults answer is no number.
     """
-    until, metric = time.monotonic() + seconds, measured(trial.task, metric)
-    plain, space, study = trial.fresh(family), _space(*trial.spaces(family)), _study(metric, rounds, seed)
-    values = list(_values(trial, plain, metric, _step("defaults", watch)))
-    study.add_trial(_defaults(plain, space, values))
-    rows, made, known = [_row("defaults", values, JUDGED, {})], [plain], list[dict[str, Any]]()
+    metric = measured(trial.task, metric)
+    until, asking = time.monotonic() + seconds, _Asking(trial, family, metric, rounds, it, watch or (lambda _: None))
+    space, study, defaults = _space(*trial.spaces(family)), _study(metric, rounds, seed), asking.defaults()
+    study.add_trial(_defaults(trial.fresh(family), space, defaults.values))
+    settings = [defaults, *_tried(asking, study, space, until)]
+    tried = pd.DataFrame([_row(one) for one in settings])
+    judged = tried.loc[tried["state"] == JUDGED, "mean"]
+    best = judged.idxmin() if metric in LOWER_IS_BETTER else judged.idxmax()  # of several the first: the defaults
+    pipeline, answers = with_params(trial, family, settings[best].params), trial.joined(settings[best].answers)
+    return Tuned(pipeline, answers, tried, _said(tried, best, metric, seconds, rounds))
+
+
+@dataclass
+class _Asking:
+    """How a setting is asked fold by fold."""
+
+    trial: Experiment
+    family: str
+    metric: str
+    rounds: int
+    it: Engine
+    say: Watch
+
+    def begin(self, one: Setting, fold: int) -> Future[Any]:
+        step = f"setting {one.name} of {self.rounds}" if one.asked else one.name
+        self.say(f"{step}, fold {fold + 1} of {self.trial.folds}")
+        return self.it.submit((self.family, one.params, fold))
+
+    def take(self, one: Setting, future: Future[Any]) -> None:
+        """Judge what came of the next fold, and tell Optuna."""
+        answers = self.it.answer(future)
+        if answers is None or not np.isfinite(answers).all():
+            one.state = FAILED
+            return
+        one.values.append(self.trial.judge(self.metric, answers, self.trial.parts()[len(one.values)][1]))
+        one.answers.append(answers)
+        if one.asked:
+            one.asked.report(one.values[-1], len(one.values))
+
+    def defaults(self) -> Setting:
+        one = Setting("defaults", state=JUDGED)
+        for future in [self.begin(one, fold) for fold in range(self.trial.folds)]:
+            self.take(one, future)
+        if one.state == FAILED:
+            raise TrainingError(
+                f"{self.trial.called(self.family)} answers what is no number", next="leave it out of `families`"
+            )
+        return one
+
+
+def _tried(asking: _Asking, study: optuna.Study, space: Space, until: float) -> list[Setting]:
+    """All settings that were begun, in the order of their proposal, with what became of them."""
+    settings, running = list[Setting](), dict[Future[Any], Setting]()
+    proposed = _proposed(study, space, asking.rounds)
+
+    def go_on(one: Setting) -> None:
+        """Begin the next fold, where that is worth it."""
+        one.state = one.state or _state(one, asking.trial.folds, until)
+        if not one.state:
+            running[asking.begin(one, len(one.values))] = one
+        elif one.asked:
+            mean = float(np.mean(one.values)) if one.state == JUDGED else None
+            study.tell(one.asked, mean, state=STATES[one.state])
+
+    while True:
+        late = any(one.state == LATE for one in settings)
+        while not late and len(running) < asking.it.slots() and (new := next(proposed, None)):
+            settings.append(new)
+            go_on(new)
+            late = new.state == LATE
+        if not running:
+            return settings
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            one = running.pop(future)
+            asking.take(one, future)
+            go_on(one)
+
+
+def _proposed(study: optuna.Study, space: Space, rounds: int) -> Iterator[Setting]:
+    """What Optuna proposes, one by one, as it is asked for; of a small space, what is known already is left out."""
+    known = list[dict[str, Any]]()
     for number in range(1, rounds + 1 if space else 1):
         asked = study.ask(space)
-        if asked.params in known:  # of a small space; what it answers is known
+        if asked.params in known:
             study.tell(asked, state=TrialState.FAIL)
             continue
         known.append(asked.params)
-        made.append(clone(plain).set_params(**{f"model__{name}": value for name, value in asked.params.items()}))
-        folds = _values(trial, made[-1], metric, _step(f"setting {number} of {rounds}", watch))
-        values, state = _judged(folds, trial.folds, asked, until)
-        study.tell(asked, float(np.mean(values)) if state == JUDGED else None, state=STATES[state])
-        rows.append(_row(str(number), values, state, asked.params))
-        if state == LATE:
-            break
-    tried = pd.DataFrame(rows)
-    judged = tried.loc[tried["state"] == JUDGED, "mean"]
-    best = judged.idxmin() if metric in LOWER_IS_BETTER else judged.idxmax()  # of several the first: the defaults
-    return Tuned(made[best], tried, _said(tried, best, metric, seconds, rounds))
+        yield Setting(str(number), asked, asked.params)
+
+
+def with_params(trial: Experiment, family: str, params: dict[str, Any]) -> Any:
+    """A family with some parameters other than the defaults, unfitted."""
+    return trial.fresh(family).set_params(**{f"model__{name}": value for name, value in params.items()})
 
 
 def _study(metric: str, rounds: int, seed: int) -> optuna.Study:
@@ -136,38 +252,27 @@ def _within(values: Any, one: Any) -> bool:
     return isinstance(one, int | float) and values.low <= one <= values.high
 
 
-def _values(trial: Experiment, pipeline: Any, metric: str, step: Watch) -> Iterator[float]:
-    """The metric in each fold, one fold at a time."""
-    for fold, (learned, asked) in enumerate(trial.parts(), 1):
-        step(f"fold {fold} of {trial.folds}")
-        yield trial.judge(metric, trial.ask(pipeline, learned, asked), asked)
+def _state(one: Setting, folds: int, until: float) -> str:
+    """What has become of a setting; empty while another fold is worth it."""
+    if len(one.values) == folds:
+        return JUDGED
+    if time.monotonic() > until:
+        return LATE
+    return DROPPED if one.asked and one.asked.should_prune() else ""
 
 
-def _judged(values: Iterator[float], folds: int, asked: Trial, until: float) -> tuple[list[float], str]:
-    """The values of the folds that were worth it, told to Optuna one by one, and what became of the setting."""
-    found = list[float]()
-    for fold in range(1, folds + 1):
-        if time.monotonic() > until:
-            return found, LATE
-        if asked.should_prune():
-            return found, DROPPED
-        try:
-            found.append(next(values))
-        except Exception:  # a space may hold parameters that do not go together; the others still run
-            return found, FAILED
-        asked.report(found[-1], fold)
-    return found, JUDGED
-
-
-def _step(name: str, watch: Watch | None) -> Watch:
-    return (lambda fold: watch(f"{name}, {fold}")) if watch else (lambda _: None)
-
-
-def _row(name: str, values: list[float], state: str, setting: dict[str, Any]) -> dict[str, Any]:
-    mean, sd = (np.mean(values), np.std(values)) if values else (np.nan, np.nan)
+def _row(one: Setting) -> dict[str, Any]:
+    mean, sd = (np.mean(one.values), np.std(one.values)) if one.values else (np.nan, np.nan)
     words = ", ".join(f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
-                      for key, value in setting.items())  # fmt: skip
-    return {"setting": name, "mean": mean, "sd": sd, "folds": len(values), "state": state, "parameters": words}
+                      for key, value in one.params.items())  # fmt: skip
+    return {
+        "setting": one.name,
+        "mean": mean,
+        "sd": sd,
+        "folds": len(one.values),
+        "state": one.state,
+        "parameters": words,
+    }
 
 
 def _said(tried: pd.DataFrame, best: int, metric: str, seconds: float, wanted: int) -> str:
