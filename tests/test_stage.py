@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -287,3 +288,16 @@ def test_a_kernel_started_ahead_runs_the_import_cell_only(tmp_path):
     code = kernels.imports(tmp_path / "03_compare.ipynb")
     assert "from modelbook import stage" in code
     assert "stage.open" not in code
+
+
+def test_a_full_disk_does_not_hide_what_ended_a_stage(tiny, monkeypatch):
+    built.note_failure(tiny.root, "tiny", "compare", "it is late")
+    assert built.failures(tiny.root)["tiny"] == {"compare": "it is late"}
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files, "write", full)
+    built.note_failure(tiny.root, "tiny", "finalize", "the database or disk is full")
+    with pytest.raises(OSError, match="No space left"):  # but what runs next must be outdated, or not begin
+        built.forget(tiny.root, "tiny", "finalize")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ def forget(root: Path, book: str, stage: str) -> None:
 
 def note_failure(root: Path, book: str, stage: str, message: str) -> None:
     """Note that a stage has failed: it is outdated from now on, even when its cause is taken back."""
-    files.write(_path(root, book), {**notes(root, book), stage: {"failed": message}})
+    with suppress(OSError):  # a full disk: what ended the stage is told, whether it can be noted or not
+        files.write(_path(root, book), {**notes(root, book), stage: {"failed": message}})
 
 
 def failures(root: Path) -> dict[str, dict[str, str]]:
