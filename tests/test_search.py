@@ -56,23 +56,42 @@ def test_the_leader_stays_alone_where_joining_gains_nothing() -> None:
     np.testing.assert_array_equal(found.answers, plain.answers)
 
 
-@pytest.mark.parametrize(("simple", "families"), [((), ["dt", "ridge"]), (("dt",), ["dt"])])
+@pytest.mark.parametrize(
+    ("simple", "blend", "families", "said"),
+    [
+        (
+            (),
+            [0.8, 1.1, 1.0],
+            ["dt", "ridge"],
+            "better by 0.033 ± 0.088 RMSE (± a standard error), which is within noise",
+        ),
+        (("dt",), [0.8, 1.1, 1.0], ["dt"], "better by 0.033 ± 0.088 RMSE (± a standard error): the leader stays alone"),
+        (
+            (),
+            [1.2, 0.9, 1.0],
+            ["dt", "ridge"],
+            "worse by 0.033 ± 0.088 RMSE (± a standard error), which is within noise",
+        ),
+        ((), [1.2, 1.1, 1.15], ["dt"], "worse by 0.150 ± 0.029 RMSE (± a standard error): the leader stays alone"),
+        (("dt",), [0.8, 0.9, 0.85], ["dt", "ridge"], "better by 0.150 ± 0.029 RMSE (± a standard error): it is taken"),
+    ],
+)
 def test_within_noise_a_mean_is_taken_unless_a_simple_family_leads(
-    simple: tuple[str, ...], families: list[str], monkeypatch: pytest.MonkeyPatch
+    simple: tuple[str, ...], blend: list[float], families: list[str], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trial = trial_of(numbers(more=1))
     monkeypatch.setattr(type(trial.task), "simple", simple)
 
     def values(_: Any, one: Any, measure: str) -> np.ndarray:
         kind = str(one.tried["setting"].iloc[-1])
-        return {"blend": np.array([0.8, 1.1, 1.0]), "stack": np.array([2.0, 2, 2])}.get(
+        return {"blend": np.array(blend), "stack": np.array([2.0, 2, 2])}.get(
             kind, np.array([1.0, 1, 1]) * (1 if one.families == ["dt"] else 1.5)
         )
 
     monkeypatch.setattr(model_search, "_values", values)
     found = search(trial, QUICK, ["dt", "ridge"], "rmse", lambda _: None)
     assert found.families == families
-    assert "A blend of the 2 is better by 0.033 ± 0.088 RMSE" in found.said
+    assert f"A blend of the 2 is {said}" in found.said
 
 
 def test_one_family_has_nobody_to_join() -> None:

@@ -104,9 +104,10 @@ def _best(trial: Experiment, params: Finalize, families: list[str], metric: str,
     """The best of the tuned families, of a blend and of a stack of them, by the mean of the folds.
 
     Where families are within noise of one another, which of them leads is luck; their mean errs less than most of them
-    (Breiman 1996, "Stacked regressions"). A simple family (``task.simple``) that leads stays alone, unless a blend or a
-    stack is better by more than a standard error of the paired difference over the folds: the rule of one standard
-    error, which prefers the simpler model within noise (Breiman et al. 1984, "Classification and regression trees").
+    (Breiman 1996, "Stacked regressions"). So the better of blend and stack is taken unless it is worse than the leader
+    by more than a standard error of the paired difference over the folds. A simple family (``task.simple``) that leads
+    stays alone unless joining is better by more than that: the rule of one standard error, which prefers the simpler
+    model within noise (Breiman et al. 1984, "Classification and regression trees").
     """
     measure = measured(trial.task, metric)
     sign = -1 if measure in LOWER_IS_BETTER else 1
@@ -125,11 +126,12 @@ def _best(trial: Experiment, params: Finalize, families: list[str], metric: str,
     said = f"Of {len(tuned)} tuned families {trial.called(leader.families[0])} is the best. {leader.said}"
     steps = steps[np.isfinite(steps)]
     error = steps.std(ddof=1) / np.sqrt(len(steps)) if len(steps) > 1 else abs(steps.mean())
-    least = error if leader.families[0] in trial.task.simple else 0
-    better, size = steps.mean() > least, spread(abs(steps.mean()), error)
-    way, end = "better" if steps.mean() > 0 else "worse", "it is taken" if better else "the leader stays alone"
-    told = f"{best.said} is {way} by {size} {label(measure)} (± a standard error): {end}."
-    return replace(best if better else leader, tried=tried, said=f"{said} {told}")
+    taken = steps.mean() > (error if leader.families[0] in trial.task.simple else -error)
+    way, size = "better" if steps.mean() > 0 else "worse", spread(abs(steps.mean()), error)
+    noise = ", which is within noise, where several err less than one" if taken and abs(steps.mean()) <= error else ""
+    end = "it is taken" if taken else "the leader stays alone"
+    told = f"{best.said} is {way} by {size} {label(measure)} (± a standard error){noise}: {end}."
+    return replace(best if taken else leader, tried=tried, said=f"{said} {told}")
 
 
 def _joined(trial: Experiment, members: list[Searched], what: str) -> Searched:
