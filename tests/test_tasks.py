@@ -213,6 +213,12 @@ def test_ranks_of_weighted_rows_are_scikit_learns() -> None:
         assert found == pytest.approx(sk.average_precision_score(outcome, **chance))
 
 
+@pytest.mark.parametrize("rank", [metrics.auc, metrics.average_precision])
+def test_a_score_that_is_no_number_has_no_rank(rank: Any) -> None:
+    with pytest.raises(ValueError, match="a score is not a number"):
+        rank(np.array([0, 1, 1]), np.array([0.1, np.nan, 0.3]), np.ones(3))
+
+
 def test_an_interval_is_the_same_whatever_is_asked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     values, drawn = np.random.default_rng(4).normal(size=50), weights(np.arange(50), 300, seed=0)
     wanted = np.quantile([np.average(values, weights=one) for one in drawn], [0.025, 0.975])

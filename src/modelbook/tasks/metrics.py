@@ -42,6 +42,8 @@ def average_precision(positive: np.ndarray, score: np.ndarray, weight: np.ndarra
 
 def _by_score(positive: np.ndarray, score: np.ndarray, weight: np.ndarray) -> list[np.ndarray]:
     """Weight of the positive and of the other rows at each score, lowest first; shape (..., scores)."""
+    if np.isnan(score).any():
+        raise ValueError("a score is not a number")  # sorting would rank it above all others
     order = np.argsort(score, kind="stable")
     starts = np.flatnonzero(np.diff(score[order], prepend=-np.inf))
     ranked, there = weight[..., order], positive[order].astype(bool)
