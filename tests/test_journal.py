@@ -49,6 +49,13 @@ def test_what_was_kept_is_there_for_another_connection(journal: Journal, tmp_pat
         assert connection.execute("select count(*), min(prediction) from predictions").fetchone() == (50, "1")
 
 
+def test_more_than_one_statement_takes_is_kept_whole(journal: Journal) -> None:
+    """SQLite takes some 32,000 values at a time, and a table that is uploaded may be longer."""
+    told, writer = keep(journal, [prediction(number, at=number) for number in range(4500)])
+    assert (told, writer.written, writer.lost) == ([True], 4500, 0)
+    assert [row["id"] for row in journal.window(0)] == [f"id-{number}" for number in range(4500)]
+
+
 def test_a_prediction_that_comes_twice_is_kept_once(journal: Journal) -> None:
     keep(journal, [prediction(1)], [prediction(1)], [prediction(1, variant="challenger")])
     assert len(journal.window(0)) == 1

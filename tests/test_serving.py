@@ -680,9 +680,9 @@ class TestMetrics:
 
         reference = client.app._service.keeper.champion.reference
         same = frame[["colour", "size", "noise", "flag"]].astype(object).where(frame.notna(), None).to_dict("records")
-        assert max(drift.distances(reference, same).values()) < 0.02
+        assert max(dict(drift.distances(reference, same)).values()) < 0.02
         moved = [{**row, "size": 99.0, "noise": None} for row in same]
-        found = drift.distances(reference, moved)
+        found = dict(drift.distances(reference, moved))
         assert found["size"] > 0.5
         assert found["noise"] > 0.3
         assert found["colour"] < 0.02

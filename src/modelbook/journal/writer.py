@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import chain
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
@@ -56,6 +57,7 @@ class Writer:
         self._journal, self._tell = journal, tell
         statement = journal.insert().compile(dialect=journal.engine.dialect)
         self._statement, self._positional = str(statement), journal.engine.dialect.positional
+        self._marks = f"({', '.join('?' * len(PREDICTIONS.columns))})"
         self._queue: SimpleQueue[tuple[list[Prediction], asyncio.Future] | None] = SimpleQueue()
         self._pending: deque[tuple[float, asyncio.Future]] = deque()
         self._names = [column.name for column in PREDICTIONS.columns]
@@ -122,13 +124,12 @@ class Writer:
         self._close()
 
     def _write(self, predictions: list[Prediction]) -> bool:
-        rows = predictions if self._positional else [dict(zip(self._names, one)) for one in predictions]
         try:
             if self._connection is None:
                 self._journal.create()
                 self._connection = self._journal.engine.connect()
             with self._connection.begin():
-                self._connection.exec_driver_sql(self._statement, rows)
+                self._insert(self._connection, predictions)
         except Exception as error:  # a driver may fail in any way, and the thread must live on
             self._failed(error)
             return False
@@ -136,6 +137,18 @@ class Writer:
             self._tell("the journal is back")
         self.up, self.written = True, self.written + len(predictions)
         return True
+
+    def _insert(self, connection: Connection, predictions: list[Prediction]) -> None:
+        if not self._positional:
+            rows = [dict(zip(self._names, one)) for one in predictions]
+            connection.exec_driver_sql(self._statement, rows)
+            return
+        # SQLite's driver gives the interpreter away at each statement, and gets it back late while requests are
+        # answered. So a group is one statement and not one for each row.
+        for start in range(0, len(predictions), GROUP):
+            part = predictions[start : start + GROUP]
+            statement = self._statement.replace(self._marks, ", ".join([self._marks] * len(part)))
+            connection.exec_driver_sql(statement, tuple(chain.from_iterable(part)))
 
     def _failed(self, error: Exception) -> None:
         if self.up:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from math import log2, sqrt
 from typing import Any
 
@@ -11,13 +12,11 @@ from modelbook.scoring.places import place
 Reference = dict[str, dict[str, Any]]  # by feature: edges (of a number), and the share of each place
 
 
-def distances(reference: Reference, rows: list[dict[str, Any]]) -> dict[str, float]:
+def distances(reference: Reference, rows: list[dict[str, Any]]) -> Iterator[tuple[str, float]]:
     """Jensen-Shannon distance of each feature, 0 (the same) to 1 (nothing in common); gaps count as a place."""
-    told = {}
     for name, kept in reference.items():
         counts = Counter(place(row.get(name), kept["edges"]) for row in rows)
-        told[name] = _distance(kept["shares"], {key: count / len(rows) for key, count in counts.items()})
-    return told
+        yield name, _distance(kept["shares"], {key: count / len(rows) for key, count in counts.items()})
 
 
 def _distance(one: dict[str, float], other: dict[str, float]) -> float:
