@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,21 @@ def run(scorer: Scorer, contract: Contract, tmp_path: Path, monkeypatch: pytest.
         return batch.score(tmp_path / source, tmp_path / target, scorer, contract, 7, tell=lambda rows, seconds: None)
 
     return go
+
+
+def test_parts_that_are_answered_at_the_same_time_keep_their_order(run, tmp_path, frame, scorer, monkeypatch):
+    """The first of them takes longest."""
+    numbers, waits = scorer.numbers, [0.3, 0.15]
+
+    def slow_at_first(*given: Any) -> Any:
+        time.sleep(waits.pop(0) if waits else 0)
+        return numbers(*given)
+
+    monkeypatch.setattr(batch, "THREADS", 3)
+    monkeypatch.setattr(scorer, "numbers", slow_at_first)
+    frame.assign(place=range(len(frame))).to_parquet(tmp_path / "in.parquet")
+    assert run("in.parquet", "out.parquet").rows == len(frame) > 200
+    assert pd.read_parquet(tmp_path / "out.parquet")["place"].tolist() == list(range(len(frame)))
 
 
 @pytest.mark.parametrize("source", ["in.csv", "in.parquet"])

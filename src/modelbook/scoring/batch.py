@@ -6,17 +6,21 @@ files appear when everything is done, and not before: a killed run leaves nothin
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
@@ -27,9 +31,10 @@ from modelbook.scoring.judge import judge
 if TYPE_CHECKING:
     from modelbook.contract import Contract
 
-ROWS = 100_000  # of a part; four of them are in memory at the most
+ROWS = 50_000  # of a part
+THREADS = min(4, os.cpu_count() or 1)  # parts at work; three more are read, or being written
 KINDS = (".csv", ".parquet")
-Judged = tuple[pa.Table, dict[str, np.ndarray], np.ndarray]  # a part, its features, and why rows are refused
+Done = tuple[pa.Table, pa.Table]  # answered and refused rows of a part
 Tell = Callable[[int, float], None]
 
 
@@ -69,14 +74,12 @@ def score(
         stack.callback(answered.drop)
         stack.callback(refused.drop)
         layout = delimited.look(source, str(source), None, contract.file) if source.suffix == ".csv" else None
-        for part, typed, reasons in _ahead(_judged(source, contract, layout)):
-            good = reasons == ""
-            kept, read = part, typed
-            if not good.all():
-                refused.write(_refused(part, reasons, good, count))
-                kept, read = part.filter(pa.array(good)), {name: values[good] for name, values in typed.items()}
-            answered.write(_answers(kept, read, scorer, version))
-            count, wrong = count + len(good), wrong + int((~good).sum())
+        for good, bad in _in_turn(partial(_answered, contract=contract, layout=layout, scorer=scorer, version=version),
+                                  _parts(source, layout, contract), THREADS if scorer.compiled else 1):  # fmt: skip
+            if len(bad):
+                refused.write(bad.set_column(0, "row", pc.add(bad["row"], count)))
+            answered.write(good)
+            count, wrong = count + len(good) + len(bad), wrong + len(bad)
             tell(count, time.monotonic() - began)
         if count == 0 and not may_be_empty:
             raise DataError(f"{source} has no rows", next="check its path")
@@ -106,6 +109,18 @@ def alone(target: Path, kind: str) -> Iterator[None]:
         lock.release()
 
 
+def _answered(
+    part: pa.Table, contract: Contract, layout: delimited.Found | None, scorer: Any, version: int
+) -> tuple[pa.Table, pa.Table]:
+    """The rows of a part with their answers, and those that break the contract, with their place and the reasons."""
+    typed, reasons = judge(part, contract, layout)
+    good = reasons == ""
+    bad = _refused(part, reasons, ~good)
+    if not good.all():
+        part, typed = part.filter(pa.array(good)), {name: values[good] for name, values in typed.items()}
+    return _answers(part, typed, scorer, version), bad
+
+
 def _answers(part: pa.Table, typed: dict[str, np.ndarray], scorer: Any, version: int) -> pa.Table:
     made: dict[str, Any] = {}
     answers = scorer.answering
@@ -119,14 +134,31 @@ def _answers(part: pa.Table, typed: dict[str, np.ndarray], scorer: Any, version:
     return part
 
 
-def _refused(part: pa.Table, reasons: np.ndarray, good: np.ndarray, start: int) -> pa.Table:
-    rows = pa.array(np.flatnonzero(~good) + start)
-    left = part.filter(pa.array(~good))
-    told = pa.array([text.removesuffix("; ") for text in reasons[~good]])
+def _refused(part: pa.Table, reasons: np.ndarray, bad: np.ndarray) -> pa.Table:
+    rows, left = pa.array(np.flatnonzero(bad)), part.filter(pa.array(bad))
+    told = pa.array([text.removesuffix("; ") for text in reasons[bad]], pa.string())
     return left.add_column(0, "reasons", told).add_column(0, "row", rows)
 
 
-def _parts(source: Path, layout: delimited.Found | None) -> Iterator[pa.Table]:
+def _in_turn(work: Callable[[pa.Table], Done], parts: Iterable[pa.Table], threads: int) -> Iterator[Done]:
+    """What is made of each part, in their order, by several threads: Arrow and models do not hold the interpreter."""
+    at_work: deque[Future[Done]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for part in parts:
+            at_work.append(pool.submit(work, part))
+            if len(at_work) > threads:
+                yield at_work.popleft().result()
+        while at_work:
+            yield at_work.popleft().result()
+
+
+def _parts(source: Path, layout: delimited.Found | None, contract: Contract) -> Iterator[pa.Table]:
+    for part in _read(source, layout):
+        _columns(part, contract, source)
+        yield part
+
+
+def _read(source: Path, layout: delimited.Found | None) -> Iterator[pa.Table]:
     try:
         if layout is None:
             file = pq.ParquetFile(source)
@@ -143,21 +175,6 @@ def _parts(source: Path, layout: delimited.Found | None) -> Iterator[pa.Table]:
             yield pa.Table.from_pandas(frame, schema=text, preserve_index=False)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise DataError(f"{source} cannot be read: {str(error).splitlines()[0]}", next="mend the file") from None
-
-
-def _judged(source: Path, contract: Contract, layout: delimited.Found | None) -> Iterator[Judged]:
-    for part in _parts(source, layout):
-        _columns(part, contract, source)
-        yield part, *judge(part, contract, layout)
-
-
-def _ahead(parts: Iterator[Judged]) -> Iterator[Judged]:
-    """Parts, of which the next is read while one is answered: Arrow and models do not hold the interpreter."""
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, parts, None)
-        while (part := coming.result()) is not None:
-            coming = pool.submit(next, parts, None)
-            yield part
 
 
 def _columns(part: pa.Table, contract: Contract, source: Path) -> None:

@@ -18,8 +18,7 @@ import numpy as np
 from modelbook.errors import CompileError
 
 DOUBLE, ROW_MAJOR, NORMAL, ALL = 1, 1, 0, -1  # names in the C API: DTYPE_FLOAT64, is_row_major, PREDICT_NORMAL
-ONE_THREAD, ALL_THREADS = b"num_threads=1", b"num_threads=0"
-MANY = 5000  # rows from which threads pay; a request never has as many
+ONE_THREAD = b"num_threads=1"  # who has many rows asks from several threads, for more than the trees
 
 
 class Booster:
@@ -64,10 +63,9 @@ class Booster:
         """Many rows' numbers; shape (rows, outputs)."""
         rows = np.ascontiguousarray(rows, dtype="float64")
         out, length = np.empty((len(rows), self.outputs)), ctypes.c_int64()
-        threads = ONE_THREAD if len(rows) < MANY else ALL_THREADS
         self._call(
             self._library.LGBM_BoosterPredictForMat, self._handle, ctypes.c_void_p(rows.ctypes.data), DOUBLE,
-            ctypes.c_int32(len(rows)), ctypes.c_int32(self._width), ROW_MAJOR, NORMAL, 0, ALL, threads,
+            ctypes.c_int32(len(rows)), ctypes.c_int32(self._width), ROW_MAJOR, NORMAL, 0, ALL, ONE_THREAD,
             ctypes.byref(length), ctypes.c_void_p(out.ctypes.data),
         )  # fmt: skip
         return out
