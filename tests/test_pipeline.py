@@ -247,6 +247,19 @@ class TestWrong:
             connection.execute("update alembic_version set version_num=?", [known])
         connection.close()
 
+    @pytest.mark.parametrize(
+        ("engine", "scheduler", "said"),
+        [
+            ("dask", "tcp://127.0.0.1:1", "no scheduler of dask answers at tcp://127.0.0.1:1: [Errno 111]"),
+            ("local", "tcp://127.0.0.1:1", "scheduler = 'tcp://127.0.0.1:1' is nobody's: engine = 'local'"),
+        ],
+    )
+    def test_an_engine_that_is_not_there(self, built, engine, scheduler, said):
+        told = built.build("--force", MODELBOOK_ENGINE=engine, MODELBOOK_SCHEDULER=scheduler)
+        assert told.returncode == 1
+        assert said in told.stderr
+        assert built.ran(told) == []
+
     def test_a_products_folder_that_cannot_be_written(self, built):
         folder = built.root / "reports/other"
         folder.write_text("a file where a folder should be")

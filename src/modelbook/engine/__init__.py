@@ -91,23 +91,31 @@ def opened(name: str, scheduler: str | None, work: Work) -> AbstractContextManag
     EngineError
         When the engine is not installed, or no scheduler or worker answers.
     """
+    check(name, scheduler)
+    if name == LOCAL:
+        return _here(work)
+    import cloudpickle
+
+    address = None if scheduler == NONE else scheduler
+    return import_module(f"modelbook.engine.{name}").opened(address, cloudpickle.dumps(work))
+
+
+def check(name: str, scheduler: str | None) -> None:
+    """Whether an engine is there, as far as can be told in seconds; raises as ``opened`` does."""
     scheduler = None if scheduler == NONE else scheduler
-    if name == LOCAL and scheduler:
+    if name == LOCAL:
+        if scheduler is None:
+            return
         raise ParameterError(
             f"scheduler = {scheduler!r} is nobody's: engine = {name!r}", expected=f"engine: one of {NAMES[1:]}",
             next="name the engine, or leave the scheduler out",
         )  # fmt: skip
-    if name == LOCAL:
-        return _here(work)
     if find_spec(VENDORS[name]) is None:
         raise EngineError(
             f"the engine {name} wants {VENDORS[name]}, and that is not installed",
             next=f"make engines (it installs modelbook[{name}]), here and on each worker",
         )
     _reach(name, scheduler)
-    import cloudpickle
-
-    return import_module(f"modelbook.engine.{name}").opened(scheduler, cloudpickle.dumps(work))
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from ploomber.constants import TaskStatus
 from ploomber.executors.abc import Executor
 from ploomber_core.exceptions import BaseException as Reported  # Ploomber shows its message alone, and exits with 1
 
-from modelbook import config, dataset, tasks
+from modelbook import config, dataset, engine, tasks
 from modelbook.contract import Contract
 from modelbook.errors import BuildError, ModelbookError
 from modelbook.registry import store
@@ -65,6 +65,7 @@ class Build(Executor):
             wiring.check(root)
             project.parameters(root, project.environment(root))
             _check_target(sys.argv)
+            built.drop_torn(root)
 
     def __call__(self, dag: Any, show_progress: bool) -> list[Any]:
         super().__call__(dag)
@@ -111,7 +112,8 @@ def check(dag: Any, root: Path) -> dict[str, config.Parameters]:
     Raises
     ------
     ModelbookError
-        Parameters out of line, contract or table absent, folders that cannot be written, a store that is too new.
+        Parameters out of line, contract or table absent, folders that cannot be written, a
+        store that is too new, an engine that is not there.
     """
     params: dict[str, Any] = {}
     for name in dag:
@@ -120,6 +122,8 @@ def check(dag: Any, root: Path) -> dict[str, config.Parameters]:
             _check_writable(Path(path).parent)
     if "compare" in params:
         own.check(root, params["compare"].transformers)
+        if any(dag[name].exec_status != TaskStatus.Skipped for name in ("compare", "finalize") if name in dag):
+            engine.check(params["compare"].engine, params["compare"].scheduler)
     if "ingest" in params:  # not in a build that skips upstream stages
         contract = Contract.load(root / params["ingest"].contract)
         dataset.RULES[params["ingest"].split].check(contract)
