@@ -146,6 +146,14 @@ class TestWhatRunsAgain:
         outdated = dict(re.findall(r"^(\w+) .*?  (False|Source code|Upstream)  ", told, re.M))
         assert outdated == {**dict.fromkeys(STAGES, "False"), "explore": "Source code"}
 
+    def test_a_product_whose_metadata_a_full_disk_has_torn(self, built):
+        kept = built.root / "models/tiny/.monitor.json.metadata"
+        text = kept.read_text()
+        kept.write_text("")
+        assert built.outdated() == ["monitor"]
+        kept.write_text(text)
+        assert built.outdated() == []
+
     @pytest.mark.parametrize(
         ("path", "expected"),
         [

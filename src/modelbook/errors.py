@@ -12,6 +12,7 @@ ModelbookError
 ├── ProofError          a model does not reproduce its golden rows
 ├── CompileError        a pipeline has no compiled form; the model itself serves in its place
 ├── PromotionError      a version may not take the champion's place
+├── DiskError           a disk is full
 ├── StoreError          the MLflow store cannot be used
 ├── ReportError         a report cannot be made of what it was given
 ├── ServingError        the service cannot start with what it was given
@@ -95,6 +96,10 @@ class CompileError(ModelbookError):
 
 class PromotionError(ModelbookError):
     """A version may not take the champion's place."""
+
+
+class DiskError(ModelbookError):
+    """A disk is full."""
 
 
 class StoreError(ModelbookError):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from modelbook import disk
 from modelbook.errors import ModelbookError
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def reported() -> Iterator[None]:
     """An error that a user can mend is told without a traceback, and the command exits with 1."""
     try:
-        yield
+        with disk.told():
+            yield
     except ModelbookError as error:
         typer.echo(f"{type(error).__name__}: {error}", err=True)
         raise typer.Exit(1) from None

@@ -42,6 +42,21 @@ def note_failure(root: Path, book: str, stage: str, message: str) -> None:
         files.write(_path(root, book), {**notes(root, book), stage: {"failed": message}})
 
 
+def drop_torn(root: Path) -> None:
+    """Remove what Ploomber keeps of a product where writing it broke off: it would end each later build by a traceback.
+
+    Its stage is outdated then, and runs again.
+    """
+    for task in project.tasks(root, "*").values():
+        for product in task["product"].values():
+            kept = product.relative_to(root).with_name(f".{product.name}.metadata")
+            for path in root.glob(str(kept)):
+                try:
+                    json.loads(path.read_text(encoding="utf-8"))
+                except ValueError:
+                    path.unlink(missing_ok=True)
+
+
 def failures(root: Path) -> dict[str, dict[str, str]]:
     """Messages of the stages whose last run failed, by book and stage."""
     books = [path.parent.name for path in (root / "models").glob("*/built.json")]

@@ -10,12 +10,16 @@ from pathlib import Path
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
+from modelbook import disk
 from modelbook.errors import ModelbookError
 from modelbook.report.story import ANSI
 from modelbook.stage.progress import tell_to
 from modelbook.stage.screen import Screen
 
 MEND = "where memory is short: other programs, sample, families, jobs in pipeline.yaml; else build again"
+MENDS = (  # of what libraries tell without saying what to do
+    (disk.FULL, disk.MEND),
+)
 PULSE = 0.5  # seconds between looks at the log
 
 
@@ -64,6 +68,12 @@ class Follow:
 
 def explain(error: BaseException, death: str) -> str:
     """The failing cell and its error, or what a dead kernel died of, from the chain of exceptions of a build."""
+    what = _explained(error, death)
+    mend = "" if "next:" in what else next((text for told, text in MENDS if told.search(what)), "")
+    return f"{what}\n  next:     {mend}" if mend else what
+
+
+def _explained(error: BaseException, death: str) -> str:
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, PapermillExecutionError):

@@ -16,7 +16,7 @@ from ploomber.constants import TaskStatus
 from ploomber.executors.abc import Executor
 from ploomber_core.exceptions import BaseException as Reported  # Ploomber shows its message alone, and exits with 1
 
-from modelbook import config, dataset, engine, tasks
+from modelbook import config, dataset, disk, engine, tasks
 from modelbook.contract import Contract
 from modelbook.errors import BuildError, ModelbookError
 from modelbook.registry import store
@@ -101,7 +101,8 @@ class Build(Executor):
 def _reported() -> Iterator[None]:
     """An error that a user can mend ends the build without a traceback."""
     try:
-        yield
+        with disk.told():
+            yield
     except ModelbookError as error:
         raise BuildFailed(f"\n{type(error).__name__}: {error}") from None
 
@@ -112,7 +113,7 @@ def check(dag: Any, root: Path) -> dict[str, config.Parameters]:
     Raises
     ------
     ModelbookError
-        Parameters out of line, contract or table absent, folders that cannot be written, a
+        Parameters out of line, contract or table absent, folders that cannot be written or have no room, a
         store that is too new, an engine that is not there.
     """
     params: dict[str, Any] = {}
@@ -170,6 +171,7 @@ def _check_writable(folder: Path) -> None:
         raise BuildError(
             f"{folder} cannot be written", expected="a folder that this user may write", next=f"chmod u+rwx {folder}"
         )
+    disk.check(folder)
 
 
 def _keep(

@@ -1,0 +1,103 @@
+"""A full disk: refused before work begins, told in words when it fills up, and a build goes on when there is room."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from papermill.exceptions import PapermillExecutionError
+from tiny import BIN, Tiny
+
+from modelbook import disk
+from modelbook.errors import DiskError, StageError
+from modelbook.stage.follow import explain
+from modelbook.whole import complete
+
+# In a name space of its own: models/ on a disk of 70 MB, which another program fills when explore begins.
+FILLED = """set -u
+mount -t tmpfs -o size=70m none models
+(until [ -s reports/tiny/logs/02_explore.log ]; do sleep 0.1; done; cat /dev/zero > models/filler 2>/dev/null) &
+"$1" build --partially explore > full.txt 2>&1; echo "exit $?" >> full.txt
+"$1" build --partially explore > before.txt 2>&1; echo "exit $?" >> before.txt
+rm models/filler
+"$1" build --partially explore > again.txt 2>&1; echo "exit $?" >> again.txt
+"""
+OWN = ["unshare", "--user", "--map-root-user", "--mount"]
+MAY_MOUNT = (
+    bool(shutil.which("unshare"))
+    and not subprocess.run([*OWN, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, check=False).returncode
+)
+
+
+def full(folder: Path) -> Path:
+    """A file of the folder that has no room behind it."""
+    path = folder / "full"
+    path.symlink_to("/dev/full")
+    return path
+
+
+def test_a_disk_with_too_little_room_is_refused_with_what_is_left(tmp_path, monkeypatch):
+    disk.check(tmp_path)
+    monkeypatch.setattr(disk, "LEAST", 2**60)
+    with pytest.raises(DiskError, match=rf"the disk of {tmp_path} has [0-9.]+ MB left\n  expected: at least \d+ MB"):
+        disk.check(tmp_path)
+
+
+def test_whatever_library_meets_a_full_disk_it_is_told_alike(tmp_path):
+    path = full(tmp_path)
+    with (
+        pytest.raises(DiskError, match=r"a disk is full: \[Errno 28\] No space left on device\n +next: +make room"),
+        disk.told(),
+    ):
+        path.write_text("something")
+    with pytest.raises(DiskError, match="a disk is full: database or disk is full"), disk.told():
+        raise StageError("database or disk is full", next="something else")
+
+
+@pytest.mark.parametrize("other", [PermissionError(13, "Permission denied"), StageError("no room"), KeyError("disk")])
+def test_other_errors_stay_as_they_are(other):
+    with pytest.raises(type(other)) as caught, disk.told():
+        raise other
+    assert caught.value is other
+
+
+def test_a_cell_that_met_one_says_what_to_do_once():
+    cell = PapermillExecutionError(5, 4, "write()", "OSError", "[Errno 28] No space left on device", ["..."])
+    assert explain(cell, "").endswith(f"  next:     {disk.MEND}")
+    known = PapermillExecutionError(5, 4, "write()", "StoreError", "disk is full\n  next:     something", ["..."])
+    assert "make room" not in explain(known, "")
+
+
+def test_what_stood_there_stays_and_no_part_of_the_new_is_left(tmp_path):
+    (tmp_path / "file").write_text("whole")
+
+    def write() -> None:
+        with disk.told(), complete(tmp_path / "file") as part:
+            part.symlink_to("/dev/full")
+            part.write_text("half")
+
+    with pytest.raises(DiskError):
+        write()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "whole"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not MAY_MOUNT, reason="this user may not mount a disk of its own")
+def test_a_build_whose_disk_fills_up_tells_so_and_goes_on_when_there_is_room(tiny: Tiny):
+    (tiny.root / "models").mkdir()
+    subprocess.run([*OWN, "sh", "-c", FILLED, "sh", str(BIN / "ploomber")], cwd=tiny.root, env=tiny.environ, check=True)
+    filled, before, again = (tiny.root.joinpath(name).read_text() for name in ("full.txt", "before.txt", "again.txt"))
+    assert "exit 1" in filled
+    assert disk.FULL.search(filled), filled
+    assert disk.MEND in filled
+    assert "Traceback" not in filled
+    assert "exit 1" in before
+    assert re.search(rf"the disk of {tiny.root}/models/tiny has 0\.\d MB left\n +expected: at least 50 MB", before)
+    assert " ingest]" not in before
+    assert "exit 0" in again, again
+    assert " explore]" in again
+    assert " ingest]" not in again
