@@ -275,6 +275,14 @@ class TestExplain:
         cell = PapermillExecutionError(5, 4, "x = [0] * 10**12", "MemoryError", "", ["..."])
         assert explain(cell, "").startswith("out of memory, MemoryError: ")
 
+    def test_what_to_do_when_the_database_went_away_is_told(self):
+        gone = "(psycopg.errors.AdminShutdown) terminating connection due to administrator command"
+        cell = PapermillExecutionError(5, 4, "log()", "MlflowException", gone, ["..."])
+        assert explain(cell, "").endswith("\n  next:     see that PostgreSQL is up, then build again: "
+                                          "what was done before stands")  # fmt: skip
+        wrong = PapermillExecutionError(5, 4, "log()", "MlflowException", "(psycopg.errors.UniqueViolation)", ["..."])
+        assert "next:" not in explain(wrong, "")
+
     def test_a_dead_kernel_is_no_error_in_code(self):
         told = explain(DeadKernelError("Kernel died"), "it crashed with SIGSEGV, in a library's native code")
         assert told.splitlines()[0] == (

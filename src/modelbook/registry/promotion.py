@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelbook.errors import PromotionError, ProofError
 from modelbook.gate import HOLD, PROMOTE
-from modelbook.registry import history, pointer
+from modelbook.registry import connection, history, pointer
 from modelbook.registry.history import ROLL_BACK, Entry
 from modelbook.registry.pointer import CHALLENGER, CHAMPION, DIGEST, Pointed
 from modelbook.registry.store import uri
@@ -175,11 +175,11 @@ def prove(root: Path, model: str, number: int) -> int:
         When it cannot be loaded there, or an answer differs.
     """
     named = f"models:/{model}/{number}"
-    told = subprocess.run(
-        [sys.executable, "-m", "modelbook.registry.prove", named],
-        env={**os.environ, **dict.fromkeys(("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"), uri(root))},
-        capture_output=True, text=True,
-    )  # fmt: skip
+    told = _in_a_clean_process(root, named)
+    if told.returncode and "OperationalError" in told.stderr:  # the database went away, which says nothing of the model
+        with connection.looking(root):  # waits for one that is being restarted
+            pass
+        told = _in_a_clean_process(root, named)
     answer = told.stdout.strip().splitlines()[-1:] or ["{}"]
     result = json.loads(answer[0]) if told.returncode == 0 else {}
     if result.get("difference") != 0:
@@ -189,6 +189,14 @@ def prove(root: Path, model: str, number: int) -> int:
             next="the alias stays with the version that has it; build finalize again, or promote another version",
         )  # fmt: skip
     return result["rows"]
+
+
+def _in_a_clean_process(root: Path, named: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "modelbook.registry.prove", named],
+        env={**os.environ, **dict.fromkeys(("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"), uri(root))},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
 
 
 def _moved(

@@ -19,6 +19,10 @@ from modelbook.stage.screen import Screen
 MEND = "where memory is short: other programs, sample, families, jobs in pipeline.yaml; else build again"
 MENDS = (  # of what libraries tell without saying what to do
     (disk.FULL, disk.MEND),
+    (
+        re.compile(r"psycopg\.(OperationalError|errors\.(AdminShutdown|CrashShutdown|CannotConnectNow))"),
+        "see that PostgreSQL is up, then build again: what was done before stands",
+    ),
 )
 PULSE = 0.5  # seconds between looks at the log
 
