@@ -81,7 +81,7 @@ def _file(table: str, root: Path) -> Path:
         raise DataError(
             f"{table!r} is no table" + (f"; did you mean {close[0]!r}?" if close else ""),
             expected=f"a bundled table ({', '.join(BUNDLED)}), the path or address of a file, or the URL of a database",
-            next="name it with the parameter `table` (env.yaml)",
+            next="check the name; in a build, the parameter `table` (env.yaml)",
         )
     raise DataError(f"there is no file {path}", next="check the path; in a build, the parameter `table` (env.yaml)")
 
