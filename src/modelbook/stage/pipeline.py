@@ -120,7 +120,7 @@ def check(dag: Any, root: Path) -> dict[str, config.Parameters]:
     for name in dag:
         params[name] = config.validate(name, *origins.in_pipeline(root, name, _given(dag[name])))
         for path in dag[name].product.to_json_serializable().values():
-            _check_writable(Path(path).parent)
+            _check_folder(Path(path).parent)
     if "compare" in params:
         own.check(root, params["compare"].transformers)
         if any(dag[name].exec_status != TaskStatus.Skipped for name in ("compare", "finalize") if name in dag):
@@ -161,11 +161,13 @@ def _check_target(command: list[str]) -> None:
         )  # fmt: skip
 
 
-def _check_writable(folder: Path) -> None:
+def _check_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         writable = os.access(folder, os.W_OK | os.X_OK)
-    except OSError:
+    except OSError as error:
+        if disk.FULL.search(str(error)):
+            raise
         writable = False
     if not writable:
         raise BuildError(
