@@ -15,6 +15,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from tiny import ROOT, Tiny
 
+from modelbook import disk
 from modelbook.errors import BuildError, DataError, ViolationError
 from modelbook.report import failure, page, stopped
 from modelbook.report.verdict import Verdict
@@ -97,6 +98,20 @@ class TestPage:
         assert "&lt;b&gt;raise" in html.split("<summary>The traceback</summary>")[1]
         assert 'class="badge bad"' in html
         assert "never()" not in html
+
+    @pytest.mark.parametrize(
+        ("error", "next", "section"),
+        [
+            (OSError(28, "No space left on device"), disk.MEND, "section “DiskError”"),
+            (RuntimeError("(psycopg.OperationalError) gone"), "see that PostgreSQL is up", ""),
+        ],
+    )
+    def test_where_a_library_does_not_say_what_to_do_it_is_what_the_build_said(self, made, error, next, section):
+        what = f"{type(error).__name__}: {error}\n  in cell 4:\n  > board()\n  next:     {next}"
+        told = text(made(partial(cell("board()", error)), what))
+        assert f"What to do next {next}" in told
+        assert f"{next[0].upper()}{next[1:]}." in told
+        assert section in told
 
     def test_tells_the_last_lines_of_the_log(self, made):
         told = text(made(broken()))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from modelbook import config, errors
+from modelbook import config, disk, errors
 from modelbook.report import stopped, story, template
 from modelbook.report.stopped import Stop, Words
 
@@ -120,9 +120,10 @@ def _view(failed: Failure) -> dict[str, Any]:
 
 
 def _told(what: str, at: Stop | None) -> Words:
-    """The error in its parts: as the notebook holds it, else as the build told it."""
+    """The error in its parts: as the notebook holds it, what to do also as the build told it."""
     if at is not None and at.name:
-        return stopped.words(at.message)
+        told = stopped.words(at.message)
+        return told if told.next else replace(told, next=stopped.words(what).next)
     name = _name(what, None)
     return stopped.words(what.partition("\n  in cell ")[0].removeprefix(f"{name}: " if name else ""))
 
@@ -182,6 +183,8 @@ def _kind(what: str) -> tuple[str, str]:
     if what.startswith("the kernel died"):
         remedy = MEMORY if "memory" in what else "build again; if it dies again, run the notebook by hand"
         return remedy, "A dead kernel"
+    if disk.FULL.search(what):
+        return disk.MEND, "DiskError"
     return "read what went wrong, mend it, and build again", ""
 
 
