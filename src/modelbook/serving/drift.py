@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from math import log2, sqrt
@@ -9,7 +10,20 @@ from typing import Any
 
 from modelbook.scoring.places import place
 
+BREATH = 0.005  # seconds between two features, a millisecond or two each
 Reference = dict[str, dict[str, Any]]  # by feature: edges (of a number), and the share of each place
+
+
+async def measured(reference: Reference, rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Distances of all features, one after the other: between two of them requests are answered.
+
+    In a thread the same work holds requests up for longer: each would wait for the interpreter anew.
+    """
+    told = {}
+    for name, distance in distances(reference, rows):
+        told[name] = distance
+        await asyncio.sleep(BREATH)
+    return told
 
 
 def distances(reference: Reference, rows: list[dict[str, Any]]) -> Iterator[tuple[str, float]]:

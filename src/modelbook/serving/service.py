@@ -33,7 +33,6 @@ SETTLE = 5.0  # seconds between settlings of the journal
 RETENTION = 3600.0  # seconds between looks for what is too old
 LOOPBACK = ("127.0.0.1", "::1", "testclient")  # the last is what tests are
 RECENT = 2000  # rows that drift is measured on
-BREATH = 0.005  # seconds between two features of it, a millisecond or two each
 Row = dict[str, Any]
 Kept = tuple[str, Loaded, Row, str, Answer, bool, str | None]  # variant, version, row, id, answer, told, lot
 
@@ -241,21 +240,10 @@ class Service:
                 await asyncio.to_thread(self._judged.look, self.keeper.champion)
                 if time.monotonic() - measured > 5 * TICK and self.recent and self.keeper.champion:
                     measured = time.monotonic()
-                    await self._measure(self.keeper.champion)
+                    self.metrics.drifted(await drift.measured(self.keeper.champion.reference, list(self.recent)))
                 self._tell()
             except Exception:  # the service goes on as it stands
                 LOG.exception("a look failed")
-
-    async def _measure(self, one: Loaded) -> None:
-        """Tell how far recent requests have moved, feature by feature: between two of them requests are answered.
-
-        In a thread the same work holds requests up for longer: each would wait for the interpreter anew.
-        """
-        told = {}
-        for name, distance in drift.distances(one.reference, list(self.recent)):
-            told[name] = distance
-            await asyncio.sleep(BREATH)
-        self.metrics.drifted(told)
 
     def _refresh(self) -> None:
         """Take up traffic and keys as they stand in their files; what is wrong is told and changes nothing."""
