@@ -64,6 +64,12 @@ def test_what_is_not_there_is_not_exported(number: int | None, shelf: Shelf, add
         exported.export(shelf.root, BOOK, address, number)
 
 
+def test_a_path_is_no_address_and_the_one_that_it_has_is_told(shelf: Shelf, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="elsewhere is no address") as caught:
+        exported.export(shelf.root, BOOK, str(tmp_path / "elsewhere"))
+    assert exported.export(shelf.root, BOOK, caught.value.next.rpartition(" ")[2]).startswith(tmp_path.as_uri())
+
+
 def test_files_that_changed_are_neither_exported_nor_served(shelf: Shelf, address: str, tmp_path: Path) -> None:
     place = exported.export(shelf.root, BOOK, address)
     for folder in (shelf.folder(1), Path(place.removeprefix("file://")) / "parts"):

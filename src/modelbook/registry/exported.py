@@ -27,8 +27,14 @@ def export(root: Path, model: str, address: str, number: int | None = None) -> s
     Raises
     ------
     StoreError
-        When there is no such version, its files are not those that were registered, or the address refuses.
+        When it is no address, there is no such version, its files are not those that were registered, or the address
+        refuses.
     """
+    if "://" not in address:
+        raise StoreError(
+            f"{redact(address)} is no address", expected="one with its scheme, as s3://bucket/models",
+            next=f"a folder of this machine is {Path(address).resolve().as_uri()}",
+        )  # fmt: skip
     found = version(root, model, number) if number else aliases(root, model).get(CHAMPION)
     if found is None:
         raise StoreError(
