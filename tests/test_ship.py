@@ -145,7 +145,10 @@ def test_the_real_aws_makes_the_stack_on_a_cloud_for_tests(project, monkeypatch)
             monkeypatch.setenv(name, value)
         ec2 = boto3.client("ec2")
         vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
-        one, two = (ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.0.{i}.0/24")["Subnet"]["SubnetId"] for i in (1, 2))
+        one, two = (  # in zones of their own: the cloud for tests draws one where none is named, and may draw it twice
+            ec2.create_subnet(VpcId=vpc, CidrBlock=cidr, AvailabilityZone=zone)["Subnet"]["SubnetId"]
+            for cidr, zone in (("10.0.1.0/24", "eu-central-1a"), ("10.0.2.0/24", "eu-central-1b"))
+        )
         given = {
             "Vpc": vpc, "SubnetA": one, "SubnetB": two, "JournalUrl": "postgresql+psycopg://modelbook@db/journal",
             "Certificate": boto3.client("acm").request_certificate(DomainName="book.example.com")["CertificateArn"],
