@@ -327,10 +327,8 @@ def test_two_machines_share_a_store_in_postgresql_and_s3(
 
         version = enter(one, made(frame, set(range(50)), contract), contract)
         assert promotion.promote(one, BOOK, 1, why="", override="the first", commit="c") is not None
-        ask, gone = (
-            promotion._in_a_clean_process,
-            "(psycopg.OperationalError) server closed the connection unexpectedly",
-        )
+        ask = promotion._in_a_clean_process
+        gone = "(psycopg.OperationalError) server closed the connection unexpectedly"
         broken = iter([subprocess.CompletedProcess([], 1, "", gone)])
         monkeypatch.setattr(promotion, "_in_a_clean_process", lambda *given: next(broken, None) or ask(*given))
         assert promotion.prove(one, BOOK, 1) > 0  # a restart says nothing of the version

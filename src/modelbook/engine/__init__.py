@@ -102,9 +102,8 @@ def opened(name: str, scheduler: str | None, work: Work) -> AbstractContextManag
 
 def check(name: str, scheduler: str | None) -> None:
     """Whether an engine is there, as far as can be told in seconds; raises as ``opened`` does."""
-    scheduler = None if scheduler == NONE else scheduler
     if name == LOCAL:
-        if scheduler is None:
+        if scheduler in (None, NONE):
             return
         raise ParameterError(
             f"scheduler = {scheduler!r} is nobody's: engine = {name!r}", expected=f"engine: one of {NAMES[1:]}",

@@ -109,9 +109,7 @@ def alone(target: Path, kind: str) -> Iterator[None]:
         lock.release()
 
 
-def _answered(
-    part: pa.Table, contract: Contract, layout: delimited.Found | None, scorer: Any, version: int
-) -> tuple[pa.Table, pa.Table]:
+def _answered(part: pa.Table, contract: Contract, layout: delimited.Found | None, scorer: Any, version: int) -> Done:
     """The rows of a part with their answers, and those that break the contract, with their place and the reasons."""
     typed, reasons = judge(part, contract, layout)
     good = reasons == ""
