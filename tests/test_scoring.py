@@ -192,10 +192,10 @@ def test_the_encoder_does_what_the_steps_do(put, frame, contract, scaler):
     rows = trials(frame, contract)
     assert compiled.name == "weighted sum"
     encoder = Scorer.load(folder).encoder
-    np.testing.assert_allclose(encoder.many(rows, len(rows)), model[0].transform(rows), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(encoder.many(rows, len(rows)).dense, model[0].transform(rows), rtol=1e-12, atol=1e-12)
     some = rows.tail(40)
     one = [encoder.one(row) for row in some.to_dict("records")]
-    np.testing.assert_array_equal(one, encoder.many(some, len(some)))
+    np.testing.assert_array_equal(one, encoder.many(some, len(some)).dense)
 
 
 def test_gaps_may_come_as_none_or_nan_and_many_answers_like_one(put, frame):

@@ -181,9 +181,9 @@ class Column(BaseModel):
         if self.type == "date":
             return dates.one(value, self.format, self.period or tuple(self.parts or dates.PARTS))
         told = number(value, self.parse, self.decimal) if self.parse else value
-        return float(told) if not isinstance(told, str) and self._keeps(told) else None
+        return float(told) if not isinstance(told, str) and self.keeps(told) else None
 
-    def _keeps(self, value: float) -> bool:
+    def keeps(self, value: float) -> bool:
         """``holds`` of one number."""
         return bool(
             np.isfinite(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from modelbook.errors import CompileError
 from modelbook.scoring import compiled, convert, kernel, probe, trials
 from modelbook.scoring.compiled import Proof, Scorer
 from modelbook.scoring.encoder import gap
+from modelbook.scoring.masks import FEW
 from modelbook.scoring.places import place
 from modelbook.tasks.answering import answering
 
@@ -134,13 +135,16 @@ def _compile(model: Any, contract: Contract, threshold: float | None, rows: pd.D
 
 
 def prove(scorer: Scorer, rows: pd.DataFrame, expected: np.ndarray) -> Proof:
-    """Ask a scorer all rows at once, and some one at a time; ``expected`` is what the model says."""
-    together = _proof(scorer, scorer.numbers(rows), expected)
-    step = max(1, len(rows) // SINGLY)
+    """Ask a scorer as many rows as a batch has, a few, and one at a time; ``expected`` is what the model says."""
+    often, step = -(-FEW // len(rows)), max(1, len(rows) // SINGLY)
     some = rows.iloc[::step]
     singly = np.array([_numbers(scorer, row) for row in some.to_dict("records")])
-    alone = _proof(scorer, singly, expected[::step])
-    return replace(together, flips=together.flips + alone.flips, worst=max(together.worst, alone.worst))
+    found = [
+        _proof(scorer, scorer.numbers(pd.concat([rows] * often)), np.tile(expected, (often, 1))),
+        _proof(scorer, scorer.numbers(some), expected[::step]),
+        _proof(scorer, singly, expected[::step]),
+    ]
+    return Proof(len(rows), sum(one.flips for one in found), max(one.worst for one in found))
 
 
 def _numbers(scorer: Scorer, row: dict[str, Any]) -> list[float]:

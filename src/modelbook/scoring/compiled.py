@@ -13,6 +13,7 @@ import numpy as np
 from modelbook.scoring import (
     kernel,
     layers,  # noqa: F401  its kinds of kernels are known once it is there
+    masks,  # noqa: F401
 )
 from modelbook.scoring.encoder import Encoder
 from modelbook.tasks.answering import Answer, Answering, recalled

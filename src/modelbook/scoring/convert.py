@@ -11,6 +11,7 @@ import cloudpickle
 import numpy as np
 
 from modelbook.errors import CompileError
+from modelbook.scoring.forest import forest, grown
 
 Told = dict[str, Any]
 Write = Callable[[Path, str], Told]  # writes files of a stem into a folder, returns what to keep beside them
@@ -18,6 +19,13 @@ Write = Callable[[Path, str], Told]  # writes files of a stem into a folder, ret
 
 def forms(estimator: Any, width: int, probabilities: bool) -> Iterator[tuple[str, Write]]:
     """Names of kinds of kernels and how to write each; ``probabilities`` is false for a regression."""
+    for kind, write in _forms(estimator, width, probabilities):
+        if grown(estimator) and kind != "Estimator":
+            yield "Masks", partial(_masks, estimator, kind, write)
+        yield kind, write
+
+
+def _forms(estimator: Any, width: int, probabilities: bool) -> Iterator[tuple[str, Write]]:
     if hasattr(estimator, "booster_"):
         yield "Lightgbm", partial(_lightgbm, estimator, width, probabilities)
     elif hasattr(estimator, "coef_") and np.ndim(estimator.coef_) <= 2:
@@ -30,6 +38,11 @@ def forms(estimator: Any, width: int, probabilities: bool) -> Iterator[tuple[str
     for dtype in ("float32", "float64"):
         yield "Onnx", partial(_onnx, estimator, width, probabilities, dtype)
     yield "Estimator", partial(_pickled, estimator, probabilities)
+
+
+def _masks(estimator: Any, kind: str, write: Write, folder: Path, stem: str) -> Told:
+    forest(estimator).save(folder / f"{stem}.npz")
+    return {"alone": {"kind": kind, **write(folder, stem)}}
 
 
 def _lightgbm(estimator: Any, width: int, probabilities: bool, folder: Path, stem: str) -> Told:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,6 +49,42 @@ class Table:
     def of(self, value: Any) -> Block:
         """The block of one value."""
         return self.missing if gap(value) else self.known.get(value, self.unseen)
+
+
+@dataclass
+class Encoded:
+    """Many encoded rows, column by column; what a table gave is kept once for each category.
+
+    Attributes
+    ----------
+    blank : list of float
+        A row, with every column that stands in neither of the others.
+    numbers : dict
+        By place: a column.
+    tables : list of tuples
+        Places of some columns, for each row the position of its block, and the blocks; shape (blocks, places).
+    """
+
+    count: int
+    blank: Block
+    numbers: dict[int, np.ndarray] = field(default_factory=dict)
+    tables: list[tuple[list[int], np.ndarray, np.ndarray]] = field(default_factory=list)
+
+    @cached_property
+    def dense(self) -> np.ndarray:
+        """As an array; shape (rows, width), double; a column lies together in memory."""
+        out = np.empty((len(self.blank), self.count))
+        out[:] = np.array(self.blank, dtype="float64")[:, None]
+        for place, values in self.numbers.items():
+            out[place] = values
+        for places, position, blocks in self.tables:
+            out[places] = blocks.T[:, position]
+        return out.T
+
+    @classmethod
+    def of(cls, rows: np.ndarray) -> Encoded:
+        """From an array of shape (rows, width)."""
+        return cls(len(rows), [0.0] * rows.shape[1], dict(enumerate(rows.T)))
 
 
 @dataclass
@@ -93,18 +130,17 @@ class Encoder:
                 out[here] = block[there]
         return out
 
-    def many(self, columns: Mapping[str, np.ndarray] | pd.DataFrame, rows: int) -> np.ndarray:
-        """Many rows, as columns by name; shape (rows, width), double."""
-        out = np.empty((self.width, rows))  # a column lies together while it is filled
-        out[:] = np.array(self.blank, dtype="float64")[:, None]
+    def many(self, columns: Mapping[str, np.ndarray] | pd.DataFrame, rows: int) -> Encoded:
+        """Many rows, as columns by name."""
+        out = Encoded(rows, self.blank)
         for number in self.numbers:
             values = np.asarray(columns[number.name], dtype="float64")
-            out[number.place] = np.where(np.isnan(values), number.fill, number.of(values))
+            out.numbers[number.place] = np.where(np.isnan(values), number.fill, number.of(values))
         for table in self.tables:
             distinct, position = _unique(np.asarray(columns[table.name], dtype=object))
             blocks = np.array([table.of(value) for value in distinct], dtype="float64").reshape(len(distinct), -1)
-            out[table.places] = blocks.T[:, position]
-        return np.ascontiguousarray(out.T)
+            out.tables.append((table.places, position, blocks))
+        return out
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for a file."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from modelbook.contract import Column, Contract
     from modelbook.dataset.delimited import Found
 
+NUMBERS = ("number", "integer", "boolean")
 FEW = 4  # rows for each distinct value from which looking for them pays
 
 
@@ -34,7 +35,11 @@ def judge(part: pa.Table, contract: Contract, layout: Found | None = None) -> tu
     typed: dict[str, np.ndarray] = {}
     reasons = np.full(len(part), "", dtype=object)
     for name in contract.inputs_:
-        column, (values, place) = contract.columns[name], _distinct(part[name])
+        column = contract.columns[name]
+        if (plain := _numbers(part[name], column)) is not None:
+            typed[name] = plain
+            continue
+        values, place = _distinct(part[name])
         values = without(_plain(values, column, layout) if layout else values, contract.missing)
         parsed = column.parsed(values)
         wrong = ~column.holds(values, parsed)
@@ -45,6 +50,22 @@ def judge(part: pa.Table, contract: Contract, layout: Found | None = None) -> tu
         seen = column.derived(name, parsed) if column.type == "date" else {name: parsed}
         typed |= {name: read.to_numpy()[place] for name, read in seen.items()}
     return typed, reasons
+
+
+def _numbers(given: pa.ChunkedArray, column: Column) -> np.ndarray | None:
+    """A column of numbers all of which keep the rule, as the model sees it.
+
+    A number's rule is a range, so the least and the greatest one tell of all; of a whole number's, that it is whole.
+    """
+    kind = given.type
+    if column.type not in NUMBERS or not len(given) or not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
+        return None
+    values = given.combine_chunks().to_numpy(zero_copy_only=False).astype("float64", copy=False)
+    ends = np.fmin.reduce(values), np.fmax.reduce(values)  # apart from gaps
+    if np.isnan(values).any() if not column.nullable else np.isnan(ends[0]):
+        return None
+    whole = column.type == "number" or not (values > np.floor(values)).any()
+    return values if whole and all(map(column.keeps, ends)) else None
 
 
 def _distinct(column: pa.ChunkedArray) -> tuple[pd.Series, np.ndarray | slice]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from modelbook.scoring.encoder import Encoded
 from modelbook.scoring.kernel import Kernel, load
 from modelbook.tasks.odds import odds, odds_of_one
 
@@ -32,9 +33,9 @@ class Layers(Kernel):
         numbers = [number for member in self._members for number in member.one(values)[self._first :]]
         return self._top.one([odds_of_one(number) for number in numbers] if self._odds else numbers)
 
-    def many(self, rows: np.ndarray) -> np.ndarray:
+    def many(self, rows: Encoded) -> np.ndarray:
         numbers = np.hstack([member.many(rows)[:, self._first :] for member in self._members])
-        return self._top.many(odds(numbers) if self._odds else numbers)
+        return self._top.many(Encoded.of(odds(numbers) if self._odds else numbers))
 
     @classmethod
     def load(cls, folder: Path, stem: str, told: dict[str, Any]) -> Layers:
@@ -51,10 +52,10 @@ class Curves(Kernel):
         self._curves = [(np.array(each["at"]), np.array(each["to"])) for each in curves]
 
     def one(self, values: Sequence[float]) -> Sequence[float]:
-        return self.many(np.array([values]))[0].tolist()
+        return self.many(Encoded.of(np.array([values])))[0].tolist()
 
-    def many(self, rows: np.ndarray) -> np.ndarray:
-        made = np.column_stack([np.interp(rows[:, i], at, to) for i, (at, to) in enumerate(self._curves)])
+    def many(self, rows: Encoded) -> np.ndarray:
+        made = np.column_stack([np.interp(rows.dense[:, i], at, to) for i, (at, to) in enumerate(self._curves)])
         return _shared(made)
 
     @classmethod
@@ -71,10 +72,10 @@ class Sigmoids(Kernel):
         self._weights, self._offsets = np.array(weights), np.array(offsets)
 
     def one(self, values: Sequence[float]) -> Sequence[float]:
-        return self.many(np.array([values]))[0].tolist()
+        return self.many(Encoded.of(np.array([values])))[0].tolist()
 
-    def many(self, rows: np.ndarray) -> np.ndarray:
-        return _shared(1 / (1 + np.exp(-np.clip(rows * self._weights + self._offsets, -700, 700))))
+    def many(self, rows: Encoded) -> np.ndarray:
+        return _shared(1 / (1 + np.exp(-np.clip(rows.dense * self._weights + self._offsets, -700, 700))))
 
     @classmethod
     def load(cls, folder: Path, stem: str, told: dict[str, Any]) -> Sigmoids:

@@ -1,0 +1,57 @@
+"""Rows of a batch held against the contract: columns of numbers, which are judged by their ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from modelbook.contract import Column, Contract
+from modelbook.scoring.judge import judge
+
+GOOD = [0, 1, 1, 0, None, 1]
+COLUMNS = {
+    "a number": {"type": "number", "min": 0, "max": 10},
+    "a number without ends": {"type": "number"},
+    "a whole number": {"type": "integer", "min": 0, "max": 10},
+    "yes or no": {"type": "boolean"},
+}
+ODD = {
+    "nothing odd": None, "above the greatest": 11.0, "below the least": -0.5, "not whole": 0.5, "two": 2.0,
+    "NaN": np.nan, "endless": np.inf, "endless below": -np.inf,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("nullable", [True, False])
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+@pytest.mark.parametrize("kind", COLUMNS.values(), ids=COLUMNS)
+def test_each_number_is_judged_as_the_columns_rule_says(
+    contract: Contract, kind: dict[str, Any], odd: float | None, nullable: bool
+) -> None:
+    column = Column(role="feature", meaning="a number", nullable=nullable, **kind)
+    one = contract.model_copy(update={"columns": {"who": contract.columns["who"], "x": column}})
+    given = pa.table({"x": pa.array([*GOOD, odd], pa.float64())})
+    typed, reasons = judge(given, one)
+    values = given["x"].to_pandas()
+    kept = column.holds(values) & (values.notna() | nullable)
+    assert (reasons == "").tolist() == kept.tolist()
+    np.testing.assert_array_equal(typed["x"], values.where(kept))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [pa.array([0, 1, 10]), pa.array([0, None, 10]), pa.array([0, 3, 11]), pa.array([None, None], pa.float32()),
+     pa.array([True, False]), pa.array(["1", "2"]), pa.array([], pa.int64())],
+    ids=str,
+)  # fmt: skip
+def test_numbers_of_any_kind_are_judged(contract: Contract, values: pa.Array) -> None:
+    column = Column(role="feature", type="number", meaning="a number", nullable=True, min=0, max=10)
+    one = contract.model_copy(update={"columns": {"who": contract.columns["who"], "x": column}})
+    typed, reasons = judge(pa.table({"x": values}), one)
+    wanted = np.array([np.nan if value is None or float(value) > 10 else float(value) for value in values.to_pylist()])
+    np.testing.assert_array_equal(typed["x"], wanted)
+    assert [reason for reason in reasons if reason] == (
+        ["x = 11: must be number from 0 to 10, or missing; "] if 11 in values.to_pylist() else []
+    )

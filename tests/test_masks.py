@@ -1,0 +1,162 @@
+"""Trees looked up as bits: the same answers as the trees themselves, for any number that can stand in a row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from lightgbm import LGBMClassifier, LGBMRegressor
+from shelf import fitted
+from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
+from sklearn.linear_model import LinearRegression
+
+from modelbook.contract import Contract
+from modelbook.errors import CompileError
+from modelbook.scoring import Scorer, masks
+from modelbook.scoring.compile import compile, prove
+from modelbook.scoring.encoder import Encoded
+from modelbook.scoring.forest import Forest, forest
+from modelbook.scoring.kernel import Kernel
+from modelbook.scoring.masks import FEW, Masks
+from modelbook.scoring.trials import asked, trials
+
+QUIET: dict[str, Any] = {"verbose": -1, "n_jobs": 1, "random_state": 0}
+WIDE = np.random.default_rng(0)
+ROWS = WIDE.normal(size=(800, 4)).round(2)
+HOLES = np.where(WIDE.random(ROWS.shape) < 0.1, np.nan, ROWS)
+SUM = ROWS[:, 0] + ROWS[:, 1] * ROWS[:, 2]
+THREE = np.digitize(SUM, [-0.5, 0.5])
+
+
+class Silent(Kernel):
+    """Nobody is to ask it."""
+
+    name = "silent"
+
+    def one(self, values: Sequence[float]) -> Sequence[float]:
+        raise AssertionError("asked")
+
+    many = one  # type: ignore[assignment]
+
+    @classmethod
+    def load(cls, folder: Path, stem: str, told: dict[str, Any]) -> Kernel:
+        return cls()
+
+
+TREES: dict[str, tuple[Any, np.ndarray, np.ndarray]] = {
+    "two classes": (LGBMClassifier(**QUIET), ROWS, SUM > 0),
+    "gaps": (LGBMClassifier(**QUIET), HOLES, SUM > 0),
+    "three classes": (LGBMClassifier(**QUIET, n_estimators=50), HOLES, THREE),
+    "a number": (LGBMRegressor(**QUIET), HOLES, SUM),
+    "a quantile": (LGBMRegressor(**QUIET, objective="quantile", alpha=0.2), ROWS, SUM),
+    "more trees than a group": (LGBMRegressor(**QUIET, n_estimators=300, num_leaves=6), ROWS, SUM),
+    "as many leaves as there may be": (LGBMRegressor(**QUIET, num_leaves=64, min_child_samples=2), ROWS, SUM),
+    "trees without a split": (LGBMRegressor(**QUIET, min_child_samples=500), ROWS, SUM),
+    "boosting": (GradientBoostingClassifier(random_state=0), ROWS, SUM > 0),
+    "boosting of three": (GradientBoostingClassifier(n_estimators=50, max_depth=4, random_state=0), ROWS, THREE),
+    "boosting of a number": (GradientBoostingRegressor(max_depth=5, init="zero", random_state=0), ROWS, SUM),
+    "boosting of the absolute": (GradientBoostingRegressor(loss="absolute_error", random_state=0), ROWS, SUM),
+}
+
+
+def grown(name: str) -> Any:
+    """One of them, fitted."""
+    model, rows, outcome = TREES[name]
+    return model.fit(rows, outcome)
+
+
+def rows_at(found: Forest, gaps: bool) -> np.ndarray:
+    """Rows on each threshold and on both sides of it, beside zero, far away, and with gaps."""
+    at = found.threshold[np.abs(found.threshold) > 1e-30]  # LightGBM's name for zero is not told to the last digit
+    odd = [0.0, -0.0, 1e-40, -1e-40, 1e30, -1e30, *([np.nan] if gaps else [])]
+    values = np.concatenate([at, np.nextafter(at, np.inf), np.nextafter(at, -np.inf), odd])
+    return np.vstack([WIDE.choice(values, (3 * FEW, 4)), ROWS])
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_tables_answer_like_the_trees(name: str, tmp_path: Path) -> None:
+    model = grown(name)
+    forest(model).save(tmp_path / "kernel.npz")
+    found = Forest.load(tmp_path / "kernel.npz")
+    rows = rows_at(found, hasattr(model, "booster_")) if len(found.threshold) else np.vstack([ROWS, ROWS])
+    response = model.predict_proba if hasattr(model, "classes_") else model.predict
+    wanted = response(rows).reshape(len(rows), -1)
+    np.testing.assert_allclose(Masks(found, Silent()).many(Encoded.of(rows)), wanted, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("limits", [{"PAIRS": 1}, {"PAIRS": 10**5}, {"TREES": 2}, {"ROWS": 7}], ids=str)
+def test_how_tables_are_cut_changes_nothing(limits: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = grown("three classes")
+    for name, value in limits.items():
+        monkeypatch.setattr(masks, name, value)
+    rows = np.vstack([HOLES, HOLES])
+    found = Masks(forest(model), Silent()).many(Encoded.of(rows))
+    np.testing.assert_allclose(found, model.predict_proba(rows), rtol=1e-12, atol=1e-13)
+
+
+def test_few_rows_are_answered_by_the_other_kernel() -> None:
+    some = Masks(forest(grown("a number")), Silent())
+    with pytest.raises(AssertionError, match="asked"):
+        some.many(Encoded.of(ROWS))
+    with pytest.raises(AssertionError, match="asked"):
+        some.one(ROWS[0])
+    assert some.name == "silent"
+
+
+REFUSED = {
+    "too many leaves": (LGBMRegressor(**QUIET, num_leaves=65, min_child_samples=2), "has 65 leaves"),
+    "counts": (LGBMRegressor(**QUIET, objective="poisson"), "objective is poisson"),
+    "a mean of trees": (
+        LGBMRegressor(**QUIET, boosting_type="rf", bagging_freq=1, bagging_fraction=0.5), "its trees are averaged",
+    ),
+    "zeros as gaps": (LGBMRegressor(**QUIET, zero_as_missing=True), "takes zeros for gaps"),
+    "lines in leaves": (LGBMRegressor(**QUIET, linear_tree=True), "hold lines"),
+    "another loss": (GradientBoostingClassifier(loss="exponential"), "a loss or a beginning of its own"),
+    "another beginning": (GradientBoostingRegressor(init=LinearRegression()), "a loss or a beginning of its own"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "reason"), REFUSED.values(), ids=REFUSED)
+def test_trees_that_do_something_else_are_refused(model: Any, reason: str) -> None:
+    outcome = np.abs(SUM) if isinstance(model, LGBMRegressor) else SUM > 0
+    with pytest.raises(CompileError, match=reason):
+        forest(model.fit(ROWS, outcome))
+
+
+def test_a_split_on_categories_is_refused() -> None:
+    kinds = WIDE.integers(0, 9, (800, 1))
+    model = LGBMRegressor(**QUIET).fit(kinds, np.isin(kinds[:, 0], [1, 4, 7]), categorical_feature=[0])
+    with pytest.raises(CompileError, match="on categories"):
+        forest(model)
+
+
+BOOSTED = {
+    "lightgbm": (LGBMClassifier(**QUIET, n_estimators=12), "Lightgbm"),
+    "boosting": (GradientBoostingClassifier(n_estimators=12, random_state=0), "Onnx"),
+}
+
+
+@pytest.mark.parametrize(("estimator", "alone"), BOOSTED.values(), ids=BOOSTED)
+def test_a_registered_scorer_answers_batches_by_tables_and_the_proof_sees_them(
+    estimator: Any, alone: str, tmp_path: Path, frame: Any, contract: Contract
+) -> None:
+    model = fitted(frame, contract, estimator)
+    assert compile(model, contract, 0.4, frame, tmp_path / "scorer").proof
+    told = json.loads((tmp_path / "scorer" / "scorer.json").read_text())["kernel"]
+    assert (told["kind"], told["alone"]["kind"]) == ("Masks", alone)
+    found = Forest.load(tmp_path / "scorer" / "kernel.npz")
+    found.leaves[0] += 0.1
+    found.save(tmp_path / "scorer" / "kernel.npz")
+    rows = trials(frame, contract)
+    assert not prove(Scorer.load(tmp_path / "scorer"), rows, asked(model, rows, contract)).passed
+
+
+def test_without_tables_the_kernel_alone_is_kept(tmp_path: Path, frame: Any, contract: Contract) -> None:
+    model = fitted(frame, contract, LGBMClassifier(**QUIET, num_leaves=90, min_child_samples=1))
+    assert compile(model, contract, 0.4, frame, tmp_path / "scorer").name == "native LightGBM booster"
+    assert json.loads((tmp_path / "scorer" / "scorer.json").read_text())["kernel"]["kind"] == "Lightgbm"
+    assert not (tmp_path / "scorer" / "kernel.npz").exists()
