@@ -98,6 +98,18 @@ def test_how_tables_are_cut_changes_nothing(limits: dict[str, int], monkeypatch:
     np.testing.assert_allclose(found, model.predict_proba(rows), rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_values_that_come_again_are_found_like_others(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image of the service has no Arrow, which finds them."""
+    once, asked_once = masks._each_once, []
+    monkeypatch.setattr(masks, "find_spec", lambda name: there)
+    monkeypatch.setattr(masks, "_each_once", lambda *given: asked_once.append(given) or once(*given))
+    model, rows = grown("gaps"), np.vstack([HOLES] * 20)
+    answers = Masks(forest(model), Silent()).many(Encoded.of(rows))
+    np.testing.assert_allclose(answers, model.predict_proba(rows), rtol=1e-12, atol=1e-13)
+    assert bool(asked_once) is there
+
+
 def test_few_rows_are_answered_by_the_other_kernel() -> None:
     some = Masks(forest(grown("a number")), Silent())
     with pytest.raises(AssertionError, match="asked"):

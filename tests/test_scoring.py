@@ -29,6 +29,7 @@ from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, PowerTransformer,
 from modelbook.contract import Column, Contract
 from modelbook.errors import CompileError
 from modelbook.scoring import Scorer, speed
+from modelbook.scoring import encoder as encoding
 from modelbook.scoring.booster import Booster
 from modelbook.scoring.compile import compile, prove
 from modelbook.scoring.compiled import Proof
@@ -187,7 +188,7 @@ def test_layers_compile_like_any_estimator(tmp_path, frame, contract, top, task,
 
 
 @pytest.mark.parametrize("scaler", [StandardScaler(), MinMaxScaler()], ids=["standard", "minmax"])
-def test_the_encoder_does_what_the_steps_do(put, frame, contract, scaler):
+def test_the_encoder_does_what_the_steps_do(put, frame, contract, scaler, monkeypatch):
     model, compiled, folder = put(LogisticRegression(), before=preprocessing(scaler))
     rows = trials(frame, contract)
     assert compiled.name == "weighted sum"
@@ -196,6 +197,11 @@ def test_the_encoder_does_what_the_steps_do(put, frame, contract, scaler):
     some = rows.tail(40)
     one = [encoder.one(row) for row in some.to_dict("records")]
     np.testing.assert_array_equal(one, encoder.many(some, len(some)).dense)
+    often = pd.concat([rows] * 5)
+    assert len(often) > encoding.MANY
+    together = encoder.many(often, len(often)).dense
+    monkeypatch.setattr(encoding, "find_spec", lambda name: None)  # pandas, in the service's image
+    np.testing.assert_array_equal(together, encoder.many(often, len(often)).dense)
 
 
 def test_gaps_may_come_as_none_or_nan_and_many_answers_like_one(put, frame):

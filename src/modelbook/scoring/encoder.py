@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -174,7 +175,7 @@ def _runs(places: Sequence[int]) -> list[tuple[int, slice, slice]]:
 
 def _unique(values: np.ndarray) -> tuple[list[Any], np.ndarray]:
     """Distinct values, None for gaps, and the position of each value among them."""
-    if len(values) > MANY:
+    if len(values) > MANY and find_spec("pandas"):  # a service's image goes without
         import pandas as pd
 
         position, distinct = pd.factorize(values)

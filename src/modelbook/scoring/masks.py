@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from modelbook.scoring.kernel import Kernel, linked, load
 FEW = 1000  # rows, fewer of which are answered sooner without tables
 TREES = 128  # whose tables stay in a processor's cache together
 ROWS = 1024  # as well
-PAIRS = 1024  # rows of a table that stands for several columns
+PAIRS = 4096  # rows of a table that stands for several columns
+HEAD, OFTEN = 1000, 0.9  # where of so many values a smaller share is distinct, each distinct one is looked up once
 BIAS = 127  # of an exponent in single precision
 
 Pick = tuple[np.ndarray, np.ndarray]  # a table, shape (rows, trees), and its row for each row asked
@@ -118,7 +120,10 @@ class _Group:
 
     def _places(self, place: int, values: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
-            return np.searchsorted(self._tables[place][0], values.astype(self._kind, copy=False))
+            values = values.astype(self._kind, copy=False)
+        edges = self._tables[place][0]
+        often = len(values) > HEAD and len(np.unique(values[:HEAD])) < OFTEN * HEAD
+        return _each_once(edges, values) if often and find_spec("pyarrow") else np.searchsorted(edges, values)
 
 
 def _joined(picks: list[Pick]) -> list[Pick]:
@@ -131,6 +136,14 @@ def _joined(picks: list[Pick]) -> list[Pick]:
         else:
             joined.append((table, at))
     return joined
+
+
+def _each_once(edges: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """``np.searchsorted`` of values many of which are there again."""
+    import pyarrow as pa
+
+    coded = pa.array(values).dictionary_encode()
+    return np.searchsorted(edges, coded.dictionary.to_numpy()).take(coded.indices.to_numpy())
 
 
 def _lowest(masks: np.ndarray) -> np.ndarray:
