@@ -69,7 +69,7 @@ def score(
     rejects = target.with_name(f"{target.stem}.rejects.csv")
     _check(source, target, rejects)
     began, count, wrong = time.monotonic(), 0, 0
-    with alone(target, "file"), ExitStack() as stack:
+    with alone(target, "file"), _memory_kept(), ExitStack() as stack:
         answered, refused = _Out(target), _Out(rejects)
         stack.callback(answered.drop)
         stack.callback(refused.drop)
@@ -107,6 +107,17 @@ def alone(target: Path, kind: str) -> Iterator[None]:
     finally:
         Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
+
+
+@contextmanager
+def _memory_kept() -> Iterator[None]:
+    """Let Arrow have its memory from the system, which keeps what a part gave back; Arrow's own pool asks anew."""
+    before = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(before)
 
 
 def _answered(part: pa.Table, contract: Contract, layout: delimited.Found | None, scorer: Any, version: int) -> Done:

@@ -134,9 +134,12 @@ class Encoder:
     def many(self, columns: Mapping[str, np.ndarray] | pd.DataFrame, rows: int) -> Encoded:
         """Many rows, as columns by name."""
         out = Encoded(rows, self.blank)
-        for number in self.numbers:
+        lines = np.empty((len(self.numbers), rows))
+        for number, line in zip(self.numbers, lines):
             values = np.asarray(columns[number.name], dtype="float64")
-            out.numbers[number.place] = np.where(np.isnan(values), number.fill, number.of(values))
+            line[:] = number.of(values)
+            line[np.isnan(values)] = number.fill
+            out.numbers[number.place] = line
         for table in self.tables:
             distinct, position = _unique(np.asarray(columns[table.name], dtype=object))
             blocks = np.array([table.of(value) for value in distinct], dtype="float64").reshape(len(distinct), -1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,8 +46,6 @@ class Forest:
         What the sums begin with. Tree ``t`` adds to the sum ``t % len(offset)``.
     link : {"sigmoid", "softmax", "none"}
         What makes probabilities or values of the sums.
-    single : bool
-        Whether numbers are compared with thresholds in single precision.
     """
 
     tree: np.ndarray
@@ -58,7 +56,6 @@ class Forest:
     leaves: np.ndarray
     offset: np.ndarray
     link: str
-    single: bool
 
     def save(self, path: Path) -> None:
         """Write what ``load`` reads."""
@@ -69,7 +66,7 @@ class Forest:
         """From a file."""
         with np.load(path) as kept:
             told: dict[str, Any] = dict(kept)
-        return cls(**{**told, "link": str(told["link"]), "single": bool(told["single"])})
+        return cls(**{**told, "link": str(told["link"])})
 
 
 def grown(estimator: Any) -> bool:
@@ -95,7 +92,7 @@ def _lightgbm(told: dict[str, Any]) -> Forest:
         raise CompileError(f"LightGBM's objective is {objective}, or its trees are averaged")
     _check_leaves(tree["num_leaves"] for tree in told["tree_info"])
     trees = [_of_dump(tree["tree_structure"]) for tree in told["tree_info"]]
-    return _counted(trees, np.zeros(each), link, single=False)
+    return _counted(trees, np.zeros(each), link)
 
 
 def _of_dump(node: dict[str, Any]) -> Split | float:
@@ -119,7 +116,18 @@ def _scikit(estimator: Any) -> Forest:
     _check_leaves(one.get_n_leaves() for one in estimator.estimators_.ravel())
     trees = [_of_arrays(one.tree_, 0, estimator.learning_rate) for one in estimator.estimators_.ravel()]
     link = ("sigmoid" if each == 1 else "softmax") if sure else "none"
-    return _counted(trees, _offset(estimator, sure), link, single=True)
+    found = _counted(trees, _offset(estimator, sure), link)
+    return replace(found, threshold=_doubles(found.threshold))
+
+
+def _doubles(thresholds: np.ndarray) -> np.ndarray:
+    """The greatest doubles that, as singles, are at most the thresholds: scikit-learn's trees compare singles."""
+    least, most = np.float32(-np.inf), np.float32(np.inf)
+    below = thresholds.astype("float32")
+    below = np.where(below > thresholds, np.nextafter(below, least), below)
+    middle = (below.astype("float64") + np.nextafter(below, most)) / 2
+    even = below.view("int32") % 2 == 0  # what is in the middle becomes the even one
+    return np.where(even, middle, np.nextafter(middle, -np.inf))
 
 
 def _offset(estimator: Any, sure: bool) -> np.ndarray:
@@ -146,7 +154,7 @@ def _check_leaves(counts: Iterable[int]) -> None:
         raise CompileError(f"a tree has {most} leaves", expected=f"at most {MOST}")
 
 
-def _counted(trees: list[Split | float], offset: np.ndarray, link: str, *, single: bool) -> Forest:
+def _counted(trees: list[Split | float], offset: np.ndarray, link: str) -> Forest:
     splits: list[Row] = []
     leaves = [_count(root, tree, [], splits) for tree, root in enumerate(trees)]
     even = np.zeros((len(trees), max(map(len, leaves))))
@@ -155,7 +163,7 @@ def _counted(trees: list[Split | float], offset: np.ndarray, link: str, *, singl
     tree, place, threshold, gap_left, left = zip(*splits) if splits else [()] * 5
     return Forest(
         np.array(tree, "int64"), np.array(place, "int64"), np.array(threshold, "float64"), np.array(gap_left, "bool"),
-        np.array(left, "uint64"), even, offset, link, single,
+        np.array(left, "uint64"), even, offset, link,
     )  # fmt: skip
 
 

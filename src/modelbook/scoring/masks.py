@@ -69,7 +69,6 @@ class _Group:
         bits = next(bits for bits in (8, 16, 32, 64) if leaves.shape[1] <= bits)
         self._every = np.full(len(leaves), -1, f"int{bits}").view(f"uint{bits}")
         self._leaves, self._starts = leaves.ravel(), np.arange(len(leaves)) * leaves.shape[1] - BIAS
-        self._kind = "float32" if forest.single else "float64"
         among = (forest.tree >= first) & (forest.tree < last)
         self._tables = {
             int(place): self._table(forest, first, np.flatnonzero(among & (forest.place == place)))
@@ -119,8 +118,6 @@ class _Group:
         return self._tables[place][1][self._places(place, values)]
 
     def _places(self, place: int, values: np.ndarray) -> np.ndarray:
-        with np.errstate(over="ignore"):
-            values = values.astype(self._kind, copy=False)
         edges = self._tables[place][0]
         often = len(values) > HEAD and len(np.unique(values[:HEAD])) < OFTEN * HEAD
         return _each_once(edges, values) if often and find_spec("pyarrow") else np.searchsorted(edges, values)
