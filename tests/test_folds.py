@@ -15,7 +15,7 @@ from modelbook.dataset.rule import RULES
 from modelbook.errors import TrainingError
 from modelbook.training import final
 from modelbook.training.experiment import Experiment
-from modelbook.training.folds import splitter
+from modelbook.training.folds import choose_folds
 from modelbook.training.learning import curve
 
 
@@ -40,8 +40,9 @@ def test_forward_folds_learn_from_what_is_earlier_only(forward: Experiment, year
 
 def test_times_that_are_many_are_cut_into_parts(contract: Contract) -> None:
     times = pd.Series(np.random.default_rng(0).permutation(np.repeat(np.arange(100), 2)))
-    made = splitter(tasks.of(contract), times, 4, RULES["time"])
-    parts = [(times.iloc[a], times.iloc[b]) for a, b in made.split(times, times, times)]
+    outcome = times.sample(frac=1, random_state=0).reset_index(drop=True) % 2
+    made = choose_folds(tasks.of(contract), outcome, times, 4, RULES["time"])
+    parts = [(times.iloc[a], times.iloc[b]) for a, b in made.split(times, outcome, times)]
     assert all(a.max() < b.min() for a, b in parts)
     assert [b.nunique() for _, b in parts] == [20] * 4
 

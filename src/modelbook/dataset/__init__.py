@@ -1,6 +1,6 @@
 """Read a table, fingerprint it, and split it without leaking."""
 
-from modelbook.dataset.read import fingerprint, load, read, state
+from modelbook.dataset.read import fingerprint, load, read, sort_rows, state
 from modelbook.dataset.rule import RULES
 from modelbook.dataset.source import BUNDLED
 from modelbook.dataset.split import Split, by_period, sample, split
@@ -15,6 +15,7 @@ __all__ = [
     "load",
     "read",
     "sample",
+    "sort_rows",
     "split",
     "state",
     "version",

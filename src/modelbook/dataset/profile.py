@@ -32,7 +32,7 @@ def associations(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
         if column.role in roles and column.type not in ("text", "date") and name in frame.columns:
             rows.append((name, column.role, *task.strength(frame[name], column.type == "category", outcome)))
     table = pd.DataFrame(rows, columns=["column", "role", "strength", "direction"])
-    return table.sort_values("strength", ascending=False, ignore_index=True)
+    return table.sort_values("strength", ascending=False, kind="stable", ignore_index=True)
 
 
 def suspects(table: pd.DataFrame, limit: float) -> list[str]:

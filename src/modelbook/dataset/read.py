@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from modelbook.contract.layout import Layout
 
 
+ROW = "\0row"  # a column's name that no table has
+
+
 def read(table: str, root: Path, contract: Contract | None = None) -> pd.DataFrame:
     """Read a table, every value as it stands there.
 
@@ -86,10 +89,25 @@ def state(table: str, root: Path) -> str:
     return find(table, root).state()
 
 
-def fingerprint(frame: pd.DataFrame) -> str:
-    """SHA-256 over column names, types and values, in order; the index does not count."""
+def sort_rows(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    """Rows in the order of the contract's key; by all that they hold where keys are equal or none.
+
+    Fits depend on the order of their rows. So sorted, a table gives the same models in any order.
+    """
     import pandas as pd
 
-    digest = hashlib.sha256(repr([(name, str(kind)) for name, kind in frame.dtypes.items()]).encode())
-    digest.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
-    return digest.hexdigest()
+    key = [name for name in contract.key if name in frame]
+    hashed = pd.util.hash_pandas_object(frame, index=False).to_numpy()
+    by = [*key, ROW]
+    ordered = frame.assign(**{ROW: hashed}).sort_values(by, kind="stable", ignore_index=True)
+    return ordered.drop(columns=ROW)
+
+
+def fingerprint(frame: pd.DataFrame) -> str:
+    """SHA-256 over column names and types in order, and rows in any order."""
+    import numpy as np
+    import pandas as pd
+
+    columns = [(name, str(kind)) for name, kind in frame.dtypes.items()]
+    rows = np.sort(pd.util.hash_pandas_object(frame, index=False).to_numpy())
+    return hashlib.sha256(repr(columns).encode() + rows.tobytes()).hexdigest()

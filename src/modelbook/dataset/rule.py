@@ -139,7 +139,7 @@ class Random(Rule):
 RULES: dict[str, Rule] = {rule.name: rule for rule in (Group(), Time(), Random())}
 
 
-def draw(entities: pd.Series, seed: int) -> pd.Series:
+def draw(entities: pd.Series, seed: int | str) -> pd.Series:
     """A number in [0, 1) for each entity, from a hash of seed and entity.
 
     The same entity keeps its number when rows are added, so one that was held out once stays held out.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modelbook.dataset.rule import RULES, draw
+from modelbook.dataset.folds import FEWEST_FOLDS
+from modelbook.dataset.rule import RULES, Rule, draw
 from modelbook.errors import DataError
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def split(
     Raises
     ------
     DataError
-        When a side is left with no rows, one value, or without one of the classes; or when there is no time to go by.
+        When a side is left with no rows, one value, or without one of the classes; when a class has too few rows to be
+        cross-validated; or when there is no time to go by.
     """
     now, later = frame, frame.iloc[:0]
     if train_until is not None and contract.time:
@@ -63,7 +65,25 @@ def split(
                 next="take more rows (sample), another share (holdout), or another border (train_until)"
                 + ("; or join rare classes, in table and contract" if len(contract.classes) > 2 else ""),
             )
+    _check_folds(sides.train, contract, RULES[by])
     return sides
+
+
+def _check_folds(train: pd.DataFrame, contract: Contract, rule: Rule) -> None:
+    """Raise where a class could not be in two folds: each is trained on and tested."""
+    if not contract.classes or rule.forward:
+        return
+    holders = rule.units(train, contract).groupby(contract.codes(train)).nunique()
+    rarest = int(holders.idxmin())
+    if holders[rarest] < FEWEST_FOLDS:
+        what = contract.who if rule.name == "group" else "row"
+        raise DataError(
+            f"class {contract.classes[rarest]!r} of {contract.target!r} has {holders[rarest]} {what} among the "
+            f"{len(train):,} train rows",
+            expected=f"at least {FEWEST_FOLDS}: cross-validation trains on one and tests on another",
+            next="take more rows (sample, train_until), or a smaller holdout"
+            + ("; or join rare classes, in table and contract" if len(contract.classes) > 2 else ""),
+        )
 
 
 def _answers(contract: Contract) -> str:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from modelbook.config import nearest
 from modelbook.contract import parsing
+from modelbook.contract.counts import count_values
 from modelbook.draft import kinds
 from modelbook.draft.guess import Guess
 from modelbook.errors import DataError
@@ -63,7 +64,7 @@ def answer(frame: pd.DataFrame, target: str, task: str | None) -> tuple[str, Gue
 
 def imbalance(frame: pd.DataFrame, some: Guess) -> list[str]:
     """What is worth knowing of the classes' sizes, in sentences."""
-    counts = parsing.as_text(frame[some.name]).value_counts()
+    counts = count_values(parsing.as_text(frame[some.name]))
     least = f"{counts.index[-1]!r} of {some.name}"
     told = []
     if counts.iloc[-1] < SPARSE:
@@ -104,7 +105,7 @@ def _amount(some: Guess, values: pd.Series, task: str | None) -> None:
 
 def _classes(some: Guess, values: pd.Series, task: str) -> None:
     texts = parsing.as_text(values)
-    counts = texts.value_counts()
+    counts = count_values(texts)
     wrong = ""
     if len(counts) == len(values):
         wrong = "a different answer in each row"

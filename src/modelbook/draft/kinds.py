@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from modelbook.contract import dates, parsing
+from modelbook.contract.counts import count_values
 from modelbook.draft.guess import Guess
 from modelbook.errors import DataError
 
@@ -156,7 +157,7 @@ def _words(some: Guess, known: pd.Series, texts: list[str]) -> None:
 
 
 def _category(some: Guess, known: pd.Series, why: str) -> None:
-    counts = parsing.as_text(known).value_counts()
+    counts = count_values(parsing.as_text(known))
     once = int((counts == 1).sum())
     some.keys |= {"type": "category"}
     some.why = f"{why}, {len(counts)} of them"

@@ -51,7 +51,7 @@ def write(
         "tables": [
             ("Metrics", "metric", _rows(differ, "metric"), _rows(same, "metric")),
             ("Parameters", "parameter", _rows(differ, "parameter"), _rows(same, "parameter")),
-            ("Code and libraries", "", _rows(differ, "code", "library"), []),
+            ("Code and libraries", "", _rows(differ, "code", "library", "processor"), []),
         ],
     }  # fmt: skip
     template.write(path, template.fill("comparison.html.j2", **view))
@@ -71,7 +71,9 @@ def _sentences(runs: Pair, changes: Sequence[Change]) -> list[str]:
     data = [change for change in changes if change.about == "data"]
     known = all(run.fingerprint for run in runs)
     told += ["The data differ."] if data and known else ["Both saw the same table."] if known else []
-    counts = [(sum(change.about == about for change in changes), about) for about in ("parameter", "code", "library")]
+    told += [f"{change.note[0].upper()}{change.note[1:]}." for change in changes if change.about == "folds"]
+    causes = ("parameter", "code", "library", "processor")
+    counts = [(sum(change.about == about for change in changes), about) for about in causes]
     parts = [f"{count} {_plural(about, count)}" for count, about in counts if count]
     told.append(
         f"Set or made otherwise: {', '.join(parts)}." if parts else "Parameters, code and libraries are the same."
@@ -80,9 +82,12 @@ def _sentences(runs: Pair, changes: Sequence[Change]) -> list[str]:
 
 
 def _plural(about: str, count: int) -> str:
-    return {"code": "of code", "library": "library" if count == 1 else "libraries"}.get(
-        about, about + "s" * (count != 1)
-    )
+    plurals = {
+        "code": "of code",
+        "library": "library" if count == 1 else "libraries",
+        "processor": "of the processor",
+    }
+    return plurals.get(about, about + "s" * (count != 1))
 
 
 def _moved(name: str, a: Run, b: Run) -> Iterator[str]:

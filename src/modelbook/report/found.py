@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from modelbook.contract.counts import count_values
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -28,7 +30,7 @@ def dropped(table: pd.DataFrame) -> str:
     """Column ``reason``."""
     if table.empty:
         return "No column is dropped."
-    reasons = table["reason"].value_counts()
+    reasons = count_values(table["reason"])
     often = f"; most often ({reasons.iloc[0]}) because: {reasons.index[0]}" if len(table) > 1 else ""
     return f"{_many(len(table), 'column is', 'columns are')} dropped{often}."
 

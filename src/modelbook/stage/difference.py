@@ -23,7 +23,8 @@ class Change:
     Attributes
     ----------
     about : str
-        run, commit, code, data, parameter, library, stage, verdict or metric.
+        run, commit, code, data, parameter, library, processor, folds, stage, verdict or metric. Folds are listed also
+        when they are the same.
     difference : float or None
         b minus a, where both are numbers (of one unit).
     """
@@ -47,7 +48,8 @@ def between(a: Run, b: Run) -> list[Change]:
     # What a stage found, and with which code, can be compared only where it stands in both runs.
     both = {name: pair for name, pair in steps.items() if pair[0].stands and pair[1].stands}
     return [
-        *_made(a, b), *_code(steps), *_data(a, b), *_parameters(steps), *_libraries(a, b), *_states(steps),
+        *_made(a, b), *_code(steps), *_data(a, b), *_parameters(steps), *_libraries(a, b),
+        *_processor(a, b), *_folds(steps), *_states(steps),
         *_verdicts(both), *(change for name, pair in steps.items() for change in _metrics(name, *pair)),
     ]  # fmt: skip
 
@@ -112,6 +114,24 @@ def _libraries(a: Run, b: Run) -> Iterator[Change]:
     if before and after:
         for name in {**before, **after}:
             yield from _unless_equal("library", name, before.get(name), after.get(name))
+
+
+def _processor(a: Run, b: Run) -> Iterator[Change]:
+    """Vector instructions that only one of the runs had: they move the last digits of a fit."""
+    before, after = ({name for step in run.stages.values() for name in step.processor} for run in (a, b))
+    if before and after:
+        for name in sorted(before ^ after):
+            yield Change("processor", name, *("yes" if name in features else "no" for features in (before, after)))
+
+
+def _folds(steps: Mapping[str, tuple[Step, Step]]) -> Iterator[Change]:
+    """The fold assignment of the first stage that has one in both runs."""
+    for name, pair in steps.items():
+        before, after = (step.digests.get("folds") for step in pair)
+        if before and after:
+            note = "same folds" if before == after else "other folds: their scores are not of the same rows"
+            yield Change("folds", f"{name}: fold assignment", before, after, note=note)
+            return
 
 
 def _states(steps: Mapping[str, tuple[Step, Step]]) -> Iterator[Change]:

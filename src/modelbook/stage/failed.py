@@ -6,7 +6,6 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from graphlib import TopologicalSorter
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from modelbook import config
 from modelbook.redaction import redact
 from modelbook.report import failure
 from modelbook.stage import files, project, wiring
-from modelbook.stage.opened import VERSIONS
+from modelbook.stage.reproducibility import library_versions
 
 FORCED = {"--force", "-f"}  # a build after a failure need not run what stands
 
@@ -84,5 +83,5 @@ def _facts(
     return {
         "commit": project.commit(root), "fingerprint": read.get("facts", {}).get("fingerprint", ""),
         "parameters": [{**one, "value": config.shown(one["value"])} for one in parameters],
-        "versions": {name: version(name) for name in VERSIONS},
+        "versions": library_versions(),
     }  # fmt: skip

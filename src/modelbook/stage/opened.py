@@ -6,19 +6,17 @@ import html
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from modelbook import config
 from modelbook.errors import ParameterError, StageError
 from modelbook.report.verdict import Verdict
-from modelbook.stage import files, origins, project, wiring
+from modelbook.stage import files, origins, project, reproducibility, wiring
 from modelbook.stage.progress import tell
 
 MADE_BY_BUILD = {"nb", "report"}  # products that the build makes of the notebook itself
 OF_EVERY_STAGE = {*MADE_BY_BUILD, "receipt"}
-VERSIONS = ("modelbook", "pycaret", "scikit-learn", "mlflow", "evidently", "pandas")
 
 
 @dataclass(repr=False)
@@ -124,6 +122,9 @@ class Stage:
         return verdict
 
     def _facts(self, details: dict[str, Any]) -> dict[str, Any]:
+        versions = reproducibility.library_versions()
+        processor = reproducibility.processor_features()
+        folds = details.get("folds_digest", "")
         return {
             "run_id": details.get("run_id", ""),
             "commit": self.commit,
@@ -133,7 +134,9 @@ class Stage:
             "parameters": [
                 {**told, "value": config.shown(told["value"])} for told in config.describe(self.params, self.origins)
             ],
-            "versions": {name: version(name) for name in VERSIONS},
+            "versions": versions,
+            "processor": processor,
+            "digests": reproducibility.digests(versions, processor, folds),
             "by_hand": self.by_hand,
         }
 

@@ -34,6 +34,8 @@ class Step:
     metrics: dict[str, float] = field(default_factory=dict)
     parameters: list[dict[str, str]] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
+    processor: list[str] = field(default_factory=list)  # vector instructions and BLAS kernels
+    digests: dict[str, str] = field(default_factory=dict)  # of folds, libraries and processor
     code: dict[str, str] = field(default_factory=dict)  # digests of the notebook's code and of the modules
 
     @property
@@ -109,6 +111,8 @@ def step(
         "metrics": {name: value for name, value in details.get("metrics", {}).items() if value is not None},
         "parameters": [_parameter(told) for told in facts.get("parameters", given)],
         "versions": facts.get("versions", {}),
+        "processor": facts.get("processor", []),
+        "digests": facts.get("digests", {}),
     }  # fmt: skip
 
 

@@ -76,7 +76,6 @@ class Task(ABC):
     name: ClassVar[str]
     learner: ClassVar[str] = "classification"
     response: ClassVar[str] = "predict_proba"
-    stratified: ClassVar[bool] = False
     families: ClassVar[tuple[str, ...]]
     simple: ClassVar[tuple[str, ...]] = ("lr", "lda", "nb")
     ranked: ClassVar[dict[str, str]]
@@ -146,6 +145,21 @@ class Task(ABC):
     def added(self) -> tuple[Added, ...]:
         """Metrics of the leaderboard that PyCaret does not have."""
         return ()
+
+    def fold_metric(self, name: str) -> Callable[..., float]:
+        """A metric of one fold, as PyCaret calls it; NaN where the fold cannot be scored.
+
+        PyCaret puts 0 in the place of a metric that raises, which of a log loss is the best value.
+        """
+        metric = self.metrics()[name]
+
+        def compute(outcome: Any, score: Any, **_: Any) -> float:
+            outcome, score = np.asarray(outcome), np.asarray(score, dtype=float)
+            if not self.judgeable(outcome) or not np.isfinite(score).all():
+                return np.nan
+            return float(metric(outcome, score, np.ones(len(outcome))))
+
+        return compute
 
     @abstractmethod
     def answers(self, pipeline: Any, rows: pd.DataFrame) -> np.ndarray:
@@ -328,7 +342,8 @@ class Task(ABC):
         """The slice with the worst headline in a sentence; empty without slices."""
         if slices.empty:
             return ""
-        row = slices.sort_values(self.headline, ascending=self.headline not in LOWER_IS_BETTER).iloc[0]
+        values = slices[self.headline]
+        row = slices.loc[values.idxmax() if self.headline in LOWER_IS_BETTER else values.idxmin()]
         return (
             f"It is weakest where {name(row['slice'])} is {row['value']}: {label(self.headline)} "
             f"{told(row[self.headline])} ({told(row['low'])} to {told(row['high'])}) on {row['n']:,} rows."

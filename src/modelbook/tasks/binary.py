@@ -122,8 +122,8 @@ class Binary(Task):
     name = "binary"
     families = ("lr", "lightgbm", "et", "rf", "gbc", "lda", "ada", "nb", "knn", "dt")
     ranked: ClassVar = {
-        "roc_auc": "AUC", "accuracy": "Accuracy", "recall": "Recall", "precision": "Prec.", "f1": "F1", "mcc": "MCC",
-        "pr_auc": "PR AUC", "log_loss": "Log loss",
+        "roc_auc": "ROC AUC", "accuracy": "Accuracy", "recall": "Recall", "precision": "Prec.",
+        "f1": "F1", "mcc": "MCC", "pr_auc": "PR AUC", "log_loss": "Log loss",
     }  # fmt: skip
     ranks = ("roc_auc", "pr_auc", "f1", "accuracy", "mcc", "log_loss")
     compared = ("roc_auc", "pr_auc", "log_loss", "brier")
@@ -131,10 +131,11 @@ class Binary(Task):
     in_gaps = ("recall", "flagged", "roc_auc", "calibration_error")
 
     def added(self) -> tuple[Added, ...]:
-        from sklearn.metrics import average_precision_score
-        from sklearn.metrics import log_loss as loss
-
-        return Added("PR AUC", average_precision_score), Added("Log loss", loss, higher=False)
+        return (
+            Added("ROC AUC", self.fold_metric("roc_auc")),
+            Added("PR AUC", self.fold_metric("pr_auc")),
+            Added("Log loss", self.fold_metric("log_loss"), higher=False),
+        )
 
     def answers(self, pipeline: Any, rows: pd.DataFrame) -> np.ndarray:
         return pipeline.predict_proba(rows)[:, 1]

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from modelbook.contract.counts import count_values
 from modelbook.errors import TrainingError
 from modelbook.tasks.base import Added, Rows, Task, key_number
 from modelbook.tasks.binary import EPSILON, alone, shares
@@ -74,7 +75,6 @@ class Multiclass(Task):
     """One of several classes."""
 
     name = "multiclass"
-    stratified = True
     families = ("lr", "lightgbm", "et", "rf", "lda", "nb", "knn", "dt")
     ranked: ClassVar = {
         "roc_auc": "Macro AUC",
@@ -95,18 +95,12 @@ class Multiclass(Task):
         """The same metrics as on the holdout: PyCaret's own are weighted by the classes' sizes."""
         from sklearn.metrics import f1_score
 
-        def macro_auc(found: Any, score: Any, **_: Any) -> float:
-            return roc_auc(np.asarray(found), np.asarray(score), np.ones(len(found)))
-
-        def loss(found: Any, score: Any, **_: Any) -> float:
-            return log_loss(np.asarray(found), np.asarray(score), np.ones(len(found)))
-
         def macro_f1(found: Any, called: Any, **_: Any) -> float:
             return float(f1_score(found, called, average="macro"))
 
         return (
-            Added("Macro AUC", macro_auc),
-            Added("Log loss", loss, higher=False),
+            Added("Macro AUC", self.fold_metric("roc_auc")),
+            Added("Log loss", self.fold_metric("log_loss"), higher=False),
             Added("Macro F1", macro_f1, takes="pred"),
         )
 
@@ -237,12 +231,12 @@ class Multiclass(Task):
         return float(np.mean(found)), ""
 
     def told_target(self, frame: pd.DataFrame) -> str:
-        share = self.contract.outcome(frame).value_counts(normalize=True)
+        share = count_values(self.contract.outcome(frame)) / len(frame)
         most, least = (f"{self.classes[code]} ({share[code]:.1%})" for code in (share.index[0], share.index[-1]))
         return f"The commonest of {len(self.classes)} classes is {most}, the rarest {least}, of"
 
     def number(self, frame: pd.DataFrame) -> dict[str, str]:
-        share = self.contract.outcome(frame).value_counts(normalize=True)
+        share = count_values(self.contract.outcome(frame)) / len(frame)
         return {"name": f"share of {self.classes[share.index[0]]}", "value": f"{share.iloc[0]:.1%}", "beside": ""}
 
     def sentences(self, rows: Rows, who: str, threshold: float | None) -> list[str]:

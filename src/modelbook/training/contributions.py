@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from modelbook.contract.counts import count_values
 from modelbook.tasks.base import Task
 
 ASKED, FEWEST, BEHIND = 500, 50, 500  # holdout rows that are explained, and train rows that linear answers start from
@@ -165,11 +166,11 @@ def _values(column: pd.Series) -> pd.Series:
     """Values that a column may have: of numbers some from the lowest to the highest, of categories the commonest."""
     known = pd.Series(column.dropna().unique())
     if pd.api.types.is_numeric_dtype(column):
-        found = known.sort_values().iloc[
+        found = known.sort_values(kind="stable").iloc[
             np.unique(np.linspace(0, len(known) - 1, PLACES).astype(int)) if len(known) else []
         ]
     else:
-        found = pd.Series(column.value_counts().index[:COMMON])
+        found = pd.Series(count_values(column).index[:COMMON])
     return pd.concat([found, column[column.isna()].head(1)], ignore_index=True)
 
 

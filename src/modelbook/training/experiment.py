@@ -16,11 +16,13 @@ from sklearn.model_selection import cross_val_predict
 from modelbook import tasks
 from modelbook.config import FAMILIES, NONE
 from modelbook.contract import Contract
+from modelbook.dataset.folds import digest_folds
 from modelbook.dataset.rule import RULES
+from modelbook.tasks.names import label
 from modelbook.tasks.scored import Scored
 from modelbook.training import ahead, imbalance
 from modelbook.training.candidate import BASELINE, PUT_OFF, Candidate, Slow
-from modelbook.training.folds import Watch, splitter
+from modelbook.training.folds import Watch, choose_folds
 from modelbook.training.share import share
 
 EXPERIMENTS = {"classification": ClassificationExperiment, "regression": RegressionExperiment}
@@ -69,9 +71,10 @@ class Experiment:
         self.features = contract.features(train).reset_index(drop=True)
         self.outcome = contract.outcome(train).reset_index(drop=True)
         self.groups = contract.entities(train).reset_index(drop=True)
-        self.folds, self.rule = folds, RULES[split]
+        self.rule = RULES[split]
         self._units = self.rule.units(train, contract).reset_index(drop=True)
-        self._splitter = splitter(self.task, self._units, folds, self.rule)
+        self._splitter = choose_folds(self.task, self.outcome, self._units, folds, self.rule)
+        self.folds, self._folds_wanted = self._splitter.n_splits, folds
         self._parts = list(self._splitter.split(self.features, self.outcome, self._units))
         self._seed, self._experiment = seed, self._set_up(seed)
 
@@ -133,7 +136,22 @@ class Experiment:
             f"Families and settings were chosen on {len(self.features):,} of {len(self.whole):,} train rows "
             f"(search_rows), drawn by entity; the final fit takes all."
         )  # fmt: skip
-        return f"{chosen} {imbalance.told(self._balance)}".strip()
+        return " ".join(filter(None, [self._fewer_folds(), chosen, imbalance.told(self._balance)]))
+
+    def _fewer_folds(self) -> str:
+        if self.folds == self._folds_wanted:
+            return ""
+        return (
+            f"{self.folds} folds instead of {self._folds_wanted}: with more, a fold would have "
+            "no rows of a class and could not be scored."
+        )
+
+    def fold_digest(self) -> str:
+        """SHA-256 of which entity is tested in which fold; equal digests mean the same folds."""
+        folds = np.full(len(self.outcome), -1)  # forward in time, the first rows are in no test fold
+        for number, (_, test) in enumerate(self._parts):
+            folds[test] = number
+        return digest_folds(self._units, folds)
 
     def fold_sizes(self) -> pd.DataFrame:
         """Rows and entities of each fold, and where the target lies; columns ``fold, rows, entities, …``."""
@@ -171,6 +189,15 @@ class Experiment:
             {name: float(table.loc[row, column]) for name, column in self.task.ranked.items()}
             for row in ("Mean", "Std")
         )
+        undefined = [name for name in self.task.ranks if not np.isfinite(mean[name])]
+        if undefined:
+            return Candidate(
+                family,
+                "failed",
+                time.perf_counter() - began,
+                reason=f"{', '.join(map(label, undefined))}: undefined in a fold",
+                called=self.called(family),
+            )
         return Candidate(family, "ok", time.perf_counter() - began, mean, sd, called=self.called(family))
 
     def blended(self, families: list[str]) -> Any:

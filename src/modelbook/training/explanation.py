@@ -37,7 +37,7 @@ def importance(task: Task, pipeline: Any, frame: pd.DataFrame, *, seed: int, rep
     repeats = max(2, min(repeats, ASKED // len(rows.columns)))
     found = permutation_importance(pipeline, rows, outcome, scoring=task.scoring, n_repeats=repeats, random_state=seed)
     table = pd.DataFrame({"feature": rows.columns, "mean": found.importances_mean, "sd": found.importances_std})
-    return table.sort_values("mean", ascending=False, ignore_index=True)
+    return table.sort_values("mean", ascending=False, kind="stable", ignore_index=True)
 
 
 def dependence(task: Task, pipeline: Any, frame: pd.DataFrame, features: Sequence[str], *, seed: int) -> pd.DataFrame:

@@ -32,7 +32,11 @@ def leaderboard(candidates: list[Candidate], metric: str) -> pd.DataFrame:
         )
     board = pd.DataFrame([candidate.row() for candidate in candidates])
     return board.sort_values(
-        f"{metric}_mean", ascending=metric in LOWER_IS_BETTER, na_position="last", ignore_index=True
+        f"{metric}_mean",
+        ascending=metric in LOWER_IS_BETTER,
+        kind="stable",
+        na_position="last",
+        ignore_index=True,
     )
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from sklearn.tree import DecisionTreeRegressor
 
 from modelbook.contract import Contract
+from modelbook.contract.counts import count_values
 from modelbook.tasks.base import Task
 from modelbook.tasks.metrics import mean
 from modelbook.tasks.names import told as written
@@ -63,14 +64,15 @@ def found(task: Task, scored: Scored, frame: pd.DataFrame, *, fewest: int, resam
     tree = DecisionTreeRegressor(max_depth=DEEP, min_samples_leaf=least, random_state=seed)
     tree.fit(flat[grows], errors[grows])
     leaf, judged = tree.apply(flat), ~grows
-    worst = pd.Series(errors[grows]).groupby(leaf[grows]).mean().sort_values(ascending=False)
+    worst = pd.Series(errors[grows]).groupby(leaf[grows]).mean().sort_values(ascending=False, kind="stable")
     above = worst[worst > errors[grows].mean()].index[:SLICES]
     drawn = weights(scored.entity[judged], resamples, seed)
     rows = [
         {"slice": _path(tree, number, words), **_gap(errors[judged], leaf[judged] == number, drawn)}
         for number in above if (leaf[judged] == number).sum() >= least
     ]  # fmt: skip
-    return pd.DataFrame(rows, columns=COLUMNS).sort_values("gap", ascending=False, ignore_index=True)
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    return table.sort_values("gap", ascending=False, kind="stable", ignore_index=True)
 
 
 def told(task: Task, table: pd.DataFrame) -> str:
@@ -112,7 +114,7 @@ def _flat(contract: Contract, frame: pd.DataFrame) -> tuple[pd.DataFrame, list[t
     for name in features:
         values, label = features[name], contract.label(name)
         if name in contract.categorical:
-            for value in values.value_counts().index[:COMMON]:
+            for value in count_values(values).index[:COMMON]:
                 columns[f"{name}={value}"] = (values == value).astype(float)
                 words.append((f"{label} is not {value}", f"{label} is {value}"))
         elif values.notna().any():

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from modelbook.contract.counts import count_values
 from modelbook.report import marks, style
 from modelbook.report.display import Figure, nothing
 
@@ -205,7 +206,7 @@ def period(name: Any) -> str:
 
 def _positive(target: pd.Series) -> pd.Series:
     """The rarer of two classes asks the question where the table does not say which one does."""
-    counts = target.value_counts()
+    counts = count_values(target)
     if set(counts.index) <= {0, 1}:
         return target == 1
     return target == counts.index[-1]
@@ -238,7 +239,7 @@ def _spread(ax: Any, column: pd.Series, positive: pd.Series) -> dict[str, Any]:
 
 def _rates(ax: Any, column: pd.Series, positive: pd.Series) -> dict[str, Any]:
     names = column.astype(object).where(column.notna(), "missing").map(str)
-    rates = positive.groupby(names).agg(["mean", "size"]).sort_values("size", ascending=False)
+    rates = positive.groupby(names).agg(["mean", "size"]).sort_values("size", ascending=False, kind="stable")
     rates = rates.head(MOST_VALUES).sort_index()
     ax.barh(range(len(rates)), rates["mean"], color=style.POSITIVE, alpha=0.75, height=0.66)
     ax.set_yticks(range(len(rates)), [marks.brief(name, 14) for name in rates.index])

@@ -71,7 +71,7 @@ def first(curves: pd.DataFrame, table: pd.DataFrame) -> Figure:
         ax.set_title(marks.brief(name, 22))
     figure.supxlabel("share of the others called so", fontsize=9, color=style.MUTED)
     figure.supylabel("share of the class found", fontsize=9, color=style.MUTED)
-    areas = data.groupby("class", sort=False)["area"].first().sort_values()
+    areas = data.groupby("class", sort=False)["area"].first().sort_values(kind="stable")
     alt = f"Against the rest, class {areas.index[-1]} is told best, with an area of {areas.iloc[-1]:.3f}, and class "
     alt += f"{areas.index[0]} least, with {areas.iloc[0]:.3f}."
     return Figure(

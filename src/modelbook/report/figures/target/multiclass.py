@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from modelbook.contract.counts import count_values
 from modelbook.report import marks, style
 from modelbook.report.display import Figure, nothing
 from modelbook.report.figures import explore
@@ -38,7 +39,7 @@ def balance(frame: pd.DataFrame, target: str) -> Figure:
     ax.set_xlim(0, None)
     marks.percent(ax)
     ax.set_xlabel(f"share of each class of {target}, with its interval")
-    shares = data.groupby("class", sort=False)["rate"].mean().sort_values()
+    shares = data.groupby("class", sort=False)["rate"].mean().sort_values(kind="stable")
     alt = f"The commonest class is {shares.index[-1]}, with {shares.iloc[-1]:.1%}; the rarest is {shares.index[0]}, "
     return Figure(
         figure,
@@ -76,6 +77,6 @@ def distributions(train: pd.DataFrame, columns: Sequence[str], target: str) -> F
 def _mix(train: pd.DataFrame, name: str, target: str, classes: list[Any]) -> pd.DataFrame:
     groups, number = explore.grouped(train[name], BINS, spans=True)
     mix = pd.crosstab(groups, train[target], normalize="index").reindex(columns=classes, fill_value=0.0)
-    order = groups.value_counts().index[: explore.MOST_VALUES]
+    order = count_values(groups).index[: explore.MOST_VALUES]
     kept = mix if number else mix.loc[sorted(order, key=counting)]
     return kept.set_axis(kept.index.map(str))

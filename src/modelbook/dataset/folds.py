@@ -1,0 +1,87 @@
+"""Assign whole groups to folds: stratified by class, whatever the order of rows or the processor."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modelbook.dataset.rule import draw
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FEWEST_FOLDS = 2  # that cross-validation can do with
+PRECISION = 2**20  # weights of classes are integers, in this part of the commonest one
+SALT = "folds"  # the holdout is drawn by a hash of the same entities, and must not order them
+
+
+def assign_folds(groups: pd.Series, classes: np.ndarray | None, n_splits: int) -> np.ndarray:
+    """The test fold of each row, so that no group is in two folds and each class is spread evenly.
+
+    Groups that have the same number of rows of each class are interchangeable. They are dealt out
+    in the order of a hash, one fold after another, so that at most ``n_splits - 1`` of them are
+    left over. These go to the folds where the sum of squared shares of each class grows least.
+    Loads are integers and every sort is stable, so that neither the processor nor the order of rows
+    changes the result.
+
+    Parameters
+    ----------
+    groups : Series
+        The group of each row, shape (rows,).
+    classes : ndarray or None
+        The class of each row as a code from 0, shape (rows,). None: folds of like size.
+    n_splits : int
+        Number of folds.
+
+    Returns
+    -------
+    ndarray
+        Numbers from 0 to ``n_splits - 1``, shape (rows,).
+    """
+    import pandas as pd
+
+    codes, units = pd.factorize(groups)
+    if classes is None:
+        classes = np.zeros(len(codes), dtype=np.int64)
+    per_class = np.zeros((len(units), classes.max() + 1), dtype=np.int64)
+    np.add.at(per_class, (codes, classes), 1)
+    counts = np.column_stack([per_class, per_class.sum(axis=1)])  # rows of each class, and of all
+    totals = [int(total) for total in counts.sum(axis=0)]
+    weights = [PRECISION * totals[-1] ** 2 // total**2 if total else 0 for total in totals]
+
+    loads = [[0] * len(totals) for _ in range(n_splits)]
+    folds = np.empty(len(units), dtype=np.int64)
+    for profile, members in _profiles(counts, draw(pd.Series(units), SALT).to_numpy(), totals):
+        scaled = [count * weight for count, weight in zip(profile, weights)]
+        fills = [sum(rows * each for rows, each in zip(load, scaled)) for load in loads]
+        emptiest = sorted(range(n_splits), key=fills.__getitem__)
+        folds[members] = np.resize(emptiest, len(members))
+        for place, fold in enumerate(emptiest):
+            dealt = len(range(place, len(members), n_splits))
+            loads[fold] = [load + dealt * count for load, count in zip(loads[fold], profile)]
+    return folds[codes]
+
+
+def digest_folds(groups: pd.Series, folds: np.ndarray) -> str:
+    """SHA-256 of which group is in which fold; the order of rows does not count."""
+    pairs = sorted({(str(group), int(fold)) for group, fold in zip(groups, folds, strict=True)})
+    return hashlib.sha256(repr(pairs).encode()).hexdigest()
+
+
+def _profiles(counts: np.ndarray, hashes: np.ndarray, totals: list[int]) -> list[tuple[list[int], np.ndarray]]:
+    """The distinct rows of counts with the positions of each, in the order of their hashes.
+
+    Those come first that have the largest share of any class: what is small evens out the rest.
+    """
+    order = np.lexsort((hashes, *counts.T))
+    starts = np.flatnonzero((np.diff(counts[order], axis=0) != 0).any(axis=1)) + 1
+    profiles = [(counts[part[0]].tolist(), part) for part in np.split(order, starts)]
+
+    def largest_share(item: tuple[list[int], np.ndarray]) -> tuple[float, list[int]]:
+        profile, _ = item
+        shares = (count / total for count, total in zip(profile, totals) if total)
+        return max(shares), profile
+
+    return sorted(profiles, key=largest_share, reverse=True)
