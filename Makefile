@@ -6,7 +6,7 @@ RUN =
 MLFLOW =
 SERVE =
 SITE = site
-SIDE = -n auto --maxprocesses 4 --dist loadfile  # tests of one file share what they build
+SIDE = -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder  # tests of one file share what they build; tests/order.py orders them
 UV := $(BIN)/uv
 COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes \
 	--no-strip-extras --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock"
@@ -16,15 +16,27 @@ unexport PYTHONDONTWRITEBYTECODE  # where it is set, each kernel compiles the wh
 
 .PHONY: help
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 .PHONY: run
 run: .venv/run ## install what is needed, and build the pipeline on the bundled book
 	@$(BIN)/modelbook build $(RUN)
 
 .PHONY: test
-test: .venv/test ## install what tests need, and run the whole suite
-	@$(BIN)/pytest $(SIDE)
+test: .venv/test ## install what tests need, and run the whole suite but for integration
+	@$(BIN)/python tests/prerequisites.py
+	@$(BIN)/pytest $(SIDE) -m "not integration"
+
+.PHONY: test-integration
+test-integration: .venv/test ## run the tests that install or start Airflow, Spark, Ray, the AWS CLI and the image's environment
+	@$(BIN)/python tests/prerequisites.py integration
+	@$(BIN)/pytest $(SIDE) -m integration $$(grep -l mark.integration tests/test_*.py)
+
+.PHONY: coverage
+coverage: .venv/test ## run both with coverage of lines and branches, subprocesses and kernels included: htmlcov/index.html
+	@$(BIN)/python tests/prerequisites.py integration
+	@$(BIN)/coverage erase
+	@$(BIN)/pytest $(SIDE) --cov --cov-report=html --cov-report=term
 
 .PHONY: lint
 lint: .venv/test ## style and types
@@ -32,7 +44,7 @@ lint: .venv/test ## style and types
 
 .PHONY: check
 check: lint ## style, types, and the fast tests
-	@$(BIN)/pytest $(SIDE) -m "not slow"
+	@$(BIN)/pytest $(SIDE) -m "not slow and not integration"
 
 .PHONY: setup
 setup: .venv/run ## install what runs need; set up kernel, JupyterLab and git's filter
@@ -114,8 +126,9 @@ clean: ## remove everything that was generated, but not .venv
 		echo "make: Modelbook needs Python 3.11, found: $$("$(PYTHON)" --version 2>&1)"; \
 		echo "  next: install Python 3.11, or name it: make PYTHON=/path/to/python3.11 ..."; exit 1; }
 	@echo "Making .venv"
-	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@"$(PYTHON)" -m venv .venv >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear --without-pip .venv  # Debian's without python3-venv
+	@pip="$(BIN)/python -m pip"; $$pip --version >/dev/null 2>&1 || pip="$(PYTHON) -m pip --python $(BIN)/python"; \
+		$$pip install -q --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@touch $@
 
 .venv/run: .venv/uv requirements/run.txt pyproject.toml

@@ -7,15 +7,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
-import pytest
 from distributed import Client
+from servers import free_port
 
 from modelbook.errors import EngineError
 
+Result = TypeVar("Result")
 LONG = 300  # seconds, for a machine that is busy with other tests
 
 
@@ -30,9 +32,7 @@ class Cluster:
 @contextmanager
 def cluster(workers: int = 2) -> Iterator[Cluster]:
     """Scheduler and workers as one would start them by hand, without nannies: who is killed stays dead."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
+    port = free_port()
     address, dask = f"tcp://127.0.0.1:{port}", [sys.executable, "-W", "ignore", "-m", "dask"]
     environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYCARET_CUSTOM_LOGGING_PATH": os.devnull}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environ}
@@ -52,15 +52,15 @@ def cluster(workers: int = 2) -> Iterator[Cluster]:
             process.wait(30)
 
 
-@contextmanager
-def started() -> Iterator[None]:
-    """Skip where a Ray of this machine does not start in its own half minute, which a busy machine may take."""
-    try:
-        yield
-    except EngineError as error:
-        if "timed out during startup" in str(error):
-            pytest.skip("Ray did not start in time")
-        raise
+def retry_startup(run: Callable[[], Result], attempts: int = 3) -> Result:
+    """The result of what starts a Ray, which gives up after half a minute that a busy machine may take."""
+    for _ in range(attempts - 1):
+        try:
+            return run()
+        except EngineError as error:
+            if "timed out during startup" not in str(error):
+                raise
+    return run()
 
 
 def _wait(port: int) -> None:

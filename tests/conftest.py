@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import prerequisites
 import pytest
-from tiny import Tiny
+from filelock import FileLock
+from tiny import Tiny, bundled_small
 
 from modelbook.contract import Contract
 
+pytest_plugins = "order"
 os.environ["PYCARET_CUSTOM_LOGGING_PATH"] = os.devnull  # PyCaret writes a logs.log at import otherwise
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each kernel would compile the whole stack anew
 
 CONTRACT = {
     "title": "Tiny", "question": "Will it happen?", "source": "a seeded generator", "licence": "none", "task": "binary",
@@ -73,26 +79,82 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    """A project that has been built once: slow, so the tests of pipeline and model share it."""
-    tiny = Tiny(tmp_path_factory.mktemp("project"))
-    tiny.before = {path for path in tiny.root.rglob("*") if "__pycache__" not in path.parts}
-    tiny.told = tiny.build()
-    assert tiny.told.returncode == 0, tiny.told.stdout + tiny.told.stderr
-    tiny.first = tmp_path_factory.mktemp("first")  # tests build the project again
-    for top in ("data/tiny", "models/tiny", "reports/tiny/logs"):
-        shutil.copytree(tiny.root / top, tiny.first / top)
-    return tiny
+def built_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Tiny]:
+    """Makes a project and builds it, once for all workers of a run; each worker gets a copy of its own."""
+    place = tmp_path_factory.getbasetemp()
+    shared = place.parent if "PYTEST_XDIST_WORKER" in os.environ else place
+
+    def copied(name: str, make: Callable[[Path], Tiny]) -> Tiny:
+        root, notes = shared / f"built-{name}", shared / f"built-{name}.json"
+        with FileLock(shared / f"built-{name}.lock"):
+            if not notes.is_file():
+                shutil.rmtree(root, ignore_errors=True)
+                tiny = make(root)
+                files = tiny.files()
+                output = tiny.build()
+                assert output.returncode == 0, output.stdout + output.stderr
+                notes.write_text(json.dumps({"files": sorted(files), "output": output.stdout}))
+        tiny = Tiny.copy(root, tmp_path_factory.mktemp(name))
+        first = json.loads(notes.read_text())
+        tiny.first_build, tiny.first_files = root, set(first["files"])
+        tiny.first_output = first["output"].replace(str(root), str(tiny.root))
+        return tiny
+
+    return copied
+
+
+@pytest.fixture(scope="session")
+def built(built_once: Callable[..., Tiny]) -> Tiny:
+    """The small project, built: this worker's copy, which its tests may build again."""
+    return built_once("tiny", Tiny)
+
+
+@pytest.fixture(scope="session")
+def bundled(built_once: Callable[..., Tiny]) -> Tiny:
+    """The bundled book under its own name with the small project's values, and the sample book's env file beside."""
+    return built_once("bundled", bundled_small)
+
+
+@pytest.fixture
+def copy_of(built: Tiny, tmp_path: Path) -> Tiny:
+    """The small project as its first build left it, for one test to change."""
+    return Tiny.copy(built.first_build, tmp_path / "project")
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """A Chromium of its own for the tests of a file."""
+    prerequisites.require("browser")
     from playwright.sync_api import sync_playwright
 
-    from modelbook.report import pdf
-
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=pdf.find(), args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(
+            executable_path=prerequisites.browser(), args=["--no-sandbox", "--disable-gpu"]
+        )
         yield browser
         browser.close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What starts other people's systems is slow, too."""
+    for item in items:
+        if item.get_closest_marker("integration"):
+            item.add_marker("slow")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before any fixture is made for nothing."""
+    for marker in item.iter_markers("requires"):
+        for name in marker.args:
+            prerequisites.require(name)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """One line for all tests that were left out."""
+    reasons = [report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", [])]
+    names = [
+        reason.removeprefix(prerequisites.LEFT_OUT) for reason in reasons if reason.startswith(prerequisites.LEFT_OUT)
+    ]
+    if names:
+        terminalreporter.write_line(prerequisites.summary(Counter(sorted(names))), yellow=True)

@@ -13,9 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import prerequisites
 import pytest
 
 PASSWORD = "not-to-be-seen"
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 @dataclass
@@ -39,12 +47,10 @@ class PostgreSQL:
 @contextmanager
 def postgresql() -> Iterator[PostgreSQL]:
     """A PostgreSQL whose user is asked for a password; the test is skipped where none is installed."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not found:
-        pytest.skip("PostgreSQL is not installed")
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
+    prerequisites.require("postgresql")
+    initdb = prerequisites.initdb()
+    assert initdb
+    port = free_port()
     folder = Path(tempfile.mkdtemp(prefix="postgresql-"))
     (folder / "password").write_text(PASSWORD)
     user: dict[str, Any] = {}
@@ -54,9 +60,9 @@ def postgresql() -> Iterator[PostgreSQL]:
         user = {"user": "postgres"}
     run = {"check": True, "capture_output": True, "cwd": folder, **user}
     asked = ["-A", "scram-sha-256", "-U", "owner", "--pwfile", folder / "password", "--no-sync", "-E", "UTF8"]
-    subprocess.run([found[-1], "-D", folder / "data", *asked], **run)
+    subprocess.run([initdb, "-D", folder / "data", *asked], **run)
     options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-    control = [found[-1].with_name("pg_ctl"), "-D", folder / "data", "-l", folder / "log", "-w", "-o", options]
+    control = [initdb.with_name("pg_ctl"), "-D", folder / "data", "-l", folder / "log", "-w", "-o", options]
     server = PostgreSQL(port, control, run)
     server.start()
     try:

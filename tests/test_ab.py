@@ -210,8 +210,8 @@ def test_what_two_versions_answered_is_judged_by_its_outcomes(shelf: Shelf, make
     assert judged.champion.loss == pytest.approx(right)
     told = decision.story(judged, found)
     json.dumps(told, allow_nan=False)
-    assert told["sentences"][0].startswith("The challenger, version 2, errs less than version 1: the difference is −0.")
-    assert "users, and 50% were set (chi-square, p = " in told["sentences"][2]
+    assert re.search(r"version 2\b.*version 1\b.*−0\.", told["sentences"][0])
+    assert re.search(r"50%.*chi-square, p = \d", told["sentences"][2])
 
 
 def keep(root: Path, *rows: Prediction) -> Journal:
@@ -272,13 +272,13 @@ def test_a_lot_is_the_users_and_says_who_answers() -> None:
 def test_without_two_versions_or_one_question_it_says_what_to_do(shelf: Shelf, template: Shelf, frame_: Any) -> None:
     journal = Journal(default(shelf.root, BOOK))
     shelf.alias("challenger", None)
-    with pytest.raises(ServingError, match="no version of 'tiny' bears the alias challenger") as caught:
+    with pytest.raises(ServingError, match=r"'tiny'.*challenger") as caught:
         shared.read(shelf.root, BOOK, journal)
     assert "modelbook challenge V" in caught.value.next
     shelf.alias("challenger", 1)
-    with pytest.raises(ServingError, match="version 1 of 'tiny' is champion and challenger"):
+    with pytest.raises(ServingError, match=r"\b1\b.*'tiny'.*champion.*challenger"):
         shared.read(shelf.root, BOOK, journal)
-    with pytest.raises(ContractError, match=r"version 2 answers 'kind' \(low, middle, high\), version 1 'amount'"):
+    with pytest.raises(ContractError, match=r"\b2\b.*'kind' \(low, middle, high\).*\b1\b.*'amount'"):
         shared.agree(of_number(), of_classes(), "version 2", "version 1")
 
 
@@ -313,16 +313,15 @@ def test_each_word_has_its_sentence_and_what_to_do_next() -> None:
     assert story(better, PLAN)["next"] == "modelbook promote 2 --require-ab"
     assert story(worse, PLAN)["next"] == "modelbook challenge --end"
     told = story(same, PLAN)
-    assert told["sentences"][0].startswith("It is not decided: challenger minus champion is ")
+    assert re.search(r"challenger.*champion.*\d\.\d", told["sentences"][0])
     assert (told["word"], told["level"]) == (ON, "watch")
     early = story(same.head(50), Plan(0.5, 500, 24))["sentences"]
-    assert early[0].startswith("It is too early: the smaller variant has ")
-    assert early[0].endswith(" of at least 500 users with outcomes and it has run 0.8 of at least 24 hours.")
-    assert early[1].startswith("The champion, version 1, answered ")
+    assert re.search(r"\b500 users\b.*\b0\.8\b.*\b24 hours\b", early[0])
+    assert re.search(r"\bversion 1\b", early[1])
     void = story(same, Plan(0.3, 100, 0))
     assert (void["word"], void["level"]) == (VOID, "bad")
-    assert "users, and 30% were set (chi-square, p = " in void["sentences"][2]
-    assert "There are too few users" in story(same.head(3), PLAN)["sentences"][2]
+    assert re.search(r"30%.*chi-square, p = \d", void["sentences"][2])
+    assert "chi-square" not in story(same.head(3), PLAN)["sentences"][2]  # too few users
 
 
 def run(root: Path, *words: str) -> Any:
@@ -354,9 +353,8 @@ def test_the_command_tells_and_exits_with_10_when_it_is_void(project: Path, shel
     assert told.exit_code == 2
     shelf.alias("challenger", None)
     told = run(project, "ab")
-    assert (told.exit_code, told.stderr.splitlines()[0]) == (
-        1, "ServingError: no version of 'tiny' bears the alias challenger",
-    )  # fmt: skip
+    assert told.exit_code == 1
+    assert re.match("ServingError: .*'tiny'.*challenger", told.stderr)
 
 
 def test_the_page_tells_what_the_command_tells_and_the_index_leads_to_it(
@@ -373,7 +371,7 @@ def test_the_page_tells_what_the_command_tells_and_the_index_leads_to_it(
     text = (project / page).read_text()
     for line in lines:
         assert line.strip().removeprefix("next: ") in text
-    assert text.count('alt="After 300 users the difference is −0.') == 1
+    assert len(re.findall(r'alt="[^"]*\b300 users\b[^"]*−0\.', text)) == 1
     assert "<script" not in text
     story_ = {**json.loads(run(project, "ab", "--json").stdout), "next": "<u>"}
     again = page_of_ab.write(project / "x.html", story_, ab.course(traffic(), PLAN)).read_text()
@@ -385,7 +383,7 @@ def test_the_page_tells_what_the_command_tells_and_the_index_leads_to_it(
 
 
 def test_a_share_of_nothing_is_refused() -> None:
-    with pytest.raises(ServingError, match=r"traffic\.share is 0, so there is nothing to compare"):
+    with pytest.raises(ServingError, match=r"traffic\.share.*\b0\b"):
         Plan(0, 100, 0)
 
 
@@ -395,7 +393,7 @@ def test_promotion_can_require_it(shelf: Shelf, frame_: Any, contract: Contract,
     monkeypatch.setattr(promotion, "prove", lambda root, model, number: 30)
     better, same = story(traffic(0, 1000, gap=-0.1), PLAN), story(traffic(0, 1000), PLAN)
     given = {"why": "", "override": "agreed", "commit": "c0ffee"}
-    with pytest.raises(PromotionError, match=r"the A/B of version 2 says: go on\. It is not decided"):
+    with pytest.raises(PromotionError, match=r"A/B.*\b2\b.*go on"):
         promotion.promote(shelf.root, BOOK, 2, **given, tried=same)
     shelf.register(fitted(frame_, contract), contract, frame_)
     with pytest.raises(PromotionError, match="the A/B is about version 2, not 3"):

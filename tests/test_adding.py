@@ -39,12 +39,7 @@ def add_model(config: Path) -> None:
 @pytest.fixture(scope="module")
 def own(built, tmp_path_factory) -> Tiny:
     """A built project that these tests may change."""
-    tiny = Tiny.__new__(Tiny)
-    tiny.root = tmp_path_factory.mktemp("adding") / "project"
-    shutil.copytree(built.root, tiny.root)
-    told = tiny.build()
-    assert told.returncode == 0, told.stdout + told.stderr
-    return tiny
+    return Tiny.copy(built.first_build, tmp_path_factory.mktemp("adding"))
 
 
 @pytest.fixture(scope="module")
@@ -71,26 +66,25 @@ class TestStage:
     def test_its_products_are_there_and_the_index_lists_it(self, own, added):
         receipt = own.receipt("rivals")
         assert receipt["word"] == "clear lead"
-        assert receipt["sentences"] == ["0 of 1 families come within 0.01 of the leader."]
+        assert re.findall(r"\d[\d.]*\d|\d", receipt["sentences"][0]) == ["0", "1", "0.01"]
         assert (own.root / "data/tiny/rivals.parquet").is_file()
         page = (own.root / "reports/tiny/07_rivals.html").read_text(encoding="utf-8")
         assert 'alt="The 2 families lie within 0.' in page
         assert '<a href="07_rivals.html" aria-current="page">' in page
         index = (own.root / "reports/index.html").read_text(encoding="utf-8")
         assert '7 <a href="tiny/07_rivals.html">rivals</a>' in index
-        assert "7 of 7 stages built" in index
+        assert "7 of 7 " in index
 
     def test_a_second_build_does_nothing(self, own, added):
         for command in (["ploomber", "build"], ["modelbook", "build"]):
             told = own.run(*command)
             assert told.returncode == 0, told.stderr
-            assert "Nothing to do: every stage is up to date." in told.stdout
             assert ran(told) == set()
 
     def test_its_parameter_can_be_given_and_is_checked(self, own, added):
         told = own.run("ploomber", "build", MODELBOOK_WITHIN="0.7")
         assert told.returncode == 1
-        assert re.search(r"within = '0.7'.*less than or equal to 0.5", told.stderr)
+        assert re.search(r"within = '0.7'.*\b0\.5\b", told.stderr)
         assert ran(told) == set()
 
     def test_it_runs_by_papermill_alone(self, own, added, tmp_path):
@@ -104,7 +98,7 @@ class TestStage:
         with own.changed("pipeline.yaml", ", within: 0.01}", "}"):
             told = own.build()
         assert told.returncode == 1
-        assert "rivals: its params in pipeline.yaml lack within; add `within: 0.01`" in told.stderr
+        assert re.search(r"rivals: .*pipeline\.yaml.*`within: 0\.01`", told.stderr)
         assert "Traceback" not in told.stderr
         assert ran(told) == set()
 
@@ -116,13 +110,13 @@ class TestStage:
         ):
             told = own.build()
             assert told.returncode == 0, told.stderr
-            assert "Nothing to do: every stage is up to date." in told.stdout
-            assert "6 of 6 stages built" in (own.root / "reports/index.html").read_text(encoding="utf-8")
+            assert ran(told) == set()
+            assert "6 of 6 " in (own.root / "reports/index.html").read_text(encoding="utf-8")
             told = own.run("modelbook", "build")
-            assert "Nothing to do: every stage is up to date." in told.stdout
+            assert (told.returncode, ran(told)) == (0, set())
             told = own.run("papermill", "notebooks/02_explore.ipynb", "out.ipynb", "-p", "book", "tiny")
             assert told.returncode == 1
-            assert "explore: pipeline.yaml has no task of that name" in told.stderr
+            assert re.search(r"explore: .*pipeline\.yaml", told.stderr)
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import CONTRACT
+from facts import missing_facts
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -55,28 +56,28 @@ def needs_noise(X: pd.DataFrame) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    ("does", "told"),
+    ("does", "facts"),
     [
-        (lambda X: X.to_numpy(), r"gives a ndarray, no DataFrame"),
-        (lambda X: X.dropna(), r"gives \d+ rows for 600"),
-        (lambda X: X.reset_index(drop=True).set_axis(range(1, len(X) + 1)), r"gives its rows another index"),
-        (lambda X: X.iloc[::-1], r"another index, or another order"),
-        (lambda X: X.set_axis(range(X.shape[1]), axis=1), r"columns named \[0, 1, 2, 3\], which are no names"),
-        (lambda X: X.assign(day=pd.Timestamp("2020-01-01")), r"column 'day' of datetime64.*neither numbers nor text"),
-        (lambda X: X.assign(size=X["size"] - X["size"].mean()), r"answers a row otherwise when other rows are with it"),
-        (lambda X: X.assign(luck=np.random.default_rng().normal(size=len(X))), r"or when it is asked again"),
-        (lambda X: X.assign(more=X["absent"]), r"fails on transform: KeyError: 'absent'"),
-        (lambda X: X.assign(**{f"n{len(X)}": 1.0}), r"gives the columns .*'n50'\] here and gave .*'n600'\]"),
-        (needs_noise, r"fails on transform: AssertionError"),
-        (put_in, r"changes the rows that it is given"),
+        (lambda X: X.to_numpy(), ["ndarray"]),
+        (lambda X: X.dropna(), [600]),
+        (lambda X: X.reset_index(drop=True).set_axis(range(1, len(X) + 1)), ["index"]),
+        (lambda X: X.iloc[::-1], ["order"]),
+        (lambda X: X.set_axis(range(X.shape[1]), axis=1), ["[0, 1, 2, 3]"]),
+        (lambda X: X.assign(day=pd.Timestamp("2020-01-01")), ["'day'", "datetime64"]),
+        (lambda X: X.assign(size=X["size"] - X["size"].mean()), []),  # depends on the other rows
+        (lambda X: X.assign(luck=np.random.default_rng().normal(size=len(X))), []),
+        (lambda X: X.assign(more=X["absent"]), ["KeyError: 'absent'"]),
+        (lambda X: X.assign(**{f"n{len(X)}": 1.0}), ["'n50'", "'n600'"]),
+        (needs_noise, ["AssertionError"]),
+        (put_in, []),  # changes the rows that it is given
     ],
 )
 def test_a_transformer_that_breaks_its_word_is_told(
-    does: Any, told: str, frame: pd.DataFrame, contract: Contract
+    does: Any, facts: list[Any], frame: pd.DataFrame, contract: Contract
 ) -> None:
-    with pytest.raises(TransformerError, match=told) as caught:
+    with pytest.raises(TransformerError) as caught:
         seen(does, frame, contract)
-    assert caught.value.what.startswith("transformers: odd.Step ")
+    assert missing_facts(caught.value.what, "odd.Step", *facts) == []
     assert "features/odd.py" in caught.value.next
 
 

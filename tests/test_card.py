@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from facts import missing_facts
 
 from modelbook.contract import Contract
 from modelbook.errors import ReportError
@@ -74,68 +75,86 @@ def opened(root: Path, *, by_hand: bool = False) -> Any:
     return SimpleNamespace(root=root, product={"report": report}, by_hand=by_hand, tell=heard.append, heard=heard)
 
 
-def words(path: Path) -> str:
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", path.read_text().split("</style>", 1)[1]))
+def by_section(path: Path) -> dict[str, str]:
+    """The text of each section of a card."""
+    parts = re.split(r'<h2 id="([\w-]+)"[^>]*>', path.read_text().partition("<footer")[0])
+    texts = [re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html)) for html in parts]
+    return dict(zip(texts[1::2], texts[2::2], strict=True))
+
+
+def blocks(evidence: dict[str, Any], name: str) -> list[str]:
+    """The blocks of a section."""
+    [section] = [section for section in sections(evidence) if section.name == name]
+    return section.blocks
 
 
 def test_a_card_tells_every_section_from_the_evidence(make, tmp_path):
     path = card.write(dossier.gather(make(), approved()), tmp_path / "reports/tiny/card-3.html", tmp_path)
-    html, text = path.read_text(), words(path)
+    html, sections_ = path.read_text(), by_section(path)
     assert re.findall(r'<h2 id="([\w-]+)"', html) == [
         "use", "not-for", "data", "quality", "calibration", "fairness", "importance", "limits", "approval", "contact",
     ]  # fmt: skip
+    assert re.findall(r'<span class="badge (\w+)"', html) == ["good"]
     assert "To try &lt;things&gt;." in html  # what the contract says is escaped
-    assert "500: 400 train, 100 holdout" in text
-    assert "No member is on both sides of the split" in text
-    drawn = dossier.gather(make(split="random"))["split"]
-    assert drawn.startswith("Rows were drawn one by one for the holdout. A member may be on both sides")
-    assert "ranks a yes above a no 80% of the time (75% to 85%; guessing reaches 50%)" in text
-    assert "too low by 3.0 percentage points" in text
-    assert "The model never sees group." in text
-    assert "finds 40% where group is 1 and 70% where it is 0: 30 points fewer (-50 to -10; more than chance" in text
-    assert "weakest where group is 1: ROC AUC 0.660 (0.560 to 0.760) on 30 rows" in text
-    assert "period" in text
-    assert "known too late" in text  # why a column was dropped
-    assert "Approved by the gate of the code at commit beef" in text
-    assert "The person with the seed." in text
+    for section, facts in {
+        "use": ["To try &lt;things&gt;."],
+        "not-for": ["Anything that matters."],
+        "data": [500, 400, 100, "member", "period", "known too late"],  # the last: why dropped
+        "quality": [0.8, 0.75, 0.85, 0.5],
+        "calibration": [3.0],
+        "fairness": ["group", 0.4, 0.7, "50", "10", 0.66, 0.56, 0.76, 30],
+        "limits": ["It was drawn by a generator."],
+        "approval": ["beef"],
+        "contact": ["The person with the seed."],
+    }.items():
+        assert missing_facts(sections_[section], *facts) == [], section
+
+
+def test_a_card_says_whether_members_are_on_both_sides_of_the_split(make):
+    by_group, by_row = (dossier.gather(make(split=split))["split"] for split in ("group", "random"))
+    assert by_group != by_row
+    assert missing_facts(by_group, "member") == missing_facts(by_row, "member", "rows") == []
 
 
 @pytest.mark.parametrize(
-    ("approval", "badge", "told"),
+    ("approval", "facts"),
     [
-        (None, "not decided", "Nobody yet: the gate in deploy has not been asked"),
-        (approved("hold", champion=2), "on hold", "Not approved. The gate of the code at commit beef"),
-        (approved("hold", champion=None), "on hold", "the alias champion named no version"),
-        (approved(gate="dry_run", champion=2), "not decided", "Nobody: this was a dry run."),
+        (None, ["deploy"]),
+        (approved("hold", champion=2), ["beef", 2]),
+        (approved("hold", champion=None), ["beef", "champion"]),
+        (approved(gate="dry_run", champion=2), ["dry run"]),
     ],
+    ids=["no gate", "hold", "hold without a champion", "dry run"],
 )
-def test_only_a_promotion_is_an_approval(make, tmp_path, approval, badge, told):
+def test_only_a_promotion_is_an_approval(make, tmp_path, approval, facts):
     path = card.write(dossier.gather(make(), approval), tmp_path / "card-3.html", tmp_path)
-    assert told in words(path)
-    assert re.search(rf'<span class="badge watch">.*?{badge}', path.read_text())
-    assert "Approved by" not in words(path)
+    assert re.findall(r'<span class="badge (\w+)"', path.read_text()) == ["watch"]
+    assert missing_facts(by_section(path)["approval"], *facts) == []
+    yes, other = (blocks(dossier.gather(make(), one), "approval")[0] for one in (approved(), approval))
+    assert yes != other
 
 
 @pytest.mark.parametrize(
-    ("without", "said", "section", "mend"),
+    ("without", "said", "section", "fields"),
     [
-        ((), {"use": "  "}, "What is it for?", "write `use` into the book's contract"),
-        ((), {"not_for": []}, "What is it not for?", "write `not_for` into the book's contract"),
-        ((), {"limits": []}, "What are its limits?", "write `limits` into the book's contract"),
-        ((), {"contact": ""}, "Whom to ask?", "write `contact` into the book's contract"),
-        (("slices",), {}, "For whom is it better or worse?", "name columns in the contract's `slices`"),
-        (("calibration",), {}, "Can its answers be taken at their word?", "build finalize again"),
-        (("entities",), {}, "What was it made of?", "build finalize again"),
-        (("importance",), {}, "What does it rest on?", "build finalize again"),
-        (("evaluation",), {}, "How good is it?", "build finalize again"),
+        ((), {"use": "  "}, "use", ["contract", "`use`"]),
+        ((), {"not_for": []}, "not-for", ["contract", "`not_for`"]),
+        ((), {"limits": []}, "limits", ["contract", "`limits`"]),
+        ((), {"contact": ""}, "contact", ["contract", "`contact`"]),
+        (("slices",), {}, "fairness", ["contract", "`slices`"]),
+        (("calibration",), {}, "calibration", ["finalize"]),
+        (("entities",), {}, "data", ["finalize"]),
+        (("importance",), {}, "importance", ["finalize"]),
+        (("evaluation",), {}, "quality", ["finalize"]),
     ],
 )
-def test_a_card_with_an_empty_section_refuses_to_be_made(make, tmp_path, without, said, section, mend):
+def test_a_card_with_an_empty_section_refuses_to_be_made(make, tmp_path, without, said, section, fields):
+    [title] = [part.title for part in sections(dossier.gather(make())) if part.name == section]
     target = tmp_path / "card-3.html"
     with pytest.raises(ReportError) as caught:
         card.write(dossier.gather(make(without, **said)), target, tmp_path)
-    assert f"“{section}”" in caught.value.what
-    assert mend in caught.value.next
+    assert title in caught.value.what
+    assert missing_facts(caught.value.next, *fields) == []
     assert not target.exists()
 
 
@@ -147,10 +166,8 @@ def test_a_book_that_says_nothing_of_its_use_is_told_so_and_goes_on(make, tmp_pa
     shown = card.publish(dossier.gather(make(use="", contact="")), this)
     assert shown.name == ""
     assert not stale.exists()
-    assert "No model card was made for version 3." in shown._repr_html_()
-    assert "write `use` into the book&#x27;s contract" in shown._repr_html_()
     [line] = this.heard
-    assert line.startswith("no model card of version 3: the model card of version 3 would have nothing under")
+    assert missing_facts(shown._repr_html_(), 3, "`use`") == missing_facts(line, 3) == []
 
 
 def test_the_report_links_to_the_card_beside_it(make, tmp_path):
@@ -169,29 +186,25 @@ def test_by_hand_a_card_goes_to_the_by_hand_folder_and_links_to_the_builds_pages
 
 
 @pytest.mark.parametrize(
-    ("commit", "told"),
+    ("commit", "facts", "absent"),
     [
-        ("c0ffee", "Approved by the gate of the code at commit c0ffee, on"),
-        ("c0ffee+", "at commit c0ffee with changes that were not committed, on"),
-        ("none", "Approved by the gate of the code outside version control, on"),
+        ("c0ffee", ["c0ffee"], "none"),
+        ("c0ffee+", ["c0ffee", "committed"], "c0ffee+"),
+        ("none", ["version control"], "none"),
     ],
 )
-def test_a_card_says_which_code_approved(make, commit, told):
+def test_a_card_says_which_code_approved(make, commit, facts, absent):
     approval = {**approved(), "commit": commit}
-    [section] = [section for section in sections(dossier.gather(make(), approval)) if section.name == "approval"]
-    assert told in section.blocks[0]
+    text = blocks(dossier.gather(make(), approval), "approval")[0]
+    assert missing_facts(text, *facts, absent) == [absent]
 
 
-def test_a_book_without_sensitive_columns_says_so(make, contract):
-    told = dossier.gather(make(("gaps",)))
-    told["sensitive"] = []
-    [fairness] = [section for section in sections(told) if section.name == "fairness"]
-    assert fairness.blocks[0].startswith("The contract marks no column as sensitive")
-
-
-def test_a_group_that_is_too_small_is_named_as_not_judged(make):
-    [fairness] = [section for section in sections(dossier.gather(make(("gaps",)))) if section.name == "fairness"]
-    assert "group could not be judged: too few rows in a second group." in fairness.blocks[0]
+def test_a_book_without_sensitive_columns_and_a_group_that_is_too_small_are_named(make):
+    evidence = dossier.gather(make(("gaps",)))
+    too_small = blocks(evidence, "fairness")[0]
+    without = blocks(evidence | {"sensitive": []}, "fairness")[0]
+    assert missing_facts(too_small, "group") == missing_facts(without, "sensitive") == []
+    assert too_small != without
 
 
 def test_the_bundled_contract_fills_what_a_card_asks_of_it():
@@ -204,7 +217,7 @@ def test_a_build_leaves_the_card_of_its_version_with_the_gates_decision(built):
     version = built.receipt("deploy")["details"]["candidate"]
     path = built.root / f"reports/tiny/card-{version}.html"
     assert built.receipt("finalize")["details"]["card"] == built.receipt("deploy")["details"]["card"] == path.name
-    assert "Approved by the gate of the code outside version control" in words(path)
+    assert '<span class="badge good"' in path.read_text()
     for stage in ("04_finalize", "05_deploy"):
         assert f'href="{path.name}"' in (built.root / f"reports/tiny/{stage}.html").read_text()
     assert path.stat().st_size < 1_500_000

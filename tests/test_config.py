@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from facts import missing_facts, refused
 from pydantic import ValidationError
 
 from modelbook import config
@@ -64,8 +65,9 @@ def test_the_ends_of_a_range_are_accepted(stage: str, name: str, value: Any) -> 
 def test_a_value_out_of_range_is_named_with_its_meaning(stage: str, name: str, value: Any) -> None:
     with pytest.raises(ParameterError) as caught:
         config.validate(stage, {name: value})
-    assert caught.value.what.startswith(f"stage {stage!r}: {name} = {value!r}: ")
-    assert caught.value.expected == f"{name}: {config.STAGES[stage].model_fields[name].description}"
+    assert missing_facts(caught.value.what, stage, name, repr(value)) == []
+    description = config.STAGES[stage].model_fields[name].description
+    assert missing_facts(caught.value.expected, name, description) == []
     assert "env.yaml" in caught.value.next
 
 
@@ -91,29 +93,29 @@ def test_a_value_out_of_range_is_named_with_its_meaning(stage: str, name: str, v
 def test_a_mistyped_value_is_refused(stage: str, name: str, value: Any) -> None:
     with pytest.raises(ParameterError) as caught:
         config.validate(stage, {name: value})
-    assert f"{name} = {value!r}" in caught.value.what
+    assert missing_facts(caught.value.what, name, repr(value)) == []
 
 
 @pytest.mark.parametrize("stage", config.STAGES)
 def test_an_unknown_parameter_is_refused_with_the_nearest_name(stage: str) -> None:
     name = list(config.STAGES[stage].model_fields)[1]
-    with pytest.raises(ParameterError, match=f"unknown parameter '{name}s' .= 1.; did you mean '{name}'"):
+    with refused(ParameterError, name + "s", 1, name):
         config.validate(stage, {name + "s": 1})
 
 
 def test_an_unknown_parameter_that_is_near_to_nothing_lists_them_all() -> None:
-    with pytest.raises(ParameterError, match="one of book, columns_shown, leak_auc, shift_smd"):
+    with refused(ParameterError, *config.STAGES["explore"].model_fields):
         config.validate("explore", {"qqqqqq": 1})
 
 
 def test_all_errors_are_told_at_once() -> None:
     with pytest.raises(ParameterError) as caught:
         config.validate("compare", {"folds": 1, "budget": -1, "famillies": "rf", "seed": 7})
-    for told in ("folds = 1", "budget = -1", "'famillies'", "did you mean 'families'"):
-        assert told in caught.value.what
-    assert "cross-validation folds" in caught.value.expected
-    assert "seconds" in caught.value.expected
-    assert "seed" not in caught.value.expected
+    facts = ("folds", 1, "budget", -1, "'famillies'", "families")
+    assert missing_facts(caught.value.what, *facts) == []
+    fields = config.STAGES["compare"].model_fields
+    descriptions = [fields[name].description for name in ("folds", "budget", "seed")]
+    assert missing_facts(caught.value.expected, *descriptions) == descriptions[2:]
 
 
 @pytest.mark.parametrize("value", ["lr, rf lightgbm", "lr rf lightgbm", "lr,rf,lightgbm", ["lr", "rf", "lightgbm"]])
@@ -122,16 +124,13 @@ def test_families_may_be_words(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
-    [
-        ("lr lgbm", "'lgbm' is no model family; did you mean 'lightgbm'"),
-        ("lr rf lr", "names a family twice"),
-        (" ", "at least 1"),
-    ],
+    ("value", "facts"),
+    [("lr lgbm", ["lgbm", "lightgbm"]), ("lr rf lr", ["lr rf lr"]), (" ", [1])],
 )
-def test_wrong_families_are_refused(value: str, told: str) -> None:
-    with pytest.raises(ParameterError, match=told):
+def test_wrong_families_are_refused(value: str, facts: list[Any]) -> None:
+    with pytest.raises(ParameterError) as caught:
         config.validate("compare", {"families": value})
+    assert missing_facts(caught.value.what, "families", *facts) == []
 
 
 @pytest.mark.parametrize(
@@ -161,23 +160,18 @@ def test_describe_tells_where_each_value_comes_from() -> None:
     assert rows["budget"]["origin"] == "default"
 
 
-def test_an_error_says_where_the_value_comes_from() -> None:
-    with pytest.raises(ParameterError, match=r"folds = 'many' \(environment MODELBOOK_FOLDS\): Input should be"):
-        config.validate("compare", {"folds": "many"}, {"folds": "environment MODELBOOK_FOLDS"})
+def test_an_error_says_where_the_value_was_set() -> None:
+    origins = {"folds": "environment MODELBOOK_FOLDS", "budget": "env file env.yaml"}
+    with pytest.raises(ParameterError) as caught:
+        config.validate("compare", {"folds": "many", "budget": 10}, origins)
+    for text in (caught.value.what, caught.value.next):
+        assert missing_facts(text, *origins.values()) == ["env file env.yaml"]
 
 
 def test_a_stem_numbers_the_stages_in_order() -> None:
     stems = [config.stem(stage) for stage in config.STAGES]
     assert stems[:6] == ["01_ingest", "02_explore", "03_compare", "04_finalize", "05_deploy", "06_monitor"]
     assert [stem[:3] for stem in stems] == [f"{place + 1:02d}_" for place in range(len(stems))]
-
-
-def test_an_error_says_where_the_value_was_set():
-    with pytest.raises(ParameterError) as told:
-        config.validate(
-            "compare", {"folds": 99, "budget": 10}, {"folds": "command line", "budget": "env file env.yaml"}
-        )
-    assert told.value.next == "correct it where it is set: command line"
 
 
 @pytest.mark.parametrize(("value", "said"), [(300.0, "300"), (0.1, "0.1"), (["lr", "nb"], "lr nb"), (None, "none")])
@@ -200,5 +194,5 @@ def test_no_transformers_are_none_however_they_come(given: Any) -> None:
 def test_transformers_are_named_by_file_and_class() -> None:
     assert config.validate("compare", {"transformers": "a.B c.d"}).transformers == ["a.B", "c.d"]
     for wrong in ("PerRoom", "a.b.C", "a.B a.B", "../a.B"):
-        with pytest.raises(ParameterError, match="transformers = "):
+        with refused(ParameterError, "transformers", wrong):
             config.validate("compare", {"transformers": wrong})

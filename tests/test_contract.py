@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import CONTRACT
+from facts import missing_facts
 
 from modelbook.contract import Contract, dates, parsing
 from modelbook.contract.violations import SHOWN
@@ -46,43 +47,40 @@ def test_a_contract_survives_dump_and_load(contract: Contract, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "facts"),
     [
-        ("a: [1", "is no YAML"),
-        ("just words", "contract"),
-        ("", "contract"),
-        (text(colours=1), "colours: Extra inputs"),
-        (text(task="ranking"), "task: .*'binary', 'multiclass' or 'regression'"),
-        (text(question=GONE), "question: Field required"),
-        (text("size", colour=1), "columns.size.colour: Extra inputs"),
-        (text("size", type="float"), "columns.size.type"),
-        (text("size", role="input"), "columns.size.role"),
-        (text("size", meaning=""), "columns.size.meaning"),
-        (text("size", min=101), "min 101 is above max 100"),
-        (text("colour", categories=GONE), "a category column names its categories"),
-        (text("after", reason=GONE), "a dropped column gives its reason"),
-        (text("flag", role="target"), "exactly one column has the role target, found .*'happened', 'flag'"),
-        (text("happened", role="feature"), "exactly one column has the role target, found none"),
-        (text("size", role="entity"), "at most one column has the role entity"),
-        (text("size", role="time"), "at most one column has the role time"),
-        (
-            text("happened", type="number"),
-            "the target column happened of a binary task is boolean or category, not number",
-        ),
-        (text("happened", nullable=True), "the target column happened is not nullable"),
-        (text("who", nullable=True), "the entity column who is not nullable"),
-        (text("year", nullable=True), "the time column year is not nullable"),
-        (text("year", type="boolean"), "the time column year is a number, an integer or a date"),
-        (text(key=["who", "when"]), "key and slices name columns of the contract, not .'when'"),
-        (text(slices=["shape"]), "not .'shape'"),
+        ("a: [1", ["YAML"]),
+        ("just words", ["contract"]),
+        ("", ["contract"]),
+        (text(colours=1), ["colours: Extra inputs"]),
+        (text(task="ranking"), ["task: ", "'binary', 'multiclass' or 'regression'"]),
+        (text(question=GONE), ["question: Field required"]),
+        (text("size", colour=1), ["columns.size.colour: Extra inputs"]),
+        (text("size", type="float"), ["columns.size.type"]),
+        (text("size", role="input"), ["columns.size.role"]),
+        (text("size", meaning=""), ["columns.size.meaning"]),
+        (text("size", min=101), ["columns.size", 101, 100]),
+        (text("colour", categories=GONE), ["columns.colour", "categories"]),
+        (text("after", reason=GONE), ["columns.after", "reason"]),
+        (text("flag", role="target"), ["role", "target", "'happened', 'flag'"]),
+        (text("happened", role="feature"), ["role", "target"]),
+        (text("size", role="entity"), ["role", "entity"]),
+        (text("size", role="time"), ["role", "time"]),
+        (text("happened", type="number"), ["happened", "binary", "boolean", "number"]),
+        (text("happened", nullable=True), ["target", "happened", "nullable"]),
+        (text("who", nullable=True), ["entity", "who", "nullable"]),
+        (text("year", nullable=True), ["time", "year", "nullable"]),
+        (text("year", type="boolean"), ["time", "year", "integer", "date"]),
+        (text(key=["who", "when"]), ["'when'"]),
+        (text(slices=["shape"]), ["'shape'"]),
     ],
 )
-def test_a_contract_that_cannot_be_used_is_refused(content: str, told: str, tmp_path: Path) -> None:
+def test_a_contract_that_cannot_be_used_is_refused(content: str, facts: list[Any], tmp_path: Path) -> None:
     path = tmp_path / "contract.yaml"
     path.write_text(content, encoding="utf-8")
-    with pytest.raises(ContractError, match=told) as caught:
+    with pytest.raises(ContractError) as caught:
         Contract.load(path)
-    assert str(path) in caught.value.what
+    assert missing_facts(caught.value.what, str(path), *facts) == []
     assert caught.value.next
 
 
@@ -93,15 +91,15 @@ def test_a_contract_without_features_is_refused(tmp_path: Path) -> None:
     plain["slices"] = []
     path = tmp_path / "contract.yaml"
     path.write_text(yaml.safe_dump(plain))
-    with pytest.raises(ContractError, match="at least one column has the role feature"):
+    with pytest.raises(ContractError, match="role feature"):
         Contract.load(path)
 
 
 def test_an_absent_or_unreadable_contract_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ContractError, match=r"there is no contract at .*none\.yaml"):
+    with pytest.raises(ContractError, match=r"none\.yaml"):
         Contract.load(tmp_path / "none.yaml")
     (tmp_path / "latin.yaml").write_bytes("title: é".encode("latin-1"))
-    with pytest.raises(ContractError, match="is no YAML"):
+    with pytest.raises(ContractError, match=r"latin\.yaml.*YAML"):
         Contract.load(tmp_path / "latin.yaml")
 
 
@@ -120,12 +118,12 @@ def test_roles_and_labels(contract: Contract) -> None:
 
 
 def test_rules_are_told_in_words(contract: Contract) -> None:
-    told = {name: column.rule() for name, column in contract.columns.items()}
-    assert told["colour"] == "one of 1, 2, 11"
-    assert told["flag"] == "0 or 1"
-    assert told["size"] == "number from 0 to 100"
-    assert told["who"] == "integer from 0"
-    assert told["noise"] == "number"
+    rules = {name: column.rule() for name, column in contract.columns.items()}
+    assert missing_facts(rules["colour"], "1, 2, 11") == []
+    assert missing_facts(rules["flag"], 0, 1) == []
+    assert missing_facts(rules["size"], "number", 0, 100) == []
+    assert missing_facts(rules["who"], "integer", 0) == []
+    assert missing_facts(rules["noise"], "number") == []
 
 
 # What breaks it
@@ -138,43 +136,28 @@ def test_a_table_that_keeps_the_contract_passes(contract: Contract, frame: pd.Da
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "rule"),
+    ("column", "value"),
     [
-        ("size", -0.1, "must be number from 0 to 100"),
-        ("size", 100.1, "must be number from 0 to 100"),
-        ("size", "tall", "must be number from 0 to 100"),
-        ("size", float("inf"), "must be number from 0 to 100"),
-        ("size", np.nan, "must not be missing"),
-        ("noise", float("inf"), "must be number"),
-        ("noise", -float("inf"), "must be number"),
-        ("noise", "loud", "must be number"),
-        ("flag", 0.5, "must be 0 or 1"),
-        ("flag", 2, "must be 0 or 1"),
-        ("flag", "yes", "must be 0 or 1"),
-        ("happened", 0.5, "must be 0 or 1"),
-        ("happened", None, "must not be missing"),
-        ("group", -1, "must be 0 or 1"),
-        ("who", 1.5, "must be integer from 0"),
-        ("who", -1, "must be integer from 0"),
-        ("colour", "3", "must be one of 1, 2, 11"),
-        ("colour", "1.5", "must be one of 1, 2, 11"),
-        ("colour", None, "must not be missing"),
+        ("size", -0.1), ("size", 100.1), ("size", "tall"), ("size", float("inf")), ("size", np.nan),
+        ("noise", float("inf")), ("noise", -float("inf")), ("noise", "loud"),
+        ("flag", 0.5), ("flag", 2), ("flag", "yes"), ("happened", 0.5), ("happened", None), ("group", -1),
+        ("who", 1.5), ("who", -1), ("colour", "3"), ("colour", "1.5"), ("colour", None),
     ],
-)
+)  # fmt: skip
 def test_a_value_that_breaks_its_rule_is_found_where_it_stands(
-    column: str, value: Any, rule: str, contract: Contract, frame: pd.DataFrame
+    column: str, value: Any, contract: Contract, frame: pd.DataFrame
 ) -> None:
     frame = frame.set_axis(np.arange(600) + 5000)
     frame[column] = frame[column].astype(object)
     frame.iloc[7, frame.columns.get_loc(column)] = value
     found = contract.violations(frame)
-    assert found[["row", "column", "rule"]].values.tolist() == [[7, column, rule]]
+    assert found[["row", "column"]].values.tolist() == [[7, column]]
+    [rule] = found["rule"]
+    assert ("missing" if pd.isna(value) else contract.columns[column].rule()) in rule
     with pytest.raises(ViolationError) as caught:
         contract.check(frame)
-    assert "breaks its contract in 1 places" in caught.value.what
-    assert f"row 7: {column} = " in caught.value.what
-    assert caught.value.what.endswith(rule)
-    assert "change the contract" in caught.value.next
+    assert missing_facts(caught.value.what, 1, 7, column, repr(value), rule) == []
+    assert caught.value.next
 
 
 @pytest.mark.parametrize("column", ["group", "noise"])
@@ -191,11 +174,9 @@ def test_dates_are_no_numbers(contract: Contract, frame: pd.DataFrame) -> None:
 def test_a_missing_and_an_extra_column_are_told_of_the_whole_table(contract: Contract, frame: pd.DataFrame) -> None:
     found = contract.violations(frame.drop(columns="noise").assign(shape=1))
     assert found["row"].isna().all()
-    assert found[["column", "rule"]].values.tolist() == [
-        ["noise", "the contract wants this column"],
-        ["shape", "not in the contract"],
-    ]
-    with pytest.raises(ViolationError, match="column shape: not in the contract"):
+    assert found["column"].tolist() == ["noise", "shape"]
+    assert found["rule"].nunique() == 2
+    with pytest.raises(ViolationError, match="column shape"):
         contract.check(frame.assign(shape=1))
 
 
@@ -203,7 +184,8 @@ def test_a_duplicate_key_names_both_rows(contract: Contract, frame: pd.DataFrame
     frame.loc[5, ["who", "year"]] = frame.loc[3, ["who", "year"]].to_numpy()
     found = contract.violations(frame)
     assert set(found["row"]) == {3, 5}
-    assert set(found["rule"]) == {"(who, year) must not occur twice"}
+    [rule] = set(found["rule"])
+    assert missing_facts(rule, "who", "year") == []
 
 
 def test_all_kinds_are_found_at_once(contract: Contract, frame: pd.DataFrame) -> None:
@@ -219,9 +201,9 @@ def test_a_message_lists_ten_violations_and_counts_the_rest(contract: Contract, 
     with pytest.raises(ViolationError) as caught:
         contract.check(frame)
     lines = caught.value.what.splitlines()
-    assert "in 15 places" in lines[0]
-    assert sum("row " in line for line in lines) == SHOWN
-    assert lines[-1].strip() == "and 5 more"
+    assert missing_facts(lines[0], 15) == []
+    assert sum("size = " in line for line in lines) == SHOWN == len(lines) - 2
+    assert missing_facts(lines[-1], 5) == []
 
 
 def test_a_batch_may_come_before_its_outcomes(contract: Contract, frame: pd.DataFrame) -> None:
@@ -237,21 +219,22 @@ def test_an_empty_batch_breaks_nothing(contract: Contract, frame: pd.DataFrame) 
 
 
 def test_an_empty_table_cannot_be_learned_from(contract: Contract, frame: pd.DataFrame) -> None:
-    with pytest.raises(DataError, match="the table has no rows"):
+    with pytest.raises(DataError) as caught:
         contract.check(frame.iloc[:0])
+    assert not isinstance(caught.value, ViolationError)
 
 
 def test_an_absent_target_is_named_beside_the_columns_there_are(contract: Contract, frame: pd.DataFrame) -> None:
     with pytest.raises(DataError) as caught:
         contract.check(frame.drop(columns="happened"))
-    assert "no target column 'happened'" in caught.value.what
+    assert "'happened'" in caught.value.what
     assert "who, year, group" in caught.value.expected
     assert "role: target" in caught.value.next
 
 
 @pytest.mark.parametrize("only", [0, 1])
 def test_one_class_cannot_be_learned_from(only: int, contract: Contract, frame: pd.DataFrame) -> None:
-    with pytest.raises(DataError, match=f"holds one class only .{only}"):
+    with pytest.raises(DataError, match=rf"'happened'.*\b{only}\b"):
         contract.check(frame.assign(happened=only))
 
 
@@ -359,7 +342,8 @@ def test_messy_values_are_read_as_the_contract_says(rich: Contract, messy: pd.Da
         "number": 0, "at": 0, "born": 1, "born_days": 1, "born_weekday": 1, "price": 1, "share": 0, "town": 1, "paid": 0
     }  # fmt: skip
     found = rich.violations(messy)
-    assert found[["row", "column", "rule"]].values.tolist() == [[2, "price", "must be number from 0 as currency"]]
+    assert found[["row", "column"]].values.tolist() == [[2, "price"]]
+    assert missing_facts(found["rule"].iloc[0], "number", 0, "currency") == []
 
 
 def test_what_is_conformed_stays_as_it_is(rich: Contract, messy: pd.DataFrame, tmp_path: Path) -> None:
@@ -381,14 +365,14 @@ def test_a_model_sees_the_parts_of_a_date_and_is_asked_with_the_date(rich: Contr
 
 def test_a_value_that_cannot_be_read_is_no_gap(rich: Contract, messy: pd.DataFrame) -> None:
     messy.loc[1, "price"] = "1,62"
-    with pytest.raises(ViolationError, match=r"price = '1,62' in row 1 cannot be read"):
+    with pytest.raises(ViolationError, match=r"price = '1,62' in row 1"):
         rich.features(messy)
     assert rich.violations(messy)["row"].tolist() == [1, 2]
 
 
 def test_unseen_categories_are_let_through_where_the_contract_allows_them(rich: Contract, messy: pd.DataFrame) -> None:
     assert rich.violations(messy.assign(town="Nowhere", price=None)).empty
-    assert rich.columns["town"].rule() == "any category"
+    assert "category" in rich.columns["town"].rule()
 
 
 @pytest.mark.parametrize(
@@ -418,19 +402,19 @@ def test_periods_of_dates(value: Any, format: str, month: int | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "changes", "told"),
+    ("column", "changes", "facts"),
     [
-        ("born", {"format": GONE}, "a date column names its format"),
-        ("at", {"period": GONE}, "names its period: year, month or day"),
-        ("price", {"format": "%Y"}, "format says nothing of a feature column of type number"),
-        ("town", {"parse": "currency"}, "parse says nothing of a feature column of type category"),
-        ("number", {"role": "feature"}, "a text column is entity or id or dropped, not feature"),
-        ("town", {"unseen": False}, "names its categories, or allows unseen ones"),
-        ("share", {"decimal": ";"}, "decimal"),
+        ("born", {"format": GONE}, ["date", "format"]),
+        ("at", {"period": GONE}, ["period", "year", "month", "day"]),
+        ("price", {"format": "%Y"}, ["format", "feature", "number"]),
+        ("town", {"parse": "currency"}, ["parse", "feature", "category"]),
+        ("number", {"role": "feature"}, ["text", "entity", "id", "dropped", "feature"]),
+        ("town", {"unseen": False}, ["categories", "unseen"]),
+        ("share", {"decimal": ";"}, ["decimal"]),
     ],
 )
 def test_a_column_that_contradicts_itself_is_refused(
-    column: str, changes: dict[str, Any], told: str, tmp_path: Path
+    column: str, changes: dict[str, Any], facts: list[str], tmp_path: Path
 ) -> None:
     plain = copy.deepcopy(RICH)
     for key, value in changes.items():
@@ -439,12 +423,13 @@ def test_a_column_that_contradicts_itself_is_refused(
         else:
             plain["columns"][column][key] = value
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(plain))
-    with pytest.raises(ContractError, match=told):
+    with pytest.raises(ContractError) as caught:
         Contract.load(tmp_path / "c.yaml")
+    assert missing_facts(caught.value.what, f"columns.{column}", *facts) == []
 
 
 @pytest.mark.parametrize("role", ["dropped", "feature"])
 def test_no_column_may_have_the_name_of_a_part_of_a_date(role: str) -> None:
     column = {"role": role, "type": "number", "meaning": "m", "reason": "r"}
-    with pytest.raises(ValueError, match="born_days is a part of a date"):
+    with pytest.raises(ValueError, match="born_days"):
         Contract.model_validate({**RICH, "columns": {**RICH["columns"], "born_days": column}})

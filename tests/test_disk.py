@@ -42,18 +42,18 @@ def full(folder: Path) -> Path:
 def test_a_disk_with_too_little_room_is_refused_with_what_is_left(tmp_path, monkeypatch):
     disk.check(tmp_path)
     monkeypatch.setattr(disk, "LEAST", 2**60)
-    with pytest.raises(DiskError, match=rf"the disk of {tmp_path} has [0-9.]+ MB left\n  expected: at least \d+ MB"):
+    with pytest.raises(DiskError, match=rf"{tmp_path} .*[0-9.]+ MB.*\n +expected: .*\d+ MB"):
         disk.check(tmp_path)
 
 
 def test_whatever_library_meets_a_full_disk_it_is_told_alike(tmp_path):
     path = full(tmp_path)
     with (
-        pytest.raises(DiskError, match=r"a disk is full: \[Errno 28\] No space left on device\n +next: +make room"),
+        pytest.raises(DiskError, match=r"\[Errno 28\] No space left on device\n +next: "),
         disk.told(),
     ):
         path.write_text("something")
-    with pytest.raises(DiskError, match="a disk is full: database or disk is full"), disk.told():
+    with pytest.raises(DiskError, match="database or disk is full"), disk.told():
         raise StageError("database or disk is full", next="something else")
 
 
@@ -68,7 +68,7 @@ def test_a_cell_that_met_one_says_what_to_do_once():
     cell = PapermillExecutionError(5, 4, "write()", "OSError", "[Errno 28] No space left on device", ["..."])
     assert explain(cell, "").endswith(f"  next:     {disk.MEND}")
     known = PapermillExecutionError(5, 4, "write()", "StoreError", "disk is full\n  next:     something", ["..."])
-    assert "make room" not in explain(known, "")
+    assert disk.MEND not in explain(known, "")
 
 
 def test_what_stood_there_stays_and_no_part_of_the_new_is_left(tmp_path):
@@ -96,7 +96,7 @@ def test_a_build_whose_disk_fills_up_tells_so_and_goes_on_when_there_is_room(tin
     assert disk.MEND in filled
     assert "Traceback" not in filled
     assert "exit 1" in before
-    assert re.search(rf"the disk of {tiny.root}/models/tiny has 0\.\d MB left\n +expected: at least 50 MB", before)
+    assert re.search(rf"{tiny.root}/models/tiny .*\b0\.\d MB.*\n +expected: .*\b50 MB", before)
     assert " ingest]" not in before
     assert "exit 0" in again, again
     assert " explore]" in again

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import shlex
 import subprocess
 
+import prerequisites
 import pytest
 from tiny import BIN, ROOT
 
@@ -14,63 +16,86 @@ from modelbook import config, errors
 
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 NOT_RUN = ("jupyter lab", "source ", "git clone", "cd ", "conda ", "pip install")  # they open, download or set up
+# Those of serving.md want a running service (test_walkthrough.py), those of ab.md two versions (test_ab.py), those of
+# retrain.md newer rows (test_retrain.py), those of operations.md all of it (test_demo.py), those of data-versions.md a
+# repository and an object store (test_versioned.py).
+ELSEWHERE = ("serving.md", "ab.md", "retrain.md", "operations.md", "data-versions.md")
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
-    found = []
-    for page in PAGES:
-        text = page.read_text(encoding="utf-8")
-        found += [(page.name, block) for block in re.findall(rf"```{language}\n(.*?)```", text, re.S)]
-    return found
+    return [
+        (page.name, block)
+        for page in PAGES
+        for block in re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
+    ]
 
 
-def commands() -> list[tuple[str, str]]:
-    # Elsewhere: those of serving.md want a running service (test_walkthrough.py), those of ab.md two versions
-    # (test_ab.py), those of retrain.md newer rows (test_retrain.py), those of operations.md all of it (test_demo.py),
-    # those of data-versions.md a repository and an object store (test_versioned.py).
-    elsewhere = ("serving.md", "ab.md", "retrain.md", "operations.md", "data-versions.md")
-    kept = [(page, block) for page, block in blocks("sh") if page not in elsewhere]
-    lines = [(page, line.split("  #")[0].strip()) for page, block in kept for line in block.splitlines()]
-    return list(dict.fromkeys((page, line) for page, line in lines if line and not line.startswith("#")))
+def commands() -> dict[str, str]:
+    """Each command once, with the pages that show it."""
+    shown: dict[str, list[str]] = {}
+    for page, block in blocks("sh"):
+        lines = [line.split("  #")[0].strip() for line in block.splitlines() if page not in ELSEWHERE]
+        for line in lines:
+            if line and not line.startswith("#"):
+                shown.setdefault(line, []).append(page)
+    return {command: ", ".join(dict.fromkeys(pages)) for command, pages in shown.items()}
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    """A copy of the project, its bundled book made small, built once."""
-    from tiny import Tiny
+def project(bundled):
+    """The bundled book made small, as its first build left it."""
+    return bundled
 
-    tiny = Tiny(tmp_path_factory.mktemp("docs"))
-    for name in ("env.yaml", "env.sample.yaml"):
-        text = (ROOT / name).read_text()
-        small = {"families": "lr nb", "folds": "2", "tune_rounds": "1", "resamples": "100", "sample": "0.3"}
-        for key, value in small.items():
-            text = re.sub(rf"^{key}: .*$", f"{key}: {value}", text, flags=re.M)
-        (tiny.root / name).write_text(text)
-    (tiny.root / "Makefile").write_text((ROOT / "Makefile").read_text())
-    told = tiny.build()
-    assert told.returncode == 0, told.stdout + told.stderr
-    return tiny
+
+@pytest.mark.parametrize("command", [command for command in commands() if command.startswith("make ")])
+def test_each_make_target_is_there(command):
+    target = shlex.split(command)[1]
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M), f"no target {target}"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("page", "command"), commands(), ids=lambda value: str(value)[:60])
-def test_each_command_runs(project, page, command):
-    if command.startswith(NOT_RUN):
-        pytest.skip("it opens, downloads or sets up")
-    if command.startswith("make"):
-        target = shlex.split(command)[1]
-        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M), f"no target {target}"
-        return
+@pytest.mark.parametrize(
+    ("command", "pages"),
+    [item for item in commands().items() if not item[0].startswith(("make ", *NOT_RUN))],
+    ids=lambda value: str(value)[:60],
+)
+def test_each_command_runs(project, command, pages):
     environ = {**project.environ, "PATH": f"{BIN}:{project.environ['PATH']}"}
-    told = subprocess.run(command, shell=True, cwd=project.root, env=environ, capture_output=True, text=True)
-    assert told.returncode == 0, f"{page}: {command}\n{told.stdout[-1500:]}{told.stderr[-1500:]}"
+    if command.startswith("modelbook pdf"):
+        prerequisites.require("browser")
+        environ["MODELBOOK_BROWSER"] = str(prerequisites.browser())
+    done = subprocess.run(command, shell=True, cwd=project.root, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, f"{pages}: {command}\n{done.stdout[-1500:]}{done.stderr[-1500:]}"
+
+
+RUN_BLOCKS = """
+import json, sys, traceback
+errors = []
+for code in json.load(open(sys.argv[1])):
+    try:
+        exec(compile(code, "<block>", "exec"), {"__name__": "__main__"})
+        errors.append("")
+    except BaseException:
+        errors.append(traceback.format_exc())
+json.dump(errors, open(sys.argv[2], "w"))
+"""
+
+
+@pytest.fixture(scope="module")
+def block_errors(project, tmp_path_factory) -> dict[str, str]:
+    """What went wrong in each block of Python; all of them run in one process, none sees another's names."""
+    place = tmp_path_factory.mktemp("blocks")
+    codes = list(dict.fromkeys(code for _, code in blocks("python")))
+    (place / "codes.json").write_text(json.dumps(codes))
+    done = project.run("python", "-c", RUN_BLOCKS, str(place / "codes.json"), str(place / "errors.json"))
+    assert done.returncode == 0, done.stderr
+    return dict(zip(codes, json.loads((place / "errors.json").read_text()), strict=True))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("page", "code"), blocks("python"), ids=lambda value: str(value)[:40].replace("\n", " "))
-def test_each_python_block_runs(project, page, code):
-    told = project.run("python", "-c", code)
-    assert told.returncode == 0, f"{page}\n{told.stderr[-1500:]}"
+def test_each_python_block_runs(block_errors, page, code):
+    assert block_errors[code] == "", page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -100,25 +125,11 @@ def test_every_error_stands_in_the_docs():
 
 
 def test_every_make_target_says_what_it_does():
-    told = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for target in (
-        "run",
-        "test",
-        "check",
-        "setup",
-        "extras",
-        "engines",
-        "lab",
-        "serve",
-        "mlflow",
-        "pdf",
-        "site",
-        "bench",
-        "deploy",
-        "docs",
-        "lock",
-    ):
-        assert re.search(rf"make {target} +\w", told), target
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    described = set(re.findall(r"^ *make ([a-z-]+) +\w", listed, re.M))
+    phony = set(re.findall(r"^\.PHONY: ([a-z-]+)$", (ROOT / "Makefile").read_text(), re.M))
+    assert len(phony) > 15
+    assert described == phony
 
 
 def test_public_text_names_no_machine():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -17,6 +18,8 @@ from types import ModuleType
 import pytest
 from outline import dead_links
 from tiny import BIN, ROOT
+
+from modelbook import gate
 
 INDEX = ROOT / "docs/index.md"
 LIGHT_DARK = ["light", "dark"]
@@ -72,14 +75,14 @@ class TestReference:
         for name in ("build", "check", "new", "score", "serve", "monitor", "retrain", "promote", "history", "keys add"):
             assert f"\n### modelbook {name}\n" in told, name
         assert "| `--since " in told
-        assert "| `make test` | install what tests need, and run the whole suite |" in told
+        assert "| `make test` | install what tests need" in told
         assert told.index("## make") < told.index("## modelbook") < told.index("## The rooms of the package")
 
     def test_every_room_but_the_command_line_has_a_page(self, pages: ModuleType) -> None:
         found = pages.rooms()
-        assert found["gate"] == "The gate: promote or hold, a pure function of evidence."
-        assert {"contract", "errors", "registry", "whole"} <= found.keys()
-        assert found.keys().isdisjoint({"cli", "__init__"})
+        modules = {module.name for module in pkgutil.iter_modules([str(ROOT / "src/modelbook")])}
+        assert found.keys() == modules - {"cli"}
+        assert found["gate"] == " ".join(str(gate.__doc__).split("\n\n")[0].split())
 
     def test_a_package_shows_its_modules_and_what_is_its_own(self, pages: ModuleType) -> None:
         shown = re.search(r"members: (\[.*\])", pages.room("workbench"))
@@ -97,9 +100,8 @@ class TestGallery:
 
     def test_without_a_build_it_shows_pictures_and_says_what_makes_reports(self, pages, root) -> None:
         told = pages.gallery()
-        assert "No build of it was here" in told
-        assert "after `make run`, `make docs`" in told
-        assert "[![The head of the report of deploy](pictures/deploy.png)](deploy.md)" in told
+        assert told.index("`make run`") < told.index("`make docs`")
+        assert re.search(r"\[!\[[^]]+\]\(pictures/deploy\.png\)\]\(deploy\.md\)", told)
 
     def test_it_leads_to_the_reports_and_tells_their_verdicts(self, pages, root) -> None:
         report(root, "rand-hie", "01_ingest", '<a href="card-1.html">card</a><a href="../other/01_ingest.html">b</a>')

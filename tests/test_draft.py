@@ -140,17 +140,16 @@ def test_a_task_that_is_given_holds() -> None:
     stars = people().assign(y=every([1, 2, 3, 4, 5]))
     assert drafted(stars, task="regression").contract.columns["y"].type == "integer"
     assert drafted(people(), task="regression").contract.task == "regression"
-    for task, told in (("binary", "5 different answers, and the task is binary"), ("rank", "'rank' is no task")):
+    for task, told in (("binary", r"\b5\b.*binary"), ("rank", "'rank'")):
         with pytest.raises(DataError, match=told):
             drafted(stars, task=task)
 
 
 def test_small_and_lopsided_classes_are_told() -> None:
     made = drafted(people().assign(y=[1] * 5 + [0] * (N - 5)))
-    assert made.notes[:2] == [
-        "Only 5 rows have '1' of y: intervals will be wide.",
-        "The classes are imbalanced: 2.1% of the rows have '1' of y.",
-    ]
+    few, share = made.notes[:2]
+    assert re.search(r"\b5 rows\b.*'1'", few)
+    assert re.search(r"\b2\.1%.*'1'", share)
 
 
 # What nothing can be learned from
@@ -161,29 +160,29 @@ def _odd(value: Any) -> list[Any]:
 
 
 BAD: dict[str, tuple[Callable[[], pd.DataFrame], str]] = {
-    "no rows": (lambda: people().head(0), "the table has 0 rows"),
-    "one row": (lambda: people().head(1), "the table has 1 row\\n"),
-    "one column": (lambda: people()[["y"]], "the table has one column only, 'y'"),
-    "no column": (lambda: people().iloc[:, :0], "the table has no columns"),
-    "no target": (lambda: people().rename(columns={"y": "z"}), "the table has no column 'y'"),
-    "constant target": (lambda: people().assign(y=1), "the target 'y' is always 1"),
-    "all different": (lambda: people().assign(y=[f"a{i}" for i in range(N)]), "a different answer in each row"),
-    "many answers": (lambda: people().assign(y=every([f"a{i}" for i in range(99)])), "99 different answers"),
+    "no rows": (lambda: people().head(0), r"\b0 rows"),
+    "one row": (lambda: people().head(1), r"\b1 row\b"),
+    "one column": (lambda: people()[["y"]], "column.*'y'"),
+    "no column": (lambda: people().iloc[:, :0], "no columns"),
+    "no target": (lambda: people().rename(columns={"y": "z"}), "'y'"),
+    "constant target": (lambda: people().assign(y=1), r"'y'.*\b1\b"),
+    "all different": (lambda: people().assign(y=[f"a{i}" for i in range(N)]), "'y'.*each row"),
+    "many answers": (lambda: people().assign(y=every([f"a{i}" for i in range(99)])), r"\b99\b"),
     "numbered rows": (
-        lambda: people().assign(y=range(5, N + 5)), "'y' numbers the rows: it is each number from 5 to 244 once"
+        lambda: people().assign(y=range(5, N + 5)), r"'y'.*\b5 to 244\b"
     ),
-    "target with gaps": (lambda: people().assign(y=every([1, 0, None])), "missing in 80 of 240 rows, .* row 2"),
-    "blank target": (lambda: people().assign(y=every(["a", "b", " "])), "missing in 80 of 240 rows"),
-    "a class of one": (lambda: people().assign(y=[*every(["a", "b"])[1:], "c"]), "the answer 'c' in one row only"),
-    "all empty": (lambda: people().assign(x=None), "no column is left to learn from: x: empty"),
-    "mixed": (lambda: people(m=_odd("many")), "m holds numbers and other text: 'many', the first in row 239"),
-    "infinite": (lambda: people(i=[*range(N - 2), np.inf, -np.inf]), "i holds 2 infinite values, the first in row 238"),
+    "target with gaps": (lambda: people().assign(y=every([1, 0, None])), r"\b80 of 240 rows\b.* row 2"),
+    "blank target": (lambda: people().assign(y=every(["a", "b", " "])), r"\b80 of 240 rows\b"),
+    "a class of one": (lambda: people().assign(y=[*every(["a", "b"])[1:], "c"]), "'c'.*one row"),
+    "all empty": (lambda: people().assign(x=None), "x: empty"),
+    "mixed": (lambda: people(m=_odd("many")), r"^m\b.*'many'.*row 239"),
+    "infinite": (lambda: people(i=[*range(N - 2), np.inf, -np.inf]), r"^i\b.*\b2\b.*row 238"),
     "two formats": (
         lambda: people(d=every(["2020-03-04", "2020-05-06", "07/08/2020"])),
-        "d holds dates as ISO8601, as '2020-03-04', and %d/%m/%Y, as '07/08/2020'",
+        r"^d\b.*ISO8601.*'2020-03-04'.*%d/%m/%Y.*'07/08/2020'",
     ),
-    "no date": (lambda: people(d=[*every(["2020-03-04", "2020-05-06"])[1:], "soon"]), "what is no such date: 'soon'"),
-    "a name of no signs": (lambda: people().rename(columns={"x": ""}), "'' is no name of a column"),
+    "no date": (lambda: people(d=[*every(["2020-03-04", "2020-05-06"])[1:], "soon"]), "'soon'"),
+    "a name of no signs": (lambda: people().rename(columns={"x": ""}), "''"),
 }  # fmt: skip
 
 
@@ -196,14 +195,14 @@ def test_bad_input_is_told(case: str) -> None:
 
 
 def test_names_that_a_contract_cannot_tell_apart_are_told() -> None:
-    with pytest.raises(DataError, match="cannot be described: born_days is a part of a date; no column may have"):
+    with pytest.raises(DataError, match="born_days"):
         draft(people(born=BIRTHS, born_days=RANDOM.normal(size=N)), "y", title="t", source="s")
 
 
 def test_ten_thousand_categories_are_left_out() -> None:
     frame = pd.concat([people()] * 50, ignore_index=True)
     made = drafted(frame.assign(c=[f"c{i % 10_000}" for i in range(len(frame))]))
-    assert made.contract.columns["c"].reason == "10,000 categories of 1.2 rows each: too few to learn from"
+    assert made.contract.columns["c"].reason.startswith("10,000 categories of 1.2 rows each")
 
 
 def test_what_the_message_says_mends_it() -> None:
@@ -214,8 +213,8 @@ def test_what_the_message_says_mends_it() -> None:
     assert "--missing 'many'" in caught.value.next
     made = draft(frame, "y", title="t", source="s", missing=["many"], drop=["d"])
     assert made.contract.columns["m"].nullable
-    assert made.contract.columns["d"].reason == "left out, as you said"
-    with pytest.raises(DataError, match="'z' cannot be left out"):
+    assert made.contract.columns["d"].role == "dropped"
+    with pytest.raises(DataError, match="'z'"):
         drafted(frame, drop=["z"])
 
 
@@ -266,11 +265,11 @@ def test_a_draft_may_be_written_again_but_nothing_that_a_person_touched(place: P
     written(place)
     environment.write_text(environment.read_text().replace("folds: 5", "folds: 7"))
     before = contract.read_bytes(), environment.read_bytes()
-    with pytest.raises(DataError, match=r"env\.some-people\.yaml was edited"):
+    with pytest.raises(DataError, match=r"env\.some-people\.yaml"):
         written(place)
     assert (contract.read_bytes(), environment.read_bytes()) == before
     written(place, book="other")
-    with pytest.raises(DataError, match=r"the book 'rand-hie' stands in env\.yaml already"):
+    with pytest.raises(DataError, match=r"'rand-hie'.*env\.yaml"):
         written(place, book="rand-hie")
     with pytest.raises(ParameterError, match="book = 'Not So'"):
         written(place, book="Not So")
@@ -311,7 +310,7 @@ def test_no_name_of_a_column_breaks_the_file(place: Path) -> None:
 def test_a_guessed_encoding_is_told(place: Path) -> None:
     (place / "old.csv").write_bytes(people(k=every(["café", "thé"])).to_csv(index=False).encode("cp1252"))
     made = begin.read(begin.plan(place, "old.csv"), "y")
-    assert re.match(r"The file is not UTF-8; it was read as \w+, which it looks like\.", made.notes[0])
+    assert re.search(r"\bUTF-8\b.*\bcp125\d\b", made.notes[0])
     (place / "new.csv").write_text(people(k=every(["café", "thé"])).to_csv(index=False), encoding="utf-8")
     assert not any("UTF-8" in note for note in begin.read(begin.plan(place, "new.csv"), "y").notes)
 

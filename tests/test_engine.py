@@ -13,7 +13,7 @@ import cloudpickle
 import numpy as np
 import pandas as pd
 import pytest
-from clusters import LONG, cluster, started
+from clusters import LONG, cluster, retry_startup
 
 from modelbook import engine
 from modelbook.config import Finalize
@@ -28,6 +28,7 @@ from modelbook.training.leaderboard import kept, leaderboard
 from modelbook.training.search import Searched, search
 
 FAMILIES = ["lr", "dt"]
+SPARK = pytest.param("spark", "local[2,4]", id="spark", marks=pytest.mark.requires("java"))
 
 
 def silent(*_: Any, **__: Any) -> None:
@@ -63,15 +64,16 @@ def alike(made: list[Candidate], board: pd.DataFrame) -> None:
 
 def test_an_engine_that_is_not_installed_is_told_with_what_to_install(monkeypatch):
     monkeypatch.setitem(engine.VENDORS, "dask", "nowhere_to_be_found")
-    with pytest.raises(EngineError, match="the engine dask wants nowhere_to_be_found") as caught:
+    with pytest.raises(EngineError, match=r"dask.*nowhere_to_be_found") as caught:
         engine.opened("dask", None, str)
-    assert caught.value.next == "make engines (it installs modelbook[dask]), here and on each worker"
+    assert "make engines" in caught.value.next
+    assert "modelbook[dask]" in caught.value.next
 
 
 @pytest.mark.parametrize("name", ["dask", "spark", "ray"])
 def test_a_scheduler_that_does_not_answer_is_told_at_once(name):
     began = time.monotonic()
-    with pytest.raises(EngineError, match=rf"no scheduler of {name} answers at [a-z:/]*127\.0\.0\.1:1: .*refused"):
+    with pytest.raises(EngineError, match=rf"{name}.*127\.0\.0\.1:1\b.*refused"):
         engine.opened(name, f"{name}://127.0.0.1:1", str)
     assert time.monotonic() - began < 5
 
@@ -83,7 +85,7 @@ def test_an_error_of_the_work_is_told_as_it_is_and_one_of_the_engine_as_its_own(
         it = engine.Engine("dask", lambda: 1, pool.submit)
         with pytest.raises(DataError, match="no part-1"):
             it.answer(pool.submit(worker.do, cloudpickle.dumps(refuses), "part-1"))
-        with pytest.raises(EngineError, match=r"dask did not do its work: ZeroDivisionError: .*by zero"):
+        with pytest.raises(EngineError, match=r"dask.*ZeroDivisionError: .*by zero"):
             it.answer(pool.submit(lambda: 1 // 0))
 
 
@@ -152,7 +154,7 @@ def test_several_settings_are_tried_at_a_time(trial, here, two):
 
 
 def test_a_scheduler_without_an_engine_is_refused(trial):
-    with pytest.raises(ParameterError, match=r"scheduler = 'tcp://host:8786' is nobody's: engine = 'local'"):
+    with pytest.raises(ParameterError, match=r"scheduler.*'tcp://host:8786'.*engine.*'local'"):
         compare(trial, FAMILIES, 1, tell=silent, log=silent, scheduler="tcp://host:8786")
 
 
@@ -186,11 +188,11 @@ def test_dask_tunes_though_a_worker_is_killed(patient, trial, here):
     tried_alike(found, here, trial)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "scheduler"), [("spark", "local[2,4]"), ("ray", "none")])
+@pytest.mark.integration
+@pytest.mark.parametrize(("name", "scheduler"), [SPARK, pytest.param("ray", "none", id="ray")])
 def test_spark_and_ray_have_the_same_leaderboard_and_tune(trial, board, here, name, scheduler):
-    with started():
-        made = compare(trial, FAMILIES, 1000, tell=silent, log=silent, name=name, scheduler=scheduler)
-        found = searched(trial, name=name, scheduler=scheduler)
+    there = {"name": name, "scheduler": scheduler}
+    made = retry_startup(lambda: compare(trial, FAMILIES, 1000, tell=silent, log=silent, **there))
+    found = retry_startup(lambda: searched(trial, **there))
     alike(made, board)
     tried_alike(found, here, trial)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from facts import refused
 from servers import object_store
 from shelf import BOOK, Shelf, fitted
 from tiny import BIN
@@ -23,14 +25,20 @@ from modelbook.serving import loaded, named
 ROW = {"colour": "1", "size": 50, "noise": 1.5, "flag": 0}
 
 
-@pytest.fixture
-def shelf(tmp_path: Path, frame: Any, contract: Any) -> Shelf:
-    """A project with two versions; the first is champion."""
-    shelf = Shelf(tmp_path / "project")
+@pytest.fixture(scope="module")
+def template(make_frame: Any, contract: Any, tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+    shelf, frame = Shelf(tmp_path_factory.mktemp("shelf")), make_frame()
     for number in (1, 2):
-        shelf.register(fitted(frame, contract), contract, frame.head(50 * number), run_id=str(number))
+        rows = frame.head(50 * number)
+        shelf.register(fitted(frame, contract), contract, rows, run_id=str(number))
     shelf.alias("champion", 1)
     return shelf
+
+
+@pytest.fixture
+def shelf(template: Shelf, tmp_path: Path) -> Shelf:
+    """A project with two versions; the first is champion."""
+    return template.copy(tmp_path / "project")
 
 
 @pytest.fixture
@@ -60,43 +68,41 @@ def test_a_service_that_is_told_an_export_asks_no_store(
 @pytest.mark.parametrize("number", [None, 9])
 def test_what_is_not_there_is_not_exported(number: int | None, shelf: Shelf, address: str) -> None:
     shelf.alias("champion", None)
-    with pytest.raises(StoreError, match="has no version 9" if number else "bears the alias champion"):
+    with refused(StoreError, BOOK, number or "champion"):
         exported.export(shelf.root, BOOK, address, number)
 
 
 def test_a_path_is_no_address_and_the_one_that_it_has_is_told(shelf: Shelf, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="elsewhere is no address") as caught:
+    with refused(StoreError, tmp_path / "elsewhere") as caught:
         exported.export(shelf.root, BOOK, str(tmp_path / "elsewhere"))
-    assert exported.export(shelf.root, BOOK, caught.value.next.rpartition(" ")[2]).startswith(tmp_path.as_uri())
+    [advised] = re.findall(r"file://\S+", caught.value.next)
+    assert exported.export(shelf.root, BOOK, advised).startswith(tmp_path.as_uri())
 
 
 def test_files_that_changed_are_neither_exported_nor_served(shelf: Shelf, address: str, tmp_path: Path) -> None:
     place = exported.export(shelf.root, BOOK, address)
     for folder in (shelf.folder(1), Path(place.removeprefix("file://")) / "parts"):
         (folder / "contract.yaml").write_text("title: Other")
-    with pytest.raises(StoreError, match="are not those that were registered"):
+    with refused(StoreError, BOOK, 1):
         exported.export(shelf.root, BOOK, address)
-    with pytest.raises(StoreError, match="are not those that were registered"):
+    with refused(StoreError, place.rpartition("/")[2][:12]):
         loaded.load(exported.find(tmp_path / "other", place), limit=1)
 
 
-@pytest.mark.parametrize(
-    ("end", "message"),
-    [("", "names no export"), ("/" + "0" * 64, "cannot be used: FileNotFoundError"), ("/9a0c", "names no export")],
-)
-def test_an_address_that_is_no_export_is_told(end: str, message: str, address: str, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=message):
+@pytest.mark.parametrize(("end", "facts"), [("", []), ("/" + "0" * 64, ["FileNotFoundError"]), ("/9a0c", [])])
+def test_an_address_that_is_no_export_is_told(end: str, facts: list[str], address: str, tmp_path: Path) -> None:
+    with refused(StoreError, address + end, *facts):
         exported.find(tmp_path, address + end)
 
 
 def test_an_export_under_another_digest_is_refused(shelf: Shelf, address: str, tmp_path: Path) -> None:
     folder = Path(exported.export(shelf.root, BOOK, address).removeprefix("file://"))
     folder.rename(folder.with_name("0" * 64))
-    with pytest.raises(StoreError, match="is of the files") as caught:
+    with refused(StoreError, folder.name[:12]) as caught:
         exported.find(tmp_path, f"{address}/{'0' * 64}")
-    assert caught.value.expected == "0" * 12
+    assert "0" * 12 in caught.value.expected
     (folder.with_name("0" * 64) / "version.json").write_text("[]")
-    with pytest.raises(StoreError, match="is not what was exported"):
+    with refused(StoreError, f"{address}/{'0' * 64}/version.json"):
         exported.find(tmp_path, f"{address}/{'0' * 64}")
 
 

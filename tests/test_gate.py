@@ -8,11 +8,12 @@ from typing import Any
 import pandas as pd
 import pytest
 from conftest import CONTRACT
+from facts import missing_facts
 
 from modelbook import tasks
 from modelbook.config import Deploy
 from modelbook.contract import Contract
-from modelbook.gate import HOLD, PROMOTE, SAME, Decision, Evidence, Interval, decide, gather
+from modelbook.gate import HOLD, PROMOTE, SAME, Criterion, Decision, Evidence, Interval, decide, gather
 from modelbook.scoring.compiled import TOLERANCE
 from modelbook.tasks.regression import Regression
 
@@ -33,6 +34,17 @@ def decided(evidence: Evidence, floor: float = FLOOR, **bounds: Any) -> Decision
     return decide(evidence, Deploy(**{"paired_rows": 300, **bounds}), floor)
 
 
+COMPARED = ["version", "rows", "difference", "slices"]  # with a champion
+ALL = ["quality", "gain", *COMPARED, "gaps", "calibration", "served", "latency", "size"]
+
+
+def by_name(decision: Decision) -> dict[str, Criterion]:
+    """The criteria, which stand in a fixed order, by what each judges."""
+    count = len(decision.criteria)
+    absent = {11: [], 10: ["difference"], 7: COMPARED}[count]
+    return dict(zip([name for name in ALL if name not in absent], decision.criteria))
+
+
 def auc(low: float) -> Interval:
     return Interval(0.9, low, 0.95)
 
@@ -44,59 +56,59 @@ def auc(low: float) -> Interval:
         (NEXT, []),
         # the floor: the low end counts, not the value
         (replace(FIRST, quality=auc(0.6)), []),
-        (replace(FIRST, quality=auc(0.5999)), ["ROC AUC above the floor"]),
-        (replace(FIRST, quality=auc(NAN)), ["ROC AUC above the floor"]),
+        (replace(FIRST, quality=auc(0.5999)), ["quality"]),
+        (replace(FIRST, quality=auc(NAN)), ["quality"]),
         # the baseline: strictly better
         (replace(FIRST, gain=Interval(0.1, 1e-9, 0.2)), []),
-        (replace(FIRST, gain=Interval(0.1, 0.0, 0.2)), ["log loss better than the baseline"]),
-        (replace(FIRST, gain=Interval(0.1, NAN, NAN)), ["log loss better than the baseline"]),
+        (replace(FIRST, gain=Interval(0.1, 0.0, 0.2)), ["gain"]),
+        (replace(FIRST, gain=Interval(0.1, NAN, NAN)), ["gain"]),
         # the same version
-        (replace(NEXT, candidate=1), ["another version than the champion"]),
+        (replace(NEXT, candidate=1), ["version"]),
         # rows to compare on
         (replace(NEXT, paired_rows=300), []),
-        (replace(NEXT, paired_rows=299), ["rows to compare on"]),
-        (replace(NEXT, paired_rows=0, difference=None), ["rows to compare on"]),
+        (replace(NEXT, paired_rows=299), ["rows"]),
+        (replace(NEXT, paired_rows=0, difference=None), ["rows"]),
         # not worse than the champion, by more than the margin
         (replace(NEXT, difference=Interval(0, -0.01, 0.1)), []),
-        (replace(NEXT, difference=Interval(0, -0.0101, 0.1)), ["ROC AUC not worse than version 1"]),
-        (replace(NEXT, difference=Interval(0, NAN, NAN)), ["ROC AUC not worse than version 1"]),
+        (replace(NEXT, difference=Interval(0, -0.0101, 0.1)), ["difference"]),
+        (replace(NEXT, difference=Interval(0, NAN, NAN)), ["difference"]),
         # enough rows but nothing to tell by: no evidence is no promotion
-        (replace(NEXT, difference=None), ["ROC AUC not worse than version 1"]),
+        (replace(NEXT, difference=None), ["difference"]),
         # harm: the whole interval must lie beyond the bound
         (KNOWN, []),
-        (replace(KNOWN, slices=(("site 1", Interval(-0.1, -0.15, -0.0501)),)), ["slices not worse than version 1"]),
+        (replace(KNOWN, slices=(("site 1", Interval(-0.1, -0.15, -0.0501)),)), ["slices"]),
         (replace(KNOWN, slices=(("site 1", Interval(0.4, 0.3, 0.5)),)), []),
         (replace(KNOWN, slices=(("site 1", Interval(-0.4, NAN, NAN)),)), []),
-        (replace(KNOWN, gaps=(("black 1", Interval(-0.2, -0.3, -0.101)),)), ["gaps between groups"]),
-        (replace(KNOWN, gaps=(("black 1", Interval(0.2, 0.101, 0.3)),)), ["gaps between groups"]),
-        (replace(KNOWN, off=Interval(0.06, 0.0501, 0.07)), ["answers true on the whole"]),
-        (replace(KNOWN, off=Interval(-0.06, -0.07, -0.0501)), ["answers true on the whole"]),
+        (replace(KNOWN, gaps=(("black 1", Interval(-0.2, -0.3, -0.101)),)), ["gaps"]),
+        (replace(KNOWN, gaps=(("black 1", Interval(0.2, 0.101, 0.3)),)), ["gaps"]),
+        (replace(KNOWN, off=Interval(0.06, 0.0501, 0.07)), ["calibration"]),
+        (replace(KNOWN, off=Interval(-0.06, -0.07, -0.0501)), ["calibration"]),
         # what answers in the model's place
-        (replace(KNOWN, same=False), ["the served form answers as the model"]),
-        (replace(KNOWN, milliseconds=50.1), ["time of an answer"]),
-        (replace(KNOWN, megabytes=501.0), ["size of what answers"]),
+        (replace(KNOWN, same=False), ["served"]),
+        (replace(KNOWN, milliseconds=50.1), ["latency"]),
+        (replace(KNOWN, megabytes=501.0), ["size"]),
         # several at once
-        (replace(NEXT, quality=auc(0.5), paired_rows=1), ["ROC AUC above the floor", "rows to compare on"]),
+        (replace(NEXT, quality=auc(0.5), paired_rows=1), ["quality", "rows"]),
     ],
 )
 def test_each_criterion_alone_holds_a_candidate(evidence: Evidence, failed: list[str]) -> None:
     decision = decided(evidence)
-    assert [c.name for c in decision.criteria if c.passed is False] == failed
+    criteria = by_name(decision)
+    assert [name for name, criterion in criteria.items() if criterion.passed is False] == failed
     assert decision.word == (HOLD if failed else PROMOTE)
-    assert len(decision.reasons) == (len(failed) or len([c for c in decision.criteria if c.passed]))
-    assert all(name.lower() in reason.lower() for name, reason in zip(failed, decision.reasons))
+    reasons = failed or [name for name, criterion in criteria.items() if criterion.passed]
+    assert decision.reasons == [criteria[name].sentence for name in reasons]
 
 
 def test_a_first_model_is_not_compared() -> None:
-    assert len(decided(NEXT).criteria) == len(decided(FIRST).criteria) + 4
+    assert len(decided(FIRST).criteria) == len(decided(NEXT).criteria) - 4 == 7
 
 
 def test_reasons_tell_what_was_found_beside_what_was_required() -> None:
     decision = decided(replace(NEXT, paired_rows=1299), floor=0.75, paired_rows=2000)
-    assert decision.reasons == [
-        "ROC AUC above the floor: 0.800 (0.700 to 0.900), required low end at least 0.75.",
-        "Rows to compare on: 1,299 that neither was trained on, required at least 2,000.",
-    ]
+    floor, rows = decision.reasons
+    assert missing_facts(floor, "ROC AUC", 0.8, 0.7, 0.9, 0.75) == []
+    assert missing_facts(rows, 1299, 2000) == []
     assert {"name", "required", "found", "passed", "sentence"} == set(decision.table()[0])
     assert [row["passed"] for row in decision.table()] == [False, True, True, False, True, *[None] * 6]
 
@@ -104,32 +116,33 @@ def test_reasons_tell_what_was_found_beside_what_was_required() -> None:
 def test_what_could_not_be_judged_holds_nobody_and_is_said() -> None:
     decision = decided(FIRST)
     assert decision.word == PROMOTE
-    assert [row["sentence"] for row in decision.table() if row["passed"] is None] == [
-        "Gaps between groups: no group to compare; not judged.",
-        "Answers true on the whole: nothing was kept to tell by; not judged.",
-        "The served form answers as the model: nothing was kept to tell by; not judged.",
-        "Time of an answer: it was not measured; not judged.",
-        "Size of what answers: it was not measured; not judged.",
-    ]
+    criteria = by_name(decision)
+    unknown = ["gaps", "calibration", "served", "latency", "size"]
+    assert [name for name, criterion in criteria.items() if criterion.passed is None] == unknown
+    measured = by_name(decided(KNOWN))
+    for name in unknown:
+        sentence = criteria[name].sentence
+        assert missing_facts(sentence, criteria[name].name) == []
+        assert sentence != measured[name].sentence
 
 
 def test_the_worst_of_several_is_shown() -> None:
-    told = {c.name: c.found for c in decided(KNOWN).criteria}
-    assert told["slices not worse than version 1"] == "site 2: -0.100 (-0.150 to -0.050), the worst of 2"
-    assert told["gaps between groups"] == "black 1: -0.200 (-0.300 to -0.100), the worst of 2"
-    assert told["answers true on the whole"] == "0.060 (0.050 to 0.070)"
-    assert (told["time of an answer"], told["size of what answers"]) == ("50 ms", "500 MB")
+    shown = {name: criterion.found for name, criterion in by_name(decided(KNOWN)).items()}
+    assert missing_facts(shown["slices"], "site 2", -0.1, -0.15, -0.05) == []
+    assert missing_facts(shown["gaps"], "black 1", -0.2, -0.3, -0.1) == []
+    assert missing_facts(shown["calibration"], 0.06, 0.05, 0.07) == []
+    assert "site 1" not in shown["slices"]
+    assert "black 2" not in shown["gaps"]
+    assert missing_facts(shown["latency"], 50, "ms") + missing_facts(shown["size"], 500, "MB") == []
 
 
 @pytest.mark.parametrize(("low", "passed"), [(0.005, True), (0.0049, False)])
 def test_a_margin_below_zero_asks_for_a_gain(low: float, passed: bool) -> None:
     decision = decided(replace(NEXT, difference=Interval(0.01, low, 0.02)), margin=-0.005)
-    [asked] = [c for c in decision.criteria if c.name == "ROC AUC better than version 1"]
-    assert (asked.required, asked.passed) == ("low end at least 0.005", passed)
-
-
-def test_the_same_evidence_gives_the_same_decision() -> None:
-    assert decided(NEXT) == decided(replace(NEXT))
+    criterion = by_name(decision)["difference"]
+    assert missing_facts(criterion.required, 0.005) == []
+    assert missing_facts(criterion.name, "ROC AUC", 1) == []
+    assert criterion.passed is passed
 
 
 def test_evidence_is_gathered_from_what_a_version_keeps() -> None:
@@ -152,7 +165,9 @@ def test_evidence_is_gathered_from_what_a_version_keeps() -> None:
     slices = pd.DataFrame(
         [{"slice": "colour", "value": "11", "n": 50, "difference": -0.1, "low": -0.15, "high": -0.05}]
     )
-    assert gather(task, metrics, 2, 1, 500, gaps, slices, (50.0, 500.0)) == replace(
+    evidence = gather(task, metrics, 2, 1, 500, gaps, slices, (50.0, 500.0))
+    assert missing_facts(evidence.served, "weighted sum", 0, 600) == []
+    assert replace(evidence, served=KNOWN.served) == replace(
         KNOWN,
         slices=(("colour 11", Interval(-0.1, -0.15, -0.05)),),
         gaps=(("group 1", Interval(-0.2, -0.3, -0.1)),),
@@ -160,7 +175,9 @@ def test_evidence_is_gathered_from_what_a_version_keeps() -> None:
     metrics["scorer"]["proof"]["flips"] = 1
     assert not gather(task, metrics, 1, None, 0, gaps.head(0)).same
     metrics["scorer"]["proof"] = None
-    assert gather(task, metrics, 1, None, 0, gaps.head(0)).served == "the model itself answers"
+    itself = gather(task, metrics, 1, None, 0, gaps.head(0))
+    assert itself.same
+    assert itself.served
 
 
 def test_a_number_is_judged_without_its_unit() -> None:

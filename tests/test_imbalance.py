@@ -9,6 +9,7 @@ import books
 import numpy as np
 import pandas as pd
 import pytest
+from facts import missing_facts, numbers
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import AdaBoostClassifier, GradientBoostingClassifier
 
@@ -97,7 +98,7 @@ def test_every_family_weighs_or_says_that_it_cannot(trials: Callable[[str], Expe
     assert tree.class_weight == "balanced"
     told = trial.candidate("knn")
     assert told.status == "failed"
-    assert "nearest neighbours cannot weigh classes" in told.reason
+    assert missing_facts(told.reason, "nearest neighbours") == []
 
 
 @pytest.mark.parametrize(("family", "plain"), [("ada", AdaBoostClassifier), ("gbc", GradientBoostingClassifier)])
@@ -120,13 +121,17 @@ def test_the_learning_curve_takes_a_category_that_only_a_later_fold_is_fitted_on
 
 
 def test_the_report_says_what_was_done_to_probabilities(trials: Callable[[str], Experiment]) -> None:
-    assert trials("none").told() == ""
-    assert "left out of a fit" in trials("undersample").caption()
-    assert "unless `calibrate` corrects them" in trials("weights").told()
+    texts = {balance: trials(balance).told() for balance in ("none", "undersample", "oversample", "weights")}
+    assert texts.pop("none") == ""
+    assert numbers(trials("none").caption()) == []  # neither balanced nor chosen on fewer rows
+    for balance, text in texts.items():
+        assert missing_facts(text, balance, "calibrate") == []
+        assert text in trials(balance).caption()
+    assert len({text.replace(balance, "") for balance, text in texts.items()}) == 3
 
 
 def test_a_number_has_no_classes_to_balance() -> None:
-    with pytest.raises(ParameterError, match="imbalance: 'weights' balances classes, and a regression task has none"):
+    with pytest.raises(ParameterError, match=r"'weights'.*regression"):
         Experiment(books.number(), books.of_number(), folds=2, seed=1, balance="weights")
 
 

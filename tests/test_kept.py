@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 
 import pytest
 
@@ -39,8 +40,9 @@ def test_only_links_are_changed():
 @pytest.mark.parametrize("start", ['<a class="skip" href="#main">Skip to\nit</a>', ""])
 def test_a_kept_page_says_so_once_and_leads_to_its_run(start):
     placed = kept.placed(page("<p>text</p>", start), STAYS, INSTEAD)
-    assert placed.count("kept with one run") == 1
-    assert placed.index(start or "<body>") < placed.index('<aside class="kept"') < placed.index('<nav class="bar">')
+    [note] = re.findall(r"<aside.*?</aside>", placed)
+    assert 'href="index.html"' in note
+    assert placed.index(start or "<body>") < placed.index(note) < placed.index('<nav class="bar">')
 
 
 def test_links_are_files_seen_from_the_page():

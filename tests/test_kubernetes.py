@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from functools import cache
@@ -18,14 +17,13 @@ from modelbook.serving.settings import load
 
 HERE = ROOT / "deploy/kubernetes"
 OVERLAYS = ("dev", "staging", "prod")
-RENDER = [["kustomize", "build"], ["kubectl", "kustomize"]]
-found = next((words for words in RENDER if shutil.which(words[0])), None)
-pytestmark = pytest.mark.skipif(found is None, reason="there is neither kustomize nor kubectl")
+pytestmark = pytest.mark.requires("kubectl")
 
 
 @pytest.fixture(scope="module", params=OVERLAYS)
 def rendered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    told = subprocess.run([*found, HERE / "overlays" / request.param], capture_output=True, text=True)
+    command = ["kubectl", "kustomize", HERE / "overlays" / request.param]
+    told = subprocess.run(command, capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
     path = tmp_path_factory.mktemp("rendered") / f"{request.param}.yaml"
     path.write_text(told.stdout)

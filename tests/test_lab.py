@@ -15,16 +15,15 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import prerequisites
 import pytest
-import yaml
 from playwright.sync_api import Page, sync_playwright
 from tiny import BIN, ROOT, SMALL, STAGES, Tiny
 
 from modelbook import config
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.requires("browser")]
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
          "--disable-sync", "--no-first-run")  # fmt: skip
 TOKEN = "of-this-test"
@@ -58,11 +57,9 @@ DRESSED = "async name => { await jupyterapp.commands.execute('apputils:change-th
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    """A clone, set up and built once; the notebooks' own book, made small."""
-    tiny = Tiny(tmp_path_factory.mktemp("clone"))
-    values = yaml.safe_load((tiny.root / "env.yaml").read_text())
-    (tiny.root / "env.yaml").write_text(yaml.safe_dump({**values, "book": "rand-hie"}))
+def project(bundled: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """A clone, set up and built; the notebooks' own book, made small."""
+    tiny = Tiny.copy(bundled.first_build, tmp_path_factory.mktemp("clone"))
     for name in (".gitattributes", ".gitignore"):
         shutil.copy(ROOT / name, tiny.root)
     git(tiny, "init", "--quiet")
@@ -70,8 +67,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     assert told.returncode == 0, told.stderr
     git(tiny, "add", "--all")
     git(tiny, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "all")
-    told = tiny.build()
-    assert told.returncode == 0, told.stdout + told.stderr
+    built = tiny.build()
+    assert built.returncode == 0, built.stdout + built.stderr
+    assert tiny.ran(built) == []
     assert git(tiny, "status", "--porcelain") == ""
     return tiny
 
@@ -120,11 +118,8 @@ def asked() -> list[str]:
 @pytest.fixture(scope="module")
 def page(server: str, asked: list[str]) -> Iterator[Page]:
     """A browser that has opened JupyterLab."""
-    browser = next((path for path in map(shutil.which, BROWSERS) if path), None)
-    if browser is None:
-        pytest.fail(f"there is no {' or '.join(BROWSERS)}; install one: apt-get install chromium")
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=browser, args=QUIET)
+        opened = playwright.chromium.launch(executable_path=prerequisites.browser(), args=QUIET)
         page = opened.new_page(viewport={"width": 1300, "height": 1000})
         page.set_default_timeout(SECONDS * 1000)
         page.on("request", lambda request: asked.append(request.url))

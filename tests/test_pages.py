@@ -19,7 +19,7 @@ from modelbook.monitoring import ab, decision, shared
 from modelbook.report import ab as page_of_ab
 from modelbook.report import failure
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.requires("browser")]
 
 HEAVIEST = 1_500_000  # bytes of a page
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]

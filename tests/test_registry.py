@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -14,9 +15,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import pandas as pd
 import pytest
+from facts import missing_facts, refused
 from filelock import FileLock
 from mlflow.exceptions import MlflowException
 from sklearn.compose import make_column_transformer
@@ -149,9 +152,9 @@ def test_a_store_of_a_newer_mlflow_is_refused_with_its_revision(root: Path) -> N
         connection.execute("update alembic_version set version_num = 'feedc0ffee00'")
         connection.commit()
     for refuse in (store.prepare, store.check_store):
-        with pytest.raises(StoreError, match="schema revision 'feedc0ffee00'") as caught:
+        with refused(StoreError, "feedc0ffee00") as caught:
             refuse(root)
-        assert "a store written by MLflow 3." in caught.value.expected
+        assert re.search(r"MLflow 3\.", caught.value.expected)
         assert f"mv {store.database(root)} " in caught.value.next
 
 
@@ -159,9 +162,9 @@ def test_a_store_of_a_newer_mlflow_is_refused_with_its_revision(root: Path) -> N
 def test_a_file_that_is_no_store_is_refused(content: bytes, tmp_path: Path) -> None:
     store.database(tmp_path).parent.mkdir()
     store.database(tmp_path).write_bytes(content)
-    with pytest.raises(StoreError, match="is no MLflow store") as caught:
+    with refused(StoreError, store.database(tmp_path)) as caught:
         store.prepare(tmp_path)
-    assert "mv " in caught.value.next
+    assert f"mv {store.database(tmp_path)} " in caught.value.next
     assert store.database(tmp_path).read_bytes() == content
 
 
@@ -169,7 +172,7 @@ def test_a_store_without_a_revision_is_refused(root: Path) -> None:
     with closing(sqlite3.connect(store.database(root))) as connection:
         connection.execute("delete from alembic_version")
         connection.commit()
-    with pytest.raises(StoreError, match="is no MLflow store"):
+    with refused(StoreError, store.database(root)):
         store.check_store(root)
 
 
@@ -198,9 +201,10 @@ def _outcome(call: Callable[[], None]) -> str:
 @pytest.mark.slow
 def test_processes_that_begin_together_make_one_store(tmp_path: Path) -> None:
     code = f"from pathlib import Path; from modelbook.registry import store; store.prepare(Path({str(tmp_path)!r}))"
-    begun = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(3)]
-    assert [(process.communicate()[1][-300:], process.returncode) for process in begun] == [("", 0)] * 3
+    begun = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [(process.communicate()[1][-300:], process.returncode) for process in begun] == [("", 0)] * 2
     store.check_store(tmp_path)
+    assert [e.name for e in store.client(tmp_path).search_experiments()] == ["Default"]
 
 
 # Runs
@@ -288,7 +292,7 @@ def test_a_version_holds_everything_it_was_registered_with(
 def test_a_version_brings_its_compiled_scorer_and_a_digest_of_its_files(
     shelf: Path, first: Version, second: Version, parts: dict[str, Any]
 ) -> None:
-    assert first.tags["scorer"].startswith("compiled, weighted sum: 0 other labels in ")
+    assert missing_facts(first.tags["scorer"], "compiled", 0) == []
     assert first.metrics["scorer"]["proof"]["flips"] == 0
     store.client(shelf).set_registered_model_alias(BOOK, "challenger", str(first.number))
     pointed = pointer.aliases(shelf, BOOK)["challenger"]
@@ -327,9 +331,8 @@ def test_a_loaded_version_refuses_what_is_no_row_of_its_contract(
 
 def test_versions_are_numbered_and_an_unknown_one_is_named(shelf: Path, first: Version, second: Version) -> None:
     assert second.number == first.number + 1
-    with pytest.raises(StoreError, match="model 'tiny' has no version 77") as caught:
+    with refused(StoreError, BOOK, 77, "ploomber build"):
         versions.version(shelf, BOOK, 77)
-    assert "ploomber build" in caught.value.next
 
 
 @pytest.mark.parametrize(("column", "change"), [("probability", 1e-12), ("prediction", 1), ("probability", np.nan)])
@@ -338,9 +341,8 @@ def test_a_model_that_does_not_give_its_golden_rows_back_is_not_registered(
 ) -> None:
     gold = parts["golden"].copy()
     gold.loc[3, column] += change
-    with pytest.raises(ProofError, match="differs from the fitted one by") as caught:
+    with refused(ProofError, *([f"{abs(change):g}"] if change == 1 else [])):
         enter(root, {**parts, "golden": gold}, contract)
-    assert "nothing was registered" in caught.value.next
     assert store.client(root).search_registered_models() == []
     assert [run.info.status for run in store.client(root).search_runs(["1"])] == ["FAILED"]
 
@@ -357,11 +359,24 @@ def test_the_alias_names_the_champion_and_lost_files_are_no_absence(
     store.client(root).set_registered_model_alias(BOOK, versions.CHAMPION, str(one.number))
     assert versions.champion(root, BOOK) == one
     shutil.rmtree(one.folder.parent)
-    with pytest.raises(StoreError, match=f"the files of models:/{BOOK}/1 cannot be read"):
+    with refused(StoreError, f"models:/{BOOK}/1"):
         versions.champion(root, BOOK)
 
 
-# Promotion: each of these loads a model in a clean process
+# Promotion
+
+
+@pytest.fixture
+def proven_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Versions prove themselves in this process: a clean one takes seconds to start."""
+
+    def prove(root: Path, model: str, number: int) -> int:
+        store.connected(root)
+        rows, difference = compare_golden(f"models:/{model}/{number}")
+        assert difference == 0
+        return rows
+
+    monkeypatch.setattr(promotion, "prove", prove)
 
 
 def alias(root: Path) -> int | None:
@@ -375,8 +390,9 @@ def enact(root: Path, candidate: Version, word: str, *, enforce: bool = True, re
     return promotion.enact(root, candidate, champion, decision, enforce=enforce, commit="c0ffee")
 
 
-@pytest.mark.slow
-def test_promote_hold_and_dry_run(root: Path, parts: dict[str, Any], other: dict[str, Any], contract: Contract) -> None:
+def test_promote_hold_and_dry_run(
+    root: Path, parts: dict[str, Any], other: dict[str, Any], contract: Contract, proven_here: None
+) -> None:
     one, two = enter(root, parts, contract), enter(root, other, contract)
     nothing = {"champion": None, "moved": False, "golden_rows": 0, "scorer": "none"}
     assert enact(root, one, "hold") == {**nothing, "history": 1}
@@ -390,7 +406,8 @@ def test_promote_hold_and_dry_run(root: Path, parts: dict[str, Any], other: dict
     assert enact(root, two, "promote", reason="By far")["champion"] == 2
     assert alias(root) == 2
     tags = versions.version(root, BOOK, 2).tags
-    assert (tags["promoted_after"], tags["promoted_because"]) == ("1", "By far: 1, required 1.")
+    assert tags["promoted_after"] == "1"
+    assert missing_facts(tags["promoted_because"], "By far", 1) == []
     assert versions.version(root, BOOK, 1).tags["promoted_after"] == "none"
     told = history.read(root, BOOK)[-1]
     assert (told.at, told.evidence["run_id"]) == (tags["promoted_at"], two.tags["run_id"])
@@ -399,10 +416,15 @@ def test_promote_hold_and_dry_run(root: Path, parts: dict[str, Any], other: dict
 
 @pytest.mark.slow
 def test_a_rollback_works_without_a_network(
-    root: Path, parts: dict[str, Any], other: dict[str, Any], contract: Contract, monkeypatch: pytest.MonkeyPatch
+    root: Path,
+    parts: dict[str, Any],
+    other: dict[str, Any],
+    contract: Contract,
+    proven_here: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for one in (enter(root, parts, contract), enter(root, other, contract)):
-        enact(root, one, "promote")
+    for version in (enter(root, parts, contract), enter(root, other, contract)):
+        enact(root, version, "promote")
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", "sqlite:///of-another-project.db")  # as another use of MLflow leaves it
     code = "from pathlib import Path; from modelbook.registry import promotion;"
     code += f"print(promotion.roll_back(Path({str(root)!r}), {BOOK!r}, why='', commit='none').after)"
@@ -412,6 +434,7 @@ def test_a_rollback_works_without_a_network(
     told = subprocess.run(alone, capture_output=True, text=True)
     assert (told.stdout, told.returncode) == ("1\n", 0), told.stderr
     assert alias(root) == 1
+    assert history.read(root, BOOK)[-1].evidence["golden_rows"] == 30  # from the clean process
 
 
 def spoil(version: Version) -> None:
@@ -424,14 +447,10 @@ def test_a_version_whose_proof_fails_does_not_become_champion(
     root: Path, parts: dict[str, Any], other: dict[str, Any], contract: Contract
 ) -> None:
     one, two = enter(root, parts, contract), enter(root, other, contract)
+    store.client(root).set_registered_model_alias(BOOK, versions.CHAMPION, str(one.number))
     spoil(two)
-    with pytest.raises(ProofError, match=r"models:/tiny/2 differs by 0\.\d+ in a clean process"):
+    with pytest.raises(ProofError, match=r"models:/tiny/2\b.*\b0\.\d+"):
         enact(root, two, "promote")
-    assert alias(root) is None
-    enact(root, one, "promote")
-    with pytest.raises(ProofError) as caught:
-        enact(root, two, "promote")
-    assert "the alias stays" in caught.value.next
     assert alias(root) == 1
     assert "promoted_at" not in versions.version(root, BOOK, 2).tags
 
@@ -440,18 +459,8 @@ def test_a_version_whose_proof_fails_does_not_become_champion(
 def test_a_model_that_does_not_load_is_not_proven(root: Path, parts: dict[str, Any], contract: Contract) -> None:
     one = enter(root, parts, contract)
     (one.folder / "model.pkl").write_bytes(b"no pickle")
-    with pytest.raises(ProofError, match=r"(?s)models:/tiny/1 does not load: .*Error"):
+    with pytest.raises(ProofError, match=r"(?s)models:/tiny/1\b.*UnpicklingError"):
         promotion.prove(root, BOOK, 1)
-
-
-@pytest.mark.slow
-def test_prove_tells_rows_and_difference_as_json(shelf: Path, first: Version) -> None:
-    told = subprocess.run(
-        [sys.executable, "-m", "modelbook.registry.prove", f"models:/{BOOK}/{first.number}"],
-        env={"MLFLOW_TRACKING_URI": store.uri(shelf), "PATH": "/usr/bin:/bin"},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert json.loads(told.stdout.splitlines()[-1]) == {"rows": 30, "difference": 0.0}
 
 
 # Candidate and champion on the same rows
@@ -471,55 +480,64 @@ def test_pairs_are_rows_that_neither_was_trained_on(first: Version, second: Vers
     np.testing.assert_array_equal(champion.score, first.evaluated().predict_proba(contract.features(rows))[:, 1])
 
 
+def write_version(folder: Path, parts: dict[str, Any], contract: Contract) -> Version:
+    """A version with what pairing reads of it; to register one takes a second."""
+    folder.mkdir()
+    (folder / "contract.yaml").write_text(contract.dump())
+    (folder / "metrics.json").write_text(json.dumps(parts["metrics"]))
+    (folder / "evaluated.pkl").write_bytes(cloudpickle.dumps(parts["evaluated"]))
+    parts["reference"].to_parquet(folder / "reference.parquet")
+    return Version(BOOK, 1, {}, folder)
+
+
 def test_after_a_retrain_the_newest_rows_are_asked_where_they_are_enough(
-    root: Path, make_frame: Callable[..., pd.DataFrame], contract: Contract
+    tmp_path: Path, make_frame: Callable[..., pd.DataFrame], contract: Contract
 ) -> None:
     def version(years: tuple[int, ...], held: range, split: str = "group") -> Version:
         parts = made(make_frame(seed=6, entities=60, years=years), set(held), contract)
         parts["metrics"] |= {"periods": list(years), "split": split}
-        return enter(root, parts, contract)
+        return write_version(tmp_path / f"{len(years)}-{held}", parts, contract)
 
     champion = version((1, 2, 3), range(20, 40))
     challenger = version((1, 2, 3, 4), range(10, 30))
     pairs = paired(challenger, champion, 10)
-    assert pairs.told == "The 10 rows of year 4: later than all that the champion has learned from."
+    assert missing_facts(pairs.told, 10, "year 4") == []
     assert (set(pairs.rows["who"]), set(pairs.rows["year"])) == (set(range(20, 30)), {4})
     few = paired(challenger, champion, 11)
-    assert few.told.startswith("All 40 rows that neither was fitted on; 10 of them are later")
+    assert missing_facts(few.told, 40, 10, 11) == []  # rows, the later of them, and how many it takes
     assert set(few.rows["who"]) == set(range(20, 30))
-    assert paired(champion, champion, 1).told == "All 60 rows that neither was fitted on."
+    assert missing_facts(paired(champion, champion, 1).told, 60) == []
     forward = version((1, 2, 3), range(50, 60), "time")  # rows of an entity may be on both sides
     assert set(paired(challenger, forward, 10).rows["who"]) == set(range(10, 30))
 
 
 def test_an_entity_that_came_later_is_new_to_the_champion(
-    root: Path, make_frame: Callable[..., pd.DataFrame], contract: Contract
+    tmp_path: Path, make_frame: Callable[..., pd.DataFrame], contract: Contract
 ) -> None:
     frame = make_frame(seed=6, entities=60, years=(1, 2, 3, 4))
     frame = frame[(frame["year"] > 3) | (frame["who"] < 50)]  # members from 50 on join in year 4
     old, new = (made(frame[frame["year"] <= until], set(range(40, 60)), contract) for until in (3, 4))
     for parts, years in ((old, [1, 2, 3]), (new, [1, 2, 3, 4])):
         parts["metrics"] |= {"periods": years, "split": "group"}
-    champion, challenger = enter(root, old, contract), enter(root, new, contract)
+    champion = write_version(tmp_path / "old", old, contract)
+    challenger = write_version(tmp_path / "new", new, contract)
     assert set(paired(challenger, champion, 20).rows["who"]) == set(range(40, 60))
 
 
 def test_without_a_champion_or_shared_entities_there_are_no_pairs(
-    root: Path, first: Version, make_frame: Callable[..., pd.DataFrame], contract: Contract
+    tmp_path: Path, first: Version, make_frame: Callable[..., pd.DataFrame], contract: Contract
 ) -> None:
     stranger = made(make_frame(seed=6), set(range(100, 150)), contract)
-    apart = enter(root, stranger, contract)
+    apart = write_version(tmp_path / "apart", stranger, contract)
     for candidate, champion in ((first, None), (apart, first)):
         assert len(paired(candidate, champion)) == 0
 
 
 def test_a_champion_with_columns_that_are_gone_cannot_be_paired(
-    root: Path, first: Version, make_frame: Callable[..., pd.DataFrame], contract: Contract
+    tmp_path: Path, first: Version, other: dict[str, Any], contract: Contract
 ) -> None:
-    frame = make_frame(seed=5)
-    later = made(frame, set(range(30, 90)), contract)
-    later["reference"] = later["reference"].drop(columns="noise")
-    assert len(paired(enter(root, later, contract), first)) == 0
+    later = {**other, "reference": other["reference"].drop(columns="noise")}
+    assert len(paired(write_version(tmp_path / "later", later, contract), first)) == 0
 
 
 # The card
@@ -534,27 +552,37 @@ def test_the_card_tells_candidate_and_champion_side_by_side(first: Version, seco
 
 def test_the_card_tells_the_decision(first: Version) -> None:
     done = {"champion": 1, "moved": True, "golden_rows": 30, "scorer": first.tags["scorer"]}
-    told = card.story("promote", ["Good: 1, required 0."], first, done, "enforce")
-    assert told["sentences"] == [
-        "The gate says promote for version 1.", "Good: 1, required 0.",
-        "The alias champion names version 1; 30 golden rows came back exactly from a clean process. "
-        "It is served by its compiled form (weighted sum).",
-    ]  # fmt: skip
-    itself = {**done, "scorer": "the model itself: preprocessing does not move size along a straight line"}
-    slow = card.story("promote", [], first, itself, "enforce")["sentences"][-1]
-    assert slow.endswith("It is served by the model itself: preprocessing does not move size along a straight line.")
-    assert "dry run the alias stays" in card.story("promote", [], first, done, "dry_run")["sentences"][0]
-    assert "criterion that failed" in card.story("hold", [], first, done, "enforce")["next"]
-    assert found.outcome(card.outcome(done)) == (
-        "The alias has just moved to version 1, which gave all 30 golden rows back exactly; "
-        "requests are answered by its compiled form (weighted sum)."
-    )
-    outcome = card.outcome({**done, "champion": None, "moved": False})
-    assert outcome["value"].tolist() == ["none", "no", "30", "its compiled form (weighted sum)"]
+
+    def story(word: str, gate: str = "enforce", **changes: Any) -> dict[str, Any]:
+        return card.story(word, ["Good: 1, required 0."], first, {**done, **changes}, gate)
+
+    decision, reason, outcome = story("promote")["sentences"]
+    assert missing_facts(decision, "promote", 1) == []
+    assert reason == "Good: 1, required 0."
+    assert missing_facts(outcome, "champion", 1, 30, "weighted sum") == []
+    slow = story("promote", scorer="the model itself: size bends")["sentences"][-1]
+    assert missing_facts(slow, "the model itself", "size bends") == []
+    assert "weighted sum" not in slow
+    assert missing_facts(story("promote", "dry_run")["sentences"][0], "dry run", 1) == []
+    assert story("hold")["next"] != story("promote")["next"]
+
+
+def test_the_outcome_is_told_as_a_table_and_a_sentence(first: Version) -> None:
+    done = {"champion": 1, "moved": True, "golden_rows": 30, "scorer": first.tags["scorer"]}
+    moved = found.outcome(card.outcome(done))
+    assert missing_facts(moved, 1, 30, "weighted sum") == []
+    assert found.outcome(card.outcome({**done, "moved": False})) != moved
+    champion, is_moved, golden_rows, scorer = card.outcome({**done, "champion": None, "moved": False})["value"]
+    assert (champion, is_moved, golden_rows) == ("none", "no", "30")
+    assert "weighted sum" in scorer
+
+
+def test_each_criterion_is_told_with_what_it_requires() -> None:
     rows = [
         {"name": "n", "required": "r", "found": "f", "passed": passed, "sentence": "s"}
         for passed in (False, True, None)
     ]
-    told = card.criteria(rows)
-    assert told.columns.tolist() == ["criterion", "required", "found", "passed"]
-    assert told["passed"].tolist() == ["no", "yes", "not judged"]
+    table = card.criteria(rows)
+    assert table.iloc[:, :3].values.tolist() == [["n", "r", "f"]] * 3
+    assert table.iloc[:2, 3].tolist() == ["no", "yes"]
+    assert table.iloc[2, 3] not in ("no", "yes")

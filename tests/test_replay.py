@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,24 +94,24 @@ def test_what_is_told_is_what_the_model_says(project, rows, contract, make_frame
         "id", "at", "version", "colour", "size", "noise", "flag", "before", "after", "change", "otherwise",
     }  # fmt: skip
     again = run("--model", "2", "--since", "1h", "--out", "all.csv")
-    assert (again.exit_code, again.stderr.splitlines()[0]) == (1, "DataError: all.csv is there already")
+    assert (again.exit_code, again.stderr.split()[:2]) == (1, ["DataError:", "all.csv"])
 
 
 def test_the_table_says_how_many_where_and_which(project, make_frame) -> None:
     serve(project, make_frame(seed=9, entities=20))
     told = run("--model", "2", "--since", "1h")
     assert told.exit_code == 0
-    assert told.stdout.startswith("Version 2 would answer ")
-    assert " of 60 rows otherwise (" in told.stdout
+    assert re.match(r"Version 2\b.* of 60 rows\b", told.stdout)
     assert "colour  2 " in told.stdout
     assert told.stdout.split("Changed most:")[1].count("size=") == 10
 
 
 def test_errors_say_what_to_do(project, make_frame) -> None:
     told = run("--model", "7", "--since", "1h")
-    assert (told.exit_code, told.stderr.splitlines()[0]) == (1, "ServingError: tiny has no version 7")
+    assert told.exit_code == 1
+    assert re.match(r"ServingError: tiny\b.*\b7\b", told.stderr)
     told = run("--model", "2", "--since", "1h", "--out", "none.csv")
-    assert told.stderr.startswith("DataError: nothing was answered in that time by another version than 2")
+    assert re.match(r"DataError: .*\b2\b", told.stderr)
     assert not list(project.glob("*none.csv*"))
     serve(project, make_frame(seed=9, entities=3))
     assert run("--model", "1", "--since", "1h").exit_code == 1, "the rows are its own"
@@ -168,7 +169,7 @@ def test_a_version_of_another_contract_is_told() -> None:
         again([row(1, 2.0, None)], Fixed(of_classes(), [1, 0, 0]), of_classes())
     lacking = row(1, 2.0, None)
     del lacking["inputs"]["noise"]
-    with pytest.raises(ContractError, match="version 2 reads noise, which the row id-1 does not have"):
+    with pytest.raises(ContractError, match=r"\b2\b.*noise.*id-1"):
         again([lacking], Fixed(of_number(), [1.0]), of_number())
     with pytest.raises(DataError, match="nothing was answered"):
         again([], Fixed(of_number(), [1.0]), of_number())

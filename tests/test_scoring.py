@@ -11,6 +11,7 @@ import cloudpickle
 import numpy as np
 import pandas as pd
 import pytest
+from facts import missing_facts
 from lightgbm import LGBMClassifier, LGBMRegressor
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.compose import make_column_transformer
@@ -215,21 +216,18 @@ def test_gaps_may_come_as_none_or_nan_and_many_answers_like_one(put, frame):
 
 
 REFUSED = {
-    "two columns in one": (Crossing(), "depends on size and on flag"),
-    "a curve": (
-        make_column_transformer((PowerTransformer(), ["size"]), remainder="drop"),
-        "does not move size along a straight line",
-    ),
-    "a step that fails": (Breaking(), "KeyError: 'no such colour'"),
+    "two columns in one": (Crossing(), ["size", "flag"]),
+    "a curve": (make_column_transformer((PowerTransformer(), ["size"]), remainder="drop"), ["size"]),
+    "a step that fails": (Breaking(), ["KeyError: 'no such colour'"]),
 }
 
 
-@pytest.mark.parametrize(("step", "reason"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_compiled_is_told_with_its_reason_and_leaves_nothing(put, step, reason):
+@pytest.mark.parametrize(("step", "facts"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_compiled_is_told_with_its_reason_and_leaves_nothing(put, step, facts):
     _, compiled, folder = put(LogisticRegression(), before=step)
-    assert compiled.name == "the model itself"
-    assert reason in compiled.reason
-    assert str(compiled).startswith("the model itself: ")
+    assert compiled.proof is None
+    assert missing_facts(compiled.reason, *facts) == []
+    assert missing_facts(str(compiled), compiled.name, compiled.reason) == []
     assert [path.name for path in folder.iterdir()] == ["golden.json"]
 
 
@@ -309,10 +307,10 @@ def test_a_booster_of_another_width_or_of_no_model_is_refused(tmp_path, frame):
     model = LGBMClassifier(**QUIET, n_estimators=2).fit(frame[["size"]].to_numpy(), frame["happened"])
     path = tmp_path / "kernel.txt"
     path.write_text(model.booster_.model_to_string())
-    with pytest.raises(CompileError, match="wants 1 columns"):
+    with pytest.raises(CompileError, match=r"\b1\b"):
         Booster(path, 3)
     path.write_text("no model")
-    with pytest.raises(CompileError, match="LightGBM: "):
+    with pytest.raises(CompileError, match="LightGBM"):
         Booster(path, 1)
 
 
@@ -324,5 +322,5 @@ def test_outcomes_are_typed_by_the_task(put, contract):
     _, _, folder = put(LogisticRegression(), "multiclass")
     read = Outcomes(contract, Scorer.load(folder).answering).read
     assert read(b'{"id": "a", "outcome": "low"}', 10) == {"a": "low"}
-    with pytest.raises(Refusal, match="one of low, middle, high"):
+    with pytest.raises(Refusal, match="low, middle, high"):
         read(b'{"id": "a", "outcome": "tall"}', 10)

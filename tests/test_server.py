@@ -13,6 +13,7 @@ import sqlite3
 import subprocess
 import threading
 import time
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,32 @@ pytestmark = pytest.mark.slow
 ROW = {"colour": "11", "size": 80.0, "noise": None, "flag": 1}
 
 
+@pytest.fixture(scope="module")
+def template(make_frame, contract, tmp_path_factory) -> Shelf:
+    shelf, frame = Shelf(tmp_path_factory.mktemp("shelf")), make_frame()
+    shelf.alias("champion", shelf.register(fitted(frame, contract), contract, frame))
+    shelf.register(fitted(frame, contract, LogisticRegression(C=0.01)), contract, frame)
+    return shelf
+
+
 @pytest.fixture
-def shelf(tmp_path: Path, frame, contract) -> Shelf:
-    made = Shelf(tmp_path)
-    made.alias("champion", made.register(fitted(frame, contract), contract, frame))
-    made.register(fitted(frame, contract, LogisticRegression(C=0.01)), contract, frame)
-    return made
+def shelf(template: Shelf, tmp_path: Path) -> Shelf:
+    """Two versions, of which the first is champion."""
+    return template.copy(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def server(template: Shelf, tmp_path_factory) -> Iterator[Running]:
+    """A server for the tests that only send requests; its log lies in its folder."""
+    with running(template.copy(tmp_path_factory.mktemp("served")).root) as server:
+        yield server
+
+
+def wait(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until, "it did not come to pass"
+        time.sleep(0.02)
 
 
 def kept(shelf: Shelf) -> set[str]:
@@ -47,6 +68,10 @@ class Caller(threading.Thread):
         self._server, self.ending = server, False
         self.answers: list[dict[str, Any]] = []
         self.failures: list[Any] = []
+
+    def hears(self, number: int) -> bool:
+        """Whether this version gave the last of its answers."""
+        return bool(self.answers) and self.answers[-1]["model_version"] == number
 
     def run(self) -> None:
         with closing(self._server.connect()) as connection:
@@ -65,15 +90,15 @@ class Caller(threading.Thread):
                     self.failures.append((told.status, text))
 
 
-def test_of_ten_thousand_answers_none_is_lost_when_the_process_is_killed(shelf):
+def test_no_answer_is_lost_when_the_process_is_killed(shelf):
     answered: set[str] = set()
-    while len(answered) < 10_000:
+    while len(answered) < 6000:
         with running(shelf.root) as server:
             callers = [Caller(server) for _ in range(8)]
             for caller in callers:
                 caller.start()
             before = len(answered)
-            while sum(len(caller.answers) for caller in callers) < min(4000, 10_000 - before):
+            while sum(len(caller.answers) for caller in callers) < min(2000, 6000 - before):
                 time.sleep(0.01)
             os.kill(server.process.pid, signal.SIGKILL)
             for caller in callers:
@@ -89,10 +114,9 @@ def test_while_the_alias_moves_no_request_fails_and_none_is_mixed(shelf, workers
         callers = [Caller(server) for _ in range(6)]
         for caller in callers:
             caller.start()
-        for number in (2, 1, 2):
-            time.sleep(1.5)
+        for number in (1, 2, 1, 2):
             shelf.alias("champion", number)
-        time.sleep(3)
+            wait(lambda number=number: all(caller.hears(number) for caller in callers))
         for caller in callers:
             caller.ending = True
         for caller in callers:
@@ -118,7 +142,7 @@ def test_requests_at_work_are_answered_before_the_server_ends(shelf):
         callers = [Caller(server) for _ in range(4)]
         for caller in callers:
             caller.start()
-        time.sleep(1)
+        wait(lambda: all(len(caller.answers) > 50 for caller in callers))
         server.process.terminate()
         assert server.process.wait(30) in (0, -signal.SIGTERM)
         for caller in callers:
@@ -147,41 +171,32 @@ def test_bodies_that_break_off_or_never_come_hurt_nobody(shelf):
         assert "Traceback" not in (shelf.root / "server.log").read_text()
 
 
-def test_it_is_ready_in_seconds_and_its_log_is_json(shelf):
-    began = time.monotonic()
-    with running(shelf.root) as server:
-        assert time.monotonic() - began < 20, "3 on an idle machine"
-        assert server.ask("POST", "/predict", ROW)[0] == 200
-    lines = (shelf.root / "server.log").read_text().splitlines()[1:]
-    assert "in service" in {json.loads(line)["event"] for line in lines}
+def test_it_is_ready_in_seconds_and_its_log_is_json(server):
+    assert server.seconds < 20, "3 on an idle machine"
+    assert server.ask("POST", "/predict", ROW)[0] == 200
+    lines = (server.root / "server.log").read_text().splitlines()[1:]
+    assert lines
+    assert all(json.loads(line)["event"] for line in lines)
 
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 
 
-def test_what_its_own_manual_allows_and_forbids_never_ends_in_a_failure(shelf, tmp_path):
-    with running(shelf.root) as server:
-        address = f"http://127.0.0.1:{server.port}/openapi.json"
-        command = [
-            str(BIN / "schemathesis"),
-            "run",
-            address,
-            "--max-examples",
-            "400",
-            "--phases",
-            "examples,coverage,fuzzing",
-        ]
-        command += ["--checks", f"{CHECKS},negative_data_rejection", "--no-color", "--generation-database", "none"]
-        told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-        assert told.returncode == 0, told.stdout[-9000:]
-        assert int(re.search(r"([\d,]+) generated", told.stdout)[1].replace(",", "")) > 1000
-        assert "a request failed" not in (shelf.root / "server.log").read_text()
+def test_what_its_own_manual_allows_and_forbids_never_ends_in_a_failure(server, tmp_path):
+    address = f"http://127.0.0.1:{server.port}/openapi.json"
+    command = [str(BIN / "schemathesis"), "run", address, "--max-examples", "250"]
+    command += ["--phases", "examples,coverage,fuzzing", "--no-color"]
+    command += ["--checks", f"{CHECKS},negative_data_rejection", "--generation-database", "none"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout[-9000:]
+    assert int(re.search(r"([\d,]+) generated", result.stdout)[1].replace(",", "")) > 900
+    assert "Traceback" not in (server.root / "server.log").read_text()
 
 
-def test_tables_that_were_mangled_never_end_in_a_failure(shelf):
+def test_tables_that_were_mangled_never_end_in_a_failure(server):
     table = b"colour,size,noise,flag\n" + b"11,80,,1\n2,5.5,-1e3,0\n" * 5
     draw = random.Random(5)
-    with running(shelf.root) as server, closing(server.connect()) as connection:
+    with closing(server.connect()) as connection:
         for _ in range(1500):
             mangled = bytearray(table)
             for _ in range(draw.randint(1, 6)):

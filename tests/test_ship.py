@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from tiny import ROOT
+from tiny import BIN, ROOT
 
 KUBECTL = """case "$*" in
   "kustomize "*) cat {manifests} ;;
@@ -59,23 +61,24 @@ def deploy(project: Path, *words: str) -> tuple[int, str, str]:
 def test_a_target_that_is_none_is_refused(project):
     code, _, told = deploy(project, "TARGET=moon")
     assert code != 0
-    assert "TARGET=moon is no target\n  next: make deploy TARGET=kubernetes|ecs" in told
+    assert "TARGET=moon" in told
+    assert "make deploy TARGET=kubernetes|ecs" in told
     kubectl(project)
     code, _, told = deploy(project, "TARGET=kubernetes", "OVERLAY=moon")
     assert code != 0
-    assert "there is no deploy/kubernetes/overlays/moon\n  next: OVERLAY=dev|prod|staging" in told
+    assert "deploy/kubernetes/overlays/moon" in told
+    assert "OVERLAY=dev|prod|staging" in told
 
 
 @pytest.mark.parametrize(
     ("context", "words", "why"),
-    [("exit 1", (), "kubectl has no cluster"), ("echo here", ("DRY=1",), "DRY is set")], ids=["no cluster", "DRY"],
+    [("exit 1", (), "kubectl"), ("echo here", ("DRY=1",), "DRY")], ids=["no cluster", "DRY"],
 )  # fmt: skip
 def test_without_a_cluster_it_shows_what_would_be_applied(project, context, words, why):
     kubectl(project, context)
     code, told, _ = deploy(project, "TARGET=kubernetes", *words)
     assert code == 0
-    assert f"  Deployment modelbook\n    {IMAGE}\ndry run, nothing was changed" in told
-    assert why in told
+    assert re.search(rf"Deployment modelbook\n +{IMAGE}\ndry run\b.*\b{why}\b", told)
     assert "apply" not in told
 
 
@@ -83,8 +86,8 @@ def test_with_a_cluster_it_applies_the_overlay_and_waits(project):
     kubectl(project)
     code, told, _ = deploy(project, "TARGET=kubernetes", "OVERLAY=prod")
     assert code == 0
-    assert told.splitlines()[-3:] == [
-        "to the cluster of the context here",
+    assert "here" in told.splitlines()[-3].split()
+    assert told.splitlines()[-2:] == [
         "kubectl apply -k deploy/kubernetes/overlays/prod",
         "kubectl -n modelbook-prod rollout status deployment/modelbook --timeout=300s",
     ]
@@ -94,7 +97,7 @@ def test_a_cluster_that_does_not_answer_is_told(project):
     kubectl(project, ready="exit 1")
     code, told, error = deploy(project, "TARGET=kubernetes")
     assert code != 0
-    assert "the cluster of the context here does not answer" in error
+    assert "here" in error.split()
     assert "apply" not in told
 
 
@@ -102,10 +105,11 @@ def test_without_credentials_it_shows_what_the_template_makes(project):
     code, told, _ = deploy(project, "TARGET=ecs")
     assert code == 0
     assert "  Service AWS::ECS::Service\n" in told
-    assert "there is no aws" in told
+    assert re.search(r"^dry run\b.*\baws\b", told, re.M)
     command(project, "aws", AWS.format(identity="echo Unable to locate credentials >&2; exit 255"))
     code, told, _ = deploy(project, "TARGET=ecs")
-    assert (code, "aws has no credentials" in told) == (0, True)
+    assert code == 0
+    assert re.search(r"^dry run\b.*\baws\b.*credentials", told, re.M)
     assert "aws cloudformation" not in told
 
 
@@ -113,7 +117,7 @@ def test_credentials_that_are_refused_are_told(project):
     command(project, "aws", AWS.format(identity="echo The security token is expired >&2; exit 255"))
     code, told, error = deploy(project, "TARGET=ecs")
     assert code != 0
-    assert "deploy: The security token is expired" in error
+    assert "The security token is expired" in error
     assert "aws cloudformation" not in told
 
 
@@ -121,18 +125,27 @@ def test_with_credentials_it_deploys_the_stack_with_its_parameters(project):
     command(project, "aws", AWS.format(identity="echo arn:aws:iam::1:user/me"))
     code, _, error = deploy(project, "TARGET=ecs")
     assert code != 0
-    assert "there is no deploy/ecs/parameters" in error
+    assert "deploy/ecs/parameters" in error
     (project / "deploy/ecs/parameters").write_text("# ours\nVpc=vpc-1\nLeast=3\n")
     code, told, _ = deploy(project, "TARGET=ecs", "STACK=book")
     assert code == 0
-    assert "to the stack book, as arn:aws:iam::1:user/me" in told
+    assert re.search(r"\bbook\b.*arn:aws:iam::1:user/me", told)
     assert "--template-file deploy/ecs/service.yaml" in told
     assert "--parameter-overrides Vpc=vpc-1 Least=3\n" in told
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("aws"), reason="there is no aws; install it: uv tool install awscli")
-def test_the_real_aws_makes_the_stack_on_a_cloud_for_tests(project, monkeypatch):
+@pytest.fixture
+def aws(tmp_path: Path) -> Path:
+    """The folder of the AWS CLI's command, installed in an environment of its own."""
+    uv, place = [BIN / "uv", "--quiet"], tmp_path / "aws"
+    subprocess.run([*uv, "venv", "--python", sys.executable, place], check=True)
+    words = ["pip", "install", "--python", place / "bin/python", "--exclude-newer", "2026-06-20", "awscli"]
+    subprocess.run([*uv, *words], check=True)
+    return place / "bin"
+
+
+@pytest.mark.integration
+def test_the_real_aws_makes_the_stack_on_a_cloud_for_tests(project, aws, monkeypatch):
     import boto3
     from moto.server import ThreadedMotoServer
 
@@ -158,7 +171,13 @@ def test_the_real_aws_makes_the_stack_on_a_cloud_for_tests(project, monkeypatch)
         }  # fmt: skip
         (project / "deploy/ecs/parameters").write_text("".join(f"{key}={value}\n" for key, value in given.items()))
         words = ["make", "-s", "deploy", "TARGET=ecs"]
-        told = subprocess.run(words, cwd=project, env=dict(os.environ), capture_output=True, text=True)
+        told = subprocess.run(
+            words,
+            cwd=project,
+            env={**os.environ, "PATH": f"{aws}:{os.environ['PATH']}"},
+            capture_output=True,
+            text=True,
+        )
         assert told.returncode == 0, told.stdout + told.stderr
         [cluster] = boto3.client("ecs").list_clusters()["clusterArns"]
         assert len(boto3.client("ecs").list_services(cluster=cluster)["serviceArns"]) == 1

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import sqlite3
-import subprocess
-import tempfile
 import threading
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from servers import object_store
+from facts import missing_facts
+from servers import PASSWORD, object_store, postgresql
 
 from modelbook.contract import Contract
 from modelbook.contract.layout import Layout
@@ -76,49 +75,48 @@ def test_a_contract_says_how_a_file_without_a_header_is_read(contract: Contract,
     assert frame["size"].tolist()[0] == 5
     assert frame.isna().sum().sum() == 2
     (tmp_path / "t.csv").write_text("1,2\n")
-    with pytest.raises(DataError, match="has 2 columns, and 9 names were given"):
+    with pytest.raises(DataError, match=r"\b2\b.*\b9\b"):
         read("t.csv", tmp_path, told)
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "facts"),
     [
-        (b"a;b,c\n1;2,3\n1\n", r"is ragged: the first line has 2 fields, line 3 has 1"),
-        (b"a,b\n" + b"1,2\n" * 50 + b"1,2,\n", r"ragged.*line 52 has 3"),
-        (b"a,b,a\n1,2,3\n", "more than one column 'a'"),
-        (b"a, a\n1,2\n", "more than one column 'a'"),
-        (b"<!DOCTYPE html><html>", "is a web page"),
-        (b"\x89PNG\r\n\x1a\n\x00\x00", "holds no text"),
-        (b"%PDF-1.4\n1 0 obj\n", "is a PDF"),
-        (b"\xd0\xcf\x11\xe0", "save it as .xlsx"),
-        (b'{"a": 1}\n{"a": [1, 2]}\n', "the field 'a' holds lists"),
-        (b'{"a": 1}\n{"a": \n', "cannot be read"),
-        (b"\x1f\x8b\x08\x00broken", "cannot be unpacked"),
-        (b"PK\x03\x04broken", "cannot be read"),
-        (b" \n\n", "is empty"),
+        (b"a;b,c\n1;2,3\n1\n", [2, 3, 1]),  # fields, the line that has others, and how many
+        (b"a,b\n" + b"1,2\n" * 50 + b"1,2,\n", [2, 52, 3]),
+        (b"a,b,a\n1,2,3\n", ["'a'"]),
+        (b"a, a\n1,2\n", ["'a'"]),
+        (b"<!DOCTYPE html><html>", ["web page"]),
+        (b"\x89PNG\r\n\x1a\n\x00\x00", []),
+        (b"%PDF-1.4\n1 0 obj\n", ["PDF"]),
+        (b"\xd0\xcf\x11\xe0", [".xlsx"]),
+        (b'{"a": 1}\n{"a": [1, 2]}\n', ["'a'", "list"]),
+        (b'{"a": 1}\n{"a": \n', []),
+        (b"\x1f\x8b\x08\x00broken", []),
+        (b"PK\x03\x04broken", []),
+        (b" \n\n", ["empty"]),
     ],
 )
-def test_what_is_no_table_is_said_so(content: bytes, told: str, tmp_path: Path) -> None:
+def test_what_is_no_table_is_said_so(content: bytes, facts: list[Any], tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(content)
-    with pytest.raises(DataError, match=told) as caught:
+    with pytest.raises(DataError) as caught:
         read("t.csv", tmp_path)
+    assert missing_facts(str(caught.value), "t.csv", *facts) == []
     assert caught.value.next
 
 
 @pytest.mark.parametrize(
-    ("content", "told", "next"),
-    [
-        ("who#year#size\n1#2#3\n", r"t\.csv has one column only, 'who#year#size'", "file: {delimiter: ...}"),
-        ("who,year,size\n", r"t\.csv has no rows", "check the table"),
-    ],
+    ("content", "facts"),
+    [("who#year#size\n1#2#3\n", ["'who#year#size'", "delimiter"]), ("who,year,size\n", [])],
 )
 def test_a_contract_is_held_against_a_table_only(
-    content: str, told: str, next: str, contract: Contract, tmp_path: Path
+    content: str, facts: list[str], contract: Contract, tmp_path: Path
 ) -> None:
     (tmp_path / "t.csv").write_text(content)
-    with pytest.raises(DataError, match=told) as caught:
+    with pytest.raises(DataError) as caught:
         read("t.csv", tmp_path, contract)
-    assert next in caught.value.next
+    assert missing_facts(str(caught.value), "t.csv", *facts) == []
+    assert caught.value.next
     assert len(read("t.csv", tmp_path).columns) > 0  # without a contract, a table all the same
 
 
@@ -133,12 +131,12 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytes
         return frame
 
     monkeypatch.setattr(formats, "load", slow)
-    with pytest.raises(DataError, match=r"t\.csv changed while it was read"):
+    with pytest.raises(DataError, match=r"t\.csv"):
         read("t.csv", tmp_path)
 
 
 def test_a_folder_is_no_table(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is a folder"):
+    with pytest.raises(DataError, match="folder"):
         read(".", tmp_path)
 
 
@@ -169,7 +167,7 @@ def test_a_file_is_fetched_by_http(served: str, tmp_path: Path, monkeypatch: pyt
     assert state(f"{served}/t.csv.gz", tmp_path) != before
     monkeypatch.setenv("TABLE_HOST", served)
     assert len(read("${TABLE_HOST}/t.csv.gz", tmp_path)) == 2
-    with pytest.raises(DataError, match=r"none\.csv cannot be fetched: .*404"):
+    with pytest.raises(DataError, match=r"none\.csv.*404"):
         read(f"{served}/none.csv", tmp_path)
 
 
@@ -177,12 +175,12 @@ def test_an_address_that_does_not_answer(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with pytest.raises(DataError, match=r"cannot be fetched: .*[Cc]onnect") as caught:
+    with pytest.raises(DataError, match=r"t\.csv.*[Cc]onnect") as caught:
         read(f"http://me:geheim-word@127.0.0.1:{port}/t.csv", tmp_path)
     assert "geheim" not in str(caught.value)
-    with pytest.raises(DataError, match="the environment has no NOWHERE_AT_ALL"):
+    with pytest.raises(DataError, match="NOWHERE_AT_ALL"):
         read("http://${NOWHERE_AT_ALL}/t.csv", tmp_path)
-    with pytest.raises(DataError, match="is no address"):
+    with pytest.raises(DataError, match="nope"):
         read("nope://t.csv", tmp_path)
 
 
@@ -193,9 +191,9 @@ def test_a_missing_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.M
         raise ImportError("Install s3fs to access S3")
 
     monkeypatch.setattr(fsspec.core, "url_to_fs", missing)
-    with pytest.raises(DataError, match="needs a library") as caught:
+    with pytest.raises(DataError, match="s3") as caught:
         read("s3://bucket/t.csv", tmp_path)
-    assert "make extras (it installs modelbook[s3])" in caught.value.next
+    assert missing_facts(caught.value.next, "make extras", "modelbook[s3]") == []
 
 
 @pytest.mark.slow
@@ -206,7 +204,7 @@ def test_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         before = state("s3://tables/deep/t.csv", tmp_path)
         store.put_object(Bucket="tables", Key="deep/t.csv", Body=b"a,b\n1,2\n")
         assert state("s3://tables/deep/t.csv", tmp_path) != before
-        with pytest.raises(DataError, match="cannot be fetched: FileNotFoundError"):
+        with pytest.raises(DataError, match="FileNotFoundError"):
             read("s3://tables/none.csv", tmp_path)
 
 
@@ -227,14 +225,15 @@ def test_sqlite_is_asked_and_left_alone(shop: str, tmp_path: Path) -> None:
         "n"
     ].tolist() == [2, 4]
     assert state(f"{shop}#people", tmp_path) == before != state(f"{shop}#other", tmp_path)
-    for query, told in (("", "no query"), ("DROP TABLE people", "which is no query"), ("none", "no such table: none")):
-        with pytest.raises(DataError, match=told):
+    for query, fact in (("", "shop.db"), ("DROP TABLE people", "DROP TABLE people"), ("none", "no such table: none")):
+        with pytest.raises(DataError, match=fact):
             read(f"{shop}#{query}", tmp_path)
-    with pytest.raises(DataError, match="more than one column 'n'"):
+    assert len(read(f"{shop}#people", tmp_path)) == len(TABLE)
+    with pytest.raises(DataError, match="'n'"):
         read(f"{shop}#select n, n from people", tmp_path)
     with pytest.raises(DataError, match="readonly database"):
         read(f"{shop}#with t as (select 1) insert into people (n) select 1", tmp_path)
-    with pytest.raises(DataError, match="there is no file"):
+    with pytest.raises(DataError, match=r"none\.db"):
         read("sqlite:///none.db#people", tmp_path)
     assert not (tmp_path / "none.db").exists()
 
@@ -243,10 +242,10 @@ def test_a_server_that_does_not_answer_or_a_driver_that_is_not_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGPASSWORD", "geheim-word")
-    with pytest.raises(DataError, match="does not answer the query") as caught:
+    with pytest.raises(DataError, match=r"127\.0\.0\.1") as caught:
         read("postgresql://me:${PGPASSWORD}@127.0.0.1:1/shop#people", tmp_path)
     assert "geheim" not in str(caught.value)
-    with pytest.raises(DataError, match="needs a driver"):
+    with pytest.raises(DataError, match="mysql"):
         read("mysql://me@127.0.0.1:1/shop#people", tmp_path)
 
 
@@ -256,63 +255,32 @@ def test_a_named_variable_is_no_secret_but_a_password_is() -> None:
 
     table = "postgresql://me:${PGPASSWORD}@host/shop#people"
     assert config.validate("ingest", {"table": table}).table == table
-    with pytest.raises(ParameterError, match="holds a secret") as caught:
+    with pytest.raises(ParameterError, match="secret") as caught:
         config.validate("ingest", {"table": table.replace("${PGPASSWORD}", "geheim-word")})
     assert "geheim" not in str(caught.value)
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[int]:
-    """A server of this test's own; its superuser ``me`` has the password ``geheim-word``."""
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [Path(shutil.which("initdb") or "none")]
-    if not programs[-1].is_file():
-        pytest.skip("PostgreSQL is not installed")
-    place = Path(tempfile.mkdtemp(prefix="postgres-"))  # no user but this one may look below pytest's own folders
-    (place / "word").write_text("geheim-word")
-    who = []
-    if os.geteuid() == 0:  # it refuses to run as root
-        who = ["runuser", "-u", "postgres", "--"]
-        shutil.chown(place, "postgres")
-        shutil.chown(place / "word", "postgres")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    run = partial(subprocess.run, check=True, capture_output=True, cwd=place)
-    control, data = str(programs[-1].with_name("pg_ctl")), str(place / "data")
-    run([*who, str(programs[-1]), "-D", data, "-U", "me", "-A", "scram-sha-256", "--pwfile", str(place / "word")])
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={place}"
-    run(
-        [*who, control, "-D", data, "-w", "-l", str(place / "log"), "-o", options, "start"],
-        stdout=None,
-        stderr=None,
-        capture_output=False,
-    )
-    yield port
-    run([*who, control, "-D", data, "-m", "immediate", "stop"])
-    shutil.rmtree(place)
-
-
 @pytest.mark.slow
-def test_postgresql(postgres: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sqlalchemy import create_engine
 
-    monkeypatch.setenv("SHOP_PASSWORD", "geheim-word")
-    engine = create_engine(f"postgresql+psycopg://me:geheim-word@127.0.0.1:{postgres}/postgres")
-    TABLE.to_sql("People", engine, index=False)
-    engine.dispose()
-    url = f"postgresql://me:${{SHOP_PASSWORD}}@127.0.0.1:{postgres}/postgres"
-    pd.testing.assert_frame_equal(read(f"{url}#People", tmp_path), TABLE)
-    query = "SELECT n, '10 %'::text AS share, 1.5::numeric AS d FROM \"People\" ORDER BY n DESC"
-    told = read(f"{url}#{query}", tmp_path)
-    assert told.values.tolist()[0] == [4, "10 %", 1.5]
-    monkeypatch.setenv("DATABASE_URL", f"postgresql://me:geheim-word@127.0.0.1:{postgres}/postgres")
-    assert len(read("${DATABASE_URL}#public.People", tmp_path)) == 4
-    with pytest.raises(DataError, match="read-only transaction"):
-        read(f'{url}#WITH t AS (DELETE FROM "People" RETURNING 1) SELECT * FROM t', tmp_path)
-    monkeypatch.setenv("SHOP_PASSWORD", "another-secret")
-    with pytest.raises(DataError, match='password authentication failed for user "me"') as caught:
-        read(f"{url}#People", tmp_path)
-    assert "another-secret" not in str(caught.value)
+    monkeypatch.setenv("SHOP_PASSWORD", PASSWORD)
+    with postgresql() as server:
+        engine = create_engine(server.url())
+        TABLE.to_sql("People", engine, index=False)
+        engine.dispose()
+        url = f"postgresql://owner:${{SHOP_PASSWORD}}@127.0.0.1:{server.port}/postgres"
+        pd.testing.assert_frame_equal(read(f"{url}#People", tmp_path), TABLE)
+        query = "SELECT n, '10 %'::text AS share, 1.5::numeric AS d FROM \"People\" ORDER BY n DESC"
+        assert read(f"{url}#{query}", tmp_path).values.tolist()[0] == [4, "10 %", 1.5]
+        monkeypatch.setenv("DATABASE_URL", url.replace("${SHOP_PASSWORD}", PASSWORD))
+        assert len(read("${DATABASE_URL}#public.People", tmp_path)) == 4
+        with pytest.raises(DataError, match="read-only transaction"):
+            read(f'{url}#WITH t AS (DELETE FROM "People" RETURNING 1) SELECT * FROM t', tmp_path)
+        monkeypatch.setenv("SHOP_PASSWORD", "another-secret")
+        with pytest.raises(DataError, match='password authentication failed for user "owner"') as caught:
+            read(f"{url}#People", tmp_path)
+        assert "another-secret" not in str(caught.value)
 
 
 def test_bundled_tables_are_listed() -> None:

@@ -46,13 +46,13 @@ class TestOpen:
         assert this.product["train"] == tiny.root / "data/tiny/train.parquet"
 
     def test_an_unknown_parameter_is_fatal_and_the_nearest_is_named(self, tiny):
-        with pytest.raises(ParameterError, match=r"parameter 'sede' \(= 1\) \(parameters cell\); did you mean 'seed'"):
+        with pytest.raises(ParameterError, match=r"'sede' .*1.*'seed'"):
             stage.open("ingest", namespace("sede = 1\n"))
 
     def test_an_unknown_parameter_that_papermill_injected_is_fatal(self, tiny):
         given = namespace(sampel=0.5)
         given["In"].append("# Parameters\nsampel = 0.5\n")
-        with pytest.raises(ParameterError, match="did you mean 'sample'"):
+        with pytest.raises(ParameterError, match=r"'sampel'.*'sample'"):
             stage.open("ingest", given)
 
     def test_variables_of_later_cells_are_no_parameters(self, tiny):
@@ -64,7 +64,7 @@ class TestOpen:
         assert stage.open("ingest", namespace("seed = 7\n")).params.seed == 7
 
     def test_a_missing_upstream_product_names_the_stage_to_run(self, tiny):
-        with pytest.raises(StageError, match=r"models/tiny/ingest.json, which is not there\n.*--partially ingest"):
+        with pytest.raises(StageError, match=r"models/tiny/ingest\.json.*\n.*--partially ingest"):
             stage.open("explore", namespace())
 
     def test_by_hand_deploy_never_enforces(self, tiny):
@@ -89,7 +89,7 @@ class TestProducts:
     def test_verdict_wants_every_product(self, tiny):
         this = stage.open("ingest", namespace())
         this.write(train=pd.DataFrame({"a": [1]}))
-        with pytest.raises(StageError, match="did not write batches, contract, holdout"):
+        with pytest.raises(StageError, match="batches, contract, holdout"):
             this.verdict("accepted", "good", ["Fine."], [], next="Go on.")
 
     def test_a_product_that_the_pipeline_does_not_name(self, tiny):
@@ -170,8 +170,12 @@ class TestPipelineFile:
 
     @pytest.mark.parametrize("name", ["env.yaml", "env.sample.yaml"])
     def test_env_files_hold_valid_values_for_every_stage(self, name):
+        values = yaml.safe_load((ROOT / name).read_text())
         for task, given in project.parameters(ROOT, ROOT / name).items():
-            config.validate(task, given)
+            accepted = config.validate(task, given).model_dump()
+            words = {name: " ".join(value) for name, value in accepted.items() if isinstance(value, list)}
+            assert {**accepted, **words} == given
+            assert given["book"] == values["book"]
 
     def test_env_yaml_holds_the_defaults(self):
         given = project.parameters(ROOT, ROOT / "env.yaml")
@@ -278,17 +282,13 @@ class TestExplain:
     def test_what_to_do_when_the_database_went_away_is_told(self):
         gone = "(psycopg.errors.AdminShutdown) terminating connection due to administrator command"
         cell = PapermillExecutionError(5, 4, "log()", "MlflowException", gone, ["..."])
-        assert explain(cell, "").endswith("\n  next:     see that PostgreSQL is up, then build again: "
-                                          "what was done before stands")  # fmt: skip
+        assert re.search(r"\n +next: .*PostgreSQL.*", explain(cell, ""))
         wrong = PapermillExecutionError(5, 4, "log()", "MlflowException", "(psycopg.errors.UniqueViolation)", ["..."])
         assert "next:" not in explain(wrong, "")
 
     def test_a_dead_kernel_is_no_error_in_code(self):
         told = explain(DeadKernelError("Kernel died"), "it crashed with SIGSEGV, in a library's native code")
-        assert told.splitlines()[0] == (
-            "the kernel died: it crashed with SIGSEGV, in a library's native code (not an error in the notebook's code)"
-        )
-        assert "build again" in told.splitlines()[1]
+        assert re.match(r".*kernel.*SIGSEGV.*\n +next: ", told)
 
 
 def test_a_kernel_started_ahead_runs_the_import_cell_only(tmp_path):

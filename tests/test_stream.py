@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
+import re
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from typing import Any
 
 import pytest
 import redis
+from servers import free_port
 from shelf import BOOK, Shelf, fitted
 
 from modelbook.errors import ServingError
@@ -29,7 +29,6 @@ ROW = {"colour": "11", "size": 80.0, "noise": None, "flag": 1}
 TEXT = json.dumps(ROW).encode()
 CODE = "import sys; from pathlib import Path; from modelbook.serving import stream;"
 CODE += f"stream.run(Path(sys.argv[1]), {BOOK!r})"
-needs_redis = pytest.mark.skipif(shutil.which("redis-server") is None, reason="there is no redis-server")
 
 
 @pytest.fixture
@@ -70,28 +69,28 @@ def test_an_id_that_is_known_gets_the_answer_that_it_got(shelf: Shelf) -> None:
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
-        ({}, "the body is no JSON"),
-        ({b"row": b"{"}, "the body is no JSON"),
-        ({b"row": b"\xff\xfe"}, "the body is no JSON"),
-        ({b"row": json.dumps({**ROW, "size": -5}).encode()}, "size = -5"),
-        ({b"row": b"[" + TEXT + b"]"}, "a list of rows"),
-        ({b"row": TEXT, b"id": b"x" * 65}, "an id of 65 characters"),
+        ({}, "JSON"),
+        ({b"row": b"{"}, "JSON"),
+        ({b"row": b"\xff\xfe"}, "JSON"),
+        ({b"row": json.dumps({**ROW, "size": -5}).encode()}, "size.*-5"),
+        ({b"row": b"[" + TEXT + b"]"}, "list"),
+        ({b"row": TEXT, b"id": b"x" * 65}, "65"),
     ],
 )
 def test_what_is_refused_is_told_in_the_other_stream(shelf: Shelf, fields: dict[bytes, bytes], told: str) -> None:
     [one] = asked(shelf, ("5-0", fields))
-    assert told in json.loads(one["error"])["error"]
+    assert re.search(told, json.loads(one["error"])["error"])
 
 
 def test_without_a_version_an_entry_waits(shelf: Shelf) -> None:
     shelf.alias("champion", None)
-    with pytest.raises(Refusal, match="no version"):
+    with pytest.raises(Refusal, match="version"):
         asked(shelf, ("5-0", {b"row": TEXT}))
 
 
 def test_a_server_that_is_not_there_is_told_without_its_password(shelf: Shelf, monkeypatch) -> None:
     monkeypatch.setenv("MODELBOOK_SERVE_STREAM__URL", "redis://:a-long-secret@127.0.0.1:1")
-    with pytest.raises(ServingError, match=r"^Redis at redis://") as caught:
+    with pytest.raises(ServingError, match="redis://") as caught:
         stream.run(shelf.root, BOOK)
     assert "a-long-secret" not in str(caught.value)
     assert "stream.url" in caught.value.next
@@ -100,9 +99,7 @@ def test_a_server_that_is_not_there_is_told_without_its_password(shelf: Shelf, m
 @contextmanager
 def server(folder: Path) -> Iterator[redis.Redis]:
     """A Redis on a port of its own, which keeps nothing."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
+    port = free_port()
     words = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
     client = redis.Redis(port=port)
@@ -127,7 +124,7 @@ def wait(what: Callable[[], Any], seconds: float = 90) -> None:
         time.sleep(0.05)
 
 
-@needs_redis
+@pytest.mark.requires("redis")
 @pytest.mark.slow
 def test_a_killed_workers_rows_are_answered_by_another_and_journaled_once(shelf: Shelf) -> None:
     with server(shelf.root) as client:

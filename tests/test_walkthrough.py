@@ -15,6 +15,7 @@ TEXT = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
+@pytest.mark.requires("curl")
 def test_the_commands_of_the_page_run(built: Tiny) -> None:
     lines = [line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.S) for line in block.splitlines()]
     assert len(lines) > 8

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import socket
 import subprocess
 import time
 import urllib.parse
@@ -17,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from servers import free_port
 from shelf import JSON, Shelf, fitted, running
 from tiny import ROOT
 
@@ -27,10 +27,6 @@ RULES, DASHBOARD = ROOT / "deploy/prometheus", ROOT / "deploy/grafana/modelbook.
 ALERTS = [rule for group in yaml.safe_load((RULES / "alerts.yml").read_text())["groups"] for rule in group["rules"]]
 BOARD = json.loads(DASHBOARD.read_text())
 ASKED = [target["expr"] for panel in BOARD["panels"] for target in panel["targets"]]
-wants_prometheus = pytest.mark.skipif(
-    not (shutil.which("promtool") and shutil.which("prometheus")),
-    reason="there is no prometheus; install it: apt-get install prometheus",
-)
 
 
 def plain(expression: str) -> str:
@@ -76,7 +72,7 @@ def test_the_panels_lie_side_by_side_and_say_what_they_show():
 
 
 @pytest.mark.slow
-@wants_prometheus
+@pytest.mark.requires("prometheus")
 def test_promtool_takes_rules_configuration_and_the_dashboards_expressions(tmp_path: Path):
     for path in RULES.iterdir():
         shutil.copy(path, tmp_path)
@@ -96,9 +92,7 @@ def scraped(tmp_path: Path, frame, contract) -> Iterator[str]:
     for path in RULES.iterdir():
         shutil.copy(path, tmp_path)
     (tmp_path / "key").write_text(Keys(shelf.root).add("prometheus", ["admin"], None))
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
+    port = free_port()
     with running(shelf.root) as server:
         config = (tmp_path / "prometheus.yml").read_text()
         config = config.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}").replace("15s", "1s")
@@ -131,7 +125,7 @@ def ask(address: str, expression: str) -> list[Any]:
 
 
 @pytest.mark.slow
-@wants_prometheus
+@pytest.mark.requires("prometheus")
 def test_prometheus_reads_the_service_by_its_key_and_the_dashboard_has_data(scraped: str):
     until = time.monotonic() + 90
     while not (found := ask(scraped, 'modelbook_predictions_total{variant="champion"} == 2')):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,13 +67,15 @@ def test_it_is_tried_again_where_the_server_may_come_to_itself():
 
 @pytest.mark.parametrize(
     ("status", "tries", "told"),
-    [(500, 3, "status 500, after 3 tries"), (404, 1, "status 404, which another try would not change"),
-     (302, 1, "status 302, which another try would not change")],
+    [(500, 3, r"\b500\b.*\b3\b"), (404, 1, r"\b404\b"), (302, 1, r"\b302\b")],
 )  # fmt: skip
 def test_what_is_refused_is_told_without_the_address(status: int, tries: int, told: str, caplog) -> None:
     caplog.set_level(logging.DEBUG)
     with receiving(status) as receiver:
-        assert webhook.send(receiver.url, BODY, waits=(0, 0, 0)) == f"{webhook.masked(receiver.url)}: {told}"
+        answer = webhook.send(receiver.url, BODY, waits=(0, 0, 0))
+    assert answer.startswith(webhook.masked(receiver.url))
+    assert SECRET not in answer
+    assert re.search(told, answer)
     assert len(receiver.got) == tries
     assert SECRET not in caplog.text
     assert logging.getLogger("httpx").level == logging.NOTSET
@@ -83,8 +86,8 @@ def test_a_server_that_is_slow_or_not_there_is_given_up() -> None:
         began = time.monotonic()
         told = webhook.send(receiver.url, BODY, waits=(0, 0), timeout=0.1)
         assert time.monotonic() - began < 4
-    assert told.endswith("ReadTimeout, after 2 tries")
-    assert webhook.send(receiver.url, BODY, waits=(0,)).endswith("ConnectError, after 1 tries")
+    assert re.search(r"ReadTimeout.*\b2\b", told)
+    assert re.search(r"ConnectError.*\b1\b", webhook.send(receiver.url, BODY, waits=(0,)))
 
 
 @pytest.mark.parametrize(
@@ -92,7 +95,8 @@ def test_a_server_that_is_slow_or_not_there_is_given_up() -> None:
 )
 def test_what_is_no_address_is_told_without_it(url: str) -> None:
     told = webhook.send(url, BODY)
-    assert told.startswith("MODELBOOK_WEBHOOK is no address of a webhook; expected: https://host/")
+    assert told.startswith("MODELBOOK_WEBHOOK")
+    assert "https://" in told
     assert "abcdef" not in told
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -51,7 +52,7 @@ def said(project: Path) -> list[str]:
     with pytest.raises(WiringError) as caught:
         wiring.check(project)
     first, *lines = caught.value.what.splitlines()
-    assert first.endswith("in 1 place" if len(lines) == 1 else f"in {len(lines)} places")
+    assert re.search(rf"\b{len(lines)} place", first)
     return [line.strip() for line in lines]
 
 
@@ -66,7 +67,7 @@ def test_a_stage_may_be_left_out(project):
     edit(project, lambda tasks: tasks.pop("explore"))
     wiring.check(project)
     assert wiring.stages(project) == [name for name in config.STAGES if name != "explore"]
-    with pytest.raises(WiringError, match=r"explore: pipeline.yaml has no task of that name; add one"):
+    with pytest.raises(WiringError, match=r"explore: .*pipeline\.yaml"):
         wiring.check_stage(project, "explore")
 
 
@@ -75,124 +76,123 @@ def test_a_stage_may_be_left_out(project):
     [
         (
             lambda tasks: tasks["explore"].update(name="explorer"),
-            "explorer: config/stages.py has no class Explorer(Parameters); write it, or correct the name: did you mean",
+            r"^explorer: config/stages\.py .*Explorer\(Parameters\).*'explore'",
         ),
-        (lambda tasks: tasks["explore"].update(name="2nd"), "2nd: its name is '2nd'; a stage's name has small letters"),
-        (lambda tasks: tasks["explore"].pop("name"), "a task: its name is None"),
+        (lambda tasks: tasks["explore"].update(name="2nd"), "^2nd: .*'2nd'"),
+        (lambda tasks: tasks["explore"].pop("name"), "None"),
         (
             lambda tasks: tasks["explore"].update(source="notebooks/explore.ipynb"),
-            "explore: its source is notebooks/explore.ipynb, not notebooks/02_explore.ipynb; "
-            "the number is the place of its class in config/stages.py, 2",
+            r"^explore: .*notebooks/explore\.ipynb.*notebooks/02_explore\.ipynb",
         ),
         (
             lambda tasks: tasks["explore"]["product"].pop("receipt"),
-            "explore: its product receipt is missing; write `receipt: models/{{book}}/explore.json`",
+            r"^explore: .*receipt.*`receipt: models/\{\{book\}\}/explore\.json`",
         ),
         (
             lambda tasks: tasks["explore"]["product"].update(nb="x.ipynb"),
-            "explore: its product nb is x.ipynb; write `nb: reports/{{book}}/02_explore.ipynb`",
+            r"^explore: .*x\.ipynb.*`nb: reports/\{\{book\}\}/02_explore\.ipynb`",
         ),
         (
             lambda tasks: tasks["explore"]["product"].update(associations="data/{{book}}/associations.csv"),
-            "explore: its product associations is data/{{book}}/associations.csv; write data/{{book}}/NAME, ending in",
+            r"^explore: .*data/\{\{book\}\}/associations\.csv.*parquet",
         ),
         (
             lambda tasks: tasks["explore"]["product"].update(associations="associations.parquet"),
-            "explore: its product associations is associations.parquet; write data/{{book}}/NAME",
+            r"^explore: .*associations\.parquet.*data/\{\{book\}\}/",
         ),
         (
             lambda tasks: tasks["explore"]["params"].pop("leak_auc"),
-            "explore: its params in pipeline.yaml lack leak_auc; add `leak_auc: 0.95`",
+            r"^explore: .*`leak_auc: 0\.95`",
         ),
         (
             lambda tasks: tasks["explore"]["params"].update(leak_uac=0.9),
-            "explore: its params in pipeline.yaml have leak_uac, which class Explore has not; did you mean 'leak_auc'?",
+            "^explore: .*leak_uac.*Explore.*'leak_auc'",
         ),
         (
             lambda tasks: tasks["explore"].update(upstream=["ingets"]),
-            "explore: its upstream names 'ingets', which is no task of pipeline.yaml; did you mean 'ingest'?",
+            "^explore: .*'ingets'.*'ingest'",
         ),
         (
             lambda tasks: tasks["explore"].update(upstream="ingest"),
-            "explore: its upstream is 'ingest'; write a list: [ingest]",
+            r"^explore: .*'ingest'.*\[ingest\]",
         ),
         (
             lambda tasks: tasks["deploy"].update(upstream=["finalize", "monitor"]),
-            "waits for itself (deploy → monitor → deploy)",
+            "deploy → monitor → deploy",
         ),
         (
             lambda tasks: tasks["explore"].pop("on_finish"),
-            "explore: nothing writes its report; add `on_finish: modelbook.report.page.publish` to its task",
+            r"^explore: .*`on_finish: [\w.]+`",
         ),
         (
             lambda tasks: tasks.update(again=dict(tasks["explore"])),
-            "explore: stands 2 times in pipeline.yaml; keep one",
+            r"^explore: .*\b2 times\b",
         ),
     ],
 )
 def test_a_task_that_does_not_agree(project, change, expected):
     edit(project, change)
     [line] = said(project)
-    assert expected in line
+    assert re.search(expected, line)
 
 
 def test_two_stages_that_write_one_product(project):
     edit(project, lambda tasks: tasks["monitor"]["product"].update(drift="data/{{book}}/associations.parquet"))
-    assert said(project) == [
-        f"{stage}: its product {name} is data/{{{{book}}}}/associations.parquet, which another stage writes; "
-        "give it another name"
-        for stage, name in (("explore", "associations"), ("monitor", "drift"))
-    ]
+    first, second = said(project)
+    assert re.match(r"explore: .*\bassociations\b.*data/\{\{book\}\}/associations\.parquet", first)
+    assert re.match(r"monitor: .*\bdrift\b.*data/\{\{book\}\}/associations\.parquet", second)
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda nb: cell(nb, "parameters")["metadata"].clear(), "02_explore.ipynb has 0 cells tagged `parameters`"),
+        (lambda nb: cell(nb, "parameters")["metadata"].clear(), r"02_explore\.ipynb.*\b0\b.*`parameters`"),
         (
             lambda nb: cell(nb, "imports")["metadata"].update(tags=["parameters"]),
-            "02_explore.ipynb has 2 cells tagged `parameters`; tag the one that holds the parameters, and no other",
+            r"02_explore\.ipynb.*\b2\b.*`parameters`",
         ),
         (
             lambda nb: cell(nb, "parameters")["source"].append("\nmore = 1"),
-            "02_explore.ipynb sets more, which class Explore has not; declare it there, or take it out (one of book,",
+            r"02_explore\.ipynb.*\bmore\b.*Explore",
         ),
-        (lambda nb: cell(nb, "parameters")["source"].pop(), "02_explore.ipynb lacks shift_smd; add `shift_smd = 0.25`"),
-        (lambda nb: cell(nb, "parameters")["source"].pop(0), "02_explore.ipynb lacks upstream; add `upstream = None`"),
+        (lambda nb: cell(nb, "parameters")["source"].pop(), r"02_explore\.ipynb.*`shift_smd = 0\.25`"),
+        (lambda nb: cell(nb, "parameters")["source"].pop(0), r"02_explore\.ipynb.*`upstream = None`"),
         (
             lambda nb: cell(nb, "parameters")["source"].append("\nmore ="),
-            "the parameters cell of notebooks/02_explore.ipynb is no Python",
+            r"parameters.*02_explore\.ipynb.*Python",
         ),
         (
             lambda nb: cell(nb, "open").update(source='this = stage.open("compare", globals())\nthis'),
-            "opens 'compare'; write `this = stage.open(\"explore\", globals())` once",
+            r"'compare'.*\.open\(\"explore\", globals\(\)\)`",
         ),
-        (lambda nb: cell(nb, "open").update(source=[]), "02_explore.ipynb opens no stage; write `this = stage.open("),
+        (lambda nb: cell(nb, "open").update(source=[]), r"02_explore\.ipynb.*`\w+ = \w+\.open\("),
         (
             lambda nb: cell(nb, "open").update(metadata={"tags": ["injected-parameters"]}),
-            "02_explore.ipynb holds a cell of parameters that a tool has put in; delete the cell tagged",
+            r"02_explore\.ipynb.*injected-parameters",
         ),
-        (lambda nb: nb["metadata"].clear(), "02_explore.ipynb names no kernel; open it in JupyterLab, choose Python 3"),
-        (lambda nb: nb.pop("cells"), "02_explore.ipynb is no notebook: 'cells'"),
+        (lambda nb: nb["metadata"].clear(), r"02_explore\.ipynb.*kernel.*Python 3"),
+        (lambda nb: nb.pop("cells"), r"02_explore\.ipynb.*'cells'"),
     ],
 )
 def test_a_notebook_that_does_not_agree(project, change, expected):
     rewrite(project, change)
     [line] = said(project)
     assert line.startswith("explore: ")
-    assert expected in line
+    assert re.search(expected, line)
 
 
 def test_a_cell_that_cannot_be_parsed_is_left_to_the_check_of_the_code(project):
-    rewrite(project, lambda nb: cell(nb, "open").update(source='%time this = stage.open("explore", globals())'))
-    wiring.check(project)
+    rewrite(project, lambda nb: cell(nb, "open").update(source='%time this = stage.open("compare", globals())'))
+    wiring.check(project)  # `compare` would be a mistake in a cell that can be read
+    rewrite(project, lambda nb: cell(nb, "open").update(source='this = stage.open("compare", globals())'))
+    assert len(said(project)) == 1
 
 
 def test_a_notebook_that_is_not_there(project):
     (project / "notebooks/02_explore.ipynb").unlink()
-    assert said(project) == [
-        "explore: there is no notebooks/02_explore.ipynb; copy the notebook of a stage that is like it"
-    ]
+    [line] = said(project)
+    assert line.startswith("explore: ")
+    assert "notebooks/02_explore.ipynb" in line
 
 
 def test_everything_is_told_at_once(project):
@@ -204,7 +204,7 @@ def test_everything_is_told_at_once(project):
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("tasks: [", "pipeline.yaml is no YAML"), ("", "has no list of tasks"), ("tasks: [a]", "has no list of tasks")],
+    [("tasks: [", r"pipeline\.yaml.*YAML"), ("", r"pipeline\.yaml.*tasks"), ("tasks: [a]", r"pipeline\.yaml.*tasks")],
 )
 def test_a_pipeline_file_that_holds_no_tasks(project, text, expected):
     (project / "pipeline.yaml").write_text(text)
@@ -218,7 +218,7 @@ def test_a_stage_is_not_opened_with_parameters_that_a_tool_has_put_in(project):
         "source": ['product = {"nb": "/elsewhere"}'],
     }))  # fmt: skip
     wiring.check_stage(project, "compare")
-    with pytest.raises(WiringError, match=r"explore: notebooks/02_explore.ipynb holds a cell of parameters"):
+    with pytest.raises(WiringError, match=r"explore: .*02_explore\.ipynb.*injected-parameters"):
         wiring.check_stage(project, "explore")
     rewrite(project, lambda nb: nb["cells"].pop(3))
     wiring.check_stage(project, "explore")

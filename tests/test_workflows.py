@@ -100,8 +100,7 @@ def run(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 def test_what_changed_is_told_in_markdown(project):
     told = run(project, "told.sh").stdout
-    assert "## What the gate decided\n\n```text\nhold\n```\n" in told
-    assert "## What changed since the build before\n\n```text\n+0.038\n```\n" in told
+    assert re.findall(r"^## .+\n\n```text\n(.+)\n```$", told, re.M) == ["hold", "+0.038"]
     (project / "one").touch()
     assert "```text\nrun 1\n```\n" in run(project, "told.sh").stdout
 
@@ -116,4 +115,5 @@ def test_a_release_trains_names_the_version_and_promotes_it(project):
         "modelbook promote 7 --why released",
     ]
     told = run(project, "release.sh", "deploy")
-    assert (told.returncode, told.stderr) == (2, "release.sh train | version | promote V\n")
+    assert told.returncode == 2
+    assert re.findall(r"train|version|promote", told.stderr) == ["train", "version", "promote"]

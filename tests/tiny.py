@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
 
 from modelbook import config
+from modelbook.stage import project, sources
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
@@ -25,13 +30,18 @@ SMALL = {
     "book": "tiny", "sample": 0.25, "families": "lr nb", "folds": 2, "tune_rounds": 1, "resamples": 100, "budget": 120,
 }  # fmt: skip
 
+ADDRESSES = [
+    ("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location"),
+    ("model_versions", "storage_location"),
+]  # fmt: skip
+
 
 class Tiny:
     """A small project that can be built, changed and looked into."""
 
-    before: set[Path]  # the files there were before the first build
-    first: Path  # data, receipts and logs as the first build left them
-    told: subprocess.CompletedProcess[str]  # what the first build said
+    first_files: set[str]  # the files there were before the first build
+    first_build: Path  # a project as the first build left it: nobody changes it
+    first_output: str  # what the first build printed
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -45,12 +55,36 @@ class Tiny:
         values = yaml.safe_load((ROOT / "env.yaml").read_text())
         (root / "env.yaml").write_text(yaml.safe_dump({**values, **SMALL}))
 
+    @classmethod
+    def copy(cls, source: Path, root: Path) -> Tiny:
+        """A project that stands as another one does, its store's addresses made its own."""
+        shutil.copytree(source, root, symlinks=True, dirs_exist_ok=True)
+        copied = cls.__new__(cls)
+        copied.root = root
+        move_store(root / "models", str(source), str(root))
+        return copied
+
+    def set(self, **values: object) -> None:
+        """Set values of the env file."""
+        path = self.root / "env.yaml"
+        path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **values}))
+
+    def leave_out(self, *stages: str) -> None:
+        """Take stages out of the pipeline, and out of the env file what they alone ask for."""
+        path = self.root / "pipeline.yaml"
+        described = yaml.safe_load(path.read_text())
+        tasks = [task for task in described["tasks"] if task["name"] not in stages]
+        path.write_text(yaml.safe_dump({**described, "tasks": tasks}, sort_keys=False))
+        env = yaml.safe_load((self.root / "env.yaml").read_text())
+        asked = project.asked(self.root)
+        (self.root / "env.yaml").write_text(yaml.safe_dump({name: env[name] for name in asked}))
+
     @property
     def environ(self) -> dict[str, str]:
         # The copy's own package comes first, so that a test may change a module.
         ours = ("PLOOMBER_", "MODELBOOK_", "MLFLOW_")
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
-        return {**kept, "PYTHONPATH": str(self.root / "src")}
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
+        return {**inherited, "PYTHONPATH": str(self.root / "src")}
 
     def run(self, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the environment in the project."""
@@ -97,31 +131,75 @@ class Tiny:
         ]
         return {path.relative_to(self.root).as_posix(): path.stat().st_mtime_ns for path in files}
 
+    def files(self) -> set[str]:
+        """Every file of the project, but for compiled modules."""
+        files = [path for path in self.root.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+        return {path.relative_to(self.root).as_posix() for path in files}
+
+    @contextmanager
+    def dag(self, **values: object) -> Iterator[Any]:
+        """Ploomber's graph of the project in this process, with other values of the env file; nothing is run."""
+        from ploomber.spec import DAGSpec
+
+        package = self.root / "src/modelbook"
+        env = {**yaml.safe_load((self.root / "env.yaml").read_text()), **values}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(self.root)
+            patch.delenv("MODELBOOK_ROOT", raising=False)
+            patch.setattr(sources, "PACKAGE", package)
+            patch.setattr(sources, "CONFIG", package / "config/stages.py")
+            yield DAGSpec("pipeline.yaml", env=env).to_dag().render(show_progress=False)
+
     def outdated(self, **values: object) -> list[str]:
         """Names of the stages that a build would run now, asked of Ploomber without running any."""
-        script = (
-            "import json, sys; from ploomber.spec import DAGSpec; from ploomber.constants import TaskStatus\n"
-            "env = json.loads(sys.argv[1])\n"
-            "dag = DAGSpec('pipeline.yaml', env=env).to_dag().render(show_progress=False)\n"
-            "print(json.dumps([name for name in dag if dag[name].exec_status != TaskStatus.Skipped]))"
-        )
-        env = {**yaml.safe_load((self.root / "env.yaml").read_text()), **values}
-        told = self.run("python", "-W", "ignore", "-c", script, json.dumps(env))
-        assert told.returncode == 0, told.stderr
-        return json.loads(told.stdout.splitlines()[-1])
+        from ploomber.constants import TaskStatus
+
+        with self.dag(**values) as dag:
+            return [name for name in STAGES if dag[name].exec_status != TaskStatus.Skipped]
 
     @contextmanager
     def changed(self, path: str, old: str, new: str) -> Iterator[None]:
         """A file of the project with ``new`` for ``old``, put back afterwards."""
+        text = (self.root / path).read_text()
+        assert old in text
+        with self.replaced(path, text.replace(old, new)):
+            yield
+
+    @contextmanager
+    def replaced(self, path: str, content: str | None) -> Iterator[None]:
+        """A file of the project with other content, or without it, put back afterwards."""
         file = self.root / path
-        kept = file.read_text()
-        assert old in kept
+        before = file.read_bytes()
         try:
-            file.write_text(kept.replace(old, new))
+            file.write_text(content) if content is not None else file.unlink()
             yield
         finally:
-            file.write_text(kept)
+            file.write_bytes(before)
 
     def ran(self, told: subprocess.CompletedProcess[str]) -> list[str]:
         """The stages that a build's progress lines say were run."""
         return [stage for stage in STAGES if f" {stage}]" in told.stdout]
+
+
+def move_store(models: Path, old: str, new: str) -> None:
+    """Write a copied store's addresses anew: MLflow holds absolute ones."""
+    for path in models.glob("artifacts/**/MLmodel"):
+        path.write_text(path.read_text().replace(old, new))
+    if (models / "mlflow.db").is_file():
+        with closing(sqlite3.connect(models / "mlflow.db")) as store:
+            for table, column in ADDRESSES:
+                store.execute(f"update {table} set {column} = replace({column}, ?, ?)", [old, new])
+            store.commit()
+
+
+def bundled_small(root: Path) -> Tiny:
+    """The bundled book and its sample as their env files describe them, with the small project's values."""
+    tiny = Tiny(root)
+    small = {name: value for name, value in SMALL.items() if name not in ("book", "budget")}
+    for name in ("env.yaml", "env.sample.yaml"):
+        text = (ROOT / name).read_text()
+        for key, value in small.items():
+            text = re.sub(rf"^{key}: .*$", f"{key}: {value}", text, flags=re.M)
+        (root / name).write_text(text)
+    shutil.copy(ROOT / "Makefile", root)
+    return tiny

@@ -121,7 +121,8 @@ def _processor(a: Run, b: Run) -> Iterator[Change]:
     before, after = ({name for step in run.stages.values() for name in step.processor} for run in (a, b))
     if before and after:
         for name in sorted(before ^ after):
-            yield Change("processor", name, *("yes" if name in features else "no" for features in (before, after)))
+            a_has, b_has = ("yes" if name in features else "no" for features in (before, after))
+            yield Change("processor", name, a_has, b_has)
 
 
 def _folds(steps: Mapping[str, tuple[Step, Step]]) -> Iterator[Change]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from importlib import import_module
 from importlib.metadata import version
 from typing import Any
+
+import numpy
 
 LIBRARIES = (
     "modelbook", "pycaret", "scikit-learn", "lightgbm", "numpy", "scipy", "pandas", "mlflow",
@@ -50,8 +53,6 @@ def _digest(value: Any) -> str:
 
 def _vector_instructions() -> list[str]:
     """NumPy has no public list of them; ``NPY_DISABLE_CPU_FEATURES`` takes some away."""
-    try:
-        from numpy._core._multiarray_umath import __cpu_features__ as features
-    except ImportError:  # NumPy 1
-        from numpy.core._multiarray_umath import __cpu_features__ as features
+    package = "numpy._core" if hasattr(numpy, "_core") else "numpy.core"  # NumPy 2, NumPy 1
+    features = import_module(f"{package}._multiarray_umath").__cpu_features__
     return [name for name, enabled in features.items() if enabled]

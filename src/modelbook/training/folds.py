@@ -86,7 +86,7 @@ def choose_folds(task: Task, outcome: pd.Series, units: pd.Series, folds: int, r
     for count in range(folds, FEWEST_FOLDS - 1, -1):
         chosen = _of_rule(task, count, rule)
         pairs = chosen.split(outcome, outcome, units)
-        if not task.classes or all(_has_classes(task, classes, *pair, rule) for pair in pairs):
+        if not task.classes or all(_has_classes(task, classes, train, test, rule) for train, test in pairs):
             return chosen
     rows = np.bincount(classes, minlength=len(task.classes))
     rarest = int(rows.argmin())

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from modelbook.workbench import book as books
-from modelbook.workbench import environment, git, kernel, lab, machine
+from modelbook.workbench import environment, git, kernel, lab, machine, openmp
 from modelbook.workbench.part import Part
 
 __all__ = ["Part", "look", "setup"]
@@ -35,6 +35,8 @@ def setup(root: Path) -> list[str]:
     environment.require()
     prefix = Path(sys.prefix)
     told = [_told("kernel", kernel.write(prefix)), _told("JupyterLab", lab.write(prefix))]
+    if library := openmp.write():
+        told.append(_told("OpenMP", library))
     if git.find_clone(root) is None:
         return [*told, "git filter: not a git clone, nothing to configure"]
     return [*told, _told("git filter", git.write(root))]

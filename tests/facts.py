@@ -1,0 +1,62 @@
+"""What a text states, apart from its wording: tests hold facts, and sentences may be rewritten."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+NUMBER = re.compile(r"(?<![\w.])([-+]?)(\d+)(\.\d+)?(e[-+]?\d+)?(?!\w)( ?%)?")
+ROUNDING = 0.03  # the largest part of a number that its rounding may take away
+FIGURE = re.compile(r"[-−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(\s?%)?")
+
+
+def numbers(text: str) -> list[float]:
+    """Each number of a text, in order; percentages as shares."""
+    return [
+        float(re.sub(r"[,%\s]", "", match[0]).replace("−", "-")) / (100 if match[1] else 1)
+        for match in FIGURE.finditer(text)
+    ]
+
+
+def skeleton(text: str) -> str:
+    """A text without its numbers: two that state the same of other numbers have the same one."""
+    return FIGURE.sub("#", text)
+
+
+def missing_facts(text: object, *facts: object) -> list[object]:
+    """The facts that a text does not state.
+
+    Words and values stand there as they are, in capital letters or not. A number stands there as it
+    is, or rounded; with commas between its thousands, or without; a share also as a percentage.
+    """
+    plain = re.sub(r"(?<=\d),(?=\d{3})", "", str(text)).replace("−", "-")
+    return [fact for fact in facts if not _is_stated(fact, plain)]
+
+
+def _is_stated(fact: object, text: str) -> bool:
+    if isinstance(fact, int | float):
+        numbers = NUMBER.finditer(text)
+        return any(_is_rounded(fact, *number.groups(default="")) for number in numbers)
+    word = re.sub(r"(?<=\d),(?=\d{3})", "", str(fact))
+    start = r"(?<!\w)" if word[:1].isalnum() else ""
+    end = r"(?!\w|\.\d)" if word[-1:].isalnum() else ""
+    return re.search(f"{start}{re.escape(word)}{end}", text, re.IGNORECASE) is not None
+
+
+def _is_rounded(fact: float, sign: str, digits: str, decimals: str, power: str, unit: str) -> bool:
+    shown = float(f"{sign}{digits}{decimals}{power}")
+    last_digit = 10.0 ** (1 - max(len(decimals), 1)) * float(f"1{power}")
+    values = (fact, 100 * fact) if unit else (fact,)
+    return any(abs(shown - value) <= min(last_digit / 2, ROUNDING * abs(value)) + 1e-12 for value in values)
+
+
+@contextmanager
+def refused(error: type[Exception], *facts: object) -> Iterator[pytest.ExceptionInfo]:
+    """An error of this class is raised, and its text states the facts."""
+    with pytest.raises(error) as caught:
+        yield caught
+    missing = missing_facts(caught.value, *facts)
+    assert not missing, f"{missing} not in: {caught.value}"

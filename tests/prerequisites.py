@@ -1,0 +1,156 @@
+"""What tests need of the machine besides Python packages: declared here once, installed where that is possible.
+
+``python tests/prerequisites.py [integration]`` installs what is missing, as far as this user may. It never fails:
+tests whose prerequisite is missing are left out, and the last line of the run says which and how to have them.
+
+``MODELBOOK_TEST_PREREQUISITES=required`` fails tests whose prerequisite is missing though it has a
+package, as CI does;
+``present`` installs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+MODE = "MODELBOOK_TEST_PREREQUISITES"
+LEFT_OUT = "without "  # begins the reason of a skipped test; the name of a prerequisite follows
+BROWSER = "MODELBOOK_BROWSER"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+PLAYWRIGHT = (sys.executable, "-m", "playwright")
+DOWNLOADS = Path(sys.prefix) / "browsers"  # of playwright
+DOWNLOAD_SECONDS = 300
+APT_OPTIONS = (
+    "-qq",
+    "-o=APT::Update::Error-Mode=any",
+    "-o=Acquire::Retries=0",
+    "-o=Acquire::http::Timeout=10",
+    "-o=Acquire::https::Timeout=10",
+    "-o=DPkg::Lock::Timeout=60",
+)
+
+
+@dataclass(frozen=True)
+class Prerequisite:
+    """A program of the machine."""
+
+    title: str
+    is_installed: Callable[[], bool]
+    package: str = ""  # of Debian and Ubuntu
+    manual: str = ""  # where there is no package
+    is_for_integration: bool = False
+
+    @property
+    def remedy(self) -> str:
+        return f"apt-get install {self.package}" if self.package else self.manual
+
+
+@cache
+def browser() -> str | None:
+    """Path of a Chromium or Chrome that starts: the system's, else the one that playwright has downloaded."""
+    named = os.environ.get(BROWSER)
+    names = [named] if named else BROWSERS
+    downloaded = [*DOWNLOADS.glob("chromium-*/chrome-linux*/chrome"), *DOWNLOADS.glob("chromium-*/*/*.app/*/MacOS/*")]
+    for path in [*filter(None, map(shutil.which, names)), *map(str, sorted(downloaded))]:
+        if _succeeds(path, "--version"):
+            return path if _succeeds(*PLAYWRIGHT, "--version") else None  # its Node.js wants libraries, too
+    return None
+
+
+def initdb() -> Path | None:
+    """PostgreSQL's command that makes a database cluster."""
+    on_path = shutil.which("initdb")
+    packaged = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return packaged[-1] if packaged else Path(on_path) if on_path else None
+
+
+def _has(*programs: str) -> Callable[[], bool]:
+    return lambda: all(map(shutil.which, programs))
+
+
+PREREQUISITES = {
+    "browser": Prerequisite("a browser", lambda: browser() is not None, "chromium"),
+    "curl": Prerequisite("curl", _has("curl"), "curl"),
+    "kubectl": Prerequisite("kubectl", _has("kubectl"), manual="https://kubernetes.io/docs/tasks/tools/"),
+    "postgresql": Prerequisite("PostgreSQL", lambda: initdb() is not None, "postgresql"),
+    "prometheus": Prerequisite("Prometheus", _has("prometheus", "promtool"), "prometheus"),
+    "redis": Prerequisite("Redis", _has("redis-server"), "redis-server"),
+    "java": Prerequisite("Java", _has("java"), "default-jre-headless", is_for_integration=True),
+}
+
+
+def require(name: str) -> None:
+    """Leave the running test out where a prerequisite is missing; fail it where all are required."""
+    import pytest
+
+    prerequisite = PREREQUISITES[name]
+    if prerequisite.is_installed():
+        return
+    reason = f"{LEFT_OUT}{name}"
+    if os.environ.get(MODE) == "required" and prerequisite.package:
+        pytest.fail(f"{reason}; {prerequisite.remedy}", pytrace=False)
+    pytest.skip(reason)
+
+
+def summary(counts: dict[str, int]) -> str:
+    """One line that says how many tests were left out for want of what, and how to have it."""
+    missing = [PREREQUISITES[name] for name in counts]
+    left_out = ", ".join(f"{count} without {one.title}" for count, one in zip(counts.values(), missing))
+    packages = " ".join(one.package for one in missing if one.package)
+    remedies = [f"apt-get install {packages}"] if packages else []
+    remedies += [f"{one.title}: {one.manual}" for one in missing if not one.package]
+    return f"tests left out: {left_out}; to have them: {'; '.join(remedies)}"
+
+
+def install(is_integration: bool) -> None:
+    """Install what is missing: the system's packages as root or by sudo, else a browser by playwright."""
+    missing = [
+        one for one in PREREQUISITES.values() if one.is_for_integration <= is_integration and not one.is_installed()
+    ]
+    if os.environ.get(MODE) == "present" or not missing:
+        return
+    may_install = _install_packages([one.package for one in missing if one.package])
+    browser.cache_clear()
+    if not PREREQUISITES["browser"].is_installed():
+        _download_browser(may_install)
+
+
+def _install_packages(packages: list[str]) -> bool:
+    """Whether this user may install packages here; each that can be had is installed."""
+    root = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    if not shutil.which("apt-get") or not _succeeds(*root, "true"):
+        return False
+    apt = [*root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", *APT_OPTIONS]
+    if not packages or not _succeeds(*apt, "update", seconds=DOWNLOAD_SECONDS):
+        return True
+    for package in packages:
+        words = [*apt, "install", "--yes", "--no-install-recommends"]
+        if _succeeds(*words, "--download-only", package, seconds=DOWNLOAD_SECONDS):  # only this waits for a network
+            print(f"Installing {package}", flush=True)
+            _succeeds(*words, package)
+    return True
+
+
+def _download_browser(may_install: bool) -> None:
+    words = [*PLAYWRIGHT, "install", *(["--with-deps"] if may_install else []), "chromium"]
+    if _succeeds(*words, seconds=DOWNLOAD_SECONDS, PLAYWRIGHT_BROWSERS_PATH=str(DOWNLOADS)):
+        print("Installed playwright's Chromium", flush=True)
+
+
+def _succeeds(*words: str, seconds: float | None = None, **environ: str) -> bool:
+    quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    try:
+        run = subprocess.run(words, env=os.environ | environ, timeout=seconds, check=False, **quiet)
+        return run.returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+if __name__ == "__main__":
+    install("integration" in sys.argv[1:])

@@ -1,0 +1,83 @@
+"""The pipeline on a real Airflow, installed once in an environment of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_dag import COMMAND, IMAGE, WAITS_FOR
+from tiny import BIN, ROOT, STAGES, Tiny
+
+from modelbook.stage import airflow, dag
+
+pytestmark = pytest.mark.integration
+
+AIRFLOW = [
+    "apache-airflow==3.2.2", "apache-airflow-providers-standard", "apache-airflow-providers-cncf-kubernetes",
+]  # fmt: skip
+POD = """
+import json, sys
+from types import SimpleNamespace
+from airflow.models import DagBag
+[dag] = DagBag(sys.argv[1], include_examples=False).dags.values()
+for task in dag.tasks:
+    task.__dict__["hook"] = SimpleNamespace(is_in_cluster=True, get_namespace=lambda: "books")  # there is no cluster
+pods = {task.task_id: task.build_pod_request_obj().to_dict() for task in dag.tasks}
+print(json.dumps([dag.dag_id, {name: sorted(dag.get_task(name).upstream_task_ids) for name in pods}, pods["compare"]]))
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Airflow in an environment of its own, as it was on a day on which its parts went together."""
+    place = tmp_path_factory.mktemp("airflow")
+    uv = [BIN / "uv", "--quiet"]
+    subprocess.run([*uv, "venv", "--python", sys.executable, place / "venv"], check=True)
+    words = ["pip", "install", "--python", place / "venv/bin/python", "--exclude-newer", "2026-06-20", *AIRFLOW]
+    told = subprocess.run([*uv, *words], capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    return place
+
+
+def asked(place: Path, *words: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """A command of Airflow's environment."""
+    ours = {
+        "AIRFLOW_HOME": str(place / "home"), "AIRFLOW__CORE__DAGS_FOLDER": str(place / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "false", "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",
+        "PATH": f"{place}/venv/bin:{os.environ['PATH']}",
+    }  # fmt: skip
+    command = [place / "venv/bin" / words[0], *words[1:]]
+    return subprocess.run(command, env={"HOME": str(place), **ours, **environ}, capture_output=True, text=True)
+
+
+def test_airflow_makes_the_pods(installed: Path) -> None:
+    (installed / "dags").mkdir(exist_ok=True)
+    (installed / "dags/pods.py").write_text(airflow.render(dag.read(ROOT, "rand-hie-sample"), IMAGE))
+    told = asked(installed, "python", "-W", "ignore", "-c", POD, installed / "dags/pods.py")
+    assert told.returncode == 0, told.stdout + told.stderr
+    name, upstream, pod = json.loads(told.stdout.splitlines()[-1])
+    assert (name, upstream) == ("modelbook_rand_hie_sample", {name: sorted(up) for name, up in WAITS_FOR.items()})
+    [container] = pod["spec"]["containers"]
+    assert (container["image"], container["command"] + (container["args"] or [])) == (IMAGE, COMMAND)
+    assert container["security_context"]["read_only_root_filesystem"] is True
+    assert pod["spec"]["security_context"]["run_as_user"] == 10001
+    assert [one["mount_path"] for one in container["volume_mounts"]][:2] == ["/book/models", "/book/data"]
+    assert {"name": "MODELBOOK_BY", "value": "Airflow {{ run_id }}", "value_from": None} in container["env"]
+
+
+def test_airflow_builds_a_book(installed: Path, tmp_path: Path) -> None:
+    tiny = Tiny(tmp_path / "book")
+    (tiny.root / ".venv").symlink_to(BIN.parent)
+    (installed / "dags").mkdir(exist_ok=True)
+    told = tiny.run("modelbook", "dag", "airflow", "--out", str(installed / "dags/book.py"))
+    assert told.returncode == 0, told.stderr
+    assert asked(installed, "airflow", "db", "migrate").returncode == 0
+    words = ["airflow", "dags", "test", "modelbook_tiny", "--dagfile-path", installed / "dags/book.py"]
+    told = asked(installed, *words, AIRFLOW_VAR_MODELBOOK_ROOT=str(tiny.root))
+    assert told.returncode == 0, told.stdout[-3000:] + told.stderr[-3000:]
+    assert [tiny.receipt(stage)["stage"] for stage in STAGES] == STAGES
+    assert tiny.outdated() == []  # what six containers built is what one build would have

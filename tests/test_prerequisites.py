@@ -1,0 +1,48 @@
+"""What the machine lacks leaves tests out, in one line that says how to have it; in CI it fails them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import prerequisites
+import pytest
+from prerequisites import MODE, PREREQUISITES
+from tiny import ROOT
+
+TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+def test_each_stands_in_the_docs_with_its_package_or_address() -> None:
+    section = TEXT.split("\n### What tests need of the machine\n")[1].split("\n### ")[0]
+    listed = re.findall(r"^\| [\w ]+ \| (?:`([\w-]+)`|\[none\]\(([^)]+)\)) \|", section, re.M)
+    assert sorted(listed) == sorted((one.package, one.manual) for one in PREREQUISITES.values())
+
+
+def test_the_summary_is_one_line_that_counts_tests_and_names_packages() -> None:
+    line = prerequisites.summary({"browser": 3, "kubectl": 2, "redis": 1})
+    assert re.findall(r"\d+ without", line) == ["3 without", "2 without", "1 without"]
+    assert "apt-get install chromium redis-server" in line
+    assert PREREQUISITES["kubectl"].manual in line
+    assert "\n" not in line
+
+
+def test_nothing_is_installed_where_that_is_not_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", os.devnull)
+    monkeypatch.setattr(subprocess, "run", lambda *words, **_: pytest.fail(f"ran {words}"))
+    monkeypatch.setenv(MODE, "present")
+    prerequisites.install(is_integration=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("mode", "code", "outcome"), [("", 0, "1 skipped"), ("required", 1, "1 error")])
+def test_a_test_without_its_prerequisite(mode: str, code: int, outcome: str) -> None:
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/test_stream.py", "-k", "killed"]
+    environ = {**os.environ, "PATH": os.devnull, MODE: mode}
+    run = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
+    assert run.returncode == code, run.stdout
+    assert outcome in run.stdout.splitlines()[-1]
+    assert ("1 without Redis" in run.stdout) == (mode == "")
+    assert "apt-get install redis-server" in run.stdout
