@@ -39,8 +39,9 @@ coverage: .venv/test ## run both with coverage of lines and branches, subprocess
 	@$(BIN)/pytest $(SIDE) --cov --cov-report=html --cov-report=term
 
 .PHONY: lint
-lint: .venv/test ## style and types
+lint: .venv/test ## style, types, and the order of the package's rooms
 	@$(BIN)/ruff check -q . && $(BIN)/ruff format -q --check . && $(BIN)/mypy
+	@rooms="$$($(BIN)/lint-imports --no-logo)" || { echo "$$rooms"; exit 1; }
 
 .PHONY: check
 check: lint ## style, types, and the fast tests
@@ -73,7 +74,7 @@ demo: .venv/run ## see the whole loop on one screen, on a small book in the fold
 
 .PHONY: mlflow
 mlflow: .venv/run ## open the MLflow UI on the project's store, at http://127.0.0.1:5000; options in MLFLOW
-	@$(BIN)/modelbook store && $(BIN)/python -m modelbook.registry.ui $(MLFLOW)
+	@$(BIN)/modelbook store && $(BIN)/python -m modelbook.registry.mlflow_ui $(MLFLOW)
 
 .PHONY: pdf
 pdf: .venv/run ## print the reports of the book as PDF, beside their pages; wants Chromium or Chrome

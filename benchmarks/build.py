@@ -25,17 +25,27 @@ TARGETS = {"build": 300, "sample build": 90, "no-op": 5, "build, overhead": 1.3}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--full", action="store_true", help="measure the bundled book, too")
-    parser.add_argument("--rounds", type=int, default=3, help="how often; medians are told (default: 3)")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="how often; medians are told (default: 3)"
+    )
     options = parser.parse_args()
-    profiles = {"sample build": "env.sample.yaml", **({"build": "env.yaml"} if options.full else {})}
+    profiles = {
+        "sample build": "env.sample.yaml",
+        **({"build": "env.yaml"} if options.full else {}),
+    }
     for name, env in profiles.items():
         rounds = [round_of(env) for _ in range(options.rounds)]
         tell(name, [r["build"] for r in rounds], TARGETS[name])
         tell(f"{name}, plain script", [r["script"] for r in rounds])
         tell(
-            f"{name}, overhead", [r["build"] / r["script"] for r in rounds], TARGETS.get(f"{name}, overhead"), unit="x"
+            f"{name}, overhead",
+            [r["build"] / r["script"] for r in rounds],
+            TARGETS.get(f"{name}, overhead"),
+            unit="x",
         )
         tell("no-op, modelbook build", [r["noop"] for r in rounds], TARGETS["no-op"])
         tell("no-op, ploomber build", [r["ploomber noop"] for r in rounds], TARGETS["no-op"])
@@ -64,9 +74,13 @@ def project(root: Path) -> Path:
 
 def run(root: Path, env: str, *words: str) -> None:
     named = {**os.environ, "PLOOMBER_ENV_FILENAME": env}
-    told = subprocess.run([str(BIN / words[0]), *words[1:]], cwd=root, env=named, capture_output=True, check=False)
+    told = subprocess.run(
+        [str(BIN / words[0]), *words[1:]], cwd=root, env=named, capture_output=True, check=False
+    )
     if told.returncode:
-        sys.exit(f"{' '.join(words)} failed:\n{told.stdout.decode()[-2000:]}{told.stderr.decode()[-2000:]}")
+        sys.exit(
+            f"{' '.join(words)} failed:\n{told.stdout.decode()[-2000:]}{told.stderr.decode()[-2000:]}"
+        )
 
 
 def timed(work: Callable[[], None]) -> float:

@@ -19,7 +19,7 @@ import pandas as pd
 
 from modelbook.config import Monitor
 from modelbook.contract import Contract
-from modelbook.monitoring import verdict, watch, windows
+from modelbook.monitoring import batch_evaluation, rules, windows
 
 PAGE = Path(__file__).resolve().parents[1] / "docs/monitor.md"
 ROWS = 1000  # of a window
@@ -58,9 +58,17 @@ class Law:
     def draw(self, random: np.random.Generator, rows: int) -> pd.DataFrame:
         told = {name: random.normal(size=rows) for name in NUMBERS}
         told["number0"] = told["number0"] * self.scale + self.shift
-        frame = pd.DataFrame({**told, **{name: random.choice(KINDS, rows, p=SHARES) for name in CODES}})
-        effect = (1 - 2 * self.turned) * 1.2 * frame["number0"] + 0.6 * frame["number1"] + 0.8 * (frame["code0"] == "a")
-        frame["happened"] = (random.uniform(size=rows) < 1 / (1 + np.exp(-self.level - effect))).astype(int)
+        frame = pd.DataFrame(
+            {**told, **{name: random.choice(KINDS, rows, p=SHARES) for name in CODES}}
+        )
+        effect = (
+            (1 - 2 * self.turned) * 1.2 * frame["number0"]
+            + 0.6 * frame["number1"]
+            + 0.8 * (frame["code0"] == "a")
+        )
+        frame["happened"] = (
+            random.uniform(size=rows) < 1 / (1 + np.exp(-self.level - effect))
+        ).astype(int)
         frame["number0"] = frame["number0"].where(random.uniform(size=rows) >= self.gaps)
         frame["code0"] = frame["code0"].where(random.uniform(size=rows) >= self.new, "new")
         return frame.assign(who=np.arange(rows))
@@ -106,14 +114,23 @@ class Bench:
         self.importance = dict.fromkeys([*NUMBERS, *CODES], 0.01)
         self.importance |= {"number0": found[0], "number1": found[1], "code0": found[-1]}
 
-    def window(self, name: str, law: Law, rows: int = ROWS, *, outcomes: bool = True) -> windows.Window:
+    def window(
+        self, name: str, law: Law, rows: int = ROWS, *, outcomes: bool = True
+    ) -> windows.Window:
         drawn = law.draw(self.random, rows)
         score = self.model.predict_proba(drawn)[:, 1]
         frame = CONTRACT.conform(drawn if outcomes else drawn.drop(columns="happened"))
-        told = watch.watch(
-            name, frame, score, self.reference, CONTRACT, importance=self.importance, threshold=None, params=PARAMS
+        told = batch_evaluation.evaluate_batch(
+            name,
+            frame,
+            score,
+            self.reference,
+            CONTRACT,
+            importance=self.importance,
+            threshold=None,
+            params=PARAMS,
         )
-        return windows.judged(told, PARAMS)
+        return windows.evaluate_window(told, PARAMS)
 
 
 def seen(frame: pd.DataFrame) -> np.ndarray:
@@ -126,25 +143,31 @@ def alarms(bench: Bench, laws: list[Law], outcomes: bool = True) -> list[str]:
     kept, told = [], []
     for place, law in enumerate(laws):
         kept.append(bench.window(str(place), law, outcomes=outcomes))
-        told.append(verdict.overall(windows.over(kept, PARAMS)))
+        told.append(rules.worst_verdict(windows.combine_windows(kept, PARAMS)))
     return told
 
 
 def calm(bench: Bench, count: int = CALM, *, outcomes: bool = True) -> dict[str, float]:
     """Shares of windows without drift, of one stream, that ask to watch and to retrain."""
     words = alarms(bench, [Law()] * count, outcomes)
-    return {word: words.count(word) / count for word in (verdict.WATCH, verdict.RETRAIN)}
+    return {word: words.count(word) / count for word in (rules.WATCH, rules.RETRAIN)}
 
 
-def caught(bench: Bench, law: Law, repeats: int = REPEATS, *, outcomes: bool = True) -> dict[str, float]:
+def caught(
+    bench: Bench, law: Law, repeats: int = REPEATS, *, outcomes: bool = True
+) -> dict[str, float]:
     """Shares of streams with a change from the start that alarm in the first, and within ``SPAN``."""
     streams = [alarms(bench, [law] * SPAN, outcomes) for _ in range(repeats)]
 
     def within(span: int, words: set[str]) -> float:
         return float(np.mean([bool(words & set(stream[:span])) for stream in streams]))
 
-    either = {verdict.WATCH, verdict.RETRAIN}
-    return {"at once": within(1, either), "within": within(SPAN, either), "retrain": within(SPAN, {verdict.RETRAIN})}
+    either = {rules.WATCH, rules.RETRAIN}
+    return {
+        "at once": within(1, either),
+        "within": within(SPAN, either),
+        "retrain": within(SPAN, {rules.RETRAIN}),
+    }
 
 
 def table() -> str:
@@ -156,11 +179,15 @@ def table() -> str:
     ]
     for outcomes, when in ((True, ""), (False, ", no outcomes yet")):
         quiet = calm(bench, outcomes=outcomes)
-        rows.append(f"| nothing, {CALM} windows{when} | {sum(quiet.values()):.1%} | | {quiet['retrain']:.1%} |")
+        rows.append(
+            f"| nothing, {CALM} windows{when} | {sum(quiet.values()):.1%} | | {quiet['retrain']:.1%} |"
+        )
         sys.stderr.write(f"{rows[-1]}\n")
     for name, law in {**CHANGES, **SMALLER}.items():
         one = caught(bench, law)
-        rows.append(f"| {name} | {one['at once']:.0%} | {one['within']:.0%} | {one['retrain']:.0%} |")
+        rows.append(
+            f"| {name} | {one['at once']:.0%} | {one['within']:.0%} | {one['retrain']:.0%} |"
+        )
         sys.stderr.write(f"{rows[-1]}\n")
     return "\n".join(rows) + "\n"
 
@@ -170,5 +197,10 @@ if __name__ == "__main__":
     sys.stdout.write(told)
     if "--write" in sys.argv:
         page = PAGE.read_text(encoding="utf-8")
-        new = re.sub(r"(<!-- rates -->\n\n).*?(\n<!-- /rates -->)", lambda m: m[1] + told + m[2], page, flags=re.S)
+        new = re.sub(
+            r"(<!-- rates -->\n\n).*?(\n<!-- /rates -->)",
+            lambda m: m[1] + told + m[2],
+            page,
+            flags=re.S,
+        )
         PAGE.write_text(new, encoding="utf-8")

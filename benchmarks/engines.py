@@ -30,7 +30,7 @@ os.environ.setdefault("PYCARET_CUSTOM_LOGGING_PATH", os.devnull)
 
 from clusters import Cluster, cluster
 
-from modelbook.serving import loaded
+from modelbook.serving import served_models
 
 WORKERS = 2
 FILE = 250_000  # rows of a partition
@@ -62,9 +62,11 @@ def by_hand(root: Path, book: str, source: Path, target: Path, share: int) -> No
     """Every ``WORKERS``-th partition, one after another, in this process."""
     from modelbook.scoring import batch
 
-    one = loaded.champion(root, book)
+    one = served_models.load_champion(root, book)
     for path in sorted(source.iterdir())[share::WORKERS]:
-        batch.score(path, target / path.name, one.scorer, one.contract, one.number, tell=silent)
+        batch.score_file(
+            path, target / path.name, one.scorer, one.contract, one.number, on_progress=silent
+        )
 
 
 def scored(it: Cluster, root: Path, book: str, rows: int) -> None:
@@ -74,15 +76,30 @@ def scored(it: Cluster, root: Path, book: str, rows: int) -> None:
     with tempfile.TemporaryDirectory() as made:
         source = folder(Path(made), root, book, rows)
         run = partial(
-            partitions.score, source, version=loaded.pointed(root, book), load=partial(loaded.load, limit=1),
-            tell=silent, name="dask", scheduler=it.address,
+            partitions.score_folder, source, version=served_models.require_champion(root, book), load_model=partial(served_models.load_model, max_rows=1),
+            on_progress=silent, engine_name="dask", scheduler=it.address,
         )  # fmt: skip
         there, found = timed(lambda: run(Path(made) / "out"))
         (hand := Path(made) / "hand").mkdir()
-        command = [sys.executable, "-W", "ignore", __file__, "hand", "--root", str(root), "--book", book]
-        each = [[*command, "--share", str(n), "--source", str(source), "--target", str(hand)] for n in range(WORKERS)]
+        command = [
+            sys.executable,
+            "-W",
+            "ignore",
+            __file__,
+            "hand",
+            "--root",
+            str(root),
+            "--book",
+            book,
+        ]
+        each = [
+            [*command, "--share", str(n), "--source", str(source), "--target", str(hand)]
+            for n in range(WORKERS)
+        ]
         here, _ = timed(lambda: [one.wait() for one in [subprocess.Popen(words) for words in each]])
-    print(f"{found.rows:,} rows | {WORKERS} workers of Dask {there:.1f} s | {WORKERS} processes by hand {here:.1f} s")
+    print(
+        f"{found.rows:,} rows | {WORKERS} workers of Dask {there:.1f} s | {WORKERS} processes by hand {here:.1f} s"
+    )
     print(f"{there / here:.2f} × (target: at most 1.3); by hand with the imports of each process")
 
 
@@ -90,18 +107,22 @@ def compared(it: Cluster, root: Path, book: str, folds: int) -> None:
     """All families of the book's task on the same folds, in this process and on workers."""
     from modelbook.config import Compare
     from modelbook.contract import Contract
-    from modelbook.training.comparison import compare
+    from modelbook.training.comparison import compare_families
     from modelbook.training.experiment import Experiment
 
     contract = Contract.load(root / "contracts" / f"{book}.yaml")
-    trial = Experiment(pd.read_parquet(root / "data" / book / "train.parquet"), contract, folds=folds, seed=42)
-    families = trial.task.chosen_families(Compare().families)
-    run = partial(compare, trial, families, 3600, tell=silent, log=silent)
-    trial.candidate(families[0])  # what the first fit imports
+    trial = Experiment(
+        pd.read_parquet(root / "data" / book / "train.parquet"), contract, folds=folds, seed=42
+    )
+    families = trial.task.resolve_families(Compare().families)
+    run = partial(
+        compare_families, trial, families, 3600, report_progress=silent, log_candidate=silent
+    )
+    trial.cross_validate(families[0])  # what the first fit imports
     here, alone = timed(run)
     print(f"{len(alone)} candidates, {folds} folds | one process {here:.1f} s")
     for kind in ("new", "that have imported all"):
-        there, shared = timed(lambda: run(name="dask", scheduler=it.address))
+        there, shared = timed(lambda: run(engine_name="dask", scheduler=it.address))
         same = {one.family: one.mean for one in alone} == {one.family: one.mean for one in shared}
         told = f"{WORKERS} workers of Dask, {kind} {there:.1f} s | {here / there:.2f} × (target: at least 1.6)"
         print(f"{told}; the same numbers: {same}")
@@ -110,21 +131,31 @@ def compared(it: Cluster, root: Path, book: str, folds: int) -> None:
 def monitored(root: Path, book: str, rows: int) -> None:
     """What monitor does with a folder, without importing MLflow."""
     from modelbook.config import Monitor
-    from modelbook.dataset.folder import draw
+    from modelbook.dataset.parquet_folder import sample_rows
     from modelbook.monitoring import drift
-    from modelbook.monitoring.sources import MOST_DRAWN
+    from modelbook.monitoring.batch_sources import MAX_SAMPLED_ROWS
 
-    version = loaded.pointed(root, book)
-    contract = loaded.load(version, 1).contract
-    reference = pd.read_parquet(version.folder / "reference.parquet")
+    version = served_models.require_champion(root, book)
+    contract = served_models.load_model(version, 1).contract
+    reference = pd.read_parquet(version.artifact_folder / "reference.parquet")
     with tempfile.TemporaryDirectory() as made:
         source = folder(Path(made), root, book, rows)
         params = Monitor()
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        seconds, (batch, total) = timed(lambda: draw(source, MOST_DRAWN, 1))
+        seconds, (batch, total) = timed(lambda: sample_rows(source, MAX_SAMPLED_ROWS, 1))
         after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        judged, _ = timed(lambda: drift.columns(reference, batch, contract, threshold=params.drift, gaps=params.gaps))
-    print(f"{len(batch):,} of {total:,} rows drawn in {seconds:.1f} s, drift judged in {judged:.1f} s")
+        judged, _ = timed(
+            lambda: drift.measure_feature_drift(
+                reference,
+                batch,
+                contract,
+                threshold=params.drift,
+                missing_rate_change=params.missing_rate_change,
+            )
+        )
+    print(
+        f"{len(batch):,} of {total:,} rows drawn in {seconds:.1f} s, drift judged in {judged:.1f} s"
+    )
     print(f"peak {before:.2f} GB before, {after:.2f} GB once drawn")
 
 

@@ -69,7 +69,9 @@ class Client(asyncio.Protocol):
             self._done.set_result(None)
 
 
-async def load(url: str, body: bytes, connections: int, seconds: float, rate: float = 0, more: str = "") -> Load:
+async def load(
+    url: str, body: bytes, connections: int, seconds: float, rate: float = 0, more: str = ""
+) -> Load:
     """Ask an address from several connections; ``rate`` is requests a second of all together, 0 for what goes."""
     parts, loop = urlparse(url), asyncio.get_running_loop()
     head = f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n{more}"
@@ -101,7 +103,9 @@ def main() -> None:
     given = parser.parse_args()
     import uvloop
 
-    found = uvloop.run(load(given.url, given.body.read_bytes(), given.connections, given.seconds, given.rate))
+    found = uvloop.run(
+        load(given.url, given.body.read_bytes(), given.connections, given.seconds, given.rate)
+    )
     print(json.dumps(asdict(found)))
 
 

@@ -24,27 +24,50 @@ FEW = {"families": "lr lightgbm", "folds": 3, "tune_rounds": 4, "resamples": 200
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--search-rows", type=int, default=100_000)
     options = parser.parse_args()
     with TemporaryDirectory() as folder:
         root = project(Path(folder))
-        run(root, "env.yaml", "python", draft.__file__, "--rows", str(options.rows), "--make", str(root / "long.csv"))
-        new = timed(lambda: run(root, "env.yaml", "modelbook", "new", "long.csv", "--target", "answer", "--yes"))
+        run(
+            root,
+            "env.yaml",
+            "python",
+            draft.__file__,
+            "--rows",
+            str(options.rows),
+            "--make",
+            str(root / "long.csv"),
+        )
+        new = timed(
+            lambda: run(
+                root, "env.yaml", "modelbook", "new", "long.csv", "--target", "answer", "--yes"
+            )
+        )
         env = root / "env.long.yaml"
-        env.write_text(yaml.safe_dump(yaml.safe_load(env.read_text()) | FEW | {"search_rows": options.search_rows}))
+        env.write_text(
+            yaml.safe_dump(
+                yaml.safe_load(env.read_text()) | FEW | {"search_rows": options.search_rows}
+            )
+        )
         build = timed(lambda: run(root, env.name, "ploomber", "build"))
         print(f"{'modelbook new':<14} {new:7.0f} s")
         for path in sorted(root.glob("models/long/*.json")):
             receipt = json.loads(path.read_text())
             if "facts" in receipt:
-                print(f"{path.stem:<14} {receipt['facts']['seconds']:7.0f} s   {receipt['sentences'][0]}")
+                print(
+                    f"{path.stem:<14} {receipt['facts']['seconds']:7.0f} s   {receipt['sentences'][0]}"
+                )
         print(f"{'whole build':<14} {build:7.0f} s")
         said = json.loads((root / "models/long/finalize.json").read_text())["sentences"]
         print("\n".join(sentence for sentence in said if "search_rows" in sentence))
     # By another process: what is waited for counts with all that it waited for, so this is the largest of all kernels.
-    print(f"{'most memory':<14} {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6:7.1f} GB of one process")
+    print(
+        f"{'most memory':<14} {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6:7.1f} GB of one process"
+    )
     sys.stdout.flush()
 
 

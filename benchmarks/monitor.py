@@ -33,7 +33,9 @@ def drawn(rows: int, seed: int, by: float = 0.0) -> pd.DataFrame:
     random = np.random.default_rng(seed)
     frame = pd.DataFrame({name: random.normal(by * (name in MOVED), 1, rows) for name in NUMBERS})
     frame[NUMBERS[7:]] = np.exp(frame[NUMBERS[7:]])
-    frame[NUMBERS[::3]] = frame[NUMBERS[::3]].where(random.uniform(size=(rows, len(NUMBERS[::3]))) > 0.1)
+    frame[NUMBERS[::3]] = frame[NUMBERS[::3]].where(
+        random.uniform(size=(rows, len(NUMBERS[::3]))) > 0.1
+    )
     for place, name in enumerate(CODES):
         kinds = np.array(list("abcdefgh")[: 3 + place], dtype=object)
         share = np.ones(len(kinds)) + by * 3 * (name in MOVED) * (np.arange(len(kinds)) == 0)
@@ -45,7 +47,7 @@ def modelbook(batch: pd.DataFrame, reference: pd.DataFrame, outcomes: bool = Fal
     """All that monitor does with a window: contract, copies, drift, expected performance, and what came of it."""
     from modelbook.config import Monitor
     from modelbook.contract import Contract
-    from modelbook.monitoring import verdict, watch
+    from modelbook.monitoring import batch_evaluation, rules
 
     features: dict[str, Any] = {name: {"type": "number", "nullable": True} for name in NUMBERS}
     features |= {name: {"type": "category", "categories": list("abcdefgh")} for name in CODES}
@@ -66,11 +68,11 @@ def modelbook(batch: pd.DataFrame, reference: pd.DataFrame, outcomes: bool = Fal
     params, importance = Monitor(), dict.fromkeys([*NUMBERS, *CODES], 1.0)
 
     def run() -> list[str]:
-        told = watch.watch(
+        told = batch_evaluation.evaluate_batch(
             "1", batch, score, reference, contract, importance=importance, threshold=0.5, params=params
         )  # fmt: skip
-        verdict.judge(told, params)
-        return sorted(told.columns.loc[told.columns["drifted"], "column"])
+        rules.find_issues(told, params)
+        return sorted(told.feature_drift.loc[told.feature_drift["drifted"], "column"])
 
     return run
 
@@ -83,15 +85,25 @@ def evidently(batch: pd.DataFrame, reference: pd.DataFrame) -> Any:
     described = DataDefinition(numerical_columns=NUMBERS, categorical_columns=CODES)
 
     def run() -> list[str]:
-        sides = [Dataset.from_pandas(side, data_definition=described) for side in (batch, reference)]
+        sides = [
+            Dataset.from_pandas(side, data_definition=described) for side in (batch, reference)
+        ]
         found = Report([DataDriftPreset()]).run(*sides).dict()["metrics"]
-        columns = [(one["config"]["column"], one["value"]) for one in found if "column" in one.get("config", {})]
+        columns = [
+            (one["config"]["column"], one["value"])
+            for one in found
+            if "column" in one.get("config", {})
+        ]
         return sorted(name for name, distance in columns if distance >= THRESHOLD)
 
     return run
 
 
-WAYS = {"modelbook": modelbook, "evidently": evidently, "outcomes": partial(modelbook, outcomes=True)}
+WAYS = {
+    "modelbook": modelbook,
+    "evidently": evidently,
+    "outcomes": partial(modelbook, outcomes=True),
+}
 RIVALS = ("modelbook", "evidently")
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from modelbook.report import pdf
+from modelbook.extras import pdf
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGETS = {"page": 1.5, "first paint": 1.0}  # MB, seconds
@@ -24,16 +24,25 @@ SOURCE = "evidently"  # pages that are not ours, linked beside them
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("project", nargs="?", type=Path, default=ROOT, help="a project that has been built")
-    parser.add_argument("--rounds", type=int, default=5, help="how often; medians are told (default: 5)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "project", nargs="?", type=Path, default=ROOT, help="a project that has been built"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="how often; medians are told (default: 5)"
+    )
     options = parser.parse_args()
     reports = options.project.resolve() / "reports"
     if not (reports / "index.html").is_file():
         sys.exit(f"there is no {reports / 'index.html'}: build a book first")
     for page in [reports / "index.html", *sorted(reports.glob("*/*.html"))]:
         goal = "" if SOURCE in page.name else f"   target at most {TARGETS['page']:g} MB"
-        print(f"{page.relative_to(reports).as_posix():<40} {page.stat().st_size / 1e6:7.3f} MB{goal}", flush=True)
+        print(
+            f"{page.relative_to(reports).as_posix():<40} {page.stat().st_size / 1e6:7.3f} MB{goal}",
+            flush=True,
+        )
     past = [page.stat().st_size for page in reports.glob("*/runs/**/*.html")]
     if past:
         print(f"{f'{len(past)} pages of past runs, heaviest':<40} {max(past) / 1e6:7.3f} MB")
@@ -47,7 +56,9 @@ def first_paints(page: Path, rounds: int) -> list[float]:
     times = []
     with sync_playwright() as playwright:
         for _ in range(rounds):
-            browser = playwright.chromium.launch(executable_path=pdf.find(), args=["--no-sandbox"])
+            browser = playwright.chromium.launch(
+                executable_path=pdf.find_browser(), args=["--no-sandbox"]
+            )
             tab = browser.new_page()
             tab.goto(page.as_uri())
             tab.wait_for_function(PAINT)

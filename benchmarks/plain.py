@@ -12,12 +12,17 @@ from modelbook.stage import project
 
 def main() -> None:
     root = project.find_root()
-    given = project.parameters(root, project.environment(root))
-    store.prepare(root)
-    for name, task in project.tasks(root, given["ingest"]["book"]).items():
-        upstream = {up: project.tasks(root, given["ingest"]["book"])[up]["product"] for up in task["upstream"]}
+    given = project.read_parameters(root, project.find_env_file(root))
+    store.ensure_store(root)
+    for name, task in project.read_tasks(root, given["ingest"]["book"]).items():
+        upstream = {
+            up: project.read_tasks(root, given["ingest"]["book"])[up]["product"]
+            for up in task["upstream"]
+        }
         names: dict = {}
-        for number, code in enumerate(cells(root / "notebooks" / f"{config.stem(name)}.ipynb")):
+        for number, code in enumerate(
+            cells(root / "notebooks" / f"{config.stage_stem(name)}.ipynb")
+        ):
             exec(code, names)
             if number == 0:  # the parameters cell
                 names |= {**given[name], "upstream": upstream, "product": task["product"]}

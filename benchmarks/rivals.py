@@ -14,7 +14,9 @@ from fastapi import FastAPI
 from pydantic import create_model
 
 ROW = json.loads(Path(os.environ["EXAMPLE"]).read_text())
-KINDS: dict[str, Any] = {name: (str if isinstance(value, str) else float | None, ...) for name, value in ROW.items()}
+KINDS: dict[str, Any] = {
+    name: (str if isinstance(value, str) else float | None, ...) for name, value in ROW.items()
+}
 Row = create_model("Row", **KINDS)
 
 
@@ -53,7 +55,9 @@ def pycaret() -> FastAPI:
 
     @app.post("/predict")
     def predict(row: Row) -> dict[str, Any]:  # type: ignore[valid-type]
-        told = predict_model(model, data=pd.DataFrame([row.model_dump()]), raw_score=True, verbose=False)  # type: ignore[attr-defined]
+        told = predict_model(
+            model, data=pd.DataFrame([row.model_dump()]), raw_score=True, verbose=False
+        )  # type: ignore[attr-defined]
         return {"prediction": int(told["prediction_label"].iloc[0])}
 
     return app

@@ -29,14 +29,14 @@ from sklearn.model_selection import train_test_split
 
 from modelbook import tasks
 from modelbook.config import Finalize
-from modelbook.draft import draft
+from modelbook.draft import draft_book
+from modelbook.evaluation.metrics_ci import paired_difference
 from modelbook.tasks.base import Task
-from modelbook.tasks.names import LOWER_IS_BETTER
-from modelbook.tasks.scored import Scored
-from modelbook.training import final, leaderboard
-from modelbook.training.comparison import compare
-from modelbook.training.evaluation import difference
-from modelbook.training.experiment import EXPERIMENTS, Experiment
+from modelbook.tasks.metric_format import LOWER_IS_BETTER
+from modelbook.tasks.scored_rows import ScoredRows
+from modelbook.training import final_model, leaderboard
+from modelbook.training.comparison import compare_families
+from modelbook.training.experiment import EXPERIMENT_CLASSES, Experiment
 
 SEED = 42
 MEASURE = {"binary": "roc_auc", "multiclass": "roc_auc", "regression": "rmse"}
@@ -49,7 +49,9 @@ def bundled(load: Callable[..., Any]) -> pd.DataFrame:
     return found.frame.rename(columns={"target": "y"})
 
 
-def shipped(name: str, answer: Callable[[pd.DataFrame], pd.Series], *without: str, rows: int = 4000) -> pd.DataFrame:
+def shipped(
+    name: str, answer: Callable[[pd.DataFrame], pd.Series], *without: str, rows: int = 4000
+) -> pd.DataFrame:
     """A table of statsmodels', at most so many rows of it, with an answer instead of the columns that tell it."""
     table = getattr(sm.datasets, name).load_pandas().data
     table = table.assign(y=answer(table)).drop(columns=[*without])
@@ -76,10 +78,18 @@ TABLES: dict[str, Callable[[], pd.DataFrame]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--budget", type=float, default=180, help="seconds of Modelbook's search (default: 180)")
-    parser.add_argument("--only", nargs="*", default=list(TABLES), metavar="TABLE", help="some of the tables")
-    parser.add_argument("--split", type=int, default=SEED, help="seed of the rows to be judged by (default: 42)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--budget", type=float, default=180, help="seconds of Modelbook's search (default: 180)"
+    )
+    parser.add_argument(
+        "--only", nargs="*", default=list(TABLES), metavar="TABLE", help="some of the tables"
+    )
+    parser.add_argument(
+        "--split", type=int, default=SEED, help="seed of the rows to be judged by (default: 42)"
+    )
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     names = "table, rows, measured by, Modelbook, default LightGBM, compare_models, Modelbook chose, seconds, ahead by"
@@ -91,8 +101,8 @@ def main() -> None:
 def line(name: str, budget: float, split: int) -> str:
     """One table's row of the result: the best number in bold, seconds of the two searches."""
     frame = TABLES[name]()
-    contract = draft(frame, "y", title=name, source="benchmark").contract
-    task, frame = tasks.of(contract), contract.conform(frame)
+    contract = draft_book(frame, "y", title=name, source="benchmark").contract
+    task, frame = tasks.get_task(contract), contract.conform(frame)
     train, test = train_test_split(
         frame, test_size=0.3, random_state=split, stratify=frame["y"] if task.classes else None
     )
@@ -105,64 +115,92 @@ def line(name: str, budget: float, split: int) -> str:
     theirs = scored(task, compared(train, task, seconds), test)
     spent = time.perf_counter() - began
     measure = MEASURE[task.name]
-    judge, sign = task.metrics()[measure], -1 if measure in LOWER_IS_BETTER else 1
-    values = [float(judge(one.outcome, one.score, np.ones(len(one)))) for one in (ours, plain, theirs)]
+    judge, sign = task.metric_functions()[measure], -1 if measure in LOWER_IS_BETTER else 1
+    values = [
+        float(judge(one.outcome, one.score, np.ones(len(one)))) for one in (ours, plain, theirs)
+    ]
     best = max(values, key=lambda value: sign * value)
     told = [f"**{value:.4f}**" if value == best else f"{value:.4f}" for value in values]
     rival = plain if sign * values[1] > sign * values[2] else theirs
-    ahead, low, high = difference(task, ours, rival, measure, resamples=1000, seed=SEED)
+    ahead, low, high = paired_difference(task, ours, rival, measure, resamples=1000, seed=SEED)
     took = f"{seconds:.0f} / {spent:.0f}"
     lead = f"{ahead:+.4f} ({low:+.4f} to {high:+.4f})"
-    return f"| {name} | {len(frame):,} | {measure} | {' | '.join(told)} | {chosen} | {took} | {lead} |"
+    return (
+        f"| {name} | {len(frame):,} | {measure} | {' | '.join(told)} | {chosen} | {took} | {lead} |"
+    )
 
 
 def searched(train: pd.DataFrame, task: Task, budget: float) -> tuple[Any, str]:
     """What compare and finalize come to."""
     trial = Experiment(train, task.contract, folds=5, seed=SEED)
-    families, metric = task.chosen_families(["auto"]), task.chosen_metric("auto")
-    board = leaderboard.leaderboard(
-        compare(trial, families, budget / 2, tell=lambda *_, **__: None, log=lambda _: None), metric
+    families, metric = task.resolve_families(["auto"]), task.resolve_metric("auto")
+    board = leaderboard.build_leaderboard(
+        compare_families(
+            trial,
+            families,
+            budget / 2,
+            report_progress=lambda *_, **__: None,
+            log_candidate=lambda _: None,
+        ),
+        metric,
     )
     params = Finalize(strategy="best", tune_rounds=500, budget=budget / 2)
-    fitted = final.fit(
-        trial, params, leaderboard.best(board, params.blend_size), metric, tell=lambda *_, **__: None
+    fitted = final_model.fit_final_model(
+        trial, params, leaderboard.best_families(board, params.blend_size), metric, report_progress=lambda *_, **__: None
     )  # fmt: skip
     return fitted.pipeline, fitted.name
 
 
 def lightgbm(train: pd.DataFrame, task: Task) -> Any:
     """LightGBM as it comes, told which columns are categories."""
-    model = (LGBMClassifier if task.classes else LGBMRegressor)(verbosity=-1, random_state=SEED, n_jobs=1)
-    words = task.contract.categorical
+    model = (LGBMClassifier if task.classes else LGBMRegressor)(
+        verbosity=-1, random_state=SEED, n_jobs=1
+    )
+    words = task.contract.categorical_features
     kinds = {name: pd.CategoricalDtype(sorted(train[name].dropna().unique())) for name in words}
 
     class Typed:
         def __getattr__(self, method: str) -> Any:
             return lambda rows: getattr(model, method)(rows.astype(kinds))
 
-    model.fit(task.contract.features(train).astype(kinds), task.contract.outcome(train))
+    model.fit(
+        task.contract.select_features(train).astype(kinds),
+        task.contract.encode_checked_target(train),
+    )
     return Typed()
 
 
 def compared(train: pd.DataFrame, task: Task, seconds: float) -> Any:
     """What PyCaret's compare_models finds with its own defaults, fitted on all train rows."""
-    data = task.contract.features(train).assign(y=task.contract.outcome(train))
-    experiment = EXPERIMENTS[task.learner]()
-    experiment.setup(data=data, target="y", session_id=SEED, n_jobs=1, verbose=False, html=False, system_log=False)
+    data = task.contract.select_features(train).assign(y=task.contract.encode_checked_target(train))
+    experiment = EXPERIMENT_CLASSES[task.experiment_type]()
+    experiment.setup(
+        data=data,
+        target="y",
+        session_id=SEED,
+        n_jobs=1,
+        verbose=False,
+        html=False,
+        system_log=False,
+    )
     return experiment.finalize_model(
-        experiment.compare_models(sort=SORT[task.learner], budget_time=seconds / 60, verbose=False)
+        experiment.compare_models(
+            sort=SORT[task.experiment_type], budget_time=seconds / 60, verbose=False
+        )
     )
 
 
-def scored(task: Task, model: Any, test: pd.DataFrame) -> Scored:
+def scored(task: Task, model: Any, test: pd.DataFrame) -> ScoredRows:
     """A model's answers to rows it has not seen."""
-    rows, contract = task.contract.features(test), task.contract
+    rows, contract = task.contract.select_features(test), task.contract
     try:
-        score = task.answers(model, rows)
+        score = task.predict_scores(model, rows)
     except AttributeError:  # a classifier without probabilities: 1 for what it says
         said = np.asarray(model.predict(rows)).astype(int)
         score = np.eye(len(task.classes))[said] if len(task.classes) > 2 else said.astype(float)
-    return Scored.of(contract.outcome(test), score, contract.entities(test))
+    return ScoredRows.from_arrays(
+        contract.encode_checked_target(test), score, contract.entity_ids(test)
+    )
 
 
 if __name__ == "__main__":

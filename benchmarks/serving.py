@@ -31,9 +31,9 @@ import psutil
 import uvloop
 from load import load
 
-from modelbook.registry.pointer import aliases
-from modelbook.registry.store import uri
-from modelbook.serving import loaded
+from modelbook.registry.aliases import read_aliases
+from modelbook.registry.store import tracking_uri
+from modelbook.serving import served_models
 
 ROOT, BIN = Path(__file__).resolve().parents[1], Path(sys.executable).parent
 OURS, EMPTY = "modelbook serve", "empty FastAPI endpoint"
@@ -55,7 +55,15 @@ class Way:
 
 def ways(book: str, rivals: bool) -> list[Way]:
     """Ours and the others; ``PORT`` stands for the port."""
-    uvicorn = [str(BIN / "uvicorn"), "--port", "PORT", "--no-access-log", "--log-level", "warning", "--factory"]
+    uvicorn = [
+        str(BIN / "uvicorn"),
+        "--port",
+        "PORT",
+        "--no-access-log",
+        "--log-level",
+        "warning",
+        "--factory",
+    ]
     mlflow = [
         str(BIN / "mlflow"),
         "models",
@@ -73,14 +81,21 @@ def ways(book: str, rivals: bool) -> list[Way]:
     ]
     if rivals:
         found += [
-            Way("mlflow models serve", mlflow, "/invocations", lambda row: {"dataframe_records": [row]}),
+            Way(
+                "mlflow models serve",
+                mlflow,
+                "/invocations",
+                lambda row: {"dataframe_records": [row]},
+            ),
             Way("predict_proba in FastAPI", [*uvicorn, "rivals:pipeline"]),
             Way("PyCaret's predict_model in FastAPI", [*uvicorn, "rivals:pycaret"]),
         ]
     return found
 
 
-def measure(way: Way, root: Path, row: dict[str, Any], environ: dict[str, str], seconds: float) -> None:
+def measure(
+    way: Way, root: Path, row: dict[str, Any], environ: dict[str, str], seconds: float
+) -> None:
     """One round of one way."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
@@ -88,13 +103,21 @@ def measure(way: Way, root: Path, row: dict[str, Any], environ: dict[str, str], 
     command = [word.replace("PORT", str(port)) for word in way.command]
     began = time.monotonic()
     process = subprocess.Popen(
-        command, cwd=root, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        command,
+        cwd=root,
+        env=environ,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     url, body = f"http://127.0.0.1:{port}{way.path}", json.dumps(way.wrap(row)).encode()
     try:
         _wait(url, body, process)
         way.starts.append(time.monotonic() - began)
-        server = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        server = [
+            psutil.Process(process.pid),
+            *psutil.Process(process.pid).children(recursive=True),
+        ]
         before = sum(sum(one.cpu_times()[:2]) for one in server)
         found = uvloop.run(load(url, body, 8, seconds))
         used = sum(sum(one.cpu_times()[:2]) for one in server) - before
@@ -128,10 +151,16 @@ def _wait(url: str, body: bytes, process: subprocess.Popen) -> None:
 
 def inside(root: Path, book: str, rounds: int = 3000) -> tuple[str, dict[str, float]]:
     """Microseconds of one dict to one answer on the champion's golden rows, and of what stands below it alone."""
-    one, folder = loaded.champion(root, book), aliases(root, book)["champion"].folder
-    rows = json.loads((folder / loaded.GOLDEN).read_text())["rows"]
-    encoded = [one.scorer.encoder.one(row) for row in rows]
-    times = {"dict to answer": _each(one.scorer.one, rows, rounds), "kernel": _each(one.scorer._ask, encoded, rounds)}
+    one, folder = (
+        served_models.load_champion(root, book),
+        read_aliases(root, book)["champion"].artifact_folder,
+    )
+    rows = json.loads((folder / served_models.GOLDEN_FILE).read_text())["rows"]
+    encoded = [one.scorer.encoder.transform_one(row) for row in rows]
+    times = {
+        "dict to answer": _each(one.scorer.predict_one, rows, rounds),
+        "kernel": _each(one.scorer._predict_one, encoded, rounds),
+    }
     if (kept := folder / "scorer" / "kernel.txt").is_file():
         import lightgbm
 
@@ -157,17 +186,31 @@ def batch(root: Path, book: str, pickled: Path, rows: int, rounds: int) -> tuple
 
     from modelbook.scoring import batch as scoring
 
-    one, model = loaded.champion(root, book), cloudpickle.loads(pickled.read_bytes())
-    columns = dict.fromkeys([*one.contract.key, *one.contract.inputs_])  # what is known before the outcome
-    held = pd.read_parquet(aliases(root, book)["champion"].folder / "reference.parquet", columns=list(columns))
+    one, model = served_models.load_champion(root, book), cloudpickle.loads(pickled.read_bytes())
+    columns = dict.fromkeys(
+        [*one.contract.key, *one.contract.input_names]
+    )  # what is known before the outcome
+    held = pd.read_parquet(
+        read_aliases(root, book)["champion"].artifact_folder / "reference.parquet",
+        columns=list(columns),
+    )
     rates: tuple[list[float], list[float]] = [], []
     for number in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
-            source, target, slow = (Path(folder) / f"{name}.parquet" for name in ("in", "out", "slow"))
+            source, target, slow = (
+                Path(folder) / f"{name}.parquet" for name in ("in", "out", "slow")
+            )
             held.sample(rows, replace=True, random_state=number).to_parquet(source, index=False)
-            done = scoring.score(source, target, one.scorer, one.contract, one.number, tell=lambda rows, seconds: None)
+            done = scoring.score_file(
+                source,
+                target,
+                one.scorer,
+                one.contract,
+                one.number,
+                on_progress=lambda rows, seconds: None,
+            )
             began = time.monotonic()
-            given = one.contract.features(pd.read_parquet(source))
+            given = one.contract.select_features(pd.read_parquet(source))
             predict_model(model, data=given, raw_score=True, verbose=False).to_parquet(slow)
             rates[0].append(done.rows / done.seconds)
             rates[1].append(rows / (time.monotonic() - began))
@@ -176,8 +219,12 @@ def batch(root: Path, book: str, pickled: Path, rows: int, rounds: int) -> tuple
 
 def main() -> None:
     """Parse, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("project", nargs="?", type=Path, default=ROOT, help="a project that has been built")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "project", nargs="?", type=Path, default=ROOT, help="a project that has been built"
+    )
     parser.add_argument("--book", default="rand-hie")
     parser.add_argument("--rounds", type=int, default=3, help="how often; medians are told")
     parser.add_argument("--seconds", type=float, default=4, help="of each load")
@@ -185,15 +232,15 @@ def main() -> None:
     parser.add_argument("--alone", action="store_true", help="ours beside the empty endpoint only")
     given = parser.parse_args()
     root = given.project.resolve()
-    champion = aliases(root, given.book)["champion"]
-    row = json.loads((champion.folder / loaded.GOLDEN).read_text())["typical"]
+    champion = read_aliases(root, given.book)["champion"]
+    row = json.loads((champion.artifact_folder / served_models.GOLDEN_FILE).read_text())["typical"]
     with tempfile.TemporaryDirectory() as folder:
         example = Path(folder) / "row.json"
         example.write_text(json.dumps(row))
         environ = {
-            **os.environ, "EXAMPLE": str(example), "PICKLE": str(champion.folder / "model.pkl"),
+            **os.environ, "EXAMPLE": str(example), "PICKLE": str(champion.artifact_folder / "model.pkl"),
             "PYTHONPATH": f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}",
-            "MODELBOOK_ROOT": str(root), "MLFLOW_TRACKING_URI": uri(root),
+            "MODELBOOK_ROOT": str(root), "MLFLOW_TRACKING_URI": tracking_uri(root),
             "PYCARET_CUSTOM_LOGGING_PATH": os.devnull, "PATH": f"{BIN}:{os.environ['PATH']}",
         }  # fmt: skip
         found = ways(given.book, not given.alone)
@@ -201,19 +248,30 @@ def main() -> None:
             for way in found:
                 measure(way, root, row, environ, given.seconds)
     ours = statistics.median(next(way for way in found if way.name == OURS).rates)
-    print(f"{'one row a request, 8 connections':<38} {'a second':>9} {'ours is':>9} {'CPU, µs':>9} {'start, s':>9}")
+    print(
+        f"{'one row a request, 8 connections':<38} {'a second':>9} {'ours is':>9} {'CPU, µs':>9} {'start, s':>9}"
+    )
     for way in found:
         rate = statistics.median(way.rates)
         cpu, start = statistics.median(way.cpu), statistics.median(way.starts)
-        print(f"{way.name:<38} {rate:>9,.0f} {ours / rate:>8,.2f}x {cpu:>9,.0f} {start:>9.1f}", flush=True)
+        print(
+            f"{way.name:<38} {rate:>9,.0f} {ours / rate:>8,.2f}x {cpu:>9,.0f} {start:>9.1f}",
+            flush=True,
+        )
     p99 = {way.name: statistics.median(way.p99s) for way in found}
-    print(f"p99 at half of the top rate: {p99[OURS]:.1f} ms, {EMPTY} {p99[EMPTY]:.1f}   target below 20")
+    print(
+        f"p99 at half of the top rate: {p99[OURS]:.1f} ms, {EMPTY} {p99[EMPTY]:.1f}   target below 20"
+    )
     name, times = inside(root, given.book)
     told = ", ".join(f"{what} {time:.1f} µs" for what, time in times.items())
     print(f"in-process, {name}: {told}   target at most 2 x the raw estimator")
     if given.rows:
-        fast, slow = batch(root, given.book, champion.folder / "model.pkl", given.rows, given.rounds)
-        print(f"batch, rows a second: {fast:,.0f}; predict_model {slow:,.0f}: {fast / slow:.1f} x   target at least 10")
+        fast, slow = batch(
+            root, given.book, champion.artifact_folder / "model.pkl", given.rows, given.rounds
+        )
+        print(
+            f"batch, rows a second: {fast:,.0f}; predict_model {slow:,.0f}: {fast / slow:.1f} x   target at least 10"
+        )
 
 
 if __name__ == "__main__":

@@ -8,11 +8,33 @@ import pandas as pd
 from modelbook.contract import Contract
 
 ABOUT = {"question": "How much, or which?", "source": "a seeded generator", "licence": "none"}
-SAID = {"use": "To try things.", "not_for": ["Anything else."], "limits": ["It was drawn."], "contact": "The seed."}
+SAID = {
+    "use": "To try things.",
+    "not_for": ["Anything else."],
+    "limits": ["It was drawn."],
+    "contact": "The seed.",
+}
 FEATURES = {
-    "size": {"role": "feature", "type": "number", "min": 0, "max": 100, "meaning": "decides", "label": "Size"},
-    "colour": {"role": "feature", "type": "category", "categories": ["1", "2", "11"], "meaning": "decides a little"},
-    "noise": {"role": "feature", "type": "number", "nullable": True, "meaning": "decides nothing, has gaps"},
+    "size": {
+        "role": "feature",
+        "type": "number",
+        "min": 0,
+        "max": 100,
+        "meaning": "decides",
+        "label": "Size",
+    },
+    "colour": {
+        "role": "feature",
+        "type": "category",
+        "categories": ["1", "2", "11"],
+        "meaning": "decides a little",
+    },
+    "noise": {
+        "role": "feature",
+        "type": "number",
+        "nullable": True,
+        "meaning": "decides nothing, has gaps",
+    },
     "group": {"role": "sensitive", "type": "boolean", "meaning": "never a feature"},
 }
 NUMBER = {
@@ -33,7 +55,9 @@ CLASSES = {
 }  # fmt: skip
 
 
-def number(seed: int = 0, entities: int = 300, years: tuple[int, ...] = (1, 2, 3), more: float = 0.0) -> pd.DataFrame:
+def number(
+    seed: int = 0, entities: int = 300, years: tuple[int, ...] = (1, 2, 3), more: float = 0.0
+) -> pd.DataFrame:
     """``amount`` is 1,000 + 20 a unit of ``size``, 100 more for colour 11; ``more`` is added to what is not seen."""
     random, rows = np.random.default_rng(seed), entities * len(years)
     table = _features(random, rows)

@@ -15,13 +15,20 @@ from modelbook.stage import project
 
 
 def carry_out(
-    root: Path, stage: str, values: dict[str, Any], *, wired: bool = False, opened: Callable[[Any], None] | None = None
+    root: Path,
+    stage: str,
+    values: dict[str, Any],
+    *,
+    wired: bool = False,
+    opened: Callable[[Any], None] | None = None,
 ) -> tuple[Any, dict[str, Any]]:
     """Carry a notebook's cells out with other values in its parameters cell; ``wired`` as the pipeline does.
 
     ``opened`` is called with the stage as soon as it has been opened. Returns the stage, and what each cell shows.
     """
-    cells = json.loads((root / f"notebooks/{config.stem(stage)}.ipynb").read_text(encoding="utf-8"))["cells"]
+    cells = json.loads(
+        (root / f"notebooks/{config.stage_stem(stage)}.ipynb").read_text(encoding="utf-8")
+    )["cells"]
     namespace: dict[str, Any] = {}
     shown = {}
     for cell in cells:
@@ -31,12 +38,12 @@ def carry_out(
             if last is not None:
                 shown[cell["id"]] = last
             if cell["id"] == "open" and opened:
-                opened(namespace["this"])
+                opened(namespace["context"])
             if "parameters" in cell["metadata"].get("tags", []):
                 namespace.update({**values, "In": [source]})
                 if wired:
                     namespace.update(_wiring(root, stage, values["book"]))
-    return namespace["this"], shown
+    return namespace["context"], shown
 
 
 def _run(source: str, namespace: dict[str, Any]) -> Any:
@@ -45,11 +52,13 @@ def _run(source: str, namespace: dict[str, Any]) -> Any:
     last = body.pop() if isinstance(body[-1], ast.Expr) else None
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         exec(compile(ast.Module(body, []), "<cell>", "exec"), namespace)
-        return eval(compile(ast.Expression(last.value), "<cell>", "eval"), namespace) if last else None
+        return (
+            eval(compile(ast.Expression(last.value), "<cell>", "eval"), namespace) if last else None
+        )
 
 
 def _wiring(root: Path, stage: str, book: str) -> dict[str, Any]:
-    tasks = project.tasks(root, book)
+    tasks = project.read_tasks(root, book)
     return {
         "product": tasks[stage]["product"],
         "upstream": {up: tasks[up]["product"] for up in tasks[stage]["upstream"]},

@@ -20,7 +20,9 @@ from tiny import Tiny, bundled_small
 from modelbook.contract import Contract
 
 pytest_plugins = "order"
-os.environ["PYCARET_CUSTOM_LOGGING_PATH"] = os.devnull  # PyCaret writes a logs.log at import otherwise
+os.environ["PYCARET_CUSTOM_LOGGING_PATH"] = (
+    os.devnull
+)  # PyCaret writes a logs.log at import otherwise
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each kernel would compile the whole stack anew
 
 CONTRACT = {
@@ -49,7 +51,9 @@ def contract() -> Contract:
 def make_frame(contract: Contract) -> Callable[..., pd.DataFrame]:
     """Rows of ``entities`` in each of ``years`` that keep the contract; ``happened`` depends on ``size`` alone."""
 
-    def make(seed: int = 0, entities: int = 200, years: tuple[int, ...] = (1, 2, 3)) -> pd.DataFrame:
+    def make(
+        seed: int = 0, entities: int = 200, years: tuple[int, ...] = (1, 2, 3)
+    ) -> pd.DataFrame:
         random, rows = np.random.default_rng(seed), entities * len(years)
         size = random.uniform(0, 100, rows)
         happened = (random.uniform(size=rows) < 1 / (1 + np.exp(-(size - 60) / 12))).astype(int)
@@ -152,9 +156,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """One line for all tests that were left out."""
-    reasons = [report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", [])]
+    reasons = [
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", [])
+    ]
     names = [
-        reason.removeprefix(prerequisites.LEFT_OUT) for reason in reasons if reason.startswith(prerequisites.LEFT_OUT)
+        reason.removeprefix(prerequisites.LEFT_OUT)
+        for reason in reasons
+        if reason.startswith(prerequisites.LEFT_OUT)
     ]
     if names:
         terminalreporter.write_line(prerequisites.summary(Counter(sorted(names))), yellow=True)

@@ -50,7 +50,9 @@ def _is_rounded(fact: float, sign: str, digits: str, decimals: str, power: str, 
     shown = float(f"{sign}{digits}{decimals}{power}")
     last_digit = 10.0 ** (1 - max(len(decimals), 1)) * float(f"1{power}")
     values = (fact, 100 * fact) if unit else (fact,)
-    return any(abs(shown - value) <= min(last_digit / 2, ROUNDING * abs(value)) + 1e-12 for value in values)
+    return any(
+        abs(shown - value) <= min(last_digit / 2, ROUNDING * abs(value)) + 1e-12 for value in values
+    )
 
 
 @contextmanager

@@ -66,7 +66,9 @@ def dead_links(reports: Path) -> list[str]:
         for href in (attrs["href"] for attrs in outline.all("a") if "href" in attrs):
             file, _, anchor = unquote(href).partition("#")
             target = (path.parent / file).resolve() if file else path
-            led = re.match(r"https?:|mailto:", href) or (target.is_file() and target.is_relative_to(top))
+            led = re.match(r"https?:|mailto:", href) or (
+                target.is_file() and target.is_relative_to(top)
+            )
             if not led or (anchor and target in outlines and anchor not in outlines[target].ids):
                 dead.append(f"{path.relative_to(top)}: {href}")
     return dead

@@ -56,10 +56,15 @@ def browser() -> str | None:
     """Path of a Chromium or Chrome that starts: the system's, else the one that playwright has downloaded."""
     named = os.environ.get(BROWSER)
     names = [named] if named else BROWSERS
-    downloaded = [*DOWNLOADS.glob("chromium-*/chrome-linux*/chrome"), *DOWNLOADS.glob("chromium-*/*/*.app/*/MacOS/*")]
+    downloaded = [
+        *DOWNLOADS.glob("chromium-*/chrome-linux*/chrome"),
+        *DOWNLOADS.glob("chromium-*/*/*.app/*/MacOS/*"),
+    ]
     for path in [*filter(None, map(shutil.which, names)), *map(str, sorted(downloaded))]:
         if _succeeds(path, "--version"):
-            return path if _succeeds(*PLAYWRIGHT, "--version") else None  # its Node.js wants libraries, too
+            return (
+                path if _succeeds(*PLAYWRIGHT, "--version") else None
+            )  # its Node.js wants libraries, too
     return None
 
 
@@ -77,7 +82,9 @@ def _has(*programs: str) -> Callable[[], bool]:
 PREREQUISITES = {
     "browser": Prerequisite("a browser", lambda: browser() is not None, "chromium"),
     "curl": Prerequisite("curl", _has("curl"), "curl"),
-    "kubectl": Prerequisite("kubectl", _has("kubectl"), manual="https://kubernetes.io/docs/tasks/tools/"),
+    "kubectl": Prerequisite(
+        "kubectl", _has("kubectl"), manual="https://kubernetes.io/docs/tasks/tools/"
+    ),
     "postgresql": Prerequisite("PostgreSQL", lambda: initdb() is not None, "postgresql"),
     "prometheus": Prerequisite("Prometheus", _has("prometheus", "promtool"), "prometheus"),
     "redis": Prerequisite("Redis", _has("redis-server"), "redis-server"),
@@ -101,7 +108,9 @@ def require(name: str) -> None:
 def summary(counts: dict[str, int]) -> str:
     """One line that says how many tests were left out for want of what, and how to have it."""
     missing = [PREREQUISITES[name] for name in counts]
-    left_out = ", ".join(f"{count} without {one.title}" for count, one in zip(counts.values(), missing))
+    left_out = ", ".join(
+        f"{count} without {one.title}" for count, one in zip(counts.values(), missing)
+    )
     packages = " ".join(one.package for one in missing if one.package)
     remedies = [f"apt-get install {packages}"] if packages else []
     remedies += [f"{one.title}: {one.manual}" for one in missing if not one.package]
@@ -111,7 +120,9 @@ def summary(counts: dict[str, int]) -> str:
 def install(is_integration: bool) -> None:
     """Install what is missing: the system's packages as root or by sudo, else a browser by playwright."""
     missing = [
-        one for one in PREREQUISITES.values() if one.is_for_integration <= is_integration and not one.is_installed()
+        one
+        for one in PREREQUISITES.values()
+        if one.is_for_integration <= is_integration and not one.is_installed()
     ]
     if os.environ.get(MODE) == "present" or not missing:
         return
@@ -131,7 +142,9 @@ def _install_packages(packages: list[str]) -> bool:
         return True
     for package in packages:
         words = [*apt, "install", "--yes", "--no-install-recommends"]
-        if _succeeds(*words, "--download-only", package, seconds=DOWNLOAD_SECONDS):  # only this waits for a network
+        if _succeeds(
+            *words, "--download-only", package, seconds=DOWNLOAD_SECONDS
+        ):  # only this waits for a network
             print(f"Installing {package}", flush=True)
             _succeeds(*words, package)
     return True

@@ -38,7 +38,11 @@ class PostgreSQL:
         return f"postgresql+psycopg://owner:{password}@127.0.0.1:{self.port}/{database}"
 
     def start(self) -> None:
-        subprocess.run([*self.control, "start"], **{**self.run, "capture_output": False}, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [*self.control, "start"],
+            **{**self.run, "capture_output": False},
+            stdout=subprocess.DEVNULL,
+        )
 
     def stop(self) -> None:
         subprocess.run([*self.control, "-m", "immediate", "stop"], **self.run)
@@ -59,10 +63,29 @@ def postgresql() -> Iterator[PostgreSQL]:
             shutil.chown(path, "postgres")
         user = {"user": "postgres"}
     run = {"check": True, "capture_output": True, "cwd": folder, **user}
-    asked = ["-A", "scram-sha-256", "-U", "owner", "--pwfile", folder / "password", "--no-sync", "-E", "UTF8"]
+    asked = [
+        "-A",
+        "scram-sha-256",
+        "-U",
+        "owner",
+        "--pwfile",
+        folder / "password",
+        "--no-sync",
+        "-E",
+        "UTF8",
+    ]
     subprocess.run([initdb, "-D", folder / "data", *asked], **run)
     options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-    control = [initdb.with_name("pg_ctl"), "-D", folder / "data", "-l", folder / "log", "-w", "-o", options]
+    control = [
+        initdb.with_name("pg_ctl"),
+        "-D",
+        folder / "data",
+        "-l",
+        folder / "log",
+        "-w",
+        "-o",
+        options,
+    ]
     server = PostgreSQL(port, control, run)
     server.start()
     try:
@@ -88,7 +111,9 @@ def object_store(monkeypatch: pytest.MonkeyPatch, bucket: str) -> Iterator[Any]:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret-word")
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        fsspec.filesystem("s3").clear_instance_cache()  # clients of another server, at another address
+        fsspec.filesystem(
+            "s3"
+        ).clear_instance_cache()  # clients of another server, at another address
         s3_artifact_repo._cached_get_s3_client.cache_clear()
         client = boto3.client("s3")
         client.create_bucket(Bucket=bucket)

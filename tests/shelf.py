@@ -28,15 +28,18 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from modelbook.contract import Contract
-from modelbook.registry.pointer import DIGEST, digest
-from modelbook.registry.store import database
-from modelbook.scoring.compile import compile
+from modelbook.registry.aliases import DIGEST_TAG
+from modelbook.registry.artifact_storage import folder_digest
+from modelbook.registry.location import database_path
+from modelbook.scoring.compilation import compile_pipeline
 
 BOOK = "tiny"
 THRESHOLD = 0.4
 
 
-def fitted(frame: pd.DataFrame, contract: Contract, estimator: Any = None, outcome: Any = None) -> Any:
+def fitted(
+    frame: pd.DataFrame, contract: Contract, estimator: Any = None, outcome: Any = None
+) -> Any:
     """A pipeline as a version holds one."""
     columns = make_column_transformer(
         (make_pipeline(SimpleImputer(), StandardScaler()), ["size", "noise", "flag"]),
@@ -44,7 +47,7 @@ def fitted(frame: pd.DataFrame, contract: Contract, estimator: Any = None, outco
     )
     given = frame["happened"] if outcome is None else outcome
     last = LogisticRegression() if estimator is None else estimator
-    return make_pipeline(columns, last).fit(contract.features(frame), given)
+    return make_pipeline(columns, last).fit(contract.select_features(frame), given)
 
 
 class Shelf:
@@ -52,8 +55,10 @@ class Shelf:
 
     def __init__(self, root: Path) -> None:
         self.root, self.count = root, 0
-        database(root).parent.mkdir(parents=True)
-        self._do("create table registered_model_aliases (alias, version, name, workspace, primary key (alias, name))")
+        database_path(root).parent.mkdir(parents=True)
+        self._do(
+            "create table registered_model_aliases (alias, version, name, workspace, primary key (alias, name))"
+        )
         self._do("create table model_versions (name, version, storage_location, workspace)")
         self._do("create table model_version_tags (key, value, name, version, workspace)")
 
@@ -72,34 +77,56 @@ class Shelf:
         folder = self.root / "models" / f"version-{self.count}" / "artifacts"
         folder.mkdir(parents=True)
         threshold = THRESHOLD if contract.task == "binary" else None
-        scorer = compile(model, contract, threshold, rows, folder / "scorer")
-        (folder / "contract.yaml").write_text(contract.dump())
+        scorer = compile_pipeline(model, contract, threshold, rows, folder / "scorer")
+        (folder / "contract.yaml").write_text(contract.to_yaml())
         (folder / "metrics.json").write_text(json.dumps({"threshold": threshold}))
         (folder / "model.pkl").write_bytes(cloudpickle.dumps(model))
-        self._do("insert into model_versions values (?, ?, ?, 'default')", BOOK, self.count, folder.parent.as_uri())
-        known = {"scorer": str(scorer), "fingerprint": "f00d", "model": "a model", DIGEST: digest(folder), **tags}
+        self._do(
+            "insert into model_versions values (?, ?, ?, 'default')",
+            BOOK,
+            self.count,
+            folder.parent.as_uri(),
+        )
+        known = {
+            "scorer": str(scorer),
+            "fingerprint": "f00d",
+            "model": "a model",
+            DIGEST_TAG: folder_digest(folder),
+            **tags,
+        }
         for key, value in known.items():
-            self._do("insert into model_version_tags values (?, ?, ?, ?, 'default')", key, value, BOOK, self.count)
+            self._do(
+                "insert into model_version_tags values (?, ?, ?, ?, 'default')",
+                key,
+                value,
+                BOOK,
+                self.count,
+            )
         return self.count
 
     def alias(self, alias: str, number: int | None) -> None:
         """Let an alias name a version, or none."""
         self._do("delete from registered_model_aliases where alias = ? and name = ?", alias, BOOK)
         if number is not None:
-            self._do("insert into registered_model_aliases values (?, ?, ?, 'default')", alias, number, BOOK)
+            self._do(
+                "insert into registered_model_aliases values (?, ?, ?, 'default')",
+                alias,
+                number,
+                BOOK,
+            )
 
     def folder(self, number: int) -> Path:
         return self.root / "models" / f"version-{number}" / "artifacts"
 
     def _do(self, text: str, *values: Any) -> None:
-        with closing(sqlite3.connect(database(self.root))) as connection:
+        with closing(sqlite3.connect(database_path(self.root))) as connection:
             connection.execute("pragma synchronous = off")  # many small commits
             connection.execute(text, values)
             connection.commit()
 
 
 CODE = "import sys; from pathlib import Path; from modelbook.serving import server;"
-CODE += f"server.run(Path(sys.argv[1]), {BOOK!r}, '127.0.0.1', int(sys.argv[2]), int(sys.argv[3]))"
+CODE += f"server.run_server(Path(sys.argv[1]), {BOOK!r}, '127.0.0.1', int(sys.argv[2]), int(sys.argv[3]))"
 JSON = {"content-type": "application/json"}
 
 
@@ -120,7 +147,9 @@ class Running:
             connection.request(method, path, None if body is None else json.dumps(body), JSON)
             told = connection.getresponse()
             text = told.read()
-            return told.status, json.loads(text) if "json" in told.headers["content-type"] else text.decode()
+            return told.status, json.loads(text) if "json" in told.headers[
+                "content-type"
+            ] else text.decode()
 
 
 @contextmanager
@@ -129,7 +158,9 @@ def running(root: Path, workers: int = 1) -> Iterator[Running]:
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
     with (root / "server.log").open("w") as log:
-        process = subprocess.Popen([sys.executable, "-c", CODE, str(root), str(port), str(workers)], stderr=log)
+        process = subprocess.Popen(
+            [sys.executable, "-c", CODE, str(root), str(port), str(workers)], stderr=log
+        )
     server, began = Running(process, port, root), time.monotonic()
     try:
         until = began + 90

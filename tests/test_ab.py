@@ -20,25 +20,30 @@ from tiny import ROOT
 from typer.testing import CliRunner
 
 from modelbook import tasks
+from modelbook.ab import analysis, split_traffic, summary
+from modelbook.ab.analysis import CONTINUE, INVALID, KEEP_CHAMPION, PROMOTE_CHALLENGER, ABPlan
+from modelbook.ab.assignment import assign_bucket, routes_to_challenger
+from modelbook.ab.confidence_sequence import confidence_sequence_halfwidth
 from modelbook.contract import Contract
 from modelbook.errors import ContractError, PromotionError, ServingError
-from modelbook.journal import Journal, Prediction, Writer
-from modelbook.journal.store import default
-from modelbook.monitoring import ab, decision, shared
-from modelbook.monitoring.ab import KEEP, ON, PROMOTE, VOID, Plan
-from modelbook.monitoring.sequence import reach
+from modelbook.journal import Journal, JournalWriter, PredictionRecord
+from modelbook.journal.database import default_url
+from modelbook.pages import ab_report as page_of_ab
+from modelbook.pages import index
 from modelbook.registry import history
-from modelbook.report import ab as page_of_ab
-from modelbook.report import index
-from modelbook.serving.traffic import challenged, drawn
-from modelbook.tasks.scored import Scored
+from modelbook.tasks.scored_rows import ScoredRows
 
-PLAN = Plan(0.5, 100, 0)
+PLAN = ABPlan(0.5, 100, 0)
 RUNS = 150
 
 
 def traffic(
-    seed: int = 0, users: int = 2000, gap: float = 0.0, share: float = 0.5, each: int = 1, known: float = 1.0
+    seed: int = 0,
+    users: int = 2000,
+    gap: float = 0.0,
+    share: float = 0.5,
+    each: int = 1,
+    known: float = 1.0,
 ) -> pd.DataFrame:
     """Rows a minute apart; a user's rows resemble one another, and the challenger's lose ``gap`` more."""
     random = np.random.default_rng(seed)
@@ -53,34 +58,47 @@ def traffic(
 # Whether it decides, and when
 
 
-def decided(rows: pd.DataFrame, plan: Plan, every: int = 50) -> str:
+def decided(rows: pd.DataFrame, plan: ABPlan, every: int = 50) -> str:
     """What somebody does who looks after every so many users, and stops when it is decided."""
-    seen = ab.course(rows, plan, looks=len(rows) // every)
-    sure = seen[(seen["users"] >= plan.tightest) & ((seen["high"] < 0) | (seen["low"] > 0))]
-    return ON if sure.empty else PROMOTE if sure["high"].iloc[0] < 0 else KEEP
+    seen = analysis.difference_over_time(rows, plan, points=len(rows) // every)
+    sure = seen[(seen["users"] >= plan.optimal_users) & ((seen["high"] < 0) | (seen["low"] > 0))]
+    return (
+        CONTINUE
+        if sure.empty
+        else PROMOTE_CHALLENGER
+        if sure["high"].iloc[0] < 0
+        else KEEP_CHAMPION
+    )
 
 
-@pytest.mark.parametrize(("plan", "each"), [(PLAN, 1), (Plan(0.2, 50, 0), 2)], ids=["even", "uneven, several rows"])
-def test_without_a_difference_looking_often_decides_in_one_of_twenty_at_the_most(plan: Plan, each: int) -> None:
-    words = [decided(traffic(seed, 1000, share=plan.share, each=each), plan) for seed in range(RUNS)]
-    wrong = sum(word != ON for word in words)
+@pytest.mark.parametrize(
+    ("plan", "each"), [(PLAN, 1), (ABPlan(0.2, 50, 0), 2)], ids=["even", "uneven, several rows"]
+)
+def test_without_a_difference_looking_often_decides_in_one_of_twenty_at_the_most(
+    plan: ABPlan, each: int
+) -> None:
+    words = [
+        decided(traffic(seed, 1000, share=plan.challenger_share, each=each), plan)
+        for seed in range(RUNS)
+    ]
+    wrong = sum(word != CONTINUE for word in words)
     assert wrong <= RUNS * 0.05 + 2 * np.sqrt(RUNS * 0.05 * 0.95), "5 % and what chance adds"
 
 
-@pytest.mark.parametrize(("gap", "word"), [(-0.05, PROMOTE), (0.05, KEEP)])
+@pytest.mark.parametrize(("gap", "word"), [(-0.05, PROMOTE_CHALLENGER), (0.05, KEEP_CHAMPION)])
 def test_with_a_difference_it_decides_rightly(gap: float, word: str) -> None:
     words = [decided(traffic(seed, 2000, gap=gap), PLAN) for seed in range(60)]
     assert words.count(word) >= 54
-    assert words.count(ON) == 60 - words.count(word), "none is wrong"
+    assert words.count(CONTINUE) == 60 - words.count(word), "none is wrong"
 
 
 def test_an_interval_for_one_look_would_decide_far_more_often() -> None:
     """The simulation can tell: the ends that a single look would have are crossed by chance in many runs."""
     wrong = 0
     for seed in range(60):
-        seen = ab.course(traffic(seed, 1500), PLAN, looks=30)
-        seen = seen[seen["users"] >= PLAN.tightest]
-        once = (seen["high"] - seen["difference"]) / (reach(seen["users"], 1, alpha=0.05, tightest=PLAN.tightest) / (
+        seen = analysis.difference_over_time(traffic(seed, 1500), PLAN, points=30)
+        seen = seen[seen["users"] >= PLAN.optimal_users]
+        once = (seen["high"] - seen["difference"]) / (confidence_sequence_halfwidth(seen["users"], 1, alpha=0.05, optimal_observations=PLAN.optimal_users) / (
             1.96 / np.sqrt(seen["users"])))  # fmt: skip
         wrong += bool((seen["difference"].abs() > once).any())
     assert wrong > 8
@@ -88,77 +106,113 @@ def test_an_interval_for_one_look_would_decide_far_more_often() -> None:
 
 def test_the_sequence_is_the_papers() -> None:
     rho2 = (-2 * np.log(0.05) + np.log(-2 * np.log(0.05)) + 1) / 100
-    by_hand = 2 * np.sqrt(2 * (400 * rho2 + 1) / (400**2 * rho2) * np.log(np.sqrt(400 * rho2 + 1) / 0.05))
-    assert reach(np.array(400.0), np.array(2.0), alpha=0.05, tightest=100) == pytest.approx(by_hand)
+    by_hand = 2 * np.sqrt(
+        2 * (400 * rho2 + 1) / (400**2 * rho2) * np.log(np.sqrt(400 * rho2 + 1) / 0.05)
+    )
+    assert confidence_sequence_halfwidth(
+        np.array(400.0), np.array(2.0), alpha=0.05, optimal_observations=100
+    ) == pytest.approx(by_hand)
 
 
 def test_judge_and_the_last_look_of_the_course_agree() -> None:
     rows = traffic(3, gap=0.02, each=2, known=0.7)
-    found, last = ab.judge(rows, PLAN), ab.course(rows, PLAN).iloc[-1]
-    assert (found.difference, found.low, found.high) == pytest.approx(tuple(last[["difference", "low", "high"]]))
+    found, last = (
+        analysis.analyze_ab(rows, PLAN),
+        analysis.difference_over_time(rows, PLAN).iloc[-1],
+    )
+    assert (found.difference, found.low, found.high) == pytest.approx(
+        tuple(last[["difference", "low", "high"]])
+    )
     known = rows.dropna()
     means = known.groupby("challenger")["loss"].mean()
     assert found.difference == pytest.approx(means[True] - means[False]), "a mean of rows"
-    assert (found.champion.known, found.challenger.known) == tuple(known.groupby("challenger").size())
-    assert found.champion.judged == known.loc[~known["challenger"], "lot"].nunique()
+    assert (found.champion.rows_with_outcomes, found.challenger.rows_with_outcomes) == tuple(
+        known.groupby("challenger").size()
+    )
+    assert found.champion.users_with_outcomes == known.loc[~known["challenger"], "lot"].nunique()
 
 
 def test_many_rows_of_a_user_are_one_piece_of_evidence() -> None:
-    once, often = (ab.judge(traffic(1, 400, gap=0.05, each=each), PLAN) for each in (1, 20))
+    once, often = (
+        analysis.analyze_ab(traffic(1, 400, gap=0.05, each=each), PLAN) for each in (1, 20)
+    )
     assert often.challenger.rows == 20 * once.challenger.rows
     assert (often.low, often.high) == pytest.approx((once.low, once.high))
 
 
 def test_before_enough_users_and_hours_it_goes_on() -> None:
     rows = traffic(0, 400, gap=0.3)
-    assert ab.judge(rows, PLAN).word == KEEP
-    assert ab.judge(rows, Plan(0.5, 250, 0)).word == ON
-    assert ab.judge(rows, Plan(0.5, 100, 6)).word == KEEP
-    assert ab.judge(rows, Plan(0.5, 100, 7)).word == ON
-    assert ab.judge(rows.assign(loss=rows["loss"].where(rows.index < 150)), PLAN).word == ON, "outcomes count"
+    assert analysis.analyze_ab(rows, PLAN).decision == KEEP_CHAMPION
+    assert analysis.analyze_ab(rows, ABPlan(0.5, 250, 0)).decision == CONTINUE
+    assert analysis.analyze_ab(rows, ABPlan(0.5, 100, 6)).decision == KEEP_CHAMPION
+    assert analysis.analyze_ab(rows, ABPlan(0.5, 100, 7)).decision == CONTINUE
+    assert (
+        analysis.analyze_ab(rows.assign(loss=rows["loss"].where(rows.index < 150)), PLAN).decision
+        == CONTINUE
+    ), "outcomes count"
     for few in (0, 1, 2):
-        assert ab.judge(rows.head(few), PLAN).word == ON
-        assert ab.course(rows.head(few), PLAN).empty or few == 2
+        assert analysis.analyze_ab(rows.head(few), PLAN).decision == CONTINUE
+        assert analysis.difference_over_time(rows.head(few), PLAN).empty or few == 2
 
 
 def test_how_long_it_takes_at_that_difference_is_foretold() -> None:
     rows = traffic(0, 1000, gap=0.02)
-    early = ab.judge(rows.head(1000), PLAN)
-    assert early.word == ON
-    assert early.needed is not None
-    seen = ab.reach(early.needed, 1, alpha=ab.ALPHA, tightest=PLAN.tightest)
-    now = ab.reach(1000, 1, alpha=ab.ALPHA, tightest=PLAN.tightest)
-    assert (early.high - early.difference) * seen / now == pytest.approx(abs(early.difference), rel=0.02)
-    assert f"it takes about {early.needed:,} users." in story(rows.head(1000), PLAN)["sentences"][0]
-    alike = rows.head(1000).assign(challenger=rows.index[:1000] % 2 == 0, loss=(rows.index[:1000] // 2) % 7 / 7)
-    assert ab.judge(alike, PLAN).needed is None
-    assert "it takes about" not in story(alike, PLAN)["sentences"][0]
-    assert ab.judge(rows.head(0), PLAN).needed is None
+    early = analysis.analyze_ab(rows.head(1000), PLAN)
+    assert early.decision == CONTINUE
+    assert early.estimated_users_needed is not None
+    seen = analysis.confidence_sequence_halfwidth(
+        early.estimated_users_needed,
+        1,
+        alpha=analysis.ALPHA,
+        optimal_observations=PLAN.optimal_users,
+    )
+    now = analysis.confidence_sequence_halfwidth(
+        1000, 1, alpha=analysis.ALPHA, optimal_observations=PLAN.optimal_users
+    )
+    assert (early.high - early.difference) * seen / now == pytest.approx(
+        abs(early.difference), rel=0.02
+    )
+    assert (
+        f"about {early.estimated_users_needed:,} users are needed."
+        in story(rows.head(1000), PLAN)["sentences"][0]
+    )
+    alike = rows.head(1000).assign(
+        challenger=rows.index[:1000] % 2 == 0, loss=(rows.index[:1000] // 2) % 7 / 7
+    )
+    assert analysis.analyze_ab(alike, PLAN).estimated_users_needed is None
+    assert "users are needed" not in story(alike, PLAN)["sentences"][0]
+    assert analysis.analyze_ab(rows.head(0), PLAN).estimated_users_needed is None
 
 
 def test_another_share_than_was_set_makes_it_void() -> None:
     rows = traffic(0, 1000, gap=0.3)
-    assert ab.judge(rows, Plan(0.4, 100, 0)).word == VOID
+    assert analysis.analyze_ab(rows, ABPlan(0.4, 100, 0)).decision == INVALID
     lost = rows[~rows["challenger"] | (rows.index % 3 > 0)]
-    found = ab.judge(lost, PLAN)
-    assert (found.word, found.mismatch) == (VOID, found.answered_p)
-    untold = ab.judge(rows.assign(loss=rows["loss"].where(~rows["challenger"] | (rows.index % 3 > 0))), PLAN)
-    assert untold.word == VOID
-    assert untold.answered_p is not None
-    assert untold.answered_p > 0.05, "all were answered, and a third of the outcomes of one variant are not in"
+    found = analysis.analyze_ab(lost, PLAN)
+    assert (found.decision, found.sample_ratio_mismatch) == (INVALID, found.sample_ratio_p)
+    untold = analysis.analyze_ab(
+        rows.assign(loss=rows["loss"].where(~rows["challenger"] | (rows.index % 3 > 0))), PLAN
+    )
+    assert untold.decision == INVALID
+    assert untold.sample_ratio_p is not None
+    assert untold.sample_ratio_p > 0.05, (
+        "all were answered, and a third of the outcomes of one variant are not in"
+    )
 
 
 def test_chi_square_is_right_and_silent_about_too_few() -> None:
-    assert ab.matched((60, 40), 0.5) == pytest.approx(0.0455, abs=1e-4)
-    assert ab.matched((4, 4), 0.5) is None
-    assert ab.matched((90, 3), 0.05) is None
+    assert analysis.sample_ratio_p_value((60, 40), 0.5) == pytest.approx(0.0455, abs=1e-4)
+    assert analysis.sample_ratio_p_value((4, 4), 0.5) is None
+    assert analysis.sample_ratio_p_value((90, 3), 0.05) is None
 
 
 # What is read from the journal
 
 
 @pytest.fixture(scope="module")
-def template(frame_: pd.DataFrame, contract: Contract, tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+def template(
+    frame_: pd.DataFrame, contract: Contract, tmp_path_factory: pytest.TempPathFactory
+) -> Shelf:
     """Version 1 answers the base rate to all, version 2 has learned something; 1 is the champion, 2 the challenger."""
     made = Shelf(tmp_path_factory.mktemp("ab"))
     for alias, estimator in (("champion", DummyClassifier()), ("challenger", None)):
@@ -177,59 +231,74 @@ def shelf(template: Shelf, tmp_path: Path) -> Shelf:
 
 
 def settings(root: Path, text: str) -> None:
-    (root / "serving.yaml").write_text(f"traffic: {{mode: split, share: 0.5, {text}}}")
+    (root / "serving.yaml").write_text(f"traffic: {{mode: split, challenger_share: 0.5, {text}}}")
 
 
-def served(shelf: Shelf, frame: pd.DataFrame, text: str = "least_users: 100, least_hours: 0") -> Journal:
+def served(
+    shelf: Shelf, frame: pd.DataFrame, text: str = "min_users: 100, min_hours: 0"
+) -> Journal:
     """Rows asked and outcomes told, through the service."""
-    from modelbook.serving.app import create
+    from modelbook.serving.app import create_app
 
     settings(shelf.root, text)
     names = ["colour", "size", "noise", "flag", "who"]
     rows = [{**row, "noise": None if pd.isna(row["noise"]) else row["noise"]}
             for row in frame[names].to_dict("records")]  # fmt: skip
-    with TestClient(create(shelf.root, BOOK)) as client:
+    with TestClient(create_app(shelf.root, BOOK)) as client:
         told = client.post("/predict", json=rows).json()
-        outcomes = [{"id": one["id"], "outcome": int(out)} for one, out in zip(told, frame["happened"], strict=True)]
+        outcomes = [
+            {"id": one["id"], "outcome": int(out)}
+            for one, out in zip(told, frame["happened"], strict=True)
+        ]
         assert client.post("/outcomes", json=outcomes).json()["recorded"] == len(rows)
-    return Journal(default(shelf.root, BOOK))
+    return Journal(default_url(shelf.root, BOOK))
 
 
-def test_what_two_versions_answered_is_judged_by_its_outcomes(shelf: Shelf, make_frame: Any) -> None:
+def test_what_two_versions_answered_is_judged_by_its_outcomes(
+    shelf: Shelf, make_frame: Any
+) -> None:
     frame = make_frame(seed=5, entities=300)
     journal = served(shelf, frame)
-    found = shared.read(shelf.root, BOOK, journal)
-    assert (found.champion, found.challenger, found.loss) == (1, 2, "Brier score")
+    found = split_traffic.read_split_traffic(shelf.root, BOOK, journal)
+    assert (found.champion_version, found.challenger_version, found.loss_name) == (
+        1,
+        2,
+        "Brier score",
+    )
     assert found.rows["lot"].nunique() == 300
     assert len(found.rows) == 900
-    judged = ab.judge(found.rows, PLAN)
-    assert judged.word == PROMOTE
-    whole = pd.DataFrame(journal.window(0))
+    judged = analysis.analyze_ab(found.rows, PLAN)
+    assert judged.decision == PROMOTE_CHALLENGER
+    whole = pd.DataFrame(journal.read_predictions(0))
     outcome = whole["outcome"].astype(float)
     right = ((whole["probabilities"].map(lambda one: one["1"]) - outcome) ** 2).mean()
-    assert judged.champion.loss == pytest.approx(right)
-    told = decision.story(judged, found)
+    assert judged.champion.mean_loss == pytest.approx(right)
+    told = summary.summarize_ab(judged, found)
     json.dumps(told, allow_nan=False)
     assert re.search(r"version 2\b.*version 1\b.*−0\.", told["sentences"][0])
     assert re.search(r"50%.*chi-square, p = \d", told["sentences"][2])
 
 
-def keep(root: Path, *rows: Prediction) -> Journal:
-    journal = Journal(default(root, BOOK))
-    journal.create()
+def keep(root: Path, *rows: PredictionRecord) -> Journal:
+    journal = Journal(default_url(root, BOOK))
+    journal.create_tables()
 
     async def run() -> None:
-        writer = Writer(journal)
+        writer = JournalWriter(journal)
         writer.start()
-        assert await writer.keep(list(rows))
+        assert await writer.write(list(rows))
         await writer.stop()
 
     asyncio.run(run())
     return journal
 
 
-def row(name: str, at: float, version: int, variant: str = "champion", lot: str | None = "aa") -> Prediction:
-    return Prediction(name, variant, at, version, True, "{}", "1", '{"0": 0.4, "1": 0.6}', 0.2, lot)
+def row(
+    name: str, at: float, version: int, variant: str = "champion", lot: str | None = "aa"
+) -> PredictionRecord:
+    return PredictionRecord(
+        name, variant, at, version, True, "{}", "1", '{"0": 0.4, "1": 0.6}', 0.2, lot
+    )
 
 
 def test_only_rows_of_the_two_count_from_when_both_answered(shelf: Shelf) -> None:
@@ -237,55 +306,78 @@ def test_only_rows_of_the_two_count_from_when_both_answered(shelf: Shelf) -> Non
         shelf.root, row("before", 10, 1), row("other", 11, 3, "challenger"), row("undrawn", 30, 1, lot=None),
         row("turned", 31, 2), row("first", 20, 2, "challenger", "bb"), row("second", 25, 1, lot="cc"),
     )  # fmt: skip
-    assert shared.read(shelf.root, BOOK, journal).rows["lot"].to_list() == ["bb", "cc"]
+    assert split_traffic.read_split_traffic(shelf.root, BOOK, journal).rows["lot"].to_list() == [
+        "bb",
+        "cc",
+    ]
     keep(shelf.root, row("third", 26, 2, "challenger", "dd"), row("fourth", 19, 1))
-    assert shared.read(shelf.root, BOOK, journal).rows["at"].to_list() == [20, 25, 26]
-    assert shared.read(shelf.root, BOOK, journal, since=21).rows["at"].to_list() == [25, 26]
+    assert split_traffic.read_split_traffic(shelf.root, BOOK, journal).rows["at"].to_list() == [
+        20,
+        25,
+        26,
+    ]
+    assert split_traffic.read_split_traffic(shelf.root, BOOK, journal, since=21).rows[
+        "at"
+    ].to_list() == [25, 26]
 
 
-def test_a_challenge_that_was_begun_by_command_counts_from_then(shelf: Shelf, make_frame: Any) -> None:
+def test_a_challenge_that_was_begun_by_command_counts_from_then(
+    shelf: Shelf, make_frame: Any
+) -> None:
     keep(shelf.root, row("before", 10, 1), row("first", 20, 2, "challenger", "bb"))
-    history.challenge(shelf.root, BOOK, 2, "", {}, "c0ffee")
+    history.move_challenger(shelf.root, BOOK, 2, "", {}, "c0ffee")
     journal = served(shelf, make_frame(seed=5, entities=20))
-    assert len(shared.read(shelf.root, BOOK, journal).rows) == 60
-    assert len(shared.read(shelf.root, BOOK, journal, since=0).rows) == 62
+    assert len(split_traffic.read_split_traffic(shelf.root, BOOK, journal).rows) == 60
+    assert len(split_traffic.read_split_traffic(shelf.root, BOOK, journal, since=0).rows) == 62
 
 
 def test_an_older_journal_gets_the_column_of_lots(tmp_path: Path) -> None:
-    journal = Journal(default(tmp_path, BOOK))
+    journal = Journal(default_url(tmp_path, BOOK))
     with journal.engine.begin() as connection:
         connection.exec_driver_sql("create table predictions (id, variant, at, version, answered, inputs, prediction, "
                                    "probabilities, milliseconds, primary key (id, variant))")  # fmt: skip
-        connection.exec_driver_sql("insert into predictions values ('a', 'champion', 1, 1, 1, '{}', '1', null, 0.1)")
+        connection.exec_driver_sql(
+            "insert into predictions values ('a', 'champion', 1, 1, 1, '{}', '1', null, 0.1)"
+        )
     keep(tmp_path, row("b", 2, 1))
-    assert [one["lot"] for one in journal.window(0)] == [None, "aa"]
+    assert [one["lot"] for one in journal.read_predictions(0)] == [None, "aa"]
 
 
 def test_a_lot_is_the_users_and_says_who_answers() -> None:
-    lots = {drawn(f"user {number}", "1") for number in range(4000)}
+    lots = {assign_bucket(f"user {number}", "1") for number in range(4000)}
     assert len(lots) == 4000
-    assert drawn("user 1", "1") in lots
-    assert drawn("user 1", "2") not in lots
-    assert sum(challenged(lot, 0.3) for lot in lots) / 4000 == pytest.approx(0.3, abs=0.03)
+    assert assign_bucket("user 1", "1") in lots
+    assert assign_bucket("user 1", "2") not in lots
+    assert sum(routes_to_challenger(lot, 0.3) for lot in lots) / 4000 == pytest.approx(
+        0.3, abs=0.03
+    )
 
 
-def test_without_two_versions_or_one_question_it_says_what_to_do(shelf: Shelf, template: Shelf, frame_: Any) -> None:
-    journal = Journal(default(shelf.root, BOOK))
+def test_without_two_versions_or_one_question_it_says_what_to_do(
+    shelf: Shelf, template: Shelf, frame_: Any
+) -> None:
+    journal = Journal(default_url(shelf.root, BOOK))
     shelf.alias("challenger", None)
     with pytest.raises(ServingError, match=r"'tiny'.*challenger") as caught:
-        shared.read(shelf.root, BOOK, journal)
+        split_traffic.read_split_traffic(shelf.root, BOOK, journal)
     assert "modelbook challenge V" in caught.value.next
     shelf.alias("challenger", 1)
     with pytest.raises(ServingError, match=r"\b1\b.*'tiny'.*champion.*challenger"):
-        shared.read(shelf.root, BOOK, journal)
-    with pytest.raises(ContractError, match=r"\b2\b.*'kind' \(low, middle, high\).*\b1\b.*'amount'"):
-        shared.agree(of_number(), of_classes(), "version 2", "version 1")
+        split_traffic.read_split_traffic(shelf.root, BOOK, journal)
+    with pytest.raises(
+        ContractError, match=r"\b2\b.*'kind' \(low, middle, high\).*\b1\b.*'amount'"
+    ):
+        split_traffic.require_same_question(of_number(), of_classes(), "version 2", "version 1")
 
 
 def test_losses_are_by_task() -> None:
-    kinds = Scored.of([0, 2], [[0.7, 0.2, 0.1], [0.0, 0.5, 0.5]], [1, 2])
-    assert tasks.of(of_classes()).losses(kinds) == pytest.approx([0.09 + 0.04 + 0.01, 0.25 + 0.25])
-    assert tasks.of(of_number()).losses(Scored.of([3.0], [5.5], [1])) == pytest.approx([2.5])
+    kinds = ScoredRows.from_arrays([0, 2], [[0.7, 0.2, 0.1], [0.0, 0.5, 0.5]], [1, 2])
+    assert tasks.get_task(of_classes()).row_losses(kinds) == pytest.approx(
+        [0.09 + 0.04 + 0.01, 0.25 + 0.25]
+    )
+    assert tasks.get_task(of_number()).row_losses(
+        ScoredRows.from_arrays([3.0], [5.5], [1])
+    ) == pytest.approx([2.5])
 
 
 @pytest.mark.parametrize(
@@ -294,18 +386,25 @@ def test_losses_are_by_task() -> None:
      (of_number(), "12.5", None, 10.0, 2.5)],
     ids=["classes", "number"],
 )  # fmt: skip
-def test_rows_of_a_journal_have_the_losses_of_their_task(tmp_path, contract_, prediction, sure, outcome, loss) -> None:
-    journal = keep(tmp_path, Prediction("a", "champion", 1, 1, True, "{}", prediction, sure, 0.1, "aa"))
-    journal.outcomes({"a": outcome})
-    table = shared.table(journal.shared(0, [1]), contract_)
+def test_rows_of_a_journal_have_the_losses_of_their_task(
+    tmp_path, contract_, prediction, sure, outcome, loss
+) -> None:
+    journal = keep(
+        tmp_path, PredictionRecord("a", "champion", 1, 1, True, "{}", prediction, sure, 0.1, "aa")
+    )
+    journal.record_outcomes({"a": outcome})
+    table = split_traffic.build_loss_table(journal.read_split_predictions(0, [1]), contract_)
     assert table["loss"].to_list() == pytest.approx([loss])
 
 
 # What is told and what follows
 
 
-def story(word_rows: pd.DataFrame, plan: Plan) -> dict[str, Any]:
-    return decision.story(ab.judge(word_rows, plan), shared.Shared(BOOK, 1, 2, "Brier score", word_rows))
+def story(word_rows: pd.DataFrame, plan: ABPlan) -> dict[str, Any]:
+    return summary.summarize_ab(
+        analysis.analyze_ab(word_rows, plan),
+        split_traffic.SplitTraffic(BOOK, 1, 2, "Brier score", word_rows),
+    )
 
 
 def test_each_word_has_its_sentence_and_what_to_do_next() -> None:
@@ -314,12 +413,12 @@ def test_each_word_has_its_sentence_and_what_to_do_next() -> None:
     assert story(worse, PLAN)["next"] == "modelbook challenge --end"
     told = story(same, PLAN)
     assert re.search(r"challenger.*champion.*\d\.\d", told["sentences"][0])
-    assert (told["word"], told["level"]) == (ON, "watch")
-    early = story(same.head(50), Plan(0.5, 500, 24))["sentences"]
+    assert (told["word"], told["level"]) == (CONTINUE, "watch")
+    early = story(same.head(50), ABPlan(0.5, 500, 24))["sentences"]
     assert re.search(r"\b500 users\b.*\b0\.8\b.*\b24 hours\b", early[0])
     assert re.search(r"\bversion 1\b", early[1])
-    void = story(same, Plan(0.3, 100, 0))
-    assert (void["word"], void["level"]) == (VOID, "bad")
+    void = story(same, ABPlan(0.3, 100, 0))
+    assert (void["word"], void["level"]) == (INVALID, "bad")
     assert re.search(r"30%.*chi-square, p = \d", void["sentences"][2])
     assert "chi-square" not in story(same.head(3), PLAN)["sentences"][2]  # too few users
 
@@ -339,16 +438,23 @@ def project(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> Path:
     return shelf.root
 
 
-def test_the_command_tells_and_exits_with_10_when_it_is_void(project: Path, shelf: Shelf, make_frame: Any) -> None:
+def test_the_command_tells_and_exits_with_10_when_it_is_void(
+    project: Path, shelf: Shelf, make_frame: Any
+) -> None:
     told = run(project, "ab")
     assert told.exit_code == 0, told.output
-    assert told.stdout.startswith("go on\n  It is too early: the smaller variant has 0 of at least 500 users")
+    assert told.stdout.startswith(
+        "continue\n  Too early to decide: the smaller variant has 0 of at least 500 users"
+    )
     served(shelf, make_frame(seed=5, entities=300))
     found = json.loads(run(project, "ab", "--json").stdout)
-    assert (found["word"], found["champion"]["rows"] + found["challenger"]["rows"]) == (PROMOTE, 900)
-    (project / "serving.yaml").write_text("traffic: {mode: split, share: 0.2}")
+    assert (found["word"], found["champion"]["rows"] + found["challenger"]["rows"]) == (
+        PROMOTE_CHALLENGER,
+        900,
+    )
+    (project / "serving.yaml").write_text("traffic: {mode: split, challenger_share: 0.2}")
     told = run(project, "ab")
-    assert (told.exit_code, told.stdout.splitlines()[0]) == (10, VOID)
+    assert (told.exit_code, told.stdout.splitlines()[0]) == (10, INVALID)
     told = run(project, "ab", "--since", "yesterday")
     assert told.exit_code == 2
     shelf.alias("challenger", None)
@@ -374,41 +480,52 @@ def test_the_page_tells_what_the_command_tells_and_the_index_leads_to_it(
     assert len(re.findall(r'alt="[^"]*\b300 users\b[^"]*−0\.', text)) == 1
     assert "<script" not in text
     story_ = {**json.loads(run(project, "ab", "--json").stdout), "next": "<u>"}
-    again = page_of_ab.write(project / "x.html", story_, ab.course(traffic(), PLAN)).read_text()
+    again = page_of_ab.write(
+        project / "x.html", story_, analysis.difference_over_time(traffic(), PLAN)
+    ).read_text()
     assert "&lt;u&gt;" in again
     assert "<u>" not in again
-    history.challenge(project, BOOK, 2, "", {}, "c0ffee")
-    listed = index.write(project, {BOOK: {}}, moves={BOOK: history.read(project, BOOK)}).read_text()
+    history.move_challenger(project, BOOK, 2, "", {}, "c0ffee")
+    listed = index.write(
+        project, {BOOK: {}}, histories={BOOK: history.read_history(project, BOOK)}
+    ).read_text()
     assert f'href="{BOOK}/ab.html"' in listed
 
 
 def test_a_share_of_nothing_is_refused() -> None:
-    with pytest.raises(ServingError, match=r"traffic\.share.*\b0\b"):
-        Plan(0, 100, 0)
+    with pytest.raises(ServingError, match=r"traffic\.challenger_share.*\b0\b"):
+        ABPlan(0, 100, 0)
 
 
-def test_promotion_can_require_it(shelf: Shelf, frame_: Any, contract: Contract, monkeypatch: Any) -> None:
+def test_promotion_can_require_it(
+    shelf: Shelf, frame_: Any, contract: Contract, monkeypatch: Any
+) -> None:
     from modelbook.registry import promotion
 
-    monkeypatch.setattr(promotion, "prove", lambda root, model, number: 30)
+    monkeypatch.setattr(promotion, "verify_golden_rows", lambda root, model, number: 30)
     better, same = story(traffic(0, 1000, gap=-0.1), PLAN), story(traffic(0, 1000), PLAN)
-    given = {"why": "", "override": "agreed", "commit": "c0ffee"}
-    with pytest.raises(PromotionError, match=r"A/B.*\b2\b.*go on"):
-        promotion.promote(shelf.root, BOOK, 2, **given, tried=same)
+    given = {"reason": "", "override": "agreed", "commit": "c0ffee"}
+    with pytest.raises(PromotionError, match=r"A/B.*\b2\b.*continue"):
+        promotion.promote(shelf.root, BOOK, 2, **given, ab_result=same)
     shelf.register(fitted(frame_, contract), contract, frame_)
-    with pytest.raises(PromotionError, match="the A/B is about version 2, not 3"):
-        promotion.promote(shelf.root, BOOK, 3, **given, tried=better)
-    made = promotion.promote(shelf.root, BOOK, 2, **given, tried=better)
+    with pytest.raises(PromotionError, match="the A/B test is about version 2, not 3"):
+        promotion.promote(shelf.root, BOOK, 3, **given, ab_result=better)
+    made = promotion.promote(shelf.root, BOOK, 2, **given, ab_result=better)
     assert made is not None
-    assert (made.after, made.evidence["ab"]["word"]) == (2, PROMOTE)
+    assert (made.champion_after, made.evidence["ab"]["word"]) == (2, PROMOTE_CHALLENGER)
     assert made.evidence["ab"]["sentences"] == better["sentences"]
-    assert history.read(shelf.root, BOOK)[-1].evidence["ab"]["difference"] == better["difference"]
+    assert (
+        history.read_history(shelf.root, BOOK)[-1].evidence["ab"]["difference"]
+        == better["difference"]
+    )
 
 
 def test_the_commands_of_the_page_run(project: Path, shelf: Shelf, make_frame: Any) -> None:
     text = (ROOT / "docs/ab.md").read_text(encoding="utf-8")
     served(shelf, make_frame(seed=5, entities=60))
-    lines = [line for block in re.findall(r"```sh\n(.*?)```", text, re.S) for line in block.splitlines()]
+    lines = [
+        line for block in re.findall(r"```sh\n(.*?)```", text, re.S) for line in block.splitlines()
+    ]
     assert len(lines) > 1
     for line in lines:
         told = run(project, *line.split()[1:])

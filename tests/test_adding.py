@@ -88,10 +88,20 @@ class TestStage:
         assert ran(told) == set()
 
     def test_it_runs_by_papermill_alone(self, own, added, tmp_path):
-        words = ["papermill", "notebooks/07_rivals.ipynb", str(tmp_path / "out.ipynb"), "-p", "book", "tiny"]
+        words = [
+            "papermill",
+            "notebooks/07_rivals.ipynb",
+            str(tmp_path / "out.ipynb"),
+            "-p",
+            "book",
+            "tiny",
+        ]
         told = own.run(*words, "-p", "within", "0.5", "--no-progress-bar")
         assert told.returncode == 0, told.stderr[-2000:]
-        assert json.loads((own.root / "models/tiny/by-hand/rivals.json").read_text())["word"] == "rivals"
+        assert (
+            json.loads((own.root / "models/tiny/by-hand/rivals.json").read_text())["word"]
+            == "rivals"
+        )
         assert own.receipt("rivals")["word"] == "clear lead"
 
     def test_a_mistake_is_told_before_anything_runs(self, own, added):
@@ -106,7 +116,9 @@ class TestStage:
         described = yaml.safe_load((own.root / "pipeline.yaml").read_text())
         kept = [task for task in described["tasks"] if task["name"] != "explore"]
         with own.changed(
-            "pipeline.yaml", (own.root / "pipeline.yaml").read_text(), yaml.safe_dump({**described, "tasks": kept})
+            "pipeline.yaml",
+            (own.root / "pipeline.yaml").read_text(),
+            yaml.safe_dump({**described, "tasks": kept}),
         ):
             told = own.build()
             assert told.returncode == 0, told.stderr
@@ -114,7 +126,9 @@ class TestStage:
             assert "6 of 6 " in (own.root / "reports/index.html").read_text(encoding="utf-8")
             told = own.run("modelbook", "build")
             assert (told.returncode, ran(told)) == (0, set())
-            told = own.run("papermill", "notebooks/02_explore.ipynb", "out.ipynb", "-p", "book", "tiny")
+            told = own.run(
+                "papermill", "notebooks/02_explore.ipynb", "out.ipynb", "-p", "book", "tiny"
+            )
             assert told.returncode == 1
             assert re.search(r"explore: .*pipeline\.yaml", told.stderr)
 
@@ -151,9 +165,9 @@ def test_another_stages_parameters_do_not_outdate_a_stage(tmp_path):
 
     def digests() -> dict[str, str]:
         script = (
-            "import json, pathlib; from modelbook import config; from modelbook.stage import sources\n"
+            "import json, pathlib; from modelbook import config; from modelbook.build import dependencies\n"
             "root, given = pathlib.Path('.'), {'table': 'rand-hie', 'contract': 'none.yaml'}\n"
-            "print(json.dumps({name: sources.digest(name, root, given) for name in list(config.STAGES)[:6]}))"
+            "print(json.dumps({name: dependencies.compute_digest(name, root, given) for name in list(config.STAGES)[:6]}))"
         )
         told = subprocess.run(
             [sys.executable, "-c", script], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "src")}, check=True,
@@ -165,10 +179,14 @@ def test_another_stages_parameters_do_not_outdate_a_stage(tmp_path):
     add_model(config)
     assert digests() == before
     source = config.read_text(encoding="utf-8")
-    config.write_text(source.replace("columns drawn by target", "columns drawn"), encoding="utf-8")
+    config.write_text(
+        source.replace("columns plotted against the target", "columns plotted"), encoding="utf-8"
+    )
     assert {name for name, digest in digests().items() if digest != before[name]} == {"explore"}
     config.write_text(source, encoding="utf-8")
     values = config.with_name("values.py")
-    common = values.read_text(encoding="utf-8").replace('"lr": "logistic regression"', '"lr": "logit"')
+    common = values.read_text(encoding="utf-8").replace(
+        '"lr": "logistic regression"', '"lr": "logit"'
+    )
     values.write_text(common, encoding="utf-8")
     assert {name for name, digest in digests().items() if digest != before[name]} == set(before)

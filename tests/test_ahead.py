@@ -18,9 +18,9 @@ from sklearn.preprocessing import StandardScaler
 
 from modelbook.contract import Contract
 from modelbook.errors import TransformerError
-from modelbook.training import ahead
-from modelbook.training.ahead import OTHER, Own, Rare
+from modelbook.training import preprocessing
 from modelbook.training.experiment import Experiment
+from modelbook.training.preprocessing import OTHER_CATEGORY, CheckedTransformer, RareCategoryGrouper
 
 
 class Step(BaseEstimator):
@@ -41,8 +41,10 @@ class Step(BaseEstimator):
 
 
 def seen(does: Any, frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
-    rows = contract.features(frame)
-    return ahead.seen([("own_0", Own("odd.Step", Step(does)))], contract, rows, frame["happened"])
+    rows = contract.select_features(frame)
+    return preprocessing.fit_and_check_steps(
+        [("own_0", CheckedTransformer("odd.Step", Step(does)))], contract, rows, frame["happened"]
+    )
 
 
 def put_in(X: pd.DataFrame) -> pd.DataFrame:
@@ -77,7 +79,7 @@ def test_a_transformer_that_breaks_its_word_is_told(
 ) -> None:
     with pytest.raises(TransformerError) as caught:
         seen(does, frame, contract)
-    assert missing_facts(caught.value.what, "odd.Step", *facts) == []
+    assert missing_facts(caught.value.problem, "odd.Step", *facts) == []
     assert "features/odd.py" in caught.value.next
 
 
@@ -95,20 +97,24 @@ def test_what_it_gives_is_made_plain(frame: pd.DataFrame, contract: Contract) ->
     none = frame["flag"].to_numpy() == 0
     assert found["ratio"].isna().tolist() == none.tolist()  # infinite: a gap
     assert {type(value) for value in found["name"]} == {str, float}
-    assert ahead.categorical(found) == ["kind", "name"]
+    assert preprocessing.text_columns(found) == ["kind", "name"]
 
 
-def test_scikit_learns_own_may_be_named(tmp_path: Path, frame: pd.DataFrame, contract: Contract) -> None:
+def test_scikit_learns_own_may_be_named(
+    tmp_path: Path, frame: pd.DataFrame, contract: Contract
+) -> None:
     (tmp_path / "features").mkdir()
     (tmp_path / "features/scaled.py").write_text(
         "from sklearn.compose import make_column_transformer\nfrom sklearn.preprocessing import StandardScaler\n"
         "sizes = make_column_transformer((StandardScaler(), ['size']), remainder='passthrough',\n"
         "                                verbose_feature_names_out=False)\n"
     )
-    steps = ahead.steps(tmp_path, ["scaled.sizes"], rare=0)
-    rows = contract.features(frame)
-    found = ahead.seen(steps, contract, rows, frame["happened"])
-    assert found["size"].to_numpy() == pytest.approx(StandardScaler().fit_transform(rows[["size"]])[:, 0])
+    steps = preprocessing.make_steps(tmp_path, ["scaled.sizes"], rare_category_share=0)
+    rows = contract.select_features(frame)
+    found = preprocessing.fit_and_check_steps(steps, contract, rows, frame["happened"])
+    assert found["size"].to_numpy() == pytest.approx(
+        StandardScaler().fit_transform(rows[["size"]])[:, 0]
+    )
 
 
 # Rare categories
@@ -116,8 +122,12 @@ def test_scikit_learns_own_may_be_named(tmp_path: Path, frame: pd.DataFrame, con
 
 def test_rare_and_new_categories_are_joined() -> None:
     rows = pd.DataFrame({"code": [*"aaaaaabbbc", np.nan], "size": range(11)})
-    found = Rare(0.2).fit(rows).transform(pd.DataFrame({"code": ["a", "b", "c", "new", np.nan], "size": range(5)}))
-    assert found["code"].tolist()[:4] == ["a", "b", OTHER, OTHER]
+    found = (
+        RareCategoryGrouper(0.2)
+        .fit(rows)
+        .transform(pd.DataFrame({"code": ["a", "b", "c", "new", np.nan], "size": range(5)}))
+    )
+    assert found["code"].tolist()[:4] == ["a", "b", OTHER_CATEGORY, OTHER_CATEGORY]
     assert found["code"].isna().tolist() == [False] * 4 + [True]
     assert found["size"].tolist() == [*range(5)]
 
@@ -129,52 +139,81 @@ def test_rare_and_new_categories_are_joined() -> None:
 def open_contract() -> Contract:
     """The same contract, with colours of which new ones may come."""
     colour = {"role": "feature", "type": "category", "unseen": True, "meaning": "code"}
-    return Contract.model_validate({**CONTRACT, "columns": {**CONTRACT["columns"], "colour": colour}})
+    return Contract.model_validate(
+        {**CONTRACT, "columns": {**CONTRACT["columns"], "colour": colour}}
+    )
 
 
 MANY = [str(code % 40) for code in range(600)]  # too many for a column each
 
 
-@pytest.mark.parametrize(("rare", "colours"), [(0, ["1", "2"] * 300), (0, MANY), (0.1, ["1", "2", "11"] * 200)])
+@pytest.mark.parametrize(
+    ("rare", "colours"), [(0, ["1", "2"] * 300), (0, MANY), (0.1, ["1", "2", "11"] * 200)]
+)
 def test_a_new_category_is_answered(
     rare: float, colours: list[str], frame: pd.DataFrame, open_contract: Contract
 ) -> None:
     train = frame.assign(colour=colours)
-    trial = Experiment(train, open_contract, folds=2, seed=1, steps=ahead.steps(Path(), ["none"], rare))
-    model = trial.pipeline(LogisticRegression(max_iter=1000)).fit(trial.features, trial.outcome)
-    new = open_contract.features(train.head(2).assign(colour=["never seen", colours[0]], size=50.0))
+    trial = Experiment(
+        train,
+        open_contract,
+        folds=2,
+        seed=1,
+        steps=preprocessing.make_steps(Path(), ["none"], rare),
+    )
+    model = trial.make_pipeline(LogisticRegression(max_iter=1000)).fit(
+        trial.features, trial.outcome
+    )
+    new = open_contract.select_features(
+        train.head(2).assign(colour=["never seen", colours[0]], size=50.0)
+    )
     answers = model.predict_proba(new)[:, 1]
     assert np.isfinite(answers).all()
     assert np.ptp(answers) < 0.2
 
 
-def test_own_steps_are_fitted_inside_folds_and_kept_in_the_model(frame: pd.DataFrame, contract: Contract) -> None:
+def test_own_steps_are_fitted_inside_folds_and_kept_in_the_model(
+    frame: pd.DataFrame, contract: Contract
+) -> None:
     Step.fits.clear()
-    trial = Experiment(frame, contract, folds=3, seed=1, steps=[("own_0", Own("odd.Step", Step()))])
+    trial = Experiment(
+        frame, contract, folds=3, seed=1, steps=[("own_0", CheckedTransformer("odd.Step", Step()))]
+    )
     assert Step.fits == [600]
-    assert trial.candidate("lr").status == "ok"
+    assert trial.cross_validate("lr").status == "ok"
     *folds, last = Step.fits[1:]  # the last one is PyCaret's own, of the model that it returns
     assert (len(folds), sum(folds), last) == (3, 1200, 600)
-    pipeline = trial.pipeline(LogisticRegression(max_iter=1000))
+    pipeline = trial.make_pipeline(LogisticRegression(max_iter=1000))
     Step.fits.clear()
-    trial.out_of_fold(pipeline)
+    trial.predict_out_of_fold(pipeline)
     assert Step.fits == folds
-    pipeline.fit(*trial.all_rows())
-    rows = contract.features(frame)
+    pipeline.fit(*trial.train_features_and_target())
+    rows = contract.select_features(frame)
     kept = cloudpickle.loads(cloudpickle.dumps(pipeline))
     assert (kept.predict_proba(rows) == pipeline.predict_proba(rows)).all()
     assert kept.steps[0][1].fitted_.mean_ == pytest.approx(rows["size"].mean())
 
 
-def test_a_new_column_is_learned_from(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> None:
+def test_a_new_column_is_learned_from(
+    make_frame: Callable[..., pd.DataFrame], contract: Contract
+) -> None:
     frame = make_frame()
     odd = (frame["size"].astype(int) % 2).to_numpy()
     frame = frame.assign(happened=odd)
     steps = [
-        ("own_0", Own("odd.Step", Step(lambda X: X.assign(odd=(X["size"].astype(int) % 2).map({0: "e", 1: "o"})))))
+        (
+            "own_0",
+            CheckedTransformer(
+                "odd.Step",
+                Step(lambda X: X.assign(odd=(X["size"].astype(int) % 2).map({0: "e", 1: "o"}))),
+            ),
+        )
     ]
     without, with_ = (
-        Experiment(frame, contract, folds=3, seed=1, steps=some).candidate("lr").mean["roc_auc"] for some in ([], steps)
+        Experiment(frame, contract, folds=3, seed=1, steps=some)
+        .cross_validate("lr")
+        .mean["roc_auc"]
+        for some in ([], steps)
     )
     assert without < 0.6
     assert with_ > 0.99
@@ -185,8 +224,15 @@ def test_own_steps_in_a_regression(contract: Contract) -> None:
 
     table, of_number = books.number(), books.of_number()
     trial = Experiment(
-        table, of_number, folds=2, seed=1, steps=[("own_0", Own("odd.Step", Step())), ("rare", Rare(0.4))]
+        table,
+        of_number,
+        folds=2,
+        seed=1,
+        steps=[
+            ("own_0", CheckedTransformer("odd.Step", Step())),
+            ("rare", RareCategoryGrouper(0.4)),
+        ],
     )
-    assert trial.candidate("lr").mean["r2"] > 0.7
-    pipeline = trial.pipeline(LinearRegression()).fit(*trial.all_rows())
-    assert np.isfinite(pipeline.predict(of_number.features(table.head()))).all()
+    assert trial.cross_validate("lr").mean["r2"] > 0.7
+    pipeline = trial.make_pipeline(LinearRegression()).fit(*trial.train_features_and_target())
+    assert np.isfinite(pipeline.predict(of_number.select_features(table.head()))).all()

@@ -12,7 +12,7 @@ import pytest
 from test_dag import COMMAND, IMAGE, WAITS_FOR
 from tiny import BIN, ROOT, STAGES, Tiny
 
-from modelbook.stage import airflow, dag
+from modelbook.extras.schedulers import airflow, stage_graph
 
 pytestmark = pytest.mark.integration
 
@@ -37,7 +37,15 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("airflow")
     uv = [BIN / "uv", "--quiet"]
     subprocess.run([*uv, "venv", "--python", sys.executable, place / "venv"], check=True)
-    words = ["pip", "install", "--python", place / "venv/bin/python", "--exclude-newer", "2026-06-20", *AIRFLOW]
+    words = [
+        "pip",
+        "install",
+        "--python",
+        place / "venv/bin/python",
+        "--exclude-newer",
+        "2026-06-20",
+        *AIRFLOW,
+    ]
     told = subprocess.run([*uv, *words], capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
     return place
@@ -51,22 +59,39 @@ def asked(place: Path, *words: str | Path, **environ: str) -> subprocess.Complet
         "PATH": f"{place}/venv/bin:{os.environ['PATH']}",
     }  # fmt: skip
     command = [place / "venv/bin" / words[0], *words[1:]]
-    return subprocess.run(command, env={"HOME": str(place), **ours, **environ}, capture_output=True, text=True)
+    return subprocess.run(
+        command, env={"HOME": str(place), **ours, **environ}, capture_output=True, text=True
+    )
 
 
 def test_airflow_makes_the_pods(installed: Path) -> None:
     (installed / "dags").mkdir(exist_ok=True)
-    (installed / "dags/pods.py").write_text(airflow.render(dag.read(ROOT, "rand-hie-sample"), IMAGE))
+    (installed / "dags/pods.py").write_text(
+        airflow.render_dag(stage_graph.read_stage_graph(ROOT, "rand-hie-sample"), IMAGE)
+    )
     told = asked(installed, "python", "-W", "ignore", "-c", POD, installed / "dags/pods.py")
     assert told.returncode == 0, told.stdout + told.stderr
     name, upstream, pod = json.loads(told.stdout.splitlines()[-1])
-    assert (name, upstream) == ("modelbook_rand_hie_sample", {name: sorted(up) for name, up in WAITS_FOR.items()})
+    assert (name, upstream) == (
+        "modelbook_rand_hie_sample",
+        {name: sorted(up) for name, up in WAITS_FOR.items()},
+    )
     [container] = pod["spec"]["containers"]
-    assert (container["image"], container["command"] + (container["args"] or [])) == (IMAGE, COMMAND)
+    assert (container["image"], container["command"] + (container["args"] or [])) == (
+        IMAGE,
+        COMMAND,
+    )
     assert container["security_context"]["read_only_root_filesystem"] is True
     assert pod["spec"]["security_context"]["run_as_user"] == 10001
-    assert [one["mount_path"] for one in container["volume_mounts"]][:2] == ["/book/models", "/book/data"]
-    assert {"name": "MODELBOOK_BY", "value": "Airflow {{ run_id }}", "value_from": None} in container["env"]
+    assert [one["mount_path"] for one in container["volume_mounts"]][:2] == [
+        "/book/models",
+        "/book/data",
+    ]
+    assert {
+        "name": "MODELBOOK_BY",
+        "value": "Airflow {{ run_id }}",
+        "value_from": None,
+    } in container["env"]
 
 
 def test_airflow_builds_a_book(installed: Path, tmp_path: Path) -> None:
@@ -76,7 +101,14 @@ def test_airflow_builds_a_book(installed: Path, tmp_path: Path) -> None:
     told = tiny.run("modelbook", "dag", "airflow", "--out", str(installed / "dags/book.py"))
     assert told.returncode == 0, told.stderr
     assert asked(installed, "airflow", "db", "migrate").returncode == 0
-    words = ["airflow", "dags", "test", "modelbook_tiny", "--dagfile-path", installed / "dags/book.py"]
+    words = [
+        "airflow",
+        "dags",
+        "test",
+        "modelbook_tiny",
+        "--dagfile-path",
+        installed / "dags/book.py",
+    ]
     told = asked(installed, *words, AIRFLOW_VAR_MODELBOOK_ROOT=str(tiny.root))
     assert told.returncode == 0, told.stdout[-3000:] + told.stderr[-3000:]
     assert [tiny.receipt(stage)["stage"] for stage in STAGES] == STAGES

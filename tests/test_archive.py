@@ -13,9 +13,10 @@ from outline import pages
 from test_history import RAN, built, keep, modelbook
 from tiny import ROOT, STAGES
 
+from modelbook.build import executor
 from modelbook.errors import BuildError
-from modelbook.report import failure
-from modelbook.stage import archive, history, pipeline
+from modelbook.pages import failure_report, run_archive
+from modelbook.runs import history
 
 STEMS = [f"{place:02d}_{stage}" for place, stage in enumerate(STAGES, 1)]
 
@@ -23,7 +24,9 @@ STEMS = [f"{place:02d}_{stage}" for place, stage in enumerate(STAGES, 1)]
 @pytest.fixture
 def project(tmp_path):
     shutil.copy(ROOT / "pipeline.yaml", tmp_path)
-    (tmp_path / "env.yaml").write_text((ROOT / "env.yaml").read_text().replace("book: rand-hie ", "book: tiny "))
+    (tmp_path / "env.yaml").write_text(
+        (ROOT / "env.yaml").read_text().replace("book: rand-hie ", "book: tiny ")
+    )
     built(tmp_path)
     for stem in STEMS:
         leave(tmp_path, stem)
@@ -33,8 +36,13 @@ def project(tmp_path):
 
 def leave(root, stem, drawn="", links=(), mark=""):
     """Leave a stage's page with two figures, and its notebook."""
-    bar = "".join(f'<a href="{to}">x</a>' for to in ["../index.html", *(f"{other}.html" for other in STEMS), *links])
-    pictures = "".join(figure(f"{stem} {number} {drawn if number == 2 else ''}") for number in (1, 2))
+    bar = "".join(
+        f'<a href="{to}">x</a>'
+        for to in ["../index.html", *(f"{other}.html" for other in STEMS), *links]
+    )
+    pictures = "".join(
+        figure(f"{stem} {number} {drawn if number == 2 else ''}") for number in (1, 2)
+    )
     folder = root / "reports/tiny"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{stem}.html").write_text(
@@ -52,14 +60,16 @@ def fail(root, stage):
     """Leave the page of a failure as a build does: in place of the report, which is put aside."""
     stem = STEMS[STAGES.index(stage)]
     good = root / f"reports/tiny/{stem}.html"
-    shutil.copy(good, failure.last_good(good))
-    leave(root, stem, "failed", links=[f"{stem}-last-good.html"], mark=failure.MARK)
+    shutil.copy(good, failure_report.last_good_path(good))
+    leave(
+        root, stem, "failed", links=[f"{stem}-last-good.html"], mark=failure_report.FAILURE_MARKER
+    )
 
 
 def run(root, states=RAN, keep_runs=20, **more):
     """Keep a run as a build does; returns its folder."""
     number = keep(root, states, **more)
-    archive.arrange(root, "tiny", keep_runs)
+    run_archive.update_run_pages(root, "tiny", keep_runs)
     return root / f"reports/tiny/runs/{number}"
 
 
@@ -80,8 +90,10 @@ def names(folder, pattern="*"):
 class TestTake:
     def test_a_run_keeps_its_pages_and_notebooks(self, project):
         folder = run(project)
-        assert names(folder, "[0-9]*") == sorted([f"{stem}.{end}" for stem in STEMS for end in ("html", "ipynb")])
-        assert "kept with one run" in (folder / "01_ingest.html").read_text()
+        assert names(folder, "[0-9]*") == sorted(
+            [f"{stem}.{end}" for stem in STEMS for end in ("html", "ipynb")]
+        )
+        assert '<aside class="kept"' in (folder / "01_ingest.html").read_text()
         leave(project, "01_ingest", "other")
         assert "other" not in (folder / "01_ingest.ipynb").read_text()
         assert dead(project) == set()
@@ -90,7 +102,9 @@ class TestTake:
         first = run(project)
         leave(project, "02_explore", "new")
         second = run(project, {**RAN, "ingest": "kept"})
-        same = [name for name in names(first, "[0-9]*") if os.path.samefile(first / name, second / name)]
+        same = [
+            name for name in names(first, "[0-9]*") if os.path.samefile(first / name, second / name)
+        ]
         assert set(names(first, "[0-9]*")) - set(same) == {"02_explore.html", "02_explore.ipynb"}
         assert len(names(first.parent / "figures")) == 2 * len(STEMS) + 1  # one was drawn anew
 
@@ -101,9 +115,13 @@ class TestTake:
         run(project)
         monkeypatch.setattr(os, "link", refuse)
         second = run(project)
-        assert (second / "01_ingest.ipynb").read_bytes() == (project / "reports/tiny/01_ingest.ipynb").read_bytes()
+        assert (second / "01_ingest.ipynb").read_bytes() == (
+            project / "reports/tiny/01_ingest.ipynb"
+        ).read_bytes()
 
-    def test_a_stage_that_did_not_run_has_no_page_in_the_run_and_links_to_it_lead_to_the_run(self, project):
+    def test_a_stage_that_did_not_run_has_no_page_in_the_run_and_links_to_it_lead_to_the_run(
+        self, project
+    ):
         folder = run(project, {"ingest": "ran", "explore": "not run"}, ended="stopped")
         assert names(folder, "[0-9]*") == ["01_ingest.html", "01_ingest.ipynb"]
         assert 'href="index.html">x' in (folder / "01_ingest.html").read_text()
@@ -112,30 +130,50 @@ class TestTake:
     def test_a_failed_stage_keeps_the_page_of_its_failure_and_the_last_good_report(self, project):
         run(project)
         fail(project, "compare")
-        states = {**dict.fromkeys(STAGES, "not run"), "ingest": "kept", "compare": "failed: no family was left"}
+        states = {
+            **dict.fromkeys(STAGES, "not run"),
+            "ingest": "kept",
+            "compare": "failed: no family was left",
+        }
         folder = run(project, states, ended="failed")
-        assert names(folder, "03*") == ["03_compare-last-good.html", "03_compare.html", "03_compare.ipynb"]
-        assert failure.is_failure(folder / "03_compare.html")
+        assert names(folder, "03*") == [
+            "03_compare-last-good.html",
+            "03_compare.html",
+            "03_compare.ipynb",
+        ]
+        assert failure_report.is_failure_report(folder / "03_compare.html")
         assert dead(project) == set()
         assert '<a href="03_compare.html">compare</a>' in (folder / "index.html").read_text()
 
-    def test_a_failure_whose_page_could_not_be_written_does_not_pass_off_an_older_report(self, project):
+    def test_a_failure_whose_page_could_not_be_written_does_not_pass_off_an_older_report(
+        self, project
+    ):
         folder = run(project, {"ingest": "kept", "compare": "failed: no disk"}, ended="failed")
         assert names(folder, "03*") == []
 
-    def test_more_that_a_stage_left_beside_its_page_is_kept_when_the_page_links_to_it(self, project):
+    def test_more_that_a_stage_left_beside_its_page_is_kept_when_the_page_links_to_it(
+        self, project
+    ):
         for name in ("06_monitor-batch-5.html", "06_monitor-old.html", "card-3.html"):
             (project / f"reports/tiny/{name}").write_text("<html>")
-        leave(project, "06_monitor", links=["06_monitor-batch-5.html", "06_monitor-gone.html", "card-3.html"])
+        leave(
+            project,
+            "06_monitor",
+            links=["06_monitor-batch-5.html", "06_monitor-gone.html", "card-3.html"],
+        )
         folder = run(project)
-        assert names(folder, "06*") == ["06_monitor-batch-5.html", "06_monitor.html", "06_monitor.ipynb"]
+        assert names(folder, "06*") == [
+            "06_monitor-batch-5.html",
+            "06_monitor.html",
+            "06_monitor.ipynb",
+        ]
         assert 'href="../../card-3.html"' in (folder / "06_monitor.html").read_text()
 
     def test_a_run_without_any_page_is_kept_all_the_same(self, project):
         for path in (project / "reports/tiny").glob("0*"):
             path.unlink()
         folder = run(project)
-        assert "The report pages of this run are not here" in (folder / "index.html").read_text()
+        assert "The reports of this run are not available" in (folder / "index.html").read_text()
         assert dead(project) == set()
 
 
@@ -164,14 +202,21 @@ class TestArrange:
             leave(project, "04_finalize", drawn)
             run(project, keep_runs=2)
         runs = project / "reports/tiny/runs"
-        assert names(runs / "1") == sorted(["index.html", "run.json", *(f"{stage}.json" for stage in STAGES)])
+        assert names(runs / "1") == sorted(
+            ["index.html", "run.json", *(f"{stage}.json" for stage in STAGES)]
+        )
         assert names(runs, "*.html") == ["3-4.html", "index.html"]
         text = (runs / "1/index.html").read_text()
         assert re.search(r"\b2 runs\b", text)
         assert "modelbook diff 1 last --html" in text
         drawn = [base64.b64encode(f"04_finalize 2 {drawn}".encode()).decode() for drawn in "abcd"]
         assert len(names(runs / "figures")) == 2 * len(STEMS) + 1
-        assert [one in (runs / "4/04_finalize.html").read_text() for one in drawn] == [False, False, False, True]
+        assert [one in (runs / "4/04_finalize.html").read_text() for one in drawn] == [
+            False,
+            False,
+            False,
+            True,
+        ]
         assert dead(project) == set()
 
     def test_runs_that_were_removed_by_hand_leave_no_links(self, project):
@@ -179,7 +224,11 @@ class TestArrange:
             run(project)
         shutil.rmtree(project / "reports/tiny/runs/2")
         run(project)
-        assert names(project / "reports/tiny/runs", "*-*.html") == ["1-3.html", "1-4.html", "3-4.html"]
+        assert names(project / "reports/tiny/runs", "*-*.html") == [
+            "1-3.html",
+            "1-4.html",
+            "3-4.html",
+        ]
         assert dead(project) == set()
 
     def test_runs_from_before_pages_were_kept_and_damaged_ones_are_listed(self, project):
@@ -188,7 +237,7 @@ class TestArrange:
             path.unlink()
         (second / "run.json").write_text("{")
         third = run(project)
-        assert "The report pages of this run are not here" in (first / "index.html").read_text()
+        assert "The reports of this run are not available" in (first / "index.html").read_text()
         assert "run.json" in (third.parent / "index.html").read_text()
         assert (third.parent / "1-3.html").exists()
 
@@ -209,8 +258,11 @@ class TestCommand:
 class TestSetting:
     @pytest.mark.parametrize("value", [0, -1, 2.5, "20", None, True])
     def test_how_many_runs_keep_their_pages_is_checked(self, value):
-        with pytest.raises(BuildError, match=r"keep_runs = .*\n  expected: how many runs .*\n  next: .*pipeline.yaml"):
-            pipeline._check_limits(2, {}, value)
+        with pytest.raises(
+            BuildError,
+            match=r"keep_runs = .*\n  expected: how many runs .*\n  next: .*pipeline.yaml",
+        ):
+            executor._check_limits(2, {}, value)
 
     def test_pipeline_yaml_sets_it(self):
         assert re.search(r"^  keep_runs: 20 ", (ROOT / "pipeline.yaml").read_text(), re.MULTILINE)
@@ -220,10 +272,12 @@ class TestSetting:
 def test_a_build_keeps_its_pages_and_leads_to_them(built, tmp_path):
     shutil.copytree(built.root / "reports", tmp_path / "reports")
     shutil.copy(built.root / "env.yaml", tmp_path)
-    newest = history.runs(tmp_path, "tiny")[0]
+    newest = history.list_runs(tmp_path, "tiny")[0]
     folder = tmp_path / f"reports/tiny/runs/{newest.number}"
     for stem, stage in zip(STEMS, STAGES, strict=True):
-        kept = stage in newest.stages and (newest.stages[stage].stands or newest.stages[stage].state == "failed")
+        kept = stage in newest.stages and (
+            newest.stages[stage].has_result or newest.stages[stage].state == "failed"
+        )
         assert (folder / f"{stem}.html").exists() == kept, stage
     assert json.loads((folder / "figures.json").read_text())
     assert dead(tmp_path) == set()

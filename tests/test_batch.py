@@ -18,8 +18,8 @@ from sklearn.linear_model import LogisticRegression
 
 from modelbook.contract import Contract
 from modelbook.errors import DataError
-from modelbook.scoring import Scorer, batch
-from modelbook.scoring.compile import compile
+from modelbook.scoring import CompiledScorer, batch
+from modelbook.scoring.compilation import compile_pipeline
 
 FEATURES = ["colour", "size", "noise", "flag"]
 
@@ -30,32 +30,45 @@ def model(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> Any:
 
 
 @pytest.fixture(scope="module")
-def scorer(model: Any, make_frame: Callable[..., pd.DataFrame], contract: Contract, tmp_path_factory: Any) -> Scorer:
+def scorer(
+    model: Any, make_frame: Callable[..., pd.DataFrame], contract: Contract, tmp_path_factory: Any
+) -> CompiledScorer:
     folder = tmp_path_factory.mktemp("version") / "scorer"
-    assert compile(model, contract, 0.4, make_frame(), folder).proof
-    return Scorer.load(folder)
+    assert compile_pipeline(model, contract, 0.4, make_frame(), folder).proof
+    return CompiledScorer.load(folder)
 
 
 @pytest.fixture
-def run(scorer: Scorer, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    monkeypatch.setattr(batch, "ROWS", 100)
+def run(
+    scorer: CompiledScorer, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Any]:
+    monkeypatch.setattr(batch, "CHUNK_ROWS", 100)
 
     def go(source: str, target: str) -> Any:
-        return batch.score(tmp_path / source, tmp_path / target, scorer, contract, 7, tell=lambda rows, seconds: None)
+        return batch.score_file(
+            tmp_path / source,
+            tmp_path / target,
+            scorer,
+            contract,
+            7,
+            on_progress=lambda rows, seconds: None,
+        )
 
     return go
 
 
-def test_parts_that_are_answered_at_the_same_time_keep_their_order(run, tmp_path, frame, scorer, monkeypatch):
+def test_parts_that_are_answered_at_the_same_time_keep_their_order(
+    run, tmp_path, frame, scorer, monkeypatch
+):
     """The first of them takes longest."""
-    numbers, waits = scorer.numbers, [0.3, 0.15]
+    numbers, waits = scorer.predict_scores, [0.3, 0.15]
 
     def slow_at_first(*given: Any) -> Any:
         time.sleep(waits.pop(0) if waits else 0)
         return numbers(*given)
 
-    monkeypatch.setattr(batch, "THREADS", 3)
-    monkeypatch.setattr(scorer, "numbers", slow_at_first)
+    monkeypatch.setattr(batch, "MAX_THREADS", 3)
+    monkeypatch.setattr(scorer, "predict_scores", slow_at_first)
     frame.assign(place=range(len(frame))).to_parquet(tmp_path / "in.parquet")
     assert run("in.parquet", "out.parquet").rows == len(frame) > 200
     assert pd.read_parquet(tmp_path / "out.parquet")["place"].tolist() == list(range(len(frame)))
@@ -70,10 +83,16 @@ def test_rows_keep_order_and_columns_and_are_answered_as_the_model_does(
     (given.to_csv if source.endswith("csv") else given.to_parquet)(tmp_path / source, index=False)
     done = run(source, target)
     out = (pd.read_csv if target.endswith("csv") else pd.read_parquet)(tmp_path / target)
-    assert (done.rows, done.rejected) == (len(frame), 0)
+    assert (done.rows, done.rejected_rows) == (len(frame), 0)
     assert out["name"].tolist() == given["name"].tolist()
-    assert list(out.columns) == [*given.columns, "prediction", "probability_0", "probability_1", "model_version"]
-    wanted = model.predict_proba(contract.features(frame))[:, 1]
+    assert list(out.columns) == [
+        *given.columns,
+        "prediction",
+        "probability_0",
+        "probability_1",
+        "model_version",
+    ]
+    wanted = model.predict_proba(contract.select_features(frame))[:, 1]
     np.testing.assert_allclose(out["probability_1"], wanted, atol=1e-6)
     assert out["prediction"].tolist() == (wanted >= 0.4).astype(int).tolist()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([source, target])
@@ -98,7 +117,9 @@ def test_what_writing_fails_at_is_told_and_leaves_nothing(run, tmp_path, frame, 
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
-def test_rows_that_break_the_contract_go_aside_with_their_reasons(run, kind, tmp_path, frame, contract):
+def test_rows_that_break_the_contract_go_aside_with_their_reasons(
+    run, kind, tmp_path, frame, contract
+):
     given = frame[FEATURES].astype(object)
     given.loc[3, "size"] = 500.0
     given.loc[150, ["colour", "flag"]] = ["3", 7.0]
@@ -112,14 +133,17 @@ def test_rows_that_break_the_contract_go_aside_with_their_reasons(run, kind, tmp
     (given.to_csv if kind == "csv" else given.to_parquet)(tmp_path / f"in.{kind}", index=False)
     done = run(f"in.{kind}", "out.csv")
     rejects = pd.read_csv(tmp_path / "out.rejects.csv").set_index("row")["reasons"]
-    assert done.rejected == len(rejects) == (4 if kind == "csv" else 3)
-    rules = {name: contract.columns[name].rule() for name in FEATURES}
+    assert done.rejected_rows == len(rejects) == (4 if kind == "csv" else 3)
+    rules = {name: contract.columns[name].describe_rule() for name in FEATURES}
     assert missing_facts(rejects[3], "size", "500.0", rules["size"]) == []
-    assert missing_facts(rejects[150], "colour", "'3'", rules["colour"], "flag", "7.0", rules["flag"]) == []
+    assert (
+        missing_facts(rejects[150], "colour", "'3'", rules["colour"], "flag", "7.0", rules["flag"])
+        == []
+    )
     assert missing_facts(rejects[599], "size", "missing", rules["size"]) == []
     if kind == "csv":
         assert missing_facts(rejects[200], "size", "'tall'", rules["size"]) == []
-    assert len(pd.read_csv(tmp_path / "out.csv")) == 600 - done.rejected
+    assert len(pd.read_csv(tmp_path / "out.csv")) == 600 - done.rejected_rows
 
 
 def test_what_cannot_be_answered_is_refused_and_leaves_nothing(run, tmp_path, frame):
@@ -139,7 +163,7 @@ def test_what_cannot_be_answered_is_refused_and_leaves_nothing(run, tmp_path, fr
     ):  # fmt: skip
         with pytest.raises(DataError) as caught:
             run(source, target)
-        assert missing_facts(caught.value.what, *facts) == []
+        assert missing_facts(caught.value.problem, *facts) == []
     assert {path.name for path in tmp_path.iterdir()} == before
     assert (tmp_path / "there.csv").read_text() == "kept"
 

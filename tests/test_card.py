@@ -14,22 +14,36 @@ from facts import missing_facts
 from modelbook.contract import Contract
 from modelbook.errors import ReportError
 from modelbook.gate import Criterion, Decision
-from modelbook.registry import dossier
-from modelbook.registry.versions import Version
-from modelbook.report import card
-from modelbook.report.chapters import sections
+from modelbook.pages import model_card
+from modelbook.pages.card_sections import build_sections
+from modelbook.registry import card_data
+from modelbook.registry.versions import ModelVersion
 
 SAID = {
     "use": "To try <things>.", "not_for": ["Anything that matters."], "limits": ["It was drawn by a generator."],
     "contact": "The person with the seed.",
 }  # fmt: skip
 FOUND = {"value": 0.8, "low": 0.75, "high": 0.85, "baseline": 0.5}
-GAP = {"slice": "group", "value": "1", "n": 30, "against": "0", "against_n": 70, "one": 0.4, "other": 0.7}
+GAP = {
+    "slice": "group",
+    "value": "1",
+    "n": 30,
+    "against": "0",
+    "against_n": 70,
+    "one": 0.4,
+    "other": 0.7,
+}
 
 
 def metrics() -> dict[str, Any]:
     names = ("roc_auc", "pr_auc", "log_loss", "brier", "recall", "precision", "flagged")
-    off = {"metric": "calibration_error", "value": -0.03, "low": -0.05, "high": -0.01, "baseline": 0.0}
+    off = {
+        "metric": "calibration_error",
+        "value": -0.03,
+        "low": -0.05,
+        "high": -0.01,
+        "baseline": 0.0,
+    }
     return {
         "name": "logistic regression", "threshold": 0.2, "rows": {"train": 400, "holdout": 100},
         "entities": {"train": 80, "holdout": 20}, "periods": [1, 2, 3],
@@ -50,20 +64,28 @@ def metrics() -> dict[str, Any]:
 def make(tmp_path: Path, contract: Contract):
     """A version whose folder holds what a card is made of; ``without`` leaves evidence out, ``said`` the contract's."""
 
-    def made(without: tuple[str, ...] = (), split: str = "group", **said: Any) -> Version:
-        told = Contract.model_validate({**contract.model_dump(exclude_defaults=True), **SAID, **said})
-        (tmp_path / "contract.yaml").write_text(told.dump())
-        kept = {name: value for name, value in metrics().items() if name not in without} | {"split": split}
+    def made(without: tuple[str, ...] = (), split: str = "group", **said: Any) -> ModelVersion:
+        told = Contract.model_validate(
+            {**contract.model_dump(exclude_defaults=True), **SAID, **said}
+        )
+        (tmp_path / "contract.yaml").write_text(told.to_yaml())
+        kept = {name: value for name, value in metrics().items() if name not in without} | {
+            "split": split
+        }
         (tmp_path / "metrics.json").write_text(json.dumps(kept))
-        return Version("tiny", 3, {"commit": "c0ffee", "fingerprint": "f" * 64}, tmp_path)
+        return ModelVersion("tiny", 3, {"commit": "c0ffee", "fingerprint": "f" * 64}, tmp_path)
 
     return made
 
 
-def approved(word: str = "promote", gate: str = "enforce", champion: int | None = 3) -> dict[str, Any]:
-    decision = Decision(word, [Criterion("ROC AUC above the floor", "at least 0.6", "0.800", word == "promote")])
+def approved(
+    word: str = "promote", gate: str = "enforce", champion: int | None = 3
+) -> dict[str, Any]:
+    decision = Decision(
+        word, [Criterion("ROC AUC above the floor", "at least 0.6", "0.800", word == "promote")]
+    )
     done = {"champion": champion, "moved": word == "promote", "golden_rows": 30, "scorer": ""}
-    return dossier.approval(decision, done, commit="beef", gate=gate)
+    return card_data.describe_decision(decision, done, commit="beef", gate_mode=gate)
 
 
 def opened(root: Path, *, by_hand: bool = False) -> Any:
@@ -72,7 +94,13 @@ def opened(root: Path, *, by_hand: bool = False) -> Any:
     folder = root / "reports/tiny" / ("by-hand" if by_hand else "")
     report = folder / "04_finalize.html"
     (root / "pipeline.yaml").write_text("tasks: [{name: ingest}, {name: finalize}]")
-    return SimpleNamespace(root=root, product={"report": report}, by_hand=by_hand, tell=heard.append, heard=heard)
+    return SimpleNamespace(
+        root=root,
+        product={"report": report},
+        by_hand=by_hand,
+        log_progress=heard.append,
+        heard=heard,
+    )
 
 
 def by_section(path: Path) -> dict[str, str]:
@@ -84,12 +112,16 @@ def by_section(path: Path) -> dict[str, str]:
 
 def blocks(evidence: dict[str, Any], name: str) -> list[str]:
     """The blocks of a section."""
-    [section] = [section for section in sections(evidence) if section.name == name]
+    [section] = [section for section in build_sections(evidence) if section.name == name]
     return section.blocks
 
 
 def test_a_card_tells_every_section_from_the_evidence(make, tmp_path):
-    path = card.write(dossier.gather(make(), approved()), tmp_path / "reports/tiny/card-3.html", tmp_path)
+    path = model_card.write(
+        card_data.collect_card_data(make(), approved()),
+        tmp_path / "reports/tiny/card-3.html",
+        tmp_path,
+    )
     html, sections_ = path.read_text(), by_section(path)
     assert re.findall(r'<h2 id="([\w-]+)"', html) == [
         "use", "not-for", "data", "quality", "calibration", "fairness", "importance", "limits", "approval", "contact",
@@ -111,7 +143,9 @@ def test_a_card_tells_every_section_from_the_evidence(make, tmp_path):
 
 
 def test_a_card_says_whether_members_are_on_both_sides_of_the_split(make):
-    by_group, by_row = (dossier.gather(make(split=split))["split"] for split in ("group", "random"))
+    by_group, by_row = (
+        card_data.collect_card_data(make(split=split))["split"] for split in ("group", "random")
+    )
     assert by_group != by_row
     assert missing_facts(by_group, "member") == missing_facts(by_row, "member", "rows") == []
 
@@ -127,10 +161,15 @@ def test_a_card_says_whether_members_are_on_both_sides_of_the_split(make):
     ids=["no gate", "hold", "hold without a champion", "dry run"],
 )
 def test_only_a_promotion_is_an_approval(make, tmp_path, approval, facts):
-    path = card.write(dossier.gather(make(), approval), tmp_path / "card-3.html", tmp_path)
+    path = model_card.write(
+        card_data.collect_card_data(make(), approval), tmp_path / "card-3.html", tmp_path
+    )
     assert re.findall(r'<span class="badge (\w+)"', path.read_text()) == ["watch"]
     assert missing_facts(by_section(path)["approval"], *facts) == []
-    yes, other = (blocks(dossier.gather(make(), one), "approval")[0] for one in (approved(), approval))
+    yes, other = (
+        blocks(card_data.collect_card_data(make(), one), "approval")[0]
+        for one in (approved(), approval)
+    )
     assert yes != other
 
 
@@ -148,12 +187,18 @@ def test_only_a_promotion_is_an_approval(make, tmp_path, approval, facts):
         (("evaluation",), {}, "quality", ["finalize"]),
     ],
 )
-def test_a_card_with_an_empty_section_refuses_to_be_made(make, tmp_path, without, said, section, fields):
-    [title] = [part.title for part in sections(dossier.gather(make())) if part.name == section]
+def test_a_card_with_an_empty_section_refuses_to_be_made(
+    make, tmp_path, without, said, section, fields
+):
+    [title] = [
+        part.title
+        for part in build_sections(card_data.collect_card_data(make()))
+        if part.name == section
+    ]
     target = tmp_path / "card-3.html"
     with pytest.raises(ReportError) as caught:
-        card.write(dossier.gather(make(without, **said)), target, tmp_path)
-    assert title in caught.value.what
+        model_card.write(card_data.collect_card_data(make(without, **said)), target, tmp_path)
+    assert title in caught.value.problem
     assert missing_facts(caught.value.next, *fields) == []
     assert not target.exists()
 
@@ -163,22 +208,25 @@ def test_a_book_that_says_nothing_of_its_use_is_told_so_and_goes_on(make, tmp_pa
     stale = this.product["report"].with_name("card-3.html")
     stale.parent.mkdir(parents=True)
     stale.write_text("of another version 3")
-    shown = card.publish(dossier.gather(make(use="", contact="")), this)
-    assert shown.name == ""
+    shown = model_card.publish(card_data.collect_card_data(make(use="", contact="")), this)
+    assert shown.file_name == ""
     assert not stale.exists()
     [line] = this.heard
     assert missing_facts(shown._repr_html_(), 3, "`use`") == missing_facts(line, 3) == []
 
 
 def test_the_report_links_to_the_card_beside_it(make, tmp_path):
-    shown = card.publish(dossier.gather(make()), opened(tmp_path))
+    shown = model_card.publish(card_data.collect_card_data(make()), opened(tmp_path))
     assert 'href="card-3.html"' in shown._repr_html_()
     html = (tmp_path / "reports/tiny/card-3.html").read_text()
-    assert re.findall(r'href="(\d\d_\w+).html"', html) == ["01_ingest", "04_finalize"]  # the project's own stages
+    assert re.findall(r'href="(\d\d_\w+).html"', html) == [
+        "01_ingest",
+        "04_finalize",
+    ]  # the project's own stages
 
 
 def test_by_hand_a_card_goes_to_the_by_hand_folder_and_links_to_the_builds_pages(make, tmp_path):
-    shown = card.publish(dossier.gather(make()), opened(tmp_path, by_hand=True))
+    shown = model_card.publish(card_data.collect_card_data(make()), opened(tmp_path, by_hand=True))
     html = (tmp_path / "reports/tiny/by-hand/card-3.html").read_text()
     assert "<code>reports/tiny/by-hand/card-3.html</code>" in shown._repr_html_()
     assert 'href="../../index.html"' in html
@@ -195,12 +243,12 @@ def test_by_hand_a_card_goes_to_the_by_hand_folder_and_links_to_the_builds_pages
 )
 def test_a_card_says_which_code_approved(make, commit, facts, absent):
     approval = {**approved(), "commit": commit}
-    text = blocks(dossier.gather(make(), approval), "approval")[0]
+    text = blocks(card_data.collect_card_data(make(), approval), "approval")[0]
     assert missing_facts(text, *facts, absent) == [absent]
 
 
 def test_a_book_without_sensitive_columns_and_a_group_that_is_too_small_are_named(make):
-    evidence = dossier.gather(make(("gaps",)))
+    evidence = card_data.collect_card_data(make(("gaps",)))
     too_small = blocks(evidence, "fairness")[0]
     without = blocks(evidence | {"sensitive": []}, "fairness")[0]
     assert missing_facts(too_small, "group") == missing_facts(without, "sensitive") == []
@@ -216,7 +264,11 @@ def test_the_bundled_contract_fills_what_a_card_asks_of_it():
 def test_a_build_leaves_the_card_of_its_version_with_the_gates_decision(built):
     version = built.receipt("deploy")["details"]["candidate"]
     path = built.root / f"reports/tiny/card-{version}.html"
-    assert built.receipt("finalize")["details"]["card"] == built.receipt("deploy")["details"]["card"] == path.name
+    assert (
+        built.receipt("finalize")["details"]["card"]
+        == built.receipt("deploy")["details"]["card"]
+        == path.name
+    )
     assert '<span class="badge good"' in path.read_text()
     for stage in ("04_finalize", "05_deploy"):
         assert f'href="{path.name}"' in (built.root / f"reports/tiny/{stage}.html").read_text()

@@ -42,9 +42,9 @@ def test_check_accepts_the_bundled_table(tiny):
 
 
 def test_check_lists_violations_as_text_csv_and_json_up_to_a_limit(tiny):
-    from modelbook.dataset.bundled import rand_hie
+    from modelbook.dataset.bundled import load_rand_hie
 
-    rand_hie().head(50).assign(xage=99.5, site="x").to_csv(tiny.root / "new.csv", index=False)
+    load_rand_hie().head(50).assign(xage=99.5, site="x").to_csv(tiny.root / "new.csv", index=False)
     result = run("check", "new.csv")
     assert result.exit_code == 1
     assert missing_facts(result.stdout, "xage", 99.5, 0, 66) == []
@@ -68,7 +68,9 @@ def test_check_lists_violations_as_text_csv_and_json_up_to_a_limit(tiny):
 
 
 def test_new_drafts_a_book_that_check_accepts_and_a_build_finds(tiny):
-    rows = [f"{i % 7},{i * 37 % 101},{'yes' if i * 37 % 101 > 50 + i % 9 else 'no'}" for i in range(200)]
+    rows = [
+        f"{i % 7},{i * 37 % 101},{'yes' if i * 37 % 101 > 50 + i % 9 else 'no'}" for i in range(200)
+    ]
     (tiny.root / "Odd Rows.csv").write_text("\n".join(["a,b,answer", *rows]))
     result = run("new", "Odd Rows.csv", "--target", "answer")
     assert result.exit_code == 1

@@ -10,13 +10,16 @@ from test_archive import fail, leave
 from test_history import RAN, built, keep, receipt
 from tiny import ROOT, STAGES
 
-from modelbook.stage import archive, history
+from modelbook.pages import run_archive
+from modelbook.runs import history
 
 
 @pytest.fixture
 def project(tmp_path):
     shutil.copy(ROOT / "pipeline.yaml", tmp_path)
-    (tmp_path / "env.yaml").write_text((ROOT / "env.yaml").read_text().replace("book: rand-hie ", "book: tiny "))
+    (tmp_path / "env.yaml").write_text(
+        (ROOT / "env.yaml").read_text().replace("book: rand-hie ", "book: tiny ")
+    )
     built(tmp_path)
     for place, stage in enumerate(STAGES, 1):
         leave(tmp_path, f"{place:02d}_{stage}")
@@ -26,7 +29,9 @@ def project(tmp_path):
 
 def page(root, a="1", b="2"):
     """The page of two runs: its HTML, and its words alone."""
-    html = archive.compare(root, "tiny", *history.compare(root, "tiny", a, b)[:2]).read_text()
+    html = run_archive.write_comparison(
+        root, "tiny", *history.compare_runs(root, "tiny", a, b)[:2]
+    ).read_text()
     return html, " ".join(re.sub(r"<style>.*?</style>|<[^>]+>", " ", html, flags=re.DOTALL).split())
 
 
@@ -72,7 +77,10 @@ def test_only_figures_that_differ_are_shown_side_by_side(project):
     keep(project)
     html, words = page(project)
     sources = re.findall(r'<img [^>]*src="([^"]+)" alt="([^"]+)"', html)
-    assert [alt for _, alt in sources] == ["It says 04_finalize 2 ", "It says 04_finalize 2 another line"]
+    assert [alt for _, alt in sources] == [
+        "It says 04_finalize 2 ",
+        "It says 04_finalize 2 another line",
+    ]
     told = [(project / "reports/tiny/runs" / source).read_text() for source, _ in sources]
     assert told == ["04_finalize 2 ", "04_finalize 2 another line"]
     assert re.search(r"\b11 figures\b", words)
@@ -80,7 +88,11 @@ def test_only_figures_that_differ_are_shown_side_by_side(project):
 
 def test_a_failed_run_says_why_and_has_no_figures_of_what_it_did_not_reach(project):
     fail(project, "compare")
-    states = {**dict.fromkeys(STAGES, "not run"), "ingest": "kept", "compare": "failed: no family was left"}
+    states = {
+        **dict.fromkeys(STAGES, "not run"),
+        "ingest": "kept",
+        "compare": "failed: no family was left",
+    }
     keep(project, states, ended="failed")
     words = page(project)[1]
     assert re.search(r"Run 2 [^.]*: no family was left", words)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from tiny import BIN, ROOT
 
-from modelbook.serving.settings import load
+from modelbook.serving.settings import load_settings
 
 FILE = ROOT / "deploy/compose.yaml"
 TEXT = FILE.read_text()
@@ -24,14 +24,27 @@ def test_it_keeps_the_schema_of_compose():
 
 
 def test_all_parts_are_there_and_what_they_name_is_there():
-    assert SERVICES.keys() == {"api", "stages", "mlflow", "postgres", "store", "bucket", "prometheus", "grafana"}
-    hosts = set(re.findall(r"(?:http://|@)([a-z]+)[:/]", TEXT)) | set(re.findall(r'targets: \["(\w+):', TEXT))
+    assert SERVICES.keys() == {
+        "api",
+        "stages",
+        "mlflow",
+        "postgres",
+        "store",
+        "bucket",
+        "prometheus",
+        "grafana",
+    }
+    hosts = set(re.findall(r"(?:http://|@)([a-z]+)[:/]", TEXT)) | set(
+        re.findall(r'targets: \["(\w+):', TEXT)
+    )
     assert len(hosts) == 4
     assert hosts <= SERVICES.keys()
     for name, one in SERVICES.items():
         assert set(one.get("depends_on", [])) <= SERVICES.keys(), name
         assert {each["source"] for each in one.get("configs", [])} <= GIVEN["configs"].keys(), name
-        assert {each.split(":")[0] for each in one.get("volumes", [])} <= GIVEN["volumes"].keys(), name
+        assert {each.split(":")[0] for each in one.get("volumes", [])} <= GIVEN["volumes"].keys(), (
+            name
+        )
     for one in GIVEN["configs"].values():
         assert "content" in one or (FILE.parent / one["file"]).is_file()
 
@@ -57,8 +70,11 @@ def test_every_secret_is_asked_for_and_stands_in_the_docs():
 def test_the_service_takes_the_settings_that_it_is_told(tmp_path, monkeypatch):
     for name, value in SERVICES["api"]["environment"].items():
         monkeypatch.setenv(name, value)
-    assert load(tmp_path).journal.url == "postgresql+psycopg://modelbook@postgres/journal"
-    databases = {SERVICES["postgres"]["environment"]["POSTGRES_DB"], GIVEN["configs"]["journal"]["content"].split()[-1]}
+    assert load_settings(tmp_path).journal.url == "postgresql+psycopg://modelbook@postgres/journal"
+    databases = {
+        SERVICES["postgres"]["environment"]["POSTGRES_DB"],
+        GIVEN["configs"]["journal"]["content"].split()[-1],
+    }
     assert databases == {"mlflow", "journal;"}
 
 

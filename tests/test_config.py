@@ -26,46 +26,50 @@ BOUNDS = [
     ("compare", "budget", (0.1, 86_400), (0, 86_401)),
     ("compare", "families", (["lr"],), ([],)),
     ("compare", "search_rows", (100,), (99,)),
-    ("compare", "rare", (0, 0.2), (-0.01, 0.21)),
+    ("compare", "min_category_frequency", (0, 0.2), (-0.01, 0.21)),
     ("compare", "transformers", (["none"], ["a.B", "b.c_2"]), ([],)),
     ("finalize", "tune_rounds", (1, 500), (0, 501)),
     ("finalize", "blend_size", (2, 8), (1, 9)),
-    ("finalize", "cost_miss", (0.01, 1000), (0, -1, INFINITE)),
-    ("finalize", "cost_false_alarm", (0.01, 1000), (0, INFINITE)),
-    ("finalize", "cost_hit", (-1000, 3.99), (4, INFINITE)),
-    ("finalize", "cost_rest", (-1000, 0.99), (1, INFINITE)),
+    ("finalize", "cost_fn", (0.01, 1000), (0, -1, INFINITE)),
+    ("finalize", "cost_fp", (0.01, 1000), (0, INFINITE)),
+    ("finalize", "cost_tp", (-1000, 3.99), (4, INFINITE)),
+    ("finalize", "cost_tn", (-1000, 0.99), (1, INFINITE)),
     ("finalize", "slice_rows", (10,), (9,)),
     ("finalize", "resamples", (100, 10_000), (99, 10_001)),
-    ("deploy", "margin", (-0.5, 0, 0.5), (-0.51, 0.51)),
-    ("deploy", "slice_loss", (0, 0.5), (-0.01, 0.51)),
-    ("deploy", "fairness", (0, 1), (-0.01, 1.01)),
-    ("deploy", "calibration", (0.01, 1), (0, 1.01)),
-    ("deploy", "latency", (0.01, 1000), (0, INFINITE)),
-    ("deploy", "size", (0.01, 10_000), (0, INFINITE)),
+    ("deploy", "non_inferiority_margin", (-0.5, 0, 0.5), (-0.51, 0.51)),
+    ("deploy", "max_slice_drop", (0, 0.5), (-0.01, 0.51)),
+    ("deploy", "max_fairness_gap", (0, 1), (-0.01, 1.01)),
+    ("deploy", "max_calibration_error", (0.01, 1), (0, 1.01)),
+    ("deploy", "max_latency_ms", (0.01, 1000), (0, INFINITE)),
+    ("deploy", "max_size_mb", (0.01, 10_000), (0, INFINITE)),
     ("deploy", "slice_rows", (10,), (9,)),
-    ("deploy", "floor", (0, 1, "auto"), (-0.01, 1.01)),
+    ("deploy", "min_quality", (0, 1, "auto"), (-0.01, 1.01)),
     ("deploy", "paired_rows", (50,), (49,)),
     ("monitor", "min_rows", (20,), (19,)),
     ("monitor", "drift", (0.01, 0.83), (0, 0.84)),
-    ("monitor", "gaps", (0.01, 1), (0, 1.01)),
+    ("monitor", "missing_rate_change", (0.01, 1), (0, 1.01)),
     ("monitor", "drift_share", (0.01, 1), (0, 1.01)),
-    ("monitor", "loss", (0.01, 0.5), (0, 0.51)),
-    ("monitor", "bias", (0.01, 0.5), (0, 0.51)),
+    ("monitor", "max_metric_drop", (0.01, 0.5), (0, 0.51)),
+    ("monitor", "max_calibration_error", (0.01, 0.5), (0, 0.51)),
     ("monitor", "windows", (1, 100), (0, 101)),
-    ("monitor", "needed", (1, 100), (0, 101)),
+    ("monitor", "min_failing_windows", (1, 100), (0, 101)),
 ]
 
 
-@pytest.mark.parametrize(("stage", "name", "value"), [(s, n, v) for s, n, inside, _ in BOUNDS for v in inside])
+@pytest.mark.parametrize(
+    ("stage", "name", "value"), [(s, n, v) for s, n, inside, _ in BOUNDS for v in inside]
+)
 def test_the_ends_of_a_range_are_accepted(stage: str, name: str, value: Any) -> None:
     assert getattr(config.validate(stage, {name: value}), name) == value
 
 
-@pytest.mark.parametrize(("stage", "name", "value"), [(s, n, v) for s, n, _, outside in BOUNDS for v in outside])
+@pytest.mark.parametrize(
+    ("stage", "name", "value"), [(s, n, v) for s, n, _, outside in BOUNDS for v in outside]
+)
 def test_a_value_out_of_range_is_named_with_its_meaning(stage: str, name: str, value: Any) -> None:
     with pytest.raises(ParameterError) as caught:
         config.validate(stage, {name: value})
-    assert missing_facts(caught.value.what, stage, name, repr(value)) == []
+    assert missing_facts(caught.value.problem, stage, name, repr(value)) == []
     description = config.STAGES[stage].model_fields[name].description
     assert missing_facts(caught.value.expected, name, description) == []
     assert "env.yaml" in caught.value.next
@@ -93,7 +97,7 @@ def test_a_value_out_of_range_is_named_with_its_meaning(stage: str, name: str, v
 def test_a_mistyped_value_is_refused(stage: str, name: str, value: Any) -> None:
     with pytest.raises(ParameterError) as caught:
         config.validate(stage, {name: value})
-    assert missing_facts(caught.value.what, name, repr(value)) == []
+    assert missing_facts(caught.value.problem, name, repr(value)) == []
 
 
 @pytest.mark.parametrize("stage", config.STAGES)
@@ -112,29 +116,31 @@ def test_all_errors_are_told_at_once() -> None:
     with pytest.raises(ParameterError) as caught:
         config.validate("compare", {"folds": 1, "budget": -1, "famillies": "rf", "seed": 7})
     facts = ("folds", 1, "budget", -1, "'famillies'", "families")
-    assert missing_facts(caught.value.what, *facts) == []
+    assert missing_facts(caught.value.problem, *facts) == []
     fields = config.STAGES["compare"].model_fields
     descriptions = [fields[name].description for name in ("folds", "budget", "seed")]
     assert missing_facts(caught.value.expected, *descriptions) == descriptions[2:]
 
 
-@pytest.mark.parametrize("value", ["lr, rf lightgbm", "lr rf lightgbm", "lr,rf,lightgbm", ["lr", "rf", "lightgbm"]])
+@pytest.mark.parametrize(
+    "value", ["lr, rf lightgbm", "lr rf lightgbm", "lr,rf,lightgbm", ["lr", "rf", "lightgbm"]]
+)
 def test_families_may_be_words(value: Any) -> None:
     assert config.validate("compare", {"families": value}).families == ["lr", "rf", "lightgbm"]
 
 
 @pytest.mark.parametrize(
-    ("value", "facts"),
-    [("lr lgbm", ["lgbm", "lightgbm"]), ("lr rf lr", ["lr rf lr"]), (" ", [1])],
+    ("value", "facts"), [("lr lgbm", ["lgbm", "lightgbm"]), ("lr rf lr", ["lr rf lr"]), (" ", [1])]
 )
 def test_wrong_families_are_refused(value: str, facts: list[Any]) -> None:
     with pytest.raises(ParameterError) as caught:
         config.validate("compare", {"families": value})
-    assert missing_facts(caught.value.what, "families", *facts) == []
+    assert missing_facts(caught.value.problem, "families", *facts) == []
 
 
 @pytest.mark.parametrize(
-    ("value", "meant"), [("3", 3), (2.5, 2.5), (None, None), ("none", None), ("None", None), ("null", None)]
+    ("value", "meant"),
+    [("3", 3), (2.5, 2.5), (None, None), ("none", None), ("None", None), ("null", None)],
 )
 def test_the_last_training_period_may_come_as_a_word(value: Any, meant: Any) -> None:
     assert config.validate("ingest", {"train_until": value}).train_until == meant
@@ -148,13 +154,15 @@ def test_parameters_cannot_be_changed_once_they_are_checked() -> None:
 
 @pytest.mark.parametrize("stage", config.STAGES)
 def test_every_parameter_is_described(stage: str) -> None:
-    rows = config.describe(config.validate(stage, {}), {})
+    rows = config.describe_parameters(config.validate(stage, {}), {})
     assert [row["name"] for row in rows] == list(config.STAGES[stage].model_fields)
     assert all(row["meaning"] and row["origin"] == "default" for row in rows)
 
 
 def test_describe_tells_where_each_value_comes_from() -> None:
-    told = config.describe(config.validate("compare", {"folds": 3}), {"folds": "command line"})
+    told = config.describe_parameters(
+        config.validate("compare", {"folds": 3}), {"folds": "command line"}
+    )
     rows = {row["name"]: row for row in told}
     assert (rows["folds"]["value"], rows["folds"]["origin"]) == (3, "command line")
     assert rows["budget"]["origin"] == "default"
@@ -164,19 +172,28 @@ def test_an_error_says_where_the_value_was_set() -> None:
     origins = {"folds": "environment MODELBOOK_FOLDS", "budget": "env file env.yaml"}
     with pytest.raises(ParameterError) as caught:
         config.validate("compare", {"folds": "many", "budget": 10}, origins)
-    for text in (caught.value.what, caught.value.next):
+    for text in (caught.value.problem, caught.value.next):
         assert missing_facts(text, *origins.values()) == ["env file env.yaml"]
 
 
 def test_a_stem_numbers_the_stages_in_order() -> None:
-    stems = [config.stem(stage) for stage in config.STAGES]
-    assert stems[:6] == ["01_ingest", "02_explore", "03_compare", "04_finalize", "05_deploy", "06_monitor"]
+    stems = [config.stage_stem(stage) for stage in config.STAGES]
+    assert stems[:6] == [
+        "01_ingest",
+        "02_explore",
+        "03_compare",
+        "04_finalize",
+        "05_deploy",
+        "06_monitor",
+    ]
     assert [stem[:3] for stem in stems] == [f"{place + 1:02d}_" for place in range(len(stems))]
 
 
-@pytest.mark.parametrize(("value", "said"), [(300.0, "300"), (0.1, "0.1"), (["lr", "nb"], "lr nb"), (None, "none")])
+@pytest.mark.parametrize(
+    ("value", "said"), [(300.0, "300"), (0.1, "0.1"), (["lr", "nb"], "lr nb"), (None, "none")]
+)
 def test_a_value_is_written_in_one_way(value, said):
-    assert config.shown(value) == said
+    assert config.format_value(value) == said
 
 
 def test_none_is_a_word_of_calibrate_however_it_is_handed_on():
@@ -188,7 +205,9 @@ def test_none_is_a_word_of_calibrate_however_it_is_handed_on():
 def test_no_transformers_are_none_however_they_come(given: Any) -> None:
     params = config.validate("compare", {"transformers": given})
     assert params.transformers == ["none"]
-    assert config.shown(given) == "none"  # so that Ploomber's None is no other value than the env file's
+    assert (
+        config.format_value(given) == "none"
+    )  # so that Ploomber's None is no other value than the env file's
 
 
 def test_transformers_are_named_by_file_and_class() -> None:

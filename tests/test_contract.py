@@ -15,9 +15,9 @@ from conftest import CONTRACT
 from facts import missing_facts
 
 from modelbook.contract import Contract, dates, parsing
-from modelbook.contract.violations import SHOWN
-from modelbook.dataset import read
-from modelbook.errors import ContractError, DataError, ViolationError
+from modelbook.contract.violations import MAX_LISTED
+from modelbook.dataset import read_table
+from modelbook.errors import ContractError, ContractViolationError, DataError
 
 ROOT = Path(__file__).parents[1]
 GONE = object()
@@ -40,10 +40,10 @@ def text(column: str | None = None, **changes: Any) -> str:
 
 def test_a_contract_survives_dump_and_load(contract: Contract, tmp_path: Path) -> None:
     path = tmp_path / "contract.yaml"
-    path.write_text(contract.dump(), encoding="utf-8")
+    path.write_text(contract.to_yaml(), encoding="utf-8")
     assert Contract.load(path) == contract
     assert list(Contract.load(path).columns) == list(contract.columns)
-    assert "nullable: false" not in contract.dump()
+    assert "nullable: false" not in contract.to_yaml()
 
 
 @pytest.mark.parametrize(
@@ -75,12 +75,14 @@ def test_a_contract_survives_dump_and_load(contract: Contract, tmp_path: Path) -
         (text(slices=["shape"]), ["'shape'"]),
     ],
 )
-def test_a_contract_that_cannot_be_used_is_refused(content: str, facts: list[Any], tmp_path: Path) -> None:
+def test_a_contract_that_cannot_be_used_is_refused(
+    content: str, facts: list[Any], tmp_path: Path
+) -> None:
     path = tmp_path / "contract.yaml"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(ContractError) as caught:
         Contract.load(path)
-    assert missing_facts(caught.value.what, str(path), *facts) == []
+    assert missing_facts(caught.value.problem, str(path), *facts) == []
     assert caught.value.next
 
 
@@ -105,20 +107,25 @@ def test_an_absent_or_unreadable_contract_is_named(tmp_path: Path) -> None:
 
 def test_roles_and_labels(contract: Contract) -> None:
     assert (contract.target, contract.entity, contract.time) == ("happened", "who", "year")
-    assert contract.features_ == ["colour", "size", "noise", "flag"]
-    assert (contract.categorical, contract.numeric) == (["colour"], ["size", "noise", "flag"])
+    assert contract.feature_names == ["colour", "size", "noise", "flag"]
+    assert (contract.categorical_features, contract.numeric_features) == (
+        ["colour"],
+        ["size", "noise", "flag"],
+    )
     assert [contract.label(name) for name in ("size", "size (missing)", "flag", "unknown")] == [
         "Size",
         "Size (missing)",
         "flag",
         "unknown",
     ]
-    table = contract.labelled(pd.DataFrame({"column": ["size", "who"], "n": [1, 2]}), "column")
+    table = contract.replace_with_labels(
+        pd.DataFrame({"column": ["size", "who"], "n": [1, 2]}), "column"
+    )
     assert table.to_dict("list") == {"column": ["Size", "member"], "n": [1, 2]}
 
 
 def test_rules_are_told_in_words(contract: Contract) -> None:
-    rules = {name: column.rule() for name, column in contract.columns.items()}
+    rules = {name: column.describe_rule() for name, column in contract.columns.items()}
     assert missing_facts(rules["colour"], "1, 2, 11") == []
     assert missing_facts(rules["flag"], 0, 1) == []
     assert missing_facts(rules["size"], "number", 0, 100) == []
@@ -130,7 +137,7 @@ def test_rules_are_told_in_words(contract: Contract) -> None:
 
 
 def test_a_table_that_keeps_the_contract_passes(contract: Contract, frame: pd.DataFrame) -> None:
-    assert contract.violations(frame).empty
+    assert contract.find_violations(frame).empty
     contract.check(frame)
     contract.check(frame[frame.columns[::-1]].set_axis(range(1000, 1600)))
 
@@ -150,39 +157,43 @@ def test_a_value_that_breaks_its_rule_is_found_where_it_stands(
     frame = frame.set_axis(np.arange(600) + 5000)
     frame[column] = frame[column].astype(object)
     frame.iloc[7, frame.columns.get_loc(column)] = value
-    found = contract.violations(frame)
+    found = contract.find_violations(frame)
     assert found[["row", "column"]].values.tolist() == [[7, column]]
     [rule] = found["rule"]
-    assert ("missing" if pd.isna(value) else contract.columns[column].rule()) in rule
-    with pytest.raises(ViolationError) as caught:
+    assert ("missing" if pd.isna(value) else contract.columns[column].describe_rule()) in rule
+    with pytest.raises(ContractViolationError) as caught:
         contract.check(frame)
-    assert missing_facts(caught.value.what, 1, 7, column, repr(value), rule) == []
+    assert missing_facts(caught.value.problem, 1, 7, column, repr(value), rule) == []
     assert caught.value.next
 
 
 @pytest.mark.parametrize("column", ["group", "noise"])
-def test_a_gap_is_allowed_where_the_column_is_nullable(column: str, contract: Contract, frame: pd.DataFrame) -> None:
+def test_a_gap_is_allowed_where_the_column_is_nullable(
+    column: str, contract: Contract, frame: pd.DataFrame
+) -> None:
     frame[column] = None
-    assert contract.violations(frame).empty
+    assert contract.find_violations(frame).empty
 
 
 def test_dates_are_no_numbers(contract: Contract, frame: pd.DataFrame) -> None:
     frame["noise"] = pd.Timestamp("2020-01-01")
-    assert len(contract.violations(frame)) == len(frame)
+    assert len(contract.find_violations(frame)) == len(frame)
 
 
-def test_a_missing_and_an_extra_column_are_told_of_the_whole_table(contract: Contract, frame: pd.DataFrame) -> None:
-    found = contract.violations(frame.drop(columns="noise").assign(shape=1))
+def test_a_missing_and_an_extra_column_are_told_of_the_whole_table(
+    contract: Contract, frame: pd.DataFrame
+) -> None:
+    found = contract.find_violations(frame.drop(columns="noise").assign(shape=1))
     assert found["row"].isna().all()
     assert found["column"].tolist() == ["noise", "shape"]
     assert found["rule"].nunique() == 2
-    with pytest.raises(ViolationError, match="column shape"):
+    with pytest.raises(ContractViolationError, match="column shape"):
         contract.check(frame.assign(shape=1))
 
 
 def test_a_duplicate_key_names_both_rows(contract: Contract, frame: pd.DataFrame) -> None:
     frame.loc[5, ["who", "year"]] = frame.loc[3, ["who", "year"]].to_numpy()
-    found = contract.violations(frame)
+    found = contract.find_violations(frame)
     assert set(found["row"]) == {3, 5}
     [rule] = set(found["rule"])
     assert missing_facts(rule, "who", "year") == []
@@ -192,48 +203,54 @@ def test_all_kinds_are_found_at_once(contract: Contract, frame: pd.DataFrame) ->
     frame["colour"] = frame["colour"].astype(object)
     frame.loc[1, "colour"] = "9"
     frame.loc[0, "size"] = 101
-    found = contract.violations(frame.drop(columns="flag"))
+    found = contract.find_violations(frame.drop(columns="flag"))
     assert found["column"].tolist() == ["flag", "size", "colour"]
 
 
-def test_a_message_lists_ten_violations_and_counts_the_rest(contract: Contract, frame: pd.DataFrame) -> None:
-    frame.loc[: SHOWN + 4, "size"] = -1
-    with pytest.raises(ViolationError) as caught:
+def test_a_message_lists_ten_violations_and_counts_the_rest(
+    contract: Contract, frame: pd.DataFrame
+) -> None:
+    frame.loc[: MAX_LISTED + 4, "size"] = -1
+    with pytest.raises(ContractViolationError) as caught:
         contract.check(frame)
-    lines = caught.value.what.splitlines()
+    lines = caught.value.problem.splitlines()
     assert missing_facts(lines[0], 15) == []
-    assert sum("size = " in line for line in lines) == SHOWN == len(lines) - 2
+    assert sum("size = " in line for line in lines) == MAX_LISTED == len(lines) - 2
     assert missing_facts(lines[-1], 5) == []
 
 
 def test_a_batch_may_come_before_its_outcomes(contract: Contract, frame: pd.DataFrame) -> None:
     batch = frame.drop(columns="happened")
-    assert contract.violations(batch, target=False).empty
-    assert contract.violations(batch)["column"].tolist() == ["happened"]
+    assert contract.find_violations(batch, require_target=False).empty
+    assert contract.find_violations(batch)["column"].tolist() == ["happened"]
     wrong = frame.assign(happened=2)
-    assert len(contract.violations(wrong, target=False)) == len(frame)
+    assert len(contract.find_violations(wrong, require_target=False)) == len(frame)
 
 
 def test_an_empty_batch_breaks_nothing(contract: Contract, frame: pd.DataFrame) -> None:
-    assert contract.violations(frame.iloc[:0]).empty
+    assert contract.find_violations(frame.iloc[:0]).empty
 
 
 def test_an_empty_table_cannot_be_learned_from(contract: Contract, frame: pd.DataFrame) -> None:
     with pytest.raises(DataError) as caught:
         contract.check(frame.iloc[:0])
-    assert not isinstance(caught.value, ViolationError)
+    assert not isinstance(caught.value, ContractViolationError)
 
 
-def test_an_absent_target_is_named_beside_the_columns_there_are(contract: Contract, frame: pd.DataFrame) -> None:
+def test_an_absent_target_is_named_beside_the_columns_there_are(
+    contract: Contract, frame: pd.DataFrame
+) -> None:
     with pytest.raises(DataError) as caught:
         contract.check(frame.drop(columns="happened"))
-    assert "'happened'" in caught.value.what
+    assert "'happened'" in caught.value.problem
     assert "who, year, group" in caught.value.expected
     assert "role: target" in caught.value.next
 
 
 @pytest.mark.parametrize("only", [0, 1])
-def test_one_class_cannot_be_learned_from(only: int, contract: Contract, frame: pd.DataFrame) -> None:
+def test_one_class_cannot_be_learned_from(
+    only: int, contract: Contract, frame: pd.DataFrame
+) -> None:
     with pytest.raises(DataError, match=rf"'happened'.*\b{only}\b"):
         contract.check(frame.assign(happened=only))
 
@@ -242,30 +259,51 @@ def test_one_class_cannot_be_learned_from(only: int, contract: Contract, frame: 
 
 
 def test_features_stand_in_the_contracts_order(contract: Contract, frame: pd.DataFrame) -> None:
-    assert list(contract.features(frame[frame.columns[::-1]]).columns) == ["colour", "size", "noise", "flag"]
-    pd.testing.assert_frame_equal(contract.features(frame[frame.columns[::-1]]), contract.features(frame))
+    assert list(contract.select_features(frame[frame.columns[::-1]]).columns) == [
+        "colour",
+        "size",
+        "noise",
+        "flag",
+    ]
+    pd.testing.assert_frame_equal(
+        contract.select_features(frame[frame.columns[::-1]]), contract.select_features(frame)
+    )
 
 
 def test_gaps_of_every_kind_become_nan(contract: Contract, frame: pd.DataFrame) -> None:
     rows = frame.head(3).astype({"noise": object, "colour": object})
     rows["noise"] = [None, pd.NA, 1]
     rows["colour"] = [None, pd.NA, "2"]
-    told = contract.features(rows)
+    told = contract.select_features(rows)
     assert told["noise"].dtype == "float64"
     for column in ("noise", "colour"):
-        assert [isinstance(value, float) and np.isnan(value) for value in told[column]] == [True, True, False]
+        assert [isinstance(value, float) and np.isnan(value) for value in told[column]] == [
+            True,
+            True,
+            False,
+        ]
 
 
-@pytest.mark.parametrize("codes", [[11, 2], [11.0, 2.0], ["11", "2"], [np.int8(11), 2.0], [11.0, np.nan]])
-def test_a_code_is_one_category_whatever_its_type(codes: list[Any], contract: Contract, frame: pd.DataFrame) -> None:
+@pytest.mark.parametrize(
+    "codes", [[11, 2], [11.0, 2.0], ["11", "2"], [np.int8(11), 2.0], [11.0, np.nan]]
+)
+def test_a_code_is_one_category_whatever_its_type(
+    codes: list[Any], contract: Contract, frame: pd.DataFrame
+) -> None:
     rows = frame.head(2).astype({"colour": object})
     rows["colour"] = pd.Series(codes, index=rows.index)
-    assert contract.features(rows)["colour"].tolist()[0] == "11"
-    assert contract.violations(rows)["column"].tolist() == (["colour"] if pd.isna(codes[1]) else [])
+    assert contract.select_features(rows)["colour"].tolist()[0] == "11"
+    assert contract.find_violations(rows)["column"].tolist() == (
+        ["colour"] if pd.isna(codes[1]) else []
+    )
 
 
-def test_conform_makes_whole_numbers_of_entity_time_and_target(contract: Contract, frame: pd.DataFrame) -> None:
-    told = contract.conform(frame.astype({"who": float, "year": float, "happened": bool, "flag": bool}).assign(extra=1))
+def test_conform_makes_whole_numbers_of_entity_time_and_target(
+    contract: Contract, frame: pd.DataFrame
+) -> None:
+    told = contract.conform(
+        frame.astype({"who": float, "year": float, "happened": bool, "flag": bool}).assign(extra=1)
+    )
     assert "extra" not in told.columns
     assert told.dtypes[["who", "year", "happened"]].astype(str).tolist() == ["int64"] * 3
     assert told.dtypes[["flag", "size"]].astype(str).tolist() == ["float64"] * 2
@@ -276,7 +314,10 @@ def test_conform_makes_whole_numbers_of_entity_time_and_target(contract: Contrac
 
 
 def test_the_bundled_contract_holds_on_the_bundled_table() -> None:
-    contract, table = Contract.load(ROOT / "contracts" / "rand-hie.yaml"), read("rand-hie", ROOT)
+    contract, table = (
+        Contract.load(ROOT / "contracts" / "rand-hie.yaml"),
+        read_table("rand-hie", ROOT),
+    )
     assert len(table) == 20_190
     contract.check(table)
     told = contract.conform(table)
@@ -285,8 +326,8 @@ def test_the_bundled_contract_holds_on_the_bundled_table() -> None:
 
 def test_the_bundled_contract_lets_no_model_see_race_or_the_years_own_care() -> None:
     contract = Contract.load(ROOT / "contracts" / "rand-hie.yaml")
-    features = set(contract.features_)
-    assert contract.named("sensitive") == ["black"]
+    features = set(contract.feature_names)
+    assert contract.columns_with_role("sensitive") == ["black"]
     assert "black" in contract.slices
     same_year = {
         "meddol", "lnmeddol", "binexp", "outpdol", "drugdol", "suppdol", "inpdol", "mentdol", "inpmis", "totadm",
@@ -332,7 +373,17 @@ def messy() -> pd.DataFrame:
 
 def test_messy_values_are_read_as_the_contract_says(rich: Contract, messy: pd.DataFrame) -> None:
     told = rich.conform(messy)
-    assert list(told.columns) == ["number", "at", "born", "born_days", "born_weekday", "price", "share", "town", "paid"]
+    assert list(told.columns) == [
+        "number",
+        "at",
+        "born",
+        "born_days",
+        "born_weekday",
+        "price",
+        "share",
+        "town",
+        "paid",
+    ]
     assert told["at"].tolist() == [202103, 202103, 202104]
     assert told["price"].tolist()[::2] == [1623.85, -2.5]
     assert told["share"].tolist() == [12.5, 7, 1000]
@@ -341,38 +392,52 @@ def test_messy_values_are_read_as_the_contract_says(rich: Contract, messy: pd.Da
     assert told.isna().sum().to_dict() == {
         "number": 0, "at": 0, "born": 1, "born_days": 1, "born_weekday": 1, "price": 1, "share": 0, "town": 1, "paid": 0
     }  # fmt: skip
-    found = rich.violations(messy)
+    found = rich.find_violations(messy)
     assert found[["row", "column"]].values.tolist() == [[2, "price"]]
     assert missing_facts(found["rule"].iloc[0], "number", 0, "currency") == []
 
 
-def test_what_is_conformed_stays_as_it_is(rich: Contract, messy: pd.DataFrame, tmp_path: Path) -> None:
+def test_what_is_conformed_stays_as_it_is(
+    rich: Contract, messy: pd.DataFrame, tmp_path: Path
+) -> None:
     once = rich.conform(messy)
     once.to_parquet(tmp_path / "rows.parquet")
     again = pd.read_parquet(tmp_path / "rows.parquet")
     pd.testing.assert_frame_equal(rich.conform(again), once)
-    assert rich.violations(again)["column"].tolist() == ["price"]
-    pd.testing.assert_frame_equal(rich.features(messy), rich.features(rich.features(messy)))
-    pd.testing.assert_frame_equal(rich.features(messy), rich.features(rich.inputs(messy)))
+    assert rich.find_violations(again)["column"].tolist() == ["price"]
+    pd.testing.assert_frame_equal(
+        rich.select_features(messy), rich.select_features(rich.select_features(messy))
+    )
+    pd.testing.assert_frame_equal(
+        rich.select_features(messy), rich.select_features(rich.select_inputs(messy))
+    )
 
 
-def test_a_model_sees_the_parts_of_a_date_and_is_asked_with_the_date(rich: Contract, messy: pd.DataFrame) -> None:
-    assert rich.inputs_ == ["born", "price", "share", "town"]
-    assert rich.features_ == [*rich.numeric, "town"] == ["born_days", "born_weekday", "price", "share", "town"]
-    assert list(rich.features(messy).columns) == rich.features_
+def test_a_model_sees_the_parts_of_a_date_and_is_asked_with_the_date(
+    rich: Contract, messy: pd.DataFrame
+) -> None:
+    assert rich.input_names == ["born", "price", "share", "town"]
+    assert (
+        rich.feature_names
+        == [*rich.numeric_features, "town"]
+        == ["born_days", "born_weekday", "price", "share", "town"]
+    )
+    assert list(rich.select_features(messy).columns) == rich.feature_names
     assert rich.label("born_weekday") == "Birth (weekday)"
 
 
 def test_a_value_that_cannot_be_read_is_no_gap(rich: Contract, messy: pd.DataFrame) -> None:
     messy.loc[1, "price"] = "1,62"
-    with pytest.raises(ViolationError, match=r"price = '1,62' in row 1"):
-        rich.features(messy)
-    assert rich.violations(messy)["row"].tolist() == [1, 2]
+    with pytest.raises(ContractViolationError, match=r"price = '1,62' in row 1"):
+        rich.select_features(messy)
+    assert rich.find_violations(messy)["row"].tolist() == [1, 2]
 
 
-def test_unseen_categories_are_let_through_where_the_contract_allows_them(rich: Contract, messy: pd.DataFrame) -> None:
-    assert rich.violations(messy.assign(town="Nowhere", price=None)).empty
-    assert "category" in rich.columns["town"].rule()
+def test_unseen_categories_are_let_through_where_the_contract_allows_them(
+    rich: Contract, messy: pd.DataFrame
+) -> None:
+    assert rich.find_violations(messy.assign(town="Nowhere", price=None)).empty
+    assert "category" in rich.columns["town"].describe_rule()
 
 
 @pytest.mark.parametrize(
@@ -384,7 +449,7 @@ def test_unseen_categories_are_let_through_where_the_contract_allows_them(rich: 
     ],
 )  # fmt: skip
 def test_amounts_of_money(text: Any, number: float | None) -> None:
-    told = parsing.numbers(pd.Series([text], dtype=object), "currency")[0]
+    told = parsing.parse_numbers(pd.Series([text], dtype=object), "currency")[0]
     assert (told == number) if number is not None else np.isnan(told)
 
 
@@ -397,7 +462,7 @@ def test_amounts_of_money(text: Any, number: float | None) -> None:
     ],
 )  # fmt: skip
 def test_periods_of_dates(value: Any, format: str, month: int | None) -> None:
-    told = dates.periods(pd.Series([value]), format, "month")[0]
+    told = dates.parse_periods(pd.Series([value]), format, "month")[0]
     assert (told == month) if month is not None else np.isnan(told)
 
 
@@ -425,7 +490,7 @@ def test_a_column_that_contradicts_itself_is_refused(
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(plain))
     with pytest.raises(ContractError) as caught:
         Contract.load(tmp_path / "c.yaml")
-    assert missing_facts(caught.value.what, f"columns.{column}", *facts) == []
+    assert missing_facts(caught.value.problem, f"columns.{column}", *facts) == []
 
 
 @pytest.mark.parametrize("role", ["dropped", "feature"])

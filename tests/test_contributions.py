@@ -31,11 +31,11 @@ from sklearn.tree import DecisionTreeClassifier
 
 from modelbook import tasks
 from modelbook.contract import Contract
+from modelbook.evaluation import shap_values
 from modelbook.tasks.base import Task
-from modelbook.training import contributions
-from modelbook.training.ahead import Own
 from modelbook.training.experiment import Experiment
-from modelbook.training.layered import LayeredClassifier
+from modelbook.training.preprocessing import CheckedTransformer
+from modelbook.training.stacking import StackedClassifier
 
 Case = tuple[Task, pd.DataFrame, pd.DataFrame]
 TREES = GradientBoostingClassifier(n_estimators=20, random_state=0)
@@ -43,74 +43,108 @@ TREES = GradientBoostingClassifier(n_estimators=20, random_state=0)
 
 @pytest.fixture(scope="module")
 def yes(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> Case:
-    return tasks.of(contract), make_frame(seed=1), make_frame(seed=2, entities=50)
+    return tasks.get_task(contract), make_frame(seed=1), make_frame(seed=2, entities=50)
 
 
 @pytest.fixture(scope="module")
 def amount() -> Case:
     contract = books.of_number()
-    return tasks.of(contract), contract.conform(books.number(0, 100)), contract.conform(books.number(1, 50))
+    return (
+        tasks.get_task(contract),
+        contract.conform(books.number(0, 100)),
+        contract.conform(books.number(1, 50)),
+    )
 
 
 @pytest.fixture(scope="module")
 def kind() -> Case:
     contract = books.of_classes()
-    return tasks.of(contract), contract.conform(books.classes(0, 300)), contract.conform(books.classes(1, 150))
+    return (
+        tasks.get_task(contract),
+        contract.conform(books.classes(0, 300)),
+        contract.conform(books.classes(1, 150)),
+    )
 
 
 def fitted(case: Case, model: Any, *ahead: Any) -> Any:
     """A pipeline that is made as PyCaret makes it: gaps filled, a column each for the categories."""
     task, train, _ = case
-    words, columns = task.contract.categorical, task.contract.features_
+    words, columns = task.contract.categorical_features, task.contract.feature_names
     ready = make_column_transformer(
         (OneHotEncoder(sparse_output=False, handle_unknown="ignore"), words),
         remainder=SimpleImputer(), verbose_feature_names_out=False,
     ).set_output(transform="pandas")  # fmt: skip
     assert set(words) < set(columns)
-    return make_pipeline(*ahead, ready, model).fit(task.contract.features(train), task.contract.outcome(train))
+    return make_pipeline(*ahead, ready, model).fit(
+        task.contract.select_features(train), task.contract.encode_checked_target(train)
+    )
 
 
-def explained(case: Case, model: Any) -> tuple[Any, contributions.Contributions]:
+def explained(case: Case, model: Any) -> tuple[Any, shap_values.ShapValues]:
     pipeline = fitted(case, model)
-    return pipeline, contributions.of(case[0], pipeline, *case[1:], seed=1)
+    return pipeline, shap_values.compute_shap_values(case[0], pipeline, *case[1:], seed=1)
 
 
-def answered(found: contributions.Contributions) -> pd.DataFrame:
+def answered(found: shap_values.ShapValues) -> pd.DataFrame:
     """Base and SHAP values, summed up: a row an answered row, a column a class."""
-    return found.table.pivot_table(index="row", columns="class", values="shap", aggfunc="sum", sort=False) + found.base
+    return (
+        found.table.pivot_table(
+            index="row", columns="class", values="shap", aggfunc="sum", sort=False
+        )
+        + found.expected_values
+    )
 
 
 @pytest.mark.parametrize(
-    "model", [LogisticRegression(), LinearDiscriminantAnalysis(), TREES, LGBMClassifier(n_estimators=20, verbosity=-1)]
+    "model",
+    [
+        LogisticRegression(),
+        LinearDiscriminantAnalysis(),
+        TREES,
+        LGBMClassifier(n_estimators=20, verbosity=-1),
+    ],
 )
 def test_base_and_values_sum_up_to_the_log_odds_of_each_row(yes: Case, model: Any) -> None:
     pipeline, found = explained(yes, model)
     sums = answered(found).sort_index()
-    asked = yes[0].contract.features(yes[2])
+    asked = yes[0].contract.select_features(yes[2])
     assert sums.index.tolist() == list(range(len(asked)))
-    np.testing.assert_allclose(sums[""], logit(pipeline.predict_proba(asked)[:, 1]), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(
+        sums[""], logit(pipeline.predict_proba(asked)[:, 1]), rtol=0, atol=1e-6
+    )
     assert found.unit == "the log-odds of “happened”"
     sizes = found.table["shap"].abs().groupby(found.table["feature"]).mean()
-    assert set(sizes.index) == set(yes[0].contract.features_)
+    assert set(sizes.index) == set(yes[0].contract.feature_names)
     assert sizes["size"] > 4 * sizes.drop("size").max()
 
 
-@pytest.mark.parametrize("model", [DecisionTreeClassifier(max_depth=6), RandomForestClassifier(10, random_state=0)])
+@pytest.mark.parametrize(
+    "model", [DecisionTreeClassifier(max_depth=6), RandomForestClassifier(10, random_state=0)]
+)
 def test_of_forests_they_sum_up_to_the_probability(yes: Case, model: Any) -> None:
     pipeline, found = explained(yes, model)
-    asked = yes[0].contract.features(yes[2])
-    np.testing.assert_allclose(answered(found).sort_index()[""], pipeline.predict_proba(asked)[:, 1], atol=1e-6)
+    asked = yes[0].contract.select_features(yes[2])
+    np.testing.assert_allclose(
+        answered(found).sort_index()[""], pipeline.predict_proba(asked)[:, 1], atol=1e-6
+    )
     assert missing_facts(found.unit, "probability", "happened") == []
 
 
 @pytest.mark.parametrize("model", [Ridge(), GradientBoostingRegressor(random_state=0)])
-def test_of_a_number_they_sum_up_to_it_and_a_category_has_its_columns_sum(amount: Case, model: Any) -> None:
+def test_of_a_number_they_sum_up_to_it_and_a_category_has_its_columns_sum(
+    amount: Case, model: Any
+) -> None:
     pipeline, found = explained(amount, model)
-    asked = amount[0].contract.features(amount[2])
+    asked = amount[0].contract.select_features(amount[2])
     np.testing.assert_allclose(answered(found).sort_index()[""], pipeline.predict(asked), rtol=1e-6)
     assert missing_facts(found.unit, "amount") == []
     eleven = asked["colour"].eq("11").to_numpy()  # pays 100 more
-    colour = found.table[found.table["feature"] == "colour"].set_index("row")["shap"].sort_index().to_numpy()
+    colour = (
+        found.table[found.table["feature"] == "colour"]
+        .set_index("row")["shap"]
+        .sort_index()
+        .to_numpy()
+    )
     assert colour[eleven].mean() - colour[~eleven].mean() > 45
     level = found.table[found.table["feature"] == "size"].set_index("row")["level"].sort_index()
     np.testing.assert_array_equal(level.argsort(), asked["size"].argsort())
@@ -123,22 +157,27 @@ def test_of_a_number_they_sum_up_to_it_and_a_category_has_its_columns_sum(amount
 def test_of_several_classes_each_has_its_sum(kind: Case) -> None:
     pipeline, found = explained(kind, LogisticRegression(max_iter=1000))
     sums = np.exp(answered(found).sort_index()[kind[0].classes].to_numpy())
-    asked = kind[0].contract.features(kind[2])
-    np.testing.assert_allclose(sums / sums.sum(axis=1, keepdims=True), pipeline.predict_proba(asked), atol=1e-6)
+    asked = kind[0].contract.select_features(kind[2])
+    np.testing.assert_allclose(
+        sums / sums.sum(axis=1, keepdims=True), pipeline.predict_proba(asked), atol=1e-6
+    )
     assert missing_facts(found.unit, "log-odds", "kind") == []
 
 
 def test_a_pipeline_of_pycaret_is_traced_back(yes: Case) -> None:
     task, train, holdout = yes
     trial = Experiment(train, task.contract, folds=2, seed=1)
-    pipeline = trial.fresh("lr").fit(*trial.all_rows())
-    found = contributions.of(task, pipeline, train, holdout, seed=1)
-    asked = task.contract.features(holdout)
-    np.testing.assert_allclose(answered(found).sort_index()[""], logit(pipeline.predict_proba(asked)[:, 1]), atol=1e-6)
+    pipeline = trial.make_default_pipeline("lr").fit(*trial.train_features_and_target())
+    found = shap_values.compute_shap_values(task, pipeline, train, holdout, seed=1)
+    asked = task.contract.select_features(holdout)
+    np.testing.assert_allclose(
+        answered(found).sort_index()[""], logit(pipeline.predict_proba(asked)[:, 1]), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize(
-    ("case", "model"), [("yes", GaussianNB()), ("yes", AdaBoostClassifier(n_estimators=2)), ("kind", TREES)]
+    ("case", "model"),
+    [("yes", GaussianNB()), ("yes", AdaBoostClassifier(n_estimators=2)), ("kind", TREES)],
 )
 def test_where_they_are_not_exact_there_is_a_reason_instead(
     case: str, model: Any, request: pytest.FixtureRequest
@@ -149,9 +188,14 @@ def test_where_they_are_not_exact_there_is_a_reason_instead(
 
 
 def test_several_fits_that_answer_together_are_not_explained(yes: Case) -> None:
-    blend = fitted(yes, VotingClassifier([("lr", LogisticRegression()), ("dt", DecisionTreeClassifier())]))
-    stack = LayeredClassifier([blend], top=lambda answers: answers[0])
-    explanations = [contributions.of(yes[0], pipeline, *yes[1:], seed=1) for pipeline in (blend, stack)]
+    blend = fitted(
+        yes, VotingClassifier([("lr", LogisticRegression()), ("dt", DecisionTreeClassifier())])
+    )
+    stack = StackedClassifier([blend], meta_model=lambda answers: answers[0])
+    explanations = [
+        shap_values.compute_shap_values(yes[0], pipeline, *yes[1:], seed=1)
+        for pipeline in (blend, stack)
+    ]
     assert all(explanation.table.empty for explanation in explanations)
     [reason] = {explanation.reason for explanation in explanations}
     assert reason != explained(yes, GaussianNB())[1].reason
@@ -171,10 +215,12 @@ class Halved(BaseEstimator):
 
 
 def test_what_a_transformer_of_ones_own_makes_of_one_column_is_that_columns(yes: Case) -> None:
-    alone, mixed = (fitted(yes, TREES, Own("own.Halved", Halved(both))) for both in (False, True))
-    found = contributions.of(yes[0], alone, *yes[1:], seed=1)
-    assert set(found.table["feature"]) == set(yes[0].contract.features_)
-    found = contributions.of(yes[0], mixed, *yes[1:], seed=1)
+    alone, mixed = (
+        fitted(yes, TREES, CheckedTransformer("own.Halved", Halved(both))) for both in (False, True)
+    )
+    found = shap_values.compute_shap_values(yes[0], alone, *yes[1:], seed=1)
+    assert set(found.table["feature"]) == set(yes[0].contract.feature_names)
+    found = shap_values.compute_shap_values(yes[0], mixed, *yes[1:], seed=1)
     assert found.table.empty
     assert missing_facts(found.reason, "halved", "size", "flag") == []
 
@@ -184,15 +230,19 @@ def test_a_column_without_any_value_moves_nothing(yes: Case) -> None:
     empty = (task, train.assign(noise=np.nan), holdout)
     ahead = SimpleImputer(keep_empty_features=True).set_output(transform="pandas")
     columns = ["size", "noise", "flag"]
-    assert contributions._values(empty[1]["noise"]).isna().tolist() == [True]
-    found = contributions._owners(ahead.fit(empty[1][columns]), empty[1][columns], 1)
+    assert shap_values._probe_values(empty[1]["noise"]).isna().tolist() == [True]
+    found = shap_values._trace_model_columns(ahead.fit(empty[1][columns]), empty[1][columns], 1)
     assert found.loc["size"].tolist() == [True, False, False]
     assert not found["noise"].any()
 
 
-def test_sums_that_are_not_the_models_answers_are_not_shown(yes: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    raw = contributions._raw
-    monkeypatch.setattr(contributions, "_raw", lambda *given: (raw(*given)[0] + 0.01, raw(*given)[1]))
+def test_sums_that_are_not_the_models_answers_are_not_shown(
+    yes: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = shap_values._raw_outputs
+    monkeypatch.setattr(
+        shap_values, "_raw_outputs", lambda *given: (raw(*given)[0] + 0.01, raw(*given)[1])
+    )
     found = explained(yes, TREES)[1]
     assert found.table.empty
     assert missing_facts(found.reason, 0.01) == []
@@ -201,9 +251,9 @@ def test_sums_that_are_not_the_models_answers_are_not_shown(yes: Case, monkeypat
 def test_of_deep_forests_fewer_rows_are_explained_and_of_huge_ones_none(
     yes: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(contributions, "WORK", 1.0)
-    assert explained(yes, TREES)[1].table["row"].nunique() == contributions.FEWEST
-    monkeypatch.setattr(contributions, "TOO_MUCH", 1.0)
+    monkeypatch.setattr(shap_values, "TARGET_WORK", 1.0)
+    assert explained(yes, TREES)[1].table["row"].nunique() == shap_values.MIN_EXPLAINED_ROWS
+    monkeypatch.setattr(shap_values, "MAX_WORK", 1.0)
     found = explained(yes, TREES)[1]
     assert found.table.empty
     assert found.reason

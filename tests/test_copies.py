@@ -21,13 +21,20 @@ def project(tmp_path):
     shutil.copy(ROOT / "pipeline.yaml", tmp_path)
     cell = nbformat.v4.new_code_cell("print(6 * 7)")
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), tmp_path / "notebooks" / NAME)
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=[cell], metadata=kernel), tmp_path / "notebooks" / NAME
+    )
     return tmp_path
 
 
 @pytest.mark.parametrize(
     ("within", "path"),
-    [(".", f"notebooks/{NAME}"), (".", f"./notebooks/{NAME}"), ("notebooks", NAME), ("data", f"../notebooks/{NAME}")],
+    [
+        (".", f"notebooks/{NAME}"),
+        (".", f"./notebooks/{NAME}"),
+        ("notebooks", NAME),
+        ("data", f"../notebooks/{NAME}"),
+    ],
 )
 def test_papermill_onto_a_source_is_refused(project, monkeypatch, within, path):
     (project / within).mkdir(exist_ok=True)

@@ -17,8 +17,8 @@ from tiny import BIN, ROOT, STAGES, Tiny
 from typer.testing import CliRunner
 
 from modelbook.cli import app
-from modelbook.errors import StageError, WiringError
-from modelbook.stage import airflow, argo, dag
+from modelbook.errors import PipelineSpecError, StageError
+from modelbook.extras.schedulers import airflow, argo, stage_graph
 
 IMAGE = "registry.example.com/stages:1"
 WAITS_FOR = {
@@ -30,15 +30,15 @@ BREAKS = pytest.mark.parametrize(
     ("old", "new", "told"),
     [
         ("upstream: [finalize]", "upstream: [finalise]", "'finalise'"),
-        ("upstream: [finalize]", "upstream: [monitor]", "waits for itself"),
+        ("upstream: [finalize]", "upstream: [monitor]", "depends on itself"),
         ("tasks:", "task:", "no list of tasks"),
     ],
 )
 
 
 @pytest.fixture
-def pipeline() -> dag.Pipeline:
-    return dag.read(ROOT, "rand-hie-sample")
+def pipeline() -> stage_graph.StageGraph:
+    return stage_graph.read_stage_graph(ROOT, "rand-hie-sample")
 
 
 @pytest.fixture
@@ -48,8 +48,10 @@ def run(tiny: Tiny) -> Callable[..., Any]:
 
 
 class TestPipeline:
-    def test_it_is_that_of_the_project_for_the_book_that_is_named(self, pipeline: dag.Pipeline) -> None:
-        assert (pipeline.book, pipeline.environment) == ("rand-hie-sample", "env.sample.yaml")
+    def test_it_is_that_of_the_project_for_the_book_that_is_named(
+        self, pipeline: stage_graph.StageGraph
+    ) -> None:
+        assert (pipeline.book, pipeline.env_file) == ("rand-hie-sample", "env.sample.yaml")
         assert pipeline.stages == WAITS_FOR
         seen: set[str] = set()
         for stage, before in pipeline.stages.items():
@@ -58,18 +60,20 @@ class TestPipeline:
 
     def test_a_book_that_nobody_has_is_told(self) -> None:
         with pytest.raises(StageError, match="'nobody'"):
-            dag.read(ROOT, "nobody")
+            stage_graph.read_stage_graph(ROOT, "nobody")
 
     @BREAKS
-    def test_a_broken_dependency_is_told_by_what_reads_it(self, tiny: Tiny, old: str, new: str, told: str) -> None:
-        with tiny.changed("pipeline.yaml", old, new), pytest.raises(WiringError, match=told):
-            dag.read(tiny.root)
+    def test_a_broken_dependency_is_told_by_what_reads_it(
+        self, tiny: Tiny, old: str, new: str, told: str
+    ) -> None:
+        with tiny.changed("pipeline.yaml", old, new), pytest.raises(PipelineSpecError, match=told):
+            stage_graph.read_stage_graph(tiny.root)
 
     def test_a_pod_is_as_those_of_the_cronjobs(self) -> None:
         jobs = yaml.safe_load_all((ROOT / "deploy/kubernetes/base/loop.yaml").read_text())
         theirs = next(jobs)["spec"]["jobTemplate"]["spec"]["template"]
-        ours = dag.pod(IMAGE, {"A": "b"})
-        assert theirs["metadata"]["labels"].items() <= dag.LABELS.items()
+        ours = stage_graph.pod_spec(IMAGE, {"A": "b"})
+        assert theirs["metadata"]["labels"].items() <= stage_graph.LABELS.items()
         for key in ("securityContext", "volumes", "restartPolicy", "automountServiceAccountToken"):
             assert ours[key] == theirs["spec"][key], key
         [mine], [one] = ours["containers"], theirs["spec"]["containers"]
@@ -78,20 +82,34 @@ class TestPipeline:
         assert (mine["image"], mine["env"][0]) == (IMAGE, {"name": "A", "value": "b"})
 
     def test_a_pod_keeps_the_schemas_of_the_api(self, tmp_path: Path) -> None:
-        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "labels": dag.LABELS}}
-        (tmp_path / "pod.yaml").write_text(yaml.safe_dump({**pod, "spec": dag.pod(IMAGE, {"A": "b"})}))
-        told = subprocess.run([BIN / "kubernetes-validate", "--strict", tmp_path / "pod.yaml"], capture_output=True)
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "a", "labels": stage_graph.LABELS},
+        }
+        (tmp_path / "pod.yaml").write_text(
+            yaml.safe_dump({**pod, "spec": stage_graph.pod_spec(IMAGE, {"A": "b"})})
+        )
+        told = subprocess.run(
+            [BIN / "kubernetes-validate", "--strict", tmp_path / "pod.yaml"], capture_output=True
+        )
         assert told.returncode == 0, told.stdout
 
 
 class TestArgo:
-    def test_it_keeps_the_schema_of_argo_and_says_nothing_that_argo_does_not_know(self, pipeline: dag.Pipeline) -> None:
-        written = yaml.safe_load(argo.render(pipeline, IMAGE))
-        read = Workflow.model_validate(written).model_dump(mode="json", by_alias=True, exclude_unset=True)
+    def test_it_keeps_the_schema_of_argo_and_says_nothing_that_argo_does_not_know(
+        self, pipeline: stage_graph.StageGraph
+    ) -> None:
+        written = yaml.safe_load(argo.render_workflow(pipeline, IMAGE))
+        read = Workflow.model_validate(written).model_dump(
+            mode="json", by_alias=True, exclude_unset=True
+        )
         assert read == written
 
-    def test_each_stage_waits_for_its_own_and_one_runs_at_a_time(self, pipeline: dag.Pipeline) -> None:
-        spec = yaml.safe_load(argo.render(pipeline, IMAGE))["spec"]
+    def test_each_stage_waits_for_its_own_and_one_runs_at_a_time(
+        self, pipeline: stage_graph.StageGraph
+    ) -> None:
+        spec = yaml.safe_load(argo.render_workflow(pipeline, IMAGE))["spec"]
         templates = {one["name"]: one for one in spec["templates"]}
         tasks = templates[spec["entrypoint"]]["dag"]["tasks"]
         assert {task["name"]: task.get("dependencies", []) for task in tasks} == WAITS_FOR
@@ -99,21 +117,37 @@ class TestArgo:
         assert {task["template"] for task in tasks} == {"stage"}
         assert spec["parallelism"] == 1
 
-    def test_a_stage_runs_its_book_as_nobody_and_without_a_token(self, pipeline: dag.Pipeline) -> None:
-        spec = yaml.safe_load(argo.render(pipeline, IMAGE))["spec"]
+    def test_a_stage_runs_its_book_as_nobody_and_without_a_token(
+        self, pipeline: stage_graph.StageGraph
+    ) -> None:
+        spec = yaml.safe_load(argo.render_workflow(pipeline, IMAGE))["spec"]
         container = spec["templates"][1]["container"]
-        filled = [word.replace("{{inputs.parameters.stage}}", "compare") for word in container["command"]]
+        filled = [
+            word.replace("{{inputs.parameters.stage}}", "compare") for word in container["command"]
+        ]
         assert (filled, container["image"]) == (COMMAND, IMAGE)
         env = {one["name"]: one.get("value") for one in container["env"]}
-        assert (env["PLOOMBER_ENV_FILENAME"], env["MODELBOOK_BY"]) == ("env.sample.yaml", "Argo {{workflow.name}}")
-        assert (spec["automountServiceAccountToken"], spec["securityContext"]["runAsNonRoot"]) == (False, True)
+        assert (env["PLOOMBER_ENV_FILENAME"], env["MODELBOOK_BY"]) == (
+            "env.sample.yaml",
+            "Argo {{workflow.name}}",
+        )
+        assert (spec["automountServiceAccountToken"], spec["securityContext"]["runAsNonRoot"]) == (
+            False,
+            True,
+        )
         assert spec["templates"][1]["retryStrategy"]["retryPolicy"] == "OnError"
 
-    def test_what_argo_itself_may_is_named_and_keeps_the_schemas(self, pipeline: dag.Pipeline) -> None:
+    def test_what_argo_itself_may_is_named_and_keeps_the_schemas(
+        self, pipeline: stage_graph.StageGraph
+    ) -> None:
         path = ROOT / "deploy/argo/executor.yaml"
-        told = subprocess.run([BIN / "kubernetes-validate", "--strict", path], capture_output=True, text=True)
+        told = subprocess.run(
+            [BIN / "kubernetes-validate", "--strict", path], capture_output=True, text=True
+        )
         assert told.returncode == 0, told.stdout + told.stderr
-        named = yaml.safe_load(argo.render(pipeline, IMAGE))["spec"]["executor"]["serviceAccountName"]
+        named = yaml.safe_load(argo.render_workflow(pipeline, IMAGE))["spec"]["executor"][
+            "serviceAccountName"
+        ]
         account, secret, role, binding = yaml.safe_load_all(path.read_text())
         assert account["metadata"]["name"] == named == binding["subjects"][0]["name"]
         assert secret["metadata"]["name"] == f"{named}.service-account-token"
@@ -149,7 +183,9 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     for path, name in parts.items():
         words = path.split(".")
         for end in range(1, len(words) + 1):
-            monkeypatch.setitem(sys.modules, ".".join(words[:end]), ModuleType(".".join(words[:end])))
+            monkeypatch.setitem(
+                sys.modules, ".".join(words[:end]), ModuleType(".".join(words[:end]))
+            )
         setattr(sys.modules[path], name, Task)
     MADE.clear()
     BEHIND.clear()
@@ -158,13 +194,17 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 class TestAirflow:
     @pytest.mark.parametrize("image", [None, IMAGE])
-    def test_each_stage_waits_for_its_own_and_one_runs_at_a_time(self, pipeline, load, image: str | None) -> None:
-        load(airflow.render(pipeline, image))
+    def test_each_stage_waits_for_its_own_and_one_runs_at_a_time(
+        self, pipeline, load, image: str | None
+    ) -> None:
+        load(airflow.render_dag(pipeline, image))
         assert {name: BEHIND[name] for name in MADE if name in STAGES} == WAITS_FOR
         assert MADE["modelbook_rand_hie_sample"].given["max_active_tasks"] == 1
 
-    def test_without_an_image_a_task_is_the_projects_own_command(self, pipeline, load, tmp_path: Path) -> None:
-        load(airflow.render(pipeline, None))
+    def test_without_an_image_a_task_is_the_projects_own_command(
+        self, pipeline, load, tmp_path: Path
+    ) -> None:
+        load(airflow.render_dag(pipeline, None))
         given = MADE["compare"].given
         assert given["cwd"] == "{{ var.value.modelbook_root }}"
         assert given["append_env"] is True
@@ -173,17 +213,32 @@ class TestAirflow:
         command.write_text('#!/bin/sh\necho "$@" "$PLOOMBER_ENV_FILENAME" "$MODELBOOK_BY"\n')
         command.chmod(0o755)
         done = subprocess.run(
-            ["bash", "-c", given["bash_command"]], cwd=tmp_path, env=given["env"], capture_output=True, text=True
+            ["bash", "-c", given["bash_command"]],
+            cwd=tmp_path,
+            env=given["env"],
+            capture_output=True,
+            text=True,
         )
-        assert done.stdout.split() == [*COMMAND[1:], "env.sample.yaml", "Airflow", "{{", "run_id", "}}"]
+        assert done.stdout.split() == [
+            *COMMAND[1:],
+            "env.sample.yaml",
+            "Airflow",
+            "{{",
+            "run_id",
+            "}}",
+        ]
 
     def test_with_an_image_it_is_a_pod(self, pipeline, load) -> None:
-        load(airflow.render(pipeline, IMAGE))
+        load(airflow.render_dag(pipeline, IMAGE))
         given = MADE["compare"].given
         [container] = given["pod_template_dict"]["spec"]["containers"]
-        assert (given["cmds"], given["name"], container["image"]) == (COMMAND, "modelbook-compare", IMAGE)
+        assert (given["cmds"], given["name"], container["image"]) == (
+            COMMAND,
+            "modelbook-compare",
+            IMAGE,
+        )
         assert given["base_container_name"] == container["name"]
-        assert given["pod_template_dict"]["metadata"]["labels"] == dag.LABELS
+        assert given["pod_template_dict"]["metadata"]["labels"] == stage_graph.LABELS
 
 
 class TestCommand:
@@ -196,7 +251,9 @@ class TestCommand:
 
     @BREAKS
     @pytest.mark.parametrize("scheduler", ["airflow", "argo"])
-    def test_nothing_is_written_of_a_broken_pipeline(self, run, tiny: Tiny, scheduler: str, old, new, told) -> None:
+    def test_nothing_is_written_of_a_broken_pipeline(
+        self, run, tiny: Tiny, scheduler: str, old, new, told
+    ) -> None:
         with tiny.changed("pipeline.yaml", old, new):
             done = run(scheduler, "--out", "out/file")
         assert done.exit_code == 1

@@ -14,8 +14,18 @@ from sklearn.metrics import roc_auc_score
 
 from modelbook import tasks
 from modelbook.contract import Contract
-from modelbook.dataset import by_period, card, correlation, fingerprint, profile, read, sample, split, state
-from modelbook.dataset.rule import RULES, draw
+from modelbook.dataset import (
+    correlation,
+    data_card,
+    fingerprint,
+    profiling,
+    quick_fingerprint,
+    read_table,
+    sample_table,
+    split_by_period,
+    split_table,
+)
+from modelbook.dataset.split_strategy import SPLIT_STRATEGIES, hash_entities
 from modelbook.errors import DataError
 
 ROOT = Path(__file__).parents[1]
@@ -23,7 +33,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def rand() -> pd.DataFrame:
-    return read("rand-hie", ROOT)
+    return read_table("rand-hie", ROOT)
 
 
 # The bundled table
@@ -47,7 +57,9 @@ def test_expensive_means_the_top_fifth_of_the_training_years_spending(rand: pd.D
 def test_a_previous_years_value_is_that_of_the_year_before_or_missing(rand: pd.DataFrame) -> None:
     for column in ("meddol", "mdvis", "totadm"):
         known = dict(zip(zip(rand["zper"], rand["year"]), rand[column]))
-        wanted = [known.get((who, year - 1), np.nan) for who, year in zip(rand["zper"], rand["year"])]
+        wanted = [
+            known.get((who, year - 1), np.nan) for who, year in zip(rand["zper"], rand["year"])
+        ]
         np.testing.assert_array_equal(rand[f"prev_{column}"], wanted)
     first = rand["year"] == rand.groupby("zper")["year"].transform("min")
     lagged = [name for name in rand.columns if name.startswith("prev_")]
@@ -64,12 +76,14 @@ def test_an_imputed_share_is_no_answer(rand: pd.DataFrame) -> None:
 # Reading
 
 
-def test_both_kinds_of_file_are_read(tmp_path: Path, contract: Contract, frame: pd.DataFrame) -> None:
+def test_both_kinds_of_file_are_read(
+    tmp_path: Path, contract: Contract, frame: pd.DataFrame
+) -> None:
     frame.to_csv(tmp_path / "t.csv", index=False)
     frame.to_parquet(tmp_path / "t.parquet", index=False)
-    pd.testing.assert_frame_equal(read("t.parquet", tmp_path), frame)
-    pd.testing.assert_frame_equal(contract.conform(read("t.csv", tmp_path)), frame)
-    assert len(read(str(tmp_path / "t.csv"), Path("/elsewhere"))) == 600
+    pd.testing.assert_frame_equal(read_table("t.parquet", tmp_path), frame)
+    pd.testing.assert_frame_equal(contract.conform(read_table("t.csv", tmp_path)), frame)
+    assert len(read_table(str(tmp_path / "t.csv"), Path("/elsewhere"))) == 600
 
 
 @pytest.mark.parametrize(
@@ -82,32 +96,40 @@ def test_both_kinds_of_file_are_read(tmp_path: Path, contract: Contract, frame: 
         ("broken.parquet", b"PAR1 nothing", []),
         ("empty.parquet", b"", []),
         ("binary.csv", b"a,b\n\xff\xfe\x00,1\n", []),
-        ("ragged.csv", b"a,b\n1,2\n1,2,3\n", [2, 3]),  # fields of the first line, and which line has others
+        (
+            "ragged.csv",
+            b"a,b\n1,2\n1,2,3\n",
+            [2, 3],
+        ),  # fields of the first line, and which line has others
     ],
 )
-def test_what_cannot_be_read_is_named(table: str, content: bytes | None, facts: list[Any], tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_named(
+    table: str, content: bytes | None, facts: list[Any], tmp_path: Path
+) -> None:
     if content is not None:
         (tmp_path / table).write_bytes(content)
     with pytest.raises(DataError) as caught:
-        read(table, tmp_path)
-    assert missing_facts(caught.value.what, table, *facts) == []
+        read_table(table, tmp_path)
+    assert missing_facts(caught.value.problem, table, *facts) == []
     assert caught.value.next
 
 
 def test_the_state_follows_the_content_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("a\n1\n")
-    before = state("t.csv", tmp_path)
+    before = quick_fingerprint("t.csv", tmp_path)
     path.touch()
-    assert state("t.csv", tmp_path) == before
+    assert quick_fingerprint("t.csv", tmp_path) == before
     path.write_text("a\n2\n")
-    assert state("t.csv", tmp_path) != before
-    assert state("rand-hie", tmp_path).startswith("statsmodels 0.")
+    assert quick_fingerprint("t.csv", tmp_path) != before
+    assert quick_fingerprint("rand-hie", tmp_path).startswith("statsmodels 0.")
     with pytest.raises(DataError, match=r"none\.csv"):
-        state("none.csv", tmp_path)
+        quick_fingerprint("none.csv", tmp_path)
 
 
-def test_a_fingerprint_follows_values_types_and_names_but_not_the_index(frame: pd.DataFrame) -> None:
+def test_a_fingerprint_follows_values_types_and_names_but_not_the_index(
+    frame: pd.DataFrame,
+) -> None:
     told = fingerprint(frame)
     assert fingerprint(frame.copy().set_axis(np.arange(600) * 2)) == told
     changed = frame.copy()
@@ -118,7 +140,6 @@ def test_a_fingerprint_follows_values_types_and_names_but_not_the_index(frame: p
         "category": frame.assign(colour=frame["colour"].replace("11", "2")),
         "type": frame.astype({"year": "float64"}),
         "name": frame.rename(columns={"size": "Size"}),
-        "order of rows": frame.iloc[::-1],
         "order of columns": frame[frame.columns[::-1]],
         "fewer rows": frame.iloc[:-1],
     }
@@ -130,83 +151,119 @@ def test_a_fingerprint_follows_values_types_and_names_but_not_the_index(frame: p
 # Splitting
 
 
-def test_no_entity_is_on_both_sides_and_later_periods_do_not_train(contract: Contract, frame: pd.DataFrame) -> None:
-    sides = split(frame, contract, holdout=0.3, train_until=2, seed=1)
+def test_no_entity_is_on_both_sides_and_later_periods_do_not_train(
+    contract: Contract, frame: pd.DataFrame
+) -> None:
+    sides = split_table(frame, contract, holdout_share=0.3, train_until=2, seed=1)
     assert not set(sides.train["who"]) & set(sides.holdout["who"])
     assert len(sides.train) + len(sides.holdout) == 400
     assert max(sides.train["year"].max(), sides.holdout["year"].max()) == 2
     assert 0.2 < sides.holdout["who"].nunique() / 200 < 0.4
     assert list(sides.batches) == ["3"]
-    pd.testing.assert_frame_equal(sides.batches["3"], frame[frame["year"] == 3].reset_index(drop=True))
-    pd.testing.assert_frame_equal(sides.later, sides.batches["3"])
+    pd.testing.assert_frame_equal(
+        sides.batches["3"], frame[frame["year"] == 3].reset_index(drop=True)
+    )
+    pd.testing.assert_frame_equal(sides.production_rows, sides.batches["3"])
     assert list(sides.train.index) == list(range(len(sides.train)))
 
 
-def test_without_a_border_every_row_trains_or_is_held_out(contract: Contract, frame: pd.DataFrame) -> None:
-    sides = split(frame, contract, holdout=0.2, train_until=None, seed=1)
+def test_without_a_border_every_row_trains_or_is_held_out(
+    contract: Contract, frame: pd.DataFrame
+) -> None:
+    sides = split_table(frame, contract, holdout_share=0.2, train_until=None, seed=1)
     assert len(sides.train) + len(sides.holdout) == 600
     assert sides.batches == {}
-    assert sides.later.empty
+    assert sides.production_rows.empty
 
 
-def test_batches_come_earliest_first(contract: Contract, make_frame: Callable[..., pd.DataFrame]) -> None:
+def test_batches_come_earliest_first(
+    contract: Contract, make_frame: Callable[..., pd.DataFrame]
+) -> None:
     frame = make_frame(years=(3, 1, 9, 4))
-    assert list(split(frame, contract, holdout=0.2, train_until=1, seed=1).batches) == ["3", "4", "9"]
-    assert list(by_period(frame, contract)) == ["1", "3", "4", "9"]
-    assert by_period(frame.iloc[:0], contract) == {}
+    assert list(split_table(frame, contract, holdout_share=0.2, train_until=1, seed=1).batches) == [
+        "3",
+        "4",
+        "9",
+    ]
+    assert list(split_by_period(frame, contract)) == ["1", "3", "4", "9"]
+    assert split_by_period(frame.iloc[:0], contract) == {}
 
 
 def test_an_entity_stays_on_its_side_when_rows_are_added(
     contract: Contract, make_frame: Callable[..., pd.DataFrame]
 ) -> None:
     small, large = make_frame(entities=100), make_frame(seed=9, entities=300, years=(1, 2, 3, 4))
-    held = [set(split(rows, contract, holdout=0.3, train_until=None, seed=7).holdout["who"]) for rows in (small, large)]
+    held = [
+        set(split_table(rows, contract, holdout_share=0.3, train_until=None, seed=7).holdout["who"])
+        for rows in (small, large)
+    ]
     assert held[0] == {who for who in held[1] if who < 100}
-    other = set(split(small, contract, holdout=0.3, train_until=None, seed=8).holdout["who"])
+    other = set(
+        split_table(small, contract, holdout_share=0.3, train_until=None, seed=8).holdout["who"]
+    )
     assert other != held[0]
 
 
 def test_a_larger_holdout_contains_the_smaller(contract: Contract, frame: pd.DataFrame) -> None:
     small, large = (
-        set(split(frame, contract, holdout=share, train_until=None, seed=7).holdout["who"]) for share in (0.2, 0.4)
+        set(
+            split_table(frame, contract, holdout_share=share, train_until=None, seed=7).holdout[
+                "who"
+            ]
+        )
+        for share in (0.2, 0.4)
     )
     assert small < large
 
 
-def test_by_time_the_last_part_is_held_out(contract: Contract, make_frame: Callable[..., pd.DataFrame]) -> None:
+def test_by_time_the_last_part_is_held_out(
+    contract: Contract, make_frame: Callable[..., pd.DataFrame]
+) -> None:
     frame = make_frame(years=(1, 2, 3, 4, 5))
-    parts = split(frame, contract, holdout=0.3, train_until=4, seed=1, by="time")
-    assert (set(parts.train["year"]), set(parts.holdout["year"])) == ({1, 2, 3}, {4})  # a quarter is nearer than a half
-    told = RULES["time"].told(parts.train, parts.holdout, contract)
+    parts = split_table(
+        frame, contract, holdout_share=0.3, train_until=4, seed=1, strategy_name="time"
+    )
+    assert (set(parts.train["year"]), set(parts.holdout["year"])) == (
+        {1, 2, 3},
+        {4},
+    )  # a quarter is nearer than a half
+    told = SPLIT_STRATEGIES["time"].describe_split(parts.train, parts.holdout, contract)
     assert missing_facts(told, "year", 4, 1.0, "member") == []
-    assert RULES["time"].broken(parts.train, parts.holdout, contract) == ""
-    assert numbers(RULES["time"].broken(parts.holdout, parts.train, contract)) == [4, 1]
+    assert SPLIT_STRATEGIES["time"].find_leakage(parts.train, parts.holdout, contract) == ""
+    assert numbers(SPLIT_STRATEGIES["time"].find_leakage(parts.holdout, parts.train, contract)) == [
+        4,
+        1,
+    ]
     with pytest.raises(DataError, match=r"'time'.*\b1\b.*year"):
-        split(frame, contract, holdout=0.3, train_until=1, seed=1, by="time")
+        split_table(frame, contract, holdout_share=0.3, train_until=1, seed=1, strategy_name="time")
 
 
 def test_at_random_each_row_is_drawn_for_itself_and_twins_stay_together(
     contract: Contract, frame: pd.DataFrame
 ) -> None:
     twice = pd.concat([frame, frame], ignore_index=True)
-    parts = split(twice, contract, holdout=0.3, train_until=None, seed=1, by="random")
+    parts = split_table(
+        twice, contract, holdout_share=0.3, train_until=None, seed=1, strategy_name="random"
+    )
     assert len(parts.holdout) / 1200 == pytest.approx(0.3, abs=0.05)
     assert set(parts.train["who"]) & set(parts.holdout["who"])
-    assert RULES["random"].broken(parts.train, parts.holdout, contract) == ""
-    both = RULES["random"].broken(parts.train, parts.train.head(2), contract)
+    assert SPLIT_STRATEGIES["random"].find_leakage(parts.train, parts.holdout, contract) == ""
+    both = SPLIT_STRATEGIES["random"].find_leakage(parts.train, parts.train.head(2), contract)
     assert missing_facts(both, 2) == []
-    assert "member" in RULES["random"].told(parts.train, parts.holdout, contract)
+    assert "member" in SPLIT_STRATEGIES["random"].describe_split(
+        parts.train, parts.holdout, contract
+    )
 
 
 def test_a_split_by_time_needs_a_time(contract: Contract) -> None:
     columns = {k: v for k, v in contract.columns.items() if v.role != "time"}
     with pytest.raises(DataError, match="time"):
-        RULES["time"].check(contract.model_copy(update={"columns": columns}))
-    RULES["time"].check(contract)
+        SPLIT_STRATEGIES["time"].check_contract(contract.model_copy(update={"columns": columns}))
+    SPLIT_STRATEGIES["time"].check_contract(contract)
 
 
 def test_draws_are_even() -> None:
-    drawn = draw(pd.Series(range(5000)), 3)
+    drawn = hash_entities(pd.Series(range(5000)), 3)
     assert drawn.between(0, 1, inclusive="left").all()
     assert np.histogram(drawn, bins=10, range=(0, 1))[0] == pytest.approx([500] * 10, rel=0.2)
 
@@ -215,12 +272,16 @@ def test_a_sample_takes_whole_entities_and_is_independent_of_the_split(
     contract: Contract, make_frame: Callable[..., pd.DataFrame]
 ) -> None:
     frame = make_frame(entities=1000)
-    taken = sample(frame, contract, 0.4, 7)
+    taken = sample_table(frame, contract, 0.4, 7)
     assert set(taken.groupby("who").size()) == {3}
     assert taken["who"].nunique() == pytest.approx(400, rel=0.15)
-    held = split(taken, contract, holdout=0.4, train_until=None, seed=7).holdout["who"].nunique()
+    held = (
+        split_table(taken, contract, holdout_share=0.4, train_until=None, seed=7)
+        .holdout["who"]
+        .nunique()
+    )
     assert held / taken["who"].nunique() == pytest.approx(0.4, abs=0.08)
-    pd.testing.assert_frame_equal(sample(frame, contract, 1.0, 7), frame)
+    pd.testing.assert_frame_equal(sample_table(frame, contract, 1.0, 7), frame)
 
 
 @pytest.mark.parametrize(
@@ -231,8 +292,8 @@ def test_a_side_that_cannot_be_learned_from_is_an_error(
     change: dict[str, int], count: int, contract: Contract, frame: pd.DataFrame
 ) -> None:
     with pytest.raises(DataError) as caught:
-        split(frame.assign(**change), contract, holdout=0.2, train_until=3, seed=1)
-    assert missing_facts(caught.value.what, count) == []
+        split_table(frame.assign(**change), contract, holdout_share=0.2, train_until=3, seed=1)
+    assert missing_facts(caught.value.problem, count) == []
     assert "holdout" in caught.value.next
 
 
@@ -240,32 +301,40 @@ def test_a_side_that_cannot_be_learned_from_is_an_error(
 
 
 def test_the_card_tells_origin_and_columns(contract: Contract, frame: pd.DataFrame) -> None:
-    facts = card.origin(frame, contract, "t.csv", "abc", "dvc md5 f00d").set_index("fact")["value"]
+    facts = data_card.describe_origin(frame, contract, "t.csv", "abc", "dvc md5 f00d").set_index(
+        "fact"
+    )["value"]
     assert facts[["rows", "periods"]].tolist() == ["600", "1, 2, 3"]
     assert missing_facts(facts["entities"], 200, "member") == []
     assert missing_facts(facts["fingerprint"], "abc") == []
-    told = card.columns(frame, contract).set_index("column")
+    told = data_card.describe_columns(frame, contract).set_index("column")
     assert "after" not in told.index
     assert told.loc["noise", "missing"] == f"{frame['noise'].isna().mean():.1%}"
-    assert contract.columns["size"].rule() in told.loc["size"].tolist()
-    assert card.dropped(contract).values.tolist() == [["after", "the answer itself", "known too late"]]
+    assert contract.columns["size"].describe_rule() in told.loc["size"].tolist()
+    assert data_card.list_dropped_columns(contract).values.tolist() == [
+        ["after", "the answer itself", "known too late"]
+    ]
 
 
 def test_the_card_tells_what_the_split_guarantees(contract: Contract, frame: pd.DataFrame) -> None:
-    sides = split(frame, contract, holdout=0.25, train_until=2, seed=1)
-    told = card.sides(sides, contract).set_index("part")
+    sides = split_table(frame, contract, holdout_share=0.25, train_until=2, seed=1)
+    told = data_card.summarize_subsets(sides, contract).set_index("part")
     assert list(told.index) == ["train", "holdout", "batch 3"]
     assert told["known"].tolist()[:2] == [1, 0]
     assert told.loc["batch 3", "known"] == sides.train["who"].nunique() / 200
     assert told["rows"].sum() == 600
     assert told.loc["holdout", "rate"] == sides.holdout["happened"].mean()
-    periods = card.periods(sides, contract)
-    assert periods.iloc[:, :3].values.tolist() == [["1", 200, 200], ["2", 200, 200], ["3", 200, 200]]
+    periods = data_card.count_rows_by_period(sides, contract)
+    assert periods.iloc[:, :3].values.tolist() == [
+        ["1", 200, 200],
+        ["2", 200, 200],
+        ["3", 200, 200],
+    ]
     first, second, third = periods.iloc[:, 3]
     assert first == second
     assert missing_facts(first, "train", "holdout") == []
     assert missing_facts(third, "batch") == []
-    numbers_of = {row["name"]: row for row in card.numbers(sides, contract)}
+    numbers_of = {row["name"]: row for row in data_card.key_numbers(sides, contract)}
     assert numbers_of["rows"]["value"] == "600"
     assert numbers(numbers_of["rows"]["beside"]) == [200]  # in later batches
     assert numbers_of["features"]["value"] == "4"
@@ -275,41 +344,54 @@ def test_the_card_tells_what_the_split_guarantees(contract: Contract, frame: pd.
 
 
 def test_the_rate_by_period_has_wilsons_interval(contract: Contract, frame: pd.DataFrame) -> None:
-    told = tasks.of(contract).balance(frame)
+    told = tasks.get_task(contract).summarize_target_by_period(frame)
     assert told["period"].tolist() == ["1", "2", "3"]
     n, p, z = 200, frame.loc[frame["year"] == 2, "happened"].mean(), 1.959964
     centre, half = (
         (p + z**2 / (2 * n)) / (1 + z**2 / n),
         z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)),
     )
-    assert told.loc[1, ["rate", "low", "high"]].tolist() == pytest.approx([p, centre - half, centre + half])
+    assert told.loc[1, ["rate", "low", "high"]].tolist() == pytest.approx(
+        [p, centre - half, centre + half]
+    )
 
 
 def test_gaps_are_told_of_each_feature_most_first(contract: Contract, frame: pd.DataFrame) -> None:
-    told = profile.missingness(frame, contract)
+    told = profiling.measure_missing_rates(frame, contract)
     assert told.iloc[0].tolist() == ["noise", frame["noise"].isna().mean()]
-    assert sorted(told["column"]) == sorted(contract.features_)
+    assert sorted(told["column"]) == sorted(contract.feature_names)
     assert (told["share"][1:] == 0).all()
 
 
 def test_a_table_without_gaps_says_so(contract: Contract, frame: pd.DataFrame) -> None:
     full = frame.fillna(0)
-    table, gaps = profile.associations(full, contract), profile.missingness(full, contract)
-    text = " ".join(profile.sentences(full, contract, table, gaps, [], []))
-    assert not any(contract.label(name) in text for name in contract.features_ if name != table["column"][0])
-    assert profile.numbers(full, contract, table, gaps)[-1]["value"] == "0%"
+    table, gaps = (
+        profiling.measure_associations(full, contract),
+        profiling.measure_missing_rates(full, contract),
+    )
+    text = " ".join(profiling.summarize_profile(full, contract, table, gaps, [], []))
+    assert not any(
+        contract.label(name) in text
+        for name in contract.feature_names
+        if name != table["column"][0]
+    )
+    assert profiling.key_numbers(full, contract, table, gaps)[-1]["value"] == "0%"
 
 
 def test_associations_are_scikit_learns_auc_folded(contract: Contract, frame: pd.DataFrame) -> None:
-    told = profile.associations(frame.assign(size=100 - frame["size"]), contract).set_index("column")
+    told = profiling.measure_associations(
+        frame.assign(size=100 - frame["size"]), contract
+    ).set_index("column")
     assert told.index[0] == "after"
     assert {"happened", "who", "year"}.isdisjoint(told.index)
-    assert told.loc["size", "strength"] == pytest.approx(roc_auc_score(frame["happened"], frame["size"]))
-    assert (told.loc["size", "direction"], told.loc["after", "direction"], told.loc["colour", "direction"]) == (
-        "lower",
-        "higher",
-        "",
+    assert told.loc["size", "strength"] == pytest.approx(
+        roc_auc_score(frame["happened"], frame["size"])
     )
+    assert (
+        told.loc["size", "direction"],
+        told.loc["after", "direction"],
+        told.loc["colour", "direction"],
+    ) == ("lower", "higher", "")
     known = frame["noise"].notna()
     auc = roc_auc_score(frame.loc[known, "happened"], frame.loc[known, "noise"])
     assert told.loc["noise", "strength"] == pytest.approx(max(auc, 1 - auc))
@@ -317,30 +399,40 @@ def test_associations_are_scikit_learns_auc_folded(contract: Contract, frame: pd
 
 
 def test_a_column_without_values_tells_nothing(contract: Contract, frame: pd.DataFrame) -> None:
-    told = profile.associations(frame.assign(noise=np.nan), contract).set_index("column")
+    told = profiling.measure_associations(frame.assign(noise=np.nan), contract).set_index("column")
     assert told.loc["noise", "strength"] == 0.5
 
 
 def test_a_category_that_decides_is_found(contract: Contract, frame: pd.DataFrame) -> None:
-    told = profile.associations(frame.assign(colour=frame["happened"].map({0: "1", 1: "11"})), contract)
+    told = profiling.measure_associations(
+        frame.assign(colour=frame["happened"].map({0: "1", 1: "11"})), contract
+    )
     assert told.set_index("column").loc["colour", "strength"] == 1
 
 
 def test_only_features_are_suspected_of_a_leak(contract: Contract, frame: pd.DataFrame) -> None:
     leaking = frame.assign(flag=frame["happened"].astype(float))
-    assert profile.suspects(profile.associations(leaking, contract), 0.95) == ["flag"]
-    assert profile.suspects(profile.associations(frame, contract), 0.95) == []
+    assert profiling.find_suspected_leaks(
+        profiling.measure_associations(leaking, contract), 0.95
+    ) == ["flag"]
+    assert (
+        profiling.find_suspected_leaks(profiling.measure_associations(frame, contract), 0.95) == []
+    )
 
 
-def test_duplicates_are_counted_by_what_is_compared(contract: Contract, frame: pd.DataFrame) -> None:
+def test_duplicates_are_counted_by_what_is_compared(
+    contract: Contract, frame: pd.DataFrame
+) -> None:
     again = frame.head(5).assign(year=frame["year"] + 3)
     other = frame.iloc[5:8].assign(year=frame["year"] + 3, happened=1 - frame["happened"].iloc[5:8])
-    told = profile.duplicates(pd.concat([frame, again, other], ignore_index=True), contract)
+    told = profiling.count_duplicates(pd.concat([frame, again, other], ignore_index=True), contract)
     assert told["rows"].tolist() == [0, 10, 6]
 
 
-def test_pairs_are_measured_by_what_their_types_allow(contract: Contract, frame: pd.DataFrame) -> None:
-    told = correlation.pairs(
+def test_pairs_are_measured_by_what_their_types_allow(
+    contract: Contract, frame: pd.DataFrame
+) -> None:
+    told = correlation.correlate_features(
         frame.assign(noise=-frame["size"] ** 3, flag=(frame["colour"] == "1").astype(float)),
         contract, ["size", "noise", "flag", "colour"],
     ).set_index(["one", "other"])  # fmt: skip
@@ -357,27 +449,33 @@ def test_two_categories_are_measured_by_cramers_v(contract: Contract, frame: pd.
     columns["twin"] = columns["colour"]
     two = contract.model_copy(update={"columns": columns})
     swapped = frame["colour"].map({"1": "2", "2": "11", "11": "1"})
-    told = correlation.pairs(frame.assign(twin=swapped), two, ["colour", "twin"])
+    told = correlation.correlate_features(frame.assign(twin=swapped), two, ["colour", "twin"])
     assert told.to_dict("records") == [
         {"one": "colour", "other": "twin", "measure": "Cramér's V", "value": pytest.approx(1)}
     ]
 
 
-def test_a_constant_column_or_category_pairs_with_nothing(contract: Contract, frame: pd.DataFrame) -> None:
-    assert correlation.pairs(frame.assign(colour="1", size=1.0), contract, ["size", "colour"]).empty
+def test_a_constant_column_or_category_pairs_with_nothing(
+    contract: Contract, frame: pd.DataFrame
+) -> None:
+    assert correlation.correlate_features(
+        frame.assign(colour="1", size=1.0), contract, ["size", "colour"]
+    ).empty
 
 
-def test_shifts_are_standardised_differences_to_the_first_period(contract: Contract, frame: pd.DataFrame) -> None:
+def test_shifts_are_standardised_differences_to_the_first_period(
+    contract: Contract, frame: pd.DataFrame
+) -> None:
     frame.loc[frame["year"] == 3, "size"] += 50
     frame.loc[frame["year"] == 2, "noise"] = np.nan
-    told = profile.shifts(frame, contract)
+    told = profiling.measure_shifts(frame, contract)
     found = told.set_index(["column", "period"])["value"]
     size = frame.groupby("year")["size"].mean()
     assert found["size", 3] == pytest.approx((size[3] - size[1]) / frame["size"].std())
     assert found["size", 1] == 0
     assert found["noise (missing)", 2] > 1
-    assert profile.moved(told, 0.5) == ["size", "noise (missing)"]
-    assert profile.moved(told, 100) == []
+    assert profiling.find_shifted_columns(told, 0.5) == ["size", "noise (missing)"]
+    assert profiling.find_shifted_columns(told, 100) == []
 
 
 def test_a_contract_without_periods_has_no_shifts(contract: Contract, frame: pd.DataFrame) -> None:
@@ -387,23 +485,35 @@ def test_a_contract_without_periods_has_no_shifts(contract: Contract, frame: pd.
     }
     timeless = contract.model_copy(update={"columns": columns})
     assert timeless.time is None
-    assert profile.shifts(frame, timeless).empty
-    assert tasks.of(timeless).balance(frame)["period"].tolist() == ["all"]
-    assert len(split(frame, timeless, holdout=0.2, train_until=2, seed=1).later) == 0
+    assert profiling.measure_shifts(frame, timeless).empty
+    assert tasks.get_task(timeless).summarize_target_by_period(frame)["period"].tolist() == ["all"]
+    assert (
+        len(split_table(frame, timeless, holdout_share=0.2, train_until=2, seed=1).production_rows)
+        == 0
+    )
 
 
 def test_the_exploration_is_told_in_words(contract: Contract, frame: pd.DataFrame) -> None:
-    table = profile.associations(frame, contract).query("role == 'feature'").reset_index(drop=True)
-    gaps = profile.missingness(frame, contract)
+    table = (
+        profiling.measure_associations(frame, contract)
+        .query("role == 'feature'")
+        .reset_index(drop=True)
+    )
+    gaps = profiling.measure_missing_rates(frame, contract)
     rate, strongest = float(frame["happened"].mean()), float(table["strength"][0])
-    target, strength, missing, shift = profile.sentences(frame, contract, table, gaps, [], ["size"])
+    target, strength, missing, shift = profiling.summarize_profile(
+        frame, contract, table, gaps, [], ["size"]
+    )
     assert missing_facts(target, rate, 600) == []
     assert missing_facts(strength, "Size", "ROC AUC", strongest) == []
     assert missing_facts(missing, 1, 4, "noise") == []
     assert missing_facts(shift, 1, "Size") == []
-    plain, leaking = (profile.sentences(frame, contract, table, gaps, suspects, []) for suspects in ([], ["size"]))
+    plain, leaking = (
+        profiling.summarize_profile(frame, contract, table, gaps, suspects, [])
+        for suspects in ([], ["size"])
+    )
     [leak] = set(leaking) - set(plain)
     assert missing_facts(leak, "Size") == []
-    key_numbers = profile.numbers(frame, contract, table, gaps)
+    key_numbers = profiling.key_numbers(frame, contract, table, gaps)
     assert [row for row in key_numbers if missing_facts(row["value"], strongest) == []]
     assert [row for row in key_numbers if row["beside"] == "noise"]

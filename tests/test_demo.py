@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from tiny import BIN, ROOT, Tiny
 
-from modelbook.demo.place import Place
 from modelbook.errors import BuildError
+from modelbook.extras.demo.sandbox import Sandbox
 
 STEPS = ["build", "serve", "year 4 live", "outcomes", "monitor", "retrain", "service"]
 
@@ -34,19 +34,25 @@ def test_each_step_is_told_in_its_order_and_no_request_is_dropped(told: tuple[Pa
     assert steps.count("monitor") == 2
     assert set(re.findall(r"(\d+) failed", told[1])) == {"0"}
     assert re.search(r"^monitor +0:\d\d +(watch|retrain) ", told[1], re.M)
-    assert re.search(r"^A/B +0:\d\d +(promote the challenger|keep the champion|go on) ", told[1], re.M)
+    assert re.search(
+        r"^A/B +0:\d\d +(promote the challenger|keep the champion|continue) ", told[1], re.M
+    )
 
 
 @pytest.mark.slow
 def test_the_index_tells_the_same(told: tuple[Path, str]) -> None:
     folder, screen = told
     history = json.loads(_typed(folder, "modelbook history --json").stdout)
-    assert [entry["by"] for entry in history] == ["demo"] * len(history)
+    assert [entry["user"] for entry in history] == ["demo"] * len(history)
     page = (folder / "reports/index.html").read_text(encoding="utf-8")
     assert screen.rstrip().endswith(str(folder / "reports/index.html"))
     rows = re.findall(r"<tr><th scope=\"row\">(\d+)</th>.*?</td><td>(.*?)</td>", page)
     listed = [
-        (str(one["number"]), f"gate: {one['word']}" if one["kind"] == "decision" else one["word"]) for one in history
+        (
+            str(one["number"]),
+            f"gate: {one['action']}" if one["kind"] == "decision" else one["action"],
+        )
+        for one in history
     ]
     assert rows[: len(listed)] == listed
     assert 'href="demo/ab.html"' in page
@@ -72,36 +78,44 @@ def test_the_commands_of_operations_run(told: tuple[Path, str]) -> None:
 
 
 def _typed(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MODELBOOK_", "PLOOMBER_"))}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("MODELBOOK_", "PLOOMBER_"))
+    }
     environ = {
         **kept,
         "PATH": f"{BIN}:{kept['PATH']}",
         "PYTHONPATH": str(folder.parent / "src"),
         "MODELBOOK_BY": "demo",
     }
-    return subprocess.run(["bash", "-c", command], cwd=folder, env=environ, capture_output=True, text=True)
+    return subprocess.run(
+        ["bash", "-c", command], cwd=folder, env=environ, capture_output=True, text=True
+    )
 
 
 def test_a_folder_that_is_no_demo_stays_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo/thesis.txt").write_text("years of work")
-    with pytest.raises(BuildError, match="holds something that is no demo"):
-        Place(ROOT, tmp_path / "demo", print)
+    with pytest.raises(BuildError, match="exists and is not a demo"):
+        Sandbox(ROOT, tmp_path / "demo", print)
     assert (tmp_path / "demo/thesis.txt").read_text() == "years of work"
 
 
 def test_a_former_demo_makes_room(tmp_path: Path) -> None:
-    Place(ROOT, tmp_path / "demo", print)
+    Sandbox(ROOT, tmp_path / "demo", print)
     (tmp_path / "demo/old.txt").write_text("")
-    place = Place(ROOT, tmp_path / "demo", print)
+    place = Sandbox(ROOT, tmp_path / "demo", print)
     assert not (tmp_path / "demo/old.txt").exists()
     assert "book: demo" in (place.root / "env.yaml").read_text()
 
 
 def test_a_command_that_fails_is_told_with_what_it_said(tmp_path: Path) -> None:
     heard: list[str] = []
-    place = Place(ROOT, tmp_path / "demo", heard.append)
-    with pytest.raises(BuildError, match=r"(?s)modelbook rollback ended with 1: .*no version before the champion"):
-        place.run("rollback")
+    place = Sandbox(ROOT, tmp_path / "demo", heard.append)
+    with pytest.raises(
+        BuildError, match=r"(?s)modelbook rollback ended with 1: .*no previous champion"
+    ):
+        place.run_command("rollback")
     assert any("PromotionError" in line for line in heard)
-    assert place.asked("history") == []
+    assert place.run_json("history") == []

@@ -12,9 +12,9 @@ from papermill.exceptions import PapermillExecutionError
 from tiny import BIN, Tiny
 
 from modelbook import disk
+from modelbook.atomic import atomic_write
+from modelbook.build.log_follower import explain_failure
 from modelbook.errors import DiskError, StageError
-from modelbook.stage.follow import explain
-from modelbook.whole import complete
 
 # In a name space of its own: models/ on a disk of 70 MB, which another program fills when explore begins.
 FILLED = """set -u
@@ -28,7 +28,9 @@ rm models/filler
 OWN = ["unshare", "--user", "--map-root-user", "--mount"]
 MAY_MOUNT = (
     bool(shutil.which("unshare"))
-    and not subprocess.run([*OWN, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, check=False).returncode
+    and not subprocess.run(
+        [*OWN, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, check=False
+    ).returncode
 )
 
 
@@ -40,42 +42,48 @@ def full(folder: Path) -> Path:
 
 
 def test_a_disk_with_too_little_room_is_refused_with_what_is_left(tmp_path, monkeypatch):
-    disk.check(tmp_path)
-    monkeypatch.setattr(disk, "LEAST", 2**60)
+    disk.check_free_space(tmp_path)
+    monkeypatch.setattr(disk, "MIN_FREE_BYTES", 2**60)
     with pytest.raises(DiskError, match=rf"{tmp_path} .*[0-9.]+ MB.*\n +expected: .*\d+ MB"):
-        disk.check(tmp_path)
+        disk.check_free_space(tmp_path)
 
 
 def test_whatever_library_meets_a_full_disk_it_is_told_alike(tmp_path):
     path = full(tmp_path)
     with (
         pytest.raises(DiskError, match=r"\[Errno 28\] No space left on device\n +next: "),
-        disk.told(),
+        disk.translate_disk_full(),
     ):
         path.write_text("something")
-    with pytest.raises(DiskError, match="database or disk is full"), disk.told():
+    with pytest.raises(DiskError, match="database or disk is full"), disk.translate_disk_full():
         raise StageError("database or disk is full", next="something else")
 
 
-@pytest.mark.parametrize("other", [PermissionError(13, "Permission denied"), StageError("no room"), KeyError("disk")])
+@pytest.mark.parametrize(
+    "other", [PermissionError(13, "Permission denied"), StageError("no room"), KeyError("disk")]
+)
 def test_other_errors_stay_as_they_are(other):
-    with pytest.raises(type(other)) as caught, disk.told():
+    with pytest.raises(type(other)) as caught, disk.translate_disk_full():
         raise other
     assert caught.value is other
 
 
 def test_a_cell_that_met_one_says_what_to_do_once():
-    cell = PapermillExecutionError(5, 4, "write()", "OSError", "[Errno 28] No space left on device", ["..."])
-    assert explain(cell, "").endswith(f"  next:     {disk.MEND}")
-    known = PapermillExecutionError(5, 4, "write()", "StoreError", "disk is full\n  next:     something", ["..."])
-    assert disk.MEND not in explain(known, "")
+    cell = PapermillExecutionError(
+        5, 4, "write()", "OSError", "[Errno 28] No space left on device", ["..."]
+    )
+    assert explain_failure(cell, "").endswith(f"  next:     {disk.DISK_FULL_HINT}")
+    known = PapermillExecutionError(
+        5, 4, "write()", "StoreError", "disk is full\n  next:     something", ["..."]
+    )
+    assert disk.DISK_FULL_HINT not in explain_failure(known, "")
 
 
 def test_what_stood_there_stays_and_no_part_of_the_new_is_left(tmp_path):
     (tmp_path / "file").write_text("whole")
 
     def write() -> None:
-        with disk.told(), complete(tmp_path / "file") as part:
+        with disk.translate_disk_full(), atomic_write(tmp_path / "file") as part:
             part.symlink_to("/dev/full")
             part.write_text("half")
 
@@ -89,11 +97,18 @@ def test_what_stood_there_stays_and_no_part_of_the_new_is_left(tmp_path):
 @pytest.mark.skipif(not MAY_MOUNT, reason="this user may not mount a disk of its own")
 def test_a_build_whose_disk_fills_up_tells_so_and_goes_on_when_there_is_room(tiny: Tiny):
     (tiny.root / "models").mkdir()
-    subprocess.run([*OWN, "sh", "-c", FILLED, "sh", str(BIN / "ploomber")], cwd=tiny.root, env=tiny.environ, check=True)
-    filled, before, again = (tiny.root.joinpath(name).read_text() for name in ("full.txt", "before.txt", "again.txt"))
+    subprocess.run(
+        [*OWN, "sh", "-c", FILLED, "sh", str(BIN / "ploomber")],
+        cwd=tiny.root,
+        env=tiny.environ,
+        check=True,
+    )
+    filled, before, again = (
+        tiny.root.joinpath(name).read_text() for name in ("full.txt", "before.txt", "again.txt")
+    )
     assert "exit 1" in filled
-    assert disk.FULL.search(filled), filled
-    assert disk.MEND in filled
+    assert disk.DISK_FULL_PATTERN.search(filled), filled
+    assert disk.DISK_FULL_HINT in filled
     assert "Traceback" not in filled
     assert "exit 1" in before
     assert re.search(rf"{tiny.root}/models/tiny .*\b0\.\d MB.*\n +expected: .*\b50 MB", before)

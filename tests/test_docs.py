@@ -15,7 +15,14 @@ from tiny import BIN, ROOT
 from modelbook import config, errors
 
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
-NOT_RUN = ("jupyter lab", "source ", "git clone", "cd ", "conda ", "pip install")  # they open, download or set up
+NOT_RUN = (
+    "jupyter lab",
+    "source ",
+    "git clone",
+    "cd ",
+    "conda ",
+    "pip install",
+)  # they open, download or set up
 # Those of serving.md want a running service (test_walkthrough.py), those of ab.md two versions (test_ab.py), those of
 # retrain.md newer rows (test_retrain.py), those of operations.md all of it (test_demo.py), those of data-versions.md a
 # repository and an object store (test_versioned.py).
@@ -34,7 +41,9 @@ def commands() -> dict[str, str]:
     """Each command once, with the pages that show it."""
     shown: dict[str, list[str]] = {}
     for page, block in blocks("sh"):
-        lines = [line.split("  #")[0].strip() for line in block.splitlines() if page not in ELSEWHERE]
+        lines = [
+            line.split("  #")[0].strip() for line in block.splitlines() if page not in ELSEWHERE
+        ]
         for line in lines:
             if line and not line.startswith("#"):
                 shown.setdefault(line, []).append(page)
@@ -47,7 +56,9 @@ def project(bundled):
     return bundled
 
 
-@pytest.mark.parametrize("command", [command for command in commands() if command.startswith("make ")])
+@pytest.mark.parametrize(
+    "command", [command for command in commands() if command.startswith("make ")]
+)
 def test_each_make_target_is_there(command):
     target = shlex.split(command)[1]
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M), f"no target {target}"
@@ -64,7 +75,9 @@ def test_each_command_runs(project, command, pages):
     if command.startswith("modelbook pdf"):
         prerequisites.require("browser")
         environ["MODELBOOK_BROWSER"] = str(prerequisites.browser())
-    done = subprocess.run(command, shell=True, cwd=project.root, env=environ, capture_output=True, text=True)
+    done = subprocess.run(
+        command, shell=True, cwd=project.root, env=environ, capture_output=True, text=True
+    )
     assert done.returncode == 0, f"{pages}: {command}\n{done.stdout[-1500:]}{done.stderr[-1500:]}"
 
 
@@ -87,13 +100,17 @@ def block_errors(project, tmp_path_factory) -> dict[str, str]:
     place = tmp_path_factory.mktemp("blocks")
     codes = list(dict.fromkeys(code for _, code in blocks("python")))
     (place / "codes.json").write_text(json.dumps(codes))
-    done = project.run("python", "-c", RUN_BLOCKS, str(place / "codes.json"), str(place / "errors.json"))
+    done = project.run(
+        "python", "-c", RUN_BLOCKS, str(place / "codes.json"), str(place / "errors.json")
+    )
     assert done.returncode == 0, done.stderr
     return dict(zip(codes, json.loads((place / "errors.json").read_text()), strict=True))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("page", "code"), blocks("python"), ids=lambda value: str(value)[:40].replace("\n", " "))
+@pytest.mark.parametrize(
+    ("page", "code"), blocks("python"), ids=lambda value: str(value)[:40].replace("\n", " ")
+)
 def test_each_python_block_runs(block_errors, page, code):
     assert block_errors[code] == "", page
 
@@ -101,7 +118,9 @@ def test_each_python_block_runs(block_errors, page, code):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
-    targets = [target.split("#")[0] for target in re.findall(r"\]\(([^)]+)\)", text) if "://" not in target]
+    targets = [
+        target.split("#")[0] for target in re.findall(r"\]\(([^)]+)\)", text) if "://" not in target
+    ]
     assert [target for target in targets if target and not (page.parent / target).exists()] == []
 
 
@@ -115,17 +134,25 @@ def test_every_parameter_stands_in_the_docs_with_its_default(stage):
         default = " ".join(field.default) if isinstance(field.default, list) else str(field.default)
         rows = [line for line in section[0].splitlines() if line.startswith(f"| `{name}`")]
         assert rows, f"{name} is not in the section of {stage}"
-        assert any(f"`{default}`" in row for row in rows), f"{name}: default {default} is not in {rows}"
+        assert any(f"`{default}`" in row for row in rows), (
+            f"{name}: default {default} is not in {rows}"
+        )
 
 
 def test_every_error_stands_in_the_docs():
     text = (ROOT / "docs/errors.md").read_text(encoding="utf-8")
-    names = [name for name, kind in vars(errors).items() if inspect.isclass(kind) and issubclass(kind, Exception)]
+    names = [
+        name
+        for name, kind in vars(errors).items()
+        if inspect.isclass(kind) and issubclass(kind, Exception)
+    ]
     assert [name for name in names if name not in text] == []
 
 
 def test_every_make_target_says_what_it_does():
-    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     described = set(re.findall(r"^ *make ([a-z-]+) +\w", listed, re.M))
     phony = set(re.findall(r"^\.PHONY: ([a-z-]+)$", (ROOT / "Makefile").read_text(), re.M))
     assert len(phony) > 15
@@ -133,7 +160,9 @@ def test_every_make_target_says_what_it_does():
 
 
 def test_public_text_names_no_machine():
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
     for name in listed:
         text = (ROOT / name).read_text(encoding="utf-8", errors="replace")
         assert not re.search(r"/(work|root|home)/\w", text.replace("/home/runner", "")), name

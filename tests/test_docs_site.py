@@ -23,7 +23,13 @@ from modelbook import gate
 
 INDEX = ROOT / "docs/index.md"
 LIGHT_DARK = ["light", "dark"]
-LOOKED_AT = ["index.html", "gallery.html", "operations.html", "reference/index.html", "reference/dataset.html"]
+LOOKED_AT = [
+    "index.html",
+    "gallery.html",
+    "operations.html",
+    "reference/index.html",
+    "reference/dataset.html",
+]
 
 
 @pytest.fixture
@@ -39,20 +45,28 @@ def pages() -> ModuleType:
 def report(root: Path, book: str, stem: str, link: str = "") -> None:
     path = root / "reports" / book / f"{stem}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f'<!doctype html><html lang="en"><title>{stem}</title><a href="../index.html">all</a>{link}</html>')
+    path.write_text(
+        f'<!doctype html><html lang="en"><title>{stem}</title><a href="../index.html">all</a>{link}</html>'
+    )
 
 
 class TestOrder:
     def test_every_page_stands_in_the_index_once(self) -> None:
-        there = sorted(p.relative_to(INDEX.parent).as_posix() for p in INDEX.parent.rglob("*.md") if p != INDEX)
-        assert sorted(re.findall(r"^(?:-|\d+\.) \[[^]]+\]\(([^)]+\.md)\)", INDEX.read_text(), re.M)) == there
+        there = sorted(
+            p.relative_to(INDEX.parent).as_posix() for p in INDEX.parent.rglob("*.md") if p != INDEX
+        )
+        assert (
+            sorted(re.findall(r"^(?:-|\d+\.) \[[^]]+\]\(([^)]+\.md)\)", INDEX.read_text(), re.M))
+            == there
+        )
 
     def test_the_tabs_are_the_lists_of_the_index(self, pages: ModuleType) -> None:
-        text = (
-            "## Start\n- [One](one.md): a\n- [Two](deploy/two.md)\n\n## Stages\n1. [Three](three.md): b\n\n## Words\n"
-        )
+        text = "## Start\n- [One](one.md): a\n- [Two](deploy/two.md)\n\n## Stages\n1. [Three](three.md): b\n\n## Words\n"
         home, start, stages, gallery, reference = pages.nav(text)
-        assert (home, start) == ({"Modelbook": "index.md"}, {"Start": [{"One": "one.md"}, {"Two": "deploy/two.md"}]})
+        assert (home, start) == (
+            {"Modelbook": "index.md"},
+            {"Start": [{"One": "one.md"}, {"Two": "deploy/two.md"}]},
+        )
         assert (stages, gallery) == ({"Stages": [{"Three": "three.md"}]}, {"Gallery": "gallery.md"})
         assert {"gate": "reference/gate.md"} in reference["Reference"]
 
@@ -70,13 +84,30 @@ def test_a_page_names_the_search_for_who_does_not_see_it(pages: ModuleType) -> N
 
 
 class TestReference:
-    def test_it_has_every_command_with_its_options_and_every_target(self, pages: ModuleType) -> None:
+    def test_it_has_every_command_with_its_options_and_every_target(
+        self, pages: ModuleType
+    ) -> None:
         told = pages.reference()
-        for name in ("build", "check", "new", "score", "serve", "monitor", "retrain", "promote", "history", "keys add"):
+        for name in (
+            "build",
+            "check",
+            "new",
+            "score",
+            "serve",
+            "monitor",
+            "retrain",
+            "promote",
+            "history",
+            "keys add",
+        ):
             assert f"\n### modelbook {name}\n" in told, name
         assert "| `--since " in told
         assert "| `make test` | install what tests need" in told
-        assert told.index("## make") < told.index("## modelbook") < told.index("## The rooms of the package")
+        assert (
+            told.index("## make")
+            < told.index("## modelbook")
+            < told.index("## The rooms of the package")
+        )
 
     def test_every_room_but_the_command_line_has_a_page(self, pages: ModuleType) -> None:
         found = pages.rooms()
@@ -85,10 +116,12 @@ class TestReference:
         assert found["gate"] == " ".join(str(gate.__doc__).split("\n\n")[0].split())
 
     def test_a_package_shows_its_modules_and_what_is_its_own(self, pages: ModuleType) -> None:
-        shown = re.search(r"members: (\[.*\])", pages.room("workbench"))
+        shown = re.search(r"members: (\[.*\])", pages.room("engine"))
         assert shown
-        assert {"lab", "kernel", "setup", "look"} <= set(json.loads(shown[1]))
-        assert "Part" not in json.loads(shown[1])  # it stands with the module that it comes from
+        assert {"dask", "ray", "open_engine", "check_engine"} <= set(json.loads(shown[1]))
+        assert "EngineError" not in json.loads(
+            shown[1]
+        )  # it stands with the module that it comes from
         assert "members" not in pages.room("gate")
 
 
@@ -98,17 +131,26 @@ class TestGallery:
         monkeypatch.setattr(pages, "ROOT", tmp_path)
         return tmp_path
 
-    def test_without_a_build_it_shows_pictures_and_says_what_makes_reports(self, pages, root) -> None:
+    def test_without_a_build_it_shows_pictures_and_says_what_makes_reports(
+        self, pages, root
+    ) -> None:
         told = pages.gallery()
         assert told.index("`make run`") < told.index("`make docs`")
         assert re.search(r"\[!\[[^]]+\]\(pictures/deploy\.png\)\]\(deploy\.md\)", told)
 
     def test_it_leads_to_the_reports_and_tells_their_verdicts(self, pages, root) -> None:
-        report(root, "rand-hie", "01_ingest", '<a href="card-1.html">card</a><a href="../other/01_ingest.html">b</a>')
+        report(
+            root,
+            "rand-hie",
+            "01_ingest",
+            '<a href="card-1.html">card</a><a href="../other/01_ingest.html">b</a>',
+        )
         report(root, "rand-hie", "card-1")
         report(root, "other", "01_ingest")
         (root / "models/rand-hie").mkdir(parents=True)
-        (root / "models/rand-hie/ingest.json").write_text('{"word": "accepted", "sentences": ["All rows."]}')
+        (root / "models/rand-hie/ingest.json").write_text(
+            '{"word": "accepted", "sentences": ["All rows."]}'
+        )
         told = pages.gallery()
         assert "(reports/rand-hie/01_ingest.html)" in told
         assert "**accepted**: All rows." in told
@@ -128,7 +170,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for book in ("rand-hie", "secret"):
         report(root, book, "01_ingest")
     told = subprocess.run(
-        [BIN / "mkdocs", "-q", "build"], cwd=root, capture_output=True, text=True, env={"NO_MKDOCS_2_WARNING": "1"}
+        [BIN / "mkdocs", "-q", "build"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        env={"NO_MKDOCS_2_WARNING": "1"},
     )
     assert (told.returncode, told.stdout + told.stderr) == (0, "")
     return root / "site-docs"
@@ -141,7 +187,9 @@ def test_it_is_whole_and_holds_no_other_book(site: Path) -> None:
     assert [path.name for path in (site / "reports").iterdir() if path.is_dir()] == ["rand-hie"]
     assert "gallery.html" in (site / "reports/index.html").read_text()
     assert not list(site.rglob("*.py"))
-    assert re.search(r"<pre><span></span><code>17 6 \* ", (site / "operations.html").read_text())  # within a list, too
+    assert re.search(
+        r"<pre><span></span><code>17 6 \* ", (site / "operations.html").read_text()
+    )  # within a list, too
 
 
 @pytest.fixture(scope="module")
@@ -163,8 +211,18 @@ def opened(browser, served: str) -> Iterator[Callable]:
     def open_(name: str, **options: object):
         contexts.append(browser.new_context(**options))
         page = contexts[-1].new_page()
-        page.on("request", lambda one: None if one.url.startswith((served, "data:")) else strangers.append(one.url))
-        page.on("console", lambda line: complaints.append(line.text) if line.type in ("error", "warning") else None)
+        page.on(
+            "request",
+            lambda one: (
+                None if one.url.startswith((served, "data:")) else strangers.append(one.url)
+            ),
+        )
+        page.on(
+            "console",
+            lambda line: (
+                complaints.append(line.text) if line.type in ("error", "warning") else None
+            ),
+        )
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(served + name, wait_until="networkidle")
         return page
@@ -183,9 +241,18 @@ def test_axe_finds_nothing_and_nothing_comes_from_elsewhere(opened, scheme: str)
 
     found = []
     for name in LOOKED_AT:
-        told = Axe().run(opened(name, color_scheme=scheme), options={"runOnly": RULES, "resultTypes": ["violations"]})
-        grave = [one for one in told.response["violations"] if one["impact"] in ("serious", "critical")]
-        found += [f"{name}: {one['id']}: {node['html'][:150]}" for one in grave for node in one["nodes"][:3]]
+        told = Axe().run(
+            opened(name, color_scheme=scheme),
+            options={"runOnly": RULES, "resultTypes": ["violations"]},
+        )
+        grave = [
+            one for one in told.response["violations"] if one["impact"] in ("serious", "critical")
+        ]
+        found += [
+            f"{name}: {one['id']}: {node['html'][:150]}"
+            for one in grave
+            for node in one["nodes"][:3]
+        ]
     assert found == [], "\n".join(found)
 
 

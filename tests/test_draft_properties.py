@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelbook.contract import Contract
-from modelbook.contract.layout import Layout
-from modelbook.dataset import load, read
-from modelbook.draft import draft, write
+from modelbook.contract.file_layout import FileLayout
+from modelbook.dataset import read_table, read_without_contract
+from modelbook.draft import draft_book, writer
 from modelbook.errors import ModelbookError
 
 EASY = settings(
@@ -55,7 +55,9 @@ def tables(draw: Any) -> pd.DataFrame:
         kind = draw(st.sampled_from(KINDS if name != "y" else KINDS[:6]))
         few = draw(st.lists(kind, min_size=2, max_size=12))
         random = np.random.default_rng(draw(st.integers(0, 99)))
-        columns[name] = pd.Series([few[place] for place in random.integers(0, len(few), rows)], dtype=object)
+        columns[name] = pd.Series(
+            [few[place] for place in random.integers(0, len(few), rows)], dtype=object
+        )
     frame = pd.DataFrame(columns)
     return frame.infer_objects() if draw(st.booleans()) else frame
 
@@ -64,27 +66,29 @@ def tables(draw: Any) -> pd.DataFrame:
 @given(tables(), st.sampled_from([None, "binary", "multiclass", "regression"]))
 def test_a_table_is_drafted_or_refused(frame: pd.DataFrame, task: str | None) -> None:
     try:
-        made = draft(frame, "y", title="t", source="s", task=task)
+        made = draft_book(frame, "y", title="t", source="s", task=task)
     except ModelbookError:
         return
     agreed = made.contract
-    assert agreed.violations(frame).empty
-    assert Contract.model_validate(yaml.safe_load(write.contract_text(made))) == agreed
+    assert agreed.find_violations(frame).empty
+    assert Contract.model_validate(yaml.safe_load(writer.render_contract(made))) == agreed
     told = agreed.conform(frame)
-    assert agreed.violations(told).empty
+    assert agreed.find_violations(told).empty
     pd.testing.assert_frame_equal(agreed.conform(told), told)
-    assert list(agreed.features(frame).columns) == agreed.features_
-    assert agreed.outcome(frame).notna().all()
+    assert list(agreed.select_features(frame).columns) == agreed.feature_names
+    assert agreed.encode_checked_target(frame).notna().all()
 
 
 @EASY
 @given(tables(), tables())
-def test_a_contract_tells_of_any_table_what_breaks_it(frame: pd.DataFrame, other: pd.DataFrame) -> None:
+def test_a_contract_tells_of_any_table_what_breaks_it(
+    frame: pd.DataFrame, other: pd.DataFrame
+) -> None:
     try:
-        agreed = draft(frame, "y", title="t", source="s").contract
+        agreed = draft_book(frame, "y", title="t", source="s").contract
     except ModelbookError:
         return
-    found = agreed.violations(other)
+    found = agreed.find_violations(other)
     assert list(found.columns) == ["row", "column", "value", "rule"]
     assert set(found["row"].dropna()) <= set(range(len(other)))
     if found.empty:
@@ -92,20 +96,30 @@ def test_a_contract_tells_of_any_table_what_breaks_it(frame: pd.DataFrame, other
 
 
 @EASY
-@given(st.binary(max_size=300) | st.text(max_size=300).map(lambda text: text.encode("utf-8", "replace")))
+@given(
+    st.binary(max_size=300)
+    | st.text(max_size=300).map(lambda text: text.encode("utf-8", "replace"))
+)
 def test_any_bytes_are_a_table_or_an_error_of_ours(content: bytes) -> None:
     with TemporaryDirectory() as folder:
         (Path(folder) / "t.csv").write_bytes(content)
         try:
-            frame = read("t.csv", Path(folder))
+            frame = read_table("t.csv", Path(folder))
         except ModelbookError:
             return
         assert not frame.columns.duplicated().any()
 
 
 @EASY
-@given(tables(), st.sampled_from([("csv", {}), ("csv", {"sep": ";"}), ("parquet", {}), ("xlsx", {}), ("json", {})]))
-def test_a_table_from_a_file_is_drafted_or_refused(frame: pd.DataFrame, kind: tuple[str, dict[str, str]]) -> None:
+@given(
+    tables(),
+    st.sampled_from(
+        [("csv", {}), ("csv", {"sep": ";"}), ("parquet", {}), ("xlsx", {}), ("json", {})]
+    ),
+)
+def test_a_table_from_a_file_is_drafted_or_refused(
+    frame: pd.DataFrame, kind: tuple[str, dict[str, str]]
+) -> None:
     name, options = kind
     with TemporaryDirectory() as folder:
         path = Path(folder) / f"t.{name}"
@@ -113,21 +127,26 @@ def test_a_table_from_a_file_is_drafted_or_refused(frame: pd.DataFrame, kind: tu
             if name == "json":
                 frame.to_json(path, orient="records", lines=True)
             else:
-                getattr(frame, {"csv": "to_csv", "parquet": "to_parquet", "xlsx": "to_excel"}[name])(
-                    path, index=False, **options
-                )
+                getattr(
+                    frame, {"csv": "to_csv", "parquet": "to_parquet", "xlsx": "to_excel"}[name]
+                )(path, index=False, **options)
         except Exception:  # pandas cannot write each table in each kind of file
             return
         try:
-            agreed = draft(load(path.name, path.parent, Layout(), []), "y", title="t", source="s").contract
-            table = read(path.name, path.parent, agreed)
+            agreed = draft_book(
+                read_without_contract(path.name, path.parent, FileLayout(), []),
+                "y",
+                title="t",
+                source="s",
+            ).contract
+            table = read_table(path.name, path.parent, agreed)
         except ModelbookError:
             return
-    assert agreed.violations(table).empty
+    assert agreed.find_violations(table).empty
     assert set(agreed.columns) <= set(table.columns)
 
 
 def test_numbers_are_never_infinite_in_a_contract() -> None:
     frame = pd.DataFrame({"x": [1e308, -1e308, 5e-324, 0.0] * 10, "y": [0, 1] * 20})
-    column = draft(frame, "y", title="t", source="s").contract.columns["x"]
+    column = draft_book(frame, "y", title="t", source="s").contract.columns["x"]
     assert all(bound is None or math.isfinite(bound) for bound in (column.min, column.max))

@@ -35,7 +35,9 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=str)
-def test_each_change_is_caught_within_three_windows(change: dict[str, float], bench: ModuleType) -> None:
+def test_each_change_is_caught_within_three_windows(
+    change: dict[str, float], bench: ModuleType
+) -> None:
     law = bench.Law(**change)
     assert law in bench.CHANGES.values()  # as the page shows it
     rates = bench.caught(bench.Bench(seed=2), law, repeats=3)

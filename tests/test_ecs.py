@@ -13,7 +13,7 @@ import yaml
 from moto import mock_aws
 from tiny import BIN, ROOT
 
-from modelbook.serving.settings import load
+from modelbook.serving.settings import load_settings
 
 TEMPLATE = ROOT / "deploy/ecs/service.yaml"
 
@@ -46,12 +46,24 @@ def test_no_role_may_everything():
     assert roles.keys() == {"Execution", "Reader", "Writer", "Clock"}
     for name, role in roles.items():
         assert "ManagedPolicyArns" not in role
-        for statement in (s for policy in role["Policies"] for s in policy["PolicyDocument"]["Statement"]):
-            actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+        for statement in (
+            s for policy in role["Policies"] for s in policy["PolicyDocument"]["Statement"]
+        ):
+            actions = (
+                statement["Action"]
+                if isinstance(statement["Action"], list)
+                else [statement["Action"]]
+            )
             assert not any("*" in action for action in actions), name
             assert statement["Resource"] != "*" or actions == ["ecr:GetAuthorizationToken"], name
-    secrets = [s for s in roles["Execution"]["Policies"][0]["PolicyDocument"]["Statement"] if "secrets" in s["Action"]]
-    assert [one["Resource"] for one in secrets] == [[{"Ref": "JournalPassword"}, {"Ref": "Keyring"}]]
+    secrets = [
+        s
+        for s in roles["Execution"]["Policies"][0]["PolicyDocument"]["Statement"]
+        if "secrets" in s["Action"]
+    ]
+    assert [one["Resource"] for one in secrets] == [
+        [{"Ref": "JournalPassword"}, {"Ref": "Keyring"}]
+    ]
 
 
 def test_containers_write_into_volumes_only_and_secrets_come_by_reference():
@@ -59,8 +71,12 @@ def test_containers_write_into_volumes_only_and_secrets_come_by_reference():
         [one] = task["ContainerDefinitions"]
         assert one["ReadonlyRootFilesystem"] is True
         assert one["LinuxParameters"]["Capabilities"] == {"Drop": ["ALL"]}
-        assert {mount["SourceVolume"] for mount in one["MountPoints"]} == {each["Name"] for each in task["Volumes"]}
-        assert {each["Name"] for each in one["Environment"]}.isdisjoint({"PGPASSWORD", "MODELBOOK_KEYRING"})
+        assert {mount["SourceVolume"] for mount in one["MountPoints"]} == {
+            each["Name"] for each in task["Volumes"]
+        }
+        assert {each["Name"] for each in one["Environment"]}.isdisjoint(
+            {"PGPASSWORD", "MODELBOOK_KEYRING"}
+        )
         assert all("Ref" in each["ValueFrom"] for each in one["Secrets"])
     [listener] = of_kind("AWS::ElasticLoadBalancingV2::Listener").values()
     assert (listener["Protocol"], listener["Port"]) == ("HTTPS", 443)
@@ -79,7 +95,9 @@ def stack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         ec2, secrets = session.client("ec2"), session.client("secretsmanager")
         vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
         subnets = [
-            ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.0.{i}.0/24", AvailabilityZone=f"eu-central-1{zone}")
+            ec2.create_subnet(
+                VpcId=vpc, CidrBlock=f"10.0.{i}.0/24", AvailabilityZone=f"eu-central-1{zone}"
+            )
             for i, zone in enumerate("ab")
         ]
         given = {
@@ -113,7 +131,10 @@ def test_a_cloud_makes_of_it_a_service_behind_a_load_balancer(stack, tmp_path, m
     assert "not to be seen" not in json.dumps([task, service, told], default=str)
     for one in container["environment"]:
         monkeypatch.setenv(one["name"], one["value"])
-    assert load(tmp_path).journal.url == "postgresql+psycopg://modelbook@db.example.com/journal"
+    assert (
+        load_settings(tmp_path).journal.url
+        == "postgresql+psycopg://modelbook@db.example.com/journal"
+    )
     [balancer] = stack("elbv2").describe_load_balancers()["LoadBalancers"]
     assert balancer["Scheme"] == "internal"
     assert outputs["Address"] == f"https://{balancer['DNSName']}"
@@ -135,7 +156,10 @@ def test_autoscaling_takes_what_the_template_says(stack):
     )  # fmt: skip
     scaling = stack("application-autoscaling")
     scaling.register_scalable_target(**place, MinCapacity=2, MaxCapacity=10)
-    rest = {name: policy[name] for name in ("PolicyName", "PolicyType", "TargetTrackingScalingPolicyConfiguration")}
+    rest = {
+        name: policy[name]
+        for name in ("PolicyName", "PolicyType", "TargetTrackingScalingPolicyConfiguration")
+    }
     scaling.put_scaling_policy(**place, **rest)
     [told] = scaling.describe_scaling_policies(ServiceNamespace="ecs")["ScalingPolicies"]
     assert told["TargetTrackingScalingPolicyConfiguration"]["TargetValue"] == 70

@@ -20,12 +20,12 @@ from modelbook.config import Finalize
 from modelbook.contract import Contract
 from modelbook.engine import worker
 from modelbook.errors import DataError, EngineError, ParameterError
-from modelbook.training import ahead
+from modelbook.training import preprocessing
 from modelbook.training.candidate import Candidate
-from modelbook.training.comparison import Judge, compare
+from modelbook.training.comparison import CrossValidationTask, compare_families
 from modelbook.training.experiment import Experiment
-from modelbook.training.leaderboard import kept, leaderboard
-from modelbook.training.search import Searched, search
+from modelbook.training.leaderboard import build_leaderboard, make_saving_logger
+from modelbook.training.search import SearchResult, search_model
 
 FAMILIES = ["lr", "dt"]
 SPARK = pytest.param("spark", "local[2,4]", id="spark", marks=pytest.mark.requires("java"))
@@ -42,30 +42,41 @@ def refuses(item: str) -> str:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits for schedulers as long as a busy machine takes."""
-    monkeypatch.setattr("modelbook.engine.dask.PATIENCE", LONG)
+    monkeypatch.setattr("modelbook.engine.dask.CONNECT_TIMEOUT", LONG)
 
 
 @pytest.fixture(scope="module")
 def trial(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> Experiment:
-    steps = ahead.steps(Path(), ["none"], 0.4)
-    return Experiment(make_frame(seed=1), contract, folds=3, seed=1, rows=450, steps=steps, balance="undersample")
+    steps = preprocessing.make_steps(Path(), ["none"], 0.4)
+    return Experiment(
+        make_frame(seed=1),
+        contract,
+        folds=3,
+        seed=1,
+        max_rows=450,
+        steps=steps,
+        imbalance="undersample",
+    )
 
 
 @pytest.fixture(scope="module")
 def board(trial: Experiment) -> pd.DataFrame:
-    return leaderboard(compare(trial, FAMILIES, 1000, tell=silent, log=silent), "roc_auc")
+    return build_leaderboard(
+        compare_families(trial, FAMILIES, 1000, report_progress=silent, log_candidate=silent),
+        "roc_auc",
+    )
 
 
 def alike(made: list[Candidate], board: pd.DataFrame) -> None:
     """The same leaderboard but for seconds."""
-    found = leaderboard(made, "roc_auc").drop(columns="fit_seconds")
+    found = build_leaderboard(made, "roc_auc").drop(columns="fit_seconds")
     pd.testing.assert_frame_equal(found, board.drop(columns="fit_seconds"), rtol=1e-9)
 
 
 def test_an_engine_that_is_not_installed_is_told_with_what_to_install(monkeypatch):
-    monkeypatch.setitem(engine.VENDORS, "dask", "nowhere_to_be_found")
+    monkeypatch.setitem(engine.PACKAGES, "dask", "nowhere_to_be_found")
     with pytest.raises(EngineError, match=r"dask.*nowhere_to_be_found") as caught:
-        engine.opened("dask", None, str)
+        engine.open_engine("dask", None, str)
     assert "make engines" in caught.value.next
     assert "modelbook[dask]" in caught.value.next
 
@@ -74,24 +85,27 @@ def test_an_engine_that_is_not_installed_is_told_with_what_to_install(monkeypatc
 def test_a_scheduler_that_does_not_answer_is_told_at_once(name):
     began = time.monotonic()
     with pytest.raises(EngineError, match=rf"{name}.*127\.0\.0\.1:1\b.*refused"):
-        engine.opened(name, f"{name}://127.0.0.1:1", str)
+        engine.open_engine(name, f"{name}://127.0.0.1:1", str)
     assert time.monotonic() - began < 5
 
 
 def test_an_error_of_the_work_is_told_as_it_is_and_one_of_the_engine_as_its_own():
-    with engine.opened("local", None, refuses) as it, pytest.raises(DataError, match="no part-1"):
-        it.answer(it.submit("part-1"))
+    with (
+        engine.open_engine("local", None, refuses) as it,
+        pytest.raises(DataError, match="no part-1"),
+    ):
+        it.get_result(it.submit("part-1"))
     with ThreadPoolExecutor(1) as pool:
         it = engine.Engine("dask", lambda: 1, pool.submit)
         with pytest.raises(DataError, match="no part-1"):
-            it.answer(pool.submit(worker.do, cloudpickle.dumps(refuses), "part-1"))
+            it.get_result(pool.submit(worker.run_item, cloudpickle.dumps(refuses), "part-1"))
         with pytest.raises(EngineError, match=r"dask.*ZeroDivisionError: .*by zero"):
-            it.answer(pool.submit(lambda: 1 // 0))
+            it.get_result(pool.submit(lambda: 1 // 0))
 
 
 def test_an_experiment_that_has_travelled_judges_alike(trial, board):
-    again = cloudpickle.loads(cloudpickle.dumps(Judge(trial)))
-    assert len(again.experiment.whole) == len(trial.features) < len(trial.whole)
+    again = cloudpickle.loads(cloudpickle.dumps(CrossValidationTask(trial)))
+    assert len(again.experiment.train_data) == len(trial.features) < len(trial.train_data)
     found = again(("dt", float("inf")))
     row = board.set_index("family").loc["dt"]
     assert found.mean["roc_auc"] == pytest.approx(row["roc_auc_mean"], rel=1e-9)
@@ -109,53 +123,71 @@ def two(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         with ThreadPoolExecutor(2) as pool:
 
             def submit(item: Any) -> Any:
-                future = pool.submit(worker.do, packed, item)
+                future = pool.submit(worker.run_item, packed, item)
                 running.add(future)
                 most.append(sum(not one.done() for one in running))
                 return future
 
             yield engine.Engine(name, lambda: 2, submit)
 
-    monkeypatch.setattr(engine, "opened", opened)
+    monkeypatch.setattr(engine, "open_engine", opened)
     return most
 
 
 def test_several_are_judged_at_a_time_and_the_budget_holds(trial, board, two, tmp_path):
-    there = {"name": "dask", "scheduler": "tcp://host:8786"}
-    log = kept(tmp_path / "so_far.parquet", silent)
-    alike(compare(trial, FAMILIES, 1000, tell=silent, log=log, **there), board)
+    there = {"engine_name": "dask", "scheduler": "tcp://host:8786"}
+    log = make_saving_logger(tmp_path / "so_far.parquet", silent)
+    alike(
+        compare_families(trial, FAMILIES, 1000, report_progress=silent, log_candidate=log, **there),
+        board,
+    )
     assert max(two) == 2
-    assert sorted(pd.read_parquet(tmp_path / "so_far.parquet")["family"]) == sorted(["dummy", *FAMILIES])
-    spent = compare(trial, FAMILIES, 1e-9, tell=silent, log=silent, **there)
+    assert sorted(pd.read_parquet(tmp_path / "so_far.parquet")["family"]) == sorted(
+        ["dummy", *FAMILIES]
+    )
+    spent = compare_families(
+        trial, FAMILIES, 1e-9, report_progress=silent, log_candidate=silent, **there
+    )
     assert {one.status for one in spent} == {"skipped"}
 
 
-def searched(trial: Experiment, **given: Any) -> Searched:
+def searched(trial: Experiment, **given: Any) -> SearchResult:
     """The decision tree tuned, here or elsewhere."""
-    return search(trial, Finalize(tune_rounds=3), ["dt"], "roc_auc", silent, **given)
+    return search_model(trial, Finalize(tune_rounds=3), ["dt"], "roc_auc", silent, **given)
 
 
 @pytest.fixture(scope="module")
-def here(trial: Experiment) -> Searched:
+def here(trial: Experiment) -> SearchResult:
     return searched(trial)
 
 
-def tried_alike(found: Searched, here: Searched, trial: Experiment) -> None:
+def tried_alike(found: SearchResult, here: SearchResult, trial: Experiment) -> None:
     """All rounds were begun, the defaults judged as here; and the answers are those of the pipeline that was taken."""
-    assert found.tried["setting"].tolist() == ["defaults", "1", "2", "3"]
-    assert set(found.tried["state"]) <= {"judged", "dropped"}
-    assert found.tried["mean"][0] == pytest.approx(here.tried["mean"][0], rel=1e-9)
-    np.testing.assert_allclose(found.answers, trial.out_of_fold(found.pipeline).score)
+    assert found.trials["setting"].tolist() == ["defaults", "1", "2", "3"]
+    assert set(found.trials["state"]) <= {"completed", "pruned"}
+    assert found.trials["mean"][0] == pytest.approx(here.trials["mean"][0], rel=1e-9)
+    np.testing.assert_allclose(
+        found.out_of_fold_scores, trial.predict_out_of_fold(found.pipeline).score
+    )
 
 
 def test_several_settings_are_tried_at_a_time(trial, here, two):
-    tried_alike(searched(trial, name="dask", scheduler="tcp://host:8786"), here, trial)
-    assert max(two[3:]) == 2  # the defaults' three folds all at once, then a fold each of two settings
+    tried_alike(searched(trial, engine_name="dask", scheduler="tcp://host:8786"), here, trial)
+    assert (
+        max(two[3:]) == 2
+    )  # the defaults' three folds all at once, then a fold each of two settings
 
 
 def test_a_scheduler_without_an_engine_is_refused(trial):
-    with pytest.raises(ParameterError, match=r"scheduler.*'tcp://host:8786'.*engine.*'local'"):
-        compare(trial, FAMILIES, 1, tell=silent, log=silent, scheduler="tcp://host:8786")
+    with pytest.raises(ParameterError, match=r"scheduler.*'tcp://host:8786'.*engine.*local"):
+        compare_families(
+            trial,
+            FAMILIES,
+            1,
+            report_progress=silent,
+            log_candidate=silent,
+            scheduler="tcp://host:8786",
+        )
 
 
 @pytest.mark.slow
@@ -168,7 +200,15 @@ def test_dask_has_the_same_leaderboard_though_a_worker_is_killed(patient, trial,
                 it.workers[0].kill()
             judged.append(candidate)
 
-        made = compare(trial, FAMILIES, 1000, tell=silent, log=log, name="dask", scheduler=it.address)
+        made = compare_families(
+            trial,
+            FAMILIES,
+            1000,
+            report_progress=silent,
+            log_candidate=log,
+            engine_name="dask",
+            scheduler=it.address,
+        )
         assert it.workers[0].wait(10) == -9
     assert judged == made
     alike(made, board)
@@ -182,8 +222,8 @@ def test_dask_tunes_though_a_worker_is_killed(patient, trial, here):
             if "setting 1 of 3, fold 2" in step:
                 it.workers[0].kill()
 
-        there = {"name": "dask", "scheduler": it.address}
-        found = search(trial, Finalize(tune_rounds=3), ["dt"], "roc_auc", watch, **there)
+        there = {"engine_name": "dask", "scheduler": it.address}
+        found = search_model(trial, Finalize(tune_rounds=3), ["dt"], "roc_auc", watch, **there)
         assert it.workers[0].wait(10) == -9
     tried_alike(found, here, trial)
 
@@ -192,7 +232,11 @@ def test_dask_tunes_though_a_worker_is_killed(patient, trial, here):
 @pytest.mark.parametrize(("name", "scheduler"), [SPARK, pytest.param("ray", "none", id="ray")])
 def test_spark_and_ray_have_the_same_leaderboard_and_tune(trial, board, here, name, scheduler):
     there = {"name": name, "scheduler": scheduler}
-    made = retry_startup(lambda: compare(trial, FAMILIES, 1000, tell=silent, log=silent, **there))
+    made = retry_startup(
+        lambda: compare_families(
+            trial, FAMILIES, 1000, report_progress=silent, log_candidate=silent, **there
+        )
+    )
     found = retry_startup(lambda: searched(trial, **there))
     alike(made, board)
     tried_alike(found, here, trial)

@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 from modelbook import errors
-from modelbook.errors import DataError, ModelbookError, ParameterError, ViolationError
+from modelbook.errors import ContractViolationError, DataError, ModelbookError, ParameterError
 
 KINDS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
 
@@ -20,7 +20,7 @@ PARTS = {"expected": "2 to 20", "next": "correct env.yaml"}
 def test_a_message_has_a_line_for_each_part_that_there_is(names: list[str]) -> None:
     error = ModelbookError("folds = 1", **{name: PARTS[name] for name in names})
     first, *lines = str(error).splitlines()
-    assert first == error.what == "folds = 1"
+    assert first == error.problem == "folds = 1"
     assert len(lines) == len(names)
     for name, line in zip(names, lines):
         assert getattr(error, name) == PARTS[name]
@@ -32,19 +32,25 @@ def test_an_error_survives_pickling(kind: type[ModelbookError]) -> None:
     error = kind("what", expected="that", next="then")
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is kind
-    assert (again.what, again.expected, again.next) == ("what", "that", "then")
+    assert (again.problem, again.expected, again.next) == ("what", "that", "then")
     assert str(again) == str(error)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_error_is_caught_as_the_base_and_drawn_in_the_tree(kind: type[ModelbookError]) -> None:
+def test_every_error_is_caught_as_the_base_and_drawn_in_the_tree(
+    kind: type[ModelbookError],
+) -> None:
     assert issubclass(kind, ModelbookError)
-    line = next(text for text in errors.__doc__.splitlines() if text.strip("│├└─ ").split(" ")[0] == kind.__name__)
+    line = next(
+        text
+        for text in errors.__doc__.splitlines()
+        if text.strip("│├└─ ").split(" ")[0] == kind.__name__
+    )
     depth = len(kind.__mro__) - len(ModelbookError.__mro__)
     assert (len(line) - len(line.lstrip("│├└─ "))) // 4 == depth
     assert kind is ModelbookError or kind.__doc__.rstrip(".").lower() in line.lower()
 
 
 def test_a_violation_is_a_data_error_and_a_parameter_error_is_not() -> None:
-    assert issubclass(ViolationError, DataError)
+    assert issubclass(ContractViolationError, DataError)
     assert not issubclass(ParameterError, DataError)

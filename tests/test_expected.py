@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from modelbook.tasks.expected import area
+from modelbook.tasks.performance_estimation import estimate_roc_auc
 
 
-def drawn(random: np.random.Generator, rows: int, spread: float = 1.2) -> tuple[np.ndarray, np.ndarray]:
+def drawn(
+    random: np.random.Generator, rows: int, spread: float = 1.2
+) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities that are twice too sure, in one column, and what turned out."""
     logit = random.normal(-0.5, spread, rows)
     turned = random.uniform(size=rows) < 1 / (1 + np.exp(-logit))
@@ -22,7 +24,10 @@ def test_what_is_expected_comes_also_of_another_mix_of_rows(spread: float) -> No
     for _ in range(20):
         past, turned = drawn(random, 3000)
         score, came = drawn(random, 1000, spread)
-        told, auc = area(score, past, turned, draws=50), roc_auc_score(came, score)
+        told, auc = (
+            estimate_roc_auc(score, past, turned, n_simulations=50),
+            roc_auc_score(came, score),
+        )
         assert told is not None
         off.append(told.value - auc)
         held.append(told.low <= auc <= told.high)
@@ -39,7 +44,7 @@ def test_of_several_classes_it_is_the_mean_of_each_against_the_rest() -> None:
         return np.exp(value) / np.exp(value).sum(axis=1, keepdims=True), code
 
     (past, codes), (score, came) = several(3000), several(2000)
-    told = area(score, past, codes[:, None] == np.arange(3))
+    told = estimate_roc_auc(score, past, codes[:, None] == np.arange(3))
     assert told is not None
     auc = roc_auc_score(came, score, multi_class="ovr", average="macro")
     assert told.value == pytest.approx(auc, abs=0.02)
@@ -48,8 +53,8 @@ def test_of_several_classes_it_is_the_mean_of_each_against_the_rest() -> None:
 
 def test_equal_answers_are_a_coin_and_too_few_outcomes_tell_nothing() -> None:
     past, turned = drawn(np.random.default_rng(2), 500)
-    told = area(np.full((200, 1), 0.3), past, turned)
+    told = estimate_roc_auc(np.full((200, 1), 0.3), past, turned)
     assert told is not None
     assert told == pytest.approx((0.5, 0.5, 0.5))
-    assert area(past, past, np.arange(500)[:, None] < 9) is None
-    assert area(past, past, np.arange(500)[:, None] >= 9) is None
+    assert estimate_roc_auc(past, past, np.arange(500)[:, None] < 9) is None
+    assert estimate_roc_auc(past, past, np.arange(500)[:, None] >= 9) is None

@@ -19,8 +19,8 @@ from shelf import BOOK, Shelf, fitted
 from tiny import BIN
 
 from modelbook.errors import StoreError
-from modelbook.registry import exported
-from modelbook.serving import loaded, named
+from modelbook.registry import exports
+from modelbook.serving import served_models
 
 ROW = {"colour": "1", "size": 50, "noise": 1.5, "flag": 0}
 
@@ -46,64 +46,81 @@ def address(tmp_path: Path) -> str:
     return (tmp_path / "elsewhere").as_uri()
 
 
-def test_an_export_answers_where_there_is_no_project(shelf: Shelf, address: str, tmp_path: Path) -> None:
-    place = exported.export(shelf.root, BOOK, f"{address}/")
+def test_an_export_answers_where_there_is_no_project(
+    shelf: Shelf, address: str, tmp_path: Path
+) -> None:
+    place = exports.export_version(shelf.root, BOOK, f"{address}/")
     other = tmp_path / "other"
-    found = exported.find(other, place)
+    found = exports.open_export(other, place)
     assert (found.name, found.number, found.tags["run_id"]) == (BOOK, 1, "1")
     assert place == f"{address}/{found.tags['digest']}"
-    one = loaded.load(found, limit=1)
-    assert (one.number, one.golden > 0) == (1, True)
-    assert found.folder == other / "models/cache" / found.tags["digest"]
-    assert exported.export(shelf.root, BOOK, address) == place  # again, and nothing is another
+    one = served_models.load_model(found, max_rows=1)
+    assert (one.number, one.golden_rows > 0) == (1, True)
+    assert found.artifact_folder == other / "models/cache" / found.tags["digest"]
+    assert (
+        exports.export_version(shelf.root, BOOK, address) == place
+    )  # again, and nothing is another
 
 
 def test_a_service_that_is_told_an_export_asks_no_store(
     shelf: Shelf, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(named.FROM, exported.export(shelf.root, BOOK, address, 2))
-    assert {alias: found.number for alias, found in named.named(tmp_path / "other", BOOK).items()} == {"champion": 2}
+    monkeypatch.setenv(
+        served_models.EXPORT_VARIABLE, exports.export_version(shelf.root, BOOK, address, 2)
+    )
+    assert {
+        alias: found.number
+        for alias, found in served_models.find_served_versions(tmp_path / "other", BOOK).items()
+    } == {"champion": 2}
 
 
 @pytest.mark.parametrize("number", [None, 9])
 def test_what_is_not_there_is_not_exported(number: int | None, shelf: Shelf, address: str) -> None:
     shelf.alias("champion", None)
     with refused(StoreError, BOOK, number or "champion"):
-        exported.export(shelf.root, BOOK, address, number)
+        exports.export_version(shelf.root, BOOK, address, number)
 
 
 def test_a_path_is_no_address_and_the_one_that_it_has_is_told(shelf: Shelf, tmp_path: Path) -> None:
     with refused(StoreError, tmp_path / "elsewhere") as caught:
-        exported.export(shelf.root, BOOK, str(tmp_path / "elsewhere"))
+        exports.export_version(shelf.root, BOOK, str(tmp_path / "elsewhere"))
     [advised] = re.findall(r"file://\S+", caught.value.next)
-    assert exported.export(shelf.root, BOOK, advised).startswith(tmp_path.as_uri())
+    assert exports.export_version(shelf.root, BOOK, advised).startswith(tmp_path.as_uri())
 
 
-def test_files_that_changed_are_neither_exported_nor_served(shelf: Shelf, address: str, tmp_path: Path) -> None:
-    place = exported.export(shelf.root, BOOK, address)
+def test_files_that_changed_are_neither_exported_nor_served(
+    shelf: Shelf, address: str, tmp_path: Path
+) -> None:
+    place = exports.export_version(shelf.root, BOOK, address)
     for folder in (shelf.folder(1), Path(place.removeprefix("file://")) / "parts"):
         (folder / "contract.yaml").write_text("title: Other")
     with refused(StoreError, BOOK, 1):
-        exported.export(shelf.root, BOOK, address)
+        exports.export_version(shelf.root, BOOK, address)
     with refused(StoreError, place.rpartition("/")[2][:12]):
-        loaded.load(exported.find(tmp_path / "other", place), limit=1)
+        served_models.load_model(exports.open_export(tmp_path / "other", place), max_rows=1)
 
 
-@pytest.mark.parametrize(("end", "facts"), [("", []), ("/" + "0" * 64, ["FileNotFoundError"]), ("/9a0c", [])])
-def test_an_address_that_is_no_export_is_told(end: str, facts: list[str], address: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("end", "facts"), [("", []), ("/" + "0" * 64, ["FileNotFoundError"]), ("/9a0c", [])]
+)
+def test_an_address_that_is_no_export_is_told(
+    end: str, facts: list[str], address: str, tmp_path: Path
+) -> None:
     with refused(StoreError, address + end, *facts):
-        exported.find(tmp_path, address + end)
+        exports.open_export(tmp_path, address + end)
 
 
-def test_an_export_under_another_digest_is_refused(shelf: Shelf, address: str, tmp_path: Path) -> None:
-    folder = Path(exported.export(shelf.root, BOOK, address).removeprefix("file://"))
+def test_an_export_under_another_digest_is_refused(
+    shelf: Shelf, address: str, tmp_path: Path
+) -> None:
+    folder = Path(exports.export_version(shelf.root, BOOK, address).removeprefix("file://"))
     folder.rename(folder.with_name("0" * 64))
     with refused(StoreError, folder.name[:12]) as caught:
-        exported.find(tmp_path, f"{address}/{'0' * 64}")
+        exports.open_export(tmp_path, f"{address}/{'0' * 64}")
     assert "0" * 12 in caught.value.expected
     (folder.with_name("0" * 64) / "version.json").write_text("[]")
     with refused(StoreError, f"{address}/{'0' * 64}/version.json"):
-        exported.find(tmp_path, f"{address}/{'0' * 64}")
+        exports.open_export(tmp_path, f"{address}/{'0' * 64}")
 
 
 @pytest.mark.slow
@@ -111,24 +128,30 @@ def test_a_service_starts_from_s3_in_an_empty_folder(
     shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with object_store(monkeypatch, "models"):
-        place = exported.export(shelf.root, BOOK, "s3://models/team", 2)
+        place = exports.export_version(shelf.root, BOOK, "s3://models/team", 2)
         with socket.socket() as one:
             one.bind(("127.0.0.1", 0))
             port = one.getsockname()[1]
         (tmp_path / "empty").mkdir()
         command = [BIN / "modelbook", "serve", "--from", place, "--port", str(port)]
         with (tmp_path / "log").open("w") as log:
-            server = subprocess.Popen(command, cwd=tmp_path / "empty", stderr=log, env={**os.environ})
+            server = subprocess.Popen(
+                command, cwd=tmp_path / "empty", stderr=log, env={**os.environ}
+            )
         try:
             for _ in range(300):
                 assert server.poll() is None, (tmp_path / "log").read_text()
                 try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=5).close()
+                    urllib.request.urlopen(
+                        f"http://127.0.0.1:{port}/health/ready", timeout=5
+                    ).close()
                     break
                 except OSError:
                     time.sleep(0.1)
             asked = urllib.request.Request(
-                f"http://127.0.0.1:{port}/predict", json.dumps(ROW).encode(), {"content-type": "application/json"}
+                f"http://127.0.0.1:{port}/predict",
+                json.dumps(ROW).encode(),
+                {"content-type": "application/json"},
             )
             with urllib.request.urlopen(asked, timeout=30) as told:
                 answer = json.load(told)

@@ -16,20 +16,31 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from tiny import ROOT, Tiny
 
 from modelbook import disk
-from modelbook.errors import BuildError, DataError, ViolationError
-from modelbook.report import failure, page, stopped
-from modelbook.report.verdict import Verdict
-from modelbook.stage import failed
+from modelbook.build import failure_pages
+from modelbook.errors import BuildError, ContractViolationError, DataError
+from modelbook.pages import failure_report, notebook_errors, stage_report
+from modelbook.stage.verdict import Verdict
 
-TRACE = ["\x1b[0;31mDataError\x1b[0m  Traceback", "Cell \x1b[0;32mIn[3], line 1\x1b[0m\n----> 1 <b>raise</b>"]
+TRACE = [
+    "\x1b[0;31mDataError\x1b[0m  Traceback",
+    "Cell \x1b[0;32mIn[3], line 1\x1b[0m\n----> 1 <b>raise</b>",
+]
 ERROR = DataError("the table has <3> rows", expected="at least 10", next="take another table")
 
 
-def cell(source: str, error: Exception | None = None, started: str | None = "2024-05-06T07:08:09", **more: Any) -> Any:
+def cell(
+    source: str,
+    error: Exception | None = None,
+    started: str | None = "2024-05-06T07:08:09",
+    **more: Any,
+) -> Any:
     name = type(error).__name__
     outputs = [new_output("error", ename=name, evalue=str(error), traceback=TRACE)] if error else []
     # Papermill calls every cell completed in the end, also those that it never came to.
-    metadata = {"papermill": {"status": "completed", "start_time": started}, "tags": more.pop("tags", [])}
+    metadata = {
+        "papermill": {"status": "completed", "start_time": started},
+        "tags": more.pop("tags", []),
+    }
     return new_code_cell(source, metadata=metadata, outputs=outputs, **more)
 
 
@@ -44,35 +55,50 @@ def partial(*last: Any) -> Any:
 
 
 def broken() -> Any:
-    return partial(cell("board = <judge>()", ERROR, id="leaderboard"), cell("never()", started=None))
+    return partial(
+        cell("board = <judge>()", ERROR, id="leaderboard"), cell("never()", started=None)
+    )
 
 
 @pytest.fixture
 def made(tmp_path: Path) -> Any:
     """Writes the page of a failure of compare and returns it, given the partial notebook and what was told."""
 
-    def write(notebook: Any = None, what: str = f"DataError: {ERROR}\n  in cell 4:\n    board()", **more: Any) -> str:
+    def write(
+        notebook: Any = None,
+        what: str = f"DataError: {ERROR}\n  in cell 4:\n    board()",
+        **more: Any,
+    ) -> str:
         folder = tmp_path / "reports/tiny"
         (folder / "logs").mkdir(parents=True, exist_ok=True)
         log = folder / "logs/03_compare.log"
         if not log.exists():
             entries = [{"at": time.time() - 83, "text": "starting the kernel", "done": None}]
-            entries += [{"at": time.time(), "text": f"step <{i}>", "done": i, "total": 20} for i in range(20)]
+            entries += [
+                {"at": time.time(), "text": f"step <{i}>", "done": i, "total": 20}
+                for i in range(20)
+            ]
             log.write_text("\n".join(map(json.dumps, entries)) + "\nhalf a li")
         if notebook is not None:
             nbformat.write(notebook, folder / "03_compare.ipynb")
         states = {"ingest": "kept", "explore": "ran", "compare": "failed: x", "finalize": "not run"}
         told = {
-            "states": {**states, "deploy": "not run"}, "below": ["finalize", "deploy"],
+            "states": {**states, "deploy": "not run"}, "downstream": ["finalize", "deploy"],
             "command": "ploomber build --env--folds 3",
-            "facts": {"commit": "c" * 10, "parameters": [
+            "provenance": {"commit": "c" * 10, "parameters": [
                 {"name": "folds", "value": "3", "origin": "command line", "meaning": "folds, 2 to 20"},
             ]},
         }  # fmt: skip
-        found = failure.Failure(
-            "compare", "tiny", what, folder / "03_compare.html", folder / "03_compare.ipynb", log, **{**told, **more}
+        found = failure_report.StageFailure(
+            "compare",
+            "tiny",
+            what,
+            folder / "03_compare.html",
+            folder / "03_compare.ipynb",
+            log,
+            **{**told, **more},
         )
-        return failure.write(found).read_text(encoding="utf-8")
+        return failure_report.write(found).read_text(encoding="utf-8")
 
     return write
 
@@ -100,11 +126,17 @@ class TestPage:
     @pytest.mark.parametrize(
         ("error", "next", "section"),
         [
-            (OSError(28, "No space left on device"), disk.MEND, "section “DiskError”"),
-            (RuntimeError("(psycopg.OperationalError) gone"), "see that PostgreSQL is up", ""),
+            (OSError(28, "No space left on device"), disk.DISK_FULL_HINT, "section “DiskError”"),
+            (
+                RuntimeError("(psycopg.OperationalError) gone"),
+                "check that PostgreSQL is running",
+                "",
+            ),
         ],
     )
-    def test_where_a_library_does_not_say_what_to_do_it_is_what_the_build_said(self, made, error, next, section):
+    def test_where_a_library_does_not_say_what_to_do_it_is_what_the_build_said(
+        self, made, error, next, section
+    ):
         what = f"{type(error).__name__}: {error}\n  in cell 4:\n  > board()\n  next:     {next}"
         told = text(made(partial(cell("board()", error)), what))
         assert next in told
@@ -137,17 +169,29 @@ class TestPage:
         ("what", "said"),
         [
             ("out of memory, MemoryError: \n  in cell 3:\n    x", "Take fewer rows (sample)"),
-            ("the kernel died: the system killed it for want of memory (SIGKILL) (not an error…)", "“A dead kernel”"),
-            ("the kernel died: it crashed with SIGSEGV, in a library's native code", "run the notebook by hand"),
-            ("stage 'compare' took longer than 9 s and was stopped\n  next: give it more time", "Give it more time."),
-            (f"BuildError: {BuildError('did not start, twice', next='modelbook doctor')}", "Modelbook doctor."),
+            (
+                "the kernel died: the system killed it because memory ran out (SIGKILL) (not an error…)",
+                "“A dead kernel”",
+            ),
+            (
+                "the kernel died: it crashed with SIGSEGV, in a library's native code",
+                "run the notebook by hand",
+            ),
+            (
+                "stage 'compare' took longer than 9 s and was stopped\n  next: give it more time",
+                "Give it more time.",
+            ),
+            (
+                f"BuildError: {BuildError('did not start, twice', next='modelbook doctor')}",
+                "Modelbook doctor.",
+            ),
         ],
     )
     def test_without_an_error_of_a_cell_it_says_what_ended_the_stage(self, made, what, said):
         running = partial(cell("work()", id="work"), cell("later()", started=None))
         told = text(made(None if "start" in what else running, what))
         assert said in told
-        assert "not an error that a cell of the notebook raised" in told
+        assert "not raised by a cell" in told
         dead = what.startswith(("the kernel died", "stage"))
         assert ("The cell below was running when it happened." in told) == dead
         assert ("work()" in told) == dead
@@ -160,7 +204,9 @@ class TestPage:
         assert "section “ReportError”" in html
         assert "<pre>a figure has no alternative text</pre>" in html
 
-    @pytest.mark.parametrize("content", ["", "{", "[]", '{"cells": 3}', '{"cells": [], "metadata": {}}'])
+    @pytest.mark.parametrize(
+        "content", ["", "{", "[]", '{"cells": 3}', '{"cells": [], "metadata": {}}']
+    )
     def test_a_damaged_notebook_does_not_keep_it_from_being_written(self, made, tmp_path, content):
         made()
         (tmp_path / "reports/tiny/03_compare.ipynb").write_text(content)
@@ -169,11 +215,11 @@ class TestPage:
     def test_neither_does_an_absent_or_empty_log(self, made, tmp_path):
         made()
         (tmp_path / "reports/tiny/logs/03_compare.log").write_text("")
-        assert "It left no log." in made()
+        assert "There is no log." in made()
         shutil.rmtree(tmp_path / "reports/tiny/logs")
         (tmp_path / "reports/tiny/logs").mkdir()
         (tmp_path / "reports/tiny/logs/03_compare.log").write_text('{"at": "x"}\n3\n')
-        assert "It left no log." in made()
+        assert "There is no log." in made()
 
     def test_a_notebook_of_an_earlier_run_tells_nothing_of_this_one(self, made, tmp_path):
         made(broken())
@@ -189,52 +235,72 @@ class TestPage:
 class TestLastGood:
     def good(self, folder: Path, word: str = "leader found") -> Path:
         conclusion = Verdict("compare", "tiny", word, "good", ["It leads."])
-        cells = [new_code_cell("verdict", outputs=[new_output("display_data", conclusion._repr_mimebundle_())])]
+        cells = [
+            new_code_cell(
+                "verdict", outputs=[new_output("display_data", conclusion._repr_mimebundle_())]
+            )
+        ]
         source = folder / "reports/tiny/03_compare.ipynb"
         source.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(new_notebook(cells=cells), source)
-        page.publish({"nb": source, "report": source.with_suffix(".html")}, {"book": "tiny"})
+        stage_report.publish(
+            {"nb": source, "report": source.with_suffix(".html")}, {"book": "tiny"}
+        )
         return source.with_suffix(".html")
 
     def test_is_kept_beside_and_says_what_it_is(self, made, tmp_path):
         report = self.good(tmp_path)
-        html = made(broken(), last={"word": "leader found", "facts": {"started": "2024-05-06T07:08:09+00:00"}})
-        assert failure.is_failure(report)
+        html = made(
+            broken(),
+            last_receipt={
+                "word": "leader found",
+                "facts": {"started": "2024-05-06T07:08:09+00:00"},
+            },
+        )
+        assert failure_report.is_failure_report(report)
         assert 'href="03_compare-last-good.html"' in html
         assert "leader found , 2024-05-06 07:08 UTC" in text(html)
-        kept = failure.last_good(report).read_text(encoding="utf-8")
+        kept = failure_report.last_good_path(report).read_text(encoding="utf-8")
         assert "It leads." in kept
         assert 'The stage has failed since: <a href="03_compare.html">' in kept
 
     def test_a_second_failure_does_not_take_its_place(self, made, tmp_path):
         report = self.good(tmp_path)
         made(broken())
-        kept = failure.last_good(report).read_text(encoding="utf-8")
+        kept = failure_report.last_good_path(report).read_text(encoding="utf-8")
         made(broken(), what="KeyError: 'x'")
-        assert failure.last_good(report).read_text(encoding="utf-8") == kept
+        assert failure_report.last_good_path(report).read_text(encoding="utf-8") == kept
 
     def test_is_gone_when_the_stage_has_ended_well(self, made, tmp_path):
         self.good(tmp_path)
         made(broken())
         report = self.good(tmp_path, "no lead")
-        assert not failure.is_failure(report)
-        assert not failure.last_good(report).exists()
+        assert not failure_report.is_failure_report(report)
+        assert not failure_report.last_good_path(report).exists()
 
     def test_there_is_none_when_the_stage_never_ended_well(self, made, tmp_path):
         made(broken())
-        assert "this stage has not ended well yet" in made(broken())
+        assert "This stage has not succeeded yet" in made(broken())
         assert not list(tmp_path.rglob("*last-good*"))
 
 
 class TestWords:
     def test_an_error_of_ours_has_parts(self):
-        long = ViolationError("breaks in 2 places\n    row 1\n    row 2", expected="none", next="mend it")
-        told = stopped.words(str(long))
-        assert (told.what, told.expected, told.next) == ("breaks in 2 places\n    row 1\n    row 2", "none", "mend it")
+        long = ContractViolationError(
+            "breaks in 2 places\n    row 1\n    row 2", expected="none", next="mend it"
+        )
+        told = notebook_errors.parse_error_message(str(long))
+        assert (told.problem, told.expected, told.next_step) == (
+            "breaks in 2 places\n    row 1\n    row 2",
+            "none",
+            "mend it",
+        )
 
-    @pytest.mark.parametrize("message", ["", "division by zero", "two\nlines", "next: nothing of ours"])
+    @pytest.mark.parametrize(
+        "message", ["", "division by zero", "two\nlines", "next: nothing of ours"]
+    )
     def test_any_other_is_all_one(self, message):
-        assert stopped.words(message) == stopped.Words(message)
+        assert notebook_errors.parse_error_message(message) == notebook_errors.ErrorMessage(message)
 
 
 class TestCommand:
@@ -242,19 +308,27 @@ class TestCommand:
         monkeypatch.delenv("PLOOMBER_ENV_FILENAME", raising=False)
         monkeypatch.setattr("sys.argv", ["/x/bin/ploomber"])
         words = ["--force", "--env--families", "lr nb"]
-        assert failed.command(ROOT, "rand-hie", words) == "ploomber build --env--families 'lr nb'"
-        assert failed.command(ROOT, "rand-hie-sample", []) == "PLOOMBER_ENV_FILENAME=env.sample.yaml ploomber build"
+        assert (
+            failure_pages.retry_command(ROOT, "rand-hie", words)
+            == "ploomber build --env--families 'lr nb'"
+        )
+        assert (
+            failure_pages.retry_command(ROOT, "rand-hie-sample", [])
+            == "PLOOMBER_ENV_FILENAME=env.sample.yaml ploomber build"
+        )
 
     def test_all_that_waits_is_found(self):
         reads = {"deploy": ["compare"], "explore": ["ingest"], "compare": ["ingest"], "ingest": []}
         tasks = {name: {"upstream": upstream} for name, upstream in reads.items()}
-        assert failed.below("ingest", tasks) == ["explore", "compare", "deploy"]
-        assert failed.below("explore", tasks) == []
+        assert failure_pages.find_downstream("ingest", tasks) == ["explore", "compare", "deploy"]
+        assert failure_pages.find_downstream("explore", tasks) == []
 
-    def test_a_page_that_cannot_be_written_is_told_and_ends_nothing(self, tmp_path, monkeypatch, capsys):
+    def test_a_page_that_cannot_be_written_is_told_and_ends_nothing(
+        self, tmp_path, monkeypatch, capsys
+    ):
         shutil.copy(ROOT / "pipeline.yaml", tmp_path)
         (tmp_path / "reports").write_text("a file where a folder should be")
-        failed.publish(tmp_path, "tiny", {"compare": "KeyError: 'x'"}, {}, {})
+        failure_pages.write_failure_pages(tmp_path, "tiny", {"compare": "KeyError: 'x'"}, {}, {})
         assert "compare" in capsys.readouterr().err
 
 
@@ -266,7 +340,9 @@ def test_a_build_leaves_a_page_and_takes_it_away_when_the_stage_is_mended(copy_o
         told = tiny.build()
     assert told.returncode == 1
     assert re.search(r"failed.*: compare$", told.stderr.strip())
-    assert re.search(r"FAILED\nZeroDivisionError: division by zero\n +in cell \d+:\n  > .*1 / 0", told.stdout)
+    assert re.search(
+        r"FAILED\nZeroDivisionError: division by zero\n +in cell \d+:\n  > .*1 / 0", told.stdout
+    )
     partial = tiny.root / "reports/tiny/03_compare.ipynb"
     assert str(partial) in told.stdout
     assert "ZeroDivisionError" in partial.read_text()
@@ -280,12 +356,12 @@ def test_a_build_leaves_a_page_and_takes_it_away_when_the_stage_is_mended(copy_o
     row = index.read_text(encoding="utf-8").split('<tr class="failed">')[1].split("</tr>")[0]
     for link in ("03_compare.html", "03_compare.ipynb", "03_compare-last-good.html"):
         assert f'href="tiny/{link}"' in row
-    assert failure.last_good(report).is_file()
+    assert failure_report.last_good_path(report).is_file()
     told = tiny.build("--partially", "compare")
     assert told.returncode == 0, told.stdout + told.stderr
     assert "compare" in tiny.ran(told)
-    assert not failure.is_failure(report)
-    assert not failure.last_good(report).exists()
+    assert not failure_report.is_failure_report(report)
+    assert not failure_report.last_good_path(report).exists()
     told_now = index.read_text(encoding="utf-8")
     assert '<tr class="failed">' not in told_now
     assert "older than" in told_now  # finalize and what is below it

@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 from tiny import BIN, Tiny
 
+from modelbook.build import executor
 from modelbook.errors import TransformerError
 from modelbook.registry import store, versions
-from modelbook.registry.requirements import requirements
-from modelbook.stage import pipeline
+from modelbook.registry.requirements import pip_requirements
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +53,9 @@ def project(built: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     (tiny.root / "features").mkdir()
     (tiny.root / "features/wealth.py").write_text(FILE)
     (tiny.root / "features/money.py").write_text(MONEY)
-    tiny.set(transformers="wealth.Wealth", rare=0.05, search_rows=2000, families="lr")
+    tiny.set(
+        transformers="wealth.Wealth", min_category_frequency=0.05, search_rows=2000, families="lr"
+    )
     done = tiny.build()
     assert done.returncode == 0, done.stdout + done.stderr
     assert tiny.ran(done) == ["compare", "finalize", "deploy", "monitor"]
@@ -61,22 +63,26 @@ def project(built: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Tiny:
 
 
 @pytest.fixture(scope="module")
-def version(project: Tiny) -> versions.Version:
-    return versions.version(project.root, "tiny", 2)
+def version(project: Tiny) -> versions.ModelVersion:
+    return versions.get_version(project.root, "tiny", 2)
 
 
-def test_the_version_holds_it_and_says_what_it_needs(project: Tiny, version: versions.Version) -> None:
-    pipeline = version.evaluated()
+def test_the_version_holds_it_and_says_what_it_needs(
+    project: Tiny, version: versions.ModelVersion
+) -> None:
+    pipeline = version.load_holdout_pipeline()
     wealth = pipeline.steps[0][1]
     assert [name for name, _ in pipeline.steps[:2]] == ["own_0", "rare"]
     assert wealth.columns_[-3:] == ["wealth", "against_site", "old"]
-    assert any(need.startswith("scipy==") for need in requirements(pipeline))
-    assert "scipy==" in (version.folder.parent / "requirements.txt").read_text()
+    assert any(need.startswith("scipy==") for need in pip_requirements(pipeline))
+    assert "scipy==" in (version.artifact_folder.parent / "requirements.txt").read_text()
     assert project.receipt("deploy")["word"] in ("promote", "hold")  # proven in a clean process
 
 
 def test_the_reports_say_what_it_was_chosen_on(project: Tiny) -> None:
-    rows = re.search(r"\b[12],\d{3} of 3,\d{3}\b.*search_rows", project.receipt("finalize")["sentences"][-1])
+    rows = re.search(
+        r"\b[12],\d{3} of 3,\d{3}\b.*search_rows", project.receipt("finalize")["sentences"][-1]
+    )
     assert rows
     assert rows[0] in (project.root / "reports/tiny/03_compare.html").read_text()
 
@@ -95,7 +101,7 @@ def test_a_name_that_is_not_there_ends_a_build_before_any_kernel(project: Tiny) 
         project.dag() as dag,
         pytest.raises(TransformerError, match=r"(?s)features/wealth\.py.*\bWealth\b.*'Welth'"),
     ):
-        pipeline.check(dag, project.root)
+        executor.check_build(dag, project.root)
 
 
 @pytest.fixture
@@ -104,12 +110,26 @@ def served(project: Tiny, tmp_path: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environ = {key: value for key, value in os.environ.items() if not key.startswith(("MODELBOOK_", "PYTHONPATH"))}
-    command = [BIN / "mlflow", "models", "serve", "-m", "models:/tiny/2", "--env-manager", "local", "-p", str(port)]
+    environ = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("MODELBOOK_", "PYTHONPATH"))
+    }
+    command = [
+        BIN / "mlflow",
+        "models",
+        "serve",
+        "-m",
+        "models:/tiny/2",
+        "--env-manager",
+        "local",
+        "-p",
+        str(port),
+    ]
     with (tmp_path / "log").open("w") as log:
         server = subprocess.Popen(
             command, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True,
-            env={**environ, "MLFLOW_TRACKING_URI": store.uri(project.root), "PATH": f"{BIN}:{os.environ['PATH']}"},
+            env={**environ, "MLFLOW_TRACKING_URI": store.tracking_uri(project.root), "PATH": f"{BIN}:{os.environ['PATH']}"},
         )  # fmt: skip
     try:
         for _ in range(240):
@@ -125,11 +145,19 @@ def served(project: Tiny, tmp_path: Path) -> Iterator[str]:
         server.wait(30)
 
 
-def test_mlflow_serves_it(served: str, version: versions.Version) -> None:
-    golden = version.golden
-    rows = golden[version.contract.inputs_].astype(object).where(golden[version.contract.inputs_].notna(), None)
-    asked: dict[str, Any] = {"dataframe_split": {"columns": list(rows.columns), "data": rows.to_numpy().tolist()}}
-    request = urllib.request.Request(served, json.dumps(asked).encode(), {"Content-Type": "application/json"})
+def test_mlflow_serves_it(served: str, version: versions.ModelVersion) -> None:
+    golden = version.golden_rows
+    rows = (
+        golden[version.contract.input_names]
+        .astype(object)
+        .where(golden[version.contract.input_names].notna(), None)
+    )
+    asked: dict[str, Any] = {
+        "dataframe_split": {"columns": list(rows.columns), "data": rows.to_numpy().tolist()}
+    }
+    request = urllib.request.Request(
+        served, json.dumps(asked).encode(), {"Content-Type": "application/json"}
+    )
     try:
         answer = json.load(urllib.request.urlopen(request, timeout=60))["predictions"]
     except urllib.error.HTTPError as error:

@@ -21,12 +21,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from modelbook.contract import Column, Contract
-from modelbook.contract.parsing import GAPS
+from modelbook.contract.parsing import MISSING_VALUE_TEXTS
 from modelbook.scoring import batch
-from modelbook.serving.app import create
-from modelbook.serving.loaded import champion
-from modelbook.serving.refusals import Refusal
-from modelbook.serving.rows import Rows
+from modelbook.serving.app import create_app
+from modelbook.serving.request_errors import RequestError
+from modelbook.serving.schemas import RowReader
+from modelbook.serving.served_models import load_champion
 
 MESSY: dict[str, Any] = {
     "title": "Messy", "question": "How much?", "source": "a generator", "licence": "none", "task": "regression",
@@ -46,7 +46,12 @@ MESSY: dict[str, Any] = {
         "paid": {"role": "target", "type": "number", "meaning": "what was paid"},
     },
 }  # fmt: skip
-KINDS = {"role": "target", "type": "category", "categories": ["low", "middle", "high"], "meaning": "how much"}
+KINDS = {
+    "role": "target",
+    "type": "category",
+    "categories": ["low", "middle", "high"],
+    "meaning": "how much",
+}
 ROW = {
     "born": "1984-02-29", "price": "£1,623.85", "share": "12,5 %", "rooms": 3, "town": "Bath", "size": "XL",
     "new": True,
@@ -70,9 +75,11 @@ def table(rows: int = 300) -> pd.DataFrame:
 
 
 def fitted(contract: Contract, rows: pd.DataFrame, estimator: Any) -> Any:
-    encoder = OneHotEncoder(cols=contract.categorical, handle_unknown="value", handle_missing="value")
+    encoder = OneHotEncoder(
+        cols=contract.categorical_features, handle_unknown="value", handle_missing="value"
+    )
     return make_pipeline(encoder, SimpleImputer(), StandardScaler(), estimator).fit(
-        contract.features(rows), contract.codes(rows)
+        contract.select_features(rows), contract.encode_target(rows)
     )
 
 
@@ -83,7 +90,9 @@ def contract() -> Contract:
 
 @pytest.fixture(scope="module")
 def several() -> Contract:
-    return Contract.model_validate({**MESSY, "task": "multiclass", "columns": {**MESSY["columns"], "paid": KINDS}})
+    return Contract.model_validate(
+        {**MESSY, "task": "multiclass", "columns": {**MESSY["columns"], "paid": KINDS}}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +103,9 @@ def shelf(tmp_path_factory: pytest.TempPathFactory, contract: Contract) -> Shelf
 
 
 def post(client: TestClient, body: Any) -> Any:
-    return client.post("/predict", content=json.dumps(body), headers={"content-type": "application/json"})
+    return client.post(
+        "/predict", content=json.dumps(body), headers={"content-type": "application/json"}
+    )
 
 
 VALUES = [
@@ -105,30 +116,41 @@ VALUES = [
 
 @pytest.mark.parametrize("name", [name for name in MESSY["columns"] if name != "paid"])
 @pytest.mark.parametrize("value", VALUES, ids=repr)
-def test_one_value_is_read_as_a_series_of_them_is(contract: Contract, name: str, value: Any) -> None:
+def test_one_value_is_read_as_a_series_of_them_is(
+    contract: Contract, name: str, value: Any
+) -> None:
     column, given = contract.columns[name], pd.Series([value], dtype=object)
-    told = column.read(value)
-    if isinstance(value, str) and column.type in ("integer", "boolean", "number") and not column.parse:
+    told = column.parse_value(value)
+    if (
+        isinstance(value, str)
+        and column.type in ("integer", "boolean", "number")
+        and not column.parse
+    ):
         assert told is None  # a request is typed: a number in quotes is none
         return
-    parsed = column.parsed(given)
-    if parsed.isna()[0] or not column.holds(given)[0]:
+    parsed = column.parse_values(given)
+    if parsed.isna()[0] or not column.valid_mask(given)[0]:
         assert told is None
     elif column.type == "date" and column.role == "feature":
-        assert told == tuple(part[0] for part in column.derived("", parsed).values())
+        assert told == tuple(part[0] for part in column.extract_date_parts("", parsed).values())
     else:
         assert told == parsed[0]
 
 
 def test_gaps_of_text_are_those_of_pandas() -> None:
-    assert GAPS == STR_NA_VALUES
+    assert MISSING_VALUE_TEXTS == STR_NA_VALUES
 
 
 def test_rows_of_requests_are_what_training_sees(contract: Contract) -> None:
-    frame, inputs = table(80), contract.inputs_
-    body = [{k: None if v != v else v for k, v in row.items()} for row in frame[inputs].to_dict("records")]  # noqa: PLR0124
-    rows, _ = Rows(contract, {}, 100).read(json.dumps(body).encode())
-    pd.testing.assert_frame_equal(contract.features(pd.DataFrame(rows)), contract.features(frame))
+    frame, inputs = table(80), contract.input_names
+    body = [
+        {k: None if v != v else v for k, v in row.items()}  # noqa: PLR0124  NaN
+        for row in frame[inputs].to_dict("records")
+    ]
+    rows, _ = RowReader(contract, {}, 100).read_body(json.dumps(body).encode())
+    pd.testing.assert_frame_equal(
+        contract.select_features(pd.DataFrame(rows)), contract.select_features(frame)
+    )
     assert all(list(row) for row in rows)
 
 
@@ -139,55 +161,77 @@ WRONG = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in WRONG.items() for value in values]
+)
 def test_what_breaks_the_contract_is_told_with_the_value_as_it_was_given(
     contract: Contract, name: str, value: Any
 ) -> None:
-    with pytest.raises(Refusal) as caught:
-        Rows(contract, {}, 10).read(json.dumps({**ROW, name: value}).encode())
-    [wrong] = caught.value.rejected
+    with pytest.raises(RequestError) as caught:
+        RowReader(contract, {}, 10).read_body(json.dumps({**ROW, name: value}).encode())
+    [wrong] = caught.value.invalid_values
     assert (caught.value.status, wrong.field) == (422, name)
     assert wrong.value[:20] in (json.dumps(value)[:20], str(value)[:20])
-    assert contract.columns[name].rule() in wrong.expected
+    assert contract.columns[name].describe_rule() in wrong.expected
 
 
 def test_entity_and_period_are_kept_beside_what_the_model_sees(contract: Contract) -> None:
-    [row], _ = Rows(contract, {}, 10).read(json.dumps({**ROW, "who": " c7", "at": "03.04.2024"}).encode())
+    [row], _ = RowReader(contract, {}, 10).read_body(
+        json.dumps({**ROW, "who": " c7", "at": "03.04.2024"}).encode()
+    )
     assert (row["who"], row["at"]) == ("c7", 202404)
 
 
-def test_json_csv_and_batch_answer_as_the_model_does(shelf: Shelf, contract: Contract, tmp_path: Path) -> None:
-    one = champion(shelf.root, BOOK)
-    assert one.scorer.compiled, one.tags["scorer"]
-    frame = table(40).assign(town=lambda t: t["town"].replace("York", "Atlantis"))  # which nobody has seen
-    wanted = fitted(contract, table(), Ridge()).predict(contract.features(frame))
-    sheet = frame[contract.inputs_].to_csv(index=False)
-    with TestClient(create(shelf.root, BOOK)) as client:
+def test_json_csv_and_batch_answer_as_the_model_does(
+    shelf: Shelf, contract: Contract, tmp_path: Path
+) -> None:
+    one = load_champion(shelf.root, BOOK)
+    assert one.scorer.is_compiled, one.tags["scorer"]
+    frame = table(40).assign(
+        town=lambda t: t["town"].replace("York", "Atlantis")
+    )  # which nobody has seen
+    wanted = fitted(contract, table(), Ridge()).predict(contract.select_features(frame))
+    sheet = frame[contract.input_names].to_csv(index=False)
+    with TestClient(create_app(shelf.root, BOOK)) as client:
         body = [{k: None if v != v else v for k, v in row.items()}  # noqa: PLR0124
-                for row in frame[contract.inputs_].to_dict("records")]  # fmt: skip
+                for row in frame[contract.input_names].to_dict("records")]  # fmt: skip
         told = post(client, body).json()
         upload = client.post("/predict/csv", content=sheet, headers={"content-type": "text/csv"})
     assert [one["prediction"] for one in told] == pytest.approx(wanted)
     assert "probabilities" not in told[0]
     assert pd.read_csv(io.StringIO(upload.text))["prediction"].tolist() == pytest.approx(wanted)
     (tmp_path / "in.csv").write_text(sheet)
-    done = batch.score(tmp_path / "in.csv", tmp_path / "out.csv", one.scorer, one.contract, 1, tell=lambda *_: None)
-    assert (done.rows, done.rejected) == (40, 0)
+    done = batch.score_file(
+        tmp_path / "in.csv",
+        tmp_path / "out.csv",
+        one.scorer,
+        one.contract,
+        1,
+        on_progress=lambda *_: None,
+    )
+    assert (done.rows, done.rejected_rows) == (40, 0)
     assert pd.read_csv(tmp_path / "out.csv")["prediction"].tolist() == pytest.approx(wanted)
 
 
 def test_a_batch_is_laid_out_as_the_table_may_be(shelf: Shelf, tmp_path: Path) -> None:
-    one, frame = champion(shelf.root, BOOK), table(20)
+    one, frame = load_champion(shelf.root, BOOK), table(20)
     text = frame.assign(rooms=frame["rooms"].fillna(3), town="Münster").to_csv(sep=";", index=False)
     (tmp_path / "in.csv").write_bytes(text.encode("cp1252"))
-    batch.score(tmp_path / "in.csv", tmp_path / "out.csv", one.scorer, one.contract, 1, tell=lambda *_: None)
+    batch.score_file(
+        tmp_path / "in.csv",
+        tmp_path / "out.csv",
+        one.scorer,
+        one.contract,
+        1,
+        on_progress=lambda *_: None,
+    )
     told = pd.read_csv(tmp_path / "out.csv")
     assert told["town"].unique().tolist() == ["Münster"]
     assert told["share"].tolist() == frame["share"].tolist()
 
 
 def test_the_manual_and_the_page_ask_for_the_date_and_not_for_its_parts(shelf: Shelf) -> None:
-    with TestClient(create(shelf.root, BOOK)) as client:
+    with TestClient(create_app(shelf.root, BOOK)) as client:
         row = client.get("/openapi.json").json()["components"]["schemas"]["Row"]
         assert not {"born_days", "at_month"} & set(row["properties"])
         assert post(client, row["example"]).status_code == 200
@@ -199,50 +243,73 @@ def test_the_manual_and_the_page_ask_for_the_date_and_not_for_its_parts(shelf: S
         assert missing_facts(wrong, "Birth", "&quot;never&quot;", "%Y-%m-%d") == []
 
 
-def test_several_classes_are_answered_by_name_with_a_probability_each(several: Contract, tmp_path: Path) -> None:
-    rows = table().assign(paid=lambda t: pd.cut(t["paid"], 3, labels=["low", "middle", "high"]).astype(str))
+def test_several_classes_are_answered_by_name_with_a_probability_each(
+    several: Contract, tmp_path: Path
+) -> None:
+    rows = table().assign(
+        paid=lambda t: pd.cut(t["paid"], 3, labels=["low", "middle", "high"]).astype(str)
+    )
     shelf, model = Shelf(tmp_path), fitted(several, rows, LogisticRegression())
     shelf.alias("champion", shelf.register(model, several, rows))
-    wanted = model.predict_proba(several.features(pd.DataFrame([ROW])))[0]
-    with TestClient(create(tmp_path, BOOK)) as client:
+    wanted = model.predict_proba(several.select_features(pd.DataFrame([ROW])))[0]
+    with TestClient(create_app(tmp_path, BOOK)) as client:
         told = post(client, ROW).json()
-        assert told["probabilities"] == pytest.approx(dict(zip(["low", "middle", "high"], wanted)), abs=1e-6)
+        assert told["probabilities"] == pytest.approx(
+            dict(zip(["low", "middle", "high"], wanted)), abs=1e-6
+        )
         assert told["prediction"] == ["low", "middle", "high"][wanted.argmax()]
         about = client.get("/model").json()
-        assert (about["task"], about["threshold"], about["scorer"]["compiled"]) == ("multiclass", None, True)
+        assert (about["task"], about["threshold"], about["scorer"]["compiled"]) == (
+            "multiclass",
+            None,
+            True,
+        )
         kept = client.post("/outcomes", json={"id": told["id"], "outcome": "high"})
         assert kept.json() == {"recorded": 1, "repeated": 0}
-        assert client.post("/outcomes", json={"id": told["id"], "outcome": "tall"}).status_code == 422
+        assert (
+            client.post("/outcomes", json={"id": told["id"], "outcome": "tall"}).status_code == 422
+        )
 
 
-def test_without_known_categories_the_model_itself_answers(contract: Contract, tmp_path: Path) -> None:
+def test_without_known_categories_the_model_itself_answers(
+    contract: Contract, tmp_path: Path
+) -> None:
     from sklearn.compose import make_column_transformer
     from sklearn.preprocessing import OneHotEncoder as Plain
 
-    steps = make_column_transformer((Plain(handle_unknown="ignore"), contract.categorical))
-    model = make_pipeline(steps, Ridge()).fit(contract.features(table()), contract.codes(table()))
+    steps = make_column_transformer((Plain(handle_unknown="ignore"), contract.categorical_features))
+    model = make_pipeline(steps, Ridge()).fit(
+        contract.select_features(table()), contract.encode_target(table())
+    )
     shelf = Shelf(tmp_path)
     shelf.alias("champion", shelf.register(model, contract, table()))
-    one = champion(tmp_path, BOOK)
-    assert not one.scorer.compiled
+    one = load_champion(tmp_path, BOOK)
+    assert not one.scorer.is_compiled
     assert missing_facts(one.tags["scorer"], "town") == []
-    with TestClient(create(tmp_path, BOOK)) as client:
-        [wanted] = model.predict(contract.features(pd.DataFrame([ROW])))
+    with TestClient(create_app(tmp_path, BOOK)) as client:
+        [wanted] = model.predict(contract.select_features(pd.DataFrame([ROW])))
         assert post(client, ROW).json()["prediction"] == pytest.approx(wanted)
 
 
 def test_a_boolean_may_be_a_word_in_a_table(contract: Contract) -> None:
     column: Column = contract.columns["new"]
-    assert column.parsed(pd.Series(["True", "false", None, "yes"], dtype=object)).tolist()[:2] == [1, 0]
-    assert column.holds(pd.Series(["True", "false", None, "yes"], dtype=object)).tolist() == [True, True, True, False]
+    assert column.parse_values(pd.Series(["True", "false", None, "yes"], dtype=object)).tolist()[
+        :2
+    ] == [1, 0]
+    assert column.valid_mask(pd.Series(["True", "false", None, "yes"], dtype=object)).tolist() == [
+        True,
+        True,
+        True,
+        False,
+    ]
 
 
 def test_a_redacted_date_is_not_journaled_in_parts(shelf: Shelf, tmp_path: Path) -> None:
     from sqlite3 import connect
 
     other = shelf.copy(tmp_path)
-    (tmp_path / "serving.yaml").write_text("journal: {redact: [born, price]}")
-    with TestClient(create(other.root, BOOK)) as client:
+    (tmp_path / "serving.yaml").write_text("journal: {redacted_columns: [born, price]}")
+    with TestClient(create_app(other.root, BOOK)) as client:
         assert post(client, ROW).status_code == 200
     journal = connect(tmp_path / "data" / BOOK / "journal.db")
     [kept] = journal.execute("select inputs from predictions").fetchall()[-1]

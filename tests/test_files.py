@@ -16,8 +16,8 @@ import pytest
 from servers import object_store
 
 from modelbook.errors import StoreError
-from modelbook.registry import files, store
-from modelbook.registry.files import digest, fetch
+from modelbook.registry import artifact_storage, store
+from modelbook.registry.artifact_storage import download_folder, folder_digest
 
 
 @pytest.fixture
@@ -34,18 +34,24 @@ def source(tmp_path: Path) -> tuple[str, Path]:
 
 def test_files_are_fetched_once_and_whole(source: tuple[str, Path], tmp_path: Path) -> None:
     place, folder = source
-    fetch(place, tmp_path / "cache" / "abc", digest(folder))
-    assert digest(tmp_path / "cache" / "abc") == digest(folder)
-    fetch("memory://gone", tmp_path / "cache" / "abc", digest(folder))  # it is there: nobody is asked
+    download_folder(place, tmp_path / "cache" / "abc", folder_digest(folder))
+    assert folder_digest(tmp_path / "cache" / "abc") == folder_digest(folder)
+    download_folder(
+        "memory://gone", tmp_path / "cache" / "abc", folder_digest(folder)
+    )  # it is there: nobody is asked
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["abc"]
 
 
-def test_files_that_were_changed_there_do_not_come(source: tuple[str, Path], tmp_path: Path) -> None:
+def test_files_that_were_changed_there_do_not_come(
+    source: tuple[str, Path], tmp_path: Path
+) -> None:
     place, folder = source
-    fsspec.filesystem("memory").pipe(f"{place.removeprefix('memory:/')}/scorer/model.onnx", b"other")
+    fsspec.filesystem("memory").pipe(
+        f"{place.removeprefix('memory:/')}/scorer/model.onnx", b"other"
+    )
     with pytest.raises(StoreError, match="memory://") as caught:
-        fetch(place, tmp_path / "cache" / "abc", digest(folder))
-    assert digest(folder)[:12] in caught.value.expected
+        download_folder(place, tmp_path / "cache" / "abc", folder_digest(folder))
+    assert folder_digest(folder)[:12] in caught.value.expected
     assert list((tmp_path / "cache").iterdir()) == []
 
 
@@ -63,16 +69,16 @@ def test_a_pull_that_is_interrupted_leaves_nothing_and_the_next_succeeds(
 
     monkeypatch.setattr(kind, "get_file", broken)
     with pytest.raises(StoreError, match="TimeoutError: Read timed out") as caught:
-        fetch(place, tmp_path / "cache" / "abc", digest(folder))
+        download_folder(place, tmp_path / "cache" / "abc", folder_digest(folder))
     assert caught.value.next
     assert list((tmp_path / "cache").iterdir()) == []
     monkeypatch.setattr(kind, "get_file", whole)
-    fetch(place, tmp_path / "cache" / "abc", digest(folder))
-    assert digest(tmp_path / "cache" / "abc") == digest(folder)
+    download_folder(place, tmp_path / "cache" / "abc", folder_digest(folder))
+    assert folder_digest(tmp_path / "cache" / "abc") == folder_digest(folder)
 
 
 def test_a_place_that_can_be_written_is_left_as_it_was(tmp_path: Path) -> None:
-    files.probe(f"memory://{tmp_path.name}/probed")
+    artifact_storage.check_write_access(f"memory://{tmp_path.name}/probed")
     assert fsspec.filesystem("memory").find(f"/{tmp_path.name}") == []
 
 
@@ -90,43 +96,49 @@ def refused(root: Path, address: str) -> StoreError:
     (root / "store.yaml").write_text(f"artifacts: {address}")
     began = time.monotonic()
     with pytest.raises(StoreError) as caught:
-        store.prepare(root)
+        store.ensure_store(root)
     assert time.monotonic() - began < 15
     assert "a-secret-word" not in str(caught.value)
-    assert not store.database(root).exists()
+    assert not store.database_path(root).exists()
     return caught.value
 
 
 @pytest.mark.slow
 def test_a_bucket_that_is_not_there_is_told(s3: Any, tmp_path: Path) -> None:
     told = refused(tmp_path, "s3://nothing/deep")
-    assert re.search(r"nothing.*bucket does not exist", told.what)
+    assert re.search(r"nothing.*bucket does not exist", told.problem)
     assert "artifacts" in told.next
 
 
 @pytest.mark.slow
-def test_missing_credentials_are_told(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_are_told(
+    s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", str(tmp_path))
     told = refused(tmp_path, "s3://models/deep")
-    assert "NoCredentialsError" in told.what
+    assert "NoCredentialsError" in told.problem
     assert "AWS_ACCESS_KEY_ID" in told.next
 
 
 @pytest.mark.slow
-def test_a_store_that_is_not_there_is_told(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_is_not_there_is_told(
+    s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     told = refused(tmp_path, "s3://models/deep")
-    assert "models/deep" in told.what
+    assert "models/deep" in told.problem
     assert told.next
 
 
 def asks(after: str) -> None:
     """Let moto's server ask for permissions after so many requests."""
     address = f"{os.environ['AWS_ENDPOINT_URL']}/moto-api/reset-auth"
-    urllib.request.urlopen(urllib.request.Request(address, after.encode(), {"content-type": "text/plain"})).close()
+    urllib.request.urlopen(
+        urllib.request.Request(address, after.encode(), {"content-type": "text/plain"})
+    ).close()
 
 
 @pytest.mark.slow
@@ -146,8 +158,13 @@ def test_a_bucket_that_refuses_is_told(
     if allowed:
         iam = boto3.client("iam")
         iam.create_user(UserName="reader")
-        policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": allowed, "Resource": "*"}]}
-        iam.put_user_policy(UserName="reader", PolicyName="reads", PolicyDocument=json.dumps(policy))
+        policy = {
+            "Version": "2012-10-17",
+            "Statement": [{"Effect": "Allow", "Action": allowed, "Resource": "*"}],
+        }
+        iam.put_user_policy(
+            UserName="reader", PolicyName="reads", PolicyDocument=json.dumps(policy)
+        )
         key = iam.create_access_key(UserName="reader")["AccessKey"]
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
@@ -156,5 +173,5 @@ def test_a_bucket_that_refuses_is_told(
         told = refused(tmp_path, "s3://models/deep")
     finally:
         asks("inf")
-    assert re.search(said, told.what)
+    assert re.search(said, told.problem)
     assert told.next

@@ -15,9 +15,9 @@ from facts import missing_facts, numbers
 from test_monitoring import IMPORTANCE, PARAMS, Model
 
 from modelbook.contract import Contract
-from modelbook.dataset import folder
+from modelbook.dataset import parquet_folder
 from modelbook.errors import DataError
-from modelbook.monitoring import history, sources, verdict, watch
+from modelbook.monitoring import batch_evaluation, batch_sources, rules, window_history
 from modelbook.registry import versions
 
 
@@ -39,35 +39,35 @@ def parted(tmp_path: Path) -> Callable[..., Path]:
 
 def test_few_rows_are_all_there_in_their_order(parted):
     rows = pd.DataFrame({"n": range(1000), "word": [f"w{n}" for n in range(1000)]})
-    found, total = folder.draw(parted(rows, 400, 0, 600), 1000, seed=1)
+    found, total = parquet_folder.sample_rows(parted(rows, 400, 0, 600), 1000, seed=1)
     assert total == 1000
     pd.testing.assert_frame_equal(found, rows)
 
 
 def test_of_many_rows_some_are_drawn_from_all_files_alike(parted, monkeypatch):
-    monkeypatch.setattr(folder, "ROWS", 128)
+    monkeypatch.setattr(parquet_folder, "BATCH_ROWS", 128)
     place = parted(pd.DataFrame({"n": range(10_000)}), 6000, 1000, 3000)
-    found, total = folder.draw(place, 2000, seed=1)
+    found, total = parquet_folder.sample_rows(place, 2000, seed=1)
     assert (len(found), total) == (2000, 10_000)
     assert found["n"].is_monotonic_increasing
     assert found["n"].is_unique
     shares = np.histogram(found["n"], [0, 6000, 7000, 10_000])[0] / 2000
     np.testing.assert_allclose(shares, [0.6, 0.1, 0.3], atol=0.03)
-    pd.testing.assert_frame_equal(found, folder.draw(place, 2000, seed=1)[0])
-    assert not found.equals(folder.draw(place, 2000, seed=2)[0])
+    pd.testing.assert_frame_equal(found, parquet_folder.sample_rows(place, 2000, seed=1)[0])
+    assert not found.equals(parquet_folder.sample_rows(place, 2000, seed=2)[0])
 
 
 def test_what_is_no_folder_of_rows_is_told(parted, tmp_path):
     (tmp_path / "none").mkdir()
     with pytest.raises(DataError, match=r"none.*\.parquet"):
-        folder.draw(tmp_path / "none", 10, seed=1)
+        parquet_folder.sample_rows(tmp_path / "none", 10, seed=1)
     place = parted(pd.DataFrame({"n": []}), 0)
     with pytest.raises(DataError, match=place.name) as empty:
-        folder.draw(place, 10, seed=1)
+        parquet_folder.sample_rows(place, 10, seed=1)
     (place / "z.parquet").write_text("no Parquet")
     with pytest.raises(DataError, match=place.name) as broken:
-        folder.draw(place, 10, seed=1)
-    assert empty.value.what != broken.value.what
+        parquet_folder.sample_rows(place, 10, seed=1)
+    assert empty.value.problem != broken.value.problem
 
 
 @pytest.fixture
@@ -76,31 +76,40 @@ def of_folder(
 ) -> Callable[[Path], Any]:
     """Monitor's windows of a folder, by a model as a version keeps one."""
     model, past = Model(make_frame(seed=10), contract), make_frame(seed=11)
-    reference = past.assign(score=model.predict(contract.features(past))["probability"])
+    reference = past.assign(score=model.predict(contract.select_features(past))["probability"])
     metrics = {"importance": IMPORTANCE, "threshold": 0.5}
-    version: Any = SimpleNamespace(reference=reference, contract=contract, metrics=metrics, number=3)
-    monkeypatch.setattr(versions, "load", lambda *_: model)
-    return lambda place: sources.of_file(place.parent, place.name, version, PARAMS)
+    version: Any = SimpleNamespace(
+        reference=reference, contract=contract, metrics=metrics, number=3
+    )
+    monkeypatch.setattr(versions, "load_pyfunc", lambda *_: model)
+    return lambda place: batch_sources.evaluate_file(place.parent, place.name, version, PARAMS)
 
 
-def test_monitor_judges_a_folder_and_says_of_how_many_rows(of_folder, parted, make_frame, monkeypatch):
+def test_monitor_judges_a_folder_and_says_of_how_many_rows(
+    of_folder, parted, make_frame, monkeypatch
+):
     place = parted(make_frame(seed=12, entities=1000, years=(4,)), 300, 700)
     [whole] = of_folder(place)
-    assert (whole.batch, whole.rows, whole.drawn_from) == ("rows", 1000, None)
-    monkeypatch.setattr(sources, "MOST_DRAWN", 400)
+    assert (whole.batch, whole.rows, whole.sampled_from) == ("rows", 1000, None)
+    monkeypatch.setattr(batch_sources, "MAX_SAMPLED_ROWS", 400)
     [some] = of_folder(place)
-    assert (some.rows, some.drawn_from, len(some.metrics) > 0) == (400, 1000, True)
-    drawn, complete = (verdict.story(verdict.judge(one, PARAMS), [one], 3)["sentences"] for one in (some, whole))
+    assert (some.rows, some.sampled_from, len(some.metrics) > 0) == (400, 1000, True)
+    drawn, complete = (
+        rules.summarize_verdict(rules.find_issues(one, PARAMS), [one], 3)["sentences"]
+        for one in (some, whole)
+    )
     assert [text for text in drawn if missing_facts(text, 400, 1000) == []]
     assert len(drawn) == len(complete) + 1
     assert 400 not in numbers(" ".join(complete))
-    assert ("drawn_from", 1000, None, None, None) in history.measures(some)
-    assert watch.logged([some])["drawn_from"] == 1000
+    assert ("drawn_from", 1000, None, None, None) in window_history.list_measures(some)
+    assert batch_evaluation.collect_run_metrics([some])["drawn_from"] == 1000
 
 
-def test_what_has_moved_in_a_folder_is_found_in_the_rows_drawn(of_folder, parted, make_frame, monkeypatch):
+def test_what_has_moved_in_a_folder_is_found_in_the_rows_drawn(
+    of_folder, parted, make_frame, monkeypatch
+):
     rows = make_frame(seed=12, entities=1000, years=(4,))
     rows["size"] = rows["size"] / 3
-    monkeypatch.setattr(sources, "MOST_DRAWN", 400)
+    monkeypatch.setattr(batch_sources, "MAX_SAMPLED_ROWS", 400)
     [found] = of_folder(parted(rows, 500, 500))
-    assert found.columns.set_index("column")["drifted"].to_dict()["size"]
+    assert found.feature_drift.set_index("column")["drifted"].to_dict()["size"]

@@ -11,15 +11,15 @@ import pytest
 from modelbook import tasks
 from modelbook.config import Finalize
 from modelbook.contract import Contract
-from modelbook.dataset.rule import RULES
+from modelbook.dataset.split_strategy import SPLIT_STRATEGIES
 from modelbook.errors import TrainingError
-from modelbook.training import final
+from modelbook.training import final_model
 from modelbook.training.experiment import Experiment
 from modelbook.training.folds import choose_folds
-from modelbook.training.learning import curve
+from modelbook.training.learning_curve import compute_learning_curve
 
 
-def silent(*_: object, passing: str = "") -> None:
+def silent(*_: object, detail: str = "") -> None:
     """Progress that nobody reads."""
 
 
@@ -33,15 +33,20 @@ def forward(years: pd.DataFrame, contract: Contract) -> Experiment:
     return Experiment(years, contract, folds=3, seed=1, split="time")
 
 
-def test_forward_folds_learn_from_what_is_earlier_only(forward: Experiment, years: pd.DataFrame) -> None:
-    seen = [(set(years["year"].iloc[learned]), set(years["year"].iloc[asked])) for learned, asked in forward.parts()]
+def test_forward_folds_learn_from_what_is_earlier_only(
+    forward: Experiment, years: pd.DataFrame
+) -> None:
+    seen = [
+        (set(years["year"].iloc[learned]), set(years["year"].iloc[asked]))
+        for learned, asked in forward.cv_splits()
+    ]
     assert seen == [({1}, {2}), ({1, 2}, {3}), ({1, 2, 3}, {4})]
 
 
 def test_times_that_are_many_are_cut_into_parts(contract: Contract) -> None:
     times = pd.Series(np.random.default_rng(0).permutation(np.repeat(np.arange(100), 2)))
     outcome = times.sample(frac=1, random_state=0).reset_index(drop=True) % 2
-    made = choose_folds(tasks.of(contract), outcome, times, 4, RULES["time"])
+    made = choose_folds(tasks.get_task(contract), outcome, times, 4, SPLIT_STRATEGIES["time"])
     parts = [(times.iloc[a], times.iloc[b]) for a, b in made.split(times, outcome, times)]
     assert all(a.max() < b.min() for a, b in parts)
     assert [b.nunique() for _, b in parts] == [20] * 4
@@ -49,51 +54,57 @@ def test_times_that_are_many_are_cut_into_parts(contract: Contract) -> None:
 
 def test_pycaret_is_asked_by_the_same_folds(forward: Experiment) -> None:
     said: list[str] = []
-    judged = forward.candidate("lr", said.append)
+    judged = forward.cross_validate("lr", said.append)
     assert judged.status == "ok"
     assert said == ["fold 1 of 3", "fold 2 of 3", "fold 3 of 3"]
-    plain = forward.fresh("lr")
+    plain = forward.make_default_pipeline("lr")
     values = []
-    for learned, asked in forward.parts():
+    for learned, asked in forward.cv_splits():
         fitted = plain.fit(forward.features.iloc[learned], forward.outcome.iloc[learned])
-        answers = forward.task.answers(fitted, forward.features.iloc[asked])
-        judge = forward.task.metrics()["roc_auc"]
+        answers = forward.task.predict_scores(fitted, forward.features.iloc[asked])
+        judge = forward.task.metric_functions()["roc_auc"]
         values.append(judge(forward.outcome.iloc[asked].to_numpy(), answers, np.ones(len(asked))))
     assert judged.mean["roc_auc"] == pytest.approx(np.mean(values), abs=1e-4)
 
 
-def test_the_first_times_have_no_answer_and_no_say_in_the_threshold(forward: Experiment, years: pd.DataFrame) -> None:
-    score = forward.out_of_fold(forward.fresh("lr")).score
+def test_the_first_times_have_no_answer_and_no_say_in_the_threshold(
+    forward: Experiment, years: pd.DataFrame
+) -> None:
+    score = forward.predict_out_of_fold(forward.make_default_pipeline("lr")).score
     np.testing.assert_array_equal(np.isnan(score), years["year"] == 1)
-    assert len(forward.answered(score)) == 240
+    assert len(forward.to_scored_rows(score)) == 240
 
 
 @pytest.mark.parametrize("strategy", ["tune", "stack", "best"])
 def test_every_strategy_goes_forward(forward: Experiment, strategy: str) -> None:
     params = Finalize(strategy=strategy, calibrate="sigmoid", tune_rounds=1, blend_size=2)
-    fitted = final.fit(forward, params, ["lr", "nb"], "roc_auc", tell=silent)
-    assert fitted.rule.name == "time"
+    fitted = final_model.fit_final_model(
+        forward, params, ["lr", "nb"], "roc_auc", report_progress=silent
+    )
+    assert fitted.split_strategy.name == "time"
     assert 0 < fitted.threshold < 1
-    assert fitted.settled.notna().all(axis=None)
-    answers = forward.task.answers(fitted.pipeline, forward.features)
+    assert fitted.threshold_evidence.notna().all(axis=None)
+    answers = forward.task.predict_scores(fitted.pipeline, forward.features)
     assert np.isfinite(answers).all()
 
 
 def test_the_learning_curve_goes_forward(forward: Experiment) -> None:
-    table = curve(forward, "lr", "roc_auc", 60, seed=1, tell=silent)
+    table = compute_learning_curve(forward, "lr", "roc_auc", 60, seed=1, report_progress=silent)
     whole = table[table["share"] == 1]
     assert whole["rows"].tolist() == [80, 160, 240]
 
 
 def test_random_folds_part_rows_of_an_entity(years: pd.DataFrame, contract: Contract) -> None:
     trial = Experiment(years, contract, folds=2, seed=1, split="random")
-    (learned, asked), _ = trial.parts()
+    (learned, asked), _ = trial.cv_splits()
     assert set(years["who"].iloc[learned]) & set(years["who"].iloc[asked])
     assert len(asked) == pytest.approx(160, abs=1)
-    assert np.isfinite(trial.out_of_fold(trial.fresh("lr")).score).all()
+    assert np.isfinite(trial.predict_out_of_fold(trial.make_default_pipeline("lr")).score).all()
 
 
 def test_more_folds_than_times_are_refused(years: pd.DataFrame, contract: Contract) -> None:
-    with pytest.raises(TrainingError, match="4 times cannot be cross-validated in 4 folds") as caught:
+    with pytest.raises(
+        TrainingError, match="4 times cannot be cross-validated in 4 folds"
+    ) as caught:
         Experiment(years, contract, folds=4, seed=1, split="time")
     assert caught.value.expected == "at least 5 times in the train rows"

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from facts import missing_facts, numbers
 
+from modelbook.display import Table, summarize
 from modelbook.errors import ReportError
-from modelbook.report import Table, found
 
 GATE = {"criterion": ["floor", "margin"], "passed": ["yes", "yes"]}
 ALIAS = ["champion", "alias moved", "golden rows", "answered by"]
@@ -21,49 +21,49 @@ VERSIONS = {"fact": ["version", "model"], "candidate": ["3", "lr"]}
 LEADER = ["ada", "lr"]
 # The function, its table, and what the sentence holds: no words but the table's own.
 SENTENCES: list[tuple[Any, dict[str, list[Any]], list[Any]]] = [
-    (found.origin, {"fact": ORIGIN, "value": ["20", "5 (member)", "1, 2"]}, [20, 5, "member", "1, 2"]),
-    (found.origin, {"fact": ORIGIN, "value": ["20", "5 (row)", "none"]}, [20, 5, "row"]),
-    (found.columns, {"role": ["feature", "target", "feature"], "missing": ["0.0%", "0.0%", "2.1%"]},
+    (summarize.origin, {"fact": ORIGIN, "value": ["20", "5 (member)", "1, 2"]}, [20, 5, "member", "1, 2"]),
+    (summarize.origin, {"fact": ORIGIN, "value": ["20", "5 (row)", "none"]}, [20, 5, "row"]),
+    (summarize.columns, {"role": ["feature", "target", "feature"], "missing": ["0.0%", "0.0%", "2.1%"]},
      [2, 1, 3]),
-    (found.dropped, {"reason": ["a copy", "too late", "a copy"]}, [3, 2, "a copy"]),
-    (found.dropped, {"reason": ["a copy"]}, [1]),
-    (found.dropped, {"reason": []}, []),
-    (found.sides, SIDES, [80, 20, 50]),
-    (found.sides, {**SIDES, "known": [1.0, 0.25, 0.9]}, [80, 20, 0.25, 50]),
-    (found.leaks, {"column": ["paid"], "role": ["dropped"], "strength": [0.991]},
+    (summarize.dropped_columns, {"reason": ["a copy", "too late", "a copy"]}, [3, 2, "a copy"]),
+    (summarize.dropped_columns, {"reason": ["a copy"]}, [1]),
+    (summarize.dropped_columns, {"reason": []}, []),
+    (summarize.split_sizes, SIDES, [80, 20, 50]),
+    (summarize.split_sizes, {**SIDES, "known": [1.0, 0.25, 0.9]}, [80, 20, 0.25, 50]),
+    (summarize.non_feature_columns, {"column": ["paid"], "role": ["dropped"], "strength": [0.991]},
      ["paid", "dropped", 0.991]),
-    (found.leaks, {"column": []}, []),
-    (found.duplicates, {"compared": TWICE, "rows": [0, 1200]}, [1200, TWICE[1]]),
-    (found.duplicates, {"compared": TWICE, "rows": [0, 0]}, []),
-    (found.folds, {"rows": [50, 50]}, [2, 50]),
-    (found.folds, {"rows": [50, 52, 51]}, [3, 50, 52]),
-    (found.behind, {"candidate": LEADER, "told apart": ["no", "yes"]}, ["ada"]),
-    (found.behind, {"candidate": LEADER, "told apart": ["yes", "yes"]}, ["ada"]),
-    (found.behind, {"candidate": []}, []),
-    (found.failed, {"candidate": []}, []),
-    (found.failed, {"candidate": ["a1", "b1", "c1", "d1", "e1"]}, [5, "a1", "b1", "c1", 2]),
-    (found.holdout, {"metric": ["ROC AUC"], "value": [0.7621], "low": [0.74], "high": [0.781],
+    (summarize.non_feature_columns, {"column": []}, []),
+    (summarize.duplicates, {"compared": TWICE, "rows": [0, 1200]}, [1200, TWICE[1]]),
+    (summarize.duplicates, {"compared": TWICE, "rows": [0, 0]}, []),
+    (summarize.folds, {"rows": [50, 50]}, [2, 50]),
+    (summarize.folds, {"rows": [50, 52, 51]}, [3, 50, 52]),
+    (summarize.leader_differences, {"candidate": LEADER, "distinguishable": ["no", "yes"]}, ["ada"]),
+    (summarize.leader_differences, {"candidate": LEADER, "distinguishable": ["yes", "yes"]}, ["ada"]),
+    (summarize.leader_differences, {"candidate": []}, []),
+    (summarize.failed_candidates, {"candidate": []}, []),
+    (summarize.failed_candidates, {"candidate": ["a1", "b1", "c1", "d1", "e1"]}, [5, "a1", "b1", "c1", 2]),
+    (summarize.holdout_metrics, {"metric": ["ROC AUC"], "value": [0.7621], "low": [0.74], "high": [0.781],
                      "baseline": [0.5]}, ["ROC AUC", 0.7621, 0.74, 0.781, 0.5]),
-    (found.versions, VERSIONS, [3, "lr"]),
-    (found.versions, {**VERSIONS, "champion": ["2", "rf"]}, [3, "lr", 2, "rf"]),
-    (found.criteria, GATE, [2]),
-    (found.criteria, {**GATE, "passed": ["yes", "no"]}, [2, 1, "margin"]),
-    (found.criteria, {**GATE, "passed": ["yes", "not judged"]}, [2, 1]),
-    (found.outcome, {"fact": ALIAS, "value": ["none", "no", "0", "none"]}, []),
-    (found.outcome, {"fact": ALIAS, "value": ["version 2", "yes", "30", "its ONNX graph"]},
+    (summarize.versions, VERSIONS, [3, "lr"]),
+    (summarize.versions, {**VERSIONS, "champion": ["2", "rf"]}, [3, "lr", 2, "rf"]),
+    (summarize.criteria, GATE, [2]),
+    (summarize.criteria, {**GATE, "passed": ["yes", "no"]}, [2, 1, "margin"]),
+    (summarize.criteria, {**GATE, "passed": ["yes", "not evaluated"]}, [2, 1]),
+    (summarize.champion_alias, {"fact": ALIAS, "value": ["none", "no", "0", "none"]}, []),
+    (summarize.champion_alias, {"fact": ALIAS, "value": ["version 2", "yes", "30", "its ONNX graph"]},
      ["version 2", 30, "its ONNX graph"]),
-    (found.outcome, {"fact": ALIAS, "value": ["version 2", "no", "30", "its ONNX graph"]},
+    (summarize.champion_alias, {"fact": ALIAS, "value": ["version 2", "no", "30", "its ONNX graph"]},
      ["version 2", 30, "its ONNX graph"]),
-    (found.quality, BATCHES, [2, 150]),
-    (found.quality, {**BATCHES, "violations": [0, 3]}, [2, 150, 5]),
-    (found.quality, {"batch": []}, []),
-    (found.gaps, {"batch": ["4", "5"], "column": ["age", "x"], "missing then": [0.1, 0.3],
+    (summarize.batch_quality, BATCHES, [2, 150]),
+    (summarize.batch_quality, {**BATCHES, "violations": [0, 3]}, [2, 150, 5]),
+    (summarize.batch_quality, {"batch": []}, []),
+    (summarize.missing_rate_changes, {"batch": ["4", "5"], "column": ["age", "x"], "missing then": [0.1, 0.3],
                   "missing now": [0.1, 0.0]}, ["x", 5, 0.3, "0%"]),
-    (found.gaps, {"batch": ["4"], "column": ["age"], "missing then": [0.1], "missing now": [0.1]}, []),
-    (found.gaps, {"batch": []}, []),
-    (found.expected, {"batch": []}, []),
-    (found.expected, {"batch": ["4", "5"], "expected": [0.7, 0.75], "off": [None, None]}, [5, 0.75]),
-    (found.expected, {"batch": ["4", "5", "6"], "expected": [0.7, 0.75, 0.72],
+    (summarize.missing_rate_changes, {"batch": ["4"], "column": ["age"], "missing then": [0.1], "missing now": [0.1]}, []),
+    (summarize.missing_rate_changes, {"batch": []}, []),
+    (summarize.expected_performance, {"batch": []}, []),
+    (summarize.expected_performance, {"batch": ["4", "5"], "expected": [0.7, 0.75], "off": [None, None]}, [5, 0.75]),
+    (summarize.expected_performance, {"batch": ["4", "5", "6"], "expected": [0.7, 0.75, 0.72],
                       "off": [-0.02, 0.04, None]}, [6, 0.72, 2, 0.03]),
 ]  # fmt: skip
 NAMES = [f"{case[0].__name__}-{place}" for place, case in enumerate(SENTENCES)]
@@ -86,12 +86,14 @@ def test_no_two_tables_get_the_same_sentence() -> None:
 
 def test_the_sentence_stands_above_its_table_and_is_escaped() -> None:
     frame = pd.DataFrame({"candidate": ["<b>"]})
-    html = Table(frame, caption="Without a score", found=found.failed)._repr_html_()
+    html = Table(
+        frame, caption="Without a score", summary=summarize.failed_candidates
+    )._repr_html_()
     assert html.index("&lt;b&gt;") < html.index("<table")
-    assert "A text" in Table(frame, caption="Numbers", found="A text")._repr_html_()
+    assert "A text" in Table(frame, caption="Numbers", summary="A text")._repr_html_()
 
 
 def test_a_table_without_a_sentence_has_none() -> None:
     assert "<p" not in Table(pd.DataFrame({"a": [1]}), caption="Numbers")._repr_html_()
     with pytest.raises(ReportError):
-        Table(pd.DataFrame({"a": [1]}), caption="", found="A text")
+        Table(pd.DataFrame({"a": [1]}), caption="", summary="A text")

@@ -13,20 +13,36 @@ from facts import missing_facts
 from modelbook import tasks
 from modelbook.config import Deploy
 from modelbook.contract import Contract
-from modelbook.gate import HOLD, PROMOTE, SAME, Criterion, Decision, Evidence, Interval, decide, gather
-from modelbook.scoring.compiled import TOLERANCE
+from modelbook.gate import (
+    HOLD,
+    PARITY_TOLERANCE,
+    PROMOTE,
+    Criterion,
+    Decision,
+    Evidence,
+    Interval,
+    decide,
+    gather_evidence,
+)
+from modelbook.scoring.compiled_scorer import TOLERANCE
 from modelbook.tasks.regression import Regression
 
 NAN = float("nan")
-FIRST = Evidence(1, None, quality=Interval(0.8, 0.7, 0.9), gain=Interval(0.1, 0.05, 0.15))
-NEXT = replace(FIRST, candidate=2, champion=1, paired_rows=500, difference=Interval(0.01, -0.005, 0.02))
+FIRST = Evidence(1, None, quality=Interval(0.8, 0.7, 0.9), baseline_gain=Interval(0.1, 0.05, 0.15))
+NEXT = replace(
+    FIRST,
+    candidate=2,
+    champion=1,
+    paired_rows=500,
+    champion_difference=Interval(0.01, -0.005, 0.02),
+)
 FLOOR = 0.6
 KNOWN = replace(
     NEXT,
-    slices=(("site 1", Interval(0.0, -0.1, 0.1)), ("site 2", Interval(-0.1, -0.15, -0.05))),
-    gaps=(("black 1", Interval(-0.2, -0.3, -0.1)), ("black 2", Interval(0.15, -0.1, 0.4))),
-    off=Interval(0.06, 0.05, 0.07), served="weighted sum: 0 other labels in 600 rows", same=True,
-    milliseconds=50.0, megabytes=500.0,
+    slice_differences=(("site 1", Interval(0.0, -0.1, 0.1)), ("site 2", Interval(-0.1, -0.15, -0.05))),
+    fairness_gaps=(("black 1", Interval(-0.2, -0.3, -0.1)), ("black 2", Interval(0.15, -0.1, 0.4))),
+    calibration=Interval(0.06, 0.05, 0.07), scorer="linear model: 0 label mismatches in 600 rows", is_scorer_exact=True,
+    latency_ms=50.0, size_mb=500.0,
 )  # fmt: skip
 
 
@@ -59,34 +75,37 @@ def auc(low: float) -> Interval:
         (replace(FIRST, quality=auc(0.5999)), ["quality"]),
         (replace(FIRST, quality=auc(NAN)), ["quality"]),
         # the baseline: strictly better
-        (replace(FIRST, gain=Interval(0.1, 1e-9, 0.2)), []),
-        (replace(FIRST, gain=Interval(0.1, 0.0, 0.2)), ["gain"]),
-        (replace(FIRST, gain=Interval(0.1, NAN, NAN)), ["gain"]),
+        (replace(FIRST, baseline_gain=Interval(0.1, 1e-9, 0.2)), []),
+        (replace(FIRST, baseline_gain=Interval(0.1, 0.0, 0.2)), ["gain"]),
+        (replace(FIRST, baseline_gain=Interval(0.1, NAN, NAN)), ["gain"]),
         # the same version
         (replace(NEXT, candidate=1), ["version"]),
         # rows to compare on
         (replace(NEXT, paired_rows=300), []),
         (replace(NEXT, paired_rows=299), ["rows"]),
-        (replace(NEXT, paired_rows=0, difference=None), ["rows"]),
+        (replace(NEXT, paired_rows=0, champion_difference=None), ["rows"]),
         # not worse than the champion, by more than the margin
-        (replace(NEXT, difference=Interval(0, -0.01, 0.1)), []),
-        (replace(NEXT, difference=Interval(0, -0.0101, 0.1)), ["difference"]),
-        (replace(NEXT, difference=Interval(0, NAN, NAN)), ["difference"]),
+        (replace(NEXT, champion_difference=Interval(0, -0.01, 0.1)), []),
+        (replace(NEXT, champion_difference=Interval(0, -0.0101, 0.1)), ["difference"]),
+        (replace(NEXT, champion_difference=Interval(0, NAN, NAN)), ["difference"]),
         # enough rows but nothing to tell by: no evidence is no promotion
-        (replace(NEXT, difference=None), ["difference"]),
+        (replace(NEXT, champion_difference=None), ["difference"]),
         # harm: the whole interval must lie beyond the bound
         (KNOWN, []),
-        (replace(KNOWN, slices=(("site 1", Interval(-0.1, -0.15, -0.0501)),)), ["slices"]),
-        (replace(KNOWN, slices=(("site 1", Interval(0.4, 0.3, 0.5)),)), []),
-        (replace(KNOWN, slices=(("site 1", Interval(-0.4, NAN, NAN)),)), []),
-        (replace(KNOWN, gaps=(("black 1", Interval(-0.2, -0.3, -0.101)),)), ["gaps"]),
-        (replace(KNOWN, gaps=(("black 1", Interval(0.2, 0.101, 0.3)),)), ["gaps"]),
-        (replace(KNOWN, off=Interval(0.06, 0.0501, 0.07)), ["calibration"]),
-        (replace(KNOWN, off=Interval(-0.06, -0.07, -0.0501)), ["calibration"]),
+        (
+            replace(KNOWN, slice_differences=(("site 1", Interval(-0.1, -0.15, -0.0501)),)),
+            ["slices"],
+        ),
+        (replace(KNOWN, slice_differences=(("site 1", Interval(0.4, 0.3, 0.5)),)), []),
+        (replace(KNOWN, slice_differences=(("site 1", Interval(-0.4, NAN, NAN)),)), []),
+        (replace(KNOWN, fairness_gaps=(("black 1", Interval(-0.2, -0.3, -0.101)),)), ["gaps"]),
+        (replace(KNOWN, fairness_gaps=(("black 1", Interval(0.2, 0.101, 0.3)),)), ["gaps"]),
+        (replace(KNOWN, calibration=Interval(0.06, 0.0501, 0.07)), ["calibration"]),
+        (replace(KNOWN, calibration=Interval(-0.06, -0.07, -0.0501)), ["calibration"]),
         # what answers in the model's place
-        (replace(KNOWN, same=False), ["served"]),
-        (replace(KNOWN, milliseconds=50.1), ["latency"]),
-        (replace(KNOWN, megabytes=501.0), ["size"]),
+        (replace(KNOWN, is_scorer_exact=False), ["served"]),
+        (replace(KNOWN, latency_ms=50.1), ["latency"]),
+        (replace(KNOWN, size_mb=501.0), ["size"]),
         # several at once
         (replace(NEXT, quality=auc(0.5), paired_rows=1), ["quality", "rows"]),
     ],
@@ -95,9 +114,9 @@ def test_each_criterion_alone_holds_a_candidate(evidence: Evidence, failed: list
     decision = decided(evidence)
     criteria = by_name(decision)
     assert [name for name, criterion in criteria.items() if criterion.passed is False] == failed
-    assert decision.word == (HOLD if failed else PROMOTE)
+    assert decision.action == (HOLD if failed else PROMOTE)
     reasons = failed or [name for name, criterion in criteria.items() if criterion.passed]
-    assert decision.reasons == [criteria[name].sentence for name in reasons]
+    assert decision.reasons == [criteria[name].description for name in reasons]
 
 
 def test_a_first_model_is_not_compared() -> None:
@@ -109,25 +128,32 @@ def test_reasons_tell_what_was_found_beside_what_was_required() -> None:
     floor, rows = decision.reasons
     assert missing_facts(floor, "ROC AUC", 0.8, 0.7, 0.9, 0.75) == []
     assert missing_facts(rows, 1299, 2000) == []
-    assert {"name", "required", "found", "passed", "sentence"} == set(decision.table()[0])
-    assert [row["passed"] for row in decision.table()] == [False, True, True, False, True, *[None] * 6]
+    assert {"name", "required", "found", "passed", "sentence"} == set(decision.to_records()[0])
+    assert [row["passed"] for row in decision.to_records()] == [
+        False,
+        True,
+        True,
+        False,
+        True,
+        *[None] * 6,
+    ]
 
 
 def test_what_could_not_be_judged_holds_nobody_and_is_said() -> None:
     decision = decided(FIRST)
-    assert decision.word == PROMOTE
+    assert decision.action == PROMOTE
     criteria = by_name(decision)
     unknown = ["gaps", "calibration", "served", "latency", "size"]
     assert [name for name, criterion in criteria.items() if criterion.passed is None] == unknown
     measured = by_name(decided(KNOWN))
     for name in unknown:
-        sentence = criteria[name].sentence
+        sentence = criteria[name].description
         assert missing_facts(sentence, criteria[name].name) == []
-        assert sentence != measured[name].sentence
+        assert sentence != measured[name].description
 
 
 def test_the_worst_of_several_is_shown() -> None:
-    shown = {name: criterion.found for name, criterion in by_name(decided(KNOWN)).items()}
+    shown = {name: criterion.observed for name, criterion in by_name(decided(KNOWN)).items()}
     assert missing_facts(shown["slices"], "site 2", -0.1, -0.15, -0.05) == []
     assert missing_facts(shown["gaps"], "black 1", -0.2, -0.3, -0.1) == []
     assert missing_facts(shown["calibration"], 0.06, 0.05, 0.07) == []
@@ -138,7 +164,9 @@ def test_the_worst_of_several_is_shown() -> None:
 
 @pytest.mark.parametrize(("low", "passed"), [(0.005, True), (0.0049, False)])
 def test_a_margin_below_zero_asks_for_a_gain(low: float, passed: bool) -> None:
-    decision = decided(replace(NEXT, difference=Interval(0.01, low, 0.02)), margin=-0.005)
+    decision = decided(
+        replace(NEXT, champion_difference=Interval(0.01, low, 0.02)), non_inferiority_margin=-0.005
+    )
     criterion = by_name(decision)["difference"]
     assert missing_facts(criterion.required, 0.005) == []
     assert missing_facts(criterion.name, "ROC AUC", 1) == []
@@ -153,31 +181,48 @@ def test_evidence_is_gathered_from_what_a_version_keeps() -> None:
         ],
         "gain": (0.1, 0.05, 0.15),
     }
-    task = tasks.of(Contract.model_validate(CONTRACT))
+    task = tasks.get_task(Contract.model_validate(CONTRACT))
     rows = [("log_loss", 0.5, 0.4, 0.6), ("roc_auc", 0.01, -0.005, 0.02)]
     gaps = pd.DataFrame(rows, columns=["metric", "difference", "low", "high"])
-    assert gather(task, metrics, 1, None, 0, gaps.head(0)) == FIRST
-    metrics["evaluation"].append({"metric": "calibration_error", "value": 0.06, "low": 0.05, "high": 0.07})
+    assert gather_evidence(task, metrics, 1, None, 0, gaps.head(0)) == FIRST
+    metrics["evaluation"].append(
+        {"metric": "calibration_error", "value": 0.06, "low": 0.05, "high": 0.07}
+    )
     group = {"slice": "group", "value": "1", "gap": -0.2, "low": -0.3, "high": -0.1, "other": 0.5}
     metrics["gaps"] = [{**group, "metric": "recall"}, {**group, "metric": "flagged"}]
-    metrics["scorer"] = {"name": "weighted sum", "reason": "", "proof": {"rows": 600, "flips": 0, "worst": 1e-7}}
-    metrics["evaluation"].append({"metric": "log_loss", "value": 0.4, "low": 0.3, "high": 0.5, "baseline": 0.5})
+    metrics["scorer"] = {
+        "name": "weighted sum",
+        "reason": "",
+        "proof": {"rows": 600, "label_mismatches": 0, "max_difference": 1e-7},
+    }
+    metrics["evaluation"].append(
+        {"metric": "log_loss", "value": 0.4, "low": 0.3, "high": 0.5, "baseline": 0.5}
+    )
     slices = pd.DataFrame(
-        [{"slice": "colour", "value": "11", "n": 50, "difference": -0.1, "low": -0.15, "high": -0.05}]
+        [
+            {
+                "slice": "colour",
+                "value": "11",
+                "n": 50,
+                "difference": -0.1,
+                "low": -0.15,
+                "high": -0.05,
+            }
+        ]
     )
-    evidence = gather(task, metrics, 2, 1, 500, gaps, slices, (50.0, 500.0))
-    assert missing_facts(evidence.served, "weighted sum", 0, 600) == []
-    assert replace(evidence, served=KNOWN.served) == replace(
+    evidence = gather_evidence(task, metrics, 2, 1, 500, gaps, slices, (50.0, 500.0))
+    assert missing_facts(evidence.scorer, "weighted sum", 0, 600) == []
+    assert replace(evidence, scorer=KNOWN.scorer) == replace(
         KNOWN,
-        slices=(("colour 11", Interval(-0.1, -0.15, -0.05)),),
-        gaps=(("group 1", Interval(-0.2, -0.3, -0.1)),),
+        slice_differences=(("colour 11", Interval(-0.1, -0.15, -0.05)),),
+        fairness_gaps=(("group 1", Interval(-0.2, -0.3, -0.1)),),
     )
-    metrics["scorer"]["proof"]["flips"] = 1
-    assert not gather(task, metrics, 1, None, 0, gaps.head(0)).same
+    metrics["scorer"]["proof"]["label_mismatches"] = 1
+    assert not gather_evidence(task, metrics, 1, None, 0, gaps.head(0)).is_scorer_exact
     metrics["scorer"]["proof"] = None
-    itself = gather(task, metrics, 1, None, 0, gaps.head(0))
-    assert itself.same
-    assert itself.served
+    itself = gather_evidence(task, metrics, 1, None, 0, gaps.head(0))
+    assert itself.is_scorer_exact
+    assert itself.scorer
 
 
 def test_a_number_is_judged_without_its_unit() -> None:
@@ -187,16 +232,21 @@ def test_a_number_is_judged_without_its_unit() -> None:
         "evaluation": [{**row, "metric": name} for name in ("r2", "rmse", "calibration_error")], "gain": (1, 0.5, 2),
         "gaps": [{"slice": "group", "value": "1", "metric": "mae", "gap": 5, "low": 4, "high": 6, "other": 50}],
     }  # fmt: skip
-    found = gather(task, metrics, 1, None, 0, pd.DataFrame(columns=["metric"]))
-    assert found.off == Interval(0.3, 0.2, 0.4)
-    assert found.gaps == (("group 1", Interval(0.1, 0.08, 0.12)),)
+    found = gather_evidence(task, metrics, 1, None, 0, pd.DataFrame(columns=["metric"]))
+    assert found.calibration == Interval(0.3, 0.2, 0.4)
+    assert found.fairness_gaps == (("group 1", Interval(0.1, 0.08, 0.12)),)
 
 
 def test_answers_are_the_same_as_where_they_are_proven() -> None:
-    assert SAME == TOLERANCE
+    assert PARITY_TOLERANCE == TOLERANCE
 
 
 def test_nothing_of_metrics_that_were_not_kept() -> None:
-    metrics = {"evaluation": [{"metric": "roc_auc", "value": 0.8, "low": 0.7, "high": 0.9}], "gain": (0.1, 0.05, 0.15)}
-    task, gaps = tasks.of(Contract.model_validate(CONTRACT)), pd.DataFrame(columns=["metric"])
-    assert gather(task, metrics, 2, 1, 500, gaps) == replace(NEXT, difference=None)
+    metrics = {
+        "evaluation": [{"metric": "roc_auc", "value": 0.8, "low": 0.7, "high": 0.9}],
+        "gain": (0.1, 0.05, 0.15),
+    }
+    task, gaps = tasks.get_task(Contract.model_validate(CONTRACT)), pd.DataFrame(columns=["metric"])
+    assert gather_evidence(task, metrics, 2, 1, 500, gaps) == replace(
+        NEXT, champion_difference=None
+    )

@@ -10,101 +10,180 @@ import shutil
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 from tiny import BIN, ROOT, STAGES
 
-from modelbook.errors import HistoryError
-from modelbook.report.verdict import Verdict
-from modelbook.stage import files, history
+from modelbook.build import staleness
+from modelbook.errors import RunHistoryError
+from modelbook.pages import run_archive
+from modelbook.runs import history
+from modelbook.stage import files
+from modelbook.stage.verdict import Verdict
 
 RAN = dict.fromkeys(STAGES, "ran")
 KEEP = (
-    "import json, sys, time; from pathlib import Path; from modelbook.stage import history\n"
+    "import json, sys, time; from pathlib import Path; from modelbook.runs import history\n"
     "for _ in range(int(sys.argv[3])):\n"
-    "    history.keep(Path(sys.argv[1]), 'tiny', time.time(), json.loads(sys.argv[2]), command=['ploomber', 'build'],\n"
-    "                 environment='env.yaml', ended='ok')"
+    "    history.record_run(Path(sys.argv[1]), 'tiny', time.time(), json.loads(sys.argv[2]), command=['ploomber', 'build'],\n"
+    "                 env_file='env.yaml', status='ok')"
 )
 
 
 @pytest.fixture
 def project(tmp_path):
     shutil.copy(ROOT / "pipeline.yaml", tmp_path)
-    (tmp_path / "env.yaml").write_text((ROOT / "env.yaml").read_text().replace("book: rand-hie ", "book: tiny "))
+    (tmp_path / "env.yaml").write_text(
+        (ROOT / "env.yaml").read_text().replace("book: rand-hie ", "book: tiny ")
+    )
     built(tmp_path)
     return tmp_path
 
 
 def receipt(root, stage, word="done", numbers=(), parameters=None, origin="default", **details):
     """Leave a receipt as a stage does."""
-    told = [{"name": n, "value": str(v), "origin": origin, "meaning": ""} for n, v in (parameters or {}).items()]
+    told = [
+        {"name": n, "value": str(v), "origin": origin, "meaning": ""}
+        for n, v in (parameters or {}).items()
+    ]
     facts = {
         "run_id": f"run-of-{stage}", "commit": "abc", "fingerprint": details.get("fingerprint", "f" * 64),
         "seconds": 1.5, "parameters": told, "versions": {"pandas": "2.1.4"},
     }  # fmt: skip
     numbers = [{"name": name, "value": value, "beside": ""} for name, value in numbers]
-    verdict = Verdict(stage, "tiny", word, "good", ["It is done."], numbers, facts=facts, details=details)
+    verdict = Verdict(
+        stage, "tiny", word, "good", ["It is done."], numbers, facts=facts, details=details
+    )
     files.write(root / f"models/tiny/{stage}.json", verdict.to_dict())
 
 
 def built(root, roc_auc=0.75, folds=5, **more):
     """Leave the six receipts of a build."""
-    receipt(root, "ingest", "accepted", [("rows", "20,190"), ("features", "27")], {"seed": 42}, **more)
+    receipt(
+        root, "ingest", "accepted", [("rows", "20,190"), ("features", "27")], {"seed": 42}, **more
+    )
     receipt(root, "explore", "clear", parameters={"columns_shown": 8})
-    receipt(root, "compare", "leader found", [("leader's fit time", f"{time.time():.3f} s")], {"folds": folds})
-    metrics = {"roc_auc": roc_auc, "roc_auc_low": roc_auc - 0.02, "roc_auc_high": roc_auc + 0.02, "brier": 0.1}
-    receipt(root, "finalize", "beats baseline", [("ROC AUC", f"{roc_auc:.3f}")], metrics=metrics, version=3)
+    receipt(
+        root,
+        "compare",
+        "leader found",
+        [("leader's fit time", f"{time.time():.3f} s")],
+        {"folds": folds},
+    )
+    metrics = {
+        "roc_auc": roc_auc,
+        "roc_auc_low": roc_auc - 0.02,
+        "roc_auc_high": roc_auc + 0.02,
+        "brier": 0.1,
+    }
+    receipt(
+        root,
+        "finalize",
+        "beats baseline",
+        [("ROC AUC", f"{roc_auc:.3f}")],
+        metrics=metrics,
+        version=3,
+    )
     receipt(root, "deploy", "promote", [("candidate", "version 3")], candidate=3)
     receipt(root, "monitor", "healthy", [("columns drifted", "9"), ("share", "43%")])
 
 
-def keep(root, states=RAN, *, ended="ok", command=("ploomber", "build"), environment="env.yaml", began=None, **more):
+def keep(
+    root,
+    states=RAN,
+    *,
+    ended="ok",
+    command=("ploomber", "build"),
+    environment="env.yaml",
+    began=None,
+    **more,
+):
     began = time.time() if began is None else began
-    return history.keep(root, "tiny", began, states, command=command, environment=environment, ended=ended, **more)
+    notes = staleness.read_build_state(root, "tiny")
+    return history.record_run(
+        root, "tiny", began, states, command=command, env_file=environment, status=ended,
+        module_digests={name: note.get("code", "") for name, note in notes.items()},
+        archive_pages=partial(run_archive.archive_pages, root, "tiny", states), **more,
+    )  # fmt: skip
 
 
 def execute(root, stage, code):
     """Leave an executed notebook as a build does: values injected below the parameters cell, then the code."""
-    cells = [("folds = 5", ["parameters"]), (f"folds = {time.time()}", ["injected-parameters"]), (code, [])]
-    told = [{"cell_type": "code", "metadata": {"tags": tags}, "source": [source]} for source, tags in cells]
+    cells = [
+        ("folds = 5", ["parameters"]),
+        (f"folds = {time.time()}", ["injected-parameters"]),
+        (code, []),
+    ]
+    told = [
+        {"cell_type": "code", "metadata": {"tags": tags}, "source": [source]}
+        for source, tags in cells
+    ]
     path = root / f"reports/tiny/{1 + STAGES.index(stage):02d}_{stage}.ipynb"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"cells": [{"cell_type": "markdown", "metadata": {}, "source": ["# Title"]}, *told]}))
+    path.write_text(
+        json.dumps(
+            {"cells": [{"cell_type": "markdown", "metadata": {}, "source": ["# Title"]}, *told]}
+        )
+    )
 
 
 def changed(root, a="last-1", b="last"):
     """What differs, but for the headline metrics that are equal."""
-    changes = history.compare(root, "tiny", a, b)[2]
-    return {(change.about, change.name): (change.a, change.b) for change in changes if change.a != change.b}
+    changes = history.compare_runs(root, "tiny", a, b)[2]
+    return {
+        (change.kind, change.name): (change.a, change.b)
+        for change in changes
+        if change.a != change.b
+    }
 
 
 class TestKeep:
     def test_a_run_says_when_how_and_what_came_out(self, project):
         keep(project, command=["/opt/bin/ploomber", "build", "--force"], began=time.time() - 90)
-        [run] = history.runs(project, "tiny")
-        assert (run.number, run.ended, run.command, run.environment) == (1, "ok", "ploomber build --force", "env.yaml")
+        [run] = history.list_runs(project, "tiny")
+        assert (run.number, run.status, run.command, run.env_file) == (
+            1,
+            "ok",
+            "ploomber build --force",
+            "env.yaml",
+        )
         assert 90 <= run.seconds < 150
         assert run.started.endswith("+00:00")
         assert (run.fingerprint, run.rows, run.commit) == ("f" * 64, 20190, "none")
         assert run.headline == ["ROC AUC 0.750", "promote", "healthy"]
         step = run.stages["finalize"]
-        assert (step.state, step.word, step.level, step.seconds) == ("ran", "beats baseline", "good", 1.5)
-        assert (step.run_id, step.version, run.stages["deploy"].version) == ("run-of-finalize", 3, 3)
-        assert run.stages["compare"].parameters == [{"name": "folds", "value": "5", "origin": "default"}]
+        assert (step.state, step.word, step.level, step.seconds) == (
+            "ran",
+            "beats baseline",
+            "good",
+            1.5,
+        )
+        assert (step.run_id, step.version, run.stages["deploy"].version) == (
+            "run-of-finalize",
+            3,
+            3,
+        )
+        assert run.stages["compare"].parameters == [
+            {"name": "folds", "value": "5", "origin": "default"}
+        ]
 
     def test_receipts_are_kept_as_they_stood(self, project):
         stood = (project / "models/tiny/finalize.json").read_bytes()
         keep(project)
         built(project, roc_auc=0.9)
         folder = project / "reports/tiny/runs/1"
-        assert {path.name for path in folder.iterdir()} == {"run.json", *(f"{stage}.json" for stage in STAGES)}
+        assert {path.name for path in folder.iterdir()} == {
+            "run.json",
+            *(f"{stage}.json" for stage in STAGES),
+        }
         assert (folder / "finalize.json").read_bytes() == stood
 
     def test_numbers_count_up_from_the_highest(self, project):
         assert [keep(project) for _ in range(11)] == list(range(1, 12))
         shutil.rmtree(project / "reports/tiny/runs/3")
         assert keep(project) == 12
-        assert [run.number for run in history.runs(project, "tiny")][:4] == [12, 11, 10, 9]
+        assert [run.number for run in history.list_runs(project, "tiny")][:4] == [12, 11, 10, 9]
 
     def test_a_number_is_not_given_again_when_the_newest_runs_are_removed(self, project):
         for _ in range(3):
@@ -120,19 +199,34 @@ class TestKeep:
         count.unlink() if damage is None else count.write_text(damage)
         assert keep(project) == 2
 
-    def test_a_stage_that_failed_has_a_reason_and_none_of_the_results_that_an_earlier_run_left(self, project):
-        states = {"ingest": "kept", "compare": "failed: ValueError: no:\n rows", "finalize": "not run"}
-        given = {"compare": [{"name": "families", "value": ["lr", "nb"], "origin": "env file", "meaning": ""}]}
+    def test_a_stage_that_failed_has_a_reason_and_none_of_the_results_that_an_earlier_run_left(
+        self, project
+    ):
+        states = {
+            "ingest": "kept",
+            "compare": "failed: ValueError: no:\n rows",
+            "finalize": "not run",
+        }
+        given = {
+            "compare": [
+                {"name": "families", "value": ["lr", "nb"], "origin": "env file", "meaning": ""}
+            ]
+        }
         keep(project, states, ended="failed", parameters=given)
-        [run] = history.runs(project, "tiny")
-        assert (run.stages["compare"].state, run.stages["compare"].message) == ("failed", "ValueError: no: rows")
-        assert run.stages["compare"].parameters == [{"name": "families", "value": "lr nb", "origin": "env file"}]
+        [run] = history.list_runs(project, "tiny")
+        assert (run.stages["compare"].state, run.stages["compare"].message) == (
+            "failed",
+            "ValueError: no: rows",
+        )
+        assert run.stages["compare"].parameters == [
+            {"name": "families", "value": "lr nb", "origin": "env file"}
+        ]
         assert (run.stages["compare"].word, run.stages["finalize"].metrics) == ("", {})
         assert run.headline == ["ValueError: no: rows"]
 
     def test_a_failed_ingest_leaves_no_data(self, project):
         keep(project, {"ingest": "failed: it broke", "explore": "not run"}, ended="failed")
-        [run] = history.runs(project, "tiny")
+        [run] = history.list_runs(project, "tiny")
         assert (run.fingerprint, run.rows) == ("", None)
 
     def test_a_damaged_or_absent_receipt_does_not_stop_it(self, project):
@@ -140,16 +234,20 @@ class TestKeep:
         (project / "models/tiny/explore.json").write_text("[1]")
         (project / "models/tiny/deploy.json").unlink()
         keep(project)
-        [run] = history.runs(project, "tiny")
+        [run] = history.list_runs(project, "tiny")
         assert [run.stages[name].word for name in ("explore", "compare", "deploy")] == ["", "", ""]
         assert run.stages["monitor"].word == "healthy"
 
     def test_secrets_are_not_kept(self, project, monkeypatch):
         monkeypatch.setenv("DB_PASSWORD", "very-secret")
         states = {**RAN, "monitor": "failed: no access with very-secret"}
-        keep(project, states, command=["ploomber", "build", "--env--table", "postgresql://me:secret@host/db"])
+        keep(
+            project,
+            states,
+            command=["ploomber", "build", "--env--table", "postgresql://me:secret@host/db"],
+        )
         assert "secret" not in (project / "reports/tiny/runs/1/run.json").read_text()
-        [run] = history.runs(project, "tiny")
+        [run] = history.list_runs(project, "tiny")
         assert "me:***@host/db" in run.command
         assert run.stages["monitor"].message == "no access with ***"
 
@@ -166,8 +264,8 @@ class TestKeep:
             running.kill()
             running.wait()
         assert [path.name for path in folder.iterdir()] == [f".{running.pid}.part"]
-        with pytest.raises(HistoryError, match="no runs yet"):
-            history.runs(project, "tiny")
+        with pytest.raises(RunHistoryError, match="no runs yet"):
+            history.list_runs(project, "tiny")
         (project / "models/tiny/monitor.json").unlink()
         assert keep(project) == 1
         assert sorted(path.name for path in folder.iterdir()) == [".last", "1"]
@@ -182,8 +280,8 @@ class TestKeep:
         command = [sys.executable, "-c", KEEP, str(project), json.dumps({"ingest": "ran"}), "40"]
         several = [subprocess.Popen(command) for _ in range(3)]
         assert [running.wait() for running in several] == [0, 0, 0]
-        found = history.runs(project, "tiny")
-        assert [run.number for run in found if not run.problem] == list(range(120, 0, -1))
+        found = history.list_runs(project, "tiny")
+        assert [run.number for run in found if not run.read_error] == list(range(120, 0, -1))
 
     def test_a_folder_that_cannot_be_written_leaves_nothing(self, project):
         (project / "reports/tiny").mkdir(parents=True)
@@ -197,7 +295,10 @@ class TestPick:
         for _ in range(3):
             keep(project)
         shutil.rmtree(project / "reports/tiny/runs/2")
-        picked = {name: history.pick(project, "tiny", name).number for name in ("1", "3", "last", "last-0", "last-1")}
+        picked = {
+            name: history.find_run(project, "tiny", name).number
+            for name in ("1", "3", "last", "last-0", "last-1")
+        }
         assert picked == {"1": 1, "3": 3, "last": 3, "last-0": 3, "last-1": 1}
 
     @pytest.mark.parametrize("name", ["2", "9", "last-4", "0", "first"])
@@ -205,12 +306,17 @@ class TestPick:
         for _ in range(5):
             keep(project)
         shutil.rmtree(project / "reports/tiny/runs/2")
-        with pytest.raises(HistoryError, match=f"no run '{name}'\n  expected: one of 1, 3 to 5; or last"):
-            history.pick(project, "tiny", name)
+        with pytest.raises(
+            RunHistoryError, match=f"no run '{name}'\n  expected: one of 1, 3 to 5; or last"
+        ):
+            history.find_run(project, "tiny", name)
 
     def test_no_runs_yet_says_how_to_make_one(self, project):
-        with pytest.raises(HistoryError, match="book 'tiny' has no runs yet\n  next:     build it: ploomber build"):
-            history.pick(project, "tiny", "last")
+        with pytest.raises(
+            RunHistoryError,
+            match="book 'tiny' has no runs yet\n  next:     build it: ploomber build",
+        ):
+            history.find_run(project, "tiny", "last")
 
     @pytest.mark.parametrize(
         ("content", "why"),
@@ -222,11 +328,13 @@ class TestPick:
             keep(project)
         path = project / "reports/tiny/runs/2/run.json"
         path.write_text(content) if content else path.unlink()
-        newest, broken, oldest = history.runs(project, "tiny")
-        assert (newest.problem, oldest.problem) == ("", "")
-        assert why in broken.problem
-        with pytest.raises(HistoryError, match=rf"run 2 cannot be read: .*{why}.*\n.*remove reports/tiny/runs/2"):
-            history.pick(project, "tiny", "2")
+        newest, broken, oldest = history.list_runs(project, "tiny")
+        assert (newest.read_error, oldest.read_error) == ("", "")
+        assert why in broken.read_error
+        with pytest.raises(
+            RunHistoryError, match=rf"run 2 cannot be read: .*{why}.*\n.*remove reports/tiny/runs/2"
+        ):
+            history.find_run(project, "tiny", "2")
 
     def test_a_record_of_a_later_version_is_read(self, project):
         keep(project)
@@ -234,7 +342,7 @@ class TestPick:
         told = json.loads(path.read_text())
         told["stages"]["ingest"]["colour"] = told["weather"] = "new"
         path.write_text(json.dumps(told))
-        assert history.pick(project, "tiny", "1").stages["ingest"].word == "accepted"
+        assert history.find_run(project, "tiny", "1").stages["ingest"].word == "accepted"
 
 
 class TestCompare:
@@ -242,23 +350,27 @@ class TestCompare:
         keep(project)
         built(project)  # another fit time: times are not compared
         keep(project)
-        [change] = history.compare(project, "tiny", "1", "2")[2]
+        [change] = history.compare_runs(project, "tiny", "1", "2")[2]
         assert change.to_dict() == {
-            "about": "metric", "name": "finalize.roc_auc", "a": 0.75, "b": 0.75, "difference": 0,
+            "kind": "metric", "name": "finalize.roc_auc", "a": 0.75, "b": 0.75, "difference": 0,
             "note": "0.730 to 0.770",
         }  # fmt: skip
 
     def test_causes_and_effects(self, project):
         keep(project)
         built(project, roc_auc=0.77, fingerprint="e" * 64)
-        receipt(project, "ingest", "accepted", [("rows", "20,200")], {"seed": 42}, fingerprint="e" * 64)
+        receipt(
+            project, "ingest", "accepted", [("rows", "20,200")], {"seed": 42}, fingerprint="e" * 64
+        )
         receipt(project, "compare", "leader found", parameters={"folds": 10}, origin="command line")
         receipt(project, "deploy", "hold", [("candidate", "version 4")], candidate=4)
         receipt(project, "monitor", "healthy", [("columns drifted", "11"), ("share", "45%")])
-        keep(project, {**RAN, "explore": "kept"}, command=["ploomber", "build", "--env--folds", "10"])
-        first, second, changes = history.compare(project, "tiny", "last-1", "last")
+        keep(
+            project, {**RAN, "explore": "kept"}, command=["ploomber", "build", "--env--folds", "10"]
+        )
+        first, second, changes = history.compare_runs(project, "tiny", "last-1", "last")
         assert (first.number, second.number) == (1, 2)
-        assert [(c.about, c.name, c.a, c.b, c.difference, c.note) for c in changes] == [
+        assert [(c.kind, c.name, c.a, c.b, c.difference, c.note) for c in changes] == [
             ("run", "command", "ploomber build", "ploomber build --env--folds 10", None, ""),
             ("data", "fingerprint", "f" * 64, "e" * 64, None, ""),
             ("data", "rows", 20190, 20200, 10, ""),
@@ -284,14 +396,24 @@ class TestCompare:
         assert told[("metric", "finalize.roc_auc")] == (0.75, None)
         assert ("metric", "finalize.brier") not in told  # the headline alone
         assert not [name for about, name in told if about == "verdict"]
-        [why] = [change.note for change in history.compare(project, "tiny", "1", "2")[2] if change.name == "compare"]
+        [why] = [
+            change.note
+            for change in history.compare_runs(project, "tiny", "1", "2")[2]
+            if change.name == "compare"
+        ]
         assert why == "too few rows"
 
     def test_stages_may_come_and_go(self, project):
         keep(project, {**RAN, "fairness": "ran"})
         keep(project, {stage: "ran" for stage in STAGES if stage != "explore"})
-        assert changed(project) == {("stage", "explore"): ("ran", None), ("stage", "fairness"): ("ran", None)}
-        assert changed(project, "2", "1") == {("stage", "explore"): (None, "ran"), ("stage", "fairness"): (None, "ran")}
+        assert changed(project) == {
+            ("stage", "explore"): ("ran", None),
+            ("stage", "fairness"): ("ran", None),
+        }
+        assert changed(project, "2", "1") == {
+            ("stage", "explore"): (None, "ran"),
+            ("stage", "fairness"): (None, "ran"),
+        }
 
     def test_a_metric_or_parameter_may_be_on_one_side_only(self, project):
         keep(project)
@@ -304,14 +426,17 @@ class TestCompare:
             ("metric", "finalize.brier"): (0.1, None),
             ("metric", "finalize.recall"): (None, 0.6),
         }
-        assert history.pick(project, "tiny", "last").headline == ["promote", "healthy"]
+        assert history.find_run(project, "tiny", "last").headline == ["promote", "healthy"]
 
     def test_numbers_in_other_words_have_no_difference(self, project):
         receipt(project, "monitor", "healthy", [("share", "43%"), ("drift", "none")])
         keep(project)
         receipt(project, "monitor", "healthy", [("share", "45 of 100"), ("drift", "0.2")])
         keep(project)
-        told = {change.name: change.difference for change in history.compare(project, "tiny", "1", "2")[2]}
+        told = {
+            change.name: change.difference
+            for change in history.compare_runs(project, "tiny", "1", "2")[2]
+        }
         assert told["monitor.share"] is told["monitor.drift"] is None
 
     def test_runs_of_two_env_files(self, project):
@@ -330,13 +455,18 @@ class TestCompare:
         keep(project)
         (project / "env.yaml").write_text((project / "env.yaml").read_text() + "# more\n")
         keep(project)
-        a, b, changes = history.compare(project, "tiny", "1", "2")
+        a, b, changes = history.compare_runs(project, "tiny", "1", "2")
         assert re.fullmatch("[0-9a-f]{10}", a.commit)
         assert b.commit == a.commit + "+"
-        assert [c.note for c in changes if c.about == "commit"] == ["uncommitted changes in 2"]
+        assert [c.note for c in changes if c.kind == "commit"] == ["uncommitted changes in 2"]
 
     def test_changed_code_is_seen_also_when_it_is_not_committed(self, project):
-        for code, modules in (("fit()", "a" * 64), ("fit()", "a" * 64), ("fit(2)", "a" * 64), ("fit(2)", "b" * 64)):
+        for code, modules in (
+            ("fit()", "a" * 64),
+            ("fit()", "a" * 64),
+            ("fit(2)", "a" * 64),
+            ("fit(2)", "b" * 64),
+        ):
             execute(project, "compare", code)
             files.write(project / "models/tiny/built.json", {"compare": {"code": modules}})
             keep(project)
@@ -355,14 +485,18 @@ class TestCompare:
 
 def modelbook(root, *words, **environ):
     environ = {**os.environ, "COLUMNS": "60", **environ}
-    return subprocess.run([str(BIN / "modelbook"), *words], cwd=root, env=environ, capture_output=True, text=True)
+    return subprocess.run(
+        [str(BIN / "modelbook"), *words], cwd=root, env=environ, capture_output=True, text=True
+    )
 
 
 def on_terminal(root, columns, *words):
     """What a command prints on a terminal, without its colours."""
     ours, theirs = pty.openpty()
     environ = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm"}
-    subprocess.run([str(BIN / "modelbook"), *words], cwd=root, env=environ, stdout=theirs, check=True)
+    subprocess.run(
+        [str(BIN / "modelbook"), *words], cwd=root, env=environ, stdout=theirs, check=True
+    )
     os.close(theirs)
     told = os.read(ours, 100_000).decode()
     os.close(ours)
@@ -372,8 +506,18 @@ def on_terminal(root, columns, *words):
 class TestCommands:
     def test_runs_elsewhere_than_on_a_terminal_shows_all_of_it(self, project):
         keep(project, began=1_700_000_000)
-        long = ["ploomber", "build", "--env--families", "lr lda qda nb knn dt rf et ada gbc lightgbm mlp"]
-        keep(project, {**RAN, "ingest": "kept", "monitor": "failed: no"}, ended="failed", command=long)
+        long = [
+            "ploomber",
+            "build",
+            "--env--families",
+            "lr lda qda nb knn dt rf et ada gbc lightgbm mlp",
+        ]
+        keep(
+            project,
+            {**RAN, "ingest": "kept", "monitor": "failed: no"},
+            ended="failed",
+            command=long,
+        )
         keep(project, {"ingest": "ran", "explore": "kept"}, environment="env.small.yaml")
         (project / "reports/tiny/runs/1/run.json").write_text("{")
         told = modelbook(project, "runs")
@@ -381,7 +525,10 @@ class TestCommands:
         assert (told.returncode, told.stderr) == (0, "")
         assert header.split("  ")[:2] == ["run", "started (UTC)"]
         assert [row.split()[0] for row in rows] == ["3", "2", "1"]
-        assert re.search(r" ok +ingest +none +ffffffff +explore: clear +ploomber build \(env.small.yaml\)$", rows[0])
+        assert re.search(
+            r" ok +ingest +none +ffffffff +explore: clear +ploomber build \(env.small.yaml\)$",
+            rows[0],
+        )
         assert "failed at monitor  explore compare finalize deploy  " in rows[1]
         assert "'lr lda qda nb knn dt rf et ada gbc lightgbm mlp'" in rows[1]
         assert "ROC AUC 0.750, promote" in rows[1]
@@ -395,7 +542,9 @@ class TestCommands:
     def test_limit(self, project):
         for _ in range(3):
             keep(project)
-        assert modelbook(project, "runs", "--limit", "2").stdout.endswith("\n2 of 3 runs; all: --limit 3\n")
+        assert modelbook(project, "runs", "--limit", "2").stdout.endswith(
+            "\n2 of 3 runs; all: --limit 3\n"
+        )
         told = json.loads(modelbook(project, "runs", "--limit", "2", "--json").stdout)
         assert [run["number"] for run in told] == [3, 2]
         assert modelbook(project, "runs", "--limit", "0").returncode == 2
@@ -426,7 +575,11 @@ class TestCommands:
         assert ["parameter", "compare.folds", "5", "10", "default"] in rows
         intervals = "0.730 to 0.770, then 0.780 to 0.820"
         assert ["metric", "finalize.roc_auc", "0.7500", "0.8000", "+0.05", intervals] in rows
-        assert modelbook(project, "diff", "1").stdout == modelbook(project, "diff", "1", "2").stdout == told.stdout
+        assert (
+            modelbook(project, "diff", "1").stdout
+            == modelbook(project, "diff", "1", "2").stdout
+            == told.stdout
+        )
 
     def test_diff_that_finds_nothing_says_so(self, project):
         keep(project)
@@ -439,14 +592,17 @@ class TestCommands:
         told = json.loads(modelbook(project, "diff", "--json").stdout)
         assert (told["a"]["number"], told["b"]["number"]) == (1, 2)
         assert told["changes"][0] == {
-            "about": "parameter", "name": "compare.folds", "a": "5", "b": "10", "difference": None, "note": "default",
+            "kind": "parameter", "name": "compare.folds", "a": "5", "b": "10", "difference": None, "note": "default",
         }  # fmt: skip
 
     @pytest.mark.parametrize("command", [["runs"], ["diff"], ["runs", "--json"]])
     def test_no_runs_yet(self, project, command):
         told = modelbook(project, *command)
         assert (told.returncode, told.stdout) == (1, "")
-        assert told.stderr == "HistoryError: book 'tiny' has no runs yet\n  next:     build it: ploomber build\n"
+        assert (
+            told.stderr
+            == "RunHistoryError: book 'tiny' has no runs yet\n  next:     build it: ploomber build\n"
+        )
 
     def test_diff_with_one_run_only(self, project):
         keep(project)
@@ -464,7 +620,9 @@ class TestCommands:
         keep(project)
         (project / "reports/gone").mkdir()
         shutil.copytree(project / "reports/tiny/runs", project / "reports/gone/runs")
-        assert modelbook(project, "runs", "--book", "gone").stdout == modelbook(project, "runs").stdout
+        assert (
+            modelbook(project, "runs", "--book", "gone").stdout == modelbook(project, "runs").stdout
+        )
         told = modelbook(project, "runs", "--book", "none")
         assert told.returncode == 1
         assert "'none'" in told.stderr

@@ -25,17 +25,29 @@ from tiny import BIN, ROOT
 
 from modelbook.contract import Contract
 from modelbook.errors import CompileError
-from modelbook.scoring import registered
+from modelbook.scoring import loading
 
 LOCK = ROOT / "requirements/serve.txt"
 MOST = 600  # megabytes
 ROW = {"colour": "11", "size": 61.5, "flag": 1}
-STACK = ("pycaret", "mlflow", "evidently", "ploomber", "papermill", "jupyterlab", "nbconvert", "pandas", "shap")
+STACK = (
+    "pycaret",
+    "mlflow",
+    "evidently",
+    "ploomber",
+    "papermill",
+    "jupyterlab",
+    "nbconvert",
+    "pandas",
+    "shap",
+)
 DOCKERFILES = [ROOT / "deploy" / name for name in ("Dockerfile", "stages.Dockerfile")]
 
 
 def pins(path: Path) -> dict[str, str]:
-    return dict(re.findall(r"^([a-z0-9._-]+)(?:\[[\w, -]+\])?==([^\s;\\]+)", path.read_text(), re.M))
+    return dict(
+        re.findall(r"^([a-z0-9._-]+)(?:\[[\w, -]+\])?==([^\s;\\]+)", path.read_text(), re.M)
+    )
 
 
 def test_the_lock_of_the_service_has_nothing_that_trains_and_pins_what_the_project_pins():
@@ -67,14 +79,16 @@ def test_keys_and_what_is_generated_stay_out_of_images():
     assert copied <= let | {"."}
 
 
-def test_a_version_that_wants_a_package_that_is_not_there_says_so(tmp_path, monkeypatch, frame, contract):
+def test_a_version_that_wants_a_package_that_is_not_there_says_so(
+    tmp_path, monkeypatch, frame, contract
+):
     shelf = Shelf(tmp_path)
     number = shelf.register(fitted(frame, contract), contract, frame)
     (shelf.folder(number) / "scorer/scorer.json").unlink()
     monkeypatch.setitem(sys.modules, "cloudpickle", None)
-    monkeypatch.delitem(sys.modules, "modelbook.scoring.itself", raising=False)
+    monkeypatch.delitem(sys.modules, "modelbook.scoring.pipeline_scorer", raising=False)
     with pytest.raises(CompileError, match="cloudpickle"):
-        registered.load(shelf.folder(number), contract)
+        loading.load_scorer(shelf.folder(number), contract)
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +99,27 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for words in (
         ("venv", "--python", sys.executable, str(place / "venv")),
         ("pip", "install", "--python", str(python), "--require-hashes", "-r", str(LOCK)),
-        ("build", "--wheel", "--build-constraints", "requirements/run.txt", "--require-hashes", "-o", str(place), "."),
-        ("pip", "install", "--python", str(python), "--no-deps", "--no-index", "--find-links", str(place), "modelbook"),
+        (
+            "build",
+            "--wheel",
+            "--build-constraints",
+            "requirements/run.txt",
+            "--require-hashes",
+            "-o",
+            str(place),
+            ".",
+        ),
+        (
+            "pip",
+            "install",
+            "--python",
+            str(python),
+            "--no-deps",
+            "--no-index",
+            "--find-links",
+            str(place),
+            "modelbook",
+        ),
     ):
         told = subprocess.run([BIN / "uv", *words], cwd=ROOT, capture_output=True, text=True)
         assert told.returncode == 0, told.stderr
@@ -97,7 +130,9 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def serving(environment: Path, root: Path) -> Iterator[str]:
     port = free_port()
     environ = {"PATH": f"{environment / 'bin'}:{os.environ['PATH']}", "MODELBOOK_ROOT": str(root)}
-    process = subprocess.Popen(["modelbook", "serve", "--port", str(port)], env=environ, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        ["modelbook", "serve", "--port", str(port)], env=environ, stderr=subprocess.PIPE
+    )
     address, until = f"http://127.0.0.1:{port}", time.monotonic() + 60
     try:
         while True:
@@ -134,11 +169,17 @@ def shelf(tmp_path: Path) -> Shelf:
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("estimator", [LGBMClassifier(n_estimators=5, verbose=-1), ExtraTreesClassifier(5)], ids=str)
-def test_with_its_lock_alone_a_version_is_served_over_http(environment, shelf, frame, contract: Contract, estimator):
+@pytest.mark.parametrize(
+    "estimator", [LGBMClassifier(n_estimators=5, verbose=-1), ExtraTreesClassifier(5)], ids=str
+)
+def test_with_its_lock_alone_a_version_is_served_over_http(
+    environment, shelf, frame, contract: Contract, estimator
+):
     number = shelf.register(fitted(frame, contract, estimator), contract, frame)
     shelf.alias("champion", number)
-    here = registered.load(shelf.folder(number), contract).one({**ROW, "flag": True, "noise": None})
+    here = loading.load_scorer(shelf.folder(number), contract).predict_one(
+        {**ROW, "flag": True, "noise": None}
+    )
     with serving(environment, shelf.root) as address:
         status, told = asked(f"{address}/predict", ROW)
         assert asked(f"{address}/health/ready")[1]["journal"] == "up"
@@ -147,12 +188,17 @@ def test_with_its_lock_alone_a_version_is_served_over_http(environment, shelf, f
 
 
 @pytest.mark.integration
-def test_a_version_without_a_compiled_form_is_not_ready_and_says_why(environment, shelf, frame, contract):
+def test_a_version_without_a_compiled_form_is_not_ready_and_says_why(
+    environment, shelf, frame, contract
+):
     number = shelf.register(fitted(frame, contract), contract, frame)
     (shelf.folder(number) / "scorer/scorer.json").unlink()
-    from modelbook.registry.pointer import digest
+    from modelbook.registry.aliases import folder_digest
 
-    shelf._do("update model_version_tags set value = ? where key = 'digest'", digest(shelf.folder(number)))
+    shelf._do(
+        "update model_version_tags set value = ? where key = 'digest'",
+        folder_digest(shelf.folder(number)),
+    )
     shelf.alias("champion", number)
     with serving(environment, shelf.root) as address:
         status, told = asked(f"{address}/health/ready")
@@ -162,5 +208,9 @@ def test_a_version_without_a_compiled_form_is_not_ready_and_says_why(environment
 
 @pytest.mark.integration
 def test_the_unpacked_environment_is_small(environment):
-    size = sum(path.stat().st_size for path in environment.rglob("*") if path.is_file() and not path.is_symlink())
+    size = sum(
+        path.stat().st_size
+        for path in environment.rglob("*")
+        if path.is_file() and not path.is_symlink()
+    )
     assert 100 < size / 1e6 <= MOST

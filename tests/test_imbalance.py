@@ -15,7 +15,7 @@ from sklearn.ensemble import AdaBoostClassifier, GradientBoostingClassifier
 
 from modelbook.contract import Contract
 from modelbook.errors import ParameterError
-from modelbook.training import imbalance, learning
+from modelbook.training import class_balancing, learning_curve
 from modelbook.training.experiment import Experiment
 
 
@@ -51,61 +51,85 @@ def trials(rows: pd.DataFrame, contract: Contract) -> Callable[[str], Experiment
 
     def trial(balance: str) -> Experiment:
         if balance not in made:
-            made[balance] = Experiment(rows, contract, folds=2, seed=1, balance=balance)
+            made[balance] = Experiment(rows, contract, folds=2, seed=1, imbalance=balance)
         return made[balance]
 
     return trial
 
 
 @pytest.mark.parametrize("balance", ["none", "oversample", "undersample"])
-def test_rows_are_drawn_for_a_fit_and_never_to_be_asked(trials: Callable[[str], Experiment], balance: str) -> None:
+def test_rows_are_drawn_for_a_fit_and_never_to_be_asked(
+    trials: Callable[[str], Experiment], balance: str
+) -> None:
     trial = trials(balance)
     Spy.fitted.clear(), Spy.asked.clear()
-    trial.fresh("lr")  # what was made before has no say
-    trial.out_of_fold(trial.pipeline(Spy()))
-    there = [np.bincount(trial.outcome.iloc[fitted]).tolist() for fitted, _ in trial.parts()]
-    wanted = {"none": there, "oversample": [[max(n)] * 2 for n in there], "undersample": [[min(n)] * 2 for n in there]}
+    trial.make_default_pipeline("lr")  # what was made before has no say
+    trial.predict_out_of_fold(trial.make_pipeline(Spy()))
+    there = [np.bincount(trial.outcome.iloc[fitted]).tolist() for fitted, _ in trial.cv_splits()]
+    wanted = {
+        "none": there,
+        "oversample": [[max(n)] * 2 for n in there],
+        "undersample": [[min(n)] * 2 for n in there],
+    }
     assert Spy.fitted == wanted[balance]
-    assert Spy.asked == [len(asked) for _, asked in trial.parts()]
+    assert Spy.asked == [len(asked) for _, asked in trial.cv_splits()]
 
 
 @pytest.mark.parametrize("balance", ["weights", "oversample", "undersample"])
-def test_the_rare_class_is_answered_more_often(trials: Callable[[str], Experiment], balance: str) -> None:
-    plain, balanced = (trial.out_of_fold(trial.fresh("nb")).score for trial in (trials("none"), trials(balance)))
+def test_the_rare_class_is_answered_more_often(
+    trials: Callable[[str], Experiment], balance: str
+) -> None:
+    plain, balanced = (
+        trial.predict_out_of_fold(trial.make_default_pipeline("nb")).score
+        for trial in (trials("none"), trials(balance))
+    )
     assert len(plain) == len(balanced)
     assert abs(plain.mean() - trials("none").outcome.mean()) < 0.06
     assert balanced.mean() > plain.mean() + 0.1
 
 
 def test_the_baseline_answers_what_is_there(trials: Callable[[str], Experiment]) -> None:
-    plain, drawn = trials("none").candidate("dummy"), trials("oversample").candidate("dummy")
+    plain, drawn = (
+        trials("none").cross_validate("dummy"),
+        trials("oversample").cross_validate("dummy"),
+    )
     assert drawn.mean["log_loss"] == pytest.approx(plain.mean["log_loss"])
-    assert "balance" in dict(trials("oversample").fresh("lr").steps)  # the next family is balanced again
+    assert "balance" in dict(
+        trials("oversample").make_default_pipeline("lr").steps
+    )  # the next family is balanced again
 
 
 def test_an_entity_is_in_one_fold_whatever_is_drawn(rows: pd.DataFrame, contract: Contract) -> None:
     # Outcomes are random but the same in all rows of a member, and ``noise`` gives the member away.
     chance = (np.random.default_rng(0).uniform(size=200) < 0.2).astype(int)
-    secret = rows.assign(noise=rows["who"].astype(float), happened=chance[rows["who"]], size=50.0, colour="1", flag=0.0)
-    trial = Experiment(secret, contract, folds=3, seed=1, balance="oversample")
-    assert trial.candidate("dt").mean["roc_auc"] == pytest.approx(0.5, abs=0.12)
+    secret = rows.assign(
+        noise=rows["who"].astype(float),
+        happened=chance[rows["who"]],
+        size=50.0,
+        colour="1",
+        flag=0.0,
+    )
+    trial = Experiment(secret, contract, folds=3, seed=1, imbalance="oversample")
+    assert trial.cross_validate("dt").mean["roc_auc"] == pytest.approx(0.5, abs=0.12)
 
 
 def test_every_family_weighs_or_says_that_it_cannot(trials: Callable[[str], Experiment]) -> None:
     trial = trials("weights")
-    lda, tree = trial.fresh("lda")[-1], trial.fresh("dt")[-1]
+    lda, tree = trial.make_default_pipeline("lda")[-1], trial.make_default_pipeline("dt")[-1]
     assert lda.priors.tolist() == [0.5, 0.5]
     assert tree.class_weight == "balanced"
-    told = trial.candidate("knn")
+    told = trial.cross_validate("knn")
     assert told.status == "failed"
     assert missing_facts(told.reason, "nearest neighbours") == []
 
 
-@pytest.mark.parametrize(("family", "plain"), [("ada", AdaBoostClassifier), ("gbc", GradientBoostingClassifier)])
+@pytest.mark.parametrize(
+    ("family", "plain"), [("ada", AdaBoostClassifier), ("gbc", GradientBoostingClassifier)]
+)
 def test_boosting_is_given_weights_in_its_fit(family: str, plain: type) -> None:
     random = np.random.default_rng(0)
     X, y = random.normal(size=(200, 2)), np.repeat([0, 1], [160, 40])
-    even = imbalance.EVEN[family](random_state=0, n_estimators=5).fit(X, y)
+    even = class_balancing.BALANCED_ESTIMATORS[family](random_state=0, n_estimators=5).fit(X, y)
     by_hand = plain(random_state=0, n_estimators=5).fit(X, y, np.where(y == 1, 2.5, 0.625))
     np.testing.assert_allclose(even.predict_proba(X), by_hand.predict_proba(X))
 
@@ -113,33 +137,44 @@ def test_boosting_is_given_weights_in_its_fit(family: str, plain: type) -> None:
 def test_the_learning_curve_takes_a_category_that_only_a_later_fold_is_fitted_on(
     trials: Callable[[str], Experiment], rows: pd.DataFrame, contract: Contract
 ) -> None:
-    first = trials("none").groups.iloc[trials("none").parts()[0][1]]
+    first = trials("none").entities.iloc[trials("none").cv_splits()[0][1]]
     colour = rows["colour"].replace("11", "1").mask(rows["who"].isin(first), "11")
-    trial = Experiment(rows.assign(colour=colour), contract, folds=2, seed=1, balance="oversample")
-    found = learning.curve(trial, "nb", "roc_auc", 1000, seed=1, tell=lambda *args, **more: None)
+    trial = Experiment(
+        rows.assign(colour=colour), contract, folds=2, seed=1, imbalance="oversample"
+    )
+    found = learning_curve.compute_learning_curve(
+        trial, "nb", "roc_auc", 1000, seed=1, report_progress=lambda *args, **more: None
+    )
     assert found.groupby("fold")["share"].max().tolist() == [1, 1]
 
 
-def test_the_report_says_what_was_done_to_probabilities(trials: Callable[[str], Experiment]) -> None:
-    texts = {balance: trials(balance).told() for balance in ("none", "undersample", "oversample", "weights")}
+def test_the_report_says_what_was_done_to_probabilities(
+    trials: Callable[[str], Experiment],
+) -> None:
+    texts = {
+        balance: trials(balance).describe_sampling()
+        for balance in ("none", "undersample", "oversample", "weights")
+    }
     assert texts.pop("none") == ""
-    assert numbers(trials("none").caption()) == []  # neither balanced nor chosen on fewer rows
+    assert (
+        numbers(trials("none").folds_caption()) == []
+    )  # neither balanced nor chosen on fewer rows
     for balance, text in texts.items():
         assert missing_facts(text, balance, "calibrate") == []
-        assert text in trials(balance).caption()
+        assert text in trials(balance).folds_caption()
     assert len({text.replace(balance, "") for balance, text in texts.items()}) == 3
 
 
 def test_a_number_has_no_classes_to_balance() -> None:
     with pytest.raises(ParameterError, match=r"'weights'.*regression"):
-        Experiment(books.number(), books.of_number(), folds=2, seed=1, balance="weights")
+        Experiment(books.number(), books.of_number(), folds=2, seed=1, imbalance="weights")
 
 
 def test_several_classes_are_drawn_evenly() -> None:
     contract = books.of_classes()
     frame = contract.conform(books.classes())
-    trial = Experiment(frame, contract, folds=2, seed=1, balance="undersample")
+    trial = Experiment(frame, contract, folds=2, seed=1, imbalance="undersample")
     Spy.fitted.clear()
-    trial.fresh("lr")
-    trial.pipeline(Spy()).fit(trial.features, trial.outcome)
+    trial.make_default_pipeline("lr")
+    trial.make_pipeline(Spy()).fit(trial.features, trial.outcome)
     assert Spy.fitted == [[trial.outcome.value_counts().min()] * 3]

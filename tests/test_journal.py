@@ -14,28 +14,30 @@ from facts import missing_facts, refused
 from servers import PASSWORD, postgresql
 
 from modelbook.errors import JournalError
-from modelbook.journal import Journal, Prediction, Writer, store
-from modelbook.journal.store import OtherOutcomes, UnknownPredictions, default
+from modelbook.journal import Journal, JournalWriter, PredictionRecord, database
+from modelbook.journal.database import ConflictingOutcomeError, UnknownPredictionError, default_url
 
 
-def prediction(number: int, at: float = 1000.0, variant: str = "champion") -> Prediction:
-    return Prediction(f"id-{number}", variant, at, 3, True, '{"size": 1.5}', "1", '{"0": 0.4, "1": 0.6}', 0.2)
+def prediction(number: int, at: float = 1000.0, variant: str = "champion") -> PredictionRecord:
+    return PredictionRecord(
+        f"id-{number}", variant, at, 3, True, '{"size": 1.5}', "1", '{"0": 0.4, "1": 0.6}', 0.2
+    )
 
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
-    made = Journal(default(tmp_path, "tiny"), patience=0.3)
-    made.create()
+    made = Journal(default_url(tmp_path, "tiny"), timeout_seconds=0.3)
+    made.create_tables()
     return made
 
 
-def keep(journal: Journal, *groups: list[Prediction]) -> tuple[list[bool], Writer]:
+def keep(journal: Journal, *groups: list[PredictionRecord]) -> tuple[list[bool], JournalWriter]:
     """Write groups at the same time; returns whether each is in the journal."""
 
-    async def run() -> tuple[list[bool], Writer]:
-        writer = Writer(journal)
+    async def run() -> tuple[list[bool], JournalWriter]:
+        writer = JournalWriter(journal)
         writer.start()
-        told = await asyncio.gather(*(writer.keep(group) for group in groups))
+        told = await asyncio.gather(*(writer.write(group) for group in groups))
         await writer.stop()
         return told, writer
 
@@ -45,28 +47,32 @@ def keep(journal: Journal, *groups: list[Prediction]) -> tuple[list[bool], Write
 def test_what_was_kept_is_there_for_another_connection(journal: Journal, tmp_path: Path) -> None:
     told, writer = keep(journal, *([prediction(number)] for number in range(50)))
     assert told == [True] * 50
-    assert (writer.written, writer.lost) == (50, 0)
+    assert (writer.written_count, writer.lost_count) == (50, 0)
     with closing(sqlite3.connect(tmp_path / "data/tiny/journal.db")) as connection:
-        assert connection.execute("select count(*), min(prediction) from predictions").fetchone() == (50, "1")
+        assert connection.execute(
+            "select count(*), min(prediction) from predictions"
+        ).fetchone() == (50, "1")
 
 
 def test_more_than_one_statement_takes_is_kept_whole(journal: Journal) -> None:
     """SQLite takes some 32,000 values at a time, and a table that is uploaded may be longer."""
     told, writer = keep(journal, [prediction(number, at=number) for number in range(4500)])
-    assert (told, writer.written, writer.lost) == ([True], 4500, 0)
-    assert [row["id"] for row in journal.window(0)] == [f"id-{number}" for number in range(4500)]
+    assert (told, writer.written_count, writer.lost_count) == ([True], 4500, 0)
+    assert [row["id"] for row in journal.read_predictions(0)] == [
+        f"id-{number}" for number in range(4500)
+    ]
 
 
 def test_a_prediction_that_comes_twice_is_kept_once(journal: Journal) -> None:
     keep(journal, [prediction(1)], [prediction(1)], [prediction(1, variant="challenger")])
-    assert len(journal.window(0)) == 1
-    assert len(journal.window(0, variant="challenger")) == 1
+    assert len(journal.read_predictions(0)) == 1
+    assert len(journal.read_predictions(0, variant="challenger")) == 1
 
 
 def test_a_window_is_a_span_of_time_with_outcomes_where_they_are_known(journal: Journal) -> None:
     keep(journal, [prediction(number, at=1000.0 + number) for number in range(5)])
-    assert journal.outcomes({"id-3": True}) == {"recorded": 1, "repeated": 0}
-    rows = journal.window(1001, 1004)
+    assert journal.record_outcomes({"id-3": True}) == {"recorded": 1, "repeated": 0}
+    rows = journal.read_predictions(1001, 1004)
     assert [row["id"] for row in rows] == ["id-1", "id-2", "id-3"]
     assert [row["outcome"] for row in rows] == [None, None, True]
     assert rows[0]["inputs"] == {"size": 1.5}
@@ -75,47 +81,54 @@ def test_a_window_is_a_span_of_time_with_outcomes_where_they_are_known(journal: 
 
 def test_an_outcome_joins_once(journal: Journal) -> None:
     keep(journal, [prediction(number) for number in range(900)])
-    assert journal.outcomes({f"id-{number}": 1 for number in range(850)}) == {"recorded": 850, "repeated": 0}
-    assert journal.outcomes({"id-1": 1, "id-899": 0}) == {"recorded": 1, "repeated": 1}
-    with pytest.raises(OtherOutcomes, match="'id-1'"):
-        journal.outcomes({"id-1": 0, "id-898": 0})
-    with pytest.raises(UnknownPredictions, match="'nobody'"):
-        journal.outcomes({"nobody": 1, "id-898": 0})
-    assert [row["outcome"] for row in journal.window(0) if row["id"] == "id-898"] == [None], "all or none"
+    assert journal.record_outcomes({f"id-{number}": 1 for number in range(850)}) == {
+        "recorded": 850,
+        "repeated": 0,
+    }
+    assert journal.record_outcomes({"id-1": 1, "id-899": 0}) == {"recorded": 1, "repeated": 1}
+    with pytest.raises(ConflictingOutcomeError, match="'id-1'"):
+        journal.record_outcomes({"id-1": 0, "id-898": 0})
+    with pytest.raises(UnknownPredictionError, match="'nobody'"):
+        journal.record_outcomes({"nobody": 1, "id-898": 0})
+    assert [row["outcome"] for row in journal.read_predictions(0) if row["id"] == "id-898"] == [
+        None
+    ], "all or none"
 
 
-def test_the_log_of_an_sqlite_journal_is_settled_while_it_is_written_to(journal: Journal, tmp_path: Path) -> None:
+def test_the_log_of_an_sqlite_journal_is_settled_while_it_is_written_to(
+    journal: Journal, tmp_path: Path
+) -> None:
     path = tmp_path / "data/tiny/journal.db"
 
     async def run() -> None:
-        writer = Writer(journal)
+        writer = JournalWriter(journal)
         writer.start()
         for number in range(300):
-            await writer.keep([prediction(number)])
+            await writer.write([prediction(number)])
         before = path.stat().st_size
-        journal.settle()
+        journal.checkpoint()
         assert path.stat().st_size > before
-        assert await writer.keep([prediction(300)])
+        assert await writer.write([prediction(300)])
         await writer.stop()
 
     asyncio.run(run())
-    assert len(journal.window(0)) == 301
+    assert len(journal.read_predictions(0)) == 301
 
 
 def log_after(journal: Journal, count: int) -> int:
     """Bytes of the write-ahead log after so many predictions, written without a pause while it is settled."""
 
     async def run() -> None:
-        writer = Writer(journal)
+        writer = JournalWriter(journal)
         writer.start()
 
         async def write(start: int) -> None:
             for number in range(start, start + count // 4):
-                assert await writer.keep([prediction(number)])
+                assert await writer.write([prediction(number)])
 
         async def settle() -> None:
             while True:
-                await asyncio.to_thread(journal.settle)
+                await asyncio.to_thread(journal.checkpoint)
                 await asyncio.sleep(0.02)
 
         tidy = asyncio.create_task(settle())
@@ -124,7 +137,7 @@ def log_after(journal: Journal, count: int) -> int:
         await writer.stop()
 
     asyncio.run(run())
-    assert len(journal.window(0)) == count
+    assert len(journal.read_predictions(0)) == count
     return Path(f"{journal.url.removeprefix('sqlite:///')}-wal").stat().st_size
 
 
@@ -133,10 +146,12 @@ def test_a_log_that_is_written_to_without_a_pause_stays_bounded(
 ) -> None:
     sizes = []
     for most in (10**9, 50):
-        monkeypatch.setattr(store, "LOG", most)
-        with closing(sqlite3.connect(tmp_path / f"{most}.db")) as held:  # keeps the log there to be looked at
+        monkeypatch.setattr(database, "WAL_RESTART_PAGES", most)
+        with closing(
+            sqlite3.connect(tmp_path / f"{most}.db")
+        ) as held:  # keeps the log there to be looked at
             journal = Journal(f"sqlite:///{tmp_path / f'{most}.db'}")
-            journal.create()
+            journal.create_tables()
             held.execute("select 1 from predictions").fetchall()
             sizes.append(log_after(journal, 2000))
     assert sizes[1] < 0.5 * sizes[0]
@@ -144,36 +159,38 @@ def test_a_log_that_is_written_to_without_a_pause_stays_bounded(
 
 def test_retention_forgets_predictions_with_their_outcomes(journal: Journal) -> None:
     keep(journal, [prediction(number, at=1000.0 + number) for number in range(5)])
-    journal.outcomes({"id-0": 1, "id-4": 1})
-    assert journal.forget(1003) == 3
-    assert [row["id"] for row in journal.window(0)] == ["id-3", "id-4"]
-    with pytest.raises(UnknownPredictions):
-        journal.outcomes({"id-0": 1})
+    journal.record_outcomes({"id-0": 1, "id-4": 1})
+    assert journal.delete_before(1003) == 3
+    assert [row["id"] for row in journal.read_predictions(0)] == ["id-3", "id-4"]
+    with pytest.raises(UnknownPredictionError):
+        journal.record_outcomes({"id-0": 1})
 
 
-def test_a_locked_journal_is_waited_for_no_longer_than_patience_and_then_tried_again(journal, tmp_path) -> None:
+def test_a_locked_journal_is_waited_for_no_longer_than_patience_and_then_tried_again(
+    journal, tmp_path
+) -> None:
     async def run() -> None:
         messages: list[str] = []
-        writer = Writer(journal, messages.append)
+        writer = JournalWriter(journal, messages.append)
         writer.start()
         with closing(sqlite3.connect(tmp_path / "data/tiny/journal.db")) as other:
             other.execute("begin exclusive")
             began = time.monotonic()
-            assert not await writer.keep([prediction(1)])
+            assert not await writer.write([prediction(1)])
             assert time.monotonic() - began < 1
             await asyncio.sleep(0.2)
             began = time.monotonic()
-            assert not await writer.keep([prediction(2)])
+            assert not await writer.write([prediction(2)])
             assert time.monotonic() - began < 0.05, "while it is down nobody waits"
-        writer._retry = 0.0
-        assert await writer.keep([prediction(3)])
-        assert (writer.lost, writer.up) == (2, True)
+        writer._retry_at = 0.0
+        assert await writer.write([prediction(3)])
+        assert (writer.lost_count, writer.is_up) == (2, True)
         assert missing_facts(messages[0], f"{tmp_path}/data/tiny/journal.db", "locked") == []
         assert len(messages) == 2  # when it went down, and when it was back
         await writer.stop()
 
     asyncio.run(run())
-    assert "id-3" in {row["id"] for row in journal.window(0)}
+    assert "id-3" in {row["id"] for row in journal.read_predictions(0)}
 
 
 @pytest.mark.parametrize("url", ["mysql://nobody", "what is this", "oracle://"])
@@ -185,9 +202,9 @@ def test_a_journal_of_another_kind_is_refused(url: str) -> None:
 def test_a_journal_that_cannot_be_reached_is_told_without_its_password(tmp_path: Path) -> None:
     (tmp_path / "folder.db").mkdir()
     with refused(JournalError, tmp_path / "folder.db", "unable to open"):  # as SQLite says
-        Journal(f"sqlite:///{tmp_path / 'folder.db'}").create()
+        Journal(f"sqlite:///{tmp_path / 'folder.db'}").create_tables()
     with refused(JournalError, "127.0.0.1:1/tiny") as caught:
-        Journal(f"postgresql+psycopg://owner:{PASSWORD}@127.0.0.1:1/tiny").create()
+        Journal(f"postgresql+psycopg://owner:{PASSWORD}@127.0.0.1:1/tiny").create_tables()
     assert PASSWORD not in str(caught.value)
 
 
@@ -200,20 +217,25 @@ def postgres() -> Iterator[str]:
 
 @pytest.mark.slow
 def test_postgresql_keeps_the_same_journal(postgres: str) -> None:
-    made = Journal(postgres, patience=2)
-    made.create()
+    made = Journal(postgres, timeout_seconds=2)
+    made.create_tables()
     told, _ = keep(made, *([prediction(number)] for number in range(50)), [prediction(1)])
     assert told == [True] * 51
-    assert made.outcomes({"id-3": 1}) == {"recorded": 1, "repeated": 0}
-    assert made.outcomes({"id-3": 1}) == {"recorded": 0, "repeated": 1}
-    with pytest.raises(UnknownPredictions):
-        made.outcomes({"nobody": 1})
-    assert sum(row["outcome"] == 1 for row in made.window(0)) == 1
-    assert len(made.window(0)) == 50
-    assert [row["id"] for row in made.answered(0, but=3)] == []
+    assert made.record_outcomes({"id-3": 1}) == {"recorded": 1, "repeated": 0}
+    assert made.record_outcomes({"id-3": 1}) == {"recorded": 0, "repeated": 1}
+    with pytest.raises(UnknownPredictionError):
+        made.record_outcomes({"nobody": 1})
+    assert sum(row["outcome"] == 1 for row in made.read_predictions(0)) == 1
+    assert len(made.read_predictions(0)) == 50
+    assert [row["id"] for row in made.read_predictions_excluding(0, excluded_version=3)] == []
     with made.engine.begin() as connection:
-        connection.exec_driver_sql("alter table predictions drop column lot")  # as an older journal was
-    keep(made, [prediction(number)._replace(id=f"later-{number}", lot="aa") for number in range(5000)])
-    assert sum(row["lot"] == "aa" for row in made.shared(0, [3])) == 5000
-    assert len(list(made.answered(0, but=1))) == 5050
-    assert made.forget(2000) == 5050
+        connection.exec_driver_sql(
+            "alter table predictions drop column lot"
+        )  # as an older journal was
+    keep(
+        made,
+        [prediction(number)._replace(id=f"later-{number}", bucket="aa") for number in range(5000)],
+    )
+    assert sum(row["lot"] == "aa" for row in made.read_split_predictions(0, [3])) == 5000
+    assert len(list(made.read_predictions_excluding(0, excluded_version=1))) == 5050
+    assert made.delete_before(2000) == 5050

@@ -10,7 +10,7 @@ import pytest
 from facts import missing_facts
 
 from modelbook.contract import Column, Contract
-from modelbook.scoring.judge import judge
+from modelbook.scoring.batch_validation import validate_rows
 
 GOOD = [0, 1, 1, 0, None, 1]
 COLUMNS = {
@@ -34,9 +34,9 @@ def test_each_number_is_judged_as_the_columns_rule_says(
     column = Column(role="feature", meaning="a number", nullable=nullable, **kind)
     one = contract.model_copy(update={"columns": {"who": contract.columns["who"], "x": column}})
     given = pa.table({"x": pa.array([*GOOD, odd], pa.float64())})
-    typed, reasons = judge(given, one)
+    typed, reasons = validate_rows(given, one)
     values = given["x"].to_pandas()
-    kept = column.holds(values) & (values.notna() | nullable)
+    kept = column.valid_mask(values) & (values.notna() | nullable)
     assert (reasons == "").tolist() == kept.tolist()
     np.testing.assert_array_equal(typed["x"], values.where(kept))
 
@@ -50,9 +50,16 @@ def test_each_number_is_judged_as_the_columns_rule_says(
 def test_numbers_of_any_kind_are_judged(contract: Contract, values: pa.Array) -> None:
     column = Column(role="feature", type="number", meaning="a number", nullable=True, min=0, max=10)
     one = contract.model_copy(update={"columns": {"who": contract.columns["who"], "x": column}})
-    typed, reasons = judge(pa.table({"x": values}), one)
-    wanted = np.array([np.nan if value is None or float(value) > 10 else float(value) for value in values.to_pylist()])
+    typed, reasons = validate_rows(pa.table({"x": values}), one)
+    wanted = np.array(
+        [
+            np.nan if value is None or float(value) > 10 else float(value)
+            for value in values.to_pylist()
+        ]
+    )
     np.testing.assert_array_equal(typed["x"], wanted)
     texts = [reason for reason in reasons if reason]
     assert len(texts) == values.to_pylist().count(11)
-    assert [text for text in texts if missing_facts(text, "x = 11", column.rule(), "missing")] == []
+    assert [
+        text for text in texts if missing_facts(text, "x = 11", column.describe_rule(), "missing")
+    ] == []

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from modelbook.report import kept
+from modelbook.pages import archived_pages
 
 STAYS = {"01_ingest.html", "01_ingest.ipynb"}
 INSTEAD = {"01_ingest.html": "index.html", "02_explore.html": "index.html"}
@@ -29,17 +29,19 @@ def page(body, start='<a class="skip" href="#main">Skip</a>'):
     ],
 )  # fmt: skip
 def test_a_link_leads_to_the_same_run_or_to_where_it_led(link, leads_to):
-    assert f'<a class="x" href="{leads_to}">' in kept.placed(page(f'<a class="x" href="{link}">go</a>'), STAYS, INSTEAD)
+    assert f'<a class="x" href="{leads_to}">' in archived_pages.rewrite_links(
+        page(f'<a class="x" href="{link}">go</a>'), STAYS, INSTEAD
+    )
 
 
 def test_only_links_are_changed():
     body = '<p>href="card-3.html"</p><img src="data:image/png;base64,aaaa" alt="href=&quot;x.html&quot;">'
-    assert body in kept.placed(page(body), STAYS, INSTEAD)
+    assert body in archived_pages.rewrite_links(page(body), STAYS, INSTEAD)
 
 
 @pytest.mark.parametrize("start", ['<a class="skip" href="#main">Skip to\nit</a>', ""])
 def test_a_kept_page_says_so_once_and_leads_to_its_run(start):
-    placed = kept.placed(page("<p>text</p>", start), STAYS, INSTEAD)
+    placed = archived_pages.rewrite_links(page("<p>text</p>", start), STAYS, INSTEAD)
     [note] = re.findall(r"<aside.*?</aside>", placed)
     assert 'href="index.html"' in note
     assert placed.index(start or "<body>") < placed.index(note) < placed.index('<nav class="bar">')
@@ -47,9 +49,10 @@ def test_a_kept_page_says_so_once_and_leads_to_its_run(start):
 
 def test_links_are_files_seen_from_the_page():
     links = "".join(
-        f'<a href="{to}">x</a>' for to in ("b.html#c", "#d", "https://e.org", "../f.html", "b.html", "g&amp;h")
+        f'<a href="{to}">x</a>'
+        for to in ("b.html#c", "#d", "https://e.org", "../f.html", "b.html", "g&amp;h")
     )
-    assert kept.links(page(links)) == ["b.html", "../f.html", "g&h"]
+    assert archived_pages.find_links(page(links)) == ["b.html", "../f.html", "g&h"]
 
 
 def test_pictures_stand_under_their_headings():
@@ -61,8 +64,11 @@ def test_pictures_stand_under_their_headings():
 
     foreign = '<img alt="far" src="https://example.org/x.png">'
     body = f"<h2>What <em>is</em>\n it?</h2>{image('a')}{foreign}{image('b', 'png')}<h2>And?</h2><p>so</p>{image('c')}"
-    found = [(told, ending, base64.b64decode(text).decode()) for told, ending, text in kept.pictures(page(body))]
-    assert [(told["section"], told["place"], ending, text) for told, ending, text in found] == [
+    found = [
+        (told, ending, base64.b64decode(text).decode())
+        for told, ending, text in archived_pages.extract_figures(page(body))
+    ]
+    assert [(told["section"], told["position"], ending, text) for told, ending, text in found] == [
         ("What is it?", 0, "svg", "a"), ("What is it?", 2, "png", "b"), ("And?", 0, "svg", "c"),
     ]  # fmt: skip
     assert (found[0][0]["alt"], found[0][0]["width"]) == ("It says a & so", "700")

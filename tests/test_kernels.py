@@ -14,7 +14,7 @@ from ploomber_core.exceptions import BaseException as Reported
 from tiny import Tiny
 
 from modelbook import config
-from modelbook.stage import kernels, pipeline
+from modelbook.build import executor, kernels
 
 pytestmark = pytest.mark.slow
 
@@ -43,13 +43,19 @@ def test_what_ended_a_stage_is_told_apart(tiny, how):
     seconds = 5 if how == "late" else 3600
     with (
         tiny.changed("pipeline.yaml", "ingest: 3600", f"ingest: {seconds}"),
-        tiny.changed("notebooks/01_ingest.ipynb", '"this = stage.open', f'"{code}\\n",\n    "this = stage.open'),
+        tiny.changed(
+            "notebooks/01_ingest.ipynb",
+            '"context = stage.open',
+            f'"{code}\\n",\n    "context = stage.open',
+        ),
     ):
         done = ingest(tiny)
     assert done.returncode == 1
     assert fact in done.stdout
     assert not [other for _, other in DEATHS.values() if other != fact and other in done.stdout]
-    assert done.stdout.count("starting the kernel\n") == 1  # only a kernel that does not start is tried again
+    assert (
+        done.stdout.count("starting the kernel\n") == 1
+    )  # only a kernel that does not start is tried again
     assert re.search(r"failed.*: ingest$", done.stderr.strip())
     page = (tiny.root / "reports/tiny/01_ingest.html").read_text(encoding="utf-8")
     assert {"memory": "MemoryError"}.get(how, fact) in html.unescape(page)
@@ -94,9 +100,9 @@ def test_and_not_twice(tiny, tmp_path):
 
 def test_what_the_system_killed_for_want_of_memory_is_counted(monkeypatch, tmp_path):
     monkeypatch.setattr(kernels, "OOM_COUNT", tmp_path / "memory.events")
-    assert kernels._killed_for_memory() == 0
+    assert kernels._count_oom_kills() == 0
     (tmp_path / "memory.events").write_text("low 0\nhigh 0\nmax 12\noom 2\noom_kill 1\n")
-    assert kernels._killed_for_memory() == 1
+    assert kernels._count_oom_kills() == 1
 
 
 @pytest.mark.parametrize(
@@ -110,7 +116,7 @@ def test_what_the_system_killed_for_want_of_memory_is_counted(monkeypatch, tmp_p
 def test_limits_that_make_no_sense(tiny, monkeypatch, limits, facts):
     monkeypatch.chdir(tiny.root)
     with tiny.dag() as dag, pytest.raises(Reported, match=facts):
-        pipeline.Build(**limits)(dag, show_progress=False)
+        executor.BuildExecutor(**limits)(dag, show_progress=False)
     assert not (tiny.root / "reports/tiny/logs/02_explore.log").exists()
 
 
@@ -128,7 +134,9 @@ class TestSideBySide:
 
     def ran(self, root, stage):
         """When a stage began and ended."""
-        lines = (root / f"reports/tiny/logs/{config.stem(stage)}.log").read_text().splitlines()
+        lines = (
+            (root / f"reports/tiny/logs/{config.stage_stem(stage)}.log").read_text().splitlines()
+        )
         return json.loads(lines[0])["at"], json.loads(lines[-1])["at"]
 
     def test_one_at_a_time_when_asked(self, serial):
@@ -142,9 +150,16 @@ class TestSideBySide:
     def test_both_ways_give_the_same(self, serial, built):
         parallel = built.first_build
         for path in sorted((serial / "data/tiny").glob("*.parquet")):
-            pd.testing.assert_frame_equal(pd.read_parquet(path), pd.read_parquet(parallel / "data/tiny" / path.name))
-        boards = [pd.read_parquet(root / "models/tiny/leaderboard.parquet") for root in (serial, parallel)]
+            pd.testing.assert_frame_equal(
+                pd.read_parquet(path), pd.read_parquet(parallel / "data/tiny" / path.name)
+            )
+        boards = [
+            pd.read_parquet(root / "models/tiny/leaderboard.parquet") for root in (serial, parallel)
+        ]
         pd.testing.assert_frame_equal(*(board.drop(columns="fit_seconds") for board in boards))
-        receipts = [json.loads((root / "models/tiny/explore.json").read_text()) for root in (serial, parallel)]
+        receipts = [
+            json.loads((root / "models/tiny/explore.json").read_text())
+            for root in (serial, parallel)
+        ]
         for key in ("word", "sentences", "numbers"):
             assert receipts[0][key] == receipts[1][key]

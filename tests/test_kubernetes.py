@@ -13,7 +13,7 @@ import pytest
 import yaml
 from tiny import BIN, ROOT
 
-from modelbook.serving.settings import load
+from modelbook.serving.settings import load_settings
 
 HERE = ROOT / "deploy/kubernetes"
 OVERLAYS = ("dev", "staging", "prod")
@@ -21,7 +21,9 @@ pytestmark = pytest.mark.requires("kubectl")
 
 
 @pytest.fixture(scope="module", params=OVERLAYS)
-def rendered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+def rendered(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Path]:
     command = ["kubectl", "kustomize", HERE / "overlays" / request.param]
     told = subprocess.run(command, capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
@@ -31,7 +33,9 @@ def rendered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def resources(path: Path, *kinds: str) -> list[dict[str, Any]]:
-    return [one for one in yaml.safe_load_all(path.read_text()) if not kinds or one["kind"] in kinds]
+    return [
+        one for one in yaml.safe_load_all(path.read_text()) if not kinds or one["kind"] in kinds
+    ]
 
 
 def pods(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -42,14 +46,20 @@ def pods(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 @cache
 def helped(word: str) -> str:
-    return subprocess.run([BIN / "modelbook", word, "--help"], capture_output=True, text=True).stdout
+    return subprocess.run(
+        [BIN / "modelbook", word, "--help"], capture_output=True, text=True
+    ).stdout
 
 
 def test_it_keeps_the_schemas_of_the_api(rendered):
-    told = subprocess.run([BIN / "kubernetes-validate", "--strict", rendered[1]], capture_output=True, text=True)
+    told = subprocess.run(
+        [BIN / "kubernetes-validate", "--strict", rendered[1]], capture_output=True, text=True
+    )
     assert told.returncode == 0, told.stdout + told.stderr
     lines = (told.stdout + told.stderr).splitlines()
-    assert [line for line in lines if "passed" not in line and "kind ServiceMonitor" not in line] == []
+    assert [
+        line for line in lines if "passed" not in line and "kind ServiceMonitor" not in line
+    ] == []
     assert sum("passed" in line for line in lines) == len(resources(rendered[1])) - 1 == 12
 
 
@@ -57,7 +67,10 @@ def test_all_is_in_the_overlays_namespace_which_takes_restricted_pods_only(rende
     name, path = rendered
     [space] = resources(path, "Namespace")
     assert space["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
-    assert {one["metadata"].get("namespace") for one in resources(path)} == {f"modelbook-{name}", None}
+    assert {one["metadata"].get("namespace") for one in resources(path)} == {
+        f"modelbook-{name}",
+        None,
+    }
 
 
 def test_no_pod_is_root_may_more_than_it_needs_or_writes_into_its_image(rendered):
@@ -95,18 +108,25 @@ def test_what_selects_finds_the_service_and_its_ports_and_probes_are_those_of_th
     path = rendered[1]
     [deployment], [service] = resources(path, "Deployment"), resources(path, "Service")
     labels = deployment["spec"]["template"]["metadata"]["labels"].items()
-    [budget], [scaler] = resources(path, "PodDisruptionBudget"), resources(path, "HorizontalPodAutoscaler")
+    [budget], [scaler] = (
+        resources(path, "PodDisruptionBudget"),
+        resources(path, "HorizontalPodAutoscaler"),
+    )
     [watching], policies = resources(path, "ServiceMonitor"), resources(path, "NetworkPolicy")
     assert service["spec"]["selector"].items() <= labels
     assert budget["spec"]["selector"]["matchLabels"].items() <= labels
-    assert watching["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert (
+        watching["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    )
     assert scaler["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
     assert "replicas" not in deployment["spec"]
     pods_told = [template["metadata"]["labels"].items() for _, template in pods(path)]
     picked = [one["spec"]["podSelector"]["matchLabels"].items() for one in policies]
     assert all(sum(each <= told for each in picked) == 1 for told in pods_told)
     [one] = deployment["spec"]["template"]["spec"]["containers"]
-    assert {one[probe]["httpGet"]["path"] for probe in ("startupProbe", "livenessProbe")} == {"/health/live"}
+    assert {one[probe]["httpGet"]["path"] for probe in ("startupProbe", "livenessProbe")} == {
+        "/health/live"
+    }
     assert one["readinessProbe"]["httpGet"]["path"] == "/health/ready"
     assert service["spec"]["ports"][0]["targetPort"] == one["ports"][0]["name"] == "http"
 
@@ -116,8 +136,8 @@ def test_the_service_takes_the_settings_that_it_is_told(rendered, tmp_path, monk
     [told] = resources(path, "ConfigMap")
     for key, value in told["data"].items():
         monkeypatch.setenv(key, value)
-    given = load(tmp_path)
-    assert given.log == {"dev": "debug", "staging": "info", "prod": "warning"}[name]
+    given = load_settings(tmp_path)
+    assert given.log_level == {"dev": "debug", "staging": "info", "prod": "warning"}[name]
     assert given.journal.url.startswith("postgresql+psycopg://")
     assert (ROOT / told["data"]["PLOOMBER_ENV_FILENAME"]).is_file()
 
@@ -127,7 +147,9 @@ def test_overlays_differ_in_size_and_clock(rendered):
     [scaler] = resources(path, "HorizontalPodAutoscaler")
     least_and_most = scaler["spec"]["minReplicas"], scaler["spec"]["maxReplicas"]
     assert least_and_most == {"dev": (1, 1), "staging": (2, 6), "prod": (3, 20)}[name]
-    assert {one["spec"].get("suspend", False) for one in resources(path, "CronJob")} == {name == "dev"}
+    assert {one["spec"].get("suspend", False) for one in resources(path, "CronJob")} == {
+        name == "dev"
+    }
 
 
 def test_the_clock_calls_what_there_is(rendered):

@@ -84,7 +84,11 @@ def before(project: Tiny) -> dict[str, object]:
 def server(project: Tiny, before: dict, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a JupyterLab that knows nothing of this machine's user; how it is opened comes from `setup`."""
     home = tmp_path_factory.mktemp("home")
-    small = {f"MODELBOOK_{name.upper()}": str(value) for name, value in SMALL.items() if name not in ("book", "sample")}
+    small = {
+        f"MODELBOOK_{name.upper()}": str(value)
+        for name, value in SMALL.items()
+        if name not in ("book", "sample")
+    }
     places = {
         name: str(home / name)
         for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR",
@@ -99,10 +103,16 @@ def server(project: Tiny, before: dict, tmp_path_factory: pytest.TempPathFactory
     ]  # fmt: skip
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(
-            command, cwd=project.root, env={**project.environ, **small, **places}, stdout=log, stderr=subprocess.STDOUT
+            command,
+            cwd=project.root,
+            env={**project.environ, **small, **places},
+            stdout=log,
+            stderr=subprocess.STDOUT,
         )
         try:
-            wait_until_it_answers(f"http://127.0.0.1:{port}/api/status?token={TOKEN}", process, home / "log")
+            wait_until_it_answers(
+                f"http://127.0.0.1:{port}/api/status?token={TOKEN}", process, home / "log"
+            )
             yield f"http://127.0.0.1:{port}/lab?token={TOKEN}"
         finally:
             process.terminate()
@@ -143,7 +153,9 @@ def wait_until_it_answers(address: str, process: subprocess.Popen, log: Path) ->
 
 def git(project: Tiny, *words: str) -> str:
     kept = {**os.environ, "GIT_PAGER": "cat"}
-    told = subprocess.run(["git", *words], cwd=project.root, env=kept, capture_output=True, text=True)
+    told = subprocess.run(
+        ["git", *words], cwd=project.root, env=kept, capture_output=True, text=True
+    )
     assert told.returncode == 0, told.stderr
     return told.stdout
 
@@ -156,12 +168,14 @@ def made(project: Tiny) -> dict[str, object]:
         if "by-hand" not in path and not path.startswith(("models/mlflow.db", "models/artifacts/"))
     }
     with sqlite3.connect(f"file:{project.root}/models/mlflow.db?mode=ro", uri=True) as store:
-        aliases = store.execute("select name, alias, version from registered_model_aliases").fetchall()
+        aliases = store.execute(
+            "select name, alias, version from registered_model_aliases"
+        ).fetchall()
     return {**products, "aliases": sorted(map(tuple, aliases))}
 
 
 def notebook(stage: str) -> str:
-    return f"{config.stem(stage)}.ipynb"
+    return f"{config.stage_stem(stage)}.ipynb"
 
 
 def open_notebook(page: Page, stage: str) -> None:
@@ -192,8 +206,12 @@ def cell(page: Page, name: str):
 def test_starts_without_a_question_and_asks_nobody_else(page, asked):
     assert page.locator(".jp-Dialog").count() == 0
     assert page.locator(".Toastify__toast").count() == 0
-    assert [address for address in asked if re.search(r"/lab/api/(build|news|update)", address)] == []
-    assert {re.split("[/:]+", address)[1] for address in asked if address.startswith(("http", "ws"))} == {"127.0.0.1"}
+    assert [
+        address for address in asked if re.search(r"/lab/api/(build|news|update)", address)
+    ] == []
+    assert {
+        re.split("[/:]+", address)[1] for address in asked if address.startswith(("http", "ws"))
+    } == {"127.0.0.1"}
 
 
 def test_lists_the_notebooks(page):
@@ -239,7 +257,10 @@ def test_an_edited_parameter_takes_effect_and_is_all_that_git_shows(page, projec
     assert git(project, "status", "--porcelain") == " M notebooks/02_explore.ipynb\n"
     plain = re.findall(r"^[-+](?![-+]).*", git(project, "diff", "--no-ext-diff"), re.M)
     by_cell = re.findall(r"^[-+](?![-+]).*", git(project, "diff"), re.M)
-    assert [line[0] + line[1:].strip(' ",').removesuffix("\\n") for line in plain] == [f"-{old}", f"+{new}"]
+    assert [line[0] + line[1:].strip(' ",').removesuffix("\\n") for line in plain] == [
+        f"-{old}",
+        f"+{new}",
+    ]
     assert by_cell == [f"-{old}", f"+{new}"]
 
 

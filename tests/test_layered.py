@@ -15,14 +15,21 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GroupKFold
 from sklearn.tree import DecisionTreeClassifier
 
-from modelbook.training.layered import CURVES, Isotonic, Odds, Sigmoid, Weights, over
+from modelbook.training.stacking import (
+    CALIBRATORS,
+    IsotonicCalibrator,
+    LogisticStacker,
+    NonNegativeStacker,
+    SigmoidCalibrator,
+    fit_meta_model,
+)
 
 
 def trial_of(outcome: np.ndarray, groups: np.ndarray, learner: str = "classification") -> Any:
     parts = list(GroupKFold(4).split(outcome, outcome, groups))
     return SimpleNamespace(
-        outcome=pd.Series(outcome), groups=pd.Series(groups), parts=lambda: parts,
-        task=SimpleNamespace(learner=learner),
+        outcome=pd.Series(outcome), groups=pd.Series(groups), cv_splits=lambda: parts,
+        task=SimpleNamespace(experiment_type=learner),
     )  # fmt: skip
 
 
@@ -39,11 +46,13 @@ def overconfident() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return (random.uniform(size=4000) < true).astype(int), true, said
 
 
-@pytest.mark.parametrize("kind", CURVES)
-def test_calibration_takes_back_what_is_too_sure(kind: str, overconfident: tuple[np.ndarray, ...]) -> None:
+@pytest.mark.parametrize("kind", CALIBRATORS)
+def test_calibration_takes_back_what_is_too_sure(
+    kind: str, overconfident: tuple[np.ndarray, ...]
+) -> None:
     outcome, true, said = overconfident
     trial = trial_of(outcome, np.arange(4000))
-    whole, made = over(trial, [DummyClassifier()], [said], CURVES[kind])
+    whole, made = fit_meta_model(trial, [DummyClassifier()], [said], CALIBRATORS[kind])
     assert np.abs(made - true).mean() < 0.04 < np.abs(said - true).mean()
     assert sk.log_loss(outcome, made) < sk.log_loss(outcome, said) - 0.05
     assert made.min() > 0
@@ -51,13 +60,15 @@ def test_calibration_takes_back_what_is_too_sure(kind: str, overconfident: tuple
     assert is_classifier(whole)
 
 
-@pytest.mark.parametrize("kind", CURVES)
+@pytest.mark.parametrize("kind", CALIBRATORS)
 def test_of_several_classes_probabilities_still_sum_to_one(kind: str) -> None:
     random = np.random.default_rng(0)
     true = random.dirichlet([2, 2, 2], 3000)
     outcome = np.array([random.choice(3, p=row) for row in true])
     said = true**3 / (true**3).sum(axis=1, keepdims=True)
-    _, made = over(trial_of(outcome, np.arange(3000)), [DummyClassifier()], [said], CURVES[kind])
+    _, made = fit_meta_model(
+        trial_of(outcome, np.arange(3000)), [DummyClassifier()], [said], CALIBRATORS[kind]
+    )
     assert made.sum(axis=1) == pytest.approx(np.ones(3000))
     assert np.abs(made - true).mean() < 0.6 * np.abs(said - true).mean()
 
@@ -68,14 +79,19 @@ def test_what_an_entity_turned_out_to_be_does_not_reach_its_own_answer() -> None
     random = np.random.default_rng(0)
     groups, outcome = np.repeat(np.arange(40), 10), np.repeat(random.integers(0, 2, 40), 10)
     said = np.repeat(random.uniform(0.05, 0.95, 40), 10)
-    whole, made = over(trial_of(outcome, groups), [DummyClassifier()], [said], Isotonic)
+    whole, made = fit_meta_model(
+        trial_of(outcome, groups), [DummyClassifier()], [said], IsotonicCalibrator
+    )
     assert sk.roc_auc_score(outcome, made) < 0.7
-    for _, asked in trial_of(outcome, groups).parts():
+    for _, asked in trial_of(outcome, groups).cv_splits():
         learned = np.setdiff1d(np.arange(400), asked)
-        wanted = Isotonic(said[None, learned, None], outcome[learned])(said[None, asked, None])[:, 0]
+        wanted = IsotonicCalibrator(said[None, learned, None], outcome[learned])(
+            said[None, asked, None]
+        )[:, 0]
         np.testing.assert_array_equal(made[asked], wanted)
     np.testing.assert_array_equal(
-        whole.top(said[None, :, None]), Isotonic(said[None, :, None], outcome)(said[None, :, None])
+        whole.meta_model(said[None, :, None]),
+        IsotonicCalibrator(said[None, :, None], outcome)(said[None, :, None]),
     )
 
 
@@ -85,13 +101,17 @@ def test_a_stack_trusts_the_better_member_and_keeps_its_top_when_fitted_again() 
     outcome = (random.uniform(size=800) < 1 / (1 + np.exp(-2 * rows["size"]))).astype(int)
     good, bad = LogisticRegression(), DecisionTreeClassifier(max_depth=3, random_state=0)
     answers = [good.fit(rows, outcome).predict_proba(rows)[:, 1], random.uniform(0.1, 0.9, 800)]
-    whole, made = over(trial_of(outcome.to_numpy(), np.arange(800)), [good, bad], answers, Odds)
-    weights = np.abs(whole.top.mixed.coef_[0])
+    whole, made = fit_meta_model(
+        trial_of(outcome.to_numpy(), np.arange(800)), [good, bad], answers, LogisticStacker
+    )
+    weights = np.abs(whole.meta_model.regression.coef_[0])
     assert weights[0] > 5 * weights[1]
     assert sk.roc_auc_score(outcome, made) > 0.8
     again = clone(whole).fit(rows, outcome)
-    assert again.top.mixed.coef_.tolist() == whole.top.mixed.coef_.tolist()
-    wanted = whole.top(np.stack([m.predict_proba(rows)[:, 1:] for m in (good, bad.fit(rows, outcome))]))
+    assert again.meta_model.regression.coef_.tolist() == whole.meta_model.regression.coef_.tolist()
+    wanted = whole.meta_model(
+        np.stack([m.predict_proba(rows)[:, 1:] for m in (good, bad.fit(rows, outcome))])
+    )
     np.testing.assert_allclose(again.predict_proba(rows)[:, 1:], wanted)
     assert set(again.predict(rows)) == {0, 1}
 
@@ -99,8 +119,8 @@ def test_a_stack_trusts_the_better_member_and_keeps_its_top_when_fitted_again() 
 def test_layers_lie_on_layers(overconfident: tuple[np.ndarray, ...]) -> None:
     outcome, _, said = overconfident
     trial, rows = trial_of(outcome, np.arange(4000)), pd.DataFrame({"said": said})
-    stack, answers = over(trial, [LogisticRegression()], [said], Odds)
-    whole, _ = over(trial, [stack], [answers], Sigmoid)
+    stack, answers = fit_meta_model(trial, [LogisticRegression()], [said], LogisticStacker)
+    whole, _ = fit_meta_model(trial, [stack], [answers], SigmoidCalibrator)
     found = clone(whole).fit(rows, pd.Series(outcome)).predict_proba(rows)
     assert found.sum(axis=1) == pytest.approx(np.ones(4000))
     assert sk.log_loss(outcome, found[:, 1]) < sk.log_loss(outcome, said) - 0.05
@@ -110,9 +130,14 @@ def test_a_stack_of_numbers_has_no_weight_below_zero() -> None:
     random = np.random.default_rng(0)
     truth = random.normal(10, 3, 500)
     answers = [truth + random.normal(0, 1, 500), -truth]
-    whole, made = over(trial_of(truth, np.arange(500), "regression"), [LinearRegression()] * 2, answers, Weights)
+    whole, made = fit_meta_model(
+        trial_of(truth, np.arange(500), "regression"),
+        [LinearRegression()] * 2,
+        answers,
+        NonNegativeStacker,
+    )
     assert np.sqrt(np.mean((made - truth) ** 2)) < 1.1
-    assert (whole.top.mixed.coef_ >= 0).all()
+    assert (whole.meta_model.regression.coef_ >= 0).all()
     assert is_regressor(whole)
     rows = pd.DataFrame({"size": truth})
     predictions = clone(whole).fit(rows, pd.Series(truth)).predict(rows)

@@ -18,14 +18,14 @@ from tiny import ROOT
 PACKAGE = ROOT / "src/modelbook"
 ROOMS = {
     "pycaret": {"training"}, "optuna": {"training"}, "mlflow": {"registry"}, "evidently": {"monitoring"},
-    "ploomber": {"stage"}, "ploomber_core": {"stage"}, "papermill": {"stage"}, "nbclient": {"stage"},
-    "jupyter_client": {"stage", "redaction"}, "rich": {"stage", "report", "demo"},
-    "nbconvert": {"report"}, "jinja2": {"report"}, "matplotlib": {"report"},
+    "ploomber": {"build"}, "ploomber_core": {"build"}, "papermill": {"build"}, "nbclient": {"build"},
+    "jupyter_client": {"build", "redaction"}, "rich": {"build", "cli", "demo"},
+    "nbconvert": {"pages"}, "jinja2": {"pages"}, "matplotlib": {"display"},
     "fsspec": {"dataset", "registry"}, "sqlalchemy": {"dataset", "journal", "registry"},
     "charset_normalizer": {"dataset"},
-    "pydantic": {"config", "contract", "serving"}, "typer": {"cli"}, "statsmodels": {"dataset", "tasks"},
-    "faststream": {"serving"}, "redis": {"serving"},
-    "onnxruntime": {"scoring"}, "skl2onnx": {"scoring"}, "shap": {"training"},
+    "pydantic": {"config", "contract", "serving"}, "typer": {"cli"}, "statsmodels": {"tasks"},
+    "faststream": {"stream"}, "redis": {"stream"},
+    "onnxruntime": {"scoring"}, "skl2onnx": {"scoring"}, "shap": {"evaluation"},
     "fastapi": {"serving"}, "starlette": {"serving"}, "uvicorn": {"serving"}, "prometheus_client": {"serving"},
     "httpx": {"monitoring", "demo"}, "ipykernel": {"workbench"}, "packaging": {"workbench"},
     "distributed": {"engine"}, "dask": {"engine"}, "pyspark": {"engine"}, "ray": {"engine"},
@@ -55,8 +55,10 @@ def imported(tree: ast.Module) -> set[str]:
 def test_a_vendor_is_imported_in_its_room_only(trees):
     strangers = {}
     for path, tree in trees.items():
-        room = path.split("/")[0].removesuffix(".py")
-        strangers[path] = {name for name in imported(tree) & ROOMS.keys() if room not in ROOMS[name]}
+        room = path.removeprefix("extras/").split("/")[0].removesuffix(".py")
+        strangers[path] = {
+            name for name in imported(tree) & ROOMS.keys() if room not in ROOMS[name]
+        }
     assert {path: names for path, names in strangers.items() if names} == {}
 
 
@@ -67,12 +69,20 @@ def test_a_module_says_what_it_is_and_is_named_after_it(trees):
 
 
 @pytest.mark.parametrize(
-    "command", [["-c", "import modelbook"], ["-m", "modelbook.cli", "--help"]], ids=["import", "help"]
+    "command",
+    [["-c", "import modelbook"], ["-m", "modelbook.cli", "--help"]],
+    ids=["import", "help"],
 )
 def test_import_and_help_load_nothing_heavy_and_have_no_effects(command, tmp_path):
-    told = subprocess.run([sys.executable, "-X", "importtime", *command], cwd=tmp_path, capture_output=True, text=True)
+    told = subprocess.run(
+        [sys.executable, "-X", "importtime", *command], cwd=tmp_path, capture_output=True, text=True
+    )
     assert told.returncode == 0
-    loaded = {line.split("|")[-1].strip().split(".")[0] for line in told.stderr.splitlines() if "|" in line}
+    loaded = {
+        line.split("|")[-1].strip().split(".")[0]
+        for line in told.stderr.splitlines()
+        if "|" in line
+    }
     assert loaded.isdisjoint(
         {"pandas", "numpy", "mlflow", "pycaret", "evidently", "ploomber", "matplotlib", "nbconvert"}
     )
@@ -104,12 +114,17 @@ class TestLocks:
 
     def locked(self, name: str) -> dict[str, Version]:
         text = (ROOT / f"requirements/{name}.txt").read_text()
-        return {m[1]: Version(m[2]) for m in re.finditer(r"^([a-z0-9._-]+)(?:\[[\w, -]+\])?==([^\s;\\]+)", text, re.M)}
+        return {
+            m[1]: Version(m[2])
+            for m in re.finditer(r"^([a-z0-9._-]+)(?:\[[\w, -]+\])?==([^\s;\\]+)", text, re.M)
+        }
 
     @pytest.mark.parametrize("name", ["run", "engines", "test", "docs", "uv"])
     def test_every_line_is_pinned_and_hashed_and_names_no_address(self, name):
         text = (ROOT / f"requirements/{name}.txt").read_text()
-        for block in re.split(r"\n(?=\S)", re.sub(r"^#.*\n", "", text, flags=re.M).replace("\n    #", " #")):
+        for block in re.split(
+            r"\n(?=\S)", re.sub(r"^#.*\n", "", text, flags=re.M).replace("\n    #", " #")
+        ):
             if block.strip():
                 assert re.match(r"[a-z0-9._-]+(\[[\w, -]+\])?==\S+", block), block[:80]
                 assert "--hash=sha256:" in block, block[:80]
@@ -141,5 +156,13 @@ class TestLocks:
         from importlib.metadata import version
 
         locked = self.locked("run")
-        for name in ("pycaret", "mlflow", "evidently", "ploomber", "pandas", "scikit-learn", "ipython"):
+        for name in (
+            "pycaret",
+            "mlflow",
+            "evidently",
+            "ploomber",
+            "pandas",
+            "scikit-learn",
+            "ipython",
+        ):
             assert Version(version(name)) == locked[name]

@@ -17,13 +17,13 @@ from sklearn.linear_model import LinearRegression
 
 from modelbook.contract import Contract
 from modelbook.errors import CompileError
-from modelbook.scoring import Scorer, masks
-from modelbook.scoring.compile import compile, prove
-from modelbook.scoring.encoder import Encoded
-from modelbook.scoring.forest import Forest, forest
-from modelbook.scoring.kernel import Kernel
-from modelbook.scoring.masks import FEW, Masks
-from modelbook.scoring.trials import asked, trials
+from modelbook.scoring import CompiledScorer, bitmask_trees
+from modelbook.scoring.bitmask_trees import MIN_ROWS, BitmaskTreePredictor
+from modelbook.scoring.compilation import check_parity, compile_pipeline
+from modelbook.scoring.encoder import EncodedRows
+from modelbook.scoring.parity_cases import build_parity_cases, predict_pipeline_scores
+from modelbook.scoring.predictors import Predictor
+from modelbook.scoring.tree_ensemble import TreeEnsemble, extract_tree_ensemble
 
 QUIET: dict[str, Any] = {"verbose": -1, "n_jobs": 1, "random_state": 0}
 WIDE = np.random.default_rng(0)
@@ -33,18 +33,18 @@ SUM = ROWS[:, 0] + ROWS[:, 1] * ROWS[:, 2]
 THREE = np.digitize(SUM, [-0.5, 0.5])
 
 
-class Silent(Kernel):
+class Silent(Predictor):
     """Nobody is to ask it."""
 
     name = "silent"
 
-    def one(self, values: Sequence[float]) -> Sequence[float]:
+    def predict_one(self, values: Sequence[float]) -> Sequence[float]:
         raise AssertionError("asked")
 
-    many = one  # type: ignore[assignment]
+    predict_many = predict_one  # type: ignore[assignment]
 
     @classmethod
-    def load(cls, folder: Path, stem: str, told: dict[str, Any]) -> Kernel:
+    def load(cls, folder: Path, stem: str, parameters: dict[str, Any]) -> Predictor:
         return cls()
 
 
@@ -55,12 +55,28 @@ TREES: dict[str, tuple[Any, np.ndarray, np.ndarray]] = {
     "a number": (LGBMRegressor(**QUIET), HOLES, SUM),
     "a quantile": (LGBMRegressor(**QUIET, objective="quantile", alpha=0.2), ROWS, SUM),
     "more trees than a group": (LGBMRegressor(**QUIET, n_estimators=300, num_leaves=6), ROWS, SUM),
-    "as many leaves as there may be": (LGBMRegressor(**QUIET, num_leaves=64, min_child_samples=2), ROWS, SUM),
+    "as many leaves as there may be": (
+        LGBMRegressor(**QUIET, num_leaves=64, min_child_samples=2),
+        ROWS,
+        SUM,
+    ),
     "trees without a split": (LGBMRegressor(**QUIET, min_child_samples=500), ROWS, SUM),
     "boosting": (GradientBoostingClassifier(random_state=0), ROWS, SUM > 0),
-    "boosting of three": (GradientBoostingClassifier(n_estimators=50, max_depth=4, random_state=0), ROWS, THREE),
-    "boosting of a number": (GradientBoostingRegressor(max_depth=5, init="zero", random_state=0), ROWS, SUM),
-    "boosting of the absolute": (GradientBoostingRegressor(loss="absolute_error", random_state=0), ROWS, SUM),
+    "boosting of three": (
+        GradientBoostingClassifier(n_estimators=50, max_depth=4, random_state=0),
+        ROWS,
+        THREE,
+    ),
+    "boosting of a number": (
+        GradientBoostingRegressor(max_depth=5, init="zero", random_state=0),
+        ROWS,
+        SUM,
+    ),
+    "boosting of the absolute": (
+        GradientBoostingRegressor(loss="absolute_error", random_state=0),
+        ROWS,
+        SUM,
+    ),
 }
 
 
@@ -71,53 +87,78 @@ def grown(name: str) -> Any:
     return model.fit(rows, outcome)
 
 
-def rows_at(found: Forest, gaps: bool) -> np.ndarray:
+def rows_at(found: TreeEnsemble, gaps: bool) -> np.ndarray:
     """Rows on each threshold and on both sides of it, beside zero, far away, and with gaps."""
-    at = found.threshold[np.abs(found.threshold) > 1e-30]  # LightGBM's name for zero is not told to the last digit
+    at = found.threshold[
+        np.abs(found.threshold) > 1e-30
+    ]  # LightGBM's name for zero is not told to the last digit
     odd = [0.0, -0.0, 1e-40, -1e-40, 1e30, -1e30, *([np.nan] if gaps else [])]
     values = np.concatenate([at, np.nextafter(at, np.inf), np.nextafter(at, -np.inf), odd])
-    return np.vstack([WIDE.choice(values, (3 * FEW, 4)), ROWS])
+    return np.vstack([WIDE.choice(values, (3 * MIN_ROWS, 4)), ROWS])
 
 
 @pytest.mark.parametrize("name", TREES)
 def test_tables_answer_like_the_trees(name: str, tmp_path: Path) -> None:
     model = grown(name)
-    forest(model).save(tmp_path / "kernel.npz")
-    found = Forest.load(tmp_path / "kernel.npz")
-    rows = rows_at(found, hasattr(model, "booster_")) if len(found.threshold) else np.vstack([ROWS, ROWS])
+    extract_tree_ensemble(model).save(tmp_path / "kernel.npz")
+    found = TreeEnsemble.load(tmp_path / "kernel.npz")
+    rows = (
+        rows_at(found, hasattr(model, "booster_"))
+        if len(found.threshold)
+        else np.vstack([ROWS, ROWS])
+    )
     response = model.predict_proba if hasattr(model, "classes_") else model.predict
     wanted = response(rows).reshape(len(rows), -1)
-    np.testing.assert_allclose(Masks(found, Silent()).many(Encoded.of(rows)), wanted, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(
+        BitmaskTreePredictor(found, Silent()).predict_many(EncodedRows.from_array(rows)),
+        wanted,
+        rtol=1e-12,
+        atol=1e-13,
+    )
 
 
-@pytest.mark.parametrize("limits", [{"PAIRS": 1}, {"PAIRS": 10**5}, {"TREES": 2}, {"ROWS": 7}], ids=str)
-def test_how_tables_are_cut_changes_nothing(limits: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "limits",
+    [{"MAX_JOINED_ROWS": 1}, {"MAX_JOINED_ROWS": 10**5}, {"TREES_PER_GROUP": 2}, {"BLOCK_ROWS": 7}],
+    ids=str,
+)
+def test_how_tables_are_cut_changes_nothing(
+    limits: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = grown("three classes")
     for name, value in limits.items():
-        monkeypatch.setattr(masks, name, value)
+        monkeypatch.setattr(bitmask_trees, name, value)
     rows = np.vstack([HOLES, HOLES])
-    found = Masks(forest(model), Silent()).many(Encoded.of(rows))
+    found = BitmaskTreePredictor(extract_tree_ensemble(model), Silent()).predict_many(
+        EncodedRows.from_array(rows)
+    )
     np.testing.assert_allclose(found, model.predict_proba(rows), rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_values_that_come_again_are_found_like_others(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_that_come_again_are_found_like_others(
+    there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An image of the service has no Arrow, which finds them."""
-    once, asked_once = masks._each_once, []
-    monkeypatch.setattr(masks, "find_spec", lambda name: there)
-    monkeypatch.setattr(masks, "_each_once", lambda *given: asked_once.append(given) or once(*given))
+    once, asked_once = bitmask_trees._search_distinct, []
+    monkeypatch.setattr(bitmask_trees, "find_spec", lambda name: there)
+    monkeypatch.setattr(
+        bitmask_trees, "_search_distinct", lambda *given: asked_once.append(given) or once(*given)
+    )
     model, rows = grown("gaps"), np.vstack([HOLES] * 20)
-    answers = Masks(forest(model), Silent()).many(Encoded.of(rows))
+    answers = BitmaskTreePredictor(extract_tree_ensemble(model), Silent()).predict_many(
+        EncodedRows.from_array(rows)
+    )
     np.testing.assert_allclose(answers, model.predict_proba(rows), rtol=1e-12, atol=1e-13)
     assert bool(asked_once) is there
 
 
 def test_few_rows_are_answered_by_the_other_kernel() -> None:
-    some = Masks(forest(grown("a number")), Silent())
+    some = BitmaskTreePredictor(extract_tree_ensemble(grown("a number")), Silent())
     with pytest.raises(AssertionError, match="asked"):
-        some.many(Encoded.of(ROWS))
+        some.predict_many(EncodedRows.from_array(ROWS))
     with pytest.raises(AssertionError, match="asked"):
-        some.one(ROWS[0])
+        some.predict_one(ROWS[0])
     assert some.name == "silent"
 
 
@@ -136,19 +177,21 @@ REFUSED = {
 def test_trees_that_do_something_else_are_refused(model: Any, reason: str) -> None:
     outcome = np.abs(SUM) if isinstance(model, LGBMRegressor) else SUM > 0
     with pytest.raises(CompileError, match=reason):
-        forest(model.fit(ROWS, outcome))
+        extract_tree_ensemble(model.fit(ROWS, outcome))
 
 
 def test_a_split_on_categories_is_refused() -> None:
     kinds = WIDE.integers(0, 9, (800, 1))
-    model = LGBMRegressor(**QUIET).fit(kinds, np.isin(kinds[:, 0], [1, 4, 7]), categorical_feature=[0])
+    model = LGBMRegressor(**QUIET).fit(
+        kinds, np.isin(kinds[:, 0], [1, 4, 7]), categorical_feature=[0]
+    )
     with pytest.raises(CompileError, match="categor"):
-        forest(model)
+        extract_tree_ensemble(model)
 
 
 BOOSTED = {
-    "lightgbm": (LGBMClassifier(**QUIET, n_estimators=12), "Lightgbm"),
-    "boosting": (GradientBoostingClassifier(n_estimators=12, random_state=0), "Onnx"),
+    "lightgbm": (LGBMClassifier(**QUIET, n_estimators=12), "LightGBMPredictor"),
+    "boosting": (GradientBoostingClassifier(n_estimators=12, random_state=0), "OnnxPredictor"),
 }
 
 
@@ -157,18 +200,30 @@ def test_a_registered_scorer_answers_batches_by_tables_and_the_proof_sees_them(
     estimator: Any, alone: str, tmp_path: Path, frame: Any, contract: Contract
 ) -> None:
     model = fitted(frame, contract, estimator)
-    assert compile(model, contract, 0.4, frame, tmp_path / "scorer").proof
+    assert compile_pipeline(model, contract, 0.4, frame, tmp_path / "scorer").proof
     told = json.loads((tmp_path / "scorer" / "scorer.json").read_text())["kernel"]
-    assert (told["kind"], told["alone"]["kind"]) == ("Masks", alone)
-    found = Forest.load(tmp_path / "scorer" / "kernel.npz")
-    found.leaves[0] += 0.1
+    assert (told["kind"], told["alone"]["kind"]) == ("BitmaskTreePredictor", alone)
+    found = TreeEnsemble.load(tmp_path / "scorer" / "kernel.npz")
+    found.leaf_values[0] += 0.1
     found.save(tmp_path / "scorer" / "kernel.npz")
-    rows = trials(frame, contract)
-    assert not prove(Scorer.load(tmp_path / "scorer"), rows, asked(model, rows, contract)).passed
+    rows = build_parity_cases(frame, contract)
+    assert not check_parity(
+        CompiledScorer.load(tmp_path / "scorer"),
+        rows,
+        predict_pipeline_scores(model, rows, contract),
+    ).passed
 
 
-def test_without_tables_the_kernel_alone_is_kept(tmp_path: Path, frame: Any, contract: Contract) -> None:
+def test_without_tables_the_kernel_alone_is_kept(
+    tmp_path: Path, frame: Any, contract: Contract
+) -> None:
     model = fitted(frame, contract, LGBMClassifier(**QUIET, num_leaves=90, min_child_samples=1))
-    assert compile(model, contract, 0.4, frame, tmp_path / "scorer").name == "native LightGBM booster"
-    assert json.loads((tmp_path / "scorer" / "scorer.json").read_text())["kernel"]["kind"] == "Lightgbm"
+    assert (
+        compile_pipeline(model, contract, 0.4, frame, tmp_path / "scorer").scorer_name
+        == "native LightGBM booster"
+    )
+    assert (
+        json.loads((tmp_path / "scorer" / "scorer.json").read_text())["kernel"]["kind"]
+        == "LightGBMPredictor"
+    )
     assert not (tmp_path / "scorer" / "kernel.npz").exists()

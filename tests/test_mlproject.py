@@ -29,15 +29,25 @@ def test_mlflow_runs_up_to_a_registered_version(tmp_path: Path) -> None:
     shutil.copy(ROOT / "MLproject", tmp_path)
     (tmp_path / "env.yaml").rename(tmp_path / "env.other.yaml")
     (tmp_path / "env.yaml").write_text("book: not-this-one\n")
-    environ = {"PATH": f"{BIN}:{os.environ['PATH']}", "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/models/mlflow.db"}
+    environ = {
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/models/mlflow.db",
+    }
     assert tiny.run("modelbook", "store").returncode == 0
     words = ["-e", "finalize", "-P", "env=env.other.yaml"]
     told = tiny.run("mlflow", "run", ".", "--env-manager", "local", *words, **environ)
     assert told.returncode == 0, told.stdout[-2000:] + told.stderr[-2000:]
     with closing(sqlite3.connect(tmp_path / "models/mlflow.db")) as store:
         assert store.execute("select name, version from model_versions").fetchall() == [("tiny", 1)]
-        ran = dict(store.execute("select value, status from runs join tags using (run_uuid) where key = 'stage'"))
+        ran = dict(
+            store.execute(
+                "select value, status from runs join tags using (run_uuid) where key = 'stage'"
+            )
+        )
         own = store.execute(
             "select status from runs join tags using (run_uuid) where key = 'mlflow.project.entryPoint'"
         )
-        assert (ran, own.fetchall()) == ({"compare": "FINISHED", "finalize": "FINISHED"}, [("FINISHED",)])
+        assert (ran, own.fetchall()) == (
+            {"compare": "FINISHED", "finalize": "FINISHED"},
+            [("FINISHED",)],
+        )

@@ -15,8 +15,8 @@ def model(built):
     """The champion's answers: a frame of raw rows in, probabilities out."""
     from modelbook.registry import versions
 
-    champion = versions.champion(built.root, "tiny")
-    loaded = versions.load(built.root, champion)
+    champion = versions.get_champion(built.root, "tiny")
+    loaded = versions.load_pyfunc(built.root, champion)
     names = loaded.metadata.get_input_schema().input_names()
     return lambda rows: loaded.predict(rows[names])["probability"]
 
@@ -34,10 +34,12 @@ class TestInvariance:
     def test_the_order_of_columns_does_not_matter(self, built, rows):
         from modelbook.registry import versions
 
-        champion = versions.champion(built.root, "tiny")
-        contract, pipeline = champion.contract, champion.evaluated()
+        champion = versions.get_champion(built.root, "tiny")
+        contract, pipeline = champion.contract, champion.load_holdout_pipeline()
         turned = rows[rows.columns[::-1]]
-        same = pipeline.predict_proba(contract.features(turned)) == pipeline.predict_proba(contract.features(rows))
+        same = pipeline.predict_proba(contract.select_features(turned)) == pipeline.predict_proba(
+            contract.select_features(rows)
+        )
         assert same.all()
 
     def test_one_row_alone_gets_the_answer_it_gets_among_others(self, model, rows):
@@ -63,13 +65,22 @@ class TestDirection:
 class TestLeast:
     def test_the_plainest_cases_are_told_apart(self, model, rows):
         base = rows.iloc[[0]]
-        ill = base.assign(xage=60.0, child=0.0, prev_meddol=3000.0, prev_outpdol=600.0, prev_drugdol=300.0, disea=40.0)
-        well = base.assign(xage=8.0, child=1.0, prev_meddol=0.0, prev_outpdol=0.0, prev_drugdol=0.0, disea=5.0)
+        ill = base.assign(
+            xage=60.0,
+            child=0.0,
+            prev_meddol=3000.0,
+            prev_outpdol=600.0,
+            prev_drugdol=300.0,
+            disea=40.0,
+        )
+        well = base.assign(
+            xage=8.0, child=1.0, prev_meddol=0.0, prev_outpdol=0.0, prev_drugdol=0.0, disea=5.0
+        )
         assert model(ill).iloc[0] > 2 * model(well).iloc[0]
 
     def test_every_gap_that_the_contract_allows_gets_an_answer(self, built, model, rows):
         contract = Contract.load(built.root / "data/tiny/contract.yaml")
-        nullable = [name for name in contract.features_ if contract.columns[name].nullable]
+        nullable = [name for name in contract.feature_names if contract.columns[name].nullable]
         answers = model(rows.assign(**dict.fromkeys(nullable, float("nan"))))
         assert answers.between(0, 1).all()
 
@@ -80,16 +91,22 @@ class TestSkew:
 
         from modelbook.registry import versions
 
-        champion = versions.champion(built.root, "tiny")
-        with (champion.folder / "model.pkl").open("rb") as file:
-            trained = cloudpickle.load(file).predict_proba(champion.contract.features(rows))[:, 1]
-        served = versions.load(built.root, champion).predict(champion.contract.features(rows))["probability"]
+        champion = versions.get_champion(built.root, "tiny")
+        with (champion.artifact_folder / "model.pkl").open("rb") as file:
+            trained = cloudpickle.load(file).predict_proba(champion.contract.select_features(rows))[
+                :, 1
+            ]
+        served = versions.load_pyfunc(built.root, champion).predict(
+            champion.contract.select_features(rows)
+        )["probability"]
         assert (served.to_numpy() == trained).all()
 
     def test_the_reference_holds_the_scores_of_the_model_that_the_holdout_judged(self, built):
         from modelbook.registry import versions
 
-        champion = versions.champion(built.root, "tiny")
+        champion = versions.get_champion(built.root, "tiny")
         reference = champion.reference
-        answers = champion.evaluated().predict_proba(champion.contract.features(reference))[:, 1]
+        answers = champion.load_holdout_pipeline().predict_proba(
+            champion.contract.select_features(reference)
+        )[:, 1]
         assert (answers == reference["score"].to_numpy()).all()

@@ -21,103 +21,151 @@ from test_webhook import SECRET, receiving
 from typer.testing import CliRunner
 
 from modelbook import tasks
-from modelbook.cli import app, loop
+from modelbook.cli import app, monitoring
 from modelbook.config import Monitor
 from modelbook.contract import Contract
+from modelbook.display.figures import monitor as figures
 from modelbook.errors import DataError, JournalError, StoreError
 from modelbook.journal import Journal
-from modelbook.journal.store import OUTCOMES, PREDICTIONS, OtherOutcomes
-from modelbook.monitoring import latest, sources, watch, webhook, windows
-from modelbook.monitoring.history import History
-from modelbook.monitoring.watch import Watched
-from modelbook.registry.versions import Version
-from modelbook.report.figures import monitor as figures
+from modelbook.journal.database import OUTCOMES_TABLE, PREDICTIONS_TABLE, ConflictingOutcomeError
+from modelbook.monitoring import batch_evaluation, batch_sources, latest_verdict, webhook, windows
+from modelbook.monitoring.batch_evaluation import Watched
+from modelbook.monitoring.window_history import WindowHistory
+from modelbook.registry.versions import ModelVersion
 
 PARAMS = Monitor(resamples=100, min_rows=200)
 
 
-def seen(contract: Contract, batch: str, *, rows: int = 1000, auc: float | None = 0.75, share: float = 0.0) -> Watched:
-    columns = pd.DataFrame({"column": ["a"], "score": [share], "chance": [0.05], "drifted": [share > 0]})
-    row = {"metric": "roc_auc", "value": auc, "low": 0.0, "high": (auc or 0) + 0.02, "reference": 0.75}
+def seen(
+    contract: Contract,
+    batch: str,
+    *,
+    rows: int = 1000,
+    auc: float | None = 0.75,
+    share: float = 0.0,
+) -> Watched:
+    columns = pd.DataFrame(
+        {"column": ["a"], "score": [share], "chance": [0.05], "drifted": [share > 0]}
+    )
+    row = {
+        "metric": "roc_auc",
+        "value": auc,
+        "low": 0.0,
+        "high": (auc or 0) + 0.02,
+        "reference": 0.75,
+    }
     likely = {**row, "value": 0.74, "high": 0.78}
     off = {"metric": "calibration_error", "value": 0.0, "low": -1.0, "high": 1.0, "reference": 0.0}
     nothing = pd.DataFrame()
     metrics = pd.DataFrame([row, off]) if auc else nothing
-    return Watched(tasks.of(contract), batch, rows, nothing, columns, share, nothing, metrics, nothing, likely)
+    return Watched(
+        tasks.get_task(contract),
+        batch,
+        rows,
+        nothing,
+        columns,
+        share,
+        nothing,
+        metrics,
+        nothing,
+        likely,
+    )
 
 
 # The history
 
 
 @pytest.fixture
-def past(tmp_path: Path) -> History:
-    return History(tmp_path / "models/tiny/monitor.db", 3)
+def past(tmp_path: Path) -> WindowHistory:
+    return WindowHistory(tmp_path / "models/tiny/monitor.db", 3)
 
 
-def test_windows_are_kept_in_the_order_that_they_came_in(past: History, contract: Contract) -> None:
-    assert past.windows() == []
+def test_windows_are_kept_in_the_order_that_they_came_in(
+    past: WindowHistory, contract: Contract
+) -> None:
+    assert past.read_windows() == []
     first, second = seen(contract, "4", share=0.5), seen(contract, "5", auc=None)
-    assert past.joined([first, second], PARAMS) == [windows.judged(one, PARAMS) for one in (first, second)]
-    past.add([first, second], PARAMS)
-    assert past.windows() == [windows.judged(one, PARAMS) for one in (first, second)]
+    assert past.merge_windows([first, second], PARAMS) == [
+        windows.evaluate_window(one, PARAMS) for one in (first, second)
+    ]
+    past.record_windows([first, second], PARAMS)
+    assert past.read_windows() == [windows.evaluate_window(one, PARAMS) for one in (first, second)]
     again = seen(contract, "4", auc=0.6)
-    assert [one.findings[0].kind for one in past.joined([again], PARAMS)] == ["loss", ""]
-    past.add([again], PARAMS)
-    assert [(one.name, one.findings[0].kind) for one in past.windows()] == [("4", "loss"), ("5", "")]
+    assert [one.findings[0].rule for one in past.merge_windows([again], PARAMS)] == ["loss", ""]
+    past.record_windows([again], PARAMS)
+    assert [(one.name, one.findings[0].rule) for one in past.read_windows()] == [
+        ("4", "loss"),
+        ("5", ""),
+    ]
 
 
-def test_versions_have_histories_of_their_own(past: History, contract: Contract) -> None:
-    past.add([seen(contract, "4")], PARAMS)
-    assert History(past.file, 4).windows() == []
-    assert History(past.file, 4).table().empty
+def test_versions_have_histories_of_their_own(past: WindowHistory, contract: Contract) -> None:
+    past.record_windows([seen(contract, "4")], PARAMS)
+    assert WindowHistory(past.path, 4).read_windows() == []
+    assert WindowHistory(past.path, 4).measures_table().empty
 
 
-def test_the_verdict_goes_on_from_one_command_to_the_next(past: History, contract: Contract) -> None:
+def test_the_verdict_goes_on_from_one_command_to_the_next(
+    past: WindowHistory, contract: Contract
+) -> None:
     for batch, word in (("4", "watch"), ("5", "retrain")):
-        past.add([seen(contract, batch, auc=0.69)], PARAMS)
-        assert windows.over(past.windows(), PARAMS)[0].word == word
+        past.record_windows([seen(contract, batch, auc=0.69)], PARAMS)
+        assert windows.combine_windows(past.read_windows(), PARAMS)[0].verdict == word
 
 
-def test_anyone_can_ask_the_history_in_sql(past: History, contract: Contract) -> None:
-    past.add([seen(contract, "4", share=0.5), seen(contract, "5", auc=None)], PARAMS)
-    with sqlite3.connect(past.file) as asked:
+def test_anyone_can_ask_the_history_in_sql(past: WindowHistory, contract: Contract) -> None:
+    past.record_windows([seen(contract, "4", share=0.5), seen(contract, "5", auc=None)], PARAMS)
+    with sqlite3.connect(past.path) as asked:
         assert asked.execute("select name, word, rows from windows").fetchall() == [
             ("4", "watch", 1000), ("5", "healthy", 1000),
         ]  # fmt: skip
-        assert asked.execute("select value from measures where measure = 'roc_auc'").fetchall() == [(0.75,)]
-    told = past.table().set_index(["batch", "measure"])["value"]
+        assert asked.execute("select value from measures where measure = 'roc_auc'").fetchall() == [
+            (0.75,)
+        ]
+    told = past.measures_table().set_index(["batch", "measure"])["value"]
     assert told["4", "drifted_share"] == 0.5
     assert ("5", "expected_roc_auc") in told.index
 
 
-def test_the_newest_verdict_is_read_without_pandas(past: History, contract: Contract) -> None:
-    assert latest.latest(past.file, 3) is None
+def test_the_newest_verdict_is_read_without_pandas(past: WindowHistory, contract: Contract) -> None:
+    assert latest_verdict.read_latest_verdict(past.path, 3) is None
     for batch, auc in (("4", 0.69), ("5", 0.69), ("6", 0.75)):
-        past.add([seen(contract, batch, auc=auc, share=0.2 if batch == "6" else 0.0)], PARAMS)
+        past.record_windows(
+            [seen(contract, batch, auc=auc, share=0.2 if batch == "6" else 0.0)], PARAMS
+        )
     code = (
-        "import sys; from pathlib import Path; from modelbook.monitoring.latest import latest\n"
-        "print(latest(Path(sys.argv[1]), 3)); print('pandas' in sys.modules)"
+        "import sys; from pathlib import Path; from modelbook.monitoring.latest_verdict import read_latest_verdict\n"
+        "print(read_latest_verdict(Path(sys.argv[1]), 3)); print('pandas' in sys.modules)"
     )
-    told = subprocess.run([sys.executable, "-c", code, past.file], capture_output=True, text=True, check=True).stdout
-    assert re.sub(r"at=[\d.]+", "at=0", told) == (
-        "Latest(word='retrain', at=0, drifted_share=0.2, distances={'a': 0.2})\nFalse\n"
+    told = subprocess.run(
+        [sys.executable, "-c", code, past.path], capture_output=True, text=True, check=True
+    ).stdout
+    assert re.sub(r"timestamp=[\d.]+", "timestamp=0", told) == (
+        "LatestVerdict(verdict='retrain', timestamp=0, drifted_importance_share=0.2, distances={'a': 0.2})\nFalse\n"
     )
-    assert latest.latest(past.file, 4) is None
+    assert latest_verdict.read_latest_verdict(past.path, 4) is None
 
 
-def test_a_history_that_is_no_database_is_told(past: History) -> None:
-    past.file.parent.mkdir(parents=True)
-    past.file.write_text("no database, " * 100)
-    with pytest.raises(StoreError, match=r"monitor\.db: file is not a database\n(.|\n)*next: "):
-        past.windows()
-    with pytest.raises(StoreError, match=r"monitor\.db: file is not a database\n +expected: "):
-        latest.latest(past.file, 3)
+def test_a_history_that_is_no_database_is_told(past: WindowHistory) -> None:
+    past.path.parent.mkdir(parents=True)
+    past.path.write_text("no database, " * 100)
+    with pytest.raises(StoreError, match=r"monitor\.db .*file is not a database\n(.|\n)*next: "):
+        past.read_windows()
+    with pytest.raises(StoreError, match=r"monitor\.db .*file is not a database\n +expected: "):
+        latest_verdict.read_latest_verdict(past.path, 3)
 
 
-def test_the_history_is_drawn_over_time(past: History, contract: Contract) -> None:
-    assert figures.history(past.table()).figure is None
-    past.add([seen(contract, "4"), seen(contract, "5", auc=0.6, share=0.25), seen(contract, "6", auc=None)], PARAMS)
-    figure = figures.history(past.table())
+def test_the_history_is_drawn_over_time(past: WindowHistory, contract: Contract) -> None:
+    assert figures.metric_history(past.measures_table()).figure is None
+    past.record_windows(
+        [
+            seen(contract, "4"),
+            seen(contract, "5", auc=0.6, share=0.25),
+            seen(contract, "6", auc=None),
+        ],
+        PARAMS,
+    )
+    figure = figures.metric_history(past.measures_table())
     assert re.findall(r"\d[\d.]*\d|\d", figure.alt) == ["3", "0.750", "0.600", "0.000", "0.000"]
     assert "ROC AUC" in figure.alt
     assert "<img" in figure._repr_html_()
@@ -130,7 +178,9 @@ def test_the_history_is_drawn_over_time(past: History, contract: Contract) -> No
 def champion(contract: Contract, frame: pd.DataFrame) -> Any:
     """As much of a version as watching needs; it answers by ``size`` alone."""
     metrics = {"importance": {"size": 1.0}, "threshold": 0.5}
-    return SimpleNamespace(number=3, contract=contract, reference=frame.assign(score=answer(frame)), metrics=metrics)
+    return SimpleNamespace(
+        number=3, contract=contract, reference=frame.assign(score=answer(frame)), metrics=metrics
+    )
 
 
 def answer(frame: pd.DataFrame) -> np.ndarray:
@@ -141,11 +191,11 @@ def answer(frame: pd.DataFrame) -> np.ndarray:
 def journal(tmp_path: Path, contract: Contract, make_frame: Callable[..., pd.DataFrame]) -> Journal:
     """600 answers of version 3 at 100 seconds, 20 of version 2 at 50; outcomes of the first 500 of version 3."""
     kept = Journal(f"sqlite:///{tmp_path / 'journal.db'}")
-    kept.create()
+    kept.create_tables()
     frame = make_frame(seed=5, entities=620, years=(4,))
     rows = []
     for place, (one, score) in enumerate(zip(frame.to_dict("records"), answer(frame), strict=True)):
-        inputs = {name: None if pd.isna(one[name]) else one[name] for name in contract.inputs_}
+        inputs = {name: None if pd.isna(one[name]) else one[name] for name in contract.input_names}
         old = place >= 600
         rows.append({
             "id": str(place), "variant": "champion", "at": 50.0 if old else 100.0, "version": 2 if old else 3,
@@ -153,8 +203,10 @@ def journal(tmp_path: Path, contract: Contract, make_frame: Callable[..., pd.Dat
             "probabilities": json.dumps({"0": 1 - score, "1": score}), "milliseconds": 1.0,
         })  # fmt: skip
     with kept.engine.begin() as connection:
-        connection.execute(PREDICTIONS.insert(), rows)
-    kept.outcomes({str(place): int(value) for place, value in enumerate(frame["happened"][:500])})
+        connection.execute(PREDICTIONS_TABLE.insert(), rows)
+    kept.record_outcomes(
+        {str(place): int(value) for place, value in enumerate(frame["happened"][:500])}
+    )
     return kept
 
 
@@ -162,14 +214,16 @@ def test_what_was_served_is_watched_with_the_outcomes_known_so_far(
     journal: Journal, contract: Contract, make_frame: Callable[..., pd.DataFrame]
 ) -> None:
     version = champion(contract, make_frame(seed=6, entities=1000))
-    [told] = sources.of_journal(journal, 0, 1000, version, PARAMS)
+    [told] = batch_sources.evaluate_journal(journal, 0, 1000, version, PARAMS)
     assert (told.batch, told.rows) == ("1970-01-01 00:00:00 to 1970-01-01 00:16:40", 600)
     assert len(told.violations) == 0
-    assert not told.columns["drifted"].any()
-    assert told.metric("roc_auc")["value"] > 0.8
-    assert set(told.slices["slice"]) == {"colour"}  # the other slice is no feature, and the journal has none
-    assert windows.judged(told, PARAMS).findings[0].word == "healthy"
-    assert sources.of_journal(journal, 101, 1000, version, PARAMS) == []
+    assert not told.feature_drift["drifted"].any()
+    assert told.find_metric("roc_auc")["value"] > 0.8
+    assert set(told.slice_metrics["slice"]) == {
+        "colour"
+    }  # the other slice is no feature, and the journal has none
+    assert windows.evaluate_window(told, PARAMS).findings[0].verdict == "healthy"
+    assert batch_sources.evaluate_journal(journal, 101, 1000, version, PARAMS) == []
 
 
 def test_answers_to_drifted_requests_are_seen(
@@ -177,8 +231,11 @@ def test_answers_to_drifted_requests_are_seen(
 ) -> None:
     elsewhere = make_frame(seed=6, entities=1000)
     version = champion(contract, elsewhere.assign(size=elsewhere["size"] / 3))
-    [told] = sources.of_journal(journal, 0, 1000, version, PARAMS)
-    assert {one.kind for one in windows.judged(told, PARAMS).findings} >= {"drift", "score drift"}
+    [told] = batch_sources.evaluate_journal(journal, 0, 1000, version, PARAMS)
+    assert {one.rule for one in windows.evaluate_window(told, PARAMS).findings} >= {
+        "drift",
+        "score drift",
+    }
 
 
 def test_outcomes_without_a_prediction_and_those_that_come_months_later(
@@ -188,49 +245,58 @@ def test_outcomes_without_a_prediction_and_those_that_come_months_later(
     late = {str(place): place % 2 for place in range(500, 600)}
     with journal.engine.begin() as connection:
         told = [{"id": name, "at": 1e7, "outcome": str(value)} for name, value in late.items()]
-        connection.execute(OUTCOMES.insert(), [*told, {"id": "of nobody", "at": 100.0, "outcome": "1"}])
-    [before], [after] = (sources.of_journal(journal, 0, 1000, version, Monitor(min_rows=n)) for n in (200, 600))
+        connection.execute(
+            OUTCOMES_TABLE.insert(), [*told, {"id": "of nobody", "at": 100.0, "outcome": "1"}]
+        )
+    [before], [after] = (
+        batch_sources.evaluate_journal(journal, 0, 1000, version, Monitor(min_rows=n))
+        for n in (200, 600)
+    )
     assert before.rows == after.rows == 600
     assert len(after.metrics) > 0  # all 600 outcomes are in
-    with pytest.raises(OtherOutcomes, match="'500'"):
-        journal.outcomes({"500": 1})
-    assert journal.outcomes({"500": 0}) == {"recorded": 0, "repeated": 1}
+    with pytest.raises(ConflictingOutcomeError, match="'500'"):
+        journal.record_outcomes({"500": 1})
+    assert journal.record_outcomes({"500": 0}) == {"recorded": 0, "repeated": 1}
 
 
 def test_answers_of_a_clock_that_was_put_back_are_not_lost(
     journal: Journal, contract: Contract, make_frame: Callable[..., pd.DataFrame]
 ) -> None:
     version = champion(contract, make_frame(seed=6, entities=1000))
-    [told] = sources.of_journal(journal, 60, 70, version, PARAMS)  # it is 70 now; the answers bear 100
+    [told] = batch_sources.evaluate_journal(
+        journal, 60, 70, version, PARAMS
+    )  # it is 70 now; the answers bear 100
     assert (told.batch, told.rows) == ("1970-01-01 00:01:00 to 1970-01-01 00:01:40", 600)
 
 
 def test_the_verdict_given_last_counts_whatever_the_clock_says(
-    past: History, contract: Contract, monkeypatch: pytest.MonkeyPatch
+    past: WindowHistory, contract: Contract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for at, batch, share in ((2000.0, "4", 0.5), (1000.0, "5", 0.0)):
-        monkeypatch.setattr("modelbook.monitoring.history.time.time", lambda at=at: at)
-        past.add([seen(contract, batch, share=share)], PARAMS)
-    assert latest.latest(past.file, 3) == ("healthy", 1000.0, 0.0, {"a": 0.0})
+        monkeypatch.setattr("modelbook.monitoring.window_history.time.time", lambda at=at: at)
+        past.record_windows([seen(contract, batch, share=share)], PARAMS)
+    assert latest_verdict.read_latest_verdict(past.path, 3) == ("healthy", 1000.0, 0.0, {"a": 0.0})
 
 
 def test_a_journal_and_a_history_that_others_hold_are_told(
-    past: History, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    past: WindowHistory, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("modelbook.monitoring.history.PATIENCE", 0.05)
-    past.add([seen(contract, "4")], PARAMS)
-    with closing(sqlite3.connect(past.file, isolation_level=None)) as other:
+    monkeypatch.setattr("modelbook.monitoring.window_history.LOCK_TIMEOUT_SECONDS", 0.05)
+    past.record_windows([seen(contract, "4")], PARAMS)
+    with closing(sqlite3.connect(past.path, isolation_level=None)) as other:
         other.execute("begin exclusive")
-        with pytest.raises(StoreError, match=r"monitor\.db: database is locked\n(.|\n)*next: "):
-            past.add([seen(contract, "5")], PARAMS)
-    assert [one.name for one in past.windows()] == ["4"]
-    kept = Journal(f"sqlite:///{tmp_path / 'journal.db'}", patience=0.05)
-    kept.create()
+        with pytest.raises(StoreError, match=r"monitor\.db .*database is locked\n(.|\n)*next: "):
+            past.record_windows([seen(contract, "5")], PARAMS)
+    assert [one.name for one in past.read_windows()] == ["4"]
+    kept = Journal(f"sqlite:///{tmp_path / 'journal.db'}", timeout_seconds=0.05)
+    kept.create_tables()
     with closing(sqlite3.connect(tmp_path / "journal.db", isolation_level=None)) as other:
         other.execute("pragma locking_mode=exclusive")
         other.execute("begin exclusive")
         with pytest.raises(JournalError, match="database is locked"):
-            sources.of_journal(kept, 0, 1000, champion(contract, pd.DataFrame({"size": [1.0]})), PARAMS)
+            batch_sources.evaluate_journal(
+                kept, 0, 1000, champion(contract, pd.DataFrame({"size": [1.0]})), PARAMS
+            )
 
 
 @pytest.mark.parametrize("content", [None, "no parquet"])
@@ -238,29 +304,37 @@ def test_a_reference_that_is_lost_is_told(content: str | None, tmp_path: Path) -
     if content:
         (tmp_path / "reference.parquet").write_text(content)
     with pytest.raises(StoreError, match=r"\b3\b(.|\n)*next: .*modelbook prom"):
-        _ = Version("tiny", 3, {}, tmp_path).reference
+        _ = ModelVersion("tiny", 3, {}, tmp_path).reference
 
 
 def test_a_time_is_a_date_a_moment_or_a_span() -> None:
     day = datetime(2026, 11, 20, tzinfo=UTC).timestamp()
-    assert sources.since("2026-11-20") == day
-    assert sources.since("2026-11-20T06:00") == day + 6 * 3600
-    assert sources.since("2026-11-20T06:00+01:00") == day + 5 * 3600
-    assert [sources.since(span, 1e6) for span in ("7d", "12h", "30m")] == [1e6 - 604_800, 1e6 - 43_200, 1e6 - 1800]
+    assert batch_sources.parse_since("2026-11-20") == day
+    assert batch_sources.parse_since("2026-11-20T06:00") == day + 6 * 3600
+    assert batch_sources.parse_since("2026-11-20T06:00+01:00") == day + 5 * 3600
+    assert [batch_sources.parse_since(span, 1e6) for span in ("7d", "12h", "30m")] == [
+        1e6 - 604_800,
+        1e6 - 43_200,
+        1e6 - 1800,
+    ]
     with pytest.raises(ValueError, match="yesterday"):
-        sources.since("yesterday")
+        batch_sources.parse_since("yesterday")
 
 
 # The command
 
 
-def test_numbers_of_one_batch_compare_from_run_to_run_and_any_name_fits_mlflow(contract: Contract) -> None:
+def test_numbers_of_one_batch_compare_from_run_to_run_and_any_name_fits_mlflow(
+    contract: Contract,
+) -> None:
     one, other = seen(contract, "4"), seen(contract, "new: März (2)", auc=None)
-    assert watch.logged([one])["roc_auc"] == 0.75
-    assert watch.logged([other]) == {
+    assert batch_evaluation.collect_run_metrics([one])["roc_auc"] == 0.75
+    assert batch_evaluation.collect_run_metrics([other]) == {
         "rows": 1000, "drifted_share": 0, "violations": 0, "copies": 0, "expected_roc_auc": 0.74,
     }  # fmt: skip
-    assert "batch_new__März__2__expected_roc_auc" in watch.logged([one, other])
+    assert "batch_new__März__2__expected_roc_auc" in batch_evaluation.collect_run_metrics(
+        [one, other]
+    )
 
 
 def run(*words: str) -> Any:
@@ -268,20 +342,28 @@ def run(*words: str) -> Any:
 
 
 @pytest.mark.parametrize(("word", "code"), [("healthy", 0), ("watch", 10), ("retrain", 20)])
-def test_the_exit_code_is_the_verdict(word: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_exit_code_is_the_verdict(
+    word: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told = {"book": "tiny", "word": word, "sentences": ["Because."], "next": "Do it."}
-    monkeypatch.setattr(loop, "located", lambda book: (Path(), book or "tiny"))
-    monkeypatch.setattr(loop, "_judged", lambda *_: told)
+    monkeypatch.setattr(monitoring, "find_book", lambda book: (Path(), book or "tiny"))
+    monkeypatch.setattr(monitoring, "_run_monitor", lambda *_: told)
     done = run()
     assert (done.exit_code, done.output) == (code, f"{word}\n  Because.\nnext: Do it.\n")
     assert json.loads(run("--json").output) == told
 
 
 def test_the_webhook_is_told_and_changes_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = {"book": "tiny", "version": 3, "word": "retrain", "sentences": ["Because."], "next": "Do it."}
-    monkeypatch.setattr(loop, "located", lambda book: (Path(), book or "tiny"))
-    monkeypatch.setattr(loop, "_judged", lambda *_: told)
-    monkeypatch.setattr(webhook, "WAITS", (0,))
+    told = {
+        "book": "tiny",
+        "version": 3,
+        "word": "retrain",
+        "sentences": ["Because."],
+        "next": "Do it.",
+    }
+    monkeypatch.setattr(monitoring, "find_book", lambda book: (Path(), book or "tiny"))
+    monkeypatch.setattr(monitoring, "_run_monitor", lambda *_: told)
+    monkeypatch.setattr(webhook, "RETRY_DELAYS", (0,))
     with receiving(200, 500) as receiver:
         monkeypatch.setenv("MODELBOOK_WEBHOOK", receiver.url)
         assert (run("--json").exit_code, run().exit_code) == (20, 20)
@@ -297,8 +379,8 @@ def test_a_store_that_cannot_be_written_changes_no_verdict(
 ) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models/mlflow.db").write_text("no database, " * 100)
-    loop._log(tmp_path, "tiny", 3, [seen(contract, "4")], PARAMS, "watch")
-    assert capsys.readouterr().err.startswith("not in MLflow: ")
+    monitoring._log_to_mlflow(tmp_path, "tiny", 3, [seen(contract, "4")], PARAMS, "watch")
+    assert capsys.readouterr().err.startswith("not logged to MLflow: ")
 
 
 def test_wrong_usage_is_two_and_an_error_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,21 +393,21 @@ def test_wrong_usage_is_two_and_an_error_one(monkeypatch: pytest.MonkeyPatch) ->
     def fails(*_: Any) -> None:
         raise DataError("there is no batch")
 
-    monkeypatch.setattr(loop, "located", lambda book: (Path(), "tiny"))
-    monkeypatch.setattr(loop, "_judged", fails)
+    monkeypatch.setattr(monitoring, "find_book", lambda book: (Path(), "tiny"))
+    monkeypatch.setattr(monitoring, "_run_monitor", fails)
     assert (run().exit_code, run().output) == (1, "DataError: there is no batch\n")
 
 
 @pytest.mark.slow
 def test_monitor_judges_batches_a_file_and_what_was_served(built: Any) -> None:
     def judged() -> int:
-        with sqlite3.connect(latest.path(built.root, "tiny")) as asked:
+        with sqlite3.connect(latest_verdict.history_path(built.root, "tiny")) as asked:
             return len(asked.execute("select word from verdicts").fetchall())
 
     before = judged()
     batches = built.run("modelbook", "monitor")
     assert batches.returncode in (0, 10, 20), batches.stderr
-    assert "is judged on" in batches.stdout
+    assert "was evaluated on" in batches.stdout
     table = pd.read_parquet(built.root / "data/tiny/batches.parquet")
     broken = table.assign(**{table.columns[-1]: None}).head(100)
     broken.to_parquet(built.root / "late.parquet")
@@ -336,8 +418,8 @@ def test_monitor_judges_batches_a_file_and_what_was_served(built: Any) -> None:
     for journal in (built.root / "data/tiny").glob("journal.db*"):
         journal.unlink()  # of tests that have asked a service of this project
     empty = built.run("modelbook", "monitor", "--since", "1h")
-    assert (empty.returncode, "answered nothing since" in empty.stdout) == (10, True)
-    with sqlite3.connect(latest.path(built.root, "tiny")) as asked:
+    assert (empty.returncode, "served no rows since" in empty.stdout) == (10, True)
+    with sqlite3.connect(latest_verdict.history_path(built.root, "tiny")) as asked:
         assert {row[0] for row in asked.execute("select name from windows")} == {"4", "5", "late"}
     assert judged() == before + 2  # an empty window is no verdict
     with sqlite3.connect(built.root / "models/mlflow.db") as asked:

@@ -22,11 +22,18 @@ from sklearn.pipeline import make_pipeline
 from modelbook import tasks
 from modelbook.config import Monitor
 from modelbook.contract import Contract
-from modelbook.monitoring import copies, drift, interactive, verdict, watch, windows
-from modelbook.monitoring.verdict import Finding
-from modelbook.monitoring.watch import Watched
+from modelbook.display import summarize as report
+from modelbook.monitoring import (
+    batch_evaluation,
+    drift,
+    duplicates,
+    evidently_reports,
+    rules,
+    windows,
+)
+from modelbook.monitoring.batch_evaluation import Watched
+from modelbook.monitoring.rules import Finding
 from modelbook.monitoring.windows import Window
-from modelbook.report import found as report
 
 PARAMS = Monitor(resamples=100, min_rows=200)
 NAN = float("nan")
@@ -39,11 +46,13 @@ class Model:
     def __init__(self, frame: pd.DataFrame, contract: Contract) -> None:
         numbers = make_column_transformer((SimpleImputer(), ["size", "noise", "flag"]))
         self._pipeline = make_pipeline(numbers, LogisticRegression(max_iter=1000)).fit(
-            contract.features(frame), frame["happened"]
+            contract.select_features(frame), frame["happened"]
         )
 
     def predict(self, rows: pd.DataFrame) -> pd.DataFrame:
-        return pd.DataFrame({"probability": self._pipeline.predict_proba(rows)[:, 1]}, index=rows.index)
+        return pd.DataFrame(
+            {"probability": self._pipeline.predict_proba(rows)[:, 1]}, index=rows.index
+        )
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +61,11 @@ def model(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> Model:
 
 
 @pytest.fixture(scope="module")
-def reference(model: Model, make_frame: Callable[..., pd.DataFrame], contract: Contract) -> pd.DataFrame:
+def reference(
+    model: Model, make_frame: Callable[..., pd.DataFrame], contract: Contract
+) -> pd.DataFrame:
     frame = make_frame(seed=11, entities=1000)
-    return frame.assign(score=model.predict(contract.features(frame))["probability"])
+    return frame.assign(score=model.predict(contract.select_features(frame))["probability"])
 
 
 @pytest.fixture
@@ -65,14 +76,25 @@ def batch(make_frame: Callable[..., pd.DataFrame]) -> pd.DataFrame:
 @pytest.fixture
 def watched(model: Model, reference: pd.DataFrame, contract: Contract) -> Callable[..., Watched]:
     def one(batch: pd.DataFrame, params: Monitor = PARAMS) -> Watched:
-        scores = model.predict(contract.features(batch))["probability"].to_numpy()
-        return watch.watch("4", batch, scores, reference, contract, importance=IMPORTANCE, threshold=0.5, params=params)
+        scores = model.predict(contract.select_features(batch))["probability"].to_numpy()
+        return batch_evaluation.evaluate_batch(
+            "4",
+            batch,
+            scores,
+            reference,
+            contract,
+            importance=IMPORTANCE,
+            threshold=0.5,
+            params=params,
+        )
 
     return one
 
 
 def columns(reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract) -> pd.DataFrame:
-    return drift.columns(reference, batch, contract, threshold=0.1, gaps=0.1).set_index("column")
+    return drift.measure_feature_drift(
+        reference, batch, contract, threshold=0.1, missing_rate_change=0.1
+    ).set_index("column")
 
 
 # Drift
@@ -82,7 +104,7 @@ def test_the_same_distribution_has_not_drifted(
     reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
 ) -> None:
     told = columns(reference, batch, contract)
-    assert sorted(told.index) == sorted(contract.features_)
+    assert sorted(told.index) == sorted(contract.feature_names)
     assert not told["drifted"].any()
     assert (told["score"] <= told["chance"]).all()
     assert columns(reference, reference, contract)["score"].max() == pytest.approx(0, abs=1e-6)
@@ -92,62 +114,100 @@ def numbers(rows: int, seed: int, by: float = 0.0) -> pd.Series:
     return pd.Series(np.random.default_rng(seed).normal(by, 1, rows))
 
 
-def moved(before: pd.Series, now: pd.Series, tests: float = 1, reference: float = 1.0) -> drift.Distance:
-    return drift.distance(before, now, True, drift.Sizes(reference), tests)
+def moved(
+    before: pd.Series, now: pd.Series, tests: float = 1, reference: float = 1.0
+) -> drift.DriftDistance:
+    return drift.measure_distance(before, now, True, drift.EffectiveRowShares(reference), tests)
 
 
 def test_the_score_does_not_depend_on_how_many_rows_there_are() -> None:
     reference = numbers(4000, 0)
-    few = np.mean([moved(reference, numbers(300, seed, 0.5)).score for seed in range(1, 21)])
-    many = moved(reference, numbers(50_000, 1, 0.5)).score
+    few = np.mean([moved(reference, numbers(300, seed, 0.5)).distance for seed in range(1, 21)])
+    many = moved(reference, numbers(50_000, 1, 0.5)).distance
     assert few == pytest.approx(many, abs=0.012)
     assert many == pytest.approx(0.17, abs=0.01)
 
 
 def test_chance_explains_as_many_distances_as_it_says() -> None:
-    share, random = drift.CHANCE / 0.1, np.random.default_rng(1)  # so few tests that one in ten is beyond chance
+    share, random = (
+        drift.FAMILY_WISE_ALPHA / 0.1,
+        np.random.default_rng(1),
+    )  # so few tests that one in ten is beyond chance
     for rows in (300, 1500):
-        found = [moved(*(pd.Series(random.normal(size=n)) for n in (1000, rows)), share) for _ in range(300)]
-        assert np.mean([one.score > one.chance for one in found]) == pytest.approx(0.1, abs=0.045)
+        found = [
+            moved(*(pd.Series(random.normal(size=n)) for n in (1000, rows)), share)
+            for _ in range(300)
+        ]
+        assert np.mean([one.distance > one.critical_distance for one in found]) == pytest.approx(
+            0.1, abs=0.045
+        )
 
 
 def test_rows_of_one_entity_are_one_piece_of_evidence() -> None:
     once, batch = numbers(300, 0), numbers(200, 1)
     often = pd.concat([once] * 5, ignore_index=True)
     known, unknown = moved(often, batch, reference=0.2), moved(often, batch)
-    assert known.chance == pytest.approx(moved(once, batch).chance)
-    assert unknown.chance < known.chance
+    assert known.critical_distance == pytest.approx(moved(once, batch).critical_distance)
+    assert unknown.critical_distance < known.critical_distance
     frame = pd.DataFrame({"who": [1, 1, 2, 3], "x": 0.0})
-    assert drift.sizes(frame, frame.head(2), Contract.model_validate(CONTRACT)) == (0.75, 0.5)
+    assert drift.effective_row_shares(frame, frame.head(2), Contract.model_validate(CONTRACT)) == (
+        0.75,
+        0.5,
+    )
 
 
 def test_a_large_move_of_few_rows_is_left_to_chance() -> None:
     few, many = (moved(numbers(4000, 0), numbers(rows, 6, 0.4), 60) for rows in (100, 5000))
-    assert 0.1 < few.score < few.chance
-    assert many.score > 0.1 > many.chance
-    assert np.isnan(moved(numbers(4000, 0), numbers(99, 4, 9)).score)
+    assert 0.1 < few.distance < few.critical_distance
+    assert many.distance > 0.1 > many.critical_distance
+    assert np.isnan(moved(numbers(4000, 0), numbers(99, 4, 9)).distance)
 
 
 @pytest.mark.parametrize("change", [0.001, -0.001])
 def test_a_constant_that_changes_has_moved_either_way(change: float) -> None:
     constant = pd.Series(np.full(500, 3.0))
-    assert moved(constant, constant).score == 0
-    assert moved(constant, constant + change).score == pytest.approx(np.sqrt(np.log(2)), abs=0.01)
+    assert moved(constant, constant).distance == 0
+    assert moved(constant, constant + change).distance == pytest.approx(
+        np.sqrt(np.log(2)), abs=0.01
+    )
 
 
 def test_a_new_category_is_counted_and_rare_ones_are_taken_together() -> None:
     before = pd.DataFrame({"code": ["a"] * 500 + ["b"] * 500})
     now = pd.DataFrame({"code": ["a"] * 470 + ["b"] * 470 + ["c"] * 60})
-    told = drift.table(before, now, [], threshold=0.1, gaps=0.1, sizes=drift.Sizes()).iloc[0]
+    told = drift.measure_drift(
+        before,
+        now,
+        [],
+        threshold=0.1,
+        missing_rate_change=0.1,
+        row_shares=drift.EffectiveRowShares(),
+    ).iloc[0]
     assert (told["new"], told["drifted"], told["method"]) == (0.06, True, "categories")
     rare = pd.DataFrame({"code": [*before["code"][:980], *(f"r{n}" for n in range(20))]})
     other = pd.DataFrame({"code": [*before["code"][:980], *(f"s{n}" for n in range(20))]})
-    assert drift.table(rare, other, [], threshold=0.1, gaps=0.1, sizes=drift.Sizes())["score"].iloc[0] == 0
+    assert (
+        drift.measure_drift(
+            rare,
+            other,
+            [],
+            threshold=0.1,
+            missing_rate_change=0.1,
+            row_shares=drift.EffectiveRowShares(),
+        )["score"].iloc[0]
+        == 0
+    )
 
 
 def test_the_kolmogorov_smirnov_test_is_told_and_decides_nothing() -> None:
     before, now = ({"x": numbers(50_000, 0)}, {"x": numbers(50_000, 1, 0.1)})
-    told = drift.table(*map(pd.DataFrame, (before, now)), ["x"], threshold=0.1, gaps=0.1, sizes=drift.Sizes()).iloc[0]
+    told = drift.measure_drift(
+        *map(pd.DataFrame, (before, now)),
+        ["x"],
+        threshold=0.1,
+        missing_rate_change=0.1,
+        row_shares=drift.EffectiveRowShares(),
+    ).iloc[0]
     assert told["ks_p"] < 1e-6
     assert not told["drifted"]
     assert told["score"] > told["chance"]
@@ -156,19 +216,27 @@ def test_the_kolmogorov_smirnov_test_is_told_and_decides_nothing() -> None:
 def test_a_shifted_number_and_a_shifted_category_have_drifted(
     reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
 ) -> None:
-    told = columns(reference, batch.assign(size=batch["size"] / 2, colour=batch["colour"].replace("1", "11")), contract)
+    told = columns(
+        reference,
+        batch.assign(size=batch["size"] / 2, colour=batch["colour"].replace("1", "11")),
+        contract,
+    )
     assert sorted(told.index[told["drifted"]]) == ["colour", "size"]
     assert told["drifted"].tolist() == [True, True, False, False]
     worse = columns(reference, batch.assign(size=batch["size"] / 10), contract)
     assert worse.loc["size", "score"] > told.loc["size", "score"]
 
 
-def test_the_threshold_is_where_drift_begins(reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract) -> None:
+def test_the_threshold_is_where_drift_begins(
+    reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
+) -> None:
     moved = batch.assign(size=batch["size"] / 2)
     score = columns(reference, moved, contract).loc["size", "score"]
     assert score > columns(reference, moved, contract).loc["size", "chance"]
     for threshold, drifted in ((score, True), (score + 1e-6, False)):
-        told = drift.columns(reference, moved, contract, threshold=threshold, gaps=0.1).set_index("column")
+        told = drift.measure_feature_drift(
+            reference, moved, contract, threshold=threshold, missing_rate_change=0.1
+        ).set_index("column")
         assert bool(told.loc["size", "drifted"]) is drifted
 
 
@@ -177,7 +245,9 @@ def test_a_change_of_the_gaps_is_drift(
     share: float, reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
 ) -> None:
     random = np.random.default_rng(0)
-    noise = np.where(random.uniform(size=len(batch)) < share, np.nan, random.normal(size=len(batch)))
+    noise = np.where(
+        random.uniform(size=len(batch)) < share, np.nan, random.normal(size=len(batch))
+    )
     told = columns(reference, batch.assign(noise=noise), contract)
     assert told.index[told["drifted"]].tolist() == ["noise"]
     assert told.loc["noise", "score"] < 0.1
@@ -194,7 +264,9 @@ def test_a_column_without_values_has_no_distance_but_has_drifted(
     assert told.loc[["size", "flag"], "score"].notna().all()
 
 
-def test_an_empty_batch_has_no_distances(reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract) -> None:
+def test_an_empty_batch_has_no_distances(
+    reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
+) -> None:
     told = columns(reference, batch.head(0), contract)
     assert told["score"].isna().all()
     assert not told["drifted"].any()
@@ -209,10 +281,12 @@ def test_an_unseen_category_and_a_constant_do_not_end_the_report(
 
 def test_a_share_of_drift_is_weighted_by_importance() -> None:
     table = pd.DataFrame({"column": ["a", "b", "c", "d"], "drifted": [True, False, True, False]})
-    assert drift.weighted_share(table, {"a": 0.3, "b": 0.1}) == pytest.approx(0.75)
-    assert drift.weighted_share(table, {"a": 0.3, "b": 0.1, "c": -5}) == pytest.approx(0.75)
-    assert drift.weighted_share(table, {"b": 0.1, "d": 0.1}) == 0
-    assert drift.weighted_share(table, {"z": 1}) == 0.5
+    assert drift.drifted_importance_share(table, {"a": 0.3, "b": 0.1}) == pytest.approx(0.75)
+    assert drift.drifted_importance_share(table, {"a": 0.3, "b": 0.1, "c": -5}) == pytest.approx(
+        0.75
+    )
+    assert drift.drifted_importance_share(table, {"b": 0.1, "d": 0.1}) == 0
+    assert drift.drifted_importance_share(table, {"z": 1}) == 0.5
 
 
 # One batch
@@ -220,51 +294,68 @@ def test_a_share_of_drift_is_weighted_by_importance() -> None:
 
 def test_a_healthy_batch_is_healthy(watched: Callable[..., Watched], batch: pd.DataFrame) -> None:
     told = watched(batch)
-    assert (told.rows, len(told.violations), told.drifted_share) == (1000, 0, 0)
-    assert max(told.moved("outcome").score, told.moved("score").score) < 0.1
-    assert [f.word for f in verdict.judge(told, PARAMS)] == ["healthy"]
-    auc = told.metric("roc_auc")
+    assert (told.rows, len(told.violations), told.drifted_importance_share) == (1000, 0, 0)
+    assert (
+        max(told.output_distance("outcome").distance, told.output_distance("score").distance) < 0.1
+    )
+    assert [f.verdict for f in rules.find_issues(told, PARAMS)] == ["healthy"]
+    auc = told.find_metric("roc_auc")
     assert auc["low"] < auc["reference"] < auc["high"]
-    assert told.metric("nothing") is None
+    assert told.find_metric("nothing") is None
 
 
-def test_too_few_rows_ask_to_watch_and_nothing_else(watched: Callable[..., Watched], batch: pd.DataFrame) -> None:
+def test_too_few_rows_ask_to_watch_and_nothing_else(
+    watched: Callable[..., Watched], batch: pd.DataFrame
+) -> None:
     wrong = batch.head(199).assign(size=-1.0, happened=0)
     told = watched(wrong)
-    assert told.columns.empty
+    assert told.feature_drift.empty
     assert told.metrics.empty
-    found = verdict.judge(told, PARAMS)
-    assert [f.word for f in found] == ["watch"]
+    found = rules.find_issues(told, PARAMS)
+    assert [f.verdict for f in found] == ["watch"]
     assert missing_facts(found[0].sentence, 4, 199, 200) == []
-    assert len(watched(batch.head(200)).columns) == 4
+    assert len(watched(batch.head(200)).feature_drift) == 4
 
 
-def test_an_empty_batch_is_watched(watched: Callable[..., Watched], batch: pd.DataFrame, contract: Contract) -> None:
+def test_an_empty_batch_is_watched(
+    watched: Callable[..., Watched], batch: pd.DataFrame, contract: Contract
+) -> None:
     nothing = batch.head(0)
     reference = batch.assign(score=0.5)
-    told = watch.watch(
-        "4", nothing, np.array([]), reference, contract, importance=IMPORTANCE, threshold=0.5, params=PARAMS
+    told = batch_evaluation.evaluate_batch(
+        "4",
+        nothing,
+        np.array([]),
+        reference,
+        contract,
+        importance=IMPORTANCE,
+        threshold=0.5,
+        params=PARAMS,
     )
-    assert [f.word for f in verdict.judge(told, PARAMS)] == ["watch"]
+    assert [f.verdict for f in rules.find_issues(told, PARAMS)] == ["watch"]
 
 
-def test_outcomes_that_are_not_in_yet_are_not_judged(watched: Callable[..., Watched], batch: pd.DataFrame) -> None:
+def test_outcomes_that_are_not_in_yet_are_not_judged(
+    watched: Callable[..., Watched], batch: pd.DataFrame
+) -> None:
     late = batch.astype({"happened": float})
     late.loc[199:, "happened"] = np.nan
     for rows in (late, batch.drop(columns="happened")):
         told = watched(rows)
         assert told.metrics.empty
-        assert np.isnan(told.moved("outcome").score)
-        assert told.moved("score").score < 0.1
-        assert verdict.overall(verdict.judge(told, PARAMS)) in ("healthy", "watch")
+        assert np.isnan(told.output_distance("outcome").distance)
+        assert told.output_distance("score").distance < 0.1
+        assert rules.worst_verdict(rules.find_issues(told, PARAMS)) in ("healthy", "watch")
 
 
-def test_those_outcomes_that_are_in_are_judged(watched: Callable[..., Watched], batch: pd.DataFrame) -> None:
+def test_those_outcomes_that_are_in_are_judged(
+    watched: Callable[..., Watched], batch: pd.DataFrame
+) -> None:
     late = batch.astype({"happened": float})
     late.loc[600:, "happened"] = np.nan
     told = watched(late)
     assert told.metrics.equals(watched(batch.head(600)).metrics)
-    assert np.isnan(told.moved("outcome").score)
+    assert np.isnan(told.output_distance("outcome").distance)
     assert told.violations.empty
 
 
@@ -272,47 +363,61 @@ def test_of_very_many_outcomes_some_are_judged(
     watched: Callable[..., Watched], batch: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = watched(batch)
-    monkeypatch.setattr(watch, "MOST_JUDGED", 400)
+    monkeypatch.setattr(batch_evaluation, "MAX_EVALUATED_ROWS", 400)
     some = watched(batch)
-    assert 0 < abs(some.metric("roc_auc")["value"] - whole.metric("roc_auc")["value"]) < 0.04
+    assert (
+        0 < abs(some.find_metric("roc_auc")["value"] - whole.find_metric("roc_auc")["value"]) < 0.04
+    )
     assert some.metrics.equals(watched(batch).metrics)
-    assert some.columns.equals(whole.columns)  # drift is of all rows
+    assert some.feature_drift.equals(whole.feature_drift)  # drift is of all rows
 
 
 def test_a_slice_that_got_worse_is_found_though_the_whole_is_well(
     watched: Callable[..., Watched], batch: pd.DataFrame
 ) -> None:
-    at_random = pd.Series(np.random.default_rng(0).permutation(batch["happened"]), index=batch.index)
-    told = watched(batch.assign(happened=batch["happened"].where(batch["colour"] != "2", at_random)))
-    found = verdict.judge(told, Monitor(resamples=200, min_rows=200, loss=0.12))
-    assert [one.kind for one in found if one.kind.startswith("slice")] == ["slice colour is 2"]
+    at_random = pd.Series(
+        np.random.default_rng(0).permutation(batch["happened"]), index=batch.index
+    )
+    told = watched(
+        batch.assign(happened=batch["happened"].where(batch["colour"] != "2", at_random))
+    )
+    found = rules.find_issues(told, Monitor(resamples=200, min_rows=200, max_metric_drop=0.12))
+    assert [one.rule for one in found if one.rule.startswith("slice")] == ["slice colour is 2"]
     assert missing_facts(found[0].sentence, 4, "colour", 2, "ROC AUC") == []
-    assert watched(batch).slices["reference"].between(0.8, 1).all()
+    assert watched(batch).slice_metrics["reference"].between(0.8, 1).all()
 
 
-def test_outcomes_of_one_class_have_no_metrics(watched: Callable[..., Watched], batch: pd.DataFrame) -> None:
+def test_outcomes_of_one_class_have_no_metrics(
+    watched: Callable[..., Watched], batch: pd.DataFrame
+) -> None:
     told = watched(batch.assign(happened=0))
     assert told.metrics.empty
-    assert told.moved("outcome").score > 0.1
+    assert told.output_distance("outcome").distance > 0.1
 
 
-def test_a_broken_contract_asks_to_watch(watched: Callable[..., Watched], batch: pd.DataFrame) -> None:
+def test_a_broken_contract_asks_to_watch(
+    watched: Callable[..., Watched], batch: pd.DataFrame
+) -> None:
     batch.loc[:2, "flag"] = 0.5
-    [finding] = verdict.judge(watched(batch), PARAMS)
-    assert (finding.word, finding.kind) == ("watch", "contract")
+    [finding] = rules.find_issues(watched(batch), PARAMS)
+    assert (finding.verdict, finding.rule) == ("watch", "contract")
     assert missing_facts(finding.sentence, 4, 3, "flag", 0, 1) == []
 
 
-def test_a_batch_that_holds_rows_twice_asks_to_watch(watched: Callable[..., Watched], batch: pd.DataFrame) -> None:
-    assert watched(batch).copies.share == 0
-    again = batch.head(100).assign(who=lambda rows: rows["who"] + 5000)  # other keys: the contract has no word on it
+def test_a_batch_that_holds_rows_twice_asks_to_watch(
+    watched: Callable[..., Watched], batch: pd.DataFrame
+) -> None:
+    assert watched(batch).duplicates.share == 0
+    again = batch.head(100).assign(
+        who=lambda rows: rows["who"] + 5000
+    )  # other keys: the contract has no word on it
     told = watched(pd.concat([batch, again], ignore_index=True))
-    assert (told.copies.share, len(told.violations)) == (pytest.approx(100 / 1100), 0)
-    [finding] = verdict.judge(told, PARAMS)
-    assert (finding.word, finding.kind) == ("watch", "copies")
-    assert missing_facts(finding.sentence, 4, 100 / 1100, verdict.COPIES) == []
+    assert (told.duplicates.share, len(told.violations)) == (pytest.approx(100 / 1100), 0)
+    [finding] = rules.find_issues(told, PARAMS)
+    assert (finding.verdict, finding.rule) == ("watch", "copies")
+    assert missing_facts(finding.sentence, 4, 100 / 1100, rules.DUPLICATE_ALERT_SHARE) == []
     fewer = watched(pd.concat([batch, again.head(50)], ignore_index=True))
-    assert verdict.judge(fewer, PARAMS)[0].word == "healthy"
+    assert rules.find_issues(fewer, PARAMS)[0].verdict == "healthy"
 
 
 def test_rows_that_agree_by_nature_are_no_copies(
@@ -320,9 +425,9 @@ def test_rows_that_agree_by_nature_are_no_copies(
 ) -> None:
     coded = {name: contract.columns[name] for name in ("colour", "flag", "happened")}
     few = contract.model_copy(update={"columns": coded})
-    told = copies.copies(batch, reference, few)
+    told = duplicates.measure_duplicates(batch, reference, few)
     assert told.share > 0.9
-    assert told.allowed == 1
+    assert told.expected_max == 1
 
 
 @pytest.fixture
@@ -333,15 +438,23 @@ def sayings(
 
     def told(batch: pd.DataFrame) -> tuple[Watched, list[str]]:
         metrics = {"importance": IMPORTANCE, "threshold": 0.5}
-        [one] = watch.watch_all(
-            {"4": batch}, model, reference, contract, metrics=metrics, params=PARAMS, tell=lambda *_: None
+        [one] = batch_evaluation.evaluate_batches(
+            {"4": batch},
+            model,
+            reference,
+            contract,
+            metrics=metrics,
+            params=PARAMS,
+            on_progress=lambda *_: None,
         )
-        return one, [f"{f.word}: {f.sentence}" for f in verdict.judge(one, PARAMS)]
+        return one, [f"{f.verdict}: {f.sentence}" for f in rules.find_issues(one, PARAMS)]
 
     return told
 
 
-def test_a_batch_of_another_schema_says_which_column_is_wanted(sayings: Callable, batch: pd.DataFrame) -> None:
+def test_a_batch_of_another_schema_says_which_column_is_wanted(
+    sayings: Callable, batch: pd.DataFrame
+) -> None:
     [sentence] = sayings(pd.DataFrame({"a": range(500), "b": "x"}))[1]
     assert missing_facts(sentence, "watch", 4, 10, "year") == []
     metrics = len(sayings(batch)[0].metrics)
@@ -358,23 +471,29 @@ def test_values_that_cannot_be_read_are_gaps_and_blame_the_table_not_the_model(
     once.loc[3, "size"] = "much"
     told, [sentence] = sayings(once)
     assert missing_facts(sentence, "watch", 4, 1, "size", 0, 100) == []
-    assert told.columns.set_index("column").loc["size", "missing_batch"] == 0.001
+    assert told.feature_drift.set_index("column").loc["size", "missing_batch"] == 0.001
     everywhere, said = sayings(batch.assign(size="much"))
     assert everywhere.metrics.empty
     assert not any(one.startswith("retrain") for one in said)
     assert missing_facts(said[0], 1000, "size") == []
 
 
-def test_contradictory_outcomes_of_one_key_judge_no_model(sayings: Callable, batch: pd.DataFrame) -> None:
+def test_contradictory_outcomes_of_one_key_judge_no_model(
+    sayings: Callable, batch: pd.DataFrame
+) -> None:
     other = batch.assign(happened=1 - batch["happened"])
     told, said = sayings(pd.concat([batch, other], ignore_index=True))
     assert told.metrics.empty
     assert missing_facts(said[0], "watch", "who", "year") == []
     assert not any(one.startswith("retrain") for one in said)
     some = sayings(pd.concat([batch, other.head(300)], ignore_index=True))[0]
-    assert some.metric("roc_auc")["value"] == pytest.approx(sayings(batch.tail(700))[0].metric("roc_auc")["value"])
+    assert some.find_metric("roc_auc")["value"] == pytest.approx(
+        sayings(batch.tail(700))[0].find_metric("roc_auc")["value"]
+    )
     twice = sayings(pd.concat([batch, batch], ignore_index=True))[0]
-    assert twice.metric("roc_auc")["value"] == pytest.approx(sayings(batch)[0].metric("roc_auc")["value"])
+    assert twice.find_metric("roc_auc")["value"] == pytest.approx(
+        sayings(batch)[0].find_metric("roc_auc")["value"]
+    )
 
 
 def test_rows_of_nobody_stand_for_themselves(sayings: Callable, batch: pd.DataFrame) -> None:
@@ -382,39 +501,45 @@ def test_rows_of_nobody_stand_for_themselves(sayings: Callable, batch: pd.DataFr
     unknown.loc[:5, "who"] = None
     told, [sentence] = sayings(unknown)
     assert missing_facts(sentence, "watch", 4, 12, "who") == []
-    assert told.metric("roc_auc")["value"] == pytest.approx(sayings(batch)[0].metric("roc_auc")["value"])
+    assert told.find_metric("roc_auc")["value"] == pytest.approx(
+        sayings(batch)[0].find_metric("roc_auc")["value"]
+    )
 
 
 def test_drift_of_an_important_column_asks_to_watch_and_of_others_does_not(
     watched: Callable[..., Watched], batch: pd.DataFrame
 ) -> None:
     idle = watched(batch.assign(noise=batch["noise"] + 3, flag=1.0))
-    assert idle.columns["drifted"].sum() == 2
-    assert idle.drifted_share == 0
-    assert verdict.overall(verdict.judge(idle, PARAMS)) == "healthy"
+    assert idle.feature_drift["drifted"].sum() == 2
+    assert idle.drifted_importance_share == 0
+    assert rules.worst_verdict(rules.find_issues(idle, PARAMS)) == "healthy"
     grave = watched(batch.assign(size=batch["size"] / 3))
-    assert grave.drifted_share == pytest.approx(0.3 / 0.31)
-    [drifted] = (f.sentence for f in verdict.judge(grave, PARAMS) if f.kind == "drift")
+    assert grave.drifted_importance_share == pytest.approx(0.3 / 0.31)
+    [drifted] = (f.sentence for f in rules.find_issues(grave, PARAMS) if f.rule == "drift")
     assert missing_facts(drifted, 1, 4, 0.3 / 0.31, PARAMS.drift_share) == []
 
 
-def test_a_model_that_has_lost_its_rank_asks_to_retrain(watched: Callable[..., Watched], batch: pd.DataFrame) -> None:
+def test_a_model_that_has_lost_its_rank_asks_to_retrain(
+    watched: Callable[..., Watched], batch: pd.DataFrame
+) -> None:
     broken = batch.assign(happened=np.random.default_rng(0).permutation(batch["happened"]))
     told = watched(broken)
-    assert told.metric("roc_auc")["reference"] > 0.8
-    found = verdict.judge(told, PARAMS)
-    assert verdict.overall(found) == "retrain"
-    [lost] = (f.sentence for f in found if f.word == "retrain")
-    row = told.metric("roc_auc")
-    assert missing_facts(lost, "ROC AUC", row["value"], row["reference"], PARAMS.loss) == []
+    assert told.find_metric("roc_auc")["reference"] > 0.8
+    found = rules.find_issues(told, PARAMS)
+    assert rules.worst_verdict(found) == "retrain"
+    [lost] = (f.sentence for f in found if f.verdict == "retrain")
+    row = told.find_metric("roc_auc")
+    assert (
+        missing_facts(lost, "ROC AUC", row["value"], row["reference"], PARAMS.max_metric_drop) == []
+    )
 
 
 def test_a_batch_of_which_the_same_rows_stand_often_is_not_surer(
     watched: Callable[..., Watched], batch: pd.DataFrame
 ) -> None:
     once, often = watched(batch), watched(pd.concat([batch] * 3, ignore_index=True))
-    assert often.metric("roc_auc")[["low", "high"]].tolist() == pytest.approx(
-        once.metric("roc_auc")[["low", "high"]].tolist()
+    assert often.find_metric("roc_auc")[["low", "high"]].tolist() == pytest.approx(
+        once.find_metric("roc_auc")[["low", "high"]].tolist()
     )
 
 
@@ -424,23 +549,33 @@ def test_all_batches_are_watched_in_turn(
     progress: list[tuple[Any, ...]] = []
     metrics = {"importance": IMPORTANCE, "threshold": 0.5}
     batches = {"4": batch, "5": batch.head(300).assign(size=1.0), "6": batch.head(10)}
-    told = watch.watch_all(
-        batches, model, reference, contract, metrics=metrics, params=PARAMS, tell=lambda *args: progress.append(args)
+    told = batch_evaluation.evaluate_batches(
+        batches,
+        model,
+        reference,
+        contract,
+        metrics=metrics,
+        params=PARAMS,
+        on_progress=lambda *args: progress.append(args),
     )
     assert [w.batch for w in told] == ["4", "5", "6"]
     text, *count = progress[1]
     assert missing_facts(text, 5, 300) == []
     assert count == [1, 3]
-    table = watch.drift_table(told, IMPORTANCE)
+    table = batch_evaluation.drift_table(told, IMPORTANCE)
     assert table.groupby("batch").size().to_dict() == {"4": 4, "5": 4}
     assert table.set_index(["batch", "column"])["drifted"].to_dict()["5", "size"]
     assert table.set_index("column")["importance"].to_dict() == IMPORTANCE
-    assert set(watch.performance_table(told)["batch"]) == {"4", "5"}
-    assert watch.quality_table(told)[["batch", "rows"]].values.tolist() == [["4", 1000], ["5", 300], ["6", 10]]
-    direct = watch.watch(
+    assert set(batch_evaluation.performance_table(told)["batch"]) == {"4", "5"}
+    assert batch_evaluation.quality_table(told)[["batch", "rows"]].values.tolist() == [
+        ["4", 1000],
+        ["5", 300],
+        ["6", 10],
+    ]
+    direct = batch_evaluation.evaluate_batch(
         "4",
         batch,
-        model.predict(contract.features(batch))["probability"].to_numpy(),
+        model.predict(contract.select_features(batch))["probability"].to_numpy(),
         reference,
         contract,
         importance=IMPORTANCE,
@@ -451,29 +586,36 @@ def test_all_batches_are_watched_in_turn(
 
 
 def test_tables_of_no_batches_have_their_columns() -> None:
-    assert "importance" in watch.drift_table([], {}).columns
-    assert "reference" in watch.performance_table([]).columns
-    assert len(watch.quality_table([])) == 0
+    assert "importance" in batch_evaluation.drift_table([], {}).columns
+    assert "reference" in batch_evaluation.performance_table([]).columns
+    assert len(batch_evaluation.quality_table([])) == 0
 
 
 # The verdict
 
 
 CALM = Watched(
-    tasks.of(Contract.model_validate(CONTRACT)), "4", 1000, pd.DataFrame(),
+    tasks.get_task(Contract.model_validate(CONTRACT)), "4", 1000, pd.DataFrame(),
     pd.DataFrame({"column": ["a", "b"], "drifted": [True, False]}),
     0.0, pd.DataFrame(), pd.DataFrame(), pd.DataFrame(),
 )  # fmt: skip
 
 
 def moved_answers(which: str, score: float, chance: float = 0.05) -> Watched:
-    return replace(CALM, answers=pd.DataFrame([{"column": which, "score": score, "chance": chance}]))
+    return replace(
+        CALM, output_drift=pd.DataFrame([{"column": which, "score": score, "chance": chance}])
+    )
 
 
-def scored(auc: tuple[float, float, float], reference: float, bias: tuple[float, float, float] = (0, -1, 1)) -> Watched:
+def scored(
+    auc: tuple[float, float, float], reference: float, bias: tuple[float, float, float] = (0, -1, 1)
+) -> Watched:
     rows = [("roc_auc", *auc, 0.5, reference), ("calibration_error", *bias, 0, 0)]
     return replace(
-        CALM, metrics=pd.DataFrame(rows, columns=["metric", "value", "low", "high", "baseline", "reference"])
+        CALM,
+        metrics=pd.DataFrame(
+            rows, columns=["metric", "value", "low", "high", "baseline", "reference"]
+        ),
     )
 
 
@@ -483,9 +625,12 @@ def scored(auc: tuple[float, float, float], reference: float, bias: tuple[float,
         (CALM, ["healthy"]),
         (replace(CALM, rows=199), ["watch"]),
         (replace(CALM, rows=200), ["healthy"]),
-        (replace(CALM, violations=pd.DataFrame({"row": [1], "column": ["a"], "rule": ["b"]})), ["watch"]),
-        (replace(CALM, drifted_share=0.25), ["watch"]),
-        (replace(CALM, drifted_share=0.2499), ["healthy"]),
+        (
+            replace(CALM, violations=pd.DataFrame({"row": [1], "column": ["a"], "rule": ["b"]})),
+            ["watch"],
+        ),
+        (replace(CALM, drifted_importance_share=0.25), ["watch"]),
+        (replace(CALM, drifted_importance_share=0.2499), ["healthy"]),
         (moved_answers("outcome", 0.1), ["watch"]),
         (moved_answers("outcome", 0.0999), ["healthy"]),
         (moved_answers("outcome", 0.2, chance=0.21), ["healthy"]),
@@ -505,11 +650,14 @@ def scored(auc: tuple[float, float, float], reference: float, bias: tuple[float,
         (scored((0.75, 0.7, 0.8), 0.75, (0.06, -0.01, 0.11)), ["healthy"]),
         (scored((0.75, 0.7, 0.8), 0.75, (0.04, 0.03, 0.05)), ["healthy"]),
         # several at once
-        (replace(scored((0.6, 0.5, 0.7), 0.75, (0.2, 0.1, 0.3)), drifted_share=1.0), ["watch", "retrain", "watch"]),
+        (
+            replace(scored((0.6, 0.5, 0.7), 0.75, (0.2, 0.1, 0.3)), drifted_importance_share=1.0),
+            ["watch", "retrain", "watch"],
+        ),
     ],
 )
 def test_each_rule_alone_gives_its_word(one: Watched, words: list[str]) -> None:
-    assert [finding.word for finding in verdict.judge(one, PARAMS)] == words
+    assert [finding.verdict for finding in rules.find_issues(one, PARAMS)] == words
 
 
 # Before outcomes
@@ -517,38 +665,62 @@ def test_each_rule_alone_gives_its_word(one: Watched, words: list[str]) -> None:
 
 def test_before_outcomes_are_in_a_look_is_asked_for_where_the_answers_expect_a_loss() -> None:
     row = {"metric": "roc_auc", "value": 0.68, "low": 0.65, "high": 0.71, "reference": 0.75}
-    [found] = verdict.judge(replace(CALM, expected=row), PARAMS)
-    assert (found.word, found.kind) == ("watch", "expected loss")
+    [found] = rules.find_issues(replace(CALM, estimated_metric=row), PARAMS)
+    assert (found.verdict, found.rule) == ("watch", "expected loss")
     assert missing_facts(found.sentence, 4, "ROC AUC", 0.68, 0.71) == []
     for more in ({"high": 0.76}, {"value": 0.71}):
-        assert verdict.judge(replace(CALM, expected=row | more), PARAMS)[0].word == "healthy"
-    in_now = replace(scored((0.75, 0.7, 0.8), 0.75), expected=row)  # what came counts
-    assert verdict.judge(in_now, PARAMS)[0].word == "healthy"
+        assert (
+            rules.find_issues(replace(CALM, estimated_metric=row | more), PARAMS)[0].verdict
+            == "healthy"
+        )
+    in_now = replace(scored((0.75, 0.7, 0.8), 0.75), estimated_metric=row)  # what came counts
+    assert rules.find_issues(in_now, PARAMS)[0].verdict == "healthy"
 
 
-def test_what_was_expected_stands_beside_what_came(watched: Callable[..., Watched], batch: pd.DataFrame) -> None:
-    told = watch.expected_table([watched(batch), watched(batch.drop(columns="happened")), CALM])
+def test_what_was_expected_stands_beside_what_came(
+    watched: Callable[..., Watched], batch: pd.DataFrame
+) -> None:
+    told = batch_evaluation.estimated_performance_table(
+        [watched(batch), watched(batch.drop(columns="happened")), CALM]
+    )
     assert told["expected"].tolist() == pytest.approx([told["expected"][0]] * 2)
     assert told["off"][0] == pytest.approx(told["expected"][0] - told["came"][0])
     assert abs(told["off"][0]) < 0.03
     assert np.isnan(told["came"][1])
-    assert re.search(r"\b0\.0\d", report.expected(told))
-    assert not re.search(r"\b0\.0\d", report.expected(told.tail(1)))
-    assert not re.search(r"\d", report.expected(told.head(0)))
+    assert re.search(r"\b0\.0\d", report.expected_performance(told))
+    assert not re.search(r"\b0\.0\d", report.expected_performance(told.tail(1)))
+    assert not re.search(r"\d", report.expected_performance(told.head(0)))
 
 
 # Over windows
 
 
-def window(name: str = "1", *kinds: str, rows: int = 1000, performed: bool = True, grave: bool = False) -> Window:
+def window(
+    name: str = "1", *kinds: str, rows: int = 1000, performed: bool = True, grave: bool = False
+) -> Window:
     found = [
-        Finding("retrain" if kind == "loss" else "watch", f"Batch {name}: {kind}.", kind, grave=grave) for kind in kinds
+        Finding(
+            "retrain" if kind == "loss" else "watch",
+            f"Batch {name}: {kind}.",
+            kind,
+            is_severe=grave,
+        )
+        for kind in kinds
     ]
     return Window(name, rows, performed, tuple(found))
 
 
-CALM_ONE, DRIFT, LOSS, SLICE = window(), window("2", "drift"), window("3", "loss"), window("4", "slice a is 1")
-GRAVE, UNTOLD, FEW = window("5", "loss", grave=True), window("6", performed=False), window("7", rows=333)
+CALM_ONE, DRIFT, LOSS, SLICE = (
+    window(),
+    window("2", "drift"),
+    window("3", "loss"),
+    window("4", "slice a is 1"),
+)
+GRAVE, UNTOLD, FEW = (
+    window("5", "loss", grave=True),
+    window("6", performed=False),
+    window("7", rows=333),
+)
 
 
 @pytest.mark.parametrize(
@@ -587,42 +759,54 @@ GRAVE, UNTOLD, FEW = window("5", "loss", grave=True), window("6", performed=Fals
     ],
 )
 def test_what_follows_from_several_windows(given: list[Window], words: list[str]) -> None:
-    assert [finding.word for finding in windows.over(given, PARAMS)] == words
+    assert [finding.verdict for finding in windows.combine_windows(given, PARAMS)] == words
 
 
 def test_what_several_windows_show_is_told_with_their_number() -> None:
-    [retrain] = windows.over([LOSS, CALM_ONE, LOSS], PARAMS)
+    [retrain] = windows.combine_windows([LOSS, CALM_ONE, LOSS], PARAMS)
     assert missing_facts(retrain.sentence, "Batch 3: loss.", 2, 3) == []
-    [once] = windows.over([LOSS], PARAMS)
+    [once] = windows.combine_windows([LOSS], PARAMS)
     assert missing_facts(once.sentence, "Batch 3: loss.", 1, 2) == []
-    [volume] = windows.over([CALM_ONE, CALM_ONE, FEW], PARAMS)
+    [volume] = windows.combine_windows([CALM_ONE, CALM_ONE, FEW], PARAMS)
     assert missing_facts(volume.sentence, 7, 333, 1000) == []
 
 
 def test_how_many_windows_are_looked_at_can_be_set() -> None:
-    assert windows.over([LOSS], PARAMS.model_copy(update={"needed": 1}))[0].word == "retrain"
-    assert windows.over([LOSS, CALM_ONE, LOSS], PARAMS.model_copy(update={"windows": 2}))[0].word == "watch"
+    assert (
+        windows.combine_windows([LOSS], PARAMS.model_copy(update={"min_failing_windows": 1}))[
+            0
+        ].verdict
+        == "retrain"
+    )
+    assert (
+        windows.combine_windows([LOSS, CALM_ONE, LOSS], PARAMS.model_copy(update={"windows": 2}))[
+            0
+        ].verdict
+        == "watch"
+    )
 
 
-def test_a_loss_of_twice_the_limit_is_grave(watched: Callable[..., Watched], batch: pd.DataFrame) -> None:
+def test_a_loss_of_twice_the_limit_is_grave(
+    watched: Callable[..., Watched], batch: pd.DataFrame
+) -> None:
     for auc, grave in ((0.66, False), (0.64, True)):
-        [found] = verdict.judge(scored((auc, auc - 0.05, auc + 0.05), 0.75), PARAMS)
-        assert found.grave is grave
-    one = windows.judged(watched(batch), PARAMS)
-    assert (one.name, one.rows, one.performed) == ("4", 1000, True)
+        [found] = rules.find_issues(scored((auc, auc - 0.05, auc + 0.05), 0.75), PARAMS)
+        assert found.is_severe is grave
+    one = windows.evaluate_window(watched(batch), PARAMS)
+    assert (one.name, one.rows, one.has_outcomes) == ("4", 1000, True)
 
 
 def test_the_worst_word_wins() -> None:
-    healthy, look, retrain = (verdict.Finding(word, "") for word in verdict.ORDER)
-    assert verdict.overall([healthy, retrain, look]) == "retrain"
-    assert verdict.overall([look, healthy]) == "watch"
-    assert verdict.overall([healthy]) == "healthy"
-    assert verdict.overall([]) == "watch"
+    healthy, look, retrain = (rules.Finding(word, "") for word in rules.VERDICT_ORDER)
+    assert rules.worst_verdict([healthy, retrain, look]) == "retrain"
+    assert rules.worst_verdict([look, healthy]) == "watch"
+    assert rules.worst_verdict([healthy]) == "healthy"
+    assert rules.worst_verdict([]) == "watch"
 
 
 def test_the_verdict_is_told_worst_first() -> None:
-    one = replace(scored((0.6, 0.5, 0.7), 0.75), drifted_share=0.5)
-    told = verdict.story(verdict.judge(one, PARAMS), [one], 3)
+    one = replace(scored((0.6, 0.5, 0.7), 0.75), drifted_importance_share=0.5)
+    told = rules.summarize_verdict(rules.find_issues(one, PARAMS), [one], 3)
     assert (told["word"], told["level"]) == ("retrain", "bad")
     assert missing_facts(told["sentences"][0], 3, 1000, 1, "retrain") == []
     assert missing_facts(told["sentences"][1], "ROC AUC", 0.6, 0.75) == []  # worst first
@@ -633,7 +817,7 @@ def test_the_verdict_is_told_worst_first() -> None:
 
 
 def test_without_a_batch_there_is_nothing_to_judge() -> None:
-    told = verdict.story([], [], 3)
+    told = rules.summarize_verdict([], [], 3)
     assert told["word"] == "watch"
     [sentence] = told["sentences"]
     assert missing_facts(sentence, 3) == []
@@ -648,7 +832,13 @@ def opened(root: Path, *, by_hand: bool = False, rows: int = 10_000) -> Any:
     """As much of an open stage as is needed to write beside its report."""
     params = PARAMS.model_copy(update={"interactive_rows": rows})
     report = root / "reports/tiny" / ("by-hand" if by_hand else "") / "06_monitor.html"
-    return SimpleNamespace(root=root, product={"report": report}, params=params, by_hand=by_hand, tell=lambda *_: None)
+    return SimpleNamespace(
+        root=root,
+        product={"report": report},
+        params=params,
+        by_hand=by_hand,
+        log_progress=lambda *_: None,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -657,19 +847,21 @@ def with_evidently(
     make_frame: Callable[..., pd.DataFrame],
     contract: Contract,
     tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[Path, interactive.Pages]:
+) -> tuple[Path, evidently_reports.EvidentlyPages]:
     """A project with Evidently's report of batch 4, and what the monitor stage shows of it."""
     root = tmp_path_factory.mktemp("evidently")
     (root / "reports/tiny").mkdir(parents=True)
     (root / "reports/tiny/06_monitor-evidently-3.html").write_text("of a batch that is gone")
     batch = make_frame(seed=12, entities=1000, years=(4,))
     odd = batch.assign(noise=np.inf)  # a column without values would end Evidently's whole report
-    return root, interactive.pages({"4": odd}, reference, contract, opened(root, rows=200))
+    return root, evidently_reports.write_pages(
+        {"4": odd}, reference, contract, opened(root, rows=200)
+    )
 
 
 @pytest.mark.slow
 def test_evidentlys_report_stands_beside_ours_with_its_size(
-    with_evidently: tuple[Path, interactive.Pages],
+    with_evidently: tuple[Path, evidently_reports.EvidentlyPages],
 ) -> None:
     root, shown = with_evidently
     [path] = (root / "reports/tiny").iterdir()
@@ -684,21 +876,25 @@ def test_evidentlys_report_stands_beside_ours_with_its_size(
 
 
 def test_what_evidently_cannot_report_costs_a_link_and_no_more(
-    reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reference: pd.DataFrame,
+    batch: pd.DataFrame,
+    contract: Contract,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fails(*_: Any) -> str:
         raise ZeroDivisionError("division by <zero>\nand more")
 
-    nothing = batch.assign(**dict.fromkeys(contract.features_, np.nan))
-    told = interactive.pages({"4": nothing}, reference, contract, opened(tmp_path))
+    nothing = batch.assign(**dict.fromkeys(contract.feature_names, np.nan))
+    told = evidently_reports.write_pages({"4": nothing}, reference, contract, opened(tmp_path))
     assert missing_facts(told._repr_html_(), 4) == []
     assert "<a " not in told._repr_html_()
-    monkeypatch.setattr(interactive, "_html", fails)
-    told = interactive.pages({"4/5": batch}, reference, contract, opened(tmp_path))
+    monkeypatch.setattr(evidently_reports, "_render_report", fails)
+    told = evidently_reports.write_pages({"4/5": batch}, reference, contract, opened(tmp_path))
     assert "ZeroDivisionError: division by &lt;zero&gt;</li>" in told._repr_html_()
     assert "<a " not in told._repr_html_()
     assert not list(tmp_path.rglob("*.html"))
-    nothing = interactive.pages({}, reference, contract, opened(tmp_path))._repr_html_()
+    nothing = evidently_reports.write_pages({}, reference, contract, opened(tmp_path))._repr_html_()
     assert nothing.startswith('<p class="nothing">')
 
 
@@ -708,7 +904,9 @@ def test_of_no_rows_evidentlys_report_is_left_out_and_that_is_told(
     stale = tmp_path / "reports/tiny/06_monitor-evidently-4.html"
     stale.parent.mkdir(parents=True)
     stale.write_text("of an earlier run")
-    told = interactive.pages({"4": batch}, reference, contract, opened(tmp_path, rows=0))
+    told = evidently_reports.write_pages(
+        {"4": batch}, reference, contract, opened(tmp_path, rows=0)
+    )
     assert not stale.exists()
     assert told._repr_html_().startswith('<p class="nothing">')
     for text in (told._repr_html_(), repr(told)):
@@ -716,10 +914,18 @@ def test_of_no_rows_evidentlys_report_is_left_out_and_that_is_told(
 
 
 def test_by_hand_evidentlys_report_goes_to_the_by_hand_folder(
-    reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reference: pd.DataFrame,
+    batch: pd.DataFrame,
+    contract: Contract,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(interactive, "_html", lambda *_: "<html><head></head></html>")
-    told = interactive.pages({"4/5": batch}, reference, contract, opened(tmp_path, by_hand=True))
+    monkeypatch.setattr(
+        evidently_reports, "_render_report", lambda *_: "<html><head></head></html>"
+    )
+    told = evidently_reports.write_pages(
+        {"4/5": batch}, reference, contract, opened(tmp_path, by_hand=True)
+    )
     assert "<code>reports/tiny/by-hand/06_monitor-evidently-4_5.html</code>" in told._repr_html_()
     assert (tmp_path / "reports/tiny/by-hand/06_monitor-evidently-4_5.html").is_file()
 
@@ -727,7 +933,7 @@ def test_by_hand_evidentlys_report_goes_to_the_by_hand_folder(
 @pytest.mark.slow
 @pytest.mark.requires("browser")
 def test_evidentlys_report_draws_itself_with_the_network_off(
-    with_evidently: tuple[Path, interactive.Pages], browser: Any
+    with_evidently: tuple[Path, evidently_reports.EvidentlyPages], browser: Any
 ) -> None:
     [path] = (with_evidently[0] / "reports/tiny").iterdir()
     requests: list[str] = []

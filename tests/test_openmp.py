@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from modelbook.workbench import openmp
+from modelbook.extras.workbench import openmp
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems have no libgomp")
 LOADED = r"""
@@ -23,20 +23,28 @@ print(*sorted(set(re.findall(r"\S+/libgomp\.so\.1\S*", open("/proc/self/maps").r
 @pytest.fixture
 def packages(tmp_path: Path) -> Path:
     """A site-packages with scikit-learn's libraries."""
-    (tmp_path / "scikit_learn.libs").symlink_to(Path(sysconfig.get_path("purelib")) / "scikit_learn.libs")
+    (tmp_path / "scikit_learn.libs").symlink_to(
+        Path(sysconfig.get_path("purelib")) / "scikit_learn.libs"
+    )
     return tmp_path
 
 
-def test_a_machine_that_has_it_is_left_as_it_is(packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_that_has_it_is_left_as_it_is(
+    packages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(openmp, "_loads", lambda _: True)
     assert openmp.write(packages) == []
     assert [path.name for path in packages.iterdir()] == ["scikit_learn.libs"]
 
 
-def test_lightgbm_takes_the_copy_where_the_system_has_none(packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lightgbm_takes_the_copy_where_the_system_has_none(
+    packages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(openmp, "_loads", lambda _: False)
     written = openmp.write(packages)
     assert [path.name for path in written] == ["libgomp.so.1", "libgomp.pth"]
     run = subprocess.run([sys.executable, "-c", LOADED, packages], capture_output=True, text=True)
-    lent_before = {f"{sysconfig.get_path('purelib')}/libgomp.so.1"}  # this environment may have been set up so
+    lent_before = {
+        f"{sysconfig.get_path('purelib')}/libgomp.so.1"
+    }  # this environment may have been set up so
     assert set(run.stdout.split()) - lent_before == {str(packages / "libgomp.so.1")}, run.stderr

@@ -7,8 +7,9 @@ import sys
 import pytest
 
 from modelbook import config, stage
+from modelbook.build import dependencies, staleness
 from modelbook.errors import ParameterError, StageError
-from modelbook.stage import built, files, origins, project, retrained, sources
+from modelbook.stage import files, origins, project, retrain_overrides
 
 CELL = "upstream = None\nproduct = None\nbook = 'tiny'\nfolds = 5\nseed = 42\nbudget = 300\n"
 
@@ -36,59 +37,68 @@ class TestRetrained:
     """What a retrain has set holds between the environment and the env file, until somebody changes the env file."""
 
     def ingest(self, tiny, **typed):
-        given = {**project.parameters(tiny.root, tiny.root / "env.yaml")["ingest"], **typed}
-        values, told = origins.in_pipeline(tiny.root, "ingest", given)
+        given = {**project.read_parameters(tiny.root, tiny.root / "env.yaml")["ingest"], **typed}
+        values, told = origins.resolve_for_build(tiny.root, "ingest", given)
         return values["train_until"], told["train_until"]
 
     def test_it_holds_as_long_as_the_env_file_says_the_same(self, tiny):
         assert self.ingest(tiny) == (3, "env file env.yaml")
-        retrained.keep(tiny.root, "tiny", {"train_until": 4}, {"train_until": 3})
+        retrain_overrides.save_overrides(tiny.root, "tiny", {"train_until": 4}, {"train_until": 3})
         assert self.ingest(tiny) == (4, "the last retrain")
         with tiny.changed("env.yaml", "train_until: 3", "train_until: 2"):
             assert self.ingest(tiny) == (2, "env file env.yaml")
 
     def test_command_line_and_environment_outdo_it(self, tiny, monkeypatch):
-        retrained.keep(tiny.root, "tiny", {"train_until": 4}, {"train_until": 3})
+        retrain_overrides.save_overrides(tiny.root, "tiny", {"train_until": 4}, {"train_until": 3})
         assert self.ingest(tiny, train_until=1) == (1, "command line")
         monkeypatch.setenv("MODELBOOK_TRAIN_UNTIL", "2")
         assert self.ingest(tiny) == ("2", "environment MODELBOOK_TRAIN_UNTIL")
 
     def test_it_outdates_the_stages_that_have_the_parameter(self, tiny):
         def digests(**values):
-            params = {"book": "tiny", "table": "rand-hie", "contract": "", "train_until": 3, **values}
+            params = {
+                "book": "tiny",
+                "table": "rand-hie",
+                "contract": "",
+                "train_until": 3,
+                **values,
+            }
             given = {"ingest": params, "explore": {"book": "tiny"}}
-            return {name: sources.digest(name, tiny.root, each) for name, each in given.items()}
+            return {
+                name: dependencies.compute_digest(name, tiny.root, each)
+                for name, each in given.items()
+            }
 
         before = digests()
-        retrained.keep(tiny.root, "tiny", {"train_until": 4}, {"train_until": 3})
+        retrain_overrides.save_overrides(tiny.root, "tiny", {"train_until": 4}, {"train_until": 3})
         after = digests(train_until=4)
         assert [name for name in before if before[name] != after[name]] == ["ingest"]
-        retrained.keep(tiny.root, "tiny", {"train_until": 5}, {"train_until": 3})
+        retrain_overrides.save_overrides(tiny.root, "tiny", {"train_until": 5}, {"train_until": 3})
         assert digests(train_until=5)["ingest"] not in (before["ingest"], after["ingest"])
 
     def test_a_damaged_file_is_told(self, tiny):
-        retrained.path(tiny.root, "tiny").write_text('{"train_until": 4}')
+        retrain_overrides.overrides_path(tiny.root, "tiny").write_text('{"train_until": 4}')
         with pytest.raises(StageError, match=r"models/tiny/retrained\.json"):
             self.ingest(tiny)
 
 
 class TestPipeline:
     def given(self, tiny, **values):
-        return {**project.parameters(tiny.root, tiny.root / "env.yaml")["compare"], **values}
+        return {**project.read_parameters(tiny.root, tiny.root / "env.yaml")["compare"], **values}
 
     def origin(self, tiny, name, **values):
-        return origins.in_pipeline(tiny.root, "compare", self.given(tiny, **values))[1][name]
+        return origins.resolve_for_build(tiny.root, "compare", self.given(tiny, **values))[1][name]
 
     def test_a_value_of_the_env_file_bears_its_name(self, tiny, monkeypatch):
         assert self.origin(tiny, "folds") == "env file env.yaml"
         (tiny.root / "env.yaml").rename(tiny.root / "env.tiny.yaml")
         monkeypatch.setenv("PLOOMBER_ENV_FILENAME", "env.tiny.yaml")
-        told = origins.in_pipeline(tiny.root, "compare", {"folds": 2})[1]
+        told = origins.resolve_for_build(tiny.root, "compare", {"folds": 2})[1]
         assert told["folds"] == "env file env.tiny.yaml"
 
     def test_a_value_of_the_pipeline_file(self, tiny):
-        given = project.parameters(tiny.root, tiny.root / "env.yaml")["monitor"]
-        assert origins.in_pipeline(tiny.root, "monitor", given)[1]["drift"] == "pipeline.yaml"
+        given = project.read_parameters(tiny.root, tiny.root / "env.yaml")["monitor"]
+        assert origins.resolve_for_build(tiny.root, "monitor", given)[1]["drift"] == "pipeline.yaml"
 
     def test_another_value_was_typed(self, tiny):
         assert self.origin(tiny, "folds", folds=9) == "command line"
@@ -99,55 +109,76 @@ class TestPipeline:
         assert self.origin(tiny, "seed") == "env file env.yaml"
 
     def test_kernels_are_told_of_the_command_line(self, tiny, monkeypatch):
-        monkeypatch.setattr(sys, "argv", ["ploomber", "build", "--env--seed=1", "--env--folds", "2"])
-        assert origins.command_line() == {"MODELBOOK_TOLD": "folds seed"}
+        monkeypatch.setattr(
+            sys, "argv", ["ploomber", "build", "--env--seed=1", "--env--folds", "2"]
+        )
+        assert origins.export_command_line() == {"MODELBOOK_TOLD": "folds seed"}
         monkeypatch.setattr(sys, "argv", ["ipykernel"])
         monkeypatch.setenv("MODELBOOK_TOLD", "folds seed")
         assert self.origin(tiny, "folds") == "command line"
 
-    def test_the_environment_comes_before_the_env_file_and_after_the_command_line(self, tiny, monkeypatch):
+    def test_the_environment_comes_before_the_env_file_and_after_the_command_line(
+        self, tiny, monkeypatch
+    ):
         monkeypatch.setenv("MODELBOOK_FOLDS", "3")
-        values, told = origins.in_pipeline(tiny.root, "compare", self.given(tiny))
+        values, told = origins.resolve_for_build(tiny.root, "compare", self.given(tiny))
         assert (values["folds"], told["folds"]) == ("3", "environment MODELBOOK_FOLDS")
-        values, told = origins.in_pipeline(tiny.root, "compare", self.given(tiny, folds=4))
+        values, told = origins.resolve_for_build(tiny.root, "compare", self.given(tiny, folds=4))
         assert (values["folds"], told["folds"]) == (4, "command line")
 
     def test_what_the_environment_names_outdates_the_stages_that_have_it(self, tiny, monkeypatch):
         before = {
-            name: sources.digest(name, tiny.root, {"table": "rand-hie", "contract": ""}) for name in config.STAGES
+            name: dependencies.compute_digest(
+                name, tiny.root, {"table": "rand-hie", "contract": ""}
+            )
+            for name in config.STAGES
         }
         monkeypatch.setenv("MODELBOOK_FOLDS", "3")
-        after = {name: sources.digest(name, tiny.root, {"table": "rand-hie", "contract": ""}) for name in config.STAGES}
+        after = {
+            name: dependencies.compute_digest(
+                name, tiny.root, {"table": "rand-hie", "contract": ""}
+            )
+            for name in config.STAGES
+        }
         assert [name for name in before if before[name] != after[name]] == ["compare"]
 
     def test_the_quick_look_sees_it_too(self, tiny, monkeypatch):
-        given = project.parameters(tiny.root, tiny.root / "env.yaml")
-        for name, task in project.tasks(tiny.root, "tiny").items():
+        given = project.read_parameters(tiny.root, tiny.root / "env.yaml")
+        for name, task in project.read_tasks(tiny.root, "tiny").items():
             for path in task["product"].values():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(name)
             params = config.validate(name, given[name])
-            built.note(tiny.root, name, params, sources.digest(name, tiny.root, params.model_dump()))
-        assert built.fresh(tiny.root, tiny.root / "env.yaml")
+            staleness.record_stage(
+                tiny.root,
+                name,
+                params,
+                dependencies.compute_digest(name, tiny.root, params.model_dump()),
+            )
+        assert staleness.is_up_to_date(tiny.root, tiny.root / "env.yaml")
         monkeypatch.setenv("MODELBOOK_FOLDS", "3")
-        assert not built.fresh(tiny.root, tiny.root / "env.yaml")
+        assert not staleness.is_up_to_date(tiny.root, tiny.root / "env.yaml")
 
 
 class TestEnvironment:
-    def test_a_variable_that_names_no_parameter_is_fatal_and_the_nearest_is_named(self, monkeypatch):
+    def test_a_variable_that_names_no_parameter_is_fatal_and_the_nearest_is_named(
+        self, monkeypatch
+    ):
         monkeypatch.setenv("MODELBOOK_FOLDZ", "3")
         with pytest.raises(ParameterError, match=r"MODELBOOK_FOLDZ = '3'.*\n.*'folds'"):
-            origins.named("compare")
+            origins.read_environment("compare")
 
     def test_a_book_is_not_chosen_by_it(self, monkeypatch):
         monkeypatch.setenv("MODELBOOK_BOOK", "other")
-        with pytest.raises(ParameterError, match=r"MODELBOOK_BOOK[\s\S]*PLOOMBER_ENV_FILENAME=env.<book>.yaml"):
-            origins.named("compare")
+        with pytest.raises(
+            ParameterError, match=r"MODELBOOK_BOOK[\s\S]*PLOOMBER_ENV_FILENAME=env.<book>.yaml"
+        ):
+            origins.read_environment("compare")
 
     def test_a_variable_concerns_the_stages_that_have_it(self, monkeypatch):
         monkeypatch.setenv("MODELBOOK_FOLDS", "3")
-        assert origins.named("compare") == {"folds": "3"}
-        assert origins.named("explore") == {}
+        assert origins.read_environment("compare") == {"folds": "3"}
+        assert origins.read_environment("explore") == {}
 
     def test_a_value_out_of_range_is_told_with_its_variable(self, tiny, monkeypatch):
         monkeypatch.setenv("MODELBOOK_FOLDS", "1")

@@ -14,7 +14,7 @@ from facts import missing_facts
 
 from modelbook.config import NONE
 from modelbook.errors import TransformerError
-from modelbook.training import own
+from modelbook.training import custom_transformers
 
 PER = """
 from sklearn.base import BaseEstimator
@@ -44,21 +44,23 @@ def root(tmp_path: Path) -> Path:
 
 def test_a_class_or_an_object_is_loaded_by_its_name(root: Path) -> None:
     rows = pd.DataFrame({"size": [100.0, 300.0]})
-    for found in own.load(root, ["ratios.Per", "ratios.ready", NONE]):
+    for found in custom_transformers.load_transformers(root, ["ratios.Per", "ratios.ready", NONE]):
         assert found.fit(rows).transform(rows)["per"].tolist() == [0.005, 0.015]
 
 
 def test_a_changed_file_is_run_anew(root: Path) -> None:
     rows = pd.DataFrame({"size": [100.0]})
-    [before] = own.load(root, ["ratios.Per"])
+    [before] = custom_transformers.load_transformers(root, ["ratios.Per"])
     before.fit(rows)
     (root / "features/money.py").write_text("def pounds(pence):\n    return pence / 100 + 0.5\n")
-    [after] = own.load(root, ["ratios.Per"])
+    [after] = custom_transformers.load_transformers(root, ["ratios.Per"])
     assert [one.fit(rows).transform(rows)["per"][0] for one in (before, after)] == [0.01, 0.015]
 
 
-def test_what_is_kept_loads_where_the_folder_is_not(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    [found] = own.load(root, ["ratios.Per"])
+def test_what_is_kept_loads_where_the_folder_is_not(
+    root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    [found] = custom_transformers.load_transformers(root, ["ratios.Per"])
     place = tmp_path_factory.mktemp("elsewhere")
     (place / "kept.pkl").write_bytes(cloudpickle.dumps(found.fit(pd.DataFrame({"size": [100.0]}))))
     script = (
@@ -70,7 +72,7 @@ def test_what_is_kept_loads_where_the_folder_is_not(root: Path, tmp_path_factory
 
 
 def test_packages_that_the_files_import_are_named(root: Path) -> None:
-    names = [line.split("==")[0] for line in own.packages(root)]
+    names = [line.split("==")[0] for line in custom_transformers.list_requirements(root)]
     assert names == ["scikit-learn"]
 
 
@@ -90,12 +92,12 @@ def test_what_cannot_be_used_is_told(name: str, source: str, facts: list[Any], r
     if source:
         (root / "features/odd.py").write_text(source)
     with pytest.raises(TransformerError) as caught:
-        own.load(root, [name])
+        custom_transformers.load_transformers(root, [name])
     assert missing_facts(str(caught.value), *facts) == []
 
 
 def test_a_name_is_looked_up_without_running_anything(root: Path) -> None:
     (root / "features/loud.py").write_text("raise SystemExit\nclass A: ...\n")
-    own.check(root, ["loud.A", "ratios.ready", NONE])
+    custom_transformers.check_transformers(root, ["loud.A", "ratios.ready", NONE])
     with pytest.raises(TransformerError):
-        own.check(root, ["loud.B"])
+        custom_transformers.check_transformers(root, ["loud.B"])

@@ -15,9 +15,9 @@ from playwright.sync_api import Browser, Page
 from tiny import Tiny
 
 from modelbook import config
-from modelbook.monitoring import ab, decision, shared
-from modelbook.report import ab as page_of_ab
-from modelbook.report import failure
+from modelbook.ab import analysis, split_traffic, summary
+from modelbook.pages import ab_report as page_of_ab
+from modelbook.pages import failure_report
 
 pytestmark = [pytest.mark.slow, pytest.mark.requires("browser")]
 
@@ -43,22 +43,29 @@ def reports(built: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def try_out(folder: Path) -> None:
     """Let two versions have shared traffic."""
     count = pd.RangeIndex(400)
-    rows = pd.DataFrame({"at": count, "challenger": count % 2 == 0, "lot": count, "loss": count % 7 / 7})
-    plan = ab.Plan(0.5, 100, 0)
-    told = decision.story(ab.judge(rows, plan), shared.Shared("tiny", 1, 2, "Brier score", rows))
-    page_of_ab.write(folder / "ab.html", told, ab.course(rows, plan))
+    rows = pd.DataFrame(
+        {"at": count, "challenger": count % 2 == 0, "lot": count, "loss": count % 7 / 7}
+    )
+    plan = analysis.ABPlan(0.5, 100, 0)
+    told = summary.summarize_ab(
+        analysis.analyze_ab(rows, plan),
+        split_traffic.SplitTraffic("tiny", 1, 2, "Brier score", rows),
+    )
+    page_of_ab.write(folder / "ab.html", told, analysis.difference_over_time(rows, plan))
 
 
 def fail(folder: Path, stage: str) -> None:
     """Let a stage have failed in its last figure but one, as a build would tell it."""
-    stem = config.stem(stage)
+    stem = config.stage_stem(stage)
     notebook = nbformat.read(folder / f"{stem}.ipynb", as_version=4)
     cell = [cell for cell in notebook.cells if cell.cell_type == "code"][-4]
     lines = ["\x1b[31mTraceback\x1b[0m", "  File <x>, line 1", "DataError: no rows"]
-    cell.outputs = [nbformat.v4.new_output("error", ename="DataError", evalue="no rows", traceback=lines)]
+    cell.outputs = [
+        nbformat.v4.new_output("error", ename="DataError", evalue="no rows", traceback=lines)
+    ]
     nbformat.write(notebook, folder / f"{stem}.ipynb")
     states = dict.fromkeys(config.STAGES, "ran") | {stage: "failed", "finalize": "not run"}
-    failure.write(failure.Failure(
+    failure_report.write(failure_report.StageFailure(
         stage, "tiny", "DataError: no rows", folder / f"{stem}.html", folder / f"{stem}.ipynb",
         folder / f"logs/{stem}.log", "ploomber build", states, ["finalize"], [*config.STAGES],
     ))  # fmt: skip
@@ -77,7 +84,10 @@ def opened(browser: Browser) -> Iterator[Opened]:
         told: list[str] = []
         page = context.new_page()
         page.on("request", lambda request: asked.append(request.url))
-        page.on("console", lambda line: told.append(line.text) if line.type in ("error", "warning") else None)
+        page.on(
+            "console",
+            lambda line: told.append(line.text) if line.type in ("error", "warning") else None,
+        )
         page.on("pageerror", lambda error: told.append(str(error)))
         page.goto(path.as_uri(), wait_until="load")
         return page, asked, told
@@ -90,7 +100,11 @@ def opened(browser: Browser) -> Iterator[Opened]:
 def test_every_page_loads_nothing_and_complains_of_nothing(reports, opened):
     for path in [*kinds(reports), *reports.rglob("*evidently*.html")]:
         page, asked, told = opened(path)
-        elsewhere = [url for url in asked if not url.startswith(("data:", "blob:", reports.resolve().as_uri()))]
+        elsewhere = [
+            url
+            for url in asked
+            if not url.startswith(("data:", "blob:", reports.resolve().as_uri()))
+        ]
         assert elsewhere == [], path
         assert told == [], path
         assert page.evaluate(PAINTED), f"{path} has pictures that are not drawn"
@@ -117,13 +131,18 @@ def test_a_phone_needs_no_sideways_scrolling(reports, opened):
 
 def test_a_page_says_the_same_without_script(reports, opened):
     for path in kinds(reports):
-        with_, without = (opened(path, java_script_enabled=on)[0].locator("body").inner_text() for on in (True, False))
+        with_, without = (
+            opened(path, java_script_enabled=on)[0].locator("body").inner_text()
+            for on in (True, False)
+        )
         assert without == with_, path
         assert len(without) > 200, path
 
 
 def test_no_page_is_heavy(reports):
-    heavy = {path.name: path.stat().st_size for path in pages(reports) if path.stat().st_size > HEAVIEST}
+    heavy = {
+        path.name: path.stat().st_size for path in pages(reports) if path.stat().st_size > HEAVIEST
+    }
     assert heavy == {}
 
 
@@ -137,11 +156,17 @@ def test_every_page_is_built_to_be_read_aloud(reports):
         assert outline.title.strip(), outline.path
         assert outline.levels.count(1) == 1, outline.path
         steps = zip(outline.levels, outline.levels[1:])
-        assert all(below - above <= 1 for above, below in steps), f"{outline.path}: {outline.levels}"
+        assert all(below - above <= 1 for above, below in steps), (
+            f"{outline.path}: {outline.levels}"
+        )
         assert len(outline.all("main")) == 1, outline.path
         assert outline.all("header"), outline.path
-        assert [image for image in outline.all("img") if not image.get("alt", "").strip()] == [], outline.path
-        assert [head for head in outline.all("th") if head.get("scope") not in ("col", "row")] == [], outline.path
+        assert [image for image in outline.all("img") if not image.get("alt", "").strip()] == [], (
+            outline.path
+        )
+        assert [
+            head for head in outline.all("th") if head.get("scope") not in ("col", "row")
+        ] == [], outline.path
         assert [link for link in outline.all("a") if "href" not in link] == [], outline.path
         assert len(outline.ids) == len(set(outline.ids)), f"{outline.path}: an id stands twice"
         assert outline.all("script", "iframe", "form", "input", "object") == [], outline.path

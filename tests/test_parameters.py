@@ -21,7 +21,7 @@ from tiny import SMALL, Tiny
 
 from modelbook import config, dataset
 from modelbook.errors import DataError, EngineError, ParameterError, TrainingError
-from modelbook.stage import files, opened
+from modelbook.stage import context, files
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +30,12 @@ Seen = dict[str, str]  # what a run left and showed: an entry for each number, w
 # What a stage is run with where the small project's own values would hide an effect. By default its batches, of some
 # 450 rows, are too small to be judged.
 SET: dict[str, dict[str, Any]] = {
-    "deploy": {"gate": "dry_run", "margin": 0.5, "floor": 0.5, "paired_rows": 50},
+    "deploy": {
+        "gate": "dry_run",
+        "non_inferiority_margin": 0.5,
+        "min_quality": 0.5,
+        "paired_rows": 50,
+    },
     "monitor": {"min_rows": 100, "interactive_rows": 0},
 }
 # Seconds of fitting, drawn and told, in entries that are otherwise the same.
@@ -54,24 +59,24 @@ CASES: dict[str, dict[str, Any]] = {
         "book": "other", "strategy": "blend", "blend_size": (2, {"strategy": "blend"}), "budget": 1e-6,
     },
     "deploy": {
-        "book": "other", "margin": 0, "floor": 0.99, "paired_rows": 10_000, "resamples": 200, "seed": 1,
-        "slice_loss": 0.4, "fairness": 0.9, "calibration": 0.9, "latency": 999, "size": 999, "slice_rows": 10,
+        "book": "other", "non_inferiority_margin": 0, "min_quality": 0.99, "paired_rows": 10_000, "resamples": 200, "seed": 1,
+        "max_slice_drop": 0.4, "max_fairness_gap": 0.9, "max_calibration_error": 0.9, "max_latency_ms": 999, "max_size_mb": 999, "slice_rows": 10,
         "gate": "enforce",  # last: it moves the alias, and the version is champion afterwards
     },
     "monitor": {
-        "book": "other", "min_rows": 500, "drift": 0.5, "gaps": 0.9, "drift_share": 1, "loss": 0.4, "bias": 0.4,
-        "windows": (1, {"needed": 1}), "needed": 3, "resamples": 200, "seed": 1,
+        "book": "other", "min_rows": 500, "drift": 0.5, "missing_rate_change": 0.9, "drift_share": 1, "max_metric_drop": 0.4, "max_calibration_error": 0.4,
+        "windows": (1, {"min_failing_windows": 1}), "min_failing_windows": 3, "resamples": 200, "seed": 1,
     },
 }  # fmt: skip
 # Other values that are given together.
 TOGETHER: dict[str, dict[str, Any]] = {
     "compare": {
         "families": ["lr", "dt"], "metric": "pr_auc", "folds": 3, "search_rows": 500,
-        "transformers": ["ratios.Wealth"], "rare": 0.2, "imbalance": "undersample", "seed": 1,
+        "transformers": ["ratios.Wealth"], "min_category_frequency": 0.2, "imbalance": "undersample", "seed": 1,
     },
     "finalize": {
-        "calibrate": "isotonic", "tune_rounds": 10, "cost_miss": 1, "cost_false_alarm": 3, "cost_hit": -5,
-        "cost_rest": -5, "slice_rows": 10, "resamples": 200, "seed": 1,
+        "calibrate": "isotonic", "tune_rounds": 10, "cost_fn": 1, "cost_fp": 3, "cost_tp": -5,
+        "cost_tn": -5, "slice_rows": 10, "resamples": 200, "seed": 1,
     },
 }  # fmt: skip
 ELSEWHERE = {"monitor": {"interactive_rows"}}  # Evidently takes its time: test_monitoring
@@ -81,12 +86,23 @@ def seen(this: Any, shown: dict[str, Any]) -> Seen:
     """Everything that a run left and showed, but for the parameters and the facts of the run itself."""
     receipt = {key: value for key, value in shown["verdict"].to_dict().items() if key != "facts"}
     found = dict(_flat("receipt", receipt))
-    found |= {f"place of {name}": path.relative_to(this.root).as_posix() for name, path in this.product.items()}
-    for name in set(this.product) - opened.OF_EVERY_STAGE:
+    found |= {
+        f"place of {name}": path.relative_to(this.root).as_posix()
+        for name, path in this.product.items()
+    }
+    for name in set(this.product) - context.COMMON_PRODUCTS:
         content = files.read(this.product[name])
-        columns = dict(content.items()) if hasattr(content, "columns") and hasattr(content, "index") else {"": content}
+        columns = (
+            dict(content.items())
+            if hasattr(content, "columns") and hasattr(content, "index")
+            else {"": content}
+        )
         found |= {f"product {name} {column}": _text(values) for column, values in columns.items()}
-    return found | {f"cell {name}": _text(value) for name, value in shown.items() if name not in ("open", "verdict")}
+    return found | {
+        f"cell {name}": _text(value)
+        for name, value in shown.items()
+        if name not in ("open", "verdict")
+    }
 
 
 def _flat(path: str, value: Any) -> list[tuple[str, str]]:
@@ -99,7 +115,13 @@ def _flat(path: str, value: Any) -> list[tuple[str, str]]:
 def _text(value: Any) -> str:
     if hasattr(value, "_repr_html_"):
         return value._repr_html_()
-    return value.to_json() if hasattr(value, "to_json") else value.dump() if hasattr(value, "dump") else repr(value)
+    return (
+        value.to_json()
+        if hasattr(value, "to_json")
+        else value.dump()
+        if hasattr(value, "dump")
+        else repr(value)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -108,11 +130,13 @@ def root(built, tmp_path_factory) -> Path:
     root = Tiny.copy(built.first_build, tmp_path_factory.mktemp("parameters")).root
     patch = pytest.MonkeyPatch()
     patch.setenv("MODELBOOK_ROOT", str(root))
-    dataset.read("rand-hie", root).to_csv(root / "copy.csv", index=False)
+    dataset.read_table("rand-hie", root).to_csv(root / "copy.csv", index=False)
     shutil.copy(root / "copy.csv", root / "changed.csv")
     (root / "changed.csv.dvc").write_text("outs: [{md5: another, path: changed.csv}]")
     contract = root / "contracts/rand-hie.yaml"
-    (root / "contracts/other.yaml").write_text(contract.read_text().replace("max: 66", "max: 67"), encoding="utf-8")
+    (root / "contracts/other.yaml").write_text(
+        contract.read_text().replace("max: 66", "max: 67"), encoding="utf-8"
+    )
     (root / "features").mkdir()
     (root / "features/ratios.py").write_text(
         "from sklearn.base import BaseEstimator\n"
@@ -153,7 +177,11 @@ class Runs:
                 # By hand the gate is never enforced, so deploy is run as the pipeline does.
                 given = {**values_of(stage), **values}
                 ended = carry_out(
-                    self._root, stage, given, wired=stage == "deploy", opened=functools.partial(record, read)
+                    self._root,
+                    stage,
+                    given,
+                    wired=stage == "deploy",
+                    opened=functools.partial(record, read),
                 )
                 self._runs[key] = seen(*ended)
             # no budget, another table, no scheduler
@@ -176,7 +204,9 @@ class Runs:
     def changed(self, stage: str, also: dict[str, Any], values: dict[str, Any]) -> set[str]:
         """What other values change."""
         before, after = self(stage, **also), self(stage, **{**also, **values})
-        return {name for name in before | after if before.get(name) != after.get(name)} - self.noise(stage)
+        return {
+            name for name in before | after if before.get(name) != after.get(name)
+        } - self.noise(stage)
 
 
 def record(read: set[str], this: Any) -> None:
@@ -203,7 +233,9 @@ def test_there_is_a_case_for_each_parameter():
         assert sorted(cases) == sorted(model.model_fields), stage
 
 
-@pytest.mark.parametrize(("stage", "name"), [(stage, name) for stage, cases in CASES.items() for name in cases])
+@pytest.mark.parametrize(
+    ("stage", "name"), [(stage, name) for stage, cases in CASES.items() for name in cases]
+)
 def test_it_changes_something(runs, stage, name):
     case = CASES[stage][name]
     value, also = case if isinstance(case, tuple) else (case, {})

@@ -19,11 +19,11 @@ from filelock import FileLock
 from shelf import BOOK, Shelf, fitted
 from typer.testing import CliRunner
 
-from modelbook.cli import app, service
+from modelbook.cli import app, serving
 from modelbook.contract import Contract
 from modelbook.errors import DataError, EngineError
 from modelbook.scoring import batch, partitions
-from modelbook.serving import loaded
+from modelbook.serving import served_models
 
 NAMES = ["part-0.parquet", "part-1.parquet", "year=3/part-0.parquet"]
 
@@ -31,11 +31,13 @@ NAMES = ["part-0.parquet", "part-1.parquet", "year=3/part-0.parquet"]
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits for schedulers as long as a busy machine takes."""
-    monkeypatch.setattr("modelbook.engine.dask.PATIENCE", LONG)
+    monkeypatch.setattr("modelbook.engine.dask.CONNECT_TIMEOUT", LONG)
 
 
 @pytest.fixture(scope="module")
-def shelf(make_frame: Callable[..., pd.DataFrame], contract: Contract, tmp_path_factory: Any) -> Shelf:
+def shelf(
+    make_frame: Callable[..., pd.DataFrame], contract: Contract, tmp_path_factory: Any
+) -> Shelf:
     shelf = Shelf(tmp_path_factory.mktemp("shelf"))
     shelf.alias("champion", shelf.register(fitted(make_frame(), contract), contract, make_frame()))
     return shelf
@@ -58,24 +60,28 @@ def table(tmp_path: Path, frame: pd.DataFrame) -> Path:
 @pytest.fixture
 def run(shelf: Shelf, table: Path) -> Callable[..., Any]:
     def go(target: str = "out", **engine: Any) -> Any:
-        load = partial(loaded.load, limit=1)
-        named = loaded.pointed(shelf.root, BOOK)
-        return partitions.score(table, table.parent / target, named, load, tell=lambda *_: None, **engine)
+        load = partial(served_models.load_model, max_rows=1)
+        named = served_models.require_champion(shelf.root, BOOK)
+        return partitions.score_folder(
+            table, table.parent / target, named, load, on_progress=lambda *_: None, **engine
+        )
 
     return go
 
 
 def same_as_alone(table: Path, out: Path, shelf: Shelf) -> None:
     """Each partition and its rejects are what a local run of the file alone gives, and nothing else is left."""
-    one = loaded.champion(shelf.root, BOOK)
+    one = served_models.load_champion(shelf.root, BOOK)
     (table.parent / "alone").mkdir()
     for name in NAMES:
         alone = table.parent / "alone" / name.replace("/", "-")
-        found = batch.score(table / name, alone, one.scorer, one.contract, one.number, tell=lambda *_: None)
+        found = batch.score_file(
+            table / name, alone, one.scorer, one.contract, one.number, on_progress=lambda *_: None
+        )
         pd.testing.assert_frame_equal(pd.read_parquet(out / name), pd.read_parquet(alone))
         rejects = (out.with_name(f"{out.name}.rejects") / name).with_suffix(".csv")
-        assert rejects.exists() == bool(found.rejected)
-        assert not found.rejected or rejects.read_text() == found.rejects.read_text()
+        assert rejects.exists() == bool(found.rejected_rows)
+        assert not found.rejected_rows or rejects.read_text() == found.rejects_path.read_text()
     assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*")) == NAMES
     left = {path.name for path in table.parent.iterdir()}
     assert left == {"in", "alone", out.name, f"{out.name}.rejects"}
@@ -83,14 +89,17 @@ def same_as_alone(table: Path, out: Path, shelf: Shelf) -> None:
 
 def test_each_partition_is_answered_as_the_file_alone(run, table, shelf):
     done = run()
-    assert (done.rows, done.rejected) == (600, 2)
+    assert (done.rows, done.rejected_rows) == (600, 2)
     same_as_alone(table, table.parent / "out", shelf)
 
 
 def test_a_partition_without_rows_is_answered_by_none_of_the_same_columns(run, table, frame):
     frame.head(0).to_parquet(table / "part-9.parquet")
     assert run().rows == 600
-    empty, full = (pd.read_parquet(table.parent / "out" / name) for name in ("part-9.parquet", "part-0.parquet"))
+    empty, full = (
+        pd.read_parquet(table.parent / "out" / name)
+        for name in ("part-9.parquet", "part-0.parquet")
+    )
     assert len(empty) == 0
     assert empty.dtypes[["prediction", "probability_1", "model_version"]].equals(
         full.dtypes[["prediction", "probability_1", "model_version"]]
@@ -99,7 +108,7 @@ def test_a_partition_without_rows_is_answered_by_none_of_the_same_columns(run, t
 
 
 def test_what_was_done_before_an_interruption_is_not_done_again(run, table, shelf, monkeypatch):
-    answered, whole = list[str](), batch.score
+    answered, whole = list[str](), batch.score_file
 
     def dies_at_the_last(source: Path, *given: Any, **more: Any) -> Any:
         answered.append(source.relative_to(table).as_posix())
@@ -107,7 +116,7 @@ def test_what_was_done_before_an_interruption_is_not_done_again(run, table, shel
             raise KeyboardInterrupt
         return whole(source, *given, **more)
 
-    monkeypatch.setattr(batch, "score", dies_at_the_last)
+    monkeypatch.setattr(batch, "score_file", dies_at_the_last)
     with pytest.raises(KeyboardInterrupt):
         run()
     assert not (table.parent / "out").exists()
@@ -130,7 +139,7 @@ def test_a_run_that_was_killed_between_its_two_last_steps_is_ended(run, table, s
         with pytest.raises(KeyboardInterrupt):
             run()
     assert (table.parent / "out.rejects").exists()
-    assert run().rejected == 2
+    assert run().rejected_rows == 2
     same_as_alone(table, table.parent / "out", shelf)
 
 
@@ -156,7 +165,12 @@ def test_what_cannot_be_done_is_told_and_leaves_nothing_that_looks_done(run, tab
     frame.drop(columns="size").to_parquet(table / NAMES[1])
     with pytest.raises(DataError, match=r"part-1\.parquet.*\bsize\b"):
         run()
-    assert {path.name for path in table.parent.iterdir()} == {"in", "there", "rest.rejects", ".out.part"}
+    assert {path.name for path in table.parent.iterdir()} == {
+        "in",
+        "there",
+        "rest.rejects",
+        ".out.part",
+    }
     for name in NAMES:
         frame.head(0).to_parquet(table / name)
     with pytest.raises(DataError, match=r"in\b.*rows"):
@@ -168,7 +182,7 @@ def test_what_cannot_be_done_is_told_and_leaves_nothing_that_looks_done(run, tab
 
 
 def test_the_command_says_what_was_answered_and_where_rejects_are(shelf, table, monkeypatch):
-    monkeypatch.setattr(service, "located", lambda book: (shelf.root, BOOK))
+    monkeypatch.setattr(serving, "find_book", lambda book: (shelf.root, BOOK))
     told = CliRunner().invoke(app, ["score", str(table), str(table.parent / "out")])
     assert told.exit_code == 0, told.output
     assert re.search(rf"{table.parent / 'out'}\b.*\b598\b.*\b1\b", told.output)
@@ -188,7 +202,7 @@ def test_wrong_usage_is_told(table, tmp_path):
 def test_no_scheduler_is_told_in_seconds(run):
     began = time.monotonic()
     with pytest.raises(EngineError, match=r"dask.*tcp://127\.0\.0\.1:1\b.*refused"):
-        run(name="dask", scheduler="tcp://127.0.0.1:1")
+        run(engine_name="dask", scheduler="tcp://127.0.0.1:1")
     assert time.monotonic() - began < 15
 
 
@@ -207,9 +221,12 @@ def test_dask_answers_alike_and_a_killed_worker_loses_nothing(patient, run, tabl
                 it.workers[0].kill()
                 killed = True
 
-        named, load = loaded.pointed(shelf.root, BOOK), partial(loaded.load, limit=1)
-        done = partitions.score(
-            table, table.parent / "out", named, load, tell=tell, name="dask", scheduler=it.address
+        named, load = (
+            served_models.require_champion(shelf.root, BOOK),
+            partial(served_models.load_model, max_rows=1),
+        )
+        done = partitions.score_folder(
+            table, table.parent / "out", named, load, on_progress=tell, engine_name="dask", scheduler=it.address
         )  # fmt: skip
     assert killed
     assert done.rows == 600 + 12 * len(more)
@@ -227,26 +244,28 @@ def test_dask_answers_alike_and_a_killed_worker_loses_nothing(patient, run, tabl
 def test_what_a_partition_fails_at_comes_back_from_dask(patient, run, table, frame):
     frame.drop(columns="size").to_parquet(table / NAMES[1])
     with cluster(1) as it, pytest.raises(DataError, match=r"part-1\.parquet.*\bsize\b"):
-        run(name="dask", scheduler=it.address)
+        run(engine_name="dask", scheduler=it.address)
     assert not (table.parent / "out").exists()
 
 
 @pytest.mark.slow
 def test_a_scheduler_without_workers_is_told(patient, run, monkeypatch):
-    monkeypatch.setattr("modelbook.engine.dask.WORKERS", 2)
+    monkeypatch.setattr("modelbook.engine.dask.WORKER_TIMEOUT", 2)
     with cluster(0) as it, pytest.raises(EngineError, match="workers"):
-        run(name="dask", scheduler=it.address)
+        run(engine_name="dask", scheduler=it.address)
 
 
 @pytest.mark.parametrize(
     ("name", "scheduler"),
     [
         pytest.param("dask", None, marks=pytest.mark.slow),
-        pytest.param("spark", "local[2]", marks=[pytest.mark.integration, pytest.mark.requires("java")]),
+        pytest.param(
+            "spark", "local[2]", marks=[pytest.mark.integration, pytest.mark.requires("java")]
+        ),
         pytest.param("ray", None, marks=pytest.mark.integration),
     ],
 )
 def test_each_engine_on_this_machine_answers_alike(patient, run, table, shelf, name, scheduler):
-    done = retry_startup(lambda: run(name=name, scheduler=scheduler))
-    assert (done.rows, done.rejected) == (600, 2)
+    done = retry_startup(lambda: run(engine_name=name, scheduler=scheduler))
+    assert (done.rows, done.rejected_rows) == (600, 2)
     same_as_alone(table, table.parent / "out", shelf)

@@ -14,7 +14,7 @@ import pytest
 from pypdf import PdfReader
 
 from modelbook.errors import ReportError
-from modelbook.report import pdf
+from modelbook.extras import pdf
 
 PRINTS = '#!/bin/sh\nfor word; do case $word in --print-to-pdf=*) printf "%%PDF-1.4" > "${word#*=}";; esac; done\n'
 FAILS = PRINTS.replace("%%PDF-1.4", "half") + 'echo "no space left" >&2\nexit 3\n'
@@ -24,7 +24,13 @@ FAILS = PRINTS.replace("%%PDF-1.4", "half") + 'echo "no space left" >&2\nexit 3\
 def root(tmp_path: Path) -> Path:
     """A project with two reports, and pages beside them that are none."""
     (tmp_path / "reports/book").mkdir(parents=True)
-    for name in ("01_ingest", "02_explore", "02_explore-last-good", "06_monitor-evidently-4", "card-1"):
+    for name in (
+        "01_ingest",
+        "02_explore",
+        "02_explore-last-good",
+        "06_monitor-evidently-4",
+        "card-1",
+    ):
         (tmp_path / f"reports/book/{name}.html").write_text("<h1>page</h1>")
     return tmp_path
 
@@ -37,26 +43,31 @@ def browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         program = tmp_path / "browser"
         program.write_text(script)
         program.chmod(program.stat().st_mode | stat.S_IXUSR)
-        monkeypatch.setenv(pdf.NAMED, str(program))
+        monkeypatch.setenv(pdf.BROWSER_VARIABLE, str(program))
 
     return install
 
 
 def test_the_reports_of_a_book_in_the_order_of_its_stages(root):
-    assert [page.name for page in pdf.pages(root, "book")] == ["01_ingest.html", "02_explore.html"]
-    assert [page.name for page in pdf.pages(root, "book", ["explore"])] == ["02_explore.html"]
+    assert [page.name for page in pdf.find_report_pages(root, "book")] == [
+        "01_ingest.html",
+        "02_explore.html",
+    ]
+    assert [page.name for page in pdf.find_report_pages(root, "book", ["explore"])] == [
+        "02_explore.html"
+    ]
 
 
 def test_a_stage_without_a_report_is_told(root):
     with pytest.raises(ReportError, match=r"monitor.*\n.*ingest, explore"):
-        pdf.pages(root, "book", ["monitor"])
+        pdf.find_report_pages(root, "book", ["monitor"])
     with pytest.raises(ReportError, match=r"reports/none\n(.*\n)*.*build"):
-        pdf.pages(root, "none")
+        pdf.find_report_pages(root, "none")
 
 
 def test_a_pdf_stands_beside_its_page(root, browser):
     browser(PRINTS)
-    done = list(pdf.write(pdf.pages(root, "book")))
+    done = list(pdf.print_pages(pdf.find_report_pages(root, "book")))
     assert [target.name for _, target in done] == ["01_ingest.pdf", "02_explore.pdf"]
     assert all(target.read_bytes() == b"%PDF-1.4" for _, target in done)
 
@@ -66,19 +77,19 @@ def test_a_page_that_is_not_printed_leaves_the_pdf_that_was_there(root, browser)
     kept.write_text("the last one")
     browser(FAILS)
     with pytest.raises(ReportError, match=r"01_ingest\.html.* 3\b.*no space left"):
-        list(pdf.write(pdf.pages(root, "book")))
+        list(pdf.print_pages(pdf.find_report_pages(root, "book")))
     assert kept.read_text() == "the last one"
     assert list((root / "reports/book").glob(".*")) == []
 
 
 def test_without_a_browser_it_says_what_to_install(monkeypatch):
-    monkeypatch.delenv(pdf.NAMED, raising=False)
+    monkeypatch.delenv(pdf.BROWSER_VARIABLE, raising=False)
     monkeypatch.setenv("PATH", os.devnull)
     with pytest.raises(ReportError, match="apt-get install chromium"):
-        pdf.find()
-    monkeypatch.setenv(pdf.NAMED, "/no/browser")
+        pdf.find_browser()
+    monkeypatch.setenv(pdf.BROWSER_VARIABLE, "/no/browser")
     with pytest.raises(ReportError, match=r"MODELBOOK_BROWSER.*'/no/browser'"):
-        pdf.find()
+        pdf.find_browser()
 
 
 @pytest.mark.slow
@@ -110,9 +121,13 @@ def test_the_reports_of_a_built_book_are_printed_with_numbered_pages(built, tmp_
     whole = "\n".join(texts)
     page = (root / "reports/tiny/04_finalize.html").read_text()
     headings = re.findall(r"<h2[^>]*>([^<]+)", page)
-    hidden = re.findall(r'<details class="numbers"><summary>([^<]+)|<a class="skip"[^>]*>([^<]+)', page)
+    hidden = re.findall(
+        r'<details class="numbers"><summary>([^<]+)|<a class="skip"[^>]*>([^<]+)', page
+    )
     assert len(headings) > 5
     assert len(hidden) > 2
     plain = " ".join(whole.split())
     assert [heading for heading in headings if html.unescape(heading) not in plain] == []
-    assert [words for words in set(map("".join, hidden)) if words in plain] == [], "folded, or for the screen alone"
+    assert [words for words in set(map("".join, hidden)) if words in plain] == [], (
+        "folded, or for the screen alone"
+    )

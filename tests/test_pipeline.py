@@ -21,24 +21,26 @@ from ploomber_core.exceptions import BaseException as Reported
 from tiny import BIN, SMALL, STAGES, Tiny
 
 from modelbook import config
-from modelbook.dataset.bundled import rand_hie
+from modelbook.build import executor
+from modelbook.dataset.bundled import load_rand_hie
 from modelbook.errors import DataError, EngineError, ModelbookError, ParameterError, StoreError
-from modelbook.stage import pipeline
 
 pytestmark = pytest.mark.slow
 
 
 class TestFirstBuild:
     def test_says_what_it_does_and_ends_with_index_and_verdicts(self, built):
-        assert re.search(r"\[3/\d+ compare\] +\d:\d\d +1 of 3 · .*logistic regression", built.first_output)
+        assert re.search(
+            r"\[3/\d+ compare\] +\d:\d\d +1 of 3 · .*logistic regression", built.first_output
+        )
         assert str(built.root / "reports/index.html") in built.first_output
         for stage in STAGES:
             word = built.receipt(stage)["word"]
-            assert re.search(rf"{config.stem(stage)} +{word} ", built.first_output)
+            assert re.search(rf"{config.stage_stem(stage)} +{word} ", built.first_output)
 
     def test_leaves_every_product(self, built):
         for stage in STAGES:
-            stem = config.stem(stage)
+            stem = config.stage_stem(stage)
             for name in (
                 f"reports/tiny/{stem}.html",
                 f"reports/tiny/{stem}.ipynb",
@@ -50,22 +52,32 @@ class TestFirstBuild:
 
     def test_touches_nothing_else(self, built):
         after = built.files()
-        assert {Path(path).parts[0] for path in after - built.first_files} == {"data", "models", "reports"}
+        assert {Path(path).parts[0] for path in after - built.first_files} == {
+            "data",
+            "models",
+            "reports",
+        }
         assert not [path for path in after if path.endswith(".part")]
 
     def test_reports_load_nothing_from_a_network_and_run_no_script(self, built):
         pages = [*(built.root / "reports").rglob("*.html")]
-        ours = [page for page in pages if "-evidently-" not in page.name]  # test_monitoring opens those in a browser
+        ours = [
+            page for page in pages if "-evidently-" not in page.name
+        ]  # test_monitoring opens those in a browser
         assert len(ours) > len(STAGES)
         for page in ours:
             text = page.read_text(encoding="utf-8")
             assert "<script" not in text, page
-            assert not re.search(r"""(src|href)=["'](https?:)?//|url\(\s*["']?https?:""", text), page
+            assert not re.search(r"""(src|href)=["'](https?:)?//|url\(\s*["']?https?:""", text), (
+                page
+            )
             assert len(text) < 1_500_000
 
     def test_executed_notebooks_ran_without_warnings(self, built):
         for path in (built.root / "reports/tiny").glob("*.ipynb"):
-            outputs = [o for cell in json.loads(path.read_text())["cells"] for o in cell.get("outputs", [])]
+            outputs = [
+                o for cell in json.loads(path.read_text())["cells"] for o in cell.get("outputs", [])
+            ]
             assert not [o["text"] for o in outputs if o.get("name") == "stderr"], path
 
     def test_comparison_is_logged_candidate_by_candidate(self, built):
@@ -92,10 +104,13 @@ class TestFirstBuild:
         done = built.receipt("finalize")["details"]
         with sqlite3.connect(built.root / "models/mlflow.db") as store:
             tags = dict(
-                store.execute("select key, value from model_version_tags where version=?", [done["version"]]).fetchall()
+                store.execute(
+                    "select key, value from model_version_tags where version=?", [done["version"]]
+                ).fetchall()
             )
             [place] = store.execute(
-                "select storage_location from model_versions where name='tiny' and version=?", [done["version"]]
+                "select storage_location from model_versions where name='tiny' and version=?",
+                [done["version"]],
             ).fetchone()
         assert tags["fingerprint"] == built.receipt("ingest")["details"]["fingerprint"]
         assert {"commit", "threshold", "roc_auc", "log_loss", "promoted_at"} <= tags.keys()
@@ -110,10 +125,15 @@ class TestFirstBuild:
         } == {path.name for path in (Path(place.removeprefix("file://")) / "artifacts").iterdir()}
 
     def test_holdout_is_untouched_by_train(self, built):
-        train, holdout = (pd.read_parquet(built.root / f"data/tiny/{name}.parquet") for name in ("train", "holdout"))
+        train, holdout = (
+            pd.read_parquet(built.root / f"data/tiny/{name}.parquet")
+            for name in ("train", "holdout")
+        )
         assert not set(train["zper"]) & set(holdout["zper"])
         assert max(train["year"].max(), holdout["year"].max()) == 3
-        assert sorted(pd.read_parquet(built.root / "data/tiny/batches.parquet")["year"].unique()) == [4, 5]
+        assert sorted(
+            pd.read_parquet(built.root / "data/tiny/batches.parquet")["year"].unique()
+        ) == [4, 5]
 
 
 class TestWhatRunsAgain:
@@ -123,7 +143,9 @@ class TestWhatRunsAgain:
         assert done.returncode == 0
         assert built.ran(done) == []
         after = built.products()
-        assert {name for name in before if before[name] != after.get(name)} <= {"reports/index.html"}
+        assert {name for name in before if before[name] != after.get(name)} <= {
+            "reports/index.html"
+        }
 
     def test_nothing_by_the_quick_look_either(self, built):
         before = built.products()
@@ -138,16 +160,20 @@ class TestWhatRunsAgain:
         [
             ({"seed": 1}, STAGES),
             ({"folds": 3}, ["compare", "finalize", "deploy", "monitor"]),
-            ({"cost_miss": 2}, ["finalize", "deploy", "monitor"]),
-            ({"margin": 0.02}, ["deploy", "monitor"]),
-            ({"loss": 0.1}, ["monitor"]),
+            ({"cost_fn": 2}, ["finalize", "deploy", "monitor"]),
+            ({"non_inferiority_margin": 0.02}, ["deploy", "monitor"]),
+            ({"max_metric_drop": 0.1}, ["monitor"]),
         ],
     )
     def test_a_changed_parameter(self, built, value, expected):
         assert built.outdated(**value) == list(expected)
 
     def test_status_tells_what_a_changed_module_outdates(self, built):
-        with built.changed("src/modelbook/report/figures/explore.py", "from __future__", "# changed\nfrom __future__"):
+        with built.changed(
+            "src/modelbook/display/figures/explore.py",
+            "from __future__",
+            "# changed\nfrom __future__",
+        ):
             listed = built.run("ploomber", "status", COLUMNS="200").stdout
         outdated = dict(re.findall(r"^(\w+) .*?  (False|Source code|Upstream)  ", listed, re.M))
         assert outdated == {**dict.fromkeys(STAGES, "False"), "explore": "Source code"}
@@ -160,13 +186,13 @@ class TestWhatRunsAgain:
     @pytest.mark.parametrize(
         ("path", "expected"),
         [
-            ("src/modelbook/report/figures/explore.py", {"explore"}),
-            ("src/modelbook/monitoring/verdict.py", {"monitor"}),
+            ("src/modelbook/display/figures/explore.py", {"explore"}),
+            ("src/modelbook/monitoring/rules.py", {"monitor"}),
             ("src/modelbook/gate.py", {"deploy", "monitor"}),
             ("src/modelbook/training/leaderboard.py", {"compare", "finalize", "deploy", "monitor"}),
             ("src/modelbook/contract/column.py", set(STAGES)),
             ("contracts/rand-hie.yaml", set(STAGES)),
-            ("src/modelbook/report/index.py", set()),
+            ("src/modelbook/pages/index.py", set()),
         ],
     )
     def test_a_changed_module_or_contract(self, built, path, expected):
@@ -200,7 +226,14 @@ class TestBuiltAgain:
         assert decision["details"]["champion"] == (2 if decision["word"] == "promote" else 1)
 
     def test_a_version_that_is_champion_already_is_held_and_proven_again(self, tiny):
-        done = tiny.build("--env--strategy", "blend", "--env--margin", "0.5", "--env--gate", "dry_run")
+        done = tiny.build(
+            "--env--strategy",
+            "blend",
+            "--env--non_inferiority_margin",
+            "0.5",
+            "--env--gate",
+            "dry_run",
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         assert tiny.ran(done) == ["deploy", "monitor"]
         assert not tiny.receipt("deploy")["details"]["moved"]
@@ -242,13 +275,13 @@ class TestWrong:
     )
     def test_parameters_and_inputs(self, built, values, kind, facts):
         with built.dag(**values) as dag, pytest.raises(kind, match=facts):
-            pipeline.check(dag, built.root)
+            executor.check_build(dag, built.root)
 
     def test_a_stage_to_build_to(self, built, monkeypatch):
         monkeypatch.chdir(built.root)
         monkeypatch.setattr("sys.argv", ["ploomber", "build", "--partially", "explor"])
         with pytest.raises(Reported, match=r"(?s)'explor'.*'explore'"):
-            pipeline.Build()
+            executor.BuildExecutor()
 
     def test_a_store_of_a_newer_mlflow(self, built):
         with sqlite3.connect(built.root / "models/mlflow.db") as store:
@@ -256,7 +289,7 @@ class TestWrong:
             store.execute("update alembic_version set version_num='ffffffffffff'")
         try:
             with built.dag() as dag, pytest.raises(StoreError, match="ffffffffffff"):
-                pipeline.check(dag, built.root)
+                executor.check_build(dag, built.root)
         finally:
             with store:
                 store.execute("update alembic_version set version_num=?", [revision])
@@ -264,25 +297,33 @@ class TestWrong:
 
     @pytest.mark.parametrize(
         ("engine", "kind", "facts"),
-        [("dask", EngineError, r"tcp://127\.0\.0\.1:1\b.*111"), ("local", ParameterError, r"tcp://127\.0\.0\.1:1\b")],
+        [
+            ("dask", EngineError, r"tcp://127\.0\.0\.1:1\b.*111"),
+            ("local", ParameterError, r"tcp://127\.0\.0\.1:1\b"),
+        ],
     )
     def test_an_engine_that_is_not_there(self, built, monkeypatch, engine, kind, facts):
         monkeypatch.setenv("MODELBOOK_ENGINE", engine)
         monkeypatch.setenv("MODELBOOK_SCHEDULER", "tcp://127.0.0.1:1")
         with built.dag(folds=3) as dag, pytest.raises(kind, match=facts):  # compare is outdated
-            pipeline.check(dag, built.root)
+            executor.check_build(dag, built.root)
 
     def test_a_products_folder_that_cannot_be_written(self, built):
         (built.root / "reports/other").write_text("a file where a folder should be")
         try:
-            with built.dag(book="other") as dag, pytest.raises(ModelbookError, match="reports/other"):
-                pipeline.check(dag, built.root)
+            with (
+                built.dag(book="other") as dag,
+                pytest.raises(ModelbookError, match="reports/other"),
+            ):
+                executor.check_build(dag, built.root)
         finally:
             (built.root / "reports/other").unlink()
 
     def test_code_of_a_notebook_that_names_nothing(self, built):
         with (
-            built.changed("notebooks/06_monitor.ipynb", "versions.version(this.root", "wersions.version(this.root"),
+            built.changed(
+                "notebooks/06_monitor.ipynb", "versions.get_version(", "wersions.get_version("
+            ),
             pytest.raises(DAGRenderError, match="undefined name 'wersions'"),
             built.dag(),
         ):
@@ -312,14 +353,14 @@ class TestBrokenTable:
         ids=["no target", "one class", "no rows", "a word", "a category", "a range", "a key twice"],
     )
     def test_ingest_refuses(self, tiny, change, facts):
-        change(rand_hie()).to_csv(tiny.root / "bad.csv", index=False)
+        change(load_rand_hie()).to_csv(tiny.root / "bad.csv", index=False)
         values = {name: SMALL[name] for name in ("book", "sample")}
         with pytest.raises(DataError, match=facts):
             carry_out(tiny.root, "ingest", {**values, "table": "bad.csv"})
         assert not [*tiny.root.rglob("*.parquet")]
 
     def test_a_build_stops_at_ingest_and_leaves_what_stood_there(self, copy_of):
-        rand_hie().assign(xage=-1.0).to_csv(copy_of.root / "bad.csv", index=False)
+        load_rand_hie().assign(xage=-1.0).to_csv(copy_of.root / "bad.csv", index=False)
         before = copy_of.products()
         done = copy_of.build("--env--table", "bad.csv")
         assert done.returncode == 1
@@ -383,7 +424,11 @@ class TestKilled:
         assert not list(tiny.root.rglob("*.part"))
         done = tiny.build()
         assert done.returncode == 0, done.stdout + done.stderr
-        assert {"compare", "finalize", "deploy", "monitor"} <= set(tiny.ran(done)) <= set(STAGES) - {"ingest"}
+        assert (
+            {"compare", "finalize", "deploy", "monitor"}
+            <= set(tiny.ran(done))
+            <= set(STAGES) - {"ingest"}
+        )
         with sqlite3.connect(tiny.root / "models/mlflow.db") as store:
             states = store.execute(
                 "select status, count(*) from runs join tags using(run_uuid) "
@@ -394,9 +439,17 @@ class TestKilled:
     def test_same_seed_same_data_same_numbers(self, started, built):
         tiny, _ = started
         first = Tiny.copy(built.first_build, tiny.root.with_name("first"))
-        for stage in ("ingest", "explore", "finalize", "deploy", "monitor"):  # compare tells its seconds
+        for stage in (
+            "ingest",
+            "explore",
+            "finalize",
+            "deploy",
+            "monitor",
+        ):  # compare tells its seconds
             mine, theirs = (project.receipt(stage) for project in (tiny, first))
-            assert {key: mine[key] for key in ("word", "numbers")} == {key: theirs[key] for key in ("word", "numbers")}
+            assert {key: mine[key] for key in ("word", "numbers")} == {
+                key: theirs[key] for key in ("word", "numbers")
+            }
         metrics = [project.receipt("finalize")["details"]["metrics"] for project in (tiny, first)]
         assert metrics[0] == metrics[1]
 
@@ -432,8 +485,13 @@ class TestByPapermillAlone:
         before = {name: when for name, when in built.products().items() if "by-hand" not in name}
         out = tmp_path / "out.ipynb"
         fields = config.STAGES[stage].model_fields
-        words = [word for name, value in SMALL.items() if name in fields for word in ("-p", name, str(value))]
-        source = built.root / "notebooks" / f"{config.stem(stage)}.ipynb"
+        words = [
+            word
+            for name, value in SMALL.items()
+            if name in fields
+            for word in ("-p", name, str(value))
+        ]
+        source = built.root / "notebooks" / f"{config.stage_stem(stage)}.ipynb"
         done = subprocess.run(
             [str(BIN / "papermill"), str(source), str(out), "--no-progress-bar", *words],
             cwd=tmp_path,
@@ -446,5 +504,9 @@ class TestByPapermillAlone:
         assert (built.root / f"models/tiny/by-hand/{stage}.json").is_file()
         after = {name: when for name, when in built.products().items() if "by-hand" not in name}
         changed = {name for name in before if before[name] != after.get(name)}
-        assert {name for name in changed if not name.startswith(("models/mlflow.db", "models/artifacts"))} == set()
+        assert {
+            name
+            for name in changed
+            if not name.startswith(("models/mlflow.db", "models/artifacts"))
+        } == set()
         shutil.rmtree(built.root / "data/tiny/by-hand", ignore_errors=True)

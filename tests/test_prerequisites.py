@@ -37,9 +37,20 @@ def test_nothing_is_installed_where_that_is_not_wanted(monkeypatch: pytest.Monke
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("mode", "code", "outcome"), [("", 0, "1 skipped"), ("required", 1, "1 error")])
+@pytest.mark.parametrize(
+    ("mode", "code", "outcome"), [("", 0, "1 skipped"), ("required", 1, "1 error")]
+)
 def test_a_test_without_its_prerequisite(mode: str, code: int, outcome: str) -> None:
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/test_stream.py", "-k", "killed"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "tests/test_stream.py",
+        "-k",
+        "killed",
+    ]
     environ = {**os.environ, "PATH": os.devnull, MODE: mode}
     run = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
     assert run.returncode == code, run.stdout

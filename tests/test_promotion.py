@@ -20,12 +20,12 @@ import pytest
 from facts import missing_facts, refused
 from typer.testing import CliRunner
 
-from modelbook.errors import PromotionError, ProofError, StoreError
+from modelbook.errors import PromotionError, ReproductionError, StoreError
 from modelbook.gate import Criterion, Decision
-from modelbook.registry import connection, history, pointer, promotion
-from modelbook.registry.history import DECISION, MOVE, Entry
-from modelbook.registry.pointer import DIGEST, digest
-from modelbook.registry.store import database
+from modelbook.registry import aliases, history, promotion, transactions
+from modelbook.registry.aliases import DIGEST_TAG, folder_digest
+from modelbook.registry.history import ALIAS_MOVE, DECISION, HistoryEntry
+from modelbook.registry.store import database_path
 
 MODEL = "tiny"
 
@@ -33,16 +33,16 @@ MODEL = "tiny"
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A store with the tables of MLflow that count, and four versions; no alias."""
-    database(tmp_path).parent.mkdir()
+    database_path(tmp_path).parent.mkdir()
     versions, tags = [], []
     for number in (1, 2, 3, 4):
         folder = tmp_path / f"version {number}" / "artifacts"
         folder.mkdir(parents=True)
         (folder / "contract.yaml").write_text(f"title: Tiny {number}")
         versions.append((MODEL, number, folder.parent.as_uri()))
-        values = {DIGEST: digest(folder), "fingerprint": "f00d", "run_id": "abc"}
+        values = {DIGEST_TAG: folder_digest(folder), "fingerprint": "f00d", "run_id": "abc"}
         tags += [(key, value, MODEL, number) for key, value in values.items()]
-    with closing(sqlite3.connect(database(tmp_path))) as store, store:
+    with closing(sqlite3.connect(database_path(tmp_path))) as store, store:
         store.executescript("""
             begin;
             create table registered_model_aliases (alias, version, name, workspace);
@@ -58,32 +58,38 @@ def root(tmp_path: Path) -> Path:
 def proven(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The versions that were asked to prove themselves, all of which do: starting MLflow takes seconds."""
     asked: list[int] = []
-    monkeypatch.setattr(promotion, "prove", lambda root, model, number: asked.append(number) or 30)
+    monkeypatch.setattr(
+        promotion, "verify_golden_rows", lambda root, model, number: asked.append(number) or 30
+    )
     return asked
 
 
 def sql(root: Path, text: str, *values: Any) -> list[Any]:
-    with closing(sqlite3.connect(database(root))) as connection:
+    with closing(sqlite3.connect(database_path(root))) as connection:
         found = connection.execute(text, values).fetchall()
         connection.commit()
         return found
 
 
 def alias(root: Path) -> int | None:
-    found = pointer.aliases(root, MODEL).get(pointer.CHAMPION)
+    found = aliases.read_aliases(root, MODEL).get(aliases.CHAMPION)
     return found.number if found else None
 
 
-def judge(root: Path, number: int, word: str = "promote") -> Entry:
-    return history.decided(root, MODEL, word, number, f"It is {word}.", {"auc": 0.8}, "c0ffee")
+def judge(root: Path, number: int, word: str = "promote") -> HistoryEntry:
+    return history.record_decision(
+        root, MODEL, word, number, f"It is {word}.", {"auc": 0.8}, "c0ffee"
+    )
 
 
-def promote(root: Path, number: int, **more: str) -> Entry | None:
-    return promotion.promote(root, MODEL, number, **{"why": "", "override": "", "commit": "c0ffee", **more})
+def promote(root: Path, number: int, **more: str) -> HistoryEntry | None:
+    return promotion.promote(
+        root, MODEL, number, **{"reason": "", "override": "", "commit": "c0ffee", **more}
+    )
 
 
-def roll_back(root: Path, why: str = "") -> Entry:
-    return promotion.roll_back(root, MODEL, why=why, commit="c0ffee")
+def roll_back(root: Path, why: str = "") -> HistoryEntry:
+    return promotion.roll_back(root, MODEL, reason=why, commit="c0ffee")
 
 
 def champions(root: Path, *numbers: int) -> None:
@@ -100,68 +106,101 @@ def test_an_entry_says_what_when_who_why_and_on_what_evidence(
 ) -> None:
     monkeypatch.setenv("MODELBOOK_BY", "release train")
     champions(root, 1)
-    decision, move = history.read(root, MODEL)
-    assert (decision.kind, decision.word, decision.version, decision.before, decision.after) == (
+    decision, move = history.read_history(root, MODEL)
+    assert (decision.kind, decision.action, decision.version, decision.champion_before, decision.champion_after) == (
         DECISION, "promote", 1, None, None,
     )  # fmt: skip
-    assert (move.kind, move.word, move.version, move.before, move.after) == (MOVE, "promote", 1, None, 1)
-    assert (decision.why, move.why) == ("It is promote.", "It is promote.")
+    assert (move.kind, move.action, move.version, move.champion_before, move.champion_after) == (
+        ALIAS_MOVE,
+        "promote",
+        1,
+        None,
+        1,
+    )
+    assert (decision.reason, move.reason) == ("It is promote.", "It is promote.")
     assert decision.evidence == {"auc": 0.8}
-    assert {"golden_rows": 30, "decision": 1, "fingerprint": "f00d", "run_id": "abc"}.items() <= move.evidence.items()
-    assert (move.by, move.at[10], move.at[-6:]) == ("release train", "T", "+00:00")
-    assert move.tool.startswith("modelbook ")
-    assert move.tool.endswith(" at c0ffee")
-    assert move.previous == decision.hash
-    tags = pointer.aliases(root, MODEL)["champion"].tags
-    assert (tags["promoted_at"], tags["promoted_after"], tags["promoted_because"]) == (move.at, "none", move.why)
-    assert history.breaks(root) == []
-    assert history.read(root, "another") == []
+    assert {
+        "golden_rows": 30,
+        "decision": 1,
+        "fingerprint": "f00d",
+        "run_id": "abc",
+    }.items() <= move.evidence.items()
+    assert (move.user, move.timestamp[10], move.timestamp[-6:]) == ("release train", "T", "+00:00")
+    assert move.code_version.startswith("modelbook ")
+    assert move.code_version.endswith(" at c0ffee")
+    assert move.previous_hash == decision.hash
+    tags = aliases.read_aliases(root, MODEL)["champion"].tags
+    assert (tags["promoted_at"], tags["promoted_after"], tags["promoted_because"]) == (
+        move.timestamp,
+        "none",
+        move.reason,
+    )
+    assert history.find_integrity_errors(root) == []
+    assert history.read_history(root, "another") == []
 
 
 def test_the_reason_of_whoever_has_the_gate_asked_stands_before_the_gates_own(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(promotion.WHY, "Year 4 is in")
+    monkeypatch.setenv(promotion.REASON_VARIABLE, "Year 4 is in")
     candidate: Any = SimpleNamespace(name=MODEL, number=1, tags={})
     decision = Decision("hold", [Criterion("Good", "1", "0", False)])
-    promotion.enact(root, candidate, None, decision, enforce=True, commit="c0ffee")
-    why = history.read(root)[-1].why
+    promotion.apply_decision(root, candidate, None, decision, enforce=True, commit="c0ffee")
+    why = history.read_history(root)[-1].reason
     assert why.startswith("Year 4 is in")
     assert missing_facts(why, "Good", 0, 1) == []
 
 
-def test_without_a_name_the_user_and_the_machine_are_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_name_the_user_and_the_machine_are_told(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("MODELBOOK_BY", raising=False)
     monkeypatch.setenv("LOGNAME", "anna")
-    assert judge(root, 1).by.startswith("anna@")
+    assert judge(root, 1).user.startswith("anna@")
 
 
-def test_secrets_and_numbers_that_are_none_are_not_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_and_numbers_that_are_none_are_not_kept(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("API_KEY", "hush-hush-hush")
-    history.decided(root, MODEL, "hold", 1, "by hush-hush-hush", {"a": "hush-hush-hush", "low": float("nan")}, "none")
-    [entry] = history.read(root)
-    assert (entry.why, entry.evidence) == ("by ***", {"a": "***", "low": None})
+    history.record_decision(
+        root,
+        MODEL,
+        "hold",
+        1,
+        "by hush-hush-hush",
+        {"a": "hush-hush-hush", "low": float("nan")},
+        "none",
+    )
+    [entry] = history.read_history(root)
+    assert (entry.reason, entry.evidence) == ("by ***", {"a": "***", "low": None})
 
 
 def test_a_store_without_a_history_has_none(root: Path, tmp_path: Path) -> None:
     for place in (root, tmp_path / "nowhere"):
-        assert (history.read(place), history.breaks(place), history.strayed(place, MODEL)) == ([], [], "")
+        assert (
+            history.read_history(place),
+            history.find_integrity_errors(place),
+            history.alias_mismatch(place, MODEL),
+        ) == ([], [], "")
 
 
 def test_a_store_that_cannot_be_read_is_told(root: Path) -> None:
-    database(root).write_bytes(b"no database at all" * 100)
-    for call in (history.read, history.breaks, lambda root: judge(root, 1)):
+    database_path(root).write_bytes(b"no database at all" * 100)
+    for call in (history.read_history, history.find_integrity_errors, lambda root: judge(root, 1)):
         with refused(StoreError, "file is not a database"):  # as SQLite says
             call(root)
 
 
-@pytest.mark.parametrize("change", ["update modelbook_history set entry = ''", "delete from modelbook_history"])
+@pytest.mark.parametrize(
+    "change", ["update modelbook_history set entry = ''", "delete from modelbook_history"]
+)
 def test_the_database_refuses_to_rewrite_the_history(change: str, root: Path) -> None:
     judge(root, 1)
-    before = history.read(root)
+    before = history.read_history(root)
     with pytest.raises(sqlite3.IntegrityError):
         sql(root, change)
-    assert history.read(root) == before
+    assert history.read_history(root) == before
 
 
 @pytest.mark.parametrize(
@@ -177,34 +216,38 @@ def test_the_database_refuses_to_rewrite_the_history(change: str, root: Path) ->
           "update modelbook_history set number = 2 where number = 3"], [[2, 1], [1, 2]]),
     ],
 )  # fmt: skip
-def test_a_rewritten_history_is_found(changes: list[str], places: list[list[int]], root: Path) -> None:
+def test_a_rewritten_history_is_found(
+    changes: list[str], places: list[list[int]], root: Path
+) -> None:
     for number, word in ((1, "promote"), (2, "hold"), (3, "hold")):
         judge(root, number, word)
     for change in ("update", "delete"):
         sql(root, f"drop trigger modelbook_history_{change}")
     for text in changes:
         sql(root, text)
-    assert [[int(n) for n in re.findall(r"\d+", text)] for text in history.breaks(root)] == places
+    assert [
+        [int(n) for n in re.findall(r"\d+", text)] for text in history.find_integrity_errors(root)
+    ] == places
 
 
 def test_a_broken_history_goes_on_and_stays_broken(root: Path, proven: list[int]) -> None:
     champions(root, 1, 2)
     sql(root, "drop trigger modelbook_history_update")
     sql(root, "update modelbook_history set entry = 'gone' where number = 1")
-    assert roll_back(root).after == 1
-    [text] = history.breaks(root)
+    assert roll_back(root).champion_after == 1
+    [text] = history.find_integrity_errors(root)
     assert re.findall(r"\d+", text) == ["1"]
 
 
-def moves(*told: tuple[str, int | None]) -> list[Entry]:
+def moves(*told: tuple[str, int | None]) -> list[HistoryEntry]:
     before, entries = None, []
     for word, after in told:
-        entries.append(Entry(MODEL, MOVE, word, after, before, after, "", {}))
+        entries.append(HistoryEntry(MODEL, ALIAS_MOVE, word, after, before, after, "", {}))
         before = after
     return entries
 
 
-UP, BACK, FOUND = "promote", history.ROLL_BACK, history.FOUND
+UP, BACK, FOUND = "promote", history.ROLL_BACK, history.EXTERNAL_MOVE
 
 
 @pytest.mark.parametrize(
@@ -224,16 +267,21 @@ UP, BACK, FOUND = "promote", history.ROLL_BACK, history.FOUND
 def test_the_version_before_is_the_one_whose_place_was_taken(
     told: list[tuple[str, int | None]], expected: int | None
 ) -> None:
-    assert history.former(moves(*told)) == expected
+    assert history.find_rollback_target(moves(*told)) == expected
 
 
-def test_what_another_tool_moved_is_told_and_written_down_first(root: Path, proven: list[int]) -> None:
+def test_what_another_tool_moved_is_told_and_written_down_first(
+    root: Path, proven: list[int]
+) -> None:
     champions(root, 1)
     sql(root, "update registered_model_aliases set version = 4")
-    assert missing_facts(history.strayed(root, MODEL), "champion", 4, 1) == []
-    assert roll_back(root).before == 4
-    assert [(e.word, e.before, e.after) for e in history.read(root, MODEL)[-2:]] == [(FOUND, 1, 4), (BACK, 4, 1)]
-    assert (alias(root), history.strayed(root, MODEL)) == (1, "")
+    assert missing_facts(history.alias_mismatch(root, MODEL), "champion", 4, 1) == []
+    assert roll_back(root).champion_before == 4
+    assert [
+        (e.action, e.champion_before, e.champion_after)
+        for e in history.read_history(root, MODEL)[-2:]
+    ] == [(FOUND, 1, 4), (BACK, 4, 1)]
+    assert (alias(root), history.alias_mismatch(root, MODEL)) == (1, "")
 
 
 def test_what_a_killed_writer_left_half_done_is_rolled_back_by_whoever_reads_next(
@@ -245,17 +293,17 @@ def test_what_a_killed_writer_left_half_done_is_rolled_back_by_whoever_reads_nex
         "c.execute('pragma cache_size=1'); c.execute('begin'); c.execute('create table big (text)')\n"
         "c.executemany('insert into big values (?)', [('x' * 4000,)] * 400); os._exit(9)"  # as kill -9: no roll back
     )
-    assert subprocess.run([sys.executable, "-c", script, str(database(root))]).returncode == 9
-    assert database(root).with_name("mlflow.db-journal").stat().st_size > 0
-    assert history.breaks(root) == []
+    assert subprocess.run([sys.executable, "-c", script, str(database_path(root))]).returncode == 9
+    assert database_path(root).with_name("mlflow.db-journal").stat().st_size > 0
+    assert history.find_integrity_errors(root) == []
     assert alias(root) == 1
-    assert history.champion(history.read(root, MODEL)) == 1
-    assert not database(root).with_name("mlflow.db-journal").exists()
+    assert history.recorded_champion(history.read_history(root, MODEL)) == 1
+    assert not database_path(root).with_name("mlflow.db-journal").exists()
 
 
 def test_writers_wait_for_one_another(root: Path) -> None:
     begun = [threading.Thread(target=judge, args=(root, 1 + place % 4)) for place in range(8)]
-    with closing(sqlite3.connect(database(root), isolation_level=None)) as holder:
+    with closing(sqlite3.connect(database_path(root), isolation_level=None)) as holder:
         holder.execute("begin immediate")
         for thread in begun:
             thread.start()
@@ -264,18 +312,18 @@ def test_writers_wait_for_one_another(root: Path) -> None:
         holder.execute("commit")
     for thread in begun:
         thread.join(30)
-    assert [entry.number for entry in history.read(root)] == list(range(1, 9))
-    assert history.breaks(root) == []
+    assert [entry.number for entry in history.read_history(root)] == list(range(1, 9))
+    assert history.find_integrity_errors(root) == []
 
 
 def test_a_store_that_stays_locked_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "PATIENCE", 0.1)
-    with closing(sqlite3.connect(database(root), isolation_level=None)) as holder:
+    monkeypatch.setattr(transactions, "LOCK_TIMEOUT_SECONDS", 0.1)
+    with closing(sqlite3.connect(database_path(root), isolation_level=None)) as holder:
         holder.execute("begin immediate")
         with refused(StoreError, "database is locked") as caught:  # as SQLite says
             judge(root, 1)
     assert caught.value.next
-    assert history.read(root) == []
+    assert history.read_history(root) == []
 
 
 # Promote and roll back
@@ -330,16 +378,20 @@ def test_an_override_is_kept_and_skips_the_gate_but_no_proof(
     root: Path, proven: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held(root)
-    made = promote(root, 2, override="agreed with risk", why="It is urgent.")
+    made = promote(root, 2, override="agreed with risk", reason="It is urgent.")
     assert made is not None
-    assert missing_facts(made.why, "agreed with risk", "It is urgent.") == []
-    assert (made.evidence["override"], made.evidence["decision"], proven) == ("agreed with risk", 2, [2])
+    assert missing_facts(made.reason, "agreed with risk", "It is urgent.") == []
+    assert (made.evidence["override"], made.evidence["decision"], proven) == (
+        "agreed with risk",
+        2,
+        [2],
+    )
 
     def fail(*_: Any) -> int:
-        raise ProofError("models:/tiny/3 differs by 0.1 in a clean process")
+        raise ReproductionError("models:/tiny/3 differs by 0.1 in a clean process")
 
-    monkeypatch.setattr(promotion, "prove", fail)
-    with pytest.raises(ProofError):
+    monkeypatch.setattr(promotion, "verify_golden_rows", fail)
+    with pytest.raises(ReproductionError):
         promote(root, 3, override="whatever")
     assert alias(root) == 2
 
@@ -347,14 +399,14 @@ def test_an_override_is_kept_and_skips_the_gate_but_no_proof(
 def test_the_champion_is_not_promoted_twice(root: Path, proven: list[int]) -> None:
     champions(root, 1)
     assert promote(root, 1) is None
-    assert len(history.read(root)) == 2
+    assert len(history.read_history(root)) == 2
 
 
 def test_rollbacks_go_back_one_by_one_and_then_refuse(root: Path, proven: list[int]) -> None:
     champions(root, 1, 2, 3)
-    assert roll_back(root, "too many false alarms").why == "too many false alarms"
+    assert roll_back(root, "too many false alarms").reason == "too many false alarms"
     assert (alias(root), proven[-1]) == (2, 2)
-    assert missing_facts(roll_back(root).why, 2) == []
+    assert missing_facts(roll_back(root).reason, 2) == []
     assert alias(root) == 1
     with refused(PromotionError, MODEL, 1):
         roll_back(root)
@@ -377,25 +429,25 @@ def test_of_two_at_once_the_second_is_told_who_was_first(
     judge(root, 3)
 
     def overtaken(place: Path, model: str, number: int) -> int:
-        monkeypatch.setattr(promotion, "prove", lambda *_: 30)
+        monkeypatch.setattr(promotion, "verify_golden_rows", lambda *_: 30)
         monkeypatch.setenv("MODELBOOK_BY", "bert")
         promote(place, 3)
         return 30
 
-    monkeypatch.setattr(promotion, "prove", overtaken)
+    monkeypatch.setattr(promotion, "verify_golden_rows", overtaken)
     with refused(PromotionError, MODEL, 3, "bert", "promote") as caught:
         promote(root, 2)
     assert missing_facts(caught.value.expected, 1) == []
-    assert (alias(root), history.breaks(root)) == (3, [])
+    assert (alias(root), history.find_integrity_errors(root)) == (3, [])
 
 
 WALK = """
 import json, os, signal, sqlite3, sys
 from pathlib import Path
-from modelbook.registry import connection, history, promotion
+from modelbook.registry import history, promotion, transactions
 
 root = Path(sys.argv[1])
-promotion.prove = lambda *_: 30
+promotion.verify_golden_rows = lambda *_: 30
 real = sqlite3.connect
 
 def killed_at(step):
@@ -408,13 +460,13 @@ def killed_at(step):
         opened = real(*given, **more)
         opened.set_trace_callback(reached)
         return opened
-    connection.sqlite3.connect = connect
+    transactions.sqlite3.connect = connect
 
 def promote():
-    promotion.promote(root, "tiny", 2, why="", override="", commit="none")
+    promotion.promote(root, "tiny", 2, reason="", override="", commit="none")
 
 def roll_back():
-    promotion.roll_back(root, "tiny", why="", commit="none")
+    promotion.roll_back(root, "tiny", reason="", commit="none")
 
 for move in (promote, roll_back):
     steps = []
@@ -425,9 +477,9 @@ for move in (promote, roll_back):
             move()
             os._exit(0)
         _, status = os.waitpid(child, 0)
-        alias = promotion._champion(root, "tiny")
-        entry = history.champion(history.read(root, "tiny"))
-        steps.append([os.WIFSIGNALED(status), alias, entry, history.breaks(root)])
+        alias = promotion._current_champion(root, "tiny")
+        entry = history.recorded_champion(history.read_history(root, "tiny"))
+        steps.append([os.WIFSIGNALED(status), alias, entry, history.find_integrity_errors(root)])
     print(json.dumps(steps))
 """
 
@@ -448,40 +500,44 @@ def test_a_kill_at_any_step_leaves_alias_and_history_at_one(root: Path, proven: 
 
 
 def challengers(root: Path) -> list[int]:
-    found = pointer.aliases(root, MODEL).get("challenger")
+    found = aliases.read_aliases(root, MODEL).get("challenger")
     return [found.number] if found else []
 
 
 def test_a_challenger_takes_part_and_leaves(root: Path, proven: list[int]) -> None:
     champions(root, 1)
-    made = promotion.challenge(root, MODEL, 2, why="newer", commit="c")
-    assert (made.kind, made.word) == (history.TRAFFIC, history.CHALLENGE)
-    assert (made.version, made.before, made.after) == (2, 1, 1)
+    made = promotion.set_challenger(root, MODEL, 2, reason="newer", commit="c")
+    assert (made.kind, made.action) == (history.TRAFFIC, history.START_CHALLENGE)
+    assert (made.version, made.champion_before, made.champion_after) == (2, 1, 1)
     assert made.evidence["golden_rows"] == 30
     assert (alias(root), challengers(root), proven[-1]) == (1, [2], 2)
-    made = promotion.challenge(root, MODEL, None, why="", commit="c")
-    assert (made.word, made.version, challengers(root)) == (history.END, 2, [])
-    assert history.breaks(root) == []
-    assert history.champion(history.read(root, MODEL)) == 1
+    made = promotion.set_challenger(root, MODEL, None, reason="", commit="c")
+    assert (made.action, made.version, challengers(root)) == (history.END_CHALLENGE, 2, [])
+    assert history.find_integrity_errors(root) == []
+    assert history.recorded_champion(history.read_history(root, MODEL)) == 1
 
 
 def test_a_challenger_that_is_promoted_is_none_any_more_and_a_rollback_passes_it_by(
     root: Path, proven: list[int]
 ) -> None:
     champions(root, 1)
-    promotion.challenge(root, MODEL, 2, why="", commit="c")
+    promotion.set_challenger(root, MODEL, 2, reason="", commit="c")
     promote(root, 2, override="it won")
     assert (alias(root), challengers(root)) == (2, [])
-    promotion.challenge(root, MODEL, 3, why="", commit="c")
-    assert roll_back(root).after == 1
+    promotion.set_challenger(root, MODEL, 3, reason="", commit="c")
+    assert roll_back(root).champion_after == 1
     assert challengers(root) == [3]
 
 
-@pytest.mark.parametrize(("number", "facts"), [(None, ["challenger"]), (1, [1, "champion"]), (9, [9])])
-def test_who_cannot_challenge(number: int | None, facts: list[Any], root: Path, proven: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("number", "facts"), [(None, ["challenger"]), (1, [1, "champion"]), (9, [9])]
+)
+def test_who_cannot_challenge(
+    number: int | None, facts: list[Any], root: Path, proven: list[int]
+) -> None:
     champions(root, 1)
     with refused(PromotionError, MODEL, *facts):
-        promotion.challenge(root, MODEL, number, why="", commit="c")
+        promotion.set_challenger(root, MODEL, number, reason="", commit="c")
     assert challengers(root) == []
 
 
@@ -491,7 +547,9 @@ def run(*words: str) -> Any:
     return CliRunner().invoke(app, words)
 
 
-def test_history_is_shown_newest_first_and_as_json(tiny: Any, root: Path, proven: list[int]) -> None:
+def test_history_is_shown_newest_first_and_as_json(
+    tiny: Any, root: Path, proven: list[int]
+) -> None:
     assert tiny.root == root
     champions(root, 1)
     judge(root, 2, "hold")
@@ -515,10 +573,12 @@ def test_a_broken_history_exits_with_1(tiny: Any, root: Path) -> None:
     shown = run("history", "--json")
     assert shown.exit_code == 1
     assert missing_facts(shown.stderr, 1) == []
-    assert json.loads(shown.stdout)[0]["word"] == "hold"
+    assert json.loads(shown.stdout)[0]["action"] == "hold"
 
 
-def test_promote_and_rollback_tell_what_they_did_or_why_not(tiny: Any, root: Path, proven: list[int]) -> None:
+def test_promote_and_rollback_tell_what_they_did_or_why_not(
+    tiny: Any, root: Path, proven: list[int]
+) -> None:
     shown = run("promote", "2")
     assert (shown.exit_code, shown.stdout) == (1, "")
     assert shown.stderr.startswith("PromotionError: ")
@@ -530,10 +590,10 @@ def test_promote_and_rollback_tell_what_they_did_or_why_not(tiny: Any, root: Pat
     judge(root, 2)
     shown = run("promote", "2", "--why", "for the spring")
     assert missing_facts(shown.stdout, MODEL, 2, 1, 30, 4) == []  # after 1, 30 golden rows, entry 4
-    assert (alias(root), history.read(root)[-1].why) == (2, "for the spring")
+    assert (alias(root), history.read_history(root)[-1].reason) == (2, "for the spring")
     shown = run("promote", "2")
     assert (shown.exit_code, missing_facts(shown.stdout, MODEL, 2)) == (0, [])
-    assert len(history.read(root)) == 4
+    assert len(history.read_history(root)) == 4
     assert missing_facts(run("rollback").stdout, MODEL, 1, 2) == []
     assert alias(root) == 1
 

@@ -30,18 +30,18 @@ from sklearn.preprocessing import OneHotEncoder
 
 from modelbook import tasks
 from modelbook.contract import Contract
-from modelbook.errors import ProofError, StoreError
+from modelbook.display import summarize
+from modelbook.errors import ReproductionError, StoreError
+from modelbook.evaluation.golden_rows import make_golden_rows
 from modelbook.gate import Criterion, Decision
-from modelbook.registry import card, history, pointer, promotion, store, versions
-from modelbook.registry.pairing import paired
-from modelbook.registry.prove import compare_golden
-from modelbook.registry.requirements import requirements
-from modelbook.registry.runs import Run, looks
-from modelbook.registry.versions import Version
-from modelbook.report import found
-from modelbook.scoring import Scorer
+from modelbook.registry import aliases, history, promotion, store, version_tables, versions
+from modelbook.registry.champion_comparison import score_on_shared_rows
+from modelbook.registry.golden_check import compare_golden_rows
+from modelbook.registry.requirements import pip_requirements
+from modelbook.registry.tracking import StageRun, count_holdout_evaluations
+from modelbook.registry.versions import ModelVersion
+from modelbook.scoring import CompiledScorer
 from modelbook.training.candidate import Candidate
-from modelbook.training.golden import golden
 
 BOOK = "tiny"
 
@@ -50,8 +50,8 @@ BOOK = "tiny"
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A prepared store, to be copied: making one takes seconds."""
     root = tmp_path_factory.mktemp("store")
-    store.prepare(root)
-    return store.database(root)
+    store.ensure_store(root)
+    return store.database_path(root)
 
 
 @pytest.fixture
@@ -61,16 +61,19 @@ def root(empty_store: Path, tmp_path: Path) -> Path:
 
 
 def fresh(empty_store: Path, root: Path) -> Path:
-    store.database(root).parent.mkdir()
-    shutil.copy(empty_store, store.database(root))
+    store.database_path(root).parent.mkdir()
+    shutil.copy(empty_store, store.database_path(root))
     return root
 
 
 def fit(frame: pd.DataFrame, contract: Contract) -> Any:
     columns = make_column_transformer(
-        (SimpleImputer(), ["size", "noise", "flag"]), (OneHotEncoder(handle_unknown="ignore"), ["colour"])
+        (SimpleImputer(), ["size", "noise", "flag"]),
+        (OneHotEncoder(handle_unknown="ignore"), ["colour"]),
     )
-    return make_pipeline(columns, LogisticRegression(max_iter=1000)).fit(contract.features(frame), frame["happened"])
+    return make_pipeline(columns, LogisticRegression(max_iter=1000)).fit(
+        contract.select_features(frame), frame["happened"]
+    )
 
 
 def made(frame: pd.DataFrame, held: set[int], contract: Contract) -> dict[str, Any]:
@@ -80,19 +83,19 @@ def made(frame: pd.DataFrame, held: set[int], contract: Contract) -> dict[str, A
     holdout = frame[out].reset_index(drop=True)
     evaluation = [{"metric": "roc_auc", "value": 0.8, "low": 0.75, "high": 0.85}]
     return {
-        "model": model, "evaluated": evaluated, "golden": golden(tasks.of(contract), frame, model, 0.4, seed=1),
-        "reference": holdout.assign(score=evaluated.predict_proba(contract.features(holdout))[:, 1]),
+        "model": model, "evaluated": evaluated, "golden": make_golden_rows(tasks.get_task(contract), frame, model, 0.4, seed=1),
+        "reference": holdout.assign(score=evaluated.predict_proba(contract.select_features(holdout))[:, 1]),
         "metrics": {"evaluation": evaluation, "gain": [0.1, 0.05, 0.15], "threshold": 0.4},
     }  # fmt: skip
 
 
-def enter(root: Path, parts: dict[str, Any], contract: Contract, **tags: Any) -> Version:
-    with Run(root, BOOK, "finalize", {"commit": "c0ffee"}) as run:
-        return versions.register(
+def enter(root: Path, parts: dict[str, Any], contract: Contract, **tags: Any) -> ModelVersion:
+    with StageRun(root, BOOK, "finalize", {"commit": "c0ffee"}) as run:
+        return versions.register_version(
             root,
             BOOK,
-            run.id,
-            parts=parts,
+            run.run_id,
+            artifacts=parts,
             contract=contract,
             threshold=0.4,
             tags={"model": "logistic regression", **tags},
@@ -116,30 +119,37 @@ def shelf(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def first(shelf: Path, parts: dict[str, Any], contract: Contract) -> Version:
+def first(shelf: Path, parts: dict[str, Any], contract: Contract) -> ModelVersion:
     return enter(shelf, parts, contract, roc_auc="0.8000", rows=600)
 
 
 @pytest.fixture(scope="module")
-def second(shelf: Path, first: Version, other: dict[str, Any], contract: Contract) -> Version:
+def second(
+    shelf: Path, first: ModelVersion, other: dict[str, Any], contract: Contract
+) -> ModelVersion:
     return enter(shelf, other, contract)
 
 
 def test_a_version_names_what_own_steps_need_also_within_a_stack() -> None:
-    member = SimpleNamespace(steps=[("own_0", SimpleNamespace(needs=["scipy==1.0"])), ("model", object())])
-    alone, stacked = requirements(member), requirements(SimpleNamespace(members=[member, object()]))
-    assert alone == stacked == [*requirements(object()), "scipy==1.0"]
+    member = SimpleNamespace(
+        steps=[("own_0", SimpleNamespace(requirements=["scipy==1.0"])), ("model", object())]
+    )
+    alone, stacked = (
+        pip_requirements(member),
+        pip_requirements(SimpleNamespace(members=[member, object()])),
+    )
+    assert alone == stacked == [*pip_requirements(object()), "scipy==1.0"]
 
 
 # The store
 
 
 def test_a_store_is_made_once(root: Path) -> None:
-    before = store.database(root).read_bytes()
-    store.prepare(root)
-    store.prepare(root)
-    assert store.database(root).read_bytes() == before
-    assert [e.name for e in store.client(root).search_experiments()] == ["Default"]
+    before = store.database_path(root).read_bytes()
+    store.ensure_store(root)
+    store.ensure_store(root)
+    assert store.database_path(root).read_bytes() == before
+    assert [e.name for e in store.create_client(root).search_experiments()] == ["Default"]
 
 
 def test_no_store_yet_is_no_error(tmp_path: Path) -> None:
@@ -148,38 +158,44 @@ def test_no_store_yet_is_no_error(tmp_path: Path) -> None:
 
 
 def test_a_store_of_a_newer_mlflow_is_refused_with_its_revision(root: Path) -> None:
-    with closing(sqlite3.connect(store.database(root))) as connection:
+    with closing(sqlite3.connect(store.database_path(root))) as connection:
         connection.execute("update alembic_version set version_num = 'feedc0ffee00'")
         connection.commit()
-    for refuse in (store.prepare, store.check_store):
+    for refuse in (store.ensure_store, store.check_store):
         with refused(StoreError, "feedc0ffee00") as caught:
             refuse(root)
         assert re.search(r"MLflow 3\.", caught.value.expected)
-        assert f"mv {store.database(root)} " in caught.value.next
+        assert f"mv {store.database_path(root)} " in caught.value.next
 
 
-@pytest.mark.parametrize("content", [b"", b"no database at all, but long enough to be read as one" * 50])
+@pytest.mark.parametrize(
+    "content", [b"", b"no database at all, but long enough to be read as one" * 50]
+)
 def test_a_file_that_is_no_store_is_refused(content: bytes, tmp_path: Path) -> None:
-    store.database(tmp_path).parent.mkdir()
-    store.database(tmp_path).write_bytes(content)
-    with refused(StoreError, store.database(tmp_path)) as caught:
-        store.prepare(tmp_path)
-    assert f"mv {store.database(tmp_path)} " in caught.value.next
-    assert store.database(tmp_path).read_bytes() == content
+    store.database_path(tmp_path).parent.mkdir()
+    store.database_path(tmp_path).write_bytes(content)
+    with refused(StoreError, store.database_path(tmp_path)) as caught:
+        store.ensure_store(tmp_path)
+    assert f"mv {store.database_path(tmp_path)} " in caught.value.next
+    assert store.database_path(tmp_path).read_bytes() == content
 
 
 def test_a_store_without_a_revision_is_refused(root: Path) -> None:
-    with closing(sqlite3.connect(store.database(root))) as connection:
+    with closing(sqlite3.connect(store.database_path(root))) as connection:
         connection.execute("delete from alembic_version")
         connection.commit()
-    with refused(StoreError, store.database(root)):
+    with refused(StoreError, store.database_path(root)):
         store.check_store(root)
 
 
-def test_a_store_that_another_process_is_making_is_waited_for(empty_store: Path, tmp_path: Path) -> None:
-    path, ended = store.database(tmp_path), []
+def test_a_store_that_another_process_is_making_is_waited_for(
+    empty_store: Path, tmp_path: Path
+) -> None:
+    path, ended = store.database_path(tmp_path), []
     path.parent.mkdir()
-    waiting = threading.Thread(target=lambda: ended.append(_outcome(lambda: store.prepare(tmp_path))))
+    waiting = threading.Thread(
+        target=lambda: ended.append(_outcome(lambda: store.ensure_store(tmp_path)))
+    )
     with FileLock(path.with_suffix(".lock")):
         path.touch()  # half made
         waiting.start()
@@ -200,28 +216,33 @@ def _outcome(call: Callable[[], None]) -> str:
 
 @pytest.mark.slow
 def test_processes_that_begin_together_make_one_store(tmp_path: Path) -> None:
-    code = f"from pathlib import Path; from modelbook.registry import store; store.prepare(Path({str(tmp_path)!r}))"
-    begun = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    assert [(process.communicate()[1][-300:], process.returncode) for process in begun] == [("", 0)] * 2
+    code = f"from pathlib import Path; from modelbook.registry import store; store.ensure_store(Path({str(tmp_path)!r}))"
+    begun = [
+        subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    assert [(process.communicate()[1][-300:], process.returncode) for process in begun] == [
+        ("", 0)
+    ] * 2
     store.check_store(tmp_path)
-    assert [e.name for e in store.client(tmp_path).search_experiments()] == ["Default"]
+    assert [e.name for e in store.create_client(tmp_path).search_experiments()] == ["Default"]
 
 
 # Runs
 
 
 def status(root: Path, run: str) -> str:
-    return store.client(root).get_run(run).info.status
+    return store.create_client(root).get_run(run).info.status
 
 
 def test_a_run_ends_as_its_block_does(root: Path) -> None:
-    with Run(root, BOOK, "compare", {"commit": "c0ffee"}) as good:
-        assert status(root, good.id) == "RUNNING"
+    with StageRun(root, BOOK, "compare", {"commit": "c0ffee"}) as good:
+        assert status(root, good.run_id) == "RUNNING"
         good.log({"roc_auc": 0.8, "worse": np.nan, "worst": float("inf")}, {"folds": 5})
-    with pytest.raises(ZeroDivisionError), Run(root, BOOK, "compare", {}) as bad:
+    with pytest.raises(ZeroDivisionError), StageRun(root, BOOK, "compare", {}) as bad:
         raise ZeroDivisionError
-    assert (status(root, good.id), status(root, bad.id)) == ("FINISHED", "FAILED")
-    told = store.client(root).get_run(good.id)
+    assert (status(root, good.run_id), status(root, bad.run_id)) == ("FINISHED", "FAILED")
+    told = store.create_client(root).get_run(good.run_id)
     assert told.info.run_name == "compare"
     assert told.data.metrics == {"roc_auc": 0.8}
     assert told.data.params == {"folds": "5"}
@@ -229,44 +250,66 @@ def test_a_run_ends_as_its_block_does(root: Path) -> None:
 
 
 def test_a_run_that_a_killed_build_left_behind_is_ended(root: Path) -> None:
-    left, elsewhere = Run(root, BOOK, "compare", {}), Run(root, BOOK, "finalize", {})
-    with Run(root, BOOK, "compare", {}):
-        assert status(root, left.id) == "KILLED"
-        assert status(root, elsewhere.id) == "RUNNING"
+    left, elsewhere = StageRun(root, BOOK, "compare", {}), StageRun(root, BOOK, "finalize", {})
+    with StageRun(root, BOOK, "compare", {}):
+        assert status(root, left.run_id) == "KILLED"
+        assert status(root, elsewhere.run_id) == "RUNNING"
 
 
 def test_candidates_are_children_with_their_metrics(root: Path) -> None:
-    with Run(root, BOOK, "compare", {}) as run:
-        run.candidate(Candidate("lr", "ok", 1.5, {"roc_auc": 0.8}, {"roc_auc": 0.01}, called="logistic regression"))
-        run.candidate(Candidate("rf", "failed", 0.1, reason="ValueError: no", called="random forest"))
-        run.candidate(Candidate("nb", "skipped", reason="the budget was spent", called="naive Bayes"))
-    client = store.client(root)
+    with StageRun(root, BOOK, "compare", {}) as run:
+        run.log_candidate(
+            Candidate(
+                "lr", "ok", 1.5, {"roc_auc": 0.8}, {"roc_auc": 0.01}, label="logistic regression"
+            )
+        )
+        run.log_candidate(
+            Candidate("rf", "failed", 0.1, reason="ValueError: no", label="random forest")
+        )
+        run.log_candidate(
+            Candidate("nb", "skipped", reason="the budget was spent", label="naive Bayes")
+        )
+    client = store.create_client(root)
     experiment = client.get_experiment_by_name(BOOK).experiment_id
-    children = client.search_runs([experiment], f"tags.mlflow.parentRunId = '{run.id}'")
+    children = client.search_runs([experiment], f"tags.mlflow.parentRunId = '{run.run_id}'")
     told = {child.info.run_name: child for child in children}
     assert {name: child.info.status for name, child in told.items()} == {
         "logistic regression": "FINISHED", "random forest": "FAILED", "naive Bayes": "FINISHED",
     }  # fmt: skip
-    assert told["logistic regression"].data.metrics == {"roc_auc_mean": 0.8, "roc_auc_sd": 0.01, "fit_seconds": 1.5}
+    assert told["logistic regression"].data.metrics == {
+        "roc_auc_mean": 0.8,
+        "roc_auc_sd": 0.01,
+        "fit_seconds": 1.5,
+    }
     assert told["random forest"].data.tags["reason"] == "ValueError: no"
     assert told["naive Bayes"].data.tags["status"] == "skipped"
 
 
 def test_looks_at_a_holdout_are_counted_whatever_the_book_and_the_end(root: Path) -> None:
-    assert looks(root, "abc") == 0
-    with Run(root, "one", "finalize", {"holdout": "abc"}), Run(root, "two", "finalize", {"holdout": "abc"}):
+    assert count_holdout_evaluations(root, "abc") == 0
+    with (
+        StageRun(root, "one", "finalize", {"holdout": "abc"}),
+        StageRun(root, "two", "finalize", {"holdout": "abc"}),
+    ):
         pass
-    left = Run(root, "one", "finalize", {"holdout": "abc"})
-    assert status(root, left.id) == "RUNNING"
-    with Run(root, "one", "finalize", {"holdout": "other"}):
+    left = StageRun(root, "one", "finalize", {"holdout": "abc"})
+    assert status(root, left.run_id) == "RUNNING"
+    with StageRun(root, "one", "finalize", {"holdout": "other"}):
         pass
-    assert (looks(root, "abc"), looks(root, "other")) == (3, 1)
+    assert (count_holdout_evaluations(root, "abc"), count_holdout_evaluations(root, "other")) == (
+        3,
+        1,
+    )
 
 
 def test_books_have_experiments_of_their_own(root: Path) -> None:
-    with Run(root, "one", "compare", {}), Run(root, "two", "compare", {}), Run(root, "one", "explore", {}):
+    with (
+        StageRun(root, "one", "compare", {}),
+        StageRun(root, "two", "compare", {}),
+        StageRun(root, "one", "explore", {}),
+    ):
         pass
-    told = {e.name: e.artifact_location for e in store.client(root).search_experiments()}
+    told = {e.name: e.artifact_location for e in store.create_client(root).search_experiments()}
     assert set(told) == {"Default", "one", "two"}
     assert told["one"] == (root / "models" / "artifacts" / "one").as_uri()
 
@@ -275,92 +318,111 @@ def test_books_have_experiments_of_their_own(root: Path) -> None:
 
 
 def test_a_version_holds_everything_it_was_registered_with(
-    shelf: Path, first: Version, parts: dict[str, Any], contract: Contract
+    shelf: Path, first: ModelVersion, parts: dict[str, Any], contract: Contract
 ) -> None:
-    again = versions.version(shelf, BOOK, first.number)
+    again = versions.get_version(shelf, BOOK, first.number)
     assert again == first
     assert again.contract == contract
     assert {name: again.metrics[name] for name in parts["metrics"]} == parts["metrics"]
     pd.testing.assert_frame_equal(again.reference, parts["reference"])
-    pd.testing.assert_frame_equal(again.golden, parts["golden"])
+    pd.testing.assert_frame_equal(again.golden_rows, parts["golden"])
     assert (again.tags["model"], again.tags["rows"]) == ("logistic regression", "600")
-    rows = contract.features(parts["reference"])
-    np.testing.assert_array_equal(again.evaluated().predict_proba(rows), parts["evaluated"].predict_proba(rows))
-    assert first.folder.is_relative_to(shelf / "models" / "artifacts" / BOOK)
+    rows = contract.select_features(parts["reference"])
+    np.testing.assert_array_equal(
+        again.load_holdout_pipeline().predict_proba(rows), parts["evaluated"].predict_proba(rows)
+    )
+    assert first.artifact_folder.is_relative_to(shelf / "models" / "artifacts" / BOOK)
 
 
 def test_a_version_brings_its_compiled_scorer_and_a_digest_of_its_files(
-    shelf: Path, first: Version, second: Version, parts: dict[str, Any]
+    shelf: Path, first: ModelVersion, second: ModelVersion, parts: dict[str, Any]
 ) -> None:
     assert missing_facts(first.tags["scorer"], "compiled", 0) == []
-    assert first.metrics["scorer"]["proof"]["flips"] == 0
-    store.client(shelf).set_registered_model_alias(BOOK, "challenger", str(first.number))
-    pointed = pointer.aliases(shelf, BOOK)["challenger"]
-    pointed.check()
-    assert (pointed.number, pointed.folder, pointed.tags) == (first.number, first.folder, first.tags)
+    assert first.metrics["scorer"]["proof"]["label_mismatches"] == 0
+    store.create_client(shelf).set_registered_model_alias(BOOK, "challenger", str(first.number))
+    pointed = aliases.read_aliases(shelf, BOOK)["challenger"]
+    pointed.verify_files()
+    assert (pointed.number, pointed.artifact_folder, pointed.tags) == (
+        first.number,
+        first.artifact_folder,
+        first.tags,
+    )
     gold = parts["golden"]
-    answers = Scorer.load(pointed.folder / "scorer").many(gold.to_dict("records"))
+    answers = CompiledScorer.load(pointed.artifact_folder / "scorer").predict_many(
+        gold.to_dict("records")
+    )
     assert [answer.prediction for answer in answers] == gold["prediction"].tolist()
-    np.testing.assert_allclose([a.probabilities[1] for a in answers], gold["probability"], atol=1e-6)
+    np.testing.assert_allclose(
+        [a.probabilities[1] for a in answers], gold["probability"], atol=1e-6
+    )
 
 
 def test_a_loaded_version_answers_as_the_fitted_model(
-    shelf: Path, first: Version, parts: dict[str, Any], contract: Contract
+    shelf: Path, first: ModelVersion, parts: dict[str, Any], contract: Contract
 ) -> None:
-    loaded, rows = versions.load(shelf, first), contract.features(parts["reference"]).set_axis(np.arange(150) + 7)
+    loaded, rows = (
+        versions.load_pyfunc(shelf, first),
+        contract.select_features(parts["reference"]).set_axis(np.arange(150) + 7),
+    )
     told = loaded.predict(rows)
     wanted = parts["model"].predict_proba(rows)[:, 1]
     assert list(told.columns) == ["prediction", "probability"]
     assert list(told.index) == list(rows.index)
     np.testing.assert_array_equal(told["probability"], wanted)
     np.testing.assert_array_equal(told["prediction"], wanted >= 0.4)
-    np.testing.assert_array_equal(loaded.predict(rows, params={"threshold": 0.8})["prediction"], wanted >= 0.8)
+    np.testing.assert_array_equal(
+        loaded.predict(rows, params={"threshold": 0.8})["prediction"], wanted >= 0.8
+    )
     pd.testing.assert_frame_equal(loaded.predict(rows[rows.columns[::-1]]), told)
-    assert compare_golden(f"models:/{BOOK}/{first.number}") == (len(first.golden), 0)
+    assert compare_golden_rows(f"models:/{BOOK}/{first.number}") == (len(first.golden_rows), 0)
 
 
 def test_a_loaded_version_refuses_what_is_no_row_of_its_contract(
-    shelf: Path, first: Version, parts: dict[str, Any], contract: Contract
+    shelf: Path, first: ModelVersion, parts: dict[str, Any], contract: Contract
 ) -> None:
-    loaded, rows = versions.load(shelf, first), contract.features(parts["reference"])
+    loaded, rows = versions.load_pyfunc(shelf, first), contract.select_features(parts["reference"])
     with pytest.raises(MlflowException, match="size"):
         loaded.predict(rows.drop(columns="size"))
     with pytest.raises(MlflowException, match="size"):
         loaded.predict(rows.assign(size="tall"))
 
 
-def test_versions_are_numbered_and_an_unknown_one_is_named(shelf: Path, first: Version, second: Version) -> None:
+def test_versions_are_numbered_and_an_unknown_one_is_named(
+    shelf: Path, first: ModelVersion, second: ModelVersion
+) -> None:
     assert second.number == first.number + 1
     with refused(StoreError, BOOK, 77, "ploomber build"):
-        versions.version(shelf, BOOK, 77)
+        versions.get_version(shelf, BOOK, 77)
 
 
-@pytest.mark.parametrize(("column", "change"), [("probability", 1e-12), ("prediction", 1), ("probability", np.nan)])
+@pytest.mark.parametrize(
+    ("column", "change"), [("probability", 1e-12), ("prediction", 1), ("probability", np.nan)]
+)
 def test_a_model_that_does_not_give_its_golden_rows_back_is_not_registered(
     column: str, change: float, root: Path, parts: dict[str, Any], contract: Contract
 ) -> None:
     gold = parts["golden"].copy()
     gold.loc[3, column] += change
-    with refused(ProofError, *([f"{abs(change):g}"] if change == 1 else [])):
+    with refused(ReproductionError, *([f"{abs(change):g}"] if change == 1 else [])):
         enter(root, {**parts, "golden": gold}, contract)
-    assert store.client(root).search_registered_models() == []
-    assert [run.info.status for run in store.client(root).search_runs(["1"])] == ["FAILED"]
+    assert store.create_client(root).search_registered_models() == []
+    assert [run.info.status for run in store.create_client(root).search_runs(["1"])] == ["FAILED"]
 
 
-def test_no_alias_is_no_champion(shelf: Path, first: Version) -> None:
-    assert versions.champion(shelf, BOOK) is None
-    assert versions.champion(shelf, "unheard-of") is None
+def test_no_alias_is_no_champion(shelf: Path, first: ModelVersion) -> None:
+    assert versions.get_champion(shelf, BOOK) is None
+    assert versions.get_champion(shelf, "unheard-of") is None
 
 
 def test_the_alias_names_the_champion_and_lost_files_are_no_absence(
     root: Path, parts: dict[str, Any], contract: Contract
 ) -> None:
     one = enter(root, parts, contract)
-    store.client(root).set_registered_model_alias(BOOK, versions.CHAMPION, str(one.number))
-    assert versions.champion(root, BOOK) == one
-    shutil.rmtree(one.folder.parent)
+    store.create_client(root).set_registered_model_alias(BOOK, versions.CHAMPION, str(one.number))
+    assert versions.get_champion(root, BOOK) == one
+    shutil.rmtree(one.artifact_folder.parent)
     with refused(StoreError, f"models:/{BOOK}/1"):
-        versions.champion(root, BOOK)
+        versions.get_champion(root, BOOK)
 
 
 # Promotion
@@ -371,23 +433,27 @@ def proven_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Versions prove themselves in this process: a clean one takes seconds to start."""
 
     def prove(root: Path, model: str, number: int) -> int:
-        store.connected(root)
-        rows, difference = compare_golden(f"models:/{model}/{number}")
+        store.configure_mlflow(root)
+        rows, difference = compare_golden_rows(f"models:/{model}/{number}")
         assert difference == 0
         return rows
 
-    monkeypatch.setattr(promotion, "prove", prove)
+    monkeypatch.setattr(promotion, "verify_golden_rows", prove)
 
 
 def alias(root: Path) -> int | None:
-    found = versions.champion(root, BOOK)
+    found = versions.get_champion(root, BOOK)
     return found.number if found else None
 
 
-def enact(root: Path, candidate: Version, word: str, *, enforce: bool = True, reason: str = "Good") -> dict[str, Any]:
+def enact(
+    root: Path, candidate: ModelVersion, word: str, *, enforce: bool = True, reason: str = "Good"
+) -> dict[str, Any]:
     decision = Decision(word, [Criterion(reason, "1", "1", word == "promote")])
-    champion = versions.champion(root, BOOK)
-    return promotion.enact(root, candidate, champion, decision, enforce=enforce, commit="c0ffee")
+    champion = versions.get_champion(root, BOOK)
+    return promotion.apply_decision(
+        root, candidate, champion, decision, enforce=enforce, commit="c0ffee"
+    )
 
 
 def test_promote_hold_and_dry_run(
@@ -401,17 +467,21 @@ def test_promote_hold_and_dry_run(
     first = {"champion": 1, "golden_rows": 30, "scorer": one.tags["scorer"]}
     assert enact(root, one, "promote") == {**first, "moved": True, "history": 4}
     for place, (word, enforce) in enumerate((("hold", True), ("promote", False)), 5):
-        assert enact(root, two, word, enforce=enforce) == {**first, "moved": False, "history": place}
+        assert enact(root, two, word, enforce=enforce) == {
+            **first,
+            "moved": False,
+            "history": place,
+        }
         assert alias(root) == 1
     assert enact(root, two, "promote", reason="By far")["champion"] == 2
     assert alias(root) == 2
-    tags = versions.version(root, BOOK, 2).tags
+    tags = versions.get_version(root, BOOK, 2).tags
     assert tags["promoted_after"] == "1"
     assert missing_facts(tags["promoted_because"], "By far", 1) == []
-    assert versions.version(root, BOOK, 1).tags["promoted_after"] == "none"
-    told = history.read(root, BOOK)[-1]
-    assert (told.at, told.evidence["run_id"]) == (tags["promoted_at"], two.tags["run_id"])
-    assert history.breaks(root) == []
+    assert versions.get_version(root, BOOK, 1).tags["promoted_after"] == "none"
+    told = history.read_history(root, BOOK)[-1]
+    assert (told.timestamp, told.evidence["run_id"]) == (tags["promoted_at"], two.tags["run_id"])
+    assert history.find_integrity_errors(root) == []
 
 
 @pytest.mark.slow
@@ -425,21 +495,25 @@ def test_a_rollback_works_without_a_network(
 ) -> None:
     for version in (enter(root, parts, contract), enter(root, other, contract)):
         enact(root, version, "promote")
-    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "sqlite:///of-another-project.db")  # as another use of MLflow leaves it
+    monkeypatch.setenv(
+        "MLFLOW_REGISTRY_URI", "sqlite:///of-another-project.db"
+    )  # as another use of MLflow leaves it
     code = "from pathlib import Path; from modelbook.registry import promotion;"
-    code += f"print(promotion.roll_back(Path({str(root)!r}), {BOOK!r}, why='', commit='none').after)"
+    code += f"print(promotion.roll_back(Path({str(root)!r}), {BOOK!r}, reason='', commit='none').champion_after)"
     alone = ["unshare", "--user", "--map-root-user", "--net", sys.executable, "-c", code]
     if subprocess.run([*alone[:4], "true"], capture_output=True).returncode:
         pytest.skip("this machine gives nobody a network of his own")
     told = subprocess.run(alone, capture_output=True, text=True)
     assert (told.stdout, told.returncode) == ("1\n", 0), told.stderr
     assert alias(root) == 1
-    assert history.read(root, BOOK)[-1].evidence["golden_rows"] == 30  # from the clean process
+    assert (
+        history.read_history(root, BOOK)[-1].evidence["golden_rows"] == 30
+    )  # from the clean process
 
 
-def spoil(version: Version) -> None:
+def spoil(version: ModelVersion) -> None:
     """Another model's pipeline in the place of the one that was registered."""
-    shutil.copy(version.folder / "evaluated.pkl", version.folder / "model.pkl")
+    shutil.copy(version.artifact_folder / "evaluated.pkl", version.artifact_folder / "model.pkl")
 
 
 @pytest.mark.slow
@@ -447,29 +521,35 @@ def test_a_version_whose_proof_fails_does_not_become_champion(
     root: Path, parts: dict[str, Any], other: dict[str, Any], contract: Contract
 ) -> None:
     one, two = enter(root, parts, contract), enter(root, other, contract)
-    store.client(root).set_registered_model_alias(BOOK, versions.CHAMPION, str(one.number))
+    store.create_client(root).set_registered_model_alias(BOOK, versions.CHAMPION, str(one.number))
     spoil(two)
-    with pytest.raises(ProofError, match=r"models:/tiny/2\b.*\b0\.\d+"):
+    with pytest.raises(ReproductionError, match=r"models:/tiny/2\b.*\b0\.\d+"):
         enact(root, two, "promote")
     assert alias(root) == 1
-    assert "promoted_at" not in versions.version(root, BOOK, 2).tags
+    assert "promoted_at" not in versions.get_version(root, BOOK, 2).tags
 
 
 @pytest.mark.slow
-def test_a_model_that_does_not_load_is_not_proven(root: Path, parts: dict[str, Any], contract: Contract) -> None:
+def test_a_model_that_does_not_load_is_not_proven(
+    root: Path, parts: dict[str, Any], contract: Contract
+) -> None:
     one = enter(root, parts, contract)
-    (one.folder / "model.pkl").write_bytes(b"no pickle")
-    with pytest.raises(ProofError, match=r"(?s)models:/tiny/1\b.*UnpicklingError"):
-        promotion.prove(root, BOOK, 1)
+    (one.artifact_folder / "model.pkl").write_bytes(b"no pickle")
+    with pytest.raises(ReproductionError, match=r"(?s)models:/tiny/1\b.*UnpicklingError"):
+        promotion.verify_golden_rows(root, BOOK, 1)
 
 
 # Candidate and champion on the same rows
 
 
-def test_pairs_are_rows_that_neither_was_trained_on(first: Version, second: Version, contract: Contract) -> None:
-    pairs = paired(second, first)
+def test_pairs_are_rows_that_neither_was_trained_on(
+    first: ModelVersion, second: ModelVersion, contract: Contract
+) -> None:
+    pairs = score_on_shared_rows(second, first)
     candidate, champion = pairs.candidate, pairs.champion
-    assert set(candidate.entity) == set(range(30, 50))  # held out by both: the champion trained on 50 and above
+    assert set(candidate.entity) == set(
+        range(30, 50)
+    )  # held out by both: the champion trained on 50 and above
     rows = second.reference[second.reference["who"].isin(range(30, 50))].reset_index(drop=True)
     assert len(pairs) == len(rows) == 60
     pd.testing.assert_frame_equal(pairs.rows, rows)
@@ -477,38 +557,43 @@ def test_pairs_are_rows_that_neither_was_trained_on(first: Version, second: Vers
         np.testing.assert_array_equal(side.outcome, rows["happened"])
     np.testing.assert_array_equal(candidate.score, rows["score"])
     # Not the champion in service, which was refitted on these entities as well.
-    np.testing.assert_array_equal(champion.score, first.evaluated().predict_proba(contract.features(rows))[:, 1])
+    np.testing.assert_array_equal(
+        champion.score,
+        first.load_holdout_pipeline().predict_proba(contract.select_features(rows))[:, 1],
+    )
 
 
-def write_version(folder: Path, parts: dict[str, Any], contract: Contract) -> Version:
+def write_version(folder: Path, parts: dict[str, Any], contract: Contract) -> ModelVersion:
     """A version with what pairing reads of it; to register one takes a second."""
     folder.mkdir()
-    (folder / "contract.yaml").write_text(contract.dump())
+    (folder / "contract.yaml").write_text(contract.to_yaml())
     (folder / "metrics.json").write_text(json.dumps(parts["metrics"]))
     (folder / "evaluated.pkl").write_bytes(cloudpickle.dumps(parts["evaluated"]))
     parts["reference"].to_parquet(folder / "reference.parquet")
-    return Version(BOOK, 1, {}, folder)
+    return ModelVersion(BOOK, 1, {}, folder)
 
 
 def test_after_a_retrain_the_newest_rows_are_asked_where_they_are_enough(
     tmp_path: Path, make_frame: Callable[..., pd.DataFrame], contract: Contract
 ) -> None:
-    def version(years: tuple[int, ...], held: range, split: str = "group") -> Version:
+    def version(years: tuple[int, ...], held: range, split: str = "group") -> ModelVersion:
         parts = made(make_frame(seed=6, entities=60, years=years), set(held), contract)
         parts["metrics"] |= {"periods": list(years), "split": split}
         return write_version(tmp_path / f"{len(years)}-{held}", parts, contract)
 
     champion = version((1, 2, 3), range(20, 40))
     challenger = version((1, 2, 3, 4), range(10, 30))
-    pairs = paired(challenger, champion, 10)
-    assert missing_facts(pairs.told, 10, "year 4") == []
+    pairs = score_on_shared_rows(challenger, champion, 10)
+    assert missing_facts(pairs.row_selection, 10, "year 4") == []
     assert (set(pairs.rows["who"]), set(pairs.rows["year"])) == (set(range(20, 30)), {4})
-    few = paired(challenger, champion, 11)
-    assert missing_facts(few.told, 40, 10, 11) == []  # rows, the later of them, and how many it takes
+    few = score_on_shared_rows(challenger, champion, 11)
+    assert (
+        missing_facts(few.row_selection, 40, 10, 11) == []
+    )  # rows, the later of them, and how many it takes
     assert set(few.rows["who"]) == set(range(20, 30))
-    assert missing_facts(paired(champion, champion, 1).told, 60) == []
+    assert missing_facts(score_on_shared_rows(champion, champion, 1).row_selection, 60) == []
     forward = version((1, 2, 3), range(50, 60), "time")  # rows of an entity may be on both sides
-    assert set(paired(challenger, forward, 10).rows["who"]) == set(range(10, 30))
+    assert set(score_on_shared_rows(challenger, forward, 10).rows["who"]) == set(range(10, 30))
 
 
 def test_an_entity_that_came_later_is_new_to_the_champion(
@@ -516,65 +601,73 @@ def test_an_entity_that_came_later_is_new_to_the_champion(
 ) -> None:
     frame = make_frame(seed=6, entities=60, years=(1, 2, 3, 4))
     frame = frame[(frame["year"] > 3) | (frame["who"] < 50)]  # members from 50 on join in year 4
-    old, new = (made(frame[frame["year"] <= until], set(range(40, 60)), contract) for until in (3, 4))
+    old, new = (
+        made(frame[frame["year"] <= until], set(range(40, 60)), contract) for until in (3, 4)
+    )
     for parts, years in ((old, [1, 2, 3]), (new, [1, 2, 3, 4])):
         parts["metrics"] |= {"periods": years, "split": "group"}
     champion = write_version(tmp_path / "old", old, contract)
     challenger = write_version(tmp_path / "new", new, contract)
-    assert set(paired(challenger, champion, 20).rows["who"]) == set(range(40, 60))
+    assert set(score_on_shared_rows(challenger, champion, 20).rows["who"]) == set(range(40, 60))
 
 
 def test_without_a_champion_or_shared_entities_there_are_no_pairs(
-    tmp_path: Path, first: Version, make_frame: Callable[..., pd.DataFrame], contract: Contract
+    tmp_path: Path, first: ModelVersion, make_frame: Callable[..., pd.DataFrame], contract: Contract
 ) -> None:
     stranger = made(make_frame(seed=6), set(range(100, 150)), contract)
     apart = write_version(tmp_path / "apart", stranger, contract)
     for candidate, champion in ((first, None), (apart, first)):
-        assert len(paired(candidate, champion)) == 0
+        assert len(score_on_shared_rows(candidate, champion)) == 0
 
 
 def test_a_champion_with_columns_that_are_gone_cannot_be_paired(
-    tmp_path: Path, first: Version, other: dict[str, Any], contract: Contract
+    tmp_path: Path, first: ModelVersion, other: dict[str, Any], contract: Contract
 ) -> None:
     later = {**other, "reference": other["reference"].drop(columns="noise")}
-    assert len(paired(write_version(tmp_path / "later", later, contract), first)) == 0
+    assert len(score_on_shared_rows(write_version(tmp_path / "later", later, contract), first)) == 0
 
 
 # The card
 
 
-def test_the_card_tells_candidate_and_champion_side_by_side(first: Version, second: Version) -> None:
-    told = card.versions(second, first).set_index("fact")
+def test_the_card_tells_candidate_and_champion_side_by_side(
+    first: ModelVersion, second: ModelVersion
+) -> None:
+    told = version_tables.compare_versions(second, first).set_index("fact")
     assert told.loc["version"].tolist() == [str(second.number), str(first.number)]
     assert told.loc["ROC AUC", "champion"] == "0.8000"
-    assert list(card.versions(second, None).columns) == ["fact", "candidate"]
+    assert list(version_tables.compare_versions(second, None).columns) == ["fact", "candidate"]
 
 
-def test_the_card_tells_the_decision(first: Version) -> None:
+def test_the_card_tells_the_decision(first: ModelVersion) -> None:
     done = {"champion": 1, "moved": True, "golden_rows": 30, "scorer": first.tags["scorer"]}
 
     def story(word: str, gate: str = "enforce", **changes: Any) -> dict[str, Any]:
-        return card.story(word, ["Good: 1, required 0."], first, {**done, **changes}, gate)
+        return version_tables.summarize_decision(
+            word, ["Good: 1, required 0."], first, {**done, **changes}, gate
+        )
 
     decision, reason, outcome = story("promote")["sentences"]
     assert missing_facts(decision, "promote", 1) == []
     assert reason == "Good: 1, required 0."
-    assert missing_facts(outcome, "champion", 1, 30, "weighted sum") == []
+    assert missing_facts(outcome, "champion", 1, 30, "linear model") == []
     slow = story("promote", scorer="the model itself: size bends")["sentences"][-1]
     assert missing_facts(slow, "the model itself", "size bends") == []
-    assert "weighted sum" not in slow
+    assert "linear model" not in slow
     assert missing_facts(story("promote", "dry_run")["sentences"][0], "dry run", 1) == []
     assert story("hold")["next"] != story("promote")["next"]
 
 
-def test_the_outcome_is_told_as_a_table_and_a_sentence(first: Version) -> None:
+def test_the_outcome_is_told_as_a_table_and_a_sentence(first: ModelVersion) -> None:
     done = {"champion": 1, "moved": True, "golden_rows": 30, "scorer": first.tags["scorer"]}
-    moved = found.outcome(card.outcome(done))
-    assert missing_facts(moved, 1, 30, "weighted sum") == []
-    assert found.outcome(card.outcome({**done, "moved": False})) != moved
-    champion, is_moved, golden_rows, scorer = card.outcome({**done, "champion": None, "moved": False})["value"]
+    moved = summarize.champion_alias(version_tables.outcome_table(done))
+    assert missing_facts(moved, 1, 30, "linear model") == []
+    assert summarize.champion_alias(version_tables.outcome_table({**done, "moved": False})) != moved
+    champion, is_moved, golden_rows, scorer = version_tables.outcome_table(
+        {**done, "champion": None, "moved": False}
+    )["value"]
     assert (champion, is_moved, golden_rows) == ("none", "no", "30")
-    assert "weighted sum" in scorer
+    assert "linear model" in scorer
 
 
 def test_each_criterion_is_told_with_what_it_requires() -> None:
@@ -582,7 +675,7 @@ def test_each_criterion_is_told_with_what_it_requires() -> None:
         {"name": "n", "required": "r", "found": "f", "passed": passed, "sentence": "s"}
         for passed in (False, True, None)
     ]
-    table = card.criteria(rows)
+    table = version_tables.criteria_table(rows)
     assert table.iloc[:, :3].values.tolist() == [["n", "r", "f"]] * 3
     assert table.iloc[:2, 3].tolist() == ["no", "yes"]
     assert table.iloc[2, 3] not in ("no", "yes")

@@ -18,10 +18,10 @@ from shelf import BOOK, THRESHOLD, Shelf, fitted
 from sklearn.dummy import DummyClassifier
 from typer.testing import CliRunner
 
+from modelbook.ab import replay
 from modelbook.contract import Contract
 from modelbook.errors import ContractError, DataError
-from modelbook.monitoring import replay
-from modelbook.tasks.answering import Answer, answering
+from modelbook.tasks.decision_rule import RowPrediction, make_decision_rule
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,9 @@ def rows(make_frame: Callable[..., pd.DataFrame]) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def template(rows: pd.DataFrame, contract: Contract, tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+def template(
+    rows: pd.DataFrame, contract: Contract, tmp_path_factory: pytest.TempPathFactory
+) -> Shelf:
     """Version 1, the champion, answers the base rate to all; version 2 has learned something."""
     made = Shelf(tmp_path_factory.mktemp("replay"))
     made.alias("champion", made.register(fitted(rows, contract, DummyClassifier()), contract, rows))
@@ -48,12 +50,12 @@ def project(template: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def serve(root: Path, frame: pd.DataFrame) -> None:
-    from modelbook.serving.app import create
+    from modelbook.serving.app import create_app
 
     names = ["colour", "size", "noise", "flag"]
     asked = [{**row, "noise": None if pd.isna(row["noise"]) else row["noise"]}
              for row in frame[names].to_dict("records")]  # fmt: skip
-    with TestClient(create(root, BOOK)) as client:
+    with TestClient(create_app(root, BOOK)) as client:
         assert client.post("/predict", json=asked).status_code == 200
 
 
@@ -70,7 +72,7 @@ def test_what_is_told_is_what_the_model_says(project, rows, contract, make_frame
     assert told.exit_code == 0, told.output
     found = json.loads(told.stdout)
     then = rows["happened"].mean()
-    now = fitted(rows, contract).predict_proba(contract.features(frame))[:, 1]
+    now = fitted(rows, contract).predict_proba(contract.select_features(frame))[:, 1]
     otherwise = (now >= THRESHOLD) != (then >= THRESHOLD)
     assert (found["rows"], found["otherwise"], found["version"]) == (300, otherwise.sum(), 2)
     assert 0.1 < found["share"] < 0.9
@@ -80,10 +82,16 @@ def test_what_is_told_is_what_the_model_says(project, rows, contract, make_frame
     assert found["moving"] == "probability of 1"
     most = np.argsort(-np.abs(now - then))[:10]
     assert [one["change"] for one in found["most"]] == pytest.approx((now - then)[most], abs=1e-6)
-    assert [one["inputs"]["size"] for one in found["most"]] == pytest.approx(frame["size"].iloc[most])
+    assert [one["inputs"]["size"] for one in found["most"]] == pytest.approx(
+        frame["size"].iloc[most]
+    )
     part = (frame["colour"] == "11").to_numpy()
     [eleven] = [one for one in found["slices"] if one["value"] == "11"]
-    assert (eleven["slice"], eleven["rows"], eleven["otherwise"]) == ("colour", part.sum(), otherwise[part].sum())
+    assert (eleven["slice"], eleven["rows"], eleven["otherwise"]) == (
+        "colour",
+        part.sum(),
+        otherwise[part].sum(),
+    )
     assert eleven["mean"] == pytest.approx((now - then)[part].mean(), abs=1e-6)
     with Path("all.csv").open() as file:
         written = list(csv.DictReader(file))
@@ -101,7 +109,7 @@ def test_the_table_says_how_many_where_and_which(project, make_frame) -> None:
     serve(project, make_frame(seed=9, entities=20))
     told = run("--model", "2", "--since", "1h")
     assert told.exit_code == 0
-    assert re.match(r"Version 2\b.* of 60 rows\b", told.stdout)
+    assert re.match(r"Version 2\b.* of 60\b", told.stdout)
     assert "colour  2 " in told.stdout
     assert told.stdout.split("Changed most:")[1].count("size=") == 10
 
@@ -126,27 +134,39 @@ class Fixed:
     """Answers what it is told to, whatever is asked."""
 
     def __init__(self, contract: Contract, *numbers: list[float]) -> None:
-        self.answering, self._numbers = answering(contract, 0.5 if contract.task == "binary" else None), numbers
+        self.decision_rule, self._numbers = (
+            make_decision_rule(contract, 0.5 if contract.task == "binary" else None),
+            numbers,
+        )
 
-    def many(self, rows: list[dict[str, Any]]) -> list[Answer]:
-        return [self.answering.answer(self._numbers[place % len(self._numbers)]) for place in range(len(rows))]
+    def predict_many(self, rows: list[dict[str, Any]]) -> list[RowPrediction]:
+        return [
+            self.decision_rule.predict_row(self._numbers[place % len(self._numbers)])
+            for place in range(len(rows))
+        ]
 
 
-def row(number: int, prediction: Any, sure: dict[str, float] | None, **inputs: Any) -> dict[str, Any]:
+def row(
+    number: int, prediction: Any, sure: dict[str, float] | None, **inputs: Any
+) -> dict[str, Any]:
     told = {"size": 1.0, "colour": "1", "noise": None, **inputs}
     return {"id": f"id-{number}", "at": 1.0, "version": 1, "inputs": told, "prediction": prediction,
             "probabilities": sure}  # fmt: skip
 
 
 def again(rows: list[dict[str, Any]], scorer: Any, contract: Contract) -> dict[str, Any]:
-    return replay.replay(iter(rows), scorer, contract, "version 2", tell=lambda *_: None).to_dict()
+    return replay.replay_predictions(
+        iter(rows), scorer, contract, "version 2", on_progress=lambda *_: None
+    ).to_dict()
 
 
 def test_several_classes_move_by_the_likeliest_before() -> None:
     contract = of_classes()
     sure = {"low": 0.5, "middle": 0.3, "high": 0.2}
     told = again(
-        [row(1, "low", sure), row(2, "low", sure)], Fixed(contract, [0.6, 0.2, 0.2], [0.1, 0.1, 0.8]), contract
+        [row(1, "low", sure), row(2, "low", sure)],
+        Fixed(contract, [0.6, 0.2, 0.2], [0.1, 0.1, 0.8]),
+        contract,
     )
     assert (told["rows"], told["otherwise"]) == (2, 1)
     assert [one["change"] for one in told["most"]] == pytest.approx([-0.4, 0.1])
@@ -157,36 +177,40 @@ def test_a_number_differs_beyond_its_last_digits() -> None:
     contract = of_number()
     rows = [row(1, 1000.0, None), row(2, 1000.0, None)]
     told = again(rows, Fixed(contract, [1000.0000001], [1200.0]), contract)
-    assert (told["otherwise"], told["moving"]) == (1, "answer")
+    assert (told["otherwise"], told["moving"]) == (1, "prediction")
     assert told["mean"] == pytest.approx(100)
 
 
 def test_a_version_of_another_contract_is_told() -> None:
     sure = {"low": 0.5, "middle": 0.3, "high": 0.2}
-    with pytest.raises(ContractError, match="version 2 answers a number, version 1 answered low, middle, high"):
+    with pytest.raises(ContractError, match=r"version 2 .*number, version 1 .*low, middle, high"):
         again([row(1, "low", sure)], Fixed(of_number(), [1.0]), of_number())
-    with pytest.raises(ContractError, match="version 2 answers low, middle, high, version 1 answered a number"):
+    with pytest.raises(ContractError, match=r"version 2 .*low, middle, high, version 1 .*number"):
         again([row(1, 2.0, None)], Fixed(of_classes(), [1, 0, 0]), of_classes())
     lacking = row(1, 2.0, None)
     del lacking["inputs"]["noise"]
     with pytest.raises(ContractError, match=r"\b2\b.*noise.*id-1"):
         again([lacking], Fixed(of_number(), [1.0]), of_number())
-    with pytest.raises(DataError, match="nothing was answered"):
+    with pytest.raises(DataError, match="the journal has no predictions"):
         again([], Fixed(of_number(), [1.0]), of_number())
 
 
 def test_what_is_kept_does_not_grow_with_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay, "SAMPLE", 500)
-    monkeypatch.setattr(replay, "VALUES", 3)
+    monkeypatch.setattr(replay, "MAX_SAMPLED_CHANGES", 500)
+    monkeypatch.setattr(replay, "MAX_SLICE_VALUES", 3)
     contract = of_number().model_copy(update={"slices": ["size"]})
     random, said = np.random.default_rng(1), []
     before = random.normal(size=9000)
-    found = replay.replay(
+    found = replay.replay_predictions(
         (row(place, value, None, size=float(place)) for place, value in enumerate(before)), Fixed(contract, [0.0]),
-        contract, "version 2", tell=lambda rows, seconds: said.append(rows),
+        contract, "version 2", on_progress=lambda rows, seconds: said.append(rows),
     )  # fmt: skip
     assert said == [2000, 4000, 6000, 8000, 9000]
-    assert (len(found.sample), len(found.most), len(found.groups)) == (500, replay.MOST, 4)
+    assert (len(found.sampled_changes), len(found.largest_changes), len(found.slice_totals)) == (
+        500,
+        replay.LISTED_ROWS,
+        4,
+    )
     told = found.to_dict()
     assert told["mean"] == pytest.approx(-before.mean())
     assert told["quantiles"]["0.5"] == pytest.approx(-np.median(before), abs=0.2)
@@ -196,9 +220,9 @@ def test_what_is_kept_does_not_grow_with_the_rows(monkeypatch: pytest.MonkeyPatc
 
 
 def test_progress_is_told_when_it_takes_long(project, make_frame, monkeypatch) -> None:
-    from modelbook.cli import experiment
+    from modelbook.cli import ab
 
     serve(project, make_frame(seed=9, entities=20))
     assert run("--model", "2", "--since", "1h").stderr == ""
-    monkeypatch.setattr(experiment, "QUIET", 0)
+    monkeypatch.setattr(ab, "PROGRESS_SECONDS", 0)
     assert run("--model", "2", "--since", "1h").stderr.startswith("60 rows, ")

@@ -18,24 +18,25 @@ from facts import missing_facts, refused
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from modelbook import config
-from modelbook.errors import ReportError
-from modelbook.registry.history import Entry
-from modelbook.report import Figure, Findings, Table, Together, Verdict, failure, flow, index, page
-from modelbook.report.clean import clean
-from modelbook.report.figures import (
+from modelbook.display import BulletList, DisplayGroup, Figure, Table
+from modelbook.display.figures import (
     ab,
     compare,
-    contributions,
     correlation,
-    dependence,
     deploy,
     explore,
     finalize,
     ingest,
     monitor,
+    partial_dependence,
+    shap_values,
 )
-from modelbook.report.verdict import MIME
-from modelbook.stage.record import Run, Step
+from modelbook.errors import ReportError
+from modelbook.pages import failure_report, index, pipeline_diagram, stage_report
+from modelbook.pages.sanitizer import sanitize_html
+from modelbook.registry.history import HistoryEntry
+from modelbook.runs.record import BuildRun, StageRun
+from modelbook.stage.verdict import MIME_TYPE, Verdict
 
 NAN = float("nan")
 
@@ -61,19 +62,26 @@ def notebook(*cells: Any) -> Any:
 
 
 def shown(source: str = "show()", tags: tuple[str, ...] = (), **data: Any) -> Any:
-    outputs = [new_output("display_data", {key.replace("__", "/"): value for key, value in data.items()})]
+    outputs = [
+        new_output("display_data", {key.replace("__", "/"): value for key, value in data.items()})
+    ]
     return new_code_cell(source, metadata={"tags": list(tags)}, outputs=outputs if data else [])
 
 
 def concluding(conclusion: Verdict) -> Any:
-    return new_code_cell("verdict", outputs=[new_output("display_data", conclusion._repr_mimebundle_())])
+    return new_code_cell(
+        "verdict", outputs=[new_output("display_data", conclusion._repr_mimebundle_())]
+    )
 
 
 def published(folder: Path, *cells: Any) -> str:
-    source, target = folder / "reports/tiny/03_compare.ipynb", folder / "reports/tiny/03_compare.html"
+    source, target = (
+        folder / "reports/tiny/03_compare.ipynb",
+        folder / "reports/tiny/03_compare.html",
+    )
     source.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook(*cells), source)
-    page.publish({"nb": source, "report": target}, {"book": "tiny"})
+    stage_report.publish({"nb": source, "report": target}, {"book": "tiny"})
     return target.read_text(encoding="utf-8")
 
 
@@ -81,7 +89,9 @@ def published(folder: Path, *cells: Any) -> str:
 
 
 def test_a_verdict_survives_json() -> None:
-    made = verdict(details={"auc": np.float64(0.8), "bad": NAN, "n": np.int64(3), "many": np.arange(2)})
+    made = verdict(
+        details={"auc": np.float64(0.8), "bad": NAN, "n": np.int64(3), "many": np.arange(2)}
+    )
     again = Verdict.from_dict(json.loads(json.dumps(made.to_dict(), allow_nan=False)))
     assert again == made
     assert again.details == {"auc": 0.8, "bad": None, "n": 3, "many": [0, 1]}
@@ -111,7 +121,7 @@ def test_what_is_no_verdict_is_refused() -> None:
 
 def test_a_verdict_shows_itself_escaped() -> None:
     bundle = verdict()._repr_mimebundle_()
-    assert bundle[MIME]["word"] == "accepted"
+    assert bundle[MIME_TYPE]["word"] == "accepted"
     assert "0.812 &lt;AUC&gt;" in bundle["text/html"]
     assert "Open finalize." in bundle["text/plain"]
 
@@ -150,8 +160,12 @@ def test_a_long_table_is_cut_and_says_so() -> None:
 
 
 def test_an_empty_table_says_so() -> None:
-    html = Table(pd.DataFrame({"<x>": []}), caption="None of <these>", found="All is well.")._repr_html_()
-    assert html.startswith('<p class="found">All is well.</p><p class="nothing">None of &lt;these&gt;')
+    html = Table(
+        pd.DataFrame({"<x>": []}), caption="None of <these>", summary="All is well."
+    )._repr_html_()
+    assert html.startswith(
+        '<p class="found">All is well.</p><p class="nothing">None of &lt;these&gt;'
+    )
     assert "<table" not in html
 
 
@@ -161,8 +175,8 @@ def test_a_table_refuses_formats_of_unknown_columns() -> None:
 
 
 def test_findings_are_escaped() -> None:
-    assert Findings(["a < b"])._repr_html_() == '<ul class="findings"><li>a &lt; b</li></ul>'
-    assert '<p class="nothing">' in Findings([])._repr_html_()
+    assert BulletList(["a < b"])._repr_html_() == '<ul class="findings"><li>a &lt; b</li></ul>'
+    assert '<p class="nothing">' in BulletList([])._repr_html_()
 
 
 def test_a_figure_needs_alternative_text() -> None:
@@ -181,12 +195,12 @@ def test_a_figure_carries_its_first_fifty_numbers() -> None:
 def test_a_heavy_figure_becomes_a_png(monkeypatch: pytest.MonkeyPatch) -> None:
     figure = compare.leaderboard(BOARD, "roc_auc")
     assert "data:image/svg+xml;base64," in figure._repr_html_()
-    monkeypatch.setattr("modelbook.report.display.SVG_BYTES", 10)
+    monkeypatch.setattr("modelbook.display.components.MAX_SVG_BYTES", 10)
     assert "data:image/png;base64,iVBOR" in figure._repr_html_()
 
 
 def test_a_figure_is_the_same_each_time_and_follows_the_dark() -> None:
-    svgs = [compare.leaderboard(BOARD, "roc_auc").svg() for _ in range(2)]
+    svgs = [compare.leaderboard(BOARD, "roc_auc").to_svg() for _ in range(2)]
     assert svgs[0] == svgs[1]
     assert "prefers-color-scheme:dark" in svgs[0]
     assert "var(--accent,#0072b2)" in svgs[0]
@@ -198,8 +212,8 @@ def test_drawing_leaves_matplotlib_as_it_was() -> None:
         # asking for the backend would choose one
         "def now(): return {k: matplotlib.rcParams[k] for k in matplotlib.rcParams if k != 'backend'}\n"
         "before = now()\n"
-        "import pandas as pd; from modelbook.report.figures import explore\n"
-        "explore.missingness(pd.DataFrame({'column': ['a'], 'share': [0.2]}))._repr_html_()\n"
+        "import pandas as pd; from modelbook.display.figures import explore\n"
+        "explore.missing_rates(pd.DataFrame({'column': ['a'], 'share': [0.2]}))._repr_html_()\n"
         "assert now() == before and 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
@@ -207,7 +221,7 @@ def test_drawing_leaves_matplotlib_as_it_was() -> None:
 
 def test_importing_the_room_is_cheap() -> None:
     code = (
-        "import sys, modelbook.report\n"
+        "import sys, modelbook.display\n"
         "heavy = {'matplotlib', 'pandas', 'nbconvert', 'jinja2'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
@@ -218,7 +232,9 @@ BOARD = pd.DataFrame({
     "candidate": ["lr", "gbc", "dummy", "mlp"], "status": ["ok", "ok", "ok", "failed"],
     "roc_auc_mean": [0.79, 0.812, 0.5, NAN], "roc_auc_sd": [0.01, 0.02, 0.0, NAN], "fit_seconds": [1, 2, 0.1, NAN],
 })  # fmt: skip
-CURVE = pd.DataFrame({"fpr": [0, 0.5, 1], "tpr": [0, 0.75, 1], "low": [0, 0.7, 1], "high": [0, 0.8, 1]})
+CURVE = pd.DataFrame(
+    {"fpr": [0, 0.5, 1], "tpr": [0, 0.75, 1], "low": [0, 0.7, 1], "high": [0, 0.8, 1]}
+)
 TRAIN = pd.DataFrame({
     "age": np.r_[np.arange(40), np.arange(40) + 30.0], "plan": ["a", "b"] * 40, "sick": [0] * 60 + [1] * 20,
 })  # fmt: skip
@@ -228,32 +244,32 @@ PUSHES = pd.DataFrame({
     "shap": [-0.5, -0.4, 0.2, 0.5, 0.1, -0.1, 0.1, -0.1],
 })  # fmt: skip
 FIGURES: dict[str, Any] = {
-    "a/b": (ab.course, pd.DataFrame({
+    "a/b": (ab.difference_over_time, pd.DataFrame({
         "users": [100, 200], "difference": [-0.2, -0.1], "low": [-0.5, -0.15], "high": [0.1, -0.05],
     }), ("Brier score",), -0.1),
-    "periods": (ingest.periods, pd.DataFrame({
+    "periods": (ingest.rows_by_period, pd.DataFrame({
         "period": [1, 2], "rows": [5905, 1700], "entities": [5905, 1700], "use": ["train and holdout", "batch"],
     }), (), 5905),
-    "balance": (explore.balance, pd.DataFrame({
+    "balance": (explore.target_by_period, pd.DataFrame({
         "period": [1, 2], "rows": [100, 100], "rate": [0.2, 0.3], "low": [0.1, 0.2], "high": [0.3, 0.4],
     }), (), 0.25),
-    "missingness": (explore.missingness, pd.DataFrame({"column": ["hi", "age"], "share": [0.26, 0]}), (), 0.26),
-    "distributions": (explore.distributions, TRAIN, (["age", "plan"], "sick"), 59.5),
-    "associations": (explore.associations, pd.DataFrame({
+    "missingness": (explore.missing_rates, pd.DataFrame({"column": ["hi", "age"], "share": [0.26, 0]}), (), 0.26),
+    "distributions": (explore.feature_distributions, TRAIN, (["age", "plan"], "sick"), 59.5),
+    "associations": (explore.univariate_scores, pd.DataFrame({
         "column": ["age", "sex"], "strength": [0.68, 0.51], "direction": ["higher", ""],
     }), ("ROC AUC", 0.5), 0.68),
-    "over_time": (explore.over_time, pd.DataFrame({
+    "over_time": (explore.mean_shifts, pd.DataFrame({
         "column": ["age", "age"], "period": [1, 2], "value": [0, -0.31],
     }), (), "0.31"),  # in either direction
-    "correlations": (correlation.correlations, pd.DataFrame({
+    "correlations": (correlation.correlation_heatmap, pd.DataFrame({
         "one": ["age", "age", "plan"], "other": ["child", "plan", "child"],
         "measure": ["Spearman", "correlation ratio", "correlation ratio"], "value": [-0.85, 0.3, -0.001],
     }), (), -0.85),
     "leaderboard": (compare.leaderboard, BOARD, ("roc_auc",), 0.812),
-    "learning": (compare.learning, pd.DataFrame({
+    "learning": (compare.learning_curve, pd.DataFrame({
         "share": [0.5, 0.5, 1, 1], "fold": [1, 2, 1, 2], "rows": [50, 50, 100, 100], "value": [0.7, 0.72, 0.8, 0.78],
     }), ("roc_auc", "Rows help."), 0.79),
-    "curves": (finalize.curves, CURVE, (pd.DataFrame({
+    "curves": (finalize.roc_and_precision_recall, CURVE, (pd.DataFrame({
         "recall": [0, 0.5, 1], "precision": [1, 0.6, 0.2], "low": [1, 0.5, 0.2], "high": [1, 0.7, 0.2],
     }), 0.762, 0.2), 0.762),
     "calibration": (finalize.calibration, pd.DataFrame({
@@ -262,31 +278,31 @@ FIGURES: dict[str, Any] = {
     "threshold_cost": (finalize.threshold_cost, pd.DataFrame({
         "threshold": [0.1, 0.5, 0.9], "cost": [30, 20, 40], "no": 45, "yes": 33,
     }), (0.5,), (20, 0.5, 45, 33)),
-    "confusion": (finalize.confusion, pd.DataFrame([[80, 5], [5, 10]]), (), 0.9),
-    "importance": (finalize.importance, pd.DataFrame({
+    "confusion": (finalize.confusion_matrix, pd.DataFrame([[80, 5], [5, 10]]), (), 0.9),
+    "importance": (finalize.feature_importance, pd.DataFrame({
         "feature": ["age", "sex"], "mean": [0.03, 0.01], "sd": [0.01, 0.01],
     }), (), 0.03),
-    "contributions": (contributions.contributions, PUSHES, ("the log-odds of “sick”",), 0.4),
-    "contributions to classes": (contributions.contributions, pd.concat([
+    "contributions": (shap_values.shap_summary, PUSHES, ("the log-odds of “sick”",), 0.4),
+    "contributions to classes": (shap_values.shap_summary, pd.concat([
         PUSHES.assign(**{"class": "a"}), PUSHES.assign(shap=-2 * PUSHES["shap"], **{"class": "b"}),
     ]), ("the log-odds of each class of “kind”",), 0.6),
-    "dependence": (dependence.dependence, pd.DataFrame({
+    "dependence": (partial_dependence.partial_dependence, pd.DataFrame({
         "feature": ["age", "age", "site", "site"], "kind": ["number", "number", "code", "code"],
         "value": [20.0, 60.0, "11", "2"], "mean": [0.1, 0.34, 0.2, 0.3], "low": [0, 0.1, 0.1, 0.1],
         "high": [0.2, 0.6, 0.4, 0.5],
     }), (), 0.34),
-    "slices": (finalize.slices, pd.DataFrame({
+    "slices": (finalize.metric_by_slice, pd.DataFrame({
         "slice": ["site", "site"], "value": [1, 2], "n": [90, 80], "roc_auc": [0.7, 0.8],
         "low": [0.6, 0.7], "high": [0.75, 0.9],
     }), (0.8,), 0.7),
-    "difference": (deploy.difference, pd.DataFrame({
+    "difference": (deploy.metric_differences, pd.DataFrame({
         "metric": ["roc_auc"], "difference": [0.004], "low": [-0.01], "high": [0.02],
     }), (0.005,), 0.004),
-    "drift": (monitor.drift, pd.DataFrame({
+    "drift": (monitor.drift_scores, pd.DataFrame({
         "batch": [4, 5], "column": ["site", "site"], "score": [0.05, 0.2], "threshold": [0.1, 0.1],
         "drifted": [False, True], "importance": [0.1, 0.1],
     }), (), 2.0),
-    "performance": (monitor.performance, pd.DataFrame({
+    "performance": (monitor.metrics_by_batch, pd.DataFrame({
         "batch": [4], "metric": ["roc_auc"], "value": [0.77], "low": [0.75], "high": [0.79], "reference": [0.8],
     }), (), 0.77),
 }  # fmt: skip
@@ -317,13 +333,23 @@ def test_a_figure_without_data_says_so(name: str, kind: str) -> None:
 @pytest.mark.filterwarnings("error::RuntimeWarning", "error::UserWarning")
 def test_a_figure_copes_with_one_row_and_unknown_intervals(name: str) -> None:
     draw, frame, more, _ = FIGURES[name]
-    unknown = [column for column in ("low", "high", "sd", "n", "reference", "roc_auc_sd") if column in frame]
-    for part in (frame.iloc[:1], frame.assign(**dict.fromkeys(unknown, NAN)), frame.drop(columns=unknown)):
+    unknown = [
+        column
+        for column in ("low", "high", "sd", "n", "reference", "roc_auc_sd")
+        if column in frame
+    ]
+    for part in (
+        frame.iloc[:1],
+        frame.assign(**dict.fromkeys(unknown, NAN)),
+        frame.drop(columns=unknown),
+    ):
         assert "<figure" in draw(part, *more)._repr_html_()
 
 
 def test_what_a_figure_says_stands_above_it_and_is_read_aloud_once() -> None:
-    html = explore.missingness(pd.DataFrame({"column": ["<age>", "b"], "share": [0.2, 0]}))._repr_html_()
+    html = explore.missing_rates(
+        pd.DataFrame({"column": ["<age>", "b"], "share": [0.2, 0]})
+    )._repr_html_()
     [above] = re.findall(r'<p class="found" aria-hidden="true">([^<]*)</p>.*<img', html, re.DOTALL)
     assert missing_facts(above, "&lt;age&gt;", 0.2) == []
 
@@ -333,10 +359,10 @@ def test_a_figure_of_many_panels_says_less_above_than_it_is_read_aloud() -> None
         "batch": [4, 5, 4, 5], "metric": ["ROC AUC", "ROC AUC", "PR AUC", "PR AUC"], "value": [0.7, 0.77, 0.5, 0.4],
         "low": [0.6, 0.75, 0.4, 0.3], "high": [0.8, 0.79, 0.6, 0.5], "reference": [0.76, 0.76, 0.6, 0.6],
     })  # fmt: skip
-    figure = monitor.performance(frame)
+    figure = monitor.metrics_by_batch(frame)
     assert missing_facts(figure.alt, "PR AUC", 0.4, 5) == []
-    assert missing_facts(figure.found, "ROC AUC", 0.77, 5, 0.76, 2, 1, "PR AUC") == ["PR AUC"]
-    assert f'<p class="found">{figure.found}</p>' in figure._repr_html_()
+    assert missing_facts(figure.summary, "ROC AUC", 0.77, 5, 0.76, 2, 1, "PR AUC") == ["PR AUC"]
+    assert f'<p class="found">{figure.summary}</p>' in figure._repr_html_()
 
 
 def test_the_rows_that_candidate_and_champion_were_asked_about_are_told_below() -> None:
@@ -348,7 +374,7 @@ def test_the_rows_that_candidate_and_champion_were_asked_about_are_told_below() 
 
 
 def test_contributions_are_told_by_size_direction_and_odds() -> None:
-    figure = contributions.contributions(PUSHES, "the log-odds of “sick”")
+    figure = shap_values.shap_summary(PUSHES, "the log-odds of “sick”")
     age, site = re.fullmatch(r"(.*\bage\b.*)(\bsite\b.*)", figure.alt).groups()
     assert missing_facts(age, "“sick”", "high", 0.4, 1.5) == []  # the last: the factor of the odds
     assert missing_facts(site, "two", 0.1) == []
@@ -357,15 +383,20 @@ def test_contributions_are_told_by_size_direction_and_odds() -> None:
     beside = [text.get_text() for text in figure.figure.axes[0].texts]
     first, second = (text for text in beside if text[0].isdigit())
     assert missing_facts(first, 0.4) == missing_facts(second, 0.1, "two") == []
-    down = contributions.contributions(PUSHES.assign(shap=-PUSHES["shap"]), "“cost”")
+    down = shap_values.shap_summary(PUSHES.assign(shap=-PUSHES["shap"]), "“cost”")
     assert missing_facts(down.alt, "“cost”", "age", "low", 0.4, 1.5) == [1.5]
 
 
 def test_dots_stand_at_their_value_and_do_not_hide_each_other() -> None:
     many = pd.DataFrame(
-        {"feature": "age", "level": np.linspace(0, 1, 60), "class": "", "shap": [0.1] * 30 + [0.9] * 30}
+        {
+            "feature": "age",
+            "level": np.linspace(0, 1, 60),
+            "class": "",
+            "shap": [0.1] * 30 + [0.9] * 30,
+        }
     )
-    ax = contributions.contributions(many, "the log-odds of “sick”").figure.axes[0]
+    ax = shap_values.shap_summary(many, "the log-odds of “sick”").figure.axes[0]
     drawn = np.concatenate([patch.get_path().vertices[::2] for patch in ax.patches])
     assert len(drawn) == 60
     assert len(np.unique(drawn.round(6), axis=0)) == 60
@@ -374,13 +405,15 @@ def test_dots_stand_at_their_value_and_do_not_hide_each_other() -> None:
 
 
 def test_contributions_that_are_silent_say_why() -> None:
-    figure = contributions.contributions(PUSHES.iloc[:0], "", "No SHAP values: <several> fits.")
+    figure = shap_values.shap_summary(PUSHES.iloc[:0], "", "No SHAP values: <several> fits.")
     assert '<p class="nothing">No SHAP values: &lt;several&gt; fits.</p>' in figure._repr_html_()
 
 
 def test_what_stands_together_is_shown_one_below_the_other() -> None:
     table = Table(pd.DataFrame({"a": [1]}), caption="The table")
-    both = Together(explore.missingness(pd.DataFrame({"column": ["b"], "share": [0.2]})), table)
+    both = DisplayGroup(
+        explore.missing_rates(pd.DataFrame({"column": ["b"], "share": [0.2]})), table
+    )
     html = both._repr_html_()
     assert html.index("</figure>") < html.index("The table")
     assert missing_facts(repr(both).splitlines()[1], "The table", 1) == []
@@ -388,24 +421,28 @@ def test_what_stands_together_is_shown_one_below_the_other() -> None:
 
 def test_importance_of_a_sum_of_money_is_written_as_one() -> None:
     frame = pd.DataFrame({"feature": ["smoker"], "mean": [11_080.4], "sd": [100.0]})
-    assert re.search(r"\bsmoker\b.*\b11,080(?!\.\d)", finalize.importance(frame, "RMSE").alt)
+    assert re.search(
+        r"\bsmoker\b.*\b11,080(?!\.\d)", finalize.feature_importance(frame, "RMSE").alt
+    )
 
 
 def test_pairs_that_say_the_same_are_counted_and_zero_has_no_sign() -> None:
     draw, frame, *_ = FIGURES["correlations"]
     figure = draw(frame)
     assert missing_facts(figure.alt, 1, 3, 0.8) == []
-    assert "-0.00" not in figure.svg()
+    assert "-0.00" not in figure.to_svg()
 
 
 def test_the_columns_without_a_gap_are_counted() -> None:
-    figure = explore.missingness(pd.DataFrame({"column": ["a", "b", "c"], "share": [0.2, 0.0001, 0]}))
+    figure = explore.missing_rates(
+        pd.DataFrame({"column": ["a", "b", "c"], "share": [0.2, 0.0001, 0]})
+    )
     assert missing_facts(figure.caption, 1) == []
-    assert "&lt;0.1%" in figure.svg()
+    assert "&lt;0.1%" in figure.to_svg()
 
 
 def test_a_table_without_gaps_has_nothing_to_draw() -> None:
-    figure = explore.missingness(pd.DataFrame({"column": ["a", "b"], "share": [0, 0]}))
+    figure = explore.missing_rates(pd.DataFrame({"column": ["a", "b"], "share": [0, 0]}))
     assert figure.figure is None
     assert missing_facts(figure._repr_html_(), 2) == []
 
@@ -417,10 +454,12 @@ def test_the_leaderboard_is_sorted_best_first_and_names_its_baseline() -> None:
 
 
 def test_drift_is_what_the_test_said() -> None:
-    frame = pd.DataFrame({"batch": [4, 4], "column": ["site", "age"], "score": [0.01, 0.9], "threshold": 0.05})
-    by_test = monitor.drift(frame.assign(drifted=[True, False]))  # p-values: small is drift
+    frame = pd.DataFrame(
+        {"batch": [4, 4], "column": ["site", "age"], "score": [0.01, 0.9], "threshold": 0.05}
+    )
+    by_test = monitor.drift_scores(frame.assign(drifted=[True, False]))  # p-values: small is drift
     assert missing_facts(by_test.alt, 1, 2, "site", "age") == ["age"]
-    assert missing_facts(monitor.drift(frame).alt, "age", "site") == ["site"]
+    assert missing_facts(monitor.drift_scores(frame).alt, "age", "site") == ["site"]
 
 
 # Pages
@@ -438,13 +477,21 @@ def test_a_page_opens_with_its_verdict_and_ends_with_its_facts(tmp_path: Path) -
     assert '<html lang="en">' in html
     assert 'aria-current="page"' in head
     assert 'href="#main"' in head
-    assert html.count("border-left:5px solid #00694f") == 0  # the notebook's own card is not repeated
+    assert (
+        html.count("border-left:5px solid #00694f") == 0
+    )  # the notebook's own card is not repeated
     assert html.count("Trees lead") == 2
 
 
 def test_contents_lead_to_the_headings(tmp_path: Path) -> None:
-    html = published(tmp_path, new_markdown_cell('## "Rows" & `columns`?\n\ntext\n\n## Next'), concluding(verdict()))
-    anchors = re.findall(r'<a href="#([^"]+)">', html.split('class="contents"')[1].split("</nav>")[0])
+    html = published(
+        tmp_path,
+        new_markdown_cell('## "Rows" & `columns`?\n\ntext\n\n## Next'),
+        concluding(verdict()),
+    )
+    anchors = re.findall(
+        r'<a href="#([^"]+)">', html.split('class="contents"')[1].split("</nav>")[0]
+    )
     assert len(anchors) == 2
     assert all(f'id="{anchor}"' in html for anchor in anchors)
 
@@ -460,8 +507,12 @@ def test_a_page_runs_nothing_and_loads_nothing(tmp_path: Path) -> None:
         shown(text__html=nasty), shown(application__javascript="alert(1)", text__plain="fallback"),
     ]  # fmt: skip
     html = published(tmp_path, *cells, concluding(verdict()))
-    assert not re.search(r"<script|<iframe|javascript:|\son\w+=|require\.js|MathJax", html, re.IGNORECASE)
-    assert not re.search(r"""(src|srcset|data|poster)\s*=\s*["']?(https?:)?//|url\(\s*['"]?https?:|@import""", html)
+    assert not re.search(
+        r"<script|<iframe|javascript:|\son\w+=|require\.js|MathJax", html, re.IGNORECASE
+    )
+    assert not re.search(
+        r"""(src|srcset|data|poster)\s*=\s*["']?(https?:)?//|url\(\s*['"]?https?:|@import""", html
+    )
     assert re.findall(r"<link[^>]*>", html) == ['<link rel="icon" href="data:,">']
     assert "default-src 'none'" in html
     assert ">kept</p>" in html
@@ -484,9 +535,13 @@ def test_set_up_is_hidden_and_code_is_folded(tmp_path: Path) -> None:
 
 def test_a_page_without_a_verdict_says_so_and_shows_the_error(tmp_path: Path) -> None:
     trace = ["\x1b[0;31mZeroDivisionError\x1b[0m: <div>"]
-    error = new_output("error", ename="ZeroDivisionError", evalue="\x1b[31m<div>\x1b[0m", traceback=trace)
-    html = published(tmp_path, new_code_cell("import x", outputs=[error]), new_markdown_cell("never reached"))
-    assert page.UNREACHED in html
+    error = new_output(
+        "error", ename="ZeroDivisionError", evalue="\x1b[31m<div>\x1b[0m", traceback=trace
+    )
+    html = published(
+        tmp_path, new_code_cell("import x", outputs=[error]), new_markdown_cell("never reached")
+    )
+    assert stage_report.NO_VERDICT in html
     assert 'class="badge bad"' in html
     assert "ZeroDivisionError: &lt;div&gt;" in html
     assert "\x1b" not in html
@@ -494,8 +549,13 @@ def test_a_page_without_a_verdict_says_so_and_shows_the_error(tmp_path: Path) ->
     assert "tiny" in html
 
 
-def test_printed_text_is_shown_without_control_codes_and_warnings_are_folded(tmp_path: Path) -> None:
-    outputs = [new_output("stream", name=name, text=f"\x1b[1m{name} <x>\x1b[0m") for name in ("stdout", "stderr")]
+def test_printed_text_is_shown_without_control_codes_and_warnings_are_folded(
+    tmp_path: Path,
+) -> None:
+    outputs = [
+        new_output("stream", name=name, text=f"\x1b[1m{name} <x>\x1b[0m")
+        for name in ("stdout", "stderr")
+    ]
     html = published(tmp_path, new_code_cell("work()", outputs=outputs), concluding(verdict()))
     assert '<pre class="stream">stdout &lt;x&gt;' in html
     [folded] = re.findall(r'<details class="messages">.*?</details>', html, re.DOTALL)
@@ -512,11 +572,18 @@ def test_a_long_print_is_cut(tmp_path: Path) -> None:
 
 def test_a_page_suits_dark_phone_and_print(tmp_path: Path) -> None:
     html = published(tmp_path, concluding(verdict()))
-    for text in ("prefers-color-scheme:dark", "@media print", "max-width:40rem", "width=device-width"):
+    for text in (
+        "prefers-color-scheme:dark",
+        "@media print",
+        "max-width:40rem",
+        "width=device-width",
+    ):
         assert text in html
 
 
-def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = published(tmp_path, concluding(verdict()))
 
     def broken(*_: Any) -> None:
@@ -533,14 +600,17 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
 def test_what_is_no_notebook_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.ipynb").write_text("{")
     with refused(ReportError, tmp_path / "x.ipynb"):
-        page.render(tmp_path / "x.ipynb", tmp_path / "x.html")
+        stage_report.render(tmp_path / "x.ipynb", tmp_path / "x.html")
 
 
 def test_cleaning_keeps_what_is_harmless() -> None:
     kept = '<table class="a"><tr><td title="a &quot;b&quot;">1 &lt; 2 &#183;</td></tr></table><br>'
-    assert clean(kept) == kept
-    assert clean("a<script>b</script>c<script/>d").startswith("ac")
-    assert clean('<img src="data:image/png;base64,AA" alt="x">') == '<img src="data:image/png;base64,AA" alt="x">'
+    assert sanitize_html(kept) == kept
+    assert sanitize_html("a<script>b</script>c<script/>d").startswith("ac")
+    assert (
+        sanitize_html('<img src="data:image/png;base64,AA" alt="x">')
+        == '<img src="data:image/png;base64,AA" alt="x">'
+    )
 
 
 # Index
@@ -553,7 +623,9 @@ def receipt(root: Path, made: Verdict) -> None:
 
 
 def rows(html: str, book: str) -> dict[str, str]:
-    section = html.split(f'<section class="book" aria-labelledby="book-{book}">')[1].split("</section>", maxsplit=1)[0]
+    section = html.split(f'<section class="book" aria-labelledby="book-{book}">')[1].split(
+        "</section>", maxsplit=1
+    )[0]
     return dict(zip(config.STAGES, section.split("<tr class=")[1:], strict=True))
 
 
@@ -561,7 +633,9 @@ def test_the_index_has_a_row_for_each_stage(tmp_path: Path) -> None:
     published(tmp_path, concluding(verdict()))
     receipt(tmp_path, verdict())
     (tmp_path / "reports/tiny/05_deploy.ipynb").write_text("{}")
-    target = index.write(tmp_path, {"tiny": {"deploy": "\nBoom: <x>\nmore"}, "new": {"ingest": "no table"}})
+    target = index.write(
+        tmp_path, {"tiny": {"deploy": "\nBoom: <x>\nmore"}, "new": {"ingest": "no table"}}
+    )
     assert target == tmp_path / "reports/index.html"
     html = target.read_text(encoding="utf-8")
     tiny = rows(html, "tiny")
@@ -607,13 +681,24 @@ def built_book(root: Path, book: str = "tiny", champion: int = 2, **started: str
         },
     }  # fmt: skip
     for hour, stage in enumerate(READS, 1):
-        facts = {"started": started.get(stage, f"2024-05-06T{hour:02d}:00:00+00:00"), "seconds": 1.0}
-        receipt(root, verdict(**{"stage": stage, "book": book, "facts": facts, **told.get(stage, {})}))
+        facts = {
+            "started": started.get(stage, f"2024-05-06T{hour:02d}:00:00+00:00"),
+            "seconds": 1.0,
+        }
+        receipt(
+            root, verdict(**{"stage": stage, "book": book, "facts": facts, **told.get(stage, {})})
+        )
 
 
-def run(number: int, ended: str = "ok", **more: Any) -> Run:
-    stages = {stage: Step("ran", word="fine") for stage in READS}
-    return Run(number, started="2024-05-06T07:08:09+00:00", seconds=83.2, ended=ended, stages={**stages, **more})
+def run(number: int, ended: str = "ok", **more: Any) -> BuildRun:
+    stages = {stage: StageRun("ran", word="fine") for stage in READS}
+    return BuildRun(
+        number,
+        started="2024-05-06T07:08:09+00:00",
+        seconds=83.2,
+        status=ended,
+        stages={**stages, **more},
+    )
 
 
 def glanced(html: str) -> list[str]:
@@ -640,8 +725,12 @@ def test_the_index_shows_a_book_at_a_glance(tmp_path: Path) -> None:
 
 def test_at_a_glance_the_holdout_is_the_champions_not_the_candidates(tmp_path: Path) -> None:
     built_book(tmp_path, champion=1)
-    older = Step("ran", version=1, numbers=[{"name": "ROC AUC", "value": "0.799", "beside": "0.7 to 0.9"}])
-    html = index.write(tmp_path, runs={"tiny": [run(2), run(1, finalize=older)]}).read_text(encoding="utf-8")
+    older = StageRun(
+        "ran", version=1, numbers=[{"name": "ROC AUC", "value": "0.799", "beside": "0.7 to 0.9"}]
+    )
+    html = index.write(tmp_path, runs={"tiny": [run(2), run(1, finalize=older)]}).read_text(
+        encoding="utf-8"
+    )
     text = glanced(html)[1]
     assert missing_facts(text, 0.799, 0.7, 0.9, "2024-05-06 07:08 UTC", "0.723") == ["0.723"]
     html = index.write(tmp_path).read_text(encoding="utf-8")  # no run tells of version 1
@@ -651,16 +740,28 @@ def test_at_a_glance_the_holdout_is_the_champions_not_the_candidates(tmp_path: P
 def test_the_index_tells_decisions_and_moves_the_last_first(tmp_path: Path) -> None:
     built_book(tmp_path)
 
-    def entry(number: int, kind: str, word: str, after: int, before: int | None) -> Entry:
+    def entry(number: int, kind: str, word: str, after: int, before: int | None) -> HistoryEntry:
         at = f"2024-05-07T0{number % 10}:00:00+00:00"
-        return Entry("tiny", kind, word, after, before, after, "<too> slow", {}, at=at, by="anna", number=number)
+        return HistoryEntry(
+            "tiny",
+            kind,
+            word,
+            after,
+            before,
+            after,
+            "<too> slow",
+            {},
+            timestamp=at,
+            user="anna",
+            number=number,
+        )
 
     entries = [
         entry(1, "decision", "promote", 1, 1),
         entry(2, "move", "promote", 2, 1),
         entry(3, "move", "roll back", 1, 2),
     ]
-    html = index.write(tmp_path, moves={"tiny": entries}).read_text(encoding="utf-8")
+    html = index.write(tmp_path, histories={"tiny": entries}).read_text(encoding="utf-8")
     champion, *_, monitored = glanced(html)
     assert missing_facts(champion, 1, "roll back", "anna", "2024-05-07 03:00 UTC") == []
     assert missing_facts(monitored, "watch", 2) == []
@@ -668,13 +769,21 @@ def test_the_index_tells_decisions_and_moves_the_last_first(tmp_path: Path) -> N
     assert monitored != of_champion  # it says that version 2 is not the champion
     part = html.split('<details class="history"')[1].split("</table>")[0]
     rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in part.split("<tr>")[2:]]
-    assert rows[0] == ["3", "2024-05-07 03:00 UTC", "roll back", "1", "2 → 1", "anna", "&lt;too&gt; slow"]
+    assert rows[0] == [
+        "3",
+        "2024-05-07 03:00 UTC",
+        "roll back",
+        "1",
+        "2 → 1",
+        "anna",
+        "&lt;too&gt; slow",
+    ]
     words = [row[2] for row in rows]
     assert words[:2] == ["roll back", "promote"]
     assert missing_facts(words[2], "promote") == []
     assert words[2] != words[1]  # a decision is no move
     many = [entry(number, "decision", "hold", 2, 2) for number in range(1, 13)]
-    html = index.write(tmp_path, moves={"tiny": many}).read_text(encoding="utf-8")
+    html = index.write(tmp_path, histories={"tiny": many}).read_text(encoding="utf-8")
     summary = html.split('<details class="history"')[1].split("</summary>")[0]
     assert missing_facts(summary, 10, 12) == []
 
@@ -691,14 +800,18 @@ def test_at_a_glance_what_is_not_built_is_said(tmp_path: Path) -> None:
 def pictured(html: str) -> dict[str, tuple[str, str]]:
     """Level and word of each box."""
     lying = html.split('class="flow lying"')[1].split("</svg>", maxsplit=1)[0]
-    found = re.findall(r'<g class="(\w+)"><rect.*?class="name">(\w+)</text><text[^>]*>([^<]*)</text>', lying)
+    found = re.findall(
+        r'<g class="(\w+)"><rect.*?class="name">(\w+)</text><text[^>]*>([^<]*)</text>', lying
+    )
     return {name: (level, word) for level, name, word in found}
 
 
 def test_the_picture_shows_each_stages_state(tmp_path: Path) -> None:
     built_book(tmp_path, compare="2024-05-06T00:30:00+00:00")
     (tmp_path / "models/tiny/explore.json").unlink()
-    html = index.write(tmp_path, {"tiny": {"deploy": "Boom"}}, upstream=READS).read_text(encoding="utf-8")
+    html = index.write(tmp_path, {"tiny": {"deploy": "Boom"}}, upstream=READS).read_text(
+        encoding="utf-8"
+    )
     states = {
         "ingest": ("good", "accepted"), "explore": ("none", ""), "compare": ("none", "ingest"),
         "finalize": ("none", "compare"), "deploy": ("bad", ""), "monitor": ("none", "deploy"),
@@ -719,27 +832,33 @@ def test_the_picture_shows_each_stages_state(tmp_path: Path) -> None:
 
 
 def test_the_picture_has_an_arrow_for_each_thing_read_and_no_box_lies_on_another() -> None:
-    boxes = [flow.Box(stage, "<b>", "good", f"{stage}.html") for stage in READS]
-    svg = flow.picture("tiny", boxes, READS).split("</svg>")[0]
+    boxes = [pipeline_diagram.StageBox(stage, "<b>", "good", f"{stage}.html") for stage in READS]
+    svg = pipeline_diagram.draw_pipeline("tiny", boxes, READS).split("</svg>")[0]
     assert svg.count("<path") == sum(map(len, READS.values()))
     assert svg.count("<a href") == len(READS)
     assert "&lt;b&gt;" in svg
     corners = re.findall(r'<rect x="([\d.]+)" y="([\d.]+)"', svg)
     assert len(set(corners)) == len(READS)
-    assert "<path" not in flow.picture("tiny", boxes, {})  # nothing is known of what they read
+    assert "<path" not in pipeline_diagram.draw_pipeline(
+        "tiny", boxes, {}
+    )  # nothing is known of what they read
 
 
-def test_a_stage_that_failed_leads_to_its_page_its_notebook_and_its_last_good_report(tmp_path: Path) -> None:
+def test_a_stage_that_failed_leads_to_its_page_its_notebook_and_its_last_good_report(
+    tmp_path: Path,
+) -> None:
     receipt(tmp_path, verdict())
     folder = tmp_path / "reports/tiny"
     folder.mkdir(parents=True)
     for name, text in (
-        ("03_compare.html", failure.MARK),
+        ("03_compare.html", failure_report.FAILURE_MARKER),
         ("03_compare.ipynb", "{}"),
         ("03_compare-last-good.html", ""),
     ):
         (folder / name).write_text(text)
-    row = rows(index.write(tmp_path, {"tiny": {"compare": "Boom"}}).read_text(encoding="utf-8"), "tiny")["compare"]
+    row = rows(
+        index.write(tmp_path, {"tiny": {"compare": "Boom"}}).read_text(encoding="utf-8"), "tiny"
+    )["compare"]
     assert row.startswith('"failed">')
     assert row.count('href="tiny/03_compare.html"') == 2
     assert 'href="tiny/03_compare.ipynb"' in row
@@ -751,11 +870,16 @@ def test_the_index_lists_the_last_ten_runs(tmp_path: Path) -> None:
     (tmp_path / "reports/tiny/runs/12").mkdir(parents=True)
     for name in ("12/index.html", "11-12.html", "index.html"):
         (tmp_path / "reports/tiny/runs" / name).write_text("")
-    failed = run(12, "failed", compare=Step("failed", "Boom <x>"))
-    html = index.write(tmp_path, runs={"tiny": [failed, Run(11, "run.json: gone"), *map(run, range(10, 0, -1))]})
+    failed = run(12, "failed", compare=StageRun("failed", "Boom <x>"))
+    html = index.write(
+        tmp_path,
+        runs={"tiny": [failed, BuildRun(11, "run.json: gone"), *map(run, range(10, 0, -1))]},
+    )
     told = html.read_text(encoding="utf-8").split('<details class="history"')[1]
     assert missing_facts(told.split("</summary>")[0], 10, 12) == []
-    assert [int(n) for n in re.findall(r'<th scope="row">(?:<a[^>]*>)?(\d+)', told)] == list(range(12, 2, -1))
+    assert [int(n) for n in re.findall(r'<th scope="row">(?:<a[^>]*>)?(\d+)', told)] == list(
+        range(12, 2, -1)
+    )
     assert re.search("✕[^<]*compare", told)
     for text in ("Boom &lt;x&gt;", "run.json: gone", "✓", "1 min 23 s"):
         assert text in told, text
@@ -765,10 +889,13 @@ def test_the_index_lists_the_last_ten_runs(tmp_path: Path) -> None:
 
 
 def test_an_index_of_twenty_books_stays_small(tmp_path: Path) -> None:
-    long = Step("failed", "a long reason " * 20)
+    long = StageRun("failed", "a long reason " * 20)
     for number in range(20):
         built_book(tmp_path, f"book-{number}")
-    runs = {f"book-{number}": [run(n, "failed", compare=long) for n in range(50, 0, -1)] for number in range(20)}
+    runs = {
+        f"book-{number}": [run(n, "failed", compare=long) for n in range(50, 0, -1)]
+        for number in range(20)
+    }
     assert index.write(tmp_path, upstream=READS, runs=runs).stat().st_size < 300_000
 
 

@@ -16,10 +16,11 @@ from tiny import ROOT
 from modelbook import dataset, tasks
 from modelbook.contract import Contract
 from modelbook.dataset.folds import assign_folds, digest_folds
-from modelbook.dataset.rule import RULES, draw
+from modelbook.dataset.split_strategy import SPLIT_STRATEGIES, hash_entities
 from modelbook.errors import DataError, TrainingError
-from modelbook.stage import difference, reproducibility
-from modelbook.stage.record import Run, Step
+from modelbook.runs import diff
+from modelbook.runs.record import BuildRun, StageRun
+from modelbook.stage import reproducibility
 from modelbook.training.experiment import Experiment
 from modelbook.training.folds import choose_folds
 
@@ -31,14 +32,14 @@ from pathlib import Path
 from modelbook import dataset
 from modelbook.contract import Contract
 from modelbook.dataset.folds import assign_folds, digest_folds
-from modelbook.stage.reproducibility import processor_features
+from modelbook.stage.reproducibility import get_processor_features
 
 contract = Contract.load(Path("contracts/rand-hie.yaml"))
-frame = contract.conform(dataset.read("rand-hie", Path("."), contract))
-train = dataset.split(frame, contract, holdout=0.2, train_until=3, seed=42).train
-groups = contract.entities(train)
-print(digest_folds(groups, assign_folds(groups, contract.outcome(train).to_numpy(), 5))[:8])
-print(*processor_features())
+frame = contract.conform(dataset.read_table("rand-hie", Path("."), contract))
+train = dataset.split_table(frame, contract, holdout_share=0.2, train_until=3, seed=42).train
+groups = contract.entity_ids(train)
+print(digest_folds(groups, assign_folds(groups, contract.encode_checked_target(train).to_numpy(), 5))[:8])
+print(*get_processor_features())
 """
 
 
@@ -46,18 +47,28 @@ print(*processor_features())
 def test_the_bundled_books_folds_do_not_depend_on_the_processor(disabled: str) -> None:
     environ = {**os.environ, "NPY_DISABLE_CPU_FEATURES": disabled}
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", DIGEST], cwd=ROOT, env=environ, capture_output=True, text=True
+        [sys.executable, "-W", "ignore", "-c", DIGEST],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
     )
     digest, features = done.stdout.splitlines()
     assert digest == GOLDEN
     assert not disabled or "AVX512F" not in features.split()
 
 
-def test_shuffled_lines_leave_fingerprint_split_and_folds(frame: pd.DataFrame, contract: Contract) -> None:
+def test_shuffled_lines_leave_fingerprint_split_and_folds(
+    frame: pd.DataFrame, contract: Contract
+) -> None:
     def prepared(rows: pd.DataFrame) -> tuple[str, pd.DataFrame, np.ndarray]:
         ordered = dataset.sort_rows(rows, contract)
-        train = dataset.split(ordered, contract, holdout=0.3, train_until=2, seed=1).train
-        folds = assign_folds(contract.entities(train), contract.outcome(train).to_numpy(), 4)
+        train = dataset.split_table(
+            ordered, contract, holdout_share=0.3, train_until=2, seed=1
+        ).train
+        folds = assign_folds(
+            contract.entity_ids(train), contract.encode_checked_target(train).to_numpy(), 4
+        )
         return dataset.fingerprint(rows), train, folds
 
     shuffled = frame.sample(frac=1, random_state=3)
@@ -87,7 +98,9 @@ class TestAssignment:
     @pytest.mark.parametrize("rows", [3, 8, 13])
     def test_a_rare_class_of_single_rows_is_dealt_out_evenly(self, rows: int) -> None:
         classes = np.r_[np.ones(rows, int), np.zeros(500, int)]
-        held = np.bincount(assign_folds(pd.Series(range(len(classes))), classes, 4)[:rows], minlength=4)
+        held = np.bincount(
+            assign_folds(pd.Series(range(len(classes))), classes, 4)[:rows], minlength=4
+        )
         assert held.max() - held.min() <= 1
 
     def test_without_classes_folds_are_of_like_size(self) -> None:
@@ -112,13 +125,15 @@ class TestRareClasses:
     def test_fewer_folds_are_taken_and_named(self, rare: pd.DataFrame, contract: Contract) -> None:
         trial = Experiment(rare, contract, folds=5, seed=1)
         assert trial.folds == 3
-        assert "3 folds instead of 5" in trial.caption()
-        scores = trial.candidate("lr")
+        assert "3 folds instead of 5" in trial.folds_caption()
+        scores = trial.cross_validate("lr")
         assert scores.status == "ok", scores.reason
         assert 0 < scores.mean["roc_auc"] <= 1
         assert scores.mean["log_loss"] > 0
 
-    def test_a_class_of_one_entity_is_refused_before_any_fit(self, rare: pd.DataFrame, contract: Contract) -> None:
+    def test_a_class_of_one_entity_is_refused_before_any_fit(
+        self, rare: pd.DataFrame, contract: Contract
+    ) -> None:
         one = rare.assign(happened=rare["who"].eq(5).astype("int64"))
         with pytest.raises(TrainingError, match="'yes' has 3 rows"):
             Experiment(one, contract, folds=5, seed=1)
@@ -127,14 +142,14 @@ class TestRareClasses:
         self, rare: pd.DataFrame, contract: Contract
     ) -> None:
         """Of the three members with a yes two are held out."""
-        drawn = {seed: draw(pd.Series([1, 5, 9]), seed) < 0.5 for seed in range(60)}
+        drawn = {seed: hash_entities(pd.Series([1, 5, 9]), seed) < 0.5 for seed in range(60)}
         seed = next(seed for seed, held in drawn.items() if held.sum() == 2)
         with pytest.raises(DataError, match="'yes' of 'happened' has 1 member") as caught:
-            dataset.split(rare, contract, holdout=0.5, train_until=None, seed=seed)
+            dataset.split_table(rare, contract, holdout_share=0.5, train_until=None, seed=seed)
         assert "at least 2" in caught.value.expected
 
     def test_a_fold_that_cannot_be_scored_is_nan(self, contract: Contract) -> None:
-        task = tasks.of(contract)
+        task = tasks.get_task(contract)
         score = np.array([0.1, 0.2, 0.3])
         for name in ("roc_auc", "pr_auc", "log_loss"):
             metric = task.fold_metric(name)
@@ -145,30 +160,42 @@ class TestRareClasses:
     def test_forward_folds_are_fewer_where_a_block_lacks_a_class(self, contract: Contract) -> None:
         times = pd.Series(np.repeat(np.arange(8), 10))
         outcome = pd.Series((np.arange(80) % 10 == 0).astype(int)).where(~times.isin([3, 4]), 0)
-        chosen = choose_folds(tasks.of(contract), outcome, times, 7, RULES["time"])
+        chosen = choose_folds(tasks.get_task(contract), outcome, times, 7, SPLIT_STRATEGIES["time"])
         assert chosen.n_splits < 7
-        assert all(outcome.iloc[test].nunique() == 2 for _, test in chosen.split(times, outcome, times))
+        assert all(
+            outcome.iloc[test].nunique() == 2 for _, test in chosen.split(times, outcome, times)
+        )
 
 
 class TestDigests:
     def test_name_what_moved_between_two_runs(self) -> None:
-        step = Step("ran", processor=["AVX2", "AVX512F"], digests={"folds": "aaaa", "processor": "x"})
+        step = StageRun(
+            "ran", processor=["AVX2", "AVX512F"], digests={"folds": "aaaa", "processor": "x"}
+        )
         other = replace(step, processor=["AVX2"], digests={"folds": "bbbb", "processor": "y"})
-        runs = [Run(number, stages={"compare": each}) for number, each in enumerate((step, other, step))]
-        moved = {(change.about, change.name): change for change in difference.between(*runs[:2])}
+        runs = [
+            BuildRun(number, stages={"compare": each})
+            for number, each in enumerate((step, other, step))
+        ]
+        moved = {(change.kind, change.name): change for change in diff.find_changes(*runs[:2])}
         assert moved["processor", "AVX512F"].to_dict() | {"note": ""} == {
-            "about": "processor", "name": "AVX512F", "a": "yes", "b": "no", "difference": None, "note": "",
+            "kind": "processor", "name": "AVX512F", "a": "yes", "b": "no", "difference": None, "note": "",
         }  # fmt: skip
         folds = moved["folds", "compare: fold assignment"]
         assert (folds.a, folds.b) == ("aaaa", "bbbb")
-        [same] = [change for change in difference.between(runs[0], runs[2]) if change.about == "folds"]
+        [same] = [
+            change for change in diff.find_changes(runs[0], runs[2]) if change.kind == "folds"
+        ]
         assert same.note == "same folds"
 
     def test_are_equal_only_for_equal_environments(self) -> None:
-        versions, processor = reproducibility.library_versions(), reproducibility.processor_features()
+        versions, processor = (
+            reproducibility.get_library_versions(),
+            reproducibility.get_processor_features(),
+        )
         assert {"numpy", "scikit-learn", "lightgbm"} <= versions.keys()
-        digests = reproducibility.digests(versions, processor, "f" * 64)
-        assert digests["folds"] == "f" * reproducibility.SHOWN
-        other = reproducibility.digests({**versions, "numpy": "0"}, processor[1:], "")
+        digests = reproducibility.compute_digests(versions, processor, "f" * 64)
+        assert digests["folds"] == "f" * reproducibility.DIGEST_LENGTH
+        other = reproducibility.compute_digests({**versions, "numpy": "0"}, processor[1:], "")
         assert {name for name in digests if digests[name] == other[name]} == set()
-        assert digests == reproducibility.digests(versions, processor, "f" * 64)
+        assert digests == reproducibility.compute_digests(versions, processor, "f" * 64)

@@ -22,32 +22,46 @@ import yaml
 from tiny import BIN, ROOT, SMALL, Tiny
 from typer.testing import CliRunner
 
+from modelbook.build import locks, retrain
+from modelbook.build.retrain import RetrainResult
+from modelbook.build.retrain_plan import RetrainRequest
 from modelbook.cli import app
 from modelbook.contract import Contract
-from modelbook.errors import BuildError, DataError, ParameterError, StoreError, ViolationError
-from modelbook.registry import history, pointer, promotion
-from modelbook.registry.pointer import DIGEST, digest
-from modelbook.registry.store import database
-from modelbook.stage import lock, retrain, retrained
-from modelbook.stage.plan import Wish
-from modelbook.stage.retrain import Outcome
+from modelbook.errors import (
+    BuildError,
+    ContractViolationError,
+    DataError,
+    ParameterError,
+    StoreError,
+)
+from modelbook.registry import aliases, history, promotion
+from modelbook.registry.aliases import DIGEST_TAG, folder_digest
+from modelbook.registry.store import database_path
+from modelbook.stage import retrain_overrides
 
 BOOK = "tiny"
-BUILD = retrain._build
+BUILD = retrain._run_build
 
 
 class Project:
     """A book of 200 members in years 1 to 5, its champion made of years 1 to 3, and a build that only takes notes."""
 
     def __init__(self, root: Path, table: pd.DataFrame, contract: Contract) -> None:
-        self.root, self.environment, self.table, self.contract = root, root / "env.yaml", table, contract
+        self.root, self.environment, self.table, self.contract = (
+            root,
+            root / "env.yaml",
+            table,
+            contract,
+        )
         self.built: list[Any] = []
         shutil.copy(ROOT / "pipeline.yaml", root)
         values = {**yaml.safe_load((ROOT / "env.yaml").read_text()), **SMALL, "sample": 1}
-        self.environment.write_text(yaml.safe_dump({**values, "table": "table.csv", "contract": "contract.yaml"}))
-        (root / "contract.yaml").write_text(contract.dump())
+        self.environment.write_text(
+            yaml.safe_dump({**values, "table": "table.csv", "contract": "contract.yaml"})
+        )
+        (root / "contract.yaml").write_text(contract.to_yaml())
         table.to_csv(root / "table.csv", index=False)
-        database(root).parent.mkdir()
+        database_path(root).parent.mkdir()
         self.sql("create table registered_model_aliases (alias, version, name, workspace)")
         self.sql("create table model_versions (name, version, storage_location, workspace)")
         self.sql("create table model_version_tags (key, value, name, version, workspace)")
@@ -58,7 +72,7 @@ class Project:
         self.move(1, None)
 
     def sql(self, text: str, *values: Any) -> None:
-        with closing(sqlite3.connect(database(self.root))) as connection:
+        with closing(sqlite3.connect(database_path(self.root))) as connection:
             connection.execute(text, values)
             connection.commit()
 
@@ -67,18 +81,32 @@ class Project:
         folder.mkdir(parents=True)
         told = {"rows": {"train": rows - 100, "holdout": 100}, "periods": periods}
         (folder / "metrics.json").write_text(json.dumps(told))
-        self.sql("insert into model_versions values (?, ?, ?, 'default')", BOOK, number, folder.parent.as_uri())
-        row = (DIGEST, digest(folder), BOOK, number)
+        self.sql(
+            "insert into model_versions values (?, ?, ?, 'default')",
+            BOOK,
+            number,
+            folder.parent.as_uri(),
+        )
+        row = (DIGEST_TAG, folder_digest(folder), BOOK, number)
         self.sql("insert into model_version_tags values (?, ?, ?, ?, 'default')", *row)
 
     def judge(self, number: int, word: str = "promote") -> None:
-        history.decided(self.root, BOOK, word, number, f"It is {word}.", {}, "c0ffee")
+        history.record_decision(self.root, BOOK, word, number, f"It is {word}.", {}, "c0ffee")
 
     def move(self, number: int, before: int | None) -> None:
-        history.move(self.root, BOOK, "promote", number, "It is promote.", {}, "c0ffee", instead_of=before)
+        history.move_champion(
+            self.root,
+            BOOK,
+            "promote",
+            number,
+            "It is promote.",
+            {},
+            "c0ffee",
+            expected_champion=before,
+        )
 
-    def retrain(self, **wish: Any) -> Outcome:
-        return retrain.retrain(self.root, self.environment, Wish(**wish))
+    def retrain(self, **wish: Any) -> RetrainResult:
+        return retrain.retrain(self.root, self.environment, RetrainRequest(**wish))
 
     def batch(self, rows: pd.DataFrame, name: str = "batch.csv") -> str:
         rows.to_csv(self.root / name, index=False)
@@ -88,24 +116,27 @@ class Project:
     def values(self) -> dict[str, Any]:
         """What the next build goes by."""
         said = yaml.safe_load(self.environment.read_text())
-        return retrained.held(self.root, BOOK, said)
+        return retrain_overrides.load_active_overrides(self.root, BOOK, said)
 
 
 @pytest.fixture
 def project(
-    tmp_path: Path, make_frame: Callable[..., pd.DataFrame], contract: Contract, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    make_frame: Callable[..., pd.DataFrame],
+    contract: Contract,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Project:
     monkeypatch.delenv("PLOOMBER_ENV_FILENAME", raising=False)
     made = Project(tmp_path, make_frame(years=(1, 2, 3, 4, 5)), contract)
 
     def build(*given: Any) -> int:
         made.built.append(given)
-        before = pointer.aliases(tmp_path, BOOK)["champion"].number
+        before = aliases.read_aliases(tmp_path, BOOK)["champion"].number
         made.judge(before + 1)
         made.move(before + 1, before)
         return 0
 
-    monkeypatch.setattr(retrain, "_build", build)
+    monkeypatch.setattr(retrain, "_run_build", build)
     return made
 
 
@@ -141,7 +172,9 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(project: Project) ->
     done = project.retrain(as_of=4, dry_run=True)
     assert done.word == "dry run"
     assert re.search(r"ingest, compare, finalize and deploy.*train_until = 4", done.sentences[-1])
-    project.environment.write_text(project.environment.read_text().replace("gate: enforce", "gate: dry_run"))
+    project.environment.write_text(
+        project.environment.read_text().replace("gate: enforce", "gate: dry_run")
+    )
     assert "gate: dry_run" in project.retrain(as_of=4, dry_run=True).sentences[-1]
     assert project.built == []
     left = {path.name for path in project.root.rglob("*")} - {path.name for path in before}
@@ -152,21 +185,25 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(project: Project) ->
 def test_a_challenger_that_does_not_take_the_place_is_told(
     word: str, told: str, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retrain, "_build", lambda *_: project.judge(2, word) or 0)
+    monkeypatch.setattr(retrain, "_run_build", lambda *_: project.judge(2, word) or 0)
     done = project.retrain(as_of=4)
     assert (done.word, done.champion, done.candidate) == (told, 1, 2)
     assert done.sentences[-1] == f"It is {word}."
-    monkeypatch.setattr(retrain, "_build", lambda *_: 0)
+    monkeypatch.setattr(retrain, "_run_build", lambda *_: 0)
     again = project.retrain(as_of=4)
     assert (again.word, again.candidate) == ("up to date", 2)
-    assert re.search(rf"\b{word}\b.*\b2\b.*\b3\b", again.sentences[-1])  # the version, and the entry in the history
+    assert re.search(
+        rf"\b{word}\b.*\b2\b.*\b3\b", again.sentences[-1]
+    )  # the version, and the entry in the history
 
 
-def test_a_build_that_fails_or_takes_too_long_is_an_error(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrain, "_build", lambda *_: 1)
+def test_a_build_that_fails_or_takes_too_long_is_an_error(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrain, "_run_build", lambda *_: 1)
     with pytest.raises(BuildError, match=r"exit code 1\b(.|\n)*\bversion 1\b"):
         project.retrain(as_of=4)
-    monkeypatch.setattr(retrain, "_build", lambda *_: None)
+    monkeypatch.setattr(retrain, "_run_build", lambda *_: None)
     with pytest.raises(BuildError, match=r"\b2 min\b(.|\n)*--budget"):
         project.retrain(as_of=4, budget=120)
 
@@ -180,23 +217,32 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int |
         program.write_text(f"#!/bin/bash\n{script}\n")
         program.chmod(0o755)
         monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-        return BUILD(tmp_path, tmp_path / "env.tiny.yaml", Wish(why="drift"), left, None)
+        return BUILD(tmp_path, tmp_path / "env.tiny.yaml", RetrainRequest(why="drift"), left, None)
 
     return build
 
 
-def test_the_build_knows_book_and_reason_and_goes_up_to_deploy(fake: Callable[..., int | None], tmp_path: Path) -> None:
+def test_the_build_knows_book_and_reason_and_goes_up_to_deploy(
+    fake: Callable[..., int | None], tmp_path: Path
+) -> None:
     assert fake('echo "$@ $PLOOMBER_ENV_FILENAME $MODELBOOK_WHY" > told; exit 3') == 3
     assert (tmp_path / "told").read_text() == "build --partially deploy env.tiny.yaml drift\n"
 
 
-def test_a_build_whose_time_is_over_is_asked_to_stop(fake: Callable[..., int | None], tmp_path: Path) -> None:
+def test_a_build_whose_time_is_over_is_asked_to_stop(
+    fake: Callable[..., int | None], tmp_path: Path
+) -> None:
     assert fake("trap 'echo stopped > told; kill $!; exit 1' TERM; sleep 30 & wait", 1) is None
     assert (tmp_path / "told").read_text() == "stopped\n"
 
 
-def test_an_end_from_outside_is_handed_on_to_the_build(fake: Callable[..., int | None], tmp_path: Path) -> None:
-    assert fake("trap 'echo stopped > told; kill $!; exit 5' TERM; kill -TERM $PPID; sleep 30 & wait") == 5
+def test_an_end_from_outside_is_handed_on_to_the_build(
+    fake: Callable[..., int | None], tmp_path: Path
+) -> None:
+    assert (
+        fake("trap 'echo stopped > told; kill $!; exit 5' TERM; kill -TERM $PPID; sleep 30 & wait")
+        == 5
+    )
     assert (tmp_path / "told").read_text() == "stopped\n"
 
 
@@ -224,14 +270,20 @@ def test_a_short_budget_is_shared_among_the_stages(project: Project) -> None:
 
 def test_what_the_env_file_says_later_has_the_last_word(project: Project) -> None:
     project.retrain(as_of=4)
-    project.environment.write_text(project.environment.read_text().replace("train_until: 3", "train_until: 2"))
+    project.environment.write_text(
+        project.environment.read_text().replace("train_until: 3", "train_until: 2")
+    )
     assert project.values == {}
 
 
-def test_what_is_wrong_with_the_wish_is_told(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_wrong_with_the_wish_is_told(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(ParameterError, match=r"\b9\b.*\b5\b"):
         project.retrain(as_of=9)
-    with pytest.raises(ParameterError, match=r"\b20210304\b"):  # a period of days is a number like this
+    with pytest.raises(
+        ParameterError, match=r"\b20210304\b"
+    ):  # a period of days is a number like this
         project.retrain(as_of=20210304)
     monkeypatch.setenv("MODELBOOK_TRAIN_UNTIL", "3")
     with pytest.raises(ParameterError, match="MODELBOOK_TRAIN_UNTIL = '3'"):
@@ -244,7 +296,7 @@ def test_without_a_time_column_all_rows_train_and_batches_are_what_is_newer(
 ) -> None:
     told = project.contract.model_dump(exclude_defaults=True)
     told["columns"]["year"] = {"role": "id", "type": "integer", "meaning": "period"}
-    (project.root / "contract.yaml").write_text(Contract.model_validate(told).dump())
+    (project.root / "contract.yaml").write_text(Contract.model_validate(told).to_yaml())
     project.table[project.table["year"] < 4].to_csv(project.root / "table.csv", index=False)
     assert project.retrain().word == "nothing newer"
     with pytest.raises(ParameterError, match=r"\b4\b.*time"):
@@ -315,10 +367,18 @@ def test_the_table_may_catch_up_with_what_batches_have_brought(short: Project) -
 @pytest.mark.parametrize(
     ("spoil", "kind", "told"),
     [
-        (lambda rows: rows.drop(columns="happened"), DataError, r"\bhappened\b.*\b200 of its 200\b"),
-        (lambda rows: rows.assign(happened=[None, *rows["happened"][1:]]), DataError, r"\b1 of its 200\b"),
-        (lambda rows: rows.assign(colour="blue"), ViolationError, r"batch\.csv.*\b200\b"),
-        (lambda rows: pd.concat([rows, rows[:1]]), ViolationError, r"\(who, year\)"),
+        (
+            lambda rows: rows.drop(columns="happened"),
+            DataError,
+            r"\bhappened\b.*\b200 of its 200\b",
+        ),
+        (
+            lambda rows: rows.assign(happened=[None, *rows["happened"][1:]]),
+            DataError,
+            r"\b1 of its 200\b",
+        ),
+        (lambda rows: rows.assign(colour="blue"), ContractViolationError, r"batch\.csv.*\b200\b"),
+        (lambda rows: pd.concat([rows, rows[:1]]), ContractViolationError, r"\(who, year\)"),
         (lambda rows: rows.assign(year=3), DataError, r"\b200 rows\b"),
     ],
     ids=["no outcomes", "one gap", "another colour", "twice", "contradictory"],
@@ -337,8 +397,8 @@ def test_a_batch_that_does_not_fit_is_refused_before_anything_is_built(
 
 
 def test_two_retrains_do_not_mix_and_a_lock_ends_with_its_process(project: Project) -> None:
-    code = "import sys, time; from pathlib import Path; from modelbook.stage import lock;"
-    code += f"held = lock.of_retrain(Path(sys.argv[1]), {BOOK!r}); print('held', flush=True); time.sleep(60)"
+    code = "import sys, time; from pathlib import Path; from modelbook.build import locks;"
+    code += f"held = locks.lock_retrain(Path(sys.argv[1]), {BOOK!r}); print('held', flush=True); time.sleep(60)"
     command = [sys.executable, "-c", code, str(project.root)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout
@@ -350,7 +410,7 @@ def test_two_retrains_do_not_mix_and_a_lock_ends_with_its_process(project: Proje
 
 
 def test_nothing_is_set_while_a_build_is_running(project: Project) -> None:
-    with lock.of_build(project.root), pytest.raises(BuildError, match="build"):
+    with locks.lock_build(project.root), pytest.raises(BuildError, match="build"):
         project.retrain(as_of=4)
     assert (project.built, project.values) == ([], {})
 
@@ -362,13 +422,15 @@ def run(*words: str) -> Any:
     return CliRunner().invoke(app, ["retrain", *words])
 
 
-def test_the_command_tells_and_exits_with_0_1_or_2(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_tells_and_exits_with_0_1_or_2(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(project.root)
     held = run("--cooldown", "7d")
     assert (held.exit_code, held.output.splitlines()[0]) == (0, "cooldown")
     told = json.loads(run("--as-of", "4", "--why", "Outcomes are in.", "--json").output)
     assert (told["word"], told["champion"], told["as_of"]) == ("promoted", 2, 4)
-    assert project.built[0][2] == Wish(4, (), why="Outcomes are in.")
+    assert project.built[0][2] == RetrainRequest(4, (), why="Outcomes are in.")
     wrong = run("--batch", "absent.csv")
     assert (wrong.exit_code, "DataError: there is no file" in wrong.output) == (1, True)
     assert run("--cooldown", "seven").exit_code == 2
@@ -392,7 +454,9 @@ class Killed:
         shutil.rmtree(tiny.root / "reports/tiny/logs")
         command = [str(BIN / "modelbook"), "retrain", "--as-of", "4"]
         self._log = (tiny.root / "retrain.log").open("w")
-        self._process = psutil.Popen(command, cwd=tiny.root, env=tiny.environ, stdout=self._log, stderr=self._log)
+        self._process = psutil.Popen(
+            command, cwd=tiny.root, env=tiny.environ, stdout=self._log, stderr=self._log
+        )
 
     def when(self, ready: Callable[[], bool]) -> None:
         until = time.monotonic() + 900
@@ -425,17 +489,18 @@ class Killed:
 
 def whole(tiny: Tiny) -> int:
     """The champion, where it and the history are as they must be at any moment."""
-    assert (history.breaks(tiny.root), history.strayed(tiny.root, "tiny")) == ([], "")
-    champion = pointer.aliases(tiny.root, "tiny")["champion"]
-    champion.check()
-    assert history.read(tiny.root, "tiny")[-1].after == champion.number
+    assert (
+        history.find_integrity_errors(tiny.root),
+        history.alias_mismatch(tiny.root, "tiny"),
+    ) == ([], "")
+    champion = aliases.read_aliases(tiny.root, "tiny")["champion"]
+    champion.verify_files()
+    assert history.read_history(tiny.root, "tiny")[-1].champion_after == champion.number
     return champion.number
 
 
 @pytest.mark.slow
-def test_a_kill_at_any_step_leaves_a_proven_champion_and_a_history_that_fits(
-    copy_of: Tiny,
-) -> None:
+def test_a_kill_at_any_step_leaves_a_proven_champion_and_a_history_that_fits(copy_of: Tiny) -> None:
     tiny = copy_of
     assert whole(tiny) == 1
 
@@ -451,10 +516,10 @@ def test_a_kill_at_any_step_leaves_a_proven_champion_and_a_history_that_fits(
             retraining.clear()
         assert whole(tiny) == 1
 
-    known = len(history.read(tiny.root, "tiny"))
+    known = len(history.read_history(tiny.root, "tiny"))
     retraining = Killed(tiny)
     retraining.when(
-        lambda: len(history.read(tiny.root, "tiny")) > known
+        lambda: len(history.read_history(tiny.root, "tiny")) > known
     )  # the gate has spoken, the alias not moved yet
     retraining.kill()
     champion = whole(tiny)
@@ -462,18 +527,24 @@ def test_a_kill_at_any_step_leaves_a_proven_champion_and_a_history_that_fits(
     done = tiny.run("modelbook", "retrain", "--as-of", "4", "--why", "Year 4 is in", "--json")
     assert done.returncode == 0, done.stderr
     outcome = json.loads(done.stdout)
-    assert outcome["word"] in ("promoted", "held") if champion == 1 else outcome["word"] == "nothing newer"
+    assert (
+        outcome["word"] in ("promoted", "held")
+        if champion == 1
+        else outcome["word"] == "nothing newer"
+    )
     assert whole(tiny) == outcome["champion"]
-    assert promotion.prove(tiny.root, "tiny", outcome["champion"]) > 0
+    assert promotion.verify_golden_rows(tiny.root, "tiny", outcome["champion"]) > 0
     if outcome["word"] == "promoted":
-        assert history.read(tiny.root, "tiny")[-1].why.startswith("Year 4 is in. ")
+        assert history.read_history(tiny.root, "tiny")[-1].reason.startswith("Year 4 is in. ")
     assert pd.read_parquet(tiny.root / "data/tiny/train.parquet")["year"].max() == 4
     commands_of_the_page_run(tiny)
 
 
 def commands_of_the_page_run(tiny: Tiny) -> None:
     text = (ROOT / "docs/retrain.md").read_text(encoding="utf-8")
-    lines = [line for block in re.findall(r"```sh\n(.*?)```", text, re.S) for line in block.splitlines()]
+    lines = [
+        line for block in re.findall(r"```sh\n(.*?)```", text, re.S) for line in block.splitlines()
+    ]
     assert len(lines) > 4
     for line in lines:
         told = tiny.run(*line.replace("data/rand-hie/", "data/tiny/").split())

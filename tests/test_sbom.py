@@ -13,7 +13,8 @@ from tiny import ROOT
 
 HERE = ROOT / "deploy/sbom"
 LISTED = {
-    canonicalize_name(one["name"]): one for one in json.loads((HERE / "service.cdx.json").read_text())["components"]
+    canonicalize_name(one["name"]): one
+    for one in json.loads((HERE / "service.cdx.json").read_text())["components"]
 }
 
 
@@ -21,16 +22,26 @@ def test_it_lists_what_the_lock_installs_on_linux():
     lines = re.findall(r"^([a-z][^\\\n]+)", (ROOT / "requirements/serve.txt").read_text(), re.M)
     asked = [Requirement(line) for line in lines]
     linux = {"sys_platform": "linux", "implementation_name": "cpython"}
-    pins = {one.name: str(one.specifier)[2:] for one in asked if not one.marker or one.marker.evaluate(linux)}
+    pins = {
+        one.name: str(one.specifier)[2:]
+        for one in asked
+        if not one.marker or one.marker.evaluate(linux)
+    }
     assert len(pins) > 30
-    assert {name: one["version"] for name, one in LISTED.items()} == pins, "write it anew: make sbom"
+    assert {name: one["version"] for name, one in LISTED.items()} == pins, (
+        "write it anew: make sbom"
+    )
 
 
 def test_each_has_a_licence_that_lets_it_be_used_beside_ours():
     words = [sys.executable, HERE / "licences.py", HERE / "service.cdx.json"]
     told = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     assert told == (HERE / "licences.md").read_text(), "write it anew: make sbom"
-    named = {line.split(" | ")[2].strip(" |") for line in told.splitlines() if re.match(r"\| [\w-]+ \| \d", line)}
+    named = {
+        line.split(" | ")[2].strip(" |")
+        for line in told.splitlines()
+        if re.match(r"\| [\w-]+ \| \d", line)
+    }
     known = r"(MIT|BSD|Apache-2.0|ISC|PSF-2.0|MPL-2.0|LGPL-3.0-only)"
     assert len(named) > 5
     assert {name for name in named if not re.search(known, name)} == set()

@@ -17,7 +17,8 @@ from tiny import ROOT
 
 POOR = {"PATH": "/usr/bin:/bin", "HOME": "/nowhere", "SHELL": "/bin/sh"}  # what cron gives
 VERDICTS = pytest.mark.parametrize(
-    ("code", "ends", "retrained"), [(0, 0, False), (10, 0, False), (20, 0, True), (1, 1, False), (2, 1, False)]
+    ("code", "ends", "retrained"),
+    [(0, 0, False), (10, 0, False), (20, 0, True), (1, 1, False), (2, 1, False)],
 )
 MONITORED, RETRAINED = "monitor --since 1d", "retrain"
 
@@ -48,11 +49,15 @@ def called(retrained: bool) -> list[str]:
 def test_the_cron_line_of_the_docs_retrains_when_it_is_asked_for(
     code: int, ends: int, retrained: bool, book: Path
 ) -> None:
-    [line] = re.findall(r"^ *(\S+ \S+ \* \* \* .*)$", (ROOT / "docs/operations.md").read_text(), re.M)
+    [line] = re.findall(
+        r"^ *(\S+ \S+ \* \* \* .*)$", (ROOT / "docs/operations.md").read_text(), re.M
+    )
     minute, hour, *_, command = line.split(" ", 5)
     assert (0 <= int(minute) < 60, 0 <= int(hour) < 24, "%" in command) == (True, True, False)
     (book / "code").write_text(str(code))
-    done = subprocess.run(["/bin/sh", "-c", command.replace("/srv/book", str(book))], cwd="/", env=POOR)
+    done = subprocess.run(
+        ["/bin/sh", "-c", command.replace("/srv/book", str(book))], cwd="/", env=POOR
+    )
     assert done.returncode == ends
     assert calls(book) == called(retrained)
     assert (book / "by").read_text() == "cron\n"
@@ -62,10 +67,14 @@ def test_the_cron_line_of_the_docs_retrains_when_it_is_asked_for(
 def test_the_loop_without_words_takes_a_day_and_a_failed_retrain_fails_it(book: Path) -> None:
     (book / "code").write_text("20")
     (book / "later").write_text("1")
-    done = subprocess.run([book / "deploy/schedule/loop.sh"], env={**POOR, "MODELBOOK_ROOT": str(book)})
+    done = subprocess.run(
+        [book / "deploy/schedule/loop.sh"], env={**POOR, "MODELBOOK_ROOT": str(book)}
+    )
     assert (done.returncode, calls(book)) == (1, [MONITORED, RETRAINED])
     nowhere = subprocess.run(
-        [book / "deploy/schedule/loop.sh"], env={**POOR, "MODELBOOK_ROOT": "/no/where"}, capture_output=True
+        [book / "deploy/schedule/loop.sh"],
+        env={**POOR, "MODELBOOK_ROOT": "/no/where"},
+        capture_output=True,
     )
     assert nowhere.returncode == 1
 
@@ -75,20 +84,33 @@ class TestGitHub:
     flow: dict[Any, Any] = yaml.safe_load(text)
 
     def test_it_runs_by_the_clock_one_at_a_time_and_not_in_this_repository(self) -> None:
-        assert self.flow[True].keys() == {"schedule", "workflow_dispatch"}  # YAML makes a truth of on
+        assert self.flow[True].keys() == {
+            "schedule",
+            "workflow_dispatch",
+        }  # YAML makes a truth of on
         assert self.flow["concurrency"] == {"group": "modelbook-loop", "cancel-in-progress": False}
         assert self.flow["permissions"] == {}
         here = [path.read_text() for path in ROOT.glob(".github/workflows/*.yml")]
         assert not any("modelbook-loop" in text for text in here)
 
     @VERDICTS
-    def test_its_step_tells_the_verdict_and_retrains(self, code: int, ends: int, retrained: bool, book: Path) -> None:
+    def test_its_step_tells_the_verdict_and_retrains(
+        self, code: int, ends: int, retrained: bool, book: Path
+    ) -> None:
         [job] = self.flow["jobs"].values()
         [step] = job["steps"]
-        assert "${{" not in step["run"]  # values come by the environment: nobody's text becomes a command
+        assert (
+            "${{" not in step["run"]
+        )  # values come by the environment: nobody's text becomes a command
         (book / "code").write_text(str(code))
-        environ = {**POOR, "MODELBOOK_ROOT": str(book), "GITHUB_STEP_SUMMARY": str(book / "summary")}
-        done = subprocess.run(["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]], env=environ)
+        environ = {
+            **POOR,
+            "MODELBOOK_ROOT": str(book),
+            "GITHUB_STEP_SUMMARY": str(book / "summary"),
+        }
+        done = subprocess.run(
+            ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]], env=environ
+        )
         assert (done.returncode, calls(book)) == (ends, called(retrained))
         assert (book / "summary").read_text().startswith("a verdict\n")
 
@@ -123,7 +145,9 @@ def dag(monkeypatch: pytest.MonkeyPatch) -> dict[str, Operator]:
     for path, name in parts.items():
         words = path.split(".")
         for end in range(1, len(words) + 1):
-            monkeypatch.setitem(sys.modules, ".".join(words[:end]), ModuleType(".".join(words[:end])))
+            monkeypatch.setitem(
+                sys.modules, ".".join(words[:end]), ModuleType(".".join(words[:end]))
+            )
         setattr(sys.modules[path], name, Operator)
     MADE.clear()
     runpy.run_path(str(ROOT / "deploy/airflow/modelbook_loop.py"))
@@ -142,7 +166,9 @@ def test_the_dag_retrains_when_monitor_asks_for_it(
         assert (given["cwd"], given["append_env"]) == ("{{ var.value.modelbook_root }}", True)
         env = {key: value.replace("{{ run_id }}", "one") for key, value in given["env"].items()}
         command = ["bash", "-c", given["bash_command"]]
-        return subprocess.run(command, cwd=book, env={**POOR, **env}, capture_output=True, text=True)
+        return subprocess.run(
+            command, cwd=book, env={**POOR, **env}, capture_output=True, text=True
+        )
 
     first, asked = run("monitor"), dag["asked_to_retrain"]
     assert first.returncode == ends

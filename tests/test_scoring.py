@@ -29,16 +29,29 @@ from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, PowerTransformer,
 
 from modelbook.contract import Column, Contract
 from modelbook.errors import CompileError
-from modelbook.scoring import Scorer, speed
+from modelbook.scoring import CompiledScorer, latency
 from modelbook.scoring import encoder as encoding
-from modelbook.scoring.booster import Booster
-from modelbook.scoring.compile import compile, prove
-from modelbook.scoring.compiled import Proof
-from modelbook.scoring.itself import Itself
-from modelbook.scoring.trials import asked, trials, typical
-from modelbook.serving.refusals import Refusal
-from modelbook.tasks.answering import Likeliest, YesOrNo, answering, recalled
-from modelbook.training.layered import Isotonic, LayeredClassifier, LayeredRegressor, Mean, Odds, Sigmoid, Weights
+from modelbook.scoring.compilation import check_parity, compile_pipeline
+from modelbook.scoring.compiled_scorer import ParityProof
+from modelbook.scoring.lightgbm_native import NativeBooster
+from modelbook.scoring.parity_cases import build_parity_cases, predict_pipeline_scores, typical_row
+from modelbook.scoring.pipeline_scorer import PipelineScorer
+from modelbook.serving.request_errors import RequestError
+from modelbook.tasks.decision_rule import (
+    ArgmaxClassifier,
+    ThresholdClassifier,
+    decision_rule_from_dict,
+    make_decision_rule,
+)
+from modelbook.training.stacking import (
+    IsotonicCalibrator,
+    LogisticStacker,
+    MeanBlender,
+    NonNegativeStacker,
+    SigmoidCalibrator,
+    StackedClassifier,
+    StackedRegressor,
+)
 
 THRESHOLD = 0.4
 FEW: dict[str, Any] = {"n_estimators": 12, "random_state": 0}
@@ -100,9 +113,13 @@ def put(tmp_path: Path, frame: pd.DataFrame, contract: Contract) -> Callable[...
 
     def make(estimator: Any, task: str = "binary", before: Any = None) -> tuple[Any, Any, Path]:
         model = make_pipeline(*([before] if before else [preprocessing()]), estimator)
-        model.fit(contract.features(frame), outcome(frame, task))
+        model.fit(contract.select_features(frame), outcome(frame, task))
         folder = tmp_path / "scorer"
-        return model, compile(model, of_task(contract, task), THRESHOLD, frame, folder), folder
+        return (
+            model,
+            compile_pipeline(model, of_task(contract, task), THRESHOLD, frame, folder),
+            folder,
+        )
 
     return make
 
@@ -115,26 +132,28 @@ TARGETS: dict[str, dict[str, Any]] = {
 
 def of_task(contract: Contract, task: str) -> Contract:
     target = Column(role="target", meaning="what happened", **TARGETS[task])
-    return contract.model_copy(update={"task": task, "columns": {**contract.columns, "happened": target}})
+    return contract.model_copy(
+        update={"task": task, "columns": {**contract.columns, "happened": target}}
+    )
 
 
 CASES = {
     "lightgbm": (LGBMClassifier(**QUIET, **FEW), "binary", "native LightGBM booster"),
-    "logistic": (LogisticRegression(), "binary", "weighted sum"),
+    "logistic": (LogisticRegression(), "binary", "linear model"),
     "boosting": (GradientBoostingClassifier(**FEW), "binary", "ONNX graph"),
     "forest": (RandomForestClassifier(**FEW), "binary", "ONNX graph"),
     "bayes": (GaussianNB(), "binary", "ONNX graph"),
     "vote": (
         VotingClassifier([("a", LGBMClassifier(**QUIET, **FEW)), ("b", LogisticRegression())], voting="soft",
                          weights=[2, 1]),
-        "binary", "mean of several",
+        "binary", "weighted mean of models",
     ),
     "a user's own": (Rule(), "binary", "the estimator itself"),
     "lightgbm of three": (LGBMClassifier(**QUIET, **FEW), "multiclass", "native LightGBM booster"),
-    "logistic of three": (LogisticRegression(), "multiclass", "weighted sum"),
+    "logistic of three": (LogisticRegression(), "multiclass", "linear model"),
     "forest of three": (RandomForestClassifier(**FEW), "multiclass", "ONNX graph"),
     "lightgbm of a number": (LGBMRegressor(**QUIET, **FEW), "regression", "native LightGBM booster"),
-    "line": (LinearRegression(), "regression", "weighted sum"),
+    "line": (LinearRegression(), "regression", "linear model"),
     "forest of a number": (RandomForestRegressor(**FEW), "regression", "ONNX graph"),
 }  # fmt: skip
 
@@ -142,15 +161,19 @@ CASES = {
 @pytest.mark.parametrize(("estimator", "task", "name"), CASES.values(), ids=CASES)
 def test_the_compiled_scorer_answers_like_the_model(put, frame, contract, estimator, task, name):
     model, compiled, folder = put(estimator, task)
-    assert (compiled.name, compiled.reason) == (name, "")
-    scorer = Scorer.load(folder)
-    rows = trials(frame, of_task(contract, task), seed=7)
-    expected = asked(model, rows, of_task(contract, task))
-    np.testing.assert_allclose(scorer.numbers(rows), expected, rtol=1e-6, atol=1e-6)
-    answers = [scorer.one(row) for row in rows.head(50).to_dict("records")]
-    told = Itself(model, of_task(contract, task), THRESHOLD).many(rows.head(50).to_dict("records"))
+    assert (compiled.scorer_name, compiled.reason) == (name, "")
+    scorer = CompiledScorer.load(folder)
+    rows = build_parity_cases(frame, of_task(contract, task), seed=7)
+    expected = predict_pipeline_scores(model, rows, of_task(contract, task))
+    np.testing.assert_allclose(scorer.predict_scores(rows), expected, rtol=1e-6, atol=1e-6)
+    answers = [scorer.predict_one(row) for row in rows.head(50).to_dict("records")]
+    told = PipelineScorer(model, of_task(contract, task), THRESHOLD).predict_many(
+        rows.head(50).to_dict("records")
+    )
     if task == "regression":
-        assert [a.prediction for a in answers] == pytest.approx([a.prediction for a in told], rel=1e-6)
+        assert [a.prediction for a in answers] == pytest.approx(
+            [a.prediction for a in told], rel=1e-6
+        )
         assert answers[0].probabilities is None
     else:
         assert [a.prediction for a in answers] == [a.prediction for a in told]
@@ -159,11 +182,11 @@ def test_the_compiled_scorer_answers_like_the_model(put, frame, contract, estima
 
 
 LAYERS = {
-    "a stack": (Odds, "binary", 2), "a stack of three": (Odds, "multiclass", 2),
-    "a stack of a number": (Weights, "regression", 2), "a blend": (Mean, "binary", 2),
-    "a blend of three": (Mean, "multiclass", 2), "a blend of a number": (Mean, "regression", 2),
-    "a sigmoid": (Sigmoid, "binary", 1), "a sigmoid of three": (Sigmoid, "multiclass", 1),
-    "steps": (Isotonic, "binary", 1), "steps of three": (Isotonic, "multiclass", 1),
+    "a stack": (LogisticStacker, "binary", 2), "a stack of three": (LogisticStacker, "multiclass", 2),
+    "a stack of a number": (NonNegativeStacker, "regression", 2), "a blend": (MeanBlender, "binary", 2),
+    "a blend of three": (MeanBlender, "multiclass", 2), "a blend of a number": (MeanBlender, "regression", 2),
+    "a sigmoid": (SigmoidCalibrator, "binary", 1), "a sigmoid of three": (SigmoidCalibrator, "multiclass", 1),
+    "steps": (IsotonicCalibrator, "binary", 1), "steps of three": (IsotonicCalibrator, "multiclass", 1),
 }  # fmt: skip
 
 
@@ -171,53 +194,81 @@ LAYERS = {
 def test_layers_compile_like_any_estimator(tmp_path, frame, contract, top, task, count):
     contract, outcomes = of_task(contract, task), outcome(frame, task)
     linear, grown = (
-        (LinearRegression(), LGBMRegressor) if task == "regression" else (LogisticRegression(), LGBMClassifier)
+        (LinearRegression(), LGBMRegressor)
+        if task == "regression"
+        else (LogisticRegression(), LGBMClassifier)
     )
-    members = [make_pipeline(preprocessing(), one) for one in (linear, grown(**QUIET, **FEW))][:count]
-    rows = contract.features(frame)
-    said = [asked(clone(one).fit(rows, outcomes), frame, contract) for one in members]
+    members = [make_pipeline(preprocessing(), one) for one in (linear, grown(**QUIET, **FEW))][
+        :count
+    ]
+    rows = contract.select_features(frame)
+    said = [
+        predict_pipeline_scores(clone(one).fit(rows, outcomes), frame, contract) for one in members
+    ]
     seen = np.stack([each[:, 1:] if task == "binary" else each for each in said])
-    kind = LayeredRegressor if task == "regression" else LayeredClassifier
+    kind = StackedRegressor if task == "regression" else StackedClassifier
     model = kind(members, top(seen, outcomes.to_numpy())).fit(rows, outcomes)
-    again = kind([model], Sigmoid(seen[:1], outcomes.to_numpy())).fit(rows, outcomes) if task == "binary" else model
+    again = (
+        kind([model], SigmoidCalibrator(seen[:1], outcomes.to_numpy())).fit(rows, outcomes)
+        if task == "binary"
+        else model
+    )
     for whole in (model, again):
-        made = compile(whole, contract, THRESHOLD, frame, tmp_path / "scorer")
-        assert made.name == ("mean of several" if top is Mean and whole is model else "layers of several"), made.reason
-        tried = trials(frame, contract, seed=7)
-        expected = asked(whole, tried, contract)
-        np.testing.assert_allclose(Scorer.load(tmp_path / "scorer").numbers(tried), expected, rtol=1e-6, atol=1e-6)
+        made = compile_pipeline(whole, contract, THRESHOLD, frame, tmp_path / "scorer")
+        assert made.scorer_name == (
+            "weighted mean of models" if top is MeanBlender and whole is model else "stacked models"
+        ), made.reason
+        tried = build_parity_cases(frame, contract, seed=7)
+        expected = predict_pipeline_scores(whole, tried, contract)
+        np.testing.assert_allclose(
+            CompiledScorer.load(tmp_path / "scorer").predict_scores(tried),
+            expected,
+            rtol=1e-6,
+            atol=1e-6,
+        )
 
 
 @pytest.mark.parametrize("scaler", [StandardScaler(), MinMaxScaler()], ids=["standard", "minmax"])
 def test_the_encoder_does_what_the_steps_do(put, frame, contract, scaler, monkeypatch):
     model, compiled, folder = put(LogisticRegression(), before=preprocessing(scaler))
-    rows = trials(frame, contract)
-    assert compiled.name == "weighted sum"
-    encoder = Scorer.load(folder).encoder
-    np.testing.assert_allclose(encoder.many(rows, len(rows)).dense, model[0].transform(rows), rtol=1e-12, atol=1e-12)
+    rows = build_parity_cases(frame, contract)
+    assert compiled.scorer_name == "linear model"
+    encoder = CompiledScorer.load(folder).encoder
+    np.testing.assert_allclose(
+        encoder.transform_many(rows, len(rows)).dense,
+        model[0].transform(rows),
+        rtol=1e-12,
+        atol=1e-12,
+    )
     some = rows.tail(40)
-    one = [encoder.one(row) for row in some.to_dict("records")]
-    np.testing.assert_array_equal(one, encoder.many(some, len(some)).dense)
+    one = [encoder.transform_one(row) for row in some.to_dict("records")]
+    np.testing.assert_array_equal(one, encoder.transform_many(some, len(some)).dense)
     often = pd.concat([rows] * 5)
-    assert len(often) > encoding.MANY
-    together = encoder.many(often, len(often)).dense
+    assert len(often) > encoding.FACTORIZE_MIN_ROWS
+    together = encoder.transform_many(often, len(often)).dense
     monkeypatch.setattr(encoding, "find_spec", lambda name: None)  # pandas, in the service's image
-    np.testing.assert_array_equal(together, encoder.many(often, len(often)).dense)
+    np.testing.assert_array_equal(together, encoder.transform_many(often, len(often)).dense)
 
 
 def test_gaps_may_come_as_none_or_nan_and_many_answers_like_one(put, frame):
     _, _, folder = put(LGBMClassifier(**QUIET, **FEW))
-    scorer = Scorer.load(folder)
+    scorer = CompiledScorer.load(folder)
     row = {"size": 50.0, "flag": 1.0, "colour": "11"}
-    none, nan = scorer.one({**row, "noise": None}), scorer.one({**row, "noise": float("nan")})
+    none, nan = (
+        scorer.predict_one({**row, "noise": None}),
+        scorer.predict_one({**row, "noise": float("nan")}),
+    )
     assert none == nan
-    assert scorer.one({**row, "noise": 9.0, "size": 99.0}) != none
-    assert scorer.many([{**row, "noise": None}, {**row, "noise": 0.3}])[0] == none
+    assert scorer.predict_one({**row, "noise": 9.0, "size": 99.0}) != none
+    assert scorer.predict_many([{**row, "noise": None}, {**row, "noise": 0.3}])[0] == none
 
 
 REFUSED = {
     "two columns in one": (Crossing(), ["size", "flag"]),
-    "a curve": (make_column_transformer((PowerTransformer(), ["size"]), remainder="drop"), ["size"]),
+    "a curve": (
+        make_column_transformer((PowerTransformer(), ["size"]), remainder="drop"),
+        ["size"],
+    ),
     "a step that fails": (Breaking(), ["KeyError: 'no such colour'"]),
 }
 
@@ -227,50 +278,52 @@ def test_what_cannot_be_compiled_is_told_with_its_reason_and_leaves_nothing(put,
     _, compiled, folder = put(LogisticRegression(), before=step)
     assert compiled.proof is None
     assert missing_facts(compiled.reason, *facts) == []
-    assert missing_facts(str(compiled), compiled.name, compiled.reason) == []
+    assert missing_facts(str(compiled), compiled.scorer_name, compiled.reason) == []
     assert [path.name for path in folder.iterdir()] == ["golden.json"]
 
 
 def test_what_an_answer_costs_is_measured_on_what_answers(put, contract, tmp_path):
     model, _, folder = put(LogisticRegression())
-    milliseconds, megabytes = speed.measure(tmp_path, contract)
+    milliseconds, megabytes = latency.measure_latency_and_size(tmp_path, contract)
     assert 0 < milliseconds < 50
     assert megabytes == (folder / "scorer.json").stat().st_size / 1e6
     (folder / "scorer.json").unlink()
     (tmp_path / "model.pkl").write_bytes(cloudpickle.dumps(model))
     (tmp_path / "metrics.json").write_text(json.dumps({"threshold": THRESHOLD}))
-    slower, megabytes = speed.measure(tmp_path, contract)
+    slower, megabytes = latency.measure_latency_and_size(tmp_path, contract)
     assert slower > milliseconds
     assert megabytes == (tmp_path / "model.pkl").stat().st_size / 1e6
     (folder / "golden.json").unlink()
-    assert speed.measure(tmp_path, contract) is None
+    assert latency.measure_latency_and_size(tmp_path, contract) is None
 
 
 def test_golden_rows_keep_the_contract_and_hold_what_the_model_says(put, frame, contract):
     model, _, folder = put(LGBMClassifier(**QUIET, **FEW))
     told = json.loads((folder / "golden.json").read_text())
     rows = pd.DataFrame(told["rows"])
-    assert contract.violations(rows.assign(who=range(len(rows)), year=1, group=0, after=0), target=False).empty
-    np.testing.assert_array_equal(asked(model, rows, contract), told["numbers"])
+    assert contract.find_violations(
+        rows.assign(who=range(len(rows)), year=1, group=0, after=0), require_target=False
+    ).empty
+    np.testing.assert_array_equal(predict_pipeline_scores(model, rows, contract), told["numbers"])
     assert rows["noise"].isna().sum() > 1
     assert told["typical"]["size"] == frame["size"].median()
 
 
 def test_the_proof_sees_a_scorer_that_differs(put, frame, contract):
     model, _, folder = put(LogisticRegression())
-    scorer = Scorer.load(folder)
-    rows = trials(frame, contract)
-    assert prove(scorer, rows, asked(model, rows, contract)).passed
-    scorer.encoder.tables[0].known["11"][0] += 0.5
-    found = prove(scorer, rows, asked(model, rows, contract))
+    scorer = CompiledScorer.load(folder)
+    rows = build_parity_cases(frame, contract)
+    assert check_parity(scorer, rows, predict_pipeline_scores(model, rows, contract)).passed
+    scorer.encoder.category_encodings[0].outputs_by_category["11"][0] += 0.5
+    found = check_parity(scorer, rows, predict_pipeline_scores(model, rows, contract))
     assert not found.passed
-    assert found.worst > 1e-3
-    assert not Proof(10, 1, 0.0).passed
-    assert not Proof(10, 0, 2e-6).passed
+    assert found.max_difference > 1e-3
+    assert not ParityProof(10, 1, 0.0).passed
+    assert not ParityProof(10, 0, 2e-6).passed
 
 
 def test_trials_hold_every_gap_end_category_and_a_stranger(frame, contract):
-    rows = trials(frame, contract)
+    rows = build_parity_cases(frame, contract)
     made = rows.iloc[len(frame) :]
     assert {0.0, 100.0} <= set(made["size"])
     assert made["noise"].isna().any()
@@ -279,48 +332,55 @@ def test_trials_hold_every_gap_end_category_and_a_stranger(frame, contract):
 
 
 def test_the_typical_row_is_no_row_of_the_table(frame, contract):
-    row = typical(frame, contract)
+    row = typical_row(frame, contract)
     assert row["size"] == frame["size"].median()
     assert row["colour"] in {"1", "2", "11"}
     assert row["flag"] in {0.0, 1.0}
 
 
 def test_a_binary_answer_is_the_second_class_from_the_threshold_on():
-    answers = YesOrNo(("no", "yes"), 0.3)
-    assert answers.answer((0.7, 0.3)).prediction == "yes"
-    assert answers.answer((0.71, 0.29)).prediction == "no"
-    assert answers.predictions(np.array([[0.7, 0.3], [0.71, 0.29]])).tolist() == ["yes", "no"]
+    answers = ThresholdClassifier(("no", "yes"), 0.3)
+    assert answers.predict_row((0.7, 0.3)).prediction == "yes"
+    assert answers.predict_row((0.71, 0.29)).prediction == "no"
+    assert answers.predict(np.array([[0.7, 0.3], [0.71, 0.29]])).tolist() == ["yes", "no"]
 
 
 def test_answers_are_named_as_the_contract_names_them_and_survive_a_file(contract):
-    assert answering(contract, 0.3).classes == (0, 1)
-    several = answering(of_task(contract, "multiclass"), None)
-    assert several == Likeliest(("low", "middle", "high"))
-    again = recalled(json.loads(json.dumps(several.to_dict())))
+    assert make_decision_rule(contract, 0.3).classes == (0, 1)
+    several = make_decision_rule(of_task(contract, "multiclass"), None)
+    assert several == ArgmaxClassifier(("low", "middle", "high"))
+    again = decision_rule_from_dict(json.loads(json.dumps(several.to_dict())))
     assert again == several
-    assert again.answer((0.2, 0.7, 0.1)).prediction == "middle"
-    assert again.predictions(np.array([[0.2, 0.7, 0.1]])).tolist() == ["middle"]
-    assert answering(of_task(contract, "regression"), None).answer([4.5]) == (4.5, None)
+    assert again.predict_row((0.2, 0.7, 0.1)).prediction == "middle"
+    assert again.predict(np.array([[0.2, 0.7, 0.1]])).tolist() == ["middle"]
+    assert make_decision_rule(of_task(contract, "regression"), None).predict_row([4.5]) == (
+        4.5,
+        None,
+    )
 
 
 def test_a_booster_of_another_width_or_of_no_model_is_refused(tmp_path, frame):
-    model = LGBMClassifier(**QUIET, n_estimators=2).fit(frame[["size"]].to_numpy(), frame["happened"])
+    model = LGBMClassifier(**QUIET, n_estimators=2).fit(
+        frame[["size"]].to_numpy(), frame["happened"]
+    )
     path = tmp_path / "kernel.txt"
     path.write_text(model.booster_.model_to_string())
     with pytest.raises(CompileError, match=r"\b1\b"):
-        Booster(path, 3)
+        NativeBooster(path, 3)
     path.write_text("no model")
     with pytest.raises(CompileError, match="LightGBM"):
-        Booster(path, 1)
+        NativeBooster(path, 1)
 
 
 def test_outcomes_are_typed_by_the_task(put, contract):
-    from modelbook.serving.outcomes import Outcomes
+    from modelbook.serving.schemas import OutcomeReader
 
     _, _, folder = put(LinearRegression(), "regression")
-    assert Outcomes(contract, Scorer.load(folder).answering).read(b'{"id": "a", "outcome": 3.5}', 10) == {"a": 3.5}
+    assert OutcomeReader(contract, CompiledScorer.load(folder).decision_rule).read_body(
+        b'{"id": "a", "outcome": 3.5}', 10
+    ) == {"a": 3.5}
     _, _, folder = put(LogisticRegression(), "multiclass")
-    read = Outcomes(contract, Scorer.load(folder).answering).read
+    read = OutcomeReader(contract, CompiledScorer.load(folder).decision_rule).read_body
     assert read(b'{"id": "a", "outcome": "low"}', 10) == {"a": "low"}
-    with pytest.raises(Refusal, match="low, middle, high"):
+    with pytest.raises(RequestError, match="low, middle, high"):
         read(b'{"id": "a", "outcome": "tall"}', 10)

@@ -8,8 +8,8 @@ import time
 from rich.console import Console
 
 from modelbook import config
-from modelbook.stage import screen
-from modelbook.stage.screen import Screen
+from modelbook.build import progress_screen
+from modelbook.build.progress_screen import BuildScreen
 
 
 def entry(text, done=None, total=None, passing=""):
@@ -18,39 +18,44 @@ def entry(text, done=None, total=None, passing=""):
 
 def shown(entries, *, terminal=False, width=60):
     file = io.StringIO()
-    with Screen(Console(file=file, force_terminal=terminal, width=width)) as made:
-        made.begin("compare")
+    with BuildScreen(Console(file=file, force_terminal=terminal, width=width)) as made:
+        made.start_stage("compare")
         for one in entries:
-            made.show("compare", one)
+            made.show_entry("compare", one)
         time.sleep(0.2 if terminal else 0)
-        made.end("compare")
+        made.end_stage("compare")
     return file.getvalue()
 
 
 def test_lines_say_stage_place_time_and_step_and_are_never_broken():
     said = shown([entry("cross-validating [lr] " + "x" * 100, 1, 3)])
-    assert said == f"[3/{len(config.STAGES)} compare]   0:00  1 of 3 · cross-validating [lr] {'x' * 100}\n"
+    assert (
+        said
+        == f"[3/{len(config.STAGES)} compare]   0:00  1 of 3 · cross-validating [lr] {'x' * 100}\n"
+    )
 
 
 def test_steps_within_a_step_are_told_now_and_then_only(monkeypatch):
     steps = [entry("fitting", 1, 3, f"fold {fold} of 5") for fold in range(1, 6)]
     assert shown(steps) == ""
-    monkeypatch.setattr(screen, "PASSING", -1)
+    monkeypatch.setattr(progress_screen, "DETAIL_SECONDS", -1)
     assert "1 of 3 · fitting · fold 4 of 5\n" in shown(steps)
 
 
 def test_silence_is_broken(monkeypatch):
-    monkeypatch.setattr(screen, "QUIET", -1)
+    monkeypatch.setattr(progress_screen, "QUIET_SECONDS", -1)
     file = io.StringIO()
-    with Screen(Console(file=file)) as made:
-        made.begin("compare")
-        made.show("compare", entry("fitting", 1, 3, "fold 2 of 5"))
-        made.pulse("compare")
+    with BuildScreen(Console(file=file)) as made:
+        made.start_stage("compare")
+        made.show_entry("compare", entry("fitting", 1, 3, "fold 2 of 5"))
+        made.show_still_running("compare")
     assert file.getvalue().endswith("1 of 3 · fitting · fold 2 of 5 (still running)\n")
 
 
 def test_a_terminal_has_a_row_that_moves_for_each_running_stage():
-    said = shown([entry("fitting", 1, 3), entry("fitting", 1, 3, "fold 2 of 5")], terminal=True, width=100)
+    said = shown(
+        [entry("fitting", 1, 3), entry("fitting", 1, 3, "fold 2 of 5")], terminal=True, width=100
+    )
     assert f"[3/{len(config.STAGES)} compare]   0:00  1 of 3 · fitting\n" in said.replace("\r", "")
     assert "━" in said  # the bar
     assert "1 of 3 · fitting · fold 2 of 5" in said

@@ -31,7 +31,12 @@ def opened(browser: Browser, server: Running, path: str, **options: object) -> I
     home, strangers, complaints = f"http://127.0.0.1:{server.port}", [], []
     context = browser.new_context(**options)  # type: ignore[arg-type]
     page = context.new_page()
-    page.on("response", lambda one: None if one.url.startswith((home, "data:", "blob:")) else strangers.append(one.url))
+    page.on(
+        "response",
+        lambda one: (
+            None if one.url.startswith((home, "data:", "blob:")) else strangers.append(one.url)
+        ),
+    )
     # Redoc asks for its maker's logo, and our policy refuses.
     page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -67,7 +72,9 @@ def test_axe_finds_nothing_on_the_page_nor_on_its_answer(browser, server, scheme
 
 
 def test_the_page_fits_a_phone(browser, server):
-    with opened(browser, server, "/", viewport={"width": 390, "height": 844}, device_scale_factor=2) as page:
+    with opened(
+        browser, server, "/", viewport={"width": 390, "height": 844}, device_scale_factor=2
+    ) as page:
         page.locator(SUBMIT).click()
         assert page.evaluate(OVERFLOW) == []
 
@@ -78,7 +85,9 @@ def test_the_manual_shows_this_model_and_asks_it(browser, server):
         page.get_by_role("button", name="Try it out").click()
         page.get_by_role("button", name="Execute").click()
         expect(page.locator(".live-responses-table")).to_contain_text('"model_version": 1')
-        expect(page.locator(".live-responses-table .response-col_status").nth(1)).to_contain_text("200")
+        expect(page.locator(".live-responses-table .response-col_status").nth(1)).to_contain_text(
+            "200"
+        )
 
 
 def test_the_reference_shows_each_field_with_its_meaning(browser, server):

@@ -153,7 +153,7 @@ def test_requests_at_work_are_answered_before_the_server_ends(shelf):
 
 
 def test_bodies_that_break_off_or_never_come_hurt_nobody(shelf):
-    (shelf.root / "serving.yaml").write_text("limits: {seconds: 0.5}")
+    (shelf.root / "serving.yaml").write_text("limits: {body_timeout_seconds: 0.5}")
     with running(shelf.root) as server:
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as slow:
             slow.sendall(

@@ -27,18 +27,18 @@ from sklearn.pipeline import make_pipeline
 
 from modelbook.contract import Contract
 from modelbook.errors import ServingError
-from modelbook.journal.store import default
+from modelbook.journal.database import default_url
 from modelbook.serving import server, service
-from modelbook.serving.app import create
-from modelbook.serving.keys import KEYRING, Keys
-from modelbook.serving.settings import FILE, load
+from modelbook.serving.api_keys import KEYRING_VARIABLE, ApiKeyStore
+from modelbook.serving.app import create_app
+from modelbook.serving.settings import SETTINGS_FILE, load_settings
 
 ROW = {"colour": "11", "size": 80.0, "noise": None, "flag": 1}
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "TICK", 0.05)
+    monkeypatch.setattr(service, "POLL_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -57,7 +57,9 @@ def model(rows: pd.DataFrame, contract: Contract) -> Any:
 
 
 @pytest.fixture(scope="module")
-def template(model: Any, rows: pd.DataFrame, contract: Contract, tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+def template(
+    model: Any, rows: pd.DataFrame, contract: Contract, tmp_path_factory: pytest.TempPathFactory
+) -> Shelf:
     shelf = Shelf(tmp_path_factory.mktemp("shelf"))
     shelf.alias("champion", shelf.register(model, contract, rows))
     return shelf
@@ -77,12 +79,14 @@ def client(template: Shelf, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def serve(shelf: Shelf, settings: str = "", **more: Any) -> TestClient:
-    (shelf.root / FILE).write_text(settings)
-    return TestClient(create(shelf.root, BOOK), raise_server_exceptions=False, **more)
+    (shelf.root / SETTINGS_FILE).write_text(settings)
+    return TestClient(create_app(shelf.root, BOOK), raise_server_exceptions=False, **more)
 
 
 def post(client: TestClient, path: str, body: Any, **headers: str) -> Any:
-    return client.post(path, content=json.dumps(body), headers={"content-type": "application/json", **headers})
+    return client.post(
+        path, content=json.dumps(body), headers={"content-type": "application/json", **headers}
+    )
 
 
 def wait(condition: Callable[[], bool], seconds: float = 10) -> None:
@@ -95,10 +99,10 @@ def wait(condition: Callable[[], bool], seconds: float = 10) -> None:
 @contextmanager
 def keeping(file: Path) -> Iterator[Callable[..., Any]]:
     """Writes into a history as monitor does, all at once."""
-    from modelbook.monitoring.history import TABLES
+    from modelbook.monitoring.window_history import CREATE_TABLES
 
     with closing(sqlite3.connect(file)) as connection, connection:
-        connection.executescript(TABLES)
+        connection.executescript(CREATE_TABLES)
         yield lambda statement, *values: connection.execute(statement, values)
 
 
@@ -106,7 +110,7 @@ class TestPredict:
     def test_one_row_is_answered_as_the_model_does(self, client, model, contract):
         told = post(client, "/predict", ROW)
         assert told.status_code == 200
-        p = model.predict_proba(contract.features(pd.DataFrame([ROW])))[0, 1]
+        p = model.predict_proba(contract.select_features(pd.DataFrame([ROW])))[0, 1]
         answer = told.json()
         assert answer["prediction"] == int(p >= 0.4)
         assert answer["probabilities"] == pytest.approx({"0": 1 - p, "1": p}, abs=1e-6)
@@ -137,10 +141,15 @@ class TestPredict:
         told = post(client, "/predict", {**ROW, **change})
         assert told.status_code == 200
         if "noise" not in change:
-            assert told.json()["probabilities"] == post(client, "/predict", ROW).json()["probabilities"]
+            assert (
+                told.json()["probabilities"]
+                == post(client, "/predict", ROW).json()["probabilities"]
+            )
 
     def test_a_gap_may_be_left_out_where_the_contract_allows_it(self, client):
-        told = post(client, "/predict", {name: value for name, value in ROW.items() if name != "noise"})
+        told = post(
+            client, "/predict", {name: value for name, value in ROW.items() if name != "noise"}
+        )
         assert told.json()["probabilities"] == post(client, "/predict", ROW).json()["probabilities"]
 
     BAD = (
@@ -162,8 +171,12 @@ class TestPredict:
         ({"after": 1.0}, "after", "1.0", ["contract"]),
     )
 
-    @pytest.mark.parametrize(("change", "field", "value", "facts"), BAD, ids=lambda value: str(value)[:30])
-    def test_a_wrong_value_is_named_with_what_was_expected(self, client, change, field, value, facts):
+    @pytest.mark.parametrize(
+        ("change", "field", "value", "facts"), BAD, ids=lambda value: str(value)[:30]
+    )
+    def test_a_wrong_value_is_named_with_what_was_expected(
+        self, client, change, field, value, facts
+    ):
         answer = post(client, "/predict", [ROW, {**ROW, **change}])
         assert answer.status_code == 422
         [wrong] = answer.json()["rejected"]
@@ -210,7 +223,9 @@ class TestTable:
         return client.post("/predict/csv", content=body, headers={"content-type": kind})
 
     def test_a_table_comes_back_with_its_answers_in_its_order(self, client):
-        rows = [{"name": f"n{i}", **ROW, "size": 5 + 90 * (i % 2), "noise": None} for i in range(450)]
+        rows = [
+            {"name": f"n{i}", **ROW, "size": 5 + 90 * (i % 2), "noise": None} for i in range(450)
+        ]
         told = self.send(client, self.csv(rows))
         assert told.status_code == 200, told.text
         answered = pd.read_csv(io.BytesIO(told.content))
@@ -225,16 +240,27 @@ class TestTable:
         assert told.status_code == 200, told.text
         assert pd.read_csv(io.BytesIO(told.content))['a "name"'].tolist() == ["x, y"]
         one = post(client, "/predict", ROW).json()["probabilities"]["1"]
-        assert pd.read_csv(io.BytesIO(told.content))["probability_1"].tolist() == pytest.approx([one])
+        assert pd.read_csv(io.BytesIO(told.content))["probability_1"].tolist() == pytest.approx(
+            [one]
+        )
 
     def test_a_form_with_a_file_does_as_well(self, client):
-        told = client.post("/predict/csv", files={"file": ("rows.csv", self.csv([ROW]), "text/csv")})
+        told = client.post(
+            "/predict/csv", files={"file": ("rows.csv", self.csv([ROW]), "text/csv")}
+        )
         assert (told.status_code, told.headers["content-type"]) == (200, "text/csv; charset=utf-8")
         assert client.post("/predict/csv", files={"table": b"x"}).status_code == 422
-        assert self.send(client, b"nothing of the kind", "multipart/form-data; boundary=x").status_code == 400
+        assert (
+            self.send(client, b"nothing of the kind", "multipart/form-data; boundary=x").status_code
+            == 400
+        )
 
     def test_rows_that_break_the_contract_are_all_named_and_nothing_is_answered(self, client):
-        rows = [ROW] * 230 + [{**ROW, "size": 500}, {**ROW, "size": "inf"}, {**ROW, "size": "tall", "colour": 3}]
+        rows = [ROW] * 230 + [
+            {**ROW, "size": 500},
+            {**ROW, "size": "inf"},
+            {**ROW, "size": "tall", "colour": 3},
+        ]
         told = self.send(client, self.csv(rows))
         assert told.status_code == 422
         assert [(one["row"], one["field"]) for one in told.json()["rejected"]] == [
@@ -260,11 +286,19 @@ class TestTable:
 class TestOutcomes:
     def test_an_outcome_joins_its_prediction_once(self, client):
         one = post(client, "/predict", {**ROW, "who": 42}).json()["id"]
-        assert post(client, "/outcomes", {"id": one, "outcome": True}).json() == {"recorded": 1, "repeated": 0}
-        assert post(client, "/outcomes", [{"id": one, "outcome": 1}]).json() == {"recorded": 0, "repeated": 1}
+        assert post(client, "/outcomes", {"id": one, "outcome": True}).json() == {
+            "recorded": 1,
+            "repeated": 0,
+        }
+        assert post(client, "/outcomes", [{"id": one, "outcome": 1}]).json() == {
+            "recorded": 0,
+            "repeated": 1,
+        }
         told = post(client, "/outcomes", {"id": one, "outcome": 0})
         assert told.status_code == 409
-        row = next(row for row in client.app._service.journal.window(0) if row["id"] == one)
+        row = next(
+            row for row in client.app._service.journal.read_predictions(0) if row["id"] == one
+        )
         assert (row["outcome"], row["prediction"], row["version"]) == (1, 1, 1)
         assert row["inputs"] == {**ROW, "flag": 1.0, "who": 42.0}
 
@@ -281,33 +315,37 @@ class TestOutcomes:
 
 class TestJournal:
     def test_columns_that_are_redacted_are_not_written(self, put):
-        with serve(put, "journal: {redact: [size, who]}") as client:
+        with serve(put, "journal: {redacted_columns: [size, who]}") as client:
             post(client, "/predict", {**ROW, "who": 1})
-            [row] = client.app._service.journal.window(0)
+            [row] = client.app._service.journal.read_predictions(0)
         assert set(row["inputs"]) == {"colour", "noise", "flag"}
 
     @pytest.mark.parametrize(("setting", "status"), [("answer", 200), ("refuse", 503)])
     def test_when_the_journal_is_down_the_setting_decides(self, put, setting, status, tmp_path):
         place = tmp_path / "data" / BOOK / "journal.db"
         place.mkdir(parents=True)
-        with serve(put, f"journal: {{when_down: {setting}, patience: 0.2}}") as client:
+        with serve(put, f"journal: {{on_failure: {setting}, timeout_seconds: 0.2}}") as client:
             assert [post(client, "/predict", ROW).status_code for _ in range(3)] == [status] * 3
             assert client.get("/health/ready").json()["journal"] == "down"
-            assert client.app._service.writer.lost == 3
+            assert client.app._service.writer.lost_count == 3
             wait(lambda: "modelbook_journal_lost_total 3.0" in client.get("/metrics").text)
 
     def test_what_is_older_than_the_setting_is_forgotten(self, put):
         with serve(put) as client:
             post(client, "/predict", ROW)
-        with serve(put, "journal: {keep_days: 0.0000001}") as client:
-            wait(lambda: client.app._service.journal.window(0) == [])
+        with serve(put, "journal: {retention_days: 0.0000001}") as client:
+            wait(lambda: client.app._service.journal.read_predictions(0) == [])
 
 
 class TestHealthAndManual:
     def test_health_tells_the_version_in_service(self, client):
         assert client.get("/health/live").json() == {"status": "live"}
         told = client.get("/health/ready").json()
-        assert (told["status"], told["model_version"], told["data_fingerprint"]) == ("ready", 1, "f00d")
+        assert (told["status"], told["model_version"], told["data_fingerprint"]) == (
+            "ready",
+            1,
+            "f00d",
+        )
         assert told["loaded_at"] == pytest.approx(time.time(), abs=30)
         assert told["golden_rows"] > 100
 
@@ -322,7 +360,11 @@ class TestHealthAndManual:
 
     def test_the_model_is_told_with_its_scorer_and_proof(self, client):
         told = client.get("/model").json()
-        assert (told["task"], told["threshold"], told["question"]) == ("binary", 0.4, "Will it happen?")
+        assert (told["task"], told["threshold"], told["question"]) == (
+            "binary",
+            0.4,
+            "Will it happen?",
+        )
         assert told["scorer"]["compiled"] is True
         assert missing_facts(told["scorer"]["proof"], 0) == []
 
@@ -367,13 +409,13 @@ class TestPage:
 
     def test_a_row_is_answered_with_its_reasons_and_not_journaled(self, client):
         journal = client.app._service.journal
-        before = len(journal.window(0))
+        before = len(journal.read_predictions(0))
         text = client.post("/", data=self.form(size="99")).text
         p = post(client, "/predict", {**ROW, "size": 99.0}).json()["probabilities"]["1"]
         assert f"1: {p:.1%}" in text
         reasons = text.split("<tbody>")[1].split("</tbody>")[0].split("<tr>")[1:]
         assert reasons[0].startswith("<th scope='row'>Size</th><td>99</td>")
-        assert len(journal.window(0)) == before + 1
+        assert len(journal.read_predictions(0)) == before + 1
 
     def test_what_is_wrong_is_told_in_place_and_everything_is_escaped(self, client):
         text = client.post("/", data=self.form(size="<b>tall</b>")).text
@@ -383,7 +425,7 @@ class TestPage:
         assert "<tbody>" not in text
 
     def test_with_keys_it_asks_for_one(self, put):
-        key = Keys(put.root).add("one", ["predict"])
+        key = ApiKeyStore(put.root).add_key("one", ["predict"])
         with serve(put) as client:
             assert 'name="api key"' in client.get("/").text
             assert client.post("/", data=self.form()).status_code == 401
@@ -392,26 +434,42 @@ class TestPage:
 
 class TestLimits:
     def test_sizes_rows_and_kinds_are_bounded(self, put):
-        with serve(put, "limits: {body: 300, rows: 2, upload: 200}") as client:
+        with serve(
+            put, "limits: {max_body_bytes: 300, max_rows: 2, max_upload_bytes: 200}"
+        ) as client:
             assert post(client, "/predict", [ROW] * 2).status_code == 200
             assert post(client, "/predict", [{"size": 1}] * 3).status_code == 422
             assert post(client, "/predict", [ROW] * 9).status_code == 413
-            told = client.post("/predict", content=iter([b" " * 200] * 3), headers={"content-type": "application/json"})
+            told = client.post(
+                "/predict",
+                content=iter([b" " * 200] * 3),
+                headers={"content-type": "application/json"},
+            )
             assert (told.status_code, missing_facts(told.json()["expected"], 300)) == (413, [])
             table = ("/predict/csv", b"size\n" * 100)
-            assert client.post(table[0], content=table[1], headers={"content-type": "text/csv"}).status_code == 413
+            assert (
+                client.post(
+                    table[0], content=table[1], headers={"content-type": "text/csv"}
+                ).status_code
+                == 413
+            )
             for kind in ("text/plain", "", "application/xml"):
-                assert client.post("/predict", content=b"{}", headers={"content-type": kind}).status_code == 415
+                assert (
+                    client.post(
+                        "/predict", content=b"{}", headers={"content-type": kind}
+                    ).status_code
+                    == 415
+                )
             packed = {"content-type": "application/json", "content-encoding": "gzip"}
             assert client.post("/predict", content=b"{}", headers=packed).status_code == 415
 
     def test_rows_are_counted(self, put):
-        with serve(put, "limits: {rows: 2}") as client:
+        with serve(put, "limits: {max_rows: 2}") as client:
             told = post(client, "/predict", [ROW] * 3)
             assert (told.status_code, missing_facts(told.json(), 3, 2)) == (413, [])
 
     def test_a_rate_is_kept_and_tells_when_to_come_back(self, put):
-        with serve(put, "limits: {rate: 2}") as client:
+        with serve(put, "limits: {requests_per_second: 2}") as client:
             told = [post(client, "/predict", ROW) for _ in range(5)]
             assert [one.status_code for one in told][:2] == [200, 200]
             assert told[-1].status_code == 429
@@ -421,16 +479,25 @@ class TestLimits:
     def test_an_unknown_path_or_method_has_the_same_shape(self, client):
         for told, status in ((client.get("/nope"), 404), (client.put("/predict"), 405)):
             assert told.status_code == status
-            assert missing_facts(told.json()["error"], told.request.method, told.request.url.path) == []
+            assert (
+                missing_facts(told.json()["error"], told.request.method, told.request.url.path)
+                == []
+            )
             assert told.json()["request_id"] == told.headers["x-request-id"]
 
     def test_a_caller_may_name_the_request(self, client):
-        assert post(client, "/predict", ROW, **{"x-request-id": "mine-1"}).headers["x-request-id"] == "mine-1"
-        assert post(client, "/predict", ROW, **{"x-request-id": "a b\t"}).headers["x-request-id"] != "a b"
+        assert (
+            post(client, "/predict", ROW, **{"x-request-id": "mine-1"}).headers["x-request-id"]
+            == "mine-1"
+        )
+        assert (
+            post(client, "/predict", ROW, **{"x-request-id": "a b\t"}).headers["x-request-id"]
+            != "a b"
+        )
 
     def test_a_failure_within_tells_nothing_of_the_inside(self, client, monkeypatch, caplog):
         monkeypatch.setattr(client.app._service, "predict", None)
-        monkeypatch.setattr(client.app._service, "about", None)
+        monkeypatch.setattr(client.app._service, "describe", None)
         logging.getLogger("modelbook.serving").propagate = True
         for told in (post(client, "/predict", ROW), client.get("/model")):
             assert told.status_code == 500
@@ -440,25 +507,37 @@ class TestLimits:
     def test_other_sites_are_not_answered_unless_a_setting_names_them(self, put):
         origin = {"origin": "https://example.org"}
         with serve(put) as client:
-            assert "access-control-allow-origin" not in post(client, "/predict", ROW, **origin).headers
-        with serve(put, "origins: ['https://example.org']") as client:
+            assert (
+                "access-control-allow-origin" not in post(client, "/predict", ROW, **origin).headers
+            )
+        with serve(put, "cors_origins: ['https://example.org']") as client:
             told = post(client, "/predict", ROW, **origin)
-            assert (told.status_code, told.headers["access-control-allow-origin"]) == (200, "https://example.org")
+            assert (told.status_code, told.headers["access-control-allow-origin"]) == (
+                200,
+                "https://example.org",
+            )
             asked = {**origin, "access-control-request-method": "POST"}
             assert client.options("/predict", headers=asked).status_code == 200
 
 
 class TestKeys:
     def test_a_key_opens_what_its_scopes_say(self, put):
-        keys = Keys(put.root)
-        one, two, all_ = keys.add("one", ["predict"]), keys.add("two", ["outcomes"]), keys.add("all", ["admin"])
+        keys = ApiKeyStore(put.root)
+        one, two, all_ = (
+            keys.add_key("one", ["predict"]),
+            keys.add_key("two", ["outcomes"]),
+            keys.add_key("all", ["admin"]),
+        )
         with serve(put) as client:
             assert post(client, "/predict", ROW).status_code == 401
             assert post(client, "/predict", ROW, **{"x-api-key": "guess"}).status_code == 401
             assert post(client, "/predict", ROW, **{"x-api-key": one}).status_code == 200
             assert post(client, "/predict", ROW, authorization=f"Bearer {all_}").status_code == 200
             told = post(client, "/predict", ROW, **{"x-api-key": two})
-            assert (told.status_code, missing_facts(told.json()["error"], "'two'", "predict")) == (403, [])
+            assert (told.status_code, missing_facts(told.json()["error"], "'two'", "predict")) == (
+                403,
+                [],
+            )
             assert client.get("/metrics", headers={"x-api-key": one}).status_code == 403
             assert client.get("/metrics", headers={"x-api-key": all_}).status_code == 200
             for path in ("/health/live", "/health/ready", "/docs", "/openapi.json"):
@@ -467,16 +546,16 @@ class TestKeys:
         assert (put.root / "serving.keys.json").stat().st_mode & 0o77 == 0
 
     def test_keys_come_and_go_while_the_service_runs(self, put):
-        keys = Keys(put.root)
-        old = keys.add("old", ["predict"])
+        keys = ApiKeyStore(put.root)
+        old = keys.add_key("old", ["predict"])
         with serve(put) as client:
-            new = keys.add("new", ["predict"])
-            keys.remove("old")
+            new = keys.add_key("new", ["predict"])
+            keys.remove_key("old")
             wait(lambda: post(client, "/predict", ROW, **{"x-api-key": new}).status_code == 200)
             assert post(client, "/predict", ROW, **{"x-api-key": old}).status_code == 401
 
     def test_a_key_ends(self, put):
-        short = Keys(put.root).add("short", ["predict"], days=1e-9)
+        short = ApiKeyStore(put.root).add_key("short", ["predict"], valid_days=1e-9)
         with serve(put) as client:
             assert post(client, "/predict", ROW, **{"x-api-key": short}).status_code == 401
 
@@ -484,76 +563,93 @@ class TestKeys:
         with serve(put, client=("192.0.2.7", 5000)) as client:
             assert post(client, "/predict", ROW).status_code == 401
         with refused(ServingError, "0.0.0.0", "modelbook keys add"):
-            server.run(put.root, BOOK, "0.0.0.0", 8000, 1)
-        with serve(put, "keys: off", client=("192.0.2.7", 5000)) as client:
+            server.run_server(put.root, BOOK, "0.0.0.0", 8000, 1)
+        with serve(put, "api_keys: off", client=("192.0.2.7", 5000)) as client:
             assert post(client, "/predict", ROW).status_code == 200
 
     def test_a_book_without_a_champion_is_not_served(self, shelf):
         with refused(ServingError, BOOK, "champion", "modelbook build"):
-            server.run(shelf.root, BOOK, "127.0.0.1", 8000, 1)
+            server.run_server(shelf.root, BOOK, "127.0.0.1", 8000, 1)
 
     def test_a_name_is_given_once_and_a_scope_is_known(self, tmp_path):
-        keys = Keys(tmp_path)
-        keys.add("one", ["predict"])
+        keys = ApiKeyStore(tmp_path)
+        keys.add_key("one", ["predict"])
         with refused(ServingError, "'one'"):
-            keys.add("one", ["predict"])
+            keys.add_key("one", ["predict"])
         with refused(ServingError, "'all'", "predict", "outcomes", "admin"):
-            keys.add("two", ["all"])
+            keys.add_key("two", ["all"])
         with refused(ServingError, "'two'", "one"):
-            keys.remove("two")
+            keys.remove_key("two")
         (tmp_path / "serving.keys.json").write_text("[{}]")
         with refused(ServingError, tmp_path / "serving.keys.json"):
-            Keys(tmp_path)
+            ApiKeyStore(tmp_path)
 
-    def test_where_there_is_no_file_the_environment_holds_what_would_stand_in_it(self, put, tmp_path, monkeypatch):
-        one = Keys(tmp_path / "elsewhere").add("one", ["predict"])
-        monkeypatch.setenv(KEYRING, (tmp_path / "elsewhere/serving.keys.json").read_text())
+    def test_where_there_is_no_file_the_environment_holds_what_would_stand_in_it(
+        self, put, tmp_path, monkeypatch
+    ):
+        one = ApiKeyStore(tmp_path / "elsewhere").add_key("one", ["predict"])
+        monkeypatch.setenv(KEYRING_VARIABLE, (tmp_path / "elsewhere/serving.keys.json").read_text())
         with serve(put, client=("192.0.2.7", 5000)) as client:
             assert post(client, "/predict", ROW, **{"x-api-key": one}).status_code == 200
             assert post(client, "/predict", ROW).status_code == 401
-        with refused(ServingError, KEYRING, put.root / "serving.keys.json"):
-            Keys(put.root).add("two", ["predict"])
-        monkeypatch.setenv(KEYRING, "{}x")
-        with refused(ServingError, KEYRING):
-            Keys(put.root)
+        with refused(ServingError, KEYRING_VARIABLE, put.root / "serving.keys.json"):
+            ApiKeyStore(put.root).add_key("two", ["predict"])
+        monkeypatch.setenv(KEYRING_VARIABLE, "{}x")
+        with refused(ServingError, KEYRING_VARIABLE):
+            ApiKeyStore(put.root)
 
 
 class TestSettings:
     def test_the_environment_outdoes_the_file_one_by_one(self, tmp_path, monkeypatch):
-        (tmp_path / FILE).write_text("traffic: {mode: split, share: 0.3}\nlimits: {rows: 5}\n")
-        monkeypatch.setenv("MODELBOOK_SERVE_TRAFFIC__SHARE", "0.7")
-        found = load(tmp_path)
-        assert (found.traffic.mode, found.traffic.share, found.limits.rows) == ("split", 0.7, 5)
-        assert load(tmp_path / "nowhere").traffic.share == 0.7
+        (tmp_path / SETTINGS_FILE).write_text(
+            "traffic: {mode: split, challenger_share: 0.3}\nlimits: {max_rows: 5}\n"
+        )
+        monkeypatch.setenv("MODELBOOK_SERVE_TRAFFIC__CHALLENGER_SHARE", "0.7")
+        found = load_settings(tmp_path)
+        assert (found.traffic.mode, found.traffic.challenger_share, found.limits.max_rows) == (
+            "split",
+            0.7,
+            5,
+        )
+        assert load_settings(tmp_path / "nowhere").traffic.challenger_share == 0.7
 
     @pytest.mark.parametrize(
         ("text", "facts"),
-        [("traffic: {shares: 1}", ["traffic.shares", 1]), ("limits: {rows: 0}", ["limits.rows", 0]),
-         ("keys: maybe", ["keys", "'maybe'"]), ("[1]", ["[1]"]), ("a: [", ["YAML"])],
+        [("traffic: {shares: 1}", ["traffic.shares", 1]), ("limits: {max_rows: 0}", ["limits.max_rows", 0]),
+         ("api_keys: maybe", ["api_keys", "'maybe'"]), ("[1]", ["[1]"]), ("a: [", ["YAML"])],
     )  # fmt: skip
     def test_what_is_no_setting_is_told(self, tmp_path, text, facts):
-        (tmp_path / FILE).write_text(text)
-        with refused(ServingError, FILE, *facts):
-            load(tmp_path)
+        (tmp_path / SETTINGS_FILE).write_text(text)
+        with refused(ServingError, SETTINGS_FILE, *facts):
+            load_settings(tmp_path)
 
 
 class TestTraffic:
     @pytest.fixture
     def two(self, put, frame, contract):
-        put.alias("challenger", put.register(fitted(frame, contract, LogisticRegression(C=0.01)), contract, frame))
+        put.alias(
+            "challenger",
+            put.register(fitted(frame, contract, LogisticRegression(C=0.01)), contract, frame),
+        )
         return put
 
     def test_a_share_of_the_users_gets_the_challenger_and_keeps_it(self, two):
-        with serve(two, "traffic: {mode: split, share: 0.3}") as client:
+        with serve(two, "traffic: {mode: split, challenger_share: 0.3}") as client:
             rows = [{**ROW, "who": number} for number in range(1000)]
             told = post(client, "/predict", rows).json()
             share = sum(one["variant"] == "challenger" for one in told) / 1000
             assert share == pytest.approx(0.3, abs=0.06)
             again = post(client, "/predict", rows).json()
             assert [one["variant"] for one in again] == [one["variant"] for one in told]
-            assert {(one["variant"], one["model_version"]) for one in told} == {("champion", 1), ("challenger", 2)}
+            assert {(one["variant"], one["model_version"]) for one in told} == {
+                ("champion", 1),
+                ("challenger", 2),
+            }
             by_user = {
-                post(client, "/predict", {**ROW, "who": n}, **{"x-user-id": "anna"}).json()["variant"] for n in range(9)
+                post(client, "/predict", {**ROW, "who": n}, **{"x-user-id": "anna"}).json()[
+                    "variant"
+                ]
+                for n in range(9)
             }
             assert len(by_user) == 1
             assert len({one["probabilities"]["1"] for one in told}) == 2
@@ -563,25 +659,31 @@ class TestTraffic:
             one = post(client, "/predict", ROW).json()
             assert (one["variant"], one["model_version"]) == ("champion", 1)
             journal = client.app._service.journal
-            [shadow] = journal.window(0, variant="challenger")
+            [shadow] = journal.read_predictions(0, variant="challenger")
             assert (shadow["id"], shadow["version"], shadow["answered"]) == (one["id"], 2, False)
             assert shadow["probabilities"] != one["probabilities"]
 
     def test_traffic_changes_without_a_restart_and_nonsense_changes_nothing(self, two):
         with serve(two) as client:
             assert post(client, "/predict", ROW).json()["variant"] == "champion"
-            (two.root / FILE).write_text("traffic: {mode: split, share: 1}")
+            (two.root / SETTINGS_FILE).write_text("traffic: {mode: split, challenger_share: 1}")
             wait(lambda: post(client, "/predict", ROW).json()["variant"] == "challenger")
-            (two.root / FILE).write_text("traffic: {mode: split, share: 7}")
+            (two.root / SETTINGS_FILE).write_text("traffic: {mode: split, challenger_share: 7}")
             wait(lambda: "settings" in client.get("/model").json()["refused"])
             assert post(client, "/predict", ROW).json()["variant"] == "challenger"
 
     def test_a_challenger_that_wants_other_fields_is_refused(self, put, frame, contract):
-        wider = contract.model_copy(update={"columns": {**contract.columns, "size2": contract.columns["size"]}})
-        put.alias("challenger", put.register(fitted(frame, contract), wider, frame.assign(size2=1.0)))
-        with serve(put, "traffic: {mode: split, share: 1}") as client:
+        wider = contract.model_copy(
+            update={"columns": {**contract.columns, "size2": contract.columns["size"]}}
+        )
+        put.alias(
+            "challenger", put.register(fitted(frame, contract), wider, frame.assign(size2=1.0))
+        )
+        with serve(put, "traffic: {mode: split, challenger_share: 1}") as client:
             assert post(client, "/predict", ROW).json()["variant"] == "champion"
-            assert missing_facts(client.get("/model").json()["refused"]["challenger"], "size2") == []
+            assert (
+                missing_facts(client.get("/model").json()["refused"]["challenger"], "size2") == []
+            )
 
 
 class Odd(BaseEstimator, TransformerMixin):
@@ -595,8 +697,12 @@ class Odd(BaseEstimator, TransformerMixin):
 
 
 class TestReload:
-    def test_the_alias_is_followed_and_a_version_that_fails_its_proof_is_not(self, put, frame, contract):
-        new = put.register(fitted(frame, contract, LogisticRegression(C=0.01)), contract, frame, fingerprint="beef")
+    def test_the_alias_is_followed_and_a_version_that_fails_its_proof_is_not(
+        self, put, frame, contract
+    ):
+        new = put.register(
+            fitted(frame, contract, LogisticRegression(C=0.01)), contract, frame, fingerprint="beef"
+        )
         bad = put.register(fitted(frame, contract), contract, frame)
         golden = put.folder(bad) / "scorer" / "golden.json"
         with serve(put) as client:
@@ -616,28 +722,40 @@ class TestReload:
             wait(lambda: client.get("/health/ready").json()["model_version"] == 1)
             assert client.get("/model").json()["refused"] == {}
 
-    def test_a_scorer_that_answers_otherwise_is_not_ready(self, shelf, frame, contract, monkeypatch):
-        from modelbook.scoring import Scorer
+    def test_a_scorer_that_answers_otherwise_is_not_ready(
+        self, shelf, frame, contract, monkeypatch
+    ):
+        from modelbook.scoring import CompiledScorer
 
         shelf.alias("champion", shelf.register(fitted(frame, contract), contract, frame))
-        real = Scorer.many
+        real = CompiledScorer.predict_many
         monkeypatch.setattr(
-            Scorer, "many", lambda self, rows: [a._replace(probabilities=[0.5, 0.5]) for a in real(self, rows)]
+            CompiledScorer,
+            "predict_many",
+            lambda self, rows: [a._replace(probabilities=[0.5, 0.5]) for a in real(self, rows)],
         )
         with serve(shelf) as client:
             told = client.get("/health/ready")
             assert told.status_code == 503
-            assert re.search(r"\b0\.\d+", told.json()["reasons"]["champion"])  # by how much it differs
+            assert re.search(
+                r"\b0\.\d+", told.json()["reasons"]["champion"]
+            )  # by how much it differs
 
-    def test_a_model_with_a_step_of_ones_own_serves_itself_and_says_so(self, shelf, frame, contract):
-        model = make_pipeline(Odd(), LogisticRegression()).fit(contract.features(frame), frame["happened"])
+    def test_a_model_with_a_step_of_ones_own_serves_itself_and_says_so(
+        self, shelf, frame, contract
+    ):
+        model = make_pipeline(Odd(), LogisticRegression()).fit(
+            contract.select_features(frame), frame["happened"]
+        )
         shelf.alias("champion", shelf.register(model, contract, frame))
         with serve(shelf) as client:
             told = client.get("/model").json()["scorer"]
             assert told["compiled"] is False
             assert missing_facts(told["reason"], "size", "flag") == []
-            p = model.predict_proba(contract.features(pd.DataFrame([ROW])))[0, 1]
-            assert post(client, "/predict", ROW).json()["probabilities"]["1"] == pytest.approx(p, abs=1e-9)
+            p = model.predict_proba(contract.select_features(pd.DataFrame([ROW])))[0, 1]
+            assert post(client, "/predict", ROW).json()["probabilities"]["1"] == pytest.approx(
+                p, abs=1e-9
+            )
             assert len(post(client, "/predict", [ROW] * 3).json()) == 3
 
 
@@ -656,21 +774,30 @@ class TestMetrics:
         assert "/a/a" not in text
 
     def test_what_monitor_said_last_of_the_champion_is_shown(self, put):
-        from modelbook.monitoring import latest
+        from modelbook.monitoring import latest_verdict
 
         def shown(client: TestClient) -> dict[str, float]:
-            found = re.findall(r"^modelbook_monitor_(\S+) (\S+)$", client.get("/metrics").text, re.M)
+            found = re.findall(
+                r"^modelbook_monitor_(\S+) (\S+)$", client.get("/metrics").text, re.M
+            )
             return {name: float(value) for name, value in found}
 
-        file = latest.path(put.root, BOOK)
+        file = latest_verdict.history_path(put.root, BOOK)
         file.parent.mkdir(parents=True, exist_ok=True)
         with serve(put) as client:
             wait(lambda: shown(client).get('verdict{verdict="watch"}') == 0)
             assert shown(client)["timestamp_seconds"] == 0
             with keeping(file) as asked:
                 asked("insert into windows values (1, 1, '4', 7.5, 900, 0, 'watch', '[]')")
-                for name, value in {"drifted_share": 0.4, "drift:size": 0.3, "drift:noise": None, "drift:x": 1}.items():
-                    asked("insert into measures values (1, '4', ?, ?, null, null, null)", name, value)
+                for name, value in {
+                    "drifted_share": 0.4,
+                    "drift:size": 0.3,
+                    "drift:noise": None,
+                    "drift:x": 1,
+                }.items():
+                    asked(
+                        "insert into measures values (1, '4', ?, ?, null, null, null)", name, value
+                    )
                 asked("insert into verdicts values (1, 1, '4', 7.5, 'retrain', '[]')")
             wait(lambda: shown(client)["timestamp_seconds"] == 7.5)
             told = shown(client)
@@ -687,20 +814,25 @@ class TestMetrics:
             assert math.isnan(shown(client)['drift{feature="size"}'])
 
     def test_recent_inputs_are_held_against_the_reference(self, client, frame):
-        from modelbook.serving import drift
+        from modelbook.serving import metrics
 
-        reference = client.app._service.keeper.champion.reference
-        same = frame[["colour", "size", "noise", "flag"]].astype(object).where(frame.notna(), None).to_dict("records")
-        assert max(dict(drift.distances(reference, same)).values()) < 0.02
+        reference = client.app._service.model_manager.champion.reference_histograms
+        same = (
+            frame[["colour", "size", "noise", "flag"]]
+            .astype(object)
+            .where(frame.notna(), None)
+            .to_dict("records")
+        )
+        assert max(dict(metrics.compute_distances(reference, same)).values()) < 0.02
         moved = [{**row, "size": 99.0, "noise": None} for row in same]
-        found = dict(drift.distances(reference, moved))
+        found = dict(metrics.compute_distances(reference, moved))
         assert found["size"] > 0.5
         assert found["noise"] > 0.3
         assert found["colour"] < 0.02
 
 
 def test_the_journal_of_a_book_lies_with_its_data(put):
-    assert create(put.root, BOOK)._service.journal.url == default(put.root, BOOK)
+    assert create_app(put.root, BOOK)._service.journal.url == default_url(put.root, BOOK)
 
 
 def test_neither_start_nor_request_loads_pandas(template: Shelf, tmp_path: Path):
@@ -710,17 +842,19 @@ import json, sys
 import modelbook.serving.app
 print(sys.modules.keys() & {"pandas", "sklearn", "scipy", "mlflow", "pyarrow", "pycaret"})
 from pathlib import Path
-from modelbook.serving.loaded import champion
-from modelbook.serving.refusals import Refusal
-one = champion(Path(sys.argv[1]), sys.argv[2])
+from modelbook.serving.served_models import load_champion
+from modelbook.serving.request_errors import RequestError
+one = load_champion(Path(sys.argv[1]), sys.argv[2])
 for colour in ("11", 11, 11.0, 2.5e-42, float("nan"), float("inf"), True, None, [1], {}):
     for noise in (None, 1, "?", float("nan"), 10**400):
         try:
-            one.rows.read(json.dumps({"colour": colour, "size": 5, "flag": 1, "noise": noise}).encode())
-        except Refusal:
+            one.row_reader.read_body(json.dumps({"colour": colour, "size": 5, "flag": 1, "noise": noise}).encode())
+        except RequestError:
             pass
 print("pandas" in sys.modules)
 """
     root = template.copy(tmp_path).root
-    result = subprocess.run([sys.executable, "-c", code, root, BOOK], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code, root, BOOK], capture_output=True, text=True, check=True
+    )
     assert result.stdout == "set()\nFalse\n"

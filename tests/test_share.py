@@ -12,33 +12,39 @@ from modelbook import tasks
 from modelbook.config import Finalize
 from modelbook.contract import Contract
 from modelbook.errors import TrainingError
-from modelbook.training import final
+from modelbook.training import final_model
+from modelbook.training.entity_sampling import sample_entities
 from modelbook.training.experiment import Experiment
-from modelbook.training.share import share
 
 
 def test_whole_entities_are_drawn_by_seed(frame: pd.DataFrame, contract: Contract) -> None:
-    task = tasks.of(contract)
-    kept = share(task, frame, 301, seed=1)
+    task = tasks.get_task(contract)
+    kept = sample_entities(task, frame, 301, seed=1)
     assert len(kept) == 300
     assert (kept.groupby("who").size() == 3).all()
     assert kept.index.is_monotonic_increasing
-    assert kept.equals(share(task, frame, 301, seed=1))
-    assert not kept.equals(share(task, frame, 301, seed=2))
-    assert share(task, frame, 600, seed=1) is frame
+    assert kept.equals(sample_entities(task, frame, 301, seed=1))
+    assert not kept.equals(sample_entities(task, frame, 301, seed=2))
+    assert sample_entities(task, frame, 600, seed=1) is frame
 
 
-def test_a_share_that_loses_a_class_is_refused(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> None:
+def test_a_share_that_loses_a_class_is_refused(
+    make_frame: Callable[..., pd.DataFrame], contract: Contract
+) -> None:
     frame = make_frame()
     rare = frame.assign(happened=(frame["who"] < 8).astype(int))
     with pytest.raises(TrainingError, match=r"\b150\b"):
-        share(tasks.of(contract), rare, 150, seed=0)
+        sample_entities(tasks.get_task(contract), rare, 150, seed=0)
 
 
-def test_choosing_takes_a_share_and_the_fit_takes_all(frame: pd.DataFrame, contract: Contract) -> None:
-    trial = Experiment(frame, contract, folds=2, seed=1, rows=200)
-    assert len(trial.features) == trial.fold_sizes()["rows"].sum() == 198
-    assert missing_facts(trial.caption(), 198, 600) == []
-    fitted = final.fit(trial, Finalize(strategy="blend"), ["nb"], "roc_auc", tell=lambda *_, **__: None)
+def test_choosing_takes_a_share_and_the_fit_takes_all(
+    frame: pd.DataFrame, contract: Contract
+) -> None:
+    trial = Experiment(frame, contract, folds=2, seed=1, max_rows=200)
+    assert len(trial.features) == trial.summarize_folds()["rows"].sum() == 198
+    assert missing_facts(trial.folds_caption(), 198, 600) == []
+    fitted = final_model.fit_final_model(
+        trial, Finalize(strategy="blend"), ["nb"], "roc_auc", report_progress=lambda *_, **__: None
+    )
     assert fitted.pipeline.steps[-1][1].estimators_[0].class_count_.sum() == 600
-    assert fitted.chosen == trial.told()
+    assert fitted.sampling_note == trial.describe_sampling()

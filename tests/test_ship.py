@@ -28,7 +28,9 @@ MANIFESTS = f"kind: Deployment\nmetadata:\n  name: modelbook\nspec:\n      - arg
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    shutil.copytree(ROOT / "deploy", tmp_path / "deploy", ignore=shutil.ignore_patterns("parameters", "key"))
+    shutil.copytree(
+        ROOT / "deploy", tmp_path / "deploy", ignore=shutil.ignore_patterns("parameters", "key")
+    )
     (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
     (tmp_path / "manifests").write_text(MANIFESTS)
     (tmp_path / "bin").mkdir()
@@ -44,7 +46,11 @@ def command(project: Path, name: str, script: str) -> None:
 
 
 def kubectl(project: Path, context: str = "echo here", ready: str = "true") -> None:
-    command(project, "kubectl", KUBECTL.format(manifests=project / "manifests", context=context, ready=ready))
+    command(
+        project,
+        "kubectl",
+        KUBECTL.format(manifests=project / "manifests", context=context, ready=ready),
+    )
 
 
 def deploy(project: Path, *words: str) -> tuple[int, str, str]:
@@ -139,7 +145,15 @@ def aws(tmp_path: Path) -> Path:
     """The folder of the AWS CLI's command, installed in an environment of its own."""
     uv, place = [BIN / "uv", "--quiet"], tmp_path / "aws"
     subprocess.run([*uv, "venv", "--python", sys.executable, place], check=True)
-    words = ["pip", "install", "--python", place / "bin/python", "--exclude-newer", "2026-06-20", "awscli"]
+    words = [
+        "pip",
+        "install",
+        "--python",
+        place / "bin/python",
+        "--exclude-newer",
+        "2026-06-20",
+        "awscli",
+    ]
     subprocess.run([*uv, *words], check=True)
     return place / "bin"
 
@@ -153,13 +167,22 @@ def test_the_real_aws_makes_the_stack_on_a_cloud_for_tests(project, aws, monkeyp
     server.start()
     try:
         address = "http://{}:{}".format(*server.get_host_and_port())
-        access = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_ENDPOINT_URL": address}
+        access = {
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_ENDPOINT_URL": address,
+        }
         for name, value in (access | {"AWS_DEFAULT_REGION": "eu-central-1"}).items():
             monkeypatch.setenv(name, value)
         ec2 = boto3.client("ec2")
         vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
-        one, two = (  # in zones of their own: the cloud for tests draws one where none is named, and may draw it twice
-            ec2.create_subnet(VpcId=vpc, CidrBlock=cidr, AvailabilityZone=zone)["Subnet"]["SubnetId"]
+        (
+            one,
+            two,
+        ) = (  # in zones of their own: the cloud for tests draws one where none is named, and may draw it twice
+            ec2.create_subnet(VpcId=vpc, CidrBlock=cidr, AvailabilityZone=zone)["Subnet"][
+                "SubnetId"
+            ]
             for cidr, zone in (("10.0.1.0/24", "eu-central-1a"), ("10.0.2.0/24", "eu-central-1b"))
         )
         given = {
@@ -169,7 +192,9 @@ def test_the_real_aws_makes_the_stack_on_a_cloud_for_tests(project, aws, monkeyp
             "JournalPassword": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:p",
             "Keyring": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:k",
         }  # fmt: skip
-        (project / "deploy/ecs/parameters").write_text("".join(f"{key}={value}\n" for key, value in given.items()))
+        (project / "deploy/ecs/parameters").write_text(
+            "".join(f"{key}={value}\n" for key, value in given.items())
+        )
         words = ["make", "-s", "deploy", "TARGET=ecs"]
         told = subprocess.run(
             words,

@@ -11,7 +11,7 @@ from facts import missing_facts, refused
 from outline import dead_links
 
 from modelbook.errors import ReportError
-from modelbook.report import site
+from modelbook.extras import static_site
 
 REACHED = [
     "book/01_ingest.html", "book/01_ingest.ipynb", "book/01_ingest.pdf", "book/runs/1/index.html",
@@ -43,42 +43,50 @@ def reports(tmp_path: Path) -> Path:
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    )
 
 
 def test_a_folder_holds_what_the_index_leads_to_and_nothing_else(reports, tmp_path):
-    assert site.publish(reports, tmp_path / "out") == REACHED
-    assert names(tmp_path / "out") == sorted([*REACHED, site.MARK])
+    assert static_site.publish(reports, tmp_path / "out") == REACHED
+    assert names(tmp_path / "out") == sorted([*REACHED, static_site.MARKER_FILE])
 
 
 def test_a_zip_holds_the_same(reports, tmp_path):
-    site.publish(reports, tmp_path / "new/out.zip")
+    static_site.publish(reports, tmp_path / "new/out.zip")
     with zipfile.ZipFile(tmp_path / "new/out.zip") as archive:
-        assert sorted(archive.namelist()) == sorted([*REACHED, site.MARK])
+        assert sorted(archive.namelist()) == sorted([*REACHED, static_site.MARKER_FILE])
         assert archive.testzip() is None
-    site.publish(reports, tmp_path / "new/out.zip")
+    static_site.publish(reports, tmp_path / "new/out.zip")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["out.zip"]
 
 
 def test_a_pdf_that_is_older_than_its_page_stays_behind(reports, tmp_path):
     os.utime(reports / "book/01_ingest.pdf", (0, 0))
-    assert "book/01_ingest.pdf" not in site.publish(reports, tmp_path / "out")
+    assert "book/01_ingest.pdf" not in static_site.publish(reports, tmp_path / "out")
 
 
 def test_publishing_again_removes_what_is_gone_and_leaves_strangers_alone(reports, tmp_path):
     out = tmp_path / "out"
-    site.publish(reports, out)
+    static_site.publish(reports, out)
     (out / "CNAME").write_text("reports.example.org")
     (reports / "book/01_ingest.html").write_text("<p>changed</p>")
     os.utime(reports / "book/01_ingest.html", (0, 0))
-    site.publish(reports, out)
-    assert names(out) == ["CNAME", "book/01_ingest.html", "book/01_ingest.pdf", "index.html", site.MARK]
+    static_site.publish(reports, out)
+    assert names(out) == [
+        "CNAME",
+        "book/01_ingest.html",
+        "book/01_ingest.pdf",
+        "index.html",
+        static_site.MARKER_FILE,
+    ]
     assert (out / "book/01_ingest.html").read_text() == "<p>changed</p>"
 
 
 def test_a_folder_under_git_may_be_new(reports, tmp_path):
     (tmp_path / "out/.git").mkdir(parents=True)
-    assert site.publish(reports, tmp_path / "out") == REACHED
+    assert static_site.publish(reports, tmp_path / "out") == REACHED
 
 
 @pytest.mark.parametrize("name", ["out", "out.zip", "out/index.html"])
@@ -87,7 +95,7 @@ def test_what_is_no_site_of_ours_is_left_as_it_is(reports, tmp_path, name):
     mine.parent.mkdir(exist_ok=True)
     mine.write_text("years of work")
     with refused(ReportError, tmp_path / name) as caught:
-        site.publish(reports, tmp_path / name)
+        static_site.publish(reports, tmp_path / name)
     assert caught.value.expected
     assert mine.read_text() == "years of work"
     assert [path for path in tmp_path.rglob("*") if path.suffix in (".tmp", ".part")] == []
@@ -96,13 +104,13 @@ def test_what_is_no_site_of_ours_is_left_as_it_is(reports, tmp_path, name):
 @pytest.mark.parametrize("place", [".", "reports", "reports/site"])
 def test_a_site_lies_apart_from_the_reports(reports, tmp_path, place):
     with refused(ReportError, (tmp_path / place).resolve()):
-        site.publish(reports, tmp_path / place)
-    assert list(tmp_path.rglob(site.MARK)) == []
+        static_site.publish(reports, tmp_path / place)
+    assert list(tmp_path.rglob(static_site.MARKER_FILE)) == []
 
 
 def test_without_reports_there_is_no_site(tmp_path):
     with refused(ReportError, tmp_path / "index.html") as caught:
-        site.publish(tmp_path, tmp_path / "out")
+        static_site.publish(tmp_path, tmp_path / "out")
     assert missing_facts(caught.value.next, "make run") == []
 
 

@@ -19,11 +19,13 @@ from facts import missing_facts
 from servers import PASSWORD, object_store, postgresql
 
 from modelbook.contract import Contract
-from modelbook.contract.layout import Layout
-from modelbook.dataset import formats, read, source, state
+from modelbook.contract.file_layout import FileLayout
+from modelbook.dataset import file_formats, quick_fingerprint, read_table, source
 from modelbook.errors import DataError
 
-TABLE = pd.DataFrame({"name": ["Zoë", "b,c", "d\ne", None], "n": [1, 2, 3, 4], "x": [0.5, np.nan, -1.25, 1e6]})
+TABLE = pd.DataFrame(
+    {"name": ["Zoë", "b,c", "d\ne", None], "n": [1, 2, 3, 4], "x": [0.5, np.nan, -1.25, 1e6]}
+)
 
 
 # Kinds of files
@@ -39,13 +41,17 @@ TABLE = pd.DataFrame({"name": ["Zoë", "b,c", "d\ne", None], "n": [1, 2, 3, 4], 
         ("windows.csv", {"lineterminator": "\r\n"}),
     ],
 )  # fmt: skip
-def test_text_is_read_however_it_is_laid_out(name: str, options: dict[str, str], tmp_path: Path) -> None:
+def test_text_is_read_however_it_is_laid_out(
+    name: str, options: dict[str, str], tmp_path: Path
+) -> None:
     table = TABLE.replace("d\ne", "plain") if "16" in options.get("encoding", "") else TABLE
     table.to_csv(tmp_path / name, index=False, **options)
-    pd.testing.assert_frame_equal(read(name, tmp_path), table)
+    pd.testing.assert_frame_equal(read_table(name, tmp_path), table)
 
 
-@pytest.mark.parametrize("name", ["t.parquet", "t.xlsx", "t.jsonl", "t.json", "t.jsonl.gz", "named-otherwise.csv"])
+@pytest.mark.parametrize(
+    "name", ["t.parquet", "t.xlsx", "t.jsonl", "t.json", "t.jsonl.gz", "named-otherwise.csv"]
+)
 def test_other_kinds_are_told_by_what_is_in_them(name: str, tmp_path: Path) -> None:
     if "json" in name:
         TABLE.to_json(tmp_path / name, orient="records", lines=name != "t.json")
@@ -53,30 +59,40 @@ def test_other_kinds_are_told_by_what_is_in_them(name: str, tmp_path: Path) -> N
         TABLE.to_excel(tmp_path / name, index=False)
     else:
         TABLE.to_parquet(tmp_path / name)
-    pd.testing.assert_frame_equal(read(name, tmp_path), TABLE, check_dtype="json" not in name)
+    pd.testing.assert_frame_equal(read_table(name, tmp_path), TABLE, check_dtype="json" not in name)
 
 
 def test_codes_keep_their_leading_zeros(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("zip,n\n01234,1\n99999,2\n")
-    assert read("t.csv", tmp_path)["zip"].tolist() == ["01234", "99999"]
+    assert read_table("t.csv", tmp_path)["zip"].tolist() == ["01234", "99999"]
 
 
 def test_pandas_own_types_are_left_behind(tmp_path: Path) -> None:
-    own = {"a": pd.Categorical(["x", "y"]), "b": pd.array([1, None], "Int64"), "c": pd.array(["p", None], "string")}
+    own = {
+        "a": pd.Categorical(["x", "y"]),
+        "b": pd.array([1, None], "Int64"),
+        "c": pd.array(["p", None], "string"),
+    }
     pd.DataFrame(own).to_parquet(tmp_path / "t.parquet")
-    assert read("t.parquet", tmp_path).dtypes.astype(str).tolist() == ["object", "float64", "object"]
+    assert read_table("t.parquet", tmp_path).dtypes.astype(str).tolist() == [
+        "object",
+        "float64",
+        "object",
+    ]
 
 
-def test_a_contract_says_how_a_file_without_a_header_is_read(contract: Contract, tmp_path: Path) -> None:
+def test_a_contract_says_how_a_file_without_a_header_is_read(
+    contract: Contract, tmp_path: Path
+) -> None:
     (tmp_path / "t.csv").write_text("1,1,0,?,2,5,0.5,1,2\n2,1,1,0,2,?,0.5,0,3\n")
-    told = contract.model_copy(update={"file": Layout(header=False), "missing": ["?"]})
-    frame = read("t.csv", tmp_path, told)
+    told = contract.model_copy(update={"file": FileLayout(header=False), "missing": ["?"]})
+    frame = read_table("t.csv", tmp_path, told)
     assert list(frame.columns) == list(contract.columns)
     assert frame["size"].tolist()[0] == 5
     assert frame.isna().sum().sum() == 2
     (tmp_path / "t.csv").write_text("1,2\n")
     with pytest.raises(DataError, match=r"\b2\b.*\b9\b"):
-        read("t.csv", tmp_path, told)
+        read_table("t.csv", tmp_path, told)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +106,7 @@ def test_a_contract_says_how_a_file_without_a_header_is_read(contract: Contract,
         (b"\x89PNG\r\n\x1a\n\x00\x00", []),
         (b"%PDF-1.4\n1 0 obj\n", ["PDF"]),
         (b"\xd0\xcf\x11\xe0", [".xlsx"]),
-        (b'{"a": 1}\n{"a": [1, 2]}\n', ["'a'", "list"]),
+        (b'{"a": 1}\n{"a": [1, 2]}\n', ["'a'", "lists"]),
         (b'{"a": 1}\n{"a": \n', []),
         (b"\x1f\x8b\x08\x00broken", []),
         (b"PK\x03\x04broken", []),
@@ -100,7 +116,7 @@ def test_a_contract_says_how_a_file_without_a_header_is_read(contract: Contract,
 def test_what_is_no_table_is_said_so(content: bytes, facts: list[Any], tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(content)
     with pytest.raises(DataError) as caught:
-        read("t.csv", tmp_path)
+        read_table("t.csv", tmp_path)
     assert missing_facts(str(caught.value), "t.csv", *facts) == []
     assert caught.value.next
 
@@ -114,30 +130,34 @@ def test_a_contract_is_held_against_a_table_only(
 ) -> None:
     (tmp_path / "t.csv").write_text(content)
     with pytest.raises(DataError) as caught:
-        read("t.csv", tmp_path, contract)
+        read_table("t.csv", tmp_path, contract)
     assert missing_facts(str(caught.value), "t.csv", *facts) == []
     assert caught.value.next
-    assert len(read("t.csv", tmp_path).columns) > 0  # without a contract, a table all the same
+    assert (
+        len(read_table("t.csv", tmp_path).columns) > 0
+    )  # without a contract, a table all the same
 
 
-def test_a_file_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_changes_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "t.csv"
     path.write_text("a,b\n1,2\n")
-    real = formats.load
+    real = file_formats.read_file
 
     def slow(*given):
         frame = real(*given)
         path.write_text("a,b\n1,2\n3,4\n")
         return frame
 
-    monkeypatch.setattr(formats, "load", slow)
+    monkeypatch.setattr(file_formats, "read_file", slow)
     with pytest.raises(DataError, match=r"t\.csv"):
-        read("t.csv", tmp_path)
+        read_table("t.csv", tmp_path)
 
 
 def test_a_folder_is_no_table(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="folder"):
-        read(".", tmp_path)
+        read_table(".", tmp_path)
 
 
 # Addresses
@@ -158,17 +178,19 @@ def served(tmp_path: Path) -> Iterator[str]:
     server.shutdown()
 
 
-def test_a_file_is_fetched_by_http(served: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pd.testing.assert_frame_equal(read(f"{served}/t.csv.gz?x=1", tmp_path), TABLE)
-    before = state(f"{served}/t.csv.gz", tmp_path)
-    assert state(f"{served}/t.csv.gz", tmp_path) == before
+def test_a_file_is_fetched_by_http(
+    served: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pd.testing.assert_frame_equal(read_table(f"{served}/t.csv.gz?x=1", tmp_path), TABLE)
+    before = quick_fingerprint(f"{served}/t.csv.gz", tmp_path)
+    assert quick_fingerprint(f"{served}/t.csv.gz", tmp_path) == before
     os.utime(tmp_path / "site/t.csv.gz", (1, 1))
     TABLE.head(2).to_csv(tmp_path / "site/t.csv.gz", index=False)
-    assert state(f"{served}/t.csv.gz", tmp_path) != before
+    assert quick_fingerprint(f"{served}/t.csv.gz", tmp_path) != before
     monkeypatch.setenv("TABLE_HOST", served)
-    assert len(read("${TABLE_HOST}/t.csv.gz", tmp_path)) == 2
+    assert len(read_table("${TABLE_HOST}/t.csv.gz", tmp_path)) == 2
     with pytest.raises(DataError, match=r"none\.csv.*404"):
-        read(f"{served}/none.csv", tmp_path)
+        read_table(f"{served}/none.csv", tmp_path)
 
 
 def test_an_address_that_does_not_answer(tmp_path: Path) -> None:
@@ -176,12 +198,12 @@ def test_an_address_that_does_not_answer(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with pytest.raises(DataError, match=r"t\.csv.*[Cc]onnect") as caught:
-        read(f"http://me:geheim-word@127.0.0.1:{port}/t.csv", tmp_path)
+        read_table(f"http://me:geheim-word@127.0.0.1:{port}/t.csv", tmp_path)
     assert "geheim" not in str(caught.value)
     with pytest.raises(DataError, match="NOWHERE_AT_ALL"):
-        read("http://${NOWHERE_AT_ALL}/t.csv", tmp_path)
+        read_table("http://${NOWHERE_AT_ALL}/t.csv", tmp_path)
     with pytest.raises(DataError, match="nope"):
-        read("nope://t.csv", tmp_path)
+        read_table("nope://t.csv", tmp_path)
 
 
 def test_a_missing_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +214,7 @@ def test_a_missing_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(fsspec.core, "url_to_fs", missing)
     with pytest.raises(DataError, match="s3") as caught:
-        read("s3://bucket/t.csv", tmp_path)
+        read_table("s3://bucket/t.csv", tmp_path)
     assert missing_facts(caught.value.next, "make extras", "modelbook[s3]") == []
 
 
@@ -200,12 +222,12 @@ def test_a_missing_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.M
 def test_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with object_store(monkeypatch, "tables") as store:
         store.put_object(Bucket="tables", Key="deep/t.csv", Body=TABLE.to_csv(index=False).encode())
-        pd.testing.assert_frame_equal(read("s3://tables/deep/t.csv", tmp_path), TABLE)
-        before = state("s3://tables/deep/t.csv", tmp_path)
+        pd.testing.assert_frame_equal(read_table("s3://tables/deep/t.csv", tmp_path), TABLE)
+        before = quick_fingerprint("s3://tables/deep/t.csv", tmp_path)
         store.put_object(Bucket="tables", Key="deep/t.csv", Body=b"a,b\n1,2\n")
-        assert state("s3://tables/deep/t.csv", tmp_path) != before
+        assert quick_fingerprint("s3://tables/deep/t.csv", tmp_path) != before
         with pytest.raises(DataError, match="FileNotFoundError"):
-            read("s3://tables/none.csv", tmp_path)
+            read_table("s3://tables/none.csv", tmp_path)
 
 
 # Databases
@@ -219,22 +241,30 @@ def shop(tmp_path: Path) -> str:
 
 
 def test_sqlite_is_asked_and_left_alone(shop: str, tmp_path: Path) -> None:
-    before = state(f"{shop}#people", tmp_path)
-    pd.testing.assert_frame_equal(read(f"{shop}#people", tmp_path), TABLE)
-    assert read(f"{shop}#SELECT n, x FROM people WHERE n % 2 = 0 AND name IS NOT '12:30 :x';", tmp_path)[
-        "n"
-    ].tolist() == [2, 4]
-    assert state(f"{shop}#people", tmp_path) == before != state(f"{shop}#other", tmp_path)
-    for query, fact in (("", "shop.db"), ("DROP TABLE people", "DROP TABLE people"), ("none", "no such table: none")):
+    before = quick_fingerprint(f"{shop}#people", tmp_path)
+    pd.testing.assert_frame_equal(read_table(f"{shop}#people", tmp_path), TABLE)
+    assert read_table(
+        f"{shop}#SELECT n, x FROM people WHERE n % 2 = 0 AND name IS NOT '12:30 :x';", tmp_path
+    )["n"].tolist() == [2, 4]
+    assert (
+        quick_fingerprint(f"{shop}#people", tmp_path)
+        == before
+        != quick_fingerprint(f"{shop}#other", tmp_path)
+    )
+    for query, fact in (
+        ("", "shop.db"),
+        ("DROP TABLE people", "DROP TABLE people"),
+        ("none", "no such table: none"),
+    ):
         with pytest.raises(DataError, match=fact):
-            read(f"{shop}#{query}", tmp_path)
-    assert len(read(f"{shop}#people", tmp_path)) == len(TABLE)
+            read_table(f"{shop}#{query}", tmp_path)
+    assert len(read_table(f"{shop}#people", tmp_path)) == len(TABLE)
     with pytest.raises(DataError, match="'n'"):
-        read(f"{shop}#select n, n from people", tmp_path)
+        read_table(f"{shop}#select n, n from people", tmp_path)
     with pytest.raises(DataError, match="readonly database"):
-        read(f"{shop}#with t as (select 1) insert into people (n) select 1", tmp_path)
+        read_table(f"{shop}#with t as (select 1) insert into people (n) select 1", tmp_path)
     with pytest.raises(DataError, match=r"none\.db"):
-        read("sqlite:///none.db#people", tmp_path)
+        read_table("sqlite:///none.db#people", tmp_path)
     assert not (tmp_path / "none.db").exists()
 
 
@@ -243,10 +273,10 @@ def test_a_server_that_does_not_answer_or_a_driver_that_is_not_there(
 ) -> None:
     monkeypatch.setenv("PGPASSWORD", "geheim-word")
     with pytest.raises(DataError, match=r"127\.0\.0\.1") as caught:
-        read("postgresql://me:${PGPASSWORD}@127.0.0.1:1/shop#people", tmp_path)
+        read_table("postgresql://me:${PGPASSWORD}@127.0.0.1:1/shop#people", tmp_path)
     assert "geheim" not in str(caught.value)
     with pytest.raises(DataError, match="mysql"):
-        read("mysql://me@127.0.0.1:1/shop#people", tmp_path)
+        read_table("mysql://me@127.0.0.1:1/shop#people", tmp_path)
 
 
 def test_a_named_variable_is_no_secret_but_a_password_is() -> None:
@@ -270,20 +300,24 @@ def test_postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         TABLE.to_sql("People", engine, index=False)
         engine.dispose()
         url = f"postgresql://owner:${{SHOP_PASSWORD}}@127.0.0.1:{server.port}/postgres"
-        pd.testing.assert_frame_equal(read(f"{url}#People", tmp_path), TABLE)
+        pd.testing.assert_frame_equal(read_table(f"{url}#People", tmp_path), TABLE)
         query = "SELECT n, '10 %'::text AS share, 1.5::numeric AS d FROM \"People\" ORDER BY n DESC"
-        assert read(f"{url}#{query}", tmp_path).values.tolist()[0] == [4, "10 %", 1.5]
+        assert read_table(f"{url}#{query}", tmp_path).values.tolist()[0] == [4, "10 %", 1.5]
         monkeypatch.setenv("DATABASE_URL", url.replace("${SHOP_PASSWORD}", PASSWORD))
-        assert len(read("${DATABASE_URL}#public.People", tmp_path)) == 4
+        assert len(read_table("${DATABASE_URL}#public.People", tmp_path)) == 4
         with pytest.raises(DataError, match="read-only transaction"):
-            read(f'{url}#WITH t AS (DELETE FROM "People" RETURNING 1) SELECT * FROM t', tmp_path)
+            read_table(
+                f'{url}#WITH t AS (DELETE FROM "People" RETURNING 1) SELECT * FROM t', tmp_path
+            )
         monkeypatch.setenv("SHOP_PASSWORD", "another-secret")
-        with pytest.raises(DataError, match='password authentication failed for user "owner"') as caught:
-            read(f"{url}#People", tmp_path)
+        with pytest.raises(
+            DataError, match='password authentication failed for user "owner"'
+        ) as caught:
+            read_table(f"{url}#People", tmp_path)
         assert "another-secret" not in str(caught.value)
 
 
 def test_bundled_tables_are_listed() -> None:
-    from modelbook.dataset.bundled import TABLES
+    from modelbook.dataset.bundled import TABLE_LOADERS
 
-    assert set(source.BUNDLED) == set(TABLES)
+    assert set(source.BUNDLED_TABLES) == set(TABLE_LOADERS)

@@ -16,9 +16,10 @@ from papermill.exceptions import PapermillExecutionError
 from tiny import ROOT, STAGES
 
 from modelbook import config, stage
+from modelbook.build import dependencies, kernels, staleness
+from modelbook.build.log_follower import explain_failure
 from modelbook.errors import ParameterError, StageError
-from modelbook.stage import built, files, kernels, progress, project, sources
-from modelbook.stage.follow import explain
+from modelbook.stage import files, progress, project
 
 PARAMETERS = "upstream = None\nproduct = None\nbook = 'tiny'\n"
 
@@ -35,14 +36,14 @@ class TestOpen:
         this = stage.open("ingest", namespace())
         assert this.by_hand
         assert this.product["train"] == tiny.root / "data/tiny/by-hand/train.parquet"
-        assert this.model == "tiny-by-hand"
+        assert this.model_name == "tiny-by-hand"
         assert "Run by hand" in this._repr_html_()
 
     def test_the_pipelines_paths_win(self, tiny):
         wired = {"product": {"train": str(tiny.root / "data/tiny/train.parquet")}, "upstream": {}}
         this = stage.open("ingest", namespace(**wired))
         assert not this.by_hand
-        assert this.model == "tiny"
+        assert this.model_name == "tiny"
         assert this.product["train"] == tiny.root / "data/tiny/train.parquet"
 
     def test_an_unknown_parameter_is_fatal_and_the_nearest_is_named(self, tiny):
@@ -90,7 +91,7 @@ class TestProducts:
         this = stage.open("ingest", namespace())
         this.write(train=pd.DataFrame({"a": [1]}))
         with pytest.raises(StageError, match="batches, contract, holdout"):
-            this.verdict("accepted", "good", ["Fine."], [], next="Go on.")
+            this.write_verdict("accepted", "good", ["Fine."], [], next="Go on.")
 
     def test_a_product_that_the_pipeline_does_not_name(self, tiny):
         with pytest.raises(StageError, match="no product 'trian'"):
@@ -100,11 +101,13 @@ class TestProducts:
         this = stage.open("ingest", namespace())
         frame = pd.DataFrame({"a": [1]})
         this.write(train=frame, holdout=frame, batches=frame, contract=contract)
-        this.verdict("accepted", "good", ["Fine."], [], next="Go on.", fingerprint="f00")
+        this.write_verdict("accepted", "good", ["Fine."], [], next="Go on.", fingerprint="f00")
         receipt = files.read(tiny.root / "models/tiny/by-hand/ingest.json")
         assert receipt["facts"]["fingerprint"] == "f00"
         assert receipt["facts"]["versions"]["pycaret"] == "3.3.2"
-        assert {row["name"] for row in receipt["facts"]["parameters"]} == set(config.Ingest.model_fields)
+        assert {row["name"] for row in receipt["facts"]["parameters"]} == set(
+            config.Ingest.model_fields
+        )
 
     @pytest.mark.parametrize("name", ["a.parquet", "a.json", "a.yaml"])
     def test_what_is_written_is_read(self, tmp_path, contract, name):
@@ -139,18 +142,18 @@ class TestProject:
 
     def test_an_env_file_by_its_book(self, tiny):
         (tiny.root / "env.other.yaml").write_text("book: other\n")
-        assert project.environment(tiny.root, "other").name == "env.other.yaml"
-        assert project.environment(tiny.root).name == "env.yaml"
+        assert project.find_env_file(tiny.root, "other").name == "env.other.yaml"
+        assert project.find_env_file(tiny.root).name == "env.yaml"
         with pytest.raises(StageError, match=r"names the book 'none'\n.*tiny, other|other, tiny"):
-            project.environment(tiny.root, "none")
+            project.find_env_file(tiny.root, "none")
 
     def test_parameters_come_from_pipeline_and_env(self, tiny):
-        given = project.parameters(tiny.root, tiny.root / "env.yaml")
+        given = project.read_parameters(tiny.root, tiny.root / "env.yaml")
         assert given["compare"]["folds"] == 2
         assert given["monitor"]["min_rows"] == config.Monitor().min_rows
 
     def test_commit_outside_git(self, tmp_path):
-        assert project.commit(tmp_path) == "none"
+        assert project.get_commit(tmp_path) == "none"
 
 
 class TestPipelineFile:
@@ -159,31 +162,37 @@ class TestPipelineFile:
     def test_each_stage_has_a_notebook_a_task_and_a_model_of_parameters(self):
         assert [task["name"] for task in self.described["tasks"]] == STAGES == list(config.STAGES)
         for task in self.described["tasks"]:
-            assert task["source"] == f"notebooks/{config.stem(task['name'])}.ipynb"
+            assert task["source"] == f"notebooks/{config.stage_stem(task['name'])}.ipynb"
             assert set(task["params"]) == set(config.STAGES[task["name"]].model_fields)
 
     def test_values_that_it_states_itself_are_the_defaults(self):
         for task in self.described["tasks"]:
             defaults = config.STAGES[task["name"]]()
-            stated = {name: value for name, value in task["params"].items() if "{{" not in str(value)}
+            stated = {
+                name: value for name, value in task["params"].items() if "{{" not in str(value)
+            }
             assert stated == {name: getattr(defaults, name) for name in stated}
 
     @pytest.mark.parametrize("name", ["env.yaml", "env.sample.yaml"])
     def test_env_files_hold_valid_values_for_every_stage(self, name):
         values = yaml.safe_load((ROOT / name).read_text())
-        for task, given in project.parameters(ROOT, ROOT / name).items():
+        for task, given in project.read_parameters(ROOT, ROOT / name).items():
             accepted = config.validate(task, given).model_dump()
-            words = {name: " ".join(value) for name, value in accepted.items() if isinstance(value, list)}
+            words = {
+                name: " ".join(value) for name, value in accepted.items() if isinstance(value, list)
+            }
             assert {**accepted, **words} == given
             assert given["book"] == values["book"]
 
     def test_env_yaml_holds_the_defaults(self):
-        given = project.parameters(ROOT, ROOT / "env.yaml")
-        assert all(config.validate(task, values) == config.STAGES[task]() for task, values in given.items())
+        given = project.read_parameters(ROOT, ROOT / "env.yaml")
+        assert all(
+            config.validate(task, values) == config.STAGES[task]() for task, values in given.items()
+        )
 
     def test_products_bear_the_stem(self):
         for task in self.described["tasks"]:
-            stem = config.stem(task["name"])
+            stem = config.stage_stem(task["name"])
             assert task["product"]["nb"] == f"reports/{{{{book}}}}/{stem}.ipynb"
             assert task["product"]["report"] == f"reports/{{{{book}}}}/{stem}.html"
             assert task["product"]["receipt"] == f"models/{{{{book}}}}/{task['name']}.json"
@@ -192,120 +201,138 @@ class TestPipelineFile:
 class TestWatched:
     def reached(self, name):
         return {
-            p.relative_to(sources.PACKAGE).as_posix()
-            for p in sources.modules(ROOT / f"notebooks/{config.stem(name)}.ipynb")
+            p.relative_to(dependencies.PACKAGE).as_posix()
+            for p in dependencies.find_modules(ROOT / f"notebooks/{config.stage_stem(name)}.ipynb")
         }
 
     def test_modules_reached_through_others_count(self):
-        assert {"contract/document.py", "errors.py", "training/experiment.py", "training/__init__.py"} <= self.reached(
-            "compare"
-        )
+        assert {
+            "contract/contract.py",
+            "errors.py",
+            "training/experiment.py",
+            "training/__init__.py",
+        } <= self.reached("compare")
 
     def test_modules_that_a_stage_does_not_reach_do_not(self):
         assert "monitoring/drift.py" not in self.reached("compare")
-        assert "report/figures/explore.py" not in self.reached("compare")
+        assert "display/figures/explore.py" not in self.reached("compare")
         assert "gate.py" not in self.reached("monitor")
 
     def test_modules_that_are_run_by_name_count(self):
-        assert "registry/served.py" in self.reached("finalize")
-        assert "registry/prove.py" in self.reached("deploy")
+        assert "registry/pyfunc_model.py" in self.reached("finalize")
+        assert "registry/golden_check.py" in self.reached("deploy")
 
     def test_digest_follows_table_and_contract_for_ingest_only(self, tiny):
         table = tiny.root / "table.csv"
         table.write_text("a\n1\n")
         params = {"table": "table.csv", "contract": "contracts/rand-hie.yaml"}
-        ingest, explore = (sources.digest(name, tiny.root, params) for name in ("ingest", "explore"))
+        ingest, explore = (
+            dependencies.compute_digest(name, tiny.root, params) for name in ("ingest", "explore")
+        )
         table.write_text("a\n2\n")
-        assert sources.digest("ingest", tiny.root, params) != ingest
-        after = sources.digest("ingest", tiny.root, params)
+        assert dependencies.compute_digest("ingest", tiny.root, params) != ingest
+        after = dependencies.compute_digest("ingest", tiny.root, params)
         with (tiny.root / "contracts/rand-hie.yaml").open("a") as file:
             file.write("# reviewed\n")
-        assert sources.digest("ingest", tiny.root, params) != after
-        assert sources.digest("explore", tiny.root, params) == explore
+        assert dependencies.compute_digest("ingest", tiny.root, params) != after
+        assert dependencies.compute_digest("explore", tiny.root, params) == explore
 
     def test_nothing_is_fresh_before_a_build(self, tiny):
-        assert not built.fresh(tiny.root, tiny.root / "env.yaml")
+        assert not staleness.is_up_to_date(tiny.root, tiny.root / "env.yaml")
 
     def test_fresh_until_anything_changes(self, tiny):
-        given = project.parameters(tiny.root, tiny.root / "env.yaml")
-        for name, task in project.tasks(tiny.root, "tiny").items():
+        given = project.read_parameters(tiny.root, tiny.root / "env.yaml")
+        for name, task in project.read_tasks(tiny.root, "tiny").items():
             for path in task["product"].values():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(name)
             params = config.validate(name, given[name])
-            built.note(tiny.root, name, params, sources.digest(name, tiny.root, params.model_dump()))
-        assert built.fresh(tiny.root, tiny.root / "env.yaml")
+            staleness.record_stage(
+                tiny.root,
+                name,
+                params,
+                dependencies.compute_digest(name, tiny.root, params.model_dump()),
+            )
+        assert staleness.is_up_to_date(tiny.root, tiny.root / "env.yaml")
         values = (tiny.root / "env.yaml").read_text()
         (tiny.root / "env.yaml").write_text(values.replace("seed: 42", "seed: 43"))
-        assert not built.fresh(tiny.root, tiny.root / "env.yaml")
+        assert not staleness.is_up_to_date(tiny.root, tiny.root / "env.yaml")
         (tiny.root / "env.yaml").write_text(values)
-        assert built.fresh(tiny.root, tiny.root / "env.yaml")
-        kept = built.notes(tiny.root, "tiny")
-        built.forget(tiny.root, "tiny", "explore")
-        assert set(kept) - set(built.notes(tiny.root, "tiny")) == {"explore"}
-        assert not built.fresh(tiny.root, tiny.root / "env.yaml")
+        assert staleness.is_up_to_date(tiny.root, tiny.root / "env.yaml")
+        kept = staleness.read_build_state(tiny.root, "tiny")
+        staleness.forget_stage(tiny.root, "tiny", "explore")
+        assert set(kept) - set(staleness.read_build_state(tiny.root, "tiny")) == {"explore"}
+        assert not staleness.is_up_to_date(tiny.root, tiny.root / "env.yaml")
         files.write(tiny.root / "models/tiny/built.json", kept)
-        assert built.fresh(tiny.root, tiny.root / "env.yaml")
+        assert staleness.is_up_to_date(tiny.root, tiny.root / "env.yaml")
         (tiny.root / "reports/tiny/06_monitor.html").unlink()
-        assert not built.fresh(tiny.root, tiny.root / "env.yaml")
+        assert not staleness.is_up_to_date(tiny.root, tiny.root / "env.yaml")
 
 
 class TestProgress:
     def test_lines_go_to_the_builds_log(self, tmp_path, monkeypatch, capsys):
-        monkeypatch.setenv(progress.LOG, str(tmp_path / "a.log"))
-        progress.tell("fitting", 1, 3)
+        monkeypatch.setenv(progress.LOG_VARIABLE, str(tmp_path / "a.log"))
+        progress.log_progress("fitting", 1, 3)
         entry = json.loads((tmp_path / "a.log").read_text())
         assert (entry["text"], entry["done"], entry["total"]) == ("fitting", 1, 3)
         assert capsys.readouterr().err == ""
 
     def test_by_hand_they_are_shown(self, monkeypatch, capsys):
-        monkeypatch.delenv(progress.LOG, raising=False)
-        progress.tell("fitting", 1, 3)
-        progress.tell("fitting", 1, 3, "fold 2 of 5")
+        monkeypatch.delenv(progress.LOG_VARIABLE, raising=False)
+        progress.log_progress("fitting", 1, 3)
+        progress.log_progress("fitting", 1, 3, "fold 2 of 5")
         assert capsys.readouterr().out == "1 of 3 · fitting\n"
 
 
 class TestExplain:
     def test_the_failing_cell_and_its_error(self):
         trace = ["\x1b[0;36mCell \x1b[0;32mIn[4], line 2\x1b[0m", "..."]
-        cell = PapermillExecutionError(5, 4, "fine = 1\nboom()", "NameError", "name 'boom' is not defined", trace)
+        cell = PapermillExecutionError(
+            5, 4, "fine = 1\nboom()", "NameError", "name 'boom' is not defined", trace
+        )
         wrapped = RuntimeError("Error building task")
         wrapped.__cause__ = cell
-        told = explain(wrapped, "")
+        told = explain_failure(wrapped, "")
         assert told.startswith("NameError: name 'boom' is not defined\n  in cell 4:")
         assert told.endswith("\n    fine = 1\n  > boom()")
 
     def test_want_of_memory_in_code_is_called_so(self):
         cell = PapermillExecutionError(5, 4, "x = [0] * 10**12", "MemoryError", "", ["..."])
-        assert explain(cell, "").startswith("out of memory, MemoryError: ")
+        assert explain_failure(cell, "").startswith("out of memory, MemoryError: ")
 
     def test_what_to_do_when_the_database_went_away_is_told(self):
         gone = "(psycopg.errors.AdminShutdown) terminating connection due to administrator command"
         cell = PapermillExecutionError(5, 4, "log()", "MlflowException", gone, ["..."])
-        assert re.search(r"\n +next: .*PostgreSQL.*", explain(cell, ""))
-        wrong = PapermillExecutionError(5, 4, "log()", "MlflowException", "(psycopg.errors.UniqueViolation)", ["..."])
-        assert "next:" not in explain(wrong, "")
+        assert re.search(r"\n +next: .*PostgreSQL.*", explain_failure(cell, ""))
+        wrong = PapermillExecutionError(
+            5, 4, "log()", "MlflowException", "(psycopg.errors.UniqueViolation)", ["..."]
+        )
+        assert "next:" not in explain_failure(wrong, "")
 
     def test_a_dead_kernel_is_no_error_in_code(self):
-        told = explain(DeadKernelError("Kernel died"), "it crashed with SIGSEGV, in a library's native code")
+        told = explain_failure(
+            DeadKernelError("Kernel died"), "it crashed with SIGSEGV, in a library's native code"
+        )
         assert re.match(r".*kernel.*SIGSEGV.*\n +next: ", told)
 
 
 def test_a_kernel_started_ahead_runs_the_import_cell_only(tmp_path):
     shutil.copy(ROOT / "notebooks/03_compare.ipynb", tmp_path)
-    code = kernels.imports(tmp_path / "03_compare.ipynb")
+    code = kernels.extract_import_code(tmp_path / "03_compare.ipynb")
     assert "from modelbook import stage" in code
     assert "stage.open" not in code
 
 
 def test_a_full_disk_does_not_hide_what_ended_a_stage(tiny, monkeypatch):
-    built.note_failure(tiny.root, "tiny", "compare", "it is late")
-    assert built.failures(tiny.root)["tiny"] == {"compare": "it is late"}
+    staleness.record_failure(tiny.root, "tiny", "compare", "it is late")
+    assert staleness.list_failures(tiny.root)["tiny"] == {"compare": "it is late"}
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(files, "write", full)
-    built.note_failure(tiny.root, "tiny", "finalize", "the database or disk is full")
-    with pytest.raises(OSError, match="No space left"):  # but what runs next must be outdated, or not begin
-        built.forget(tiny.root, "tiny", "finalize")
+    staleness.record_failure(tiny.root, "tiny", "finalize", "the database or disk is full")
+    with pytest.raises(
+        OSError, match="No space left"
+    ):  # but what runs next must be outdated, or not begin
+        staleness.forget_stage(tiny.root, "tiny", "finalize")

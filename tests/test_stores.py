@@ -22,8 +22,8 @@ from tiny import STAGES, Tiny
 from modelbook.config import store as setting
 from modelbook.errors import PromotionError, StoreError
 from modelbook.journal import Journal
-from modelbook.registry import connection, history, pointer, promotion, store
-from modelbook.registry.pointer import DIGEST, digest
+from modelbook.registry import aliases, history, promotion, store, transactions
+from modelbook.registry.aliases import DIGEST_TAG, folder_digest
 
 MODEL = "tiny"
 MLFLOWS = """
@@ -56,10 +56,16 @@ def root(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         folder = tmp_path / f"version {number}" / "artifacts"
         folder.mkdir(parents=True)
         (folder / "contract.yaml").write_text(f"title: Tiny {number}")
-        do(address, "insert into model_versions values (%s, %s, %s, 'default')", MODEL, number, folder.parent.as_uri())
-        tag = (DIGEST, digest(folder), MODEL, number)
+        do(
+            address,
+            "insert into model_versions values (%s, %s, %s, 'default')",
+            MODEL,
+            number,
+            folder.parent.as_uri(),
+        )
+        tag = (DIGEST_TAG, folder_digest(folder), MODEL, number)
         do(address, "insert into model_version_tags values (%s, %s, %s, %s, 'default')", *tag)
-    monkeypatch.setattr(promotion, "prove", lambda *_: 30)
+    monkeypatch.setattr(promotion, "verify_golden_rows", lambda *_: 30)
     return tmp_path
 
 
@@ -68,20 +74,26 @@ def do(url: str, text: str, *values: Any) -> None:
         connected.execute(text, values or None)
 
 
-def judge(root: Path, number: int) -> history.Entry:
-    return history.decided(root, MODEL, "promote", number, "It is better.", {"auc": 0.8}, "c0ffee")
+def judge(root: Path, number: int) -> history.HistoryEntry:
+    return history.record_decision(
+        root, MODEL, "promote", number, "It is better.", {"auc": 0.8}, "c0ffee"
+    )
 
 
 def champions(root: Path, *numbers: int) -> None:
     for number in numbers:
         judge(root, number)
-        assert promotion.promote(root, MODEL, number, why="", override="", commit="c0ffee")
+        assert promotion.promote(root, MODEL, number, reason="", override="", commit="c0ffee")
 
 
 def named(root: Path, model: str = MODEL) -> tuple[int | None, int | None, list[str]]:
     """The champion by the alias, and by the history, and what is wrong with that."""
-    found = pointer.aliases(root, model).get(pointer.CHAMPION)
-    return found.number if found else None, history.champion(history.read(root, model)), history.breaks(root)
+    found = aliases.read_aliases(root, model).get(aliases.CHAMPION)
+    return (
+        found.number if found else None,
+        history.recorded_champion(history.read_history(root, model)),
+        history.find_integrity_errors(root),
+    )
 
 
 # The setting
@@ -91,7 +103,10 @@ def named(root: Path, model: str = MODEL) -> tuple[int | None, int | None, list[
     ("text", "told"),
     [
         ("databse: x", "databse = 'x'"),
-        ("database: mysql://me:hush-hush@db/a", r"database = 'mysql://me:\*\*\*@db/a'.*postgresql://"),
+        (
+            "database: mysql://me:hush-hush@db/a",
+            r"database = 'mysql://me:\*\*\*@db/a'.*postgresql://",
+        ),
         ("artifacts: bucket/folder", "artifacts = 'bucket/folder'.*s3://"),
         ("[1]", r"holds \[1\]"),
         ("a: [", "YAML"),
@@ -100,15 +115,17 @@ def named(root: Path, model: str = MODEL) -> tuple[int | None, int | None, list[
 def test_what_is_no_setting_is_refused_with_its_value(text: str, told: str, tmp_path: Path) -> None:
     (tmp_path / "store.yaml").write_text(text)
     with pytest.raises(StoreError, match=told):
-        store.uri(tmp_path)
+        store.tracking_uri(tmp_path)
 
 
 def test_the_environment_outdoes_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert store.uri(tmp_path) == f"sqlite:///{tmp_path}/models/mlflow.db"
-    (tmp_path / "store.yaml").write_text("database: postgresql://db/one\nartifacts: s3://models/one/")
-    assert setting.load(tmp_path).artifacts == "s3://models/one"
+    assert store.tracking_uri(tmp_path) == f"sqlite:///{tmp_path}/models/mlflow.db"
+    (tmp_path / "store.yaml").write_text(
+        "database: postgresql://db/one\nartifacts: s3://models/one/"
+    )
+    assert setting.load_settings(tmp_path).artifacts == "s3://models/one"
     monkeypatch.setenv("MODELBOOK_STORE_DATABASE", "postgres://db/two")
-    assert store.uri(tmp_path) == "postgresql+psycopg://db/two"
+    assert store.tracking_uri(tmp_path) == "postgresql+psycopg://db/two"
 
 
 # Promotion and history
@@ -116,17 +133,25 @@ def test_the_environment_outdoes_the_file(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.slow
 def test_champions_come_and_go_as_in_a_file(root: Path) -> None:
-    assert (pointer.aliases(root, MODEL), history.read(root), history.breaks(root)) == ({}, [], [])
+    assert (
+        aliases.read_aliases(root, MODEL),
+        history.read_history(root),
+        history.find_integrity_errors(root),
+    ) == ({}, [], [])
     champions(root, 1, 2)
-    promotion.challenge(root, MODEL, 3, why="", commit="c")
-    assert promotion.roll_back(root, MODEL, why="too many alarms", commit="c").after == 1
-    entries = history.read(root, MODEL)
-    assert [(e.number, e.word, e.after) for e in entries] == [
+    promotion.set_challenger(root, MODEL, 3, reason="", commit="c")
+    assert (
+        promotion.roll_back(root, MODEL, reason="too many alarms", commit="c").champion_after == 1
+    )
+    entries = history.read_history(root, MODEL)
+    assert [(e.number, e.action, e.champion_after) for e in entries] == [
         (1, "promote", None), (2, "promote", 1), (3, "promote", 1), (4, "promote", 2), (5, "challenge", 2),
         (6, "roll back", 1),
     ]  # fmt: skip
     assert named(root) == (1, 1, [])
-    assert pointer.aliases(root, MODEL)["champion"].tags["promoted_because"] == "too many alarms"
+    assert (
+        aliases.read_aliases(root, MODEL)["champion"].tags["promoted_because"] == "too many alarms"
+    )
 
 
 @pytest.mark.slow
@@ -142,9 +167,12 @@ def test_a_rewritten_history_is_found(root: Path, address: str) -> None:
     for number in (1, 2, 3):
         judge(root, number)
     do(address, "drop trigger modelbook_history_kept on modelbook_history")
-    do(address, "update modelbook_history set entry = replace(entry, 'better', 'worse') where number = 2")
+    do(
+        address,
+        "update modelbook_history set entry = replace(entry, 'better', 'worse') where number = 2",
+    )
     do(address, "delete from modelbook_history where number = 3")
-    changed, gone = history.breaks(root)
+    changed, gone = history.find_integrity_errors(root)
     assert re.findall(r"\d+", changed) == ["2"]
     assert re.findall(r"\d+", gone) == ["1", "2"]
 
@@ -157,10 +185,10 @@ def test_many_write_at_once_and_no_number_is_missing(root: Path) -> None:
 
     def move(number: int) -> None:
         try:
-            history.move(root, MODEL, "promote", number, "", {}, "c", instead_of=1)
+            history.move_champion(root, MODEL, "promote", number, "", {}, "c", expected_champion=1)
             told.append("moved")
         except PromotionError as error:
-            told.append(error.what.split(" by now")[0])
+            told.append(error.problem.split(" now")[0])
 
     threads += [threading.Thread(target=move, args=(number,)) for number in (2, 3)]
     for thread in threads:
@@ -170,20 +198,24 @@ def test_many_write_at_once_and_no_number_is_missing(root: Path) -> None:
     now, known, broken = named(root)
     assert sorted(told) == sorted(["moved", f"the champion of {MODEL} is version {now}"])
     assert (now, broken) == (known, [])
-    assert [entry.number for entry in history.read(root)] == list(range(1, 16))
+    assert [entry.number for entry in history.read_history(root)] == list(range(1, 16))
 
 
 @pytest.mark.slow
-def test_mlflow_cannot_move_the_alias_in_the_middle_of_a_promotion(root: Path, address: str) -> None:
+def test_mlflow_cannot_move_the_alias_in_the_middle_of_a_promotion(
+    root: Path, address: str
+) -> None:
     champions(root, 1)
-    with connection.writing(root), pytest.raises(psycopg.errors.LockNotAvailable):
+    with transactions.write_transaction(root), pytest.raises(psycopg.errors.LockNotAvailable):
         do(address, "set lock_timeout = 100; update registered_model_aliases set version = 3")
     assert named(root) == (1, 1, [])
 
 
 @pytest.mark.slow
-def test_a_store_that_stays_locked_is_told(root: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "PATIENCE", 0.2)
+def test_a_store_that_stays_locked_is_told(
+    root: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transactions, "LOCK_TIMEOUT_SECONDS", 0.2)
     with closing(psycopg.connect(address.replace("+psycopg", ""))) as holder:
         holder.execute("lock table registered_model_aliases")
         with pytest.raises(StoreError, match="lock timeout") as caught:
@@ -198,7 +230,7 @@ import sqlalchemy as sa
 from modelbook.registry import history, promotion
 
 root = Path(sys.argv[1])
-promotion.prove = lambda *_: 30
+promotion.verify_golden_rows = lambda *_: 30
 
 def killed_at(step):
     seen = []
@@ -217,11 +249,12 @@ while True:
     child = os.fork()
     if child == 0:
         killed_at(step)
-        promotion.promote(root, "tiny", 2, why="", override="", commit="none")
+        promotion.promote(root, "tiny", 2, reason="", override="", commit="none")
         os._exit(0)
     _, status = os.waitpid(child, 0)
-    told = history.champion(history.read(root, "tiny"))
-    print(json.dumps([os.WIFSIGNALED(status), promotion._champion(root, "tiny"), told, history.breaks(root)]))
+    told = history.recorded_champion(history.read_history(root, "tiny"))
+    wrong = history.find_integrity_errors(root)
+    print(json.dumps([os.WIFSIGNALED(status), promotion._current_champion(root, "tiny"), told, wrong]))
     if not os.WIFSIGNALED(status):
         break
 """
@@ -231,7 +264,9 @@ while True:
 def test_a_kill_at_any_step_leaves_alias_and_history_at_one(root: Path) -> None:
     champions(root, 1)
     judge(root, 2)
-    told = subprocess.run([sys.executable, "-c", WALK, str(root)], capture_output=True, text=True, check=True).stdout
+    told = subprocess.run(
+        [sys.executable, "-c", WALK, str(root)], capture_output=True, text=True, check=True
+    ).stdout
     steps = [json.loads(line) for line in told.splitlines()]
     assert len(steps) > 15
     assert all(step == [True, 1, 1, []] for step in steps[:-1])
@@ -255,7 +290,12 @@ def test_wrong_credentials_are_told_at_once(
     change: tuple[str, str], told: str, mend: str, server: PostgreSQL, tmp_path: Path
 ) -> None:
     (tmp_path / "store.yaml").write_text(f"database: {server.url().replace(*change)}")
-    for call in (store.prepare, store.connected, history.read, lambda root: pointer.aliases(root, MODEL)):
+    for call in (
+        store.ensure_store,
+        store.configure_mlflow,
+        history.read_history,
+        lambda root: aliases.read_aliases(root, MODEL),
+    ):
         began = time.monotonic()
         with pytest.raises(StoreError, match=told) as caught:
             call(tmp_path)
@@ -267,30 +307,34 @@ def test_wrong_credentials_are_told_at_once(
 
 @pytest.mark.slow
 def test_a_server_that_is_not_there_is_told_in_seconds(tmp_path: Path) -> None:
-    (tmp_path / "store.yaml").write_text(f"database: postgresql://owner:{PASSWORD}@127.0.0.1:1/postgres")
+    (tmp_path / "store.yaml").write_text(
+        f"database: postgresql://owner:{PASSWORD}@127.0.0.1:1/postgres"
+    )
     began = time.monotonic()
     with pytest.raises(StoreError, match="refused") as caught:
-        store.connected(tmp_path)
+        store.configure_mlflow(tmp_path)
     assert 1 < time.monotonic() - began < 15
-    assert "see that PostgreSQL is up" in caught.value.next
-    assert "owner:***@" in caught.value.what
+    assert "check that PostgreSQL is running" in caught.value.next
+    assert "owner:***@" in caught.value.problem
 
 
 @pytest.mark.slow
-def test_a_restart_in_the_middle_leaves_nothing_and_is_waited_for(root: Path, server: PostgreSQL) -> None:
+def test_a_restart_in_the_middle_leaves_nothing_and_is_waited_for(
+    root: Path, server: PostgreSQL
+) -> None:
     champions(root, 1)
-    before = len(history.read(root))
+    before = len(history.read_history(root))
 
     def interrupted() -> None:
-        with connection.writing(root) as held:
-            pointer.point(held, MODEL, 2, {})
+        with transactions.write_transaction(root) as held:
+            aliases.set_alias(held, MODEL, 2, {})
             server.stop()
             server.start()
-            pointer.point(held, MODEL, 3, {})
+            aliases.set_alias(held, MODEL, 3, {})
 
     with pytest.raises(StoreError, match=r"terminat|closed"):
         interrupted()
-    assert (named(root), len(history.read(root))) == ((1, 1, []), before)
+    assert (named(root), len(history.read_history(root))) == ((1, 1, []), before)
     server.stop()
     back = threading.Timer(1, server.start)
     back.start()
@@ -303,51 +347,64 @@ def test_a_restart_in_the_middle_leaves_nothing_and_is_waited_for(root: Path, se
 
 @pytest.mark.slow
 def test_two_machines_share_a_store_in_postgresql_and_s3(
-    address: str, server: PostgreSQL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frame: Any, contract: Any
+    address: str,
+    server: PostgreSQL,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    frame: Any,
+    contract: Any,
 ) -> None:
     from test_registry import BOOK, enter, made
 
-    from modelbook.serving import loaded
+    from modelbook.serving import served_models
 
     with object_store(monkeypatch, "models") as s3:
         one, other = tmp_path / "one", tmp_path / "other"
         for root in (one, other):
             root.mkdir()
             (root / "store.yaml").write_text(f"database: {address}\nartifacts: s3://models/team")
-        Journal(address).create()  # in the same database
+        Journal(address).create_tables()  # in the same database
         code = "import sys; from pathlib import Path; from modelbook.registry import store;"
-        code += "store.prepare(Path(sys.argv[1]))"
-        making = [subprocess.Popen([sys.executable, "-c", code, str(root)]) for root in (one, other)]
+        code += "store.ensure_store(Path(sys.argv[1]))"
+        making = [
+            subprocess.Popen([sys.executable, "-c", code, str(root)]) for root in (one, other)
+        ]
         assert [each.wait(120) for each in making] == [0, 0]
 
-        client = store.client(one)
+        client = store.create_client(one)
         assert client.search_registered_models() == []
         server.stop()
         server.start()
         assert client.search_registered_models() == []  # MLflow comes back as well
 
         version = enter(one, made(frame, set(range(50)), contract), contract)
-        assert promotion.promote(one, BOOK, 1, why="", override="the first", commit="c") is not None
-        ask = promotion._in_a_clean_process
+        assert (
+            promotion.promote(one, BOOK, 1, reason="", override="the first", commit="c") is not None
+        )
+        ask = promotion._run_golden_check
         gone = "(psycopg.OperationalError) server closed the connection unexpectedly"
         broken = iter([subprocess.CompletedProcess([], 1, "", gone)])
-        monkeypatch.setattr(promotion, "_in_a_clean_process", lambda *given: next(broken, None) or ask(*given))
-        assert promotion.prove(one, BOOK, 1) > 0  # a restart says nothing of the version
+        monkeypatch.setattr(
+            promotion, "_run_golden_check", lambda *given: next(broken, None) or ask(*given)
+        )
+        assert (
+            promotion.verify_golden_rows(one, BOOK, 1) > 0
+        )  # a restart says nothing of the version
         assert not (one / "models").exists() or not (one / "models" / "mlflow.db").exists()
-        answers = loaded.champion(other, BOOK)
-        assert (answers.number, answers.golden > 0) == (1, True)
-        fetched = other / "models" / "cache" / version.tags[DIGEST]
-        assert digest(fetched) == version.tags[DIGEST]
+        answers = served_models.load_champion(other, BOOK)
+        assert (answers.number, answers.golden_rows > 0) == (1, True)
+        fetched = other / "models" / "cache" / version.tags[DIGEST_TAG]
+        assert folder_digest(fetched) == version.tags[DIGEST_TAG]
         assert named(other, BOOK) == (1, 1, [])
 
         for listed in s3.list_objects_v2(Bucket="models")["Contents"]:
             s3.delete_object(Bucket="models", Key=listed["Key"])
-        assert loaded.champion(other, BOOK).number == 1  # what was fetched stays
+        assert served_models.load_champion(other, BOOK).number == 1  # what was fetched stays
         s3.delete_bucket(Bucket="models")
         with pytest.raises(StoreError, match="NoSuchBucket") as caught:
             enter(one, made(frame, set(range(30)), contract), contract)
-        assert "make the bucket" in caught.value.next
-        assert pointer.version(one, BOOK, 2) is None
+        assert "create the bucket" in caught.value.next
+        assert aliases.find_version(one, BOOK, 2) is None
 
 
 @pytest.fixture
@@ -355,9 +412,9 @@ def local(tmp_path: Path, frame: Any, contract: Any) -> Path:
     """A project with a store of its own: one version, which is champion."""
     from test_registry import BOOK, enter, made
 
-    store.prepare(tmp_path)
+    store.ensure_store(tmp_path)
     enter(tmp_path, made(frame, set(range(50)), contract), contract)
-    promotion.promote(tmp_path, BOOK, 1, why="", override="the first", commit="c")
+    promotion.promote(tmp_path, BOOK, 1, reason="", override="the first", commit="c")
     return tmp_path
 
 
@@ -367,51 +424,56 @@ def test_a_local_store_is_brought_to_postgresql_and_s3_and_goes_on_there(
 ) -> None:
     from test_registry import BOOK, enter, made
 
-    from modelbook.registry import files, moving
-    from modelbook.serving import loaded
+    from modelbook.registry import artifact_storage, migration
+    from modelbook.serving import served_models
 
-    told, entries = store.database(local).read_bytes(), history.read(local)
-    before = store.client(local).search_runs(["1"])
+    told, entries = store.database_path(local).read_bytes(), history.read_history(local)
+    before = store.create_client(local).search_runs(["1"])
     with object_store(monkeypatch, "models"):
         (local / "store.yaml").write_text(f"database: {address}\nartifacts: s3://models/team")
 
         def broken(*_: Any) -> None:
             raise RuntimeError("killed")
 
-        whole = moving._count_on
-        monkeypatch.setattr(moving, "_count_on", broken)
+        whole = migration._advance_sequence
+        monkeypatch.setattr(migration, "_advance_sequence", broken)
         with pytest.raises(RuntimeError):
-            moving.bring(local)
-        monkeypatch.setattr(moving, "_count_on", whole)
-        assert history.read(local) == []  # all or nothing
-        moved = moving.bring(local)
+            migration.migrate_store(local)
+        monkeypatch.setattr(migration, "_advance_sequence", whole)
+        assert history.read_history(local) == []  # all or nothing
+        moved = migration.migrate_store(local)
         assert (moved.versions, moved.runs, moved.entries) == (1, 1, 1)
         assert moved.files > 10
-        assert files.put(store.database(local).parent / "artifacts", "s3://models/team") == moved.files
-        assert store.database(local).read_bytes() == told
-        assert history.read(local) == entries
+        assert (
+            artifact_storage.upload_folder(
+                store.database_path(local).parent / "artifacts", "s3://models/team"
+            )
+            == moved.files
+        )
+        assert store.database_path(local).read_bytes() == told
+        assert history.read_history(local) == entries
         assert named(local, BOOK) == (1, 1, [])
-        [run] = store.client(local).search_runs(["1"])
+        [run] = store.create_client(local).search_runs(["1"])
         assert run.data.to_dictionary() == before[0].data.to_dictionary()
         assert run.info.start_time == before[0].info.start_time
         assert run.info.artifact_uri.startswith("s3://models/team/tiny/")
-        shutil.rmtree(store.database(local).parent)
-        assert loaded.champion(local, BOOK).number == 1
+        shutil.rmtree(store.database_path(local).parent)
+        assert served_models.load_champion(local, BOOK).number == 1
         assert enter(local, made(frame, set(range(30)), contract), contract).number == 2
-        assert store.client(local).create_experiment("another") == "2"
+        assert store.create_client(local).create_experiment("another") == "2"
         assert judge(local, 2).number == 2
         with pytest.raises(StoreError, match="store"):
-            moving.bring(local)
-        store.database(local).write_bytes(told)
+            migration.migrate_store(local)
+        store.database_path(local).write_bytes(told)
         with pytest.raises(StoreError, match=r"\b1 in registered_models, 2 in modelbook_history"):
-            moving.bring(local)
+            migration.migrate_store(local)
 
 
 def test_a_store_is_brought_only_where_the_setting_names_a_database(tmp_path: Path) -> None:
-    from modelbook.registry import moving
+    from modelbook.registry import migration
 
-    with pytest.raises(StoreError, match="names no database") as caught:
-        moving.bring(tmp_path)
+    with pytest.raises(StoreError, match="no target database") as caught:
+        migration.migrate_store(tmp_path)
     assert "store.yaml" in caught.value.next
 
 

@@ -21,14 +21,14 @@ from servers import free_port
 from shelf import BOOK, Shelf, fitted
 
 from modelbook.errors import ServingError
-from modelbook.serving import stream
-from modelbook.serving.refusals import Refusal
-from modelbook.serving.service import Service
+from modelbook.extras import stream
+from modelbook.serving.request_errors import RequestError
+from modelbook.serving.service import PredictionService
 
 ROW = {"colour": "11", "size": 80.0, "noise": None, "flag": 1}
 TEXT = json.dumps(ROW).encode()
-CODE = "import sys; from pathlib import Path; from modelbook.serving import stream;"
-CODE += f"stream.run(Path(sys.argv[1]), {BOOK!r})"
+CODE = "import sys; from pathlib import Path; from modelbook.extras import stream;"
+CODE += f"stream.run_worker(Path(sys.argv[1]), {BOOK!r})"
 
 
 @pytest.fixture
@@ -42,10 +42,10 @@ def asked(shelf: Shelf, *entries: tuple[str, dict[bytes, bytes]]) -> list[dict[s
     """What a worker makes of entries, one after another."""
 
     async def answers() -> list[dict[str, str]]:
-        service = Service(shelf.root, BOOK)
+        service = PredictionService(shelf.root, BOOK)
         async with service.running():
-            worker = stream.Worker(service)
-            return [await worker.answer(*entry) for entry in entries]
+            worker = stream.StreamWorker(service)
+            return [await worker.process_entry(*entry) for entry in entries]
 
     return asyncio.run(answers())
 
@@ -60,7 +60,9 @@ def test_an_entry_is_answered_by_its_id_or_by_the_one_it_brings(shelf: Shelf) ->
 
 def test_an_id_that_is_known_gets_the_answer_that_it_got(shelf: Shelf) -> None:
     other = json.dumps({**ROW, "size": 1.0}).encode()
-    first, again = asked(shelf, ("5-0", {b"row": TEXT, b"id": b"a"}), ("6-0", {b"row": other, b"id": b"a"}))
+    first, again = asked(
+        shelf, ("5-0", {b"row": TEXT, b"id": b"a"}), ("6-0", {b"row": other, b"id": b"a"})
+    )
     assert again == first
     with closing(sqlite3.connect(shelf.root / "data" / BOOK / "journal.db")) as journal:
         assert journal.execute("select count(*) from predictions").fetchone() == (1,)
@@ -77,21 +79,23 @@ def test_an_id_that_is_known_gets_the_answer_that_it_got(shelf: Shelf) -> None:
         ({b"row": TEXT, b"id": b"x" * 65}, "65"),
     ],
 )
-def test_what_is_refused_is_told_in_the_other_stream(shelf: Shelf, fields: dict[bytes, bytes], told: str) -> None:
+def test_what_is_refused_is_told_in_the_other_stream(
+    shelf: Shelf, fields: dict[bytes, bytes], told: str
+) -> None:
     [one] = asked(shelf, ("5-0", fields))
     assert re.search(told, json.loads(one["error"])["error"])
 
 
 def test_without_a_version_an_entry_waits(shelf: Shelf) -> None:
     shelf.alias("champion", None)
-    with pytest.raises(Refusal, match="version"):
+    with pytest.raises(RequestError, match="version"):
         asked(shelf, ("5-0", {b"row": TEXT}))
 
 
 def test_a_server_that_is_not_there_is_told_without_its_password(shelf: Shelf, monkeypatch) -> None:
     monkeypatch.setenv("MODELBOOK_SERVE_STREAM__URL", "redis://:a-long-secret@127.0.0.1:1")
     with pytest.raises(ServingError, match="redis://") as caught:
-        stream.run(shelf.root, BOOK)
+        stream.run_worker(shelf.root, BOOK)
     assert "a-long-secret" not in str(caught.value)
     assert "stream.url" in caught.value.next
 
@@ -100,7 +104,17 @@ def test_a_server_that_is_not_there_is_told_without_its_password(shelf: Shelf, m
 def server(folder: Path) -> Iterator[redis.Redis]:
     """A Redis on a port of its own, which keeps nothing."""
     port = free_port()
-    words = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    words = [
+        "redis-server",
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--dir",
+        str(folder),
+    ]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
     client = redis.Redis(port=port)
     try:
@@ -129,11 +143,15 @@ def wait(what: Callable[[], Any], seconds: float = 90) -> None:
 def test_a_killed_workers_rows_are_answered_by_another_and_journaled_once(shelf: Shelf) -> None:
     with server(shelf.root) as client:
         port = client.connection_pool.connection_kwargs["port"]
-        (shelf.root / "serving.yaml").write_text(f"stream: {{url: 'redis://127.0.0.1:{port}', claim: 1}}")
+        (shelf.root / "serving.yaml").write_text(
+            f"stream: {{url: 'redis://127.0.0.1:{port}', claim_seconds: 1}}"
+        )
         ids = {f"order-{number}" for number in range(3000)}
 
         def worker() -> subprocess.Popen:
-            return subprocess.Popen([sys.executable, "-c", CODE, str(shelf.root)], stderr=subprocess.DEVNULL)
+            return subprocess.Popen(
+                [sys.executable, "-c", CODE, str(shelf.root)], stderr=subprocess.DEVNULL
+            )
 
         for name in ids:  # before there is a worker at all
             client.xadd("modelbook:rows", {"row": TEXT, "id": name})
@@ -145,7 +163,9 @@ def test_a_killed_workers_rows_are_answered_by_another_and_journaled_once(shelf:
         second = worker()
 
         def told() -> dict[str, dict[bytes, bytes]]:
-            return {fields[b"id"].decode(): fields for _, fields in client.xrange("modelbook:answers")}
+            return {
+                fields[b"id"].decode(): fields for _, fields in client.xrange("modelbook:answers")
+            }
 
         try:
             wait(lambda: set(told()) == ids | {"bad"})

@@ -21,24 +21,22 @@ from sklearn.preprocessing import OneHotEncoder
 
 from modelbook import config, engine, tasks
 from modelbook.contract import Contract
-from modelbook.dataset.rule import RULES
+from modelbook.display.figures import predictions
+from modelbook.display.figures import target as targets
 from modelbook.errors import DataError, ParameterError, TrainingError
-from modelbook.monitoring import verdict, watch
-from modelbook.report.figures import answers
-from modelbook.report.figures import target as targets
-from modelbook.tasks import metrics, multiclass, names, regression
+from modelbook.evaluation import explanation, metrics_ci
+from modelbook.evaluation.golden_rows import make_golden_rows
+from modelbook.monitoring import batch_evaluation, rules
+from modelbook.tasks import metric_format, metrics, multiclass, regression
 from modelbook.tasks.base import Task
-from modelbook.tasks.costs import Costs
-from modelbook.tasks.scored import Scored, interval, weights
-from modelbook.training import evaluation, explanation
+from modelbook.tasks.cost_matrix import CostMatrix
+from modelbook.tasks.scored_rows import ScoredRows, bootstrap_ci, bootstrap_counts
 from modelbook.training.experiment import Experiment
-from modelbook.training.folds import EvenFolds, EvenRows, Folds, splitter
-from modelbook.training.golden import golden
-from modelbook.training.tuning import Fold, tune
+from modelbook.training.tuning import FoldTask, tune_family
 
 CHANCE = {"resamples": 100, "seed": 0}
-AMOUNT, KIND = tasks.of(books.of_number()), tasks.of(books.of_classes())
-YES = tasks.of(Contract.model_validate(CONTRACT))
+AMOUNT, KIND = tasks.get_task(books.of_number()), tasks.get_task(books.of_classes())
+YES = tasks.get_task(Contract.model_validate(CONTRACT))
 ALL = [YES, AMOUNT, KIND]
 
 
@@ -47,7 +45,9 @@ def fitted(task: Task, frame: pd.DataFrame) -> Any:
         (SimpleImputer(), ["size", "noise"]), (OneHotEncoder(handle_unknown="ignore"), ["colour"])
     )
     model = LinearRegression() if task is AMOUNT else LogisticRegression(max_iter=2000)
-    return make_pipeline(ready, model).fit(task.contract.features(frame), task.contract.outcome(frame))
+    return make_pipeline(ready, model).fit(
+        task.contract.select_features(frame), task.contract.encode_checked_target(frame)
+    )
 
 
 def table(task: Task, seed: int = 0) -> pd.DataFrame:
@@ -59,36 +59,45 @@ def case(request: pytest.FixtureRequest) -> dict[str, Any]:
     """A task, a model fitted on a table of it, and another table that the model has answered."""
     task: Task = request.param
     model, rows = fitted(task, table(task)), table(task, 1)
-    return {"task": task, "model": model, "rows": rows, "scored": task.score(model, rows)}
+    return {"task": task, "model": model, "rows": rows, "scored": task.score_rows(model, rows)}
 
 
 # What a book asks for
 
 
 def test_a_book_that_names_nothing_gets_what_fits_its_task() -> None:
-    assert AMOUNT.chosen_families(["auto"])[:2] == ["ridge", "lightgbm"]
-    assert KIND.chosen_families(["auto"])[:2] == ["lr", "lightgbm"]  # a yardstick, then the strongest
-    assert [task.chosen_metric("auto") for task in ALL] == ["roc_auc", "rmse", "roc_auc"]
-    assert [task.chosen_floor("auto") for task in ALL] == [0.6, 0.1, 0.6]
-    assert AMOUNT.chosen_floor(0.5) == 0.5
+    assert AMOUNT.resolve_families(["auto"])[:2] == ["ridge", "lightgbm"]
+    assert KIND.resolve_families(["auto"])[:2] == [
+        "lr",
+        "lightgbm",
+    ]  # a yardstick, then the strongest
+    assert [task.resolve_metric("auto") for task in ALL] == ["roc_auc", "rmse", "roc_auc"]
+    assert [task.resolve_min_quality("auto") for task in ALL] == [0.6, 0.1, 0.6]
+    assert AMOUNT.resolve_min_quality(0.5) == 0.5
 
 
 @pytest.mark.parametrize("task", ALL, ids=lambda task: task.name)
 def test_a_tasks_own_families_and_metrics_are_known(task: Task) -> None:
-    assert set(task.families) <= set(config.FAMILIES[task.learner])
-    assert set(task.ranks) <= set(task.ranked)
-    assert {task.headline, task.gained, task.floored, task.off, *task.compared} <= set(task.metrics())
-    assert {*task.in_slices, *task.in_gaps} <= set(task.metrics(0.5))
-    assert next(iter(task.metrics())) == task.headline
+    assert set(task.default_families) <= set(config.FAMILIES[task.experiment_type])
+    assert set(task.ranking_metrics) <= set(task.pycaret_metric_names)
+    assert {
+        task.headline_metric,
+        task.baseline_metric,
+        task.quality_metric,
+        task.calibration_metric,
+        *task.champion_metrics,
+    } <= set(task.metric_functions())
+    assert {*task.slice_metrics, *task.fairness_metrics} <= set(task.metric_functions(0.5))
+    assert next(iter(task.metric_functions())) == task.headline_metric
 
 
 def test_what_another_task_asks_for_is_refused() -> None:
     with pytest.raises(ParameterError, match=r"'lda'.*regression.*'ada'"):
-        AMOUNT.chosen_families(["lr", "lda"])
+        AMOUNT.resolve_families(["lr", "lda"])
     with pytest.raises(ParameterError, match=r"'gbr'.*classification.*'gbc'"):
-        KIND.chosen_families(["gbr"])
+        KIND.resolve_families(["gbr"])
     with pytest.raises(ParameterError, match=r"'roc_auc'.*regression") as caught:
-        AMOUNT.chosen_metric("roc_auc")
+        AMOUNT.resolve_metric("roc_auc")
     assert missing_facts(caught.value.expected, "auto", "rmse", "mae", "r2") == []
 
 
@@ -97,20 +106,38 @@ def test_what_another_task_asks_for_is_refused() -> None:
 
 def test_classes_are_told_by_code_in_the_contracts_order() -> None:
     frame = pd.DataFrame({"kind": ["high", "low", "middle"]})
-    assert KIND.contract.outcome(frame).tolist() == [2, 0, 1]
-    assert AMOUNT.contract.outcome(pd.DataFrame({"amount": [1, 2]})).tolist() == [1.0, 2.0]
+    assert KIND.contract.encode_checked_target(frame).tolist() == [2, 0, 1]
+    assert AMOUNT.contract.encode_checked_target(pd.DataFrame({"amount": [1, 2]})).tolist() == [
+        1.0,
+        2.0,
+    ]
 
 
 def test_two_named_classes_answer_by_name_the_positive_one_last() -> None:
-    target = {"role": "target", "type": "category", "categories": ["gone", "here"], "positive": "gone", "meaning": "m"}
+    target = {
+        "role": "target",
+        "type": "category",
+        "categories": ["gone", "here"],
+        "positive": "gone",
+        "meaning": "m",
+    }
     columns = {**CONTRACT["columns"], "happened": target}
-    task = tasks.of(Contract.model_validate({**CONTRACT, "columns": columns}))
+    task = tasks.get_task(Contract.model_validate({**CONTRACT, "columns": columns}))
     assert task.classes == ["here", "gone"]
-    assert task.contract.outcome(pd.DataFrame({"happened": ["gone", "here"]})).tolist() == [1, 0]
-    assert task.served(np.array([0.3, 0.7]), 0.5)["prediction"].tolist() == ["here", "gone"]
-    assert task.outputs() == {"prediction": "string", "probability": "double"}
+    assert task.contract.encode_checked_target(
+        pd.DataFrame({"happened": ["gone", "here"]})
+    ).tolist() == [1, 0]
+    assert task.make_predictions(np.array([0.3, 0.7]), 0.5)["prediction"].tolist() == [
+        "here",
+        "gone",
+    ]
+    assert task.prediction_columns() == {"prediction": "string", "probability": "double"}
     rows = pd.DataFrame({"size": np.arange(60.0), "happened": ["gone"] * 40 + ["here"] * 20})
-    drawn = targets.of("binary").distributions(task.drawn(rows), ["size"], "happened").data
+    drawn = (
+        targets.for_task("binary")
+        .feature_distributions(task.encode_for_figures(rows), ["size"], "happened")
+        .data
+    )
     assert drawn.loc[0, ["positive", "other"]].tolist() == [
         19.5,
         49.5,
@@ -120,12 +147,27 @@ def test_two_named_classes_answer_by_name_the_positive_one_last() -> None:
 @pytest.mark.parametrize(
     ("book", "column", "change", "facts"),
     [
-        (books.CLASSES, "kind", {"type": "number", "categories": None}, ["multiclass", "category", "number"]),
+        (
+            books.CLASSES,
+            "kind",
+            {"type": "number", "categories": None},
+            ["multiclass", "category", "number"],
+        ),
         (books.CLASSES, "kind", {"categories": ["a", "b"]}, ["multiclass", "three"]),
         (books.CLASSES, "kind", {"categories": ["a", "b", "a"]}, ["twice"]),
         (books.NUMBER, "amount", {"type": "boolean"}, ["regression", "integer", "boolean"]),
-        (CONTRACT, "happened", {"type": "category", "categories": ["a", "b"]}, ["binary", "positive"]),
-        (CONTRACT, "happened", {"type": "category", "categories": ["a", "b"], "positive": "c"}, ["'c'"]),
+        (
+            CONTRACT,
+            "happened",
+            {"type": "category", "categories": ["a", "b"]},
+            ["binary", "positive"],
+        ),
+        (
+            CONTRACT,
+            "happened",
+            {"type": "category", "categories": ["a", "b"], "positive": "c"},
+            ["'c'"],
+        ),
         (books.CLASSES, "kind", {"positive": "low"}, ["multiclass", "'low'"]),
         (books.CLASSES, "colour", {"positive": "1"}, ["positive"]),
     ],
@@ -142,9 +184,9 @@ def test_a_target_that_does_not_fit_its_task_is_refused(
 
 def test_a_target_of_one_value_cannot_be_learned() -> None:
     with pytest.raises(DataError, match=r"\blow\b"):
-        KIND.contract.outcome(pd.DataFrame({"kind": ["low", "low"]}))
+        KIND.contract.encode_checked_target(pd.DataFrame({"kind": ["low", "low"]}))
     with pytest.raises(DataError, match=r"\b7\b"):
-        AMOUNT.contract.outcome(pd.DataFrame({"amount": [7.0, 7.0]}))
+        AMOUNT.contract.encode_checked_target(pd.DataFrame({"amount": [7.0, 7.0]}))
 
 
 # Numbers
@@ -168,12 +210,18 @@ def test_metrics_of_classes_are_scikit_learns() -> None:
     score = random.dirichlet([1, 1, 1], 400).round(2)  # ties
     score /= score.sum(axis=1, keepdims=True)
     outcome = np.array([random.choice(3, p=row) for row in score])
-    found = {name: metric(outcome, score, np.ones(400)) for name, metric in multiclass.METRICS.items()}
+    found = {
+        name: metric(outcome, score, np.ones(400)) for name, metric in multiclass.METRICS.items()
+    }
     called = score.argmax(axis=1)
-    assert found["roc_auc"] == pytest.approx(sk.roc_auc_score(outcome, score, multi_class="ovr", average="macro"))
+    assert found["roc_auc"] == pytest.approx(
+        sk.roc_auc_score(outcome, score, multi_class="ovr", average="macro")
+    )
     assert found["accuracy"] == sk.accuracy_score(outcome, called)
     assert found["f1"] == pytest.approx(sk.f1_score(outcome, called, average="macro"))
-    assert found["log_loss"] == pytest.approx(sk.log_loss(outcome, np.clip(score, 1e-15, 1)), abs=1e-3)
+    assert found["log_loss"] == pytest.approx(
+        sk.log_loss(outcome, np.clip(score, 1e-15, 1)), abs=1e-3
+    )
     assert found["overconfidence"] == pytest.approx(score.max(axis=1).mean() - found["accuracy"])
 
 
@@ -183,8 +231,10 @@ def test_weighted_metrics_equal_those_of_repeated_rows(task: Task) -> None:
     outcome = random.integers(0, 3, 120) if task is KIND else random.normal(size=120)
     score = random.dirichlet([1, 1, 1], 120) if task is KIND else outcome + random.normal(size=120)
     times = random.integers(0, 4, 120)
-    again = Scored(*(np.repeat(column, times, axis=0) for column in (outcome, score, np.arange(120))))
-    for name, metric in task.metrics().items():
+    again = ScoredRows(
+        *(np.repeat(column, times, axis=0) for column in (outcome, score, np.arange(120)))
+    )
+    for name, metric in task.metric_functions().items():
         wanted = metric(again.outcome, again.score, np.ones(len(again)))
         assert metric(outcome, score, times) == pytest.approx(wanted), name
 
@@ -192,11 +242,21 @@ def test_weighted_metrics_equal_those_of_repeated_rows(task: Task) -> None:
 @pytest.mark.parametrize("task", ALL, ids=lambda task: task.name)
 def test_many_weightings_are_answered_as_each_by_itself(task: Task) -> None:
     random, rows = np.random.default_rng(2), 90
-    outcome = random.normal(size=rows) if task is AMOUNT else random.integers(0, 2 if task is YES else 3, rows)
-    score = random.dirichlet([1, 1, 1], rows) if task is KIND else random.uniform(size=rows).round(2)  # ties
-    many = np.vstack([random.integers(0, 3, (40, rows)), outcome == outcome[0], np.eye(rows)[:1]]).astype(float)
-    more = {YES: {"cost": Costs().metric(0.5)}, KIND: multiclass.of_class(2)}.get(task, {})
-    for name, metric in {**task.metrics(0.5 if task is YES else None), **more}.items():
+    outcome = (
+        random.normal(size=rows)
+        if task is AMOUNT
+        else random.integers(0, 2 if task is YES else 3, rows)
+    )
+    score = (
+        random.dirichlet([1, 1, 1], rows) if task is KIND else random.uniform(size=rows).round(2)
+    )  # ties
+    many = np.vstack(
+        [random.integers(0, 3, (40, rows)), outcome == outcome[0], np.eye(rows)[:1]]
+    ).astype(float)
+    more = {YES: {"cost": CostMatrix().make_metric(0.5)}, KIND: multiclass.class_metrics(2)}.get(
+        task, {}
+    )
+    for name, metric in {**task.metric_functions(0.5 if task is YES else None), **more}.items():
         each = [metric(outcome, score, one) for one in many]
         assert all(isinstance(value, float) for value in each), name
         assert metric(outcome, score, many) == pytest.approx(each, nan_ok=True), name
@@ -207,31 +267,45 @@ def test_ranks_of_weighted_rows_are_scikit_learns() -> None:
     outcome, score = random.integers(0, 2, 200), random.uniform(size=200).round(2)  # ties
     for weight in random.integers(0, 4, (20, 200)):
         chance = {"y_score": score, "sample_weight": weight}
-        assert metrics.auc(outcome, score, weight) == pytest.approx(sk.roc_auc_score(outcome, **chance))
+        assert metrics.binary_roc_auc(outcome, score, weight) == pytest.approx(
+            sk.roc_auc_score(outcome, **chance)
+        )
         found = metrics.average_precision(outcome, score, weight)
         assert found == pytest.approx(sk.average_precision_score(outcome, **chance))
 
 
-@pytest.mark.parametrize("rank", [metrics.auc, metrics.average_precision])
+@pytest.mark.parametrize("rank", [metrics.binary_roc_auc, metrics.average_precision])
 def test_a_score_that_is_no_number_has_no_rank(rank: Any) -> None:
     with pytest.raises(ValueError, match="score"):
         rank(np.array([0, 1, 1]), np.array([0.1, np.nan, 0.3]), np.ones(3))
 
 
 def test_an_interval_is_the_same_whatever_is_asked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    values, drawn = np.random.default_rng(4).normal(size=50), weights(np.arange(50), 300, seed=0)
+    values, drawn = (
+        np.random.default_rng(4).normal(size=50),
+        bootstrap_counts(np.arange(50), 300, seed=0),
+    )
     wanted = np.quantile([np.average(values, weights=one) for one in drawn], [0.025, 0.975])
     for most in (1, 7 * 50, 2**20):
-        monkeypatch.setattr("modelbook.tasks.scored.AT_ONCE", most)
-        assert interval(lambda weight: metrics.mean(values, weight), drawn) == pytest.approx(tuple(wanted))
+        monkeypatch.setattr("modelbook.tasks.scored_rows.MAX_BLOCK_SIZE", most)
+        assert bootstrap_ci(
+            lambda weight: metrics.weighted_mean(values, weight), drawn
+        ) == pytest.approx(tuple(wanted))
 
 
 def test_an_interval_that_most_resamples_say_nothing_of_is_not_there() -> None:
-    outcome, score = np.arange(50) < 1, np.linspace(0, 1, 50)  # one yes: in a third of the resamples there is none
-    drawn = weights(np.arange(50), 300, seed=0)
-    assert np.isfinite(interval(lambda weight: metrics.auc(outcome, score, weight), drawn)).all()
+    outcome, score = (
+        np.arange(50) < 1,
+        np.linspace(0, 1, 50),
+    )  # one yes: in a third of the resamples there is none
+    drawn = bootstrap_counts(np.arange(50), 300, seed=0)
+    assert np.isfinite(
+        bootstrap_ci(lambda weight: metrics.binary_roc_auc(outcome, score, weight), drawn)
+    ).all()
     only = np.where(np.arange(300)[:, None] < 200, outcome, drawn)
-    assert np.isnan(interval(lambda weight: metrics.auc(outcome, score, weight), only)).all()
+    assert np.isnan(
+        bootstrap_ci(lambda weight: metrics.binary_roc_auc(outcome, score, weight), only)
+    ).all()
 
 
 def test_a_class_that_a_resample_lacks_is_left_out() -> None:
@@ -241,34 +315,38 @@ def test_a_class_that_a_resample_lacks_is_left_out() -> None:
 
 
 def test_the_baseline_answers_the_mean_or_the_shares() -> None:
-    number = Scored(np.array([1.0, 3.0]), np.array([9.0, 9.0]), np.arange(2)).baseline()
+    number = ScoredRows(np.array([1.0, 3.0]), np.array([9.0, 9.0]), np.arange(2)).to_baseline()
     assert number.score.tolist() == [2, 2]
-    several = Scored(np.array([0, 0, 2, 1]), np.ones((4, 3)), np.arange(4)).baseline()
+    several = ScoredRows(np.array([0, 0, 2, 1]), np.ones((4, 3)), np.arange(4)).to_baseline()
     assert several.score.tolist() == [[0.5, 0.25, 0.25]] * 4
     assert regression.r2(number.outcome, number.score, np.ones(2)) == 0
 
 
 def test_a_model_is_held_against_the_baseline_in_its_own_measure(case: dict[str, Any]) -> None:
     task, scored = case["task"], case["scored"]
-    told = evaluation.evaluate(scored, task.metrics(), **CHANCE).set_index("metric")
-    value, low, high = evaluation.gain(task, scored, **CHANCE)
+    told = metrics_ci.evaluate_metrics(scored, task.metric_functions(), **CHANCE).set_index(
+        "metric"
+    )
+    value, low, high = metrics_ci.gain_over_baseline(task, scored, **CHANCE)
     assert 0 < low < value < high
-    assert value == pytest.approx(told.loc[task.gained, "baseline"] - told.loc[task.gained, "value"])
+    assert value == pytest.approx(
+        told.loc[task.baseline_metric, "baseline"] - told.loc[task.baseline_metric, "value"]
+    )
     assert (told["low"] <= told["value"]).all()
     assert (told["value"] <= told["high"]).all()
 
 
 def test_better_is_up_in_every_metric_and_has_no_unit_for_a_number(case: dict[str, Any]) -> None:
     task, scored = case["task"], case["scored"]
-    base = scored.baseline()
-    mixed = Scored(scored.outcome, (scored.score + base.score) / 2, scored.entity)
-    told = evaluation.differences(task, scored, mixed, fewest=10, **CHANCE)
-    assert told["metric"].tolist() == list(task.compared)
-    gained = told.set_index("metric").loc[task.gained]
+    base = scored.to_baseline()
+    mixed = ScoredRows(scored.outcome, (scored.score + base.score) / 2, scored.entity)
+    told = metrics_ci.compare_with_champion(task, scored, mixed, min_rows=10, **CHANCE)
+    assert told["metric"].tolist() == list(task.champion_metrics)
+    gained = told.set_index("metric").loc[task.baseline_metric]
     assert gained["low"] > 0
-    thousandfold = [Scored(s.outcome * 1000, s.score * 1000, s.entity) for s in (scored, mixed)]
+    thousandfold = [ScoredRows(s.outcome * 1000, s.score * 1000, s.entity) for s in (scored, mixed)]
     if task is AMOUNT:
-        again = evaluation.differences(task, *thousandfold, fewest=10, **CHANCE)
+        again = metrics_ci.compare_with_champion(task, *thousandfold, min_rows=10, **CHANCE)
         np.testing.assert_allclose(again["difference"], told["difference"])
 
 
@@ -277,24 +355,24 @@ def test_better_is_up_in_every_metric_and_has_no_unit_for_a_number(case: dict[st
 
 def test_what_is_served_gives_its_score_back(case: dict[str, Any]) -> None:
     task, scored = case["task"], case["scored"]
-    served = task.served(scored.score, None)
-    assert list(served.columns) == list(task.outputs())
-    np.testing.assert_array_equal(task.score_of(served), scored.score)
-    kept = case["rows"].assign(**task.kept(scored.score))
-    np.testing.assert_array_equal(task.reference(kept).score, scored.score)
-    np.testing.assert_array_equal(task.reference(kept).outcome, scored.outcome)
+    served = task.make_predictions(scored.score, None)
+    assert list(served.columns) == list(task.prediction_columns())
+    np.testing.assert_array_equal(task.scores_from_predictions(served), scored.score)
+    kept = case["rows"].assign(**task.score_columns(scored.score))
+    np.testing.assert_array_equal(task.restore_scored_rows(kept).score, scored.score)
+    np.testing.assert_array_equal(task.restore_scored_rows(kept).outcome, scored.outcome)
 
 
 def test_the_likeliest_class_is_the_answer() -> None:
-    served = KIND.served(np.array([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]]), None)
+    served = KIND.make_predictions(np.array([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]]), None)
     assert served["prediction"].tolist() == ["middle", "low"]
     assert served["probability_high"].tolist() == [0.3, 0.1]
 
 
 def test_golden_rows_hold_the_tasks_answers(case: dict[str, Any]) -> None:
     task = case["task"]
-    told = golden(task, case["rows"], case["model"], None, seed=1, count=8)
-    assert list(told.columns) == [*task.contract.features_, *task.outputs()]
+    told = make_golden_rows(task, case["rows"], case["model"], None, seed=1, max_rows=8)
+    assert list(told.columns) == [*task.contract.feature_names, *task.prediction_columns()]
     assert np.isnan(told.loc[0, "noise"])
 
 
@@ -302,7 +380,7 @@ def test_a_model_that_lacks_a_class_is_refused() -> None:
     frame = table(KIND)
     narrow = fitted(KIND, frame[frame["kind"] != "high"])
     with pytest.raises(TrainingError, match=r"\b2\b.*\b3\b"):
-        KIND.answers(narrow, KIND.contract.features(frame))
+        KIND.predict_scores(narrow, KIND.contract.select_features(frame))
 
 
 # Evidence and figures
@@ -311,29 +389,35 @@ def test_a_model_that_lacks_a_class_is_refused() -> None:
 def test_evidence_is_drawn_and_told(case: dict[str, Any]) -> None:
     task, scored, rows = case["task"], case["scored"], case["rows"]
     seen, draw, metrics = (
-        targets.of(task.name),
-        answers.of(task.name),
-        evaluation.evaluate(scored, task.metrics(), **CHANCE),
+        targets.for_task(task.name),
+        predictions.for_task(task.name),
+        metrics_ci.evaluate_metrics(scored, task.metric_functions(), **CHANCE),
     )
-    threshold, settled = task.settled(scored, Costs())
+    threshold, settled = task.choose_threshold(scored, CostMatrix())
     assert threshold is None
     label, shown = task.contract.label(task.contract.target), ["size", "colour", "group"]
-    first, second = task.curves(scored, **CHANCE)
+    first, second = task.compute_curves(scored, **CHANCE)
+    name, other = {
+        "regression": ("predicted_vs_actual", "residuals_by_prediction"),
+        "multiclass": ("roc_curves", "class_metrics"),
+    }[task.name]
     drawn = {
-        "balance": seen.balance(task.balance(rows), label),
-        "distributions": seen.distributions(rows, shown, task.contract.target),
-        "settled": draw.settled(settled, threshold),
-        "first": draw.first(first, metrics),
-        "second": draw.second(second, metrics),
-        "calibration": draw.calibration(evaluation.calibration(task.calibrated(scored), **CHANCE)),
-        "mistakes": draw.mistakes(task.mistakes(scored, None)),
+        "balance": seen.target_by_period(task.summarize_target_by_period(rows), label),
+        "distributions": seen.feature_distributions(rows, shown, task.contract.target),
+        "settled": draw.out_of_fold_results(settled, threshold),
+        "first": getattr(draw, name)(first, metrics),
+        "second": getattr(draw, other)(second, metrics),
+        "calibration": draw.calibration(
+            metrics_ci.reliability_curve(task.calibration_pairs(scored), **CHANCE)
+        ),
+        "mistakes": draw.prediction_errors(task.tabulate_errors(scored, None)),
     }
-    assert [part.alt for part in draw.curves((first, second), metrics).parts] == [
+    assert [part.alt for part in draw.diagnostic_plots((first, second), metrics).items] == [
         drawn["first"].alt,
         drawn["second"].alt,
     ]
     for name, figure in drawn.items():
-        assert "<svg" in figure.svg(), name
+        assert "<svg" in figure.to_svg(), name
         assert any(letter.isdigit() for letter in figure.alt), (name, figure.alt)
         assert "nan" not in figure.alt, (name, figure.alt)
 
@@ -344,7 +428,9 @@ def test_a_class_without_precision_keeps_its_row() -> None:
         "class": ["a", "b"] * 2, "metric": ["recall"] * 2 + ["precision"] * 2, "value": [1.0, 0.0, gap, 0.5],
         "low": [0.9, 0.0, gap, 0.4], "high": [1.0, 0.1, gap, 0.6], "rows": [5, 3] * 2,
     })  # fmt: skip
-    recall, precision = answers.of("multiclass").second(frame, pd.DataFrame()).figure.axes
+    recall, precision = (
+        predictions.for_task("multiclass").class_metrics(frame, pd.DataFrame()).figure.axes
+    )
     assert precision.get_ylim() == recall.get_ylim()
     places = precision.collections[0].get_offsets()
     assert [place for place, dot in enumerate(places.tolist()) if dot[0] == 0.5] == [1]
@@ -354,31 +440,33 @@ def test_codes_stand_as_people_count_and_only_the_commonest() -> None:
     codes = ["2"] * 30 + ["11"] * 30 + ["1"] * 30 + [f"rare {number}" for number in range(40)]
     rows = pd.DataFrame({"code": codes, "amount": np.arange(130.0), "kind": ["low", "high"] * 65})
     for task, target in ((AMOUNT, "amount"), (KIND, "kind")):
-        drawn = targets.of(task.name).distributions(rows, ["code"], target).data
+        drawn = targets.for_task(task.name).feature_distributions(rows, ["code"], target).data
         assert drawn["value"].tolist()[:3] == ["1", "2", "11"]
         assert len(drawn) == 8
 
 
 def test_calibration_of_a_number_is_its_mean_by_tenths() -> None:
-    scored = AMOUNT.score(fitted(AMOUNT, table(AMOUNT)), table(AMOUNT, 1))
-    told = evaluation.calibration(AMOUNT.calibrated(scored), **CHANCE)
+    scored = AMOUNT.score_rows(fitted(AMOUNT, table(AMOUNT)), table(AMOUNT, 1))
+    told = metrics_ci.reliability_curve(AMOUNT.calibration_pairs(scored), **CHANCE)
     assert told["n"].tolist() == [90] * 10
     assert told["observed"].is_monotonic_increasing
     assert ((told["low"] <= told["predicted"]) & (told["predicted"] <= told["high"])).sum() >= 7
 
 
 def test_confidence_is_calibrated_by_what_was_answered() -> None:
-    scored = Scored(np.array([0, 1]), np.array([[0.7, 0.2, 0.1], [0.5, 0.2, 0.3]]), np.arange(2))
-    told = KIND.calibrated(scored)
+    scored = ScoredRows(
+        np.array([0, 1]), np.array([[0.7, 0.2, 0.1], [0.5, 0.2, 0.3]]), np.arange(2)
+    )
+    told = KIND.calibration_pairs(scored)
     assert (told.outcome.tolist(), told.score.tolist()) == ([1, 0], [0.7, 0.5])
 
 
 def test_importance_and_dependence_follow_what_decides(case: dict[str, Any]) -> None:
     task = case["task"]
-    told = explanation.importance(task, case["model"], case["rows"], seed=1, repeats=2)
+    told = explanation.measure_importance(task, case["model"], case["rows"], seed=1, repeats=2)
     assert told["feature"][0] == "size"
     assert told["mean"][0] > 10 * max(told["mean"][2], 0)
-    moved = explanation.dependence(task, case["model"], case["rows"], ["size"], seed=1)
+    moved = explanation.compute_dependence(task, case["model"], case["rows"], ["size"], seed=1)
     if task is AMOUNT:
         assert moved["mean"].iloc[-1] - moved["mean"].iloc[0] == pytest.approx(1800, abs=150)
         assert set(moved["class"]) == {""}
@@ -391,12 +479,22 @@ def test_importance_and_dependence_follow_what_decides(case: dict[str, Any]) -> 
 
 def test_slices_are_judged_by_the_headline(case: dict[str, Any]) -> None:
     task = case["task"]
-    told = evaluation.slices(task, case["scored"], case["rows"], None, fewest=100, **CHANCE)
+    told = metrics_ci.evaluate_slices(
+        task, case["scored"], case["rows"], None, min_rows=100, **CHANCE
+    )
     assert set(told["slice"]) == set(task.contract.slices)
-    assert ((told["low"] < told[task.headline]) & (told[task.headline] < told["high"])).all()
-    worst = told.sort_values(task.headline, ascending=task is not AMOUNT).iloc[0]
-    facts = [worst["slice"], worst["value"], names.label(task.headline), float(worst[task.headline]), int(worst["n"])]
-    assert missing_facts(task.weakest(told, str), *facts) == []
+    assert (
+        (told["low"] < told[task.headline_metric]) & (told[task.headline_metric] < told["high"])
+    ).all()
+    worst = told.sort_values(task.headline_metric, ascending=task is not AMOUNT).iloc[0]
+    facts = [
+        worst["slice"],
+        worst["value"],
+        metric_format.metric_label(task.headline_metric),
+        float(worst[task.headline_metric]),
+        int(worst["n"]),
+    ]
+    assert missing_facts(task.describe_weakest_slice(told, str), *facts) == []
 
 
 # What one column tells
@@ -404,34 +502,25 @@ def test_slices_are_judged_by_the_headline(case: dict[str, Any]) -> None:
 
 def test_a_column_alone_tells_of_the_target(case: dict[str, Any]) -> None:
     task, rows = case["task"], case["rows"]
-    outcome = task.contract.outcome(rows)
-    size, way = task.strength(rows["size"], False, outcome)
-    noise, _ = task.strength(rows["noise"], False, outcome)
+    outcome = task.contract.encode_checked_target(rows)
+    size, way = task.univariate_score(rows["size"], False, outcome)
+    noise, _ = task.univariate_score(rows["noise"], False, outcome)
     assert size > 0.8 > noise + 0.2
     assert way == ("higher" if task is AMOUNT else "")
-    assert task.strength(rows["size"] * 0, False, outcome)[0] == task.chance
+    assert (
+        task.univariate_score(rows["size"] * 0, False, outcome)[0] == task.univariate_chance_level
+    )
     own = outcome.map(lambda value: f"code {value}")
-    assert task.strength(own, True, outcome)[0] == pytest.approx(1)
+    assert task.univariate_score(own, True, outcome)[0] == pytest.approx(1)
 
 
 def test_a_number_that_falls_with_the_target_is_as_strong() -> None:
     rows = table(AMOUNT)
-    found, way = AMOUNT.strength(-rows["amount"], False, rows["amount"])
+    found, way = AMOUNT.univariate_score(-rows["amount"], False, rows["amount"])
     assert (found, way) == (pytest.approx(1), "lower")
 
 
-# Folds and experiments
-
-
-def test_folds_of_several_classes_hold_each_class() -> None:
-    rule = RULES["group"]
-    single, many = pd.Series(range(60)), pd.Series(np.repeat(range(30), 2))
-    assert isinstance(splitter(AMOUNT, many, 3, rule), Folds)
-    assert isinstance(splitter(KIND, many, 3, rule), EvenFolds)
-    assert isinstance(splitter(KIND, single, 3, rule), EvenRows)
-    outcome = pd.Series([2] * 3 + [0, 1] * 28 + [0])
-    parts = splitter(KIND, single, 3, rule).split(outcome, outcome, single)
-    assert [set(outcome.iloc[test]) for _, test in parts] == [{0, 1, 2}] * 3
+# Experiments
 
 
 @pytest.fixture(scope="module")
@@ -441,27 +530,49 @@ def trial_of() -> Callable[[Task], Experiment]:
 
 
 @pytest.mark.parametrize("task", [AMOUNT, KIND], ids=lambda task: task.name)
-def test_families_are_judged_and_tuned_by_the_tasks_metrics(task: Task, trial_of: Callable[[Task], Experiment]) -> None:
+def test_families_are_judged_and_tuned_by_the_tasks_metrics(
+    task: Task, trial_of: Callable[[Task], Experiment]
+) -> None:
     trial, said = trial_of(task), []
-    base, linear = trial.candidate("dummy"), trial.candidate("lr")
+    base, linear = trial.cross_validate("dummy"), trial.cross_validate("lr")
     assert (base.status, linear.status) == ("ok", "ok"), linear.reason
-    assert set(linear.mean) == set(task.ranked)
-    better = {name: task.better(name, linear.mean[name], base.mean[name]) for name in task.ranked}
+    assert set(linear.mean) == set(task.pycaret_metric_names)
+    better = {
+        name: task.compute_improvement(name, linear.mean[name], base.mean[name])
+        for name in task.pycaret_metric_names
+    }
     assert all(gain > 0.1 for gain in better.values()), better
-    with engine.opened("local", None, Fold(trial)) as it:
-        tuned = tune(trial, "dt", task.ranks[0], 1, 1000, seed=1, it=it, watch=said.append)
+    with engine.open_engine("local", None, FoldTask(trial)) as it:
+        tuned = tune_family(
+            trial,
+            "dt",
+            task.ranking_metrics[0],
+            1,
+            1000,
+            seed=1,
+            executor=it,
+            on_progress=said.append,
+        )
     assert said
-    again = trial.out_of_fold(tuned.pipeline)
-    judged = task.metrics()[task.headline](again.outcome, again.score, np.ones(len(again)))
-    plain = trial.candidate("dt").mean[task.ranks[0]]
-    assert task.better(task.headline, judged, plain) > -0.05  # the better of the tried settings, not the worse
+    again = trial.predict_out_of_fold(tuned.pipeline)
+    judged = task.metric_functions()[task.headline_metric](
+        again.outcome, again.score, np.ones(len(again))
+    )
+    plain = trial.cross_validate("dt").mean[task.ranking_metrics[0]]
+    assert (
+        task.compute_improvement(task.headline_metric, judged, plain) > -0.05
+    )  # the better of the tried settings, not the worse
 
 
 def test_a_blend_answers_the_mean_of_its_parts(trial_of: Callable[[Task], Experiment]) -> None:
     trial = trial_of(AMOUNT)
-    pipeline = trial.blended(["lr", "dt"]).fit(trial.features, trial.outcome)
-    parts = [part.predict(pipeline[:-1].transform(trial.features)) for part in pipeline[-1].estimators_]
-    np.testing.assert_allclose(AMOUNT.answers(pipeline, trial.features), np.mean(parts, axis=0), rtol=1e-5)
+    pipeline = trial.make_blend(["lr", "dt"]).fit(trial.features, trial.outcome)
+    parts = [
+        part.predict(pipeline[:-1].transform(trial.features)) for part in pipeline[-1].estimators_
+    ]
+    np.testing.assert_allclose(
+        AMOUNT.predict_scores(pipeline, trial.features), np.mean(parts, axis=0), rtol=1e-5
+    )
 
 
 # Monitoring
@@ -474,61 +585,84 @@ class Answering:
         self.task, self.model = task, model
 
     def predict(self, rows: pd.DataFrame) -> pd.DataFrame:
-        return self.task.served(self.task.answers(self.model, rows), None)
+        return self.task.make_predictions(self.task.predict_scores(self.model, rows), None)
 
 
-def watched(case: dict[str, Any], batch: pd.DataFrame) -> list[verdict.Finding]:
+def watched(case: dict[str, Any], batch: pd.DataFrame) -> list[rules.Finding]:
     task, params = case["task"], config.Monitor(resamples=100, min_rows=100)
-    reference = case["rows"].assign(**task.kept(case["scored"].score))
+    reference = case["rows"].assign(**task.score_columns(case["scored"].score))
     metrics = {"importance": {"size": 1.0}, "threshold": None}
     model, batch = Answering(task, case["model"]), task.contract.conform(batch)
-    [one] = watch.watch_all(
-        {"4": batch}, model, reference, task.contract, metrics=metrics, params=params, tell=lambda *_: None
+    [one] = batch_evaluation.evaluate_batches(
+        {"4": batch},
+        model,
+        reference,
+        task.contract,
+        metrics=metrics,
+        params=params,
+        on_progress=lambda *_: None,
     )
-    findings = verdict.judge(one, params)
-    assert [finding for finding in findings if missing_facts(finding.sentence, 4)] == []  # each names its batch
+    findings = rules.find_issues(one, params)
+    assert [
+        finding for finding in findings if missing_facts(finding.sentence, 4)
+    ] == []  # each names its batch
     return findings
 
 
 def test_a_batch_like_the_reference_is_healthy(case: dict[str, Any]) -> None:
     batch = books.number(2) if case["task"] is AMOUNT else books.classes(2)
-    assert [finding.word for finding in watched(case, batch)] == [verdict.HEALTHY]
+    assert [finding.verdict for finding in watched(case, batch)] == [rules.HEALTHY]
 
 
-def test_a_loss_of_quality_asks_to_retrain_in_the_metrics_own_direction(case: dict[str, Any]) -> None:
+def test_a_loss_of_quality_asks_to_retrain_in_the_metrics_own_direction(
+    case: dict[str, Any],
+) -> None:
     if case["task"] is AMOUNT:
         findings = watched(case, books.number(2, more=200.0))
-        [loss] = [finding.sentence for finding in findings if finding.word == verdict.RETRAIN]
+        [loss] = [finding.sentence for finding in findings if finding.verdict == rules.RETRAIN]
         assert "RMSE" in loss
-        assert {2, 3} <= {value // 100 for value in numbers(loss)}  # of the holdout, and of the batch
-        [bias] = [finding.sentence for finding in findings if finding.kind == "bias"]
+        assert {2, 3} <= {
+            value // 100 for value in numbers(loss)
+        }  # of the holdout, and of the batch
+        [bias] = [finding.sentence for finding in findings if finding.rule == "bias"]
         assert [value for value in numbers(bias) if value == pytest.approx(200, abs=15)]
         assert [value for value in numbers(bias) if value == pytest.approx(0.35, abs=0.05)]
         small = watched(case, books.number(2, more=-5.0))
-        assert verdict.RETRAIN not in {finding.word for finding in small}
+        assert rules.RETRAIN not in {finding.verdict for finding in small}
     else:
-        batch = books.classes(2).assign(kind=lambda rows: rows["kind"].sample(frac=1, random_state=0).to_numpy())
+        batch = books.classes(2).assign(
+            kind=lambda rows: rows["kind"].sample(frac=1, random_state=0).to_numpy()
+        )
         findings = watched(case, batch)
-        assert any("ROC AUC" in finding.sentence for finding in findings if finding.word == verdict.RETRAIN)
-        assert "bias" in {finding.kind for finding in findings}
+        assert any(
+            "ROC AUC" in finding.sentence
+            for finding in findings
+            if finding.verdict == rules.RETRAIN
+        )
+        assert "bias" in {finding.rule for finding in findings}
 
 
 @pytest.mark.parametrize("task", ALL, ids=lambda task: task.name)
 def test_a_bias_is_told_in_its_direction(task: Task) -> None:
     row = {"low": 0.0, "high": 0.0, "reference": 0.0, "baseline": 2.0}
-    rows = {name: {**row, "value": 1.0} for name in task.metrics(0.5)}
-    opposite = {name: {**row, "value": -1.0} for name in task.metrics(0.5)}
-    (above, high), (below, low) = task.bias(rows), task.bias(opposite)
+    rows = {name: {**row, "value": 1.0} for name in task.metric_functions(0.5)}
+    opposite = {name: {**row, "value": -1.0} for name in task.metric_functions(0.5)}
+    (above, high), (below, low) = task.assess_calibration(rows), task.assess_calibration(opposite)
     assert above == -below > 0
     assert skeleton(high) != skeleton(low)
 
 
 def test_an_outcome_that_the_contract_does_not_know_is_not_judged() -> None:
     rows = table(KIND)
-    case = {"task": KIND, "model": fitted(KIND, rows), "rows": rows, "scored": KIND.score(fitted(KIND, rows), rows)}
+    case = {
+        "task": KIND,
+        "model": fitted(KIND, rows),
+        "rows": rows,
+        "scored": KIND.score_rows(fitted(KIND, rows), rows),
+    }
     told = watched(case, books.classes(2).assign(kind="enormous"))
     [finding] = told
-    assert (finding.word, finding.kind) == (verdict.WATCH, "contract")
+    assert (finding.verdict, finding.rule) == (rules.WATCH, "contract")
     assert missing_facts(finding.sentence, 700, "kind", "low", "middle", "high") == []
 
 
@@ -537,19 +671,19 @@ def test_an_outcome_that_the_contract_does_not_know_is_not_judged() -> None:
 
 def test_without_an_entity_column_each_row_is_known_by_its_key_or_by_all_it_holds() -> None:
     rows, contract = table(KIND), KIND.contract
-    known = contract.entities(rows)
+    known = contract.entity_ids(rows)
     assert known.is_unique
-    assert contract.who == "row"
+    assert contract.entity_label == "row"
     turned = rows.sample(frac=1, random_state=0)
-    assert contract.entities(turned).loc[rows.index].tolist() == known.tolist()
+    assert contract.entity_ids(turned).loc[rows.index].tolist() == known.tolist()
     twice = pd.concat([rows.head(1), rows.head(1)])
-    assert contract.entities(twice).nunique() == 1
+    assert contract.entity_ids(twice).nunique() == 1
     keyed = contract.model_copy(update={"key": ["size"]})
-    assert keyed.entities(rows.assign(noise=0.0)).tolist() == keyed.entities(rows).tolist()
+    assert keyed.entity_ids(rows.assign(noise=0.0)).tolist() == keyed.entity_ids(rows).tolist()
 
 
 def test_resamples_of_single_rows_draw_rows() -> None:
-    drawn = weights(KIND.contract.entities(table(KIND)).to_numpy(), 50, 0)
+    drawn = bootstrap_counts(KIND.contract.entity_ids(table(KIND)).to_numpy(), 50, 0)
     assert (drawn.sum(axis=1) == 700).all()
     assert drawn.max() > 1
 
@@ -558,8 +692,12 @@ def test_resamples_of_single_rows_draw_rows() -> None:
 
 
 def test_a_metric_is_written_by_its_size() -> None:
-    assert [names.told(value) for value in (0.7621, 12.3456, 123.456, 12345.6, -0.00001, -2.5)] == [
+    assert [metric_format.format_metric(value) for value in (0.7621, 12.3456, 123.456, 12345.6, -0.00001, -2.5)] == [
         "0.762", "12.35", "123.5", "12,346", "0.000", "-2.500",
     ]  # fmt: skip
-    assert names.spread(252.31, 2.847) == "252.3 ± 2.8"
-    assert [names.label(name) for name in ("roc_auc", "rmse", "fit_seconds")] == ["ROC AUC", "RMSE", "fit seconds"]
+    assert metric_format.format_mean_sd(252.31, 2.847) == "252.3 ± 2.8"
+    assert [metric_format.metric_label(name) for name in ("roc_auc", "rmse", "fit_seconds")] == [
+        "ROC AUC",
+        "RMSE",
+        "fit seconds",
+    ]

@@ -26,43 +26,55 @@ from modelbook import config, engine
 from modelbook.config import Finalize
 from modelbook.contract import Contract
 from modelbook.errors import TrainingError
+from modelbook.evaluation import baseline_comparison, explanation, metrics_ci
+from modelbook.evaluation.explanation import compute_dependence, measure_importance
+from modelbook.evaluation.fairness import measure_fairness_gaps
+from modelbook.evaluation.golden_rows import make_golden_rows
+from modelbook.evaluation.metrics_ci import (
+    compare_slices_with_champion,
+    compare_with_champion,
+    evaluate_metrics,
+    paired_difference,
+)
 from modelbook.tasks import binary
-from modelbook.tasks.binary import Binary, cheapest, costs
-from modelbook.tasks.costs import Costs
+from modelbook.tasks.binary import Binary, cost_curve, find_cheapest_threshold
+from modelbook.tasks.cost_matrix import CostMatrix
 from modelbook.tasks.regression import Regression
-from modelbook.tasks.scored import Scored, interval, weights
-from modelbook.training import beside, comparison, evaluation, explanation, final, leaderboard, learning, tuning
-from modelbook.training.candidate import PUT_OFF, Candidate, Slow
-from modelbook.training.comparison import compare
-from modelbook.training.evaluation import difference, differences, evaluate, slice_differences
+from modelbook.tasks.scored_rows import ScoredRows, bootstrap_ci, bootstrap_counts
+from modelbook.training import comparison, final_model, leaderboard, learning_curve, tuning
+from modelbook.training.candidate import POSTPONED, Candidate, FamilyPostponed
+from modelbook.training.comparison import compare_families
 from modelbook.training.experiment import Experiment
-from modelbook.training.explanation import dependence, importance
-from modelbook.training.fairness import gaps
-from modelbook.training.golden import golden
 
 TASK = Binary(Contract.model_validate(CONTRACT))
-METRICS = Binary.ranked
+METRICS = Binary.pycaret_metric_names
 
 
-def silent(*_: Any, passing: str = "") -> None:
+def silent(*_: Any, detail: str = "") -> None:
     """Progress that nobody reads."""
 
 
-def drawn(rows: int = 400, seed: int = 0, repeat: int = 1) -> Scored:
+def drawn(rows: int = 400, seed: int = 0, repeat: int = 1) -> ScoredRows:
     """Scores that are the true probabilities; every entity stands ``repeat`` times, with one outcome."""
     random = np.random.default_rng(seed)
     score = random.beta(1, 2, rows)
     outcome = (random.uniform(size=rows) < score).astype(int)
-    return Scored(*(np.repeat(column, repeat) for column in (outcome, score, np.arange(rows))))
+    return ScoredRows(*(np.repeat(column, repeat) for column in (outcome, score, np.arange(rows))))
 
 
-def alone(scored: Scored) -> Scored:
+def alone(scored: ScoredRows) -> ScoredRows:
     """The same rows, as if each were an entity of its own."""
-    return Scored(scored.outcome, scored.score, np.arange(len(scored)))
+    return ScoredRows(scored.outcome, scored.score, np.arange(len(scored)))
 
 
-def only(scored: Scored, name: str, **kwargs: Any) -> Any:
-    return evaluate(scored, TASK.metrics(0.4), **{"resamples": 200, "seed": 0, **kwargs}).set_index("metric").loc[name]
+def only(scored: ScoredRows, name: str, **kwargs: Any) -> Any:
+    return (
+        evaluate_metrics(
+            scored, TASK.metric_functions(0.4), **{"resamples": 200, "seed": 0, **kwargs}
+        )
+        .set_index("metric")
+        .loc[name]
+    )
 
 
 # Evaluation: values
@@ -71,7 +83,9 @@ def only(scored: Scored, name: str, **kwargs: Any) -> Any:
 def test_metrics_are_scikit_learns() -> None:
     scored = drawn()
     y, s, flagged = scored.outcome, scored.score, scored.score >= 0.4
-    told = evaluate(scored, TASK.metrics(0.4), resamples=100, seed=0).set_index("metric")
+    told = evaluate_metrics(scored, TASK.metric_functions(0.4), resamples=100, seed=0).set_index(
+        "metric"
+    )
     wanted = {
         "roc_auc": sk.roc_auc_score(y, s), "pr_auc": sk.average_precision_score(y, s), "log_loss": sk.log_loss(y, s),
         "brier": sk.brier_score_loss(y, s), "calibration_error": s.mean() - y.mean(),
@@ -90,23 +104,25 @@ def test_metrics_are_scikit_learns() -> None:
 def test_weighted_metrics_equal_those_of_repeated_rows() -> None:
     scored = drawn(100)
     times = np.random.default_rng(1).integers(0, 4, 100)
-    again = Scored(*(np.repeat(column, times) for column in (scored.outcome, scored.score, scored.entity)))
-    for metric in TASK.metrics(0.3).values():
+    again = ScoredRows(
+        *(np.repeat(column, times) for column in (scored.outcome, scored.score, scored.entity))
+    )
+    for metric in TASK.metric_functions(0.3).values():
         assert metric(scored.outcome, scored.score, times) == pytest.approx(
             metric(again.outcome, again.score, np.ones(len(again)))
         )
 
 
 def test_a_certain_wrong_answer_has_a_finite_loss() -> None:
-    scored = Scored(np.array([0, 1]), np.array([1.0, 0.0]), np.array([1, 2]))
+    scored = ScoredRows(np.array([0, 1]), np.array([1.0, 0.0]), np.array([1, 2]))
     assert 30 < only(scored, "log_loss")["value"] < 40
 
 
 def test_where_and_baseline_keep_rows_together() -> None:
     scored = drawn(50)
-    kept = scored.where(scored.outcome == 1)
+    kept = scored.select(scored.outcome == 1)
     assert (len(kept), set(kept.outcome)) == (scored.outcome.sum(), {1})
-    assert scored.baseline().score == pytest.approx([scored.outcome.mean()] * 50)
+    assert scored.to_baseline().score == pytest.approx([scored.outcome.mean()] * 50)
 
 
 # Evaluation: intervals
@@ -114,15 +130,15 @@ def test_where_and_baseline_keep_rows_together() -> None:
 
 def test_a_resample_draws_whole_entities() -> None:
     entity = np.array(["b", "a", "b", "c", "a", "b"])
-    times = weights(entity, 500, seed=0)
+    times = bootstrap_counts(entity, 500, seed=0)
     assert times.shape == (500, 6)
     for name in "abc":
         assert (times[:, entity == name] == times[:, entity == name][:, :1]).all()
     one = times[:, [1, 0, 3]]
     assert (one.sum(axis=1) == 3).all()
     assert one.mean(axis=0) == pytest.approx([1, 1, 1], abs=0.12)
-    assert (weights(entity, 500, seed=0) == times).all()
-    assert (weights(entity, 500, seed=1) != times).any()
+    assert (bootstrap_counts(entity, 500, seed=0) == times).all()
+    assert (bootstrap_counts(entity, 500, seed=1) != times).any()
 
 
 def test_intervals_cover_the_truth_when_rows_of_an_entity_hang_together() -> None:
@@ -130,12 +146,12 @@ def test_intervals_cover_the_truth_when_rows_of_an_entity_hang_together() -> Non
     for seed in range(150):
         scored = drawn(100, seed, repeat=4)
 
-        def value(weight: np.ndarray, scored: Scored = scored) -> Any:
-            return binary.calibration_error(scored.outcome, scored.score, weight)
+        def value(weight: np.ndarray, scored: ScoredRows = scored) -> Any:
+            return binary.calibration_in_the_large(scored.outcome, scored.score, weight)
 
-        low, high = interval(value, weights(scored.entity, 200, seed))
+        low, high = bootstrap_ci(value, bootstrap_counts(scored.entity, 200, seed))
         hits += low <= 0 <= high
-        low, high = interval(value, weights(alone(scored).entity, 200, seed))
+        low, high = bootstrap_ci(value, bootstrap_counts(alone(scored).entity, 200, seed))
         naive += low <= 0 <= high
     assert 0.91 <= hits / 150 <= 0.98
     assert naive / 150 < 0.8
@@ -156,12 +172,16 @@ def test_without_resamples_there_is_no_interval() -> None:
 
 
 def test_resamples_with_one_class_are_left_out() -> None:
-    scored = Scored(np.array([1, 0, 0, 0, 0, 0]), np.array([0.9, 0.1, 0.2, 0.3, 0.2, 0.4]), np.arange(6))
+    scored = ScoredRows(
+        np.array([1, 0, 0, 0, 0, 0]), np.array([0.9, 0.1, 0.2, 0.3, 0.2, 0.4]), np.arange(6)
+    )
     for name in ("roc_auc", "pr_auc"):  # both are 1 in every resample that has both classes
         assert only(scored, name)[["value", "low", "high"]].tolist() == [1, 1, 1]
     for curve in (binary.roc_curve, binary.precision_recall_curve):
         assert np.isfinite(curve(scored, resamples=100, seed=0).to_numpy()).all()
-    assert interval(lambda _: np.nan, weights(scored.entity, 10, 0)) == pytest.approx((np.nan, np.nan), nan_ok=True)
+    assert bootstrap_ci(lambda _: np.nan, bootstrap_counts(scored.entity, 10, 0)) == pytest.approx(
+        (np.nan, np.nan), nan_ok=True
+    )
 
 
 # Evaluation: two models on the same rows
@@ -169,15 +189,21 @@ def test_resamples_with_one_class_are_left_out() -> None:
 
 def test_a_model_differs_from_itself_by_exactly_nothing() -> None:
     scored = drawn()
-    for name in TASK.metrics():
-        assert difference(TASK, scored, scored, name, resamples=100, seed=0) == (0, 0, 0)
+    for name in TASK.metric_functions():
+        assert paired_difference(TASK, scored, scored, name, resamples=100, seed=0) == (0, 0, 0)
 
 
 def test_a_difference_is_paired() -> None:
     one = drawn(300)
-    other = Scored(one.outcome, np.clip(one.score + np.random.default_rng(1).normal(0, 0.02, 300), 0, 1), one.entity)
-    value, low, high = difference(TASK, one, other, "roc_auc", resamples=300, seed=0)
-    assert value == pytest.approx(sk.roc_auc_score(one.outcome, one.score) - sk.roc_auc_score(one.outcome, other.score))
+    other = ScoredRows(
+        one.outcome,
+        np.clip(one.score + np.random.default_rng(1).normal(0, 0.02, 300), 0, 1),
+        one.entity,
+    )
+    value, low, high = paired_difference(TASK, one, other, "roc_auc", resamples=300, seed=0)
+    assert value == pytest.approx(
+        sk.roc_auc_score(one.outcome, one.score) - sk.roc_auc_score(one.outcome, other.score)
+    )
     own = only(one, "roc_auc")
     assert high - low < 0.3 * (own["high"] - own["low"])
 
@@ -185,38 +211,42 @@ def test_a_difference_is_paired() -> None:
 def test_above_zero_means_that_the_candidate_is_better() -> None:
     scored = drawn(600)
     noisy = np.clip(0.5 * scored.score + 0.5 * np.random.default_rng(1).uniform(size=600), 0, 1)
-    worse = Scored(scored.outcome, noisy, scored.entity)
-    told = differences(TASK, scored, worse, fewest=600, resamples=200, seed=0)
+    worse = ScoredRows(scored.outcome, noisy, scored.entity)
+    told = compare_with_champion(TASK, scored, worse, min_rows=600, resamples=200, seed=0)
     assert told["metric"].tolist() == ["roc_auc", "pr_auc", "log_loss", "brier"]
     assert (told[["difference", "low"]] > 0).all().all()
-    back = differences(TASK, worse, scored, fewest=600, resamples=200, seed=0)
+    back = compare_with_champion(TASK, worse, scored, min_rows=600, resamples=200, seed=0)
     assert back["difference"].tolist() == pytest.approx((-told["difference"]).tolist())
-    assert differences(TASK, scored, worse, fewest=601, resamples=200, seed=0).empty
-    alike = Scored(np.ones(600, dtype=int), scored.score, scored.entity)
-    assert differences(TASK, alike, alike, fewest=1, resamples=200, seed=0).empty
+    assert compare_with_champion(TASK, scored, worse, min_rows=601, resamples=200, seed=0).empty
+    alike = ScoredRows(np.ones(600, dtype=int), scored.score, scored.entity)
+    assert compare_with_champion(TASK, alike, alike, min_rows=1, resamples=200, seed=0).empty
 
 
 def test_slices_are_compared_on_their_own_rows_and_the_worst_with_an_interval() -> None:
     champion, random = drawn(900), np.random.default_rng(1)
-    frame = pd.DataFrame({"group": np.repeat([0.0, 1.0], 450), "colour": np.tile(["1", "2", "11"], 300)})
+    frame = pd.DataFrame(
+        {"group": np.repeat([0.0, 1.0], 450), "colour": np.tile(["1", "2", "11"], 300)}
+    )
     noise = np.where(frame["group"] == 1, random.uniform(size=900), champion.score)
-    candidate = Scored(champion.outcome, noise, champion.entity)
-    chance = {"fewest": 300, "resamples": 200, "seed": 0}
-    told = slice_differences(TASK, candidate, champion, frame, 0.45, **chance)
+    candidate = ScoredRows(champion.outcome, noise, champion.entity)
+    chance = {"min_rows": 300, "resamples": 200, "seed": 0}
+    told = compare_slices_with_champion(TASK, candidate, champion, frame, 0.45, **chance)
     assert [*zip(told["slice"], told["value"], told["n"])] == [
         ("group", "0", 450), ("group", "1", 450), ("colour", "1", 300), ("colour", "11", 300), ("colour", "2", 300),
     ]  # fmt: skip
     assert told["low"].notna().tolist() == [False, True, False, False, False]
     assert told["difference"][0] == 0
-    mine = difference(TASK, *(one.where(frame["group"] == 1) for one in (candidate, champion)), "roc_auc",
+    mine = paired_difference(TASK, *(one.select(frame["group"] == 1) for one in (candidate, champion)), "roc_auc",
                       resamples=200, seed=0)  # fmt: skip
     assert told.loc[1, ["difference", "low", "high"]].tolist() == list(mine)
-    all_told = slice_differences(TASK, candidate, champion, frame, 0.01, **chance)
+    all_told = compare_slices_with_champion(TASK, candidate, champion, frame, 0.01, **chance)
     assert all_told["low"].notna().tolist() == [False, True, True, True, True]
-    fewer = slice_differences(TASK, candidate, champion, frame, 0.45, **{**chance, "fewest": 301})
+    fewer = compare_slices_with_champion(
+        TASK, candidate, champion, frame, 0.45, **{**chance, "min_rows": 301}
+    )
     assert fewer["slice"].tolist() == ["group", "group"]
-    nobody = champion.where(np.zeros(900))
-    assert slice_differences(TASK, nobody, nobody, pd.DataFrame(), 0.05, **chance).empty
+    nobody = champion.select(np.zeros(900))
+    assert compare_slices_with_champion(TASK, nobody, nobody, pd.DataFrame(), 0.05, **chance).empty
 
 
 # Evaluation: curves, calibration, slices, costs
@@ -231,98 +261,143 @@ def test_curves_go_through_scikit_learns_points() -> None:
     inner = roc.iloc[1:-1]
     assert ((inner["low"] <= inner["tpr"]) & (inner["tpr"] <= inner["high"])).all()
     curve = binary.precision_recall_curve(scored, resamples=100, seed=0)
-    assert curve["precision"].iloc[-1] == pytest.approx(sk.precision_recall_curve(scored.outcome, scored.score)[0][0])
+    assert curve["precision"].iloc[-1] == pytest.approx(
+        sk.precision_recall_curve(scored.outcome, scored.score)[0][0]
+    )
 
 
 def test_calibration_goes_by_tenths_of_the_score() -> None:
     scored = drawn(1000)
-    told = evaluation.calibration(scored, resamples=200, seed=0)
+    told = metrics_ci.reliability_curve(scored, resamples=200, seed=0)
     assert told["n"].tolist() == [100] * 10
     order = np.argsort(scored.score)
-    assert told["predicted"].tolist() == pytest.approx(scored.score[order].reshape(10, 100).mean(axis=1))
-    assert told["observed"].tolist() == pytest.approx(scored.outcome[order].reshape(10, 100).mean(axis=1))
+    assert told["predicted"].tolist() == pytest.approx(
+        scored.score[order].reshape(10, 100).mean(axis=1)
+    )
+    assert told["observed"].tolist() == pytest.approx(
+        scored.outcome[order].reshape(10, 100).mean(axis=1)
+    )
     assert ((told["low"] <= told["predicted"]) & (told["predicted"] <= told["high"])).sum() >= 8
 
 
 def test_calibration_of_few_scores_has_few_bins() -> None:
-    scored = Scored(np.array([0, 1, 1, 0]), np.full(4, 0.3), np.arange(4))
-    assert evaluation.calibration(scored, resamples=50, seed=0)[["predicted", "observed", "n"]].values.tolist() == [
-        pytest.approx([0.3, 0.5, 4])
-    ]
-    two = Scored(np.array([0, 1, 1, 0]), np.array([0.2, 0.2, 0.8, 0.8]), np.arange(4))
-    assert evaluation.calibration(two, resamples=50, seed=0)["n"].sum() == 4
+    scored = ScoredRows(np.array([0, 1, 1, 0]), np.full(4, 0.3), np.arange(4))
+    assert metrics_ci.reliability_curve(scored, resamples=50, seed=0)[
+        ["predicted", "observed", "n"]
+    ].values.tolist() == [pytest.approx([0.3, 0.5, 4])]
+    two = ScoredRows(np.array([0, 1, 1, 0]), np.array([0.2, 0.2, 0.8, 0.8]), np.arange(4))
+    assert metrics_ci.reliability_curve(two, resamples=50, seed=0)["n"].sum() == 4
 
 
 def test_slices_are_judged_where_there_are_rows_and_both_classes() -> None:
     scored = drawn(400)
     frame = pd.DataFrame(
-        {"side": np.where(np.arange(400) < 300, 0.0, 1.0), "sure": np.where(scored.outcome == 1, "yes", "no")}
+        {
+            "side": np.where(np.arange(400) < 300, 0.0, 1.0),
+            "sure": np.where(scored.outcome == 1, "yes", "no"),
+        }
     )
     frame.loc[:9, "side"] = np.nan
     sliced, sided = (
-        Binary(TASK.contract.model_copy(update={"slices": names})) for names in (["side", "sure"], ["side"])
+        Binary(TASK.contract.model_copy(update={"slices": names}))
+        for names in (["side", "sure"], ["side"])
     )
-    told = evaluation.slices(sliced, scored, frame, 0.4, fewest=100, resamples=100, seed=0)
+    told = metrics_ci.evaluate_slices(
+        sliced, scored, frame, 0.4, min_rows=100, resamples=100, seed=0
+    )
     assert told[["slice", "value", "n"]].values.tolist() == [["side", "0", 290], ["side", "1", 100]]
-    within = scored.where(frame["side"] == 1)
+    within = scored.select(frame["side"] == 1)
     row = told.iloc[1]
     assert row["roc_auc"] == pytest.approx(sk.roc_auc_score(within.outcome, within.score))
     assert row["recall"] == pytest.approx(sk.recall_score(within.outcome, within.score >= 0.4))
     assert row["rate"] == within.outcome.mean()
     assert row["low"] < row["roc_auc"] < row["high"]
-    assert evaluation.slices(sided, scored, frame, 0.4, fewest=101, resamples=100, seed=0)["value"].tolist() == ["0"]
-    assert evaluation.slices(sided, scored, frame, 0.4, fewest=500, resamples=100, seed=0).empty
+    assert metrics_ci.evaluate_slices(
+        sided, scored, frame, 0.4, min_rows=101, resamples=100, seed=0
+    )["value"].tolist() == ["0"]
+    assert metrics_ci.evaluate_slices(
+        sided, scored, frame, 0.4, min_rows=500, resamples=100, seed=0
+    ).empty
 
 
 def test_the_confusion_counts_rows() -> None:
-    scored = Scored(np.array([0, 0, 0, 1, 1, 1]), np.array([0.1, 0.5, 0.9, 0.5, 0.9, 0.49]), np.arange(6))
-    assert TASK.mistakes(scored, 0.5).to_numpy().tolist() == [[1, 2], [1, 2]]
-    assert TASK.mistakes(scored, 1.0).loc["yes", "no"] == 3
+    scored = ScoredRows(
+        np.array([0, 0, 0, 1, 1, 1]), np.array([0.1, 0.5, 0.9, 0.5, 0.9, 0.49]), np.arange(6)
+    )
+    assert TASK.tabulate_errors(scored, 0.5).to_numpy().tolist() == [[1, 2], [1, 2]]
+    assert TASK.tabulate_errors(scored, 1.0).loc["yes", "no"] == 3
 
 
-@pytest.mark.parametrize("each", [Costs(), Costs(50, 3, -20, -0.5)])
-def test_costs_equal_brute_force(each: Costs) -> None:
+@pytest.mark.parametrize("each", [CostMatrix(), CostMatrix(50, 3, -20, -0.5)])
+def test_costs_equal_brute_force(each: CostMatrix) -> None:
     scored = drawn(200)
-    matrix = {(1, False): each.miss, (0, True): each.false_alarm, (1, True): each.hit, (0, False): each.rest}
+    matrix = {
+        (1, False): each.false_negative,
+        (0, True): each.false_positive,
+        (1, True): each.true_positive,
+        (0, False): each.true_negative,
+    }
 
     def of(flag: Callable[[float], bool]) -> float:
         return float(np.mean([matrix[y, flag(s)] for y, s in zip(scored.outcome, scored.score)]))
 
-    told = costs(scored, each)
+    told = cost_curve(scored, each)
     for row in told.itertuples():
         assert row.cost == pytest.approx(of(lambda score, at=row.threshold: bool(score >= at)))
     assert told["no"].to_numpy() == pytest.approx(of(lambda _: False))
     assert told["yes"].to_numpy() == pytest.approx(of(lambda _: True))
-    best = cheapest(told)
-    assert told.set_index(told["threshold"].round(2)).loc[best, "cost"] == pytest.approx(told["cost"].min())
+    best = find_cheapest_threshold(told)
+    assert told.set_index(told["threshold"].round(2)).loc[best, "cost"] == pytest.approx(
+        told["cost"].min()
+    )
 
 
 def test_costs_are_judged_with_intervals_and_told_beside_answering_alike() -> None:
-    each, scored = Costs(50, 3, -20, -0.5), drawn(400)
-    row = evaluate(scored, {"cost": each.metric(0.3)}, resamples=200, seed=1).iloc[0]
-    assert row["value"] == pytest.approx(costs(scored, each).set_index("threshold")["cost"].iloc[29])
+    each, scored = CostMatrix(50, 3, -20, -0.5), drawn(400)
+    row = evaluate_metrics(scored, {"cost": each.make_metric(0.3)}, resamples=200, seed=1).iloc[0]
+    assert row["value"] == pytest.approx(
+        cost_curve(scored, each).set_index("threshold")["cost"].iloc[29]
+    )
     assert row["low"] < row["value"] < row["high"]
     flags = scored.outcome.mean() >= 0.3  # the baseline answers the rate to all
-    no, yes = each.alike(scored.outcome.mean())
+    no, yes = each.constant_decision_costs(scored.outcome.mean())
     assert row["baseline"] == pytest.approx(yes if flags else no)
-    number = each.number(row, scored.outcome.mean())
+    number = each.key_number(row, scored.outcome.mean())
     assert missing_facts(number["value"], row["value"]) == []
     assert missing_facts(number["beside"], no, yes) == []
 
 
-@pytest.mark.parametrize("each", [Costs(1), Costs(4), Costs(9), Costs(40, 10), Costs(50, 30, -20, -5)])
-def test_the_cheapest_threshold_of_true_probabilities_follows_from_the_costs(each: Costs) -> None:
-    alarm, miss = each.false_alarm - each.rest, each.miss - each.hit  # Elkan 2001
-    assert cheapest(costs(drawn(30_000), each)) == pytest.approx(alarm / (alarm + miss), abs=0.04)
+@pytest.mark.parametrize(
+    "each",
+    [CostMatrix(1), CostMatrix(4), CostMatrix(9), CostMatrix(40, 10), CostMatrix(50, 30, -20, -5)],
+)
+def test_the_cheapest_threshold_of_true_probabilities_follows_from_the_costs(
+    each: CostMatrix,
+) -> None:
+    alarm, miss = (
+        each.false_positive - each.true_negative,
+        each.false_negative - each.true_positive,
+    )  # Elkan 2001
+    assert find_cheapest_threshold(cost_curve(drawn(30_000), each)) == pytest.approx(
+        alarm / (alarm + miss), abs=0.04
+    )
 
 
 @pytest.mark.parametrize(
     ("cost", "wanted"),
-    [([1, 2, 1], 0.1), ([2, 1, 1, 1, 2], 0.3), ([1, 1, 2], 0.1), ([3, 2, 1], 0.3), ([1, 2, 2, 1, 1], 0.4)],
+    [
+        ([1, 2, 1], 0.1),
+        ([2, 1, 1, 1, 2], 0.3),
+        ([1, 1, 2], 0.1),
+        ([3, 2, 1], 0.3),
+        ([1, 2, 2, 1, 1], 0.4),
+    ],
 )
-def test_of_several_cheapest_thresholds_one_of_them_is_taken(cost: list[float], wanted: float) -> None:
+def test_of_several_cheapest_thresholds_one_of_them_is_taken(
+    cost: list[float], wanted: float
+) -> None:
     table = pd.DataFrame({"threshold": np.arange(1, len(cost) + 1) / 10, "cost": cost})
-    assert cheapest(table) == wanted
+    assert find_cheapest_threshold(table) == wanted
 
 
 # The leaderboard
@@ -333,38 +408,42 @@ NAMES = config.FAMILIES["classification"]
 
 def candidate(family: str, value: float, sd: float = 0.01) -> Candidate:
     mean, spread = dict.fromkeys(METRICS, value), dict.fromkeys(METRICS, sd)
-    return Candidate(family, "ok", 1.5, mean, spread, called=NAMES.get(family, family))
+    return Candidate(family, "ok", 1.5, mean, spread, label=NAMES.get(family, family))
 
 
 BOARD = [
     candidate("dummy", 0.95), candidate("nb", 0.7),
-    Candidate("rf", "failed", reason="ValueError: no", called="random forest"),
+    Candidate("rf", "failed", reason="ValueError: no", label="random forest"),
     candidate("lr", 0.8),
-    Candidate("et", "skipped", reason="the budget of 1 s was spent", called="extra trees"),
+    Candidate("et", "skipped", reason="the budget of 1 s was spent", label="extra trees"),
     candidate("dt", 0.795),
 ]  # fmt: skip
 
 
 def test_who_is_best_by_how_many_metrics() -> None:
-    base, one, other = (candidate(family, value) for family, value in (("dummy", 0.5), ("lr", 0.8), ("rf", 0.9)))
+    base, one, other = (
+        candidate(family, value) for family, value in (("dummy", 0.5), ("lr", 0.8), ("rf", 0.9))
+    )
     swapped = replace(one, mean={**one.mean, "recall": 0.95, "log_loss": 0.1})
-    told = leaderboard.winners(leaderboard.leaderboard([base, swapped, other], "roc_auc"))
+    told = leaderboard.describe_winners(
+        leaderboard.build_leaderboard([base, swapped, other], "roc_auc")
+    )
     names = ["random forest", "logistic regression", "recall", "log loss"]
     assert missing_facts(told, len(METRICS) - 2, len(METRICS), *names) == []
 
 
 def test_the_best_comes_first_and_what_has_no_score_last() -> None:
-    board = leaderboard.leaderboard(BOARD, "pr_auc")
+    board = leaderboard.build_leaderboard(BOARD, "pr_auc")
     assert board["family"].tolist() == ["dummy", "lr", "dt", "nb", "rf", "et"]
     assert board["reason"].tolist()[-2:] == ["ValueError: no", "the budget of 1 s was spent"]
     assert board["candidate"].tolist()[1] == "logistic regression"
 
 
 def test_the_baseline_is_never_the_best() -> None:
-    board = leaderboard.leaderboard(BOARD, "roc_auc")
-    assert leaderboard.best(board) == ["lr"]
-    assert leaderboard.best(board, 2) == ["lr", "dt"]
-    assert leaderboard.best(board, 9) == ["lr", "dt", "nb"]
+    board = leaderboard.build_leaderboard(BOARD, "roc_auc")
+    assert leaderboard.best_families(board) == ["lr"]
+    assert leaderboard.best_families(board, 2) == ["lr", "dt"]
+    assert leaderboard.best_families(board, 9) == ["lr", "dt", "nb"]
 
 
 @pytest.mark.parametrize(
@@ -377,31 +456,42 @@ def test_the_baseline_is_never_the_best() -> None:
 )
 def test_an_empty_leaderboard_says_why(candidates: list[Candidate], reasons: list[Any]) -> None:
     with pytest.raises(TrainingError) as caught:
-        leaderboard.leaderboard(candidates, "roc_auc")
-    assert missing_facts(caught.value.what, *reasons) == []
+        leaderboard.build_leaderboard(candidates, "roc_auc")
+    assert missing_facts(caught.value.problem, *reasons) == []
     assert caught.value.next
 
 
 def test_behind_tells_gaps_that_the_spread_explains() -> None:
-    told = leaderboard.behind(leaderboard.leaderboard(BOARD[1:], "roc_auc"), "roc_auc")
+    told = leaderboard.compare_with_leader(
+        leaderboard.build_leaderboard(BOARD[1:], "roc_auc"), "roc_auc"
+    )
     assert told["candidate"].tolist() == ["decision tree", "naive Bayes"]
     assert told["behind"].tolist() == pytest.approx([0.005, 0.1])
-    assert told["told apart"].tolist() == ["no", "yes"]
+    assert told["distinguishable"].tolist() == ["no", "yes"]
 
 
 def test_metrics_hold_mean_and_spread_of_scored_candidates_only() -> None:
-    board = leaderboard.leaderboard(BOARD, "roc_auc")
-    told = leaderboard.metrics(board)
-    assert told["candidate"].tolist() == ["dummy", "logistic regression", "decision tree", "naive Bayes"]
+    board = leaderboard.build_leaderboard(BOARD, "roc_auc")
+    told = leaderboard.metrics_table(board)
+    assert told["candidate"].tolist() == [
+        "dummy",
+        "logistic regression",
+        "decision tree",
+        "naive Bayes",
+    ]
     spread = board["roc_auc_sd"].head(4)
     means = [0.95, 0.8, 0.795, 0.7]
-    assert told["ROC AUC"].tolist() == [f"{mean:.3f}\u00a0±\u00a0{sd:.3f}" for mean, sd in zip(means, spread)]
+    assert told["ROC AUC"].tolist() == [
+        f"{mean:.3f}\u00a0±\u00a0{sd:.3f}" for mean, sd in zip(means, spread)
+    ]
     assert "fit seconds" in told.columns
 
 
 @pytest.mark.parametrize(("base", "level"), [(0.5, "good"), (0.795, "watch")])
 def test_the_comparison_is_told_beside_the_baseline(base: float, level: str) -> None:
-    told = leaderboard.story(leaderboard.leaderboard([candidate("dummy", base), *BOARD[1:]], "roc_auc"), "roc_auc")
+    told = leaderboard.verdict_fields(
+        leaderboard.build_leaderboard([candidate("dummy", base), *BOARD[1:]], "roc_auc"), "roc_auc"
+    )
     assert told["level"] == level
     facts = ["logistic regression", "ROC AUC", 0.8, 0.01, base, "decision tree", 3, 2]
     assert missing_facts(" ".join(told["sentences"]), *facts) == []
@@ -410,7 +500,7 @@ def test_the_comparison_is_told_beside_the_baseline(base: float, level: str) -> 
 
 def test_the_leaderboard_so_far_survives_an_interruption(tmp_path: Path) -> None:
     path, logged = tmp_path / "models" / "board.partial.parquet", []
-    keep = leaderboard.kept(path, logged.append)
+    keep = leaderboard.make_saving_logger(path, logged.append)
     for number, one in enumerate(BOARD, 1):
         keep(one)
         assert pd.read_parquet(path)["family"].tolist() == [each.family for each in BOARD[:number]]
@@ -443,10 +533,12 @@ def comparison_of_three(trial: Experiment) -> dict[str, Any]:
     steps: list[Any] = []
     logged: list[Candidate] = []
 
-    def tell(*args: Any, passing: str = "") -> None:
-        steps.append((*args[1:], passing))
+    def tell(*args: Any, detail: str = "") -> None:
+        steps.append((*args[1:], detail))
 
-    made = compare(trial, ["nope", "lr"], 1000, tell=tell, log=logged.append)
+    made = compare_families(
+        trial, ["nope", "lr"], 1000, report_progress=tell, log_candidate=logged.append
+    )
     return {"made": made, "logged": logged, "steps": steps}
 
 
@@ -457,7 +549,7 @@ def judged(comparison_of_three: dict[str, Any]) -> Candidate:
 
 @pytest.fixture(scope="module")
 def fitted(trial: Experiment, train: pd.DataFrame) -> Any:
-    return trial.fresh("lr").fit(trial.features, trial.outcome)
+    return trial.make_default_pipeline("lr").fit(trial.features, trial.outcome)
 
 
 def test_a_candidate_is_judged_by_every_metric(judged: Candidate) -> None:
@@ -465,8 +557,8 @@ def test_a_candidate_is_judged_by_every_metric(judged: Candidate) -> None:
     assert set(judged.mean) == set(judged.sd) == set(METRICS)
     assert 0.75 < judged.mean["roc_auc"] < 0.95
     assert 0.3 < judged.mean["log_loss"] < 0.6
-    assert judged.metrics()["roc_auc_mean"] == judged.mean["roc_auc"]
-    assert judged.seconds > 0
+    assert judged.run_metrics()["roc_auc_mean"] == judged.mean["roc_auc"]
+    assert judged.fit_seconds > 0
 
 
 def test_the_baseline_knows_nothing(trial: Experiment, comparison_of_three: dict[str, Any]) -> None:
@@ -480,14 +572,14 @@ def test_a_family_that_fails_is_an_answer(comparison_of_three: dict[str, Any]) -
     assert told.status == "failed"
     assert "ValueError" in told.reason
     assert "nope" in told.reason
-    assert "roc_auc_mean" not in told.row()
+    assert "roc_auc_mean" not in told.to_row()
 
 
 def test_the_same_seed_gives_the_same_numbers_whatever_the_index(
     judged: Candidate, train: pd.DataFrame, contract: Contract
 ) -> None:
     strange = train.set_axis(np.random.default_rng(0).permutation(len(train)) // 2)
-    again = Experiment(strange, contract, folds=2, seed=1).candidate("lr")
+    again = Experiment(strange, contract, folds=2, seed=1).cross_validate("lr")
     assert again.mean == judged.mean
     assert again.sd == judged.sd
 
@@ -495,7 +587,7 @@ def test_the_same_seed_gives_the_same_numbers_whatever_the_index(
 def test_more_folds_than_entities_are_refused(train: pd.DataFrame, contract: Contract) -> None:
     with pytest.raises(TrainingError) as caught:
         Experiment(train[train["who"] < 3], contract, folds=5, seed=1)
-    assert missing_facts(caught.value.what, 3, 5) == []
+    assert missing_facts(caught.value.problem, 3, 5) == []
     assert caught.value.next
 
 
@@ -510,43 +602,64 @@ def test_a_fold_knows_nothing_of_its_entities(train: pd.DataFrame, contract: Con
         colour="1",
         flag=0.0,
     )
-    trial = Experiment(secret.sample(frac=1, random_state=0).reset_index(drop=True), contract, folds=3, seed=1)
-    assert trial.fold_sizes()["rows"].sum() == 600
-    assert trial.fold_sizes()["entities"].sum() == 200
-    assert trial.candidate("dt").mean["roc_auc"] == pytest.approx(0.5, abs=0.12)
-    pipeline = trial.blended(["dt", "nb"])
+    trial = Experiment(
+        secret.sample(frac=1, random_state=0).reset_index(drop=True), contract, folds=3, seed=1
+    )
+    assert trial.summarize_folds()["rows"].sum() == 600
+    assert trial.summarize_folds()["entities"].sum() == 200
+    assert trial.cross_validate("dt").mean["roc_auc"] == pytest.approx(0.5, abs=0.12)
+    pipeline = trial.make_blend(["dt", "nb"])
     vote = pipeline.steps[-1][1]
     assert (len(vote.estimators), vote.voting) == (2, "soft")
-    assert sk.roc_auc_score(trial.outcome, trial.out_of_fold(pipeline).score) == pytest.approx(0.5, abs=0.12)
+    assert sk.roc_auc_score(
+        trial.outcome, trial.predict_out_of_fold(pipeline).score
+    ) == pytest.approx(0.5, abs=0.12)
     assert (
-        sk.roc_auc_score(trial.outcome, pipeline.fit(trial.features, trial.outcome).predict_proba(trial.features)[:, 1])
+        sk.roc_auc_score(
+            trial.outcome,
+            pipeline.fit(trial.features, trial.outcome).predict_proba(trial.features)[:, 1],
+        )
         > 0.99
     )
 
 
-def test_columns_in_another_order_get_the_same_answers(fitted: Any, holdout: pd.DataFrame, contract: Contract) -> None:
-    answers = fitted.predict_proba(contract.features(holdout))[:, 1]
+def test_columns_in_another_order_get_the_same_answers(
+    fitted: Any, holdout: pd.DataFrame, contract: Contract
+) -> None:
+    answers = fitted.predict_proba(contract.select_features(holdout))[:, 1]
     assert sk.roc_auc_score(holdout["happened"], answers) > 0.75
     shuffled = holdout[holdout.columns[::-1]].astype({"colour": float, "flag": int})
-    np.testing.assert_array_equal(fitted.predict_proba(contract.features(shuffled))[:, 1], answers)
+    np.testing.assert_array_equal(
+        fitted.predict_proba(contract.select_features(shuffled))[:, 1], answers
+    )
 
 
 def test_a_pipeline_answers_categories_and_gaps_it_has_not_seen(
     fitted: Any, holdout: pd.DataFrame, contract: Contract
 ) -> None:
-    rows = contract.features(holdout.head(2)).assign(noise=np.nan, colour="77")
+    rows = contract.select_features(holdout.head(2)).assign(noise=np.nan, colour="77")
     assert np.isfinite(fitted.predict_proba(rows)).all()
 
 
-def test_out_of_fold_answers_judge_every_row(trial: Experiment, fitted: Any, judged: Candidate) -> None:
-    answers = trial.out_of_fold(fitted).score
+def test_out_of_fold_answers_judge_every_row(
+    trial: Experiment, fitted: Any, judged: Candidate
+) -> None:
+    answers = trial.predict_out_of_fold(fitted).score
     assert len(answers) == 600
-    assert sk.roc_auc_score(trial.outcome, answers) == pytest.approx(judged.mean["roc_auc"], abs=0.03)
+    assert sk.roc_auc_score(trial.outcome, answers) == pytest.approx(
+        judged.mean["roc_auc"], abs=0.03
+    )
 
 
-def test_compare_judges_the_baseline_first_and_tells_each_as_it_comes(comparison_of_three: dict[str, Any]) -> None:
+def test_compare_judges_the_baseline_first_and_tells_each_as_it_comes(
+    comparison_of_three: dict[str, Any],
+) -> None:
     made, steps = comparison_of_three["made"], comparison_of_three["steps"]
-    assert [(c.family, c.status) for c in made] == [("dummy", "ok"), ("nope", "failed"), ("lr", "ok")]
+    assert [(c.family, c.status) for c in made] == [
+        ("dummy", "ok"),
+        ("nope", "failed"),
+        ("lr", "ok"),
+    ]
     assert comparison_of_three["logged"] == made
     assert [step[:2] for step in steps if not step[2]] == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert [(*step[:2], numbers(step[2])) for step in steps if step[2]] == [
@@ -554,27 +667,36 @@ def test_compare_judges_the_baseline_first_and_tells_each_as_it_comes(comparison
     ]
 
 
-def tuned(trial: Experiment, *args: Any, **kwargs: Any) -> tuning.Tuned:
-    with engine.opened("local", None, tuning.Fold(trial)) as it:
-        return tuning.tune(trial, *args, **kwargs, it=it)
+def tuned(trial: Experiment, *args: Any, **kwargs: Any) -> tuning.TuningResult:
+    with engine.open_engine("local", None, tuning.FoldTask(trial)) as it:
+        return tuning.tune_family(trial, *args, **kwargs, executor=it)
 
 
-def test_tuning_tells_each_setting_and_fold(trial: Experiment, judged: Candidate, capfd: pytest.CaptureFixture) -> None:
+def test_tuning_tells_each_setting_and_fold(
+    trial: Experiment, judged: Candidate, capfd: pytest.CaptureFixture
+) -> None:
     told: list[str] = []
-    made = tuned(trial, "lr", "mcc", 2, 1000, seed=1, watch=told.append)
+    made = tuned(trial, "lr", "mcc", 2, 1000, seed=1, on_progress=told.append)
     assert [numbers(step) for step in told[:3]] == [[1, 2], [2, 2], [1, 2, 1, 2]]  # settings, folds
-    assert made.tried["setting"].tolist() == ["defaults", "1", "2"]
-    assert made.tried["mean"].iloc[0] == pytest.approx(judged.mean["roc_auc"], abs=1e-4)
+    assert made.trials["setting"].tolist() == ["defaults", "1", "2"]
+    assert made.trials["mean"].iloc[0] == pytest.approx(judged.mean["roc_auc"], abs=1e-4)
     again = tuned(trial, "lr", "mcc", 2, 1000, seed=1)
-    pd.testing.assert_frame_equal(made.tried, again.tried)
-    assert capfd.readouterr() == ("", "")  # Optuna tells of each trial, and would do so in the notebook
-    best = made.tried[made.tried["state"] == "judged"]["mean"].max()
-    np.testing.assert_allclose(made.answers, trial.out_of_fold(made.pipeline).score)
-    assert sk.roc_auc_score(trial.outcome, made.answers) == pytest.approx(best, abs=0.02)
-    assert missing_facts(made.said, "ROC AUC", best) == []
+    pd.testing.assert_frame_equal(made.trials, again.trials)
+    assert capfd.readouterr() == (
+        "",
+        "",
+    )  # Optuna tells of each trial, and would do so in the notebook
+    best = made.trials[made.trials["state"] == "completed"]["mean"].max()
+    np.testing.assert_allclose(
+        made.out_of_fold_scores, trial.predict_out_of_fold(made.pipeline).score
+    )
+    assert sk.roc_auc_score(trial.outcome, made.out_of_fold_scores) == pytest.approx(best, abs=0.02)
+    assert missing_facts(made.summary, "ROC AUC", best) == []
 
 
-def settle(monkeypatch: pytest.MonkeyPatch, scores: dict[Any, list[float]], seconds: float = 1000) -> tuning.Tuned:
+def settle(
+    monkeypatch: pytest.MonkeyPatch, scores: dict[Any, list[float]], seconds: float = 1000
+) -> tuning.TuningResult:
     """Tune over one parameter whose values have these scores in each fold; each fold takes a second."""
 
     class Model(DummyClassifier):
@@ -592,9 +714,10 @@ def settle(monkeypatch: pytest.MonkeyPatch, scores: dict[Any, list[float]], seco
     monkeypatch.setattr(tuning, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     grid = {"size": [size for size in scores if size is not None]}
     trial: Any = SimpleNamespace(
-        task=TASK, folds=3, spaces=lambda _: ({}, grid), fresh=lambda _: Pipeline([("model", Model())]),
-        called=str, parts=lambda: [([], fold) for fold in range(3)], ask=ask, judge=lambda _, answers, __: answers[0],
-        joined=np.concatenate,
+        task=TASK, folds=3, search_spaces=lambda _: ({}, grid),
+        make_default_pipeline=lambda _: Pipeline([("model", Model())]), family_label=str,
+        cv_splits=lambda: [([], fold) for fold in range(3)], fit_predict_fold=ask,
+        evaluate_fold=lambda _, answers, __: answers[0], join_fold_scores=np.concatenate,
     )  # fmt: skip
     return tuned(trial, "x", "roc_auc", 40, seconds, seed=0)
 
@@ -606,30 +729,40 @@ def test_a_setting_far_behind_is_dropped_a_failed_one_listed_and_the_best_one_ke
         monkeypatch, {None: [0.70, 0.72, 0.71], 1: [0.5, 0.5, 0.9], 2: [0.71, 0.73, 0.72], 3: [0.6, None, 0.9]}
     )  # fmt: skip
     assert made.pipeline.get_params()["model__size"] == 2
-    table = made.tried.set_index("parameters")
-    assert table["state"].to_dict() == {"": "judged", "size 1": "dropped", "size 2": "judged", "size 3": "failed"}
+    table = made.trials.set_index("parameters")
+    assert table["state"].to_dict() == {
+        "": "completed", "size 1": "pruned", "size 2": "completed", "size 3": "failed",
+    }  # fmt: skip
     assert table["folds"].to_dict() == {"": 3, "size 1": 2, "size 2": 3, "size 3": 1}
-    assert missing_facts(made.said, 3, 1, 0.72, 0.71) == []
+    assert missing_facts(made.summary, 3, 1, 0.72, 0.71) == []
 
 
-def test_the_defaults_stay_where_nothing_is_better_and_when_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_defaults_stay_where_nothing_is_better_and_when_time_is_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     made = settle(monkeypatch, {None: [0.7, 0.8, 0.75], 1: [0.7, 0.79, 0.75]})
     assert made.pipeline.get_params()["model__size"] is None
-    assert missing_facts(made.said, 1, 0.75) == []
-    late = settle(monkeypatch, {None: [0.7, 0.8, 0.75], 1: [0.9, 0.9, 0.9], 2: [0.9, 0.9, 0.9]}, seconds=4)
-    assert late.tried["state"].tolist() == ["judged", "out of time"]
-    assert missing_facts(late.said, 1, 40, 4) == []
+    assert missing_facts(made.summary, 1, 0.75) == []
+    late = settle(
+        monkeypatch, {None: [0.7, 0.8, 0.75], 1: [0.9, 0.9, 0.9], 2: [0.9, 0.9, 0.9]}, seconds=4
+    )
+    assert late.trials["state"].tolist() == ["completed", "out of time"]
+    assert missing_facts(late.summary, 1, 40, 4) == []
 
 
-def test_later_settings_lie_where_earlier_ones_were_good(trial: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_later_settings_lie_where_earlier_ones_were_good(
+    trial: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def ask(pipeline: Any, _: Any, asked: np.ndarray) -> np.ndarray:
         size = pipeline.get_params()["model__max_features"]
         return np.full(len(asked), 0.8 - (abs(size - 0.6) if isinstance(size, float) else 0.4))
 
-    monkeypatch.setattr(trial, "ask", ask)
-    monkeypatch.setattr(trial, "judge", lambda _, answers, __: answers[0])
-    monkeypatch.setattr(trial, "spaces", lambda family: ({"max_features": UniformDistribution(0.4, 1.0)}, {}))
-    found = tuned(trial, "dt", "roc_auc", 40, 1000, seed=3).tried["parameters"][1:]
+    monkeypatch.setattr(trial, "fit_predict_fold", ask)
+    monkeypatch.setattr(trial, "evaluate_fold", lambda _, answers, __: answers[0])
+    monkeypatch.setattr(
+        trial, "search_spaces", lambda family: ({"max_features": UniformDistribution(0.4, 1.0)}, {})
+    )
+    found = tuned(trial, "dt", "roc_auc", 40, 1000, seed=3).trials["parameters"][1:]
     off = found.str.removeprefix("max_features ").astype(float).sub(0.6).abs()
     assert off.tail(20).median() < 0.09  # of settings drawn at random half are within 0.15
 
@@ -642,19 +775,23 @@ def test_defaults_that_answer_no_number_are_told(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_space_holds_what_a_family_knows_and_no_weights(trial: Experiment) -> None:
-    logistic, boosted = (tuning._space(*trial.spaces(family)) for family in ("lr", "lightgbm"))
+    logistic, boosted = (
+        tuning._make_search_space(*trial.search_spaces(family)) for family in ("lr", "lightgbm")
+    )
     assert logistic == {"C": FloatDistribution(0.001, 10)}
     assert "num_leaves" in boosted
     assert "feature_fraction" not in boosted  # which its estimator calls otherwise
     bad = SimpleNamespace(get_optuna=lambda: FloatDistribution(1, 0))  # which Optuna refuses
-    assert tuning._space({"a": bad}, {"a": [1, 2], "b": range(2)}) == {
+    assert tuning._make_search_space({"a": bad}, {"a": [1, 2], "b": range(2)}) == {
         "a": CategoricalDistribution([1, 2]), "b": CategoricalDistribution([0, 1]),
     }  # fmt: skip
 
 
 def test_no_family_is_begun_when_the_budget_is_spent(trial: Experiment) -> None:
     logged = []
-    made = compare(trial, ["lr", "nb"], 0.01, tell=silent, log=logged.append)
+    made = compare_families(
+        trial, ["lr", "nb"], 0.01, report_progress=silent, log_candidate=logged.append
+    )
     assert [c.status for c in made] == ["ok", "skipped", "skipped"]
     assert missing_facts(made[1].reason, 0.01) == []
     assert logged == made
@@ -663,29 +800,32 @@ def test_no_family_is_begun_when_the_budget_is_spent(trial: Experiment) -> None:
 class Paced:
     """An experiment whose families take these seconds a fold, by a clock of its own."""
 
-    folds, task = 4, SimpleNamespace(headline="roc_auc")
+    folds, task = 4, SimpleNamespace(headline_metric="roc_auc")
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
         self._now, self._seconds = 0.0, {"dummy": 0.0, **seconds}
         monkeypatch.setattr(comparison.time, "monotonic", lambda: self._now)
 
-    def called(self, family: str) -> str:
+    def family_label(self, family: str) -> str:
         return family
 
-    def candidate(self, family: str, watch: Any) -> Candidate:
+    def cross_validate(self, family: str, on_fold: Any) -> Candidate:
         try:
             for fold in range(1, self.folds + 1):
-                watch(f"fold {fold} of {self.folds}")
+                on_fold(f"fold {fold} of {self.folds}")
                 self._now += self._seconds[family]
-        except Slow as slow:
-            return Candidate(family, PUT_OFF, reason=str(slow))
+        except FamilyPostponed as slow:
+            return Candidate(family, POSTPONED, reason=str(slow))
         return Candidate(family, "ok", mean={"roc_auc": 0.7}, sd={"roc_auc": 0.1})
 
 
 @pytest.mark.parametrize(
     ("seconds", "told"),
     [
-        ({"slow": 20, "fast": 1}, "dummy ok, fast ok, slow ok"),  # 80 s of 100: behind the other, where it fits
+        (
+            {"slow": 20, "fast": 1},
+            "dummy ok, fast ok, slow ok",
+        ),  # 80 s of 100: behind the other, where it fits
         ({"slow": 12, "fast": 1}, "dummy ok, slow ok, fast ok"),
         ({"fast": 1, "slow": 90}, "dummy ok, fast ok, slow ok"),  # nothing waits behind it
         ({"slow": 30, "slower": 40, "fast": 8}, "dummy ok, fast ok, slow skipped, slower skipped"),
@@ -695,7 +835,13 @@ def test_a_slow_family_waits_until_the_others_are_judged(
     seconds: dict[str, float], told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logged: list[Candidate] = []
-    made = compare(Paced(monkeypatch, **seconds), list(seconds), 100, tell=silent, log=logged.append)  # type: ignore[arg-type]
+    made = compare_families(
+        Paced(monkeypatch, **seconds),
+        list(seconds),
+        100,
+        report_progress=silent,
+        log_candidate=logged.append,
+    )  # type: ignore[arg-type]
     assert ", ".join(f"{one.family} {one.status}" for one in made) == told
     assert logged == made
 
@@ -703,11 +849,11 @@ def test_a_slow_family_waits_until_the_others_are_judged(
 def test_a_family_that_is_put_off_is_no_failure(trial: Experiment) -> None:
     def watch(step: str) -> None:
         if step == "fold 2 of 2":
-            raise Slow("2 folds would take 9 s")
+            raise FamilyPostponed("2 folds would take 9 s")
 
-    made = trial.candidate("dummy", watch)
-    assert (made.status, made.reason) == (PUT_OFF, "2 folds would take 9 s")
-    assert trial.candidate("dummy").status == "ok"
+    made = trial.cross_validate("dummy", watch)
+    assert (made.status, made.reason) == (POSTPONED, "2 folds would take 9 s")
+    assert trial.cross_validate("dummy").status == "ok"
 
 
 # The learning curve
@@ -715,16 +861,23 @@ def test_a_family_that_is_put_off_is_no_failure(trial: Experiment) -> None:
 
 def grown(*values: float, metric: str = "roc_auc") -> str:
     """What is told of a curve whose last shares have these means, with a spread of 0.01 of each step."""
-    shares = learning.SHARES[-len(values) :]
+    shares = learning_curve.TRAIN_SHARES[-len(values) :]
     rows = [
         (share, fold, 100, value + 0.005 * fold * place)
         for place, (share, value) in enumerate(zip(shares, values)) for fold in (-1, 1)
     ]  # fmt: skip
-    return learning.told(pd.DataFrame(rows, columns=learning.COLUMNS), metric, 60)
+    return learning_curve.describe_learning_curve(
+        pd.DataFrame(rows, columns=learning_curve.COLUMNS), metric, 60
+    )
 
 
 def test_a_curve_that_climbs_asks_for_rows_and_a_flat_one_does_not() -> None:
-    climbing, flat, falling, single = grown(0.6, 0.7), grown(0.6, 0.602), grown(0.7, 0.6), grown(0.7)
+    climbing, flat, falling, single = (
+        grown(0.6, 0.7),
+        grown(0.6, 0.602),
+        grown(0.7, 0.6),
+        grown(0.7),
+    )
     for text, step in ((climbing, 0.1), (flat, 0.002), (falling, 0.1)):
         assert missing_facts(text, "ROC AUC", 0.5, 1.0, step, 0.005) == []
     assert missing_facts(single, 60) == []
@@ -738,40 +891,53 @@ def test_a_curve_that_climbs_asks_for_rows_and_a_flat_one_does_not() -> None:
 def test_the_learning_curve_keeps_entities_whole_and_ends_at_the_leaderboards_score(
     trial: Experiment, judged: Candidate
 ) -> None:
-    table = learning.curve(trial, "lr", "roc_auc", 1000, seed=1, tell=silent)
-    assert table.groupby("share")["rows"].mean().to_dict() == {0.125: 36, 0.25: 75, 0.5: 150, 1.0: 300}
+    table = learning_curve.compute_learning_curve(
+        trial, "lr", "roc_auc", 1000, seed=1, report_progress=silent
+    )
+    assert table.groupby("share")["rows"].mean().to_dict() == {
+        0.125: 36,
+        0.25: 75,
+        0.5: 150,
+        1.0: 300,
+    }
     assert (table["rows"] % 3 == 0).all()  # three years of each
     full = table[table["share"] == 1]["value"]
     assert full.mean() == pytest.approx(judged.mean["roc_auc"], abs=1e-4)  # PyCaret rounds
     assert full.std(ddof=0) == pytest.approx(judged.sd["roc_auc"], abs=1e-4)
-    assert learning.measured(TASK, "log_loss") == "log_loss"
-    assert learning.measured(TASK, "mcc") == "roc_auc"
+    assert learning_curve.resolve_score_metric(TASK, "log_loss") == "log_loss"
+    assert learning_curve.resolve_score_metric(TASK, "mcc") == "roc_auc"
 
 
-def test_the_learning_curve_keeps_its_time(trial: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_learning_curve_keeps_its_time(
+    trial: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made: list[float] = []
 
     def point(*args: Any) -> pd.DataFrame:
         made.append(args[3])
         clock[0] += 10 * args[3]  # seconds in proportion to the rows
-        return pd.DataFrame([(args[3], 1, 1, 0.5)], columns=learning.COLUMNS)
+        return pd.DataFrame([(args[3], 1, 1, 0.5)], columns=learning_curve.COLUMNS)
 
     clock = [0.0]
-    monkeypatch.setattr(learning, "_point", point)
-    monkeypatch.setattr(learning, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-    learning.curve(trial, "lr", "roc_auc", 9, seed=1, tell=silent)
+    monkeypatch.setattr(learning_curve, "_evaluate_share", point)
+    monkeypatch.setattr(learning_curve, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    learning_curve.compute_learning_curve(trial, "lr", "roc_auc", 9, seed=1, report_progress=silent)
     assert made == [0.125, 0.25, 0.5]  # 8.75 s spent; all rows would take 10 s more
-    assert learning.curve(trial, "lr", "roc_auc", 0, seed=1, tell=silent).empty
+    assert learning_curve.compute_learning_curve(
+        trial, "lr", "roc_auc", 0, seed=1, report_progress=silent
+    ).empty
     assert len(made) == 3
 
 
 # Explanation, golden rows, the final model
 
 
-def test_importance_is_what_shuffling_a_column_costs(fitted: Any, holdout: pd.DataFrame, contract: Contract) -> None:
-    told = importance(TASK, fitted, holdout, seed=1)
+def test_importance_is_what_shuffling_a_column_costs(
+    fitted: Any, holdout: pd.DataFrame, contract: Contract
+) -> None:
+    told = measure_importance(TASK, fitted, holdout, seed=1)
     assert told["feature"].tolist()[0] == "size"
-    assert sorted(told["feature"]) == sorted(contract.features_)
+    assert sorted(told["feature"]) == sorted(contract.feature_names)
     assert told["mean"][0] > 0.2
     assert told["mean"][1:].abs().max() < 0.05
 
@@ -783,64 +949,87 @@ def test_importance_of_a_long_or_wide_table_is_measured_on_a_sample(
 
     def shuffled(pipeline: Any, rows: pd.DataFrame, outcome: pd.Series, **more: Any) -> Any:
         asked.append((len(rows), more["n_repeats"]))
-        return SimpleNamespace(importances_mean=np.zeros(rows.shape[1]), importances_std=np.zeros(rows.shape[1]))
+        return SimpleNamespace(
+            importances_mean=np.zeros(rows.shape[1]), importances_std=np.zeros(rows.shape[1])
+        )
 
     monkeypatch.setattr(explanation, "permutation_importance", shuffled)
-    importance(TASK, fitted, holdout, seed=1)
-    monkeypatch.setattr(explanation, "JUDGED", 20)
-    monkeypatch.setattr(explanation, "ASKED", 12)
-    importance(TASK, fitted, holdout, seed=1)
+    measure_importance(TASK, fitted, holdout, seed=1)
+    monkeypatch.setattr(explanation, "MAX_IMPORTANCE_ROWS", 20)
+    monkeypatch.setattr(explanation, "MAX_SHUFFLES", 12)
+    measure_importance(TASK, fitted, holdout, seed=1)
     assert asked == [(len(holdout), 5), (20, 3)]
-    monkeypatch.setattr(explanation, "ASKED", 1)
-    importance(TASK, fitted, holdout, seed=1)
+    monkeypatch.setattr(explanation, "MAX_SHUFFLES", 1)
+    measure_importance(TASK, fitted, holdout, seed=1)
     assert asked[-1] == (20, 2)
 
 
-def test_golden_rows_hold_every_gap_that_is_allowed(fitted: Any, train: pd.DataFrame, contract: Contract) -> None:
+def test_golden_rows_hold_every_gap_that_is_allowed(
+    fitted: Any, train: pd.DataFrame, contract: Contract
+) -> None:
     train = train.assign(noise=0.5)
-    told = golden(TASK, train, fitted, 0.4, seed=1, count=20)
-    assert list(told.columns) == [*contract.features_, "prediction", "probability"]
+    told = make_golden_rows(TASK, train, fitted, 0.4, seed=1, max_rows=20)
+    assert list(told.columns) == [*contract.feature_names, "prediction", "probability"]
     assert len(told) == 20
-    assert told.loc[0, contract.features_].isna().to_dict() == {
+    assert told.loc[0, contract.feature_names].isna().to_dict() == {
         "colour": False,
         "size": False,
         "noise": True,
         "flag": False,
     }
-    np.testing.assert_array_equal(told["probability"], fitted.predict_proba(told[contract.features_])[:, 1])
+    np.testing.assert_array_equal(
+        told["probability"], fitted.predict_proba(told[contract.feature_names])[:, 1]
+    )
     assert told["prediction"].tolist() == (told["probability"] >= 0.4).astype(int).tolist()
     assert set(told["prediction"]) == {0, 1}
-    assert len(golden(TASK, train.head(7), fitted, 0.4, seed=1)) == 7
+    assert len(make_golden_rows(TASK, train.head(7), fitted, 0.4, seed=1)) == 7
 
 
 @pytest.fixture(scope="module")
-def whole(trial: Experiment, train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract) -> dict[str, Any]:
+def whole(
+    trial: Experiment, train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract
+) -> dict[str, Any]:
     """The finalize stage's own steps, in little."""
-    params = Finalize(tune_rounds=1, resamples=100, slice_rows=50, cost_miss=4)
-    made = final.fit(trial, params, ["lr", "nb"], "roc_auc", tell=silent)
-    scored = TASK.score(made.pipeline, holdout)
-    table = evaluate(scored, made.metrics(TASK), resamples=100, seed=1)
-    found = importance(TASK, made.pipeline, holdout, seed=1, repeats=2)
-    slices = evaluation.slices(TASK, scored, holdout, made.threshold, fewest=50, resamples=100, seed=1)
-    against = made.beside(TASK, scored, holdout, resamples=100, seed=1)
-    judged = final.Judged(scored, table, against, 1, found, slices)
-    parts = final.parts(TASK, made, judged, train, holdout, params)
-    return {"fitted": made, "scored": scored, "table": table, "slices": slices, "judged": judged, "parts": parts}
+    params = Finalize(tune_rounds=1, resamples=100, slice_rows=50, cost_fn=4)
+    made = final_model.fit_final_model(
+        trial, params, ["lr", "nb"], "roc_auc", report_progress=silent
+    )
+    scored = TASK.score_rows(made.pipeline, holdout)
+    table = evaluate_metrics(scored, made.metric_functions(TASK), resamples=100, seed=1)
+    found = measure_importance(TASK, made.pipeline, holdout, seed=1, repeats=2)
+    slices = metrics_ci.evaluate_slices(
+        TASK, scored, holdout, made.threshold, min_rows=50, resamples=100, seed=1
+    )
+    against = made.compare_with_baseline(TASK, scored, holdout, resamples=100, seed=1)
+    judged = final_model.HoldoutEvaluation(scored, table, against, 1, found, slices)
+    parts = final_model.refit_and_package(TASK, made, judged, train, holdout, params)
+    return {
+        "fitted": made,
+        "scored": scored,
+        "table": table,
+        "slices": slices,
+        "judged": judged,
+        "parts": parts,
+    }
 
 
-def test_the_leader_is_tuned_and_its_threshold_follows_from_the_costs(whole: dict[str, Any], trial: Experiment) -> None:
+def test_the_leader_is_tuned_and_its_threshold_follows_from_the_costs(
+    whole: dict[str, Any], trial: Experiment
+) -> None:
     made = whole["fitted"]
     assert made.name == "logistic regression"
-    assert made.threshold == cheapest(made.settled)
-    scored = trial.out_of_fold(made.pipeline)
-    pd.testing.assert_frame_equal(made.settled, costs(scored, Costs(4)))
+    assert made.threshold == find_cheapest_threshold(made.threshold_evidence)
+    scored = trial.predict_out_of_fold(made.pipeline)
+    pd.testing.assert_frame_equal(made.threshold_evidence, cost_curve(scored, CostMatrix(4)))
 
 
 def test_the_holdout_is_judged_by_a_model_that_has_not_seen_it(
     whole: dict[str, Any], trial: Experiment, holdout: pd.DataFrame, contract: Contract
 ) -> None:
     again = clone(whole["fitted"].pipeline).fit(trial.features, trial.outcome)
-    np.testing.assert_allclose(whole["scored"].score, again.predict_proba(contract.features(holdout))[:, 1])
+    np.testing.assert_allclose(
+        whole["scored"].score, again.predict_proba(contract.select_features(holdout))[:, 1]
+    )
     np.testing.assert_array_equal(whole["scored"].entity, holdout["who"])
     np.testing.assert_array_equal(whole["parts"]["reference"]["score"], whole["scored"].score)
 
@@ -848,14 +1037,21 @@ def test_the_holdout_is_judged_by_a_model_that_has_not_seen_it(
 def test_the_registered_model_is_refitted_on_train_and_holdout(
     whole: dict[str, Any], train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract
 ) -> None:
-    parts, rows = whole["parts"], contract.features(holdout)
+    parts, rows = whole["parts"], contract.select_features(holdout)
     everything = pd.concat([train, holdout], ignore_index=True)
-    again = clone(whole["fitted"].pipeline).fit(contract.features(everything), contract.outcome(everything))
+    again = clone(whole["fitted"].pipeline).fit(
+        contract.select_features(everything), contract.encode_checked_target(everything)
+    )
     np.testing.assert_allclose(parts["model"].predict_proba(rows), again.predict_proba(rows))
-    assert np.abs(parts["model"].predict_proba(rows) - parts["evaluated"].predict_proba(rows)).max() > 1e-4
+    assert (
+        np.abs(parts["model"].predict_proba(rows) - parts["evaluated"].predict_proba(rows)).max()
+        > 1e-4
+    )
     assert parts["evaluated"] is whole["fitted"].pipeline
     gold = parts["golden"]
-    np.testing.assert_array_equal(gold["probability"], parts["model"].predict_proba(gold[contract.features_])[:, 1])
+    np.testing.assert_array_equal(
+        gold["probability"], parts["model"].predict_proba(gold[contract.feature_names])[:, 1]
+    )
 
 
 def test_what_a_version_keeps_of_its_numbers(whole: dict[str, Any]) -> None:
@@ -874,25 +1070,33 @@ def test_what_a_version_keeps_of_its_numbers(whole: dict[str, Any]) -> None:
     json.dumps(told)  # it is kept as JSON
 
 
-def test_a_calibrated_stack_goes_the_same_way(trial: Experiment, holdout: pd.DataFrame, contract: Contract) -> None:
+def test_a_calibrated_stack_goes_the_same_way(
+    trial: Experiment, holdout: pd.DataFrame, contract: Contract
+) -> None:
     params = Finalize(strategy="stack", calibrate="sigmoid", resamples=100)
-    made = final.fit(trial, params, ["lr", "dt"], "roc_auc", tell=silent)
+    made = final_model.fit_final_model(
+        trial, params, ["lr", "dt"], "roc_auc", report_progress=silent
+    )
     assert made.name == "logistic regression + decision tree"
-    assert made.threshold == cheapest(made.settled)
-    scored = TASK.score(made.pipeline, holdout)
+    assert made.threshold == find_cheapest_threshold(made.threshold_evidence)
+    scored = TASK.score_rows(made.pipeline, holdout)
     assert sk.roc_auc_score(scored.outcome, scored.score) > 0.8
     assert abs(scored.score.mean() - scored.outcome.mean()) < 0.06
-    assert importance(TASK, made.pipeline, holdout, seed=1, repeats=2)["feature"][0] == "size"
-    assert dependence(TASK, made.pipeline, holdout, ["size"], seed=1)["mean"].is_monotonic_increasing
+    assert (
+        measure_importance(TASK, made.pipeline, holdout, seed=1, repeats=2)["feature"][0] == "size"
+    )
+    assert compute_dependence(TASK, made.pipeline, holdout, ["size"], seed=1)[
+        "mean"
+    ].is_monotonic_increasing
 
 
 def test_metrics_are_logged_and_tagged_by_name(whole: dict[str, Any]) -> None:
-    logged = final.logged(whole["table"])
+    logged = final_model.run_metrics(whole["table"])
     auc = whole["table"].set_index("metric").loc["roc_auc"]
     assert [logged[name] for name in ("roc_auc", "roc_auc_low", "roc_auc_high")] == auc[
         ["value", "low", "high"]
     ].tolist()
-    tags = final.tagged(TASK, {"commit": "c0ffee"}, whole["table"], whole["fitted"])
+    tags = final_model.version_tags(TASK, {"commit": "c0ffee"}, whole["table"], whole["fitted"])
     assert tags["commit"] == "c0ffee"
     assert tags["model"] == "logistic regression"
     assert tags["roc_auc"] == f"{auc['value']:.4f}"
@@ -902,26 +1106,49 @@ def test_metrics_are_logged_and_tagged_by_name(whole: dict[str, Any]) -> None:
 
 def test_the_final_model_is_told_in_words(whole: dict[str, Any], contract: Contract) -> None:
     gain, judged = whole["parts"]["metrics"]["gain"], whole["judged"]
-    told = final.story(TASK, whole["fitted"], judged, gain, 3)
+    told = final_model.verdict_fields(TASK, whole["fitted"], judged, gain, 3)
     assert told["level"] == "good"
     values = whole["table"].set_index("metric")["value"]
     worst = whole["slices"].sort_values("roc_auc").iloc[0]
-    facts = [3, "logistic regression", float(values["roc_auc"]), worst["slice"], worst["value"], worst["roc_auc"]]
+    facts = [
+        3,
+        "logistic regression",
+        float(values["roc_auc"]),
+        worst["slice"],
+        worst["value"],
+        worst["roc_auc"],
+    ]
     assert missing_facts(" ".join(told["sentences"]), *facts) == []
     assert len(told["sentences"]) <= 5  # as many as a verdict may have
-    assert [number for number in told["numbers"] if missing_facts(number["value"], float(values["cost"])) == []]
-    scarce = replace(whole["fitted"], chosen="Chosen on some rows.")
-    sentences = final.story(TASK, scarce, judged, gain, 3)["sentences"]
-    assert " ".join(sentences) == f"{' '.join(told['sentences'])} {scarce.chosen}"
+    assert [
+        number
+        for number in told["numbers"]
+        if missing_facts(number["value"], float(values["cost"])) == []
+    ]
+    scarce = replace(whole["fitted"], sampling_note="Chosen on some rows.")
+    sentences = final_model.verdict_fields(TASK, scarce, judged, gain, 3)["sentences"]
+    assert " ".join(sentences) == f"{' '.join(told['sentences'])} {scarce.sampling_note}"
     coin = whole["table"].assign(low=0.4, high=9.0)
-    assert final.story(TASK, whole["fitted"], replace(judged, table=coin), gain, 3)["level"] == "bad"
-    assert final.story(TASK, whole["fitted"], judged, (0.1, -0.1, 0.3), 3)["level"] == "bad"
-    noise = replace(judged, beside=against(0.002, 0.004), looks=4)
-    told = final.story(TASK, whole["fitted"], noise, gain, 3)
+    assert (
+        final_model.verdict_fields(TASK, whole["fitted"], replace(judged, metrics=coin), gain, 3)[
+            "level"
+        ]
+        == "bad"
+    )
+    assert (
+        final_model.verdict_fields(TASK, whole["fitted"], judged, (0.1, -0.1, 0.3), 3)["level"]
+        == "bad"
+    )
+    noise = replace(judged, baseline_comparison=against(0.002, 0.004), n_holdout_evaluations=4)
+    told = final_model.verdict_fields(TASK, whole["fitted"], noise, gain, 3)
     assert told["level"] == "watch"
     assert told["numbers"][-1]["value"] == "4"  # the fourth evaluation on this holdout
-    assert missing_facts(beside.looked(4), 4) == []
-    assert skeleton(beside.looked(2)) == skeleton(beside.looked(4)) != skeleton(beside.looked(1))
+    assert missing_facts(baseline_comparison.describe_holdout_use(4), 4) == []
+    assert (
+        skeleton(baseline_comparison.describe_holdout_use(2))
+        == skeleton(baseline_comparison.describe_holdout_use(4))
+        != skeleton(baseline_comparison.describe_holdout_use(1))
+    )
 
 
 # Beside the simple model
@@ -940,18 +1167,24 @@ def against(gain: float, reach: float, loss: float = 0.0) -> pd.DataFrame:
 def test_a_model_is_paired_with_the_simple_one_and_the_baseline() -> None:
     scored = drawn(600)
     noisy = np.clip(0.5 * scored.score + 0.5 * np.random.default_rng(1).uniform(size=600), 0, 1)
-    simple = Scored(scored.outcome, noisy, scored.entity)
-    table = beside.beside(TASK, "LightGBM", scored, ("logistic regression", simple), resamples=200, seed=0)
+    simple = ScoredRows(scored.outcome, noisy, scored.entity)
+    table = baseline_comparison.compare_with_baseline(
+        TASK, "LightGBM", scored, ("logistic regression", simple), resamples=200, seed=0
+    )
     assert table["metric"].tolist() == ["roc_auc"] * 3 + ["log_loss"] * 3
     assert table["candidate"].tolist()[:3] == ["LightGBM", "logistic regression", "baseline"]
-    value, low, high = difference(TASK, scored, simple, "roc_auc", resamples=200, seed=0)
+    value, low, high = paired_difference(TASK, scored, simple, "roc_auc", resamples=200, seed=0)
     row = table.iloc[1]
     assert (row["gain"], row["gain_low"], row["gain_high"]) == (value, low, high)
     assert table.iloc[2]["gain"] == pytest.approx(table.iloc[0]["value"] - 0.5)
     facts = [value, (high - low) / 2, "ROC AUC", "logistic regression"]
-    assert missing_facts(beside.told(TASK, table), *facts) == []
-    assert beside.worth(table)
-    assert not beside.worth(beside.beside(TASK, "m", simple, ("s", scored), resamples=200, seed=0))
+    assert missing_facts(baseline_comparison.describe_gain_over_simple(TASK, table), *facts) == []
+    assert baseline_comparison.beats_simple_model(table)
+    assert not baseline_comparison.beats_simple_model(
+        baseline_comparison.compare_with_baseline(
+            TASK, "m", simple, ("s", scored), resamples=200, seed=0
+        )
+    )
 
 
 GAINS = [
@@ -965,17 +1198,26 @@ GAINS = [
 
 def test_a_gain_within_noise_is_called_so() -> None:
     for table, facts, worth in GAINS:
-        assert missing_facts(beside.told(TASK, table), *facts) == []
-        assert beside.worth(table) is worth
-    assert len({skeleton(beside.told(TASK, table)) for table, *_ in GAINS}) == len(GAINS)
+        assert (
+            missing_facts(baseline_comparison.describe_gain_over_simple(TASK, table), *facts) == []
+        )
+        assert baseline_comparison.beats_simple_model(table) is worth
+    assert len(
+        {
+            skeleton(baseline_comparison.describe_gain_over_simple(TASK, table))
+            for table, *_ in GAINS
+        }
+    ) == len(GAINS)
 
 
 def test_a_gain_of_a_number_is_a_share_of_its_error() -> None:
     task = Regression(books.of_number())
-    scored = Scored(np.arange(50.0), np.arange(50.0) + 1, np.arange(50))
-    simple = Scored(np.arange(50.0), np.arange(50.0) + 2, np.arange(50))
-    table = beside.beside(task, "LightGBM", scored, ("ridge regression", simple), resamples=100, seed=0)
-    text = beside.told(task, table)
+    scored = ScoredRows(np.arange(50.0), np.arange(50.0) + 1, np.arange(50))
+    simple = ScoredRows(np.arange(50.0), np.arange(50.0) + 2, np.arange(50))
+    table = baseline_comparison.compare_with_baseline(
+        task, "LightGBM", scored, ("ridge regression", simple), resamples=100, seed=0
+    )
+    text = baseline_comparison.describe_gain_over_simple(task, table)
     assert missing_facts(text, "RMSE", "ridge regression") == []
     assert {50.0, 0.5} & set(numbers(text))
 
@@ -983,53 +1225,72 @@ def test_a_gain_of_a_number_is_a_share_of_its_error() -> None:
 def test_the_simple_model_is_fitted_on_the_same_rows_unless_the_model_is_one(
     whole: dict[str, Any], trial: Experiment, contract: Contract, holdout: pd.DataFrame
 ) -> None:
-    assert whole["fitted"].simple is None
-    assert beside.shown(whole["judged"].beside)["candidate"].tolist() == ["logistic regression", "baseline"] * 2
-    made = final.fit(trial, Finalize(tune_rounds=1), ["dt"], "roc_auc", tell=silent)
-    assert made.simple is not None
-    again = clone(trial.fresh("lr")).fit(trial.features, trial.outcome)
-    answers = [model.predict_proba(contract.features(holdout))[:, 1] for model in (made.simple[1], again)]
+    assert whole["fitted"].simple_model is None
+    assert (
+        baseline_comparison.to_display_table(whole["judged"].baseline_comparison)[
+            "candidate"
+        ].tolist()
+        == ["logistic regression", "baseline"] * 2
+    )
+    made = final_model.fit_final_model(
+        trial, Finalize(tune_rounds=1), ["dt"], "roc_auc", report_progress=silent
+    )
+    assert made.simple_model is not None
+    again = clone(trial.make_default_pipeline("lr")).fit(trial.features, trial.outcome)
+    answers = [
+        model.predict_proba(contract.select_features(holdout))[:, 1]
+        for model in (made.simple_model[1], again)
+    ]
     assert np.abs(answers[0] - answers[1]).max() < 0.1
-    assert "logistic regression" in beside.told(TASK, made.beside(
-        TASK, TASK.score(made.pipeline, holdout), holdout, resamples=100, seed=1
+    assert "logistic regression" in baseline_comparison.describe_gain_over_simple(TASK, made.compare_with_baseline(
+        TASK, TASK.score_rows(made.pipeline, holdout), holdout, resamples=100, seed=1
     ))  # fmt: skip
 
 
 class TestGapsBetweenGroups:
-    def rows(self, found: dict[str, float], each: int = 400) -> tuple[Scored, pd.DataFrame]:
+    def rows(self, found: dict[str, float], each: int = 400) -> tuple[ScoredRows, pd.DataFrame]:
         """Two groups whose scores find the share ``found`` of the yes, at threshold 0.5, and nothing else."""
         random = np.random.default_rng(1)
         group = np.repeat(list(found), [each, 2 * each])
         outcome = random.integers(0, 2, len(group))
         hit = random.uniform(size=len(group)) < np.array([found[name] for name in group])
         score = np.where(outcome & hit, 0.8, 0.2)
-        return Scored(outcome, score, np.arange(len(group))), pd.DataFrame({"group": group})
+        return ScoredRows(outcome, score, np.arange(len(group))), pd.DataFrame({"group": group})
 
     def test_the_gap_is_the_groups_minus_the_largest_groups(self) -> None:
         scored, frame = self.rows({"few": 0.5, "many": 0.8})
-        table = gaps(TASK, scored, frame, 0.5, fewest=100, resamples=200, seed=1)
+        table = measure_fairness_gaps(TASK, scored, frame, 0.5, min_rows=100, resamples=200, seed=1)
         recall = table[table["metric"] == "recall"].iloc[0]
-        assert (recall["value"], recall["against"], recall["n"], recall["against_n"]) == ("few", "many", 400, 800)
+        assert (recall["value"], recall["against"], recall["n"], recall["against_n"]) == (
+            "few",
+            "many",
+            400,
+            800,
+        )
         assert recall["gap"] == pytest.approx(recall["one"] - recall["other"])
         assert recall["low"] < -0.3 < recall["high"] < 0
         assert set(table["metric"]) == {"recall", "flagged", "roc_auc", "calibration_error"}
 
     def test_groups_that_are_alike_have_intervals_round_zero(self) -> None:
         scored, frame = self.rows({"few": 0.7, "many": 0.7})
-        table = gaps(TASK, scored, frame, 0.5, fewest=100, resamples=200, seed=1).set_index("metric")
+        table = measure_fairness_gaps(
+            TASK, scored, frame, 0.5, min_rows=100, resamples=200, seed=1
+        ).set_index("metric")
         assert table.loc["recall", "low"] < 0 < table.loc["recall", "high"]
 
     def test_groups_with_too_few_rows_are_left_out(self) -> None:
         scored, frame = self.rows({"few": 0.7, "many": 0.7})
-        assert gaps(TASK, scored, frame, 0.5, fewest=401, resamples=200, seed=1).empty
+        assert measure_fairness_gaps(
+            TASK, scored, frame, 0.5, min_rows=401, resamples=200, seed=1
+        ).empty
 
 
 class TestDependence:
     def test_the_answer_moves_with_what_decides_and_with_nothing_else(
         self, fitted: Any, holdout: pd.DataFrame, contract: Contract
     ) -> None:
-        rows = contract.features(holdout)
-        told = dependence(TASK, fitted, rows, ["size", "flag", "colour"], seed=1)
+        rows = contract.select_features(holdout)
+        told = compute_dependence(TASK, fitted, rows, ["size", "flag", "colour"], seed=1)
         size, flag, colour = (told[told["feature"] == name] for name in ("size", "flag", "colour"))
         assert size["mean"].is_monotonic_increasing
         assert size["mean"].iloc[-1] - size["mean"].iloc[0] > 0.5
@@ -1043,8 +1304,8 @@ class TestDependence:
     def test_the_mean_answer_is_that_of_rows_with_the_value(
         self, fitted: Any, holdout: pd.DataFrame, contract: Contract
     ) -> None:
-        rows = contract.features(holdout)
-        told = dependence(TASK, fitted, rows, ["flag"], seed=1)
+        rows = contract.select_features(holdout)
+        told = compute_dependence(TASK, fitted, rows, ["flag"], seed=1)
         asked = fitted.predict_proba(rows.assign(flag=1.0))[:, 1]
         assert told["mean"].iloc[1] == pytest.approx(asked.mean())
         assert told["low"].iloc[1] == pytest.approx(np.quantile(asked, 0.1))
@@ -1052,9 +1313,9 @@ class TestDependence:
     def test_gaps_are_left_out_and_a_column_of_one_value_too(
         self, fitted: Any, holdout: pd.DataFrame, contract: Contract
     ) -> None:
-        rows = contract.features(holdout).assign(flag=1.0)
-        told = dependence(TASK, fitted, rows, ["noise", "flag"], seed=1)
+        rows = contract.select_features(holdout).assign(flag=1.0)
+        told = compute_dependence(TASK, fitted, rows, ["noise", "flag"], seed=1)
         assert set(told["feature"]) == {"noise"}
         assert told["rows"].iloc[0] == rows["noise"].notna().sum()
         assert told["value"].notna().all()
-        assert dependence(TASK, fitted, rows, ["flag"], seed=1).empty
+        assert compute_dependence(TASK, fitted, rows, ["flag"], seed=1).empty

@@ -53,12 +53,19 @@ def write(root: Path, text: str) -> str:
 
 
 def test_a_tracked_table_is_known_by_its_version(project: Path) -> None:
-    assert dataset.version(TABLE, project) == f"dvc md5 {hashlib.md5((project / TABLE).read_bytes()).hexdigest()}"
+    assert (
+        dataset.read_data_version(TABLE, project)
+        == f"dvc md5 {hashlib.md5((project / TABLE).read_bytes()).hexdigest()}"
+    )
 
 
 def test_a_table_that_dvc_does_not_track_has_none(project: Path) -> None:
     (project / f"{TABLE}.dvc").unlink()
-    assert dataset.version(TABLE, project) == dataset.version("rand-hie", project) == "none"
+    assert (
+        dataset.read_data_version(TABLE, project)
+        == dataset.read_data_version("rand-hie", project)
+        == "none"
+    )
 
 
 def changed(root: Path) -> str:
@@ -68,13 +75,13 @@ def changed(root: Path) -> str:
 
 def not_committed(root: Path) -> str:
     write(root, "a,b\n3,4\n")
-    return r"data/t\.csv .*git.*t\.csv\.dvc"
+    return r"data/t\.csv .*t\.csv\.dvc.*git"
 
 
 def never_committed(root: Path) -> str:
     shutil.rmtree(root / ".git")
     git(root, "init", "-q")
-    return r"data/t\.csv .*git.*t\.csv\.dvc"
+    return r"data/t\.csv .*t\.csv\.dvc.*git"
 
 
 @pytest.mark.parametrize("change", [changed, not_committed, never_committed])
@@ -83,30 +90,30 @@ def test_another_table_than_the_committed_one_is_refused_unless_told(
 ) -> None:
     message = change(project)
     with pytest.raises(DataError, match=message) as caught:
-        dataset.version(TABLE, project)
+        dataset.read_data_version(TABLE, project)
     assert "MODELBOOK_DATA_VERSION=any" in caught.value.next
     now = hashlib.md5((project / TABLE).read_bytes()).hexdigest()
-    assert dataset.version(TABLE, project, "any") == f"dvc md5 {now}, not committed"
+    assert dataset.read_data_version(TABLE, project, "any") == f"dvc md5 {now}, not committed"
 
 
 def test_a_new_version_that_is_committed_is_taken(project: Path) -> None:
     found = write(project, "a,b\n3,4\n")
     commit(project)
-    assert dataset.version(TABLE, project) == f"dvc md5 {found}"
+    assert dataset.read_data_version(TABLE, project) == f"dvc md5 {found}"
 
 
 def test_outside_git_the_note_alone_counts(project: Path) -> None:
     shutil.rmtree(project / ".git")
-    assert dataset.version(TABLE, project).startswith("dvc md5 ")
+    assert dataset.read_data_version(TABLE, project).startswith("dvc md5 ")
     with pytest.raises(DataError, match=changed(project)):
-        dataset.version(TABLE, project)
+        dataset.read_data_version(TABLE, project)
 
 
 @pytest.mark.parametrize("text", ["outs: [", "outs: []", "outs:\n- path: t.csv", "hello"])
 def test_a_note_that_is_none_is_refused(text: str, project: Path) -> None:
     (project / f"{TABLE}.dvc").write_text(text)
     with pytest.raises(DataError, match=r"t\.csv\.dvc"):
-        dataset.version(TABLE, project)
+        dataset.read_data_version(TABLE, project)
 
 
 @pytest.mark.slow
@@ -115,7 +122,9 @@ def test_the_walk_version_push_wipe_pull_rebuild_gives_the_same_numbers(
 ) -> None:
     """Each command of the page, in its order, on a remote in S3."""
     page = (ROOT / "docs/data-versions.md").read_text(encoding="utf-8")
-    lines = [line for block in re.findall(r"```sh\n(.*?)```", page, re.S) for line in block.splitlines()]
+    lines = [
+        line for block in re.findall(r"```sh\n(.*?)```", page, re.S) for line in block.splitlines()
+    ]
     tiny = Tiny(tmp_path)
     tiny.leave_out("explore", "monitor")
     shutil.copy(ROOT / ".gitignore", tmp_path)
@@ -130,8 +139,14 @@ def test_the_walk_version_push_wipe_pull_rebuild_gives_the_same_numbers(
     with object_store(monkeypatch, "team-data"):
         told = {}
         for line in lines:
-            environ = {**tiny.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
-            done = subprocess.run(line, shell=True, cwd=tmp_path, env=environ, capture_output=True, text=True)
+            environ = {
+                **tiny.environ,
+                "PATH": f"{BIN}:{os.environ['PATH']}",
+                "DVC_NO_ANALYTICS": "1",
+            }
+            done = subprocess.run(
+                line, shell=True, cwd=tmp_path, env=environ, capture_output=True, text=True
+            )
             assert done.returncode == 0, f"{line}\n{done.stdout[-1500:]}{done.stderr[-1500:]}"
             told[line] = done.stdout
     version = f"dvc md5 {hashlib.md5((tmp_path / 'data/members.parquet').read_bytes()).hexdigest()}"
@@ -139,5 +154,8 @@ def test_the_walk_version_push_wipe_pull_rebuild_gives_the_same_numbers(
         assert tiny.receipt(stage)["details"]["data_version"] == version
     assert version in (tmp_path / "reports/tiny/01_ingest.html").read_text()
     assert not re.search(r"^data ", told["modelbook diff"], re.M)
-    assert re.findall(r"^metric +finalize\.\w+ .*? ([+-]\S+)", told["modelbook diff"], re.M) == ["+0", "+0"]
+    assert re.findall(r"^metric +finalize\.\w+ .*? ([+-]\S+)", told["modelbook diff"], re.M) == [
+        "+0",
+        "+0",
+    ]
     assert "1 → 2" in told["modelbook history"]

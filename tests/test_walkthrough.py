@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from tiny import BIN, ROOT, Tiny
 
-from modelbook.serving.settings import Part, Settings
+from modelbook.serving.settings import ServingSettings, SettingsGroup
 
 TEXT = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
 
@@ -17,19 +17,31 @@ TEXT = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
 @pytest.mark.slow
 @pytest.mark.requires("curl")
 def test_the_commands_of_the_page_run(built: Tiny) -> None:
-    lines = [line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.S) for line in block.splitlines()]
+    lines = [
+        line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.S) for line in block.splitlines()
+    ]
     assert len(lines) > 8
     with built.serving("--book", "tiny", "--workers", "2") as address:
         for line in lines:
-            if line in ("make serve", "modelbook serve", "modelbook stream"):  # the last: tests/test_stream.py
+            if line in (
+                "make serve",
+                "modelbook serve",
+                "modelbook stream",
+            ):  # the last: tests/test_stream.py
                 continue
-            command = line.replace("http://127.0.0.1:8000", address).replace("curl -s", "curl -sS --fail-with-body")
+            command = line.replace("http://127.0.0.1:8000", address).replace(
+                "curl -s", "curl -sS --fail-with-body"
+            )
             command = command.replace("data/rand-hie/", "data/tiny/").replace(
                 "modelbook score", "modelbook score --book tiny"
             )
             environ = {**built.environ, "PATH": f"{BIN}:{built.environ['PATH']}"}
             told = subprocess.run(
-                ["bash", "-o", "pipefail", "-c", command], cwd=built.root, env=environ, capture_output=True, text=True
+                ["bash", "-o", "pipefail", "-c", command],
+                cwd=built.root,
+                env=environ,
+                capture_output=True,
+                text=True,
             )
             assert told.returncode == 0, f"{command}\n{told.stdout}{told.stderr}"
             if line.endswith("/outcomes"):
@@ -38,14 +50,18 @@ def test_the_commands_of_the_page_run(built: Tiny) -> None:
 
 def names(model: type, before: str = "") -> Iterator[tuple[str, object]]:
     for name, field in model.model_fields.items():  # type: ignore[attr-defined]
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Part):
+        if isinstance(field.annotation, type) and issubclass(field.annotation, SettingsGroup):
             yield from names(field.annotation, f"{name}.")
         else:
             yield before + name, field.default
 
 
-@pytest.mark.parametrize(("name", "default"), list(names(Settings)), ids=str)
+@pytest.mark.parametrize(("name", "default"), list(names(ServingSettings)), ids=str)
 def test_every_setting_stands_in_the_docs_with_its_default(name: str, default: object) -> None:
     [row] = [line for line in TEXT.splitlines() if line.startswith(f"| `{name}` |")]
     told = row.split("|")[2].strip()
-    assert told in {f"`{default}`", "empty" if default == "" else "", "none" if default == [] else ""}
+    assert told in {
+        f"`{default}`",
+        "empty" if default == "" else "",
+        "none" if default == [] else "",
+    }

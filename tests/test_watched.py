@@ -20,11 +20,15 @@ from servers import free_port
 from shelf import JSON, Shelf, fitted, running
 from tiny import ROOT
 
-from modelbook.serving.keys import Keys
-from modelbook.serving.metrics import Metrics
+from modelbook.serving.api_keys import ApiKeyStore
+from modelbook.serving.metrics import ServiceMetrics
 
 RULES, DASHBOARD = ROOT / "deploy/prometheus", ROOT / "deploy/grafana/modelbook.json"
-ALERTS = [rule for group in yaml.safe_load((RULES / "alerts.yml").read_text())["groups"] for rule in group["rules"]]
+ALERTS = [
+    rule
+    for group in yaml.safe_load((RULES / "alerts.yml").read_text())["groups"]
+    for rule in group["rules"]
+]
 BOARD = json.loads(DASHBOARD.read_text())
 ASKED = [target["expr"] for panel in BOARD["panels"] for target in panel["targets"]]
 
@@ -40,13 +44,15 @@ def promtool(*words: str, **more: Any) -> None:
 
 
 def test_alerts_and_dashboard_name_metrics_that_the_service_has():
-    metrics = Metrics()
-    metrics.versions({"champion": 1})
-    metrics.drifted({"size": 0.1})
-    metrics.refused(422)
-    metrics.judged("watch", 1.0, 0.1, {"size": 0.1})
-    there = set(re.findall(r"^(modelbook_\w+)", metrics.text().decode(), re.M))
-    named = set(re.findall(r"modelbook_\w+", " ".join([*ASKED, *(rule["expr"] for rule in ALERTS)])))
+    metrics = ServiceMetrics()
+    metrics.set_versions({"champion": 1})
+    metrics.set_input_drift({"size": 0.1})
+    metrics.count_error(422)
+    metrics.set_verdict("watch", 1.0, 0.1, {"size": 0.1})
+    there = set(re.findall(r"^(modelbook_\w+)", metrics.render().decode(), re.M))
+    named = set(
+        re.findall(r"modelbook_\w+", " ".join([*ASKED, *(rule["expr"] for rule in ALERTS)]))
+    )
     assert len(named) > 7
     assert named <= there
 
@@ -63,7 +69,11 @@ def test_the_panels_lie_side_by_side_and_say_what_they_show():
     taken: set[tuple[int, int]] = set()
     for panel in BOARD["panels"]:
         at = panel["gridPos"]
-        here = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        here = {
+            (x, y)
+            for x in range(at["x"], at["x"] + at["w"])
+            for y in range(at["y"], at["y"] + at["h"])
+        }
         assert not here & taken, panel["title"]
         assert max(x for x, _ in here) < 24
         assert panel["description"]
@@ -80,7 +90,9 @@ def test_promtool_takes_rules_configuration_and_the_dashboards_expressions(tmp_p
     promtool("check", "config", "prometheus.yml", cwd=tmp_path)
     promtool("test", "rules", "alerts.test.yml", cwd=tmp_path)
     rules = [{"record": f"asked:{i}", "expr": plain(one)} for i, one in enumerate(ASKED)]
-    (tmp_path / "asked.yml").write_text(yaml.safe_dump({"groups": [{"name": "asked", "rules": rules}]}))
+    (tmp_path / "asked.yml").write_text(
+        yaml.safe_dump({"groups": [{"name": "asked", "rules": rules}]})
+    )
     promtool("check", "rules", "asked.yml", cwd=tmp_path)
 
 
@@ -91,7 +103,7 @@ def scraped(tmp_path: Path, frame, contract) -> Iterator[str]:
     shelf.alias("champion", shelf.register(fitted(frame, contract), contract, frame))
     for path in RULES.iterdir():
         shutil.copy(path, tmp_path)
-    (tmp_path / "key").write_text(Keys(shelf.root).add("prometheus", ["admin"], None))
+    (tmp_path / "key").write_text(ApiKeyStore(shelf.root).add_key("prometheus", ["admin"], None))
     port = free_port()
     with running(shelf.root) as server:
         config = (tmp_path / "prometheus.yml").read_text()
@@ -100,7 +112,12 @@ def scraped(tmp_path: Path, frame, contract) -> Iterator[str]:
         headers = {**JSON, "x-api-key": (tmp_path / "key").read_text()}
         for size in (5, 95, 500):  # the last one breaks the contract
             with closing(server.connect()) as connection:
-                connection.request("POST", "/predict", json.dumps({"colour": "11", "size": size, "flag": 1}), headers)
+                connection.request(
+                    "POST",
+                    "/predict",
+                    json.dumps({"colour": "11", "size": size, "flag": 1}),
+                    headers,
+                )
                 connection.getresponse().read()
         command = [
             "prometheus",
@@ -119,7 +136,9 @@ def scraped(tmp_path: Path, frame, contract) -> Iterator[str]:
 def ask(address: str, expression: str) -> list[Any]:
     query = urllib.parse.urlencode({"query": expression})
     try:
-        return json.load(urllib.request.urlopen(f"{address}/api/v1/query?{query}", timeout=10))["data"]["result"]
+        return json.load(urllib.request.urlopen(f"{address}/api/v1/query?{query}", timeout=10))[
+            "data"
+        ]["result"]
     except OSError:  # it is not up yet
         return []
 
@@ -136,4 +155,6 @@ def test_prometheus_reads_the_service_by_its_key_and_the_dashboard_has_data(scra
     time.sleep(3)  # rates want several readings
     for expression in ASKED:
         assert ask(scraped, plain(expression)), expression
-    assert {one["metric"]["alertname"] for one in ask(scraped, 'ALERTS{alertstate="firing"}')} <= {"InputsDrift"}
+    assert {one["metric"]["alertname"] for one in ask(scraped, 'ALERTS{alertstate="firing"}')} <= {
+        "InputsDrift"
+    }

@@ -10,14 +10,18 @@ from conftest import CONTRACT
 from facts import missing_facts, numbers
 
 from modelbook.contract import Contract
+from modelbook.evaluation.error_slices import (
+    describe_worst_slice,
+    find_error_slices,
+    find_worst_rows,
+)
 from modelbook.tasks.binary import Binary
 from modelbook.tasks.multiclass import Multiclass
 from modelbook.tasks.regression import Regression
-from modelbook.tasks.scored import Scored
-from modelbook.training.weakness import found, most_wrong, told
+from modelbook.tasks.scored_rows import ScoredRows
 
 TASK = Binary(Contract.model_validate(CONTRACT))
-CHANCE = {"fewest": 100, "resamples": 200, "seed": 1}
+CHANCE = {"min_rows": 100, "resamples": 200, "seed": 1}
 
 
 def table(rows: int = 2000) -> pd.DataFrame:
@@ -29,28 +33,32 @@ def table(rows: int = 2000) -> pd.DataFrame:
     })  # fmt: skip
 
 
-def answered(frame: pd.DataFrame, lost: np.ndarray, seed: int = 0) -> Scored:
+def answered(frame: pd.DataFrame, lost: np.ndarray, seed: int = 0) -> ScoredRows:
     """Answers that are right nine times in ten, and in the rows that are ``lost`` every other time."""
     random = np.random.default_rng(seed)
     outcome = random.integers(0, 2, len(frame))
     right = random.uniform(size=len(frame)) < np.where(lost, 0.5, 0.9)
-    return Scored.of(outcome, np.where(right == (outcome == 1), 0.85, 0.15), frame["who"])
+    return ScoredRows.from_arrays(
+        outcome, np.where(right == (outcome == 1), 0.85, 0.15), frame["who"]
+    )
 
 
 def test_a_slice_where_the_model_is_lost_is_found_and_named() -> None:
     frame = table()
     lost = (frame["size"] > 70) & (frame["colour"] == "2")
-    rows = found(TASK, answered(frame, lost), frame, **CHANCE)
+    rows = find_error_slices(TASK, answered(frame, lost), frame, **CHANCE)
     top = rows.iloc[0]
     assert missing_facts(top["slice"], "Size", "colour", 2) == []
     assert [number for number in numbers(top["slice"]) if number == pytest.approx(70, abs=4)]
     assert 0 < top["low"] < top["gap"] < top["high"]
-    assert missing_facts(told(TASK, rows), top["slice"], int(top["rows"])) == []
+    assert missing_facts(describe_worst_slice(TASK, rows), top["slice"], int(top["rows"])) == []
 
 
 def test_a_gap_of_values_may_be_the_slice() -> None:
     frame = table()
-    rows = found(TASK, answered(frame, frame["noise"].isna().to_numpy()), frame, **CHANCE)
+    rows = find_error_slices(
+        TASK, answered(frame, frame["noise"].isna().to_numpy()), frame, **CHANCE
+    )
     assert missing_facts(rows["slice"].iloc[0], "noise", "missing") == []
 
 
@@ -60,8 +68,10 @@ def test_of_two_borders_on_one_side_the_narrower_one_is_told() -> None:
     random = np.random.default_rng(0)
     outcome = random.integers(0, 2, len(frame))
     right = random.uniform(size=len(frame)) < steps
-    scored = Scored.of(outcome, np.where(right == (outcome == 1), 0.85, 0.15), frame["who"])
-    slices = found(TASK, scored, frame, **CHANCE)["slice"]
+    scored = ScoredRows.from_arrays(
+        outcome, np.where(right == (outcome == 1), 0.85, 0.15), frame["who"]
+    )
+    slices = find_error_slices(TASK, scored, frame, **CHANCE)["slice"]
     assert slices.str.count("Size").max() <= 2  # one border a side
     assert missing_facts(slices.iloc[0], "Size") == []
     assert numbers(slices.iloc[0])[0] == pytest.approx(25, abs=5)
@@ -70,25 +80,33 @@ def test_of_two_borders_on_one_side_the_narrower_one_is_told() -> None:
 def test_chance_is_not_taken_for_a_slice() -> None:
     frame, sure = table(), 0
     for seed in range(12):
-        rows = found(TASK, answered(frame, np.zeros(len(frame), bool), seed), frame, **{**CHANCE, "seed": seed})
-        sure += told(TASK, rows) != told(TASK, rows.head(0))
+        rows = find_error_slices(
+            TASK,
+            answered(frame, np.zeros(len(frame), bool), seed),
+            frame,
+            **{**CHANCE, "seed": seed},
+        )
+        sure += describe_worst_slice(TASK, rows) != describe_worst_slice(TASK, rows.head(0))
     assert sure <= 3  # up to five slices a time, each wrong once in forty
 
 
 def test_few_rows_give_no_slices() -> None:
     frame = table(150)
-    rows = found(TASK, answered(frame, np.ones(150, bool)), frame, **CHANCE)
+    rows = find_error_slices(TASK, answered(frame, np.ones(150, bool)), frame, **CHANCE)
     assert rows.empty
-    assert numbers(told(TASK, rows)) == []
+    assert numbers(describe_worst_slice(TASK, rows)) == []
 
 
 def test_the_most_wrong_rows_are_told_by_their_key_alone() -> None:
     frame = table(4)
-    scored = Scored.of([0, 1, 1, 0], [0.1, 0.02, 0.6, 0.7], frame["who"])
-    rows = most_wrong(TASK, scored, frame, count=2)
+    scored = ScoredRows.from_arrays([0, 1, 1, 0], [0.1, 0.02, 0.6, 0.7], frame["who"])
+    rows = find_worst_rows(TASK, scored, frame, max_rows=2)
     key, period, outcome, score, error = rows.columns
     assert (key, period, error) == ("member", "year", "log loss")
-    assert rows["member"].tolist() == ["1", "3"]  # a number with its thousands parted is no key to look up
+    assert rows["member"].tolist() == [
+        "1",
+        "3",
+    ]  # a number with its thousands parted is no key to look up
     assert [numbers(text) for text in rows[score]] == [[0.02], [0.7]]
     assert rows[outcome].nunique() == 2
     assert rows["log loss"].tolist() == pytest.approx([-np.log(0.02), -np.log(0.3)])
@@ -96,20 +114,26 @@ def test_the_most_wrong_rows_are_told_by_their_key_alone() -> None:
 
 def test_without_a_key_rows_are_counted_and_a_sensitive_one_is_not_shown() -> None:
     task = Multiclass(books.of_classes())
-    scored = Scored.of([0, 2], [[0.8, 0.1, 0.1], [0.7, 0.2, 0.1]], [0, 1])
-    rows = most_wrong(task, scored, books.classes(rows=2))
+    scored = ScoredRows.from_arrays([0, 2], [[0.8, 0.1, 0.1], [0.7, 0.2, 0.1]], [0, 1])
+    rows = find_worst_rows(task, scored, books.classes(rows=2))
     assert rows["row"].tolist() == [1, 0]
     outcome, answer = rows.iloc[0, [1, 2]]
     assert outcome == "high"
     assert missing_facts(answer, "low", 0.7) == []
     keyed = Binary(TASK.contract.model_copy(update={"key": ["who", "group"]}))
-    shown = most_wrong(keyed, Scored.of([1], [0.5], [1]), table(1))
+    shown = find_worst_rows(keyed, ScoredRows.from_arrays([1], [0.5], [1]), table(1))
     assert "group" not in shown
 
 
 def test_a_number_is_wrong_by_how_far_it_is_off() -> None:
     task = Regression(books.of_number())
     frame = books.number(entities=1)
-    rows = most_wrong(task, Scored.of([10.0, 20.0, 30.0], [11.0, 26.0, 30.0], frame["who"]), frame)
+    rows = find_worst_rows(
+        task, ScoredRows.from_arrays([10.0, 20.0, 30.0], [11.0, 26.0, 30.0], frame["who"]), frame
+    )
     assert rows.iloc[:, -1].tolist() == [6.0, 1.0, 0.0]
-    assert [float(value) for value in rows.iloc[0, -4:-1]] == [2, 20, 26]  # year, outcome, prediction
+    assert [float(value) for value in rows.iloc[0, -4:-1]] == [
+        2,
+        20,
+        26,
+    ]  # year, outcome, prediction

@@ -37,7 +37,9 @@ def receiving(*statuses: int, delay: float = 0) -> Iterator[Receiver]:
             content = self.rfile.read(int(self.headers["content-length"]))
             receiver.got.append((self.path, self.headers["content-type"], json.loads(content)))
             time.sleep(receiver.delay)
-            self.send_response(receiver.statuses.pop(0) if len(receiver.statuses) > 1 else receiver.statuses[0])
+            self.send_response(
+                receiver.statuses.pop(0) if len(receiver.statuses) > 1 else receiver.statuses[0]
+            )
             self.send_header("location", "/elsewhere")
             self.end_headers()
 
@@ -55,13 +57,13 @@ def receiving(*statuses: int, delay: float = 0) -> Iterator[Receiver]:
 
 def test_a_verdict_is_posted_as_json_once():
     with receiving(200) as receiver:
-        assert webhook.send(receiver.url, BODY) == ""
+        assert webhook.post_json(receiver.url, BODY) == ""
     assert receiver.got == [(SECRET, "application/json", BODY)]
 
 
 def test_it_is_tried_again_where_the_server_may_come_to_itself():
     with receiving(503, 429, 204) as receiver:
-        assert webhook.send(receiver.url, BODY, waits=(0, 0.05, 0.05)) == ""
+        assert webhook.post_json(receiver.url, BODY, retry_delays=(0, 0.05, 0.05)) == ""
     assert len(receiver.got) == 3
 
 
@@ -69,11 +71,13 @@ def test_it_is_tried_again_where_the_server_may_come_to_itself():
     ("status", "tries", "told"),
     [(500, 3, r"\b500\b.*\b3\b"), (404, 1, r"\b404\b"), (302, 1, r"\b302\b")],
 )  # fmt: skip
-def test_what_is_refused_is_told_without_the_address(status: int, tries: int, told: str, caplog) -> None:
+def test_what_is_refused_is_told_without_the_address(
+    status: int, tries: int, told: str, caplog
+) -> None:
     caplog.set_level(logging.DEBUG)
     with receiving(status) as receiver:
-        answer = webhook.send(receiver.url, BODY, waits=(0, 0, 0))
-    assert answer.startswith(webhook.masked(receiver.url))
+        answer = webhook.post_json(receiver.url, BODY, retry_delays=(0, 0, 0))
+    assert answer.startswith(webhook.mask_url(receiver.url))
     assert SECRET not in answer
     assert re.search(told, answer)
     assert len(receiver.got) == tries
@@ -84,25 +88,31 @@ def test_what_is_refused_is_told_without_the_address(status: int, tries: int, to
 def test_a_server_that_is_slow_or_not_there_is_given_up() -> None:
     with receiving(200, delay=5) as receiver:
         began = time.monotonic()
-        told = webhook.send(receiver.url, BODY, waits=(0, 0), timeout=0.1)
+        told = webhook.post_json(receiver.url, BODY, retry_delays=(0, 0), timeout=0.1)
         assert time.monotonic() - began < 4
     assert re.search(r"ReadTimeout.*\b2\b", told)
-    assert re.search(r"ConnectError.*\b1\b", webhook.send(receiver.url, BODY, waits=(0,)))
+    assert re.search(
+        r"ConnectError.*\b1\b", webhook.post_json(receiver.url, BODY, retry_delays=(0,))
+    )
 
 
 @pytest.mark.parametrize(
     "url", ["hooks.example.com/abcdef", "ftp://host/abcdef", "https://", "http://[", "http://h:x/"]
 )
 def test_what_is_no_address_is_told_without_it(url: str) -> None:
-    told = webhook.send(url, BODY)
+    told = webhook.post_json(url, BODY)
     assert told.startswith("MODELBOOK_WEBHOOK")
     assert "https://" in told
     assert "abcdef" not in told
 
 
-def test_the_address_comes_from_the_environment_and_is_a_secret_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(webhook.NAMED, raising=False)
-    assert webhook.address() == ""
-    monkeypatch.setenv(webhook.NAMED, "https://user:pass@hooks.example.com:8443/abcdef?key=1")
-    assert webhook.masked(webhook.address()) == "https://hooks.example.com:8443/***"
-    assert "abcdef" not in redact(f"it is {webhook.address()}")
+def test_the_address_comes_from_the_environment_and_is_a_secret_everywhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(webhook.URL_VARIABLE, raising=False)
+    assert webhook.configured_url() == ""
+    monkeypatch.setenv(
+        webhook.URL_VARIABLE, "https://user:pass@hooks.example.com:8443/abcdef?key=1"
+    )
+    assert webhook.mask_url(webhook.configured_url()) == "https://hooks.example.com:8443/***"
+    assert "abcdef" not in redact(f"it is {webhook.configured_url()}")

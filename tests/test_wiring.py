@@ -13,8 +13,8 @@ import yaml
 from tiny import ROOT
 
 from modelbook import config
-from modelbook.errors import WiringError
-from modelbook.stage import wiring
+from modelbook.errors import PipelineSpecError
+from modelbook.stage import pipeline_spec
 
 Tasks = dict[str, dict]
 
@@ -35,7 +35,9 @@ def edit(project: Path, change: Callable[[Tasks], object]) -> None:
     path.write_text(yaml.safe_dump({**described, "tasks": [*tasks.values()]}, sort_keys=False))
 
 
-def rewrite(project: Path, change: Callable[[dict], object], name: str = "02_explore.ipynb") -> None:
+def rewrite(
+    project: Path, change: Callable[[dict], object], name: str = "02_explore.ipynb"
+) -> None:
     """Change a notebook, given as its JSON."""
     path = project / "notebooks" / name
     notebook = json.loads(path.read_text())
@@ -49,26 +51,28 @@ def cell(notebook: dict, name: str) -> dict:
 
 def said(project: Path) -> list[str]:
     """The lines of what does not agree."""
-    with pytest.raises(WiringError) as caught:
-        wiring.check(project)
-    first, *lines = caught.value.what.splitlines()
+    with pytest.raises(PipelineSpecError) as caught:
+        pipeline_spec.check_pipeline(project)
+    first, *lines = caught.value.problem.splitlines()
     assert re.search(rf"\b{len(lines)} place", first)
     return [line.strip() for line in lines]
 
 
 def test_the_projects_own_stages_agree(project):
-    wiring.check(project)
-    assert wiring.stages(project) == list(config.STAGES)
+    pipeline_spec.check_pipeline(project)
+    assert pipeline_spec.list_stages(project) == list(config.STAGES)
     for stage in config.STAGES:
-        wiring.check_stage(project, stage)
+        pipeline_spec.check_stage(project, stage)
 
 
 def test_a_stage_may_be_left_out(project):
     edit(project, lambda tasks: tasks.pop("explore"))
-    wiring.check(project)
-    assert wiring.stages(project) == [name for name in config.STAGES if name != "explore"]
-    with pytest.raises(WiringError, match=r"explore: .*pipeline\.yaml"):
-        wiring.check_stage(project, "explore")
+    pipeline_spec.check_pipeline(project)
+    assert pipeline_spec.list_stages(project) == [
+        name for name in config.STAGES if name != "explore"
+    ]
+    with pytest.raises(PipelineSpecError, match=r"explore: .*pipeline\.yaml"):
+        pipeline_spec.check_stage(project, "explore")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +97,9 @@ def test_a_stage_may_be_left_out(project):
             r"^explore: .*x\.ipynb.*`nb: reports/\{\{book\}\}/02_explore\.ipynb`",
         ),
         (
-            lambda tasks: tasks["explore"]["product"].update(associations="data/{{book}}/associations.csv"),
+            lambda tasks: tasks["explore"]["product"].update(
+                associations="data/{{book}}/associations.csv"
+            ),
             r"^explore: .*data/\{\{book\}\}/associations\.csv.*parquet",
         ),
         (
@@ -120,14 +126,8 @@ def test_a_stage_may_be_left_out(project):
             lambda tasks: tasks["deploy"].update(upstream=["finalize", "monitor"]),
             "deploy → monitor → deploy",
         ),
-        (
-            lambda tasks: tasks["explore"].pop("on_finish"),
-            r"^explore: .*`on_finish: [\w.]+`",
-        ),
-        (
-            lambda tasks: tasks.update(again=dict(tasks["explore"])),
-            r"^explore: .*\b2 times\b",
-        ),
+        (lambda tasks: tasks["explore"].pop("on_finish"), r"^explore: .*`on_finish: [\w.]+`"),
+        (lambda tasks: tasks.update(again=dict(tasks["explore"])), r"^explore: .*\b2 times\b"),
     ],
 )
 def test_a_task_that_does_not_agree(project, change, expected):
@@ -137,7 +137,12 @@ def test_a_task_that_does_not_agree(project, change, expected):
 
 
 def test_two_stages_that_write_one_product(project):
-    edit(project, lambda tasks: tasks["monitor"]["product"].update(drift="data/{{book}}/associations.parquet"))
+    edit(
+        project,
+        lambda tasks: tasks["monitor"]["product"].update(
+            drift="data/{{book}}/associations.parquet"
+        ),
+    )
     first, second = said(project)
     assert re.match(r"explore: .*\bassociations\b.*data/\{\{book\}\}/associations\.parquet", first)
     assert re.match(r"monitor: .*\bdrift\b.*data/\{\{book\}\}/associations\.parquet", second)
@@ -146,7 +151,10 @@ def test_two_stages_that_write_one_product(project):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda nb: cell(nb, "parameters")["metadata"].clear(), r"02_explore\.ipynb.*\b0\b.*`parameters`"),
+        (
+            lambda nb: cell(nb, "parameters")["metadata"].clear(),
+            r"02_explore\.ipynb.*\b0\b.*`parameters`",
+        ),
         (
             lambda nb: cell(nb, "imports")["metadata"].update(tags=["parameters"]),
             r"02_explore\.ipynb.*\b2\b.*`parameters`",
@@ -155,14 +163,22 @@ def test_two_stages_that_write_one_product(project):
             lambda nb: cell(nb, "parameters")["source"].append("\nmore = 1"),
             r"02_explore\.ipynb.*\bmore\b.*Explore",
         ),
-        (lambda nb: cell(nb, "parameters")["source"].pop(), r"02_explore\.ipynb.*`shift_smd = 0\.25`"),
-        (lambda nb: cell(nb, "parameters")["source"].pop(0), r"02_explore\.ipynb.*`upstream = None`"),
+        (
+            lambda nb: cell(nb, "parameters")["source"].pop(),
+            r"02_explore\.ipynb.*`shift_smd = 0\.25`",
+        ),
+        (
+            lambda nb: cell(nb, "parameters")["source"].pop(0),
+            r"02_explore\.ipynb.*`upstream = None`",
+        ),
         (
             lambda nb: cell(nb, "parameters")["source"].append("\nmore ="),
             r"parameters.*02_explore\.ipynb.*Python",
         ),
         (
-            lambda nb: cell(nb, "open").update(source='this = stage.open("compare", globals())\nthis'),
+            lambda nb: cell(nb, "open").update(
+                source='this = stage.open("compare", globals())\nthis'
+            ),
             r"'compare'.*\.open\(\"explore\", globals\(\)\)`",
         ),
         (lambda nb: cell(nb, "open").update(source=[]), r"02_explore\.ipynb.*`\w+ = \w+\.open\("),
@@ -182,9 +198,15 @@ def test_a_notebook_that_does_not_agree(project, change, expected):
 
 
 def test_a_cell_that_cannot_be_parsed_is_left_to_the_check_of_the_code(project):
-    rewrite(project, lambda nb: cell(nb, "open").update(source='%time this = stage.open("compare", globals())'))
-    wiring.check(project)  # `compare` would be a mistake in a cell that can be read
-    rewrite(project, lambda nb: cell(nb, "open").update(source='this = stage.open("compare", globals())'))
+    rewrite(
+        project,
+        lambda nb: cell(nb, "open").update(source='%time this = stage.open("compare", globals())'),
+    )
+    pipeline_spec.check_pipeline(project)  # `compare` would be a mistake in a cell that can be read
+    rewrite(
+        project,
+        lambda nb: cell(nb, "open").update(source='this = stage.open("compare", globals())'),
+    )
     assert len(said(project)) == 1
 
 
@@ -204,12 +226,16 @@ def test_everything_is_told_at_once(project):
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("tasks: [", r"pipeline\.yaml.*YAML"), ("", r"pipeline\.yaml.*tasks"), ("tasks: [a]", r"pipeline\.yaml.*tasks")],
+    [
+        ("tasks: [", r"pipeline\.yaml.*YAML"),
+        ("", r"pipeline\.yaml.*tasks"),
+        ("tasks: [a]", r"pipeline\.yaml.*tasks"),
+    ],
 )
 def test_a_pipeline_file_that_holds_no_tasks(project, text, expected):
     (project / "pipeline.yaml").write_text(text)
-    with pytest.raises(WiringError, match=expected):
-        wiring.check(project)
+    with pytest.raises(PipelineSpecError, match=expected):
+        pipeline_spec.check_pipeline(project)
 
 
 def test_a_stage_is_not_opened_with_parameters_that_a_tool_has_put_in(project):
@@ -217,11 +243,13 @@ def test_a_stage_is_not_opened_with_parameters_that_a_tool_has_put_in(project):
         "cell_type": "code", "id": "x", "metadata": {"tags": ["injected-parameters"]}, "outputs": [],
         "source": ['product = {"nb": "/elsewhere"}'],
     }))  # fmt: skip
-    wiring.check_stage(project, "compare")
-    with pytest.raises(WiringError, match=r"explore: .*02_explore\.ipynb.*injected-parameters"):
-        wiring.check_stage(project, "explore")
+    pipeline_spec.check_stage(project, "compare")
+    with pytest.raises(
+        PipelineSpecError, match=r"explore: .*02_explore\.ipynb.*injected-parameters"
+    ):
+        pipeline_spec.check_stage(project, "explore")
     rewrite(project, lambda nb: nb["cells"].pop(3))
-    wiring.check_stage(project, "explore")
+    pipeline_spec.check_stage(project, "explore")
 
 
 def test_a_class_makes_a_stage_of_its_name_after_those_there_are():
@@ -233,6 +261,6 @@ def test_a_class_makes_a_stage_of_its_name_after_those_there_are():
 
         assert list(config.STAGES) == [*before, "error_slices"]
         assert config.STAGES["error_slices"] is ErrorSlices
-        assert config.stem("error_slices") == f"{len(before) + 1:02d}_error_slices"
+        assert config.stage_stem("error_slices") == f"{len(before) + 1:02d}_error_slices"
     finally:
         config.STAGES.pop("error_slices", None)

@@ -38,7 +38,10 @@ def test_they_keep_the_schema_of_workflows():
 def test_it_may_what_it_needs_and_ends(path):
     told = given(path)
     writes = {
-        name for job in told["jobs"].values() for name, may in job.get("permissions", {}).items() if may == "write"
+        name
+        for job in told["jobs"].values()
+        for name, may in job.get("permissions", {}).items()
+        if may == "write"
     }
     assert set(told["permissions"] or []) <= {"contents"}
     assert writes <= {"pull-requests", "packages"}
@@ -95,7 +98,9 @@ def project(tmp_path: Path) -> Path:
 
 def run(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
     environ = {"PATH": f"{BIN}:/usr/bin:/bin", "MODELBOOK_ROOT": str(project)}
-    return subprocess.run([HERE / words[0], *words[1:]], env=environ, capture_output=True, text=True)
+    return subprocess.run(
+        [HERE / words[0], *words[1:]], env=environ, capture_output=True, text=True
+    )
 
 
 def test_what_changed_is_told_in_markdown(project):

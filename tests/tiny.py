@@ -21,7 +21,8 @@ import pytest
 import yaml
 
 from modelbook import config
-from modelbook.stage import project, sources
+from modelbook.build import dependencies
+from modelbook.stage import project
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
@@ -47,11 +48,15 @@ class Tiny:
         self.root = root
         for name in ("notebooks", "contracts", "src"):
             shutil.copytree(
-                ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
+                ROOT / name,
+                root / name,
+                ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"),
             )
         wired = (ROOT / "pipeline.yaml").read_text()
         # Evidently's reports take more time than all else in a small book's monitor stage.
-        (root / "pipeline.yaml").write_text(wired.replace("interactive_rows: 10000", "interactive_rows: 0"))
+        (root / "pipeline.yaml").write_text(
+            wired.replace("interactive_rows: 10000", "interactive_rows: 0")
+        )
         values = yaml.safe_load((ROOT / "env.yaml").read_text())
         (root / "env.yaml").write_text(yaml.safe_dump({**values, **SMALL}))
 
@@ -76,7 +81,7 @@ class Tiny:
         tasks = [task for task in described["tasks"] if task["name"] not in stages]
         path.write_text(yaml.safe_dump({**described, "tasks": tasks}, sort_keys=False))
         env = yaml.safe_load((self.root / "env.yaml").read_text())
-        asked = project.asked(self.root)
+        asked = project.list_env_keys(self.root)
         (self.root / "env.yaml").write_text(yaml.safe_dump({name: env[name] for name in asked}))
 
     @property
@@ -90,7 +95,12 @@ class Tiny:
         """Run a command of the environment in the project."""
         command = [str(BIN / words[0]), *words[1:]]
         return subprocess.run(
-            command, cwd=self.root, env={**self.environ, **environ}, capture_output=True, text=True, check=False
+            command,
+            cwd=self.root,
+            env={**self.environ, **environ},
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
     @contextmanager
@@ -127,13 +137,20 @@ class Tiny:
     def products(self) -> dict[str, int]:
         """Every file below the generated folders with its time, but for the store's own and the logs."""
         files = [
-            path for top in ("data", "models", "reports") for path in (self.root / top).rglob("*") if path.is_file()
+            path
+            for top in ("data", "models", "reports")
+            for path in (self.root / top).rglob("*")
+            if path.is_file()
         ]
         return {path.relative_to(self.root).as_posix(): path.stat().st_mtime_ns for path in files}
 
     def files(self) -> set[str]:
         """Every file of the project, but for compiled modules."""
-        files = [path for path in self.root.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+        files = [
+            path
+            for path in self.root.rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts
+        ]
         return {path.relative_to(self.root).as_posix() for path in files}
 
     @contextmanager
@@ -146,8 +163,8 @@ class Tiny:
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(self.root)
             patch.delenv("MODELBOOK_ROOT", raising=False)
-            patch.setattr(sources, "PACKAGE", package)
-            patch.setattr(sources, "CONFIG", package / "config/stages.py")
+            patch.setattr(dependencies, "PACKAGE", package)
+            patch.setattr(dependencies, "PARAMETERS_MODULE", package / "config/stages.py")
             yield DAGSpec("pipeline.yaml", env=env).to_dag().render(show_progress=False)
 
     def outdated(self, **values: object) -> list[str]:

@@ -26,9 +26,13 @@ with DAG(
     "modelbook_loop", schedule="17 6 * * *", start_date=datetime(2026, 1, 1), catchup=False, max_active_runs=1,
     tags=["modelbook"], doc_md=__doc__,
 ):  # fmt: skip
-    monitor = BashOperator(task_id="monitor", bash_command=MONITOR, **HERE)  # what it prints last is handed on
+    monitor = BashOperator(
+        task_id="monitor", bash_command=MONITOR, **HERE
+    )  # what it prints last is handed on
     gate = ShortCircuitOperator(
-        task_id="asked_to_retrain", python_callable=asked, op_args=["{{ ti.xcom_pull(task_ids='monitor') }}"]
+        task_id="asked_to_retrain",
+        python_callable=asked,
+        op_args=["{{ ti.xcom_pull(task_ids='monitor') }}"],
     )
     retrain = BashOperator(task_id="retrain", bash_command=".venv/bin/modelbook retrain", **HERE)
     monitor >> gate >> retrain

@@ -15,7 +15,8 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from modelbook import config
-from modelbook.report import failure, pdf
+from modelbook.extras import pdf
+from modelbook.pages import failure_report
 
 HERE = Path(__file__).parent
 WIDTH, HEIGHT = 1000, 1250  # pixels of the page that a picture shows
@@ -27,7 +28,9 @@ def main() -> None:
         sys.exit(__doc__)
     reports, book = Path(sys.argv[1]).resolve() / "reports", sys.argv[2]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=pdf.find(), args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=pdf.find_browser(), args=["--no-sandbox"]
+        )
         tab = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
         for name, page in pages(reports, book).items():
             tab.goto(page.as_uri())
@@ -38,8 +41,11 @@ def main() -> None:
 
 def pages(reports: Path, book: str) -> dict[str, Path]:
     """The page behind each picture, as far as there is one."""
-    named = {name: reports / book / f"{config.stem(name)}.html" for name in config.STAGES}
-    named = {"failed" if failure.is_failure(page) else name: page for name, page in named.items() if page.is_file()}
+    named = {name: reports / book / f"{config.stage_stem(name)}.html" for name in config.STAGES}
+    named = {
+        "failed" if failure_report.is_failure_report(page) else name: page
+        for name, page in named.items() if page.is_file()
+    }  # fmt: skip
     cards = sorted(reports.glob(f"{book}/card-*.html"))
     pairs = sorted(reports.glob(f"{book}/runs/*-*.html"))
     newest = {name: found[-1] for name, found in (("card", cards), ("compared", pairs)) if found}

@@ -67,8 +67,15 @@ def nav(index: str) -> list[dict[str, Any]]:
         elif entry := re.match(r"(?:-|\d+\.) \[([^]]+)\]\(([^)]+\.md)\)", line):
             pages.append({entry[1]: entry[2]})
     rooms_ = [{name: f"reference/{name}.md"} for name in rooms()]
-    made = [{"Gallery": "gallery.md"}, {"Reference": [{"What to call": "reference/index.md"}, *rooms_]}]
-    return [{"Modelbook": "index.md"}, *({head: pages} for head, pages in tabs.items() if pages), *made]
+    made = [
+        {"Gallery": "gallery.md"},
+        {"Reference": [{"What to call": "reference/index.md"}, *rooms_]},
+    ]
+    return [
+        {"Modelbook": "index.md"},
+        *({head: pages} for head, pages in tabs.items() if pages),
+        *made,
+    ]
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -108,11 +115,17 @@ def room(name: str) -> str:
     if not own.is_file():  # a package: what it takes from its modules stands with them
         own = PACKAGE / name / "__init__.py"
         there = sorted(
-            path for path in own.parent.glob("[a-z]*") if path.suffix == ".py" or (path / own.name).is_file()
+            path
+            for path in own.parent.glob("[a-z]*")
+            if path.suffix == ".py" or (path / own.name).is_file()
         )
         parts = [path.stem for path in there]
         tree = ast.parse(own.read_text(encoding="utf-8")).body
-        parts += [one.name for one in tree if isinstance(one, ast.FunctionDef | ast.ClassDef) and one.name[0] != "_"]
+        parts += [
+            one.name
+            for one in tree
+            if isinstance(one, ast.FunctionDef | ast.ClassDef) and one.name[0] != "_"
+        ]
         shown = f"    options: {{members: {json.dumps(parts)}}}\n"
     return f"---\nsearch: {{boost: 0.5}}\n---\n\n# {name}\n\n::: modelbook.{name}\n{shown}"
 
@@ -141,11 +154,20 @@ def commands() -> Iterator[str]:
         context = command.make_context(" ".join(words), [], resilient_parsing=True)
         text, _, examples = (command.help or "").partition("Examples:")
         usage = [" ".join(words), *command.collect_usage_pieces(context)]
-        rows = [param.get_help_record(context) for param in command.get_params(context) if param.name != "help"]
+        rows = [
+            param.get_help_record(context)
+            for param in command.get_params(context)
+            if param.name != "help"
+        ]
         yield from (f"### {' '.join(words)}", "", text.partition("Example:")[0].strip(), "")
         yield from ("```text", " ".join(usage), "```", "")
         if any(rows):
-            yield from ("| | |", "|---|---|", *(f"| `{cell(row[0])}` | {cell(row[1])} |" for row in rows if row), "")
+            yield from (
+                "| | |",
+                "|---|---|",
+                *(f"| `{cell(row[0])}` | {cell(row[1])} |" for row in rows if row),
+                "",
+            )
         if examples:
             yield from ("```text", *(line.strip() for line in examples.split("  |  ")), "```", "")
 
@@ -186,7 +208,11 @@ def card(place: int, name: str, shown: set[str]) -> Iterator[str]:
     target = f"reports/{BOOK}/{stem}.html" if stem in shown else f"{name}.md"
     picture = f"![The head of the report of {name}](pictures/{name}.png)"
     receipt = ROOT / "models" / BOOK / f"{name}.json"
-    told = json.loads(receipt.read_text(encoding="utf-8")) if stem in shown and receipt.is_file() else None
+    told = (
+        json.loads(receipt.read_text(encoding="utf-8"))
+        if stem in shown and receipt.is_file()
+        else None
+    )
     said = f"**{told['word']}**: {told['sentences'][0]}" if told else ""
     yield from ("<div markdown>", "", f"### [{place} · {name.capitalize()}]({target})", "")
     yield from (f"[{picture}]({target})", "", said, "", "</div>", "")
@@ -194,7 +220,7 @@ def card(place: int, name: str, shown: set[str]) -> Iterator[str]:
 
 def reports() -> list[Path]:
     """All that is reached from the reports of the bundled book, where it has been built."""
-    from modelbook.report.site import reachable
+    from modelbook.extras.static_site import find_reachable_files
 
     folder = ROOT / "reports" / BOOK
-    return sorted(reachable(folder, sorted(folder.glob("[0-9][0-9]_*.html"))))
+    return sorted(find_reachable_files(folder, sorted(folder.glob("[0-9][0-9]_*.html"))))

@@ -1,4 +1,4 @@
-"""The disk: whether it has room before work begins, and the words for one that has none left."""
+"""Check free disk space, and turn errors of a full disk into DiskError."""
 
 from __future__ import annotations
 
@@ -10,39 +10,46 @@ from pathlib import Path
 
 from modelbook.errors import DiskError
 
-FULL = re.compile(r"No space left on device|disk is full|Disk quota exceeded")  # by the system, SQLite, PostgreSQL
-LEAST = 50 * 2**20  # bytes; a build of the bundled book writes some 40 million
-MEND = "make room, then begin again: what was done before stands"
+DISK_FULL_PATTERN = re.compile(
+    r"No space left on device|disk is full|Disk quota exceeded"
+)  # messages of the operating system, SQLite and PostgreSQL
+MIN_FREE_BYTES = 50 * 2**20  # a build of the bundled book writes about 40 MB
+DISK_FULL_HINT = "free disk space, then run the command again; finished work is kept"
 
 
-def check(folder: Path) -> None:
-    """Refuse to begin what is bound to fill the disk.
+def check_free_space(folder: Path) -> None:
+    """Check that there is enough free disk space for a build.
 
     Raises
     ------
     DiskError
-        When there is less room at ``folder`` than a build takes.
+        When the disk of ``folder`` has too little space.
     """
-    free = shutil.disk_usage(folder).free
-    if free < LEAST:
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < MIN_FREE_BYTES:
         raise DiskError(
-            f"the disk of {folder} has {free / 2**20:.1f} MB left",
-            expected=f"at least {LEAST / 2**20:.0f} MB, for the reports and models of one build", next=MEND,
-        )  # fmt: skip
+            f"the disk of {folder} has {free_bytes / 2**20:.1f} MB left",
+            expected=(
+                f"at least {MIN_FREE_BYTES / 2**20:.0f} MB, for the reports and models of one build"
+            ),
+            next=DISK_FULL_HINT,
+        )
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Tell a disk that became full as an error which a user can mend, whichever library met it.
+def translate_disk_full() -> Iterator[None]:
+    """Convert a library's error of a full disk to a DiskError that says what to do.
 
     Raises
     ------
     DiskError
-        In place of any error that speaks of a full disk.
+        Instead of any error whose message reports a full disk.
     """
     try:
         yield
     except Exception as error:
-        if isinstance(error, DiskError) or not FULL.search(str(error)):
+        if isinstance(error, DiskError) or not DISK_FULL_PATTERN.search(str(error)):
             raise
-        raise DiskError(f"a disk is full: {str(error).splitlines()[0]}", next=MEND) from error
+        raise DiskError(
+            f"a disk is full: {str(error).splitlines()[0]}", next=DISK_FULL_HINT
+        ) from error

@@ -1,45 +1,45 @@
-"""The tree of errors. Each says what was wrong (with its value), what was expected, and what to do next.
+"""The exception hierarchy. Each error says what is wrong, what was expected, and what to do next.
 
 ModelbookError
-├── ParameterError      a parameter is unknown, mistyped or out of range
-├── ContractError       the contract file itself cannot be used
-├── DataError           the table is absent, unreadable, empty, or cannot be learned from
-│   └── ViolationError  the table breaks its contract
-├── StageError          an earlier product is missing, or this stage did not write what it promised
-├── WiringError         a stage's notebook, model of parameters and task in pipeline.yaml do not agree
-├── TrainingError       no model came out of the comparison
-├── TransformerError    a transformer of one's own is absent, or does not keep what it promises
-├── ProofError          a model does not reproduce its golden rows
-├── CompileError        a pipeline has no compiled form; the model itself serves in its place
-├── PromotionError      a version may not take the champion's place
-├── DiskError           a disk is full
-├── StoreError          the MLflow store cannot be used
-├── ReportError         a report cannot be made of what it was given
-├── ServingError        the service cannot start with what it was given
-├── JournalError        the journal cannot be used, or an outcome does not fit it
-├── EngineError         an engine for more machines is not there, or cannot do its work
-├── HistoryError        a run that is asked for is not there, or cannot be read
-├── WorkbenchError      this environment cannot be set up for work on a project
-└── BuildError          another build is running, or a stage of this one failed
+├── ParameterError                a parameter is unknown, mistyped or out of range
+├── ContractError                 the contract file cannot be used
+├── DataError                     the table is missing, unreadable, empty, or cannot be learned from
+│   └── ContractViolationError    the table breaks its contract
+├── StageError                    a product of an earlier stage, or of this one, is missing
+├── PipelineSpecError             notebook, parameter model and pipeline.yaml of a stage disagree
+├── TrainingError                 no candidate could be trained
+├── TransformerError              a custom transformer is missing, or fails its checks
+├── ReproductionError             a model does not reproduce its golden rows
+├── CompileError                  a pipeline cannot be compiled; the fitted model serves instead
+├── PromotionError                a version may not become the champion
+├── DiskError                     a disk is full
+├── StoreError                    the MLflow store cannot be used
+├── ReportError                   a report cannot be rendered from its input
+├── ServingError                  the service cannot start
+├── JournalError                  the journal cannot be used, or an outcome does not match it
+├── EngineError                   a distributed engine is not available, or failed
+├── RunHistoryError               a recorded run is missing, or cannot be read
+├── WorkbenchError                the environment cannot be set up for work on a project
+└── BuildError                    another build is running, or a stage of this build failed
 """
 
 
 class ModelbookError(Exception):
-    """Base of all errors that a user of Modelbook can meet.
+    """Base class of all errors that Modelbook raises for users.
 
     Parameters
     ----------
-    what : str
-        What was wrong, with its value.
+    problem : str
+        What is wrong, with the value.
     expected : str
-        What would have been right.
+        What was expected.
     next : str
-        What to do about it.
+        What to do.
     """
 
-    def __init__(self, what: str, *, expected: str = "", next: str = "") -> None:
-        self.what, self.expected, self.next = what, expected, next
-        lines = [what]
+    def __init__(self, problem: str, *, expected: str = "", next: str = "") -> None:
+        self.problem, self.expected, self.next = problem, expected, next
+        lines = [problem]
         if expected:
             lines.append(f"  expected: {expected}")
         if next:
@@ -47,11 +47,13 @@ class ModelbookError(Exception):
         super().__init__("\n".join(lines))
 
     def __reduce__(self):  # keyword-only arguments survive pickling between processes
-        return _rebuild, (type(self), self.what, self.expected, self.next)
+        return _rebuild_error, (type(self), self.problem, self.expected, self.next)
 
 
-def _rebuild(kind: type[ModelbookError], what: str, expected: str, next: str) -> ModelbookError:
-    return kind(what, expected=expected, next=next)
+def _rebuild_error(
+    kind: type[ModelbookError], problem: str, expected: str, next: str
+) -> ModelbookError:
+    return kind(problem, expected=expected, next=next)
 
 
 class ParameterError(ModelbookError):
@@ -59,43 +61,43 @@ class ParameterError(ModelbookError):
 
 
 class ContractError(ModelbookError):
-    """The contract file itself cannot be used."""
+    """The contract file cannot be used."""
 
 
 class DataError(ModelbookError):
-    """The table is absent, unreadable, empty, or cannot be learned from."""
+    """The table is missing, unreadable, empty, or cannot be learned from."""
 
 
-class ViolationError(DataError):
+class ContractViolationError(DataError):
     """The table breaks its contract."""
 
 
 class StageError(ModelbookError):
-    """An earlier product is missing, or this stage did not write what it promised."""
+    """A product of an earlier stage, or of this one, is missing."""
 
 
-class WiringError(ModelbookError):
-    """A stage's notebook, model of parameters and task in pipeline.yaml do not agree."""
+class PipelineSpecError(ModelbookError):
+    """Notebook, parameter model and pipeline.yaml of a stage disagree."""
 
 
 class TrainingError(ModelbookError):
-    """No model came out of the comparison."""
+    """No candidate could be trained."""
 
 
 class TransformerError(ModelbookError):
-    """A transformer of one's own is absent, or does not keep what it promises."""
+    """A custom transformer is missing, or fails its checks."""
 
 
-class ProofError(ModelbookError):
+class ReproductionError(ModelbookError):
     """A model does not reproduce its golden rows."""
 
 
 class CompileError(ModelbookError):
-    """A pipeline has no compiled form; the model itself serves in its place."""
+    """A pipeline cannot be compiled; the fitted model serves instead."""
 
 
 class PromotionError(ModelbookError):
-    """A version may not take the champion's place."""
+    """A version may not become the champion."""
 
 
 class DiskError(ModelbookError):
@@ -107,28 +109,28 @@ class StoreError(ModelbookError):
 
 
 class ReportError(ModelbookError):
-    """A report cannot be made of what it was given."""
+    """A report cannot be rendered from its input."""
 
 
 class ServingError(ModelbookError):
-    """The service cannot start with what it was given."""
+    """The service cannot start."""
 
 
 class JournalError(ModelbookError):
-    """The journal cannot be used, or an outcome does not fit it."""
+    """The journal cannot be used, or an outcome does not match it."""
 
 
 class EngineError(ModelbookError):
-    """An engine for more machines is not there, or cannot do its work."""
+    """A distributed engine is not available, or failed."""
 
 
-class HistoryError(ModelbookError):
-    """A run that is asked for is not there, or cannot be read."""
+class RunHistoryError(ModelbookError):
+    """A recorded run is missing, or cannot be read."""
 
 
 class WorkbenchError(ModelbookError):
-    """This environment cannot be set up for work on a project."""
+    """The environment cannot be set up for work on a project."""
 
 
 class BuildError(ModelbookError):
-    """Another build is running, or a stage of this one failed."""
+    """Another build is running, or a stage of this build failed."""

@@ -1,18 +1,19 @@
 """The gate: promote or hold, a pure function of evidence.
 
-There are two kinds of criteria. A candidate must show that it is good: the unfavourable end of an interval has to reach
-the bound. And it must not be shown to do harm (to a slice, to a group, to the truth of its answers): these fail where
-the whole interval lies beyond the bound, because a small slice could never show that it is well.
+There are two kinds of criteria. A candidate must demonstrate its quality: the unfavourable end of
+the confidence interval has to meet the bound. And it must not be shown to do harm (to a slice, a
+group, or its calibration): these criteria fail only where the whole interval lies beyond the bound,
+because a small slice could never prove the absence of harm.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from modelbook.tasks.names import label, told
+from modelbook.tasks.metric_format import format_metric, metric_label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,234 +22,380 @@ if TYPE_CHECKING:
     from modelbook.tasks.base import Task
 
 PROMOTE, HOLD = "promote", "hold"
-SAME = 1e-6  # largest difference of answers that are the same; as scoring.compiled.TOLERANCE
+PARITY_TOLERANCE = 1e-6  # largest difference between predictions that count as equal
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and the ends of its 95 % interval."""
+    """A value with its 95% confidence interval."""
 
     value: float
     low: float
     high: float
 
     def __str__(self) -> str:
-        return f"{told(self.value)} ({told(self.low)} to {told(self.high)})"
+        dash = "–" if self.low >= 0 else " to "
+        ci = f"{format_metric(self.low)}{dash}{format_metric(self.high)}"
+        return f"{format_metric(self.value)} (95% CI {ci})"
 
     @property
-    def sure(self) -> float:
-        """The end that is nearer to 0; 0 where chance alone may be behind the value."""
+    def end_nearest_zero(self) -> float:
+        """The bound nearer to 0; 0 if the interval contains 0."""
         return self.low if self.low > 0 else self.high if self.high < 0 else 0.0
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of a candidate. What is None, or empty, could not be looked at.
+    """What is known about a candidate. None or empty: could not be measured.
 
     Attributes
     ----------
     candidate, champion : int or None
-        Version numbers; no champion for a book's first model.
+        Version numbers; the champion is None for a book's first model.
     quality : Interval
-        Of the candidate on its holdout, in the metric that has a floor.
-    gain : Interval
-        How much less the candidate is off than the baseline, on the same rows; above zero is better.
+        The quality metric (the one with a minimum) on the candidate's holdout.
+    baseline_gain : Interval
+        Improvement over the baseline on the same rows; above zero is better.
     paired_rows : int
-        Rows that neither was trained on; 0 without a champion.
-    difference : Interval or None
-        How much better the candidate is than the champion on those rows, in the headline metric.
-    slices : tuple
-        The same in each slice: name, interval; the worst has one, and each that lost more than the gate allows.
-    gaps : tuple
-        How far each group of a sensitive column is from the largest, in the task's first metric: name, interval.
-    off : Interval or None
-        How far answers are off on the whole; of a number, in standard deviations of the outcomes.
-    served : str or None
-        What answers in the model's place, and how it was proven.
-    same : bool
-        Whether its answers are the model's.
-    milliseconds, megabytes : float or None
-        What an answer takes, and how large that is which answers.
-    names : tuple of str
-        Metrics of quality, gain and difference, for people.
+        Number of rows that neither version was trained on; 0 without a champion.
+    champion_difference : Interval or None
+        Improvement over the champion on those rows, in the headline metric.
+    slice_differences : tuple
+        The same by slice, as pairs of label and interval: finite for the worst slice and for each
+        slice whose drop exceeds the limit.
+    fairness_gaps : tuple
+        Difference between each group of a sensitive column and the largest group, in the task's
+        first fairness metric, as pairs of label and interval.
+    calibration : Interval or None
+        Calibration-in-the-large; for a regression, in standard deviations of the outcome.
+    scorer : str or None
+        Description of the compiled scorer and its parity check.
+    is_scorer_exact : bool
+        Whether the scorer reproduces the model's predictions.
+    latency_ms, size_mb : float or None
+        Median latency of a prediction, and artefact size.
+    metric_labels : tuple of str
+        Display names of the metrics of quality, baseline gain and champion difference.
     """
 
     candidate: int
     champion: int | None
     quality: Interval
-    gain: Interval
+    baseline_gain: Interval
     paired_rows: int = 0
-    difference: Interval | None = None
-    slices: tuple[tuple[str, Interval], ...] = ()
-    gaps: tuple[tuple[str, Interval], ...] = ()
-    off: Interval | None = None
-    served: str | None = None
-    same: bool = False
-    milliseconds: float | None = None
-    megabytes: float | None = None
-    names: tuple[str, str, str] = ("ROC AUC", "log loss", "ROC AUC")
+    champion_difference: Interval | None = None
+    slice_differences: tuple[tuple[str, Interval], ...] = ()
+    fairness_gaps: tuple[tuple[str, Interval], ...] = ()
+    calibration: Interval | None = None
+    scorer: str | None = None
+    is_scorer_exact: bool = False
+    latency_ms: float | None = None
+    size_mb: float | None = None
+    metric_labels: tuple[str, str, str] = ("ROC AUC", "log loss", "ROC AUC")
 
 
-def gather(
-    task: Task, metrics: dict[str, Any], candidate: int, champion: int | None, pairs: int, differences: pd.DataFrame,
-    slices: pd.DataFrame | None = None, cost: tuple[float, float] | None = None,
-) -> Evidence:  # fmt: skip
-    """Evidence from what a version keeps (``metrics``), from the paired comparison, which may be empty, and its cost.
+def gather_evidence(
+    task: Task,
+    metrics: dict[str, Any],
+    candidate: int,
+    champion: int | None,
+    paired_rows: int,
+    differences: pd.DataFrame,
+    slice_differences: pd.DataFrame | None = None,
+    latency_and_size: tuple[float, float] | None = None,
+) -> Evidence:
+    """Collect the evidence from a version's metrics, the paired comparison, and latency and size.
 
     Parameters
     ----------
-    differences, slices : DataFrame
-        From ``evaluation.differences`` and ``evaluation.slice_differences``.
-    cost : tuple of float, optional
-        Milliseconds of an answer, megabytes of what answers.
+    differences, slice_differences : DataFrame
+        From ``compare_with_champion`` and ``compare_slices_with_champion``; may be empty.
+    latency_and_size : tuple of float, optional
+        Latency in milliseconds, artefact size in megabytes.
     """
-    rows = {row["metric"]: row for row in metrics["evaluation"]}
-    headline = differences[differences["metric"] == task.headline].to_dict("records")
+    metric_rows = {row["metric"]: row for row in metrics["evaluation"]}
+    headline_rows = differences[differences["metric"] == task.headline_metric].to_dict("records")
     return Evidence(
-        candidate, champion,
-        quality=_interval(rows[task.floored], "value"),
-        gain=Interval(*metrics["gain"]),
-        paired_rows=pairs,
-        difference=_interval(headline[0], "difference") if headline else None,
-        slices=_named(task, [] if slices is None else slices.to_dict("records"), "difference"),
-        gaps=_named(task, [row for row in metrics.get("gaps", []) if row["metric"] == task.in_gaps[0]], "gap"),
-        off=_relative(task, rows[task.off], "value", rows[task.gained]["baseline"]) if task.off in rows else None,
-        milliseconds=cost[0] if cost else None,
-        megabytes=cost[1] if cost else None,
-        names=(label(task.floored), label(task.gained), label(task.headline)),
-        **_answering(metrics.get("scorer")),
-    )  # fmt: skip
+        candidate,
+        champion,
+        quality=_to_interval(metric_rows[task.quality_metric], "value"),
+        baseline_gain=Interval(*metrics["gain"]),
+        paired_rows=paired_rows,
+        champion_difference=_to_interval(headline_rows[0], "difference") if headline_rows else None,
+        slice_differences=_to_labelled_intervals(
+            task,
+            [] if slice_differences is None else slice_differences.to_dict("records"),
+            "difference",
+        ),
+        fairness_gaps=_to_labelled_intervals(
+            task,
+            [row for row in metrics.get("gaps", []) if row["metric"] == task.fairness_metrics[0]],
+            "gap",
+        ),
+        calibration=_to_normalized_interval(
+            task,
+            metric_rows[task.calibration_metric],
+            "value",
+            metric_rows[task.baseline_metric]["baseline"],
+        )
+        if task.calibration_metric in metric_rows
+        else None,
+        latency_ms=latency_and_size[0] if latency_and_size else None,
+        size_mb=latency_and_size[1] if latency_and_size else None,
+        metric_labels=(
+            metric_label(task.quality_metric),
+            metric_label(task.baseline_metric),
+            metric_label(task.headline_metric),
+        ),
+        **_scorer_evidence(metrics.get("scorer")),
+    )
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """One thing the gate asks for, and what it found; ``passed`` is None where it could not be judged."""
+    """One criterion of the gate: required and observed; ``passed`` is None if not evaluable."""
 
     name: str
     required: str
-    found: str
+    observed: str
     passed: bool | None
 
     @property
-    def sentence(self) -> str:
-        first = f"{self.name[:1].upper()}{self.name[1:]}: {self.found}"
-        return f"{first}; not judged." if self.passed is None else f"{first}, required {self.required}."
+    def description(self) -> str:
+        text = f"{self.name[:1].upper()}{self.name[1:]}: {self.observed}"
+        return (
+            f"{text}; not evaluated."
+            if self.passed is None
+            else f"{text}, required {self.required}."
+        )
 
 
 @dataclass(frozen=True)
 class Decision:
     """Promote or hold, with every criterion that led to it."""
 
-    word: str
+    action: str
     criteria: list[Criterion]
 
-    def table(self) -> list[dict[str, Any]]:
-        """The criteria as plain rows: ``name, required, found, passed, sentence``."""
-        return [{**asdict(criterion), "sentence": criterion.sentence} for criterion in self.criteria]
+    def to_records(self) -> list[dict[str, Any]]:
+        """The criteria as dicts with keys ``name, required, found, passed, sentence``."""
+        return [
+            {
+                "name": criterion.name,
+                "required": criterion.required,
+                "found": criterion.observed,
+                "passed": criterion.passed,
+                "sentence": criterion.description,
+            }
+            for criterion in self.criteria
+        ]
 
     @property
     def reasons(self) -> list[str]:
-        """Why, in sentences: what failed for a hold, what was met for a promotion."""
-        return [c.sentence for c in self.criteria if c.passed == (self.word == PROMOTE)]
+        """The criteria behind the decision: those that failed (hold) or were met (promote)."""
+        return [
+            criterion.description
+            for criterion in self.criteria
+            if criterion.passed == (self.action == PROMOTE)
+        ]
 
 
-def decide(evidence: Evidence, bounds: Deploy, floor: float) -> Decision:
-    """Promote when no criterion fails, else hold.
+def decide(evidence: Evidence, limits: Deploy, min_quality: float) -> Decision:
+    """Promote if no criterion fails, otherwise hold.
 
     Parameters
     ----------
-    bounds : Deploy
-        The stage's parameters, which say what is asked.
-    floor : float
-        The low end of the candidate's quality must reach it.
+    limits : Deploy
+        The stage's parameters, which hold the limits.
+    min_quality : float
+        Minimum for the lower bound of the candidate's quality.
     """
-    quality, gain = evidence.quality, evidence.gain
+    quality, gain = evidence.quality, evidence.baseline_gain
     criteria = [
-        Criterion(f"{evidence.names[0]} above the floor", f"low end at least {floor:g}", str(quality),
-                  quality.low >= floor),
-        Criterion(f"{evidence.names[1]} better than the baseline", "low end of the gain above 0", str(gain),
-                  gain.low > 0),
-    ]  # fmt: skip
+        Criterion(
+            f"{evidence.metric_labels[0]} meets the minimum",
+            f"lower 95% bound at least {min_quality:g}",
+            str(quality),
+            quality.low >= min_quality,
+        ),
+        Criterion(
+            f"{evidence.metric_labels[1]} better than the baseline",
+            "lower 95% bound of the gain above 0",
+            str(gain),
+            gain.low > 0,
+        ),
+    ]
     if evidence.champion is not None:
-        criteria += _against_champion(evidence, bounds)
+        criteria += _champion_criteria(evidence, limits)
     criteria += [
-        _harm("gaps between groups", evidence.gaps, bounds.fairness, "no group to compare", both=True),
-        _harm("answers true on the whole", [("", evidence.off)] if evidence.off else [], bounds.calibration,
-              "nothing was kept to tell by", both=True),
-        Criterion("the served form answers as the model", "the same answers",
-                  evidence.served or "nothing was kept to tell by", evidence.same if evidence.served else None),
-        _cost("time of an answer", evidence.milliseconds, bounds.latency, "ms"),
-        _cost("size of what answers", evidence.megabytes, bounds.size, "MB"),
-    ]  # fmt: skip
-    failed = [c for c in criteria if c.passed is not None and not c.passed]
+        _harm_criterion(
+            "fairness gaps",
+            evidence.fairness_gaps,
+            limits.max_fairness_gap,
+            "no groups to compare",
+            two_sided=True,
+        ),
+        _harm_criterion(
+            "calibration-in-the-large",
+            [("", evidence.calibration)] if evidence.calibration else [],
+            limits.max_calibration_error,
+            "not recorded for this version",
+            two_sided=True,
+        ),
+        Criterion(
+            "compiled scorer matches the model",
+            "identical predictions",
+            evidence.scorer or "not recorded for this version",
+            evidence.is_scorer_exact if evidence.scorer else None,
+        ),
+        _resource_criterion("median latency", evidence.latency_ms, limits.max_latency_ms, "ms"),
+        _resource_criterion("artefact size", evidence.size_mb, limits.max_size_mb, "MB"),
+    ]
+    failed = [
+        criterion for criterion in criteria if criterion.passed is not None and not criterion.passed
+    ]
     return Decision(HOLD if failed else PROMOTE, criteria)
 
 
-def _against_champion(evidence: Evidence, bounds: Deploy) -> list[Criterion]:
-    who, rows, margin = f"version {evidence.champion}", evidence.paired_rows, bounds.margin
-    beside, seen = f"version {evidence.candidate} beside {who}", f"{rows:,} that neither was trained on"
-    another = evidence.candidate != evidence.champion
+def _champion_criteria(evidence: Evidence, limits: Deploy) -> list[Criterion]:
+    champion_name, rows, margin = (
+        f"version {evidence.champion}",
+        evidence.paired_rows,
+        limits.non_inferiority_margin,
+    )
+    versions_text, rows_text = (
+        f"version {evidence.candidate} against {champion_name}",
+        f"{rows:,} that neither was trained on",
+    )
+    is_new_version = evidence.candidate != evidence.champion
     criteria = [
-        Criterion("another version than the champion", "a new version", beside, another),
-        Criterion("rows to compare on", f"at least {bounds.paired_rows:,}", seen, rows >= bounds.paired_rows),
+        Criterion(
+            "candidate differs from the champion", "a new version", versions_text, is_new_version
+        ),
+        Criterion(
+            "paired rows", f"at least {limits.paired_rows:,}", rows_text, rows >= limits.paired_rows
+        ),
     ]
-    if evidence.difference is not None or rows >= bounds.paired_rows:  # too few rows have failed above already
-        found, word = evidence.difference, "not worse" if margin >= 0 else "better"
-        shown, passed = ("rows that turned out alike", False) if found is None else (str(found), found.low >= -margin)
-        criteria.append(
-            Criterion(f"{evidence.names[2]} {word} than {who}", f"low end at least {0 - margin:g}", shown, passed)
+    # Too few rows have already failed the criterion above.
+    if evidence.champion_difference is not None or rows >= limits.paired_rows:
+        difference, comparative = (
+            evidence.champion_difference,
+            "not worse" if margin >= 0 else "better",
         )
-    none = "no slice has enough rows to compare"
-    return [*criteria, _harm(f"slices not worse than {who}", evidence.slices, bounds.slice_loss, none, both=False)]
+        observed, passed = (
+            ("all outcomes are equal", False)
+            if difference is None
+            else (str(difference), difference.low >= -margin)
+        )
+        criteria.append(
+            Criterion(
+                f"{evidence.metric_labels[2]} {comparative} than {champion_name}",
+                f"lower 95% bound at least {0 - margin:g}",
+                observed,
+                passed,
+            )
+        )
+    absent_text = "no slice has enough rows to compare"
+    return [
+        *criteria,
+        _harm_criterion(
+            f"slices not worse than {champion_name}",
+            evidence.slice_differences,
+            limits.max_slice_drop,
+            absent_text,
+            two_sided=False,
+        ),
+    ]
 
 
-def _harm(name: str, found: Iterable[tuple[str, Interval]], bound: float, none: str, *, both: bool) -> Criterion:
-    """Fails where a whole interval lies beyond the bound: below ``-bound``, and with ``both`` above ``bound`` too."""
-    found = list(found)
-    known = [(place, one) for place, one in found if isfinite(one.low) and isfinite(one.high)]
-    required = f"nothing surely beyond ±{bound:g}" if both else f"nothing surely below {0 - bound:g}"
-    if not known:
-        return Criterion(name, required, none, None)
+def _harm_criterion(
+    name: str,
+    intervals: Iterable[tuple[str, Interval]],
+    bound: float,
+    absent_text: str,
+    *,
+    two_sided: bool,
+) -> Criterion:
+    """A criterion that fails if an interval lies wholly below ``-bound`` (or above, two-sided)."""
+    intervals = list(intervals)
+    finite_intervals = [
+        (label, interval)
+        for label, interval in intervals
+        if isfinite(interval.low) and isfinite(interval.high)
+    ]
+    required = (
+        f"95% CI not wholly outside ±{bound:g}"
+        if two_sided
+        else f"95% CI not wholly below {0 - bound:g}"
+    )
+    if not finite_intervals:
+        return Criterion(name, required, absent_text, None)
 
-    def size(one: Interval) -> tuple[float, float]:
-        return (abs(one.sure), abs(one.value)) if both else (-one.sure, -one.value)
+    def severity(interval: Interval) -> tuple[float, float]:
+        return (
+            (abs(interval.end_nearest_zero), abs(interval.value))
+            if two_sided
+            else (-interval.end_nearest_zero, -interval.value)
+        )
 
-    place, worst = max(known, key=lambda pair: size(pair[1]))
-    told_place = f"{place}: {worst}" if place else str(worst)
-    shown = f"{told_place}, the worst of {len(found)}" if len(found) > 1 else told_place
-    return Criterion(name, required, shown, size(worst)[0] <= bound)
+    label, worst = max(finite_intervals, key=lambda pair: severity(pair[1]))
+    worst_text = f"{label}: {worst}" if label else str(worst)
+    observed = f"{worst_text}, the worst of {len(intervals)}" if len(intervals) > 1 else worst_text
+    return Criterion(name, required, observed, severity(worst)[0] <= bound)
 
 
-def _cost(name: str, found: float | None, bound: float, unit: str) -> Criterion:
+def _resource_criterion(name: str, observed: float | None, bound: float, unit: str) -> Criterion:
     required = f"at most {bound:g} {unit}"
-    if found is None:
-        return Criterion(name, required, "it was not measured", None)
-    return Criterion(name, required, f"{found:.2g} {unit}" if found < 10 else f"{found:,.0f} {unit}", found <= bound)
+    if observed is None:
+        return Criterion(name, required, "not measured", None)
+    return Criterion(
+        name,
+        required,
+        f"{observed:.2g} {unit}" if observed < 10 else f"{observed:,.0f} {unit}",
+        observed <= bound,
+    )
 
 
-def _interval(row: dict[str, Any], value: str) -> Interval:
-    return Interval(row[value], row["low"], row["high"])
+def _to_interval(row: dict[str, Any], value_key: str) -> Interval:
+    return Interval(row[value_key], row["low"], row["high"])
 
 
-def _relative(task: Task, row: dict[str, Any], value: str, to: float) -> Interval:
-    return Interval(*(task.relative(row[name], to) for name in (value, "low", "high")))
+def _to_normalized_interval(
+    task: Task, row: dict[str, Any], value_key: str, reference: float
+) -> Interval:
+    return Interval(
+        *(task.normalize_metric(row[key], reference) for key in (value_key, "low", "high"))
+    )
 
 
-def _named(task: Task, rows: list[dict[str, Any]], value: str) -> tuple[tuple[str, Interval], ...]:
-    """Each slice's or group's interval, by a name for people."""
-    name = task.contract.label
+def _to_labelled_intervals(
+    task: Task, rows: list[dict[str, Any]], value_key: str
+) -> tuple[tuple[str, Interval], ...]:
+    """Each slice's or group's interval with its display label."""
+    label_column = task.contract.label
     return tuple(
-        (f"{name(row['slice'])} {row['value']}", _relative(task, row, value, row["other"]) if value == "gap"
-         else _interval(row, value))
+        (
+            f"{label_column(row['slice'])} {row['value']}",
+            _to_normalized_interval(task, row, value_key, row["other"])
+            if value_key == "gap"
+            else _to_interval(row, value_key),
+        )
         for row in rows
-    )  # fmt: skip
+    )
 
 
-def _answering(scorer: dict[str, Any] | None) -> dict[str, Any]:
+def _scorer_evidence(scorer: dict[str, Any] | None) -> dict[str, Any]:
     if scorer is None:
         return {}
-    proof = scorer["proof"]
-    if proof is None:
-        return {"served": "the model itself answers", "same": True}
-    shown = f"{scorer['name']}: {proof['flips']} other labels in {proof['rows']:,} rows"
-    return {"served": shown, "same": proof["flips"] == 0 and proof["worst"] <= SAME}
+    parity = scorer["proof"]
+    if parity is None:
+        return {"scorer": "no compiled scorer, the model itself predicts", "is_scorer_exact": True}
+    description = (
+        f"{scorer['name']}: {parity['label_mismatches']} different labels in {parity['rows']:,} "
+        "rows"
+    )
+    return {
+        "scorer": description,
+        "is_scorer_exact": parity["label_mismatches"] == 0
+        and parity["max_difference"] <= PARITY_TOLERANCE,
+    }

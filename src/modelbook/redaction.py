@@ -1,7 +1,8 @@
-"""Secrets of the environment, kept out of all that is written: outputs of notebooks, reports, receipts, logs, MLflow.
+"""Redact secrets from all output: notebooks, reports, receipts, logs and MLflow.
 
-A secret is the value of an environment variable whose name says so (``API_KEY``, ``DB_PASSWORD``, ``GITHUB_TOKEN``),
-and the password within any URL. A value of fewer than six characters is none: it would be found in ordinary words.
+Secrets are the values of environment variables with names such as ``API_KEY``, ``DB_PASSWORD`` or
+``GITHUB_TOKEN``, and passwords in URLs. Values of fewer than six characters are not
+redacted, because they occur in ordinary words.
 """
 
 from __future__ import annotations
@@ -15,52 +16,65 @@ from typing import Any
 from urllib.parse import quote, quote_plus, unquote
 
 MASK = "***"
-SHORTEST = 6
-NAMED_SO = re.compile(r"PASS(WORD|WD|PHRASE)|SECRET|TOKEN|(API|ACCESS|PRIVATE)_?KEY|CREDENTIAL|WEBHOOK|_PWD?$", re.I)
-# user:password@ after a scheme; ${NAME} is no password, but where one stands in the environment
-IN_URL = re.compile(r"(?<=://)([^\s:/@'\"<>]*):(?!\$\{\w+\}@)([^\s/@'\"<>]+)@")
-PACKER = "--Session.packer=modelbook.redaction.pack"  # the option of a kernel that keeps secrets
-PICTURES = ("image/png", "image/jpeg", "application/pdf")  # text in base64, in which nothing is to be found
+MIN_SECRET_LENGTH = 6
+SECRET_NAME = re.compile(
+    r"PASS(WORD|WD|PHRASE)|SECRET|TOKEN|(API|ACCESS|PRIVATE)_?KEY|CREDENTIAL|WEBHOOK|_PWD?$", re.I
+)
+# user:password@ after a scheme; a placeholder ${NAME} is not a password
+URL_PASSWORD = re.compile(r"(?<=://)([^\s:/@'\"<>]*):(?!\$\{\w+\}@)([^\s/@'\"<>]+)@")
+KERNEL_PACKER_OPTION = "--Session.packer=modelbook.redaction.pack_message"  # option of a kernel
+IMAGE_TYPES = ("image/png", "image/jpeg", "application/pdf")  # base64 text, not redacted
 
 
-def secrets() -> list[str]:
-    """The secrets that the environment holds now, in each way in which they may be written, longest first."""
-    values = {value for name, value in os.environ.items() if NAMED_SO.search(name)}
-    values |= {found[2] for value in os.environ.values() for found in IN_URL.finditer(value)}
-    forms = {form for value in values if len(value) >= SHORTEST for form in _forms(value)}
+def find_secrets() -> list[str]:
+    """Return the environment's secrets in every encoding in which they may occur, longest first."""
+    values = {value for name, value in os.environ.items() if SECRET_NAME.search(name)}
+    values |= {match[2] for value in os.environ.values() for match in URL_PASSWORD.finditer(value)}
+    forms = {
+        form
+        for value in values
+        if len(value) >= MIN_SECRET_LENGTH
+        for form in _written_forms(value)
+    }
     return sorted(forms, key=len, reverse=True)
 
 
 def redact(text: str) -> str:
-    """The text with ``***`` for each secret of the environment and each password in a URL."""
-    return _masked(text, secrets())
+    """Replace each secret of the environment, and each password in a URL, with ``***``."""
+    return _mask(text, find_secrets())
 
 
 def redact_all(content: Any) -> Any:
-    """The same for every string within dicts and lists, but for pictures."""
-    return _masked(content, secrets())
+    """Redact every string in nested dicts and lists, except images."""
+    return _mask(content, find_secrets())
 
 
-def pack(content: Any) -> bytes:
-    """Pack a message of a kernel that was started with ``PACKER``: whatever a notebook shows passes here."""
+def pack_message(content: Any) -> bytes:
+    """Redact and serialize a message of a kernel started with ``KERNEL_PACKER_OPTION``.
+
+    All notebook outputs pass through this function.
+    """
     from jupyter_client.session import json_packer
 
     return json_packer(redact_all(content))
 
 
-def _masked(content: Any, secrets: list[str]) -> Any:
+def _mask(content: Any, secrets: list[str]) -> Any:
     if isinstance(content, str):
         for secret in secrets:
             content = content.replace(secret, MASK)
-        return IN_URL.sub(rf"\1:{MASK}@", content)
+        return URL_PASSWORD.sub(rf"\1:{MASK}@", content)
     if isinstance(content, dict):
-        return {key: value if key in PICTURES else _masked(value, secrets) for key, value in content.items()}
+        return {
+            key: value if key in IMAGE_TYPES else _mask(value, secrets)
+            for key, value in content.items()
+        }
     if isinstance(content, list | tuple):
-        return [_masked(value, secrets) for value in content]
+        return [_mask(value, secrets) for value in content]
     return content
 
 
-def _forms(value: str) -> Iterator[str]:
-    for plain in (value, unquote(value)):
-        yield from (plain, quote(plain, safe=""), quote_plus(plain), html.escape(plain))
-        yield from (repr(plain)[1:-1], json.dumps(plain)[1:-1])
+def _written_forms(value: str) -> Iterator[str]:
+    for text in (value, unquote(value)):
+        yield from (text, quote(text, safe=""), quote_plus(text), html.escape(text))
+        yield from (repr(text)[1:-1], json.dumps(text)[1:-1])

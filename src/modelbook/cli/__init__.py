@@ -12,21 +12,23 @@ from typing import Annotated
 import typer
 
 import modelbook
-from modelbook.cli import experiment, loop, promotion, scheduler, service
-from modelbook.cli.place import AsJson, Book, located, reported
+from modelbook.cli import ab, dag, monitoring, promotion, serving
+from modelbook.cli.options import BookOption, JsonOption, find_book, report_errors
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help=modelbook.__doc__)
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, rich_markup_mode=None, help=modelbook.__doc__
+)
 
 
-def _agreed(question: str) -> bool:
+def _confirm(question: str) -> bool:
     if sys.stdin.isatty():
         return typer.confirm(question)
-    typer.echo("nothing was written: where nobody can be asked, --yes writes", err=True)
+    typer.echo("nothing was written: this is no terminal; --yes writes without asking", err=True)
     return False
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"modelbook {modelbook.__version__}")
         raise typer.Exit
 
@@ -34,186 +36,249 @@ def _version(asked: bool) -> None:
 @app.callback()
 def main(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
     pass
 
 
 @app.command()
-def build(book: Book = None, force: Annotated[bool, typer.Option("--force", help="Run every stage.")] = False) -> None:
-    """Build a book: `ploomber build`, after a quick look whether anything has changed.
+def build(
+    book: BookOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Run every stage.")] = False,
+) -> None:
+    """Build a book with Ploomber, unless nothing has changed.
 
     Examples:  modelbook build  |  modelbook build --book rand-hie-sample
     """
-    from modelbook.stage import built, project
+    from modelbook.build import staleness
+    from modelbook.stage import project
 
-    with reported():
+    with report_errors():
         root = project.find_root()
-        environment = project.environment(root, book)
-        project.parameters(root, environment)  # what is wrong in the env file is told better here than by Ploomber
-        if not force and built.fresh(root, environment):
-            named = project.parameters(root, environment)["ingest"]["book"]
-            built.summarise(root, named, list(project.tasks(root, named)), root / "reports" / "index.html", idle=True)
+        environment = project.find_env_file(root, book)
+        project.read_parameters(root, environment)  # better errors than Ploomber's
+        if not force and staleness.is_up_to_date(root, environment):
+            book_name = project.read_parameters(root, environment)["ingest"]["book"]
+            staleness.print_summary(
+                root,
+                book_name,
+                list(project.read_tasks(root, book_name)),
+                root / "reports" / "index.html",
+                nothing_to_do=True,
+            )
             return
-    command = [str(Path(sys.executable).with_name("ploomber")), "build", *(["--force"] if force else [])]
+    command = [
+        str(Path(sys.executable).with_name("ploomber")),
+        "build",
+        *(["--force"] if force else []),
+    ]
     os.chdir(root)
-    # In this process' place, so that Ctrl-C and signals reach the build itself, which ends its kernels.
+    # Replace this process, so that Ctrl-C and signals reach the build, which stops its kernels.
     os.execve(command[0], command, {**os.environ, "PLOOMBER_ENV_FILENAME": environment.name})
 
 
 @app.command()
 def check(
-    table: Annotated[str, typer.Argument(help="A file, an address, URL#query of a database, or a bundled table.")],
-    book: Book = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many violations are shown, by row.")] = 100,
-    format: Annotated[str, typer.Option(help="How they are shown: table, csv or json.")] = "table",
+    table: Annotated[
+        str, typer.Argument(help="A file, a URL, URL#query of a database, or a bundled table.")
+    ],
+    book: BookOption = None,
+    limit: Annotated[
+        int, typer.Option(min=1, help="Maximum number of violations shown, by row.")
+    ] = 100,
+    format: Annotated[str, typer.Option(help="Output format: table, csv or json.")] = "table",
 ) -> None:
-    """Hold a table against a book's contract; exit with 1 and the list of violations where it breaks it.
+    """Validate a table against a book's contract; on violations list them and exit with 1.
 
     Examples:  modelbook check rand-hie  |  modelbook check new.csv --book rand-hie --format json
     """
     from modelbook import dataset
+    from modelbook.cli import terminal
     from modelbook.contract import Contract
-    from modelbook.report import terminal
     from modelbook.stage import project
 
     if format not in ("table", "csv", "json"):
-        raise typer.BadParameter(f"{format!r} is none of table, csv, json")
-    with reported():
+        raise typer.BadParameter(f"{format!r} is not one of table, csv, json")
+    with report_errors():
         root = project.find_root()
-        given = project.parameters(root, project.environment(root, book))["ingest"]
-        agreed = Contract.load(root / given["contract"])
-        found = agreed.violations(dataset.read(table, root, agreed))
-    terminal.violations(found.head(limit), format)
-    if len(found):
-        shown = f"; {limit:,} are shown, --limit shows more" if len(found) > limit else ""
-        typer.echo(f"{len(found):,} violations of {given['contract']}{shown}", err=True)
+        parameters = project.read_parameters(root, project.find_env_file(root, book))["ingest"]
+        contract = Contract.load(root / parameters["contract"])
+        violations = contract.find_violations(dataset.read_table(table, root, contract))
+    terminal.print_violations(violations.head(limit), format)
+    if len(violations):
+        limit_note = f"; {limit:,} are shown, --limit shows more" if len(violations) > limit else ""
+        typer.echo(
+            f"{len(violations):,} violations of {parameters['contract']}{limit_note}", err=True
+        )
         raise typer.Exit(1)
-    typer.echo(f"{table} keeps {given['contract']}", err=format != "table")
+    typer.echo(f"{table} meets {parameters['contract']}", err=format != "table")
 
 
 @app.command()
 def new(
-    table: Annotated[str, typer.Argument(help="A file, an address, or the URL of a database.")],
-    target: Annotated[str, typer.Option(help="The column that holds the answer.")],
-    book: Annotated[str | None, typer.Option(help="Name of the book; default: the table's.")] = None,
-    query: Annotated[str | None, typer.Option(help="What a database is asked.")] = None,
-    task: Annotated[str | None, typer.Option(help="binary, multiclass or regression; default: by the target.")] = None,
-    columns: Annotated[str | None, typer.Option(help="Names for a file without a header, parted by blanks.")] = None,
-    missing: Annotated[list[str] | None, typer.Option(help="A text that means a gap; may be given again.")] = None,
-    drop: Annotated[list[str] | None, typer.Option(help="A column to leave out; may be given again.")] = None,
+    table: Annotated[str, typer.Argument(help="A file, a URL, or the URL of a database.")],
+    target: Annotated[str, typer.Option(help="The target column.")],
+    book: Annotated[
+        str | None, typer.Option(help="Name of the book; default: the table's.")
+    ] = None,
+    query: Annotated[str | None, typer.Option(help="Query or table name, for a database.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="binary, multiclass or regression; default: by the target.")
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Names for a file without a header, separated by blanks.")
+    ] = None,
+    missing: Annotated[
+        list[str] | None, typer.Option(help="A text that means a missing value; may be repeated.")
+    ] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option(help="A column to leave out; may be repeated.")
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Write without asking.")] = False,
 ) -> None:
-    """Draft a book from a table: show what each column is taken for and why, then write its contract and env file.
+    """Draft a book from a table: show each column's role and why, then write contract and env file.
 
-    Examples:  modelbook new people.csv --target left  |  modelbook new sqlite:///shop.db --query people --target left
+    Examples:  modelbook new people.csv --target left
+    |  modelbook new sqlite:///shop.db --query people --target left
     """
-    from modelbook.draft import begin, write
-    from modelbook.report import terminal
+    from modelbook.cli import terminal
+    from modelbook.draft import planning, writer
     from modelbook.stage import project
 
-    with reported():
+    with report_errors():
         root = project.find_root()
-        plan = begin.plan(root, table, query, book)
-        made = begin.read(plan, target, task=task, columns=columns, missing=missing or [], drop=drop or [])
-        terminal.table(("column", "role", "type", "may hold", "why"), made.rows())
-        typer.echo("".join(f"\n{line}" for line in [*made.notes, made.summary()]))
-        if not (yes or _agreed(f"Write contracts/{plan.book}.yaml and env.{plan.book}.yaml?")):
+        plan = planning.plan_draft(root, table, query, book)
+        draft = planning.draft_from_plan(
+            plan,
+            target,
+            task=task,
+            column_names=columns,
+            missing_markers=missing or [],
+            dropped_columns=drop or [],
+        )
+        terminal.print_table(("column", "role", "type", "valid values", "why"), draft.guess_table())
+        typer.echo("".join(f"\n{line}" for line in [*draft.notes, draft.describe()]))
+        if not (yes or _confirm(f"Write contracts/{plan.book}.yaml and env.{plan.book}.yaml?")):
             raise typer.Exit(1)
-        for path in write.write(root, plan.book, plan.table, made, project.asked(root)):
+        for path in writer.write_draft(
+            root, plan.book, plan.table, draft, project.list_env_keys(root)
+        ):
             typer.echo(f"wrote {path.relative_to(root)}")
-    typer.echo(f"next: read contracts/{plan.book}.yaml, then {project.command(root, plan.book)}")
+    typer.echo(
+        f"next: read contracts/{plan.book}.yaml, then {project.build_command(root, plan.book)}"
+    )
 
 
 @app.command()
 def runs(
-    book: Book = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many are shown, newest first.")] = 20,
-    as_json: AsJson = False,
+    book: BookOption = None,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number shown, newest first.")] = 20,
+    as_json: JsonOption = False,
 ) -> None:
-    """List a book's runs: when, what ran, from which commit and data, and what came out.
+    """List a book's runs: time, status, stages, commit, data and result.
 
     Examples:  modelbook runs  |  modelbook runs --book rand-hie-sample --limit 5
     """
-    from modelbook.report import terminal
-    from modelbook.stage import history
+    from modelbook.cli import terminal
+    from modelbook.runs import history
 
-    with reported():
-        found = history.runs(*located(book))
+    with report_errors():
+        all_runs = history.list_runs(*find_book(book))
     if as_json:
-        typer.echo(json.dumps([run.to_dict() for run in found[:limit]], indent=1, ensure_ascii=False))
+        typer.echo(
+            json.dumps([run.to_dict() for run in all_runs[:limit]], indent=1, ensure_ascii=False)
+        )
         return
-    terminal.runs(found[:limit])
-    if len(found) > limit:
-        typer.echo(f"{limit} of {len(found)} runs; all: --limit {len(found)}")
+    terminal.print_runs(all_runs[:limit])
+    if len(all_runs) > limit:
+        typer.echo(f"{limit} of {len(all_runs)} runs; all: --limit {len(all_runs)}")
 
 
-def _run_name(given: str | None) -> str | None:
-    from modelbook.stage.history import NAMED
+def _check_run_name(name: str | None) -> str | None:
+    from modelbook.runs.history import RUN_NAME
 
-    if given is not None and not NAMED.fullmatch(given):
-        raise typer.BadParameter(f"{given!r} is no run; give a number, or last, last-1, ...")
-    return given
+    if name is not None and not RUN_NAME.fullmatch(name):
+        raise typer.BadParameter(f"{name!r} is not a run; give a number, or last, last-1, ...")
+    return name
 
 
 @app.command()
 def diff(
-    a: Annotated[str, typer.Argument(callback=_run_name, help="A run's number, or last, last-1, ...")] = "last-1",
-    b: Annotated[str, typer.Argument(callback=_run_name, help="The run that is held against it.")] = "last",
-    book: Book = None,
-    as_json: AsJson = False,
-    as_page: Annotated[bool, typer.Option("--html", help="Write the page of the two, and print its path.")] = False,
+    a: Annotated[
+        str, typer.Argument(callback=_check_run_name, help="A run's number, or last, last-1, ...")
+    ] = "last-1",
+    b: Annotated[
+        str, typer.Argument(callback=_check_run_name, help="The run to compare with.")
+    ] = "last",
+    book: BookOption = None,
+    as_json: JsonOption = False,
+    as_page: Annotated[
+        bool, typer.Option("--html", help="Write the comparison page, and print its path.")
+    ] = False,
 ) -> None:
-    """Show what changed from run A to run B: code, data, parameters, stages, verdicts, metrics; and, as a page, charts.
+    """Show what changed from run A to run B: code, data, parameters, stages, verdicts, metrics.
 
-    Examples:  modelbook diff  |  modelbook diff 3 5  |  modelbook diff 3 last --json  |  modelbook diff 3 5 --html
+    Examples:  modelbook diff  |  modelbook diff 3 5  |  modelbook diff 3 last --json
+    |  modelbook diff 3 5 --html
     """
-    from modelbook.report import terminal
-    from modelbook.stage import archive, history
+    from modelbook.cli import terminal
+    from modelbook.pages import run_archive
+    from modelbook.runs import history
 
-    with reported():
-        place = located(book)
-        first, second, changes = history.compare(*place, a, b)
+    with report_errors():
+        root_and_book = find_book(book)
+        first, second, changes = history.compare_runs(*root_and_book, a, b)
     if as_page:
-        typer.echo(str(archive.compare(*place, first, second)))
+        typer.echo(str(run_archive.write_comparison(*root_and_book, first, second)))
         return
     if as_json:
-        told = {"a": first.to_dict(), "b": second.to_dict(), "changes": [change.to_dict() for change in changes]}
-        typer.echo(json.dumps(told, indent=1, ensure_ascii=False))
+        result = {
+            "a": first.to_dict(),
+            "b": second.to_dict(),
+            "changes": [change.to_dict() for change in changes],
+        }
+        typer.echo(json.dumps(result, indent=1, ensure_ascii=False))
         return
-    terminal.changes(first, second, changes)
+    terminal.print_changes(first, second, changes)
 
 
 @app.command()
 def pdf(
-    stages: Annotated[list[str] | None, typer.Argument(help="Stages; default: all that have a page.")] = None,
-    book: Book = None,
+    stages: Annotated[
+        list[str] | None, typer.Argument(help="Stages; default: all that have a page.")
+    ] = None,
+    book: BookOption = None,
 ) -> None:
-    """Print reports as PDF, each beside its page, by the Chromium or Chrome that is installed.
+    """Print reports to PDF files beside their pages, with an installed Chromium or Chrome.
 
     Examples:  modelbook pdf  |  modelbook pdf finalize monitor --book rand-hie
     """
-    from modelbook.report import pdf as printer
+    from modelbook.extras import pdf as printer
 
-    with reported():
-        root, name = located(book)
-        pages = printer.pages(root, name, stages or [])
-        for place, (_, target) in enumerate(printer.write(pages), 1):
+    with report_errors():
+        root, name = find_book(book)
+        pages = printer.find_report_pages(root, name, stages or [])
+        for position, (_, target) in enumerate(printer.print_pages(pages), 1):
             size = target.stat().st_size / 1000
-            typer.echo(f"[{place}/{len(pages)}] {target.relative_to(root)} ({size:,.0f} kB)")
+            typer.echo(f"[{position}/{len(pages)}] {target.relative_to(root)} ({size:,.0f} kB)")
 
 
 @app.command()
-def site(out: Annotated[Path, typer.Argument(help="A folder, or a name that ends in .zip.")] = Path("site")) -> None:
-    """Copy the reports of all books, to put on any web host or to mail: all that the index leads to.
+def site(
+    out: Annotated[Path, typer.Argument(help="A folder, or a name that ends in .zip.")] = Path(
+        "site"
+    ),
+) -> None:
+    """Copy all reports reachable from the index, for any web host or for mail.
 
     Examples:  modelbook site  |  modelbook site site.zip
     """
-    from modelbook.report import site as publisher
+    from modelbook.extras import static_site as publisher
     from modelbook.stage import project
 
-    with reported():
+    with report_errors():
         root = project.find_root()
         names = publisher.publish(root / "reports", out)
     size = sum((root / "reports" / name).stat().st_size for name in names) / 1e6
@@ -224,65 +289,73 @@ def site(out: Annotated[Path, typer.Argument(help="A folder, or a name that ends
 @app.command()
 def store(
     bring: Annotated[
-        bool, typer.Option("--bring", help="Copy what is under models/ to where store.yaml says.")
+        bool,
+        typer.Option("--bring", help="Copy the store under models/ to the one set in store.yaml."),
     ] = False,
 ) -> None:
-    """Create the MLflow store where there is none, and say where it is: under models/, or as store.yaml says.
+    """Create the MLflow store if there is none, and print its address (models/ or store.yaml).
 
     Examples:  modelbook store  |  modelbook store --bring
     """
+    from modelbook.build import locks
     from modelbook.redaction import redact
-    from modelbook.registry.store import prepare, uri
-    from modelbook.stage import lock, project
+    from modelbook.registry.store import ensure_store, tracking_uri
+    from modelbook.stage import project
 
-    with reported():
+    with report_errors():
         root = project.find_root()
         if bring:
-            from modelbook.registry import moving
+            from modelbook.registry import migration
 
-            with lock.of_build(root):
-                typer.echo(f"brought {moving.bring(root)}; models/ stays as it was", err=True)
-        prepare(root)
-        typer.echo(redact(uri(root)))
+            with locks.lock_build(root):
+                typer.echo(
+                    f"copied {migration.migrate_store(root)}; models/ is unchanged", err=True
+                )
+        ensure_store(root)
+        typer.echo(redact(tracking_uri(root)))
 
 
 @app.command()
 def setup() -> None:
-    """Write what JupyterLab and git need: kernel and settings into this environment, filters into this clone's config.
+    """Set up JupyterLab and git: kernel, settings, and this clone's notebook filters.
 
     Example:  modelbook setup
     """
-    from modelbook import workbench
+    from modelbook.extras import workbench
     from modelbook.stage import project
 
-    with reported():
+    with report_errors():
         for line in workbench.setup(project.find_root()):
             typer.echo(line)
 
 
 @app.command()
-def doctor(book: Book = None, as_json: AsJson = False) -> None:
-    """Look at everything that work on a project needs, and say how to mend it; exit with 1 where something is wrong.
+def doctor(book: BookOption = None, as_json: JsonOption = False) -> None:
+    """Check environment and project, and show how to fix problems; exit with 1 if there are any.
 
-    Examples:  modelbook doctor  |  modelbook doctor --book rand-hie-sample  |  modelbook doctor --json
+    Examples:  modelbook doctor  |  modelbook doctor --book rand-hie-sample
+    |  modelbook doctor --json
     """
-    from modelbook import workbench
-    from modelbook.report import terminal
+    from modelbook.cli import terminal
+    from modelbook.extras import workbench
     from modelbook.stage import project
 
-    with reported():
-        parts = workbench.look(project.find_root(), book)
+    with report_errors():
+        results = workbench.run_checks(project.find_root(), book)
     if as_json:
-        typer.echo(json.dumps([asdict(part) for part in parts], indent=1, ensure_ascii=False))
+        typer.echo(json.dumps([asdict(result) for result in results], indent=1, ensure_ascii=False))
     else:
-        rows = [(part.name, "ok" if part.ok else "WRONG", part.state, part.mend) for part in parts]
-        terminal.table(("part", "", "state", "to mend"), rows)
-    if not all(part.ok for part in parts):
+        rows = [
+            (result.name, "ok" if result.ok else "WRONG", result.state, result.fix)
+            for result in results
+        ]
+        terminal.print_table(("check", "", "state", "fix"), rows)
+    if not all(result.ok for result in results):
         raise typer.Exit(1)
 
 
-app.add_typer(service.app)
-app.add_typer(loop.app)
+app.add_typer(serving.app)
+app.add_typer(monitoring.app)
 app.add_typer(promotion.app)
-app.add_typer(experiment.app)
-app.add_typer(scheduler.app)
+app.add_typer(ab.app)
+app.add_typer(dag.app)

@@ -1,4 +1,4 @@
-"""Commands that move the champion and tell how it moved: history, promote, rollback, challenge."""
+"""Commands on the champion and the challenger: history, promote, rollback, challenge."""
 
 from __future__ import annotations
 
@@ -8,96 +8,118 @@ from typing import Annotated
 
 import typer
 
-from modelbook.cli import experiment
-from modelbook.cli.place import AsJson, Book, located, reported
+from modelbook.cli import ab
+from modelbook.cli.options import BookOption, JsonOption, find_book, report_errors
 
 app = typer.Typer()
 
-Why = Annotated[str, typer.Option(help="The reason, kept in the history.")]
+ReasonOption = Annotated[str, typer.Option(help="Reason, recorded in the history.")]
 
 
 @app.command()
 def history(
-    book: Book = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many entries are shown, newest first.")] = 20,
-    as_json: AsJson = False,
+    book: BookOption = None,
+    limit: Annotated[
+        int, typer.Option(min=1, help="Maximum number of entries shown, newest first.")
+    ] = 20,
+    as_json: JsonOption = False,
 ) -> None:
-    """List what the gate decided and how the champion changed: when, by whom, why, and with --json on what evidence.
+    """List gate decisions and champion moves: time, user, reason and, with --json, evidence.
 
-    Exits with 1 when the history was tampered with.
+    Exits with 1 if the history was altered.
 
-    Examples:  modelbook history  |  modelbook history --book rand-hie --limit 5  |  modelbook history --json
+    Examples:  modelbook history  |  modelbook history --book rand-hie --limit 5
+    |  modelbook history --json
     """
-    from modelbook.registry import history as kept
-    from modelbook.report import terminal
+    from modelbook.cli import terminal
+    from modelbook.registry import history as registry_history
 
-    with reported():
-        root, name = located(book)
-        entries, breaks = kept.read(root, name)[::-1], kept.breaks(root)
-        strayed = kept.strayed(root, name)
+    with report_errors():
+        root, name = find_book(book)
+        entries = registry_history.read_history(root, name)[::-1]
+        integrity_errors = registry_history.find_integrity_errors(root)
+        mismatch = registry_history.alias_mismatch(root, name)
     if as_json:
-        typer.echo(json.dumps([entry.to_dict() for entry in entries[:limit]], indent=1, ensure_ascii=False))
+        typer.echo(
+            json.dumps([entry.to_dict() for entry in entries[:limit]], indent=1, ensure_ascii=False)
+        )
     else:
-        terminal.history(entries[:limit])
+        terminal.print_history(entries[:limit])
     if len(entries) > limit and not as_json:
         typer.echo(f"{limit} of {len(entries)} entries; all: --limit {len(entries)}")
-    for sentence in [*([strayed] if strayed else []), *breaks]:
+    for sentence in [*([mismatch] if mismatch else []), *integrity_errors]:
         typer.echo(sentence, err=True)
-    if breaks:
-        typer.echo("The history is not as it was written. Compare it with a backup of models/mlflow.db.", err=True)
+    if integrity_errors:
+        typer.echo(
+            "The history was altered. Compare it with a backup of models/mlflow.db.", err=True
+        )
         raise typer.Exit(1)
 
 
 @app.command()
 def promote(
     version: Annotated[int, typer.Argument(min=1, metavar="V", help="Number of the version.")],
-    why: Why = "",
-    override: Annotated[str, typer.Option(help="Why the gate's word does not count; kept in the history.")] = "",
-    require_ab: Annotated[bool, typer.Option("--require-ab", help="Only if the A/B of now says so.")] = False,
-    book: Book = None,
+    why: ReasonOption = "",
+    override: Annotated[
+        str, typer.Option(help="Reason to override the gate, recorded in the history.")
+    ] = "",
+    require_ab: Annotated[
+        bool, typer.Option("--require-ab", help="Only if the current A/B result supports it.")
+    ] = False,
+    book: BookOption = None,
 ) -> None:
-    """Make a version the champion, when the gate let it through and it proves itself; a running service follows.
+    """Make an approved version the champion, once its golden rows are reproduced; services follow.
 
-    Examples:  modelbook promote 3 --why "wanted for the spring"  |  modelbook promote 3 --require-ab
+    Examples:  modelbook promote 3 --why "wanted for the spring"
+    |  modelbook promote 3 --require-ab
     """
     from modelbook.registry import promotion
     from modelbook.stage import project
 
-    with reported():
-        root, name = located(book)
-        tried = experiment.judged(root, name) if require_ab else None
-        made = promotion.promote(
-            root, name, version, why=why, override=override, commit=project.commit(root), tried=tried
+    with report_errors():
+        root, name = find_book(book)
+        ab_result = ab.evaluate_ab(root, name) if require_ab else None
+        move = promotion.promote(
+            root,
+            name,
+            version,
+            reason=why,
+            override=override,
+            commit=project.get_commit(root),
+            ab_result=ab_result,
         )
-        if made is None:
+        if move is None:
             typer.echo(f"version {version} of {name} is the champion already; nothing was moved")
             return
-        _tell(root, name, made.moved())
+        _announce_move(root, name, move.describe_move())
 
 
 @app.command()
-def rollback(why: Why = "", book: Book = None) -> None:
-    """Give the champion's place back to the version before, which proves itself first; a running service follows.
+def rollback(why: ReasonOption = "", book: BookOption = None) -> None:
+    """Make the previous version the champion again, once its golden rows are reproduced.
 
-    Examples:  modelbook rollback  |  modelbook rollback --why "too many false alarms" --book rand-hie
+    Examples:  modelbook rollback
+    |  modelbook rollback --why "too many false alarms" --book rand-hie
     """
     from modelbook.registry import promotion
     from modelbook.stage import project
 
-    with reported():
-        root, name = located(book)
-        made = promotion.roll_back(root, name, why=why, commit=project.commit(root))
-        _tell(root, name, made.moved())
+    with report_errors():
+        root, name = find_book(book)
+        move = promotion.roll_back(root, name, reason=why, commit=project.get_commit(root))
+        _announce_move(root, name, move.describe_move())
 
 
 @app.command()
 def challenge(
-    version: Annotated[int | None, typer.Argument(min=1, metavar="V", help="Number of the version.")] = None,
-    end: Annotated[bool, typer.Option("--end", help="The challenger takes no more part.")] = False,
-    why: Why = "",
-    book: Book = None,
+    version: Annotated[
+        int | None, typer.Argument(min=1, metavar="V", help="Number of the version.")
+    ] = None,
+    end: Annotated[bool, typer.Option("--end", help="End the challenge.")] = False,
+    why: ReasonOption = "",
+    book: BookOption = None,
 ) -> None:
-    """Let a version share the champion's traffic, as serving.yaml says, when it proves itself.
+    """Let a version share the champion's traffic, once its golden rows are reproduced.
 
     Examples:  modelbook challenge 2 --why "trained on year 4"  |  modelbook challenge --end
     """
@@ -106,15 +128,21 @@ def challenge(
 
     if (version is None) != end:
         raise typer.BadParameter("give the number of a version, or --end")
-    with reported():
-        root, name = located(book)
-        made = promotion.challenge(root, name, version, why=why, commit=project.commit(root))
-        _tell(root, name, f"{made.word}: version {made.version} of {name}; entry {made.number} in history")
+    with report_errors():
+        root, name = find_book(book)
+        move = promotion.set_challenger(
+            root, name, version, reason=why, commit=project.get_commit(root)
+        )
+        _announce_move(
+            root,
+            name,
+            f"{move.action}: version {move.version} of {name}; entry {move.number} in history",
+        )
 
 
-def _tell(root: Path, book: str, moved: str) -> None:
-    """Say what has moved, and write it into the index of reports."""
-    from modelbook.stage import overview
+def _announce_move(root: Path, book: str, message: str) -> None:
+    """Print the move, and update the index of reports."""
+    from modelbook.build import report_index
 
-    typer.echo(moved)
-    overview.write(root, book)
+    typer.echo(message)
+    report_index.write_index(root, book)

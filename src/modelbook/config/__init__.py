@@ -1,4 +1,7 @@
-"""Typed, bounded parameters: one model per stage. Unknown, mistyped and out-of-range ones are fatal."""
+"""Typed, bounded parameters, one pydantic model per stage.
+
+Unknown, mistyped and out-of-range parameters raise an error.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,24 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from modelbook.config.stages import STAGES, Compare, Deploy, Explore, Finalize, Ingest, Monitor, Parameters
-from modelbook.config.values import AUTO, FAMILIES, KNOWN, NONE, nearest
+from modelbook.config.stages import (
+    STAGES,
+    Compare,
+    Deploy,
+    Explore,
+    Finalize,
+    Ingest,
+    Monitor,
+    Parameters,
+)
+from modelbook.config.values import AUTO, FAMILIES, KNOWN_FAMILIES, NONE, suggest_name
 from modelbook.errors import ParameterError
 from modelbook.redaction import redact
 
 __all__ = [
     "AUTO",
     "FAMILIES",
-    "KNOWN",
+    "KNOWN_FAMILIES",
     "NONE",
     "STAGES",
     "Compare",
@@ -24,24 +36,30 @@ __all__ = [
     "Finalize",
     "Ingest",
     "Monitor",
+    "ParameterError",
     "Parameters",
-    "describe",
-    "nearest",
-    "shown",
-    "stem",
+    "redact",
+    "suggest_name",
     "validate",
 ]
 
-ANYWHERE = "env.yaml, pipeline.yaml, command line, environment or parameters cell"
+PARAMETER_PLACES = "env.yaml, pipeline.yaml, command line, environment or parameters cell"
 
 
-def stem(stage: str) -> str:
-    """The one stem of a stage's notebook, task, report and docs page: ``03_compare``."""
+def stage_stem(stage: str) -> str:
+    """Return the file stem of a stage's notebook, task, report and docs page: ``03_compare``."""
     return f"{list(STAGES).index(stage) + 1:02d}_{stage}"
 
 
-def validate(stage: str, values: Mapping[str, Any], origins: Mapping[str, str] | None = None) -> Parameters:
-    """Check a stage's parameters; ``origins`` tells where each value comes from, for the message.
+def validate(
+    stage: str, values: Mapping[str, Any], origins: Mapping[str, str] | None = None
+) -> Parameters:
+    """Validate a stage's parameters.
+
+    Parameters
+    ----------
+    origins : mapping, optional
+        Where each value comes from, for the error message.
 
     Raises
     ------
@@ -53,31 +71,48 @@ def validate(stage: str, values: Mapping[str, Any], origins: Mapping[str, str] |
         return model(**values)
     except ValidationError as error:
         problems = error.errors()
-    wrong = [_explain(model, problem, origins or {}) for problem in problems]
-    places = dict.fromkeys((origins or {}).get(str(problem["loc"][0]), ANYWHERE) for problem in problems)
+    problem_texts = [_explain_problem(model, problem, origins or {}) for problem in problems]
+    places = dict.fromkeys(
+        (origins or {}).get(str(problem["loc"][0]), PARAMETER_PLACES) for problem in problems
+    )
     raise ParameterError(
-        f"stage {stage!r}: " + "; ".join(wrong),
-        expected=_expectations(model, [name for name in values if name in model.model_fields], wrong),
+        f"stage {stage!r}: " + "; ".join(problem_texts),
+        expected=_describe_expectations(
+            model, [name for name in values if name in model.model_fields], problem_texts
+        ),
         next=f"correct it where it is set: {', '.join(places)}",
     )
 
 
-def _explain(model: type[Parameters], problem: Any, origins: Mapping[str, str]) -> str:
+def _explain_problem(model: type[Parameters], problem: Any, origins: Mapping[str, str]) -> str:
     name = str(problem["loc"][0])
     source = f" ({origins[name]})" if name in origins else ""
     if problem["type"] == "extra_forbidden":
-        known = nearest(name, model.model_fields)
-        return f"unknown parameter {name!r} (= {redact(repr(problem['input']))}){source}; {known}"
-    return f"{name} = {redact(repr(problem['input']))}{source}: {problem['msg'].removeprefix('Value error, ')}"
+        suggestion = suggest_name(name, model.model_fields)
+        return (
+            f"unknown parameter {name!r} (= {redact(repr(problem['input']))}){source}; {suggestion}"
+        )
+    return (
+        f"{name} = {redact(repr(problem['input']))}{source}: "
+        f"{problem['msg'].removeprefix('Value error, ')}"
+    )
 
 
-def _expectations(model: type[Parameters], names: list[str], wrong: list[str]) -> str:
-    told = (n for n in names if any(text.startswith(f"{n} =") for text in wrong))
-    return "; ".join(f"{name}: {model.model_fields[name].description or name}" for name in told)
+def _describe_expectations(
+    model: type[Parameters], names: list[str], problem_texts: list[str]
+) -> str:
+    wrong_names = (
+        parameter
+        for parameter in names
+        if any(text.startswith(f"{parameter} =") for text in problem_texts)
+    )
+    return "; ".join(
+        f"{name}: {model.model_fields[name].description or name}" for name in wrong_names
+    )
 
 
-def shown(value: Any) -> str:
-    """A value as people write it: a list as words, 300.0 as 300, None as none."""
+def format_value(value: Any) -> str:
+    """Format a value as in an env file: a list as words, 300.0 as 300, None as none."""
     if value is None:
         return NONE
     if isinstance(value, float) and value.is_integer():
@@ -85,8 +120,8 @@ def shown(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def describe(parameters: Parameters, origins: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Each parameter with its value, meaning and where the value comes from, in order of declaration."""
+def describe_parameters(parameters: Parameters, origins: Mapping[str, str]) -> list[dict[str, Any]]:
+    """List each parameter with its value, meaning and origin, in order of declaration."""
     return [
         {
             "name": name,

@@ -1,4 +1,4 @@
-"""Values that parameters take: model families, words, seeds, names, and how they are read."""
+"""Types and parsers of parameter values: model families, word lists, seeds, names, durations."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-BookName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="name of the book; its products bear it")]
-Seed = Annotated[int, Field(ge=0, le=2**31 - 1, description="seed of everything random, 0 to 2147483647")]
-Resamples = Annotated[
-    int, Field(ge=100, le=10_000, description="bootstrap resamples behind each interval, 100 to 10000")
+BookName = Annotated[
+    str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="name of the book and its products")
 ]
-Metric = Literal["auto", "roc_auc", "pr_auc", "log_loss", "f1", "accuracy", "mcc", "rmse", "mae", "r2"]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1, description="random seed, 0 to 2147483647")]
+BootstrapResamples = Annotated[
+    int, Field(ge=100, le=10_000, description="bootstrap resamples for each interval, 100 to 10000")
+]
+Metric = Literal[
+    "auto", "roc_auc", "pr_auc", "log_loss", "f1", "accuracy", "mcc", "rmse", "mae", "r2"
+]
 
-AUTO: Literal["auto"] = "auto"  # what fits the book's task
+AUTO: Literal["auto"] = "auto"  # choose by the book's task
 NONE = "none"
 FAMILIES = {
     "classification": {
@@ -50,65 +54,74 @@ FAMILIES = {
         "mlp": "neural network",
     },
 }
-KNOWN = list(dict.fromkeys(name for names in FAMILIES.values() for name in names))
+KNOWN_FAMILIES = list(dict.fromkeys(name for names in FAMILIES.values() for name in names))
 
 
-def words(value: Any) -> Any:
-    """A list may come from YAML or, on a command line, as words parted by blanks or commas."""
+def split_words(value: Any) -> Any:
+    """Split a text at blanks and commas, as on a command line; pass a list from YAML through."""
     return value.replace(",", " ").split() if isinstance(value, str) else value
 
 
-def none(value: Any) -> Any:
-    """None as it comes from a command line or from Ploomber, which hands it on as a word."""
+def parse_none(value: Any) -> Any:
+    """Read the words none and null, as from a command line or Ploomber, as None."""
     return None if isinstance(value, str) and value.strip().lower() in ("none", "null") else value
 
 
-def word(value: Any) -> Any:
-    """The word none, which Ploomber hands on as None where it stands in an env file."""
+def none_to_word(value: Any) -> Any:
+    """Turn None into the word none, because Ploomber reads none in an env file as None."""
     return NONE if value is None else value
 
 
-def known_families(families: list[str]) -> list[str]:
+def check_families(families: list[str]) -> list[str]:
     if families == [AUTO]:
         return families
     for family in families:
-        if family not in KNOWN:
-            raise ValueError(f"{family!r} is no model family; {nearest(family, KNOWN)}")
+        if family not in KNOWN_FAMILIES:
+            raise ValueError(
+                f"{family!r} is not a model family; {suggest_name(family, KNOWN_FAMILIES)}"
+            )
     if len(set(families)) < len(families):
-        raise ValueError(f"{' '.join(families)!r} names a family twice")
+        raise ValueError(f"{' '.join(families)!r} lists a family twice")
     return families
 
 
-def named_transformers(names: list[str]) -> list[str]:
+def check_transformers(names: list[str]) -> list[str]:
     for name in names:
         if name != NONE and not re.fullmatch(r"[A-Za-z_]\w*\.[A-Za-z_]\w*", name):
-            raise ValueError(f"{name!r} does not name a class in features/ as FILE.CLASS, such as ratios.PerRoom")
+            raise ValueError(
+                f"{name!r} does not name a class in features/ as FILE.CLASS, such as ratios.PerRoom"
+            )
     if len(set(names)) < len(names):
-        raise ValueError(f"{' '.join(names)!r} names a transformer twice")
+        raise ValueError(f"{' '.join(names)!r} lists a transformer twice")
     return names
 
 
-Transformers = Annotated[list[str], BeforeValidator(words), BeforeValidator(word), AfterValidator(named_transformers)]
+TransformerNames = Annotated[
+    list[str],
+    BeforeValidator(split_words),
+    BeforeValidator(none_to_word),
+    AfterValidator(check_transformers),
+]
 
 
-SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
-def seconds(span: str) -> float:
-    """Seconds of ``7d``, ``12h``, ``30m`` or ``90s``.
+def parse_duration(span: str) -> float:
+    """Parse a duration such as ``7d``, ``12h``, ``30m`` or ``90s`` to seconds.
 
     Raises
     ------
     ValueError
-        When it is none of these, or none at all.
+        When the text is not a duration, or the duration is zero.
     """
-    found = re.fullmatch(r"(\d+)([smhd])", span.strip())
-    if not found or not int(found[1]):
-        raise ValueError(f"{span!r} is no span of time; give 7d, 12h, 30m or 90s")
-    return float(int(found[1]) * SECONDS[found[2]])
+    match = re.fullmatch(r"(\d+)([smhd])", span.strip())
+    if not match or not int(match[1]):
+        raise ValueError(f"{span!r} is not a duration, such as 7d, 12h, 30m or 90s")
+    return float(int(match[1]) * UNIT_SECONDS[match[2]])
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
-    """The name that was probably meant, or all there are."""
-    close = get_close_matches(name, list(names), n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"one of {', '.join(names)}"
+def suggest_name(name: str, choices: Iterable[str]) -> str:
+    """Suggest the closest name, or list all choices."""
+    matches = get_close_matches(name, list(choices), n=1, cutoff=0.5)
+    return f"did you mean {matches[0]!r}?" if matches else f"one of {', '.join(choices)}"

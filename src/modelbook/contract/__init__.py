@@ -1,6 +1,6 @@
-"""The contract of a table: its columns, their rules and roles, and every place where a frame breaks them."""
+"""The data contract of a table: columns, types, rules and roles, and validation of frames."""
 
 from modelbook.contract.column import Column
-from modelbook.contract.document import Contract
+from modelbook.contract.contract import Contract
 
 __all__ = ["Column", "Contract"]

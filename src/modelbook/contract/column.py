@@ -1,4 +1,4 @@
-"""One column of a contract: what it means, may hold, and is used for."""
+"""One column of a contract: meaning, type, allowed values and role."""
 
 from __future__ import annotations
 
@@ -8,183 +8,261 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from modelbook.contract import dates
-from modelbook.contract.parsing import Decimal, Parse, as_text, number, numbers, text, truths
-from modelbook.errors import ViolationError
+from modelbook.contract.parsing import (
+    DecimalMark,
+    NumberFormat,
+    normalize_text,
+    normalize_texts,
+    parse_booleans,
+    parse_number,
+    parse_numbers,
+)
+from modelbook.errors import ContractViolationError
 
 if TYPE_CHECKING:
-    import pandas as pd  # a service reads contracts without it
+    import pandas as pd  # not at run time: the service image reads contracts without pandas
 
 Role = Literal["feature", "target", "entity", "time", "id", "sensitive", "dropped"]
-Kind = Literal["number", "integer", "boolean", "category", "text", "date"]
-ROLES: dict[str, tuple[Role, ...]] = {  # what a column of some types cannot be, it is not
+ColumnType = Literal["number", "integer", "boolean", "category", "text", "date"]
+ROLES_BY_TYPE: dict[str, tuple[Role, ...]] = {  # types that allow only some roles
     "text": ("entity", "id", "dropped"), "date": ("feature", "time", "dropped"),
 }  # fmt: skip
-ANSWERS: dict[str, tuple[Kind, ...]] = {  # what a target may be, by task
-    "binary": ("boolean", "category"), "multiclass": ("category",), "regression": ("number", "integer"),
+TARGET_TYPES_BY_TASK: dict[str, tuple[ColumnType, ...]] = {  # types that a target may have, by task
+    "binary": ("boolean", "category"), "multiclass": ("category",),
+    "regression": ("number", "integer"),
 }  # fmt: skip
 
-LONGEST, LARGEST = 200, 1e300  # characters of a date or an amount, and size of a number, that one request may hold
+MAX_TEXT_LENGTH, MAX_ABSOLUTE_NUMBER = (
+    200,
+    1e300,
+)  # longest text of a date or an amount, and largest absolute number, in one request
 
 
 class Column(BaseModel):
-    """What one column means, may hold, and is used for."""
+    """Specification of one column: meaning, type, allowed values and role."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     role: Role
-    type: Kind
+    type: ColumnType
     meaning: str = Field(min_length=1)
     label: str = ""
     min: float | None = None
     max: float | None = None
     categories: list[str] | None = None
     unseen: bool = False
-    parse: Parse | None = None
-    decimal: Decimal = "."
+    parse: NumberFormat | None = None
+    decimal: DecimalMark = "."
     format: str = ""
-    parts: list[dates.Part] = []
-    period: dates.Period | None = None
+    parts: list[dates.DatePart] = []
+    period: dates.PeriodUnit | None = None
     nullable: bool = False
     reason: str = ""
     positive: str = ""
 
     @model_validator(mode="after")
-    def _coherent(self) -> Column:
+    def _check_coherence(self) -> Column:
         if self.type == "category" and not self.categories and not self.unseen:
-            raise ValueError("a category column names its categories, or allows unseen ones")
+            raise ValueError("a category column must list its categories, or set unseen: true")
         if self.role == "dropped" and not self.reason:
-            raise ValueError("a dropped column gives its reason")
+            raise ValueError("a dropped column must have a reason")
         if self.positive and self.role != "target":
-            raise ValueError("only the target names a positive category")
+            raise ValueError("only the target may have a positive category")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"min {self.min:g} is above max {self.max:g}")
-        if self.role not in ROLES.get(self.type, (self.role,)):
-            raise ValueError(f"a {self.type} column is {' or '.join(ROLES[self.type])}, not {self.role}")
-        timed = self.role == "time" and self.type == "date"
-        fits = {
-            "categories": self.type == "category", "unseen": self.type == "category",
-            "parse": self.type in ("number", "integer"), "decimal": self.parse is not None,
-            "format": self.type == "date", "parts": self.role == "feature" and self.type == "date", "period": timed,
-        }  # fmt: skip
-        if wrong := [key for key, fit in fits.items() if not fit and getattr(self, key) != type(self).default(key)]:
-            raise ValueError(f"{wrong[0]} says nothing of a {self.role} column of type {self.type}")
+        if self.role not in ROLES_BY_TYPE.get(self.type, (self.role,)):
+            raise ValueError(
+                f"a {self.type} column cannot have the role {self.role}; "
+                f"allowed: {', '.join(ROLES_BY_TYPE[self.type])}"
+            )
+        is_time_date = self.role == "time" and self.type == "date"
+        is_applicable_by_key = {
+            "categories": self.type == "category",
+            "unseen": self.type == "category",
+            "parse": self.type in ("number", "integer"),
+            "decimal": self.parse is not None,
+            "format": self.type == "date",
+            "parts": self.role == "feature" and self.type == "date",
+            "period": is_time_date,
+        }
+        if inapplicable_keys := [
+            key
+            for key, is_applicable in is_applicable_by_key.items()
+            if not is_applicable and getattr(self, key) != type(self).default_value(key)
+        ]:
+            raise ValueError(
+                f"{inapplicable_keys[0]} does not apply to a {self.role} column of type {self.type}"
+            )
         if self.type == "date" and not self.format:
-            raise ValueError("a date column names its format, such as %Y-%m-%d or ISO8601")
-        if timed and not self.period:
-            raise ValueError("a time column of dates names its period: year, month or day")
+            raise ValueError("a date column must have a format, such as %Y-%m-%d or ISO8601")
+        if is_time_date and not self.period:
+            raise ValueError("a time column of dates must have a period: year, month or day")
         return self
 
     @classmethod
-    def default(cls, key: str) -> object:
-        """What a key is when the contract does not say it."""
+    def default_value(cls, key: str) -> object:
+        """Return the default of a key that the contract leaves out."""
         return cls.model_fields[key].default
 
     @property
     def classes(self) -> list[str]:
-        """What the column answers as a target, in the order of its codes; the positive one last. None for a number."""
+        """Class labels in the order of their codes, the positive class last; empty for a number."""
         if self.type == "boolean":
             return ["no", "yes"]
         names = self.categories or []
         return sorted(names, key=lambda name: name == self.positive) if self.positive else names
 
-    def check_answers(self, name: str, task: str) -> None:
-        """Raise ValueError where the column, as the target of that name, does not fit the task."""
-        kinds = ANSWERS[task]
-        if self.type not in kinds:
-            raise ValueError(f"the target column {name} of a {task} task is {' or '.join(kinds)}, not {self.type}")
+    def check_target(self, name: str, task: str) -> None:
+        """Raise ValueError when the column cannot be the target of a task."""
+        allowed_types = TARGET_TYPES_BY_TASK[task]
+        if self.type not in allowed_types:
+            raise ValueError(
+                f"the target column {name} of a {task} task is {' or '.join(allowed_types)}, "
+                f"not {self.type}"
+            )
         if len(set(self.classes)) < len(self.classes):
-            raise ValueError(f"the target column {name} names a category twice")
+            raise ValueError(f"the target column {name} lists a category twice")
         if task == "multiclass" and len(self.classes) < 3:
-            raise ValueError(f"the target column {name} of a multiclass task has at least three categories")
-        if task == "binary" and self.type == "category" and (len(self.classes) != 2 or not self.positive):
-            raise ValueError(f"the target column {name} of a binary task has two categories and names one as positive")
+            raise ValueError(
+                f"the target column {name} of a multiclass task needs at least three categories"
+            )
+        if (
+            task == "binary"
+            and self.type == "category"
+            and (len(self.classes) != 2 or not self.positive)
+        ):
+            raise ValueError(
+                f"the target column {name} of a binary task needs two categories, one of "
+                "them positive"
+            )
         if self.positive and (task != "binary" or self.positive not in self.classes):
-            why = "which is no category of it" if task == "binary" else f"but a {task} task has no yes"
-            raise ValueError(f"the target column {name} names {self.positive!r} as positive, {why}")
+            problem = (
+                "which is not one of its categories"
+                if task == "binary"
+                else f"but a {task} task has none"
+            )
+            raise ValueError(
+                f"the target column {name} names {self.positive!r} as positive, {problem}"
+            )
 
-    def rule(self) -> str:
-        """The column's rule in words, as a violation shows it."""
+    def describe_rule(self) -> str:
+        """Describe the column's rule in words, as violations show it."""
         if self.type == "category" and not self.unseen:
             return f"one of {', '.join(self.categories or [])}"
         if self.type == "date":
             return f"date as {self.format}"
         if self.type in ("boolean", "category", "text"):
             return {"boolean": "0 or 1", "category": "any category", "text": "text"}[self.type]
-        low = "" if self.min is None else f" from {self.min:g}"
-        high = "" if self.max is None else f" to {self.max:g}"
-        how = f" as {self.parse}" if self.parse else ""
-        return f"{self.type}{low}{high}{how}"
+        min_text = "" if self.min is None else f" from {self.min:g}"
+        max_text = "" if self.max is None else f" to {self.max:g}"
+        format_text = f" as {self.parse}" if self.parse else ""
+        return f"{self.type}{min_text}{max_text}{format_text}"
 
-    def parsed(self, values: pd.Series) -> pd.Series:
-        """Values as the column's type has them; NaN, or NaT, where there is a gap or something of another type."""
+    def parse_values(self, values: pd.Series) -> pd.Series:
+        """Convert values to the column's type; NaN or NaT when missing or unparsable."""
         if self.type in ("category", "text"):
-            return as_text(values)
+            return normalize_texts(values)
         if self.type == "date":
             return (
-                dates.periods(values, self.format, self.period) if self.period else dates.moments(values, self.format)
+                dates.parse_periods(values, self.format, self.period)
+                if self.period
+                else dates.parse_timestamps(values, self.format)
             )
-        return truths(values) if self.type == "boolean" else numbers(values, self.parse, self.decimal)
+        return (
+            parse_booleans(values)
+            if self.type == "boolean"
+            else parse_numbers(values, self.parse, self.decimal)
+        )
 
-    def conformed(self, name: str, values: pd.Series) -> pd.Series:
-        """Values as the column's type has them; whole numbers without gaps that no model sees are int64.
+    def conform_values(self, name: str, values: pd.Series) -> pd.Series:
+        """Convert values to the column's type.
+
+        Integers without missing values in columns that are not features become int64.
 
         Raises
         ------
-        ViolationError
+        ContractViolationError
             When a value cannot be read as that type.
         """
-        parsed = self.parsed(values)
-        lost = (parsed.isna() & values.notna()).to_numpy()
-        if lost.any():
-            row = int(np.flatnonzero(lost)[0])
-            raise ViolationError(
-                f"{name} = {values.iloc[row]!r} in row {row} cannot be read; {lost.sum():,} such values",
-                expected=self.rule(),
-                next="mend the value, or say in the contract how it is written (docs/contract.md)",
+        parsed = self.parse_values(values)
+        is_unreadable = (parsed.isna() & values.notna()).to_numpy()
+        if is_unreadable.any():
+            row = int(np.flatnonzero(is_unreadable)[0])
+            raise ContractViolationError(
+                (
+                    f"{name} = {values.iloc[row]!r} in row {row} cannot be read; "
+                    f"{is_unreadable.sum():,} such values"
+                ),
+                expected=self.describe_rule(),
+                next="correct the value, or set its format in the contract (docs/contract.md)",
             )
-        whole = self.role in ("entity", "time", "target", "id") and self.type not in ("number", "category", "text")
-        return parsed.astype("int64") if whole and parsed.notna().all() else parsed
+        stores_integers = self.role in ("entity", "time", "target", "id") and self.type not in (
+            "number",
+            "category",
+            "text",
+        )
+        return parsed.astype("int64") if stores_integers and parsed.notna().all() else parsed
 
-    def holds(self, values: pd.Series, parsed: pd.Series | None = None) -> pd.Series:
-        """Whether each value keeps the column's rule; a gap does, for it has a rule of its own (``nullable``).
+    def valid_mask(self, values: pd.Series, parsed: pd.Series | None = None) -> pd.Series:
+        """Return whether each value meets the column's rule.
 
-        ``parsed`` saves reading the values, where they are read already.
+        Missing values count as valid here, because ``nullable`` is a rule of its own.
+
+        Parameters
+        ----------
+        values : Series
+            Values as the table has them.
+        parsed : Series, optional
+            Result of ``parse_values``, to avoid parsing twice.
         """
-        parsed = self.parsed(values) if parsed is None else parsed
+        parsed = self.parse_values(values) if parsed is None else parsed
         if self.type == "category" and not self.unseen:
             return values.isna() | parsed.isin(self.categories or [])
         if self.type in ("category", "text", "date"):
             return values.isna() | parsed.notna()
-        right = np.isfinite(parsed)
+        is_valid = np.isfinite(parsed)
         if self.type == "boolean":
-            right &= (parsed == 0) | (parsed == 1)
+            is_valid &= (parsed == 0) | (parsed == 1)
         if self.type == "integer":
-            right &= parsed % 1 == 0
+            is_valid &= parsed % 1 == 0
         if self.min is not None:
-            right &= parsed >= self.min
+            is_valid &= parsed >= self.min
         if self.max is not None:
-            right &= parsed <= self.max
-        return values.isna() | right
+            is_valid &= parsed <= self.max
+        return values.isna() | is_valid
 
-    def read(self, value: Any) -> Any:
-        """One value as ``parsed`` has it: text, a number, the parts of a date; None where it breaks the column's rule.
+    def parse_value(self, value: Any) -> Any:
+        """Parse one value: text, a number, or date parts; None when it breaks the column's rule.
 
-        It is what a service reads requests by, where a series for each value would take too long.
+        The service parses requests with it, because a series for each value would be too slow.
         """
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             return None
         if self.type in ("category", "text"):
-            told, free = text(value), self.unseen or self.type == "text"
-            return told if isinstance(told, str) and (free or told in (self.categories or ())) else None
-        if len(value) > LONGEST if isinstance(value, str) else abs(value) > LARGEST:
+            parsed, accepts_any_text = normalize_text(value), self.unseen or self.type == "text"
+            return (
+                parsed
+                if isinstance(parsed, str)
+                and (accepts_any_text or parsed in (self.categories or ()))
+                else None
+            )
+        if (
+            len(value) > MAX_TEXT_LENGTH
+            if isinstance(value, str)
+            else abs(value) > MAX_ABSOLUTE_NUMBER
+        ):
             return None
         if self.type == "date":
-            return dates.one(value, self.format, self.period or tuple(self.parts or dates.PARTS))
-        told = number(value, self.parse, self.decimal) if self.parse else value
-        return float(told) if not isinstance(told, str) and self.keeps(told) else None
+            return dates.parse_date(
+                value, self.format, self.period or tuple(self.parts or dates.DEFAULT_DATE_PARTS)
+            )
+        parsed = parse_number(value, self.parse, self.decimal) if self.parse else value
+        return (
+            float(parsed) if not isinstance(parsed, str) and self.is_valid_number(parsed) else None
+        )
 
-    def keeps(self, value: float) -> bool:
-        """``holds`` of one number."""
+    def is_valid_number(self, value: float) -> bool:
+        """Return whether one number meets the column's rule, like ``valid_mask`` for a series."""
         return bool(
             np.isfinite(value)
             and (self.type != "boolean" or value in (0, 1))
@@ -193,19 +271,25 @@ class Column(BaseModel):
             and (self.max is None or value <= self.max)
         )
 
-    def seen(self, name: str) -> dict[str, Column]:
-        """What a model sees of this column, by name: itself, or the parts of a date as numbers."""
+    def model_features(self, name: str) -> dict[str, Column]:
+        """Return the model's features from this column by name: itself, or its date parts."""
         if self.type != "date":
             return {name: self}
         label = self.label or name
         return {
             f"{name}_{part}": Column(
-                role=self.role, type="number", meaning=f"{self.meaning}: {dates.MEANINGS[part]}",
-                label=f"{label} ({part})", nullable=self.nullable,
+                role=self.role,
+                type="number",
+                meaning=f"{self.meaning}: {dates.DATE_PART_MEANINGS[part]}",
+                label=f"{label} ({part})",
+                nullable=self.nullable,
             )
-            for part in self.parts or dates.PARTS
-        }  # fmt: skip
+            for part in self.parts or dates.DEFAULT_DATE_PARTS
+        }
 
-    def derived(self, name: str, at: pd.Series) -> dict[str, pd.Series]:
-        """The parts of a date feature's moments, by the names that ``seen`` gives them."""
-        return {f"{name}_{part}": dates.part(at, part) for part in self.parts or dates.PARTS}
+    def extract_date_parts(self, name: str, timestamps: pd.Series) -> dict[str, pd.Series]:
+        """Extract the date parts of timestamps, under the names that ``model_features`` gives."""
+        return {
+            f"{name}_{part}": dates.extract_date_part(timestamps, part)
+            for part in self.parts or dates.DEFAULT_DATE_PARTS
+        }

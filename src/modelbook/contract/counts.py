@@ -1,4 +1,4 @@
-"""Count values with a fixed order of ties: pandas sorts counts unstably, by the processor's kind."""
+"""Count values with a stable order of ties; in pandas the order depends on the processor."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ if TYPE_CHECKING:
 
 
 def count_values(values: pd.Series) -> pd.Series:
-    """Rows of each value, most frequent first; ties in the order of their first row."""
+    """Count the rows of each value, most frequent first; ties in order of first appearance."""
     return values.value_counts(sort=False).sort_values(ascending=False, kind="stable")

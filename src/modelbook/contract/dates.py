@@ -1,4 +1,4 @@
-"""Dates: read by one format, cut into periods, and told to a model as numbers."""
+"""Dates: parse them by a format, assign periods, and extract date parts as numeric features."""
 
 from __future__ import annotations
 
@@ -9,84 +9,114 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 if TYPE_CHECKING:
-    import pandas as pd  # a service reads contracts without it
+    import pandas as pd  # not at run time: the service image reads contracts without pandas
 
-Part = Literal["days", "year", "month", "day", "weekday", "hour"]
-Period = Literal["year", "month", "day"]
+DatePart = Literal["days", "year", "month", "day", "weekday", "hour"]
+PeriodUnit = Literal["year", "month", "day"]
 
-PARTS: tuple[Part, ...] = ("days", "month", "weekday")  # of a date feature that names none
-LARGEST: dict[Part, tuple[int, int]] = {"month": (1, 12), "day": (1, 31), "weekday": (0, 6), "hour": (0, 23)}
-MEANINGS: dict[Part, str] = {
-    "days": "days since 1 January 1970", "year": "year", "month": "month, 1 to 12", "day": "day of the month, 1 to 31",
-    "weekday": "day of the week, 0 Monday to 6 Sunday", "hour": "hour of the day, 0 to 23",
-}  # fmt: skip
-DIGITS = {"year": 4, "month": 6, "day": 8}
+DEFAULT_DATE_PARTS: tuple[DatePart, ...] = ("days", "month", "weekday")  # the default parts
+DATE_PART_RANGES: dict[DatePart, tuple[int, int]] = {
+    "month": (1, 12),
+    "day": (1, 31),
+    "weekday": (0, 6),
+    "hour": (0, 23),
+}
+DATE_PART_MEANINGS: dict[DatePart, str] = {
+    "days": "days since 1 January 1970",
+    "year": "year",
+    "month": "month, 1 to 12",
+    "day": "day of the month, 1 to 31",
+    "weekday": "day of the week, 0 Monday to 6 Sunday",
+    "hour": "hour of the day, 0 to 23",
+}
+PERIOD_DIGITS = {"year": 4, "month": 6, "day": 8}
 
 
-def moments(values: pd.Series, format: str) -> pd.Series:
-    """Values as moments in UTC without a zone; NaT where there is a gap, or something the format does not read.
+def parse_timestamps(values: pd.Series, date_format: str) -> pd.Series:
+    """Parse values as UTC timestamps without a time zone; NaT for missing or unparsable values.
 
     Parameters
     ----------
-    format : str
-        As ``strptime`` reads it, or ``ISO8601``. Whole numbers such as 20210304 are read by their digits; values that
-        are dates already stay what they are.
+    date_format : str
+        A ``strptime`` format, or ``ISO8601``. Integers such as 20210304 are read by their digits;
+        values that are dates already are kept.
     """
     import pandas as pd
 
     if values.dtype.kind == "M":
-        return (values.dt.tz_convert("UTC").dt.tz_localize(None) if values.dt.tz else values).astype("datetime64[ns]")
-    known = values.unique()
-    texts = pd.Series([_written(value) for value in known], dtype=object)
-    read = pd.to_datetime(texts, format=format, errors="coerce", utc=True).dt.tz_localize(None).astype("datetime64[ns]")
-    # Values that are dates already are written as ISO 8601 whatever the format is.
-    dates = pd.Series([isinstance(value, date) for value in known], dtype=bool)
-    if dates.any():
-        iso = pd.to_datetime(texts[dates], format="ISO8601", errors="coerce", utc=True)
-        read[dates] = iso.dt.tz_localize(None).astype("datetime64[ns]")
-    return values.map(dict(zip(known, read, strict=True))).astype("datetime64[ns]")
+        return (
+            values.dt.tz_convert("UTC").dt.tz_localize(None) if values.dt.tz else values
+        ).astype("datetime64[ns]")
+    distinct_values = values.unique()
+    texts = pd.Series([_to_date_text(value) for value in distinct_values], dtype=object)
+    timestamps = (
+        pd.to_datetime(texts, format=date_format, errors="coerce", utc=True)
+        .dt.tz_localize(None)
+        .astype("datetime64[ns]")
+    )
+    # Values that are dates already become ISO 8601 texts, whatever the format is.
+    is_date = pd.Series([isinstance(value, date) for value in distinct_values], dtype=bool)
+    if is_date.any():
+        iso_timestamps = pd.to_datetime(texts[is_date], format="ISO8601", errors="coerce", utc=True)
+        timestamps[is_date] = iso_timestamps.dt.tz_localize(None).astype("datetime64[ns]")
+    return values.map(dict(zip(distinct_values, timestamps, strict=True))).astype("datetime64[ns]")
 
 
-def periods(values: pd.Series, format: str, period: Period) -> pd.Series:
-    """The period of each moment as a number that sorts: 2021, 202103 or 20210304; NaN for what is no date.
+def parse_periods(values: pd.Series, date_format: str, period: PeriodUnit) -> pd.Series:
+    """Return the period of each date as a sortable number, such as 2021, 202103 or 20210304.
 
-    A number with as many digits as the period's is that period already.
+    Values that are not dates become NaN. Numbers with as many digits as the period are periods
+    already, and are kept.
     """
     import pandas as pd
 
-    given = pd.to_numeric(values, errors="coerce") if values.dtype.kind in "fiu" else pd.Series(np.nan, values.index)
-    low = 10 ** (DIGITS[period] - 1)
-    ready = given.between(low, 10 * low - 1)
-    at = moments(values.where(~ready, np.nan), format).dt
-    number = at.year.astype("float64")
-    for more in {"year": [], "month": [at.month], "day": [at.month, at.day]}[period]:
-        number = number * 100 + more
-    return number.where(~ready, given)
+    numbers = (
+        pd.to_numeric(values, errors="coerce")
+        if values.dtype.kind in "fiu"
+        else pd.Series(np.nan, values.index)
+    )
+    smallest_period = 10 ** (PERIOD_DIGITS[period] - 1)
+    is_period = numbers.between(smallest_period, 10 * smallest_period - 1)
+    date_fields = parse_timestamps(values.where(~is_period, np.nan), date_format).dt
+    periods = date_fields.year.astype("float64")
+    for field in {
+        "year": [],
+        "month": [date_fields.month],
+        "day": [date_fields.month, date_fields.day],
+    }[period]:
+        periods = periods * 100 + field
+    return periods.where(~is_period, numbers)
 
 
-def part(at: pd.Series, name: Part) -> pd.Series:
-    """A part of each moment as float64; NaN for a gap."""
+def extract_date_part(timestamps: pd.Series, name: DatePart) -> pd.Series:
+    """Extract one part of each timestamp as float64; NaN for a missing value."""
     import pandas as pd
 
     if name == "days":
-        return (at - pd.Timestamp("1970-01-01")) / pd.Timedelta(days=1)
-    return getattr(at.dt, name).astype("float64")
+        return (timestamps - pd.Timestamp("1970-01-01")) / pd.Timedelta(days=1)
+    return getattr(timestamps.dt, name).astype("float64")
 
 
-@lru_cache(maxsize=20_000)  # the days that requests name are few
-def one(value: str | float, format: str, wanted: Period | tuple[Part, ...]) -> Any:
-    """One date as its period, int, or as its parts, a tuple of floats; None for what the format does not read."""
+@lru_cache(maxsize=20_000)  # requests repeat the same few dates
+def parse_date(
+    value: str | float, date_format: str, unit_or_parts: PeriodUnit | tuple[DatePart, ...]
+) -> Any:
+    """Parse one date to its period (int) or its parts (tuple of float); None when unparsable."""
     import pandas as pd
 
-    given = pd.Series([value])
-    if isinstance(wanted, str):
-        period = periods(given, format, wanted)[0]
+    values = pd.Series([value])
+    if isinstance(unit_or_parts, str):
+        period = parse_periods(values, date_format, unit_or_parts)[0]
         return None if np.isnan(period) else int(period)
-    at = moments(given, format)
-    return None if at.isna()[0] else tuple(float(part(at, name)[0]) for name in wanted)
+    timestamps = parse_timestamps(values, date_format)
+    return (
+        None
+        if timestamps.isna()[0]
+        else tuple(float(extract_date_part(timestamps, name)[0]) for name in unit_or_parts)
+    )
 
 
-def _written(value: Any) -> Any:
+def _to_date_text(value: Any) -> Any:
     import pandas as pd
 
     if isinstance(value, int | float | np.number):

@@ -1,22 +1,28 @@
-"""Read a table, fingerprint it, and split it without leaking."""
+"""Read a table, fingerprint it, and split it without leakage."""
 
-from modelbook.dataset.read import fingerprint, load, read, sort_rows, state
-from modelbook.dataset.rule import RULES
-from modelbook.dataset.source import BUNDLED
-from modelbook.dataset.split import Split, by_period, sample, split
-from modelbook.dataset.versioned import version
+from modelbook.dataset.dvc_tracking import read_data_version
+from modelbook.dataset.reader import (
+    fingerprint,
+    quick_fingerprint,
+    read_table,
+    read_without_contract,
+    sort_rows,
+)
+from modelbook.dataset.source import BUNDLED_TABLES
+from modelbook.dataset.split_strategy import SPLIT_STRATEGIES
+from modelbook.dataset.splitting import DataSplit, sample_table, split_by_period, split_table
 
 __all__ = [
-    "BUNDLED",
-    "RULES",
-    "Split",
-    "by_period",
+    "BUNDLED_TABLES",
+    "SPLIT_STRATEGIES",
+    "DataSplit",
     "fingerprint",
-    "load",
-    "read",
-    "sample",
+    "quick_fingerprint",
+    "read_data_version",
+    "read_table",
+    "read_without_contract",
+    "sample_table",
     "sort_rows",
-    "split",
-    "state",
-    "version",
+    "split_by_period",
+    "split_table",
 ]

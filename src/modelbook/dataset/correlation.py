@@ -1,4 +1,4 @@
-"""Correlation: how far two features say the same, whatever their types."""
+"""Pairwise association of features, whatever their types."""
 
 from __future__ import annotations
 
@@ -13,54 +13,71 @@ from scipy.stats.contingency import association
 if TYPE_CHECKING:
     from modelbook.contract import Contract
 
-MOST_FEATURES = 60  # that are paired
-MOST_ROWS = 20_000
+MAX_FEATURES = 60  # features compared in pairs
+MAX_ROWS = 20_000
 
 
-def pairs(frame: pd.DataFrame, contract: Contract, order: list[str], seed: int = 0) -> pd.DataFrame:
-    """How far each two features go together, closest first.
+def correlate_features(
+    frame: pd.DataFrame, contract: Contract, ordered_features: list[str], seed: int = 0
+) -> pd.DataFrame:
+    """Measure the association of each pair of features, strongest first.
 
-    Two numbers: Spearman's rank correlation, with its sign. Two categories: Cramér's V. A number and a category: the
-    correlation ratio, the root of the share of the number's variance that lies between the categories.
+    Two numeric features: Spearman's rank correlation, signed. Two categorical features: Cramér's V.
+    One of each: the correlation ratio, i.e. the square root of the share of the numeric feature's
+    variance that lies between the categories.
 
     Parameters
     ----------
-    order : list of str
-        Features, the most important first; the first 60 are paired, on a sample of 20,000 rows at most.
+    ordered_features : list of str
+        Features, most important first; the first 60 are compared, on at most 20,000 sampled rows.
 
     Returns
     -------
     DataFrame
-        Columns ``one, other, measure, value``, ``value`` from -1 to 1; pairs of which nothing can be said are left out.
+        Columns ``one, other, measure, value``, with ``value`` from -1 to 1. Pairs for which the
+        measure is undefined are omitted.
     """
-    rows = frame.sample(MOST_ROWS, random_state=seed) if len(frame) > MOST_ROWS else frame
-    features = order[:MOST_FEATURES]
-    numbers = [name for name in features if name in contract.numeric]
+    rows = frame.sample(MAX_ROWS, random_state=seed) if len(frame) > MAX_ROWS else frame
+    features = ordered_features[:MAX_FEATURES]
+    numbers = [name for name in features if name in contract.numeric_features]
     categories = [name for name in features if name not in numbers]
-    found = [*_ranked(rows[numbers]), *_tabled(rows[categories]), *_between(rows[numbers], rows[categories])]
-    table = pd.DataFrame(found, columns=["one", "other", "measure", "value"]).dropna()
+    pairs = [
+        *_rank_correlations(rows[numbers]),
+        *_cramers_v(rows[categories]),
+        *_correlation_ratios(rows[numbers], rows[categories]),
+    ]
+    table = pd.DataFrame(pairs, columns=["one", "other", "measure", "value"]).dropna()
     return table.sort_values("value", key=abs, ascending=False, kind="stable", ignore_index=True)
 
 
-def _ranked(numbers: pd.DataFrame) -> Iterator[tuple[str, str, str, float]]:
+def _rank_correlations(numbers: pd.DataFrame) -> Iterator[tuple[str, str, str, float]]:
     matrix = numbers.corr("spearman")
-    for one, other in combinations(numbers.columns, 2):
-        yield one, other, "Spearman", float(matrix.loc[one, other])
+    for first_feature, second_feature in combinations(numbers.columns, 2):
+        yield (
+            first_feature,
+            second_feature,
+            "Spearman",
+            float(matrix.loc[first_feature, second_feature]),
+        )
 
 
-def _tabled(categories: pd.DataFrame) -> Iterator[tuple[str, str, str, float]]:
-    for one, other in combinations(categories.columns, 2):
-        counts = pd.crosstab(categories[one], categories[other])
+def _cramers_v(categories: pd.DataFrame) -> Iterator[tuple[str, str, str, float]]:
+    for first_feature, second_feature in combinations(categories.columns, 2):
+        counts = pd.crosstab(categories[first_feature], categories[second_feature])
         value = association(counts.to_numpy()) if min(counts.shape) > 1 else np.nan
-        yield one, other, "Cramér's V", float(value)
+        yield first_feature, second_feature, "Cramér's V", float(value)
 
 
-def _between(numbers: pd.DataFrame, categories: pd.DataFrame) -> Iterator[tuple[str, str, str, float]]:
-    """Correlation ratios of all numbers with each category, over the rows where both are there."""
+def _correlation_ratios(
+    numbers: pd.DataFrame, categories: pd.DataFrame
+) -> Iterator[tuple[str, str, str, float]]:
+    """Correlation ratio of each numeric with each categorical feature, over complete rows."""
     for name in categories.columns:
-        label = categories[name]
-        known = numbers[label.notna()]
-        means = known.groupby(label).transform("mean")
-        ratio = ((means - known.mean()) ** 2).sum() / ((known - known.mean()) ** 2).sum().replace(0, np.nan)
-        for other, value in np.sqrt(ratio).items():
-            yield str(other), name, "correlation ratio", float(value)
+        category = categories[name]
+        labelled_numbers = numbers[category.notna()]
+        means = labelled_numbers.groupby(category).transform("mean")
+        ratio = ((means - labelled_numbers.mean()) ** 2).sum() / (
+            (labelled_numbers - labelled_numbers.mean()) ** 2
+        ).sum().replace(0, np.nan)
+        for feature, value in np.sqrt(ratio).items():
+            yield str(feature), name, "correlation ratio", float(value)

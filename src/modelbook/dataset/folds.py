@@ -1,4 +1,4 @@
-"""Assign whole groups to folds: stratified by class, whatever the order of rows or the processor."""
+"""Assign whole groups to folds: stratified by class, whatever the order of rows or processor."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modelbook.dataset.rule import draw
+from modelbook.dataset.split_strategy import hash_entities
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FEWEST_FOLDS = 2  # that cross-validation can do with
-PRECISION = 2**20  # weights of classes are integers, in this part of the commonest one
-SALT = "folds"  # the holdout is drawn by a hash of the same entities, and must not order them
+FEWEST_FOLDS = 2  # minimum for cross-validation
+PRECISION = 2**20  # scale of the integer class weights
+SALT = "folds"  # a different hash from the one that draws the holdout
 
 
 def assign_folds(groups: pd.Series, classes: np.ndarray | None, n_splits: int) -> np.ndarray:
@@ -42,25 +42,29 @@ def assign_folds(groups: pd.Series, classes: np.ndarray | None, n_splits: int) -
     """
     import pandas as pd
 
-    codes, units = pd.factorize(groups)
+    codes, unique_groups = pd.factorize(groups)
     if classes is None:
         classes = np.zeros(len(codes), dtype=np.int64)
-    per_class = np.zeros((len(units), classes.max() + 1), dtype=np.int64)
+    per_class = np.zeros((len(unique_groups), classes.max() + 1), dtype=np.int64)
     np.add.at(per_class, (codes, classes), 1)
     counts = np.column_stack([per_class, per_class.sum(axis=1)])  # rows of each class, and of all
     totals = [int(total) for total in counts.sum(axis=0)]
     weights = [PRECISION * totals[-1] ** 2 // total**2 if total else 0 for total in totals]
 
     loads = [[0] * len(totals) for _ in range(n_splits)]
-    folds = np.empty(len(units), dtype=np.int64)
-    for profile, members in _profiles(counts, draw(pd.Series(units), SALT).to_numpy(), totals):
+    folds = np.empty(len(unique_groups), dtype=np.int64)
+    for profile, members in _profiles(
+        counts, hash_entities(pd.Series(unique_groups), SALT).to_numpy(), totals
+    ):
         scaled = [count * weight for count, weight in zip(profile, weights)]
-        fills = [sum(rows * each for rows, each in zip(load, scaled)) for load in loads]
+        fills = [
+            sum(rows * scaled_count for rows, scaled_count in zip(load, scaled)) for load in loads
+        ]
         emptiest = sorted(range(n_splits), key=fills.__getitem__)
         folds[members] = np.resize(emptiest, len(members))
-        for place, fold in enumerate(emptiest):
-            dealt = len(range(place, len(members), n_splits))
-            loads[fold] = [load + dealt * count for load, count in zip(loads[fold], profile)]
+        for rank, fold in enumerate(emptiest):
+            n_dealt = len(range(rank, len(members), n_splits))
+            loads[fold] = [load + n_dealt * count for load, count in zip(loads[fold], profile)]
     return folds[codes]
 
 
@@ -70,7 +74,9 @@ def digest_folds(groups: pd.Series, folds: np.ndarray) -> str:
     return hashlib.sha256(repr(pairs).encode()).hexdigest()
 
 
-def _profiles(counts: np.ndarray, hashes: np.ndarray, totals: list[int]) -> list[tuple[list[int], np.ndarray]]:
+def _profiles(
+    counts: np.ndarray, hashes: np.ndarray, totals: list[int]
+) -> list[tuple[list[int], np.ndarray]]:
     """The distinct rows of counts with the positions of each, in the order of their hashes.
 
     Those come first that have the largest share of any class: what is small evens out the rest.

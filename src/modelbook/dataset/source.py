@@ -1,4 +1,4 @@
-"""Where a table stands: bundled, in a file, at an address, or in a database."""
+"""Table sources: bundled datasets, local files, URLs and databases."""
 
 from __future__ import annotations
 
@@ -17,173 +17,228 @@ from modelbook.redaction import redact
 if TYPE_CHECKING:
     import pandas as pd
 
-    from modelbook.contract.layout import Layout
+    from modelbook.contract.file_layout import FileLayout
 
-BUNDLED = ("rand-hie",)
-EXTRAS = {"s3": "s3", "s3a": "s3"}  # the extra that brings what a scheme needs
-SECONDS = 20  # that a server may take to answer
-
-
-class Source(Protocol):
-    """A place that a table can be read from."""
-
-    def state(self) -> str:
-        """What tells cheaply whether the table has changed."""
-
-    def read(self, layout: Layout, missing: list[str], names: list[str] | None) -> pd.DataFrame:
-        """The table; ``names`` are those of a file that has none."""
+BUNDLED_TABLES = ("rand-hie",)
+SCHEME_EXTRAS = {"s3": "s3", "s3a": "s3"}  # the extra that installs support for a scheme
+TIMEOUT_SECONDS = 20  # for a server's response
 
 
-def find(table: str, root: Path) -> Source:
-    """The place that a table's name means.
+class TableSource(Protocol):
+    """A source that a table can be read from."""
+
+    def quick_fingerprint(self) -> str:
+        """A value that changes when the table does, and is cheap to compute."""
+
+    def read(
+        self, layout: FileLayout, missing_markers: list[str], column_names: list[str] | None
+    ) -> pd.DataFrame:
+        """Read the table; ``column_names`` are for a file without a header."""
+
+
+def resolve_source(table: str, root: Path) -> TableSource:
+    """Resolve a table's name, path or URL to its source.
 
     Raises
     ------
     DataError
-        When it names an environment variable that is not set, a file that is not there, or nothing at all.
+        If an environment variable is not set, a file does not exist, or the name is unknown.
     """
     from modelbook.dataset import database
 
-    if table in BUNDLED:
-        return Bundled(table)
-    if re.match(r"\$\{\w+\}", table):  # the whole address may stand in the environment
-        table = expanded(table, table)
-    if database.URL.match(table):
-        return database.Database(table, root)
+    if table in BUNDLED_TABLES:
+        return BundledSource(table)
+    if re.match(r"\$\{\w+\}", table):  # the whole URL may come from the environment
+        table = expand_environment(table, table)
+    if database.DATABASE_URL.match(table):
+        return database.DatabaseSource(table, root)
     scheme, separator, _ = table.partition("://")
     if separator and scheme != "file":
-        return Remote(table, scheme)
-    return File(_file(table.removeprefix("file://"), root))
+        return RemoteSource(table, scheme)
+    return FileSource(_resolve_file(table.removeprefix("file://"), root))
 
 
-def expanded(text: str, table: str) -> str:
-    """Text with the environment's value for each ``${NAME}``."""
+def expand_environment(text: str, table: str) -> str:
+    """Replace each ``${NAME}`` by the environment variable's value."""
 
-    def value(found: re.Match[str]) -> str:
-        if found[1] not in os.environ:
+    def look_up_variable(match: re.Match[str]) -> str:
+        if match[1] not in os.environ:
             raise DataError(
-                f"the environment has no {found[1]}, which the table {redact(table)} names",
-                next=f"set it: export {found[1]}=...",
+                (
+                    f"the environment variable {match[1]} is not set, but the table "
+                    f"{redact(table)} uses it"
+                ),
+                next=f"set it: export {match[1]}=...",
             )
-        return os.environ[found[1]]
+        return os.environ[match[1]]
 
-    return re.sub(r"\$\{(\w+)\}", value, text)
+    return re.sub(r"\$\{(\w+)\}", look_up_variable, text)
 
 
-def _file(table: str, root: Path) -> Path:
+def _resolve_file(table: str, root: Path) -> Path:
     path = root / table
     if path.is_file():
         return path
     if path.is_dir():
-        raise DataError(f"{path} is a folder", expected="a file that holds one table", next="name the file")
-    if "." not in path.name:
-        close = get_close_matches(table, BUNDLED, n=1)
         raise DataError(
-            f"{table!r} is no table" + (f"; did you mean {close[0]!r}?" if close else ""),
-            expected=f"a bundled table ({', '.join(BUNDLED)}), the path or address of a file, or the URL of a database",
+            f"{path} is a folder", expected="a file that holds one table", next="name the file"
+        )
+    if "." not in path.name:
+        similar_names = get_close_matches(table, BUNDLED_TABLES, n=1)
+        raise DataError(
+            f"{table!r} is not a table"
+            + (f"; did you mean {similar_names[0]!r}?" if similar_names else ""),
+            expected=(
+                f"a bundled table ({', '.join(BUNDLED_TABLES)}), the path or URL of a file, or "
+                "the URL of a database"
+            ),
             next="check the name; in a build, the parameter `table` (env.yaml)",
         )
-    raise DataError(f"there is no file {path}", next="check the path; in a build, the parameter `table` (env.yaml)")
+    raise DataError(
+        f"there is no file {path}",
+        next="check the path; in a build, the parameter `table` (env.yaml)",
+    )
 
 
-class Bundled:
-    """A table that comes with a library."""
+class BundledSource:
+    """A dataset bundled with a library."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def state(self) -> str:
+    def quick_fingerprint(self) -> str:
         return f"statsmodels {version('statsmodels')}"
 
-    def read(self, layout: Layout, missing: list[str], names: list[str] | None) -> pd.DataFrame:
-        from modelbook.dataset.bundled import TABLES
+    def read(
+        self, layout: FileLayout, missing_markers: list[str], column_names: list[str] | None
+    ) -> pd.DataFrame:
+        from modelbook.dataset.bundled import TABLE_LOADERS
 
-        return TABLES[self._name]()
+        return TABLE_LOADERS[self._name]()
 
 
-class File:
-    """A file on this machine."""
+class FileSource:
+    """A local file."""
 
-    def __init__(self, path: Path, name: str = "") -> None:
-        self.path, self._name = path, name or str(path)
+    def __init__(self, path: Path, display_name: str = "") -> None:
+        self.path, self._display_name = path, display_name or str(path)
 
-    def state(self) -> str:
+    def quick_fingerprint(self) -> str:
         with self.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    def read(self, layout: Layout, missing: list[str], names: list[str] | None) -> pd.DataFrame:
-        from modelbook.dataset import formats
+    def read(
+        self, layout: FileLayout, missing_markers: list[str], column_names: list[str] | None
+    ) -> pd.DataFrame:
+        from modelbook.dataset import file_formats
 
-        before = self._stamp()
+        stamp_before = self._file_stamp()
         try:
-            frame = formats.load(self.path, self._name, layout, missing, names)
+            frame = file_formats.read_file(
+                self.path, self._display_name, layout, missing_markers, column_names
+            )
         except OSError as error:
-            raise DataError(f"{self._name} cannot be read: {error}", next="check the file") from None
+            raise DataError(
+                f"{self._display_name} cannot be read: {error}", next="check the file"
+            ) from None
         finally:
-            if self._stamp() != before:
+            if self._file_stamp() != stamp_before:
                 raise DataError(
-                    f"{self._name} changed while it was read",
-                    expected="a file that nobody writes to", next="wait until it is written, then begin again",
-                )  # fmt: skip
+                    f"{self._display_name} changed while it was read",
+                    expected="a file that is not being written",
+                    next="wait until it is complete, then try again",
+                )
         return frame
 
-    def _stamp(self) -> tuple[int, int, int] | None:
+    def _file_stamp(self) -> tuple[int, int, int] | None:
         try:
-            found = self.path.stat()
+            file_stat = self.path.stat()
         except OSError:
             return None
-        return found.st_size, found.st_mtime_ns, found.st_ino
+        return file_stat.st_size, file_stat.st_mtime_ns, file_stat.st_ino
 
 
-class Remote:
-    """A file at an address: http, or an object store. It is fetched whole, then read like any file."""
+class RemoteSource:
+    """A file at a URL (HTTP or object store): downloaded, then read like a local file."""
 
     def __init__(self, table: str, scheme: str) -> None:
-        self._shown, self._scheme = redact(table), scheme
-        self._url = expanded(table, table)
+        self._redacted_url, self._scheme = redact(table), scheme
+        self._url = expand_environment(table, table)
 
-    def state(self) -> str:
-        known = {key: str(value) for key, value in self._asked(lambda files, path: files.info(path)).items()}
-        marks = [
-            known[key] for key in ("ETag", "etag", "Last-Modified", "LastModified", "mtime", "size") if key in known
+    def quick_fingerprint(self) -> str:
+        file_info = {
+            key: str(value)
+            for key, value in self._call_filesystem(
+                lambda filesystem, path: filesystem.info(path)
+            ).items()
+        }
+        version_fields = [
+            file_info[key]
+            for key in ("ETag", "etag", "Last-Modified", "LastModified", "mtime", "size")
+            if key in file_info
         ]
-        return hashlib.sha256(" ".join([self._shown, *marks]).encode()).hexdigest()
+        return hashlib.sha256(" ".join([self._redacted_url, *version_fields]).encode()).hexdigest()
 
-    def read(self, layout: Layout, missing: list[str], names: list[str] | None) -> pd.DataFrame:
+    def read(
+        self, layout: FileLayout, missing_markers: list[str], column_names: list[str] | None
+    ) -> pd.DataFrame:
         with TemporaryDirectory() as folder:
             name = re.sub(r"[^\w.-]", "_", self._url.split("?")[0].rstrip("/").rsplit("/", 1)[-1])
-            path, before = Path(folder) / (name or "table"), self.state()
-            self._asked(lambda files, source: files.get_file(source, str(path)))
-            if self.state() != before:
-                raise DataError(f"{self._shown} changed while it was read", next="begin again when it is complete")
-            return File(path, self._shown).read(layout, missing, names)
+            path, fingerprint_before = Path(folder) / (name or "table"), self.quick_fingerprint()
+            self._call_filesystem(lambda filesystem, source: filesystem.get_file(source, str(path)))
+            if self.quick_fingerprint() != fingerprint_before:
+                raise DataError(
+                    f"{self._redacted_url} changed while it was read",
+                    next="try again when it is complete",
+                )
+            return FileSource(path, self._redacted_url).read(layout, missing_markers, column_names)
 
-    def _asked(self, what: Any) -> Any:
+    def _call_filesystem(self, operation: Any) -> Any:
         import fsspec
 
         try:
-            files, path = fsspec.core.url_to_fs(self._url, use_listings_cache=False, **self._options())
-            return what(files, path)
+            filesystem, path = fsspec.core.url_to_fs(
+                self._url, use_listings_cache=False, **self._storage_options()
+            )
+            return operation(filesystem, path)
         except ImportError as error:
-            mend = f"make extras (it installs modelbook[{EXTRAS[self._scheme]}])" if self._scheme in EXTRAS else ""
+            install_hint = (
+                f"make extras (it installs modelbook[{SCHEME_EXTRAS[self._scheme]}])"
+                if self._scheme in SCHEME_EXTRAS
+                else ""
+            )
             raise DataError(
-                f"{self._shown} needs a library that is not installed: {error}",
-                next=mend or "install what it names into the project's environment",
+                f"{self._redacted_url} needs a library that is not installed: {error}",
+                next=install_hint or "install that library in the project's environment",
             ) from None
         except ValueError as error:
-            raise DataError(f"{self._shown} is no address: {redact(str(error))}", next="check the address") from None
-        except Exception as error:  # each store has errors of its own
-            cause = error.__cause__ or error  # fsspec tells a refused connection as a file that is not found
-            told = redact(f"{type(cause).__name__}: {str(cause)[:300]}".replace(self._url, self._shown))
             raise DataError(
-                f"{self._shown} cannot be fetched: {told}",
-                expected="an address that answers, and leave to read it",
-                next="check the address, the network, and the credentials in the environment (docs/your-own-table.md)",
+                f"{self._redacted_url} is not a valid URL: {redact(str(error))}",
+                next="check the URL",
+            ) from None
+        except Exception as error:  # each store raises its own exceptions
+            cause = error.__cause__ or error  # fsspec reports refused connections as absent
+            message = redact(
+                f"{type(cause).__name__}: {str(cause)[:300]}".replace(self._url, self._redacted_url)
+            )
+            raise DataError(
+                f"{self._redacted_url} cannot be fetched: {message}",
+                expected="a reachable URL, and permission to read it",
+                next=(
+                    "check the URL, the network, and the credentials in the environment "
+                    "(docs/your-own-table.md)"
+                ),
             ) from None
 
-    def _options(self) -> dict[str, Any]:
+    def _storage_options(self) -> dict[str, Any]:
         if not self._scheme.startswith("http"):
             return {}
         from aiohttp import ClientTimeout
 
-        return {"client_kwargs": {"timeout": ClientTimeout(total=None, connect=SECONDS, sock_read=SECONDS)}}
+        return {
+            "client_kwargs": {
+                "timeout": ClientTimeout(
+                    total=None, connect=TIMEOUT_SECONDS, sock_read=TIMEOUT_SECONDS
+                )
+            }
+        }

@@ -1,5 +1,5 @@
-"""A book drafted from a table: a contract and an env file, guessed, with the reason for each guess."""
+"""Draft a book from a table: a guessed contract and env file, with the reason for each guess."""
 
-from modelbook.draft.book import Draft, draft
+from modelbook.draft.book import BookDraft, draft_book
 
-__all__ = ["Draft", "draft"]
+__all__ = ["BookDraft", "draft_book"]

@@ -1,4 +1,4 @@
-"""Features that alone tell the answer: leaks, until somebody shows that they are known before it."""
+"""Detect target leakage: features that predict the target almost perfectly on their own."""
 
 from __future__ import annotations
 
@@ -11,43 +11,64 @@ import pandas as pd
 if TYPE_CHECKING:
     from modelbook.contract import Contract
 
-ROWS = 5_000  # that are looked at
-FEWEST = 60  # rows from which anything can be told
-BOUND = 0.95  # ROC AUC, or R² for a number, that a single feature does not reach honestly
-FOLDS = 3
+MAX_ROWS = 5_000  # rows that are used
+MIN_ROWS = 60  # fewest rows for a score
+SUSPECT_SCORE = 0.95  # ROC AUC, or R², from which a single feature is a suspected leak
+N_FOLDS = 3
 
 
-def strengths(frame: pd.DataFrame, contract: Contract) -> dict[str, float]:
-    """How well each feature alone tells the answer: a small tree's cross-validated ROC AUC, or R².
+def score_features(frame: pd.DataFrame, contract: Contract) -> dict[str, float]:
+    """Score each feature on its own: cross-validated ROC AUC or R² of a small decision tree.
 
-    The lowest of three folds counts, so that no feature is accused by luck. Parts of a date stand for the date.
+    The lowest of three folds counts, so that chance alone raises no suspicion. A date has the score
+    of its best date part.
     """
-    if len(frame) < FEWEST:
+    if len(frame) < MIN_ROWS:
         return {}
-    features, outcome = contract.features(frame), contract.outcome(frame)
+    features, outcome = contract.select_features(frame), contract.encode_checked_target(frame)
     if contract.classes:
-        enough = outcome.map(outcome.value_counts()) >= 2 * FOLDS
-        features, outcome = features[enough], outcome[enough]
+        has_enough_rows = outcome.map(outcome.value_counts()) >= 2 * N_FOLDS
+        features, outcome = features[has_enough_rows], outcome[has_enough_rows]
         if outcome.nunique() < 2:
             return {}
-    found: dict[str, float] = {}
-    for source in contract.inputs_:
-        for name in contract.columns[source].seen(source):
-            found[source] = max(found.get(source, -np.inf), _strength(features[name], outcome, bool(contract.classes)))
-    return found
+    scores: dict[str, float] = {}
+    for input_name in contract.input_names:
+        for name in contract.columns[input_name].model_features(input_name):
+            scores[input_name] = max(
+                scores.get(input_name, -np.inf),
+                _score_feature(features[name], outcome, bool(contract.classes)),
+            )
+    return scores
 
 
-def _strength(values: pd.Series, outcome: pd.Series, classes: bool) -> float:
+def _score_feature(values: pd.Series, outcome: pd.Series, is_classification: bool) -> float:
     from sklearn.model_selection import KFold, StratifiedKFold, cross_val_score
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-    numbers = pd.Series(pd.factorize(values)[0], index=values.index) if values.dtype == object else values
-    column = numbers.astype("float64").to_numpy().reshape(-1, 1)
-    shape: dict[str, Any] = {"max_leaf_nodes": 64, "min_samples_leaf": max(2, len(column) // 500), "random_state": 0}
-    model = DecisionTreeClassifier(**shape) if classes else DecisionTreeRegressor(**shape)
-    folds = (StratifiedKFold if classes else KFold)(FOLDS, shuffle=True, random_state=0)
-    scoring = ("roc_auc" if outcome.nunique() == 2 else "roc_auc_ovr") if classes else "r2"
-    column = np.clip(column, -1e30, 1e30)  # the tree reads float32
+    numbers = (
+        pd.Series(pd.factorize(values)[0], index=values.index) if values.dtype == object else values
+    )
+    feature_matrix = numbers.astype("float64").to_numpy().reshape(-1, 1)
+    tree_params: dict[str, Any] = {
+        "max_leaf_nodes": 64,
+        "min_samples_leaf": max(2, len(feature_matrix) // 500),
+        "random_state": 0,
+    }
+    model = (
+        DecisionTreeClassifier(**tree_params)
+        if is_classification
+        else DecisionTreeRegressor(**tree_params)
+    )
+    folds = (StratifiedKFold if is_classification else KFold)(N_FOLDS, shuffle=True, random_state=0)
+    scoring = (
+        ("roc_auc" if outcome.nunique() == 2 else "roc_auc_ovr") if is_classification else "r2"
+    )
+    feature_matrix = np.clip(feature_matrix, -1e30, 1e30)  # the tree casts to float32
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return float(np.nan_to_num(cross_val_score(model, column, outcome, cv=folds, scoring=scoring).min(), nan=0.0))
+        return float(
+            np.nan_to_num(
+                cross_val_score(model, feature_matrix, outcome, cv=folds, scoring=scoring).min(),
+                nan=0.0,
+            )
+        )

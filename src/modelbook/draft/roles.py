@@ -1,4 +1,4 @@
-"""Roles that columns have for one another: whose row it is, when, copies, and what must not be a feature."""
+"""Assign roles to columns: ids, entity, time, duplicates and sensitive columns."""
 
 from __future__ import annotations
 
@@ -8,101 +8,167 @@ import numpy as np
 import pandas as pd
 
 from modelbook.contract import dates
-from modelbook.draft.guess import Guess
+from modelbook.draft.column_guess import ColumnGuess
 
-ID = re.compile(r"(?i)(^|[_\s.-])(id|uuid|guid|key|no|nr|number|index|ref|unnamed: 0)$|[a-z](ID|Id|No|Nr)$")
-WHO = re.compile(
+ID_NAME_PATTERN = re.compile(
+    r"(?i)(^|[_\s.-])(id|uuid|guid|key|no|nr|number|index|ref|unnamed: 0)$|[a-z](ID|Id|No|Nr)$"
+)
+ENTITY_NAME_PATTERN = re.compile(
     r"(?i)customer|client|user|member|patient|person|household|family|student|employee|account|device|machine|subject|policy|"
     r"driver|player|^id$|^who$|zper"
-)  # fmt: skip
-WHEN = re.compile(r"(?i)date|time|created|ordered|when|(^|_)(at|on|day|month|year|period|quarter|wave)$|^year")
-EARLIER = re.compile(r"(?i)birth|born|dob|hire|join|signup|start|since|expir|end|due|built|open")
-PROTECTED = re.compile(
+)
+TIME_NAME_PATTERN = re.compile(
+    r"(?i)date|time|created|ordered|when|(^|_)(at|on|day|month|year|period|quarter|wave)$|^year"
+)
+PAST_DATE_NAME_PATTERN = re.compile(
+    r"(?i)birth|born|dob|hire|join|signup|start|since|expir|end|due|built|open"
+)
+PROTECTED_NAME_PATTERN = re.compile(
     r"(?i)(^|_|\b)(race|ethnic\w*|religion|colou?r_of_skin|sexual\w*|orientation|disab\w*|national\w*|caste)(_|\b|$)"
 )
-PERSONAL = re.compile(r"(?i)^(sex|gender|age|marital\w*|female|male|married)$")
-FEWEST = 200  # rows of a table from which later periods are set aside
-TRAINED = 0.8  # share of the rows that train, when later periods are set aside
-PERIODS = (4, 60)  # fewest and most periods of a time column
+PERSONAL_NAME_PATTERN = re.compile(r"(?i)^(sex|gender|age|marital\w*|female|male|married)$")
+MIN_ROWS_FOR_BATCHES = 200  # fewest rows of a table whose later periods become batches
+TRAIN_SHARE = 0.8  # share of training rows when later periods become batches
+PERIOD_COUNT_RANGE = (4, 60)  # fewest and most distinct periods of a time column
 
 
-def identify(frame: pd.DataFrame, guesses: list[Guess]) -> None:
-    """Find ids, and the column that tells whose row it is."""
-    found = False
-    for some in guesses:
-        if some.role not in ("feature", "id", "dropped") or some.gaps or some.distinct < 2:
+def assign_ids_and_entity(frame: pd.DataFrame, guesses: list[ColumnGuess]) -> None:
+    """Assign the roles ``id`` and ``entity``."""
+    has_entity = False
+    for guess in guesses:
+        if (
+            guess.role not in ("feature", "id", "dropped")
+            or guess.missing_share
+            or guess.n_distinct < 2
+        ):
             continue
-        values = frame[some.name]
-        whole = some.keys["type"] in ("integer", "text", "category")
-        if some.distinct == len(frame) and some.keys["type"] == "integer":
-            running = float(values.astype("float64").max() - values.astype("float64").min()) == len(frame) - 1
-            if running or ID.search(some.name):
-                some.become("id", f"a different number in each row{', without a gap' if running else ', and named so'}")
-        elif whole and WHO.search(some.name) and _repeats(some, len(frame)) and not found:
-            kind = "integer" if some.keys["type"] == "integer" else "text"
-            each = len(frame) / some.distinct
-            why = f"whose row it is, by its name: {some.distinct:,} of them, {each:.1f} rows each"
-            some.keys, some.why, found = {"role": "entity", "type": kind}, why, True
+        values = frame[guess.name]
+        is_discrete = guess.contract_keys["type"] in ("integer", "text", "category")
+        if guess.n_distinct == len(frame) and guess.contract_keys["type"] == "integer":
+            is_consecutive = (
+                float(values.astype("float64").max() - values.astype("float64").min())
+                == len(frame) - 1
+            )
+            if is_consecutive or ID_NAME_PATTERN.search(guess.name):
+                guess.change_role(
+                    "id",
+                    (
+                        "a different number in each "
+                        f"row{', consecutive' if is_consecutive else ', and named like an id'}"
+                    ),
+                )
+        elif (
+            is_discrete
+            and ENTITY_NAME_PATTERN.search(guess.name)
+            and _has_repeated_rows(guess, len(frame))
+            and not has_entity
+        ):
+            entity_type = "integer" if guess.contract_keys["type"] == "integer" else "text"
+            rows_per_entity = len(frame) / guess.n_distinct
+            reason = (
+                f"entity by its name: {guess.n_distinct:,} entities, {rows_per_entity:.1f} rows "
+                "each"
+            )
+            guess.contract_keys, guess.reason, has_entity = (
+                {"role": "entity", "type": entity_type},
+                reason,
+                True,
+            )
 
 
-def period(frame: pd.DataFrame, guesses: list[Guess]) -> int | None:
-    """Find the column that tells when; returns the last period that trains, or None where all do."""
-    for some in sorted(guesses, key=lambda one: one.keys["type"] != "date"):
-        if some.role != "feature" or some.gaps or not WHEN.search(some.name) or EARLIER.search(some.name):
+def assign_time_column(frame: pd.DataFrame, guesses: list[ColumnGuess]) -> int | None:
+    """Assign the role ``time``; return the last training period, or None when all rows train."""
+    for guess in sorted(guesses, key=lambda candidate: candidate.contract_keys["type"] != "date"):
+        if (
+            guess.role != "feature"
+            or guess.missing_share
+            or not TIME_NAME_PATTERN.search(guess.name)
+            or PAST_DATE_NAME_PATTERN.search(guess.name)
+        ):
             continue
-        found = _periods(frame[some.name], some)
-        if found is None:
+        parsed = _parse_candidate_periods(frame[guess.name], guess)
+        if parsed is None:
             continue
-        numbers, keys = found
-        some.keys = {"role": "time", **keys}
-        some.why = f"when, by its name: {numbers.nunique()} periods, {numbers.min():.0f} to {numbers.max():.0f}"
-        counts = numbers.value_counts().sort_index().cumsum() / len(numbers)
-        border = int(min(counts.index[counts >= TRAINED][0], counts.index[-2]))
-        if len(frame) < FEWEST:
-            some.why += "; too few rows to set later ones aside"
+        numbers, time_keys = parsed
+        guess.contract_keys = {"role": "time", **time_keys}
+        guess.reason = (
+            f"time by its name: {numbers.nunique()} periods, {numbers.min():.0f} to "
+            f"{numbers.max():.0f}"
+        )
+        cumulative_share = numbers.value_counts().sort_index().cumsum() / len(numbers)
+        train_until = int(
+            min(
+                cumulative_share.index[cumulative_share >= TRAIN_SHARE][0],
+                cumulative_share.index[-2],
+            )
+        )
+        if len(frame) < MIN_ROWS_FOR_BATCHES:
+            guess.reason += "; too few rows to hold later periods back as batches"
             return None
-        some.why += f"; rows after {border} arrive as batches"
-        return border
+        guess.reason += f"; rows after {train_until} arrive as batches"
+        return train_until
     return None
 
 
-def copies(frame: pd.DataFrame, guesses: list[Guess]) -> None:
-    """Drop features that are equal to an earlier column, row by row."""
-    first: dict[int, str] = {}
-    for some in guesses:
-        if some.role not in ("feature", "target"):
+def drop_duplicate_columns(frame: pd.DataFrame, guesses: list[ColumnGuess]) -> None:
+    """Drop features whose values equal those of an earlier column."""
+    first_column_by_hash: dict[int, str] = {}
+    for guess in guesses:
+        if guess.role not in ("feature", "target"):
             continue
-        mark = hash(pd.util.hash_pandas_object(frame[some.name], index=False).to_numpy().tobytes())
-        if mark in first and some.role == "feature":
-            some.become("dropped", f"a copy of {first[mark]}")
-        first.setdefault(mark, some.name)
+        column_hash = hash(
+            pd.util.hash_pandas_object(frame[guess.name], index=False).to_numpy().tobytes()
+        )
+        if column_hash in first_column_by_hash and guess.role == "feature":
+            guess.change_role("dropped", f"a copy of {first_column_by_hash[column_hash]}")
+        first_column_by_hash.setdefault(column_hash, guess.name)
 
 
-def protect(guesses: list[Guess]) -> list[str]:
-    """Take columns that law or decency keep from models out of the features; returns notes on others."""
+def mark_sensitive_columns(guesses: list[ColumnGuess]) -> list[str]:
+    """Mark protected attributes as sensitive, not features; return notes on possible others."""
     notes = []
-    for some in guesses:
-        if some.role == "feature" and PROTECTED.search(some.name) and some.keys["type"] in ("category", "boolean"):
-            some.become("sensitive", f"sensitive by its name: no feature, but a slice; {some.why}")
-        elif some.role == "feature" and PERSONAL.search(some.name):
-            notes.append(f"{some.name} may be sensitive: make it `role: sensitive` if the model must not see it.")
+    for guess in guesses:
+        if (
+            guess.role == "feature"
+            and PROTECTED_NAME_PATTERN.search(guess.name)
+            and guess.contract_keys["type"] in ("category", "boolean")
+        ):
+            guess.change_role(
+                "sensitive", f"sensitive by its name: a slice, not a feature; {guess.reason}"
+            )
+        elif guess.role == "feature" and PERSONAL_NAME_PATTERN.search(guess.name):
+            notes.append(
+                f"{guess.name} may be sensitive: make it `role: sensitive` if the model must "
+                "not see it."
+            )
     return notes
 
 
-def _repeats(some: Guess, rows: int) -> bool:
-    return some.distinct >= 5 and 1.2 <= rows / some.distinct <= rows / 5
+def _has_repeated_rows(guess: ColumnGuess, n_rows: int) -> bool:
+    return guess.n_distinct >= 5 and 1.2 <= n_rows / guess.n_distinct <= n_rows / 5
 
 
-def _periods(values: pd.Series, some: Guess) -> tuple[pd.Series, dict[str, object]] | None:
-    if some.keys["type"] == "date":
+def _parse_candidate_periods(
+    values: pd.Series, guess: ColumnGuess
+) -> tuple[pd.Series, dict[str, object]] | None:
+    if guess.contract_keys["type"] == "date":
         for period in ("month", "year", "day"):
-            numbers = dates.periods(values, some.keys["format"], period)
-            if PERIODS[0] <= numbers.nunique() <= PERIODS[1]:
-                return numbers, {"type": "date", "format": some.keys["format"], "period": period}
-    elif some.keys["type"] == "integer" and values.dtype.kind in "iuf":
+            numbers = dates.parse_periods(values, guess.contract_keys["format"], period)
+            if PERIOD_COUNT_RANGE[0] <= numbers.nunique() <= PERIOD_COUNT_RANGE[1]:
+                return numbers, {
+                    "type": "date",
+                    "format": guess.contract_keys["format"],
+                    "period": period,
+                }
+    elif guess.contract_keys["type"] == "integer" and values.dtype.kind in "iuf":
         numbers = values.astype("float64")
-        calendar = numbers.between(1900, 2100).all() or numbers.between(190001, 210012).all()
-        counted = re.search(r"(?i)(^|_)(year|period|wave)$", some.name) and np.ptp(numbers.to_numpy()) < PERIODS[1]
-        if (calendar or counted) and PERIODS[0] - 1 <= numbers.nunique() <= PERIODS[1]:
+        is_calendar = numbers.between(1900, 2100).all() or numbers.between(190001, 210012).all()
+        is_counter = (
+            re.search(r"(?i)(^|_)(year|period|wave)$", guess.name)
+            and np.ptp(numbers.to_numpy()) < PERIOD_COUNT_RANGE[1]
+        )
+        if (is_calendar or is_counter) and PERIOD_COUNT_RANGE[
+            0
+        ] - 1 <= numbers.nunique() <= PERIOD_COUNT_RANGE[1]:
             return numbers, {"type": "integer"}
     return None

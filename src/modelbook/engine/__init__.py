@@ -1,7 +1,7 @@
-"""Engines: where a piece of work is done for item after item. In this process, or on Dask, Spark or Ray.
+"""Engines: run a function over items in this process, or on Dask, Spark or Ray.
 
-The work is the same on each, and so are its results; it travels once, and each process of a worker does one item at a
-time. An item whose worker died is begun anew on another one, by the engine's own means.
+Results are the same on every engine. The function is sent once, and each worker process runs one
+item at a time. When a worker dies, the engine retries its item on another worker.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from modelbook.config import NONE
 from modelbook.errors import EngineError, ModelbookError, ParameterError
 
 LOCAL = "local"
-VENDORS = {"dask": "distributed", "spark": "pyspark", "ray": "ray"}  # the package that each wants
-NAMES = (LOCAL, *VENDORS)
-PATIENCE = 10.0  # seconds for a scheduler to answer
+PACKAGES = {"dask": "distributed", "spark": "pyspark", "ray": "ray"}  # of each engine
+ENGINES = (LOCAL, *PACKAGES)
+CONNECT_TIMEOUT = 10.0  # seconds to wait for a scheduler
 ADDRESS = re.compile(r"(?:[a-z]+://)?\[?([^/,\[\]]+)\]?:(\d+)/?")
 
 Work = Callable[[Any], Any]
@@ -30,32 +30,32 @@ Work = Callable[[Any], Any]
 
 @dataclass(frozen=True)
 class Engine:
-    """What does a piece of work.
+    """Runs a function over items.
 
     Attributes
     ----------
     slots : callable
-        How many items are done at a time, now.
+        Returns the number of items that run at the same time.
     submit : callable
-        Begins an item; its future is for ``answer``.
+        Submits an item and returns a future, for ``get_result``.
     """
 
     name: str
     slots: Callable[[], int]
     submit: Callable[[Any], Future[Any]]
 
-    def answer(self, future: Future[Any]) -> Any:
-        """What came of an item.
+    def get_result(self, future: Future[Any]) -> Any:
+        """Return the result of an item.
 
         Raises
         ------
         ModelbookError
-            As the work did.
+            The error that the function raised.
         EngineError
-            When the engine could not do it.
+            When the engine failed.
         """
         try:
-            found = future.result()
+            result = future.result()
         except ModelbookError:
             raise
         except Exception as error:  # an engine may fail in any way
@@ -63,89 +63,94 @@ class Engine:
                 raise
             lines = [line for line in str(error).splitlines() if line.strip()] or [""]
             raise EngineError(
-                f"{self.name} did not do its work: {type(error).__name__}: {lines[0][:300]}",
-                expected="workers with the packages of this environment, that see the same paths and stay alive",
-                next="see the workers' logs; then begin again",
+                f"the engine {self.name} failed: {type(error).__name__}: {lines[0][:300]}",
+                expected=(
+                    "running workers with this environment's packages and access to the same paths"
+                ),
+                next="check the workers' logs, then run the command again",
             ) from error
-        if isinstance(found, ModelbookError):  # Spark would tell its text alone
-            raise found
-        return found
+        if isinstance(
+            result, ModelbookError
+        ):  # returned, because Spark would pass on only its text
+            raise result
+        return result
 
 
-def opened(name: str, scheduler: str | None, work: Work) -> AbstractContextManager[Engine]:
-    """An engine that does ``work``; what was begun and not waited for is given up in the end.
+def open_engine(name: str, scheduler: str | None, work: Work) -> AbstractContextManager[Engine]:
+    """Open an engine that runs ``work``; items still running when it closes are cancelled.
 
     Parameters
     ----------
     name : str
-        ``local, dask, spark`` or ``ray``.
+        ``local``, ``dask``, ``spark`` or ``ray``.
     scheduler : str or None
-        Its address; None or ``none`` for workers on this machine.
+        Address of the scheduler; None or ``none`` for workers on this machine.
     work : callable
-        Takes an item, and gives what came of it.
+        Takes an item and returns its result.
 
     Raises
     ------
     ParameterError
-        When there is a scheduler, but no engine.
+        When a scheduler is set, but the engine is local.
     EngineError
-        When the engine is not installed, or no scheduler or worker answers.
+        When the engine is not installed, or no scheduler or worker responds.
     """
-    check(name, scheduler)
+    check_engine(name, scheduler)
     if name == LOCAL:
-        return _here(work)
+        return _open_local(work)
     import cloudpickle
 
     address = None if scheduler == NONE else scheduler
-    return import_module(f"modelbook.engine.{name}").opened(address, cloudpickle.dumps(work))
+    return import_module(f"modelbook.engine.{name}").open_engine(address, cloudpickle.dumps(work))
 
 
-def check(name: str, scheduler: str | None) -> None:
-    """Whether an engine is there, as far as can be told in seconds; raises as ``opened`` does."""
+def check_engine(name: str, scheduler: str | None) -> None:
+    """Check quickly whether an engine is available; raises as ``open_engine`` does."""
     if name == LOCAL:
         if scheduler in (None, NONE):
             return
         raise ParameterError(
-            f"scheduler = {scheduler!r} is nobody's: engine = {name!r}", expected=f"engine: one of {NAMES[1:]}",
-            next="name the engine, or leave the scheduler out",
-        )  # fmt: skip
-    if find_spec(VENDORS[name]) is None:
+            f"scheduler is set ({scheduler!r}), but the engine is {name}",
+            expected=f"engine: one of {', '.join(ENGINES[1:])}",
+            next="set the engine, or remove the scheduler",
+        )
+    if find_spec(PACKAGES[name]) is None:
         raise EngineError(
-            f"the engine {name} wants {VENDORS[name]}, and that is not installed",
+            f"the engine {name} needs the package {PACKAGES[name]}, which is not installed",
             next=f"make engines (it installs modelbook[{name}]), here and on each worker",
         )
-    _reach(name, scheduler)
+    _check_connection(name, scheduler)
 
 
 @contextmanager
-def _here(work: Work) -> Iterator[Engine]:
+def _open_local(work: Work) -> Iterator[Engine]:
     def submit(item: Any) -> Future[Any]:
-        done = Future[Any]()
+        future = Future[Any]()
         try:
-            done.set_result(work(item))
+            future.set_result(work(item))
         except Exception as error:
-            done.set_exception(error)
-        return done
+            future.set_exception(error)
+        return future
 
     yield Engine(LOCAL, lambda: 1, submit)
 
 
-def _reach(name: str, scheduler: str | None) -> None:
-    """Engines try for minutes what a socket tells at once."""
-    found = ADDRESS.fullmatch(scheduler or "")
-    if found is None:  # a master without an address, as yarn or local[2]
+def _check_connection(name: str, scheduler: str | None) -> None:
+    """Test the address with a socket, because engines retry for minutes."""
+    match = ADDRESS.fullmatch(scheduler or "")
+    if match is None:  # a master without an address, such as yarn or local[2]
         return
     try:
-        socket.create_connection((found[1], int(found[2])), PATIENCE).close()
+        socket.create_connection((match[1], int(match[2])), CONNECT_TIMEOUT).close()
     except (OSError, OverflowError) as error:
-        raise unreachable(name, scheduler, error) from None
+        raise unreachable_error(name, scheduler, error) from None
 
 
-def unreachable(name: str, scheduler: str | None, error: Exception) -> EngineError:
-    """The error of a scheduler that does not answer."""
-    told = str(error).splitlines()[0] if str(error) else type(error).__name__
+def unreachable_error(name: str, scheduler: str | None, error: Exception) -> EngineError:
+    """Return the error for a scheduler that does not respond."""
+    message = str(error).splitlines()[0] if str(error) else type(error).__name__
     return EngineError(
-        f"no scheduler of {name} answers at {scheduler or 'this machine'}: {told[:200]}",
-        expected="the address of a scheduler that runs, such as tcp://host:8786 or spark://host:7077",
-        next="start it, or correct the address; the engine local needs none",
+        f"no {name} scheduler responds at {scheduler or 'this machine'}: {message[:200]}",
+        expected="the address of a running scheduler, such as tcp://host:8786 or spark://host:7077",
+        next="start the scheduler, or correct its address; engine: local needs none",
     )

@@ -1,4 +1,4 @@
-"""Dask: the work and each item are tasks, so that both outlive the worker that had them."""
+"""Dask engine: the function and each item are tasks, so both survive the death of a worker."""
 
 from __future__ import annotations
 
@@ -8,33 +8,43 @@ from contextlib import contextmanager
 
 from distributed import Client
 
-from modelbook.engine import PATIENCE, Engine, unreachable
-from modelbook.engine.worker import do
+from modelbook.engine import CONNECT_TIMEOUT, Engine, unreachable_error
+from modelbook.engine.worker import run_item
 from modelbook.errors import EngineError
 
-WORKERS = 30.0  # seconds for the first worker to come, of those that are just starting
+WORKER_TIMEOUT = 30.0  # seconds to wait for the first worker to start
 
 
 @contextmanager
-def opened(scheduler: str | None, packed: bytes) -> Iterator[Engine]:
-    """A cluster by its scheduler's address, or processes of this machine."""
-    with _client(scheduler) as client, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sending large graph")  # once, and it survives its worker so
+def open_engine(scheduler: str | None, pickled_work: bytes) -> Iterator[Engine]:
+    """Open a cluster by its scheduler's address, or start processes on this machine."""
+    with _make_client(scheduler) as client, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sending large graph")  # sent only once
         try:
-            client.wait_for_workers(1, timeout=WORKERS)
+            client.wait_for_workers(1, timeout=WORKER_TIMEOUT)
         except TimeoutError:
             raise EngineError(
-                f"the scheduler of dask at {scheduler} has no workers", expected="at least one",
-                next=f"start some: dask worker {scheduler} --nworkers 2 --nthreads 1",
-            ) from None  # fmt: skip
-        held, executor = client.submit(bytes, packed, pure=False), client.get_executor()
-        yield Engine("dask", lambda: max(1, len(client.nthreads())), lambda item: executor.submit(do, held, item))
+                f"the dask scheduler at {scheduler} has no workers",
+                expected="at least one worker",
+                next=f"start workers: dask worker {scheduler} --nworkers 2 --nthreads 1",
+            ) from None
+        work_future, executor = (
+            client.submit(bytes, pickled_work, pure=False),
+            client.get_executor(),
+        )
+        yield Engine(
+            "dask",
+            lambda: max(1, len(client.nthreads())),
+            lambda item: executor.submit(run_item, work_future, item),
+        )
 
 
-def _client(scheduler: str | None) -> Client:
+def _make_client(scheduler: str | None) -> Client:
     try:
         if scheduler:
-            return Client(scheduler, timeout=PATIENCE, set_as_default=False)
-        return Client(processes=True, threads_per_worker=1, dashboard_address=None, set_as_default=False)
+            return Client(scheduler, timeout=CONNECT_TIMEOUT, set_as_default=False)
+        return Client(
+            processes=True, threads_per_worker=1, dashboard_address=None, set_as_default=False
+        )
     except (OSError, ValueError) as error:
-        raise unreachable("dask", scheduler, error) from None
+        raise unreachable_error("dask", scheduler, error) from None

@@ -1,4 +1,4 @@
-"""Ray: each item is a task, which Ray begins anew where its worker died."""
+"""Ray engine: each item is a task, which Ray retries when its worker dies."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from contextlib import contextmanager
 
 import ray
 
-from modelbook.engine import Engine, unreachable
-from modelbook.engine.worker import do
+from modelbook.engine import Engine, unreachable_error
+from modelbook.engine.worker import run_item
 
 
 @contextmanager
-def opened(scheduler: str | None, packed: bytes) -> Iterator[Engine]:
-    """A cluster by its address, or processes of this machine."""
+def open_engine(scheduler: str | None, pickled_work: bytes) -> Iterator[Engine]:
+    """Open a cluster by its address, or start processes on this machine."""
     try:
         ray.init(address=scheduler or "local", log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:  # it raises that very class where it did not start in time
-        raise unreachable("ray", scheduler, error) from None
+    except Exception as error:  # Ray raises Exception itself when it does not start in time
+        raise unreachable_error("ray", scheduler, error) from None
     try:
-        held, task = ray.put(packed), ray.remote(max_retries=3)(do)
+        work_ref, task = ray.put(pickled_work), ray.remote(max_retries=3)(run_item)
         yield Engine(
             "ray",
             lambda: max(1, int(ray.cluster_resources().get("CPU", 1))),
-            lambda item: task.remote(held, item).future(),
+            lambda item: task.remote(work_ref, item).future(),
         )
     finally:
         ray.shutdown()

@@ -1,4 +1,4 @@
-"""Spark: each item is a job of one task, begun from a thread of its own."""
+"""Spark engine: each item is a job of one task, submitted from its own thread."""
 
 from __future__ import annotations
 
@@ -12,26 +12,30 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from modelbook.engine import Engine, unreachable
-from modelbook.engine.worker import do
+from modelbook.engine import Engine, unreachable_error
+from modelbook.engine.worker import run_item
 from modelbook.errors import EngineError
 
-HERE = "local[*,4]"  # all cores, and four attempts: without that number, Spark on one machine makes but one
+LOCAL_MASTER = "local[*,4]"  # all cores, four attempts; local Spark tries only once by default
 
 
 @contextmanager
-def opened(scheduler: str | None, packed: bytes) -> Iterator[Engine]:
-    """A cluster by its master's address, or this machine."""
-    session = _session(scheduler)
+def open_engine(scheduler: str | None, pickled_work: bytes) -> Iterator[Engine]:
+    """Open a cluster by its master's address, or start Spark on this machine."""
+    session = _make_session(scheduler)
     context = session.sparkContext
-    held, slots = context.broadcast(packed), max(1, context.defaultParallelism)
+    broadcast_work, slots = context.broadcast(pickled_work), max(1, context.defaultParallelism)
     pool = ThreadPoolExecutor(slots)
 
-    def one(item: Any) -> Any:
-        return context.parallelize([item], 1).map(lambda each: do(held.value, each)).collect()[0]
+    def run_on_cluster(item: Any) -> Any:
+        return (
+            context.parallelize([item], 1)
+            .map(lambda element: run_item(broadcast_work.value, element))
+            .collect()[0]
+        )
 
     def submit(item: Any) -> Future[Any]:
-        return pool.submit(one, item)
+        return pool.submit(run_on_cluster, item)
 
     try:
         yield Engine("spark", lambda: slots, submit)
@@ -40,17 +44,24 @@ def opened(scheduler: str | None, packed: bytes) -> Iterator[Engine]:
         session.stop()
 
 
-def _session(scheduler: str | None) -> SparkSession:
+def _make_session(scheduler: str | None) -> SparkSession:
     if not (os.environ.get("JAVA_HOME") or shutil.which("java")):
-        raise EngineError("the engine spark wants Java, and there is none here",
-                          next="apt-get install default-jre-headless, or set JAVA_HOME")  # fmt: skip
+        raise EngineError(
+            "the engine spark needs Java, which is not installed",
+            next="apt-get install default-jre-headless, or set JAVA_HOME",
+        )
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    quiet: dict[str, Any] = {
+    spark_config: dict[str, Any] = {
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "ERROR",
     }
     try:
-        return SparkSession.builder.master(scheduler or HERE).appName("modelbook").config(map=quiet).getOrCreate()
-    except Exception as error:  # as Java tells it
-        raise unreachable("spark", scheduler, error) from None
+        return (
+            SparkSession.builder.master(scheduler or LOCAL_MASTER)
+            .appName("modelbook")
+            .config(map=spark_config)
+            .getOrCreate()
+        )
+    except Exception as error:  # errors from Java have many types
+        raise unreachable_error("spark", scheduler, error) from None

@@ -1,4 +1,4 @@
-"""What runs on a worker: the work, unpacked once for a process, and one item at a time."""
+"""Worker side of an engine: load the function once per process, and run one item at a time."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import cloudpickle
 
 from modelbook.errors import ModelbookError
 
-_ONE = Lock()  # models and their libraries are not made for several threads
+_LOCK = Lock()  # models and their libraries are not thread-safe
 
 
 @lru_cache(maxsize=1)
-def _work(packed: bytes) -> Any:
-    os.environ.setdefault("PYCARET_CUSTOM_LOGGING_PATH", os.devnull)  # else it writes a file where the worker stands
-    return cloudpickle.loads(packed)
+def _load_work(pickled_work: bytes) -> Any:
+    os.environ.setdefault("PYCARET_CUSTOM_LOGGING_PATH", os.devnull)  # else it writes a log file
+    return cloudpickle.loads(pickled_work)
 
 
-def do(packed: bytes, item: Any) -> Any:
-    """What comes of an item; an error of Modelbook is an answer, so that no engine takes it for a failure to repeat."""
-    with _ONE:
+def run_item(pickled_work: bytes, item: Any) -> Any:
+    """Run one item; Modelbook's errors are returned as results, so that engines do not retry."""
+    with _LOCK:
         try:
-            return _work(packed)(item)
+            return _load_work(pickled_work)(item)
         except ModelbookError as error:
             return error

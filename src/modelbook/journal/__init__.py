@@ -1,6 +1,6 @@
-"""The journal: each prediction that was given, and what really happened, in SQLite or PostgreSQL."""
+"""The journal: served predictions and their outcomes, in SQLite or PostgreSQL."""
 
-from modelbook.journal.store import Journal
-from modelbook.journal.writer import Prediction, Writer
+from modelbook.journal.database import Journal
+from modelbook.journal.writer import JournalWriter, PredictionRecord
 
-__all__ = ["Journal", "Prediction", "Writer"]
+__all__ = ["Journal", "JournalWriter", "PredictionRecord"]

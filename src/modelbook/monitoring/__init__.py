@@ -1,1 +1,1 @@
-"""Watch a batch against the reference kept with a model version: drift, quality, performance, and the verdict."""
+"""Monitoring: drift, data quality and performance of new batches, and the verdict on a model."""

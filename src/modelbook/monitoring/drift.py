@@ -1,10 +1,12 @@
-"""Drift: how far a batch's columns have moved from the reference, as effect sizes beyond what chance explains.
+"""Data drift between a batch and the reference, as effect sizes corrected for chance.
 
-The effect is the Jensen-Shannon distance (Lin 1991; Endres & Schindelin 2003, natural logarithm: 0 is the same, 0.83
-nothing in common) of the values that are present: of a category over its values, of a number over the tenths of the
-reference. With equal distributions and n and m independent rows, 8 / (1/n + 1/m) times its square follows chi-square
-with one degree less than there are cells (second-order expansion of the divergence). So its mean under chance can be
-taken off, which makes the score fit for any number of rows, and the largest distance that chance explains is known.
+The effect size is the Jensen-Shannon distance (Lin 1991; Endres & Schindelin 2003; natural
+logarithm: 0 for equal, 0.83 for disjoint distributions) of the non-missing values: categories by
+value, numbers by decile of the reference. For equal distributions and n and m independent rows,
+8 / (1/n + 1/m) times the squared distance is approximately chi-square distributed, with one degree
+of freedom less than there are cells (second-order expansion of the divergence). Its expectation is
+subtracted, so that distances are comparable across sample sizes, and its quantile is the largest
+distance that chance explains.
 """
 
 from __future__ import annotations
@@ -17,172 +19,278 @@ import pandas as pd
 if TYPE_CHECKING:
     from modelbook.contract import Contract
 
-FEWEST = 100  # present values that a column needs on each side
-BINS = 10  # of a number, by the reference's quantiles
-EXPECTED = 5  # rows of a cell on the smaller side; rarer ones are one cell (Cochran 1954)
-CHANCE = 0.01  # of one alarm or more in a batch without drift, over all its columns (Bonferroni)
-MOST_RANKED = 20_000  # rows of each side behind the Kolmogorov-Smirnov p-value
-NAMES = [
-    "column", "method", "score", "threshold", "chance", "ks_p", "new", "missing_reference", "missing_batch", "drifted",
-]  # fmt: skip
+MIN_VALUES = 100  # non-missing values needed in reference and batch
+QUANTILE_BINS = 10  # of numeric columns, by quantiles of the reference
+MIN_EXPECTED_COUNT = 5  # in the smaller sample; rarer cells are pooled (Cochran 1954)
+FAMILY_WISE_ALPHA = 0.01  # false alarm rate per batch, over all columns (Bonferroni)
+MAX_KS_ROWS = 20_000  # rows per sample in the Kolmogorov-Smirnov test
+DRIFT_COLUMNS = [
+    "column",
+    "method",
+    "score",
+    "threshold",
+    "chance",
+    "ks_p",
+    "new",
+    "missing_reference",
+    "missing_batch",
+    "drifted",
+]
 
 
-class Distance(NamedTuple):
-    """A distance less what chance adds on average, and the largest one that chance explains; NaN where not judged."""
+class DriftDistance(NamedTuple):
+    """Distance minus its expectation under chance, and its critical value; NaN if not measured."""
 
-    score: float
-    chance: float
-
-
-UNKNOWN = Distance(float("nan"), float("nan"))
+    distance: float
+    critical_distance: float
 
 
-class Sizes(NamedTuple):
-    """Independent rows per row on either side: below 1 where an entity has several, for these tell alike."""
+NOT_MEASURED = DriftDistance(float("nan"), float("nan"))
+
+
+class EffectiveRowShares(NamedTuple):
+    """Effective sample size per row; below 1 if entities have several, correlated rows."""
 
     reference: float = 1.0
     batch: float = 1.0
 
 
-def columns(
-    reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract, *, threshold: float, gaps: float
+def measure_feature_drift(
+    reference: pd.DataFrame,
+    batch: pd.DataFrame,
+    contract: Contract,
+    *,
+    threshold: float,
+    missing_rate_change: float,
 ) -> pd.DataFrame:
-    """Each feature's drift, worst first; ``table`` tells of parameters and columns."""
-    before, now = contract.features(reference), contract.features(batch)
-    return table(
-        before, now, contract.numeric, threshold=threshold, gaps=gaps, sizes=sizes(reference, batch, contract)
+    """Measure the drift of each feature, largest first; see ``measure_drift``."""
+    reference_features, batch_features = (
+        contract.select_features(reference),
+        contract.select_features(batch),
+    )
+    return measure_drift(
+        reference_features,
+        batch_features,
+        contract.numeric_features,
+        threshold=threshold,
+        missing_rate_change=missing_rate_change,
+        row_shares=effective_row_shares(reference, batch, contract),
     ).sort_values(["drifted", "score"], ascending=False, ignore_index=True)
 
 
-def sizes(reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract) -> Sizes:
-    """How many independent rows a row of either side stands for."""
-    return Sizes(*(_independent(side, contract) for side in (reference, batch)))
+def effective_row_shares(
+    reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
+) -> EffectiveRowShares:
+    """Return the effective sample size per row, of reference and batch."""
+    return EffectiveRowShares(
+        *(_effective_row_share(side, contract) for side in (reference, batch))
+    )
 
 
-def _independent(rows: pd.DataFrame, contract: Contract) -> float:
+def _effective_row_share(rows: pd.DataFrame, contract: Contract) -> float:
     if rows.empty or contract.entity not in rows.columns:
         return 1.0
-    whose = rows[contract.entity]
-    return (whose.nunique() + int(whose.isna().sum())) / len(rows)
+    entities = rows[contract.entity]
+    return (entities.nunique() + int(entities.isna().sum())) / len(rows)
 
 
-def table(
-    before: pd.DataFrame, now: pd.DataFrame, numeric: list[str], *, threshold: float, gaps: float, sizes: Sizes
+def measure_drift(
+    reference: pd.DataFrame,
+    batch: pd.DataFrame,
+    numeric_columns: list[str],
+    *,
+    threshold: float,
+    missing_rate_change: float,
+    row_shares: EffectiveRowShares,
 ) -> pd.DataFrame:
-    """The drift of each column of two tables.
+    """Measure the drift of each column between two tables.
 
     Parameters
     ----------
-    before, now : DataFrame
-        The same columns.
-    numeric : list of str
-        Those that hold numbers; the others hold categories.
+    reference, batch : DataFrame
+        Tables with the same columns.
+    numeric_columns : list of str
+        Numeric columns; the others are categorical.
     threshold : float
-        Distance from which a column has drifted, where chance does not explain it.
-    gaps : float
-        Change of the share of missing values from which it has, where chance does not explain it.
+        Distance from which a column counts as drifted, if chance does not explain it.
+    missing_rate_change : float
+        Change of the missing rate from which a column counts as drifted, if chance does not
+        explain it.
 
     Returns
     -------
     DataFrame
-        Columns ``column, method, score, threshold, chance, ks_p, new, missing_reference, missing_batch, drifted``:
-        ``chance`` is the largest score that chance explains, ``ks_p`` the p-value of the Kolmogorov-Smirnov test,
-        which decides nothing, ``new`` the share of values that the reference does not know. ``score`` is missing
-        where either side has fewer than ``FEWEST`` values.
+        Columns ``column, method, score, threshold, chance, ks_p, new, missing_reference,
+        missing_batch, drifted``. ``chance`` is the largest score that chance explains, ``ks_p`` the
+        p-value of the Kolmogorov-Smirnov test (for information only), ``new`` the share of values
+        that do not occur in the reference. ``score`` is NaN if either table has fewer than
+        ``MIN_VALUES`` values.
     """
-    rows, tests = [], 2 * max(1, before.shape[1])
-    for name in before.columns:
-        one, other, number = before[name], now[name], name in numeric
-        moved = distance(one, other, number, sizes, tests)
-        then, at_present, allowed = _missing(one, other, sizes, tests)
-        drifted = moved.score >= max(threshold, moved.chance) or abs(at_present - then) >= max(gaps, allowed)
-        rows.append((
-            name, "tenths" if number else "categories", *moved[:1], threshold, *moved[1:],
-            _ks(one, other) if number else np.nan, 0.0 if number else _new(one, other), then, at_present, drifted,
-        ))  # fmt: skip
-    return pd.DataFrame(rows, columns=NAMES).astype({"drifted": bool})
+    rows, test_count = [], 2 * max(1, reference.shape[1])
+    for name in reference.columns:
+        reference_values, batch_values, is_numeric = (
+            reference[name],
+            batch[name],
+            name in numeric_columns,
+        )
+        drift_distance = measure_distance(
+            reference_values, batch_values, is_numeric, row_shares, test_count
+        )
+        reference_rate, batch_rate, critical_change = _missing_rates(
+            reference_values, batch_values, row_shares, test_count
+        )
+        drifted = drift_distance.distance >= max(
+            threshold, drift_distance.critical_distance
+        ) or abs(batch_rate - reference_rate) >= max(missing_rate_change, critical_change)
+        rows.append(
+            (
+                name,
+                "tenths" if is_numeric else "categories",
+                *drift_distance[:1],
+                threshold,
+                *drift_distance[1:],
+                _ks_p_value(reference_values, batch_values) if is_numeric else np.nan,
+                0.0 if is_numeric else _unseen_share(reference_values, batch_values),
+                reference_rate,
+                batch_rate,
+                drifted,
+            )
+        )
+    return pd.DataFrame(rows, columns=DRIFT_COLUMNS).astype({"drifted": bool})
 
 
-def distance(before: pd.Series, now: pd.Series, number: bool, sizes: Sizes, tests: int) -> Distance:
-    """Jensen-Shannon distance of the values that are present, beside what chance explains among so many tests."""
+def measure_distance(
+    reference: pd.Series,
+    batch: pd.Series,
+    is_numeric: bool,
+    row_shares: EffectiveRowShares,
+    test_count: int,
+) -> DriftDistance:
+    """Compute the Jensen-Shannon distance of the non-missing values and its critical value."""
     from scipy.stats import chi2
 
-    before, now = (_present(side, number) for side in (before, now))
-    if min(len(before), len(now)) < FEWEST:
-        return UNKNOWN
-    one, other = _by_tenths(before, now) if number else _by_category(before, now)
-    one, other = _joined(one, other)
-    squared = _divergence(one / one.sum(), other / other.sum())
-    unit = (1 / (len(before) * sizes.reference) + 1 / (len(now) * sizes.batch)) / 8
-    usual, most = unit * (len(one) - 1), unit * chi2.isf(CHANCE / tests, max(len(one) - 1, 1))
-    return Distance(float(np.sqrt(max(0.0, squared - usual))), float(np.sqrt(max(0.0, most - usual))))
+    reference, batch = (_drop_missing(side, is_numeric) for side in (reference, batch))
+    if min(len(reference), len(batch)) < MIN_VALUES:
+        return NOT_MEASURED
+    reference_counts, batch_counts = (
+        _count_by_quantile(reference, batch) if is_numeric else _count_by_category(reference, batch)
+    )
+    reference_counts, batch_counts = _pool_rare_cells(reference_counts, batch_counts)
+    divergence = _jensen_shannon_divergence(
+        reference_counts / reference_counts.sum(), batch_counts / batch_counts.sum()
+    )
+    scale = (1 / (len(reference) * row_shares.reference) + 1 / (len(batch) * row_shares.batch)) / 8
+    expected_divergence, critical_divergence = (
+        scale * (len(reference_counts) - 1),
+        scale * chi2.isf(FAMILY_WISE_ALPHA / test_count, max(len(reference_counts) - 1, 1)),
+    )
+    return DriftDistance(
+        float(np.sqrt(max(0.0, divergence - expected_divergence))),
+        float(np.sqrt(max(0.0, critical_divergence - expected_divergence))),
+    )
 
 
-def _present(values: pd.Series, number: bool) -> pd.Series:
-    return values.astype("float64").dropna() if number else values.dropna()
+def _drop_missing(values: pd.Series, is_numeric: bool) -> pd.Series:
+    return values.astype("float64").dropna() if is_numeric else values.dropna()
 
 
-def _by_tenths(before: pd.Series, now: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Counts between the reference's quantiles; a value that several of them share has a cell of its own."""
-    edges, often = np.unique(np.quantile(before, np.linspace(0, 1, BINS + 1), method="lower"), return_counts=True)
-    shared = edges[often > 1]
-    ends = np.union1d(edges[1:-1] if len(edges) > 2 else edges, np.concatenate([shared, np.nextafter(shared, -np.inf)]))
-    one, other = (np.bincount(np.searchsorted(ends, side), minlength=len(ends) + 1) for side in (before, now))
-    return one, other
+def _count_by_quantile(reference: pd.Series, batch: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Count values per quantile bin of the reference; repeated quantiles get their own bin."""
+    edges, edge_counts = np.unique(
+        np.quantile(reference, np.linspace(0, 1, QUANTILE_BINS + 1), method="lower"),
+        return_counts=True,
+    )
+    repeated_edges = edges[edge_counts > 1]
+    boundaries = np.union1d(
+        edges[1:-1] if len(edges) > 2 else edges,
+        np.concatenate([repeated_edges, np.nextafter(repeated_edges, -np.inf)]),
+    )
+    reference_counts, batch_counts = (
+        np.bincount(np.searchsorted(boundaries, side), minlength=len(boundaries) + 1)
+        for side in (reference, batch)
+    )
+    return reference_counts, batch_counts
 
 
-def _by_category(before: pd.Series, now: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    one, other = before.value_counts().align(now.value_counts(), fill_value=0)
-    return one.to_numpy(), other.to_numpy()
+def _count_by_category(reference: pd.Series, batch: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    reference_counts, batch_counts = reference.value_counts().align(
+        batch.value_counts(), fill_value=0
+    )
+    return reference_counts.to_numpy(), batch_counts.to_numpy()
 
 
-def _joined(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Counts with rare cells as one."""
-    total = one + other
-    rare = total * min(one.sum(), other.sum()) < EXPECTED * total.sum()
-    if not rare.any():
-        return one, other
-    first, second = (np.append(side[~rare], side[rare].sum()) for side in (one, other))
-    there = (first + second) > 0
-    return first[there], second[there]
+def _pool_rare_cells(
+    reference_counts: np.ndarray, batch_counts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pool rare cells into one."""
+    total_counts = reference_counts + batch_counts
+    is_rare = (
+        total_counts * min(reference_counts.sum(), batch_counts.sum())
+        < MIN_EXPECTED_COUNT * total_counts.sum()
+    )
+    if not is_rare.any():
+        return reference_counts, batch_counts
+    pooled_reference, pooled_batch = (
+        np.append(side[~is_rare], side[is_rare].sum()) for side in (reference_counts, batch_counts)
+    )
+    is_filled = (pooled_reference + pooled_batch) > 0
+    return pooled_reference[is_filled], pooled_batch[is_filled]
 
 
-def _divergence(p: np.ndarray, q: np.ndarray) -> float:
+def _jensen_shannon_divergence(p: np.ndarray, q: np.ndarray) -> float:
     from scipy.special import rel_entr
 
-    middle = (p + q) / 2
-    return float((rel_entr(p, middle).sum() + rel_entr(q, middle).sum()) / 2)
+    mixture = (p + q) / 2
+    return float((rel_entr(p, mixture).sum() + rel_entr(q, mixture).sum()) / 2)
 
 
-def _missing(before: pd.Series, now: pd.Series, sizes: Sizes, tests: int) -> tuple[float, float, float]:
-    """Shares of gaps then and now, and the largest change that chance explains."""
+def _missing_rates(
+    reference: pd.Series, batch: pd.Series, row_shares: EffectiveRowShares, test_count: int
+) -> tuple[float, float, float]:
+    """Return the missing rates of reference and batch, and the largest change due to chance."""
     from scipy.stats import norm
 
-    if before.empty or now.empty:
-        return float(before.isna().mean()), float(now.isna().mean()), float("inf")
-    n, m = len(before) * sizes.reference, len(now) * sizes.batch
-    then, at_present = float(before.isna().mean()), float(now.isna().mean())
-    share = (then * n + at_present * m) / (n + m)
-    return then, at_present, float(norm.isf(CHANCE / tests / 2) * np.sqrt(share * (1 - share) * (1 / n + 1 / m)))
+    if reference.empty or batch.empty:
+        return float(reference.isna().mean()), float(batch.isna().mean()), float("inf")
+    reference_rows, batch_rows = (
+        len(reference) * row_shares.reference,
+        len(batch) * row_shares.batch,
+    )
+    reference_rate, batch_rate = float(reference.isna().mean()), float(batch.isna().mean())
+    pooled_rate = (reference_rate * reference_rows + batch_rate * batch_rows) / (
+        reference_rows + batch_rows
+    )
+    return (
+        reference_rate,
+        batch_rate,
+        float(
+            norm.isf(FAMILY_WISE_ALPHA / test_count / 2)
+            * np.sqrt(pooled_rate * (1 - pooled_rate) * (1 / reference_rows + 1 / batch_rows))
+        ),
+    )
 
 
-def _new(before: pd.Series, now: pd.Series) -> float:
-    """Share of the present values that the reference does not have."""
-    values = now.dropna()
-    return float((~values.isin(before.dropna().unique())).mean()) if len(values) else 0.0
+def _unseen_share(reference: pd.Series, batch: pd.Series) -> float:
+    """Return the share of non-missing values that do not occur in the reference."""
+    values = batch.dropna()
+    return float((~values.isin(reference.dropna().unique())).mean()) if len(values) else 0.0
 
 
-def _ks(before: pd.Series, now: pd.Series) -> float:
+def _ks_p_value(reference: pd.Series, batch: pd.Series) -> float:
     from scipy.stats import ks_2samp
 
-    sides = [_present(side, True).to_numpy() for side in (before, now)]
+    sides = [_drop_missing(side, True).to_numpy() for side in (reference, batch)]
     if not all(len(side) for side in sides):
         return float("nan")
-    one, other = (side[:: -(-len(side) // MOST_RANKED)] for side in sides)
-    return float(ks_2samp(one, other, method="asymp").pvalue)
+    reference_sample, batch_sample = (side[:: -(-len(side) // MAX_KS_ROWS)] for side in sides)
+    return float(ks_2samp(reference_sample, batch_sample, method="asymp").pvalue)
 
 
-def weighted_share(table: pd.DataFrame, importance: dict[str, float]) -> float:
-    """Share of drifted columns, each weighted by its importance to the model (those below zero count as zero)."""
-    weight = table["column"].map(importance).fillna(0).clip(lower=0)
-    return float(weight[table["drifted"]].sum() / weight.sum()) if weight.sum() else float(table["drifted"].mean())
+def drifted_importance_share(drift_table: pd.DataFrame, importance: dict[str, float]) -> float:
+    """Return the importance-weighted share of drifted columns; negative importance counts as 0."""
+    weights = drift_table["column"].map(importance).fillna(0).clip(lower=0)
+    return (
+        float(weights[drift_table["drifted"]].sum() / weights.sum())
+        if weights.sum()
+        else float(drift_table["drifted"].mean())
+    )

@@ -1,7 +1,7 @@
-"""The webhook: a verdict, as JSON, to the address that the environment names.
+"""Post verdicts as JSON to a webhook.
 
-The address is a secret, for who knows it may write there. So it stands in the environment alone, and only its host is
-ever told.
+The URL is a secret, because anyone who knows it can post to it. It is read from the environment
+only, and messages show no more than its host.
 """
 
 from __future__ import annotations
@@ -16,75 +16,81 @@ from urllib.parse import urlsplit
 
 from modelbook.redaction import MASK
 
-NAMED = "MODELBOOK_WEBHOOK"
-WAITS = (0.0, 1.0, 4.0)  # seconds before each try
-TIMEOUT = 5.0  # seconds to connect, and again to be answered
-LOGS = ("httpx", "httpcore")  # they would write the address
+URL_VARIABLE = "MODELBOOK_WEBHOOK"
+RETRY_DELAYS = (0.0, 1.0, 4.0)  # seconds before each attempt
+TIMEOUT_SECONDS = 5.0  # to connect, and again to receive the response
+HTTP_LOGGERS = ("httpx", "httpcore")  # they would log the URL
 
 
-def address() -> str:
-    """Where verdicts are sent; empty for nowhere."""
-    return os.environ.get(NAMED, "").strip()
+def configured_url() -> str:
+    """Return the webhook's URL from the environment; empty if none is set."""
+    return os.environ.get(URL_VARIABLE, "").strip()
 
 
-def send(url: str, body: dict[str, Any], *, waits: Sequence[float] | None = None, timeout: float = TIMEOUT) -> str:
-    """Post a body as JSON, again after a while where it was not taken.
+def post_json(
+    url: str,
+    body: dict[str, Any],
+    *,
+    retry_delays: Sequence[float] | None = None,
+    timeout: float = TIMEOUT_SECONDS,
+) -> str:
+    """Post a body as JSON, with retries.
 
     Parameters
     ----------
-    waits : sequence of float, optional
-        Seconds before each try; ``WAITS``.
+    retry_delays : sequence of float, optional
+        Seconds before each attempt; default: ``RETRY_DELAYS``.
     timeout : float
-        Seconds to connect, and again to be answered.
+        Seconds to connect, and again to receive the response.
 
     Returns
     -------
     str
-        Why it was not taken, in words that do not hold the address; empty where it was.
+        Reason of the failure, without the URL; empty on success.
     """
     import httpx
 
-    host = masked(url)
+    host = mask_url(url)
     if not host:
-        return f"{NAMED} is no address of a webhook; expected: https://host/..."
-    told, waits = "", WAITS if waits is None else waits
-    with _hushed(), httpx.Client(timeout=timeout) as client:
-        for wait in waits:
-            time.sleep(wait)
+        return f"{URL_VARIABLE} is not a webhook URL; expected: https://host/..."
+    problem, retry_delays = "", RETRY_DELAYS if retry_delays is None else retry_delays
+    with _silence_http_loggers(), httpx.Client(timeout=timeout) as client:
+        for delay in retry_delays:
+            time.sleep(delay)
             try:
-                with client.stream("POST", url, json=body) as answer:  # what it says does not matter, nor how long
-                    status = answer.status_code
+                with client.stream("POST", url, json=body) as response:  # the body is not read
+                    status = response.status_code
             except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-                told = f"{host}: {type(error).__name__}"
+                problem = f"{host}: {type(error).__name__}"
                 continue
             if 200 <= status < 300:
                 return ""
-            told = f"{host}: status {status}"
+            problem = f"{host}: status {status}"
             if status < 500 and status not in (408, 425, 429):
-                return f"{told}, which another try would not change"
-    return f"{told}, after {len(waits)} tries"
+                return f"{problem}, not retried"
+    return f"{problem}, after {len(retry_delays)} attempts"
 
 
-def masked(url: str) -> str:
-    """An address by its scheme and host alone; empty for what is none."""
+def mask_url(url: str) -> str:
+    """Return a URL reduced to scheme and host; empty if it is not an HTTP URL."""
     try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
+        components = urlsplit(url)
+        host, port = components.hostname, components.port
     except ValueError:
         return ""
-    if parts.scheme not in ("http", "https") or not host:
+    if components.scheme not in ("http", "https") or not host:
         return ""
-    return f"{parts.scheme}://{host}{f':{port}' if port else ''}/{MASK}"
+    return f"{components.scheme}://{host}{f':{port}' if port else ''}/{MASK}"
 
 
 @contextmanager
-def _hushed() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in LOGS]
-    before = [one.level for one in loggers]
-    for one in loggers:
-        one.setLevel(logging.ERROR)
+def _silence_http_loggers() -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in HTTP_LOGGERS]
+    previous_levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        for one, level in zip(loggers, before, strict=True):
-            one.setLevel(level)
+        for logger, level in zip(loggers, previous_levels, strict=True):
+            logger.setLevel(level)

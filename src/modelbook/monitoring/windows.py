@@ -1,8 +1,9 @@
-"""The verdict over several windows: what the newest one shows, and what has shown in N of the last M.
+"""Combine the findings of several windows into one verdict, by an N-of-M rule.
 
-A single window may mislead. So a rule that asks to watch is heard at once, and stays while N of the last M windows show
-it; a loss of quality asks to retrain only when N of the last M windows with outcomes show it, or one shows a grave one.
-Pure functions; the idea of N of M is that of Nagios' soft states and of Databricks' mlops-stacks.
+A single window may mislead. A watch finding counts at once and persists while N of the last M
+windows show it. A performance drop leads to retrain only if N of the last M windows with outcomes
+show it, or the newest one shows a severe drop. The N-of-M rule follows Nagios' soft states and
+Databricks' mlops-stacks.
 """
 
 from __future__ import annotations
@@ -12,78 +13,114 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from modelbook.config import Monitor
-from modelbook.monitoring.verdict import HEALTHY, LOSS, RETRAIN, SLICE, WATCH, Finding, judge
-from modelbook.monitoring.watch import Watched
+from modelbook.monitoring.batch_evaluation import Watched
+from modelbook.monitoring.rules import (
+    HEALTHY,
+    PERFORMANCE_RULE,
+    RETRAIN,
+    SLICE_RULE,
+    WATCH,
+    Finding,
+    find_issues,
+)
 
-FACTOR = 3  # times the usual rows, or that part of them, that is worth a look
-EARLIER = 2  # windows that make up what is usual
+VOLUME_FACTOR = 3  # row counts outside usual / factor to usual * factor raise a finding
+MIN_EARLIER_WINDOWS = 2  # needed to compute the usual row count
 
 
 @dataclass(frozen=True)
 class Window:
-    """One window that was judged: its findings, and whether outcomes were in."""
+    """An evaluated window: its row count, its findings, and whether it had outcomes."""
 
     name: str
     rows: int
-    performed: bool
+    has_outcomes: bool
     findings: tuple[Finding, ...]
 
-    def of(self, kind: str) -> Finding | None:
-        """The finding of a kind."""
-        return next((one for one in self.findings if one.kind == kind), None)
+    def find_finding(self, rule: str) -> Finding | None:
+        """Return the finding of a rule, or None."""
+        return next((finding for finding in self.findings if finding.rule == rule), None)
 
 
-def judged(watched: Watched, params: Monitor) -> Window:
-    """A window with its findings."""
-    return Window(watched.batch, watched.rows, len(watched.metrics) > 0, tuple(judge(watched, params)))
+def evaluate_window(evaluation: Watched, params: Monitor) -> Window:
+    """Apply the rules to an evaluation."""
+    return Window(
+        evaluation.batch,
+        evaluation.rows,
+        len(evaluation.metrics) > 0,
+        tuple(find_issues(evaluation, params)),
+    )
 
 
-def over(windows: Sequence[Window], params: Monitor) -> list[Finding]:
-    """What the last windows ask for together, oldest window first; one healthy finding where they ask for nothing.
+def combine_windows(windows: Sequence[Window], params: Monitor) -> list[Finding]:
+    """Combine the findings of the last windows, given oldest first.
 
-    Nothing at all where there is no window.
+    Returns a single healthy finding if no rule applies, and an empty list if there is no window.
     """
     recent = list(windows[-params.windows :])
     if not recent:
         return []
-    kinds = dict.fromkeys(one.kind for window in recent for one in window.findings if one.word != HEALTHY)
-    found = [*_volume(windows), *_lost(windows, params)]
-    found += [one for kind in kinds if kind != LOSS for one in _standing(kind, recent, params)]
-    return found or [Finding(HEALTHY, f"Batch {recent[-1].name}: no rule asks for attention.")]
+    rules = dict.fromkeys(
+        finding.rule
+        for window in recent
+        for finding in window.findings
+        if finding.verdict != HEALTHY
+    )
+    findings = [*_volume_findings(windows), *_performance_findings(windows, params)]
+    findings += [
+        finding
+        for rule in rules
+        if rule != PERFORMANCE_RULE
+        for finding in _persistent_findings(rule, recent, params)
+    ]
+    return findings or [Finding(HEALTHY, f"Batch {recent[-1].name}: no rule was triggered.")]
 
 
-def _standing(kind: str, recent: list[Window], params: Monitor) -> list[Finding]:
-    """A finding that the newest window shows, or enough of the recent ones; of a slice, only the latter."""
-    shown = [one for one in (window.of(kind) for window in recent) if one]
-    enough = len(shown) >= params.needed
-    now = recent[-1].of(kind) is not None and not kind.startswith(SLICE)
-    return [_counted(shown, len(recent), WATCH)] if enough or now else []
+def _persistent_findings(rule: str, recent: list[Window], params: Monitor) -> list[Finding]:
+    """Keep a finding of the newest window or of enough recent ones; for slices only the latter."""
+    findings = [finding for finding in (window.find_finding(rule) for window in recent) if finding]
+    is_persistent = len(findings) >= params.min_failing_windows
+    is_current = recent[-1].find_finding(rule) is not None and not rule.startswith(SLICE_RULE)
+    return [_add_window_count(findings, len(recent), WATCH)] if is_persistent or is_current else []
 
 
-def _lost(windows: Sequence[Window], params: Monitor) -> list[Finding]:
-    told = [window for window in windows if window.performed][-params.windows :]
-    shown = [one for one in (window.of(LOSS) for window in told) if one]
-    if not shown:
+def _performance_findings(windows: Sequence[Window], params: Monitor) -> list[Finding]:
+    evaluated_windows = [window for window in windows if window.has_outcomes][-params.windows :]
+    findings = [
+        finding
+        for finding in (window.find_finding(PERFORMANCE_RULE) for window in evaluated_windows)
+        if finding
+    ]
+    if not findings:
         return []
-    grave = told[-1].of(LOSS)
-    if len(shown) >= params.needed or (grave and grave.grave):
-        return [_counted(shown, len(told), RETRAIN)]
-    if not grave:
+    latest = evaluated_windows[-1].find_finding(PERFORMANCE_RULE)
+    if len(findings) >= params.min_failing_windows or (latest and latest.is_severe):
+        return [_add_window_count(findings, len(evaluated_windows), RETRAIN)]
+    if not latest:
         return []
-    once = f" It shows in {len(shown)} of {params.needed} windows that are needed; watch the next one."
-    return [replace(grave, word=WATCH, sentence=grave.sentence + once)]
+    note = (
+        f" So far {len(findings)} of the {params.min_failing_windows} windows needed for retrain "
+        "show it."
+    )
+    return [replace(latest, verdict=WATCH, sentence=latest.sentence + note)]
 
 
-def _counted(shown: list[Finding], among: int, word: str) -> Finding:
-    seen = f" That shows in {len(shown)} of the last {among} windows." if len(shown) > 1 else ""
-    return replace(shown[-1], word=word, sentence=shown[-1].sentence + seen)
+def _add_window_count(findings: list[Finding], window_count: int, verdict: str) -> Finding:
+    note = (
+        f" Seen in {len(findings)} of the last {window_count} windows." if len(findings) > 1 else ""
+    )
+    return replace(findings[-1], verdict=verdict, sentence=findings[-1].sentence + note)
 
 
-def _volume(windows: Sequence[Window]) -> list[Finding]:
-    *earlier, last = windows
-    if len(earlier) < EARLIER:
+def _volume_findings(windows: Sequence[Window]) -> list[Finding]:
+    *earlier, latest = windows
+    if len(earlier) < MIN_EARLIER_WINDOWS:
         return []
-    usual = median(window.rows for window in earlier)
-    if usual / FACTOR <= last.rows <= usual * FACTOR:
+    usual_rows = median(window.rows for window in earlier)
+    if usual_rows / VOLUME_FACTOR <= latest.rows <= usual_rows * VOLUME_FACTOR:
         return []
-    return [Finding(WATCH, f"Batch {last.name} has {last.rows:,} rows; {usual:,.0f} are usual.", "volume")]
+    sentence = (
+        f"Batch {latest.name} has {latest.rows:,} rows; the median of earlier ones is "
+        f"{usual_rows:,.0f}."
+    )
+    return [Finding(WATCH, sentence, "volume")]

@@ -1,7 +1,7 @@
-"""Promotion: a version takes the champion's place, the version before gets it back, or one takes part beside it.
+"""Promote a version to champion, roll back to the previous one, or set a challenger.
 
-First the proof, then one transaction that moves the alias and writes the history: at any moment the champion is a
-version that was proven, and the history says how it came there.
+The version is verified first. Then one transaction moves the alias and writes the history. So the
+champion is always a verified version, and the history records how it was chosen.
 """
 
 from __future__ import annotations
@@ -13,253 +13,388 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelbook.errors import PromotionError, ProofError
+from modelbook.errors import PromotionError, ReproductionError
 from modelbook.gate import HOLD, PROMOTE
-from modelbook.registry import connection, history, pointer
-from modelbook.registry.history import ROLL_BACK, Entry
-from modelbook.registry.pointer import CHALLENGER, CHAMPION, DIGEST, Pointed
-from modelbook.registry.store import uri
-from modelbook.tasks.names import HEADLINES
+from modelbook.registry import aliases, history, transactions
+from modelbook.registry.aliases import CHALLENGER, CHAMPION, DIGEST_TAG, RegisteredVersion
+from modelbook.registry.history import ROLL_BACK, HistoryEntry
+from modelbook.registry.store import tracking_uri
+from modelbook.tasks.metric_format import HEADLINE_METRICS
 
-WHY = "MODELBOOK_WHY"  # the reason of whoever has the gate asked; it is kept before the gate's own
-WON = "promote the challenger"  # what an A/B says of a version that may
+REASON_VARIABLE = "MODELBOOK_WHY"  # reason of the user who runs the gate, recorded first
+AB_APPROVAL = "promote the challenger"  # result of an A/B test that allows a promotion
 
 if TYPE_CHECKING:
     from modelbook.gate import Decision
-    from modelbook.registry.versions import Version
+    from modelbook.registry.versions import ModelVersion
 
 
-def enact(
-    root: Path, candidate: Version, champion: Version | None, decision: Decision, *, enforce: bool, commit: str
+def apply_decision(
+    root: Path,
+    candidate: ModelVersion,
+    champion: ModelVersion | None,
+    decision: Decision,
+    *,
+    enforce: bool,
+    commit: str,
 ) -> dict[str, Any]:
-    """Write the gate's decision down, carry it out, and prove whatever the alias names then in a clean process.
+    """Record the gate's decision, apply it, and verify the resulting champion in a clean process.
 
     Parameters
     ----------
-    champion : Version or None
-        The champion that the gate compared with.
+    champion : ModelVersion or None
+        Champion that the gate compared with.
     enforce : bool
         Whether a promotion moves the alias.
 
     Returns
     -------
     dict
-        ``champion`` (version number or None), ``moved``, ``golden_rows`` answered exactly (0 without a champion),
-        ``scorer`` (what will answer requests), ``history`` (number of the last entry).
+        ``champion`` (version number or None), ``moved``, ``golden_rows`` reproduced exactly (0
+        without a champion), ``scorer`` (description), ``history`` (number of the last entry).
 
     Raises
     ------
-    ProofError
-        When the candidate, or on a hold the champion, does not give its golden rows' answers back; nothing moves.
+    ReproductionError
+        When the candidate, or on a hold the champion, does not reproduce its golden rows; the alias
+        does not move.
     PromotionError
-        When another version has become champion meanwhile.
+        When the champion has changed in the meantime.
     """
-    asked = os.environ.get(WHY, "").strip().rstrip(".")
-    told = [*([f"{asked}."] if asked else []), *decision.reasons[:3]]  # all of them are in the evidence
-    model, why = candidate.name, " ".join(told)
-    evidence = _kept(candidate.tags) | {"criteria": decision.table(), "gate": "enforce" if enforce else "dry_run"}
-    wrote = history.decided(root, model, decision.word, candidate.number, why, evidence, commit)
-    moved = decision.word == PROMOTE and enforce
-    now = candidate if moved else champion
-    proven = prove(root, model, now.number) if now else 0
-    if moved:
-        evidence = _kept(candidate.tags) | {"decision": wrote.number, "golden_rows": proven}
-        before = champion.number if champion else None
-        wrote = history.move(root, model, PROMOTE, candidate.number, why, evidence, commit, instead_of=before)
-    served = now.tags.get("scorer", "the model itself: it was registered before there was a scorer") if now else "none"
+    user_reason = os.environ.get(REASON_VARIABLE, "").strip().rstrip(".")
+    reasons = [
+        *([f"{user_reason}."] if user_reason else []),
+        *decision.reasons[:3],
+    ]  # evidence: all reasons
+    model_name, reason = candidate.name, " ".join(reasons)
+    evidence = _select_evidence_tags(candidate.tags) | {
+        "criteria": decision.to_records(),
+        "gate": "enforce" if enforce else "dry_run",
+    }
+    entry = history.record_decision(
+        root, model_name, decision.action, candidate.number, reason, evidence, commit
+    )
+    moves_alias = decision.action == PROMOTE and enforce
+    served_version = candidate if moves_alias else champion
+    golden_row_count = (
+        verify_golden_rows(root, model_name, served_version.number) if served_version else 0
+    )
+    if moves_alias:
+        evidence = _select_evidence_tags(candidate.tags) | {
+            "decision": entry.number,
+            "golden_rows": golden_row_count,
+        }
+        previous_champion = champion.number if champion else None
+        entry = history.move_champion(
+            root,
+            model_name,
+            PROMOTE,
+            candidate.number,
+            reason,
+            evidence,
+            commit,
+            expected_champion=previous_champion,
+        )
+    scorer_name = (
+        served_version.tags.get(
+            "scorer", "the model itself: this version was registered without a scorer"
+        )
+        if served_version
+        else "none"
+    )
     return {
-        "champion": now.number if now else None, "moved": moved, "golden_rows": proven, "scorer": served,
-        "history": wrote.number,
-    }  # fmt: skip
+        "champion": served_version.number if served_version else None,
+        "moved": moves_alias,
+        "golden_rows": golden_row_count,
+        "scorer": scorer_name,
+        "history": entry.number,
+    }
 
 
 def promote(
-    root: Path, model: str, number: int, *, why: str, override: str, commit: str, tried: dict[str, Any] | None = None
-) -> Entry | None:
-    """Let a version take the champion's place, when the gate has let it through.
+    root: Path,
+    model_name: str,
+    version: int,
+    *,
+    reason: str,
+    override: str,
+    commit: str,
+    ab_result: dict[str, Any] | None = None,
+) -> HistoryEntry | None:
+    """Promote a version to champion when the gate has approved it.
 
     Parameters
     ----------
-    why, override : str
-        Free text, kept in the history; ``override`` says why the gate's word does not count.
-    tried : dict, optional
-        The A/B as ``monitoring.decision.story`` tells it: it has to promote the version as well.
+    reason, override : str
+        Free text for the history; ``override`` is the reason to promote without approval.
+    ab_result : dict, optional
+        Result of the A/B test, which must also promote the version.
 
     Returns
     -------
-    Entry or None
-        What was written; None when the version is the champion already.
+    HistoryEntry or None
+        The recorded entry; None when the version is the champion already.
 
     Raises
     ------
     PromotionError
-        When there is no such version, or the gate held it, never judged it, or compared it with another champion; or
-        the A/B does not promote it.
+        When the version does not exist, or the gate held it, has not evaluated it, or compared it
+        with another champion; or when the A/B test does not promote it.
     StoreError
-        When its files are not those that were registered.
-    ProofError
-        When it does not give its golden rows' answers back in a clean process.
+        When its files do not match the registered digest.
+    ReproductionError
+        When it does not reproduce its golden rows in a clean process.
     """
-    chosen, before = _known(root, model, number), _champion(root, model)
-    if number == before:
+    candidate, champion = (
+        _require_version(root, model_name, version),
+        _current_champion(root, model_name),
+    )
+    if version == champion:
         return None
-    if tried is not None:
-        _won(number, tried)
-    judged = history.judged(history.read(root, model), number)
+    if ab_result is not None:
+        _require_ab_approval(version, ab_result)
+    decision = history.last_decision(history.read_history(root, model_name), version)
     if not override:
-        _passed(model, number, judged, before)
-    told = [f"The gate was overridden: {override}"] if override else []
-    told += [why] if why else [] if override or judged is None else [judged.why]
-    more: dict[str, Any] = {"decision": judged.number if judged else None}
-    more |= ({"override": override} if override else {}) | ({"ab": tried} if tried else {})
-    return _moved(root, chosen, PROMOTE, " ".join(told), more, commit, before)
+        _require_gate_approval(model_name, version, decision, champion)
+    reasons = [f"The gate was overridden: {override}"] if override else []
+    reasons += [reason] if reason else [] if override or decision is None else [decision.reason]
+    extra_evidence: dict[str, Any] = {"decision": decision.number if decision else None}
+    extra_evidence |= ({"override": override} if override else {}) | (
+        {"ab": ab_result} if ab_result else {}
+    )
+    return _verify_and_move(
+        root, candidate, PROMOTE, " ".join(reasons), extra_evidence, commit, champion
+    )
 
 
-def roll_back(root: Path, model: str, *, why: str, commit: str) -> Entry:
-    """Give the champion's place back to the version before it.
+def roll_back(root: Path, model_name: str, *, reason: str, commit: str) -> HistoryEntry:
+    """Restore the previous champion.
 
     Raises
     ------
     PromotionError
-        When the history knows of no version before it.
-    StoreError, ProofError
-        When the files of that version are not those that were registered, or it does not answer as it must.
+        When the history has no previous champion.
+    StoreError, ReproductionError
+        When its files do not match the registered digest, or it does not reproduce its golden rows.
     """
-    entries, before = history.read(root, model), _champion(root, model)
-    known = history.champion(entries)
-    to = history.former(entries) if before == known else known  # another tool's move is one that can be taken back
-    if to is None:
+    entries, champion = history.read_history(root, model_name), _current_champion(root, model_name)
+    recorded = history.recorded_champion(entries)
+    target_version = (
+        history.find_rollback_target(entries) if champion == recorded else recorded
+    )  # undo a move by another tool
+    if target_version is None:
         raise PromotionError(
-            f"the history of {model} has no version before the champion"
-            + (f", version {before}" if before else ": there is none"),
+            f"the history of {model_name} has no previous champion"
+            + (f" before version {champion}" if champion else ", and no champion"),
             expected="a version that was champion before",
-            next="look at modelbook history; modelbook promote V names one",
-        )  # fmt: skip
-    why = why or f"Version {before} was taken back."
-    return _moved(root, _known(root, model, to), ROLL_BACK, why, {}, commit, before)
+            next="list the versions: modelbook history; promote one: modelbook promote V",
+        )
+    reason = reason or f"Version {champion} was rolled back."
+    return _verify_and_move(
+        root,
+        _require_version(root, model_name, target_version),
+        ROLL_BACK,
+        reason,
+        {},
+        commit,
+        champion,
+    )
 
 
-def challenge(root: Path, model: str, number: int | None, *, why: str, commit: str) -> Entry:
-    """Let a version share the champion's traffic, when it proves itself; None ends that.
+def set_challenger(
+    root: Path, model_name: str, version: int | None, *, reason: str, commit: str
+) -> HistoryEntry:
+    """Set the challenger, which shares the champion's traffic; None ends the challenge.
 
     Raises
     ------
     PromotionError
-        When there is no such version, it is the champion, or there is no challenger to end with.
-    StoreError, ProofError
-        When its files are not those that were registered, or it does not answer as it must.
+        When the version does not exist or is the champion, or there is no challenge to end.
+    StoreError, ReproductionError
+        When its files do not match the registered digest, or it does not reproduce its golden rows.
     """
-    if number is None:
-        if CHALLENGER not in pointer.aliases(root, model):
+    if version is None:
+        if CHALLENGER not in aliases.read_aliases(root, model_name):
             raise PromotionError(
-                f"{model} has no challenger", expected="a version that bears the alias challenger",
-                next="modelbook challenge V names one",
-            )  # fmt: skip
-        return history.challenge(root, model, None, why or "The challenge was ended.", {}, commit)
-    chosen = _known(root, model, number)
-    if number == _champion(root, model):
+                f"{model_name} has no challenger",
+                expected="a version with the alias challenger",
+                next="set one: modelbook challenge V",
+            )
+        return history.move_challenger(
+            root, model_name, None, reason or "The challenge was ended.", {}, commit
+        )
+    candidate = _require_version(root, model_name, version)
+    if version == _current_champion(root, model_name):
         raise PromotionError(
-            f"version {number} of {model} is the champion itself", expected="another version",
-            next="look at modelbook history for the versions that there are",
-        )  # fmt: skip
-    evidence = _proven(root, chosen)
-    return history.challenge(root, model, number, why or "It takes part beside the champion.", evidence, commit)
+            f"version {version} of {model_name} is the champion",
+            expected="another version",
+            next="list the versions: modelbook history",
+        )
+    evidence = _collect_proof(root, candidate)
+    return history.move_challenger(
+        root, model_name, version, reason or "It shares the champion's traffic.", evidence, commit
+    )
 
 
-def prove(root: Path, model: str, number: int) -> int:
-    """Ask a version its golden rows in a clean process; returns how many it answered exactly.
+def verify_golden_rows(root: Path, model_name: str, version: int) -> int:
+    """Check in a clean process that a version reproduces its golden rows; return their number.
 
     Raises
     ------
-    ProofError
-        When it cannot be loaded there, or an answer differs.
+    ReproductionError
+        When the version cannot be loaded, or a prediction differs.
     """
-    named = f"models:/{model}/{number}"
-    told = _in_a_clean_process(root, named)
-    if told.returncode and "OperationalError" in told.stderr:  # the database went away, which says nothing of the model
-        with connection.looking(root):  # waits for one that is being restarted
+    model_uri = f"models:/{model_name}/{version}"
+    process = _run_golden_check(root, model_uri)
+    if (
+        process.returncode and "OperationalError" in process.stderr
+    ):  # the database failed, not the model
+        with transactions.begin_transaction(root):  # waits for a restarting server
             pass
-        told = _in_a_clean_process(root, named)
-    answer = told.stdout.strip().splitlines()[-1:] or ["{}"]
-    result = json.loads(answer[0]) if told.returncode == 0 else {}
+        process = _run_golden_check(root, model_uri)
+    last_lines = process.stdout.strip().splitlines()[-1:] or ["{}"]
+    result = json.loads(last_lines[0]) if process.returncode == 0 else {}
     if result.get("difference") != 0:
-        what = f"differs by {result['difference']:g}" if result else f"does not load: {told.stderr.strip()[-500:]}"
-        raise ProofError(
-            f"{named} {what} in a clean process", expected="its golden rows' answers, exactly",
-            next="the alias stays with the version that has it; build finalize again, or promote another version",
-        )  # fmt: skip
+        problem = (
+            f"differs by {result['difference']:g}"
+            if result
+            else f"does not load: {process.stderr.strip()[-500:]}"
+        )
+        raise ReproductionError(
+            f"{model_uri} {problem} in a clean process",
+            expected="exactly the predictions of its golden rows",
+            next="the alias was not moved; build finalize again, or promote another version",
+        )
     return result["rows"]
 
 
-def _in_a_clean_process(root: Path, named: str) -> subprocess.CompletedProcess[str]:
+def _run_golden_check(root: Path, model_uri: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "modelbook.registry.prove", named],
-        env={**os.environ, **dict.fromkeys(("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"), uri(root))},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", "modelbook.registry.golden_check", model_uri],
+        env={
+            **os.environ,
+            **dict.fromkeys(("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"), tracking_uri(root)),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
-def _moved(
-    root: Path, chosen: Pointed, word: str, why: str, more: dict[str, Any], commit: str, before: int | None
-) -> Entry:
-    evidence = _proven(root, chosen) | more
-    return history.move(root, chosen.name, word, chosen.number, why, evidence, commit, instead_of=before)
+def _verify_and_move(
+    root: Path,
+    candidate: RegisteredVersion,
+    action: str,
+    reason: str,
+    extra_evidence: dict[str, Any],
+    commit: str,
+    expected_champion: int | None,
+) -> HistoryEntry:
+    evidence = _collect_proof(root, candidate) | extra_evidence
+    return history.move_champion(
+        root,
+        candidate.name,
+        action,
+        candidate.number,
+        reason,
+        evidence,
+        commit,
+        expected_champion=expected_champion,
+    )
 
 
-def _proven(root: Path, chosen: Pointed) -> dict[str, Any]:
-    """What speaks for a version whose files are whole and whose golden rows came back."""
-    chosen.check()
-    return _kept(chosen.tags) | {"golden_rows": prove(root, chosen.name, chosen.number)}
+def _collect_proof(root: Path, candidate: RegisteredVersion) -> dict[str, Any]:
+    """Verify a version's files and golden rows; return the evidence for the history."""
+    candidate.verify_files()
+    return _select_evidence_tags(candidate.tags) | {
+        "golden_rows": verify_golden_rows(root, candidate.name, candidate.number)
+    }
 
 
-def _won(number: int, tried: dict[str, Any]) -> None:
-    """Raise where the A/B does not promote a version."""
-    about = tried["versions"]["challenger"]
-    if about != number or tried["word"] != WON:
-        told = f"the A/B of version {about} says: {tried['word']}. {tried['sentences'][0]}"
-        raise PromotionError(
-            told if about == number else f"the A/B is about version {about}, not {number}",
-            expected=f"an A/B that says: {WON}, version {number}", next=tried["next"],
-        )  # fmt: skip
-
-
-def _passed(model: str, number: int, judged: Entry | None, champion: int | None) -> None:
-    """Raise where the gate has not let a version through."""
-    way = f'modelbook promote {number} --override "why the gate does not count" does it all the same, and keeps why'
-    if judged is None:
-        raise PromotionError(
-            f"the gate has not judged version {number} of {model}", expected="its decision to promote",
-            next=f"build the book, which asks the gate: modelbook build; or: {way}",
-        )  # fmt: skip
-    if judged.word == HOLD:
-        raise PromotionError(
-            f"the gate held version {number} of {model}: {judged.why}", expected="its decision to promote", next=way
+def _require_ab_approval(version: int, ab_result: dict[str, Any]) -> None:
+    """Raise PromotionError unless the A/B test promotes the version."""
+    challenger = ab_result["versions"]["challenger"]
+    if challenger != version or ab_result["word"] != AB_APPROVAL:
+        problem = (
+            f"the A/B test of version {challenger} has the result: {ab_result['word']}. "
+            f"{ab_result['sentences'][0]}"
         )
-    if judged.before != champion:
-        told = [f"version {one}" if one else "no champion" for one in (judged.before, champion)]
         raise PromotionError(
-            f"the gate compared version {number} of {model} with {told[0]}; by now there is {told[1]}",
-            expected="a decision about the champion of now",
-            next=f"ask the gate again: ploomber build --partially deploy --force; or: {way}",
+            problem
+            if challenger == version
+            else f"the A/B test is about version {challenger}, not {version}",
+            expected=f"an A/B test with the result: {AB_APPROVAL}, version {version}",
+            next=ab_result["next"],
         )
 
 
-def _known(root: Path, model: str, number: int) -> Pointed:
-    found = pointer.version(root, model, number)
-    if found is None:
+def _require_gate_approval(
+    model_name: str, version: int, decision: HistoryEntry | None, champion: int | None
+) -> None:
+    """Raise PromotionError unless the gate has approved the version."""
+    override_hint = (
+        f'modelbook promote {version} --override "REASON" promotes it without approval, and '
+        "records the reason"
+    )
+    if decision is None:
         raise PromotionError(
-            f"model {model!r} has no version {number}", expected="a version that finalize has registered",
-            next="look at modelbook history; build the book to register one: modelbook build",
-        )  # fmt: skip
-    return found
+            f"the gate has not evaluated version {version} of {model_name}",
+            expected="the decision promote",
+            next=f"build the book, which runs the gate: modelbook build; or: {override_hint}",
+        )
+    if decision.action == HOLD:
+        raise PromotionError(
+            f"the gate held version {version} of {model_name}: {decision.reason}",
+            expected="the decision promote",
+            next=override_hint,
+        )
+    if decision.champion_before != champion:
+        champion_names = [
+            f"version {number}" if number else "no champion"
+            for number in (decision.champion_before, champion)
+        ]
+        raise PromotionError(
+            (
+                f"the gate compared version {version} of {model_name} with {champion_names[0]}; "
+                f"the champion now is {champion_names[1]}"
+            ),
+            expected="a decision against the current champion",
+            next=(
+                "run the gate again: ploomber build --partially deploy --force; or: "
+                f"{override_hint}"
+            ),
+        )
 
 
-def _champion(root: Path, model: str) -> int | None:
-    found = pointer.aliases(root, model).get(CHAMPION)
-    return found.number if found else None
+def _require_version(root: Path, model_name: str, version: int) -> RegisteredVersion:
+    registered = aliases.find_version(root, model_name, version)
+    if registered is None:
+        raise PromotionError(
+            f"model {model_name!r} has no version {version}",
+            expected="a registered version",
+            next=(
+                "list the versions: modelbook history; build the book to register one: modelbook "
+                "build"
+            ),
+        )
+    return registered
 
 
-def _kept(tags: dict[str, str]) -> dict[str, Any]:
-    """What of a version's tags is evidence."""
-    names = ("model", *HEADLINES, "run_id", "fingerprint", "data_version", "commit", "scorer", DIGEST)
+def _current_champion(root: Path, model_name: str) -> int | None:
+    champion = aliases.read_aliases(root, model_name).get(CHAMPION)
+    return champion.number if champion else None
+
+
+def _select_evidence_tags(tags: dict[str, str]) -> dict[str, Any]:
+    """Select the tags of a version that the history records as evidence."""
+    names = (
+        "model",
+        *HEADLINE_METRICS,
+        "run_id",
+        "fingerprint",
+        "data_version",
+        "commit",
+        "scorer",
+        DIGEST_TAG,
+    )
     return {name: tags[name] for name in names if name in tags}

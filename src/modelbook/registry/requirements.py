@@ -1,23 +1,29 @@
-"""What must be installed where a version loads."""
+"""Packages that must be installed where a version is loaded."""
 
 from __future__ import annotations
 
 from importlib.metadata import version
 from typing import Any
 
-STACK = (
-    "mlflow", "pycaret", "scikit-learn", "imbalanced-learn", "lightgbm", "pandas", "numpy", "pydantic", "pyyaml",
-    "cloudpickle",
+BASE_PACKAGES = (
+    "mlflow", "pycaret", "scikit-learn", "imbalanced-learn", "lightgbm", "pandas", "numpy",
+    "pydantic", "pyyaml", "cloudpickle",
 )  # fmt: skip
 
 
-def requirements(model: Any) -> list[str]:
-    """The stack as ``name==version``, and what own steps of a pipeline need besides."""
-    stack = [f"{package}=={version(package)}" for package in STACK]
-    return list(dict.fromkeys((*stack, *_needs(model))))
+def pip_requirements(model: Any) -> list[str]:
+    """Return the base packages as ``name==version``, and requirements of custom steps."""
+    stack = [f"{package}=={version(package)}" for package in BASE_PACKAGES]
+    return list(dict.fromkeys((*stack, *_step_requirements(model))))
 
 
-def _needs(model: Any) -> list[str]:
-    """Needs of a model's steps, and of the pipelines that it is made of where it has members."""
-    own = [need for _, step in getattr(model, "steps", []) for need in getattr(step, "needs", ())]
-    return own + [need for member in getattr(model, "members", ()) for need in _needs(member)]
+def _step_requirements(model: Any) -> list[str]:
+    """Return the requirements of a model's steps, and of its members' steps."""
+    step_needs = [
+        need
+        for _, step in getattr(model, "steps", [])
+        for need in getattr(step, "requirements", ())
+    ]
+    return step_needs + [
+        need for member in getattr(model, "members", ()) for need in _step_requirements(member)
+    ]

@@ -1,4 +1,4 @@
-"""The signature of a version: what it takes, and what it answers with."""
+"""The MLflow signature of a version: its inputs, outputs and parameters."""
 
 from __future__ import annotations
 
@@ -12,20 +12,27 @@ from modelbook import tasks
 from modelbook.contract import Column, Contract
 
 
-def signature(contract: Contract, threshold: float | None) -> ModelSignature:
-    """The columns that a version takes and answers with, and the threshold that a call may change."""
+def build_signature(contract: Contract, threshold: float | None) -> ModelSignature:
+    """Build the signature: input and output columns, and the threshold as a parameter."""
     inputs: list[ColSpec | TensorSpec] = [
-        ColSpec(_asked(contract.columns[name]), name, required=not contract.columns[name].nullable)
-        for name in contract.inputs_
+        ColSpec(
+            _input_type(contract.columns[name]), name, required=not contract.columns[name].nullable
+        )
+        for name in contract.input_names
     ]
-    outputs: list[ColSpec | TensorSpec] = [ColSpec(kind, name) for name, kind in tasks.of(contract).outputs().items()]
-    asked: Any = None if threshold is None else ParamSchema([ParamSpec("threshold", "double", threshold)])
-    return ModelSignature(Schema(inputs), Schema(outputs), asked)
+    outputs: list[ColSpec | TensorSpec] = [
+        ColSpec(column_type, name)
+        for name, column_type in tasks.get_task(contract).prediction_columns().items()
+    ]
+    params_schema: Any = (
+        None if threshold is None else ParamSchema([ParamSpec("threshold", "double", threshold)])
+    )
+    return ModelSignature(Schema(inputs), Schema(outputs), params_schema)
 
 
-def _asked(column: Column) -> Any:
-    """What MLflow lets through: a value that the contract parses may come as text or parsed."""
+def _input_type(column: Column) -> Any:
+    """Return the MLflow type of a column; values that the contract parses may also be text."""
     if column.parse or column.type == "date":
         return AnyType()
-    # Whole numbers are declared double as well: MLflow refuses an integer column that holds a gap.
+    # Integers are declared double: MLflow refuses missing values in integer columns.
     return "string" if column.type == "category" else "double"

@@ -1,4 +1,4 @@
-"""The store: a database for runs and versions, and a place for their files; see ``place``."""
+"""The MLflow store: a database of runs and versions, and their artifacts; see ``location``."""
 
 from __future__ import annotations
 
@@ -17,154 +17,188 @@ from filelock import FileLock
 from sqlalchemy import inspect, text
 
 from modelbook.errors import StoreError
-from modelbook.registry import connection, files
-from modelbook.registry.place import artifacts, database, is_file, is_local, shown, uri
+from modelbook.registry import artifact_storage, transactions
+from modelbook.registry.location import (
+    artifact_uri,
+    database_path,
+    display_uri,
+    has_local_artifacts,
+    is_local_database,
+    tracking_uri,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
-MAKING = 0x6D6F64656C  # the number of the lock that PostgreSQL keeps while a store is made
+ADVISORY_LOCK_ID = 0x6D6F64656C  # PostgreSQL's advisory lock while a store is created
 
 
-def prepare(root: Path) -> None:
-    """Create the store, once: two processes that create it together would kill one another.
+def ensure_store(root: Path) -> None:
+    """Create the store when it does not exist, under a lock against concurrent creation.
 
     Raises
     ------
     StoreError
-        When another, newer MLflow wrote it, it is no store at all, or it cannot be reached or written.
+        When the schema does not match the installed MLflow, the database is not an MLflow store, or
+        it cannot be reached or written.
     """
-    if not is_local(root):
-        files.probe(artifacts(root))
-    with _alone(root):  # before the look: a store half made by another process is none
+    if not has_local_artifacts(root):
+        artifact_storage.check_write_access(artifact_uri(root))
+    with _creation_lock(root):  # locked before the check: another process may be creating the store
         if not check_store(root):
-            client(root).search_experiments(max_results=1)
+            create_client(root).search_experiments(max_results=1)
 
 
 def check_store(root: Path) -> bool:
-    """Refuse a store that the installed MLflow cannot read; returns whether there is one.
+    """Check that the installed MLflow can read the store; return whether there is one.
 
     Raises
     ------
     StoreError
+        When the schema does not match, or the database is not an MLflow store.
     """
-    if is_file(root) and not database(root).is_file():
+    if is_local_database(root) and not database_path(root).is_file():
         return False
     try:
-        found = _revision(root)
+        revision = _read_revision(root)
     except StoreError as error:
-        if not is_file(root):
+        if not is_local_database(root):
             raise
-        raise _none(root, error.what.rpartition(": ")[2]) from None
-    before = _revisions()
-    if found is None:
+        raise _not_a_store(root, error.problem.rpartition(": ")[2]) from None
+    supported_revisions = _supported_revisions()
+    if revision is None:
         return False
-    if found not in before:
+    if revision not in supported_revisions:
         raise StoreError(
-            f"{shown(root)} has the schema revision {found!r}, which MLflow {version('mlflow')} does not know",
-            expected=f"a store written by MLflow {version('mlflow')}",
-            next=f"install the newer MLflow that wrote it, or {_another(root)}",
+            (
+                f"{display_uri(root)} has the schema revision {revision!r}, which MLflow "
+                f"{version('mlflow')} does not know"
+            ),
+            expected=f"a store of MLflow {version('mlflow')}",
+            next=f"install the MLflow version that wrote it, or {_suggest_new_store(root)}",
         )
-    if found in before.values():
+    if revision in supported_revisions.values():
         raise StoreError(
-            f"{shown(root)} has the schema revision {found!r} of an older MLflow",
+            f"{display_uri(root)} has the schema revision {revision!r} of an older MLflow",
             expected=f"the schema of MLflow {version('mlflow')}",
-            next=f"keep a copy, then: mlflow db upgrade {shown(root) if not is_file(root) else uri(root)}",
+            next=(
+                "back up the store, then: mlflow db upgrade "
+                f"{display_uri(root) if not is_local_database(root) else tracking_uri(root)}"
+            ),
         )
     return True
 
 
-def _revision(root: Path) -> str | None:
-    """The schema revision of a database; None of a PostgreSQL database that MLflow has no tables in."""
-    with connection.looking(root) as asked:
-        found = inspect(asked).has_table("alembic_version")
-        if not found and not is_file(root):
+def _read_revision(root: Path) -> str | None:
+    """Return the database's schema revision; None for a PostgreSQL database without tables."""
+    with transactions.begin_transaction(root) as connection:
+        has_revision_table = inspect(connection).has_table("alembic_version")
+        if not has_revision_table and not is_local_database(root):
             return None
-        number = asked.execute(text("select version_num from alembic_version")).scalar() if found else None
-    if number is None:
-        raise _none(root, "it has no schema revision")
-    return number
+        revision = (
+            connection.execute(text("select version_num from alembic_version")).scalar()
+            if has_revision_table
+            else None
+        )
+    if revision is None:
+        raise _not_a_store(root, "it has no schema revision")
+    return revision
 
 
-def _none(root: Path, why: str) -> StoreError:
-    kind = "an SQLite file" if is_file(root) else "a PostgreSQL database"
+def _not_a_store(root: Path, reason: str) -> StoreError:
+    kind = "an SQLite file" if is_local_database(root) else "a PostgreSQL database"
     return StoreError(
-        f"{shown(root)} is no MLflow store ({why})", expected=f"{kind} that MLflow made", next=_another(root)
+        f"{display_uri(root)} is not an MLflow store ({reason})",
+        expected=f"{kind} created by MLflow",
+        next=_suggest_new_store(root),
     )
 
 
 @contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Keep everybody else from making the store."""
-    if is_file(root):
-        database(root).parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(database(root).with_suffix(".lock")):
+def _creation_lock(root: Path) -> Iterator[None]:
+    """Lock the creation of the store against other processes."""
+    if is_local_database(root):
+        database_path(root).parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(database_path(root).with_suffix(".lock")):
             yield
         return
-    with connection.looking(root) as held:
-        held.execute(text(f"select pg_advisory_xact_lock({MAKING})"))
+    with transactions.begin_transaction(root) as connection:
+        connection.execute(text(f"select pg_advisory_xact_lock({ADVISORY_LOCK_ID})"))
         yield
 
 
-def client(root: Path) -> MlflowClient:
-    """A client of the project's store."""
-    return connected(root).MlflowClient()
+def create_client(root: Path) -> MlflowClient:
+    """Create an MLflow client for the project's store."""
+    return configure_mlflow(root).MlflowClient()
 
 
-def connected(root: Path) -> ModuleType:
-    """The ``mlflow`` module, pointed at the project's store and told to keep its chatter out of notebooks.
+def configure_mlflow(root: Path) -> ModuleType:
+    """Configure the ``mlflow`` module for the project's store, with little output; return it.
 
     Raises
     ------
     StoreError
-        When a PostgreSQL is not there: MLflow itself would try for many minutes.
+        When PostgreSQL is unreachable; MLflow itself would retry for many minutes.
     """
-    if not is_file(root):
-        with connection.looking(root):
+    if not is_local_database(root):
+        with transactions.begin_transaction(root):
             pass
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("PYCARET_CUSTOM_LOGGING_PATH", os.devnull)  # see registry.served
+    os.environ.setdefault("PYCARET_CUSTOM_LOGGING_PATH", os.devnull)  # see registry.pyfunc_model
     import mlflow
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    mlflow.set_tracking_uri(uri(root))
-    mlflow.set_registry_uri(uri(root))
+    mlflow.set_tracking_uri(tracking_uri(root))
+    mlflow.set_registry_uri(tracking_uri(root))
     return mlflow
 
 
-def experiment(mlflow: MlflowClient, root: Path, name: str) -> str:
-    """Id of an experiment, created on first use.
+def ensure_experiment(client: MlflowClient, root: Path, name: str) -> str:
+    """Return the id of an experiment, and create it on first use.
 
     Raises
     ------
     StoreError
-        When it was created while files were kept elsewhere.
+        When it was created with another artifact location.
     """
-    known = mlflow.get_experiment_by_name(name)
-    if known and not is_local(root) and not known.artifact_location.startswith(f"{artifacts(root)}/"):
+    experiment = client.get_experiment_by_name(name)
+    if (
+        experiment
+        and not has_local_artifacts(root)
+        and not experiment.artifact_location.startswith(f"{artifact_uri(root)}/")
+    ):
         raise StoreError(
-            f"runs of {name!r} keep their files in {known.artifact_location}",
-            expected=f"a place below {artifacts(root)}",
-            next="name that place in store.yaml; or move the store: docs/stores.md",
+            f"the experiment {name!r} stores its files in {experiment.artifact_location}",
+            expected=f"a location below {artifact_uri(root)}",
+            next=(
+                "set that location as artifacts in store.yaml; or migrate the store: docs/stores.md"
+            ),
         )
-    if known:
-        return known.experiment_id
-    return mlflow.create_experiment(name, artifact_location=f"{artifacts(root)}/{name}")
+    if experiment:
+        return experiment.experiment_id
+    return client.create_experiment(name, artifact_location=f"{artifact_uri(root)}/{name}")
 
 
-def _revisions() -> dict[str, str]:
-    """Each schema revision the installed MLflow knows, with the one before it."""
-    # Read from the migrations' source, because importing MLflow takes seconds.
+def _supported_revisions() -> dict[str, str]:
+    """Return the schema revisions of the installed MLflow, each with its predecessor."""
+    # Read from the source of the migrations, because importing MLflow takes seconds.
     spec = find_spec("mlflow")
     folder = Path(spec.origin).parent / "store" / "db_migrations" / "versions"  # type: ignore[union-attr, arg-type]
-    names = re.compile(r"""^(revision|down_revision) = ["']?(\w+)""", re.M)
-    found = [dict(names.findall(path.read_text(encoding="utf-8"))) for path in folder.glob("*.py")]
-    return {each["revision"]: each["down_revision"] for each in found if "revision" in each}
+    assignment_pattern = re.compile(r"""^(revision|down_revision) = ["']?(\w+)""", re.M)
+    migrations = [
+        dict(assignment_pattern.findall(path.read_text(encoding="utf-8")))
+        for path in folder.glob("*.py")
+    ]
+    return {
+        migration["revision"]: migration["down_revision"]
+        for migration in migrations
+        if "revision" in migration
+    }
 
 
-def _another(root: Path) -> str:
-    if is_file(root):
-        return f"move it away and build anew: mv {database(root)} {database(root)}.bak"
-    return "name another database in store.yaml"
+def _suggest_new_store(root: Path) -> str:
+    if is_local_database(root):
+        return f"move it away and build again: mv {database_path(root)} {database_path(root)}.bak"
+    return "set another database in store.yaml"

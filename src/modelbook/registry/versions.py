@@ -1,4 +1,4 @@
-"""Versions: everything that a model needs to be used, judged and watched, registered as one; aliases on them."""
+"""Model versions: a model, registered with all that serving and monitoring need."""
 
 from __future__ import annotations
 
@@ -17,127 +17,140 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 
 from modelbook.contract import Contract
-from modelbook.errors import ProofError, StoreError
-from modelbook.registry import files, pointer
-from modelbook.registry.files import digest
-from modelbook.registry.place import artifacts, is_local
-from modelbook.registry.pointer import CHAMPION, DIGEST
-from modelbook.registry.prove import compare_golden
-from modelbook.registry.requirements import requirements
-from modelbook.registry.signature import signature
-from modelbook.registry.store import client, connected
-from modelbook.scoring.compile import compile
+from modelbook.errors import ReproductionError, StoreError
+from modelbook.registry import aliases, artifact_storage
+from modelbook.registry.aliases import CHAMPION, DIGEST_TAG
+from modelbook.registry.artifact_storage import folder_digest
+from modelbook.registry.golden_check import compare_golden_rows
+from modelbook.registry.location import artifact_uri, has_local_artifacts
+from modelbook.registry.requirements import pip_requirements
+from modelbook.registry.signature import build_signature
+from modelbook.registry.store import configure_mlflow, create_client
+from modelbook.scoring.compilation import compile_pipeline
 
-OBJECT_STORES = ("boto3", "botocore", "s3transfer")
+OBJECT_STORE_PACKAGES = ("boto3", "botocore", "s3transfer")
 
 
 @dataclass(frozen=True)
-class Version:
-    """A registered version and the folder of its parts."""
+class ModelVersion:
+    """A registered version and the folder of its artifacts."""
 
     name: str
     number: int
     tags: dict[str, str]
-    folder: Path
+    artifact_folder: Path
 
     @property
     def contract(self) -> Contract:
-        return Contract.load(self.folder / "contract.yaml")
+        return Contract.load(self.artifact_folder / "contract.yaml")
 
     @property
     def reference(self) -> pd.DataFrame:
-        """Holdout rows with the scores (``Task.recalled``) that the version gave them before it was refit on all."""
-        return self._frame("reference")
+        """Holdout rows with the scores of the model before it was refitted on all rows."""
+        return self._read_frame("reference")
 
     @property
-    def golden(self) -> pd.DataFrame:
-        """Rows with the answers, columns ``Task.outputs``, that the version must give."""
-        return self._frame("golden")
+    def golden_rows(self) -> pd.DataFrame:
+        """Rows with the predictions that the version must reproduce."""
+        return self._read_frame("golden")
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """What the holdout said: metrics with intervals, importance, threshold."""
-        return json.loads((self.folder / "metrics.json").read_text(encoding="utf-8"))
+        """Holdout metrics with confidence intervals, feature importance and threshold."""
+        return json.loads((self.artifact_folder / "metrics.json").read_text(encoding="utf-8"))
 
-    def evaluated(self) -> Any:
-        """The pipeline as it was when the holdout judged it: fitted on train rows only."""
-        with (self.folder / "evaluated.pkl").open("rb") as file:
+    def load_holdout_pipeline(self) -> Any:
+        """Load the pipeline that was evaluated on the holdout, fitted on training rows only."""
+        with (self.artifact_folder / "evaluated.pkl").open("rb") as file:
             return cloudpickle.load(file)
 
-    def _frame(self, name: str) -> pd.DataFrame:
-        path = self.folder / f"{name}.parquet"
+    def _read_frame(self, name: str) -> pd.DataFrame:
+        path = self.artifact_folder / f"{name}.parquet"
         try:
             return pd.read_parquet(path)
         except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
             raise StoreError(
-                f"the {name} of version {self.number} cannot be read: {error}", expected=f"the file {path}",
-                next="put the version's folder back from a copy, or promote another version: modelbook promote V",
-            ) from None  # fmt: skip
+                f"the {name} of version {self.number} cannot be read: {error}",
+                expected=f"the file {path}",
+                next=(
+                    "restore the version's folder from a backup, or promote another version: "
+                    "modelbook promote V"
+                ),
+            ) from None
 
 
-def register(
+def register_version(
     root: Path,
-    name: str,
+    model_name: str,
     run_id: str,
     *,
-    parts: dict[str, Any],
+    artifacts: dict[str, Any],
     contract: Contract,
     threshold: float | None,
     tags: dict[str, Any],
-) -> Version:
-    """Log a model with all its parts, prove it on its golden rows, and only then register it.
+) -> ModelVersion:
+    """Log a model with its artifacts, check its golden rows, and then register it.
 
     Parameters
     ----------
-    parts : dict
-        ``model`` and ``evaluated`` (fitted pipelines), ``golden`` and ``reference`` (frames), ``metrics`` (plain data).
+    artifacts : dict
+        ``model`` and ``evaluated`` (fitted pipelines), ``golden`` and ``reference`` (frames),
+        ``metrics`` (plain data).
     threshold : float or None
-        Probability from which the prediction is yes; None but for two classes.
+        Decision threshold of two classes; None for other tasks.
 
     Raises
     ------
-    ProofError
-        When the logged model does not give its golden rows' answers back.
+    ReproductionError
+        When the logged model does not reproduce its golden rows.
     """
-    connected(root)
-    with TemporaryDirectory() as folder, _active(run_id), _stored(root):
-        rows = pd.concat([parts["golden"], parts["reference"]], ignore_index=True)[contract.inputs_]
-        scorer = compile(parts["model"], contract, threshold, rows, Path(folder) / "scorer")
-        parts = {**parts, "metrics": {**parts["metrics"], "scorer": scorer.to_dict()}}
-        kept = _keep(Path(folder), parts, contract)
-        tags = {**tags, "run_id": run_id, "scorer": scorer, DIGEST: digest(Path(folder))}
-        example = contract.inputs(parts["golden"]).head(2)
-        info = mlflow.pyfunc.log_model(
+    configure_mlflow(root)
+    with TemporaryDirectory() as folder, _active_run(run_id), _explain_upload_errors(root):
+        rows = pd.concat([artifacts["golden"], artifacts["reference"]], ignore_index=True)[
+            contract.input_names
+        ]
+        scorer = compile_pipeline(
+            artifacts["model"], contract, threshold, rows, Path(folder) / "scorer"
+        )
+        artifacts = {**artifacts, "metrics": {**artifacts["metrics"], "scorer": scorer.to_dict()}}
+        artifact_paths = _write_artifacts(Path(folder), artifacts, contract)
+        tags = {**tags, "run_id": run_id, "scorer": scorer, DIGEST_TAG: folder_digest(Path(folder))}
+        example = contract.select_inputs(artifacts["golden"]).head(2)
+        model_info = mlflow.pyfunc.log_model(
             name="model",
-            python_model=_source("modelbook.registry.served"),
-            artifacts={path.stem: str(path) for path in kept},
+            python_model=_module_file("modelbook.registry.pyfunc_model"),
+            artifacts={path.stem: str(path) for path in artifact_paths},
             code_paths=[str(Path(__file__).parents[1])],
-            signature=signature(contract, threshold),
+            signature=build_signature(contract, threshold),
             input_example=example,
-            pip_requirements=requirements(parts["model"]),
+            pip_requirements=pip_requirements(artifacts["model"]),
         )
-    _, difference = compare_golden(info.model_uri)
+    _, difference = compare_golden_rows(model_info.model_uri)
     if difference != 0:
-        raise ProofError(
+        raise ReproductionError(
             f"the logged model differs from the fitted one by {difference:g} on its golden rows",
-            expected="the same answers exactly",
-            next="nothing was registered; look for a random or stateful step in the pipeline",
+            expected="exactly the same predictions",
+            next="nothing was registered; check the pipeline for a random or stateful step",
         )
-    return _numbered(root, name, info, run_id, tags)
+    return _create_version(root, model_name, model_info, run_id, tags)
 
 
-def _numbered(root: Path, name: str, info: Any, run_id: str, tags: dict[str, Any]) -> Version:
-    store = client(root)
-    with contextlib.suppress(MlflowException):  # it is there already
-        store.create_registered_model(name)
-    told = {key: str(value) for key, value in tags.items()}
-    made = store.create_model_version(name, info.model_uri, run_id, tags=told, model_id=info.model_id)
-    return version(root, name, int(made.version))
+def _create_version(
+    root: Path, model_name: str, model_info: Any, run_id: str, tags: dict[str, Any]
+) -> ModelVersion:
+    client = create_client(root)
+    with contextlib.suppress(MlflowException):  # the model exists already
+        client.create_registered_model(model_name)
+    tag_texts = {key: str(value) for key, value in tags.items()}
+    created = client.create_model_version(
+        model_name, model_info.model_uri, run_id, tags=tag_texts, model_id=model_info.model_id
+    )
+    return get_version(root, model_name, int(created.version))
 
 
 @contextlib.contextmanager
-def _active(run_id: str) -> Iterator[None]:
-    """Make a run that is already open the active one, without ending it."""
+def _active_run(run_id: str) -> Iterator[None]:
+    """Make an open run the active one, without ending it."""
     mlflow.start_run(run_id=run_id)
     try:
         yield
@@ -146,20 +159,22 @@ def _active(run_id: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _stored(root: Path) -> Iterator[None]:
-    """An error of the object store, told as one."""
+def _explain_upload_errors(root: Path) -> Iterator[None]:
+    """Convert upload errors of an object store to StoreErrors."""
     try:
         yield
     except Exception as error:
-        ours = type(error).__module__.partition(".")[0] in OBJECT_STORES or "while uploading" in str(error)
-        if is_local(root) or not ours:
+        is_storage_error = type(error).__module__.partition(".")[
+            0
+        ] in OBJECT_STORE_PACKAGES or "while uploading" in str(error)
+        if has_local_artifacts(root) or not is_storage_error:
             raise
-        with files.told(artifacts(root)):
+        with artifact_storage.explain_storage_errors(artifact_uri(root)):
             raise
 
 
-def version(root: Path, name: str, number: int) -> Version:
-    """A registered version.
+def get_version(root: Path, model_name: str, version: int) -> ModelVersion:
+    """Return a registered version.
 
     Raises
     ------
@@ -167,19 +182,19 @@ def version(root: Path, name: str, number: int) -> Version:
         When there is no such version.
     """
     try:
-        found = client(root).get_model_version(name, str(number))
+        mlflow_version = create_client(root).get_model_version(model_name, str(version))
     except MlflowException:
         raise StoreError(
-            f"model {name!r} has no version {number}",
-            next="run the stage that registers it: ploomber build --partially finalize",
+            f"model {model_name!r} has no version {version}",
+            next="register one with the stage finalize: ploomber build --partially finalize",
         ) from None
-    return _opened(root, found)
+    return _from_mlflow(root, mlflow_version)
 
 
-def champion(root: Path, name: str) -> Version | None:
-    """The version that bears the alias ``champion``, or None."""
+def get_champion(root: Path, model_name: str) -> ModelVersion | None:
+    """Return the version with the alias ``champion``, or None."""
     try:
-        found = client(root).get_model_version_by_alias(name, CHAMPION)
+        mlflow_version = create_client(root).get_model_version_by_alias(model_name, CHAMPION)
     except MlflowException as error:
         if error.error_code not in (
             "RESOURCE_DOES_NOT_EXIST",
@@ -187,47 +202,55 @@ def champion(root: Path, name: str) -> Version | None:
         ):  # no such model, no such alias
             raise
         return None
-    return _opened(root, found)
+    return _from_mlflow(root, mlflow_version)
 
 
-def _opened(root: Path, found: Any) -> Version:
-    return Version(found.name, int(found.version), dict(found.tags), _folder(root, found))
+def _from_mlflow(root: Path, mlflow_version: Any) -> ModelVersion:
+    return ModelVersion(
+        mlflow_version.name,
+        int(mlflow_version.version),
+        dict(mlflow_version.tags),
+        _download_artifacts(root, mlflow_version),
+    )
 
 
-def _folder(root: Path, found: Any) -> Path:
-    """The folder of a version's parts on this machine."""
-    pointed = pointer.version(root, found.name, int(found.version))
-    if pointed and pointed.source:
-        pointed.check()
-        return pointed.folder
-    connected(root)
-    model = f"models:/{found.name}/{found.version}"
+def _download_artifacts(root: Path, mlflow_version: Any) -> Path:
+    """Return the local folder of a version's artifacts; download them if needed."""
+    registered = aliases.find_version(root, mlflow_version.name, int(mlflow_version.version))
+    if registered and registered.source_uri:
+        registered.verify_files()
+        return registered.artifact_folder
+    configure_mlflow(root)
+    model_uri = f"models:/{mlflow_version.name}/{mlflow_version.version}"
     try:
-        return Path(mlflow.artifacts.download_artifacts(model)) / "artifacts"
+        return Path(mlflow.artifacts.download_artifacts(model_uri)) / "artifacts"
     except (MlflowException, OSError) as error:
         raise StoreError(
-            f"the files of {model} cannot be read: {error}", expected=f"its folder below {artifacts(root)}",
-            next="put the folder back from a copy, or move the store away and build anew",
-        ) from None  # fmt: skip
+            f"the files of {model_uri} cannot be read: {error}",
+            expected=f"its folder below {artifact_uri(root)}",
+            next="restore the folder from a backup, or move the store away and build again",
+        ) from None
 
 
-def load(root: Path, chosen: Version) -> Any:
-    """A version as an MLflow model: ``predict(frame)`` gives the columns that its task answers with."""
-    return connected(root).pyfunc.load_model(f"models:/{chosen.name}/{chosen.number}")
+def load_pyfunc(root: Path, version: ModelVersion) -> Any:
+    """Load a version as an MLflow model; its ``predict`` returns the task's prediction columns."""
+    return configure_mlflow(root).pyfunc.load_model(f"models:/{version.name}/{version.number}")
 
 
-def _keep(folder: Path, parts: dict[str, Any], contract: Contract) -> list[Path]:
+def _write_artifacts(folder: Path, artifacts: dict[str, Any], contract: Contract) -> list[Path]:
     for name in ("model", "evaluated"):
-        (folder / f"{name}.pkl").write_bytes(cloudpickle.dumps(parts[name]))
+        (folder / f"{name}.pkl").write_bytes(cloudpickle.dumps(artifacts[name]))
     for name in ("golden", "reference"):
-        parts[name].to_parquet(folder / f"{name}.parquet", index=False)
-    (folder / "metrics.json").write_text(json.dumps(parts["metrics"], indent=1), encoding="utf-8")
-    (folder / "contract.yaml").write_text(contract.dump(), encoding="utf-8")
+        artifacts[name].to_parquet(folder / f"{name}.parquet", index=False)
+    (folder / "metrics.json").write_text(
+        json.dumps(artifacts["metrics"], indent=1), encoding="utf-8"
+    )
+    (folder / "contract.yaml").write_text(contract.to_yaml(), encoding="utf-8")
     return sorted(folder.iterdir())
 
 
-def _source(module: str) -> str:
-    """The file of a module that must not be imported: importing this one would set a model."""
+def _module_file(module: str) -> str:
+    """Return a module's file without importing it, because the import would set an MLflow model."""
     spec = find_spec(module)
     assert spec is not None
     return str(spec.origin)

@@ -1,6 +1,6 @@
-"""The compiled scorer: a fitted pipeline as a form that takes a row to an answer without pandas, and its proof."""
+"""Compiled scorers: fitted pipelines converted to predict without pandas, with a parity proof."""
 
-from modelbook.scoring.compiled import Scorer
-from modelbook.tasks.answering import Answer
+from modelbook.scoring.compiled_scorer import CompiledScorer
+from modelbook.tasks.decision_rule import RowPrediction
 
-__all__ = ["Answer", "Scorer"]
+__all__ = ["CompiledScorer", "RowPrediction"]

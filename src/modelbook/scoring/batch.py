@@ -1,7 +1,8 @@
-"""Batches: a CSV or Parquet file of any size answered part by part, in bounded memory.
+"""Batch scoring: score a CSV or Parquet file of any size in chunks, with bounded memory.
 
-Rows keep their order and all their columns. Those that break the contract go to a side file with the reasons. Both
-files appear when everything is done, and not before: a killed run leaves nothing that could be taken for a result.
+Rows keep their order and all their columns. Rows that break the contract go to a separate file
+with the reasons. Both files appear only when all rows are done, so a killed run leaves no partial
+result.
 """
 
 from __future__ import annotations
@@ -26,82 +27,105 @@ from filelock import FileLock, Timeout
 
 from modelbook.dataset import delimited
 from modelbook.errors import DataError
-from modelbook.scoring.judge import judge
+from modelbook.scoring.batch_validation import validate_rows
 
 if TYPE_CHECKING:
     from modelbook.contract import Contract
 
-ROWS = 50_000  # of a part
-THREADS = min(4, os.cpu_count() or 1)  # parts at work; three more are read, or being written
-KINDS = (".csv", ".parquet")
-Done = tuple[pa.Table, pa.Table]  # answered and refused rows of a part
-Tell = Callable[[int, float], None]
+CHUNK_ROWS = 50_000  # rows of a chunk
+MAX_THREADS = min(4, os.cpu_count() or 1)  # chunks that are scored at the same time
+FILE_SUFFIXES = (".csv", ".parquet")
+ChunkResult = tuple[pa.Table, pa.Table]  # scored and rejected rows of a chunk
+ProgressCallback = Callable[[int, float], None]
 
 
 @dataclass(frozen=True)
-class Scored:
-    """What came of a batch; ``seconds`` without imports."""
+class BatchResult:
+    """Result of a batch; ``seconds`` excludes imports."""
 
     rows: int
-    rejected: int
+    rejected_rows: int
     seconds: float
-    rejects: Path
+    rejects_path: Path
 
 
-def score(
-    source: Path, target: Path, scorer: Any, contract: Contract, version: int, *, tell: Tell, may_be_empty: bool = False
-) -> Scored:
-    """Answer a file.
+def score_file(
+    input_path: Path,
+    output_path: Path,
+    scorer: Any,
+    contract: Contract,
+    version: int,
+    *,
+    on_progress: ProgressCallback,
+    allow_empty: bool = False,
+) -> BatchResult:
+    """Score a file.
 
     Parameters
     ----------
     scorer : Scorer or Itself
-    tell : callable
-        Called with rows so far and seconds after each part.
-    may_be_empty : bool, optional
-        Whether a file without rows, as writers of partitions leave, gets an answer without rows.
+    on_progress : callable
+        Called after each chunk with the rows so far and the seconds.
+    allow_empty : bool, optional
+        Whether a file without rows, such as an empty partition, gives an output without rows.
 
     Raises
     ------
     DataError
-        When a file is of another kind, the source cannot be read or lacks columns, or the target is there already.
+        When a file is neither CSV nor Parquet, the input cannot be read or lacks columns, or the
+        output exists.
     """
-    rejects = target.with_name(f"{target.stem}.rejects.csv")
-    _check(source, target, rejects)
-    began, count, wrong = time.monotonic(), 0, 0
-    with alone(target, "file"), _memory_kept(), ExitStack() as stack:
-        answered, refused = _Out(target), _Out(rejects)
-        stack.callback(answered.drop)
-        stack.callback(refused.drop)
-        layout = delimited.look(source, str(source), None, contract.file) if source.suffix == ".csv" else None
-        for good, bad in _in_turn(partial(_answered, contract=contract, layout=layout, scorer=scorer, version=version),
-                                  _parts(source, layout, contract), THREADS if scorer.compiled else 1):  # fmt: skip
-            if len(bad):
-                refused.write(bad.set_column(0, "row", pc.add(bad["row"], count)))
-            answered.write(good)
-            count, wrong = count + len(good) + len(bad), wrong + len(bad)
-            tell(count, time.monotonic() - began)
-        if count == 0 and not may_be_empty:
-            raise DataError(f"{source} has no rows", next="check its path")
-        refused.keep()
-        answered.keep()
-    return Scored(count, wrong, time.monotonic() - began, rejects)
+    rejects_path = output_path.with_name(f"{output_path.stem}.rejects.csv")
+    _check_paths(input_path, output_path, rejects_path)
+    start, row_count, rejected_count = time.monotonic(), 0, 0
+    with lock_target(output_path, "file"), _use_system_memory_pool(), ExitStack() as stack:
+        output_file, rejects_file = _StagedFile(output_path), _StagedFile(rejects_path)
+        stack.callback(output_file.discard)
+        stack.callback(rejects_file.discard)
+        layout = (
+            delimited.detect_dialect(input_path, str(input_path), None, contract.file)
+            if input_path.suffix == ".csv"
+            else None
+        )
+        for scored, rejected in _map_in_order(
+            partial(_score_chunk, contract=contract, layout=layout, scorer=scorer, version=version),
+            _read_checked_chunks(input_path, layout, contract),
+            MAX_THREADS if scorer.is_compiled else 1,
+        ):
+            if len(rejected):
+                rejects_file.write(
+                    rejected.set_column(0, "row", pc.add(rejected["row"], row_count))
+                )
+            output_file.write(scored)
+            row_count, rejected_count = (
+                row_count + len(scored) + len(rejected),
+                rejected_count + len(rejected),
+            )
+            on_progress(row_count, time.monotonic() - start)
+        if row_count == 0 and not allow_empty:
+            raise DataError(f"{input_path} has no rows", next="check its path")
+        rejects_file.commit()
+        output_file.commit()
+    return BatchResult(row_count, rejected_count, time.monotonic() - start, rejects_path)
 
 
 @contextmanager
-def alone(target: Path, kind: str) -> Iterator[None]:
-    """Hold a target, a ``file`` or a ``folder``, for one run; the lock beside it goes when the run ends.
+def lock_target(target: Path, target_kind: str) -> Iterator[None]:
+    """Lock an output ``file`` or ``folder`` for one run; the lock file is deleted afterwards.
 
     Raises
     ------
     DataError
-        When another run holds it.
+        When another run holds the lock.
     """
     lock = FileLock(f"{target}.lock", timeout=0)
     try:
         lock.acquire()
     except Timeout:
-        raise DataError(f"another run is writing {target}", next=f"wait for it, or name another {kind}") from None
+        raise DataError(
+            f"another run is writing {target}",
+            next=f"wait until it ends, or name another {target_kind}",
+        ) from None
     try:
         yield
     finally:
@@ -110,151 +134,191 @@ def alone(target: Path, kind: str) -> Iterator[None]:
 
 
 @contextmanager
-def _memory_kept() -> Iterator[None]:
-    """Let Arrow have its memory from the system, which keeps what a part gave back; Arrow's own pool asks anew."""
-    before = pa.default_memory_pool()
+def _use_system_memory_pool() -> Iterator[None]:
+    """Use the system's memory allocator, which reuses freed memory, instead of Arrow's pool."""
+    previous_pool = pa.default_memory_pool()
     pa.set_memory_pool(pa.system_memory_pool())
     try:
         yield
     finally:
-        pa.set_memory_pool(before)
+        pa.set_memory_pool(previous_pool)
 
 
-def _answered(part: pa.Table, contract: Contract, layout: delimited.Found | None, scorer: Any, version: int) -> Done:
-    """The rows of a part with their answers, and those that break the contract, with their place and the reasons."""
-    typed, reasons = judge(part, contract, layout)
-    good = reasons == ""
-    bad = _refused(part, reasons, ~good)
-    if not good.all():
-        part, typed = part.filter(pa.array(good)), {name: values[good] for name, values in typed.items()}
-    return _answers(part, typed, scorer, version), bad
+def _score_chunk(
+    chunk: pa.Table, contract: Contract, layout: delimited.Dialect | None, scorer: Any, version: int
+) -> ChunkResult:
+    """Score a chunk; return valid rows with predictions, and rejected rows with reasons."""
+    features, reasons = validate_rows(chunk, contract, layout)
+    is_valid = reasons == ""
+    rejects = _select_rejects(chunk, reasons, ~is_valid)
+    if not is_valid.all():
+        chunk, features = (
+            chunk.filter(pa.array(is_valid)),
+            {name: values[is_valid] for name, values in features.items()},
+        )
+    return _append_predictions(chunk, features, scorer, version), rejects
 
 
-def _answers(part: pa.Table, typed: dict[str, np.ndarray], scorer: Any, version: int) -> pa.Table:
-    made: dict[str, Any] = {}
-    answers = scorer.answering
-    numbers = scorer.numbers(typed, len(part)) if len(part) else np.empty((0, answers.width))
-    made["prediction"] = answers.predictions(numbers)
-    for place, name in enumerate(answers.classes):
-        made[f"probability_{name}"] = numbers[:, place]
-    made["model_version"] = np.full(len(part), version)
-    for name, values in made.items():
-        part = part.append_column(f"{name}_" if name in part.column_names else name, pa.array(values))
-    return part
+def _append_predictions(
+    chunk: pa.Table, features: dict[str, np.ndarray], scorer: Any, version: int
+) -> pa.Table:
+    new_columns: dict[str, Any] = {}
+    decision_rule = scorer.decision_rule
+    scores = (
+        scorer.predict_scores(features, len(chunk))
+        if len(chunk)
+        else np.empty((0, decision_rule.n_outputs))
+    )
+    new_columns["prediction"] = decision_rule.predict(scores)
+    for class_index, name in enumerate(decision_rule.classes):
+        new_columns[f"probability_{name}"] = scores[:, class_index]
+    new_columns["model_version"] = np.full(len(chunk), version)
+    for name, values in new_columns.items():
+        chunk = chunk.append_column(
+            f"{name}_" if name in chunk.column_names else name, pa.array(values)
+        )
+    return chunk
 
 
-def _refused(part: pa.Table, reasons: np.ndarray, bad: np.ndarray) -> pa.Table:
-    rows, left = pa.array(np.flatnonzero(bad)), part.filter(pa.array(bad))
-    told = pa.array([text.removesuffix("; ") for text in reasons[bad]], pa.string())
-    return left.add_column(0, "reasons", told).add_column(0, "row", rows)
+def _select_rejects(chunk: pa.Table, reasons: np.ndarray, is_rejected: np.ndarray) -> pa.Table:
+    row_numbers, rejects = (
+        pa.array(np.flatnonzero(is_rejected)),
+        chunk.filter(pa.array(is_rejected)),
+    )
+    reason_texts = pa.array([text.removesuffix("; ") for text in reasons[is_rejected]], pa.string())
+    return rejects.add_column(0, "reasons", reason_texts).add_column(0, "row", row_numbers)
 
 
-def _in_turn(work: Callable[[pa.Table], Done], parts: Iterable[pa.Table], threads: int) -> Iterator[Done]:
-    """What is made of each part, in their order, by several threads: Arrow and models do not hold the interpreter."""
-    at_work: deque[Future[Done]] = deque()
+def _map_in_order(
+    function: Callable[[pa.Table], ChunkResult], chunks: Iterable[pa.Table], threads: int
+) -> Iterator[ChunkResult]:
+    """Apply a function to chunks in threads, in order; Arrow and the models release the GIL."""
+    futures: deque[Future[ChunkResult]] = deque()
     with ThreadPoolExecutor(threads) as pool:
-        for part in parts:
-            at_work.append(pool.submit(work, part))
-            if len(at_work) > threads:
-                yield at_work.popleft().result()
-        while at_work:
-            yield at_work.popleft().result()
+        for chunk in chunks:
+            futures.append(pool.submit(function, chunk))
+            if len(futures) > threads:
+                yield futures.popleft().result()
+        while futures:
+            yield futures.popleft().result()
 
 
-def _parts(source: Path, layout: delimited.Found | None, contract: Contract) -> Iterator[pa.Table]:
-    for part in _read(source, layout):
-        _columns(part, contract, source)
-        yield part
+def _read_checked_chunks(
+    source: Path, layout: delimited.Dialect | None, contract: Contract
+) -> Iterator[pa.Table]:
+    for chunk in _read_chunks(source, layout):
+        _check_columns(chunk, contract, source)
+        yield chunk
 
 
-def _read(source: Path, layout: delimited.Found | None) -> Iterator[pa.Table]:
+def _read_chunks(source: Path, layout: delimited.Dialect | None) -> Iterator[pa.Table]:
     try:
         if layout is None:
-            file = pq.ParquetFile(source)
-            for batch in file.iter_batches(ROWS):
+            parquet_file = pq.ParquetFile(source)
+            for batch in parquet_file.iter_batches(CHUNK_ROWS):
                 yield pa.Table.from_batches([batch])
-            if not file.metadata.num_rows:
-                yield file.schema_arrow.empty_table()
+            if not parquet_file.metadata.num_rows:
+                yield parquet_file.schema_arrow.empty_table()
             return
-        given: dict[str, Any] = {"dtype": str, "keep_default_na": False, "chunksize": ROWS}
-        for frame in pd.read_csv(source, sep=layout.delimiter, encoding=layout.encoding, **given):
-            if not isinstance(frame.index, pd.RangeIndex):  # pandas makes an index of cells that no header names
-                raise DataError(f"{source} has rows with more cells than its header", next="mend the file")
-            text = pa.schema([(str(name), pa.string()) for name in frame.columns])
-            yield pa.Table.from_pandas(frame, schema=text, preserve_index=False)
+        csv_options: dict[str, Any] = {
+            "dtype": str,
+            "keep_default_na": False,
+            "chunksize": CHUNK_ROWS,
+        }
+        for frame in pd.read_csv(
+            source, sep=layout.delimiter, encoding=layout.encoding, **csv_options
+        ):
+            if not isinstance(frame.index, pd.RangeIndex):  # surplus cells become an index
+                raise DataError(
+                    f"{source} has rows with more cells than its header", next="correct the file"
+                )
+            schema = pa.schema([(str(name), pa.string()) for name in frame.columns])
+            yield pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise DataError(f"{source} cannot be read: {str(error).splitlines()[0]}", next="mend the file") from None
-
-
-def _columns(part: pa.Table, contract: Contract, source: Path) -> None:
-    absent = [name for name in contract.inputs_ if name not in part.column_names]
-    if absent:
-        from modelbook.config import nearest
-
-        strangers = [name for name in part.column_names if name not in contract.columns]
         raise DataError(
-            f"{source} has no column {', '.join(absent)}",
-            expected=f"a column for each feature; {strangers[0]!r}: {nearest(strangers[0], absent)}" if strangers
+            f"{source} cannot be read: {str(error).splitlines()[0]}", next="correct the file"
+        ) from None
+
+
+def _check_columns(chunk: pa.Table, contract: Contract, source: Path) -> None:
+    missing_columns = [name for name in contract.input_names if name not in chunk.column_names]
+    if missing_columns:
+        from modelbook.config import suggest_name
+
+        unknown_columns = [name for name in chunk.column_names if name not in contract.columns]
+        raise DataError(
+            f"{source} has no column {', '.join(missing_columns)}",
+            expected=(
+                f"a column for each feature; for {unknown_columns[0]!r}: "
+                f"{suggest_name(unknown_columns[0], missing_columns)}"
+            )
+            if unknown_columns
             else "a column for each feature",
-            next="name the columns as the contract does",
-        )  # fmt: skip
-    for name in contract.inputs_:
-        if pa.types.is_nested(kind := part[name].type):
+            next="rename the columns as in the contract",
+        )
+    for name in contract.input_names:
+        if pa.types.is_nested(arrow_type := chunk[name].type):
             raise DataError(
-                f"the column {name} of {source} holds {kind}", expected="one value in each row",
-                next="take the values apart into columns that the contract names",
-            )  # fmt: skip
+                f"the column {name} of {source} holds {arrow_type}",
+                expected="one value in each row",
+                next="split the values into columns of the contract",
+            )
 
 
-def _check(source: Path, target: Path, rejects: Path) -> None:
+def _check_paths(source: Path, target: Path, rejects: Path) -> None:
     for path in (source, target):
-        if path.suffix not in KINDS:
-            raise DataError(f"{path} is of another kind", expected=f"a name that ends in {' or '.join(KINDS)}")
+        if path.suffix not in FILE_SUFFIXES:
+            raise DataError(
+                f"{path} is not supported",
+                expected=f"a name that ends in {' or '.join(FILE_SUFFIXES)}",
+            )
     if not source.is_file():
-        raise DataError(f"there is no {source}", next="check its path")
+        raise DataError(f"{source} does not exist", next="check its path")
     for path in (target, rejects):
         if path.exists():
-            raise DataError(f"{path} is there already", next="move it away, or name another file")
+            raise DataError(f"{path} exists already", next="move it away, or name another file")
 
 
-class _Out:
-    """A file that grows aside and takes its place at the end; one that nothing was written to never appears.
+class _StagedFile:
+    """A file that is staged under a temporary name and renamed at the end, unless it is empty.
 
-    It is written by a thread of its own, one part at a time; the next call tells what that has failed at.
+    A background thread writes one chunk at a time; the next call raises the errors of the last one.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._aside = path, path.with_name(f".{path.name}.part")
+        self._path, self._staging_path = path, path.with_name(f".{path.name}.part")
         self._writer: pq.ParquetWriter | None = None
-        self._begun = False
-        self._pool, self._last = ThreadPoolExecutor(1), Future[None]()
-        self._last.set_result(None)
-        self._aside.unlink(missing_ok=True)  # of a run that was killed
+        self._has_rows = False
+        self._pool, self._pending_write = ThreadPoolExecutor(1), Future[None]()
+        self._pending_write.set_result(None)
+        self._staging_path.unlink(missing_ok=True)  # left by a killed run
 
-    def write(self, part: pa.Table) -> None:
-        """Add rows."""
-        self._last.result()
-        self._last = self._pool.submit(self._append, part)
+    def write(self, chunk: pa.Table) -> None:
+        """Append a chunk in the background."""
+        self._pending_write.result()
+        self._pending_write = self._pool.submit(self._append_chunk, chunk)
 
-    def _append(self, part: pa.Table) -> None:
+    def _append_chunk(self, chunk: pa.Table) -> None:
         if self._path.suffix == ".parquet":
-            self._writer = self._writer or pq.ParquetWriter(self._aside, part.schema)
-            self._writer.write_table(part)
+            self._writer = self._writer or pq.ParquetWriter(self._staging_path, chunk.schema)
+            self._writer.write_table(chunk)
         else:
-            part.to_pandas().to_csv(self._aside, mode="a", header=not self._begun, index=False)
-        self._begun = True
+            chunk.to_pandas().to_csv(
+                self._staging_path, mode="a", header=not self._has_rows, index=False
+            )
+        self._has_rows = True
 
-    def keep(self) -> None:
-        """Take the place."""
-        self._last.result()
+    def commit(self) -> None:
+        """Finish writing, and rename the file into place."""
+        self._pending_write.result()
         if self._writer:
             self._writer.close()
-        if self._begun:
-            self._aside.replace(self._path)
+        if self._has_rows:
+            self._staging_path.replace(self._path)
 
-    def drop(self) -> None:
-        """Leave nothing, where the place was not taken."""
+    def discard(self) -> None:
+        """Delete the staged file unless it was committed."""
         self._pool.shutdown()
         if self._writer:
             self._writer.close()
-        self._aside.unlink(missing_ok=True)
+        self._staging_path.unlink(missing_ok=True)

@@ -1,7 +1,8 @@
-"""The encoder: what a fitted pipeline does to a row before its estimator sees it, as plain arithmetic and tables.
+"""The encoder: a fitted pipeline's preprocessing as plain arithmetic and lookup tables.
 
-Each output column depends on one input column at the most. A number becomes ``(value - center) / scale`` or
-``value * slope + offset``, a gap a fixed number, a category a block of numbers from a table.
+Each output column depends on at most one input column. A number becomes
+``(value - center) / scale`` or ``value * slope + offset``, a missing value a constant, and a
+category a block of table values.
 """
 
 from __future__ import annotations
@@ -17,173 +18,227 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
-Block = list[float]
-MANY = 2000  # values from which importing pandas pays
+OutputValues = list[float]
+FACTORIZE_MIN_ROWS = 2000  # rows from which importing pandas pays
 
 
 @dataclass(frozen=True)
-class Number:
-    """A numeric input on its way to one output column; ``ratio`` says which of the two forms it takes."""
+class NumericEncoding:
+    """A numeric input encoded to one output column; ``is_scaled`` selects the formula."""
 
     name: str
-    place: int
-    a: float
-    b: float
-    fill: float
-    ratio: bool
+    output_index: int
+    center_or_slope: float
+    scale_or_offset: float
+    missing_value: float
+    is_scaled: bool
 
-    def of(self, value: Any) -> Any:
-        """The output for a value, or for an array of values without gaps."""
-        return (value - self.a) / self.b if self.ratio else value * self.a + self.b
+    def encode(self, value: Any) -> Any:
+        """Encode a value, or an array of values, that is not missing."""
+        return (
+            (value - self.center_or_slope) / self.scale_or_offset
+            if self.is_scaled
+            else value * self.center_or_slope + self.scale_or_offset
+        )
 
 
 @dataclass(frozen=True)
-class Table:
-    """A categorical input: for each category the numbers in its output columns; others have those of ``unseen``."""
+class CategoryEncoding:
+    """A categorical input: output values by category, and ``unseen_outputs`` for any other."""
 
     name: str
-    places: list[int]
-    known: dict[str, Block]
-    missing: Block
-    unseen: Block
+    output_indices: list[int]
+    outputs_by_category: dict[str, OutputValues]
+    missing_outputs: OutputValues
+    unseen_outputs: OutputValues
 
-    def of(self, value: Any) -> Block:
-        """The block of one value."""
-        return self.missing if gap(value) else self.known.get(value, self.unseen)
+    def encode(self, value: Any) -> OutputValues:
+        """Return the output values of one category."""
+        return (
+            self.missing_outputs
+            if is_missing(value)
+            else self.outputs_by_category.get(value, self.unseen_outputs)
+        )
 
 
 @dataclass
-class Encoded:
-    """Many encoded rows, column by column; what a table gave is kept once for each category.
+class EncodedRows:
+    """Encoded rows by column, with the outputs of categories stored once for each category.
 
     Attributes
     ----------
-    blank : list of float
-        A row, with every column that stands in neither of the others.
-    numbers : dict
-        By place: a column.
-    tables : list of tuples
-        Places of some columns, for each row the position of its block, and the blocks; shape (blocks, places).
+    constant_row : list of float
+        A row with the values of all other columns.
+    numeric_columns : dict
+        Column values by column index.
+    category_columns : list of tuples
+        Column indices, each row's block position, and the blocks of shape (blocks, indices).
     """
 
-    count: int
-    blank: Block
-    numbers: dict[int, np.ndarray] = field(default_factory=dict)
-    tables: list[tuple[list[int], np.ndarray, np.ndarray]] = field(default_factory=list)
+    row_count: int
+    constant_row: OutputValues
+    numeric_columns: dict[int, np.ndarray] = field(default_factory=dict)
+    category_columns: list[tuple[list[int], np.ndarray, np.ndarray]] = field(default_factory=list)
 
     @cached_property
     def dense(self) -> np.ndarray:
-        """As an array; shape (rows, width), double; a column lies together in memory."""
-        out = np.empty((len(self.blank), self.count))
-        out[:] = np.array(self.blank, dtype="float64")[:, None]
-        for place, values in self.numbers.items():
-            out[place] = values
-        for places, position, blocks in self.tables:
-            out[places] = blocks.T[:, position]
+        """Float64 array of shape (rows, width), in column-major order."""
+        out = np.empty((len(self.constant_row), self.row_count))
+        out[:] = np.array(self.constant_row, dtype="float64")[:, None]
+        for index, values in self.numeric_columns.items():
+            out[index] = values
+        for indices, codes, blocks in self.category_columns:
+            out[indices] = blocks.T[:, codes]
         return out.T
 
     @classmethod
-    def of(cls, rows: np.ndarray) -> Encoded:
-        """From an array of shape (rows, width)."""
+    def from_array(cls, rows: np.ndarray) -> EncodedRows:
+        """Create encoded rows from an array of shape (rows, width)."""
         return cls(len(rows), [0.0] * rows.shape[1], dict(enumerate(rows.T)))
 
 
 @dataclass
 class Encoder:
-    """Rows in, the estimator's numbers out.
+    """Encodes rows to the estimator's input columns.
 
     Attributes
     ----------
-    blank : list of float
-        A row of the output, with every column that depends on no input.
+    constant_row : list of float
+        An output row with the values of columns that depend on no input.
     """
 
     inputs: list[str]
-    blank: Block
-    numbers: list[Number]
-    tables: list[Table]
-    _ratios: list[tuple[str, int, float, float, float]] = field(init=False, repr=False)
-    _lines: list[tuple[str, int, float, float, float]] = field(init=False, repr=False)
-    _blocks: list[tuple[str, dict[Any, Block], Block, list[tuple[int, slice, slice]]]] = field(init=False, repr=False)
+    constant_row: OutputValues
+    numeric_encodings: list[NumericEncoding]
+    category_encodings: list[CategoryEncoding]
+    _scaled_inputs: list[tuple[str, int, float, float, float]] = field(init=False, repr=False)
+    _linear_inputs: list[tuple[str, int, float, float, float]] = field(init=False, repr=False)
+    _category_inputs: list[
+        tuple[str, dict[Any, OutputValues], OutputValues, list[tuple[int, slice, slice]]]
+    ] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        flat = [((n.name, n.place, n.a, n.b, n.fill), n.ratio) for n in self.numbers]
-        self._ratios = [one for one, ratio in flat if ratio]
-        self._lines = [one for one, ratio in flat if not ratio]
-        self._blocks = [(t.name, {**t.known, None: t.missing}, t.unseen, _runs(t.places)) for t in self.tables]
+        numeric_inputs = [
+            (
+                (
+                    numeric.name,
+                    numeric.output_index,
+                    numeric.center_or_slope,
+                    numeric.scale_or_offset,
+                    numeric.missing_value,
+                ),
+                numeric.is_scaled,
+            )
+            for numeric in self.numeric_encodings
+        ]
+        self._scaled_inputs = [
+            numeric_input for numeric_input, is_scaled in numeric_inputs if is_scaled
+        ]
+        self._linear_inputs = [
+            numeric_input for numeric_input, is_scaled in numeric_inputs if not is_scaled
+        ]
+        self._category_inputs = [
+            (
+                categorical.name,
+                {**categorical.outputs_by_category, None: categorical.missing_outputs},
+                categorical.unseen_outputs,
+                _contiguous_slices(categorical.output_indices),
+            )
+            for categorical in self.category_encodings
+        ]
 
     @property
     def width(self) -> int:
-        return len(self.blank)
+        return len(self.constant_row)
 
-    def one(self, row: Mapping[str, Any]) -> Block:
-        """One row, by name; numbers as float, categories as text, a gap as None or NaN."""
-        out = self.blank.copy()
-        for name, place, center, scale, fill in self._ratios:
+    def transform_one(self, row: Mapping[str, Any]) -> OutputValues:
+        """Encode one row: numbers as float, categories as str, missing values as None or NaN."""
+        out = self.constant_row.copy()
+        for name, index, center, scale, missing_value in self._scaled_inputs:
             value = row[name]
-            out[place] = fill if value is None or value != value else (value - center) / scale  # noqa: PLR0124
-        for name, place, slope, offset, fill in self._lines:
+            out[index] = (
+                missing_value if value is None or value != value else (value - center) / scale  # noqa: PLR0124  NaN
+            )
+        for name, index, slope, offset, missing_value in self._linear_inputs:
             value = row[name]
-            out[place] = fill if value is None or value != value else value * slope + offset  # noqa: PLR0124
-        for name, known, unseen, runs in self._blocks:
-            block = known.get(row[name], unseen)
-            for _, here, there in runs:
-                out[here] = block[there]
+            out[index] = (
+                missing_value if value is None or value != value else value * slope + offset  # noqa: PLR0124  NaN
+            )
+        for name, outputs_by_category, unseen_outputs, slices in self._category_inputs:
+            block = outputs_by_category.get(row[name], unseen_outputs)
+            for _, output_slice, block_slice in slices:
+                out[output_slice] = block[block_slice]
         return out
 
-    def many(self, columns: Mapping[str, np.ndarray] | pd.DataFrame, rows: int) -> Encoded:
-        """Many rows, as columns by name."""
-        out = Encoded(rows, self.blank)
-        lines = np.empty((len(self.numbers), rows))
-        for number, line in zip(self.numbers, lines):
-            values = np.asarray(columns[number.name], dtype="float64")
-            line[:] = number.of(values)
-            line[np.isnan(values)] = number.fill
-            out.numbers[number.place] = line
-        for table in self.tables:
-            distinct, position = _unique(np.asarray(columns[table.name], dtype=object))
-            blocks = np.array([table.of(value) for value in distinct], dtype="float64").reshape(len(distinct), -1)
-            out.tables.append((table.places, position, blocks))
+    def transform_many(
+        self, columns: Mapping[str, np.ndarray] | pd.DataFrame, row_count: int
+    ) -> EncodedRows:
+        """Encode many rows, given as columns by name."""
+        out = EncodedRows(row_count, self.constant_row)
+        numeric_columns = np.empty((len(self.numeric_encodings), row_count))
+        for encoding, column in zip(self.numeric_encodings, numeric_columns):
+            values = np.asarray(columns[encoding.name], dtype="float64")
+            column[:] = encoding.encode(values)
+            column[np.isnan(values)] = encoding.missing_value
+            out.numeric_columns[encoding.output_index] = column
+        for category_encoding in self.category_encodings:
+            distinct, codes = _factorize(np.asarray(columns[category_encoding.name], dtype=object))
+            blocks = np.array(
+                [category_encoding.encode(value) for value in distinct], dtype="float64"
+            ).reshape(len(distinct), -1)
+            out.category_columns.append((category_encoding.output_indices, codes, blocks))
         return out
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data, for a file."""
+        """Return the encoder as plain data."""
         return {
-            "inputs": self.inputs, "blank": self.blank, "numbers": [asdict(one) for one in self.numbers],
-            "tables": [asdict(one) for one in self.tables],
-        }  # fmt: skip
+            "inputs": self.inputs,
+            "blank": self.constant_row,
+            "numbers": [asdict(encoding) for encoding in self.numeric_encodings],
+            "tables": [asdict(encoding) for encoding in self.category_encodings],
+        }
 
     @classmethod
-    def from_dict(cls, told: dict[str, Any]) -> Encoder:
-        """From what ``to_dict`` gave, through JSON."""
-        numbers = [Number(**one) for one in told["numbers"]]
-        return cls(told["inputs"], told["blank"], numbers, [Table(**one) for one in told["tables"]])
+    def from_dict(cls, document: dict[str, Any]) -> Encoder:
+        """Create an encoder from the result of ``to_dict``."""
+        numeric_encodings = [NumericEncoding(**encoding) for encoding in document["numbers"]]
+        return cls(
+            document["inputs"],
+            document["blank"],
+            numeric_encodings,
+            [CategoryEncoding(**encoding) for encoding in document["tables"]],
+        )
 
 
-def gap(value: Any) -> bool:
-    """Whether a value is none: None, or NaN, which alone differs from itself."""
+def is_missing(value: Any) -> bool:
+    """Return whether a value is None or NaN, the only value that differs from itself."""
     return value is None or value != value  # noqa: PLR0124
 
 
-def _runs(places: Sequence[int]) -> list[tuple[int, slice, slice]]:
-    """Neighbouring places as slices of the output and of the block: (first, there, here)."""
-    runs: list[tuple[int, slice, slice]] = []
+def _contiguous_slices(indices: Sequence[int]) -> list[tuple[int, slice, slice]]:
+    """Group adjacent indices: tuples of first index, output slice and block slice."""
+    slices: list[tuple[int, slice, slice]] = []
     start = 0
-    for i in range(1, len(places) + 1):
-        if i == len(places) or places[i] != places[i - 1] + 1:
-            runs.append((places[start], slice(places[start], places[i - 1] + 1), slice(start, i)))
+    for i in range(1, len(indices) + 1):
+        if i == len(indices) or indices[i] != indices[i - 1] + 1:
+            slices.append(
+                (indices[start], slice(indices[start], indices[i - 1] + 1), slice(start, i))
+            )
             start = i
-    return runs
+    return slices
 
 
-def _unique(values: np.ndarray) -> tuple[list[Any], np.ndarray]:
-    """Distinct values, None for gaps, and the position of each value among them."""
-    if len(values) > MANY and find_spec("pandas"):  # a service's image goes without
+def _factorize(values: np.ndarray) -> tuple[list[Any], np.ndarray]:
+    """Return the distinct values, None when missing, and each value's position among them."""
+    if len(values) > FACTORIZE_MIN_ROWS and find_spec("pandas"):  # the service image has no pandas
         import pandas as pd
 
-        position, distinct = pd.factorize(values)
-        return [*distinct, None], np.where(position < 0, len(distinct), position)
-    known: dict[Any, int] = {}
-    plain = [None if gap(value) else value for value in values]
-    position = np.array([known.setdefault(value, len(known)) for value in plain], dtype="int64")
-    return list(known), position
+        codes, distinct = pd.factorize(values)
+        return [*distinct, None], np.where(codes < 0, len(distinct), codes)
+    code_by_value: dict[Any, int] = {}
+    normalized_values = [None if is_missing(value) else value for value in values]
+    codes = np.array(
+        [code_by_value.setdefault(value, len(code_by_value)) for value in normalized_values],
+        dtype="int64",
+    )
+    return list(code_by_value), codes

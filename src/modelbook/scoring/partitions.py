@@ -1,7 +1,8 @@
-"""Partitions: a folder of Parquet files, each answered as a batch of its own, here or on the workers of an engine.
+"""Score a folder of Parquet files, each as a batch, in this process or on an engine's workers.
 
-One file in, one file out with the same name, by the same code as a single file. All grows in a folder aside, which
-takes its place when the last partition is done. What an interruption leaves there is not done again.
+Each input file gives one output file of the same name, with the same code as for a single file.
+Results are staged in a temporary folder, which is renamed when the last partition is done. After an
+interruption, finished partitions are not scored again.
 """
 
 from __future__ import annotations
@@ -17,132 +18,216 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelbook import engine
-from modelbook.dataset import folder
+from modelbook.atomic import atomic_write
+from modelbook.dataset import parquet_folder
 from modelbook.errors import DataError
 from modelbook.scoring import batch
-from modelbook.scoring.batch import Scored, Tell
-from modelbook.whole import complete
+from modelbook.scoring.batch import BatchResult, ProgressCallback
 
 if TYPE_CHECKING:
-    from modelbook.registry.pointer import Pointed
+    from modelbook.registry.aliases import RegisteredVersion
 
-VERSION, RUN = "version", "run.json"  # in the folder aside, beside the partitions
+VERSION_FOLDER, RUN_FILE = "version", "run.json"  # in the staging folder
 
 
 @dataclass
-class Partition:
-    """The work on a partition, by its name: answered, and told in a file that says so to whoever comes back."""
+class PartitionScorer:
+    """Scores a partition by its name, and records it as done for a later run."""
 
     source: Path
-    aside: Path
-    version: Pointed
-    load: Callable[[Pointed], Any]
+    staging_folder: Path
+    version: RegisteredVersion
+    load_model: Callable[[RegisteredVersion], Any]
 
     @cached_property
-    def _loaded(self) -> Any:
-        return self.load(self.version)
+    def _model(self) -> Any:
+        return self.load_model(self.version)
 
-    def __call__(self, name: str) -> Scored:
-        done, out = self.aside / "done" / f"{name}.json", self.aside / "answers" / name
-        rejects = (self.aside / "rejects" / name).with_suffix(".csv")
-        given = [(stat := (self.source / name).stat()).st_size, stat.st_mtime_ns]
-        if done.is_file() and (told := json.loads(done.read_text()))["given"] == given:
-            return Scored(told["rows"], told["rejected"], 0.0, rejects)
-        for path in (out, rejects, out.with_name(f"{out.stem}.rejects.csv")):  # of a worker that died
+    def __call__(self, name: str) -> BatchResult:
+        done_path, output_path = (
+            self.staging_folder / "done" / f"{name}.json",
+            self.staging_folder / "answers" / name,
+        )
+        rejects_path = (self.staging_folder / "rejects" / name).with_suffix(".csv")
+        source_state = [(stat := (self.source / name).stat()).st_size, stat.st_mtime_ns]
+        if (
+            done_path.is_file()
+            and (record := json.loads(done_path.read_text()))["given"] == source_state
+        ):
+            return BatchResult(record["rows"], record["rejected"], 0.0, rejects_path)
+        for path in (
+            output_path,
+            rejects_path,
+            output_path.with_name(f"{output_path.stem}.rejects.csv"),
+        ):  # of a dead worker
             path.unlink(missing_ok=True)
             path.parent.mkdir(parents=True, exist_ok=True)
-        one = self._loaded
-        found = batch.score(
-            self.source / name, out, one.scorer, one.contract, one.number, tell=lambda *_: None, may_be_empty=True
+        model = self._model
+        result = batch.score_file(
+            self.source / name,
+            output_path,
+            model.scorer,
+            model.contract,
+            model.number,
+            on_progress=lambda *_: None,
+            allow_empty=True,
         )
-        if found.rejected:
-            found.rejects.replace(rejects)
-        with complete(done) as part:
-            part.write_text(json.dumps({"rows": found.rows, "rejected": found.rejected, "given": given}))
-        return found
+        if result.rejected_rows:
+            result.rejects_path.replace(rejects_path)
+        with atomic_write(done_path) as temporary_path:
+            temporary_path.write_text(
+                json.dumps(
+                    {"rows": result.rows, "rejected": result.rejected_rows, "given": source_state}
+                )
+            )
+        return result
 
 
-def score(
-    source: Path, target: Path, version: Pointed, load: Callable[[Pointed], Any], *, tell: Tell,
-    name: str = engine.LOCAL, scheduler: str | None = None,
-) -> Scored:  # fmt: skip
-    """Answer a folder of Parquet files; ``source`` and ``target`` stand where each worker sees them by that path.
+def score_folder(
+    input_folder: Path,
+    output_folder: Path,
+    version: RegisteredVersion,
+    load_model: Callable[[RegisteredVersion], Any],
+    *,
+    on_progress: ProgressCallback,
+    engine_name: str = engine.LOCAL,
+    scheduler: str | None = None,
+) -> BatchResult:
+    """Score a folder of Parquet files.
 
     Parameters
     ----------
+    input_folder, output_folder : Path
+        Paths that every worker can access.
     version : Pointed
-        Its files are copied beside the partitions, where workers find them.
-    load : callable
-        Makes of it what answers, on each worker; raises where it is not what was registered.
-    tell : callable
-        Called with rows so far and seconds after each partition.
-    name, scheduler : str
+        Version to score with; its files are copied to the staging folder for the workers.
+    load_model : callable
+        Loads the version on each worker; raises when its files do not match the registered digest.
+    on_progress : callable
+        Called after each partition with the rows so far and the seconds.
+    engine_name, scheduler : str
         As ``engine.opened`` takes them.
 
     Raises
     ------
     DataError
-        When there are no rows, a file cannot be read or lacks columns, or the target is there already.
+        When there are no rows, a file cannot be read or lacks columns, or the output exists.
     EngineError
-        When the engine cannot do it.
+        When the engine fails.
     """
-    began, source, target = time.monotonic(), source.resolve(), target.resolve()
-    aside, rejects = target.with_name(f".{target.name}.part"), target.with_name(f"{target.name}.rejects")
-    _check(source, target)
-    names = folder.files(source)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with batch.alone(target, "folder"):
-        work = _begin(source, aside, rejects, version, load)
-        rows, wrong = _answered(work, names, name, scheduler, lambda count: tell(count, time.monotonic() - began))
-        if not rows:
-            raise DataError(f"{source} has no rows", next="check its path")
-        _keep(aside, target, rejects, names)
-    return Scored(rows, wrong, time.monotonic() - began, rejects)
+    start, input_folder, output_folder = (
+        time.monotonic(),
+        input_folder.resolve(),
+        output_folder.resolve(),
+    )
+    staging_folder, rejects_folder = (
+        output_folder.with_name(f".{output_folder.name}.part"),
+        output_folder.with_name(f"{output_folder.name}.rejects"),
+    )
+    _check_folders(input_folder, output_folder)
+    names = parquet_folder.list_partitions(input_folder)
+    output_folder.parent.mkdir(parents=True, exist_ok=True)
+    with batch.lock_target(output_folder, "folder"):
+        score_partition = _prepare_staging(
+            input_folder, staging_folder, rejects_folder, version, load_model
+        )
+        row_count, rejected_count = _score_partitions(
+            score_partition,
+            names,
+            engine_name,
+            scheduler,
+            lambda count: on_progress(count, time.monotonic() - start),
+        )
+        if not row_count:
+            raise DataError(f"{input_folder} has no rows", next="check its path")
+        _publish_results(staging_folder, output_folder, rejects_folder, names)
+    return BatchResult(row_count, rejected_count, time.monotonic() - start, rejects_folder)
 
 
-def _answered(
-    work: Partition, names: list[str], engine_: str, scheduler: str | None, tell: Callable[[int], None]
+def _score_partitions(
+    score_partition: PartitionScorer,
+    names: list[str],
+    engine_name: str,
+    scheduler: str | None,
+    on_progress: Callable[[int], None],
 ) -> tuple[int, int]:
-    rows = wrong = 0
-    with engine.opened(engine_, scheduler, work) as it:
-        for future in as_completed(map(it.submit, names)) if engine_ != engine.LOCAL else map(it.submit, names):
-            found = it.answer(future)
-            rows, wrong = rows + found.rows, wrong + found.rejected
-            tell(rows)
-    return rows, wrong
+    row_count = rejected_count = 0
+    with engine.open_engine(engine_name, scheduler, score_partition) as opened_engine:
+        for future in (
+            as_completed(map(opened_engine.submit, names))
+            if engine_name != engine.LOCAL
+            else map(opened_engine.submit, names)
+        ):
+            result = opened_engine.get_result(future)
+            row_count, rejected_count = (
+                row_count + result.rows,
+                rejected_count + result.rejected_rows,
+            )
+            on_progress(row_count)
+    return row_count, rejected_count
 
 
-def _begin(source: Path, aside: Path, rejects: Path, version: Pointed, load: Callable[[Pointed], Any]) -> Partition:
-    """The folder aside: that of an interrupted run of the same version on the same folder, or a new one."""
-    told = json.dumps({"source": str(source), "version": version.number, "tags": version.tags})
-    finished = (aside / "finished").exists()
-    same = (aside / RUN).is_file() and (aside / RUN).read_text() == told and (aside / "answers").exists() >= finished
-    if rejects.exists() and not (same and finished):
-        raise DataError(f"{rejects} is there already", next="move it away, or name another folder")
-    if not same:
-        version.check()
-        shutil.rmtree(aside, ignore_errors=True)
-        shutil.copytree(version.folder, aside / VERSION)
-        with complete(aside / RUN) as part:
-            part.write_text(told)
-    return Partition(source, aside, replace(version, folder=aside / VERSION, source=""), load)
+def _prepare_staging(
+    input_folder: Path,
+    staging_folder: Path,
+    rejects_folder: Path,
+    version: RegisteredVersion,
+    load_model: Callable[[RegisteredVersion], Any],
+) -> PartitionScorer:
+    """Create the staging folder, or reuse that of an interrupted run of the same version."""
+    run_description = json.dumps(
+        {"source": str(input_folder), "version": version.number, "tags": version.tags}
+    )
+    is_finished = (staging_folder / "finished").exists()
+    is_resumable = (
+        (staging_folder / RUN_FILE).is_file()
+        and (staging_folder / RUN_FILE).read_text() == run_description
+        and (staging_folder / "answers").exists() >= is_finished
+    )
+    if rejects_folder.exists() and not (is_resumable and is_finished):
+        raise DataError(
+            f"{rejects_folder} exists already", next="move it away, or name another folder"
+        )
+    if not is_resumable:
+        version.verify_files()
+        shutil.rmtree(staging_folder, ignore_errors=True)
+        shutil.copytree(version.artifact_folder, staging_folder / VERSION_FOLDER)
+        with atomic_write(staging_folder / RUN_FILE) as temporary_path:
+            temporary_path.write_text(run_description)
+    return PartitionScorer(
+        input_folder,
+        staging_folder,
+        replace(version, artifact_folder=staging_folder / VERSION_FOLDER, source_uri=""),
+        load_model,
+    )
 
 
-def _keep(aside: Path, target: Path, rejects: Path, names: list[str]) -> None:
-    """Rejects take their place first: where the answers are, all is."""
-    (aside / "finished").touch()
-    for kind in ("answers", "rejects"):  # of partitions that were taken away between two attempts
-        for path in [one for one in (aside / kind).rglob("*") if one.is_file()]:
-            if path.relative_to(aside / kind).with_suffix(".parquet").as_posix() not in names:
+def _publish_results(
+    staging_folder: Path, output_folder: Path, rejects_folder: Path, names: list[str]
+) -> None:
+    """Move the results into place, rejects first: an output folder means a complete run."""
+    (staging_folder / "finished").touch()
+    for subfolder in ("answers", "rejects"):  # of partitions removed between attempts
+        for path in [entry for entry in (staging_folder / subfolder).rglob("*") if entry.is_file()]:
+            if (
+                path.relative_to(staging_folder / subfolder).with_suffix(".parquet").as_posix()
+                not in names
+            ):
                 path.unlink()
-    if any(path.is_file() for path in (aside / "rejects").rglob("*")):
-        (aside / "rejects").replace(rejects)
-    (aside / "answers").replace(target)
-    shutil.rmtree(aside)
+    if any(path.is_file() for path in (staging_folder / "rejects").rglob("*")):
+        (staging_folder / "rejects").replace(rejects_folder)
+    (staging_folder / "answers").replace(output_folder)
+    shutil.rmtree(staging_folder)
 
 
-def _check(source: Path, target: Path) -> None:
-    if target.exists():
-        raise DataError(f"{target} is there already", next="move it away, or name another folder")
-    if target.is_relative_to(source):
-        raise DataError(f"{target} is within {source}", expected="a folder beside it", next="name another folder")
+def _check_folders(input_folder: Path, output_folder: Path) -> None:
+    if output_folder.exists():
+        raise DataError(
+            f"{output_folder} exists already", next="move it away, or name another folder"
+        )
+    if output_folder.is_relative_to(input_folder):
+        raise DataError(
+            f"{output_folder} is inside {input_folder}",
+            expected="a folder outside it",
+            next="name another folder",
+        )

@@ -1,1 +1,1 @@
-"""The service: the registered champion behind HTTP, typed from its contract."""
+"""HTTP service: serves the registered champion, with request schemas built from its contract."""

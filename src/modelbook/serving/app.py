@@ -1,4 +1,4 @@
-"""The application: FastAPI for what is asked now and then, behind the door."""
+"""FastAPI application: all endpoints that the gateway does not handle itself."""
 
 from __future__ import annotations
 
@@ -18,29 +18,39 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
-from modelbook.serving import manual, page, table
-from modelbook.serving.door import FAILED, Door, read, user_of, wanted
-from modelbook.serving.refusals import Refusal
-from modelbook.serving.service import Service
+from modelbook.serving import csv_upload, form_page, openapi
+from modelbook.serving.gateway import (
+    INTERNAL_ERROR_MESSAGE,
+    Gateway,
+    read_body,
+    read_user_id,
+    require_content_type,
+)
+from modelbook.serving.request_errors import RequestError
+from modelbook.serving.service import PredictionService
 
-ASSETS = Path(fastapi_offline.__file__).parent / "static"
-STRICT = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'self'"}
-# Redoc would fetch a logo from its maker's site.
-MANUAL = {"content-security-policy": "default-src 'self' 'unsafe-inline' data: blob:"}
-OPEN: dict[str, Any] = {"security": []}
+DOCS_ASSETS = Path(fastapi_offline.__file__).parent / "static"
+STRICT_CSP_HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'self'"
+    )
+}
+# The policy keeps ReDoc from loading a logo from an external site.
+DOCS_CSP_HEADERS = {"content-security-policy": "default-src 'self' 'unsafe-inline' data: blob:"}
+NO_SECURITY: dict[str, Any] = {"security": []}
 
 
-def create(root: Path, book: str) -> Door:
-    """The application of one worker.
+def create_app(root: Path, book: str) -> Gateway:
+    """Create the ASGI application of one worker.
 
     Raises
     ------
     ServingError
-        When a setting is wrong.
+        If a setting is invalid.
     JournalError
-        When the journal's URL cannot be used.
+        If the journal's URL cannot be used.
     """
-    service = Service(root, book)
+    service = PredictionService(root, book)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -49,154 +59,221 @@ def create(root: Path, book: str) -> Door:
 
     app = FastAPI(title="Modelbook", docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.service = service
-    _add_model(app, service)
-    _add_predictions(app, service)
-    _add_pages(app, service)
-    _add_refusals(app)
-    if service.settings.origins:
+    _add_model_routes(app, service)
+    _add_prediction_routes(app, service)
+    _add_page_routes(app, service)
+    _add_error_handlers(app)
+    if service.settings.cors_origins:
         app.add_middleware(
-            CORSMiddleware, allow_origins=service.settings.origins, allow_methods=["GET", "POST"],
-            allow_headers=["content-type", "x-api-key", "authorization", "x-user-id", "x-request-id"],
-        )  # fmt: skip
-    return Door(service, app)
+            CORSMiddleware,
+            allow_origins=service.settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=[
+                "content-type",
+                "x-api-key",
+                "authorization",
+                "x-user-id",
+                "x-request-id",
+            ],
+        )
+    return Gateway(service, app)
 
 
-def _add_model(app: FastAPI, service: Service) -> None:
-    @app.get("/health/live", tags=["health"], summary="Whether the process lives", openapi_extra=OPEN)
+def _add_model_routes(app: FastAPI, service: PredictionService) -> None:
+    @app.get(
+        "/health/live",
+        tags=["health"],
+        summary="Liveness: the process is running",
+        openapi_extra=NO_SECURITY,
+    )
     async def live() -> dict[str, str]:
         return {"status": "live"}
 
-    @app.get("/health/ready", tags=["health"], summary="Whether a proven version is in service", openapi_extra=OPEN)
+    @app.get(
+        "/health/ready",
+        tags=["health"],
+        summary="Readiness: a verified version is in service",
+        openapi_extra=NO_SECURITY,
+    )
     async def ready() -> JSONResponse:
-        one = service.keeper.champion
-        if one is None:
-            reasons = service.keeper.refused
+        champion = service.model_manager.champion
+        if champion is None:
+            reasons = service.model_manager.problems
             return JSONResponse({"status": "not ready", "reasons": reasons}, 503)
-        return JSONResponse({
-            "status": "ready", "model_version": one.number, "data_fingerprint": one.tags.get("fingerprint", ""),
-            "loaded_at": one.at, "golden_rows": one.golden, "journal": "up" if service.writer.up else "down",
-        })  # fmt: skip
+        return JSONResponse(
+            {
+                "status": "ready",
+                "model_version": champion.number,
+                "data_fingerprint": champion.tags.get("fingerprint", ""),
+                "loaded_at": champion.loaded_at,
+                "golden_rows": champion.golden_rows,
+                "journal": "up" if service.writer.is_up else "down",
+            }
+        )
 
-    @app.get("/model", tags=["model"], summary="What answers")
+    @app.get("/model", tags=["model"], summary="The served model")
     async def model() -> dict[str, Any]:
-        return service.about()
+        return service.describe()
 
-    @app.get("/metrics", tags=["model"], summary="For Prometheus", response_class=PlainTextResponse)
+    @app.get(
+        "/metrics", tags=["model"], summary="Prometheus metrics", response_class=PlainTextResponse
+    )
     async def metrics() -> Response:
-        return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+        return Response(service.metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _add_predictions(app: FastAPI, service: Service) -> None:
+def _add_prediction_routes(app: FastAPI, service: PredictionService) -> None:
     limits = service.settings.limits
 
-    @app.post("/predict", include_in_schema=False)  # with an Origin, so that CORS has its say; else the door answers
+    # Only requests with an Origin header arrive here, for CORS; the gateway handles all others.
+    @app.post("/predict", include_in_schema=False)
     async def predict(request: Request) -> Response:
         headers = request.scope["modelbook.headers"]
-        wanted(headers, "application/json")
-        body = await read(request.receive, headers, limits.body, limits.seconds)
-        told = await service.predict(body, user_of(headers))
-        return Response(told, media_type="application/json")
+        require_content_type(headers, "application/json")
+        body = await read_body(
+            request.receive, headers, limits.max_body_bytes, limits.body_timeout_seconds
+        )
+        response_body = await service.predict(body, read_user_id(headers))
+        return Response(response_body, media_type="application/json")
 
     @app.post("/predict/csv", include_in_schema=False)
     async def predict_csv(request: Request) -> Response:
-        began, body = time.perf_counter(), await _upload(request, limits.upload, limits.seconds)
-        champion, answers, user = service.champion, [], user_of(request.scope["modelbook.headers"])
-        header, cells, rows = table.rows(body, champion.contract)
-        for part in table.parts(rows, champion.rows):  # all are right before any is answered
-            answers += await service.answer(champion, part, user, began)
-        return Response(table.written(header, cells, answers), media_type="text/csv")
+        started, body = (
+            time.perf_counter(),
+            await _read_upload(request, limits.max_upload_bytes, limits.body_timeout_seconds),
+        )
+        champion, predictions, user = (
+            service.champion,
+            [],
+            read_user_id(request.scope["modelbook.headers"]),
+        )
+        header, cells, rows = csv_upload.parse_csv(body, champion.contract)
+        for chunk in csv_upload.read_chunks(rows, champion.row_reader):  # validate all rows first
+            predictions += await service.predict_rows(champion, chunk, user, started)
+        return Response(csv_upload.write_csv(header, cells, predictions), media_type="text/csv")
 
     @app.post("/outcomes", include_in_schema=False)
     async def outcomes(request: Request) -> dict[str, int]:
         headers = request.scope["modelbook.headers"]
-        wanted(headers, "application/json")
-        return await service.outcomes(await read(request.receive, headers, limits.body, limits.seconds))
+        require_content_type(headers, "application/json")
+        return await service.record_outcomes(
+            await read_body(
+                request.receive, headers, limits.max_body_bytes, limits.body_timeout_seconds
+            )
+        )
 
 
-async def _upload(request: Request, most: int, seconds: float) -> bytes:
-    """The table of an upload: the body itself, or the file of a form."""
+async def _read_upload(request: Request, max_bytes: int, timeout_seconds: float) -> bytes:
+    """Return the uploaded table: the request body, or the file of a multipart form."""
     headers = request.scope["modelbook.headers"]
-    kind = wanted(headers, "text/csv", "multipart/form-data")
-    body = await read(request.receive, headers, most, seconds)
-    if kind == "text/csv":
+    content_type = require_content_type(headers, "text/csv", "multipart/form-data")
+    body = await read_body(request.receive, headers, max_bytes, timeout_seconds)
+    if content_type == "text/csv":
         return body
 
-    async def again() -> dict[str, Any]:
+    async def replay_body() -> dict[str, Any]:
         return {"type": "http.request", "body": body, "more_body": False}
 
     try:
-        async with Request(request.scope, again).form(max_files=1, max_fields=1) as form:
+        async with Request(request.scope, replay_body).form(max_files=1, max_fields=1) as form:
             file = form.get("file")
             if file is None or isinstance(file, str):
-                raise Refusal(422, "the form has no file", expected="a file in the field `file`")
+                raise RequestError(
+                    422, "the form has no file", expected="a file in the field `file`"
+                )
             return await file.read()
     except HTTPException as error:
-        raise Refusal(
-            400, f"the form cannot be read: {error.detail}", expected="multipart/form-data with a file"
+        raise RequestError(
+            400,
+            f"the form cannot be read: {error.detail}",
+            expected="multipart/form-data with a file",
         ) from None
 
 
-def _add_pages(app: FastAPI, service: Service) -> None:
+def _add_page_routes(app: FastAPI, service: PredictionService) -> None:
     limits = service.settings.limits
-    app.mount("/static", StaticFiles(directory=ASSETS), name="static")
+    app.mount("/static", StaticFiles(directory=DOCS_ASSETS), name="static")
 
-    def document() -> dict[str, Any]:
-        one = service.champion
-        if app.openapi_schema is None or app.openapi_schema["info"]["version"] != f"model version {one.number}":
-            made = get_openapi(title=app.title, version="0", routes=app.routes)
-            app.openapi_schema = manual.complete(made, one, service.settings.limits.rows)
+    def build_document() -> dict[str, Any]:
+        champion = service.champion
+        if (
+            app.openapi_schema is None
+            or app.openapi_schema["info"]["version"] != f"model version {champion.number}"
+        ):
+            schema = get_openapi(title=app.title, version="0", routes=app.routes)
+            app.openapi_schema = openapi.complete_document(
+                schema, champion, service.settings.limits.max_rows
+            )
         return app.openapi_schema
 
-    app.openapi = document  # type: ignore[method-assign]
+    app.openapi = build_document  # type: ignore[method-assign]
 
     @app.get("/", include_in_schema=False)
-    async def shown() -> HTMLResponse:
-        return HTMLResponse(page.render(service.champion, wants_key=len(service.keys) > 0), headers=STRICT)
+    async def show_form() -> HTMLResponse:
+        return HTMLResponse(
+            form_page.render_page(service.champion, requires_key=len(service.api_keys) > 0),
+            headers=STRICT_CSP_HEADERS,
+        )
 
     @app.post("/", include_in_schema=False)
-    async def tried(request: Request) -> HTMLResponse:
+    async def submit_form(request: Request) -> HTMLResponse:
         headers = request.scope["modelbook.headers"]
-        wanted(headers, "application/x-www-form-urlencoded")
-        body, one = await read(request.receive, headers, limits.body, limits.seconds), service.champion
-        form, key = page.fields(body, one)
-        service.admit(key or None, (request.client or ("",))[0], "predict")
-        told = await page.tried(one, form)
-        return HTMLResponse(page.render(one, form, told, len(service.keys) > 0), headers=STRICT)
+        require_content_type(headers, "application/x-www-form-urlencoded")
+        body, champion = (
+            await read_body(
+                request.receive, headers, limits.max_body_bytes, limits.body_timeout_seconds
+            ),
+            service.champion,
+        )
+        form, key = form_page.parse_form(body, champion)
+        service.authorize(key or None, (request.client or ("",))[0], "predict")
+        result_section = await form_page.predict_form(champion, form)
+        return HTMLResponse(
+            form_page.render_page(champion, form, result_section, len(service.api_keys) > 0),
+            headers=STRICT_CSP_HEADERS,
+        )
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        made = get_swagger_ui_html(
-            openapi_url="/openapi.json", title=_title(service), swagger_js_url="/static/swagger-ui-bundle.js",
-            swagger_css_url="/static/swagger-ui.css", swagger_favicon_url="/static/favicon.png",
-        )  # fmt: skip
-        return HTMLResponse(made.body, headers=MANUAL)
+        page = get_swagger_ui_html(
+            openapi_url="/openapi.json",
+            title=_page_title(service),
+            swagger_js_url="/static/swagger-ui-bundle.js",
+            swagger_css_url="/static/swagger-ui.css",
+            swagger_favicon_url="/static/favicon.png",
+        )
+        return HTMLResponse(page.body, headers=DOCS_CSP_HEADERS)
 
     @app.get("/redoc", include_in_schema=False)
     async def redoc() -> HTMLResponse:
-        made = get_redoc_html(
-            openapi_url="/openapi.json", title=_title(service), redoc_js_url="/static/redoc.standalone.js",
-            redoc_favicon_url="/static/favicon.png", with_google_fonts=False,
-        )  # fmt: skip
-        return HTMLResponse(made.body, headers=MANUAL)
+        page = get_redoc_html(
+            openapi_url="/openapi.json",
+            title=_page_title(service),
+            redoc_js_url="/static/redoc.standalone.js",
+            redoc_favicon_url="/static/favicon.png",
+            with_google_fonts=False,
+        )
+        return HTMLResponse(page.body, headers=DOCS_CSP_HEADERS)
 
 
-def _title(service: Service) -> str:
+def _page_title(service: PredictionService) -> str:
     return service.champion.contract.title
 
 
-def _add_refusals(app: FastAPI) -> None:
-    @app.exception_handler(Refusal)
-    async def refused(request: Request, refusal: Refusal) -> Response:
-        told = {**refusal.to_dict(), "request_id": request.scope["modelbook.id"]}
-        return JSONResponse(told, refusal.status, refusal.headers)
+def _add_error_handlers(app: FastAPI) -> None:
+    @app.exception_handler(RequestError)
+    async def handle_request_error(request: Request, error: RequestError) -> Response:
+        body = {**error.to_dict(), "request_id": request.scope["modelbook.id"]}
+        return JSONResponse(body, error.status, error.headers)
 
     @app.exception_handler(HTTPException)
-    async def missing(request: Request, error: HTTPException) -> Response:
+    async def handle_http_error(request: Request, error: HTTPException) -> Response:
         what = f"{request.method} {request.url.path[:100]}: {error.detail}"
-        return await refused(
-            request, Refusal(error.status_code, what, "a path of /docs", [], dict(error.headers or {}))
+        return await handle_request_error(
+            request,
+            RequestError(error.status_code, what, "a path of /docs", [], dict(error.headers or {})),
         )
 
-    @app.exception_handler(Exception)  # which goes on to the door, and into the log
-    async def failed(request: Request, _: Exception) -> Response:
-        return await refused(request, Refusal(500, FAILED))
+    @app.exception_handler(Exception)  # re-raised to the gateway, which logs it
+    async def handle_unexpected_error(request: Request, _: Exception) -> Response:
+        return await handle_request_error(request, RequestError(500, INTERNAL_ERROR_MESSAGE))

@@ -1,108 +1,256 @@
-"""Metrics for Prometheus. Labels come from closed sets, so that nobody's input can make new series."""
+"""Prometheus metrics. Label values come from fixed sets, so requests cannot create new series."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
+from collections import Counter
+from collections.abc import Iterator
+from math import log2, sqrt
+from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client import Counter as PrometheusCounter
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from modelbook.monitoring.latest import WORDS
+from modelbook.errors import StoreError
+from modelbook.monitoring import latest_verdict
+from modelbook.monitoring.latest_verdict import VERDICTS
+from modelbook.scoring.bins import bin_label
+from modelbook.serving.served_models import ServedModel
 
-PATHS = {
-    "/predict": "predict", "/predict/csv": "csv", "/outcomes": "outcomes", "/model": "model", "/metrics": "metrics",
-    "/health/live": "health", "/health/ready": "health",
-}  # fmt: skip
-REASONS = {
-    400: "unreadable", 401: "no key", 403: "scope", 404: "not found", 405: "method", 406: "not found", 408: "slow body",
-    409: "conflict", 413: "too large", 415: "content type", 422: "contract", 429: "rate", 500: "error",
+PATH_LABELS = {
+    "/predict": "predict",
+    "/predict/csv": "csv",
+    "/outcomes": "outcomes",
+    "/model": "model",
+    "/metrics": "metrics",
+    "/health/live": "health",
+    "/health/ready": "health",
+}
+STATUS_REASONS = {
+    400: "unreadable",
+    401: "no key",
+    403: "scope",
+    404: "not found",
+    405: "method",
+    406: "not found",
+    408: "slow body",
+    409: "conflict",
+    413: "too large",
+    415: "content type",
+    422: "contract",
+    429: "rate",
+    500: "error",
     503: "unavailable",
-}  # fmt: skip
-SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
-SHARED = "PROMETHEUS_MULTIPROC_DIR"  # where workers of one service add up
+}
+DURATION_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
+MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # folder in which workers share their metrics
 
 
-class Metrics:
-    """All metrics of one worker; with several workers, any of them tells of all."""
+class ServiceMetrics:
+    """Metrics of one worker; with several workers, each of them reports the totals."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        several = SHARED in os.environ
-        if several:
+        is_multiprocess = MULTIPROCESS_VARIABLE in os.environ
+        if is_multiprocess:
             MultiProcessCollector(self._registry)
-        kept: dict[str, Any] = {"registry": None if several else self._registry}
-        add: dict[str, Any] = {**kept, "multiprocess_mode": "livesum"}
-        self._answers = Counter("modelbook_predictions", "Answered rows", ["variant"], **kept)
-        self._refused = Counter("modelbook_rejected", "Requests without an answer", ["reason"], **kept)
-        self._seconds = Histogram(
-            "modelbook_request_seconds", "Time of a request", ["path"], buckets=SECONDS, **kept
-        )  # fmt: skip
-        self.in_flight = Gauge("modelbook_in_flight", "Requests at work", **add)
-        self.journal_waiting = Gauge("modelbook_journal_waiting", "Requests that wait for the journal", **add)
-        self.journal_up = Gauge("modelbook_journal_up", "Workers whose journal is up", **add)
-        self.journal_lost = Counter("modelbook_journal_lost", "Predictions that are not in the journal", **kept)
-        newest: dict[str, Any] = {**kept, "multiprocess_mode": "livemostrecent"}
-        self._version = Gauge("modelbook_model_version", "Version in service, by alias", ["alias"], **newest)
-        self._drift = Gauge(
-            "modelbook_drift", "Distance of recent inputs to the reference, 0 to 1", ["feature"],
-            **{**kept, "multiprocess_mode": "livemax"},
-        )  # fmt: skip
+        options: dict[str, Any] = {"registry": None if is_multiprocess else self._registry}
+        sum_options: dict[str, Any] = {**options, "multiprocess_mode": "livesum"}
+        self._predictions = PrometheusCounter(
+            "modelbook_predictions", "Predicted rows", ["variant"], **options
+        )
+        self._request_errors = PrometheusCounter(
+            "modelbook_rejected", "Rejected or failed requests", ["reason"], **options
+        )
+        self._request_duration = Histogram(
+            "modelbook_request_seconds",
+            "Duration of a request in seconds",
+            ["path"],
+            buckets=DURATION_BUCKETS,
+            **options,
+        )
+        self.in_flight = Gauge("modelbook_in_flight", "Requests in progress", **sum_options)
+        self.journal_waiting_requests = Gauge(
+            "modelbook_journal_waiting", "Requests waiting for the journal", **sum_options
+        )
+        self.journal_up = Gauge(
+            "modelbook_journal_up", "Workers with a working journal", **sum_options
+        )
+        self.journal_lost_predictions = PrometheusCounter(
+            "modelbook_journal_lost", "Predictions lost by the journal", **options
+        )
+        latest_options: dict[str, Any] = {**options, "multiprocess_mode": "livemostrecent"}
+        self._model_version = Gauge(
+            "modelbook_model_version", "Version in service, by alias", ["alias"], **latest_options
+        )
+        self._input_drift = Gauge(
+            "modelbook_drift",
+            "Jensen-Shannon distance of recent inputs to the reference, 0 to 1",
+            ["feature"],
+            **{**options, "multiprocess_mode": "livemax"},
+        )
         self._verdict = Gauge(
-            "modelbook_monitor_verdict", "1 for what monitor said last of the champion", ["verdict"], **newest
+            "modelbook_monitor_verdict",
+            "1 for the latest monitoring verdict on the champion",
+            ["verdict"],
+            **latest_options,
         )
-        self._judged = Gauge(
-            "modelbook_monitor_timestamp_seconds", "When monitor said it, seconds since 1970; 0: never", **newest
+        self._verdict_timestamp = Gauge(
+            "modelbook_monitor_timestamp_seconds",
+            "Unix timestamp of the latest verdict; 0: none",
+            **latest_options,
         )
-        self._share = Gauge(
-            "modelbook_monitor_drifted_share", "Share of the model's importance that had drifted then, 0 to 1", **newest
+        self._drifted_importance_share = Gauge(
+            "modelbook_monitor_drifted_share",
+            "Importance-weighted share of drifted features at the latest verdict, 0 to 1",
+            **latest_options,
         )
-        self._moved = Gauge(
-            "modelbook_monitor_drift", "Distance of the last window that monitor judged to the reference, 0 to 0.83",
-            ["feature"], **newest,
-        )  # fmt: skip
-        self._shown: set[str] = set()
-        self._path = {name: self._seconds.labels(name).observe for name in {*PATHS.values(), "other"}}
-        self._variant = {name: self._answers.labels(name).inc for name in ("champion", "challenger", "shadow")}
-        self._lost = 0
+        self._monitored_drift = Gauge(
+            "modelbook_monitor_drift",
+            "Drift distance of the latest monitored window to the reference, 0 to 0.83",
+            ["feature"],
+            **latest_options,
+        )
+        self._monitored_features: set[str] = set()
+        self._observe_by_path = {
+            name: self._request_duration.labels(name).observe
+            for name in {*PATH_LABELS.values(), "other"}
+        }
+        self._count_by_variant = {
+            name: self._predictions.labels(name).inc
+            for name in ("champion", "challenger", "shadow")
+        }
+        self._last_lost_total = 0
 
-    def answered(self, variant: str, rows: int = 1) -> None:
-        """Rows were answered by a variant."""
-        self._variant[variant](rows)
+    def count_predictions(self, variant: str, rows: int = 1) -> None:
+        """Count rows that a variant predicted."""
+        self._count_by_variant[variant](rows)
 
-    def took(self, path: str, seconds: float) -> None:
-        """A request came to its end."""
-        self._path[PATHS.get(path, "other")](seconds)
+    def observe_request(self, path: str, seconds: float) -> None:
+        """Record the duration of a finished request."""
+        self._observe_by_path[PATH_LABELS.get(path, "other")](seconds)
 
-    def refused(self, status: int) -> None:
-        """A request got no answer."""
-        self._refused.labels(REASONS.get(status, "other")).inc()
+    def count_error(self, status: int) -> None:
+        """Count a rejected or failed request."""
+        self._request_errors.labels(STATUS_REASONS.get(status, "other")).inc()
 
-    def lost(self, so_far: int) -> None:
-        """The journal has lost that many predictions since the worker began."""
-        self.journal_lost.inc(so_far - self._lost)
-        self._lost = so_far
+    def set_lost_predictions(self, total: int) -> None:
+        """Set how many predictions the journal has lost since the worker started."""
+        self.journal_lost_predictions.inc(total - self._last_lost_total)
+        self._last_lost_total = total
 
-    def versions(self, numbers: dict[str, int]) -> None:
-        """Version in service by alias, 0 for none."""
+    def set_versions(self, numbers: dict[str, int]) -> None:
+        """Set the served version of each alias; 0 for none."""
         for alias, number in numbers.items():
-            self._version.labels(alias).set(number)
+            self._model_version.labels(alias).set(number)
 
-    def drifted(self, distances: dict[str, float]) -> None:
-        """Distance of each feature; features that are no more are dropped."""
+    def set_input_drift(self, distances: dict[str, float]) -> None:
+        """Set the distance of each feature."""
         for feature, distance in distances.items():
-            self._drift.labels(feature).set(distance)
+            self._input_drift.labels(feature).set(distance)
 
-    def judged(self, verdict: str, at: float, share: float, distances: dict[str, float]) -> None:
-        """What monitor said last, ``""`` for nothing; features that it tells no more have no value."""
-        for word in WORDS:
-            self._verdict.labels(word).set(word == verdict)
-        self._judged.set(at)
-        self._share.set(share)
-        for feature in self._shown | distances.keys():
-            self._moved.labels(feature).set(distances.get(feature, float("nan")))
-        self._shown |= distances.keys()
+    def set_verdict(
+        self,
+        verdict: str,
+        timestamp: float,
+        drifted_importance_share: float,
+        distances: dict[str, float],
+    ) -> None:
+        """Set the latest monitoring verdict, ``""`` for none; features not in it become NaN."""
+        for name in VERDICTS:
+            self._verdict.labels(name).set(name == verdict)
+        self._verdict_timestamp.set(timestamp)
+        self._drifted_importance_share.set(drifted_importance_share)
+        for feature in self._monitored_features | distances.keys():
+            self._monitored_drift.labels(feature).set(distances.get(feature, float("nan")))
+        self._monitored_features |= distances.keys()
 
-    def text(self) -> bytes:
-        """What Prometheus scrapes."""
+    def render(self) -> bytes:
+        """Return the metrics in the Prometheus text format."""
         return generate_latest(self._registry)
+
+
+PAUSE_SECONDS = 0.005  # between two features; each takes a millisecond or two
+# By feature: bin edges (of a number) and the share of rows in each bin.
+ReferenceHistograms = dict[str, dict[str, Any]]
+
+
+async def measure_input_drift(
+    reference: ReferenceHistograms, rows: list[dict[str, Any]]
+) -> dict[str, float]:
+    """Compute the distance of each feature, and yield to requests after each one.
+
+    Running this in a thread would delay requests more, because they compete for the interpreter.
+    """
+    distances = {}
+    for name, distance in compute_distances(reference, rows):
+        distances[name] = distance
+        await asyncio.sleep(PAUSE_SECONDS)
+    return distances
+
+
+def compute_distances(
+    reference: ReferenceHistograms, rows: list[dict[str, Any]]
+) -> Iterator[tuple[str, float]]:
+    """Yield each feature's Jensen-Shannon distance to the reference.
+
+    0 means equal distributions, 1 disjoint ones. Missing values are a bin of their own.
+    """
+    for name, histogram in reference.items():
+        counts = Counter(bin_label(row.get(name), histogram["edges"]) for row in rows)
+        yield (
+            name,
+            _jensen_shannon_distance(
+                histogram["shares"], {key: count / len(rows) for key, count in counts.items()}
+            ),
+        )
+
+
+def _jensen_shannon_distance(
+    reference_shares: dict[str, float], recent_shares: dict[str, float]
+) -> float:
+    total = 0.0
+    for key in reference_shares.keys() | recent_shares.keys():
+        p, q = reference_shares.get(key, 0.0), recent_shares.get(key, 0.0)
+        mixture = (p + q) / 2
+        total += sum(share * log2(share / mixture) for share in (p, q) if share > 0)
+    return sqrt(max(0.0, total / 2))
+
+
+LOG = logging.getLogger("modelbook.serving")
+MAX_MONITORED_FEATURES = 100  # features that get a series, in the contract's order
+
+
+class VerdictMetrics:
+    """Exports the latest monitoring verdict as metrics."""
+
+    def __init__(self, root: Path, book: str, metrics: ServiceMetrics) -> None:
+        self._history_path, self._metrics = latest_verdict.history_path(root, book), metrics
+        self._last_state: tuple[int, int] | None = None
+
+    def refresh(self, champion: ServedModel | None) -> None:
+        """Update the verdict metrics if the monitoring history or the champion has changed."""
+        state = (
+            champion.number if champion else 0,
+            self._history_path.stat().st_mtime_ns if self._history_path.is_file() else 0,
+        )
+        if champion is None or state == self._last_state:
+            return
+        self._last_state = state
+        try:
+            latest = latest_verdict.read_latest_verdict(self._history_path, champion.number)
+        except StoreError as error:  # keep serving with the last known values
+            LOG.error("the monitoring history cannot be read", extra={"reason": error.problem})
+            return
+        if latest is None:
+            self._metrics.set_verdict("", 0, float("nan"), {})
+            return
+        features = champion.contract.feature_names[:MAX_MONITORED_FEATURES]
+        distances = {name: latest.distances[name] for name in features if name in latest.distances}
+        self._metrics.set_verdict(
+            latest.verdict, latest.timestamp, latest.drifted_importance_share, distances
+        )

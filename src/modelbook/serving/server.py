@@ -1,4 +1,4 @@
-"""The server: uvicorn with one or several workers, and what it needs before the first request."""
+"""Start the uvicorn server: start-up checks, workers and logging."""
 
 from __future__ import annotations
 
@@ -15,100 +15,136 @@ from typing import Any
 import orjson
 
 from modelbook.errors import ServingError
-from modelbook.registry.pointer import CHAMPION
+from modelbook.registry.aliases import CHAMPION
 from modelbook.serving import settings
-from modelbook.serving.keys import Keys
-from modelbook.serving.metrics import SHARED
-from modelbook.serving.named import FROM, named
+from modelbook.serving.api_keys import ApiKeyStore
+from modelbook.serving.metrics import MULTIPROCESS_VARIABLE
+from modelbook.serving.served_models import EXPORT_VARIABLE, find_served_versions
 
-ROOT, BOOK = "MODELBOOK_ROOT", "MODELBOOK_SERVING_BOOK"  # how workers learn what to serve
-STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "color_message"}
-LONGEST = 20  # seconds that requests at work get when the server ends
+# Environment variables that pass the project and the book to workers.
+ROOT_VARIABLE, BOOK_VARIABLE = "MODELBOOK_ROOT", "MODELBOOK_SERVING_BOOK"
+STANDARD_LOG_FIELDS = {
+    *vars(logging.makeLogRecord({})),
+    "message",
+    "asctime",
+    "taskName",
+    "color_message",
+}
+SHUTDOWN_SECONDS = 20  # time for open requests to finish at shutdown
 
 
-class Json(logging.Formatter):
-    """A line of JSON for each record, with what was given as ``extra``."""
+class JsonFormatter(logging.Formatter):
+    """Formats log records as JSON lines, with the ``extra`` fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        told: dict[str, Any] = {
-            "at": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
-            "level": record.levelname.lower(), "event": record.getMessage(),
-        }  # fmt: skip
-        told |= {name: value for name, value in vars(record).items() if name not in STANDARD}
+        entry: dict[str, Any] = {
+            "at": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+            + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+        }
+        entry |= {
+            name: value for name, value in vars(record).items() if name not in STANDARD_LOG_FIELDS
+        }
         if record.exc_info:
-            told["traceback"] = self.formatException(record.exc_info)
-        return orjson.dumps(told, default=str).decode()
+            entry["traceback"] = self.formatException(record.exc_info)
+        return orjson.dumps(entry, default=str).decode()
 
 
-def run(root: Path, book: str, host: str, port: int, workers: int, origin: str = "") -> None:
-    """Serve until a signal ends it.
+def run_server(
+    root: Path, book: str, host: str, port: int, workers: int, export_address: str = ""
+) -> None:
+    """Run the server until it receives a termination signal.
 
     Parameters
     ----------
-    origin : str
-        Address of an export that is served in place of what the aliases name.
+    export_address : str
+        Address of an export to serve instead of the aliased versions.
 
     Raises
     ------
     ServingError
-        When no version bears the alias, when a setting is wrong, or when a host that others can reach has no keys.
+        If there is no champion, a setting is invalid, or a non-loopback host has no API keys.
     """
     import uvicorn
 
-    given = settings.load(root)
-    os.environ |= {FROM: origin} if origin else {}
-    _check(root, book, host, given.keys)
-    shared = tempfile.mkdtemp(prefix="modelbook-metrics-") if workers > 1 else None
-    os.environ |= {ROOT: str(root), BOOK: book} | ({SHARED: shared} if shared else {})
-    sys.stderr.write(f"modelbook: {book} at http://{host}:{port} (manual: /docs)\n")
+    service_settings = settings.load_settings(root)
+    os.environ |= {EXPORT_VARIABLE: export_address} if export_address else {}
+    _check_startup(root, book, host, service_settings.api_keys)
+    metrics_folder = tempfile.mkdtemp(prefix="modelbook-metrics-") if workers > 1 else None
+    os.environ |= {ROOT_VARIABLE: str(root), BOOK_VARIABLE: book} | (
+        {MULTIPROCESS_VARIABLE: metrics_folder} if metrics_folder else {}
+    )
+    sys.stderr.write(f"modelbook: {book} at http://{host}:{port} (API docs: /docs)\n")
     try:
         uvicorn.run(
-            "modelbook.serving.server:worker", factory=True, host=host, port=port, workers=workers, loop="uvloop",
-            http="httptools", ws="none", access_log=False, server_header=False, date_header=False,
-            log_config=logged(given.log), timeout_graceful_shutdown=LONGEST, proxy_headers=False,
-        )  # fmt: skip
+            "modelbook.serving.server:create_worker_app",
+            factory=True,
+            host=host,
+            port=port,
+            workers=workers,
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            log_config=build_log_config(service_settings.log_level),
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+            proxy_headers=False,
+        )
     finally:
-        if shared:
-            shutil.rmtree(shared, ignore_errors=True)
+        if metrics_folder:
+            shutil.rmtree(metrics_folder, ignore_errors=True)
 
 
-def worker() -> Any:
-    """The application, in a worker's process."""
-    from modelbook.serving.app import create
+def create_worker_app() -> Any:
+    """Create the application in a worker process."""
+    from modelbook.serving.app import create_app
 
-    return create(Path(os.environ[ROOT]), os.environ[BOOK])
+    return create_app(Path(os.environ[ROOT_VARIABLE]), os.environ[BOOK_VARIABLE])
 
 
-def champion_there(root: Path, book: str) -> None:
-    """Raise ServingError where no version bears the alias ``champion``."""
-    if CHAMPION not in named(root, book):
+def require_champion(root: Path, book: str) -> None:
+    """Raise ServingError if no version has the alias ``champion``."""
+    if CHAMPION not in find_served_versions(root, book):
         raise ServingError(
-            f"no version of {book!r} bears the alias champion", expected="a version that the gate has promoted",
-            next="build the pipeline: modelbook build; where the gate held, see the deploy report",
-        )  # fmt: skip
+            f"no version of {book!r} has the alias champion",
+            expected="a version that the gate has promoted",
+            next="build the pipeline: modelbook build; if the gate held, see the deploy report",
+        )
 
 
-def _check(root: Path, book: str, host: str, keys: str) -> None:
-    champion_there(root, book)
-    if keys == "on" and not len(Keys(root)) and not _loopback(host):
+def _check_startup(root: Path, book: str, host: str, keys: str) -> None:
+    require_champion(root, book)
+    if keys == "on" and not len(ApiKeyStore(root)) and not _is_loopback(host):
         raise ServingError(
-            f"{host} can be reached by others, and there are no API keys", expected="keys, or a loopback address",
-            next="make one: modelbook keys add NAME, or set MODELBOOK_KEYRING; to try things: MODELBOOK_SERVE_KEYS=off",
-        )  # fmt: skip
+            f"{host} is reachable from other machines, and there are no API keys",
+            expected="API keys, or a loopback address",
+            next="create a key: modelbook keys add NAME, or set MODELBOOK_KEYRING; "
+            "to serve without keys: MODELBOOK_SERVE_API_KEYS=off",
+        )
 
 
-def _loopback(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
 
 
-def logged(level: str) -> dict[str, Any]:
-    """The log's configuration: a line of JSON for each record, on standard error."""
+def build_log_config(level: str) -> dict[str, Any]:
+    """Return the logging configuration: JSON lines on standard error."""
     handler = {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stderr"}
-    one = {"handlers": ["out"], "level": level.upper(), "propagate": False}
+    logger_config = {"handlers": ["out"], "level": level.upper(), "propagate": False}
     return {
-        "version": 1, "disable_existing_loggers": False, "formatters": {"json": {"()": Json}},
-        "handlers": {"out": handler}, "loggers": {"modelbook.serving": one, "uvicorn": one, "uvicorn.error": {}},
-    }  # fmt: skip
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"json": {"()": JsonFormatter}},
+        "handlers": {"out": handler},
+        "loggers": {
+            "modelbook.serving": logger_config,
+            "uvicorn": logger_config,
+            "uvicorn.error": {},
+        },
+    }

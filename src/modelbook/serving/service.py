@@ -1,4 +1,4 @@
-"""The service without HTTP: bodies in, bodies out. Reads rows, picks the variant, answers, and journals."""
+"""Prediction service, independent of HTTP: validate, assign a variant, predict and journal."""
 
 from __future__ import annotations
 
@@ -14,62 +14,72 @@ from typing import Any
 
 import orjson
 
+from modelbook.ab.assignment import CHALLENGER, CHAMPION, assign_bucket, routes_to_challenger
 from modelbook.errors import JournalError, ModelbookError
-from modelbook.journal import Journal, Prediction, Writer
-from modelbook.journal.store import OtherOutcomes, UnknownPredictions, default
-from modelbook.scoring import Answer
-from modelbook.serving import drift, settings
-from modelbook.serving.judged import Judged
-from modelbook.serving.keeper import Keeper
-from modelbook.serving.keys import Key, Keys
-from modelbook.serving.loaded import Loaded
-from modelbook.serving.metrics import Metrics
-from modelbook.serving.refusals import Refusal
-from modelbook.serving.traffic import CHALLENGER, CHAMPION, challenged, drawn
+from modelbook.journal import Journal, JournalWriter, PredictionRecord
+from modelbook.journal.database import ConflictingOutcomeError, UnknownPredictionError, default_url
+from modelbook.scoring import RowPrediction
+from modelbook.serving import metrics, settings
+from modelbook.serving.api_keys import ApiKey, ApiKeyStore
+from modelbook.serving.metrics import ServiceMetrics, VerdictMetrics
+from modelbook.serving.request_errors import RequestError
+from modelbook.serving.served_models import ModelManager, ServedModel
 
 LOG = logging.getLogger("modelbook.serving")
-TICK = 1.0  # seconds between looks at aliases, settings and keys
-SETTLE = 5.0  # seconds between settlings of the journal
-RETENTION = 3600.0  # seconds between looks for what is too old
-LOOPBACK = ("127.0.0.1", "::1", "testclient")  # the last is what tests are
-RECENT = 2000  # rows that drift is measured on
+POLL_SECONDS = 1.0  # between checks of aliases, settings and keys
+CHECKPOINT_SECONDS = 5.0  # between checkpoints of the journal
+RETENTION_SECONDS = 3600.0  # between deletions of old journal rows
+LOOPBACK_HOSTS = ("127.0.0.1", "::1", "testclient")  # the last one is the tests' client
+RECENT_ROWS = 2000  # rows used to measure input drift
 Row = dict[str, Any]
-Kept = tuple[str, Loaded, Row, str, Answer, bool, str | None]  # variant, version, row, id, answer, told, lot
+VariantPrediction = tuple[
+    str, ServedModel, Row, str, RowPrediction, bool, str | None
+]  # variant, model, row, prediction id, prediction, is returned, bucket
 
 
-class Service:
-    """One worker's service.
+class PredictionService:
+    """Prediction service of one worker.
 
     Attributes
     ----------
-    keeper : Keeper
+    model_manager : ModelManager
         The versions in service.
-    settings : Settings
-        As they stand now; traffic is read again while the service runs.
+    settings : ServingSettings
+        Current settings; ``traffic`` is reloaded while the service runs.
     """
 
     def __init__(self, root: Path, book: str) -> None:
         self.root, self.book = root, book
-        self.settings = settings.load(root)
-        self.keeper = Keeper(root, book, self.settings.limits.rows)
-        self.keys, self.metrics = Keys(root), Metrics()
-        kept = self.settings.journal
-        self.journal = Journal(kept.url or default(root, book), kept.patience)
-        self.writer = Writer(self.journal, lambda text: LOG.error("journal", extra={"reason": text}))
-        self.in_flight, self.recent = 0, deque[Row](maxlen=RECENT)
-        self._redact, self._judged = set(kept.redact), Judged(root, book, self.metrics)
+        self.settings = settings.load_settings(root)
+        self.model_manager = ModelManager(root, book, self.settings.limits.max_rows)
+        self.api_keys, self.metrics = ApiKeyStore(root), ServiceMetrics()
+        journal_settings = self.settings.journal
+        self.journal = Journal(
+            journal_settings.url or default_url(root, book), journal_settings.timeout_seconds
+        )
+        self.writer = JournalWriter(
+            self.journal, lambda text: LOG.error("journal", extra={"reason": text})
+        )
+        self.in_flight, self.recent_rows = 0, deque[Row](maxlen=RECENT_ROWS)
+        self._redacted_columns, self._verdict_metrics = (
+            set(journal_settings.redacted_columns),
+            VerdictMetrics(root, book, self.metrics),
+        )
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Load what the aliases name, and follow them until the block ends."""
+        """Load the models and keep them up to date until the block ends."""
         try:
-            await asyncio.to_thread(self.journal.create)
+            await asyncio.to_thread(self.journal.create_tables)
         except JournalError as error:
-            LOG.error("journal", extra={"reason": error.what})
+            LOG.error("journal", extra={"reason": error.problem})
         self.writer.start()
-        await self.keeper.look()
-        self._tell()
-        tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._tidy())]
+        await self.model_manager.refresh()
+        self._update_metrics()
+        tasks = [
+            asyncio.create_task(self._poll_changes()),
+            asyncio.create_task(self._maintain_journal()),
+        ]
         try:
             yield
         finally:
@@ -79,223 +89,337 @@ class Service:
             await self.writer.stop()
 
     @property
-    def champion(self) -> Loaded:
-        """The version in service.
+    def champion(self) -> ServedModel:
+        """The champion in service.
 
         Raises
         ------
-        Refusal
-            503 when there is none.
+        RequestError
+            503 if there is none.
         """
-        if self.keeper.champion is None:
-            reason = self.keeper.refused.get(CHAMPION) or self.keeper.refused.get("store")
-            what = reason or f"no version of {self.book} bears the alias champion"
-            later = {"retry-after": "5"}
-            raise Refusal(503, what, expected="a promoted version; it is taken up within seconds", headers=later)
-        return self.keeper.champion
+        if self.model_manager.champion is None:
+            reason = self.model_manager.problems.get(CHAMPION) or self.model_manager.problems.get(
+                "store"
+            )
+            message = reason or f"no version of {self.book!r} has the alias champion"
+            headers = {"retry-after": "5"}
+            raise RequestError(
+                503,
+                message,
+                expected="a promoted version; it is loaded within seconds",
+                headers=headers,
+            )
+        return self.model_manager.champion
 
-    def admit(self, given: str | None, caller: str, scope: str | None) -> Key | None:
-        """The key that lets a caller in; None where none is wanted.
+    def authorize(self, api_key: str | None, caller: str, scope: str | None) -> ApiKey | None:
+        """Return the key that authorizes a caller; None if no key is required.
 
         Raises
         ------
-        Refusal
+        RequestError
             401 without a valid key, 403 for a key without the scope.
         """
-        if self.settings.keys == "off" or (not len(self.keys) and caller in LOOPBACK):
+        if self.settings.api_keys == "off" or (not len(self.api_keys) and caller in LOOPBACK_HOSTS):
             return None
-        key = self.keys.find(given) if given else None
+        key = self.api_keys.find_key(api_key) if api_key else None
         if key is None:
-            what = "an unknown or ended API key" if given else "no API key"
-            raise Refusal(401, what, expected="the header X-API-Key, or Authorization: Bearer",
-                          headers={"www-authenticate": "Bearer"})  # fmt: skip
-        if scope and not key.may(scope):
-            raise Refusal(403, f"the key {key.name!r} has not the scope {scope}", expected=", ".join(key.scopes))
+            message = "unknown or expired API key" if api_key else "missing API key"
+            raise RequestError(
+                401,
+                message,
+                expected="the header X-API-Key, or Authorization: Bearer",
+                headers={"www-authenticate": "Bearer"},
+            )
+        if scope and not key.has_scope(scope):
+            raise RequestError(
+                403,
+                f"the key {key.name!r} lacks the scope {scope}",
+                expected=f"a key with it; this one has {', '.join(key.scopes)}",
+            )
         return key
 
     async def predict(self, body: bytes, user: str | None = None) -> bytes:
-        """Answer a JSON body: an object for an object, a list for a list.
+        """Predict the rows of a JSON body; returns an object for an object, a list for a list.
 
         Raises
         ------
-        Refusal
+        RequestError
+            If the body or the service state does not allow a prediction.
         """
-        began, champion = time.perf_counter(), self.champion
-        rows, several = champion.rows.read(body)
-        told = await self.answer(champion, rows, user, began)
-        return orjson.dumps(told if several else told[0])
+        started, champion = time.perf_counter(), self.champion
+        rows, is_list = champion.row_reader.read_body(body)
+        predictions = await self.predict_rows(champion, rows, user, started)
+        return orjson.dumps(predictions if is_list else predictions[0])
 
-    async def answer(
-        self, champion: Loaded, rows: list[Row], user: str | None, began: float, ids: list[str] | None = None
+    async def predict_rows(
+        self,
+        champion: ServedModel,
+        rows: list[Row],
+        user: str | None,
+        started: float,
+        ids: list[str] | None = None,
     ) -> list[dict[str, Any]]:
-        """Answer rows that keep the champion's contract, and put the answers into the journal, by new ids or given."""
+        """Predict validated rows and journal the predictions.
+
+        Parameters
+        ----------
+        started : float
+            ``time.perf_counter()`` at the start of the request.
+        ids : list of str, optional
+            Prediction ids; new ones by default.
+        """
         ids = ids or [new_id() for _ in rows]
-        lots = self._lots(champion, rows, ids, user)
-        asked = self._asked(champion, lots)
-        answers = await self._answers(asked, rows)
-        shadow = self.keeper.challenger if self.settings.traffic.mode == "shadow" else None
-        whole = [(name, one, row, identity, answer, True, lot)
-                 for (name, one), row, identity, answer, lot in zip(asked, rows, ids, answers, lots)]  # fmt: skip
+        buckets = self._assign_buckets(champion, rows, ids, user)
+        variants = self._assign_variants(champion, buckets)
+        predictions = await self._predict_variants(variants, rows)
+        shadow = self.model_manager.challenger if self.settings.traffic.mode == "shadow" else None
+        variant_predictions = [
+            (name, model, row, prediction_id, prediction, True, bucket)
+            for (name, model), row, prediction_id, prediction, bucket in zip(
+                variants, rows, ids, predictions, buckets
+            )
+        ]
         if shadow:
-            others = await self._shadow(shadow, rows)
-            whole += [(CHALLENGER, shadow, row, i, a, False, None) for row, i, a in zip(rows, ids, others)]
-        await self._keep(whole, (time.perf_counter() - began) * 1000)
-        self.recent.extend(rows)
+            shadow_predictions = await self._predict_shadow(shadow, rows)
+            variant_predictions += [
+                (CHALLENGER, shadow, row, i, a, False, None)
+                for row, i, a in zip(rows, ids, shadow_predictions)
+            ]
+        await self._journal_predictions(variant_predictions, (time.perf_counter() - started) * 1000)
+        self.recent_rows.extend(rows)
         for name in (CHAMPION, CHALLENGER):
-            if count := sum(variant == name for variant, _ in asked):
-                self.metrics.answered(name, count)
-        return [_told(*one[:2], *one[3:5]) for one in whole[: len(rows)]]
+            if count := sum(variant == name for variant, _ in variants):
+                self.metrics.count_predictions(name, count)
+        return [_response_body(*item[:2], *item[3:5]) for item in variant_predictions[: len(rows)]]
 
-    def _lots(self, champion: Loaded, rows: list[Row], ids: list[str], user: str | None) -> list[str | None]:
-        """What each row draws: by the user, else by its entity, else by chance; nothing where traffic is not split."""
+    def _assign_buckets(
+        self, champion: ServedModel, rows: list[Row], ids: list[str], user: str | None
+    ) -> list[str | None]:
+        """Assign each row a bucket by user, else by entity, else at random.
+
+        None where traffic is not split.
+        """
         traffic = self.settings.traffic
-        if traffic.mode != "split" or self.keeper.challenger is None:
+        if traffic.mode != "split" or self.model_manager.challenger is None:
             return [None] * len(rows)
-        entity = next(iter(champion.contract.named("entity")), "")
-        return [drawn(user or str(row.get(entity, identity)), traffic.salt) for row, identity in zip(rows, ids)]
-
-    def _asked(self, champion: Loaded, lots: list[str | None]) -> list[tuple[str, Loaded]]:
-        """Who answers each row."""
-        share, other = self.settings.traffic.share, self.keeper.challenger
+        entity = next(iter(champion.contract.columns_with_role("entity")), "")
         return [
-            (CHALLENGER, other) if other and lot and challenged(lot, share) else (CHAMPION, champion) for lot in lots
+            assign_bucket(user or str(row.get(entity, prediction_id)), traffic.salt)
+            for row, prediction_id in zip(rows, ids)
         ]
 
-    async def _answers(self, asked: list[tuple[str, Loaded]], rows: list[Row]) -> list[Answer]:
-        if len(rows) == 1 and asked[0][1].scorer.compiled:
-            return [asked[0][1].scorer.one(rows[0])]
-        found: dict[int, Answer] = {}
-        for one in {id(loaded): loaded for _, loaded in asked}.values():
-            places = [i for i, (_, loaded) in enumerate(asked) if loaded is one]
-            some = [rows[i] for i in places]
-            # The model itself takes so long that others would have to wait for it.
-            told = one.scorer.many(some) if one.scorer.compiled else await asyncio.to_thread(one.scorer.many, some)
-            found.update(zip(places, told))
-        return [found[i] for i in range(len(rows))]
+    def _assign_variants(
+        self, champion: ServedModel, buckets: list[str | None]
+    ) -> list[tuple[str, ServedModel]]:
+        """Choose the variant that predicts each row."""
+        share, challenger = self.settings.traffic.challenger_share, self.model_manager.challenger
+        return [
+            (CHALLENGER, challenger)
+            if challenger and bucket and routes_to_challenger(bucket, share)
+            else (CHAMPION, champion)
+            for bucket in buckets
+        ]
 
-    async def _shadow(self, shadow: Loaded, rows: list[Row]) -> list[Answer]:
+    async def _predict_variants(
+        self, variants: list[tuple[str, ServedModel]], rows: list[Row]
+    ) -> list[RowPrediction]:
+        if len(rows) == 1 and variants[0][1].scorer.is_compiled:
+            return [variants[0][1].scorer.predict_one(rows[0])]
+        predictions: dict[int, RowPrediction] = {}
+        for model in {id(loaded): loaded for _, loaded in variants}.values():
+            positions = [i for i, (_, loaded) in enumerate(variants) if loaded is model]
+            model_rows = [rows[i] for i in positions]
+            # The uncompiled pipeline is slow and would block other requests.
+            model_predictions = (
+                model.scorer.predict_many(model_rows)
+                if model.scorer.is_compiled
+                else await asyncio.to_thread(model.scorer.predict_many, model_rows)
+            )
+            predictions.update(zip(positions, model_predictions))
+        return [predictions[i] for i in range(len(rows))]
+
+    async def _predict_shadow(
+        self, challenger: ServedModel, rows: list[Row]
+    ) -> list[RowPrediction]:
         try:
-            answers = await self._answers([(CHALLENGER, shadow)] * len(rows), rows)
-        except Exception as error:  # nobody waits for it, and nobody must suffer from it
+            predictions = await self._predict_variants([(CHALLENGER, challenger)] * len(rows), rows)
+        except Exception as error:  # a shadow failure must not affect the response
             LOG.error(
-                "the shadow failed", extra={"version": shadow.number, "reason": f"{type(error).__name__}: {error}"}
+                "the shadow failed",
+                extra={"version": challenger.number, "reason": f"{type(error).__name__}: {error}"},
             )
             return []
-        self.metrics.answered("shadow", len(rows))
-        return answers
+        self.metrics.count_predictions("shadow", len(rows))
+        return predictions
 
-    async def _keep(self, whole: list[Kept], milliseconds: float) -> None:
+    async def _journal_predictions(
+        self, variant_predictions: list[VariantPrediction], latency_ms: float
+    ) -> None:
         now = time.time()
         predictions = [
-            Prediction(
-                identity, name, now, one.number, told, self._inputs(one, row), _text(answer.prediction),
-                None if answer.probabilities is None else _text(one.named(answer.probabilities)), milliseconds, lot,
+            PredictionRecord(
+                prediction_id,
+                variant,
+                now,
+                model.number,
+                is_returned,
+                self._journaled_inputs(model, row),
+                _to_json(prediction.prediction),
+                None
+                if prediction.probabilities is None
+                else _to_json(model.label_probabilities(prediction.probabilities)),
+                latency_ms,
+                bucket,
             )
-            for name, one, row, identity, answer, told, lot in whole
-        ]  # fmt: skip
-        kept = not predictions or await self.writer.keep(predictions)
-        if not kept and self.settings.journal.when_down == "refuse":
-            raise Refusal(503, "the journal is down", expected="a journal: nothing is answered without one",
-                          headers={"retry-after": "2"})  # fmt: skip
+            for (
+                variant,
+                model,
+                row,
+                prediction_id,
+                prediction,
+                is_returned,
+                bucket,
+            ) in variant_predictions
+        ]
+        is_journaled = not predictions or await self.writer.write(predictions)
+        if not is_journaled and self.settings.journal.on_failure == "refuse":
+            raise RequestError(
+                503,
+                "the journal is down",
+                expected="a working journal, because journal.on_failure is refuse",
+                headers={"retry-after": "2"},
+            )
 
-    def _inputs(self, one: Loaded, row: Row) -> str:
-        if not self._redact:
-            return _text(row)
-        hidden = {part for name in self._redact for part in one.rows.parts.get(name, [name])}
-        return _text({k: v for k, v in row.items() if k not in hidden})
+    def _journaled_inputs(self, model: ServedModel, row: Row) -> str:
+        if not self._redacted_columns:
+            return _to_json(row)
+        hidden = {
+            feature
+            for name in self._redacted_columns
+            for feature in model.row_reader.date_features.get(name, [name])
+        }
+        return _to_json({column: value for column, value in row.items() if column not in hidden})
 
-    async def outcomes(self, body: bytes) -> dict[str, int]:
-        """Record what really happened.
+    async def record_outcomes(self, body: bytes) -> dict[str, int]:
+        """Record actual outcomes by prediction id.
 
         Raises
         ------
-        Refusal
+        RequestError
+            404 for an unknown id, 409 for a conflicting outcome, 503 if the journal is down.
         """
-        given = self.champion.outcomes.read(body, self.settings.limits.rows)
+        outcomes = self.champion.outcome_reader.read_body(body, self.settings.limits.max_rows)
         try:
-            return await asyncio.to_thread(self.journal.outcomes, given)
-        except UnknownPredictions as error:
-            raise Refusal(404, error.what, expected=error.expected) from None
-        except OtherOutcomes as error:
-            raise Refusal(409, error.what, expected=error.expected) from None
+            return await asyncio.to_thread(self.journal.record_outcomes, outcomes)
+        except UnknownPredictionError as error:
+            raise RequestError(404, error.problem, expected=error.expected) from None
+        except ConflictingOutcomeError as error:
+            raise RequestError(409, error.problem, expected=error.expected) from None
         except JournalError:
-            raise Refusal(503, "the journal is down", headers={"retry-after": "2"}) from None
+            raise RequestError(503, "the journal is down", headers={"retry-after": "2"}) from None
 
-    def about(self) -> dict[str, Any]:
-        """What ``GET /model`` tells."""
-        other, traffic = self.keeper.challenger, self.settings.traffic
+    def describe(self) -> dict[str, Any]:
+        """Return the metadata for ``GET /model``."""
+        challenger, traffic = self.model_manager.challenger, self.settings.traffic
         return {
-            **self.champion.about(), "book": self.book,
-            "traffic": {"mode": traffic.mode, "share": traffic.share if traffic.mode == "split" else None},
-            "challenger": other.about() if other else None, "refused": self.keeper.refused,
-        }  # fmt: skip
+            **self.champion.describe(),
+            "book": self.book,
+            "traffic": {
+                "mode": traffic.mode,
+                "share": traffic.challenger_share if traffic.mode == "split" else None,
+            },
+            "challenger": challenger.describe() if challenger else None,
+            "refused": self.model_manager.problems,
+        }
 
-    async def _follow(self) -> None:
-        measured = 0.0
+    async def _poll_changes(self) -> None:
+        measured_at = 0.0
         while True:
-            await asyncio.sleep(TICK)
+            await asyncio.sleep(POLL_SECONDS)
             try:
-                await self.keeper.look()
-                self._refresh()
-                await asyncio.to_thread(self._judged.look, self.keeper.champion)
-                if time.monotonic() - measured > 5 * TICK and self.recent and self.keeper.champion:
-                    measured = time.monotonic()
-                    self.metrics.drifted(await drift.measured(self.keeper.champion.reference, list(self.recent)))
-                self._tell()
-            except Exception:  # the service goes on as it stands
-                LOG.exception("a look failed")
+                await self.model_manager.refresh()
+                self._reload_settings()
+                await asyncio.to_thread(self._verdict_metrics.refresh, self.model_manager.champion)
+                if (
+                    time.monotonic() - measured_at > 5 * POLL_SECONDS
+                    and self.recent_rows
+                    and self.model_manager.champion
+                ):
+                    measured_at = time.monotonic()
+                    self.metrics.set_input_drift(
+                        await metrics.measure_input_drift(
+                            self.model_manager.champion.reference_histograms, list(self.recent_rows)
+                        )
+                    )
+                self._update_metrics()
+            except Exception:  # keep serving with the current state
+                LOG.exception("a periodic check failed")
 
-    def _refresh(self) -> None:
-        """Take up traffic and keys as they stand in their files; what is wrong is told and changes nothing."""
-        for name, read in (("keys", self.keys.refresh), ("settings", self._traffic)):
+    def _reload_settings(self) -> None:
+        """Reload traffic settings and keys; on an error, log it and keep the current ones."""
+        for name, reload in (("keys", self.api_keys.refresh), ("settings", self._reload_traffic)):
             try:
-                read()
-                self.keeper.refused.pop(name, None)
+                reload()
+                self.model_manager.problems.pop(name, None)
             except ModelbookError as error:
-                if self.keeper.refused.get(name) != error.what:
-                    LOG.error("a file was refused", extra={"reason": error.what})
-                self.keeper.refused[name] = error.what
+                if self.model_manager.problems.get(name) != error.problem:
+                    LOG.error("a file was refused", extra={"reason": error.problem})
+                self.model_manager.problems[name] = error.problem
 
-    def _traffic(self) -> None:
-        found = settings.load(self.root).traffic
-        if found != self.settings.traffic:
-            self.settings = self.settings.model_copy(update={"traffic": found})
-            LOG.info("traffic changed", extra=found.model_dump())
+    def _reload_traffic(self) -> None:
+        traffic = settings.load_settings(self.root).traffic
+        if traffic != self.settings.traffic:
+            self.settings = self.settings.model_copy(update={"traffic": traffic})
+            LOG.info("traffic changed", extra=traffic.model_dump())
 
-    def _tell(self) -> None:
-        named = {name: getattr(self.keeper, name) for name in (CHAMPION, CHALLENGER)}
-        self.metrics.versions({name: one.number if one else 0 for name, one in named.items()})
+    def _update_metrics(self) -> None:
+        models = {name: getattr(self.model_manager, name) for name in (CHAMPION, CHALLENGER)}
+        self.metrics.set_versions(
+            {name: model.number if model else 0 for name, model in models.items()}
+        )
         self.metrics.in_flight.set(self.in_flight)
-        self.metrics.journal_waiting.set(self.writer.waiting)
-        self.metrics.journal_up.set(self.writer.up)
-        self.metrics.lost(self.writer.lost)
+        self.metrics.journal_waiting_requests.set(self.writer.waiting_requests)
+        self.metrics.journal_up.set(self.writer.is_up)
+        self.metrics.set_lost_predictions(self.writer.lost_count)
 
-    async def _tidy(self) -> None:
-        """Keep the journal in order: settle it now and then, and forget what is too old."""
-        days, looked = self.settings.journal.keep_days, float("-inf")
+    async def _maintain_journal(self) -> None:
+        """Checkpoint the journal regularly and delete rows past the retention time."""
+        retention_days, deleted_at = self.settings.journal.retention_days, float("-inf")
         while True:
             try:
-                await asyncio.to_thread(self.journal.settle)
-                if days and time.monotonic() - looked > RETENTION:
-                    looked = time.monotonic()
-                    gone = await asyncio.to_thread(self.journal.forget, time.time() - days * 86_400)
-                    LOG.info("forgotten", extra={"predictions": gone, "older_than_days": days})
+                await asyncio.to_thread(self.journal.checkpoint)
+                if retention_days and time.monotonic() - deleted_at > RETENTION_SECONDS:
+                    deleted_at = time.monotonic()
+                    deleted_count = await asyncio.to_thread(
+                        self.journal.delete_before, time.time() - retention_days * 86_400
+                    )
+                    LOG.info(
+                        "old predictions deleted",
+                        extra={"predictions": deleted_count, "older_than_days": retention_days},
+                    )
             except JournalError as error:
-                LOG.error("journal", extra={"reason": error.what})
-            await asyncio.sleep(SETTLE)
+                LOG.error("journal", extra={"reason": error.problem})
+            await asyncio.sleep(CHECKPOINT_SECONDS)
 
 
 def new_id() -> str:
-    """An id that nobody can guess, and that sorts by time."""
+    """Return an unguessable id that sorts by time."""
     return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
 
 
-def _told(variant: str, one: Loaded, identity: str, answer: Answer) -> dict[str, Any]:
-    told = {"id": identity, "prediction": answer.prediction, "model_version": one.number, "variant": variant}
-    if answer.probabilities is not None:
-        told["probabilities"] = one.named(answer.probabilities)
-    return told
+def _response_body(
+    variant: str, model: ServedModel, prediction_id: str, prediction: RowPrediction
+) -> dict[str, Any]:
+    body = {
+        "id": prediction_id,
+        "prediction": prediction.prediction,
+        "model_version": model.number,
+        "variant": variant,
+    }
+    if prediction.probabilities is not None:
+        body["probabilities"] = model.label_probabilities(prediction.probabilities)
+    return body
 
 
-def _text(value: Any) -> str:
+def _to_json(value: Any) -> str:
     return orjson.dumps(value).decode()

@@ -1,5 +1,5 @@
-"""A stage: its parameters, upstream and products, however its notebook was started."""
+"""Stages of the pipeline: parameters, upstream products and outputs of a notebook."""
 
-from modelbook.stage.opened import Stage, open
+from modelbook.stage.context import Stage, open
 
 __all__ = ["Stage", "open"]

@@ -1,4 +1,4 @@
-"""Products on disk: read and written by their suffix, complete or not at all."""
+"""Read and write products by file suffix; writes are atomic."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from modelbook.atomic import atomic_write
 from modelbook.errors import StageError
 from modelbook.redaction import redact_all
-from modelbook.whole import complete
 
 
 def read(path: Path) -> Any:
-    """A frame from ``.parquet``, plain data from ``.json``, a contract from ``.yaml``."""
+    """Read a data frame (``.parquet``), plain data (``.json``) or a contract (``.yaml``)."""
     if path.suffix == ".parquet":
         import pandas as pd
 
@@ -23,23 +23,26 @@ def read(path: Path) -> Any:
         from modelbook.contract import Contract
 
         return Contract.load(path)
-    raise _unknown(path)
+    raise _unsupported_suffix(path)
 
 
 def write(path: Path, content: Any) -> None:
-    """The inverse of ``read``. Nothing is seen at ``path`` before all of it is there."""
-    with complete(path) as part:
+    """Write what ``read`` reads. The file appears at ``path`` only when it is complete."""
+    with atomic_write(path) as temporary_path:
         if path.suffix == ".parquet":
-            content.to_parquet(part, index=False)
+            content.to_parquet(temporary_path, index=False)
         elif path.suffix == ".json":
-            part.write_text(json.dumps(redact_all(content), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            temporary_path.write_text(
+                json.dumps(redact_all(content), indent=1, ensure_ascii=False) + "\n",
+                encoding="utf-8",
+            )
         elif path.suffix == ".yaml":
-            part.write_text(content.dump(), encoding="utf-8")
+            temporary_path.write_text(content.to_yaml(), encoding="utf-8")
         else:
-            raise _unknown(path)
+            raise _unsupported_suffix(path)
 
 
-def _unknown(path: Path) -> StageError:
+def _unsupported_suffix(path: Path) -> StageError:
     return StageError(
         f"a product named {path.name!r} cannot be read or written",
         expected="a name that ends in .parquet, .json or .yaml",

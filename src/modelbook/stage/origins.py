@@ -1,8 +1,8 @@
-"""Where a parameter's value comes from, and which one holds when several places name it.
+"""Resolve parameter values from their sources, in order of precedence.
 
-The command line comes first, then the environment (``MODELBOOK_FOLDS=3``), then what a retrain has set, then the env
-file and ``pipeline.yaml``, then the default. By hand, a value edited in the parameters cell stands where the command
-line does.
+The command line comes first, then environment variables (``MODELBOOK_FOLDS=3``), the values of the
+last retrain, the env file and ``pipeline.yaml``, and the default. In a run by hand, a value edited
+in the parameters cell takes the place of the command line.
 """
 
 from __future__ import annotations
@@ -17,110 +17,157 @@ from typing import Any
 from modelbook import config
 from modelbook.errors import ModelbookError, ParameterError
 from modelbook.redaction import redact
-from modelbook.stage import project, retrained
+from modelbook.stage import project, retrain_overrides
 
 PREFIX = "MODELBOOK_"
-# Ours, and no parameters.
-SETTINGS = {"ROOT", "BY", "WHY", "PROGRESS", "TOLD", "BROWSER", "SERVING_BOOK", "SERVING_FROM", "WEBHOOK"}
-OTHERS = (PREFIX + "SERVE_", PREFIX + "STORE_")  # settings of service and store, which check them themselves
-TOLD = "MODELBOOK_TOLD"  # names that the build's command line gives, handed on to its kernels
-DEFAULT, CELL, TYPED, PIPELINE = "default", "parameters cell", "command line", "pipeline.yaml"
-RETRAINED = "the last retrain"
-FIRST = {TYPED, CELL}  # what the environment does not outdo
+# Variables with the prefix that are not parameters.
+NON_PARAMETER_VARIABLES = {
+    "ROOT",
+    "BY",
+    "WHY",
+    "PROGRESS",
+    "TOLD",
+    "BROWSER",
+    "SERVING_BOOK",
+    "SERVING_FROM",
+    "WEBHOOK",
+}
+SETTINGS_PREFIXES = (PREFIX + "SERVE_", PREFIX + "STORE_")  # validated by service and store
+# Passes the names that are set on the build's command line to its kernels.
+COMMAND_LINE_VARIABLE = "MODELBOOK_TOLD"
+DEFAULT, PARAMETERS_CELL, COMMAND_LINE, PIPELINE_FILE = (
+    "default",
+    "parameters cell",
+    "command line",
+    "pipeline.yaml",
+)
+LAST_RETRAIN = "the last retrain"
+ABOVE_ENVIRONMENT = {COMMAND_LINE, PARAMETERS_CELL}  # not overridden by environment variables
 
 Values = dict[str, Any]
 Origins = dict[str, str]
 
 
-def in_pipeline(
-    root: Path, stage: str, given: Mapping[str, Any], environment: Path | None = None
+def resolve_for_build(
+    root: Path, stage: str, pipeline_values: Mapping[str, Any], env_file: Path | None = None
 ) -> tuple[Values, Origins]:
-    """Values that hold in a build with an env file, and their origins; ``given`` is what Ploomber hands on."""
-    environment = environment or project.environment(root)
-    plain = project.parameters(root, environment).get(stage, {})
-    written = project.written(root).get(stage, {})
-    typed = _typed()
+    """Resolve a stage's values and origins in a build; ``pipeline_values`` come from Ploomber."""
+    env_file = env_file or project.find_env_file(root)
+    env_values = project.read_parameters(root, env_file).get(stage, {})
+    pipeline_params = project.read_pipeline_params(root).get(stage, {})
+    command_line_names = _command_line_names()
     origins = {}
-    for name, value in given.items():
-        filled = project.placeholder(written.get(name))
-        if (filled in typed) or (name in plain and not _same(value, plain[name])):
-            origins[name] = TYPED
+    for name, value in pipeline_values.items():
+        placeholder = project.parse_placeholder(pipeline_params.get(name))
+        if (placeholder in command_line_names) or (
+            name in env_values and not _is_same_as_text(value, env_values[name])
+        ):
+            origins[name] = COMMAND_LINE
         else:
-            origins[name] = f"env file {environment.name}" if filled else PIPELINE
-    values = dict(given)
-    for name, value in retrained.held(root, str(plain.get("book", given.get("book"))), plain).items():
-        if name in values and origins[name] != TYPED:
-            values[name], origins[name] = value, RETRAINED
-    return _outdone(stage, values, origins)
+            origins[name] = f"env file {env_file.name}" if placeholder else PIPELINE_FILE
+    values = dict(pipeline_values)
+    for name, value in retrain_overrides.load_active_overrides(
+        root, str(env_values.get("book", pipeline_values.get("book"))), env_values
+    ).items():
+        if name in values and origins[name] != COMMAND_LINE:
+            values[name], origins[name] = value, LAST_RETRAIN
+    return _apply_environment(stage, values, origins)
 
 
-def alone(stage: str, given: Mapping[str, Any], injected: set[str]) -> tuple[Values, Origins]:
-    """Values that hold without a build; ``injected`` are the names that Papermill was given."""
+def resolve_by_hand(
+    stage: str, cell_values: Mapping[str, Any], injected: set[str]
+) -> tuple[Values, Origins]:
+    """Resolve values and origins outside a build; ``injected`` are the names set by Papermill."""
     fields = config.STAGES[stage].model_fields
     origins = {}
-    for name, value in given.items():
-        edited = name not in fields or not _same(value, fields[name].default)
-        origins[name] = TYPED if name in injected else CELL if edited else DEFAULT
-    return _outdone(stage, dict(given), origins)
+    for name, value in cell_values.items():
+        edited = name not in fields or not _is_same_as_text(value, fields[name].default)
+        origins[name] = COMMAND_LINE if name in injected else PARAMETERS_CELL if edited else DEFAULT
+    return _apply_environment(stage, dict(cell_values), origins)
 
 
-def named(stage: str) -> Values:
-    """The stage's parameters that the environment names, as text.
+def read_environment(stage: str) -> Values:
+    """Return the stage's parameters that environment variables set, as text.
 
     Raises
     ------
     ParameterError
-        When a variable that begins with ``MODELBOOK_`` names no parameter of any stage.
+        If a variable with the prefix ``MODELBOOK_`` names no parameter of any stage.
     """
-    known = {name.upper() for model in config.STAGES.values() for name in model.model_fields} - {"BOOK"}
+    parameter_names = {
+        name.upper() for model in config.STAGES.values() for name in model.model_fields
+    } - {"BOOK"}
     for variable, value in sorted(os.environ.items()):
-        if variable.startswith(OTHERS):
+        if variable.startswith(SETTINGS_PREFIXES):
             continue
-        if variable.startswith(PREFIX) and variable.removeprefix(PREFIX) not in known | SETTINGS:
+        if (
+            variable.startswith(PREFIX)
+            and variable.removeprefix(PREFIX) not in parameter_names | NON_PARAMETER_VARIABLES
+        ):
             raise ParameterError(
-                f"the environment sets {variable} = {redact(repr(value))}, which names no parameter",
-                expected=config.nearest(variable.removeprefix(PREFIX).lower(), [name.lower() for name in known]),
-                next=_how(variable),
+                (
+                    f"the environment sets {variable} = {redact(repr(value))}, which is not a "
+                    "parameter"
+                ),
+                expected=config.suggest_name(
+                    variable.removeprefix(PREFIX).lower(),
+                    [name.lower() for name in parameter_names],
+                ),
+                next=_suggest_fix(variable),
             )
     names = set(config.STAGES[stage].model_fields) - {"book"}
-    return {name: os.environ[PREFIX + name.upper()] for name in names if PREFIX + name.upper() in os.environ}
+    return {
+        name: os.environ[PREFIX + name.upper()]
+        for name in names
+        if PREFIX + name.upper() in os.environ
+    }
 
 
-def command_line() -> dict[str, str]:
-    """What a build's kernels must know of its command line, for their environment."""
-    return {TOLD: " ".join(sorted(_typed()))}
+def export_command_line() -> dict[str, str]:
+    """Return the environment variables that pass the command line's names to kernels."""
+    return {COMMAND_LINE_VARIABLE: " ".join(sorted(_command_line_names()))}
 
 
-def differences(root: Path, stage: str, params: config.Parameters) -> list[dict[str, Any]]:
-    """Parameters to which a build of the book would give another value than ``params`` has: ``name, value, origin``."""
+def find_build_differences(
+    root: Path, stage: str, params: config.Parameters
+) -> list[dict[str, Any]]:
+    """Return the parameters that have another value in a build: ``name, value, origin``."""
     try:
-        environment = project.environment(root, params.book)
-        values, origins = in_pipeline(root, stage, project.parameters(root, environment)[stage], environment)
-        built = config.validate(stage, values).model_dump()
+        env_file = project.find_env_file(root, params.book)
+        values, origins = resolve_for_build(
+            root, stage, project.read_parameters(root, env_file)[stage], env_file
+        )
+        build_values = config.validate(stage, values).model_dump()
     except (ModelbookError, KeyError):
-        return []  # a book without an env file, or a stage without an entry, is never built
-    now = params.model_dump()
-    return [{"name": n, "value": v, "origin": origins[n]} for n, v in built.items() if n in origins and now[n] != v]
+        return []  # no env file or no pipeline entry: there is no build
+    current_values = params.model_dump()
+    return [
+        {"name": name, "value": value, "origin": origins[name]}
+        for name, value in build_values.items()
+        if name in origins and current_values[name] != value
+    ]
 
 
-def _outdone(stage: str, values: Values, origins: Origins) -> tuple[Values, Origins]:
-    for name, value in named(stage).items():
-        if origins.get(name) not in FIRST:
+def _apply_environment(stage: str, values: Values, origins: Origins) -> tuple[Values, Origins]:
+    for name, value in read_environment(stage).items():
+        if origins.get(name) not in ABOVE_ENVIRONMENT:
             values[name], origins[name] = value, f"environment {PREFIX}{name.upper()}"
     return values, origins
 
 
-def _typed() -> set[str]:
-    words = [re.fullmatch(r"--env--(\w+)(=.*)?", word, re.S) for word in sys.argv]
-    return {found[1] for found in words if found} | set(os.environ.get(TOLD, "").split())
+def _command_line_names() -> set[str]:
+    matches = [re.fullmatch(r"--env--(\w+)(=.*)?", word, re.S) for word in sys.argv]
+    return {match[1] for match in matches if match} | set(
+        os.environ.get(COMMAND_LINE_VARIABLE, "").split()
+    )
 
 
-def _same(one: Any, other: Any) -> bool:
-    """Whether two values are one when written; Ploomber and Papermill hand some on as words."""
-    return config.shown(one) == config.shown(other)
+def _is_same_as_text(first: Any, second: Any) -> bool:
+    """Whether two values are equal as text; Ploomber and Papermill pass some values as text."""
+    return config.format_value(first) == config.format_value(second)
 
 
-def _how(variable: str) -> str:
+def _suggest_fix(variable: str) -> str:
     if variable == f"{PREFIX}BOOK":
-        return "a book is chosen by its env file: PLOOMBER_ENV_FILENAME=env.<book>.yaml"
-    return f"name a parameter of docs/parameters.md in capitals, or unset {variable}"
+        return "choose a book by its env file: PLOOMBER_ENV_FILENAME=env.<book>.yaml"
+    return f"use the name of a parameter in docs/parameters.md in capitals, or unset {variable}"

@@ -1,4 +1,4 @@
-"""What the numbers of a run depend on besides code and data: folds, libraries and processor."""
+"""Reproducibility facts of a run besides code and data: folds, libraries and processor."""
 
 from __future__ import annotations
 
@@ -15,44 +15,46 @@ LIBRARIES = (
     "modelbook", "pycaret", "scikit-learn", "lightgbm", "numpy", "scipy", "pandas", "mlflow",
     "evidently",
 )  # fmt: skip
-SHOWN = 8  # characters of a digest
+DIGEST_LENGTH = 8  # characters of a digest
 
 
-def library_versions() -> dict[str, str]:
-    """The version of each library that numbers depend on, by its name on PyPI."""
+def get_library_versions() -> dict[str, str]:
+    """Return the versions of the libraries that affect results, by PyPI name."""
     return {name: version(name) for name in LIBRARIES}
 
 
-def processor_features() -> list[str]:
-    """The vector instructions that NumPy uses here, and the kernels that its BLAS has chosen."""
+def get_processor_features() -> list[str]:
+    """Return the vector instructions that NumPy uses, and the kernels that its BLAS chose."""
     from threadpoolctl import threadpool_info
 
-    return sorted(_vector_instructions()) + sorted(
+    return sorted(_read_vector_instructions()) + sorted(
         {pool["architecture"] for pool in threadpool_info() if pool.get("architecture")}
     )
 
 
-def digests(versions: Mapping[str, str], processor: list[str], folds: str) -> dict[str, str]:
-    """A short digest of each; equal digests mean that nothing of it moved between two runs.
+def compute_digests(
+    versions: Mapping[str, str], processor: list[str], folds_digest: str
+) -> dict[str, str]:
+    """Compute a short digest of folds, libraries and processor, to compare runs.
 
     Parameters
     ----------
-    folds : str
-        Digest of the fold assignment; empty before there are folds.
+    folds_digest : str
+        Digest of the fold assignment; empty if the stage has no folds.
     """
     return {
-        "folds": folds[:SHOWN],
+        "folds": folds_digest[:DIGEST_LENGTH],
         "libraries": _digest(dict(versions)),
         "processor": _digest(processor),
     }
 
 
 def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:SHOWN]
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:DIGEST_LENGTH]
 
 
-def _vector_instructions() -> list[str]:
-    """NumPy has no public list of them; ``NPY_DISABLE_CPU_FEATURES`` takes some away."""
+def _read_vector_instructions() -> list[str]:
+    """Read NumPy's private list; ``NPY_DISABLE_CPU_FEATURES`` disables some instructions."""
     package = "numpy._core" if hasattr(numpy, "_core") else "numpy.core"  # NumPy 2, NumPy 1
     features = import_module(f"{package}._multiarray_umath").__cpu_features__
     return [name for name, enabled in features.items() if enabled]

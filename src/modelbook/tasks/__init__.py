@@ -1,7 +1,7 @@
-"""The three tasks: what is learned and judged otherwise for two classes, for several, and for a number.
+"""Binary, multiclass and regression tasks: everything that depends on the type of the target.
 
-``of`` gives the task of a contract. Everything that differs by task is a member of it; no other room asks which task
-it is. The figures, which only the report's room may draw, lie in ``report.figures`` under the task's name.
+``get_task`` returns the task of a contract. Other packages call its methods and never branch on the
+type of the task. Figures by task are in ``modelbook.display.figures``.
 """
 
 from __future__ import annotations
@@ -13,11 +13,15 @@ if TYPE_CHECKING:
     from modelbook.tasks.base import Task
 
 
-def of(contract: Contract) -> Task:
+def get_task(contract: Contract) -> Task:
     """The task of a contract."""
     from modelbook.tasks.binary import Binary
     from modelbook.tasks.multiclass import Multiclass
     from modelbook.tasks.regression import Regression
 
-    known: dict[str, type[Task]] = {"binary": Binary, "multiclass": Multiclass, "regression": Regression}
-    return known[contract.task](contract)
+    task_classes: dict[str, type[Task]] = {
+        "binary": Binary,
+        "multiclass": Multiclass,
+        "regression": Regression,
+    }
+    return task_classes[contract.task](contract)

@@ -1,4 +1,4 @@
-"""What every task answers, whatever it is: how it is learned, how it is judged, and how it is told."""
+"""Base class of the tasks: training, prediction, metrics, and descriptions in reports."""
 
 from __future__ import annotations
 
@@ -12,117 +12,121 @@ import pandas as pd
 
 from modelbook import config
 from modelbook.errors import ParameterError
-from modelbook.tasks.costs import Costs
-from modelbook.tasks.expected import Expected
-from modelbook.tasks.metrics import Metric
-from modelbook.tasks.names import LOWER_IS_BETTER, label, told, turned
-from modelbook.tasks.scored import Scored
+from modelbook.tasks.cost_matrix import CostMatrix
+from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_gain, format_metric, metric_label
+from modelbook.tasks.metrics import MetricFunction
+from modelbook.tasks.performance_estimation import EstimatedMetric
+from modelbook.tasks.scored_rows import ScoredRows
 
 if TYPE_CHECKING:
     from modelbook.contract import Contract
 
-Rows = dict[str, Any]  # a metric's name to its row of ``evaluate``
+MetricRows = dict[str, Any]  # metric name to its row of ``evaluate_metrics``
 
 
 @dataclass(frozen=True)
-class Added:
-    """A metric that PyCaret does not have: its name in the leaderboard, and how it is computed."""
+class CustomMetric:
+    """A metric that PyCaret lacks: its name in the leaderboard, and its function."""
 
     name: str
     compute: Callable[..., float]
-    takes: str = "pred_proba"  # or pred
-    higher: bool = True
+    prediction_type: str = "pred_proba"  # or pred
+    greater_is_better: bool = True
 
 
 class Task(ABC):
-    """One task under a contract.
+    """The task of a contract.
 
     Attributes
     ----------
-    learner : str
-        PyCaret's kind of experiment: ``classification`` or ``regression``.
-    response : str
-        The method that a fitted pipeline is asked by.
-    families : tuple of str
-        What is compared where the book names none; in this order, so that a short budget reaches the strong ones.
-    simple : tuple of str
-        Families that count as simple; the first stands beside the final model as a yardstick.
-    ranked : dict
-        Our names of the leaderboard's metrics to PyCaret's.
-    ranks : tuple of str
-        Those that may rank; the first does where the book names none.
-    headline : str
-        The metric that a model is told, sliced and watched by. The first of ``metrics``.
-    gained : str
-        The metric in which a model must be better than the baseline.
-    floored, floor : str, float
-        The metric whose interval must reach the gate's floor, and the floor where the book names none.
-    off : str
-        The metric that says how far answers are off on the whole; 0 is right.
-    scoring : str
-        scikit-learn's name of the headline metric, for importance.
-    compared : tuple of str
+    experiment_type : str
+        PyCaret's experiment type: ``classification`` or ``regression``.
+    response_method : str
+        The prediction method of a fitted pipeline.
+    default_families : tuple of str
+        Families compared by default, in an order that puts strong ones within a short budget.
+    simple_families : tuple of str
+        Families that count as simple; the first is the simple model that others are compared with.
+    pycaret_metric_names : dict
+        The leaderboard's metric names, mapped to PyCaret's.
+    ranking_metrics : tuple of str
+        Metrics that may rank the leaderboard; the first is the default.
+    headline_metric : str
+        The main metric of reports, slices and monitoring; the first of ``metric_functions``.
+    baseline_metric : str
+        The metric in which a model must beat the baseline.
+    quality_metric, default_min_quality : str, float
+        The metric of the gate's minimum quality, and the default minimum.
+    calibration_metric : str
+        The metric of calibration-in-the-large; 0 is perfect.
+    importance_scoring : str
+        scikit-learn's scorer of the headline metric, for permutation importance.
+    champion_metrics : tuple of str
         Metrics in which candidate and champion are compared.
-    in_slices, in_gaps : tuple of str
-        Further metrics of a slice; metrics that groups of a sensitive column are compared by, the first one in words.
-    error : str
-        What the error of one row is, see ``errors``.
-    loss : str
-        What the loss of one row is, see ``losses``.
-    alone, chance : str, float
-        What says how much one column alone tells of the target, and its value where it tells nothing.
+    slice_metrics, fairness_metrics : tuple of str
+        Additional metrics by slice; metrics compared between groups of a sensitive column, of which
+        the first is described in sentences.
+    row_error_label : str
+        Name of the error of one row, see ``row_errors``.
+    row_loss_label : str
+        Name of the loss of one row, see ``row_losses``.
+    univariate_measure, univariate_chance_level : str, float
+        Name of ``univariate_score``, and its value for an uninformative column.
     """
 
     name: ClassVar[str]
-    learner: ClassVar[str] = "classification"
-    response: ClassVar[str] = "predict_proba"
-    families: ClassVar[tuple[str, ...]]
-    simple: ClassVar[tuple[str, ...]] = ("lr", "lda", "nb")
-    ranked: ClassVar[dict[str, str]]
-    ranks: ClassVar[tuple[str, ...]]
-    headline: ClassVar[str] = "roc_auc"
-    gained: ClassVar[str] = "log_loss"
-    floored: ClassVar[str] = "roc_auc"
-    floor: ClassVar[float] = 0.6
-    off: ClassVar[str] = "calibration_error"
-    scoring: ClassVar[str] = "roc_auc"
-    compared: ClassVar[tuple[str, ...]]
-    in_slices: ClassVar[tuple[str, ...]]
-    in_gaps: ClassVar[tuple[str, ...]]
-    error: ClassVar[str] = "log loss"
-    loss: ClassVar[str] = "Brier score"
-    alone: ClassVar[str] = "ROC AUC"
-    chance: ClassVar[float] = 0.5
+    experiment_type: ClassVar[str] = "classification"
+    response_method: ClassVar[str] = "predict_proba"
+    default_families: ClassVar[tuple[str, ...]]
+    simple_families: ClassVar[tuple[str, ...]] = ("lr", "lda", "nb")
+    pycaret_metric_names: ClassVar[dict[str, str]]
+    ranking_metrics: ClassVar[tuple[str, ...]]
+    headline_metric: ClassVar[str] = "roc_auc"
+    baseline_metric: ClassVar[str] = "log_loss"
+    quality_metric: ClassVar[str] = "roc_auc"
+    default_min_quality: ClassVar[float] = 0.6
+    calibration_metric: ClassVar[str] = "calibration_error"
+    importance_scoring: ClassVar[str] = "roc_auc"
+    champion_metrics: ClassVar[tuple[str, ...]]
+    slice_metrics: ClassVar[tuple[str, ...]]
+    fairness_metrics: ClassVar[tuple[str, ...]]
+    row_error_label: ClassVar[str] = "log loss"
+    row_loss_label: ClassVar[str] = "Brier score"
+    univariate_measure: ClassVar[str] = "ROC AUC"
+    univariate_chance_level: ClassVar[float] = 0.5
 
     def __init__(self, contract: Contract) -> None:
         self.contract, self.classes = contract, contract.classes
 
-    # What a book asks for
+    # Parameters of a book
 
-    def chosen_families(self, families: list[str]) -> list[str]:
-        """The families that a book names, or those of the task; raises ParameterError where one is of another task."""
-        known = config.FAMILIES[self.learner]
+    def resolve_families(self, families: list[str]) -> list[str]:
+        """The given families or the defaults; raises ParameterError for an unknown family."""
+        available_families = config.FAMILIES[self.experiment_type]
         for family in families:
-            if family not in known and family != config.AUTO:
+            if family not in available_families and family != config.AUTO:
                 raise ParameterError(
-                    f"families: {family!r} does not do {self.learner}; {config.nearest(family, known)}",
-                    expected=f"families for a {self.name} task: {' '.join(known)}",
-                    next="correct `families` in the book's env file, or leave it to the task: families: auto",
+                    (
+                        f"families: {family!r} does not support {self.experiment_type}; "
+                        f"{config.suggest_name(family, available_families)}"
+                    ),
+                    expected=f"families for a {self.name} task: {' '.join(available_families)}",
+                    next="correct `families` in the book's env file, or set families: auto",
                 )
-        return list(self.families) if families == [config.AUTO] else families
+        return list(self.default_families) if families == [config.AUTO] else families
 
-    def chosen_metric(self, metric: str) -> str:
-        """The metric that a book ranks by, or that of the task; raises ParameterError where it is of another task."""
-        if metric not in (*self.ranks, config.AUTO):
+    def resolve_metric(self, metric: str) -> str:
+        """The given ranking metric or the default; raises ParameterError for an unknown metric."""
+        if metric not in (*self.ranking_metrics, config.AUTO):
             raise ParameterError(
-                f"metric: {metric!r} does not rank a {self.name} task",
-                expected=f"one of auto, {', '.join(self.ranks)}",
+                f"metric: {metric!r} cannot rank models of a {self.name} task",
+                expected=f"one of auto, {', '.join(self.ranking_metrics)}",
                 next="correct `metric` in the book's env file",
             )
-        return self.ranks[0] if metric == config.AUTO else metric
+        return self.ranking_metrics[0] if metric == config.AUTO else metric
 
-    def chosen_imbalance(self, imbalance: str) -> str:
-        """How classes are balanced; raises ParameterError where there are none."""
+    def resolve_imbalance(self, imbalance: str) -> str:
+        """The given class balancing; raises ParameterError if the task has no classes."""
         if imbalance != config.NONE and not self.classes:
             raise ParameterError(
                 f"imbalance: {imbalance!r} balances classes, and a {self.name} task has none",
@@ -131,226 +135,284 @@ class Task(ABC):
             )
         return imbalance
 
-    def check(self, params: config.Compare) -> None:
-        """Raise ParameterError where compare asks for a family, a metric or a balance of another task."""
-        self.chosen_families(params.families)
-        self.chosen_metric(params.metric)
-        self.chosen_imbalance(params.imbalance)
+    def check_params(self, params: config.Compare) -> None:
+        """Raise ParameterError if a parameter of compare does not fit the task."""
+        self.resolve_families(params.families)
+        self.resolve_metric(params.metric)
+        self.resolve_imbalance(params.imbalance)
 
-    def chosen_floor(self, floor: float | str) -> float:
-        return self.floor if isinstance(floor, str) else floor
+    def resolve_min_quality(self, min_quality: float | str) -> float:
+        return self.default_min_quality if isinstance(min_quality, str) else min_quality
 
-    # How it is learned and asked
+    # Training and prediction
 
-    def added(self) -> tuple[Added, ...]:
-        """Metrics of the leaderboard that PyCaret does not have."""
+    def custom_metrics(self) -> tuple[CustomMetric, ...]:
+        """Metrics of the leaderboard that PyCaret lacks."""
         return ()
 
     def fold_metric(self, name: str) -> Callable[..., float]:
-        """A metric of one fold, as PyCaret calls it; NaN where the fold cannot be scored.
+        """A metric with PyCaret's signature; NaN if the fold cannot be scored.
 
-        PyCaret puts 0 in the place of a metric that raises, which of a log loss is the best value.
+        PyCaret replaces a metric that raises by 0, which is the best value of a log loss.
         """
-        metric = self.metrics()[name]
+        metric = self.metric_functions()[name]
 
         def compute(outcome: Any, score: Any, **_: Any) -> float:
             outcome, score = np.asarray(outcome), np.asarray(score, dtype=float)
-            if not self.judgeable(outcome) or not np.isfinite(score).all():
+            if not self.is_evaluable(outcome) or not np.isfinite(score).all():
                 return np.nan
             return float(metric(outcome, score, np.ones(len(outcome))))
 
         return compute
 
     @abstractmethod
-    def answers(self, pipeline: Any, rows: pd.DataFrame) -> np.ndarray:
-        """What a fitted pipeline says of rows, as ``Scored.score`` holds it."""
+    def predict_scores(self, pipeline: Any, rows: pd.DataFrame) -> np.ndarray:
+        """Scores of a fitted pipeline, in the form of ``ScoredRows.score``."""
 
-    def scores(self, response: np.ndarray) -> np.ndarray:
-        """What the response method gave, as ``Scored.score`` holds it."""
+    def extract_scores(self, response: np.ndarray) -> np.ndarray:
+        """Convert the output of the response method to the form of ``ScoredRows.score``."""
         return response
 
     @abstractmethod
-    def outputs(self) -> dict[str, str]:
-        """The columns that a served model answers with, and their MLflow types."""
+    def prediction_columns(self) -> dict[str, str]:
+        """The output columns of a served model, and their MLflow types."""
 
     @abstractmethod
-    def served(self, score: np.ndarray, threshold: float | None) -> pd.DataFrame:
-        """What a served model answers: the columns of ``outputs``."""
+    def make_predictions(self, score: np.ndarray, threshold: float | None) -> pd.DataFrame:
+        """Convert scores to predictions with the columns of ``prediction_columns``."""
 
     @abstractmethod
-    def score_of(self, served: pd.DataFrame) -> np.ndarray:
-        """The score that a served model's answers hold."""
+    def scores_from_predictions(self, predictions: pd.DataFrame) -> np.ndarray:
+        """Recover the scores from a served model's predictions."""
 
-    def kept(self, score: np.ndarray) -> dict[str, np.ndarray]:
-        """Scores as columns of a table; ``Task.recalled`` takes them back."""
+    def score_columns(self, score: np.ndarray) -> dict[str, np.ndarray]:
+        """Scores as table columns; ``scores_from_columns`` is the inverse."""
         return {"score": score}
 
-    def recalled(self, table: pd.DataFrame) -> np.ndarray:
+    def scores_from_columns(self, table: pd.DataFrame) -> np.ndarray:
         return table["score"].to_numpy()
 
-    def score(self, pipeline: Any, rows: pd.DataFrame) -> Scored:
-        """A pipeline's answers to rows whose outcomes are known."""
-        answers = self.answers(pipeline, self.contract.features(rows))
-        return Scored.of(self.contract.outcome(rows), answers, self.contract.entities(rows))
+    def score_rows(self, pipeline: Any, rows: pd.DataFrame) -> ScoredRows:
+        """Score labelled rows with a pipeline."""
+        scores = self.predict_scores(pipeline, self.contract.select_features(rows))
+        return ScoredRows.from_arrays(
+            self.contract.encode_checked_target(rows), scores, self.contract.entity_ids(rows)
+        )
 
-    def reference(self, rows: pd.DataFrame) -> Scored:
-        """Rows that were kept together with their scores."""
-        return Scored.of(self.contract.outcome(rows), self.recalled(rows), self.contract.entities(rows))
+    def restore_scored_rows(self, rows: pd.DataFrame) -> ScoredRows:
+        """ScoredRows from rows stored together with their scores."""
+        return ScoredRows.from_arrays(
+            self.contract.encode_checked_target(rows),
+            self.scores_from_columns(rows),
+            self.contract.entity_ids(rows),
+        )
 
-    # How it is judged
+    # Metrics
 
     @abstractmethod
-    def metrics(self, threshold: float | None = None) -> dict[str, Metric]:
-        """Every metric of answered rows by name, the headline first."""
+    def metric_functions(self, threshold: float | None = None) -> dict[str, MetricFunction]:
+        """Every metric function by name, the headline metric first."""
 
-    def judgeable(self, outcome: np.ndarray) -> bool:
-        """Whether the metrics of such rows mean anything."""
+    def is_evaluable(self, outcome: np.ndarray) -> bool:
+        """Whether metrics are defined for these outcomes."""
         return len(np.unique(outcome)) > 1
 
     @abstractmethod
-    def settled(self, scored: Scored, each: Costs) -> tuple[float | None, pd.DataFrame]:
-        """What answers out of fold settle before the holdout is read: a threshold, if any, and the evidence."""
+    def choose_threshold(
+        self, scored: ScoredRows, costs: CostMatrix
+    ) -> tuple[float | None, pd.DataFrame]:
+        """Choose the threshold (or None) from out-of-fold scores; returns it and a table."""
 
     @abstractmethod
-    def curves(self, scored: Scored, *, resamples: int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """The two tables that show where answers are right and where they are off."""
+    def compute_curves(
+        self, scored: ScoredRows, *, resamples: int, seed: int
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Two tables for the diagnostic curves of the task."""
 
     @abstractmethod
-    def mistakes(self, scored: Scored, threshold: float | None) -> pd.DataFrame:
-        """What was answered, and what happened."""
+    def tabulate_errors(self, scored: ScoredRows, threshold: float | None) -> pd.DataFrame:
+        """Predicted against actual, e.g. as a confusion matrix."""
 
     @abstractmethod
-    def errors(self, scored: Scored) -> np.ndarray:
-        """How wrong each answer is, 0 or more; shape (rows,)."""
+    def row_errors(self, scored: ScoredRows) -> np.ndarray:
+        """Error of each prediction, 0 or more; shape (rows,)."""
 
     @abstractmethod
-    def losses(self, scored: Scored) -> np.ndarray:
-        """How bad each answer is where means are compared, and no row may outweigh all others; shape (rows,)."""
+    def row_losses(self, scored: ScoredRows) -> np.ndarray:
+        """Loss of each prediction for comparing means, bounded for classes; shape (rows,)."""
 
     @abstractmethod
-    def erring(self, scored: Scored) -> pd.DataFrame:
-        """What turned out and what was answered, row by row, for people; columns ``turned out, answered``."""
+    def prediction_errors(self, scored: ScoredRows) -> pd.DataFrame:
+        """Actual and predicted values by row, formatted; columns ``turned out, answered``."""
 
-    def calibrated(self, scored: Scored) -> Scored:
-        """One prediction a row beside what it predicts, for calibration."""
+    def calibration_pairs(self, scored: ScoredRows) -> ScoredRows:
+        """Pairs of one predicted value and its outcome per row, for the reliability curve."""
         return scored
 
     @abstractmethod
-    def level(self, outcome: np.ndarray) -> dict[str, float]:
-        """Where the target lies in some rows, by what that is called."""
+    def summarize_outcome(self, outcome: np.ndarray) -> dict[str, float]:
+        """Summary statistics of the target by name, e.g. ``rate`` or ``mean``."""
 
-    def better(self, metric: str, one: Any, other: Any) -> Any:
-        """How much better the first value of a metric is than the second; of many at once, as many."""
-        return other - one if metric in LOWER_IS_BETTER else one - other
+    def compute_improvement(self, metric: str, value: Any, reference: Any) -> Any:
+        """Improvement of a metric's value over the reference; element-wise."""
+        return reference - value if metric in LOWER_IS_BETTER else value - reference
 
-    def relative(self, value: float, to: float) -> float:
-        """A metric's value without its unit; ``to`` is what it is compared with. Rates have no unit."""
+    def normalize_metric(self, value: float, reference: float) -> float:
+        """Make a metric's value unitless, relative to ``reference``; rates stay as they are."""
         return value
 
-    def expected(self, score: np.ndarray, past: Scored) -> Expected | None:
-        """The headline to expect of rows before outcomes are in, learned from past ones; None: the task cannot tell."""
+    def estimate_headline_metric(
+        self, score: np.ndarray, reference: ScoredRows
+    ) -> EstimatedMetric | None:
+        """Estimate the headline metric without outcomes; None if the task does not support it."""
         return None
 
-    def drifting(self, score: np.ndarray, outcome: Any) -> tuple[pd.DataFrame, list[str], list[str]]:
-        """Columns ``score, outcome`` to look for drift in, and which of them are numeric and which categorical."""
+    def make_drift_frame(
+        self, score: np.ndarray, outcome: Any
+    ) -> tuple[pd.DataFrame, list[str], list[str]]:
+        """Columns ``score, outcome`` for drift detection, and the numeric and categorical names."""
         return pd.DataFrame({"score": score, "outcome": outcome}), ["score"], ["outcome"]
 
-    def lost(self, row: Any) -> tuple[float, bool, str]:
-        """What a batch lost on the reference, whether chance is ruled out, and that in words; of the headline's row."""
-        lost = row["reference"] - row["value"]
-        return lost, row["high"] < row["reference"], (
-            f"{label(self.headline)} {told(row['value'])} (at most {told(row['high'])}) has lost {told(lost)} "
-            f"on the holdout's {told(row['reference'])}"
-        )  # fmt: skip
+    def assess_metric_drop(self, row: Any) -> tuple[float, bool, str]:
+        """Drop of the headline metric, whether it is significant, and a description."""
+        drop = row["reference"] - row["value"]
+        return (
+            drop,
+            row["high"] < row["reference"],
+            (
+                f"{metric_label(self.headline_metric)} {format_metric(row['value'])} (upper "
+                f"95% bound {format_metric(row['high'])}) is {format_metric(drop)} "
+                f"below the holdout's {format_metric(row['reference'])}"
+            ),
+        )
 
-    def gain_words(self, metric: str, gain: float, reach: float) -> str:
-        """What a gain of ``better`` does, with what stands behind ±: a verb and what follows."""
-        return turned(metric, gain, f"{told(abs(gain))} ± {told(reach)}")
+    def describe_gain(self, metric: str, gain: float, half_width: float) -> str:
+        """Describe a gain of ``compute_improvement`` ± its half width, starting with the verb."""
+        return format_gain(
+            metric, gain, f"{format_metric(abs(gain))} ± {format_metric(half_width)}"
+        )
 
-    def limit(self, loss: float) -> str:
-        """A limit of ``lost``, in words."""
-        return f"{loss:g}"
+    def format_drop_limit(self, max_drop: float) -> str:
+        """Format the limit of ``assess_metric_drop``."""
+        return f"{max_drop:g}"
 
-    def bias(self, rows: Rows) -> tuple[float, str]:
-        """How far answers are off on the whole, and that in words."""
-        off = rows[self.off]["value"]
-        return off, f"predictions are {abs(off):.1%} points too {'high' if off > 0 else 'low'} on average"
+    def assess_calibration(self, rows: MetricRows) -> tuple[float, str]:
+        """Calibration-in-the-large and its description."""
+        bias = rows[self.calibration_metric]["value"]
+        return (
+            bias,
+            (
+                f"predictions are {abs(bias):.1%} points too {'high' if bias > 0 else 'low'} on "
+                "average"
+            ),
+        )
 
-    # What is looked at before any model
+    # Exploration
 
     @abstractmethod
-    def balance(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """The target in some rows, with intervals; a row or more."""
+    def summarize_target_by_period(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The target by period, with confidence intervals."""
 
-    def drawn(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Rows as the task's figures take them."""
+    def encode_for_figures(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Encode the target as the task's figures expect it."""
         return frame
 
     @abstractmethod
-    def strength(self, values: pd.Series, category: bool, outcome: pd.Series) -> tuple[float, str]:
-        """How much one column alone tells of the target, from ``chance`` to 1, and which values go with more of it."""
+    def univariate_score(
+        self, values: pd.Series, is_categorical: bool, outcome: pd.Series
+    ) -> tuple[float, str]:
+        """Univariate association with the target, from ``univariate_chance_level`` to 1.
 
-    # How it is told
+        The second value is the direction: ``higher``, ``lower``, or empty.
+        """
 
-    @abstractmethod
-    def told_target(self, frame: pd.DataFrame) -> str:
-        """Where the target lies, in a sentence without its end."""
-
-    @abstractmethod
-    def number(self, frame: pd.DataFrame) -> dict[str, str]:
-        """The same as a key number."""
+    # Descriptions
 
     @abstractmethod
-    def sentences(self, rows: Rows, who: str, threshold: float | None) -> list[str]:
-        """How good a model is, for readers of finalize: sentences that go on after its name."""
+    def describe_target(self, frame: pd.DataFrame) -> str:
+        """Describe the target: a sentence to be completed by the number of rows."""
 
     @abstractmethod
-    def numbers(self, rows: Rows, threshold: float | None) -> list[dict[str, str]]:
-        """The key numbers of a model, the headline's first."""
+    def target_key_number(self, frame: pd.DataFrame) -> dict[str, str]:
+        """The target's rate, share or mean as a key number."""
 
     @abstractmethod
-    def words(self) -> dict[str, str]:
-        """Fixed words: ``baseline`` (who it is), ``answers`` (with what), ``of`` (of what), ``lost`` (by shuffling)."""
+    def describe_performance(
+        self, rows: MetricRows, population: str, threshold: float | None
+    ) -> list[str]:
+        """Describe performance for the finalize report: sentences that follow the model's name."""
 
     @abstractmethod
-    def caption(self, threshold: float | None) -> str:
-        """How to read the metrics."""
+    def key_numbers(self, rows: MetricRows, threshold: float | None) -> list[dict[str, str]]:
+        """The key numbers of a model, the headline metric first."""
 
     @abstractmethod
-    def quality(self, rows: Rows, threshold: float | None) -> str:
-        """How good a model is, for readers of its card."""
+    def phrases(self) -> dict[str, str]:
+        """Phrases for texts.
 
-    def off_words(self, rows: Rows) -> str:
-        """Whether answers can be taken at their word, for readers of a card."""
-        row = rows[self.off]
-        sure = row["low"] > 0 or row["high"] < 0
-        way = ("too high" if row["value"] > 0 else "too low") if sure else "right on the whole, as far as the rows tell"
-        size = f" by {100 * abs(row['value']):.1f} percentage points" if sure else ""
-        return f"Its probabilities are {way}{size} ({self._span(row)})."
-
-    def _span(self, row: Any) -> str:
-        return f"predicted minus observed {row['value']:+.3f}, {row['low']:+.3f} to {row['high']:+.3f}"
+        ``baseline``: the baseline; ``answers``: the prediction; ``of``: the target; ``lost``: the
+        unit of permutation importance.
+        """
 
     @abstractmethod
-    def gap_words(self, row: Rows) -> str:
-        """What a gap between groups means, without its interval; ``row`` is one of ``fairness.gaps``."""
+    def metrics_caption(self, threshold: float | None) -> str:
+        """Caption that explains the metrics."""
 
-    def gap_span(self, row: Rows) -> str:
+    @abstractmethod
+    def describe_quality(self, rows: MetricRows, threshold: float | None) -> str:
+        """Describe performance for the model card."""
+
+    def describe_calibration(self, rows: MetricRows) -> str:
+        """Describe calibration for the model card."""
+        row = rows[self.calibration_metric]
+        is_significant = row["low"] > 0 or row["high"] < 0
+        direction = (
+            ("too high" if row["value"] > 0 else "too low")
+            if is_significant
+            else "not significantly biased"
+        )
+        size_text = f" by {100 * abs(row['value']):.1f} percentage points" if is_significant else ""
+        return (
+            f"Its probabilities are {direction}{size_text} "
+            f"({self._format_calibration_interval(row)})."
+        )
+
+    def _format_calibration_interval(self, row: Any) -> str:
+        return (
+            f"predicted minus observed {row['value']:+.3f}, 95% CI {row['low']:+.3f} to "
+            f"{row['high']:+.3f}"
+        )
+
+    @abstractmethod
+    def describe_fairness_gap(self, row: MetricRows) -> str:
+        """Describe a gap between groups, without its interval; ``row`` is of the fairness table."""
+
+    def format_gap_interval(self, row: MetricRows) -> str:
         return f"{100 * row['low']:+.0f} to {100 * row['high']:+.0f}"
 
-    def weakest(self, slices: pd.DataFrame, name: Callable[[str], str]) -> str:
-        """The slice with the worst headline in a sentence; empty without slices."""
+    def describe_weakest_slice(
+        self, slices: pd.DataFrame, label_column: Callable[[str], str]
+    ) -> str:
+        """Describe the slice with the worst headline metric; empty without slices."""
         if slices.empty:
             return ""
-        values = slices[self.headline]
-        row = slices.loc[values.idxmax() if self.headline in LOWER_IS_BETTER else values.idxmin()]
+        values = slices[self.headline_metric]
+        row = slices.loc[
+            values.idxmax() if self.headline_metric in LOWER_IS_BETTER else values.idxmin()
+        ]
         return (
-            f"It is weakest where {name(row['slice'])} is {row['value']}: {label(self.headline)} "
-            f"{told(row[self.headline])} ({told(row['low'])} to {told(row['high'])}) on {row['n']:,} rows."
+            f"Its weakest slice is {label_column(row['slice'])} {row['value']}: "
+            f"{metric_label(self.headline_metric)} {format_metric(row[self.headline_metric])} "
+            f"(95% CI {format_metric(row['low'])}–{format_metric(row['high'])}) "
+            f"on {row['n']:,} rows."
         )
 
 
-def key_number(name: str, row: Any) -> dict[str, str]:
-    """A metric as a key number beside its interval and the baseline's value."""
-    beside = f"{told(row['low'])} to {told(row['high'])}; baseline {told(row['baseline'])}"
-    return {"name": name, "value": told(row["value"]), "beside": beside}
+def metric_key_number(label: str, row: Any) -> dict[str, str]:
+    """A metric as a key number, with its interval and the baseline's value as context."""
+    dash = "–" if row["low"] >= 0 else " to "
+    interval_text = (
+        f"95% CI {format_metric(row['low'])}{dash}{format_metric(row['high'])}; "
+        f"baseline {format_metric(row['baseline'])}"
+    )
+    return {"name": label, "value": format_metric(row["value"]), "beside": interval_text}

@@ -1,4 +1,4 @@
-"""Regression: a number, answered by a number; errors are in the target's own unit."""
+"""Regression: predicted values and errors in the target's unit."""
 
 from __future__ import annotations
 
@@ -7,262 +7,360 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from modelbook.tasks.base import Rows, Task, key_number
-from modelbook.tasks.costs import Costs
-from modelbook.tasks.metrics import Metric, mean, ratio
-from modelbook.tasks.names import told, turned
-from modelbook.tasks.scored import LEVEL, Scored
+from modelbook.tasks.base import MetricRows, Task, metric_key_number
+from modelbook.tasks.cost_matrix import CostMatrix
+from modelbook.tasks.metric_format import format_gain, format_metric
+from modelbook.tasks.metrics import MetricFunction, safe_divide, weighted_mean
+from modelbook.tasks.scored_rows import CONFIDENCE_LEVEL, ScoredRows
 
-SHOWN = 400  # rows that a cloud of dots can hold and still be read
-NOTHING = 1e-12  # of a size: what rounding leaves of 0
-SPREAD = (0.05, 0.25, 0.5, 0.75, 0.95)  # quantiles by which a spread of numbers is drawn
+MAX_POINTS = 400  # rows of a legible scatter plot
+ROUNDING_TOLERANCE = 1e-12  # relative size below which a value counts as 0
+SPREAD_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # quantiles that summarise a distribution
 
 
 def rmse(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
     """Root of the mean squared error."""
-    return np.sqrt(mean((score - outcome) ** 2, weight))
+    return np.sqrt(weighted_mean((score - outcome) ** 2, weight))
 
 
 def mae(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
     """Mean absolute error."""
-    return mean(np.abs(score - outcome), weight)
+    return weighted_mean(np.abs(score - outcome), weight)
 
 
 def r2(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
-    """Share of the variance that is explained; 0 answers the mean to everyone."""
-    apart = outcome - outcome.mean()  # else squares of large numbers leave nothing of a small variance
-    around = mean(apart**2, weight) - mean(apart, weight) ** 2
-    there = around > NOTHING * (apart**2).max()
-    return 1 - ratio(mean((score - outcome) ** 2, weight), np.where(there, around, 0))
+    """Share of variance explained; 0 for a constant prediction of the mean."""
+    deviations = outcome - outcome.mean()  # avoids cancellation for large means
+    variance = weighted_mean(deviations**2, weight) - weighted_mean(deviations, weight) ** 2
+    has_variance = variance > ROUNDING_TOLERANCE * (deviations**2).max()
+    return 1 - safe_divide(
+        weighted_mean((score - outcome) ** 2, weight), np.where(has_variance, variance, 0)
+    )
 
 
 def mean_error(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
-    """Mean predicted minus observed; 0 is right."""
-    off = mean(score - outcome, weight)
-    return np.where(np.abs(off) > NOTHING * np.abs(outcome).max(), off, 0.0)[()]  # no 6e-18 where it is 0
+    """Mean predicted minus observed; 0 is perfect."""
+    bias = weighted_mean(score - outcome, weight)
+    # Removes rounding noise around 0.
+    return np.where(np.abs(bias) > ROUNDING_TOLERANCE * np.abs(outcome).max(), bias, 0.0)[()]
 
 
-def within(share: float) -> Metric:
-    """The distance that a share of the errors stays within."""
+def absolute_error_quantile(quantile: float) -> MetricFunction:
+    """Metric function of a quantile of the absolute errors."""
 
-    def distance(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
+    def weighted_quantile(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
         errors = np.abs(score - outcome)
         order = np.argsort(errors, kind="stable")
-        reached = weight[..., order].cumsum(axis=-1) >= share * weight.sum(axis=-1, keepdims=True)
-        return errors[order][reached.argmax(axis=-1)]
+        is_reached = weight[..., order].cumsum(axis=-1) >= quantile * weight.sum(
+            axis=-1, keepdims=True
+        )
+        return errors[order][is_reached.argmax(axis=-1)]
 
-    return distance
+    return weighted_quantile
 
 
-METRICS: dict[str, Metric] = {
-    "rmse": rmse, "mae": mae, "r2": r2, "half_within": within(0.5), "most_within": within(0.9),
+METRICS: dict[str, MetricFunction] = {
+    "rmse": rmse,
+    "mae": mae,
+    "r2": r2,
+    "half_within": absolute_error_quantile(0.5),
+    "most_within": absolute_error_quantile(0.9),
     "calibration_error": mean_error,
-}  # fmt: skip
+}
 
 
-def by_tenth(scored: Scored) -> pd.DataFrame:
-    """Errors by tenths of the prediction; columns ``predicted, median, q05, q25, q75, q95, rows``."""
+def errors_by_decile(scored: ScoredRows) -> pd.DataFrame:
+    """Errors by prediction decile; columns ``predicted, median, q05, q25, q75, q95, rows``."""
     errors = scored.outcome - scored.score
     edges = np.unique(np.quantile(scored.score, np.linspace(0, 1, 11)))
-    place = np.clip(np.searchsorted(edges, scored.score, side="right") - 1, 0, max(len(edges) - 2, 0))
+    bin_index = np.clip(
+        np.searchsorted(edges, scored.score, side="right") - 1, 0, max(len(edges) - 2, 0)
+    )
     rows = []
-    for number in np.unique(place):
-        here = place == number
-        low, lower, middle, upper, high = np.quantile(errors[here], SPREAD)
-        rows.append((scored.score[here].mean(), middle, low, lower, upper, high, int(here.sum())))
+    for bin_number in np.unique(bin_index):
+        in_bin = bin_index == bin_number
+        low, lower, middle, upper, high = np.quantile(errors[in_bin], SPREAD_QUANTILES)
+        rows.append(
+            (scored.score[in_bin].mean(), middle, low, lower, upper, high, int(in_bin.sum()))
+        )
     return pd.DataFrame(rows, columns=["predicted", "median", "q05", "q25", "q75", "q95", "rows"])
 
 
 class Regression(Task):
-    """A number."""
+    """Regression."""
 
     name = "regression"
-    learner = "regression"
-    response = "predict"
-    families = ("ridge", "lightgbm", "et", "gbr", "rf", "lr", "lasso", "en", "huber", "knn", "dt")
-    ranked: ClassVar = {"rmse": "RMSE", "mae": "MAE", "r2": "R2"}
-    ranks = ("rmse", "mae", "r2")
-    simple = ("ridge", "lr", "lasso", "en", "br", "huber")
-    headline = gained = "rmse"
-    floored, floor = "r2", 0.1
-    scoring = "neg_root_mean_squared_error"
-    compared = ("rmse", "mae")
-    in_slices = ("mae", "calibration_error")
-    in_gaps = ("mae", "rmse", "calibration_error")
-    error = loss = "absolute error"
-    alone, chance = "rank correlation", 0.0
+    experiment_type = "regression"
+    response_method = "predict"
+    default_families = (
+        "ridge",
+        "lightgbm",
+        "et",
+        "gbr",
+        "rf",
+        "lr",
+        "lasso",
+        "en",
+        "huber",
+        "knn",
+        "dt",
+    )
+    pycaret_metric_names: ClassVar = {"rmse": "RMSE", "mae": "MAE", "r2": "R2"}
+    ranking_metrics = ("rmse", "mae", "r2")
+    simple_families = ("ridge", "lr", "lasso", "en", "br", "huber")
+    headline_metric = baseline_metric = "rmse"
+    quality_metric, default_min_quality = "r2", 0.1
+    importance_scoring = "neg_root_mean_squared_error"
+    champion_metrics = ("rmse", "mae")
+    slice_metrics = ("mae", "calibration_error")
+    fairness_metrics = ("mae", "rmse", "calibration_error")
+    row_error_label = row_loss_label = "absolute error"
+    univariate_measure, univariate_chance_level = "rank correlation", 0.0
 
-    def answers(self, pipeline: Any, rows: pd.DataFrame) -> np.ndarray:
+    def predict_scores(self, pipeline: Any, rows: pd.DataFrame) -> np.ndarray:
         return np.asarray(pipeline.predict(rows), dtype=float)
 
-    def outputs(self) -> dict[str, str]:
+    def prediction_columns(self) -> dict[str, str]:
         return {"prediction": "double"}
 
-    def served(self, score: np.ndarray, threshold: float | None) -> pd.DataFrame:
+    def make_predictions(self, score: np.ndarray, threshold: float | None) -> pd.DataFrame:
         return pd.DataFrame({"prediction": score})
 
-    def score_of(self, served: pd.DataFrame) -> np.ndarray:
-        return served["prediction"].to_numpy()
+    def scores_from_predictions(self, predictions: pd.DataFrame) -> np.ndarray:
+        return predictions["prediction"].to_numpy()
 
-    def metrics(self, threshold: float | None = None) -> dict[str, Metric]:
+    def metric_functions(self, threshold: float | None = None) -> dict[str, MetricFunction]:
         return METRICS
 
-    def settled(self, scored: Scored, each: Costs) -> tuple[float | None, pd.DataFrame]:
-        """No threshold; how far answers out of fold were off: columns ``share, within``."""
+    def choose_threshold(
+        self, scored: ScoredRows, costs: CostMatrix
+    ) -> tuple[float | None, pd.DataFrame]:
+        """No threshold; quantiles of the out-of-fold absolute errors: columns ``share, within``."""
         shares = np.linspace(0.05, 0.95, 19)
         errors = np.quantile(np.abs(scored.score - scored.outcome), shares)
         return None, pd.DataFrame({"share": shares, "within": errors})
 
-    def curves(self, scored: Scored, *, resamples: int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """A sample of rows, ``predicted, actual``; and errors by tenths of the prediction."""
-        kept = np.random.default_rng(seed).permutation(len(scored))[:SHOWN]
-        return pd.DataFrame({"predicted": scored.score[kept], "actual": scored.outcome[kept]}), by_tenth(scored)
+    def compute_curves(
+        self, scored: ScoredRows, *, resamples: int, seed: int
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """A sample of rows (``predicted, actual``), and errors by decile of the prediction."""
+        sample = np.random.default_rng(seed).permutation(len(scored))[:MAX_POINTS]
+        return pd.DataFrame(
+            {"predicted": scored.score[sample], "actual": scored.outcome[sample]}
+        ), errors_by_decile(scored)
 
-    def mistakes(self, scored: Scored, threshold: float | None) -> pd.DataFrame:
-        """The errors themselves: actual minus predicted; columns ``low, high, rows`` of each bin."""
+    def tabulate_errors(self, scored: ScoredRows, threshold: float | None) -> pd.DataFrame:
+        """Histogram of the errors (actual minus predicted); columns ``low, high, rows``."""
         errors = scored.outcome - scored.score
         low, high = np.quantile(errors, [0.005, 0.995])
         counts, edges = np.histogram(np.clip(errors, low, high), bins=31)
         return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "rows": counts})
 
-    def errors(self, scored: Scored) -> np.ndarray:
+    def row_errors(self, scored: ScoredRows) -> np.ndarray:
         return np.abs(scored.score - scored.outcome)
 
-    def losses(self, scored: Scored) -> np.ndarray:
-        return self.errors(scored)
+    def row_losses(self, scored: ScoredRows) -> np.ndarray:
+        return self.row_errors(scored)
 
-    def erring(self, scored: Scored) -> pd.DataFrame:
-        return pd.DataFrame({"turned out": map(told, scored.outcome), "answered": map(told, scored.score)})
+    def prediction_errors(self, scored: ScoredRows) -> pd.DataFrame:
+        return pd.DataFrame(
+            {
+                "turned out": map(format_metric, scored.outcome),
+                "answered": map(format_metric, scored.score),
+            }
+        )
 
-    def level(self, outcome: np.ndarray) -> dict[str, float]:
+    def summarize_outcome(self, outcome: np.ndarray) -> dict[str, float]:
         return {"mean": outcome.mean()}
 
-    def better(self, metric: str, one: Any, other: Any) -> Any:
-        """The share of the other model's error that is saved: it has no unit, so one margin fits every target."""
-        return np.where(other == 0, np.sign(other - one), 1 - ratio(one, other))[()]
+    def compute_improvement(self, metric: str, value: Any, reference: Any) -> Any:
+        """Relative reduction of the error: unitless, so one margin fits every target."""
+        return np.where(
+            reference == 0, np.sign(reference - value), 1 - safe_divide(value, reference)
+        )[()]
 
-    def relative(self, value: float, to: float) -> float:
-        return value / to if to else float("nan")
+    def normalize_metric(self, value: float, reference: float) -> float:
+        return value / reference if reference else float("nan")
 
-    def drifting(self, score: np.ndarray, outcome: Any) -> tuple[pd.DataFrame, list[str], list[str]]:
+    def make_drift_frame(
+        self, score: np.ndarray, outcome: Any
+    ) -> tuple[pd.DataFrame, list[str], list[str]]:
         return pd.DataFrame({"score": score, "outcome": outcome}), ["score", "outcome"], []
 
-    def lost(self, row: Any) -> tuple[float, bool, str]:
-        lost = row["value"] / row["reference"] - 1 if row["reference"] else float("inf")
-        return lost, row["low"] > row["reference"], (
-            f"RMSE {told(row['value'])} (at least {told(row['low'])}) is {lost:.0%} above "
-            f"the holdout's {told(row['reference'])}"
-        )  # fmt: skip
+    def assess_metric_drop(self, row: Any) -> tuple[float, bool, str]:
+        relative_increase = (
+            row["value"] / row["reference"] - 1 if row["reference"] else float("inf")
+        )
+        return (
+            relative_increase,
+            row["low"] > row["reference"],
+            (
+                f"RMSE {format_metric(row['value'])} (lower 95% bound "
+                f"{format_metric(row['low'])}) is {relative_increase:.0%} above "
+                f"the holdout's {format_metric(row['reference'])}"
+            ),
+        )
 
-    def gain_words(self, metric: str, gain: float, reach: float) -> str:
-        return turned(metric, gain, f"{100 * abs(gain):.1f} ± {100 * reach:.1f} %")
+    def describe_gain(self, metric: str, gain: float, half_width: float) -> str:
+        return format_gain(metric, gain, f"{100 * abs(gain):.1f} ± {100 * half_width:.1f} %")
 
-    def limit(self, loss: float) -> str:
-        return f"{loss:.0%}"
+    def format_drop_limit(self, max_drop: float) -> str:
+        return f"{max_drop:.0%}"
 
-    def bias(self, rows: Rows) -> tuple[float, str]:
-        """In standard deviations of the outcomes: what the baseline, which answers their mean, is off by."""
-        off, spread = rows[self.off]["value"], rows["rmse"]["baseline"]
-        share = off / spread if spread else 0.0
-        way = "high" if off > 0 else "low"
-        return share, f"predictions are {told(abs(off))} too {way} on average, {abs(share):.0%} of the spread"
+    def assess_calibration(self, rows: MetricRows) -> tuple[float, str]:
+        """In standard deviations of the outcome, which is the baseline's RMSE."""
+        bias, spread = rows[self.calibration_metric]["value"], rows["rmse"]["baseline"]
+        relative_bias = bias / spread if spread else 0.0
+        direction = "high" if bias > 0 else "low"
+        return (
+            relative_bias,
+            (
+                f"predictions are {format_metric(abs(bias))} too {direction} on average, "
+                f"{abs(relative_bias):.0%} of a standard deviation"
+            ),
+        )
 
-    def balance(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Spread and mean by period; columns ``period, rows, mean, low, high, q05, q25, median, q75, q95``."""
+    def summarize_target_by_period(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Mean and quantiles by period.
+
+        Columns ``period, rows, mean, low, high, q05, q25, median, q75, q95``.
+        """
         from scipy.stats import t
 
         rows = []
-        for period, group in self.contract.outcome(frame).groupby(self.contract.periods(frame)):
-            error = group.sem() if len(group) > 1 else np.nan
-            reach = error * t.ppf((1 + LEVEL) / 2, max(len(group) - 1, 1))
-            ends = (group.mean(), group.mean() - reach, group.mean() + reach)
-            rows.append((str(period), len(group), *ends, *group.quantile(list(SPREAD))))
+        for period, group in self.contract.encode_checked_target(frame).groupby(
+            self.contract.row_periods(frame)
+        ):
+            standard_error = group.sem() if len(group) > 1 else np.nan
+            halfwidth = standard_error * t.ppf((1 + CONFIDENCE_LEVEL) / 2, max(len(group) - 1, 1))
+            mean_and_ci = (group.mean(), group.mean() - halfwidth, group.mean() + halfwidth)
+            rows.append(
+                (str(period), len(group), *mean_and_ci, *group.quantile(list(SPREAD_QUANTILES)))
+            )
         names = ["period", "rows", "mean", "low", "high", "q05", "q25", "median", "q75", "q95"]
         return pd.DataFrame(rows, columns=names)
 
-    def strength(self, values: pd.Series, category: bool, outcome: pd.Series) -> tuple[float, str]:
-        """Spearman's rank correlation, without its sign; of a category, of its classes' means."""
-        ranked = values.map(outcome.groupby(values).mean()) if category else values
-        known = ranked.notna()
-        if ranked[known].nunique() < 2 or outcome[known].nunique() < 2:
+    def univariate_score(
+        self, values: pd.Series, is_categorical: bool, outcome: pd.Series
+    ) -> tuple[float, str]:
+        """Absolute Spearman rank correlation; categorical columns are target-encoded."""
+        encoded_values = values.map(outcome.groupby(values).mean()) if is_categorical else values
+        has_value = encoded_values.notna()
+        if encoded_values[has_value].nunique() < 2 or outcome[has_value].nunique() < 2:
             return 0.0, ""
-        found = float(ranked[known].rank().corr(outcome[known].rank()))
-        return abs(found), "" if category else ("higher" if found >= 0 else "lower")
-
-    @property
-    def _label(self) -> str:
-        return self.contract.label(self.contract.target)
-
-    def told_target(self, frame: pd.DataFrame) -> str:
-        outcome = self.contract.outcome(frame)
-        low, high = outcome.quantile([0.25, 0.75])
-        return (
-            f"{self._label[:1].upper()}{self._label[1:]} is {told(outcome.mean())} on average, and from {told(low)} to "
-            f"{told(high)} for the middle half of"
+        correlation = float(encoded_values[has_value].rank().corr(outcome[has_value].rank()))
+        return abs(correlation), "" if is_categorical else (
+            "higher" if correlation >= 0 else "lower"
         )
 
-    def number(self, frame: pd.DataFrame) -> dict[str, str]:
-        return {"name": f"mean {self._label}", "value": told(self.contract.outcome(frame).mean()), "beside": ""}
+    @property
+    def _target_label(self) -> str:
+        return self.contract.label(self.contract.target)
 
-    def sentences(self, rows: Rows, who: str, threshold: float | None) -> list[str]:
-        off, gap, part = rows["mae"], rows["rmse"], rows["r2"]
-        half, most = (told(rows[name]["value"]) for name in ("half_within", "most_within"))
+    def describe_target(self, frame: pd.DataFrame) -> str:
+        outcome = self.contract.encode_checked_target(frame)
+        low, high = outcome.quantile([0.25, 0.75])
+        return (
+            f"{self._target_label[:1].upper()}{self._target_label[1:]} has a mean of "
+            f"{format_metric(outcome.mean())}, and lies between {format_metric(low)} and "
+            f"{format_metric(high)} for the middle half of"
+        )
+
+    def target_key_number(self, frame: pd.DataFrame) -> dict[str, str]:
+        return {
+            "name": f"mean {self._target_label}",
+            "value": format_metric(self.contract.encode_checked_target(frame).mean()),
+            "beside": "",
+        }
+
+    def describe_performance(
+        self, rows: MetricRows, population: str, threshold: float | None
+    ) -> list[str]:
+        mae_row, rmse_row, r2_row = rows["mae"], rows["rmse"], rows["r2"]
+        median_error, p90_error = (
+            format_metric(rows[name]["value"]) for name in ("half_within", "most_within")
+        )
         return [
-            f"is off by {told(off['value'])} on average for {who} (95 % interval {told(off['low'])} to "
-            f"{told(off['high'])}); answering the mean to everyone is off by {told(off['baseline'])}.",
-            f"Half of its answers are within {half} of what turned out, nine in ten within {most}.",
-            f"It explains {part['value']:.0%} of the variance (R² {told(part['low'])} to {told(part['high'])}); its "
-            f"RMSE is {told(gap['value'])} ({told(gap['low'])} to {told(gap['high'])}), the baseline's "
-            f"{told(gap['baseline'])}.",
+            f"has a mean absolute error of {format_metric(mae_row['value'])} for {population} "
+            f"(95% CI {format_metric(mae_row['low'])}–{format_metric(mae_row['high'])}; "
+            f"predicting the mean: {format_metric(mae_row['baseline'])}).",
+            (
+                f"Half of its predictions are within {median_error} of the actual value, 90% "
+                f"within {p90_error}."
+            ),
+            f"It explains {r2_row['value']:.0%} of the variance "
+            f"(R²; 95% CI {format_metric(r2_row['low'])} to "
+            f"{format_metric(r2_row['high'])}). Its RMSE "
+            f"is {format_metric(rmse_row['value'])} "
+            f"(95% CI {format_metric(rmse_row['low'])}–{format_metric(rmse_row['high'])}), "
+            f"against {format_metric(rmse_row['baseline'])} for the baseline.",
         ]
 
-    def numbers(self, rows: Rows, threshold: float | None) -> list[dict[str, str]]:
-        shown = {"RMSE": "rmse", "MAE": "mae", "R²": "r2"}
-        most = {
-            "name": "nine in ten within",
-            "value": told(rows["most_within"]["value"]),
-            "beside": "of what turned out",
+    def key_numbers(self, rows: MetricRows, threshold: float | None) -> list[dict[str, str]]:
+        metrics_shown = {"RMSE": "rmse", "MAE": "mae", "R²": "r2"}
+        p90_number = {
+            "name": "90% of errors within",
+            "value": format_metric(rows["most_within"]["value"]),
+            "beside": "of the actual value",
         }
-        return [*(key_number(name, rows[metric]) for name, metric in shown.items()), most]
+        return [
+            *(metric_key_number(name, rows[metric]) for name, metric in metrics_shown.items()),
+            p90_number,
+        ]
 
-    def words(self) -> dict[str, str]:
+    def phrases(self) -> dict[str, str]:
         return {
-            "baseline": "the baseline that answers the mean to everyone",
-            "answers": f"a value of “{self._label}”",
-            "of": f"“{self._label}”",
+            "baseline": "the baseline that predicts the mean for every row",
+            "answers": f"a value of “{self._target_label}”",
+            "of": f"“{self._target_label}”",
             "lost": "the RMSE that is added when a column is shuffled",
         }
 
-    def caption(self, threshold: float | None) -> str:
+    def metrics_caption(self, threshold: float | None) -> str:
         return (
             "Holdout metrics. "
-            "All but R² are errors in the target's own unit, lower is better. RMSE weighs large errors more than "
+            "All but R² are errors in the target's own unit, lower is better. RMSE weighs "
+            "large errors more than "
             "MAE. R²: the share of the variance that is explained; the baseline has 0."
         )
 
-    def quality(self, rows: Rows, threshold: float | None) -> str:
-        off, part = rows["mae"], rows["r2"]
-        half, most = (told(rows[name]["value"]) for name in ("half_within", "most_within"))
+    def describe_quality(self, rows: MetricRows, threshold: float | None) -> str:
+        mae_row, r2_row = rows["mae"], rows["r2"]
+        median_error, p90_error = (
+            format_metric(rows[name]["value"]) for name in ("half_within", "most_within")
+        )
         return (
-            f"It is off by {told(off['value'])} on average ({told(off['low'])} to {told(off['high'])}; answering the "
-            f"mean to everyone, by {told(off['baseline'])}). Half of its answers are within {half}, nine in ten within "
-            f"{most}. It explains {part['value']:.0%} of the variance ({part['low']:.0%} to {part['high']:.0%})."
+            f"Its mean absolute error is {format_metric(mae_row['value'])} "
+            f"(95% CI {format_metric(mae_row['low'])}–{format_metric(mae_row['high'])}; "
+            f"predicting the mean: {format_metric(mae_row['baseline'])}). Half of its "
+            "predictions are "
+            f"within {median_error} of the actual value, 90% within {p90_error}. It explains "
+            f"{r2_row['value']:.0%} of the variance (R²; 95% CI {r2_row['low']:.0%} to "
+            f"{r2_row['high']:.0%})."
         )
 
-    def off_words(self, rows: Rows) -> str:
-        row = rows[self.off]
-        sure = row["low"] > 0 or row["high"] < 0
-        way = ("too high" if row["value"] > 0 else "too low") if sure else "right on the whole, as far as the rows tell"
-        size = f" by {told(abs(row['value']))}" if sure else ""
-        span = f"{told(row['value'])}, {told(row['low'])} to {told(row['high'])}"
-        return f"Its answers are {way}{size} (predicted minus observed {span})."
-
-    def gap_words(self, row: Rows) -> str:
+    def describe_calibration(self, rows: MetricRows) -> str:
+        row = rows[self.calibration_metric]
+        is_significant = row["low"] > 0 or row["high"] < 0
+        direction = (
+            ("too high" if row["value"] > 0 else "too low")
+            if is_significant
+            else "not significantly biased"
+        )
+        size_text = f" by {format_metric(abs(row['value']))}" if is_significant else ""
+        ci = f"95% CI {format_metric(row['low'])} to {format_metric(row['high'])}"
+        interval_text = f"{format_metric(row['value'])}, {ci}"
         return (
-            f"It is off by {told(row['one'])} on average where {row['slice']} is {row['value']} and by "
-            f"{told(row['other'])} where it is {row['against']}: {told(abs(row['gap']))} "
-            f"{'less' if row['gap'] < 0 else 'more'}"
+            f"Its predictions are {direction}{size_text} (predicted minus observed "
+            f"{interval_text})."
         )
 
-    def gap_span(self, row: Rows) -> str:
-        return f"{told(row['low'])} to {told(row['high'])}"
+    def describe_fairness_gap(self, row: MetricRows) -> str:
+        return (
+            f"The mean absolute error is {format_metric(row['one'])} where {row['slice']} is "
+            f"{row['value']}, against {format_metric(row['other'])} where it is {row['against']}: "
+            f"{format_metric(abs(row['gap']))} {'lower' if row['gap'] < 0 else 'higher'}"
+        )
+
+    def format_gap_interval(self, row: MetricRows) -> str:
+        return f"{format_metric(row['low'])} to {format_metric(row['high'])}"

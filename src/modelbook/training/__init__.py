@@ -1,1 +1,1 @@
-"""Compare, tune, blend and refit models; judge them honestly; explain them."""
+"""Compare, tune, blend, stack and refit models."""

@@ -1,4 +1,4 @@
-"""A candidate: one family, and how it did in cross-validation."""
+"""A candidate: one model family and its cross-validation results."""
 
 from __future__ import annotations
 
@@ -6,45 +6,49 @@ from dataclasses import dataclass, field
 from typing import Any
 
 BASELINE = "dummy"
-PUT_OFF = "put off"
+POSTPONED = "put off"
 
 
-class Slow(Exception):
-    """Raised while a family is judged that had better wait."""
+class FamilyPostponed(Exception):
+    """Raised during the cross-validation of a family that is too slow to go first."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One family's cross-validation: mean and sd of each metric, seconds for all folds; or why there is none."""
+    """Cross-validation of one family: mean and sd of each metric, or the reason of failure."""
 
     family: str
-    status: str  # ok, failed, skipped; put off, until it is judged behind the others
-    seconds: float = 0.0
+    status: str  # ok, failed, skipped; put off: to be evaluated after the others
+    fit_seconds: float = 0.0
     mean: dict[str, float] = field(default_factory=dict)
     sd: dict[str, float] = field(default_factory=dict)
     reason: str = ""
-    called: str = ""
+    label: str = ""
 
     @property
     def name(self) -> str:
-        return self.called or self.family
+        return self.label or self.family
 
-    def row(self) -> dict[str, Any]:
+    def to_row(self) -> dict[str, Any]:
         """The candidate as a row of the leaderboard."""
-        spread = {
-            f"{name}_{kind}": values[name]
+        metric_columns = {
+            f"{name}_{statistic}": values[name]
             for name in self.mean
-            for kind, values in (("mean", self.mean), ("sd", self.sd))
+            for statistic, values in (("mean", self.mean), ("sd", self.sd))
         }
         return {
-            "candidate": self.name, "family": self.family, "status": self.status, **spread,
-            "fit_seconds": self.seconds, "reason": self.reason,
-        }  # fmt: skip
+            "candidate": self.name,
+            "family": self.family,
+            "status": self.status,
+            **metric_columns,
+            "fit_seconds": self.fit_seconds,
+            "reason": self.reason,
+        }
 
-    def metrics(self) -> dict[str, float]:
-        """Mean, sd and fit time by metric name, as a run logs them."""
+    def run_metrics(self) -> dict[str, float]:
+        """Mean, sd and fit time by the metric names of an MLflow run."""
         return {
-            **{f"{k}_mean": v for k, v in self.mean.items()},
-            **{f"{k}_sd": v for k, v in self.sd.items()},
-            "fit_seconds": self.seconds,
+            **{f"{name}_mean": value for name, value in self.mean.items()},
+            **{f"{name}_sd": value for name, value in self.sd.items()},
+            "fit_seconds": self.fit_seconds,
         }

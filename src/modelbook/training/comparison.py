@@ -1,4 +1,4 @@
-"""The comparison: baseline and families judged within a budget, slow ones behind the others, here or on an engine."""
+"""Cross-validate the baseline and the model families within a time budget, on an engine."""
 
 from __future__ import annotations
 
@@ -11,131 +11,155 @@ from typing import Any
 
 from modelbook import engine
 from modelbook.config import NONE
-from modelbook.tasks.names import label, spread
-from modelbook.training.candidate import BASELINE, PUT_OFF, Candidate, Slow
+from modelbook.tasks.metric_format import format_mean_sd, metric_label
+from modelbook.training.candidate import BASELINE, POSTPONED, Candidate, FamilyPostponed
 from modelbook.training.experiment import Experiment
-from modelbook.training.folds import Watch
+from modelbook.training.folds import ProgressCallback
 
-SHARE = 1 / 2  # of what is left of the budget: a family that would take more waits until the others are judged
+MAX_BUDGET_SHARE = 1 / 2  # of the remaining budget: a family that would take more is postponed
 
 
-class Judge:
-    """The work on a family: its cross-validation. What a copy on a worker is told of folds, nobody hears."""
+class CrossValidationTask:
+    """The cross-validation of a family as a task; a pickled copy reports no progress."""
 
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
-        self.say: Callable[..., None] = _silent
+        self.report_progress: Callable[..., None] = _ignore_progress
 
     def __reduce__(self) -> Any:
-        return Judge, (self.experiment,)
+        return CrossValidationTask, (self.experiment,)
 
     def __call__(self, item: tuple[str, float]) -> Candidate:
-        family, most = item
-        return self.experiment.candidate(family, _paced(self.say, self.experiment.folds, most))
+        family, max_seconds = item
+        return self.experiment.cross_validate(
+            family, _make_fold_callback(self.report_progress, self.experiment.folds, max_seconds)
+        )
 
 
-def compare(
+def compare_families(
     experiment: Experiment,
     families: list[str],
     budget: float,
     *,
-    tell: Callable[..., None],
-    log: Callable[[Candidate], None],
-    name: str = engine.LOCAL,
+    report_progress: Callable[..., None],
+    log_candidate: Callable[[Candidate], None],
+    engine_name: str = engine.LOCAL,
     scheduler: str = NONE,
 ) -> list[Candidate]:
     """Cross-validate the baseline, then each family until the budget is spent.
 
-    A family whose first fold shows that all would take more than half of what is left, while others wait, is put off
-    until these are judged: else one slow family would keep out all that come behind it. An engine judges as many at a
-    time as it has workers, on the same folds.
+    A family whose first fold shows that it would take more than half of the remaining budget is
+    postponed until the others are done, so that one slow family does not block the rest. An engine
+    evaluates as many families at a time as it has workers, on the same folds.
 
     Parameters
     ----------
     budget : float
-        Seconds; no family is begun after that, and those left are listed as skipped.
-    tell : callable
-        Called with a text, the number done and the total, before and after each; and ``passing``, the fold.
-    log : callable
-        Called with each candidate as soon as it is judged.
-    name, scheduler : str
-        The engine, and its address or ``none``.
+        Seconds after which no family is started; the remaining ones are listed as skipped.
+    report_progress : callable
+        Called with a text, the number done and the total before and after each family, and with
+        ``detail`` for each fold.
+    log_candidate : callable
+        Called with each candidate as soon as it is evaluated.
+    engine_name, scheduler : str
+        The engine, and the address of its scheduler or ``none``.
 
     Returns
     -------
     list of Candidate
-        In the order in which they were judged.
+        In the order of evaluation.
 
     Raises
     ------
     EngineError
-        When the engine is not there, or cannot do its work.
+        If the engine is unavailable or fails.
     """
-    work = Judge(experiment)
-    with engine.opened(name, scheduler, work) as it:
-        return _compared(it, work, families, budget, tell, log)
+    task = CrossValidationTask(experiment)
+    with engine.open_engine(engine_name, scheduler, task) as executor:
+        return _run_comparison(executor, task, families, budget, report_progress, log_candidate)
 
 
-def _compared(
-    it: engine.Engine, work: Judge, families: list[str], budget: float, tell: Callable[..., None],
-    log: Callable[[Candidate], None],
-) -> list[Candidate]:  # fmt: skip
-    experiment, end, total = work.experiment, time.monotonic() + budget, len(families) + 1
-    waiting, off, candidates = [BASELINE, *families], set[str](), list[Candidate]()
+def _run_comparison(
+    executor: engine.Engine,
+    task: CrossValidationTask,
+    families: list[str],
+    budget: float,
+    report_progress: Callable[..., None],
+    log_candidate: Callable[[Candidate], None],
+) -> list[Candidate]:
+    experiment, deadline, total = task.experiment, time.monotonic() + budget, len(families) + 1
+    waiting, postponed, candidates = [BASELINE, *families], set[str](), list[Candidate]()
     running: dict[Future[Any], str] = {}
 
-    def keep(candidate: Candidate) -> None:
-        log(candidate)
+    def record_candidate(candidate: Candidate) -> None:
+        log_candidate(candidate)
         candidates.append(candidate)
 
     while waiting or running:
-        while waiting and len(running) < it.slots():
-            family, left = waiting.pop(0), end - time.monotonic()
-            if left <= 0:
-                keep(_skipped(experiment, family, budget))
+        while waiting and len(running) < executor.slots():
+            family, seconds_left = waiting.pop(0), deadline - time.monotonic()
+            if seconds_left <= 0:
+                record_candidate(_make_skipped(experiment, family, budget))
                 continue
-            text = f"cross-validating {experiment.called(family)}, {left:.0f} s of the budget left"
-            work.say = partial(tell, text, len(candidates), total)
-            tell(f"{text}{_told(experiment, candidates)}", len(candidates), total)
-            others_wait = family != BASELINE and family not in off and set(waiting) - off
-            running[it.submit((family, left * SHARE if others_wait else float("inf")))] = family
+            progress_text = (
+                f"cross-validating {experiment.family_label(family)}, {seconds_left:.0f} s of "
+                "the budget left"
+            )
+            task.report_progress = partial(report_progress, progress_text, len(candidates), total)
+            report_progress(
+                f"{progress_text}{_describe_last_candidate(experiment, candidates)}",
+                len(candidates),
+                total,
+            )
+            others_wait = (
+                family != BASELINE and family not in postponed and set(waiting) - postponed
+            )
+            running[
+                executor.submit(
+                    (family, seconds_left * MAX_BUDGET_SHARE if others_wait else float("inf"))
+                )
+            ] = family
         for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
-            family, candidate = running.pop(future), it.answer(future)
-            if candidate.status == PUT_OFF:
-                off.add(family)
+            family, candidate = running.pop(future), executor.get_result(future)
+            if candidate.status == POSTPONED:
+                postponed.add(family)
                 waiting.append(family)
             else:
-                keep(candidate)
-    tell(f"all candidates judged{_told(experiment, candidates)}", total, total)
+                record_candidate(candidate)
+    report_progress(
+        f"all candidates evaluated{_describe_last_candidate(experiment, candidates)}", total, total
+    )
     return candidates
 
 
-def _skipped(experiment: Experiment, family: str, budget: float) -> Candidate:
+def _make_skipped(experiment: Experiment, family: str, budget: float) -> Candidate:
     reason = f"the budget of {budget:g} s was spent"
-    return Candidate(family, "skipped", reason=reason, called=experiment.called(family))
+    return Candidate(family, "skipped", reason=reason, label=experiment.family_label(family))
 
 
-def _silent(*_: Any, **__: Any) -> None:
+def _ignore_progress(*_: Any, **__: Any) -> None:
     pass
 
 
-def _paced(say: Callable[..., None], folds: int, most: float) -> Watch:
-    """Says each fold; puts a family off when its first one shows that all would take more than ``most`` seconds."""
-    began, calls = time.monotonic(), count()
+def _make_fold_callback(
+    report_progress: Callable[..., None], n_folds: int, max_seconds: float
+) -> ProgressCallback:
+    """Callback that reports each fold, and postpones a family that would exceed ``max_seconds``."""
+    start_time, call_counter = time.monotonic(), count()
 
-    def step(text: str) -> None:
-        taken = time.monotonic() - began
-        if next(calls) == 1 and taken * folds > most:
-            raise Slow(f"{folds} folds would take {taken * folds:.0f} s")
-        say(passing=text)
+    def report_fold(text: str) -> None:
+        elapsed = time.monotonic() - start_time
+        if next(call_counter) == 1 and elapsed * n_folds > max_seconds:
+            raise FamilyPostponed(f"{n_folds} folds would take {elapsed * n_folds:.0f} s")
+        report_progress(detail=text)
 
-    return step
+    return report_fold
 
 
-def _told(experiment: Experiment, candidates: list[Candidate]) -> str:
+def _describe_last_candidate(experiment: Experiment, candidates: list[Candidate]) -> str:
     if not candidates:
         return ""
-    last, name = candidates[-1], experiment.task.headline
+    last, name = candidates[-1], experiment.task.headline_metric
     if last.status != "ok":
         return f"; {last.name}: {last.status}"
-    return f"; {last.name}: {label(name)} {spread(last.mean[name], last.sd[name])}"
+    return f"; {last.name}: {metric_label(name)} {format_mean_sd(last.mean[name], last.sd[name])}"

@@ -1,4 +1,4 @@
-"""The experiment: PyCaret's preprocessing, folds by entity, and one candidate at a time."""
+"""Experiment: PyCaret's preprocessing with group-aware cross-validation of one family at a time."""
 
 from __future__ import annotations
 
@@ -17,126 +17,176 @@ from modelbook import tasks
 from modelbook.config import FAMILIES, NONE
 from modelbook.contract import Contract
 from modelbook.dataset.folds import digest_folds
-from modelbook.dataset.rule import RULES
-from modelbook.tasks.names import label
-from modelbook.tasks.scored import Scored
-from modelbook.training import ahead, imbalance
-from modelbook.training.candidate import BASELINE, PUT_OFF, Candidate, Slow
-from modelbook.training.folds import Watch, choose_folds
-from modelbook.training.share import share
+from modelbook.dataset.split_strategy import SPLIT_STRATEGIES
+from modelbook.tasks.metric_format import metric_label
+from modelbook.tasks.scored_rows import ScoredRows
+from modelbook.training import class_balancing, preprocessing
+from modelbook.training.candidate import BASELINE, POSTPONED, Candidate, FamilyPostponed
+from modelbook.training.entity_sampling import sample_entities
+from modelbook.training.folds import ProgressCallback, choose_folds
 
-EXPERIMENTS = {"classification": ClassificationExperiment, "regression": RegressionExperiment}
-QUIET = {"lightgbm": {"verbosity": -1}}  # LightGBM writes its log to the notebook otherwise
+EXPERIMENT_CLASSES = {
+    "classification": ClassificationExperiment,
+    "regression": RegressionExperiment,
+}
+QUIET_PARAMETERS = {
+    "lightgbm": {"verbosity": -1}
+}  # LightGBM writes its log to the notebook otherwise
 
 
 class Experiment:
-    """A PyCaret experiment on train rows only, with folds by the rule of the split.
+    """A PyCaret experiment on the train rows only, with folds by the split strategy.
 
     Parameters
     ----------
     train : DataFrame
-        Rows under their contract.
+        Train rows, conformed to the contract.
     folds : int
-        Cross-validation folds.
+        Number of cross-validation folds.
     seed : int
-        Seed of everything random.
-    rows : int, optional
-        Rows to choose on at the most; of more, whole entities are drawn.
+        Random seed.
+    max_rows : int, optional
+        Maximum number of rows for model selection; entities are sampled if there are more.
     steps : list, optional
-        Unfitted steps ahead of PyCaret's, of ``ahead.steps``.
-    balance : str, optional
-        How rare classes are given weight: ``none, weights, oversample`` or ``undersample``.
+        Unfitted steps before PyCaret's, from ``preprocessing.make_steps``.
+    imbalance : str, optional
+        Class balancing: ``none, weights, oversample`` or ``undersample``.
     split : str, optional
-        The rule of the folds: ``group``, by entity, ``time`` or ``random``.
+        Split strategy of the folds: ``group`` (by entity), ``time`` or ``random``.
 
     Attributes
     ----------
-    features, outcome, groups : DataFrame, Series, Series
-        The rows to choose on.
-    whole : DataFrame
+    features, outcome, entities : DataFrame, Series, Series
+        The rows for model selection.
+    train_data : DataFrame
         All train rows.
     """
 
     def __init__(
-        self, train: pd.DataFrame, contract: Contract, *, folds: int, seed: int, rows: int | None = None,
-        steps: ahead.Steps | None = None, balance: str = NONE, split: str = "group",
-    ) -> None:  # fmt: skip
-        self._contract, self.task = contract, tasks.of(contract)
-        self._balance = self.task.chosen_imbalance(balance)
-        self.whole, self._steps = train, steps or []
-        train = share(self.task, train, rows, seed=seed)
-        self._given = partial(
-            Experiment, train, contract, folds=folds, seed=seed, steps=steps, balance=balance, split=split
+        self,
+        train: pd.DataFrame,
+        contract: Contract,
+        *,
+        folds: int,
+        seed: int,
+        max_rows: int | None = None,
+        steps: preprocessing.NamedSteps | None = None,
+        imbalance: str = NONE,
+        split: str = "group",
+    ) -> None:
+        self._contract, self.task = contract, tasks.get_task(contract)
+        self._imbalance = self.task.resolve_imbalance(imbalance)
+        self.train_data, self._steps = train, steps or []
+        train = sample_entities(self.task, train, max_rows, seed=seed)
+        self._recreate = partial(
+            Experiment,
+            train,
+            contract,
+            folds=folds,
+            seed=seed,
+            steps=steps,
+            imbalance=imbalance,
+            split=split,
         )
-        self.features = contract.features(train).reset_index(drop=True)
-        self.outcome = contract.outcome(train).reset_index(drop=True)
-        self.groups = contract.entities(train).reset_index(drop=True)
-        self.rule = RULES[split]
-        self._units = self.rule.units(train, contract).reset_index(drop=True)
-        self._splitter = choose_folds(self.task, self.outcome, self._units, folds, self.rule)
+        self.features = contract.select_features(train).reset_index(drop=True)
+        self.outcome = contract.encode_checked_target(train).reset_index(drop=True)
+        self.entities = contract.entity_ids(train).reset_index(drop=True)
+        self.split_strategy = SPLIT_STRATEGIES[split]
+        self._groups = self.split_strategy.groups(train, contract).reset_index(drop=True)
+        self._splitter = choose_folds(
+            self.task, self.outcome, self._groups, folds, self.split_strategy
+        )
         self.folds, self._folds_wanted = self._splitter.n_splits, folds
-        self._parts = list(self._splitter.split(self.features, self.outcome, self._units))
+        self._cv_splits = list(self._splitter.split(self.features, self.outcome, self._groups))
         self._seed, self._experiment = seed, self._set_up(seed)
 
     def __reduce__(self) -> Any:
-        """A copy that travels is set up anew from the rows to choose on: the same folds, and the same answers."""
-        return self._given, ()
+        """Pickle as a call that sets the experiment up again, with the same folds and results."""
+        return self._recreate, ()
 
     def _set_up(self, seed: int) -> Any:
-        seen = ahead.seen(self._steps, self._contract, self.features, self.outcome)
-        words = ahead.categorical(seen)
-        data = seen.assign(**{self._contract.target: self.outcome})
-        experiment = EXPERIMENTS[self.task.learner]()
+        prepared = preprocessing.fit_and_check_steps(
+            self._steps, self._contract, self.features, self.outcome
+        )
+        categorical_names = preprocessing.text_columns(prepared)
+        data = prepared.assign(**{self._contract.target: self.outcome})
+        experiment = EXPERIMENT_CLASSES[self.task.experiment_type]()
         experiment.setup(
             data=data,
-            # PyCaret insists on a test set. The holdout stays outside, so it gets rows that it never scores.
+            # PyCaret requires a test set. The holdout is kept out; these rows are never scored.
             test_data=data.head(2 * self.folds),
             target=self._contract.target,
             index=False,
-            numeric_features=[name for name in seen if name not in words],
-            categorical_features=words,
+            numeric_features=[name for name in prepared if name not in categorical_names],
+            categorical_features=categorical_names,
             numeric_imputation="median",
             categorical_imputation="mode",
             normalize=True,
             fold_strategy=self._splitter,
-            fold_groups=self._units,
+            fold_groups=self._groups,
             session_id=seed,
-            n_jobs=1,  # fastest on a laptop for tables of this size: workers import the whole stack again
+            n_jobs=1,  # workers would import the whole stack again
             memory=False,
-            verbose=False, html=False, system_log=False,
-            **imbalance.resampling(self._balance),
-        )  # fmt: skip
+            verbose=False,
+            html=False,
+            system_log=False,
+            **class_balancing.resampling_arguments(self._imbalance),
+        )
         if self._steps:
-            ahead.put(experiment, self._steps, self.features)
+            preprocessing.prepend_steps(experiment, self._steps, self.features)
         for name, row in experiment.get_metrics().iterrows():
-            if row["Display Name"] not in self.task.ranked.values():
-                experiment.remove_metric(name)  # it would be computed for nothing, and some warn
-        for one in self.task.added():
+            if row["Display Name"] not in self.task.pycaret_metric_names.values():
+                experiment.remove_metric(name)  # unused, and some raise warnings
+        for metric in self.task.custom_metrics():
             experiment.add_metric(
-                one.name, one.name, one.compute, greater_is_better=one.higher, **self._asked(one.takes)
+                metric.name,
+                metric.name,
+                metric.compute,
+                greater_is_better=metric.greater_is_better,
+                **self._metric_target(metric.prediction_type),
             )
         return experiment
 
-    def _asked(self, takes: str) -> dict[str, Any]:
-        """What PyCaret must be told of a metric of one's own: in regression there is but one thing to take."""
-        return {"target": takes, "multiclass": True} if self.task.learner == "classification" else {}
+    def _metric_target(self, prediction_type: str) -> dict[str, Any]:
+        """PyCaret's arguments for a custom metric, which it takes for classification only."""
+        return (
+            {"target": prediction_type, "multiclass": True}
+            if self.task.experiment_type == "classification"
+            else {}
+        )
 
-    def all_rows(self) -> tuple[pd.DataFrame, pd.Series]:
-        """Features and outcome of all train rows."""
-        rows = self.whole.reset_index(drop=True)
-        return self._contract.features(rows), self._contract.outcome(rows)
+    def train_features_and_target(self) -> tuple[pd.DataFrame, pd.Series]:
+        """Features and target of all train rows."""
+        rows = self.train_data.reset_index(drop=True)
+        return self._contract.select_features(rows), self._contract.encode_checked_target(rows)
 
-    def caption(self) -> str:
-        """What stands under the folds' sizes."""
-        return f"Folds: rows, entities, and where the target lies. {self.told()}".strip()
+    def folds_caption(self) -> str:
+        """Caption of the table of folds."""
+        return (
+            f"Size of the folds and distribution of the target. {self.describe_sampling()}".strip()
+        )
 
-    def told(self) -> str:
-        """On how many rows is chosen, and how they are balanced, in sentences; empty for all as they are."""
-        chosen = "" if len(self.features) == len(self.whole) else (
-            f"Families and settings were chosen on {len(self.features):,} of {len(self.whole):,} train rows "
-            f"(search_rows), drawn by entity; the final fit takes all."
-        )  # fmt: skip
-        return " ".join(filter(None, [self._fewer_folds(), chosen, imbalance.told(self._balance)]))
+    def describe_sampling(self) -> str:
+        """Describe sampling, number of folds and balancing in sentences; empty for the defaults."""
+        sampling_sentence = (
+            ""
+            if len(self.features) == len(self.train_data)
+            else (
+                f"Families and settings were selected on {len(self.features):,} of "
+                f"{len(self.train_data):,} train rows (search_rows), sampled by entity; "
+                "the final fit uses all rows."
+            )
+        )
+        return " ".join(
+            filter(
+                None,
+                [
+                    self._fewer_folds(),
+                    sampling_sentence,
+                    class_balancing.describe_balancing(self._imbalance),
+                ],
+            )
+        )
 
     def _fewer_folds(self) -> str:
         if self.folds == self._folds_wanted:
@@ -147,146 +197,198 @@ class Experiment:
         )
 
     def fold_digest(self) -> str:
-        """SHA-256 of which entity is tested in which fold; equal digests mean the same folds."""
-        folds = np.full(len(self.outcome), -1)  # forward in time, the first rows are in no test fold
-        for number, (_, test) in enumerate(self._parts):
-            folds[test] = number
-        return digest_folds(self._units, folds)
+        """SHA-256 of the assignment of groups to test folds."""
+        folds = np.full(len(self.outcome), -1)  # forward folds never test the first rows
+        for number, (_, test_index) in enumerate(self._cv_splits):
+            folds[test_index] = number
+        return digest_folds(self._groups, folds)
 
-    def fold_sizes(self) -> pd.DataFrame:
-        """Rows and entities of each fold, and where the target lies; columns ``fold, rows, entities, …``."""
-        return pd.DataFrame([
-            {"fold": k, "rows": len(i), "entities": self.groups.iloc[i].nunique(),
-             **self.task.level(self.outcome.iloc[i].to_numpy())}
-            for k, (_, i) in enumerate(self.parts(), 1)
-        ])  # fmt: skip
+    def summarize_folds(self) -> pd.DataFrame:
+        """Size and target summary of each test fold; columns ``fold, rows, entities, …``."""
+        return pd.DataFrame(
+            [
+                {
+                    "fold": fold,
+                    "rows": len(test_index),
+                    "entities": self.entities.iloc[test_index].nunique(),
+                    **self.task.summarize_outcome(self.outcome.iloc[test_index].to_numpy()),
+                }
+                for fold, (_, test_index) in enumerate(self.cv_splits(), 1)
+            ]
+        )
 
-    def called(self, family: str) -> str:
-        """A family's name for people."""
-        return FAMILIES[self.task.learner].get(family, family)
+    def family_label(self, family: str) -> str:
+        """Display name of a family."""
+        return FAMILIES[self.task.experiment_type].get(family, family)
 
-    def candidate(self, family: str, watch: Watch | None = None) -> Candidate:
-        """Cross-validate one family. A failure is an answer, not an error.
+    def cross_validate(self, family: str, on_fold: ProgressCallback | None = None) -> Candidate:
+        """Cross-validate one family. A failure is returned as a candidate's status, not raised.
 
         Parameters
         ----------
-        watch : callable, optional
-            Called with ``fold 2 of 5`` as each fold begins; may raise ``Slow``, which puts the family off.
+        on_fold : callable, optional
+            Called with ``fold 2 of 5`` as each fold begins; may raise ``FamilyPostponed``.
         """
-        began = time.perf_counter()
-        self._splitter.watch = watch
+        start_time = time.perf_counter()
+        self._splitter.watch = on_fold
         try:
-            self._judge(family)
-        except Slow as slow:
-            return Candidate(family, PUT_OFF, time.perf_counter() - began, reason=str(slow), called=self.called(family))
-        except Exception as error:  # any library may fail in any way; the others still run
+            self._run_cross_validation(family)
+        except FamilyPostponed as postponed:
             return Candidate(
-                family, "failed", time.perf_counter() - began,
-                reason=f"{type(error).__name__}: {error}"[:500], called=self.called(family),
-            )  # fmt: skip
+                family,
+                POSTPONED,
+                time.perf_counter() - start_time,
+                reason=str(postponed),
+                label=self.family_label(family),
+            )
+        except Exception as error:  # libraries may raise anything; the other families still run
+            return Candidate(
+                family,
+                "failed",
+                time.perf_counter() - start_time,
+                reason=f"{type(error).__name__}: {error}"[:500],
+                label=self.family_label(family),
+            )
         table = self._experiment.pull()
         mean, sd = (
-            {name: float(table.loc[row, column]) for name, column in self.task.ranked.items()}
+            {
+                name: float(table.loc[row, column])
+                for name, column in self.task.pycaret_metric_names.items()
+            }
             for row in ("Mean", "Std")
         )
-        undefined = [name for name in self.task.ranks if not np.isfinite(mean[name])]
+        undefined = [name for name in self.task.ranking_metrics if not np.isfinite(mean[name])]
         if undefined:
             return Candidate(
                 family,
                 "failed",
-                time.perf_counter() - began,
-                reason=f"{', '.join(map(label, undefined))}: undefined in a fold",
-                called=self.called(family),
+                time.perf_counter() - start_time,
+                reason=f"{', '.join(map(metric_label, undefined))}: undefined in a fold",
+                label=self.family_label(family),
             )
-        return Candidate(family, "ok", time.perf_counter() - began, mean, sd, called=self.called(family))
+        return Candidate(
+            family,
+            "ok",
+            time.perf_counter() - start_time,
+            mean,
+            sd,
+            label=self.family_label(family),
+        )
 
-    def blended(self, families: list[str]) -> Any:
-        """A vote of the families' defaults: the mean of their probabilities, or of their numbers; unfitted."""
+    def make_blend(self, families: list[str]) -> Any:
+        """An unfitted blend of the families with default parameters: their mean prediction."""
         self._splitter.watch = None
-        vote = {"method": "soft"} if self.task.learner == "classification" else {}
-        models = [self._model(family) for family in families]
-        return self.pipeline(self._experiment.blend_models(models, verbose=False, **vote))
+        vote_options = {"method": "soft"} if self.task.experiment_type == "classification" else {}
+        models = [self._make_estimator(family) for family in families]
+        return self.make_pipeline(
+            self._experiment.blend_models(models, verbose=False, **vote_options)
+        )
 
-    def spaces(self, family: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """PyCaret's ranges and grid of a family's parameters, but for weights of classes: no matter of luck."""
-        known, held = self._model(family).get_params(), self._experiment._all_models_internal[family]
+    def search_spaces(self, family: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """PyCaret's search distributions and grid of a family, without ``class_weight``."""
+        parameters, model_container = (
+            self._make_estimator(family).get_params(),
+            self._experiment._all_models_internal[family],
+        )
         ranges, grid = (
-            {name: values for name, values in space.items() if name in known and name != "class_weight"}
-            for space in (held.tune_distribution, held.tune_grid)
+            {
+                name: values
+                for name, values in space.items()
+                if name in parameters and name != "class_weight"
+            }
+            for space in (model_container.tune_distribution, model_container.tune_grid)
         )
         return ranges, grid
 
-    def parts(self) -> list[Any]:
-        """Positions of each fold's rows: those that are fitted on, and those that are asked about."""
-        return self._parts
+    def cv_splits(self) -> list[Any]:
+        """Train and test positions of each fold."""
+        return self._cv_splits
 
-    def fresh(self, family: str) -> Any:
-        """The preprocessing with a family's defaults behind it, unfitted."""
-        return self.pipeline(self._model(family))
+    def make_default_pipeline(self, family: str) -> Any:
+        """An unfitted pipeline of the preprocessing and a family with default parameters."""
+        return self.make_pipeline(self._make_estimator(family))
 
-    def _model(self, family: str) -> Any:
-        """A family with PyCaret's defaults, unfitted: its ``create_model`` would fit it to all rows first."""
-        named, params = self._named(family)
-        if isinstance(named, str):
-            held = self._experiment._all_models_internal[named]
-            return held.class_def(**{**held.args, **params})
-        return named.set_params(**params)
+    def _make_estimator(self, family: str) -> Any:
+        """An unfitted estimator with PyCaret's defaults; ``create_model`` would fit it."""
+        estimator, params = self._family_and_parameters(family)
+        if isinstance(estimator, str):
+            model_container = self._experiment._all_models_internal[estimator]
+            return model_container.class_def(**{**model_container.args, **params})
+        return estimator.set_params(**params)
 
-    def _judge(self, family: str) -> None:
-        """Cross-validate by PyCaret; the baseline says what is there, so that nothing is balanced for it."""
-        whole, (named, params) = self._experiment.pipeline.steps, self._named(family)
+    def _run_cross_validation(self, family: str) -> None:
+        """Cross-validate with PyCaret; the baseline is fitted without class balancing."""
+        steps, (estimator, params) = (
+            self._experiment.pipeline.steps,
+            self._family_and_parameters(family),
+        )
         if family == BASELINE:
-            self._experiment.pipeline.steps = imbalance.without(whole)
+            self._experiment.pipeline.steps = class_balancing.drop_resampling_step(steps)
         try:
-            self._experiment.create_model(named, verbose=False, error_score="raise", **params)
+            self._experiment.create_model(estimator, verbose=False, error_score="raise", **params)
         finally:
-            self._experiment.pipeline.steps = whole
+            self._experiment.pipeline.steps = steps
 
-    def _named(self, family: str) -> tuple[Any, dict[str, Any]]:
-        """A family's name or an estimator, with its parameters, as PyCaret takes them."""
-        params = QUIET.get(family, {})
-        if family == BASELINE or self._balance != imbalance.WEIGHTS:
+    def _family_and_parameters(self, family: str) -> tuple[Any, dict[str, Any]]:
+        """Estimator (or family name) and parameters for PyCaret's ``create_model``."""
+        params = QUIET_PARAMETERS.get(family, {})
+        if family == BASELINE or self._imbalance != class_balancing.CLASS_WEIGHTS:
             return family, params
-        return imbalance.weighed(family, self.called(family), len(self.task.classes), params, self._seed)
+        return class_balancing.weight_classes(
+            family, self.family_label(family), len(self.task.classes), params, self._seed
+        )
 
-    def pipeline(self, estimator: Any) -> Any:
-        """An unfitted copy of the preprocessing with an estimator behind it: fits and predicts like one model."""
-        whole = clone(self._experiment.pipeline)
-        whole.steps.append(("model", clone(estimator)))
-        return whole
+    def make_pipeline(self, estimator: Any) -> Any:
+        """An unfitted pipeline of the preprocessing and an estimator."""
+        pipeline = clone(self._experiment.pipeline)
+        pipeline.steps.append(("model", clone(estimator)))
+        return pipeline
 
-    def out_of_fold(self, pipeline: Any) -> Scored:
-        """Each train row, answered by a fit without its fold; NaN for first times, which no forward fold asks about."""
-        if self.rule.forward:
-            answers = [self.ask(pipeline, learned, asked) for learned, asked in self.parts()]
-            return Scored.of(self.outcome, self.joined(answers), self.groups)
-        found = cross_val_predict(
+    def predict_out_of_fold(self, pipeline: Any) -> ScoredRows:
+        """Out-of-fold scores of the train rows; NaN for rows that no forward fold tests."""
+        if self.split_strategy.is_forward:
+            fold_scores = [
+                self.fit_predict_fold(pipeline, train_index, test_index)
+                for train_index, test_index in self.cv_splits()
+            ]
+            return ScoredRows.from_arrays(
+                self.outcome, self.join_fold_scores(fold_scores), self.entities
+            )
+        response = cross_val_predict(
             pipeline,
             self.features,
             self.outcome,
-            cv=self.parts(),
-            method=self.task.response,
+            cv=self.cv_splits(),
+            method=self.task.response_method,
         )
-        return Scored.of(self.outcome, self.task.scores(found), self.groups)
+        return ScoredRows.from_arrays(
+            self.outcome, self.task.extract_scores(response), self.entities
+        )
 
-    def answered(self, answers: np.ndarray) -> Scored:
-        """Answers out of fold with what turned out, of all rows that have one."""
-        known = np.isfinite(answers).reshape(len(answers), -1).all(axis=1)
-        return Scored.of(self.outcome, answers, self.groups).where(known)
+    def to_scored_rows(self, scores: np.ndarray) -> ScoredRows:
+        """Out-of-fold scores with outcomes, of all rows that have a score."""
+        has_score = np.isfinite(scores).reshape(len(scores), -1).all(axis=1)
+        return ScoredRows.from_arrays(self.outcome, scores, self.entities).select(has_score)
 
-    def ask(self, pipeline: Any, learned: np.ndarray, asked: np.ndarray) -> np.ndarray:
-        """What a copy that is fitted on some rows says of others; rows by their positions."""
-        # A copy: a pipeline of PyCaret that is fitted again keeps to the columns that it had at first.
-        fitted = clone(pipeline).fit(self.features.iloc[learned], self.outcome.iloc[learned])
-        return self.task.answers(fitted, self.features.iloc[asked])
+    def fit_predict_fold(
+        self, pipeline: Any, train_index: np.ndarray, test_index: np.ndarray
+    ) -> np.ndarray:
+        """Fit a copy of the pipeline on the train rows and score the test rows, by position."""
+        # A copy, because a refitted PyCaret pipeline keeps the columns of its first fit.
+        fitted = clone(pipeline).fit(
+            self.features.iloc[train_index], self.outcome.iloc[train_index]
+        )
+        return self.task.predict_scores(fitted, self.features.iloc[test_index])
 
-    def judge(self, metric: str, answers: np.ndarray, asked: np.ndarray) -> float:
-        """A metric of answers to the rows at these positions."""
-        return self.task.metrics()[metric](self.outcome.iloc[asked].to_numpy(), answers, np.ones(len(asked)))
+    def evaluate_fold(self, metric: str, scores: np.ndarray, test_index: np.ndarray) -> float:
+        """A metric of scores for the rows at these positions."""
+        return self.task.metric_functions()[metric](
+            self.outcome.iloc[test_index].to_numpy(), scores, np.ones(len(test_index))
+        )
 
-    def joined(self, answers: list[np.ndarray]) -> np.ndarray:
-        """Each fold's answers put to its rows, as ``Scored.score``; NaN where no fold asks."""
-        found = np.full((len(self.outcome), *answers[0].shape[1:]), np.nan)
-        for (_, asked), said in zip(self.parts(), answers, strict=True):
-            found[asked] = said
-        return found
+    def join_fold_scores(self, fold_scores: list[np.ndarray]) -> np.ndarray:
+        """Join the folds' scores in the form of ``ScoredRows.score``; NaN for untested rows."""
+        scores = np.full((len(self.outcome), *fold_scores[0].shape[1:]), np.nan)
+        for (_, test_index), fold_score in zip(self.cv_splits(), fold_scores, strict=True):
+            scores[test_index] = fold_score
+        return scores

@@ -1,4 +1,4 @@
-"""Cross-validation folds by the split strategy: whole groups, every class in each fold, no future."""
+"""Cross-validation folds by split strategy: whole groups, every class in each fold, no future."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import pandas as pd
 from sklearn.model_selection import BaseCrossValidator
 
 from modelbook.dataset.folds import FEWEST_FOLDS, assign_folds
-from modelbook.dataset.rule import Rule
+from modelbook.dataset.split_strategy import SplitStrategy
 from modelbook.errors import TrainingError
 from modelbook.tasks.base import Task
 
-Watch = Callable[[str], None]  # called with a text as each step of a longer one begins
+ProgressCallback = Callable[[str], None]  # called with a text as each step of a longer one begins
 
 
 class _Folds(BaseCrossValidator):
     """Folds that report progress: ``watch`` is called as each fold begins."""
 
-    watch: Watch | None = None
+    watch: ProgressCallback | None = None
 
     def __init__(self, n_splits: int) -> None:
         self.n_splits = n_splits
@@ -62,63 +62,72 @@ class ForwardChaining(_Folds):
     def _pairs(self, y: Any, groups: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         times = np.asarray(groups)
         for block in np.array_split(np.unique(times), self.n_splits + 1)[1:]:
-            earlier = times < block[0]
-            yield np.flatnonzero(earlier), np.flatnonzero(~earlier & (times <= block[-1]))
+            is_earlier = times < block[0]
+            yield np.flatnonzero(is_earlier), np.flatnonzero(~is_earlier & (times <= block[-1]))
 
 
-def choose_folds(task: Task, outcome: pd.Series, units: pd.Series, folds: int, rule: Rule) -> _Folds:
-    """The folds for a task: as many as asked for, or the most that can all be scored.
+def choose_folds(
+    task: Task, outcome: pd.Series, groups: pd.Series, folds: int, strategy: SplitStrategy
+) -> _Folds:
+    """Choose the folds of a task: the requested number, or the most that can all be scored.
 
-    A fold without a row of a class has no ROC AUC, so fewer folds are taken where classes are rare.
+    A fold that lacks a class has no ROC AUC, so there are fewer folds if classes are rare.
 
     Parameters
     ----------
     outcome, units : Series
-        The target as codes or numbers, and what stays together; shape (rows,).
+        The target as codes or numbers, and the group of each row; shape (rows,).
 
     Raises
     ------
     TrainingError
-        When there are too few units for so many folds, or not even two folds can be scored.
+        If there are too few groups for the folds, or not even two folds can be scored.
     """
-    _check_units(units, folds, rule)
+    _check_units(groups, folds, strategy)
     classes = outcome.to_numpy()
-    for count in range(folds, FEWEST_FOLDS - 1, -1):
-        chosen = _of_rule(task, count, rule)
-        pairs = chosen.split(outcome, outcome, units)
-        if not task.classes or all(_has_classes(task, classes, train, test, rule) for train, test in pairs):
-            return chosen
-    rows = np.bincount(classes, minlength=len(task.classes))
-    rarest = int(rows.argmin())
+    for n_splits in range(folds, FEWEST_FOLDS - 1, -1):
+        splitter = _of_rule(task, n_splits, strategy)
+        splits = splitter.split(outcome, outcome, groups)
+        if not task.classes or all(
+            _has_classes(task, classes, train, test, strategy) for train, test in splits
+        ):
+            return splitter
+    class_counts = np.bincount(classes, minlength=len(task.classes))
+    rarest_class = int(class_counts.argmin())
     raise TrainingError(
-        f"class {task.classes[rarest]!r} has {rows[rarest]} rows to train on, "
+        f"class {task.classes[rarest_class]!r} has {class_counts[rarest_class]} rows to train on, "
         "too few or too close together for two folds",
         expected="rows of every class in both parts of at least two folds",
         next="take more rows (sample)"
-        + (", or split by group" if rule.forward else "")
+        + (", or split by group" if strategy.is_forward else "")
         + ("; or join rare classes, in table and contract" if len(task.classes) > 2 else ""),
     )
 
 
-def _of_rule(task: Task, count: int, rule: Rule) -> _Folds:
-    if rule.forward:
-        return ForwardChaining(count)
-    return StratifiedGroupKFold(count, stratify=bool(task.classes))
+def _of_rule(task: Task, n_splits: int, strategy: SplitStrategy) -> _Folds:
+    if strategy.is_forward:
+        return ForwardChaining(n_splits)
+    return StratifiedGroupKFold(n_splits, stratify=bool(task.classes))
 
 
-def _has_classes(task: Task, classes: np.ndarray, train: np.ndarray, test: np.ndarray, rule: Rule) -> bool:
-    """Whether a fold trains on every class, and tests on all; forward in time two are enough."""
-    needed = 2 if rule.forward else len(task.classes)
-    return len(np.unique(classes[train])) == len(task.classes) and len(np.unique(classes[test])) >= needed
+def _has_classes(
+    task: Task, classes: np.ndarray, train: np.ndarray, test: np.ndarray, strategy: SplitStrategy
+) -> bool:
+    """Whether a fold trains and tests on every class; forward folds need two test classes."""
+    min_test_classes = 2 if strategy.is_forward else len(task.classes)
+    return (
+        len(np.unique(classes[train])) == len(task.classes)
+        and len(np.unique(classes[test])) >= min_test_classes
+    )
 
 
-def _check_units(units: pd.Series, folds: int, rule: Rule) -> None:
-    count, least = units.nunique(), folds + rule.forward
-    if count < least:
-        what = "times" if rule.forward else "entities"
+def _check_units(groups: pd.Series, folds: int, strategy: SplitStrategy) -> None:
+    n_groups, min_groups = groups.nunique(), folds + strategy.is_forward
+    if n_groups < min_groups:
+        noun = "times" if strategy.is_forward else "entities"
         raise TrainingError(
-            f"{count} {what} cannot be cross-validated in {folds} folds",
-            expected=f"at least {least} {what} in the train rows",
+            f"{n_groups} {noun} cannot be cross-validated in {folds} folds",
+            expected=f"at least {min_groups} {noun} in the train rows",
             next="take fewer folds, or more rows (sample)"
-            + (", or a later train_until, or split by group" if rule.forward else ""),
+            + (", or a later train_until, or split by group" if strategy.is_forward else ""),
         )

@@ -1,4 +1,4 @@
-"""The leaderboard: candidates ranked by one metric, and what the ranking is worth."""
+"""The leaderboard: candidates ranked by one metric, and the uncertainty of the ranking."""
 
 from __future__ import annotations
 
@@ -8,30 +8,42 @@ from typing import Any
 
 import pandas as pd
 
+from modelbook.atomic import atomic_write
 from modelbook.errors import TrainingError
-from modelbook.tasks.names import LOWER_IS_BETTER, label, spread, told
+from modelbook.tasks.metric_format import (
+    LOWER_IS_BETTER,
+    format_mean_sd,
+    format_metric,
+    metric_label,
+)
 from modelbook.training.candidate import BASELINE, Candidate
-from modelbook.whole import complete
 
 
-def leaderboard(candidates: list[Candidate], metric: str) -> pd.DataFrame:
+def build_leaderboard(candidates: list[Candidate], metric: str) -> pd.DataFrame:
     """Candidates as rows, best first by the metric's mean, failed and skipped ones last.
 
     Raises
     ------
     TrainingError
-        When no family beside the baseline has a score.
+        If no family other than the baseline has a score.
     """
-    if not any(candidate.status == "ok" and candidate.family != BASELINE for candidate in candidates):
-        why = (
-            "; ".join(f"{c.name}: {c.status} ({c.reason})" for c in candidates if c.family != BASELINE)
+    if not any(
+        candidate.status == "ok" and candidate.family != BASELINE for candidate in candidates
+    ):
+        reasons = (
+            "; ".join(
+                f"{entry.name}: {entry.status} ({entry.reason})"
+                for entry in candidates
+                if entry.family != BASELINE
+            )
             or "no candidates"
         )
         raise TrainingError(
-            f"the leaderboard is empty: {why}", next="take other families, more rows, or a larger budget"
+            f"the leaderboard is empty: {reasons}",
+            next="take other families, more rows, or a larger budget",
         )
-    board = pd.DataFrame([candidate.row() for candidate in candidates])
-    return board.sort_values(
+    leaderboard = pd.DataFrame([candidate.to_row() for candidate in candidates])
+    return leaderboard.sort_values(
         f"{metric}_mean",
         ascending=metric in LOWER_IS_BETTER,
         kind="stable",
@@ -40,117 +52,172 @@ def leaderboard(candidates: list[Candidate], metric: str) -> pd.DataFrame:
     )
 
 
-def kept(path: Path, log: Callable[[Candidate], None]) -> Callable[[Candidate], None]:
-    """A log that also keeps the candidates so far as a file, so that an interruption does not lose them.
+def make_saving_logger(
+    path: Path, log_candidate: Callable[[Candidate], None]
+) -> Callable[[Candidate], None]:
+    """A logger that also saves the candidates so far, so that an interruption does not lose them.
 
     Parameters
     ----------
     path : Path
-        The file; whole at any moment. It is the caller's to remove when the comparison has ended.
-    log : callable
+        The Parquet file, written atomically. The caller removes it after the comparison.
+    log_candidate : callable
         Called with each candidate first.
     """
     candidates: list[Candidate] = []
 
-    def keep(candidate: Candidate) -> None:
-        log(candidate)
+    def log_and_save(candidate: Candidate) -> None:
+        log_candidate(candidate)
         candidates.append(candidate)
-        with complete(path) as part:
-            pd.DataFrame([each.row() for each in candidates]).to_parquet(part)
+        with atomic_write(path) as part_path:
+            pd.DataFrame([entry.to_row() for entry in candidates]).to_parquet(part_path)
 
-    return keep
-
-
-def is_sorted(board: pd.DataFrame, metric: str) -> bool:
-    """Whether the candidates with a score stand best first."""
-    means = board[f"{metric}_mean"]
-    return means.is_monotonic_increasing if metric in LOWER_IS_BETTER else means.is_monotonic_decreasing
+    return log_and_save
 
 
-def best(board: pd.DataFrame, count: int = 1) -> list[str]:
-    """The best families of a leaderboard, best first, the baseline left out."""
-    ranked = board[(board["status"] == "ok") & (board["family"] != BASELINE)]
+def is_sorted(leaderboard: pd.DataFrame, metric: str) -> bool:
+    """Whether the leaderboard is sorted by the metric, best first."""
+    means = leaderboard[f"{metric}_mean"]
+    return (
+        means.is_monotonic_increasing
+        if metric in LOWER_IS_BETTER
+        else means.is_monotonic_decreasing
+    )
+
+
+def best_families(leaderboard: pd.DataFrame, count: int = 1) -> list[str]:
+    """The best families of a leaderboard, best first, without the baseline."""
+    ranked = leaderboard[(leaderboard["status"] == "ok") & (leaderboard["family"] != BASELINE)]
     return ranked["family"].head(count).tolist()
 
 
-def metrics(board: pd.DataFrame) -> pd.DataFrame:
-    """Every metric as mean ± standard deviation over the folds, a candidate a row; those with a score only."""
-    scored = board[board["status"] == "ok"]
+def metrics_table(leaderboard: pd.DataFrame) -> pd.DataFrame:
+    """Mean ± standard deviation over the folds of every metric, for candidates with a score."""
+    scored = leaderboard[leaderboard["status"] == "ok"]
     table = {"candidate": scored["candidate"]}
-    for name in (column.removesuffix("_mean") for column in board.columns if column.endswith("_mean")):
+    for name in (
+        column.removesuffix("_mean") for column in leaderboard.columns if column.endswith("_mean")
+    ):
         pairs = zip(scored[f"{name}_mean"], scored[f"{name}_sd"])
-        written = [spread(mean, sd).replace(" ", "\u00a0") for mean, sd in pairs]  # never broken at the sign
-        table[label(name)] = pd.Series(written, scored.index)
+        cells = [
+            format_mean_sd(mean, sd).replace(" ", "\u00a0") for mean, sd in pairs
+        ]  # no line break at ±
+        table[metric_label(name)] = pd.Series(cells, scored.index)
     return pd.DataFrame({**table, "fit seconds": scored["fit_seconds"]})
 
 
-def winners(board: pd.DataFrame) -> str:
-    """Which candidate is best by how many metrics, in a sentence."""
-    scored, best = board[board["status"] == "ok"].set_index("candidate"), {}
-    for column in (name for name in board.columns if name.endswith("_mean")):
+def describe_winners(leaderboard: pd.DataFrame) -> str:
+    """Describe which candidate is best by how many metrics."""
+    scored, winners = leaderboard[leaderboard["status"] == "ok"].set_index("candidate"), {}
+    for column in (name for name in leaderboard.columns if name.endswith("_mean")):
         metric, means = column.removesuffix("_mean"), scored[column].dropna()
         if len(means):
-            best[metric] = str(means.idxmin() if metric in LOWER_IS_BETTER else means.idxmax())
-    by: dict[str, list[str]] = {}
-    for metric, candidate in best.items():
-        by.setdefault(candidate, []).append(label(metric))
-    first, *others = sorted(by, key=lambda candidate: -len(by[candidate]))
-    more = "".join(f"; {candidate} by {', '.join(by[candidate])}" for candidate in others)
-    return f"By {len(by[first])} of {len(best)} metrics the best is {first}{more}."
+            winners[metric] = str(means.idxmin() if metric in LOWER_IS_BETTER else means.idxmax())
+    metrics_by_candidate: dict[str, list[str]] = {}
+    for metric, candidate in winners.items():
+        metrics_by_candidate.setdefault(candidate, []).append(metric_label(metric))
+    overall_winner, *other_winners = sorted(
+        metrics_by_candidate, key=lambda candidate: -len(metrics_by_candidate[candidate])
+    )
+    others_text = "".join(
+        f"; {candidate} by {', '.join(metrics_by_candidate[candidate])}"
+        for candidate in other_winners
+    )
+    return (
+        f"Best by {len(metrics_by_candidate[overall_winner])} of {len(winners)} metrics: "
+        f"{overall_winner}{others_text}."
+    )
 
 
-def behind(board: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """How far each candidate is behind the leader; columns ``candidate, behind, spread, told apart``.
+def compare_with_leader(leaderboard: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Gap of each candidate to the leader.
 
-    ``spread`` is the leader's standard deviation over the folds, ``told apart`` whether the gap is larger: a rule,
-    for folds share train rows and no exact test of their means exists (Bengio & Grandvalet 2004).
+    Columns ``candidate, behind, spread, distinguishable``. ``spread`` is the leader's standard
+    deviation over the folds, and ``distinguishable`` whether the gap is larger. This is a rule of
+    thumb: folds share train rows, so no exact test exists (Bengio & Grandvalet 2004).
     """
-    scored = board[board["status"] == "ok"]
+    scored = leaderboard[leaderboard["status"] == "ok"]
     leader = scored.iloc[0]
     gap = leader[f"{metric}_mean"] - scored[f"{metric}_mean"]
     gap = -gap if metric in LOWER_IS_BETTER else gap
     sd = leader[f"{metric}_sd"]
-    table = pd.DataFrame({"candidate": scored["candidate"], "behind": gap, "spread": sd, "told apart": gap > sd})
-    return table.iloc[1:].replace({"told apart": {True: "yes", False: "no"}}).reset_index(drop=True)
+    table = pd.DataFrame(
+        {"candidate": scored["candidate"], "behind": gap, "spread": sd, "distinguishable": gap > sd}
+    )
+    return (
+        table.iloc[1:]
+        .replace({"distinguishable": {True: "yes", False: "no"}})
+        .reset_index(drop=True)
+    )
 
 
-def story(board: pd.DataFrame, metric: str) -> dict[str, Any]:
+def verdict_fields(leaderboard: pd.DataFrame, metric: str) -> dict[str, Any]:
     """Word, level, sentences and key numbers of the comparison's verdict."""
-    name = label(metric)
-    scored = board[board["status"] == "ok"]
-    families, base = scored[scored["family"] != BASELINE], scored.loc[scored["family"] == BASELINE, f"{metric}_mean"]
-    leader, seconds, missing = families.iloc[0], scored["fit_seconds"].sum(), int((board["status"] != "ok").sum())
-    mean, sd, floor = leader[f"{metric}_mean"], leader[f"{metric}_sd"], base.iloc[0] if len(base) else float("nan")
-    gaps = behind(families, metric)
+    name = metric_label(metric)
+    scored = leaderboard[leaderboard["status"] == "ok"]
+    families, baseline_means = (
+        scored[scored["family"] != BASELINE],
+        scored.loc[scored["family"] == BASELINE, f"{metric}_mean"],
+    )
+    leader, total_seconds, n_unscored = (
+        families.iloc[0],
+        scored["fit_seconds"].sum(),
+        int((leaderboard["status"] != "ok").sum()),
+    )
+    mean, sd, baseline_mean = (
+        leader[f"{metric}_mean"],
+        leader[f"{metric}_sd"],
+        baseline_means.iloc[0] if len(baseline_means) else float("nan"),
+    )
+    leader_gaps = compare_with_leader(families, metric)
     sentences = [
-        f"{_sentence_case(leader['candidate'])} leads with {name} {spread(mean, sd)}; the baseline has {told(floor)}.",
-        _near(gaps.loc[gaps["told apart"] == "no", "candidate"].tolist()),
-        f"{len(families)} families were judged in {seconds:.0f} seconds; {missing} failed or were skipped.",
+        (
+            f"{_sentence_case(leader['candidate'])} leads with {name} "
+            f"{format_mean_sd(mean, sd)}; the baseline has {format_metric(baseline_mean)}."
+        ),
+        _describe_close_families(
+            leader_gaps.loc[leader_gaps["distinguishable"] == "no", "candidate"].tolist()
+        ),
+        (
+            f"{len(families)} families were evaluated in {total_seconds:.0f} seconds; "
+            f"{n_unscored} failed or were skipped."
+        ),
     ]
     numbers = [
-        {"name": f"{name}, leader", "value": told(mean), "beside": f"baseline {told(floor)}"},
+        {
+            "name": f"{name}, leader",
+            "value": format_metric(mean),
+            "beside": f"baseline {format_metric(baseline_mean)}",
+        },
         {
             "name": "spread over the folds",
-            "value": spread(mean, sd).partition(" ")[2],
+            "value": format_mean_sd(mean, sd).partition(" ")[2],
             "beside": "one standard deviation",
         },
-        {"name": "families judged", "value": str(len(families)), "beside": f"{missing} failed or skipped"},
         {
-            "name": "leader's time, all folds",
+            "name": "families evaluated",
+            "value": str(len(families)),
+            "beside": f"{n_unscored} failed or skipped",
+        },
+        {
+            "name": "leader's fit time, all folds",
             "value": f"{leader['fit_seconds']:.1f} s",
-            "beside": f"{seconds:.0f} s for all",
+            "beside": f"{total_seconds:.0f} s for all families",
         },
     ]
-    ahead = floor - mean if metric in LOWER_IS_BETTER else mean - floor
-    word, level = ("leader found", "good") if ahead > sd else ("no lead", "watch")
+    lead = baseline_mean - mean if metric in LOWER_IS_BETTER else mean - baseline_mean
+    word, level = ("leader found", "good") if lead > sd else ("no clear leader", "watch")
     return {"word": word, "level": level, "sentences": sentences, "numbers": numbers}
 
 
-def _near(close: list[str]) -> str:
-    if not close:
-        return "No other family is within its spread."
-    named = ", ".join(close[:3]) + (" and others" if len(close) > 3 else "")
-    return f"Within its spread, and so as good as far as these rows can tell: {named}."
+def _describe_close_families(candidates: list[str]) -> str:
+    if not candidates:
+        return "No other model is within one standard deviation of the leader."
+    names_text = ", ".join(candidates[:3]) + (" and others" if len(candidates) > 3 else "")
+    return (
+        "Within one standard deviation of the leader, so not distinguishable from it: "
+        f"{names_text}."
+    )
 
 
 def _sentence_case(name: str) -> str:

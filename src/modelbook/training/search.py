@@ -1,4 +1,4 @@
-"""The search for the final model: the leader tuned, the best blended or stacked, or whichever of these does best."""
+"""Search for the final model: tune the leader, blend or stack families, or the best of these."""
 
 from __future__ import annotations
 
@@ -13,163 +13,294 @@ import pandas as pd
 from modelbook import engine
 from modelbook.config import NONE, Finalize
 from modelbook.engine import Engine
-from modelbook.tasks.names import LOWER_IS_BETTER, label, spread
-from modelbook.training import layered, tuning
+from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_mean_sd, metric_label
+from modelbook.training import stacking, tuning
 from modelbook.training.experiment import Experiment
-from modelbook.training.folds import Watch
-from modelbook.training.learning import measured
+from modelbook.training.folds import ProgressCallback
+from modelbook.training.learning_curve import resolve_score_metric
 
 
 @dataclass(frozen=True)
-class Searched:
-    """What the search came to.
+class SearchResult:
+    """Result of the search.
 
     Attributes
     ----------
     families : list of str
-        What the model is made of, best first.
+        Families of the model, best first.
     pipeline : pipeline
         Unfitted.
-    answers : ndarray
-        Its answers to the train rows, each of a fit that has not seen the row's entity; as ``Scored.score``.
-    tried, said : DataFrame, str
-        What was tried, and what came of it, in a sentence.
+    out_of_fold_scores : ndarray
+        Out-of-fold scores of the train rows, in the form of ``ScoredRows.score``.
+    trials, summary : DataFrame, str
+        The trials, and a summary in a sentence.
     """
 
     families: list[str]
     pipeline: Any
-    answers: np.ndarray
-    tried: pd.DataFrame
-    said: str
+    out_of_fold_scores: np.ndarray
+    trials: pd.DataFrame
+    summary: str
 
 
-def search(
-    trial: Experiment, params: Finalize, families: list[str], metric: str, watch: Watch, *,
-    name: str = engine.LOCAL, scheduler: str = NONE,
-) -> Searched:  # fmt: skip
-    """Search as ``params.strategy`` says, and calibrate as ``params.calibrate`` does.
+def search_model(
+    experiment: Experiment,
+    params: Finalize,
+    families: list[str],
+    metric: str,
+    on_progress: ProgressCallback,
+    *,
+    engine_name: str = engine.LOCAL,
+    scheduler: str = NONE,
+) -> SearchResult:
+    """Search by ``params.strategy``, and calibrate by ``params.calibrate``.
 
     Parameters
     ----------
     families : list of str
         The best of the leaderboard, best first.
     metric : str
-        What compare ranked by.
-    watch : callable
+        The ranking metric of the leaderboard.
+    on_progress : callable
         Called with a text as each step begins.
-    name, scheduler : str
-        The engine that settings are tried on, and its address or ``none``.
+    engine_name, scheduler : str
+        The engine for tuning, and the address of its scheduler or ``none``.
 
     Raises
     ------
     EngineError
-        When the engine is not there, or cannot do its work.
+        If the engine is unavailable or fails.
     """
-    with engine.opened(name, scheduler, tuning.Fold(trial)) as it:
-        found = STRATEGIES[params.strategy](trial, params, families, metric, watch, it)
-    if params.calibrate == NONE or not trial.task.classes:
-        return found
-    pipeline, answers = layered.over(trial, [found.pipeline], [found.answers], layered.CURVES[params.calibrate])
-    return replace(found, pipeline=pipeline, answers=answers)
+    with engine.open_engine(engine_name, scheduler, tuning.FoldTask(experiment)) as executor:
+        result = STRATEGIES[params.strategy](
+            experiment, params, families, metric, on_progress, executor
+        )
+    if params.calibrate == NONE or not experiment.task.classes:
+        return result
+    pipeline, calibrated_scores = stacking.fit_meta_model(
+        experiment,
+        [result.pipeline],
+        [result.out_of_fold_scores],
+        stacking.CALIBRATORS[params.calibrate],
+    )
+    return replace(result, pipeline=pipeline, out_of_fold_scores=calibrated_scores)
 
 
-def _tuned(trial: Experiment, params: Finalize, families: list[str], metric: str, watch: Watch, it: Engine) -> Searched:
-    leader, called = families[0], trial.called(families[0])
-    tuned = tuning.tune(
-        trial, leader, metric, params.tune_rounds, params.budget, seed=params.seed, it=it,
-        watch=lambda step: watch(f"{called}, {step}"),
-    )  # fmt: skip
-    return Searched([leader], tuned.pipeline, tuned.answers, tuned.tried, tuned.said)
-
-
-def _blended(
-    trial: Experiment, params: Finalize, families: list[str], metric: str, watch: Watch, it: Engine
-) -> Searched:
-    pipeline = trial.blended(families)
-    watch("answering out of fold")
-    return Searched(families, pipeline, trial.out_of_fold(pipeline).score, *_defaults(trial, families, "Blend"))
-
-
-def _stacked(
-    trial: Experiment, params: Finalize, families: list[str], metric: str, watch: Watch, it: Engine
-) -> Searched:
-    plain = params.model_copy(update={"tune_rounds": 0})
-    members = [_tuned(trial, plain, [family], metric, watch, it) for family in families]
-    pipelines, answers = [one.pipeline for one in members], [one.answers for one in members]
-    made = layered.over(trial, pipelines, answers, layered.STACKS[trial.task.learner])
-    return Searched(families, *made, *_defaults(trial, families, "Stack"))
-
-
-def _best(trial: Experiment, params: Finalize, families: list[str], metric: str, watch: Watch, it: Engine) -> Searched:
-    """The best of the tuned families, of a blend and of a stack of them, by the mean of the folds.
-
-    Where families are within noise of one another, which of them leads is luck; their mean errs less than most of them
-    (Breiman 1996, "Stacked regressions"). So the better of blend and stack is taken unless it is worse than the leader
-    by more than a standard error of the paired difference over the folds. A simple family (``task.simple``) that leads
-    stays alone unless joining is better by more than that: the rule of one standard error, which prefers the simpler
-    model within noise (Breiman et al. 1984, "Classification and regression trees").
-    """
-    measure = measured(trial.task, metric)
-    sign = -1 if measure in LOWER_IS_BETTER else 1
-    share = params.model_copy(update={"budget": params.budget / len(families)})
-    tuned = [_tuned(trial, share, [family], metric, watch, it) for family in families]
-    if len(tuned) == 1:
-        return tuned[0]
-    values = [_values(trial, one, measure) for one in tuned]
-    order = sorted(range(len(tuned)), key=lambda place: -sign * values[place].mean())
-    tuned, held = [tuned[place] for place in order], values[order[0]]
-    joined = [_joined(trial, tuned, what) for what in ("blend", "stack")]
-    reached = [_values(trial, one, measure) for one in joined]
-    tried = pd.concat([_tried(trial, tuned), *map(partial(_row, trial), joined, reached)], ignore_index=True)
-    first = max(range(len(joined)), key=lambda place: sign * np.nanmean(reached[place]))
-    leader, best, steps = tuned[0], joined[first], sign * (reached[first] - held)
-    said = f"Of {len(tuned)} tuned families {trial.called(leader.families[0])} is the best. {leader.said}"
-    steps = steps[np.isfinite(steps)]
-    error = steps.std(ddof=1) / np.sqrt(len(steps)) if len(steps) > 1 else abs(steps.mean())
-    taken = steps.mean() > (error if leader.families[0] in trial.task.simple else -error)
-    way, size = "better" if steps.mean() > 0 else "worse", spread(abs(steps.mean()), error)
-    noise = ", which is within noise, where several err less than one" if taken and abs(steps.mean()) <= error else ""
-    end = "it is taken" if taken else "the leader stays alone"
-    told = f"{best.said} is {way} by {size} {label(measure)} (± a standard error){noise}: {end}."
-    return replace(best if taken else leader, tried=tried, said=f"{said} {told}")
-
-
-def _joined(trial: Experiment, members: list[Searched], what: str) -> Searched:
-    top = layered.Mean if what == "blend" else layered.STACKS[trial.task.learner]
-    pipelines, answers = [one.pipeline for one in members], [one.answers for one in members]
-    families = [family for one in members for family in one.families]
-    said = f"A {what} of the {len(members)}"
-    return Searched(families, *layered.over(trial, pipelines, answers, top), pd.DataFrame({"setting": [what]}), said)
-
-
-def _tried(trial: Experiment, tuned: list[Searched]) -> pd.DataFrame:
-    """All that was tried, family by family."""
-    tables = [one.tried.assign(family=trial.called(one.families[0])) for one in tuned]
-    whole = pd.concat(tables, ignore_index=True)
-    return whole[["family", *whole.columns.drop("family")]]
-
-
-def _row(trial: Experiment, joined: Searched, values: np.ndarray) -> pd.DataFrame:
-    values = values[np.isfinite(values)]
-    names = " + ".join(map(trial.called, joined.families))
-    return joined.tried.assign(
-        family=names, mean=values.mean(), sd=values.std(), folds=len(values), state=tuning.JUDGED, parameters="as tuned"
+def _tune_leader(
+    experiment: Experiment,
+    params: Finalize,
+    families: list[str],
+    metric: str,
+    on_progress: ProgressCallback,
+    executor: Engine,
+) -> SearchResult:
+    leader, leader_label = families[0], experiment.family_label(families[0])
+    tuned = tuning.tune_family(
+        experiment,
+        leader,
+        metric,
+        params.tune_rounds,
+        params.budget,
+        seed=params.seed,
+        executor=executor,
+        on_progress=lambda step: on_progress(f"{leader_label}, {step}"),
+    )
+    return SearchResult(
+        [leader], tuned.pipeline, tuned.out_of_fold_scores, tuned.trials, tuned.summary
     )
 
 
-Strategy = Callable[[Experiment, Finalize, list[str], str, Watch, Engine], Searched]
-STRATEGIES: dict[str, Strategy] = {"tune": _tuned, "blend": _blended, "stack": _stacked, "best": _best}
+def _blend_families(
+    experiment: Experiment,
+    params: Finalize,
+    families: list[str],
+    metric: str,
+    on_progress: ProgressCallback,
+    executor: Engine,
+) -> SearchResult:
+    pipeline = experiment.make_blend(families)
+    on_progress("predicting out of fold")
+    return SearchResult(
+        families,
+        pipeline,
+        experiment.predict_out_of_fold(pipeline).score,
+        *_defaults_table(experiment, families, "Blend"),
+    )
 
 
-def _values(trial: Experiment, found: Searched, metric: str) -> np.ndarray:
-    """The metric in each fold; NaN in one without answers."""
-    values = np.full(trial.folds, np.nan)
-    for fold, (_, asked) in enumerate(trial.parts()):
-        if np.isfinite(found.answers[asked]).all():
-            values[fold] = trial.judge(metric, found.answers[asked], asked)
+def _stack_families(
+    experiment: Experiment,
+    params: Finalize,
+    families: list[str],
+    metric: str,
+    on_progress: ProgressCallback,
+    executor: Engine,
+) -> SearchResult:
+    untuned_params = params.model_copy(update={"tune_rounds": 0})
+    members = [
+        _tune_leader(experiment, untuned_params, [family], metric, on_progress, executor)
+        for family in families
+    ]
+    pipelines, member_scores = (
+        [member.pipeline for member in members],
+        [member.out_of_fold_scores for member in members],
+    )
+    stacked = stacking.fit_meta_model(
+        experiment, pipelines, member_scores, stacking.STACKERS[experiment.task.experiment_type]
+    )
+    return SearchResult(families, *stacked, *_defaults_table(experiment, families, "Stack"))
+
+
+def _choose_best(
+    experiment: Experiment,
+    params: Finalize,
+    families: list[str],
+    metric: str,
+    on_progress: ProgressCallback,
+    executor: Engine,
+) -> SearchResult:
+    """Choose between the best tuned family and a blend or stack, by the mean over the folds.
+
+    If families are within noise of one another, a combination usually has a smaller error than each
+    of them (Breiman 1996, "Stacked regressions"). So the better of blend and stack is chosen unless
+    it is worse than the leader by more than one standard error of the paired difference over the
+    folds. If a simple family (``Task.simple_families``) leads, it is kept unless the combination is
+    better by more than one standard error, which prefers the simpler model within noise (Breiman et
+    al. 1984, "Classification and regression trees").
+    """
+    score_metric = resolve_score_metric(experiment.task, metric)
+    sign = -1 if score_metric in LOWER_IS_BETTER else 1
+    family_params = params.model_copy(update={"budget": params.budget / len(families)})
+    tuned = [
+        _tune_leader(experiment, family_params, [family], metric, on_progress, executor)
+        for family in families
+    ]
+    if len(tuned) == 1:
+        return tuned[0]
+    values = [_fold_values(experiment, result, score_metric) for result in tuned]
+    order = sorted(range(len(tuned)), key=lambda index: -sign * values[index].mean())
+    tuned, leader_values = [tuned[index] for index in order], values[order[0]]
+    combinations = [_combine_members(experiment, tuned, method) for method in ("blend", "stack")]
+    combination_values = [_fold_values(experiment, result, score_metric) for result in combinations]
+    trials = pd.concat(
+        [
+            _trials_table(experiment, tuned),
+            *map(partial(_trial_row, experiment), combinations, combination_values),
+        ],
+        ignore_index=True,
+    )
+    best_index = max(
+        range(len(combinations)), key=lambda index: sign * np.nanmean(combination_values[index])
+    )
+    leader, best, gains = (
+        tuned[0],
+        combinations[best_index],
+        sign * (combination_values[best_index] - leader_values),
+    )
+    leader_text = (
+        f"The best of {len(tuned)} tuned families is "
+        f"{experiment.family_label(leader.families[0])}. {leader.summary}"
+    )
+    gains = gains[np.isfinite(gains)]
+    standard_error = (
+        gains.std(ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else abs(gains.mean())
+    )
+    is_best_taken = gains.mean() > (
+        standard_error if leader.families[0] in experiment.task.simple_families else -standard_error
+    )
+    direction, gain_text = (
+        "better" if gains.mean() > 0 else "worse",
+        format_mean_sd(abs(gains.mean()), standard_error),
+    )
+    noise_text = (
+        ", which is within noise, where a combination is usually more accurate"
+        if is_best_taken and abs(gains.mean()) <= standard_error
+        else ""
+    )
+    decision_text = "the combination is chosen" if is_best_taken else "the leader is chosen"
+    comparison_text = (
+        f"{best.summary} is {direction} by {gain_text} {metric_label(score_metric)} (± one "
+        f"standard error){noise_text}: {decision_text}."
+    )
+    return replace(
+        best if is_best_taken else leader, trials=trials, summary=f"{leader_text} {comparison_text}"
+    )
+
+
+def _combine_members(
+    experiment: Experiment, members: list[SearchResult], method: str
+) -> SearchResult:
+    meta_model_class = (
+        stacking.MeanBlender
+        if method == "blend"
+        else stacking.STACKERS[experiment.task.experiment_type]
+    )
+    pipelines, member_scores = (
+        [member.pipeline for member in members],
+        [member.out_of_fold_scores for member in members],
+    )
+    families = [family for member in members for family in member.families]
+    summary = f"A {method} of the {len(members)}"
+    return SearchResult(
+        families,
+        *stacking.fit_meta_model(experiment, pipelines, member_scores, meta_model_class),
+        pd.DataFrame({"setting": [method]}),
+        summary,
+    )
+
+
+def _trials_table(experiment: Experiment, results: list[SearchResult]) -> pd.DataFrame:
+    """The trials of all families."""
+    tables = [
+        result.trials.assign(family=experiment.family_label(result.families[0]))
+        for result in results
+    ]
+    table = pd.concat(tables, ignore_index=True)
+    return table[["family", *table.columns.drop("family")]]
+
+
+def _trial_row(
+    experiment: Experiment, combination: SearchResult, values: np.ndarray
+) -> pd.DataFrame:
+    values = values[np.isfinite(values)]
+    names = " + ".join(map(experiment.family_label, combination.families))
+    return combination.trials.assign(
+        family=names,
+        mean=values.mean(),
+        sd=values.std(),
+        folds=len(values),
+        state=tuning.COMPLETED,
+        parameters="as tuned",
+    )
+
+
+Strategy = Callable[[Experiment, Finalize, list[str], str, ProgressCallback, Engine], SearchResult]
+STRATEGIES: dict[str, Strategy] = {
+    "tune": _tune_leader,
+    "blend": _blend_families,
+    "stack": _stack_families,
+    "best": _choose_best,
+}
+
+
+def _fold_values(experiment: Experiment, result: SearchResult, metric: str) -> np.ndarray:
+    """The metric in each fold; NaN in folds without scores."""
+    values = np.full(experiment.folds, np.nan)
+    for fold, (_, test_index) in enumerate(experiment.cv_splits()):
+        if np.isfinite(result.out_of_fold_scores[test_index]).all():
+            values[fold] = experiment.evaluate_fold(
+                metric, result.out_of_fold_scores[test_index], test_index
+            )
     return values
 
 
-def _defaults(trial: Experiment, families: list[str], what: str) -> tuple[pd.DataFrame, str]:
-    tried = pd.DataFrame({"member": [trial.called(family) for family in families], "parameters": "defaults"})
-    return tried, f"{what} of {len(families)} families with their defaults."
+def _defaults_table(
+    experiment: Experiment, families: list[str], method: str
+) -> tuple[pd.DataFrame, str]:
+    trials = pd.DataFrame(
+        {
+            "member": [experiment.family_label(family) for family in families],
+            "parameters": "defaults",
+        }
+    )
+    return trials, f"{method} of {len(families)} families with their defaults."

@@ -1,7 +1,7 @@
-"""Tuning: settings of one family that Optuna proposes, cross-validated by entity, within a time, here or on an engine.
+"""Hyperparameter tuning of one family with Optuna, cross-validated by group within a time budget.
 
-PyCaret's own Optuna search cannot be stopped by the clock, and drops settings early only of families that learn in
-steps (``partial_fit``). Its search spaces are taken from it.
+PyCaret's Optuna search has no time limit, and prunes only families with ``partial_fit``. Its search
+spaces are used.
 """
 
 from __future__ import annotations
@@ -22,54 +22,66 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from modelbook.engine import Engine
 from modelbook.errors import TrainingError
-from modelbook.tasks.names import LOWER_IS_BETTER, label, told
+from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_metric, metric_label
 from modelbook.training.experiment import Experiment
-from modelbook.training.folds import Watch
-from modelbook.training.learning import measured
+from modelbook.training.folds import ProgressCallback
+from modelbook.training.learning_curve import resolve_score_metric
 
-JUDGED, DROPPED, LATE, FAILED = "judged", "dropped", "out of time", "failed"  # what becomes of a setting
-STATES = {JUDGED: TrialState.COMPLETE, DROPPED: TrialState.PRUNED, LATE: TrialState.FAIL, FAILED: TrialState.FAIL}
-SURE = 0.3  # p-value from which a setting counts as worse: two folds that are both worse have 0.25
-AT_RANDOM = 10  # settings drawn at random before answers guide the draw, at the most; of few rounds the half
+COMPLETED, PRUNED, TIMED_OUT, FAILED = (
+    "completed",
+    "pruned",
+    "out of time",
+    "failed",
+)  # states of a setting
+OPTUNA_STATES = {
+    COMPLETED: TrialState.COMPLETE,
+    PRUNED: TrialState.PRUNED,
+    TIMED_OUT: TrialState.FAIL,
+    FAILED: TrialState.FAIL,
+}
+PRUNER_P_VALUE = 0.3  # below it a setting counts as worse; two worse folds have 0.25
+MAX_RANDOM_TRIALS = 10  # random settings before the sampler is informed; at most half of the trials
 
-Space = dict[str, BaseDistribution]
+SearchSpace = dict[str, BaseDistribution]
 
 
 @dataclass(frozen=True)
-class Tuned:
-    """The best setting, and all that were tried.
+class TuningResult:
+    """The best setting, and all trials.
 
     Attributes
     ----------
     pipeline : pipeline
-        Unfitted; with the family's defaults where no setting is better.
-    answers : ndarray
-        Its answers to the train rows out of fold, as ``Scored.score``.
-    tried : DataFrame
-        Columns ``setting, mean, sd, folds, state`` (judged, dropped, failed, out of time), ``parameters``; the
-        defaults first.
-    said : str
-        What came of it, in a sentence.
+        Unfitted; with the family's defaults if no setting is better.
+    out_of_fold_scores : ndarray
+        Its out-of-fold scores of the train rows, in the form of ``ScoredRows.score``.
+    trials : DataFrame
+        Columns ``setting, mean, sd, folds, state, parameters``; the defaults first.
+    summary : str
+        Summary in a sentence.
     """
 
     pipeline: Any
-    answers: np.ndarray
-    tried: pd.DataFrame
-    said: str
+    out_of_fold_scores: np.ndarray
+    trials: pd.DataFrame
+    summary: str
 
 
-class Fold:
-    """The work on a fold: a family with a setting, fitted without the fold's rows, and asked about them."""
+class FoldTask:
+    """Fit a family with a setting on a fold's train rows and score its test rows, as a task."""
 
-    def __init__(self, trial: Experiment) -> None:
-        self.trial = trial
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
 
     def __call__(self, item: tuple[str, dict[str, Any], int]) -> np.ndarray | None:
-        """Its answers; None where parameters do not go together, so that the other settings still run."""
+        """The scores; None if the fit fails, so that the other settings still run."""
         family, params, fold = item
         try:
-            return self.trial.ask(with_params(self.trial, family, params), *self.trial.parts()[fold])
-        except Exception:  # any library may fail in any way; what the defaults meet is told
+            return self.experiment.fit_predict_fold(
+                make_pipeline_with_params(self.experiment, family, params),
+                *self.experiment.cv_splits()[fold],
+            )
+        except Exception:  # libraries may raise anything; a failure of the defaults is reported
             if not params:
                 raise
             return None
@@ -77,209 +89,280 @@ class Fold:
 
 @dataclass
 class Setting:
-    """A setting, and how it did in the folds so far; ``asked`` is Optuna's trial, None for the defaults."""
+    """A setting and its fold results so far; ``optuna_trial`` is None for the defaults."""
 
     name: str
-    asked: Trial | None = None
+    optuna_trial: Trial | None = None
     params: dict[str, Any] = field(default_factory=dict)
-    answers: list[np.ndarray] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)
+    fold_scores: list[np.ndarray] = field(default_factory=list)
+    fold_values: list[float] = field(default_factory=list)
     state: str = ""
 
 
-def tune(
-    trial: Experiment, family: str, metric: str, rounds: int, seconds: float, *, seed: int, it: Engine,
-    watch: Watch | None = None,
-) -> Tuned:  # fmt: skip
-    """Judge the defaults, then what Optuna proposes until the rounds or the time are spent.
+def tune_family(
+    experiment: Experiment,
+    family: str,
+    metric: str,
+    n_trials: int,
+    budget_seconds: float,
+    *,
+    seed: int,
+    executor: Engine,
+    on_progress: ProgressCallback | None = None,
+) -> TuningResult:
+    """Evaluate the defaults, then Optuna's proposals until trials or time are used up.
 
-    Settings are proposed by a tree-structured Parzen estimator (Bergstra et al. 2011). One is dropped after two folds
-    or more when a signed-rank test on the same folds (Wilcoxon 1945) finds it worse than the best one.
+    Settings are proposed by a tree-structured Parzen estimator (Bergstra et al. 2011). A setting is
+    pruned after two folds or more if a signed-rank test on the same folds (Wilcoxon 1945) finds it
+    worse than the best one.
 
     Parameters
     ----------
     metric : str
-        What compare ranked by; where answers alone cannot be judged by it, the headline stands in.
-    rounds : int
-        Settings beside the defaults.
-    seconds : float
-        No fold is begun after that, but for those of the defaults.
-    it : Engine
-        Does the work of ``Fold``: as many settings at a time as it has slots, the folds of each one after another. A
-        setting is proposed by those that are judged by then, so that another number of slots may try others.
-    watch : callable, optional
+        The ranking metric; replaced by the headline metric if it cannot be computed from scores.
+    n_trials : int
+        Number of settings besides the defaults.
+    budget_seconds : float
+        Seconds after which no fold is started, except those of the defaults.
+    executor : Engine
+        Runs ``FoldTask``: as many settings at a time as it has slots, the folds of each in
+        sequence. Proposals depend on the results so far, hence on the number of slots.
+    on_progress : callable, optional
         Called with ``setting 3 of 8, fold 2 of 5`` as each fold begins.
 
     Raises
     ------
     TrainingError
-        When what the defaults answer is no number.
+        If the defaults return non-finite predictions.
     """
-    metric = measured(trial.task, metric)
-    until, asking = time.monotonic() + seconds, _Asking(trial, family, metric, rounds, it, watch or (lambda _: None))
-    space, study, defaults = _space(*trial.spaces(family)), _study(metric, rounds, seed), asking.defaults()
-    study.add_trial(_defaults(trial.fresh(family), space, defaults.values))
-    settings = [defaults, *_tried(asking, study, space, until)]
-    tried = pd.DataFrame([_row(one) for one in settings])
-    judged = tried.loc[tried["state"] == JUDGED, "mean"]
-    best = judged.idxmin() if metric in LOWER_IS_BETTER else judged.idxmax()  # of several the first: the defaults
-    pipeline, answers = with_params(trial, family, settings[best].params), trial.joined(settings[best].answers)
-    return Tuned(pipeline, answers, tried, _said(tried, best, metric, seconds, rounds))
+    metric = resolve_score_metric(experiment.task, metric)
+    deadline, runner = (
+        time.monotonic() + budget_seconds,
+        _SettingRunner(
+            experiment, family, metric, n_trials, executor, on_progress or (lambda _: None)
+        ),
+    )
+    space, study, defaults = (
+        _make_search_space(*experiment.search_spaces(family)),
+        _make_study(metric, n_trials, seed),
+        runner.run_defaults(),
+    )
+    study.add_trial(
+        _make_defaults_trial(experiment.make_default_pipeline(family), space, defaults.fold_values)
+    )
+    settings = [defaults, *_run_settings(runner, study, space, deadline)]
+    trials = pd.DataFrame([_setting_row(setting) for setting in settings])
+    completed_means = trials.loc[trials["state"] == COMPLETED, "mean"]
+    best = (
+        completed_means.idxmin() if metric in LOWER_IS_BETTER else completed_means.idxmax()
+    )  # of ties the first, i.e. the defaults
+    pipeline, out_of_fold_scores = (
+        make_pipeline_with_params(experiment, family, settings[best].params),
+        experiment.join_fold_scores(settings[best].fold_scores),
+    )
+    return TuningResult(
+        pipeline,
+        out_of_fold_scores,
+        trials,
+        _summarize_trials(trials, best, metric, budget_seconds, n_trials),
+    )
 
 
 @dataclass
-class _Asking:
-    """How a setting is asked fold by fold."""
+class _SettingRunner:
+    """Runs settings fold by fold on the engine."""
 
-    trial: Experiment
+    experiment: Experiment
     family: str
     metric: str
-    rounds: int
-    it: Engine
-    say: Watch
+    n_trials: int
+    executor: Engine
+    on_progress: ProgressCallback
 
-    def begin(self, one: Setting, fold: int) -> Future[Any]:
-        step = f"setting {one.name} of {self.rounds}" if one.asked else one.name
-        self.say(f"{step}, fold {fold + 1} of {self.trial.folds}")
-        return self.it.submit((self.family, one.params, fold))
+    def submit_fold(self, setting: Setting, fold: int) -> Future[Any]:
+        step = (
+            f"setting {setting.name} of {self.n_trials}" if setting.optuna_trial else setting.name
+        )
+        self.on_progress(f"{step}, fold {fold + 1} of {self.experiment.folds}")
+        return self.executor.submit((self.family, setting.params, fold))
 
-    def take(self, one: Setting, future: Future[Any]) -> None:
-        """Judge what came of the next fold, and tell Optuna."""
-        answers = self.it.answer(future)
-        if answers is None or not np.isfinite(answers).all():
-            one.state = FAILED
+    def record_fold(self, setting: Setting, future: Future[Any]) -> None:
+        """Record the result of the next fold, and report it to Optuna."""
+        scores = self.executor.get_result(future)
+        if scores is None or not np.isfinite(scores).all():
+            setting.state = FAILED
             return
-        one.values.append(self.trial.judge(self.metric, answers, self.trial.parts()[len(one.values)][1]))
-        one.answers.append(answers)
-        if one.asked:
-            one.asked.report(one.values[-1], len(one.values))
-
-    def defaults(self) -> Setting:
-        one = Setting("defaults", state=JUDGED)
-        for future in [self.begin(one, fold) for fold in range(self.trial.folds)]:
-            self.take(one, future)
-        if one.state == FAILED:
-            raise TrainingError(
-                f"{self.trial.called(self.family)} answers what is no number", next="leave it out of `families`"
+        setting.fold_values.append(
+            self.experiment.evaluate_fold(
+                self.metric, scores, self.experiment.cv_splits()[len(setting.fold_values)][1]
             )
-        return one
+        )
+        setting.fold_scores.append(scores)
+        if setting.optuna_trial:
+            setting.optuna_trial.report(setting.fold_values[-1], len(setting.fold_values))
+
+    def run_defaults(self) -> Setting:
+        setting = Setting("defaults", state=COMPLETED)
+        for future in [self.submit_fold(setting, fold) for fold in range(self.experiment.folds)]:
+            self.record_fold(setting, future)
+        if setting.state == FAILED:
+            raise TrainingError(
+                (
+                    f"{self.experiment.family_label(self.family)} returns non-finite predictions "
+                    "with its default parameters"
+                ),
+                next="remove it from `families`",
+            )
+        return setting
 
 
-def _tried(asking: _Asking, study: optuna.Study, space: Space, until: float) -> list[Setting]:
-    """All settings that were begun, in the order of their proposal, with what became of them."""
+def _run_settings(
+    runner: _SettingRunner, study: optuna.Study, space: SearchSpace, deadline: float
+) -> list[Setting]:
+    """Run settings until trials or time are used up; returns them in the order proposed."""
     settings, running = list[Setting](), dict[Future[Any], Setting]()
-    proposed = _proposed(study, space, asking.rounds)
+    proposed = _propose_settings(study, space, runner.n_trials)
 
-    def go_on(one: Setting) -> None:
-        """Begin the next fold, where that is worth it."""
-        one.state = one.state or _state(one, asking.trial.folds, until)
-        if not one.state:
-            running[asking.begin(one, len(one.values))] = one
-        elif one.asked:
-            mean = float(np.mean(one.values)) if one.state == JUDGED else None
-            study.tell(one.asked, mean, state=STATES[one.state])
+    def advance(setting: Setting) -> None:
+        """Start the next fold, or finish the setting."""
+        setting.state = setting.state or _resolve_state(setting, runner.experiment.folds, deadline)
+        if not setting.state:
+            running[runner.submit_fold(setting, len(setting.fold_values))] = setting
+        elif setting.optuna_trial:
+            mean = float(np.mean(setting.fold_values)) if setting.state == COMPLETED else None
+            study.tell(setting.optuna_trial, mean, state=OPTUNA_STATES[setting.state])
 
     while True:
-        late = any(one.state == LATE for one in settings)
-        while not late and len(running) < asking.it.slots() and (new := next(proposed, None)):
-            settings.append(new)
-            go_on(new)
-            late = new.state == LATE
+        is_out_of_time = any(setting.state == TIMED_OUT for setting in settings)
+        while (
+            not is_out_of_time
+            and len(running) < runner.executor.slots()
+            and (next_setting := next(proposed, None))
+        ):
+            settings.append(next_setting)
+            advance(next_setting)
+            is_out_of_time = next_setting.state == TIMED_OUT
         if not running:
             return settings
         for future in wait(running, return_when=FIRST_COMPLETED).done:
-            one = running.pop(future)
-            asking.take(one, future)
-            go_on(one)
+            setting = running.pop(future)
+            runner.record_fold(setting, future)
+            advance(setting)
 
 
-def _proposed(study: optuna.Study, space: Space, rounds: int) -> Iterator[Setting]:
-    """What Optuna proposes, one by one, as it is asked for; of a small space, what is known already is left out."""
-    known = list[dict[str, Any]]()
-    for number in range(1, rounds + 1 if space else 1):
-        asked = study.ask(space)
-        if asked.params in known:
-            study.tell(asked, state=TrialState.FAIL)
+def _propose_settings(study: optuna.Study, space: SearchSpace, n_trials: int) -> Iterator[Setting]:
+    """Settings proposed by Optuna, generated on demand, without repetitions."""
+    proposed_params = list[dict[str, Any]]()
+    for number in range(1, n_trials + 1 if space else 1):
+        trial = study.ask(space)
+        if trial.params in proposed_params:
+            study.tell(trial, state=TrialState.FAIL)
             continue
-        known.append(asked.params)
-        yield Setting(str(number), asked, asked.params)
+        proposed_params.append(trial.params)
+        yield Setting(str(number), trial, trial.params)
 
 
-def with_params(trial: Experiment, family: str, params: dict[str, Any]) -> Any:
-    """A family with some parameters other than the defaults, unfitted."""
-    return trial.fresh(family).set_params(**{f"model__{name}": value for name, value in params.items()})
+def make_pipeline_with_params(experiment: Experiment, family: str, params: dict[str, Any]) -> Any:
+    """An unfitted pipeline of a family with the given parameters."""
+    return experiment.make_default_pipeline(family).set_params(
+        **{f"model__{name}": value for name, value in params.items()}
+    )
 
 
-def _study(metric: str, rounds: int, seed: int) -> optuna.Study:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it tells of each trial, into the notebook
+def _make_study(metric: str, n_trials: int, seed: int) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # keeps trial logs out of the notebook
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        pruner = optuna.pruners.WilcoxonPruner(p_threshold=SURE)
-    # Each parameter by itself: many a default lies outside its space, and a joint model would leave all such out.
+        pruner = optuna.pruners.WilcoxonPruner(p_threshold=PRUNER_P_VALUE)
+    # Univariate, because a joint model would ignore trials with any default outside its space.
     sampler = optuna.samplers.TPESampler(
-        seed=seed, n_startup_trials=min(AT_RANDOM, 1 + rounds // 2), multivariate=False
+        seed=seed, n_startup_trials=min(MAX_RANDOM_TRIALS, 1 + n_trials // 2), multivariate=False
     )
     direction = StudyDirection.MINIMIZE if metric in LOWER_IS_BETTER else StudyDirection.MAXIMIZE
     return optuna.create_study(direction=direction, sampler=sampler, pruner=pruner)
 
 
-def _space(ranges: dict[str, Any], grid: dict[str, Any]) -> Space:
-    """Each parameter's range as Optuna's; where there is none, or Optuna refuses it, the values of its grid."""
-    found = Space()
+def _make_search_space(ranges: dict[str, Any], grid: dict[str, Any]) -> SearchSpace:
+    """Each parameter's Optuna distribution, or the values of its grid where there is none."""
+    space = SearchSpace()
     for name in {**ranges, **grid}:
         try:
-            found[name] = ranges[name].get_optuna()
+            space[name] = ranges[name].get_optuna()
         except (AttributeError, KeyError, ValueError):
-            found[name] = CategoricalDistribution(list(grid[name]))
-    return found
+            space[name] = CategoricalDistribution(list(grid[name]))
+    return space
 
 
-def _defaults(plain: Any, space: Space, values: list[float]) -> FrozenTrial:
-    """The defaults as a trial, by those of their parameters that lie within the space."""
-    params = plain.steps[-1][1].get_params()
-    inside = {name: values for name, values in space.items() if _within(values, params[name])}
+def _make_defaults_trial(pipeline: Any, space: SearchSpace, values: list[float]) -> FrozenTrial:
+    """The defaults as a trial, with those parameters that lie within the search space."""
+    params = pipeline.steps[-1][1].get_params()
+    distributions = {
+        name: values for name, values in space.items() if _is_within(values, params[name])
+    }
     return optuna.trial.create_trial(
         value=float(np.mean(values)),
-        params={name: params[name] for name in inside},
-        distributions=inside,
+        params={name: params[name] for name in distributions},
+        distributions=distributions,
         intermediate_values=dict(enumerate(values, 1)),
     )
 
 
-def _within(values: Any, one: Any) -> bool:
-    if isinstance(values, CategoricalDistribution):
-        return one in values.choices
-    return isinstance(one, int | float) and values.low <= one <= values.high
+def _is_within(distribution: Any, value: Any) -> bool:
+    if isinstance(distribution, CategoricalDistribution):
+        return value in distribution.choices
+    return isinstance(value, int | float) and distribution.low <= value <= distribution.high
 
 
-def _state(one: Setting, folds: int, until: float) -> str:
-    """What has become of a setting; empty while another fold is worth it."""
-    if len(one.values) == folds:
-        return JUDGED
-    if time.monotonic() > until:
-        return LATE
-    return DROPPED if one.asked and one.asked.should_prune() else ""
+def _resolve_state(setting: Setting, n_folds: int, deadline: float) -> str:
+    """The final state of a setting; empty while it has folds to run."""
+    if len(setting.fold_values) == n_folds:
+        return COMPLETED
+    if time.monotonic() > deadline:
+        return TIMED_OUT
+    return PRUNED if setting.optuna_trial and setting.optuna_trial.should_prune() else ""
 
 
-def _row(one: Setting) -> dict[str, Any]:
-    mean, sd = (np.mean(one.values), np.std(one.values)) if one.values else (np.nan, np.nan)
-    words = ", ".join(f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
-                      for key, value in one.params.items())  # fmt: skip
+def _setting_row(setting: Setting) -> dict[str, Any]:
+    mean, sd = (
+        (np.mean(setting.fold_values), np.std(setting.fold_values))
+        if setting.fold_values
+        else (np.nan, np.nan)
+    )
+    params_text = ", ".join(
+        f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in setting.params.items()
+    )
     return {
-        "setting": one.name,
+        "setting": setting.name,
         "mean": mean,
         "sd": sd,
-        "folds": len(one.values),
-        "state": one.state,
-        "parameters": words,
+        "folds": len(setting.fold_values),
+        "state": setting.state,
+        "parameters": params_text,
     }
 
 
-def _said(tried: pd.DataFrame, best: int, metric: str, seconds: float, wanted: int) -> str:
-    begun, dropped, late = len(tried) - 1, (tried["state"] == DROPPED).sum(), (tried["state"] == LATE).any()
-    end = f" of {wanted} were begun before the budget of {seconds:g} s was spent" if late else " settings were tried"
-    first = f"{begun}{end}, {dropped} dropped early"
-    plain, name = tried["mean"].iloc[0], label(metric)
-    if not best:
-        return f"{first}; none is better than the defaults, which stay: {name} {told(plain)}."
-    return f"{first}; the best has {name} {told(tried['mean'][best])} out of fold, the defaults {told(plain)}."
+def _summarize_trials(
+    trials: pd.DataFrame, best_index: int, metric: str, budget_seconds: float, n_trials: int
+) -> str:
+    n_begun, n_pruned, is_out_of_time = (
+        len(trials) - 1,
+        (trials["state"] == PRUNED).sum(),
+        (trials["state"] == TIMED_OUT).any(),
+    )
+    budget_text = (
+        f" of {n_trials} were begun before the budget of {budget_seconds:g} s was spent"
+        if is_out_of_time
+        else " settings were tried"
+    )
+    counts_text = f"{n_begun}{budget_text}, {n_pruned} pruned"
+    default_value, name = trials["mean"].iloc[0], metric_label(metric)
+    if not best_index:
+        return (
+            f"{counts_text}; none is better than the defaults, which are kept: {name} "
+            f"{format_metric(default_value)}."
+        )
+    return (
+        f"{counts_text}; the best has {name} {format_metric(trials['mean'][best_index])} out of "
+        f"fold, the defaults {format_metric(default_value)}."
+    )

@@ -1,0 +1,1 @@
+"""A/B tests: split traffic, outcomes, the decision, and replay."""

@@ -1,0 +1,314 @@
+"""A/B test analysis: compare the losses of champion and challenger on split traffic.
+
+The unit of randomization and analysis is the user: all rows of a user count as one observation.
+Losses are compared by a confidence sequence (``confidence_sequence``), so results may be inspected
+at any time and the test may stop as soon as it is decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from modelbook.ab.confidence_sequence import confidence_sequence_halfwidth
+from modelbook.errors import ServingError
+from modelbook.registry.promotion import AB_APPROVAL
+
+PROMOTE_CHALLENGER, KEEP_CHAMPION, CONTINUE, INVALID = (
+    AB_APPROVAL,
+    "keep the champion",
+    "continue",
+    "invalid",
+)
+ALPHA = 0.05  # false positive rate, over all looks
+SAMPLE_RATIO_ALPHA = 0.001  # false positive rate of the sample-ratio test, per look
+MAX_EXTRAPOLATION = 50  # times the users so far; larger sample sizes are not estimated
+MIN_EXPECTED_USERS = 5  # expected users per variant that the chi-square test needs
+LOSS_COLUMNS = ("at", "challenger", "lot", "loss")
+
+
+@dataclass(frozen=True)
+class ABPlan:
+    """Test plan: the challenger's share of users, and the minimum data for a decision."""
+
+    challenger_share: float
+    min_users: int
+    min_hours: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.challenger_share < 1:
+            raise ServingError(
+                (
+                    f"traffic.challenger_share is {self.challenger_share:g}, so there is nothing "
+                    "to compare"
+                ),
+                expected="above 0 and below 1",
+                next="correct it in serving.yaml",
+            )
+
+    @property
+    def optimal_users(self) -> float:
+        """Number of users at the first look that may decide the test."""
+        return self.min_users / min(self.challenger_share, 1 - self.challenger_share)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Summary of one variant.
+
+    Attributes
+    ----------
+    users, rows : int
+        Users assigned to the variant, and their rows.
+    users_with_outcomes, rows_with_outcomes : int
+        Those with outcomes.
+    mean_loss, low, high : float
+        Mean loss per row (NaN without outcomes), with its confidence sequence (infinite or NaN
+        while it is undefined).
+    """
+
+    users: int
+    rows: int
+    users_with_outcomes: int
+    rows_with_outcomes: int
+    mean_loss: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ABResult:
+    """Current result of an A/B test.
+
+    Attributes
+    ----------
+    difference, low, high : float
+        Loss of the challenger minus loss of the champion, with its confidence sequence; below 0
+        the challenger is better.
+    sample_ratio_p, outcome_sample_ratio_p : float or None
+        Chi-square p-values of the challenger's share among all users, and among users with
+        outcomes; None if there are too few.
+    hours : float
+        Time from the first row to the last.
+    """
+
+    decision: str
+    champion: Arm
+    challenger: Arm
+    difference: float
+    low: float
+    high: float
+    sample_ratio_p: float | None
+    outcome_sample_ratio_p: float | None
+    hours: float
+    plan: ABPlan
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as plain data."""
+        return asdict(self)
+
+    @property
+    def sample_ratio_mismatch(self) -> float | None:
+        """The p-value of a sample-ratio mismatch, which makes the test invalid; else None."""
+        p_values = [
+            p
+            for p in (self.sample_ratio_p, self.outcome_sample_ratio_p)
+            if p is not None and p < SAMPLE_RATIO_ALPHA
+        ]
+        return min(p_values, default=None)
+
+    @property
+    def estimated_users_needed(self) -> int | None:
+        """Users with outcomes needed to decide, at the current difference; None if too many."""
+        users, plan = (
+            self.champion.users_with_outcomes + self.challenger.users_with_outcomes,
+            self.plan,
+        )
+        counts = np.unique(
+            np.geomspace(max(users, 1), max(users, 1) * MAX_EXTRAPOLATION, 400).astype(int)
+        )
+        halfwidths = (self.high - self.difference) * confidence_sequence_halfwidth(
+            counts, 1, alpha=ALPHA, optimal_observations=plan.optimal_users
+        )
+        deciding_counts = counts[
+            halfwidths
+            < abs(self.difference)
+            * confidence_sequence_halfwidth(
+                users, 1, alpha=ALPHA, optimal_observations=plan.optimal_users
+            )
+        ]
+        return int(deciding_counts[0]) if len(deciding_counts) else None
+
+    @property
+    def has_enough_data(self) -> bool:
+        """Whether the minimum data of the plan has been reached."""
+        users = min(self.champion.users_with_outcomes, self.challenger.users_with_outcomes)
+        return users >= self.plan.min_users and self.hours >= self.plan.min_hours
+
+
+def analyze_ab(rows: pd.DataFrame, plan: ABPlan) -> ABResult:
+    """Analyze the rows so far.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Columns ``at`` (seconds), ``challenger`` (whether it made the prediction), ``lot`` (the
+        user's bucket), ``loss`` (NaN without an outcome).
+    """
+    users = sum_by_user(rows)
+    champion_sums, challenger_sums = (
+        sums[-1] if len(sums) else np.zeros(6) for sums in _cumulative_sums(users)
+    )
+    champion, challenger = (
+        _summarize_arm(users[~users["challenger"]], champion_sums, plan),
+        _summarize_arm(users[users["challenger"]], challenger_sums, plan),
+    )
+    difference, low, high = map(float, _difference_interval(champion_sums, challenger_sums, plan))
+    hours = float(rows["at"].max() - rows["at"].min()) / 3600 if len(rows) else 0.0
+    result = ABResult(
+        CONTINUE,
+        champion,
+        challenger,
+        difference,
+        low,
+        high,
+        sample_ratio_p_value((champion.users, challenger.users), plan.challenger_share),
+        sample_ratio_p_value(
+            (champion.users_with_outcomes, challenger.users_with_outcomes), plan.challenger_share
+        ),
+        hours,
+        plan,
+    )
+    return replace(result, decision=_decide(result))
+
+
+def sum_by_user(rows: pd.DataFrame) -> pd.DataFrame:
+    """Sum the rows of each user, in order of first appearance.
+
+    Columns ``lot, challenger, rows, rows_with_outcomes, loss`` (the sum).
+    """
+    grouped = rows.groupby(["lot", "challenger"], sort=False)["loss"]
+    return grouped.agg(rows="size", rows_with_outcomes="count", loss="sum").reset_index()
+
+
+def sample_ratio_p_value(users: Sequence[int], challenger_share: float) -> float | None:
+    """Return the p-value of the sample-ratio test (chi-square), or None for too few users."""
+    from scipy.stats import chisquare
+
+    expected = np.array([1 - challenger_share, challenger_share]) * sum(users)
+    if expected.min() < MIN_EXPECTED_USERS:
+        return None
+    return float(chisquare(users, expected).pvalue)
+
+
+def difference_over_time(rows: pd.DataFrame, plan: ABPlan, points: int = 60) -> pd.DataFrame:
+    """Return the difference at evenly spaced earlier looks: ``users, difference, low, high``."""
+    users = sum_by_user(rows)
+    users = users[users["rows_with_outcomes"] > 0]
+    counts = np.unique(np.linspace(0, len(users), points + 1).astype(int)[1:])
+    counts = counts[counts > 0]
+    champion, challenger = (sums[counts - 1] for sums in _cumulative_sums(users))
+    intervals = _difference_interval(champion, challenger, plan)
+    table = pd.DataFrame(
+        dict(zip(("users", "difference", "low", "high"), (counts, *intervals), strict=True))
+    )
+    return table[np.isfinite(table["low"])].reset_index(drop=True)
+
+
+def _decide(result: ABResult) -> str:
+    if result.sample_ratio_mismatch is not None:
+        return INVALID
+    if not result.has_enough_data or result.low <= 0 <= result.high:
+        return CONTINUE
+    return PROMOTE_CHALLENGER if result.high < 0 else KEEP_CHAMPION
+
+
+def _cumulative_sums(users: pd.DataFrame) -> list[np.ndarray]:
+    """Return cumulative sums over users for champion and challenger, each of shape (users, 6).
+
+    The columns are the user count and the sums that mean and standard deviation need.
+    """
+    loss = users["loss"].to_numpy(dtype=float)
+    outcome_counts = users["rows_with_outcomes"].to_numpy(dtype=float)
+    summands = np.column_stack(
+        [
+            outcome_counts > 0,
+            loss,
+            outcome_counts,
+            loss**2,
+            loss * outcome_counts,
+            outcome_counts**2,
+        ]
+    )
+    challenger = users["challenger"].to_numpy(dtype=bool)[:, None]
+    return [
+        np.cumsum(np.where(challenger == is_challenger, summands, 0), axis=0)
+        for is_challenger in (False, True)
+    ]
+
+
+def _mean_and_spread(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return user count, mean loss per row, and the standard deviation of its influence function.
+
+    The mean is a ratio of two sums; its influence function is a user's loss minus the mean loss of
+    the user's rows, divided by the mean number of rows.
+    """
+    count, loss, outcomes, loss_squared, loss_times_outcomes, outcomes_squared = sums.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = loss / outcomes
+        squared_residuals = np.maximum(
+            loss_squared - 2 * mean * loss_times_outcomes + mean**2 * outcomes_squared, 0
+        )
+        spread = np.sqrt(squared_residuals / np.maximum(count - 1, 0)) / (outcomes / count)
+    return count, mean, spread
+
+
+def _difference_interval(
+    champion: np.ndarray, challenger: np.ndarray, plan: ABPlan
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the difference of challenger and champion, and the bounds of its interval.
+
+    The difference of means is the doubly robust estimate in a randomized experiment without
+    covariates, which the paper covers; the standard deviation is that of its influence function.
+    """
+    (
+        (champion_users, champion_mean, champion_spread),
+        (challenger_users, challenger_mean, challenger_spread),
+    ) = _mean_and_spread(champion), _mean_and_spread(challenger)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = np.sqrt(
+            (champion_users + challenger_users)
+            * (champion_spread**2 / champion_users + challenger_spread**2 / challenger_users)
+        )
+    halfwidth = confidence_sequence_halfwidth(
+        champion_users + challenger_users,
+        spread,
+        alpha=ALPHA,
+        optimal_observations=plan.optimal_users,
+    )
+    return (
+        challenger_mean - champion_mean,
+        challenger_mean - champion_mean - halfwidth,
+        challenger_mean - champion_mean + halfwidth,
+    )
+
+
+def _summarize_arm(users: pd.DataFrame, sums: np.ndarray, plan: ABPlan) -> Arm:
+    users_with_outcomes, mean, spread = _mean_and_spread(sums)
+    halfwidth = confidence_sequence_halfwidth(
+        users_with_outcomes, spread, alpha=ALPHA, optimal_observations=plan.min_users
+    )
+    interval = (float(mean - halfwidth), float(mean + halfwidth))
+    outcome_rows = int(users["rows_with_outcomes"].sum())
+    return Arm(
+        len(users),
+        int(users["rows"].sum()),
+        int(users_with_outcomes),
+        outcome_rows,
+        float(mean),
+        *interval,
+    )

@@ -1,0 +1,154 @@
+"""Text summary of an A/B test: decision, evidence and next step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modelbook.ab.analysis import (
+    ALPHA,
+    CONTINUE,
+    INVALID,
+    KEEP_CHAMPION,
+    PROMOTE_CHALLENGER,
+    ABResult,
+    Arm,
+)
+from modelbook.ab.split_traffic import SplitTraffic
+from modelbook.stage.verdict import to_jsonable
+from modelbook.tasks.metric_format import format_difference, format_metric
+
+DECISION_LEVELS = {
+    PROMOTE_CHALLENGER: "good",
+    KEEP_CHAMPION: "good",
+    CONTINUE: "watch",
+    INVALID: "bad",
+}
+
+
+def summarize_ab(result: ABResult, traffic: SplitTraffic) -> dict[str, Any]:
+    """Summarize an A/B test as plain data, for the command line and as evidence of a promotion."""
+    return to_jsonable(
+        {
+            "word": result.decision,
+            "level": DECISION_LEVELS[result.decision],
+            "sentences": write_sentences(result, traffic),
+            "next": _next_step(result, traffic),
+            "book": traffic.book,
+            "loss": traffic.loss_name,
+            "versions": {
+                "champion": traffic.champion_version,
+                "challenger": traffic.challenger_version,
+            },
+            **result.to_dict(),
+        }
+    )
+
+
+def write_sentences(result: ABResult, traffic: SplitTraffic) -> list[str]:
+    """Return the sentences of the summary, decision first."""
+    return [
+        _describe_decision(result, traffic),
+        _describe_counts(result, traffic),
+        _describe_sample_ratio(result),
+    ]
+
+
+def _describe_decision(result: ABResult, traffic: SplitTraffic) -> str:
+    if result.sample_ratio_mismatch is not None:
+        return (
+            "The test is invalid: sample-ratio mismatch. The cause of the mismatch may also have "
+            "affected the losses."
+        )
+    if not result.has_enough_data:
+        return f"Too early to decide: {' and '.join(_list_unmet_minimums(result))}."
+    difference_text = (
+        f"{format_difference(result.difference)} ({format_difference(result.low)} to "
+        f"{format_difference(result.high)}) in {traffic.loss_name} per row"
+    )
+    if result.decision == CONTINUE:
+        estimate = (
+            f" At this difference, about {result.estimated_users_needed:,} users are needed."
+            if result.estimated_users_needed
+            else ""
+        )
+        return (
+            f"Not decided: challenger minus champion is {difference_text}, so either may be "
+            f"better.{estimate}"
+        )
+    direction = "lower" if result.decision == PROMOTE_CHALLENGER else "higher"
+    comparison = (
+        f"The challenger, version {traffic.challenger_version}, has a {direction} loss "
+        f"than version {traffic.champion_version}"
+    )
+    return f"{comparison}: the difference is {difference_text}."
+
+
+def _list_unmet_minimums(result: ABResult) -> list[str]:
+    plan, users = (
+        result.plan,
+        min(result.champion.users_with_outcomes, result.challenger.users_with_outcomes),
+    )
+    unmet = []
+    if users < plan.min_users:
+        unmet.append(
+            f"the smaller variant has {users:,} of at least {plan.min_users:,} users with outcomes"
+        )
+    if result.hours < plan.min_hours:
+        unmet.append(f"the test has run {result.hours:,.1f} of at least {plan.min_hours:g} hours")
+    return unmet
+
+
+def _describe_counts(result: ABResult, traffic: SplitTraffic) -> str:
+    arms = (
+        ("champion", traffic.champion_version, result.champion),
+        ("challenger", traffic.challenger_version, result.challenger),
+    )
+    descriptions = [
+        f"{variant}, version {number}, {_describe_arm(arm)}" for variant, number, arm in arms
+    ]
+    return f"The {'; the '.join(descriptions)}."
+
+
+def _describe_arm(arm: Arm) -> str:
+    rows = f"predicted {arm.rows:,} rows of {arm.users:,} users"
+    if not arm.rows_with_outcomes:
+        return f"{rows}, without outcomes so far"
+    return (
+        f"{rows}, {arm.rows_with_outcomes:,} with outcomes, mean loss "
+        f"{format_metric(arm.mean_loss)}"
+    )
+
+
+def _describe_sample_ratio(result: ABResult) -> str:
+    share, users = result.plan.challenger_share, (result.champion.users, result.challenger.users)
+    if result.sample_ratio_p is None:
+        return (
+            f"There are too few users to test whether the challenger has its share of {share:.0%}."
+        )
+    uses_outcomes = (
+        result.outcome_sample_ratio_p is not None
+        and result.outcome_sample_ratio_p == result.sample_ratio_mismatch != result.sample_ratio_p
+    )
+    if uses_outcomes:
+        users = (result.champion.users_with_outcomes, result.challenger.users_with_outcomes)
+    sentence = f"The challenger has {users[1] / sum(users):.1%} of the {sum(users):,} users"
+    p = result.outcome_sample_ratio_p if uses_outcomes else result.sample_ratio_p
+    where = " with outcomes" if uses_outcomes else ""
+    return f"{sentence}{where}; {share:.0%} were planned (chi-square, p = {p:.2g})."
+
+
+def _next_step(result: ABResult, traffic: SplitTraffic) -> str:
+    return {
+        PROMOTE_CHALLENGER: f"modelbook promote {traffic.challenger_version} --require-ab",
+        KEEP_CHAMPION: "modelbook challenge --end",
+        CONTINUE: "Check that the service is running, and that traffic.mode is split in "
+        "serving.yaml."
+        if not traffic.rows.size
+        else (
+            f"Check again at any time: the confidence level of {1 - ALPHA:.0%} holds over all "
+            "looks."
+        ),
+        INVALID: "Find the cause (a changed share, lost predictions or outcomes), then start a new "
+        "test: another "
+        "traffic.salt, and --since.",
+    }[result.decision]

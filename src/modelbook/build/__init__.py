@@ -1,0 +1,1 @@
+"""Pipeline builds: outdated stages, kernels, progress, locks and retraining."""

@@ -1,0 +1,134 @@
+"""Dependencies of a stage that Ploomber does not track: modules, and for ingest table and contract.
+
+Ploomber re-runs a stage when its notebook, parameters or upstream change. For all other
+dependencies, each build records a digest after a stage has run; a changed digest makes the stage
+outdated.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from modelbook import config, dataset
+from modelbook.config import NONE
+from modelbook.errors import ModelbookError
+from modelbook.stage import origins, retrain_overrides
+from modelbook.training import custom_transformers
+
+PACKAGE = Path(__file__).resolve().parents[1]
+PARAMETERS_MODULE = PACKAGE / "config" / "stages.py"
+MODULE_NAME = re.compile(r"modelbook(\.\w+)*")
+
+
+def compute_digest(stage: str, root: Path, params: dict[str, Any]) -> str:
+    """Compute the digest of a stage's dependencies that Ploomber does not track."""
+    notebook = root / "notebooks" / f"{config.stage_stem(stage)}.ipynb"
+    modules = find_modules(notebook)
+    entries = [
+        f"{path.relative_to(PACKAGE)} {_hash_file(path)}"
+        for path in sorted(modules - {PARAMETERS_MODULE})
+    ]
+    entries += [_parameters_source(stage)] if PARAMETERS_MODULE in modules else []
+    entries += [
+        f"environment {name} = {value}"
+        for name, value in sorted(origins.read_environment(stage).items())
+    ]
+    entries += [
+        f"retrain {name} = {value}"
+        for name, value in retrain_overrides.find_applied_overrides(
+            root, params.get("book", ""), params
+        ).items()
+    ]
+    if stage == "ingest":
+        entries += [_table_state(params, root), _hash_file(root / params["contract"])]
+    if params.get("transformers") not in (None, NONE, [NONE]):
+        entries += [
+            f"{path.relative_to(root)} {_hash_file(path)}"
+            for path in custom_transformers.list_files(root)
+        ]
+    return hashlib.sha256("\n".join(entries).encode()).hexdigest()
+
+
+def find_modules(notebook: Path) -> set[Path]:
+    """Find the package's modules that a notebook imports, directly or indirectly."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    modules: set[Path] = set()
+    pending = _find_imports(
+        "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    )
+    while pending:
+        path = pending.pop()
+        if path not in modules:
+            modules.add(path)
+            pending |= _find_imported_files(path, path.stat().st_mtime_ns)
+    return modules
+
+
+@cache
+def _find_imported_files(path: Path, _: int) -> frozenset[Path]:
+    return frozenset(_find_imports(path.read_text(encoding="utf-8")))
+
+
+def _find_imports(source: str) -> set[Path]:
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:  # reported when the stage runs
+        return set()
+    names: set[str] = set()
+    for node in _runtime_nodes(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names.add(node.value)  # a module that is run by its name, as in `python -m`
+    return {path for name in names if MODULE_NAME.fullmatch(name) for path in _module_files(name)}
+
+
+def _runtime_nodes(tree: ast.AST) -> list[ast.AST]:
+    nodes: list[ast.AST] = []
+    for node in ast.iter_child_nodes(tree):
+        if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+            nodes += [node, *_runtime_nodes(node)]
+    return nodes
+
+
+def _module_files(name: str) -> set[Path]:
+    components = name.split(".")[1:]
+    inits = {
+        PACKAGE.joinpath(*components[:depth], "__init__.py") for depth in range(len(components) + 1)
+    }
+    return {
+        path
+        for path in {*inits, PACKAGE.joinpath(*components).with_suffix(".py")}
+        if path.is_file()
+    }
+
+
+def _parameters_source(stage: str) -> str:
+    """Return the source of config/stages.py without the parameter models of other stages."""
+    source = PARAMETERS_MODULE.read_text(encoding="utf-8")
+    other_models = {model.__name__ for name, model in config.STAGES.items() if name != stage}
+    lines: list[str | None] = list(source.splitlines())
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ClassDef) and node.name in other_models:
+            last = node.end_lineno or node.lineno
+            lines[node.lineno - 1 : last] = [None] * (last - node.lineno + 1)
+    return "\n".join(line for line in lines if line)
+
+
+def _table_state(params: dict[str, Any], root: Path) -> str:
+    try:
+        return dataset.quick_fingerprint(params["table"], root)
+    except ModelbookError:
+        return "absent"
+
+
+def _hash_file(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "absent"

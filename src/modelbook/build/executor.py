@@ -1,0 +1,297 @@
+"""Ploomber executor: checks, runs and follows the stages of ``pipeline.yaml``."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ploomber.constants import TaskStatus
+from ploomber.executors.abc import Executor
+
+# Ploomber shows only its message, and exits with 1.
+from ploomber_core.exceptions import BaseException as Reported
+
+from modelbook import config, dataset, disk, engine, tasks
+from modelbook.build import dependencies, failure_pages, locks, report_index, staleness
+from modelbook.build.runner import FINISHED_STATUSES, BuildResult, StageRunner
+from modelbook.contract import Contract
+from modelbook.errors import BuildError, ModelbookError
+from modelbook.pages import run_archive
+from modelbook.registry import store
+from modelbook.runs import history
+from modelbook.stage import origins, pipeline_spec, project
+from modelbook.training import custom_transformers
+
+
+class BuildFailed(Reported):
+    """Ends ``ploomber build`` with a message and exit code 1, without a traceback."""
+
+
+def mark_stale_stages(dag: Any) -> None:
+    """Ploomber hook: mark stages as outdated whose untracked dependencies have changed."""
+    root = project.find_root()
+    build_state = staleness.read_build_state(root, _book_name(dag))
+    stale: set[str] = set()
+    for name in dag:
+        task = dag[name]
+        is_downstream = bool(stale & set(task.upstream))
+        if is_downstream or build_state.get(name, {}).get("code") != _dependency_digest(
+            name, root, task
+        ):
+            stale.add(name)
+            is_ready = not any(
+                up.exec_status != TaskStatus.Skipped for up in task.upstream.values()
+            )
+            task.exec_status = (
+                TaskStatus.WaitingExecution if is_ready else TaskStatus.WaitingUpstream
+            )
+            for product in task.product.products:  # read by `ploomber status`
+                product._outdated_code_dependency_status = True
+
+
+class BuildExecutor(Executor):
+    """Runs the outdated stages, one build at a time; writes the index and prints the verdicts.
+
+    Parameters
+    ----------
+    jobs : int
+        Maximum number of independent stages that run in parallel.
+    timeout : dict
+        Time limit in seconds, by stage; stages that are not listed have none.
+    keep_runs : int
+        Number of newest runs of a book that keep their report pages.
+    """
+
+    def __init__(
+        self, jobs: int = 2, timeout: dict[str, float] | None = None, keep_runs: int = 20
+    ) -> None:
+        self.jobs, self.timeout, self.keep_runs = jobs, timeout or {}, keep_runs
+        with _report_errors():  # before Ploomber's own, less specific checks
+            root = project.find_root()
+            pipeline_spec.check_pipeline(root)
+            project.read_parameters(root, project.find_env_file(root))
+            _check_target(sys.argv)
+            staleness.remove_corrupt_metadata(root)
+
+    def __call__(self, dag: Any, show_progress: bool) -> list[Any]:
+        super().__call__(dag)
+        root, started_at = project.find_root(), time.time()
+        with _report_errors():
+            _check_limits(self.jobs, self.timeout, self.keep_runs)
+            params = check_build(dag, root)
+            with locks.lock_build(root):
+                outdated = {
+                    name: dag[name] for name in dag if dag[name].exec_status != TaskStatus.Skipped
+                }
+                result = self._run_stages(outdated, root, params, _book_name(dag))
+                if outdated:
+                    stage_states = _collect_stage_states(dag, root, params, outdated, result)
+                    failure_pages.write_failure_pages(
+                        root, _book_name(dag), result.failure_messages, *stage_states
+                    )
+                    _record_run(dag, root, started_at, result, self.keep_runs, *stage_states)
+                index_path = report_index.write_index(root, _book_name(dag))
+        if result.was_stopped:
+            raise BuildFailed("\nstopped; the next build continues from here")
+        done = [
+            name
+            for name in config.STAGES
+            if name in dag and dag[name].exec_status in FINISHED_STATUSES
+        ]
+        staleness.print_summary(root, _book_name(dag), done, index_path, nothing_to_do=not outdated)
+        if result.failure_summaries:
+            raise BuildFailed(f"the build failed at: {', '.join(result.failure_summaries)}")
+        return result.task_reports
+
+    def _run_stages(
+        self, outdated: dict[str, Any], root: Path, params: dict[str, config.Parameters], book: str
+    ) -> BuildResult:
+        if not outdated:
+            return BuildResult()
+        store.ensure_store(root)
+        logs = {name: project.progress_log_path(root, book, name) for name in outdated}
+        return StageRunner(root, outdated, params, logs, self.jobs, self.timeout).run()
+
+
+@contextmanager
+def _report_errors() -> Iterator[None]:
+    """Turn errors that a user can correct into ``BuildFailed``, without a traceback."""
+    try:
+        with disk.translate_disk_full():
+            yield
+    except ModelbookError as error:
+        raise BuildFailed(f"\n{type(error).__name__}: {error}") from None
+
+
+def check_build(dag: Any, root: Path) -> dict[str, config.Parameters]:
+    """Check everything that can be checked before a kernel starts; returns the parameters by stage.
+
+    Raises
+    ------
+    ModelbookError
+        If a parameter is invalid, the contract or table is missing, a folder is not writable or
+        full, the store is too new, or the engine is not installed.
+    """
+    params: dict[str, Any] = {}
+    for name in dag:
+        params[name] = config.validate(
+            name, *origins.resolve_for_build(root, name, _task_parameters(dag[name]))
+        )
+        for path in dag[name].product.to_json_serializable().values():
+            _check_folder(Path(path).parent)
+    if "compare" in params:
+        custom_transformers.check_transformers(root, params["compare"].transformers)
+        if any(
+            dag[name].exec_status != TaskStatus.Skipped
+            for name in ("compare", "finalize")
+            if name in dag
+        ):
+            engine.check_engine(params["compare"].engine, params["compare"].scheduler)
+    if "ingest" in params:  # absent in a build that skips upstream stages
+        contract = Contract.load(root / params["ingest"].contract)
+        dataset.SPLIT_STRATEGIES[params["ingest"].split].check_contract(contract)
+        if "compare" in params:
+            tasks.get_task(contract).check_params(params["compare"])
+        dataset.quick_fingerprint(params["ingest"].table, root)
+        dataset.read_data_version(params["ingest"].table, root, params["ingest"].data_version)
+    store.check_store(root)
+    return params
+
+
+def _check_limits(jobs: Any, timeout: Any, keep_runs: Any = 1) -> None:
+    next_step = "correct it in pipeline.yaml, under executor"
+    if not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1:
+        raise BuildError(
+            f"jobs = {jobs!r}", expected="how many stages may run at a time, from 1", next=next_step
+        )
+    if not isinstance(keep_runs, int) or isinstance(keep_runs, bool) or keep_runs < 1:
+        raise BuildError(
+            f"keep_runs = {keep_runs!r}",
+            expected="how many runs keep their pages, from 1",
+            next=next_step,
+        )
+    for name, seconds in timeout.items():
+        if name not in config.STAGES:
+            raise BuildError(
+                f"timeout names {name!r}",
+                expected=config.suggest_name(name, config.STAGES),
+                next=next_step,
+            )
+        if not isinstance(seconds, int | float) or seconds <= 0:
+            raise BuildError(
+                f"timeout of {name} = {seconds!r}", expected="seconds, above 0", next=next_step
+            )
+
+
+def _check_target(command: list[str]) -> None:
+    """Check that ``ploomber build --partially`` names an existing stage."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--partially", "-p", default="*")
+    target = (
+        parser.parse_known_args(command)[0].partially
+        if Path(command[0]).stem == "ploomber"
+        else "*"
+    )
+    if not fnmatch.filter(config.STAGES, target):
+        raise BuildError(
+            f"there is no stage {target!r} to build up to",
+            expected=config.suggest_name(target, config.STAGES),
+            next="name one of them: --partially STAGE",
+        )
+
+
+def _check_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK | os.X_OK)
+    except OSError as error:
+        if disk.DISK_FULL_PATTERN.search(str(error)):
+            raise
+        writable = False
+    if not writable:
+        raise BuildError(
+            f"{folder} is not writable",
+            expected="a folder that this user may write",
+            next=f"chmod u+rwx {folder}",
+        )
+    disk.check_free_space(folder)
+
+
+def _record_run(
+    dag: Any,
+    root: Path,
+    started_at: float,
+    result: BuildResult,
+    keep_runs: int,
+    states: dict[str, str],
+    parameters: dict[str, list[dict[str, Any]]],
+) -> None:
+    """Add this build to the book's run history."""
+    status = "stopped" if result.was_stopped else "failed" if result.failure_summaries else "ok"
+    book = _book_name(dag)
+    build_state = staleness.read_build_state(root, book)
+    try:
+        history.record_run(
+            root,
+            book,
+            started_at,
+            states,
+            command=["ploomber", "build", *sys.argv[1:]],  # Ploomber removes `build` from argv
+            env_file=project.find_env_file(root).name,
+            status=status,
+            parameters=parameters,
+            module_digests={name: state.get("code", "") for name, state in build_state.items()},
+            archive_pages=partial(run_archive.archive_pages, root, book, states),
+        )
+        run_archive.update_run_pages(root, book, keep_runs)
+    except Exception as error:  # full disk, damaged record: the build itself is complete
+        sys.stderr.write(f"this build is not, or not completely, in the run history: {error}\n")
+
+
+def _collect_stage_states(
+    dag: Any,
+    root: Path,
+    params: dict[str, config.Parameters],
+    outdated: dict[str, Any],
+    result: BuildResult,
+) -> tuple[dict[str, str], dict[str, list[dict[str, Any]]]]:
+    """Return the final state and the effective parameters of each stage."""
+    states, parameters = {}, {}
+    for name in dag:
+        state = "ran" if dag[name].exec_status == TaskStatus.Executed else "not run"
+        failure = (
+            f"failed: {result.failure_summaries[name]}" if name in result.failure_summaries else ""
+        )
+        states[name] = failure or (state if name in outdated else "kept")
+        _, value_origins = origins.resolve_for_build(root, name, _task_parameters(dag[name]))
+        parameters[name] = config.describe_parameters(params[name], value_origins)
+    return states, parameters
+
+
+def _task_parameters(task: Any) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in task.params.to_dict().items()
+        if key not in pipeline_spec.PIPELINE_VARIABLES
+    }
+
+
+def _dependency_digest(name: str, root: Path, task: Any) -> str:
+    try:
+        return dependencies.compute_digest(
+            name, root, origins.resolve_for_build(root, name, _task_parameters(task))[0]
+        )
+    except ModelbookError:
+        return ""  # reported by the build itself
+
+
+def _book_name(dag: Any) -> str:
+    return str(next(iter(dag.values())).params["book"])

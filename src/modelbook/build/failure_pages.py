@@ -1,0 +1,132 @@
+"""Pages for failed stages, written in place of their reports."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+from modelbook import config
+from modelbook.pages import failure_report
+from modelbook.redaction import redact
+from modelbook.stage import files, pipeline_spec, project
+from modelbook.stage.reproducibility import get_library_versions
+
+FORCE_OPTIONS = {"--force", "-f"}  # not repeated in a retry: finished stages stay valid
+
+
+def write_failure_pages(
+    root: Path,
+    book: str,
+    messages: Mapping[str, str],
+    states: Mapping[str, str],
+    parameters: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> None:
+    """Write the page of each stage that failed.
+
+    Parameters
+    ----------
+    messages : Mapping
+        Error message by stage.
+    states : Mapping
+        Final state of each stage, in order; see ``history.record_run``.
+    parameters : Mapping
+        Effective parameters by stage: name, value, origin, meaning.
+    """
+    for stage, message in messages.items():
+        try:
+            failure_report.write(
+                _collect_failure(root, book, stage, message, states, parameters.get(stage, ()))
+            )
+        except Exception as error:  # must not hide the original failure
+            sys.stderr.write(
+                f"the page about the failure of {stage} could not be written: "
+                f"{redact(str(error))}\n"
+            )
+
+
+def retry_command(root: Path, book: str, build_arguments: Sequence[str]) -> str:
+    """Return the command that continues a failed build.
+
+    ``build_arguments`` are the arguments of the failed build, without the program.
+    """
+    options = (
+        [word for word in build_arguments if word not in FORCE_OPTIONS]
+        if Path(sys.argv[0]).stem == "ploomber"
+        else []
+    )
+    return " ".join([project.build_command(root, book), *map(shlex.quote, options)])
+
+
+def find_downstream(stage: str, tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the stages that depend on a stage, directly or indirectly."""
+    reached = {stage}
+    for name in TopologicalSorter(
+        {name: task["upstream"] for name, task in tasks.items()}
+    ).static_order():
+        reached |= {name} if reached & set(tasks[name]["upstream"]) else set()
+    return [name for name in config.STAGES if name in reached - {stage}]
+
+
+def _collect_failure(
+    root: Path,
+    book: str,
+    stage: str,
+    message: str,
+    states: Mapping[str, str],
+    parameters: Sequence[Mapping[str, Any]],
+) -> failure_report.StageFailure:
+    tasks = project.read_tasks(root, book)
+    product = tasks[stage]["product"]
+    return failure_report.StageFailure(
+        stage,
+        book,
+        message,
+        report=product["report"],
+        notebook=product["nb"],
+        log=project.progress_log_path(root, book, stage),
+        command=retry_command(root, book, sys.argv[1:]),
+        states=states,
+        downstream=find_downstream(stage, tasks),
+        stages=pipeline_spec.list_stages(root),
+        last_receipt=_read_receipt(product["receipt"]),
+        provenance=_collect_facts(root, tasks, states, parameters),
+    )
+
+
+def _read_receipt(path: Path) -> dict[str, Any]:
+    try:
+        receipt = files.read(path)
+        return (
+            receipt
+            if isinstance(receipt, dict) and "word" in receipt and "facts" in receipt
+            else {}
+        )
+    except (OSError, ValueError):
+        return {}
+
+
+def _collect_facts(
+    root: Path,
+    tasks: Mapping[str, Any],
+    states: Mapping[str, str],
+    parameters: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    # The table that the stage read is known only if ingest succeeded.
+    ingest_receipt = (
+        _read_receipt(tasks["ingest"]["product"]["receipt"])
+        if states.get("ingest") in ("ran", "kept")
+        else {}
+    )
+    return {
+        "commit": project.get_commit(root),
+        "fingerprint": ingest_receipt.get("facts", {}).get("fingerprint", ""),
+        "parameters": [
+            {**parameter, "value": config.format_value(parameter["value"])}
+            for parameter in parameters
+        ],
+        "versions": get_library_versions(),
+    }

@@ -1,0 +1,229 @@
+"""Jupyter kernels of a build: pre-start, readiness, shutdown and cause of death.
+
+Imports take most of a short stage's time. So while one stage runs, the next stage's kernel already
+executes the import cells of its notebook.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from queue import Empty
+from typing import Any
+from uuid import uuid4
+
+from jupyter_client import AsyncKernelManager, BlockingKernelClient
+from jupyter_core.paths import jupyter_runtime_dir
+from jupyter_core.utils import run_sync
+
+from modelbook import config
+from modelbook.build.kernel_options import KERNEL_ENVIRONMENT, KERNEL_OPTIONS
+from modelbook.errors import BuildError
+from modelbook.stage import origins
+from modelbook.stage.progress import LOG_VARIABLE, append_progress
+
+START_TIMEOUT = 180  # seconds until a kernel responds; a cold import takes up to a minute
+OOM_EVENTS_FILE = Path("/sys/fs/cgroup/memory.events")  # counts out-of-memory kills on Linux
+
+
+class StageKernel:
+    """Kernel of one stage; starts the imports of its notebook at once."""
+
+    def __init__(self, root: Path, stage: str, log: Path) -> None:
+        # With a blocking manager, Ctrl-C would get lost in the notebook client's event loop.
+        self.manager = AsyncKernelManager(kernel_name="python3", **_connection_options())
+        self._oom_kills_at_start = _count_oom_kills()
+        environ = {
+            **os.environ,
+            **KERNEL_ENVIRONMENT,
+            LOG_VARIABLE: str(log),
+            **origins.export_command_line(),
+        }
+        kernel_arguments = self.manager.kernel_spec.argv  # type: ignore[union-attr]
+        missing_options = [option for option in KERNEL_OPTIONS if option not in kernel_arguments]
+        run_sync(self.manager.start_kernel)(
+            cwd=str(root), env=environ, extra_arguments=missing_options
+        )
+        self._process: Any = self.manager.provisioner.process  # type: ignore[union-attr]
+        client = self._client()
+        client.execute(
+            extract_import_code(root / "notebooks" / f"{config.stage_stem(stage)}.ipynb"),
+            silent=True,
+            store_history=False,
+        )
+        client.stop_channels()
+
+    def wait_until_ready(self) -> None:
+        """Wait until the kernel responds.
+
+        Raises
+        ------
+        RuntimeError
+            If it has died, or does not respond in time.
+        """
+        client = self._client()
+        client.kernel_info()
+        deadline = time.monotonic() + START_TIMEOUT
+        try:
+            while self._process.poll() is None and time.monotonic() < deadline:
+                with suppress(Empty):
+                    client.get_shell_msg(timeout=1)
+                    return
+        finally:
+            client.stop_channels()
+        code = self._process.poll()
+        raise RuntimeError("it does not respond" if code is None else f"it ended with code {code}")
+
+    def kill(self) -> None:
+        """Kill the kernel and its child processes; may be called from any thread."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(os.getpgid(self._process.pid), signal.SIGKILL)
+
+    def shut_down(self) -> None:
+        """Shut the kernel down and remove its files."""
+        self.kill()
+        run_sync(self.manager.shutdown_kernel)(now=True)
+
+    def describe_death(self) -> str:
+        """Describe why the kernel died."""
+        code = self._process.poll()
+        if code is None or code >= 0:
+            return f"it ended by itself with code {code}"
+        name = signal.Signals(-code).name
+        if _count_oom_kills() > self._oom_kills_at_start:
+            return f"the system killed it because memory ran out ({name})"
+        if code == -signal.SIGKILL:
+            return (
+                f"it was killed from outside ({name}), most often by the system because memory "
+                "ran out"
+            )
+        return f"it crashed with {name}, in a library's native code"
+
+    def _client(self) -> BlockingKernelClient:
+        client = BlockingKernelClient()
+        client.load_connection_info(self.manager.get_connection_info())
+        client.start_channels(iopub=False, stdin=False, hb=False, control=False)
+        return client
+
+
+class KernelPool:
+    """Kernels of one build; shuts all of them down on exit."""
+
+    def __init__(self, root: Path, logs: Mapping[str, Path]) -> None:
+        self._root, self._logs = root, logs
+        self._prestarted: dict[str, StageKernel] = {}
+        self._running: dict[str, StageKernel] = {}
+        self._is_stopped = False
+
+    def __enter__(self) -> KernelPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop_all()
+        for kernel in self._prestarted.values():
+            kernel.shut_down()
+
+    def prestart(self, stage: str) -> None:
+        """Start a stage's kernel in advance; if that fails, it is started when it is needed."""
+        if stage not in self._prestarted and stage not in self._running:
+            with suppress(Exception):  # reported when the stage starts it again
+                self._prestarted[stage] = StageKernel(self._root, stage, self._logs[stage])
+
+    @contextmanager
+    def acquire(self, stage: str) -> Iterator[StageKernel]:
+        """Yield a stage's ready kernel, and shut it down when the block ends.
+
+        Raises
+        ------
+        BuildError
+            If it failed to start twice.
+        """
+        kernel = self._start_with_retry(stage)
+        try:
+            yield kernel
+        finally:
+            self._running.pop(stage)
+            kernel.shut_down()
+
+    def kill(self, stage: str) -> None:
+        """Kill a stage's kernel if it is running."""
+        if stage in self._running:
+            self._running[stage].kill()
+
+    def stop_all(self) -> None:
+        """Kill all kernels, and start no more."""
+        self._is_stopped = True
+        for kernel in [*self._prestarted.values(), *self._running.values()]:
+            kernel.kill()
+
+    def _start_with_retry(self, stage: str) -> StageKernel:
+        first = self._try_start(stage)
+        if isinstance(first, StageKernel):
+            return first
+        if self._is_stopped:
+            raise BuildError(f"stage {stage!r} was stopped before it began")
+        append_progress(self._logs[stage], f"the kernel did not start ({first}); trying once more")
+        second = self._try_start(stage)
+        if isinstance(second, StageKernel):
+            return second
+        raise BuildError(
+            f"the kernel of stage {stage!r} did not start, twice: {second}",
+            expected=f"a kernel 'python3' that responds within {START_TIMEOUT} s",
+            next="modelbook doctor",
+        )
+
+    def _try_start(self, stage: str) -> StageKernel | Exception:
+        try:
+            kernel = self._prestarted.pop(stage, None) or StageKernel(
+                self._root, stage, self._logs[stage]
+            )
+        except Exception as error:  # such as a missing kernelspec
+            return error
+        self._running[stage] = kernel
+        if self._is_stopped:  # while it was being started
+            kernel.kill()
+        try:
+            kernel.wait_until_ready()
+        except RuntimeError as error:
+            self._running.pop(stage).shut_down()
+            return error
+        return kernel
+
+
+def _connection_options() -> dict[str, str]:
+    """Use Unix sockets where available, so that other users cannot connect."""
+    if sys.platform == "win32":
+        return {}
+    folder = Path(jupyter_runtime_dir())
+    folder.mkdir(parents=True, exist_ok=True)
+    return {"transport": "ipc", "ip": str(folder / uuid4().hex[:12])}
+
+
+def extract_import_code(notebook: Path) -> str:
+    """Return the code of a notebook's import-only cells; errors show when the notebook runs."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    return "\n".join(source for source in sources if _is_import_cell(source))
+
+
+def _is_import_cell(source: str) -> bool:
+    try:
+        body = ast.parse(source).body
+    except SyntaxError:
+        return False
+    return bool(body) and all(isinstance(node, ast.Import | ast.ImportFrom) for node in body)
+
+
+def _count_oom_kills() -> int:
+    """Count the processes that the system has killed so far because memory ran out."""
+    if not OOM_EVENTS_FILE.is_file():
+        return 0
+    counts = dict(line.split() for line in OOM_EVENTS_FILE.read_text().splitlines())
+    return int(counts.get("oom_kill", 0))

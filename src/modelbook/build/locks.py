@@ -1,0 +1,50 @@
+"""File locks: one build per project and one retrain per book; released when the process ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from modelbook.errors import BuildError
+
+
+def lock_build(root: Path) -> FileLock:
+    """Acquire the build lock of a project.
+
+    Raises
+    ------
+    BuildError
+        If another build holds it.
+    """
+    return _acquire(
+        root / "models" / ".build.lock",
+        f"another build is running in {root}",
+        "one build at a time",
+    )
+
+
+def lock_retrain(root: Path, book: str) -> FileLock:
+    """Acquire the retrain lock of a book.
+
+    Raises
+    ------
+    BuildError
+        If another retrain holds it.
+    """
+    path = root / "models" / book / ".retrain.lock"
+    return _acquire(
+        path, f"another retrain of {book} is running", "one retrain of a book at a time"
+    )
+
+
+def _acquire(path: Path, problem: str, expected: str) -> FileLock:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise BuildError(
+            problem, expected=expected, next="wait for it to end, or stop it"
+        ) from None
+    return lock

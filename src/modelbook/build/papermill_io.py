@@ -1,0 +1,47 @@
+"""Papermill handler that keeps executed notebooks from overwriting a stage's source."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from papermill.iorw import LocalHandler
+
+from modelbook.errors import StageError
+
+
+class ReadOnlySourceHandler(LocalHandler):
+    """Papermill's handler for local files, with the source notebooks of a project read-only.
+
+    ``pyproject.toml`` registers it for the possible prefixes of their paths.
+    """
+
+    def write(self, buf: str, path: str) -> None:
+        """Write a notebook.
+
+        Raises
+        ------
+        StageError
+            If ``path`` is a stage's source.
+        """
+        target = Path(path).resolve()
+        if _is_source(target):
+            raise StageError(
+                f"{path} is a stage's source, which an executed copy would overwrite",
+                expected="an output outside of notebooks/",
+                next=(
+                    f"papermill {path} "
+                    f"{os.path.relpath(target.parents[1] / 'reports')}/{target.stem}-alone.ipynb"
+                ),
+            )
+        super().write(buf, path)
+
+
+handler = ReadOnlySourceHandler()
+
+
+def _is_source(path: Path) -> bool:
+    pipeline = path.parent.parent / "pipeline.yaml"
+    return pipeline.is_file() and f"source: {path.parent.name}/{path.name}" in pipeline.read_text(
+        encoding="utf-8"
+    )

@@ -1,0 +1,318 @@
+"""Retrain a book: rebuild it on newer labelled rows up to deploy, where the gate decides.
+
+Everything is checked first. Then the parameter overrides are saved, and the build runs in a process
+of its own. The result is read from the registry history, so it is correct even if the build was
+stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from modelbook import config
+from modelbook.build import labelled_data, locks, retrain_plan
+from modelbook.build.retrain_plan import RetrainPlan, RetrainRequest
+from modelbook.errors import BuildError, StoreError
+from modelbook.gate import PROMOTE
+from modelbook.registry import aliases, history
+from modelbook.registry.promotion import REASON_VARIABLE
+from modelbook.stage import project, retrain_overrides
+
+if TYPE_CHECKING:
+    from modelbook.registry.aliases import RegisteredVersion
+
+# Results after a build: the gate's decision.
+PROMOTED, HELD, WOULD_PROMOTE = "promoted", "held", "would promote"
+# Results without a build.
+DRY_RUN, COOLDOWN = "dry run", "cooldown"
+NOTHING_NEWER, UP_TO_DATE = "nothing newer", "up to date"
+STOP_TIMEOUT = 60  # seconds for a build to stop
+POLL_SECONDS = 0.5  # between checks of the time limit
+
+
+@dataclass(frozen=True)
+class RetrainResult:
+    """Result of a retrain: a word, sentences, the next step and the versions."""
+
+    word: str
+    sentences: list[str]
+    next: str
+    champion: int
+    candidate: int | None = None
+    as_of: int | float | None = None
+
+
+def retrain(
+    root: Path, env_file: Path, request: RetrainRequest, *, out: IO[str] | None = None
+) -> RetrainResult:
+    """Rebuild a book on newer labelled rows, and let the gate decide.
+
+    Parameters
+    ----------
+    env_file : Path
+        The book's env file.
+    out : file, optional
+        Where the build's progress is written; default: standard output.
+
+    Raises
+    ------
+    ModelbookError
+        If the request, a batch or the table is invalid, another retrain or build is running, or
+        the build fails or exceeds its budget. The champion stays unless the build had promoted
+        the challenger already.
+    """
+    started = time.monotonic()
+    book = project.read_parameters(root, env_file)["ingest"]["book"]
+    with locks.lock_retrain(root, book):
+        champion = _find_champion(root, book)
+        if request.cooldown and (
+            cooldown_message := _describe_cooldown(root, book, request.cooldown)
+        ):
+            return RetrainResult(
+                COOLDOWN, [cooldown_message], "Wait, or set a shorter --cooldown.", champion.number
+            )
+        plan = retrain_plan.make_plan(root, env_file, champion, request)
+        versions: dict[str, Any] = {"champion": champion.number, "as_of": plan.as_of}
+        if not plan.newer_rows:
+            return RetrainResult(
+                NOTHING_NEWER,
+                plan.sentences,
+                "Wait for outcomes, or add labelled rows: --batch FILE.",
+                **versions,
+            )
+        if request.dry_run:
+            return RetrainResult(
+                DRY_RUN,
+                [*plan.sentences, _describe_dry_run(plan)],
+                "To retrain, omit --dry-run.",
+                **versions,
+            )
+        _write_overrides(root, book, plan)
+        last_entry = max((entry.number for entry in history.read_history(root)), default=0)
+        exit_code = _run_build(
+            root,
+            env_file,
+            request,
+            request.budget and started + request.budget - time.monotonic(),
+            out,
+        )
+        return _make_result(root, book, plan, request, exit_code, last_entry)
+
+
+def _find_champion(root: Path, book: str) -> RegisteredVersion:
+    champion = aliases.read_aliases(root, book).get(aliases.CHAMPION)
+    if champion is None:
+        raise StoreError(
+            f"no version of {book!r} has the alias champion",
+            expected="a version that the gate has promoted",
+            next=(
+                f"build the first one: {project.build_command(root, book)}; if the gate held, "
+                "see the deploy report"
+            ),
+        )
+    champion.verify_files()
+    return champion
+
+
+def _describe_cooldown(root: Path, book: str, cooldown: float) -> str:
+    """Return a sentence if the last history entry is within the cooldown, else empty."""
+    entries = history.read_history(root, book)
+    if not entries:
+        return ""
+    last = entries[-1]
+    elapsed = datetime.now(UTC) - datetime.fromisoformat(last.timestamp)
+    if elapsed.total_seconds() >= cooldown:
+        return ""
+    entry_text = (
+        f"{last.action}, entry {last.number} in the history, "
+        f"{last.timestamp[:16].replace('T', ' ')} UTC"
+    )
+    elapsed_text = _format_duration(elapsed.total_seconds())
+    return (
+        f"The last history entry of {book} ({entry_text}) was {elapsed_text} ago; the cooldown "
+        f"is {_format_duration(cooldown)}."
+    )
+
+
+def _describe_dry_run(plan: RetrainPlan) -> str:
+    """Describe what a retrain would do."""
+    values = ", ".join(
+        f"{name} = {config.format_value(value)}" for name, value in plan.overrides.items()
+    )
+    table_text = (
+        f"the table with {len(plan.labelled.batch_rows):,} added rows, "
+        if len(plan.labelled.batch_rows)
+        else ""
+    )
+    alias_text = (
+        "move the alias if it approves"
+        if plan.gate == "enforce"
+        else "move no alias (gate: dry_run)"
+    )
+    return (
+        "A retrain would build ingest, compare, finalize and deploy on "
+        f"{table_text}{values or 'all rows'}; "
+        f"the gate would decide, and {alias_text}."
+    )
+
+
+def _write_overrides(root: Path, book: str, plan: RetrainPlan) -> None:
+    """Save the overrides for the build, under the build lock."""
+    with locks.lock_build(root):
+        table = (
+            {"table": labelled_data.save_labelled_data(root, book, plan.labelled)}
+            if len(plan.labelled.batch_rows)
+            else {}
+        )
+        retrain_overrides.save_overrides(root, book, {**plan.overrides, **table}, plan.env_values)
+
+
+def _run_build(
+    root: Path,
+    env_file: Path,
+    request: RetrainRequest,
+    seconds_left: float | None,
+    out: IO[str] | None,
+) -> int | None:
+    """Build up to deploy; returns the exit code, or None if the budget was exceeded."""
+    command = [str(Path(sys.executable).with_name("ploomber")), "build", "--partially", "deploy"]
+    environ = {**os.environ, "PLOOMBER_ENV_FILENAME": env_file.name, REASON_VARIABLE: request.why}
+    deadline = float("inf") if seconds_left is None else time.monotonic() + seconds_left
+    with (
+        _catch_signals() as signals,
+        subprocess.Popen(command, cwd=root, env=environ, stdout=out) as process,
+    ):
+        while process.poll() is None and not signals and time.monotonic() < deadline:
+            _wait_for_exit(process, POLL_SECONDS)
+        is_overdue = process.poll() is None and not signals
+        if process.poll() is None:
+            process.terminate()  # the build stops its kernels first
+            if not _wait_for_exit(process, STOP_TIMEOUT):
+                process.kill()
+    return None if is_overdue else process.returncode
+
+
+@contextmanager
+def _catch_signals() -> Iterator[list[int]]:
+    """Collect termination signals, so that the build ends first.
+
+    Ctrl-C reaches the build directly, so it only has to be waited for.
+    """
+    signals: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # gets no signals
+        yield signals
+        return
+    previous_handlers = {
+        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda number, _: signals.append(number)),
+        signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),
+    }
+    try:
+        yield signals
+    finally:
+        for number, handler in previous_handlers.items():
+            signal.signal(number, handler)
+
+
+def _wait_for_exit(process: subprocess.Popen, seconds: float) -> bool:
+    """Wait for a process; returns whether it has ended."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    return process.poll() is not None
+
+
+def _make_result(
+    root: Path,
+    book: str,
+    plan: RetrainPlan,
+    request: RetrainRequest,
+    exit_code: int | None,
+    last_entry: int,
+) -> RetrainResult:
+    entries = [entry for entry in history.read_history(root, book) if entry.number > last_entry]
+    decisions = [entry for entry in entries if entry.kind == history.DECISION][-1:]
+    alias_moves = [
+        entry
+        for entry in entries
+        if entry.kind == history.ALIAS_MOVE
+        and decisions
+        and entry.champion_after == decisions[0].version
+    ]
+    champion_version = aliases.read_aliases(root, book)[aliases.CHAMPION].number
+    if exit_code != 0:
+        raise BuildError(
+            f"the build exceeded the budget of {_format_duration(request.budget or 0)}"
+            if exit_code is None
+            else f"the build of the challenger failed (exit code {exit_code})",
+            expected=f"a build up to deploy; the champion is version {champion_version}",
+            next="run the command again with a larger --budget: finished stages are kept"
+            if exit_code is None
+            else "correct the error above, and run the command again: finished stages are kept",
+        )
+    versions: dict[str, Any] = {"champion": champion_version, "as_of": plan.as_of}
+    if not decisions:
+        return _make_up_to_date_result(root, book, plan, versions)
+    decision = decisions[0]
+    word = PROMOTED if alias_moves else WOULD_PROMOTE if decision.action == PROMOTE else HELD
+    sentence = {
+        PROMOTED: (
+            f"Version {decision.version} replaces version {plan.champion.number} as champion."
+        ),
+        WOULD_PROMOTE: (
+            f"The gate would promote version {decision.version}; gate: dry_run leaves version "
+            f"{champion_version} in place."
+        ),
+        HELD: (
+            f"The gate held version {decision.version}; version {champion_version} remains "
+            "champion."
+        ),
+    }[word]
+    next_step = {
+        PROMOTED: f"Update explore and monitor: {project.build_command(root, book)}; "
+        "to undo the promotion: modelbook rollback.",
+        WOULD_PROMOTE: f"Read the deploy report; modelbook promote {decision.version} moves the "
+        "alias.",
+        HELD: "See the deploy report for the failed criterion.",
+    }[word]
+    return RetrainResult(
+        word,
+        [*plan.sentences, sentence, decision.reason],
+        next_step,
+        candidate=decision.version,
+        **versions,
+    )
+
+
+def _make_up_to_date_result(
+    root: Path, book: str, plan: RetrainPlan, versions: dict[str, Any]
+) -> RetrainResult:
+    """Return the result if no stage was outdated: the gate has decided on this model before."""
+    decision = [
+        entry for entry in history.read_history(root, book) if entry.kind == history.DECISION
+    ][-1]
+    sentence = (
+        f"The gate has decided on this model before: {decision.action} for version "
+        f"{decision.version}, entry {decision.number}."
+    )
+    next_step = "Change data or parameters, or promote it by hand: modelbook promote."
+    return RetrainResult(
+        UP_TO_DATE, [*plan.sentences, sentence], next_step, candidate=decision.version, **versions
+    )
+
+
+def _format_duration(seconds: float) -> str:
+    """Format a duration in its largest unit of at least 1: 7 d, 12 h, 30 min, 5 s."""
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if abs(seconds) >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"

@@ -1,0 +1,159 @@
+"""Build state of each stage: detects changes that Ploomber does not track, and no-op builds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from modelbook import config
+from modelbook.build import dependencies
+from modelbook.errors import ModelbookError
+from modelbook.stage import files, origins, project
+
+
+def read_build_state(root: Path, book: str) -> dict[str, dict[str, Any]]:
+    """Read a book's build state by stage: digests of code and inputs, times of products."""
+    path = _state_path(root, book)
+    return files.read(path) if path.is_file() else {}
+
+
+def record_stage(
+    root: Path, stage: str, params: config.Parameters, dependencies_digest: str
+) -> None:
+    """Record a successful run; ``dependencies_digest`` was computed before the stage started."""
+    products = project.read_tasks(root, params.book)[stage]["product"].values()
+    entry = {
+        "code": dependencies_digest,
+        "given": _hash_inputs(root, stage, params),
+        "products": {
+            path.relative_to(root).as_posix(): path.stat().st_mtime_ns for path in products
+        },
+    }
+    files.write(
+        _state_path(root, params.book), {**read_build_state(root, params.book), stage: entry}
+    )
+
+
+def forget_stage(root: Path, book: str, stage: str) -> None:
+    """Remove the state of a stage that is about to run: it is outdated until it succeeds."""
+    files.write(
+        _state_path(root, book),
+        {name: entry for name, entry in read_build_state(root, book).items() if name != stage},
+    )
+
+
+def record_failure(root: Path, book: str, stage: str, message: str) -> None:
+    """Record a failure: the stage stays outdated, even if the change behind it is reverted."""
+    with suppress(OSError):  # full disk: the failure is reported anyway
+        files.write(
+            _state_path(root, book), {**read_build_state(root, book), stage: {"failed": message}}
+        )
+
+
+def remove_corrupt_metadata(root: Path) -> None:
+    """Remove Ploomber's incompletely written metadata files, which would crash later builds.
+
+    The stages they belong to become outdated and run again.
+    """
+    for task in project.read_tasks(root, "*").values():
+        for product in task["product"].values():
+            pattern = product.relative_to(root).with_name(f".{product.name}.metadata")
+            for path in root.glob(str(pattern)):
+                try:
+                    json.loads(path.read_text(encoding="utf-8"))
+                except ValueError:
+                    path.unlink(missing_ok=True)
+
+
+def list_failures(root: Path) -> dict[str, dict[str, str]]:
+    """Return the error messages of failed stages, by book and stage."""
+    books = [path.parent.name for path in (root / "models").glob("*/built.json")]
+    failed = {
+        book: {
+            stage: entry["failed"]
+            for stage, entry in read_build_state(root, book).items()
+            if "failed" in entry
+        }
+        for book in books
+    }
+    return {book: stages for book, stages in failed.items() if stages}
+
+
+def is_up_to_date(root: Path, env_file: Path) -> bool:
+    """Whether nothing has changed since every stage ran; avoids importing Ploomber (seconds)."""
+    try:
+        parameters = project.read_parameters(root, env_file)
+        book = parameters["ingest"]["book"]
+        build_state, tasks = read_build_state(root, book), project.read_tasks(root, book)
+        return all(
+            _is_stage_up_to_date(
+                root,
+                build_state.get(stage, {}),
+                stage,
+                _resolve_parameters(root, stage, parameters[stage], env_file),
+            )
+            and all(
+                _receipt_mtime(tasks[up]) <= _receipt_mtime(tasks[stage])
+                for up in tasks[stage]["upstream"]
+            )
+            for stage in tasks
+        )
+    except (ModelbookError, OSError, KeyError):
+        return False  # reported by the build itself
+
+
+def print_summary(
+    root: Path, book: str, stages: list[str], page: Path, *, nothing_to_do: bool
+) -> None:
+    """Print one line per stage with its verdict, and the path of the index."""
+    sys.stdout.write("\nNothing to do: every stage is up to date.\n" if nothing_to_do else "\n")
+    for stage in stages:
+        receipt = files.read(project.read_tasks(root, book)[stage]["product"]["receipt"])
+        sys.stdout.write(
+            f"  {config.stage_stem(stage):<12} {receipt['word']:<15} {receipt['sentences'][0]}\n"
+        )
+    sys.stdout.write(f"\n{page}\n")
+
+
+def _is_stage_up_to_date(
+    root: Path, recorded: dict[str, Any], stage: str, params: config.Parameters
+) -> bool:
+    return (
+        recorded.get("given") == _hash_inputs(root, stage, params)  # absent after a failure
+        and recorded["code"] == dependencies.compute_digest(stage, root, params.model_dump())
+        and all(
+            (root / path).stat().st_mtime_ns == modified_at
+            for path, modified_at in recorded["products"].items()
+        )
+    )
+
+
+def _resolve_parameters(
+    root: Path, stage: str, pipeline_values: dict[str, Any], env_file: Path
+) -> config.Parameters:
+    return config.validate(
+        stage, *origins.resolve_for_build(root, stage, pipeline_values, env_file)
+    )
+
+
+def _hash_inputs(root: Path, stage: str, params: config.Parameters) -> str:
+    notebook = json.loads(
+        (root / "notebooks" / f"{config.stage_stem(stage)}.ipynb").read_text(encoding="utf-8")
+    )
+    # Without outputs: running and saving a notebook does not change it.
+    cells = [[cell["cell_type"], "".join(cell["source"])] for cell in notebook["cells"]]
+    return hashlib.sha256(
+        json.dumps([cells, params.model_dump()], sort_keys=True).encode()
+    ).hexdigest()
+
+
+def _receipt_mtime(task: dict[str, Any]) -> int:
+    return task["product"]["receipt"].stat().st_mtime_ns
+
+
+def _state_path(root: Path, book: str) -> Path:
+    return root / "models" / book / "built.json"

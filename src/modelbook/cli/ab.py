@@ -1,0 +1,141 @@
+"""Commands that compare another version with the champion: ab, replay."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from modelbook.cli.options import (
+    BookOption,
+    JsonOption,
+    find_book,
+    open_journal,
+    parse_time,
+    report_errors,
+)
+
+app = typer.Typer()
+
+EXIT_CODES = {"invalid": 10}
+PROGRESS_SECONDS = 2.0  # between progress messages
+
+
+@app.command()
+def ab(
+    since: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows since a time (UTC), or 7d, 12h, 30m; default: since the challenge began."
+        ),
+    ] = None,
+    book: BookOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Evaluate the A/B test of champion and challenger, at any time; exits with 10 if it is void.
+
+    Examples:  modelbook ab  |  modelbook ab --since 7d  |  modelbook ab --json --book rand-hie
+    """
+    start = parse_time(since)
+    with report_errors():
+        result = evaluate_ab(*find_book(book), start, publish=True)
+    if as_json:
+        typer.echo(json.dumps(result, indent=1, ensure_ascii=False))
+    else:
+        lines = [
+            result["word"],
+            *(f"  {line}" for line in result["sentences"]),
+            f"next: {result['next']}",
+            result["page"],
+        ]
+        typer.echo("\n".join(lines))
+    raise typer.Exit(EXIT_CODES.get(result["word"], 0))
+
+
+@app.command()
+def replay(
+    model: Annotated[
+        int,
+        typer.Option(min=1, metavar="V", help="Number of the version that scores the rows again."),
+    ],
+    since: Annotated[str, typer.Option(help="Rows scored since a time (UTC), or 7d, 12h, 30m.")],
+    out: Annotated[
+        Path | None, typer.Option(help="A .csv file for all rows with both predictions.")
+    ] = None,
+    book: BookOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score past requests with another version, and show which predictions change, and how much.
+
+    Examples:  modelbook replay --model 2 --since 7d
+    |  modelbook replay --model 2 --since 2026-11-20 --out rows.csv
+    """
+    start = parse_time(since)
+    if out is not None and out.suffix != ".csv":
+        raise typer.BadParameter(f"{out} does not end in .csv")
+    with report_errors():
+        result = _run_replay(*find_book(book), model, start or 0, out)
+    if as_json:
+        typer.echo(json.dumps(result, indent=1, ensure_ascii=False))
+        return
+    from modelbook.cli import terminal
+
+    terminal.print_replay(result)
+
+
+def _run_replay(
+    root: Path, book: str, number: int, start: float, out: Path | None
+) -> dict[str, Any]:
+    from modelbook.ab import replay as replay_module
+    from modelbook.serving import served_models
+
+    served_model, last_report = served_models.load_version(root, book, number), [0.0]
+
+    def report_progress(rows: int, seconds: float) -> None:
+        if seconds - last_report[0] > PROGRESS_SECONDS:
+            last_report[0] = seconds
+            typer.echo(f"{rows:,} rows, {rows / seconds:,.0f} per second", err=True)
+
+    with replay_module.open_csv(out) as save_chunk:
+        predictions = open_journal(root, book).read_predictions_excluding(start, number)
+        replay_result = replay_module.replay_predictions(
+            predictions,
+            served_model.scorer,
+            served_model.contract,
+            f"version {number}",
+            on_progress=report_progress,
+            on_chunk=save_chunk,
+        )
+    return {
+        "book": book,
+        "version": number,
+        **replay_result.to_dict(),
+        "out": str(out) if out else None,
+    }
+
+
+def evaluate_ab(
+    root: Path, book: str, since: float | None = None, *, publish: bool = False
+) -> dict[str, Any]:
+    """Evaluate the A/B test on the traffic so far and, if asked, publish its report."""
+    from modelbook.ab import analysis, split_traffic, summary
+    from modelbook.serving import settings
+
+    traffic = settings.load_settings(root).traffic
+    shared_traffic = split_traffic.read_split_traffic(root, book, open_journal(root, book), since)
+    plan = analysis.ABPlan(traffic.challenger_share, traffic.min_users, traffic.min_hours)
+    result = summary.summarize_ab(analysis.analyze_ab(shared_traffic.rows, plan), shared_traffic)
+    if publish:
+        from modelbook.build import report_index
+        from modelbook.pages import ab_report as page
+
+        path = page.write(
+            root / "reports" / book / "ab.html",
+            result,
+            analysis.difference_over_time(shared_traffic.rows, plan),
+        )
+        report_index.write_index(root, book)
+        result["page"] = path.relative_to(root).as_posix()
+    return result

@@ -1,0 +1,227 @@
+"""Commands that monitor, retrain and demonstrate: monitor, retrain, demo."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from modelbook.cli.options import (
+    BookOption,
+    JsonOption,
+    find_book,
+    open_journal,
+    parse_time,
+    report_errors,
+)
+
+app = typer.Typer()
+
+EXIT_CODES = {"healthy": 0, "watch": 10, "retrain": 20}
+
+
+@app.command()
+def monitor(
+    batch: Annotated[
+        str | None,
+        typer.Option(help="A file, or a folder of .parquet files, with the rows of one batch."),
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Rows served since a time (UTC), or 7d, 12h, 30m.")
+    ] = None,
+    book: BookOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Evaluate the champion on new rows; exits with 0 (healthy), 10 (watch) or 20 (retrain).
+
+    Examples:  modelbook monitor  |  modelbook monitor --batch new.parquet
+    |  modelbook monitor --since 7d
+    """
+    if batch is not None and since is not None:
+        raise typer.BadParameter("give --batch or --since, not both")
+    start = parse_time(since)
+    with report_errors():
+        verdict = _run_monitor(*find_book(book), batch, start)
+    _notify_webhook(verdict)
+    if as_json:
+        typer.echo(json.dumps(verdict, indent=1, ensure_ascii=False))
+    else:
+        typer.echo(
+            "\n".join(
+                [
+                    verdict["word"],
+                    *(f"  {line}" for line in verdict["sentences"]),
+                    f"next: {verdict['next']}",
+                ]
+            )
+        )
+    raise typer.Exit(EXIT_CODES[verdict["word"]])
+
+
+def _parse_duration(text: str | None) -> float | None:
+    from modelbook.config.values import parse_duration
+
+    try:
+        return None if text is None else parse_duration(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+@app.command()
+def retrain(
+    as_of: Annotated[
+        float | None,
+        typer.Option(help="Last period for training; default: the newest with outcomes."),
+    ] = None,
+    batch: Annotated[
+        list[str] | None, typer.Option(help="File of labelled rows to add; may be repeated.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be done.")
+    ] = False,
+    cooldown: Annotated[
+        str | None,
+        typer.Option(help="Do nothing if the gate decided more recently than this: 7d, 12h, 30m."),
+    ] = None,
+    budget: Annotated[str | None, typer.Option(help="Maximum duration: 2h, 30m, 90s.")] = None,
+    why: Annotated[str, typer.Option(help="Reason, recorded in the history.")] = "",
+    book: BookOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Retrain a book on newer labelled rows; the gate promotes the new version or holds it.
+
+    Exits with 0 also if the version is held, or if there is nothing to do.
+
+    Examples:  modelbook retrain  |  modelbook retrain --as-of 4 --dry-run
+    |  modelbook retrain --batch may.csv
+    """
+    from modelbook.build import retrain, retrain_plan
+    from modelbook.stage import project
+
+    cooldown_seconds, max_seconds = _parse_duration(cooldown), _parse_duration(budget)
+    request = retrain_plan.RetrainRequest(
+        as_of,
+        tuple(batch or ()),
+        dry_run=dry_run,
+        cooldown=cooldown_seconds,
+        budget=max_seconds,
+        why=why,
+    )
+    with report_errors():
+        root = project.find_root()
+        outcome = retrain.retrain(
+            root, project.find_env_file(root, book), request, out=sys.stderr if as_json else None
+        )
+    if as_json:
+        typer.echo(json.dumps(asdict(outcome), indent=1, ensure_ascii=False))
+    else:
+        typer.echo(
+            "\n".join(
+                [
+                    outcome.word,
+                    *(f"  {line}" for line in outcome.sentences),
+                    f"next: {outcome.next}",
+                ]
+            )
+        )
+
+
+def _run_monitor(root: Path, book: str, batch: str | None, start: float | None) -> dict[str, Any]:
+    """Evaluate the batches, record them in the history, and return the verdict."""
+    from modelbook import config
+    from modelbook.monitoring import batch_sources, latest_verdict, rules, window_history, windows
+    from modelbook.stage import project
+
+    params: Any = config.validate(
+        "monitor", project.read_parameters(root, project.find_env_file(root, book))["monitor"]
+    )
+    version = batch_sources.require_champion(root, book)
+    context = {
+        "book": book,
+        "version": version.number,
+        "at": batch_sources.format_timestamp(time.time()),
+    }
+    if start is not None:
+        evaluations = batch_sources.evaluate_journal(
+            open_journal(root, book), start, time.time(), version, params
+        )
+    elif batch is not None:
+        evaluations = batch_sources.evaluate_file(root, batch, version, params)
+    else:
+        evaluations = batch_sources.evaluate_build_batches(root, book, version, params)
+    history = window_history.WindowHistory(latest_verdict.history_path(root, book), version.number)
+    history.record_windows(evaluations, params)
+    if start is not None and not evaluations:
+        sentence = (
+            f"Version {version.number} served no rows since "
+            f"{batch_sources.format_timestamp(start)} UTC."
+        )
+        no_rows_result = {
+            "sentences": [sentence],
+            "next": "Check that the service runs: modelbook serve.",
+        }
+        return context | rules.summarize_verdict([], [], version.number) | no_rows_result
+    findings = windows.combine_windows(history.read_windows(), params) if evaluations else []
+    _log_to_mlflow(root, book, version.number, evaluations, params, rules.worst_verdict(findings))
+    return context | rules.summarize_verdict(findings, evaluations, version.number)
+
+
+def _log_to_mlflow(
+    root: Path, book: str, version: int, evaluations: list[Any], params: Any, word: str
+) -> None:
+    """Log a monitoring run to MLflow; a failure to log does not change the verdict."""
+    from modelbook.monitoring import batch_evaluation
+    from modelbook.registry import tracking
+    from modelbook.stage import project
+
+    tags = {"commit": project.get_commit(root), "version": version, "verdict": word}
+    try:
+        with tracking.StageRun(
+            root,
+            book,
+            "monitor",
+            tags | {"batches": ", ".join(evaluation.batch for evaluation in evaluations)},
+        ) as run:
+            run.log(batch_evaluation.collect_run_metrics(evaluations), params.model_dump())
+    except Exception as error:  # any error of the store: the history has the windows already
+        typer.echo(
+            f"not logged to MLflow: {type(error).__name__}: {str(error).splitlines()[0]}", err=True
+        )
+
+
+def _notify_webhook(verdict: dict[str, Any]) -> None:
+    """Post the verdict to the webhook, if one is configured; a failure is only reported."""
+    from modelbook.monitoring import webhook
+
+    if url := webhook.configured_url():
+        text = (
+            f"{verdict['book']}: {verdict['word']}. {' '.join(verdict['sentences'])} Next: "
+            f"{verdict['next']}"
+        )
+        if problem := webhook.post_json(url, {"text": text, **verdict}):
+            typer.echo(f"the webhook failed: {problem}", err=True)
+
+
+@app.command()
+def demo() -> None:
+    """Run the whole loop with a small book in the folder demo/; the project itself is not changed.
+
+    Build, serve, a year of live requests, outcomes, monitor, retrain, gate, promotion under load,
+    A/B, rollback. Takes a few minutes.
+
+    Example:  modelbook demo
+    """
+    from modelbook.extras.demo.sandbox import Sandbox
+    from modelbook.extras.demo.scenario import Scenario
+    from modelbook.extras.demo.screen import DemoScreen
+    from modelbook.stage import project
+
+    with report_errors(), DemoScreen() as screen:
+        root = project.find_root()
+        index = Scenario(Sandbox(root, root / "demo", screen.show_progress), screen.show_step).run()
+    typer.echo(f"reports: {index}")

@@ -1,0 +1,78 @@
+"""Shared options of the commands, error reporting, and access to project and journal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from modelbook import disk
+from modelbook.errors import ModelbookError
+
+if TYPE_CHECKING:
+    from modelbook.journal import Journal
+
+JOURNAL_TIMEOUT = 60.0  # seconds; longer than the service waits
+
+BookOption = Annotated[
+    str | None, typer.Option(help="Name of the book; default: the book of env.yaml.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@contextmanager
+def report_errors() -> Iterator[None]:
+    """Print an error of Modelbook without a traceback, and exit with 1."""
+    try:
+        with disk.translate_disk_full():
+            yield
+    except ModelbookError as error:
+        typer.echo(f"{type(error).__name__}: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+def find_book(book: str | None) -> tuple[Path, str]:
+    """Return the project's root and the book; a book with archived runs needs no env file."""
+    from modelbook.stage import project
+
+    root = project.find_root()
+    if book is None or not (root / "reports" / book / "runs").is_dir():
+        parameters = project.read_parameters(root, project.find_env_file(root, book))
+        return root, next(iter(parameters.values()))["book"]
+    return root, book
+
+
+def parse_time(text: str | None) -> float | None:
+    """Parse a time on the command line to seconds since 1970, or raise a usage error."""
+    if text is None:
+        return None
+    from modelbook.monitoring import batch_sources
+
+    try:
+        timestamp, now = batch_sources.parse_since(text), time.time()
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(
+            f"{text!r} is not a time; give 2026-11-20, 2026-11-20T06:00, 7d, 12h or 30m"
+        ) from None
+    if timestamp > now:
+        raise typer.BadParameter(
+            f"{text!r} is in the future; now it is {batch_sources.format_timestamp(now)} UTC"
+        )
+    return timestamp
+
+
+def open_journal(root: Path, book: str) -> Journal:
+    """Open the journal of a book; it is created if there is none."""
+    from modelbook.journal import Journal
+    from modelbook.journal.database import default_url
+    from modelbook.serving import settings
+
+    journal = Journal(
+        settings.load_settings(root).journal.url or default_url(root, book), JOURNAL_TIMEOUT
+    )
+    journal.create_tables()
+    return journal

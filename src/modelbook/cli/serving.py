@@ -1,0 +1,200 @@
+"""Commands that use the champion: serve, export, score, stream, keys."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modelbook.cli.options import BookOption, find_book, report_errors
+
+app = typer.Typer()
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 8000,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Number of processes.")] = 1,
+    book: BookOption = None,
+    origin: Annotated[
+        str, typer.Option("--from", help="Address of an export to serve, without a project.")
+    ] = "",
+) -> None:
+    """Serve the champion of a book over HTTP; API docs are at /docs. Settings: serving.yaml.
+
+    Examples:  modelbook serve  |  modelbook serve --port 9000 --workers 2
+    |  modelbook serve --from s3://models/9a0c...
+    """
+    from modelbook.registry import exports
+    from modelbook.serving import server
+
+    with report_errors():
+        root, name = (
+            (Path.cwd(), exports.open_export(Path.cwd(), origin).name)
+            if origin
+            else find_book(book)
+        )
+        server.run_server(root, name, host, port, workers, origin)
+
+
+@app.command()
+def export(
+    address: Annotated[
+        str, typer.Argument(help="Folder in an object store, such as s3://bucket/models.")
+    ],
+    version: Annotated[
+        int | None, typer.Option(min=1, help="A version; default: the champion.")
+    ] = None,
+    book: BookOption = None,
+) -> None:
+    """Copy the champion's files to an object store, and print their address with its digest.
+
+    Examples:  modelbook export s3://bucket/models
+    |  modelbook export s3://bucket/models --version 3
+    """
+    from modelbook.registry import exports
+
+    with report_errors():
+        root, name = find_book(book)
+        typer.echo(exports.export_version(root, name, address, version))
+
+
+@app.command()
+def score(
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="A .csv or .parquet file, or a folder of .parquet.")
+    ],
+    target: Annotated[
+        Path,
+        typer.Argument(metavar="OUT", help="The file to write, .csv or .parquet; or the folder."),
+    ],
+    book: BookOption = None,
+    engine: Annotated[
+        str, typer.Option(help="Engine that scores a folder: local, dask, spark or ray.")
+    ] = "local",
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of the engine; default: this machine.")
+    ] = None,
+) -> None:
+    """Score rows with the champion; contract violations go to OUT's name with .rejects.csv.
+
+    Examples:  modelbook score rows.csv answers.csv
+    |  modelbook score rows answers --engine dask --scheduler tcp://...
+    """
+    from modelbook.engine import ENGINES
+    from modelbook.scoring import batch, partitions
+    from modelbook.serving import served_models
+
+    if engine not in ENGINES:
+        raise typer.BadParameter(f"{engine!r} is not one of {', '.join(ENGINES)}")
+    if (engine != "local" or scheduler) and not source.is_dir():
+        raise typer.BadParameter(
+            f"an engine scores a folder of Parquet files, and {source} is not a folder"
+        )
+    if scheduler and engine == "local":
+        raise typer.BadParameter("--scheduler is set, but --engine is local")
+
+    def report_progress(rows: int, seconds: float) -> None:
+        typer.echo(f"{rows:,} rows, {rows / max(seconds, 1e-9):,.0f} per second", err=True)
+
+    with report_errors():
+        champion = served_models.require_champion(*find_book(book))
+        load = partial(served_models.load_model, max_rows=1)
+        if source.is_dir():
+            result = partitions.score_folder(
+                source,
+                target,
+                champion,
+                load,
+                on_progress=report_progress,
+                engine_name=engine,
+                scheduler=scheduler,
+            )
+        else:
+            model = load(champion)
+            result = batch.score_file(
+                source,
+                target,
+                model.scorer,
+                model.contract,
+                model.number,
+                on_progress=report_progress,
+            )
+    typer.echo(
+        f"{target}: {result.rows - result.rejected_rows:,} rows scored by version {champion.number}"
+    )
+    if result.rejected_rows:
+        typer.echo(
+            f"{result.rejects_path}: {result.rejected_rows:,} rows violate the contract", err=True
+        )
+
+
+@app.command()
+def stream(book: BookOption = None) -> None:
+    """Score rows of a Redis stream into another stream. Settings: serving.yaml, under stream.
+
+    Examples:  modelbook stream
+    |  MODELBOOK_SERVE_STREAM__URL=redis://127.0.0.1:6380 modelbook stream --book rand-hie
+    """
+    from modelbook.extras import stream as worker
+
+    with report_errors():
+        worker.run_worker(*find_book(book))
+
+
+keys_app = typer.Typer(no_args_is_help=True, help="API keys of the service: add, list, remove.")
+app.add_typer(keys_app, name="keys")
+
+
+@keys_app.command("add")
+def add_key(
+    name: Annotated[str, typer.Argument(help="Who will use it.")],
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="predict, outcomes or admin; may be given several times."),
+    ] = None,
+    days: Annotated[
+        float | None, typer.Option(min=0.001, help="Days until it expires; default: never.")
+    ] = None,
+) -> None:
+    """Create a key and print it once; only its hash is stored. Services accept it within seconds.
+
+    Examples:  modelbook keys add shop
+    |  modelbook keys add report --scope predict --scope outcomes --days 90
+    """
+    from modelbook.serving.api_keys import ApiKeyStore
+    from modelbook.stage import project
+
+    with report_errors():
+        typer.echo(ApiKeyStore(project.find_root()).add_key(name, scope or ["predict"], days))
+
+
+@keys_app.command("list")
+def list_keys() -> None:
+    """List the keys: names, scopes, and expiry.
+
+    Example:  modelbook keys list
+    """
+    from modelbook.cli import terminal
+    from modelbook.serving.api_keys import ApiKeyStore
+    from modelbook.stage import project
+
+    with report_errors():
+        rows = [key.describe() for key in ApiKeyStore(project.find_root())]
+    terminal.print_table(("name", "scopes", "created", "expires"), rows)
+
+
+@keys_app.command("remove")
+def remove_key(name: Annotated[str, typer.Argument(help="The key's name.")]) -> None:
+    """Remove a key; running services reject it within seconds.
+
+    Example:  modelbook keys remove shop
+    """
+    from modelbook.serving.api_keys import ApiKeyStore
+    from modelbook.stage import project
+
+    with report_errors():
+        ApiKeyStore(project.find_root()).remove_key(name)

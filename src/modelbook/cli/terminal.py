@@ -1,0 +1,237 @@
+"""Print tables: wrapped to the width of a terminal; elsewhere as plain, untruncated text."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from modelbook.formatting import MISSING, format_cell, format_difference
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from modelbook.registry.history import HistoryEntry
+    from modelbook.runs.diff import Change
+    from modelbook.runs.record import BuildRun
+
+MAX_CELL_CHARS = 200
+OPTIONAL_COLUMNS = ("commit", "data", "command")  # columns that a narrow terminal leaves out
+
+
+def print_runs(runs: Sequence[BuildRun]) -> None:
+    """Print a row for each run."""
+    headers = (
+        "run",
+        "started (UTC)",
+        "duration",
+        "status",
+        "stages",
+        "commit",
+        "data",
+        "result",
+        "command",
+    )
+    print_table(headers, [_run_row(run) for run in runs])
+
+
+def print_changes(a: BuildRun, b: BuildRun, changes: Sequence[Change]) -> None:
+    """Print two runs and their differences."""
+    print_runs([a, b])
+    sys.stdout.write("\n")
+    if changes:
+        headers = ("what", "name", f"run {a.number}", f"run {b.number}", "difference", "note")
+        print_table(headers, [_change_row(change) for change in changes])
+    # Headline metrics are always listed, even if equal.
+    if not any(change.a != change.b for change in changes):
+        sys.stdout.write("Nothing differs.\n")
+
+
+def print_history(entries: Sequence[HistoryEntry]) -> None:
+    """Print a row for each decision and move."""
+    headers = ("entry", "at (UTC)", "what", "version", "champion", "by", "why")
+    if entries:
+        print_table(headers, [_history_row(entry) for entry in entries])
+    else:
+        sys.stdout.write("No decisions or moves yet.\n")
+
+
+def print_violations(violations: pd.DataFrame, output_format: str) -> None:
+    """Print contract violations as ``table``, ``csv``, or ``json`` (a list of objects)."""
+    if output_format == "json":
+        sys.stdout.write(
+            violations.to_json(orient="records", force_ascii=False, indent=1, date_format="iso")
+            + "\n"
+        )
+    elif output_format == "csv":
+        violations.to_csv(sys.stdout, index=False)
+    elif len(violations):
+        cells = violations.astype(object).where(violations.notna(), MISSING).astype(str)
+        print_table(
+            tuple(violations.columns),
+            [[cell[:MAX_CELL_CHARS] for cell in row] for row in cells.itertuples(index=False)],
+        )
+
+
+def print_replay(result: dict[str, Any]) -> None:
+    """Print the result of a replay: how many predictions change, by how much, and where."""
+    sys.stdout.write(
+        f"Version {result['version']} changes {result['otherwise']:,} of {result['rows']:,} "
+        "predictions "
+        f"({result['share']:.1%}).\nThe {result['moving']} changes by "
+        f"{result['mean_size']:.3g} in absolute value, and by "
+        f"{result['mean']:+.3g} on average. Quantiles of the change:\n\n"
+    )
+    print_table(
+        [f"{float(level):.0%}" for level in result["quantiles"]],
+        [[f"{v:+.3g}" for v in result["quantiles"].values()]],
+    )
+    if result["slices"]:
+        rows = [
+            [
+                entry["slice"],
+                entry["value"],
+                f"{entry['rows']:,}",
+                f"{entry['otherwise'] / entry['rows']:.1%}",
+                f"{entry['mean']:+.3g}",
+            ]
+            for entry in result["slices"]
+        ]
+        sys.stdout.write("\n")
+        print_table(("slice", "value", "rows", "changed", "mean change"), rows)
+    sys.stdout.write("\nChanged most:\n")
+    print_table(
+        ("id", "before", "after", "change", "inputs"),
+        [_replay_row(entry) for entry in result["most"]],
+    )
+
+
+def _replay_row(prediction: dict[str, Any]) -> list[str]:
+    inputs = " ".join(
+        f"{name}={f'{v:g}' if isinstance(v, float) else v}"
+        for name, v in prediction["inputs"].items()
+    )
+    return [
+        prediction["id"],
+        format_cell(prediction["before"]),
+        format_cell(prediction["after"]),
+        f"{prediction['change']:+.3g}",
+        inputs[:MAX_CELL_CHARS],
+    ]
+
+
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows below headers."""
+    if sys.stdout.isatty():
+        _print_boxed(headers, rows)
+        return
+    lines = [headers, *rows]
+    widths = [max(len(line[position]) for line in lines) for position in range(len(headers))]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        sys.stdout.write("  ".join(cells).rstrip() + "\n")
+
+
+def _print_boxed(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    dropped_columns = _columns_to_drop(headers, rows, console.width)
+    shown_positions = [
+        position for position, header in enumerate(headers) if header not in dropped_columns
+    ]
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    for position in shown_positions:
+        table.add_column(headers[position], overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(row[position]) for position in shown_positions))  # Text: no markup
+    console.print(table)
+    if dropped_columns:
+        console.print(f"In a wider window, or with --json: {', '.join(dropped_columns)}.")
+
+
+def _columns_to_drop(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], width: int
+) -> list[str]:
+    """Return the columns to drop if the table is more than a third wider than the terminal."""
+    # Long texts wrap well: a cell counts as at most 30 characters.
+    full_width = sum(
+        max(min(len(line[position]), 30) for line in [headers, *rows]) + 3
+        for position in range(len(headers))
+    )
+    return (
+        [header for header in headers if header in OPTIONAL_COLUMNS]
+        if full_width > width * 4 / 3
+        else []
+    )
+
+
+def _run_row(run: BuildRun) -> list[str]:
+    if run.read_error:
+        return [str(run.number), *[MISSING] * 6, run.read_error, MISSING]
+    failed = run.stages_in_state("failed")
+    outcome = f"failed at {' '.join(failed)}" if failed else run.status
+    ran = run.stages_in_state("ran")
+    stages = f"all {len(ran)}" if len(ran) == len(run.stages) > 4 else " ".join(ran)
+    command = run.command if run.env_file in ("", "env.yaml") else f"{run.command} ({run.env_file})"
+    return [
+        str(run.number),
+        _format_time(run.started),
+        _format_duration(run.seconds),
+        outcome,
+        stages or MISSING,
+        run.commit,
+        run.fingerprint[:8] or MISSING,
+        ", ".join(run.headline) or MISSING,
+        command,
+    ]
+
+
+def _history_row(entry: HistoryEntry) -> list[str]:
+    event = f"gate: {entry.action}" if entry.kind == "decision" else entry.action
+    if entry.kind == "decision" and entry.evidence.get("gate") == "dry_run":
+        event += " (dry run)"
+    if entry.evidence.get("override"):
+        event += " (override)"
+    before, after = (
+        MISSING if number is None else str(number)
+        for number in (entry.champion_before, entry.champion_after)
+    )
+    champion = after if before == after else f"{before} → {after}"
+    version = MISSING if entry.version is None else str(entry.version)
+    return [
+        str(entry.number),
+        _format_time(entry.timestamp),
+        event,
+        version,
+        champion,
+        entry.user,
+        entry.reason,
+    ]
+
+
+def _format_time(started: str) -> str:
+    return datetime.fromisoformat(started).astimezone(UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def _format_duration(seconds: float) -> str:
+    minutes, remainder = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{remainder:02d}" if hours else f"{minutes}:{remainder:02d}"
+
+
+def _change_row(change: Change) -> list[str]:
+    short = 10 if change.name == "fingerprint" else None
+    difference = "" if change.difference is None else format_difference(change.difference)
+    return [
+        change.kind,
+        change.name,
+        format_cell(change.a)[:short],
+        format_cell(change.b)[:short],
+        difference,
+        change.note,
+    ]

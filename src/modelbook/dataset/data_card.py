@@ -1,0 +1,136 @@
+"""Data card: provenance of the table, roles of its columns, and guarantees of its split."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from modelbook import tasks
+from modelbook.dataset.splitting import split_by_period
+
+if TYPE_CHECKING:
+    from modelbook.contract import Contract
+    from modelbook.dataset.splitting import DataSplit
+
+
+def describe_origin(
+    frame: pd.DataFrame, contract: Contract, table: str, fingerprint: str, version: str
+) -> pd.DataFrame:
+    """Provenance and size of the table; columns ``fact, value``."""
+    facts = {
+        "question": contract.question,
+        "table": table,
+        "source": contract.source,
+        "licence": contract.licence,
+        "rows": f"{len(frame):,}",
+        "entities": f"{contract.entity_ids(frame).nunique():,} ({contract.entity_label})",
+        "periods": ", ".join(map(str, sorted(frame[contract.time].unique())))
+        if contract.time
+        else "none",
+        "fingerprint": f"sha256 {fingerprint}",
+        "data version": version,
+    }
+    return pd.DataFrame({"fact": list(facts), "value": list(facts.values())})
+
+
+def describe_columns(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    """Every column in use, with its allowed values and missing rate."""
+    used_columns = {
+        name: column for name, column in contract.columns.items() if column.role != "dropped"
+    }
+    return pd.DataFrame(
+        {
+            "column": list(used_columns),
+            "role": [column.role for column in used_columns.values()],
+            "may hold": [column.describe_rule() for column in used_columns.values()],
+            "missing": [f"{frame[name].isna().mean():.1%}" for name in used_columns],
+            "meaning": [column.meaning for column in used_columns.values()],
+        }
+    )
+
+
+def list_dropped_columns(contract: Contract) -> pd.DataFrame:
+    """Every dropped column with the reason; columns ``column, meaning, reason``."""
+    dropped_columns = [
+        (name, column.meaning, column.reason)
+        for name, column in contract.columns.items()
+        if column.role == "dropped"
+    ]
+    return pd.DataFrame(dropped_columns, columns=["column", "meaning", "reason"])
+
+
+def summarize_subsets(data_split: DataSplit, contract: Contract) -> pd.DataFrame:
+    """Size and target of train, holdout and batches.
+
+    Columns ``part, rows, entities``, the task's summary of the target, and ``known``: the share of
+    rows whose entity also has rows in train.
+    """
+    task, train_entities = tasks.get_task(contract), set(contract.entity_ids(data_split.train))
+    subsets = {
+        "train": data_split.train,
+        "holdout": data_split.holdout,
+        **{f"batch {name}": rows for name, rows in data_split.batches.items()},
+    }
+    return pd.DataFrame(
+        [
+            {
+                "part": subset,
+                "rows": len(rows),
+                "entities": contract.entity_ids(rows).nunique(),
+                **task.summarize_outcome(contract.encode_target(rows).to_numpy()),
+                "known": contract.entity_ids(rows).isin(train_entities).mean(),
+            }
+            for subset, rows in subsets.items()
+        ]
+    )
+
+
+def subset_formats(table: pd.DataFrame) -> dict[str, str]:
+    """Format specs for the share columns of ``summarize_subsets``."""
+    return {name: ".1%" for name in ("rate", "commonest", "known") if name in table}
+
+
+def count_rows_by_period(data_split: DataSplit, contract: Contract) -> pd.DataFrame:
+    """Count rows and entities by period and use; columns ``period, rows, entities, use``."""
+    development_rows = pd.concat([data_split.train, data_split.holdout])
+    rows = [
+        (period, len(group), contract.entity_ids(group).nunique(), use)
+        for use, groups in (
+            (
+                "train and holdout",
+                split_by_period(development_rows, contract) or {"all": development_rows},
+            ),
+            ("batch", data_split.batches),
+        )
+        for period, group in groups.items()
+    ]
+    return pd.DataFrame(rows, columns=["period", "rows", "entities", "use"])
+
+
+def key_numbers(data_split: DataSplit, contract: Contract) -> list[dict[str, str]]:
+    """Key numbers of the data card, each with its context."""
+    n_development = len(data_split.train) + len(data_split.holdout)
+    n_total = n_development + len(data_split.production_rows)
+    return [
+        {
+            "name": "rows",
+            "value": f"{n_total:,}",
+            "beside": f"{len(data_split.production_rows):,} of them in later batches",
+        },
+        {
+            "name": "train",
+            "value": f"{len(data_split.train):,}",
+            "beside": f"{len(data_split.train) / n_development:.0%} of {n_development:,}",
+        },
+        {
+            "name": "holdout",
+            "value": f"{len(data_split.holdout):,}",
+            "beside": f"{len(data_split.holdout) / n_development:.0%} of {n_development:,}",
+        },
+        {
+            "name": "features",
+            "value": f"{len(contract.feature_names)}",
+            "beside": f"of {len(contract.columns)} columns",
+        },
+    ]

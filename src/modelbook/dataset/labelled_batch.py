@@ -1,0 +1,90 @@
+"""Labelled batches: check them against the contract and select the rows to add to a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelbook.dataset.reader import read_table
+from modelbook.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from modelbook.contract import Contract
+
+
+def read_labelled_batch(file: str, root: Path, contract: Contract) -> pd.DataFrame:
+    """Read a labelled batch and conform its rows to the contract.
+
+    Raises
+    ------
+    DataError, ContractViolationError
+        If it cannot be read, lacks outcomes, or violates the contract.
+    """
+    from modelbook.contract import violations
+
+    batch = read_table(file, root, contract)
+    n_missing = (
+        len(batch)
+        if contract.target not in batch
+        else int(contract.mask_missing_markers(batch)[contract.target].isna().sum())
+    )
+    if n_missing:
+        raise DataError(
+            (
+                f"{file} has no outcome ({contract.target}) for {n_missing:,} of its "
+                f"{len(batch):,} rows"
+            ),
+            expected="an outcome for every row",
+            next="add the batch later, or remove the rows without an outcome",
+        )
+    violations.raise_on_violations(contract.find_violations(batch), file)
+    return contract.conform(batch)
+
+
+def select_new_rows(
+    table: pd.DataFrame, batch: pd.DataFrame, contract: Contract, batch_name: str
+) -> pd.DataFrame:
+    """Select the rows of a batch that a table does not have yet; both conformed.
+
+    Parameters
+    ----------
+    batch_name : str
+        Name of the batch in messages.
+
+    Raises
+    ------
+    DataError
+        If the table has a row with the same key and different values.
+    """
+    batch_keys, table_keys = _hash_rows(batch, contract.key), _hash_rows(table, contract.key)
+    is_in_table = batch_keys.isin(table_keys)
+    is_conflict = is_in_table & ~_hash_rows(batch, []).isin(_hash_rows(table, []))
+    if is_conflict.any():
+        first_conflict = batch[is_conflict].iloc[0]
+        key_text = ", ".join(f"{column} = {first_conflict[column]}" for column in contract.key)
+        raise DataError(
+            (
+                f"{batch_name} has {int(is_conflict.sum()):,} rows that are already in the table "
+                f"with different values; the first: {key_text}"
+            ),
+            expected="new rows, or identical ones",
+            next=(
+                "find out which values are right; then correct the table, or remove the rows "
+                "from the batch"
+            ),
+        )
+    return batch[~is_in_table]
+
+
+def select_absent_rows(table: pd.DataFrame, rows: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    """Select previously added rows whose key the table lacks; the table takes precedence."""
+    return rows[~_hash_rows(rows, contract.key).isin(_hash_rows(table, contract.key))]
+
+
+def _hash_rows(rows: pd.DataFrame, key: list[str]) -> pd.Series:
+    """Hash each row's key, or the whole row without a key."""
+    import pandas as pd
+
+    return pd.util.hash_pandas_object(rows[key] if key else rows, index=False)

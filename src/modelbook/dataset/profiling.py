@@ -1,0 +1,177 @@
+"""Profile of the train rows: missing values, associations, leakage, duplicates and shifts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from modelbook import tasks
+
+if TYPE_CHECKING:
+    from modelbook.contract import Contract
+
+
+def measure_missing_rates(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    """Missing rate of each feature, highest first; columns ``column, share``."""
+    missing_share = (
+        frame[contract.feature_names].isna().mean().sort_values(ascending=False, kind="stable")
+    )
+    return pd.DataFrame({"column": missing_share.index, "share": missing_share.to_numpy()})
+
+
+def measure_associations(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    """Univariate association of each column with the target, strongest first.
+
+    Columns ``column, role, strength, direction``. The measure is ``Task.univariate_score``;
+    categorical columns are target-encoded. Dropped columns are included, so that the reasons for
+    dropping them can be checked.
+    """
+    task, outcome = tasks.get_task(contract), contract.encode_checked_target(frame)
+    roles = ("feature", "sensitive", "dropped")
+    rows = []
+    for name, column in {**contract.columns, **contract.model_features}.items():
+        if column.role in roles and column.type not in ("text", "date") and name in frame.columns:
+            rows.append(
+                (
+                    name,
+                    column.role,
+                    *task.univariate_score(frame[name], column.type == "category", outcome),
+                )
+            )
+    table = pd.DataFrame(rows, columns=["column", "role", "strength", "direction"])
+    return table.sort_values("strength", ascending=False, kind="stable", ignore_index=True)
+
+
+def find_suspected_leaks(associations: pd.DataFrame, threshold: float) -> list[str]:
+    """Features whose univariate score reaches ``threshold``: suspected target leakage."""
+    return associations.loc[
+        (associations["role"] == "feature") & (associations["strength"] >= threshold), "column"
+    ].tolist()
+
+
+def count_duplicates(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    """Count duplicate rows by the columns compared; columns ``compared, rows``."""
+    compared = {
+        **({"the key": contract.key} if contract.key else {}),
+        "all features and the target": [*contract.feature_names, contract.target],
+        "all features, with another target": contract.feature_names,
+    }
+    counts = {
+        description: int(frame.duplicated(columns, keep=False).sum())
+        for description, columns in compared.items()
+    }
+    counts["all features, with another target"] -= counts["all features and the target"]
+    return pd.DataFrame({"compared": list(counts), "rows": list(counts.values())})
+
+
+def measure_shifts(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    """Standardised mean difference to the first period, of numeric features and missing rates.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``column, period, value``; empty if the contract has no time column. A feature with
+        missing values has a second entry, ``<column> (missing)``.
+    """
+    columns = ["column", "period", "value"]
+    if contract.time is None:
+        return pd.DataFrame(columns=columns)
+    numbers = frame[contract.numeric_features]
+    gaps = numbers.isna().loc[:, numbers.isna().any()].astype(float).add_suffix(" (missing)")
+    wide = pd.concat([numbers, gaps], axis=1)
+    spread = wide.std().replace(0, np.nan)
+    means = wide.groupby(frame[contract.time]).mean()
+    difference = (means - means.iloc[0]) / spread
+    table = (
+        difference.rename_axis("period")
+        .reset_index()
+        .melt("period", var_name="column", value_name="value")
+    )
+    return table.dropna()[columns].reset_index(drop=True)
+
+
+def find_shifted_columns(shifts: pd.DataFrame, threshold: float) -> list[str]:
+    """Columns that shift by at least ``threshold`` standard deviations in any period."""
+    return shifts.loc[shifts["value"].abs() >= threshold, "column"].unique().tolist()
+
+
+def summarize_profile(
+    frame: pd.DataFrame,
+    contract: Contract,
+    associations: pd.DataFrame,
+    missing_rates: pd.DataFrame,
+    leaks: list[str],
+    shifted_columns: list[str],
+) -> list[str]:
+    """Summarise the profile in sentences.
+
+    ``associations`` and ``missing_rates`` are those of the features only.
+    """
+    task, top_feature, missing_rates = (
+        tasks.get_task(contract),
+        associations.iloc[0],
+        missing_rates[missing_rates["share"] > 0],
+    )
+    strongest = (
+        f"{contract.label(top_feature['column'])}, reaches {task.univariate_measure} "
+        f"{top_feature['strength']:.2f}"
+    )
+    leak_sentence = f"No single feature suggests leakage: the strongest, {strongest}."
+    if leaks:
+        leak_sentence = f"Suspected target leakage: {', '.join(map(contract.label, leaks))}."
+    missing_sentence = "No feature has missing values."
+    if len(missing_rates):
+        most_missing = (
+            f"{contract.label(missing_rates['column'][0])} with {missing_rates['share'][0]:.0%}"
+        )
+        missing_sentence = (
+            f"{len(missing_rates)} of {len(associations)} features have missing values, "
+            f"most often {most_missing}."
+        )
+    shifted_text = (
+        f": {', '.join(map(contract.label, shifted_columns[:3]))}"
+        + (" and others" if len(shifted_columns) > 3 else "")
+        if shifted_columns
+        else ""
+    )
+    return [
+        f"{task.describe_target(frame)} {len(frame):,} train rows.",
+        leak_sentence,
+        missing_sentence,
+        (
+            f"{len(shifted_columns)} columns shift over the train periods, in mean or missing "
+            f"rate{shifted_text}."
+        )
+        if contract.time
+        else "The table has no time column, so shifts over time cannot be measured.",
+    ]
+
+
+def key_numbers(
+    frame: pd.DataFrame, contract: Contract, associations: pd.DataFrame, missing_rates: pd.DataFrame
+) -> list[dict[str, str]]:
+    """Key numbers of the profile."""
+    task, top_feature, missing_rates = (
+        tasks.get_task(contract),
+        associations.iloc[0],
+        missing_rates[missing_rates["share"] > 0],
+    )
+    highest_missing_rate = f"{missing_rates['share'][0]:.0%}" if len(missing_rates) else "0%"
+    return [
+        task.target_key_number(frame) | {"beside": f"of {len(frame):,} train rows"},
+        {
+            "name": "strongest feature",
+            "value": f"{top_feature['strength']:.2f}",
+            "beside": (
+                f"{task.univariate_measure} of {contract.label(top_feature['column'])}; chance: "
+                f"{task.univariate_chance_level:.2f}"
+            ),
+        },
+        {
+            "name": "highest missing rate",
+            "value": highest_missing_rate,
+            "beside": contract.label(missing_rates["column"][0]) if len(missing_rates) else "",
+        },
+    ]

@@ -1,0 +1,196 @@
+"""Split strategies for holdout and folds: by group (entity), by time, or at random."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+from modelbook.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from modelbook.contract import Contract
+
+
+class SplitStrategy(ABC):
+    """How rows are split into train, holdout and folds.
+
+    Rows of one group stay together; ``group_noun`` names the groups. With ``is_forward``, folds
+    train on earlier rows only.
+    """
+
+    name: ClassVar[str]
+    group_noun: ClassVar[str] = "entities"
+    is_forward: ClassVar[bool] = False
+
+    def check_contract(self, contract: Contract) -> None:  # noqa: B027  most need nothing
+        """Raise DataError if the contract lacks what the strategy needs."""
+
+    def test_mask(
+        self, rows: pd.DataFrame, contract: Contract, holdout_share: float, seed: int
+    ) -> pd.Series:
+        """Mask of the holdout rows: about ``holdout_share`` of the groups, by default by a hash."""
+        return hash_entities(self.groups(rows, contract), seed) < holdout_share
+
+    @abstractmethod
+    def groups(self, rows: pd.DataFrame, contract: Contract) -> pd.Series:
+        """Group label of each row: rows with the same label are never separated."""
+
+    def find_leakage(self, train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract) -> str:
+        """Describe any leakage between train and holdout in a sentence; empty if there is none."""
+        shared_groups = set(self.groups(train, contract)) & set(self.groups(holdout, contract))
+        return (
+            f"{len(shared_groups)} {self.group_noun} are both in train and in the holdout"
+            if shared_groups
+            else ""
+        )
+
+    @abstractmethod
+    def describe_split(self, train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract) -> str:
+        """How rows were assigned: the end of the sentence that counts them."""
+
+    @abstractmethod
+    def describe_holdout(self, contract: Contract) -> str:
+        """The population of the holdout, e.g. members that the model has not seen."""
+
+    @abstractmethod
+    def describe_guarantee(self, contract: Contract) -> str:
+        """Description of the split for the model card."""
+
+
+class GroupSplit(SplitStrategy):
+    """Split by entity, by a hash: an entity stays on its side when rows are added."""
+
+    name = "group"
+
+    def groups(self, rows: pd.DataFrame, contract: Contract) -> pd.Series:
+        return contract.entity_ids(rows)
+
+    def describe_split(self, train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract) -> str:
+        return f"with no {contract.entity_label} on both sides"
+
+    def describe_holdout(self, contract: Contract) -> str:
+        return f"{contract.entity_label}s not seen in training"
+
+    def describe_guarantee(self, contract: Contract) -> str:
+        entity = contract.entity_label
+        return (
+            f"No {entity} is on both sides of the split, so the holdout measures the model "
+            f"on {entity}s "
+            "not seen in training."
+        )
+
+
+class TimeSplit(SplitStrategy):
+    """Hold out the latest periods; folds train on earlier rows. Entities may be on both sides."""
+
+    name, is_forward = "time", True
+
+    def check_contract(self, contract: Contract) -> None:
+        if not contract.time:
+            raise DataError(
+                "split = 'time' needs a time column, and the contract has none",
+                expected="a column with the role time",
+                next="name it in the contract, or set split to group",
+            )
+
+    def test_mask(
+        self, rows: pd.DataFrame, contract: Contract, holdout_share: float, seed: int
+    ) -> pd.Series:
+        self.check_contract(contract)
+        cumulative_shares = (
+            rows[contract.time].value_counts(normalize=True).sort_index(ascending=False).cumsum()
+        )
+        if len(cumulative_shares) < 2:
+            raise DataError(
+                (
+                    f"split = 'time', but the rows to split have {len(cumulative_shares)} "
+                    f"value(s) of {contract.time}"
+                ),
+                expected="two or more",
+                next="set train_until to a later value, or split to group",
+            )
+        return rows[contract.time] >= (cumulative_shares.iloc[:-1] - holdout_share).abs().idxmin()
+
+    def groups(self, rows: pd.DataFrame, contract: Contract) -> pd.Series:
+        return rows[contract.time]
+
+    def find_leakage(self, train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract) -> str:
+        train_end, holdout_start = train[contract.time].max(), holdout[contract.time].min()
+        return (
+            ""
+            if train_end < holdout_start
+            else f"train ends with {train_end}, but the holdout begins with {holdout_start}"
+        )
+
+    def describe_split(self, train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract) -> str:
+        name, holdout_start = contract.label(contract.time or ""), holdout[contract.time].min()
+        return (
+            f"from {name} {holdout_start:.15g} on; "
+            f"{_describe_entity_overlap(train, holdout, contract)}"
+        )
+
+    def describe_holdout(self, contract: Contract) -> str:
+        return "rows later than the training data"
+
+    def describe_guarantee(self, contract: Contract) -> str:
+        return (
+            "The holdout holds the latest periods, so it measures the model on rows later than its "
+            f"training data. A {contract.entity_label} may be on both sides, as in service."
+        )
+
+
+class RandomSplit(SplitStrategy):
+    """Split row by row, by a hash of the row; identical rows stay together."""
+
+    name, group_noun = "random", "rows"
+
+    def groups(self, rows: pd.DataFrame, contract: Contract) -> pd.Series:
+        import pandas as pd
+
+        return pd.Series(pd.util.hash_pandas_object(rows, index=False), index=rows.index)
+
+    def describe_split(self, train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract) -> str:
+        caveat = (
+            ""
+            if contract.entity_ids(train).is_unique
+            else f", which is optimistic for new {contract.entity_label}s"
+        )
+        return f"drawn at random; {_describe_entity_overlap(train, holdout, contract)}{caveat}"
+
+    def describe_holdout(self, contract: Contract) -> str:
+        return "rows not seen in training"
+
+    def describe_guarantee(self, contract: Contract) -> str:
+        return (
+            f"Holdout rows were drawn at random. A {contract.entity_label} may be on both "
+            "sides, so "
+            f"the metrics may be optimistic for new {contract.entity_label}s."
+        )
+
+
+SPLIT_STRATEGIES: dict[str, SplitStrategy] = {
+    strategy.name: strategy for strategy in (GroupSplit(), TimeSplit(), RandomSplit())
+}
+
+
+def hash_entities(entities: pd.Series, seed: int | str) -> pd.Series:
+    """Map each entity to a number in [0, 1), from a hash of seed and entity.
+
+    The number does not depend on other rows, so an entity stays held out when rows are added.
+    """
+    numbers = {
+        entity: int.from_bytes(
+            hashlib.blake2b(f"{seed}:{entity}".encode(), digest_size=8).digest(), "big"
+        )
+        / 2**64
+        for entity in entities.unique()
+    }
+    return entities.map(numbers)
+
+
+def _describe_entity_overlap(train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract) -> str:
+    share = contract.entity_ids(holdout).isin(set(contract.entity_ids(train))).mean()
+    return f"{share:.0%} of them belong to a {contract.entity_label} with train rows, too"

@@ -1,0 +1,139 @@
+"""Split a table into train, holdout, and later periods as production batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from modelbook.dataset.folds import FEWEST_FOLDS
+from modelbook.dataset.split_strategy import SPLIT_STRATEGIES, SplitStrategy, hash_entities
+from modelbook.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from modelbook.contract import Contract
+
+
+@dataclass(frozen=True)
+class DataSplit:
+    """Train rows, holdout rows, and later rows: by period (``batches``) and together."""
+
+    train: pd.DataFrame
+    holdout: pd.DataFrame
+    batches: dict[str, pd.DataFrame]
+    production_rows: pd.DataFrame
+
+
+def sample_table(frame: pd.DataFrame, contract: Contract, share: float, seed: int) -> pd.DataFrame:
+    """Rows of a random share of the entities; all rows for a share of 1."""
+    is_sampled = hash_entities(contract.entity_ids(frame), seed + 1) < share
+    return frame[is_sampled].reset_index(drop=True)
+
+
+def split_table(
+    frame: pd.DataFrame,
+    contract: Contract,
+    *,
+    holdout_share: float,
+    train_until: float | None,
+    seed: int,
+    strategy_name: str = "group",
+) -> DataSplit:
+    """Split a table by a strategy, with later periods kept out of training.
+
+    Parameters
+    ----------
+    holdout_share : float
+        Share of the entities (``group``) or rows (``time``, ``random``) to hold out.
+    train_until : float or None
+        Last value of the contract's time column used for train and holdout. None: all rows.
+    strategy_name : str
+        A key of ``SPLIT_STRATEGIES``: ``group`` (no entity on both sides), ``time`` or ``random``.
+
+    Raises
+    ------
+    DataError
+        If a side lacks rows, target values or a class; if a class has too few rows for
+        cross-validation; or if the strategy needs a time column that the contract lacks.
+    """
+    current_rows, later_rows = frame, frame.iloc[:0]
+    if train_until is not None and contract.time:
+        current_rows, later_rows = (
+            frame[frame[contract.time] <= train_until],
+            frame[frame[contract.time] > train_until],
+        )
+    is_holdout = SPLIT_STRATEGIES[strategy_name].test_mask(
+        current_rows, contract, holdout_share, seed
+    )
+    data_split = DataSplit(
+        _reset_index(current_rows[~is_holdout]),
+        _reset_index(current_rows[is_holdout]),
+        split_by_period(later_rows, contract),
+        _reset_index(later_rows),
+    )
+    for name, rows in (("train", data_split.train), ("holdout", data_split.holdout)):
+        n_targets = rows[contract.target].nunique()
+        if n_targets < max(len(contract.classes), 2):
+            raise DataError(
+                (
+                    f"the split leaves {len(rows)} rows and {n_targets} {_target_noun(contract)} "
+                    f"for {name}"
+                ),
+                expected=f"rows of {_required_targets(contract)} on both sides",
+                next=(
+                    "take more rows (sample), another share (holdout), or another cutoff "
+                    "(train_until)"
+                )
+                + (
+                    "; or join rare classes, in table and contract"
+                    if len(contract.classes) > 2
+                    else ""
+                ),
+            )
+    _check_folds(data_split.train, contract, SPLIT_STRATEGIES[strategy_name])
+    return data_split
+
+
+def _check_folds(train: pd.DataFrame, contract: Contract, strategy: SplitStrategy) -> None:
+    """Raise if a class has too few groups to be in both train and test of a fold."""
+    if not contract.classes or strategy.is_forward:
+        return
+    groups_per_class = (
+        strategy.groups(train, contract).groupby(contract.encode_target(train)).nunique()
+    )
+    rarest_class = int(groups_per_class.idxmin())
+    if groups_per_class[rarest_class] < FEWEST_FOLDS:
+        noun = contract.entity_label if strategy.name == "group" else "row"
+        raise DataError(
+            f"class {contract.classes[rarest_class]!r} of {contract.target!r} has "
+            f"{groups_per_class[rarest_class]} {noun} among the "
+            f"{len(train):,} train rows",
+            expected=f"at least {FEWEST_FOLDS}: cross-validation trains on one and tests on "
+            "another",
+            next="take more rows (sample, train_until), or a smaller holdout"
+            + (
+                "; or join rare classes, in table and contract" if len(contract.classes) > 2 else ""
+            ),
+        )
+
+
+def _target_noun(contract: Contract) -> str:
+    return "class(es)" if contract.classes else "value(s) of the target"
+
+
+def _required_targets(contract: Contract) -> str:
+    if not contract.classes:
+        return "several values"
+    return "both classes" if len(contract.classes) == 2 else f"all {len(contract.classes)} classes"
+
+
+def split_by_period(frame: pd.DataFrame, contract: Contract) -> dict[str, pd.DataFrame]:
+    """Rows by period (the contract's time column), earliest first; empty without rows."""
+    if frame.empty or not contract.time:
+        return {}
+    return {str(period): _reset_index(rows) for period, rows in frame.groupby(contract.time)}
+
+
+def _reset_index(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.reset_index(drop=True)

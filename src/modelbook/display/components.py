@@ -1,0 +1,285 @@
+"""What notebooks display: figures with text and data, tables, lists of findings."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from modelbook.display import style
+from modelbook.errors import ReportError
+from modelbook.formatting import Format, column_formatters, is_numeric
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure as Drawing
+
+MAX_TABLE_ROWS = 200
+MAX_FIGURE_DATA_ROWS = 50
+MAX_SVG_BYTES = 150_000
+
+
+class Figure:
+    """A figure with alternative text, a caption and the data behind it.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure or None
+        The drawing; None if there is nothing to show.
+    alt : str
+        Alternative text: what the figure shows, with its main number.
+    summary : str, optional
+        The sentence above the figure; by default ``alt``. Shorter where the figure has many
+        panels.
+    data : pandas.DataFrame, optional
+        The data behind the figure, in a collapsed table below it.
+    caption : str
+        How to read it.
+    """
+
+    def __init__(
+        self,
+        figure: Drawing | None,
+        *,
+        alt: str,
+        data: pd.DataFrame | None = None,
+        caption: str = "",
+        summary: str = "",
+    ) -> None:
+        if not alt.strip():
+            raise ReportError(
+                "a figure has no alternative text", expected="a sentence that describes it"
+            )
+        self.figure, self.alt, self.data, self.caption, self.summary = (
+            figure,
+            alt,
+            data,
+            caption,
+            summary or alt,
+        )
+
+    def to_svg(self) -> str:
+        """Render the figure as SVG whose colours follow the light or dark page."""
+        text = self._render("svg", metadata={"Date": None, "Creator": None}).decode()
+        return style.adapt_to_dark_mode(re.sub(r"^.*?(?=<svg)", "", text, flags=re.DOTALL))
+
+    def to_png(self) -> bytes:
+        """Render the figure as PNG on a white background."""
+        return self._render("png", dpi=150, facecolor=style.PAPER)
+
+    @style.with_style
+    def _render(self, file_format: str, **options: Any) -> bytes:
+        if self.figure is None:
+            raise ReportError("there is nothing to draw", expected="a figure with data")
+        buffer = io.BytesIO()
+        self.figure.savefig(buffer, format=file_format, **options)
+        return buffer.getvalue()
+
+    def _repr_html_(self) -> str:
+        caption = f"<figcaption>{escape(self.caption)}</figcaption>" if self.caption else ""
+        hidden_attribute = (
+            ' aria-hidden="true"' if self.summary == self.alt else ""
+        )  # a screen reader reads it once, as the image's text
+        summary_html = (
+            f'<p class="found"{hidden_attribute}>{escape(self.summary)}</p>'
+            if self.figure is not None
+            else ""
+        )
+        content = f"{summary_html}{self._image_html()}{caption}{self._data_html()}"
+        return f'<figure class="figure" style="margin-left:0;margin-right:0">{content}</figure>'
+
+    def _image_html(self) -> str:
+        if self.figure is None:
+            return f'<p class="nothing">{escape(self.alt)}</p>'
+        source, image_format = self.to_svg().encode(), "svg+xml"
+        if len(source) > MAX_SVG_BYTES:
+            source, image_format = self.to_png(), "png"
+        width = round(self.figure.get_figwidth() * 96)
+        # In a notebook the background turns dark together with the figure; reports remove it.
+        background = "Canvas" if image_format == "svg+xml" else "#fff"
+        return (
+            f'<div class="scroll" tabindex="0" role="group" aria-label="Figure">'
+            f'<img class="{image_format[:3]}" alt="{escape(self.alt)}" width="{width}" '
+            f'style="background:{background};min-width:{round(width * 0.72)}px" '
+            f'src="data:image/{image_format};base64,{base64.b64encode(source).decode()}"></div>'
+        )
+
+    def _data_html(self) -> str:
+        if self.data is None or self.data.empty:
+            return ""
+        table = _table_html(
+            self.data, "", {}, index=_has_named_index(self.data), max_rows=MAX_FIGURE_DATA_ROWS
+        )
+        return f'<details class="numbers"><summary>The numbers</summary>{table}</details>'
+
+    def __repr__(self) -> str:
+        return f"Figure: {self.alt}"
+
+
+class Table:
+    """A table with a caption, headers and aligned numbers.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        The data to show; at most 200 rows are shown.
+    caption : str
+        What the table holds.
+    summary : str or function, optional
+        A sentence above the table, or a function that computes it from the frame.
+    formats : mapping, optional
+        Column to format: a format specification such as ``".1%"``, or a function of the value.
+    index : bool
+        Whether to show the index as row headers.
+    """
+
+    def __init__(
+        self,
+        frame: pd.DataFrame,
+        *,
+        caption: str,
+        summary: str | Callable[[pd.DataFrame], str] = "",
+        formats: Mapping[str, str | Callable[[Any], str]] | None = None,
+        index: bool = False,
+    ) -> None:
+        if not caption.strip():
+            raise ReportError("a table has no caption", expected="its content, in a few words")
+        unknown = [name for name in formats or {} if name not in frame.columns]
+        if unknown:
+            raise ReportError(
+                f"formats are given for unknown columns {unknown}",
+                expected=f"columns of the table: {[*frame.columns]}",
+            )
+        self.frame, self.caption, self.formats, self.index = (
+            frame,
+            caption,
+            dict(formats or {}),
+            index,
+        )
+        self.summary = summary(frame) if callable(summary) else summary
+
+    def _repr_html_(self) -> str:
+        summary_html = f'<p class="found">{escape(self.summary)}</p>' if self.summary else ""
+        if self.frame.empty:
+            return f'{summary_html}<p class="nothing">{escape(self.caption)}: no rows.</p>'
+        return summary_html + _table_html(
+            self.frame, self.caption, self.formats, index=self.index, max_rows=MAX_TABLE_ROWS
+        )
+
+    def __repr__(self) -> str:
+        return f"Table: {self.caption} ({len(self.frame):,} rows)"
+
+
+class DisplayGroup:
+    """Figures and tables on one question, one below the other."""
+
+    def __init__(self, *items: Figure | Table) -> None:
+        self.items = items
+
+    def _repr_html_(self) -> str:
+        return "".join(item._repr_html_() for item in self.items)
+
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self.items))
+
+
+class BulletList:
+    """A list of computed sentences."""
+
+    def __init__(self, items: Sequence[str]) -> None:
+        if isinstance(items, str):
+            raise ReportError(f"the items are a string: {items!r}", expected="a list of sentences")
+        self.items = [str(sentence) for sentence in items]
+
+    def _repr_html_(self) -> str:
+        if not self.items:
+            return '<p class="nothing">Nothing to report.</p>'
+        items = "".join(f"<li>{escape(sentence)}</li>" for sentence in self.items)
+        return f'<ul class="findings">{items}</ul>'
+
+    def __repr__(self) -> str:
+        return "\n".join(f"- {sentence}" for sentence in self.items) or "Nothing to report."
+
+
+def empty_figure(subject: str) -> Figure:
+    """Return the placeholder for a figure without data."""
+    return Figure(None, alt=f"{subject}: nothing to show.")
+
+
+def _table_html(
+    frame: pd.DataFrame, caption: str, formats: Mapping[str, Format], *, index: bool, max_rows: int
+) -> str:
+    note = f"The first {max_rows:,} of {len(frame):,} rows." if len(frame) > max_rows else ""
+    visible_rows = frame.head(max_rows)
+    right_aligned = [
+        is_numeric(visible_rows.iloc[:, position]) for position in range(visible_rows.shape[1])
+    ]
+    cell_formatters = column_formatters(visible_rows, formats)
+    column_names = [_column_label(column).replace("_", " ") for column in visible_rows.columns]
+    header_texts = ([str(visible_rows.index.name or "")] if index else []) + column_names
+    alignments = ([False] if index else []) + right_aligned
+    header_html = "".join(
+        _cell_html("th", text, is_right_aligned, ' scope="col"')
+        for text, is_right_aligned in zip(header_texts, alignments, strict=True)
+    )
+    body_html = ""
+    for label, cells in zip(
+        visible_rows.index, _body_cells(visible_rows, cell_formatters, right_aligned), strict=True
+    ):
+        row_header = (
+            [_cell_html("th", _column_label(label), False, ' scope="row"')] if index else []
+        )
+        body_html += f"<tr>{''.join(row_header + cells)}</tr>"
+    caption_content = " ".join(
+        f"<{tag}>{escape(text)}</{tag}>" for tag, text in [("b", caption), ("i", note)] if text
+    )
+    caption_html = (
+        f'<caption style="text-align:left">{caption_content}</caption>' if caption_content else ""
+    )
+    return (
+        '<div class="scroll" tabindex="0" role="group" '
+        f'aria-label="{escape(caption or "The numbers")}">'
+        f'<table class="table">{caption_html}'
+        f"<thead><tr>{header_html}</tr></thead><tbody>{body_html}</tbody></table></div>"
+    )
+
+
+def _body_cells(
+    frame: pd.DataFrame, cell_formatters: list[Callable[[Any], str]], right_aligned: list[bool]
+) -> list[list[str]]:
+    # column by column: iterrows would change the values' types
+    columns = [[*frame.iloc[:, position]] for position in range(frame.shape[1])]
+    return [
+        [
+            _cell_html("td", format_value(value), is_right_aligned)
+            for value, format_value, is_right_aligned in zip(
+                row, cell_formatters, right_aligned, strict=True
+            )
+        ]
+        for row in (zip(*columns, strict=True) if columns else [() for _ in range(len(frame))])
+    ]
+
+
+def _cell_html(tag: str, text: str, is_right_aligned: bool, attributes: str = "") -> str:
+    alignment = (
+        ' class="num" style="text-align:right"' if is_right_aligned else ' style="text-align:left"'
+    )
+    return f"<{tag}{attributes}{alignment}>{escape(text)}</{tag}>"
+
+
+def _column_label(label: Any) -> str:
+    return (
+        " · ".join(str(part) for part in label if str(part))
+        if isinstance(label, tuple)
+        else str(label)
+    )
+
+
+def _has_named_index(frame: pd.DataFrame) -> bool:
+    """Whether the index carries labels rather than a plain row count."""
+    import pandas as pd
+
+    return not isinstance(frame.index, pd.RangeIndex) and frame.index.dtype == object

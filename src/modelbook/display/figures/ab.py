@@ -1,0 +1,70 @@
+"""The figure of an A/B test: the difference over time."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from modelbook.display import plotting, style
+from modelbook.display.components import Figure, empty_figure
+from modelbook.tasks.metric_format import format_difference
+
+
+@style.with_style
+def difference_over_time(frame: pd.DataFrame, loss_name: str) -> Figure:
+    """The difference of mean losses over time, with its confidence sequence.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Columns ``users, difference, low, high``.
+    loss_name : str
+        Name of the loss.
+    """
+    data = plotting.drawable_rows(
+        frame, ["users", "difference", "low", "high"], ["users", "difference"]
+    )
+    if data is None:
+        return empty_figure("The difference")
+    figure, ax = plotting.subplots(3.4)
+    plotting.draw_band(ax, data["users"], data["low"], data["high"], style.CURRENT)
+    ax.plot(data["users"], data["difference"], color=style.CURRENT)
+    ax.axhline(0, color=style.REFERENCE, linestyle="--", linewidth=1.1)
+    # The first intervals are so wide that they would flatten the rest.
+    stable_rows = data[data["users"] >= data["users"].max() / 5]
+    ax.set_ylim(
+        *plotting.padded_limits(
+            stable_rows["low"].dropna(),
+            stable_rows["high"].dropna(),
+            stable_rows["difference"],
+            [0],
+        )
+    )
+    ax.set_xlabel("users with outcomes")
+    ax.set_ylabel(f"{loss_name}: challenger − champion")
+    plotting.set_thousands_format(ax.xaxis)
+    last = data.iloc[-1]
+    return Figure(
+        figure,
+        alt=_alt_text(last),
+        data=frame,
+        caption=(
+            "Band: confidence sequence, valid at any time. Below the dashed line the challenger "
+            "has the lower loss."
+        ),
+    )
+
+
+def _alt_text(last: pd.Series) -> str:
+    difference_text = (
+        f"After {last['users']:,.0f} users the difference is "
+        f"{format_difference(last['difference'])}"
+    )
+    if pd.isna(last["low"]) or pd.isna(last["high"]):
+        return f"{difference_text}."
+    position = (
+        "below 0" if last["high"] < 0 else "above 0" if last["low"] > 0 else "on both sides of 0"
+    )
+    return (
+        f"{difference_text}; its confidence sequence, {format_difference(last['low'])} to "
+        f"{format_difference(last['high'])}, lies {position}."
+    )

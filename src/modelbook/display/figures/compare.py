@@ -1,0 +1,137 @@
+"""Figures of the compare stage."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from modelbook.display import plotting, style
+from modelbook.display.components import Figure, empty_figure
+from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_metric, metric_label
+
+BASELINE_FAMILY = "dummy"
+
+
+@style.with_style
+def leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
+    """Every candidate's mean over the folds with one standard deviation, best first.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Columns ``candidate, status, <metric>_mean, <metric>_sd, fit_seconds``;
+        `status` is "ok", "failed" or "skipped", and the candidate "dummy" is the baseline.
+    metric : str
+        The metric that ranks the candidates.
+    """
+    mean, sd = f"{metric}_mean", f"{metric}_sd"
+    data = plotting.drawable_rows(
+        frame, ["candidate", "status", mean, sd, "fit_seconds"], ["candidate", mean]
+    )
+    if data is None:
+        return empty_figure("Leaderboard")
+    name = metric_label(metric)
+    data = data.sort_values(mean, ascending=metric in LOWER_IS_BETTER, kind="stable").reset_index(
+        drop=True
+    )
+    spread = data[sd].fillna(0)
+    figure, ax = plotting.subplots(plotting.height_for_rows(len(data)))
+    colours = [style.ACCENT, *[style.MUTED] * (len(data) - 1)]
+    plotting.draw_dots(
+        ax,
+        data["candidate"],
+        data[mean],
+        low=data[mean] - spread,
+        high=data[mean] + spread,
+        color=colours,
+        row_texts=[_score_annotation(row, mean) for _, row in data.iterrows()],
+    )
+    baseline_mean = data.loc[data["candidate"] == BASELINE_FAMILY, mean]
+    if len(baseline_mean):
+        plotting.draw_reference_line(
+            ax, float(baseline_mean.iloc[0]), f"baseline {format_metric(baseline_mean.iloc[0])}"
+        )
+    ax.set_xlim(*plotting.padded_limits(data[mean] - spread, data[mean] + spread))
+    ax.set_xlabel(f"{name}, mean over the folds, ± 1 standard deviation")
+    return Figure(
+        figure,
+        alt=_alt_text(data, baseline_mean, mean, name),
+        data=frame,
+        caption=_caption(frame, len(data)),
+    )
+
+
+@style.with_style
+def learning_curve(curve: pd.DataFrame, metric: str, summary: str) -> Figure:
+    """The leader's metric by the number of training rows.
+
+    Points are means over the folds, the band is one standard deviation.
+
+    Parameters
+    ----------
+    curve : pandas.DataFrame
+        Columns ``share, fold, rows, value``.
+    metric : str
+        Name of the metric.
+    summary : str
+        A sentence that summarizes the curve.
+    """
+    data = plotting.drawable_rows(curve, ["share", "rows", "value"], ["share", "rows", "value"])
+    if data is None:
+        return empty_figure("Learning curve")
+    by_share = data.groupby("share")
+    mean, sd = by_share["value"].mean(), by_share["value"].std(ddof=0).fillna(0)
+    points = pd.DataFrame(
+        {"rows": by_share["rows"].mean().round(), "mean": mean, "sd": sd, "folds": by_share.size()}
+    ).reset_index()
+    figure, ax = plotting.subplots(3.1)
+    plotting.draw_band(
+        ax,
+        points["rows"],
+        mean.to_numpy() - sd.to_numpy(),
+        mean.to_numpy() + sd.to_numpy(),
+        style.ACCENT,
+    )
+    ax.plot(points["rows"], points["mean"], color=style.ACCENT, marker="o")
+    for row in points.itertuples():
+        plotting.annotate_point(
+            ax, (row.rows, row.mean), format_metric(row.mean), offset=(0, 11), ha="center"
+        )
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(points["rows"], [f"{rows:,.0f}" for rows in points["rows"]])
+    ax.set_ylim(*plotting.padded_limits(mean - sd, mean + sd))
+    ax.set_xlabel("training rows of the leader; each point doubles them")
+    ax.set_ylabel(metric_label(metric))
+    range_text = (
+        f"{metric_label(metric)} goes from {format_metric(mean.iloc[0])} to "
+        f"{format_metric(mean.iloc[-1])}"
+    )
+    caption = (
+        "Mean over the folds; band: one standard deviation. Subsamples contain whole entities."
+    )
+    return Figure(
+        figure, alt=f"{summary} {range_text}.", data=points, caption=caption, summary=summary
+    )
+
+
+def _score_annotation(row: pd.Series, mean: str) -> str:
+    seconds = "" if pd.isna(row["fit_seconds"]) else f"  {row['fit_seconds']:.1f} s"
+    return f"{format_metric(row[mean])}{seconds}"
+
+
+def _alt_text(data: pd.DataFrame, base: pd.Series, mean: str, name: str) -> str:
+    best = data.iloc[0]
+    text = f"{best['candidate']} leads, with a mean {name} of {format_metric(best[mean])}"
+    if len(data) > 1:
+        second = data.iloc[1]
+        text += f", {format_metric(abs(best[mean] - second[mean]))} ahead of {second['candidate']}"
+    if len(base):
+        text += f"; the baseline has {format_metric(base.iloc[0])}"
+    return f"{text}."
+
+
+def _caption(frame: pd.DataFrame, shown: int) -> str:
+    text = "Best first. Right: mean over the folds, and total fit time in seconds."
+    missing = len(frame) - shown
+    return (
+        f"{text} {missing} of {len(frame)} did not finish and are not drawn." if missing else text
+    )

@@ -1,0 +1,72 @@
+"""The figure of redundant features."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from modelbook.display import plotting, style
+from modelbook.display.components import Figure, empty_figure
+
+MAX_COLUMNS = 12  # columns in the figure
+
+
+@style.with_style
+def correlation_heatmap(frame: pd.DataFrame, threshold: float = 0.8) -> Figure:
+    """Heat map of the pairwise association of the most redundant columns.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Columns ``one, other, measure, value``, closest pair first.
+    threshold : float
+        Association from which a pair counts as redundant.
+    """
+    data = plotting.drawable_rows(
+        frame, ["one", "other", "measure", "value"], ["one", "other", "value"]
+    )
+    if data is None:
+        return empty_figure("Redundant columns")
+    names = list(dict.fromkeys(data[["one", "other"]].to_numpy().ravel()))[:MAX_COLUMNS]
+    values = _lower_triangle(data, names)
+    figure, ax = plotting.subplots(
+        plotting.height_for_rows(len(names) - 1, row_height=0.34, base_height=1.5)
+    )
+    plotting.draw_heatmap(ax, values[1:, :-1], _format_cells(values[1:, :-1]))
+    ax.set_yticks(range(len(names) - 1), [plotting.truncate(name) for name in names[1:]])
+    ax.set_xticks(
+        range(len(names) - 1),
+        [plotting.truncate(name, 22) for name in names[:-1]],
+        rotation=40,
+        ha="right",
+    )
+    closest_pair, n_redundant = data.iloc[0], int((data["value"].abs() >= threshold).sum())
+    alt = (
+        f"The most associated pair is {closest_pair['one']} and {closest_pair['other']}, with "
+        f"{closest_pair['value']:.2f} ({closest_pair['measure']}); "
+    )
+    return Figure(
+        figure,
+        alt=f"{alt}{n_redundant} of {len(data):,} pairs reach {threshold:g}.",
+        data=frame,
+        caption=f"The {len(names)} columns of the most associated pairs. 1: same order or same "
+        "groups; 0: no "
+        "association; below 0: one falls as the other rises.",
+    )
+
+
+def _lower_triangle(data: pd.DataFrame, names: list[str]) -> np.ndarray:
+    """Return the values below the diagonal, in the order of the names; the rest is NaN."""
+    position = {name: index for index, name in enumerate(names)}
+    values = np.full((len(names), len(names)), np.nan)
+    for row in data.itertuples():
+        if row.one in position and row.other in position:
+            low, high = sorted((position[row.one], position[row.other]))
+            values[high, low] = row.value
+    return values
+
+
+def _format_cells(values: np.ndarray) -> list[list[str]]:
+    return [
+        ["" if np.isnan(v) else f"{round(v, 2) + 0.0:.2f}" for v in row] for row in values
+    ]  # + 0: no minus zero

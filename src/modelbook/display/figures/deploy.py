@@ -1,0 +1,81 @@
+"""Figures of the deploy stage."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from modelbook.display import plotting, style
+from modelbook.display.components import Figure, empty_figure
+
+
+@style.with_style
+def metric_differences(frame: pd.DataFrame, margin: float, rows_description: str = "") -> Figure:
+    """Candidate minus champion on the same rows, with intervals and the non-inferiority margin.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Columns ``metric, difference, low, high``; above 0 the candidate is better.
+    margin : float
+        How much worse the candidate may be; if negative, how much better it must be.
+    rows_description : str
+        A sentence that describes the rows.
+    """
+    data = plotting.drawable_rows(
+        frame, ["metric", "difference", "low", "high"], ["metric", "difference"]
+    )
+    if data is None:
+        return empty_figure("Candidate against champion")
+    figure, ax = plotting.subplots(
+        plotting.height_for_rows(len(data), row_height=0.4, base_height=1.0)
+    )
+    texts = [plotting.format_signed(value, 4) for value in data["difference"]]
+    colours = [
+        style.POSITIVE if low < -margin else style.ACCENT
+        for low in data["low"].fillna(data["difference"])
+    ]
+    plotting.draw_dots(
+        ax,
+        data["metric"],
+        data["difference"],
+        low=data["low"],
+        high=data["high"],
+        color=colours,
+        row_texts=texts,
+    )
+    plotting.draw_reference_line(ax, 0.0, "no difference", linestyle="-")
+    if margin:
+        plotting.draw_reference_line(ax, -margin, f"margin {_format_margin(margin)}")
+    ax.set_xlim(
+        *plotting.padded_limits(
+            data["difference"], data["low"].dropna(), data["high"].dropna(), [0, -margin]
+        )
+    )
+    ax.set_xlabel("candidate minus champion (right: candidate better), with 95% CI")
+    return Figure(
+        figure,
+        alt=_alt_text(data, margin),
+        data=frame,
+        caption=f"{rows_description} Orange: the interval reaches below the margin of "
+        f"{_format_margin(margin)}, "
+        "so harm cannot be ruled out.".strip(),
+    )
+
+
+def _format_margin(margin: float) -> str:
+    return f"−{margin:g}" if margin >= 0 else f"+{-margin:g}"
+
+
+def _alt_text(data: pd.DataFrame, margin: float) -> str:
+    metric_texts = []
+    for _, row in data.iterrows():
+        interval = (
+            ""
+            if pd.isna(row["low"]) or pd.isna(row["high"])
+            else f" ({row['low']:+.4f} to {row['high']:+.4f})"
+        )
+        metric_texts.append(f"{row['metric']} {row['difference']:+.4f}{interval}")
+    return (
+        f"Candidate minus champion: {'; '.join(metric_texts)}; the margin is "
+        f"{_format_margin(margin)}."
+    )

@@ -1,0 +1,323 @@
+"""Figures of the explore stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from modelbook.contract.counts import count_values
+from modelbook.display import plotting, style
+from modelbook.display.components import Figure, empty_figure
+
+N_COLUMNS = 3
+BINS = 24
+MAX_CATEGORIES = 8
+
+
+@style.with_style
+def target_by_period(frame: pd.DataFrame, target: str = "") -> Figure:
+    """Share of the positive class by period, with intervals.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Columns ``period, rows, rate, low, high``.
+    """
+    data = plotting.drawable_rows(frame, ["period", "rows", "rate", "low", "high"], ["rate"])
+    if data is None:
+        return empty_figure("Share of the positive class")
+    figure, ax = plotting.subplots(plotting.height_for_rows(len(data), row_height=0.36))
+    texts = [
+        f"{rate:.1%}  of {rows:,.0f}" for rate, rows in zip(data["rate"], data["rows"], strict=True)
+    ]
+    plotting.draw_dots(
+        ax,
+        [period_label(p) for p in data["period"]],
+        data["rate"],
+        low=data["low"],
+        high=data["high"],
+        color=style.POSITIVE,
+        row_texts=texts,
+    )
+    overall = float(np.average(data["rate"], weights=data["rows"].fillna(1).clip(lower=1e-9)))
+    plotting.draw_reference_line(ax, overall, f"all {overall:.1%}")
+    plotting.set_percent_format(ax)
+    ax.set_xlabel("share of the positive class, with 95% CI")
+    lowest, highest = data["rate"].min(), data["rate"].max()
+    alt = (
+        (
+            f"The positive class is {overall:.1%} of all rows, and from {lowest:.1%} to "
+            f"{highest:.1%} by period."
+        )
+        if len(data) > 1
+        else f"The positive class is {overall:.1%} of all rows."
+    )
+    return Figure(figure, alt=alt, data=frame, caption="Right: share, and number of rows.")
+
+
+@style.with_style
+def missing_rates(frame: pd.DataFrame) -> Figure:
+    """Missing rate of each column, highest first.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Columns ``column, share``.
+    """
+    data = plotting.drawable_rows(frame, ["column", "share"], ["column", "share"])
+    if data is None:
+        return empty_figure("Missing values")
+    incomplete = data[data["share"] > 0].sort_values("share", ascending=False, kind="stable")
+    n_complete = len(data) - len(incomplete)
+    if incomplete.empty:
+        return Figure(
+            None, alt=f"None of the {n_complete} columns has a missing value.", data=frame
+        )
+    shown = incomplete.head(plotting.MAX_ROWS)
+    figure, ax = plotting.subplots(plotting.height_for_rows(len(shown)))
+    ax.barh(range(len(shown)), shown["share"], color=style.FAINT, height=0.62)
+    plotting.label_rows(ax, list(shown["column"]))
+    for position, share in enumerate(shown["share"]):
+        plotting.annotate_row(ax, position, f"{share:.1%}" if share >= 0.0005 else "<0.1%")
+    ax.set_xlim(0, max(shown["share"].max() * 1.02, 0.01))
+    plotting.set_percent_format(ax)
+    ax.set_xlabel("missing rate")
+    worst = shown.iloc[0]
+    alt = (
+        f"{len(incomplete)} columns have missing values; {worst['column']} has the highest "
+        "missing rate, "
+        f"{worst['share']:.1%}."
+    )
+    return Figure(
+        figure, alt=alt, data=frame, caption=f"Columns without missing values: {n_complete}."
+    )
+
+
+@style.with_style
+def feature_distributions(train: pd.DataFrame, columns: Sequence[str], target: str) -> Figure:
+    """Distribution of each column by class, as small multiples.
+
+    A numeric column is drawn as one density histogram per class, a categorical column as the share
+    of the positive class by value.
+    """
+    available_columns = [
+        name for name in columns if name in train.columns and train[name].notna().any()
+    ]
+    if not available_columns or target not in train.columns or train.empty:
+        return empty_figure("Distributions")
+    positive = _is_positive(train[target])
+    figure, grid = plotting.subplot_grid(len(available_columns), N_COLUMNS, 1.75, 0.35)
+    table = []
+    for ax, name in zip(grid.flat, available_columns, strict=False):
+        draw = _draw_histograms if _is_number(train[name]) else _draw_positive_rates
+        table.append({"column": name, **draw(ax, train[name], positive)})
+        ax.set_title(plotting.truncate(name, 26))
+    data = pd.DataFrame(table)
+    return Figure(
+        figure,
+        alt=_alt_text(data, len(available_columns)),
+        data=data,
+        caption=(
+            "Orange: positive class; grey: negative class; the histograms have equal area. "
+            "Bars: share of the positive class by category; line: share in all rows."
+        ),
+    )
+
+
+@style.with_style
+def univariate_scores(frame: pd.DataFrame, metric: str, chance: float) -> Figure:
+    """Predictive power of each column alone.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Columns ``column, strength, direction``: strength from chance to 1; direction "higher",
+        "lower" or "", for the values that go with a higher target.
+    metric : str
+        Name of the strength measure.
+    chance : float
+        Its value for a column without any predictive power.
+    """
+    data = plotting.drawable_rows(
+        frame, ["column", "strength", "direction"], ["column", "strength"]
+    )
+    if data is None:
+        return empty_figure("Columns on their own")
+    data = data.sort_values("strength", ascending=False, kind="stable").reset_index(drop=True)
+    shown = data.head(plotting.MAX_ROWS)
+    figure, ax = plotting.subplots(plotting.height_for_rows(len(shown)))
+    arrow_by_direction = {"higher": "  ↑", "lower": "  ↓"}
+    pairs = zip(shown["strength"], shown["direction"], strict=True)
+    texts = [
+        f"{strength:.3f}{arrow_by_direction.get(direction, '')}" for strength, direction in pairs
+    ]
+    plotting.draw_dots(
+        ax,
+        shown["column"],
+        shown["strength"],
+        low=[chance] * len(shown),
+        high=shown["strength"],
+        row_texts=texts,
+    )
+    plotting.draw_reference_line(ax, chance, f"chance {chance:g}")
+    ax.set_xlim(*plotting.padded_limits(shown["strength"], [chance]))
+    ax.set_xlabel(f"{metric} of the column alone")
+    best, weak_limit = data.iloc[0], chance + 0.05
+    alt = (
+        f"On its own, {best['column']} is the strongest predictor, with a {metric} of "
+        f"{best['strength']:.3f}"
+    )
+    n_weak = int((data["strength"] < weak_limit).sum())
+    has_directions = data["direction"].isin(list(arrow_by_direction)).any()
+    return Figure(
+        figure,
+        alt=f"{alt}; {n_weak} of {len(data)} columns are below {weak_limit:g}.",
+        data=frame,
+        caption="Arrow: whether higher or lower values go with a higher target."
+        if has_directions
+        else "",
+    )
+
+
+@style.with_style
+def mean_shifts(frame: pd.DataFrame) -> Figure:
+    """Shift of each column's mean against the first period, in standard deviations.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Columns ``column, period, value``.
+    """
+    data = plotting.drawable_rows(
+        frame, ["column", "period", "value"], ["column", "period", "value"]
+    )
+    if data is None:
+        return empty_figure("Columns over time")
+    shift_matrix = data.pivot_table(
+        index="column", columns="period", values="value", aggfunc="first"
+    )
+    max_shift = shift_matrix.abs().max(axis=1).sort_values(ascending=False, kind="stable")
+    shown = shift_matrix.loc[max_shift.index[: plotting.MAX_ROWS]]
+    figure, ax = plotting.subplots(plotting.height_for_rows(len(shown), row_height=0.28))
+    values = shown.to_numpy(dtype=float)
+    texts = [["–" if np.isnan(v) else plotting.format_signed(v) for v in row] for row in values]
+    plotting.draw_heatmap(ax, values, texts)
+    ax.set_yticks(range(len(shown)), [plotting.truncate(name) for name in shown.index])
+    ax.set_xticks(range(shown.shape[1]), [plotting.truncate(p, 14) for p in shown.columns])
+    ax.set_xlabel("period")
+    name = max_shift.index[0]
+    alt = f"{name} shifts most, by {max_shift.iloc[0]:.2f} standard deviations of the first period"
+    n_stable = int((max_shift < 0.1).sum())
+    return Figure(
+        figure,
+        alt=f"{alt}; {n_stable} of {len(max_shift)} columns stay within 0.1.",
+        data=frame,
+        caption="Difference of means to the first period, in standard deviations; "
+        "darker is larger.",
+    )
+
+
+def bin_column(
+    column: pd.Series, n_bins: int, *, use_interval_labels: bool = False
+) -> tuple[pd.Series, bool]:
+    """Bin a column for a figure, and return whether it is numeric.
+
+    A numeric column is cut into quantile bins, labelled by their median (or their interval);
+    missing values get no bin. A categorical column keeps its values, with ``missing`` for gaps.
+    """
+    if not _is_number(column):
+        text = column.map(
+            lambda value: f"{value:g}" if isinstance(value, float) else str(value),
+            na_action="ignore",
+        )
+        return text.fillna("missing").astype(object), False
+    bins = pd.qcut(column, n_bins, duplicates="drop")
+    if use_interval_labels:
+        return bins.cat.rename_categories(
+            [f"to {interval.right:,.4g}" for interval in bins.cat.categories]
+        ), True
+    return column.groupby(bins, observed=True).transform("median"), True
+
+
+def period_label(name: Any) -> str:
+    """Return the label of a period; "all rows" if there are no periods."""
+    return "all rows" if name == "all" else f"period {name}"
+
+
+def _is_positive(target: pd.Series) -> pd.Series:
+    """Return a mask of the positive class: 1, or else the rarer of two classes."""
+    counts = count_values(target)
+    if set(counts.index) <= {0, 1}:
+        return target == 1
+    return target == counts.index[-1]
+
+
+def _is_number(column: pd.Series) -> bool:
+    return (
+        pd.api.types.is_numeric_dtype(column)
+        and not pd.api.types.is_bool_dtype(column)
+        and column.nunique() > 6
+    )
+
+
+def _draw_histograms(ax: Any, column: pd.Series, is_positive: pd.Series) -> dict[str, Any]:
+    values = column.astype(float).replace([np.inf, -np.inf], np.nan)
+    low, high = np.nanquantile(values, [0.005, 0.995])
+    edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
+    for subset, colour in [
+        (values[~is_positive], style.NEGATIVE),
+        (values[is_positive], style.POSITIVE),
+    ]:
+        clipped = subset.dropna().clip(edges[0], edges[-1])
+        if len(clipped):
+            heights, _ = np.histogram(clipped, bins=edges, density=True)
+            ax.stairs(heights, edges, color=colour, linewidth=1.5)
+            ax.stairs(heights, edges, color=colour, alpha=0.12, fill=True)
+    ax.set_yticks([])
+    ax.spines["left"].set_visible(False)
+    ax.locator_params(axis="x", nbins=4)
+    if high >= 1000:
+        ax.xaxis.set_major_formatter("{x:,.0f}")
+    medians = [values[subset].median() for subset in (is_positive, ~is_positive)]
+    deviation = values.std()
+    distance = abs(medians[0] - medians[1]) / deviation if deviation else np.nan
+    return {"shown as": "histogram", "positive": medians[0], "other": medians[1], "gap": distance}
+
+
+def _draw_positive_rates(ax: Any, column: pd.Series, is_positive: pd.Series) -> dict[str, Any]:
+    names = column.astype(object).where(column.notna(), "missing").map(str)
+    rates = (
+        is_positive.groupby(names)
+        .agg(["mean", "size"])
+        .sort_values("size", ascending=False, kind="stable")
+    )
+    rates = rates.head(MAX_CATEGORIES).sort_index()
+    ax.barh(range(len(rates)), rates["mean"], color=style.POSITIVE, alpha=0.75, height=0.66)
+    ax.set_yticks(range(len(rates)), [plotting.truncate(name, 14) for name in rates.index])
+    ax.invert_yaxis()
+    ax.axvline(is_positive.mean(), color=style.MUTED, linestyle="--", linewidth=1)
+    ax.tick_params(axis="y", length=0)
+    plotting.set_percent_format(ax)
+    ax.locator_params(axis="x", nbins=4)
+    highest_rate, lowest_rate = rates["mean"].max(), rates["mean"].min()
+    return {
+        "shown as": "share by value",
+        "positive": highest_rate,
+        "other": lowest_rate,
+        "gap": highest_rate - lowest_rate,
+    }
+
+
+def _alt_text(data: pd.DataFrame, n_columns: int) -> str:
+    text = f"The distribution of {n_columns} columns in the two classes"
+    numeric = data[data["shown as"] == "histogram"].dropna(subset=["gap"])
+    if numeric.empty:
+        return f"{text}."
+    top = numeric.loc[numeric["gap"].idxmax()]
+    return (
+        f"{text}: medians differ most for {top['column']}, {top['positive']:,.3g} in the positive "
+        f"class and {top['other']:,.3g} in the other."
+    )

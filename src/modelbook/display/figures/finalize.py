@@ -1,0 +1,352 @@
+"""Figures of the finalize stage."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from modelbook.display import plotting, style
+from modelbook.display.components import Figure, empty_figure
+from modelbook.formatting import format_value
+from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_metric, metric_label
+
+SQUARE_SIZE = (4.4, 5.2)  # height, width
+
+
+@style.with_style
+def roc_and_precision_recall(
+    roc: pd.DataFrame, precision_recall: pd.DataFrame, roc_auc: float, base_rate: float
+) -> Figure:
+    """ROC and precision-recall curves on the holdout, with bootstrap bands.
+
+    Parameters
+    ----------
+    roc, precision_recall : pandas.DataFrame
+        Columns ``fpr, tpr, low, high``, and ``recall, precision, low, high``.
+    roc_auc : float
+        The exact ROC AUC; the area under the drawn points is slightly smaller.
+    base_rate : float
+        Share of the positive class.
+    """
+    roc_points = plotting.drawable_rows(roc, ["fpr", "tpr", "low", "high"], ["fpr", "tpr"])
+    pr_points = plotting.drawable_rows(
+        precision_recall, ["recall", "precision", "low", "high"], ["recall", "precision"]
+    )
+    if roc_points is None or pr_points is None:
+        return empty_figure("ROC and precision-recall curves")
+    figure, (roc_ax, pr_ax) = plotting.subplots(3.7, ncols=2)
+    tpr_at_low_fpr = _draw_roc(
+        roc_ax, roc_points.sort_values(["fpr", "tpr"], kind="stable"), roc_auc
+    )
+    precision_at_half_recall = _draw_precision_recall(
+        pr_ax, pr_points.sort_values("recall", kind="stable"), base_rate
+    )
+    alt = (
+        f"The area under the ROC curve is {roc_auc:.3f}; at a false positive rate of 10% the "
+        f"recall is {tpr_at_low_fpr:.0%}. "
+        f"At a recall of 50% the precision is {precision_at_half_recall:.1%}; chance: "
+        f"{base_rate:.1%}."
+    )
+    curves = {
+        "ROC": roc_points[["fpr", "tpr", "low", "high"]],
+        "precision": pr_points[["recall", "precision", "low", "high"]],
+    }
+    column_names = ["curve", "across", "up", "low", "high"]
+    data = pd.concat(
+        [
+            points.iloc[::5]
+            .assign(curve=name)
+            .iloc[:, [4, 0, 1, 2, 3]]
+            .set_axis(column_names, axis=1)
+            for name, points in curves.items()
+        ],
+        ignore_index=True,
+    )
+    caption = "Left: ROC curve. Right: precision-recall curve. Bands: 95% bootstrap intervals."
+    return Figure(figure, alt=alt, data=data, caption=caption)
+
+
+def _draw_roc(ax: Any, data: pd.DataFrame, roc_auc: float) -> float:
+    """Draw the curve and return the true positive rate at a false positive rate of 10%."""
+    ax.plot([0, 1], [0, 1], color=style.BASELINE, linestyle="--", linewidth=1)
+    plotting.draw_band(ax, data["fpr"], data["low"], data["high"], style.ACCENT)
+    ax.plot(data["fpr"], data["tpr"], color=style.ACCENT)
+    ax.text(0.97, 0.06, f"area {roc_auc:.3f}", ha="right", color=style.ACCENT, fontweight="bold")
+    plotting.annotate_point(ax, (0.5, 0.5), "chance", offset=(6, -6), color=style.MUTED)
+    _set_unit_limits(ax, "false positive rate", "true positive rate (recall)")
+    return float(np.interp(0.1, data["fpr"], data["tpr"]))
+
+
+def _draw_precision_recall(ax: Any, data: pd.DataFrame, base_rate: float) -> float:
+    """Draw the curve and return the precision at a recall of 50%."""
+    ax.axhline(base_rate, color=style.BASELINE, linestyle="--", linewidth=1)
+    plotting.annotate_point(
+        ax, (0, base_rate), f"chance {base_rate:.1%}", offset=(4, -8), color=style.MUTED
+    )
+    plotting.draw_band(ax, data["recall"], data["low"], data["high"], style.ACCENT)
+    ax.plot(data["recall"], data["precision"], color=style.ACCENT)
+    precision_at_half_recall = float(np.interp(0.5, data["recall"], data["precision"]))
+    ax.scatter([0.5], [precision_at_half_recall], s=36, color=style.ACCENT, zorder=3)
+    plotting.annotate_point(
+        ax,
+        (0.5, precision_at_half_recall),
+        f"{precision_at_half_recall:.0%} at 50% recall",
+        offset=(6, 8),
+    )
+    _set_unit_limits(
+        ax, "recall: share of positives found", "precision: share of flagged rows that are positive"
+    )
+    return precision_at_half_recall
+
+
+@style.with_style
+def calibration(
+    bins: pd.DataFrame,
+    axis_labels: tuple[str, str] = ("predicted probability", "observed share"),
+    *,
+    is_probability: bool = True,
+) -> Figure:
+    """Reliability curve: mean prediction against mean outcome, by bin.
+
+    Parameters
+    ----------
+    bins : pandas.DataFrame
+        Columns ``predicted, observed, low, high, n``.
+    axis_labels : pair of str
+        Labels of the x and the y axis.
+    is_probability : bool
+        Whether both are probabilities, drawn from 0.
+    """
+    data = plotting.drawable_rows(
+        bins, ["predicted", "observed", "low", "high", "n"], ["predicted", "observed"]
+    )
+    if data is None:
+        return empty_figure("Calibration")
+    figure, ax = plotting.subplots(*SQUARE_SIZE)
+    low, high = plotting.padded_limits(
+        data["predicted"], data["observed"], data["low"].dropna(), data["high"].dropna()
+    )
+    low = 0 if is_probability else low
+    ax.plot([low, high], [low, high], color=style.BASELINE, linestyle="--", linewidth=1)
+    plotting.annotate_point(
+        ax, (high, high), "exact", offset=(-4, 8), color=style.MUTED, ha="right"
+    )
+    with_interval = data.dropna(subset=["low", "high"])
+    ax.vlines(
+        with_interval["predicted"],
+        with_interval["low"],
+        with_interval["high"],
+        color=style.ACCENT,
+        alpha=0.45,
+        linewidth=2.2,
+    )
+    ax.plot(data["predicted"], data["observed"], color=style.ACCENT, linewidth=1, alpha=0.6)
+    ax.scatter(data["predicted"], data["observed"], s=38, color=style.ACCENT, zorder=3)
+    ax.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+    ax.set(xlabel=axis_labels[0], ylabel=axis_labels[1])
+    if high >= 1000:
+        plotting.set_thousands_format(ax.xaxis)
+        plotting.set_thousands_format(ax.yaxis)
+    errors = (data["observed"] - data["predicted"]).abs()
+    weights = data["n"].fillna(1).clip(lower=1e-9)
+    mean_error, worst_bin = float(np.average(errors, weights=weights)), data.loc[errors.idxmax()]
+    alt = (
+        f"Predictions are {format_metric(mean_error)} off on average; the largest deviation "
+        f"is where {format_metric(worst_bin['predicted'])} is predicted "
+        f"and {format_metric(worst_bin['observed'])} observed."
+    )
+    return Figure(
+        figure, alt=alt, data=bins, caption="Each dot is a bin of predictions, with its 95% CI."
+    )
+
+
+@style.with_style
+def threshold_cost(frame: pd.DataFrame, threshold: float) -> Figure:
+    """Expected cost by threshold, with the chosen threshold marked.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Columns ``threshold, cost``, and ``no, yes``: the cost of predicting no, or yes, for all.
+    threshold : float
+        The chosen threshold.
+    """
+    data = plotting.drawable_rows(frame, ["threshold", "cost", "no", "yes"], ["threshold", "cost"])
+    if data is None:
+        return empty_figure("Cost of each threshold")
+    data = data.sort_values("threshold", kind="stable").reset_index(drop=True)
+    figure, ax = plotting.subplots(3.1)
+    cost, best = (
+        float(np.interp(threshold, data["threshold"], data["cost"])),
+        data.loc[data["cost"].idxmin()],
+    )
+    ax.plot(data["threshold"], data["cost"], color=style.ACCENT)
+    ax.scatter([threshold], [cost], s=48, color=style.ACCENT, zorder=3)
+    plotting.draw_reference_line(
+        ax, threshold, f"chosen {threshold:.3g}, cost {cost:,.4g}", color=style.INK
+    )
+    ax.set_ylim(*plotting.padded_limits(data["cost"]))
+    ax.set(xlabel="threshold", ylabel="expected cost per row")
+    alt = (
+        f"The chosen threshold {threshold:.3g} costs {cost:,.4g} per row; the minimum of "
+        "this curve is "
+        f"{best['cost']:,.4g}, at {best['threshold']:.3g}."
+    )
+    constant_costs = (
+        f"Predicting no for all costs {data['no'].iloc[0]:,.4g}, yes for all "
+        f"{data['yes'].iloc[0]:,.4g}."
+    )
+    return Figure(
+        figure,
+        alt=f"{alt} {constant_costs}",
+        data=frame,
+        caption=f"Out-of-fold predictions; lower is better. {constant_costs}",
+    )
+
+
+@style.with_style
+def confusion_matrix(matrix: pd.DataFrame) -> Figure:
+    """Confusion matrix: rows are actual classes, columns predicted classes."""
+    if matrix is None or matrix.empty or matrix.isna().to_numpy().all():
+        return empty_figure("Confusion matrix")
+    counts = matrix.to_numpy(dtype=float)
+    shares = counts / np.where(
+        counts.sum(axis=1, keepdims=True) > 0, counts.sum(axis=1, keepdims=True), 1
+    )
+    texts = [
+        [f"{n:,.0f}\n{share:.1%} of row" for n, share in zip(*pair, strict=True)]
+        for pair in zip(counts, shares, strict=True)
+    ]
+    figure, ax = plotting.subplots(
+        1.5 + 0.6 * len(counts), min(2.6 + 1.3 * len(counts), style.FIGURE_WIDTH)
+    )
+    plotting.draw_heatmap(ax, shares, texts)
+    ax.set_xticks(range(matrix.shape[1]), [str(name) for name in matrix.columns])
+    ax.set_yticks(range(matrix.shape[0]), [str(name) for name in matrix.index])
+    ax.xaxis.tick_top()
+    ax.xaxis.set_label_position("top")
+    ax.tick_params(length=0)
+    ax.set(xlabel="predicted", ylabel="actual")
+    accuracy = float(np.trace(counts) / max(counts.sum(), 1))
+    alt = f"{accuracy:.1%} of {counts.sum():,.0f} rows were classified correctly"
+    if counts.shape == (2, 2):
+        alt += f"; {counts[1, 1]:,.0f} of {counts[1].sum():,.0f} positives were found, "
+        alt += f"with {counts[0, 1]:,.0f} false positives"
+    return Figure(
+        figure, alt=f"{alt}.", data=matrix, caption="Darker is a larger share of its row."
+    )
+
+
+@style.with_style
+def feature_importance(frame: pd.DataFrame, unit: str = "importance") -> Figure:
+    """Permutation importance of the features.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Columns ``feature, mean, sd``.
+    unit : str
+        Unit of the importance.
+    """
+    data = plotting.drawable_rows(frame, ["feature", "mean", "sd"], ["feature", "mean"])
+    if data is None:
+        return empty_figure("Importance of the features")
+    data = data.sort_values("mean", ascending=False, kind="stable").reset_index(drop=True)
+    shown, spread = data.head(25), data["sd"].head(25).fillna(0)
+    figure, ax = plotting.subplots(plotting.height_for_rows(len(shown)))
+    plotting.draw_dots(
+        ax,
+        shown["feature"],
+        shown["mean"],
+        low=shown["mean"] - spread,
+        high=shown["mean"] + spread,
+        row_texts=[
+            format_value(v, 4 if shown["mean"].max() < 0.1 else 3)
+            if abs(v) < 10
+            else format_metric(v)
+            for v in shown["mean"]
+        ],
+    )
+    ax.axvline(0, color=style.MUTED, linewidth=1)
+    plotting.set_thousands_format(ax.xaxis)
+    ax.set_xlabel(f"{unit}, ± 1 standard deviation")
+    best = data.iloc[0]
+    alt = (
+        f"The most important feature is {best['feature']}, with an importance of "
+        f"{_format_importance(best['mean'])}"
+    )
+    if len(data) > 1:
+        alt += (
+            f", followed by {data.iloc[1]['feature']}, with "
+            f"{_format_importance(data.iloc[1]['mean'])}"
+        )
+    caption = f"The first {len(shown)} of {len(data)} features." if len(data) > len(shown) else ""
+    return Figure(figure, alt=f"{alt}.", data=frame, caption=caption)
+
+
+def _format_importance(value: float) -> str:
+    return (
+        f"{value:.3g}" if abs(value) < 10 else format_metric(value)
+    )  # small values keep significant digits, amounts get commas
+
+
+@style.with_style
+def metric_by_slice(frame: pd.DataFrame, overall: float, metric: str = "roc_auc") -> Figure:
+    """A metric by slice of the holdout.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Columns ``slice, value, n, low, high`` and one named after the metric.
+    overall : float
+        The metric on the whole holdout.
+    """
+    data = plotting.drawable_rows(
+        frame, ["slice", "value", "n", metric, "low", "high"], ["slice", metric]
+    )
+    if data is None:
+        return empty_figure("Slices of the holdout")
+    shown = data.head(plotting.MAX_ROWS)
+    figure, ax = plotting.subplots(plotting.height_for_rows(len(shown)))
+    names = [f"{row['slice']} = {row['value']}" for _, row in shown.iterrows()]
+    label, lower_is_better = metric_label(metric), metric in LOWER_IS_BETTER
+    bounds = shown["low"].fillna(-np.inf) if lower_is_better else -shown["high"].fillna(np.inf)
+    colours = [
+        style.POSITIVE if bound > (overall if lower_is_better else -overall) else style.ACCENT
+        for bound in bounds
+    ]
+    texts = [format_metric(row[metric]) + _row_count(row["n"]) for _, row in shown.iterrows()]
+    plotting.draw_dots(
+        ax,
+        names,
+        shown[metric],
+        low=shown["low"],
+        high=shown["high"],
+        color=colours,
+        row_texts=texts,
+    )
+    plotting.draw_reference_line(ax, overall, f"all {format_metric(overall)}")
+    plotting.set_thousands_format(ax.xaxis)
+    ax.set_xlabel(f"{label}, with 95% CI")
+    worst = data.loc[data[metric].idxmax() if lower_is_better else data[metric].idxmin()]
+    alt = (
+        f"{label} is {'highest' if lower_is_better else 'lowest'}, "
+        f"{format_metric(worst[metric])}, where {worst['slice']} is "
+        f"{worst['value']}; on all rows it is {format_metric(overall)}."
+    )
+    direction = "above" if lower_is_better else "below"
+    caption = (
+        f"Orange: the whole interval is {direction} the value on all rows. Right: {label} and "
+        "number of rows."
+    )
+    return Figure(figure, alt=alt, data=frame, caption=caption)
+
+
+def _row_count(rows: float) -> str:
+    return "" if pd.isna(rows) else f"  of {rows:,.0f}"
+
+
+def _set_unit_limits(ax: Any, xlabel: str, ylabel: str) -> None:
+    ax.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal", xlabel=xlabel, ylabel=ylabel)

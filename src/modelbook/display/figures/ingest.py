@@ -1,0 +1,55 @@
+"""Figures of the ingest stage."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from modelbook.display import plotting, style
+from modelbook.display.components import Figure, empty_figure
+
+COLOR_BY_USE = {"train and holdout": style.ACCENT, "batch": style.FAINT}
+
+
+@style.with_style
+def rows_by_period(frame: pd.DataFrame) -> Figure:
+    """Rows by period, and what they are used for.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Columns ``period, rows, entities, use``; `use` is "train and holdout" or "batch".
+    """
+    data = plotting.drawable_rows(frame, ["period", "rows", "entities", "use"], ["rows"])
+    if data is None:
+        return empty_figure("Rows of each period")
+    figure, ax = plotting.subplots(3.0)
+    colours = [COLOR_BY_USE.get(use, style.FAINT) for use in data["use"]]
+    ax.bar(range(len(data)), data["rows"], color=colours, width=0.72)
+    ax.set_xticks(range(len(data)), [plotting.truncate(period, 14) for period in data["period"]])
+    for position, rows in enumerate(data["rows"]):
+        plotting.annotate_point(ax, (position, rows), f"{rows:,.0f}", offset=(0, 7), ha="center")
+    ax.set_ylim(0, max(data["rows"].max() * 1.12, 1))
+    ax.spines["left"].set_visible(False)
+    ax.set_yticks([])
+    ax.tick_params(axis="x", length=0)
+    for position, (use, colour) in enumerate(COLOR_BY_USE.items()):
+        if use in set(data["use"]):
+            ax.text(0.3 * position, 1.07, "■", transform=ax.transAxes, color=colour)
+            ax.text(0.3 * position + 0.025, 1.07, use, transform=ax.transAxes, color=style.MUTED)
+    ax.set_xlabel("period")
+    return Figure(
+        figure, alt=_alt_text(data), data=frame, caption="Rows of the table in each period."
+    )
+
+
+def _alt_text(data: pd.DataFrame) -> str:
+    training_periods = data[data["use"] != "batch"]
+    batches = data[data["use"] == "batch"]
+    text = (
+        f"{training_periods['rows'].sum():,.0f} rows in {len(training_periods)} periods are for "
+        "training and holdout"
+    )
+    if len(batches):
+        names = " and ".join(str(period) for period in batches["period"])
+        text += f"; {batches['rows'].sum():,.0f} rows of period {names} arrive later as batches"
+    return f"{text}."

@@ -1,0 +1,266 @@
+"""Figures of the monitor stage."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from modelbook.display import plotting, style
+from modelbook.display.components import Figure, empty_figure
+from modelbook.tasks.metric_format import HEADLINE_METRICS, format_metric, metric_label
+
+MAX_TICK_LABELS = 6  # batch names that fit below an axis
+DRIFTED_SHARE_LABEL = "share of importance that has drifted"
+
+
+@style.with_style
+def drift_scores(frame: pd.DataFrame) -> Figure:
+    """Drift score of each column in each batch, as a multiple of its threshold.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Columns ``batch, column, score, threshold, drifted, importance``.
+    """
+    names = ["batch", "column", "score", "threshold", "drifted", "importance"]
+    data = plotting.drawable_rows(frame, names, ["batch", "column", "score", "threshold"])
+    if data is not None:
+        data = data[data["threshold"] > 0]
+    if data is None or data.empty:
+        return empty_figure("Drift")
+    data = data.assign(ratio=data["score"] / data["threshold"], drifted=_drift_flags(data))
+    ratios, flags = (
+        data.pivot_table(index="column", columns="batch", values=name, aggfunc="max")
+        for name in ("ratio", "drifted")
+    )
+    order = data.groupby("column")[["drifted", "ratio"]].max()
+    order = order.sort_values(["drifted", "ratio"], ascending=False, kind="stable")
+    shown = ratios.loc[order.index[: plotting.MAX_ROWS]]
+    is_drifted = flags.loc[shown.index].to_numpy(dtype=float) == 1
+    figure, ax = plotting.subplots(plotting.height_for_rows(len(shown), row_height=0.28))
+    values = shown.to_numpy(dtype=float)
+    # Tints end at three times the threshold: a single outlier would leave the rest white.
+    tints = np.where(is_drifted, np.clip(values, 1, 3), np.minimum(values, 1) * 0.2)
+    plotting.draw_heatmap(ax, tints, _format_ratios(values, is_drifted), color=style.POSITIVE)
+    ax.set_yticks(range(len(shown)), [plotting.truncate(name) for name in shown.index])
+    ax.set_xticks(
+        range(shown.shape[1]), [f"batch {plotting.truncate(b, 14)}" for b in shown.columns]
+    )
+    return Figure(
+        figure,
+        alt=_drift_alt_text(data, order),
+        data=frame,
+        caption=(
+            "Drift score as a multiple of the column's threshold; a dot marks drifted columns. "
+            "Strongest first."
+        ),
+    )
+
+
+def _drift_flags(data: pd.DataFrame) -> pd.Series[float]:
+    """Return the test's result; where there is none, whether the score reaches its threshold."""
+    is_above_threshold = data["score"] >= data["threshold"]
+    return data["drifted"].where(data["drifted"].notna(), is_above_threshold).astype(float)
+
+
+def _format_ratios(values: np.ndarray, is_drifted: np.ndarray) -> list[list[str]]:
+    pairs = [zip(row, flags, strict=True) for row, flags in zip(values, is_drifted, strict=True)]
+    return [
+        ["–" if np.isnan(v) else f"{v:.2f}×{' ●' if flag else ''}" for v, flag in row]
+        for row in pairs
+    ]
+
+
+def _drift_alt_text(data: pd.DataFrame, order: pd.DataFrame) -> str:
+    count, name = int(order["drifted"].sum()), order.index[0]
+    worst = data[data["column"] == name].sort_values(["drifted", "ratio"]).iloc[-1]
+    return (
+        f"{count} of {len(order)} columns drifted in at least one batch; the strongest is "
+        f"{name} in batch {worst['batch']}, "
+        f"at {worst['ratio']:.2f} times its threshold."
+    )
+
+
+@style.with_style
+def metrics_by_batch(frame: pd.DataFrame) -> Figure:
+    """Each metric in each batch, against its reference value on the holdout.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Columns ``batch, metric, value, low, high, reference``.
+    """
+    names = ["batch", "metric", "value", "low", "high", "reference"]
+    data = plotting.drawable_rows(frame, names, ["batch", "metric", "value"])
+    if data is None:
+        return empty_figure("Performance")
+    groups = list(data.groupby("metric", sort=False))
+    sizes = [len(metric_rows) for _, metric_rows in groups]
+    height = sum(plotting.height_for_rows(size, row_height=0.3, base_height=0.9) for size in sizes)
+    figure, axes = plotting.subplots(
+        height,
+        nrows=len(groups),
+        ncols=1,
+        squeeze=False,
+        height_ratios=[n_rows + 1 for n_rows in sizes],
+    )
+    for ax, (metric, metric_rows) in zip(axes.flat, groups, strict=True):
+        _draw_panel(ax, str(metric), metric_rows)
+    return Figure(
+        figure,
+        alt=_performance_alt_text(data),
+        summary=_summarize_performance(data),
+        data=frame,
+        caption=("Orange: the 95% CI excludes the reference, the value on the holdout."),
+    )
+
+
+def _draw_panel(ax: Any, metric: str, metric_rows: pd.DataFrame) -> None:
+    low, high = metric_rows["low"], metric_rows["high"]
+    outside_interval = (metric_rows["reference"] < low) | (metric_rows["reference"] > high)
+    plotting.draw_dots(
+        ax,
+        [f"batch {batch}" for batch in metric_rows["batch"]],
+        metric_rows["value"],
+        low=low,
+        high=high,
+        color=[style.POSITIVE if is_away else style.CURRENT for is_away in outside_interval],
+        row_texts=[format_metric(value) for value in metric_rows["value"]],
+    )
+    reference = metric_rows["reference"].dropna()
+    if len(reference):
+        plotting.draw_reference_line(
+            ax,
+            float(reference.iloc[0]),
+            f"reference {format_metric(reference.iloc[0])}",
+            color=style.REFERENCE,
+        )
+    ax.set_xlim(
+        *plotting.padded_limits(metric_rows["value"], low.dropna(), high.dropna(), reference)
+    )
+    ax.set_title(metric, pad=14)
+
+
+def _performance_alt_text(data: pd.DataFrame) -> str:
+    texts = []
+    for metric, metric_rows in data.groupby("metric", sort=False):
+        last_row = metric_rows.iloc[-1]
+        reference_text = (
+            ""
+            if pd.isna(last_row["reference"])
+            else f" against {format_metric(last_row['reference'])} in the reference"
+        )
+        texts.append(
+            f"{metric} is {format_metric(last_row['value'])} in batch "
+            f"{last_row['batch']}{reference_text}"
+        )
+    return f"{'; '.join(texts)}."
+
+
+def _summarize_performance(data: pd.DataFrame) -> str:
+    """Summarize the last batch: its first metric, and how many differ from the reference."""
+    last_batch = data[data["batch"] == data["batch"].iloc[-1]]
+    n_outside = int(
+        (
+            (last_batch["low"] > last_batch["reference"])
+            | (last_batch["high"] < last_batch["reference"])
+        ).sum()
+    )
+    return (
+        f"{_performance_alt_text(last_batch.head(1)).removesuffix('.')}; the 95% CI excludes the "
+        f"reference for {n_outside} of {len(last_batch)} metrics."
+    )
+
+
+@style.with_style
+def metric_history(frame: pd.DataFrame) -> Figure:
+    """Headline metric and drifted share of a version over its windows.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Columns ``batch, measure, value, low, high, reference``, oldest window first.
+    """
+    data = plotting.drawable_rows(
+        frame,
+        ["batch", "measure", "value", "low", "high", "reference"],
+        ["batch", "measure", "value"],
+    )
+    if data is None:
+        return empty_figure("History")
+    positions = {batch: position for position, batch in enumerate(dict.fromkeys(data["batch"]))}
+    rows_by_measure = {
+        name: data[data["measure"].isin([name, f"expected_{name}"])]
+        for name in (*HEADLINE_METRICS, "drifted_share")
+    }
+    panels = {
+        name: measure_rows.assign(place=measure_rows["batch"].map(positions))
+        for name, measure_rows in rows_by_measure.items()
+        if len(measure_rows)
+    }
+    if not panels:
+        return empty_figure("History")
+    figure, axes = plotting.subplots(
+        1.2 + 1.7 * len(panels), nrows=len(panels), ncols=1, squeeze=False
+    )
+    for ax, (name, measure_rows) in zip(axes.flat, panels.items(), strict=True):
+        _draw_history(ax, name, measure_rows)
+        ax.set_xlim(-0.4, len(positions) - 0.6)
+        step = -(-len(positions) // MAX_TICK_LABELS)
+        ax.set_xticks(
+            range(0, len(positions), step),
+            [plotting.truncate(name, 20) for name in list(positions)[::step]],
+        )
+    return Figure(
+        figure,
+        alt=_history_alt_text(panels, len(positions)),
+        data=pd.concat(list(panels.values())).drop(columns="place").sort_index(),
+        caption=(
+            "Dots: observed values with 95% CI; crosses: estimates before outcomes; dashes: "
+            "holdout."
+        ),
+    )
+
+
+def _draw_history(ax: Any, name: str, measure_rows: pd.DataFrame) -> None:
+    observed, expected = (
+        measure_rows[measure_rows["measure"] == name],
+        measure_rows[measure_rows["measure"] != name],
+    )
+    ax.plot(observed["place"], observed["value"], color=style.CURRENT, marker="o", linewidth=1.4)
+    ax.vlines(
+        observed["place"],
+        observed["low"],
+        observed["high"],
+        color=style.CURRENT,
+        alpha=0.45,
+        linewidth=2.2,
+    )
+    ax.scatter(expected["place"], expected["value"], marker="x", color=style.MUTED, zorder=3)
+    if len(reference := measure_rows["reference"].dropna()):
+        ax.axhline(float(reference.iloc[-1]), color=style.REFERENCE, linestyle="--", linewidth=1.1)
+    ax.set_ylim(
+        *plotting.padded_limits(
+            measure_rows["value"],
+            measure_rows["low"].dropna(),
+            measure_rows["high"].dropna(),
+            reference,
+        )
+    )
+    ax.set_title(DRIFTED_SHARE_LABEL if name == "drifted_share" else metric_label(name))
+
+
+def _history_alt_text(panels: dict[str, pd.DataFrame], n_windows: int) -> str:
+    texts = []
+    for name, measure_rows in panels.items():
+        observed = measure_rows[measure_rows["measure"] == name]
+        if len(observed):
+            first, last = observed.iloc[0], observed.iloc[-1]
+            label = DRIFTED_SHARE_LABEL if name == "drifted_share" else metric_label(name)
+            texts.append(
+                f"{label} {format_metric(first['value'])} in the first and "
+                f"{format_metric(last['value'])} in the last"
+            )
+    return f"{n_windows} windows: {'; '.join(texts) or 'no outcomes yet'}."

@@ -1,0 +1,189 @@
+"""Partial dependence of the prediction on the strongest features."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from modelbook.display import plotting, style
+from modelbook.display.components import Figure, empty_figure
+from modelbook.formatting import natural_sort_key
+from modelbook.tasks.metric_format import format_metric
+
+N_COLUMNS = 2
+COLUMNS = ["feature", "kind", "value", "mean", "low", "high"]
+CAPTION = (
+    "Line or dot: mean prediction with the feature at this value in every row. Band: the "
+    "middle 80% of "
+    "the rows; it shows how much rows differ, not how certain the model is. Correlated "
+    "features are "
+    "varied one at a time, and effects are not causal."
+)
+MULTICLASS_CAPTION = (
+    "Each line is a class: its mean probability with the feature at this value in every row. "
+    "Correlated "
+    "features are varied one at a time, and effects are not causal."
+)
+COLORS = (style.ACCENT, style.POSITIVE, style.INK, style.MUTED)
+LINE_STYLES = ("-", "--", ":")
+
+
+@style.with_style
+def partial_dependence(frame: pd.DataFrame, *, is_probability: bool = True) -> Figure:
+    """Partial dependence plots, one panel per feature, on a common y scale.
+
+    Numeric features are drawn as a line with a band, categories as dots with bars. For multiclass
+    models each class is a line without a band.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Columns ``feature, kind, value, mean, low, high``, and ``class`` for multiclass models.
+    is_probability : bool
+        Whether the prediction is a probability.
+    """
+    data = plotting.drawable_rows(frame, COLUMNS, ["feature", "kind", "value", "mean"])
+    if data is None:
+        return empty_figure("Partial dependence")
+    panels = [(str(name), panel) for name, panel in data.groupby("feature", sort=False)]
+    figure, axes = plotting.subplot_grid(len(panels), N_COLUMNS, 2.35, 0.3, sharey=True)
+    is_multiclass = "class" in data and data["class"].nunique() > 1
+    for position, (ax, panel) in enumerate(zip(axes.flat, panels, strict=False)):
+        _draw_panel(ax, *panel, is_multiclass=is_multiclass)
+        _format_axis(ax, is_probability, is_first_column=position % N_COLUMNS == 0)
+    low, high = plotting.padded_limits(
+        data["mean"], *([] if is_multiclass else [data["low"].dropna(), data["high"].dropna()])
+    )
+    axes.flat[0].set_ylim(*((max(low, 0), min(high, 1)) if is_probability else (low, high)))
+    alt, summary = (
+        _multiclass_alt_text(described_panels)
+        if is_multiclass
+        else _alt_text(described_panels, is_probability)
+        for described_panels in (panels, panels[:1])
+    )
+    return Figure(
+        figure,
+        alt=alt,
+        summary=summary,
+        data=frame,
+        caption=MULTICLASS_CAPTION if is_multiclass else CAPTION,
+    )
+
+
+def _draw_panel(ax: Any, name: str, curves: pd.DataFrame, *, is_multiclass: bool) -> None:
+    is_categorical = (curves["kind"] == "code").all()
+    for position, (_, curve) in enumerate(
+        curves.groupby("class", sort=False) if is_multiclass else [("", curves)]
+    ):
+        colour = COLORS[position % len(COLORS)]
+        if is_categorical:
+            _draw_categories(
+                ax, _sort_categories(curve).reset_index(drop=True), colour, is_multiclass
+            )
+        else:
+            values = curve["value"].astype(float)
+            if not is_multiclass:
+                plotting.draw_band(ax, values, curve["low"], curve["high"], colour)
+            ax.plot(
+                values,
+                curve["mean"],
+                color=colour,
+                linestyle=LINE_STYLES[position // len(COLORS) % 3],
+                marker="o",
+                markersize=3,
+            )
+            ax.locator_params(axis="x", nbins=5)
+        if is_multiclass:
+            _label_class(ax, curve, position, is_categorical)
+    ax.grid(axis="y")
+    ax.set_title(plotting.truncate(name))
+
+
+def _draw_categories(ax: Any, curve: pd.DataFrame, color: str, is_multiclass: bool) -> None:
+    with_interval, positions = curve.dropna(subset=["low", "high"]), range(len(curve))
+    if not is_multiclass:
+        ax.vlines(
+            with_interval.index,
+            with_interval["low"],
+            with_interval["high"],
+            color=color,
+            alpha=0.3,
+            linewidth=5,
+        )
+    ax.scatter(positions, curve["mean"], s=38, color=color, zorder=3)
+    if is_multiclass:
+        ax.plot(positions, curve["mean"], color=color, linewidth=0.8, alpha=0.5)
+    ax.set_xticks(
+        positions, [plotting.truncate(_format_category(value), 8) for value in curve["value"]]
+    )
+    ax.set_xlim(-0.6, len(curve) - 0.4)
+
+
+def _label_class(ax: Any, curve: pd.DataFrame, position: int, is_categorical: bool) -> None:
+    """Write the class at the right end of its line."""
+    last_point = _sort_categories(curve).iloc[-1] if is_categorical else curve.iloc[-1]
+    label_xy = (
+        len(curve) - 1 if is_categorical else float(last_point["value"]),
+        float(last_point["mean"]),
+    )
+    plotting.annotate_point(
+        ax,
+        label_xy,
+        plotting.truncate(last_point["class"], 10),
+        offset=(6, 0),
+        color=COLORS[position % len(COLORS)],
+    )
+
+
+def _format_axis(ax: Any, is_probability: bool, *, is_first_column: bool) -> None:
+    from matplotlib.ticker import PercentFormatter, StrMethodFormatter
+
+    ax.yaxis.set_major_formatter(
+        PercentFormatter(1.0, decimals=0) if is_probability else StrMethodFormatter("{x:,g}")
+    )
+    if is_first_column:
+        ax.set_ylabel("mean prediction")
+
+
+def _sort_categories(curve: pd.DataFrame) -> pd.DataFrame:
+    """Sort categories in natural order."""
+    return curve.iloc[
+        sorted(
+            range(len(curve)),
+            key=lambda position: natural_sort_key(_format_category(curve["value"].iloc[position])),
+        )
+    ]
+
+
+def _alt_text(panels: list[tuple[str, pd.DataFrame]], is_probability: bool) -> str:
+    """Describe each panel: the range of the mean prediction."""
+    texts = []
+    for name, curve in panels:
+        low, high = curve.loc[curve["mean"].idxmin()], curve.loc[curve["mean"].idxmax()]
+        lowest, highest = (
+            f"{row['mean']:.0%}" if is_probability else format_metric(row["mean"])
+            for row in (low, high)
+        )
+        texts.append(
+            f"with {name} from {lowest} (at {_format_category(low['value'])}) to {highest} "
+            f"(at {_format_category(high['value'])})"
+        )
+    return f"The mean prediction changes {'; '.join(texts)}."
+
+
+def _multiclass_alt_text(panels: list[tuple[str, pd.DataFrame]]) -> str:
+    """Describe each panel: the class whose probability changes most."""
+    texts = []
+    for name, curves in panels:
+        ranges = curves.groupby("class", sort=False)["mean"].agg(["min", "max"])
+        top_class = (ranges["max"] - ranges["min"]).idxmax()
+        texts.append(
+            f"with {name} most for {top_class}, from {ranges['min'][top_class]:.0%} to "
+            f"{ranges['max'][top_class]:.0%}"
+        )
+    return f"The mean probability changes {'; '.join(texts)}."
+
+
+def _format_category(value: Any) -> str:
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)

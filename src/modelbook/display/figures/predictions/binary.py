@@ -1,0 +1,34 @@
+"""Figures of binary predictions: those of the finalize stage, by their task-independent names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from modelbook.display.components import Figure
+from modelbook.display.figures import finalize
+from modelbook.display.figures.finalize import calibration
+from modelbook.display.figures.finalize import confusion_matrix as prediction_errors
+
+__all__ = ["calibration", "diagnostic_plots", "out_of_fold_results", "prediction_errors"]
+
+
+def out_of_fold_results(table: pd.DataFrame, threshold: float) -> Figure:
+    """Expected cost by threshold, with the chosen threshold marked."""
+    return finalize.threshold_cost(table, threshold)
+
+
+def diagnostic_plots(
+    curve_frames: tuple[pd.DataFrame, pd.DataFrame], metrics: pd.DataFrame
+) -> Figure:
+    """ROC and precision-recall curves; ``metrics`` is the table of metrics."""
+    return finalize.roc_and_precision_recall(
+        *curve_frames,
+        _metric_row(metrics, "roc_auc")["value"],
+        _metric_row(metrics, "pr_auc")["baseline"],
+    )
+
+
+def _metric_row(metrics: pd.DataFrame, metric: str) -> Any:
+    return metrics[metrics["metric"] == metric].iloc[0]

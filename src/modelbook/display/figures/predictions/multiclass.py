@@ -1,0 +1,179 @@
+"""Figures of multiclass predictions."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from modelbook.display import plotting, style
+from modelbook.display.components import DisplayGroup, Figure, empty_figure
+from modelbook.display.figures import finalize
+
+N_COLUMNS = 3
+
+
+@style.with_style
+def out_of_fold_results(table: pd.DataFrame, threshold: None) -> Figure:
+    """Predicted against actual share of each class, out of fold.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns ``class, answered, there``.
+    """
+    data = plotting.drawable_rows(
+        table, ["class", "answered", "there"], ["class", "answered", "there"]
+    )
+    if data is None:
+        return empty_figure("Out-of-fold predictions")
+    figure, ax = plotting.subplots(plotting.height_for_rows(len(data), row_height=0.36))
+    texts = [f"{row['answered']:.0%} vs {row['there']:.0%}" for _, row in data.iterrows()]
+    ax.scatter(data["there"], range(len(data)), s=42, color=style.REFERENCE, marker="D", zorder=3)
+    plotting.draw_dots(
+        ax,
+        data["class"],
+        data["answered"],
+        low=data["answered"],
+        high=data["there"],
+        row_texts=texts,
+    )
+    ax.set_xlim(0, None)
+    plotting.set_percent_format(ax)
+    ax.set_xlabel("share of train rows")
+    worst_index = (data["answered"] - data["there"]).abs().idxmax()
+    worst_class = data.loc[worst_index]
+    alt = (
+        f"Class {worst_class['class']} is predicted for {worst_class['answered']:.0%} of the "
+        "train rows and is the actual class of "
+    )
+    alt += f"{worst_class['there']:.0%}, "
+    caption = (
+        "Dot: predicted share of the class, out of fold; diamond: actual share. The most "
+        "probable class is "
+        "predicted: there is no threshold, and costs are not used."
+    )
+    return Figure(
+        figure, alt=f"{alt}the largest difference of all classes.", data=table, caption=caption
+    )
+
+
+def diagnostic_plots(
+    frames: tuple[pd.DataFrame, pd.DataFrame], metrics: pd.DataFrame
+) -> DisplayGroup:
+    """One-vs-rest ROC curves, then recall, precision and F1 by class.
+
+    ``metrics`` is the table of metrics.
+    """
+    return DisplayGroup(roc_curves(frames[0], metrics), class_metrics(frames[1], metrics))
+
+
+@style.with_style
+def roc_curves(curves: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
+    """One-vs-rest ROC curves with bootstrap bands, as small multiples.
+
+    Parameters
+    ----------
+    curves : pandas.DataFrame
+        Columns ``class, area, fpr, tpr, low, high``.
+    metrics : pandas.DataFrame
+        The metrics.
+    """
+    data = plotting.drawable_rows(
+        curves, ["class", "area", "fpr", "tpr", "low", "high"], ["class", "fpr", "tpr"]
+    )
+    if data is None:
+        return empty_figure("ROC curves")
+    class_groups = list(data.groupby("class", sort=False))
+    figure, grid = plotting.subplot_grid(
+        len(class_groups), N_COLUMNS, 2.5, 0.2, sharex=True, sharey=True
+    )
+    for ax, (name, class_rows) in zip(grid.flat, class_groups, strict=False):
+        ax.plot([0, 1], [0, 1], color=style.BASELINE, linestyle="--", linewidth=1)
+        plotting.draw_band(
+            ax, class_rows["fpr"], class_rows["low"], class_rows["high"], style.ACCENT
+        )
+        ax.plot(class_rows["fpr"], class_rows["tpr"], color=style.ACCENT)
+        ax.text(
+            0.97,
+            0.06,
+            f"area {class_rows['area'].iloc[0]:.3f}",
+            ha="right",
+            color=style.ACCENT,
+            fontweight="bold",
+        )
+        ax.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
+        ax.set_title(plotting.truncate(name, 22))
+    figure.supxlabel("false positive rate", fontsize=9, color=style.MUTED)
+    figure.supylabel("true positive rate (recall)", fontsize=9, color=style.MUTED)
+    areas = data.groupby("class", sort=False)["area"].first().sort_values(kind="stable")
+    alt = (
+        f"One against the rest, class {areas.index[-1]} is separated best, with an area of "
+        f"{areas.iloc[-1]:.3f}, and class "
+    )
+    alt += f"{areas.index[0]} least, with {areas.iloc[0]:.3f}."
+    return Figure(
+        figure,
+        alt=alt,
+        data=curves,
+        caption="One class against the rest; band: 95% bootstrap interval.",
+    )
+
+
+@style.with_style
+def class_metrics(frame: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
+    """Recall, precision and F1 by class.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Columns ``class, metric, value, low, high, rows``.
+    """
+    data = plotting.drawable_rows(
+        frame, ["class", "metric", "value", "low", "high", "rows"], ["class", "metric", "value"]
+    )
+    if data is None:
+        return empty_figure("Metrics of each class")
+    metric_groups, classes = (
+        list(data.groupby("metric", sort=False)),
+        data.drop_duplicates("class").set_index("class")["rows"],
+    )
+    labels = [f"{name} ({rows:,.0f})" for name, rows in classes.items()]
+    figure, axes = plotting.subplots(
+        plotting.height_for_rows(len(classes), row_height=0.34, base_height=1.0),
+        ncols=len(metric_groups),
+        squeeze=False,
+    )
+    for position, (ax, (name, metric_rows)) in enumerate(
+        zip(axes.flat, metric_groups, strict=True)
+    ):
+        aligned_rows = metric_rows.set_index("class").reindex(
+            classes.index
+        )  # an empty row if the class lacks it
+        plotting.draw_dots(
+            ax, labels, aligned_rows["value"], low=aligned_rows["low"], high=aligned_rows["high"]
+        )
+        ax.set_xlim(-0.02, 1.02)
+        ax.set_title("F1" if name == "f1" else str(name))
+        if position:
+            ax.set_yticklabels([])
+    recall = data[data["metric"] == "recall"].set_index("class")["value"]
+    alt = (
+        f"Recall is highest for class {recall.idxmax()} ({recall.max():.0%}) and lowest for class "
+        f"{recall.idxmin()} ({recall.min():.0%})."
+    )
+    caption = (
+        "Left: class and holdout rows. Recall: share of the class that is found; precision: "
+        "share of "
+        "predictions of the class that are correct; F1: their harmonic mean. A class that is never "
+        "predicted has no precision."
+    )
+    return Figure(figure, alt=alt, data=frame, caption=caption)
+
+
+def calibration(bins: pd.DataFrame) -> Figure:
+    """Reliability curve of the predicted class: its probability against the share correct."""
+    return finalize.calibration(bins, ("probability of the predicted class", "share correct"))
+
+
+def prediction_errors(matrix: pd.DataFrame) -> Figure:
+    """Confusion matrix, as shares of the actual class."""
+    return finalize.confusion_matrix(matrix)

@@ -1,0 +1,178 @@
+"""Figures of regression predictions against actual values."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from modelbook.display import plotting, style
+from modelbook.display.components import DisplayGroup, Figure, empty_figure
+from modelbook.display.figures import finalize
+from modelbook.tasks.metric_format import format_metric
+
+SCATTER_SIZE = (4.6, 5.6)  # height, width
+
+
+@style.with_style
+def out_of_fold_results(table: pd.DataFrame, threshold: None) -> Figure:
+    """Quantiles of the absolute error of out-of-fold predictions.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns ``share, within``.
+    """
+    data = plotting.drawable_rows(table, ["share", "within"], ["share", "within"])
+    if data is None:
+        return empty_figure("Errors out of fold")
+    figure, ax = plotting.subplots(3.1)
+    ax.plot(data["share"], data["within"], color=style.ACCENT)
+    median_error, p90_error = (
+        float(error) for error in np.interp((0.5, 0.9), data["share"], data["within"])
+    )
+    for share, name, error in ((0.5, "half", median_error), (0.9, "nine in ten", p90_error)):
+        ax.scatter([share], [error], s=42, color=style.ACCENT, zorder=3)
+        plotting.annotate_point(
+            ax, (share, error), f"{name} within {format_metric(error)}", offset=(-6, 9), ha="right"
+        )
+    plotting.set_percent_format(ax)
+    plotting.set_thousands_format(ax.yaxis)
+    ax.set(
+        xlabel="share of train rows, smallest error first",
+        ylabel="absolute error at most",
+        ylim=(0, None),
+    )
+    alt = "Out of fold, the absolute error is at most this for half of the train rows: "
+    caption = "Regression has no threshold to choose, and costs are not used."
+    return Figure(
+        figure,
+        alt=f"{alt}{format_metric(median_error)}; for nine in ten: {format_metric(p90_error)}.",
+        data=table,
+        caption=caption,
+    )
+
+
+def diagnostic_plots(
+    frames: tuple[pd.DataFrame, pd.DataFrame], metrics: pd.DataFrame
+) -> DisplayGroup:
+    """Predicted against actual, then residuals by prediction; ``metrics`` is the metrics table."""
+    return DisplayGroup(
+        predicted_vs_actual(frames[0], metrics), residuals_by_prediction(frames[1], metrics)
+    )
+
+
+@style.with_style
+def predicted_vs_actual(rows: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
+    """Scatter plot of predicted against actual values.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        Columns ``predicted, actual``: a sample of the holdout.
+    metrics : pandas.DataFrame
+        The metrics.
+    """
+    data = plotting.drawable_rows(rows, ["predicted", "actual"], ["predicted", "actual"])
+    if data is None:
+        return empty_figure("Predicted against actual")
+    figure, ax = plotting.subplots(*SCATTER_SIZE)
+    low, high = plotting.padded_limits(data["predicted"], data["actual"], margin=0.04)
+    ax.plot([low, high], [low, high], color=style.BASELINE, linestyle="--", linewidth=1)
+    plotting.annotate_point(
+        ax, (high, high), "exact", offset=(-4, 8), color=style.MUTED, ha="right"
+    )
+    ax.scatter(data["predicted"], data["actual"], s=11, color=style.ACCENT, alpha=0.5, linewidths=0)
+    ax.set(xlim=(low, high), ylim=(low, high), aspect="equal", xlabel="predicted", ylabel="actual")
+    plotting.set_thousands_format(ax.xaxis)
+    plotting.set_thousands_format(ax.yaxis)
+    r2 = metrics.loc[metrics["metric"] == "r2", "value"].iloc[0]
+    errors = (data["predicted"] - data["actual"]).abs()
+    alt = (
+        f"{len(data):,} rows, predicted against actual: R² is {r2:.2f} on all rows, and half of "
+        "the rows shown are "
+    )
+    caption = (
+        f"{len(data):,} holdout rows{', drawn at random' if len(data) >= 400 else ''}; on the "
+        "line the prediction is exact."
+    )
+    return Figure(
+        figure,
+        alt=f"{alt}within {format_metric(errors.median())} of the line.",
+        data=rows,
+        caption=caption,
+    )
+
+
+@style.with_style
+def residuals_by_prediction(deciles: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
+    """Quantiles of the residuals by decile of the prediction.
+
+    Parameters
+    ----------
+    deciles : pandas.DataFrame
+        Columns ``predicted, median, q05, q25, q75, q95, rows``: of actual minus predicted.
+    """
+    data = plotting.drawable_rows(
+        deciles, ["predicted", "median", "q05", "q25", "q75", "q95"], ["predicted", "median"]
+    )
+    if data is None:
+        return empty_figure("Errors by prediction")
+    figure, ax = plotting.subplots(3.4)
+    ax.axhline(0, color=style.BASELINE, linestyle="--", linewidth=1)
+    ax.vlines(data["predicted"], data["q05"], data["q95"], color=style.FAINT, linewidth=1.6)
+    ax.vlines(
+        data["predicted"], data["q25"], data["q75"], color=style.ACCENT, alpha=0.45, linewidth=6
+    )
+    ax.scatter(data["predicted"], data["median"], s=34, color=style.ACCENT, zorder=3)
+    ax.set(xlabel="prediction, by decile", ylabel="actual minus predicted")
+    plotting.set_thousands_format(ax.xaxis)
+    plotting.set_thousands_format(ax.yaxis)
+    widest = data.loc[(data["q95"] - data["q05"]).idxmax()]
+    alt = (
+        f"Errors spread most where about {format_metric(widest['predicted'])} is predicted: "
+        "nine in ten lie between "
+        f"{format_metric(widest['q05'])} and {format_metric(widest['q95'])}."
+    )
+    caption = (
+        "Dot: median error; bar: middle 50%; line: middle 90%. Above 0 the prediction was too low."
+    )
+    return Figure(figure, alt=alt, data=deciles, caption=caption)
+
+
+def calibration(bins: pd.DataFrame) -> Figure:
+    """Reliability curve: mean predicted against mean actual, by bin."""
+    return finalize.calibration(bins, ("mean predicted", "mean actual"), is_probability=False)
+
+
+@style.with_style
+def prediction_errors(table: pd.DataFrame) -> Figure:
+    """Histogram of the errors, actual minus predicted.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns ``low, high, rows`` of each bin.
+    """
+    data = plotting.drawable_rows(table, ["low", "high", "rows"], ["low", "high", "rows"])
+    if data is None:
+        return empty_figure("Errors")
+    figure, ax = plotting.subplots(2.9)
+    edges = [*data["low"], data["high"].iloc[-1]]
+    ax.stairs(data["rows"], edges, color=style.ACCENT, linewidth=1.4)
+    ax.stairs(data["rows"], edges, color=style.ACCENT, alpha=0.15, fill=True)
+    plotting.draw_reference_line(ax, 0.0, "exact")
+    ax.set(xlabel="actual minus predicted", ylabel="rows")
+    plotting.set_thousands_format(ax.xaxis)
+    share_too_high = data.loc[data["high"] <= 0, "rows"].sum() / data["rows"].sum()
+    modal_bin = data.loc[data["rows"].idxmax()]
+    alt = (
+        f"Most errors lie between {format_metric(modal_bin['low'])} and "
+        f"{format_metric(modal_bin['high'])}; about {share_too_high:.0%} of the predictions were "
+    )
+    caption = (
+        "Right of the line the prediction was too low, left of it too high; the outer bins "
+        "include all larger errors."
+    )
+    return Figure(
+        figure, alt=f"{alt}too high by more than the middle bin.", data=table, caption=caption
+    )

@@ -1,0 +1,114 @@
+"""Figures of a multiclass target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from modelbook.contract.counts import count_values
+from modelbook.display import plotting, style
+from modelbook.display.components import Figure, empty_figure
+from modelbook.display.figures import explore
+from modelbook.formatting import natural_sort_key
+
+N_COLUMNS = 3
+BINS = 5
+
+
+@style.with_style
+def target_by_period(frame: pd.DataFrame, target: str) -> Figure:
+    """Share of each class by period, with intervals.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Columns ``class, period, rows, rate, low, high``.
+    """
+    data = plotting.drawable_rows(
+        frame, ["class", "period", "rows", "rate", "low", "high"], ["class", "rate"]
+    )
+    if data is None:
+        return empty_figure("Shares of the classes")
+    has_periods = data["period"].nunique() > 1
+    names = [
+        f"{row['class']}, {explore.period_label(row['period'])}" if has_periods else row["class"]
+        for _, row in data.iterrows()
+    ]
+    figure, ax = plotting.subplots(plotting.height_for_rows(len(data)))
+    texts = [
+        f"{rate:.1%}  of {rows:,.0f}" for rate, rows in zip(data["rate"], data["rows"], strict=True)
+    ]
+    plotting.draw_dots(
+        ax,
+        names,
+        data["rate"],
+        low=data["low"],
+        high=data["high"],
+        color=style.POSITIVE,
+        row_texts=texts,
+    )
+    ax.set_xlim(0, None)
+    plotting.set_percent_format(ax)
+    ax.set_xlabel(f"share of each class of {target}, with 95% CI")
+    shares = data.groupby("class", sort=False)["rate"].mean().sort_values(kind="stable")
+    alt = (
+        f"The most frequent class is {shares.index[-1]}, with {shares.iloc[-1]:.1%}; the rarest "
+        f"is {shares.index[0]}, "
+    )
+    return Figure(
+        figure,
+        alt=f"{alt}with {shares.iloc[0]:.1%}.",
+        data=frame,
+        caption="Right: share, and number of rows.",
+    )
+
+
+@style.with_style
+def feature_distributions(train: pd.DataFrame, columns: Sequence[str], target: str) -> Figure:
+    """Class shares by feature: by quintile of a number, or by category."""
+    available_columns = [
+        name for name in columns if name in train.columns and train[name].notna().any()
+    ]
+    if not available_columns or target not in train.columns or train.empty:
+        return empty_figure("The classes by column")
+    classes = sorted(train[target].unique(), key=natural_sort_key)
+    mixes = {name: _class_shares(train, name, target, classes) for name in available_columns}
+    n_grid_columns = 2 if len(classes) > 4 else N_COLUMNS
+    max_rows = max(len(mix) for mix in mixes.values())
+    figure, grid = plotting.subplot_grid(
+        len(available_columns), n_grid_columns, 0.27 * max_rows + 0.75, 0.2
+    )
+    for ax, (name, mix) in zip(grid.flat, mixes.items(), strict=False):
+        plotting.draw_heatmap(
+            ax, mix.to_numpy(), [[f"{share:.0%}" for share in row] for row in mix.to_numpy()]
+        )
+        ax.set_yticks(range(len(mix)), [plotting.truncate(value, 14) for value in mix.index])
+        ax.set_xticks(range(len(classes)), [plotting.truncate(value, 9) for value in classes])
+        ax.set_title(plotting.truncate(name, 26))
+    data = pd.concat(
+        [mix.rename_axis("value").reset_index().assign(column=name) for name, mix in mixes.items()]
+    )
+    data = data[["column", "value", *classes]].reset_index(drop=True)
+    share_ranges = {name: (mix.max() - mix.min()).max() for name, mix in mixes.items()}
+    top_column = max(share_ranges, key=lambda name: share_ranges[name])
+    alt = (
+        f"The shares of {len(classes)} classes by {len(available_columns)} columns differ most "
+        f"by {top_column}: a class's share changes by "
+    )
+    caption = (
+        "Each row adds up to 100%: class shares among the rows with this value, or in this "
+        "quintile."
+    )
+    return Figure(figure, alt=f"{alt}{share_ranges[top_column]:.0%}.", data=data, caption=caption)
+
+
+def _class_shares(train: pd.DataFrame, name: str, target: str, classes: list[Any]) -> pd.DataFrame:
+    groups, is_numeric = explore.bin_column(train[name], BINS, use_interval_labels=True)
+    mix = pd.crosstab(groups, train[target], normalize="index").reindex(
+        columns=classes, fill_value=0.0
+    )
+    order = count_values(groups).index[: explore.MAX_CATEGORIES]
+    selected = mix if is_numeric else mix.loc[sorted(order, key=natural_sort_key)]
+    return selected.set_axis(selected.index.map(str))

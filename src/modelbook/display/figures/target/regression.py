@@ -1,0 +1,150 @@
+"""Figures of a numeric target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from modelbook.display import plotting, style
+from modelbook.display.components import Figure, empty_figure
+from modelbook.display.figures import explore
+from modelbook.formatting import natural_sort_key
+from modelbook.tasks.metric_format import format_metric
+
+BINS = 10
+
+
+@style.with_style
+def target_by_period(frame: pd.DataFrame, target: str) -> Figure:
+    """Distribution of the target by period.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Columns ``period, rows, mean, low, high, q05, q25, median, q75, q95``.
+    """
+    data = plotting.drawable_rows(frame, ["period", "mean", "median"], ["mean", "median"])
+    if data is None:
+        return empty_figure("The target")
+    figure, ax = plotting.subplots(
+        plotting.height_for_rows(len(data), row_height=0.42, base_height=1.0)
+    )
+    for position, row in data.iterrows():
+        ax.plot([row["q05"], row["q95"]], [position, position], color=style.FAINT, linewidth=1.6)
+        ax.plot(
+            [row["q25"], row["q75"]],
+            [position, position],
+            color=style.ACCENT,
+            linewidth=7,
+            alpha=0.45,
+        )
+        plotting.annotate_row(
+            ax, float(position), f"{format_metric(row['mean'])}  of {row['rows']:,.0f}"
+        )
+    ax.scatter(
+        data["median"], data.index, s=46, color=style.ACCENT, zorder=3, edgecolors=style.PAPER
+    )
+    ax.scatter(
+        data["mean"],
+        data.index,
+        s=46,
+        color=style.POSITIVE,
+        marker="D",
+        zorder=3,
+        edgecolors=style.PAPER,
+    )
+    plotting.label_rows(ax, [explore.period_label(name) for name in data["period"]])
+    plotting.set_thousands_format(ax.xaxis)
+    ax.set_xlabel(target)
+    first_period = data.iloc[0]
+    alt = (
+        f"In {explore.period_label(first_period['period'])}, {target} has the mean "
+        f"{format_metric(first_period['mean'])} and the median "
+    )
+    alt += (
+        f"{format_metric(first_period['median'])}; nine in ten rows lie between "
+        f"{format_metric(first_period['q05'])} and {format_metric(first_period['q95'])}"
+    )
+    if len(data) > 1:
+        alt += (
+            f"; the means of the periods go from {format_metric(data['mean'].min())} to "
+            f"{format_metric(data['mean'].max())}"
+        )
+    caption = (
+        "Dot: median; diamond: mean, also at the right, with the number of rows. Bar: middle "
+        "50%; line: middle 90%."
+    )
+    return Figure(figure, alt=f"{alt}.", data=frame, caption=caption)
+
+
+@style.with_style
+def feature_distributions(train: pd.DataFrame, columns: Sequence[str], target: str) -> Figure:
+    """Median and interquartile range of the target by decile, or category, of each column."""
+    available_columns = [
+        name for name in columns if name in train.columns and train[name].notna().any()
+    ]
+    if not available_columns or target not in train.columns or train.empty:
+        return empty_figure("The target by column")
+    figure, grid = plotting.subplot_grid(
+        len(available_columns), explore.N_COLUMNS, 1.9, 0.35, sharey=True
+    )
+    table = []
+    for ax, name in zip(grid.flat, available_columns, strict=False):
+        groups, is_numeric = explore.bin_column(train[name], BINS)
+        spread = train[target].groupby(groups, sort=False).quantile([0.25, 0.5, 0.75]).unstack()
+        spread = spread.assign(rows=groups.value_counts())
+        if not is_numeric:
+            spread = spread.nlargest(explore.MAX_CATEGORIES, "rows")
+        spread = spread.loc[sorted(spread.index, key=natural_sort_key)]
+        _draw_spread(ax, spread, is_numeric)
+        ax.set_title(plotting.truncate(name, 26))
+        table += [
+            {
+                "column": name,
+                "value": value,
+                "low": quantiles[0.25],
+                "median": quantiles[0.5],
+                "high": quantiles[0.75],
+                "rows": quantiles["rows"],
+            }
+            for value, quantiles in spread.iterrows()
+        ]
+    for row in grid:
+        row[0].set_ylabel(plotting.truncate(target, 20))
+        plotting.set_thousands_format(row[0].yaxis)
+    data = pd.DataFrame(table)
+    median_ranges = data.groupby("column")["median"].agg(["min", "max"])
+    top_column = (median_ranges["max"] - median_ranges["min"]).idxmax()
+    alt = (
+        f"The median of {target} by {len(available_columns)} columns varies most with "
+        f"{top_column}: from "
+    )
+    alt += (
+        f"{format_metric(median_ranges['min'][top_column])} to "
+        f"{format_metric(median_ranges['max'][top_column])}."
+    )
+    caption = (
+        "Dots: median of the target; bars: its middle 50%. Numeric columns are binned by decile, "
+        "drawn at the bin's median."
+    )
+    return Figure(figure, alt=alt, data=data.astype({"value": str}), caption=caption)
+
+
+def _draw_spread(ax: Any, spread: pd.DataFrame, is_numeric: bool) -> None:
+    positions = spread.index.astype(float) if is_numeric else range(len(spread))
+    ax.vlines(positions, spread[0.25], spread[0.75], color=style.ACCENT, alpha=0.35, linewidth=4)
+    ax.scatter(positions, spread[0.5], s=20, color=style.ACCENT, zorder=3)
+    if is_numeric:
+        ax.plot(positions, spread[0.5], color=style.ACCENT, linewidth=0.8, alpha=0.6)
+        ax.locator_params(axis="x", nbins=4)
+    else:
+        is_crowded = sum(len(str(name)) for name in spread.index) > 22
+        label_options = (
+            {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if is_crowded else {}
+        )
+        ax.set_xticks(
+            positions, [plotting.truncate(name, 10) for name in spread.index], **label_options
+        )
+        ax.set_xlim(-0.6, len(spread) - 0.4)

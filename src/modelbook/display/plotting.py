@@ -1,0 +1,237 @@
+"""Plotting helpers that figures share: axes, dots with intervals, bands, heat maps, labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from modelbook.display import style
+from modelbook.formatting import is_numeric
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    Values: TypeAlias = Sequence[Any] | pd.Series[Any]
+
+MAX_ROWS = 40
+
+
+@style.with_style
+def subplots(
+    height: float = 3.2,
+    width: float = style.FIGURE_WIDTH,
+    nrows: int = 1,
+    ncols: int = 1,
+    **subplot_options: Any,
+) -> Any:
+    """Return a figure without a backend, and its axes (one, or an array of them)."""
+    from matplotlib.figure import Figure as Drawing
+
+    figure: Figure = Drawing(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(nrows, ncols, **subplot_options)
+
+
+def subplot_grid(
+    count: int, ncols: int, panel_height: float, base_height: float, **subplot_options: Any
+) -> Any:
+    """Return a figure and a grid of axes for ``count`` panels of ``panel_height`` inches."""
+    n_grid_rows = -(-count // ncols)
+    figure, grid = subplots(
+        panel_height * n_grid_rows + base_height,
+        nrows=n_grid_rows,
+        ncols=ncols,
+        squeeze=False,
+        **subplot_options,
+    )
+    for ax in grid.flat[count:]:
+        ax.set_visible(False)
+    return figure, grid
+
+
+def height_for_rows(n_rows: int, *, row_height: float = 0.3, base_height: float = 0.85) -> float:
+    """Return the figure height, in inches, for a number of rows."""
+    return base_height + row_height * max(n_rows, 1)
+
+
+def drawable_rows(
+    frame: pd.DataFrame | None, columns: Sequence[str], required: Sequence[str]
+) -> pd.DataFrame | None:
+    """Return the rows of a frame that can be drawn; None if there are none.
+
+    Missing columns are added as NaN; rows without the required values are dropped.
+    """
+    if frame is None or frame.empty:
+        return None
+    data = frame.reindex(
+        columns=[*frame.columns, *(column for column in columns if column not in frame.columns)]
+    )
+    data = data.assign(**{str(name): _missing_to_nan(data[name]) for name in data.columns})
+    data = data.replace([math.inf, -math.inf], math.nan).dropna(subset=[*required])
+    return None if data.empty else data.reset_index(drop=True)
+
+
+def _missing_to_nan(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Return numbers as floats with NaN for any missing value; other columns unchanged."""
+    if column.isna().all() or (column.isna().any() and is_numeric(column)):
+        return column.astype(object).where(column.notna(), math.nan).astype(float)
+    return column
+
+
+def draw_dots(
+    ax: Axes,
+    labels: Values,
+    values: Values,
+    *,
+    low: Values | None = None,
+    high: Values | None = None,
+    color: str | Sequence[str] = style.ACCENT,
+    row_texts: Sequence[str] = (),
+) -> None:
+    """Draw one row per label, first on top: a dot, its interval, and a text at the right edge."""
+    positions = range(len(labels))
+    colours = [color] * len(labels) if isinstance(color, str) else list(color)
+    if low is not None and high is not None:
+        intervals = zip(values, low, high, colours, strict=True)
+        for position, (value, start, end, colour) in enumerate(intervals):  # NaN: no interval
+            interval = [value if math.isnan(end) else end for end in (start, end)]
+            ax.plot(interval, [position, position], color=colour, linewidth=2.2, alpha=0.45)
+    ax.scatter(values, positions, s=42, c=colours, zorder=3, edgecolors=style.PAPER, linewidths=0.8)
+    label_rows(ax, labels)
+    for position, text in enumerate(row_texts):
+        annotate_row(ax, position, text)
+
+
+def label_rows(ax: Axes, labels: Values) -> None:
+    """Label the rows, first on top, with a grid line from label to mark."""
+    ax.set_yticks(range(len(labels)), [truncate(label) for label in labels])
+    ax.set_ylim(len(labels) - 0.4, -0.6)
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    ax.grid(axis="y")
+
+
+def annotate_row(ax: Axes, row: float, text: str, color: str = style.INK) -> None:
+    """Write a text at the right edge of a row, outside the data area."""
+    ax.text(
+        1.015, row, text, transform=ax.get_yaxis_transform(), va="center", color=color, fontsize=8.5
+    )
+
+
+def draw_reference_line(
+    ax: Axes, x: float, text: str, *, color: str = style.MUTED, linestyle: str = "--"
+) -> None:
+    """Draw a vertical reference line, labelled above the axes."""
+    ax.axvline(x, color=color, linestyle=linestyle, linewidth=1.1, zorder=1)
+    ax.annotate(
+        text,
+        (x, 1),
+        (0, 3),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        ha="center",
+        va="bottom",
+        color=color,
+        fontsize=style.SMALL_FONT_SIZE,
+    )
+
+
+def annotate_point(
+    ax: Axes,
+    xy: tuple[float, float],
+    text: str,
+    *,
+    offset: tuple[float, float] = (5, 0),
+    **text_options: Any,
+) -> None:
+    """Write a label beside a point, instead of a legend."""
+    options: dict[str, Any] = {
+        "color": style.INK,
+        "fontsize": style.SMALL_FONT_SIZE,
+        "va": "center",
+    }
+    ax.annotate(
+        text,
+        xy,
+        offset,
+        textcoords="offset points",
+        annotation_clip=False,
+        **(options | text_options),
+    )
+
+
+def draw_band(ax: Axes, x: Values, low: Values, high: Values, color: str) -> None:
+    """Draw the interval around a curve; nothing where it is unknown."""
+    ax.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
+
+
+def draw_heatmap(ax: Axes, values: Any, cell_texts: Any, *, color: str = style.ACCENT) -> None:
+    """Draw a heat map with a text in each cell, in tints that are readable on light and dark."""
+    from matplotlib.patches import Rectangle
+
+    height, width = values.shape
+    max_value = max((abs(v) for v in values.ravel() if not math.isnan(v)), default=0) or 1
+    for row in range(height):
+        for col in range(width):
+            value = values[row, col]
+            depth = 0.0 if math.isnan(value) else min(abs(value) / max_value, 1) * 0.5
+            ax.add_patch(
+                Rectangle(
+                    (col - 0.49, row - 0.47), 0.98, 0.94, facecolor=color, alpha=depth, linewidth=0
+                )
+            )
+            ax.text(
+                col,
+                row,
+                cell_texts[row][col],
+                ha="center",
+                va="center",
+                fontsize=style.SMALL_FONT_SIZE,
+                color=style.INK,
+            )
+    ax.set_xlim(-0.5, width - 0.5)
+    ax.set_ylim(height - 0.5, -0.5)
+    ax.tick_params(length=0)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def truncate(text: Any, max_chars: int = 34) -> str:
+    """Shorten a label so that it leaves room for the data."""
+    label = str(text)
+    return label if len(label) <= max_chars else f"{label[: max_chars - 1]}…"
+
+
+def format_signed(value: float, decimals: int = 2) -> str:
+    """Format a difference with its sign; without one if it rounds to 0."""
+    text = f"{value:+.{decimals}f}".replace("-", "−")
+    return text if round(value, decimals) else text[1:]
+
+
+def set_percent_format(ax: Axes) -> None:
+    """Format the x axis as percentages, with at most one decimal."""
+    from matplotlib.ticker import PercentFormatter
+
+    low, high = ax.get_xlim()
+    ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0 if high - low > 0.035 else 1))
+    ax.locator_params(axis="x", nbins=6)
+
+
+def set_thousands_format(axis: Any) -> None:
+    """Format an axis with thousands separators."""
+    axis.set_major_formatter("{x:,g}")
+
+
+def padded_limits(*values: Any, margin: float = 0.08) -> tuple[float, float]:
+    """Return axis limits with a margin around all values."""
+    flat = [
+        float(value)
+        for group in values
+        for value in group
+        if value is not None and math.isfinite(float(value))
+    ]
+    low, high = min(flat, default=0.0), max(flat, default=1.0)
+    padding = (high - low) * margin or abs(high) * margin or 0.1
+    return low - padding, high + padding

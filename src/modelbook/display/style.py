@@ -1,0 +1,97 @@
+"""The style of figures: a colour-blind-safe palette and font sizes, for light and dark pages."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+# Each colour has one meaning in all figures. Pairs are (on light pages, on dark pages).
+PALETTE = {
+    "ink": ("#1f2933", "#e6eaef"),
+    "muted": ("#5a6673", "#a8b2bd"),
+    "rule": ("#d8dee4", "#3a444e"),
+    "faint": ("#b4bfca", "#5b6773"),
+    "accent": ("#0072b2", "#56b4e9"),
+    "positive": ("#d55e00", "#f28e4b"),
+    "paper": ("#ffffff", "#1a1f24"),
+}
+INK, MUTED, RULE, FAINT, ACCENT, POSITIVE, PAPER = (light for light, _ in PALETTE.values())
+CURRENT, CANDIDATE = ACCENT, ACCENT  # the subject of the page
+REFERENCE, NEGATIVE, BASELINE = MUTED, MUTED, MUTED  # what it is compared with
+
+FIGURE_WIDTH = 7.6  # inches; the page shows a figure at its natural size
+SMALL_FONT_SIZE = 8.5
+
+RC_PARAMS: dict[str, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": FAINT,
+    "axes.facecolor": "none",
+    "axes.grid": False,
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": 9,
+    "axes.linewidth": 0.8,
+    "axes.prop_cycle": (
+        f"cycler('color', ['{ACCENT}', '{POSITIVE}', '{MUTED}', '{FAINT}', '{INK}'])"
+    ),
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.unicode_minus": True,
+    "figure.facecolor": "none",
+    "font.family": ["DejaVu Sans"],  # comes with matplotlib: the same on every machine
+    "font.size": 9,
+    "grid.color": RULE,
+    "grid.linewidth": 0.7,
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+    "savefig.facecolor": "none",
+    "svg.fonttype": "path",  # letters as outlines: no font is needed to read them
+    "svg.hashsalt": "modelbook",  # the same data gives the same bytes
+    "text.color": INK,
+    "xtick.color": FAINT,
+    "xtick.labelcolor": MUTED,
+    "xtick.labelsize": SMALL_FONT_SIZE,
+    "xtick.major.width": 0.8,
+    "ytick.color": FAINT,
+    "ytick.labelcolor": INK,
+    "ytick.labelsize": SMALL_FONT_SIZE,
+    "ytick.major.width": 0.8,
+}
+
+DrawFunction = TypeVar("DrawFunction", bound=Callable[..., Any])
+
+_HEX_PATTERN = re.compile("|".join(light for light, _ in PALETTE.values()))
+_NAME_BY_COLOR = {light: name for name, (light, _) in PALETTE.items()}
+
+
+def with_style(draw: DrawFunction) -> DrawFunction:
+    """Decorate a drawing function to run under this style, without changing global settings."""
+
+    @functools.wraps(draw)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        import matplotlib
+
+        with matplotlib.rc_context(RC_PARAMS):
+            return draw(*args, **kwargs)
+
+    return wrapper  # type: ignore[return-value]
+
+
+def adapt_to_dark_mode(svg: str) -> str:
+    """Replace an SVG's colours by CSS variables, so that it follows the page's colour scheme."""
+
+    def to_css_variable(match: re.Match[str]) -> str:
+        return f"var(--{_NAME_BY_COLOR[match.group()]},{match.group()})"
+
+    body = re.sub(
+        r'style="[^"]*"', lambda style: _HEX_PATTERN.sub(to_css_variable, style.group()), svg
+    )
+    dark = ";".join(f"--{name}:{dark}" for name, (_, dark) in PALETTE.items())
+    rule = f"<style>@media (prefers-color-scheme:dark){{:root{{{dark}}}}}</style>"
+    start = body.index(">", body.index("<svg")) + 1
+    return body[:start] + rule + body[start:]

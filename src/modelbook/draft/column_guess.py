@@ -1,0 +1,53 @@
+"""A guess of a column's type and role with its reason, to be reviewed by a person."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from modelbook.contract import Column
+
+UNDESCRIBED = "not described yet"
+
+
+@dataclass
+class ColumnGuess:
+    """Guessed contract entry of one column, with the reason.
+
+    Attributes
+    ----------
+    contract_keys : dict
+        Keys of the contract's column: ``role``, ``type`` and so on.
+    missing_share : float
+        Share of missing values.
+    n_distinct : int
+        Number of distinct values, missing ones not counted.
+    """
+
+    name: str
+    contract_keys: dict[str, Any]
+    reason: str
+    missing_share: float = 0.0
+    n_distinct: int = 0
+
+    @property
+    def role(self) -> str:
+        return self.contract_keys["role"]
+
+    def change_role(self, role: str, reason: str) -> None:
+        """Change role and reason, and remove the keys that the new role does not allow."""
+        removed_keys = {"role", "parts"}
+        if role in ("dropped", "id"):  # values of these roles are not checked
+            removed_keys |= {"min", "max", "categories", "unseen"}
+        remaining_keys: dict[str, Any] = {
+            key: value for key, value in self.contract_keys.items() if key not in removed_keys
+        }
+        if role in ("dropped", "id") and remaining_keys["type"] == "category":
+            remaining_keys["type"] = "text"
+        self.contract_keys, self.reason = {"role": role, **remaining_keys}, reason
+        if role == "dropped":
+            self.contract_keys |= {"reason": reason, "nullable": True}
+
+    def to_column(self) -> Column:
+        """Build the contract's column from the guess."""
+        return Column(**{"meaning": UNDESCRIBED, **self.contract_keys})

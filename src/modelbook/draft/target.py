@@ -1,0 +1,161 @@
+"""Infer the task from the target, and check that the target can be learned."""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+
+from modelbook.config import suggest_name
+from modelbook.contract import parsing
+from modelbook.contract.counts import count_values
+from modelbook.draft import column_types
+from modelbook.draft.column_guess import ColumnGuess
+from modelbook.errors import DataError
+
+TASKS = ("binary", "multiclass", "regression")
+MAX_INTEGER_CLASSES = 10  # most distinct integers that are read as classes
+MAX_CLASSES = 50  # most classes of a multiclass task
+MIN_CLASS_ROWS = 20  # rows of a class below which confidence intervals are wide
+IMBALANCE_SHARE = 0.1  # share of the smallest class below which classes are imbalanced
+POSITIVE_CLASS_PATTERN = re.compile(
+    r"(?i)y|yes|true|t|1|\+|pos.*|bad|default.*|churn.*|left|fraud.*|dead|died|positive|abnormal|ill|sick|disease"
+)
+
+
+def draft_target(frame: pd.DataFrame, target: str, task: str | None) -> tuple[str, ColumnGuess]:
+    """Return the task and the target's contract entry.
+
+    Raises
+    ------
+    DataError
+        When the target column does not exist, has missing values, holds only one value, has a class
+        of one row, or does not fit the task.
+    """
+    if target not in frame.columns:
+        has_numeric_names = any(re.fullmatch(r"-?\d+(\.\d+)?", name) for name in frame.columns)
+        raise DataError(
+            f"the table has no column {target!r}",
+            expected=suggest_name(target, frame.columns[:30]),
+            next="name the target column: --target"
+            + ("; a file without a header needs --columns" if has_numeric_names else ""),
+        )
+    if task is not None and task not in TASKS:
+        raise DataError(
+            f"{task!r} is not a task",
+            expected=suggest_name(task, TASKS),
+            next="correct --task, or omit it",
+        )
+    values = frame[target]
+    if missing_count := int(values.isna().sum()):
+        raise DataError(
+            f"the target {target!r} is missing in {missing_count:,} of {len(values):,} rows, "
+            "first in row "
+            f"{int(values.index[values.isna()][0])}",
+            expected="a target value in each row",
+            next="remove these rows, or fill in their target values",
+        )
+    guess = column_types.guess_column(target, values)
+    if guess.n_distinct < 2:
+        raise DataError(
+            f"the target {target!r} is always {values.iloc[0]!r}",
+            expected="at least two distinct values",
+            next="check the column, or add rows with other values",
+        )
+    inferred_task = task or _infer_task(guess)
+    if inferred_task == "regression":
+        _set_numeric_target(guess, values, task)
+    else:
+        _set_class_target(guess, values, inferred_task)
+    return inferred_task, guess
+
+
+def describe_imbalance(frame: pd.DataFrame, guess: ColumnGuess) -> list[str]:
+    """Return notes on small or imbalanced classes."""
+    counts = count_values(parsing.normalize_texts(frame[guess.name]))
+    rarest_class = f"{counts.index[-1]!r} of {guess.name}"
+    notes = []
+    if counts.iloc[-1] < MIN_CLASS_ROWS:
+        notes.append(f"Only {counts.iloc[-1]} rows have {rarest_class}: intervals will be wide.")
+    if counts.iloc[-1] / counts.sum() < IMBALANCE_SHARE:
+        notes.append(
+            f"The classes are imbalanced: {counts.iloc[-1] / counts.sum():.1%} of the rows "
+            f"have {rarest_class}."
+        )
+    return notes
+
+
+def _infer_task(guess: ColumnGuess) -> str:
+    if guess.n_distinct == 2:
+        return "binary"
+    is_numeric = guess.contract_keys["type"] in ("number", "integer")
+    return (
+        "regression"
+        if is_numeric
+        and (guess.contract_keys["type"] == "number" or guess.n_distinct > MAX_INTEGER_CLASSES)
+        else "multiclass"
+    )
+
+
+def _set_numeric_target(guess: ColumnGuess, values: pd.Series, task: str | None) -> None:
+    target = guess.name
+    if guess.contract_keys["type"] == "boolean":
+        guess.contract_keys |= {"type": "integer"}
+    if guess.contract_keys["type"] not in ("number", "integer"):
+        raise DataError(
+            f"the target {target!r} holds no numbers: {guess.reason}",
+            expected="numbers, for a regression",
+            next="omit --task, or name another target",
+        )
+    numbers = pd.to_numeric(values, errors="coerce")
+    if task is None and guess.n_distinct == len(values) == numbers.max() - numbers.min() + 1:
+        raise DataError(
+            f"the target {target!r} looks like a row number: each number from {numbers.min():g} to "
+            f"{numbers.max():g} occurs once",
+            expected="a target that the other columns can predict",
+            next="name another --target; if it is the target, add --task regression",
+        )
+    guess.contract_keys |= {"role": "target", "nullable": False}
+    reason = "set by --task" if task else f"{guess.n_distinct:,} distinct numbers"
+    guess.reason = f"regression, {reason}; {guess.reason}"
+
+
+def _set_class_target(guess: ColumnGuess, values: pd.Series, task: str) -> None:
+    texts = parsing.normalize_texts(values)
+    counts = count_values(texts)
+    problem = ""
+    if len(counts) == len(values):
+        problem = "a different value in each row"
+    elif len(counts) > MAX_CLASSES:
+        problem = f"{len(counts):,} distinct values"
+    elif (task == "binary") != (len(counts) == 2):
+        problem = f"{len(counts)} distinct values, and the task is {task}"
+    elif counts.iloc[-1] < 2:
+        problem = f"the value {counts.index[-1]!r} in only one row"
+    if problem:
+        raise DataError(
+            f"the target {guess.name!r} has {problem}",
+            expected=f"2 classes for binary, 3 to {MAX_CLASSES} for multiclass, each in several "
+            "rows; numbers for regression",
+            next="name another --target or --task, or merge rare classes",
+        )
+    shares = ", ".join(
+        f"{name} {count / len(values):.1%}" for name, count in counts.head(6).items()
+    )
+    is_boolean = guess.contract_keys["type"] == "boolean"
+    guess.contract_keys = (
+        {"role": "target", "type": "boolean"}
+        if is_boolean
+        else {
+            "role": "target",
+            "type": "category",
+            "categories": sorted(counts.index, key=column_types._numeric_sort_key),
+        }
+    )
+    guess.reason = f"{task}, {len(counts)} classes: {shares}"
+    if task == "binary" and not is_boolean:
+        guess.contract_keys["positive"] = next(
+            (name for name in counts.index[::-1] if POSITIVE_CLASS_PATTERN.fullmatch(name)),
+            counts.index[-1],
+        )
+        guess.reason += f"; {guess.contract_keys['positive']!r} is the positive class"

@@ -1,0 +1,1 @@
+"""Model evaluation: metrics with intervals, slices, fairness, calibration, explanation."""

@@ -1,0 +1,136 @@
+"""Comparison of the model with the baseline and a simple model on the same rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from modelbook.evaluation.metrics_ci import evaluate_metrics, label_metrics, paired_difference
+from modelbook.tasks.base import Task
+from modelbook.tasks.metric_format import LOWER_IS_BETTER
+from modelbook.tasks.metric_format import format_metric as told_value
+from modelbook.tasks.scored_rows import ScoredRows
+
+CAPTION = "Metrics on the same holdout rows with 95% CI, and the model's paired gain over each"
+MODEL, BASELINE, SIMPLE = "model", "baseline", "simple"
+
+
+def compare_with_baseline(
+    task: Task,
+    model_name: str,
+    scored: ScoredRows,
+    simple_model: tuple[str, ScoredRows] | None,
+    *,
+    resamples: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Evaluate the model, a simple model and the baseline, and the model's gain over the other two.
+
+    Gains are paired: each resample draws the same entities for both models.
+
+    Parameters
+    ----------
+    model_name, scored : str, ScoredRows
+        The final model.
+    simple_model : pair of str and ScoredRows, or None
+        The simple model; None if the final model is itself simple.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``is`` (model, simple, baseline), ``candidate, metric, value, low, high``, and
+        ``gain, gain_low, gain_high``, empty for the model itself. A gain above 0 is an improvement
+        in every metric; for a regression it is the relative reduction of the error.
+    """
+    bootstrap_options = {"resamples": resamples, "seed": seed}
+    names = list(dict.fromkeys((task.headline_metric, task.baseline_metric)))
+    metrics = {metric: task.metric_functions()[metric] for metric in names}
+    simple_entries = [(SIMPLE, *simple_model)] if simple_model else []
+    rows: list[dict[str, Any]] = []
+    for kind, candidate_name, candidate_scores in [
+        (MODEL, model_name, scored),
+        *simple_entries,
+        (BASELINE, BASELINE, scored.to_baseline()),
+    ]:
+        for row in (
+            evaluate_metrics(candidate_scores, metrics, **bootstrap_options)
+            .drop(columns="baseline")
+            .to_dict("records")
+        ):
+            gain_columns = {}
+            if kind != MODEL:
+                gain = paired_difference(
+                    task, scored, candidate_scores, row["metric"], **bootstrap_options
+                )
+                gain_columns = dict(zip(("gain", "gain_low", "gain_high"), gain))
+            rows.append({"is": kind, "candidate": candidate_name, **row, **gain_columns})
+    return pd.DataFrame(rows).sort_values(
+        "metric", key=lambda column: column.map(names.index), kind="stable"
+    )
+
+
+def beats_simple_model(comparison: pd.DataFrame) -> bool:
+    """Whether the model is significantly better than the simple model in any metric."""
+    simple_rows = comparison[comparison["is"] == SIMPLE]
+    return simple_rows.empty or bool((simple_rows["gain_low"] > 0).any())
+
+
+def describe_gain_over_simple(task: Task, comparison: pd.DataFrame) -> str:
+    """Describe the model's gain over the simple model, from ``compare_with_baseline``."""
+    simple_rows = comparison[comparison["is"] == SIMPLE].to_dict("records")
+    if not simple_rows:
+        return "The model is itself a simple one, so it is compared with the baseline only."
+    headline_row, *other_rows = simple_rows
+    preposition = (
+        "over"
+        if headline_row["gain"] >= 0 and headline_row["metric"] not in LOWER_IS_BETTER
+        else "against"
+    )
+    gain = task.describe_gain(
+        headline_row["metric"], headline_row["gain"], _half_width(headline_row)
+    )
+    sentence = f"The complex model {gain} {preposition} "
+    sentence += headline_row["candidate"]
+    if headline_row["gain_low"] > 0:
+        return f"{sentence}."
+    if headline_row["gain_high"] < 0:
+        return f"{sentence}: prefer the simple model."
+    significant_rows = [row for row in other_rows if row["gain_low"] > 0]
+    if not significant_rows:
+        return f"{sentence}, which is within noise: prefer the simple model."
+    gain_text = task.describe_gain(
+        significant_rows[0]["metric"], significant_rows[0]["gain"], _half_width(significant_rows[0])
+    )
+    return f"{sentence}, which is within noise; but it {gain_text}."
+
+
+def to_display_table(comparison: pd.DataFrame) -> pd.DataFrame:
+    """The table with display names of metrics and columns."""
+    return label_metrics(comparison.drop(columns="is")).rename(
+        columns={"gain": "model's gain", "gain_low": "gain low", "gain_high": "gain high"}
+    )
+
+
+def _format_gain(value: float) -> str:
+    return "" if pd.isna(value) else told_value(value)  # the model has no gain over itself
+
+
+COLUMN_FORMATS = dict.fromkeys(
+    ("value", "low", "high", "model's gain", "gain low", "gain high"), _format_gain
+)
+
+
+def describe_holdout_use(n_holdout_evaluations: int) -> str:
+    """Describe how often the holdout has been used, and the selection bias that follows."""
+    if n_holdout_evaluations <= 1:
+        return "First evaluation on this holdout, so its metrics are free of selection bias."
+    return (
+        f"Evaluation {n_holdout_evaluations} on this holdout: the best of several evaluations is "
+        "optimistic. Draw a new holdout (another seed in ingest) for an unbiased estimate."
+    )
+
+
+def _half_width(row: dict[str, Any]) -> float:
+    """Half of the interval's width, for ``value ± half width``."""
+    return (row["gain_high"] - row["gain_low"]) / 2

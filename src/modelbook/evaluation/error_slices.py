@@ -1,0 +1,191 @@
+"""Error analysis: the rows with the largest errors, and error slices found by a decision tree."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.tree import DecisionTreeRegressor
+
+from modelbook.contract import Contract
+from modelbook.contract.counts import count_values
+from modelbook.tasks.base import Task
+from modelbook.tasks.metric_format import format_metric
+from modelbook.tasks.metrics import weighted_mean
+from modelbook.tasks.scored_rows import ScoredRows, bootstrap_ci, bootstrap_counts
+
+MAX_DEPTH, MAX_SLICES, MAX_CATEGORIES = (
+    3,
+    5,
+    20,
+)  # conditions of a slice, slices evaluated, categories of a column to split on
+COLUMNS = ["slice", "rows", "its error", "elsewhere", "gap", "low", "high"]
+
+
+def find_worst_rows(
+    task: Task, scored: ScoredRows, frame: pd.DataFrame, *, max_rows: int = 10
+) -> pd.DataFrame:
+    """Find the rows with the largest errors, worst first.
+
+    Returns
+    -------
+    DataFrame
+        The key columns (or ``row``, the position in the holdout, if no key may be shown), ``turned
+        out, answered``, and the error: the row's log loss or absolute error. No other column.
+    """
+    contract = task.contract
+    key_columns = [
+        name
+        for name in contract.key
+        if name not in contract.columns_with_role("sensitive") and name != contract.target
+    ]
+    row_keys = (
+        frame[key_columns].astype(str).rename(columns=contract.label)
+        if key_columns
+        else pd.DataFrame({"row": range(len(frame))})
+    )
+    errors = task.prediction_errors(scored).assign(
+        **{task.row_error_label: task.row_errors(scored)}
+    )
+    worst_positions = np.argsort(-errors[task.row_error_label].to_numpy(), kind="stable")[:max_rows]
+    return (
+        pd.concat([row_keys.reset_index(drop=True), errors], axis=1)
+        .iloc[worst_positions]
+        .reset_index(drop=True)
+    )
+
+
+def find_error_slices(
+    task: Task, scored: ScoredRows, frame: pd.DataFrame, *, min_rows: int, resamples: int, seed: int
+) -> pd.DataFrame:
+    """Find feature slices with the largest error, with a shallow tree, and test them on other rows.
+
+    Half of the entities grow the tree and select its worst leaves. The other half estimates how
+    much larger the error is there than elsewhere, which avoids selection bias.
+
+    Parameters
+    ----------
+    min_rows : int
+        Minimum number of rows of a slice; half as many in each half.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``slice`` (its conditions), ``rows`` (tested), ``its error, elsewhere, gap, low,
+        high``; largest gap first.
+    """
+    encoded_features, conditions = _encode_features(task.contract, frame)
+    errors, min_leaf_rows = task.row_errors(scored), max(min_rows // 2, 10)
+    entities = np.unique(scored.entity)
+    tree_entities = np.random.default_rng(seed).permutation(entities)[: len(entities) // 2]
+    in_tree_half = np.isin(scored.entity, tree_entities)
+    if min(in_tree_half.sum(), (~in_tree_half).sum()) < 2 * min_leaf_rows or encoded_features.empty:
+        return pd.DataFrame(columns=COLUMNS)
+    tree = DecisionTreeRegressor(
+        max_depth=MAX_DEPTH, min_samples_leaf=min_leaf_rows, random_state=seed
+    )
+    tree.fit(encoded_features[in_tree_half], errors[in_tree_half])
+    leaf, in_test_half = tree.apply(encoded_features), ~in_tree_half
+    leaf_errors = (
+        pd.Series(errors[in_tree_half])
+        .groupby(leaf[in_tree_half])
+        .mean()
+        .sort_values(ascending=False, kind="stable")
+    )
+    worst_leaves = leaf_errors[leaf_errors > errors[in_tree_half].mean()].index[:MAX_SLICES]
+    counts = bootstrap_counts(scored.entity[in_test_half], resamples, seed)
+    rows = [
+        {
+            "slice": _describe_path(tree, leaf_id, conditions),
+            **_measure_error_gap(errors[in_test_half], leaf[in_test_half] == leaf_id, counts),
+        }
+        for leaf_id in worst_leaves
+        if (leaf[in_test_half] == leaf_id).sum() >= min_leaf_rows
+    ]
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    return table.sort_values("gap", ascending=False, kind="stable", ignore_index=True)
+
+
+def describe_worst_slice(task: Task, error_slices: pd.DataFrame) -> str:
+    """Describe the worst significant slice from ``find_error_slices``."""
+    significant_slices = error_slices[error_slices["low"] > 0]
+    if significant_slices.empty:
+        return "No slice found by the tree has significantly larger errors on independent rows."
+    worst_slice = significant_slices.iloc[0]
+    return (
+        f"Errors are largest where {worst_slice['slice']}: {task.row_error_label} "
+        f"{format_metric(worst_slice['its error'])} against "
+        f"{format_metric(worst_slice['elsewhere'])} elsewhere, "
+        f"on {worst_slice['rows']:,} independent rows."
+    )
+
+
+def _measure_error_gap(
+    errors: np.ndarray, slice_mask: np.ndarray, counts: np.ndarray
+) -> dict[str, float]:
+    inside_error, outside_error = (
+        partial(_weighted_mean_error, errors, rows) for rows in (slice_mask, ~slice_mask)
+    )
+
+    def error_gap(weight: np.ndarray) -> Any:
+        return inside_error(weight) - outside_error(weight)
+
+    unit_weights = np.ones(len(errors))
+    low, high = bootstrap_ci(error_gap, counts)
+    return {
+        "rows": int(slice_mask.sum()),
+        "its error": inside_error(unit_weights),
+        "elsewhere": outside_error(unit_weights),
+        "gap": error_gap(unit_weights),
+        "low": low,
+        "high": high,
+    }
+
+
+def _weighted_mean_error(errors: np.ndarray, mask: np.ndarray, weight: np.ndarray) -> Any:
+    return weighted_mean(errors[mask], weight[..., mask])
+
+
+def _encode_features(
+    contract: Contract, frame: pd.DataFrame
+) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
+    """Encode features without missing values, with the conditions of each column's two sides.
+
+    Returns the encoded columns, and for each the text of the low and the high side, with ``{0}``
+    for the threshold. Missing values are encoded below the minimum, so they fall on the low side.
+    """
+    features, columns, conditions = contract.select_features(frame), {}, list[tuple[str, str]]()
+    for name in features:
+        values, label = features[name], contract.label(name)
+        if name in contract.categorical_features:
+            for value in count_values(values).index[:MAX_CATEGORIES]:
+                columns[f"{name}={value}"] = (values == value).astype(float)
+                conditions.append((f"{label} is not {value}", f"{label} is {value}"))
+        elif values.notna().any():
+            numbers = values.astype(float)
+            columns[name] = numbers.fillna(numbers.min() - 1)
+            missing_suffix = " or missing" if numbers.isna().any() else ""
+            conditions.append((f"{label} ≤ {{0}}{missing_suffix}", f"{label} > {{0}}"))
+    return pd.DataFrame(columns), conditions
+
+
+def _describe_path(
+    tree: DecisionTreeRegressor, leaf: int, conditions: list[tuple[str, str]]
+) -> str:
+    """The conditions on the path to a leaf; of nested conditions only the narrowest."""
+    tree_nodes, path_conditions, node = tree.tree_, dict[str, str](), leaf
+    while node:
+        parent = int(
+            np.flatnonzero(
+                (tree_nodes.children_left == node) | (tree_nodes.children_right == node)
+            )[0]
+        )
+        low, high = conditions[tree_nodes.feature[parent]]
+        condition = low if tree_nodes.children_left[parent] == node else high
+        path_conditions.setdefault(
+            condition, condition.replace("{0}", format_metric(tree_nodes.threshold[parent]))
+        )
+        node = parent
+    return " and ".join(reversed(path_conditions.values()))

@@ -1,0 +1,143 @@
+"""Permutation importance and partial dependence of a fitted pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.inspection import partial_dependence, permutation_importance
+
+from modelbook.tasks.base import Task
+
+MAX_IMPORTANCE_ROWS = 5_000  # rows for permutation importance
+MAX_SHUFFLES = 400  # predictions of all these rows, as long as each column has two
+MAX_DEPENDENCE_ROWS, GRID_POINTS = 300, 12  # rows and grid points: seconds for the slowest family
+BAND_QUANTILES = (0.1, 0.9)  # the band covers the middle 80% of the predictions
+
+
+def measure_importance(
+    task: Task, pipeline: Any, frame: pd.DataFrame, *, seed: int, repeats: int = 5
+) -> pd.DataFrame:
+    """Permutation importance (Breiman 2001).
+
+    How much the headline metric worsens when one column is shuffled.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows that the pipeline was not fitted on; sampled if more than 5,000.
+    repeats : int
+        Shuffles of each column; fewer, but at least 2, with more than 80 columns.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``feature, mean, sd`` in units of the headline metric, most important first.
+    """
+    sample = (
+        frame.sample(MAX_IMPORTANCE_ROWS, random_state=seed)
+        if len(frame) > MAX_IMPORTANCE_ROWS
+        else frame
+    )
+    rows, outcome = (
+        task.contract.select_features(sample),
+        task.contract.encode_checked_target(sample),
+    )
+    repeats = max(2, min(repeats, MAX_SHUFFLES // len(rows.columns)))
+    importances = permutation_importance(
+        pipeline,
+        rows,
+        outcome,
+        scoring=task.importance_scoring,
+        n_repeats=repeats,
+        random_state=seed,
+    )
+    table = pd.DataFrame(
+        {
+            "feature": rows.columns,
+            "mean": importances.importances_mean,
+            "sd": importances.importances_std,
+        }
+    )
+    return table.sort_values("mean", ascending=False, kind="stable", ignore_index=True)
+
+
+def compute_dependence(
+    task: Task, pipeline: Any, frame: pd.DataFrame, features: Sequence[str], *, seed: int
+) -> pd.DataFrame:
+    """Partial dependence (Friedman 2001): mean prediction with one column set to each grid value.
+
+    With correlated columns some of these rows are implausible. The effect is not causal.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows that the pipeline was not fitted on; sampled, without missing values of the column.
+    features : sequence of str
+        The columns to analyse.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``feature, kind`` (``number`` or ``code``), ``value, mean, low, high, rows, class``:
+        mean prediction (probability or value), and the band of the middle 80% of the individual
+        conditional expectations (Goldstein et al. 2015). Numeric grids run from the 5th to the 95th
+        percentile. With more than two classes, each has its own rows (``class``).
+    """
+    rows = task.contract.select_features(frame)
+    tables = [
+        _compute_feature_dependence(task, pipeline, rows, name, seed)
+        for name in features
+        if rows[name].nunique() > 1
+    ]
+    names = ["feature", "kind", "value", "mean", "low", "high", "rows", "class"]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=names)
+
+
+def _compute_feature_dependence(
+    task: Task, pipeline: Any, rows: pd.DataFrame, feature: str, seed: int
+) -> pd.DataFrame:
+    is_categorical = feature in task.contract.categorical_features
+    complete_rows = rows[
+        rows[feature].notna()
+    ]  # missing values would break scikit-learn's percentiles
+    sample = complete_rows.sample(
+        min(MAX_DEPENDENCE_ROWS, len(complete_rows)), random_state=seed
+    ).reset_index(drop=True)
+    dependence = partial_dependence(
+        pipeline,
+        sample,
+        [feature],
+        categorical_features=[feature] if is_categorical else None,
+        kind="individual",
+        grid_resolution=GRID_POINTS,
+        response_method=task.response_method
+        if task.experiment_type == "classification"
+        else "auto",
+    )
+    is_multiclass = len(dependence["individual"]) > 1  # one array per class, or a single one
+    is_discrete = is_categorical or sample[feature].nunique() <= 2
+    tables = []
+    for position, predictions in enumerate(dependence["individual"]):
+        low, high = np.quantile(predictions, BAND_QUANTILES, axis=0)
+        tables.append(
+            pd.DataFrame(
+                {
+                    "feature": feature,
+                    "kind": "code" if is_discrete else "number",
+                    "value": [_to_plain_value(value) for value in dependence["grid_values"][0]],
+                    "mean": predictions.mean(axis=0),
+                    "low": low,
+                    "high": high,
+                    "rows": len(sample),
+                    "class": task.classes[position] if is_multiclass else "",
+                }
+            )
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
+def _to_plain_value(value: Any) -> Any:
+    return value if isinstance(value, str) else float(value)

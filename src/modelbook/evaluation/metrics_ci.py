@@ -1,0 +1,243 @@
+"""Metrics with cluster-bootstrap intervals: overall, paired, by slice, and calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from modelbook.tasks.base import Task
+from modelbook.tasks.metric_format import format_metric, metric_label
+from modelbook.tasks.metrics import MetricFunction, weighted_mean
+from modelbook.tasks.scored_rows import ScoredRows, bootstrap_ci, bootstrap_counts
+
+
+def evaluate_metrics(
+    scored: ScoredRows, metrics: dict[str, MetricFunction], *, resamples: int, seed: int
+) -> pd.DataFrame:
+    """Evaluate every metric with its interval, and the same metric of the constant baseline.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``metric, value, low, high, baseline``.
+    """
+    counts = bootstrap_counts(scored.entity, resamples, seed)
+    baseline_score, unit_weights = scored.to_baseline().score, np.ones(len(scored))
+    rows = []
+    for name, metric in metrics.items():
+        value, low, high = _metric_with_ci(metric, scored, counts)
+        rows.append((name, value, low, high, metric(scored.outcome, baseline_score, unit_weights)))
+    return pd.DataFrame(rows, columns=["metric", "value", "low", "high", "baseline"])
+
+
+def label_metrics(table: pd.DataFrame) -> pd.DataFrame:
+    """Replace the names in the column ``metric`` by their display labels."""
+    return table.assign(metric=table["metric"].map(metric_label))
+
+
+COLUMN_FORMATS = dict.fromkeys(
+    ("value", "low", "high", "baseline"), format_metric
+)  # metrics differ in magnitude, so each cell has its own number of decimals
+
+
+def gain_over_baseline(
+    task: Task, scored: ScoredRows, *, resamples: int, seed: int
+) -> tuple[float, float, float]:
+    """Improvement over the baseline in the task's ``baseline_metric``: value, low, high."""
+    metric, baseline = task.metric_functions()[task.baseline_metric], scored.to_baseline()
+
+    def compute_gain(weight: np.ndarray) -> Any:
+        return metric(baseline.outcome, baseline.score, weight) - metric(
+            scored.outcome, scored.score, weight
+        )
+
+    return compute_gain(np.ones(len(scored))), *bootstrap_ci(
+        compute_gain, bootstrap_counts(scored.entity, resamples, seed)
+    )
+
+
+def paired_difference(
+    task: Task,
+    scored: ScoredRows,
+    reference: ScoredRows,
+    metric_name: str,
+    *,
+    resamples: int,
+    seed: int,
+) -> tuple[float, float, float]:
+    """Paired improvement of one model over another on the same rows: value, low, high."""
+    difference = _difference_statistic(task, scored, reference, metric_name)
+    return difference(np.ones(len(scored))), *bootstrap_ci(
+        difference, bootstrap_counts(scored.entity, resamples, seed)
+    )
+
+
+def compare_with_champion(
+    task: Task,
+    candidate: ScoredRows,
+    champion: ScoredRows,
+    *,
+    min_rows: int,
+    resamples: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Improvement of the candidate in each metric; columns ``metric, difference, low, high``.
+
+    Above zero is better in every metric; for a regression it is the relative reduction of the
+    champion's error. Empty with fewer than ``min_rows`` rows, or if all outcomes are equal.
+    """
+    rows: list[tuple] = []
+    if len(candidate) >= min_rows and task.is_evaluable(candidate.outcome):
+        bootstrap_options = {"resamples": resamples, "seed": seed}
+        rows = [
+            (name, *paired_difference(task, candidate, champion, name, **bootstrap_options))
+            for name in task.champion_metrics
+        ]
+    return pd.DataFrame(rows, columns=["metric", "difference", "low", "high"])
+
+
+def compare_slices_with_champion(
+    task: Task,
+    candidate: ScoredRows,
+    champion: ScoredRows,
+    frame: pd.DataFrame,
+    max_drop: float,
+    *,
+    min_rows: int,
+    resamples: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Improvement of the headline metric by slice.
+
+    Columns ``slice, value, n, difference, low, high``. Slices with fewer than ``min_rows`` rows, or
+    that cannot be evaluated, are omitted. To save time, only the worst slice and those with a drop
+    of more than ``max_drop`` have an interval.
+    """
+    slices: list[tuple[str, str, Callable[[np.ndarray], Any], np.ndarray]] = []
+    for column in task.contract.slices if len(candidate) else ():
+        for value in sorted(frame[column].dropna().unique()):
+            mask = (frame[column] == value).to_numpy()
+            candidate_rows, champion_rows = candidate.select(mask), champion.select(mask)
+            if len(candidate_rows) >= min_rows and task.is_evaluable(candidate_rows.outcome):
+                value_label = f"{value:g}" if isinstance(value, float) else str(value)
+                slices.append(
+                    (
+                        column,
+                        value_label,
+                        _difference_statistic(
+                            task, candidate_rows, champion_rows, task.headline_metric
+                        ),
+                        candidate_rows.entity,
+                    )
+                )
+    differences = [
+        difference_statistic(np.ones(len(entity))) for *_, difference_statistic, entity in slices
+    ]
+    rows = []
+    for index, ((column, value_label, difference_statistic, entity), value) in enumerate(
+        zip(slices, differences, strict=True)
+    ):
+        needs_interval = value < -max_drop or index == np.argmin(differences)
+        interval = (
+            bootstrap_ci(difference_statistic, bootstrap_counts(entity, resamples, seed))
+            if needs_interval
+            else (np.nan, np.nan)
+        )
+        rows.append((column, value_label, len(entity), value, *interval))
+    return pd.DataFrame(rows, columns=["slice", "value", "n", "difference", "low", "high"])
+
+
+def _difference_statistic(
+    task: Task, scored: ScoredRows, reference: ScoredRows, metric_name: str
+) -> Callable[[np.ndarray], Any]:
+    """Improvement of one model over another, as a function of the rows' weights."""
+    metric = task.metric_functions()[metric_name]
+    return lambda weight: task.compute_improvement(
+        metric_name, *(metric(rows.outcome, rows.score, weight) for rows in (scored, reference))
+    )
+
+
+def reliability_curve(
+    scored: ScoredRows, *, resamples: int, seed: int, bins: int = 10
+) -> pd.DataFrame:
+    """Mean outcome by quantile bins of the score; columns ``predicted, observed, low, high, n``."""
+    edges = np.unique(np.quantile(scored.score, np.linspace(0, 1, bins + 1)))
+    bin_index = np.clip(
+        np.searchsorted(edges, scored.score, side="right") - 1, 0, max(len(edges) - 2, 0)
+    )
+    rows = []
+    for bin_number in np.unique(bin_index):
+        bin_rows = scored.select(bin_index == bin_number)
+        counts = bootstrap_counts(bin_rows.entity, resamples, seed)
+        low, high = bootstrap_ci(partial(weighted_mean, bin_rows.outcome), counts)
+        rows.append((bin_rows.score.mean(), bin_rows.outcome.mean(), low, high, len(bin_rows)))
+    return pd.DataFrame(rows, columns=["predicted", "observed", "low", "high", "n"])
+
+
+def evaluate_slices(
+    task: Task,
+    scored: ScoredRows,
+    frame: pd.DataFrame,
+    threshold: float | None,
+    *,
+    min_rows: int,
+    resamples: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Evaluate metrics by slice, for slices that have at least ``min_rows`` rows and are evaluable.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``slice`` (the column), ``value, n``, the task's summary of the target, the headline
+        metric with ``low, high``, and the task's ``slice_metrics``.
+    """
+    rows, metrics = [], task.metric_functions(threshold)
+    for column in task.contract.slices:
+        for value in sorted(frame[column].dropna().unique()):
+            slice_rows = scored.select((frame[column] == value).to_numpy())
+            if len(slice_rows) < min_rows or not task.is_evaluable(slice_rows.outcome):
+                continue
+            headline, low, high = _metric_with_ci(
+                metrics[task.headline_metric],
+                slice_rows,
+                bootstrap_counts(slice_rows.entity, resamples, seed),
+            )
+            unit_weights = np.ones(len(slice_rows))
+            rows.append(
+                {
+                    "slice": column,
+                    "value": f"{value:g}" if isinstance(value, float) else str(value),
+                    "n": len(slice_rows),
+                    **task.summarize_outcome(slice_rows.outcome),
+                    task.headline_metric: headline,
+                    "low": low,
+                    "high": high,
+                    **{
+                        name: metrics[name](slice_rows.outcome, slice_rows.score, unit_weights)
+                        for name in task.slice_metrics
+                    },
+                }
+            )
+    columns = [
+        "slice",
+        "value",
+        "n",
+        *task.summarize_outcome(scored.outcome),
+        task.headline_metric,
+        "low",
+        "high",
+        *task.slice_metrics,
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _metric_with_ci(
+    metric: MetricFunction, scored: ScoredRows, counts: np.ndarray
+) -> tuple[float, float, float]:
+    value = partial(metric, scored.outcome, scored.score)
+    return value(np.ones(len(scored))), *bootstrap_ci(value, counts)

@@ -1,0 +1,1 @@
+"""Export the pipeline as an Airflow DAG or an Argo Workflow."""

@@ -1,0 +1,35 @@
+"""Check a book before it is built: env file, parameters, contract and table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from modelbook.errors import ModelbookError
+from modelbook.extras.workbench.check_result import CheckResult
+
+
+def check_book(root: Path, book: str | None) -> CheckResult:
+    """Check whether a build can start with ``pipeline.yaml``, the env file and the environment."""
+    from modelbook import config, dataset, tasks
+    from modelbook.contract import Contract
+    from modelbook.stage import origins, pipeline_spec, project
+
+    try:
+        pipeline_spec.check_pipeline(root)
+        environment = project.find_env_file(root, book)
+        for stage, raw_params in project.read_parameters(root, environment).items():
+            params = config.validate(
+                stage, *origins.resolve_for_build(root, stage, raw_params, environment)
+            )
+            if isinstance(params, config.Ingest):
+                contract = Contract.load(root / params.contract)
+                dataset.quick_fingerprint(params.table, root)
+            if isinstance(params, config.Compare):
+                tasks.get_task(contract).check_params(params)
+    except ModelbookError as error:
+        return CheckResult("book", False, " ".join(error.problem.split()), error.next)
+    return CheckResult(
+        "book",
+        True,
+        f"{params.book} of {environment.name}: parameters, contract and table are in order",
+    )

@@ -1,0 +1,32 @@
+"""The result of a check of the environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """The result of one check.
+
+    Attributes
+    ----------
+    name : str
+        What was checked, in a word or two.
+    ok : bool
+        Whether it is in order.
+    state : str
+        What was found, with its value.
+    fix : str
+        The command that fixes it, or a hint if it is in order but may cause trouble; else empty.
+    """
+
+    name: str
+    ok: bool
+    state: str
+    fix: str = ""
+
+
+def format_count(count: int, noun: str) -> str:
+    """Format a count with its noun: ``1 notebook``, ``6 notebooks``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"

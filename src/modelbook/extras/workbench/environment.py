@@ -1,0 +1,112 @@
+"""Check Python and the installed packages against the lock file."""
+
+from __future__ import annotations
+
+import re
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from modelbook.errors import WorkbenchError
+from modelbook.extras.workbench.check_result import CheckResult, format_count
+
+PYTHON_VERSION = (3, 11)
+LOCK_FILE = "requirements/run.txt"
+MAX_SHOWN = 3
+
+
+def require_environment(prefix: Path = Path(sys.prefix)) -> None:
+    """Raise an error unless this Python is in a virtual or conda environment.
+
+    Raises
+    ------
+    WorkbenchError
+        If this Python is not in an environment.
+    """
+    if not _environment_kind(prefix):
+        raise WorkbenchError(
+            f"this Python is not in an environment: {prefix}",
+            expected="the project's .venv, or a conda environment",
+            next="make setup, or: conda env create -f environment.yml",
+        )
+
+
+def check_python(
+    root: Path,
+    python_version: tuple[int, ...] = sys.version_info[:3],
+    prefix: Path = Path(sys.prefix),
+) -> CheckResult:
+    """Check the Python version and its environment."""
+    version_text = ".".join(map(str, python_version))
+    if python_version[:2] != PYTHON_VERSION:
+        return CheckResult(
+            "Python",
+            False,
+            f"{version_text}; Modelbook needs 3.11",
+            "make setup PYTHON=/path/to/python3.11",
+        )
+    kind = _environment_kind(prefix)
+    if not kind:
+        return CheckResult(
+            "Python", False, f"{version_text} is not in an environment: {prefix}", "make setup"
+        )
+    if kind == "conda":
+        return CheckResult("Python", True, f"{version_text} in the conda environment {prefix.name}")
+    project_env = root / ".venv"
+    if prefix.resolve() == project_env.resolve():
+        return CheckResult("Python", True, f"{version_text} in .venv")
+    hint = "source .venv/bin/activate" if project_env.is_dir() else ""
+    return CheckResult(
+        "Python", True, f"{version_text} in {prefix}, which is not the project's .venv", hint
+    )
+
+
+def check_lock(root: Path) -> CheckResult:
+    """Check whether the installed packages match the lock file."""
+    path = root / LOCK_FILE
+    if not path.is_file():
+        return CheckResult("lock", True, f"there is no {LOCK_FILE} to compare with")
+    locked = _parse_lock(path.read_text(encoding="utf-8"))
+    mismatches = [
+        f"{name} {_installed_version(name) or 'missing'} (locked: {pin})"
+        for name, pin in locked
+        if _is_different(name, pin)
+    ]
+    if not mismatches:
+        return CheckResult("lock", True, f"{format_count(len(locked), 'package')}, all as locked")
+    more = f" and {len(mismatches) - MAX_SHOWN} more" if len(mismatches) > MAX_SHOWN else ""
+    command = f"{sys.executable} -m pip install --require-hashes -r {LOCK_FILE}"
+    return CheckResult("lock", False, f"{', '.join(mismatches[:MAX_SHOWN])}{more}", command)
+
+
+def _environment_kind(prefix: Path) -> str:
+    if (prefix / "conda-meta").is_dir():
+        return "conda"
+    return "venv" if (prefix / "pyvenv.cfg").is_file() else ""
+
+
+def _parse_lock(text: str) -> list[tuple[str, str]]:
+    """Return name and version of each locked package that applies to this machine."""
+    from packaging.requirements import Requirement
+
+    lines = re.findall(r"^([A-Za-z0-9][^\\\n]*?)\s*\\?$", text, re.M)
+    requirements = [Requirement(line) for line in lines]
+    return [
+        (requirement.name, next(iter(requirement.specifier)).version)
+        for requirement in requirements
+        if requirement.marker is None or requirement.marker.evaluate()
+    ]
+
+
+def _is_different(name: str, pin: str) -> bool:
+    from packaging.version import Version
+
+    installed = _installed_version(name)
+    return not installed or Version(installed) != Version(pin)
+
+
+def _installed_version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""

@@ -1,0 +1,71 @@
+"""JSON configuration files shared with other programs: only Modelbook's keys are set."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from modelbook.atomic import atomic_write
+from modelbook.errors import WorkbenchError
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return the content of the file; an empty dict if there is none.
+
+    Raises
+    ------
+    WorkbenchError
+        If the file holds anything but a JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise WorkbenchError(
+            f"{path} is not JSON: {error}", next=f"correct it, or remove it: rm {path}"
+        ) from None
+    if not isinstance(content, dict):
+        raise WorkbenchError(
+            f"{path} holds {content!r}", expected="a JSON object", next=f"remove it: rm {path}"
+        )
+    return content
+
+
+def merge(path: Path, required: dict[str, Any]) -> bool:
+    """Set the required keys and keep all others; return whether the file changed."""
+    content = read(path)
+    if not find_missing(content, required):
+        return False
+    write(path, _merge_dicts(content, required))
+    return True
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    """Write the file atomically."""
+    with atomic_write(path) as part:
+        part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def find_missing(present: Any, required: dict[str, Any]) -> list[str]:
+    """Return the required keys that are missing or differ, nested ones with dots."""
+    if not isinstance(present, dict):
+        return [*required]
+    names = []
+    for key, value in required.items():
+        if isinstance(value, dict):
+            names += [f"{key}.{name}" for name in find_missing(present.get(key), value)]
+        elif key not in present or present[key] != value:
+            names.append(key)
+    return names
+
+
+def _merge_dicts(present: dict[str, Any], required: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(present)
+    for key, value in required.items():
+        current = present.get(key)
+        merged[key] = (
+            _merge_dicts(current if isinstance(current, dict) else {}, value)
+            if isinstance(value, dict)
+            else value
+        )
+    return merged

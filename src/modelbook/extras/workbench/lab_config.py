@@ -1,0 +1,74 @@
+"""JupyterLab configuration: incompatible extensions off, no questions at start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from modelbook.errors import WorkbenchError
+from modelbook.extras.workbench import json_config
+from modelbook.extras.workbench.check_result import CheckResult
+
+# Ploomber's contents manager fails in JupyterLab 4; `stage` replaces it. Jupytext comes with
+# Ploomber and is not used. The save hook keeps git from treating outputs as changes.
+SERVER_CONFIG: dict[str, Any] = {
+    "ServerApp": {
+        "jpserver_extensions": {
+            "ploomber": False,
+            "ploomber_extension": False,
+            "jupyterlab_jupytext": False,
+            "modelbook.extras.workbench.save_hook": True,
+        }
+    }
+}
+# Off: Ploomber's upload button, Jupytext's menus, Dash's extension and its build prompt.
+PAGE_CONFIG: dict[str, Any] = {
+    "buildAvailable": False,
+    "buildCheck": False,
+    "disabledExtensions": {
+        "ploomber-extension": True,
+        "jupyterlab-jupytext": True,
+        "@plotly/dash-jupyterlab": True,
+    },
+}
+# No requests to other hosts; a notebook starts its kernel without asking.
+SETTINGS_OVERRIDES: dict[str, Any] = {
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyterlab/notebook-extension:tracker": {"autoStartDefaultKernel": True},
+}
+
+
+def list_config_files(prefix: Path) -> dict[Path, dict[str, Any]]:
+    """Return the files that configure JupyterLab, with the required keys of each."""
+    return {
+        prefix / "etc/jupyter/jupyter_server_config.json": SERVER_CONFIG,
+        prefix / "etc/jupyter/labconfig/page_config.json": PAGE_CONFIG,
+        prefix / "share/jupyter/lab/settings/overrides.json": SETTINGS_OVERRIDES,
+    }
+
+
+def write_config(prefix: Path) -> list[Path]:
+    """Set the required keys; return the files that were changed."""
+    return [
+        path
+        for path, required in list_config_files(prefix).items()
+        if json_config.merge(path, required)
+    ]
+
+
+def check_config(prefix: Path) -> CheckResult:
+    """Check whether the required keys are set in JupyterLab's configuration."""
+    try:
+        missing = [
+            f"{name} is not set in {path.relative_to(prefix)}"
+            for path, required in list_config_files(prefix).items()
+            for name in json_config.find_missing(json_config.read(path), required)
+        ]
+    except WorkbenchError as error:
+        return CheckResult(
+            "JupyterLab", False, error.problem, f"{error.next}; then: modelbook setup"
+        )
+    if missing:
+        more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
+        return CheckResult("JupyterLab", False, f"{missing[0]}{more}", "modelbook setup")
+    return CheckResult("JupyterLab", True, "configured; extensions that break it are off")

@@ -1,0 +1,102 @@
+"""Check the machine: the MLflow store, disk space, ports."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+from modelbook.errors import StoreError
+from modelbook.extras.workbench.check_result import CheckResult
+
+MIN_FREE_GB = 2.0  # enough for several builds of the bundled book with runs and reports
+DEFAULT_PORTS = {
+    8888: ("JupyterLab", 'make lab LAB="--port 8889"'),
+    5000: ("MLflow", 'make mlflow MLFLOW="--port 5001"'),
+}
+
+
+def check_mlflow_store(root: Path) -> CheckResult:
+    """Check whether the installed MLflow can read the store."""
+    from modelbook.registry import artifact_storage
+    from modelbook.registry.location import (
+        artifact_uri,
+        database_path,
+        display_uri,
+        has_local_artifacts,
+        is_local_database,
+    )
+    from modelbook.registry.store import check_store
+
+    path = database_path(root)
+    try:
+        exists = check_store(root)
+        if not has_local_artifacts(root):
+            artifact_storage.check_write_access(artifact_uri(root))
+        if not is_local_database(root):
+            return CheckResult(
+                "store",
+                True,
+                (
+                    f"{display_uri(root)}{'' if exists else ', empty yet'}; files in "
+                    f"{artifact_uri(root)}"
+                ),
+            )
+    except StoreError as error:
+        return CheckResult("store", False, error.problem, error.next)
+    if not exists:
+        return CheckResult("store", True, "none yet; the first build creates it")
+    return CheckResult(
+        "store", True, f"{path.relative_to(root)}, {path.stat().st_size / 1e6:.1f} MB"
+    )
+
+
+def check_disk(root: Path, min_free_gb: float = MIN_FREE_GB) -> CheckResult:
+    """Check whether at least ``min_free_gb`` GB of disk space are free."""
+    free = shutil.disk_usage(root).free / 1e9
+    state = f"{free:,.1f} GB free"
+    if free < min_free_gb:
+        return CheckResult(
+            "disk",
+            False,
+            f"{state}; a build needs {min_free_gb:,.1f}",
+            "make clean removes all products of builds",
+        )
+    return CheckResult("disk", True, state)
+
+
+def check_ports(ports: Mapping[int, tuple[str, str]] = DEFAULT_PORTS) -> CheckResult:
+    """Check which ports are free; a taken port is no failure, since another can be used."""
+    taken = {port: _find_port_owner(port) for port in ports if not _is_free(port)}
+    port_states = [
+        f"{port} {taken.get(port, 'free')} ({name})" for port, (name, _) in ports.items()
+    ]
+    return CheckResult(
+        "ports", True, ", ".join(port_states), "; ".join(ports[port][1] for port in taken)
+    )
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _find_port_owner(port: int) -> str:
+    import psutil
+
+    try:
+        listening = [
+            connection
+            for connection in psutil.net_connections("tcp")
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+        ]
+        pid = next(connection.pid for connection in listening if connection.pid)
+        return f"taken by {psutil.Process(pid).name()}, process {pid}"
+    except (psutil.Error, StopIteration):  # another user's process, or macOS
+        return "taken"

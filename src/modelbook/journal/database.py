@@ -1,0 +1,375 @@
+"""Tables of a journal: record outcomes, read windows for monitoring, and delete old rows.
+
+Predictions are written by ``writer.JournalWriter``.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from modelbook.errors import JournalError
+from modelbook.redaction import redact
+
+METADATA = sa.MetaData()
+PREDICTIONS_TABLE = sa.Table(
+    "predictions",
+    METADATA,
+    sa.Column("id", sa.String(64), primary_key=True, comment="of the response"),
+    sa.Column("variant", sa.String(16), primary_key=True, comment="champion or challenger"),
+    sa.Column("at", sa.Float, nullable=False, index=True, comment="seconds since 1970"),
+    sa.Column("version", sa.Integer, nullable=False, comment="of the model"),
+    sa.Column(
+        "answered", sa.Boolean, nullable=False, comment="whether it was returned; false in shadow"
+    ),
+    sa.Column("inputs", sa.Text, nullable=False, comment="JSON; redacted columns are left out"),
+    sa.Column("prediction", sa.Text, nullable=False, comment="JSON"),
+    sa.Column("probabilities", sa.Text, comment="JSON; none for a regression"),
+    sa.Column(
+        "milliseconds",
+        sa.Float,
+        nullable=False,
+        comment="from the request's last byte to the response",
+    ),
+    sa.Column(
+        "lot",
+        sa.String(16),
+        comment="bucket that assigns the variant, by user; null without a split",
+    ),
+)
+OUTCOMES_TABLE = sa.Table(
+    "outcomes",
+    METADATA,
+    sa.Column("id", sa.String(64), primary_key=True, comment="of the prediction"),
+    sa.Column("at", sa.Float, nullable=False, index=True, comment="seconds since 1970"),
+    sa.Column("outcome", sa.Text, nullable=False, comment="JSON"),
+)
+JSON_COLUMNS = ("inputs", "prediction", "probabilities", "outcome")
+FETCH_ROWS = 2000  # rows fetched at a time
+WAL_RESTART_PAGES = 16_384  # pages of the write-ahead log (64 MB) from which it is restarted
+CHECKPOINT_WAIT_MS = 50  # longest wait of writers for a restart of the log
+MAX_IDS_PER_QUERY = 400  # ids in one query: SQLite limits the number of variables
+
+
+def default_url(root: Path, book: str) -> str:
+    """Return the URL of a book's default journal, an SQLite file."""
+    return f"sqlite:///{root / 'data' / book / 'journal.db'}"
+
+
+class Journal:
+    """A journal of predictions and outcomes; its tables are created when they do not exist.
+
+    Parameters
+    ----------
+    url : str
+        SQLAlchemy URL of an SQLite file or a PostgreSQL database.
+    timeout_seconds : float
+        Seconds to wait for a lock or a connection.
+
+    Raises
+    ------
+    JournalError
+        When the database is neither SQLite nor PostgreSQL, or its driver is not installed.
+    """
+
+    def __init__(self, url: str, timeout_seconds: float = 1.0) -> None:
+        self.url, self.timeout_seconds = url, timeout_seconds
+        try:
+            self.engine = self._create_engine(sa.make_url(url))
+        except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ModuleNotFoundError) as error:
+            raise JournalError(
+                f"journal {redact(url)!r}: {error}",
+                expected="sqlite:///file.db or postgresql+psycopg://...",
+                next=(
+                    "correct the setting journal.url; PostgreSQL needs the extra: pip install "
+                    "'modelbook[postgres]'"
+                ),
+            ) from None
+
+    def _create_engine(self, url: sa.URL) -> sa.Engine:
+        backend = url.get_backend_name()
+        if backend == "sqlite":
+            if url.database:
+                Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+            # One connection for each use: callers run in several threads, and opening is cheap.
+            engine = sa.create_engine(
+                url, connect_args={"timeout": self.timeout_seconds}, poolclass=NullPool
+            )
+            sa.event.listen(engine, "connect", _configure_sqlite)
+            return engine
+        if backend == "postgresql":
+            server_options = f"-c statement_timeout={int(self.timeout_seconds * 1000)}"
+            connect_seconds = max(2, int(self.timeout_seconds + 0.999))
+            return sa.create_engine(
+                url,
+                pool_pre_ping=True,
+                connect_args={"options": server_options, "connect_timeout": connect_seconds},
+            )
+        raise sa.exc.ArgumentError(f"unsupported database {backend}")
+
+    def create_tables(self) -> None:
+        """Create missing tables, and the column ``lot`` in a journal that does not have it.
+
+        Raises
+        ------
+        JournalError
+            When the database cannot be reached.
+        """
+        try:
+            METADATA.create_all(self.engine)
+            if not self._has_bucket_column():
+                with self.engine.begin() as connection:
+                    connection.exec_driver_sql("alter table predictions add column lot varchar(16)")
+        except SQLAlchemyError as error:
+            if not self._tables_exist():  # another process may just have created them
+                raise self.wrap_error(error) from None
+
+    def _has_bucket_column(self) -> bool:
+        return "lot" in {
+            column["name"] for column in sa.inspect(self.engine).get_columns("predictions")
+        }
+
+    def _tables_exist(self) -> bool:
+        try:
+            return {*METADATA.tables} <= set(
+                sa.inspect(self.engine).get_table_names()
+            ) and self._has_bucket_column()
+        except SQLAlchemyError:
+            return False
+
+    def wrap_error(self, error: Exception) -> JournalError:
+        """Convert a database error to a JournalError, with secrets redacted."""
+        message = str(getattr(error, "orig", None) or error).splitlines()[0]
+        return JournalError(
+            f"journal {redact(self.url)}: {redact(message)}",
+            next="check that the database is running, and the setting journal.url",
+        )
+
+    def insert_statement(self) -> Any:
+        """Return the statement that inserts predictions and skips existing ones."""
+        dialect = sqlite if self.engine.dialect.name == "sqlite" else postgresql
+        return dialect.insert(PREDICTIONS_TABLE).on_conflict_do_nothing()
+
+    def record_outcomes(self, outcomes: Mapping[str, Any]) -> dict[str, int]:
+        """Record outcomes of predictions by prediction id, all of them or none.
+
+        Parameters
+        ----------
+        outcomes : dict
+            Outcome by prediction id.
+
+        Returns
+        -------
+        dict
+            Counts: ``recorded`` for new outcomes, ``repeated`` for outcomes recorded before.
+
+        Raises
+        ------
+        UnknownPredictionError
+            When the journal has no prediction with an id, or has deleted it.
+        ConflictingOutcomeError
+            When a different outcome was recorded before.
+        JournalError
+            When the database cannot be reached.
+        """
+        now, encoded_outcomes = (
+            time.time(),
+            {prediction_id: json.dumps(value) for prediction_id, value in outcomes.items()},
+        )
+        try:
+            with self.engine.begin() as connection:
+                if unknown_ids := set(encoded_outcomes) - set(
+                    _read_by_ids(
+                        connection, PREDICTIONS_TABLE.c.id, PREDICTIONS_TABLE.c.id, encoded_outcomes
+                    )
+                ):
+                    raise UnknownPredictionError(sorted(unknown_ids))
+                recorded = _read_by_ids(
+                    connection, OUTCOMES_TABLE.c.id, OUTCOMES_TABLE.c.outcome, encoded_outcomes
+                )
+                if conflicting_ids := sorted(
+                    prediction_id
+                    for prediction_id, value in recorded.items()
+                    if value != encoded_outcomes[prediction_id]
+                ):
+                    raise ConflictingOutcomeError(conflicting_ids)
+                new_rows = [
+                    {"id": prediction_id, "at": now, "outcome": encoded}
+                    for prediction_id, encoded in encoded_outcomes.items()
+                    if prediction_id not in recorded
+                ]
+                if new_rows:
+                    connection.execute(OUTCOMES_TABLE.insert(), new_rows)
+        except sa.exc.IntegrityError:  # another request was faster
+            return self.record_outcomes(outcomes)
+        except SQLAlchemyError as error:
+            raise self.wrap_error(error) from None
+        return {"recorded": len(new_rows), "repeated": len(recorded)}
+
+    def find_response(self, prediction_id: str) -> dict[str, Any] | None:
+        """Return the response to a prediction id as it was sent; None for an unknown id.
+
+        Raises
+        ------
+        JournalError
+            When the database cannot be reached.
+        """
+        query = sa.select(PREDICTIONS_TABLE).where(
+            PREDICTIONS_TABLE.c.id == prediction_id, PREDICTIONS_TABLE.c.answered
+        )
+        try:
+            with self.engine.connect() as connection:
+                row = connection.execute(query).mappings().first()
+        except SQLAlchemyError as error:
+            raise self.wrap_error(error) from None
+        if row is None:
+            return None
+        response = {
+            "id": prediction_id,
+            "prediction": json.loads(row["prediction"]),
+            "model_version": row["version"],
+        }
+        probabilities = (
+            {"probabilities": json.loads(row["probabilities"])} if row["probabilities"] else {}
+        )
+        return {**response, "variant": row["variant"], **probabilities}
+
+    def read_predictions(
+        self, since: float, until: float | None = None, variant: str = "champion"
+    ) -> list[dict[str, Any]]:
+        """Return a variant's predictions in a period, oldest first, with ``outcome`` or None."""
+        query = _select_period(sa.select(PREDICTIONS_TABLE, OUTCOMES_TABLE.c.outcome), since, until)
+        return list(self._stream_rows(query.where(PREDICTIONS_TABLE.c.variant == variant)))
+
+    def read_split_predictions(
+        self, since: float, versions: Collection[int]
+    ) -> Iterator[dict[str, Any]]:
+        """Stream predictions of versions during a traffic split, oldest first.
+
+        Columns ``at, variant, version, lot, prediction, probabilities, outcome``.
+        """
+        columns = [
+            PREDICTIONS_TABLE.c[name]
+            for name in ("at", "variant", "version", "lot", "prediction", "probabilities")
+        ]
+        query = _select_period(sa.select(*columns, OUTCOMES_TABLE.c.outcome), since, None)
+        return self._stream_rows(
+            query.where(
+                PREDICTIONS_TABLE.c.version.in_(versions), PREDICTIONS_TABLE.c.lot.is_not(None)
+            )
+        )
+
+    def read_predictions_excluding(
+        self, since: float, excluded_version: int
+    ) -> Iterator[dict[str, Any]]:
+        """Stream returned predictions of all versions except one, oldest first."""
+        query = _select_period(sa.select(PREDICTIONS_TABLE, OUTCOMES_TABLE.c.outcome), since, None)
+        return self._stream_rows(
+            query.where(
+                PREDICTIONS_TABLE.c.answered, PREDICTIONS_TABLE.c.version != excluded_version
+            )
+        )
+
+    def _stream_rows(self, query: sa.Select) -> Iterator[dict[str, Any]]:
+        try:
+            with self.engine.connect().execution_options(yield_per=FETCH_ROWS) as connection:
+                for row in connection.execute(query).mappings():
+                    yield _parse_json_columns(dict(row))
+        except SQLAlchemyError as error:
+            raise self.wrap_error(error) from None
+
+    def checkpoint(self) -> None:
+        """Checkpoint the write-ahead log of an SQLite journal while writers continue.
+
+        Under constant load a passive checkpoint never completes, and the log would keep growing. So
+        a long log is restarted, which makes writers wait briefly. If the journal is busy, the
+        restart is left to the next call.
+        """
+        if self.engine.dialect.name == "sqlite":
+            try:
+                with self.engine.connect() as connection:
+                    wal_status = connection.exec_driver_sql("pragma wal_checkpoint(passive)").one()
+                    if wal_status.log > WAL_RESTART_PAGES:
+                        connection.exec_driver_sql(f"pragma busy_timeout={CHECKPOINT_WAIT_MS}")
+                        connection.exec_driver_sql("pragma wal_checkpoint(restart)")
+            except SQLAlchemyError as error:
+                raise self.wrap_error(error) from None
+
+    def delete_before(self, before: float) -> int:
+        """Delete predictions before a time with their outcomes; return their number."""
+        old_ids = sa.select(PREDICTIONS_TABLE.c.id).where(PREDICTIONS_TABLE.c.at < before)
+        try:
+            with self.engine.begin() as connection:
+                connection.execute(OUTCOMES_TABLE.delete().where(OUTCOMES_TABLE.c.id.in_(old_ids)))
+                return connection.execute(
+                    PREDICTIONS_TABLE.delete().where(PREDICTIONS_TABLE.c.at < before)
+                ).rowcount
+        except SQLAlchemyError as error:
+            raise self.wrap_error(error) from None
+
+
+class UnknownPredictionError(JournalError):
+    """The journal has no prediction with these ids."""
+
+    def __init__(self, ids: list[str]) -> None:
+        super().__init__(
+            f"no prediction has the id {_format_ids(ids)}",
+            expected="ids of predictions in the journal",
+        )
+
+
+class ConflictingOutcomeError(JournalError):
+    """A different outcome was recorded before for these ids."""
+
+    def __init__(self, ids: list[str]) -> None:
+        super().__init__(
+            f"a different outcome is already recorded for {_format_ids(ids)}",
+            expected="one outcome for each prediction",
+        )
+
+
+def _select_period(query: sa.Select, since: float, until: float | None) -> sa.Select:
+    joined = query.join(
+        OUTCOMES_TABLE, OUTCOMES_TABLE.c.id == PREDICTIONS_TABLE.c.id, isouter=True
+    ).where(PREDICTIONS_TABLE.c.at >= since)
+    return (joined if until is None else joined.where(PREDICTIONS_TABLE.c.at < until)).order_by(
+        PREDICTIONS_TABLE.c.at
+    )
+
+
+def _configure_sqlite(connection: Any, _: Any) -> None:
+    # With WAL a commit survives a killed process, though perhaps not a power failure.
+    connection.execute("pragma journal_mode=wal")
+    connection.execute("pragma synchronous=normal")
+    connection.execute("pragma wal_autocheckpoint=0")  # slow, and requests wait: see checkpoint
+
+
+def _read_by_ids(
+    connection: sa.Connection, key: sa.Column, value: sa.Column, ids: Mapping[str, Any]
+) -> dict[str, Any]:
+    id_list, value_by_id = list(ids), {}
+    for start in range(0, len(id_list), MAX_IDS_PER_QUERY):
+        rows = connection.execute(
+            sa.select(key, value)
+            .where(key.in_(id_list[start : start + MAX_IDS_PER_QUERY]))
+            .distinct()
+        )
+        value_by_id.update({row[0]: row[1] for row in rows})
+    return value_by_id
+
+
+def _parse_json_columns(row: Mapping[str, Any]) -> dict[str, Any]:
+    parsed = {name: json.loads(row[name]) for name in JSON_COLUMNS if row.get(name)}
+    return {**row, **parsed}
+
+
+def _format_ids(ids: list[str]) -> str:
+    return ", ".join(map(repr, ids[:5])) + (f" and {len(ids) - 5:,} more" if len(ids) > 5 else "")

@@ -1,0 +1,493 @@
+"""Evaluate one batch against the reference: violations, drift, performance and duplicates."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from modelbook import tasks
+from modelbook.config import Monitor
+from modelbook.contract import Contract
+from modelbook.evaluation import metrics_ci
+from modelbook.evaluation.metrics_ci import evaluate_metrics
+from modelbook.monitoring import drift, duplicates
+from modelbook.tasks.base import Task
+from modelbook.tasks.scored_rows import ScoredRows
+
+MAX_EVALUATED_ROWS = (
+    20_000  # rows behind metrics and intervals; 1,000 resamples of a million rows take 8 GB
+)
+MIN_SLICE_ROWS = 100  # rows with outcomes, in batch and reference
+SLICE_RESAMPLES = 200  # there are many slices
+INVALID_METRIC_CHARACTERS = re.compile(r"[^\w.-]")  # in MLflow metric names
+
+
+@dataclass(frozen=True)
+class Watched:
+    """Evaluation of one batch against the reference.
+
+    Attributes
+    ----------
+    rows : int
+        Number of rows in the batch.
+    violations : DataFrame
+        Contract violations in the batch.
+    feature_drift : DataFrame
+        Result of ``drift.measure_feature_drift``; empty if there are too few rows.
+    drifted_importance_share : float
+        Importance-weighted share of drifted columns, 0 to 1.
+    output_drift : DataFrame
+        Result of ``drift.measure_drift`` for the rows ``score`` (predictions) and ``outcome``;
+        empty if there are too few rows.
+    metrics : DataFrame
+        Result of ``evaluate_metrics`` on the rows with outcomes, with the column ``reference``;
+        empty until there are enough of them.
+    slice_metrics : DataFrame
+        The headline metric by slice, with the column ``reference`` for its reference value.
+    estimated_metric : dict or None
+        Headline metric estimated from the predictions alone, as a row of ``metrics``; None if the
+        task has no such estimate.
+    duplicates : DuplicateShare
+        Rows that repeat another row in every feature.
+    sampled_from : int or None
+        Number of rows that the evaluated rows were sampled from; None if all were evaluated.
+    """
+
+    task: Task
+    batch: str
+    rows: int
+    violations: pd.DataFrame
+    feature_drift: pd.DataFrame
+    drifted_importance_share: float
+    output_drift: pd.DataFrame
+    metrics: pd.DataFrame
+    slice_metrics: pd.DataFrame
+    estimated_metric: dict[str, Any] | None = None
+    duplicates: duplicates.DuplicateShare = duplicates.NOT_MEASURED
+    sampled_from: int | None = None
+
+    def output_distance(self, output: str) -> drift.DriftDistance:
+        """Return the drift distance of ``score`` or ``outcome``."""
+        rows = (
+            self.output_drift[self.output_drift["column"] == output]
+            if len(self.output_drift)
+            else self.output_drift
+        )
+        return (
+            drift.NOT_MEASURED
+            if rows.empty
+            else drift.DriftDistance(*map(float, rows.iloc[0][["score", "chance"]]))
+        )
+
+    def find_metric(self, name: str) -> Any:
+        """Return the row of ``metrics`` with this name, or None."""
+        rows = self.metrics[self.metrics["metric"] == name] if len(self.metrics) else self.metrics
+        return None if rows.empty else rows.iloc[0]
+
+
+def evaluate_batches(
+    batches: dict[str, pd.DataFrame],
+    model: Any,
+    reference: pd.DataFrame,
+    contract: Contract,
+    *,
+    metrics: dict[str, Any],
+    params: Monitor,
+    on_progress: Callable[[str, int, int], None],
+) -> list[Watched]:
+    """Evaluate each batch; ``metrics`` are the holdout metrics stored with the model version."""
+    evaluations = []
+    for number, (name, batch) in enumerate(batches.items()):
+        on_progress(f"evaluating batch {name}, {len(batch):,} rows", number, len(batches))
+        violations = _find_violations(batch, contract)
+        if batch.empty or set(contract.input_names) - set(batch.columns):
+            evaluations.append(_without_scores(name, batch, contract, violations))
+            continue
+        readable = _blank_unreadable_values(batch, contract, violations)
+        scores = tasks.get_task(contract).scores_from_predictions(
+            model.predict(contract.select_inputs(readable))
+        )
+        evaluations.append(
+            evaluate_batch(
+                name,
+                readable,
+                scores,
+                reference,
+                contract,
+                importance=metrics["importance"],
+                threshold=metrics["threshold"],
+                params=params,
+                violations=violations,
+            )
+        )
+    return evaluations
+
+
+def evaluate_batch(
+    batch_name: str,
+    batch: pd.DataFrame,
+    scores: np.ndarray,
+    reference: pd.DataFrame,
+    contract: Contract,
+    *,
+    importance: dict[str, float],
+    threshold: float | None,
+    params: Monitor,
+    violations: pd.DataFrame | None = None,
+) -> Watched:
+    """Evaluate one batch against the reference.
+
+    Parameters
+    ----------
+    scores : ndarray
+        The champion's scores of the batch, as from ``Task.scores_from_predictions``.
+    reference : DataFrame
+        Holdout rows with their scores.
+    importance : dict
+        Column to its importance in the model.
+    threshold : float or None
+        Decision threshold of a binary classifier.
+    violations : DataFrame, optional
+        Contract violations, if they have been computed already.
+    """
+    violations = _find_violations(batch, contract) if violations is None else violations
+    if len(batch) < params.min_rows:
+        return _without_scores(batch_name, batch, contract, violations)
+    feature_drift = drift.measure_feature_drift(
+        reference,
+        batch,
+        contract,
+        threshold=params.drift,
+        missing_rate_change=params.missing_rate_change,
+    )
+    task, has_outcome = tasks.get_task(contract), _has_outcome(batch, contract)
+    is_evaluable = (has_outcome & _is_evaluable(batch, contract, violations)).to_numpy()
+    batch_outputs, numeric_columns, _ = task.make_drift_frame(
+        scores, contract.encode_target(batch).to_numpy() if has_outcome.all() else float("nan")
+    )
+    reference_outputs, _, _ = task.make_drift_frame(
+        task.scores_from_columns(reference), contract.encode_target(reference).to_numpy()
+    )
+    row_shares = drift.effective_row_shares(reference, batch, contract)
+    output_drift = drift.measure_drift(
+        reference_outputs,
+        batch_outputs,
+        numeric_columns,
+        threshold=params.drift,
+        missing_rate_change=1,
+        row_shares=row_shares,
+    )
+    drifted_share, evaluated_rows = (
+        drift.drifted_importance_share(feature_drift, importance),
+        _sample_rows_with_outcomes(batch, scores, is_evaluable, params.seed),
+    )
+    metrics = measure_performance(task, *evaluated_rows, reference, threshold, params)
+    slice_metrics = (
+        measure_slices(task, *evaluated_rows, reference, threshold, params)
+        if len(metrics)
+        else pd.DataFrame()
+    )
+    estimated_metric = estimate_headline_metric(task, scores, reference, threshold)
+    duplicate_share = duplicates.measure_duplicates(batch, reference, contract)
+    return Watched(
+        task,
+        batch_name,
+        len(batch),
+        violations,
+        feature_drift,
+        drifted_share,
+        output_drift,
+        metrics,
+        slice_metrics,
+        estimated_metric,
+        duplicate_share,
+    )
+
+
+def _sample_rows_with_outcomes(
+    batch: pd.DataFrame, scores: np.ndarray, has_outcome: np.ndarray, seed: int
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return the rows with outcomes and their scores, sampled if there are too many."""
+    positions = np.flatnonzero(has_outcome)
+    if len(positions) > MAX_EVALUATED_ROWS:
+        positions = np.sort(
+            np.random.default_rng(seed).choice(positions, MAX_EVALUATED_ROWS, replace=False)
+        )
+    return batch.iloc[positions], scores[positions]
+
+
+def estimate_headline_metric(
+    task: Task, scores: np.ndarray, reference: pd.DataFrame, threshold: float | None
+) -> dict[str, Any] | None:
+    """Estimate the headline metric from the scores alone, with its value on the reference."""
+    reference_rows = task.restore_scored_rows(reference)
+    estimate = task.estimate_headline_metric(scores, reference_rows)
+    if estimate is None:
+        return None
+    reference_value = task.metric_functions(threshold)[task.headline_metric](
+        reference_rows.outcome, reference_rows.score, np.ones(len(reference_rows))
+    )
+    return {"metric": task.headline_metric, **estimate._asdict(), "reference": reference_value}
+
+
+def _find_violations(batch: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    """Return the contract violations of a batch; a missing outcome is not one."""
+    violations = contract.find_violations(batch, require_target=False)
+    return violations[~((violations["column"] == contract.target) & violations["value"].isna())]
+
+
+def _blank_unreadable_values(
+    batch: pd.DataFrame, contract: Contract, violations: pd.DataFrame
+) -> pd.DataFrame:
+    """Replace values that cannot be parsed as their column's type by missing values."""
+    readable_columns = {}
+    for name in set(violations["column"]) & set(contract.input_names) & set(batch.columns):
+        values = contract.mask_missing_markers(batch[[name]])[name]
+        readable_columns[name] = values.where(contract.columns[name].parse_values(values).notna())
+    return batch.assign(**readable_columns)
+
+
+def _has_outcome(batch: pd.DataFrame, contract: Contract) -> pd.Series:
+    """Return a mask of the rows with a valid outcome."""
+    if contract.target not in batch.columns:
+        return pd.Series(False, index=batch.index)
+    values = batch[contract.target]
+    return values.notna() & contract.columns[contract.target].valid_mask(values)
+
+
+def _is_evaluable(batch: pd.DataFrame, contract: Contract, violations: pd.DataFrame) -> pd.Series:
+    """Return a mask of the rows fit for evaluation.
+
+    They meet the contract, as rows of a service do, and their key has one outcome only.
+    """
+    is_evaluable = pd.Series(True, index=batch.index)
+    is_evaluable.iloc[
+        violations.loc[violations["column"].isin(contract.input_names), "row"].dropna().astype(int)
+    ] = False
+    if contract.key and {*contract.key, contract.target} <= set(batch.columns):
+        is_duplicated = (
+            batch.duplicated(contract.key, keep=False) & batch[contract.key].notna().all(axis=1)
+        ).to_numpy()
+        duplicated_rows = batch.assign(outcome_text=batch[contract.target].astype(str)).loc[
+            is_duplicated
+        ]
+        outcome_counts = duplicated_rows.groupby(contract.key)["outcome_text"].transform("nunique")
+        is_evaluable.loc[is_duplicated] = (outcome_counts == 1).to_numpy()
+    return is_evaluable
+
+
+def _without_scores(
+    name: str, batch: pd.DataFrame, contract: Contract, violations: pd.DataFrame
+) -> Watched:
+    """Return an evaluation with contract violations only, for a batch that cannot be scored."""
+    empty = pd.DataFrame()
+    return Watched(
+        tasks.get_task(contract), name, len(batch), violations, empty, 0.0, empty, empty, empty
+    )
+
+
+def measure_performance(
+    task: Task,
+    batch: pd.DataFrame,
+    scores: np.ndarray,
+    reference: pd.DataFrame,
+    threshold: float | None,
+    params: Monitor,
+) -> pd.DataFrame:
+    """Compute metrics of the batch with intervals, and the holdout's values as ``reference``."""
+    if len(batch) < params.min_rows:
+        return pd.DataFrame()
+    batch_rows = ScoredRows.from_arrays(
+        task.contract.encode_target(batch), scores, _entity_codes(batch, task.contract)
+    )
+    if not task.is_evaluable(batch_rows.outcome):
+        return pd.DataFrame()
+    metrics = task.metric_functions(threshold)
+    table = evaluate_metrics(batch_rows, metrics, resamples=params.resamples, seed=params.seed)
+    reference_values = evaluate_metrics(
+        task.restore_scored_rows(reference), metrics, resamples=0, seed=params.seed
+    ).set_index("metric")["value"]
+    return table.assign(reference=table["metric"].map(reference_values))
+
+
+def _entity_codes(batch: pd.DataFrame, contract: Contract) -> Any:
+    """Return an entity code per row; rows with an unknown entity get a code of their own."""
+    if contract.entity and contract.entity not in batch.columns:
+        return np.arange(len(batch))
+    entity_ids = contract.entity_ids(batch)
+    codes = (
+        pd.factorize(entity_ids)[0]
+        if entity_ids.dtype == object or entity_ids.isna().any()
+        else entity_ids.to_numpy()
+    )
+    return np.where(entity_ids.isna(), -1 - np.arange(len(batch)), codes)
+
+
+def measure_slices(
+    task: Task,
+    batch: pd.DataFrame,
+    scores: np.ndarray,
+    reference: pd.DataFrame,
+    threshold: float | None,
+    params: Monitor,
+) -> pd.DataFrame:
+    """Compute the headline metric by slice, with its value in the same slice of the reference."""
+    slice_options: dict[str, Any] = {"min_rows": MIN_SLICE_ROWS, "seed": params.seed}
+    available = [
+        name for name in task.contract.slices if name in batch.columns and name in reference.columns
+    ]
+    if available != task.contract.slices:
+        return pd.DataFrame()
+    batch_rows = ScoredRows.from_arrays(
+        task.contract.encode_target(batch), scores, _entity_codes(batch, task.contract)
+    )
+    resamples = min(params.resamples, SLICE_RESAMPLES)
+    batch_slices = metrics_ci.evaluate_slices(
+        task, batch_rows, batch, threshold, resamples=resamples, **slice_options
+    )
+    reference_slices = metrics_ci.evaluate_slices(
+        task,
+        task.restore_scored_rows(reference),
+        reference,
+        threshold,
+        resamples=0,
+        **slice_options,
+    )
+    reference_slices = reference_slices.rename(columns={task.headline_metric: "reference"})[
+        ["slice", "value", "reference"]
+    ]
+    joined = batch_slices.rename(columns={"value": "group", task.headline_metric: "value"}).merge(
+        reference_slices.rename(columns={"value": "group"}), on=["slice", "group"]
+    )
+    return joined[["slice", "group", "n", "value", "low", "high", "reference"]]
+
+
+def drift_table(evaluations: list[Watched], importance: dict[str, float]) -> pd.DataFrame:
+    """Concatenate the feature drift of all batches, with each column's importance."""
+    tables = [
+        evaluation.feature_drift.assign(batch=evaluation.batch)
+        for evaluation in evaluations
+        if len(evaluation.feature_drift)
+    ]
+    columns = ["batch", *drift.DRIFT_COLUMNS, "importance"]
+    if not tables:
+        return pd.DataFrame(columns=columns).astype({"drifted": bool})
+    table = pd.concat(tables, ignore_index=True)
+    return table.assign(importance=table["column"].map(importance).fillna(0))[columns]
+
+
+def drifted_columns_table(drift_rows: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    """Return the drifted rows of ``drift_table``, with readable names.
+
+    Columns ``batch, column, distance, by chance, KS p, new, missing then, missing now``.
+    """
+    drifted_rows = contract.replace_with_labels(drift_rows[drift_rows["drifted"]], "column")
+    column_names = {
+        "score": "distance",
+        "chance": "by chance",
+        "ks_p": "KS p",
+        "new": "new",
+        "missing_reference": "missing then",
+        "missing_batch": "missing now",
+    }
+    return drifted_rows.rename(columns=column_names)[
+        ["batch", "column", *column_names.values()]
+    ].reset_index(drop=True)
+
+
+def performance_table(evaluations: list[Watched]) -> pd.DataFrame:
+    """Concatenate the metrics of all batches, with the holdout's values as ``reference``."""
+    tables = [
+        evaluation.metrics.assign(batch=evaluation.batch)
+        for evaluation in evaluations
+        if len(evaluation.metrics)
+    ]
+    columns = ["batch", "metric", "value", "low", "high", "reference"]
+    return (
+        pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+    )
+
+
+def estimated_performance_table(evaluations: list[Watched]) -> pd.DataFrame:
+    """Compare estimated and actual metric: ``batch, expected, low, high, came, off``."""
+    rows = []
+    for evaluation in (evaluation for evaluation in evaluations if evaluation.estimated_metric):
+        estimate, metric_row = (
+            evaluation.estimated_metric or {},
+            evaluation.find_metric(evaluation.task.headline_metric),
+        )
+        value = float("nan") if metric_row is None else metric_row["value"]
+        rows.append(
+            (
+                evaluation.batch,
+                estimate["value"],
+                estimate["low"],
+                estimate["high"],
+                value,
+                estimate["value"] - value,
+            )
+        )
+    return pd.DataFrame(rows, columns=["batch", "expected", "low", "high", "came", "off"])
+
+
+def quality_table(evaluations: list[Watched]) -> pd.DataFrame:
+    """Return size, contract violations, duplicate share and drift of each batch."""
+    rows = [
+        (
+            evaluation.batch,
+            evaluation.rows,
+            len(evaluation.violations),
+            evaluation.duplicates.share,
+            evaluation.output_distance("outcome").distance,
+            evaluation.output_distance("score").distance,
+            evaluation.drifted_importance_share,
+        )
+        for evaluation in evaluations
+    ]
+    return pd.DataFrame(
+        rows,
+        columns=[
+            "batch",
+            "rows",
+            "violations",
+            "copies",
+            "outcome_distance",
+            "score_distance",
+            "drifted_share",
+        ],
+    )
+
+
+def collect_run_metrics(evaluations: list[Watched]) -> dict[str, float]:
+    """Return the metrics to log in a run, by name.
+
+    Names of a single batch have no batch prefix, so that runs can be compared.
+    """
+    if len(evaluations) == 1:
+        return _batch_metrics(evaluations[0])
+    return {
+        f"batch_{INVALID_METRIC_CHARACTERS.sub('_', evaluation.batch)[:100]}_{name}": value
+        for evaluation in evaluations
+        for name, value in _batch_metrics(evaluation).items()
+    }
+
+
+def _batch_metrics(batch_evaluation: Watched) -> dict[str, float]:
+    metrics = {
+        "rows": float(batch_evaluation.rows),
+        "drifted_share": batch_evaluation.drifted_importance_share,
+        "violations": float(len(batch_evaluation.violations)),
+    }
+    metrics["copies"] = batch_evaluation.duplicates.share
+    if batch_evaluation.sampled_from:
+        metrics["drawn_from"] = float(batch_evaluation.sampled_from)
+    if batch_evaluation.estimated_metric:
+        metrics[f"expected_{batch_evaluation.estimated_metric['metric']}"] = (
+            batch_evaluation.estimated_metric["value"]
+        )
+    return metrics | {row.metric: row.value for row in batch_evaluation.metrics.itertuples()}

@@ -1,0 +1,173 @@
+"""Sources of batches: the batches of a build, a file, or a time range of the journal."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from modelbook import dataset, tasks
+from modelbook.config import Monitor
+from modelbook.contract import Contract
+from modelbook.errors import DataError, StoreError
+from modelbook.monitoring import batch_evaluation
+from modelbook.monitoring.batch_evaluation import Watched
+
+if TYPE_CHECKING:
+    from modelbook.journal import Journal
+    from modelbook.registry.versions import ModelVersion
+
+SECONDS_PER_UNIT = {"m": 60, "h": 3600, "d": 86_400}
+MAX_SAMPLED_ROWS = 200_000  # sampled from a folder; enough to detect a tenth of the alert threshold
+JOURNALED_ROLES = ("feature", "target")  # roles of the columns in a journal
+
+
+def require_champion(root: Path, book: str) -> ModelVersion:
+    """Return the champion.
+
+    Raises
+    ------
+    StoreError
+        If there is no champion.
+    """
+    from modelbook.registry import versions
+
+    champion = versions.get_champion(root, book)
+    if champion is None:
+        raise StoreError(
+            f"no version of {book!r} has the alias champion",
+            expected="a version that the gate has promoted",
+            next="build the pipeline: modelbook build; if the gate held, see the deploy report",
+        )
+    return champion
+
+
+def evaluate_build_batches(
+    root: Path, book: str, version: ModelVersion, params: Monitor
+) -> list[Watched]:
+    """Evaluate the batches that the ingest stage set aside."""
+    path = root / "data" / book / "batches.parquet"
+    if not path.is_file():
+        raise DataError(
+            f"there is no {path.relative_to(root)}", next="build the book: modelbook build"
+        )
+    return _evaluate_batches(
+        root, dataset.split_by_period(pd.read_parquet(path), version.contract), version, params
+    )
+
+
+def evaluate_file(root: Path, path: str, version: ModelVersion, params: Monitor) -> list[Watched]:
+    """Evaluate a file, or a folder of Parquet files, as one batch named after it.
+
+    A folder with more than ``MAX_SAMPLED_ROWS`` rows is sampled; ``sampled_from`` says so.
+    """
+    if (root / path).is_dir():
+        from modelbook.dataset import parquet_folder
+
+        sampled_rows, total_rows = parquet_folder.sample_rows(
+            root / path, MAX_SAMPLED_ROWS, params.seed
+        )
+        evaluations = _evaluate_batches(root, {Path(path).name: sampled_rows}, version, params)
+        return (
+            [replace(evaluation, sampled_from=total_rows) for evaluation in evaluations]
+            if total_rows > len(sampled_rows)
+            else evaluations
+        )
+    batch = dataset.read_table(path, root, version.contract)
+    return _evaluate_batches(root, {Path(path).stem: batch}, version, params)
+
+
+def _evaluate_batches(
+    root: Path, batches: dict[str, pd.DataFrame], version: ModelVersion, params: Monitor
+) -> list[Watched]:
+    from modelbook.registry import versions
+
+    return batch_evaluation.evaluate_batches(
+        batches,
+        versions.load_pyfunc(root, version),
+        version.reference,
+        version.contract,
+        metrics=version.metrics,
+        params=params,
+        on_progress=lambda *_: None,
+    )
+
+
+def evaluate_journal(
+    journal: Journal, since: float, until: float, version: ModelVersion, params: Monitor
+) -> list[Watched]:
+    """Evaluate the champion's journaled predictions since a time, with the outcomes known so far.
+
+    ``until`` is the current time and names the batch; rows with later timestamps (the clock was set
+    back) are included. The journaled predictions are evaluated, not new ones. Entity, period and
+    slice columns are available only if they are features. Empty if there are no predictions.
+    """
+    rows = [row for row in journal.read_predictions(since) if row["version"] == version.number]
+    if not rows:
+        return []
+    contract = restrict_contract(version.contract)
+    batch = pd.DataFrame([row["inputs"] for row in rows]).reindex(columns=contract.input_names)
+    outcomes = pd.Series([row["outcome"] for row in rows], dtype=object)
+    if outcomes.notna().any():
+        batch[contract.target] = outcomes
+    name = f"{format_timestamp(since)} to {format_timestamp(max(until, rows[-1]['at']))}"
+    return [
+        batch_evaluation.evaluate_batch(
+            name,
+            contract.conform(batch),
+            read_journaled_scores(rows, contract),
+            version.reference,
+            contract,
+            importance=version.metrics["importance"],
+            threshold=version.metrics["threshold"],
+            params=params,
+        )
+    ]
+
+
+def restrict_contract(contract: Contract) -> Contract:
+    """Return the contract reduced to features and target."""
+    definition = contract.model_dump(exclude_defaults=True)
+    definition["columns"] = {
+        name: column
+        for name, column in definition["columns"].items()
+        if contract.columns[name].role in JOURNALED_ROLES
+    }
+    definition["slices"] = [name for name in contract.slices if name in definition["columns"]]
+    return Contract.model_validate(definition | {"key": []})
+
+
+def read_journaled_scores(rows: list[dict[str, Any]], contract: Contract) -> Any:
+    """Return the journaled predictions as scores, as in ``ScoredRows.score``."""
+    task = tasks.get_task(contract)
+    if not contract.classes:
+        return pd.Series([row["prediction"] for row in rows], dtype=float).to_numpy()
+    return task.extract_scores(
+        pd.DataFrame([list(row["probabilities"].values()) for row in rows]).to_numpy(dtype=float)
+    )
+
+
+def format_timestamp(timestamp: float) -> str:
+    """Format a Unix timestamp as text, in UTC."""
+    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def parse_since(text: str, now: float | None = None) -> float:
+    """Parse an ISO time (UTC by default) or an age such as ``7d``, ``12h``, ``30m``.
+
+    Returns a Unix timestamp.
+
+    Raises
+    ------
+    ValueError
+        If the text is neither.
+    """
+    if span := re.fullmatch(r"(\d+)([mhd])", text):
+        return (time.time() if now is None else now) - int(span[1]) * SECONDS_PER_UNIT[span[2]]
+    moment = datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,188 @@
+"""Evidently's interactive report for each batch, as a file next to the stage's report."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from modelbook.atomic import atomic_write
+from modelbook.redaction import redact
+
+if TYPE_CHECKING:
+    from modelbook.config.stages import Monitor
+    from modelbook.contract import Contract
+    from modelbook.stage.context import Stage
+
+SAMPLE_SEED = 0
+DRIFT_METHOD = "jensenshannon"  # as in ``drift``, but with 30 equal-width bins for numbers
+MIN_VALUES = 2  # values that a column needs in batch and reference
+
+
+@dataclass(frozen=True)
+class EvidentlyPage:
+    """Interactive report of one batch: its path or the problem, and the number of rows in it."""
+
+    batch: str
+    rows: int
+    total_rows: int
+    path: Path | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class EvidentlyPages:
+    """Links to the interactive reports; runs by hand show paths relative to ``root`` instead."""
+
+    pages: list[EvidentlyPage]
+    root: Path | None = None
+    is_enabled: bool = True
+
+    def _repr_html_(self) -> str:
+        if not self.is_enabled:
+            return '<p class="nothing">Left out: <code>interactive_rows</code> is 0.</p>'
+        items = "".join(f"<li>{self._describe_page(page)}</li>" for page in self.pages)
+        return (
+            f'<ul class="findings">{items}</ul>'
+            if items
+            else '<p class="nothing">There is no batch yet.</p>'
+        )
+
+    def _describe_page(self, page: EvidentlyPage) -> str:
+        description = f"Batch {escape(page.batch)} against the reference"
+        if page.path is None:
+            return f"{description}: no interactive report. {escape(page.problem)}"
+        size = (
+            f"{page.path.stat().st_size / 1e6:.1f} MB, needs JavaScript, loads no external "
+            "resources"
+        )
+        sample_note = (
+            f"; {page.rows:,} of its {page.total_rows:,} rows, sampled at random"
+            if page.rows < page.total_rows
+            else ""
+        )
+        if self.root:
+            return (
+                f"{description}: "
+                f"<code>{escape(page.path.relative_to(self.root).as_posix())}</code> "
+                f"({size}{sample_note})"
+            )
+        return f'<a href="{escape(page.path.name)}">{description}</a> ({size}{sample_note})'
+
+    def __repr__(self) -> str:
+        if not self.is_enabled:
+            return "left out: interactive_rows is 0"
+        return (
+            "\n".join(f"batch {page.batch}: {page.path or page.problem}" for page in self.pages)
+            or "no batch"
+        )
+
+
+def write_pages(
+    batches: dict[str, pd.DataFrame], reference: pd.DataFrame, contract: Contract, stage: Stage
+) -> EvidentlyPages:
+    """Write Evidently's report of each batch next to the stage's report, and return the links.
+
+    The stage's parameter ``interactive_rows`` limits the rows of batch and reference; with 0 no
+    report is written. These files are not products of the pipeline, because their number depends on
+    the batches. Files of earlier runs are removed. If Evidently fails, only the link is missing.
+    """
+    report = stage.product["report"]
+    for stale_report in report.parent.glob(f"{report.stem}-evidently-*.html"):
+        stale_report.unlink()
+    if not stage.params.interactive_rows:
+        return EvidentlyPages([], is_enabled=False)
+    pages = []
+    for number, (name, batch) in enumerate(batches.items()):
+        stage.log_progress(f"Evidently's report of batch {name}", number, len(batches))
+        safe_name = re.sub(r"[^\w.-]", "_", name)
+        target = report.with_name(f"{report.stem}-evidently-{safe_name}.html")
+        pages.append(_write_page(name, batch, reference, contract, stage.params, target))
+    return EvidentlyPages(pages, stage.root if stage.by_hand else None)
+
+
+def _write_page(
+    name: str,
+    batch: pd.DataFrame,
+    reference: pd.DataFrame,
+    contract: Contract,
+    params: Monitor,
+    path: Path,
+) -> EvidentlyPage:
+    rows = min(len(batch), params.interactive_rows)
+    try:
+        html = _render_report(batch, reference, contract, params)
+    except Exception as error:  # Evidently has no common exception, and this page is optional
+        first_line = (str(error).splitlines() or [""])[0]
+        return EvidentlyPage(
+            name,
+            rows,
+            len(batch),
+            problem=f"Evidently stopped with {type(error).__name__}: {first_line}",
+        )
+    if not html:
+        return EvidentlyPage(name, rows, len(batch), problem="No column has values on both sides.")
+    title = f"<title>Evidently · batch {escape(name)} · {escape(contract.title)}</title>"
+    with atomic_write(path) as temp_path:
+        text = redact(html.replace("<head>", f"<head>{title}", 1))
+        temp_path.write_text(text, encoding="utf-8")
+    return EvidentlyPage(name, rows, len(batch), path)
+
+
+def _render_report(
+    batch: pd.DataFrame, reference: pd.DataFrame, contract: Contract, params: Monitor
+) -> str:
+    # Imported here because it takes seconds and is needed only for these reports.
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.presets import DataDriftPreset, DataSummaryPreset
+
+    reference_sample, batch_sample = (
+        _sample_rows(rows, contract, params.interactive_rows) for rows in (reference, batch)
+    )
+    # One column without values makes Evidently's whole report fail.
+    usable = [
+        name
+        for name in batch_sample.columns
+        if min(reference_sample[name].count(), batch_sample[name].count()) >= MIN_VALUES
+    ]
+    if not usable:
+        return ""
+    os.environ.setdefault("DO_NOT_TRACK", "true")  # disables Evidently's telemetry
+    labels = _unique_labels(usable, contract)
+    definition = DataDefinition(
+        numerical_columns=[labels[name] for name in usable if name in contract.numeric_features],
+        categorical_columns=[
+            labels[name] for name in usable if name in contract.categorical_features
+        ],
+    )
+    datasets: list[Any] = [
+        Dataset.from_pandas(rows[usable].rename(columns=labels), data_definition=definition)
+        for rows in (batch_sample, reference_sample)
+    ]
+    report = Report(
+        [DataDriftPreset(method=DRIFT_METHOD, threshold=params.drift), DataSummaryPreset()]
+    ).run(*datasets)
+    return report.get_html_str(as_iframe=False)
+
+
+def _sample_rows(rows: pd.DataFrame, contract: Contract, max_rows: int) -> pd.DataFrame:
+    features = contract.conform(
+        rows[[name for name in contract.feature_names if name in rows.columns]]
+    )
+    sample = (
+        features.sample(max_rows, random_state=SAMPLE_SEED)
+        if len(features) > max_rows
+        else features
+    )
+    return sample.replace([np.inf, -np.inf], np.nan)
+
+
+def _unique_labels(names: list[str], contract: Contract) -> dict[str, str]:
+    labels = {name: contract.label(name) for name in names}
+    return labels if len(set(labels.values())) == len(names) else {name: name for name in names}

@@ -1,0 +1,298 @@
+"""Rules that turn the evaluation of one window into findings.
+
+Rules use effect sizes, confidence intervals and minimum counts. A window is a batch or a time range
+of the journal; ``windows.combine_windows`` combines several.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from modelbook.config import Monitor
+from modelbook.monitoring.batch_evaluation import Watched
+from modelbook.monitoring.latest_verdict import VERDICTS
+from modelbook.tasks.metric_format import format_metric, metric_label
+
+VERDICT_ORDER = list(VERDICTS)
+HEALTHY, WATCH, RETRAIN = VERDICT_ORDER
+VERDICT_LEVELS = {HEALTHY: "good", WATCH: "watch", RETRAIN: "bad"}
+SEVERE_DROP_FACTOR = 2  # times the limit; such a drop in one window is enough
+PERFORMANCE_RULE = "loss"
+SLICE_RULE = "slice"
+DUPLICATE_ALERT_SHARE = 0.05  # share of duplicate rows, beyond chance, that raises a finding
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Result of one rule: its verdict, a sentence for the report, and the rule's name."""
+
+    verdict: str
+    sentence: str
+    rule: str = ""
+    is_severe: bool = False
+
+
+def find_issues(evaluation: Watched, params: Monitor) -> list[Finding]:
+    """Return the findings on one window; a single healthy finding if no rule applies."""
+    if evaluation.rows < params.min_rows:
+        row_count = "1 row" if evaluation.rows == 1 else f"{evaluation.rows:,} rows"
+        sentence = (
+            f"Batch {evaluation.batch} has {row_count}, fewer than the {params.min_rows:,} that "
+            "an evaluation needs."
+        )
+        return [Finding(WATCH, sentence, "rows")]
+    findings = [
+        *_check_quality(evaluation),
+        *_check_drift(evaluation, params),
+        *_check_performance(evaluation, params),
+        *_check_slices(evaluation, params),
+    ]
+    return findings or [Finding(HEALTHY, f"Batch {evaluation.batch}: no rule was triggered.")]
+
+
+def worst_verdict(findings: list[Finding]) -> str:
+    """Return the most severe verdict of all findings; watch if there are none."""
+    return max((finding.verdict for finding in findings), key=VERDICT_ORDER.index, default=WATCH)
+
+
+def _check_quality(evaluation: Watched) -> list[Finding]:
+    findings, violation_count = [], len(evaluation.violations)
+    if violation_count:
+        places = "1 place" if violation_count == 1 else f"{violation_count:,} places"
+        sentence = (
+            f"Batch {evaluation.batch} breaks the contract in {places}; most often: "
+            f"{_describe_main_violation(evaluation)}."
+        )
+        findings.append(Finding(WATCH, sentence, "contract"))
+    duplicate_share, expected_max = evaluation.duplicates
+    if (
+        duplicate_share >= DUPLICATE_ALERT_SHARE + 2 * expected_max
+    ):  # the expected share may have changed as well
+        findings.append(
+            Finding(
+                WATCH,
+                (
+                    f"Batch {evaluation.batch}: {duplicate_share:.0%} of its rows repeat "
+                    "another row in every feature; by "
+                    f"chance, at most {expected_max:.1%} would (alert threshold: "
+                    f"{DUPLICATE_ALERT_SHARE:.0%} more)."
+                ),
+                "copies",
+            )
+        )
+    return findings
+
+
+def _describe_main_violation(evaluation: Watched) -> str:
+    """Describe the rule that most rows violate; a missing column counts for all rows."""
+    table = evaluation.violations
+    row_counts = table["row"].isna().map({True: evaluation.rows, False: 1})
+    rows_by_violation = table.assign(rows=row_counts).groupby(["rule", "column"])["rows"].sum()
+    rule, column = sorted(
+        rows_by_violation[rows_by_violation == rows_by_violation.max()].index, reverse=True
+    )[0]
+    return f"{column}: {rule}"
+
+
+def _check_drift(evaluation: Watched, params: Monitor) -> list[Finding]:
+    findings = []
+    if evaluation.drifted_importance_share >= params.drift_share:
+        drifted = int(evaluation.feature_drift["drifted"].sum())
+        findings.append(
+            Finding(
+                WATCH,
+                (
+                    f"Batch {evaluation.batch}: {drifted} of {len(evaluation.feature_drift)} "
+                    "columns have drifted; they carry "
+                    f"{evaluation.drifted_importance_share:.0%} of the model's importance "
+                    f"(alert threshold: {params.drift_share:.0%})."
+                ),
+                "drift",
+            )
+        )
+    for output, subject in {"outcome": "the outcome has", "score": "the predictions have"}.items():
+        drift_distance = evaluation.output_distance(output)
+        if drift_distance.distance >= max(params.drift, drift_distance.critical_distance):
+            findings.append(
+                Finding(
+                    WATCH,
+                    (
+                        f"Batch {evaluation.batch}: {subject} drifted, distance "
+                        f"{drift_distance.distance:.2f} (alert threshold: {params.drift:g}; "
+                        f"chance explains up to {drift_distance.critical_distance:.2f})."
+                    ),
+                    f"{output} drift",
+                )
+            )
+    return findings
+
+
+def _check_performance(evaluation: Watched, params: Monitor) -> list[Finding]:
+    task, rows = (
+        evaluation.task,
+        {row["metric"]: row for row in evaluation.metrics.to_dict("records")},
+    )
+    if not rows:
+        return _check_estimated_performance(evaluation, params)
+    findings = []
+    # Worse by the limit, and the whole interval is worse than the reference.
+    drop, is_significant, sentence = task.assess_metric_drop(rows[task.headline_metric])
+    if drop >= params.max_metric_drop and is_significant:
+        sentence = (
+            f"Batch {evaluation.batch}: {sentence} (retrain threshold: "
+            f"{task.format_drop_limit(params.max_metric_drop)})."
+        )
+        findings.append(
+            Finding(
+                RETRAIN,
+                sentence,
+                PERFORMANCE_RULE,
+                is_severe=drop >= SEVERE_DROP_FACTOR * params.max_metric_drop,
+            )
+        )
+    calibration_error, sentence = task.assess_calibration(rows)
+    if (
+        abs(calibration_error) >= params.max_calibration_error
+        and not rows[task.calibration_metric]["low"] <= 0 <= rows[task.calibration_metric]["high"]
+    ):
+        findings.append(
+            Finding(
+                WATCH,
+                (
+                    f"Batch {evaluation.batch}: {sentence} (alert threshold: "
+                    f"{params.max_calibration_error:.1%})."
+                ),
+                "bias",
+            )
+        )
+    return findings
+
+
+def _check_estimated_performance(evaluation: Watched, params: Monitor) -> list[Finding]:
+    """Check the estimated metric before outcomes are in; an estimate never leads to retrain."""
+    if evaluation.estimated_metric is None:
+        return []
+    drop, is_significant, sentence = evaluation.task.assess_metric_drop(evaluation.estimated_metric)
+    if drop < params.max_metric_drop or not is_significant:
+        return []
+    return [
+        Finding(
+            WATCH,
+            (
+                f"Batch {evaluation.batch}: too few outcomes so far; estimated from the "
+                f"predictions, {sentence}."
+            ),
+            "expected loss",
+        )
+    ]
+
+
+def _check_slices(evaluation: Watched, params: Monitor) -> list[Finding]:
+    """Find slices with twice the allowed drop: slices are small, and many are tested."""
+    findings = []
+    for row in evaluation.slice_metrics.to_dict("records"):
+        drop, is_significant, sentence = evaluation.task.assess_metric_drop(row)
+        if drop >= SEVERE_DROP_FACTOR * params.max_metric_drop and is_significant:
+            slice_label = f"{row['slice']} is {row['group']}"
+            findings.append(
+                Finding(
+                    WATCH,
+                    f"Batch {evaluation.batch}, {slice_label}: {sentence}.",
+                    f"{SLICE_RULE} {slice_label}",
+                )
+            )
+    return findings
+
+
+NEXT_STEPS = {
+    HEALTHY: "No action until the next batch.",
+    WATCH: "Review the findings with the owner of the data, and monitor the next batch.",
+    RETRAIN: "Retrain on newer rows; the gate then decides on the result: modelbook retrain.",
+}
+NO_BATCH_NEXT_STEP = (
+    "Set later periods aside as batches: add a time column to the contract, and set train_until "
+    "below its last value."
+)
+
+
+def summarize_verdict(
+    findings: list[Finding], evaluations: list[Watched], version: int
+) -> dict[str, Any]:
+    """Return word, level, sentences, key figures and next step of the verdict."""
+    verdict = worst_verdict(findings)
+    rows = sum(evaluation.rows for evaluation in evaluations)
+    sentences = [
+        (
+            f"Version {version} was evaluated on {rows:,} rows in {len(evaluations)} batches: "
+            f"{verdict}."
+        )
+    ]
+    if not evaluations:
+        sentences = [f"There is no batch yet to evaluate version {version} on."]
+    sentences += [
+        _describe_sampling(evaluation, evaluation.sampled_from)
+        for evaluation in evaluations
+        if evaluation.sampled_from
+    ]
+    ordered_findings = sorted(findings, key=lambda finding: -VERDICT_ORDER.index(finding.verdict))
+    sentences += [finding.sentence for finding in ordered_findings[:2]]
+    sentences += [
+        _describe_performance(evaluation)
+        for evaluation in evaluations[-2:]
+        if len(evaluation.metrics)
+    ]
+    return {
+        "word": verdict,
+        "level": VERDICT_LEVELS[verdict],
+        "sentences": sentences[:5],
+        "numbers": _key_figures(evaluations),
+        "next": NEXT_STEPS[verdict] if evaluations else NO_BATCH_NEXT_STEP,
+        "findings": [f"{finding.verdict}: {finding.sentence}" for finding in findings],
+    }
+
+
+def _describe_sampling(evaluation: Watched, total_rows: int) -> str:
+    return (
+        f"Batch {evaluation.batch}: {evaluation.rows:,} of its {total_rows:,} rows were evaluated, "
+        "sampled at random."
+    )
+
+
+def _describe_performance(evaluation: Watched) -> str:
+    row = evaluation.find_metric(evaluation.task.headline_metric)
+    current_value = (
+        f"{metric_label(evaluation.task.headline_metric)} {format_metric(row['value'])} "
+        f"(95% CI {format_metric(row['low'])}–{format_metric(row['high'])})"
+    )
+    return f"Batch {evaluation.batch}: {current_value}; holdout {format_metric(row['reference'])}."
+
+
+def _key_figures(evaluations: list[Watched]) -> list[dict[str, str]]:
+    if not evaluations:
+        return []
+    latest = evaluations[-1]
+    row = latest.find_metric(latest.task.headline_metric)
+    drifted = int(latest.feature_drift["drifted"].sum()) if len(latest.feature_drift) else 0
+    figures = [
+        {
+            "name": f"rows, batch {latest.batch}",
+            "value": f"{latest.rows:,}",
+            "beside": f"{len(latest.violations):,} contract violations",
+        },
+        {
+            "name": "columns drifted",
+            "value": str(drifted),
+            "beside": f"{latest.drifted_importance_share:.0%} of the model's importance",
+        },
+    ]
+    if row is not None:
+        note = f"holdout {format_metric(row['reference'])}"
+        figures.append(
+            {
+                "name": metric_label(latest.task.headline_metric),
+                "value": format_metric(row["value"]),
+                "beside": note,
+            }
+        )
+    return figures

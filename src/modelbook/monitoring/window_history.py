@@ -1,0 +1,202 @@
+"""Monitoring history: all evaluated windows of a book, in one SQLite file.
+
+Table ``windows`` has a row for each window of a version, ``measures`` its numbers, ``verdicts`` the
+verdicts over the windows at that time. A window that is evaluated again replaces its old row.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from modelbook.config import Monitor
+from modelbook.errors import StoreError
+from modelbook.monitoring import windows as spans
+from modelbook.monitoring.batch_evaluation import Watched
+from modelbook.monitoring.latest_verdict import DRIFT_PREFIX
+from modelbook.monitoring.rules import Finding, worst_verdict
+from modelbook.monitoring.windows import Window
+
+CREATE_TABLES = """
+create table if not exists windows (
+  place integer primary key, version integer not null, name text not null, at real not null, \
+rows integer not null,
+  performed integer not null, word text not null, findings text not null, unique (version, name));
+create table if not exists measures (
+  version integer not null, name text not null, measure text not null, value real, low real, \
+high real, reference real,
+  primary key (version, name, measure));
+create table if not exists verdicts (
+  place integer primary key, version integer not null, name text not null, at real not null, \
+word text not null,
+  findings text not null);
+"""
+LOCK_TIMEOUT_SECONDS = 10.0  # to wait for another process that writes
+
+
+class WindowHistory:
+    """History of one version's windows; the file is created if it does not exist.
+
+    Raises
+    ------
+    StoreError
+        If the file cannot be read or written.
+    """
+
+    def __init__(self, file: Path, version: int) -> None:
+        self.path, self.version = file, version
+
+    @contextmanager
+    def _connect(self) -> Iterator[sqlite3.Connection]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with (
+                closing(sqlite3.connect(self.path, timeout=LOCK_TIMEOUT_SECONDS)) as connection,
+                connection,
+            ):
+                connection.executescript(CREATE_TABLES)
+                yield connection
+        except sqlite3.Error as error:
+            raise StoreError(
+                f"the history {self.path} cannot be used: {error}",
+                expected="an SQLite file that this process may write",
+                next=(
+                    "wait for the other process to end, or move the file away to start a new "
+                    "history"
+                ),
+            ) from None
+
+    def merge_windows(self, evaluations: list[Watched], params: Monitor) -> list[Window]:
+        """Return the version's windows after adding these, oldest first, without storing them."""
+        new_windows = {
+            evaluation.batch: spans.evaluate_window(evaluation, params)
+            for evaluation in evaluations
+        }
+        recorded_windows = [new_windows.pop(window.name, window) for window in self.read_windows()]
+        return [*recorded_windows, *new_windows.values()]
+
+    def record_windows(self, evaluations: list[Watched], params: Monitor) -> None:
+        """Store the windows with their findings, and the verdict over the newest ones."""
+        if not evaluations:
+            return
+        recorded_at = time.time()
+        with self._connect() as connection:
+            for evaluation in evaluations:
+                window = spans.evaluate_window(evaluation, params)
+                connection.execute(
+                    "insert into windows (version, name, at, rows, performed, word, "
+                    "findings) values (?,?,?,?,?,?,?) "
+                    "on conflict (version, name) do update set at = excluded.at, rows = "
+                    "excluded.rows, "
+                    "performed = excluded.performed, word = excluded.word, findings = "
+                    "excluded.findings",
+                    (
+                        self.version,
+                        window.name,
+                        recorded_at,
+                        window.rows,
+                        window.has_outcomes,
+                        worst_verdict(list(window.findings)),
+                        _findings_to_json(window.findings),
+                    ),
+                )
+                connection.execute(
+                    "delete from measures where version = ? and name = ?",
+                    (self.version, window.name),
+                )
+                connection.executemany(
+                    "insert into measures values (?,?,?,?,?,?,?)",
+                    [(self.version, window.name, *row) for row in list_measures(evaluation)],
+                )
+            findings = spans.combine_windows(self._select_windows(connection), params)
+            connection.execute(
+                "insert into verdicts (version, name, at, word, findings) values (?,?,?,?,?)",
+                (
+                    self.version,
+                    evaluations[-1].batch,
+                    recorded_at,
+                    worst_verdict(findings),
+                    _findings_to_json(findings),
+                ),
+            )
+
+    def read_windows(self) -> list[Window]:
+        """Return all windows of the version, oldest first."""
+        with self._connect() as connection:
+            return self._select_windows(connection)
+
+    def _select_windows(self, connection: sqlite3.Connection) -> list[Window]:
+        rows = connection.execute(
+            "select name, rows, performed, findings from windows where version = ? order by place",
+            (self.version,),
+        ).fetchall()
+        return [
+            Window(
+                name,
+                count,
+                bool(performed),
+                tuple(Finding(**finding) for finding in json.loads(findings)),
+            )
+            for name, count, performed, findings in rows
+        ]
+
+    def measures_table(self) -> pd.DataFrame:
+        """Return all measures, oldest window first.
+
+        Columns ``batch, word, measure, value, low, high, reference``.
+        """
+        with self._connect() as connection:
+            return pd.read_sql_query(
+                "select w.name as batch, w.word, m.measure, m.value, m.low, m.high, m.reference "
+                "from windows w join measures m on m.version = w.version and m.name = w.name "
+                "where w.version = ? order by w.place, m.rowid",
+                connection,
+                params=(self.version,),
+            )
+
+
+def list_measures(evaluation: Watched) -> list[tuple[Any, ...]]:
+    """List a window's numbers as ``measure, value, low, high, reference``.
+
+    For drift distances, ``high`` is the largest distance that chance explains.
+    """
+    measures: list[tuple[Any, ...]] = [
+        ("rows", evaluation.rows, None, None, None),
+        ("violations", len(evaluation.violations), None, None, None),
+        ("copies", evaluation.duplicates.share, None, evaluation.duplicates.expected_max, None),
+        ("drifted_share", evaluation.drifted_importance_share, None, None, None),
+        ("score_distance", evaluation.output_distance("score").distance, None, None, None),
+        ("outcome_distance", evaluation.output_distance("outcome").distance, None, None, None),
+    ]
+    if evaluation.sampled_from:
+        measures.append(("drawn_from", evaluation.sampled_from, None, None, None))
+    if evaluation.estimated_metric:
+        measures.append(
+            (
+                f"expected_{evaluation.estimated_metric['metric']}",
+                *_interval_values(evaluation.estimated_metric),
+            )
+        )
+    measures += [
+        (row["metric"], *_interval_values(row)) for row in evaluation.metrics.to_dict("records")
+    ]
+    return measures + [
+        (f"{DRIFT_PREFIX}{row.column}", row.score, None, row.chance, None)
+        for row in evaluation.feature_drift.itertuples()
+    ]
+
+
+def _findings_to_json(findings: Iterable[Finding]) -> str:
+    return json.dumps([asdict(finding) for finding in findings])
+
+
+def _interval_values(row: dict[str, Any]) -> tuple[float, ...]:
+    return tuple(float(row[name]) for name in ("value", "low", "high", "reference"))

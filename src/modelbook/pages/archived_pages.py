@@ -1,0 +1,116 @@
+"""Archived report pages of a run: links are rewritten, figures extracted for comparisons."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from html import escape, unescape
+from html.parser import HTMLParser
+from typing import Any
+
+BOOK_FOLDER = "../.."  # from a run's folder to the book's
+ARCHIVE_NOTICE = (
+    '<aside class="kept" aria-label="Which run">This is the archived page of one run, as it '
+    "was when that run ended. "
+    '<a href="index.html">About this run</a></aside>'
+)
+
+_LINK_PATTERN = re.compile(r'(<a\b[^>]*?\bhref=")([^"]*)(")')
+_EXTERNAL_PATTERN = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:|/|#|$")  # a URL, an anchor, or nothing
+_BODY_START_PATTERN = re.compile(
+    r'<body[^>]*>(\s*<a class="skip".*?</a>)?', re.DOTALL
+)  # the skip link must stay the first link
+_DATA_IMAGE_PATTERN = re.compile(r"data:image/(svg\+xml|png|jpeg);base64,(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class ArchivedFigure:
+    """A figure of a stage's report: its position, its alternative text, and its file."""
+
+    stage: str
+    section: str
+    position: int  # among the figures of its section, from 0
+    alt: str
+    width: str
+    file_name: str
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """The key by which figures of two runs are matched."""
+        return self.stage, self.section, self.position
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a dict that can be written as JSON."""
+        return asdict(self)
+
+
+def find_links(html: str) -> list[str]:
+    """Return the files that a page links to, relative to the page."""
+    targets = (unescape(match[2]).partition("#")[0] for match in _LINK_PATTERN.finditer(html))
+    return list(dict.fromkeys(link for link in targets if not _EXTERNAL_PATTERN.match(link)))
+
+
+def rewrite_links(html: str, archived_files: set[str], replacements: Mapping[str, str]) -> str:
+    """Rewrite the links of a report for its copy in a run's folder, two levels below.
+
+    Parameters
+    ----------
+    html : str
+        The page.
+    archived_files : set of str
+        Names of the files archived with the same run; links to them are unchanged.
+    replacements : mapping
+        Link targets that may belong to another run, and what to link instead. All other links
+        are prefixed so that they lead where they led before.
+    """
+
+    def rewrite(match: re.Match[str]) -> str:
+        target, hash_, anchor = unescape(match[2]).partition("#")
+        if _EXTERNAL_PATTERN.match(target) or target in archived_files:
+            return match[0]
+        replacement = replacements.get(target)
+        link = replacement or posixpath.normpath(f"{BOOK_FOLDER}/{target}") + hash_ + anchor
+        return match[1] + escape(link) + match[3]
+
+    html = _LINK_PATTERN.sub(rewrite, html)
+    return _BODY_START_PATTERN.sub(
+        lambda body_start: f"{body_start[0]}\n{ARCHIVE_NOTICE}", html, count=1
+    )
+
+
+def extract_figures(html: str) -> Iterator[tuple[dict[str, Any], str, str]]:
+    """Yield each figure of a page: its attributes, its file extension, its content in base64."""
+    parser = _FigureParser()
+    parser.feed(html)
+    parser.close()
+    for location, image in parser.figures:
+        match = _DATA_IMAGE_PATTERN.fullmatch(image.get("src", ""))
+        if match:
+            attributes = {**location, "alt": image.get("alt", ""), "width": image.get("width", "")}
+            yield attributes, {"svg+xml": "svg"}.get(match[1], match[1]), match[2]
+
+
+class _FigureParser(HTMLParser):
+    """Collects each image with the heading above it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.figures: list[tuple[dict[str, Any], dict[str, str]]] = []
+        self.section, self.position, self.in_heading = "", 0, False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "h2":
+            self.section, self.position, self.in_heading = "", 0, True
+        elif tag == "img":
+            location = {"section": " ".join(self.section.split()), "position": self.position}
+            self.figures.append((location, {name: value or "" for name, value in attrs}))
+            self.position += 1
+
+    def handle_endtag(self, tag: str) -> None:
+        self.in_heading = self.in_heading and tag != "h2"
+
+    def handle_data(self, data: str) -> None:
+        if self.in_heading:
+            self.section += data

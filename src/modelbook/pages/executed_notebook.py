@@ -1,0 +1,160 @@
+"""Read an executed notebook: title, question, verdict, report cells, errors and run times."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import re
+from html import unescape
+from typing import TYPE_CHECKING, Any
+
+from modelbook.errors import ReportError
+from modelbook.stage.verdict import MIME_TYPE, Verdict
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+HIDDEN_TAGS = {"parameters", "injected-parameters", "papermill-error-cell-tag"}
+MAX_OUTPUT_CHARS = 20_000  # longer printed text is cut off in a page
+
+ANSI_PATTERN = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+
+
+def find_receipt(notebook: NotebookNode) -> Verdict | None:
+    """Return the last verdict that the notebook displayed."""
+    bundles = [
+        output["data"][MIME_TYPE]
+        for output in _all_outputs(notebook)
+        if MIME_TYPE in output.get("data", {})
+    ]
+    return Verdict.from_dict(bundles[-1]) if bundles else None
+
+
+def read_title_and_question(notebook: NotebookNode) -> tuple[str, str]:
+    """Return the title, without its number, and the question of the stage."""
+    markdown_sources = (
+        cell.source
+        for cell in notebook.cells
+        if cell.cell_type == "markdown" and not _is_hidden(cell)
+    )
+    first = next(markdown_sources, "")
+    title = re.search(r"^# +(.+)$", first, re.MULTILINE)
+    question = " ".join(re.findall(r"^> ?(.*)$", first, re.MULTILINE))
+    name = re.sub(r"^\d+\s*[·.:–-]\s*", "", title[1]).strip() if title else ""
+    return name, re.sub(r"[*_`]", "", question).strip()
+
+
+def select_report_cells(notebook: NotebookNode) -> NotebookNode:
+    """Return the cells for the report: without set-up and title, the verdict as sentences."""
+    report = copy.deepcopy(notebook)
+    report.cells = [cell for cell in _cells_until_error(report.cells) if not _is_hidden(cell)]
+    _drop_title_and_question(report)
+    for cell in report.cells:
+        for output in cell.get("outputs", []):
+            _clean_output(output)
+    return report
+
+
+def table_of_contents(body: str) -> list[tuple[str, str]]:
+    """Return anchor and text of each second-level heading."""
+    headings = re.findall(r'<h2[^>]*\bid="([^"]*)"[^>]*>(.*?)</h2>', body, re.DOTALL)
+    # unescaped, because the page's template escapes them again
+    return [
+        (unescape(anchor), unescape(re.sub(r"<[^>]+>", "", text)).strip())
+        for anchor, text in headings
+    ]
+
+
+def find_error(notebook: NotebookNode) -> str:
+    """Return the error that stopped the notebook, in one line; empty if there was none."""
+    for output in _all_outputs(notebook):
+        if output.output_type == "error":
+            lines = ANSI_PATTERN.sub("", f"{output.ename}: {output.evalue}").strip().splitlines()
+            return lines[0] if lines else output.ename
+    return ""
+
+
+def read_run_times(notebook: NotebookNode) -> dict[str, Any]:
+    """Return the start time and the duration that Papermill recorded."""
+    papermill_metadata = notebook.metadata.get("papermill", {})
+    names = {"started": "start_time", "seconds": "duration"}
+    return {
+        name: papermill_metadata[key]
+        for name, key in names.items()
+        if papermill_metadata.get(key) is not None
+    }
+
+
+def _all_outputs(notebook: NotebookNode) -> list[Any]:
+    return [output for cell in notebook.cells for output in cell.get("outputs", [])]
+
+
+def _cells_until_error(cells: list[Any]) -> list[Any]:
+    """Return the cells up to the one that failed; those after it did not run."""
+    for position, cell in enumerate(cells):
+        if _has_error(cell):
+            return cells[: position + 1]
+    return cells
+
+
+def _has_error(cell: NotebookNode) -> bool:
+    return any(output.output_type == "error" for output in cell.get("outputs", []))
+
+
+def _is_hidden(cell: NotebookNode) -> bool:
+    if _has_error(cell):
+        return False  # the cell that failed is always shown
+    if HIDDEN_TAGS & set(cell.metadata.get("tags", [])):
+        return True
+    return not cell.source.strip() or (cell.cell_type == "code" and _has_only_imports(cell.source))
+
+
+def _has_only_imports(source: str) -> bool:
+    try:
+        statements = ast.parse(source).body
+    except SyntaxError:  # a magic, or the cell that failed
+        return False
+    return all(isinstance(statement, ast.Import | ast.ImportFrom) for statement in statements)
+
+
+def _drop_title_and_question(notebook: NotebookNode) -> None:
+    """Remove title and question, which the page's header shows already."""
+    for position, cell in enumerate(notebook.cells):
+        if cell.cell_type == "markdown":
+            lines = [line for line in cell.source.splitlines() if not re.match(r"# |>", line)]
+            cell.source = "\n".join(lines).strip()
+            if not cell.source:
+                del notebook.cells[position]
+            return
+
+
+def _clean_output(output: Any) -> None:
+    if output.output_type == "stream":
+        output.text = _shorten(ANSI_PATTERN.sub("", output.text))
+    elif output.output_type == "error":
+        output.traceback = [_shorten(ANSI_PATTERN.sub("", "\n".join(output.traceback)))]
+        output.evalue = ANSI_PATTERN.sub("", output.evalue)
+    elif MIME_TYPE in output.data:
+        from modelbook.display.components import BulletList
+
+        sentences = Verdict.from_dict(output.data[MIME_TYPE]).sentences
+        output.data = {"text/html": BulletList(sentences)._repr_html_()}
+    elif "text/plain" in output.data:
+        output.data["text/plain"] = _shorten(
+            ANSI_PATTERN.sub("", _join_text(output.data["text/plain"]))
+        )
+
+
+def _join_text(text: Any) -> str:
+    if not isinstance(text, str | list):
+        raise ReportError(f"an output's text is {type(text).__name__}", expected="text")
+    return text if isinstance(text, str) else "".join(text)
+
+
+def _shorten(text: str) -> str:
+    if len(text) <= MAX_OUTPUT_CHARS:
+        return text
+    return (
+        f"{text[:MAX_OUTPUT_CHARS]}\n… {len(text) - MAX_OUTPUT_CHARS:,} more characters: the "
+        "executed notebook has them all."
+    )

@@ -1,0 +1,192 @@
+"""The model card of a version: intended use, data, quality, fairness, limits and approval.
+
+The sections follow Mitchell et al. 2019, *Model Cards for Model Reporting*. None may be empty.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelbook import config
+from modelbook.errors import ReportError
+from modelbook.pages import templating
+from modelbook.pages.card_sections import Section, build_sections
+from modelbook.tasks.base import metric_key_number
+from modelbook.tasks.metric_format import metric_label
+
+if TYPE_CHECKING:
+    from modelbook.stage.context import Stage
+
+DECISION_BADGES = {
+    "promote": ("promoted", "good"),
+    "hold": ("on hold", "watch"),
+    "": ("not decided", "watch"),
+}
+
+
+@dataclass(frozen=True)
+class ModelCardLink:
+    """What a notebook shows of a model card: a link, or why there is none.
+
+    Attributes
+    ----------
+    file_name : str
+        The card's file name, beside the stage's report; empty if there is no card.
+    problem : str
+        Why there is none, and what to do about it.
+    path : str
+        The card's path, for a run by hand, which has no report to link from.
+    """
+
+    version: int
+    file_name: str = ""
+    problem: str = ""
+    path: str = ""
+
+    def _repr_html_(self) -> str:
+        if self.problem:
+            problem_html = "<br>".join(escape(line.strip()) for line in self.problem.splitlines())
+            return (
+                '<p class="nothing"><strong>No model card was made for version '
+                f"{self.version}.</strong> {problem_html}</p>"
+            )
+        if self.path:
+            return f"<p>Model card of version {self.version}: <code>{escape(self.path)}</code></p>"
+        return f'<p><a href="{escape(self.file_name)}">Model card of version {self.version}</a></p>'
+
+    def __repr__(self) -> str:
+        return self.problem or f"Model card of version {self.version}: {self.file_name}"
+
+
+def publish(dossier: dict[str, Any], stage: Stage) -> ModelCardLink:
+    """Write a version's model card beside the stage's report, or return why there is none.
+
+    A missing card does not fail the build: the report shows the reason.
+    """
+    from modelbook.stage import pipeline_spec
+
+    target = stage.product["report"].with_name(f"card-{dossier['version']}.html")
+    try:
+        write(dossier, target, stage.root, pipeline_spec.list_stages(stage.root))
+    except ReportError as error:
+        target.unlink(missing_ok=True)  # an older card would show outdated evidence
+        stage.log_progress(f"no model card of version {dossier['version']}: {error.problem}")
+        return ModelCardLink(dossier["version"], problem=str(error))
+    relative_path = target.relative_to(stage.root).as_posix() if stage.by_hand else ""
+    return ModelCardLink(dossier["version"], file_name=target.name, path=relative_path)
+
+
+def write(dossier: dict[str, Any], target: Path, root: Path, stages: Sequence[str] = ()) -> Path:
+    """Write the model card, atomically.
+
+    Parameters
+    ----------
+    dossier : dict
+        The result of ``registry.card_data.collect_card_data``.
+    target : Path
+        Path of the card, below ``reports/``.
+    root : Path
+        The project's root folder.
+    stages : sequence of str
+        The stages that the card links to; by default all.
+
+    Raises
+    ------
+    ReportError
+        If a section would be empty; the message names the section and what to write where.
+    """
+    sections = build_sections(dossier)
+    _check_sections(dossier, sections)
+    view = _context(dossier, sections) | _navigation_links(dossier, target, root, stages)
+    templating.write_page(target, templating.render_template("model_card.html.j2", **view))
+    return target
+
+
+def _check_sections(dossier: dict[str, Any], card_sections: list[Section]) -> None:
+    empty_sections = [section for section in card_sections if not section.blocks]
+    if empty_sections:
+        names = ", ".join(f"“{section.title}”" for section in empty_sections)
+        raise ReportError(
+            f"the model card of version {dossier['version']} would have empty sections: {names}",
+            expected="content in every section",
+            next="; ".join(dict.fromkeys(section.remedy for section in empty_sections)),
+        )
+
+
+def _context(dossier: dict[str, Any], card_sections: list[Section]) -> dict[str, Any]:
+    approval, metrics = dossier["approval"], dossier["metrics"]
+    decision = (
+        approval.get("word", "") if approval.get("gate") == "enforce" else ""
+    )  # a dry run decides nothing
+    word, level = DECISION_BADGES[decision]
+    headline, rows, threshold = dossier["words"]["headline"], metrics["rows"], metrics["threshold"]
+    threshold_card = (
+        []
+        if threshold is None
+        else [
+            {
+                "name": "threshold",
+                "value": f"{threshold:g}",
+                "beside": "scores from here on are predicted yes",
+            }
+        ]
+    )
+    return {
+        "title": f"Model card of version {dossier['version']}",
+        "question": dossier["table"]["question"],
+        "model": dossier["model"],
+        "word": word,
+        "level": level,
+        "sections": card_sections,
+        "dossier": dossier,
+        "sentences": _summary_paragraphs(card_sections),
+        "numbers": [
+            {"name": "version", "value": str(dossier["version"]), "beside": metrics["name"]},
+            metric_key_number(metric_label(headline["metric"]), headline),
+            {
+                "name": "rows",
+                "value": f"{sum(rows.values()):,}",
+                "beside": f"{rows['holdout']:,} of them in the holdout",
+            },
+            *threshold_card,
+        ],
+    }
+
+
+def _summary_paragraphs(card_sections: list[Section]) -> list[str]:
+    """Return the first paragraph of each summary section, the approval first."""
+    summary_sections = sorted(
+        (section for section in card_sections if section.is_in_summary),
+        key=lambda section: section.name != "approval",
+    )
+    return [
+        next(block for block in section.blocks if isinstance(block, str))
+        for section in summary_sections
+    ]
+
+
+def _navigation_links(
+    dossier: dict[str, Any], target: Path, root: Path, stages: Sequence[str]
+) -> dict[str, Any]:
+    from modelbook.stage.project import BY_HAND
+
+    def relative_link(path: Path) -> str:
+        return Path(os.path.relpath(path.resolve(), target.resolve().parent)).as_posix()
+
+    folder = (
+        target.parent.parent if target.parent.name == BY_HAND else target.parent
+    )  # by hand there are no reports
+    pages = [(name, folder / f"{config.stage_stem(name)}.html") for name in stages or config.STAGES]
+    return {
+        "home": relative_link(root / "reports" / "index.html"),
+        "stages": [
+            (name, config.stage_stem(name)[:2].lstrip("0"), relative_link(path))
+            for name, path in pages
+        ],
+        "book": dossier["model"].removesuffix(f"-{BY_HAND}"),
+    }

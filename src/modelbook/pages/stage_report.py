@@ -1,0 +1,142 @@
+"""Render an executed notebook as a static page that opens with its verdict."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelbook import config
+from modelbook.errors import ReportError
+from modelbook.pages import executed_notebook, templating
+from modelbook.stage.verdict import Verdict
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+NO_VERDICT = "This stage did not reach its verdict."
+NO_VERDICT_REMEDY = "Read the error in the last cell below, fix its cause, and run the stage again."
+DISPLAY_PRIORITY = (
+    "text/html",
+    "image/svg+xml",
+    "image/png",
+    "image/jpeg",
+    "text/markdown",
+    "text/latex",
+    "text/plain",
+)
+
+
+def publish(product: Any, params: Any) -> None:
+    """Write the report of a stage that has run: Ploomber's `on_finish` hook.
+
+    Parameters
+    ----------
+    product : mapping
+        ``nb``, the executed notebook, and ``report``, the page to write.
+    params : mapping
+        The stage's parameters; they supply the book's name if there is no verdict.
+    """
+    from modelbook.pages import failure_report
+    from modelbook.stage import pipeline_spec, project
+
+    stages = pipeline_spec.list_stages(project.find_root())
+    source, target = str(product["nb"]), str(product["report"])
+    render(source, target, book=str(params.get("book") or ""), stages=stages)
+    if not executed_notebook.find_error(
+        _read_notebook(Path(source))
+    ):  # a run by hand may have stopped half-way
+        failure_report.remove_last_good(Path(target))
+
+
+def render(
+    notebook_path: str | Path,
+    out_path: str | Path,
+    *,
+    book: str = "",
+    index_link: str = "../index.html",
+    stages: Sequence[str] = (),
+) -> Path:
+    """Write the report of an executed notebook, atomically.
+
+    Parameters
+    ----------
+    notebook_path, out_path : path
+        The executed notebook, and the report to write.
+    book : str
+        The book's name, for a notebook without a verdict; by default the name of the report's
+        folder.
+    index_link : str
+        Path of the index, relative to the report.
+    stages : sequence of str
+        The stages that the report links to; by default all.
+    """
+    source, target = Path(notebook_path), Path(out_path)
+    notebook = _read_notebook(source)
+    verdict = executed_notebook.find_receipt(notebook)
+    view = _header_context(notebook, verdict, target, book)
+    body = _body_html(executed_notebook.select_report_cells(notebook))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    view |= {
+        "body": body,
+        "contents": executed_notebook.table_of_contents(body),
+        "home": index_link,
+        "notebook": Path(os.path.relpath(source.resolve(), target.resolve().parent)).as_posix(),
+        "stages": [(name, config.stage_stem(name)) for name in stages or config.STAGES],
+    }
+    templating.write_page(target, templating.render_template("stage_report.html.j2", **view))
+    return target
+
+
+def _read_notebook(path: Path) -> NotebookNode:
+    import nbformat
+
+    try:
+        return nbformat.read(path, as_version=4)
+    except Exception as error:  # nbformat has no base of its own
+        raise ReportError(
+            f"{path} cannot be read as a notebook: {error}",
+            expected="an executed .ipynb",
+            next="run the stage again",
+        ) from error
+
+
+def _header_context(
+    notebook: NotebookNode, receipt: Verdict | None, target: Path, book: str
+) -> dict[str, Any]:
+    title, question = executed_notebook.read_title_and_question(notebook)
+    facts = {**executed_notebook.read_run_times(notebook), **(receipt.facts if receipt else {})}
+    stage = receipt.stage if receipt else re.sub(r"^\d\d_", "", target.stem)
+    error = executed_notebook.find_error(notebook)
+    return {
+        "title": title or stage.capitalize(),
+        "question": question,
+        "stage": stage,
+        "book": receipt.book if receipt else book or target.parent.name,
+        "word": receipt.word if receipt else "no verdict",
+        "level": receipt.level if receipt else "bad",
+        "sentences": receipt.sentences if receipt else [NO_VERDICT, *([error] if error else [])],
+        "numbers": receipt.numbers if receipt else [],
+        "next": receipt.next if receipt else NO_VERDICT_REMEDY,
+        "facts": facts,
+    }
+
+
+def _body_html(notebook: NotebookNode) -> str:
+    from nbconvert import HTMLExporter
+    from traitlets.config import Config
+
+    from modelbook.pages.sanitizer import sanitize_html
+
+    settings = Config({"NbConvertBase": {"display_data_priority": list(DISPLAY_PRIORITY)}})
+    exporter = HTMLExporter(
+        config=settings,
+        template_name="base",
+        template_file=str(templating.TEMPLATE_FOLDER / "notebook_cells.html.j2"),
+        anchor_link_text="",
+    )
+    exporter.register_filter("clean", sanitize_html)
+    html: str = exporter.from_notebook_node(notebook)[0]
+    return html

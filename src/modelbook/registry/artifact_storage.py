@@ -1,0 +1,183 @@
+"""Artifact files of versions: compute digests, upload to an object store, download and cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from modelbook.errors import ModelbookError, StoreError
+from modelbook.redaction import redact
+
+SCHEME_EXTRAS = {"s3": "s3", "s3a": "s3"}  # extra that installs the packages for a scheme
+ERROR_HINTS = {
+    r"NoCredentials|Unable to locate credentials|PartialCredentials": (
+        "set credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or the "
+        "machine's role"
+    ),
+    r"InvalidAccessKey|SignatureDoesNotMatch|ExpiredToken|InvalidToken": (
+        "correct the credentials, or renew them"
+    ),
+    r"NoSuchBucket|bucket does not exist": "create the bucket, or correct the setting artifacts",
+    r"AccessDenied|PermissionError|Forbidden|Access Denied": (
+        "ask the bucket's owner for s3:GetObject, PutObject, DeleteObject, ListBucket "
+        "(docs/stores.md)"
+    ),
+    r"Connect|timed out|Timeout|resolve|Endpoint": (
+        "check that the store is up, the network, and AWS_ENDPOINT_URL"
+    ),
+}
+
+
+def folder_digest(folder: Path) -> str:
+    """Return the SHA-256 of the names and contents of all files in a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
+    return digest.hexdigest()
+
+
+def download_folder(uri: str, target_folder: Path, expected_digest: str) -> None:
+    """Download a folder atomically; an existing target folder is kept as it is.
+
+    Parameters
+    ----------
+    expected_digest : str
+        Digest that the downloaded files must have.
+
+    Raises
+    ------
+    StoreError
+        When the files cannot be downloaded, or do not match the digest.
+    """
+    if target_folder.is_dir():
+        return
+    target_folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(
+        dir=target_folder.parent, prefix=f".{target_folder.name}."
+    ) as temporary_folder:
+        with explain_storage_errors(uri):
+            _download_files(uri, Path(temporary_folder) / "files")
+        if folder_digest(Path(temporary_folder) / "files") != expected_digest:
+            raise StoreError(
+                f"the files in {redact(uri)} differ from those registered",
+                expected=f"files with the digest {expected_digest[:12]}",
+                next="restore them from a backup, or promote another version",
+            )
+        try:
+            os.rename(Path(temporary_folder) / "files", target_folder)
+        except OSError:  # another process was faster
+            if not target_folder.is_dir():
+                raise
+
+
+def upload_folder(folder: Path, uri: str) -> int:
+    """Upload a folder, except files that exist with the same size; return the number of files.
+
+    Raises
+    ------
+    StoreError
+        When the store refuses the upload.
+    """
+    with explain_storage_errors(uri):
+        filesystem, base = _open_filesystem(uri)
+        existing_files = filesystem.find(base, detail=True) if filesystem.exists(base) else {}
+        local_files = {
+            f"{base}/{path.relative_to(folder).as_posix()}": path
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
+        changed_files = {
+            name: str(path)
+            for name, path in local_files.items()
+            if existing_files.get(name, {}).get("size") != path.stat().st_size
+        }
+        if changed_files:
+            filesystem.put(list(changed_files.values()), list(changed_files))
+    return len(local_files)
+
+
+def read_file(uri: str) -> bytes:
+    """Return the content of one file.
+
+    Raises
+    ------
+    StoreError
+        When the file does not exist, or the store refuses access.
+    """
+    with explain_storage_errors(uri):
+        filesystem, path = _open_filesystem(uri)
+        return filesystem.cat_file(path)
+
+
+def check_write_access(uri: str) -> None:
+    """Check the access that a build needs: write, read and delete a probe file.
+
+    Raises
+    ------
+    StoreError
+        When the store refuses one of these.
+    """
+    with explain_storage_errors(uri):
+        filesystem, path = _open_filesystem(f"{uri}/.modelbook-{uuid.uuid4().hex}")
+        filesystem.pipe_file(path, b"probe")
+        filesystem.cat_file(path)
+        filesystem.rm_file(path)
+
+
+@contextmanager
+def explain_storage_errors(uri: str) -> Iterator[None]:
+    """Convert errors of an object store to StoreErrors that say what to do, secrets redacted."""
+    try:
+        yield
+    except ModelbookError:
+        raise
+    except ImportError as error:
+        extra = SCHEME_EXTRAS.get(uri.partition("://")[0])
+        raise StoreError(
+            f"{redact(uri)} needs a library that is not installed: {error}",
+            next=f"make extras (it installs modelbook[{extra}])"
+            if extra
+            else "install that library",
+        ) from None
+    except Exception as error:  # each store raises its own types
+        cause = error.__cause__ or error
+        message = redact(f"{type(cause).__name__}: {str(cause)[:300]}")
+        hints = (
+            hint
+            for pattern, hint in ERROR_HINTS.items()
+            if re.search(pattern, f"{type(error).__name__} {message}", re.I)
+        )
+        raise StoreError(
+            f"{redact(uri)} cannot be used: {message}",
+            expected="a reachable store with read and write permission",
+            next=next(
+                hints, "check the address, the network, and the credentials (docs/stores.md)"
+            ),
+        ) from None
+
+
+def _open_filesystem(uri: str) -> tuple[Any, str]:
+    """Return the file system of a URI, and the path in it."""
+    import fsspec
+
+    options = {"auto_mkdir": True} if uri.startswith("file:") else {}
+    return fsspec.core.url_to_fs(uri, use_listings_cache=False, **options)
+
+
+def _download_files(uri: str, target_folder: Path) -> None:
+    filesystem, path = _open_filesystem(uri)
+    remote_paths = sorted(filesystem.find(path))
+    if not remote_paths:
+        raise FileNotFoundError(uri)
+    local_paths = [target_folder / Path(name).relative_to(path) for name in remote_paths]
+    for parent in {name.parent for name in local_paths}:
+        parent.mkdir(parents=True, exist_ok=True)
+    filesystem.get(remote_paths, [str(name) for name in local_paths])

@@ -1,0 +1,147 @@
+"""Collect a version's evidence as plain data, from which the model card is rendered."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from modelbook import tasks
+from modelbook.contract import Contract
+from modelbook.dataset.split_strategy import SPLIT_STRATEGIES
+from modelbook.registry.versions import ModelVersion
+from modelbook.tasks.base import Task
+
+if TYPE_CHECKING:
+    from modelbook.gate import Decision  # type only: finalize must not depend on the gate
+
+
+def collect_card_data(
+    version: ModelVersion, decision: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Collect everything that a model card shows; evidence that was not recorded is empty.
+
+    Parameters
+    ----------
+    version : ModelVersion
+        Version to describe.
+    decision : dict, optional
+        The gate's decision from ``describe_decision``; None before the gate has run.
+    """
+    contract, metrics = version.contract, version.metrics
+    task, importance_sd = tasks.get_task(contract), metrics.get("importance_sd", {})
+    slices, fairness_gaps = (
+        _label_slices(contract, metrics.get("slices", [])),
+        _label_slices(contract, metrics.get("gaps", [])),
+    )
+    return {
+        "model": version.name,
+        "task": task.name,
+        "version": version.number,
+        "tags": version.tags,
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "table": _describe_table(contract),
+        "target": _describe_column(contract, contract.target),
+        "entity": _describe_column(contract, contract.entity)
+        if contract.entity
+        else {"label": "row"},
+        "time": _describe_column(contract, contract.time) if contract.time else {},
+        "features": [_describe_column(contract, name) for name in contract.input_names],
+        "sensitive": [
+            _describe_column(contract, name) for name in contract.columns_with_role("sensitive")
+        ],
+        "dropped": [
+            {**_describe_column(contract, name), "reason": contract.columns[name].reason or ""}
+            for name in contract.columns_with_role("dropped")
+        ],
+        "split": SPLIT_STRATEGIES[metrics.get("split", "group")].describe_guarantee(contract),
+        "metrics": {name: metrics.get(name, default) for name, default in _DEFAULT_METRICS.items()},
+        "importance": [
+            {"feature": contract.label(name), "mean": mean, "sd": importance_sd.get(name)}
+            for name, mean in _sort_importance(metrics)
+        ],
+        "slices": slices,
+        "gaps": fairness_gaps,
+        "words": _describe_quality(task, metrics, slices, fairness_gaps),
+        "slicing": [contract.label(name) for name in contract.slices],
+        "approval": decision or {},
+    }
+
+
+def describe_decision(
+    decision: Decision, outcome: dict[str, Any], *, commit: str, gate_mode: str
+) -> dict[str, Any]:
+    """Describe the gate's decision and its effect as plain data.
+
+    Parameters
+    ----------
+    outcome : dict
+        Result of ``promotion.apply_decision``.
+    commit, gate_mode : str
+        Commit of the gate's code; ``enforce`` or ``dry_run``.
+    """
+    return {
+        "word": decision.action,
+        "criteria": decision.to_records(),
+        "reasons": decision.reasons,
+        "commit": commit,
+        "gate": gate_mode,
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        **outcome,
+    }
+
+
+def _describe_quality(
+    task: Task,
+    metrics: dict[str, Any],
+    slices: list[dict[str, Any]],
+    fairness_gaps: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """Return the task's sentences about quality, and its headline metric."""
+    rows, threshold = (
+        {row["metric"]: row for row in metrics.get("evaluation", [])},
+        metrics.get("threshold"),
+    )
+    return task.phrases() | {
+        "share": bool(task.classes),
+        "headline": rows.get(task.headline_metric, {}),
+        "caption": task.metrics_caption(threshold) if rows else "",
+        "quality": task.describe_quality(rows, threshold) if rows else "",
+        "off": task.describe_calibration(rows) if task.calibration_metric in rows else "",
+        "weakest": task.describe_weakest_slice(pd.DataFrame(slices), str) if rows else "",
+        "gaps": [
+            _describe_fairness_gap(task, row)
+            for row in fairness_gaps
+            if row["metric"] == task.fairness_metrics[0]
+        ],
+    }
+
+
+def _describe_fairness_gap(task: Task, gap: dict[str, Any]) -> str:
+    excludes_zero = gap["low"] > 0 or gap["high"] < 0
+    explanation = "more than chance explains" if excludes_zero else "chance may explain it"
+    return f"{task.describe_fairness_gap(gap)} ({task.format_gap_interval(gap)}; {explanation})."
+
+
+_DEFAULT_METRICS: dict[str, Any] = {
+    "name": "", "threshold": None, "rows": {}, "entities": {}, "periods": [], "evaluation": [],
+    "calibration": [], "gain": [], "slice_rows": None, "beside": [], "told": {},
+}  # fmt: skip
+
+
+def _describe_table(contract: Contract) -> dict[str, Any]:
+    names = ("title", "question", "source", "licence", "use", "not_for", "limits", "contact")
+    return {name: getattr(contract, name) for name in names}
+
+
+def _describe_column(contract: Contract, name: str) -> dict[str, str]:
+    return {"name": name, "label": contract.label(name), "meaning": contract.columns[name].meaning}
+
+
+def _label_slices(contract: Contract, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**row, "slice": contract.label(row["slice"])} for row in rows]
+
+
+def _sort_importance(metrics: dict[str, Any]) -> list[tuple[str, float]]:
+    return sorted(metrics.get("importance", {}).items(), key=lambda pair: -pair[1])

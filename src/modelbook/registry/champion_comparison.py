@@ -1,0 +1,134 @@
+"""Candidate and champion scored on the same rows, which neither was trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from modelbook import tasks
+from modelbook.contract import Contract
+from modelbook.dataset.split_strategy import SPLIT_STRATEGIES
+from modelbook.registry.versions import ModelVersion
+from modelbook.tasks.scored_rows import ScoredRows
+
+
+@dataclass(frozen=True)
+class PairedScores:
+    """The same rows scored by both versions; empty without a champion or shared unseen rows.
+
+    Attributes
+    ----------
+    row_selection : str
+        Description of the rows, in a sentence.
+    """
+
+    candidate: ScoredRows
+    champion: ScoredRows
+    rows: pd.DataFrame = field(default_factory=pd.DataFrame)
+    row_selection: str = ""
+
+    def __len__(self) -> int:
+        return len(self.candidate)
+
+
+NO_SCORES = ScoredRows(np.array([], dtype=int), np.array([]), np.array([]))
+NO_PAIRS = PairedScores(NO_SCORES, NO_SCORES)
+
+
+def score_on_shared_rows(
+    candidate: ModelVersion, champion: ModelVersion | None, min_rows: int = 1
+) -> PairedScores:
+    """Score both versions on those of the candidate's holdout rows that the champion has not seen.
+
+    The champion in service was refit on all of its rows, so the pipeline evaluated on its holdout
+    is used instead, restricted to entities (or rows) that it was not fitted on. If the candidate
+    has later periods than the champion, and at least ``min_rows`` rows of them, only these are
+    used: they are closest to what the service sees now.
+    """
+    if champion is None:
+        return NO_PAIRS
+    contract, rows = candidate.contract, candidate.reference
+    is_later = _is_later_period(rows, contract, champion)
+    is_unseen = _is_unseen_by_champion(rows, is_later, contract, candidate, champion)
+    is_newest = is_unseen & is_later
+    is_selected = is_newest if is_newest.sum() >= max(min_rows, 1) else is_unseen
+    selection_text = _describe_selection(rows, contract, is_newest, is_unseen, min_rows)
+    rows = rows[is_selected].reset_index(drop=True)
+    has_features = set(champion.contract.feature_names) <= set(rows.columns)
+    if rows.empty or not has_features or champion.contract.classes != contract.classes:
+        return NO_PAIRS
+    outcome, entity, task = (
+        contract.encode_target(rows),
+        contract.entity_ids(rows),
+        tasks.get_task(contract),
+    )
+    champion_scores = task.predict_scores(
+        champion.load_holdout_pipeline(), champion.contract.select_features(rows)
+    )
+    return PairedScores(
+        ScoredRows.from_arrays(outcome, task.scores_from_columns(rows), entity),
+        ScoredRows.from_arrays(outcome, champion_scores, entity),
+        rows,
+        selection_text,
+    )
+
+
+def _is_later_period(rows: pd.DataFrame, contract: Contract, champion: ModelVersion) -> pd.Series:
+    """Mask of rows from later periods than any the champion was trained on."""
+    periods = champion.metrics.get("periods")
+    if not periods or not contract.time or contract.time != champion.contract.time:
+        return pd.Series(False, index=rows.index)
+    return rows[contract.time] > max(periods)
+
+
+def _is_unseen_by_champion(
+    rows: pd.DataFrame,
+    is_later: pd.Series,
+    contract: Contract,
+    candidate: ModelVersion,
+    champion: ModelVersion,
+) -> pd.Series:
+    """Mask of the candidate's holdout rows that the champion was not fitted on."""
+    entities = contract.entity_ids(rows)
+    in_champion_holdout = entities.isin(set(contract.entity_ids(champion.reference)))
+    if champion.metrics.get("split", "group") != "group":  # an entity may have been on both sides
+        columns = [name for name in champion.contract.columns if name in rows]
+        row_hashes, champion_row_hashes = (
+            SPLIT_STRATEGIES["random"].groups(frame[columns], contract)
+            for frame in (rows, champion.reference)
+        )
+        return (in_champion_holdout & row_hashes.isin(set(champion_row_hashes))) | is_later
+    if candidate.metrics.get("split", "group") != "group":  # the entity may be in its train rows
+        return in_champion_holdout
+    # An entity without earlier rows is new to the champion.
+    return in_champion_holdout | ~entities.isin(set(entities[~is_later]))
+
+
+def _describe_selection(
+    rows: pd.DataFrame,
+    contract: Contract,
+    later_rows: pd.Series,
+    unseen_rows: pd.Series,
+    min_rows: int,
+) -> str:
+    if not later_rows.any():
+        return f"All {int(unseen_rows.sum()):,} rows that neither version was fitted on."
+    time_label = contract.label(contract.time or "")
+    if later_rows.sum() >= min_rows:
+        periods = rows.loc[later_rows, contract.time]
+        span = (
+            f"{periods.min():.15g}"
+            if periods.nunique() == 1
+            else f"{periods.min():.15g} to {periods.max():.15g}"
+        )
+        return (
+            f"The {int(later_rows.sum()):,} rows of {time_label} {span}, "
+            "later than the champion's training data."
+        )
+    return (
+        f"All {int(unseen_rows.sum()):,} rows that neither version was fitted on; "
+        f"{int(later_rows.sum()):,} of them are later than the champion's training data, "
+        f"fewer than the {min_rows:,} needed to compare on these alone."
+    )

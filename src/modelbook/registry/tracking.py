@@ -1,0 +1,104 @@
+"""MLflow runs: one for each stage, with a child run for each candidate."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlflow.entities import Metric, Param
+
+from modelbook.redaction import redact
+from modelbook.registry.store import create_client, ensure_experiment
+
+if TYPE_CHECKING:
+    from modelbook.training.candidate import Candidate
+
+
+MAX_SEARCH_RESULTS = 10_000  # most evaluations that are counted
+
+
+class StageRun:
+    """An MLflow run of one stage, as a context manager: finished on success, else failed.
+
+    Parameters
+    ----------
+    root : Path
+        The project's folder.
+    book : str
+        Name of the experiment.
+    stage : str
+        Name of the run.
+    tags : Mapping
+        Tags of the run, such as commit and fingerprint.
+    """
+
+    def __init__(self, root: Path, book: str, stage: str, tags: Mapping[str, Any]) -> None:
+        self._client = create_client(root)
+        self._experiment_id = ensure_experiment(self._client, root, book)
+        self._terminate_stale_runs(stage)
+        self.run_id = self._create_run(stage, {**tags, "stage": stage})
+
+    def __enter__(self) -> StageRun:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._client.set_terminated(self.run_id, "FINISHED" if kind is None else "FAILED")
+
+    def log(
+        self, metrics: Mapping[str, float] | None = None, params: Mapping[str, Any] | None = None
+    ) -> None:
+        """Log finite metrics, and parameters."""
+        self._log_batch(self.run_id, metrics or {}, params or {})
+
+    def log_candidate(self, candidate: Candidate) -> None:
+        """Log a candidate as a complete child run."""
+        tags = {
+            "mlflow.parentRunId": self.run_id,
+            "family": candidate.family,
+            "status": candidate.status,
+            "reason": candidate.reason,
+        }
+        run = self._create_run(candidate.name, tags)
+        self._log_batch(run, candidate.run_metrics(), {})
+        self._client.set_terminated(run, "FAILED" if candidate.status == "failed" else "FINISHED")
+
+    def _create_run(self, name: str, tags: Mapping[str, Any]) -> str:
+        tag_texts = {key: redact(str(value)) for key, value in tags.items()}
+        return self._client.create_run(
+            self._experiment_id, run_name=name, tags=tag_texts
+        ).info.run_id
+
+    def _log_batch(
+        self, run_id: str, metrics: Mapping[str, float], params: Mapping[str, Any]
+    ) -> None:
+        now = int(time.time() * 1000)
+        numbers = [
+            Metric(key, float(value), now, 0)
+            for key, value in metrics.items()
+            if math.isfinite(value)
+        ]
+        self._client.log_batch(
+            run_id, numbers, [Param(key, redact(str(value))) for key, value in params.items()]
+        )
+
+    def _terminate_stale_runs(self, stage: str) -> None:
+        # Only one build runs at a time, so a running run of this stage is left from a killed build.
+        running = f"tags.stage = '{stage}' and attributes.status = 'RUNNING'"
+        for run in self._client.search_runs([self._experiment_id], running):
+            self._client.set_terminated(run.info.run_id, "KILLED")
+
+
+def count_holdout_evaluations(root: Path, holdout_fingerprint: str) -> int:
+    """Count the runs, in any book, that evaluated the holdout with this fingerprint."""
+    client = create_client(root)
+    experiment_ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    return len(
+        client.search_runs(
+            experiment_ids,
+            f"tags.holdout = '{holdout_fingerprint}'",
+            max_results=MAX_SEARCH_RESULTS,
+        )
+    )

@@ -1,0 +1,122 @@
+"""Tables and summaries of versions: candidate, champion, gate criteria and outcome."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from modelbook.registry.versions import ModelVersion
+from modelbook.tasks.metric_format import format_metric, format_passed, metric_label
+
+
+def compare_versions(candidate: ModelVersion, champion: ModelVersion | None) -> pd.DataFrame:
+    """Compare candidate and champion; columns ``fact``, ``candidate`` and, if any, ``champion``."""
+    sides = {"candidate": _version_facts(candidate)} | (
+        {"champion": _version_facts(champion)} if champion else {}
+    )
+    facts = list(dict.fromkeys(fact for side in sides.values() for fact in side))
+    return pd.DataFrame(sides, index=facts).fillna("").rename_axis("fact").reset_index()
+
+
+def criteria_table(criteria: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return the gate's criteria; columns ``criterion, required, found, passed``."""
+    table = pd.DataFrame(criteria)[["name", "required", "found", "passed"]].rename(
+        columns={"name": "criterion"}
+    )
+    return table.assign(passed=[format_passed(is_passed) for is_passed in table["passed"]])
+
+
+def outcome_table(outcome: dict[str, Any]) -> pd.DataFrame:
+    """Return the champion, golden rows and scorer after the decision; columns ``fact, value``."""
+    facts = {
+        "champion": "none" if outcome["champion"] is None else f"version {outcome['champion']}",
+        "alias moved": "yes" if outcome["moved"] else "no",
+        "golden rows reproduced exactly, in a clean process": f"{outcome['golden_rows']}",
+        "scorer of requests": _describe_scorer(outcome["scorer"]),
+    }
+    return pd.DataFrame({"fact": list(facts), "value": list(facts.values())})
+
+
+def summarize_decision(
+    decision: str,
+    reasons: list[str],
+    candidate: ModelVersion,
+    outcome: dict[str, Any],
+    gate_mode: str,
+) -> dict[str, Any]:
+    """Summarise the decision: sentences, key numbers and next step."""
+    headline = candidate.metrics["evaluation"][0]  # the headline
+    interval = f"{format_metric(headline['low'])} to {format_metric(headline['high'])}"
+    champion_name = (
+        "no version" if outcome["champion"] is None else f"version {outcome['champion']}"
+    )
+    decision_sentence = f"Decision of the gate for version {candidate.number}: {decision}."
+    if gate_mode == "dry_run":
+        decision_sentence = (
+            f"The gate would {decision} version {candidate.number}; in this dry run the alias "
+            "stays."
+        )
+    scorer_sentence = (
+        ""
+        if outcome["champion"] is None
+        else f" It is served by {_describe_scorer(outcome['scorer'])}."
+    )
+    sentences = [
+        decision_sentence,
+        *reasons[:3],
+        f"The alias champion names {champion_name}; {outcome['golden_rows']} golden rows "
+        "were reproduced exactly in a clean process."
+        f"{scorer_sentence}",
+    ]
+    numbers = [
+        {
+            "name": f"{metric_label(headline['metric'])}, candidate",
+            "value": format_metric(headline["value"]),
+            "beside": interval,
+        },
+        {
+            "name": "candidate",
+            "value": f"version {candidate.number}",
+            "beside": candidate.tags.get("model", ""),
+        },
+        {
+            "name": "champion",
+            "value": champion_name,
+            "beside": "alias moved" if outcome["moved"] else "unchanged",
+        },
+        {
+            "name": "golden rows",
+            "value": str(outcome["golden_rows"]),
+            "beside": "reproduced exactly",
+        },
+    ]
+    next_step = (
+        "Continue with the monitor stage: modelbook build."
+        if decision == "promote"
+        else "Check the criterion that failed; improve the candidate, or keep the current champion."
+    )
+    return {"sentences": sentences, "numbers": numbers, "next": next_step}
+
+
+def _describe_scorer(scorer_tag: str) -> str:
+    """Describe the scorer of requests; for a fitted pipeline, with the reason."""
+    if scorer_tag == "none":
+        return "nothing"
+    name = scorer_tag.partition(":")[0].removeprefix("compiled, ")
+    return scorer_tag if name == "the model itself" else f"its compiled scorer ({name})"
+
+
+def _version_facts(version: ModelVersion) -> dict[str, str]:
+    tags = version.tags
+    tagged_metrics = [
+        row["metric"] for row in version.metrics["evaluation"] if row["metric"] in tags
+    ]
+    return {
+        "version": str(version.number),
+        "model": tags.get("model", ""),
+        **({"threshold": tags["threshold"]} if "threshold" in tags else {}),
+        **{metric_label(name): tags[name] for name in tagged_metrics},
+        "commit": tags.get("commit", ""),
+        "fingerprint": tags.get("fingerprint", "")[:12],
+    }

@@ -1,0 +1,1 @@
+"""Build history: recorded runs and the differences between them."""

@@ -1,0 +1,266 @@
+"""Run history of a book: a numbered folder for each build.
+
+``reports/<book>/runs/<number>/`` holds ``run.json`` with everything that runs are compared by, each
+stage's receipt at the end of the run, and the report pages. Folders are written atomically and do
+not change afterwards, except for their index page.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from modelbook import redaction
+from modelbook.errors import ReportError, RunHistoryError
+from modelbook.runs import diff, record
+from modelbook.runs.record import BuildRun
+from modelbook.stage import files, project
+from modelbook.stage.verdict import Verdict
+
+LAST_NUMBER_FILE = ".last"  # file with the highest number used so far
+RUN_NAME = re.compile(r"[1-9][0-9]*|last(-[0-9]+)?")  # names of runs on the command line
+
+
+def runs_folder(root: Path, book: str) -> Path:
+    """Return the folder of a book's runs."""
+    return root / "reports" / book / "runs"
+
+
+def list_run_numbers(runs: Path) -> list[int]:
+    """Return the numbers of the existing runs, newest first."""
+    return sorted(
+        (int(path.name) for path in runs.glob("*") if re.fullmatch(r"[1-9][0-9]*", path.name)),
+        reverse=True,
+    )
+
+
+def record_run(
+    root: Path,
+    book: str,
+    started_at: float,
+    states: Mapping[str, str],
+    *,
+    command: Sequence[str],
+    env_file: str,
+    status: str,
+    parameters: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    module_digests: Mapping[str, str] | None = None,
+    archive_pages: Callable[[Path], None] | None = None,
+) -> int:
+    """Record a finished run under the next number; returns the number.
+
+    Parameters
+    ----------
+    started_at : float
+        Unix timestamp of its start.
+    states : mapping
+        Stage to ``ran``, ``kept`` (was up to date), ``failed: <first line>`` or ``not run``.
+    command : sequence of str
+        Command line arguments.
+    env_file : str
+        Name of the env file.
+    status : str
+        ``ok``, ``failed`` or ``stopped``.
+    parameters : mapping, optional
+        Stage to its effective parameters (``name``, ``value``, ``origin``), for stages without a
+        receipt in this run.
+    module_digests : mapping, optional
+        Stage to the digest of the modules that it reaches.
+    archive_pages : callable, optional
+        Called with the run's folder before it takes its number, to put the report pages there.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written; no partial folder is left.
+    """
+    folder = runs_folder(root, book)
+    folder.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(folder)
+    temporary_folder = folder / f".{os.getpid()}.part"
+    temporary_folder.mkdir()
+    try:
+        run_record: dict[str, Any] = {
+            "started": datetime.fromtimestamp(started_at, UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.time() - started_at, 1),
+            "status": status,
+            "command": record.format_command(command),
+            "env_file": env_file,
+            "commit": project.get_commit(root),
+        }
+        run_record |= _collect_stages(
+            root, book, states, parameters or {}, module_digests or {}, temporary_folder
+        )
+        files.write(temporary_folder / "run.json", redaction.redact_all(run_record))
+        if archive_pages:
+            archive_pages(temporary_folder)
+        number = _claim_number(temporary_folder, folder)
+    finally:
+        shutil.rmtree(temporary_folder, ignore_errors=True)
+    # So that the number of a removed folder is not used again.
+    (folder / LAST_NUMBER_FILE).write_text(f"{number}\n", encoding="utf-8")
+    return number
+
+
+def list_runs(root: Path, book: str) -> list[BuildRun]:
+    """Return the runs of a book, newest first; ``read_error`` is set for unreadable ones.
+
+    Raises
+    ------
+    RunHistoryError
+        If there are no runs.
+    """
+    return [_read_run(root, book, number) for number in _list_numbers(root, book)]
+
+
+def find_run(root: Path, book: str, name: str) -> BuildRun:
+    """Return a run by its number, or by ``last``, ``last-1`` and so on.
+
+    Raises
+    ------
+    RunHistoryError
+        If there is no such run, or it cannot be read.
+    """
+    numbers = _list_numbers(root, book)
+    names = {str(number): number for number in numbers} | {
+        f"last-{offset}": number for offset, number in enumerate(numbers)
+    }
+    number = names.get("last-0" if name == "last" else name)
+    if number is None:
+        raise RunHistoryError(
+            f"book {book!r} has no run {name!r}",
+            expected=f"one of {_format_ranges(numbers)}; or last, last-1 and so on back to the "
+            "first",
+            next="list them (modelbook runs), or build again: " + project.build_command(root, book),
+        )
+    run = _read_run(root, book, number)
+    if run.read_error:
+        folder = (runs_folder(root, book) / str(number)).relative_to(root)
+        raise RunHistoryError(
+            f"run {number} cannot be read: {run.read_error}",
+            next=f"compare others, or remove {folder}",
+        )
+    return run
+
+
+def compare_runs(
+    root: Path, book: str, a: str, b: str
+) -> tuple[BuildRun, BuildRun, list[diff.Change]]:
+    """Return two runs, named as in ``find_run``, and the changes from the first to the second.
+
+    Raises
+    ------
+    RunHistoryError
+        If one of them does not exist or cannot be read.
+    """
+    first, second = find_run(root, book, a), find_run(root, book, b)
+    return first, second, diff.find_changes(first, second)
+
+
+def _list_numbers(root: Path, book: str) -> list[int]:
+    numbers = list_run_numbers(runs_folder(root, book))
+    if not numbers:
+        raise RunHistoryError(
+            f"book {book!r} has no runs yet", next=f"build it: {project.build_command(root, book)}"
+        )
+    return numbers
+
+
+def _read_run(root: Path, book: str, number: int) -> BuildRun:
+    return record.read_run(runs_folder(root, book) / str(number) / "run.json", number)
+
+
+def _claim_number(temporary_folder: Path, folder: Path) -> int:
+    """Rename the finished folder to the next free number; safe against concurrent builds."""
+    while True:
+        number = max([*list_run_numbers(folder), _read_last_number(folder)], default=0) + 1
+        try:
+            temporary_folder.rename(folder / str(number))
+            return number
+        except OSError:
+            if not (folder / str(number)).exists():
+                raise
+
+
+def _read_last_number(folder: Path) -> int:
+    try:
+        return int((folder / LAST_NUMBER_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return 0
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove temporary folders of killed builds."""
+    for leftover in folder.glob(".*.part"):
+        process_id = leftover.name.split(".")[1]
+        if (
+            not process_id.isdecimal()
+            or int(process_id) == os.getpid()
+            or not _is_running(int(process_id))
+        ):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # process of another user
+        return True
+    return True
+
+
+def _collect_stages(
+    root: Path,
+    book: str,
+    states: Mapping[str, str],
+    parameters: Mapping[str, Sequence[Mapping[str, Any]]],
+    module_digests: Mapping[str, str],
+    temporary_folder: Path,
+) -> dict[str, Any]:
+    tasks = project.read_tasks(root, book)
+    products = {name: task["product"] for name, task in tasks.items()}
+    receipts = {
+        name: _copy_receipt(paths.get("receipt"), temporary_folder / f"{name}.json")
+        for name, paths in products.items()
+    }
+    steps = {}
+    for name, state in states.items():
+        code_digests = {
+            "notebook": record.hash_notebook_code(products.get(name, {}).get("nb")),
+            "modules": module_digests.get(name),
+        }
+        digests = {kind: digest for kind, digest in code_digests.items() if digest}
+        steps[name] = record.describe_stage(
+            state, receipts.get(name, {}), parameters.get(name, ()), digests
+        )
+    return {**record.describe_table(steps, receipts), "stages": steps}
+
+
+def _copy_receipt(receipt: Path | None, copy: Path) -> dict[str, Any]:
+    """Copy a receipt and return its content; empty if it is missing or damaged."""
+    if receipt is None:
+        return {}
+    try:
+        copy.write_bytes(receipt.read_bytes())
+        return Verdict.from_dict(files.read(copy)).to_dict()
+    except (FileNotFoundError, ValueError, TypeError, ReportError):
+        return {}
+
+
+def _format_ranges(numbers: list[int]) -> str:
+    """``1 to 4, 6`` for 6, 4, 3, 2, 1."""
+    spans: list[list[int]] = []
+    for number in sorted(numbers):
+        if spans and number == spans[-1][-1] + 1:
+            spans[-1] = [spans[-1][0], number]
+        else:
+            spans.append([number])
+    return ", ".join(" to ".join(map(str, span)) for span in spans)

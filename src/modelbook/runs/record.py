@@ -1,0 +1,215 @@
+"""Run records: build the content of ``run.json`` from receipts, and read it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from modelbook import config
+from modelbook.tasks.metric_format import HEADLINE_METRICS, format_metric, metric_label
+
+PARAMETER_TAGS = {
+    "parameters",
+    "injected-parameters",
+}  # cells with these tags are compared as parameters, not as code
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """One stage of a run; it has a result only if it ran or was up to date."""
+
+    state: str  # ran, kept (was up to date), failed, not run
+    message: str = ""  # reason of a failure
+    word: str = ""
+    level: str = ""
+    seconds: float | None = None
+    commit: str = ""  # at which the stage ran
+    run_id: str = ""  # of MLflow
+    version: int | None = None
+    numbers: list[dict[str, str]] = field(default_factory=list)
+    metrics: dict[str, float] = field(default_factory=dict)
+    parameters: list[dict[str, str]] = field(default_factory=list)
+    library_versions: dict[str, str] = field(default_factory=dict)
+    processor: list[str] = field(default_factory=list)  # vector instructions and BLAS kernels
+    digests: dict[str, str] = field(default_factory=dict)  # of folds, libraries and processor
+    code_digests: dict[str, str] = field(
+        default_factory=dict
+    )  # digests of the notebook's code and of the modules
+
+    @property
+    def has_result(self) -> bool:
+        """Whether its receipt belongs to this run."""
+        return self.state in ("ran", "kept")
+
+
+@dataclass(frozen=True)
+class BuildRun:
+    """One build of a book; if ``read_error`` is set, only its number is known."""
+
+    number: int
+    read_error: str = ""
+    started: str = ""  # ISO, UTC
+    seconds: float = 0
+    status: str = ""  # ok, failed, stopped
+    command: str = ""
+    env_file: str = ""  # the env file's name
+    commit: str = ""
+    fingerprint: str = ""  # of the table
+    rows: int | None = None  # of the table
+    stages: dict[str, StageRun] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the run as plain JSON."""
+        return asdict(self)
+
+    def stages_in_state(self, state: str) -> list[str]:
+        """Return the names of the stages in a state."""
+        return [name for name, step in self.stages.items() if step.state == state]
+
+    @property
+    def headline(self) -> list[str]:
+        """Result in a few words: the headline metric, the gate's decision, monitoring's verdict.
+
+        If the run has none of these: the reason of its failure, or the word of its last stage.
+        """
+        finished = {name: step for name, step in self.stages.items() if step.has_result}
+        scores = [
+            (name, step.metrics[name])
+            for step in finished.values()
+            for name in HEADLINE_METRICS
+            if name in step.metrics
+        ]
+        highlights = (
+            [f"{metric_label(scores[-1][0])} {format_metric(scores[-1][1])}"] if scores else []
+        )
+        highlights += [finished[name].word for name in ("deploy", "monitor") if name in finished]
+        reasons = [step.message for step in self.stages.values() if step.message]
+        return (
+            highlights
+            or reasons[:1]
+            or [f"{name}: {step.word}" for name, step in list(finished.items())[-1:]]
+        )
+
+
+def read_run(path: Path, number: int) -> BuildRun:
+    """Read a run from its ``run.json``; ``read_error`` is set if that fails."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        datetime.fromisoformat(content["started"])
+        stages = {
+            name: StageRun(**_select_fields(StageRun, step))
+            for name, step in content["stages"].items()
+        }
+        return BuildRun(
+            **{
+                **_select_fields(BuildRun, content),
+                "number": number,
+                "seconds": float(content["seconds"]),
+                "stages": stages,
+            }
+        )
+    except OSError as error:
+        return BuildRun(number, f"run.json: {error.strerror}")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        return BuildRun(
+            number, f"run.json is not a valid run record ({type(error).__name__}: {error})"
+        )
+
+
+def describe_stage(
+    state: str,
+    receipt: Mapping[str, Any],
+    parameters: Sequence[Mapping[str, Any]],
+    code_digests: Mapping[str, str],
+) -> dict[str, Any]:
+    """Return a stage's entry in ``run.json``; ``parameters`` apply if it has no receipt."""
+    state, _, message = state.partition(": ")
+    stage_record = {
+        "state": state,
+        "message": " ".join(message.split()),
+        "code_digests": dict(code_digests),
+    }
+    if not StageRun(state).has_result:
+        return stage_record | {
+            "parameters": [_describe_parameter(parameter) for parameter in parameters]
+        }
+    facts, details = receipt.get("facts", {}), receipt.get("details", {})
+    return stage_record | {
+        "word": receipt.get("word", ""),
+        "level": receipt.get("level", ""),
+        "seconds": facts.get("seconds"),
+        "commit": facts.get("commit", ""),
+        "run_id": facts.get("run_id", ""),
+        "version": details.get("version", details.get("candidate")),
+        "numbers": receipt.get("numbers", []),
+        "metrics": {
+            name: value for name, value in details.get("metrics", {}).items() if value is not None
+        },
+        "parameters": [
+            _describe_parameter(parameter) for parameter in facts.get("parameters", parameters)
+        ],
+        "library_versions": facts.get("versions", {}),
+        "processor": facts.get("processor", []),
+        "digests": facts.get("digests", {}),
+    }
+
+
+def describe_table(
+    steps: Mapping[str, Mapping[str, Any]], receipts: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return fingerprint and row count of the table in this run."""
+    stage_receipts = [
+        receipts.get(name, {}) for name, step in steps.items() if StageRun(step["state"]).has_result
+    ]
+    fingerprints = [receipt.get("facts", {}).get("fingerprint", "") for receipt in stage_receipts]
+    numbers = steps.get("ingest", {}).get("numbers", [])
+    rows = [number["value"].replace(",", "") for number in numbers if number["name"] == "rows"]
+    return {
+        "fingerprint": next(filter(None, fingerprints), ""),
+        "rows": int(rows[0]) if rows and rows[0].isdecimal() else None,
+    }
+
+
+def hash_notebook_code(executed: Path | None) -> str:
+    """Hash the code of an executed notebook; its source may have been edited since."""
+    try:
+        cells = json.loads(executed.read_text(encoding="utf-8"))["cells"] if executed else []
+    except (OSError, ValueError, KeyError):
+        return ""
+    code_cells = [
+        cell
+        for cell in cells
+        if cell["cell_type"] == "code"
+        and not PARAMETER_TAGS & set(cell["metadata"].get("tags", []))
+    ]
+    return (
+        hashlib.sha256(
+            "\0".join("".join(cell["source"]) for cell in code_cells).encode()
+        ).hexdigest()
+        if code_cells
+        else ""
+    )
+
+
+def format_command(command: Sequence[str]) -> str:
+    """Format a command as one line, without the program's folder."""
+    return shlex.join([Path(command[0]).name, *command[1:]]) if command else ""
+
+
+def _describe_parameter(parameter: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "name": parameter["name"],
+        "value": config.format_value(parameter["value"]),
+        "origin": parameter.get("origin", ""),
+    }
+
+
+def _select_fields(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Select the known fields of a record; later versions may have added others."""
+    return {name: values[name] for name in (f.name for f in fields(kind)) if name in values}

@@ -1,0 +1,116 @@
+"""Validate batch rows against the contract; each distinct value is parsed and checked only once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from modelbook.contract.parsing import MISSING_VALUE_TEXTS, mask_missing_markers
+
+if TYPE_CHECKING:
+    from modelbook.contract import Column, Contract
+    from modelbook.dataset.delimited import Dialect
+
+NUMERIC_TYPES = ("number", "integer", "boolean")
+MIN_ROWS_PER_VALUE = 4  # rows for each distinct value from which factorizing pays
+
+
+def validate_rows(
+    rows: pa.Table, contract: Contract, layout: Dialect | None = None
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return the model's features, and for each row the reasons why it breaks the contract.
+
+    Parameters
+    ----------
+    layout : Found, optional
+        Dialect of a text file, whose cells are all text.
+
+    Returns
+    -------
+    dict, array
+        Feature columns, with NaN in place of invalid values; and a text for each row, empty when
+        the row is valid.
+    """
+    features: dict[str, np.ndarray] = {}
+    reasons = np.full(len(rows), "", dtype=object)
+    for name in contract.input_names:
+        column = contract.columns[name]
+        if (numbers := _read_valid_numbers(rows[name], column)) is not None:
+            features[name] = numbers
+            continue
+        values, positions = _factorize_column(rows[name])
+        values = mask_missing_markers(
+            _normalize_cells(values, column, layout) if layout else values, contract.missing
+        )
+        parsed = column.parse_values(values)
+        is_invalid = ~column.valid_mask(values, parsed)
+        is_invalid = is_invalid if column.nullable else is_invalid | values.isna()
+        if is_invalid.any():
+            parsed, invalid_rows = parsed.where(~is_invalid), is_invalid.to_numpy()[positions]
+            reasons[invalid_rows] += _describe_violations(name, values, column).to_numpy()[
+                positions
+            ][invalid_rows]
+        model_columns = (
+            column.extract_date_parts(name, parsed) if column.type == "date" else {name: parsed}
+        )
+        features |= {
+            name: feature_values.to_numpy()[positions]
+            for name, feature_values in model_columns.items()
+        }
+    return features, reasons
+
+
+def _read_valid_numbers(values: pa.ChunkedArray, column: Column) -> np.ndarray | None:
+    """Return a numeric column as float64 when all its values are valid, else None.
+
+    A number's rule is a range, so checking the smallest and largest value suffices; integers are
+    also checked for fractions.
+    """
+    arrow_type = values.type
+    if (
+        column.type not in NUMERIC_TYPES
+        or not len(values)
+        or not (pa.types.is_floating(arrow_type) or pa.types.is_integer(arrow_type))
+    ):
+        return None
+    values = values.combine_chunks().to_numpy(zero_copy_only=False).astype("float64", copy=False)
+    extremes = np.fmin.reduce(values), np.fmax.reduce(values)  # ignore NaN
+    if np.isnan(values).any() if not column.nullable else np.isnan(extremes[0]):
+        return None
+    is_integral = column.type == "number" or not (values > np.floor(values)).any()
+    return values if is_integral and all(map(column.is_valid_number, extremes)) else None
+
+
+def _factorize_column(column: pa.ChunkedArray) -> tuple[pd.Series, np.ndarray | slice]:
+    """Return values and each row's position among them; distinct values when they are few."""
+    if pa.types.is_primitive(column.type):  # checking numbers is faster than factorizing
+        return column.to_pandas(), slice(None)
+    encoded = column.combine_chunks()
+    if not pa.types.is_dictionary(encoded.type):
+        encoded = encoded.dictionary_encode(null_encoding="mask")
+    values = encoded.dictionary
+    if len(values) * MIN_ROWS_PER_VALUE > len(encoded):
+        return column.cast(values.type).to_pandas(), slice(None)
+    positions = encoded.indices.fill_null(len(values)).to_numpy(zero_copy_only=False)
+    # A missing value changes pandas' dtype, so append one only when the column has one.
+    missing_value = [pa.nulls(1, values.type)] if encoded.null_count else []
+    return pa.concat_arrays([values, *missing_value]).to_pandas(), positions
+
+
+def _normalize_cells(values: pd.Series, column: Column, layout: Dialect) -> pd.Series:
+    """Normalize text cells: missing-value texts become NaN, and decimal commas become points."""
+    values = values.where(
+        ~values.str.strip().isin(MISSING_VALUE_TEXTS.difference(column.categories or ()))
+    )
+    has_decimal_comma = column.type == "number" and not column.parse and layout.decimal == ","
+    return values.str.replace(",", ".", regex=False) if has_decimal_comma else values
+
+
+def _describe_violations(name: str, values: pd.Series, column: Column) -> pd.Series:
+    """Return for each value the reason to reject its row."""
+    rule = column.describe_rule() + (", or missing" if column.nullable else "")
+    value_texts = values.map(lambda value: "missing" if pd.isna(value) else repr(value)[:80])
+    return f"{name} = " + value_texts.astype(object) + f": must be {rule}; "

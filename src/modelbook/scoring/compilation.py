@@ -1,0 +1,232 @@
+"""Compile a fitted pipeline: keep the first form whose predictions match the model on all cases."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from modelbook.errors import CompileError
+from modelbook.scoring import (
+    compiled_scorer,
+    conversion,
+    encoder_extraction,
+    parity_cases,
+    predictors,
+)
+from modelbook.scoring.bins import bin_label
+from modelbook.scoring.bitmask_trees import MIN_ROWS
+from modelbook.scoring.compiled_scorer import CompiledScorer, ParityProof
+from modelbook.scoring.encoder import is_missing
+from modelbook.tasks.decision_rule import make_decision_rule
+
+if TYPE_CHECKING:
+    from modelbook.contract import Contract
+
+SINGLE_ROW_CASES = 400  # parity cases that are also predicted one at a time
+GOLDEN_FILE = "golden.json"  # rows with the model's predictions, and an example request
+GOLDEN_TABLE_ROWS = 100  # golden rows that come from the table
+
+
+@dataclass(frozen=True)
+class CompilationResult:
+    """Result of a compilation.
+
+    Attributes
+    ----------
+    scorer_name : str
+        The scorer, such as ``native LightGBM booster`` or ``the model itself``.
+    reason : str
+        Why the pipeline was not compiled; empty when it was.
+    proof : ParityProof or None
+        Parity proof of the compiled scorer.
+    """
+
+    scorer_name: str
+    reason: str = ""
+    proof: ParityProof | None = None
+
+    def __str__(self) -> str:
+        if self.proof is None:
+            return f"the model itself: {self.reason}"
+        return f"compiled, {self.scorer_name}: {self.proof}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as plain data."""
+        return {
+            "name": self.scorer_name,
+            "reason": self.reason,
+            "proof": asdict(self.proof) if self.proof else None,
+        }
+
+
+def compile_pipeline(
+    model: Any, contract: Contract, threshold: float | None, rows: pd.DataFrame, folder: Path
+) -> CompilationResult:
+    """Compile a fitted pipeline into a folder, with golden rows for the service's self-test.
+
+    When no form passes the parity check, the folder holds only the golden rows.
+
+    Parameters
+    ----------
+    model : pipeline
+        Fitted pipeline; its last step is the estimator.
+    threshold : float or None
+        Decision threshold of two classes; None for other tasks.
+    rows : DataFrame
+        Golden and holdout rows as a table has them; the check adds missing values, range limits,
+        unseen categories and mixed rows.
+    """
+    try:
+        return _compile_first_match(model, contract, threshold, rows, folder)
+    except CompileError as error:
+        reason = error.problem
+    except Exception as error:  # custom steps raise many types; the model still serves
+        reason = f"{type(error).__name__}: {error}"[:300]
+    finally:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / GOLDEN_FILE).write_text(
+            json.dumps(build_golden_rows(model, contract, rows)), encoding="utf-8"
+        )
+    for path in folder.iterdir():
+        if path.name != GOLDEN_FILE:
+            path.unlink()
+    return CompilationResult("the model itself", reason)
+
+
+def build_golden_rows(model: Any, contract: Contract, rows: pd.DataFrame) -> dict[str, Any]:
+    """Return golden rows with predictions, an example request, and reference histograms."""
+    features = contract.select_features(rows)
+    cases = parity_cases.build_parity_cases(features, contract)
+    golden_cases = pd.concat(
+        [
+            cases.head(min(GOLDEN_TABLE_ROWS, len(rows))),
+            cases.iloc[len(rows) : -parity_cases.MIXED_ROWS],
+        ],
+        ignore_index=True,
+    )
+    golden_cases = golden_cases[~golden_cases.isin([parity_cases.UNSEEN_CATEGORY]).any(axis=1)]
+    records = [
+        {name: None if is_missing(value) else value for name, value in row.items()}
+        for row in golden_cases.to_dict("records")
+    ]
+    example = {
+        name: None if is_missing(value) else value
+        for name, value in parity_cases.example_request(rows, contract).items()
+    }
+    scores = parity_cases.predict_pipeline_scores(model, golden_cases, contract).tolist()
+    return {
+        "rows": records,
+        "numbers": scores,
+        "typical": example,
+        "reference": reference_histograms(features, contract),
+    }
+
+
+def reference_histograms(rows: pd.DataFrame, contract: Contract) -> dict[str, Any]:
+    """Return each feature's share of values by bin: deciles, categories and missing values."""
+    histograms = {}
+    for name in contract.feature_names:
+        present_values = rows[name].dropna()
+        edges = (
+            None
+            if name in contract.categorical_features
+            else sorted(set(present_values.quantile(np.linspace(0.1, 0.9, 9))))
+        )
+        values = [None if is_missing(value) else value for value in rows[name]]
+        shares = Counter(bin_label(value, edges) for value in values)
+        histograms[name] = {
+            "edges": edges,
+            "shares": {key: count / len(values) for key, count in shares.items()},
+        }
+    return histograms
+
+
+def _compile_first_match(
+    model: Any, contract: Contract, threshold: float | None, rows: pd.DataFrame, folder: Path
+) -> CompilationResult:
+    preprocessing, estimator = conversion.split_pipeline(model)
+    features = contract.select_features(rows)
+    cases = parity_cases.build_parity_cases(features, contract)
+    expected = parity_cases.predict_pipeline_scores(model, cases, contract)
+    encoder = encoder_extraction.extract_encoder(
+        preprocessing, contract, parity_cases.feature_ranges(features, contract)
+    )
+    decision_rule = make_decision_rule(contract, threshold)
+    failures = []
+    for kind, write_predictor in conversion.list_conversions(
+        estimator, encoder.width, bool(decision_rule.classes)
+    ):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        try:
+            parameters = {"kind": kind, **write_predictor(folder, "kernel")}
+            scorer = CompiledScorer(
+                encoder, predictors.load_predictor(folder, "kernel", parameters), decision_rule
+            )
+            proof = check_parity(scorer, cases, expected)
+        except Exception as error:  # the next form may work
+            failures.append(f"{predictors.PREDICTOR_TYPES[kind].name}: {error}"[:200])
+            continue
+        if proof.passed:
+            compiled_scorer.save_scorer(folder, encoder, parameters, decision_rule, proof)
+            return CompilationResult(scorer.name, proof=proof)
+        failures.append(f"{scorer.name}: {proof}")
+    raise CompileError("; ".join(failures))
+
+
+def check_parity(scorer: CompiledScorer, rows: pd.DataFrame, expected: np.ndarray) -> ParityProof:
+    """Compare a scorer with the model's scores on a large batch, a small one and single rows."""
+    repeats, step = -(-MIN_ROWS // len(rows)), max(1, len(rows) // SINGLE_ROW_CASES)
+    sample = rows.iloc[::step]
+    single_scores = np.array(
+        [_predict_single_scores(scorer, row) for row in sample.to_dict("records")]
+    )
+    proofs = [
+        _measure_parity(
+            scorer,
+            scorer.predict_scores(pd.concat([rows] * repeats)),
+            np.tile(expected, (repeats, 1)),
+        ),
+        _measure_parity(scorer, scorer.predict_scores(sample), expected[::step]),
+        _measure_parity(scorer, single_scores, expected[::step]),
+    ]
+    return ParityProof(
+        len(rows),
+        sum(proof.label_mismatches for proof in proofs),
+        max(proof.max_difference for proof in proofs),
+    )
+
+
+def _predict_single_scores(scorer: CompiledScorer, row: dict[str, Any]) -> list[float]:
+    prediction = scorer.predict_one(row)
+    return (
+        list(prediction.probabilities)
+        if prediction.probabilities is not None
+        else [prediction.prediction]
+    )
+
+
+def _measure_parity(
+    scorer: CompiledScorer, scores: np.ndarray, expected: np.ndarray
+) -> ParityProof:
+    scale = 1.0 if scorer.decision_rule.classes else np.maximum(1.0, np.abs(expected))
+    max_difference = (
+        float((np.abs(scores - expected) / scale).max())
+        if scores.shape == expected.shape
+        else float("inf")
+    )
+    if np.isnan(max_difference):
+        max_difference = float("inf")
+    label_mismatches = 0
+    if scorer.decision_rule.classes and scores.shape == expected.shape:
+        label_mismatches = int(
+            (scorer.decision_rule.predict(scores) != scorer.decision_rule.predict(expected)).sum()
+        )
+    return ParityProof(len(expected), label_mismatches, max_difference)

@@ -1,0 +1,156 @@
+"""The compiled scorer: encoder and predictor, saved with the proof of parity with the model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelbook.scoring import (
+    bitmask_trees,  # noqa: F401  registers its predictor
+    predictors,
+    stacking,  # noqa: F401
+)
+from modelbook.scoring.encoder import Encoder
+from modelbook.tasks.decision_rule import DecisionRule, RowPrediction, decision_rule_from_dict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCORER_FILE = "scorer.json"
+FORMAT_VERSION = 1
+TOLERANCE = 1e-6  # largest difference in a probability, or in a value relative to its size
+
+
+@dataclass(frozen=True)
+class ParityProof:
+    """Comparison of scorer and model on the same rows.
+
+    Attributes
+    ----------
+    rows : int
+        Number of rows compared.
+    label_mismatches : int
+        Rows with different labels.
+    max_difference : float
+        Largest absolute difference of a probability, or of a value, relative above 1.
+    """
+
+    rows: int
+    label_mismatches: int
+    max_difference: float
+
+    @property
+    def passed(self) -> bool:
+        return self.label_mismatches == 0 and self.max_difference <= TOLERANCE
+
+    def __str__(self) -> str:
+        return (
+            f"{self.label_mismatches} label mismatches in {self.rows:,} rows, largest difference "
+            f"{self.max_difference:.1g}"
+        )
+
+
+class CompiledScorer:
+    """A compiled model that predicts rows, given as mappings, without pandas.
+
+    Attributes
+    ----------
+    decision_rule : DecisionRule
+        Turns scores into predictions.
+    name : str
+        Name of the predictor, such as ``native LightGBM booster``.
+    proof : ParityProof or None
+        Parity proof from the compilation.
+    """
+
+    is_compiled = True
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        predictor: predictors.Predictor,
+        decision_rule: DecisionRule,
+        proof: ParityProof | None = None,
+    ) -> None:
+        self.encoder, self.decision_rule, self.proof, self.name = (
+            encoder,
+            decision_rule,
+            proof,
+            predictor.name,
+        )
+        self._encode, self._predictor, self._to_prediction = (
+            encoder.transform_one,
+            predictor,
+            decision_rule.predict_row,
+        )
+        self._predict_one = predictor.predict_one
+
+    def predict_one(self, row: Mapping[str, Any]) -> RowPrediction:
+        """Predict one row: numbers as float, categories as str, missing as None or NaN.
+
+        Not thread-safe.
+        """
+        return self._to_prediction(self._predict_one(self._encode(row)))
+
+    def predict_scores(
+        self, rows: pd.DataFrame | Mapping[str, np.ndarray], row_count: int | None = None
+    ) -> np.ndarray:
+        """Return class probabilities or values of many rows; shape (rows, classes or 1)."""
+        return self._predictor.predict_many(
+            self.encoder.transform_many(rows, len(rows) if row_count is None else row_count)
+        )
+
+    def predict_many(self, rows: Sequence[Mapping[str, Any]]) -> list[RowPrediction]:
+        """Predict many rows, in order."""
+        columns = {
+            name: np.array(
+                [row[name] for row in rows],
+                dtype=object if name in self._categorical_names else "float64",
+            )
+            for name in self.encoder.inputs
+        }
+        return self.to_predictions(self.predict_scores(columns, len(rows)))
+
+    def to_predictions(self, scores: np.ndarray) -> list[RowPrediction]:
+        """Turn the result of ``predict_scores`` into predictions."""
+        return [self._to_prediction(row_scores) for row_scores in scores.tolist()]
+
+    @property
+    def _categorical_names(self) -> set[str]:
+        return {encoding.name for encoding in self.encoder.category_encodings}
+
+    @classmethod
+    def load(cls, folder: Path) -> CompiledScorer:
+        """Load a scorer from the folder that ``compilation.compile_pipeline`` wrote."""
+        document = json.loads((folder / SCORER_FILE).read_text(encoding="utf-8"))
+        proof = ParityProof(**document["proof"]) if document["proof"] else None
+        predictor = predictors.load_predictor(folder, "kernel", document["kernel"])
+        return cls(
+            Encoder.from_dict(document["encoder"]),
+            predictor,
+            decision_rule_from_dict(document["answering"]),
+            proof,
+        )
+
+
+def save_scorer(
+    folder: Path,
+    encoder: Encoder,
+    predictor_parameters: dict[str, Any],
+    decision_rule: DecisionRule,
+    proof: ParityProof | None,
+) -> None:
+    """Write the file that ``CompiledScorer.load`` reads, next to the predictor's files."""
+    document = {
+        "format": FORMAT_VERSION,
+        "encoder": encoder.to_dict(),
+        "kernel": predictor_parameters,
+        "answering": decision_rule.to_dict(),
+        "proof": asdict(proof) if proof else None,
+    }
+    (folder / SCORER_FILE).write_text(json.dumps(document), encoding="utf-8")

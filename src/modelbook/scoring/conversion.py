@@ -1,0 +1,214 @@
+"""Convert fitted estimators to predictors: candidate forms, fastest first.
+
+The parity check chooses among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import numpy as np
+
+from modelbook.errors import CompileError
+from modelbook.scoring.tree_ensemble import extract_tree_ensemble, is_boosted_ensemble
+
+PredictorParameters = dict[str, Any]
+WritePredictor = Callable[
+    [Path, str], PredictorParameters
+]  # writes files with a stem into a folder, and returns the parameters to load them
+
+
+def list_conversions(
+    estimator: Any, width: int, is_classifier: bool
+) -> Iterator[tuple[str, WritePredictor]]:
+    """Yield predictor types and functions that write them, best first."""
+    for kind, write_predictor in _list_base_conversions(estimator, width, is_classifier):
+        if is_boosted_ensemble(estimator) and kind != "EstimatorPredictor":
+            yield (
+                "BitmaskTreePredictor",
+                partial(_convert_to_bitmask_trees, estimator, kind, write_predictor),
+            )
+        yield kind, write_predictor
+
+
+def _list_base_conversions(
+    estimator: Any, width: int, is_classifier: bool
+) -> Iterator[tuple[str, WritePredictor]]:
+    if hasattr(estimator, "booster_"):
+        yield "LightGBMPredictor", partial(_convert_lightgbm, estimator, width, is_classifier)
+    elif hasattr(estimator, "coef_") and np.ndim(estimator.coef_) <= 2:
+        yield "LinearPredictor", partial(_convert_linear, estimator, is_classifier)
+    elif hasattr(estimator, "meta_model"):
+        is_mean = type(estimator.meta_model).__name__ == "MeanBlender"
+        yield (
+            ("WeightedMeanPredictor" if is_mean else "StackingPredictor"),
+            partial(
+                _convert_mean if is_mean else _convert_stacking, estimator, width, is_classifier
+            ),
+        )
+    elif _is_soft_voting(estimator, is_classifier):
+        yield "WeightedMeanPredictor", partial(_convert_voting, estimator, width, is_classifier)
+    for dtype in ("float32", "float64"):
+        yield "OnnxPredictor", partial(_convert_to_onnx, estimator, width, is_classifier, dtype)
+    yield "EstimatorPredictor", partial(_pickle_estimator, estimator, is_classifier)
+
+
+def _convert_to_bitmask_trees(
+    estimator: Any, kind: str, write_predictor: WritePredictor, folder: Path, stem: str
+) -> PredictorParameters:
+    extract_tree_ensemble(estimator).save(folder / f"{stem}.npz")
+    return {"alone": {"kind": kind, **write_predictor(folder, stem)}}
+
+
+def _convert_lightgbm(
+    estimator: Any, width: int, is_classifier: bool, folder: Path, stem: str
+) -> PredictorParameters:
+    (folder / f"{stem}.txt").write_text(estimator.booster_.model_to_string(), encoding="utf-8")
+    return {"width": width, "is_classifier": is_classifier}
+
+
+def _convert_linear(
+    estimator: Any, is_classifier: bool, folder: Path, stem: str
+) -> PredictorParameters:
+    weights = np.atleast_2d(np.asarray(estimator.coef_, dtype="float64"))
+    offsets = np.broadcast_to(
+        np.asarray(estimator.intercept_, dtype="float64").ravel(), len(weights)
+    )
+    link = ("sigmoid" if len(weights) == 1 else "softmax") if is_classifier else "none"
+    return {"weights": weights.tolist(), "offsets": offsets.tolist(), "link": link}
+
+
+def _is_soft_voting(estimator: Any, is_classifier: bool) -> bool:
+    # Bagging and forests have no `voting`, or their members use column subsets.
+    return hasattr(estimator, "named_estimators_") and (
+        not is_classifier or getattr(estimator, "voting", "") == "soft"
+    )
+
+
+def _convert_voting(
+    estimator: Any, width: int, is_classifier: bool, folder: Path, stem: str
+) -> PredictorParameters:
+    members = []
+    for number, member in enumerate(estimator.estimators_):
+        members.append(
+            _convert_first_match(member, width, is_classifier, folder, f"{stem}-{number}")
+        )
+    weights = estimator.weights if estimator.weights is not None else np.ones(len(members))
+    return {"members": members, "weights": [float(weight) for weight in weights]}
+
+
+def _convert_mean(
+    estimator: Any, width: int, is_classifier: bool, folder: Path, stem: str
+) -> PredictorParameters:
+    members = _convert_members(estimator, width, is_classifier, folder, stem)
+    return {"members": members, "weights": [1.0] * len(members)}
+
+
+def _convert_stacking(
+    estimator: Any, width: int, is_classifier: bool, folder: Path, stem: str
+) -> PredictorParameters:
+    meta_model_name = type(estimator.meta_model).__name__
+    return {
+        "members": _convert_members(estimator, width, is_classifier, folder, stem),
+        "top": META_MODELS[meta_model_name](estimator.meta_model),
+        "odds": meta_model_name in ("LogisticStacker", "SigmoidCalibrator"),
+        "pair": is_classifier and len(estimator.classes_) == 2,
+    }
+
+
+def _convert_members(
+    estimator: Any, width: int, is_classifier: bool, folder: Path, stem: str
+) -> list[PredictorParameters]:
+    """Convert members without preprocessing; if it differs between them, the parity check fails."""
+    return [
+        _convert_first_match(split_pipeline(member)[1], width, is_classifier, folder, f"{stem}-{i}")
+        for i, member in enumerate(estimator.fitted_)
+    ]
+
+
+def _convert_regression(regression: Any, link: str) -> PredictorParameters:
+    weights = np.atleast_2d(regression.coef_)
+    link = "softmax" if link == "sigmoid" and len(weights) > 1 else link
+    offsets = np.broadcast_to(np.ravel(regression.intercept_), len(weights))
+    return {
+        "kind": "LinearPredictor",
+        "weights": weights.tolist(),
+        "offsets": offsets.tolist(),
+        "link": link,
+    }
+
+
+def _convert_sigmoid_calibrators(calibrators: list[Any]) -> PredictorParameters:
+    weights = [float(curve.coef_[0, 0]) for curve in calibrators]
+    return {
+        "kind": "SigmoidPredictor",
+        "weights": weights,
+        "offsets": [float(curve.intercept_[0]) for curve in calibrators],
+    }
+
+
+def _convert_isotonic_calibrators(calibrators: list[Any]) -> PredictorParameters:
+    points = [
+        {"at": curve.X_thresholds_.tolist(), "to": curve.y_thresholds_.tolist()}
+        for curve in calibrators
+    ]
+    return {"kind": "IsotonicPredictor", "curves": points}
+
+
+META_MODELS: dict[str, Callable[[Any], PredictorParameters]] = {
+    "LogisticStacker": lambda meta_model: _convert_regression(meta_model.regression, "sigmoid"),
+    "NonNegativeStacker": lambda meta_model: _convert_regression(meta_model.regression, "none"),
+    "SigmoidCalibrator": lambda meta_model: _convert_sigmoid_calibrators(meta_model.calibrators),
+    "IsotonicCalibrator": lambda meta_model: _convert_isotonic_calibrators(meta_model.calibrators),
+}
+
+
+def split_pipeline(model: Any) -> tuple[Any, Any]:
+    """Split a pipeline into preprocessing (or None) and estimator; of a stack, its first member."""
+    if hasattr(model, "meta_model"):
+        return split_pipeline(model.fitted_[0])[0], model
+    steps = getattr(model, "steps", None)
+    if not steps:
+        return None, model
+    return (model[:-1] if len(steps) > 1 else None), steps[-1][1]
+
+
+def _convert_first_match(
+    estimator: Any, width: int, is_classifier: bool, folder: Path, stem: str
+) -> PredictorParameters:
+    """Convert to the first form that can be written; the parity check tests the whole."""
+    for kind, write_predictor in list_conversions(estimator, width, is_classifier):
+        try:
+            return {"kind": kind, **write_predictor(folder, stem)}
+        except CompileError:
+            continue
+    raise CompileError(f"{type(estimator).__name__} has no compiled form")
+
+
+def _convert_to_onnx(
+    estimator: Any, width: int, is_classifier: bool, dtype: str, folder: Path, stem: str
+) -> PredictorParameters:
+    from skl2onnx import convert_sklearn
+    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+
+    tensor_type = FloatTensorType if dtype == "float32" else DoubleTensorType
+    options = {id(estimator): {"zipmap": False}} if is_classifier else None
+    try:
+        graph = convert_sklearn(
+            estimator, initial_types=[("rows", tensor_type([None, width]))], options=options
+        )
+    except Exception as error:  # converters raise many types, or are missing
+        raise CompileError(f"{type(estimator).__name__} has no ONNX graph: {error}") from None
+    (folder / f"{stem}.onnx").write_bytes(graph.SerializeToString())
+    return {"width": width, "dtype": dtype}
+
+
+def _pickle_estimator(
+    estimator: Any, is_classifier: bool, folder: Path, stem: str
+) -> PredictorParameters:
+    (folder / f"{stem}.pkl").write_bytes(cloudpickle.dumps(estimator))
+    return {"is_classifier": is_classifier}

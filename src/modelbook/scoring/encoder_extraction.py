@@ -1,0 +1,252 @@
+"""Extract an encoder from fitted preprocessing by probing it with values of each column.
+
+Only the scalers' constants are read from the steps, so any preprocessing that treats columns
+separately can be compiled, custom steps included. Preprocessing that combines columns, or is not
+linear in a number, is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from modelbook.errors import CompileError
+from modelbook.scoring.encoder import CategoryEncoding, Encoder, NumericEncoding, OutputValues
+from modelbook.scoring.parity_cases import UNSEEN_CATEGORY
+
+if TYPE_CHECKING:
+    from modelbook.contract import Contract
+
+PROBE_FRACTIONS = (0.0, 0.013, 0.11, 0.25, 0.437, 0.5, 0.71, 0.93, 1.0)  # of a range
+LINEARITY_TOLERANCE = 1e-12  # largest relative error of a linear fit
+
+FeatureRanges = dict[str, tuple[float, float]]
+
+
+def extract_encoder(
+    preprocessing: Any, contract: Contract, feature_ranges: FeatureRanges
+) -> Encoder:
+    """Extract an encoder that is equivalent to ``preprocessing``.
+
+    Parameters
+    ----------
+    preprocessing : pipeline or None
+        Fitted pipeline without its estimator.
+    feature_ranges : dict
+        Minimum and maximum of each numeric feature.
+
+    Raises
+    ------
+    CompileError
+        When an output column depends on several inputs, or is not linear in a number.
+    """
+    categories_by_feature = find_categories(preprocessing, contract)
+    base_row = {
+        name: categories_by_feature[name][0]
+        if name in categories_by_feature
+        else _interpolate(contract, name, feature_ranges, 0.5)
+        for name in contract.model_features
+    }
+    probes = {
+        name: _probe_values(contract, name, feature_ranges) for name in contract.numeric_features
+    }
+    probes |= {
+        name: [np.nan, UNSEEN_CATEGORY, *categories]
+        for name, categories in categories_by_feature.items()
+    }
+    rows = [base_row] + [
+        {**base_row, name: value} for name, values in probes.items() for value in values
+    ]
+    output_rows = transform_rows(preprocessing, contract, pd.DataFrame(rows))
+    outputs, start = {}, 1
+    for name, values in probes.items():
+        outputs[name] = output_rows[start : start + len(values)]
+        start += len(values)
+    owner_by_output = _map_outputs_to_features(output_rows[0], outputs)
+    numeric_encodings, category_encodings, scaler_constants = (
+        [],
+        [],
+        _scaler_constants(preprocessing, output_rows.shape[1]),
+    )
+    for name in contract.feature_names:
+        output_indices = [
+            output_index for output_index, owner in owner_by_output.items() if owner == name
+        ]
+        if name in categories_by_feature:
+            category_encodings.append(
+                _build_category_encoding(
+                    name, output_indices, categories_by_feature[name], outputs[name]
+                )
+            )
+        else:
+            numeric_encodings += [
+                _fit_numeric_encoding(
+                    name,
+                    output_index,
+                    probes[name],
+                    outputs[name][:, output_index],
+                    scaler_constants,
+                )
+                for output_index in output_indices
+            ]
+    return Encoder(
+        contract.feature_names,
+        output_rows[0].tolist(),
+        numeric_encodings,
+        [encoding for encoding in category_encodings if encoding.output_indices],
+    )
+
+
+def transform_rows(preprocessing: Any, contract: Contract, rows: pd.DataFrame) -> np.ndarray:
+    """Apply the preprocessing to rows; return float64 of shape (rows, columns)."""
+    encoded = (
+        preprocessing.transform(contract.select_features(rows))
+        if preprocessing is not None
+        else contract.select_features(rows)
+    )
+    return np.asarray(
+        encoded.toarray() if hasattr(encoded, "toarray") else encoded, dtype="float64"
+    )
+
+
+def find_categories(preprocessing: Any, contract: Contract) -> dict[str, list[str]]:
+    """Return the categories of each categorical feature, with fitted ones where unseen are allowed.
+
+    Raises
+    ------
+    CompileError
+        When a feature allows unseen categories, and its fitted ones cannot be found.
+    """
+    fitted = dict(_fitted_categories(preprocessing))
+    categories = {}
+    for name in contract.categorical_features:
+        column = contract.columns[name]
+        categories[name] = list(
+            dict.fromkeys(
+                [*(column.categories or []), *(fitted.get(name, []) if column.unseen else [])]
+            )
+        )
+        if column.unseen and name not in fitted:
+            raise CompileError(
+                f"{name} allows unseen categories, and its fitted categories cannot be found"
+            )
+    return categories
+
+
+def _fitted_categories(preprocessing: Any) -> Iterator[tuple[str, list[str]]]:
+    """Yield columns and fitted categories of the category_encoders steps in PyCaret's wrappers."""
+    for _, step in getattr(preprocessing, "steps", []):
+        encoder = getattr(step, "transformer", step)
+        for mapping in (
+            getattr(getattr(encoder, "ordinal_encoder", encoder), "category_mapping", None) or []
+        ):
+            yield (
+                mapping["col"],
+                [
+                    value
+                    for value in getattr(mapping["mapping"], "index", ())
+                    if isinstance(value, str)
+                ],
+            )
+
+
+def _interpolate(
+    contract: Contract, name: str, feature_ranges: FeatureRanges, fraction: float
+) -> float:
+    low, high = feature_ranges[name]
+    value = low + fraction * (high - low)
+    return value if contract.model_features[name].type == "number" else float(round(value))
+
+
+def _probe_values(contract: Contract, name: str, feature_ranges: FeatureRanges) -> list[Any]:
+    """Return probe values of a number: NaN first, then values across its range."""
+    return [
+        np.nan,
+        *dict.fromkeys(
+            _interpolate(contract, name, feature_ranges, share) for share in PROBE_FRACTIONS
+        ),
+    ]
+
+
+def _map_outputs_to_features(
+    base_output: np.ndarray, outputs_by_feature: dict[str, np.ndarray]
+) -> dict[int, str]:
+    """Map output columns to the input that they depend on; constant columns are left out."""
+    owners: dict[int, str] = {}
+    for name, outputs in outputs_by_feature.items():
+        # Columns that are NaN in both rows are unchanged.
+        has_changed = ~((outputs == base_output) | (np.isnan(outputs) & np.isnan(base_output))).all(
+            axis=0
+        )
+        for output_index in np.flatnonzero(has_changed):
+            if output_index in owners:
+                raise CompileError(
+                    f"column {output_index} after preprocessing depends on "
+                    f"{owners[output_index]} and on {name}"
+                )
+            owners[int(output_index)] = name
+    return owners
+
+
+def _build_category_encoding(
+    name: str, output_indices: list[int], categories: list[str], outputs: np.ndarray
+) -> CategoryEncoding:
+    blocks: list[OutputValues] = [row[output_indices].tolist() for row in outputs]
+    return CategoryEncoding(
+        name,
+        output_indices,
+        dict(zip(categories, blocks[2:])),
+        missing_outputs=blocks[0],
+        unseen_outputs=blocks[1],
+    )
+
+
+def _fit_numeric_encoding(
+    name: str,
+    output_index: int,
+    values: list[float],
+    outputs: np.ndarray,
+    scaler_constants: list[tuple],
+) -> NumericEncoding:
+    missing_value, x, y = float(outputs[0]), np.array(values[1:]), outputs[1:]
+    slope = float((y[-1] - y[0]) / (x[-1] - x[0])) if x[-1] != x[0] else 0.0
+    candidates = [
+        (float(a[output_index]), float(b[output_index]), is_scaled)
+        for a, b, is_scaled in scaler_constants
+    ]
+    candidates += [(0.0, 1.0, True), (slope, float(y[0] - slope * x[0]), False)]
+    encodings = [
+        NumericEncoding(name, output_index, a, b, missing_value, is_scaled)
+        for a, b, is_scaled in candidates
+    ]
+    output_size = max(1.0, float(np.abs(y).max()))
+    errors = [float(np.abs(encoding.encode(x) - y).max()) / output_size for encoding in encodings]
+    best = int(np.argmin(errors))
+    if not errors[best] <= LINEARITY_TOLERANCE:
+        raise CompileError(f"preprocessing of {name} is not linear")
+    return encodings[best]
+
+
+def _scaler_constants(preprocessing: Any, width: int) -> list[tuple[np.ndarray, np.ndarray, bool]]:
+    """Return the last scaler's constants, to reproduce its arithmetic exactly."""
+    for _, step in reversed(list(getattr(preprocessing, "steps", []))):
+        scaler = getattr(step, "transformer", step)  # PyCaret wraps each step
+        center = next(
+            (
+                candidate
+                for candidate in (
+                    getattr(scaler, attribute, None) for attribute in ("mean_", "center_")
+                )
+                if candidate is not None
+            ),
+            None,
+        )
+        scale, offset = getattr(scaler, "scale_", None), getattr(scaler, "min_", None)
+        if scale is not None and np.shape(scale) == (width,):
+            if offset is not None:
+                return [(scale, offset, False)]
+            return [(np.zeros(width) if center is None else center, scale, True)]
+    return []

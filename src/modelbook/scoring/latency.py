@@ -1,0 +1,52 @@
+"""Measure a version's prediction latency and the size of its scorer."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from modelbook.contract import Contract
+from modelbook.scoring import loading
+from modelbook.scoring.compilation import GOLDEN_FILE
+
+MAX_SECONDS, MAX_PREDICTIONS = 2.0, 500  # a measurement stops at either limit
+
+
+def measure_latency_and_size(folder: Path, contract: Contract) -> tuple[float, float] | None:
+    """Measure the median latency of single golden rows (ms), and the artefact size (MB).
+
+    Parameters
+    ----------
+    folder : Path
+        Artifact folder of a version.
+
+    Returns
+    -------
+    tuple or None
+        None for a version without golden rows of a scorer.
+    """
+    golden_path = folder / "scorer" / GOLDEN_FILE
+    if not golden_path.is_file():
+        return None
+    scorer = loading.load_scorer(folder, contract)
+    scorer_files = (
+        [path for path in golden_path.parent.iterdir() if path != golden_path]
+        if scorer.is_compiled
+        else [folder / "model.pkl"]
+    )
+    rows = json.loads(golden_path.read_text(encoding="utf-8"))["rows"]
+    return _median_latency_ms(scorer, rows), sum(path.stat().st_size for path in scorer_files) / 1e6
+
+
+def _median_latency_ms(scorer: Any, rows: list[dict[str, Any]]) -> float:
+    scorer.predict_one(rows[0])  # warm-up
+    durations: list[float] = []
+    deadline = time.perf_counter() + MAX_SECONDS
+    while len(durations) < MAX_PREDICTIONS and (not durations or time.perf_counter() < deadline):
+        start = time.perf_counter()
+        scorer.predict_one(rows[len(durations) % len(rows)])
+        durations.append(time.perf_counter() - start)
+    return 1000 * median(durations)

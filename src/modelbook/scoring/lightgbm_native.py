@@ -1,0 +1,148 @@
+"""Predict with a LightGBM model through LightGBM's C API, without importing its Python package.
+
+See "C API" in LightGBM's documentation; the library is the one in the Python package. Importing
+that package takes longer than everything else that the service loads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from modelbook.errors import CompileError
+
+DTYPE_FLOAT64, ROW_MAJOR, PREDICT_NORMAL, ALL_ITERATIONS = (
+    1,
+    1,
+    0,
+    -1,
+)  # names in the C API: DTYPE_FLOAT64, is_row_major, PREDICT_NORMAL
+SINGLE_THREAD = b"num_threads=1"  # batches run in several threads of their own
+
+
+class NativeBooster:
+    """A fitted ``LGBMClassifier`` or ``LGBMRegressor``, loaded from its ``model_to_string`` text.
+
+    ``predict_one`` writes into buffers of the object, so it is not thread-safe.
+    """
+
+    def __init__(self, path: Path, width: int) -> None:
+        self._library, self._width = load_library(), width
+        self._handle, rounds = ctypes.c_void_p(), ctypes.c_int()
+        create_booster = self._library.LGBM_BoosterCreateFromModelfile
+        self._call_library(
+            create_booster, str(path).encode(), ctypes.byref(rounds), ctypes.byref(self._handle)
+        )
+        class_count, feature_count = ctypes.c_int(), ctypes.c_int()
+        self._call_library(
+            self._library.LGBM_BoosterGetNumClasses, self._handle, ctypes.byref(class_count)
+        )
+        self._call_library(
+            self._library.LGBM_BoosterGetNumFeature, self._handle, ctypes.byref(feature_count)
+        )
+        if feature_count.value != width:
+            raise CompileError(
+                f"{path.name} needs {feature_count.value} columns", expected=f"{width} columns"
+            )
+        self.output_count = class_count.value
+        self._init_single_row()
+
+    def _init_single_row(self) -> None:
+        self._row_buffer = bytearray(8 * self._width)
+        self._pack_row = struct.Struct(f"{self._width}d").pack_into
+        self._input = (ctypes.c_char * len(self._row_buffer)).from_buffer(self._row_buffer)
+        self._output, self._output_length = (
+            (ctypes.c_double * self.output_count)(),
+            ctypes.c_int64(),
+        )
+        self._output_length_ref = ctypes.byref(self._output_length)
+        self._single_row_handle = ctypes.c_void_p()
+        init_function = self._library.LGBM_BoosterPredictForMatSingleRowFastInit
+        width = ctypes.c_int32(self._width)
+        self._call_library(
+            init_function,
+            self._handle,
+            PREDICT_NORMAL,
+            0,
+            ALL_ITERATIONS,
+            DTYPE_FLOAT64,
+            width,
+            SINGLE_THREAD,
+            ctypes.byref(self._single_row_handle),
+        )
+        self._predict_single_row = self._library.LGBM_BoosterPredictForMatSingleRowFast
+
+    def predict_one(self, values: Sequence[float]) -> list[float]:
+        """Predict one encoded row."""
+        self._pack_row(self._row_buffer, 0, *values)
+        if self._predict_single_row(
+            self._single_row_handle, self._input, self._output_length_ref, self._output
+        ):
+            self._raise_last_error()
+        return self._output[:]
+
+    def predict_many(self, rows: np.ndarray) -> np.ndarray:
+        """Predict many encoded rows; shape (rows, outputs)."""
+        rows = np.ascontiguousarray(rows, dtype="float64")
+        out, length = np.empty((len(rows), self.output_count)), ctypes.c_int64()
+        self._call_library(
+            self._library.LGBM_BoosterPredictForMat,
+            self._handle,
+            ctypes.c_void_p(rows.ctypes.data),
+            DTYPE_FLOAT64,
+            ctypes.c_int32(len(rows)),
+            ctypes.c_int32(self._width),
+            ROW_MAJOR,
+            PREDICT_NORMAL,
+            0,
+            ALL_ITERATIONS,
+            SINGLE_THREAD,
+            ctypes.byref(length),
+            ctypes.c_void_p(out.ctypes.data),
+        )
+        return out
+
+    def __del__(self) -> None:
+        for free_function, handle_name in (
+            ("LGBM_FastConfigFree", "_single_row_handle"),
+            ("LGBM_BoosterFree", "_handle"),
+        ):
+            if getattr(self, handle_name, None):
+                getattr(self._library, free_function)(getattr(self, handle_name))
+
+    def _call_library(self, function: ctypes._NamedFuncPointer, *arguments: object) -> None:
+        if function(*arguments):
+            self._raise_last_error()
+
+    def _raise_last_error(self) -> None:
+        raise CompileError(
+            f"LightGBM: {self._library.LGBM_GetLastError().decode(errors='replace')}"
+        )
+
+
+@cache
+def load_library() -> ctypes.CDLL:
+    """Load LightGBM's shared library.
+
+    Raises
+    ------
+    CompileError
+        When LightGBM is not installed.
+    """
+    spec = find_spec("lightgbm")
+    library_paths = (
+        sorted(Path(spec.origin).parent.rglob("lib_lightgbm.*")) if spec and spec.origin else []
+    )
+    if not library_paths:
+        raise CompileError(
+            "LightGBM's library is not installed", next="install the locked requirements"
+        )
+    library = ctypes.CDLL(str(library_paths[0]))
+    library.LGBM_GetLastError.restype = ctypes.c_char_p
+    return library

@@ -1,0 +1,211 @@
+"""Predictors: estimators without pandas, from encoded rows to class probabilities or a value."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import struct
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from operator import mul
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modelbook.scoring.encoder import EncodedRows
+from modelbook.scoring.lightgbm_native import NativeBooster
+
+PREDICTOR_TYPES: dict[str, type[Predictor]] = {}
+
+
+class Predictor(ABC):
+    """Base class of converted estimators; ``name`` is shown to users."""
+
+    name: str
+
+    def __init_subclass__(cls) -> None:
+        PREDICTOR_TYPES[cls.__name__] = cls
+
+    @abstractmethod
+    def predict_one(self, values: Sequence[float]) -> Sequence[float]:
+        """Predict one encoded row."""
+
+    @abstractmethod
+    def predict_many(self, rows: EncodedRows) -> np.ndarray:
+        """Predict many encoded rows; shape (rows, classes or 1)."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: Path, stem: str, parameters: dict[str, Any]) -> Predictor:
+        """Load a predictor from the files with a stem, and its parameters."""
+
+
+class LinearPredictor(Predictor):
+    """A linear model with a link: sigmoid or softmax for probabilities, none for a value."""
+
+    name = "linear model"
+
+    def __init__(self, weights: list[list[float]], offsets: list[float], link: str) -> None:
+        self._rows, self._link = list(zip(weights, offsets)), link
+        self._weights, self._offsets = np.array(weights), np.array(offsets)
+
+    def predict_one(self, values: Sequence[float]) -> Sequence[float]:
+        sums = [sum(map(mul, weights, values)) + offset for weights, offset in self._rows]
+        if self._link == "sigmoid":
+            probability = _sigmoid(sums[0])
+            return [1 - probability, probability]
+        if self._link == "softmax":
+            powers = [math.exp(total - max(sums)) for total in sums]
+            return [power / sum(powers) for power in powers]
+        return sums
+
+    def predict_many(self, rows: EncodedRows) -> np.ndarray:
+        # No BLAS product: its threads would compete with those that score chunks in parallel.
+        return apply_link(
+            np.einsum("ij,kj->ik", rows.dense, self._weights) + self._offsets, self._link
+        )
+
+    @classmethod
+    def load(cls, folder: Path, stem: str, parameters: dict[str, Any]) -> LinearPredictor:
+        return cls(**parameters)
+
+
+class LightGBMPredictor(Predictor):
+    """LightGBM's own booster."""
+
+    name = "native LightGBM booster"
+
+    def __init__(self, path: Path, width: int, is_classifier: bool) -> None:
+        self._booster = NativeBooster(path, width)
+        self._is_binary = is_classifier and self._booster.output_count == 1
+
+    def predict_one(self, values: Sequence[float]) -> Sequence[float]:
+        numbers = self._booster.predict_one(values)
+        return [1 - numbers[0], numbers[0]] if self._is_binary else numbers
+
+    def predict_many(self, rows: EncodedRows) -> np.ndarray:
+        numbers = self._booster.predict_many(rows.dense)
+        return np.column_stack([1 - numbers[:, 0], numbers[:, 0]]) if self._is_binary else numbers
+
+    @classmethod
+    def load(cls, folder: Path, stem: str, parameters: dict[str, Any]) -> LightGBMPredictor:
+        return cls(folder / f"{stem}.txt", **parameters)
+
+
+class OnnxPredictor(Predictor):
+    """An ONNX Runtime graph; float32 is exact for scikit-learn's trees, which cast to it."""
+
+    name = "ONNX graph"
+
+    def __init__(self, path: Path, width: int, dtype: str) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+        self._output_names = [
+            self._session.get_outputs()[-1].name
+        ]  # a classifier's probabilities come after its labels
+        self._input_name, self._dtype = self._session.get_inputs()[0].name, dtype
+        self._row_buffer = np.zeros((1, width), dtype=dtype)
+        self._input_feed = {self._input_name: self._row_buffer}
+        self._pack_row = struct.Struct(f"{width}{'f' if dtype == 'float32' else 'd'}").pack_into
+
+    def predict_one(self, values: Sequence[float]) -> Sequence[float]:
+        try:
+            self._pack_row(self._row_buffer.data, 0, *values)
+        except OverflowError:  # beyond float32
+            with np.errstate(over="ignore"):
+                self._row_buffer[0] = values
+        return self._session.run(self._output_names, self._input_feed)[0].ravel().tolist()
+
+    def predict_many(self, rows: EncodedRows) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            scores = self._session.run(
+                self._output_names, {self._input_name: rows.dense.astype(self._dtype, order="C")}
+            )[0]
+        return np.asarray(scores, dtype="float64").reshape(rows.row_count, -1)
+
+    @classmethod
+    def load(cls, folder: Path, stem: str, parameters: dict[str, Any]) -> OnnxPredictor:
+        return cls(folder / f"{stem}.onnx", **parameters)
+
+
+class WeightedMeanPredictor(Predictor):
+    """The weighted mean of several predictors."""
+
+    name = "weighted mean of models"
+
+    def __init__(self, members: list[Predictor], weights: list[float]) -> None:
+        self._members = list(zip(members, [weight / sum(weights) for weight in weights]))
+
+    def predict_one(self, values: Sequence[float]) -> Sequence[float]:
+        numbers = [
+            [weight * number for number in member.predict_one(values)]
+            for member, weight in self._members
+        ]
+        return [sum(outputs) for outputs in zip(*numbers)]
+
+    def predict_many(self, rows: EncodedRows) -> np.ndarray:
+        return np.sum(
+            [weight * member.predict_many(rows) for member, weight in self._members], axis=0
+        )
+
+    @classmethod
+    def load(cls, folder: Path, stem: str, parameters: dict[str, Any]) -> WeightedMeanPredictor:
+        members = [
+            load_predictor(folder, f"{stem}-{i}", member_parameters)
+            for i, member_parameters in enumerate(parameters["members"])
+        ]
+        return cls(members, parameters["weights"])
+
+
+class EstimatorPredictor(Predictor):
+    """The fitted estimator itself, applied to encoded rows: slow, but exact."""
+
+    name = "the estimator itself"
+
+    def __init__(self, estimator: Any, is_classifier: bool) -> None:
+        self._predict = estimator.predict_proba if is_classifier else estimator.predict
+
+    def predict_one(self, values: Sequence[float]) -> Sequence[float]:
+        return self._predict_rows(np.array([values]))[0].tolist()
+
+    def predict_many(self, rows: EncodedRows) -> np.ndarray:
+        return self._predict_rows(rows.dense)
+
+    def _predict_rows(self, rows: np.ndarray) -> np.ndarray:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # it was fitted with column names
+            return np.asarray(self._predict(rows), dtype="float64").reshape(len(rows), -1)
+
+    @classmethod
+    def load(cls, folder: Path, stem: str, parameters: dict[str, Any]) -> EstimatorPredictor:
+        return cls(pickle.loads((folder / f"{stem}.pkl").read_bytes()), **parameters)
+
+
+def load_predictor(folder: Path, stem: str, parameters: dict[str, Any]) -> Predictor:
+    """Load a predictor of type ``kind`` from its files and parameters."""
+    return PREDICTOR_TYPES[parameters["kind"]].load(
+        folder, stem, {key: value for key, value in parameters.items() if key != "kind"}
+    )
+
+
+def apply_link(sums: np.ndarray, link: str) -> np.ndarray:
+    """Turn sums into probabilities (``sigmoid``, ``softmax``) or values (``none``)."""
+    if link == "sigmoid":
+        probability = 1 / (1 + np.exp(-np.clip(sums[:, 0], -700, 700)))
+        return np.column_stack([1 - probability, probability])
+    if link == "softmax":
+        powers = np.exp(sums - sums.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
+    return sums
+
+
+def _sigmoid(value: float) -> float:
+    return 1 / (1 + math.exp(-value)) if value > -700 else 0.0

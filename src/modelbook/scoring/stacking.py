@@ -1,0 +1,120 @@
+"""Predictors for stacking and calibration: members, and a meta-model over their predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modelbook.scoring.encoder import EncodedRows
+from modelbook.scoring.predictors import Predictor, load_predictor
+from modelbook.tasks.logit import logit, logit_scalar
+
+
+class StackingPredictor(Predictor):
+    """Members, and a meta-predictor over their stacked predictions.
+
+    Parameters
+    ----------
+    use_logits : bool
+        Whether the meta-predictor takes log-odds instead of probabilities.
+    is_binary : bool
+        Whether members predict two classes; the redundant first probability is dropped.
+    """
+
+    name = "stacked models"
+
+    def __init__(
+        self, members: list[Predictor], meta_predictor: Predictor, use_logits: bool, is_binary: bool
+    ) -> None:
+        self._members, self._meta_predictor, self._use_logits, self._first_output = (
+            members,
+            meta_predictor,
+            use_logits,
+            int(is_binary),
+        )
+
+    def predict_one(self, values: Sequence[float]) -> Sequence[float]:
+        numbers = [
+            number
+            for member in self._members
+            for number in member.predict_one(values)[self._first_output :]
+        ]
+        return self._meta_predictor.predict_one(
+            [logit_scalar(number) for number in numbers] if self._use_logits else numbers
+        )
+
+    def predict_many(self, rows: EncodedRows) -> np.ndarray:
+        numbers = np.hstack(
+            [member.predict_many(rows)[:, self._first_output :] for member in self._members]
+        )
+        return self._meta_predictor.predict_many(
+            EncodedRows.from_array(logit(numbers) if self._use_logits else numbers)
+        )
+
+    @classmethod
+    def load(cls, folder: Path, stem: str, parameters: dict[str, Any]) -> StackingPredictor:
+        members = [
+            load_predictor(folder, f"{stem}-{i}", member_parameters)
+            for i, member_parameters in enumerate(parameters["members"])
+        ]
+        return cls(
+            members,
+            load_predictor(folder, f"{stem}-top", parameters["top"]),
+            parameters["odds"],
+            parameters["pair"],
+        )
+
+
+class IsotonicPredictor(Predictor):
+    """Isotonic calibration: one piecewise linear curve per column, normalised over classes."""
+
+    name = "isotonic calibration"
+
+    def __init__(self, curves: list[dict[str, list[float]]]) -> None:
+        self._curves = [(np.array(curve["at"]), np.array(curve["to"])) for curve in curves]
+
+    def predict_one(self, values: Sequence[float]) -> Sequence[float]:
+        return self.predict_many(EncodedRows.from_array(np.array([values])))[0].tolist()
+
+    def predict_many(self, rows: EncodedRows) -> np.ndarray:
+        probabilities = np.column_stack(
+            [
+                np.interp(rows.dense[:, i], x_points, y_points)
+                for i, (x_points, y_points) in enumerate(self._curves)
+            ]
+        )
+        return _normalize_probabilities(probabilities)
+
+    @classmethod
+    def load(cls, folder: Path, stem: str, parameters: dict[str, Any]) -> IsotonicPredictor:
+        return cls(**parameters)
+
+
+class SigmoidPredictor(Predictor):
+    """Sigmoid calibration: one scaled and shifted sigmoid per column, normalised over classes."""
+
+    name = "sigmoid calibration"
+
+    def __init__(self, weights: list[float], offsets: list[float]) -> None:
+        self._weights, self._offsets = np.array(weights), np.array(offsets)
+
+    def predict_one(self, values: Sequence[float]) -> Sequence[float]:
+        return self.predict_many(EncodedRows.from_array(np.array([values])))[0].tolist()
+
+    def predict_many(self, rows: EncodedRows) -> np.ndarray:
+        return _normalize_probabilities(
+            1 / (1 + np.exp(-np.clip(rows.dense * self._weights + self._offsets, -700, 700)))
+        )
+
+    @classmethod
+    def load(cls, folder: Path, stem: str, parameters: dict[str, Any]) -> SigmoidPredictor:
+        return cls(**parameters)
+
+
+def _normalize_probabilities(columns: np.ndarray) -> np.ndarray:
+    if columns.shape[1] == 1:
+        return np.hstack([1 - columns, columns])
+    return columns / columns.sum(axis=1, keepdims=True)

@@ -1,0 +1,154 @@
+"""CSV requests and responses: parse an uploaded table and write the predictions."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from modelbook.contract import Contract
+from modelbook.contract.parsing import MISSING_VALUE_TEXTS
+from modelbook.serving.request_errors import InvalidValue, RequestError
+from modelbook.serving.schemas import (
+    RowReader,
+    contract_violation,
+    describe_expectation,
+    format_value,
+    parse_cell,
+    suggest_field,
+)
+
+Row = dict[str, Any]
+CHUNK_ROWS = 200  # rows per chunk, so that other requests are served in between
+
+
+def parse_csv(body: bytes, contract: Contract) -> tuple[list[str], list[list[str]], list[Row]]:
+    """Parse a CSV body into header, cells and typed rows.
+
+    Columns may come in any order; columns that are not features are passed through.
+
+    Raises
+    ------
+    RequestError
+        400 if the body is not CSV in UTF-8, 422 if columns or cells break the contract.
+    """
+    try:
+        csv_reader = csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True)
+        table = [line for line in csv_reader if line]
+    except UnicodeDecodeError as error:
+        raise RequestError(
+            400, f"the upload is not valid UTF-8 at byte {error.start}", expected="CSV in UTF-8"
+        ) from None
+    except csv.Error as error:
+        raise RequestError(
+            400, f"the upload is not valid CSV: {error}", expected="CSV with commas and a header"
+        ) from None
+    if not table:
+        raise RequestError(422, "the upload is empty", expected="a header and rows")
+    header, cells = table[0], table[1:]
+    _check_table(header, cells, contract)
+    column_names = [
+        name
+        for name in header
+        if name in contract.input_names or name in contract.columns_with_role("entity")
+    ]
+    column_positions = [(name, header.index(name), contract.columns[name]) for name in column_names]
+    missing_markers = MISSING_VALUE_TEXTS.union(contract.missing)
+    return (
+        header,
+        cells,
+        [
+            {
+                name: parse_cell(column, line[i], missing_markers)
+                for name, i, column in column_positions
+            }
+            for line in cells
+        ],
+    )
+
+
+def _check_table(header: list[str], cells: list[list[str]], contract: Contract) -> None:
+    if duplicate := next((name for name in header if header.count(name) > 1), None):
+        raise RequestError(
+            422, f"the column {format_value(duplicate)} occurs twice", expected="each column once"
+        )
+    missing_columns = [name for name in contract.input_names if name not in header]
+    if missing_columns:
+        unknown_columns = [name for name in header if name not in contract.columns]
+        hint = (
+            suggest_field(unknown_columns[0], contract).partition("; ")[2]
+            if unknown_columns
+            else ""
+        )
+        invalid_values = [
+            InvalidValue(None, name, "no such column", describe_expectation(contract.columns[name]))
+            for name in missing_columns
+        ]
+        error = contract_violation(invalid_values)
+        error.expected = (
+            "a column for each "
+            f"feature{f'; {format_value(unknown_columns[0])}: {hint}' if hint else ''}"
+        )
+        raise error
+    for row_number, line in enumerate(cells):
+        if len(line) != len(header):
+            raise RequestError(
+                422,
+                f"row {row_number} has {len(line)} cells",
+                expected=f"{len(header)}, as in the header",
+            )
+
+
+def read_chunks(rows: list[Row], reader: RowReader) -> list[list[Row]]:
+    """Validate typed rows in chunks, with the same reader as JSON bodies.
+
+    Raises
+    ------
+    RequestError
+        422 if a row breaks the contract; row numbers count from the first row of the table.
+    """
+    chunks, invalid_values = [], []
+    for start in range(0, len(rows), CHUNK_ROWS):
+        try:
+            chunks.append(
+                reader.read_body(orjson.dumps(rows[start : start + CHUNK_ROWS]), CHUNK_ROWS)[0]
+            )
+        except RequestError as error:
+            invalid_values += [
+                replace(invalid, row=start + (invalid.row or 0)) for invalid in error.invalid_values
+            ]
+    if invalid_values:
+        raise contract_violation(invalid_values)
+    return chunks
+
+
+def write_csv(header: list[str], cells: list[list[str]], predictions: list[Row]) -> bytes:
+    """Write the uploaded rows as CSV, with the predictions appended as columns."""
+    classes = list(predictions[0].get("probabilities", {})) if predictions else []
+    added_columns = [
+        "id",
+        "prediction",
+        *(f"probability_{name}" for name in classes),
+        "model_version",
+        "variant",
+    ]
+    output_names = {name: f"{name}_" if name in header else name for name in added_columns}
+    out = io.StringIO(newline="")
+    writer = csv.writer(out)
+    writer.writerow([*header, *output_names.values()])
+    for line, prediction in zip(cells, predictions):
+        probabilities = [prediction["probabilities"][name] for name in classes]
+        writer.writerow(
+            [
+                *line,
+                prediction["id"],
+                prediction["prediction"],
+                *probabilities,
+                prediction["model_version"],
+                prediction["variant"],
+            ]
+        )
+    return out.getvalue().encode()

@@ -1,0 +1,305 @@
+"""Gateway: the outer ASGI application.
+
+It authorizes requests, limits their rate and handles ``POST /predict`` without FastAPI.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import re
+import time
+from typing import Any
+
+import orjson
+from starlette.types import Receive, Scope, Send
+
+from modelbook.serving.api_keys import ApiKey
+from modelbook.serving.request_errors import RequestError
+from modelbook.serving.service import PredictionService, new_id
+
+MAX_TRACKED_CALLERS = 10_000  # callers with a bucket of their own
+
+
+class RateLimiter:
+    """Token bucket per caller.
+
+    A bucket refills with ``requests_per_second`` tokens a second and holds one second's worth, at
+    least one token.
+    """
+
+    def __init__(self, requests_per_second: float) -> None:
+        self._requests_per_second, self._bucket_size = (
+            requests_per_second,
+            max(1.0, requests_per_second),
+        )
+        self._tokens: dict[str, tuple[float, float]] = {}
+
+    def acquire(self, caller: str) -> None:
+        """Take one token for a request.
+
+        Raises
+        ------
+        RequestError
+            429 if the caller has no token left; ``retry-after`` says when to try again.
+        """
+        now = time.monotonic()
+        tokens, updated_at = self._tokens.get(caller, (self._bucket_size, now))
+        tokens = min(self._bucket_size, tokens + (now - updated_at) * self._requests_per_second)
+        if tokens < 1:
+            wait = math.ceil((1 - tokens) / self._requests_per_second)
+            raise RequestError(
+                429,
+                f"more than {self._requests_per_second:g} requests a second",
+                headers={"retry-after": str(wait)},
+            )
+        if len(self._tokens) >= MAX_TRACKED_CALLERS:
+            self._tokens.clear()  # too many addresses: start again with full buckets
+        self._tokens[caller] = tokens - 1, now
+
+
+LOG = logging.getLogger("modelbook.serving")
+
+# Paths that need no API key.
+PUBLIC_PATHS = (
+    "/", "/health/live", "/health/ready", "/docs", "/redoc", "/openapi.json", "/favicon.ico",
+)  # fmt: skip
+STATIC_PREFIX = "/static/"
+REQUIRED_SCOPES = {
+    "/predict": "predict",
+    "/predict/csv": "predict",
+    "/outcomes": "outcomes",
+    "/metrics": "admin",
+}
+MAX_USER_ID_LENGTH = 200  # characters
+REQUEST_ID_PATTERN = re.compile(rb"[\w.:-]{1,64}")  # request ids that are accepted from callers
+INTERNAL_ERROR_MESSAGE = "internal error; the server log has the details under this request id"
+
+
+class Gateway:
+    """ASGI application that uvicorn runs.
+
+    Parameters
+    ----------
+    app : ASGI application
+        Handles every request that the gateway does not handle itself.
+    """
+
+    def __init__(self, service: PredictionService, app: Any) -> None:
+        self._service, self._app = service, app
+        limits = service.settings.limits
+        self._rate_limiter = (
+            RateLimiter(limits.requests_per_second) if limits.requests_per_second else None
+        )
+        self._max_concurrent_requests, self._max_body_bytes = (
+            limits.max_concurrent_requests,
+            limits.max_body_bytes,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1000})
+                return
+            await self._app(scope, receive, send)
+            return
+        service, started, path = self._service, time.perf_counter(), scope["path"]
+        response = _Response(send, scope)
+        service.in_flight += 1
+        try:
+            await self._handle_request(scope, receive, response, path)
+        except RequestError as error:
+            await response.send_error(error)
+        except Exception:
+            LOG.exception(
+                "a request failed", extra={"request_id": response.request_id, "path": path[:100]}
+            )
+            await response.send_error(RequestError(500, INTERNAL_ERROR_MESSAGE))
+        finally:
+            service.in_flight -= 1
+            seconds = time.perf_counter() - started
+            service.metrics.observe_request(path, seconds)
+            if response.status >= 400:
+                service.metrics.count_error(response.status)
+            if LOG.isEnabledFor(logging.DEBUG):
+                LOG.debug(
+                    "request",
+                    extra={
+                        "request_id": response.request_id,
+                        "method": scope["method"],
+                        "path": path[:100],
+                        "status": response.status,
+                        "milliseconds": round(seconds * 1000, 3),
+                    },
+                )
+
+    async def _handle_request(
+        self, scope: Scope, receive: Receive, response: _Response, path: str
+    ) -> None:
+        headers = dict(scope["headers"])
+        response.request_id = _request_id(headers)
+        if path not in PUBLIC_PATHS and not path.startswith(STATIC_PREFIX):
+            key = self._authorize(scope, headers, path)
+            if self._service.in_flight > self._max_concurrent_requests:
+                raise RequestError(
+                    503, "too many concurrent requests", headers={"retry-after": "1"}
+                )
+            if self._rate_limiter:
+                self._rate_limiter.acquire(key.name if key else (scope.get("client") or ("",))[0])
+        if path == "/predict" and scope["method"] == "POST" and b"origin" not in headers:
+            require_content_type(headers, "application/json")
+            body = await read_body(
+                receive,
+                headers,
+                self._max_body_bytes,
+                self._service.settings.limits.body_timeout_seconds,
+            )
+            response_body = await self._service.predict(body, read_user_id(headers))
+            await response.send_json(200, response_body)
+            return
+        scope["modelbook.headers"], scope["modelbook.id"] = headers, response.request_id
+        await self._app(scope, receive, response.forward)
+
+    def _authorize(self, scope: Scope, headers: dict[bytes, bytes], path: str) -> ApiKey | None:
+        """Return the key that authorizes a request; None if no key is required."""
+        if scope["method"] == "OPTIONS":  # CORS preflight: browsers send no key with it
+            return None
+        api_key = (
+            headers.get(b"x-api-key") or headers.get(b"authorization", b"").partition(b"Bearer ")[2]
+        )
+        caller = (scope.get("client") or ("",))[0]
+        return self._service.authorize(
+            api_key.decode("latin-1") if api_key else None, caller, REQUIRED_SCOPES.get(path)
+        )
+
+
+class _Response:
+    """Response of one request; sends the request id in its headers and keeps the status."""
+
+    def __init__(self, send: Send, scope: Scope) -> None:
+        self._send, self.request_id, self.status, self._is_head_request = (
+            send,
+            "",
+            0,
+            scope["method"] == "HEAD",
+        )
+
+    async def send_json(
+        self, status: int, body: bytes, extra_headers: dict[str, str] | None = None
+    ) -> None:
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"x-request-id", self.request_id.encode()),
+            *((name.encode(), value.encode()) for name, value in (extra_headers or {}).items()),
+        ]
+        self.status = status
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send(
+            {"type": "http.response.body", "body": b"" if self._is_head_request else body}
+        )
+
+    async def send_error(self, error: RequestError) -> None:
+        if not self.status:  # else the response has started already
+            self.request_id = self.request_id or new_id()
+            body = {**error.to_dict(), "request_id": self.request_id}
+            await self.send_json(error.status, orjson.dumps(body), error.headers)
+
+    async def forward(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [
+                *message.get("headers", []),
+                (b"x-request-id", self.request_id.encode()),
+            ]
+        await self._send(message)
+
+
+def _request_id(headers: dict[bytes, bytes]) -> str:
+    request_id = headers.get(b"x-request-id")
+    return (
+        request_id.decode() if request_id and REQUEST_ID_PATTERN.fullmatch(request_id) else new_id()
+    )
+
+
+def read_user_id(headers: dict[bytes, bytes]) -> str | None:
+    """Return the user id of the request's ``X-User-Id`` header, or None.
+
+    Raises
+    ------
+    RequestError
+        422 if it is too long.
+    """
+    user_id = headers.get(b"x-user-id", b"")
+    if len(user_id) > MAX_USER_ID_LENGTH:
+        raise RequestError(
+            422,
+            f"X-User-Id has {len(user_id):,} characters",
+            expected=f"at most {MAX_USER_ID_LENGTH}",
+        )
+    return user_id.decode("latin-1") or None
+
+
+def require_content_type(headers: dict[bytes, bytes], *kinds: str) -> str:
+    """Return the content type of a request, one of ``kinds``.
+
+    Raises
+    ------
+    RequestError
+        415 for any other content type, or for a compressed body.
+    """
+    content_type = (
+        headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
+    )
+    if content_type not in kinds:
+        raise RequestError(
+            415, f"unsupported content type {content_type[:80]!r}", expected=" or ".join(kinds)
+        )
+    content_encoding = headers.get(b"content-encoding", b"identity")
+    if content_encoding != b"identity":
+        raise RequestError(
+            415,
+            f"unsupported content encoding {content_encoding.decode('latin-1')[:80]!r}",
+            expected="an uncompressed body",
+        )
+    return content_type
+
+
+async def read_body(
+    receive: Receive, headers: dict[bytes, bytes], max_bytes: int, timeout_seconds: float
+) -> bytes:
+    """Read a request's body.
+
+    Raises
+    ------
+    RequestError
+        413 if it exceeds ``max_bytes``, 408 if it takes longer than ``timeout_seconds``.
+    """
+    content_length = headers.get(b"content-length", b"")
+    if content_length.isdigit() and int(content_length) > max_bytes:
+        raise RequestError(
+            413,
+            f"the body has {int(content_length):,} bytes",
+            expected=f"at most {max_bytes:,} bytes",
+        )
+    chunks, size, has_more = [], 0, True
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            while has_more and size <= max_bytes:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise RequestError(400, "the connection closed before the body was complete")
+                chunks.append(message.get("body", b""))
+                size, has_more = size + len(chunks[-1]), message.get("more_body", False)
+    except TimeoutError:
+        raise RequestError(
+            408, f"the body did not arrive within {timeout_seconds:g} seconds"
+        ) from None
+    if size > max_bytes:
+        raise RequestError(
+            413,
+            f"the body has more than {max_bytes:,} bytes",
+            expected=f"at most {max_bytes:,} bytes",
+        )
+    return b"".join(chunks)

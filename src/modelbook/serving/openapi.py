@@ -1,0 +1,216 @@
+"""OpenAPI document of the served model, generated from its contract."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modelbook.serving.served_models import ServedModel
+
+JSON_TYPE, CSV_TYPE = "application/json", "text/csv"
+ERROR_SCHEMA = {
+    "type": "object",
+    "title": "Error",
+    "required": ["error", "request_id"],
+    "properties": {
+        "error": {"type": "string", "description": "what is wrong, with the value"},
+        "expected": {"type": "string", "description": "what was expected"},
+        "rejected": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["row", "field", "value", "expected"],
+                "properties": {
+                    "row": {
+                        "type": ["integer", "null"],
+                        "description": "counted from 0; null for a single object",
+                    },
+                    "field": {"type": "string"},
+                    "value": {"type": "string"},
+                    "expected": {"type": "string"},
+                },
+            },
+        },
+        "request_id": {"type": "string"},
+    },
+}
+ERROR_DESCRIPTIONS = {
+    "400": "The body cannot be read.",
+    "401": "Missing, unknown or expired API key.",
+    "403": "The API key lacks the required scope.",
+    "408": "The body did not arrive in time.",
+    "413": "Too many bytes or rows.",
+    "415": "Unsupported content type.",
+    "422": "Values break the contract.",
+    "429": "Too many requests.",
+    "503": "No model in service, too many concurrent requests, or the journal is down.",
+}
+USER_ID_PARAMETER = {
+    "name": "X-User-Id", "in": "header", "required": False,
+    "schema": {"type": "string", "maxLength": 200},
+    "description": "Id of the user; a user always gets the same variant.",
+}  # fmt: skip
+
+
+def complete_document(
+    document: dict[str, Any], model: ServedModel, max_rows: int
+) -> dict[str, Any]:
+    """Add the schemas and paths of the served model to FastAPI's document."""
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas |= {
+        "Row": model.row_reader.json_schema(),
+        "Prediction": _prediction_schema(model),
+        "Outcome": model.outcome_reader.json_schema(),
+        "Error": ERROR_SCHEMA,
+    }
+    document["components"]["securitySchemes"] = {
+        "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        "bearer": {"type": "http", "scheme": "bearer"},
+    }
+    operations = {
+        "/predict": _predict_operation(model, max_rows),
+        "/predict/csv": _csv_operation(model),
+        "/outcomes": _outcomes_operation(max_rows),
+    }
+    document["paths"] = {
+        path: {"post": operation} for path, operation in operations.items()
+    } | document["paths"]
+    for path in document["paths"].values():
+        for method in path.values():
+            if "security" not in method:
+                method["security"] = [{}, {"key": []}, {"bearer": []}]
+    document["info"] |= {
+        "title": model.contract.title,
+        "version": f"model version {model.number}",
+        "description": f"**{model.contract.question}** Predicted by version {model.number} of "
+        f"`{model.name}` ({model.tags.get('model', model.scorer.name)}). Target: "
+        f"{model.contract.columns[model.contract.target].meaning}.",
+    }
+    return document
+
+
+def _prediction_schema(model: ServedModel) -> dict[str, Any]:
+    decision_rule = model.scorer.decision_rule
+    prediction = (
+        {"enum": list(decision_rule.classes)} if decision_rule.classes else {"type": "number"}
+    )
+    properties: dict[str, Any] = {
+        "id": {"type": "string", "description": "id of the prediction; send it with the outcome"},
+        "prediction": prediction,
+        "model_version": {"type": "integer"},
+        "variant": {"enum": ["champion", "challenger"]},
+    }
+    if decision_rule.classes:
+        probability = {"type": "number", "minimum": 0, "maximum": 1}
+        properties["probabilities"] = {
+            "type": "object",
+            "properties": dict.fromkeys(model.classes, probability),
+            "required": model.classes,
+        }
+    if decision_rule.threshold is not None:
+        properties["prediction"] = prediction | {
+            "description": f"{model.classes[1]} if its probability is at least "
+            f"{decision_rule.threshold:g}"
+        }
+    return {
+        "type": "object",
+        "title": "Prediction",
+        "properties": properties,
+        "required": list(properties),
+    }
+
+
+def _single_or_list_schema(name: str, max_rows: int) -> dict[str, Any]:
+    item = {"$ref": f"#/components/schemas/{name}"}
+    list_keywords = {
+        "title": f"List of {name.lower()}s",
+        "description": f"at most {max_rows:,}; more are rejected with 413",
+    }
+    return {"oneOf": [item, {"type": "array", "items": item, **list_keywords}]}
+
+
+def _predict_operation(model: ServedModel, max_rows: int) -> dict[str, Any]:
+    return {
+        "summary": "Predict one row, or a list of rows",
+        "operationId": "predict",
+        "tags": ["predict"],
+        "parameters": [USER_ID_PARAMETER],
+        "requestBody": {
+            "required": True,
+            "content": {
+                JSON_TYPE: {
+                    "schema": _single_or_list_schema("Row", max_rows),
+                    "example": model.row_reader.example,
+                }
+            },
+        },
+        "responses": _build_responses(
+            "A prediction for each row, in order.",
+            {JSON_TYPE: {"schema": _single_or_list_schema("Prediction", max_rows)}},
+        ),
+    }
+
+
+def _csv_operation(model: ServedModel) -> dict[str, Any]:
+    features = ", ".join(model.contract.input_names)
+    file = {"type": "string", "contentMediaType": "application/octet-stream"}
+    upload = {"type": "object", "properties": {"file": file}, "required": ["file"]}
+    return {
+        "summary": "Predict the rows of a table",
+        "operationId": "predict_csv",
+        "parameters": [USER_ID_PARAMETER],
+        "tags": ["predict"],
+        "description": (
+            f"CSV in UTF-8 with a header. Columns in any order: {features}. Other columns are "
+            "passed through."
+        ),
+        "requestBody": {
+            "required": True,
+            "content": {
+                CSV_TYPE: {"schema": {"type": "string"}},
+                "multipart/form-data": {"schema": upload},
+            },
+        },
+        "responses": _build_responses(
+            "The table with the predictions appended as columns.",
+            {CSV_TYPE: {"schema": {"type": "string"}}},
+        ),
+    }
+
+
+def _outcomes_operation(max_rows: int) -> dict[str, Any]:
+    counts = {
+        "type": "object",
+        "required": ["recorded", "repeated"],
+        "properties": {"recorded": {"type": "integer"}, "repeated": {"type": "integer"}},
+    }
+    responses = _build_responses(
+        "All outcomes are recorded now or were recorded before.", {JSON_TYPE: {"schema": counts}}
+    )
+    for status, text in (
+        ("404", "Unknown prediction id; nothing was recorded."),
+        ("409", "A different outcome is on record; nothing was recorded."),
+    ):
+        responses[status] = _error_response(text)
+    return {
+        "summary": "Record actual outcomes",
+        "operationId": "outcomes",
+        "tags": ["outcomes"],
+        "requestBody": {
+            "required": True,
+            "content": {JSON_TYPE: {"schema": _single_or_list_schema("Outcome", max_rows)}},
+        },
+        "responses": responses,
+    }
+
+
+def _build_responses(text: str, content: dict[str, Any]) -> dict[str, Any]:
+    return {"200": {"description": text, "content": content}} | {
+        status: _error_response(text) for status, text in ERROR_DESCRIPTIONS.items()
+    }
+
+
+def _error_response(text: str) -> dict[str, Any]:
+    return {
+        "description": text,
+        "content": {JSON_TYPE: {"schema": {"$ref": "#/components/schemas/Error"}}},
+    }

@@ -1,0 +1,457 @@
+"""Request schemas: pydantic types and JSON schemas of rows and outcomes, from the contract."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired
+
+from pydantic import (
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StrictBool,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+)
+from typing_extensions import TypedDict
+
+from modelbook.contract.parsing import MISSING_VALUE_TEXTS
+from modelbook.serving.request_errors import InvalidValue, RequestError
+
+if TYPE_CHECKING:
+    from modelbook.contract import Column
+
+if TYPE_CHECKING:
+    from modelbook.contract import Column, Contract
+
+if TYPE_CHECKING:
+    from modelbook.contract import Contract
+    from modelbook.tasks.decision_rule import DecisionRule
+
+
+def build_field_type(
+    column: Column, name: str, missing_markers: Sequence[str] = (), example: Any = None
+) -> Any:
+    """Build the pydantic type of a field, with its JSON schema.
+
+    Parameters
+    ----------
+    missing_markers : sequence of str
+        Texts that mean a missing value; accepted for nullable columns only.
+    """
+    metadata: dict[str, Any] = {"title": column.label or name, "description": column.meaning}
+    if example is not None:
+        metadata["examples"] = [example]
+    field_type, schema = _base_type_and_schema(column)
+    validated_type = Annotated[Any, PlainValidator(_build_validator(column, missing_markers))]
+    if field_type is None:
+        field_type = validated_type
+    elif column.type == "category" or (missing_markers and column.nullable):
+        # Common values are validated without calling Python code.
+        field_type = Annotated[field_type | validated_type, Field(union_mode="left_to_right")]
+    if column.nullable:
+        return Annotated[
+            field_type | None, WithJsonSchema({"anyOf": [schema, {"type": "null"}], **metadata})
+        ]
+    return Annotated[field_type, WithJsonSchema({**schema, **metadata})]
+
+
+def parse_cell(
+    column: Column, text: str, missing_markers: frozenset[str] = MISSING_VALUE_TEXTS
+) -> Any:
+    """Convert a table cell or form field to its JSON value; unreadable text stays text."""
+    text = text.strip()
+    if not text or (text in missing_markers and text not in (column.categories or ())):
+        return None
+    if column.parse or column.type in ("category", "text", "date"):
+        return text
+    if column.type == "boolean" and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        number = float(text)
+    except ValueError:
+        return text  # rejected later, by the contract
+    return number if math.isfinite(number) and "_" not in text else text
+
+
+def _build_validator(column: Column, missing_markers: Sequence[str]) -> Any:
+    missing_texts = {"", *missing_markers}
+
+    def validate(value: Any) -> Any:
+        if column.nullable and (
+            value is None or (isinstance(value, str) and value.strip() in missing_texts)
+        ):
+            return None
+        # Text is not accepted as a number unless the contract says how to parse it.
+        told = column.parse_value(value)
+        if told is None:
+            raise ValueError("breaks the contract")
+        return told
+
+    return validate
+
+
+def _base_type_and_schema(column: Column) -> tuple[Any, dict[str, Any]]:
+    """Return the type that pydantic validates natively (or None), and the JSON schema."""
+    bounds: dict[str, Any] = {
+        key: value for key, value in (("ge", column.min), ("le", column.max)) if value is not None
+    }
+    schema_bounds: dict[str, Any] = {
+        key: value
+        for key, value in (("minimum", column.min), ("maximum", column.max))
+        if value is not None
+    }
+    if column.parse:
+        return None, {
+            "anyOf": [
+                {"type": "number", **schema_bounds},
+                {"type": "string", "description": f"as {column.parse}"},
+            ]
+        }
+    if column.type in ("text", "date") or column.unseen:
+        return None, {"type": "string"}
+    if column.type == "category":
+        categories = column.categories or []
+        numbers = [int(text) for text in categories if is_integer_text(text)]
+        return Literal[(*categories, *numbers)], {"enum": [*categories, *numbers]}
+    if column.type == "boolean":
+        boolean_type: Any = _integer_type(ge=0, le=1) | StrictBool
+        return Annotated[boolean_type, Field(union_mode="left_to_right")], {
+            "enum": [0, 1, False, True]
+        }
+    if column.type == "integer":
+        return _integer_type(**bounds), {"type": "number", "multipleOf": 1, **schema_bounds}
+    return Annotated[float, Field(strict=True, allow_inf_nan=False, **bounds)], {
+        "type": "number",
+        **schema_bounds,
+    }
+
+
+def is_integer_text(text: str) -> bool:
+    """Whether a category is an integer, which a request may send as a number."""
+    return text.isdecimal() and str(int(text)) == text
+
+
+def _integer_type(**bounds: Any) -> Any:
+    """Integer type that also accepts whole floats such as 3.0, as pandas writes them."""
+    return Annotated[float, Field(strict=True, allow_inf_nan=False, multiple_of=1, **bounds)]
+
+
+MAX_SHOWN_CHARACTERS = 80  # of a value in a message
+MAX_LISTED_VALUES = 100  # invalid values listed in one response
+Row = dict[str, Any]
+
+
+class RowReader:
+    """Parses and validates the rows of a request, and converts them to model features.
+
+    Unknown fields are rejected. Dates become the features that the model was trained on.
+
+    Parameters
+    ----------
+    typical_row : dict
+        An example row, by feature.
+    max_rows : int
+        Maximum number of rows in one request.
+
+    Attributes
+    ----------
+    date_features : dict
+        Date column to the names of the model features made from it.
+    """
+
+    def __init__(self, contract: Contract, typical_row: Row, max_rows: int) -> None:
+        self._contract, self._max_rows = contract, max_rows
+        self.example = {
+            name: typical_row[name]
+            for name in contract.input_names
+            if typical_row.get(name) is not None
+        }
+        field_types: dict[str, Any] = {
+            name: self._field_type(name) for name in contract.input_names
+        }
+        context_columns = [
+            *contract.columns_with_role("entity"),
+            *contract.columns_with_role("time"),
+        ]  # entity and time, for the journal
+        field_types |= {
+            name: NotRequired[build_field_type(contract.columns[name], name)]
+            for name in context_columns
+        }
+        self._object_adapter, self._list_adapter = build_adapters("Row", field_types)
+        columns = {name: contract.columns[name] for name in field_types}
+        self._missing_defaults = dict.fromkeys(
+            name for name in contract.input_names if columns[name].nullable
+        )
+        self._integer_fields = [
+            name
+            for name, definition in columns.items()
+            if definition.type in ("boolean", "integer") and not definition.parse
+        ]
+        self._integer_categories = [
+            name
+            for name, definition in columns.items()
+            if any(is_integer_text(text) for text in definition.categories or ())
+        ]
+        for column in columns.values():
+            if column.type == "date":
+                column.parse_value("1970-01-01")  # load the slow date parser now
+        self.date_features = {
+            name: list(columns[name].model_features(name))
+            for name in contract.input_names
+            if columns[name].type == "date"
+        }
+
+    def read_body(self, body: bytes, max_rows: int | None = None) -> tuple[list[Row], bool]:
+        """Parse a JSON body; returns its rows and whether it was a list.
+
+        Parameters
+        ----------
+        max_rows : int, optional
+            Overrides the reader's maximum number of rows.
+
+        Raises
+        ------
+        RequestError
+            400 if the body is not JSON, 413 for too many rows, 422 with each invalid field, its
+            value and what was expected.
+        """
+        is_list = body.lstrip(b" \t\r\n")[:1] == b"["
+        try:
+            rows: list[Row] = (
+                self._list_adapter.validate_json(body)
+                if is_list
+                else [self._object_adapter.validate_json(body)]
+            )
+        except ValidationError as error:
+            raise self._to_request_error(body, error, is_list) from None
+        limit = max_rows or self._max_rows
+        if len(rows) > limit:
+            raise RequestError(
+                413, f"{len(rows):,} rows in one request", expected=f"at most {limit:,} rows"
+            )
+        # An additional colon is either a duplicate key or part of a text.
+        if body.count(b":") != sum(map(len, rows)):
+            _reject_duplicate_keys(body)
+        return [
+            self._complete_row(row, i if is_list else None) for i, row in enumerate(rows)
+        ], is_list
+
+    def _complete_row(self, row: Row, row_number: int | None) -> Row:
+        row = {**self._missing_defaults, **row}
+        for name in self._integer_fields:
+            # pydantic's multiple_of accepts near-integers such as 1e-42.
+            if (value := row.get(name)) is not None and value % 1:
+                raise contract_violation(
+                    [
+                        InvalidValue(
+                            row_number,
+                            name,
+                            format_value(value),
+                            describe_expectation(self._contract.columns[name]),
+                        )
+                    ]
+                )
+        for name in self._integer_categories:
+            if row.get(name).__class__ is int:
+                row[name] = str(row[name])
+        for name, features in self.date_features.items():
+            row.update(zip(features, row.pop(name) or [None] * len(features)))
+        return row
+
+    def _field_type(self, name: str) -> Any:
+        column = self._contract.columns[name]
+        field_type = build_field_type(column, name, self._contract.missing, self.example.get(name))
+        return NotRequired[field_type] if column.nullable else field_type
+
+    def json_schema(self) -> dict[str, Any]:
+        """Return the JSON schema of one row."""
+        return {
+            **self._object_adapter.json_schema(),
+            "title": "Row",
+            "description": self._contract.question,
+            "example": self.example,
+        }
+
+    def _to_request_error(self, body: bytes, error: ValidationError, is_list: bool) -> RequestError:
+        problems = error.errors(include_url=False, include_context=True)
+        json_problem = next(
+            (problem for problem in problems if problem["type"] == "json_invalid"), None
+        )
+        if json_problem:
+            return RequestError(
+                400,
+                f"the body is not valid JSON: {json_problem['ctx']['error']}",
+                expected="one object or a list of objects",
+            )
+        invalid_values: dict[Any, InvalidValue] = {}
+        for problem in problems:
+            location = problem["loc"] if is_list else (None, *problem["loc"])
+            key = location[:2]
+            invalid_values.setdefault(key, self._to_invalid_value(key, problem))
+        return contract_violation(invalid_values.values())
+
+    def _to_invalid_value(self, location: tuple, problem: Any) -> InvalidValue:
+        row, name = (*location, None)[:2]
+        value = "missing" if problem["type"] == "missing" else format_value(problem["input"])
+        if name is None:
+            return InvalidValue(row, "", value, "an object with a value for each field")
+        column = self._contract.columns.get(str(name))
+        if problem["type"] == "extra_forbidden" or column is None:
+            return InvalidValue(
+                row,
+                str(name)[:MAX_SHOWN_CHARACTERS],
+                value,
+                suggest_field(str(name), self._contract),
+            )
+        return InvalidValue(row, str(name), value, describe_expectation(column))
+
+
+def build_adapters(name: str, field_types: dict[str, Any]) -> tuple[TypeAdapter, TypeAdapter]:
+    """Build type adapters for one object with exactly these fields, and for a list of them."""
+    model = TypedDict(name, field_types)  # type: ignore[misc]
+    setattr(model, "__pydantic_config__", ConfigDict(extra="forbid"))  # noqa: B010
+    return TypeAdapter(model), TypeAdapter(list[model])
+
+
+def contract_violation(invalid_values: Iterable[InvalidValue]) -> RequestError:
+    """Build the error for values that break the contract."""
+    values = list(invalid_values)
+    count = "1 value breaks" if len(values) == 1 else f"{len(values):,} values break"
+    return RequestError(
+        422, f"{count} the contract: {values[0]}", invalid_values=values[:MAX_LISTED_VALUES]
+    )
+
+
+def describe_expectation(column: Column) -> str:
+    """Describe the values that a column accepts."""
+    return column.describe_rule() + (", or null" if column.nullable else "")
+
+
+def format_value(value: Any) -> str:
+    """Format a value for a message: as JSON, shortened if it is long."""
+    text = (
+        value
+        if isinstance(value, str) and len(value) > MAX_SHOWN_CHARACTERS
+        else json.dumps(value, default=str)
+    )
+    return (
+        text
+        if len(text) <= MAX_SHOWN_CHARACTERS
+        else f"{text[:MAX_SHOWN_CHARACTERS]}... ({len(text):,} characters)"
+    )
+
+
+def suggest_field(name: str, contract: Contract) -> str:
+    """Return the expectation text for an unknown field, with similar names."""
+    from modelbook.config import suggest_name as near
+
+    return f"a field of the contract; {near(name[:MAX_SHOWN_CHARACTERS], contract.input_names)}"
+
+
+def _reject_duplicate_keys(body: bytes) -> None:
+    def reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise RequestError(
+                422, f"the field {format_value(twice)} occurs twice", expected="each field once"
+            )
+        return dict(pairs)
+
+    json.loads(body, object_pairs_hook=reject_duplicates)
+
+
+PredictionID = Annotated[
+    str, Field(min_length=1, max_length=64, description="id of the prediction")
+]
+
+
+class OutcomeReader:
+    """Parses and validates the outcomes of a request."""
+
+    def __init__(self, contract: Contract, decision_rule: DecisionRule) -> None:
+        target = contract.columns[contract.target]
+        if decision_rule.classes:
+            accepted_values = [
+                *decision_rule.classes,
+                *([False, True] if set(decision_rule.classes) == {0, 1} else []),
+            ]
+            outcome_type: Any = Annotated[
+                Literal[tuple(accepted_values)],
+                WithJsonSchema({"enum": accepted_values, "description": target.meaning}),
+            ]
+            self._expected_outcome = f"one of {', '.join(map(str, decision_rule.classes))}"
+        else:
+            outcome_type = Annotated[
+                float, Field(strict=True, allow_inf_nan=False, description=target.meaning)
+            ]
+            self._expected_outcome = "a number"
+        self._object_adapter, self._list_adapter = build_adapters(
+            "Outcome", {"id": PredictionID, "outcome": outcome_type}
+        )
+
+    def read_body(self, body: bytes, max_rows: int) -> dict[str, Any]:
+        """Parse a JSON body; returns outcomes by prediction id.
+
+        Raises
+        ------
+        RequestError
+            400, 413 or 422, as for rows; also 422 if one id has two different outcomes.
+        """
+        is_list = body.lstrip(b" \t\r\n")[:1] == b"["
+        try:
+            entries: list[Any] = (
+                self._list_adapter.validate_json(body)
+                if is_list
+                else [self._object_adapter.validate_json(body)]
+            )
+        except ValidationError as error:
+            raise self._to_request_error(error, is_list) from None
+        if len(entries) > max_rows:
+            raise RequestError(
+                413, f"{len(entries):,} outcomes in one request", expected=f"at most {max_rows:,}"
+            )
+        outcomes: dict[str, Any] = {}
+        for entry in entries:
+            outcome = (
+                int(entry["outcome"]) if isinstance(entry["outcome"], bool) else entry["outcome"]
+            )
+            if outcomes.setdefault(entry["id"], outcome) != outcome:
+                raise RequestError(
+                    422,
+                    f"two different outcomes for {format_value(entry['id'])}",
+                    expected="one outcome for each prediction",
+                )
+        return outcomes
+
+    def json_schema(self) -> dict[str, Any]:
+        """Return the JSON schema of one outcome."""
+        return {**self._object_adapter.json_schema(), "title": "Outcome"}
+
+    def _to_request_error(self, error: ValidationError, is_list: bool) -> RequestError:
+        problems = error.errors(include_url=False)
+        if problems[0]["type"] == "json_invalid":
+            return RequestError(
+                400,
+                f"the body is not valid JSON: {problems[0]['ctx']['error']}",
+                expected="an object or a list",
+            )
+        invalid_values: dict[Any, InvalidValue] = {}
+        for problem in problems:
+            row, name = (*(problem["loc"] if is_list else (None, *problem["loc"])), None, None)[:2]
+            expectations = {"id": "text of 1 to 64 characters", "outcome": self._expected_outcome}
+            expected = expectations.get(
+                str(name), "an object with id and outcome, and nothing else"
+            )
+            value = "missing" if problem["type"] == "missing" else format_value(problem["input"])
+            invalid_values.setdefault(
+                (row, name),
+                InvalidValue(
+                    row if isinstance(row, int) else None, str(name or "")[:80], value, expected
+                ),
+            )
+        return contract_violation(invalid_values.values())

@@ -1,0 +1,326 @@
+"""Models in service: the versions behind the aliases, or one exported version."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from modelbook.contract import Contract
+from modelbook.errors import ModelbookError, ReproductionError, ServingError
+from modelbook.registry import exports
+from modelbook.registry.aliases import (
+    CHALLENGER,
+    CHAMPION,
+    DIGEST_TAG,
+    RegisteredVersion,
+    find_version,
+    read_aliases,
+)
+from modelbook.scoring import RowPrediction, loading
+from modelbook.scoring.compiled_scorer import TOLERANCE
+from modelbook.serving.schemas import OutcomeReader, RowReader
+
+EXPORT_VARIABLE = "MODELBOOK_SERVING_FROM"  # passes the export's address to workers
+
+# Safe to cache: an export's address contains its digest, so its content never changes.
+open_export_cached = lru_cache(exports.open_export)
+
+
+def find_served_versions(root: Path, book: str) -> dict[str, RegisteredVersion]:
+    """Return the versions to serve, by alias.
+
+    Raises
+    ------
+    StoreError
+        If the store or the export cannot be read.
+    """
+    address = os.environ.get(EXPORT_VARIABLE)
+    return {CHAMPION: open_export_cached(root, address)} if address else read_aliases(root, book)
+
+
+GOLDEN_FILE = "scorer/golden.json"
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A loaded model version.
+
+    Attributes
+    ----------
+    row_reader : RowReader
+        Validates requests.
+    scorer : CompiledScorer or PipelineScorer
+        Computes the predictions.
+    golden_rows : int
+        Golden rows on which the scorer reproduced the registered model's predictions.
+    """
+
+    number: int
+    name: str
+    contract: Contract
+    row_reader: RowReader
+    outcome_reader: OutcomeReader
+    scorer: Any
+    golden_rows: int
+    typical_row: dict[str, Any]
+    reference_histograms: dict[str, Any]
+    tags: dict[str, str]
+    loaded_at: float = field(default_factory=time.time)
+
+    @property
+    def classes(self) -> list[str]:
+        """Class labels, in the order of the probabilities."""
+        return [str(label) for label in self.scorer.decision_rule.classes]
+
+    def label_probabilities(self, probabilities: Sequence[float] | None) -> dict[str, float] | None:
+        """Return probabilities by class; None for a regression."""
+        return None if probabilities is None else dict(zip(self.classes, probabilities))
+
+    def describe(self) -> dict[str, Any]:
+        """Return the metadata for ``GET /model``."""
+        proof = self.scorer.proof
+        return {
+            "model": self.name,
+            "model_version": self.number,
+            "title": self.contract.title,
+            "question": self.contract.question,
+            "task": self.contract.task,
+            "target": self.contract.label(self.contract.target),
+            "threshold": self.scorer.decision_rule.threshold,
+            "family": self.tags.get("model", ""),
+            "commit": self.tags.get("commit", ""),
+            "data_fingerprint": self.tags.get("fingerprint", ""),
+            "digest": self.tags.get("digest", ""),
+            "loaded_at": self.loaded_at,
+            "golden_rows": self.golden_rows,
+            "scorer": {
+                "compiled": self.scorer.is_compiled,
+                "name": self.scorer.name,
+                "proof": str(proof) if proof else None,
+                "reason": None
+                if self.scorer.is_compiled
+                else self.tags.get("scorer", "").partition(": ")[2],
+            },
+        }
+
+
+def load_model(version: RegisteredVersion, max_rows: int) -> ServedModel:
+    """Load a version, verify its digest and check its predictions on the golden rows.
+
+    Parameters
+    ----------
+    max_rows : int
+        Maximum number of rows in one request.
+
+    Raises
+    ------
+    StoreError
+        If its files differ from the registered ones.
+    ReproductionError
+        If it does not reproduce the registered model's predictions on the golden rows.
+    """
+    version.verify_files()
+    contract = Contract.load(version.artifact_folder / "contract.yaml")
+    golden = json.loads((version.artifact_folder / GOLDEN_FILE).read_text(encoding="utf-8"))
+    scorer = loading.load_scorer(version.artifact_folder, contract)
+    largest_difference = max(
+        _score_difference(prediction, expected_scores)
+        for prediction, expected_scores in zip(
+            scorer.predict_many(golden["rows"]), golden["numbers"]
+        )
+    )
+    if not largest_difference <= TOLERANCE:
+        raise ReproductionError(
+            (
+                f"version {version.number} of {version.name} differs by {largest_difference:g} "
+                "on its golden rows"
+            ),
+            expected=f"the registered model's predictions within {TOLERANCE:g}",
+            next="check whether packages have changed since it was registered",
+        )
+    row_reader, outcome_reader = (
+        RowReader(contract, golden["typical"], max_rows),
+        OutcomeReader(contract, scorer.decision_rule),
+    )
+    return ServedModel(
+        version.number,
+        version.name,
+        contract,
+        row_reader,
+        outcome_reader,
+        scorer,
+        len(golden["rows"]),
+        golden["typical"],
+        golden["reference"],
+        version.tags,
+    )
+
+
+def load_champion(root: Path, book: str) -> ServedModel:
+    """Load and verify the champion.
+
+    Raises
+    ------
+    ServingError
+        If there is no champion; see also ``load_model``.
+    """
+    return load_model(require_champion(root, book), max_rows=1)
+
+
+def require_champion(root: Path, book: str) -> RegisteredVersion:
+    """Return the version with the alias ``champion``.
+
+    Raises
+    ------
+    ServingError
+        If there is no champion.
+    """
+    champion = read_aliases(root, book).get(CHAMPION)
+    if champion is None:
+        raise ServingError(
+            f"no version of {book!r} has the alias champion",
+            expected="a version that the gate has promoted",
+            next="build the pipeline: modelbook build; if the gate held, see the deploy report",
+        )
+    return champion
+
+
+def load_version(root: Path, book: str, version: int) -> ServedModel:
+    """Load and verify a version by its number.
+
+    Raises
+    ------
+    ServingError
+        If there is no such version; see also ``load_model``.
+    """
+    registered = find_version(root, book, version)
+    if registered is None:
+        raise ServingError(
+            f"{book} has no version {version}",
+            expected="a version that finalize has registered",
+            next="list the versions: modelbook history, or modelbook runs",
+        )
+    return load_model(registered, max_rows=1)
+
+
+def _score_difference(prediction: RowPrediction, expected_scores: list[float]) -> float:
+    if prediction.probabilities is None:
+        return abs(prediction.prediction - expected_scores[0]) / max(1.0, abs(expected_scores[0]))
+    return max(
+        abs(score - expected_score)
+        for score, expected_score in zip(prediction.probabilities, expected_scores, strict=True)
+    )
+
+
+LOG = logging.getLogger("modelbook.serving")
+
+
+class ModelManager:
+    """Loads the versions behind the aliases and keeps them up to date.
+
+    Attributes
+    ----------
+    champion, challenger : ServedModel or None
+        Versions in service.
+    problems : dict
+        By alias, why its current version is not in service.
+    """
+
+    def __init__(self, root: Path, book: str, max_rows: int) -> None:
+        self._root, self._book, self._max_rows = root, book, max_rows
+        self.champion: ServedModel | None = None
+        self.challenger: ServedModel | None = None
+        self.problems: dict[str, str] = {}
+        self._current_keys: dict[str, Any] = {}
+        self._models_by_key: dict[Any, ServedModel] = {}
+
+    async def refresh(self) -> bool:
+        """Load the versions that the aliases point to; returns whether anything changed."""
+        try:
+            versions = await asyncio.to_thread(find_served_versions, self._root, self._book)
+        except ModelbookError as error:
+            if self.problems.get("store") != error.problem:
+                LOG.error("the registry cannot be read", extra={"reason": error.problem})
+            self.problems["store"] = error.problem
+            return False
+        self.problems.pop("store", None)
+        changed = False
+        for alias in (CHAMPION, CHALLENGER):
+            changed |= await self._refresh_alias(alias, versions.get(alias))
+        if changed and self.challenger:
+            try:
+                self._require_same_fields(CHALLENGER, self.challenger)
+            except ModelbookError as error:
+                self.problems[CHALLENGER] = f"version {self.challenger.number}: {error.problem}"
+                self.challenger = None
+        return changed
+
+    async def _refresh_alias(self, alias: str, version: RegisteredVersion | None) -> bool:
+        model_key = (version.number, version.tags.get(DIGEST_TAG)) if version else None
+        if self._current_keys.get(alias, ...) == model_key:
+            return False
+        self._current_keys[alias] = model_key
+        self.problems.pop(alias, None)
+        if version is None:
+            if alias == CHAMPION and self.champion:
+                self.problems[alias] = "the alias was removed; the last version stays in service"
+                return True
+            setattr(self, alias, None)
+            return True
+        try:
+            loaded_model = await asyncio.to_thread(self._load_model, model_key, version)
+            self._require_same_fields(alias, loaded_model)
+        except Exception as error:  # a broken new version must not replace the one in service
+            reason = (
+                error.problem
+                if isinstance(error, ModelbookError)
+                else f"{type(error).__name__}: {error}"
+            )
+            self.problems[alias] = f"version {version.number}: {reason}"
+            if alias == CHALLENGER:
+                self.challenger = None
+            LOG.error(
+                "a version was refused",
+                extra={"alias": alias, "version": version.number, "reason": reason},
+            )
+            return True
+        setattr(self, alias, loaded_model)
+        log_fields = {
+            "alias": alias,
+            "version": loaded_model.number,
+            "scorer": loaded_model.tags.get("scorer", loaded_model.scorer.name),
+        }
+        LOG.info("in service", extra={**log_fields, "golden_rows": loaded_model.golden_rows})
+        if not loaded_model.scorer.is_compiled:
+            LOG.warning("the uncompiled pipeline serves, which is slower", extra=log_fields)
+        self._models_by_key = {
+            key: model
+            for key, model in self._models_by_key.items()
+            if model in (self.champion, self.challenger)
+        }
+        return True
+
+    def _load_model(self, model_key: Any, version: RegisteredVersion) -> ServedModel:
+        if model_key not in self._models_by_key:
+            self._models_by_key[model_key] = load_model(version, self._max_rows)
+        return self._models_by_key[model_key]
+
+    def _require_same_fields(self, alias: str, model: ServedModel) -> None:
+        """Require that a challenger reads no fields that the champion's requests lack."""
+        if alias == CHALLENGER and self.champion:
+            extra_fields = set(model.contract.feature_names) - set(
+                self.champion.contract.feature_names
+            )
+            if extra_fields:
+                raise ModelbookError(
+                    f"it reads {', '.join(sorted(extra_fields))}, which the champion's "
+                    "requests do not contain"
+                )

@@ -1,0 +1,309 @@
+"""Open a stage from its notebook, in a pipeline build, with Papermill or in JupyterLab."""
+
+from __future__ import annotations
+
+import html
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from modelbook import config
+from modelbook.errors import ParameterError, StageError
+from modelbook.stage import files, origins, pipeline_spec, project, reproducibility
+from modelbook.stage.progress import log_progress
+from modelbook.stage.verdict import Verdict
+
+NOTEBOOK_PRODUCTS = {"nb", "report"}  # products that the build makes from the notebook
+COMMON_PRODUCTS = {*NOTEBOOK_PRODUCTS, "receipt"}
+
+
+@dataclass(repr=False)
+class Stage:
+    """An open stage: its parameters, the products it reads, and the products it must write.
+
+    Attributes
+    ----------
+    params : config.Parameters
+        Validated parameters in effect.
+    origins : dict
+        Source of each parameter's value, by name.
+    root : Path
+        The project's folder.
+    by_hand : bool
+        True if the notebook was not started by the pipeline. Products then go to a ``by-hand``
+        folder, and no alias of the book moves.
+    """
+
+    name: str
+    params: Any
+    root: Path
+    upstream: dict[str, dict[str, Path]]
+    product: dict[str, Path]
+    by_hand: bool
+    origins: dict[str, str]
+    started_at: float = field(default_factory=time.time)
+    written_products: set[str] = field(default_factory=set)
+
+    @property
+    def book(self) -> str:
+        return self.params.book
+
+    @property
+    def model_name(self) -> str:
+        """Registered model name: the book's name, with a suffix in a run by hand."""
+        return f"{self.book}-{project.BY_HAND}" if self.by_hand else self.book
+
+    @property
+    def commit(self) -> str:
+        """Current commit of the project."""
+        return project.get_commit(self.root)
+
+    def read(self, name: str) -> Any:
+        """Read an upstream product by its name in ``pipeline.yaml``.
+
+        Raises
+        ------
+        StageError
+            If no upstream stage has such a product.
+        """
+        products = {
+            key: path
+            for paths in self.upstream.values()
+            for key, path in paths.items()
+            if key not in COMMON_PRODUCTS
+        }
+        if name not in products:
+            raise StageError(
+                f"stage {self.name!r} has no upstream product {name!r}",
+                expected=f"one of {', '.join(sorted(products))}",
+                next="add the stage that writes it to `upstream` in pipeline.yaml",
+            )
+        return files.read(products[name])
+
+    def read_receipt(self, stage: str) -> dict[str, Any]:
+        """Return the ``details`` of an upstream stage's receipt."""
+        return files.read(self.upstream[stage]["receipt"])["details"]
+
+    def write(self, **products: Any) -> None:
+        """Write products atomically, each under its name in ``pipeline.yaml``."""
+        for name, content in products.items():
+            if name not in self.product:
+                raise StageError(
+                    f"stage {self.name!r} has no product {name!r}",
+                    expected=f"one of {', '.join(sorted(self.product))}",
+                    next="add it to the task's `product` in pipeline.yaml",
+                )
+            files.write(self.product[name], content)
+            self.written_products.add(name)
+
+    def log_progress(
+        self, text: str, done: int | None = None, total: int | None = None, detail: str = ""
+    ) -> None:
+        """Report progress: the current task, ``done`` of ``total``, and the current step."""
+        log_progress(text, done, total, detail)
+
+    def write_verdict(
+        self,
+        word: str,
+        level: str,
+        sentences: list[str],
+        numbers: list[dict],
+        next: str,
+        **details: Any,
+    ) -> Verdict:
+        """Finish the stage: check its products, write the receipt and return the verdict.
+
+        Raises
+        ------
+        StageError
+            If a product of the stage has not been written.
+        """
+        missing = set(self.product) - COMMON_PRODUCTS - self.written_products
+        if missing:
+            raise StageError(
+                f"stage {self.name!r} did not write {', '.join(sorted(missing))}",
+                next="write each product once before the verdict: stage.write(name=content)",
+            )
+        verdict = Verdict(
+            stage=self.name,
+            book=self.book,
+            word=word,
+            level=level,
+            sentences=sentences,
+            numbers=numbers,
+            next=next,
+            facts=self._collect_facts(details),
+            details=details,
+        )
+        self.write(receipt=verdict.to_dict())
+        return verdict
+
+    def _collect_facts(self, details: dict[str, Any]) -> dict[str, Any]:
+        versions = reproducibility.get_library_versions()
+        processor = reproducibility.get_processor_features()
+        folds = details.get("folds_digest", "")
+        return {
+            "run_id": details.get("run_id", ""),
+            "commit": self.commit,
+            "fingerprint": details.get("fingerprint", ""),
+            "started": datetime.fromtimestamp(self.started_at, UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.time() - self.started_at, 1),
+            "parameters": [
+                {**parameter, "value": config.format_value(parameter["value"])}
+                for parameter in config.describe_parameters(self.params, self.origins)
+            ],
+            "versions": versions,
+            "processor": processor,
+            "digests": reproducibility.compute_digests(versions, processor, folds),
+            "by_hand": self.by_hand,
+        }
+
+    def __repr__(self) -> str:
+        return (
+            f"stage {self.name!r} of book {self.book!r}, "
+            f"{'by hand' if self.by_hand else 'in a build'}"
+        )
+
+    def _repr_html_(self) -> str:
+        align_left = "style='text-align:left'"  # JupyterLab aligns table cells right
+        rows = "".join(
+            f"<tr><th scope='row' {align_left}>{parameter['name']}</th><td "
+            f"{align_left}>{html.escape(config.format_value(parameter['value']))}</td>"
+            f"<td {align_left}>{html.escape(parameter['origin'])}</td><td "
+            f"{align_left}>{html.escape(parameter['meaning'])}</td></tr>"
+            for parameter in config.describe_parameters(self.params, self.origins)
+        )
+        head = "".join(
+            f"<th scope='col' {align_left}>{name}</th>"
+            for name in ("parameter", "value", "origin", "meaning")
+        )
+        table = (
+            f"<table class='parameters'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        )
+        return "".join(f"<p>{sentence}</p>" for sentence in self._describe_by_hand()) + table
+
+    def _describe_by_hand(self) -> list[str]:
+        """Describe how a run by hand differs from a build."""
+        if not self.by_hand:
+            return []
+        sentences = [
+            (
+                f"<strong>Run by hand.</strong> Products go to <code>{project.BY_HAND}</code> "
+                "folders; nothing is promoted."
+            )
+        ]
+        differences = [
+            (
+                f"<code>{html.escape(difference['name'])}</code> = "
+                f"{html.escape(config.format_value(difference['value']))} "
+                f"({difference['origin']})"
+            )
+            for difference in origins.find_build_differences(self.root, self.name, self.params)
+        ]
+        return (
+            [*sentences, f"A build has other values: {', '.join(differences)}."]
+            if differences
+            else sentences
+        )
+
+
+def open(name: str, namespace: dict[str, Any]) -> Stage:
+    """Open a stage from its notebook: ``stage.open("compare", globals())``.
+
+    Raises
+    ------
+    ParameterError
+        If a parameter is unknown, has the wrong type or is out of range.
+    StageError
+        If an upstream product is missing; the message names the command to run.
+    """
+    if name not in config.STAGES:
+        raise ParameterError(
+            f"there is no stage {name!r}", expected=f"one of {', '.join(config.STAGES)}"
+        )
+    root = project.find_root()
+    pipeline_spec.check_stage(root, name)
+    upstream: dict[str, Any] = namespace.get("upstream") or {}
+    product: dict[str, Any] = namespace.get("product") or {}
+    by_hand = not product
+    cell_values, injected = _read_parameters(namespace)
+    values, value_origins = (
+        origins.resolve_by_hand(name, cell_values, injected)
+        if by_hand
+        else origins.resolve_for_build(root, name, cell_values)
+    )
+    params = config.validate(name, values, value_origins)
+    tasks = project.read_tasks(root, params.book)
+    if by_hand:
+        product = {
+            key: project.by_hand_path(path, root) for key, path in tasks[name]["product"].items()
+        }
+        upstream = {
+            upstream_name: tasks[upstream_name]["product"]
+            for upstream_name in tasks[name]["upstream"]
+        }
+        if name == "deploy":
+            params, value_origins = (
+                params.model_copy(update={"gate": "dry_run"}),
+                {**value_origins, "gate": "run by hand"},
+            )
+    upstream_paths = {upstream_name: _to_paths(paths) for upstream_name, paths in upstream.items()}
+    _check_upstream(name, params.book, upstream_paths, root)
+    return Stage(name, params, root, upstream_paths, _to_paths(product), by_hand, value_origins)
+
+
+def _to_paths(products: dict[str, Any]) -> dict[str, Path]:
+    return {key: Path(path) for key, path in products.items()}
+
+
+def _read_parameters(namespace: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
+    """Return the names and current values that the parameters cells assign, and the injected names.
+
+    The cells are read rather than the namespace, so that undeclared injected parameters are
+    detected, and variables left over from an earlier *Run All* are not mistaken for parameters.
+    """
+    cells = namespace.get("In", [])
+    injected = {
+        name
+        for cell in cells
+        if cell.startswith("# Parameters\n")
+        for name in pipeline_spec.find_assigned_names(cell)
+    } - pipeline_spec.PIPELINE_VARIABLES
+    declared = {
+        name
+        for cell in cells
+        if _is_parameters_cell(cell)
+        for name in pipeline_spec.find_assigned_names(cell)
+    }
+    assigned = (
+        injected | declared or set(namespace) & _all_parameter_names()
+    ) - pipeline_spec.PIPELINE_VARIABLES
+    return {name: namespace[name] for name in sorted(assigned)}, injected
+
+
+def _is_parameters_cell(cell: str) -> bool:
+    return {"upstream", "product"} <= set(pipeline_spec.find_assigned_names(cell))
+
+
+def _all_parameter_names() -> set[str]:
+    return {name for model in config.STAGES.values() for name in model.model_fields}
+
+
+def _check_upstream(name: str, book: str, upstream: dict[str, dict[str, Path]], root: Path) -> None:
+    for up, paths in upstream.items():
+        missing = [
+            path
+            for key, path in paths.items()
+            if key not in NOTEBOOK_PRODUCTS and not path.is_file()
+        ]
+        if missing:
+            project.find_env_file(root, book)  # raises if no env file names the book
+            raise StageError(
+                f"stage {name!r} reads {missing[0].relative_to(root)}, which does not exist",
+                next=(
+                    f"run the stage that writes it: {project.build_command(root, book)} "
+                    f"--partially {up}"
+                ),
+            )

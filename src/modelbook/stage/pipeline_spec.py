@@ -1,0 +1,372 @@
+"""Check that notebooks, parameter models and the tasks in ``pipeline.yaml`` are consistent."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from modelbook import config
+from modelbook.errors import PipelineSpecError
+
+PIPELINE_VARIABLES = {
+    "upstream",
+    "product",
+}  # set by the pipeline; not parameters, and None in the parameters cell
+PUBLISH_HOOK = "modelbook.pages.stage_report.publish"  # writes the report of the executed notebook
+PRODUCT_PATH = re.compile(r"(data|models|reports)/\{\{book\}\}/.+\.(parquet|json|yaml)")
+PARAMETERS_TAG = "parameters"
+
+
+def check_pipeline(root: Path) -> None:
+    """Check that each task in ``pipeline.yaml`` matches its notebook and parameter model.
+
+    A parameter model without a task is allowed, because a project may omit a stage.
+
+    Raises
+    ------
+    PipelineSpecError
+        If they do not match; the message lists every mismatch and how to correct it.
+    """
+    tasks = _read_tasks(root / "pipeline.yaml")
+    problems = [
+        f"{task.get('name', 'a task')}: {problem}"
+        for task in tasks
+        for problem in _check_stage_files(root, task, tasks)
+    ]
+    problems += [
+        f"{name}: occurs {times} times in pipeline.yaml; keep one"
+        for name, times in _find_duplicates(tasks)
+    ]
+    _raise_problems([*problems, *_find_cycle(tasks)])
+
+
+def check_stage(root: Path, stage: str) -> None:
+    """Check what one stage needs to be opened from its notebook.
+
+    A notebook saved with an injected parameters cell is rejected: run by hand, it would overwrite
+    the pipeline's products.
+
+    Raises
+    ------
+    PipelineSpecError
+        If the stage has no matching task in ``pipeline.yaml``, or its notebook has such a cell.
+    """
+    tasks = _read_tasks(root / "pipeline.yaml")
+    stage_tasks = [task for task in tasks if task.get("name") == stage]
+    problems = (
+        [problem for task in stage_tasks for problem in _check_task(task, tasks)]
+        if stage_tasks
+        else [_missing_task_message(stage)]
+    )
+    path = root / "notebooks" / f"{config.stage_stem(stage)}.ipynb"
+    problems += [
+        problem
+        for problem in _check_notebook(path, stage)
+        if problem == _injected_cell_message(path)
+    ]
+    _raise_problems([f"{stage}: {problem}" for problem in problems])
+
+
+def list_stages(root: Path) -> list[str]:
+    """Return the stages of config/stages.py that have a task in ``pipeline.yaml``, in order."""
+    task_names = {task.get("name") for task in _read_tasks(root / "pipeline.yaml")}
+    return [name for name in config.STAGES if name in task_names]
+
+
+def find_assigned_names(source: str) -> list[str]:
+    """Return the names that a cell assigns; empty if it is not valid Python."""
+    tree = _parse_code(source)
+    targets = (
+        [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
+        if tree
+        else []
+    )
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+def _raise_problems(problems: list[str]) -> None:
+    if problems:
+        places = "1 place" if len(problems) == 1 else f"{len(problems)} places"
+        raise PipelineSpecError(
+            "\n    ".join(
+                [
+                    f"notebooks, pipeline.yaml and config/stages.py do not agree in {places}",
+                    *problems,
+                ]
+            ),
+            expected=(
+                "for each stage a notebook, a model of parameters and a task that name the same "
+                "things"
+            ),
+            next=(
+                "correct what is listed; 'Add a stage' in docs/notebooks.md explains how the "
+                "three must match"
+            ),
+        )
+
+
+def _read_tasks(path: Path) -> list[dict[str, Any]]:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise PipelineSpecError(
+            f"pipeline.yaml is not valid YAML: {error}", next="correct it at the place named above"
+        ) from None
+    tasks = document.get("tasks") if isinstance(document, dict) else None
+    if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
+        raise PipelineSpecError(
+            "pipeline.yaml has no list of tasks",
+            expected="tasks:, and below it a `- name:` per stage",
+        )
+    return tasks
+
+
+def _find_duplicates(tasks: list[dict[str, Any]]) -> list[tuple[str, int]]:
+    return [
+        (name, times)
+        for name, times in Counter(task.get("name") for task in tasks).items()
+        if name and times > 1
+    ]
+
+
+def _find_cycle(tasks: list[dict[str, Any]]) -> list[str]:
+    try:
+        TopologicalSorter(
+            {task.get("name"): _as_list(task.get("upstream")) for task in tasks}
+        ).prepare()
+    except CycleError as error:
+        *path, last = error.args[1]
+        return [
+            (
+                f"{last}: depends on itself ({' → '.join([*path, last])}); remove one of them "
+                "from `upstream`"
+            )
+        ]
+    return []
+
+
+def _check_stage_files(
+    root: Path, task: dict[str, Any], tasks: list[dict[str, Any]]
+) -> Iterator[str]:
+    name = task.get("name")
+    if name not in config.STAGES:
+        yield _missing_model_message(name)
+        return
+    yield from _check_task(task, tasks)
+    yield from _check_notebook(root / "notebooks" / f"{config.stage_stem(name)}.ipynb", name)
+
+
+def _check_task(task: dict[str, Any], tasks: list[dict[str, Any]]) -> Iterator[str]:
+    yield from _check_source(task)
+    yield from _check_upstream(task, [str(other_task.get("name")) for other_task in tasks])
+    yield from _check_product(task, tasks)
+    yield from _check_params(task)
+    if task.get("on_finish") != PUBLISH_HOOK:
+        yield f"nothing writes its report; add `on_finish: {PUBLISH_HOOK}` to its task"
+
+
+def _missing_task_message(stage: str) -> str:
+    return (
+        "pipeline.yaml has no task of that name; add one with the source "
+        f"notebooks/{config.stage_stem(stage)}.ipynb"
+    )
+
+
+def _injected_cell_message(path: Path) -> str:
+    where = f"notebooks/{path.name} holds a parameters cell that a tool has injected"
+    return f"{where}; delete the cell tagged injected-parameters, or restore the notebook from git"
+
+
+def _missing_model_message(name: Any) -> str:
+    if not isinstance(name, str) or not re.fullmatch(r"[a-z]+(_[a-z]+)*", name):
+        return f"its name is {name!r}; a stage's name has lowercase letters, and `_` between words"
+    class_name, suggestion = (
+        "".join(word.capitalize() for word in name.split("_")),
+        config.suggest_name(name, config.STAGES),
+    )
+    return (
+        f"config/stages.py has no class {class_name}(Parameters); write it, or correct the name: "
+        f"{suggestion}"
+    )
+
+
+def _check_source(task: dict[str, Any]) -> Iterator[str]:
+    name, source = task["name"], task.get("source")
+    expected = f"notebooks/{config.stage_stem(name)}.ipynb"
+    if source != expected:
+        position = list(config.STAGES).index(name) + 1
+        yield (
+            f"its source is {source}, not {expected}; the number is the position of its class in "
+            f"config/stages.py, {position}"
+        )
+
+
+def _check_upstream(task: dict[str, Any], task_names: list[str]) -> Iterator[str]:
+    upstream = task.get("upstream") or []
+    if not isinstance(upstream, list):
+        yield f"its upstream is {upstream!r}; write a list: [{upstream}]"
+        return
+    for upstream_name in upstream:
+        if upstream_name not in task_names:
+            yield (
+                f"its upstream names {upstream_name!r}, which is not a task in pipeline.yaml; "
+                f"{config.suggest_name(str(upstream_name), task_names)}"
+            )
+
+
+def _check_product(task: dict[str, Any], tasks: list[dict[str, Any]]) -> Iterator[str]:
+    name, product = task["name"], _as_mapping(task.get("product"))
+    expected_paths = {
+        "nb": f"reports/{{{{book}}}}/{config.stage_stem(name)}.ipynb",
+        "report": f"reports/{{{{book}}}}/{config.stage_stem(name)}.html",
+        "receipt": f"models/{{{{book}}}}/{name}.json",
+    }
+    for key, path in expected_paths.items():
+        if product.get(key) != path:
+            yield f"its product {key} is {product.get(key, 'missing')}; write `{key}: {path}`"
+    other_paths = [
+        path
+        for other_task in tasks
+        if other_task.get("name") != name
+        for path in _as_mapping(other_task.get("product")).values()
+    ]
+    for key in product.keys() - expected_paths.keys():
+        path = str(product[key])
+        if not PRODUCT_PATH.fullmatch(path):
+            yield (
+                f"its product {key} is {path}; write data/{{{{book}}}}/NAME, ending in .parquet, "
+                ".json or .yaml"
+            )
+        elif path in other_paths:
+            yield f"its product {key} is {path}, which another stage writes; give it another name"
+
+
+def _check_params(task: dict[str, Any]) -> Iterator[str]:
+    name, params = task["name"], _as_mapping(task.get("params"))
+    fields = config.STAGES[name].model_fields
+    for parameter in _missing_names(fields, params):
+        yield (
+            f"its params in pipeline.yaml lack {parameter}; add `{parameter}: "
+            f"{_default_value(name, parameter)}`"
+        )
+    for parameter in _missing_names(params, fields):
+        yield (
+            f"its params in pipeline.yaml have {parameter}, which {_class_name(name)} does not "
+            f"have; {config.suggest_name(parameter, fields)}"
+        )
+
+
+def _check_notebook(path: Path, stage: str) -> Iterator[str]:
+    notebook_name = f"notebooks/{path.name}"
+    if not path.is_file():
+        yield f"there is no {notebook_name}; copy the notebook of a similar stage"
+        return
+    try:
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    except (ValueError, KeyError, TypeError) as error:
+        yield f"{notebook_name} is not a valid notebook: {error}"
+        return
+    if "kernelspec" not in notebook.get("metadata", {}):
+        yield (
+            f"{notebook_name} names no kernel; open it in JupyterLab, choose Python 3, and save it"
+        )
+    if any("injected-parameters" in _cell_tags(cell) for cell in cells):
+        yield _injected_cell_message(path)
+    parameters_cells = [_cell_source(cell) for cell in cells if PARAMETERS_TAG in _cell_tags(cell)]
+    if len(parameters_cells) != 1:
+        yield (
+            f"{notebook_name} has {len(parameters_cells)} cells tagged `{PARAMETERS_TAG}`; tag "
+            "the one that holds the parameters, and no other"
+        )
+    else:
+        yield from _check_parameters_cell(parameters_cells[0], notebook_name, stage)
+    yield from _check_opened_stage([_cell_source(cell) for cell in cells], notebook_name, stage)
+
+
+def _check_parameters_cell(source: str, notebook_name: str, stage: str) -> Iterator[str]:
+    """Check the parameters cell of a notebook."""
+    if _parse_code(source) is None:
+        yield (
+            f"the parameters cell of {notebook_name} is not valid Python; write one `name = "
+            "value  # meaning` per line"
+        )
+        return
+    assigned, fields = find_assigned_names(source), config.STAGES[stage].model_fields
+    for parameter in _missing_names([*sorted(PIPELINE_VARIABLES), *fields], assigned):
+        value = None if parameter in PIPELINE_VARIABLES else _default_value(stage, parameter)
+        yield (
+            f"the parameters cell of {notebook_name} lacks {parameter}; add `{parameter} = "
+            f"{value!r}`"
+        )
+    for parameter in _missing_names(assigned, [*PIPELINE_VARIABLES, *fields]):
+        yield (
+            f"the parameters cell of {notebook_name} sets {parameter}, which "
+            f"{_class_name(stage)} does not have; declare it there, "
+            f"or remove it ({config.suggest_name(parameter, fields)})"
+        )
+
+
+def _check_opened_stage(sources: list[str], notebook_name: str, stage: str) -> Iterator[str]:
+    """Check that the notebook opens its own stage, not that of a notebook it was copied from."""
+    trees = [_parse_code(text) for text in sources]
+    nodes = [node for tree in trees if tree for node in ast.walk(tree)]
+    calls = [
+        node
+        for node in nodes
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "stage.open"
+    ]
+    names = [
+        call.args[0].value for call in calls if call.args and isinstance(call.args[0], ast.Constant)
+    ]
+    if names != [stage] and (names or None not in trees):  # an unparsable cell may open it
+        opened = " and ".join(map(repr, names)) or "no stage"
+        yield (
+            f'{notebook_name} opens {opened}; write `context = stage.open("{stage}", globals())` '
+            "once"
+        )
+
+
+def _parse_code(source: str) -> ast.Module | None:
+    try:
+        return ast.parse(source)
+    except SyntaxError:  # Ploomber's own code check reports it, with the line
+        return None
+
+
+def _cell_source(cell: dict[str, Any]) -> str:
+    return "".join(cell["source"])
+
+
+def _cell_tags(cell: dict[str, Any]) -> list[str]:
+    return cell["metadata"].get("tags", [])
+
+
+def _missing_names(wanted: Iterable[str], present: Iterable[str]) -> list[str]:
+    present_names = set(present)
+    return [name for name in wanted if name not in present_names]
+
+
+def _default_value(stage: str, name: str) -> Any:
+    field = config.STAGES[stage].model_fields[name]
+    return "VALUE" if field.is_required() else field.default
+
+
+def _class_name(stage: str) -> str:
+    return f"class {config.STAGES[stage].__name__}"
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _as_mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,68 @@
+"""Names, direction and formatting of metrics, shared by all reports."""
+
+from __future__ import annotations
+
+METRIC_LABELS = {
+    "roc_auc": "ROC AUC",
+    "pr_auc": "PR AUC",
+    "log_loss": "log loss",
+    "brier": "Brier score",
+    "f1": "F1",
+    "mcc": "MCC",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "r2": "R²",
+    "half_within": "median absolute error",
+    "most_within": "90th percentile of absolute error",
+    "calibration_error": "mean predicted minus observed",
+    "overconfidence": "mean confidence minus accuracy",
+    "flagged": "selection rate",
+    "cost": "expected cost per row",
+}
+LOWER_IS_BETTER = frozenset(
+    {"log_loss", "brier", "rmse", "mae", "half_within", "most_within", "cost"}
+)
+GAIN_VERBS = {  # (lower is better, improved): present and past tense
+    (False, True): ("gains", "gained"), (False, False): ("loses", "lost"),
+    (True, True): ("lowers", "lowered"), (True, False): ("raises", "raised"),
+}  # fmt: skip
+HEADLINE_METRICS = ("roc_auc", "rmse")  # headline metrics of the tasks
+
+
+def format_passed(passed: bool | None) -> str:
+    """Format whether a criterion was met; None: not evaluated."""
+    return "not evaluated" if passed is None else "yes" if passed else "no"
+
+
+def metric_label(metric: str) -> str:
+    """Display name of a metric."""
+    return METRIC_LABELS.get(metric, metric.replace("_", " "))
+
+
+def format_gain(metric: str, gain: float, size: str, *, past: bool = False) -> str:
+    """Describe a gain or loss: “gains 0.012 ROC AUC”, or “lowers RMSE by 0.012”."""
+    lower_is_better = metric in LOWER_IS_BETTER
+    verb, name = GAIN_VERBS[lower_is_better, gain >= 0][past], metric_label(metric)
+    return f"{verb} {name} by {size}" if lower_is_better else f"{verb} {size} {name}"
+
+
+def format_metric(value: float) -> str:
+    """Format a metric's value: three decimals below ten, fewer for larger numbers."""
+    return _format_like(value, value)
+
+
+def format_difference(value: float) -> str:
+    """Format a difference between metric values, with its sign."""
+    return ("−" if value < 0 else "+") + format_metric(abs(value))
+
+
+def format_mean_sd(mean: float, sd: float) -> str:
+    """Format a mean and its standard deviation, with the decimals of the mean."""
+    return f"{format_metric(mean)} ± {_format_like(sd, mean)}"
+
+
+def _format_like(value: float, reference: float) -> str:
+    magnitude = abs(reference)
+    decimals = 0 if magnitude >= 1000 else 1 if magnitude >= 100 else 2 if magnitude >= 10 else 3
+    text = f"{value:,.{decimals}f}"
+    return text.removeprefix("-") if not text.strip("-0.") else text

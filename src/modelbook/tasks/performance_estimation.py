@@ -1,0 +1,135 @@
+"""Estimate ROC AUC from the predicted probabilities alone, before outcomes are known.
+
+Confidence-based performance estimation (NannyML's CBPE: "Estimation of model performance without
+targets"): calibrated probabilities imply the expected share of correctly ranked pairs. It captures
+the effect of covariate shift. It cannot capture concept drift.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+LOGIT_EPSILON = 1e-6  # keeps the logit of 0 and 1 finite
+MIN_OUTCOMES = 10  # positives and negatives that calibration needs
+
+
+class EstimatedMetric(NamedTuple):
+    """Expected value of a metric, and the bounds of 95% of such windows."""
+
+    value: float
+    low: float
+    high: float
+
+
+def estimate_roc_auc(
+    score: np.ndarray,
+    reference_score: np.ndarray,
+    reference_outcome: np.ndarray,
+    *,
+    n_simulations: int = 200,
+    seed: int = 0,
+) -> EstimatedMetric | None:
+    """Estimate the macro-averaged one-vs-rest ROC AUC.
+
+    Parameters
+    ----------
+    score, reference_score : ndarray
+        Probabilities of the rows to estimate, and of labelled reference rows; a column per class.
+    reference_outcome : ndarray of bool
+        Outcomes of the reference rows; same shape as ``reference_score``.
+    n_simulations : int
+        Number of simulated outcomes for the bounds; calibration is repeated on a bootstrap sample
+        of the reference rows for every 20 of them.
+
+    Returns
+    -------
+    EstimatedMetric or None
+        None if the reference rows have too few positives or negatives.
+    """
+    from scipy.stats import rankdata
+
+    if (
+        min(reference_outcome.sum(axis=0).min(), (~reference_outcome).sum(axis=0).min())
+        < MIN_OUTCOMES
+        or len(score) < 2
+    ):
+        return None
+    calibrated = _calibrate_probabilities(score, reference_score, reference_outcome)
+    ranks, rng, simulated_aucs = rankdata(score, axis=0), np.random.default_rng(seed), []
+    for _ in range(max(n_simulations // 20, 1)):
+        sample = rng.integers(0, len(reference_score), len(reference_score))
+        resampled = _calibrate_probabilities(
+            score, reference_score[sample], reference_outcome[sample]
+        )
+        simulated_aucs += [
+            _roc_auc_from_ranks(ranks, _simulate_outcomes(resampled, rng)) for _ in range(20)
+        ]
+    low, high = np.nanquantile(simulated_aucs, [0.025, 0.975])
+    value = np.mean(
+        [_expected_roc_auc(*columns) for columns in zip(score.T, calibrated.T, strict=True)]
+    )
+    return EstimatedMetric(float(value), float(low), float(high))
+
+
+def _calibrate_probabilities(
+    score: np.ndarray, reference_score: np.ndarray, reference_outcome: np.ndarray
+) -> np.ndarray:
+    calibrated = np.column_stack(
+        [
+            _platt_scale(*columns)
+            for columns in zip(score.T, reference_score.T, reference_outcome.T, strict=True)
+        ]
+    )
+    return (
+        calibrated / calibrated.sum(axis=1, keepdims=True)
+        if calibrated.shape[1] > 1
+        else calibrated
+    )
+
+
+def _platt_scale(
+    score: np.ndarray, reference_score: np.ndarray, reference_outcome: np.ndarray
+) -> np.ndarray:
+    """Probabilities calibrated on the reference rows (Platt scaling of the logit)."""
+    from sklearn.linear_model import LogisticRegression
+
+    fitted = LogisticRegression(C=1e6, max_iter=1000).fit(
+        _logit(reference_score)[:, None], reference_outcome
+    )
+    return fitted.predict_proba(_logit(score)[:, None])[:, 1]
+
+
+def _logit(probability: np.ndarray) -> np.ndarray:
+    clipped = np.clip(probability, LOGIT_EPSILON, 1 - LOGIT_EPSILON)
+    return np.log(clipped / (1 - clipped))
+
+
+def _expected_roc_auc(score: np.ndarray, probability: np.ndarray) -> float:
+    """Expected share of positive-negative pairs ranked correctly; ties count half."""
+    _, score_rank = np.unique(score, return_inverse=True)
+    expected_positives, expected_negatives = (
+        np.bincount(score_rank, probability),
+        np.bincount(score_rank, 1 - probability),
+    )
+    return float(
+        (expected_positives * (np.cumsum(expected_negatives) - expected_negatives / 2)).sum()
+        / (expected_positives.sum() * expected_negatives.sum())
+    )
+
+
+def _simulate_outcomes(probability: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw outcomes from the probabilities, a column per class."""
+    uniform_draws = rng.uniform(size=(len(probability), 1))
+    if probability.shape[1] == 1:
+        return uniform_draws < probability
+    upper_bounds = np.cumsum(probability, axis=1)
+    return (uniform_draws < upper_bounds) & (uniform_draws >= upper_bounds - probability)
+
+
+def _roc_auc_from_ranks(ranks: np.ndarray, outcome: np.ndarray) -> float:
+    n_positive, count = outcome.sum(axis=0), len(ranks)
+    pairs = np.where(outcome, ranks, 0).sum(axis=0) - n_positive * (n_positive + 1) / 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return float(np.mean(pairs / (n_positive * (count - n_positive))))

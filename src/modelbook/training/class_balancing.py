@@ -1,0 +1,91 @@
+"""Class imbalance: balance classes in the train rows only, by weights or resampling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.ensemble import AdaBoostClassifier, GradientBoostingClassifier
+from sklearn.utils.class_weight import compute_sample_weight
+
+from modelbook.config import NONE
+from modelbook.errors import TrainingError
+
+CLASS_WEIGHTS = "weights"
+RESAMPLERS = {"oversample": "RandomOverSampler", "undersample": "RandomUnderSampler"}
+RESAMPLING_STEP = "balance"  # PyCaret's name of the resampling step
+DESCRIPTIONS = {
+    CLASS_WEIGHTS: "all classes have the same total weight in a fit",
+    "oversample": "rows of rarer classes are oversampled in a fit to equal class sizes",
+    "undersample": "rows of more frequent classes are undersampled in a fit to equal class sizes",
+}
+# Families with a parameter class_weight, and families with a parameter priors.
+CLASS_WEIGHT_FAMILIES = ("lr", "dt", "rf", "et", "lightgbm")
+PRIORS_FAMILIES = ("lda", "qda", "nb")
+
+
+class BalancedAdaBoost(AdaBoostClassifier):
+    """AdaBoost with initial weights that balance the classes."""
+
+    def fit(self, X: Any, y: Any) -> BalancedAdaBoost:
+        return super().fit(X, y, compute_sample_weight("balanced", y))
+
+
+class BalancedGradientBoosting(GradientBoostingClassifier):
+    """Gradient boosting with sample weights that balance the classes."""
+
+    def fit(self, X: Any, y: Any) -> BalancedGradientBoosting:
+        return super().fit(X, y, compute_sample_weight("balanced", y))
+
+
+BALANCED_ESTIMATORS = {"ada": BalancedAdaBoost, "gbc": BalancedGradientBoosting}
+
+
+def resampling_arguments(imbalance: str) -> dict[str, Any]:
+    """Arguments of PyCaret's ``setup`` that resample the classes in each fit."""
+    return (
+        {"fix_imbalance": True, "fix_imbalance_method": RESAMPLERS[imbalance]}
+        if imbalance in RESAMPLERS
+        else {}
+    )
+
+
+def drop_resampling_step(steps: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """The steps of a pipeline without the resampling step."""
+    return [(name, step) for name, step in steps if name != RESAMPLING_STEP]
+
+
+def weight_classes(
+    family: str, label: str, n_classes: int, params: dict[str, Any], seed: int
+) -> tuple[Any, dict[str, Any]]:
+    """Estimator and parameters for PyCaret's ``create_model`` that weight all classes equally.
+
+    Raises
+    ------
+    TrainingError
+        If a family does not support class weights.
+    """
+    if family in CLASS_WEIGHT_FAMILIES:
+        return family, {**params, "class_weight": "balanced"}
+    if family in PRIORS_FAMILIES:
+        return family, {**params, "priors": np.full(n_classes, 1 / n_classes)}
+    if family in BALANCED_ESTIMATORS:
+        return BALANCED_ESTIMATORS[family](random_state=seed), params
+    raise TrainingError(
+        f"{label} does not support class weights",
+        expected=(
+            f"one of {', '.join((*CLASS_WEIGHT_FAMILIES, *PRIORS_FAMILIES, *BALANCED_ESTIMATORS))}"
+        ),
+        next="set imbalance to oversample or undersample",
+    )
+
+
+def describe_balancing(imbalance: str) -> str:
+    """Describe the balancing and its effect on probabilities; empty for none."""
+    if imbalance == NONE:
+        return ""
+    return (
+        f"Classes are balanced (imbalance: {imbalance}): {DESCRIPTIONS[imbalance]}. "
+        "Probabilities of rarer classes then exceed "
+        "their share of the rows, unless `calibrate` corrects them."
+    )

@@ -1,0 +1,191 @@
+"""Custom transformers of a book: classes and objects in the project's folder ``features/``.
+
+``ratios.PerRoom`` refers to ``PerRoom`` in ``features/ratios.py``. Checking a name parses the file;
+loading it executes the file.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+import traceback
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from modelbook.config import NONE, suggest_name
+from modelbook.errors import TransformerError
+
+TRANSFORMERS_FOLDER = "features"
+DOCS_HINT = "docs/features.md has an example"
+
+
+def list_files(root: Path) -> list[Path]:
+    """List the Python files of the project's custom transformers."""
+    return sorted((root / TRANSFORMERS_FOLDER).rglob("*.py"))
+
+
+def check_transformers(root: Path, names: Iterable[str]) -> None:
+    """Check that each name exists, without executing any code.
+
+    Raises
+    ------
+    TransformerError
+        If a file or a name in it is missing, or the file is not valid Python.
+    """
+    for name in names:
+        if name == NONE:
+            continue
+        module_name, _, attribute_name = name.partition(".")
+        path = root / TRANSFORMERS_FOLDER / f"{module_name}.py"
+        if not path.is_file():
+            module_names = [file.stem for file in list_files(root)]
+            raise TransformerError(
+                (
+                    f"transformers: {name} refers to {TRANSFORMERS_FOLDER}/{module_name}.py, "
+                    "which does not exist"
+                ),
+                expected=suggest_name(module_name, module_names)
+                if module_names
+                else f"a file {TRANSFORMERS_FOLDER}/{module_name}.py in the project's folder",
+                next=f"write it, or correct `transformers` in the book's env file; {DOCS_HINT}",
+            )
+        try:
+            defined_names = _top_level_names(ast.parse(path.read_text(encoding="utf-8")))
+        except (SyntaxError, UnicodeDecodeError, ValueError) as error:
+            line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+            raise TransformerError(
+                (
+                    f"{TRANSFORMERS_FOLDER}/{module_name}.py{line} is not valid Python: "
+                    f"{getattr(error, 'msg', error)}"
+                ),
+                next="fix the file",
+            ) from None
+        if attribute_name not in defined_names:
+            raise TransformerError(
+                f"transformers: {TRANSFORMERS_FOLDER}/{module_name}.py has no {attribute_name}",
+                expected=suggest_name(attribute_name, defined_names)
+                if defined_names
+                else "a class",
+                next=f"correct `transformers` in the book's env file; {DOCS_HINT}",
+            )
+
+
+def load_transformers(root: Path, names: Iterable[str]) -> list[Any]:
+    """Load unfitted transformers by name, from the current files.
+
+    They are pickled by value: a model loads without the project's folder, and keeps the version of
+    the class that it was trained with.
+
+    Raises
+    ------
+    TransformerError
+        If one is missing, its file fails, or it is not a transformer.
+    """
+    requested_names = [name for name in names if name != NONE]
+    check_transformers(root, requested_names)
+    if requested_names:
+        _reset_package(root)
+    return [_instantiate(name) for name in requested_names]
+
+
+def _instantiate(name: str) -> Any:
+    module_name, _, attribute_name = name.partition(".")
+    try:
+        attribute = getattr(
+            importlib.import_module(f"{TRANSFORMERS_FOLDER}.{module_name}"), attribute_name
+        )
+        transformer = attribute() if isinstance(attribute, type) else attribute
+    except Exception as error:  # user code may raise anything
+        raise TransformerError(
+            f"transformers: {name} cannot be created: {describe_error(error)}",
+            expected="a class without required arguments, or an object",
+            next=f"fix {TRANSFORMERS_FOLDER}/{module_name}.py; {DOCS_HINT}",
+        ) from None
+    if missing_methods := [
+        method for method in ("fit", "transform", "get_params") if not hasattr(transformer, method)
+    ]:
+        raise TransformerError(
+            (
+                f"transformers: {name} is not a transformer: it has no "
+                f"{' and no '.join(missing_methods)}"
+            ),
+            expected="a subclass of sklearn.base.BaseEstimator with fit(X, y=None) and "
+            "transform(X)",
+            next=f"fix {TRANSFORMERS_FOLDER}/{module_name}.py; {DOCS_HINT}",
+        )
+    if hasattr(transformer, "set_output"):  # scikit-learn's transformers return arrays by default
+        transformer.set_output(transform="pandas")
+    return transformer
+
+
+def list_requirements(root: Path) -> list[str]:
+    """List the installed packages that the files import, as ``name==version``."""
+    trees = [ast.walk(ast.parse(path.read_text(encoding="utf-8"))) for path in list_files(root)]
+    nodes = [node for tree in trees for node in tree]
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [
+        node.module
+        for node in nodes
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level
+    ]
+    packages_by_module = metadata.packages_distributions()
+    packages = {
+        package
+        for name in names
+        for package in packages_by_module.get(name.split(".")[0], [])
+        if package != "modelbook"
+    }
+    return sorted(f"{package}=={metadata.version(package)}" for package in packages)
+
+
+def describe_error(error: Exception) -> str:
+    """Describe an exception of user code, with the line of the file that raised it."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if f"/{TRANSFORMERS_FOLDER}/" in frame.filename
+    ]
+    location = (
+        (
+            " "
+            f"({TRANSFORMERS_FOLDER}/{frames[-1].filename.split(f'/{TRANSFORMERS_FOLDER}/')[-1]}, "
+            f"line {frames[-1].lineno})"
+        )
+        if frames
+        else ""
+    )
+    return f"{type(error).__name__}: {error}{location}"[:500]
+
+
+def _reset_package(root: Path) -> None:
+    """Unload modules of the folder, and register it as a package."""
+    import cloudpickle
+
+    for module_name in [
+        name
+        for name in sys.modules
+        if name == TRANSFORMERS_FOLDER or name.startswith(f"{TRANSFORMERS_FOLDER}.")
+    ]:
+        del sys.modules[module_name]
+    package = ModuleType(TRANSFORMERS_FOLDER)
+    package.__path__ = [str(root / TRANSFORMERS_FOLDER)]
+    sys.modules[TRANSFORMERS_FOLDER] = package
+    cloudpickle.register_pickle_by_value(package)
+    importlib.invalidate_caches()
+
+
+def _top_level_names(tree: ast.Module) -> list[str]:
+    """Names that a file defines at its top level."""
+    names: list[str] = []
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            names.append(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names += [(alias.asname or alias.name).split(".")[0] for alias in node.names]
+        elif isinstance(node, ast.Assign):
+            names += [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return names

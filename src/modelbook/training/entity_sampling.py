@@ -1,0 +1,55 @@
+"""Sample train rows by entity for model selection, where all rows would take too long."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from modelbook.errors import TrainingError
+from modelbook.tasks.base import Task
+
+MIN_CLASS_ROWS = 20  # minimum rows of a class in a sample, if the train rows have as many
+
+
+def sample_entities(
+    task: Task, train: pd.DataFrame, max_rows: int | None, *, seed: int
+) -> pd.DataFrame:
+    """Sample whole entities up to ``max_rows`` rows in total, in the order of ``train``.
+
+    Raises
+    ------
+    TrainingError
+        If a class would have too few rows left.
+    """
+    if max_rows is None or len(train) <= max_rows:
+        return train
+    codes, entities = pd.factorize(task.contract.entity_ids(train))
+    order = np.random.default_rng(seed).permutation(len(entities))
+    sizes = np.bincount(codes)[order]
+    is_drawn = np.zeros(len(entities), dtype=bool)
+    is_drawn[order[np.cumsum(sizes) <= max_rows]] = True
+    sample = train[is_drawn[codes]]
+    _check_classes(task, train, sample, max_rows)
+    return sample
+
+
+def _check_classes(task: Task, train: pd.DataFrame, sample: pd.DataFrame, max_rows: int) -> None:
+    encode_target = task.contract.encode_target
+    if not task.classes:
+        if sample.empty:
+            raise _too_few_rows_error("rows", 0, max_rows)
+        return
+    train_counts, sample_counts = (
+        np.bincount(encode_target(frame), minlength=len(task.classes)) for frame in (train, sample)
+    )
+    for name, train_count, sample_count in zip(task.classes, train_counts, sample_counts):
+        if sample_count < min(train_count, MIN_CLASS_ROWS):
+            raise _too_few_rows_error(f"rows of {name!r}", int(sample_count), max_rows)
+
+
+def _too_few_rows_error(row_description: str, count: int, max_rows: int) -> TrainingError:
+    return TrainingError(
+        f"search_rows = {max_rows:,} leaves {count} {row_description} for model selection",
+        expected=f"at least {MIN_CLASS_ROWS} of each class",
+        next="raise search_rows in the book's env file",
+    )

@@ -1,0 +1,309 @@
+"""The final model: fit on train, evaluate on the holdout, refit on all rows, describe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+from sklearn.base import clone
+
+from modelbook.config import NONE, Finalize
+from modelbook.dataset.split_strategy import SPLIT_STRATEGIES, SplitStrategy
+from modelbook.engine import LOCAL
+from modelbook.evaluation import baseline_comparison, fairness, metrics_ci
+from modelbook.evaluation.golden_rows import make_golden_rows
+from modelbook.tasks.base import Task
+from modelbook.tasks.cost_matrix import CostMatrix
+from modelbook.tasks.metric_format import LOWER_IS_BETTER
+from modelbook.tasks.metrics import MetricFunction
+from modelbook.tasks.scored_rows import ScoredRows
+from modelbook.training.experiment import Experiment
+from modelbook.training.search import search_model
+
+STRATEGY_PROGRESS_TEXTS = {
+    "tune": "tuning the leader",
+    "blend": "blending the best",
+    "stack": "stacking the best",
+    "best": "tuning and combining the best",
+}
+
+
+@dataclass(frozen=True)
+class FinalModel:
+    """A pipeline fitted on the train rows, with the threshold chosen out of fold.
+
+    Attributes
+    ----------
+    threshold : float or None
+        Probability from which the positive class is predicted; None except for two classes.
+    threshold_evidence : DataFrame
+        The table of ``Task.choose_threshold``.
+    simple_model : pair of str and pipeline, or None
+        A simple model fitted on the same rows; None if the pipeline is itself simple.
+    trials, search_summary : DataFrame, str
+        The trials of the search, and a summary in a sentence.
+    sampling_note : str
+        Description of the rows used for model selection; empty for all.
+    costs : CostMatrix
+        Costs behind the threshold.
+    split_strategy : SplitStrategy
+        Strategy of the holdout and the folds.
+    """
+
+    name: str
+    pipeline: Any
+    threshold: float | None
+    threshold_evidence: pd.DataFrame
+    simple_model: tuple[str, Any] | None = None
+    trials: pd.DataFrame = field(default_factory=pd.DataFrame)
+    search_summary: str = ""
+    sampling_note: str = ""
+    costs: CostMatrix = field(default_factory=CostMatrix)
+    split_strategy: SplitStrategy = SPLIT_STRATEGIES["group"]
+
+    def metric_functions(self, task: Task) -> dict[str, MetricFunction]:
+        """Every metric of the task, and the expected cost if there is a threshold."""
+        cost_metric = (
+            {} if self.threshold is None else {"cost": self.costs.make_metric(self.threshold)}
+        )
+        return {**task.metric_functions(self.threshold), **cost_metric}
+
+    def compare_with_baseline(
+        self, task: Task, scored: ScoredRows, rows: pd.DataFrame, *, resamples: int, seed: int
+    ) -> pd.DataFrame:
+        """Compare with the simple model and the baseline; see ``baseline_comparison``."""
+        simple_entry = (
+            (self.simple_model[0], task.score_rows(self.simple_model[1], rows))
+            if self.simple_model
+            else None
+        )
+        return baseline_comparison.compare_with_baseline(
+            task, self.name, scored, simple_entry, resamples=resamples, seed=seed
+        )
+
+
+@dataclass(frozen=True)
+class HoldoutEvaluation:
+    """Results of a fitted pipeline on the holdout.
+
+    Attributes
+    ----------
+    n_holdout_evaluations : int
+        Number of evaluations on this holdout, this one included.
+    """
+
+    scored: ScoredRows
+    metrics: pd.DataFrame
+    baseline_comparison: pd.DataFrame
+    n_holdout_evaluations: int
+    importance: pd.DataFrame
+    slices: pd.DataFrame
+
+
+def fit_final_model(
+    experiment: Experiment,
+    params: Finalize,
+    families: list[str],
+    metric: str,
+    *,
+    report_progress: Callable[..., None],
+    engine_name: str = LOCAL,
+    scheduler: str = NONE,
+) -> FinalModel:
+    """Search a model by ``params``, choose the threshold out of fold, and fit on all train rows.
+
+    ``engine_name`` and ``scheduler`` select the engine for tuning; see ``engine.open_engine``.
+    """
+    progress_text = STRATEGY_PROGRESS_TEXTS[params.strategy]
+    report_progress(progress_text, 0, 2)
+    search_result = search_model(
+        experiment,
+        params,
+        families,
+        metric,
+        lambda step: report_progress(progress_text, 0, 2, detail=step),
+        engine_name=engine_name,
+        scheduler=scheduler,
+    )
+    scored = experiment.to_scored_rows(search_result.out_of_fold_scores)
+    costs = CostMatrix(params.cost_fn, params.cost_fp, params.cost_tp, params.cost_tn)
+    threshold, threshold_evidence = experiment.task.choose_threshold(scored, costs)
+    report_progress("fitting on all train rows", 1, 2)
+    search_result.pipeline.fit(*experiment.train_features_and_target())
+    name, simple_model = (
+        " + ".join(map(experiment.family_label, search_result.families)),
+        _fit_simple_model(experiment, search_result.families),
+    )
+    return FinalModel(
+        name,
+        search_result.pipeline,
+        threshold,
+        threshold_evidence,
+        simple_model,
+        search_result.trials,
+        search_result.summary,
+        experiment.describe_sampling(),
+        costs,
+        experiment.split_strategy,
+    )
+
+
+def _fit_simple_model(experiment: Experiment, families: list[str]) -> tuple[str, Any] | None:
+    if set(families) <= set(experiment.task.simple_families):
+        return None
+    family = experiment.task.simple_families[0]
+    return experiment.family_label(family), experiment.make_default_pipeline(family).fit(
+        *experiment.train_features_and_target()
+    )
+
+
+def refit_and_package(
+    task: Task,
+    final_model: FinalModel,
+    holdout_evaluation: HoldoutEvaluation,
+    train: pd.DataFrame,
+    holdout: pd.DataFrame,
+    params: Finalize,
+) -> dict[str, Any]:
+    """Refit on all rows, and collect the content of a model version."""
+    # Reset the index, because PyCaret's transformers fail on duplicates in it.
+    all_rows, contract = pd.concat([train, holdout], ignore_index=True), task.contract
+    model = clone(final_model.pipeline).fit(
+        contract.select_features(all_rows), contract.encode_checked_target(all_rows)
+    )
+    bootstrap_options = {"resamples": params.resamples, "seed": params.seed}
+    scored, importance = holdout_evaluation.scored, holdout_evaluation.importance
+    fairness_gaps = fairness.measure_fairness_gaps(
+        task,
+        scored,
+        holdout,
+        final_model.threshold,
+        min_rows=params.slice_rows,
+        **bootstrap_options,
+    )
+    return {
+        "model": model,
+        "evaluated": final_model.pipeline,
+        "golden": make_golden_rows(task, all_rows, model, final_model.threshold, seed=params.seed),
+        "reference": holdout.assign(**task.score_columns(scored.score)),
+        "metrics": {
+            "name": final_model.name,
+            "threshold": final_model.threshold,
+            "rows": {"train": len(train), "holdout": len(holdout)},
+            "entities": {
+                "train": contract.entity_ids(train).nunique(),
+                "holdout": contract.entity_ids(holdout).nunique(),
+            },
+            "periods": sorted(all_rows[contract.time].unique().tolist()) if contract.time else [],
+            "evaluation": holdout_evaluation.metrics.to_dict("records"),
+            "beside": holdout_evaluation.baseline_comparison.astype(object)
+            .where(holdout_evaluation.baseline_comparison.notna(), None)
+            .to_dict("records"),
+            "split": final_model.split_strategy.name,
+            "told": {
+                "beside": baseline_comparison.describe_gain_over_simple(
+                    task, holdout_evaluation.baseline_comparison
+                ),
+                "looks": baseline_comparison.describe_holdout_use(
+                    holdout_evaluation.n_holdout_evaluations
+                ),
+            },
+            "looks": holdout_evaluation.n_holdout_evaluations,
+            "calibration": metrics_ci.reliability_curve(
+                task.calibration_pairs(scored), **bootstrap_options
+            ).to_dict("records"),
+            "gain": metrics_ci.gain_over_baseline(task, scored, **bootstrap_options),
+            "importance": dict(zip(importance["feature"], importance["mean"])),
+            "importance_sd": dict(zip(importance["feature"], importance["sd"])),
+            "slices": holdout_evaluation.slices.to_dict("records"),
+            "slice_rows": params.slice_rows,
+            "gaps": fairness_gaps.to_dict("records"),
+        },
+    }
+
+
+def run_metrics(metrics: pd.DataFrame) -> dict[str, float]:
+    """Metrics and the bounds of their intervals, by the metric names of an MLflow run."""
+    logged_metrics: dict[str, float] = {}
+    for row in metrics.itertuples():
+        logged_metrics |= {
+            row.metric: row.value,
+            f"{row.metric}_low": row.low,
+            f"{row.metric}_high": row.high,
+        }
+    return logged_metrics
+
+
+def version_tags(
+    task: Task, tags: dict[str, Any], metrics: pd.DataFrame, final_model: FinalModel
+) -> dict[str, Any]:
+    """Tags of a registered version: provenance, model, threshold and metrics."""
+    metric_tags = {
+        row.metric: f"{row.value:.4f}"
+        for row in metrics.itertuples()
+        if row.metric in task.metric_functions()
+    }
+    threshold_tag = {} if final_model.threshold is None else {"threshold": final_model.threshold}
+    return {**tags, "task": task.name, "model": final_model.name, **threshold_tag, **metric_tags}
+
+
+def verdict_fields(
+    task: Task,
+    final_model: FinalModel,
+    holdout_evaluation: HoldoutEvaluation,
+    baseline_gain: tuple[float, float, float],
+    version: int,
+) -> dict[str, Any]:
+    """Word, level, sentences and key numbers of the verdict."""
+    rows = {row["metric"]: row for row in holdout_evaluation.metrics.to_dict("records")}
+    headline_sentence, *other_sentences = task.describe_performance(
+        rows, final_model.split_strategy.describe_holdout(task.contract), final_model.threshold
+    )
+    weakest_slice_sentence = task.describe_weakest_slice(
+        holdout_evaluation.slices, task.contract.label
+    )
+    gain_sentence = baseline_comparison.describe_gain_over_simple(
+        task, holdout_evaluation.baseline_comparison
+    )
+    comparison_sentence = f"{gain_sentence} {final_model.sampling_note}".strip()
+    sentences = [
+        f"Version {version}, {final_model.name}, {headline_sentence}",
+        *other_sentences,
+        *filter(None, (weakest_slice_sentence, comparison_sentence)),
+    ]
+    cost_numbers = (
+        [final_model.costs.key_number(rows["cost"], holdout_evaluation.scored.outcome.mean())]
+        if "cost" in rows
+        else []
+    )
+    holdout_use_number = {
+        "name": "evaluations on this holdout",
+        "value": str(holdout_evaluation.n_holdout_evaluations),
+        "beside": "including this one",
+    }
+    word, level = ("no better than baseline", "bad")
+    if _beats_baseline(rows[task.headline_metric], task) and baseline_gain[1] > 0:
+        word, level = (
+            ("beats baseline", "good")
+            if baseline_comparison.beats_simple_model(holdout_evaluation.baseline_comparison)
+            else ("prefer the simple model", "watch")
+        )
+    return {
+        "word": word,
+        "level": level,
+        "sentences": sentences,
+        "numbers": [
+            *task.key_numbers(rows, final_model.threshold),
+            *cost_numbers,
+            holdout_use_number,
+        ],
+    }
+
+
+def _beats_baseline(row: dict[str, Any], task: Task) -> bool:
+    """Whether the headline metric's whole interval is better than the baseline's value."""
+    if task.headline_metric in LOWER_IS_BETTER:
+        return row["high"] < row["baseline"]
+    return row["low"] > row["baseline"]
