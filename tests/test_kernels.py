@@ -99,7 +99,7 @@ def test_and_not_twice(tiny, tmp_path):
 
 
 def test_what_the_system_killed_for_want_of_memory_is_counted(monkeypatch, tmp_path):
-    monkeypatch.setattr(kernels, "OOM_COUNT", tmp_path / "memory.events")
+    monkeypatch.setattr(kernels, "OOM_EVENTS_FILE", tmp_path / "memory.events")
     assert kernels._count_oom_kills() == 0
     (tmp_path / "memory.events").write_text("low 0\nhigh 0\nmax 12\noom 2\noom_kill 1\n")
     assert kernels._count_oom_kills() == 1

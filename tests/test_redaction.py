@@ -95,7 +95,7 @@ def test_a_parameter_that_holds_a_secret_is_refused_and_not_echoed(secret, monke
 LEAK = f"""import os, sys
 from IPython.display import display
 secrets = [os.environ[name] for name in {list(ENVIRON)}]
-context.tell(f"reading {{secrets}}")
+context.log_progress(f"reading {{secrets}}")
 display({{"text/html": str(secrets), "text/plain": repr(secrets)}}, raw=True)
 print(*secrets)
 print(*secrets, file=sys.stderr)
