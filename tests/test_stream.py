@@ -173,7 +173,7 @@ def test_a_killed_workers_rows_are_answered_by_another_and_journaled_once(shelf:
         finally:
             second.terminate()
             assert second.wait(60) == 0
-        assert b"no JSON" in told()["bad"][b"error"]
+        assert b"JSON" in told()["bad"][b"error"]
     with closing(sqlite3.connect(shelf.root / "data" / BOOK / "journal.db")) as journal:
         kept = [row[0] for row in journal.execute("select id from predictions")]
     assert sorted(kept) == sorted(ids)
