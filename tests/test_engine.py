@@ -231,7 +231,7 @@ def test_dask_tunes_though_a_worker_is_killed(patient, trial, here):
 @pytest.mark.integration
 @pytest.mark.parametrize(("name", "scheduler"), [SPARK, pytest.param("ray", "none", id="ray")])
 def test_spark_and_ray_have_the_same_leaderboard_and_tune(trial, board, here, name, scheduler):
-    there = {"name": name, "scheduler": scheduler}
+    there = {"engine_name": name, "scheduler": scheduler}
     made = retry_startup(
         lambda: compare_families(
             trial, FAMILIES, 1000, report_progress=silent, log_candidate=silent, **there

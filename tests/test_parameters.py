@@ -219,6 +219,7 @@ def record(read: set[str], this: Any) -> None:
                 read.add(name)
             return super().__getattribute__(name)
 
+    config.STAGES.pop("recorded")  # each class of parameters is a stage of its own
     this.params = Recorded.model_construct(**dict(this.params))
 
 

@@ -27,6 +27,7 @@ from modelbook.extras.workbench import (
     machine,
     save_hook,
 )
+from modelbook.redaction import KERNEL_PACKER_OPTION
 
 NOTEBOOK = "notebooks/02_explore.ipynb"
 OTHER = "notebooks/03_compare.ipynb"
@@ -275,10 +276,7 @@ class TestDoctor:
                 lambda spec: spec["argv"].__setitem__(0, "/elsewhere/python"),
                 "it starts /elsewhere/python",
             ),
-            (
-                lambda spec: spec["argv"].remove(kernelspec.KERNEL_PACKER_OPTION),
-                "it lacks --Session.packer",
-            ),
+            (lambda spec: spec["argv"].remove(KERNEL_PACKER_OPTION), "it lacks --Session.packer"),
             (lambda spec: spec["argv"].remove("--log-level=50"), "it lacks --log-level=50"),
             (lambda spec: spec.pop("env"), "DO_NOT_TRACK is not set"),
         ],
