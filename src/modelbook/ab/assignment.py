@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-CHAMPION, CHALLENGER = "champion", "challenger"
-
 
 def assign_bucket(user: str, salt: str) -> str:
     """Return a user's bucket: 16 hex digits of a salted hash, journaled instead of the user."""

@@ -14,10 +14,11 @@ from typing import Any
 
 import orjson
 
-from modelbook.ab.assignment import CHALLENGER, CHAMPION, assign_bucket, routes_to_challenger
+from modelbook.ab.assignment import assign_bucket, routes_to_challenger
 from modelbook.errors import JournalError, ModelbookError
 from modelbook.journal import Journal, JournalWriter, PredictionRecord
 from modelbook.journal.database import ConflictingOutcomeError, UnknownPredictionError, default_url
+from modelbook.registry.aliases import CHALLENGER, CHAMPION
 from modelbook.scoring import RowPrediction
 from modelbook.serving import metrics, settings
 from modelbook.serving.api_keys import ApiKey, ApiKeyStore

@@ -14,68 +14,47 @@ from modelbook.dataset.split_strategy import SplitStrategy
 from modelbook.errors import TrainingError
 from modelbook.tasks.base import Task
 
+Split = tuple[np.ndarray, np.ndarray]
 ProgressCallback = Callable[[str], None]  # called with a text as each step of a longer one begins
 
 
-class _Folds(BaseCrossValidator):
-    """Folds that report progress: ``watch`` is called as each fold begins."""
+class PredefinedFolds(BaseCrossValidator):
+    """Folds that were assigned once for all candidates, and report each fold as it begins.
+
+    scikit-learn's ``StratifiedGroupKFold`` breaks ties by NumPy's unstable sort, so that folds
+    depend on the processor, and takes minutes where each row is a group of its own.
+
+    Parameters
+    ----------
+    splits : list of (ndarray, ndarray)
+        Row positions to train on and to test on, a pair for each fold.
+    """
 
     watch: ProgressCallback | None = None
 
-    def __init__(self, n_splits: int) -> None:
-        self.n_splits = n_splits
+    def __init__(self, splits: list[Split]) -> None:
+        self.splits, self.n_splits = splits, len(splits)
 
     def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
         return self.n_splits
 
-    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[Any]:
-        for number, (train, test) in enumerate(self._pairs(y, groups), 1):
+    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[Split]:
+        for number, (train, test) in enumerate(self.splits, 1):
             if self.watch:
                 self.watch(f"fold {number} of {self.n_splits}")
             yield train, test
 
-    def _pairs(self, y: Any, groups: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        raise NotImplementedError
-
-
-class StratifiedGroupKFold(_Folds):
-    """Folds of whole groups in which each class has its share; see ``dataset.folds.assign_folds``.
-
-    scikit-learn's class of this name breaks ties by NumPy's unstable sort, so that folds depend on
-    the processor, and takes minutes where each row is a group of its own.
-    """
-
-    def __init__(self, n_splits: int, *, stratify: bool) -> None:
-        super().__init__(n_splits)
-        self.stratify = stratify
-
-    def _pairs(self, y: Any, groups: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        classes = np.unique(np.asarray(y), return_inverse=True)[1] if self.stratify else None
-        folds = assign_folds(pd.Series(groups), classes, self.n_splits)
-        for fold in range(self.n_splits):
-            yield np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-
-
-class ForwardChaining(_Folds):
-    """Each fold trains on all times before its test rows; the first times are never tested on."""
-
-    def _pairs(self, y: Any, groups: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        times = np.asarray(groups)
-        for block in np.array_split(np.unique(times), self.n_splits + 1)[1:]:
-            is_earlier = times < block[0]
-            yield np.flatnonzero(is_earlier), np.flatnonzero(~is_earlier & (times <= block[-1]))
-
 
 def choose_folds(
     task: Task, outcome: pd.Series, groups: pd.Series, folds: int, strategy: SplitStrategy
-) -> _Folds:
+) -> PredefinedFolds:
     """Choose the folds of a task: the requested number, or the most that can all be scored.
 
     A fold that lacks a class has no ROC AUC, so there are fewer folds if classes are rare.
 
     Parameters
     ----------
-    outcome, units : Series
+    outcome, groups : Series
         The target as codes or numbers, and the group of each row; shape (rows,).
 
     Raises
@@ -83,15 +62,15 @@ def choose_folds(
     TrainingError
         If there are too few groups for the folds, or not even two folds can be scored.
     """
-    _check_units(groups, folds, strategy)
+    _check_group_count(groups, folds, strategy)
     classes = outcome.to_numpy()
+    make_splits = _split_forward if strategy.is_forward else _split_by_group
     for n_splits in range(folds, FEWEST_FOLDS - 1, -1):
-        splitter = _of_rule(task, n_splits, strategy)
-        splits = splitter.split(outcome, outcome, groups)
+        splits = make_splits(classes if task.classes else None, groups, n_splits)
         if not task.classes or all(
             _has_classes(task, classes, train, test, strategy) for train, test in splits
         ):
-            return splitter
+            return PredefinedFolds(splits)
     class_counts = np.bincount(classes, minlength=len(task.classes))
     rarest_class = int(class_counts.argmin())
     raise TrainingError(
@@ -104,10 +83,23 @@ def choose_folds(
     )
 
 
-def _of_rule(task: Task, n_splits: int, strategy: SplitStrategy) -> _Folds:
-    if strategy.is_forward:
-        return ForwardChaining(n_splits)
-    return StratifiedGroupKFold(n_splits, stratify=bool(task.classes))
+def _split_by_group(classes: np.ndarray | None, groups: pd.Series, n_splits: int) -> list[Split]:
+    """Folds of whole groups in which each class has its share."""
+    folds = assign_folds(groups, classes, n_splits)
+    return [
+        (np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in range(n_splits)
+    ]
+
+
+def _split_forward(classes: np.ndarray | None, groups: pd.Series, n_splits: int) -> list[Split]:
+    """Folds that train on all earlier times; the first times are never tested on."""
+    times = groups.to_numpy()
+    splits = []
+    for block in np.array_split(np.unique(times), n_splits + 1)[1:]:
+        is_earlier = times < block[0]
+        test = np.flatnonzero(~is_earlier & (times <= block[-1]))
+        splits.append((np.flatnonzero(is_earlier), test))
+    return splits
 
 
 def _has_classes(
@@ -121,7 +113,7 @@ def _has_classes(
     )
 
 
-def _check_units(groups: pd.Series, folds: int, strategy: SplitStrategy) -> None:
+def _check_group_count(groups: pd.Series, folds: int, strategy: SplitStrategy) -> None:
     n_groups, min_groups = groups.nunique(), folds + strategy.is_forward
     if n_groups < min_groups:
         noun = "times" if strategy.is_forward else "entities"
