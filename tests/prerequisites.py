@@ -3,7 +3,7 @@
 ``python tests/prerequisites.py [integration]`` installs what is missing, as far as this user may. It never fails:
 tests whose prerequisite is missing are left out, and the last line of the run says which and how to have them.
 
-``MODELBOOK_TEST_PREREQUISITES=required`` fails tests whose prerequisite is missing though it has a
+``TEST_PREREQUISITES=required`` fails tests whose prerequisite is missing though it has a
 package, as CI does;
 ``present`` installs nothing.
 """
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-MODE = "MODELBOOK_TEST_PREREQUISITES"
+MODE = "TEST_PREREQUISITES"
 LEFT_OUT = "without "  # begins the reason of a skipped test; the name of a prerequisite follows
 BROWSER = "MODELBOOK_BROWSER"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
