@@ -15,6 +15,7 @@ from servers import PASSWORD, postgresql
 
 from modelbook.errors import JournalError
 from modelbook.journal import Journal, JournalWriter, PredictionRecord, database
+from modelbook.journal import writer as writer_module
 from modelbook.journal.database import ConflictingOutcomeError, UnknownPredictionError, default_url
 
 
@@ -191,6 +192,68 @@ def test_a_locked_journal_is_waited_for_no_longer_than_patience_and_then_tried_a
 
     asyncio.run(run())
     assert "id-3" in {row["id"] for row in journal.read_predictions(0)}
+
+
+def test_a_removed_journal_is_made_anew_before_the_next_prediction_is_written(
+    journal: Journal, tmp_path: Path
+) -> None:
+    async def run() -> None:
+        messages: list[str] = []
+        writer = JournalWriter(journal, messages.append)
+        writer.start()
+        assert await writer.write([prediction(1), prediction(2)])
+        for file in (tmp_path / "data/tiny").iterdir():
+            file.unlink()
+        assert await writer.write([prediction(3)])
+        assert [row["id"] for row in journal.read_predictions(0)] == ["id-3"]
+        assert (writer.replaced_count, writer.unproven_count, writer.lost_count) == (1, 2, 0)
+        assert missing_facts(messages[0], f"{tmp_path}/data/tiny/journal.db", 2) == []
+        (tmp_path / "data/tiny/journal.db-wal").unlink()
+        assert await writer.write([prediction(4)])
+        assert "id-4" in {row["id"] for row in journal.read_predictions(0)}
+        await writer.stop()
+
+    asyncio.run(run())
+
+
+def test_a_removed_journal_is_noticed_while_nothing_is_written(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "FILE_CHECK_SECONDS", 0.02)
+    path = tmp_path / "data/tiny/journal.db"
+
+    async def run() -> None:
+        writer = JournalWriter(journal)
+        writer.start()
+        assert await writer.write([prediction(1)])
+        path.unlink()
+        until = time.monotonic() + 10
+        while not (writer.replaced_count and path.is_file()):
+            assert time.monotonic() < until
+            await asyncio.sleep(0.01)
+        assert writer.unproven_count == 1
+        await writer.stop()
+
+    asyncio.run(run())
+
+
+def test_where_nothing_is_answered_without_the_journal_nothing_is_lost(
+    journal: Journal, tmp_path: Path
+) -> None:
+    async def run(answers_when_down: bool) -> tuple[int, set[str]]:
+        writer = JournalWriter(journal, answers_when_down=answers_when_down)
+        writer.start()
+        with closing(sqlite3.connect(tmp_path / "data/tiny/journal.db")) as other:
+            other.execute("begin exclusive")
+            told = await asyncio.gather(*(writer.write([prediction(n)]) for n in range(5)))
+            told.append(await writer.write([prediction(5)]))
+            assert told == [False] * 6
+        await writer.stop()
+        return writer.lost_count, {row["id"] for row in journal.read_predictions(0)}
+
+    lost, present = asyncio.run(run(answers_when_down=True))
+    assert lost == 6 - len(present), "what was answered and is not there"
+    assert asyncio.run(run(answers_when_down=False))[0] == 0
 
 
 @pytest.mark.parametrize("url", ["mysql://nobody", "what is this", "oracle://"])

@@ -60,6 +60,11 @@ def kept(shelf: Shelf) -> set[str]:
         return {row[0] for row in connection.execute("select id from predictions")}
 
 
+def metric(server: Running, series: str) -> float:
+    lines = server.ask("GET", "/metrics")[1].splitlines()
+    return next(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(series))
+
+
 class Caller(threading.Thread):
     """Asks again and again over one connection until told to stop, or nobody is there any more."""
 
@@ -106,6 +111,31 @@ def test_no_answer_is_lost_when_the_process_is_killed(shelf):
         answered |= {one["id"] for caller in callers for one in caller.answers}
         assert [f for caller in callers for f in caller.failures if f != "gone"] == []
     assert answered - kept(shelf) == set()
+
+
+def test_a_journal_removed_under_load_is_made_anew_and_the_loss_is_counted(shelf):
+    (shelf.root / "serving.yaml").write_text("journal: {on_failure: refuse}")
+    with running(shelf.root) as server:
+        callers = [Caller(server) for _ in range(4)]
+        for caller in callers:
+            caller.start()
+        wait(lambda: all(len(caller.answers) > 100 for caller in callers))
+        for file in (shelf.root / "data" / BOOK).glob("journal.db*"):
+            file.unlink()
+        counts = [len(caller.answers) for caller in callers]
+        wait(lambda: all(len(c.answers) > n + 100 for c, n in zip(callers, counts)))
+        for caller in callers:
+            caller.ending = True
+            caller.join(30)
+        # One request of each caller may have been answered while its count was read.
+        later = {one["id"] for c, n in zip(callers, counts) for one in c.answers[n + 1 :]}
+        assert later <= kept(shelf)
+        wait(lambda: metric(server, "modelbook_journal_replaced_total") == 1)
+        unproven = metric(server, "modelbook_journal_unproven_total")
+        total = sum(len(caller.answers) for caller in callers)
+        assert unproven == total - len(kept(shelf)) > 400
+        assert metric(server, "modelbook_journal_lost_total") == 0
+    assert "removed or replaced" in (shelf.root / "server.log").read_text()
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -6,6 +6,7 @@ Predictions are written by ``writer.JournalWriter``.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -56,7 +57,12 @@ JSON_COLUMNS = ("inputs", "prediction", "probabilities", "outcome")
 FETCH_ROWS = 2000  # rows fetched at a time
 WAL_RESTART_PAGES = 16_384  # pages of the write-ahead log (64 MB) from which it is restarted
 CHECKPOINT_WAIT_MS = 50  # longest wait of writers for a restart of the log
+SQLITE_SUFFIXES = ("", "-wal")  # the database and its write-ahead log
 MAX_IDS_PER_QUERY = 400  # ids in one query: SQLite limits the number of variables
+
+
+# Device and inode of each file of an SQLite journal; empty for a database server.
+FileIdentity = tuple[tuple[int, int] | None, ...]
 
 
 def default_url(root: Path, book: str) -> str:
@@ -82,6 +88,7 @@ class Journal:
 
     def __init__(self, url: str, timeout_seconds: float = 1.0) -> None:
         self.url, self.timeout_seconds = url, timeout_seconds
+        self._file_paths: list[str] = []
         try:
             self.engine = self._create_engine(sa.make_url(url))
         except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ModuleNotFoundError) as error:
@@ -97,8 +104,9 @@ class Journal:
     def _create_engine(self, url: sa.URL) -> sa.Engine:
         backend = url.get_backend_name()
         if backend == "sqlite":
-            if url.database:
+            if url.database and url.database != ":memory:":
                 Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+                self._file_paths = [f"{url.database}{suffix}" for suffix in SQLITE_SUFFIXES]
             # One connection for each use: callers run in several threads, and opening is cheap.
             engine = sa.create_engine(
                 url, connect_args={"timeout": self.timeout_seconds}, poolclass=NullPool
@@ -149,9 +157,22 @@ class Journal:
         """Convert a database error to a JournalError, with secrets redacted."""
         message = str(getattr(error, "orig", None) or error).splitlines()[0]
         return JournalError(
-            f"journal {redact(self.url)}: {redact(message)}",
+            f"journal {self.safe_url}: {redact(message)}",
             next="check that the database is running, and the setting journal.url",
         )
+
+    @property
+    def safe_url(self) -> str:
+        """The URL, with secrets redacted."""
+        return redact(self.url)
+
+    def identify_files(self) -> FileIdentity:
+        """Return device and inode of the files at an SQLite journal's path, None if one is missing.
+
+        A connection goes on writing to a file that was removed, without an error. It holds the
+        files that it opened only if they are still the ones at the path.
+        """
+        return tuple(_identify_file(path) for path in self._file_paths)
 
     def insert_statement(self) -> Any:
         """Return the statement that inserts predictions and skips existing ones."""
@@ -343,6 +364,14 @@ def _select_period(query: sa.Select, since: float, until: float | None) -> sa.Se
     return (joined if until is None else joined.where(PREDICTIONS_TABLE.c.at < until)).order_by(
         PREDICTIONS_TABLE.c.at
     )
+
+
+def _identify_file(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:  # missing, or its folder was unmounted
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _configure_sqlite(connection: Any, _: Any) -> None:

@@ -47,6 +47,11 @@ STATUS_REASONS = {
     503: "unavailable",
 }
 DURATION_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
+JOURNAL_TOTALS = {
+    "lost": "Returned predictions that are not in the journal",
+    "replaced": "Times that the journal's file was removed or replaced while it was open",
+    "unproven": "Predictions written to journal files that were then removed or replaced",
+}
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # folder in which workers share their metrics
 
 
@@ -80,9 +85,10 @@ class ServiceMetrics:
         self.journal_up = Gauge(
             "modelbook_journal_up", "Workers with a working journal", **sum_options
         )
-        self.journal_lost_predictions = PrometheusCounter(
-            "modelbook_journal_lost", "Predictions lost by the journal", **options
-        )
+        self._journal_totals = {
+            name: PrometheusCounter(f"modelbook_journal_{name}", text, **options)
+            for name, text in JOURNAL_TOTALS.items()
+        }
         latest_options: dict[str, Any] = {**options, "multiprocess_mode": "livemostrecent"}
         self._model_version = Gauge(
             "modelbook_model_version", "Version in service, by alias", ["alias"], **latest_options
@@ -124,7 +130,7 @@ class ServiceMetrics:
             name: self._predictions.labels(name).inc
             for name in ("champion", "challenger", "shadow")
         }
-        self._last_lost_total = 0
+        self._last_totals = dict.fromkeys(JOURNAL_TOTALS, 0)
 
     def count_predictions(self, variant: str, rows: int = 1) -> None:
         """Count rows that a variant predicted."""
@@ -138,10 +144,11 @@ class ServiceMetrics:
         """Count a rejected or failed request."""
         self._request_errors.labels(STATUS_REASONS.get(status, "other")).inc()
 
-    def set_lost_predictions(self, total: int) -> None:
-        """Set how many predictions the journal has lost since the worker started."""
-        self.journal_lost_predictions.inc(total - self._last_lost_total)
-        self._last_lost_total = total
+    def set_journal_totals(self, **totals: int) -> None:
+        """Set the counts of ``JOURNAL_TOTALS`` since the worker started."""
+        for name, total in totals.items():
+            self._journal_totals[name].inc(total - self._last_totals[name])
+            self._last_totals[name] = total
 
     def set_versions(self, numbers: dict[str, int]) -> None:
         """Set the served version of each alias; 0 for none."""

@@ -59,7 +59,9 @@ class PredictionService:
             journal_settings.url or default_url(root, book), journal_settings.timeout_seconds
         )
         self.writer = JournalWriter(
-            self.journal, lambda text: LOG.error("journal", extra={"reason": text})
+            self.journal,
+            lambda text: LOG.error("journal", extra={"reason": text}),
+            answers_when_down=journal_settings.on_failure == "answer",
         )
         self.in_flight, self.recent_rows = 0, deque[Row](maxlen=RECENT_ROWS)
         self._redacted_columns, self._verdict_metrics = (
@@ -381,7 +383,11 @@ class PredictionService:
         self.metrics.in_flight.set(self.in_flight)
         self.metrics.journal_waiting_requests.set(self.writer.waiting_requests)
         self.metrics.journal_up.set(self.writer.is_up)
-        self.metrics.set_lost_predictions(self.writer.lost_count)
+        self.metrics.set_journal_totals(
+            lost=self.writer.lost_count,
+            replaced=self.writer.replaced_count,
+            unproven=self.writer.unproven_count,
+        )
 
     async def _maintain_journal(self) -> None:
         """Checkpoint the journal regularly and delete rows past the retention time."""
