@@ -28,7 +28,7 @@ from sklearn.pipeline import make_pipeline
 from modelbook.contract import Contract
 from modelbook.errors import ServingError
 from modelbook.journal.database import default_url
-from modelbook.serving import server, service
+from modelbook.serving import model_manager, server, service
 from modelbook.serving.api_keys import KEYRING_VARIABLE, ApiKeyStore
 from modelbook.serving.app import create_app
 from modelbook.serving.settings import SETTINGS_FILE, load_settings
@@ -698,6 +698,47 @@ class Odd(BaseEstimator, TransformerMixin):
 
 
 class TestReload:
+    def test_a_version_that_failed_to_load_is_tried_again(self, put, frame, contract, monkeypatch):
+        monkeypatch.setattr(model_manager, "MAX_RETRY_SECONDS", 0.2)
+        new = put.register(fitted(frame, contract), contract, frame)
+        hidden = put.folder(new).with_name("hidden")
+        put.folder(new).rename(hidden)
+        with serve(put) as client:
+            put.alias("champion", new)
+            wait(lambda: client.get("/health/ready").json()["reasons"])
+            told = client.get("/health/ready").json()
+            assert (told["status"], told["model_version"], told["alias_version"]) == ("ready", 1, 2)
+            assert missing_facts(told["reasons"]["champion"], "version 2") == []
+            series = {
+                'modelbook_version_refused{alias="champion"} 1.0',
+                'modelbook_workers_behind{alias="champion"} 1.0',
+                'modelbook_model_version{alias="champion"} 1.0',
+                'modelbook_alias_version{alias="champion"} 2.0',
+            }
+            wait(lambda: series <= set(client.get("/metrics").text.splitlines()))
+            hidden.rename(put.folder(new))
+            wait(lambda: client.get("/health/ready").json()["model_version"] == new)
+            assert client.get("/health/ready").json()["reasons"] == {}
+            follows = 'modelbook_workers_behind{alias="champion"} 0.0'
+            wait(lambda: follows in client.get("/metrics").text)
+
+    def test_a_service_without_a_loadable_version_becomes_ready_when_it_is_back(
+        self, put, monkeypatch
+    ):
+        monkeypatch.setattr(model_manager, "MAX_RETRY_SECONDS", 0.2)
+        hidden = put.folder(1).with_name("hidden")
+        put.folder(1).rename(hidden)
+        with serve(put) as client:
+            answer = client.get("/health/ready")
+            assert (answer.status_code, answer.json()["status"]) == (503, "not ready")
+            assert missing_facts(answer.json()["reasons"]["champion"], "version 1") == []
+            hidden.rename(put.folder(1))
+            wait(lambda: client.get("/health/ready").status_code == 200)
+
+    def test_pauses_between_attempts_grow_to_a_minute(self):
+        state = model_manager.AliasState((1, "digest"))
+        assert [state.schedule_retry() for _ in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
+
     def test_the_alias_is_followed_and_a_version_that_fails_its_proof_is_not(
         self, put, frame, contract
     ):

@@ -96,20 +96,8 @@ def _add_model_routes(app: FastAPI, service: PredictionService) -> None:
         openapi_extra=NO_SECURITY,
     )
     async def ready() -> JSONResponse:
-        champion = service.model_manager.champion
-        if champion is None:
-            reasons = service.model_manager.problems
-            return JSONResponse({"status": "not ready", "reasons": reasons}, 503)
-        return JSONResponse(
-            {
-                "status": "ready",
-                "model_version": champion.number,
-                "data_fingerprint": champion.tags.get("fingerprint", ""),
-                "loaded_at": champion.loaded_at,
-                "golden_rows": champion.golden_rows,
-                "journal": "up" if service.writer.is_up else "down",
-            }
-        )
+        readiness = service.describe_readiness()
+        return JSONResponse(readiness, 200 if readiness["status"] == "ready" else 503)
 
     @app.get("/model", tags=["model"], summary="The served model")
     async def model() -> dict[str, Any]:

@@ -93,6 +93,21 @@ class ServiceMetrics:
         self._model_version = Gauge(
             "modelbook_model_version", "Version in service, by alias", ["alias"], **latest_options
         )
+        self._alias_version = Gauge(
+            "modelbook_alias_version", "Version that the alias names", ["alias"], **latest_options
+        )
+        self._version_refused = Gauge(
+            "modelbook_version_refused",
+            "Workers in which the version that the alias names failed to load",
+            ["alias"],
+            **sum_options,
+        )
+        self._workers_behind = Gauge(
+            "modelbook_workers_behind",
+            "Workers that do not serve the version that the alias names",
+            ["alias"],
+            **sum_options,
+        )
         self._input_drift = Gauge(
             "modelbook_drift",
             "Jensen-Shannon distance of recent inputs to the reference, 0 to 1",
@@ -150,10 +165,18 @@ class ServiceMetrics:
             self._journal_totals[name].inc(total - self._last_totals[name])
             self._last_totals[name] = total
 
-    def set_versions(self, numbers: dict[str, int]) -> None:
-        """Set the served version of each alias; 0 for none."""
-        for alias, number in numbers.items():
-            self._model_version.labels(alias).set(number)
+    def set_versions(
+        self, served: dict[str, int], aliased: dict[str, int], failed_attempts: dict[str, int]
+    ) -> None:
+        """Set by alias the served version, the one that the alias names, and failures to load it.
+
+        The number of a version is 0 for none.
+        """
+        for alias, number in aliased.items():
+            self._model_version.labels(alias).set(served[alias])
+            self._alias_version.labels(alias).set(number)
+            self._version_refused.labels(alias).set(failed_attempts[alias] > 0)
+            self._workers_behind.labels(alias).set(number not in (0, served[alias]))
 
     def set_input_drift(self, distances: dict[str, float]) -> None:
         """Set the distance of each feature."""

@@ -1,10 +1,8 @@
-"""Models in service: the versions behind the aliases, or one exported version."""
+"""Load and verify a version for service: one behind an alias, or an exported one."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import logging
 import os
 import time
 from collections.abc import Sequence
@@ -14,16 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from modelbook.contract import Contract
-from modelbook.errors import ModelbookError, ReproductionError, ServingError
+from modelbook.errors import ReproductionError, ServingError
 from modelbook.registry import exports
-from modelbook.registry.aliases import (
-    CHALLENGER,
-    CHAMPION,
-    DIGEST_TAG,
-    RegisteredVersion,
-    find_version,
-    read_aliases,
-)
+from modelbook.registry.aliases import CHAMPION, RegisteredVersion, find_version, read_aliases
 from modelbook.scoring import RowPrediction, loading
 from modelbook.scoring.compiled_scorer import TOLERANCE
 from modelbook.serving.schemas import OutcomeReader, RowReader
@@ -218,109 +209,3 @@ def _score_difference(prediction: RowPrediction, expected_scores: list[float]) -
         abs(score - expected_score)
         for score, expected_score in zip(prediction.probabilities, expected_scores, strict=True)
     )
-
-
-LOG = logging.getLogger("modelbook.serving")
-
-
-class ModelManager:
-    """Loads the versions behind the aliases and keeps them up to date.
-
-    Attributes
-    ----------
-    champion, challenger : ServedModel or None
-        Versions in service.
-    problems : dict
-        By alias, why its current version is not in service.
-    """
-
-    def __init__(self, root: Path, book: str, max_rows: int) -> None:
-        self._root, self._book, self._max_rows = root, book, max_rows
-        self.champion: ServedModel | None = None
-        self.challenger: ServedModel | None = None
-        self.problems: dict[str, str] = {}
-        self._current_keys: dict[str, Any] = {}
-        self._models_by_key: dict[Any, ServedModel] = {}
-
-    async def refresh(self) -> bool:
-        """Load the versions that the aliases point to; returns whether anything changed."""
-        try:
-            versions = await asyncio.to_thread(find_served_versions, self._root, self._book)
-        except ModelbookError as error:
-            if self.problems.get("store") != error.problem:
-                LOG.error("the registry cannot be read", extra={"reason": error.problem})
-            self.problems["store"] = error.problem
-            return False
-        self.problems.pop("store", None)
-        changed = False
-        for alias in (CHAMPION, CHALLENGER):
-            changed |= await self._refresh_alias(alias, versions.get(alias))
-        if changed and self.challenger:
-            try:
-                self._require_same_fields(CHALLENGER, self.challenger)
-            except ModelbookError as error:
-                self.problems[CHALLENGER] = f"version {self.challenger.number}: {error.problem}"
-                self.challenger = None
-        return changed
-
-    async def _refresh_alias(self, alias: str, version: RegisteredVersion | None) -> bool:
-        model_key = (version.number, version.tags.get(DIGEST_TAG)) if version else None
-        if self._current_keys.get(alias, ...) == model_key:
-            return False
-        self._current_keys[alias] = model_key
-        self.problems.pop(alias, None)
-        if version is None:
-            if alias == CHAMPION and self.champion:
-                self.problems[alias] = "the alias was removed; the last version stays in service"
-                return True
-            setattr(self, alias, None)
-            return True
-        try:
-            loaded_model = await asyncio.to_thread(self._load_model, model_key, version)
-            self._require_same_fields(alias, loaded_model)
-        except Exception as error:  # a broken new version must not replace the one in service
-            reason = (
-                error.problem
-                if isinstance(error, ModelbookError)
-                else f"{type(error).__name__}: {error}"
-            )
-            self.problems[alias] = f"version {version.number}: {reason}"
-            if alias == CHALLENGER:
-                self.challenger = None
-            LOG.error(
-                "a version was refused",
-                extra={"alias": alias, "version": version.number, "reason": reason},
-            )
-            return True
-        setattr(self, alias, loaded_model)
-        log_fields = {
-            "alias": alias,
-            "version": loaded_model.number,
-            "scorer": loaded_model.tags.get("scorer", loaded_model.scorer.name),
-        }
-        LOG.info("in service", extra={**log_fields, "golden_rows": loaded_model.golden_rows})
-        if not loaded_model.scorer.is_compiled:
-            LOG.warning("the uncompiled pipeline serves, which is slower", extra=log_fields)
-        self._models_by_key = {
-            key: model
-            for key, model in self._models_by_key.items()
-            if model in (self.champion, self.challenger)
-        }
-        return True
-
-    def _load_model(self, model_key: Any, version: RegisteredVersion) -> ServedModel:
-        if model_key not in self._models_by_key:
-            self._models_by_key[model_key] = load_model(version, self._max_rows)
-        return self._models_by_key[model_key]
-
-    def _require_same_fields(self, alias: str, model: ServedModel) -> None:
-        """Require that a challenger reads no fields that the champion's requests lack."""
-        if alias == CHALLENGER and self.champion:
-            extra_fields = set(model.contract.feature_names) - set(
-                self.champion.contract.feature_names
-            )
-            if extra_fields:
-                raise ModelbookError(
-                    f"it reads {', '.join(sorted(extra_fields))}, which the champion's "
-                    "requests do not contain"
-                )

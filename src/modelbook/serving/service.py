@@ -23,8 +23,9 @@ from modelbook.scoring import RowPrediction
 from modelbook.serving import metrics, settings
 from modelbook.serving.api_keys import ApiKey, ApiKeyStore
 from modelbook.serving.metrics import ServiceMetrics, VerdictMetrics
+from modelbook.serving.model_manager import ModelManager
 from modelbook.serving.request_errors import RequestError
-from modelbook.serving.served_models import ModelManager, ServedModel
+from modelbook.serving.served_models import ServedModel
 
 LOG = logging.getLogger("modelbook.serving")
 POLL_SECONDS = 1.0  # between checks of aliases, settings and keys
@@ -321,6 +322,25 @@ class PredictionService:
         except JournalError:
             raise RequestError(503, "the journal is down", headers={"retry-after": "2"}) from None
 
+    def describe_readiness(self) -> dict[str, Any]:
+        """Return the body for ``GET /health/ready``.
+
+        ``reasons`` say why the version that an alias names is not in service.
+        """
+        champion, reasons = self.model_manager.champion, self.model_manager.problems
+        if champion is None:
+            return {"status": "not ready", "reasons": reasons}
+        return {
+            "status": "ready",
+            "model_version": champion.number,
+            "alias_version": self.model_manager.alias_numbers[CHAMPION],
+            "data_fingerprint": champion.tags.get("fingerprint", ""),
+            "loaded_at": champion.loaded_at,
+            "golden_rows": champion.golden_rows,
+            "journal": "up" if self.writer.is_up else "down",
+            "reasons": reasons,
+        }
+
     def describe(self) -> dict[str, Any]:
         """Return the metadata for ``GET /model``."""
         challenger, traffic = self.model_manager.challenger, self.settings.traffic
@@ -376,9 +396,9 @@ class PredictionService:
             LOG.info("traffic changed", extra=traffic.model_dump())
 
     def _update_metrics(self) -> None:
-        models = {name: getattr(self.model_manager, name) for name in (CHAMPION, CHALLENGER)}
+        manager = self.model_manager
         self.metrics.set_versions(
-            {name: model.number if model else 0 for name, model in models.items()}
+            manager.served_numbers, manager.alias_numbers, manager.failed_attempts
         )
         self.metrics.in_flight.set(self.in_flight)
         self.metrics.journal_waiting_requests.set(self.writer.waiting_requests)
