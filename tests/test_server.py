@@ -18,6 +18,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from shelf import BOOK, JSON, Running, Shelf, fitted, running
 from sklearn.linear_model import LogisticRegression
@@ -199,6 +200,30 @@ def test_bodies_that_break_off_or_never_come_hurt_nobody(shelf):
             assert nonsense.recv(100).startswith(b"HTTP/1.1 400")
         assert server.ask("POST", "/predict", ROW)[0] == 200
         assert "Traceback" not in (shelf.root / "server.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "body"),
+    [
+        ("/predict", "application/json", b"[" + b"{}," * 299_999 + b"{}]"),
+        (
+            "/predict",
+            "application/json",
+            b"{" + b",".join(b'"k%d":1' % i for i in range(60_000)) + b"}",
+        ),
+        ("/predict/csv", "text/csv", b",".join(b"c%d" % i for i in range(100_000))),
+        ("/", "application/x-www-form-urlencoded", b"a=1&" * 200_000),
+    ],
+    ids=["rows", "fields", "columns", "form"],
+)
+def test_a_request_of_1_mb_costs_little(server, path, kind, body):
+    process = psutil.Process(server.process.pid)
+    before, memory = sum(process.cpu_times()[:2]), process.memory_info().rss
+    with closing(server.connect()) as connection:
+        connection.request("POST", path, body, {"content-type": kind})
+        assert connection.getresponse().status == 413
+    assert sum(process.cpu_times()[:2]) - before < 0.3
+    assert process.memory_info().rss - memory < 64e6
 
 
 def test_it_is_ready_in_seconds_and_its_log_is_json(server):

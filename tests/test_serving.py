@@ -31,9 +31,12 @@ from modelbook.journal.database import default_url
 from modelbook.serving import model_manager, server, service
 from modelbook.serving.api_keys import KEYRING_VARIABLE, ApiKeyStore
 from modelbook.serving.app import create_app
+from modelbook.serving.request_body import BodyLimits
+from modelbook.serving.request_errors import RequestError
 from modelbook.serving.settings import SETTINGS_FILE, load_settings
 
 ROW = {"colour": "11", "size": 80.0, "noise": None, "flag": 1}
+JSON_TYPE = {"content-type": "application/json"}
 
 
 @pytest.fixture(autouse=True)
@@ -196,12 +199,12 @@ class TestPredict:
         assert {one["field"] for one in told.json()["rejected"]} == {"colour", "size", "flag"}
 
     RAW = (
-        (b"", 400), (b"{", 400), (b'{"size": 1', 400), (b"\xff\xfe{}", 400), (b"[" * 100_000, 400), (b"5", 422),
+        (b"", 400), (b"{", 400), (b'{"size": 1', 400), (b"\xff\xfe{}", 400), (b"[" * 100_000, 413), (b"5", 422),
         (b"null", 422), (b'"text"', 422), (b"[[1]]", 422), (b"[null]", 422),
         (b'{"colour": "11", "size": NaN, "flag": 1}', 422), (b'{"colour": "11", "size": -Infinity, "flag": 1}', 422),
         (b'{"colour": "11", "size": 1e999, "flag": 1}', 422),
         (b'{"colour": "11", "size": ' + b"9" * 5000 + b', "flag": 1}', 400),
-        (b'{"colour": "11", "size": 1, "flag": 1, "size": 2}', 422), (b'{"a": ' * 5000, 400),
+        (b'{"colour": "11", "size": 1, "flag": 1, "size": 2}', 422), (b'{"a": ' * 5000, 413),
     )  # fmt: skip
 
     @pytest.mark.parametrize(("body", "status"), RAW, ids=lambda value: str(value)[:40])
@@ -439,7 +442,7 @@ class TestLimits:
             put, "limits: {max_body_bytes: 300, max_rows: 2, max_upload_bytes: 200}"
         ) as client:
             assert post(client, "/predict", [ROW] * 2).status_code == 200
-            assert post(client, "/predict", [{"size": 1}] * 3).status_code == 422
+            assert post(client, "/predict", [{"size": 1}] * 3).status_code == 413
             assert post(client, "/predict", [ROW] * 9).status_code == 413
             told = client.post(
                 "/predict",
@@ -463,6 +466,65 @@ class TestLimits:
                 )
             packed = {"content-type": "application/json", "content-encoding": "gzip"}
             assert client.post("/predict", content=b"{}", headers=packed).status_code == 415
+
+    @pytest.mark.parametrize(
+        ("body", "facts"),
+        [
+            (b"[" + b"{}," * 29_999 + b"{}]", ["30,000", 2]),
+            (b"{" + b",".join(b'"k%d":1' % i for i in range(6_000)) + b"}", ["12,000", 1, 6]),
+            (b'{"size": [' + b"1," * 9_999 + b"1]}", ["10,002", 1, 6]),
+            (b"[" * 100_000, ["100,000"]),
+        ],
+        ids=lambda value: str(value)[:20],
+    )
+    def test_a_body_that_no_legal_request_has_is_refused_before_it_is_parsed(self, body, facts):
+        with pytest.raises(RequestError) as caught:
+            BodyLimits(max_rows=2, max_fields=6).check_json(body, is_list=body[:1] == b"[")
+        assert caught.value.status == 413
+        assert missing_facts(f"{caught.value.message} {caught.value.expected}", *facts) == []
+
+    def test_brackets_and_separators_within_a_text_count_nothing(self):
+        limits = BodyLimits(max_rows=2, max_fields=6)
+        for text in (b'["' + b'\\"' * 900 + b"{,:" * 900 + b'"]', b'["' + b"{,:" * 900, b'["\\'):
+            limits.check_json(text, is_list=True)
+
+    def test_a_table_of_more_lines_or_columns_is_refused(self, put):
+        wide = ",".join(f"c{number}" for number in range(100_000)).encode()
+        with serve(put, "limits: {max_upload_rows: 5}") as client:
+            for body, facts in ((wide, ["100,000"]), (b"size\n" + b"1\n" * 7, [5])):
+                answer = client.post(
+                    "/predict/csv", content=body, headers={"content-type": "text/csv"}
+                )
+                assert (answer.status_code, missing_facts(answer.text, *facts)) == (413, [])
+
+    def test_no_more_invalid_values_are_looked_for_than_are_listed(self, client):
+        answer = post(client, "/predict", [{**ROW, "size": "tall"}] * 1000)
+        assert answer.status_code == 422
+        assert [one["row"] for one in answer.json()["rejected"]] == list(range(100))
+        assert missing_facts(answer.json()["error"], 100) == []
+
+    def test_a_form_of_many_fields_is_refused_before_the_key(self, put):
+        ApiKeyStore(put.root).add_key("one", ["predict"])
+        with serve(put) as client:
+            kind = {"content-type": "application/x-www-form-urlencoded"}
+            answer = client.post("/", content=b"a=1&" * 2000, headers=kind)
+            assert (answer.status_code, missing_facts(answer.text, "2,001")) == (413, [])
+
+    def test_a_body_is_no_longer_than_the_contract_allows(self, put):
+        with serve(put, "limits: {max_rows: 2}") as client:
+            limit = client.app._service.champion.row_reader.limits.max_bytes
+            assert len(json.dumps([ROW] * 2, indent=4)) < limit < 5000
+            answer = client.post("/predict", content=b" " * 5000, headers=JSON_TYPE)
+            assert (answer.status_code, answer.headers["connection"]) == (413, "close")
+
+    def test_large_bodies_in_progress_are_bounded_together(self, put):
+        with serve(put, "limits: {max_buffered_bytes: 100000}") as client:
+            table = b"colour,size,noise,flag,more\n11,80,,1," + b"x" * 99_000 + b"\n"
+            csv = {"content-type": "text/csv"}
+            assert client.post("/predict/csv", content=table, headers=csv).status_code == 200
+            assert client.app._service.bodies.buffered_bytes == 0
+            answer = client.post("/predict/csv", content=table * 2, headers=csv)
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
 
     def test_rows_are_counted(self, put):
         with serve(put, "limits: {max_rows: 2}") as client:

@@ -19,13 +19,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
 from modelbook.serving import csv_upload, form_page, openapi
-from modelbook.serving.gateway import (
-    INTERNAL_ERROR_MESSAGE,
-    Gateway,
-    read_body,
-    read_user_id,
-    require_content_type,
-)
+from modelbook.serving.gateway import INTERNAL_ERROR_MESSAGE, Gateway
+from modelbook.serving.request_body import read_user_id, require_content_type
 from modelbook.serving.request_errors import RequestError
 from modelbook.serving.service import PredictionService
 
@@ -111,53 +106,46 @@ def _add_model_routes(app: FastAPI, service: PredictionService) -> None:
 
 
 def _add_prediction_routes(app: FastAPI, service: PredictionService) -> None:
-    limits = service.settings.limits
-
     # Only requests with an Origin header arrive here, for CORS; the gateway handles all others.
     @app.post("/predict", include_in_schema=False)
     async def predict(request: Request) -> Response:
         headers = request.scope["modelbook.headers"]
         require_content_type(headers, "application/json")
-        body = await read_body(
-            request.receive, headers, limits.max_body_bytes, limits.body_timeout_seconds
-        )
+        body = await service.read_json_body(request.scope, request.receive)
         response_body = await service.predict(body, read_user_id(headers))
         return Response(response_body, media_type="application/json")
 
     @app.post("/predict/csv", include_in_schema=False)
     async def predict_csv(request: Request) -> Response:
-        started, body = (
-            time.perf_counter(),
-            await _read_upload(request, limits.max_upload_bytes, limits.body_timeout_seconds),
+        user, body = read_user_id(request.scope["modelbook.headers"]), await _read_upload(request)
+        started, champion, predictions = time.perf_counter(), service.champion, []
+        max_rows = service.settings.limits.max_upload_rows
+        header, cells, chunks = await service.parse_off_loop(
+            csv_upload.read_table, body, champion, max_rows
         )
-        champion, predictions, user = (
-            service.champion,
-            [],
-            read_user_id(request.scope["modelbook.headers"]),
-        )
-        header, cells, rows = csv_upload.parse_csv(body, champion.contract)
-        for chunk in csv_upload.read_chunks(rows, champion.row_reader):  # validate all rows first
+        for chunk in chunks:
             predictions += await service.predict_rows(champion, chunk, user, started)
-        return Response(csv_upload.write_csv(header, cells, predictions), media_type="text/csv")
+        table = await service.parse_off_loop(csv_upload.write_csv, header, cells, predictions)
+        return Response(table, media_type="text/csv")
 
     @app.post("/outcomes", include_in_schema=False)
     async def outcomes(request: Request) -> dict[str, int]:
-        headers = request.scope["modelbook.headers"]
-        require_content_type(headers, "application/json")
-        return await service.record_outcomes(
-            await read_body(
-                request.receive, headers, limits.max_body_bytes, limits.body_timeout_seconds
-            )
+        require_content_type(request.scope["modelbook.headers"], "application/json")
+        body = await service.read_json_body(request.scope, request.receive)
+        return await service.record_outcomes(body)
+
+    async def _read_upload(request: Request) -> bytes:
+        content_type = require_content_type(
+            request.scope["modelbook.headers"], "text/csv", "multipart/form-data"
         )
+        body = await service.bodies.read(
+            request.scope, request.receive, service.settings.limits.max_upload_bytes
+        )
+        return body if content_type == "text/csv" else await _read_form_file(request, body)
 
 
-async def _read_upload(request: Request, max_bytes: int, timeout_seconds: float) -> bytes:
-    """Return the uploaded table: the request body, or the file of a multipart form."""
-    headers = request.scope["modelbook.headers"]
-    content_type = require_content_type(headers, "text/csv", "multipart/form-data")
-    body = await read_body(request.receive, headers, max_bytes, timeout_seconds)
-    if content_type == "text/csv":
-        return body
+async def _read_form_file(request: Request, body: bytes) -> bytes:
+    """Return the file of a multipart form."""
 
     async def replay_body() -> dict[str, Any]:
         return {"type": "http.request", "body": body, "more_body": False}
@@ -179,7 +167,6 @@ async def _read_upload(request: Request, max_bytes: int, timeout_seconds: float)
 
 
 def _add_page_routes(app: FastAPI, service: PredictionService) -> None:
-    limits = service.settings.limits
     app.mount("/static", StaticFiles(directory=DOCS_ASSETS), name="static")
 
     def build_document() -> dict[str, Any]:
@@ -207,12 +194,8 @@ def _add_page_routes(app: FastAPI, service: PredictionService) -> None:
     async def submit_form(request: Request) -> HTMLResponse:
         headers = request.scope["modelbook.headers"]
         require_content_type(headers, "application/x-www-form-urlencoded")
-        body, champion = (
-            await read_body(
-                request.receive, headers, limits.max_body_bytes, limits.body_timeout_seconds
-            ),
-            service.champion,
-        )
+        champion = service.champion
+        body = await service.read_json_body(request.scope, request.receive)
         form, key = form_page.parse_form(body, champion)
         service.authorize(key or None, (request.client or ("",))[0], "predict")
         result_section = await form_page.predict_form(champion, form)

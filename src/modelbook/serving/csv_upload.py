@@ -5,24 +5,45 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from modelbook.contract import Contract
 from modelbook.contract.parsing import MISSING_VALUE_TEXTS
+from modelbook.serving.request_body import MAX_EXTRA_COLUMNS, check_table
 from modelbook.serving.request_errors import InvalidValue, RequestError
 from modelbook.serving.schemas import (
+    MAX_LISTED_VALUES,
     RowReader,
     contract_violation,
     describe_expectation,
+    find_duplicate,
     format_value,
     parse_cell,
     suggest_field,
 )
 
+if TYPE_CHECKING:
+    from modelbook.serving.served_models import ServedModel
+
 Row = dict[str, Any]
 CHUNK_ROWS = 200  # rows per chunk, so that other requests are served in between
+
+
+def read_table(
+    body: bytes, model: ServedModel, max_rows: int
+) -> tuple[list[str], list[list[str]], list[list[Row]]]:
+    """Parse and validate a CSV body; returns header, cells, and typed rows in chunks.
+
+    Raises
+    ------
+    RequestError
+        See ``parse_csv`` and ``read_chunks``; also 413 for too many rows or columns.
+    """
+    check_table(body, max_rows, len(model.contract.columns) + MAX_EXTRA_COLUMNS)
+    header, cells, rows = parse_csv(body, model.contract)
+    return header, cells, read_chunks(rows, model.row_reader)
 
 
 def parse_csv(body: bytes, contract: Contract) -> tuple[list[str], list[list[str]], list[Row]]:
@@ -36,11 +57,13 @@ def parse_csv(body: bytes, contract: Contract) -> tuple[list[str], list[list[str
         400 if the body is not CSV in UTF-8, 422 if columns or cells break the contract.
     """
     try:
-        csv_reader = csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True)
-        table = [line for line in csv_reader if line]
-    except UnicodeDecodeError as error:
+        text = io.TextIOWrapper(io.BytesIO(body), encoding="utf-8-sig", newline="")
+        table = [line for line in csv.reader(text, strict=True) if line]
+    except UnicodeDecodeError:
         raise RequestError(
-            400, f"the upload is not valid UTF-8 at byte {error.start}", expected="CSV in UTF-8"
+            400,
+            f"the upload is not valid UTF-8 at byte {_find_invalid_byte(body)}",
+            expected="CSV in UTF-8",
         ) from None
     except csv.Error as error:
         raise RequestError(
@@ -70,8 +93,16 @@ def parse_csv(body: bytes, contract: Contract) -> tuple[list[str], list[list[str
     )
 
 
+def _find_invalid_byte(body: bytes) -> int:
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        return error.start
+    return len(body)
+
+
 def _check_table(header: list[str], cells: list[list[str]], contract: Contract) -> None:
-    if duplicate := next((name for name in header if header.count(name) > 1), None):
+    if (duplicate := find_duplicate(header)) is not None:
         raise RequestError(
             422, f"the column {format_value(duplicate)} occurs twice", expected="each column once"
         )
@@ -120,6 +151,8 @@ def read_chunks(rows: list[Row], reader: RowReader) -> list[list[Row]]:
             invalid_values += [
                 replace(invalid, row=start + (invalid.row or 0)) for invalid in error.invalid_values
             ]
+            if len(invalid_values) >= MAX_LISTED_VALUES:
+                break
     if invalid_values:
         raise contract_violation(invalid_values)
     return chunks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from html import escape
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 import orjson
@@ -14,9 +14,6 @@ from modelbook.scoring import RowPrediction
 from modelbook.serving.request_errors import RequestError
 from modelbook.serving.schemas import describe_expectation, parse_cell
 from modelbook.serving.served_models import ServedModel
-
-if TYPE_CHECKING:
-    from modelbook.serving.served_models import ServedModel
 
 
 class FeatureEffect(NamedTuple):
@@ -133,13 +130,20 @@ async def predict_form(model: ServedModel, form: dict[str, str]) -> str:
 
 
 def parse_form(body: bytes, model: ServedModel) -> tuple[dict[str, str], str]:
-    """Parse a submitted form into texts by feature, and the API key if there is one."""
-    pairs = dict(
-        parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=2000)
-    )
-    return {name: pairs[name] for name in model.contract.input_names if name in pairs}, pairs.get(
-        "api key", ""
-    )
+    """Parse a submitted form into texts by feature, and the API key if there is one.
+
+    Raises
+    ------
+    RequestError
+        413 if it has more fields than the page's form.
+    """
+    names, field_count = model.contract.input_names, body.count(b"&") + 1
+    if field_count > len(names) + 1:
+        raise RequestError(
+            413, f"the form has {field_count:,} fields", expected=f"at most {len(names) + 1}"
+        )
+    pairs = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+    return {name: pairs[name] for name in names if name in pairs}, pairs.get("api key", "")
 
 
 def render_page(

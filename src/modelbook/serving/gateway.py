@@ -5,7 +5,6 @@ It authorizes requests, limits their rate and handles ``POST /predict`` without 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import re
@@ -16,10 +15,26 @@ import orjson
 from starlette.types import Receive, Scope, Send
 
 from modelbook.serving.api_keys import ApiKey
+from modelbook.serving.request_body import read_user_id, require_content_type
 from modelbook.serving.request_errors import RequestError
 from modelbook.serving.service import PredictionService, new_id
 
+LOG = logging.getLogger("modelbook.serving")
+
+# Paths that need no API key.
+PUBLIC_PATHS = (
+    "/", "/health/live", "/health/ready", "/docs", "/redoc", "/openapi.json", "/favicon.ico",
+)  # fmt: skip
+STATIC_PREFIX = "/static/"
+REQUIRED_SCOPES = {
+    "/predict": "predict",
+    "/predict/csv": "predict",
+    "/outcomes": "outcomes",
+    "/metrics": "admin",
+}
 MAX_TRACKED_CALLERS = 10_000  # callers with a bucket of their own
+REQUEST_ID_PATTERN = re.compile(rb"[\w.:-]{1,64}")  # request ids that are accepted from callers
+INTERNAL_ERROR_MESSAGE = "internal error; the server log has the details under this request id"
 
 
 class RateLimiter:
@@ -59,24 +74,6 @@ class RateLimiter:
         self._tokens[caller] = tokens - 1, now
 
 
-LOG = logging.getLogger("modelbook.serving")
-
-# Paths that need no API key.
-PUBLIC_PATHS = (
-    "/", "/health/live", "/health/ready", "/docs", "/redoc", "/openapi.json", "/favicon.ico",
-)  # fmt: skip
-STATIC_PREFIX = "/static/"
-REQUIRED_SCOPES = {
-    "/predict": "predict",
-    "/predict/csv": "predict",
-    "/outcomes": "outcomes",
-    "/metrics": "admin",
-}
-MAX_USER_ID_LENGTH = 200  # characters
-REQUEST_ID_PATTERN = re.compile(rb"[\w.:-]{1,64}")  # request ids that are accepted from callers
-INTERNAL_ERROR_MESSAGE = "internal error; the server log has the details under this request id"
-
-
 class Gateway:
     """ASGI application that uvicorn runs.
 
@@ -92,10 +89,7 @@ class Gateway:
         self._rate_limiter = (
             RateLimiter(limits.requests_per_second) if limits.requests_per_second else None
         )
-        self._max_concurrent_requests, self._max_body_bytes = (
-            limits.max_concurrent_requests,
-            limits.max_body_bytes,
-        )
+        self._max_concurrent_requests = limits.max_concurrent_requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -118,6 +112,7 @@ class Gateway:
             await response.send_error(RequestError(500, INTERNAL_ERROR_MESSAGE))
         finally:
             service.in_flight -= 1
+            service.bodies.release(scope)
             seconds = time.perf_counter() - started
             service.metrics.observe_request(path, seconds)
             if response.status >= 400:
@@ -149,12 +144,7 @@ class Gateway:
                 self._rate_limiter.acquire(key.name if key else (scope.get("client") or ("",))[0])
         if path == "/predict" and scope["method"] == "POST" and b"origin" not in headers:
             require_content_type(headers, "application/json")
-            body = await read_body(
-                receive,
-                headers,
-                self._max_body_bytes,
-                self._service.settings.limits.body_timeout_seconds,
-            )
+            body = await self._service.read_json_body(scope, receive)
             response_body = await self._service.predict(body, read_user_id(headers))
             await response.send_json(200, response_body)
             return
@@ -178,12 +168,8 @@ class _Response:
     """Response of one request; sends the request id in its headers and keeps the status."""
 
     def __init__(self, send: Send, scope: Scope) -> None:
-        self._send, self.request_id, self.status, self._is_head_request = (
-            send,
-            "",
-            0,
-            scope["method"] == "HEAD",
-        )
+        self._send, self._scope = send, scope
+        self.request_id, self.status = "", 0
 
     async def send_json(
         self, status: int, body: bytes, extra_headers: dict[str, str] | None = None
@@ -193,12 +179,17 @@ class _Response:
             (b"content-length", b"%d" % len(body)),
             (b"x-request-id", self.request_id.encode()),
             *((name.encode(), value.encode()) for name, value in (extra_headers or {}).items()),
+            *self._closing_header(status),
         ]
         self.status = status
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
-        await self._send(
-            {"type": "http.response.body", "body": b"" if self._is_head_request else body}
-        )
+        is_head_request = self._scope["method"] == "HEAD"
+        await self._send({"type": "http.response.body", "body": b"" if is_head_request else body})
+
+    def _closing_header(self, status: int) -> list[tuple[bytes, bytes]]:
+        """Close the connection after a refusal, so that an unread body is not received."""
+        is_read = status < 400 or self._scope.get("modelbook.body_read")
+        return [] if is_read or self._scope["method"] == "GET" else [(b"connection", b"close")]
 
     async def send_error(self, error: RequestError) -> None:
         if not self.status:  # else the response has started already
@@ -212,6 +203,7 @@ class _Response:
             message["headers"] = [
                 *message.get("headers", []),
                 (b"x-request-id", self.request_id.encode()),
+                *self._closing_header(self.status),
             ]
         await self._send(message)
 
@@ -221,85 +213,3 @@ def _request_id(headers: dict[bytes, bytes]) -> str:
     return (
         request_id.decode() if request_id and REQUEST_ID_PATTERN.fullmatch(request_id) else new_id()
     )
-
-
-def read_user_id(headers: dict[bytes, bytes]) -> str | None:
-    """Return the user id of the request's ``X-User-Id`` header, or None.
-
-    Raises
-    ------
-    RequestError
-        422 if it is too long.
-    """
-    user_id = headers.get(b"x-user-id", b"")
-    if len(user_id) > MAX_USER_ID_LENGTH:
-        raise RequestError(
-            422,
-            f"X-User-Id has {len(user_id):,} characters",
-            expected=f"at most {MAX_USER_ID_LENGTH}",
-        )
-    return user_id.decode("latin-1") or None
-
-
-def require_content_type(headers: dict[bytes, bytes], *kinds: str) -> str:
-    """Return the content type of a request, one of ``kinds``.
-
-    Raises
-    ------
-    RequestError
-        415 for any other content type, or for a compressed body.
-    """
-    content_type = (
-        headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
-    )
-    if content_type not in kinds:
-        raise RequestError(
-            415, f"unsupported content type {content_type[:80]!r}", expected=" or ".join(kinds)
-        )
-    content_encoding = headers.get(b"content-encoding", b"identity")
-    if content_encoding != b"identity":
-        raise RequestError(
-            415,
-            f"unsupported content encoding {content_encoding.decode('latin-1')[:80]!r}",
-            expected="an uncompressed body",
-        )
-    return content_type
-
-
-async def read_body(
-    receive: Receive, headers: dict[bytes, bytes], max_bytes: int, timeout_seconds: float
-) -> bytes:
-    """Read a request's body.
-
-    Raises
-    ------
-    RequestError
-        413 if it exceeds ``max_bytes``, 408 if it takes longer than ``timeout_seconds``.
-    """
-    content_length = headers.get(b"content-length", b"")
-    if content_length.isdigit() and int(content_length) > max_bytes:
-        raise RequestError(
-            413,
-            f"the body has {int(content_length):,} bytes",
-            expected=f"at most {max_bytes:,} bytes",
-        )
-    chunks, size, has_more = [], 0, True
-    try:
-        async with asyncio.timeout(timeout_seconds):
-            while has_more and size <= max_bytes:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise RequestError(400, "the connection closed before the body was complete")
-                chunks.append(message.get("body", b""))
-                size, has_more = size + len(chunks[-1]), message.get("more_body", False)
-    except TimeoutError:
-        raise RequestError(
-            408, f"the body did not arrive within {timeout_seconds:g} seconds"
-        ) from None
-    if size > max_bytes:
-        raise RequestError(
-            413,
-            f"the body has more than {max_bytes:,} bytes",
-            expected=f"at most {max_bytes:,} bytes",
-        )
-    return b"".join(chunks)

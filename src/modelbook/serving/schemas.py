@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired
 
 from pydantic import (
     ConfigDict,
+    FailFast,
     Field,
     PlainValidator,
     StrictBool,
@@ -16,19 +19,15 @@ from pydantic import (
     ValidationError,
     WithJsonSchema,
 )
+from pydantic_core import from_json
 from typing_extensions import TypedDict
 
 from modelbook.contract.parsing import MISSING_VALUE_TEXTS
+from modelbook.serving.request_body import BodyLimits, derive_body_limits
 from modelbook.serving.request_errors import InvalidValue, RequestError
 
 if TYPE_CHECKING:
-    from modelbook.contract import Column
-
-if TYPE_CHECKING:
     from modelbook.contract import Column, Contract
-
-if TYPE_CHECKING:
-    from modelbook.contract import Contract
     from modelbook.tasks.decision_rule import DecisionRule
 
 
@@ -141,7 +140,7 @@ def _integer_type(**bounds: Any) -> Any:
 
 
 MAX_SHOWN_CHARACTERS = 80  # of a value in a message
-MAX_LISTED_VALUES = 100  # invalid values listed in one response
+MAX_LISTED_VALUES = 100  # invalid values listed in one response; the rest is not looked for
 Row = dict[str, Any]
 
 
@@ -161,10 +160,12 @@ class RowReader:
     ----------
     date_features : dict
         Date column to the names of the model features made from it.
+    limits : BodyLimits
+        What a legal request holds at most.
     """
 
     def __init__(self, contract: Contract, typical_row: Row, max_rows: int) -> None:
-        self._contract, self._max_rows = contract, max_rows
+        self._contract = contract
         self.example = {
             name: typical_row[name]
             for name in contract.input_names
@@ -183,6 +184,8 @@ class RowReader:
         }
         self._object_adapter, self._list_adapter = build_adapters("Row", field_types)
         columns = {name: contract.columns[name] for name in field_types}
+        self._field_names = set(columns)
+        self.limits = derive_body_limits(columns, max_rows)
         self._missing_defaults = dict.fromkeys(
             name for name in contract.input_names if columns[name].nullable
         )
@@ -216,10 +219,12 @@ class RowReader:
         Raises
         ------
         RequestError
-            400 if the body is not JSON, 413 for too many rows, 422 with each invalid field, its
-            value and what was expected.
+            400 if the body is not JSON, 413 for too many rows or values, 422 with invalid fields,
+            their values and what was expected.
         """
         is_list = body.lstrip(b" \t\r\n")[:1] == b"["
+        limits = replace(self.limits, max_rows=max_rows) if max_rows else self.limits
+        limits.check_json(body, is_list)
         try:
             rows: list[Row] = (
                 self._list_adapter.validate_json(body)
@@ -228,11 +233,6 @@ class RowReader:
             )
         except ValidationError as error:
             raise self._to_request_error(body, error, is_list) from None
-        limit = max_rows or self._max_rows
-        if len(rows) > limit:
-            raise RequestError(
-                413, f"{len(rows):,} rows in one request", expected=f"at most {limit:,} rows"
-            )
         # An additional colon is either a duplicate key or part of a text.
         if body.count(b":") != sum(map(len, rows)):
             _reject_duplicate_keys(body)
@@ -277,22 +277,44 @@ class RowReader:
         }
 
     def _to_request_error(self, body: bytes, error: ValidationError, is_list: bool) -> RequestError:
-        problems = error.errors(include_url=False, include_context=True)
-        json_problem = next(
-            (problem for problem in problems if problem["type"] == "json_invalid"), None
-        )
-        if json_problem:
+        try:
+            rows = from_json(body)
+        except ValueError as json_error:
             return RequestError(
                 400,
-                f"the body is not valid JSON: {json_problem['ctx']['error']}",
+                f"the body is not valid JSON: {json_error}",
                 expected="one object or a list of objects",
             )
-        invalid_values: dict[Any, InvalidValue] = {}
-        for problem in problems:
+        invalid_values: list[InvalidValue] = []
+        for i, row in enumerate(rows if is_list else [rows]):
+            invalid_values += self._find_invalid_values(row, i if is_list else None)
+            if len(invalid_values) >= MAX_LISTED_VALUES:
+                break
+        if not invalid_values:  # valid as Python values, not as JSON
+            problem = error.errors(include_url=False)[0]
             location = problem["loc"] if is_list else (None, *problem["loc"])
-            key = location[:2]
-            invalid_values.setdefault(key, self._to_invalid_value(key, problem))
-        return contract_violation(invalid_values.values())
+            invalid_values = [self._to_invalid_value(location[:2], problem)]
+        return contract_violation(invalid_values)
+
+    def _find_invalid_values(self, row: Any, number: int | None) -> list[InvalidValue]:
+        """Return a row's invalid values, or as many as an answer lists."""
+        if not isinstance(row, dict):
+            return [self._to_invalid_value((number,), {"type": "", "input": row})]
+        unknown_names = islice((n for n in row if n not in self._field_names), MAX_LISTED_VALUES)
+        invalid_values = [
+            self._to_invalid_value((number, name), {"type": "extra_forbidden", "input": row[name]})
+            for name in unknown_names
+        ]
+        try:
+            known_values = {name: row[name] for name in self._field_names if name in row}
+            self._object_adapter.validate_python(known_values)
+        except ValidationError as error:
+            problems = {p["loc"][:1]: p for p in error.errors(include_url=False)}
+            invalid_values += [
+                self._to_invalid_value((number, *location), problem)
+                for location, problem in problems.items()
+            ]
+        return invalid_values
 
     def _to_invalid_value(self, location: tuple, problem: Any) -> InvalidValue:
         row, name = (*location, None)[:2]
@@ -314,16 +336,15 @@ def build_adapters(name: str, field_types: dict[str, Any]) -> tuple[TypeAdapter,
     """Build type adapters for one object with exactly these fields, and for a list of them."""
     model = TypedDict(name, field_types)  # type: ignore[misc]
     setattr(model, "__pydantic_config__", ConfigDict(extra="forbid"))  # noqa: B010
-    return TypeAdapter(model), TypeAdapter(list[model])
+    return TypeAdapter(model), TypeAdapter(Annotated[list[model], FailFast()])  # type: ignore[valid-type]
 
 
 def contract_violation(invalid_values: Iterable[InvalidValue]) -> RequestError:
     """Build the error for values that break the contract."""
-    values = list(invalid_values)
-    count = "1 value breaks" if len(values) == 1 else f"{len(values):,} values break"
-    return RequestError(
-        422, f"{count} the contract: {values[0]}", invalid_values=values[:MAX_LISTED_VALUES]
-    )
+    values = list(invalid_values)[:MAX_LISTED_VALUES]
+    or_more = " or more" if len(values) == MAX_LISTED_VALUES else ""
+    count = "1 value breaks" if len(values) == 1 else f"{len(values):,}{or_more} values break"
+    return RequestError(422, f"{count} the contract: {values[0]}", invalid_values=values)
 
 
 def describe_expectation(column: Column) -> str:
@@ -354,15 +375,25 @@ def suggest_field(name: str, contract: Contract) -> str:
 
 def _reject_duplicate_keys(body: bytes) -> None:
     def reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(dict(pairs)) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
+        names = dict(pairs)
+        if len(names) < len(pairs):
+            duplicate = find_duplicate(name for name, _ in pairs)
             raise RequestError(
-                422, f"the field {format_value(twice)} occurs twice", expected="each field once"
+                422, f"the field {format_value(duplicate)} occurs twice", expected="each field once"
             )
-        return dict(pairs)
+        return names
 
     json.loads(body, object_pairs_hook=reject_duplicates)
+
+
+def find_duplicate(names: Iterable[str]) -> str | None:
+    """Return the first name that occurs a second time, or None."""
+    seen_names: set[str] = set()
+    for name in names:
+        if name in seen_names:
+            return name
+        seen_names.add(name)
+    return None
 
 
 PredictionID = Annotated[
@@ -403,6 +434,7 @@ class OutcomeReader:
             400, 413 or 422, as for rows; also 422 if one id has two different outcomes.
         """
         is_list = body.lstrip(b" \t\r\n")[:1] == b"["
+        BodyLimits(max_rows, max_fields=2).check_json(body, is_list)
         try:
             entries: list[Any] = (
                 self._list_adapter.validate_json(body)
@@ -411,10 +443,6 @@ class OutcomeReader:
             )
         except ValidationError as error:
             raise self._to_request_error(error, is_list) from None
-        if len(entries) > max_rows:
-            raise RequestError(
-                413, f"{len(entries):,} outcomes in one request", expected=f"at most {max_rows:,}"
-            )
         outcomes: dict[str, Any] = {}
         for entry in entries:
             outcome = (
@@ -433,7 +461,7 @@ class OutcomeReader:
         return {**self._object_adapter.json_schema(), "title": "Outcome"}
 
     def _to_request_error(self, error: ValidationError, is_list: bool) -> RequestError:
-        problems = error.errors(include_url=False)
+        problems = error.errors(include_url=False)[:MAX_LISTED_VALUES]
         if problems[0]["type"] == "json_invalid":
             return RequestError(
                 400,

@@ -8,11 +8,13 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
+from starlette.types import Receive, Scope
 
 from modelbook.ab.assignment import assign_bucket, routes_to_challenger
 from modelbook.errors import JournalError, ModelbookError
@@ -24,6 +26,7 @@ from modelbook.serving import metrics, settings
 from modelbook.serving.api_keys import ApiKey, ApiKeyStore
 from modelbook.serving.metrics import ServiceMetrics, VerdictMetrics
 from modelbook.serving.model_manager import ModelManager
+from modelbook.serving.request_body import LARGE_BODY_BYTES, BodyReader
 from modelbook.serving.request_errors import RequestError
 from modelbook.serving.served_models import ServedModel
 
@@ -33,6 +36,7 @@ CHECKPOINT_SECONDS = 5.0  # between checkpoints of the journal
 RETENTION_SECONDS = 3600.0  # between deletions of old journal rows
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "testclient")  # the last one is the tests' client
 RECENT_ROWS = 2000  # rows used to measure input drift
+T = TypeVar("T")
 Row = dict[str, Any]
 VariantPrediction = tuple[
     str, ServedModel, Row, str, RowPrediction, bool, str | None
@@ -64,6 +68,9 @@ class PredictionService:
             lambda text: LOG.error("journal", extra={"reason": text}),
             answers_when_down=journal_settings.on_failure == "answer",
         )
+        self.bodies = BodyReader(self.settings.limits)
+        # One thread: bodies that wait for it cost no CPU, and the event loop stays responsive.
+        self._parser = ThreadPoolExecutor(1, thread_name_prefix="parser")
         self.in_flight, self.recent_rows = 0, deque[Row](maxlen=RECENT_ROWS)
         self._redacted_columns, self._verdict_metrics = (
             set(journal_settings.redacted_columns),
@@ -91,6 +98,7 @@ class PredictionService:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self.writer.stop()
+            self._parser.shutdown(wait=False, cancel_futures=True)
 
     @property
     def champion(self) -> ServedModel:
@@ -142,6 +150,23 @@ class PredictionService:
             )
         return key
 
+    async def read_json_body(self, scope: Scope, receive: Receive) -> bytes:
+        """Read a body of at most the bytes that settings and contract allow.
+
+        Raises
+        ------
+        RequestError
+            See ``BodyReader.read``; 503 without a champion.
+        """
+        contract_limit = self.champion.row_reader.limits.max_bytes
+        max_bytes = min(self.settings.limits.max_body_bytes, contract_limit)
+        return await self.bodies.read(scope, receive, max_bytes)
+
+    async def parse_off_loop(self, parse: Callable[..., T], *arguments: Any) -> T:
+        """Parse a large body in another thread, so that other requests are served meanwhile."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._parser, parse, *arguments)
+
     async def predict(self, body: bytes, user: str | None = None) -> bytes:
         """Predict the rows of a JSON body; returns an object for an object, a list for a list.
 
@@ -151,7 +176,9 @@ class PredictionService:
             If the body or the service state does not allow a prediction.
         """
         started, champion = time.perf_counter(), self.champion
-        rows, is_list = champion.row_reader.read_body(body)
+        read = champion.row_reader.read_body
+        is_large = len(body) > LARGE_BODY_BYTES
+        rows, is_list = await self.parse_off_loop(read, body) if is_large else read(body)
         predictions = await self.predict_rows(champion, rows, user, started)
         return orjson.dumps(predictions if is_list else predictions[0])
 
@@ -312,7 +339,9 @@ class PredictionService:
         RequestError
             404 for an unknown id, 409 for a conflicting outcome, 503 if the journal is down.
         """
-        outcomes = self.champion.outcome_reader.read_body(body, self.settings.limits.max_rows)
+        outcomes = await self.parse_off_loop(
+            self.champion.outcome_reader.read_body, body, self.settings.limits.max_rows
+        )
         try:
             return await asyncio.to_thread(self.journal.record_outcomes, outcomes)
         except UnknownPredictionError as error:

@@ -82,7 +82,14 @@ class LimitSettings(SettingsGroup):
 
     max_body_bytes: int = Field(1_000_000, ge=100, description="bytes of a JSON body")
     max_rows: int = Field(1000, ge=1, description="rows of one request")
-    max_upload_bytes: int = Field(20_000_000, ge=100, description="bytes of a CSV upload")
+    max_upload_bytes: int = Field(10_000_000, ge=100, description="bytes of a CSV upload")
+    max_upload_rows: int = Field(5_000, ge=1, description="rows of a CSV upload")
+    max_buffered_bytes: int = Field(
+        32_000_000,
+        ge=100_000,
+        description="bytes of all large bodies in progress in each worker; more are rejected "
+        "with 503",
+    )
     body_timeout_seconds: float = Field(
         10, gt=0, description="seconds that a body may take to arrive"
     )
