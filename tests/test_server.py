@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -11,6 +12,7 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +25,8 @@ import pytest
 from shelf import BOOK, JSON, Running, Shelf, fitted, running
 from sklearn.linear_model import LogisticRegression
 from tiny import BIN
+
+from modelbook.serving import supervisor
 
 pytestmark = pytest.mark.slow
 ROW = {"colour": "11", "size": 80.0, "noise": None, "flag": 1}
@@ -224,6 +228,80 @@ def test_a_request_of_1_mb_costs_little(server, path, kind, body):
         assert connection.getresponse().status == 413
     assert sum(process.cpu_times()[:2]) - before < 0.3
     assert process.memory_info().rss - memory < 64e6
+
+
+def receive_all(connection: socket.socket) -> bytes:
+    chunks = []
+    with contextlib.suppress(OSError):
+        while chunk := connection.recv(65_536):
+            chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def test_headers_are_bounded_in_size_and_time(shelf):
+    (shelf.root / "serving.yaml").write_text(
+        "limits: {header_timeout_seconds: 1, max_header_bytes: 20000}"
+    )
+    address = "127.0.0.1"
+    with running(shelf.root) as server:
+        for header in (b"x: " + b"y" * 30_000, b"x: y\r\n" * 6000, b"x: y\r\n" * 60_000):
+            with socket.create_connection((address, server.port), timeout=10) as large:
+                with contextlib.suppress(OSError):
+                    large.sendall(
+                        b"GET /health/live HTTP/1.1\r\nhost: x\r\n" + header + b"\r\n\r\n"
+                    )
+                assert receive_all(large).startswith(b"HTTP/1.1 431")
+        slow = [socket.create_connection((address, server.port), timeout=10) for _ in range(20)]
+        for connection in slow[:10]:
+            connection.sendall(b"GET /health/live HTTP/1.1\r\nhost: ")
+        for connection in slow:
+            assert receive_all(connection).startswith(b"HTTP/1.1 408")
+            connection.close()
+        with closing(server.connect()) as reused:
+            for _ in range(3):  # the limit of time is one of each header, not of the connection
+                reused.request("GET", "/health/live")
+                assert reused.getresponse().read()
+                time.sleep(0.6)
+        process = psutil.Process(server.process.pid)
+        assert process.memory_info().rss < 400e6
+
+
+def workers_of(server: Running) -> list[psutil.Process]:
+    """The workers, which were started by multiprocessing, without its resource tracker."""
+    return [
+        one
+        for one in psutil.Process(server.process.pid).children()
+        if "spawn_main" in "".join(one.cmdline())
+    ]
+
+
+def test_a_killed_worker_is_an_error_in_the_log_and_leaves_no_gauges(shelf):
+    with running(shelf.root, workers=2) as server:
+        wait(lambda: metric(server, "modelbook_journal_up") == 2)
+        workers_of(server)[0].kill()
+        log = shelf.root / "server.log"
+        wait(lambda: "a worker died" in log.read_text())
+        died = next(
+            json.loads(line) for line in log.read_text().splitlines() if "worker died" in line
+        )
+        assert (died["level"], died["exit_code"]) == ("error", -9)
+        wait(lambda: metric(server, "modelbook_workers") == 2)
+        wait(lambda: metric(server, "modelbook_journal_up") == 2)
+
+
+def test_a_killed_supervisor_takes_its_workers_along(shelf):
+    def folders() -> set[Path]:
+        return set(Path(tempfile.gettempdir()).glob(f"modelbook-metrics-{server.process.pid}-*"))
+
+    with running(shelf.root, workers=2) as server:
+        workers = workers_of(server)
+        assert len(workers) == 2
+        assert len(folders()) == 1
+        server.process.kill()
+        assert psutil.wait_procs(workers, timeout=30)[1] == []
+        server.process.wait(10)
+        supervisor._remove_orphaned_folders()
+        assert folders() == set()
 
 
 def test_it_is_ready_in_seconds_and_its_log_is_json(server):

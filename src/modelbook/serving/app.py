@@ -20,6 +20,7 @@ from starlette.staticfiles import StaticFiles
 
 from modelbook.serving import csv_upload, form_page, openapi
 from modelbook.serving.gateway import INTERNAL_ERROR_MESSAGE, Gateway
+from modelbook.serving.http_protocol import LIMITS_STATE
 from modelbook.serving.request_body import read_user_id, require_content_type
 from modelbook.serving.request_errors import RequestError
 from modelbook.serving.service import PredictionService
@@ -48,9 +49,9 @@ def create_app(root: Path, book: str) -> Gateway:
     service = PredictionService(root, book)
 
     @contextlib.asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with service.running():
-            yield
+            yield {LIMITS_STATE: service.settings.limits}
 
     app = FastAPI(title="Modelbook", docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.service = service

@@ -82,6 +82,8 @@ class ServiceMetrics:
         self.journal_waiting_requests = Gauge(
             "modelbook_journal_waiting", "Requests waiting for the journal", **sum_options
         )
+        self._workers = Gauge("modelbook_workers", "Workers that are running", **sum_options)
+        self._workers.set(1)
         self.journal_up = Gauge(
             "modelbook_journal_up", "Workers with a working journal", **sum_options
         )

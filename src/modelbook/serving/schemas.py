@@ -336,7 +336,7 @@ def build_adapters(name: str, field_types: dict[str, Any]) -> tuple[TypeAdapter,
     """Build type adapters for one object with exactly these fields, and for a list of them."""
     model = TypedDict(name, field_types)  # type: ignore[misc]
     setattr(model, "__pydantic_config__", ConfigDict(extra="forbid"))  # noqa: B010
-    return TypeAdapter(model), TypeAdapter(Annotated[list[model], FailFast()])  # type: ignore[valid-type]
+    return TypeAdapter(model), TypeAdapter(Annotated[list[model], FailFast()])
 
 
 def contract_violation(invalid_values: Iterable[InvalidValue]) -> RequestError:

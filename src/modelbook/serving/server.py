@@ -5,20 +5,19 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
-import shutil
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import orjson
+import uvicorn
 
 from modelbook.errors import ServingError
 from modelbook.registry.aliases import CHAMPION
-from modelbook.serving import settings
+from modelbook.serving import settings, supervisor
 from modelbook.serving.api_keys import ApiKeyStore
-from modelbook.serving.metrics import MULTIPROCESS_VARIABLE
+from modelbook.serving.http_protocol import LimitedHttpProtocol
 from modelbook.serving.served_models import EXPORT_VARIABLE, find_served_versions
 
 # Environment variables that pass the project and the book to workers.
@@ -66,40 +65,41 @@ def run_server(
     ServingError
         If there is no champion, a setting is invalid, or a non-loopback host has no API keys.
     """
-    import uvicorn
-
     service_settings = settings.load_settings(root)
     os.environ |= {EXPORT_VARIABLE: export_address} if export_address else {}
     _check_startup(root, book, host, service_settings.api_keys)
-    metrics_folder = tempfile.mkdtemp(prefix="modelbook-metrics-") if workers > 1 else None
-    os.environ |= {ROOT_VARIABLE: str(root), BOOK_VARIABLE: book} | (
-        {MULTIPROCESS_VARIABLE: metrics_folder} if metrics_folder else {}
-    )
+    os.environ |= {ROOT_VARIABLE: str(root), BOOK_VARIABLE: book}
     sys.stderr.write(f"modelbook: {book} at http://{host}:{port} (API docs: /docs)\n")
-    try:
-        uvicorn.run(
-            "modelbook.serving.server:create_worker_app",
-            factory=True,
-            host=host,
-            port=port,
-            workers=workers,
-            loop="uvloop",
-            http="httptools",
-            ws="none",
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            log_config=build_log_config(service_settings.log_level),
-            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-            proxy_headers=False,
-        )
-    finally:
-        if metrics_folder:
-            shutil.rmtree(metrics_folder, ignore_errors=True)
+    config = _configure_uvicorn(host, port, workers, service_settings.log_level)
+    if workers == 1:
+        uvicorn.Server(config).run()
+    else:
+        supervisor.run_workers(config)
+
+
+def _configure_uvicorn(host: str, port: int, workers: int, log_level: str) -> uvicorn.Config:
+    return uvicorn.Config(
+        "modelbook.serving.server:create_worker_app",
+        factory=True,
+        host=host,
+        port=port,
+        workers=workers,
+        loop="uvloop",
+        http=LimitedHttpProtocol,
+        ws="none",
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        log_config=build_log_config(log_level),
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        timeout_worker_healthcheck=supervisor.HEALTH_CHECK_SECONDS,
+        proxy_headers=False,
+    )
 
 
 def create_worker_app() -> Any:
     """Create the application in a worker process."""
+    supervisor.end_with_supervisor()
     from modelbook.serving.app import create_app
 
     return create_app(Path(os.environ[ROOT_VARIABLE]), os.environ[BOOK_VARIABLE])

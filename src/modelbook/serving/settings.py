@@ -90,6 +90,12 @@ class LimitSettings(SettingsGroup):
         description="bytes of all large bodies in progress in each worker; more are rejected "
         "with 503",
     )
+    max_header_bytes: int = Field(
+        65_536, ge=1024, description="bytes of a request's line and headers"
+    )
+    header_timeout_seconds: float = Field(
+        10, gt=0, description="seconds that a request's header may take to arrive"
+    )
     body_timeout_seconds: float = Field(
         10, gt=0, description="seconds that a body may take to arrive"
     )
