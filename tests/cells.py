@@ -6,12 +6,24 @@ import ast
 import contextlib
 import io
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from modelbook import config
-from modelbook.stage import project
+from modelbook.stage import build_proof, project
+
+
+@contextlib.contextmanager
+def inside_build(root: Path) -> Iterator[None]:
+    """This process as if a build of the project had started it."""
+    with (
+        build_proof.issue_token(root) as token,
+        mock.patch.dict(os.environ, {build_proof.VARIABLE: token}),
+    ):
+        yield
 
 
 def carry_out(
@@ -31,8 +43,8 @@ def carry_out(
     )["cells"]
     namespace: dict[str, Any] = {}
     shown = {}
-    for cell in cells:
-        if cell["cell_type"] == "code":
+    with inside_build(root) if wired else contextlib.nullcontext():
+        for cell in (cell for cell in cells if cell["cell_type"] == "code"):
             source = "".join(cell["source"])
             last = _run(source, namespace)
             if last is not None:
@@ -40,7 +52,8 @@ def carry_out(
             if cell["id"] == "open" and opened:
                 opened(namespace["context"])
             if "parameters" in cell["metadata"].get("tags", []):
-                namespace.update({**values, "In": [source]})
+                edits = "\n".join(f"{name} = {value!r}" for name, value in values.items())
+                namespace.update({**values, "In": [f"{source}\n{edits}"]})
                 if wired:
                     namespace.update(_wiring(root, stage, values["book"]))
     return namespace["context"], shown

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cells import inside_build
 from facts import missing_facts, refused
 from typer.testing import CliRunner
 
@@ -145,7 +146,8 @@ def test_the_reason_of_whoever_has_the_gate_asked_stands_before_the_gates_own(
     monkeypatch.setenv(promotion.REASON_VARIABLE, "Year 4 is in")
     candidate: Any = SimpleNamespace(name=MODEL, number=1, tags={})
     decision = Decision("hold", [Criterion("Good", "1", "0", False)])
-    promotion.apply_decision(root, candidate, None, decision, enforce=True, commit="c0ffee")
+    with inside_build(root):
+        promotion.apply_decision(root, candidate, None, decision, enforce=True, commit="c0ffee")
     why = history.read_history(root)[-1].reason
     assert why.startswith("Year 4 is in")
     assert missing_facts(why, "Good", 0, 1) == []

@@ -19,6 +19,7 @@ import cloudpickle
 import numpy as np
 import pandas as pd
 import pytest
+from cells import inside_build
 from facts import missing_facts, refused
 from filelock import FileLock
 from mlflow.exceptions import MlflowException
@@ -31,7 +32,7 @@ from sklearn.preprocessing import OneHotEncoder
 from modelbook import tasks
 from modelbook.contract import Contract
 from modelbook.display import summarize
-from modelbook.errors import ReproductionError, StoreError
+from modelbook.errors import PromotionError, ReproductionError, StoreError
 from modelbook.evaluation.golden_rows import make_golden_rows
 from modelbook.gate import Criterion, Decision
 from modelbook.registry import aliases, history, promotion, store, version_tables, versions
@@ -451,9 +452,24 @@ def enact(
 ) -> dict[str, Any]:
     decision = Decision(word, [Criterion(reason, "1", "1", word == "promote")])
     champion = versions.get_champion(root, BOOK)
-    return promotion.apply_decision(
-        root, candidate, champion, decision, enforce=enforce, commit="c0ffee"
+    with inside_build(root):
+        return promotion.apply_decision(
+            root, candidate, champion, decision, enforce=enforce, commit="c0ffee"
+        )
+
+
+def test_by_hand_nothing_is_recorded_and_nothing_moves(
+    root: Path, parts: dict[str, Any], contract: Contract, proven_here: None
+) -> None:
+    version, decision = enter(root, parts, contract), Decision("promote", [])
+    with pytest.raises(PromotionError, match=r"version 1[\s\S]*modelbook promote 1"):
+        promotion.apply_decision(root, version, None, decision, enforce=True, commit="c0ffee")
+    outcome = promotion.apply_decision(
+        root, version, None, decision, enforce=False, commit="c0ffee"
     )
+    assert (outcome["moved"], outcome["history"]) == (False, None)
+    assert alias(root) is None
+    assert history.read_history(root, BOOK) == []
 
 
 def test_promote_hold_and_dry_run(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from cells import inside_build
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from tiny import ROOT, STAGES
@@ -19,7 +20,7 @@ from modelbook import config, stage
 from modelbook.build import dependencies, kernels, staleness
 from modelbook.build.log_follower import explain_failure
 from modelbook.errors import ParameterError, StageError
-from modelbook.stage import files, progress, project
+from modelbook.stage import build_proof, files, progress, project
 
 PARAMETERS = "upstream = None\nproduct = None\nbook = 'tiny'\n"
 
@@ -39,12 +40,35 @@ class TestOpen:
         assert this.model_name == "tiny-by-hand"
         assert "Run by hand" in this._repr_html_()
 
-    def test_the_pipelines_paths_win(self, tiny):
+    def test_in_a_build_the_pipelines_paths_win(self, tiny):
         wired = {"product": {"train": str(tiny.root / "data/tiny/train.parquet")}, "upstream": {}}
-        this = stage.open("ingest", namespace(**wired))
+        with inside_build(tiny.root):
+            this = stage.open("ingest", namespace(**wired))
         assert not this.by_hand
         assert this.model_name == "tiny"
         assert this.product["train"] == tiny.root / "data/tiny/train.parquet"
+
+    @pytest.mark.parametrize("token", ["", "0" * 32])
+    def test_a_notebook_that_a_build_has_executed_is_by_hand_afterwards(
+        self, tiny, monkeypatch, token
+    ):
+        wired = {"product": {"train": str(tiny.root / "data/tiny/train.parquet")}, "upstream": {}}
+        cell = f"# Parameters\n{''.join(f'{name} = {value!r}' for name, value in wired.items())}"
+        monkeypatch.setenv(build_proof.VARIABLE, token)
+        with build_proof.issue_token(tiny.root):  # another build runs meanwhile
+            given = namespace(**wired)
+            given["In"].append(cell)
+            this = stage.open("ingest", given)
+        assert this.by_hand
+        assert this.product["train"] == tiny.root / "data/tiny/by-hand/train.parquet"
+
+    def test_a_token_ends_with_its_build(self, tiny, monkeypatch):
+        with build_proof.issue_token(tiny.root) as token:
+            monkeypatch.setenv(build_proof.VARIABLE, token)
+            assert build_proof.is_build(tiny.root)
+        assert not build_proof.is_build(tiny.root)
+        with build_proof.issue_token(tiny.root):
+            assert not build_proof.is_build(tiny.root)
 
     def test_an_unknown_parameter_is_fatal_and_the_nearest_is_named(self, tiny):
         with pytest.raises(ParameterError, match=r"'sede' .*1.*'seed'"):

@@ -78,7 +78,7 @@ class BuildExecutor(Executor):
             root = project.find_root()
             pipeline_spec.check_pipeline(root)
             project.read_parameters(root, project.find_env_file(root))
-            _check_target(sys.argv)
+            _check_command(sys.argv)
             staleness.remove_corrupt_metadata(root)
 
     def __call__(self, dag: Any, show_progress: bool) -> list[Any]:
@@ -191,8 +191,8 @@ def _check_limits(jobs: Any, timeout: Any, keep_runs: Any = 1) -> None:
             )
 
 
-def _check_target(command: list[str]) -> None:
-    """Check that ``ploomber build --partially`` names an existing stage."""
+def _check_command(command: list[str]) -> None:
+    """Check that ``ploomber build`` can run this command: its stage exists, and no debugger."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--partially", "-p", default="*")
     target = (
@@ -200,6 +200,12 @@ def _check_target(command: list[str]) -> None:
         if Path(command[0]).stem == "ploomber"
         else "*"
     )
+    if "--debug" in command:
+        raise BuildError(
+            "ploomber build --debug runs notebooks outside of the build",
+            expected="ploomber build without --debug",
+            next="run the failing notebook by hand in JupyterLab: make lab; then %debug",
+        )
     if not fnmatch.filter(config.STAGES, target):
         raise BuildError(
             f"there is no stage {target!r} to build up to",

@@ -26,7 +26,7 @@ from jupyter_core.utils import run_sync
 from modelbook import config
 from modelbook.build.kernel_options import KERNEL_ENVIRONMENT, KERNEL_OPTIONS
 from modelbook.errors import BuildError
-from modelbook.stage import origins
+from modelbook.stage import build_proof, origins
 from modelbook.stage.progress import LOG_VARIABLE, append_progress
 
 START_TIMEOUT = 180  # seconds until a kernel responds; a cold import takes up to a minute
@@ -36,7 +36,7 @@ OOM_EVENTS_FILE = Path("/sys/fs/cgroup/memory.events")  # counts out-of-memory k
 class StageKernel:
     """Kernel of one stage; starts the imports of its notebook at once."""
 
-    def __init__(self, root: Path, stage: str, log: Path) -> None:
+    def __init__(self, root: Path, stage: str, log: Path, token: str) -> None:
         # With a blocking manager, Ctrl-C would get lost in the notebook client's event loop.
         self.manager = AsyncKernelManager(kernel_name="python3", **_connection_options())
         self._oom_kills_at_start = _count_oom_kills()
@@ -44,6 +44,7 @@ class StageKernel:
             **os.environ,
             **KERNEL_ENVIRONMENT,
             LOG_VARIABLE: str(log),
+            build_proof.VARIABLE: token,
             **origins.export_command_line(),
         }
         kernel_arguments = self.manager.kernel_spec.argv  # type: ignore[union-attr]
@@ -116,8 +117,8 @@ class StageKernel:
 class KernelPool:
     """Kernels of one build; shuts all of them down on exit."""
 
-    def __init__(self, root: Path, logs: Mapping[str, Path]) -> None:
-        self._root, self._logs = root, logs
+    def __init__(self, root: Path, logs: Mapping[str, Path], token: str) -> None:
+        self._root, self._logs, self._token = root, logs, token
         self._prestarted: dict[str, StageKernel] = {}
         self._running: dict[str, StageKernel] = {}
         self._is_stopped = False
@@ -134,7 +135,7 @@ class KernelPool:
         """Start a stage's kernel in advance; if that fails, it is started when it is needed."""
         if stage not in self._prestarted and stage not in self._running:
             with suppress(Exception):  # reported when the stage starts it again
-                self._prestarted[stage] = StageKernel(self._root, stage, self._logs[stage])
+                self._prestarted[stage] = self._start(stage)
 
     @contextmanager
     def acquire(self, stage: str) -> Iterator[StageKernel]:
@@ -163,6 +164,9 @@ class KernelPool:
         for kernel in [*self._prestarted.values(), *self._running.values()]:
             kernel.kill()
 
+    def _start(self, stage: str) -> StageKernel:
+        return StageKernel(self._root, stage, self._logs[stage], self._token)
+
     def _start_with_retry(self, stage: str) -> StageKernel:
         first = self._try_start(stage)
         if isinstance(first, StageKernel):
@@ -181,9 +185,7 @@ class KernelPool:
 
     def _try_start(self, stage: str) -> StageKernel | Exception:
         try:
-            kernel = self._prestarted.pop(stage, None) or StageKernel(
-                self._root, stage, self._logs[stage]
-            )
+            kernel = self._prestarted.pop(stage, None) or self._start(stage)
         except Exception as error:  # such as a missing kernelspec
             return error
         self._running[stage] = kernel

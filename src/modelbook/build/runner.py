@@ -19,6 +19,7 @@ from modelbook.build import dependencies, staleness
 from modelbook.build.kernels import KernelPool
 from modelbook.build.log_follower import LogFollower, explain_failure
 from modelbook.build.progress_screen import BuildScreen
+from modelbook.stage import build_proof
 
 FINISHED_STATUSES = {TaskStatus.Executed, TaskStatus.Skipped}
 POLL_SECONDS = 1.0  # between checks of time limits
@@ -77,7 +78,8 @@ class StageRunner:
         with (
             _catch_signals() as interrupted,
             BuildScreen() as self._screen,
-            KernelPool(self._root, self._logs) as self._kernels,
+            build_proof.issue_token(self._root) as token,
+            KernelPool(self._root, self._logs, token) as self._kernels,
             ThreadPoolExecutor(self._jobs) as pool,
         ):
             self._start_ready_stages(pool)

@@ -19,6 +19,7 @@ from modelbook.registry import aliases, history, transactions
 from modelbook.registry.aliases import CHALLENGER, CHAMPION, DIGEST_TAG, RegisteredVersion
 from modelbook.registry.history import ROLL_BACK, HistoryEntry
 from modelbook.registry.store import tracking_uri
+from modelbook.stage import build_proof
 from modelbook.tasks.metric_format import HEADLINE_METRICS
 
 REASON_VARIABLE = "MODELBOOK_WHY"  # reason of the user who runs the gate, recorded first
@@ -40,6 +41,8 @@ def apply_decision(
 ) -> dict[str, Any]:
     """Record the gate's decision, apply it, and verify the resulting champion in a clean process.
 
+    Only in a build: by hand nothing is recorded, because a recorded decision approves a promotion.
+
     Parameters
     ----------
     champion : ModelVersion or None
@@ -51,7 +54,8 @@ def apply_decision(
     -------
     dict
         ``champion`` (version number or None), ``moved``, ``golden_rows`` reproduced exactly (0
-        without a champion), ``scorer`` (description), ``history`` (number of the last entry).
+        without a champion), ``scorer`` (description), ``history`` (number of the last entry, or
+        None by hand).
 
     Raises
     ------
@@ -59,8 +63,16 @@ def apply_decision(
         When the candidate, or on a hold the champion, does not reproduce its golden rows; the alias
         does not move.
     PromotionError
-        When the champion has changed in the meantime.
+        When the champion has changed in the meantime, or by hand with ``enforce``.
     """
+    in_build = build_proof.is_build(root)
+    if enforce and not in_build:
+        raise PromotionError(
+            f"enforce = True in a run by hand; version {candidate.number} of {candidate.name} "
+            "was not promoted",
+            expected="the gate of a build, which alone moves the alias",
+            next=f"modelbook build; or, on your own account: modelbook promote {candidate.number}",
+        )
     user_reason = os.environ.get(REASON_VARIABLE, "").strip().rstrip(".")
     reasons = [
         *([f"{user_reason}."] if user_reason else []),
@@ -71,15 +83,19 @@ def apply_decision(
         "criteria": decision.to_records(),
         "gate": "enforce" if enforce else "dry_run",
     }
-    entry = history.record_decision(
-        root, model_name, decision.action, candidate.number, reason, evidence, commit
+    entry = (
+        history.record_decision(
+            root, model_name, decision.action, candidate.number, reason, evidence, commit
+        )
+        if in_build
+        else None
     )
     moves_alias = decision.action == PROMOTE and enforce
     served_version = candidate if moves_alias else champion
     golden_row_count = (
         verify_golden_rows(root, model_name, served_version.number) if served_version else 0
     )
-    if moves_alias:
+    if moves_alias and entry:
         evidence = _select_evidence_tags(candidate.tags) | {
             "decision": entry.number,
             "golden_rows": golden_row_count,
@@ -107,7 +123,7 @@ def apply_decision(
         "moved": moves_alias,
         "golden_rows": golden_row_count,
         "scorer": scorer_name,
-        "history": entry.number,
+        "history": entry.number if entry else None,
     }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from modelbook import config
 from modelbook.errors import ParameterError, StageError
-from modelbook.stage import files, origins, pipeline_spec, project, reproducibility
+from modelbook.stage import build_proof, files, origins, pipeline_spec, project, reproducibility
 from modelbook.stage.progress import log_progress
 from modelbook.stage.verdict import Verdict
 
@@ -32,8 +32,8 @@ class Stage:
     root : Path
         The project's folder.
     by_hand : bool
-        True if the notebook was not started by the pipeline. Products then go to a ``by-hand``
-        folder, and no alias of the book moves.
+        True if no running build has started this kernel, whichever copy of the notebook it is.
+        Products then go to a ``by-hand`` folder, and no alias of the book moves.
     """
 
     name: str
@@ -225,9 +225,7 @@ def open(name: str, namespace: dict[str, Any]) -> Stage:
         )
     root = project.find_root()
     pipeline_spec.check_stage(root, name)
-    upstream: dict[str, Any] = namespace.get("upstream") or {}
-    product: dict[str, Any] = namespace.get("product") or {}
-    by_hand = not product
+    by_hand = not build_proof.is_build(root)
     cell_values, injected = _read_parameters(namespace)
     values, value_origins = (
         origins.resolve_by_hand(name, cell_values, injected)
@@ -235,8 +233,8 @@ def open(name: str, namespace: dict[str, Any]) -> Stage:
         else origins.resolve_for_build(root, name, cell_values)
     )
     params = config.validate(name, values, value_origins)
-    tasks = project.read_tasks(root, params.book)
     if by_hand:
+        tasks = project.read_tasks(root, params.book)
         product = {
             key: project.by_hand_path(path, root) for key, path in tasks[name]["product"].items()
         }
@@ -249,6 +247,8 @@ def open(name: str, namespace: dict[str, Any]) -> Stage:
                 params.model_copy(update={"gate": "dry_run"}),
                 {**value_origins, "gate": "run by hand"},
             )
+    else:  # injected by the build
+        product, upstream = namespace["product"], namespace["upstream"] or {}
     upstream_paths = {upstream_name: _to_paths(paths) for upstream_name, paths in upstream.items()}
     _check_upstream(name, params.book, upstream_paths, root)
     return Stage(name, params, root, upstream_paths, _to_paths(product), by_hand, value_origins)

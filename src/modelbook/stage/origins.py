@@ -28,6 +28,7 @@ NON_PARAMETER_VARIABLES = {
     "PROGRESS",
     "TOLD",
     "BROWSER",
+    "BUILD_TOKEN",
     "SERVING_BOOK",
     "SERVING_FROM",
     "WEBHOOK",

@@ -51,8 +51,8 @@ def check_pipeline(root: Path) -> None:
 def check_stage(root: Path, stage: str) -> None:
     """Check what one stage needs to be opened from its notebook.
 
-    A notebook saved with an injected parameters cell is rejected: run by hand, it would overwrite
-    the pipeline's products.
+    A notebook saved with an injected parameters cell is rejected: the cell would override edits of
+    the parameters cell.
 
     Raises
     ------

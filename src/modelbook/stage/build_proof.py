@@ -1,0 +1,48 @@
+"""Proof that a kernel belongs to the build that is running: a token that no notebook carries.
+
+Only a build may write a book's products and move its aliases. The parameters that it injects stay
+in the executed notebook, so they prove nothing. A build therefore puts a random token, valid until
+it ends, into the environment of the kernels that it starts, and the token's hash beside its lock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from modelbook.atomic import atomic_write
+
+VARIABLE = "MODELBOOK_BUILD_TOKEN"
+
+
+@contextmanager
+def issue_token(root: Path) -> Iterator[str]:
+    """Yield a token for the kernels of a build; it is void when the block ends."""
+    token = secrets.token_hex(16)
+    with atomic_write(_record_path(root)) as temporary_path:
+        temporary_path.write_text(_digest(token), encoding="utf-8")
+    try:
+        yield token
+    finally:
+        _record_path(root).unlink(missing_ok=True)
+
+
+def is_build(root: Path) -> bool:
+    """Return whether this process was started by the build that is running in a project."""
+    token, path = os.environ.get(VARIABLE), _record_path(root)
+    if not token or not path.is_file():
+        return False
+    return hmac.compare_digest(path.read_text(encoding="utf-8"), _digest(token))
+
+
+def _record_path(root: Path) -> Path:
+    return root / "models" / ".build.token"
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
