@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 import pytest
 
@@ -24,13 +25,18 @@ def tiny(tiny, monkeypatch):
     return tiny
 
 
-def compared(extra: str = "", injected: str = "", **wired):
-    """The compare stage, opened from a notebook that holds these cells."""
-    cells = ["", CELL + extra, *([f"# Parameters\n{injected}"] if injected else [])]
+def cell_of(extra: str = "", injected: str = "", first: str = CELL) -> dict:
+    """The variables of a notebook that has run these cells."""
+    cells = ["", first + extra, *([f"# Parameters\n{injected}"] if injected else [])]
     given: dict = {}
     for cell in cells:
         exec(cell, given)
-    return stage.open("compare", {**given, "In": cells, **wired})
+    return {**given, "In": cells}
+
+
+def compared(extra: str = "", injected: str = ""):
+    """The compare stage, opened from such a notebook."""
+    return stage.open("compare", cell_of(extra, injected))
 
 
 class TestRetrained:
@@ -190,7 +196,10 @@ class TestByHand:
     def test_the_default_and_an_edited_cell(self, tiny):
         this = compared("folds = 4\n")
         assert this.params.folds == 4
-        assert (this.origins["folds"], this.origins["seed"]) == ("parameters cell", "default")
+        assert (this.origins["folds"], this.origins["seed"]) == (
+            "parameters cell",
+            "env file env.yaml",
+        )
 
     def test_an_edited_cell_comes_before_the_environment(self, tiny, monkeypatch):
         monkeypatch.setenv("MODELBOOK_FOLDS", "3")
@@ -204,8 +213,34 @@ class TestByHand:
         this = compared(injected="folds = 5\n")
         assert (this.params.folds, this.origins["folds"]) == (5, "command line")
 
+    def test_what_is_not_edited_comes_from_the_env_file_of_the_book(self, tiny):
+        ingest = partial(cell_of, first="upstream = None\nproduct = None\nbook = 'tiny'\n")
+        birds = (tiny.root / "env.yaml").read_text().replace("book: tiny", "book: birds")
+        (tiny.root / "env.birds.yaml").write_text(birds.replace("table: rand-hie", "table: b.csv"))
+        for given in (ingest("book = 'birds'\n"), ingest(injected="book = 'birds'\n")):
+            this = stage.open("ingest", given)
+            assert (this.book, this.params.table) == ("birds", "b.csv")
+            assert this.origins["table"] == "env file env.birds.yaml"
+            assert this.product["train"].parts[-3:-1] == ("birds", "by-hand")
+        assert stage.open("ingest", {"book": "birds"}).params.table == "b.csv"  # of a script
+
+    def test_a_book_without_an_env_file(self, tiny):
+        with pytest.raises(StageError, match=r"'birds'\n.*tiny\n.*env\.birds\.yaml"):
+            stage.open("compare", cell_of("book = 'birds'\n"))
+
+    def test_what_later_cells_compute_under_the_name_of_a_parameter_is_none(self, tiny):
+        given = {**cell_of(), "folds": [1, 2], "seed": "a word"}
+        given["In"].append("folds = [1, 2]\nseed = 'a word'")
+        assert stage.open("compare", given).params.folds == 2
+
+    def test_an_executed_copy_keeps_the_values_of_its_build_and_takes_edits(self, tiny):
+        injected = "product = {'nb': 'x.ipynb'}\nbook = 'tiny'\nfolds = 2\nseed = 7\n"
+        this = compared(injected=injected)
+        assert (this.params.folds, this.params.seed) == (2, 7)
+        assert this.origins["seed"] == "parameters cell"
+        assert this.by_hand
+
     def test_what_a_build_would_do_otherwise_is_said(self, tiny):
-        shown = compared()._repr_html_()
+        shown = compared("folds = 4\n")._repr_html_()
         assert "<code>folds</code> = 2 (env file env.yaml)" in shown
-        assert "<code>families</code> = lr nb (env file env.yaml)" in shown
         assert "<code>seed</code>" not in shown

@@ -137,6 +137,8 @@ def root(built, tmp_path_factory) -> Path:
     (root / "contracts/other.yaml").write_text(
         contract.read_text().replace("max: 66", "max: 67"), encoding="utf-8"
     )
+    env = (root / "env.yaml").read_text()
+    (root / "env.other.yaml").write_text(env.replace("book: tiny", "book: other"))
     (root / "features").mkdir()
     (root / "features/ratios.py").write_text(
         "from sklearn.base import BaseEstimator\n"

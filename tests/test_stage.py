@@ -107,7 +107,7 @@ class TestOpen:
         rows = re.findall(r"<tr>(.*?)</tr>", shown)
         cells = [re.findall(r">([^<>]+)<", row)[:3] for row in rows]
         assert ["seed", "7", "parameters cell"] in cells
-        assert ["table", "rand-hie", "default"] in cells
+        assert ["table", "rand-hie", "env file env.yaml"] in cells
 
 
 class TestProducts:

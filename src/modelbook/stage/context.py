@@ -226,9 +226,9 @@ def open(name: str, namespace: dict[str, Any]) -> Stage:
     root = project.find_root()
     pipeline_spec.check_stage(root, name)
     by_hand = not build_proof.is_build(root)
-    cell_values, injected = _read_parameters(namespace)
+    cell_values, injected = _read_parameters(name, namespace)
     values, value_origins = (
-        origins.resolve_by_hand(name, cell_values, injected)
+        origins.resolve_by_hand(root, name, cell_values, injected)
         if by_hand
         else origins.resolve_for_build(root, name, cell_values)
     )
@@ -258,37 +258,27 @@ def _to_paths(products: dict[str, Any]) -> dict[str, Path]:
     return {key: Path(path) for key, path in products.items()}
 
 
-def _read_parameters(namespace: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
-    """Return the names and current values that the parameters cells assign, and the injected names.
+def _read_parameters(stage: str, namespace: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
+    """Return the values that the parameters cells assign, and the names set by Papermill.
 
     The cells are read rather than the namespace, so that undeclared injected parameters are
-    detected, and variables left over from an earlier *Run All* are not mistaken for parameters.
+    detected, and variables of other cells are not mistaken for parameters.
     """
-    cells = namespace.get("In", [])
-    injected = {
-        name
-        for cell in cells
-        if cell.startswith("# Parameters\n")
-        for name in pipeline_spec.find_assigned_names(cell)
-    } - pipeline_spec.PIPELINE_VARIABLES
-    declared = {
-        name
-        for cell in cells
-        if _is_parameters_cell(cell)
-        for name in pipeline_spec.find_assigned_names(cell)
-    }
-    assigned = (
-        injected | declared or set(namespace) & _all_parameter_names()
-    ) - pipeline_spec.PIPELINE_VARIABLES
-    return {name: namespace[name] for name in sorted(assigned)}, injected
-
-
-def _is_parameters_cell(cell: str) -> bool:
-    return {"upstream", "product"} <= set(pipeline_spec.find_assigned_names(cell))
-
-
-def _all_parameter_names() -> set[str]:
-    return {name for model in config.STAGES.values() for name in model.model_fields}
+    if "In" not in namespace:  # a script
+        names = config.STAGES[stage].model_fields.keys() & namespace.keys()
+        return {name: namespace[name] for name in names}, set()
+    values: dict[str, Any] = {}
+    injected: set[str] = set()
+    for cell in namespace["In"]:
+        assigned = pipeline_spec.read_assignments(cell, namespace)
+        is_injected = cell.startswith("# Parameters\n")
+        if is_injected or assigned.keys() >= pipeline_spec.PIPELINE_VARIABLES:
+            values |= assigned
+            # Products mark the parameters of a build: the notebook is a copy that it has executed.
+            injected |= assigned.keys() if is_injected and "product" not in assigned else set()
+    for name in pipeline_spec.PIPELINE_VARIABLES:
+        values.pop(name, None)
+    return values, injected
 
 
 def _check_upstream(name: str, book: str, upstream: dict[str, dict[str, Path]], root: Path) -> None:

@@ -1,8 +1,8 @@
 """Resolve parameter values from their sources, in order of precedence.
 
 The command line comes first, then environment variables (``MODELBOOK_FOLDS=3``), the values of the
-last retrain, the env file and ``pipeline.yaml``, and the default. In a run by hand, a value edited
-in the parameters cell takes the place of the command line.
+last retrain, and the book's env file and ``pipeline.yaml``. In a run by hand, a value edited in the
+parameters cell, or given to Papermill, takes the place of the command line.
 """
 
 from __future__ import annotations
@@ -36,14 +36,8 @@ NON_PARAMETER_VARIABLES = {
 SETTINGS_PREFIXES = (PREFIX + "SERVE_", PREFIX + "STORE_")  # validated by service and store
 # Passes the names that are set on the build's command line to its kernels.
 COMMAND_LINE_VARIABLE = "MODELBOOK_TOLD"
-DEFAULT, PARAMETERS_CELL, COMMAND_LINE, PIPELINE_FILE = (
-    "default",
-    "parameters cell",
-    "command line",
-    "pipeline.yaml",
-)
+PARAMETERS_CELL, COMMAND_LINE, PIPELINE_FILE = "parameters cell", "command line", "pipeline.yaml"
 LAST_RETRAIN = "the last retrain"
-ABOVE_ENVIRONMENT = {COMMAND_LINE, PARAMETERS_CELL}  # not overridden by environment variables
 
 Values = dict[str, Any]
 Origins = dict[str, str]
@@ -76,15 +70,33 @@ def resolve_for_build(
 
 
 def resolve_by_hand(
-    stage: str, cell_values: Mapping[str, Any], injected: set[str]
+    root: Path, stage: str, cell_values: Mapping[str, Any], injected: set[str]
 ) -> tuple[Values, Origins]:
-    """Resolve values and origins outside a build; ``injected`` are the names set by Papermill."""
+    """Resolve values and origins outside a build: edits, else the values of the chosen book.
+
+    Parameters
+    ----------
+    cell_values : Mapping
+        Values of the parameters cells by name.
+    injected : set of str
+        Names set on Papermill's command line.
+
+    Raises
+    ------
+    StageError
+        If no env file names the book.
+    """
     fields = config.STAGES[stage].model_fields
-    origins = {}
+    env_file = project.find_env_file(root, cell_values.get("book", fields["book"].default))
+    values, origins = resolve_for_build(
+        root, stage, project.read_parameters(root, env_file).get(stage, {}), env_file
+    )
     for name, value in cell_values.items():
-        edited = name not in fields or not _is_same_as_text(value, fields[name].default)
-        origins[name] = COMMAND_LINE if name in injected else PARAMETERS_CELL if edited else DEFAULT
-    return _apply_environment(stage, dict(cell_values), origins)
+        if name in injected:
+            values[name], origins[name] = value, COMMAND_LINE
+        elif name not in fields or not _is_same_as_text(value, fields[name].default):
+            values[name], origins[name] = value, PARAMETERS_CELL
+    return values, origins
 
 
 def read_environment(stage: str) -> Values:
@@ -151,7 +163,7 @@ def find_build_differences(
 
 def _apply_environment(stage: str, values: Values, origins: Origins) -> tuple[Values, Origins]:
     for name, value in read_environment(stage).items():
-        if origins.get(name) not in ABOVE_ENVIRONMENT:
+        if origins.get(name) != COMMAND_LINE:
             values[name], origins[name] = value, f"environment {PREFIX}{name.upper()}"
     return values, origins
 

@@ -6,7 +6,7 @@ import ast
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,21 @@ def find_assigned_names(source: str) -> list[str]:
         else []
     )
     return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+def read_assignments(source: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that a cell assigns: literals from its source, others as they are now."""
+    tree = _parse_code(source)
+    values = {}
+    for node in tree.body if tree else []:
+        if isinstance(node, ast.Assign):
+            names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+            for name in names:
+                try:
+                    values[name] = ast.literal_eval(node.value)
+                except ValueError:  # an expression, such as 5 * 60
+                    values[name] = namespace.get(name)
+    return values
 
 
 def _raise_problems(problems: list[str]) -> None:
