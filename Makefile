@@ -74,7 +74,7 @@ demo: .venv/run ## see the whole loop on one screen, on a small book in the fold
 
 .PHONY: mlflow
 mlflow: .venv/run ## open the MLflow UI on the project's store, at http://127.0.0.1:5000; options in MLFLOW
-	@$(BIN)/modelbook store && $(BIN)/python -m modelbook.registry.mlflow_ui $(MLFLOW)
+	@$(BIN)/python -m modelbook.registry.mlflow_ui $(MLFLOW)
 
 .PHONY: pdf
 pdf: .venv/run ## print the reports of the book as PDF, beside their pages; wants Chromium or Chrome

@@ -1,3 +1,19 @@
 """Modelbook: from a table to a compared, registered, gated and watched model, in six notebooks."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from modelbook.registry.opening import champion, tracking_uri
+
+__all__ = ["champion", "tracking_uri"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Import what reads the store only when it is used: stages import the package for less."""
+    if name in __all__:
+        return getattr(import_module(".registry.opening", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

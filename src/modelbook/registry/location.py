@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from modelbook.config import store
+from modelbook.errors import StoreError
 from modelbook.redaction import redact
 
 
@@ -27,6 +28,22 @@ def display_uri(root: Path) -> str:
 def is_local_database(root: Path) -> bool:
     """Return whether the store's database is the project's SQLite file."""
     return not store.load_settings(root).database
+
+
+def require_store(root: Path) -> None:
+    """Check that there is a store to read, because MLflow would create an empty one.
+
+    Raises
+    ------
+    StoreError
+        When the project's SQLite file does not exist.
+    """
+    if is_local_database(root) and not database_path(root).is_file():
+        raise StoreError(
+            f"there is no MLflow store yet: {database_path(root)}",
+            expected="a project that has been built",
+            next="modelbook build",
+        )
 
 
 def local_artifact_folder(root: Path) -> Path:

@@ -9,7 +9,8 @@ import os
 import sys
 from pathlib import Path
 
-from modelbook.registry.location import tracking_uri
+from modelbook.errors import StoreError
+from modelbook.registry.location import require_store, tracking_uri
 
 
 def main(arguments: list[str]) -> None:
@@ -17,6 +18,10 @@ def main(arguments: list[str]) -> None:
 
     The store's URI is passed in the environment, because other users can see command lines.
     """
+    try:
+        require_store(Path.cwd())
+    except StoreError as error:
+        sys.exit(f"StoreError: {error}")
     command = [str(Path(sys.executable).with_name("mlflow")), "ui", *arguments]
     os.execve(
         command[0], command, {**os.environ, "MLFLOW_BACKEND_STORE_URI": tracking_uri(Path.cwd())}

@@ -24,6 +24,7 @@ from modelbook.registry.location import (
     display_uri,
     has_local_artifacts,
     is_local_database,
+    require_store,
     tracking_uri,
 )
 
@@ -47,7 +48,7 @@ def ensure_store(root: Path) -> None:
         artifact_storage.check_write_access(artifact_uri(root))
     with _creation_lock(root):  # locked before the check: another process may be creating the store
         if not check_store(root):
-            create_client(root).search_experiments(max_results=1)
+            _configure(root).MlflowClient().search_experiments(max_results=1)
 
 
 def check_store(root: Path) -> bool:
@@ -139,8 +140,14 @@ def configure_mlflow(root: Path) -> ModuleType:
     Raises
     ------
     StoreError
-        When PostgreSQL is unreachable; MLflow itself would retry for many minutes.
+        When there is no store yet, or PostgreSQL is unreachable; MLflow itself would create an
+        empty store, or retry for many minutes.
     """
+    require_store(root)
+    return _configure(root)
+
+
+def _configure(root: Path) -> ModuleType:
     if not is_local_database(root):
         with transactions.begin_transaction(root):
             pass

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow.entities import Metric, Param
 
 from modelbook.redaction import redact
-from modelbook.registry.store import create_client, ensure_experiment
+from modelbook.registry.store import create_client, ensure_experiment, ensure_store
 
 if TYPE_CHECKING:
     from modelbook.training.candidate import Candidate
@@ -36,6 +36,7 @@ class StageRun:
     """
 
     def __init__(self, root: Path, book: str, stage: str, tags: Mapping[str, Any]) -> None:
+        ensure_store(root)
         self._client = create_client(root)
         self._experiment_id = ensure_experiment(self._client, root, book)
         self._terminate_stale_runs(stage)

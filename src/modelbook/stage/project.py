@@ -75,6 +75,11 @@ def find_env_file(root: Path, book: str | None = None) -> Path:
     return books[book]
 
 
+def read_book(env_file: Path) -> str:
+    """Return the name of the book of an env file."""
+    return str(_read_yaml(env_file).get("book"))
+
+
 def build_command(root: Path, book: str) -> str:
     """Return the shell command that builds a book."""
     try:

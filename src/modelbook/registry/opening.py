@@ -1,0 +1,55 @@
+"""Open a project's store to read it, from any folder of the project: its address, a champion."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from modelbook.errors import StoreError
+from modelbook.registry import aliases, location
+from modelbook.stage import project
+
+
+def tracking_uri() -> str:
+    """Return the address of the project's MLflow store, for ``mlflow.set_tracking_uri``.
+
+    Raises
+    ------
+    StoreError
+        When there is no store yet: MLflow would create an empty one.
+    """
+    root = project.find_root()
+    location.require_store(root)
+    return location.tracking_uri(root)
+
+
+def champion(book: str | None = None) -> Any:
+    """Load the champion of a book: its fitted scikit-learn ``Pipeline``.
+
+    Parameters
+    ----------
+    book : str, optional
+        By default the book of ``env.yaml``.
+
+    Raises
+    ------
+    StoreError
+        When there is no store or no champion, or its files differ from those registered.
+    """
+    import cloudpickle
+
+    root = project.find_root()
+    location.require_store(root)
+    name = book or project.read_book(project.find_env_file(root))
+    version = aliases.read_aliases(root, name).get(aliases.CHAMPION)
+    if version is None:
+        raise StoreError(
+            f"the book {name!r} has no champion",
+            expected="a built book whose gate has promoted a version",
+            next=f"{project.build_command(root, name)}; modelbook history --book {name} says why",
+        )
+    version.verify_files()
+    # Unpickling imports PyCaret, which would write logs.log into the working folder.
+    os.environ.setdefault("PYCARET_CUSTOM_LOGGING_PATH", os.devnull)
+    with (version.artifact_folder / "model.pkl").open("rb") as file:
+        return cloudpickle.load(file)
