@@ -476,11 +476,13 @@ def test_promote_hold_and_dry_run(
     root: Path, parts: dict[str, Any], other: dict[str, Any], contract: Contract, proven_here: None
 ) -> None:
     one, two = enter(root, parts, contract), enter(root, other, contract)
-    nothing = {"champion": None, "moved": False, "golden_rows": 0, "scorer": "none"}
+    nothing = {
+        "champion": None, "moved": False, "golden_rows": 0, "scorer": "none", "monitored": 1,
+    }  # fmt: skip
     assert enact(root, one, "hold") == {**nothing, "history": 1}
     assert enact(root, one, "promote", enforce=False) == {**nothing, "history": 2}
     assert alias(root) is None
-    first = {"champion": 1, "golden_rows": 30, "scorer": one.tags["scorer"]}
+    first = {"champion": 1, "golden_rows": 30, "scorer": one.tags["scorer"], "monitored": 1}
     assert enact(root, one, "promote") == {**first, "moved": True, "history": 4}
     for place, (word, enforce) in enumerate((("hold", True), ("promote", False)), 5):
         assert enact(root, two, word, enforce=enforce) == {

@@ -6,6 +6,7 @@ ModelbookError
 ├── DataError                     the table is missing, unreadable, empty, or cannot be learned from
 │   └── ContractViolationError    the table breaks its contract
 ├── StageError                    a product of an earlier stage, or of this one, is missing
+├── SandboxError                  a sandbox cannot be used, or another kernel writes it
 ├── PipelineSpecError             notebook, parameter model and pipeline.yaml of a stage disagree
 ├── TrainingError                 no candidate could be trained
 ├── TransformerError              a custom transformer is missing, or fails its checks
@@ -74,6 +75,10 @@ class ContractViolationError(DataError):
 
 class StageError(ModelbookError):
     """A product of an earlier stage, or of this one, is missing."""
+
+
+class SandboxError(ModelbookError):
+    """A sandbox cannot be used, or another kernel writes it."""
 
 
 class PipelineSpecError(ModelbookError):

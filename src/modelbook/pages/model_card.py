@@ -174,13 +174,14 @@ def _navigation_links(
     dossier: dict[str, Any], target: Path, root: Path, stages: Sequence[str]
 ) -> dict[str, Any]:
     from modelbook.stage.project import BY_HAND
+    from modelbook.stage.sandbox import FOLDER
 
     def relative_link(path: Path) -> str:
         return Path(os.path.relpath(path.resolve(), target.resolve().parent)).as_posix()
 
-    folder = (
-        target.parent.parent if target.parent.name == BY_HAND else target.parent
-    )  # by hand there are no reports
+    book = dossier["model"].removesuffix(f"-{BY_HAND}").partition(".")[0]  # of a sandbox: BOOK.NAME
+    outside = {BY_HAND, FOLDER}  # by hand and in sandboxes there are no reports
+    folder = next((path.parent for path in target.parents if path.name in outside), target.parent)
     pages = [(name, folder / f"{config.stage_stem(name)}.html") for name in stages or config.STAGES]
     return {
         "home": relative_link(root / "reports" / "index.html"),
@@ -188,5 +189,5 @@ def _navigation_links(
             (name, config.stage_stem(name)[:2].lstrip("0"), relative_link(path))
             for name, path in pages
         ],
-        "book": dossier["model"].removesuffix(f"-{BY_HAND}"),
+        "book": book,
     }

@@ -55,7 +55,8 @@ def apply_decision(
     dict
         ``champion`` (version number or None), ``moved``, ``golden_rows`` reproduced exactly (0
         without a champion), ``scorer`` (description), ``history`` (number of the last entry, or
-        None by hand).
+        None by hand), ``monitored`` (number of the candidate's model that monitoring evaluates: in
+        a sandbox the champion is another model's).
 
     Raises
     ------
@@ -93,7 +94,9 @@ def apply_decision(
     moves_alias = decision.action == PROMOTE and enforce
     served_version = candidate if moves_alias else champion
     golden_row_count = (
-        verify_golden_rows(root, model_name, served_version.number) if served_version else 0
+        verify_golden_rows(root, served_version.name, served_version.number)
+        if served_version
+        else 0
     )
     if moves_alias and entry:
         evidence = _select_evidence_tags(candidate.tags) | {
@@ -124,6 +127,9 @@ def apply_decision(
         "golden_rows": golden_row_count,
         "scorer": scorer_name,
         "history": entry.number if entry else None,
+        "monitored": served_version.number
+        if served_version and served_version.name == model_name
+        else candidate.number,
     }
 
 

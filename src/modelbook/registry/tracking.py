@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow.entities import Metric, Param
+from mlflow.entities import Metric, Param, ViewType
 
 from modelbook.redaction import redact
 from modelbook.registry.store import create_client, ensure_experiment, ensure_store
@@ -95,11 +95,13 @@ class StageRun:
 def count_holdout_evaluations(root: Path, holdout_fingerprint: str) -> int:
     """Count the runs, in any book, that evaluated the holdout with this fingerprint."""
     client = create_client(root)
-    experiment_ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    experiments = client.search_experiments(view_type=ViewType.ALL)  # dropped sandboxes among them
+    experiment_ids = [experiment.experiment_id for experiment in experiments]
     return len(
         client.search_runs(
             experiment_ids,
             f"tags.holdout = '{holdout_fingerprint}'",
+            run_view_type=ViewType.ALL,
             max_results=MAX_SEARCH_RESULTS,
         )
     )

@@ -13,6 +13,7 @@ from modelbook import config
 from modelbook.errors import ParameterError, StageError
 from modelbook.stage import build_proof, files, origins, pipeline_spec, project, reproducibility
 from modelbook.stage.progress import log_progress
+from modelbook.stage.sandbox import Sandbox, open_sandbox
 from modelbook.stage.verdict import Verdict
 
 NOTEBOOK_PRODUCTS = {"nb", "report"}  # products that the build makes from the notebook
@@ -34,6 +35,8 @@ class Stage:
     by_hand : bool
         True if no running build has started this kernel, whichever copy of the notebook it is.
         Products then go to a ``by-hand`` folder, and no alias of the book moves.
+    sandbox : Sandbox or None
+        The sandbox that a run by hand reads from and writes to, instead of that folder.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Stage:
     product: dict[str, Path]
     by_hand: bool
     origins: dict[str, str]
+    sandbox: Sandbox | None = None
     started_at: float = field(default_factory=time.time)
     written_products: set[str] = field(default_factory=set)
 
@@ -53,6 +57,8 @@ class Stage:
     @property
     def model_name(self) -> str:
         """Registered model name: the book's name, with a suffix in a run by hand."""
+        if self.sandbox:
+            return self.sandbox.model_name
         return f"{self.book}-{project.BY_HAND}" if self.by_hand else self.book
 
     @property
@@ -87,7 +93,17 @@ class Stage:
         return files.read(self.upstream[stage]["receipt"])["details"]
 
     def write(self, **products: Any) -> None:
-        """Write products atomically, each under its name in ``pipeline.yaml``."""
+        """Write products atomically, each under its name in ``pipeline.yaml``.
+
+        Raises
+        ------
+        StageError
+            If the stage has no such product.
+        SandboxError
+            If another kernel is writing to this sandbox.
+        """
+        if self.sandbox:
+            self.sandbox.claim(self.name)
         for name, content in products.items():
             if name not in self.product:
                 raise StageError(
@@ -138,6 +154,8 @@ class Stage:
             details=details,
         )
         self.write(receipt=verdict.to_dict())
+        if self.sandbox:
+            self.sandbox.release()
         return verdict
 
     def _collect_facts(self, details: dict[str, Any]) -> dict[str, Any]:
@@ -158,13 +176,18 @@ class Stage:
             "processor": processor,
             "digests": reproducibility.compute_digests(versions, processor, folds),
             "by_hand": self.by_hand,
+            "sandbox": self.sandbox.name if self.sandbox else "",
         }
 
     def __repr__(self) -> str:
-        return (
-            f"stage {self.name!r} of book {self.book!r}, "
-            f"{'by hand' if self.by_hand else 'in a build'}"
-        )
+        return f"stage {self.name!r} of book {self.book!r}, {self.mode}"
+
+    @property
+    def mode(self) -> str:
+        """How the notebook runs: ``build``, ``by hand`` or ``sandbox NAME``."""
+        if self.sandbox:
+            return f"sandbox {self.sandbox.name}"
+        return "by hand" if self.by_hand else "build"
 
     def _repr_html_(self) -> str:
         align_left = "style='text-align:left'"  # JupyterLab aligns table cells right
@@ -182,18 +205,25 @@ class Stage:
         table = (
             f"<table class='parameters'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
         )
-        return "".join(f"<p>{sentence}</p>" for sentence in self._describe_by_hand()) + table
+        return "".join(f"<p>{sentence}</p>" for sentence in self._describe_mode()) + table
 
-    def _describe_by_hand(self) -> list[str]:
-        """Describe how a run by hand differs from a build."""
+    def _describe_mode(self) -> list[str]:
+        """Describe how the notebook runs, and how a run by hand differs from a build."""
+        badge = f"<strong class='mode'>{self.mode.capitalize()}</strong>"
         if not self.by_hand:
-            return []
-        sentences = [
-            (
-                f"<strong>Run by hand.</strong> Products go to <code>{project.BY_HAND}</code> "
-                "folders; nothing is promoted."
-            )
-        ]
+            return [f"{badge} of <code>{self.book}</code>."]
+        if self.sandbox:
+            sentences = [
+                f"{badge} of <code>{self.book}</code>: {self._describe_view()} Products stay in "
+                "the sandbox; nothing is promoted. To throw it away: <code>modelbook sandbox drop "
+                f"{self.sandbox.name} --book {self.book}</code>"
+            ]
+        else:
+            sentences = [
+                f"{badge}: products go to <code>{project.BY_HAND}</code> folders, which no other "
+                "stage reads; nothing is promoted. To run stages on one another's products, add "
+                '<code>sandbox = "NAME"</code> to the parameters cell.'
+            ]
         differences = [
             (
                 f"<code>{html.escape(difference['name'])}</code> = "
@@ -208,6 +238,16 @@ class Stage:
             else sentences
         )
 
+    def _describe_view(self) -> str:
+        """Say which stages are read from the sandbox, and which from the build."""
+        assert self.sandbox
+        places: dict[str, list[str]] = {"this sandbox": [], "the build": []}
+        for name, paths in self.upstream.items():
+            inside = self.sandbox.folders[1] in paths["receipt"].parents
+            places["this sandbox" if inside else "the build"].append(name)
+        texts = [f"{' and '.join(names)} from {place}" for place, names in places.items() if names]
+        return f"it reads {', '.join(texts)}." if texts else "it reads the table."
+
 
 def open(name: str, namespace: dict[str, Any]) -> Stage:
     """Open a stage from its notebook: ``stage.open("compare", globals())``.
@@ -218,6 +258,8 @@ def open(name: str, namespace: dict[str, Any]) -> Stage:
         If a parameter is unknown, has the wrong type or is out of range.
     StageError
         If an upstream product is missing; the message names the command to run.
+    SandboxError
+        If the sandbox cannot be used, or another kernel is writing to it.
     """
     if name not in config.STAGES:
         raise ParameterError(
@@ -227,21 +269,18 @@ def open(name: str, namespace: dict[str, Any]) -> Stage:
     pipeline_spec.check_stage(root, name)
     by_hand = not build_proof.is_build(root)
     cell_values, injected = _read_parameters(name, namespace)
+    sandbox_name = cell_values.pop(pipeline_spec.SANDBOX_VARIABLE, None)
     values, value_origins = (
         origins.resolve_by_hand(root, name, cell_values, injected)
         if by_hand
         else origins.resolve_for_build(root, name, cell_values)
     )
     params = config.validate(name, values, value_origins)
+    view = None
     if by_hand:
+        view = open_sandbox(root, params.book, sandbox_name)
         tasks = project.read_tasks(root, params.book)
-        product = {
-            key: project.by_hand_path(path, root) for key, path in tasks[name]["product"].items()
-        }
-        upstream = {
-            upstream_name: tasks[upstream_name]["product"]
-            for upstream_name in tasks[name]["upstream"]
-        }
+        product, upstream = _find_products(root, tasks, name, view)
         if name == "deploy":
             params, value_origins = (
                 params.model_copy(update={"gate": "dry_run"}),
@@ -251,7 +290,27 @@ def open(name: str, namespace: dict[str, Any]) -> Stage:
         product, upstream = namespace["product"], namespace["upstream"] or {}
     upstream_paths = {upstream_name: _to_paths(paths) for upstream_name, paths in upstream.items()}
     _check_upstream(name, params.book, upstream_paths, root)
-    return Stage(name, params, root, upstream_paths, _to_paths(product), by_hand, value_origins)
+    if view:
+        view.claim(name)
+    product_paths = _to_paths(product)
+    return Stage(name, params, root, upstream_paths, product_paths, by_hand, value_origins, view)
+
+
+def _find_products(
+    root: Path, tasks: dict[str, dict], name: str, view: Sandbox | None
+) -> tuple[dict[str, Path], dict[str, dict[str, Path]]]:
+    """Return what a stage writes by hand, and what it reads: of the build, or of a sandbox."""
+    products = tasks[name]["product"]
+    if view is None:
+        return (
+            {key: project.by_hand_path(path, root) for key, path in products.items()},
+            {upstream: tasks[upstream]["product"] for upstream in tasks[name]["upstream"]},
+        )
+    view.check_order(tasks, name)
+    return (
+        {key: view.path(path) for key, path in products.items()},
+        {upstream: view.view(tasks[upstream]) for upstream in tasks[name]["upstream"]},
+    )
 
 
 def _to_paths(products: dict[str, Any]) -> dict[str, Path]:

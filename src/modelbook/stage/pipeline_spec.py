@@ -20,6 +20,7 @@ PIPELINE_VARIABLES = {
     "upstream",
     "product",
 }  # set by the pipeline; not parameters, and None in the parameters cell
+SANDBOX_VARIABLE = "sandbox"  # begins a sandbox, by hand; not a parameter
 PUBLISH_HOOK = "modelbook.pages.stage_report.publish"  # writes the report of the executed notebook
 PRODUCT_PATH = re.compile(r"(data|models|reports)/\{\{book\}\}/.+\.(parquet|json|yaml)")
 PARAMETERS_TAG = "parameters"
@@ -322,7 +323,12 @@ def _check_parameters_cell(source: str, notebook_name: str, stage: str) -> Itera
             f"the parameters cell of {notebook_name} lacks {parameter}; add `{parameter} = "
             f"{value!r}`"
         )
-    for parameter in _missing_names(assigned, [*PIPELINE_VARIABLES, *fields]):
+    if SANDBOX_VARIABLE in assigned:
+        yield (
+            f"{notebook_name} is in a sandbox; modelbook take {notebook_name} takes its cells to "
+            f"batch, and deleting the line `{SANDBOX_VARIABLE} = ...` ends it"
+        )
+    for parameter in _missing_names(assigned, [*PIPELINE_VARIABLES, SANDBOX_VARIABLE, *fields]):
         yield (
             f"the parameters cell of {notebook_name} sets {parameter}, which "
             f"{_class_name(stage)} does not have; declare it there, "

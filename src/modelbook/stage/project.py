@@ -151,13 +151,13 @@ def read_tasks(root: Path, book: str) -> dict[str, dict]:
     }
 
 
-def by_hand_path(path: Path, root: Path) -> Path:
+def by_hand_path(path: Path, root: Path, folder: str = BY_HAND) -> Path:
     """Return a product's path in a run by hand.
 
     ``data/<book>/by-hand/train.parquet`` for ``data/<book>/train.parquet``.
     """
     top, book, *rest = path.relative_to(root).parts
-    return root / top / book / BY_HAND / Path(*rest)
+    return root / top / book / folder / Path(*rest)
 
 
 def progress_log_path(root: Path, book: str, stage: str) -> Path:

@@ -1,0 +1,34 @@
+"""Remove the registered versions and the runs of a sandbox; evaluations on holdouts still count."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from contextlib import suppress
+
+from mlflow.exceptions import MlflowException
+
+from modelbook.registry.location import has_local_artifacts, local_artifact_folder
+from modelbook.registry.store import check_store, create_client
+from modelbook.stage.sandbox import Sandbox
+
+
+def remove_versions_and_runs(sandbox: Sandbox) -> None:
+    """Delete the sandbox's registered model, its experiment, and their local files.
+
+    The runs stay in MLflow as deleted ones, because they say how often a holdout was evaluated.
+    ``mlflow gc`` removes them for good, and files in an object store.
+    """
+    root, name = sandbox.root, sandbox.model_name
+    if not check_store(root):
+        return
+    client = create_client(root)
+    with suppress(MlflowException):  # no version was registered
+        client.delete_registered_model(name)
+    experiment = client.get_experiment_by_name(name)
+    if experiment is not None:
+        # A deleted experiment keeps its name, which the next sandbox may want.
+        client.rename_experiment(experiment.experiment_id, f"{name} dropped {time.time_ns()}")
+        client.delete_experiment(experiment.experiment_id)
+    if has_local_artifacts(root):
+        shutil.rmtree(local_artifact_folder(root) / name, ignore_errors=True)

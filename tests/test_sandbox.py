@@ -1,0 +1,168 @@
+"""Sandboxes: stages by hand that read one another, over a built book; one kernel at a time; thrown away."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from cells import carry_out
+from typer.testing import CliRunner
+
+from modelbook import stage
+from modelbook.cli import app
+from modelbook.errors import SandboxError
+from modelbook.registry import store, tracking, versions
+from modelbook.stage import files, pipeline_spec, project, sandbox
+
+CELL = "upstream = None\nproduct = None\nbook = 'tiny'\nsandbox = 'try'\n"
+
+
+def opened(name: str, cell: str = CELL) -> stage.Stage:
+    return stage.open(name, {"In": ["", cell]})
+
+
+@pytest.fixture
+def tiny(tiny):
+    """A project whose book looks built."""
+    for name, task in project.read_tasks(tiny.root, "tiny").items():
+        for path in task["product"].values():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        files.write(task["product"]["receipt"], {"details": {"of": name}})
+    yield tiny
+    sandbox.Sandbox(tiny.root, "tiny", "try").release()
+
+
+def run(tiny, name: str) -> None:
+    """Let a stage come to its verdict, with empty products."""
+    this = opened(name)
+    for key in this.product.keys() - {"nb", "report", "receipt"}:
+        this.product[key].parent.mkdir(parents=True, exist_ok=True)
+        this.product[key].touch()
+        this.written_products.add(key)
+    this.write_verdict("done", "good", ["Done."], [], next="Go on.", of="try")
+
+
+class TestView:
+    def test_a_stage_reads_what_the_sandbox_has_and_else_the_build(self, tiny):
+        assert opened("compare").read_receipt("ingest") == {"of": "ingest"}
+        run(tiny, "compare")
+        this = opened("finalize")
+        assert this.read_receipt("compare") == {"of": "try"}
+        assert this.read_receipt("ingest") == {"of": "ingest"}
+        assert this.product["receipt"] == tiny.root / "models/tiny/sandbox/try/finalize.json"
+        assert this.model_name == "tiny.try"
+        assert (this.mode, this.by_hand) == ("sandbox try", True)
+        assert files.read(tiny.root / "models/tiny/compare.json")["details"] == {"of": "compare"}
+
+    def test_the_banner_says_what_is_read_from_where(self, tiny):
+        run(tiny, "compare")
+        banner = opened("finalize")._repr_html_().partition("<table")[0]
+        assert "Sandbox try" in banner
+        assert "ingest from the build" in banner
+        assert "compare from this sandbox" in banner
+        assert "modelbook sandbox drop try --book tiny" in banner
+        assert "By hand" in opened("explore", CELL.replace("sandbox = 'try'\n", ""))._repr_html_()
+
+    def test_what_is_older_than_its_source_is_to_be_run_first(self, tiny):
+        run(tiny, "ingest")
+        with pytest.raises(SandboxError, match=r"compare[\s\S]*ingest[\s\S]*03_compare\.ipynb"):
+            opened("finalize")
+        run(tiny, "compare")
+        assert opened("finalize").read_receipt("ingest") == {"of": "try"}
+
+    def test_a_book_that_is_not_built(self, tiny):
+        (tiny.root / "models/tiny/ingest.json").unlink()
+        with pytest.raises(SandboxError, match=r"'tiny' is not built\n.*\n.*ploomber build"):
+            opened("ingest")
+        assert not (tiny.root / "models/tiny/sandbox").exists()
+
+    @pytest.mark.parametrize("name", ["'../x'", "''", "'Try'", "3"])
+    def test_a_name_that_is_none(self, tiny, name):
+        with pytest.raises(SandboxError, match=r"sandbox = "):
+            opened("compare", CELL.replace("'try'", name))
+
+    def test_papermill_can_name_it(self, tiny):
+        cells = ["", CELL.replace("sandbox = 'try'\n", ""), "# Parameters\nsandbox = 'try'\n"]
+        assert stage.open("compare", {"In": cells}).mode == "sandbox try"
+
+    def test_a_build_refuses_a_notebook_that_is_in_one(self, tiny):
+        path = tiny.root / "notebooks/03_compare.ipynb"
+        path.write_text(
+            path.read_text().replace('"seed = 42', '"sandbox = \'try\'\\n", "seed = 42')
+        )
+        with pytest.raises(pipeline_spec.PipelineSpecError, match=r"03_compare.*sandbox"):
+            pipeline_spec.check_pipeline(tiny.root)
+
+
+class TestWriters:
+    def test_another_kernel_is_refused_until_the_first_has_its_verdict(self, tiny):
+        opened("compare")
+        code = f"from modelbook import stage; stage.open('explore', {{'In': ['', {CELL!r}]}})"
+        command = [sys.executable, "-c", code]
+        refused = subprocess.run(command, cwd=tiny.root, capture_output=True, text=True)
+        assert "SandboxError" in refused.stderr
+        assert f"compare, process {os.getpid()}" in refused.stderr
+        run(tiny, "compare")
+        accepted = subprocess.run(command, cwd=tiny.root, capture_output=True, text=True)
+        assert accepted.returncode == 0, accepted.stderr
+
+    def test_the_same_kernel_opens_again(self, tiny):
+        opened("compare")
+        assert opened("explore").sandbox == opened("compare").sandbox
+
+
+class TestCommands:
+    def invoke(self, *words: str):
+        return CliRunner().invoke(app, ["sandbox", *words])
+
+    def test_list_and_drop(self, tiny):
+        run(tiny, "ingest")
+        run(tiny, "compare")
+        assert "try      ingest compare" in self.invoke("list").stdout
+        assert self.invoke("drop", "try").exit_code == 0
+        assert list(tiny.root.rglob("sandbox/*")) == []
+        assert "no sandbox" in self.invoke("list").stdout
+        wrong = self.invoke("drop", "try")
+        assert (wrong.exit_code, "has no sandbox 'try'" in wrong.stderr) == (1, True)
+
+    def test_drop_takes_versions_and_runs_and_keeps_the_count_of_evaluations(self, tiny):
+        store.ensure_store(tiny.root)
+        run(tiny, "ingest")
+        for _ in range(2):  # the name can be used again
+            with tracking.StageRun(tiny.root, "tiny.try", "finalize", {"holdout": "f00"}):
+                pass
+            store.create_client(tiny.root).create_registered_model("tiny.try")
+            run(tiny, "ingest")
+            assert self.invoke("drop", "try").exit_code == 0
+        assert store.create_client(tiny.root).search_registered_models() == []
+        assert tracking.count_holdout_evaluations(tiny.root, "f00") == 2
+
+
+@pytest.mark.slow
+def test_the_stages_chain_from_compare_to_monitor_and_nothing_of_the_book_moves(
+    copy_of, monkeypatch
+):
+    root = copy_of.root
+    monkeypatch.chdir(root)
+    before, champion = copy_of.products(), versions.get_champion(root, "tiny").number
+    values = {"book": "tiny", "sandbox": "try"}
+    carry_out(root, "compare", {**values, "families": ["dt"], "learning_budget": 0})
+    finalized, _ = carry_out(root, "finalize", values)
+    version = files.read(finalized.product["receipt"])["details"]
+    assert (version["model"], version["version"]) == ("tiny.try", 1)
+    assert versions.get_version(root, "tiny.try", 1).tags["model"].startswith("dt")
+    deployed, _ = carry_out(root, "deploy", {**values, "gate": "enforce"})
+    outcome = files.read(deployed.product["receipt"])["details"]
+    assert (outcome["moved"], outcome["champion"], outcome["monitored"]) == (False, champion, 1)
+    monitored, _ = carry_out(root, "monitor", values)
+    assert files.read(monitored.product["receipt"])["details"]["version"] == 1
+    after = {
+        path: time
+        for path, time in copy_of.products().items()
+        if "sandbox/" not in path and "tiny.try" not in path
+    }
+    assert after == before
+    assert versions.get_champion(root, "tiny").number == champion
