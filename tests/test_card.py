@@ -15,7 +15,7 @@ from modelbook.contract import Contract
 from modelbook.errors import ReportError
 from modelbook.gate import Criterion, Decision
 from modelbook.pages import model_card
-from modelbook.pages.card_sections import build_sections
+from modelbook.pages.card_sections import render_sections
 from modelbook.registry import card_data
 from modelbook.registry.versions import ModelVersion
 
@@ -110,10 +110,10 @@ def by_section(path: Path) -> dict[str, str]:
     return dict(zip(texts[1::2], texts[2::2], strict=True))
 
 
-def blocks(evidence: dict[str, Any], name: str) -> list[str]:
-    """The blocks of a section."""
-    [section] = [section for section in build_sections(evidence) if section.name == name]
-    return section.blocks
+def paragraphs(evidence: dict[str, Any], name: str) -> list[str]:
+    """The paragraphs of a section."""
+    [section] = [section for section in render_sections(evidence) if section.name == name]
+    return re.findall(r'<p class="words">(.*?)</p>', section.html, re.DOTALL)
 
 
 def test_a_card_tells_every_section_from_the_evidence(make, tmp_path):
@@ -167,7 +167,7 @@ def test_only_a_promotion_is_an_approval(make, tmp_path, approval, facts):
     assert re.findall(r'<span class="badge (\w+)"', path.read_text()) == ["watch"]
     assert missing_facts(by_section(path)["approval"], *facts) == []
     yes, other = (
-        blocks(card_data.collect_card_data(make(), one), "approval")[0]
+        paragraphs(card_data.collect_card_data(make(), one), "approval")[0]
         for one in (approved(), approval)
     )
     assert yes != other
@@ -192,7 +192,7 @@ def test_a_card_with_an_empty_section_refuses_to_be_made(
 ):
     [title] = [
         part.title
-        for part in build_sections(card_data.collect_card_data(make()))
+        for part in render_sections(card_data.collect_card_data(make()))
         if part.name == section
     ]
     target = tmp_path / "card-3.html"
@@ -243,14 +243,14 @@ def test_by_hand_a_card_goes_to_the_by_hand_folder_and_links_to_the_builds_pages
 )
 def test_a_card_says_which_code_approved(make, commit, facts, absent):
     approval = {**approved(), "commit": commit}
-    text = blocks(card_data.collect_card_data(make(), approval), "approval")[0]
+    text = paragraphs(card_data.collect_card_data(make(), approval), "approval")[0]
     assert missing_facts(text, *facts, absent) == [absent]
 
 
 def test_a_book_without_sensitive_columns_and_a_group_that_is_too_small_are_named(make):
     evidence = card_data.collect_card_data(make(("gaps",)))
-    too_small = blocks(evidence, "fairness")[0]
-    without = blocks(evidence | {"sensitive": []}, "fairness")[0]
+    too_small = paragraphs(evidence, "fairness")[0]
+    without = paragraphs(evidence | {"sensitive": []}, "fairness")[0]
     assert missing_facts(too_small, "group") == missing_facts(without, "sensitive") == []
     assert too_small != without
 

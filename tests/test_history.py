@@ -17,6 +17,7 @@ from tiny import BIN, ROOT, STAGES
 
 from modelbook.build import staleness
 from modelbook.errors import RunHistoryError
+from modelbook.formatting import key_number
 from modelbook.pages import run_archive
 from modelbook.runs import history
 from modelbook.stage import files
@@ -51,7 +52,7 @@ def receipt(root, stage, word="done", numbers=(), parameters=None, origin="defau
         "run_id": f"run-of-{stage}", "commit": "abc", "fingerprint": details.get("fingerprint", "f" * 64),
         "seconds": 1.5, "parameters": told, "versions": {"pandas": "2.1.4"},
     }  # fmt: skip
-    numbers = [{"name": name, "value": value, "beside": ""} for name, value in numbers]
+    numbers = [key_number(*number) for number in numbers]
     verdict = Verdict(
         stage, "tiny", word, "good", ["It is done."], numbers, facts=facts, details=details
     )
@@ -61,15 +62,16 @@ def receipt(root, stage, word="done", numbers=(), parameters=None, origin="defau
 def built(root, roc_auc=0.75, folds=5, **more):
     """Leave the six receipts of a build."""
     receipt(
-        root, "ingest", "accepted", [("rows", "20,190"), ("features", "27")], {"seed": 42}, **more
+        root,
+        "ingest",
+        "accepted",
+        [("rows", 20190, "count"), ("features", 27, "count")],
+        {"seed": 42},
+        **more,
     )
     receipt(root, "explore", "clear", parameters={"columns_shown": 8})
     receipt(
-        root,
-        "compare",
-        "leader found",
-        [("leader's fit time", f"{time.time():.3f} s")],
-        {"folds": folds},
+        root, "compare", "leader found", [("leader's fit time", time.time(), "s")], {"folds": folds}
     )
     metrics = {
         "roc_auc": roc_auc,
@@ -77,16 +79,9 @@ def built(root, roc_auc=0.75, folds=5, **more):
         "roc_auc_high": roc_auc + 0.02,
         "brier": 0.1,
     }
-    receipt(
-        root,
-        "finalize",
-        "beats baseline",
-        [("ROC AUC", f"{roc_auc:.3f}")],
-        metrics=metrics,
-        version=3,
-    )
-    receipt(root, "deploy", "promote", [("candidate", "version 3")], candidate=3)
-    receipt(root, "monitor", "healthy", [("columns drifted", "9"), ("share", "43%")])
+    receipt(root, "finalize", "beats baseline", [("ROC AUC", roc_auc)], metrics=metrics, version=3)
+    receipt(root, "deploy", "promote", [("candidate", 3, "version")], candidate=3)
+    receipt(root, "monitor", "healthy", [("columns drifted", 9, "count"), ("share", 0.43, "share")])
 
 
 def keep(
@@ -353,18 +348,28 @@ class TestCompare:
         [change] = history.compare_runs(project, "tiny", "1", "2")[2]
         assert change.to_dict() == {
             "kind": "metric", "name": "finalize.roc_auc", "a": 0.75, "b": 0.75, "difference": 0,
-            "note": "0.730 to 0.770",
+            "note": "0.730 to 0.770", "unit": "",
         }  # fmt: skip
 
     def test_causes_and_effects(self, project):
         keep(project)
         built(project, roc_auc=0.77, fingerprint="e" * 64)
         receipt(
-            project, "ingest", "accepted", [("rows", "20,200")], {"seed": 42}, fingerprint="e" * 64
+            project,
+            "ingest",
+            "accepted",
+            [("rows", 20200, "count")],
+            {"seed": 42},
+            fingerprint="e" * 64,
         )
         receipt(project, "compare", "leader found", parameters={"folds": 10}, origin="command line")
-        receipt(project, "deploy", "hold", [("candidate", "version 4")], candidate=4)
-        receipt(project, "monitor", "healthy", [("columns drifted", "11"), ("share", "45%")])
+        receipt(project, "deploy", "hold", [("candidate", 4, "version")], candidate=4)
+        receipt(
+            project,
+            "monitor",
+            "healthy",
+            [("columns drifted", 11, "count"), ("share", 0.45, "share")],
+        )
         keep(
             project, {**RAN, "explore": "kept"}, command=["ploomber", "build", "--env--folds", "10"]
         )
@@ -377,11 +382,11 @@ class TestCompare:
             ("parameter", "compare.folds", "5", "10", None, "default, then command line"),
             ("stage", "explore", "ran", "kept", None, ""),
             ("verdict", "deploy", "promote", "hold", None, ""),
-            ("metric", "ingest.features", "27", None, None, ""),
+            ("metric", "ingest.features", 27, None, None, ""),
             ("metric", "finalize.roc_auc", 0.75, 0.77, 0.02, "0.730 to 0.770, then 0.750 to 0.790"),
-            ("metric", "deploy.candidate", "version 3", "version 4", None, ""),
-            ("metric", "monitor.columns drifted", "9", "11", 2, ""),
-            ("metric", "monitor.share", "43%", "45%", 2, ""),
+            ("metric", "deploy.candidate", 3, 4, None, ""),
+            ("metric", "monitor.columns drifted", 9, 11, 2, ""),
+            ("metric", "monitor.share", 0.43, 0.45, 0.02, ""),
         ]
 
     def test_a_failed_run_shows_what_was_set_and_why_it_failed(self, project):
@@ -592,7 +597,7 @@ class TestCommands:
         told = json.loads(modelbook(project, "diff", "--json").stdout)
         assert (told["a"]["number"], told["b"]["number"]) == (1, 2)
         assert told["changes"][0] == {
-            "kind": "parameter", "name": "compare.folds", "a": "5", "b": "10", "difference": None, "note": "default",
+            "kind": "parameter", "name": "compare.folds", "a": "5", "b": "10", "difference": None, "note": "default", "unit": "",
         }  # fmt: skip
 
     @pytest.mark.parametrize("command", [["runs"], ["diff"], ["runs", "--json"]])

@@ -813,7 +813,7 @@ def test_the_verdict_is_told_worst_first() -> None:
     assert missing_facts(told["sentences"][2], 1, 2, 0.5) == []
     assert told["findings"][0].startswith("watch")
     assert "modelbook retrain" in told["next"]
-    assert [row["value"] for row in told["numbers"]] == ["1,000", "1", "0.600"]
+    assert [row["value"] for row in told["numbers"]] == [1000, 1, 0.6]
 
 
 def test_without_a_batch_there_is_nothing_to_judge() -> None:

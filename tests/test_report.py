@@ -45,7 +45,7 @@ def verdict(**changes: Any) -> Verdict:
     values: dict[str, Any] = {
         "stage": "compare", "book": "tiny", "word": "accepted", "level": "good",
         "sentences": ["Trees lead with 0.812 <AUC>."],
-        "numbers": [{"name": "ROC AUC", "value": "0.812", "beside": "dummy 0.500"}],
+        "numbers": [{"name": "ROC AUC", "value": 0.812, "compared_with": {"dummy": 0.5}}],
         "next": "Open finalize.",
         "facts": {
             "run_id": "run-7", "commit": "a" * 40, "fingerprint": "sha256:" + "b" * 64, "seconds": 83.2,
@@ -541,7 +541,7 @@ def test_a_page_without_a_verdict_says_so_and_shows_the_error(tmp_path: Path) ->
     html = published(
         tmp_path, new_code_cell("import x", outputs=[error]), new_markdown_cell("never reached")
     )
-    assert stage_report.NO_VERDICT in html
+    assert "did not reach its verdict" in html
     assert 'class="badge bad"' in html
     assert "ZeroDivisionError: &lt;div&gt;" in html
     assert "\x1b" not in html
@@ -671,13 +671,13 @@ READS = {
 
 def built_book(root: Path, book: str = "tiny", champion: int = 2, **started: str) -> None:
     """Receipts of all stages, each begun an hour after the one before, or when it is said."""
-    score = {"name": "ROC AUC", "value": "0.723", "beside": "0.681 to 0.769"}
+    score = {"name": "ROC AUC", "value": 0.723, "interval": [0.681, 0.769]}
     told: dict[str, Any] = {
         "finalize": {"word": "beats baseline", "numbers": [score], "details": {"version": 2}},
         "deploy": {"word": "promote", "numbers": [], "details": {"champion": champion, "candidate": 2}},
         "monitor": {
             "word": "watch", "level": "watch", "details": {"version": champion},
-            "numbers": [{"name": "rows", "value": "9"}, {**score, "value": "0.701", "beside": "holdout 0.723"}],
+            "numbers": [{"name": "rows", "value": 9, "unit": "count"}, {"name": "ROC AUC", "value": 0.701, "compared_with": {"holdout": 0.723}}],
         },
     }  # fmt: skip
     for hour, stage in enumerate(READS, 1):
@@ -726,7 +726,7 @@ def test_the_index_shows_a_book_at_a_glance(tmp_path: Path) -> None:
 def test_at_a_glance_the_holdout_is_the_champions_not_the_candidates(tmp_path: Path) -> None:
     built_book(tmp_path, champion=1)
     older = StageRun(
-        "ran", version=1, numbers=[{"name": "ROC AUC", "value": "0.799", "beside": "0.7 to 0.9"}]
+        "ran", version=1, numbers=[{"name": "ROC AUC", "value": 0.799, "interval": [0.7, 0.9]}]
     )
     html = index.write(tmp_path, runs={"tiny": [run(2), run(1, finalize=older)]}).read_text(
         encoding="utf-8"

@@ -1,4 +1,4 @@
-"""Format table values: decimals by column, thousands separators, missing values as a dash."""
+"""Format values where they are shown: metrics, key numbers of a verdict, cells of a table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,79 @@ if TYPE_CHECKING:
 
 Format = str | Callable[[Any], str]
 
+KeyNumber = dict[str, Any]
+
 MISSING = "–"
+
+
+def key_number(
+    name: str,
+    value: float | str | None,
+    unit: str = "",
+    *,
+    interval: tuple[float, float] | None = None,
+    compared_with: Mapping[str, float] | None = None,
+    context: str = "",
+) -> KeyNumber:
+    """Return a key number of a verdict, as receipts store it: text is made where it is shown.
+
+    Parameters
+    ----------
+    value : float, str or None
+        The number; None if it is unknown. A text is shown as it is.
+    unit : str
+        ``count``, ``share`` (of 1), ``s``, ``±`` or ``version``; empty for a metric.
+    interval : pair of float, optional
+        Its 95% confidence interval.
+    compared_with : mapping, optional
+        What it is compared with, by name, in the same unit.
+    context : str
+        Anything else that the reader needs.
+    """
+    number: KeyNumber = {"name": name, "value": value, "unit": unit, "context": context}
+    if interval is not None:
+        number["interval"] = list(interval)
+    return number | ({"compared_with": dict(compared_with)} if compared_with else {})
+
+
+def format_key_number(number: Mapping[str, Any]) -> str:
+    """Format the value of a key number."""
+    return format_quantity(number["value"], number.get("unit", ""))
+
+
+def describe_key_number(number: Mapping[str, Any]) -> str:
+    """Describe a key number's interval, what it is compared with, and its context."""
+    unit = number.get("unit", "")
+    low, high = (format_quantity(bound, unit) for bound in number.get("interval", ("", "")))
+    dash = " to " if low.startswith("-") else "–"
+    comparisons = number.get("compared_with", {})
+    texts = [
+        f"95% CI {low}{dash}{high}" if low else "",
+        *(f"{name} {format_quantity(value, unit)}" for name, value in comparisons.items()),
+        number.get("context", ""),
+    ]
+    return "; ".join(filter(None, texts))
+
+
+def format_quantity(value: float | str | None, unit: str) -> str:
+    """Format a value with a unit of ``key_number``."""
+    if value is None or isinstance(value, str):
+        return MISSING if value is None else value
+    if unit == "count":
+        return f"{value:,.0f}"
+    if unit == "share":
+        return f"{value:.1%}"
+    if unit == "version":
+        return f"version {value}"
+    if unit == "s":
+        return f"{value:,.1f} s"
+    return ("± " if unit == "±" else "") + format_metric(value)
+
+
+def format_metric(value: float) -> str:
+    """Format a metric's value: three decimals below ten, fewer for larger numbers."""
+    text = f"{value:,.{choose_decimals(abs(value))}f}"
+    return text.removeprefix("-") if not text.strip("-0.") else text
 
 
 def column_formatters(
@@ -94,21 +166,23 @@ def _format_non_number(value: Any) -> str:
     return value.isoformat() if isinstance(value, date) else str(value)
 
 
-def format_cell(value: Any) -> str:
-    """Format a value: floats with four decimals, missing values as a dash."""
+def format_cell(value: Any, unit: str = "") -> str:
+    """Format a value: floats without a unit with four decimals, missing values as a dash."""
     if value is None or value == "":
         return MISSING
-    return (
-        f"{value:.4f}"
-        if isinstance(value, float)
-        else f"{value:,}"
-        if isinstance(value, int)
-        else str(value)
-    )
+    if unit:
+        return format_quantity(value, unit)
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def format_difference(value: float) -> str:
-    """Format a difference with its sign."""
+def format_difference(value: float | None, unit: str = "") -> str:
+    """Format a difference with its sign; empty if there is none."""
+    if not value:
+        return "" if value is None else "0"
+    if unit == "share":
+        return f"{100 * value:+.1f} points"
     if float(value).is_integer():
         return f"{value:+,.0f}"
     return f"{value:+.4f}".rstrip("0") if abs(value) >= 0.0001 else f"{value:+.0e}"

@@ -226,12 +226,11 @@ def _format_duration(seconds: float) -> str:
 
 def _change_row(change: Change) -> list[str]:
     short = 10 if change.name == "fingerprint" else None
-    difference = "" if change.difference is None else format_difference(change.difference)
     return [
         change.kind,
         change.name,
-        format_cell(change.a)[:short],
-        format_cell(change.b)[:short],
-        difference,
+        format_cell(change.a, change.unit)[:short],
+        format_cell(change.b, change.unit)[:short],
+        format_difference(change.difference, change.unit),
         change.note,
     ]

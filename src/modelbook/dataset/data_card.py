@@ -8,6 +8,7 @@ import pandas as pd
 
 from modelbook import tasks
 from modelbook.dataset.splitting import split_by_period
+from modelbook.formatting import KeyNumber, key_number
 
 if TYPE_CHECKING:
     from modelbook.contract import Contract
@@ -108,29 +109,30 @@ def count_rows_by_period(data_split: DataSplit, contract: Contract) -> pd.DataFr
     return pd.DataFrame(rows, columns=["period", "rows", "entities", "use"])
 
 
-def key_numbers(data_split: DataSplit, contract: Contract) -> list[dict[str, str]]:
+def key_numbers(data_split: DataSplit, contract: Contract) -> list[KeyNumber]:
     """Key numbers of the data card, each with its context."""
     n_development = len(data_split.train) + len(data_split.holdout)
     n_total = n_development + len(data_split.production_rows)
     return [
-        {
-            "name": "rows",
-            "value": f"{n_total:,}",
-            "beside": f"{len(data_split.production_rows):,} of them in later batches",
-        },
-        {
-            "name": "train",
-            "value": f"{len(data_split.train):,}",
-            "beside": f"{len(data_split.train) / n_development:.0%} of {n_development:,}",
-        },
-        {
-            "name": "holdout",
-            "value": f"{len(data_split.holdout):,}",
-            "beside": f"{len(data_split.holdout) / n_development:.0%} of {n_development:,}",
-        },
-        {
-            "name": "features",
-            "value": f"{len(contract.feature_names)}",
-            "beside": f"of {len(contract.columns)} columns",
-        },
+        key_number(
+            "rows",
+            n_total,
+            "count",
+            context=f"{len(data_split.production_rows):,} of them in later batches",
+        ),
+        *(
+            key_number(
+                name,
+                len(rows),
+                "count",
+                context=f"{len(rows) / n_development:.0%} of {n_development:,}",
+            )
+            for name, rows in (("train", data_split.train), ("holdout", data_split.holdout))
+        ),
+        key_number(
+            "features",
+            len(contract.feature_names),
+            "count",
+            context=f"of {len(contract.columns)} columns",
+        ),
     ]

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from modelbook import tasks
+from modelbook.formatting import KeyNumber, key_number
 
 if TYPE_CHECKING:
     from modelbook.contract import Contract
@@ -151,27 +152,26 @@ def summarize_profile(
 
 def key_numbers(
     frame: pd.DataFrame, contract: Contract, associations: pd.DataFrame, missing_rates: pd.DataFrame
-) -> list[dict[str, str]]:
+) -> list[KeyNumber]:
     """Key numbers of the profile."""
     task, top_feature, missing_rates = (
         tasks.get_task(contract),
         associations.iloc[0],
         missing_rates[missing_rates["share"] > 0],
     )
-    highest_missing_rate = f"{missing_rates['share'][0]:.0%}" if len(missing_rates) else "0%"
+    measure, column = task.univariate_measure, contract.label(top_feature["column"])
     return [
-        task.target_key_number(frame) | {"beside": f"of {len(frame):,} train rows"},
-        {
-            "name": "strongest feature",
-            "value": f"{top_feature['strength']:.2f}",
-            "beside": (
-                f"{task.univariate_measure} of {contract.label(top_feature['column'])}; chance: "
-                f"{task.univariate_chance_level:.2f}"
-            ),
-        },
-        {
-            "name": "highest missing rate",
-            "value": highest_missing_rate,
-            "beside": contract.label(missing_rates["column"][0]) if len(missing_rates) else "",
-        },
+        task.target_key_number(frame) | {"context": f"of {len(frame):,} train rows"},
+        key_number(
+            "strongest feature",
+            top_feature["strength"],
+            compared_with={"chance": task.univariate_chance_level},
+            context=f"{measure} of {column}",
+        ),
+        key_number(
+            "highest missing rate",
+            missing_rates["share"][0] if len(missing_rates) else 0.0,
+            "share",
+            context=contract.label(missing_rates["column"][0]) if len(missing_rates) else "",
+        ),
     ]

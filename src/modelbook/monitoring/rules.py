@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelbook.config import Monitor
+from modelbook.formatting import KeyNumber, key_number
 from modelbook.monitoring.batch_evaluation import Watched
 from modelbook.monitoring.latest_verdict import VERDICTS
 from modelbook.tasks.metric_format import format_metric, metric_label
@@ -268,31 +269,28 @@ def _describe_performance(evaluation: Watched) -> str:
     return f"Batch {evaluation.batch}: {current_value}; holdout {format_metric(row['reference'])}."
 
 
-def _key_figures(evaluations: list[Watched]) -> list[dict[str, str]]:
+def _key_figures(evaluations: list[Watched]) -> list[KeyNumber]:
     if not evaluations:
         return []
     latest = evaluations[-1]
     row = latest.find_metric(latest.task.headline_metric)
     drifted = int(latest.feature_drift["drifted"].sum()) if len(latest.feature_drift) else 0
     figures = [
-        {
-            "name": f"rows, batch {latest.batch}",
-            "value": f"{latest.rows:,}",
-            "beside": f"{len(latest.violations):,} contract violations",
-        },
-        {
-            "name": "columns drifted",
-            "value": str(drifted),
-            "beside": f"{latest.drifted_importance_share:.0%} of the model's importance",
-        },
+        key_number(
+            f"rows, batch {latest.batch}",
+            latest.rows,
+            "count",
+            context=f"{len(latest.violations):,} contract violations",
+        ),
+        key_number(
+            "columns drifted",
+            drifted,
+            "count",
+            context=f"{latest.drifted_importance_share:.0%} of the model's importance",
+        ),
     ]
     if row is not None:
-        note = f"holdout {format_metric(row['reference'])}"
-        figures.append(
-            {
-                "name": metric_label(latest.task.headline_metric),
-                "value": format_metric(row["value"]),
-                "beside": note,
-            }
-        )
+        name = metric_label(latest.task.headline_metric)
+        holdout = {"holdout": row["reference"]}
+        figures.append(key_number(name, row["value"], compared_with=holdout))
     return figures

@@ -15,17 +15,9 @@ from modelbook.pages.notebook_errors import ErrorMessage, StopPoint
 FAILURE_MARKER = "<!-- the page of a failure -->"  # data cannot inject it: it is escaped
 LAST_GOOD_SUFFIX = "-last-good"
 MAX_LOG_LINES = 15
-LAST_GOOD_NOTICE = (
-    '<aside class="notice" aria-label="Older report">This is the report of the last good '
-    "run. The stage has failed since: "
-    '<a href="{0}">see why</a>.</aside>\n'
-)
 MEMORY_REMEDY = (
     "take fewer rows (sample) or families in the env file, set jobs: 1 in pipeline.yaml, or use "
     "a larger machine"
-)
-REBUILD_REMEDY = (
-    "Build again: this stage and the stages that depend on it run; up-to-date stages are skipped."
 )
 
 
@@ -73,14 +65,7 @@ def write(failure: StageFailure) -> Path:
     The notebook and the log may be missing or incomplete.
     """
     _keep_last_good(failure.report)
-    view = _context(failure)
-    view["body"] = (
-        f"{FAILURE_MARKER}\n{templating.render_template('failure_report.html.j2', **view)}"
-    )
-    view["contents"] = executed_notebook.table_of_contents(view["body"])
-    templating.write_page(
-        failure.report, templating.render_template("stage_report.html.j2", **view)
-    )
+    templating.write_template(failure.report, "failure_report.html.j2", **_context(failure))
     return failure.report
 
 
@@ -105,9 +90,8 @@ def _keep_last_good(report: Path) -> None:
     if not report.is_file() or is_failure_report(report):
         return
     text, head = report.read_text(encoding="utf-8", errors="replace"), '<header class="head">'
-    templating.write_page(
-        last_good_path(report), text.replace(head, LAST_GOOD_NOTICE.format(report.name) + head, 1)
-    )
+    notice = templating.render_template("last_good_notice.html.j2", report=report.name)
+    templating.write_page(last_good_path(report), text.replace(head, f"{notice}\n{head}", 1))
 
 
 def _context(failure: StageFailure) -> dict[str, Any]:
@@ -115,18 +99,18 @@ def _context(failure: StageFailure) -> dict[str, Any]:
     started_at = log[0]["at"] if log else 0.0
     # If the kernel never started, the executed notebook is that of an earlier run: ignore it.
     is_current = notebook is not None and failure.notebook.stat().st_mtime >= started_at
-    stop_point = (
-        notebook_errors.find_stop_point(notebook, _has_kernel_died(failure.message))
-        if is_current and notebook is not None
-        else None
-    )
-    title, question = (
-        executed_notebook.read_title_and_question(notebook) if notebook is not None else ("", "")
-    )
-    error = _parse_error(failure.message, stop_point)
+    stop_point = None
+    title, question = "", ""
+    if notebook is not None:
+        title, question = executed_notebook.read_title_and_question(notebook)
+        if is_current:
+            has_kernel_died = _has_kernel_died(failure.message)
+            stop_point = notebook_errors.find_stop_point(notebook, has_kernel_died)
+    error, error_name = _parse_error(failure.message, stop_point)
+    remedy, section = _choose_remedy(failure.message)
     seconds = round(log[-1]["at"] - started_at, 1) if log else None
     last_good = last_good_path(failure.report)
-    view = {
+    return {
         "title": title or failure.stage.capitalize(),
         "question": question,
         "stage": failure.stage,
@@ -134,122 +118,56 @@ def _context(failure: StageFailure) -> dict[str, Any]:
         "word": "failed",
         "level": "bad",
         "home": "../index.html",
-        "numbers": _key_numbers(failure, stop_point, seconds),
+        "failure": failure,
+        "marker": FAILURE_MARKER,
         "notebook": failure.notebook.name if is_current else "",
         "stop_point": stop_point,
         "error": error,
-        "name": _error_name(failure.message, stop_point),
-        "meaning": _describe_error(_error_name(failure.message, stop_point)),
-        "next": _to_sentence(error.next_step or _choose_remedy(failure.message)[0]),
-        "advice": _recovery_steps(failure, error),
+        "error_name": error_name,
+        "meaning": _describe_error(error_name),
+        "remedy": error.next_step or remedy,
+        "errors_section": section or _documented_error(failure.message),
+        "notebook_source": f"notebooks/{config.stage_stem(failure.stage)}.ipynb",
         "log": _last_log_lines(log),
         "states": _stage_rows(failure),
-        "last": failure.last_receipt,
+        "waiting": [n for n in failure.downstream if failure.states.get(n) == "not run"],
+        "n_succeeded": sum(state in ("ran", "kept") for state in failure.states.values()),
         "last_good": last_good.name if last_good.is_file() else "",
-        "command": failure.command,
         "stages": _navigation_stages(failure),
         "facts": {**_start_time(started_at), "seconds": seconds, **failure.provenance},
     }
-    return view | {"sentences": _summary_sentences(failure, view)}
 
 
-def _parse_error(message: str, stop_point: StopPoint | None) -> ErrorMessage:
-    """Parse the error from the notebook, with the next step from the build if it has none."""
-    if stop_point is not None and stop_point.error_name:
-        error = notebook_errors.parse_error_message(stop_point.message)
-        return (
-            error
-            if error.next_step
-            else replace(error, next_step=notebook_errors.parse_error_message(message).next_step)
-        )
-    name = _error_name(message, None)
-    return notebook_errors.parse_error_message(
-        message.partition("\n  in cell ")[0].removeprefix(f"{name}: " if name else "")
-    )
+def _parse_error(message: str, stop_point: StopPoint | None) -> tuple[ErrorMessage, str]:
+    """Parse the error from the notebook, else from the build; return it and its class's name."""
+    if stop_point is None or not stop_point.error_name:
+        name = _leading_name(message)
+        text = message.partition("\n  in cell ")[0].removeprefix(f"{name}: " if name else "")
+        return notebook_errors.parse_error_message(text), name
+    error = notebook_errors.parse_error_message(stop_point.message)
+    next_step = error.next_step or notebook_errors.parse_error_message(message).next_step
+    return replace(error, next_step=next_step), stop_point.error_name
 
 
 def _has_kernel_died(message: str) -> bool:
     return message.startswith("the kernel died") or " s and was stopped" in message
 
 
-def _error_name(message: str, stop_point: StopPoint | None) -> str:
-    if stop_point is not None and stop_point.error_name:
-        return stop_point.error_name
+def _leading_name(message: str) -> str:
     prefix = message.partition(":")[0]
     return prefix if prefix.isidentifier() else ""
+
+
+def _documented_error(message: str) -> str:
+    """Return the section of docs/errors.md on the message's error, if there is one."""
+    name = _leading_name(message)
+    return name if _describe_error(name) else ""
 
 
 def _describe_error(name: str) -> str:
     """Return the first docstring line of one of Modelbook's errors; "" for other errors."""
     error_class = getattr(errors, name, None) if name else None
     return (error_class.__doc__ or "").partition("\n")[0] if isinstance(error_class, type) else ""
-
-
-def _summary_sentences(failure: StageFailure, context: Mapping[str, Any]) -> list[str]:
-    first_line = (context["error"].problem.splitlines() or ["no message"])[0]
-    name = context["name"]
-    reason = first_line if not name or first_line.startswith(name) else f"{name}: {first_line}"
-    duration_text = (
-        f" after {templating.format_duration(context['facts']['seconds'])}"
-        if context["facts"]["seconds"] is not None
-        else ""
-    )
-    sentences = [f"{failure.stage.capitalize()} failed{duration_text}: {reason.rstrip('.')}."]
-    if context["stop_point"] is not None:
-        heading_text = (
-            f", under “{context['stop_point'].heading}”" if context["stop_point"].heading else ""
-        )
-        sentences.append(
-            f"It stopped in code cell {context['stop_point'].cell_number} of "
-            f"{context['stop_point'].n_cells}{heading_text}."
-        )
-    waiting = [name for name in failure.downstream if failure.states.get(name) == "not run"]
-    if waiting:
-        names, is_single = _join_names(waiting), len(waiting) == 1
-        sentences.append(
-            f"{names} {'depends' if is_single else 'depend'} on it, and "
-            f"{'was' if is_single else 'were'} not run."
-        )
-    if context["last_good"]:
-        sentences.append("The report of its last good run is linked at the end of this page.")
-    return sentences
-
-
-def _key_numbers(
-    failure: StageFailure, stop_point: StopPoint | None, seconds: float | None
-) -> list[dict[str, str]]:
-    cards = []
-    if stop_point is not None:
-        cards.append(
-            {
-                "name": "stopped in",
-                "value": f"cell {stop_point.cell_number} of {stop_point.n_cells}",
-                "beside": stop_point.heading,
-            }
-        )
-    if seconds is not None:
-        last_seconds = failure.last_receipt.get("facts", {}).get("seconds")
-        context = (
-            f"the last good run took {templating.format_duration(last_seconds)}"
-            if last_seconds is not None
-            else "no good run before"
-        )
-        cards.append(
-            {
-                "name": "failed after",
-                "value": templating.format_duration(seconds),
-                "beside": context,
-            }
-        )
-    n_succeeded = sum(state in ("ran", "kept") for state in failure.states.values())
-    cards.append(
-        {
-            "name": "stages completed",
-            "value": f"{n_succeeded} of {len(failure.states)}",
-            "beside": "in this build",
-        }
-    )
-    return cards
 
 
 def _choose_remedy(message: str) -> tuple[str, str]:
@@ -268,47 +186,14 @@ def _choose_remedy(message: str) -> tuple[str, str]:
     return "read the error, fix its cause, and build again", ""
 
 
-def _recovery_steps(failure: StageFailure, error: ErrorMessage) -> list[tuple[str, str]]:
-    """Return the steps to try, in order: a sentence, and its command."""
-    remedy, section = _choose_remedy(failure.message)
-    name = _error_name(failure.message, None)
-    section = section or (name if _describe_error(name) else "")
-    steps = [(_to_sentence(error.next_step or remedy), "")]
-    if section:
-        steps.append((f"Look it up: docs/errors.md, section “{section}”.", ""))
-    by_hand = (
-        f"Run it by hand: open notebooks/{config.stage_stem(failure.stage)}.ipynb in "
-        "JupyterLab and run all cells. It reads"
-        " what the build read, and writes to by-hand folders only. After an error, %debug in "
-        "a new cell looks inside."
-    )
-    if "did not start" not in failure.message:
-        steps.append((by_hand, "make lab"))
-    return [*steps, (REBUILD_REMEDY, failure.command)]
-
-
 def _stage_rows(failure: StageFailure) -> list[dict[str, str]]:
     """Return a row for each stage of the project, with its state in this build."""
-    words = {"ran": "ran", "kept": "was up to date", "failed": "failed", "not run": "was not run"}
-    levels = {"ran": "good", "kept": "good", "failed": "bad"}
     rows = []
     for name in failure.stages or config.STAGES:
-        state = failure.states.get(name, "").partition(":")[0]
         link = f"{config.stage_stem(name)}.html"
-        why = (
-            "it depends on this stage" if name in failure.downstream and state == "not run" else ""
-        )
-        rows.append(
-            {
-                "name": name,
-                "word": words.get(state, "was not part of this build"),
-                "level": levels.get(state, "none"),
-                "why": why,
-                "link": link
-                if name != failure.stage and (failure.report.parent / link).is_file()
-                else "",
-            }
-        )
+        has_page = name != failure.stage and (failure.report.parent / link).is_file()
+        state = failure.states.get(name, "").partition(":")[0]
+        rows.append({"name": name, "state": state, "link": link if has_page else ""})
     return rows
 
 
@@ -359,12 +244,3 @@ def _last_log_lines(entries: Sequence[Mapping[str, Any]]) -> list[tuple[str, str
         text = (str(entry.get("text", "")).splitlines() or [""])[0]  # first line
         lines.append((f"{minutes}:{seconds:02d}", f"{count}{text}{passing}"))
     return lines
-
-
-def _to_sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
-
-
-def _join_names(names: Sequence[str]) -> str:
-    text = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-    return f"{text[:1].upper()}{text[1:]}"

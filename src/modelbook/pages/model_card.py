@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from modelbook import config
 from modelbook.errors import ReportError
+from modelbook.formatting import key_number
 from modelbook.pages import templating
-from modelbook.pages.card_sections import Section, build_sections
+from modelbook.pages.card_sections import Section, render_sections, render_summaries
 from modelbook.tasks.base import metric_key_number
 from modelbook.tasks.metric_format import metric_label
 
@@ -100,15 +101,15 @@ def write(dossier: dict[str, Any], target: Path, root: Path, stages: Sequence[st
     ReportError
         If a section would be empty; the message names the section and what to write where.
     """
-    sections = build_sections(dossier)
+    sections = render_sections(dossier)
     _check_sections(dossier, sections)
     view = _context(dossier, sections) | _navigation_links(dossier, target, root, stages)
-    templating.write_page(target, templating.render_template("model_card.html.j2", **view))
+    templating.write_template(target, "model_card.html.j2", **view)
     return target
 
 
-def _check_sections(dossier: dict[str, Any], card_sections: list[Section]) -> None:
-    empty_sections = [section for section in card_sections if not section.blocks]
+def _check_sections(dossier: dict[str, Any], sections: list[Section]) -> None:
+    empty_sections = [section for section in sections if not section.html]
     if empty_sections:
         names = ", ".join(f"“{section.title}”" for section in empty_sections)
         raise ReportError(
@@ -118,56 +119,33 @@ def _check_sections(dossier: dict[str, Any], card_sections: list[Section]) -> No
         )
 
 
-def _context(dossier: dict[str, Any], card_sections: list[Section]) -> dict[str, Any]:
+def _context(dossier: dict[str, Any], sections: list[Section]) -> dict[str, Any]:
     approval, metrics = dossier["approval"], dossier["metrics"]
-    decision = (
-        approval.get("word", "") if approval.get("gate") == "enforce" else ""
-    )  # a dry run decides nothing
+    # A dry run decides nothing.
+    decision = approval.get("word", "") if approval.get("gate") == "enforce" else ""
     word, level = DECISION_BADGES[decision]
-    headline, rows, threshold = dossier["words"]["headline"], metrics["rows"], metrics["threshold"]
-    threshold_card = (
-        []
-        if threshold is None
-        else [
-            {
-                "name": "threshold",
-                "value": f"{threshold:g}",
-                "beside": "scores from here on are predicted yes",
-            }
-        ]
-    )
+    headline, rows = dossier["words"]["headline"], metrics["rows"]
+    numbers = [
+        key_number("version", str(dossier["version"]), context=metrics["name"]),
+        metric_key_number(metric_label(headline["metric"]), headline),
+        key_number(
+            "rows",
+            sum(rows.values()),
+            "count",
+            context=f"{rows['holdout']:,} of them in the holdout",
+        ),
+    ]
+    if metrics["threshold"] is not None:
+        context = "scores from here on are predicted yes"
+        numbers.append(key_number("threshold", f"{metrics['threshold']:g}", context=context))
     return {
-        "title": f"Model card of version {dossier['version']}",
-        "question": dossier["table"]["question"],
-        "model": dossier["model"],
+        "card": dossier,
         "word": word,
         "level": level,
-        "sections": card_sections,
-        "dossier": dossier,
-        "sentences": _summary_paragraphs(card_sections),
-        "numbers": [
-            {"name": "version", "value": str(dossier["version"]), "beside": metrics["name"]},
-            metric_key_number(metric_label(headline["metric"]), headline),
-            {
-                "name": "rows",
-                "value": f"{sum(rows.values()):,}",
-                "beside": f"{rows['holdout']:,} of them in the holdout",
-            },
-            *threshold_card,
-        ],
+        "sections": sections,
+        "summaries": render_summaries(dossier),
+        "numbers": numbers,
     }
-
-
-def _summary_paragraphs(card_sections: list[Section]) -> list[str]:
-    """Return the first paragraph of each summary section, the approval first."""
-    summary_sections = sorted(
-        (section for section in card_sections if section.is_in_summary),
-        key=lambda section: section.name != "approval",
-    )
-    return [
-        next(block for block in section.blocks if isinstance(block, str))
-        for section in summary_sections
-    ]
 
 
 def _navigation_links(

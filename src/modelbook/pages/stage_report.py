@@ -16,8 +16,6 @@ from modelbook.stage.verdict import Verdict
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-NO_VERDICT = "This stage did not reach its verdict."
-NO_VERDICT_REMEDY = "Read the error in the last cell below, fix its cause, and run the stage again."
 DISPLAY_PRIORITY = (
     "text/html",
     "image/svg+xml",
@@ -45,9 +43,8 @@ def publish(product: Any, params: Any) -> None:
     stages = pipeline_spec.list_stages(project.find_root())
     source, target = str(product["nb"]), str(product["report"])
     render(source, target, book=str(params.get("book") or ""), stages=stages)
-    if not executed_notebook.find_error(
-        _read_notebook(Path(source))
-    ):  # a run by hand may have stopped half-way
+    # A run by hand may have stopped half-way.
+    if not executed_notebook.find_error(_read_notebook(Path(source))):
         failure_report.remove_last_good(Path(target))
 
 
@@ -86,7 +83,7 @@ def render(
         "notebook": Path(os.path.relpath(source.resolve(), target.resolve().parent)).as_posix(),
         "stages": [(name, config.stage_stem(name)) for name in stages or config.STAGES],
     }
-    templating.write_page(target, templating.render_template("stage_report.html.j2", **view))
+    templating.write_template(target, "stage_report.html.j2", **view)
     return target
 
 
@@ -109,7 +106,6 @@ def _header_context(
     title, question = executed_notebook.read_title_and_question(notebook)
     facts = {**executed_notebook.read_run_times(notebook), **(receipt.facts if receipt else {})}
     stage = receipt.stage if receipt else re.sub(r"^\d\d_", "", target.stem)
-    error = executed_notebook.find_error(notebook)
     return {
         "title": title or stage.capitalize(),
         "question": question,
@@ -117,9 +113,8 @@ def _header_context(
         "book": receipt.book if receipt else book or target.parent.name,
         "word": receipt.word if receipt else "no verdict",
         "level": receipt.level if receipt else "bad",
-        "sentences": receipt.sentences if receipt else [NO_VERDICT, *([error] if error else [])],
-        "numbers": receipt.numbers if receipt else [],
-        "next": receipt.next if receipt else NO_VERDICT_REMEDY,
+        "verdict": receipt,
+        "error": executed_notebook.find_error(notebook),
         "facts": facts,
     }
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Sequence
 from html import unescape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelbook import formatting
 from modelbook.atomic import atomic_write
 from modelbook.redaction import redact
 from modelbook.stage.verdict import LEVEL_SYMBOLS
+from modelbook.tasks.metric_format import format_difference, format_passed, metric_label
 
 if TYPE_CHECKING:
     import jinja2
@@ -22,6 +25,11 @@ def write_page(path: Path, text: str) -> None:
     """Write a page atomically, with secrets redacted."""
     with atomic_write(path) as temp_path:
         temp_path.write_text(redact(text), encoding="utf-8")
+
+
+def write_template(path: Path, name: str, /, **context: Any) -> None:
+    """Render a template and write it as a page."""
+    write_page(path, render_template(name, **context))
 
 
 def render_template(name: str, /, **context: Any) -> str:
@@ -41,13 +49,41 @@ def create_environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     env.filters |= {
-        "moment": format_time,
+        "amount": formatting.format_key_number,
+        "cell": formatting.format_cell,
+        "context": formatting.describe_key_number,
+        "difference": formatting.format_difference,
         "duration": format_duration,
-        "short": shorten_hash,
+        "metric": formatting.format_metric,
+        "metric_label": metric_label,
+        "moment": format_time,
+        "names": join_names,
+        "passed": format_passed,
+        "plain": lambda number: f"{number:g}",
         "quoted": escape_css_string,
+        "sentence": to_sentence,
+        "sentence_start": capitalize_first,
+        "short": shorten_hash,
+        "signed": format_difference,
     }
     env.globals |= {"marks": LEVEL_SYMBOLS}
     return env
+
+
+def join_names(names: Sequence[Any]) -> str:
+    """Join names as in a sentence: ``a, b and c``."""
+    *first, last = map(str, names)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def capitalize_first(text: str) -> str:
+    """Capitalize the first letter only."""
+    return text[:1].upper() + text[1:]
+
+
+def to_sentence(text: str) -> str:
+    """Make a sentence of a text: a capital, and one full stop."""
+    return f"{capitalize_first(text).rstrip('.')}."
 
 
 def format_time(value: Any) -> str:

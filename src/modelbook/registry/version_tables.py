@@ -6,8 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+from modelbook.formatting import key_number
 from modelbook.registry.versions import ModelVersion
-from modelbook.tasks.metric_format import format_metric, format_passed, metric_label
+from modelbook.tasks.metric_format import format_passed, metric_label
 
 
 def compare_versions(candidate: ModelVersion, champion: ModelVersion | None) -> pd.DataFrame:
@@ -47,7 +48,6 @@ def summarize_decision(
 ) -> dict[str, Any]:
     """Summarise the decision: sentences, key numbers and next step."""
     headline = candidate.metrics["evaluation"][0]  # the headline
-    interval = f"{format_metric(headline['low'])} to {format_metric(headline['high'])}"
     champion_name = (
         "no version" if outcome["champion"] is None else f"version {outcome['champion']}"
     )
@@ -70,26 +70,21 @@ def summarize_decision(
         f"{scorer_sentence}",
     ]
     numbers = [
-        {
-            "name": f"{metric_label(headline['metric'])}, candidate",
-            "value": format_metric(headline["value"]),
-            "beside": interval,
-        },
-        {
-            "name": "candidate",
-            "value": f"version {candidate.number}",
-            "beside": candidate.tags.get("model", ""),
-        },
-        {
-            "name": "champion",
-            "value": champion_name,
-            "beside": "alias moved" if outcome["moved"] else "unchanged",
-        },
-        {
-            "name": "golden rows",
-            "value": str(outcome["golden_rows"]),
-            "beside": "reproduced exactly",
-        },
+        key_number(
+            f"{metric_label(headline['metric'])}, candidate",
+            headline["value"],
+            interval=(headline["low"], headline["high"]),
+        ),
+        key_number(
+            "candidate", candidate.number, "version", context=candidate.tags.get("model", "")
+        ),
+        key_number(
+            "champion",
+            outcome["champion"],
+            "version",
+            context="alias moved" if outcome["moved"] else "unchanged",
+        ),
+        key_number("golden rows", outcome["golden_rows"], "count", context="reproduced exactly"),
     ]
     next_step = (
         "Continue with the monitor stage: modelbook build."

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from modelbook import config
+from modelbook.formatting import KeyNumber
 from modelbook.tasks.metric_format import HEADLINE_METRICS, format_metric, metric_label
 
-PARAMETER_TAGS = {
-    "parameters",
-    "injected-parameters",
-}  # cells with these tags are compared as parameters, not as code
+# Cells with these tags are compared as parameters, not as code.
+PARAMETER_TAGS = {"parameters", "injected-parameters"}
 
 
 @dataclass(frozen=True)
@@ -32,15 +31,13 @@ class StageRun:
     commit: str = ""  # at which the stage ran
     run_id: str = ""  # of MLflow
     version: int | None = None
-    numbers: list[dict[str, str]] = field(default_factory=list)
+    numbers: list[KeyNumber] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
     parameters: list[dict[str, str]] = field(default_factory=list)
     library_versions: dict[str, str] = field(default_factory=dict)
     processor: list[str] = field(default_factory=list)  # vector instructions and BLAS kernels
     digests: dict[str, str] = field(default_factory=dict)  # of folds, libraries and processor
-    code_digests: dict[str, str] = field(
-        default_factory=dict
-    )  # digests of the notebook's code and of the modules
+    code_digests: dict[str, str] = field(default_factory=dict)  # of the notebook and the modules
 
     @property
     def has_result(self) -> bool:
@@ -169,10 +166,9 @@ def describe_table(
     ]
     fingerprints = [receipt.get("facts", {}).get("fingerprint", "") for receipt in stage_receipts]
     numbers = steps.get("ingest", {}).get("numbers", [])
-    rows = [number["value"].replace(",", "") for number in numbers if number["name"] == "rows"]
     return {
         "fingerprint": next(filter(None, fingerprints), ""),
-        "rows": int(rows[0]) if rows and rows[0].isdecimal() else None,
+        "rows": next((number["value"] for number in numbers if number["name"] == "rows"), None),
     }
 
 

@@ -9,6 +9,7 @@ from html import escape
 from typing import Any
 
 from modelbook.errors import ReportError
+from modelbook.formatting import describe_key_number, format_key_number
 
 MIME_TYPE = "application/vnd.modelbook.verdict+json"
 LEVELS = ("good", "watch", "bad")
@@ -25,7 +26,7 @@ class Verdict:
     word: str
     level: str
     sentences: Sequence[str]
-    numbers: Sequence[Mapping[str, str]] = ()
+    numbers: Sequence[Mapping[str, Any]] = ()
     next: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
@@ -78,10 +79,12 @@ class Verdict:
     def __str__(self) -> str:
         lines = [f"{LEVEL_SYMBOLS[self.level]} {self.word} · {self.stage} · {self.book}"]
         lines += [f"  {sentence}" for sentence in self.sentences]
-        lines += [
-            f"  {n['name']}: {n['value']}" + (f" ({n['beside']})" if n["beside"] else "")
-            for n in self.numbers
-        ]
+        for number in self.numbers:
+            context = describe_key_number(number)
+            lines.append(
+                f"  {number['name']}: {format_key_number(number)}"
+                + (f" ({context})" if context else "")
+            )
         return "\n".join(lines + ([f"  Next: {self.next}"] if self.next else []))
 
 
@@ -115,17 +118,12 @@ def _check_sentences(sentences: Sequence[str]) -> tuple[str, ...]:
     return tuple(sentences)
 
 
-def _check_key_number(item: Mapping[str, Any]) -> dict[str, str]:
+def _check_key_number(item: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(item, Mapping) or not {"name", "value"} <= set(item):
         raise ReportError(
-            f"a verdict's number is {item!r}", expected="name, value and, optionally, a comparison"
+            f"a verdict's number is {item!r}", expected="a key number: name, value and unit"
         )
-    note = item.get("beside")
-    return {
-        "name": str(item["name"]),
-        "value": str(item["value"]),
-        "beside": "" if note is None else str(note),
-    }
+    return {"unit": "", "context": ""} | to_jsonable(item)
 
 
 def _verdict_html(verdict: Verdict) -> str:
@@ -153,10 +151,10 @@ def _verdict_html(verdict: Verdict) -> str:
     )
 
 
-def _key_number_html(item: Mapping[str, str]) -> str:
+def _key_number_html(item: Mapping[str, Any]) -> str:
     return (
         '<div style="border:1px solid rgba(128,128,128,.4);border-radius:.5em;padding:.45em .9em">'
         f'<div style="opacity:.75;font-size:.85em">{escape(item["name"])}</div>'
-        f'<div style="font-size:1.35em;font-weight:600">{escape(item["value"])}</div>'
-        f'<div style="opacity:.75;font-size:.85em">{escape(item["beside"])}</div></div>'
+        f'<div style="font-size:1.35em;font-weight:600">{escape(format_key_number(item))}</div>'
+        f'<div style="opacity:.75;font-size:.85em">{escape(describe_key_number(item))}</div></div>'
     )

@@ -12,6 +12,7 @@ import pandas as pd
 
 from modelbook import config
 from modelbook.errors import ParameterError
+from modelbook.formatting import KeyNumber, key_number
 from modelbook.tasks.cost_matrix import CostMatrix
 from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_gain, format_metric, metric_label
 from modelbook.tasks.metrics import MetricFunction
@@ -333,7 +334,7 @@ class Task(ABC):
         """Describe the target: a sentence to be completed by the number of rows."""
 
     @abstractmethod
-    def target_key_number(self, frame: pd.DataFrame) -> dict[str, str]:
+    def target_key_number(self, frame: pd.DataFrame) -> KeyNumber:
         """The target's rate, share or mean as a key number."""
 
     @abstractmethod
@@ -343,7 +344,7 @@ class Task(ABC):
         """Describe performance for the finalize report: sentences that follow the model's name."""
 
     @abstractmethod
-    def key_numbers(self, rows: MetricRows, threshold: float | None) -> list[dict[str, str]]:
+    def key_numbers(self, rows: MetricRows, threshold: float | None) -> list[KeyNumber]:
         """The key numbers of a model, the headline metric first."""
 
     @abstractmethod
@@ -408,11 +409,7 @@ class Task(ABC):
         )
 
 
-def metric_key_number(label: str, row: Any) -> dict[str, str]:
-    """A metric as a key number, with its interval and the baseline's value as context."""
-    dash = "–" if row["low"] >= 0 else " to "
-    interval_text = (
-        f"95% CI {format_metric(row['low'])}{dash}{format_metric(row['high'])}; "
-        f"baseline {format_metric(row['baseline'])}"
-    )
-    return {"name": label, "value": format_metric(row["value"]), "beside": interval_text}
+def metric_key_number(label: str, row: Any) -> KeyNumber:
+    """A metric as a key number, with its interval and the baseline's value."""
+    interval, compared_with = (row["low"], row["high"]), {"baseline": row["baseline"]}
+    return key_number(label, row["value"], interval=interval, compared_with=compared_with)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from modelbook.formatting import KeyNumber, key_number
 from modelbook.tasks.base import CustomMetric, MetricRows, Task, metric_key_number
 from modelbook.tasks.cost_matrix import CostMatrix
 from modelbook.tasks.metric_format import format_metric
@@ -278,12 +279,9 @@ class Binary(Task):
             f"{self.contract.encode_checked_target(frame).mean():.1%} of"
         )
 
-    def target_key_number(self, frame: pd.DataFrame) -> dict[str, str]:
-        return {
-            "name": f"rate of {self._positive_label()}",
-            "value": f"{self.contract.encode_checked_target(frame).mean():.1%}",
-            "beside": "",
-        }
+    def target_key_number(self, frame: pd.DataFrame) -> KeyNumber:
+        rate = self.contract.encode_checked_target(frame).mean()
+        return key_number(f"rate of {self._positive_label()}", rate, "share")
 
     def describe_performance(
         self, rows: MetricRows, population: str, threshold: float | None
@@ -305,13 +303,12 @@ class Binary(Task):
             f"against {format_metric(loss['baseline'])} for the baseline.",
         ]
 
-    def key_numbers(self, rows: MetricRows, threshold: float | None) -> list[dict[str, str]]:
+    def key_numbers(self, rows: MetricRows, threshold: float | None) -> list[KeyNumber]:
         metrics_shown = {"ROC AUC": "roc_auc", "PR AUC": "pr_auc", "Brier score": "brier"}
-        recall_number = {"name": "recall", "value": f"{rows['recall']['value']:.0%}"}
         recall_context = f"of the {self._positive_label()} rows, at threshold {threshold:g}"
         return [
             *(metric_key_number(name, rows[metric]) for name, metric in metrics_shown.items()),
-            {**recall_number, "beside": recall_context},
+            key_number("recall", rows["recall"]["value"], "share", context=recall_context),
         ]
 
     def phrases(self) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from modelbook.tasks.metric_format import format_metric
+from modelbook.formatting import KeyNumber, key_number
 from modelbook.tasks.metrics import MetricFunction, weighted_mean
 
 
@@ -57,15 +57,8 @@ class CostMatrix:
 
         return cost
 
-    def key_number(self, row: Any, positive_share: float) -> dict[str, str]:
+    def key_number(self, row: Any, positive_share: float) -> KeyNumber:
         """Expected cost as a key number; ``row`` is of ``evaluate_metrics``."""
-        flag_nobody_cost, flag_everybody_cost = self.constant_decision_costs(positive_share)
-        reference_text = (
-            f"flag nobody: {format_metric(flag_nobody_cost)}, flag everybody: "
-            f"{format_metric(flag_everybody_cost)}"
-        )
-        return {
-            "name": "expected cost per row",
-            "value": format_metric(row["value"]),
-            "beside": reference_text,
-        }
+        costs = self.constant_decision_costs(positive_share)
+        compared_with = dict(zip(("flag nobody", "flag everybody"), costs, strict=True))
+        return key_number("expected cost per row", row["value"], compared_with=compared_with)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from modelbook.formatting import choose_decimals, format_metric
+
 METRIC_LABELS = {
     "roc_auc": "ROC AUC",
     "pr_auc": "PR AUC",
@@ -46,11 +48,6 @@ def format_gain(metric: str, gain: float, size: str, *, past: bool = False) -> s
     return f"{verb} {name} by {size}" if lower_is_better else f"{verb} {size} {name}"
 
 
-def format_metric(value: float) -> str:
-    """Format a metric's value: three decimals below ten, fewer for larger numbers."""
-    return _format_like(value, value)
-
-
 def format_difference(value: float) -> str:
     """Format a difference between metric values, with its sign."""
     return ("−" if value < 0 else "+") + format_metric(abs(value))
@@ -58,11 +55,4 @@ def format_difference(value: float) -> str:
 
 def format_mean_sd(mean: float, sd: float) -> str:
     """Format a mean and its standard deviation, with the decimals of the mean."""
-    return f"{format_metric(mean)} ± {_format_like(sd, mean)}"
-
-
-def _format_like(value: float, reference: float) -> str:
-    magnitude = abs(reference)
-    decimals = 0 if magnitude >= 1000 else 1 if magnitude >= 100 else 2 if magnitude >= 10 else 3
-    text = f"{value:,.{decimals}f}"
-    return text.removeprefix("-") if not text.strip("-0.") else text
+    return f"{format_metric(mean)} ± {sd:,.{choose_decimals(abs(mean))}f}"

@@ -10,6 +10,7 @@ import pandas as pd
 
 from modelbook.contract.counts import count_values
 from modelbook.errors import TrainingError
+from modelbook.formatting import KeyNumber, key_number
 from modelbook.tasks.base import CustomMetric, MetricRows, Task, metric_key_number
 from modelbook.tasks.binary import EPSILON, positive_rate_by_period, univariate_roc_auc
 from modelbook.tasks.cost_matrix import CostMatrix
@@ -314,13 +315,9 @@ class Multiclass(Task):
         )
         return f"The most frequent of {len(self.classes)} classes is {most}, the rarest {least}, of"
 
-    def target_key_number(self, frame: pd.DataFrame) -> dict[str, str]:
+    def target_key_number(self, frame: pd.DataFrame) -> KeyNumber:
         share = count_values(self.contract.encode_checked_target(frame)) / len(frame)
-        return {
-            "name": f"share of {self.classes[share.index[0]]}",
-            "value": f"{share.iloc[0]:.1%}",
-            "beside": "",
-        }
+        return key_number(f"share of {self.classes[share.index[0]]}", share.iloc[0], "share")
 
     def describe_performance(
         self, rows: MetricRows, population: str, threshold: float | None
@@ -340,7 +337,7 @@ class Multiclass(Task):
             f"against {format_metric(loss_row['baseline'])} for the baseline.",
         ]
 
-    def key_numbers(self, rows: MetricRows, threshold: float | None) -> list[dict[str, str]]:
+    def key_numbers(self, rows: MetricRows, threshold: float | None) -> list[KeyNumber]:
         metrics_shown = {
             "ROC AUC": "roc_auc",
             "accuracy": "accuracy",

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from modelbook.formatting import KeyNumber, key_number
 from modelbook.tasks.base import MetricRows, Task, metric_key_number
 from modelbook.tasks.cost_matrix import CostMatrix
 from modelbook.tasks.metric_format import format_gain, format_metric
@@ -266,12 +267,9 @@ class Regression(Task):
             f"{format_metric(high)} for the middle half of"
         )
 
-    def target_key_number(self, frame: pd.DataFrame) -> dict[str, str]:
-        return {
-            "name": f"mean {self._target_label}",
-            "value": format_metric(self.contract.encode_checked_target(frame).mean()),
-            "beside": "",
-        }
+    def target_key_number(self, frame: pd.DataFrame) -> KeyNumber:
+        mean = self.contract.encode_checked_target(frame).mean()
+        return key_number(f"mean {self._target_label}", mean)
 
     def describe_performance(
         self, rows: MetricRows, population: str, threshold: float | None
@@ -296,16 +294,12 @@ class Regression(Task):
             f"against {format_metric(rmse_row['baseline'])} for the baseline.",
         ]
 
-    def key_numbers(self, rows: MetricRows, threshold: float | None) -> list[dict[str, str]]:
+    def key_numbers(self, rows: MetricRows, threshold: float | None) -> list[KeyNumber]:
         metrics_shown = {"RMSE": "rmse", "MAE": "mae", "R²": "r2"}
-        p90_number = {
-            "name": "90% of errors within",
-            "value": format_metric(rows["most_within"]["value"]),
-            "beside": "of the actual value",
-        }
+        p90_error = rows["most_within"]["value"]
         return [
             *(metric_key_number(name, rows[metric]) for name, metric in metrics_shown.items()),
-            p90_number,
+            key_number("90% of errors within", p90_error, context="of the actual value"),
         ]
 
     def phrases(self) -> dict[str, str]:

@@ -14,6 +14,7 @@ from modelbook.dataset.split_strategy import SPLIT_STRATEGIES, SplitStrategy
 from modelbook.engine import LOCAL
 from modelbook.evaluation import baseline_comparison, fairness, metrics_ci
 from modelbook.evaluation.golden_rows import make_golden_rows
+from modelbook.formatting import key_number
 from modelbook.tasks.base import Task
 from modelbook.tasks.cost_matrix import CostMatrix
 from modelbook.tasks.metric_format import LOWER_IS_BETTER
@@ -278,11 +279,12 @@ def verdict_fields(
         if "cost" in rows
         else []
     )
-    holdout_use_number = {
-        "name": "evaluations on this holdout",
-        "value": str(holdout_evaluation.n_holdout_evaluations),
-        "beside": "including this one",
-    }
+    holdout_use_number = key_number(
+        "evaluations on this holdout",
+        holdout_evaluation.n_holdout_evaluations,
+        "count",
+        context="including this one",
+    )
     word, level = ("no better than baseline", "bad")
     if _beats_baseline(rows[task.headline_metric], task) and baseline_gain[1] > 0:
         word, level = (

@@ -10,6 +10,7 @@ import pandas as pd
 
 from modelbook.atomic import atomic_write
 from modelbook.errors import TrainingError
+from modelbook.formatting import key_number
 from modelbook.tasks.metric_format import (
     LOWER_IS_BETTER,
     format_mean_sd,
@@ -184,26 +185,17 @@ def verdict_fields(leaderboard: pd.DataFrame, metric: str) -> dict[str, Any]:
         ),
     ]
     numbers = [
-        {
-            "name": f"{name}, leader",
-            "value": format_metric(mean),
-            "beside": f"baseline {format_metric(baseline_mean)}",
-        },
-        {
-            "name": "spread over the folds",
-            "value": format_mean_sd(mean, sd).partition(" ")[2],
-            "beside": "one standard deviation",
-        },
-        {
-            "name": "families evaluated",
-            "value": str(len(families)),
-            "beside": f"{n_unscored} failed or skipped",
-        },
-        {
-            "name": "leader's fit time, all folds",
-            "value": f"{leader['fit_seconds']:.1f} s",
-            "beside": f"{total_seconds:.0f} s for all families",
-        },
+        key_number(f"{name}, leader", mean, compared_with={"baseline": baseline_mean}),
+        key_number("spread over the folds", sd, "±", context="one standard deviation"),
+        key_number(
+            "families evaluated", len(families), "count", context=f"{n_unscored} failed or skipped"
+        ),
+        key_number(
+            "leader's fit time, all folds",
+            leader["fit_seconds"],
+            "s",
+            compared_with={"all families": total_seconds},
+        ),
     ]
     lead = baseline_mean - mean if metric in LOWER_IS_BETTER else mean - baseline_mean
     word, level = ("leader found", "good") if lead > sd else ("no clear leader", "watch")
