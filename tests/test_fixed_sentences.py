@@ -1,0 +1,122 @@
+"""No fixed sentence of a page or a notebook states a fact of a run: what may differ is computed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jinja2 import nodes
+from test_card import approved, by_section, make, metrics  # noqa: F401 (a fixture)
+from tiny import ROOT
+
+from modelbook.pages import model_card, templating
+from modelbook.registry import card_data
+
+# Words that say how a run ended, or what its rows, its models and its people did.
+CLAIM = re.compile(
+    r"\b(approved|promoted|rejected|moved|reviewed|signed off|drifted(?! column)|failed|passed|succeeded"
+    r"|outperforms|beats|worse than|better than|first (time|look)|there is no champion|changed"
+    r"|(no|all|every|\d+) (criteri|batch|violation|outcome|missing value|duplicate)\w*)\b",
+    re.IGNORECASE,
+)
+# What makes a sentence a rule or an instruction instead of a report.
+RULE = re.compile(
+    r"\b(if|where|when|whether|once|until|unless|without|only|may|can|must|could|would|which|how"
+    r"|does|should|what|is decided|leads? to|or|after)\b|\?",
+    re.IGNORECASE,
+)
+
+
+def find_claims(text: str) -> list[str]:
+    """The sentences that state an outcome."""
+    sentences = re.split(r"(?<=[.!?:])\s+|\n\n|</?\w[^>]*>", text)
+    return [s for s in sentences if " " in s.strip() and CLAIM.search(s) and not RULE.search(s)]
+
+
+def fixed_texts(node: nodes.Node) -> Iterator[str]:
+    """The text of a template that stands under no condition."""
+    if isinstance(node, nodes.If) or (isinstance(node, nodes.For) and node.test is not None):
+        return
+    if isinstance(node, nodes.TemplateData):
+        yield node.data
+    if isinstance(node, nodes.Output):  # one sentence, with gaps where values are
+        parts = [part.data if isinstance(part, nodes.TemplateData) else "…" for part in node.nodes]
+        yield "".join(parts)
+        return
+    for child in node.iter_child_nodes():
+        yield from fixed_texts(child)
+
+
+TEMPLATES = {path.name for path in templating.TEMPLATE_FOLDER.glob("*.j2")}
+OF_A_FAILURE = {"failure_report.html.j2", "last_good_notice.html.j2"}  # the stage has failed
+
+
+@pytest.mark.parametrize("name", sorted(TEMPLATES - OF_A_FAILURE))
+def test_a_template_claims_nothing_outside_a_condition(name: str) -> None:
+    source = (templating.TEMPLATE_FOLDER / name).read_text()
+    tree = templating.create_environment().parse(source)
+    assert [claim for text in fixed_texts(tree) for claim in find_claims(text)] == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_a_notebooks_prose_claims_nothing(path: Path) -> None:
+    cells = json.loads(path.read_text())["cells"]
+    prose = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+    assert [claim for text in prose for claim in find_claims(text)] == []
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "The holdout is read here for the first time.",
+        "The contract was reviewed by a person.",
+        "Approved by the gate: no criterion failed.",
+        "No batch drifted, and the champion was moved.",
+    ],
+)
+def test_sentences_that_were_false_on_some_runs_are_claims(sentence: str) -> None:
+    assert find_claims(sentence)
+
+
+DECISIONS = {
+    "none": None,
+    "promote": approved(),
+    "hold": approved("hold", champion=2),
+    "hold without a champion": approved("hold", champion=None),
+    "dry run": approved(gate="dry_run", champion=2),
+}
+
+
+@pytest.mark.parametrize("decision", DECISIONS.values(), ids=DECISIONS)
+def test_a_card_claims_what_its_evidence_says(make: Any, tmp_path: Path, decision: Any) -> None:  # noqa: F811
+    card = card_data.collect_card_data(make(), decision)
+    sections = by_section(model_card.write(card, tmp_path / "card-3.html", tmp_path))
+    approval = sections["approval"]
+    is_enforced = bool(decision) and decision["gate"] == "enforce"
+    claims = {
+        "Approved by": is_enforced and decision["word"] == "promote",
+        "dry run": bool(decision) and decision["gate"] == "dry_run",
+        "it was moved": bool(decision) and decision["moved"],
+        "named no version": bool(decision) and decision["champion"] is None,
+        "golden rows": bool(decision),
+        "Not approved": not is_enforced or decision["word"] != "promote",
+    }
+    assert {claim: claim in approval for claim in claims} == claims
+
+
+@pytest.mark.parametrize("left_out", [(), ("gaps",), ("slice_rows",), ("periods",)])
+def test_a_card_leaves_out_what_was_not_measured(
+    make: Any,  # noqa: F811
+    tmp_path: Path,
+    left_out: tuple[str, ...],
+) -> None:
+    card = card_data.collect_card_data(make(left_out))
+    sections = by_section(model_card.write(card, tmp_path / "card-3.html", tmp_path))
+    assert ("could not be evaluated" in sections["fairness"]) == ("gaps" in left_out)
+    assert ("25 holdout rows" in sections["limits"]) == ("slice_rows" not in left_out)
+    assert ("1 to 3" in sections["limits"]) == ("periods" not in left_out)
+    assert str(metrics()["rows"]["holdout"]) in sections["data"]
