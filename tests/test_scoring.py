@@ -297,6 +297,41 @@ def test_what_an_answer_costs_is_measured_on_what_answers(put, contract, tmp_pat
     assert latency.measure_latency_and_size(tmp_path, contract) is None
 
 
+def test_a_busy_machine_does_not_make_a_model_slow(monkeypatch):
+    """Everything takes 20 times as long: the clock runs 20 times as fast."""
+
+    class Scorer:
+        def predict_one(self, row: Any) -> None:
+            for _ in range(20):
+                latency._compute_reference()
+
+    calm, clock = latency._median_latency_ms(Scorer(), [{}]), latency.time.perf_counter
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: 20 * clock())
+    monkeypatch.setattr(latency, "MAX_SECONDS", 20.0)
+    assert latency._median_latency_ms(Scorer(), [{}]) < 3 * calm
+
+
+def test_a_gap_in_a_category_is_one_gap_as_none_and_as_nan(tmp_path, frame, contract):
+    """A category with gaps compiles, and a gap is not an unseen category."""
+    colour = contract.columns["colour"].model_copy(update={"nullable": True})
+    nullable = contract.model_copy(update={"columns": {**contract.columns, "colour": colour}})
+    gappy = frame.assign(colour=frame["colour"].where(np.arange(len(frame)) % 7 != 0))
+    words = make_pipeline(
+        SimpleImputer(strategy="constant", fill_value="gap"), OneHotEncoder(handle_unknown="ignore")
+    )
+    model = make_pipeline(
+        make_column_transformer((StandardScaler(), ["size"]), (words, ["colour"])),
+        LogisticRegression(C=100),
+    )
+    model.fit(nullable.select_features(gappy), gappy["colour"].isna())
+    compiled = compile_pipeline(model, nullable, THRESHOLD, gappy, tmp_path / "scorer")
+    assert (compiled.scorer_name, compiled.reason) == ("linear model", "")
+    row = nullable.select_features(gappy).iloc[0].to_dict()
+    predict = CompiledScorer.load(tmp_path / "scorer").predict_one
+    gaps = [predict({**row, "colour": gap}).probabilities[1] for gap in (None, np.nan)]
+    assert gaps[0] == gaps[1] > 0.9 > predict({**row, "colour": "mauve"}).probabilities[1]
+
+
 def test_golden_rows_keep_the_contract_and_hold_what_the_model_says(put, frame, contract):
     model, _, folder = put(LGBMClassifier(**QUIET, **FEW))
     told = json.loads((folder / "golden.json").read_text())

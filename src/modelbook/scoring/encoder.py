@@ -165,7 +165,9 @@ class Encoder:
                 missing_value if value is None or value != value else value * slope + offset  # noqa: PLR0124  NaN
             )
         for name, outputs_by_category, unseen_outputs, slices in self._category_inputs:
-            block = outputs_by_category.get(row[name], unseen_outputs)
+            value = row[name]
+            key = None if value != value else value  # noqa: PLR0124  NaN
+            block = outputs_by_category.get(key, unseen_outputs)
             for _, output_slice, block_slice in slices:
                 out[output_slice] = block[block_slice]
         return out

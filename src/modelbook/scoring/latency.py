@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -13,10 +14,16 @@ from modelbook.scoring import loading
 from modelbook.scoring.compilation import GOLDEN_FILE
 
 MAX_SECONDS, MAX_PREDICTIONS = 2.0, 500  # a measurement stops at either limit
+REFERENCE_STEPS = 5_000  # additions of the reference computation
+REFERENCE_MS = 0.16  # what the reference takes on an idle core of 2024
 
 
 def measure_latency_and_size(folder: Path, contract: Contract) -> tuple[float, float] | None:
     """Measure the median latency of single golden rows (ms), and the artefact size (MB).
+
+    A fixed reference computation is timed between the predictions. Where it takes longer than
+    ``REFERENCE_MS``, because the machine is busy or slow, the latency is divided by the same
+    factor: the gate judges the model, not what else the machine does.
 
     Parameters
     ----------
@@ -44,9 +51,24 @@ def measure_latency_and_size(folder: Path, contract: Contract) -> tuple[float, f
 def _median_latency_ms(scorer: Any, rows: list[dict[str, Any]]) -> float:
     scorer.predict_one(rows[0])  # warm-up
     durations: list[float] = []
+    reference_durations: list[float] = []
     deadline = time.perf_counter() + MAX_SECONDS
     while len(durations) < MAX_PREDICTIONS and (not durations or time.perf_counter() < deadline):
-        start = time.perf_counter()
-        scorer.predict_one(rows[len(durations) % len(rows)])
-        durations.append(time.perf_counter() - start)
-    return 1000 * median(durations)
+        row = rows[len(durations) % len(rows)]
+        durations.append(_time_call_ms(lambda row=row: scorer.predict_one(row)))
+        reference_durations.append(_time_call_ms(_compute_reference))
+    return median(durations) / max(1.0, median(reference_durations) / REFERENCE_MS)
+
+
+def _time_call_ms(function: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    function()
+    return 1000 * (time.perf_counter() - start)
+
+
+def _compute_reference() -> float:
+    """A computation in plain Python, which slows down as a prediction does."""
+    total = 0.0
+    for number in range(REFERENCE_STEPS):
+        total += number % 7 * 0.5
+    return total
