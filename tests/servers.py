@@ -1,14 +1,18 @@
-"""Real servers for tests, each on a port of its own: a PostgreSQL, and an S3 by moto."""
+"""Real servers for tests, each on a port of its own: a PostgreSQL, an S3 by moto, and an MLflow server."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import tempfile
+import time
+import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,5 +122,57 @@ def object_store(monkeypatch: pytest.MonkeyPatch, bucket: str) -> Iterator[Any]:
         client = boto3.client("s3")
         client.create_bucket(Bucket=bucket)
         yield client
+    finally:
+        server.stop()
+
+
+@dataclass
+class MLflowServer:
+    """An MLflow server that can be stopped and started again."""
+
+    port: int
+    command: list[str]
+    environ: dict[str, str]
+    process: subprocess.Popen | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            self.command,
+            env=self.environ,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        until = time.monotonic() + 120
+        while time.monotonic() < until:
+            assert self.process.poll() is None, "the MLflow server has ended"
+            with suppress(OSError), urllib.request.urlopen(f"{self.url}/health", timeout=2):
+                return
+            time.sleep(0.2)
+        raise AssertionError("the MLflow server was not ready in 120 seconds")
+
+    def stop(self) -> None:
+        if self.process and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGTERM)  # its workers, too
+            self.process.wait(30)
+
+
+@contextmanager
+def mlflow_server(database: str, artifacts: str, **environ: str) -> Iterator[MLflowServer]:
+    """An MLflow server on a database and a location of files."""
+    port = free_port()
+    words = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    words += ["--backend-store-uri", database, "--artifacts-destination", artifacts]
+    words += ["--app-name", "basic-auth"] if "MLFLOW_AUTH_CONFIG_PATH" in environ else []
+    command = [str(Path(sys.executable).with_name("mlflow")), "server", *words]
+    settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    server = MLflowServer(port, command, {**os.environ, **settings, **environ})
+    server.start()
+    try:
+        yield server
     finally:
         server.stop()

@@ -1,4 +1,4 @@
-"""A store as the service reads it, with versions made in milliseconds: the tables of MLflow that count, and files.
+"""An embedded store as the service reads it, with versions made in milliseconds.
 
 And a server of it, on a real socket.
 """
@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import shutil
 import socket
-import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
 import pandas as pd
+from filelock import FileLock
 from sklearn.compose import make_column_transformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -28,9 +31,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from modelbook.contract import Contract
+from modelbook.registry import aliases, history_log, store
 from modelbook.registry.aliases import DIGEST_TAG
 from modelbook.registry.artifact_storage import folder_digest
-from modelbook.registry.location import database_path
+from modelbook.registry.location import database_path, local_artifact_folder
 from modelbook.scoring.compilation import compile_pipeline
 
 BOOK = "tiny"
@@ -50,79 +54,69 @@ def fitted(
     return make_pipeline(columns, last).fit(contract.select_features(frame), given)
 
 
+def put_empty_store(root: Path) -> Path:
+    """Put an embedded store into a project's folder; it is created once for all runs of the tests."""
+    folder = Path(tempfile.gettempdir()) / f"modelbook-tests-{os.getuid()}-{version('mlflow')}"
+    folder.mkdir(exist_ok=True)
+    with FileLock(folder / "lock"):
+        if not (folder / "complete").is_file():
+            store.ensure_store(folder)
+            (folder / "complete").touch()
+    database_path(root).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(database_path(folder), database_path(root))
+    return root
+
+
+def add_version(root: Path, name: str, artifacts: Path, tags: dict[str, str]) -> int:
+    """Register files that lie below the store's folder of artifacts; returns the version's number."""
+    log = history_log.open_log(root, name, create=True)
+    assert log is not None
+    path = artifacts.parent.relative_to(local_artifact_folder(root))
+    tags = {DIGEST_TAG: folder_digest(artifacts), **tags}
+    created = log.client.create_model_version(name, f"modelbook:/{path}", tags=tags)
+    return int(created.version)
+
+
 class Shelf:
     """A project's folder with registered versions, aliases on them, and nothing else."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self.count = root, 0
-        database_path(root).parent.mkdir(parents=True)
-        self._do(
-            "create table registered_model_aliases (alias, version, name, workspace, primary key (alias, name))"
-        )
-        self._do("create table model_versions (name, version, storage_location, workspace)")
-        self._do("create table model_version_tags (key, value, name, version, workspace)")
+        self.root, self.count = put_empty_store(root), 0
+        aliases.refresh_aliases(root, BOOK)
 
     def copy(self, root: Path) -> Shelf:
         """The same shelf in another folder."""
         shutil.copytree(self.root, root, dirs_exist_ok=True)
         other = Shelf.__new__(Shelf)
         other.root, other.count = root, self.count
-        other._do("update model_versions set storage_location = replace(storage_location, ?, ?)",
-                  self.root.as_uri(), root.as_uri())  # fmt: skip
         return other
 
     def register(self, model: Any, contract: Contract, rows: pd.DataFrame, **tags: str) -> int:
         """A version of a fitted pipeline; returns its number."""
         self.count += 1
-        folder = self.root / "models" / f"version-{self.count}" / "artifacts"
+        folder = self.folder(self.count)
         folder.mkdir(parents=True)
         threshold = THRESHOLD if contract.task == "binary" else None
         scorer = compile_pipeline(model, contract, threshold, rows, folder / "scorer")
         (folder / "contract.yaml").write_text(contract.to_yaml())
         (folder / "metrics.json").write_text(json.dumps({"threshold": threshold}))
         (folder / "model.pkl").write_bytes(cloudpickle.dumps(model))
-        self._do(
-            "insert into model_versions values (?, ?, ?, 'default')",
-            BOOK,
-            self.count,
-            folder.parent.as_uri(),
-        )
-        known = {
-            "scorer": str(scorer),
-            "fingerprint": "f00d",
-            "model": "a model",
-            DIGEST_TAG: folder_digest(folder),
-            **tags,
-        }
-        for key, value in known.items():
-            self._do(
-                "insert into model_version_tags values (?, ?, ?, ?, 'default')",
-                key,
-                value,
-                BOOK,
-                self.count,
-            )
+        known = {"scorer": str(scorer), "fingerprint": "f00d", "model": "a model", **tags}
+        assert add_version(self.root, BOOK, folder, known) == self.count
+        aliases.refresh_aliases(self.root, BOOK)
         return self.count
 
     def alias(self, alias: str, number: int | None) -> None:
         """Let an alias name a version, or none."""
-        self._do("delete from registered_model_aliases where alias = ? and name = ?", alias, BOOK)
-        if number is not None:
-            self._do(
-                "insert into registered_model_aliases values (?, ?, ?, 'default')",
-                alias,
-                number,
-                BOOK,
-            )
+        client = store.create_client(self.root)
+        if number is None:
+            client.delete_registered_model_alias(BOOK, alias)
+        else:
+            client.set_registered_model_alias(BOOK, alias, str(number))
+        aliases.refresh_aliases(self.root, BOOK)
 
     def folder(self, number: int) -> Path:
-        return self.root / "models" / f"version-{number}" / "artifacts"
-
-    def _do(self, text: str, *values: Any) -> None:
-        with closing(sqlite3.connect(database_path(self.root))) as connection:
-            connection.execute("pragma synchronous = off")  # many small commits
-            connection.execute(text, values)
-            connection.commit()
+        return local_artifact_folder(self.root) / f"version-{number}" / "artifacts"
 
 
 CODE = "import sys; from pathlib import Path; from modelbook.serving import server;"

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import socket
-import sqlite3
 import subprocess
 import time
 import urllib.error
@@ -21,6 +20,7 @@ from playwright.sync_api import Page, sync_playwright
 from tiny import BIN, ROOT, SMALL, STAGES, Tiny
 
 from modelbook import config
+from modelbook.registry import store
 
 pytestmark = [pytest.mark.slow, pytest.mark.requires("browser")]
 
@@ -165,13 +165,12 @@ def made(project: Tiny) -> dict[str, object]:
     products = {
         path: when
         for path, when in project.products().items()
-        if "by-hand" not in path and not path.startswith(("models/mlflow.db", "models/artifacts/"))
+        if "by-hand" not in path
+        and not path.startswith(("models/mlflow.", "models/artifacts/", "models/aliases/"))
     }
-    with sqlite3.connect(f"file:{project.root}/models/mlflow.db?mode=ro", uri=True) as store:
-        aliases = store.execute(
-            "select name, alias, version from registered_model_aliases"
-        ).fetchall()
-    return {**products, "aliases": sorted(map(tuple, aliases))}
+    models = store.create_client(project.root).search_registered_models()
+    aliases = {(model.name, *alias) for model in models for alias in model.aliases.items()}
+    return {**products, "aliases": sorted(aliases)}
 
 
 def notebook(stage: str) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 import yaml
 from tiny import BIN, ROOT, STAGES, Tiny
+
+from modelbook.registry import store
 
 POINTS = yaml.safe_load((ROOT / "MLproject").read_text(encoding="utf-8"))["entry_points"]
 
@@ -37,17 +37,15 @@ def test_mlflow_runs_up_to_a_registered_version(tmp_path: Path) -> None:
     words = ["-e", "finalize", "-P", "env=env.other.yaml"]
     told = tiny.run("mlflow", "run", ".", "--env-manager", "local", *words, **environ)
     assert told.returncode == 0, told.stdout[-2000:] + told.stderr[-2000:]
-    with closing(sqlite3.connect(tmp_path / "models/mlflow.db")) as store:
-        assert store.execute("select name, version from model_versions").fetchall() == [("tiny", 1)]
-        ran = dict(
-            store.execute(
-                "select value, status from runs join tags using (run_uuid) where key = 'stage'"
-            )
-        )
-        own = store.execute(
-            "select status from runs join tags using (run_uuid) where key = 'mlflow.project.entryPoint'"
-        )
-        assert (ran, own.fetchall()) == (
-            {"compare": "FINISHED", "finalize": "FINISHED"},
-            [("FINISHED",)],
-        )
+    client = store.create_client(tmp_path)
+    versions = client.search_model_versions()
+    assert [(version.name, version.version) for version in versions] == [("tiny", 1)]
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(experiments)
+    ran = {run.data.tags.get("stage"): run.info.status for run in runs}
+    own = [run.info.status for run in runs if "mlflow.project.entryPoint" in run.data.tags]
+    assert {stage: ran[stage] for stage in ("compare", "finalize")} == {
+        "compare": "FINISHED",
+        "finalize": "FINISHED",
+    }
+    assert own == ["FINISHED"]

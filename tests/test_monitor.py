@@ -31,6 +31,7 @@ from modelbook.journal.database import OUTCOMES_TABLE, PREDICTIONS_TABLE, Confli
 from modelbook.monitoring import batch_evaluation, batch_sources, latest_verdict, webhook, windows
 from modelbook.monitoring.batch_evaluation import Watched
 from modelbook.monitoring.window_history import WindowHistory
+from modelbook.registry import store
 from modelbook.registry.versions import ModelVersion
 
 PARAMS = Monitor(resamples=100, min_rows=200)
@@ -422,6 +423,7 @@ def test_monitor_judges_batches_a_file_and_what_was_served(built: Any) -> None:
     with sqlite3.connect(latest_verdict.history_path(built.root, "tiny")) as asked:
         assert {row[0] for row in asked.execute("select name from windows")} == {"4", "5", "late"}
     assert judged() == before + 2  # an empty window is no verdict
-    with sqlite3.connect(built.root / "models/mlflow.db") as asked:
-        tags = "select value from tags where key = 'batches'"
-        assert {row[0] for row in asked.execute(tags)} == {"4, 5", "late"}
+    client = store.create_client(built.root)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    batches = {run.data.tags.get("batches") for run in client.search_runs(experiments)}
+    assert batches - {None} == {"4, 5", "late"}

@@ -24,6 +24,7 @@ from modelbook import config
 from modelbook.build import executor
 from modelbook.dataset.bundled import load_rand_hie
 from modelbook.errors import DataError, EngineError, ModelbookError, ParameterError, StoreError
+from modelbook.registry import aliases, store
 
 pytestmark = pytest.mark.slow
 
@@ -81,12 +82,11 @@ class TestFirstBuild:
             assert not [o["text"] for o in outputs if o.get("name") == "stderr"], path
 
     def test_comparison_is_logged_candidate_by_candidate(self, built):
-        with sqlite3.connect(built.root / "models/mlflow.db") as store:
-            parent = built.receipt("compare")["details"]["run_id"]
-            children = store.execute(
-                "select count(*) from tags where key='mlflow.parentRunId' and value=?", [parent]
-            ).fetchone()
-        assert children == (3,)
+        parent = built.receipt("compare")["details"]["run_id"]
+        client = store.create_client(built.root)
+        [experiment] = [client.get_run(parent).info.experiment_id]
+        query = f"tags.`mlflow.parentRunId` = '{parent}'"
+        assert len(client.search_runs([experiment], query)) == 3
 
     def test_registered_version_answers_in_another_process(self, built):
         script = (
@@ -102,16 +102,9 @@ class TestFirstBuild:
 
     def test_version_holds_what_it_was_made_of(self, built):
         done = built.receipt("finalize")["details"]
-        with sqlite3.connect(built.root / "models/mlflow.db") as store:
-            tags = dict(
-                store.execute(
-                    "select key, value from model_version_tags where version=?", [done["version"]]
-                ).fetchall()
-            )
-            [place] = store.execute(
-                "select storage_location from model_versions where name='tiny' and version=?",
-                [done["version"]],
-            ).fetchone()
+        version = aliases.find_version(built.root, "tiny", done["version"])
+        assert version is not None
+        tags = version.tags
         assert tags["fingerprint"] == built.receipt("ingest")["details"]["fingerprint"]
         assert {"commit", "threshold", "roc_auc", "log_loss", "promoted_at"} <= tags.keys()
         assert {
@@ -122,7 +115,7 @@ class TestFirstBuild:
             "reference.parquet",
             "metrics.json",
             "scorer",
-        } == {path.name for path in (Path(place.removeprefix("file://")) / "artifacts").iterdir()}
+        } == {path.name for path in version.artifact_folder.iterdir()}
 
     def test_holdout_is_untouched_by_train(self, built):
         train, holdout = (
@@ -284,15 +277,15 @@ class TestWrong:
             executor.BuildExecutor()
 
     def test_a_store_of_a_newer_mlflow(self, built):
-        with sqlite3.connect(built.root / "models/mlflow.db") as store:
-            [revision] = store.execute("select version_num from alembic_version").fetchone()
-            store.execute("update alembic_version set version_num='ffffffffffff'")
+        with sqlite3.connect(built.root / "models/mlflow.db") as database:
+            [revision] = database.execute("select version_num from alembic_version").fetchone()
+            database.execute("update alembic_version set version_num='ffffffffffff'")
         try:
             with built.dag() as dag, pytest.raises(StoreError, match="ffffffffffff"):
                 executor.check_build(dag, built.root)
         finally:
-            with store:
-                store.execute("update alembic_version set version_num=?", [revision])
+            with database:
+                database.execute("update alembic_version set version_num=?", [revision])
             store.close()
 
     @pytest.mark.parametrize(
@@ -429,12 +422,10 @@ class TestKilled:
             <= set(tiny.ran(done))
             <= set(STAGES) - {"ingest"}
         )
-        with sqlite3.connect(tiny.root / "models/mlflow.db") as store:
-            states = store.execute(
-                "select status, count(*) from runs join tags using(run_uuid) "
-                "where key='stage' and tags.value='compare' group by status"
-            ).fetchall()
-        assert sorted(states) == [("FINISHED", 1), ("KILLED", 1)]
+        client = store.create_client(tiny.root)
+        experiment = client.get_experiment_by_name("tiny").experiment_id
+        runs = client.search_runs([experiment], "tags.stage = 'compare'")
+        assert sorted(run.info.status for run in runs) == ["FINISHED", "KILLED"]
 
     def test_same_seed_same_data_same_numbers(self, started, built):
         tiny, _ = started
@@ -507,6 +498,6 @@ class TestByPapermillAlone:
         assert {
             name
             for name in changed
-            if not name.startswith(("models/mlflow.db", "models/artifacts"))
+            if not name.startswith(("models/mlflow.", "models/artifacts", "models/aliases"))
         } == set()
         shutil.rmtree(built.root / "data/tiny/by-hand", ignore_errors=True)

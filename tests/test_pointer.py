@@ -1,18 +1,18 @@
-"""The pointer: what an alias names, read without MLflow, and whether the files are those that were registered."""
+"""Aliases: what they name, read by MLflow's client or remembered, and whether the files are those registered."""
 
 from __future__ import annotations
 
-import sqlite3
+import shutil
 import subprocess
 import sys
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 from facts import refused
+from shelf import add_version, put_empty_store
 
 from modelbook.errors import StoreError
-from modelbook.registry import aliases
+from modelbook.registry import aliases, store
 from modelbook.registry.aliases import (
     CHAMPION,
     DIGEST_TAG,
@@ -20,81 +20,102 @@ from modelbook.registry.aliases import (
     folder_digest,
     read_aliases,
 )
-from modelbook.registry.store import database_path
+from modelbook.registry.location import database_path, local_artifact_folder
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with two aliased versions."""
+    root = put_empty_store(tmp_path_factory.mktemp("aliased"))
+    client = store.create_client(root)
+    for number, alias in ((1, "champion"), (2, "challenger")):
+        folder = local_artifact_folder(root) / f"version {number}" / "artifacts"
+        folder.mkdir(parents=True)
+        (folder / "contract.yaml").write_text(f"title: Tiny {number}")
+        add_version(root, "tiny", folder, {})
+        client.set_registered_model_alias("tiny", alias, str(number))
+    return root
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A store with the tables that are read, and one version."""
-    folder = tmp_path / "version 3" / "artifacts"
-    folder.mkdir(parents=True)
-    (folder / "contract.yaml").write_text("title: Tiny")
-    database_path(tmp_path).parent.mkdir()
-    with closing(sqlite3.connect(database_path(tmp_path))) as connection:
-        connection.executescript("""
-            create table registered_model_aliases (alias, version, name, workspace);
-            create table model_versions (name, version, storage_location, workspace);
-            create table model_version_tags (key, value, name, version, workspace);
-        """)
-        for alias, number in (("champion", 3), ("challenger", 4)):
-            connection.execute(
-                "insert into registered_model_aliases values (?, ?, 'tiny', 'default')",
-                (alias, number),
-            )
-        place = (tmp_path / "version 3").as_uri()
-        for name, number in (("tiny", 3), ("tiny", 4), ("other", 3)):
-            connection.execute(
-                "insert into model_versions values (?, ?, ?, 'default')", (name, number, place)
-            )
-        connection.execute(
-            "insert into model_version_tags values (?, ?, 'tiny', 3, 'default')",
-            (DIGEST_TAG, folder_digest(folder)),
-        )
-        connection.commit()
-    return tmp_path
+def root(template: Path, tmp_path: Path) -> Path:
+    shutil.copytree(template, tmp_path / "project")
+    return tmp_path / "project"
 
 
 def test_aliases_name_versions_with_tags_and_folder(root: Path) -> None:
     found = read_aliases(root, "tiny")
-    assert set(found) == {"champion", "challenger"}
-    assert (found[CHAMPION].number, found["challenger"].number) == (3, 4)
-    assert found[CHAMPION].artifact_folder == root / "version 3" / "artifacts"
+    assert {alias: version.number for alias, version in found.items()} == {
+        "champion": 1,
+        "challenger": 2,
+    }
+    assert found[CHAMPION].artifact_folder == root / "models/artifacts/version 1/artifacts"
     assert set(found[CHAMPION].tags) == {DIGEST_TAG}
     found[CHAMPION].verify_files()
 
 
 def test_no_store_or_no_model_names_nothing(root: Path, tmp_path: Path) -> None:
     assert read_aliases(root, "unheard-of") == {}
+    assert aliases.find_version(root, "tiny", 9) is None
     assert read_aliases(tmp_path / "nowhere", "tiny") == {}
 
 
 def test_a_store_that_cannot_be_read_is_told(root: Path) -> None:
     database_path(root).write_bytes(b"no database at all" * 100)
-    with refused(StoreError, "file is not a database"):  # as SQLite says
+    with refused(StoreError, database_path(root), "SQLite"):
         read_aliases(root, "tiny")
 
 
-def test_files_that_were_changed_added_or_renamed_are_refused(root: Path) -> None:
-    pointed = read_aliases(root, "tiny")[CHAMPION]
-    whole = folder_digest(pointed.artifact_folder)
-    (pointed.artifact_folder / "more.txt").write_text("")
-    with refused(StoreError, "tiny", 3) as caught:
-        pointed.verify_files()
+def test_what_was_read_is_remembered_until_the_store_changes(root: Path) -> None:
+    assert aliases.read_known_aliases(root, "tiny") is None
+    found = read_aliases(root, "tiny")
+    known = aliases.read_known_aliases(root, "tiny")
+    assert known is not None
+    assert (known.versions, known.is_current, known.problem) == (found, True, "")
+    store.create_client(root).set_registered_model_alias("tiny", "champion", "2")
+    known = aliases.read_known_aliases(root, "tiny")
+    assert known is not None
+    assert (known.versions[CHAMPION].number, known.is_current) == (1, False)
+    assert read_aliases(root, "tiny")[CHAMPION].number == 2
+
+
+def test_a_copy_answers_from_its_own_files(root: Path, tmp_path: Path) -> None:
+    read_aliases(root, "tiny")
+    shutil.copytree(root, tmp_path / "copy")
+    root.rename(tmp_path / "hidden")
+    for found in (
+        read_aliases(tmp_path / "copy", "tiny"),
+        aliases.query_aliases(tmp_path / "copy", "tiny"),
+    ):
+        assert found[CHAMPION].artifact_folder.is_relative_to(tmp_path / "copy")
+        found[CHAMPION].verify_files()
+
+
+def test_files_that_are_elsewhere_and_files_that_were_altered_are_two_messages(root: Path) -> None:
+    champion = read_aliases(root, "tiny")[CHAMPION]
+    whole = folder_digest(champion.artifact_folder)
+    (champion.artifact_folder / "more.txt").write_text("")
+    with refused(StoreError, "tiny", 1, "altered") as caught:
+        champion.verify_files()
     assert whole[:12] in caught.value.expected
-    (pointed.artifact_folder / "more.txt").unlink()
-    pointed.verify_files()
-    (pointed.artifact_folder / "contract.yaml").rename(pointed.artifact_folder / "contract2.yaml")
-    assert folder_digest(pointed.artifact_folder) != whole
+    (champion.artifact_folder / "more.txt").unlink()
+    champion.verify_files()
+    (champion.artifact_folder / "contract.yaml").rename(champion.artifact_folder / "contract2.yaml")
+    assert folder_digest(champion.artifact_folder) != whole
+    shutil.rmtree(champion.artifact_folder)
+    with refused(StoreError, "tiny", 1, "not there") as caught:
+        champion.verify_files()
+    assert str(champion.artifact_folder) in caught.value.expected
 
 
-def test_a_version_without_a_digest_or_folder_is_refused(tmp_path: Path) -> None:
+def test_a_version_without_a_digest_is_refused(tmp_path: Path) -> None:
     with refused(StoreError, "tiny", 1):
         RegisteredVersion("tiny", 1, {}, tmp_path).verify_files()
-    with refused(StoreError, "tiny", 1, "c0ffee", tmp_path / "gone"):
-        RegisteredVersion("tiny", 1, {DIGEST_TAG: "c0ffee"}, tmp_path / "gone").verify_files()
 
 
-def test_reading_an_alias_loads_no_mlflow() -> None:
-    code = f"import sys; import {aliases.__name__}; print('mlflow' in sys.modules, 'pandas' in sys.modules)"
+def test_reading_a_remembered_alias_loads_no_mlflow(root: Path) -> None:
+    read_aliases(root, "tiny")
+    code = f"import sys; from pathlib import Path; from {aliases.__name__} import read_aliases\n"
+    code += f"print(read_aliases(Path({str(root)!r}), 'tiny')['champion'].number, 'mlflow' in sys.modules, 'pandas' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout.split() == ["False", "False"]
+    assert told.stdout.split() == ["1", "False", "False"]

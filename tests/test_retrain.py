@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
+from shelf import add_version, put_empty_store
 from tiny import BIN, ROOT, SMALL, Tiny
 from typer.testing import CliRunner
 
@@ -34,9 +34,8 @@ from modelbook.errors import (
     ParameterError,
     StoreError,
 )
-from modelbook.registry import aliases, history, promotion
-from modelbook.registry.aliases import DIGEST_TAG, folder_digest
-from modelbook.registry.store import database_path
+from modelbook.registry import aliases, history, promotion, store
+from modelbook.registry.location import local_artifact_folder
 from modelbook.stage import retrain_overrides
 
 BOOK = "tiny"
@@ -61,34 +60,22 @@ class Project:
         )
         (root / "contract.yaml").write_text(contract.to_yaml())
         table.to_csv(root / "table.csv", index=False)
-        database_path(root).parent.mkdir()
-        self.sql("create table registered_model_aliases (alias, version, name, workspace)")
-        self.sql("create table model_versions (name, version, storage_location, workspace)")
-        self.sql("create table model_version_tags (key, value, name, version, workspace)")
+        put_empty_store(root)
         self.version(1, rows=600, periods=[1, 2, 3])
         self.version(2, rows=800, periods=[1, 2, 3, 4])
         self.version(3, rows=1000, periods=[1, 2, 3, 4, 5])
         self.judge(1)
         self.move(1, None)
 
-    def sql(self, text: str, *values: Any) -> None:
-        with closing(sqlite3.connect(database_path(self.root))) as connection:
-            connection.execute(text, values)
-            connection.commit()
-
     def version(self, number: int, *, rows: int, periods: list[int]) -> None:
-        folder = self.root / f"version {number}" / "artifacts"
+        folder = self.folder(number)
         folder.mkdir(parents=True)
         told = {"rows": {"train": rows - 100, "holdout": 100}, "periods": periods}
         (folder / "metrics.json").write_text(json.dumps(told))
-        self.sql(
-            "insert into model_versions values (?, ?, ?, 'default')",
-            BOOK,
-            number,
-            folder.parent.as_uri(),
-        )
-        row = (DIGEST_TAG, folder_digest(folder), BOOK, number)
-        self.sql("insert into model_version_tags values (?, ?, ?, ?, 'default')", *row)
+        add_version(self.root, BOOK, folder, {})
+
+    def folder(self, number: int) -> Path:
+        return local_artifact_folder(self.root) / f"version {number}" / "artifacts"
 
     def judge(self, number: int, word: str = "promote") -> None:
         history.record_decision(self.root, BOOK, word, number, f"It is {word}.", {}, "c0ffee")
@@ -307,13 +294,13 @@ def test_without_a_time_column_all_rows_train_and_batches_are_what_is_newer(
 
 
 def test_without_a_champion_there_is_nothing_to_challenge(project: Project) -> None:
-    project.sql("delete from registered_model_aliases")
+    store.create_client(project.root).delete_registered_model_alias(BOOK, "champion")
     with pytest.raises(StoreError, match=r"'tiny'.*champion"):
         project.retrain(as_of=4)
 
 
 def test_a_champion_whose_files_were_changed_is_told_first(project: Project) -> None:
-    (project.root / "version 1" / "artifacts" / "metrics.json").write_text("{}")
+    (project.folder(1) / "metrics.json").write_text("{}")
     with pytest.raises(StoreError, match=r"\b1\b"):
         project.retrain(as_of=4)
     assert project.built == []

@@ -7,13 +7,12 @@ import os
 import re
 import shutil
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +29,6 @@ STAGES = list(config.STAGES)
 SMALL = {
     "book": "tiny", "sample": 0.25, "families": "lr nb", "folds": 2, "tune_rounds": 1, "resamples": 100, "budget": 120,
 }  # fmt: skip
-
-ADDRESSES = [
-    ("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location"),
-    ("model_versions", "storage_location"),
-]  # fmt: skip
 
 
 class Tiny:
@@ -62,11 +56,10 @@ class Tiny:
 
     @classmethod
     def copy(cls, source: Path, root: Path) -> Tiny:
-        """A project that stands as another one does, its store's addresses made its own."""
+        """A project that stands as another one does."""
         shutil.copytree(source, root, symlinks=True, dirs_exist_ok=True)
         copied = cls.__new__(cls)
         copied.root = root
-        move_store(root / "models", str(source), str(root))
         return copied
 
     def set(self, **values: object) -> None:
@@ -196,17 +189,6 @@ class Tiny:
     def ran(self, told: subprocess.CompletedProcess[str]) -> list[str]:
         """The stages that a build's progress lines say were run."""
         return [stage for stage in STAGES if f" {stage}]" in told.stdout]
-
-
-def move_store(models: Path, old: str, new: str) -> None:
-    """Write a copied store's addresses anew: MLflow holds absolute ones."""
-    for path in models.glob("artifacts/**/MLmodel"):
-        path.write_text(path.read_text().replace(old, new))
-    if (models / "mlflow.db").is_file():
-        with closing(sqlite3.connect(models / "mlflow.db")) as store:
-            for table, column in ADDRESSES:
-                store.execute(f"update {table} set {column} = replace({column}, ?, ?)", [old, new])
-            store.commit()
 
 
 def bundled_small(root: Path) -> Tiny:

@@ -287,30 +287,18 @@ def site(
 
 
 @app.command()
-def store(
-    bring: Annotated[
-        bool,
-        typer.Option("--bring", help="Copy the store under models/ to the one set in store.yaml."),
-    ] = False,
-) -> None:
+def store() -> None:
     """Create the MLflow store if there is none, and print its address (models/ or store.yaml).
 
-    Examples:  modelbook store  |  modelbook store --bring
+    Example:  modelbook store
     """
-    from modelbook.build import locks
     from modelbook.redaction import redact
-    from modelbook.registry.store import ensure_store, tracking_uri
+    from modelbook.registry.location import tracking_uri
+    from modelbook.registry.store import ensure_store
     from modelbook.stage import project
 
     with report_errors():
         root = project.find_root()
-        if bring:
-            from modelbook.registry import migration
-
-            with locks.lock_build(root):
-                typer.echo(
-                    f"copied {migration.migrate_store(root)}; models/ is unchanged", err=True
-                )
         ensure_store(root)
         typer.echo(redact(tracking_uri(root)))
 

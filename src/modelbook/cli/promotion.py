@@ -33,12 +33,13 @@ def history(
     """
     from modelbook.cli import terminal
     from modelbook.registry import history as registry_history
+    from modelbook.stage import project
 
     with report_errors():
         root, name = find_book(book)
+        mismatch = registry_history.settle(root, name, project.get_commit(root))
         entries = registry_history.read_history(root, name)[::-1]
-        integrity_errors = registry_history.find_integrity_errors(root)
-        mismatch = registry_history.alias_mismatch(root, name)
+        integrity_errors = registry_history.find_integrity_errors(root, name)
     if as_json:
         typer.echo(
             json.dumps([entry.to_dict() for entry in entries[:limit]], indent=1, ensure_ascii=False)
@@ -50,9 +51,7 @@ def history(
     for sentence in [*([mismatch] if mismatch else []), *integrity_errors]:
         typer.echo(sentence, err=True)
     if integrity_errors:
-        typer.echo(
-            "The history was altered. Compare it with a backup of models/mlflow.db.", err=True
-        )
+        typer.echo("The history was altered. Compare it with a backup of the store.", err=True)
         raise typer.Exit(1)
 
 

@@ -1,10 +1,11 @@
-"""Settings of the store: ``store.yaml`` next to ``pipeline.yaml``.
+"""Settings of the store: ``store.yaml`` next to ``pipeline.yaml``, and environment variables.
 
-Environment variables (``MODELBOOK_STORE_...``) override the file.
+``MODELBOOK_STORE_...`` overrides MLflow's own variables, which override the file.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import yaml
@@ -16,6 +17,8 @@ from modelbook.redaction import redact
 
 STORE_FILE = "store.yaml"
 ENV_PREFIX = "MODELBOOK_STORE_"
+MLFLOW_VARIABLES = {"tracking_uri": "MLFLOW_TRACKING_URI", "registry_uri": "MLFLOW_REGISTRY_URI"}
+POSTGRESQL_SCHEMES = ("postgresql", "postgres")  # completed by the driver that is installed
 
 
 class StoreSettings(BaseSettings):
@@ -23,27 +26,37 @@ class StoreSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
 
-    database: str = Field(
+    tracking_uri: str = Field(
         "",
         description=(
-            "database of runs, versions and history, postgresql://user@host/name; empty: "
-            "models/mlflow.db"
+            "MLflow server or database of runs, versions and history, such as "
+            "https://mlflow.example.org; empty: models/mlflow.db"
         ),
     )
+    registry_uri: str = Field(
+        "", description="MLflow server or database of versions; empty: the same as tracking_uri"
+    )
     artifacts: str = Field(
-        "", description="location of their files, s3://bucket/folder; empty: models/artifacts"
+        "",
+        description=(
+            "location of their files, s3://bucket/folder; empty: where the MLflow server stores "
+            "them, or models/artifacts"
+        ),
     )
     cache: str = Field("", description="folder of downloaded files; empty: models/cache")
 
-    @field_validator("database")
+    @field_validator("tracking_uri", "registry_uri")
     @classmethod
-    def _check_database(cls, value: str) -> str:
+    def _check_uri(cls, value: str) -> str:
         scheme, separator, location = value.partition("://")
-        if value and (
-            not separator or scheme not in ("postgresql", "postgres", "postgresql+psycopg")
-        ):
-            raise ValueError("not of the form postgresql://user@host/name")
-        return f"postgresql+psycopg://{location}" if value else ""
+        if value and (not separator or scheme == "file"):
+            raise ValueError(
+                "not the URI of an MLflow server or database: https://host, "
+                "postgresql://user@host/name, sqlite:///file"
+            )
+        driver = "+psycopg" if scheme in POSTGRESQL_SCHEMES else ""
+        name = "postgresql" if driver else scheme
+        return f"{name}{driver}://{location.rstrip('/')}" if value else ""
 
     @field_validator("artifacts")
     @classmethod
@@ -75,8 +88,8 @@ def load_settings(root: Path) -> StoreSettings:
     path, next_step = (
         root / STORE_FILE,
         (
-            f"correct it in {STORE_FILE} or in the environment ({ENV_PREFIX}...); docs/stores.md "
-            "lists them"
+            f"correct it in {STORE_FILE} or in the environment ({ENV_PREFIX}..., "
+            f"{', '.join(MLFLOW_VARIABLES.values())}); docs/stores.md lists them"
         ),
     )
     try:
@@ -87,8 +100,13 @@ def load_settings(root: Path) -> StoreSettings:
         raise StoreError(
             f"{path} holds {raw_settings!r}", expected="settings as `name: value`", next=next_step
         )
+    mlflow_settings = {
+        name: os.environ[variable]
+        for name, variable in MLFLOW_VARIABLES.items()
+        if os.environ.get(variable)
+    }
     try:
-        return StoreSettings(**(raw_settings or {}))
+        return StoreSettings(**{**(raw_settings or {}), **mlflow_settings})
     except ValidationError as error:
         problems = "; ".join(
             (

@@ -1,52 +1,40 @@
-"""Read versions and aliases from MLflow's database, because importing MLflow takes seconds.
+"""Registered versions and their aliases, read by MLflow's client and remembered in a small file.
 
-The tables are those of the pinned MLflow version. No other module refers to them.
+MLflow takes seconds to import. So what was read last is kept in a file, which a service follows,
+and which is the answer as long as an embedded store has not changed since.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlparse
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, TextClause, text
-
+from modelbook.atomic import atomic_write
 from modelbook.errors import StoreError
-from modelbook.registry import transactions as database
-from modelbook.registry.artifact_storage import download_folder, folder_digest
-from modelbook.registry.location import cache_folder
+from modelbook.registry import artifact_storage, connection
+from modelbook.registry.artifact_storage import folder_digest
+from modelbook.registry.location import (
+    cache_folder,
+    database_path,
+    display_uri,
+    is_embedded,
+    local_path,
+    registry_uri,
+    tracking_uri,
+)
+from modelbook.registry.store import create_client
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 DIGEST_TAG = "digest"  # tag with the digest of a version's files
-SELECT_ALIASED_VERSIONS = text("""
-    select alias, version, storage_location from registered_model_aliases
-    join model_versions using (workspace, name, version) where name = :name
-""")
-SELECT_VERSION = text("""
-    select '' as alias, version, storage_location from model_versions \
-where name = :name and version = :number
-""")
-SELECT_ALIAS = text(
-    "select version from registered_model_aliases where name = :name and alias = :alias"
-)
-SELECT_TAGS = text(
-    "select key, value from model_version_tags where name = :name and version = :number"
-)
-SELECT_WORKSPACE = text(
-    "select workspace from model_versions where name = :name and version = :number"
-)
-INSERT_ALIAS = text("""
-    insert into registered_model_aliases (alias, version, name, workspace) \
-values (:alias, :number, :name, :place)
-""")
-DELETE_ALIAS = text("delete from registered_model_aliases where name = :name and alias = :alias")
-INSERT_TAG = text("""
-    insert into model_version_tags (name, version, key, value, workspace) \
-values (:name, :number, :key, :value, :place)
-""")
-DELETE_TAG = text(
-    "delete from model_version_tags where name = :name and version = :number and key = :key"
-)
+ABSENT_CODES = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # no such model or alias
 
 
 @dataclass(frozen=True)
@@ -71,7 +59,7 @@ class RegisteredVersion:
         Raises
         ------
         StoreError
-            When the version has no digest, or its files do not match it.
+            When the version has no digest, its files are elsewhere, or they were altered.
         """
         registered = self.tags.get(DIGEST_TAG)
         if registered is None:
@@ -83,13 +71,43 @@ class RegisteredVersion:
                 next="build finalize again to register a version with a digest",
             )
         if self.source_uri:
-            download_folder(self.source_uri, self.artifact_folder, registered)
-        if not self.artifact_folder.is_dir() or folder_digest(self.artifact_folder) != registered:
+            artifact_storage.download_folder(self.source_uri, self.artifact_folder, registered)
+        self.require_folder()
+        if folder_digest(self.artifact_folder) != registered:
             raise StoreError(
-                f"the files of version {self.number} of {self.name} differ from those registered",
+                f"the files of version {self.number} of {self.name} were altered",
                 expected=f"files with the digest {registered[:12]} in {self.artifact_folder}",
                 next="restore the folder from a backup, or promote another version",
             )
+
+    def require_folder(self) -> None:
+        """Raise StoreError when the folder of the files does not exist."""
+        if not self.artifact_folder.is_dir():
+            raise StoreError(
+                f"the files of version {self.number} of {self.name} are not there",
+                expected=f"the folder {self.artifact_folder}",
+                next="copy the whole folder models with the project, or restore it from a backup",
+            )
+
+
+@dataclass(frozen=True)
+class KnownAliases:
+    """Aliases as they were last read, and since when the store cannot be read.
+
+    Attributes
+    ----------
+    checked_at : float
+        Time of the last look at the store, as a Unix timestamp.
+    problem : str
+        Why the store could not be read at the last look; empty when it could.
+    is_current : bool
+        Whether an embedded store has not changed since.
+    """
+
+    versions: dict[str, RegisteredVersion]
+    checked_at: float
+    problem: str
+    is_current: bool
 
 
 def read_aliases(root: Path, model_name: str) -> dict[str, RegisteredVersion]:
@@ -100,7 +118,52 @@ def read_aliases(root: Path, model_name: str) -> dict[str, RegisteredVersion]:
     StoreError
         When the store cannot be read.
     """
-    return dict(_query_versions(root, model_name, SELECT_ALIASED_VERSIONS))
+    if is_embedded(root) and not database_path(root).is_file():
+        return {}
+    known = read_known_aliases(root, model_name)
+    return known.versions if known and known.is_current else refresh_aliases(root, model_name)
+
+
+def refresh_aliases(root: Path, model_name: str) -> dict[str, RegisteredVersion]:
+    """Read a model's versions by alias from the store, and remember them.
+
+    Raises
+    ------
+    StoreError
+        When the store cannot be read.
+    """
+    versions = query_aliases(root, model_name)
+    remember_aliases(root, model_name, versions)
+    return versions
+
+
+def query_aliases(root: Path, model_name: str) -> dict[str, RegisteredVersion]:
+    """Read a model's versions by alias from the store.
+
+    Raises
+    ------
+    StoreError
+        When the store cannot be read.
+    """
+    with connection.explain_errors(root):
+        client = create_client(root)
+        return {
+            alias: _get_version(client, root, model_name, number)
+            for alias, number in find_alias_numbers(client, model_name).items()
+        }
+
+
+def find_alias_numbers(client: MlflowClient, model_name: str) -> dict[str, int]:
+    """Return the numbers of a model's versions by alias; empty when there is no such model."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        model = client.get_registered_model(model_name)
+    except MlflowException as error:
+        if error.error_code not in ABSENT_CODES:
+            raise
+        return {}
+    return {alias: int(number) for alias, number in model.aliases.items()}
 
 
 def find_version(root: Path, model_name: str, version: int) -> RegisteredVersion | None:
@@ -111,73 +174,120 @@ def find_version(root: Path, model_name: str, version: int) -> RegisteredVersion
     StoreError
         When the store cannot be read.
     """
-    versions = _query_versions(root, model_name, SELECT_VERSION, number=version)
-    return versions[0][1] if versions else None
+    if is_embedded(root) and not database_path(root).is_file():
+        return None
+    from mlflow.exceptions import MlflowException
+
+    with connection.explain_errors(root):
+        try:
+            return _get_version(create_client(root), root, model_name, version)
+        except MlflowException as error:
+            if error.error_code not in ABSENT_CODES:
+                raise
+            return None
 
 
-def find_aliased_version(
-    connection: Connection, model_name: str, alias: str = CHAMPION
-) -> int | None:
-    """Return the number of the version with an alias, or None."""
-    row = connection.execute(SELECT_ALIAS, {"name": model_name, "alias": alias}).first()
-    return int(row[0]) if row else None
+def _get_version(
+    client: MlflowClient, root: Path, model_name: str, version: int
+) -> RegisteredVersion:
+    tags = client.get_model_version(model_name, str(version)).tags
+    uri = client.get_model_version_download_uri(model_name, str(version))
+    folder = local_path(root, uri)
+    if folder:
+        return RegisteredVersion(model_name, version, dict(tags), folder / "artifacts")
+    cached_folder = cache_folder(root) / tags.get(DIGEST_TAG, "none")
+    return RegisteredVersion(model_name, version, dict(tags), cached_folder, f"{uri}/artifacts")
 
 
-def set_alias(
-    connection: Connection,
-    model_name: str,
-    version: int,
-    tags: dict[str, str],
-    alias: str = CHAMPION,
-) -> None:
-    """Set an alias and tags of a version; both take effect when the transaction commits."""
-    workspace = connection.execute(
-        SELECT_WORKSPACE, {"name": model_name, "number": version}
-    ).scalar_one()
-    delete_alias(connection, model_name, alias)
-    version_values = {"name": model_name, "number": version, "place": workspace}
-    connection.execute(INSERT_ALIAS, {**version_values, "alias": alias})
-    for key, value in tags.items():
-        connection.execute(DELETE_TAG, {"name": model_name, "number": version, "key": key})
-        connection.execute(INSERT_TAG, {**version_values, "key": key, "value": value})
+# The file of the last look
 
 
-def delete_alias(connection: Connection, model_name: str, alias: str) -> None:
-    """Delete an alias."""
-    connection.execute(DELETE_ALIAS, {"name": model_name, "alias": alias})
-
-
-def _query_versions(
-    root: Path, model_name: str, query: TextClause, **values: int
-) -> list[tuple[str, RegisteredVersion]]:
-    with database.read_transaction(root) as connection:
-        if connection is None:
-            return []
-        rows = connection.execute(query, {"name": model_name, **values}).all()
-        tags = {
-            number: {
-                row.key: row.value
-                for row in connection.execute(SELECT_TAGS, {"name": model_name, "number": number})
-            }
-            for number in {row.version for row in rows}
+def read_known_aliases(root: Path, model_name: str) -> KnownAliases | None:
+    """Return the aliases as last read from this store, or None; never imports MLflow."""
+    path = _known_path(root, model_name)
+    try:
+        text, checked_at = path.read_text(encoding="utf-8"), path.stat().st_mtime
+        content = json.loads(text)
+        if content["store"] != _store_name(root):
+            return None
+        versions = {
+            alias: _version_from_dict(root, value) for alias, value in content["aliases"].items()
         }
-    return [
-        (
-            alias,
-            RegisteredVersion(
-                model_name,
-                int(number),
-                tags[number],
-                *_locate_artifacts(root, storage_location, tags[number].get(DIGEST_TAG, "none")),
-            ),
-        )
-        for alias, number, storage_location in rows
-    ]
+        state = content["state"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    is_current = state is not None and state == _store_state(root)
+    return KnownAliases(versions, checked_at, content.get("problem", ""), is_current)
 
 
-def _locate_artifacts(root: Path, storage_location: str, digest: str) -> tuple[Path, str]:
-    """Return the local folder of a version's artifacts, and the URI to download them from."""
-    parsed_url = urlparse(storage_location)
-    if parsed_url.scheme in ("", "file"):
-        return Path(unquote(parsed_url.path)) / "artifacts", ""
-    return cache_folder(root) / digest, f"{storage_location}/artifacts"
+def remember_problem(root: Path, model_name: str, problem: str) -> None:
+    """Remember that the store cannot be read; the aliases stay as last read."""
+    path = _known_path(root, model_name)
+    with suppress(OSError, ValueError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["problem"] != problem:
+            _write_text(path, json.dumps({**content, "problem": problem}, indent=1))
+
+
+def remember_aliases(root: Path, model_name: str, versions: dict[str, RegisteredVersion]) -> None:
+    """Remember aliases that were just read from the store."""
+    content = {
+        "store": _store_name(root),
+        "state": _store_state(root),
+        "problem": "",
+        "aliases": {alias: _version_to_dict(root, value) for alias, value in versions.items()},
+    }
+    text, path = json.dumps(content, indent=1), _known_path(root, model_name)
+    with suppress(OSError):  # a read-only project: each look reads the store
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
+            os.utime(path)
+            return
+        _write_text(path, text)
+
+
+def _write_text(path: Path, text: str) -> None:
+    with atomic_write(path) as temporary_path:
+        temporary_path.write_text(text, encoding="utf-8")
+
+
+def _known_path(root: Path, model_name: str) -> Path:
+    folder = database_path(root).parent if is_embedded(root) else cache_folder(root)
+    return folder / "aliases" / f"{model_name}.json"
+
+
+def _store_name(root: Path) -> str:
+    """Return a name of the store: the same for an embedded store and its copy elsewhere."""
+    if is_embedded(root):
+        return "embedded"
+    uris = f"{tracking_uri(root)}\n{registry_uri(root)}".encode()
+    return f"{display_uri(root)} {hashlib.sha256(uris).hexdigest()[:12]}"
+
+
+def _store_state(root: Path) -> list[int] | None:
+    """Return what changes with each write to an embedded store; None for others."""
+    if not is_embedded(root) or not database_path(root).is_file():
+        return None
+    status = database_path(root).stat()
+    return [status.st_mtime_ns, status.st_size]
+
+
+def _version_to_dict(root: Path, version: RegisteredVersion) -> dict[str, Any]:
+    folder = version.artifact_folder
+    base = database_path(root).parent if is_embedded(root) else cache_folder(root)
+    is_below = folder.absolute().is_relative_to(base.absolute())
+    path = folder.absolute().relative_to(base.absolute()) if is_below else folder.absolute()
+    return {
+        "name": version.name,
+        "number": version.number,
+        "tags": version.tags,
+        "folder": str(path),
+        "source_uri": version.source_uri,
+    }
+
+
+def _version_from_dict(root: Path, content: dict[str, Any]) -> RegisteredVersion:
+    base = database_path(root).parent if is_embedded(root) else cache_folder(root)
+    folder = base / content["folder"]
+    return RegisteredVersion(
+        content["name"], content["number"], content["tags"], folder, content["source_uri"]
+    )

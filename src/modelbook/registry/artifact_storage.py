@@ -16,6 +16,7 @@ from modelbook.errors import ModelbookError, StoreError
 from modelbook.redaction import redact
 
 SCHEME_EXTRAS = {"s3": "s3", "s3a": "s3"}  # extra that installs the packages for a scheme
+SERVER_SCHEME = "mlflow-artifacts:"  # files that an MLflow server hands out
 ERROR_HINTS = {
     r"NoCredentials|Unable to locate credentials|PartialCredentials": (
         "set credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or the "
@@ -104,6 +105,18 @@ def upload_folder(folder: Path, uri: str) -> int:
     return len(local_files)
 
 
+def copy_folder(uri: str, target_folder: Path) -> None:
+    """Download a folder.
+
+    Raises
+    ------
+    StoreError
+        When the store refuses access, or there is no such folder.
+    """
+    with explain_storage_errors(uri):
+        _download_files(uri, target_folder)
+
+
 def read_file(uri: str) -> bytes:
     """Return the content of one file.
 
@@ -173,6 +186,13 @@ def _open_filesystem(uri: str) -> tuple[Any, str]:
 
 
 def _download_files(uri: str, target_folder: Path) -> None:
+    if uri.startswith(SERVER_SCHEME):
+        import mlflow
+
+        with TemporaryDirectory(dir=target_folder.parent) as folder:
+            path = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder)
+            os.rename(path, target_folder)
+        return
     filesystem, path = _open_filesystem(uri)
     remote_paths = sorted(filesystem.find(path))
     if not remote_paths:

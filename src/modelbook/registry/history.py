@@ -1,8 +1,10 @@
-"""History: every decision of the gate and every move of an alias, in an append-only table.
+"""History: every decision of the gate and every move of an alias, in an append-only log.
 
-The table is in the store's database, so everyone who shares the store shares its history, and an
-alias and its entry change in one transaction. Each entry holds the hash of the previous one. The
-database refuses to change or delete entries, and ``find_integrity_errors`` detects tampering.
+The log is in the store, so everyone who shares the store shares its history. Each entry holds the
+hash of the previous one, and ``find_integrity_errors`` detects tampering. An entry comes first, the
+alias follows, and a tag of the model says up to which entry the aliases are done. So a crash
+between the two is found by the next look: it completes the move that the last entry describes.
+A move that has no entry, by another tool, gets one.
 """
 
 from __future__ import annotations
@@ -11,24 +13,31 @@ import getpass
 import json
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection
+from filelock import FileLock, Timeout
 
 from modelbook import __version__
-from modelbook.errors import PromotionError
+from modelbook.errors import PromotionError, StoreError
 from modelbook.redaction import redact, redact_all
-from modelbook.registry import aliases, history_table
-from modelbook.registry import transactions as database
-from modelbook.registry.aliases import CHALLENGER
+from modelbook.registry import aliases, connection, history_log
+from modelbook.registry.aliases import CHALLENGER, CHAMPION
+from modelbook.registry.history_log import EntryTakenError, HistoryLog, LogEntry
+from modelbook.registry.location import database_path, is_embedded
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import RegisteredModel
 
 USER_VARIABLE = "MODELBOOK_BY"  # name of the user when the machine's user says little, as in CI
 DECISION, ALIAS_MOVE, TRAFFIC = "decision", "move", "traffic"
+APPLIED_TAG = "modelbook.history_applied"  # last entry whose aliases are set
+LOCK_TIMEOUT_SECONDS = 30.0  # longest wait of a writer for another
+MAX_ATTEMPTS = 20  # of an entry whose number other writers take
 ROLL_BACK, EXTERNAL_MOVE, START_CHALLENGE, END_CHALLENGE = (
     "roll back",
     "found",
@@ -44,7 +53,7 @@ class HistoryEntry:
     Attributes
     ----------
     number : int
-        Position in the store's history, from 1; 0 before it is written.
+        Position in the model's history, from 1; 0 before it is written.
     kind, action : str
         ``decision`` of the gate (promote, hold), ``move`` of the champion alias (promote, roll
         back; found: moved by another tool), or ``traffic`` (challenge, end of challenge).
@@ -94,28 +103,30 @@ class HistoryEntry:
 
 
 def read_history(root: Path, model_name: str | None = None) -> list[HistoryEntry]:
-    """Return the history of a store or of one model, oldest first; empty when there is none.
+    """Return the history of one model or of all, oldest first; empty when there is none.
 
     Raises
     ------
     StoreError
         When the store cannot be read.
     """
-    with database.read_transaction(root) as connection:
-        rows = history_table.read_entries(connection)
-    entries = [_parse_entry(*row) for row in rows if _is_valid_entry(row[1])]
-    return [entry for entry in entries if model_name in (None, entry.model)]
+    entries = [entry for log in _open_logs(root, model_name) for entry in _read_entries(log)]
+    return entries if model_name else sorted(entries, key=lambda entry: entry.timestamp)
 
 
-def find_integrity_errors(root: Path) -> list[str]:
-    """Check the store's history for gaps and changes; return one sentence for each problem."""
-    with database.read_transaction(root) as connection:
-        rows, written_count = (
-            history_table.read_entries(connection),
-            history_table.count_written_entries(connection),
-        )
+def find_integrity_errors(root: Path, model_name: str | None = None) -> list[str]:
+    """Check histories for gaps and changes; return one sentence for each problem."""
+    return [
+        problem for log in _open_logs(root, model_name) for problem in _find_log_problems(root, log)
+    ]
+
+
+def _find_log_problems(root: Path, log: HistoryLog) -> list[str]:
     problems, previous_hash, last_number = [], "", 0
-    for number, text, entry_hash in rows:
+    with connection.explain_errors(root):
+        entries = log.read_entries()
+        gaps = log.find_gaps()
+    for number, text, entry_hash in entries:
         if number != last_number + 1:
             problems.append(
                 f"Entries are missing: {number - 1 - last_number} before entry {number}."
@@ -124,20 +135,35 @@ def find_integrity_errors(root: Path) -> list[str]:
             problems.append(
                 f"Entry {number} does not follow entry {last_number}: one of the two was replaced."
             )
-        if history_table.hash_entry(text) != entry_hash:
+        if history_log.hash_entry(text) != entry_hash:
             problems.append(f"Entry {number} was changed: its content does not match its hash.")
         previous_hash, last_number = entry_hash, number
-    if written_count > last_number:
-        problems.append(
-            f"Entries are missing: {written_count - last_number} after entry {last_number}."
-        )
-    return problems
+    return problems + gaps
+
+
+def settle(root: Path, model_name: str, commit: str) -> str:
+    """Complete an interrupted move, or record one by another tool; describe what cannot be.
+
+    Returns
+    -------
+    str
+        The difference between alias and history that this user may not mend; else empty.
+    """
+    for log in _open_logs(root, model_name):
+        mismatch = alias_mismatch(root, model_name)
+        try:
+            if mismatch or _find_unapplied(log.read_model(), _read_entries(log)):
+                with _write_history(root, model_name) as writable_log:
+                    _settle(root, writable_log, commit)
+        except StoreError as error:  # a reader without permission to write
+            return f"{mismatch} {error.problem}".strip()
+    return ""
 
 
 def alias_mismatch(root: Path, model_name: str) -> str:
     """Describe a difference between alias and history, after a move by another tool; else empty."""
     aliased_version, recorded = (
-        aliases.read_aliases(root, model_name).get(aliases.CHAMPION),
+        aliases.read_aliases(root, model_name).get(CHAMPION),
         recorded_champion(read_history(root, model_name)),
     )
     current = aliased_version.number if aliased_version else None
@@ -145,7 +171,7 @@ def alias_mismatch(root: Path, model_name: str) -> str:
         return ""
     return (
         f"The alias champion names {_format_version(current)}, the history records "
-        f"{_format_version(recorded)}: another tool has moved it."
+        f"{_format_version(recorded)}: another tool has moved it, or a move was interrupted."
     )
 
 
@@ -185,22 +211,14 @@ def record_decision(
     commit: str,
 ) -> HistoryEntry:
     """Record the gate's decision about a version."""
-    with _write_history(root) as connection:
-        current_champion = _record_external_move(connection, model_name, commit)
-        return _append_entry(
-            connection,
-            HistoryEntry(
-                model_name,
-                DECISION,
-                action,
-                version,
-                current_champion,
-                current_champion,
-                reason,
-                evidence,
-                commit,
-            ),
+
+    def describe(champion: int | None) -> HistoryEntry:
+        return HistoryEntry(
+            model_name, DECISION, action, version, champion, champion, reason, evidence, commit
         )
+
+    with _write_history(root, model_name) as log:
+        return _append_entry(root, log, describe, commit)
 
 
 def move_champion(
@@ -214,7 +232,7 @@ def move_champion(
     *,
     expected_champion: int | None,
 ) -> HistoryEntry:
-    """Move the alias ``champion`` and record the move, both or neither.
+    """Record a move of the alias ``champion``, and move it.
 
     Parameters
     ----------
@@ -226,39 +244,24 @@ def move_champion(
     PromotionError
         When the champion has changed since.
     """
-    with _write_history(root) as connection:
-        current_champion = _record_external_move(connection, model_name, commit)
-        if current_champion != expected_champion:
+
+    def describe(champion: int | None) -> HistoryEntry:
+        if champion != expected_champion:
             raise PromotionError(
                 (
-                    f"the champion of {model_name} is {_format_version(current_champion)} "
-                    f"now{_describe_last_move(connection, model_name)}"
+                    f"the champion of {model_name} is {_format_version(champion)} "
+                    f"now{_describe_last_move(log)}"
                 ),
                 expected=f"{_format_version(expected_champion)}, as when this command started",
                 next="the alias was not moved; check modelbook history, and decide again",
             )
-        entry = _append_entry(
-            connection,
-            HistoryEntry(
-                model_name,
-                ALIAS_MOVE,
-                action,
-                version,
-                current_champion,
-                version,
-                reason,
-                evidence,
-                commit,
-            ),
+        return HistoryEntry(
+            model_name, ALIAS_MOVE, action, version, champion, version, reason, evidence, commit
         )
-        tags = {
-            "promoted_at": entry.timestamp,
-            "promoted_after": str(current_champion or "none"),
-            "promoted_because": entry.reason[:4000],
-        }
-        aliases.set_alias(connection, model_name, version, tags)
-        if aliases.find_aliased_version(connection, model_name, CHALLENGER) == version:  # it won
-            aliases.delete_alias(connection, model_name, CHALLENGER)
+
+    with _write_history(root, model_name) as log:
+        entry = _append_entry(root, log, describe, commit)
+        _apply_entry(root, log, entry)
     return entry
 
 
@@ -270,33 +273,20 @@ def move_challenger(
     evidence: dict[str, Any],
     commit: str,
 ) -> HistoryEntry:
-    """Set the alias ``challenger``, or delete it with None, and record that, both or neither."""
-    with _write_history(root) as connection:
-        current_champion, current_challenger = (
-            _record_external_move(connection, model_name, commit),
-            aliases.find_aliased_version(connection, model_name, CHALLENGER),
+    """Record the start of a challenge, or its end with None, and set or delete the alias."""
+
+    def describe(champion: int | None) -> HistoryEntry:
+        current = _alias_number(log.read_model(), CHALLENGER)
+        action, subject = (
+            (END_CHALLENGE, current) if version is None else (START_CHALLENGE, version)
         )
-        action, subject_version = (
-            (END_CHALLENGE, current_challenger) if version is None else (START_CHALLENGE, version)
+        return HistoryEntry(
+            model_name, TRAFFIC, action, subject, champion, champion, reason, evidence, commit
         )
-        entry = _append_entry(
-            connection,
-            HistoryEntry(
-                model_name,
-                TRAFFIC,
-                action,
-                subject_version,
-                current_champion,
-                current_champion,
-                reason,
-                evidence,
-                commit,
-            ),
-        )
-        if version is None:
-            aliases.delete_alias(connection, model_name, CHALLENGER)
-        else:
-            aliases.set_alias(connection, model_name, version, {}, CHALLENGER)
+
+    with _write_history(root, model_name) as log:
+        entry = _append_entry(root, log, describe, commit)
+        _apply_entry(root, log, entry)
     return entry
 
 
@@ -311,68 +301,177 @@ def current_user() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-def _record_external_move(connection: Connection, model_name: str, commit: str) -> int | None:
-    """Return the current champion; first record a move of the alias by another tool, if any."""
-    current_champion, recorded = (
-        aliases.find_aliased_version(connection, model_name),
-        recorded_champion(_read_entries(connection, model_name)),
+def _settle(root: Path, log: HistoryLog, commit: str) -> tuple[int | None, list[LogEntry]]:
+    """Return the current champion, and the log; first complete what a crash interrupted.
+
+    A move is completed when the alias stands as before it or after it. Else another tool has moved
+    the alias meanwhile, which is recorded.
+    """
+    for _ in range(MAX_ATTEMPTS):
+        logged = log.read_entries()
+        entries, model = _parse_entries(logged), log.read_model()
+        aliased = _alias_number(model, CHAMPION)
+        unapplied = [
+            entry
+            for entry in _find_unapplied(model, entries)
+            if entry.kind == TRAFFIC or aliased in (entry.champion_before, entry.champion_after)
+        ]
+        recorded = recorded_champion(entries)
+        if not unapplied and aliased == recorded:
+            return aliased, logged
+        for entry in unapplied:
+            _apply_entry(root, log, entry)
+        if not unapplied:
+            found = _describe_external_move(log.model_name, recorded, aliased, commit)
+            with suppress(EntryTakenError):
+                _mark_applied(log, _write_entry(log, found, logged))
+    raise _busy_error(log)
+
+
+def _describe_external_move(
+    model_name: str, recorded: int | None, aliased: int | None, commit: str
+) -> HistoryEntry:
+    reason = "The alias was moved by another tool, or before the history began."
+    return HistoryEntry(
+        model_name, ALIAS_MOVE, EXTERNAL_MOVE, aliased, recorded, aliased, reason, {}, commit
     )
-    if current_champion != recorded:
-        reason = "The alias was moved by another tool, or before the history began."
-        _append_entry(
-            connection,
-            HistoryEntry(
-                model_name,
-                ALIAS_MOVE,
-                EXTERNAL_MOVE,
-                current_champion,
-                recorded,
-                current_champion,
-                reason,
-                {},
-                commit,
-            ),
-        )
-    return current_champion
 
 
-def _append_entry(connection: Connection, entry: HistoryEntry) -> HistoryEntry:
-    timestamp = datetime.now(UTC).isoformat(timespec="seconds")
+def _find_unapplied(model: RegisteredModel, entries: list[HistoryEntry]) -> list[HistoryEntry]:
+    """Return the last move and the last change of traffic, when their aliases may not be set."""
+    applied = int(model.tags.get(APPLIED_TAG, "0"))
+    last_entries = {entry.kind: entry for entry in entries if entry.kind != DECISION}
+    return sorted(
+        (
+            entry
+            for entry in last_entries.values()
+            if entry.number > applied and entry.action != EXTERNAL_MOVE
+        ),
+        key=lambda entry: entry.number,
+    )
+
+
+def _alias_number(model: RegisteredModel, alias: str) -> int | None:
+    return int(model.aliases[alias]) if alias in model.aliases else None
+
+
+def _apply_entry(root: Path, log: HistoryLog, entry: HistoryEntry) -> None:
+    """Set the aliases that an entry describes; a later entry, written meanwhile, prevails."""
+    client, model_name = log.client, log.model_name
+    while True:
+        if entry.kind == ALIAS_MOVE and entry.champion_after is not None:
+            _set_champion(log, entry)
+        elif entry.action == START_CHALLENGE:
+            client.set_registered_model_alias(model_name, CHALLENGER, str(entry.version))
+        elif entry.action == END_CHALLENGE:
+            client.delete_registered_model_alias(model_name, CHALLENGER)
+        _mark_applied(log, entry)
+        latest = [other for other in _read_entries(log) if other.kind == entry.kind][-1]
+        if latest.number == entry.number:
+            break
+        entry = latest
+    aliases.refresh_aliases(root, model_name)
+
+
+def _set_champion(log: HistoryLog, entry: HistoryEntry) -> None:
+    client, model_name, version = log.client, log.model_name, str(entry.champion_after)
+    tags = {
+        "promoted_at": entry.timestamp,
+        "promoted_after": str(entry.champion_before or "none"),
+        "promoted_because": entry.reason[:4000],
+    }
+    client.set_registered_model_alias(model_name, CHAMPION, version)
+    for key, value in tags.items():
+        client.set_model_version_tag(model_name, version, key, value)
+    if _alias_number(log.read_model(), CHALLENGER) == entry.champion_after:  # it won
+        client.delete_registered_model_alias(model_name, CHALLENGER)
+
+
+def _mark_applied(log: HistoryLog, entry: HistoryEntry) -> None:
+    log.client.set_registered_model_tag(log.model_name, APPLIED_TAG, str(entry.number))
+
+
+def _append_entry(
+    root: Path, log: HistoryLog, describe: Callable[[int | None], HistoryEntry], commit: str
+) -> HistoryEntry:
+    """Append the entry that describes the current champion; written anew after another writer."""
+    for _ in range(MAX_ATTEMPTS):
+        champion, logged = _settle(root, log, commit)
+        with suppress(EntryTakenError):
+            return _write_entry(log, describe(champion), logged)
+    raise _busy_error(log)
+
+
+def _write_entry(log: HistoryLog, entry: HistoryEntry, written: list[LogEntry]) -> HistoryEntry:
     evidence = json.loads(
         json.dumps(redact_all(entry.evidence)), parse_constant=lambda _: None
     )  # JSON knows no NaN
     entry = replace(
         entry,
-        timestamp=timestamp,
+        timestamp=datetime.now(UTC).isoformat(timespec="seconds"),
         user=redact(current_user()),
         reason=redact(entry.reason),
         evidence=evidence,
         code_version=f"modelbook {__version__} at {entry.code_version}",
-        previous_hash=history_table.read_last_hash(connection),
+        previous_hash=written[-1].hash if written else "",
     )
     fields = {
         name: value for name, value in asdict(entry).items() if name not in ("number", "hash")
     }
     text = json.dumps(fields, sort_keys=True, ensure_ascii=False)
-    number, entry_hash = history_table.append_entry(connection, text)
-    return replace(entry, number=number, hash=entry_hash)
+    number = written[-1].number + 1 if written else 1
+    return replace(entry, number=number, hash=log.append(number, text))
+
+
+def _busy_error(log: HistoryLog) -> StoreError:
+    return StoreError(
+        f"the history of {log.model_name} is written by others all the time",
+        next="nothing was changed; try again",
+    )
+
+
+def _open_logs(root: Path, model_name: str | None) -> list[HistoryLog]:
+    if is_embedded(root) and not database_path(root).is_file():
+        return []
+    with connection.explain_errors(root):
+        names = [model_name] if model_name else history_log.list_models(root)
+        logs = [history_log.open_log(root, name, create=False) for name in names]
+    return [log for log in logs if log]
 
 
 @contextmanager
-def _write_history(root: Path) -> Iterator[Connection]:
-    """Open a write transaction, and create the history tables when needed."""
-    with database.write_transaction(root) as connection:
-        history_table.create_tables(connection)
-        yield connection
+def _write_history(root: Path, model_name: str) -> Iterator[HistoryLog]:
+    """Open a model's log for writing; writers of an embedded store wait for one another."""
+    with _lock_embedded_store(root), connection.explain_errors(root):
+        log = history_log.open_log(root, model_name, create=True)
+        assert log is not None
+        yield log
 
 
-def _read_entries(connection: Connection, model_name: str) -> list[HistoryEntry]:
-    entries = [
-        _parse_entry(*row)
-        for row in history_table.read_entries(connection)
-        if _is_valid_entry(row[1])
-    ]
-    return [entry for entry in entries if entry.model == model_name]
+@contextmanager
+def _lock_embedded_store(root: Path) -> Iterator[None]:
+    if not is_embedded(root):
+        yield
+        return
+    path = database_path(root).with_suffix(".history.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(path, timeout=LOCK_TIMEOUT_SECONDS):
+            yield
+    except Timeout:
+        raise StoreError(
+            f"another command has been writing the history for {LOCK_TIMEOUT_SECONDS} seconds",
+            expected=f"the lock of {path}",
+            next="nothing was changed; check who else uses the store, and try again",
+        ) from None
+
+
+def _read_entries(log: HistoryLog) -> list[HistoryEntry]:
+    return _parse_entries(log.read_entries())
+
+
+def _parse_entries(logged: list[LogEntry]) -> list[HistoryEntry]:
+    return [_parse_entry(*entry) for entry in logged if _is_valid_entry(entry.text)]
 
 
 def _is_valid_entry(text: str) -> bool:
@@ -387,8 +486,8 @@ def _parse_entry(number: int, text: str, entry_hash: str) -> HistoryEntry:
     return HistoryEntry(**json.loads(text), number=number, hash=entry_hash)
 
 
-def _describe_last_move(connection: Connection, model_name: str) -> str:
-    moves = [entry for entry in _read_entries(connection, model_name) if entry.kind == ALIAS_MOVE]
+def _describe_last_move(log: HistoryLog) -> str:
+    moves = [entry for entry in _read_entries(log) if entry.kind == ALIAS_MOVE]
     return f": {moves[-1].user} at {moves[-1].timestamp} ({moves[-1].action})" if moves else ""
 
 

@@ -3,31 +3,49 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import unquote, urlparse
 
 from modelbook.config import store
 from modelbook.errors import StoreError
 from modelbook.redaction import redact
 
-
-def database_path(root: Path) -> Path:
-    """Return the default database, an SQLite file with runs and versions."""
-    return root / "models" / "mlflow.db"
+SQLITE_PREFIX = "sqlite:///"
+RELATIVE_SCHEME = "modelbook"  # scheme of addresses that are relative to an embedded store
 
 
 def tracking_uri(root: Path) -> str:
-    """Return the tracking and registry URI of the store; it may contain a password."""
-    return store.load_settings(root).database or f"sqlite:///{database_path(root)}"
+    """Return the tracking URI of the store; it may contain a password."""
+    configured_uri = store.load_settings(root).tracking_uri
+    return f"{SQLITE_PREFIX}{database_path(root)}" if is_embedded(root) else configured_uri
+
+
+def registry_uri(root: Path) -> str:
+    """Return the URI of the model registry; it may contain a password."""
+    return store.load_settings(root).registry_uri or tracking_uri(root)
+
+
+def is_embedded(root: Path) -> bool:
+    """Return whether the store is an SQLite file with a folder of artifacts next to it."""
+    configured_uri = store.load_settings(root).tracking_uri
+    return not configured_uri or configured_uri.startswith("sqlite:")
+
+
+def is_server(root: Path) -> bool:
+    """Return whether the store is an MLflow server."""
+    return tracking_uri(root).startswith(("http://", "https://"))
 
 
 def display_uri(root: Path) -> str:
     """Return the store's file path, or its URL without the password, for display."""
-    database_url = store.load_settings(root).database
-    return redact(database_url) if database_url else str(database_path(root))
+    return str(database_path(root)) if is_embedded(root) else redact(tracking_uri(root))
 
 
-def is_local_database(root: Path) -> bool:
-    """Return whether the store's database is the project's SQLite file."""
-    return not store.load_settings(root).database
+def database_path(root: Path) -> Path:
+    """Return the SQLite file of an embedded store."""
+    configured_uri = store.load_settings(root).tracking_uri
+    if configured_uri.startswith(SQLITE_PREFIX):
+        return root / configured_uri.removeprefix(SQLITE_PREFIX)
+    return root / "models" / "mlflow.db"
 
 
 def require_store(root: Path) -> None:
@@ -38,7 +56,7 @@ def require_store(root: Path) -> None:
     StoreError
         When the project's SQLite file does not exist.
     """
-    if is_local_database(root) and not database_path(root).is_file():
+    if is_embedded(root) and not database_path(root).is_file():
         raise StoreError(
             f"there is no MLflow store yet: {database_path(root)}",
             expected="a project that has been built",
@@ -47,18 +65,36 @@ def require_store(root: Path) -> None:
 
 
 def local_artifact_folder(root: Path) -> Path:
-    """Return the default artifact folder of runs and versions."""
-    return (root / "models" / "artifacts").absolute()
+    """Return the artifact folder of an embedded store."""
+    return (database_path(root).parent / "artifacts").absolute()
 
 
 def artifact_uri(root: Path) -> str:
-    """Return the root URI of the artifacts of runs and versions."""
-    return store.load_settings(root).artifacts or local_artifact_folder(root).as_uri()
+    """Return the root URI of artifacts; empty when the MLflow server decides."""
+    configured_uri = store.load_settings(root).artifacts
+    if configured_uri or is_server(root):
+        return configured_uri
+    return f"{RELATIVE_SCHEME}:" if is_embedded(root) else (root / "models/artifacts").as_uri()
+
+
+def display_artifact_uri(root: Path) -> str:
+    """Return where artifacts are stored, for display."""
+    if artifact_uri(root) == f"{RELATIVE_SCHEME}:":
+        return str(local_artifact_folder(root))
+    return redact(artifact_uri(root)) or "the MLflow server's own location"
 
 
 def has_local_artifacts(root: Path) -> bool:
     """Return whether artifacts are in a local folder."""
-    return artifact_uri(root).startswith("file:")
+    return artifact_uri(root).startswith((f"{RELATIVE_SCHEME}:", "file:"))
+
+
+def local_path(root: Path, uri: str) -> Path | None:
+    """Return the local path of an artifact's URI, or None when it is elsewhere."""
+    parsed_uri = urlparse(uri)
+    if parsed_uri.scheme == RELATIVE_SCHEME:
+        return local_artifact_folder(root) / unquote(parsed_uri.path).lstrip("/")
+    return Path(unquote(parsed_uri.path)) if parsed_uri.scheme in ("", "file") else None
 
 
 def cache_folder(root: Path) -> Path:

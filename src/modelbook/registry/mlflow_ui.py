@@ -10,7 +10,13 @@ import sys
 from pathlib import Path
 
 from modelbook.errors import StoreError
-from modelbook.registry.location import require_store, tracking_uri
+from modelbook.registry.location import (
+    display_uri,
+    is_server,
+    registry_uri,
+    require_store,
+    tracking_uri,
+)
 
 
 def main(arguments: list[str]) -> None:
@@ -18,14 +24,20 @@ def main(arguments: list[str]) -> None:
 
     The store's URI is passed in the environment, because other users can see command lines.
     """
+    root = Path.cwd()
     try:
-        require_store(Path.cwd())
+        require_store(root)
     except StoreError as error:
         sys.exit(f"StoreError: {error}")
+    if is_server(root):
+        sys.stdout.write(f"the store has a page of its own: {display_uri(root)}\n")
+        return
     command = [str(Path(sys.executable).with_name("mlflow")), "ui", *arguments]
-    os.execve(
-        command[0], command, {**os.environ, "MLFLOW_BACKEND_STORE_URI": tracking_uri(Path.cwd())}
-    )
+    uris = {
+        "MLFLOW_BACKEND_STORE_URI": tracking_uri(root),
+        "MLFLOW_REGISTRY_STORE_URI": registry_uri(root),
+    }
+    os.execve(command[0], command, {**os.environ, **uris})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Promote a version to champion, roll back to the previous one, or set a challenger.
 
-The version is verified first. Then one transaction moves the alias and writes the history. So the
+The version is verified first. Then the history records the move, and the alias follows. So the
 champion is always a verified version, and the history records how it was chosen.
 """
 
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from modelbook.errors import PromotionError, ReproductionError
 from modelbook.gate import HOLD, PROMOTE
-from modelbook.registry import aliases, history, transactions
+from modelbook.registry import aliases, connection, history
 from modelbook.registry.aliases import CHALLENGER, CHAMPION, DIGEST_TAG, RegisteredVersion
 from modelbook.registry.history import ROLL_BACK, HistoryEntry
-from modelbook.registry.store import tracking_uri
+from modelbook.registry.location import registry_uri, tracking_uri
 from modelbook.stage import build_proof
 from modelbook.tasks.metric_format import HEADLINE_METRICS
 
@@ -271,8 +271,7 @@ def verify_golden_rows(root: Path, model_name: str, version: int) -> int:
     if (
         process.returncode and "OperationalError" in process.stderr
     ):  # the database failed, not the model
-        with transactions.begin_transaction(root):  # waits for a restarting server
-            pass
+        connection.check_connection(root)  # waits for a restarting server
         process = _run_golden_check(root, model_uri)
     last_lines = process.stdout.strip().splitlines()[-1:] or ["{}"]
     result = json.loads(last_lines[0]) if process.returncode == 0 else {}
@@ -295,7 +294,8 @@ def _run_golden_check(root: Path, model_uri: str) -> subprocess.CompletedProcess
         [sys.executable, "-m", "modelbook.registry.golden_check", model_uri],
         env={
             **os.environ,
-            **dict.fromkeys(("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"), tracking_uri(root)),
+            "MLFLOW_TRACKING_URI": tracking_uri(root),
+            "MLFLOW_REGISTRY_URI": registry_uri(root),
         },
         capture_output=True,
         text=True,

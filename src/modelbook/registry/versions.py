@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,31 +13,24 @@ from typing import Any
 import cloudpickle
 import mlflow
 import pandas as pd
-from mlflow.exceptions import MlflowException
 
 from modelbook.contract import Contract
 from modelbook.errors import ReproductionError, StoreError
-from modelbook.registry import aliases, artifact_storage
-from modelbook.registry.aliases import CHAMPION, DIGEST_TAG
+from modelbook.registry import aliases, artifact_storage, connection, history_log
+from modelbook.registry.aliases import CHAMPION, DIGEST_TAG, RegisteredVersion
 from modelbook.registry.artifact_storage import folder_digest
 from modelbook.registry.golden_check import compare_golden_rows
-from modelbook.registry.location import artifact_uri, has_local_artifacts
+from modelbook.registry.location import artifact_uri, has_local_artifacts, require_store
 from modelbook.registry.requirements import pip_requirements
 from modelbook.registry.signature import build_signature
-from modelbook.registry.store import configure_mlflow, create_client
+from modelbook.registry.store import configure_mlflow
 from modelbook.scoring.compilation import compile_pipeline
 
 OBJECT_STORE_PACKAGES = ("boto3", "botocore", "s3transfer")
 
 
-@dataclass(frozen=True)
-class ModelVersion:
-    """A registered version and the folder of its artifacts."""
-
-    name: str
-    number: int
-    tags: dict[str, str]
-    artifact_folder: Path
+class ModelVersion(RegisteredVersion):
+    """A registered version whose files are in its folder."""
 
     @property
     def contract(self) -> Contract:
@@ -138,13 +130,16 @@ def register_version(
 def _create_version(
     root: Path, model_name: str, model_info: Any, run_id: str, tags: dict[str, Any]
 ) -> ModelVersion:
-    client = create_client(root)
-    with contextlib.suppress(MlflowException):  # the model exists already
-        client.create_registered_model(model_name)
-    tag_texts = {key: str(value) for key, value in tags.items()}
-    created = client.create_model_version(
-        model_name, model_info.model_uri, run_id, tags=tag_texts, model_id=model_info.model_id
-    )
+    with connection.explain_errors(root):
+        log = history_log.open_log(root, model_name, create=True)  # with the registered model
+        assert log is not None
+        created = log.client.create_model_version(
+            model_name,
+            model_info.model_uri,
+            run_id,
+            tags={key: str(value) for key, value in tags.items()},
+            model_id=model_info.model_id,
+        )
     return get_version(root, model_name, int(created.version))
 
 
@@ -174,62 +169,34 @@ def _explain_upload_errors(root: Path) -> Iterator[None]:
 
 
 def get_version(root: Path, model_name: str, version: int) -> ModelVersion:
-    """Return a registered version.
+    """Return a registered version; download its files if needed.
 
     Raises
     ------
     StoreError
-        When there is no such version.
+        When there is no such version, or its files cannot be read.
     """
-    try:
-        mlflow_version = create_client(root).get_model_version(model_name, str(version))
-    except MlflowException:
+    registered = aliases.find_version(root, model_name, version)
+    if registered is None:
         raise StoreError(
             f"model {model_name!r} has no version {version}",
             next="register one with the stage finalize: ploomber build --partially finalize",
-        ) from None
-    return _from_mlflow(root, mlflow_version)
+        )
+    return _fetch_files(registered)
 
 
 def get_champion(root: Path, model_name: str) -> ModelVersion | None:
     """Return the version with the alias ``champion``, or None."""
-    try:
-        mlflow_version = create_client(root).get_model_version_by_alias(model_name, CHAMPION)
-    except MlflowException as error:
-        if error.error_code not in (
-            "RESOURCE_DOES_NOT_EXIST",
-            "INVALID_PARAMETER_VALUE",
-        ):  # no such model, no such alias
-            raise
-        return None
-    return _from_mlflow(root, mlflow_version)
+    require_store(root)
+    champion = aliases.read_aliases(root, model_name).get(CHAMPION)
+    return _fetch_files(champion) if champion else None
 
 
-def _from_mlflow(root: Path, mlflow_version: Any) -> ModelVersion:
-    return ModelVersion(
-        mlflow_version.name,
-        int(mlflow_version.version),
-        dict(mlflow_version.tags),
-        _download_artifacts(root, mlflow_version),
-    )
-
-
-def _download_artifacts(root: Path, mlflow_version: Any) -> Path:
-    """Return the local folder of a version's artifacts; download them if needed."""
-    registered = aliases.find_version(root, mlflow_version.name, int(mlflow_version.version))
-    if registered and registered.source_uri:
+def _fetch_files(registered: RegisteredVersion) -> ModelVersion:
+    if registered.source_uri:
         registered.verify_files()
-        return registered.artifact_folder
-    configure_mlflow(root)
-    model_uri = f"models:/{mlflow_version.name}/{mlflow_version.version}"
-    try:
-        return Path(mlflow.artifacts.download_artifacts(model_uri)) / "artifacts"
-    except (MlflowException, OSError) as error:
-        raise StoreError(
-            f"the files of {model_uri} cannot be read: {error}",
-            expected=f"its folder below {artifact_uri(root)}",
-            next="restore the folder from a backup, or move the store away and build again",
-        ) from None
+    registered.require_folder()
+    return ModelVersion(**vars(registered))
 
 
 def load_pyfunc(root: Path, version: ModelVersion) -> Any:

@@ -10,7 +10,12 @@ from pathlib import Path
 
 from modelbook.errors import ModelbookError
 from modelbook.registry.aliases import CHALLENGER, CHAMPION, DIGEST_TAG, RegisteredVersion
-from modelbook.serving.served_models import ServedModel, find_served_versions, load_model
+from modelbook.serving.served_models import (
+    ServedModel,
+    find_registry_problem,
+    find_served_versions,
+    load_model,
+)
 
 LOG = logging.getLogger("modelbook.serving")
 ALIASES = (CHAMPION, CHALLENGER)
@@ -88,18 +93,25 @@ class ModelManager:
         """Load the versions that the aliases name, if they have moved or a retry is due."""
         try:
             versions = await asyncio.to_thread(find_served_versions, self._root, self._book)
+            problem = await asyncio.to_thread(find_registry_problem, self._root, self._book)
         except ModelbookError as error:
-            if self.problems.get("store") != error.problem:
-                LOG.error("the registry cannot be read", extra={"reason": error.problem})
-            self.problems["store"] = error.problem
+            self._note_registry_problem(error.problem)
             return
-        self.problems.pop("store", None)
+        self._note_registry_problem(problem)
         former_champion = self.champion
         for alias in ALIASES:
             await self._refresh_alias(alias, versions.get(alias))
             if alias == CHAMPION and self.champion is not former_champion:
                 # Whether the challenger may serve depends on the champion: decide it anew.
                 self._states[CHALLENGER] = AliasState()
+
+    def _note_registry_problem(self, problem: str) -> None:
+        if problem and self.problems.get("store") != problem:
+            LOG.error("the registry cannot be read", extra={"reason": problem})
+        if problem:
+            self.problems["store"] = problem
+        else:
+            self.problems.pop("store", None)
 
     async def _refresh_alias(self, alias: str, version: RegisteredVersion | None) -> None:
         key = (version.number, version.tags.get(DIGEST_TAG)) if version else None

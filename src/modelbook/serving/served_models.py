@@ -14,27 +14,47 @@ from typing import Any
 from modelbook.contract import Contract
 from modelbook.errors import ReproductionError, ServingError
 from modelbook.registry import exports
-from modelbook.registry.aliases import CHAMPION, RegisteredVersion, find_version, read_aliases
+from modelbook.registry.aliases import (
+    CHAMPION,
+    RegisteredVersion,
+    find_version,
+    read_aliases,
+    read_known_aliases,
+)
 from modelbook.scoring import RowPrediction, loading
 from modelbook.scoring.compiled_scorer import TOLERANCE
 from modelbook.serving.schemas import OutcomeReader, RowReader
 
 EXPORT_VARIABLE = "MODELBOOK_SERVING_FROM"  # passes the export's address to workers
 
+MAX_ALIAS_AGE_SECONDS = 60.0  # the follower looks every few seconds
 # Safe to cache: an export's address contains its digest, so its content never changes.
 open_export_cached = lru_cache(exports.open_export)
 
 
 def find_served_versions(root: Path, book: str) -> dict[str, RegisteredVersion]:
-    """Return the versions to serve, by alias.
+    """Return the versions to serve, by alias: as ``registry.follower`` has last read them.
 
     Raises
     ------
     StoreError
         If the store or the export cannot be read.
     """
-    address = os.environ.get(EXPORT_VARIABLE)
-    return {CHAMPION: open_export_cached(root, address)} if address else read_aliases(root, book)
+    if address := os.environ.get(EXPORT_VARIABLE):
+        return {CHAMPION: open_export_cached(root, address)}
+    known = read_known_aliases(root, book)
+    return known.versions if known else read_aliases(root, book)
+
+
+def find_registry_problem(root: Path, book: str) -> str:
+    """Return why the aliases may be out of date; empty if they are not."""
+    known = read_known_aliases(root, book)
+    if os.environ.get(EXPORT_VARIABLE) or known is None or known.is_current:
+        return ""
+    if not known.problem and time.time() - known.checked_at > MAX_ALIAS_AGE_SECONDS:
+        checked_at = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(known.checked_at))
+        return f"the registry was last read at {checked_at} UTC"
+    return known.problem
 
 
 GOLDEN_FILE = "scorer/golden.json"

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import orjson
 import uvicorn
 
 from modelbook.errors import ServingError
+from modelbook.registry import follower
 from modelbook.registry.aliases import CHAMPION
 from modelbook.serving import settings, supervisor
 from modelbook.serving.api_keys import ApiKeyStore
@@ -67,14 +69,15 @@ def run_server(
     """
     service_settings = settings.load_settings(root)
     os.environ |= {EXPORT_VARIABLE: export_address} if export_address else {}
-    _check_startup(root, book, host, service_settings.api_keys)
     os.environ |= {ROOT_VARIABLE: str(root), BOOK_VARIABLE: book}
-    sys.stderr.write(f"modelbook: {book} at http://{host}:{port} (API docs: /docs)\n")
     config = _configure_uvicorn(host, port, workers, service_settings.log_level)
-    if workers == 1:
-        uvicorn.Server(config).run()
-    else:
-        supervisor.run_workers(config)
+    with nullcontext() if export_address else follower.following(root, book):
+        _check_startup(root, book, host, service_settings.api_keys)
+        sys.stderr.write(f"modelbook: {book} at http://{host}:{port} (API docs: /docs)\n")
+        if workers == 1:
+            uvicorn.Server(config).run()
+        else:
+            supervisor.run_workers(config)
 
 
 def _configure_uvicorn(host: str, port: int, workers: int, log_level: str) -> uvicorn.Config:

@@ -23,25 +23,21 @@ def check_mlflow_store(root: Path) -> CheckResult:
     from modelbook.registry.location import (
         artifact_uri,
         database_path,
+        display_artifact_uri,
         display_uri,
         has_local_artifacts,
-        is_local_database,
+        is_embedded,
     )
     from modelbook.registry.store import check_store
 
     path = database_path(root)
     try:
         exists = check_store(root)
-        if not has_local_artifacts(root):
+        if artifact_uri(root) and not has_local_artifacts(root):
             artifact_storage.check_write_access(artifact_uri(root))
-        if not is_local_database(root):
+        if not is_embedded(root):
             return CheckResult(
-                "store",
-                True,
-                (
-                    f"{display_uri(root)}{'' if exists else ', empty yet'}; files in "
-                    f"{artifact_uri(root)}"
-                ),
+                "store", True, f"{display_uri(root)}; files in {display_artifact_uri(root)}"
             )
     except StoreError as error:
         return CheckResult("store", False, error.problem, error.next)

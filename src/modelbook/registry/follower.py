@@ -1,0 +1,73 @@
+"""Follow the aliases of a book for a service: ``python -m modelbook.registry.follower ROOT BOOK``.
+
+A process of its own, because MLflow takes seconds to import and much memory. It writes what it
+reads into the file of known aliases, which the service's workers read, and downloads the files of
+remote versions, so that the workers need neither MLflow nor credentials.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+from modelbook.errors import ModelbookError
+from modelbook.registry import aliases
+from modelbook.registry.location import is_embedded
+
+POLL_SECONDS = 2.0  # between looks at the store
+ONCE_OPTION = "--once"
+
+
+@contextmanager
+def following(root: Path, book: str) -> Iterator[None]:
+    """Follow the aliases in a process until the block ends; the first look is waited for."""
+    command = [sys.executable, "-m", __name__, str(root), book]
+    if aliases.read_known_aliases(root, book) is None:
+        subprocess.run([*command, ONCE_OPTION], check=False)
+    process = subprocess.Popen(command)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def look(root: Path, book: str) -> str:
+    """Read the aliases, unless they are known to be current; return why they cannot be read."""
+    known = aliases.read_known_aliases(root, book)
+    if known and known.is_current:
+        return ""
+    try:
+        versions = aliases.query_aliases(root, book)
+        for version in versions.values():
+            if version.source_uri and not version.artifact_folder.is_dir():
+                with suppress(ModelbookError):  # the worker that loads it reports the reason
+                    version.verify_files()
+        aliases.remember_aliases(root, book, versions)
+    except ModelbookError as error:
+        aliases.remember_problem(root, book, error.problem)
+        return error.problem
+    return ""
+
+
+def main(arguments: list[str]) -> None:
+    """Look once, or until the parent process ends."""
+    root, book, parent = Path(arguments[0]), arguments[1], os.getppid()
+    if is_embedded(root) and find_spec("alembic") is None:
+        return  # the service's image: whoever promotes writes the file of known aliases
+    problem = look(root, book)
+    if ONCE_OPTION in arguments and problem:
+        sys.stderr.write(f"modelbook: {problem}\n")
+    while ONCE_OPTION not in arguments and os.getppid() == parent:
+        time.sleep(POLL_SECONDS)
+        look(root, book)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
