@@ -251,7 +251,7 @@ def served(
             for one, out in zip(told, frame["happened"], strict=True)
         ]
         assert client.post("/outcomes", json=outcomes).json()["recorded"] == len(rows)
-    return Journal(default_url(shelf.root, BOOK))
+    return Journal(default_url(shelf.root, BOOK), BOOK)
 
 
 def test_what_two_versions_answered_is_judged_by_its_outcomes(
@@ -280,7 +280,7 @@ def test_what_two_versions_answered_is_judged_by_its_outcomes(
 
 
 def keep(root: Path, *rows: PredictionRecord) -> Journal:
-    journal = Journal(default_url(root, BOOK))
+    journal = Journal(default_url(root, BOOK), BOOK)
     journal.create_tables()
 
     async def run() -> None:
@@ -331,18 +331,6 @@ def test_a_challenge_that_was_begun_by_command_counts_from_then(
     assert len(split_traffic.read_split_traffic(shelf.root, BOOK, journal, since=0).rows) == 62
 
 
-def test_an_older_journal_gets_the_column_of_lots(tmp_path: Path) -> None:
-    journal = Journal(default_url(tmp_path, BOOK))
-    with journal.engine.begin() as connection:
-        connection.exec_driver_sql("create table predictions (id, variant, at, version, answered, inputs, prediction, "
-                                   "probabilities, milliseconds, primary key (id, variant))")  # fmt: skip
-        connection.exec_driver_sql(
-            "insert into predictions values ('a', 'champion', 1, 1, 1, '{}', '1', null, 0.1)"
-        )
-    keep(tmp_path, row("b", 2, 1))
-    assert [one["lot"] for one in journal.read_predictions(0)] == [None, "aa"]
-
-
 def test_a_lot_is_the_users_and_says_who_answers() -> None:
     lots = {assign_bucket(f"user {number}", "1") for number in range(4000)}
     assert len(lots) == 4000
@@ -356,7 +344,7 @@ def test_a_lot_is_the_users_and_says_who_answers() -> None:
 def test_without_two_versions_or_one_question_it_says_what_to_do(
     shelf: Shelf, template: Shelf, frame_: Any
 ) -> None:
-    journal = Journal(default_url(shelf.root, BOOK))
+    journal = Journal(default_url(shelf.root, BOOK), BOOK)
     shelf.alias("challenger", None)
     with pytest.raises(ServingError, match=r"'tiny'.*challenger") as caught:
         split_traffic.read_split_traffic(shelf.root, BOOK, journal)

@@ -70,7 +70,10 @@ def test_every_secret_is_asked_for_and_stands_in_the_docs():
 def test_the_service_takes_the_settings_that_it_is_told(tmp_path, monkeypatch):
     for name, value in SERVICES["api"]["environment"].items():
         monkeypatch.setenv(name, value)
-    assert load_settings(tmp_path).journal.url == "postgresql+psycopg://modelbook@postgres/journal"
+    assert (
+        load_settings(tmp_path, "tiny").journal.url
+        == "postgresql+psycopg://modelbook@postgres/journal"
+    )
     databases = {
         SERVICES["postgres"]["environment"]["POSTGRES_DB"],
         GIVEN["configs"]["journal"]["content"].split()[-1],

@@ -132,7 +132,7 @@ def test_a_cloud_makes_of_it_a_service_behind_a_load_balancer(stack, tmp_path, m
     for one in container["environment"]:
         monkeypatch.setenv(one["name"], one["value"])
     assert (
-        load_settings(tmp_path).journal.url
+        load_settings(tmp_path, "tiny").journal.url
         == "postgresql+psycopg://modelbook@db.example.com/journal"
     )
     [balancer] = stack("elbv2").describe_load_balancers()["LoadBalancers"]

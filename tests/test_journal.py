@@ -27,7 +27,7 @@ def prediction(number: int, at: float = 1000.0, variant: str = "champion") -> Pr
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
-    made = Journal(default_url(tmp_path, "tiny"), timeout_seconds=0.3)
+    made = Journal(default_url(tmp_path, "tiny"), "tiny", timeout_seconds=0.3)
     made.create_tables()
     return made
 
@@ -151,7 +151,7 @@ def test_a_log_that_is_written_to_without_a_pause_stays_bounded(
         with closing(
             sqlite3.connect(tmp_path / f"{most}.db")
         ) as held:  # keeps the log there to be looked at
-            journal = Journal(f"sqlite:///{tmp_path / f'{most}.db'}")
+            journal = Journal(f"sqlite:///{tmp_path / f'{most}.db'}", "tiny")
             journal.create_tables()
             held.execute("select 1 from predictions").fetchall()
             sizes.append(log_after(journal, 2000))
@@ -259,16 +259,45 @@ def test_where_nothing_is_answered_without_the_journal_nothing_is_lost(
 @pytest.mark.parametrize("url", ["mysql://nobody", "what is this", "oracle://"])
 def test_a_journal_of_another_kind_is_refused(url: str) -> None:
     with refused(JournalError, url, "sqlite:///"):
-        Journal(url)
+        Journal(url, "tiny")
 
 
 def test_a_journal_that_cannot_be_reached_is_told_without_its_password(tmp_path: Path) -> None:
     (tmp_path / "folder.db").mkdir()
     with refused(JournalError, tmp_path / "folder.db", "unable to open"):  # as SQLite says
-        Journal(f"sqlite:///{tmp_path / 'folder.db'}").create_tables()
+        Journal(f"sqlite:///{tmp_path / 'folder.db'}", "tiny").create_tables()
     with refused(JournalError, "127.0.0.1:1/tiny") as caught:
-        Journal(f"postgresql+psycopg://owner:{PASSWORD}@127.0.0.1:1/tiny").create_tables()
+        Journal(f"postgresql+psycopg://owner:{PASSWORD}@127.0.0.1:1/tiny", "tiny").create_tables()
     assert PASSWORD not in str(caught.value)
+
+
+def test_books_that_share_a_journal_are_apart(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    one, other = Journal(url, "one"), Journal(url, "other")
+    for book, count in ((one, 20), (other, 60)):
+        book.create_tables()
+        keep(book, *([prediction(number)] for number in range(count)))
+    assert (len(one.read_predictions(0)), len(other.read_predictions(0))) == (20, 60)
+    assert len(list(one.read_split_predictions(0, [3]))) in (0, 20)
+    assert len(list(other.read_predictions_excluding(0, excluded_version=99))) == 60
+    with pytest.raises(UnknownPredictionError):
+        one.record_outcomes({"id-30": 1})  # of the other book
+    assert one.record_outcomes({"id-3": 1}) == {"recorded": 1, "repeated": 0}
+    assert other.record_outcomes({"id-3": 0}) == {"recorded": 1, "repeated": 0}
+    assert one.find_response("id-30") is None
+    assert other.find_response("id-30") is not None
+    assert one.delete_before(1e12) == 20
+    assert sum(row["outcome"] == 0 for row in other.read_predictions(0)) == 1
+
+
+def test_a_journal_of_another_schema_is_refused(tmp_path: Path) -> None:
+    journal = Journal(f"sqlite:///{tmp_path / 'old.db'}", "tiny")
+    with journal.engine.begin() as connection:
+        connection.exec_driver_sql("create table predictions (id, variant, at, version)")
+    with pytest.raises(JournalError, match="id, variant") as caught:
+        journal.create_tables()
+    assert "book" in caught.value.expected
+    assert "journal.url" in caught.value.next
 
 
 @pytest.fixture
@@ -280,7 +309,7 @@ def postgres() -> Iterator[str]:
 
 @pytest.mark.slow
 def test_postgresql_keeps_the_same_journal(postgres: str) -> None:
-    made = Journal(postgres, timeout_seconds=2)
+    made = Journal(postgres, "tiny", timeout_seconds=2)
     made.create_tables()
     told, _ = keep(made, *([prediction(number)] for number in range(50)), [prediction(1)])
     assert told == [True] * 51
@@ -291,10 +320,6 @@ def test_postgresql_keeps_the_same_journal(postgres: str) -> None:
     assert sum(row["outcome"] == 1 for row in made.read_predictions(0)) == 1
     assert len(made.read_predictions(0)) == 50
     assert [row["id"] for row in made.read_predictions_excluding(0, excluded_version=3)] == []
-    with made.engine.begin() as connection:
-        connection.exec_driver_sql(
-            "alter table predictions drop column lot"
-        )  # as an older journal was
     keep(
         made,
         [prediction(number)._replace(id=f"later-{number}", bucket="aa") for number in range(5000)],

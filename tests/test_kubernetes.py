@@ -136,7 +136,7 @@ def test_the_service_takes_the_settings_that_it_is_told(rendered, tmp_path, monk
     [told] = resources(path, "ConfigMap")
     for key, value in told["data"].items():
         monkeypatch.setenv(key, value)
-    given = load_settings(tmp_path)
+    given = load_settings(tmp_path, "tiny")
     assert given.log_level == {"dev": "debug", "staging": "info", "prod": "warning"}[name]
     assert given.journal.url.startswith("postgresql+psycopg://")
     assert (ROOT / told["data"]["PLOOMBER_ENV_FILENAME"]).is_file()

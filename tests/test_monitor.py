@@ -191,7 +191,7 @@ def answer(frame: pd.DataFrame) -> np.ndarray:
 @pytest.fixture
 def journal(tmp_path: Path, contract: Contract, make_frame: Callable[..., pd.DataFrame]) -> Journal:
     """600 answers of version 3 at 100 seconds, 20 of version 2 at 50; outcomes of the first 500 of version 3."""
-    kept = Journal(f"sqlite:///{tmp_path / 'journal.db'}")
+    kept = Journal(f"sqlite:///{tmp_path / 'journal.db'}", "tiny")
     kept.create_tables()
     frame = make_frame(seed=5, entities=620, years=(4,))
     rows = []
@@ -199,7 +199,7 @@ def journal(tmp_path: Path, contract: Contract, make_frame: Callable[..., pd.Dat
         inputs = {name: None if pd.isna(one[name]) else one[name] for name in contract.input_names}
         old = place >= 600
         rows.append({
-            "id": str(place), "variant": "champion", "at": 50.0 if old else 100.0, "version": 2 if old else 3,
+            "book": "tiny", "id": str(place), "variant": "champion", "at": 50.0 if old else 100.0, "version": 2 if old else 3,
             "answered": True, "inputs": json.dumps(inputs), "prediction": json.dumps(int(score >= 0.5)),
             "probabilities": json.dumps({"0": 1 - score, "1": score}), "milliseconds": 1.0,
         })  # fmt: skip
@@ -245,9 +245,13 @@ def test_outcomes_without_a_prediction_and_those_that_come_months_later(
     version = champion(contract, make_frame(seed=6, entities=1000))
     late = {str(place): place % 2 for place in range(500, 600)}
     with journal.engine.begin() as connection:
-        told = [{"id": name, "at": 1e7, "outcome": str(value)} for name, value in late.items()]
+        told = [
+            {"book": "tiny", "id": name, "at": 1e7, "outcome": str(value)}
+            for name, value in late.items()
+        ]
         connection.execute(
-            OUTCOMES_TABLE.insert(), [*told, {"id": "of nobody", "at": 100.0, "outcome": "1"}]
+            OUTCOMES_TABLE.insert(),
+            [*told, {"book": "tiny", "id": "of nobody", "at": 100.0, "outcome": "1"}],
         )
     [before], [after] = (
         batch_sources.evaluate_journal(journal, 0, 1000, version, Monitor(min_rows=n))
@@ -289,7 +293,7 @@ def test_a_journal_and_a_history_that_others_hold_are_told(
         with pytest.raises(StoreError, match=r"monitor\.db .*database is locked\n(.|\n)*next: "):
             past.record_windows([seen(contract, "5")], PARAMS)
     assert [one.name for one in past.read_windows()] == ["4"]
-    kept = Journal(f"sqlite:///{tmp_path / 'journal.db'}", timeout_seconds=0.05)
+    kept = Journal(f"sqlite:///{tmp_path / 'journal.db'}", "tiny", timeout_seconds=0.05)
     kept.create_tables()
     with closing(sqlite3.connect(tmp_path / "journal.db", isolation_level=None)) as other:
         other.execute("pragma locking_mode=exclusive")

@@ -353,7 +353,7 @@ def test_two_machines_share_a_store_in_postgresql_and_s3(
     for root in (one, other):
         root.mkdir()
         (root / "store.yaml").write_text(f"tracking_uri: {address}\nartifacts: s3://models/team")
-    Journal(address).create_tables()  # in the same database
+    Journal(address, BOOK).create_tables()  # in the same database
     code = "import sys; from pathlib import Path; from modelbook.registry import store;"
     code += "store.ensure_store(Path(sys.argv[1]))"
     making = [subprocess.Popen([sys.executable, "-c", code, str(root)]) for root in (one, other)]

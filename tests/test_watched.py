@@ -44,7 +44,7 @@ def promtool(*words: str, **more: Any) -> None:
 
 
 def test_alerts_and_dashboard_name_metrics_that_the_service_has():
-    metrics = ServiceMetrics()
+    metrics = ServiceMetrics("tiny")
     metrics.set_versions({"champion": 1})
     metrics.set_input_drift({"size": 0.1})
     metrics.count_error(422)

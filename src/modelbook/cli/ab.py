@@ -123,7 +123,7 @@ def evaluate_ab(
     from modelbook.ab import analysis, split_traffic, summary
     from modelbook.serving import settings
 
-    traffic = settings.load_settings(root).traffic
+    traffic = settings.load_settings(root, book).traffic
     shared_traffic = split_traffic.read_split_traffic(root, book, open_journal(root, book), since)
     plan = analysis.ABPlan(traffic.challenger_share, traffic.min_users, traffic.min_hours)
     result = summary.summarize_ab(analysis.analyze_ab(shared_traffic.rows, plan), shared_traffic)

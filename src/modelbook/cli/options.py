@@ -71,8 +71,7 @@ def open_journal(root: Path, book: str) -> Journal:
     from modelbook.journal.database import default_url
     from modelbook.serving import settings
 
-    journal = Journal(
-        settings.load_settings(root).journal.url or default_url(root, book), JOURNAL_TIMEOUT
-    )
+    url = settings.load_settings(root, book).journal.url or default_url(root, book)
+    journal = Journal(url, book, JOURNAL_TIMEOUT)
     journal.create_tables()
     return journal

@@ -88,7 +88,7 @@ def run_worker(root: Path, book: str) -> None:
         If there is no champion, a setting is invalid, the extra is not installed, or Redis is not
         reachable.
     """
-    loaded_settings = settings.load_settings(root)
+    loaded_settings = settings.load_settings(root, book)
     server.require_champion(root, book)
     logging.config.dictConfig(server.build_log_config(loaded_settings.log_level))
     try:

@@ -24,6 +24,7 @@ METADATA = sa.MetaData()
 PREDICTIONS_TABLE = sa.Table(
     "predictions",
     METADATA,
+    sa.Column("book", sa.String(128), primary_key=True, comment="whose service predicted"),
     sa.Column("id", sa.String(64), primary_key=True, comment="of the response"),
     sa.Column("variant", sa.String(16), primary_key=True, comment="champion or challenger"),
     sa.Column("at", sa.Float, nullable=False, index=True, comment="seconds since 1970"),
@@ -49,6 +50,7 @@ PREDICTIONS_TABLE = sa.Table(
 OUTCOMES_TABLE = sa.Table(
     "outcomes",
     METADATA,
+    sa.Column("book", sa.String(128), primary_key=True, comment="of the prediction"),
     sa.Column("id", sa.String(64), primary_key=True, comment="of the prediction"),
     sa.Column("at", sa.Float, nullable=False, index=True, comment="seconds since 1970"),
     sa.Column("outcome", sa.Text, nullable=False, comment="JSON"),
@@ -71,12 +73,16 @@ def default_url(root: Path, book: str) -> str:
 
 
 class Journal:
-    """A journal of predictions and outcomes; its tables are created when they do not exist.
+    """One book's rows of a journal of predictions and outcomes, which several books may share.
+
+    Its tables are created when they do not exist. Rows of other books are neither read nor changed.
 
     Parameters
     ----------
     url : str
         SQLAlchemy URL of an SQLite file or a PostgreSQL database.
+    book : str
+        Name of the book.
     timeout_seconds : float
         Seconds to wait for a lock or a connection.
 
@@ -86,8 +92,8 @@ class Journal:
         When the database is neither SQLite nor PostgreSQL, or its driver is not installed.
     """
 
-    def __init__(self, url: str, timeout_seconds: float = 1.0) -> None:
-        self.url, self.timeout_seconds = url, timeout_seconds
+    def __init__(self, url: str, book: str, timeout_seconds: float = 1.0) -> None:
+        self.url, self.book, self.timeout_seconds = url, book, timeout_seconds
         self._file_paths: list[str] = []
         try:
             self.engine = self._create_engine(sa.make_url(url))
@@ -124,34 +130,46 @@ class Journal:
         raise sa.exc.ArgumentError(f"unsupported database {backend}")
 
     def create_tables(self) -> None:
-        """Create missing tables, and the column ``lot`` in a journal that does not have it.
+        """Create missing tables.
 
         Raises
         ------
         JournalError
-            When the database cannot be reached.
+            When the database cannot be reached, or its tables are of another schema.
         """
         try:
             METADATA.create_all(self.engine)
-            if not self._has_bucket_column():
-                with self.engine.begin() as connection:
-                    connection.exec_driver_sql("alter table predictions add column lot varchar(16)")
         except SQLAlchemyError as error:
             if not self._tables_exist():  # another process may just have created them
                 raise self.wrap_error(error) from None
-
-    def _has_bucket_column(self) -> bool:
-        return "lot" in {
-            column["name"] for column in sa.inspect(self.engine).get_columns("predictions")
-        }
+        try:
+            self._require_schema()
+        except SQLAlchemyError as error:
+            raise self.wrap_error(error) from None
 
     def _tables_exist(self) -> bool:
         try:
-            return {*METADATA.tables} <= set(
-                sa.inspect(self.engine).get_table_names()
-            ) and self._has_bucket_column()
+            return {*METADATA.tables} <= set(sa.inspect(self.engine).get_table_names())
         except SQLAlchemyError:
             return False
+
+    def _require_schema(self) -> None:
+        inspector = sa.inspect(self.engine)
+        for table in METADATA.tables.values():
+            found = {column["name"] for column in inspector.get_columns(table.name)}
+            expected = {column.name for column in table.columns}
+            if found != expected:
+                raise JournalError(
+                    (
+                        f"journal {redact(self.url)}: the table {table.name} has the columns "
+                        f"{', '.join(sorted(found))}"
+                    ),
+                    expected=f"the columns {', '.join(sorted(expected))}",
+                    next=(
+                        "it is a journal of another version of Modelbook: move it away, or set "
+                        "another journal.url in serving.yaml"
+                    ),
+                )
 
     def wrap_error(self, error: Exception) -> JournalError:
         """Convert a database error to a JournalError, with secrets redacted."""
@@ -208,14 +226,10 @@ class Journal:
         try:
             with self.engine.begin() as connection:
                 if unknown_ids := set(encoded_outcomes) - set(
-                    _read_by_ids(
-                        connection, PREDICTIONS_TABLE.c.id, PREDICTIONS_TABLE.c.id, encoded_outcomes
-                    )
+                    self._read_by_ids(connection, PREDICTIONS_TABLE.c.id, encoded_outcomes)
                 ):
                     raise UnknownPredictionError(sorted(unknown_ids))
-                recorded = _read_by_ids(
-                    connection, OUTCOMES_TABLE.c.id, OUTCOMES_TABLE.c.outcome, encoded_outcomes
-                )
+                recorded = self._read_by_ids(connection, OUTCOMES_TABLE.c.outcome, encoded_outcomes)
                 if conflicting_ids := sorted(
                     prediction_id
                     for prediction_id, value in recorded.items()
@@ -223,7 +237,7 @@ class Journal:
                 ):
                     raise ConflictingOutcomeError(conflicting_ids)
                 new_rows = [
-                    {"id": prediction_id, "at": now, "outcome": encoded}
+                    {"book": self.book, "id": prediction_id, "at": now, "outcome": encoded}
                     for prediction_id, encoded in encoded_outcomes.items()
                     if prediction_id not in recorded
                 ]
@@ -244,7 +258,9 @@ class Journal:
             When the database cannot be reached.
         """
         query = sa.select(PREDICTIONS_TABLE).where(
-            PREDICTIONS_TABLE.c.id == prediction_id, PREDICTIONS_TABLE.c.answered
+            PREDICTIONS_TABLE.c.book == self.book,
+            PREDICTIONS_TABLE.c.id == prediction_id,
+            PREDICTIONS_TABLE.c.answered,
         )
         try:
             with self.engine.connect() as connection:
@@ -267,7 +283,9 @@ class Journal:
         self, since: float, until: float | None = None, variant: str = "champion"
     ) -> list[dict[str, Any]]:
         """Return a variant's predictions in a period, oldest first, with ``outcome`` or None."""
-        query = _select_period(sa.select(PREDICTIONS_TABLE, OUTCOMES_TABLE.c.outcome), since, until)
+        query = self._select_period(
+            sa.select(PREDICTIONS_TABLE, OUTCOMES_TABLE.c.outcome), since, until
+        )
         return list(self._stream_rows(query.where(PREDICTIONS_TABLE.c.variant == variant)))
 
     def read_split_predictions(
@@ -281,7 +299,7 @@ class Journal:
             PREDICTIONS_TABLE.c[name]
             for name in ("at", "variant", "version", "lot", "prediction", "probabilities")
         ]
-        query = _select_period(sa.select(*columns, OUTCOMES_TABLE.c.outcome), since, None)
+        query = self._select_period(sa.select(*columns, OUTCOMES_TABLE.c.outcome), since, None)
         return self._stream_rows(
             query.where(
                 PREDICTIONS_TABLE.c.version.in_(versions), PREDICTIONS_TABLE.c.lot.is_not(None)
@@ -292,12 +310,36 @@ class Journal:
         self, since: float, excluded_version: int
     ) -> Iterator[dict[str, Any]]:
         """Stream returned predictions of all versions except one, oldest first."""
-        query = _select_period(sa.select(PREDICTIONS_TABLE, OUTCOMES_TABLE.c.outcome), since, None)
+        query = self._select_period(
+            sa.select(PREDICTIONS_TABLE, OUTCOMES_TABLE.c.outcome), since, None
+        )
         return self._stream_rows(
             query.where(
                 PREDICTIONS_TABLE.c.answered, PREDICTIONS_TABLE.c.version != excluded_version
             )
         )
+
+    def _select_period(self, query: sa.Select, since: float, until: float | None) -> sa.Select:
+        has_same_key = (OUTCOMES_TABLE.c.book == PREDICTIONS_TABLE.c.book) & (
+            OUTCOMES_TABLE.c.id == PREDICTIONS_TABLE.c.id
+        )
+        joined = query.join(OUTCOMES_TABLE, has_same_key, isouter=True).where(
+            PREDICTIONS_TABLE.c.book == self.book, PREDICTIONS_TABLE.c.at >= since
+        )
+        period = joined if until is None else joined.where(PREDICTIONS_TABLE.c.at < until)
+        return period.order_by(PREDICTIONS_TABLE.c.at)
+
+    def _read_by_ids(
+        self, connection: sa.Connection, value: sa.Column, ids: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return a column's values by id, of the book's rows of the column's table."""
+        columns, id_list, value_by_id = value.table.c, list(ids), {}
+        for start in range(0, len(id_list), MAX_IDS_PER_QUERY):
+            is_asked = columns.id.in_(id_list[start : start + MAX_IDS_PER_QUERY])
+            query = sa.select(columns.id, value).where(columns.book == self.book, is_asked)
+            rows = connection.execute(query.distinct())
+            value_by_id.update({row[0]: row[1] for row in rows})
+        return value_by_id
 
     def _stream_rows(self, query: sa.Select) -> Iterator[dict[str, Any]]:
         try:
@@ -326,13 +368,13 @@ class Journal:
 
     def delete_before(self, before: float) -> int:
         """Delete predictions before a time with their outcomes; return their number."""
-        old_ids = sa.select(PREDICTIONS_TABLE.c.id).where(PREDICTIONS_TABLE.c.at < before)
+        is_old = (PREDICTIONS_TABLE.c.book == self.book) & (PREDICTIONS_TABLE.c.at < before)
+        old_ids = sa.select(PREDICTIONS_TABLE.c.id).where(is_old)
+        has_old_id = (OUTCOMES_TABLE.c.book == self.book) & OUTCOMES_TABLE.c.id.in_(old_ids)
         try:
             with self.engine.begin() as connection:
-                connection.execute(OUTCOMES_TABLE.delete().where(OUTCOMES_TABLE.c.id.in_(old_ids)))
-                return connection.execute(
-                    PREDICTIONS_TABLE.delete().where(PREDICTIONS_TABLE.c.at < before)
-                ).rowcount
+                connection.execute(OUTCOMES_TABLE.delete().where(has_old_id))
+                return connection.execute(PREDICTIONS_TABLE.delete().where(is_old)).rowcount
         except SQLAlchemyError as error:
             raise self.wrap_error(error) from None
 
@@ -357,15 +399,6 @@ class ConflictingOutcomeError(JournalError):
         )
 
 
-def _select_period(query: sa.Select, since: float, until: float | None) -> sa.Select:
-    joined = query.join(
-        OUTCOMES_TABLE, OUTCOMES_TABLE.c.id == PREDICTIONS_TABLE.c.id, isouter=True
-    ).where(PREDICTIONS_TABLE.c.at >= since)
-    return (joined if until is None else joined.where(PREDICTIONS_TABLE.c.at < until)).order_by(
-        PREDICTIONS_TABLE.c.at
-    )
-
-
 def _identify_file(path: str) -> tuple[int, int] | None:
     try:
         status = os.stat(path)
@@ -379,20 +412,6 @@ def _configure_sqlite(connection: Any, _: Any) -> None:
     connection.execute("pragma journal_mode=wal")
     connection.execute("pragma synchronous=normal")
     connection.execute("pragma wal_autocheckpoint=0")  # slow, and requests wait: see checkpoint
-
-
-def _read_by_ids(
-    connection: sa.Connection, key: sa.Column, value: sa.Column, ids: Mapping[str, Any]
-) -> dict[str, Any]:
-    id_list, value_by_id = list(ids), {}
-    for start in range(0, len(id_list), MAX_IDS_PER_QUERY):
-        rows = connection.execute(
-            sa.select(key, value)
-            .where(key.in_(id_list[start : start + MAX_IDS_PER_QUERY]))
-            .distinct()
-        )
-        value_by_id.update({row[0]: row[1] for row in rows})
-    return value_by_id
 
 
 def _parse_json_columns(row: Mapping[str, Any]) -> dict[str, Any]:

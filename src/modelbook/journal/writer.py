@@ -32,7 +32,7 @@ Entry = tuple[list["PredictionRecord"], asyncio.Future]
 
 
 class PredictionRecord(NamedTuple):
-    """One journal row; fields in the order of the table's columns."""
+    """One journal row without its book; fields in the order of the table's columns."""
 
     id: str
     variant: str
@@ -235,7 +235,8 @@ class JournalWriter:
 
     def _insert_rows(self, connection: Connection, predictions: list[PredictionRecord]) -> None:
         if not self._is_positional:
-            rows = [dict(zip(self._column_names, prediction)) for prediction in predictions]
+            book = self._journal.book
+            rows = [dict(zip(self._column_names, (book, *row))) for row in predictions]
             connection.exec_driver_sql(self._statement, rows)
             return
         # SQLite's driver releases the GIL at each statement and gets it back late under load, so a
@@ -245,7 +246,8 @@ class JournalWriter:
             statement = self._statement.replace(
                 self._row_placeholders, ", ".join([self._row_placeholders] * len(batch))
             )
-            connection.exec_driver_sql(statement, tuple(chain.from_iterable(batch)))
+            values = chain.from_iterable((self._journal.book, *row) for row in batch)
+            connection.exec_driver_sql(statement, tuple(values))
 
     def _handle_failure(self, error: Exception) -> None:
         if self.is_up:

@@ -56,9 +56,9 @@ MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # folder in which workers sh
 
 
 class ServiceMetrics:
-    """Metrics of one worker; with several workers, each of them reports the totals."""
+    """Metrics of one worker, which name the book; with several workers, each reports the totals."""
 
-    def __init__(self) -> None:
+    def __init__(self, book: str) -> None:
         self._registry = CollectorRegistry()
         is_multiprocess = MULTIPROCESS_VARIABLE in os.environ
         if is_multiprocess:
@@ -138,6 +138,9 @@ class ServiceMetrics:
             ["feature"],
             **latest_options,
         )
+        Gauge(
+            "modelbook_service_info", "1 for the book that is served", ["book"], **latest_options
+        ).labels(book).set(1)
         self._monitored_features: set[str] = set()
         self._observe_by_path = {
             name: self._request_duration.labels(name).observe

@@ -67,7 +67,7 @@ def run_server(
     ServingError
         If there is no champion, a setting is invalid, or a non-loopback host has no API keys.
     """
-    service_settings = settings.load_settings(root)
+    service_settings = settings.load_settings(root, book)
     os.environ |= {EXPORT_VARIABLE: export_address} if export_address else {}
     os.environ |= {ROOT_VARIABLE: str(root), BOOK_VARIABLE: book}
     config = _configure_uvicorn(host, port, workers, service_settings.log_level)

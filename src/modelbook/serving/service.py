@@ -56,12 +56,12 @@ class PredictionService:
 
     def __init__(self, root: Path, book: str) -> None:
         self.root, self.book = root, book
-        self.settings = settings.load_settings(root)
+        self.settings = settings.load_settings(root, book)
         self.model_manager = ModelManager(root, book, self.settings.limits.max_rows)
-        self.api_keys, self.metrics = ApiKeyStore(root), ServiceMetrics()
+        self.api_keys, self.metrics = ApiKeyStore(root), ServiceMetrics(book)
         journal_settings = self.settings.journal
         self.journal = Journal(
-            journal_settings.url or default_url(root, book), journal_settings.timeout_seconds
+            journal_settings.url or default_url(root, book), book, journal_settings.timeout_seconds
         )
         self.writer = JournalWriter(
             self.journal,
@@ -419,7 +419,7 @@ class PredictionService:
                 self.model_manager.problems[name] = error.problem
 
     def _reload_traffic(self) -> None:
-        traffic = settings.load_settings(self.root).traffic
+        traffic = settings.load_settings(self.root, self.book).traffic
         if traffic != self.settings.traffic:
             self.settings = self.settings.model_copy(update={"traffic": traffic})
             LOG.info("traffic changed", extra=traffic.model_dump())

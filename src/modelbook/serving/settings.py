@@ -1,4 +1,4 @@
-"""Service settings from ``serving.yaml``, overridden by environment variables.
+"""Service settings from ``serving.yaml`` and a book's own file, overridden by the environment.
 
 ``MODELBOOK_SERVE_JOURNAL__URL`` sets ``url`` under ``journal``. Traffic settings and keys are
 reloaded while the service runs.
@@ -17,6 +17,7 @@ from modelbook.errors import ServingError
 from modelbook.redaction import redact
 
 SETTINGS_FILE = "serving.yaml"
+BOOK_SETTINGS_FILE = "serving.{book}.yaml"
 ENV_PREFIX = "MODELBOOK_SERVE_"
 
 
@@ -167,26 +168,20 @@ class ServingSettings(BaseSettings):
         return env_settings, init_settings
 
 
-def load_settings(root: Path) -> ServingSettings:
-    """Load the settings of a project.
+def load_settings(root: Path, book: str) -> ServingSettings:
+    """Load the settings of a book: those of the project, overridden by the book's own file.
 
     Raises
     ------
     ServingError
-        If ``serving.yaml`` or the environment has an unknown setting or an invalid value.
+        If a file or the environment has an unknown setting or an invalid value.
     """
-    path = root / SETTINGS_FILE
+    values = _read_file(root / SETTINGS_FILE)
+    for name, value in _read_file(root / BOOK_SETTINGS_FILE.format(book=book)).items():
+        is_group = isinstance(value, dict) and isinstance(values.get(name), dict)
+        values[name] = {**values[name], **value} if is_group else value
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        if not isinstance(values or {}, dict):
-            raise ServingError(
-                f"{path} holds {values!r}", expected="settings as `name: value`", next=_HELP
-            )
-        return ServingSettings(**(values or {}))
-    except yaml.YAMLError as error:
-        raise ServingError(
-            f"{path} is not valid YAML: {error}", next="correct its syntax"
-        ) from None
+        return ServingSettings(**values)
     except ValidationError as error:
         problems = "; ".join(
             (
@@ -196,6 +191,20 @@ def load_settings(root: Path) -> ServingSettings:
             for problem in error.errors()
         )
         raise ServingError(f"invalid service settings: {problems}", next=_HELP) from None
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except yaml.YAMLError as error:
+        raise ServingError(
+            f"{path} is not valid YAML: {error}", next="correct its syntax"
+        ) from None
+    if not isinstance(values or {}, dict):
+        raise ServingError(
+            f"{path} holds {values!r}", expected="settings as `name: value`", next=_HELP
+        )
+    return values or {}
 
 
 _HELP = (
