@@ -169,6 +169,26 @@ def test_a_file_that_is_no_store_is_refused(content: bytes, tmp_path: Path) -> N
     assert store.database_path(tmp_path).read_bytes() == content
 
 
+def test_a_store_with_absolute_addresses_is_refused(root: Path, tmp_path: Path) -> None:
+    client = store.create_client(root)
+    client.create_experiment(BOOK, artifact_location=(tmp_path / "artifacts" / BOOK).as_uri())
+    store.check_store(root)  # an experiment of the user's own
+    client.create_registered_model(BOOK)
+    with refused(StoreError, "older commit", store.database_path(root)) as caught:
+        store.check_store(root)
+    assert "mv " in caught.value.next
+    client.create_model_version(BOOK, (tmp_path / "version").as_uri())
+    with refused(StoreError, "older commit"):
+        aliases.find_version(root, BOOK, 1)
+
+
+def test_a_pickle_of_another_modelbook_is_told(first: ModelVersion) -> None:
+    with refused(StoreError, "modelbook.stage.gone", BOOK, 1), first.explain_unpickling():
+        raise ModuleNotFoundError("no module", name="modelbook.stage.gone")
+    with pytest.raises(ModuleNotFoundError), first.explain_unpickling():
+        raise ModuleNotFoundError("no module", name="another")
+
+
 def test_a_store_that_another_process_is_making_is_waited_for(root: Path, tmp_path: Path) -> None:
     tmp_path = tmp_path / "other"
     path, ended = store.database_path(tmp_path), []

@@ -284,13 +284,14 @@ def test_a_version_is_registered_served_and_followed(
 @pytest.mark.slow
 def test_the_loop_runs_on_an_mlflow_server(root: Path, server: MLflowServer) -> None:
     tiny = Tiny(root)
+    tiny.set(book="loop")
     done = tiny.build()
     assert done.returncode == 0, done.stdout + done.stderr
     assert tiny.ran(done) == STAGES
     assert not (root / "models/mlflow.db").exists()
     assert not (root / "models/artifacts").exists()
     assert not (root / "mlruns").exists()
-    champion, recorded, problems = named(root)
+    champion, recorded, problems = named(root, "loop")
     assert (champion is not None, champion, problems) == (True, recorded, [])
     again = tiny.build()
     assert (again.returncode, tiny.ran(again)) == (0, [])

@@ -48,9 +48,12 @@ def export(
     version: Annotated[
         int | None, typer.Option(min=1, help="A version; default: the champion.")
     ] = None,
+    with_rows: Annotated[
+        bool, typer.Option("--with-rows", help="Include the holdout rows, which are people's.")
+    ] = False,
     book: BookOption = None,
 ) -> None:
-    """Copy the champion's files to an object store, and print their address with its digest.
+    """Copy the champion with its evidence and history to a folder named by a digest; print it.
 
     Examples:  modelbook export s3://bucket/models
     |  modelbook export s3://bucket/models --version 3
@@ -59,7 +62,29 @@ def export(
 
     with report_errors():
         root, name = find_book(book)
-        typer.echo(exports.export_version(root, name, address, version))
+        typer.echo(exports.export_version(root, name, address, version, with_rows=with_rows))
+
+
+@app.command("import")
+def import_version(
+    address: Annotated[str, typer.Argument(help="The address that modelbook export printed.")],
+    book: BookOption = None,
+) -> None:
+    """Register an exported version in this store, once files, history and golden rows are verified.
+
+    Examples:  modelbook import s3://bucket/models/9a0c...
+    """
+    from modelbook.registry import imports
+    from modelbook.stage import project
+
+    with report_errors():
+        root, name = find_book(book)
+        result = imports.import_version(root, name, address, project.get_commit(root))
+    state = "registered" if result.is_new else "registered already"
+    typer.echo(
+        f"version {result.version} of {name} {state}; entry {result.entry.number} in history"
+    )
+    typer.echo(f"next: modelbook promote {result.version} --why REASON", err=True)
 
 
 @app.command()

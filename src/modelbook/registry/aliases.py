@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ from modelbook.errors import StoreError
 from modelbook.registry import artifact_storage, connection
 from modelbook.registry.artifact_storage import folder_digest
 from modelbook.registry.location import (
+    RELATIVE_SCHEME,
+    artifact_uri,
     cache_folder,
     database_path,
     display_uri,
@@ -27,13 +30,14 @@ from modelbook.registry.location import (
     registry_uri,
     tracking_uri,
 )
-from modelbook.registry.store import create_client
+from modelbook.registry.store import create_client, old_store_error
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 DIGEST_TAG = "digest"  # tag with the digest of a version's files
+SOURCE_DIGEST_TAG = "source_digest"  # of an imported version: the digest where it was made
 ABSENT_CODES = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # no such model or alias
 
 
@@ -79,6 +83,24 @@ class RegisteredVersion:
                 expected=f"files with the digest {registered[:12]} in {self.artifact_folder}",
                 next="restore the folder from a backup, or promote another version",
             )
+
+    @contextmanager
+    def explain_unpickling(self) -> Iterator[None]:
+        """Convert the error of a pickle that names modules of another Modelbook to a StoreError."""
+        try:
+            yield
+        except ModuleNotFoundError as error:
+            if not (error.name or "").startswith("modelbook."):
+                raise
+            raise StoreError(
+                f"version {self.number} of {self.name} needs {error.name}, which this Modelbook "
+                "does not have: another Modelbook registered it",
+                expected="a version that this Modelbook has registered",
+                next=(
+                    "build the book again: modelbook build; or load the version with the Modelbook "
+                    f"of its commit, {self.tags.get('commit', 'unknown')}"
+                ),
+            ) from None
 
     def require_folder(self) -> None:
         """Raise StoreError when the folder of the files does not exist."""
@@ -192,6 +214,8 @@ def _get_version(
 ) -> RegisteredVersion:
     tags = client.get_model_version(model_name, str(version)).tags
     uri = client.get_model_version_download_uri(model_name, str(version))
+    if artifact_uri(root) == f"{RELATIVE_SCHEME}:" and uri.startswith("file:"):
+        raise old_store_error(root)
     folder = local_path(root, uri)
     if folder:
         return RegisteredVersion(model_name, version, dict(tags), folder / "artifacts")

@@ -1,34 +1,58 @@
-"""Export a version's artifacts to a URI by digest, for a service without access to the store."""
+"""Export a version as a passport: its files, its evidence and the history of its decisions.
+
+An export is a folder whose name is the digest of its list of contents, ``version.json``, which
+holds the digest of every file. So the address proves the whole, and its content never changes.
+``modelbook serve --from`` serves it, and ``modelbook import`` registers it in another store.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+from modelbook import __version__
 from modelbook.errors import StoreError
 from modelbook.redaction import redact
-from modelbook.registry import artifact_storage
+from modelbook.registry import artifact_storage, history
 from modelbook.registry.aliases import (
     CHAMPION,
     DIGEST_TAG,
+    SOURCE_DIGEST_TAG,
     RegisteredVersion,
     find_version,
     read_aliases,
 )
-from modelbook.registry.location import cache_folder
+from modelbook.registry.artifact_storage import folder_digest
+from modelbook.registry.history import HistoryEntry
+from modelbook.registry.location import cache_folder, display_uri
 
 MANIFEST_FILE = "version.json"  # written last: an export with this file is complete
+PARTS_FOLDER = "parts"  # the artifacts that a service reads
+MODEL_FOLDER = "model"  # the rest of the MLflow model, which an import registers
+ROWS_FILE = "reference.parquet"  # holdout rows of people; golden rows prove the model, and stay
 
 
-def export_version(root: Path, model_name: str, address: str, version: int | None = None) -> str:
-    """Upload a version's artifacts to a folder named by their digest; return the folder's URI.
+def export_version(
+    root: Path,
+    model_name: str,
+    address: str,
+    version: int | None = None,
+    *,
+    with_rows: bool = False,
+) -> str:
+    """Upload a version to a folder named by the digest of its contents; return the folder's URI.
 
     Parameters
     ----------
     version : int, optional
         Version to export; default: the champion.
+    with_rows : bool
+        Whether to include the holdout rows, which monitoring and the gate compare with.
 
     Raises
     ------
@@ -42,31 +66,46 @@ def export_version(root: Path, model_name: str, address: str, version: int | Non
             expected="a URI such as s3://bucket/models",
             next=f"for a local folder: {Path(address).resolve().as_uri()}",
         )
-    registered = (
-        find_version(root, model_name, version)
-        if version
-        else read_aliases(root, model_name).get(CHAMPION)
-    )
-    if registered is None:
-        raise StoreError(
-            f"{model_name} has no version {version}"
-            if version
-            else f"{model_name} has no champion",
-            expected="a registered version",
-            next="list the versions: modelbook history",
-        )
+    registered = _require_version(root, model_name, version)
     registered.verify_files()
-    export_address = f"{address.rstrip('/')}/{registered.tags[DIGEST_TAG]}"
-    artifact_storage.upload_folder(registered.artifact_folder, f"{export_address}/parts")
-    with TemporaryDirectory() as folder:
-        manifest = {"name": registered.name, "number": registered.number, "tags": registered.tags}
-        (Path(folder) / MANIFEST_FILE).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        artifact_storage.upload_folder(Path(folder), export_address)
+    with TemporaryDirectory(prefix="modelbook-export-") as name:
+        folder = Path(name)
+        _collect_files(registered, folder, with_rows=with_rows)
+        passport = _describe(root, registered, folder, with_rows=with_rows)
+        text = json.dumps(passport, indent=1, sort_keys=True, ensure_ascii=False)
+        export_address = f"{address.rstrip('/')}/{hashlib.sha256(text.encode()).hexdigest()}"
+        for part in (PARTS_FOLDER, MODEL_FOLDER):
+            if (folder / part).is_dir():
+                artifact_storage.upload_folder(folder / part, f"{export_address}/{part}")
+                shutil.rmtree(folder / part)
+        (folder / MANIFEST_FILE).write_text(text, encoding="utf-8")
+        artifact_storage.upload_folder(folder, export_address)
     return export_address
 
 
 def open_export(root: Path, address: str) -> RegisteredVersion:
     """Return the version that was exported to an address.
+
+    Raises
+    ------
+    StoreError
+        When the address does not end with a digest, holds no export, or the digests differ.
+    """
+    passport, address = read_passport(address), address.rstrip("/")
+    try:
+        return RegisteredVersion(
+            passport["name"],
+            int(passport["number"]),
+            passport["tags"],
+            cache_folder(root) / passport["tags"][DIGEST_TAG],
+            f"{address}/{PARTS_FOLDER}",
+        )
+    except (ValueError, KeyError, TypeError):
+        raise _invalid_export(address) from None
+
+
+def read_passport(address: str) -> dict[str, Any]:
+    """Return the list of contents of an export, verified by the digest in its address.
 
     Raises
     ------
@@ -81,28 +120,138 @@ def open_export(root: Path, address: str) -> RegisteredVersion:
             expected="an address that ends with a digest of 64 hexadecimal digits",
             next="use the address that modelbook export printed",
         )
-    manifest_text = artifact_storage.read_file(f"{address}/{MANIFEST_FILE}")
-    try:
-        manifest = json.loads(manifest_text)
-        exported = RegisteredVersion(
-            manifest["name"],
-            int(manifest["number"]),
-            manifest["tags"],
-            cache_folder(root) / digest,
-            f"{address}/parts",
-        )
-    except (ValueError, KeyError, TypeError):
+    text = artifact_storage.read_file(f"{address}/{MANIFEST_FILE}")
+    found = hashlib.sha256(text).hexdigest()
+    if found != digest:
         raise StoreError(
-            f"{redact(address)}/{MANIFEST_FILE} is not a valid export",
-            next="export the version again",
-        ) from None
-    if exported.tags.get(DIGEST_TAG) != digest:
-        raise StoreError(
-            (
-                f"{redact(address)} holds files with the digest "
-                f"{str(exported.tags.get(DIGEST_TAG))[:12]}"
-            ),
+            f"{redact(address)}/{MANIFEST_FILE} has the digest {found[:12]}",
             expected=digest[:12],
             next="export the version again",
         )
-    return exported
+    try:
+        passport = json.loads(text)
+    except ValueError:
+        raise _invalid_export(address) from None
+    if not isinstance(passport, dict):
+        raise _invalid_export(address)
+    return passport
+
+
+def _invalid_export(address: str) -> StoreError:
+    return StoreError(
+        f"{redact(address)}/{MANIFEST_FILE} is not a valid export", next="export the version again"
+    )
+
+
+def _require_version(root: Path, model_name: str, version: int | None) -> RegisteredVersion:
+    registered = (
+        find_version(root, model_name, version)
+        if version
+        else read_aliases(root, model_name).get(CHAMPION)
+    )
+    if registered is None:
+        raise StoreError(
+            f"{model_name} has no version {version}"
+            if version
+            else f"{model_name} has no champion",
+            expected="a registered version",
+            next="list the versions: modelbook history",
+        )
+    return registered
+
+
+def _collect_files(registered: RegisteredVersion, folder: Path, *, with_rows: bool) -> None:
+    """Copy a version's files: the artifacts, and the rest of the MLflow model."""
+    left_out = [] if with_rows else [ROWS_FILE]
+    shutil.copytree(
+        registered.artifact_folder, folder / PARTS_FOLDER, ignore=shutil.ignore_patterns(*left_out)
+    )
+    if registered.source_uri:
+        with TemporaryDirectory(prefix="modelbook-export-") as name:
+            model_folder = Path(name) / MODEL_FOLDER
+            uri = registered.source_uri.rpartition("/")[0]
+            artifact_storage.copy_folder(uri, model_folder)
+            _copy_model(model_folder, folder / MODEL_FOLDER)
+    else:
+        _copy_model(registered.artifact_folder.parent, folder / MODEL_FOLDER)
+
+
+def _copy_model(source: Path, target: Path) -> None:
+    shutil.copytree(
+        source,
+        target,
+        ignore=lambda at, names: ["artifacts"] if Path(at) == source else ["__pycache__"],
+    )
+
+
+def _describe(
+    root: Path, registered: RegisteredVersion, folder: Path, *, with_rows: bool
+) -> dict[str, Any]:
+    entries = history.read_history(root, registered.name)
+    digest = folder_digest(folder / PARTS_FOLDER)
+    tags = {**registered.tags, DIGEST_TAG: digest}
+    tags.setdefault(SOURCE_DIGEST_TAG, registered.tags[DIGEST_TAG])
+    return {
+        "modelbook": __version__,
+        "name": registered.name,
+        "number": registered.number,
+        "tags": tags,
+        "files": {
+            path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        },
+        "with_rows": with_rows,
+        "source": display_uri(root),
+        "gate": _describe_gate(root, registered.name, registered.number, entries),
+        "history": [entry.to_dict() for entry in entries],
+        "sbom": _list_components(folder / MODEL_FOLDER / "requirements.txt"),
+    }
+
+
+def _describe_gate(
+    root: Path, model_name: str, version: int, entries: list[HistoryEntry]
+) -> dict[str, Any] | None:
+    """Describe the gate's last decision, and the champion that it compared the version with.
+
+    An imported version that no gate of this store has seen keeps the decision of its source.
+    """
+    decision = history.last_decision(entries, version)
+    if decision is None:
+        imported = history.last_import(entries, version)
+        return imported.evidence.get("gate") if imported else None
+    champion = (
+        find_version(root, model_name, decision.champion_before)
+        if decision.champion_before
+        else None
+    )
+    return {
+        "action": decision.action,
+        "reason": decision.reason,
+        "entry": decision.number,
+        "champion_digest": source_digest(champion) if champion else None,
+    }
+
+
+def source_digest(version: RegisteredVersion) -> str:
+    """Return the digest of a version's files in the store where it was made."""
+    return version.tags.get(SOURCE_DIGEST_TAG) or version.tags[DIGEST_TAG]
+
+
+def _list_components(requirements: Path) -> dict[str, Any]:
+    """Return a CycloneDX list of the packages that the model requires."""
+    lines = requirements.read_text(encoding="utf-8").splitlines() if requirements.is_file() else []
+    pinned = [line.split("==", 1) for line in lines if "==" in line]
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "components": [
+            {
+                "type": "library",
+                "name": name.strip(),
+                "version": version.strip(),
+                "purl": f"pkg:pypi/{name.strip().lower()}@{version.strip()}",
+            }
+            for name, version in pinned
+        ],
+    }

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import RegisteredModel
 
 USER_VARIABLE = "MODELBOOK_BY"  # name of the user when the machine's user says little, as in CI
-DECISION, ALIAS_MOVE, TRAFFIC = "decision", "move", "traffic"
+DECISION, ALIAS_MOVE, TRAFFIC, TRANSFER = "decision", "move", "traffic", "transfer"
+IMPORT = "import"
 APPLIED_TAG = "modelbook.history_applied"  # last entry whose aliases are set
 LOCK_TIMEOUT_SECONDS = 30.0  # longest wait of a writer for another
 MAX_ATTEMPTS = 20  # of an entry whose number other writers take
@@ -56,7 +57,8 @@ class HistoryEntry:
         Position in the model's history, from 1; 0 before it is written.
     kind, action : str
         ``decision`` of the gate (promote, hold), ``move`` of the champion alias (promote, roll
-        back; found: moved by another tool), or ``traffic`` (challenge, end of challenge).
+        back; found: moved by another tool), ``traffic`` (challenge, end of challenge), or
+        ``transfer`` (import from another store).
     version : int or None
         Version that the entry is about.
     champion_before, champion_after : int or None
@@ -201,6 +203,26 @@ def last_decision(entries: list[HistoryEntry], version: int) -> HistoryEntry | N
     return decisions[-1] if decisions else None
 
 
+def last_import(entries: list[HistoryEntry], version: int) -> HistoryEntry | None:
+    """Return the entry about the import of a version."""
+    imports = [entry for entry in entries if entry.kind == TRANSFER and entry.version == version]
+    return imports[-1] if imports else None
+
+
+def record_import(
+    root: Path, model_name: str, version: int, reason: str, evidence: dict[str, Any], commit: str
+) -> HistoryEntry:
+    """Record that a version was imported from another store."""
+
+    def describe(champion: int | None) -> HistoryEntry:
+        return HistoryEntry(
+            model_name, TRANSFER, IMPORT, version, champion, champion, reason, evidence, commit
+        )
+
+    with _write_history(root, model_name) as log:
+        return _append_entry(root, log, describe, commit)
+
+
 def record_decision(
     root: Path,
     model_name: str,
@@ -340,7 +362,9 @@ def _describe_external_move(
 def _find_unapplied(model: RegisteredModel, entries: list[HistoryEntry]) -> list[HistoryEntry]:
     """Return the last move and the last change of traffic, when their aliases may not be set."""
     applied = int(model.tags.get(APPLIED_TAG, "0"))
-    last_entries = {entry.kind: entry for entry in entries if entry.kind != DECISION}
+    last_entries = {
+        entry.kind: entry for entry in entries if entry.kind not in (DECISION, TRANSFER)
+    }
     return sorted(
         (
             entry

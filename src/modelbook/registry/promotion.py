@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any
 from modelbook.errors import PromotionError, ReproductionError
 from modelbook.gate import HOLD, PROMOTE
 from modelbook.registry import aliases, connection, history
-from modelbook.registry.aliases import CHALLENGER, CHAMPION, DIGEST_TAG, RegisteredVersion
+from modelbook.registry.aliases import (
+    CHALLENGER,
+    CHAMPION,
+    DIGEST_TAG,
+    SOURCE_DIGEST_TAG,
+    RegisteredVersion,
+)
 from modelbook.registry.history import ROLL_BACK, HistoryEntry
 from modelbook.registry.location import registry_uri, tracking_uri
 from modelbook.stage import build_proof
@@ -175,8 +181,11 @@ def promote(
         return None
     if ab_result is not None:
         _require_ab_approval(version, ab_result)
-    decision = history.last_decision(history.read_history(root, model_name), version)
-    if not override:
+    entries = history.read_history(root, model_name)
+    decision = history.last_decision(entries, version)
+    if not override and not _is_approved_by_source(
+        root, model_name, history.last_import(entries, version), champion
+    ):
         _require_gate_approval(model_name, version, decision, champion)
     reasons = [f"The gate was overridden: {override}"] if override else []
     reasons += [reason] if reason else [] if override or decision is None else [decision.reason]
@@ -266,7 +275,11 @@ def verify_golden_rows(root: Path, model_name: str, version: int) -> int:
     ReproductionError
         When the version cannot be loaded, or a prediction differs.
     """
-    model_uri = f"models:/{model_name}/{version}"
+    return verify_golden_rows_at(root, f"models:/{model_name}/{version}")
+
+
+def verify_golden_rows_at(root: Path, model_uri: str) -> int:
+    """Check in a clean process that an MLflow model reproduces its golden rows; see above."""
     process = _run_golden_check(root, model_uri)
     if (
         process.returncode and "OperationalError" in process.stderr
@@ -348,6 +361,18 @@ def _require_ab_approval(version: int, ab_result: dict[str, Any]) -> None:
             expected=f"an A/B test with the result: {AB_APPROVAL}, version {version}",
             next=ab_result["next"],
         )
+
+
+def _is_approved_by_source(
+    root: Path, model_name: str, imported: HistoryEntry | None, champion: int | None
+) -> bool:
+    """Return whether the gate that approved an imported version compared it with this champion."""
+    gate = (imported.evidence.get("gate") or {}) if imported else {}
+    if gate.get("action") != PROMOTE:
+        return False
+    current = aliases.find_version(root, model_name, champion) if champion else None
+    digest = current.tags.get(SOURCE_DIGEST_TAG, current.tags[DIGEST_TAG]) if current else None
+    return gate.get("champion_digest") == digest
 
 
 def _require_gate_approval(

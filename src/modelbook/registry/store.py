@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from modelbook.errors import StoreError
 from modelbook.registry import artifact_storage, connection
 from modelbook.registry.connection import suggest_new_store
 from modelbook.registry.location import (
+    RELATIVE_SCHEME,
     artifact_uri,
     database_path,
     display_uri,
@@ -32,7 +34,8 @@ from modelbook.registry.location import (
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-CREATION_ATTEMPTS = 3  # two processes that create the tables of a database at once: one fails
+CREATION_SECONDS = 60.0  # longest wait for another process that creates the tables
+CREATION_CONFLICT = "already exists|duplicate key"
 CLIENT_ENVIRONMENT = {  # defaults; MLflow's own would wait for an absent server for many minutes
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -76,28 +79,49 @@ def check_store(root: Path) -> bool:
 
 
 def _open_database(root: Path) -> None:
-    """Open runs and registry; MLflow creates missing tables."""
-    for attempt in range(1, CREATION_ATTEMPTS + 1):
+    """Open runs and registry; MLflow creates missing tables.
+
+    Of two processes that create the tables of a database at once, one fails, and waits.
+    """
+    deadline, has_conflict = time.monotonic() + CREATION_SECONDS, False
+    while True:
         try:
             with connection.explain_errors(root):
                 client = _make_client(root, _configure(root))
-                client.search_experiments(max_results=1)
-                client.search_registered_models(max_results=1)
-            return
+                experiments = client.search_experiments()
+                models = {model.name for model in client.search_registered_models()}
+            break
         except StoreError as error:
-            if "already exists" in error.problem and attempt < CREATION_ATTEMPTS:
+            has_conflict |= bool(re.search(CREATION_CONFLICT, error.problem))
+            if has_conflict and time.monotonic() < deadline:
                 time.sleep(1)
                 continue
-            if "schema" in error.problem or "revision" in error.problem:
-                raise StoreError(
-                    f"{display_uri(root)} is a store of another MLflow: {error.problem}",
-                    expected=f"a store of MLflow {version('mlflow')}",
-                    next=(
-                        "back up the store; then install the MLflow that wrote it, or: mlflow db "
-                        f"upgrade {display_uri(root)}; or {suggest_new_store(root)}"
-                    ),
-                ) from None
+            if re.search("schema|revision", error.problem):
+                raise _other_mlflow_error(root, error.problem) from None
             raise
+    absolute = {one.name for one in experiments if one.artifact_location.startswith("file:")}
+    if artifact_uri(root) == f"{RELATIVE_SCHEME}:" and absolute & models:  # a book of an older one
+        raise old_store_error(root)
+
+
+def _other_mlflow_error(root: Path, problem: str) -> StoreError:
+    return StoreError(
+        f"{display_uri(root)} is a store of another MLflow: {problem}",
+        expected=f"a store of MLflow {version('mlflow')}",
+        next=(
+            "back up the store; then install the MLflow that wrote it, or: mlflow db upgrade "
+            f"{display_uri(root)}; or {suggest_new_store(root)}"
+        ),
+    )
+
+
+def old_store_error(root: Path) -> StoreError:
+    """Return the error that an embedded store is of a Modelbook with absolute addresses."""
+    return StoreError(
+        f"{display_uri(root)} is a store of an older commit of Modelbook, with absolute addresses",
+        expected=f"addresses that begin with {RELATIVE_SCHEME}:",
+        next=f"{suggest_new_store(root)}; its versions cannot be loaded by this Modelbook",
+    )
 
 
 def create_client(root: Path) -> MlflowClient:

@@ -53,7 +53,8 @@ class ModelVersion(RegisteredVersion):
 
     def load_holdout_pipeline(self) -> Any:
         """Load the pipeline that was evaluated on the holdout, fitted on training rows only."""
-        with (self.artifact_folder / "evaluated.pkl").open("rb") as file:
+        path = self.artifact_folder / "evaluated.pkl"
+        with path.open("rb") as file, self.explain_unpickling():
             return cloudpickle.load(file)
 
     def _read_frame(self, name: str) -> pd.DataFrame:

@@ -141,7 +141,8 @@ def load_model(version: RegisteredVersion, max_rows: int) -> ServedModel:
     version.verify_files()
     contract = Contract.load(version.artifact_folder / "contract.yaml")
     golden = json.loads((version.artifact_folder / GOLDEN_FILE).read_text(encoding="utf-8"))
-    scorer = loading.load_scorer(version.artifact_folder, contract)
+    with version.explain_unpickling():
+        scorer = loading.load_scorer(version.artifact_folder, contract)
     largest_difference = max(
         _score_difference(prediction, expected_scores)
         for prediction, expected_scores in zip(

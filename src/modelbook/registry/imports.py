@@ -1,0 +1,169 @@
+"""Import a version from another environment: verify its passport, prove it, and register it.
+
+Everything is verified before anything is registered. The history entry holds the hash of the
+source's last entry, and the passport holds the source's history. So the histories of development,
+staging and production are one chain.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from modelbook.errors import StoreError
+from modelbook.redaction import redact
+from modelbook.registry import artifact_storage, connection, history, history_log, promotion
+from modelbook.registry.aliases import DIGEST_TAG, SOURCE_DIGEST_TAG
+from modelbook.registry.artifact_storage import folder_digest
+from modelbook.registry.exports import MODEL_FOLDER, PARTS_FOLDER, read_passport
+from modelbook.registry.history import HistoryEntry
+from modelbook.registry.store import ensure_experiment, ensure_store
+
+PASSPORT_TAG = "passport"  # address of the export that a version was imported from
+
+
+@dataclass(frozen=True)
+class ImportResult:
+    """A version that was imported, and the entry about it.
+
+    Attributes
+    ----------
+    is_new : bool
+        False when the same version had been imported before.
+    """
+
+    version: int
+    entry: HistoryEntry
+    is_new: bool
+
+
+def import_version(root: Path, model_name: str, address: str, commit: str) -> ImportResult:
+    """Register an exported version under the next number, once its golden rows are reproduced.
+
+    Raises
+    ------
+    StoreError
+        When the export is of another model, a digest is wrong, or the source's history was altered.
+    ReproductionError
+        When the version does not reproduce its golden rows in a clean process.
+    """
+    passport = read_passport(address)
+    _require_model(passport, model_name, address)
+    _verify_history(passport, address)
+    ensure_store(root)
+    with TemporaryDirectory(prefix="modelbook-import-") as name:
+        model_folder = Path(name) / MODEL_FOLDER
+        _download_model(passport, address, model_folder)
+        golden_rows = promotion.verify_golden_rows_at(root, model_folder.as_uri())
+        with connection.explain_errors(root):
+            number, is_new = _register(root, model_name, passport, address, model_folder)
+    entry = history.last_import(history.read_history(root, model_name), number)
+    if entry is None:
+        reason = f"Imported from {passport['source']}, version {passport['number']}."
+        evidence = _collect_evidence(passport, address) | {"golden_rows": golden_rows}
+        entry = history.record_import(root, model_name, number, reason, evidence, commit)
+    return ImportResult(number, entry, is_new)
+
+
+def _require_model(passport: dict[str, Any], model_name: str, address: str) -> None:
+    if passport.get("name") != model_name:
+        raise StoreError(
+            f"{redact(address)} is a version of {passport.get('name')!r}",
+            expected=f"a version of {model_name!r}",
+            next=f"name its book: modelbook import ADDRESS --book {passport.get('name')}",
+        )
+    if not isinstance(passport.get("files"), dict) or not passport.get("files"):
+        raise StoreError(
+            f"{redact(address)} has no list of files",
+            expected="an export of this version of Modelbook",
+            next="export the version again",
+        )
+
+
+def _verify_history(passport: dict[str, Any], address: str) -> None:
+    """Raise StoreError unless each entry of the source's history follows from the one before."""
+    previous_hash = ""
+    for content in passport["history"]:
+        fields = {name: value for name, value in content.items() if name not in ("number", "hash")}
+        text = json.dumps(fields, sort_keys=True, ensure_ascii=False)
+        is_next = content["previous_hash"] == previous_hash
+        if not is_next or history_log.hash_entry(text) != content["hash"]:
+            raise StoreError(
+                f"entry {content['number']} of the history in {redact(address)} was changed",
+                expected="a history in which each entry holds the hash of the one before",
+                next="check modelbook history where the version was exported",
+            )
+        previous_hash = content["hash"]
+
+
+def _download_model(passport: dict[str, Any], address: str, model_folder: Path) -> None:
+    """Download the MLflow model, and verify the digest of each file."""
+    uri = address.rstrip("/")
+    downloads = model_folder.parent
+    for part in (PARTS_FOLDER, MODEL_FOLDER):
+        artifact_storage.copy_folder(f"{uri}/{part}", downloads / part)
+    found = {
+        path.relative_to(downloads).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for part in (PARTS_FOLDER, MODEL_FOLDER)
+        for path in (downloads / part).rglob("*")
+        if path.is_file()
+    }
+    different = sorted(
+        name
+        for name in found.keys() | passport["files"].keys()
+        if found.get(name) != passport["files"].get(name)
+    )
+    parts_digest = folder_digest(downloads / PARTS_FOLDER)
+    if different or parts_digest != passport["tags"][DIGEST_TAG]:
+        raise StoreError(
+            f"the files of {redact(address)} were altered: {', '.join(different[:5])}",
+            expected="the digests of its list of contents",
+            next="nothing was imported; export the version again",
+        )
+    shutil.move(downloads / PARTS_FOLDER, model_folder / "artifacts")
+
+
+def _register(
+    root: Path, model_name: str, passport: dict[str, Any], address: str, model_folder: Path
+) -> tuple[int, bool]:
+    """Register the model; return its number, and False when it is registered already."""
+    log = history_log.open_log(root, model_name, create=True)
+    assert log is not None
+    client, digest = log.client, passport["tags"][SOURCE_DIGEST_TAG]
+    for version in client.search_model_versions(f"name = '{model_name}'"):
+        if digest in (version.tags.get(SOURCE_DIGEST_TAG), version.tags.get(DIGEST_TAG)):
+            return int(version.version), False
+    run = client.create_run(
+        ensure_experiment(client, root, model_name), run_name="import", tags={"stage": "import"}
+    )
+    client.log_artifacts(run.info.run_id, str(model_folder), MODEL_FOLDER)
+    client.set_terminated(run.info.run_id)
+    tags = {key: str(value) for key, value in passport["tags"].items()}
+    tags = {key: value for key, value in tags.items() if not key.startswith("promoted_")}
+    created = client.create_model_version(
+        model_name,
+        f"{run.info.artifact_uri}/{MODEL_FOLDER}",
+        run.info.run_id,
+        tags={**tags, PASSPORT_TAG: redact(address)},
+    )
+    return int(created.version), True
+
+
+def _collect_evidence(passport: dict[str, Any], address: str) -> dict[str, Any]:
+    last_entry = passport["history"][-1] if passport["history"] else {}
+    tags = passport["tags"]
+    return {
+        "passport": redact(address),
+        "source": passport["source"],
+        "source_version": passport["number"],
+        "source_entry": last_entry.get("number"),
+        "source_hash": last_entry.get("hash"),
+        "gate": passport["gate"],
+        **{name: tags[name] for name in ("commit", "data_version", "fingerprint") if name in tags},
+        DIGEST_TAG: tags[DIGEST_TAG],
+    }
