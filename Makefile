@@ -118,8 +118,15 @@ lock: .venv/uv ## write the locks anew from pyproject.toml
 		--no-emit-find-links --no-annotate --custom-compile-command "make lock" -o requirements/uv.txt
 
 .PHONY: clean
-clean: ## remove everything that was generated, but not .venv
-	@git clean -qfdX data models reports
+clean: clean-reports ## remove what builds made on the way; never registry, journals or history (modelbook reset does)
+	@for book in $$(ls models/*/built.json 2>/dev/null | cut -d/ -f2); do \
+		find "data/$$book" -type f ! -name 'journal.db*' ! -name labelled.parquet -delete; \
+		find "models/$$book" -maxdepth 1 -name '*.json' ! -name retrained.json -delete; done
+	@rm -rf models/cache
+
+.PHONY: clean-reports
+clean-reports: ## remove the reports, but not the records of runs
+	@find reports -type f ! -path 'reports/README.md' ! -path 'reports/*/runs/*' -delete
 
 # The environment, in layers. Each file under .venv says that its layer stands as its lock describes it.
 .venv/uv: requirements/uv.txt

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import modelbook
-from modelbook.cli import ab, dag, monitoring, notebooks, promotion, serving
+from modelbook.cli import ab, dag, lifecycle, monitoring, notebooks, promotion, serving
 from modelbook.cli.options import BookOption, JsonOption, find_book, report_errors
 
 app = typer.Typer(
@@ -346,5 +346,6 @@ app.add_typer(serving.app)
 app.add_typer(monitoring.app)
 app.add_typer(promotion.app)
 app.add_typer(ab.app)
+app.add_typer(lifecycle.app)
 app.add_typer(dag.app)
 app.add_typer(notebooks.app)

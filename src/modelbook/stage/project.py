@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from modelbook import config
+from modelbook.config.renamed_keys import RENAMED_KEYS
 from modelbook.errors import ParameterError, StageError
 from modelbook.redaction import redact
 
@@ -109,7 +110,7 @@ def read_parameters(root: Path, env_file: Path) -> dict[str, dict]:
                     "pipeline.yaml does not use"
                 ),
                 expected=config.suggest_name(name, names),
-                next=f"correct the name in {env_file.name}, or remove it",
+                next=_suggest_key(name, env_file.name),
             )
     return {
         stage: {
@@ -117,6 +118,15 @@ def read_parameters(root: Path, env_file: Path) -> dict[str, dict]:
         }
         for stage, params in read_pipeline_params(root).items()
     }
+
+
+def _suggest_key(name: str, file_name: str) -> str:
+    if name in RENAMED_KEYS:
+        return (
+            f"it is {RENAMED_KEYS[name]} now: rename it in {file_name}; modelbook upgrade renames "
+            "all keys of an older commit"
+        )
+    return f"correct the name in {file_name}, or remove it"
 
 
 def list_env_keys(root: Path) -> list[str]:

@@ -1,0 +1,137 @@
+"""Commands on a whole project: back up, restore, reset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modelbook.cli.options import report_errors
+
+app = typer.Typer()
+
+
+@app.command()
+def backup(
+    address: Annotated[str, typer.Argument(help="A folder, or a URI such as s3://bucket/backups.")],
+) -> None:
+    """Copy store, journals, contracts, settings and receipts, while services run; print where.
+
+    Examples:  modelbook backup ../backups  |  modelbook backup s3://bucket/backups
+    """
+    from modelbook.extras import backup as backups
+    from modelbook.stage import project
+
+    with report_errors():
+        summary = backups.back_up(project.find_root(), address)
+    typer.echo(summary.address)
+    typer.echo(f"{summary.files:,} files, {summary.bytes / 1e6:,.1f} MB", err=True)
+    for note in summary.notes:
+        typer.echo(note, err=True)
+
+
+@app.command()
+def restore(
+    address: Annotated[str, typer.Argument(help="The address that modelbook backup printed.")],
+    folder: Annotated[
+        Path, typer.Option("--into", help="The project's folder; default: the current one.")
+    ] = Path("."),
+) -> None:
+    """Copy a backup into a folder, once all its digests are verified; no file is replaced.
+
+    Examples:  modelbook restore ../backups/book-20261129T020000Z --into ../restored
+    """
+    from modelbook.extras import backup as backups
+
+    with report_errors():
+        summary = backups.restore(folder.resolve(), address)
+    typer.echo(f"restored {summary.files:,} files into {summary.address}")
+    for note in summary.notes:
+        typer.echo(note, err=True)
+
+
+@app.command()
+def reset(
+    project_name: Annotated[
+        str | None, typer.Option("--yes", metavar="NAME", help="Name of the project's folder.")
+    ] = None,
+) -> None:
+    """Remove everything that was generated: registry, history, journals, data and reports.
+
+    It lists what goes, and wants the name of the project's folder. There is no way back.
+
+    Examples:  modelbook reset  |  modelbook reset --yes my-project
+    """
+    from modelbook.extras import reset as resets
+    from modelbook.stage import project
+
+    with report_errors():
+        root = project.find_root()
+        lines = resets.describe_reset(root)
+        if not lines:
+            typer.echo(f"nothing was generated in {root}")
+            return
+        typer.echo(f"this removes from {root}:")
+        for line in lines:
+            typer.echo(f"  {line}")
+        if project_name != root.name:
+            typer.echo(
+                f"nothing was removed; back up first: modelbook backup FOLDER; "
+                f"to remove all that: modelbook reset --yes {root.name}",
+                err=True,
+            )
+            raise typer.Exit(1)
+        resets.reset(root)
+        typer.echo("removed")
+
+
+@app.command()
+def init(folder: Annotated[Path, typer.Argument(help="An empty folder, or a new one.")]) -> None:
+    """Begin a project: notebooks, pipeline, env file, contracts, Makefile and workflow.
+
+    Examples:  modelbook init claims  |  uvx modelbook init claims
+    """
+    from modelbook.extras import project_template
+
+    with report_errors():
+        names = project_template.begin_project(folder)
+    typer.echo(f"wrote {len(names)} files into {folder}")
+    typer.echo(f"next: cd {folder} && git init && make run")
+
+
+@app.command()
+def upgrade(
+    yes: Annotated[bool, typer.Option("--yes", help="Write the changes that are shown.")] = False,
+) -> None:
+    """Merge this version's template with the project's files; show the changes first.
+
+    Notebooks are merged by cell, env files by key, other files by line.
+
+    Examples:  modelbook upgrade  |  modelbook upgrade --yes
+    """
+    from modelbook.extras import project_template
+    from modelbook.stage import project
+
+    with report_errors():
+        root = project.find_root()
+        changes = project_template.plan_upgrade(root)
+        for change in changes:
+            typer.echo(change.diff())
+        conflicts = {change.name: change.conflicts for change in changes if change.conflicts}
+        for name, count in conflicts.items():
+            typer.echo(f"{name}: {count} conflicts; both texts are in the merged file", err=True)
+        if not changes:
+            typer.echo("nothing to change")
+            return
+        if not yes:
+            typer.echo(
+                f"{len(changes)} files would change; to write them: modelbook upgrade --yes",
+                err=True,
+            )
+            raise typer.Exit(1)
+        project_template.require_committed(root)
+        project_template.apply_upgrade(root, changes)
+    typer.echo(f"changed {len(changes)} files; compare a build of before and after: modelbook diff")
+    if conflicts:
+        raise typer.Exit(1)

@@ -1,0 +1,230 @@
+"""Back up a project and restore it: store, journals, contracts, settings and receipts.
+
+Databases are copied by SQLite's own backup, which is consistent while a service writes; no build
+may run. Each file's digest is in ``backup.json``, which is written last: a backup with this file is
+complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from modelbook import __version__
+from modelbook.build import locks
+from modelbook.config.store import STORE_FILE
+from modelbook.errors import StoreError
+from modelbook.redaction import redact
+from modelbook.registry import artifact_storage
+from modelbook.registry.location import cache_folder, database_path, display_uri, is_embedded
+
+MANIFEST_FILE = "backup.json"
+FILES_FOLDER = "files"
+SETTING_PATTERNS = (
+    "*.yaml",
+    "*.yml",
+    "serving.keys.json",
+    "contracts/**/*",
+    "custom/**/*",
+    "data/*.dvc",
+    "features/**/*",
+    "notebooks/**/*.ipynb",
+)
+DATA_PATTERNS = ("models/**/*", "data/*/journal.db", "data/*/labelled.parquet")
+TRANSIENT_SUFFIXES = (".lock", ".part", "-wal", "-shm", "-journal")
+
+
+@dataclass(frozen=True)
+class BackupSummary:
+    """What was copied.
+
+    Attributes
+    ----------
+    address : str
+        Address of the backup.
+    notes : list of str
+        What the backup does not contain, one sentence each.
+    """
+
+    address: str
+    files: int
+    bytes: int
+    notes: list[str]
+
+
+def back_up(root: Path, address: str) -> BackupSummary:
+    """Copy a project's state to a new folder below an address.
+
+    Parameters
+    ----------
+    address : str
+        A folder, or a URI such as ``s3://bucket/backups``.
+
+    Raises
+    ------
+    BuildError
+        When a build is running.
+    StoreError
+        When a file cannot be read, or the address cannot be written.
+    """
+    name = datetime.now(UTC).strftime(f"{root.name}-%Y%m%dT%H%M%SZ")
+    target = f"{_as_uri(address)}/{name}"
+    with locks.lock_build(root), TemporaryDirectory(prefix="modelbook-backup-") as folder:
+        files_folder = Path(folder) / FILES_FOLDER
+        _copy_files(root, files_folder)
+        digests = {
+            path.relative_to(files_folder).as_posix(): _digest(path)
+            for path in sorted(files_folder.rglob("*"))
+            if path.is_file()
+        }
+        size = sum(path.stat().st_size for path in files_folder.rglob("*") if path.is_file())
+        notes = _describe_omissions(root)
+        manifest = {
+            "modelbook": __version__,
+            "project": root.name,
+            "files": digests,
+            "notes": notes,
+        }
+        (Path(folder) / MANIFEST_FILE).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        artifact_storage.upload_folder(files_folder, f"{target}/{FILES_FOLDER}")
+        shutil.rmtree(files_folder)
+        artifact_storage.upload_folder(Path(folder), target)
+    shown_address = target.removeprefix("file://") if target.startswith("file://") else target
+    return BackupSummary(redact(shown_address), len(digests), size, notes)
+
+
+def restore(root: Path, address: str) -> BackupSummary:
+    """Copy a backup into a project's folder; nothing is changed when a digest is wrong.
+
+    Raises
+    ------
+    StoreError
+        When the backup is not complete or was altered, or a file of the project would change.
+    """
+    uri = _as_uri(address)
+    manifest = _read_manifest(address)
+    digests: dict[str, str] = manifest["files"]
+    root.mkdir(parents=True, exist_ok=True)
+    _require_no_conflict(root, digests)
+    with TemporaryDirectory(dir=root, prefix=".restore-") as folder:
+        files_folder = Path(folder) / FILES_FOLDER
+        artifact_storage.copy_folder(f"{uri}/{FILES_FOLDER}", files_folder)
+        altered = [
+            name
+            for name, digest in digests.items()
+            if not (files_folder / name).is_file() or _digest(files_folder / name) != digest
+        ]
+        if altered:
+            raise StoreError(
+                f"{len(altered)} files of {redact(address)} are missing or were altered: "
+                f"{', '.join(altered[:5])}",
+                expected=f"the digests in {MANIFEST_FILE}",
+                next="nothing was restored; use another backup",
+            )
+        size = sum((files_folder / name).stat().st_size for name in digests)
+        for name in sorted(digests, key=lambda name: name.endswith("mlflow.db")):  # store last
+            target = root / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (files_folder / name).replace(target)
+    return BackupSummary(str(root), len(digests), size, manifest["notes"])
+
+
+def _read_manifest(address: str) -> dict[str, Any]:
+    text = artifact_storage.read_file(f"{_as_uri(address)}/{MANIFEST_FILE}")
+    try:
+        manifest = json.loads(text)
+        is_valid = isinstance(manifest["files"], dict) and isinstance(manifest["notes"], list)
+    except (ValueError, KeyError, TypeError):
+        is_valid = False
+    if not is_valid:
+        raise StoreError(
+            f"{redact(address)}/{MANIFEST_FILE} is not the list of a backup",
+            expected="the address that modelbook backup printed",
+            next="use another backup",
+        )
+    return manifest
+
+
+def _copy_files(root: Path, target_folder: Path) -> None:
+    # Databases first: what they refer to is only ever added, so it is there when it is copied.
+    paths = sorted(_list_files(root), key=lambda path: path.suffix != ".db")
+    for path in paths:
+        target = target_folder / path.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".db":
+            _copy_database(path, target)
+        else:
+            shutil.copy2(path, target)
+
+
+def _list_files(root: Path) -> Iterable[Path]:
+    cache = cache_folder(root)
+    for path in {
+        path for pattern in (*SETTING_PATTERNS, *DATA_PATTERNS) for path in root.glob(pattern)
+    }:
+        is_transient = path.name.endswith(TRANSIENT_SUFFIXES) or "by-hand" in path.parts
+        if path.is_file() and not is_transient and not path.is_relative_to(cache):
+            yield path
+
+
+def _copy_database(path: Path, target: Path) -> None:
+    try:
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        with (
+            closing(sqlite3.connect(uri, uri=True)) as source,
+            closing(sqlite3.connect(target)) as copy,
+        ):
+            source.backup(copy)
+    except sqlite3.Error as error:
+        raise StoreError(
+            f"{path} cannot be backed up: {error}",
+            expected="an SQLite file",
+            next="move the file away, or restore it from an older backup",
+        ) from None
+
+
+def _describe_omissions(root: Path) -> list[str]:
+    from modelbook.serving import settings
+
+    notes = []
+    if not is_embedded(root):
+        notes.append(f"Runs, versions and history are in {display_uri(root)}: back that up too.")
+    elif not database_path(root).is_relative_to(root / "models"):
+        notes.append(f"The store {database_path(root)} is outside models: back that up too.")
+    for path in root.glob("data/*"):
+        url = settings.load_settings(root, path.name).journal.url if path.is_dir() else ""
+        if url:
+            notes.append(f"The journal of {path.name} is in {redact(url)}: back that up too.")
+    return notes
+
+
+def _require_no_conflict(root: Path, digests: dict[str, str]) -> None:
+    conflicts = [
+        name
+        for name, digest in digests.items()
+        if (root / name).is_file() and _digest(root / name) != digest
+    ]
+    if conflicts:
+        raise StoreError(
+            f"{len(conflicts)} files of {root} differ from the backup: {', '.join(conflicts[:5])}",
+            expected="a folder without them, such as an empty one or a fresh clone",
+            next=f"restore into an empty folder, or move these away; {STORE_FILE} included",
+        )
+
+
+def _as_uri(address: str) -> str:
+    address = address.rstrip("/")
+    return address if "://" in address else Path(address).resolve().as_uri()
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

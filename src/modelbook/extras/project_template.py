@@ -1,0 +1,264 @@
+"""Begin a project from the template of this version, and merge a newer template into a project.
+
+The files that a project was begun with are kept in ``.modelbook/base``. So an upgrade knows what
+the user has changed, what the template has changed, and merges the two: notebooks cell by cell,
+env files key by key, other files line by line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+
+import modelbook
+from modelbook.atomic import atomic_write
+from modelbook.config.renamed_keys import RENAMED_KEYS
+from modelbook.errors import WorkbenchError
+
+RECORD_FILE = ".modelbook/template.json"
+BASE_FOLDER = ".modelbook/base"
+SHARED_PATTERNS = (
+    "notebooks/*.ipynb",
+    "pipeline.yaml",
+    "env.yaml",
+    "contracts/rand-hie.yaml",
+    "custom/README.md",
+    "features/README.md",
+    "requirements/run.txt",
+)
+OWN_FILES = {
+    "Makefile": "Makefile",
+    "README.md": "README.md",
+    "environment.yml": "environment.yml",
+    "gitignore": ".gitignore",
+    "build.yml": ".github/workflows/build.yml",
+}
+EMPTY_FOLDERS = ("data", "models", "reports")
+ENV_KEY = re.compile(r"^(\w+):", re.M)
+
+
+@dataclass(frozen=True)
+class FileChange:
+    """What an upgrade does to one file.
+
+    Attributes
+    ----------
+    content : str
+        The merged text.
+    conflicts : int
+        Places where the user and the template have changed the same cell, key or lines.
+    """
+
+    name: str
+    before: str
+    content: str
+    conflicts: int = 0
+
+    def diff(self) -> str:
+        """Return the change as a unified diff."""
+        lines = difflib.unified_diff(
+            self.before.splitlines(keepends=True),
+            self.content.splitlines(keepends=True),
+            f"a/{self.name}",
+            f"b/{self.name}",
+        )
+        return "".join(lines)
+
+
+def begin_project(folder: Path) -> list[str]:
+    """Write a project into an empty folder; return the names of its files.
+
+    Raises
+    ------
+    WorkbenchError
+        When the folder is not empty.
+    """
+    present = [path.name for path in folder.glob("*") if path.name != ".git"]
+    if present:
+        raise WorkbenchError(
+            f"{folder} is not empty: {', '.join(sorted(present)[:5])}",
+            expected="an empty folder, or one that does not exist",
+            next="name another folder: modelbook init FOLDER",
+        )
+    files = read_template()
+    for name, text in files.items():
+        _write(folder / name, text)
+    for name in EMPTY_FOLDERS:
+        (folder / name).mkdir(exist_ok=True)
+    _record(folder, files)
+    return sorted(files)
+
+
+def plan_upgrade(root: Path) -> list[FileChange]:
+    """Merge this version's template with a project's files; nothing is written.
+
+    Raises
+    ------
+    WorkbenchError
+        When the project has no record of its template.
+    """
+    if not (root / RECORD_FILE).is_file():
+        raise WorkbenchError(
+            f"{root} has no {RECORD_FILE}",
+            expected="a project that modelbook init began",
+            next="begin one in a new folder, and copy your notebooks, contracts and env files",
+        )
+    changes = []
+    for name, template in read_template().items():
+        base = _read(root / BASE_FOLDER / name)
+        current = _read(root / name)
+        if name == "env.yaml":
+            continue  # with the other env files
+        content, conflicts = _merge(name, base, current, template)
+        changes.append(FileChange(name, current, content, conflicts))
+    template_env = read_template()["env.yaml"]
+    changes += [
+        FileChange(path.name, _read(path), migrate_env(_read(path), template_env))
+        for path in sorted(root.glob("env*.yaml"))
+    ]
+    return [change for change in changes if change.content != change.before]
+
+
+def apply_upgrade(root: Path, changes: list[FileChange]) -> None:
+    """Write the merged files, and record this version's template as the base of the next merge."""
+    for change in changes:
+        _write(root / change.name, change.content)
+    _record(root, read_template())
+
+
+def require_committed(root: Path) -> None:
+    """Raise WorkbenchError when git knows of changes that are not committed."""
+    command = ["git", "-C", str(root), "status", "--porcelain", "--untracked-files=no"]
+    status = subprocess.run(command, capture_output=True, text=True, check=False)
+    if status.returncode:
+        raise WorkbenchError(
+            f"{root} is not in a git repository",
+            expected="a commit to go back to",
+            next="git init && git add -A && git commit -m 'Before the upgrade'",
+        )
+    if status.stdout.strip():
+        names = [line[3:] for line in status.stdout.splitlines()]
+        raise WorkbenchError(
+            f"{len(names)} files have uncommitted changes: {', '.join(names[:5])}",
+            expected="a commit to go back to",
+            next="commit them, then: modelbook upgrade --yes",
+        )
+
+
+def migrate_env(text: str, template: str) -> str:
+    """Rename keys of older versions in an env file, and add new keys with their defaults."""
+    for old, new in RENAMED_KEYS.items():
+        if not re.search(rf"^{new}:", text, re.M):
+            text = re.sub(rf"^{old}:", f"{new}:", text, flags=re.M)
+    keys = set(ENV_KEY.findall(text))
+    new_lines = [
+        line
+        for line in template.splitlines()
+        if (match := ENV_KEY.match(line)) and match[1] not in keys
+    ]
+    if new_lines:
+        text = text.rstrip("\n") + "\n\n" + "\n".join(new_lines) + "\n"
+    yaml.safe_load(text)
+    return text
+
+
+def read_template() -> dict[str, str]:
+    """Return the files of this version's template by name."""
+    folder, own_folder = _template_folder(), Path(__file__).with_name("project_files")
+    files = {
+        path.relative_to(folder).as_posix(): _read(path)
+        for pattern in SHARED_PATTERNS
+        for path in sorted(folder.glob(pattern))
+    }
+    requirement = _requirement()
+    own_files = {
+        name: _read(own_folder / source).replace("@MODELBOOK@", requirement)
+        for source, name in OWN_FILES.items()
+    }
+    return {**files, **own_files}
+
+
+def read_record(root: Path) -> dict[str, Any]:
+    """Return the record of the template that a project was begun or last upgraded with."""
+    return json.loads(_read(root / RECORD_FILE))
+
+
+def _template_folder() -> Path:
+    """Return the folder of the template: in an installed package, or the clone."""
+    package = Path(modelbook.__file__).parent
+    installed = package / "template"
+    return installed if installed.is_dir() else package.parents[1]
+
+
+def _requirement() -> str:
+    """Return what pip installs this Modelbook from: its version, or the folder of a clone."""
+    try:
+        text = distribution("modelbook").read_text("direct_url.json")
+    except PackageNotFoundError:
+        text = None
+    url = json.loads(text)["url"] if text else ""
+    if not url.startswith("file:"):
+        return f"modelbook=={modelbook.__version__}"
+    return f"modelbook @ {url}"
+
+
+def _merge(name: str, base: str, current: str, template: str) -> tuple[str, int]:
+    """Merge the user's and the template's changes of one file; count the conflicts."""
+    if not current and not base:
+        return template, 0
+    if not current or template in (base, current):
+        return current, 0  # the user removed it, or the template is as it was
+    if current == base:
+        return template, 0
+    if name.endswith(".ipynb"):
+        return _merge_notebooks(base, current, template)
+    return _merge_lines(base, current, template)
+
+
+def _merge_notebooks(base: str, current: str, template: str) -> tuple[str, int]:
+    import nbformat
+    from nbdime.merging.notebooks import merge_notebooks
+
+    notebooks = [nbformat.reads(text, as_version=4) for text in (base, current, template)]
+    merged, decisions = merge_notebooks(*notebooks)
+    conflicts = sum(bool(decision.conflict) for decision in decisions)
+    return nbformat.writes(merged) + "\n", conflicts
+
+
+def _merge_lines(base: str, current: str, template: str) -> tuple[str, int]:
+    with TemporaryDirectory() as folder:
+        paths = [Path(folder) / name for name in ("yours", "base", "template")]
+        for path, text in zip(paths, (current, base, template), strict=True):
+            path.write_text(text, encoding="utf-8")
+        command = ["git", "merge-file", "-p", *map(str, paths)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    if done.returncode < 0 or done.returncode > 127:
+        raise WorkbenchError(f"git merge-file failed: {done.stderr.strip()}", next="check git")
+    return done.stdout.replace(f"{folder}/", ""), done.returncode
+
+
+def _record(root: Path, files: dict[str, str]) -> None:
+    shutil.rmtree(root / BASE_FOLDER, ignore_errors=True)
+    for name, text in files.items():
+        _write(root / BASE_FOLDER / name, text)
+    record = {"modelbook": modelbook.__version__, "files": sorted(files)}
+    _write(root / RECORD_FILE, json.dumps(record, indent=1) + "\n")
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_write(path) as temporary_path:
+        temporary_path.write_text(text, encoding="utf-8")

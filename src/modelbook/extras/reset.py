@@ -1,0 +1,67 @@
+"""Remove everything that was generated in a project, registry, journals and history included."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from modelbook.build import locks
+from modelbook.registry import history
+from modelbook.registry.location import database_path, is_embedded
+from modelbook.registry.store import create_client
+
+GENERATED_FOLDERS = ("data", "models", "reports")  # data first: books are known by the others
+
+
+def describe_reset(root: Path) -> list[str]:
+    """Return what a reset removes, one line each; empty when there is nothing."""
+    lines = []
+    if is_embedded(root) and database_path(root).is_file():
+        models = create_client(root).search_registered_models()
+        for name in sorted(model.name for model in models):
+            versions = create_client(root).search_model_versions(f"name = '{name}'")
+            entry_count = len(history.read_history(root, name))
+            lines.append(f"{len(versions):,} versions of {name}, {entry_count:,} history entries")
+    for folder in GENERATED_FOLDERS:
+        files = [
+            path
+            for top in _list_generated(root, folder)
+            for path in (top, *top.rglob("*"))
+            if path.is_file()
+        ]
+        journals = [path for path in files if path.name == "journal.db"]
+        lines += [f"the journal {path.relative_to(root)}" for path in journals]
+        if files:
+            size = sum(path.stat().st_size for path in files) / 1e6
+            lines.append(f"{len(files):,} files in {folder} ({size:,.1f} MB)")
+    return lines
+
+
+def reset(root: Path) -> None:
+    """Remove what builds, services and commands have generated.
+
+    Raises
+    ------
+    BuildError
+        When a build is running.
+    """
+    with locks.lock_build(root):
+        for folder in GENERATED_FOLDERS:
+            for path in list(_list_generated(root, folder)):
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+
+
+def _list_generated(root: Path, folder: str) -> Iterator[Path]:
+    """Yield what is in a generated folder, but for its README, DVC's files and tables of the user.
+
+    Below ``data`` these are the folders that are named as a book.
+    """
+    for path in sorted((root / folder).glob("*")):
+        is_book = any((root / place / path.name).is_dir() for place in ("models", "reports"))
+        is_kept = path.name == "README.md" or path.suffix == ".dvc"
+        if not is_kept and (folder != "data" or is_book):
+            yield path

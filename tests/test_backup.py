@@ -1,0 +1,108 @@
+"""Back up, restore, clean and reset: what is copied, what is refused, and what is never touched."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import subprocess
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from facts import refused
+from shelf import BOOK, Shelf, fitted
+from tiny import ROOT
+
+from modelbook.build import locks
+from modelbook.errors import BuildError, StoreError
+from modelbook.extras import backup, reset
+from modelbook.journal import Journal
+from modelbook.journal.database import default_url
+from modelbook.registry import aliases, history
+from modelbook.serving import served_models
+
+
+@pytest.fixture(scope="module")
+def template(make_frame: Any, contract: Any, tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+    shelf, frame = Shelf(tmp_path_factory.mktemp("shelf")), make_frame()
+    shelf.register(fitted(frame, contract), contract, frame)
+    history.move_champion(shelf.root, BOOK, "promote", 1, "", {}, "c", expected_champion=None)
+    Journal(default_url(shelf.root, BOOK), BOOK).create_tables()
+    for name in ("env.yaml", "contracts/tiny.yaml", "data/people.csv", "models/tiny/built.json",
+                 "models/tiny/monitor.db", "reports/tiny/index.html", "reports/tiny/runs/1/run.json",
+                 "data/tiny/train.parquet", "models/cache/a/b"):  # fmt: skip
+        (shelf.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (shelf.root / name).write_text("" if name.endswith(".db") else name)
+    return shelf
+
+
+@pytest.fixture
+def root(template: Shelf, tmp_path: Path) -> Path:
+    return template.copy(tmp_path / "project").root
+
+
+def test_a_restored_copy_serves_with_the_original_hidden(root: Path, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(root / "data/tiny/journal.db")) as service, service:
+        service.execute("insert into outcomes values ('tiny', 'a', 1.0, '1')")
+        service.commit()
+        done = backup.back_up(root, str(tmp_path / "backups"))  # while the journal is open
+    root.rename(tmp_path / "hidden")
+    restored = tmp_path / "restored"
+    assert backup.restore(restored, done.address).files == done.files
+    assert served_models.load_champion(restored, BOOK).number == 1
+    assert [entry.champion_after for entry in history.read_history(restored, BOOK)] == [1]
+    assert history.find_integrity_errors(restored) == []
+    with closing(sqlite3.connect(restored / "data/tiny/journal.db")) as journal:
+        assert journal.execute("select count(*) from outcomes").fetchone() == (1,)
+    assert (restored / "contracts/tiny.yaml").is_file()
+    assert not (restored / "models/cache").exists()
+
+
+def test_what_was_altered_or_would_be_replaced_is_refused(root: Path, tmp_path: Path) -> None:
+    done = backup.back_up(root, str(tmp_path / "backups"))
+    (root / "env.yaml").write_text("another")
+    with refused(StoreError, "env.yaml"):
+        backup.restore(root, done.address)
+    assert (root / "env.yaml").read_text() == "another"
+    (Path(done.address) / "files/env.yaml").write_text("altered")
+    with refused(StoreError, "env.yaml"):
+        backup.restore(tmp_path / "restored", done.address)
+    assert list((tmp_path / "restored").iterdir()) == []
+    with refused(StoreError, "backup.json"):
+        backup.restore(tmp_path / "restored", str(tmp_path / "nowhere"))
+
+
+def test_a_running_build_is_not_backed_up_or_removed(root: Path, tmp_path: Path) -> None:
+    with locks.lock_build(root):
+        with refused(BuildError, root):
+            backup.back_up(root, str(tmp_path / "backups"))
+        with refused(BuildError, root):
+            reset.reset(root)
+    assert not (tmp_path / "backups").exists()
+
+
+def test_clean_touches_neither_registry_nor_journal_nor_history(root: Path) -> None:
+    shutil.copy(ROOT / "Makefile", root)
+    subprocess.run(["make", "clean"], cwd=root, check=True, capture_output=True)
+    assert aliases.query_aliases(root, BOOK)["champion"].number == 1
+    kept = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+    assert {"data/tiny/journal.db", "data/people.csv", "models/tiny/monitor.db",
+            "reports/tiny/runs/1/run.json", "models/mlflow.db"} <= kept  # fmt: skip
+    gone = {
+        "data/tiny/train.parquet",
+        "models/tiny/built.json",
+        "models/cache/a/b",
+        "reports/tiny/index.html",
+    }
+    assert gone & kept == set()
+
+
+def test_reset_says_what_goes_and_keeps_tables_and_contracts(root: Path) -> None:
+    told = "\n".join(reset.describe_reset(root))
+    for fact in ("1 versions of tiny, 1 history entries", "data/tiny/journal.db"):
+        assert fact in told
+    reset.reset(root)
+    kept = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+    assert kept == {"contracts/tiny.yaml", "data/people.csv", "env.yaml"}
+    assert reset.describe_reset(root) == []

@@ -1,0 +1,113 @@
+"""Begin a project, and merge a newer template with what the user has changed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from facts import refused
+from tiny import SMALL, Tiny
+
+from modelbook.errors import ParameterError, WorkbenchError
+from modelbook.extras import project_template
+from modelbook.stage import project
+
+NOTEBOOK = "notebooks/02_explore.ipynb"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A project that was begun, and committed."""
+    folder = tmp_path / "claims"
+    project_template.begin_project(folder)
+    commit(folder)
+    return folder
+
+
+def commit(folder: Path) -> None:
+    name = ["-c", "user.name=anna", "-c", "user.email=anna@example.org"]
+    for words in (["init", "-q"], ["add", "-A"], [*name, "commit", "-q", "-m", "Begin"]):
+        subprocess.run(["git", "-C", str(folder), *words], check=True, capture_output=True)
+
+
+def change_cell(path: Path, place: int, text: str) -> None:
+    notebook = json.loads(path.read_text())
+    notebook["cells"][place]["source"] = [text]
+    path.write_text(json.dumps(notebook, indent=1) + "\n")
+
+
+def test_a_project_begins_with_all_that_a_build_reads(root: Path) -> None:
+    assert project.read_parameters(root, root / "env.yaml")["ingest"]["book"] == "rand-hie"
+    assert len(list((root / "notebooks").glob("*.ipynb"))) == 6
+    for name in ("Makefile", "README.md", "environment.yml", ".gitignore", "requirements/run.txt",
+                 ".github/workflows/build.yml", "contracts/rand-hie.yaml"):  # fmt: skip
+        assert (root / name).is_file(), name
+    assert "@MODELBOOK@" not in (root / "Makefile").read_text()
+    assert project_template.read_record(root)["files"] == sorted(project_template.read_template())
+    with refused(WorkbenchError, root):
+        project_template.begin_project(root)
+
+
+def test_without_a_newer_template_there_is_nothing_to_change(root: Path) -> None:
+    change_cell(root / NOTEBOOK, 0, "# My own title")
+    assert project_template.plan_upgrade(root) == []
+
+
+def test_a_notebook_is_merged_cell_by_cell(root: Path) -> None:
+    base = root / project_template.BASE_FOLDER / NOTEBOOK
+    change_cell(base, -1, "As the older template had it")  # the template has changed the last cell
+    (root / NOTEBOOK).write_bytes(base.read_bytes())
+    change_cell(root / NOTEBOOK, 0, "# My own title")
+    [change] = project_template.plan_upgrade(root)
+    cells = json.loads(change.content)["cells"]
+    template = json.loads(project_template.read_template()[NOTEBOOK])["cells"]
+    assert change.conflicts == 0
+    assert "".join(cells[0]["source"]) == "# My own title"
+    assert "".join(cells[-1]["source"]) == "".join(template[-1]["source"])
+    assert "+" in change.diff()
+
+
+def test_env_files_keep_their_values_and_get_new_keys(root: Path) -> None:
+    values = yaml.safe_load((root / "env.yaml").read_text())
+    old = {key: value for key, value in values.items() if key not in ("folds", "cost_fn")}
+    (root / "env.mine.yaml").write_text(yaml.safe_dump({**old, "seed": 7, "cost_miss": 9}))
+    with pytest.raises(ParameterError) as caught:
+        project.read_parameters(root, root / "env.mine.yaml")
+    assert "cost_fn" in caught.value.next
+    changes = project_template.plan_upgrade(root)
+    assert [change.name for change in changes] == ["env.mine.yaml"]
+    merged = yaml.safe_load(changes[0].content)
+    assert merged == {**values, "seed": 7, "cost_fn": 9}
+
+
+def test_what_both_have_changed_is_a_conflict(root: Path) -> None:
+    (root / project_template.BASE_FOLDER / "Makefile").write_text("one\n")
+    (root / "Makefile").write_text("another\n")
+    [change] = project_template.plan_upgrade(root)
+    assert change.conflicts == 1
+    assert "another" in change.content
+    assert "help:" in change.content
+
+
+def test_uncommitted_changes_are_refused(root: Path, tmp_path: Path) -> None:
+    project_template.require_committed(root)
+    (root / "env.yaml").write_text("book: other")
+    with refused(WorkbenchError, "env.yaml"):
+        project_template.require_committed(root)
+    with refused(WorkbenchError, project_template.RECORD_FILE):
+        project_template.plan_upgrade(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_project_that_was_begun_builds_and_serves(root: Path) -> None:
+    values = yaml.safe_load((root / "env.yaml").read_text())
+    (root / "env.yaml").write_text(yaml.safe_dump({**values, **SMALL}))
+    begun = Tiny.__new__(Tiny)
+    begun.root = root
+    done = begun.run("modelbook", "build")
+    assert done.returncode == 0, done.stdout + done.stderr
+    with begun.serving() as address:
+        assert address.startswith("http")
