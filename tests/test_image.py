@@ -26,6 +26,7 @@ from tiny import BIN, ROOT
 from modelbook.contract import Contract
 from modelbook.errors import CompileError
 from modelbook.scoring import loading
+from modelbook.stage import project
 
 LOCK = ROOT / "requirements/serve.txt"
 MOST = 600  # megabytes
@@ -67,6 +68,17 @@ def test_an_image_is_of_the_base_that_is_asked_for_is_no_root_and_hashes_what_it
     assert re.findall(r"^USER (.*)", text, re.M) == ["10001:10001"]
     for line in re.findall(r"pip install.*", text):
         assert "--require-hashes -r" in line or "--no-deps" in line, line
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_an_image_bears_the_commit_which_builds_inside_record(path, tmp_path, monkeypatch):
+    text = path.read_text()
+    assert 'org.opencontainers.image.revision="${COMMIT}"' in text
+    assert "ENV MODELBOOK_COMMIT=${COMMIT}" in text
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert project.get_commit(tmp_path) == "none"
+    monkeypatch.setenv("MODELBOOK_COMMIT", "c0ffee")
+    assert project.get_commit(tmp_path) == "c0ffee"
 
 
 def test_keys_and_what_is_generated_stay_out_of_images():

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 CHAMPION, CHALLENGER = "champion", "challenger"
 DIGEST_TAG = "digest"  # tag with the digest of a version's files
 SOURCE_DIGEST_TAG = "source_digest"  # of an imported version: the digest where it was made
+SQLITE_COUNTER = slice(24, 28)  # bytes of the header that count changes
 ABSENT_CODES = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # no such model or alias
 
 
@@ -154,9 +155,23 @@ def refresh_aliases(root: Path, model_name: str) -> dict[str, RegisteredVersion]
     StoreError
         When the store cannot be read.
     """
+    state = read_store_state(root)  # before the aliases: a later change is seen
     versions = query_aliases(root, model_name)
-    remember_aliases(root, model_name, versions)
+    remember_aliases(root, model_name, versions, state)
     return versions
+
+
+def read_store_state(root: Path) -> list[int] | None:
+    """Return what changes with each write to an embedded store; None for others.
+
+    SQLite counts the changes of a file in its header.
+    """
+    path = database_path(root)
+    if not is_embedded(root) or not path.is_file():
+        return None
+    with path.open("rb") as file:
+        header = file.read(SQLITE_COUNTER.stop)
+    return [int.from_bytes(header[SQLITE_COUNTER], "big"), path.stat().st_size]
 
 
 def query_aliases(root: Path, model_name: str) -> dict[str, RegisteredVersion]:
@@ -240,7 +255,7 @@ def read_known_aliases(root: Path, model_name: str) -> KnownAliases | None:
         state = content["state"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    is_current = state is not None and state == _store_state(root)
+    is_current = state is not None and state == read_store_state(root)
     return KnownAliases(versions, checked_at, content.get("problem", ""), is_current)
 
 
@@ -253,11 +268,13 @@ def remember_problem(root: Path, model_name: str, problem: str) -> None:
             _write_text(path, json.dumps({**content, "problem": problem}, indent=1))
 
 
-def remember_aliases(root: Path, model_name: str, versions: dict[str, RegisteredVersion]) -> None:
+def remember_aliases(
+    root: Path, model_name: str, versions: dict[str, RegisteredVersion], state: list[int] | None
+) -> None:
     """Remember aliases that were just read from the store."""
     content = {
         "store": _store_name(root),
-        "state": _store_state(root),
+        "state": state,
         "problem": "",
         "aliases": {alias: _version_to_dict(root, value) for alias, value in versions.items()},
     }
@@ -285,14 +302,6 @@ def _store_name(root: Path) -> str:
         return "embedded"
     uris = f"{tracking_uri(root)}\n{registry_uri(root)}".encode()
     return f"{display_uri(root)} {hashlib.sha256(uris).hexdigest()[:12]}"
-
-
-def _store_state(root: Path) -> list[int] | None:
-    """Return what changes with each write to an embedded store; None for others."""
-    if not is_embedded(root) or not database_path(root).is_file():
-        return None
-    status = database_path(root).stat()
-    return [status.st_mtime_ns, status.st_size]
 
 
 def _version_to_dict(root: Path, version: RegisteredVersion) -> dict[str, Any]:

@@ -44,12 +44,13 @@ def look(root: Path, book: str) -> str:
     if known and known.is_current:
         return ""
     try:
+        state = aliases.read_store_state(root)
         versions = aliases.query_aliases(root, book)
         for version in versions.values():
             if version.source_uri and not version.artifact_folder.is_dir():
                 with suppress(ModelbookError):  # the worker that loads it reports the reason
                     version.verify_files()
-        aliases.remember_aliases(root, book, versions)
+        aliases.remember_aliases(root, book, versions, state)
     except ModelbookError as error:
         aliases.remember_problem(root, book, error.problem)
         return error.problem

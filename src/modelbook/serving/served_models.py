@@ -21,6 +21,7 @@ from modelbook.registry.aliases import (
     read_aliases,
     read_known_aliases,
 )
+from modelbook.registry.location import is_embedded
 from modelbook.scoring import RowPrediction, loading
 from modelbook.scoring.compiled_scorer import TOLERANCE
 from modelbook.serving.schemas import OutcomeReader, RowReader
@@ -51,7 +52,11 @@ def find_registry_problem(root: Path, book: str) -> str:
     known = read_known_aliases(root, book)
     if os.environ.get(EXPORT_VARIABLE) or known is None or known.is_current:
         return ""
-    if not known.problem and time.time() - known.checked_at > MAX_ALIAS_AGE_SECONDS:
+    if (
+        not known.problem
+        and not is_embedded(root)
+        and time.time() - known.checked_at > MAX_ALIAS_AGE_SECONDS
+    ):
         checked_at = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(known.checked_at))
         return f"the registry was last read at {checked_at} UTC"
     return known.problem

@@ -29,6 +29,7 @@ NON_PARAMETER_VARIABLES = {
     "TOLD",
     "BROWSER",
     "BUILD_TOKEN",
+    "COMMIT",
     "SERVING_BOOK",
     "SERVING_FROM",
     "WEBHOOK",

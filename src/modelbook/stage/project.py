@@ -16,6 +16,7 @@ from modelbook.errors import ParameterError, StageError
 from modelbook.redaction import redact
 
 BY_HAND = "by-hand"
+COMMIT_VARIABLE = "MODELBOOK_COMMIT"  # commit that an image was made of
 
 
 def find_root() -> Path:
@@ -176,14 +177,17 @@ def progress_log_path(root: Path, book: str, stage: str) -> Path:
 
 
 def get_commit(root: Path) -> str:
-    """Return the short commit hash, with ``+`` for uncommitted changes; ``none`` outside git."""
+    """Return the short commit hash, with ``+`` for uncommitted changes.
+
+    Outside git it is the commit that an image was made of, by ``MODELBOOK_COMMIT``; else ``none``.
+    """
     try:
         head = _run_git(root, "rev-parse", "--short=10", "HEAD")
         return head + (
             "+" if _run_git(root, "status", "--porcelain", "--untracked-files=no") else ""
         )
     except (OSError, subprocess.CalledProcessError):
-        return "none"
+        return os.environ.get(COMMIT_VARIABLE) or "none"
 
 
 def _read_yaml(path: Path) -> dict:
