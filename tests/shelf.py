@@ -23,6 +23,7 @@ from typing import Any
 
 import cloudpickle
 import pandas as pd
+from fastapi.testclient import TestClient
 from filelock import FileLock
 from sklearn.compose import make_column_transformer
 from sklearn.impute import SimpleImputer
@@ -36,6 +37,7 @@ from modelbook.registry.aliases import DIGEST_TAG
 from modelbook.registry.artifact_storage import folder_digest
 from modelbook.registry.location import database_path, local_artifact_folder
 from modelbook.scoring.compilation import compile_pipeline
+from modelbook.serving.app import create_app
 
 BOOK = "tiny"
 THRESHOLD = 0.4
@@ -117,6 +119,14 @@ class Shelf:
 
     def folder(self, number: int) -> Path:
         return local_artifact_folder(self.root) / f"version-{number}" / "artifacts"
+
+
+def client_of(
+    root: Path, book: str = BOOK, client: tuple[str, int] = ("127.0.0.1", 50_000), **options: Any
+) -> TestClient:
+    """A client of a service in this process, which calls from this machine."""
+    app = create_app(root, book)
+    return TestClient(app, base_url="http://127.0.0.1", client=client, **options)
 
 
 CODE = "import sys; from pathlib import Path; from modelbook.serving import server;"

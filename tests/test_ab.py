@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from books import of_classes, of_number
-from fastapi.testclient import TestClient
-from shelf import BOOK, Shelf, fitted
+from shelf import BOOK, Shelf, client_of, fitted
 from sklearn.dummy import DummyClassifier
 from tiny import ROOT
 from typer.testing import CliRunner
@@ -238,13 +237,12 @@ def served(
     shelf: Shelf, frame: pd.DataFrame, text: str = "min_users: 100, min_hours: 0"
 ) -> Journal:
     """Rows asked and outcomes told, through the service."""
-    from modelbook.serving.app import create_app
 
     settings(shelf.root, text)
     names = ["colour", "size", "noise", "flag", "who"]
     rows = [{**row, "noise": None if pd.isna(row["noise"]) else row["noise"]}
             for row in frame[names].to_dict("records")]  # fmt: skip
-    with TestClient(create_app(shelf.root, BOOK)) as client:
+    with client_of(shelf.root, BOOK) as client:
         told = client.post("/predict", json=rows).json()
         outcomes = [
             {"id": one["id"], "outcome": int(out)}

@@ -14,7 +14,7 @@ from category_encoders import OneHotEncoder
 from facts import missing_facts
 from fastapi.testclient import TestClient
 from pandas._libs.parsers import STR_NA_VALUES
-from shelf import BOOK, Shelf
+from shelf import BOOK, Shelf, client_of
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
@@ -23,7 +23,6 @@ from sklearn.preprocessing import StandardScaler
 from modelbook.contract import Column, Contract
 from modelbook.contract.parsing import MISSING_VALUE_TEXTS
 from modelbook.scoring import batch
-from modelbook.serving.app import create_app
 from modelbook.serving.request_errors import RequestError
 from modelbook.serving.schemas import RowReader
 from modelbook.serving.served_models import load_champion
@@ -192,7 +191,7 @@ def test_json_csv_and_batch_answer_as_the_model_does(
     )  # which nobody has seen
     wanted = fitted(contract, table(), Ridge()).predict(contract.select_features(frame))
     sheet = frame[contract.input_names].to_csv(index=False)
-    with TestClient(create_app(shelf.root, BOOK)) as client:
+    with client_of(shelf.root, BOOK) as client:
         body = [{k: None if v != v else v for k, v in row.items()}  # noqa: PLR0124
                 for row in frame[contract.input_names].to_dict("records")]  # fmt: skip
         told = post(client, body).json()
@@ -231,7 +230,7 @@ def test_a_batch_is_laid_out_as_the_table_may_be(shelf: Shelf, tmp_path: Path) -
 
 
 def test_the_manual_and_the_page_ask_for_the_date_and_not_for_its_parts(shelf: Shelf) -> None:
-    with TestClient(create_app(shelf.root, BOOK)) as client:
+    with client_of(shelf.root, BOOK) as client:
         row = client.get("/openapi.json").json()["components"]["schemas"]["Row"]
         assert not {"born_days", "at_month"} & set(row["properties"])
         assert post(client, row["example"]).status_code == 200
@@ -252,7 +251,7 @@ def test_several_classes_are_answered_by_name_with_a_probability_each(
     shelf, model = Shelf(tmp_path), fitted(several, rows, LogisticRegression())
     shelf.alias("champion", shelf.register(model, several, rows))
     wanted = model.predict_proba(several.select_features(pd.DataFrame([ROW])))[0]
-    with TestClient(create_app(tmp_path, BOOK)) as client:
+    with client_of(tmp_path, BOOK) as client:
         told = post(client, ROW).json()
         assert told["probabilities"] == pytest.approx(
             dict(zip(["low", "middle", "high"], wanted)), abs=1e-6
@@ -286,7 +285,7 @@ def test_without_known_categories_the_model_itself_answers(
     one = load_champion(tmp_path, BOOK)
     assert not one.scorer.is_compiled
     assert missing_facts(one.tags["scorer"], "town") == []
-    with TestClient(create_app(tmp_path, BOOK)) as client:
+    with client_of(tmp_path, BOOK) as client:
         [wanted] = model.predict(contract.select_features(pd.DataFrame([ROW])))
         assert post(client, ROW).json()["prediction"] == pytest.approx(wanted)
 
@@ -309,7 +308,7 @@ def test_a_redacted_date_is_not_journaled_in_parts(shelf: Shelf, tmp_path: Path)
 
     other = shelf.copy(tmp_path)
     (tmp_path / "serving.yaml").write_text("journal: {redacted_columns: [born, price]}")
-    with TestClient(create_app(other.root, BOOK)) as client:
+    with client_of(other.root, BOOK) as client:
         assert post(client, ROW).status_code == 200
     journal = connect(tmp_path / "data" / BOOK / "journal.db")
     [kept] = journal.execute("select inputs from predictions").fetchall()[-1]

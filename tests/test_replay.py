@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from books import of_classes, of_number
-from fastapi.testclient import TestClient
-from shelf import BOOK, THRESHOLD, Shelf, fitted
+from shelf import BOOK, THRESHOLD, Shelf, client_of, fitted
 from sklearn.dummy import DummyClassifier
 from typer.testing import CliRunner
 
@@ -50,12 +49,11 @@ def project(template: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def serve(root: Path, frame: pd.DataFrame) -> None:
-    from modelbook.serving.app import create_app
 
     names = ["colour", "size", "noise", "flag"]
     asked = [{**row, "noise": None if pd.isna(row["noise"]) else row["noise"]}
              for row in frame[names].to_dict("records")]  # fmt: skip
-    with TestClient(create_app(root, BOOK)) as client:
+    with client_of(root, BOOK) as client:
         assert client.post("/predict", json=asked).status_code == 200
 
 

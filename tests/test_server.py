@@ -266,6 +266,19 @@ def test_headers_are_bounded_in_size_and_time(shelf):
         assert process.memory_info().rss < 400e6
 
 
+def test_a_forwarded_address_is_believed_of_named_proxies_only(shelf):
+    limits = "limits: {requests_per_second: 1}\napi_keys: off\n"
+    for proxies, last in (("[]", 429), ("[127.0.0.0/8]", 200)):
+        (shelf.root / "serving.yaml").write_text(f"{limits}trusted_proxies: {proxies}")
+        with running(shelf.root) as server, closing(server.connect()) as connection:
+            for number in range(3):
+                caller = {"x-forwarded-for": f"192.0.2.{number}"}
+                connection.request("POST", "/predict", json.dumps(ROW), {**JSON, **caller})
+                answer = connection.getresponse()
+                answer.read()
+            assert answer.status == last
+
+
 def workers_of(server: Running) -> list[psutil.Process]:
     """The workers, which were started by multiprocessing, without its resource tracker."""
     return [

@@ -20,11 +20,13 @@ import pandas as pd
 import pytest
 from facts import missing_facts, refused
 from fastapi.testclient import TestClient
-from shelf import BOOK, Shelf, fitted
+from shelf import BOOK, Shelf, client_of, fitted
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+from typer.testing import CliRunner
 
+from modelbook.cli.serving import app
 from modelbook.contract import Contract
 from modelbook.errors import ServingError
 from modelbook.journal.database import default_url
@@ -83,7 +85,7 @@ def client(template: Shelf, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 def serve(shelf: Shelf, settings: str = "", **more: Any) -> TestClient:
     (shelf.root / SETTINGS_FILE).write_text(settings)
-    return TestClient(create_app(shelf.root, BOOK), raise_server_exceptions=False, **more)
+    return client_of(shelf.root, raise_server_exceptions=False, **more)
 
 
 def post(client: TestClient, path: str, body: Any, **headers: str) -> Any:
@@ -570,9 +572,8 @@ class TestLimits:
     def test_other_sites_are_not_answered_unless_a_setting_names_them(self, put):
         origin = {"origin": "https://example.org"}
         with serve(put) as client:
-            assert (
-                "access-control-allow-origin" not in post(client, "/predict", ROW, **origin).headers
-            )
+            assert post(client, "/predict", ROW, **origin).status_code == 403
+            assert client.app._service.journal.read_predictions(0) == []
         with serve(put, "cors_origins: ['https://example.org']") as client:
             told = post(client, "/predict", ROW, **origin)
             assert (told.status_code, told.headers["access-control-allow-origin"]) == (
@@ -581,6 +582,60 @@ class TestLimits:
             )
             asked = {**origin, "access-control-request-method": "POST"}
             assert client.options("/predict", headers=asked).status_code == 200
+
+
+class TestOpenAccess:
+    FOREIGN = (
+        {"origin": "https://example.org"}, {"origin": "null"}, {"host": "example.org"},
+        {"host": "127.0.0.1.example.org:8000"}, {"x-forwarded-for": "10.0.0.1"}, {"forwarded": "for=10.0.0.1"},
+    )  # fmt: skip
+
+    @pytest.mark.parametrize("headers", FOREIGN, ids=str)
+    def test_without_keys_only_programs_of_this_machine_are_served(self, client, headers):
+        before = len(client.app._service.journal.read_predictions(0))
+        upload = {"file": ("a.csv", b"colour,size,noise,flag\n11,80,,1\n", "text/csv")}
+        assert client.post("/predict/csv", files=upload, headers=headers).status_code == 403
+        assert post(client, "/predict", ROW, **headers).status_code == 403
+        assert client.post("/", data={"size": "1"}, headers=headers).status_code == 403
+        assert client.get("/model", headers=headers).status_code == 403
+        assert len(client.app._service.journal.read_predictions(0)) == before
+        assert client.get("/health/ready", headers=headers).status_code == 200
+
+    def test_its_own_pages_are_served(self, client):
+        for origin in ("http://127.0.0.1", "http://localhost:8000"):
+            own = {"origin": origin, "host": origin.removeprefix("http://")}
+            assert post(client, "/predict", ROW, **own).status_code == 200
+
+    def test_with_a_key_any_site_and_host_may_call(self, put):
+        key = ApiKeyStore(put.root).add_key("one", ["predict"])
+        with serve(put, client=("192.0.2.7", 5000)) as client:
+            for headers in self.FOREIGN:
+                assert (
+                    post(client, "/predict", ROW, **headers, **{"x-api-key": key}).status_code
+                    == 200
+                )
+
+    def test_a_service_that_had_keys_stays_closed(self, put):
+        keys = ApiKeyStore(put.root)
+        keys.add_key("one", ["predict"])
+        with serve(put) as client:
+            keys.remove_key("one")
+            time.sleep(0.2)
+            assert post(client, "/predict", ROW).status_code == 401
+            (put.root / "serving.keys.json").unlink()
+            time.sleep(0.2)
+            assert post(client, "/predict", ROW).status_code == 401
+        (put.root / "serving.keys.json").write_text("[]")
+        with serve(put) as client:
+            assert post(client, "/predict", ROW).status_code == 401
+
+    def test_the_removal_of_the_last_key_is_a_warning(self, put, monkeypatch):
+        monkeypatch.setattr("modelbook.stage.project.find_root", lambda: put.root)
+        ApiKeyStore(put.root).add_key("one", ["predict"])
+        ApiKeyStore(put.root).add_key("two", ["predict"])
+        first, last = (CliRunner().invoke(app, ["keys", "remove", name]) for name in ("one", "two"))
+        assert (first.exit_code, first.output) == (0, "")
+        assert missing_facts(last.output, "modelbook keys add", "serving.keys.json") == []
 
 
 class TestKeys:

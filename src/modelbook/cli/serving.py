@@ -218,8 +218,16 @@ def remove_key(name: Annotated[str, typer.Argument(help="The key's name.")]) -> 
 
     Example:  modelbook keys remove shop
     """
-    from modelbook.serving.api_keys import ApiKeyStore
+    from modelbook.serving.api_keys import KEYS_FILE, ApiKeyStore
     from modelbook.stage import project
 
     with report_errors():
-        ApiKeyStore(project.find_root()).remove_key(name)
+        keys = ApiKeyStore(project.find_root())
+        keys.remove_key(name)
+    if not len(keys):
+        typer.echo(
+            "That was the last key: services of this project now refuse every request. Create one "
+            f"with modelbook keys add NAME, or delete {KEYS_FILE} and restart them to serve "
+            "programs of this machine without keys.",
+            err=True,
+        )

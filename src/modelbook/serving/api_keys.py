@@ -51,12 +51,20 @@ class ApiKey:
 
 
 class ApiKeyStore:
-    """Store of a project's API keys."""
+    """Store of a project's API keys.
+
+    Attributes
+    ----------
+    was_configured : bool
+        Whether there is a file or variable with keys, or was one since the start; also true when
+        the last key has been removed, so that removing keys never opens a service.
+    """
 
     def __init__(self, root: Path) -> None:
         self._path = root / KEYS_FILE
         self._file_state: object = None  # state of the file at the last read
         self._keys_by_hash: dict[str, ApiKey] = {}
+        self.was_configured = False
         self.refresh()
 
     def __len__(self) -> int:
@@ -75,6 +83,7 @@ class ApiKeyStore:
         """
         keyring = os.environ.get(KEYRING_VARIABLE)
         file_state = _read_file_state(self._path) if keyring is None else keyring
+        self.was_configured |= file_state is not None
         if file_state is None:
             self._keys_by_hash = {}
         elif file_state != self._file_state:

@@ -187,7 +187,7 @@ def _add_page_routes(app: FastAPI, service: PredictionService) -> None:
     @app.get("/", include_in_schema=False)
     async def show_form() -> HTMLResponse:
         return HTMLResponse(
-            form_page.render_page(service.champion, requires_key=len(service.api_keys) > 0),
+            form_page.render_page(service.champion, requires_key=service.access.requires_key),
             headers=STRICT_CSP_HEADERS,
         )
 
@@ -198,10 +198,10 @@ def _add_page_routes(app: FastAPI, service: PredictionService) -> None:
         champion = service.champion
         body = await service.read_json_body(request.scope, request.receive)
         form, key = form_page.parse_form(body, champion)
-        service.authorize(key or None, (request.client or ("",))[0], "predict")
+        service.access.authorize(key or None, (request.client or ("",))[0], "predict")
         result_section = await form_page.predict_form(champion, form)
         return HTMLResponse(
-            form_page.render_page(champion, form, result_section, len(service.api_keys) > 0),
+            form_page.render_page(champion, form, result_section, service.access.requires_key),
             headers=STRICT_CSP_HEADERS,
         )
 

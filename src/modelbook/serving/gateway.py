@@ -6,7 +6,6 @@ It authorizes requests, limits their rate and handles ``POST /predict`` without 
 from __future__ import annotations
 
 import logging
-import math
 import re
 import time
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import orjson
 from starlette.types import Receive, Scope, Send
 
+from modelbook.serving.access import RateLimiter
 from modelbook.serving.api_keys import ApiKey
 from modelbook.serving.request_body import read_user_id, require_content_type
 from modelbook.serving.request_errors import RequestError
@@ -25,53 +25,15 @@ LOG = logging.getLogger("modelbook.serving")
 PUBLIC_PATHS = (
     "/", "/health/live", "/health/ready", "/docs", "/redoc", "/openapi.json", "/favicon.ico",
 )  # fmt: skip
-STATIC_PREFIX = "/static/"
+STATIC_PREFIX, HEALTH_PREFIX = "/static/", "/health/"
 REQUIRED_SCOPES = {
     "/predict": "predict",
     "/predict/csv": "predict",
     "/outcomes": "outcomes",
     "/metrics": "admin",
 }
-MAX_TRACKED_CALLERS = 10_000  # callers with a bucket of their own
 REQUEST_ID_PATTERN = re.compile(rb"[\w.:-]{1,64}")  # request ids that are accepted from callers
 INTERNAL_ERROR_MESSAGE = "internal error; the server log has the details under this request id"
-
-
-class RateLimiter:
-    """Token bucket per caller.
-
-    A bucket refills with ``requests_per_second`` tokens a second and holds one second's worth, at
-    least one token.
-    """
-
-    def __init__(self, requests_per_second: float) -> None:
-        self._requests_per_second, self._bucket_size = (
-            requests_per_second,
-            max(1.0, requests_per_second),
-        )
-        self._tokens: dict[str, tuple[float, float]] = {}
-
-    def acquire(self, caller: str) -> None:
-        """Take one token for a request.
-
-        Raises
-        ------
-        RequestError
-            429 if the caller has no token left; ``retry-after`` says when to try again.
-        """
-        now = time.monotonic()
-        tokens, updated_at = self._tokens.get(caller, (self._bucket_size, now))
-        tokens = min(self._bucket_size, tokens + (now - updated_at) * self._requests_per_second)
-        if tokens < 1:
-            wait = math.ceil((1 - tokens) / self._requests_per_second)
-            raise RequestError(
-                429,
-                f"more than {self._requests_per_second:g} requests a second",
-                headers={"retry-after": str(wait)},
-            )
-        if len(self._tokens) >= MAX_TRACKED_CALLERS:
-            self._tokens.clear()  # too many addresses: start again with full buckets
-        self._tokens[caller] = tokens - 1, now
 
 
 class Gateway:
@@ -134,6 +96,8 @@ class Gateway:
     ) -> None:
         headers = dict(scope["headers"])
         response.request_id = _request_id(headers)
+        if not path.startswith(HEALTH_PREFIX):
+            self._service.access.check_origin(headers)
         if path not in PUBLIC_PATHS and not path.startswith(STATIC_PREFIX):
             key = self._authorize(scope, headers, path)
             if self._service.in_flight > self._max_concurrent_requests:
@@ -159,7 +123,7 @@ class Gateway:
             headers.get(b"x-api-key") or headers.get(b"authorization", b"").partition(b"Bearer ")[2]
         )
         caller = (scope.get("client") or ("",))[0]
-        return self._service.authorize(
+        return self._service.access.authorize(
             api_key.decode("latin-1") if api_key else None, caller, REQUIRED_SCOPES.get(path)
         )
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 import uvicorn
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from modelbook.errors import ServingError
 from modelbook.registry import follower
@@ -105,7 +106,12 @@ def create_worker_app() -> Any:
     supervisor.end_with_supervisor()
     from modelbook.serving.app import create_app
 
-    return create_app(Path(os.environ[ROOT_VARIABLE]), os.environ[BOOK_VARIABLE])
+    root = Path(os.environ[ROOT_VARIABLE])
+    app, proxies = (
+        create_app(root, os.environ[BOOK_VARIABLE]),
+        settings.load_settings(root).trusted_proxies,
+    )
+    return ProxyHeadersMiddleware(app, proxies) if proxies else app
 
 
 def require_champion(root: Path, book: str) -> None:

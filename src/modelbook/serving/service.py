@@ -23,7 +23,8 @@ from modelbook.journal.database import ConflictingOutcomeError, UnknownPredictio
 from modelbook.registry.aliases import CHALLENGER, CHAMPION
 from modelbook.scoring import RowPrediction
 from modelbook.serving import metrics, settings
-from modelbook.serving.api_keys import ApiKey, ApiKeyStore
+from modelbook.serving.access import AccessControl
+from modelbook.serving.api_keys import ApiKeyStore
 from modelbook.serving.metrics import ServiceMetrics, VerdictMetrics
 from modelbook.serving.model_manager import ModelManager
 from modelbook.serving.request_body import LARGE_BODY_BYTES, BodyReader
@@ -34,7 +35,6 @@ LOG = logging.getLogger("modelbook.serving")
 POLL_SECONDS = 1.0  # between checks of aliases, settings and keys
 CHECKPOINT_SECONDS = 5.0  # between checkpoints of the journal
 RETENTION_SECONDS = 3600.0  # between deletions of old journal rows
-LOOPBACK_HOSTS = ("127.0.0.1", "::1", "testclient")  # the last one is the tests' client
 RECENT_ROWS = 2000  # rows used to measure input drift
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -59,6 +59,7 @@ class PredictionService:
         self.settings = settings.load_settings(root, book)
         self.model_manager = ModelManager(root, book, self.settings.limits.max_rows)
         self.api_keys, self.metrics = ApiKeyStore(root), ServiceMetrics(book)
+        self.access = AccessControl(self.settings, self.api_keys)
         journal_settings = self.settings.journal
         self.journal = Journal(
             journal_settings.url or default_url(root, book), book, journal_settings.timeout_seconds
@@ -122,33 +123,6 @@ class PredictionService:
                 headers=headers,
             )
         return self.model_manager.champion
-
-    def authorize(self, api_key: str | None, caller: str, scope: str | None) -> ApiKey | None:
-        """Return the key that authorizes a caller; None if no key is required.
-
-        Raises
-        ------
-        RequestError
-            401 without a valid key, 403 for a key without the scope.
-        """
-        if self.settings.api_keys == "off" or (not len(self.api_keys) and caller in LOOPBACK_HOSTS):
-            return None
-        key = self.api_keys.find_key(api_key) if api_key else None
-        if key is None:
-            message = "unknown or expired API key" if api_key else "missing API key"
-            raise RequestError(
-                401,
-                message,
-                expected="the header X-API-Key, or Authorization: Bearer",
-                headers={"www-authenticate": "Bearer"},
-            )
-        if scope and not key.has_scope(scope):
-            raise RequestError(
-                403,
-                f"the key {key.name!r} lacks the scope {scope}",
-                expected=f"a key with it; this one has {', '.join(key.scopes)}",
-            )
-        return key
 
     async def read_json_body(self, scope: Scope, receive: Receive) -> bytes:
         """Read a body of at most the bytes that settings and contract allow.

@@ -6,11 +6,12 @@ reloaded while the service runs.
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from modelbook.errors import ServingError
@@ -24,6 +25,11 @@ ENV_PREFIX = "MODELBOOK_SERVE_"
 def _on_off_text(value: Any) -> Any:
     """Convert booleans back to on and off, which YAML parses as booleans."""
     return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+
+
+def _require_network(value: str) -> str:
+    ipaddress.ip_network(value)
+    return value
 
 
 class SettingsGroup(BaseModel):
@@ -148,6 +154,9 @@ class ServingSettings(BaseSettings):
     stream: StreamSettings = StreamSettings.model_construct()
     api_keys: Annotated[Literal["on", "off"], BeforeValidator(_on_off_text)] = Field(
         "on", description="off: no key needed; on, without any keys: only loopback is served"
+    )
+    trusted_proxies: list[Annotated[str, AfterValidator(_require_network)]] = Field(
+        [], description="addresses or networks of proxies whose X-Forwarded-For names the caller"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="minimum level of the log; debug logs each request"

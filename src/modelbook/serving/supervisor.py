@@ -50,7 +50,7 @@ class WorkerSupervisor(Multiprocess):
     @staticmethod
     def _forget_worker(pid: int | None) -> None:
         if pid is not None:
-            multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+            multiprocess.mark_process_dead(pid)
 
 
 def run_workers(config: uvicorn.Config) -> None:
