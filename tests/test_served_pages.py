@@ -12,6 +12,9 @@ from playwright.sync_api import Browser, Page, expect
 from shelf import Running, Shelf, fitted, running
 from test_pages import OVERFLOW, RULES
 
+from modelbook.registry.aliases import DIGEST_TAG
+from modelbook.registry.artifact_storage import folder_digest
+
 pytestmark = [pytest.mark.slow, pytest.mark.requires("browser")]
 SUBMIT = "form button"
 LOGO = "https://cdn.redoc.ly/redoc/logo-mini.svg"
@@ -96,3 +99,41 @@ def test_the_reference_shows_each_field_with_its_meaning(browser, server):
         paths = page.request.get(page.url.replace("redoc", "openapi.json")).json()["paths"]
         title = paths["/predict"]["post"]["summary"]
         expect(page.get_by_role("heading", name=title).first).to_be_visible()
+
+
+EVIL = '"><img src=x onerror="document.title=1"><script>document.title=2</script>'
+
+
+@pytest.fixture(scope="module")
+def evil_server(make_frame, contract, tmp_path_factory) -> Iterator[Running]:
+    """A table whose contract has markup wherever it may have text, and as a column's name."""
+    shelf, frame = Shelf(tmp_path_factory.mktemp("shelf")), make_frame()
+    shelf.alias("champion", shelf.register(fitted(frame, contract), contract, frame))
+    columns = {
+        name: column.model_copy(update={"meaning": EVIL, "label": EVIL})
+        for name, column in contract.columns.items()
+    }
+    columns[EVIL] = columns["who"].model_copy(update={"role": "id"})
+    texts = dict.fromkeys(("title", "question", "source"), EVIL)
+    evil = contract.model_copy(update={**texts, "columns": columns})
+    path = shelf.folder(1) / "contract.yaml"
+    path.write_text(evil.to_yaml())
+    shelf._do(
+        "update model_version_tags set value = ? where key = ?",
+        folder_digest(shelf.folder(1)),
+        DIGEST_TAG,
+    )
+    with running(shelf.root) as one:
+        yield one
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/redoc"])
+def test_markup_in_a_contract_is_shown_and_never_run(browser, evil_server, path):
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"http://127.0.0.1:{evil_server.port}{path}")
+    page.get_by_text("onerror").first.wait_for()
+    page.wait_for_timeout(500)
+    assert page.title() == EVIL
+    assert page.locator("img[src=x]").count() == 0
+    context.close()

@@ -389,6 +389,19 @@ class TestHealthAndManual:
             "/predict", "/predict/csv", "/outcomes", "/model", "/metrics", "/health/live", "/health/ready",
         }  # fmt: skip
 
+    def test_no_page_allows_inline_scripts_frames_or_another_content_type(self, client):
+        for path in ("/", "/docs", "/redoc"):
+            answer = client.get(path)
+            policy = dict(
+                part.strip().split(" ", 1)
+                for part in answer.headers["content-security-policy"].split(";")
+            )
+            assert "'unsafe-inline'" not in policy.get("script-src", policy["default-src"])
+            assert policy["frame-ancestors"] == "'none'"
+            assert re.findall(r"<script(?! src=\"/)|\son\w+=|javascript:", answer.text) == []
+        for answer in (client.get("/"), client.get("/health/live"), post(client, "/predict", ROW)):
+            assert answer.headers["x-content-type-options"] == "nosniff"
+
     def test_the_manual_loads_nothing_from_elsewhere(self, client):
         for page in ("/docs", "/redoc"):
             told = client.get(page)

@@ -10,7 +10,6 @@ from typing import Any
 
 import fastapi_offline
 from fastapi import FastAPI, Request, Response
-from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -18,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
-from modelbook.serving import csv_upload, form_page, openapi
+from modelbook.serving import csv_upload, doc_pages, form_page, openapi
 from modelbook.serving.gateway import INTERNAL_ERROR_MESSAGE, Gateway
 from modelbook.serving.http_protocol import LIMITS_STATE
 from modelbook.serving.request_body import read_user_id, require_content_type
@@ -26,13 +25,6 @@ from modelbook.serving.request_errors import RequestError
 from modelbook.serving.service import PredictionService
 
 DOCS_ASSETS = Path(fastapi_offline.__file__).parent / "static"
-STRICT_CSP_HEADERS = {
-    "content-security-policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'self'"
-    )
-}
-# The policy keeps ReDoc from loading a logo from an external site.
-DOCS_CSP_HEADERS = {"content-security-policy": "default-src 'self' 'unsafe-inline' data: blob:"}
 NO_SECURITY: dict[str, Any] = {"security": []}
 
 
@@ -184,11 +176,13 @@ def _add_page_routes(app: FastAPI, service: PredictionService) -> None:
 
     app.openapi = build_document  # type: ignore[method-assign]
 
+    policy = doc_pages.form_policy(form_page.STYLESHEET)
+
     @app.get("/", include_in_schema=False)
     async def show_form() -> HTMLResponse:
-        return HTMLResponse(
+        return _show_page(
             form_page.render_page(service.champion, requires_key=service.access.requires_key),
-            headers=STRICT_CSP_HEADERS,
+            policy,
         )
 
     @app.post("/", include_in_schema=False)
@@ -200,32 +194,28 @@ def _add_page_routes(app: FastAPI, service: PredictionService) -> None:
         form, key = form_page.parse_form(body, champion)
         service.access.authorize(key or None, (request.client or ("",))[0], "predict")
         result_section = await form_page.predict_form(champion, form)
-        return HTMLResponse(
+        return _show_page(
             form_page.render_page(champion, form, result_section, service.access.requires_key),
-            headers=STRICT_CSP_HEADERS,
+            policy,
         )
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        page = get_swagger_ui_html(
-            openapi_url="/openapi.json",
-            title=_page_title(service),
-            swagger_js_url="/static/swagger-ui-bundle.js",
-            swagger_css_url="/static/swagger-ui.css",
-            swagger_favicon_url="/static/favicon.png",
-        )
-        return HTMLResponse(page.body, headers=DOCS_CSP_HEADERS)
+        return _show_page(doc_pages.swagger_page(_page_title(service)), doc_pages.DOCS_POLICY)
+
+    @app.get(doc_pages.SWAGGER_SCRIPT_PATH, include_in_schema=False)
+    async def swagger_script() -> Response:
+        return Response(doc_pages.SWAGGER_SCRIPT, media_type="text/javascript")
 
     @app.get("/redoc", include_in_schema=False)
     async def redoc() -> HTMLResponse:
-        page = get_redoc_html(
-            openapi_url="/openapi.json",
-            title=_page_title(service),
-            redoc_js_url="/static/redoc.standalone.js",
-            redoc_favicon_url="/static/favicon.png",
-            with_google_fonts=False,
-        )
-        return HTMLResponse(page.body, headers=DOCS_CSP_HEADERS)
+        return _show_page(doc_pages.redoc_page(_page_title(service)), doc_pages.DOCS_POLICY)
+
+
+def _show_page(html: str, policy: str) -> HTMLResponse:
+    return HTMLResponse(
+        html, headers={"content-security-policy": policy, "referrer-policy": "same-origin"}
+    )
 
 
 def _page_title(service: PredictionService) -> str:

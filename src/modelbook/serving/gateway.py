@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from modelbook.serving.access import RateLimiter
 from modelbook.serving.api_keys import ApiKey
+from modelbook.serving.doc_pages import SWAGGER_SCRIPT_PATH
 from modelbook.serving.request_body import read_user_id, require_content_type
 from modelbook.serving.request_errors import RequestError
 from modelbook.serving.service import PredictionService, new_id
@@ -23,7 +24,8 @@ LOG = logging.getLogger("modelbook.serving")
 
 # Paths that need no API key.
 PUBLIC_PATHS = (
-    "/", "/health/live", "/health/ready", "/docs", "/redoc", "/openapi.json", "/favicon.ico",
+    "/", "/health/live", "/health/ready", "/docs", SWAGGER_SCRIPT_PATH, "/redoc", "/openapi.json",
+    "/favicon.ico",
 )  # fmt: skip
 STATIC_PREFIX, HEALTH_PREFIX = "/static/", "/health/"
 REQUIRED_SCOPES = {
@@ -33,6 +35,7 @@ REQUIRED_SCOPES = {
     "/metrics": "admin",
 }
 REQUEST_ID_PATTERN = re.compile(rb"[\w.:-]{1,64}")  # request ids that are accepted from callers
+NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 INTERNAL_ERROR_MESSAGE = "internal error; the server log has the details under this request id"
 
 
@@ -142,6 +145,7 @@ class _Response:
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
             (b"x-request-id", self.request_id.encode()),
+            NO_SNIFFING,
             *((name.encode(), value.encode()) for name, value in (extra_headers or {}).items()),
             *self._closing_header(status),
         ]
@@ -167,6 +171,7 @@ class _Response:
             message["headers"] = [
                 *message.get("headers", []),
                 (b"x-request-id", self.request_id.encode()),
+                NO_SNIFFING,
                 *self._closing_header(self.status),
             ]
         await self._send(message)

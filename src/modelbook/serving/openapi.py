@@ -85,7 +85,21 @@ def complete_document(
         f"`{model.name}` ({model.tags.get('model', model.scorer.name)}). Target: "
         f"{model.contract.columns[model.contract.target].meaning}.",
     }
+    _escape_markup(document)
     return document
+
+
+def _escape_markup(part: Any) -> None:
+    """Escape ``<`` in descriptions: viewers render them as Markdown, which may contain HTML."""
+    if isinstance(part, list):
+        for item in part:
+            _escape_markup(item)
+    elif isinstance(part, dict):
+        if isinstance(description := part.get("description"), str):
+            part["description"] = description.replace("<", "&lt;")
+        for name, item in part.items():
+            if name not in ("example", "examples", "enum"):
+                _escape_markup(item)
 
 
 def _prediction_schema(model: ServedModel) -> dict[str, Any]:
