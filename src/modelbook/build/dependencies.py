@@ -18,7 +18,7 @@ from typing import Any
 from modelbook import config, dataset
 from modelbook.config import NONE
 from modelbook.errors import ModelbookError
-from modelbook.stage import origins, retrain_overrides
+from modelbook.stage import origins, project, retrain_overrides
 from modelbook.training import custom_transformers
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -28,8 +28,7 @@ MODULE_NAME = re.compile(r"modelbook(\.\w+)*")
 
 def compute_digest(stage: str, root: Path, params: dict[str, Any]) -> str:
     """Compute the digest of a stage's dependencies that Ploomber does not track."""
-    notebook = root / "notebooks" / f"{config.stage_stem(stage)}.ipynb"
-    modules = find_modules(notebook)
+    modules = find_modules(project.notebook_path(root, params.get("book", ""), stage))
     entries = [
         f"{path.relative_to(PACKAGE)} {_hash_file(path)}"
         for path in sorted(modules - {PARAMETERS_MODULE})

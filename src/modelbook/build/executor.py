@@ -20,7 +20,14 @@ from ploomber.executors.abc import Executor
 from ploomber_core.exceptions import BaseException as Reported
 
 from modelbook import config, dataset, disk, engine, tasks
-from modelbook.build import dependencies, failure_pages, locks, report_index, staleness
+from modelbook.build import (
+    book_notebooks,
+    dependencies,
+    failure_pages,
+    locks,
+    report_index,
+    staleness,
+)
 from modelbook.build.runner import FINISHED_STATUSES, BuildResult, StageRunner
 from modelbook.contract import Contract
 from modelbook.errors import BuildError, ModelbookError
@@ -36,8 +43,9 @@ class BuildFailed(Reported):
 
 
 def mark_stale_stages(dag: Any) -> None:
-    """Ploomber hook: mark stages as outdated whose untracked dependencies have changed."""
+    """Ploomber hook: take a book's own notebooks, and mark stages with changed dependencies."""
     root = project.find_root()
+    book_notebooks.use_book_notebooks(dag, root, _book_name(dag))
     build_state = staleness.read_build_state(root, _book_name(dag))
     stale: set[str] = set()
     for name in dag:
@@ -76,8 +84,9 @@ class BuildExecutor(Executor):
         self.jobs, self.timeout, self.keep_runs = jobs, timeout or {}, keep_runs
         with _report_errors():  # before Ploomber's own, less specific checks
             root = project.find_root()
-            pipeline_spec.check_pipeline(root)
-            project.read_parameters(root, project.find_env_file(root))
+            env_file = project.find_env_file(root)
+            pipeline_spec.check_pipeline(root, project.read_book(env_file))
+            project.read_parameters(root, env_file)
             _check_command(sys.argv)
             staleness.remove_corrupt_metadata(root)
 

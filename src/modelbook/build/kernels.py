@@ -23,10 +23,9 @@ from jupyter_client import AsyncKernelManager, BlockingKernelClient
 from jupyter_core.paths import jupyter_runtime_dir
 from jupyter_core.utils import run_sync
 
-from modelbook import config
 from modelbook.build.kernel_options import KERNEL_ENVIRONMENT, KERNEL_OPTIONS
 from modelbook.errors import BuildError
-from modelbook.stage import build_proof, origins
+from modelbook.stage import build_proof, origins, project
 from modelbook.stage.progress import LOG_VARIABLE, append_progress
 
 START_TIMEOUT = 180  # seconds until a kernel responds; a cold import takes up to a minute
@@ -36,7 +35,7 @@ OOM_EVENTS_FILE = Path("/sys/fs/cgroup/memory.events")  # counts out-of-memory k
 class StageKernel:
     """Kernel of one stage; starts the imports of its notebook at once."""
 
-    def __init__(self, root: Path, stage: str, log: Path, token: str) -> None:
+    def __init__(self, root: Path, notebook: Path, log: Path, token: str) -> None:
         # With a blocking manager, Ctrl-C would get lost in the notebook client's event loop.
         self.manager = AsyncKernelManager(kernel_name="python3", **_connection_options())
         self._oom_kills_at_start = _count_oom_kills()
@@ -54,11 +53,7 @@ class StageKernel:
         )
         self._process: Any = self.manager.provisioner.process  # type: ignore[union-attr]
         client = self._client()
-        client.execute(
-            extract_import_code(root / "notebooks" / f"{config.stage_stem(stage)}.ipynb"),
-            silent=True,
-            store_history=False,
-        )
+        client.execute(extract_import_code(notebook), silent=True, store_history=False)
         client.stop_channels()
 
     def wait_until_ready(self) -> None:
@@ -117,8 +112,8 @@ class StageKernel:
 class KernelPool:
     """Kernels of one build; shuts all of them down on exit."""
 
-    def __init__(self, root: Path, logs: Mapping[str, Path], token: str) -> None:
-        self._root, self._logs, self._token = root, logs, token
+    def __init__(self, root: Path, book: str, logs: Mapping[str, Path], token: str) -> None:
+        self._root, self._book, self._logs, self._token = root, book, logs, token
         self._prestarted: dict[str, StageKernel] = {}
         self._running: dict[str, StageKernel] = {}
         self._is_stopped = False
@@ -165,7 +160,8 @@ class KernelPool:
             kernel.kill()
 
     def _start(self, stage: str) -> StageKernel:
-        return StageKernel(self._root, stage, self._logs[stage], self._token)
+        notebook = project.notebook_path(self._root, self._book, stage)
+        return StageKernel(self._root, notebook, self._logs[stage], self._token)
 
     def _start_with_retry(self, stage: str) -> StageKernel:
         first = self._try_start(stage)

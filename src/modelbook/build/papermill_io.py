@@ -41,7 +41,9 @@ handler = ReadOnlySourceHandler()
 
 
 def _is_source(path: Path) -> bool:
-    pipeline = path.parent.parent / "pipeline.yaml"
-    return pipeline.is_file() and f"source: {path.parent.name}/{path.name}" in pipeline.read_text(
-        encoding="utf-8"
-    )
+    """Whether a path is a notebook of ``notebooks/``, or of a book's own folder in it."""
+    for root in path.parents[1:3]:
+        if (root / "pipeline.yaml").is_file() and path.relative_to(root).parts[0] == "notebooks":
+            text = (root / "pipeline.yaml").read_text(encoding="utf-8")
+            return f"source: notebooks/{path.name}" in text
+    return False

@@ -75,11 +75,12 @@ class StageRunner:
 
     def run(self) -> BuildResult:
         """Run all stages; a failure stops only downstream stages, Ctrl-C stops everything."""
+        book = next(iter(self._params.values())).book
         with (
             _catch_signals() as interrupted,
             BuildScreen() as self._screen,
             build_proof.issue_token(self._root) as token,
-            KernelPool(self._root, self._logs, token) as self._kernels,
+            KernelPool(self._root, book, self._logs, token) as self._kernels,
             ThreadPoolExecutor(self._jobs) as pool,
         ):
             self._start_ready_stages(pool)

@@ -142,7 +142,7 @@ def _resolve_parameters(
 
 def _hash_inputs(root: Path, stage: str, params: config.Parameters) -> str:
     notebook = json.loads(
-        (root / "notebooks" / f"{config.stage_stem(stage)}.ipynb").read_text(encoding="utf-8")
+        project.notebook_path(root, params.book, stage).read_text(encoding="utf-8")
     )
     # Without outputs: running and saving a notebook does not change it.
     cells = [[cell["cell_type"], "".join(cell["source"])] for cell in notebook["cells"]]

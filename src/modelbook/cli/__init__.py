@@ -13,18 +13,11 @@ import typer
 
 import modelbook
 from modelbook.cli import ab, dag, lifecycle, monitoring, notebooks, promotion, serving
-from modelbook.cli.options import BookOption, JsonOption, find_book, report_errors
+from modelbook.cli.options import BookOption, JsonOption, confirm, find_book, report_errors
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, rich_markup_mode=None, help=modelbook.__doc__
 )
-
-
-def _confirm(question: str) -> bool:
-    if sys.stdin.isatty():
-        return typer.confirm(question)
-    typer.echo("nothing was written: this is no terminal; --yes writes without asking", err=True)
-    return False
 
 
 def _print_version(requested: bool) -> None:
@@ -160,7 +153,7 @@ def new(
         )
         terminal.print_table(("column", "role", "type", "valid values", "why"), draft.guess_table())
         typer.echo("".join(f"\n{line}" for line in [*draft.notes, draft.describe()]))
-        if not (yes or _confirm(f"Write contracts/{plan.book}.yaml and env.{plan.book}.yaml?")):
+        if not (yes or confirm(f"Write contracts/{plan.book}.yaml and env.{plan.book}.yaml?")):
             raise typer.Exit(1)
         for path in writer.write_draft(
             root, plan.book, plan.table, draft, project.list_env_keys(root)

@@ -1,12 +1,15 @@
-"""Commands on what is done by hand in notebooks: sandbox list, sandbox drop."""
+"""Commands on what is done by hand in notebooks: sandbox list, sandbox drop, take."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
 
 import typer
 
-from modelbook.cli.options import BookOption, JsonOption, find_book, report_errors
+from modelbook.cli.options import BookOption, JsonOption, confirm, find_book, report_errors
 
 app = typer.Typer()
 sandbox_app = typer.Typer(
@@ -61,3 +64,42 @@ def drop(name: str, book: BookOption = None) -> None:
         views[name].remove_files()
         removal.remove_versions_and_runs(views[name])
     typer.echo(f"dropped the sandbox {name} of {book_name}")
+
+
+@app.command()
+def take(
+    notebook: Annotated[Path, typer.Argument(help="A stage's notebook, or any copy of one.")],
+    book: Annotated[
+        str | None, typer.Option(help="Take it for this book alone: notebooks/BOOK/.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Write without asking.")] = False,
+) -> None:
+    """Take cells that were tried by hand to batch: show the git diff, ask, and write them.
+
+    Outputs, the sandbox's line and edited parameters are left out.
+
+    Examples:  modelbook take notebooks/02_explore.ipynb --book rand-hie
+    |  modelbook take reports/mine.ipynb --yes
+    """
+    from modelbook import config
+    from modelbook.extras.workbench import take as taking
+    from modelbook.stage import project
+
+    with report_errors(), TemporaryDirectory() as folder:
+        root = project.find_root()
+        env_file = project.find_env_file(root, book).name
+        plan = taking.plan(root, notebook, book)
+        typer.echo(taking.show_diff(plan, Path(folder)) or "no cell differs")
+    for name, value in plan.edited_parameters.items():
+        typer.echo(
+            f"not taken: {name} = {config.format_value(value)}; a build reads it from {env_file} "
+            "or pipeline.yaml"
+        )
+    target = plan.target.relative_to(root)
+    if not plan.has_changes:
+        typer.echo(f"nothing to do: {target} is so already")
+    elif yes or confirm(f"Write {target}?"):
+        plan.write()
+        typer.echo(f"wrote {target}; next: modelbook build{f' --book {book}' if book else ''}")
+    else:
+        raise typer.Exit(1)

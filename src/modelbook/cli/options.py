@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,14 @@ def report_errors() -> Iterator[None]:
     except ModelbookError as error:
         typer.echo(f"{type(error).__name__}: {error}", err=True)
         raise typer.Exit(1) from None
+
+
+def confirm(question: str) -> bool:
+    """Ask on a terminal; elsewhere refuse, and name the option that writes without asking."""
+    if sys.stdin.isatty():
+        return typer.confirm(question)
+    typer.echo("nothing was written: this is no terminal; --yes writes without asking", err=True)
+    return False
 
 
 def find_book(book: str | None) -> tuple[Path, str]:

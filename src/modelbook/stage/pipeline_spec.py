@@ -15,6 +15,7 @@ import yaml
 
 from modelbook import config
 from modelbook.errors import PipelineSpecError
+from modelbook.stage import project
 
 PIPELINE_VARIABLES = {
     "upstream",
@@ -26,8 +27,11 @@ PRODUCT_PATH = re.compile(r"(data|models|reports)/\{\{book\}\}/.+\.(parquet|json
 PARAMETERS_TAG = "parameters"
 
 
-def check_pipeline(root: Path) -> None:
+def check_pipeline(root: Path, book: str | None = None) -> None:
     """Check that each task in ``pipeline.yaml`` matches its notebook and parameter model.
+
+    With a book, its own notebooks of ``notebooks/<book>/`` are checked as well: they must have the
+    parameters of the stages that they take the place of.
 
     A parameter model without a task is allowed, because a project may omit a stage.
 
@@ -40,7 +44,7 @@ def check_pipeline(root: Path) -> None:
     problems = [
         f"{task.get('name', 'a task')}: {problem}"
         for task in tasks
-        for problem in _check_stage_files(root, task, tasks)
+        for problem in _check_stage_files(root, task, tasks, book)
     ]
     problems += [
         f"{name}: occurs {times} times in pipeline.yaml; keep one"
@@ -70,10 +74,22 @@ def check_stage(root: Path, stage: str) -> None:
     path = root / "notebooks" / f"{config.stage_stem(stage)}.ipynb"
     problems += [
         problem
-        for problem in _check_notebook(path, stage)
-        if problem == _injected_cell_message(path)
+        for problem in _check_notebook(root, path, stage)
+        if problem == _injected_cell_message(f"notebooks/{path.name}")
     ]
     _raise_problems([f"{stage}: {problem}" for problem in problems])
+
+
+def check_notebook(root: Path, path: Path, notebook: dict[str, Any], stage: str) -> None:
+    """Check the content of a notebook that is to be written to ``path``.
+
+    Raises
+    ------
+    PipelineSpecError
+        If it does not match the stage's parameter model.
+    """
+    name = path.relative_to(root).as_posix()
+    _raise_problems([f"{stage}: {problem}" for problem in _check_content(notebook, name, stage)])
 
 
 def list_stages(root: Path) -> list[str]:
@@ -170,14 +186,16 @@ def _find_cycle(tasks: list[dict[str, Any]]) -> list[str]:
 
 
 def _check_stage_files(
-    root: Path, task: dict[str, Any], tasks: list[dict[str, Any]]
+    root: Path, task: dict[str, Any], tasks: list[dict[str, Any]], book: str | None
 ) -> Iterator[str]:
     name = task.get("name")
     if name not in config.STAGES:
         yield _missing_model_message(name)
         return
     yield from _check_task(task, tasks)
-    yield from _check_notebook(root / "notebooks" / f"{config.stage_stem(name)}.ipynb", name)
+    paths = {root / "notebooks" / f"{config.stage_stem(name)}.ipynb"}
+    for path in sorted(paths | ({project.notebook_path(root, book, name)} if book else set())):
+        yield from _check_notebook(root, path, name)
 
 
 def _check_task(task: dict[str, Any], tasks: list[dict[str, Any]]) -> Iterator[str]:
@@ -196,8 +214,8 @@ def _missing_task_message(stage: str) -> str:
     )
 
 
-def _injected_cell_message(path: Path) -> str:
-    where = f"notebooks/{path.name} holds a parameters cell that a tool has injected"
+def _injected_cell_message(notebook_name: str) -> str:
+    where = f"{notebook_name} holds a parameters cell that a tool has injected"
     return f"{where}; delete the cell tagged injected-parameters, or restore the notebook from git"
 
 
@@ -280,15 +298,23 @@ def _check_params(task: dict[str, Any]) -> Iterator[str]:
         )
 
 
-def _check_notebook(path: Path, stage: str) -> Iterator[str]:
-    notebook_name = f"notebooks/{path.name}"
+def _check_notebook(root: Path, path: Path, stage: str) -> Iterator[str]:
+    notebook_name = path.relative_to(root).as_posix()
     if not path.is_file():
         yield f"there is no {notebook_name}; copy the notebook of a similar stage"
         return
     try:
         notebook = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        yield f"{notebook_name} is not a valid notebook: {error}"
+        return
+    yield from _check_content(notebook, notebook_name, stage)
+
+
+def _check_content(notebook: dict[str, Any], notebook_name: str, stage: str) -> Iterator[str]:
+    try:
         cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         yield f"{notebook_name} is not a valid notebook: {error}"
         return
     if "kernelspec" not in notebook.get("metadata", {}):
@@ -296,7 +322,7 @@ def _check_notebook(path: Path, stage: str) -> Iterator[str]:
             f"{notebook_name} names no kernel; open it in JupyterLab, choose Python 3, and save it"
         )
     if any("injected-parameters" in _cell_tags(cell) for cell in cells):
-        yield _injected_cell_message(path)
+        yield _injected_cell_message(notebook_name)
     parameters_cells = [_cell_source(cell) for cell in cells if PARAMETERS_TAG in _cell_tags(cell)]
     if len(parameters_cells) != 1:
         yield (
@@ -336,8 +362,8 @@ def _check_parameters_cell(source: str, notebook_name: str, stage: str) -> Itera
         )
 
 
-def _check_opened_stage(sources: list[str], notebook_name: str, stage: str) -> Iterator[str]:
-    """Check that the notebook opens its own stage, not that of a notebook it was copied from."""
+def find_opened_stages(sources: list[str]) -> list[str]:
+    """Return the names of the stages that cells open by ``stage.open``."""
     trees = [_parse_code(text) for text in sources]
     nodes = [node for tree in trees if tree for node in ast.walk(tree)]
     calls = [
@@ -345,9 +371,17 @@ def _check_opened_stage(sources: list[str], notebook_name: str, stage: str) -> I
         for node in nodes
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "stage.open"
     ]
-    names = [
-        call.args[0].value for call in calls if call.args and isinstance(call.args[0], ast.Constant)
+    return [
+        str(call.args[0].value)
+        for call in calls
+        if call.args and isinstance(call.args[0], ast.Constant)
     ]
+
+
+def _check_opened_stage(sources: list[str], notebook_name: str, stage: str) -> Iterator[str]:
+    """Check that the notebook opens its own stage, not that of a notebook it was copied from."""
+    trees = [_parse_code(text) for text in sources]
+    names = find_opened_stages(sources)
     if names != [stage] and (names or None not in trees):  # an unparsable cell may open it
         opened = " and ".join(map(repr, names)) or "no stage"
         yield (

@@ -82,6 +82,13 @@ def read_book(env_file: Path) -> str:
     return str(_read_yaml(env_file).get("book"))
 
 
+def notebook_path(root: Path, book: str, stage: str) -> Path:
+    """Return a stage's notebook: that of ``notebooks/<book>/``, or else the one of all books."""
+    name = f"{config.stage_stem(stage)}.ipynb"
+    own = root / "notebooks" / book / name
+    return own if own.is_file() else root / "notebooks" / name
+
+
 def build_command(root: Path, book: str) -> str:
     """Return the shell command that builds a book."""
     try:

@@ -15,8 +15,8 @@ def check_book(root: Path, book: str | None) -> CheckResult:
     from modelbook.stage import origins, pipeline_spec, project
 
     try:
-        pipeline_spec.check_pipeline(root)
         environment = project.find_env_file(root, book)
+        pipeline_spec.check_pipeline(root, project.read_book(environment))
         for stage, raw_params in project.read_parameters(root, environment).items():
             params = config.validate(
                 stage, *origins.resolve_for_build(root, stage, raw_params, environment)

@@ -1,0 +1,165 @@
+"""Take the cells of a notebook that was worked in by hand to batch, after showing what differs."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from modelbook import config
+from modelbook.atomic import atomic_write
+from modelbook.errors import WorkbenchError
+from modelbook.extras.workbench import git_filter
+from modelbook.stage import pipeline_spec
+
+Notebook = dict[str, Any]
+
+
+@dataclass
+class Taking:
+    """Cells on their way to batch.
+
+    Attributes
+    ----------
+    target : Path
+        The notebook that is written: of all books, or of one.
+    base, content : bytes
+        What it takes the place of, as git has it, and what is written.
+    edited_parameters : dict
+        Values edited in the parameters cell: a build reads them from the env file.
+    restored : tuple or None
+        The notebook of all books and its content in git, when its cells move to a book's own.
+    """
+
+    stage: str
+    target: Path
+    base: bytes
+    content: bytes
+    edited_parameters: dict[str, Any] = field(default_factory=dict)
+    restored: tuple[Path, bytes] | None = None
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether anything would be written."""
+        return not self.target.is_file() or self.target.read_bytes() != self.content
+
+    def write(self) -> None:
+        """Write the notebook, and give the one of all books its own cells back."""
+        _write(self.target, self.content)
+        if self.restored:
+            _write(*self.restored)
+
+
+def plan(root: Path, notebook: Path, book: str | None) -> Taking:
+    """Work out what taking a notebook to batch would write, for all books or for one.
+
+    Raises
+    ------
+    WorkbenchError
+        If the file is no notebook of a stage.
+    PipelineSpecError
+        If its cells do not agree with the stage's task and parameters.
+    """
+    cells = _read_notebook(notebook)
+    stage = _find_stage(cells, notebook)
+    shared = root / "notebooks" / f"{config.stage_stem(stage)}.ipynb"
+    target = root / "notebooks" / book / shared.name if book else shared
+    committed = _read_from_git(root, shared)
+    base = _read_from_git(root, target) or committed or shared.read_bytes()
+    original = json.loads(base)
+    content, edits = _clean_cells(cells, original, stage)
+    pipeline_spec.check_notebook(root, target, content, stage)
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    moved = book is not None and notebook.resolve() == shared.resolve()
+    return Taking(
+        stage,
+        target,
+        git_filter.strip_outputs(base),
+        git_filter.strip_outputs(text.encode()),
+        edits,
+        (shared, committed) if moved and committed else None,
+    )
+
+
+def show_diff(taking: Taking, folder: Path) -> str:
+    """Return the difference as git shows it, by cells."""
+    paths = [folder / "before.ipynb", folder / "after.ipynb"]
+    for path, content in zip(paths, (taking.base, taking.content), strict=True):
+        path.write_bytes(content)
+    command = [sys.executable, "-P", "-m", "nbdime", "diff", "--no-color", *map(str, paths)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def _read_notebook(path: Path) -> Notebook:
+    try:
+        notebook: Notebook = json.loads(path.read_text(encoding="utf-8"))
+        assert isinstance(notebook["cells"], list)
+    except (OSError, ValueError, KeyError, AssertionError) as error:
+        raise WorkbenchError(
+            f"{path} is no notebook: {error}", expected="the path of an .ipynb"
+        ) from None
+    return notebook
+
+
+def _find_stage(notebook: Notebook, path: Path) -> str:
+    sources = ["".join(cell["source"]) for cell in notebook["cells"]]
+    stages = pipeline_spec.find_opened_stages(sources)
+    if len(stages) != 1 or stages[0] not in config.STAGES:
+        raise WorkbenchError(
+            f"{path} opens {', '.join(map(repr, stages)) or 'no stage'}",
+            expected='one stage: context = stage.open("explore", globals())',
+        )
+    return stages[0]
+
+
+def _clean_cells(
+    notebook: Notebook, original: Notebook, stage: str
+) -> tuple[Notebook, dict[str, Any]]:
+    """Return the cells with the original's parameters, and the values that were edited."""
+    result = copy.deepcopy(notebook)
+    result["cells"] = [
+        cell
+        for cell in result["cells"]
+        if "injected-parameters" not in cell["metadata"].get("tags", [])
+    ]
+    result["metadata"] = original["metadata"]
+    [parameters] = _find_parameters(original)
+    defaults = pipeline_spec.read_assignments("".join(parameters["source"]), {})
+    edits: dict[str, Any] = {}
+    for cell in _find_parameters(result):
+        values = pipeline_spec.read_assignments("".join(cell["source"]), {})
+        edits |= {
+            name: value
+            for name, value in values.items()
+            if name in defaults and value != defaults[name] and name != "book"
+        }
+        unknown = values.keys() - defaults.keys() - {pipeline_spec.SANDBOX_VARIABLE}
+        if not unknown:  # others are refused by the check, with their names
+            cell["source"] = parameters["source"]
+    return result, edits
+
+
+def _find_parameters(notebook: Notebook) -> list[dict[str, Any]]:
+    return [
+        cell
+        for cell in notebook["cells"]
+        if pipeline_spec.PARAMETERS_TAG in cell["metadata"].get("tags", [])
+    ]
+
+
+def _read_from_git(root: Path, path: Path) -> bytes:
+    """Return the committed content of a file; empty without one."""
+    command = ["git", "-C", str(root), "show", f"HEAD:./{path.relative_to(root).as_posix()}"]
+    try:
+        return subprocess.run(command, capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return b""
+
+
+def _write(path: Path, content: bytes) -> None:
+    with atomic_write(path) as temporary_path:
+        temporary_path.write_bytes(content)

@@ -1,0 +1,132 @@
+"""Cells tried by hand come to batch by one command; a book may have a notebook of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+from papermill.iorw import papermill_io
+from typer.testing import CliRunner
+
+from modelbook.build import dependencies, staleness
+from modelbook.cli import app
+from modelbook.errors import PipelineSpecError, StageError
+from modelbook.stage import pipeline_spec, project
+
+SHARED, OWN = "notebooks/02_explore.ipynb", "notebooks/tiny/02_explore.ipynb"
+CHART = "context.read('train')[['xage']].describe()"
+
+
+@pytest.fixture
+def tiny(tiny):
+    """A project in git whose explore notebook was worked in."""
+    for words in ("init -q", "add notebooks", "-c user.name=a -c user.email=a@b commit -qm all"):
+        subprocess.run(["git", *words.split()], cwd=tiny.root, check=True)
+    return tiny
+
+
+def work_in(tiny, path: str = SHARED, line: str = "sandbox = 'try'", more: str = CHART) -> None:
+    """Add a line to the parameters cell and a cell at the end, with an output."""
+    notebook = json.loads((tiny.root / SHARED).read_text())
+    [parameters] = [cell for cell in notebook["cells"] if cell["id"] == "parameters"]
+    parameters["source"] = [
+        "".join(parameters["source"]).replace("columns_shown = 8", "columns_shown = 3")
+        + f"\n{line}"
+    ]
+    output = {"output_type": "stream", "name": "stdout", "text": ["an output"]}
+    own = {"cell_type": "code", "id": "own", "metadata": {}, "execution_count": 1}
+    notebook["cells"].append({**own, "source": [more], "outputs": [output]})
+    (tiny.root / path).parent.mkdir(exist_ok=True)
+    (tiny.root / path).write_text(json.dumps(notebook))
+
+
+def take(*words: str):
+    return CliRunner().invoke(app, ["take", *words])
+
+
+def read(tiny, path: str) -> str:
+    return (tiny.root / path).read_text()
+
+
+class TestTake:
+    def test_shows_the_diff_and_asks(self, tiny):
+        work_in(tiny)
+        before = read(tiny, SHARED)
+        told = take(SHARED)
+        assert told.exit_code == 1
+        assert CHART in told.stdout
+        assert "sandbox" not in told.stdout.partition("not taken")[0]
+        assert "columns_shown = 3" in told.stdout
+        assert read(tiny, SHARED) == before
+
+    def test_writes_cells_without_outputs_sandbox_and_parameters(self, tiny):
+        work_in(tiny)
+        assert take(SHARED, "--yes").exit_code == 0
+        assert CHART in read(tiny, SHARED)
+        assert "an output" not in read(tiny, SHARED)
+        pipeline_spec.check_pipeline(tiny.root, "tiny")
+        diff = ["git", "diff", "--no-ext-diff", "--numstat", "--", SHARED]
+        numbers = subprocess.run(diff, cwd=tiny.root, capture_output=True, text=True).stdout
+        assert int(numbers.split()[1]) <= 1  # nothing else differs: a comma at most
+        assert "nothing to do" in take(SHARED, "--yes").stdout
+
+    def test_for_one_book_the_others_get_their_notebook_back(self, tiny):
+        committed = read(tiny, SHARED)
+        work_in(tiny)
+        assert take(SHARED, "--book", "tiny", "--yes").exit_code == 0
+        assert CHART in read(tiny, OWN)
+        assert read(tiny, SHARED) == committed
+
+    def test_any_copy_will_do(self, tiny):
+        work_in(tiny, "elsewhere/mine.ipynb")
+        assert take("elsewhere/mine.ipynb", "--book", "tiny", "--yes").exit_code == 0
+        assert CHART in read(tiny, OWN)
+
+    def test_another_parameter_is_refused_by_its_name(self, tiny):
+        work_in(tiny, line="columns = 4")
+        told = take(SHARED, "--yes")
+        assert (told.exit_code, "sets columns" in told.stderr) == (1, True)
+
+    @pytest.mark.parametrize("content", ["{", "{}", '{"cells": []}'])
+    def test_a_file_that_is_no_stage(self, tiny, content):
+        (tiny.root / "x.ipynb").write_text(content)
+        told = take("x.ipynb", "--yes")
+        assert (told.exit_code, "WorkbenchError: " in told.stderr) == (1, True)
+
+
+class TestOwnNotebook:
+    def test_takes_the_place_of_its_stage_for_its_book_alone(self, tiny):
+        own = tiny.root / OWN
+        params = {"book": "tiny"}
+        before = dependencies.compute_digest("explore", tiny.root, params)
+        work_in(tiny, OWN, line="", more="from modelbook import gate")
+        assert project.notebook_path(tiny.root, "tiny", "explore") == own
+        assert project.notebook_path(tiny.root, "other", "explore") == tiny.root / SHARED
+        assert project.notebook_path(tiny.root, "tiny", "compare").parent.name == "notebooks"
+        assert dependencies.compute_digest("explore", tiny.root, params) != before
+        other = dependencies.compute_digest("explore", tiny.root, {"book": "other"})
+        assert other == before
+
+    def test_papermill_does_not_write_over_it(self, tiny):
+        work_in(tiny, OWN)
+        with pytest.raises(StageError, match="02_explore"):
+            papermill_io.write("{}", str(tiny.root / OWN))
+        papermill_io.write("{}", str(tiny.root / "notebooks/tiny/scratch.ipynb"))
+
+    def test_other_parameters_are_refused_for_its_book_alone(self, tiny):
+        work_in(tiny, OWN, line="wings = 2")
+        with pytest.raises(PipelineSpecError, match=rf"{OWN} sets wings"):
+            pipeline_spec.check_pipeline(tiny.root, "tiny")
+        pipeline_spec.check_pipeline(tiny.root, "other")
+
+    @pytest.mark.slow
+    def test_builds_run_it_report_it_and_follow_its_changes(self, copy_of):
+        work_in(copy_of, OWN, line="")
+        built = copy_of.build("--partially", "explore")
+        assert copy_of.ran(built) == ["explore"], built.stdout + built.stderr
+        assert "xage" in (copy_of.root / "reports/tiny/02_explore.html").read_text()
+        assert copy_of.ran(copy_of.build("--partially", "explore")) == []
+        assert staleness.is_up_to_date(copy_of.root, copy_of.root / "env.yaml")
+        (copy_of.root / OWN).unlink()
+        assert copy_of.ran(copy_of.build("--partially", "explore")) == ["explore"]
