@@ -1,4 +1,4 @@
-"""Commands on what is done by hand in notebooks: sandbox list, sandbox drop, take."""
+"""Commands on what is done by hand in notebooks: sandbox list and drop, take, eject."""
 
 from __future__ import annotations
 
@@ -103,3 +103,23 @@ def take(
         typer.echo(f"wrote {target}; next: modelbook build{f' --book {book}' if book else ''}")
     else:
         raise typer.Exit(1)
+
+
+@app.command()
+def eject(
+    version: Annotated[int, typer.Argument(min=1, metavar="V", help="Number of the version.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The notebook; default: reports/BOOK/version-V.ipynb.")
+    ] = None,
+    book: BookOption = None,
+) -> None:
+    """Write a plain notebook that makes a version again, without Modelbook.
+
+    Examples:  modelbook eject 1  |  modelbook eject 1 --book rand-hie --out mine.ipynb
+    """
+    from modelbook.extras import eject as ejecting
+
+    with report_errors():
+        root, name = find_book(book)
+        target = out or root / "reports" / name / f"version-{version}.ipynb"
+        typer.echo(f"wrote {ejecting.eject(root, name, version, target)}")

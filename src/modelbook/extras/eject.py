@@ -1,0 +1,346 @@
+"""Eject a version: write a plain notebook that remakes its training without Modelbook.
+
+The notebook spells the fitted pipeline out as constructors of PyCaret, scikit-learn and the
+libraries below them, fits it on the rows that the version was fitted on, and compares its
+predictions with the version's golden rows. Classes of this package and of ``custom/`` come along
+as source.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+import cloudpickle
+import nbformat
+import numpy as np
+import pandas as pd
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from sklearn.base import BaseEstimator
+
+from modelbook import tasks
+from modelbook.atomic import atomic_write
+from modelbook.contract import Contract
+from modelbook.errors import WorkbenchError
+from modelbook.pages import templating
+from modelbook.registry import versions
+from modelbook.stage import files
+from modelbook.training import stacking
+
+PYCARET_PIPELINE = "pycaret.internal.pipeline"
+MAX_WIDTH = 100
+BASE_IMPORTS = ("import numpy as np", "import pandas as pd")
+
+
+def eject(root: Path, book: str, number: int, out: Path) -> Path:
+    """Write the notebook of a version, and return its path.
+
+    Raises
+    ------
+    StoreError
+        If there is no such version.
+    WorkbenchError
+        If the rows that it was fitted on are gone, or a class of it has no source.
+    """
+    version = versions.get_version(root, book, number)
+    _check_rows(root, book, version.number, version.tags["fingerprint"])
+    with (version.artifact_folder / "model.pkl").open("rb") as file:
+        pipeline = cloudpickle.load(file)
+    text = nbformat.writes(make_notebook(root, book, version, pipeline))
+    with atomic_write(out) as temporary_path:
+        temporary_path.write_text(text + "\n", encoding="utf-8")
+    return out
+
+
+def _check_rows(root: Path, book: str, number: int, fingerprint: str) -> None:
+    receipt = root / "models" / book / "ingest.json"
+    current = files.read(receipt)["details"]["fingerprint"] if receipt.is_file() else "none"
+    if current != fingerprint:
+        raise WorkbenchError(
+            f"version {number} of {book} was fitted on the table with the fingerprint "
+            f"{fingerprint[:12]}; data/{book} has that of {current[:12]}",
+            expected="the rows that the version was fitted on",
+            next="put that table back, and build ingest: ploomber build --partially ingest",
+        )
+
+
+def make_notebook(root: Path, book: str, version: Any, pipeline: Any) -> nbformat.NotebookNode:
+    """Make the notebook that builds the pipeline again and fits it on the version's rows."""
+    contract: Contract = version.contract
+    task = tasks.get_task(contract)
+    writer = CodeWriter()
+    estimator = writer.write_value(pipeline, 0)
+    facts = {
+        "book": book,
+        "number": version.number,
+        "root": root.resolve().as_posix(),
+        "features": _write_list(contract.feature_names),
+        "target": contract.target,
+        "classes": list(contract.classes) if _has_names(contract) else [],
+        "target_type": "int64" if contract.classes else "float64",
+        "rows": sum(version.metrics["rows"].values()),
+        "model": version.metrics["name"],
+        "question": contract.question,
+        "threshold": version.metrics["threshold"],
+        "is_stacked": writer.has_learned_values,
+        "imports": "\n".join(sorted({*writer.imports, *BASE_IMPORTS})),
+        "sources": "\n\n\n".join(writer.sources),
+        "estimator": estimator,
+        "method": task.response_method,
+        **_golden_facts(contract, task, version.golden_rows, version.metrics["threshold"]),
+    }
+    cells = []
+    for part in templating.render_template("ejected_notebook.md.j2", **facts).split("\n# %%"):
+        kind, _, source = part.partition("\n")
+        if source.strip():
+            make = new_markdown_cell if kind.endswith("[markdown]") else new_code_cell
+            cells.append(make(source.strip()))
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    return new_notebook(cells=cells, metadata=kernel)
+
+
+def _has_names(contract: Contract) -> bool:
+    return bool(contract.classes) and contract.columns[contract.target].type == "category"
+
+
+def _golden_facts(
+    contract: Contract, task: Any, golden: pd.DataFrame, threshold: float | None
+) -> dict[str, str]:
+    """Return the golden rows' features and scores as code."""
+    rows = contract.select_features(golden)
+    columns = ",\n".join(f"    {name!r}: {_write_column(rows[name])}" for name in rows)
+    scores = np.asarray(task.scores_from_predictions(golden), dtype=float)
+    return {"golden": f"{{\n{columns},\n}}", "scores": _write_list(scores.tolist())}
+
+
+def _write_column(values: pd.Series) -> str:
+    return _write_list([None if pd.isna(value) else value for value in values.tolist()], "    ")
+
+
+def _write_list(values: list[Any], indent: str = "") -> str:
+    """Write a list in lines of at most 100 columns."""
+    lines, line = [], ""
+    for value in values:
+        item = f"{value!r},"
+        if line and len(indent) + 5 + len(line) + len(item) > MAX_WIDTH:
+            lines.append(line)
+            line = ""
+        line = f"{line} {item}" if line else item
+    lines.append(line)
+    body = "\n".join(f"{indent}    {each}" for each in lines)
+    return f"[\n{body}\n{indent}]"
+
+
+class CodeWriter:
+    """Writes values as the code that makes them; collects imports and sources of classes."""
+
+    def __init__(self) -> None:
+        self.imports: set[str] = set()
+        self.sources: list[str] = []
+        self._written: list[Any] = []
+        self.has_learned_values = False
+
+    def write_value(self, value: Any, depth: int) -> str:
+        """Return the code that makes a value.
+
+        Raises
+        ------
+        WorkbenchError
+            If a value has no code.
+        """
+        if isinstance(value, float | np.floating) and not np.isfinite(value):
+            return f'float("{float(value)}")'
+        if isinstance(value, np.generic):
+            return repr(value.item())
+        if value is None or isinstance(value, bool | int | float | str | bytes):
+            return repr(value)
+        for kind, write in self._writers().items():
+            if isinstance(value, kind):
+                return write(value, depth)
+        if type(value).__name__ == "Memory":  # joblib's, without a folder
+            return "None"
+        if type(value).__module__ == stacking.__name__:
+            return self._write_learned(value, depth)
+        raise WorkbenchError(
+            f"a parameter of the pipeline is a {type(value).__name__}, which has no code: {value}",
+            expected="numbers, texts, lists and estimators",
+            next="load the version as it is: modelbook.champion, or mlflow.pyfunc.load_model",
+        )
+
+    def _writers(self) -> dict[Any, Callable[[Any, int], str]]:
+        return {
+            BaseEstimator: self._write_estimator,
+            list | tuple: self._write_sequence,
+            Mapping: self._write_mapping,
+            np.ndarray: lambda value, depth: (
+                f"np.array({self._write_sequence(value.tolist(), depth)})"
+            ),
+            type | FunctionType: lambda value, depth: self._name(value),
+        }
+
+    def _write_estimator(self, estimator: Any, depth: int) -> str:
+        if type(estimator).__module__ == PYCARET_PIPELINE:
+            arguments = {"steps": list(estimator.steps)}
+        else:
+            defaults = {
+                name: parameter.default
+                for name, parameter in inspect.signature(type(estimator)).parameters.items()
+            }
+            arguments = {
+                name: value
+                for name, value in estimator.get_params(deep=False).items()
+                if name not in defaults or not _is_same(value, defaults[name])
+            }
+        return self._write_call(self._name(type(estimator)), arguments, depth)
+
+    def _write_learned(self, value: Any, depth: int) -> str:
+        """Write a meta-model, which is not fitted with its members: its learned values."""
+        self.has_learned_values = True
+        name = self._name(type(value))
+        state = self._write_mapping(
+            {key: self._write_fitted(item, depth + 2) for key, item in vars(value).items()},
+            depth + 1,
+            are_codes=True,
+        )
+        self._add_source(_RESTORE)
+        return f"restore({name}, {state})"
+
+    def _write_fitted(self, item: Any, depth: int) -> str:
+        if isinstance(item, list):
+            return f"[{', '.join(self._write_fitted(each, depth) for each in item)}]"
+        if not isinstance(item, BaseEstimator):
+            return self.write_value(item, depth)
+        learned = {
+            name: value
+            for name, value in vars(item).items()
+            if name not in item.get_params(deep=False) and not callable(value)
+        }
+        if type(item).__name__ == "IsotonicRegression":
+            learned.pop("f_", None)
+        state = self._write_mapping({**item.get_params(deep=False), **learned}, depth + 1)
+        restore = "restore"
+        if type(item).__name__ == "IsotonicRegression":
+            self._add_source(_RESTORE)
+            self._add_source(_RESTORE_ISOTONIC)
+            restore = "restore_isotonic"
+        return f"{restore}({self._name(type(item))}, {state})"
+
+    def _write_call(self, name: str, arguments: Mapping[str, Any], depth: int) -> str:
+        values = {key: self.write_value(value, depth + 1) for key, value in arguments.items()}
+        line = f"{name}({', '.join(f'{key}={code}' for key, code in values.items())})"
+        if "\n" not in line and len(line) + 4 * depth <= MAX_WIDTH - 24:
+            return line
+        pad = "    " * (depth + 1)
+        body = "".join(f"{pad}{key}={code},\n" for key, code in values.items())
+        return f"{name}(\n{body}{'    ' * depth})"
+
+    def _write_sequence(self, values: Any, depth: int) -> str:
+        codes = [self.write_value(value, depth + 1) for value in values]
+        start, end = ("(", ")") if isinstance(values, tuple) else ("[", "]")
+        single = "," if isinstance(values, tuple) and len(codes) == 1 else ""
+        line = f"{start}{', '.join(codes)}{single}{end}"
+        if "\n" not in line and len(line) + 4 * depth <= MAX_WIDTH - 24:
+            return line
+        pad = "    " * (depth + 1)
+        lines = "".join(f"{pad}{code},\n" for code in codes)
+        return f"{start}\n{lines}{'    ' * depth}{end}"
+
+    def _write_mapping(
+        self, values: Mapping[Any, Any], depth: int, *, are_codes: bool = False
+    ) -> str:
+        pad = "    " * (depth + 1)
+        lines = [
+            f"{pad}{key!r}: {value if are_codes else self.write_value(value, depth + 1)},\n"
+            for key, value in values.items()
+        ]
+        return f"{{\n{''.join(lines)}{'    ' * depth}}}"
+
+    def _name(self, value: Any) -> str:
+        """Return the name of a class or function; import it, or bring its source along."""
+        module = value.__module__
+        package = module.partition(".")[0]
+        if package == "builtins":
+            return value.__name__
+        is_own = package in ("modelbook", "__main__") or not _is_installed(package)
+        if not is_own:
+            self.imports.add(f"from {_public_module(value)} import {value.__name__}")
+            return value.__name__
+        if value not in self._written:
+            self._written.append(value)
+            source = _read_source(value)
+            self._bring_along(source, vars(sys.modules[module]))
+            self._add_source(source)
+        return value.__name__
+
+    def _bring_along(self, source: str, namespace: Mapping[str, Any]) -> None:
+        """Import or write what the source of a class or function uses of its module."""
+        nodes = ast.walk(ast.parse(source))
+        names = {node.id for node in nodes if isinstance(node, ast.Name)} & namespace.keys()
+        for name in sorted(names):
+            used = namespace[name]
+            if inspect.ismodule(used):
+                self.imports.add(f"import {used.__name__} as {name}")
+            elif isinstance(used, type | FunctionType):
+                self._name(used)
+            elif isinstance(used, bool | int | float | str):
+                self._add_source(f"{name} = {used!r}")
+
+    def _add_source(self, source: str) -> None:
+        if source not in self.sources:
+            self.sources.append(source)
+
+
+_RESTORE = '''def restore(kind, state):
+    """An object with these attributes, as they were learned."""
+    value = kind.__new__(kind)
+    vars(value).update(state)
+    return value'''
+_RESTORE_ISOTONIC = '''def restore_isotonic(kind, state):
+    """An isotonic regression through the points that it has learned."""
+    value = restore(kind, state)
+    value._build_f(value.X_thresholds_, value.y_thresholds_)
+    return value'''
+
+
+def _read_source(value: Any) -> str:
+    try:
+        return inspect.getsource(value).strip()
+    except (OSError, TypeError):
+        raise WorkbenchError(
+            f"the class {value.__name__} of {value.__module__} has no source here",
+            expected="a class that can be imported, or one of custom/",
+            next="load the version as it is: modelbook.champion, or mlflow.pyfunc.load_model",
+        ) from None
+
+
+def _public_module(value: Any) -> str:
+    """Return the module that a name is imported from: without private parts where it has it."""
+    module: str = value.__module__
+    while "._" in module:
+        parent = module.rpartition(".")[0]
+        if getattr(import_module(parent), value.__name__, None) is not value:
+            break
+        module = parent
+    return module
+
+
+def _is_installed(package: str) -> bool:
+    """Whether a package comes from the environment, not from the project."""
+    module = sys.modules.get(package)
+    return "site-packages" in str(getattr(module, "__file__", "") or "") or package in (
+        sys.stdlib_module_names
+    )
+
+
+def _is_same(value: Any, default: Any) -> bool:
+    if isinstance(value, np.ndarray) or isinstance(default, np.ndarray):
+        return False
+    return type(value) is type(default) and (
+        value is default or value == default or (value != value and default != default)  # noqa: PLR0124
+    )

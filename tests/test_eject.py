@@ -1,0 +1,125 @@
+"""An ejected notebook makes a version again without Modelbook, and predicts what the version predicts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import books
+import nbformat
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from modelbook import tasks
+from modelbook.cli import app
+from modelbook.errors import WorkbenchError
+from modelbook.evaluation.golden_rows import make_golden_rows
+from modelbook.extras import eject
+from modelbook.training import stacking
+from modelbook.training.experiment import Experiment
+
+RUN = """
+import json, sys
+sys.modules["modelbook"] = None
+for path in sys.argv[1:]:
+    cells = [cell for cell in json.load(open(path))["cells"] if cell["cell_type"] == "code"]
+    code = "\\n\\n".join("".join(cell["source"]) for cell in cells)
+    exec(compile(code, path, "exec"), {"__name__": path})
+"""
+
+
+def run(*paths: Path) -> subprocess.CompletedProcess[str]:
+    """Run notebooks' cells in a process that cannot import the package."""
+    command = [sys.executable, "-c", RUN, *map(str, paths)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def ejected(root: Path, name: str, contract, frame: pd.DataFrame, families, meta_model) -> Path:
+    """The notebook of a model that was fitted on a table: of one family, or of several."""
+    contract = contract.model_copy()
+    frame, task = contract.conform(frame), tasks.get_task(contract)
+    experiment = Experiment(frame, contract, folds=2, seed=1, split="random")
+    members = [experiment.make_default_pipeline(family) for family in families]
+    model = members[0]
+    if meta_model:
+        scores = [experiment.predict_out_of_fold(member).score for member in members]
+        model, _ = stacking.fit_meta_model(experiment, members, scores, meta_model)
+    model.fit(*experiment.train_features_and_target())
+    threshold = 0.4 if task.name == "binary" else None
+    version = SimpleNamespace(
+        contract=contract,
+        number=1,
+        metrics={"rows": {"train": len(frame), "holdout": 0}, "name": "a", "threshold": threshold},
+        golden_rows=make_golden_rows(task, frame, model, threshold, seed=1),
+    )
+    (root / "data" / name).mkdir(parents=True)
+    frame.to_parquet(root / "data" / name / "train.parquet")
+    frame.head(0).to_parquet(root / "data" / name / "holdout.parquet")
+    path = root / f"{name}.ipynb"
+    nbformat.write(eject.make_notebook(root, name, version, model), path)
+    return path
+
+
+def test_every_task_and_every_kind_of_model(tmp_path, contract, frame):
+    number, classes = books.number(entities=80), books.classes(rows=240)
+    paths = [
+        ejected(tmp_path, "plain", contract, frame, ["lightgbm"], None),
+        ejected(tmp_path, "blend", contract, frame, ["lr", "nb"], stacking.MeanBlender),
+        ejected(tmp_path, "stack", contract, frame, ["lr", "dt"], stacking.LogisticStacker),
+        ejected(
+            tmp_path,
+            "number",
+            books.of_number(),
+            number,
+            ["gbr", "lr"],
+            stacking.NonNegativeStacker,
+        ),
+        ejected(tmp_path, "classes", books.of_classes(), classes, ["rf"], None),
+        ejected(
+            tmp_path, "isotonic", books.of_classes(), classes, ["nb"], stacking.IsotonicCalibrator
+        ),
+    ]
+    for path in paths:
+        nbformat.validate(nbformat.read(path, 4))
+    done = run(*paths)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("30 golden rows") == len(paths)
+    assert not any("modelbook" in "".join(cell["source"]).lower() and "import modelbook" in
+                   "".join(cell["source"]) for path in paths
+                   for cell in json.loads(path.read_text())["cells"])  # fmt: skip
+
+
+def test_another_pipeline_is_noticed(tmp_path, contract, frame):
+    path = ejected(tmp_path, "plain", contract, frame, ["dt"], None)
+    text = path.read_text()
+    assert "random_state=1" in text
+    path.write_text(text.replace("DecisionTreeClassifier(", "DecisionTreeClassifier(max_depth=1, "))
+    done = run(path)
+    assert done.returncode == 1
+    assert "the predictions differ by" in done.stderr
+
+
+def test_a_value_without_code_is_named():
+    with pytest.raises(WorkbenchError, match=r"object[\s\S]*modelbook\.champion"):
+        eject.CodeWriter().write_value([object()], 0)
+
+
+@pytest.mark.slow
+def test_a_registered_version(built, tmp_path, monkeypatch):
+    monkeypatch.chdir(built.root)
+    out = tmp_path / "one.ipynb"
+    told = CliRunner().invoke(app, ["eject", "1", "--out", str(out)])
+    assert told.exit_code == 0, told.stderr
+    done = run(out)
+    assert done.returncode == 0, done.stderr
+    assert "largest difference 0\n" in done.stdout
+    receipt = built.root / "models/tiny/ingest.json"
+    before = receipt.read_text()
+    receipt.write_text(before.replace('"fingerprint": "', '"fingerprint": "0'))
+    told = CliRunner().invoke(app, ["eject", "1", "--out", str(out)])
+    receipt.write_text(before)
+    assert (told.exit_code, "partially ingest" in told.stderr) == (1, True)
