@@ -17,7 +17,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from modelbook.contract import Contract
-from modelbook.errors import TransformerError
+from modelbook.errors import CustomCodeError
 from modelbook.training import preprocessing
 from modelbook.training.experiment import Experiment
 from modelbook.training.preprocessing import OTHER_CATEGORY, CheckedTransformer, RareCategoryGrouper
@@ -77,10 +77,10 @@ def needs_noise(X: pd.DataFrame) -> pd.DataFrame:
 def test_a_transformer_that_breaks_its_word_is_told(
     does: Any, facts: list[Any], frame: pd.DataFrame, contract: Contract
 ) -> None:
-    with pytest.raises(TransformerError) as caught:
+    with pytest.raises(CustomCodeError) as caught:
         seen(does, frame, contract)
     assert missing_facts(caught.value.problem, "odd.Step", *facts) == []
-    assert "features/odd.py" in caught.value.next
+    assert "custom/odd.py" in caught.value.next
 
 
 def test_what_it_gives_is_made_plain(frame: pd.DataFrame, contract: Contract) -> None:
@@ -103,8 +103,8 @@ def test_what_it_gives_is_made_plain(frame: pd.DataFrame, contract: Contract) ->
 def test_scikit_learns_own_may_be_named(
     tmp_path: Path, frame: pd.DataFrame, contract: Contract
 ) -> None:
-    (tmp_path / "features").mkdir()
-    (tmp_path / "features/scaled.py").write_text(
+    (tmp_path / "custom").mkdir()
+    (tmp_path / "custom/scaled.py").write_text(
         "from sklearn.compose import make_column_transformer\nfrom sklearn.preprocessing import StandardScaler\n"
         "sizes = make_column_transformer((StandardScaler(), ['size']), remainder='passthrough',\n"
         "                                verbose_feature_names_out=False)\n"

@@ -82,7 +82,7 @@ def test_a_value_out_of_range_is_named_with_its_meaning(stage: str, name: str, v
         ("ingest", "train_until", INFINITE),
         ("ingest", "seed", 1.5),
         ("explore", "columns_shown", "many"),
-        ("compare", "metric", "auc"),
+        ("compare", "metric", "roc auc"),
         ("compare", "folds", None),
         ("compare", "families", 3),
         ("finalize", "strategy", "vote"),

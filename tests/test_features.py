@@ -15,11 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from tiny import BIN, Tiny
 
 from modelbook.build import executor
-from modelbook.errors import TransformerError
+from modelbook.errors import CustomCodeError
 from modelbook.registry import store, versions
 from modelbook.registry.requirements import pip_requirements
 
@@ -29,7 +30,7 @@ FILE = '''
 import scipy.special
 from sklearn.base import BaseEstimator
 
-from features.money import per_year
+from custom.money import per_year
 
 
 class Wealth(BaseEstimator):
@@ -43,6 +44,29 @@ class Wealth(BaseEstimator):
         usual = scipy.special.log1p(X["site"].map(self.means_).astype(float))
         return X.assign(wealth=per_year(X["income"], X["xage"]), against_site=usual, old=(X["xage"] > 50).map(str))
 '''
+ESTIMATORS = """
+import tqdm
+from sklearn.ensemble import HistGradientBoostingClassifier
+
+from custom.money import per_year
+
+
+class Trees(HistGradientBoostingClassifier):
+    def fit(self, X, y):
+        self.share_ = per_year(len(list(tqdm.trange(2, disable=True))), 1)
+        return super().fit(X, y)
+
+
+estimators = {"trees": Trees(max_iter=30)}
+search_spaces = {"trees": {"learning_rate": (0.05, 0.2), "max_leaf_nodes": [7, 15]}}
+"""
+METRICS = """
+def gain(outcome, prediction):
+    return float((outcome == prediction).mean() - 0.5)
+
+
+metrics = {"gain": gain, "balanced": "balanced_accuracy"}
+"""
 MONEY = "def per_year(amount, years):\n    return amount / years\n"
 
 
@@ -50,12 +74,15 @@ MONEY = "def per_year(amount, years):\n    return amount / years\n"
 def project(built: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """A built project that has been given a transformer of its own, and built again."""
     tiny = Tiny.copy(built.first_build, tmp_path_factory.mktemp("own"))
-    (tiny.root / "features").mkdir()
-    (tiny.root / "features/wealth.py").write_text(FILE)
-    (tiny.root / "features/money.py").write_text(MONEY)
+    (tiny.root / "custom").mkdir()
+    (tiny.root / "custom/wealth.py").write_text(FILE)
+    (tiny.root / "custom/money.py").write_text(MONEY)
+    (tiny.root / "custom/estimators.py").write_text(ESTIMATORS)
+    (tiny.root / "custom/metrics.py").write_text(METRICS)
     tiny.set(
-        transformers="wealth.Wealth", min_category_frequency=0.05, search_rows=2000, families="lr"
-    )
+        transformers="wealth.Wealth", min_category_frequency=0.05, search_rows=2000, families="dt",
+        estimators_file="custom/estimators.py", metrics_file="custom/metrics.py", metric="gain",
+    )  # fmt: skip
     done = tiny.build()
     assert done.returncode == 0, done.stdout + done.stderr
     assert tiny.ran(done) == ["compare", "finalize", "deploy", "monitor"]
@@ -74,9 +101,24 @@ def test_the_version_holds_it_and_says_what_it_needs(
     wealth = pipeline.steps[0][1]
     assert [name for name, _ in pipeline.steps[:2]] == ["own_0", "rare"]
     assert wealth.columns_[-3:] == ["wealth", "against_site", "old"]
-    assert any(need.startswith("scipy==") for need in pip_requirements(pipeline))
-    assert "scipy==" in (version.artifact_folder.parent / "requirements.txt").read_text()
+    requirements = (version.artifact_folder.parent / "requirements.txt").read_text()
+    assert requirements.splitlines() == pip_requirements(pipeline)
+    assert {"scipy==", "tqdm=="} <= set(re.findall(r"^\w+==", requirements, re.M))
     assert project.receipt("deploy")["word"] in ("promote", "hold")  # proven in a clean process
+
+
+def test_an_own_estimator_competes_by_an_own_metric_is_tuned_and_registered(
+    project: Tiny, version: versions.ModelVersion
+) -> None:
+    board = pd.read_parquet(project.root / "models/tiny/leaderboard.parquet")
+    assert set(board["family"]) == {"trees", "dummy", "dt"}
+    assert board["gain_mean"].is_monotonic_decreasing
+    assert board.set_index("family")["balanced_mean"]["dummy"] == 0.5
+    metric = project.receipt("compare")["details"]["metric"]
+    assert (metric, version.tags["model"]) == ("gain", "trees")
+    assert "learning_rate" in (project.root / "reports/tiny/04_finalize.html").read_text()
+    trees = version.load_holdout_pipeline().steps[-1][1]
+    assert (type(trees).__name__, trees.share_) == ("Trees", 2)
 
 
 def test_the_reports_say_what_it_was_chosen_on(project: Tiny) -> None:
@@ -89,7 +131,7 @@ def test_the_reports_say_what_it_was_chosen_on(project: Tiny) -> None:
 
 def test_a_changed_file_outdates_compare_and_what_follows(project: Tiny) -> None:
     assert project.outdated() == []
-    with project.changed("features/money.py", "amount / years", "amount / (years + 1)"):
+    with project.changed("custom/money.py", "amount / years", "amount / (years + 1)"):
         assert project.outdated() == ["compare", "finalize", "deploy", "monitor"]
     with project.changed("env.yaml", "transformers: wealth.Wealth", "transformers: none"):
         assert "compare" in project.outdated()
@@ -97,9 +139,9 @@ def test_a_changed_file_outdates_compare_and_what_follows(project: Tiny) -> None
 
 def test_a_name_that_is_not_there_ends_a_build_before_any_kernel(project: Tiny) -> None:
     with (
-        project.changed("features/wealth.py", "class Wealth", "class Welth"),
+        project.changed("custom/wealth.py", "class Wealth", "class Welth"),
         project.dag() as dag,
-        pytest.raises(TransformerError, match=r"(?s)features/wealth\.py.*\bWealth\b.*'Welth'"),
+        pytest.raises(CustomCodeError, match=r"(?s)custom/wealth\.py.*\bWealth\b.*'Welth'"),
     ):
         executor.check_build(dag, project.root)
 

@@ -13,12 +13,12 @@ import pytest
 from facts import missing_facts
 
 from modelbook.config import NONE
-from modelbook.errors import TransformerError
-from modelbook.training import custom_transformers
+from modelbook.errors import CustomCodeError
+from modelbook.training import custom_code
 
 PER = """
 from sklearn.base import BaseEstimator
-from features.money import pounds
+from custom.money import pounds
 
 class Per(BaseEstimator):
     def fit(self, X, y=None):
@@ -36,31 +36,31 @@ ready = Per()
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    (tmp_path / "features").mkdir()
-    (tmp_path / "features/money.py").write_text("def pounds(pence):\n    return pence / 100\n")
-    (tmp_path / "features/ratios.py").write_text(PER)
+    (tmp_path / "custom").mkdir()
+    (tmp_path / "custom/money.py").write_text("def pounds(pence):\n    return pence / 100\n")
+    (tmp_path / "custom/ratios.py").write_text(PER)
     return tmp_path
 
 
 def test_a_class_or_an_object_is_loaded_by_its_name(root: Path) -> None:
     rows = pd.DataFrame({"size": [100.0, 300.0]})
-    for found in custom_transformers.load_transformers(root, ["ratios.Per", "ratios.ready", NONE]):
+    for found in custom_code.load_transformers(root, ["ratios.Per", "ratios.ready", NONE]):
         assert found.fit(rows).transform(rows)["per"].tolist() == [0.005, 0.015]
 
 
 def test_a_changed_file_is_run_anew(root: Path) -> None:
     rows = pd.DataFrame({"size": [100.0]})
-    [before] = custom_transformers.load_transformers(root, ["ratios.Per"])
+    [before] = custom_code.load_transformers(root, ["ratios.Per"])
     before.fit(rows)
-    (root / "features/money.py").write_text("def pounds(pence):\n    return pence / 100 + 0.5\n")
-    [after] = custom_transformers.load_transformers(root, ["ratios.Per"])
+    (root / "custom/money.py").write_text("def pounds(pence):\n    return pence / 100 + 0.5\n")
+    [after] = custom_code.load_transformers(root, ["ratios.Per"])
     assert [one.fit(rows).transform(rows)["per"][0] for one in (before, after)] == [0.01, 0.015]
 
 
 def test_what_is_kept_loads_where_the_folder_is_not(
     root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    [found] = custom_transformers.load_transformers(root, ["ratios.Per"])
+    [found] = custom_code.load_transformers(root, ["ratios.Per"])
     place = tmp_path_factory.mktemp("elsewhere")
     (place / "kept.pkl").write_bytes(cloudpickle.dumps(found.fit(pd.DataFrame({"size": [100.0]}))))
     script = (
@@ -72,32 +72,32 @@ def test_what_is_kept_loads_where_the_folder_is_not(
 
 
 def test_packages_that_the_files_import_are_named(root: Path) -> None:
-    names = [line.split("==")[0] for line in custom_transformers.list_requirements(root)]
+    names = [line.split("==")[0] for line in custom_code.list_requirements(root)]
     assert names == ["scikit-learn"]
 
 
 @pytest.mark.parametrize(
     ("name", "source", "facts"),
     [
-        ("ratio.Per", "", ["features/ratio.py", "'ratios'"]),  # the nearest name
-        ("ratios.Pre", "", ["features/ratios.py", "Pre", "'Per'"]),
-        ("odd.A", "class A(:\n", ["features/odd.py", 1, "invalid syntax"]),
+        ("ratio.Per", "", ["custom/ratio.py", "'ratios'"]),  # the nearest name
+        ("ratios.Pre", "", ["custom/ratios.py", "Pre", "'Per'"]),
+        ("odd.A", "class A(:\n", ["custom/odd.py", 1, "invalid syntax"]),
         ("odd.A", "import gone\nclass A:\n    pass\n", ["odd.A", "ModuleNotFoundError: No module named"]),
         ("odd.A", "class A:\n    def __init__(self, n): ...\n", ["odd.A", "TypeError", "'n'"]),
         ("odd.A", "class A:\n    def fit(self, X): ...\n", ["odd.A", "transform", "get_params"]),
-        ("odd.A", "class A:\n    def __init__(self):\n        1 / 0\n", ["by zero", "features/odd.py", 3]),
+        ("odd.A", "class A:\n    def __init__(self):\n        1 / 0\n", ["by zero", "custom/odd.py", 3]),
     ],
 )  # fmt: skip
 def test_what_cannot_be_used_is_told(name: str, source: str, facts: list[Any], root: Path) -> None:
     if source:
-        (root / "features/odd.py").write_text(source)
-    with pytest.raises(TransformerError) as caught:
-        custom_transformers.load_transformers(root, [name])
+        (root / "custom/odd.py").write_text(source)
+    with pytest.raises(CustomCodeError) as caught:
+        custom_code.load_transformers(root, [name])
     assert missing_facts(str(caught.value), *facts) == []
 
 
 def test_a_name_is_looked_up_without_running_anything(root: Path) -> None:
-    (root / "features/loud.py").write_text("raise SystemExit\nclass A: ...\n")
-    custom_transformers.check_transformers(root, ["loud.A", "ratios.ready", NONE])
-    with pytest.raises(TransformerError):
-        custom_transformers.check_transformers(root, ["loud.B"])
+    (root / "custom/loud.py").write_text("raise SystemExit\nclass A: ...\n")
+    custom_code.check_transformers(root, ["loud.A", "ratios.ready", NONE])
+    with pytest.raises(CustomCodeError):
+        custom_code.check_transformers(root, ["loud.B"])

@@ -139,8 +139,8 @@ def root(built, tmp_path_factory) -> Path:
     )
     env = (root / "env.yaml").read_text()
     (root / "env.other.yaml").write_text(env.replace("book: tiny", "book: other"))
-    (root / "features").mkdir()
-    (root / "features/ratios.py").write_text(
+    (root / "custom").mkdir()
+    (root / "custom/ratios.py").write_text(
         "from sklearn.base import BaseEstimator\n"
         "class Wealth(BaseEstimator):\n"
         "    def fit(self, X, y=None):\n        return self\n"

@@ -570,7 +570,6 @@ def test_the_baseline_knows_nothing(trial: Experiment, comparison_of_three: dict
 def test_a_family_that_fails_is_an_answer(comparison_of_three: dict[str, Any]) -> None:
     told = comparison_of_three["made"][1]
     assert told.status == "failed"
-    assert "ValueError" in told.reason
     assert "nope" in told.reason
     assert "roc_auc_mean" not in told.to_row()
 
@@ -718,6 +717,7 @@ def settle(
         make_default_pipeline=lambda _: Pipeline([("model", Model())]), family_label=str,
         cv_splits=lambda: [([], fold) for fold in range(3)], fit_predict_fold=ask,
         evaluate_fold=lambda _, answers, __: answers[0], join_fold_scores=np.concatenate,
+        resolve_score_metric=str,
     )  # fmt: skip
     return tuned(trial, "x", "roc_auc", 40, seconds, seed=0)
 
@@ -904,8 +904,8 @@ def test_the_learning_curve_keeps_entities_whole_and_ends_at_the_leaderboards_sc
     full = table[table["share"] == 1]["value"]
     assert full.mean() == pytest.approx(judged.mean["roc_auc"], abs=1e-4)  # PyCaret rounds
     assert full.std(ddof=0) == pytest.approx(judged.sd["roc_auc"], abs=1e-4)
-    assert learning_curve.resolve_score_metric(TASK, "log_loss") == "log_loss"
-    assert learning_curve.resolve_score_metric(TASK, "mcc") == "roc_auc"
+    assert trial.resolve_score_metric("log_loss") == "log_loss"
+    assert trial.resolve_score_metric("mcc") == "roc_auc"
 
 
 def test_the_learning_curve_keeps_its_time(

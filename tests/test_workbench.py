@@ -209,7 +209,7 @@ class TestDoctor:
             ("folds: 2", "folds: 99", r"'compare'.*folds = 99 \(env file env\.yaml\)"),
             ("table: rand-hie", "table: gone.csv", "gone.csv"),
             ("metric: auto", "metric: rmse", "metric.*'rmse'.*binary"),
-            ("families: lr nb", "families: lr ridge", "families.*'ridge'.*classification"),
+            ("families: lr nb", "families: lr lasso", "families.*'lasso'.*classification"),
             ("max_metric_drop: ", "lost: ", r"env\.yaml.*lost = 0\.05"),
             ("resamples: 100\n", "", r"env\.yaml.*\bresamples\b"),
         ],

@@ -9,7 +9,7 @@ ModelbookError
 ├── SandboxError                  a sandbox cannot be used, or another kernel writes it
 ├── PipelineSpecError             notebook, parameter model and pipeline.yaml of a stage disagree
 ├── TrainingError                 no candidate could be trained
-├── TransformerError              a custom transformer is missing, or fails its checks
+├── CustomCodeError               a file of custom/, or what it defines, cannot be used
 ├── ReproductionError             a model does not reproduce its golden rows
 ├── CompileError                  a pipeline cannot be compiled; the fitted model serves instead
 ├── PromotionError                a version may not become the champion
@@ -89,8 +89,8 @@ class TrainingError(ModelbookError):
     """No candidate could be trained."""
 
 
-class TransformerError(ModelbookError):
-    """A custom transformer is missing, or fails its checks."""
+class CustomCodeError(ModelbookError):
+    """A custom estimator, metric or transformer is missing, or fails its checks."""
 
 
 class ReproductionError(ModelbookError):

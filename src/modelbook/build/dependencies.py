@@ -19,9 +19,10 @@ from modelbook import config, dataset
 from modelbook.config import NONE
 from modelbook.errors import ModelbookError
 from modelbook.stage import origins, project, retrain_overrides
-from modelbook.training import custom_transformers
+from modelbook.training import custom_code
 
 PACKAGE = Path(__file__).resolve().parents[1]
+CUSTOM_CODE_PARAMETERS = ("transformers", "estimators_file", "metrics_file")
 PARAMETERS_MODULE = PACKAGE / "config" / "stages.py"
 MODULE_NAME = re.compile(r"modelbook(\.\w+)*")
 
@@ -46,10 +47,9 @@ def compute_digest(stage: str, root: Path, params: dict[str, Any]) -> str:
     ]
     if stage == "ingest":
         entries += [_table_state(params, root), _hash_file(root / params["contract"])]
-    if params.get("transformers") not in (None, NONE, [NONE]):
+    if any(params.get(name) not in (None, NONE, [NONE]) for name in CUSTOM_CODE_PARAMETERS):
         entries += [
-            f"{path.relative_to(root)} {_hash_file(path)}"
-            for path in custom_transformers.list_files(root)
+            f"{path.relative_to(root)} {_hash_file(path)}" for path in custom_code.list_files(root)
         ]
     return hashlib.sha256("\n".join(entries).encode()).hexdigest()
 

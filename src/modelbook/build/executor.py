@@ -35,7 +35,7 @@ from modelbook.pages import run_archive
 from modelbook.registry import store
 from modelbook.runs import history
 from modelbook.stage import origins, pipeline_spec, project
-from modelbook.training import custom_transformers
+from modelbook.training import custom_code
 
 
 class BuildFailed(Reported):
@@ -157,7 +157,9 @@ def check_build(dag: Any, root: Path) -> dict[str, config.Parameters]:
         for path in dag[name].product.to_json_serializable().values():
             _check_folder(Path(path).parent)
     if "compare" in params:
-        custom_transformers.check_transformers(root, params["compare"].transformers)
+        custom_code.check_transformers(root, params["compare"].transformers)
+        custom_code.check_file(root, params["compare"].estimators_file, "estimators")
+        custom_code.check_file(root, params["compare"].metrics_file, "metrics")
         if any(
             dag[name].exec_status != TaskStatus.Skipped
             for name in ("compare", "finalize")

@@ -20,14 +20,15 @@ from modelbook.config.stages import (
     Monitor,
     Parameters,
 )
-from modelbook.config.values import AUTO, FAMILIES, KNOWN_FAMILIES, NONE, suggest_name
+from modelbook.config.values import AUTO, CLASS_NAME, FAMILIES, FAMILY_PACKAGES, NONE, suggest_name
 from modelbook.errors import ParameterError
 from modelbook.redaction import redact
 
 __all__ = [
     "AUTO",
+    "CLASS_NAME",
     "FAMILIES",
-    "KNOWN_FAMILIES",
+    "FAMILY_PACKAGES",
     "NONE",
     "STAGES",
     "Compare",

@@ -17,11 +17,11 @@ from pydantic import (
 
 from modelbook.config.values import (
     AUTO,
-    KNOWN_FAMILIES,
     NONE,
     BookName,
     BootstrapResamples,
-    Metric,
+    CustomFile,
+    MetricName,
     Seed,
     TransformerNames,
     check_families,
@@ -127,12 +127,20 @@ class Compare(Parameters):
         Field(
             [AUTO],
             min_length=1,
-            description="model families; auto: those that fit the task; of: "
-            f"{' '.join(KNOWN_FAMILIES)}",
+            description="model families; auto: those that fit the task; or PyCaret's names, as "
+            "lr lightgbm, and scikit-learn's classes",
         )
     )
-    metric: Metric = Field(
-        AUTO, description="metric that ranks the families; auto: ROC AUC, or RMSE for a number"
+    estimators_file: CustomFile = Field(
+        NONE, description="file with your own estimators, as custom/estimators.py; or none"
+    )
+    metric: MetricName = Field(
+        AUTO,
+        description="metric that ranks the candidates; auto: ROC AUC, or RMSE for a number; or "
+        "the name of a scikit-learn scorer, or of a metric of your own",
+    )
+    metrics_file: CustomFile = Field(
+        NONE, description="file with your own metrics, as custom/metrics.py; or none"
     )
     folds: int = Field(5, ge=2, le=20, description="cross-validation folds by entity, 2 to 20")
     budget: float = Field(
@@ -152,7 +160,7 @@ class Compare(Parameters):
     transformers: TransformerNames = Field(
         [NONE],
         min_length=1,
-        description="custom transformers, as FILE.CLASS in the folder features/, in order; or none",
+        description="custom transformers, as FILE.CLASS in the folder custom/, in order; or none",
     )
     min_category_frequency: float = Field(
         0,

@@ -16,9 +16,7 @@ Seed = Annotated[int, Field(ge=0, le=2**31 - 1, description="random seed, 0 to 2
 BootstrapResamples = Annotated[
     int, Field(ge=100, le=10_000, description="bootstrap resamples for each interval, 100 to 10000")
 ]
-Metric = Literal[
-    "auto", "roc_auc", "pr_auc", "log_loss", "f1", "accuracy", "mcc", "rmse", "mae", "r2"
-]
+MetricName = Annotated[str, Field(pattern=r"^[A-Za-z]\w*$")]
 
 AUTO: Literal["auto"] = "auto"  # choose by the book's task
 NONE = "none"
@@ -35,7 +33,13 @@ FAMILIES = {
         "ada": "AdaBoost",
         "gbc": "gradient boosting",
         "lightgbm": "LightGBM",
+        "xgboost": "XGBoost",
+        "catboost": "CatBoost",
         "mlp": "neural network",
+        "ridge": "ridge classifier",
+        "svm": "linear SVM",
+        "rbfsvm": "RBF SVM",
+        "gpc": "Gaussian process",
     },
     "regression": {
         "lr": "linear regression",
@@ -44,6 +48,15 @@ FAMILIES = {
         "en": "elastic net",
         "br": "Bayesian ridge",
         "huber": "Huber regression",
+        "lar": "least angle regression",
+        "llar": "lasso by least angles",
+        "omp": "orthogonal matching pursuit",
+        "ard": "relevance determination",
+        "par": "passive-aggressive regression",
+        "ransac": "RANSAC",
+        "tr": "Theil-Sen regression",
+        "kr": "kernel ridge",
+        "svm": "support vector regression",
         "knn": "nearest neighbours",
         "dt": "decision tree",
         "rf": "random forest",
@@ -51,9 +64,13 @@ FAMILIES = {
         "ada": "AdaBoost",
         "gbr": "gradient boosting",
         "lightgbm": "LightGBM",
+        "xgboost": "XGBoost",
+        "catboost": "CatBoost",
         "mlp": "neural network",
     },
 }
+FAMILY_PACKAGES = {"xgboost": "xgboost", "catboost": "catboost"}  # not in the locks
+CLASS_NAME = re.compile(r"[A-Z]\w*[a-z]\w*")  # of scikit-learn, as HistGradientBoostingClassifier
 KNOWN_FAMILIES = list(dict.fromkeys(name for names in FAMILIES.values() for name in names))
 
 
@@ -76,7 +93,7 @@ def check_families(families: list[str]) -> list[str]:
     if families == [AUTO]:
         return families
     for family in families:
-        if family not in KNOWN_FAMILIES:
+        if family not in KNOWN_FAMILIES and not CLASS_NAME.fullmatch(family):
             raise ValueError(
                 f"{family!r} is not a model family; {suggest_name(family, KNOWN_FAMILIES)}"
             )
@@ -89,13 +106,20 @@ def check_transformers(names: list[str]) -> list[str]:
     for name in names:
         if name != NONE and not re.fullmatch(r"[A-Za-z_]\w*\.[A-Za-z_]\w*", name):
             raise ValueError(
-                f"{name!r} does not name a class in features/ as FILE.CLASS, such as ratios.PerRoom"
+                f"{name!r} does not name a class in custom/ as FILE.CLASS, such as ratios.PerRoom"
             )
     if len(set(names)) < len(names):
         raise ValueError(f"{' '.join(names)!r} lists a transformer twice")
     return names
 
 
+def check_custom_file(file: str) -> str:
+    if file != NONE and not re.fullmatch(r"custom/[A-Za-z_]\w*\.py", file):
+        raise ValueError(f"{file!r} is not a file of custom/, such as custom/estimators.py")
+    return file
+
+
+CustomFile = Annotated[str, BeforeValidator(none_to_word), AfterValidator(check_custom_file)]
 TransformerNames = Annotated[
     list[str],
     BeforeValidator(split_words),

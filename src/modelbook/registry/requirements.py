@@ -2,28 +2,69 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
+import io
+import pickle
+from importlib import import_module
+from importlib.metadata import packages_distributions, version
 from typing import Any
+
+import cloudpickle
 
 BASE_PACKAGES = (
     "mlflow", "pycaret", "scikit-learn", "imbalanced-learn", "lightgbm", "pandas", "numpy",
     "pydantic", "pyyaml", "cloudpickle",
 )  # fmt: skip
+PACKAGES_OF_BASE = ("scipy", "joblib")  # which scikit-learn brings
 
 
 def pip_requirements(model: Any) -> list[str]:
-    """Return the base packages as ``name==version``, and requirements of custom steps."""
+    """Return the base packages, and those of custom steps and estimators, as ``name==version``."""
     stack = [f"{package}=={version(package)}" for package in BASE_PACKAGES]
     return list(dict.fromkeys((*stack, *_step_requirements(model))))
 
 
 def _step_requirements(model: Any) -> list[str]:
     """Return the requirements of a model's steps, and of its members' steps."""
-    step_needs = [
-        need
-        for _, step in getattr(model, "steps", [])
-        for need in getattr(step, "requirements", ())
+    steps = [step for _, step in getattr(model, "steps", [])]
+    step_needs = [need for step in steps for need in getattr(step, "requirements", ())]
+    estimator_needs = _find_packages(steps[-1]) if steps else []
+    return [
+        *step_needs,
+        *estimator_needs,
+        *(need for member in getattr(model, "members", ()) for need in _step_requirements(member)),
     ]
-    return step_needs + [
-        need for member in getattr(model, "members", ()) for need in _step_requirements(member)
-    ]
+
+
+def _find_packages(estimator: Any) -> list[str]:
+    """Return the packages that an estimator's pickle imports, besides the base ones."""
+    unpickler = _ImportRecorder(io.BytesIO(cloudpickle.dumps(estimator)))
+    unpickler.load()
+    packages_by_module = packages_distributions()
+    packages = {
+        package
+        for module in unpickler.modules
+        for package in packages_by_module.get(module.partition(".")[0], [])
+    }
+    return sorted(
+        f"{package}=={version(package)}"
+        for package in packages - {"modelbook", *BASE_PACKAGES, *PACKAGES_OF_BASE}
+    )
+
+
+class _ImportRecorder(pickle.Unpickler):
+    """Loads a pickle and records the modules that it imports."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file)
+        self.modules: set[str] = set()
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = super().find_class(module, name)
+        if name != "subimport":
+            self.modules.add(module)
+            return found
+        return self._record_import  # cloudpickle's import of a module that a class refers to
+
+    def _record_import(self, module: str) -> Any:
+        self.modules.add(module)
+        return import_module(module)

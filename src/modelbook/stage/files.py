@@ -12,7 +12,7 @@ from modelbook.redaction import redact_all
 
 
 def read(path: Path) -> Any:
-    """Read a data frame (``.parquet``), plain data (``.json``) or a contract (``.yaml``)."""
+    """Read a data frame (``.parquet``), data (``.json``), a contract (``.yaml``) or an object."""
     if path.suffix == ".parquet":
         import pandas as pd
 
@@ -23,6 +23,10 @@ def read(path: Path) -> Any:
         from modelbook.contract import Contract
 
         return Contract.load(path)
+    if path.suffix == ".pkl":
+        import cloudpickle
+
+        return cloudpickle.loads(path.read_bytes())
     raise _unsupported_suffix(path)
 
 
@@ -38,6 +42,10 @@ def write(path: Path, content: Any) -> None:
             )
         elif path.suffix == ".yaml":
             temporary_path.write_text(content.to_yaml(), encoding="utf-8")
+        elif path.suffix == ".pkl":
+            import cloudpickle
+
+            temporary_path.write_bytes(cloudpickle.dumps(content))
         else:
             raise _unsupported_suffix(path)
 
@@ -45,6 +53,6 @@ def write(path: Path, content: Any) -> None:
 def _unsupported_suffix(path: Path) -> StageError:
     return StageError(
         f"a product named {path.name!r} cannot be read or written",
-        expected="a name that ends in .parquet, .json or .yaml",
+        expected="a name that ends in .parquet, .json, .yaml or .pkl",
         next="give the product another ending in pipeline.yaml",
     )

@@ -23,7 +23,7 @@ PIPELINE_VARIABLES = {
 }  # set by the pipeline; not parameters, and None in the parameters cell
 SANDBOX_VARIABLE = "sandbox"  # begins a sandbox, by hand; not a parameter
 PUBLISH_HOOK = "modelbook.pages.stage_report.publish"  # writes the report of the executed notebook
-PRODUCT_PATH = re.compile(r"(data|models|reports)/\{\{book\}\}/.+\.(parquet|json|yaml)")
+PRODUCT_PATH = re.compile(r"(data|models|reports)/\{\{book\}\}/.+\.(parquet|json|yaml|pkl)")
 PARAMETERS_TAG = "parameters"
 
 
@@ -277,7 +277,7 @@ def _check_product(task: dict[str, Any], tasks: list[dict[str, Any]]) -> Iterato
         if not PRODUCT_PATH.fullmatch(path):
             yield (
                 f"its product {key} is {path}; write data/{{{{book}}}}/NAME, ending in .parquet, "
-                ".json or .yaml"
+                ".json, .yaml or .pkl"
             )
         elif path in other_paths:
             yield f"its product {key} is {path}, which another stage writes; give it another name"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -103,28 +104,58 @@ class Task(ABC):
 
     def resolve_families(self, families: list[str]) -> list[str]:
         """The given families or the defaults; raises ParameterError for an unknown family."""
-        available_families = config.FAMILIES[self.experiment_type]
         for family in families:
-            if family not in available_families and family != config.AUTO:
-                raise ParameterError(
-                    (
-                        f"families: {family!r} does not support {self.experiment_type}; "
-                        f"{config.suggest_name(family, available_families)}"
-                    ),
-                    expected=f"families for a {self.name} task: {' '.join(available_families)}",
-                    next="correct `families` in the book's env file, or set families: auto",
-                )
+            if family != config.AUTO:
+                self._check_family(family)
         return list(self.default_families) if families == [config.AUTO] else families
 
-    def resolve_metric(self, metric: str) -> str:
-        """The given ranking metric or the default; raises ParameterError for an unknown metric."""
-        if metric not in (*self.ranking_metrics, config.AUTO):
+    def _check_family(self, family: str) -> None:
+        available_families = config.FAMILIES[self.experiment_type]
+        known_names = dict(available_families)
+        if config.CLASS_NAME.fullmatch(family):
+            known_names |= estimator_classes(self.experiment_type)
+        if family not in known_names:
             raise ParameterError(
-                f"metric: {metric!r} cannot rank models of a {self.name} task",
-                expected=f"one of auto, {', '.join(self.ranking_metrics)}",
-                next="correct `metric` in the book's env file",
+                (
+                    f"families: {family!r} does not support {self.experiment_type}; "
+                    f"{config.suggest_name(family, known_names)}"
+                ),
+                expected=f"families for a {self.name} task: {' '.join(available_families)}, "
+                "or a class of scikit-learn",
+                next="correct `families` in the book's env file, or set families: auto",
             )
-        return self.ranking_metrics[0] if metric == config.AUTO else metric
+        package = config.FAMILY_PACKAGES.get(family)
+        if package and not find_spec(package):
+            raise ParameterError(
+                f"families: {family!r} needs the package {package}, which is not installed",
+                expected="a family whose package is installed",
+                next=f"install it: .venv/bin/pip install {package}; or leave {family} out",
+            )
+
+    def resolve_metric(self, metric: str, own_metrics: Collection[str] = ()) -> str:
+        """The given ranking metric or the default; raises ParameterError for an unknown metric.
+
+        Parameters
+        ----------
+        own_metrics : collection of str
+            Names of metrics of one's own.
+        """
+        if metric == config.AUTO:
+            return self.ranking_metrics[0]
+        if metric in (*self.ranking_metrics, *own_metrics):
+            return metric
+        from modelbook.tasks.scorers import is_scorer_of_task  # imports scikit-learn
+
+        if is_scorer_of_task(self, metric):
+            return metric
+        raise ParameterError(
+            f"metric: {metric!r} cannot rank models of a {self.name} task",
+            expected=f"one of {', '.join(('auto', *self.ranking_metrics, *own_metrics))}; "
+            f"or a scorer of scikit-learn for {self.experiment_type}, as "
+            f"{'balanced_accuracy' if self.classes else 'neg_mean_pinball_loss'}",
+            next="correct `metric` in the book's env file, or define it in the file of "
+            "`metrics_file`",
+        )
 
     def resolve_imbalance(self, imbalance: str) -> str:
         """The given class balancing; raises ParameterError if the task has no classes."""
@@ -139,7 +170,8 @@ class Task(ABC):
     def check_params(self, params: config.Compare) -> None:
         """Raise ParameterError if a parameter of compare does not fit the task."""
         self.resolve_families(params.families)
-        self.resolve_metric(params.metric)
+        if params.metrics_file == config.NONE:  # else the file says which metrics there are
+            self.resolve_metric(params.metric)
         self.resolve_imbalance(params.imbalance)
 
     def resolve_min_quality(self, min_quality: float | str) -> float:
@@ -407,6 +439,14 @@ class Task(ABC):
             f"(95% CI {format_metric(row['low'])}–{format_metric(row['high'])}) "
             f"on {row['n']:,} rows."
         )
+
+
+def estimator_classes(experiment_type: str) -> dict[str, type]:
+    """scikit-learn's classifiers or regressors by the names of their classes."""
+    from sklearn.utils.discovery import all_estimators
+
+    kind = {"classification": "classifier", "regression": "regressor"}[experiment_type]
+    return dict(all_estimators(type_filter=kind))
 
 
 def metric_key_number(label: str, row: Any) -> KeyNumber:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,6 @@ DESCRIPTIONS = {
     "oversample": "rows of rarer classes are oversampled in a fit to equal class sizes",
     "undersample": "rows of more frequent classes are undersampled in a fit to equal class sizes",
 }
-# Families with a parameter class_weight, and families with a parameter priors.
-CLASS_WEIGHT_FAMILIES = ("lr", "dt", "rf", "et", "lightgbm")
-PRIORS_FAMILIES = ("lda", "qda", "nb")
 
 
 class BalancedAdaBoost(AdaBoostClassifier):
@@ -56,26 +54,35 @@ def drop_resampling_step(steps: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
 
 
 def weight_classes(
-    family: str, label: str, n_classes: int, params: dict[str, Any], seed: int
+    estimator: Any,
+    label: str,
+    parameter_names: Iterable[str],
+    n_classes: int,
+    params: dict[str, Any],
+    seed: int,
 ) -> tuple[Any, dict[str, Any]]:
     """Estimator and parameters for PyCaret's ``create_model`` that weight all classes equally.
+
+    Parameters
+    ----------
+    estimator : estimator or str
+        An estimator, or the name of a family of PyCaret's.
 
     Raises
     ------
     TrainingError
         If a family does not support class weights.
     """
-    if family in CLASS_WEIGHT_FAMILIES:
-        return family, {**params, "class_weight": "balanced"}
-    if family in PRIORS_FAMILIES:
-        return family, {**params, "priors": np.full(n_classes, 1 / n_classes)}
-    if family in BALANCED_ESTIMATORS:
-        return BALANCED_ESTIMATORS[family](random_state=seed), params
+    if "class_weight" in parameter_names:
+        return estimator, {**params, "class_weight": "balanced"}
+    if "priors" in parameter_names:
+        return estimator, {**params, "priors": np.full(n_classes, 1 / n_classes)}
+    if isinstance(estimator, str) and estimator in BALANCED_ESTIMATORS:
+        return BALANCED_ESTIMATORS[estimator](random_state=seed), params
     raise TrainingError(
         f"{label} does not support class weights",
-        expected=(
-            f"one of {', '.join((*CLASS_WEIGHT_FAMILIES, *PRIORS_FAMILIES, *BALANCED_ESTIMATORS))}"
-        ),
+        expected="an estimator with the parameter class_weight or priors, or one of "
+        f"{', '.join(BALANCED_ESTIMATORS)}",
         next="set imbalance to oversample or undersample",
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ import pandas as pd
 from pycaret.classification import ClassificationExperiment
 from pycaret.regression import RegressionExperiment
 from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.model_selection import cross_val_predict
 
 from modelbook import tasks
@@ -18,12 +20,16 @@ from modelbook.config import FAMILIES, NONE
 from modelbook.contract import Contract
 from modelbook.dataset.folds import digest_folds
 from modelbook.dataset.split_strategy import SPLIT_STRATEGIES
+from modelbook.tasks.base import CustomMetric
 from modelbook.tasks.metric_format import metric_label
 from modelbook.tasks.scored_rows import ScoredRows
+from modelbook.tasks.scorers import ScorerMetric, check_metric
 from modelbook.training import class_balancing, preprocessing
 from modelbook.training.candidate import BASELINE, POSTPONED, Candidate, FamilyPostponed
 from modelbook.training.entity_sampling import sample_entities
+from modelbook.training.estimators import SearchSpaces, needs_probabilities, search_distributions
 from modelbook.training.folds import ProgressCallback, choose_folds
+from modelbook.training.setup_options import check_setup_options
 
 EXPERIMENT_CLASSES = {
     "classification": ClassificationExperiment,
@@ -53,9 +59,18 @@ class Experiment:
         Class balancing: ``none, weights, oversample`` or ``undersample``.
     split : str, optional
         Split strategy of the folds: ``group`` (by entity), ``time`` or ``random``.
+    estimators, search_spaces : mapping, optional
+        Candidates besides PyCaret's families, from ``estimators.resolve_candidates``, and what is
+        tuned of them.
+    metrics : mapping, optional
+        Metrics besides the task's, from ``scorers.make_metrics``.
+    setup_options : mapping, optional
+        Arguments of PyCaret's ``setup`` in place of ``DEFAULT_SETUP_OPTIONS``.
 
     Attributes
     ----------
+    options : dict
+        Arguments that set up the same experiment on the same rows.
     features, outcome, entities : DataFrame, Series, Series
         The rows for model selection.
     train_data : DataFrame
@@ -73,20 +88,33 @@ class Experiment:
         steps: preprocessing.NamedSteps | None = None,
         imbalance: str = NONE,
         split: str = "group",
+        estimators: Mapping[str, Any] | None = None,
+        search_spaces: SearchSpaces | None = None,
+        metrics: Mapping[str, ScorerMetric] | None = None,
+        setup_options: Mapping[str, Any] | None = None,
     ) -> None:
         self._contract, self.task = contract, tasks.get_task(contract)
         self._imbalance = self.task.resolve_imbalance(imbalance)
         self.train_data, self._steps = train, steps or []
+        self._estimators, self._search_spaces = estimators or {}, search_spaces or {}
+        self._metrics = dict(metrics or {})
+        self._setup_options = check_setup_options(
+            EXPERIMENT_CLASSES[self.task.experiment_type], setup_options, self._imbalance
+        )
+        self.options: dict[str, Any] = {
+            "folds": folds,
+            "max_rows": max_rows,
+            "steps": steps,
+            "imbalance": imbalance,
+            "split": split,
+            "estimators": dict(self._estimators),
+            "search_spaces": dict(self._search_spaces),
+            "metrics": self._metrics,
+            "setup_options": self._setup_options,
+        }
         train = sample_entities(self.task, train, max_rows, seed=seed)
         self._recreate = partial(
-            Experiment,
-            train,
-            contract,
-            folds=folds,
-            seed=seed,
-            steps=steps,
-            imbalance=imbalance,
-            split=split,
+            Experiment, train, contract, seed=seed, **{**self.options, "max_rows": None}
         )
         self.features = contract.select_features(train).reset_index(drop=True)
         self.outcome = contract.encode_checked_target(train).reset_index(drop=True)
@@ -97,7 +125,10 @@ class Experiment:
             self.task, self.outcome, self._groups, folds, self.split_strategy
         )
         self.folds, self._folds_wanted = self._splitter.n_splits, folds
+        self.options["folds"] = self.folds
         self._cv_splits = list(self._splitter.split(self.features, self.outcome, self._groups))
+        for metric in self._metrics.values():
+            check_metric(self.task, metric, self.outcome.iloc[self._cv_splits[0][1]].to_numpy())
         self._seed, self._experiment = seed, self._set_up(seed)
 
     def __reduce__(self) -> Any:
@@ -119,9 +150,6 @@ class Experiment:
             index=False,
             numeric_features=[name for name in prepared if name not in categorical_names],
             categorical_features=categorical_names,
-            numeric_imputation="median",
-            categorical_imputation="mode",
-            normalize=True,
             fold_strategy=self._splitter,
             fold_groups=self._groups,
             session_id=seed,
@@ -131,13 +159,17 @@ class Experiment:
             html=False,
             system_log=False,
             **class_balancing.resampling_arguments(self._imbalance),
+            **self._setup_options,
         )
         if self._steps:
             preprocessing.prepend_steps(experiment, self._steps, self.features)
         for name, row in experiment.get_metrics().iterrows():
             if row["Display Name"] not in self.task.pycaret_metric_names.values():
                 experiment.remove_metric(name)  # unused, and some raise warnings
-        for metric in self.task.custom_metrics():
+        own_metrics = [
+            CustomMetric(name, metric.__call__) for name, metric in self._metrics.items()
+        ]
+        for metric in (*self.task.custom_metrics(), *own_metrics):
             experiment.add_metric(
                 metric.name,
                 metric.name,
@@ -250,14 +282,19 @@ class Experiment:
                 label=self.family_label(family),
             )
         table = self._experiment.pull()
+        metric_columns = {
+            **self.task.pycaret_metric_names,
+            **{name: name for name in self._metrics},
+        }
         mean, sd = (
-            {
-                name: float(table.loc[row, column])
-                for name, column in self.task.pycaret_metric_names.items()
-            }
+            {name: float(table.loc[row, column]) for name, column in metric_columns.items()}
             for row in ("Mean", "Std")
         )
-        undefined = [name for name in self.task.ranking_metrics if not np.isfinite(mean[name])]
+        undefined = [
+            name
+            for name in (*self.task.ranking_metrics, *self._metrics)
+            if not np.isfinite(mean[name])
+        ]
         if undefined:
             return Candidate(
                 family,
@@ -285,16 +322,20 @@ class Experiment:
         )
 
     def search_spaces(self, family: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """PyCaret's search distributions and grid of a family, without ``class_weight``."""
-        parameters, model_container = (
-            self._make_estimator(family).get_params(),
-            self._experiment._all_models_internal[family],
-        )
+        """PyCaret's search distributions and grid of a candidate, without ``class_weight``."""
+        if family in self._estimators:
+            return search_distributions(
+                family, self._estimators[family], self._search_spaces.get(family, {})
+            )
+        estimator = self._make_estimator(family)
+        prefix = "estimator__" if isinstance(estimator, CalibratedClassifierCV) else ""
+        parameters = estimator.get_params()
+        model_container = self._experiment._all_models_internal[family]
         ranges, grid = (
             {
-                name: values
+                f"{prefix}{name}": values
                 for name, values in space.items()
-                if name in parameters and name != "class_weight"
+                if f"{prefix}{name}" in parameters and name != "class_weight"
             }
             for space in (model_container.tune_distribution, model_container.tune_grid)
         )
@@ -309,19 +350,27 @@ class Experiment:
         return self.make_pipeline(self._make_estimator(family))
 
     def _make_estimator(self, family: str) -> Any:
-        """An unfitted estimator with PyCaret's defaults; ``create_model`` would fit it."""
+        """An unfitted estimator with its defaults; ``create_model`` would fit it."""
         estimator, params = self._family_and_parameters(family)
         if isinstance(estimator, str):
-            model_container = self._experiment._all_models_internal[estimator]
-            return model_container.class_def(**{**model_container.args, **params})
-        return estimator.set_params(**params)
+            estimator = self._make_bare_estimator(estimator, params)
+        else:
+            estimator = clone(estimator).set_params(**params)
+        if needs_probabilities(self.task, estimator):
+            return CalibratedClassifierCV(estimator, ensemble=False)
+        return estimator
+
+    def _make_bare_estimator(self, family: str, params: Mapping[str, Any]) -> Any:
+        model_container = self._experiment._all_models_internal[family]
+        return model_container.class_def(**{**model_container.args, **params})
 
     def _run_cross_validation(self, family: str) -> None:
         """Cross-validate with PyCaret; the baseline is fitted without class balancing."""
-        steps, (estimator, params) = (
-            self._experiment.pipeline.steps,
-            self._family_and_parameters(family),
-        )
+        steps = self._experiment.pipeline.steps
+        estimator, params = self._family_and_parameters(family)
+        made = self._make_estimator(family)
+        if not isinstance(estimator, str) or isinstance(made, CalibratedClassifierCV):
+            estimator, params = made, {}
         if family == BASELINE:
             self._experiment.pipeline.steps = class_balancing.drop_resampling_step(steps)
         try:
@@ -330,12 +379,21 @@ class Experiment:
             self._experiment.pipeline.steps = steps
 
     def _family_and_parameters(self, family: str) -> tuple[Any, dict[str, Any]]:
-        """Estimator (or family name) and parameters for PyCaret's ``create_model``."""
+        """Estimator (or PyCaret's family name) and parameters for ``create_model``."""
         params = QUIET_PARAMETERS.get(family, {})
+        estimator = self._estimators.get(family, family)
         if family == BASELINE or self._imbalance != class_balancing.CLASS_WEIGHTS:
-            return family, params
+            return estimator, params
+        parameter_names = (
+            self._make_bare_estimator(family, {}) if estimator == family else estimator
+        ).get_params()
         return class_balancing.weight_classes(
-            family, self.family_label(family), len(self.task.classes), params, self._seed
+            estimator,
+            self.family_label(family),
+            parameter_names,
+            len(self.task.classes),
+            params,
+            self._seed,
         )
 
     def make_pipeline(self, estimator: Any) -> Any:
@@ -382,9 +440,14 @@ class Experiment:
 
     def evaluate_fold(self, metric: str, scores: np.ndarray, test_index: np.ndarray) -> float:
         """A metric of scores for the rows at these positions."""
-        return self.task.metric_functions()[metric](
+        return {**self.task.metric_functions(), **self._metrics}[metric](
             self.outcome.iloc[test_index].to_numpy(), scores, np.ones(len(test_index))
         )
+
+    def resolve_score_metric(self, metric: str) -> str:
+        """The ranking metric if it can be computed from scores, otherwise the headline metric."""
+        is_known = metric in self.task.metric_functions() or metric in self._metrics
+        return metric if is_known else self.task.headline_metric
 
     def join_fold_scores(self, fold_scores: list[np.ndarray]) -> np.ndarray:
         """Join the folds' scores in the form of ``ScoredRows.score``; NaN for untested rows."""

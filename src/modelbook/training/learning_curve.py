@@ -8,7 +8,6 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from modelbook.tasks.base import Task
 from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_gain, format_mean_sd
 from modelbook.training.experiment import Experiment
 
@@ -19,11 +18,6 @@ TRAIN_SHARES = (
     1.0,
 )  # each point doubles the rows, so the last step indicates the gain of doubling once more
 COLUMNS = ["share", "fold", "rows", "value"]
-
-
-def resolve_score_metric(task: Task, metric: str) -> str:
-    """The ranking metric if it can be computed from scores, otherwise the headline metric."""
-    return metric if metric in task.metric_functions() else task.headline_metric
 
 
 def compute_learning_curve(

@@ -13,8 +13,8 @@ from sklearn.base import BaseEstimator, clone
 
 from modelbook.config import NONE
 from modelbook.contract import Contract
-from modelbook.errors import ModelbookError, TransformerError
-from modelbook.training import custom_transformers
+from modelbook.errors import CustomCodeError, ModelbookError
+from modelbook.training import custom_code
 
 OTHER_CATEGORY = "other than these"  # replaces rare and unseen categories
 PROBE_ROWS = 50  # rows on which transformers are checked
@@ -33,11 +33,11 @@ def make_steps(root: Path, transformers: Iterable[str], rare_category_share: flo
         Share of the rows below which a category is grouped with others; 0: no grouping.
     """
     names = [name for name in transformers if name != NONE]
-    requirements = custom_transformers.list_requirements(root) if names else []
+    requirements = custom_code.list_requirements(root) if names else []
     steps: NamedSteps = [
         (f"own_{number}", CheckedTransformer(name, transformer, requirements))
         for number, (name, transformer) in enumerate(
-            zip(names, custom_transformers.load_transformers(root, names))
+            zip(names, custom_code.load_transformers(root, names))
         )
     ]
     return (
@@ -114,12 +114,10 @@ class CheckedTransformer(BaseEstimator):
         try:
             return call()
         except Exception as error:  # user code may raise anything
-            raise self._error(
-                f"fails in {action}: {custom_transformers.describe_error(error)}"
-            ) from None
+            raise self._error(f"fails in {action}: {custom_code.describe_error(error)}") from None
 
     def _error(self, problem: str) -> ModelbookError:
-        return TransformerError(
+        return CustomCodeError(
             f"transformers: {self.name} {problem}",
             expected=(
                 "transform(X) returns a DataFrame: the same rows, the same columns each time, "
@@ -127,8 +125,8 @@ class CheckedTransformer(BaseEstimator):
             ),
             next=(
                 "fix "
-                f"{custom_transformers.TRANSFORMERS_FOLDER}/{self.name.partition('.')[0]}.py; "
-                f"{custom_transformers.DOCS_HINT}"
+                f"{custom_code.CUSTOM_FOLDER}/{self.name.partition('.')[0]}.py; "
+                f"{custom_code.DOCS_HINT}"
             ),
         )
 
@@ -223,9 +221,7 @@ def _check_transformer(step: CheckedTransformer, rows: pd.DataFrame, contract: C
     try:
         reloaded_step = cloudpickle.loads(cloudpickle.dumps(step))
     except Exception as error:
-        raise step._error(
-            f"cannot be pickled: {custom_transformers.describe_error(error)}"
-        ) from None
+        raise step._error(f"cannot be pickled: {custom_code.describe_error(error)}") from None
     if not _are_frames_equal(batch_output, reloaded_step.transform(sample)):
         raise step._error("transforms rows differently after it was pickled and loaded")
 

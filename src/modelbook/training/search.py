@@ -17,7 +17,6 @@ from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_mean_sd, metri
 from modelbook.training import stacking, tuning
 from modelbook.training.experiment import Experiment
 from modelbook.training.folds import ProgressCallback
-from modelbook.training.learning_curve import resolve_score_metric
 
 
 @dataclass(frozen=True)
@@ -168,7 +167,7 @@ def _choose_best(
     better by more than one standard error, which prefers the simpler model within noise (Breiman et
     al. 1984, "Classification and regression trees").
     """
-    score_metric = resolve_score_metric(experiment.task, metric)
+    score_metric = experiment.resolve_score_metric(metric)
     sign = -1 if score_metric in LOWER_IS_BETTER else 1
     family_params = params.model_copy(update={"budget": params.budget / len(families)})
     tuned = [

@@ -25,7 +25,6 @@ from modelbook.errors import TrainingError
 from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_metric, metric_label
 from modelbook.training.experiment import Experiment
 from modelbook.training.folds import ProgressCallback
-from modelbook.training.learning_curve import resolve_score_metric
 
 COMPLETED, PRUNED, TIMED_OUT, FAILED = (
     "completed",
@@ -135,7 +134,7 @@ def tune_family(
     TrainingError
         If the defaults return non-finite predictions.
     """
-    metric = resolve_score_metric(experiment.task, metric)
+    metric = experiment.resolve_score_metric(metric)
     deadline, runner = (
         time.monotonic() + budget_seconds,
         _SettingRunner(
@@ -164,7 +163,9 @@ def tune_family(
         pipeline,
         out_of_fold_scores,
         trials,
-        _summarize_trials(trials, best, metric, budget_seconds, n_trials),
+        _summarize_trials(trials, best, metric, budget_seconds, n_trials)
+        if space
+        else "It has no search space, so its parameters are kept.",
     )
 
 
@@ -286,6 +287,9 @@ def _make_search_space(ranges: dict[str, Any], grid: dict[str, Any]) -> SearchSp
     """Each parameter's Optuna distribution, or the values of its grid where there is none."""
     space = SearchSpace()
     for name in {**ranges, **grid}:
+        if isinstance(ranges.get(name), BaseDistribution):
+            space[name] = ranges[name]
+            continue
         try:
             space[name] = ranges[name].get_optuna()
         except (AttributeError, KeyError, ValueError):

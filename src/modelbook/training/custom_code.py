@@ -1,7 +1,9 @@
-"""Custom transformers of a book: classes and objects in the project's folder ``features/``.
+"""Custom code of a book: estimators, metrics and transformers in the project's folder ``custom/``.
 
-``ratios.PerRoom`` refers to ``PerRoom`` in ``features/ratios.py``. Checking a name parses the file;
-loading it executes the file.
+``ratios.PerRoom`` refers to the transformer ``PerRoom`` in ``custom/ratios.py``; estimators and
+metrics are dicts in a file. Checking a name parses the file; loading it executes the file. What is
+loaded is pickled by value: a model loads without the project's folder, and keeps the version of
+the class that it was trained with.
 """
 
 from __future__ import annotations
@@ -17,15 +19,15 @@ from types import ModuleType
 from typing import Any
 
 from modelbook.config import NONE, suggest_name
-from modelbook.errors import TransformerError
+from modelbook.errors import CustomCodeError
 
-TRANSFORMERS_FOLDER = "features"
-DOCS_HINT = "docs/features.md has an example"
+CUSTOM_FOLDER = "custom"
+DOCS_HINT = "docs/custom.md has an example"
 
 
 def list_files(root: Path) -> list[Path]:
-    """List the Python files of the project's custom transformers."""
-    return sorted((root / TRANSFORMERS_FOLDER).rglob("*.py"))
+    """List the Python files of the project's folder ``custom/``."""
+    return sorted((root / CUSTOM_FOLDER).rglob("*.py"))
 
 
 def check_transformers(root: Path, names: Iterable[str]) -> None:
@@ -33,40 +35,30 @@ def check_transformers(root: Path, names: Iterable[str]) -> None:
 
     Raises
     ------
-    TransformerError
+    CustomCodeError
         If a file or a name in it is missing, or the file is not valid Python.
     """
     for name in names:
         if name == NONE:
             continue
         module_name, _, attribute_name = name.partition(".")
-        path = root / TRANSFORMERS_FOLDER / f"{module_name}.py"
+        path = root / CUSTOM_FOLDER / f"{module_name}.py"
         if not path.is_file():
             module_names = [file.stem for file in list_files(root)]
-            raise TransformerError(
+            raise CustomCodeError(
                 (
-                    f"transformers: {name} refers to {TRANSFORMERS_FOLDER}/{module_name}.py, "
+                    f"transformers: {name} refers to {CUSTOM_FOLDER}/{module_name}.py, "
                     "which does not exist"
                 ),
                 expected=suggest_name(module_name, module_names)
                 if module_names
-                else f"a file {TRANSFORMERS_FOLDER}/{module_name}.py in the project's folder",
+                else f"a file {CUSTOM_FOLDER}/{module_name}.py in the project's folder",
                 next=f"write it, or correct `transformers` in the book's env file; {DOCS_HINT}",
             )
-        try:
-            defined_names = _top_level_names(ast.parse(path.read_text(encoding="utf-8")))
-        except (SyntaxError, UnicodeDecodeError, ValueError) as error:
-            line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-            raise TransformerError(
-                (
-                    f"{TRANSFORMERS_FOLDER}/{module_name}.py{line} is not valid Python: "
-                    f"{getattr(error, 'msg', error)}"
-                ),
-                next="fix the file",
-            ) from None
+        defined_names = _read_top_level_names(path)
         if attribute_name not in defined_names:
-            raise TransformerError(
-                f"transformers: {TRANSFORMERS_FOLDER}/{module_name}.py has no {attribute_name}",
+            raise CustomCodeError(
+                f"transformers: {CUSTOM_FOLDER}/{module_name}.py has no {attribute_name}",
                 expected=suggest_name(attribute_name, defined_names)
                 if defined_names
                 else "a class",
@@ -77,12 +69,9 @@ def check_transformers(root: Path, names: Iterable[str]) -> None:
 def load_transformers(root: Path, names: Iterable[str]) -> list[Any]:
     """Load unfitted transformers by name, from the current files.
 
-    They are pickled by value: a model loads without the project's folder, and keeps the version of
-    the class that it was trained with.
-
     Raises
     ------
-    TransformerError
+    CustomCodeError
         If one is missing, its file fails, or it is not a transformer.
     """
     requested_names = [name for name in names if name != NONE]
@@ -92,30 +81,83 @@ def load_transformers(root: Path, names: Iterable[str]) -> list[Any]:
     return [_instantiate(name) for name in requested_names]
 
 
+def check_file(root: Path, file: str, name: str) -> None:
+    """Check that a file such as ``custom/estimators.py`` defines a name, without executing it.
+
+    Raises
+    ------
+    CustomCodeError
+        If the file is missing, is not valid Python, or does not define the name.
+    """
+    if file == NONE:
+        return
+    if not (root / file).is_file():
+        raise CustomCodeError(
+            f"{name}_file: {file} does not exist",
+            expected=f"a Python file that defines the dict {name}",
+            next=f"write it, or correct `{name}_file` in the book's env file; {DOCS_HINT}",
+        )
+    if name not in _read_top_level_names(root / file):
+        raise CustomCodeError(
+            f"{name}_file: {file} does not define {name}",
+            expected=f"a dict: {name} = {{...}}",
+            next=f"add it to {file}; {DOCS_HINT}",
+        )
+
+
+def load_dict(root: Path, file: str, name: str, *, required: bool = True) -> dict[str, Any]:
+    """Load a dict by its name from a file such as ``custom/estimators.py``; empty for ``none``.
+
+    Raises
+    ------
+    CustomCodeError
+        If the file fails, or does not define the dict.
+    """
+    if file == NONE:
+        return {}
+    if required:
+        check_file(root, file, name)
+    _reset_package(root)
+    try:
+        module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
+    except Exception as error:  # user code may raise anything
+        raise CustomCodeError(
+            f"{file} cannot be imported: {describe_error(error)}", next=f"fix {file}; {DOCS_HINT}"
+        ) from None
+    value = getattr(module, name, {})
+    if not isinstance(value, dict):
+        raise CustomCodeError(
+            f"{file}: {name} is a {type(value).__name__}",
+            expected=f"a dict: {name} = {{...}}",
+            next=f"correct {file}; {DOCS_HINT}",
+        )
+    return dict(value)
+
+
 def _instantiate(name: str) -> Any:
     module_name, _, attribute_name = name.partition(".")
     try:
         attribute = getattr(
-            importlib.import_module(f"{TRANSFORMERS_FOLDER}.{module_name}"), attribute_name
+            importlib.import_module(f"{CUSTOM_FOLDER}.{module_name}"), attribute_name
         )
         transformer = attribute() if isinstance(attribute, type) else attribute
     except Exception as error:  # user code may raise anything
-        raise TransformerError(
+        raise CustomCodeError(
             f"transformers: {name} cannot be created: {describe_error(error)}",
             expected="a class without required arguments, or an object",
-            next=f"fix {TRANSFORMERS_FOLDER}/{module_name}.py; {DOCS_HINT}",
+            next=f"fix {CUSTOM_FOLDER}/{module_name}.py; {DOCS_HINT}",
         ) from None
     if missing_methods := [
         method for method in ("fit", "transform", "get_params") if not hasattr(transformer, method)
     ]:
-        raise TransformerError(
+        raise CustomCodeError(
             (
                 f"transformers: {name} is not a transformer: it has no "
                 f"{' and no '.join(missing_methods)}"
             ),
             expected="a subclass of sklearn.base.BaseEstimator with fit(X, y=None) and "
             "transform(X)",
-            next=f"fix {TRANSFORMERS_FOLDER}/{module_name}.py; {DOCS_HINT}",
+            next=f"fix {CUSTOM_FOLDER}/{module_name}.py; {DOCS_HINT}",
         )
     if hasattr(transformer, "set_output"):  # scikit-learn's transformers return arrays by default
         transformer.set_output(transform="pandas")
@@ -147,12 +189,12 @@ def describe_error(error: Exception) -> str:
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if f"/{TRANSFORMERS_FOLDER}/" in frame.filename
+        if f"/{CUSTOM_FOLDER}/" in frame.filename
     ]
     location = (
         (
             " "
-            f"({TRANSFORMERS_FOLDER}/{frames[-1].filename.split(f'/{TRANSFORMERS_FOLDER}/')[-1]}, "
+            f"({CUSTOM_FOLDER}/{frames[-1].filename.split(f'/{CUSTOM_FOLDER}/')[-1]}, "
             f"line {frames[-1].lineno})"
         )
         if frames
@@ -168,18 +210,26 @@ def _reset_package(root: Path) -> None:
     for module_name in [
         name
         for name in sys.modules
-        if name == TRANSFORMERS_FOLDER or name.startswith(f"{TRANSFORMERS_FOLDER}.")
+        if name == CUSTOM_FOLDER or name.startswith(f"{CUSTOM_FOLDER}.")
     ]:
         del sys.modules[module_name]
-    package = ModuleType(TRANSFORMERS_FOLDER)
-    package.__path__ = [str(root / TRANSFORMERS_FOLDER)]
-    sys.modules[TRANSFORMERS_FOLDER] = package
+    package = ModuleType(CUSTOM_FOLDER)
+    package.__path__ = [str(root / CUSTOM_FOLDER)]
+    sys.modules[CUSTOM_FOLDER] = package
     cloudpickle.register_pickle_by_value(package)
     importlib.invalidate_caches()
 
 
-def _top_level_names(tree: ast.Module) -> list[str]:
+def _read_top_level_names(path: Path) -> list[str]:
     """Names that a file defines at its top level."""
+    file = f"{CUSTOM_FOLDER}/{path.name}"
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, UnicodeDecodeError, ValueError) as error:
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise CustomCodeError(
+            f"{file}{line} is not valid Python: {getattr(error, 'msg', error)}", next="fix the file"
+        ) from None
     names: list[str] = []
     for node in tree.body:
         if isinstance(node, ast.ClassDef):
@@ -188,4 +238,6 @@ def _top_level_names(tree: ast.Module) -> list[str]:
             names += [(alias.asname or alias.name).split(".")[0] for alias in node.names]
         elif isinstance(node, ast.Assign):
             names += [target.id for target in node.targets if isinstance(target, ast.Name)]
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.append(node.target.id)
     return names

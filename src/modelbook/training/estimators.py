@@ -1,0 +1,213 @@
+"""Estimators of one's own beside PyCaret's families: checked before any fit, and made for folds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import cloudpickle
+import optuna
+from pycaret.internal.distributions import IntUniformDistribution, UniformDistribution
+from sklearn.base import clone, is_classifier, is_regressor
+
+from modelbook.config import CLASS_NAME, FAMILIES
+from modelbook.errors import CustomCodeError
+from modelbook.tasks.base import Task, estimator_classes
+from modelbook.training.candidate import BASELINE
+from modelbook.training.custom_code import DOCS_HINT
+
+CANDIDATE_NAME = r"[A-Za-z][\w .-]*"  # what MLflow takes
+LOG_RANGE_RATIO = 100  # a range of positive numbers this wide is searched on a log scale
+EXAMPLE = 'estimators = {"HGB": HistGradientBoostingClassifier()}'
+SPACE_EXAMPLE = '{"learning_rate": (0.01, 0.3), "max_leaf_nodes": [15, 31, 63]}'
+
+SearchSpaces = Mapping[str, Mapping[str, Any]]  # name of an estimator: parameter: its values
+
+
+def resolve_candidates(
+    task: Task,
+    families: list[str],
+    estimators: Mapping[str, Any],
+    search_spaces: SearchSpaces,
+    *,
+    seed: int,
+) -> tuple[list[str], dict[str, Any]]:
+    """The names of all candidates, in order, and the estimators behind those PyCaret lacks.
+
+    Parameters
+    ----------
+    families : list of str
+        ``auto``, names of PyCaret's families, or names of scikit-learn's classes.
+    estimators : mapping
+        Estimators of one's own by name.
+    search_spaces : mapping
+        Their search spaces, see ``search_distributions``.
+    seed : int
+        ``random_state`` where an estimator has none, so that a build can be repeated.
+
+    Raises
+    ------
+    ParameterError
+        If a family is unknown or its package is missing.
+    CustomCodeError
+        If an estimator or a search space cannot be used.
+    """
+    names = task.resolve_families(families)
+    classes = {}
+    if any(CLASS_NAME.fullmatch(name) for name in names):
+        classes = estimator_classes(task.experiment_type)
+    made = {name: _make_from_class(name, classes[name]) for name in names if name in classes}
+    reserved = {BASELINE, *FAMILIES[task.experiment_type], *made}
+    for name in estimators:
+        if not isinstance(name, str) or not re.fullmatch(CANDIDATE_NAME, name):
+            raise _refuse(f"{name!r} is not a name of an estimator", EXAMPLE)
+        if name in reserved:
+            raise _refuse(f"{name!r} is a family already", "another name")
+    made |= estimators
+    for name, estimator in made.items():
+        _check_estimator(task, name, estimator)
+    unknown_names = [name for name in search_spaces if name not in made]
+    if unknown_names:
+        raise _refuse(
+            f"search_spaces names {', '.join(map(repr, unknown_names))}",
+            f"names of estimators: {', '.join(made) or 'there are none'}",
+        )
+    for name, space in search_spaces.items():
+        search_distributions(name, made[name], space)
+    return [*names, *estimators], {name: _seed(made[name], seed) for name in made}
+
+
+def search_distributions(
+    name: str, estimator: Any, space: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """PyCaret's search distributions and grid of a search space.
+
+    A tuple of two numbers is a range, on a log scale where it is wide; a list is a choice; a
+    distribution of PyCaret or Optuna is taken as it is.
+
+    Raises
+    ------
+    CustomCodeError
+        If the estimator has no such parameter, or the values are of another form.
+    """
+    parameters = estimator.get_params()
+    ranges: dict[str, Any] = {}
+    grid: dict[str, Any] = {}
+    for parameter, values in space.items():
+        if parameter not in parameters:
+            raise _refuse(
+                f"search_spaces: {name} has no parameter {parameter!r}",
+                f"one of {', '.join(sorted(parameters))}",
+            )
+        if isinstance(values, list) and values:
+            grid[parameter] = values
+        elif _is_range(values):
+            ranges[parameter] = _make_distribution(*values)
+        elif isinstance(values, optuna.distributions.BaseDistribution) or hasattr(
+            values, "get_optuna"
+        ):
+            ranges[parameter] = values
+        else:
+            raise _refuse(
+                f"search_spaces: {name}: {parameter} = {values!r}",
+                f"a range (low, high) or a list of values, as {SPACE_EXAMPLE}",
+            )
+    return ranges, grid
+
+
+def _is_range(values: Any) -> bool:
+    return (
+        isinstance(values, tuple)
+        and len(values) == 2
+        and all(isinstance(value, int | float) for value in values)
+        and values[0] < values[1]
+    )
+
+
+def _make_distribution(low: float, high: float) -> Any:
+    is_wide = low > 0 and high / low >= LOG_RANGE_RATIO
+    if isinstance(low, int) and isinstance(high, int):
+        return IntUniformDistribution(low, high, log=is_wide)
+    return UniformDistribution(low, high, log=is_wide)
+
+
+def _make_from_class(name: str, estimator_class: type) -> Any:
+    try:
+        return estimator_class()
+    except TypeError as error:
+        raise _refuse(
+            f"families: {name} cannot be made without arguments: {error}",
+            f"an instance in the mapping of estimators, as {EXAMPLE}",
+        ) from None
+
+
+def _seed(estimator: Any, seed: int) -> Any:
+    seeded = clone(estimator)
+    unseeded = [
+        name
+        for name, value in seeded.get_params().items()
+        if name.rpartition("__")[2] == "random_state" and value is None
+    ]
+    return seeded.set_params(**dict.fromkeys(unseeded, seed))
+
+
+def _check_estimator(task: Task, name: str, estimator: Any) -> None:
+    if isinstance(estimator, type):
+        raise _refuse(f"{name} is the class {estimator.__name__}", f"an instance, as {EXAMPLE}")
+    if is_regressor(estimator) if task.classes else is_classifier(estimator):
+        raise _refuse(
+            f"{name} is a {'regressor' if task.classes else 'classifier'}, "
+            f"and the task is {task.experiment_type}",
+            f"a {'classifier' if task.classes else 'regressor'}",
+        )
+    required = ["get_params", "set_params", "fit", "predict"]
+    required += ["predict_proba"] if task.classes else []
+    missing = [method for method in required if not hasattr(estimator, method)]
+    if missing == ["predict_proba"]:
+        raise _refuse(
+            f"{name} ({type(estimator).__name__}) has no predict_proba",
+            f"probabilities, as of CalibratedClassifierCV({type(estimator).__name__}(), "
+            "ensemble=False)",
+        )
+    if missing:
+        raise _refuse(
+            f"{name} ({type(estimator).__name__}) has no {' and no '.join(missing)}",
+            f"an estimator of scikit-learn, or a subclass of its BaseEstimator, as {EXAMPLE}",
+        )
+    _check_copies(name, estimator)
+
+
+def _check_copies(name: str, estimator: Any) -> None:
+    try:
+        clone(estimator)
+    except Exception as error:  # an estimator of a user may raise anything
+        raise _refuse(
+            f"{name} cannot be cloned: {_describe(error)}",
+            "an __init__ that stores each argument unchanged under its own name",
+        ) from None
+    try:
+        cloudpickle.loads(cloudpickle.dumps(estimator))
+    except Exception as error:
+        raise _refuse(
+            f"{name} cannot be pickled: {_describe(error)}",
+            "an estimator without open files, locks, connections or generators",
+        ) from None
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error)[:300]}"
+
+
+def _refuse(problem: str, expected: str) -> CustomCodeError:
+    return CustomCodeError(
+        problem if problem.startswith(("families", "search_spaces")) else f"estimators: {problem}",
+        expected=expected,
+        next="correct `estimators` or `search_spaces` in 03_compare, or in the file of "
+        f"estimators_file; {DOCS_HINT}",
+    )
+
+
+def needs_probabilities(task: Task, estimator: Any) -> bool:
+    """Whether a family of PyCaret's decides between classes without probabilities."""
+    return bool(task.classes) and not hasattr(estimator, "predict_proba")

@@ -1,0 +1,220 @@
+"""Estimators and metrics of one's own: what competes, and what is refused before any fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import CONTRACT
+from facts import missing_facts
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.svm import SVC
+
+from modelbook import config, tasks
+from modelbook.contract import Contract
+from modelbook.engine import open_engine
+from modelbook.errors import CustomCodeError, ModelbookError, ParameterError
+from modelbook.tasks import scorers
+from modelbook.training import custom_code, estimators, tuning
+from modelbook.training.experiment import Experiment
+
+TASK = tasks.get_task(Contract.model_validate(CONTRACT))
+SPACE = {"HGB": {"max_iter": (5, 20), "learning_rate": (0.001, 0.5), "max_leaf_nodes": [4, 8]}}
+
+
+class Unpicklable(LogisticRegression):
+    def __reduce__(self) -> Any:
+        raise OSError("an open file")
+
+
+class Forgetful(ClassifierMixin, BaseEstimator):
+    """An estimator whose arguments scikit-learn cannot read back."""
+
+    def __init__(self, size: int = 1) -> None:
+        self.size = [size]
+
+    def fit(self, X: Any, y: Any) -> Forgetful:
+        return self
+
+    predict = predict_proba = fit
+
+
+def gain(outcome: np.ndarray, prediction: np.ndarray) -> float:
+    return float((outcome == prediction).mean() - 0.5)
+
+
+def resolve(
+    families: list[str], own: dict[Any, Any], spaces: Any = None
+) -> tuple[list[str], dict[str, Any]]:
+    return estimators.resolve_candidates(TASK, families, own, spaces or {}, seed=7)
+
+
+@pytest.fixture(scope="module")
+def trial(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> Experiment:
+    own = {"HGB": HistGradientBoostingClassifier(max_iter=20)}
+    names, made = resolve(["svm", "GaussianNB"], own, SPACE)
+    assert names == ["svm", "GaussianNB", "HGB"]
+    return Experiment(
+        make_frame(seed=1), contract, folds=2, seed=1, estimators=made, search_spaces=SPACE,
+        metrics=scorers.make_metrics(TASK, {"gain": gain}, "neg_log_loss"),
+    )  # fmt: skip
+
+
+def test_they_compete_on_the_same_folds_by_the_same_metrics(trial: Experiment) -> None:
+    same, own, linear = (trial.cross_validate(name) for name in ("nb", "GaussianNB", "svm"))
+    assert own.mean == pytest.approx(same.mean)  # PyCaret's nb is the same class
+    assert own.mean["neg_log_loss"] == pytest.approx(-own.mean["log_loss"], abs=1e-3)
+    assert own.mean["gain"] == pytest.approx(own.mean["accuracy"] - 0.5, abs=1e-3)
+    assert linear.status == "ok"  # hinge loss: its probabilities are fitted behind it
+    assert 0.6 < linear.mean["roc_auc"] < 1
+
+
+def test_an_own_estimator_is_tuned_in_its_space_by_an_own_metric(trial: Experiment) -> None:
+    space = tuning._make_search_space(*trial.search_spaces("HGB"))
+    assert {name: getattr(values, "log", None) for name, values in space.items()} == {
+        "max_iter": False, "learning_rate": True, "max_leaf_nodes": None,
+    }  # fmt: skip
+    with open_engine("local", "none", tuning.FoldTask(trial)) as executor:
+        tuned, kept = (
+            tuning.tune_family(trial, name, "gain", 2, 60, seed=1, executor=executor)
+            for name in ("HGB", "GaussianNB")
+        )
+    assert len(tuned.trials) == 3
+    assert tuned.trials["mean"].max() < 0.5
+    assert len(kept.trials) == 1
+
+
+def test_the_seed_is_that_of_the_stage_where_there_is_none() -> None:
+    own = {
+        "a": HistGradientBoostingClassifier(),
+        "b": HistGradientBoostingClassifier(random_state=3),
+    }
+    made = resolve(["auto"], own)[1]
+    assert [made[name].random_state for name in "ab"] == [7, 3]
+    assert own["a"].random_state is None
+
+
+@pytest.mark.parametrize(
+    ("own", "spaces", "facts"),
+    [
+        ({"a": HistGradientBoostingClassifier}, {}, ["a", "HistGradientBoostingClassifier"]),
+        ({"a": object()}, {}, ["fit", "predict", "get_params"]),
+        ({"a": SVC()}, {}, ["SVC", "predict_proba"]),
+        ({"a": HistGradientBoostingRegressor()}, {}, ["regressor", "classification"]),
+        ({"a": Forgetful()}, {}, ["a", "cloned"]),
+        ({"a": Unpicklable()}, {}, ["a", "an open file"]),
+        ({"lr": LogisticRegression()}, {}, ["'lr'"]),
+        ({"dummy": LogisticRegression()}, {}, ["'dummy'"]),
+        ({3: LogisticRegression()}, {}, [3]),
+        ({"a/b": LogisticRegression()}, {}, ["'a/b'"]),
+        ({"a": LogisticRegression()}, {"b": {"C": [1]}}, ["'b'"]),
+        ({"a": LogisticRegression()}, {"a": {"c": [1]}}, ["a", "'c'"]),
+        ({"a": LogisticRegression()}, {"a": {"C": (2, 1)}}, ["a", "C", "(2, 1)"]),
+    ],
+)  # fmt: skip
+def test_what_cannot_compete_is_refused_before_any_fit(
+    own: dict[Any, Any], spaces: Any, facts: list[Any]
+) -> None:
+    with pytest.raises(CustomCodeError) as caught:
+        resolve(["lr"], own, spaces)
+    assert missing_facts(caught.value.problem, *facts) == []
+    assert caught.value.expected
+
+
+@pytest.mark.parametrize(
+    ("family", "facts"),
+    [("xgboost", ["xgboost", "not installed"]), ("HistGradientBoosting", ["HistGradientBoostingClassifier"]),
+     ("LinearSVC", ["predict_proba"]), ("lasso", ["lasso", "classification"])],
+)  # fmt: skip
+def test_a_family_that_is_not_there_is_refused(
+    family: str, facts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(config.FAMILY_PACKAGES, "xgboost", "a_package_that_is_not_there")
+    with pytest.raises(ModelbookError) as caught:
+        resolve([family], {})
+    assert (
+        missing_facts(caught.value.problem.replace("a_package_that_is_not_there", ""), *facts) == []
+    )
+
+
+@pytest.mark.parametrize(
+    ("metrics", "facts"),
+    [
+        ({"a": lambda outcome: 1.0}, ["a", "TypeError"]),
+        ({"a": lambda outcome, prediction: np.nan}, ["a", "nan"]),
+        ({"a": lambda outcome, prediction: "much"}, ["a", "ValueError"]),
+        ({"a": 3}, ["a", "int"]),
+        ({"a": "no_scorer"}, ["a", "no_scorer"]),
+        ({"roc_auc": gain}, ["'roc_auc'"]),
+        ({"cost": gain}, ["'cost'"]),
+        ({"a/b": gain}, ["'a/b'"]),
+    ],
+)
+def test_a_metric_that_cannot_rank_is_refused_before_any_fit(
+    metrics: dict[str, Any], facts: list[str]
+) -> None:
+    def make_and_check() -> None:
+        [metric] = scorers.make_metrics(TASK, metrics, "roc_auc").values()
+        scorers.check_metric(TASK, metric, np.arange(40) % 2)
+
+    with pytest.raises(CustomCodeError) as caught:
+        make_and_check()
+    assert missing_facts(caught.value.problem, *facts) == []
+
+
+@pytest.mark.parametrize("name", ["r2", "neg_mean_squared_error", "roc_acu", "gain"])
+def test_a_metric_of_another_task_cannot_rank(name: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        TASK.resolve_metric(name)
+    assert repr(name) in caught.value.problem
+    assert TASK.resolve_metric("gain", ["gain"]) == "gain"
+    assert TASK.resolve_metric("balanced_accuracy") == "balanced_accuracy"
+
+
+def test_scorers_measure_what_scikit_learn_does() -> None:
+    random = np.random.default_rng(0)
+    outcome, score = random.integers(0, 2, 50), random.uniform(size=50)
+    [metric] = scorers.make_metrics(TASK, {}, "neg_log_loss").values()
+    assert metric(outcome, score) == pytest.approx(-log_loss(outcome, score))
+
+
+@pytest.mark.parametrize(
+    ("source", "facts"),
+    [
+        (None, ["custom/own.py", "does not exist"]),
+        ("estimators = {", ["custom/own.py", "line 1"]),
+        ("estimator = {}", ["custom/own.py", "estimators"]),
+        ("import gone\nestimators = {}", ["custom/own.py", "ModuleNotFoundError", "line 1"]),
+        ("estimators = []", ["custom/own.py", "list"]),
+    ],
+)
+def test_a_file_that_does_not_give_them_is_refused(
+    source: str | None, facts: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "custom").mkdir()
+    if source:
+        (tmp_path / "custom/own.py").write_text(source)
+    with pytest.raises(CustomCodeError) as caught:
+        custom_code.load_dict(tmp_path, "custom/own.py", "estimators")
+    assert missing_facts(caught.value.problem, *facts) == []
+    assert custom_code.load_dict(tmp_path, "none", "estimators") == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "facts"),
+    [({"normalise": True}, ["normalise"]), ({"target": "x"}, ["target", "contract"]),
+     ({"fold": 3}, ["fold", 3]), ({"fix_imbalance": True}, ["fix_imbalance", "imbalance"])],
+)  # fmt: skip
+def test_setup_options_of_the_stage_are_refused(
+    options: dict[str, Any], facts: list[Any], frame: pd.DataFrame, contract: Contract
+) -> None:
+    with pytest.raises(ParameterError) as caught:
+        Experiment(frame, contract, folds=2, seed=1, setup_options=options, imbalance="oversample")
+    assert missing_facts(caught.value.problem, *facts) == []
