@@ -369,7 +369,7 @@ def test_a_table_without_gaps_says_so(contract: Contract, frame: pd.DataFrame) -
         profiling.measure_associations(full, contract),
         profiling.measure_missing_rates(full, contract),
     )
-    text = " ".join(profiling.summarize_profile(full, contract, table, gaps, [], []))
+    text = " ".join(profiling.summarize_profile(full, contract, table, gaps, [], [], []))
     assert not any(
         contract.label(name) in text
         for name in contract.feature_names
@@ -413,10 +413,13 @@ def test_a_category_that_decides_is_found(contract: Contract, frame: pd.DataFram
 def test_only_features_are_suspected_of_a_leak(contract: Contract, frame: pd.DataFrame) -> None:
     leaking = frame.assign(flag=frame["happened"].astype(float))
     assert profiling.find_suspected_leaks(
-        profiling.measure_associations(leaking, contract), 0.95
+        profiling.measure_associations(leaking, contract), 0.95, contract
     ) == ["flag"]
     assert (
-        profiling.find_suspected_leaks(profiling.measure_associations(frame, contract), 0.95) == []
+        profiling.find_suspected_leaks(
+            profiling.measure_associations(frame, contract), 0.95, contract
+        )
+        == []
     )
 
 
@@ -502,14 +505,14 @@ def test_the_exploration_is_told_in_words(contract: Contract, frame: pd.DataFram
     gaps = profiling.measure_missing_rates(frame, contract)
     rate, strongest = float(frame["happened"].mean()), float(table["strength"][0])
     target, strength, missing, shift = profiling.summarize_profile(
-        frame, contract, table, gaps, [], ["size"]
+        frame, contract, table, gaps, [], [], ["size"]
     )
     assert missing_facts(target, rate, 600) == []
     assert missing_facts(strength, "Size", "ROC AUC", strongest) == []
     assert missing_facts(missing, 1, 4, "noise") == []
     assert missing_facts(shift, 1, "Size") == []
     plain, leaking = (
-        profiling.summarize_profile(frame, contract, table, gaps, suspects, [])
+        profiling.summarize_profile(frame, contract, table, gaps, suspects, [], [])
         for suspects in ([], ["size"])
     )
     [leak] = set(leaking) - set(plain)

@@ -42,7 +42,7 @@ KNOWN = replace(
     slice_differences=(("site 1", Interval(0.0, -0.1, 0.1)), ("site 2", Interval(-0.1, -0.15, -0.05))),
     fairness_gaps=(("black 1", Interval(-0.2, -0.3, -0.1)), ("black 2", Interval(0.15, -0.1, 0.4))),
     calibration=Interval(0.06, 0.05, 0.07), scorer="linear model: 0 label mismatches in 600 rows", is_scorer_exact=True,
-    latency_ms=50.0, size_mb=500.0,
+    latency_ms=50.0, size_mb=500.0, suspicions=(),
 )  # fmt: skip
 
 
@@ -51,13 +51,13 @@ def decided(evidence: Evidence, floor: float = FLOOR, **bounds: Any) -> Decision
 
 
 COMPARED = ["version", "rows", "difference", "slices"]  # with a champion
-ALL = ["quality", "gain", *COMPARED, "gaps", "calibration", "served", "latency", "size"]
+ALL = ["quality", "gain", *COMPARED, "gaps", "calibration", "served", "latency", "size", "leak"]
 
 
 def by_name(decision: Decision) -> dict[str, Criterion]:
     """The criteria, which stand in a fixed order, by what each judges."""
     count = len(decision.criteria)
-    absent = {11: [], 10: ["difference"], 7: COMPARED}[count]
+    absent = {12: [], 11: ["difference"], 8: COMPARED}[count]
     return dict(zip([name for name in ALL if name not in absent], decision.criteria))
 
 
@@ -106,6 +106,9 @@ def auc(low: float) -> Interval:
         (replace(KNOWN, is_scorer_exact=False), ["served"]),
         (replace(KNOWN, latency_ms=50.1), ["latency"]),
         (replace(KNOWN, size_mb=501.0), ["size"]),
+        # a suspected leak holds
+        (replace(FIRST, suspicions=()), []),
+        (replace(FIRST, suspicions=("x3 nearly decides",)), ["leak"]),
         # several at once
         (replace(NEXT, quality=auc(0.5), paired_rows=1), ["quality", "rows"]),
     ],
@@ -120,7 +123,7 @@ def test_each_criterion_alone_holds_a_candidate(evidence: Evidence, failed: list
 
 
 def test_a_first_model_is_not_compared() -> None:
-    assert len(decided(FIRST).criteria) == len(decided(NEXT).criteria) - 4 == 7
+    assert len(decided(FIRST).criteria) == len(decided(NEXT).criteria) - 4 == 8
 
 
 def test_reasons_tell_what_was_found_beside_what_was_required() -> None:
@@ -135,7 +138,7 @@ def test_reasons_tell_what_was_found_beside_what_was_required() -> None:
         True,
         False,
         True,
-        *[None] * 6,
+        *[None] * 7,
     ]
 
 
@@ -143,7 +146,7 @@ def test_what_could_not_be_judged_holds_nobody_and_is_said() -> None:
     decision = decided(FIRST)
     assert decision.action == PROMOTE
     criteria = by_name(decision)
-    unknown = ["gaps", "calibration", "served", "latency", "size"]
+    unknown = ["gaps", "calibration", "served", "latency", "size", "leak"]
     assert [name for name, criterion in criteria.items() if criterion.passed is None] == unknown
     measured = by_name(decided(KNOWN))
     for name in unknown:
@@ -190,6 +193,7 @@ def test_evidence_is_gathered_from_what_a_version_keeps() -> None:
     )
     group = {"slice": "group", "value": "1", "gap": -0.2, "low": -0.3, "high": -0.1, "other": 0.5}
     metrics["gaps"] = [{**group, "metric": "recall"}, {**group, "metric": "flagged"}]
+    metrics["suspicions"] = []
     metrics["scorer"] = {
         "name": "weighted sum",
         "reason": "",

@@ -106,10 +106,7 @@ def test_a_stage_may_be_left_out(project):
             lambda tasks: tasks["explore"]["product"].update(associations="associations.parquet"),
             r"^explore: .*associations\.parquet.*data/\{\{book\}\}/",
         ),
-        (
-            lambda tasks: tasks["explore"]["params"].pop("leak_auc"),
-            r"^explore: .*`leak_auc: 0\.95`",
-        ),
+        (lambda tasks: tasks["explore"]["params"].pop("leak_auc"), r"^explore: .*`leak_auc: 0\.9`"),
         (
             lambda tasks: tasks["explore"]["params"].update(leak_uac=0.9),
             "^explore: .*leak_uac.*Explore.*'leak_auc'",

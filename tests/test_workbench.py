@@ -402,7 +402,7 @@ class TestGit:
 
     def test_edits_of_two_people_in_two_cells_merge(self, ready):
         ready.part_ways(
-            ("leak_auc = 0.95 ", "leak_auc = 0.90 "),
+            ("leak_auc = 0.9 ", "leak_auc = 0.90 "),
             ("Rows that stand more than once", "Rows that repeat"),
         )
         ready.git("merge", "--quiet", "theirs", "-m", "both")
@@ -413,7 +413,7 @@ class TestGit:
 
     def test_a_conflict_leaves_a_notebook_that_opens(self, ready):
         ready.part_ways(
-            ("leak_auc = 0.95 ", "leak_auc = 0.90 "), ("leak_auc = 0.95 ", "leak_auc = 0.80 ")
+            ("leak_auc = 0.9 ", "leak_auc = 0.90 "), ("leak_auc = 0.9 ", "leak_auc = 0.80 ")
         )
         told = ready.try_git("merge", "theirs", "-m", "both")
         assert told.returncode == 1

@@ -74,6 +74,8 @@ class Evidence:
         Whether the scorer reproduces the model's predictions.
     latency_ms, size_mb : float or None
         Median latency of a prediction, and artefact size.
+    suspicions : tuple of str or None
+        What suggests a leak; None if the version was registered without the check.
     metric_labels : tuple of str
         Display names of the metrics of quality, baseline gain and champion difference.
     """
@@ -91,6 +93,7 @@ class Evidence:
     is_scorer_exact: bool = False
     latency_ms: float | None = None
     size_mb: float | None = None
+    suspicions: tuple[str, ...] | None = None
     metric_labels: tuple[str, str, str] = ("ROC AUC", "log loss", "ROC AUC")
 
 
@@ -142,6 +145,7 @@ def gather_evidence(
         else None,
         latency_ms=latency_and_size[0] if latency_and_size else None,
         size_mb=latency_and_size[1] if latency_and_size else None,
+        suspicions=tuple(metrics["suspicions"]) if "suspicions" in metrics else None,
         metric_labels=(
             metric_label(task.quality_metric),
             metric_label(task.baseline_metric),
@@ -250,6 +254,7 @@ def decide(evidence: Evidence, limits: Deploy, min_quality: float) -> Decision:
         ),
         _resource_criterion("median latency", evidence.latency_ms, limits.max_latency_ms, "ms"),
         _resource_criterion("artefact size", evidence.size_mb, limits.max_size_mb, "MB"),
+        _suspicion_criterion(evidence.suspicions),
     ]
     failed = [
         criterion for criterion in criteria if criterion.passed is not None and not criterion.passed
@@ -354,6 +359,13 @@ def _resource_criterion(name: str, observed: float | None, bound: float, unit: s
         f"{observed:.2g} {unit}" if observed < 10 else f"{observed:,.0f} {unit}",
         observed <= bound,
     )
+
+
+def _suspicion_criterion(suspicions: tuple[str, ...] | None) -> Criterion:
+    name, required = "no sign of a leak", "none that the contract does not confirm"
+    if suspicions is None:
+        return Criterion(name, required, "not recorded for this version", None)
+    return Criterion(name, required, "; ".join(suspicions) or "none", not suspicions)
 
 
 def _to_interval(row: dict[str, Any], value_key: str) -> Interval:

@@ -93,6 +93,12 @@ class Ingest(Parameters):
         le=0.5,
         description="share of the entities (or rows) held out for the final test, 0.05 to 0.5",
     )
+    max_copied_share: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="largest share of holdout rows that repeat train rows beyond chance, 0 to 1",
+    )
     sample: float = Field(
         1.0, gt=0, le=1, description="share of the entities that are used, above 0 to 1"
     )
@@ -106,7 +112,7 @@ class Explore(Parameters):
         8, ge=1, le=40, description="columns plotted against the target, strongest first, 1 to 40"
     )
     leak_auc: float = Field(
-        0.95,
+        0.9,
         gt=0.5,
         le=1,
         description="univariate score of a column (ROC AUC; for a number, rank correlation) from "

@@ -58,6 +58,7 @@ class Column(BaseModel):
     period: dates.PeriodUnit | None = None
     nullable: bool = False
     reason: str = ""
+    confirmed: str = ""
     positive: str = ""
 
     @model_validator(mode="after")

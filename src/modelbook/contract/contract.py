@@ -298,16 +298,33 @@ class Contract(BaseModel):
     def entity_ids(self, frame: pd.DataFrame) -> pd.Series:
         """Return the entity of each row.
 
-        Without an entity column each row is an entity of its own, identified by a hash of its key
-        or, without a key, of all its values. So a row stays on its side of the split when other
-        rows are added or sorted, and identical rows, which a model could memorise, stay together.
+        Without an entity column rows with equal features are one entity, identified by a hash of
+        the features. So a row stays on its side of the split when other rows are added or sorted,
+        and copies, which a model could memorise, stay together whatever their key.
         """
-        import pandas as pd
-
         if self.entity:
             return frame[self.entity]
-        key_columns = self.key or [name for name in self.columns if name in frame.columns]
-        return pd.util.hash_pandas_object(frame[key_columns], index=False).rename("row")
+        return self.hash_features(frame)
+
+    def hash_features(self, frame: pd.DataFrame) -> pd.Series:
+        """Return a hash of each row's features: equal for rows that a model cannot tell apart."""
+        import pandas as pd
+
+        names = [
+            part
+            for name in self.input_names
+            for part in ([name] if name in frame else self.columns[name].model_features(name))
+            if part in frame
+        ]
+        conformed = self.conform(frame[names])[names]
+        return pd.util.hash_pandas_object(conformed, index=False).rename("row")
+
+    def is_confirmed(self, name: str) -> bool:
+        """Whether a reason confirms that a column, or the column of a date part, is no leak."""
+        return any(
+            column.confirmed and (name == column_name or name in column.model_features(column_name))
+            for column_name, column in self.columns.items()
+        )
 
     def row_periods(self, frame: pd.DataFrame) -> pd.Series:
         """Return the period of each row; ``all`` when the contract has no time column."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,9 @@ from modelbook.formatting import KeyNumber, key_number
 
 if TYPE_CHECKING:
     from modelbook.contract import Contract
+
+MAX_PAIR_ROWS, MAX_PAIR_FEATURES = 2000, 20  # rows and strongest numeric features of pairs
+PAIR_STRENGTH, MIN_PAIR_GAIN = 0.95, 0.02  # of a suspected pair, and beyond its features alone
 
 
 def measure_missing_rates(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
@@ -45,11 +49,40 @@ def measure_associations(frame: pd.DataFrame, contract: Contract) -> pd.DataFram
     return table.sort_values("strength", ascending=False, kind="stable", ignore_index=True)
 
 
-def find_suspected_leaks(associations: pd.DataFrame, threshold: float) -> list[str]:
-    """Features whose univariate score reaches ``threshold``: suspected target leakage."""
-    return associations.loc[
-        (associations["role"] == "feature") & (associations["strength"] >= threshold), "column"
-    ].tolist()
+def find_suspected_leaks(
+    associations: pd.DataFrame, threshold: float, contract: Contract
+) -> list[str]:
+    """Features whose univariate score reaches ``threshold``, unless the contract confirms them."""
+    is_suspect = (associations["role"] == "feature") & (associations["strength"] >= threshold)
+    return [
+        name for name in associations.loc[is_suspect, "column"] if not contract.is_confirmed(name)
+    ]
+
+
+def find_suspected_pairs(
+    frame: pd.DataFrame, contract: Contract, associations: pd.DataFrame, threshold: float
+) -> list[str]:
+    """Pairs of numeric features that nearly decide the target together, as ``one and other``.
+
+    Difference, sum, ratio and product of the features are scored like single columns. A pair is
+    suspected from ``threshold`` or ``PAIR_STRENGTH`` on, whichever is larger, if neither of its
+    features is as strong alone and the contract does not confirm both.
+    """
+    task, rows = tasks.get_task(contract), frame.head(MAX_PAIR_ROWS)
+    strengths = associations.set_index("column")["strength"]
+    names = [name for name in strengths.index if name in contract.numeric_features]
+    outcome, limit = contract.encode_target(rows), max(threshold, PAIR_STRENGTH)
+    suspected = []
+    for one, other in combinations(names[:MAX_PAIR_FEATURES], 2):
+        if strengths[[one, other]].max() >= limit - MIN_PAIR_GAIN:
+            continue
+        left, right = rows[one].astype(float), rows[other].astype(float)
+        joint = (left - right, left + right, left / right.where(right != 0), left * right)
+        strength = max(task.univariate_score(values, False, outcome)[0] for values in joint)
+        is_confirmed = contract.is_confirmed(one) and contract.is_confirmed(other)
+        if strength >= limit and not is_confirmed:
+            suspected.append(f"{one} and {other}")
+    return suspected
 
 
 def count_duplicates(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
@@ -104,6 +137,7 @@ def summarize_profile(
     associations: pd.DataFrame,
     missing_rates: pd.DataFrame,
     leaks: list[str],
+    pairs: list[str],
     shifted_columns: list[str],
 ) -> list[str]:
     """Summarise the profile in sentences.
@@ -120,8 +154,9 @@ def summarize_profile(
         f"{top_feature['strength']:.2f}"
     )
     leak_sentence = f"No single feature suggests leakage: the strongest, {strongest}."
-    if leaks:
-        leak_sentence = f"Suspected target leakage: {', '.join(map(contract.label, leaks))}."
+    if leaks or pairs:
+        suspects = [*map(contract.label, leaks), *(f"{pair} together" for pair in pairs)]
+        leak_sentence = f"Suspected target leakage: {', '.join(suspects)}."
     missing_sentence = "No feature has missing values."
     if len(missing_rates):
         most_missing = (

@@ -143,14 +143,12 @@ class TimeSplit(SplitStrategy):
 
 
 class RandomSplit(SplitStrategy):
-    """Split row by row, by a hash of the row; identical rows stay together."""
+    """Split row by row, by a hash of the features; copies stay together whatever their key."""
 
     name, group_noun = "random", "rows"
 
     def groups(self, rows: pd.DataFrame, contract: Contract) -> pd.Series:
-        import pandas as pd
-
-        return pd.Series(pd.util.hash_pandas_object(rows, index=False), index=rows.index)
+        return contract.hash_features(rows)
 
     def describe_split(self, train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract) -> str:
         caveat = (

@@ -62,6 +62,21 @@ def split_sizes(table: pd.DataFrame) -> str:
     )
 
 
+def holdout_copies(table: pd.DataFrame) -> str:
+    """Columns ``measure, share of holdout rows``, the share of copies beyond chance last."""
+    return f"{table.iloc[-1, 1]:.1%} of the holdout rows repeat a train row beyond chance."
+
+
+def groupings(table: pd.DataFrame) -> str:
+    """Columns ``column, loss, is_suspect``."""
+    n_suspect = int(table["is_suspect"].sum())
+    largest = f"; the largest loss is {table['loss'].max():.3f}" if len(table) else ""
+    return (
+        f"{_count_noun(len(table), 'grouping was', 'groupings were')} tried, {n_suspect} of them "
+        f"lose quality beyond chance when kept apart{largest}."
+    )
+
+
 def non_feature_columns(table: pd.DataFrame) -> str:
     """Columns ``column, role, strength``, highest strength first."""
     if table.empty:
@@ -97,13 +112,10 @@ def leader_differences(table: pd.DataFrame) -> str:
     close_candidates = table.loc[table["distinguishable"] == "no", "candidate"].tolist()
     if not close_candidates:
         return (
-            "No other model is within one standard deviation of the leader; next is "
+            "The leader is ahead of every other model by more than noise; next is "
             f"{table['candidate'].iloc[0]}."
         )
-    return (
-        "Within one standard deviation of the leader, so not distinguishable from it: "
-        f"{_join_names(close_candidates)}."
-    )
+    return f"Not distinguishable from the leader: {_join_names(close_candidates)}."
 
 
 def failed_candidates(table: pd.DataFrame) -> str:

@@ -9,7 +9,6 @@ import pandas as pd
 
 from modelbook import tasks
 from modelbook.contract import Contract
-from modelbook.dataset.split_strategy import SPLIT_STRATEGIES
 from modelbook.registry.versions import ModelVersion
 from modelbook.tasks.scored_rows import ScoredRows
 
@@ -94,10 +93,8 @@ def _is_unseen_by_champion(
     entities = contract.entity_ids(rows)
     in_champion_holdout = entities.isin(set(contract.entity_ids(champion.reference)))
     if champion.metrics.get("split", "group") != "group":  # an entity may have been on both sides
-        columns = [name for name in champion.contract.columns if name in rows]
         row_hashes, champion_row_hashes = (
-            SPLIT_STRATEGIES["random"].groups(frame[columns], contract)
-            for frame in (rows, champion.reference)
+            champion.contract.hash_features(frame) for frame in (rows, champion.reference)
         )
         return (in_champion_holdout & row_hashes.isin(set(champion_row_hashes))) | is_later
     if candidate.metrics.get("split", "group") != "group":  # the entity may be in its train rows

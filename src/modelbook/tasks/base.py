@@ -57,8 +57,8 @@ class Task(ABC):
         The main metric of reports, slices and monitoring; the first of ``metric_functions``.
     baseline_metric : str
         The metric in which a model must beat the baseline.
-    quality_metric, default_min_quality : str, float
-        The metric of the gate's minimum quality, and the default minimum.
+    quality_metric, default_min_quality, quality_chance_level : str, float, float
+        The metric of the gate's minimum quality, the default minimum, and its value by chance.
     calibration_metric : str
         The metric of calibration-in-the-large; 0 is perfect.
     importance_scoring : str
@@ -87,6 +87,7 @@ class Task(ABC):
     baseline_metric: ClassVar[str] = "log_loss"
     quality_metric: ClassVar[str] = "roc_auc"
     default_min_quality: ClassVar[float] = 0.6
+    quality_chance_level: ClassVar[float] = 0.5
     calibration_metric: ClassVar[str] = "calibration_error"
     importance_scoring: ClassVar[str] = "roc_auc"
     champion_metrics: ClassVar[tuple[str, ...]]

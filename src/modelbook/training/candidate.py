@@ -15,7 +15,7 @@ class FamilyPostponed(Exception):
 
 @dataclass(frozen=True)
 class Candidate:
-    """Cross-validation of one family: mean and sd of each metric, or the reason of failure."""
+    """Cross-validation of one family: each metric's mean, sd and fold scores, or why it failed."""
 
     family: str
     status: str  # ok, failed, skipped; put off: to be evaluated after the others
@@ -24,6 +24,7 @@ class Candidate:
     sd: dict[str, float] = field(default_factory=dict)
     reason: str = ""
     label: str = ""
+    folds: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -34,7 +35,8 @@ class Candidate:
         metric_columns = {
             f"{name}_{statistic}": values[name]
             for name in self.mean
-            for statistic, values in (("mean", self.mean), ("sd", self.sd))
+            for statistic, values in (("mean", self.mean), ("sd", self.sd), ("folds", self.folds))
+            if name in values
         }
         return {
             "candidate": self.name,

@@ -29,6 +29,7 @@ from modelbook.training.candidate import BASELINE, POSTPONED, Candidate, FamilyP
 from modelbook.training.entity_sampling import sample_entities
 from modelbook.training.estimators import SearchSpaces, needs_probabilities, search_distributions
 from modelbook.training.folds import ProgressCallback, choose_folds
+from modelbook.training.permuted_targets import permute_targets
 from modelbook.training.setup_options import check_setup_options
 
 EXPERIMENT_CLASSES = {
@@ -116,6 +117,7 @@ class Experiment:
         self._recreate = partial(
             Experiment, train, contract, seed=seed, **{**self.options, "max_rows": None}
         )
+        self._selection_rows = train
         self.features = contract.select_features(train).reset_index(drop=True)
         self.outcome = contract.encode_checked_target(train).reset_index(drop=True)
         self.entities = contract.entity_ids(train).reset_index(drop=True)
@@ -134,6 +136,11 @@ class Experiment:
     def __reduce__(self) -> Any:
         """Pickle as a call that sets the experiment up again, with the same folds and results."""
         return self._recreate, ()
+
+    def with_permuted_targets(self, seed: int) -> Experiment:
+        """The same experiment on rows whose outcomes are those of other entities."""
+        train = permute_targets(self._selection_rows, self._contract, seed)
+        return Experiment(train, *self._recreate.args[1:], **self._recreate.keywords)
 
     def _set_up(self, seed: int) -> Any:
         prepared = preprocessing.fit_and_check_steps(
@@ -310,6 +317,10 @@ class Experiment:
             mean,
             sd,
             label=self.family_label(family),
+            folds={
+                name: table[column].drop(["Mean", "Std"]).astype(float).tolist()
+                for name, column in self.task.pycaret_metric_names.items()
+            },
         )
 
     def make_blend(self, families: list[str]) -> Any:

@@ -93,6 +93,8 @@ class HoldoutEvaluation:
     ----------
     n_holdout_evaluations : int
         Number of evaluations on this holdout, this one included.
+    suspicions : list of str
+        What suggests a leak, in sentences; the gate holds a model that has any.
     """
 
     scored: ScoredRows
@@ -101,6 +103,7 @@ class HoldoutEvaluation:
     n_holdout_evaluations: int
     importance: pd.DataFrame
     slices: pd.DataFrame
+    suspicions: list[str] = field(default_factory=list)
 
 
 def fit_final_model(
@@ -212,6 +215,7 @@ def refit_and_package(
                 ),
             },
             "looks": holdout_evaluation.n_holdout_evaluations,
+            "suspicions": holdout_evaluation.suspicions,
             "calibration": metrics_ci.reliability_curve(
                 task.calibration_pairs(scored), **bootstrap_options
             ).to_dict("records"),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from modelbook.atomic import atomic_write
@@ -17,6 +18,7 @@ from modelbook.tasks.metric_format import (
     format_metric,
     metric_label,
 )
+from modelbook.training import fold_tests
 from modelbook.training.candidate import BASELINE, Candidate
 
 
@@ -133,22 +135,52 @@ def describe_winners(leaderboard: pd.DataFrame) -> str:
 def compare_with_leader(leaderboard: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Gap of each candidate to the leader.
 
-    Columns ``candidate, behind, spread, distinguishable``. ``spread`` is the leader's standard
-    deviation over the folds, and ``distinguishable`` whether the gap is larger. This is a rule of
-    thumb: folds share train rows, so no exact test exists (Bengio & Grandvalet 2004).
+    Columns ``candidate, behind, p, distinguishable``. ``p`` is that of the corrected resampled
+    t-test on the same folds; with ``distinguishable`` it is below 5 % after Holm's correction for
+    the number of candidates.
     """
     scored = leaderboard[leaderboard["status"] == "ok"]
     leader = scored.iloc[0]
     gap = leader[f"{metric}_mean"] - scored[f"{metric}_mean"]
     gap = -gap if metric in LOWER_IS_BETTER else gap
-    sd = leader[f"{metric}_sd"]
+    p_values = np.array([_p_value_of_lead(leader, row, metric) for _, row in scored.iterrows()])
     table = pd.DataFrame(
-        {"candidate": scored["candidate"], "behind": gap, "spread": sd, "distinguishable": gap > sd}
+        {
+            "candidate": scored["candidate"],
+            "behind": gap,
+            "p": p_values,
+            "distinguishable": [False, *reject_by_holm(p_values[1:], fold_tests.ALPHA)],
+        }
     )
     return (
         table.iloc[1:]
         .replace({"distinguishable": {True: "yes", False: "no"}})
         .reset_index(drop=True)
+    )
+
+
+def reject_by_holm(p_values: np.ndarray, alpha: float) -> np.ndarray:
+    """Which hypotheses are rejected by Holm's (1979) step-down procedure."""
+    order, is_rejected = np.argsort(p_values, kind="stable"), np.zeros(len(p_values), dtype=bool)
+    for rank, position in enumerate(order):
+        if not p_values[position] <= alpha / (len(p_values) - rank):
+            break
+        is_rejected[position] = True
+    return is_rejected
+
+
+def _p_value_of_lead(leader: pd.Series, row: pd.Series, metric: str) -> float:
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    gains = np.asarray(leader[f"{metric}_folds"]) - np.asarray(row[f"{metric}_folds"])
+    return fold_tests.p_value_of_gain(sign * gains)
+
+
+def correct_for_selection(families: pd.DataFrame, metric: str) -> float:
+    """The leader's mean, corrected for being the best of several."""
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    scores = sign * np.stack(families[f"{metric}_folds"].map(np.asarray).to_list())
+    return float(
+        families[f"{metric}_mean"].iloc[0] - sign * fold_tests.estimate_selection_bias(scores)
     )
 
 
@@ -171,10 +203,12 @@ def verdict_fields(leaderboard: pd.DataFrame, metric: str) -> dict[str, Any]:
         baseline_means.iloc[0] if len(baseline_means) else float("nan"),
     )
     leader_gaps = compare_with_leader(families, metric)
+    corrected_mean = correct_for_selection(families, metric)
     sentences = [
         (
             f"{_sentence_case(leader['candidate'])} leads with {name} "
-            f"{format_mean_sd(mean, sd)}; the baseline has {format_metric(baseline_mean)}."
+            f"{format_mean_sd(mean, sd)}, {format_metric(corrected_mean)} when corrected for the "
+            f"best of {len(families)}; the baseline has {format_metric(baseline_mean)}."
         ),
         _describe_close_families(
             leader_gaps.loc[leader_gaps["distinguishable"] == "no", "candidate"].tolist()
@@ -197,19 +231,18 @@ def verdict_fields(leaderboard: pd.DataFrame, metric: str) -> dict[str, Any]:
             compared_with={"all families": total_seconds},
         ),
     ]
-    lead = baseline_mean - mean if metric in LOWER_IS_BETTER else mean - baseline_mean
-    word, level = ("leader found", "good") if lead > sd else ("no clear leader", "watch")
+    baselines = scored[scored["family"] == BASELINE]
+    p_value = _p_value_of_lead(leader, baselines.iloc[0], metric) if len(baselines) else np.nan
+    is_found = p_value <= fold_tests.ALPHA / len(families)
+    word, level = ("leader found", "good") if is_found else ("no clear leader", "watch")
     return {"word": word, "level": level, "sentences": sentences, "numbers": numbers}
 
 
 def _describe_close_families(candidates: list[str]) -> str:
     if not candidates:
-        return "No other model is within one standard deviation of the leader."
+        return "The leader is ahead of every other model by more than noise."
     names_text = ", ".join(candidates[:3]) + (" and others" if len(candidates) > 3 else "")
-    return (
-        "Within one standard deviation of the leader, so not distinguishable from it: "
-        f"{names_text}."
-    )
+    return f"Not distinguishable from the leader (corrected resampled t-test): {names_text}."
 
 
 def _sentence_case(name: str) -> str:

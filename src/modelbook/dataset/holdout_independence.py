@@ -1,0 +1,388 @@
+"""How independent the holdout is of the train rows, judged before any model is fitted.
+
+Copies are found on features alone. An exact copy equals a train row in every feature. A near copy
+lies much closer to its nearest train row than the train rows around it lie to each other: the
+ratio of the distances to the first and to the 50th neighbour is compared with the ratio that
+chance gives at the local dimension (Levina & Bickel 2004, "Maximum likelihood estimation of
+intrinsic dimension"), and with the share among rows that are drawn anew from the same
+neighbourhoods. Whether rows around a row know its outcome, and whether any column is an undeclared
+entity, is tried with quick models.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from modelbook import tasks
+from modelbook.dataset.folds import assign_folds
+from modelbook.dataset.split_strategy import hash_entities
+from modelbook.errors import DataError
+from modelbook.tasks.metric_format import metric_label
+from modelbook.tasks.scored_rows import bootstrap_ci, bootstrap_counts
+
+if TYPE_CHECKING:
+    from modelbook.contract import Contract
+
+MAX_ROWS = 1000  # holdout rows that are looked up
+MAX_TRAIN_ROWS = 20_000  # train rows to look them up in
+N_NEIGHBOURS = 50  # the neighbourhood; copies of one row are far fewer
+N_NEAREST = 5  # neighbours that would be copies
+NEAR_RATIO = 0.05  # of the neighbourhood's radius, below which a neighbour is a near copy
+MIN_GROUPS, MIN_ROWS_PER_GROUP = 20, 2  # of a column that could be an entity
+MAX_CANDIDATES, MAX_MODEL_ROWS, N_FOLDS = 5, 4000, 4  # columns tried, rows and folds of each
+MAX_QUALITY_LOSS = 0.05  # ROC AUC or R² that may be lost when groups are kept apart
+N_RESAMPLES = 200
+GROUPING_COLUMNS = ["column", "groups", "together", "apart", "loss", "low", "high"]
+
+
+@dataclass(frozen=True)
+class HoldoutIndependence:
+    """Copies of train rows in the holdout, and how many independent rows it is worth.
+
+    Attributes
+    ----------
+    rows : int
+        Holdout rows.
+    exact_share, near_share : float
+        Share of them that equal a train row in every feature, and that equal or nearly equal one.
+    chance_share : float
+        Share of such rows that chance gives.
+    """
+
+    rows: int
+    exact_share: float
+    near_share: float
+    chance_share: float
+
+    @property
+    def copied_share(self) -> float:
+        """Share of holdout rows that are copies beyond chance."""
+        return max(0.0, self.near_share - self.chance_share)
+
+    @property
+    def independent_rows(self) -> int:
+        """Rows of the holdout that no train row repeats."""
+        return round(self.rows * (1 - self.copied_share))
+
+    def to_table(self) -> pd.DataFrame:
+        """Columns ``measure, value`` for the report."""
+        return pd.DataFrame(
+            [
+                ("exact copies of train rows", self.exact_share),
+                ("exact or near copies", self.near_share),
+                ("exact or near copies by chance", self.chance_share),
+                ("copies beyond chance", self.copied_share),
+            ],
+            columns=["measure", "share of holdout rows"],
+        )
+
+    def require_independence(self, max_copied_share: float, contract: Contract) -> None:
+        """Raise DataError if more of the holdout than ``max_copied_share`` repeats train rows."""
+        if self.copied_share <= max_copied_share:
+            return
+        declared = (
+            f"the entity {contract.entity} does not keep copies together"
+            if contract.entity
+            else "the contract declares no entity"
+        )
+        raise DataError(
+            f"{self.copied_share:.0%} of the {self.rows:,} holdout rows repeat a train row in "
+            f"their features, exactly or nearly, beyond the {self.chance_share:.0%} of chance; "
+            f"{declared}",
+            expected=f"at most {max_copied_share:.0%} (max_copied_share)",
+            next="give the column that the copies have in common the role entity in the contract, "
+            "or remove the copies from the table; max_copied_share: 1 accepts them",
+        )
+
+
+def measure_independence(
+    train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract, *, seed: int
+) -> HoldoutIndependence:
+    """Measure which holdout rows repeat train rows, on features alone."""
+    from sklearn.neighbors import NearestNeighbors
+
+    train_matrix, holdout_matrix = _standardize(train, holdout, contract)
+    rng = np.random.default_rng(seed)
+    train_matrix = _sample_rows(train_matrix, MAX_TRAIN_ROWS, rng)
+    looked_up = _sample_rows(holdout_matrix, MAX_ROWS, rng)
+    n_neighbours = min(N_NEIGHBOURS, len(train_matrix))
+    index = NearestNeighbors(n_neighbors=n_neighbours).fit(train_matrix)
+    distances, neighbours = index.kneighbors(looked_up)
+    local_draws = _draw_from_neighbourhoods(train_matrix, neighbours, rng)
+    draw_distances, _ = index.kneighbors(local_draws)
+    is_near = _is_near_copy(distances)
+    chance = max(_chance_by_dimension(distances), float(_is_near_copy(draw_distances).mean()))
+    is_exact = contract.hash_features(holdout).isin(set(contract.hash_features(train)))
+    return HoldoutIndependence(
+        len(holdout), float(is_exact.mean()), float(is_near.mean()), min(chance, 1.0)
+    )
+
+
+def find_undeclared_entities(
+    train: pd.DataFrame, contract: Contract, groups: pd.Series, *, seed: int
+) -> pd.DataFrame:
+    """Try each column whose values repeat as the entity, and the rows around each row.
+
+    A quick model is cross-validated twice, with the groups as declared and with the column's
+    groups kept apart as well. A loss of quality beyond chance shows that rows of one group know
+    each other's outcome.
+
+    Parameters
+    ----------
+    groups : Series
+        Group of each train row, as the split keeps them together.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``column`` (empty: the rows around a row), ``groups``, ``together, apart`` (the
+        quality, ROC AUC or R²), ``loss, low, high`` and ``is_suspect``; largest loss first.
+    """
+    rows = [
+        {
+            "column": name,
+            "groups": train[name].nunique(),
+            **_try_grouping(train, contract, groups, train[name], seed),
+        }
+        for name in _candidate_entities(train, contract)
+    ]
+    rows += [{"column": "", "groups": None, **_try_neighbours(train, contract, groups, seed)}]
+    table = pd.DataFrame(rows, columns=GROUPING_COLUMNS).dropna(subset=["loss"])
+    is_confirmed = [bool(name) and contract.is_confirmed(name) for name in table["column"]]
+    gain = table["together"] - tasks.get_task(contract).quality_chance_level
+    # A smooth function loses a little, too, where the nearest rows are left out.
+    is_large = (table["column"] != "") | (table["loss"] > gain / 2)
+    table["is_suspect"] = (
+        (table["low"] > MAX_QUALITY_LOSS) & is_large & ~np.array(is_confirmed, dtype=bool)
+    )
+    return table.sort_values("loss", ascending=False, kind="stable", ignore_index=True)
+
+
+def describe_suspicions(groupings: pd.DataFrame, contract: Contract) -> list[str]:
+    """A sentence for each suspicious grouping of ``find_undeclared_entities``."""
+    measure = metric_label(tasks.get_task(contract).quality_metric)
+    return [
+        f"The holdout may not be independent: a quick model reaches {measure} "
+        f"{row.together:.2f}, but {row.apart:.2f} when "
+        + (
+            f"rows of one {contract.label(row.column)} are kept together. Give {row.column} the "
+            "role entity in the contract, or confirm it with a reason."
+            if row.column
+            else "the nearest rows are left out. Give the column that such rows have in common "
+            "the role entity in the contract."
+        )
+        for row in groupings[groupings["is_suspect"]].itertuples()
+    ]
+
+
+def _candidate_entities(train: pd.DataFrame, contract: Contract) -> list[str]:
+    """Columns whose values repeat as often as those of an entity would, most values first."""
+    roles = ("id", "dropped", "sensitive", "feature")
+    n_values = {
+        name: train[name].nunique()
+        for name, column in contract.columns.items()
+        if name in train and column.role in roles and column.type not in ("number", "boolean")
+    }
+    candidates = [
+        name
+        for name, n in n_values.items()
+        if n >= MIN_GROUPS and len(train) / n >= MIN_ROWS_PER_GROUP
+    ]
+    return sorted(candidates, key=lambda name: -n_values[name])[:MAX_CANDIDATES]
+
+
+def _try_grouping(
+    train: pd.DataFrame, contract: Contract, groups: pd.Series, values: pd.Series, seed: int
+) -> dict[str, float]:
+    """Quality of quick models whose folds ignore a column's groups, and keep them apart."""
+    values = values.astype(object).where(values.notna(), None).map(repr)
+    is_sampled = _sample_groups(values, MAX_MODEL_ROWS, seed)
+    rows, values = train[is_sampled], values[is_sampled]
+    matrix, _ = _standardize(rows, rows, contract)
+    outcome = contract.encode_target(rows).to_numpy()
+    declared = groups[is_sampled].reset_index(drop=True)
+    joined = _join_groups(declared, values.reset_index(drop=True))
+    scores = [
+        _predict_out_of_fold(matrix, outcome, assign_folds(grouping, None, N_FOLDS), contract, seed)
+        for grouping in (declared, joined)
+    ]
+    return _compare_quality(*scores, outcome, joined.to_numpy(), contract, seed)
+
+
+def _try_neighbours(
+    train: pd.DataFrame, contract: Contract, groups: pd.Series, seed: int
+) -> dict[str, float]:
+    """Quality of the nearest rows of other groups as predictions, and of those farther away."""
+    from sklearn.neighbors import NearestNeighbors
+
+    rng = np.random.default_rng(seed)
+    n_neighbours = min(2 * N_NEIGHBOURS, len(train))
+    matrix, _ = _standardize(train, train, contract)
+    outcome = contract.encode_target(train).to_numpy()
+    group_codes = pd.factorize(groups)[0]
+    chosen = rng.permutation(len(train))[:MAX_ROWS]
+    index = NearestNeighbors(n_neighbors=n_neighbours).fit(matrix)
+    neighbours = index.kneighbors(matrix[chosen], return_distance=False)
+    is_own = group_codes[neighbours] == group_codes[chosen][:, None]
+    order = np.argsort(is_own, axis=1, kind="stable")
+    neighbours = np.take_along_axis(neighbours, order, axis=1)
+    if (~is_own).sum(axis=1).min() < N_NEIGHBOURS:
+        return {}
+    nearest, farther = (
+        _mean_outcome(outcome[neighbours[:, part]], contract)
+        for part in (slice(0, N_NEAREST), slice(N_NEIGHBOURS // 2, N_NEIGHBOURS))
+    )
+    return _compare_quality(nearest, farther, outcome[chosen], group_codes[chosen], contract, seed)
+
+
+def _compare_quality(
+    together: np.ndarray,
+    apart: np.ndarray,
+    outcome: np.ndarray,
+    groups: np.ndarray,
+    contract: Contract,
+    seed: int,
+) -> dict[str, float]:
+    """Quality of both predictions and the loss between them, with its 95% interval by group."""
+    task = tasks.get_task(contract)
+    if not task.is_evaluable(outcome):
+        return {}
+    metric = task.metric_functions()[task.quality_metric]
+
+    def compute_loss(weight: np.ndarray) -> np.ndarray:
+        return metric(outcome, together, weight) - metric(outcome, apart, weight)
+
+    unit_weights = np.ones(len(outcome))
+    low, high = bootstrap_ci(compute_loss, bootstrap_counts(groups, N_RESAMPLES, seed))
+    return {
+        "together": metric(outcome, together, unit_weights),
+        "apart": metric(outcome, apart, unit_weights),
+        "loss": float(compute_loss(unit_weights)),
+        "low": low,
+        "high": high,
+    }
+
+
+def _mean_outcome(outcomes: np.ndarray, contract: Contract) -> np.ndarray:
+    """Mean outcome of each row's neighbours, in the form of ``ScoredRows.score``."""
+    n_classes = len(contract.classes)
+    if n_classes <= 2:
+        return outcomes.mean(axis=1)
+    return (outcomes[:, :, None] == np.arange(n_classes)).mean(axis=1)
+
+
+def _predict_out_of_fold(
+    matrix: np.ndarray, outcome: np.ndarray, folds: np.ndarray, contract: Contract, seed: int
+) -> np.ndarray:
+    from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
+
+    n_classes = len(contract.classes)
+    scores = np.zeros((len(outcome), n_classes) if n_classes > 2 else len(outcome))
+    options = {"n_estimators": 50, "min_samples_leaf": 2, "random_state": seed}
+    for fold in range(N_FOLDS):
+        test = folds == fold
+        if not n_classes:
+            model = ExtraTreesRegressor(**options).fit(matrix[~test], outcome[~test])
+            scores[test] = model.predict(matrix[test])
+            continue
+        model = ExtraTreesClassifier(**options).fit(matrix[~test], outcome[~test])
+        probabilities = np.zeros((test.sum(), n_classes))
+        probabilities[:, model.classes_] = model.predict_proba(matrix[test])
+        scores[test] = probabilities if n_classes > 2 else probabilities[:, 1]
+    return scores
+
+
+def _sample_groups(values: pd.Series, max_rows: int, seed: int) -> pd.Series:
+    """Mask of whole groups with about ``max_rows`` rows together."""
+    share = max_rows / max(len(values), 1)
+    return hash_entities(values, seed) < share
+
+
+def _join_groups(first: pd.Series, second: pd.Series) -> pd.Series:
+    """Groups that keep together what either grouping keeps together."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    codes = [pd.factorize(groups)[0] for groups in (first, second)]
+    n_first, n_second = (code.max() + 1 for code in codes)
+    links = coo_array(
+        (np.ones(len(first)), (codes[0], codes[1] + n_first)),
+        shape=(n_first + n_second, n_first + n_second),
+    )
+    return pd.Series(connected_components(links, directed=False)[1][codes[0]])
+
+
+def _is_near_copy(distances: np.ndarray) -> np.ndarray:
+    """Whether the nearest neighbour is much closer than the neighbourhood's radius."""
+    return (distances[:, 0] <= NEAR_RATIO * distances[:, -1]) & (distances[:, -1] > 0)
+
+
+def _chance_by_dimension(distances: np.ndarray) -> float:
+    """Share of near copies that a smooth density gives at the dimension of the neighbourhoods.
+
+    In ``m`` dimensions the ratio of two distances, to the power of ``m``, is the ratio of the
+    numbers of neighbours. The dimension is taken from the farther half of the neighbours, which
+    copies of single rows do not reach.
+    """
+    n_neighbours = distances.shape[1]
+    middle = distances[:, n_neighbours // 2 - 1]
+    has_size = middle > 0
+    if not has_size.any():
+        return 1.0
+    growth = np.log(distances[has_size, -1] / middle[has_size])
+    if not (growth > 0).any():
+        return 1.0
+    dimension = np.log(2) / growth.mean()
+    return float(1 - (1 - NEAR_RATIO**dimension) ** (n_neighbours - 1))
+
+
+def _draw_from_neighbourhoods(
+    matrix: np.ndarray, neighbours: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Rows drawn anew: each value from one of the farther neighbours of a row.
+
+    Values on a grid, and categories, meet by chance as often as in the table itself.
+    """
+    farther = neighbours[:, neighbours.shape[1] // 2 :]
+    n_rows, n_columns = len(neighbours), matrix.shape[1]
+    chosen = rng.integers(0, farther.shape[1], (n_rows, n_columns))
+    donors = np.take_along_axis(farther, chosen, axis=1)
+    return matrix[donors, np.arange(n_columns)]
+
+
+def _sample_rows(matrix: np.ndarray, n_rows: int, rng: np.random.Generator) -> np.ndarray:
+    if len(matrix) <= n_rows:
+        return matrix
+    return matrix[np.sort(rng.choice(len(matrix), n_rows, replace=False))]
+
+
+def _standardize(
+    train: pd.DataFrame, other: pd.DataFrame, contract: Contract
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features as comparable numbers: ranks for numbers, target-free codes for categories."""
+    train_features, other_features = map(contract.select_features, (train, other))
+    train_columns, other_columns = [], []
+    for name in contract.feature_names:
+        reference, values = train_features[name], other_features[name]
+        if name in contract.categorical_features:
+            codes = pd.concat([reference, values]).astype(object)
+            numbers = pd.factorize(codes.where(codes.notna(), None))[0].astype(float)
+            reference, values = (
+                pd.Series(numbers[: len(reference)]),
+                pd.Series(numbers[len(reference) :]),
+            )
+        spread = reference.astype(float).std()
+        if not np.isfinite(spread) or spread == 0:
+            continue
+        centre, gap = reference.astype(float).median(), -3 * spread
+        for columns, series in ((train_columns, reference), (other_columns, values)):
+            numbers = series.astype(float).to_numpy()
+            columns.append(np.where(np.isnan(numbers), gap, numbers - centre) / spread)
+    return tuple(
+        np.column_stack(columns) if columns else np.zeros((len(rows), 1))
+        for columns, rows in ((train_columns, train), (other_columns, other))
+    )

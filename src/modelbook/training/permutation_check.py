@@ -1,0 +1,83 @@
+"""Compare once more with permuted targets: a pipeline that leaks nothing is at chance.
+
+The outcomes are permuted between whole entities (Ojala & Garriga 2010, "Permutation tests for
+studying classifier performance", JMLR 11), so that no feature predicts them. A family that is
+better than the baseline all the same has seen outcomes of rows that it was tested on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_metric, metric_label
+from modelbook.training.candidate import BASELINE, Candidate
+from modelbook.training.comparison import compare_families
+from modelbook.training.experiment import Experiment
+from modelbook.training.fold_tests import p_value_of_gain
+
+ALPHA = 0.01  # chance of an alarm without a leak, over all families
+COLUMNS = ["candidate", "value", "baseline", "p", "at_chance"]
+
+
+def compare_with_permuted_targets(
+    experiment: Experiment,
+    families: list[str],
+    metric: str,
+    budget: float,
+    *,
+    seed: int,
+    report_progress: Callable[..., None],
+) -> pd.DataFrame:
+    """Cross-validate the families on permuted targets until the budget is spent.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``candidate, value, baseline``, ``p`` (one-sided, of being better than the
+        baseline) and ``at_chance``; a row for each family that was scored.
+    """
+    if budget == 0:
+        return pd.DataFrame(columns=COLUMNS)
+    candidates = compare_families(
+        experiment.with_permuted_targets(seed),
+        families,
+        budget,
+        report_progress=report_progress,
+        log_candidate=lambda _: None,
+    )
+    return tabulate_candidates(candidates, metric)
+
+
+def tabulate_candidates(candidates: list[Candidate], metric: str) -> pd.DataFrame:
+    """Each scored family beside the baseline, with the p-value of being better."""
+    scored = {entry.family: entry for entry in candidates if entry.status == "ok"}
+    baseline = scored.pop(BASELINE, None)
+    if baseline is None:
+        return pd.DataFrame(columns=COLUMNS)
+    sign, rows = -1 if metric in LOWER_IS_BETTER else 1, []
+    for entry in scored.values():
+        gains = sign * (np.array(entry.folds[metric]) - np.array(baseline.folds[metric]))
+        p = p_value_of_gain(gains)
+        is_at_chance = not p < ALPHA / len(scored)
+        rows.append((entry.name, entry.mean[metric], baseline.mean[metric], p, is_at_chance))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def describe_permutation_check(table: pd.DataFrame, metric: str) -> str:
+    """Describe the result in a sentence."""
+    if table.empty:
+        return "The comparison was not repeated with permuted targets (learning_budget)."
+    beyond = table[~table["at_chance"]]
+    if len(beyond):
+        return (
+            f"With permuted targets {', '.join(beyond['candidate'])} is better than chance: "
+            "outcomes of test rows reach the training."
+        )
+    return (
+        f"With permuted targets all {len(table)} families are at chance "
+        f"({metric_label(metric)} {format_metric(table['value'].min())} to "
+        f"{format_metric(table['value'].max())})."
+    )

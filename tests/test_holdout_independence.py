@@ -1,0 +1,167 @@
+"""The holdout is proven apart: copies, near copies, undeclared entities and results too good to be true."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from modelbook.contract import Contract
+from modelbook.dataset import SPLIT_STRATEGIES, profiling, split_table
+from modelbook.dataset.holdout_independence import (
+    describe_suspicions,
+    find_undeclared_entities,
+    measure_independence,
+)
+from modelbook.errors import DataError
+
+N_FEATURES = 5
+
+
+def make_contract(**columns: dict[str, Any]) -> Contract:
+    features = {
+        f"x{number}": {"role": "feature", "type": "number", "meaning": "a number"}
+        for number in range(N_FEATURES)
+    }
+    target = {"y": {"role": "target", "type": "boolean", "meaning": "a coin"}}
+    about = {"title": "t", "question": "q", "source": "s", "licence": "l", "task": "binary"}
+    return Contract.model_validate(
+        {**about, "key": [], "columns": {**features, **target, **columns}}
+    )
+
+
+ID = {"id": {"role": "id", "type": "integer", "meaning": "number of the row"}}
+PLOT = {"plot": {"role": "dropped", "type": "integer", "meaning": "plot", "reason": "a name"}}
+
+
+def make_noise(
+    groups: int, rows_per_group: int, jitter: float, seed: int = 0
+) -> tuple[Contract, pd.DataFrame]:
+    """Groups of rows that share features, up to a jitter, and outcome; nothing predicts a group."""
+    rng, n_rows = np.random.default_rng(seed), groups * rows_per_group
+    numbers = np.repeat(rng.normal(size=(groups, N_FEATURES)), rows_per_group, axis=0)
+    frame = pd.DataFrame(
+        numbers + jitter * rng.normal(size=numbers.shape),
+        columns=[f"x{number}" for number in range(N_FEATURES)],
+    ).assign(
+        y=np.repeat(rng.integers(0, 2, groups), rows_per_group),
+        id=np.arange(n_rows),
+        plot=np.repeat(np.arange(groups), rows_per_group),
+    )
+    contract = make_contract(**ID, **PLOT).model_copy(update={"key": ["id"]})
+    return contract, contract.conform(frame)
+
+
+def split(contract: Contract, frame: pd.DataFrame):
+    return split_table(frame, contract, holdout_share=0.2, train_until=None, seed=42)
+
+
+@pytest.mark.parametrize("strategy", ["group", "random"])
+def test_copies_with_a_key_of_their_own_stay_on_one_side(strategy: str) -> None:
+    contract, frame = make_noise(300, 5, jitter=0)
+    parts = split_table(
+        frame, contract, holdout_share=0.2, train_until=None, seed=42, strategy_name=strategy
+    )
+    assert not set(parts.train["plot"]) & set(parts.holdout["plot"])
+    measured = measure_independence(parts.train, parts.holdout, contract, seed=0)
+    assert (measured.exact_share, measured.copied_share) == (0, 0)
+    assert measured.independent_rows == len(parts.holdout)
+
+
+@pytest.mark.parametrize("jitter", [0, 1e-3])
+def test_a_holdout_of_copies_is_refused(jitter: float) -> None:
+    contract, frame = make_noise(300, 5, jitter)
+    is_holdout = np.random.default_rng(1).random(len(frame)) < 0.2
+    measured = measure_independence(frame[~is_holdout], frame[is_holdout], contract, seed=0)
+    assert measured.exact_share > 0.99 if jitter == 0 else measured.exact_share == 0
+    assert measured.copied_share > 0.99
+    assert measured.independent_rows < 5
+    with pytest.raises(DataError, match="no entity"):
+        measured.require_independence(0.2, contract)
+    measured.require_independence(1, contract)
+
+
+def table_of(name: str, rng: np.random.Generator) -> np.ndarray:
+    """Tables without copies, which chance lets meet more or less often."""
+    curve = rng.normal(size=2000)
+    return {
+        "one number": np.column_stack([curve] * N_FEATURES),
+        "normal": rng.normal(size=(2000, N_FEATURES)),
+        "grid": rng.integers(0, 5, (2000, N_FEATURES)),
+        "curve": np.column_stack([curve, curve**2, np.sin(3 * curve), np.exp(curve), curve**3]),
+        "counts": rng.poisson(2, (2000, N_FEATURES)),
+    }[name]
+
+
+@pytest.mark.parametrize("name", ["one number", "normal", "grid", "curve", "counts"])
+def test_rows_that_meet_by_chance_are_no_copies(name: str) -> None:
+    rng, contract = np.random.default_rng(3), make_contract()
+    frame = contract.conform(
+        pd.DataFrame(table_of(name, rng), columns=contract.feature_names).assign(
+            y=rng.integers(0, 2, 2000)
+        )
+    )
+    parts = split(contract, frame)
+    measured = measure_independence(parts.train, parts.holdout, contract, seed=0)
+    assert measured.copied_share < 0.1
+
+
+def groupings_of(contract: Contract, frame: pd.DataFrame) -> pd.DataFrame:
+    groups = SPLIT_STRATEGIES["group"].groups(frame, contract)
+    return find_undeclared_entities(frame, contract, groups, seed=0).set_index("column")
+
+
+def test_a_dropped_column_whose_groups_know_the_outcome_is_named() -> None:
+    contract, frame = make_noise(150, 8, jitter=0.3)
+    found = groupings_of(contract, frame)
+    assert found.loc["plot", "together"] > 0.85
+    assert found.loc["plot", "apart"] < 0.6
+    assert found["is_suspect"].to_dict() == {"plot": True, "": True}
+    assert any("plot" in text for text in describe_suspicions(found.reset_index(), contract))
+    declared = {name: column for name, column in contract.columns.items() if name != "plot"}
+    declared["plot"] = contract.columns["plot"].model_copy(update={"role": "entity"})
+    assert not groupings_of(contract.model_copy(update={"columns": declared}), frame)[
+        "is_suspect"
+    ].any()
+
+
+def test_a_confirmed_column_is_not_suspected() -> None:
+    contract, frame = make_noise(150, 8, jitter=0.3)
+    columns = {**contract.columns}
+    columns["plot"] = columns["plot"].model_copy(update={"confirmed": "plots come again"})
+    assert not groupings_of(contract.model_copy(update={"columns": columns}), frame).loc[
+        "plot", "is_suspect"
+    ]
+
+
+def test_rows_without_groups_are_not_suspected() -> None:
+    contract, frame = make_noise(1200, 1, jitter=0)
+    frame = frame.assign(
+        plot=np.random.default_rng(1).integers(0, 150, 1200),
+        y=(frame["x0"] + frame["x1"] > 0).astype("int64"),
+    )
+    assert not groupings_of(contract, frame)["is_suspect"].any()
+
+
+def test_two_columns_whose_difference_is_the_answer_are_a_suspected_pair() -> None:
+    contract, frame = make_noise(1000, 1, jitter=0)
+    frame = frame.assign(x1=frame["x0"] - (2 * frame["y"] - 1) * 0.01)
+    associations = profiling.measure_associations(frame, contract)
+    assert profiling.find_suspected_leaks(associations, 0.9, contract) == []
+    pairs = profiling.find_suspected_pairs(frame, contract, associations, 0.9)
+    assert len(pairs) == 1
+    assert {"x0", "x1"} <= set(pairs[0].split())
+
+
+def test_a_column_that_nearly_decides_is_suspected_until_the_contract_confirms_it() -> None:
+    contract, frame = make_noise(1000, 1, jitter=0)
+    frame = frame.assign(x3=frame["y"] + np.random.default_rng(0).normal(0, 0.48, 1000))
+    associations = profiling.measure_associations(frame, contract)
+    assert associations.iloc[0]["strength"] == pytest.approx(0.93, abs=0.01)
+    assert profiling.find_suspected_leaks(associations, 0.9, contract) == ["x3"]
+    columns = {**contract.columns}
+    columns["x3"] = columns["x3"].model_copy(update={"confirmed": "measured before the outcome"})
+    confirmed = contract.model_copy(update={"columns": columns})
+    assert profiling.find_suspected_leaks(associations, 0.9, confirmed) == []
