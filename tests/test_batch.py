@@ -74,6 +74,35 @@ def test_parts_that_are_answered_at_the_same_time_keep_their_order(
     assert pd.read_parquet(tmp_path / "out.parquet")["place"].tolist() == list(range(len(frame)))
 
 
+@pytest.mark.parametrize("source", ["in.tsv", "in.csv.gz", "in.xlsx", "in.jsonl"])
+@pytest.mark.parametrize("target", ["out.csv", "out.tsv", "out.jsonl", "out.xlsx"])
+def test_a_table_of_any_kind_gives_a_file_of_any_kind(
+    run, source, target, tmp_path, frame, model, contract
+):
+    given = frame.head(150)[contract.input_names].rename(columns={"size": " size"})
+    if source == "in.xlsx":
+        given.to_excel(tmp_path / source, index=False)
+    elif source == "in.jsonl":
+        given.to_json(tmp_path / source, orient="records", lines=True)
+    else:
+        given.to_csv(tmp_path / source, index=False, sep="\t" if source == "in.tsv" else ",")
+    assert (run(source, target).rows, run(source, f"2{target}").rejected_rows) == (150, 0)
+    out = {
+        "csv": pd.read_csv, "tsv": lambda path: pd.read_csv(path, sep="\t"), "xlsx": pd.read_excel,
+        "jsonl": lambda path: pd.read_json(path, lines=True),
+    }[target.rpartition(".")[2]](tmp_path / target)  # fmt: skip
+    wanted = model.predict_proba(contract.select_features(frame.head(150)))[:, 1]
+    np.testing.assert_allclose(out["probability_1"], wanted, atol=1e-6)
+
+
+def test_an_address_is_refused_before_anything_is_scored(run, tmp_path, scorer, monkeypatch):
+    monkeypatch.setattr(scorer, "predict_scores", lambda *given: pytest.fail("scored"))
+    for target in ("s3://bucket/out.csv", "gs://bucket/out.parquet"):
+        with pytest.raises(DataError, match="address"):
+            batch.check_output(Path(target))
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("source", ["in.csv", "in.parquet"])
 @pytest.mark.parametrize("target", ["out.csv", "out.parquet"])
 def test_rows_keep_order_and_columns_and_are_answered_as_the_model_does(
@@ -159,7 +188,7 @@ def test_what_cannot_be_answered_is_refused_and_leaves_nothing(run, tmp_path, fr
         ("other.csv", "out.csv", ["other.csv", "size"]), ("empty.csv", "out.csv", ["empty.csv"]),
         ("header.csv", "out.csv", ["header.csv"]), ("wide.csv", "out.csv", ["wide.csv"]),
         ("broken.parquet", "out.csv", ["broken.parquet"]), ("nowhere.csv", "out.csv", ["nowhere.csv"]),
-        ("in.csv", "out.xlsx", ["out.xlsx"]), ("in.csv", "there.csv", ["there.csv"]),
+        ("in.csv", "out.txt", ["out.txt"]), ("in.csv", "there.csv", ["there.csv"]),
     ):  # fmt: skip
         with pytest.raises(DataError) as caught:
             run(source, target)

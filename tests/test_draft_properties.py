@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from modelbook.contract import Contract
 from modelbook.contract.file_layout import FileLayout
 from modelbook.dataset import read_table, read_without_contract
-from modelbook.draft import draft_book, writer
+from modelbook.draft import DraftOptions, draft_book, writer
 from modelbook.errors import ModelbookError
 
 EASY = settings(
@@ -66,12 +66,13 @@ def tables(draw: Any) -> pd.DataFrame:
 @given(tables(), st.sampled_from([None, "binary", "multiclass", "regression"]))
 def test_a_table_is_drafted_or_refused(frame: pd.DataFrame, task: str | None) -> None:
     try:
-        made = draft_book(frame, "y", title="t", source="s", task=task)
+        made = draft_book(frame, "y", title="t", source="s", options=DraftOptions(task=task))
     except ModelbookError:
         return
     agreed = made.contract
     assert agreed.find_violations(frame).empty
     assert Contract.model_validate(yaml.safe_load(writer.render_contract(made))) == agreed
+    frame = agreed.select_training_rows(frame)
     told = agreed.conform(frame)
     assert agreed.find_violations(told).empty
     pd.testing.assert_frame_equal(agreed.conform(told), told)

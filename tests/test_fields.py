@@ -120,13 +120,6 @@ def test_one_value_is_read_as_a_series_of_them_is(
 ) -> None:
     column, given = contract.columns[name], pd.Series([value], dtype=object)
     told = column.parse_value(value)
-    if (
-        isinstance(value, str)
-        and column.type in ("integer", "boolean", "number")
-        and not column.parse
-    ):
-        assert told is None  # a request is typed: a number in quotes is none
-        return
     parsed = column.parse_values(given)
     if parsed.isna()[0] or not column.valid_mask(given)[0]:
         assert told is None
@@ -155,7 +148,7 @@ def test_rows_of_requests_are_what_training_sees(contract: Contract) -> None:
 
 WRONG = {
     "price": ["1,62", "-£3.00", True, "9" * 100_000, {"a": 1}], "share": [None, "?", "a lot"],
-    "born": ["never", "29.02.1984", 10**400], "town": [["Bath"]], "rooms": ["3", 2.5], "size": ["xl", ""],
+    "born": ["never", "29.02.1984", 10**400], "town": [["Bath"]], "rooms": ["three", 2.5], "size": ["xl", ""],
     "new": ["yes", 2], "at": ["2024-04-03"],
 }  # fmt: skip
 

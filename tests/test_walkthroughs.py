@@ -32,7 +32,8 @@ def walked(name: str, place: Path) -> BookDraft:
         word.removeprefix("--"): words[at + 1] for at, word in enumerate(words) if "--" in word
     }
     plan = planning.plan_draft(place, str(TABLES / name))
-    made = planning.draft_from_plan(plan, options.pop("target"), **options)
+    names = options.pop("columns", None)
+    made = planning.draft_from_plan(plan, options.pop("target"), column_names=names)
     table = read_table(plan.table, place, made.contract)
     made.contract.check(table)
     assert made.contract.select_features(table).shape == (

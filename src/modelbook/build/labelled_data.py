@@ -51,7 +51,7 @@ def collect_labelled_data(
 
     raw = dataset.read_table(table, root, contract)
     contract.check(raw)
-    table_rows = contract.conform(raw)
+    table_rows = contract.conform(contract.select_training_rows(raw))
     batch_rows_path = _batch_rows_path(root, book)
     batch_rows = (
         labelled_batch.select_absent_rows(

@@ -111,7 +111,9 @@ def check(
 
 @app.command()
 def new(
-    table: Annotated[str, typer.Argument(help="A file, a URL, or the URL of a database.")],
+    table: Annotated[
+        str, typer.Argument(help="A file, a folder of Parquet, a URL, or a database's URL.")
+    ],
     target: Annotated[str, typer.Option(help="The target column.")],
     book: Annotated[
         str | None, typer.Option(help="Name of the book; default: the table's.")
@@ -129,35 +131,55 @@ def new(
     drop: Annotated[
         list[str] | None, typer.Option(help="A column to leave out; may be repeated.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Write without asking.")] = False,
+    role: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN=ROLE", help="Role of a column; may be repeated."),
+    ] = None,
+    date_order: Annotated[
+        str | None, typer.Option(help="day-first or month-first; default: by the values.")
+    ] = None,
+    delimiter: Annotated[str | None, typer.Option(help="Sign between fields.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="Encoding of a text file.")] = None,
+    decimal: Annotated[str | None, typer.Option(help="Decimal mark: . or ,")] = None,
+    comment: Annotated[str | None, typer.Option(help="Sign that begins a comment.")] = None,
+    skip_rows: Annotated[
+        int | None, typer.Option(min=0, help="Lines before the header; default: detected.")
+    ] = None,
+    skip_footer: Annotated[int, typer.Option(min=0, help="Lines after the last row.")] = 0,
+    sheet: Annotated[str | None, typer.Option(help="Sheet of an Excel file.")] = None,
+    member: Annotated[str | None, typer.Option(help="File in a zip that holds several.")] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Write without asking; questions stay open.")
+    ] = False,
 ) -> None:
-    """Draft a book from a table: show each column's role and why, then write contract and env file.
+    """Draft a book from a table: show each column's role, and what to decide; then write it.
 
     Examples:  modelbook new people.csv --target left
     |  modelbook new sqlite:///shop.db --query people --target left
     """
-    from modelbook.cli import terminal
-    from modelbook.draft import planning, writer
+    from modelbook.cli import drafting
     from modelbook.stage import project
 
     with report_errors():
         root = project.find_root()
-        plan = planning.plan_draft(root, table, query, book)
-        draft = planning.draft_from_plan(
-            plan,
-            target,
-            task=task,
-            column_names=columns,
-            missing_markers=missing or [],
-            dropped_columns=drop or [],
+        layout = drafting.parse_layout(
+            delimiter=delimiter,
+            encoding=encoding,
+            decimal=decimal,
+            comment=comment,
+            skip_rows=skip_rows,
+            skip_footer=skip_footer,
+            sheet=sheet,
+            member=member,
         )
-        terminal.print_table(("column", "role", "type", "valid values", "why"), draft.guess_table())
-        typer.echo("".join(f"\n{line}" for line in [*draft.notes, draft.describe()]))
+        options = drafting.parse_options(task, missing, drop, role, date_order, decimal)
+        plan, draft = drafting.draft_and_prove(
+            root, table, query, book, target, columns, layout, options
+        )
+        drafting.show_draft(draft)
         if not (yes or confirm(f"Write contracts/{plan.book}.yaml and env.{plan.book}.yaml?")):
             raise typer.Exit(1)
-        for path in writer.write_draft(
-            root, plan.book, plan.table, draft, project.list_env_keys(root)
-        ):
+        for path in drafting.write_draft(root, plan, draft):
             typer.echo(f"wrote {path.relative_to(root)}")
     typer.echo(
         f"next: read contracts/{plan.book}.yaml, then {project.build_command(root, plan.book)}"

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from modelbook.contract import dates
 from modelbook.contract.parsing import (
+    BOOLEAN_TEXTS,
+    MISSING_VALUE_TEXTS,
     DecimalMark,
     NumberFormat,
     normalize_text,
@@ -159,6 +161,24 @@ class Column(BaseModel):
         format_text = f" as {self.parse}" if self.parse else ""
         return f"{self.type}{min_text}{max_text}{format_text}"
 
+    def read_cells(self, cells: pd.Series, decimal: DecimalMark = ".") -> pd.Series:
+        """Read text cells: NaN for a gap, and plain numbers by the file's decimal mark.
+
+        Words that stand for a gap in text files, such as ``NA``, do so unless they are categories.
+        """
+        texts = cells.map(lambda cell: cell.strip() if isinstance(cell, str) else cell)
+        cells = cells.where(~texts.isin(MISSING_VALUE_TEXTS.difference(self.categories or ())))
+        if decimal == "." or self.parse or self.type not in ("number", "integer"):
+            return cells
+        numbers = texts.map(
+            {
+                text: parse_number(text, "number", decimal)
+                for text in texts.unique()
+                if isinstance(text, str)
+            }
+        )
+        return numbers.astype(object).where(numbers.notna(), cells)
+
     def parse_values(self, values: pd.Series) -> pd.Series:
         """Convert values to the column's type; NaN or NaT when missing or unparsable."""
         if self.type in ("category", "text"):
@@ -257,10 +277,10 @@ class Column(BaseModel):
             return dates.parse_date(
                 value, self.format, self.period or tuple(self.parts or dates.DEFAULT_DATE_PARTS)
             )
-        parsed = parse_number(value, self.parse, self.decimal) if self.parse else value
-        return (
-            float(parsed) if not isinstance(parsed, str) and self.is_valid_number(parsed) else None
-        )
+        if self.type == "boolean" and value in BOOLEAN_TEXTS:
+            return BOOLEAN_TEXTS[value]
+        number = parse_number(value, self.parse, self.decimal)
+        return number if self.is_valid_number(number) else None
 
     def is_valid_number(self, value: float) -> bool:
         """Return whether one number meets the column's rule, like ``valid_mask`` for a series."""

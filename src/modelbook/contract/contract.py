@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, 
 
 from modelbook.contract.column import Column, Role
 from modelbook.contract.file_layout import FileLayout
+from modelbook.contract.open_question import OpenQuestion
 from modelbook.contract.parsing import mask_missing_markers, normalize_texts
 from modelbook.errors import ContractError, DataError
 
@@ -47,6 +48,9 @@ class Contract(BaseModel):
     contact: StrippedText = ""
     file: FileLayout = FileLayout()
     missing: list[str] = []
+    target_gaps: Literal["refuse", "leave_out"] = "refuse"
+    left_out_classes: list[str] = []
+    questions: list[OpenQuestion] = []
     columns: dict[str, Column]
 
     @model_validator(mode="after")
@@ -239,6 +243,20 @@ class Contract(BaseModel):
                 )
         return pd.DataFrame(columns, index=frame.index)
 
+    def select_training_rows(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return the rows to learn from: without those whose target the contract leaves out."""
+        if self.target not in frame or not (
+            self.target_gaps == "leave_out" or self.left_out_classes
+        ):
+            return frame
+        is_left_out = frame[self.target].isin([])
+        values = mask_missing_markers(frame[self.target], self.missing)
+        if self.target_gaps == "leave_out":
+            is_left_out |= values.isna()
+        if self.left_out_classes:
+            is_left_out |= normalize_texts(values).isin(self.left_out_classes)
+        return frame[~is_left_out].reset_index(drop=True)
+
     def select_features(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return the model's features: conformed feature columns, with dates as date parts."""
         return self.conform(
@@ -358,5 +376,6 @@ class Contract(BaseModel):
             self.encode_checked_target(frame)
         from modelbook.contract import violations
 
+        frame = self.select_training_rows(frame)
         violations.raise_on_violations(self.find_violations(frame), "the table")
         self.encode_checked_target(frame)

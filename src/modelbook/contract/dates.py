@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+
+from modelbook.contract.parsing import clip_timestamps
 
 if TYPE_CHECKING:
     import pandas as pd  # not at run time: the service image reads contracts without pandas
@@ -29,6 +32,8 @@ DATE_PART_MEANINGS: dict[DatePart, str] = {
     "weekday": "day of the week, 0 Monday to 6 Sunday",
     "hour": "hour of the day, 0 to 23",
 }
+QUARTER_FORMAT = "quarter"  # 2024Q1, 2024-Q1, Q1 2024: the first day of the quarter
+QUARTER_TEXT = re.compile(r"(?P<year>\d{4})[- ]?[Qq](?P<quarter>[1-4])|[Qq]([1-4])[- /]?(\d{4})")
 PERIOD_DIGITS = {"year": 4, "month": 6, "day": 8}
 
 
@@ -38,17 +43,20 @@ def parse_timestamps(values: pd.Series, date_format: str) -> pd.Series:
     Parameters
     ----------
     date_format : str
-        A ``strptime`` format, or ``ISO8601``. Integers such as 20210304 are read by their digits;
-        values that are dates already are kept.
+        A ``strptime`` format, ``ISO8601`` or ``quarter``. Integers such as 20210304 are read by
+        their digits; values that are dates already are kept.
     """
     import pandas as pd
 
     if values.dtype.kind == "M":
+        values = clip_timestamps(values)
         return (
             values.dt.tz_convert("UTC").dt.tz_localize(None) if values.dt.tz else values
         ).astype("datetime64[ns]")
     distinct_values = values.unique()
     texts = pd.Series([_to_date_text(value) for value in distinct_values], dtype=object)
+    if date_format == QUARTER_FORMAT:
+        texts, date_format = texts.map(_quarter_start, na_action="ignore"), "ISO8601"
     timestamps = (
         pd.to_datetime(texts, format=date_format, errors="coerce", utc=True)
         .dt.tz_localize(None)
@@ -114,6 +122,21 @@ def parse_date(
         if timestamps.isna()[0]
         else tuple(float(extract_date_part(timestamps, name)[0]) for name in unit_or_parts)
     )
+
+
+def format_date(timestamp: pd.Timestamp, date_format: str) -> str:
+    """Write a timestamp as ``parse_timestamps`` reads it."""
+    if date_format == QUARTER_FORMAT:
+        return f"{timestamp.year}Q{timestamp.quarter}"
+    return timestamp.isoformat() if date_format == "ISO8601" else timestamp.strftime(date_format)
+
+
+def _quarter_start(text: str) -> str | None:
+    match = QUARTER_TEXT.fullmatch(text)
+    if not match:
+        return None
+    year, quarter = (match[1], match[2]) if match[1] else (match[4], match[3])
+    return f"{year}-{3 * int(quarter) - 2:02d}-01"
 
 
 def _to_date_text(value: Any) -> Any:

@@ -1,17 +1,27 @@
-"""Layout of a book's file, for what cannot be detected from the file itself."""
+"""Layout of a book's file: every decision about how to read it that its content leaves open."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 
 class FileLayout(BaseModel):
-    """How to read a file; delimiter, encoding and decimal mark are detected unless given."""
+    """How to read a file. ``modelbook new`` writes what it detected; None: detected when read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     header: bool = True  # false: no header; the contract lists the columns in file order
     delimiter: str | None = Field(default=None, min_length=1, max_length=1)
     encoding: str | None = None
-    decimal: str | None = Field(default=None, pattern=r"^[.,]$")
+    decimal: Literal[".", ","] | None = None
+    comment: str | None = Field(
+        default=None, min_length=1, max_length=1
+    )  # rest of line is left out
+    skip_rows: int | None = Field(
+        default=None, ge=0
+    )  # lines, or rows of a sheet, before the header
+    skip_footer: int = Field(default=0, ge=0)  # lines, or rows of a sheet, after the last row
     sheet: str | None = None  # sheet of an Excel file; default: the first
+    member: str | None = None  # file in a zip archive that holds several

@@ -15,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd  # not at run time: the service image reads contracts without pandas
 
-NumberFormat = Literal["currency", "percent"]
+NumberFormat = Literal["number", "currency", "percent", "unit", "bound", "range"]
 DecimalMark = Literal[".", ","]
 
 # Texts that pandas reads as missing in CSV: requests must be read like the training table.
@@ -51,10 +51,15 @@ CURRENCY_CODE = (
 )
 
 
+MAGNITUDES = {"K": 1e3, "M": 1e6, "B": 1e9}  # of amounts, such as €30K
+PLAIN_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+UNIT = re.compile(r"(?<=[\d.,])\s*[^\W\d_][^\d,]*$|\s*[°µ]\S*$")  # what follows the number
+RANGE_MARK = re.compile(r"(?<=\d)\s*(?:-|–|—|to)\s*(?=\d)")
+
 # Common forms of amounts and percentages; the others are parsed by slower, general code.
 COMMON_NUMBER_PATTERNS = {
     mark: re.compile(
-        rf"\s*[£$€¥₹]?\s*(\d{{1,3}}(?:\{thousands_mark}\d{{3}})+|\d+)(?:\{mark}(\d+))?\s*[%£$€¥₹]?\s*"
+        rf"\s*[£$€¥₹]?\s*([1-9]\d{{0,2}}(?:\{thousands_mark}\d{{3}})+|\d+)(?:\{mark}(\d+))?\s*[%£$€¥₹]?\s*"
     )
     for mark, thousands_mark in ((".", ","), (",", "."))
 }
@@ -67,9 +72,8 @@ def parse_numbers(
 
     Parameters
     ----------
-    number_format : {"currency", "percent"}, optional
-        Format of texts: currency reads ``£1,623.85`` and ``(1,623.85)``, percent reads ``12.5 %``
-        as 12.5.
+    number_format : NumberFormat, optional
+        Format of texts: see ``parse_number``. None: numbers as Python writes them.
     decimal : {".", ","}
         Decimal mark of texts; the other one separates thousands.
     """
@@ -97,7 +101,9 @@ def normalize_texts(values: pd.Series) -> pd.Series:
 
 
 def mask_missing_markers(values: pd.Series, markers: list[str]) -> pd.Series:
-    """Replace blank texts and missing-value markers with NaN."""
+    """Replace blank texts and missing-value markers with NaN, and dates out of range with NaT."""
+    if values.dtype.kind == "M":
+        return clip_timestamps(values)
     if values.dtype != object:
         return values
     missing_texts = {"", *markers}
@@ -109,13 +115,32 @@ def mask_missing_markers(values: pd.Series, markers: list[str]) -> pd.Series:
     return values.where(~values.isin(missing_values), np.nan) if missing_values else values
 
 
-def parse_number(value: Any, number_format: NumberFormat, decimal: DecimalMark) -> float:
-    """Parse one value, like ``parse_numbers`` for a series."""
+def clip_timestamps(values: pd.Series) -> pd.Series:
+    """Convert timestamps to nanoseconds; NaT for years beyond their range, such as 9999."""
+    import pandas as pd
+
+    if values.dt.unit == "ns":
+        return values
+    bounds = [
+        pd.Timestamp(bound).tz_localize(values.dt.tz).as_unit(values.dt.unit)
+        for bound in ("1678-01-01", "2262-01-01")
+    ]
+    return values.where(values.between(*bounds)).dt.as_unit("ns")
+
+
+def parse_number(value: Any, number_format: NumberFormat | None, decimal: DecimalMark) -> float:
+    """Parse one value, like ``parse_numbers`` for a series; NaN if it is not a number.
+
+    ``number`` reads ``1,623.85``, ``currency`` ``£1,623.85``, ``(1,623.85)`` and ``€30K``,
+    ``percent`` ``12.5 %`` as 12.5, ``unit`` ``23.4 kmpl`` as 23.4, ``bound`` ``<0.5`` as 0.5, and
+    ``range`` ``2100 - 2850`` as its middle, 2475.
+    """
     if not isinstance(value, str):
         return float(value) if isinstance(value, int | float | np.number) else np.nan
-    if ("%" in value) == (number_format == "percent") and (
-        match := COMMON_NUMBER_PATTERNS[decimal].fullmatch(value)
-    ):
+    if number_format is None:
+        return float(value) if PLAIN_NUMBER.fullmatch(value.strip()) else np.nan
+    is_common_format = number_format == ("percent" if "%" in value else "currency")
+    if is_common_format and (match := COMMON_NUMBER_PATTERNS[decimal].fullmatch(value)):
         return float(f"{match[1].replace('.', '').replace(',', '')}.{match[2] or 0}")
     text = (
         "".join(
@@ -124,13 +149,23 @@ def parse_number(value: Any, number_format: NumberFormat, decimal: DecimalMark) 
         .strip()
         .replace("−", "-")
     )
+    if number_format == "range":
+        ends = [_parse_plain_number(end, decimal) for end in RANGE_MARK.split(text)]
+        return sum(ends) / len(ends) if len(ends) <= 2 and ends[0] <= ends[-1] else np.nan
+    factor = 1.0
     if number_format == "percent":
         text = text.removesuffix("%").strip()
-    else:
+    elif number_format == "unit":
+        text = UNIT.sub("", text)
+    elif number_format == "bound":
+        text = text.lstrip("<>≤≥=~ ")
+    elif number_format == "currency":
         text, is_negative = _strip_sign_and_currency(text)
+        if text[-1:].upper() in MAGNITUDES and text[-2:-1].isdigit():
+            text, factor = text[:-1], MAGNITUDES[text[-1:].upper()]
         if is_negative:
             text = f"-{text}"
-    return _parse_plain_number(text, decimal)
+    return factor * _parse_plain_number(text, decimal)
 
 
 def _strip_sign_and_currency(text: str) -> tuple[str, bool]:
@@ -150,13 +185,11 @@ def _strip_sign_and_currency(text: str) -> tuple[str, bool]:
 def _parse_plain_number(text: str, decimal: DecimalMark) -> float:
     """Parse a number with thousands separated by a blank, an apostrophe, a comma or a point."""
     thousands_mark = "," if decimal == "." else "."
-    pattern = (
-        rf"-?(\d{{1,3}}([{re.escape(thousands_mark)} '’]\d{{3}})+|\d+)({re.escape(decimal)}\d+)?"
-        rf"|-?{re.escape(decimal)}\d+"
-    )
-    if not re.fullmatch(pattern, text):
+    separators, mark = rf"[{re.escape(thousands_mark)} '’]", re.escape(decimal)
+    whole = rf"([1-9]\d{{0,2}}({separators}\d{{3}})+|\d+)"
+    if not re.fullmatch(rf"[-+]?({whole}({mark}\d*)?|{mark}\d+)", text):
         return np.nan
-    return float(re.sub(rf"[{re.escape(thousands_mark)} '’]", "", text).replace(decimal, "."))
+    return float(re.sub(separators, "", text).replace(decimal, "."))
 
 
 def normalize_text(value: Any) -> Any:
@@ -171,3 +204,18 @@ def normalize_text(value: Any) -> Any:
         return np.nan if pd.isna(value) else str(value)
     text = value.strip()
     return re.sub(r"^(-?\d+)\.0+$", r"\1", text) if text else np.nan
+
+
+def find_decimal_marks(texts: list[str]) -> list[DecimalMark]:
+    """Return the decimal marks by which all texts are numbers; both if two readings differ.
+
+    ``1,234`` is 1234 or 1.234; ``0,234`` and ``50,3`` can only have a decimal comma.
+    """
+    marks: tuple[DecimalMark, DecimalMark] = (".", ",")
+    fitting = [
+        mark
+        for mark in marks
+        if not any(np.isnan(parse_number(text, "number", mark)) for text in texts)
+    ]
+    is_ambiguous = len(fitting) == 2 and any(mark in text for text in texts for mark in ".,")
+    return fitting if is_ambiguous else fitting[:1]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from modelbook.contract.parsing import normalize_texts
 from modelbook.errors import ContractViolationError
 
 if TYPE_CHECKING:
@@ -98,11 +99,14 @@ def _find_value_violations(
     contract: Contract, name: str, values: pd.Series
 ) -> Iterator[RuleViolations]:
     column = contract.columns[name]
-    if not column.nullable:
-        rows = np.flatnonzero(values.isna())
-        yield rows, values.iloc[rows], "must not be missing"
-    rows = np.flatnonzero(~column.valid_mask(values))
-    yield rows, values.iloc[rows], f"must be {column.describe_rule()}"
+    is_target = name == contract.target
+    if is_target and contract.left_out_classes:
+        values = values[~normalize_texts(values).isin(contract.left_out_classes)]
+    if not (column.nullable or (is_target and contract.target_gaps == "leave_out")):
+        missing = values[values.isna()]
+        yield missing.index, missing, "must not be missing"
+    invalid = values[~column.valid_mask(values)]
+    yield invalid.index, invalid, f"must be {column.describe_rule()}"
 
 
 def _find_duplicate_keys(contract: Contract, frame: pd.DataFrame) -> pd.DataFrame:

@@ -61,6 +61,14 @@ def list_dropped_columns(contract: Contract) -> pd.DataFrame:
     return pd.DataFrame(dropped_columns, columns=["column", "meaning", "reason"])
 
 
+def list_open_questions(contract: Contract) -> pd.DataFrame:
+    """Every question of the draft that nobody answered; columns as ``OpenQuestion``'s fields."""
+    return pd.DataFrame(
+        [question.model_dump() for question in contract.questions],
+        columns=["about", "decided", "consequence", "change"],
+    )
+
+
 def summarize_subsets(data_split: DataSplit, contract: Contract) -> pd.DataFrame:
     """Size and target of train, holdout and batches.
 

@@ -70,8 +70,8 @@ class DatabaseSource:
             return hashlib.file_digest(file, "sha256").hexdigest() + self._query
 
     def read(
-        self, layout: FileLayout, missing_markers: list[str], column_names: list[str] | None
-    ) -> pd.DataFrame:
+        self, layout: FileLayout, column_names: list[str] | None
+    ) -> tuple[pd.DataFrame, FileLayout]:
         import pandas as pd
         from sqlalchemy import create_engine
         from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
@@ -95,7 +95,7 @@ class DatabaseSource:
             ) from None
         try:
             with engine.connect() as connection:
-                return pd.read_sql_query(self._select_statement(engine), connection)
+                return pd.read_sql_query(self._select_statement(engine), connection), layout
         except (DBAPIError, SQLAlchemyError, pd.errors.DatabaseError) as error:
             raise self._to_data_error(error) from None
         finally:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from modelbook.dataset import excel
 from modelbook.errors import DataError
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from modelbook.contract.file_layout import FileLayout
 
+FileFormat = Literal["text", "parquet", "excel", "json"]
 COMPRESSION_SIGNATURES = {
     b"\x1f\x8b": "gzip",
     b"BZh": "bz2",
@@ -27,13 +29,15 @@ SUPPORTED_FORMATS = (
 
 
 def read_file(
-    path: Path,
-    display_name: str,
-    layout: FileLayout,
-    missing_markers: list[str],
-    column_names: list[str] | None,
-) -> pd.DataFrame:
+    path: Path, display_name: str, layout: FileLayout, column_names: list[str] | None
+) -> tuple[pd.DataFrame, FileLayout]:
     """Read a file of any supported format; ``display_name`` is its name in messages.
+
+    Returns
+    -------
+    DataFrame, FileLayout
+        The table as the file has it (cells of a text file are text), and the layout with what was
+        detected.
 
     Raises
     ------
@@ -51,17 +55,24 @@ def read_file(
             next="check the table's path",
         )
     try:
-        compression = _detect_compression(path)
-        start = _read_first_bytes(path, compression, display_name)
-        if start.startswith(b"PAR1"):
-            return pd.read_parquet(path)
-        if start.startswith(b"PK\x03\x04"):
-            return _read_excel(path, display_name, layout)
-        _reject_unsupported(start, display_name)
-        if start.lstrip(b"\xef\xbb\xbf \r\n\t")[:1] in (b"{", b"[") and _is_json(start):
-            return _read_json(path, compression, start)
-        return delimited.read_delimited(
-            path, display_name, compression, layout, missing_markers, column_names
+        compression = detect_compression(path)
+        file_format, start = detect_format(path, compression, display_name, layout)
+        if file_format == "parquet":
+            return name_index_columns(pd.read_parquet(path)), layout
+        if file_format == "excel":
+            return excel.read_sheet(path, display_name, layout, column_names)
+        if file_format == "json":
+            return _read_json(path, compression, start, layout), layout
+        frame, found = delimited.read_delimited(
+            path, display_name, compression, layout, column_names
+        )
+        return frame, layout.model_copy(
+            update={
+                "delimiter": found.delimiter,
+                "encoding": found.encoding,
+                "decimal": found.decimal,
+                "skip_rows": found.skip_rows,
+            }
         )
     except (
         ValueError,
@@ -77,7 +88,35 @@ def read_file(
         ) from None
 
 
-def _detect_compression(path: Path) -> str | None:
+def detect_format(
+    path: Path, compression: str | None, display_name: str, layout: FileLayout
+) -> tuple[FileFormat, bytes]:
+    """Detect a file's format from its content; returns it with the first bytes.
+
+    Raises
+    ------
+    DataError
+        If the format is not supported.
+    """
+    start = _read_first_bytes(path, compression, display_name, layout.member)
+    if start.startswith(b"PAR1"):
+        return "parquet", start
+    if start.startswith(b"PK\x03\x04"):
+        return "excel", start
+    _reject_unsupported(start, display_name)
+    if start.lstrip(b"\xef\xbb\xbf \r\n\t")[:1] in (b"{", b"[") and _is_json(start):
+        return "json", start
+    return "text", start
+
+
+def name_index_columns(frame: pd.DataFrame) -> pd.DataFrame:
+    """Make a column of each index that has a name, as a Parquet file may have."""
+    names = [name for name in frame.index.names if name is not None]
+    return frame.reset_index(level=names).reset_index(drop=True) if names else frame
+
+
+def detect_compression(path: Path) -> str | None:
+    """Detect the compression from the content, by pandas' name; None: not compressed."""
     with path.open("rb") as file:
         start = file.read(6)
     if start.startswith(b"PK\x03\x04"):
@@ -93,13 +132,15 @@ def _detect_compression(path: Path) -> str | None:
     )
 
 
-def _read_first_bytes(path: Path, compression: str | None, display_name: str) -> bytes:
+def _read_first_bytes(
+    path: Path, compression: str | None, display_name: str, member: str | None
+) -> bytes:
     """The first bytes after decompression."""
-    from pandas.io.common import get_handle
+    from modelbook.dataset.delimited import open_decompressed
 
     try:
-        with get_handle(path, "rb", compression=compression, is_text=False) as handles:
-            return handles.handle.read(1 << 16)
+        with open_decompressed(path, compression, member) as file:
+            return file.read(1 << 16)
     except (OSError, EOFError, ValueError, ImportError) as error:
         raise DataError(
             f"{display_name} cannot be decompressed: {error}",
@@ -136,35 +177,20 @@ def _is_json(first_bytes: bytes) -> bool:
         return len(first_bytes) == 1 << 16  # the first line is longer than what was read
 
 
-def _read_json(path: Path, compression: str | None, first_bytes: bytes) -> pd.DataFrame:
+def _read_json(
+    path: Path, compression: str | None, first_bytes: bytes, layout: FileLayout
+) -> pd.DataFrame:
     import pandas as pd
+
+    from modelbook.dataset.delimited import open_decompressed
 
     lines = not first_bytes.decode("utf-8-sig", errors="replace").lstrip().startswith("[")
-    frame = pd.read_json(
-        path,
-        lines=lines,
-        orient="records",
-        compression=compression,
-        convert_dates=False,
-        dtype=False,
-        precise_float=True,
-    )
-    for column in frame.select_dtypes(object):
-        if frame[column].map(lambda value: isinstance(value, dict | list)).any():
-            raise ValueError(
-                f"the field {column!r} contains lists or objects; a table needs one value per cell"
-            )
-    return frame
-
-
-def _read_excel(path: Path, display_name: str, layout: FileLayout) -> pd.DataFrame:
-    import pandas as pd
-
-    with pd.ExcelFile(path, engine="openpyxl") as book:
-        if layout.sheet is not None and layout.sheet not in book.sheet_names:
-            raise DataError(
-                f"{display_name} has no sheet {layout.sheet!r}",
-                expected=f"one of {', '.join(map(str, book.sheet_names))}",
-                next="correct `sheet` under `file` in the contract",
-            )
-        return book.parse(layout.sheet or 0, header=0 if layout.header else None)
+    with open_decompressed(path, compression, layout.member) as file:
+        return pd.read_json(
+            file,
+            lines=lines,
+            orient="records",
+            convert_dates=False,
+            dtype=False,
+            precise_float=True,
+        )

@@ -6,6 +6,13 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modelbook.contract.parsing import (
+    MISSING_VALUE_TEXTS,
+    DecimalMark,
+    clip_timestamps,
+    mask_missing_markers,
+)
+from modelbook.contract.text_layout import clean_column_name
 from modelbook.dataset.source import resolve_source
 from modelbook.errors import DataError
 from modelbook.redaction import redact
@@ -13,10 +20,11 @@ from modelbook.redaction import redact
 if TYPE_CHECKING:
     import pandas as pd
 
-    from modelbook.contract import Contract
+    from modelbook.contract import Column, Contract
     from modelbook.contract.file_layout import FileLayout
 
 
+CODE_TEXT = r"0\d+|[-+]?\d{16,}"  # a code with leading zeros, or more digits than a float holds
 ROW = "\0row"  # a column name that no table uses
 
 
@@ -41,12 +49,42 @@ def read_table(table: str, root: Path, contract: Contract | None = None) -> pd.D
     """
     from modelbook.contract.file_layout import FileLayout
 
-    layout, missing = (contract.file, contract.missing) if contract else (FileLayout(), [])
-    names = list(contract.columns) if contract and not layout.header else None
-    frame = read_without_contract(table, root, layout, missing, names)
-    if contract:
-        _check_readable(frame, contract, table)
+    if contract is None:
+        return read_without_contract(table, root, FileLayout(), [])
+    names = None if contract.file.header else list(contract.columns)
+    frame, layout = resolve_source(table, root).read(contract.file, names)
+    frame = read_text_columns(normalize_columns(frame, table), contract, layout.decimal or ".")
+    _check_readable(frame, contract, table)
     return frame
+
+
+def read_text_columns(
+    frame: pd.DataFrame, contract: Contract, decimal: DecimalMark = "."
+) -> pd.DataFrame:
+    """Read the columns of texts by the contract; others are left."""
+    for name in frame.select_dtypes(object).columns.intersection(list(contract.columns)):
+        frame[name] = read_text_column(
+            frame[name], contract.columns[name], contract.missing, decimal
+        )
+    return frame
+
+
+def read_text_column(
+    cells: pd.Series, column: Column, missing_markers: list[str], decimal: DecimalMark
+) -> pd.Series:
+    """Read a column of texts by its contract: gaps become NaN, and plain numbers numbers.
+
+    Texts that the column's type does not allow are left, to be shown as violations.
+    """
+    import pandas as pd
+
+    if pd.api.types.infer_dtype(cells, skipna=True) != "string":
+        return cells
+    cells = mask_missing_markers(column.read_cells(cells, decimal), missing_markers)
+    if column.parse or column.type not in ("number", "integer", "boolean"):
+        return cells
+    numbers = pd.to_numeric(cells, errors="coerce")
+    return numbers if numbers.notna().equals(cells.notna()) else cells
 
 
 def _check_readable(frame: pd.DataFrame, contract: Contract, table: str) -> None:
@@ -73,17 +111,57 @@ def read_without_contract(
     missing_markers: list[str],
     column_names: list[str] | None = None,
 ) -> pd.DataFrame:
-    """Read a table without a contract; ``column_names`` are for a file without a header."""
-    return normalize_columns(
-        resolve_source(table, root).read(layout, missing_markers, column_names), table
-    )
+    """Read a table without a contract; ``attrs["file"]`` is its layout with what was detected.
+
+    A column becomes numeric only if all its texts are numbers that can be read in one way; codes
+    with leading zeros and numbers of more digits than a float holds stay text.
+
+    Parameters
+    ----------
+    column_names : list of str, optional
+        Names for a file without a header.
+    """
+    frame, found = resolve_source(table, root).read(layout, column_names)
+    frame = normalize_columns(frame, table)
+    for name in frame.select_dtypes(object):
+        frame[name] = _infer_numbers(frame[name], missing_markers, found.decimal)
+    frame.attrs["file"] = found
+    return frame
+
+
+def _infer_numbers(cells: pd.Series, missing_markers: list[str], decimal: str | None) -> pd.Series:
+    import pandas as pd
+
+    if pd.api.types.infer_dtype(cells, skipna=True) != "string":
+        return cells
+    texts = cells.str.strip()
+    cells = mask_missing_markers(cells.where(~texts.isin(MISSING_VALUE_TEXTS)), missing_markers)
+    if decimal is None:
+        return cells
+    if not cells.notna().any():
+        return cells.astype("float64")
+    if texts.where(cells.notna()).str.fullmatch(CODE_TEXT).any():
+        return cells
+    if decimal == ",":
+        points = texts.where(cells.notna()).str.replace(",", ".", regex=False)
+        is_clear = ~texts.where(cells.notna()).str.contains(".", regex=False, na=False).any()
+        numbers = pd.to_numeric(points, errors="coerce") if is_clear else cells
+    else:
+        numbers = pd.to_numeric(cells, errors="coerce")
+    return numbers if numbers.dtype != object and numbers.notna().equals(cells.notna()) else cells
 
 
 def normalize_columns(frame: pd.DataFrame, table: str) -> pd.DataFrame:
-    """Give columns stripped, unique names and plain NumPy dtypes."""
+    """Give columns clean, unique names and plain NumPy dtypes.
+
+    Raises
+    ------
+    DataError
+        If two columns have one name, or a column holds lists or objects.
+    """
     import pandas as pd
 
-    frame.columns = pd.Index([str(name).strip() for name in frame.columns])
+    frame.columns = pd.Index([clean_column_name(name) for name in frame.columns])
     if duplicates := frame.columns[frame.columns.duplicated()].unique().tolist():
         raise DataError(
             f"{redact(table)} has more than one column {duplicates[0]!r}",
@@ -91,7 +169,10 @@ def normalize_columns(frame: pd.DataFrame, table: str) -> pd.DataFrame:
             next="rename them in the table, or in the query",
         )
     for name in frame.columns:
-        if isinstance(frame[name].dtype, pd.CategoricalDtype | pd.StringDtype):
+        _refuse_nested_values(frame[name], table)
+        if frame[name].dtype.kind == "M":
+            frame[name] = clip_timestamps(frame[name])
+        elif isinstance(frame[name].dtype, pd.CategoricalDtype | pd.StringDtype):
             frame[name] = frame[name].astype(object)
         elif (
             isinstance(frame[name].dtype, pd.api.extensions.ExtensionDtype)
@@ -99,6 +180,19 @@ def normalize_columns(frame: pd.DataFrame, table: str) -> pd.DataFrame:
         ):
             frame[name] = frame[name].to_numpy("float64", na_value=float("nan"))
     return frame
+
+
+def _refuse_nested_values(values: pd.Series, table: str) -> None:
+    import numpy as np
+
+    if values.dtype != object:
+        return
+    if values.map(lambda value: isinstance(value, dict | list | tuple | set | np.ndarray)).any():
+        raise DataError(
+            f"the column {values.name!r} of {redact(table)} contains lists or objects",
+            expected="one value in each cell",
+            next="split it into columns of one value each, or leave it out of the table",
+        )
 
 
 def quick_fingerprint(table: str, root: Path) -> str:

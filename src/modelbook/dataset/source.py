@@ -31,9 +31,12 @@ class TableSource(Protocol):
         """A value that changes when the table does, and is cheap to compute."""
 
     def read(
-        self, layout: FileLayout, missing_markers: list[str], column_names: list[str] | None
-    ) -> pd.DataFrame:
-        """Read the table; ``column_names`` are for a file without a header."""
+        self, layout: FileLayout, column_names: list[str] | None
+    ) -> tuple[pd.DataFrame, FileLayout]:
+        """Read the table as it is, and its layout with what was detected.
+
+        ``column_names`` are for a file without a header.
+        """
 
 
 def resolve_source(table: str, root: Path) -> TableSource:
@@ -110,11 +113,11 @@ class BundledSource:
         return f"statsmodels {version('statsmodels')}"
 
     def read(
-        self, layout: FileLayout, missing_markers: list[str], column_names: list[str] | None
-    ) -> pd.DataFrame:
+        self, layout: FileLayout, column_names: list[str] | None
+    ) -> tuple[pd.DataFrame, FileLayout]:
         from modelbook.dataset.bundled import TABLE_LOADERS
 
-        return TABLE_LOADERS[self._name]()
+        return TABLE_LOADERS[self._name](), layout
 
 
 class FileSource:
@@ -128,14 +131,14 @@ class FileSource:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     def read(
-        self, layout: FileLayout, missing_markers: list[str], column_names: list[str] | None
-    ) -> pd.DataFrame:
+        self, layout: FileLayout, column_names: list[str] | None
+    ) -> tuple[pd.DataFrame, FileLayout]:
         from modelbook.dataset import file_formats
 
         stamp_before = self._file_stamp()
         try:
-            frame = file_formats.read_file(
-                self.path, self._display_name, layout, missing_markers, column_names
+            frame_and_layout = file_formats.read_file(
+                self.path, self._display_name, layout, column_names
             )
         except OSError as error:
             raise DataError(
@@ -148,7 +151,7 @@ class FileSource:
                     expected="a file that is not being written",
                     next="wait until it is complete, then try again",
                 )
-        return frame
+        return frame_and_layout
 
     def _file_stamp(self) -> tuple[int, int, int] | None:
         try:
@@ -180,8 +183,8 @@ class RemoteSource:
         return hashlib.sha256(" ".join([self._redacted_url, *version_fields]).encode()).hexdigest()
 
     def read(
-        self, layout: FileLayout, missing_markers: list[str], column_names: list[str] | None
-    ) -> pd.DataFrame:
+        self, layout: FileLayout, column_names: list[str] | None
+    ) -> tuple[pd.DataFrame, FileLayout]:
         with TemporaryDirectory() as folder:
             name = re.sub(r"[^\w.-]", "_", self._url.split("?")[0].rstrip("/").rsplit("/", 1)[-1])
             path, fingerprint_before = Path(folder) / (name or "table"), self.quick_fingerprint()
@@ -191,7 +194,7 @@ class RemoteSource:
                     f"{self._redacted_url} changed while it was read",
                     next="try again when it is complete",
                 )
-            return FileSource(path, self._redacted_url).read(layout, missing_markers, column_names)
+            return FileSource(path, self._redacted_url).read(layout, column_names)
 
     def _call_filesystem(self, operation: Any) -> Any:
         import fsspec

@@ -43,6 +43,13 @@ def dropped_columns(table: pd.DataFrame) -> str:
     return f"{_count_noun(len(table), 'column is', 'columns are')} dropped{most_frequent}."
 
 
+def open_questions(table: pd.DataFrame) -> str:
+    """Column ``about``."""
+    if table.empty:
+        return "No decision is open."
+    return f"{_count_noun(len(table), 'decision is', 'decisions are')} open."
+
+
 def split_sizes(table: pd.DataFrame) -> str:
     """Columns ``part, rows, known``."""
     rows, known_shares = (

@@ -2,23 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
-from modelbook.contract import Contract
+from modelbook.contract import Contract, parsing
 from modelbook.contract.file_layout import FileLayout
+from modelbook.contract.open_question import OpenQuestion
+from modelbook.contract.parsing import DecimalMark
 from modelbook.contract.violations import describe_violation
 from modelbook.draft import column_types, leaks, roles
 from modelbook.draft.column_guess import ColumnGuess
-from modelbook.draft.target import describe_imbalance, draft_target
+from modelbook.draft.questions import Question
+from modelbook.draft.target import (
+    describe_imbalance,
+    draft_target,
+    find_left_out_rows,
+    raise_no_target,
+)
 from modelbook.errors import DataError
 
 MIN_ROWS = 20  # fewest rows of a table
 MAX_SLICES = 4
+MIN_ASKED_SCORE = 0.1  # score on its own from which a time column is asked about
 MAX_NAME_LENGTH = 200  # characters in a column name
+
+
+@dataclass(frozen=True)
+class DraftOptions:
+    """What a person decided beforehand.
+
+    Attributes
+    ----------
+    task : str or None
+        ``binary``, ``multiclass`` or ``regression``; None: inferred from the target.
+    missing_markers : list of str
+        Texts that mean a missing value, in addition to those detected.
+    dropped_columns : list of str
+        Columns to drop without inspecting them.
+    roles : dict
+        Roles by column.
+    decimal : {".", ","} or None
+        Decimal mark of numbers in texts.
+    day_first : bool or None
+        How to read dates such as 01/02/2024.
+    """
+
+    task: str | None = None
+    missing_markers: Sequence[str] = ()
+    dropped_columns: Sequence[str] = ()
+    roles: Mapping[str, str] = field(default_factory=dict)
+    decimal: DecimalMark | None = None
+    day_first: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -57,10 +94,9 @@ def draft_book(
     *,
     title: str,
     source: str,
-    task: str | None = None,
-    missing_markers: Sequence[str] = (),
-    dropped_columns: Sequence[str] = (),
+    options: DraftOptions | None = None,
     layout: FileLayout | None = None,
+    questions: Sequence[Question] = (),
 ) -> BookDraft:
     """Draft a book from a table.
 
@@ -68,59 +104,148 @@ def draft_book(
     ----------
     title, source : str
         Title of the table, and where it comes from.
-    task : str, optional
-        ``binary``, ``multiclass`` or ``regression``; inferred from the target unless given.
-    missing_markers : list of str
-        Texts that mean a missing value, in addition to those detected.
-    dropped_columns : list of str
-        Columns to drop without inspecting them.
+    layout : FileLayout, optional
+        How the table's file is read.
+    questions : list of Question
+        Questions about the file.
 
     Raises
     ------
     DataError
-        When nothing can be learned from the table, or a column must be corrected first.
+        When nothing can be learned from the table.
     """
-    _check_table(frame, target, dropped_columns)
+    options = options or DraftOptions()
+    _check_table(frame, target, options)
     frame = frame.reset_index(drop=True)
     markers = column_types.find_missing_markers(
-        frame.drop(columns=[*dropped_columns]), [*missing_markers]
+        frame.drop(columns=[*options.dropped_columns]), [*options.missing_markers]
     )
-    frame = frame.assign(
-        **{
-            name: column_types.parsing.mask_missing_markers(frame[name], markers)
-            for name in frame
-            if frame[name].dtype == object
-        }
-    )
-    inferred_task, target_guess = draft_target(frame, target, task)
+    frame = _mask_markers(frame, markers)
+    is_left_out, rare_classes, asked = find_left_out_rows(frame, target, options.task)
+    frame = frame[~is_left_out].reset_index(drop=True)
+    if len(frame) < MIN_ROWS:
+        raise DataError(
+            f"the target {target!r} is missing in all but {len(frame)} rows",
+            expected=f"at least {MIN_ROWS} rows with a target value",
+            next="fill in target values, or name another --target",
+        )
+    inferred_task, target_guess = draft_target(frame, target, options.task)
     guesses = [
-        target_guess if name == target else _guess_column(name, frame[name], dropped_columns)
+        target_guess if name == target else _guess_column(name, frame[name], options)
         for name in frame.columns
     ]
-    roles.assign_ids_and_entity(frame, guesses)
-    train_until = roles.assign_time_column(frame, guesses)
-    roles.drop_duplicate_columns(frame, guesses)
-    notes = [f"Read as missing values: {', '.join(map(repr, markers))}."] if markers else []
-    notes += [
-        *(describe_imbalance(frame, target_guess) if inferred_task != "regression" else []),
-        *roles.mark_sensitive_columns(guesses),
-    ]
-    header = {
+    odd_texts = [text for guess in guesses for text in guess.markers]
+    markers = list(dict.fromkeys([*markers, *odd_texts]))
+    frame = _mask_markers(frame, markers)
+    header: dict[str, Any] = {
         "title": title,
         "question": _phrase_question(target, target_guess, inferred_task),
         "source": source,
         "licence": "not stated",
         "task": inferred_task,
         "missing": markers,
+        "target_gaps": (
+            "leave_out" if any(question.kind == "target_gaps" for question in asked) else "refuse"
+        ),
+        "left_out_classes": rare_classes,
         "file": layout or FileLayout(),
     }
-    sample = frame.sample(leaks.MAX_ROWS, random_state=0) if len(frame) > leaks.MAX_ROWS else frame
-    notes += _drop_suspected_leaks(sample, guesses, _build_contract(header, guesses))
-    contract = _build_contract(header, guesses)
-    _check_draft(contract, frame)
+    train_until, notes = _assign_roles(frame, guesses, header, options)
+    if markers:
+        notes.insert(0, f"Read as missing values: {', '.join(map(repr, markers))}.")
+    if inferred_task != "regression":
+        notes += describe_imbalance(frame, target_guess)
+    contract = _drop_violating_columns(frame, guesses, header)
+    contract = contract.model_copy(
+        update={"questions": _collect_questions([*questions, *asked], guesses)}
+    )
     return BookDraft(
         contract, train_until, guesses, len(frame), [*notes, *_describe_sampling(len(frame))]
     )
+
+
+def _mask_markers(frame: pd.DataFrame, markers: list[str]) -> pd.DataFrame:
+    return frame.assign(
+        **{
+            name: parsing.mask_missing_markers(frame[name], markers)
+            for name in frame
+            if frame[name].dtype == object
+        }
+    )
+
+
+def _assign_roles(
+    frame: pd.DataFrame, guesses: list[ColumnGuess], header: dict[str, Any], options: DraftOptions
+) -> tuple[int | None, list[str]]:
+    """Assign the roles that were given, then those that names and values suggest."""
+    free_guesses = [guess for guess in guesses if guess.name not in options.roles]
+    _drop_copies(frame, guesses, free_guesses)
+    roles.assign_ids_and_entity(frame, free_guesses)
+    notes = roles.mark_sensitive_columns(free_guesses)
+    train_until = None
+    for guess in guesses:
+        if guess.name in options.roles:
+            train_until = _give_role(frame, guess, options.roles[guess.name]) or train_until
+    sample = frame.sample(leaks.MAX_ROWS, random_state=0) if len(frame) > leaks.MAX_ROWS else frame
+    scores = leaks.score_features(sample, _build_contract(header, guesses))
+    if not any(guess.role == "time" for guess in guesses):
+        train_until = _assign_time(frame, free_guesses, scores) or train_until
+    return train_until, notes + _drop_suspected_leaks(free_guesses, guesses, scores, header)
+
+
+def _drop_copies(
+    frame: pd.DataFrame, guesses: list[ColumnGuess], free_guesses: list[ColumnGuess]
+) -> None:
+    roles.drop_duplicate_columns(
+        frame, [guess for guess in guesses if guess in free_guesses or guess.role == "target"]
+    )
+
+
+def _give_role(frame: pd.DataFrame, guess: ColumnGuess, role: str) -> int | None:
+    """Give a column the role that a person named; return the last training period of a time."""
+    guess.questions.clear()
+    if role == "time":
+        parsed = roles.parse_periods(frame[guess.name], guess)
+        if parsed is None:
+            raise DataError(
+                f"{guess.name} cannot be the time: it holds neither dates nor whole numbers",
+                expected="dates, or numbers of periods",
+                next="correct --role",
+            )
+        return roles.assign_time(guess, *parsed, "time by --role")
+    if role in ("dropped", "id"):
+        guess.change_role(role, f"{role} by --role")
+    elif role == "entity":
+        is_integer = guess.contract_keys["type"] == "integer"
+        guess.contract_keys = {"role": role, "type": "integer" if is_integer else "text"}
+        guess.reason = "entity by --role"
+    else:
+        guess.contract_keys["role"] = role
+    return None
+
+
+def _assign_time(
+    frame: pd.DataFrame, guesses: list[ColumnGuess], scores: dict[str, float]
+) -> int | None:
+    found = roles.find_time_column(frame, guesses)
+    if found is None or sum(guess.role == "feature" for guess in guesses) < 2:
+        return None
+    guess, periods, time_keys = found
+    score = scores.get(guess.name, 0.0)
+    if score >= MIN_ASKED_SCORE:
+        guess.ask("time", score=score)
+    return roles.assign_time(
+        guess, periods, time_keys, "time by its name and the order of the rows"
+    )
+
+
+def _collect_questions(questions: list[Question], guesses: list[ColumnGuess]) -> list[OpenQuestion]:
+    """Rank the questions; of a column that is dropped, only why it is."""
+    ranked = sorted(
+        [*questions, *(question for guess in guesses for question in guess.questions)],
+        key=lambda question: question.rank,
+    )
+    return [question.to_open_question() for question in ranked]
 
 
 def _describe_sampling(n_rows: int) -> list[str]:
@@ -134,7 +259,7 @@ def _describe_sampling(n_rows: int) -> list[str]:
     ]
 
 
-def _check_table(frame: pd.DataFrame, target: str, dropped_columns: Sequence[str]) -> None:
+def _check_table(frame: pd.DataFrame, target: str, options: DraftOptions) -> None:
     if len(frame.columns) < 2:
         raise DataError(
             f"the table has only one column, {frame.columns[0]!r}"
@@ -160,18 +285,24 @@ def _check_table(frame: pd.DataFrame, target: str, dropped_columns: Sequence[str
             next="rename the column; a file without a header needs --columns",
         )
     if undroppable_columns := [
-        name for name in dropped_columns if name not in frame.columns or name == target
+        name
+        for name in [*options.dropped_columns, *options.roles]
+        if name not in frame.columns or name == target
     ]:
         raise DataError(
-            f"{undroppable_columns[0]!r} cannot be dropped",
+            f"{undroppable_columns[0]!r} cannot be dropped or given a role",
             expected="a column of the table, and not the target",
-            next="correct --drop",
+            next="correct --drop or --role",
         )
+    if target not in frame.columns:
+        raise_no_target(frame, target)
 
 
-def _guess_column(name: str, values: pd.Series, dropped_columns: Sequence[str]) -> ColumnGuess:
-    if name not in dropped_columns:
-        return column_types.guess_column(name, values)
+def _guess_column(name: str, values: pd.Series, options: DraftOptions) -> ColumnGuess:
+    if name not in options.dropped_columns:
+        return column_types.guess_column(
+            name, values, decimal=options.decimal, day_first=options.day_first
+        )
     guess = ColumnGuess(name, {"role": "feature", "type": "text"}, "")
     guess.change_role("dropped", "dropped by --drop")
     return guess
@@ -218,48 +349,67 @@ def _build_contract(header: dict[str, Any], guesses: list[ColumnGuess]) -> Contr
 
 
 def _drop_suspected_leaks(
-    frame: pd.DataFrame, guesses: list[ColumnGuess], contract: Contract
+    free_guesses: list[ColumnGuess],
+    guesses: list[ColumnGuess],
+    scores: dict[str, float],
+    header: dict[str, Any],
 ) -> list[str]:
-    """Drop features that predict the target alone, but keep at least one; return notes."""
-    scores = leaks.score_features(frame, contract)
-    metric = "ROC AUC" if contract.classes else "R²"
+    """Drop features that alone predict the target, but keep at least one; return notes."""
+    scores = {
+        guess.name: scores[guess.name]
+        for guess in free_guesses
+        if guess.role == "feature" and guess.name in scores
+    }
+    suspects, strong_features = leaks.find_leaks(scores)
+    calendar = {name for name in suspects if roles.TIME_NAME_PATTERN.search(name)}
+    suspects = [name for name in suspects if name not in calendar]
+    strong_features = [*strong_features, *calendar]
+    metric = "R²" if header["task"] == "regression" else "ROC AUC"
     notes = []
-    for guess in sorted(guesses, key=lambda guess: scores.get(guess.name, 0)):
-        score = scores.get(guess.name, 0)
-        if score < leaks.SUSPECT_SCORE or guess.role != "feature":
+    for guess in sorted(free_guesses, key=lambda guess: scores.get(guess.name, 0)):
+        if guess.name not in (*suspects, *strong_features):
             continue
         finding = (
-            f"it predicts the target on its own ({metric} {score:.3f} in a small tree, limit "
-            f"{leaks.SUSPECT_SCORE})"
+            f"it predicts the target on its own ({metric} {scores[guess.name]:.3f} in a small "
+            f"tree, limit {leaks.SUSPECT_SCORE})"
         )
-        if sum(other_guess.role == "feature" for other_guess in guesses) == 1:
+        is_only_feature = sum(other.role == "feature" for other in guesses) == 1
+        if is_only_feature:
             notes.append(
                 f"{guess.name} is the only feature, and {finding}: check whether it is known "
                 "before the outcome."
             )
-        else:
-            guess.change_role("dropped", f"suspected leak: {finding}")
-            notes.append(
-                f"{guess.name} was dropped: {finding}. Make it a feature if it is known "
-                "before the outcome."
-            )
+        if is_only_feature or guess.name in strong_features:
+            guess.ask("strong_feature", finding=finding)
+            continue
+        guess.change_role("dropped", f"suspected leak: {finding}")
+        guess.ask("leak", finding=finding)
+        notes.append(
+            f"{guess.name} was dropped: {finding}. Make it a feature if it is known "
+            "before the outcome."
+        )
     return notes
 
 
-def _check_draft(contract: Contract, frame: pd.DataFrame) -> None:
-    """Check that the table meets the contract drafted from it."""
+def _drop_violating_columns(
+    frame: pd.DataFrame, guesses: list[ColumnGuess], header: dict[str, Any]
+) -> Contract:
+    """Build a contract that the table meets: columns that break it are dropped."""
+    contract = _build_contract(header, guesses)
     violations = contract.find_violations(frame)
-    if len(violations):
-        first_violation = next(violations.itertuples())
-        raise DataError(
-            (
-                f"{first_violation.column} holds values of mixed types, "
-                f"{int((violations['column'] == first_violation.column).sum()):,} of them: "
+    for violation in violations.drop_duplicates("column").itertuples():
+        guess = next(guess for guess in guesses if guess.name == violation.column)
+        finding = describe_violation(violation)
+        if guess.role == "target":
+            raise DataError(
+                f"the target {guess.name!r} holds values of mixed types: {finding}",
+                expected="values of one type",
+                next="correct the table, or mark the text as missing (--missing)",
             )
-            + describe_violation(first_violation),
-            expected="values of one type",
-            next=column_types._next_step(str(first_violation.column), str(first_violation.value)),
-        )
+        guess.ask("mixed_values", finding=finding)
+        guess.contract_keys = {"role": "feature", "type": "text"}
+        guess.change_role("dropped", f"values of mixed types: {finding}")
+    return _build_contract(header, guesses) if len(violations) else contract
 
 
 def _phrase_question(target: str, target_guess: ColumnGuess, task: str) -> str:

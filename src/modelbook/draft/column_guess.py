@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from modelbook.contract import Column
+from modelbook.draft.questions import Question
 
 UNDESCRIBED = "not described yet"
 
@@ -22,6 +23,10 @@ class ColumnGuess:
         Share of missing values.
     n_distinct : int
         Number of distinct values, missing ones not counted.
+    questions : list of Question
+        What a person should decide.
+    markers : list of str
+        Texts of the column that are read as missing.
     """
 
     name: str
@@ -29,10 +34,16 @@ class ColumnGuess:
     reason: str
     missing_share: float = 0.0
     n_distinct: int = 0
+    questions: list[Question] = field(default_factory=list)
+    markers: list[str] = field(default_factory=list)
 
     @property
     def role(self) -> str:
         return self.contract_keys["role"]
+
+    def ask(self, kind: str, **values: Any) -> None:
+        """Add a question about the column."""
+        self.questions.append(Question(kind, self.name, values))
 
     def change_role(self, role: str, reason: str) -> None:
         """Change role and reason, and remove the keys that the new role does not allow."""

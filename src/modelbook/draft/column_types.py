@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
@@ -13,7 +14,6 @@ import pandas as pd
 from modelbook.contract import dates, parsing
 from modelbook.contract.counts import count_values
 from modelbook.draft.column_guess import ColumnGuess
-from modelbook.errors import DataError
 
 MAX_SAMPLED_VALUES = 20_000  # distinct values that type inference reads; ranges come from all rows
 COMMON_MISSING_MARKERS = (
@@ -31,36 +31,43 @@ COMMON_MISSING_MARKERS = (
     "nil",
     "#DIV/0!",
 )
-DATE_FORMATS = [
-    "ISO8601",
-    *(
-        f"{day}{clock}"
-        for clock in ("", " %H:%M", " %H:%M:%S")
-        for day in (
-            "%d/%m/%Y",
-            "%m/%d/%Y",
-            "%d.%m.%Y",
-            "%d-%m-%Y",
-            "%m-%d-%Y",
-            "%Y/%m/%d",
-            "%d %b %Y",
-            "%d-%b-%Y",
-            "%b %d, %Y",
-            "%d %B %Y",
-            "%B %d, %Y",
-            "%d/%m/%y",
-            "%m/%d/%y",
-            "%d.%m.%y",
-            "%d-%b-%y",
-        )
-    ),
-]
+CLOCKS = (
+    "", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p", " %H:%M:%S UTC",
+    " %H:%M:%S.%f UTC",
+)  # fmt: skip
+DAYS = (
+    "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y-%m-%d", "%Y/%m/%d", "%Y%m%d",
+    "%d %b %Y", "%d-%b-%Y", "%b %d, %Y", "%b %d %Y", "%d %B %Y", "%B %d, %Y", "%B %d %Y",
+    "%d/%m/%y", "%m/%d/%y", "%d.%m.%y", "%d-%b-%y",
+)  # fmt: skip
+MONTHS = ("%b %Y", "%B %Y", "%b-%Y", "%b-%y", "%m/%Y", dates.QUARTER_FORMAT)
+DATE_FORMATS = ["ISO8601", *(f"{day}{clock}" for clock in CLOCKS for day in DAYS), *MONTHS]
 DATE_PATTERN = re.compile(
-    r"\d{1,4}[-/. ]\w{1,9}[-/. ,]+\d{1,4}([T ].*)?|[A-Z][a-z]+ \d{1,2}, \d{4}.*"
+    r"\d{1,4}[-/. ]\w{1,9}[-/. ,]+\d{1,4}([T ].*)?|[A-Z][a-z]+ \d{1,2},? \d{4}.*|\d{4}-\d{2}"
+    r"|[A-Z][a-z]{2,8}[ -]\d{2,4}|\d{1,2}/\d{4}|(\d{4}[- ]?[Qq][1-4]|[Qq][1-4][- /]?\d{4})"
 )
+NO_DATE_PATTERN = re.compile(
+    r"0{4}[-/.]?00[-/.]?00.*|9999[-/.]?\d\d[-/.]?\d\d.*|(31|12)/(12|31)/9999.*"
+)
+FIRST_DAY, LAST_DAY = 19000101, 21001231  # of dates that are written as numbers
 CODE_NAME_PATTERN = re.compile(
-    r"(?i)(^|_|\b)(code|type|class|category|zip|postcode|region|channel|group|sector|cluster)$|[a-z](ID|Id)$|_id$"
+    r"(?i)(^|_|\b)(code|type|class|category|zip|zip_?code|post_?code|postal_?code|plz|region|channel|group|"
+    r"sector|cluster)$|[a-z](ID|Id)$|_id$"
 )
+LEADING_ZERO = re.compile(r"0\d+")
+LONG_NUMBER = re.compile(r"[-+]?\d{16,}")  # more digits than a float holds
+PLAIN_NUMBER = parsing.PLAIN_NUMBER
+TEXT_FORMATS: dict[parsing.NumberFormat, str] = {
+    "percent": "percentages as text",
+    "currency": "amounts of money as text",
+    "bound": "numbers with bounds",
+    "unit": "numbers with a unit",
+    "range": "ranges, read as their middle",
+}
+PURE_FORMATS: tuple[parsing.NumberFormat, ...] = ("percent", "currency")  # no date reads so
+MAX_ODD_SHARE = 0.05  # share of rows with other text up to which a column holds numbers
+MAX_WORD_SHARE = 0.2  # the same for words without digits, such as ND
+MAX_ODD_TEXTS = 20  # distinct other texts in a column of numbers
 MAX_MIXED_CATEGORIES = 20  # most distinct values of a category that mixes words and numbers
 MAX_LISTED_CATEGORIES = 100  # categories that a contract lists
 MIN_ROWS_PER_CATEGORY = 10  # mean rows for each category that a column with many categories needs
@@ -68,13 +75,23 @@ MIN_PROSE_WORDS = 4  # mean words from which text counts as prose
 UNSEEN_CHANCE = 0.005  # estimated probability of a new category from which unseen ones are allowed
 
 
-def guess_column(name: str, values: pd.Series) -> ColumnGuess:
+def guess_column(
+    name: str,
+    values: pd.Series,
+    *,
+    decimal: parsing.DecimalMark | None = None,
+    day_first: bool | None = None,
+) -> ColumnGuess:
     """Infer a column's type from its values; its role is ``feature`` or ``dropped``.
 
-    Raises
-    ------
-    DataError
-        When it holds infinite values, values of mixed types, or dates in two formats.
+    What cannot be a feature is dropped with the reason, and asked about.
+
+    Parameters
+    ----------
+    decimal : {".", ","}, optional
+        Decimal mark of the file's numbers.
+    day_first : bool, optional
+        How to read dates such as 01/02/2024; None: by the values.
     """
     present_values = values.dropna()
     guess = ColumnGuess(
@@ -100,9 +117,12 @@ def guess_column(name: str, values: pd.Series) -> ColumnGuess:
     ):
         _guess_date(guess, present_values, "ISO8601")
     elif present_values.dtype.kind in "fiub":
-        _guess_number(guess, present_values)
+        if _holds_days(present_values):
+            _guess_date(guess, present_values, "%Y%m%d")
+        else:
+            _guess_number(guess, present_values)
     else:
-        _guess_text(guess, present_values)
+        _guess_text(guess, present_values, decimal, day_first)
     if guess.role == "feature":
         guess.reason += (
             f"; {_format_share(guess.missing_share)} missing" if guess.missing_share else ""
@@ -150,18 +170,29 @@ def suggest_bounds(low: float, high: float, is_integer: bool) -> dict[str, float
     return {"min": 0 if low >= 0 > lower else _int_if_whole(lower), "max": _int_if_whole(upper)}
 
 
+def _holds_days(numbers: pd.Series) -> bool:
+    """Whether numbers such as 20230105 are days."""
+    if numbers.dtype.kind not in "if" or not numbers.between(FIRST_DAY, LAST_DAY).all():
+        return False
+    return bool(
+        (numbers % 1 == 0).all() and dates.parse_timestamps(numbers, "%Y%m%d").notna().all()
+    )
+
+
 def _guess_number(guess: ColumnGuess, values: pd.Series) -> None:
     numbers = parsing.parse_numbers(
         values, guess.contract_keys.get("parse"), guess.contract_keys.get("decimal", ".")
     )
     if infinite_count := int(np.isinf(numbers).sum()):
         row = int(numbers.index[np.isinf(numbers)][0])
-        raise DataError(
-            f"{guess.name} holds {infinite_count:,} infinite values, the first in row {row}",
-            expected="finite numbers, or missing values",
-            next=_next_step(guess.name),
-        )
+        guess.ask("infinite", count=infinite_count, row=row)
+        guess.contract_keys["type"] = "text"
+        guess.change_role("dropped", f"{infinite_count:,} infinite values, the first in row {row}")
+        return
     low, high = float(numbers.min()), float(numbers.max())
+    if values.dtype.kind in "iu" and max(abs(low), abs(high)) >= 2**53:
+        texts = values.astype(str)
+        return _guess_words(guess, texts, _distinct_texts(texts))
     is_integer = bool((numbers % 1 == 0).all()) and abs(low) < 2**53 and abs(high) < 2**53
     range_text = f"{_format_number(low)} to {_format_number(high)}"
     if set(numbers.unique()) == {0.0, 1.0}:
@@ -188,54 +219,174 @@ def _guess_number(guess: ColumnGuess, values: pd.Series) -> None:
         )
 
 
-def _guess_text(guess: ColumnGuess, values: pd.Series) -> None:
-    texts = _distinct_texts(values)
+def _guess_text(
+    guess: ColumnGuess,
+    values: pd.Series,
+    decimal: parsing.DecimalMark | None,
+    day_first: bool | None,
+) -> None:
     if all(isinstance(value, bool | np.bool_) for value in values.unique()):
-        return _guess_number(guess, values.astype(bool))
-    for kind, reason in (
-        ("number", ""),
-        ("percent", "percentages as text"),
-        ("currency", "amounts of money as text"),
+        _guess_number(guess, values.astype(bool))
+        return
+    texts = _distinct_texts(values)
+    date_texts = [text for text in texts if DATE_PATTERN.fullmatch(text)]
+    if all(map(str.isdigit, texts)) and _holds_days(pd.to_numeric(pd.Series(texts))):
+        _guess_date(guess, values, "%Y%m%d")
+    elif all(map(str.isdigit, texts)) and any(map(LEADING_ZERO.fullmatch, texts)):
+        _guess_codes(guess, values, texts)
+    elif _guess_numeric_text(guess, values, texts, decimal, PURE_FORMATS):
+        return
+    elif len(date_texts) > len(texts) / 2:
+        _guess_date_text(guess, values, texts, day_first)
+    elif not (
+        _guess_numeric_text(guess, values, texts, decimal)
+        or _guess_numbers_with_odd_texts(guess, values, texts, decimal)
     ):
-        if _all_of_kind(texts, kind):
-            parse_keys = (
-                {}
-                if kind == "number"
-                else {"parse": kind}
-                | ({"decimal": ","} if _uses_decimal_comma(texts, kind) else {})
-            )
-            guess.contract_keys, guess.reason = (
-                guess.contract_keys | {"type": "number"} | parse_keys,
-                reason,
-            )
-            return _guess_number(guess, values)
-    date_count = sum(bool(DATE_PATTERN.fullmatch(text)) for text in texts)
-    if date_count > len(texts) / 2:
-        return _guess_date(guess, values, _find_date_format(guess.name, texts))
-    numeric_count = sum(_all_of_kind([text], "number") for text in texts)
-    if guess.n_distinct > MAX_MIXED_CATEGORIES and numeric_count > len(texts) / 2:
-        non_numeric_texts = [text for text in texts if not _all_of_kind([text], "number")]
-        rows = values.index[values.astype(str).str.strip() == non_numeric_texts[0]]
-        raise DataError(
-            (
-                f"{guess.name} holds numbers and other text: "
-                f"{', '.join(map(repr, non_numeric_texts[:3]))}"
-            )
-            + (f", the first in row {rows[0]}" if len(rows) else ""),
-            expected="values of one type",
-            next=_next_step(guess.name, non_numeric_texts[0]),
+        _guess_words_or_codes(guess, values, texts)
+
+
+def _guess_numbers_with_odd_texts(
+    guess: ColumnGuess, values: pd.Series, texts: list[str], decimal: parsing.DecimalMark | None
+) -> bool:
+    """Take a column for numbers whose few other texts are missing values."""
+    kept, odd_texts = _split_odd_texts(values, texts)
+    if not odd_texts:
+        return False
+    numeric_texts = _distinct_texts(values[kept])
+    if not _guess_numeric_text(guess, values[kept], numeric_texts, decimal):
+        return False
+    guess.markers = odd_texts
+    guess.contract_keys["nullable"] = True
+    guess.ask(
+        "odd_texts",
+        count=int((~kept).sum()),
+        examples=", ".join(map(_shorten_value, odd_texts[:4])),
+    )
+    return True
+
+
+def _guess_words_or_codes(guess: ColumnGuess, values: pd.Series, texts: list[str]) -> None:
+    n_numeric = sum(bool(PLAIN_NUMBER.fullmatch(text)) for text in texts)
+    if n_numeric == len(texts):  # numbers of more digits than a float holds
+        return _guess_words(guess, values, texts)
+    if guess.n_distinct <= MAX_MIXED_CATEGORIES or n_numeric <= len(texts) / 2:
+        return _guess_words(guess, values, texts)
+    examples = [text for text in texts if not PLAIN_NUMBER.fullmatch(text)][:3]
+    examples_text = ", ".join(map(_shorten_value, examples))
+    guess.ask("codes", examples=examples_text)
+    return guess.change_role("dropped", f"codes of digits and letters, such as {examples_text}")
+
+
+def _guess_codes(guess: ColumnGuess, values: pd.Series, texts: list[str]) -> None:
+    """Digits with leading zeros: a category, or an id."""
+    if guess.n_distinct > MAX_LISTED_CATEGORIES:
+        return _guess_words(guess, values, texts)
+    return _guess_category(guess, values, "codes with leading zeros")
+
+
+def _guess_numeric_text(
+    guess: ColumnGuess,
+    values: pd.Series,
+    texts: list[str],
+    decimal: parsing.DecimalMark | None,
+    formats: Sequence[parsing.NumberFormat] = (),
+) -> bool:
+    """Take texts for numbers if there is a way to read all of them; return whether there is."""
+    if any(LONG_NUMBER.fullmatch(text) for text in texts):
+        return False
+    reading = _find_number_reading(guess, texts, decimal, formats or tuple(TEXT_FORMATS))
+    if reading is None:
+        return False
+    parse_keys, reason = reading
+    guess.contract_keys, guess.reason = (
+        guess.contract_keys | {"type": "number"} | parse_keys,
+        reason,
+    )
+    _guess_number(guess, values)
+    return True
+
+
+def _find_number_reading(
+    guess: ColumnGuess,
+    texts: list[str],
+    decimal: parsing.DecimalMark | None,
+    formats: Sequence[parsing.NumberFormat],
+) -> tuple[dict[str, str], str] | None:
+    """Return the contract's keys and the reason of the first format that reads all texts."""
+    if all(PLAIN_NUMBER.fullmatch(text) for text in texts) and decimal != ",":
+        return {}, ""
+    marks = parsing.find_decimal_marks(texts)
+    if marks:
+        mark = decimal if decimal in marks else marks[0]
+        if len(marks) == 2 and decimal is None:
+            _ask_decimal(guess, texts, mark)
+        return _number_keys("number", mark), "numbers with separators"
+    for kind in formats:
+        if kind == "percent" and not any("%" in text for text in texts):
+            continue
+        if kind == "unit" and len({_unit_of(text) for text in texts}) > 1:
+            continue
+        for mark in (".", ","):
+            if not any(np.isnan(parsing.parse_number(text, kind, mark)) for text in texts):
+                if kind in ("unit", "bound", "range"):
+                    example = next(text for text in texts if not PLAIN_NUMBER.fullmatch(text))
+                    number = parsing.parse_number(example, kind, mark)
+                    guess.ask("parsed", example=example, number=number, parse=kind)
+                return _number_keys(kind, mark), TEXT_FORMATS[kind]
+    return None
+
+
+def _number_keys(kind: str, mark: str) -> dict[str, str]:
+    return {"parse": kind} | ({"decimal": mark} if mark == "," else {})
+
+
+def _ask_decimal(guess: ColumnGuess, texts: list[str], mark: parsing.DecimalMark) -> None:
+    other: parsing.DecimalMark = "." if mark == "," else ","
+    example = next(text for text in texts if "." in text or "," in text)
+    guess.ask(
+        "decimal",
+        example=example,
+        number=parsing.parse_number(example, "number", mark),
+        other=parsing.parse_number(example, "number", other),
+        other_mark=other,
+    )
+
+
+def _unit_of(text: str) -> str:
+    match = parsing.UNIT.search(text)
+    return match[0].strip().lower() if match else ""
+
+
+def _split_odd_texts(values: pd.Series, texts: list[str]) -> tuple[pd.Series, list[str]]:
+    """Split off the few texts that are no numbers: a mask of the other rows, and the texts."""
+    odd_texts = [
+        text
+        for text in texts
+        if all(
+            np.isnan(parsing.parse_number(text, kind, ".")) for kind in ("number", *TEXT_FORMATS)
         )
-    _guess_words(guess, values, texts)
+    ]
+    stripped = values.map(lambda value: str(value).strip())
+    kept = ~stripped.isin(odd_texts)
+    is_rare = (
+        0 < len(odd_texts) <= MAX_ODD_TEXTS
+        and 1 - kept.mean() <= max(MAX_ODD_SHARE, MAX_WORD_SHARE if _are_words(odd_texts) else 0)
+        and kept.any()
+    )
+    return kept, odd_texts if is_rare else []
+
+
+def _are_words(texts: list[str]) -> bool:
+    return not any(any(map(str.isdigit, text)) for text in texts)
 
 
 def _guess_words(guess: ColumnGuess, values: pd.Series, texts: list[str]) -> None:
     mean_words = float(np.mean([text.count(" ") + 1 for text in texts[:1000]]))
     example = f"such as {_shorten_value(texts[0])}"
     if guess.n_distinct > MAX_MIXED_CATEGORIES and mean_words >= MIN_PROSE_WORDS:
-        guess.change_role(
-            "dropped",
-            f"free text of {mean_words:.0f} words on average, {example}; models cannot use it",
-        )
+        reason = f"free text of {mean_words:.0f} words on average, {example}; models cannot use it"
+        guess.ask("many_texts", reason=reason)
+        guess.change_role("dropped", reason)
     elif guess.n_distinct == len(values) and not guess.missing_share:
         guess.change_role("id", f"a different text in each row, {example}")
     elif (
@@ -243,13 +394,12 @@ def _guess_words(guess: ColumnGuess, values: pd.Series, texts: list[str]) -> Non
         and len(values) / guess.n_distinct < MIN_ROWS_PER_CATEGORY
     ):
         rows_per_category = len(values) / guess.n_distinct
-        guess.change_role(
-            "dropped",
-            (
-                f"{guess.n_distinct:,} categories of {rows_per_category:.1f} rows each: too few "
-                "to learn from"
-            ),
+        reason = (
+            f"{guess.n_distinct:,} categories of {rows_per_category:.1f} rows each: too few to "
+            "learn from"
         )
+        guess.ask("many_texts", reason=reason)
+        guess.change_role("dropped", reason)
     else:
         _guess_category(guess, values, "words")
 
@@ -257,19 +407,16 @@ def _guess_words(guess: ColumnGuess, values: pd.Series, texts: list[str]) -> Non
 def _guess_category(guess: ColumnGuess, values: pd.Series, reason: str) -> None:
     counts = count_values(parsing.normalize_texts(values))
     singleton_count = int((counts == 1).sum())
-    guess.contract_keys |= {"type": "category"}
+    guess.contract_keys |= {"type": "category", "unseen": True}
     guess.reason = f"{reason}, {len(counts)} distinct"
     if len(counts) <= MAX_LISTED_CATEGORIES:
         guess.contract_keys["categories"] = sorted(counts.index, key=_numeric_sort_key)
+    else:
+        guess.reason += ", too many to list"
     # Good-Turing estimate (Good, 1953): the share of values that occur once estimates the
     # probability that the next value is new.
-    if len(counts) > MAX_LISTED_CATEGORIES or singleton_count / len(values) > UNSEEN_CHANCE:
-        guess.contract_keys["unseen"] = True
-        guess.reason += (
-            f"; {singleton_count} occur once, so new ones are likely"
-            if singleton_count
-            else ", too many to list"
-        )
+    if singleton_count / len(values) > UNSEEN_CHANCE:
+        guess.reason += f"; {singleton_count} occur once, so new ones are likely"
 
 
 def _guess_date(guess: ColumnGuess, values: pd.Series, date_format: str) -> None:
@@ -288,65 +435,103 @@ def _guess_date(guess: ColumnGuess, values: pd.Series, date_format: str) -> None
     )
 
 
-def _find_date_format(name: str, texts: list[str]) -> str:
-    """Return the format that parses all dates.
+def _guess_date_text(
+    guess: ColumnGuess, values: pd.Series, texts: list[str], day_first: bool | None
+) -> None:
+    no_dates = [text for text in texts if NO_DATE_PATTERN.fullmatch(text)]
+    texts = [text for text in texts if text not in no_dates]
+    date_format = _find_date_format(guess, texts, day_first)
+    if date_format is None:
+        return
+    if no_dates:
+        is_no_date = values.map(lambda value: str(value).strip()).isin(no_dates)
+        guess.ask("sentinel_dates", examples=", ".join(no_dates[:3]), count=int(is_no_date.sum()))
+        guess.markers, values = no_dates, values[~is_no_date]
+        guess.contract_keys["nullable"] = True
+    _guess_date(guess, values, date_format)
 
-    Raises
-    ------
-    DataError
-        When no format does.
-    """
+
+def _find_date_format(guess: ColumnGuess, texts: list[str], day_first: bool | None) -> str | None:
+    """Return the format that parses all dates; None, and the column is dropped, if none does."""
     series = pd.Series(texts, dtype=object)
-    is_parsed_by_format = {
-        date_format: dates.parse_timestamps(series, date_format).notna()
-        for date_format in DATE_FORMATS
+    parsed_by_format = {
+        date_format: dates.parse_timestamps(series, date_format)
+        for date_format in _plausible_formats(texts)
     }
-    for date_format, is_parsed in is_parsed_by_format.items():
-        if is_parsed.all():
-            return date_format
-    best_format = max(
-        is_parsed_by_format, key=lambda date_format: int(is_parsed_by_format[date_format].sum())
+    fitting = [
+        date_format for date_format, parsed in parsed_by_format.items() if parsed.notna().all()
+    ]
+    if fitting:
+        return _choose_date_order(guess, fitting, parsed_by_format, texts, day_first)
+    finding = _describe_mixed_dates(series, parsed_by_format)
+    guess.ask("mixed_dates", finding=finding)
+    guess.change_role("dropped", finding)
+    return None
+
+
+def _plausible_formats(texts: list[str]) -> list[str]:
+    """The formats that read one of a few texts: trying each on all takes long."""
+    sample = pd.Series(texts[:: max(1, len(texts) // 20)], dtype=object)
+    formats = [
+        date_format
+        for date_format in DATE_FORMATS
+        if dates.parse_timestamps(sample, date_format).notna().any()
+    ]
+    return formats or ["ISO8601"]
+
+
+def _choose_date_order(
+    guess: ColumnGuess,
+    fitting: list[str],
+    parsed_by_format: dict[str, pd.Series],
+    texts: list[str],
+    day_first: bool | None,
+) -> str:
+    """Choose between day first and month first where both fit; asks unless it was said."""
+    chosen = fitting[0]
+    swapped = chosen.replace("%d", "%_").replace("%m", "%d").replace("%_", "%m")
+    if swapped == chosen or swapped not in fitting:
+        return chosen
+    day_first_format, month_first_format = chosen, swapped
+    if day_first is not None:
+        return day_first_format if day_first else month_first_format
+    n_months = {
+        date_format: parsed_by_format[date_format].dt.to_period("M").nunique()
+        for date_format in (day_first_format, month_first_format)
+    }
+    # Dates read in the wrong order crowd into few months, such as the first of each in January.
+    if n_months[month_first_format] > n_months[day_first_format]:
+        chosen, swapped = month_first_format, day_first_format
+    guess.ask(
+        "date_order",
+        example=texts[min(1, len(texts) - 1)],
+        date_format=chosen,
+        other_format=swapped,
+        other_order="month-first" if chosen == day_first_format else "day-first",
     )
-    unparsed_texts = series[~is_parsed_by_format[best_format]]
-    second_format = max(
-        is_parsed_by_format,
-        key=lambda date_format: int(is_parsed_by_format[date_format][unparsed_texts.index].sum()),
-    )
-    second_example = (
-        (
-            f", and {second_format}, as "
-            f"{unparsed_texts[is_parsed_by_format[second_format][unparsed_texts.index]].iloc[0]!r}"
-        )
-        if is_parsed_by_format[second_format][unparsed_texts.index].any()
-        else ""
-    )
-    first_example = (
-        series[is_parsed_by_format[best_format]].iloc[0]
-        if is_parsed_by_format[best_format].any()
-        else ""
-    )
-    raise DataError(
-        (
-            f"{name} holds dates as {best_format}, as "
-            f"{first_example!r}{second_example or f', and not as {unparsed_texts.iloc[0]!r}'}"
-        ),
-        expected="dates in one format",
-        next=_next_step(name),
+    return chosen
+
+
+def _describe_mixed_dates(series: pd.Series, parsed_by_format: dict[str, pd.Series]) -> str:
+    is_parsed = {name: parsed.notna() for name, parsed in parsed_by_format.items()}
+    best = max(is_parsed, key=lambda name: int(is_parsed[name].sum()))
+    rest = series[~is_parsed[best]]
+    if not is_parsed[best].any():
+        return f"dates in no known format, such as {_shorten_value(rest.iloc[0])}"
+    return (
+        f"dates as {best}, such as {_shorten_value(series[is_parsed[best]].iloc[0])}, and others, "
+        f"such as {_shorten_value(rest.iloc[0])}"
     )
 
 
-def _all_of_kind(texts: list[str], kind: str) -> bool:
+def _all_of_kind(texts: list[str], kind: parsing.NumberFormat) -> bool:
     """Return whether all texts are numbers, percentages (with a % sign) or currency amounts."""
-    if kind == "number":
-        return bool(parsing.parse_numbers(pd.Series(texts, dtype=object)).notna().all())
     if kind == "percent" and not any("%" in text for text in texts):
         return False
-    series = pd.Series(texts, dtype=object)
-    return any(parsing.parse_numbers(series, kind, mark).notna().all() for mark in (".", ","))  # type: ignore[arg-type]
-
-
-def _uses_decimal_comma(texts: list[str], kind: Any) -> bool:
-    return not parsing.parse_numbers(pd.Series(texts, dtype=object), kind, ".").notna().all()
+    return any(
+        not any(np.isnan(parsing.parse_number(text, kind, mark)) for text in texts)
+        for mark in (".", ",")
+    )
 
 
 def _distinct_texts(values: pd.Series) -> list[str]:
@@ -361,11 +546,6 @@ def _sample_distinct(values: pd.Series) -> np.ndarray:
         if len(distinct_values) <= MAX_SAMPLED_VALUES
         else np.random.default_rng(0).choice(distinct_values, MAX_SAMPLED_VALUES, replace=False)
     )
-
-
-def _next_step(name: str, example: str = "") -> str:
-    missing_hint = f", or mark the text as missing (--missing {example!r})" if example else ""
-    return f"correct the table{missing_hint}, or drop the column (--drop {name!r})"
 
 
 def _numeric_sort_key(text: str) -> tuple[float, str]:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 MAX_ROWS = 5_000  # rows that are used
 MIN_ROWS = 60  # fewest rows for a score
 SUSPECT_SCORE = 0.95  # ROC AUC, or R², from which a single feature is a suspected leak
+PERFECT_SCORE = 0.9999  # score that no honest feature reaches
+HONEST_SCORE = 0.9  # score of the next best feature up to which a suspect stands alone
 N_FOLDS = 3
 
 
@@ -39,6 +41,21 @@ def score_features(frame: pd.DataFrame, contract: Contract) -> dict[str, float]:
                 _score_feature(features[name], outcome, bool(contract.classes)),
             )
     return scores
+
+
+def find_leaks(scores: dict[str, float]) -> tuple[list[str], list[str]]:
+    """Return suspected leaks, and features that are good, but not alone in being so.
+
+    A leak predicts the target perfectly, or almost so when no other feature comes near. On an easy
+    table several features do well, and none of them is suspect.
+    """
+    strong = [name for name, score in scores.items() if score >= SUSPECT_SCORE]
+    perfect = [name for name in strong if scores[name] >= PERFECT_SCORE]
+    others = [score for name, score in scores.items() if name not in perfect]
+    second_score = sorted(others)[-2] if len(others) > 1 else -np.inf
+    lonely = [name for name in strong if name not in perfect and second_score < HONEST_SCORE]
+    suspects = [*perfect, *lonely]
+    return suspects, [name for name in strong if name not in suspects]
 
 
 def _score_feature(values: pd.Series, outcome: pd.Series, is_classification: bool) -> float:

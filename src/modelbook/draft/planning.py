@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modelbook import config, dataset
 from modelbook.contract.file_layout import FileLayout
-from modelbook.dataset import database
+from modelbook.contract.parsing import DecimalMark
+from modelbook.dataset import database, excel
 from modelbook.draft import writer
-from modelbook.draft.book import BookDraft, draft_book
+from modelbook.draft.book import BookDraft, DraftOptions, draft_book
+from modelbook.draft.questions import Question
 from modelbook.errors import DataError
 from modelbook.redaction import redact
 
-DEFAULT_ENCODING = "utf-8-sig"
+if TYPE_CHECKING:
+    import pandas as pd
+
+UNICODE_ENCODINGS = ("utf-8-sig", "utf-16")
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ def plan_draft(
         When the name is not valid.
     """
     local_path = Path.cwd() / table
-    if "://" not in table and table not in dataset.BUNDLED_TABLES and local_path.is_file():
+    if "://" not in table and table not in dataset.BUNDLED_TABLES and local_path.exists():
         table = (
             local_path.relative_to(root).as_posix()
             if local_path.is_relative_to(root)
@@ -70,10 +75,9 @@ def draft_from_plan(
     plan: DraftPlan,
     target: str,
     *,
-    task: str | None = None,
     column_names: str | None = None,
-    missing_markers: Sequence[str] = (),
-    dropped_columns: Sequence[str] = (),
+    layout: FileLayout | None = None,
+    options: DraftOptions | None = None,
 ) -> BookDraft:
     """Read the table and draft its book.
 
@@ -81,30 +85,88 @@ def draft_from_plan(
     ----------
     column_names : str, optional
         Names for a file without a header, separated by blanks or commas.
+    layout : FileLayout, optional
+        What a person decided about the file.
     """
     names = column_names.replace(",", " ").split() if column_names else None
-    layout = FileLayout(header=names is None)
-    frame = dataset.read_without_contract(plan.table, plan.root, layout, [*missing_markers], names)
-    title = plan.book.replace("-", " ").capitalize()
-    encoding = frame.attrs.pop("encoding", DEFAULT_ENCODING)
-    draft = draft_book(
+    given = (layout or FileLayout()).model_copy(update={"header": names is None})
+    options = options or DraftOptions()
+    frame = _read_sheet_with_target(plan, target, given, [*options.missing_markers], names)
+    found: FileLayout = frame.attrs.pop("file")
+    return draft_book(
         frame,
         target,
-        title=title,
+        title=plan.book.replace("-", " ").capitalize(),
         source=redact(plan.table),
-        task=task,
-        missing_markers=missing_markers,
-        dropped_columns=dropped_columns,
-        layout=layout,
+        options=replace(options, decimal=options.decimal or _decided_decimal(found)),
+        layout=_keep_decisions(given, found),
+        questions=_ask_about_file(plan, given, found),
     )
-    if encoding not in (DEFAULT_ENCODING, "utf-16"):
-        draft.notes.insert(
-            0,
-            f"The file is not UTF-8; it was read as {encoding}, the detected encoding. If "
-            "letters are "
-            "wrong, save it as UTF-8.",
+
+
+def _read_sheet_with_target(
+    plan: DraftPlan,
+    target: str,
+    layout: FileLayout,
+    missing_markers: list[str],
+    names: list[str] | None,
+) -> pd.DataFrame:
+    """Read the table; of a workbook, the first sheet that has the target."""
+    sheets = _list_other_sheets(plan, layout)
+    frame = dataset.read_without_contract(plan.table, plan.root, layout, missing_markers, names)
+    for sheet in [] if target in frame else sheets:
+        other = dataset.read_without_contract(
+            plan.table,
+            plan.root,
+            layout.model_copy(update={"sheet": sheet}),
+            missing_markers,
+            names,
         )
-    return draft
+        if target in other:
+            return other
+    return frame
+
+
+def _list_other_sheets(plan: DraftPlan, layout: FileLayout) -> list[str]:
+    path = plan.root / plan.table
+    if layout.sheet is not None or path.suffix.lower() != ".xlsx" or not path.is_file():
+        return []
+    return excel.list_sheets(path)[1:]
+
+
+def _decided_decimal(found: FileLayout) -> DecimalMark | None:
+    """The decimal mark, where the file leaves no doubt."""
+    if found.delimiter == ",":
+        return "."
+    return "," if found.decimal == "," else None
+
+
+def _keep_decisions(given: FileLayout, found: FileLayout) -> FileLayout:
+    """What the contract keeps: what a person decided, and what is not usual."""
+    return given.model_copy(
+        update={
+            "delimiter": found.delimiter if found.delimiter != "," else given.delimiter,
+            "encoding": given.encoding
+            if found.encoding in (*UNICODE_ENCODINGS, None)
+            else found.encoding,
+            "decimal": found.decimal if found.decimal == "," else given.decimal,
+            "sheet": found.sheet,
+        }
+    )
+
+
+def _ask_about_file(plan: DraftPlan, given: FileLayout, found: FileLayout) -> list[Question]:
+    questions: list[Question] = []
+    if found.sheet and not given.sheet:
+        sheets = excel.list_sheets(plan.root / plan.table)
+        names = {"sheets": ", ".join(sheets), "sheet": found.sheet}
+        questions.append(Question("sheet", "file", names))
+    if found.skip_rows and given.skip_rows is None:
+        counts = {"count": found.skip_rows, "header_line": found.skip_rows + 1}
+        questions.append(Question("preamble", "file", counts))
+    if found.encoding not in (*UNICODE_ENCODINGS, None) and not given.encoding:
+        questions.append(Question("encoding", "file", {"encoding": found.encoding}))
+    return questions
 
 
 def _derive_book_name(table: str) -> str:

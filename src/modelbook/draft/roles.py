@@ -7,15 +7,20 @@ import re
 import numpy as np
 import pandas as pd
 
-from modelbook.contract import dates
+from modelbook.contract import Column, dates
 from modelbook.draft.column_guess import ColumnGuess
 
 ID_NAME_PATTERN = re.compile(
-    r"(?i)(^|[_\s.-])(id|uuid|guid|key|no|nr|number|index|ref|unnamed: 0)$|[a-z](ID|Id|No|Nr)$"
+    r"(?i)(^|[_\s.-])(id|uuid|guid|key|no|nr|num|number|index|ref|unnamed: 0|column \d+)$"
+    r"|[a-z](ID|Id|No|Nr)$"
 )
+THING = (
+    r"(customer|client|user|member|patient|person|household|family|student|employee|account|device|"
+    r"machine|subject|policy|driver|player)s?"
+)
+# The thing itself, or its id: not an attribute of it, such as Customer_Age or family_size.
 ENTITY_NAME_PATTERN = re.compile(
-    r"(?i)customer|client|user|member|patient|person|household|family|student|employee|account|device|machine|subject|policy|"
-    r"driver|player|^id$|^who$|zper"
+    rf"(?i)({THING}[\s_.-]*(id|no|nr|num|number|key|code|uuid|name|ref)?|id|who|\w*zper)"
 )
 TIME_NAME_PATTERN = re.compile(
     r"(?i)date|time|created|ordered|when|(^|_)(at|on|day|month|year|period|quarter|wave)$|^year"
@@ -27,6 +32,7 @@ PROTECTED_NAME_PATTERN = re.compile(
     r"(?i)(^|_|\b)(race|ethnic\w*|religion|colou?r_of_skin|sexual\w*|orientation|disab\w*|national\w*|caste)(_|\b|$)"
 )
 PERSONAL_NAME_PATTERN = re.compile(r"(?i)^(sex|gender|age|marital\w*|female|male|married)$")
+ORDERED_SHARE = 0.95  # share of steps in one direction from which periods order the table
 MIN_ROWS_FOR_BATCHES = 200  # fewest rows of a table whose later periods become batches
 TRAIN_SHARE = 0.8  # share of training rows when later periods become batches
 PERIOD_COUNT_RANGE = (4, 60)  # fewest and most distinct periods of a time column
@@ -43,13 +49,16 @@ def assign_ids_and_entity(frame: pd.DataFrame, guesses: list[ColumnGuess]) -> No
         ):
             continue
         values = frame[guess.name]
+        if guess.contract_keys["type"] == "integer":
+            values = Column(meaning="values", **guess.contract_keys).parse_values(values)
         is_discrete = guess.contract_keys["type"] in ("integer", "text", "category")
         if guess.n_distinct == len(frame) and guess.contract_keys["type"] == "integer":
-            is_consecutive = (
-                float(values.astype("float64").max() - values.astype("float64").min())
-                == len(frame) - 1
-            )
-            if is_consecutive or ID_NAME_PATTERN.search(guess.name):
+            is_consecutive = values.max() - values.min() == len(frame) - 1
+            if (
+                is_consecutive
+                or ID_NAME_PATTERN.search(guess.name)
+                or ENTITY_NAME_PATTERN.fullmatch(guess.name)
+            ):
                 guess.change_role(
                     "id",
                     (
@@ -59,10 +68,11 @@ def assign_ids_and_entity(frame: pd.DataFrame, guesses: list[ColumnGuess]) -> No
                 )
         elif (
             is_discrete
-            and ENTITY_NAME_PATTERN.search(guess.name)
+            and ENTITY_NAME_PATTERN.fullmatch(guess.name)
             and _has_repeated_rows(guess, len(frame))
             and not has_entity
         ):
+            guess.ask("entity")
             entity_type = "integer" if guess.contract_keys["type"] == "integer" else "text"
             rows_per_entity = len(frame) / guess.n_distinct
             reason = (
@@ -76,8 +86,17 @@ def assign_ids_and_entity(frame: pd.DataFrame, guesses: list[ColumnGuess]) -> No
             )
 
 
-def assign_time_column(frame: pd.DataFrame, guesses: list[ColumnGuess]) -> int | None:
-    """Assign the role ``time``; return the last training period, or None when all rows train."""
+def find_time_column(
+    frame: pd.DataFrame, guesses: list[ColumnGuess]
+) -> tuple[ColumnGuess, pd.Series, dict[str, object]] | None:
+    """Find the column that says when a row happened: by its name, if it orders the table.
+
+    Returns
+    -------
+    tuple or None
+        The column's guess, the period of each row, and the contract's keys.
+    """
+    entity = next((guess.name for guess in guesses if guess.role == "entity"), None)
     for guess in sorted(guesses, key=lambda candidate: candidate.contract_keys["type"] != "date"):
         if (
             guess.role != "feature"
@@ -89,25 +108,38 @@ def assign_time_column(frame: pd.DataFrame, guesses: list[ColumnGuess]) -> int |
         parsed = _parse_candidate_periods(frame[guess.name], guess)
         if parsed is None:
             continue
-        numbers, time_keys = parsed
-        guess.contract_keys = {"role": "time", **time_keys}
-        guess.reason = (
-            f"time by its name: {numbers.nunique()} periods, {numbers.min():.0f} to "
-            f"{numbers.max():.0f}"
-        )
-        cumulative_share = numbers.value_counts().sort_index().cumsum() / len(numbers)
-        train_until = int(
-            min(
-                cumulative_share.index[cumulative_share >= TRAIN_SHARE][0],
-                cumulative_share.index[-2],
-            )
-        )
-        if len(frame) < MIN_ROWS_FOR_BATCHES:
-            guess.reason += "; too few rows to hold later periods back as batches"
-            return None
-        guess.reason += f"; rows after {train_until} arrive as batches"
-        return train_until
+        if _is_ordered(parsed[0], frame[entity] if entity else None):
+            return guess, *parsed
+        guess.ask("not_time")
     return None
+
+
+def assign_time(
+    guess: ColumnGuess, numbers: pd.Series, time_keys: dict[str, object], reason: str
+) -> int | None:
+    """Assign the role ``time``; return the last training period, or None when all rows train."""
+    guess.contract_keys = {"role": "time", **time_keys}
+    guess.reason = (
+        f"{reason}: {numbers.nunique()} periods, {numbers.min():.0f} to {numbers.max():.0f}"
+    )
+    if len(numbers) < MIN_ROWS_FOR_BATCHES or numbers.nunique() < 2:
+        guess.reason += "; too few rows to hold later periods back as batches"
+        return None
+    cumulative_share = numbers.value_counts().sort_index().cumsum() / len(numbers)
+    train_until = int(
+        min(cumulative_share.index[cumulative_share >= TRAIN_SHARE][0], cumulative_share.index[-2])
+    )
+    guess.reason += f"; rows after {train_until} arrive as batches"
+    return train_until
+
+
+def _is_ordered(periods: pd.Series, entities: pd.Series | None) -> bool:
+    """Whether the rows, or those of each entity, stand in the order of the periods."""
+    steps = periods.diff()
+    if entities is not None and (entities == entities.shift()).mean() > 1 - ORDERED_SHARE:
+        steps = steps[entities == entities.shift()]
+    steps = steps[steps.notna() & (steps != 0)]
+    return len(steps) > 0 and max((steps > 0).mean(), (steps < 0).mean()) >= ORDERED_SHARE
 
 
 def drop_duplicate_columns(frame: pd.DataFrame, guesses: list[ColumnGuess]) -> None:
@@ -142,6 +174,21 @@ def mark_sensitive_columns(guesses: list[ColumnGuess]) -> list[str]:
                 "not see it."
             )
     return notes
+
+
+def parse_periods(
+    values: pd.Series, guess: ColumnGuess
+) -> tuple[pd.Series, dict[str, object]] | None:
+    """Return the periods of a column that a person called the time, and the contract's keys."""
+    if (parsed := _parse_candidate_periods(values, guess)) is not None:
+        return parsed
+    if guess.contract_keys["type"] == "date":
+        date_format = guess.contract_keys["format"]
+        keys: dict[str, object] = {"type": "date", "format": date_format, "period": "month"}
+        return dates.parse_periods(values, date_format, "month"), keys
+    if guess.contract_keys["type"] == "integer":
+        return values.astype("float64"), {"type": "integer"}
+    return None
 
 
 def _has_repeated_rows(guess: ColumnGuess, n_rows: int) -> bool:

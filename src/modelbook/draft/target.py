@@ -11,6 +11,7 @@ from modelbook.contract import parsing
 from modelbook.contract.counts import count_values
 from modelbook.draft import column_types
 from modelbook.draft.column_guess import ColumnGuess
+from modelbook.draft.questions import Question
 from modelbook.errors import DataError
 
 TASKS = ("binary", "multiclass", "regression")
@@ -29,17 +30,8 @@ def draft_target(frame: pd.DataFrame, target: str, task: str | None) -> tuple[st
     Raises
     ------
     DataError
-        When the target column does not exist, has missing values, holds only one value, has a class
-        of one row, or does not fit the task.
+        When the target column does not exist, holds only one value, or does not fit the task.
     """
-    if target not in frame.columns:
-        has_numeric_names = any(re.fullmatch(r"-?\d+(\.\d+)?", name) for name in frame.columns)
-        raise DataError(
-            f"the table has no column {target!r}",
-            expected=suggest_name(target, frame.columns[:30]),
-            next="name the target column: --target"
-            + ("; a file without a header needs --columns" if has_numeric_names else ""),
-        )
     if task is not None and task not in TASKS:
         raise DataError(
             f"{task!r} is not a task",
@@ -47,14 +39,6 @@ def draft_target(frame: pd.DataFrame, target: str, task: str | None) -> tuple[st
             next="correct --task, or omit it",
         )
     values = frame[target]
-    if missing_count := int(values.isna().sum()):
-        raise DataError(
-            f"the target {target!r} is missing in {missing_count:,} of {len(values):,} rows, "
-            "first in row "
-            f"{int(values.index[values.isna()][0])}",
-            expected="a target value in each row",
-            next="remove these rows, or fill in their target values",
-        )
     guess = column_types.guess_column(target, values)
     if guess.n_distinct < 2:
         raise DataError(
@@ -68,6 +52,50 @@ def draft_target(frame: pd.DataFrame, target: str, task: str | None) -> tuple[st
     else:
         _set_class_target(guess, values, inferred_task)
     return inferred_task, guess
+
+
+def raise_no_target(frame: pd.DataFrame, target: str) -> None:
+    """Raise DataError for a table without the target column."""
+    has_numeric_names = any(re.fullmatch(r"-?\d+(\.\d+)?", name) for name in frame.columns)
+    raise DataError(
+        f"the table has no column {target!r}",
+        expected=suggest_name(target, frame.columns[:30]),
+        next="name the target column: --target"
+        + ("; a file without a header needs --columns" if has_numeric_names else ""),
+    )
+
+
+def find_left_out_rows(
+    frame: pd.DataFrame, target: str, task: str | None
+) -> tuple[pd.Series, list[str], list[Question]]:
+    """Find rows to leave out of training: without a target value, or of a class of one row.
+
+    Returns
+    -------
+    Series, list, list
+        Mask of the rows, the classes that are left out, and the questions.
+    """
+    values, questions = frame[target], []
+    is_left_out = values.isna()
+    if n_missing := int(is_left_out.sum()):
+        questions.append(
+            Question(
+                "target_gaps",
+                target,
+                {"count": n_missing, "total": len(values), "rest": len(values) - n_missing},
+            )
+        )
+    counts = count_values(parsing.normalize_texts(values.dropna()))
+    rare_classes = [str(name) for name in counts.index[counts == 1]]
+    is_classification = task in ("binary", "multiclass") or (
+        task is None and values.dtype == object and len(counts) <= MAX_CLASSES
+    )
+    if not rare_classes or not is_classification or len(counts) - len(rare_classes) < 2:
+        return is_left_out, [], questions
+    classes_text = ", ".join(map(repr, rare_classes))
+    questions.append(Question("rare_classes", target, {"classes": classes_text}))
+    is_left_out |= parsing.normalize_texts(values).isin(rare_classes)
+    return is_left_out, rare_classes, questions
 
 
 def describe_imbalance(frame: pd.DataFrame, guess: ColumnGuess) -> list[str]:

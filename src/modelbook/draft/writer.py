@@ -28,6 +28,10 @@ CONTRACT_HEADER = f"""\
 # guess is at the end of its line; docs/contract.md explains the keys. modelbook new does not
 # overwrite this file once it is edited.
 """
+QUESTIONS_HEADER = """
+# Decided by default, and open until a person answers: delete the line of what you agree with.
+questions:
+"""
 
 
 def draft_paths(root: Path, book: str) -> tuple[Path, Path]:
@@ -104,10 +108,12 @@ def write_draft(
 def render_contract(draft: BookDraft) -> str:
     """Render the contract as YAML with one line for each column, and the reason as a comment."""
     contract_data = draft.contract.model_dump(exclude_defaults=True)
-    columns = contract_data.pop("columns")
+    columns, questions = contract_data.pop("columns"), contract_data.pop("questions", [])
     text = CONTRACT_HEADER + "".join(
         f"{key}: {_dump_inline(value)}\n" for key, value in contract_data.items()
     )
+    if questions:
+        text += QUESTIONS_HEADER + "".join(f"  - {_dump_inline(entry)}\n" for entry in questions)
     text += "\ncolumns:\n" + "".join(
         _render_column(guess, columns[guess.name]) for guess in draft.guesses
     )

@@ -68,11 +68,13 @@ def evaluate_file(root: Path, path: str, version: ModelVersion, params: Monitor)
     """
     if (root / path).is_dir():
         from modelbook.dataset import parquet_folder
+        from modelbook.dataset.reader import read_text_columns
 
         sampled_rows, total_rows = parquet_folder.sample_rows(
             root / path, MAX_SAMPLED_ROWS, params.seed
         )
-        evaluations = _evaluate_batches(root, {Path(path).name: sampled_rows}, version, params)
+        rows = read_text_columns(sampled_rows, version.contract)
+        evaluations = _evaluate_batches(root, {Path(path).name: rows}, version, params)
         return (
             [replace(evaluation, sampled_from=total_rows) for evaluation in evaluations]
             if total_rows > len(sampled_rows)

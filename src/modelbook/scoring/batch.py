@@ -1,4 +1,4 @@
-"""Batch scoring: score a CSV or Parquet file of any size in chunks, with bounded memory.
+"""Batch scoring: score a file of any size in chunks, with bounded memory.
 
 Rows keep their order and all their columns. Rows that break the contract go to a separate file
 with the reasons. Both files appear only when all rows are done, so a killed run leaves no partial
@@ -8,6 +8,7 @@ result.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -25,7 +26,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from modelbook.dataset import delimited
+from modelbook.contract.parsing import DecimalMark
+from modelbook.dataset import table_chunks
 from modelbook.errors import DataError
 from modelbook.scoring.batch_validation import validate_rows
 
@@ -34,7 +36,8 @@ if TYPE_CHECKING:
 
 CHUNK_ROWS = 50_000  # rows of a chunk
 MAX_THREADS = min(4, os.cpu_count() or 1)  # chunks that are scored at the same time
-FILE_SUFFIXES = (".csv", ".parquet")
+FILE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".xlsx")
+MAX_SHEET_ROWS = 1_048_575  # of an Excel file, below its header
 ChunkResult = tuple[pa.Table, pa.Table]  # scored and rejected rows of a chunk
 ProgressCallback = Callable[[int, float], None]
 
@@ -72,24 +75,24 @@ def score_file(
     Raises
     ------
     DataError
-        When a file is neither CSV nor Parquet, the input cannot be read or lacks columns, or the
-        output exists.
+        When the input cannot be read or lacks columns, or the output cannot be written or exists;
+        before anything is scored.
     """
     rejects_path = output_path.with_name(f"{output_path.stem}.rejects.csv")
-    _check_paths(input_path, output_path, rejects_path)
+    for path in (output_path, rejects_path):
+        check_output(path)
     start, row_count, rejected_count = time.monotonic(), 0, 0
     with lock_target(output_path, "file"), _use_system_memory_pool(), ExitStack() as stack:
         output_file, rejects_file = _StagedFile(output_path), _StagedFile(rejects_path)
         stack.callback(output_file.discard)
         stack.callback(rejects_file.discard)
-        layout = (
-            delimited.detect_dialect(input_path, str(input_path), None, contract.file)
-            if input_path.suffix == ".csv"
-            else None
+        chunks, decimal = table_chunks.open_chunks(input_path, contract, CHUNK_ROWS)
+        score_chunk = partial(
+            _score_chunk, contract=contract, decimal=decimal, scorer=scorer, version=version
         )
         for scored, rejected in _map_in_order(
-            partial(_score_chunk, contract=contract, layout=layout, scorer=scorer, version=version),
-            _read_checked_chunks(input_path, layout, contract),
+            score_chunk,
+            _check_chunks(chunks, contract, input_path),
             MAX_THREADS if scorer.is_compiled else 1,
         ):
             if len(rejected):
@@ -145,10 +148,10 @@ def _use_system_memory_pool() -> Iterator[None]:
 
 
 def _score_chunk(
-    chunk: pa.Table, contract: Contract, layout: delimited.Dialect | None, scorer: Any, version: int
+    chunk: pa.Table, contract: Contract, decimal: DecimalMark, scorer: Any, version: int
 ) -> ChunkResult:
     """Score a chunk; return valid rows with predictions, and rejected rows with reasons."""
-    features, reasons = validate_rows(chunk, contract, layout)
+    features, reasons = validate_rows(chunk, contract, decimal)
     is_valid = reasons == ""
     rejects = _select_rejects(chunk, reasons, ~is_valid)
     if not is_valid.all():
@@ -203,41 +206,12 @@ def _map_in_order(
             yield futures.popleft().result()
 
 
-def _read_checked_chunks(
-    source: Path, layout: delimited.Dialect | None, contract: Contract
+def _check_chunks(
+    chunks: Iterator[pa.Table], contract: Contract, source: Path
 ) -> Iterator[pa.Table]:
-    for chunk in _read_chunks(source, layout):
+    for chunk in chunks:
         _check_columns(chunk, contract, source)
         yield chunk
-
-
-def _read_chunks(source: Path, layout: delimited.Dialect | None) -> Iterator[pa.Table]:
-    try:
-        if layout is None:
-            parquet_file = pq.ParquetFile(source)
-            for batch in parquet_file.iter_batches(CHUNK_ROWS):
-                yield pa.Table.from_batches([batch])
-            if not parquet_file.metadata.num_rows:
-                yield parquet_file.schema_arrow.empty_table()
-            return
-        csv_options: dict[str, Any] = {
-            "dtype": str,
-            "keep_default_na": False,
-            "chunksize": CHUNK_ROWS,
-        }
-        for frame in pd.read_csv(
-            source, sep=layout.delimiter, encoding=layout.encoding, **csv_options
-        ):
-            if not isinstance(frame.index, pd.RangeIndex):  # surplus cells become an index
-                raise DataError(
-                    f"{source} has rows with more cells than its header", next="correct the file"
-                )
-            schema = pa.schema([(str(name), pa.string()) for name in frame.columns])
-            yield pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise DataError(
-            f"{source} cannot be read: {str(error).splitlines()[0]}", next="correct the file"
-        ) from None
 
 
 def _check_columns(chunk: pa.Table, contract: Contract, source: Path) -> None:
@@ -265,18 +239,28 @@ def _check_columns(chunk: pa.Table, contract: Contract, source: Path) -> None:
             )
 
 
-def _check_paths(source: Path, target: Path, rejects: Path) -> None:
-    for path in (source, target):
-        if path.suffix not in FILE_SUFFIXES:
-            raise DataError(
-                f"{path} is not supported",
-                expected=f"a name that ends in {' or '.join(FILE_SUFFIXES)}",
-            )
-    if not source.is_file():
-        raise DataError(f"{source} does not exist", next="check its path")
-    for path in (target, rejects):
-        if path.exists():
-            raise DataError(f"{path} exists already", next="move it away, or name another file")
+def check_output(target: Path) -> None:
+    """Check that an output file can be written and read back by its name.
+
+    Raises
+    ------
+    DataError
+        When it is an address, has no supported ending, exists, or its folder does not.
+    """
+    if "://" in str(target) or re.match(r"[a-z0-9]{2,}:/", str(target)):
+        raise DataError(
+            f"{target} is an address, and results are written to files",
+            expected="a path on this machine",
+            next="write a file, then copy it there",
+        )
+    if target.suffix not in FILE_SUFFIXES:
+        raise DataError(
+            f"{target} is not supported",
+            expected=f"a name that ends in {', '.join(FILE_SUFFIXES)}",
+            next="name another file",
+        )
+    if target.exists():
+        raise DataError(f"{target} exists already", next="move it away, or name another file")
 
 
 class _StagedFile:
@@ -288,6 +272,7 @@ class _StagedFile:
     def __init__(self, path: Path) -> None:
         self._path, self._staging_path = path, path.with_name(f".{path.name}.part")
         self._writer: pq.ParquetWriter | None = None
+        self._sheet_chunks: list[pa.Table] = []  # an Excel file is written at once
         self._has_rows = False
         self._pool, self._pending_write = ThreadPoolExecutor(1), Future[None]()
         self._pending_write.set_result(None)
@@ -299,20 +284,53 @@ class _StagedFile:
         self._pending_write = self._pool.submit(self._append_chunk, chunk)
 
     def _append_chunk(self, chunk: pa.Table) -> None:
-        if self._path.suffix == ".parquet":
+        suffix = self._path.suffix
+        if suffix == ".parquet":
             self._writer = self._writer or pq.ParquetWriter(self._staging_path, chunk.schema)
             self._writer.write_table(chunk)
+        elif suffix == ".xlsx":
+            self._sheet_chunks.append(chunk)
+        elif suffix == ".jsonl":
+            chunk.to_pandas().to_json(
+                self._staging_path,
+                mode="a",
+                orient="records",
+                lines=True,
+                date_format="iso",
+                double_precision=15,
+                force_ascii=False,
+            )
         else:
             chunk.to_pandas().to_csv(
-                self._staging_path, mode="a", header=not self._has_rows, index=False
+                self._staging_path,
+                mode="a",
+                header=not self._has_rows,
+                index=False,
+                sep="\t" if suffix == ".tsv" else ",",
             )
         self._has_rows = True
+
+    def _write_sheet(self) -> None:
+        frame = pa.concat_tables(self._sheet_chunks).to_pandas()
+        if len(frame) > MAX_SHEET_ROWS:
+            raise DataError(
+                f"{self._path} would have {len(frame):,} rows",
+                expected=f"at most {MAX_SHEET_ROWS:,} in an Excel file",
+                next="write .csv or .parquet",
+            )
+        for name, dtype in frame.dtypes.items():
+            if isinstance(dtype, pd.DatetimeTZDtype):  # Excel has no time zones
+                frame[name] = frame[name].dt.tz_convert("UTC").dt.tz_localize(None)
+        with self._staging_path.open("wb") as file:
+            frame.to_excel(file, index=False, engine="openpyxl")
 
     def commit(self) -> None:
         """Finish writing, and rename the file into place."""
         self._pending_write.result()
         if self._writer:
             self._writer.close()
+        if self._sheet_chunks:
+            self._write_sheet()
         if self._has_rows:
             self._staging_path.replace(self._path)
 

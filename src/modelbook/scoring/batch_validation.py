@@ -8,25 +8,24 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from modelbook.contract.parsing import MISSING_VALUE_TEXTS, mask_missing_markers
+from modelbook.contract.parsing import DecimalMark, mask_missing_markers
 
 if TYPE_CHECKING:
     from modelbook.contract import Column, Contract
-    from modelbook.dataset.delimited import Dialect
 
 NUMERIC_TYPES = ("number", "integer", "boolean")
 MIN_ROWS_PER_VALUE = 4  # rows for each distinct value from which factorizing pays
 
 
 def validate_rows(
-    rows: pa.Table, contract: Contract, layout: Dialect | None = None
+    rows: pa.Table, contract: Contract, decimal: DecimalMark = "."
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Return the model's features, and for each row the reasons why it breaks the contract.
 
     Parameters
     ----------
-    layout : Found, optional
-        Dialect of a text file, whose cells are all text.
+    decimal : {".", ","}
+        Decimal mark of the file's texts.
 
     Returns
     -------
@@ -43,7 +42,8 @@ def validate_rows(
             continue
         values, positions = _factorize_column(rows[name])
         values = mask_missing_markers(
-            _normalize_cells(values, column, layout) if layout else values, contract.missing
+            column.read_cells(values, decimal) if values.dtype == object else values,
+            contract.missing,
         )
         parsed = column.parse_values(values)
         is_invalid = ~column.valid_mask(values, parsed)
@@ -98,15 +98,6 @@ def _factorize_column(column: pa.ChunkedArray) -> tuple[pd.Series, np.ndarray | 
     # A missing value changes pandas' dtype, so append one only when the column has one.
     missing_value = [pa.nulls(1, values.type)] if encoded.null_count else []
     return pa.concat_arrays([values, *missing_value]).to_pandas(), positions
-
-
-def _normalize_cells(values: pd.Series, column: Column, layout: Dialect) -> pd.Series:
-    """Normalize text cells: missing-value texts become NaN, and decimal commas become points."""
-    values = values.where(
-        ~values.str.strip().isin(MISSING_VALUE_TEXTS.difference(column.categories or ()))
-    )
-    has_decimal_comma = column.type == "number" and not column.parse and layout.decimal == ","
-    return values.str.replace(",", ".", regex=False) if has_decimal_comma else values
 
 
 def _describe_violations(name: str, values: pd.Series, column: Column) -> pd.Series:

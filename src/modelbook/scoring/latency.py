@@ -55,14 +55,14 @@ def _median_latency_ms(scorer: Any, rows: list[dict[str, Any]]) -> float:
     deadline = time.perf_counter() + MAX_SECONDS
     while len(durations) < MAX_PREDICTIONS and (not durations or time.perf_counter() < deadline):
         row = rows[len(durations) % len(rows)]
-        durations.append(_time_call_ms(lambda row=row: scorer.predict_one(row)))
+        durations.append(_time_call_ms(scorer.predict_one, row))
         reference_durations.append(_time_call_ms(_compute_reference))
     return median(durations) / max(1.0, median(reference_durations) / REFERENCE_MS)
 
 
-def _time_call_ms(function: Callable[[], Any]) -> float:
+def _time_call_ms(function: Callable[..., Any], *arguments: Any) -> float:
     start = time.perf_counter()
-    function()
+    function(*arguments)
     return 1000 * (time.perf_counter() - start)
 
 

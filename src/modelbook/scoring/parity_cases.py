@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from modelbook import tasks
+from modelbook.contract import dates
 
 if TYPE_CHECKING:
     from modelbook.contract import Contract
@@ -92,13 +93,11 @@ def example_request(rows: pd.DataFrame, contract: Contract) -> dict[str, Any]:
     return request
 
 
-def _median_date(dates: pd.Series, date_format: str) -> str | None:
-    median_date = dates.quantile(0.5, interpolation="nearest")
+def _median_date(timestamps: pd.Series, date_format: str) -> str | None:
+    median_date = timestamps.quantile(0.5, interpolation="nearest")
     if pd.isna(median_date):
         return None
-    return (
-        median_date.isoformat() if date_format == "ISO8601" else median_date.strftime(date_format)
-    )
+    return dates.format_date(median_date, date_format)
 
 
 def predict_pipeline_scores(pipeline: Any, rows: pd.DataFrame, contract: Contract) -> np.ndarray:

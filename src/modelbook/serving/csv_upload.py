@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from modelbook.contract import Contract
-from modelbook.contract.parsing import MISSING_VALUE_TEXTS
+from modelbook.contract.parsing import MISSING_VALUE_TEXTS, DecimalMark
+from modelbook.contract.text_layout import UTF16_MARKS, find_text_layout
+from modelbook.errors import DataError
 from modelbook.serving.request_body import MAX_EXTRA_COLUMNS, check_table
 from modelbook.serving.request_errors import InvalidValue, RequestError
 from modelbook.serving.schemas import (
@@ -47,31 +49,16 @@ def read_table(
 
 
 def parse_csv(body: bytes, contract: Contract) -> tuple[list[str], list[list[str]], list[Row]]:
-    """Parse a CSV body into header, cells and typed rows.
+    """Parse an upload, laid out as the contract's file or as CSV, into header, cells, typed rows.
 
     Columns may come in any order; columns that are not features are passed through.
 
     Raises
     ------
     RequestError
-        400 if the body is not CSV in UTF-8, 422 if columns or cells break the contract.
+        400 if the body is not delimited text, 422 if columns or cells break the contract.
     """
-    try:
-        text = io.TextIOWrapper(io.BytesIO(body), encoding="utf-8-sig", newline="")
-        table = [line for line in csv.reader(text, strict=True) if line]
-    except UnicodeDecodeError:
-        raise RequestError(
-            400,
-            f"the upload is not valid UTF-8 at byte {_find_invalid_byte(body)}",
-            expected="CSV in UTF-8",
-        ) from None
-    except csv.Error as error:
-        raise RequestError(
-            400, f"the upload is not valid CSV: {error}", expected="CSV with commas and a header"
-        ) from None
-    if not table:
-        raise RequestError(422, "the upload is empty", expected="a header and rows")
-    header, cells = table[0], table[1:]
+    header, cells, decimal = _read_cells(body, contract)
     _check_table(header, cells, contract)
     column_names = [
         name
@@ -85,7 +72,7 @@ def parse_csv(body: bytes, contract: Contract) -> tuple[list[str], list[list[str
         cells,
         [
             {
-                name: parse_cell(column, line[i], missing_markers)
+                name: parse_cell(column, line[i], missing_markers, decimal)
                 for name, i, column in column_positions
             }
             for line in cells
@@ -93,12 +80,44 @@ def parse_csv(body: bytes, contract: Contract) -> tuple[list[str], list[list[str
     )
 
 
-def _find_invalid_byte(body: bytes) -> int:
+def _read_cells(body: bytes, contract: Contract) -> tuple[list[str], list[list[str]], DecimalMark]:
+    """Read column names, cells and decimal mark of an upload."""
+    layout, text = contract.file, ""
+    encodings = ["utf-8-sig", *([layout.encoding] if layout.encoding else [])]
+    if body.startswith(UTF16_MARKS):
+        encodings = ["utf-16"]
+    for encoding in encodings:
+        try:
+            text = body.decode(encoding)
+            break
+        except UnicodeDecodeError as error:
+            failure = error
+    else:
+        raise RequestError(
+            400,
+            f"the upload is not valid {failure.encoding.upper()} at byte {failure.start}",
+            expected=f"text in {layout.encoding or 'UTF-8'}",
+        )
+    if not text.strip():
+        raise RequestError(422, "the upload is empty", expected="a header and rows")
+    names = None if layout.header else list(contract.columns)
     try:
-        body.decode()
-    except UnicodeDecodeError as error:
-        return error.start
-    return len(body)
+        found = find_text_layout(text, encoding, layout, "the upload", names)
+        lines = io.StringIO(text, newline="")
+        for _ in range(found.skip_rows):
+            next(lines)
+        if layout.comment:
+            lines = (line.partition(layout.comment)[0] for line in lines)  # type: ignore[assignment]
+        reader = csv.reader(lines, delimiter=found.delimiter, strict=True)
+        table = [line for line in reader if line]
+    except csv.Error as error:
+        raise RequestError(
+            400, f"the upload is not valid CSV: {error}", expected="CSV with commas and a header"
+        ) from None
+    except DataError as error:
+        raise RequestError(422, error.problem, expected=error.expected) from None
+    rows = table[1:] if layout.header else table
+    return found.columns, rows[: len(rows) - layout.skip_footer], found.decimal
 
 
 def _check_table(header: list[str], cells: list[list[str]], contract: Contract) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.types import Receive
 
+from modelbook.contract import text_layout
 from modelbook.serving.request_errors import RequestError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ LARGE_BODY_BYTES = 65_536  # larger bodies are counted as buffered, and parsed o
 # inside of one: the time is linear in the length of any body.
 JSON_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 SPARE_TOKENS = 64  # allowed besides those of legal rows, so that a wrong value gets its own message
+DELIMITERS = [sign.encode() for sign in text_layout.DELIMITERS]
 MAX_EXTRA_COLUMNS = 100  # columns of an uploaded table that the contract does not name
 # Most bytes of a value in JSON; text has no bound.
 VALUE_BYTES = {"number": 40, "integer": 40, "boolean": 40, "date": 210}
@@ -105,7 +107,7 @@ def check_table(body: bytes, max_lines: int, max_columns: int) -> None:
             expected=f"at most {max_lines:,} rows; for more: modelbook score",
         )
     header = re.split(rb"[\r\n]", body, maxsplit=1)[0]
-    if (column_count := header.count(b",") + 1) > max_columns:
+    if (column_count := max(map(header.count, DELIMITERS)) + 1) > max_columns:
         raise RequestError(
             413, f"the table has {column_count:,} columns", expected=f"at most {max_columns:,}"
         )

@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic_core import from_json
 from typing_extensions import TypedDict
 
-from modelbook.contract.parsing import MISSING_VALUE_TEXTS
+from modelbook.contract.parsing import MISSING_VALUE_TEXTS, DecimalMark, parse_number
 from modelbook.serving.request_body import BodyLimits, derive_body_limits
 from modelbook.serving.request_errors import InvalidValue, RequestError
 
@@ -48,7 +48,7 @@ def build_field_type(
     validated_type = Annotated[Any, PlainValidator(_build_validator(column, missing_markers))]
     if field_type is None:
         field_type = validated_type
-    elif column.type == "category" or (missing_markers and column.nullable):
+    else:
         # Common values are validated without calling Python code.
         field_type = Annotated[field_type | validated_type, Field(union_mode="left_to_right")]
     if column.nullable:
@@ -59,7 +59,10 @@ def build_field_type(
 
 
 def parse_cell(
-    column: Column, text: str, missing_markers: frozenset[str] = MISSING_VALUE_TEXTS
+    column: Column,
+    text: str,
+    missing_markers: frozenset[str] = MISSING_VALUE_TEXTS,
+    decimal: DecimalMark = ".",
 ) -> Any:
     """Convert a table cell or form field to its JSON value; unreadable text stays text."""
     text = text.strip()
@@ -69,22 +72,19 @@ def parse_cell(
         return text
     if column.type == "boolean" and text.lower() in ("true", "false"):
         return text.lower() == "true"
-    try:
-        number = float(text)
-    except ValueError:
-        return text  # rejected later, by the contract
-    return number if math.isfinite(number) and "_" not in text else text
+    number = parse_number(text, None if decimal == "." else "number", decimal)
+    return number if math.isfinite(number) else text  # rejected later, by the contract
 
 
 def _build_validator(column: Column, missing_markers: Sequence[str]) -> Any:
-    missing_texts = {"", *missing_markers}
+    missing_texts = {*missing_markers, *MISSING_VALUE_TEXTS.difference(column.categories or ())}
 
     def validate(value: Any) -> Any:
         if column.nullable and (
             value is None or (isinstance(value, str) and value.strip() in missing_texts)
         ):
             return None
-        # Text is not accepted as a number unless the contract says how to parse it.
+        # A number may come as text, as in a file: CSV and JSON are read alike.
         told = column.parse_value(value)
         if told is None:
             raise ValueError("breaks the contract")

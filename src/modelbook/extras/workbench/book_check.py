@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from modelbook.errors import ModelbookError
-from modelbook.extras.workbench.check_result import CheckResult
+from modelbook.extras.workbench.check_result import CheckResult, format_count
 
 
 def check_book(root: Path, book: str | None) -> CheckResult:
@@ -22,14 +22,19 @@ def check_book(root: Path, book: str | None) -> CheckResult:
                 stage, *origins.resolve_for_build(root, stage, raw_params, environment)
             )
             if isinstance(params, config.Ingest):
-                contract = Contract.load(root / params.contract)
+                contract_path = params.contract
+                contract = Contract.load(root / contract_path)
                 dataset.quick_fingerprint(params.table, root)
             if isinstance(params, config.Compare):
                 tasks.get_task(contract).check_params(params)
     except ModelbookError as error:
         return CheckResult("book", False, " ".join(error.problem.split()), error.next)
+    n_open = len(contract.questions)
+    open_text = f"; {format_count(n_open, 'open question')} in {contract_path}" if n_open else ""
     return CheckResult(
         "book",
         True,
-        f"{params.book} of {environment.name}: parameters, contract and table are in order",
+        f"{params.book} of {environment.name}: parameters, contract and table are in order"
+        f"{open_text}",
+        f"answer the questions in {contract_path}, and delete their lines" if n_open else "",
     )

@@ -1,0 +1,241 @@
+"""Text files: find encoding, delimiter, first line and column names, without pandas.
+
+The service reads uploads with it, and so do ingest, ``check``, ``score`` and ``new``.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from modelbook.contract.file_layout import FileLayout
+from modelbook.contract.parsing import DecimalMark
+from modelbook.errors import DataError
+
+DELIMITERS = ",;\t|^~"
+SAMPLE_LINES = 200  # lines from which delimiter and first line are found
+OTHER_ENCODINGS = (
+    "cp1250", "cp1251", "cp1253", "cp1254", "shift_jis", "gb18030", "big5", "euc_kr",
+)  # fmt: skip
+UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*')
+# Latin letters around a sign are no Western text, but cp1250's Wroc³aw; long runs are no Latin.
+SIGN_IN_WORD = re.compile(r"[A-Za-zÀ-ÿ][¡-¿][A-Za-zÀ-ÿ]")
+FOREIGN_RUN = re.compile(r"[À-ÿ]{3,}")
+NUMBER_TEXT = re.compile(r"[-+]?\d+([.,]\d+)?")
+
+
+@dataclass(frozen=True)
+class TextLayout:
+    """Encoding, delimiter, decimal mark, lines before the header, and clean column names."""
+
+    encoding: str
+    delimiter: str
+    decimal: DecimalMark
+    skip_rows: int
+    columns: list[str]
+
+
+def clean_column_name(name: object) -> str:
+    """Make blanks of all blank-like signs (no-break spaces, newlines), and strip them."""
+    text = "".join(
+        " " if unicodedata.category(sign) in ("Zs", "Zl", "Zp", "Cc") else sign
+        for sign in str(name)
+        if unicodedata.category(sign) != "Cf"  # byte order marks and zero-width signs
+    )
+    return " ".join(text.split())
+
+
+def number_unnamed_columns(names: Iterable[object]) -> list[str]:
+    """Clean column names; a column without a name is called by its position."""
+    return [
+        clean_column_name(name) or f"column {position}" for position, name in enumerate(names, 1)
+    ]
+
+
+def detect_encoding(lines: Iterable[bytes], declared: str | None, display_name: str) -> str:
+    """UTF-8 if every line decodes; else the declared one, cp1252 if Western, or the best guess."""
+    undecodable_lines: list[bytes] = []
+    for number, line in enumerate(lines):
+        if number == 0 and line.startswith(UTF16_MARKS):
+            return "utf-16"
+        if not line.isascii():
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                undecodable_lines.append(line)
+                if len(undecodable_lines) == SAMPLE_LINES:
+                    break
+    if not undecodable_lines:
+        return "utf-8-sig"  # also reads files without a byte order mark
+    if declared:
+        return declared
+    content = b"".join(undecodable_lines)
+    if _is_western(content):
+        return "cp1252"
+    from charset_normalizer import from_bytes
+
+    best = from_bytes(content, cp_isolation=["cp1252", *OTHER_ENCODINGS], threshold=0.5).best()
+    if best is None:
+        raise DataError(
+            (
+                f"{display_name} is not UTF-8, and its encoding cannot be detected: "
+                f"{undecodable_lines[0][:60]!r}"
+            ),
+            expected="text in UTF-8",
+            next="save it as UTF-8, or name its encoding (--encoding; in a contract, file: "
+            "{encoding: ...})",
+        )
+    return best.encoding
+
+
+def _is_western(content: bytes) -> bool:
+    """Whether bytes read as Western European text: accents within words, few in a row."""
+    try:
+        text = content.decode("cp1252")
+    except UnicodeDecodeError:
+        return False
+    return not SIGN_IN_WORD.search(text) and not FOREIGN_RUN.search(text)
+
+
+def find_text_layout(
+    start: str,
+    encoding: str,
+    layout: FileLayout,
+    display_name: str,
+    column_names: list[str] | None = None,
+) -> TextLayout:
+    """Find how a text is laid out from its beginning; settings in ``layout`` take precedence.
+
+    Parameters
+    ----------
+    start : str
+        The beginning of the text, of whole lines.
+    column_names : list of str, optional
+        Column names of a text without a header.
+
+    Raises
+    ------
+    DataError
+        When it is empty, has double names, or another number of columns than names were given.
+    """
+    lines = _first_lines(start)
+    if not any(line.strip() for line in lines):
+        raise DataError(
+            f"{display_name} is empty",
+            expected="a header and at least one row",
+            next="check the file",
+        )
+    separator = SEPARATOR_LINE.fullmatch(lines[0].strip("\ufeff\r\n"))
+    rest = lines[1:] if separator else lines
+    delimiter = _choose_delimiter(rest, layout, separator[1] if separator else None)
+    skip_rows = layout.skip_rows
+    if skip_rows is None:
+        skip_rows = bool(separator) + _count_preamble(rest, delimiter)
+    rows = read_cells(lines[skip_rows:], delimiter, layout.comment)
+    if not rows:
+        raise DataError(
+            f"{display_name} has no line after the first {skip_rows}",
+            next="correct the number of skipped lines (--skip-rows; file: {skip_rows: ...})",
+        )
+    names = _name_columns(rows, display_name, layout, column_names)
+    body = rows[1:] if layout.header else rows
+    decimal = layout.decimal
+    if decimal is None or delimiter not in (layout.delimiter, *DELIMITERS[1:]):
+        decimal = detect_decimal_mark([cell for row in body for cell in row], delimiter)
+    return TextLayout(encoding, delimiter, decimal, skip_rows, names)
+
+
+def read_cells(lines: Iterable[str], delimiter: str, comment: str | None) -> list[list[str]]:
+    """Split lines into cells; blank lines and comments are left out."""
+    if comment:
+        lines = (line.partition(comment)[0] for line in lines)
+    return [row for row in csv.reader(lines, delimiter=delimiter) if any(map(str.strip, row))]
+
+
+def detect_decimal_mark(cells: list[str], delimiter: str) -> DecimalMark:
+    """The comma if a cell can only be read so, and none only with a point."""
+    if delimiter == ",":
+        return "."
+    numbers = [cell.strip() for cell in cells if NUMBER_TEXT.fullmatch(cell.strip())]
+    with_comma, with_point = (
+        any(mark in number and not _fits_thousands(number, mark) for number in numbers)
+        for mark in ",."
+    )
+    return "," if with_comma and not with_point else "."
+
+
+def _fits_thousands(number: str, mark: str) -> bool:
+    return bool(re.fullmatch(rf"[-+]?[1-9]\d{{0,2}}\{mark}\d{{3}}", number))
+
+
+def _first_lines(text: str) -> list[str]:
+    lines = io.StringIO(text, newline=None)
+    return [line for line, _ in zip(lines, range(SAMPLE_LINES))]
+
+
+def _choose_delimiter(lines: list[str], layout: FileLayout, declared: str | None) -> str:
+    """The contract's delimiter, unless it does not part the lines; otherwise the detected one."""
+    wanted = layout.delimiter or declared
+    if wanted and (declared or any(wanted in line for line in lines)):
+        return wanted
+    return _detect_delimiter(lines) or wanted or ","
+
+
+def _detect_delimiter(lines: list[str]) -> str | None:
+    """The delimiter that gives the most consistent number of fields, if one does."""
+    best: tuple[float, int, str | None] = (0.0, 0, None)
+    for delimiter in DELIMITERS:
+        counts = Counter(map(len, read_cells(lines, delimiter, None)))
+        fields, frequency = max(counts.items(), key=lambda item: (item[1], item[0]))
+        if fields > 1:
+            best = max(best, (round(frequency / sum(counts.values()), 1), fields, delimiter))
+    return best[2]
+
+
+def _count_preamble(lines: list[str], delimiter: str) -> int:
+    """Count the lines before the table: titles and remarks of fewer fields than its rows have."""
+    counts = Counter(len(row) for row in read_cells(lines, delimiter, None))
+    common = max(counts, key=lambda fields: (counts[fields], fields))
+    reader = csv.reader(lines, delimiter=delimiter)
+    skipped = 0
+    for row in reader:
+        n_filled = sum(bool(cell.strip()) for cell in row)
+        if common < 3 or n_filled > common / 2 or (len(row) == common and n_filled > 1):
+            break
+        skipped = reader.line_num
+    return skipped if skipped < len(lines) - 1 else 0
+
+
+def _name_columns(
+    rows: list[list[str]], display_name: str, layout: FileLayout, column_names: list[str] | None
+) -> list[str]:
+    width = len(rows[0])
+    if not layout.header:
+        if column_names and len(column_names) != width:
+            raise DataError(
+                f"{display_name} has {width} columns, and {len(column_names)} names were given",
+                next="name each, in the file's order",
+            )
+        return column_names or number_unnamed_columns([""] * width)
+    names = number_unnamed_columns(rows[0])
+    doubles = [name for name, count in Counter(names).items() if count > 1]
+    if doubles and all(NUMBER_TEXT.fullmatch(name) for name in doubles):
+        raise DataError(
+            f"the first line of {display_name} looks like a row, not like a header: "
+            f"{', '.join(names[:6])}",
+            expected="a header",
+            next='name the columns: --columns "first second ..."',
+        )
+    if doubles:
+        raise DataError(
+            f"{display_name} has more than one column {doubles[0]!r}",
+            expected="a unique name for each column",
+            next="rename them in the file",
+        )
+    return names

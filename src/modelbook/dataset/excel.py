@@ -1,0 +1,80 @@
+"""Excel files: choose the sheet, find its header, and keep text cells as they are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelbook.contract.text_layout import number_unnamed_columns
+from modelbook.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from modelbook.contract.file_layout import FileLayout
+
+
+def list_sheets(path: Path) -> list[str]:
+    """List the names of a workbook's sheets."""
+    import pandas as pd
+
+    with pd.ExcelFile(path, engine="openpyxl") as book:
+        return [str(name) for name in book.sheet_names]
+
+
+def read_sheet(
+    path: Path, display_name: str, layout: FileLayout, column_names: list[str] | None
+) -> tuple[pd.DataFrame, FileLayout]:
+    """Read a sheet; returns it with the layout that was found.
+
+    A workbook of one sheet is read whatever the sheet is called.
+    """
+    import pandas as pd
+
+    with pd.ExcelFile(path, engine="openpyxl") as book:
+        names = [str(name) for name in book.sheet_names]
+        sheet = layout.sheet if layout.sheet in names or len(names) > 1 else None
+        if sheet is not None and sheet not in names:
+            raise DataError(
+                f"{display_name} has no sheet {sheet!r}",
+                expected=f"one of {', '.join(names)}",
+                next="name the sheet: --sheet (in a contract, file: {sheet: ...})",
+            )
+        # dtype=object: pandas would make numbers of text cells, and lose their leading zeros.
+        cells = book.parse(sheet or 0, header=None, dtype=object)
+    skip_rows = _count_title_rows(cells) if layout.skip_rows is None else layout.skip_rows
+    cells = cells.iloc[skip_rows : len(cells) - layout.skip_footer]
+    if cells.empty:
+        return pd.DataFrame(), layout
+    names_row = cells.iloc[0].map(lambda value: "" if pd.isna(value) else value).tolist()
+    body = cells.iloc[1:] if layout.header else cells
+    frame = body.reset_index(drop=True).infer_objects()
+    if not layout.header and column_names and len(column_names) != frame.shape[1]:
+        raise DataError(
+            f"{display_name} has {frame.shape[1]} columns, and {len(column_names)} names were "
+            "given",
+            next="name each, in the sheet's order",
+        )
+    frame.columns = pd.Index(
+        number_unnamed_columns(
+            names_row if layout.header else column_names or [""] * frame.shape[1]
+        )
+    )
+    found: dict[str, Any] = {"skip_rows": skip_rows}
+    if len(names) > 1:
+        found["sheet"] = sheet or names[0]
+    return frame, layout.model_copy(update=found)
+
+
+def _count_title_rows(cells: pd.DataFrame) -> int:
+    """Count the rows above the header, which fill fewer cells than the rows of the table."""
+    filled_counts: Sequence[int] = cells.notna().sum(axis=1).tolist()
+    if not filled_counts:
+        return 0
+    counts = Counter(filled_counts)
+    common = max(counts, key=lambda count: (counts[count], count))
+    if common < 3:
+        return 0
+    return next(row for row, count in enumerate(filled_counts) if count > common / 2)

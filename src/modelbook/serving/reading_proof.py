@@ -1,0 +1,112 @@
+"""Prove that ingest, ``check``, ``score``, CSV upload and JSON requests read a table alike."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from modelbook import dataset
+from modelbook.contract.violations import raise_on_violations
+from modelbook.dataset import table_chunks
+from modelbook.errors import ContractError
+from modelbook.scoring.batch_validation import validate_rows
+from modelbook.serving import csv_upload
+from modelbook.serving.request_errors import RequestError
+from modelbook.serving.schemas import RowReader
+
+if TYPE_CHECKING:
+    from modelbook.contract import Contract
+
+CHUNK_ROWS = 50_000  # rows that score reads for the proof
+MAX_REQUEST_ROWS = 200  # rows that are sent as requests
+
+
+def prove_readings(table: str, root: Path, contract: Contract) -> None:
+    """Read a table in every way, and compare the model's features.
+
+    Raises
+    ------
+    ContractError
+        When two ways differ, with the column and the values.
+    ContractViolationError
+        When the table breaks the contract.
+    """
+    frame = contract.select_training_rows(dataset.read_table(table, root, contract))
+    raise_on_violations(contract.find_violations(frame), table)
+    features = contract.select_features(frame)
+    if (root / table).is_file():
+        all_rows = contract.select_features(dataset.read_table(table, root, contract))
+        _compare("score", all_rows, _read_for_score(root / table, contract))
+    step = max(1, len(frame) // MAX_REQUEST_ROWS)
+    inputs, expected = frame[contract.input_names].iloc[::step], features.iloc[::step]
+    reader = RowReader(contract, {}, len(inputs))
+    try:
+        _compare("CSV upload", expected, _read_upload(inputs, contract, reader))
+        _compare("a JSON request", expected, _read_json(inputs, reader))
+        _compare("a JSON request of texts", expected, _read_json(_to_texts(inputs), reader))
+    except RequestError as error:
+        raise ContractError(
+            f"the service refuses a row that ingest takes: {error.message}",
+            expected="one reading of each value",
+            next="drop the column (--drop), or report the table",
+        ) from None
+
+
+def _read_for_score(path: Path, contract: Contract) -> pd.DataFrame:
+    chunks, decimal = table_chunks.open_chunks(path, contract, CHUNK_ROWS)
+    columns, reasons = validate_rows(next(iter(chunks)), contract, decimal)
+    if (refused := np.flatnonzero(reasons != "")).size:
+        raise ContractError(
+            f"score refuses row {refused[0]}, which ingest takes: {reasons[refused[0]]}",
+            expected="one reading of each value",
+            next="drop the column (--drop), or report the table",
+        )
+    return pd.DataFrame(columns)
+
+
+def _read_upload(inputs: pd.DataFrame, contract: Contract, reader: RowReader) -> pd.DataFrame:
+    body = _to_texts(inputs).to_csv(index=False).encode()
+    _, _, rows = csv_upload.parse_csv(body, contract)
+    chunks = csv_upload.read_chunks(rows, reader)
+    return pd.DataFrame([row for chunk in chunks for row in chunk])
+
+
+def _read_json(inputs: pd.DataFrame, reader: RowReader) -> pd.DataFrame:
+    return pd.DataFrame(reader.read_body(_to_json(inputs))[0])
+
+
+def _to_json(inputs: pd.DataFrame) -> bytes:
+    rows = [
+        {name: None if pd.isna(value) else _to_plain(value) for name, value in row.items()}
+        for row in inputs.to_dict("records")
+    ]
+    return json.dumps(rows).encode()
+
+
+def _to_plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    return value if isinstance(value, str | int | float | bool) else str(value)
+
+
+def _to_texts(inputs: pd.DataFrame) -> pd.DataFrame:
+    return inputs.map(lambda value: value if pd.isna(value) else str(_to_plain(value)))
+
+
+def _compare(way: str, expected: pd.DataFrame, found: pd.DataFrame) -> None:
+    for name in expected:
+        values, others = expected[name].to_numpy(), found[name].to_numpy()[: len(expected)]
+        values = values[: len(others)]
+        is_gap = pd.isna(values) & pd.isna(others)
+        differs = ~is_gap & (values != others)
+        if differs.any():
+            row = int(np.flatnonzero(differs)[0])
+            raise ContractError(
+                f"{name} in row {row} is {values[row]!r} to ingest and {others[row]!r} to {way}",
+                expected="one reading of each value",
+                next="drop the column (--drop), or report the table",
+            )
