@@ -744,11 +744,6 @@ class TestSettings:
         )
         assert load_settings(tmp_path / "nowhere", BOOK).traffic.challenger_share == 0.7
 
-    @pytest.mark.parametrize(
-        ("text", "facts"),
-        [("traffic: {shares: 1}", ["traffic.shares", 1]), ("limits: {max_rows: 0}", ["limits.max_rows", 0]),
-         ("api_keys: maybe", ["api_keys", "'maybe'"]), ("[1]", ["[1]"]), ("a: [", ["YAML"])],
-    )  # fmt: skip
     def test_a_book_has_settings_of_its_own(self, tmp_path):
         (tmp_path / "serving.yaml").write_text("traffic: {mode: split, salt: a}\nlog_level: debug")
         (tmp_path / "serving.other.yaml").write_text("traffic: {mode: shadow}")
@@ -756,6 +751,11 @@ class TestSettings:
         assert (one.traffic.mode, other.traffic.mode) == ("split", "shadow")
         assert (other.traffic.salt, other.log_level) == ("a", "debug")
 
+    @pytest.mark.parametrize(
+        ("text", "facts"),
+        [("traffic: {shares: 1}", ["traffic.shares", 1]), ("limits: {max_rows: 0}", ["limits.max_rows", 0]),
+         ("api_keys: maybe", ["api_keys", "'maybe'"]), ("[1]", ["[1]"]), ("a: [", ["YAML"])],
+    )  # fmt: skip
     def test_what_is_no_setting_is_told(self, tmp_path, text, facts):
         (tmp_path / SETTINGS_FILE).write_text(text)
         with refused(ServingError, SETTINGS_FILE, *facts):

@@ -1,4 +1,4 @@
-"""Commands on a whole project: back up, restore, reset."""
+"""Commands on a whole project: begin, upgrade, back up, restore, forget, reset."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from modelbook.cli.options import report_errors
+from modelbook.cli.options import BookOption, find_book, open_journal, report_errors
 
 app = typer.Typer()
 
@@ -135,3 +135,42 @@ def upgrade(
     typer.echo(f"changed {len(changes)} files; compare a build of before and after: modelbook diff")
     if conflicts:
         raise typer.Exit(1)
+
+
+@app.command()
+def forget(
+    entity: Annotated[str, typer.Option(help="The entity, as the contract's column names it.")],
+    book: BookOption = None,
+) -> None:
+    """Remove an entity's rows from tables, journal and versions; name the versions trained on it.
+
+    The history records what was removed, with a hash instead of the entity.
+
+    Examples:  modelbook forget --entity 125024
+    """
+    from modelbook.contract import Contract
+    from modelbook.extras import erasure as erasures
+    from modelbook.stage import project
+
+    with report_errors():
+        root, name = find_book(book)
+        parameters = project.read_parameters(root, project.find_env_file(root, book))["ingest"]
+        contract = Contract.load(root / parameters["contract"])
+        journal = open_journal(root, name)
+        commit = project.get_commit(root)
+        done = erasures.forget_entity(root, name, contract, journal, entity, commit)
+    if done.is_empty:
+        typer.echo(f"{name} has no rows of {entity!r}")
+        return
+    for path, count in done.table_rows.items():
+        typer.echo(f"{count:,} rows removed from {path}")
+    typer.echo(f"{done.journal_rows:,} predictions removed from the journal")
+    for number, count in done.version_rows.items():
+        typer.echo(f"{count:,} rows removed from the files of version {number}")
+    trained = ", ".join(map(str, done.trained_versions)) or "none known"
+    typer.echo(f"versions fitted on its rows: {trained}")
+    typer.echo(
+        f"next: remove it from the table {parameters['table']!r}, build again, and delete exports "
+        "that were made with --with-rows, and backups",
+        err=True,
+    )

@@ -378,6 +378,37 @@ class Journal:
         except SQLAlchemyError as error:
             raise self.wrap_error(error) from None
 
+    def delete_entity(self, column: str, entity: str) -> int:
+        """Delete an entity's predictions with their outcomes; return their number.
+
+        Parameters
+        ----------
+        column : str
+            Input column that names the entity.
+        """
+        query = sa.select(PREDICTIONS_TABLE.c.id, PREDICTIONS_TABLE.c.inputs).where(
+            PREDICTIONS_TABLE.c.book == self.book
+        )
+        ids = sorted(
+            {
+                row["id"]
+                for row in self._stream_rows(query)
+                if str(row["inputs"].get(column)) == entity
+            }
+        )
+        count = 0
+        try:
+            with self.engine.begin() as connection:
+                for start in range(0, len(ids), MAX_IDS_PER_QUERY):
+                    part = ids[start : start + MAX_IDS_PER_QUERY]
+                    for table in (OUTCOMES_TABLE, PREDICTIONS_TABLE):
+                        is_found = (table.c.book == self.book) & table.c.id.in_(part)
+                        deleted = connection.execute(table.delete().where(is_found)).rowcount
+                        count += deleted if table is PREDICTIONS_TABLE else 0
+        except SQLAlchemyError as error:
+            raise self.wrap_error(error) from None
+        return count
+
 
 class UnknownPredictionError(JournalError):
     """The journal has no prediction with these ids."""

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 USER_VARIABLE = "MODELBOOK_BY"  # name of the user when the machine's user says little, as in CI
 DECISION, ALIAS_MOVE, TRAFFIC, TRANSFER = "decision", "move", "traffic", "transfer"
-IMPORT = "import"
+IMPORT, ERASURE, FORGET = "import", "erasure", "forget"
 APPLIED_TAG = "modelbook.history_applied"  # last entry whose aliases are set
 LOCK_TIMEOUT_SECONDS = 30.0  # longest wait of a writer for another
 MAX_ATTEMPTS = 20  # of an entry whose number other writers take
@@ -58,7 +58,7 @@ class HistoryEntry:
     kind, action : str
         ``decision`` of the gate (promote, hold), ``move`` of the champion alias (promote, roll
         back; found: moved by another tool), ``traffic`` (challenge, end of challenge), or
-        ``transfer`` (import from another store).
+        ``transfer`` (import from another store), or ``erasure`` (forget).
     version : int or None
         Version that the entry is about.
     champion_before, champion_after : int or None
@@ -217,6 +217,21 @@ def record_import(
     def describe(champion: int | None) -> HistoryEntry:
         return HistoryEntry(
             model_name, TRANSFER, IMPORT, version, champion, champion, reason, evidence, commit
+        )
+
+    with _write_history(root, model_name) as log:
+        return _append_entry(root, log, describe, commit)
+
+
+def record_erasure(
+    root: Path, model_name: str, evidence: dict[str, Any], commit: str
+) -> HistoryEntry:
+    """Record that an entity's rows were removed."""
+    reason = "An entity's rows were removed."
+
+    def describe(champion: int | None) -> HistoryEntry:
+        return HistoryEntry(
+            model_name, ERASURE, FORGET, None, champion, champion, reason, evidence, commit
         )
 
     with _write_history(root, model_name) as log:

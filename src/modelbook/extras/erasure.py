@@ -1,0 +1,152 @@
+"""Forget an entity: remove its rows from a book, and record what was removed.
+
+Removed are its rows in the book's tables, its predictions and outcomes in the journal, and its rows
+among the holdout and golden rows of each version. A version's files change, so its digest is set
+anew; the history records both digests, and a hash instead of the entity. A model that was trained
+on the entity's rows stays: the result names the versions that were.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from modelbook.atomic import atomic_write
+from modelbook.build import locks
+from modelbook.contract import Contract
+from modelbook.errors import StoreError
+from modelbook.journal import Journal
+from modelbook.registry import connection, history
+from modelbook.registry.aliases import DIGEST_TAG, find_version, refresh_aliases
+from modelbook.registry.artifact_storage import folder_digest
+from modelbook.registry.location import cache_folder, display_artifact_uri, is_embedded
+from modelbook.registry.store import create_client
+
+VERSION_TABLES = ("reference.parquet", "golden.parquet")
+
+
+@dataclass
+class Erasure:
+    """What was removed.
+
+    Attributes
+    ----------
+    table_rows : dict
+        Rows by the path of the table, below the project.
+    version_rows : dict
+        Holdout and golden rows by version.
+    trained_versions : list of int
+        Versions that were fitted on the entity's rows, as far as the project knows: those with
+        such holdout rows, which the final fit includes, and those of the table that was read last.
+    """
+
+    table_rows: dict[str, int] = field(default_factory=dict)
+    journal_rows: int = 0
+    version_rows: dict[int, int] = field(default_factory=dict)
+    trained_versions: list[int] = field(default_factory=list)
+    digests: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.table_rows or self.journal_rows or self.version_rows)
+
+
+def forget_entity(
+    root: Path, book: str, contract: Contract, journal: Journal, entity: str, commit: str
+) -> Erasure:
+    """Remove an entity's rows from a book's tables, journal, versions and downloaded files.
+
+    Raises
+    ------
+    BuildError
+        When a build is running.
+    StoreError
+        When the contract has no entity, or the versions' files are in a store that is not embedded.
+    """
+    if contract.entity is None:
+        raise StoreError(
+            f"the contract of {book} has no column with the role entity",
+            expected="a column that names whose rows they are",
+            next="give it the role entity in the contract, and build again",
+        )
+    if not is_embedded(root):
+        raise StoreError(
+            f"the versions' files are in {display_artifact_uri(root)}",
+            expected="an embedded store, whose files this command can change",
+            next="remove the rows there, or register the versions again without them",
+        )
+    with locks.lock_build(root):
+        erasure = Erasure()
+        for path in sorted((root / "data" / book).rglob("*.parquet")):
+            if count := _erase_rows(path, contract.entity, entity):
+                erasure.table_rows[path.relative_to(root).as_posix()] = count
+        erasure.journal_rows = journal.delete_entity(contract.entity, entity)
+        with connection.explain_errors(root):
+            _erase_from_versions(root, book, contract.entity, entity, erasure)
+            erasure.trained_versions.sort()
+        if not erasure.is_empty:
+            shutil.rmtree(cache_folder(root), ignore_errors=True)
+            history.record_erasure(root, book, _describe(erasure, entity), commit)
+    return erasure
+
+
+def _erase_from_versions(root: Path, book: str, column: str, entity: str, erasure: Erasure) -> None:
+    client, fingerprint = create_client(root), _read_fingerprint(root, book)
+    for found in client.search_model_versions(f"name = '{book}'"):
+        version = find_version(root, book, int(found.version))
+        if version is None or not version.artifact_folder.is_dir():
+            continue
+        folder = version.artifact_folder
+        count = sum(_erase_rows(folder / name, column, entity) for name in VERSION_TABLES)
+        is_of_last_table = version.tags.get("fingerprint") == fingerprint
+        if count or (is_of_last_table and erasure.table_rows):
+            erasure.trained_versions.append(version.number)
+        if not count:
+            continue
+        erasure.version_rows[version.number] = count
+        digest = folder_digest(folder)
+        erasure.digests[str(version.number)] = [version.tags.get(DIGEST_TAG, ""), digest]
+        client.set_model_version_tag(book, str(version.number), DIGEST_TAG, digest)
+    refresh_aliases(root, book)
+
+
+def _erase_rows(path: Path, column: str, entity: str) -> int:
+    """Remove an entity's rows from a table; return how many there were."""
+    if not path.is_file():
+        return 0
+    table = pd.read_parquet(path)
+    if column not in table:
+        return 0
+    is_entity = table[column].map(_entity_text) == entity
+    if is_entity.any():
+        with atomic_write(path) as temporary_path:
+            table[~is_entity].reset_index(drop=True).to_parquet(temporary_path, index=False)
+    return int(is_entity.sum())
+
+
+def _read_fingerprint(root: Path, book: str) -> str:
+    """Return the fingerprint of the table that was read last; empty when there is none."""
+    path = root / "models" / book / "ingest.json"
+    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return content.get("details", {}).get("fingerprint", "")
+
+
+def _entity_text(value: Any) -> str:
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
+
+
+def _describe(erasure: Erasure, entity: str) -> dict[str, Any]:
+    return {
+        "entity_hash": hashlib.sha256(entity.encode()).hexdigest(),
+        "table_rows": erasure.table_rows,
+        "journal_rows": erasure.journal_rows,
+        "trained_versions": erasure.trained_versions,
+        "version_rows": {str(number): count for number, count in erasure.version_rows.items()},
+        "digests": erasure.digests,
+    }

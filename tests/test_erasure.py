@@ -1,0 +1,93 @@
+"""Forget an entity: where its rows are removed, and what is recorded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from facts import refused
+from shelf import BOOK, add_version, put_empty_store
+
+from modelbook.contract import Contract
+from modelbook.errors import StoreError
+from modelbook.extras import erasure
+from modelbook.journal import Journal
+from modelbook.journal.database import OUTCOMES_TABLE, PREDICTIONS_TABLE, default_url
+from modelbook.registry import aliases, history
+from modelbook.registry.location import local_artifact_folder
+
+
+@pytest.fixture
+def root(tmp_path: Path, frame: pd.DataFrame, contract: Contract) -> Path:
+    """A book with tables, a journal, and two versions; the first holds rows of entity 7."""
+    put_empty_store(tmp_path)
+    for number, rows in ((1, frame), (2, frame[frame["who"] > 100])):
+        folder = local_artifact_folder(tmp_path) / f"v{number}" / "artifacts"
+        folder.mkdir(parents=True)
+        rows.to_parquet(folder / "reference.parquet", index=False)
+        add_version(tmp_path, BOOK, folder, {"fingerprint": f"f{number}"})
+    history.move_champion(tmp_path, BOOK, "promote", 1, "", {}, "c", expected_champion=None)
+    (tmp_path / "data" / BOOK).mkdir(parents=True)
+    frame.to_parquet(tmp_path / "data" / BOOK / "train.parquet", index=False)
+    journal = Journal(default_url(tmp_path, BOOK), BOOK)
+    journal.create_tables()
+    row = {"book": BOOK, "variant": "champion", "at": 1.0, "version": 1, "answered": True,
+           "prediction": "1", "milliseconds": 1.0}  # fmt: skip
+    with journal.engine.begin() as connection:
+        for number, who in enumerate((7, 7, 8)):
+            inputs = json.dumps({"who": who, "size": 1})
+            connection.execute(
+                PREDICTIONS_TABLE.insert(), {**row, "id": str(number), "inputs": inputs}
+            )
+        connection.execute(
+            OUTCOMES_TABLE.insert(), {"book": BOOK, "id": "0", "at": 2.0, "outcome": "1"}
+        )
+    return tmp_path
+
+
+def forget(root: Path, contract: Contract, entity: str) -> Any:
+    journal = Journal(default_url(root, BOOK), BOOK)
+    return erasure.forget_entity(root, BOOK, contract, journal, entity, "c0ffee")
+
+
+def test_an_entity_is_removed_everywhere_and_recorded_without_its_name(
+    root: Path, contract: Contract
+) -> None:
+    done = forget(root, contract, "7")
+    assert done.table_rows == {f"data/{BOOK}/train.parquet": 3}
+    assert (done.journal_rows, done.version_rows, done.trained_versions) == (2, {1: 3}, [1])
+    table = pd.read_parquet(root / "data" / BOOK / "train.parquet")
+    assert (len(table), 7 in set(table["who"])) == (597, False)
+    [left] = Journal(default_url(root, BOOK), BOOK).read_predictions(0)
+    assert left["inputs"]["who"] == 8
+    for number in (1, 2):
+        version = aliases.find_version(root, BOOK, number)
+        assert version is not None
+        version.verify_files()
+        assert 7 not in set(pd.read_parquet(version.artifact_folder / "reference.parquet")["who"])
+    entry = history.read_history(root, BOOK)[-1]
+    assert (entry.kind, entry.evidence["journal_rows"]) == (history.ERASURE, 2)
+    assert entry.evidence["trained_versions"] == [1]
+    assert "entity" not in {key for key in entry.evidence if entry.evidence[key] == "7"}
+    assert history.find_integrity_errors(root) == []
+    assert aliases.read_aliases(root, BOOK)["champion"].number == 1
+
+
+def test_an_unknown_entity_leaves_everything_as_it_is(root: Path, contract: Contract) -> None:
+    before = len(history.read_history(root, BOOK))
+    assert forget(root, contract, "999").is_empty
+    assert len(history.read_history(root, BOOK)) == before
+
+
+def test_a_book_without_entities_is_refused(root: Path, contract: Contract) -> None:
+    columns = {**contract.columns}
+    who = columns["who"].model_copy(update={"role": "dropped", "reason": "a name"})
+    plain = contract.model_copy(update={"columns": {**columns, "who": who}})
+    shutil.rmtree(root / "data" / BOOK)
+    if plain.entity is None:
+        with refused(StoreError, BOOK):
+            forget(root, plain, "7")
