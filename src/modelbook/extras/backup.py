@@ -36,7 +36,6 @@ SETTING_PATTERNS = (
     "contracts/**/*",
     "custom/**/*",
     "data/*.dvc",
-    "features/**/*",
     "notebooks/**/*.ipynb",
 )
 DATA_PATTERNS = ("models/**/*", "data/*/journal.db", "data/*/labelled.parquet")

@@ -32,8 +32,7 @@ SHARED_PATTERNS = (
     "pipeline.yaml",
     "env.yaml",
     "contracts/rand-hie.yaml",
-    "custom/README.md",
-    "features/README.md",
+    "custom/*",
     "requirements/run.txt",
 )
 OWN_FILES = {
@@ -179,6 +178,7 @@ def read_template() -> dict[str, str]:
         path.relative_to(folder).as_posix(): _read(path)
         for pattern in SHARED_PATTERNS
         for path in sorted(folder.glob(pattern))
+        if path.is_file()
     }
     requirement = _requirement()
     own_files = {
