@@ -8,6 +8,7 @@ remote versions, so that the workers need neither MLflow nor credentials.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -62,6 +63,7 @@ def main(arguments: list[str]) -> None:
     root, book, parent = Path(arguments[0]), arguments[1], os.getppid()
     if is_embedded(root) and find_spec("alembic") is None:
         return  # the service's image: whoever promotes writes the file of known aliases
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the service, which ends this
     problem = look(root, book)
     if ONCE_OPTION in arguments and problem:
         sys.stderr.write(f"modelbook: {problem}\n")
