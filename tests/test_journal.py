@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from facts import missing_facts, refused
@@ -17,6 +18,7 @@ from modelbook.errors import JournalError
 from modelbook.journal import Journal, JournalWriter, PredictionRecord, database
 from modelbook.journal import writer as writer_module
 from modelbook.journal.database import ConflictingOutcomeError, UnknownPredictionError, default_url
+from modelbook.journal.receipts import verify_predictions
 
 
 def prediction(number: int, at: float = 1000.0, variant: str = "champion") -> PredictionRecord:
@@ -32,10 +34,10 @@ def journal(tmp_path: Path) -> Journal:
     return made
 
 
-def keep(journal: Journal, *groups: list[PredictionRecord]) -> tuple[list[bool], JournalWriter]:
+def keep(journal: Journal, *groups: list[PredictionRecord]) -> tuple[list[Any], JournalWriter]:
     """Write groups at the same time; returns whether each is in the journal."""
 
-    async def run() -> tuple[list[bool], JournalWriter]:
+    async def run() -> tuple[list[Any], JournalWriter]:
         writer = JournalWriter(journal)
         writer.start()
         told = await asyncio.gather(*(writer.write(group) for group in groups))
@@ -47,7 +49,7 @@ def keep(journal: Journal, *groups: list[PredictionRecord]) -> tuple[list[bool],
 
 def test_what_was_kept_is_there_for_another_connection(journal: Journal, tmp_path: Path) -> None:
     told, writer = keep(journal, *([prediction(number)] for number in range(50)))
-    assert told == [True] * 50
+    assert [len(receipts) for receipts in told] == [1] * 50
     assert (writer.written_count, writer.lost_count) == (50, 0)
     with closing(sqlite3.connect(tmp_path / "data/tiny/journal.db")) as connection:
         assert connection.execute(
@@ -58,7 +60,7 @@ def test_what_was_kept_is_there_for_another_connection(journal: Journal, tmp_pat
 def test_more_than_one_statement_takes_is_kept_whole(journal: Journal) -> None:
     """SQLite takes some 32,000 values at a time, and a table that is uploaded may be longer."""
     told, writer = keep(journal, [prediction(number, at=number) for number in range(4500)])
-    assert (told, writer.written_count, writer.lost_count) == ([True], 4500, 0)
+    assert (len(told[0]), writer.written_count, writer.lost_count) == (4500, 4500, 0)
     assert [row["id"] for row in journal.read_predictions(0)] == [
         f"id-{number}" for number in range(4500)
     ]
@@ -247,13 +249,94 @@ def test_where_nothing_is_answered_without_the_journal_nothing_is_lost(
             other.execute("begin exclusive")
             told = await asyncio.gather(*(writer.write([prediction(n)]) for n in range(5)))
             told.append(await writer.write([prediction(5)]))
-            assert told == [False] * 6
+            assert told == [None] * 6
         await writer.stop()
         return writer.lost_count, {row["id"] for row in journal.read_predictions(0)}
 
     lost, present = asyncio.run(run(answers_when_down=True))
     assert lost == 6 - len(present), "what was answered and is not there"
     assert asyncio.run(run(answers_when_down=False))[0] == 0
+
+
+class TestReceipts:
+    @pytest.fixture
+    def receipts(self, journal: Journal) -> dict[str, str]:
+        """Receipts of ten predictions, two in each group."""
+        groups = [[prediction(n), prediction(n + 5)] for n in range(5)]
+        told, _ = keep(journal, *groups)
+        return {
+            one.id: receipt
+            for group, given in zip(groups, told)
+            for one, receipt in zip(group, given)
+        }
+
+    def problems(self, journal: Journal, receipts: dict[str, str]) -> dict[str, str]:
+        proofs = verify_predictions(journal, receipts)
+        return {proof.prediction_id: proof.problem for proof in proofs if not proof.is_proven}
+
+    def execute(self, journal: Journal, statement: str) -> None:
+        with journal.engine.begin() as connection:
+            connection.exec_driver_sql(statement)
+
+    def test_they_prove_what_was_written(self, journal, receipts):
+        assert len(set(receipts.values())) == 10
+        assert self.problems(journal, receipts) == {}
+        assert self.problems(journal, dict.fromkeys(receipts)) == {}
+        assert list(self.problems(journal, {"id-1": "0" * 20})) == ["id-1"]
+
+    @pytest.mark.parametrize(
+        "change", ["inputs = '{}'", "prediction = '0'", "at = at + 1", "version = 4", "lot = 'a'"]
+    )
+    def test_a_row_that_was_altered_is_named(self, journal, receipts, change):
+        self.execute(journal, f"update predictions set {change} where id = 'id-3'")
+        assert "altered" in self.problems(journal, receipts)["id-3"]
+
+    def test_rows_that_were_removed_are_named(self, journal, receipts):
+        self.execute(journal, "delete from predictions where position in (3, 4)")
+        with journal.engine.connect() as connection:
+            after = connection.exec_driver_sql(
+                "select id from predictions where position = 5"
+            ).scalar()
+        problems = self.problems(journal, receipts)
+        assert len(problems) == 3, "the two, and the row after them"
+        assert missing_facts(problems[after], 3, 4) == []
+
+    def test_a_prediction_that_is_missing_is_placed_in_time(self, journal, receipts):
+        [proof] = verify_predictions(journal, {f"{1_000_500:012x}" + "0" * 20: None})
+        assert missing_facts(proof.problem, "1970-01-01 00:16:40.500") == []
+
+    def test_a_repeated_prediction_gets_its_first_receipt_and_leaves_no_gap(
+        self, journal, receipts
+    ):
+        told, _ = keep(journal, [prediction(20), prediction(1), prediction(20), prediction(21)])
+        assert told[0][1] == receipts["id-1"]
+        assert told[0][0] == told[0][2]
+        given = {"id-20": told[0][0], "id-21": told[0][3]}
+        assert self.problems(journal, receipts | given) == {}
+
+    def test_a_failed_commit_leaves_no_gap(self, journal, tmp_path):
+        async def run() -> list[Any]:
+            writer = JournalWriter(journal)
+            writer.start()
+            told = [await writer.write([prediction(1)])]
+            with closing(sqlite3.connect(tmp_path / "data/tiny/journal.db")) as other:
+                other.execute("begin exclusive")
+                assert await writer.write([prediction(2)]) is None
+            await asyncio.sleep(0.4)
+            writer._retry_at = 0.0
+            told.append(await writer.write([prediction(3)]))
+            await writer.stop()
+            return told
+
+        first, last = asyncio.run(run())
+        assert self.problems(journal, {"id-1": first[0], "id-3": last[0]}) == {}
+
+
+def test_with_full_sync_each_commit_waits_for_the_disk(tmp_path: Path) -> None:
+    for sync, level in (("normal", 1), ("full", 2)):
+        journal = Journal(f"sqlite:///{tmp_path / 'journal.db'}", sync=sync)
+        with journal.engine.connect() as connection:
+            assert connection.exec_driver_sql("pragma synchronous").scalar() == level
 
 
 @pytest.mark.parametrize("url", ["mysql://nobody", "what is this", "oracle://"])
@@ -312,7 +395,9 @@ def test_postgresql_keeps_the_same_journal(postgres: str) -> None:
     made = Journal(postgres, "tiny", timeout_seconds=2)
     made.create_tables()
     told, _ = keep(made, *([prediction(number)] for number in range(50)), [prediction(1)])
-    assert told == [True] * 51
+    assert told[50] == told[1]
+    receipts = {f"id-{number}": told[number][0] for number in range(50)}
+    assert [proof for proof in verify_predictions(made, receipts) if not proof.is_proven] == []
     assert made.record_outcomes({"id-3": 1}) == {"recorded": 1, "repeated": 0}
     assert made.record_outcomes({"id-3": 1}) == {"recorded": 0, "repeated": 1}
     with pytest.raises(UnknownPredictionError):

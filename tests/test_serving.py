@@ -26,6 +26,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from typer.testing import CliRunner
 
+from modelbook.cli import serving as cli_serving
 from modelbook.cli.serving import app
 from modelbook.contract import Contract
 from modelbook.errors import ServingError
@@ -319,6 +320,37 @@ class TestOutcomes:
 
 
 class TestJournal:
+    def test_a_response_has_a_receipt_that_the_journal_proves(self, put, monkeypatch):
+        with serve(put) as client:
+            answers = [post(client, "/predict", ROW).json() for _ in range(2)]
+            answers += post(client, "/predict", [ROW, ROW]).json()
+            table = client.post(
+                "/predict/csv",
+                content=b"colour,size,noise,flag\n11,80,,1\n",
+                headers={"content-type": "text/csv"},
+            )
+            answers += pd.read_csv(io.BytesIO(table.content), dtype=str).to_dict("records")
+            place = put.root / "data" / BOOK / "journal.db"
+        words = [f"{one['id']}={one['receipt']}" for one in answers]
+        assert len({one["receipt"] for one in answers}) == 5
+        monkeypatch.setattr(cli_serving, "find_book", lambda book: (put.root, BOOK))
+        verify = ["journal", "verify"]
+        assert CliRunner().invoke(app, [*verify, *words]).exit_code == 0
+        with closing(sqlite3.connect(place)) as connection, connection:
+            connection.execute(
+                "update predictions set prediction = '0' where id = ?", [answers[1]["id"]]
+            )
+        result = CliRunner().invoke(app, [*verify, *words])
+        assert result.exit_code == 1
+        assert [
+            line.partition(":")[0] for line in result.output.splitlines() if "altered" in line
+        ] == [answers[1]["id"]]
+
+    def test_without_the_journal_there_is_no_receipt(self, put):
+        (put.root / "data" / BOOK / "journal.db").mkdir(parents=True)
+        with serve(put, "journal: {timeout_seconds: 0.2}") as client:
+            assert post(client, "/predict", ROW).json()["receipt"] is None
+
     def test_columns_that_are_redacted_are_not_written(self, put):
         with serve(put, "journal: {redacted_columns: [size, who]}") as client:
             post(client, "/predict", {**ROW, "who": 1})

@@ -1,4 +1,4 @@
-"""Commands that use the champion: serve, export, score, stream, keys."""
+"""Commands that use the champion: serve, export, score, stream, journal, keys."""
 
 from __future__ import annotations
 
@@ -168,6 +168,39 @@ def stream(book: BookOption = None) -> None:
 
     with report_errors():
         worker.run_worker(*find_book(book))
+
+
+journal_app = typer.Typer(no_args_is_help=True, help="The journal of predictions: verify receipts.")
+app.add_typer(journal_app, name="journal")
+
+
+@journal_app.command("verify")
+def verify_receipts(
+    predictions: Annotated[
+        list[str], typer.Argument(metavar="IDS", help="Prediction ids, each as ID or ID=RECEIPT.")
+    ],
+    book: BookOption = None,
+) -> None:
+    """Prove that the journal holds predictions unaltered; exit with 1 if it does not.
+
+    Examples:  modelbook journal verify 01a1fdc02db71261b5fcdae33e74a66c
+    |  modelbook journal verify 01a1fdc02db71261b5fcdae33e74a66c=77d0c2f14ae9b0c3d2f1
+    """
+    from modelbook.cli.options import open_journal
+    from modelbook.journal import receipts
+
+    with report_errors():
+        ids = dict(_split_receipt(text) for text in predictions)
+        proofs = receipts.verify_predictions(open_journal(*find_book(book)), ids)
+    for proof in proofs:
+        typer.echo(f"{proof.prediction_id}: {proof.problem or 'proven'}", err=not proof.is_proven)
+    if not all(proof.is_proven for proof in proofs):
+        raise typer.Exit(1)
+
+
+def _split_receipt(text: str) -> tuple[str, str | None]:
+    prediction_id, _, receipt = text.partition("=")
+    return prediction_id, receipt or None
 
 
 keys_app = typer.Typer(no_args_is_help=True, help="API keys of the service: add, list, remove.")

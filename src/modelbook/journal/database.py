@@ -9,8 +9,9 @@ import json
 import os
 import time
 from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -46,7 +47,13 @@ PREDICTIONS_TABLE = sa.Table(
         sa.String(16),
         comment="bucket that assigns the variant, by user; null without a split",
     ),
+    sa.Column("chain", sa.String(16), comment="of receipts, one for each writer"),
+    sa.Column("position", sa.Integer, comment="in the chain, from 0"),
+    sa.Column("previous_receipt", sa.String(20), comment="of the row before; empty for the first"),
+    sa.Column("receipt", sa.String(20), comment="hash of this row and the receipt before"),
+    sa.Index("ix_predictions_chain", "chain", "position"),
 )
+RECEIPT_COLUMNS = ("chain", "position", "previous_receipt", "receipt")
 OUTCOMES_TABLE = sa.Table(
     "outcomes",
     METADATA,
@@ -85,6 +92,8 @@ class Journal:
         Name of the book.
     timeout_seconds : float
         Seconds to wait for a lock or a connection.
+    sync : str
+        ``normal``, or ``full`` to have each commit survive a power failure.
 
     Raises
     ------
@@ -92,8 +101,15 @@ class Journal:
         When the database is neither SQLite nor PostgreSQL, or its driver is not installed.
     """
 
-    def __init__(self, url: str, book: str, timeout_seconds: float = 1.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        book: str,
+        timeout_seconds: float = 1.0,
+        sync: Literal["normal", "full"] = "normal",
+    ) -> None:
         self.url, self.book, self.timeout_seconds = url, book, timeout_seconds
+        self._sync = sync
         self._file_paths: list[str] = []
         try:
             self.engine = self._create_engine(sa.make_url(url))
@@ -117,10 +133,12 @@ class Journal:
             engine = sa.create_engine(
                 url, connect_args={"timeout": self.timeout_seconds}, poolclass=NullPool
             )
-            sa.event.listen(engine, "connect", _configure_sqlite)
+            sa.event.listen(engine, "connect", partial(_configure_sqlite, self._sync))
             return engine
         if backend == "postgresql":
             server_options = f"-c statement_timeout={int(self.timeout_seconds * 1000)}"
+            if self._sync == "full":  # otherwise as the server is configured
+                server_options += " -c synchronous_commit=on"
             connect_seconds = max(2, int(self.timeout_seconds + 0.999))
             return sa.create_engine(
                 url,
@@ -277,7 +295,7 @@ class Journal:
         probabilities = (
             {"probabilities": json.loads(row["probabilities"])} if row["probabilities"] else {}
         )
-        return {**response, "variant": row["variant"], **probabilities}
+        return {**response, "variant": row["variant"], **probabilities, "receipt": row["receipt"]}
 
     def read_predictions(
         self, since: float, until: float | None = None, variant: str = "champion"
@@ -438,10 +456,10 @@ def _identify_file(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _configure_sqlite(connection: Any, _: Any) -> None:
-    # With WAL a commit survives a killed process, though perhaps not a power failure.
+def _configure_sqlite(sync: str, connection: Any, _: Any) -> None:
     connection.execute("pragma journal_mode=wal")
-    connection.execute("pragma synchronous=normal")
+    # With normal, a commit survives a killed process, but a power failure may undo the last ones.
+    connection.execute(f"pragma synchronous={sync}")
     connection.execute("pragma wal_autocheckpoint=0")  # slow, and requests wait: see checkpoint
 
 

@@ -13,14 +13,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from itertools import chain
+from itertools import chain, islice
 from queue import Empty, SimpleQueue
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from modelbook.journal.database import PREDICTIONS_TABLE, FileIdentity, Journal
+from modelbook.journal.database import MAX_IDS_PER_QUERY, PREDICTIONS_TABLE, FileIdentity, Journal
+from modelbook.journal.receipts import ReceiptChain
 
 MAX_GROUP_ROWS = 1000  # predictions in one commit
 MAX_QUEUED_GROUPS = 20_000  # longest queue; further predictions are not journaled
@@ -44,6 +45,10 @@ class PredictionRecord(NamedTuple):
     probabilities: str | None
     latency_ms: float
     bucket: str | None = None
+
+
+class _RepeatedPredictionError(Exception):
+    """The journal has some of the predictions already."""
 
 
 class JournalWriter:
@@ -87,6 +92,7 @@ class JournalWriter:
         self._connection: Connection | None = None
         self._opened_files: FileIdentity = ()
         self._file_row_count = 0  # predictions written to the opened files
+        self._chain = ReceiptChain()
         self._thread = threading.Thread(target=self._write_groups, name="journal", daemon=True)
 
     def start(self) -> None:
@@ -100,13 +106,16 @@ class JournalWriter:
         """Number of requests that are waiting for the journal."""
         return sum(not future.done() for _, future in self._deadlines)
 
-    async def write(self, predictions: list[PredictionRecord]) -> bool:
-        """Write predictions within the journal's timeout; return whether they were written."""
+    async def write(self, predictions: list[PredictionRecord]) -> list[str] | None:
+        """Write predictions within the journal's timeout; return their receipts.
+
+        None if they were not written in time.
+        """
         if (
             not self.is_up and time.monotonic() < self._retry_at
         ) or self._queue.qsize() > MAX_QUEUED_GROUPS:
             self._count_lost(len(predictions))
-            return False
+            return None
         future = self._loop.create_future()
         pending = self._deadlines
         while pending and pending[0][1].done():
@@ -130,7 +139,7 @@ class JournalWriter:
         while self._deadlines and (self._deadlines[0][1].done() or self._deadlines[0][0] < now):
             _, future = self._deadlines.popleft()
             if not future.done():
-                future.set_result(False)
+                future.set_result(None)
         self._expiry_timer = self._loop.call_later(EXPIRY_CHECK_SECONDS, self._expire_overdue)
 
     def _write_groups(self) -> None:
@@ -141,10 +150,10 @@ class JournalWriter:
             has_concurrent_requests = len(group) > 1
             entries = [entry for entry in group if entry is not None and self._is_wanted(entry)]
             if entries:
-                is_written = self._write_group(
+                receipts = self._write_group(
                     [prediction for predictions, _ in entries for prediction in predictions]
                 )
-                self._loop.call_soon_threadsafe(self._resolve, entries, is_written)
+                self._loop.call_soon_threadsafe(self._resolve, entries, receipts)
         self._close_connection()
 
     def _collect_group(self, has_concurrent_requests: bool) -> list[Entry | None]:
@@ -167,31 +176,64 @@ class JournalWriter:
     def _is_wanted(self, entry: Entry) -> bool:
         return self._answers_when_down or not entry[1].done()
 
-    def _resolve(self, entries: list[Entry], is_written: bool) -> None:
+    def _resolve(self, entries: list[Entry], receipts: list[str] | None) -> None:
+        remaining = iter(receipts or [])
         for predictions, future in entries:
-            if not is_written:
+            if receipts is None:
                 self._count_lost(len(predictions))
+            result = None if receipts is None else list(islice(remaining, len(predictions)))
             if not future.done():
-                future.set_result(is_written)
+                future.set_result(result)
 
-    def _write_group(self, predictions: list[PredictionRecord]) -> bool:
+    def _write_group(self, predictions: list[PredictionRecord]) -> list[str] | None:
         try:
-            self._commit(predictions)
+            receipts = self._commit(predictions)
             while not self._is_file_in_place():
                 self._reopen()
-                self._commit(predictions)
+                receipts = self._commit(predictions)
         except Exception as error:  # drivers raise many types, and the thread must continue
             self._handle_failure(error)
-            return False
+            return None
         self._file_row_count += len(predictions)
         self.written_count += len(predictions)
         self._report_up()
-        return True
+        return receipts
 
-    def _commit(self, predictions: list[PredictionRecord]) -> None:
+    def _commit(self, predictions: list[PredictionRecord]) -> list[str]:
         connection = self._open_connection()
+        try:
+            return self._commit_new(connection, predictions)
+        except _RepeatedPredictionError:  # rolled back: commit what is new
+            receipts = self._read_receipts(connection, predictions)
+            new = {(one.id, one.variant): one for one in predictions}
+            new = {key: one for key, one in new.items() if key not in receipts}
+            receipts |= zip(new, self._commit_new(connection, list(new.values())))
+            return [receipts[one.id, one.variant] for one in predictions]
+
+    def _commit_new(self, connection: Connection, predictions: list[PredictionRecord]) -> list[str]:
+        book_rows = [(self._journal.book, *prediction) for prediction in predictions]
+        links = self._chain.link(book_rows)
+        rows = [(*row, *link) for row, link in zip(book_rows, links)]
         with connection.begin():
-            self._insert_rows(connection, predictions)
+            if self._insert_rows(connection, rows) != len(rows):
+                raise _RepeatedPredictionError
+        self._chain.extend(links)
+        return [link.receipt for link in links]
+
+    def _read_receipts(
+        self, connection: Connection, predictions: list[PredictionRecord]
+    ) -> dict[tuple[str, str], str]:
+        columns, receipts = PREDICTIONS_TABLE.c, {}
+        ids = list({prediction.id for prediction in predictions})
+        with connection.begin():
+            for start in range(0, len(ids), MAX_IDS_PER_QUERY):
+                query = select(columns.id, columns.variant, columns.receipt).where(
+                    columns.book == self._journal.book,
+                    columns.id.in_(ids[start : start + MAX_IDS_PER_QUERY]),
+                )
+                for prediction_id, variant, receipt in connection.execute(query):
+                    receipts[prediction_id, variant] = receipt
+        return receipts
 
     def _open_connection(self) -> Connection:
         if self._connection is None:
@@ -233,21 +275,22 @@ class JournalWriter:
             self._on_status_change("the journal is back")
         self.is_up = True
 
-    def _insert_rows(self, connection: Connection, predictions: list[PredictionRecord]) -> None:
+    def _insert_rows(self, connection: Connection, rows: list[tuple[Any, ...]]) -> int:
+        """Insert rows; return how many were new."""
         if not self._is_positional:
-            book = self._journal.book
-            rows = [dict(zip(self._column_names, (book, *row))) for row in predictions]
-            connection.exec_driver_sql(self._statement, rows)
-            return
+            named_rows = [dict(zip(self._column_names, row)) for row in rows]
+            return connection.exec_driver_sql(self._statement, named_rows).rowcount
         # SQLite's driver releases the GIL at each statement and gets it back late under load, so a
         # group is one statement instead of one for each row.
-        for start in range(0, len(predictions), MAX_GROUP_ROWS):
-            batch = predictions[start : start + MAX_GROUP_ROWS]
+        new_count = 0
+        for start in range(0, len(rows), MAX_GROUP_ROWS):
+            batch = rows[start : start + MAX_GROUP_ROWS]
             statement = self._statement.replace(
                 self._row_placeholders, ", ".join([self._row_placeholders] * len(batch))
             )
-            values = chain.from_iterable((self._journal.book, *row) for row in batch)
-            connection.exec_driver_sql(statement, tuple(values))
+            result = connection.exec_driver_sql(statement, tuple(chain.from_iterable(batch)))
+            new_count += result.rowcount
+        return new_count
 
     def _handle_failure(self, error: Exception) -> None:
         if self.is_up:
@@ -257,6 +300,7 @@ class JournalWriter:
                 f"{self._journal.wrap_error(error).problem if is_database_error else error}"
             )
         self.is_up, self._retry_at = False, time.monotonic() + RETRY_SECONDS
+        self._chain = ReceiptChain()  # the last commit may have succeeded
         self._close_connection()
 
     def _close_connection(self) -> None:

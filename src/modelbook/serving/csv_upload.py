@@ -186,6 +186,7 @@ def write_csv(header: list[str], cells: list[list[str]], predictions: list[Row])
         *(f"probability_{name}" for name in classes),
         "model_version",
         "variant",
+        "receipt",
     ]
     output_names = {name: f"{name}_" if name in header else name for name in added_columns}
     out = io.StringIO(newline="")
@@ -201,6 +202,7 @@ def write_csv(header: list[str], cells: list[list[str]], predictions: list[Row])
                 *probabilities,
                 prediction["model_version"],
                 prediction["variant"],
+                prediction["receipt"],
             ]
         )
     return out.getvalue().encode()

@@ -124,13 +124,14 @@ class ModelManager:
             self._remove(alias)
             return
         assert key is not None
+        started = time.monotonic()
         try:
             model = await asyncio.to_thread(self._load_model, key, version)
             self._require_same_fields(alias, model)
         except Exception as error:  # a broken new version must not replace the one in service
             self._refuse(alias, version.number, state, error)
             return
-        self._put_in_service(alias, model)
+        self._put_in_service(alias, model, time.monotonic() - started)
 
     def _remove(self, alias: str) -> None:
         self.problems.pop(alias, None)
@@ -154,7 +155,7 @@ class ModelManager:
             extra={**log_fields, "failed_attempts": attempts, "retry_in_seconds": pause},
         )
 
-    def _put_in_service(self, alias: str, model: ServedModel) -> None:
+    def _put_in_service(self, alias: str, model: ServedModel, seconds: float) -> None:
         self.problems.pop(alias, None)
         self._states[alias] = AliasState(self._states[alias].key, is_settled=True)
         setattr(self, alias, model)
@@ -163,7 +164,8 @@ class ModelManager:
             "version": model.number,
             "scorer": model.tags.get("scorer", model.scorer.name),
         }
-        LOG.info("in service", extra={**log_fields, "golden_rows": model.golden_rows})
+        proof = {"golden_rows": model.golden_rows, "load_seconds": round(seconds, 3)}
+        LOG.info("in service", extra={**log_fields, **proof})
         if not model.scorer.is_compiled:
             LOG.warning("the uncompiled pipeline serves, which is slower", extra=log_fields)
         in_service = [model for _, model in self._models()]

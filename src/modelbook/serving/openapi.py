@@ -120,6 +120,10 @@ def _prediction_schema(model: ServedModel) -> dict[str, Any]:
             "properties": dict.fromkeys(model.classes, probability),
             "required": model.classes,
         }
+    properties["receipt"] = {
+        "type": ["string", "null"],
+        "description": "proves the prediction in the journal; null if it was not journaled",
+    }
     if decision_rule.threshold is not None:
         properties["prediction"] = prediction | {
             "description": f"{model.classes[1]} if its probability is at least "

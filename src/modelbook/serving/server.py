@@ -107,10 +107,8 @@ def create_worker_app() -> Any:
     from modelbook.serving.app import create_app
 
     root = Path(os.environ[ROOT_VARIABLE])
-    app, proxies = (
-        create_app(root, os.environ[BOOK_VARIABLE]),
-        settings.load_settings(root).trusted_proxies,
-    )
+    app: Any = create_app(root, os.environ[BOOK_VARIABLE])
+    proxies = settings.load_settings(root).trusted_proxies
     return ProxyHeadersMiddleware(app, proxies) if proxies else app
 
 

@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -62,7 +62,10 @@ class PredictionService:
         self.access = AccessControl(self.settings, self.api_keys)
         journal_settings = self.settings.journal
         self.journal = Journal(
-            journal_settings.url or default_url(root, book), book, journal_settings.timeout_seconds
+            journal_settings.url or default_url(root, book),
+            book,
+            journal_settings.timeout_seconds,
+            sync=journal_settings.sync,
         )
         self.writer = JournalWriter(
             self.journal,
@@ -190,12 +193,16 @@ class PredictionService:
                 (CHALLENGER, shadow, row, i, a, False, None)
                 for row, i, a in zip(rows, ids, shadow_predictions)
             ]
-        await self._journal_predictions(variant_predictions, (time.perf_counter() - started) * 1000)
+        latency_ms = (time.perf_counter() - started) * 1000
+        receipts = await self._journal_predictions(variant_predictions, latency_ms)
         self.recent_rows.extend(rows)
         for name in (CHAMPION, CHALLENGER):
             if count := sum(variant == name for variant, _ in variants):
                 self.metrics.count_predictions(name, count)
-        return [_response_body(*item[:2], *item[3:5]) for item in variant_predictions[: len(rows)]]
+        return [
+            _response_body(*item[:2], *item[3:5], receipt)
+            for item, receipt in zip(variant_predictions[: len(rows)], receipts)
+        ]
 
     def _assign_buckets(
         self, champion: ServedModel, rows: list[Row], ids: list[str], user: str | None
@@ -259,7 +266,8 @@ class PredictionService:
 
     async def _journal_predictions(
         self, variant_predictions: list[VariantPrediction], latency_ms: float
-    ) -> None:
+    ) -> Sequence[str | None]:
+        """Journal predictions; return their receipts, None for each while the journal is down."""
         now = time.time()
         predictions = [
             PredictionRecord(
@@ -286,14 +294,15 @@ class PredictionService:
                 bucket,
             ) in variant_predictions
         ]
-        is_journaled = not predictions or await self.writer.write(predictions)
-        if not is_journaled and self.settings.journal.on_failure == "refuse":
+        receipts = await self.writer.write(predictions) if predictions else []
+        if receipts is None and self.settings.journal.on_failure == "refuse":
             raise RequestError(
                 503,
                 "the journal is down",
                 expected="a working journal, because journal.on_failure is refuse",
                 headers={"retry-after": "2"},
             )
+        return [None] * len(predictions) if receipts is None else receipts
 
     def _journaled_inputs(self, model: ServedModel, row: Row) -> str:
         if not self._redacted_columns:
@@ -438,7 +447,11 @@ def new_id() -> str:
 
 
 def _response_body(
-    variant: str, model: ServedModel, prediction_id: str, prediction: RowPrediction
+    variant: str,
+    model: ServedModel,
+    prediction_id: str,
+    prediction: RowPrediction,
+    receipt: str | None,
 ) -> dict[str, Any]:
     body = {
         "id": prediction_id,
@@ -448,6 +461,7 @@ def _response_body(
     }
     if prediction.probabilities is not None:
         body["probabilities"] = model.label_probabilities(prediction.probabilities)
+    body["receipt"] = receipt
     return body
 
 

@@ -73,6 +73,10 @@ class JournalSettings(SettingsGroup):
         description="while the journal is down: answer and count lost predictions, or refuse "
         "with 503",
     )
+    sync: Literal["normal", "full"] = Field(
+        "normal",
+        description="full: each commit waits for the disk, so that it survives a power failure",
+    )
     timeout_seconds: float = Field(
         1.0, gt=0, le=60, description="seconds that a response waits for the journal, above 0 to 60"
     )

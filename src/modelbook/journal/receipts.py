@@ -1,0 +1,176 @@
+"""Receipts: a hash of each journaled prediction, chained to the one that was written before it.
+
+A caller who keeps the receipt of a response can later prove that the journal holds this prediction
+unaltered. A row that was altered or removed breaks the chain, and the gap can be named.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+
+from modelbook.journal.database import PREDICTIONS_TABLE, RECEIPT_COLUMNS
+
+if TYPE_CHECKING:
+    from modelbook.journal.database import Journal
+
+RECEIPT_BYTES = 10  # of a receipt; it is written as twice as many hexadecimal digits
+# Columns that a receipt covers, besides the row's place in the chain.
+HASHED_COLUMNS = (
+    "book", "id", "variant", "at", "version", "answered", "inputs", "prediction", "probabilities",
+    "milliseconds", "lot",
+)  # fmt: skip
+SEARCHED_ID_DIGITS = 12  # of an id that the service made: milliseconds since 1970
+
+
+class ChainLink(NamedTuple):
+    """Place of a row in a chain, in the order of ``RECEIPT_COLUMNS``."""
+
+    chain: str
+    position: int
+    previous_receipt: str
+    receipt: str
+
+
+def compute_receipt(chain: str, position: int, previous: str, values: Sequence[Any]) -> str:
+    """Return the receipt of a row; ``values`` are those of ``HASHED_COLUMNS``."""
+    content = orjson.dumps((chain, position, previous, *values))
+    return blake2b(content, digest_size=RECEIPT_BYTES).hexdigest()
+
+
+@dataclass
+class ReceiptChain:
+    """Chain of the rows that one writer adds; the first row follows an empty receipt."""
+
+    chain_id: str = field(default_factory=lambda: uuid.uuid4().hex[:16])
+    length: int = 0
+    last_receipt: str = ""
+
+    def link(self, rows: Iterable[Sequence[Any]]) -> list[ChainLink]:
+        """Return the links of the next rows, without adding them to the chain."""
+        links, previous = [], self.last_receipt
+        for position, values in enumerate(rows, self.length):
+            receipt = compute_receipt(self.chain_id, position, previous, values)
+            links.append(ChainLink(self.chain_id, position, previous, receipt))
+            previous = receipt
+        return links
+
+    def extend(self, links: Sequence[ChainLink]) -> None:
+        """Add the links of rows that were committed."""
+        self.length += len(links)
+        self.last_receipt = links[-1].receipt if links else self.last_receipt
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Whether the journal proves a prediction; otherwise what is wrong."""
+
+    prediction_id: str
+    problem: str = ""
+
+    @property
+    def is_proven(self) -> bool:
+        return not self.problem
+
+
+def verify_predictions(journal: Journal, receipts: Mapping[str, str | None]) -> list[Proof]:
+    """Verify predictions by id.
+
+    Parameters
+    ----------
+    receipts : dict
+        By prediction id, the receipt of the response; None to verify the journal's own.
+
+    Raises
+    ------
+    JournalError
+        When the database cannot be read.
+    """
+    try:
+        with journal.engine.connect() as connection:
+            return [
+                Proof(
+                    prediction_id, _find_problem(connection, journal.book, prediction_id, receipt)
+                )
+                for prediction_id, receipt in receipts.items()
+            ]
+    except SQLAlchemyError as error:
+        raise journal.wrap_error(error) from None
+
+
+def _find_problem(
+    connection: sa.Connection, book: str, prediction_id: str, receipt: str | None
+) -> str:
+    columns = PREDICTIONS_TABLE.c
+    query = sa.select(PREDICTIONS_TABLE).where(
+        columns.book == book, columns.id == prediction_id, columns.answered
+    )
+    row = connection.execute(query).mappings().first()
+    if row is None:
+        return f"it is not in the journal; {_describe_gap_at(connection, book, prediction_id)}"
+    values = [row[name] for name in HASHED_COLUMNS]
+    link = ChainLink(*(row[name] for name in RECEIPT_COLUMNS))
+    if compute_receipt(link.chain, link.position, link.previous_receipt, values) != link.receipt:
+        return "its row was altered: the row does not have the content of its receipt"
+    if receipt is not None and receipt != link.receipt:
+        return f"its row was written anew: the journal has the receipt {link.receipt}"
+    return _find_broken_link(connection, link)
+
+
+def _find_broken_link(connection: sa.Connection, link: ChainLink) -> str:
+    """Compare a row with its neighbours in the chain."""
+    columns = PREDICTIONS_TABLE.c
+    chain = columns.chain == link.chain
+    before = sa.select(sa.func.max(columns.position)).where(chain, columns.position < link.position)
+    last_position = connection.execute(before).scalar()
+    if link.position and last_position != link.position - 1:
+        first_missing = 0 if last_position is None else last_position + 1
+        return (
+            f"rows {first_missing:,} to {link.position - 1:,} before it in chain {link.chain} "
+            "are missing: lost, or deleted by journal.retention_days"
+        )
+    neighbours = sa.select(columns.position, columns.previous_receipt, columns.receipt).where(
+        chain, columns.position.in_([link.position - 1, link.position + 1])
+    )
+    for position, previous_receipt, receipt in connection.execute(neighbours):
+        if position < link.position and receipt != link.previous_receipt:
+            return f"row {position:,} before it in chain {link.chain} was altered"
+        if position > link.position and previous_receipt != link.receipt:
+            return f"row {position:,} after it in chain {link.chain} was altered"
+    return ""
+
+
+def _describe_gap_at(connection: sa.Connection, book: str, prediction_id: str) -> str:
+    """Return between which rows a prediction is missing, by the time in its id."""
+    try:
+        at = int(prediction_id[:SEARCHED_ID_DIGITS], 16) / 1000
+    except ValueError:
+        return "its id tells no time"
+    times, of_book = PREDICTIONS_TABLE.c.at, PREDICTIONS_TABLE.c.book == book
+    before, after = connection.execute(
+        sa.select(
+            sa.select(sa.func.max(times)).where(of_book, times < at).scalar_subquery(),
+            sa.select(sa.func.min(times)).where(of_book, times >= at).scalar_subquery(),
+        )
+    ).one()
+    return (
+        f"it was made at {_format_time(at)}, and the journal has no rows between "
+        f"{_format_time(before)} and {_format_time(after)}"
+    )
+
+
+def _format_time(timestamp: float | None) -> str:
+    if timestamp is None:
+        return "(none)"
+    try:
+        return datetime.fromtimestamp(timestamp, UTC).isoformat(sep=" ", timespec="milliseconds")
+    except (ValueError, OverflowError):
+        return "(no time)"
