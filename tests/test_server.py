@@ -302,6 +302,13 @@ def test_a_killed_worker_is_an_error_in_the_log_and_leaves_no_gauges(shelf):
         wait(lambda: metric(server, "modelbook_journal_up") == 2)
 
 
+def test_process_metrics_are_those_of_all_workers(shelf):
+    with running(shelf.root, workers=2) as server:
+        workers = workers_of(server)
+        told = metric(server, "process_resident_memory_bytes")
+        assert told == pytest.approx(sum(one.memory_info().rss for one in workers), rel=0.1)
+
+
 def test_a_killed_supervisor_takes_its_workers_along(shelf):
     def folders() -> set[Path]:
         return set(Path(tempfile.gettempdir()).glob(f"modelbook-metrics-{server.process.pid}-*"))
@@ -315,6 +322,18 @@ def test_a_killed_supervisor_takes_its_workers_along(shelf):
         server.process.wait(10)
         supervisor._remove_orphaned_folders()
         assert folders() == set()
+
+
+def test_the_log_of_a_request_has_its_id_and_its_trace(shelf):
+    (shelf.root / "serving.yaml").write_text("log_level: debug")
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    ids = {"x-request-id": "mine", "traceparent": f"00-{trace}-b7ad6b7169203331-01"}
+    with running(shelf.root) as server, closing(server.connect()) as connection:
+        connection.request("POST", "/predict", json.dumps(ROW), {**JSON, **ids})
+        assert connection.getresponse().headers["x-request-id"] == "mine"
+    lines = [json.loads(line) for line in (shelf.root / "server.log").read_text().splitlines()[1:]]
+    [line] = [line for line in lines if line.get("request_id") == "mine"]
+    assert (line["trace_id"], line["status"]) == (trace, 200)
 
 
 def test_it_is_ready_in_seconds_and_its_log_is_json(server):

@@ -45,7 +45,8 @@ def promtool(*words: str, **more: Any) -> None:
 
 def test_alerts_and_dashboard_name_metrics_that_the_service_has():
     metrics = ServiceMetrics("tiny")
-    metrics.set_versions({"champion": 1})
+    metrics.set_versions({"champion": 1}, {"champion": 1}, {"champion": 0})
+    metrics.observe_request("/predict", 200, 0.001)
     metrics.set_input_drift({"size": 0.1})
     metrics.count_error(422)
     metrics.set_verdict("watch", 1.0, 0.1, {"size": 0.1})

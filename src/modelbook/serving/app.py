@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
-from modelbook.serving import csv_upload, doc_pages, form_page, openapi
+from modelbook.serving import csv_upload, doc_pages, form_page, inference_protocol, openapi
 from modelbook.serving.gateway import INTERNAL_ERROR_MESSAGE, Gateway
 from modelbook.serving.http_protocol import LIMITS_STATE
 from modelbook.serving.request_body import read_user_id, require_content_type
@@ -50,6 +50,7 @@ def create_app(root: Path, book: str) -> Gateway:
     _add_model_routes(app, service)
     _add_prediction_routes(app, service)
     _add_page_routes(app, service)
+    app.include_router(inference_protocol.create_router(service))
     _add_error_handlers(app)
     if service.settings.cors_origins:
         app.add_middleware(

@@ -16,7 +16,9 @@ from starlette.types import Receive, Scope, Send
 from modelbook.serving.access import RateLimiter
 from modelbook.serving.api_keys import ApiKey
 from modelbook.serving.doc_pages import SWAGGER_SCRIPT_PATH
+from modelbook.serving.inference_protocol import HEALTH_PATHS
 from modelbook.serving.request_body import read_user_id, require_content_type
+from modelbook.serving.request_context import REQUEST_CONTEXT
 from modelbook.serving.request_errors import RequestError
 from modelbook.serving.service import PredictionService, new_id
 
@@ -25,15 +27,17 @@ LOG = logging.getLogger("modelbook.serving")
 # Paths that need no API key.
 PUBLIC_PATHS = (
     "/", "/health/live", "/health/ready", "/docs", SWAGGER_SCRIPT_PATH, "/redoc", "/openapi.json",
-    "/favicon.ico",
+    "/favicon.ico", *HEALTH_PATHS,
 )  # fmt: skip
-STATIC_PREFIX, HEALTH_PREFIX = "/static/", "/health/"
+STATIC_PREFIX = "/static/"
+PROBE_PATHS = ("/health/live", "/health/ready", *HEALTH_PATHS)  # callable under any host name
 REQUIRED_SCOPES = {
     "/predict": "predict",
     "/predict/csv": "predict",
     "/outcomes": "outcomes",
     "/metrics": "admin",
 }
+INFER_SUFFIX = "/infer"
 REQUEST_ID_PATTERN = re.compile(rb"[\w.:-]{1,64}")  # request ids that are accepted from callers
 NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 INTERNAL_ERROR_MESSAGE = "internal error; the server log has the details under this request id"
@@ -79,14 +83,13 @@ class Gateway:
             service.in_flight -= 1
             service.bodies.release(scope)
             seconds = time.perf_counter() - started
-            service.metrics.observe_request(path, seconds)
+            service.metrics.observe_request(path, response.status, seconds)
             if response.status >= 400:
                 service.metrics.count_error(response.status)
             if LOG.isEnabledFor(logging.DEBUG):
                 LOG.debug(
                     "request",
                     extra={
-                        "request_id": response.request_id,
                         "method": scope["method"],
                         "path": path[:100],
                         "status": response.status,
@@ -99,7 +102,8 @@ class Gateway:
     ) -> None:
         headers = dict(scope["headers"])
         response.request_id = _request_id(headers)
-        if not path.startswith(HEALTH_PREFIX):
+        REQUEST_CONTEXT.set((response.request_id, headers.get(b"traceparent")))
+        if path not in PROBE_PATHS:
             self._service.access.check_origin(headers)
         if path not in PUBLIC_PATHS and not path.startswith(STATIC_PREFIX):
             key = self._authorize(scope, headers, path)
@@ -127,7 +131,7 @@ class Gateway:
         )
         caller = (scope.get("client") or ("",))[0]
         return self._service.access.authorize(
-            api_key.decode("latin-1") if api_key else None, caller, REQUIRED_SCOPES.get(path)
+            api_key.decode("latin-1") if api_key else None, caller, _required_scope(path)
         )
 
 
@@ -175,6 +179,10 @@ class _Response:
                 *self._closing_header(self.status),
             ]
         await self._send(message)
+
+
+def _required_scope(path: str) -> str | None:
+    return "predict" if path.endswith(INFER_SUFFIX) else REQUIRED_SCOPES.get(path)
 
 
 def _request_id(headers: dict[bytes, bytes]) -> str:

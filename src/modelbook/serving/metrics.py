@@ -6,14 +6,24 @@ import asyncio
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from math import log2, sqrt
+from operator import add
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Gauge,
+    Histogram,
+    Metric,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client import Counter as PrometheusCounter
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from modelbook.errors import StoreError
 from modelbook.monitoring import latest_verdict
@@ -29,6 +39,8 @@ PATH_LABELS = {
     "/metrics": "metrics",
     "/health/live": "health",
     "/health/ready": "health",
+    "/v2/health/live": "health",
+    "/v2/health/ready": "health",
 }
 STATUS_REASONS = {
     400: "unreadable",
@@ -63,6 +75,9 @@ class ServiceMetrics:
         is_multiprocess = MULTIPROCESS_VARIABLE in os.environ
         if is_multiprocess:
             MultiProcessCollector(self._registry)
+            self._registry.register(WorkerProcessCollector(os.environ[MULTIPROCESS_VARIABLE]))
+        else:
+            ProcessCollector(registry=self._registry)
         options: dict[str, Any] = {"registry": None if is_multiprocess else self._registry}
         sum_options: dict[str, Any] = {**options, "multiprocess_mode": "livesum"}
         self._predictions = PrometheusCounter(
@@ -74,7 +89,7 @@ class ServiceMetrics:
         self._request_duration = Histogram(
             "modelbook_request_seconds",
             "Duration of a request in seconds",
-            ["path"],
+            ["path", "status"],
             buckets=DURATION_BUCKETS,
             **options,
         )
@@ -142,10 +157,7 @@ class ServiceMetrics:
             "modelbook_service_info", "1 for the book that is served", ["book"], **latest_options
         ).labels(book).set(1)
         self._monitored_features: set[str] = set()
-        self._observe_by_path = {
-            name: self._request_duration.labels(name).observe
-            for name in {*PATH_LABELS.values(), "other"}
-        }
+        self._observe_by_request: dict[tuple[str, int], Callable[[float], None]] = {}
         self._count_by_variant = {
             name: self._predictions.labels(name).inc
             for name in ("champion", "challenger", "shadow")
@@ -156,9 +168,14 @@ class ServiceMetrics:
         """Count rows that a variant predicted."""
         self._count_by_variant[variant](rows)
 
-    def observe_request(self, path: str, seconds: float) -> None:
+    def observe_request(self, path: str, status: int, seconds: float) -> None:
         """Record the duration of a finished request."""
-        self._observe_by_path[PATH_LABELS.get(path, "other")](seconds)
+        label = "infer" if path.endswith("/infer") else PATH_LABELS.get(path, "other")
+        observe = self._observe_by_request.get((label, status))
+        if observe is None:
+            observe = self._request_duration.labels(label, status).observe
+            self._observe_by_request[label, status] = observe
+        observe(seconds)
 
     def count_error(self, status: int) -> None:
         """Count a rejected or failed request."""
@@ -207,6 +224,30 @@ class ServiceMetrics:
     def render(self) -> bytes:
         """Return the metrics in the Prometheus text format."""
         return generate_latest(self._registry)
+
+
+class WorkerProcessCollector(Collector):
+    """Sums the ``process_*`` metrics of all workers; the start time is the earliest one."""
+
+    def __init__(self, metrics_folder: str) -> None:
+        self._folder = Path(metrics_folder)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield each metric of the workers that are running."""
+        pids = {path.stem.rpartition("_")[2] for path in self._folder.glob("gauge_livesum_*.db")}
+        metrics: dict[str, Metric] = {}
+        for pid in sorted(pids):
+            for metric in ProcessCollector(pid=partial(int, pid), registry=None).collect():
+                if metric.name not in metrics:
+                    metrics[metric.name] = metric
+                    continue
+                total = metrics[metric.name]
+                combine = min if metric.name == "process_start_time_seconds" else add
+                total.samples = [
+                    sample._replace(value=combine(sample.value, other.value))
+                    for sample, other in zip(total.samples, metric.samples)
+                ]
+        yield from metrics.values()
 
 
 PAUSE_SECONDS = 0.005  # between two features; each takes a millisecond or two

@@ -64,11 +64,24 @@ class BodyLimits:
             raise RequestError(
                 413, f"{row_count:,} rows in one request", expected=f"at most {max_rows:,} rows"
             )
-        if (token_count := _count_tokens(body)) > max_tokens:
+        self.check_tokens(body, max_tokens)
+
+    def check_tokens(self, body: bytes, max_tokens: int) -> None:
+        """Refuse a JSON body with more brackets and separators than a legal one has.
+
+        Raises
+        ------
+        RequestError
+            413 if it has more.
+        """
+        if len(body) <= max_tokens or _count_tokens(body) <= max_tokens:
+            return
+        token_count = _count_tokens(JSON_STRING.sub(b"", body))
+        if token_count > max_tokens:
             raise RequestError(
                 413,
                 f"the body has {token_count:,} names, values and brackets",
-                expected=f"at most {max_rows:,} rows of {self.max_fields} fields",
+                expected=f"at most {self.max_rows:,} rows of {self.max_fields} fields",
             )
 
 

@@ -21,6 +21,7 @@ from modelbook.registry.aliases import CHAMPION
 from modelbook.serving import settings, supervisor
 from modelbook.serving.api_keys import ApiKeyStore
 from modelbook.serving.http_protocol import LimitedHttpProtocol
+from modelbook.serving.request_context import RequestContextFilter
 from modelbook.serving.served_models import EXPORT_VARIABLE, find_served_versions
 
 # Environment variables that pass the project and the book to workers.
@@ -142,11 +143,17 @@ def _is_loopback(host: str) -> bool:
 
 def build_log_config(level: str) -> dict[str, Any]:
     """Return the logging configuration: JSON lines on standard error."""
-    handler = {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stderr"}
+    handler = {
+        "class": "logging.StreamHandler",
+        "formatter": "json",
+        "filters": ["request"],
+        "stream": "ext://sys.stderr",
+    }
     logger_config = {"handlers": ["out"], "level": level.upper(), "propagate": False}
     return {
         "version": 1,
         "disable_existing_loggers": False,
+        "filters": {"request": {"()": RequestContextFilter}},
         "formatters": {"json": {"()": JsonFormatter}},
         "handlers": {"out": handler},
         "loggers": {

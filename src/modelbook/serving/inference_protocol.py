@@ -1,0 +1,217 @@
+"""Open Inference Protocol (V2) beside the API, for clients of KServe, MLServer and Triton.
+
+Each field is an input tensor of its own, of shape [rows] or [rows, 1]. Values are validated as
+those of ``POST /predict``; the binary extension is not supported.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field, ValidationError
+
+import modelbook
+from modelbook.contract import Column
+from modelbook.serving.request_body import read_user_id, require_content_type
+from modelbook.serving.request_errors import RequestError
+from modelbook.serving.schemas import find_duplicate, format_value
+from modelbook.serving.served_models import ServedModel
+from modelbook.serving.service import PredictionService
+
+PREFIX = "/v2"
+HEALTH_PATHS = (f"{PREFIX}/health/live", f"{PREFIX}/health/ready")
+MAX_ID_LENGTH = 200
+TOKENS_PER_TENSOR = 20  # names, brackets and separators of one input, besides its data
+
+
+class Tensor(BaseModel):
+    """An input of a request, or the name of a requested output."""
+
+    name: str
+    datatype: str = ""
+    shape: list[Annotated[int, Field(ge=0)]] = Field([], max_length=2)
+    data: list[Any] = []
+
+
+class InferenceRequest(BaseModel):
+    """Body of an inference request."""
+
+    id: str = Field("", max_length=MAX_ID_LENGTH)
+    inputs: list[Tensor]
+    outputs: list[Tensor] = []
+
+
+def create_router(service: PredictionService) -> APIRouter:
+    """Create the routes of the protocol."""
+    router = APIRouter(prefix=PREFIX, include_in_schema=False)
+
+    @router.get("")
+    async def server() -> dict[str, Any]:
+        return {"name": "modelbook", "version": modelbook.__version__, "extensions": []}
+
+    @router.get("/health/live")
+    async def live() -> dict[str, bool]:
+        return {"live": True}
+
+    @router.get("/health/ready")
+    async def ready() -> JSONResponse:
+        is_ready = service.model_manager.champion is not None
+        return JSONResponse({"ready": is_ready}, 200 if is_ready else 503)
+
+    @router.get("/models/{name}")
+    @router.get("/models/{name}/versions/{version}")
+    async def metadata(name: str, version: str = "") -> dict[str, Any]:
+        return _describe_model(_find_model(service, name, version), name)
+
+    @router.get("/models/{name}/ready")
+    @router.get("/models/{name}/versions/{version}/ready")
+    async def model_ready(name: str, version: str = "") -> dict[str, Any]:
+        _find_model(service, name, version)
+        return {"name": name, "ready": True}
+
+    @router.post("/models/{name}/infer")
+    @router.post("/models/{name}/versions/{version}/infer")
+    async def infer(request: Request, name: str, version: str = "") -> JSONResponse:
+        started, headers = time.perf_counter(), request.scope["modelbook.headers"]
+        require_content_type(headers, "application/json")
+        model = _find_model(service, name, version)
+        body = await service.read_json_body(request.scope, request.receive)
+        inference, rows = await service.parse_off_loop(_read_request, body, model)
+        predictions = await service.predict_rows(model, rows, read_user_id(headers), started)
+        response = _build_response(model, name, inference, predictions)
+        return JSONResponse(response)
+
+    return router
+
+
+def _find_model(service: PredictionService, name: str, version: str) -> ServedModel:
+    champion = service.champion
+    if name != service.book or version not in ("", str(champion.number)):
+        raise RequestError(
+            404,
+            f"no model {name[:80]!r}{f' with version {version[:20]}' if version else ''}",
+            expected=f"{service.book!r}, version {champion.number}",
+        )
+    return champion
+
+
+def _read_request(body: bytes, model: ServedModel) -> tuple[InferenceRequest, list[dict[str, Any]]]:
+    """Parse a request into its envelope and validated rows."""
+    limits = model.row_reader.limits
+    per_field = limits.max_rows + TOKENS_PER_TENSOR
+    limits.check_tokens(body, limits.max_fields * per_field)
+    try:
+        request = InferenceRequest.model_validate_json(body)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        place = ".".join(map(str, problem["loc"]))
+        raise RequestError(
+            400 if problem["type"] == "json_invalid" else 422,
+            f"not an inference request: {place}: {problem['msg']}",
+            expected="inputs, each with name, datatype, shape and data",
+        ) from None
+    row_count = _count_rows(request, limits.max_rows)
+    names = [tensor.name for tensor in request.inputs]
+    if (duplicate := find_duplicate(names)) is not None:
+        raise RequestError(
+            422, f"the input {format_value(duplicate)} occurs twice", expected="each input once"
+        )
+    rows = [dict(zip(names, values)) for values in zip(*(tensor.data for tensor in request.inputs))]
+    assert len(rows) == row_count
+    return request, model.row_reader.read_body(orjson.dumps(rows))[0] if rows else []
+
+
+def _count_rows(request: InferenceRequest, max_rows: int) -> int:
+    """Return the number of rows; each input must have as many values as its shape says."""
+    shapes = {tuple(tensor.shape) for tensor in request.inputs}
+    counts = {shape[0] if shape and shape[1:] in ((), (1,)) else None for shape in shapes}
+    if len(counts) != 1 or None in counts:
+        raise RequestError(
+            422, f"the inputs have the shapes {sorted(shapes)[:5]}", expected="[rows] for each"
+        )
+    [row_count] = counts
+    assert row_count is not None
+    for tensor in request.inputs:
+        if all(isinstance(values, list) for values in tensor.data):  # one list for each row
+            tensor.data = [value for values in tensor.data for value in values]
+        if len(tensor.data) != row_count:
+            raise RequestError(
+                422,
+                f"the input {tensor.name[:80]!r} has {len(tensor.data):,} values",
+                expected=f"{row_count:,}, as its shape says",
+            )
+    if row_count > max_rows:
+        raise RequestError(
+            413, f"{row_count:,} rows in one request", expected=f"at most {max_rows:,} rows"
+        )
+    return row_count
+
+
+def _describe_model(model: ServedModel, name: str) -> dict[str, Any]:
+    columns = model.contract.columns
+    inputs = [
+        {"name": field, "datatype": _input_datatype(columns[field]), "shape": [-1]}
+        for field in model.contract.input_names
+    ]
+    outputs = [{"name": "prediction", "datatype": _prediction_datatype(model), "shape": [-1]}]
+    if model.classes:
+        shape = [-1, len(model.classes)]
+        outputs.append({"name": "probabilities", "datatype": "FP64", "shape": shape})
+    outputs += [
+        {"name": output, "datatype": "BYTES", "shape": [-1]}
+        for output in ("id", "variant", "receipt")
+    ]
+    return {
+        "name": name,
+        "versions": [str(model.number)],
+        "platform": "modelbook",
+        "inputs": inputs,
+        "outputs": outputs,
+        "parameters": {"classes": model.classes},
+    }
+
+
+def _input_datatype(column: Column) -> str:
+    if column.parse or column.type in ("category", "text", "date"):
+        return "BYTES"
+    return "BOOL" if column.type == "boolean" else "FP64"
+
+
+def _prediction_datatype(model: ServedModel) -> str:
+    classes = model.scorer.decision_rule.classes
+    if not classes:
+        return "FP64"
+    return "BYTES" if isinstance(classes[0], str) else "INT64"
+
+
+def _build_response(
+    model: ServedModel, name: str, request: InferenceRequest, predictions: list[dict[str, Any]]
+) -> dict[str, Any]:
+    described = _describe_model(model, name)["outputs"]
+    outputs = [
+        {
+            **output,
+            "shape": [len(predictions), *output["shape"][1:]],
+            "data": _output_data(output["name"], predictions),
+        }
+        for output in described
+    ]
+    if requested := {tensor.name for tensor in request.outputs}:
+        outputs = [output for output in outputs if output["name"] in requested]
+    numbers = {prediction["model_version"] for prediction in predictions} or {model.number}
+    return {
+        "model_name": name,
+        "model_version": ",".join(map(str, sorted(numbers))),
+        **({"id": request.id} if request.id else {}),
+        "outputs": outputs,
+    }
+
+
+def _output_data(name: str, predictions: list[dict[str, Any]]) -> list[Any]:
+    if name == "probabilities":
+        return [value for one in predictions for value in one[name].values()]
+    return [one[name] for one in predictions]

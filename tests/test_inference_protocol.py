@@ -1,0 +1,115 @@
+"""The Open Inference Protocol: the same predictions as the API gives, in the shape that KServe's clients expect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from facts import missing_facts
+from fastapi.testclient import TestClient
+from shelf import BOOK, Shelf, client_of, fitted
+
+from modelbook.serving.api_keys import ApiKeyStore
+
+INFER = f"/v2/models/{BOOK}/infer"
+ROWS = [
+    {"colour": "11", "size": 80.0, "noise": None, "flag": True},
+    {"colour": "2", "size": 5.5, "noise": 1.0, "flag": False},
+]
+DATATYPES = {"colour": "BYTES", "size": "FP64", "noise": "FP64", "flag": "BOOL"}
+
+
+@pytest.fixture(scope="module")
+def shelf(make_frame, contract, tmp_path_factory) -> Shelf:
+    shelf, frame = Shelf(tmp_path_factory.mktemp("shelf")), make_frame()
+    shelf.alias("champion", shelf.register(fitted(frame, contract), contract, frame))
+    return shelf
+
+
+@pytest.fixture(scope="module")
+def client(shelf) -> Iterator[TestClient]:
+    with client_of(shelf.root) as client:
+        yield client
+
+
+def tensors(rows: list[dict[str, Any]], **change: Any) -> dict[str, Any]:
+    inputs = [
+        {"name": name, "datatype": kind, "shape": [len(rows)], "data": [row[name] for row in rows]}
+        for name, kind in DATATYPES.items()
+    ]
+    return {"id": "mine", "inputs": inputs, **change}
+
+
+def test_server_model_and_health_are_described(client):
+    assert client.get("/v2").json()["name"] == "modelbook"
+    assert client.get("/v2/health/live").json() == {"live": True}
+    assert client.get("/v2/health/ready").json() == {"ready": True}
+    model = client.get(f"/v2/models/{BOOK}/versions/1").json()
+    assert (model["name"], model["versions"]) == (BOOK, ["1"])
+    assert {one["name"]: one["datatype"] for one in model["inputs"]} == DATATYPES
+    assert {one["name"]: one["datatype"] for one in model["outputs"]}["prediction"] == "INT64"
+    assert client.get(f"/v2/models/{BOOK}/ready").status_code == 200
+    for path in ("/v2/models/other", f"/v2/models/{BOOK}/versions/7"):
+        answer = client.get(path)
+        assert (answer.status_code, missing_facts(answer.json()["error"], "no model")) == (404, [])
+
+
+def test_rows_are_predicted_as_by_the_api_and_journaled(client):
+    expected = client.post("/predict", json=ROWS).json()
+    answer = client.post(INFER, json=tensors(ROWS)).json()
+    assert (answer["model_name"], answer["model_version"], answer["id"]) == (BOOK, "1", "mine")
+    outputs = {one["name"]: one for one in answer["outputs"]}
+    assert outputs["prediction"]["data"] == [one["prediction"] for one in expected]
+    assert outputs["probabilities"]["shape"] == [2, 2]
+    assert outputs["probabilities"]["data"] == [
+        value for one in expected for value in one["probabilities"].values()
+    ]
+    journaled = {row["id"] for row in client.app._service.journal.read_predictions(0)}
+    assert set(outputs["id"]["data"]) <= journaled
+
+
+def test_a_column_of_lists_and_a_choice_of_outputs(client):
+    request = tensors(ROWS, outputs=[{"name": "prediction"}])
+    for tensor in request["inputs"]:
+        tensor["shapes"], tensor["data"] = [2, 1], [[value] for value in tensor["data"]]
+    answer = client.post(INFER, json=request).json()
+    assert [one["name"] for one in answer["outputs"]] == ["prediction"]
+
+
+def wrong(number: int, **change: Any) -> dict[str, Any]:
+    request = tensors(ROWS)
+    request["inputs"][number] |= change
+    return request
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "facts"),
+    [
+        (wrong(1, data=[500, 1]), 422, ["size", 500]),
+        (wrong(1, data=[1]), 422, ["size", 1, 2]),
+        (wrong(1, shape=[3]), 422, ["shapes"]),
+        (wrong(1, shape=[2, 2]), 422, ["shapes"]),
+        (wrong(1, name="sise"), 422, ["sise"]),
+        (wrong(1, data=[[1], [2, 3]]), 422, ["size", 3]),
+        ({"inputs": []}, 422, ["shapes"]),
+        (wrong(1, data=[[1], 2]), 422, ["size"]),
+        (wrong(1, name="colour"), 422, ["colour"]),
+        ({"rows": 1}, 422, ["inputs"]),
+        ({"inputs": [{"name": "size", "shape": [9000], "data": [1] * 9000}]}, 413, ["rows"]),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_is_named(client, request_, status, facts):
+    answer = client.post(INFER, json=request_)
+    assert (answer.status_code, missing_facts(answer.text, *facts)) == (status, [])
+
+
+def test_keys_hold_for_it_as_for_the_api(shelf, tmp_path):
+    copy = shelf.copy(tmp_path)
+    key = ApiKeyStore(copy.root).add_key("one", ["outcomes"])
+    with client_of(copy.root) as client:
+        assert client.get("/v2/health/ready").status_code == 200
+        assert client.post(INFER, json=tensors(ROWS)).status_code == 401
+        answer = client.post(INFER, json=tensors(ROWS), headers={"x-api-key": key})
+        assert answer.status_code == 403
