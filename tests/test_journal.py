@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -196,26 +196,47 @@ def test_a_locked_journal_is_waited_for_no_longer_than_patience_and_then_tried_a
     assert "id-3" in {row["id"] for row in journal.read_predictions(0)}
 
 
-def test_a_removed_journal_is_made_anew_before_the_next_prediction_is_written(
-    journal: Journal, tmp_path: Path
+def test_a_removed_journal_is_made_anew_with_what_was_written_since_the_last_check(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(writer_module, "FILE_CHECK_SECONDS", 0.3)
+
     async def run() -> None:
         messages: list[str] = []
         writer = JournalWriter(journal, messages.append)
         writer.start()
         assert await writer.write([prediction(1), prediction(2)])
+        await asyncio.sleep(0.7)  # checked
+        assert await writer.write([prediction(3)])
         for file in (tmp_path / "data/tiny").iterdir():
             file.unlink()
-        assert await writer.write([prediction(3)])
-        assert [row["id"] for row in journal.read_predictions(0)] == ["id-3"]
+        receipts = await writer.write([prediction(4)])
+        await wait(lambda: present(journal) == {"id-3", "id-4"})
         assert (writer.replaced_count, writer.unproven_count, writer.lost_count) == (1, 2, 0)
         assert missing_facts(messages[0], f"{tmp_path}/data/tiny/journal.db", 2) == []
+        [proof] = verify_predictions(journal, {"id-4": receipts[0]})
+        assert proof.is_proven
         (tmp_path / "data/tiny/journal.db-wal").unlink()
-        assert await writer.write([prediction(4)])
-        assert "id-4" in {row["id"] for row in journal.read_predictions(0)}
+        assert await writer.write([prediction(5)])
+        await wait(lambda: writer.replaced_count == 2 and "id-5" in present(journal))
         await writer.stop()
 
     asyncio.run(run())
+
+
+def present(journal: Journal) -> set[str]:
+    """Ids in the journal; none while it has no tables."""
+    try:
+        return {row["id"] for row in journal.read_predictions(0)}
+    except JournalError:
+        return set()
+
+
+async def wait(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < until
+        await asyncio.sleep(0.01)
 
 
 def test_a_removed_journal_is_noticed_while_nothing_is_written(
@@ -229,10 +250,7 @@ def test_a_removed_journal_is_noticed_while_nothing_is_written(
         writer.start()
         assert await writer.write([prediction(1)])
         path.unlink()
-        until = time.monotonic() + 10
-        while not (writer.replaced_count and path.is_file()):
-            assert time.monotonic() < until
-            await asyncio.sleep(0.01)
+        await wait(lambda: bool(writer.replaced_count) and path.is_file())
         assert writer.unproven_count == 1
         await writer.stop()
 

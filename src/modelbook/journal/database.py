@@ -51,7 +51,6 @@ PREDICTIONS_TABLE = sa.Table(
     sa.Column("position", sa.Integer, comment="in the chain, from 0"),
     sa.Column("previous_receipt", sa.String(20), comment="of the row before; empty for the first"),
     sa.Column("receipt", sa.String(20), comment="hash of this row and the receipt before"),
-    sa.Index("ix_predictions_chain", "chain", "position"),
 )
 RECEIPT_COLUMNS = ("chain", "position", "previous_receipt", "receipt")
 OUTCOMES_TABLE = sa.Table(

@@ -1,9 +1,9 @@
 """Write predictions to the journal in groups; a response waits until its prediction is committed.
 
 One thread commits all predictions that were queued while it wrote the previous group, so requests
-share commits. After each commit it compares the open files with those at the journal's path: a
-journal that was removed, replaced or unmounted is opened anew and the group written again, before
-any response is sent.
+share commits. Several times a second it compares the open files with those at the journal's path:
+a journal that was removed, replaced or unmounted is opened anew, and what was committed since the
+comparison before is written again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_QUEUED_GROUPS = 20_000  # longest queue; further predictions are not journal
 GATHER_SECONDS = 0.0005  # seconds to collect a group when requests are concurrent
 RETRY_SECONDS = 1.0  # seconds from a failure to the next attempt
 EXPIRY_CHECK_SECONDS = 0.1  # seconds between checks for expired waits
-FILE_CHECK_SECONDS = 1.0  # seconds between checks of the file while nothing is written
+FILE_CHECK_SECONDS = 0.2  # seconds between comparisons of the open files with the path
 Entry = tuple[list["PredictionRecord"], asyncio.Future]
 
 
@@ -92,6 +92,9 @@ class JournalWriter:
         self._connection: Connection | None = None
         self._opened_files: FileIdentity = ()
         self._file_row_count = 0  # predictions written to the opened files
+        # Rows that were written since the files were last found in place, and when that was.
+        self._unchecked_rows: list[tuple[Any, ...]] = []
+        self._checked_at = 0.0
         self._chain = ReceiptChain()
         self._thread = threading.Thread(target=self._write_groups, name="journal", daemon=True)
 
@@ -188,13 +191,11 @@ class JournalWriter:
     def _write_group(self, predictions: list[PredictionRecord]) -> list[str] | None:
         try:
             receipts = self._commit(predictions)
-            while not self._is_file_in_place():
-                self._reopen()
-                receipts = self._commit(predictions)
+            if time.monotonic() - self._checked_at > FILE_CHECK_SECONDS:
+                self._check_file()
         except Exception as error:  # drivers raise many types, and the thread must continue
             self._handle_failure(error)
             return None
-        self._file_row_count += len(predictions)
         self.written_count += len(predictions)
         self._report_up()
         return receipts
@@ -218,6 +219,8 @@ class JournalWriter:
             if self._insert_rows(connection, rows) != len(rows):
                 raise _RepeatedPredictionError
         self._chain.extend(links)
+        self._unchecked_rows += rows
+        self._file_row_count += len(rows)
         return [link.receipt for link in links]
 
     def _read_receipts(
@@ -243,28 +246,34 @@ class JournalWriter:
             self._opened_files = database_file + self._journal.identify_files()[1:]
         return self._connection
 
-    def _is_file_in_place(self) -> bool:
-        """Whether the files at the journal's path are those that the connection writes to."""
-        files = self._journal.identify_files()
-        return files == self._opened_files and None not in files
-
-    def _reopen(self) -> None:
-        """Open the journal anew after its file was removed or replaced."""
-        self._on_status_change(
-            f"the journal's file was removed or replaced: {self._journal.safe_url}; "
-            f"{self._file_row_count:,} predictions of this process were written to the former file"
-        )
-        self.replaced_count += 1
-        self.unproven_count += self._file_row_count
-        self._close_connection()
-        self._open_connection()
+    def _check_file(self) -> None:
+        """Open a removed or replaced journal anew, and write again what may not be in place."""
+        while True:
+            files = self._journal.identify_files()
+            if files == self._opened_files and None not in files:
+                break
+            rows = self._unchecked_rows
+            lost_count = self._file_row_count - len(rows)
+            self._on_status_change(
+                f"the journal's file was removed or replaced: {self._journal.safe_url}; "
+                f"{lost_count:,} predictions of this process were written to the former file"
+            )
+            self.replaced_count += 1
+            self.unproven_count += lost_count
+            self._close_connection()
+            connection = self._open_connection()
+            with connection.begin():
+                if rows:
+                    self._insert_rows(connection, rows)
+            self._unchecked_rows, self._file_row_count = rows, len(rows)
+        self._unchecked_rows, self._checked_at = [], time.monotonic()
 
     def _check_idle_file(self) -> None:
-        """Reopen a removed or replaced journal, or retry one that is down, without a request."""
+        """Check the file, or open a journal that is down, without a request."""
         try:
-            if self._connection is not None and not self._is_file_in_place():
-                self._reopen()
-            elif not self.is_up:
+            if self._connection is not None:
+                self._check_file()
+            elif not self.is_up and time.monotonic() > self._retry_at:
                 self._open_connection()
                 self._report_up()
         except Exception as error:  # as in _write_group
@@ -310,3 +319,4 @@ class JournalWriter:
         except Exception as error:  # the connection is already lost
             self._on_status_change(f"the journal could not be closed: {error}")
         self._connection, self._file_row_count = None, 0
+        self._unchecked_rows = []

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LOOPBACK_ADDRESSES = ("127.0.0.1", "::1")
 LOOPBACK_HOSTS = ("localhost", *LOOPBACK_ADDRESSES)
 # A proxy adds them: the address of the connection is not the caller's.
-FORWARDED_HEADERS = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip")
+FORWARDED_HEADERS = frozenset((b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip"))
 MAX_TRACKED_CALLERS = 10_000  # callers with a bucket of their own
 
 
@@ -26,6 +26,7 @@ class AccessControl:
 
     def __init__(self, settings: ServingSettings, api_keys: ApiKeyStore) -> None:
         self._settings, self._api_keys = settings, api_keys
+        self._loopback_hosts: set[bytes] = set()  # values of Host that were found to be loopback
 
     @property
     def requires_key(self) -> bool:
@@ -72,22 +73,26 @@ class AccessControl:
         """
         if self.requires_key:
             return
-        host = headers.get(b"host", b"").decode("latin-1")
+        raw_host, origin = headers.get(b"host", b""), headers.get(b"origin")
         if self._settings.api_keys == "on":
-            self._require_direct_call(host, headers)
-        origin = headers.get(b"origin")
+            self._require_direct_call(raw_host, headers)
         if origin is None:
             return
-        site = origin.decode("latin-1")
+        site, host = origin.decode("latin-1"), raw_host.decode("latin-1")
         if site not in self._settings.cors_origins and urlsplit(site).netloc != host:
             raise _refuse(f"a request of the site {site[:80]!r}", "cors_origins names it")
 
-    def _require_direct_call(self, host: str, headers: Headers) -> None:
+    def _require_direct_call(self, raw_host: bytes, headers: Headers) -> None:
+        if not FORWARDED_HEADERS.isdisjoint(headers):
+            [name, *_] = FORWARDED_HEADERS.intersection(headers)
+            raise _refuse(f"a request with the header {name.decode()}", "the service has keys")
+        if raw_host in self._loopback_hosts:
+            return
+        host = raw_host.decode("latin-1")
         if urlsplit(f"//{host}").hostname not in LOOPBACK_HOSTS:
             raise _refuse(f"the host {host[:80]!r}", "the service has keys")
-        for name in FORWARDED_HEADERS:
-            if name in headers:
-                raise _refuse(f"a request with the header {name.decode()}", "the service has keys")
+        if len(self._loopback_hosts) < MAX_TRACKED_CALLERS:
+            self._loopback_hosts.add(raw_host)
 
 
 def _refuse(what: str, condition: str) -> RequestError:

@@ -100,7 +100,7 @@ class Gateway:
     async def _handle_request(
         self, scope: Scope, receive: Receive, response: _Response, path: str
     ) -> None:
-        headers = dict(scope["headers"])
+        scope["modelbook.headers"] = headers = dict(scope["headers"])
         response.request_id = _request_id(headers)
         REQUEST_CONTEXT.set((response.request_id, headers.get(b"traceparent")))
         if path not in PROBE_PATHS:
@@ -119,7 +119,7 @@ class Gateway:
             response_body = await self._service.predict(body, read_user_id(headers))
             await response.send_json(200, response_body)
             return
-        scope["modelbook.headers"], scope["modelbook.id"] = headers, response.request_id
+        scope["modelbook.id"] = response.request_id
         await self._app(scope, receive, response.forward)
 
     def _authorize(self, scope: Scope, headers: dict[bytes, bytes], path: str) -> ApiKey | None:

@@ -170,7 +170,7 @@ class ServiceMetrics:
 
     def observe_request(self, path: str, status: int, seconds: float) -> None:
         """Record the duration of a finished request."""
-        label = "infer" if path.endswith("/infer") else PATH_LABELS.get(path, "other")
+        label = PATH_LABELS.get(path) or ("infer" if path.endswith("/infer") else "other")
         observe = self._observe_by_request.get((label, status))
         if observe is None:
             observe = self._request_duration.labels(label, status).observe

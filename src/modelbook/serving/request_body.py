@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from starlette.types import Receive
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Headers = dict[bytes, bytes]
 MAX_USER_ID_LENGTH = 200  # characters
 LARGE_BODY_BYTES = 65_536  # larger bodies are counted as buffered, and parsed off the event loop
+SMALL_BODY_BYTES = 4096  # an object of this size costs little, whatever it holds
 # A JSON string. It ends at the body's end if it is not closed, so a search never starts again
 # inside of one: the time is linear in the length of any body.
 JSON_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
@@ -54,6 +55,8 @@ class BodyLimits:
         RequestError
             413 if it has too many objects, or more values than legal rows have.
         """
+        if not is_list and len(body) <= SMALL_BODY_BYTES:
+            return
         max_rows = self.max_rows if is_list else 1
         max_tokens = max_rows * (2 * self.max_fields + 2) + SPARE_TOKENS
         has_few_objects = not is_list or body.count(b"{") <= max_rows
@@ -64,7 +67,7 @@ class BodyLimits:
             raise RequestError(
                 413, f"{row_count:,} rows in one request", expected=f"at most {max_rows:,} rows"
             )
-        self.check_tokens(body, max_tokens)
+        replace(self, max_rows=max_rows).check_tokens(body, max_tokens)
 
     def check_tokens(self, body: bytes, max_tokens: int) -> None:
         """Refuse a JSON body with more brackets and separators than a legal one has.
@@ -126,6 +129,32 @@ def check_table(body: bytes, max_lines: int, max_columns: int) -> None:
         )
 
 
+class _Deadline:
+    """Raises 408 if its block takes too long; cheaper than ``asyncio.timeout``."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._is_over = seconds, False
+
+    def __enter__(self) -> None:
+        self._task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._seconds, self._interrupt)
+
+    def _interrupt(self) -> None:
+        self._is_over = True
+        assert self._task is not None
+        self._task.cancel()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._timer.cancel()
+        if self._is_over and kind is asyncio.CancelledError:
+            assert self._task is not None
+            self._task.uncancel()
+            raise RequestError(
+                408, f"the body did not arrive within {self._seconds:g} seconds"
+            ) from None
+
+
 class BodyReader:
     """Reads bodies within limits of size, time, and of bytes that are buffered at once."""
 
@@ -143,25 +172,21 @@ class BodyReader:
             413 if it exceeds ``max_bytes``, 408 if it takes too long, 503 if too many large bodies
             are being processed.
         """
-        _check_content_length(scope["headers"], max_bytes)
+        content_length = scope["modelbook.headers"].get(b"content-length", b"")
+        if content_length.isdigit() and int(content_length) > max_bytes:
+            raise _too_large(f"{int(content_length):,}", max_bytes)
         chunks, size, has_more = [], 0, True
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                while has_more:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        text = "the connection closed before the body was complete"
-                        raise RequestError(400, text)
-                    chunks.append(message.get("body", b""))
-                    size, has_more = size + len(chunks[-1]), message.get("more_body", False)
-                    if size > max_bytes:
-                        raise _too_large(f"more than {max_bytes:,}", max_bytes)
-                    if size > LARGE_BODY_BYTES:
-                        self._reserve(scope, size)
-        except TimeoutError:
-            raise RequestError(
-                408, f"the body did not arrive within {self._timeout_seconds:g} seconds"
-            ) from None
+        with _Deadline(self._timeout_seconds):
+            while has_more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise RequestError(400, "the connection closed before the body was complete")
+                chunks.append(message.get("body", b""))
+                size, has_more = size + len(chunks[-1]), message.get("more_body", False)
+                if size > max_bytes:
+                    raise _too_large(f"more than {max_bytes:,}", max_bytes)
+                if size > LARGE_BODY_BYTES:
+                    self._reserve(scope, size)
         scope["modelbook.body_read"] = True
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
@@ -180,12 +205,6 @@ class BodyReader:
     def release(self, scope: Any) -> None:
         """Stop counting a request's body as buffered."""
         self.buffered_bytes -= scope.pop("modelbook.body_bytes", 0)
-
-
-def _check_content_length(headers: list[tuple[bytes, bytes]], max_bytes: int) -> None:
-    for name, value in headers:
-        if name == b"content-length" and value.isdigit() and int(value) > max_bytes:
-            raise _too_large(f"{int(value):,}", max_bytes)
 
 
 def _too_large(size: str, max_bytes: int) -> RequestError:
