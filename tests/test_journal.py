@@ -352,7 +352,7 @@ class TestReceipts:
 
 def test_with_full_sync_each_commit_waits_for_the_disk(tmp_path: Path) -> None:
     for sync, level in (("normal", 1), ("full", 2)):
-        journal = Journal(f"sqlite:///{tmp_path / 'journal.db'}", sync=sync)
+        journal = Journal(f"sqlite:///{tmp_path / 'journal.db'}", "tiny", sync=sync)
         with journal.engine.connect() as connection:
             assert connection.exec_driver_sql("pragma synchronous").scalar() == level
 

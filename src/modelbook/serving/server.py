@@ -107,9 +107,9 @@ def create_worker_app() -> Any:
     supervisor.end_with_supervisor()
     from modelbook.serving.app import create_app
 
-    root = Path(os.environ[ROOT_VARIABLE])
-    app: Any = create_app(root, os.environ[BOOK_VARIABLE])
-    proxies = settings.load_settings(root).trusted_proxies
+    root, book = Path(os.environ[ROOT_VARIABLE]), os.environ[BOOK_VARIABLE]
+    app: Any = create_app(root, book)
+    proxies = settings.load_settings(root, book).trusted_proxies
     return ProxyHeadersMiddleware(app, proxies) if proxies else app
 
 
