@@ -10,15 +10,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from facts import missing_facts, numbers
 from test_monitoring import IMPORTANCE, PARAMS, Model
 
 from modelbook.contract import Contract
-from modelbook.dataset import parquet_folder
+from modelbook.dataset import parquet_folder, quick_fingerprint, read_table
+from modelbook.draft import DraftOptions, planning
 from modelbook.errors import DataError
 from modelbook.monitoring import batch_evaluation, batch_sources, rules, window_history
 from modelbook.registry import versions
+from modelbook.scoring import batch
+from modelbook.serving.reading_proof import prove_readings
+from modelbook.tasks.decision_rule import make_decision_rule
 
 
 @pytest.fixture
@@ -113,3 +119,68 @@ def test_what_has_moved_in_a_folder_is_found_in_the_rows_drawn(
     monkeypatch.setattr(batch_sources, "MAX_SAMPLED_ROWS", 400)
     [found] = of_folder(parted(rows, 500, 500))
     assert found.feature_drift.set_index("column")["drifted"].to_dict()["size"]
+
+
+@pytest.fixture
+def partitioned(tmp_path: Path) -> Path:
+    """A table that is written in folders named after a column."""
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({
+        "x": random.normal(size=300), "year": np.repeat([2021, 2022, 2023], 100), "y": random.integers(0, 2, 300),
+        "k": ["a", "b", None] * 100,
+    })  # fmt: skip
+    frame.to_parquet(tmp_path / "rows", partition_cols=["year"])
+    return tmp_path
+
+
+def test_a_folder_in_parts_by_a_column_is_one_table(partitioned):
+    made = planning.draft_from_plan(planning.plan_draft(partitioned, "rows"), "y")
+    table = read_table("rows", partitioned, made.contract)
+    assert (len(table), sorted(table["year"].unique())) == (300, [2021, 2022, 2023])
+    assert made.contract.find_violations(table).empty
+    prove_readings("rows", partitioned, made.contract)
+    sampled, _ = parquet_folder.sample_rows(partitioned / "rows", 1000, seed=0)
+    pd.testing.assert_series_equal(sampled["year"], table["year"])
+    before = quick_fingerprint("rows", partitioned)
+    next((partitioned / "rows/year=2021").glob("*.parquet")).unlink()
+    assert quick_fingerprint("rows", partitioned) != before
+
+
+def test_a_partition_is_scored_with_the_value_of_its_folder(partitioned):
+    contract = planning.draft_from_plan(
+        planning.plan_draft(partitioned, "rows"),
+        "y",
+        options=DraftOptions(roles={"year": "feature"}),
+    ).contract
+    [name, *_] = parquet_folder.list_partitions(partitioned / "rows")
+    seen = []
+
+    class Scorer:
+        is_compiled, decision_rule = True, make_decision_rule(contract, 0.5)
+
+        def predict_scores(self, rows: Any, count: int) -> np.ndarray:
+            seen.append(rows["year"])
+            return np.full((count, 2), 0.5)
+
+    batch.score_file(
+        partitioned / "rows" / name, partitioned / "out.parquet", Scorer(), contract, 1,
+        on_progress=lambda *_: None, constants=parquet_folder.partition_values(name),
+    )  # fmt: skip
+    assert set(np.concatenate(seen)) == {2021}
+    assert "year" not in pq.read_schema(partitioned / "out.parquet").names
+
+
+def test_a_delta_table_is_read_as_its_last_version(partitioned):
+    deltalake = pytest.importorskip("deltalake")
+    frame = pd.DataFrame({"x": [1.5, 2.5], "k": ["a", None]})
+    for rows in (frame, frame.assign(x=7.0)):
+        deltalake.write_deltalake(
+            str(partitioned / "lake"), pa.Table.from_pandas(rows), mode="overwrite"
+        )
+    assert read_table("lake", partitioned)["x"].tolist() == [7.0, 7.0]
+
+
+def test_lists_in_a_column_are_refused_by_name(tmp_path):
+    pd.DataFrame({"a": [1, 2], "tags": [["x"], ["y"]]}).to_parquet(tmp_path / "t.parquet")
+    with pytest.raises(DataError, match="'tags'"):
+        read_table("t.parquet", tmp_path)

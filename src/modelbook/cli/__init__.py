@@ -158,11 +158,12 @@ def new(
     |  modelbook new sqlite:///shop.db --query people --target left
     """
     from modelbook.cli import drafting
+    from modelbook.contract.file_layout import parse_layout
     from modelbook.stage import project
 
     with report_errors():
         root = project.find_root()
-        layout = drafting.parse_layout(
+        layout = parse_layout(
             delimiter=delimiter,
             encoding=encoding,
             decimal=decimal,

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import typer
-from pydantic import ValidationError
 
 from modelbook.cli import terminal
 from modelbook.contract.column import Role
@@ -17,19 +16,6 @@ from modelbook.serving import reading_proof
 from modelbook.stage import project
 
 DATE_ORDERS = {"day-first": True, "month-first": False, None: None}
-
-
-def parse_layout(**settings: Any) -> FileLayout:
-    """Build the file layout from the command line's options."""
-    try:
-        return FileLayout(**settings)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        name = str(problem["loc"][0])
-        raise ParameterError(
-            f"--{name.replace('_', '-')} = {problem['input']!r}: {problem['msg']}",
-            next="correct the option: modelbook new --help",
-        ) from None
 
 
 def parse_options(

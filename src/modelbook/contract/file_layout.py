@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from modelbook.errors import ParameterError
 
 
 class FileLayout(BaseModel):
@@ -25,3 +27,22 @@ class FileLayout(BaseModel):
     skip_footer: int = Field(default=0, ge=0)  # lines, or rows of a sheet, after the last row
     sheet: str | None = None  # sheet of an Excel file; default: the first
     member: str | None = None  # file in a zip archive that holds several
+
+
+def parse_layout(**options: Any) -> FileLayout:
+    """Build a layout from the options of a command.
+
+    Raises
+    ------
+    ParameterError
+        When a value is not allowed.
+    """
+    try:
+        return FileLayout(**options)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        name = str(problem["loc"][0]).replace("_", "-")
+        raise ParameterError(
+            f"--{name} = {problem['input']!r}: {problem['msg']}",
+            next="correct the option: modelbook new --help",
+        ) from None

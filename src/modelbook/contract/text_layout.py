@@ -1,4 +1,4 @@
-"""Text files: find encoding, delimiter, first line and column names, without pandas.
+"""Text files: find delimiter, first line and column names, without pandas.
 
 The service reads uploads with it, and so do ingest, ``check``, ``score`` and ``new``.
 """
@@ -19,14 +19,8 @@ from modelbook.errors import DataError
 
 DELIMITERS = ",;\t|^~"
 SAMPLE_LINES = 200  # lines from which delimiter and first line are found
-OTHER_ENCODINGS = (
-    "cp1250", "cp1251", "cp1253", "cp1254", "shift_jis", "gb18030", "big5", "euc_kr",
-)  # fmt: skip
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*')
-# Latin letters around a sign are no Western text, but cp1250's Wroc³aw; long runs are no Latin.
-SIGN_IN_WORD = re.compile(r"[A-Za-zÀ-ÿ][¡-¿][A-Za-zÀ-ÿ]")
-FOREIGN_RUN = re.compile(r"[À-ÿ]{3,}")
 NUMBER_TEXT = re.compile(r"[-+]?\d+([.,]\d+)?")
 
 
@@ -56,51 +50,6 @@ def number_unnamed_columns(names: Iterable[object]) -> list[str]:
     return [
         clean_column_name(name) or f"column {position}" for position, name in enumerate(names, 1)
     ]
-
-
-def detect_encoding(lines: Iterable[bytes], declared: str | None, display_name: str) -> str:
-    """UTF-8 if every line decodes; else the declared one, cp1252 if Western, or the best guess."""
-    undecodable_lines: list[bytes] = []
-    for number, line in enumerate(lines):
-        if number == 0 and line.startswith(UTF16_MARKS):
-            return "utf-16"
-        if not line.isascii():
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError:
-                undecodable_lines.append(line)
-                if len(undecodable_lines) == SAMPLE_LINES:
-                    break
-    if not undecodable_lines:
-        return "utf-8-sig"  # also reads files without a byte order mark
-    if declared:
-        return declared
-    content = b"".join(undecodable_lines)
-    if _is_western(content):
-        return "cp1252"
-    from charset_normalizer import from_bytes
-
-    best = from_bytes(content, cp_isolation=["cp1252", *OTHER_ENCODINGS], threshold=0.5).best()
-    if best is None:
-        raise DataError(
-            (
-                f"{display_name} is not UTF-8, and its encoding cannot be detected: "
-                f"{undecodable_lines[0][:60]!r}"
-            ),
-            expected="text in UTF-8",
-            next="save it as UTF-8, or name its encoding (--encoding; in a contract, file: "
-            "{encoding: ...})",
-        )
-    return best.encoding
-
-
-def _is_western(content: bytes) -> bool:
-    """Whether bytes read as Western European text: accents within words, few in a row."""
-    try:
-        text = content.decode("cp1252")
-    except UnicodeDecodeError:
-        return False
-    return not SIGN_IN_WORD.search(text) and not FOREIGN_RUN.search(text)
 
 
 def find_text_layout(

@@ -8,12 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from modelbook.contract.text_layout import (
-    SAMPLE_LINES,
-    TextLayout,
-    detect_encoding,
-    find_text_layout,
-)
+from modelbook.contract.text_layout import SAMPLE_LINES, TextLayout, find_text_layout
+from modelbook.dataset.encodings import detect_encoding
 from modelbook.errors import DataError
 
 if TYPE_CHECKING:

@@ -1,8 +1,14 @@
-"""Tables in a folder of Parquet files, which may exceed memory: list and sample them."""
+"""Tables in a folder of Parquet files, which may exceed memory: list, read and sample them.
+
+Folders named ``column=value``, as Hive and Spark write them, hold the values of a column.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import re
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -13,6 +19,8 @@ from modelbook.dataset.reader import normalize_columns
 from modelbook.errors import DataError
 
 BATCH_ROWS = 65_536  # rows read at a time
+HIVE_GAP = "__HIVE_DEFAULT_PARTITION__"
+DELTA_LOG = "_delta_log"  # folder that makes a folder a Delta table
 
 
 def list_partitions(folder: Path) -> list[str]:
@@ -26,8 +34,73 @@ def list_partitions(folder: Path) -> list[str]:
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.parquet"))
     names = [name for name in names if not any(part[0] in "._" for part in name.split("/"))]
     if not names:
-        raise DataError(f"{folder} contains no .parquet file", next="check its path")
+        raise DataError(f"the folder {folder} contains no .parquet file", next="check its path")
     return names
+
+
+def partition_values(name: str) -> dict[str, str | None]:
+    """Return the column values that a partition's folders name: ``year=2024/part.parquet``."""
+    pairs = [part.partition("=") for part in name.split("/")[:-1]]
+    return {
+        column: None if value == HIVE_GAP else unquote(value)
+        for column, equals, value in pairs
+        if equals
+    }
+
+
+def read_folder(folder: Path) -> pd.DataFrame:
+    """Read all partitions as one table, with the columns that the folders name.
+
+    Raises
+    ------
+    DataError
+        If there is no file, or one cannot be read; for a Delta table without its library.
+    """
+    if (folder / DELTA_LOG).is_dir():
+        return _read_delta(folder)
+    names = list_partitions(folder)
+    try:
+        frames = [_add_partition_values(pd.read_parquet(folder / name), name) for name in names]
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise _unreadable(folder, error) from None
+    return _type_partition_columns(pd.concat(frames, ignore_index=True), names)
+
+
+def fingerprint_folder(folder: Path) -> str:
+    """A value that changes when a partition does: names, sizes and times of all files."""
+    stats = [(name, (folder / name).stat()) for name in list_partitions(folder)]
+    entries = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    return hashlib.sha256(repr(entries).encode()).hexdigest()
+
+
+def _read_delta(folder: Path) -> pd.DataFrame:
+    try:
+        from deltalake import DeltaTable
+    except ImportError:
+        raise DataError(
+            f"{folder} is a Delta table, and the library deltalake is not installed",
+            next="make extras (it installs modelbook[delta])",
+        ) from None
+    return DeltaTable(str(folder)).to_pandas()
+
+
+def _add_partition_values(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+    return frame.assign(**partition_values(name))
+
+
+def _type_partition_columns(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """Make whole numbers of partition values that are; codes with leading zeros stay text."""
+    for column in {column for name in names for column in partition_values(name)}:
+        values = frame[column].dropna()
+        if all(re.fullmatch(r"-?(0|[1-9]\d{0,14})", value) for value in values.unique()):
+            frame[column] = pd.to_numeric(frame[column])
+    return frame
+
+
+def _unreadable(folder: Path, error: Exception) -> DataError:
+    return DataError(
+        f"{folder} cannot be read: {str(error).splitlines()[0]}", next="repair or remove the file"
+    )
 
 
 def sample_rows(folder: Path, max_rows: int, seed: int) -> tuple[pd.DataFrame, int]:
@@ -56,16 +129,14 @@ def sample_rows(folder: Path, max_rows: int, seed: int) -> tuple[pd.DataFrame, i
             sampled_positions, np.searchsorted(sampled_positions, ends[:-1])
         )
         frames = [
-            frame
+            _add_partition_values(frame, name)
             for name, end, count, positions in zip(names, ends, counts, positions_by_file)
             for frame in _read_rows_at(folder / name, positions - (end - count))
         ]
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise DataError(
-            f"{folder} cannot be read: {str(error).splitlines()[0]}",
-            next="repair or remove the file",
-        ) from None
-    return normalize_columns(pd.concat(frames, ignore_index=True), str(folder)), total
+        raise _unreadable(folder, error) from None
+    rows = _type_partition_columns(pd.concat(frames, ignore_index=True), names)
+    return normalize_columns(rows, str(folder)), total
 
 
 def _read_rows_at(file: Path, positions: np.ndarray) -> list[pd.DataFrame]:

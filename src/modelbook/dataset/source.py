@@ -58,6 +58,9 @@ def resolve_source(table: str, root: Path) -> TableSource:
     scheme, separator, _ = table.partition("://")
     if separator and scheme != "file":
         return RemoteSource(table, scheme)
+    path = root / table.removeprefix("file://")
+    if path.is_dir():
+        return FolderSource(path)
     return FileSource(_resolve_file(table.removeprefix("file://"), root))
 
 
@@ -82,10 +85,6 @@ def _resolve_file(table: str, root: Path) -> Path:
     path = root / table
     if path.is_file():
         return path
-    if path.is_dir():
-        raise DataError(
-            f"{path} is a folder", expected="a file that holds one table", next="name the file"
-        )
     if "." not in path.name:
         similar_names = get_close_matches(table, BUNDLED_TABLES, n=1)
         raise DataError(
@@ -159,6 +158,25 @@ class FileSource:
         except OSError:
             return None
         return file_stat.st_size, file_stat.st_mtime_ns, file_stat.st_ino
+
+
+class FolderSource:
+    """A folder of Parquet files that is one table, or a Delta table."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def quick_fingerprint(self) -> str:
+        from modelbook.dataset import parquet_folder
+
+        return parquet_folder.fingerprint_folder(self._path)
+
+    def read(
+        self, layout: FileLayout, column_names: list[str] | None
+    ) -> tuple[pd.DataFrame, FileLayout]:
+        from modelbook.dataset import parquet_folder
+
+        return parquet_folder.read_folder(self._path), layout
 
 
 class RemoteSource:

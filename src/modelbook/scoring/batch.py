@@ -11,12 +11,13 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,6 +62,7 @@ def score_file(
     *,
     on_progress: ProgressCallback,
     allow_empty: bool = False,
+    constants: Mapping[str, str | None] = MappingProxyType({}),
 ) -> BatchResult:
     """Score a file.
 
@@ -71,6 +73,8 @@ def score_file(
         Called after each chunk with the rows so far and the seconds.
     allow_empty : bool, optional
         Whether a file without rows, such as an empty partition, gives an output without rows.
+    constants : dict, optional
+        Columns of one value that are not in the file: those that a partition's folders name.
 
     Raises
     ------
@@ -88,11 +92,16 @@ def score_file(
         stack.callback(rejects_file.discard)
         chunks, decimal = table_chunks.open_chunks(input_path, contract, CHUNK_ROWS)
         score_chunk = partial(
-            _score_chunk, contract=contract, decimal=decimal, scorer=scorer, version=version
+            _score_chunk,
+            contract=contract,
+            decimal=decimal,
+            constants=constants,
+            scorer=scorer,
+            version=version,
         )
         for scored, rejected in _map_in_order(
             score_chunk,
-            _check_chunks(chunks, contract, input_path),
+            _check_chunks(chunks, contract, input_path, constants),
             MAX_THREADS if scorer.is_compiled else 1,
         ):
             if len(rejected):
@@ -148,10 +157,15 @@ def _use_system_memory_pool() -> Iterator[None]:
 
 
 def _score_chunk(
-    chunk: pa.Table, contract: Contract, decimal: DecimalMark, scorer: Any, version: int
+    chunk: pa.Table,
+    contract: Contract,
+    decimal: DecimalMark,
+    constants: Mapping[str, str | None],
+    scorer: Any,
+    version: int,
 ) -> ChunkResult:
     """Score a chunk; return valid rows with predictions, and rejected rows with reasons."""
-    features, reasons = validate_rows(chunk, contract, decimal)
+    features, reasons = validate_rows(_append_constants(chunk, constants), contract, decimal)
     is_valid = reasons == ""
     rejects = _select_rejects(chunk, reasons, ~is_valid)
     if not is_valid.all():
@@ -160,6 +174,12 @@ def _score_chunk(
             {name: values[is_valid] for name, values in features.items()},
         )
     return _append_predictions(chunk, features, scorer, version), rejects
+
+
+def _append_constants(chunk: pa.Table, constants: Mapping[str, str | None]) -> pa.Table:
+    for name, value in constants.items():
+        chunk = chunk.append_column(name, pa.array([value] * len(chunk), pa.string()))
+    return chunk
 
 
 def _append_predictions(
@@ -207,10 +227,13 @@ def _map_in_order(
 
 
 def _check_chunks(
-    chunks: Iterator[pa.Table], contract: Contract, source: Path
+    chunks: Iterator[pa.Table],
+    contract: Contract,
+    source: Path,
+    constants: Mapping[str, str | None],
 ) -> Iterator[pa.Table]:
     for chunk in chunks:
-        _check_columns(chunk, contract, source)
+        _check_columns(_append_constants(chunk.slice(0, 0), constants), contract, source)
         yield chunk
 
 

@@ -71,6 +71,7 @@ class PartitionScorer:
             model.number,
             on_progress=lambda *_: None,
             allow_empty=True,
+            constants=parquet_folder.partition_values(name),
         )
         if result.rejected_rows:
             result.rejects_path.replace(rejects_path)
