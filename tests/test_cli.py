@@ -10,6 +10,7 @@ from facts import missing_facts
 from typer.testing import CliRunner
 
 from modelbook.cli import app
+from modelbook.contract import Contract
 
 
 def run(*words: str) -> Any:
@@ -86,6 +87,31 @@ def test_new_drafts_a_book_that_check_accepts_and_a_build_finds(tiny):
     assert result.exit_code == 1
     assert result.stderr.startswith("DataError: ")
     assert missing_facts(result.stderr, "'anwser'", "'answer'") == []
+
+
+def test_what_a_draft_decided_by_default_stays_open_until_somebody_answers(tiny):
+    rows = [
+        f"{i % 12 + 1:02d}/01/{2000 + i % 7},{i * 37 % 101},{i * 37 % 101 > 50 + i % 9}"
+        for i in range(60)
+    ]
+    (tiny.root / "made.csv").write_text("\n".join(["made,b,answer", *rows]))
+    assert run("new", "made.csv", "--target", "answer", "--yes").exit_code == 0
+    path = tiny.root / "contracts/made.yaml"
+    [question] = Contract.load(path).questions
+    assert question.about == "made"
+    findings = json.loads(run("doctor", "--book", "made", "--json").stdout)
+    assert any("1 open question" in finding["state"] for finding in findings)
+    lines = [line for line in path.read_text().splitlines() if "about: made" not in line]
+    path.write_text("\n".join(lines))
+    assert Contract.load(path).questions == []
+    answered = ["--date-order", "month-first", "--role", "b=dropped", "--book", "other"]
+    assert run("new", "made.csv", "--target", "answer", "--yes", *answered).exit_code == 0
+    other = Contract.load(tiny.root / "contracts/other.yaml")
+    assert (other.questions, other.columns["b"].role) == ([], "dropped")
+    for option, value in (("--date-order", "backwards"), ("--role", "b=king"), ("--decimal", ";")):
+        refused = run("new", "made.csv", "--target", "answer", option, value)
+        assert refused.exit_code == 1
+        assert missing_facts(refused.stderr, option, value) == []
 
 
 @pytest.mark.parametrize(

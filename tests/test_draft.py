@@ -296,6 +296,15 @@ def test_dates_that_no_date_can_hold_are_gaps() -> None:
     assert missing_facts(made.contract.questions[0].decided, "9999-12-31", 60) == []
 
 
+def test_dates_of_parquet_out_of_range_are_gaps_and_asked_about(place: Path) -> None:
+    ends = np.array(["2023-01-05", "9999-12-31", "2024-02-01"] * (N // 3), "datetime64[us]")
+    people(until=ends).to_parquet(place / "t.parquet")
+    agreed = planning.draft_from_plan(planning.plan_draft(place, "t.parquet"), "y").contract
+    assert (agreed.columns["until"].type, agreed.columns["until"].nullable) == ("date", True)
+    [question] = [question for question in agreed.questions if question.about == "until"]
+    assert missing_facts(question.decided, N // 3) == []
+
+
 def test_a_name_alone_takes_no_column_away() -> None:
     made = drafted(people(
         year=[2003 + i % 18 for i in range(N)], Customer_Age=[20 + i % 50 for i in range(N)],

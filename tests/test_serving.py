@@ -1040,6 +1040,8 @@ class TestMetrics:
         assert found["size"] > 0.5
         assert found["noise"] > 0.3
         assert found["colour"] < 0.02
+        mauve = [{**row, "colour": "mauve"} for row in same[:10]] + same[10:40]
+        assert metrics.compute_unseen_shares(reference, mauve) == {"colour": 0.25}
 
 
 def test_the_journal_of_a_book_lies_with_its_data(put):

@@ -90,11 +90,16 @@ def import_version(
 @app.command()
 def score(
     source: Annotated[
-        Path, typer.Argument(metavar="IN", help="A .csv or .parquet file, or a folder of .parquet.")
+        Path,
+        typer.Argument(
+            metavar="IN", help="A file of any kind that training takes, or a folder of .parquet."
+        ),
     ],
     target: Annotated[
         Path,
-        typer.Argument(metavar="OUT", help="The file to write, .csv or .parquet; or the folder."),
+        typer.Argument(
+            metavar="OUT", help="The file (.csv .tsv .parquet .jsonl .xlsx) or folder to write."
+        ),
     ],
     book: BookOption = None,
     engine: Annotated[
@@ -126,6 +131,7 @@ def score(
         typer.echo(f"{rows:,} rows, {rows / max(seconds, 1e-9):,.0f} per second", err=True)
 
     with report_errors():
+        batch.refuse_address(target)
         champion = served_models.require_champion(*find_book(book))
         load = partial(served_models.load_model, max_rows=1)
         if source.is_dir():

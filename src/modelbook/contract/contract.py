@@ -7,10 +7,17 @@ The same contract validates training rows, production batches and prediction req
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from modelbook.contract.column import Column, Role
 from modelbook.contract.file_layout import FileLayout
@@ -52,6 +59,11 @@ class Contract(BaseModel):
     left_out_classes: list[str] = []
     questions: list[OpenQuestion] = []
     columns: dict[str, Column]
+
+    @field_validator("questions", mode="before")
+    @classmethod
+    def _accept_no_questions(cls, questions: Any) -> Any:
+        return [] if questions is None else questions  # the last line of the list was deleted
 
     @model_validator(mode="after")
     def _check_coherence(self) -> Contract:

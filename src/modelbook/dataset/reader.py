@@ -154,6 +154,8 @@ def _infer_numbers(cells: pd.Series, missing_markers: list[str], decimal: str | 
 def normalize_columns(frame: pd.DataFrame, table: str) -> pd.DataFrame:
     """Give columns clean, unique names and plain NumPy dtypes.
 
+    Dates out of range become gaps, which ``attrs["clipped_dates"]`` counts by column.
+
     Raises
     ------
     DataError
@@ -171,7 +173,10 @@ def normalize_columns(frame: pd.DataFrame, table: str) -> pd.DataFrame:
     for name in frame.columns:
         _refuse_nested_values(frame[name], table)
         if frame[name].dtype.kind == "M":
+            n_dates = int(frame[name].notna().sum())
             frame[name] = clip_timestamps(frame[name])
+            if n_clipped := n_dates - int(frame[name].notna().sum()):
+                frame.attrs.setdefault("clipped_dates", {})[str(name)] = n_clipped
         elif isinstance(frame[name].dtype, pd.CategoricalDtype | pd.StringDtype):
             frame[name] = frame[name].astype(object)
         elif (

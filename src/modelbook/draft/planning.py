@@ -93,6 +93,10 @@ def draft_from_plan(
     options = options or DraftOptions()
     frame = _read_sheet_with_target(plan, target, given, [*options.missing_markers], names)
     found: FileLayout = frame.attrs.pop("file")
+    clipped_dates = [
+        Question("sentinel_dates", name, {"examples": "dates out of range", "count": count})
+        for name, count in frame.attrs.pop("clipped_dates", {}).items()
+    ]
     return draft_book(
         frame,
         target,
@@ -100,7 +104,7 @@ def draft_from_plan(
         source=redact(plan.table),
         options=replace(options, decimal=options.decimal or _decided_decimal(found)),
         layout=_keep_decisions(given, found),
-        questions=_ask_about_file(plan, given, found),
+        questions=[*_ask_about_file(plan, given, found), *clipped_dates],
     )
 
 

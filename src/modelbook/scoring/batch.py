@@ -262,6 +262,22 @@ def _check_columns(chunk: pa.Table, contract: Contract, source: Path) -> None:
             )
 
 
+def refuse_address(target: Path) -> None:
+    """Check that an output is a path, not an address such as ``s3://bucket/out.csv``.
+
+    Raises
+    ------
+    DataError
+        When it is an address.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(target)):  # Path joins the two slashes
+        raise DataError(
+            f"{target} is an address, and results are written to files",
+            expected="a path on this machine",
+            next="write a file, then copy it there",
+        )
+
+
 def check_output(target: Path) -> None:
     """Check that an output file can be written and read back by its name.
 
@@ -270,12 +286,7 @@ def check_output(target: Path) -> None:
     DataError
         When it is an address, has no supported ending, exists, or its folder does not.
     """
-    if "://" in str(target) or re.match(r"[a-z0-9]{2,}:/", str(target)):
-        raise DataError(
-            f"{target} is an address, and results are written to files",
-            expected="a path on this machine",
-            next="write a file, then copy it there",
-        )
+    refuse_address(target)
     if target.suffix not in FILE_SUFFIXES:
         raise DataError(
             f"{target} is not supported",

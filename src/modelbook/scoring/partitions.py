@@ -116,6 +116,7 @@ def score_folder(
     EngineError
         When the engine fails.
     """
+    batch.refuse_address(output_folder)
     start, input_folder, output_folder = (
         time.monotonic(),
         input_folder.resolve(),

@@ -257,7 +257,16 @@ def _render_input(model: ServedModel, name: str, value: str) -> str:
             f"{name_attribute}>{options}</select><small>{help_text}</small></label>"
         )
     mode = "decimal" if column.type in ("number", "integer") else "text"
-    input_html = f'<input {name_attribute} inputmode="{mode}" value="{escape(value, quote=True)}">'
+    list_html, list_attribute = "", ""
+    if column.categories:  # any other category may be typed, too
+        list_id = escape(f"categories-{name}".replace(" ", "-"), quote=True)
+        options = "".join(f"<option>{escape(choice)}</option>" for choice in column.categories)
+        list_html = f'<datalist id="{list_id}">{options}</datalist>'
+        list_attribute = f' list="{list_id}"'
+    input_html = (
+        f'<input {name_attribute}{list_attribute} inputmode="{mode}" '
+        f'value="{escape(value, quote=True)}">{list_html}'
+    )
     return f"<label>{label}{input_html}<small>{help_text}</small></label>"
 
 

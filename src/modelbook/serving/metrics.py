@@ -131,6 +131,12 @@ class ServiceMetrics:
             ["feature"],
             **{**options, "multiprocess_mode": "livemax"},
         )
+        self._unseen_share = Gauge(
+            "modelbook_unseen_share",
+            "Share of recent rows with a category that the reference does not have",
+            ["feature"],
+            **{**options, "multiprocess_mode": "livemax"},
+        )
         self._verdict = Gauge(
             "modelbook_monitor_verdict",
             "1 for the latest monitoring verdict on the champion",
@@ -204,6 +210,11 @@ class ServiceMetrics:
         """Set the distance of each feature."""
         for feature, distance in distances.items():
             self._input_drift.labels(feature).set(distance)
+
+    def set_unseen_shares(self, shares: dict[str, float]) -> None:
+        """Set the share of rows with an unseen category of each feature."""
+        for feature, share in shares.items():
+            self._unseen_share.labels(feature).set(share)
 
     def set_verdict(
         self,
@@ -284,6 +295,20 @@ def compute_distances(
                 histogram["shares"], {key: count / len(rows) for key, count in counts.items()}
             ),
         )
+
+
+def compute_unseen_shares(
+    reference: ReferenceHistograms, rows: list[dict[str, Any]]
+) -> dict[str, float]:
+    """Return the share of rows whose category the reference does not have, by feature."""
+    return {
+        name: sum(
+            row.get(name) is not None and str(row[name]) not in histogram["shares"] for row in rows
+        )
+        / len(rows)
+        for name, histogram in reference.items()
+        if histogram["edges"] is None
+    }
 
 
 def _jensen_shannon_distance(

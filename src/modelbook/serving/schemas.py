@@ -111,7 +111,8 @@ def _base_type_and_schema(column: Column) -> tuple[Any, dict[str, Any]]:
             ]
         }
     if column.type in ("text", "date") or column.unseen:
-        return None, {"type": "string"}
+        examples = {"examples": column.categories} if column.categories else {}
+        return None, {"type": "string", **examples}
     if column.type == "category":
         categories = column.categories or []
         numbers = [int(text) for text in categories if is_integer_text(text)]

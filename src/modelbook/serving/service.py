@@ -381,11 +381,10 @@ class PredictionService:
                     and self.model_manager.champion
                 ):
                     measured_at = time.monotonic()
-                    self.metrics.set_input_drift(
-                        await metrics.measure_input_drift(
-                            self.model_manager.champion.reference_histograms, list(self.recent_rows)
-                        )
-                    )
+                    reference = self.model_manager.champion.reference_histograms
+                    rows = list(self.recent_rows)
+                    self.metrics.set_input_drift(await metrics.measure_input_drift(reference, rows))
+                    self.metrics.set_unseen_shares(metrics.compute_unseen_shares(reference, rows))
                 self._update_metrics()
             except Exception:  # keep serving with the current state
                 LOG.exception("a periodic check failed")
