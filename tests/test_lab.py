@@ -17,7 +17,7 @@ from pathlib import Path
 import prerequisites
 import pytest
 from playwright.sync_api import Page, sync_playwright
-from tiny import BIN, ROOT, SMALL, STAGES, Tiny
+from tiny import BIN, ROOT, STAGES, Tiny
 
 from modelbook import config
 from modelbook.registry import store
@@ -84,11 +84,6 @@ def before(project: Tiny) -> dict[str, object]:
 def server(project: Tiny, before: dict, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a JupyterLab that knows nothing of this machine's user; how it is opened comes from `setup`."""
     home = tmp_path_factory.mktemp("home")
-    small = {
-        f"MODELBOOK_{name.upper()}": str(value)
-        for name, value in SMALL.items()
-        if name not in ("book", "sample")
-    }
     places = {
         name: str(home / name)
         for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR",
@@ -105,7 +100,7 @@ def server(project: Tiny, before: dict, tmp_path_factory: pytest.TempPathFactory
         process = subprocess.Popen(
             command,
             cwd=project.root,
-            env={**project.environ, **small, **places},
+            env={**project.environ, **places},
             stdout=log,
             stderr=subprocess.STDOUT,
         )
@@ -165,7 +160,7 @@ def made(project: Tiny) -> dict[str, object]:
     products = {
         path: when
         for path, when in project.products().items()
-        if "by-hand" not in path
+        if not re.search(r"by-hand|sandbox/|\.ipynb_checkpoints", path)
         and not path.startswith(("models/mlflow.", "models/artifacts/", "models/aliases/"))
     }
     models = store.create_client(project.root).search_registered_models()
@@ -218,6 +213,81 @@ def test_lists_the_notebooks(page):
     page.locator(".jp-DirListing-item", has_text=notebook("ingest")).wait_for()
     names = page.locator(".jp-DirListing-item .jp-DirListing-itemText").all_inner_texts()
     assert names == [notebook(stage) for stage in STAGES]
+
+
+def test_the_launcher_opens_a_panel_with_the_state_of_each_stage(page):
+    page.locator(".jp-LauncherCard", has_text="Modelbook panel").click()
+    rows = page.frame_locator("#modelbook-panel iframe").locator("#stages tr")
+    rows.nth(len(STAGES) - 1).wait_for()
+    cells = [row.inner_text().split("\t") for row in rows.all()]
+    assert [row[0] for row in cells] == [config.stage_stem(stage) for stage in STAGES]
+    assert {row[4] for row in cells} == {"up to date"}
+    assert {row[1] for row in cells} == {f"notebooks/{notebook(stage)}" for stage in STAGES}
+
+
+def test_links_between_reports_work(page):
+    panel = page.frame_locator("#modelbook-panel iframe")
+    panel.locator("tr[data-stage=compare] a", has_text="report").click()
+    report = page.frame_locator(".jp-Document:not(.lm-mod-hidden) iframe")
+    report.locator("h1", has_text="Compare").wait_for()
+    report.locator("nav a", has_text="finalize").first.click()
+    report.locator("h1", has_text="Finalize").wait_for()
+    page.evaluate("() => jupyterapp.shell.currentWidget.close()")
+
+
+def test_the_panel_builds_what_an_edit_has_outdated(page, project):
+    source = project.root / "notebooks" / notebook("explore")
+    before = source.read_text()
+    source.write_text(before.replace("Train rows only", "Rows of train only"))
+    page.evaluate("() => jupyterapp.commands.execute('modelbook:open')")
+    panel = page.frame_locator("#modelbook-panel iframe")
+    row = panel.locator("tr[data-stage=explore]")
+    row.get_by_text("outdated: its notebook").wait_for()
+    panel.get_by_text("rand-hie: outdated explore").wait_for()
+    panel.get_by_role("button", name="Build").click()
+    panel.get_by_role("button", name="Cancel").and_(panel.locator(":enabled")).wait_for()
+    row.get_by_text("up to date").wait_for()
+    assert "Rows of train only" in (project.root / "reports/rand-hie/02_explore.html").read_text()
+    source.write_text(before)
+    row.get_by_text("outdated").wait_for()
+    panel.get_by_role("button", name="Build").click()
+    row.get_by_text("up to date").wait_for()
+    page.evaluate("() => jupyterapp.shell.currentWidget.close()")
+
+
+def test_run_all_on_an_executed_deploy_moves_nothing(page, project):
+    before = made(project)
+    copy = project.root / "reports/rand-hie" / notebook("deploy")
+    page.evaluate(
+        "async path => { await jupyterapp.commands.execute('docmanager:open', {path}) }",
+        f"reports/rand-hie/{notebook('deploy')}",
+    )
+    page.wait_for_function(IDLE, arg=f"reports/rand-hie/{notebook('deploy')}")
+    run_all(page)
+    cell(page, "open").get_by_text("By hand").first.wait_for()
+    page.evaluate(CLOSED)
+    assert made(project) == before
+    assert '"product"' not in copy.read_text()
+
+
+def test_a_sandbox_chains_stages(page, project):
+    for stage, source in (("ingest", "the table"), ("explore", "ingest from this sandbox")):
+        open_notebook(page, stage)
+        cell(page, "parameters").locator(".cm-line", has_text="seed =").or_(
+            cell(page, "parameters").locator(".cm-line", has_text="shift_smd =")
+        ).click()
+        page.keyboard.press("End")
+        page.keyboard.type("\nsandbox = 'try'")
+        run_all(page)
+        banner = cell(page, "open").get_by_text("Sandbox try").first
+        banner.wait_for()
+        assert source in cell(page, "open").inner_text()
+        page.evaluate(CLOSED)
+    git(project, "checkout", "--quiet", "notebooks")
+    assert project.run("modelbook", "sandbox", "list").stdout.split()[-3:] == [
+        "try", "ingest", "explore",
+    ]  # fmt: skip
+    assert project.run("modelbook", "sandbox", "drop", "try").returncode == 0
 
 
 @pytest.mark.parametrize("stage", STAGES)

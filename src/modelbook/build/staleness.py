@@ -85,25 +85,36 @@ def list_failures(root: Path) -> dict[str, dict[str, str]]:
 
 def is_up_to_date(root: Path, env_file: Path) -> bool:
     """Whether nothing has changed since every stage ran; avoids importing Ploomber (seconds)."""
+    return not find_outdated(root, env_file)
+
+
+def find_outdated(root: Path, env_file: Path) -> dict[str, str]:
+    """Return the stages that a build would run, with the reason of each; see ``is_up_to_date``."""
+    reasons: dict[str, str] = {}
     try:
         parameters = project.read_parameters(root, env_file)
         book = parameters["ingest"]["book"]
         build_state, tasks = read_build_state(root, book), project.read_tasks(root, book)
-        return all(
-            _is_stage_up_to_date(
+    except (ModelbookError, OSError, KeyError) as error:  # reported by the build itself
+        return {"ingest": str(error).splitlines()[0]}
+    for stage in tasks:
+        try:
+            reason = _find_change(
                 root,
                 build_state.get(stage, {}),
                 stage,
                 _resolve_parameters(root, stage, parameters[stage], env_file),
             )
-            and all(
-                _receipt_mtime(tasks[up]) <= _receipt_mtime(tasks[stage])
-                for up in tasks[stage]["upstream"]
-            )
-            for stage in tasks
-        )
-    except (ModelbookError, OSError, KeyError):
-        return False  # reported by the build itself
+        except (ModelbookError, OSError, KeyError) as error:
+            reason = str(error).splitlines()[0] or type(error).__name__
+        upstream = [
+            up
+            for up in tasks[stage]["upstream"]
+            if up in reasons or (not reason and _is_newer(tasks[up], tasks[stage]))
+        ]
+        if reason or upstream:
+            reasons[stage] = reason or f"{upstream[0]} comes first"
+    return reasons
 
 
 def print_summary(
@@ -119,17 +130,25 @@ def print_summary(
     sys.stdout.write(f"\n{page}\n")
 
 
-def _is_stage_up_to_date(
+def _find_change(
     root: Path, recorded: dict[str, Any], stage: str, params: config.Parameters
-) -> bool:
-    return (
-        recorded.get("given") == _hash_inputs(root, stage, params)  # absent after a failure
-        and recorded["code"] == dependencies.compute_digest(stage, root, params.model_dump())
-        and all(
-            (root / path).stat().st_mtime_ns == modified_at
-            for path, modified_at in recorded["products"].items()
-        )
-    )
+) -> str:
+    """Return what has changed since a stage ran; empty if nothing has."""
+    if "failed" in recorded:
+        return f"failed: {recorded['failed']}"
+    if not recorded:
+        return "not built yet"
+    if recorded["given"] != _hash_inputs(root, stage, params):
+        return "its notebook or its parameters have changed"
+    if recorded["code"] != dependencies.compute_digest(stage, root, params.model_dump()):
+        return "its modules, table or contract have changed"
+    products = recorded["products"].items()
+    changed = [path for path, time in products if _read_mtime(root / path) != time]
+    return f"{changed[0]} has changed" if changed else ""
+
+
+def _read_mtime(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.is_file() else 0
 
 
 def _resolve_parameters(
@@ -151,8 +170,8 @@ def _hash_inputs(root: Path, stage: str, params: config.Parameters) -> str:
     ).hexdigest()
 
 
-def _receipt_mtime(task: dict[str, Any]) -> int:
-    return task["product"]["receipt"].stat().st_mtime_ns
+def _is_newer(task: dict[str, Any], other: dict[str, Any]) -> bool:
+    return _read_mtime(task["product"]["receipt"]) > _read_mtime(other["product"]["receipt"])
 
 
 def _state_path(root: Path, book: str) -> Path:

@@ -30,7 +30,11 @@ def find_root() -> Path:
     StageError
         If there is no ``pipeline.yaml``.
     """
-    current_folder = Path.cwd()
+    return find_root_above(Path.cwd())
+
+
+def find_root_above(current_folder: Path) -> Path:
+    """Find the folder of ``pipeline.yaml`` from another folder than the working directory."""
     configured_root = os.environ.get("MODELBOOK_ROOT")
     candidates = (
         [Path(configured_root)]

@@ -13,6 +13,7 @@ from modelbook.extras.workbench import json_config
 from modelbook.extras.workbench.check_result import CheckResult
 
 KERNEL_NAME = "python3"
+DISPLAY_NAME = "Modelbook"
 
 
 def kernelspec_folder(prefix: Path) -> Path:
@@ -31,6 +32,7 @@ def write_kernelspec(prefix: Path) -> list[Path]:
         extra_arguments=[*KERNEL_OPTIONS], python_arguments=["-Xfrozen_modules=off"]
     )
     kernel_dict["argv"][0] = str(_environment_python(prefix))
+    kernel_dict["display_name"] = DISPLAY_NAME
     json_config.write(path, {**kernel_dict, "env": KERNEL_ENVIRONMENT})
     for logo in Path(RESOURCES).glob("logo*"):
         shutil.copy(logo, kernelspec_folder(prefix))
@@ -74,6 +76,8 @@ def _find_problems(prefix: Path) -> list[str]:
         if argv[0] == str(_environment_python(prefix))
         else [f"it starts {argv[0]}, not {_environment_python(prefix)}"]
     )
+    if kernel.get("display_name") != DISPLAY_NAME:
+        problems.append(f"it bears the name {kernel.get('display_name')!r}, not {DISPLAY_NAME!r}")
     problems += [f"it lacks {option}" for option in KERNEL_OPTIONS if option not in argv]
     return problems + [
         f"{name} is not set"

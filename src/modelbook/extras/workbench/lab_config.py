@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from modelbook.atomic import atomic_write
 from modelbook.errors import WorkbenchError
 from modelbook.extras.workbench import json_config
 from modelbook.extras.workbench.check_result import CheckResult
@@ -18,6 +19,7 @@ SERVER_CONFIG: dict[str, Any] = {
             "ploomber_extension": False,
             "jupyterlab_jupytext": False,
             "modelbook.extras.workbench.save_hook": True,
+            "modelbook.extras.workbench.panel": True,
         }
     }
 }
@@ -38,6 +40,15 @@ SETTINGS_OVERRIDES: dict[str, Any] = {
 }
 
 
+EXTENSION_FOLDER = Path(__file__).with_name("labextension")  # the panel's tile; nothing is built
+# Notebook 6, which Ploomber asks for, does not start beside JupyterLab 4.
+CLASSIC_COMMAND = """#!/bin/sh
+echo "jupyter notebook is Notebook 6, which does not start beside JupyterLab 4" >&2
+echo "  next: make lab, or jupyter lab" >&2
+exit 1
+"""
+
+
 def list_config_files(prefix: Path) -> dict[Path, dict[str, Any]]:
     """Return the files that configure JupyterLab, with the required keys of each."""
     return {
@@ -49,11 +60,30 @@ def list_config_files(prefix: Path) -> dict[Path, dict[str, Any]]:
 
 def write_config(prefix: Path) -> list[Path]:
     """Set the required keys; return the files that were changed."""
-    return [
+    changed = [
         path
         for path, required in list_config_files(prefix).items()
         if json_config.merge(path, required)
     ]
+    for path, content in _list_copied_files(prefix).items():
+        if not path.is_file() or path.read_text(encoding="utf-8") != content:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(path) as temporary_path:
+                temporary_path.write_text(content, encoding="utf-8")
+                temporary_path.chmod(0o755 if path.parent.name == "bin" else 0o644)
+            changed.append(path)
+    return changed
+
+
+def _list_copied_files(prefix: Path) -> dict[Path, str]:
+    """Return the files that setup writes whole: the panel's extension, the classic command."""
+    target = prefix / "share/jupyter/labextensions/modelbook"
+    files = {
+        target / source.relative_to(EXTENSION_FOLDER): source.read_text(encoding="utf-8")
+        for source in sorted(EXTENSION_FOLDER.rglob("*"))
+        if source.is_file()
+    }
+    return files | {prefix / "bin" / "jupyter-notebook": CLASSIC_COMMAND}
 
 
 def check_config(prefix: Path) -> CheckResult:
@@ -68,6 +98,11 @@ def check_config(prefix: Path) -> CheckResult:
         return CheckResult(
             "JupyterLab", False, error.problem, f"{error.next}; then: modelbook setup"
         )
+    missing += [
+        f"{path.relative_to(prefix)} is not as setup writes it"
+        for path, content in _list_copied_files(prefix).items()
+        if not path.is_file() or path.read_text(encoding="utf-8") != content
+    ]
     if missing:
         more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
         return CheckResult("JupyterLab", False, f"{missing[0]}{more}", "modelbook setup")

@@ -1,0 +1,130 @@
+"""What the panel in JupyterLab shows: books, sandboxes, stages with verdict and state, a build."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from modelbook import config
+from modelbook.build import staleness
+from modelbook.errors import ModelbookError
+from modelbook.stage import pipeline_spec, project, sandbox
+from modelbook.stage.progress import format_progress
+
+LOG_TAIL_LINES = 30
+
+
+def list_books(root: Path) -> dict[str, Path]:
+    """Return the env file of each book, the one of ``env.yaml`` first."""
+    files = sorted(root.glob("env*.yaml"), key=lambda path: (path.name != "env.yaml", path.name))
+    return {project.read_book(path): path for path in files}
+
+
+def collect_state(
+    root: Path, book: str, sandbox_name: str, build: dict[str, Any]
+) -> dict[str, Any]:
+    """Collect the state of a book, or of a sandbox of it, as plain data.
+
+    Parameters
+    ----------
+    sandbox_name : str
+        Name of a sandbox; empty for what the build has made.
+    build : dict
+        The build that the panel has started: ``book, is_running, log``.
+    """
+    env_files = list_books(root)
+    outdated = {name: staleness.find_outdated(root, path) for name, path in env_files.items()}
+    views = {view.name: view for view in sandbox.list_sandboxes(root, book)}
+    view = views.get(sandbox_name)
+    tasks = project.read_tasks(root, book)
+    is_running = build["is_running"] and build["book"] == book
+    stages = [
+        _describe_stage(root, book, name, tasks[name], view, is_running)
+        for name in pipeline_spec.list_stages(root)
+    ]
+    for stage in stages:
+        stage["outdated"] = "" if view else outdated.get(book, {}).get(stage["name"], "")
+    return {
+        "books": [
+            {"name": name, "outdated": outdated[name], "env_file": path.name}
+            for name, path in env_files.items()
+        ],
+        "book": book,
+        "sandboxes": list(views),
+        "sandbox": view.name if view else "",
+        "stages": stages,
+        "build": build | {"tail": _read_tail(build["log"])},
+    }
+
+
+def _describe_stage(
+    root: Path,
+    book: str,
+    name: str,
+    task: dict[str, Any],
+    view: sandbox.Sandbox | None,
+    is_running: bool,
+) -> dict[str, Any]:
+    products = (
+        {key: view.path(path) for key, path in task["product"].items()} if view else task["product"]
+    )
+    receipt = _read_json(products["receipt"])
+    report = products["report"]
+    return {
+        "name": name,
+        "stem": config.stage_stem(name),
+        "notebook": project.notebook_path(root, book, name).relative_to(root).as_posix(),
+        "report": report.relative_to(root).as_posix() if report.is_file() else "",
+        "word": receipt.get("word", ""),
+        "level": receipt.get("level", ""),
+        "progress": _read_progress(root, book, name) if is_running else {},
+    }
+
+
+def _read_progress(root: Path, book: str, stage: str) -> dict[str, Any]:
+    """Return the last line of a stage's progress log."""
+    lines = _read_lines(project.progress_log_path(root, book, stage))
+    try:
+        entry = json.loads(lines[-1]) if lines else {}
+    except ValueError:  # being written
+        return {}
+    if not entry:
+        return {}
+    text = format_progress(entry["text"], entry["done"], entry["total"], entry["passing"])
+    return {"text": text, "done": entry["done"], "total": entry["total"]}
+
+
+def _read_tail(log: str) -> str:
+    return "\n".join(_read_lines(Path(log))[-LOG_TAIL_LINES:]) if log else ""
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return content
+    except (OSError, ValueError):
+        return {}
+
+
+def check_book(root: Path, book: str) -> str:
+    """Return a book of the project: the one that is asked for, or else the first.
+
+    Raises
+    ------
+    ModelbookError
+        If no env file names the book.
+    """
+    books = list_books(root)
+    if book and book not in books:
+        raise ModelbookError(
+            f"no env file names the book {book!r}", expected=f"one of {', '.join(books)}"
+        )
+    return book or next(iter(books))
