@@ -309,7 +309,7 @@ def test_the_card_tells_origin_and_columns(contract: Contract, frame: pd.DataFra
     assert missing_facts(facts["fingerprint"], "abc") == []
     told = data_card.describe_columns(frame, contract).set_index("column")
     assert "after" not in told.index
-    assert told.loc["noise", "missing"] == f"{frame['noise'].isna().mean():.1%}"
+    assert told.loc["noise", "missing"] == frame["noise"].isna().mean()
     assert contract.columns["size"].describe_rule() in told.loc["size"].tolist()
     assert data_card.list_dropped_columns(contract).values.tolist() == [
         ["after", "the answer itself", "known too late"]

@@ -81,7 +81,7 @@ def made(tmp_path: Path) -> Any:
             log.write_text("\n".join(map(json.dumps, entries)) + "\nhalf a li")
         if notebook is not None:
             nbformat.write(notebook, folder / "03_compare.ipynb")
-        states = {"ingest": "kept", "explore": "ran", "compare": "failed: x", "finalize": "not run"}
+        states = {"ingest": "kept", "explore": "ran", "compare": "failed", "finalize": "not run"}
         told = {
             "states": {**states, "deploy": "not run"}, "downstream": ["finalize", "deploy"],
             "command": "ploomber build --env--folds 3",

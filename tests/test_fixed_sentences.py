@@ -13,8 +13,10 @@ from jinja2 import nodes
 from test_card import approved, by_section, make, metrics  # noqa: F401 (a fixture)
 from tiny import ROOT
 
+from modelbook.display import summarize
 from modelbook.pages import model_card, templating
 from modelbook.registry import card_data
+from modelbook.tasks import base
 
 # Words that say how a run ended, or what its rows, its models and its people did.
 CLAIM = re.compile(
@@ -51,13 +53,14 @@ def fixed_texts(node: nodes.Node) -> Iterator[str]:
         yield from fixed_texts(child)
 
 
-TEMPLATES = {path.name for path in templating.TEMPLATE_FOLDER.glob("*.j2")}
+FOLDERS = (templating.TEMPLATE_FOLDER, base.TEMPLATE_FOLDER, summarize.TEMPLATE.parent)
+TEMPLATES = {path.name: path for folder in FOLDERS for path in folder.glob("*.j2")}
 OF_A_FAILURE = {"failure_report.html.j2", "last_good_notice.html.j2"}  # the stage has failed
 
 
-@pytest.mark.parametrize("name", sorted(TEMPLATES - OF_A_FAILURE))
+@pytest.mark.parametrize("name", sorted(TEMPLATES.keys() - OF_A_FAILURE))
 def test_a_template_claims_nothing_outside_a_condition(name: str) -> None:
-    source = (templating.TEMPLATE_FOLDER / name).read_text()
+    source = TEMPLATES[name].read_text()
     tree = templating.create_environment().parse(source)
     assert [claim for text in fixed_texts(tree) for claim in find_claims(text)] == []
 

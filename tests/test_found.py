@@ -23,7 +23,7 @@ LEADER = ["ada", "lr"]
 SENTENCES: list[tuple[Any, dict[str, list[Any]], list[Any]]] = [
     (summarize.origin, {"fact": ORIGIN, "value": ["20", "5 (member)", "1, 2"]}, [20, 5, "member", "1, 2"]),
     (summarize.origin, {"fact": ORIGIN, "value": ["20", "5 (row)", "none"]}, [20, 5, "row"]),
-    (summarize.columns, {"role": ["feature", "target", "feature"], "missing": ["0.0%", "0.0%", "2.1%"]},
+    (summarize.columns, {"role": ["feature", "target", "feature"], "missing": [0, 0, 0.021]},
      [2, 1, 3]),
     (summarize.dropped_columns, {"reason": ["a copy", "too late", "a copy"]}, [3, 2, "a copy"]),
     (summarize.dropped_columns, {"reason": ["a copy"]}, [1]),

@@ -94,10 +94,14 @@ def keep(
     began=None,
     **more,
 ):
+    """Record a run; the state of a failed stage is “failed: <message>”."""
     began = time.time() if began is None else began
+    pairs = {stage: state.partition(": ") for stage, state in states.items()}
+    states = {stage: pair[0] for stage, pair in pairs.items()}
+    messages = {stage: pair[2] for stage, pair in pairs.items() if pair[2]}
     notes = staleness.read_build_state(root, "tiny")
     return history.record_run(
-        root, "tiny", began, states, command=command, env_file=environment, status=ended,
+        root, "tiny", began, states, command=command, env_file=environment, status=ended, messages=messages,
         module_digests={name: note.get("code", "") for name, note in notes.items()},
         archive_pages=partial(run_archive.archive_pages, root, "tiny", states), **more,
     )  # fmt: skip

@@ -20,7 +20,7 @@ ROOMS = {
     "pycaret": {"training"}, "optuna": {"training"}, "mlflow": {"registry"}, "evidently": {"monitoring"},
     "ploomber": {"build"}, "ploomber_core": {"build"}, "papermill": {"build"}, "nbclient": {"build"},
     "jupyter_client": {"build", "redaction"}, "rich": {"build", "cli", "demo"},
-    "nbconvert": {"pages"}, "jinja2": {"pages"}, "matplotlib": {"display"},
+    "nbconvert": {"pages"}, "jinja2": {"pages", "formatting"}, "matplotlib": {"display"},
     "fsspec": {"dataset", "registry"}, "sqlalchemy": {"dataset", "journal", "registry"},
     "charset_normalizer": {"dataset"},
     "pydantic": {"config", "contract", "serving"}, "typer": {"cli"}, "statsmodels": {"tasks"},

@@ -1,10 +1,12 @@
-"""Format values where they are shown: metrics, key numbers of a verdict, cells of a table."""
+"""Format values where they are shown: metrics, key numbers, cells of a table, sentences."""
 
 from __future__ import annotations
 
+import functools
 import numbers
 from collections.abc import Callable, Mapping
 from datetime import date, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -85,6 +87,36 @@ def format_metric(value: float) -> str:
     """Format a metric's value: three decimals below ten, fewer for larger numbers."""
     text = f"{value:,.{choose_decimals(abs(value))}f}"
     return text.removeprefix("-") if not text.strip("-0.") else text
+
+
+def render_sentences(template: Path, name: str, **values: Any) -> list[str]:
+    """Render the macro ``name`` of a template as plain text; each of its lines is a sentence."""
+    text = str(getattr(_load_macros(template), name)(**values))
+    return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+
+
+@functools.cache
+def _load_macros(template: Path) -> Any:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(template.parent),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "cell": format_cell,
+        "metric": format_metric,
+        "most_frequent": lambda values: max(values, key=values.count, default=None),
+        "plain": lambda value: f"{value:g}",
+        "points": lambda value: f"{100 * value:.0f}",
+        "share": lambda value, decimals=0: f"{value:.{decimals}%}",
+        "signed": lambda value: f"{value:+.3f}",
+        "zip": zip,
+    }
+    environment.tests["missing"] = is_missing
+    return environment.get_template(template.name).module
 
 
 def column_formatters(

@@ -30,9 +30,12 @@ MODULE_NAME = re.compile(r"modelbook(\.\w+)*")
 def compute_digest(stage: str, root: Path, params: dict[str, Any]) -> str:
     """Compute the digest of a stage's dependencies that Ploomber does not track."""
     modules = find_modules(project.notebook_path(root, params.get("book", ""), stage))
+    templates = {
+        template for path in modules for template in path.parent.glob("templates/*.txt.j2")
+    }
     entries = [
         f"{path.relative_to(PACKAGE)} {_hash_file(path)}"
-        for path in sorted(modules - {PARAMETERS_MODULE})
+        for path in sorted(modules - {PARAMETERS_MODULE} | templates)
     ]
     entries += [_parameters_source(stage)] if PARAMETERS_MODULE in modules else []
     entries += [

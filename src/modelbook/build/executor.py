@@ -265,6 +265,7 @@ def _record_run(
             env_file=project.find_env_file(root).name,
             status=status,
             parameters=parameters,
+            messages=result.failure_summaries,
             module_digests={name: state.get("code", "") for name, state in build_state.items()},
             archive_pages=partial(run_archive.archive_pages, root, book, states),
         )
@@ -284,10 +285,8 @@ def _collect_stage_states(
     states, parameters = {}, {}
     for name in dag:
         state = "ran" if dag[name].exec_status == TaskStatus.Executed else "not run"
-        failure = (
-            f"failed: {result.failure_summaries[name]}" if name in result.failure_summaries else ""
-        )
-        states[name] = failure or (state if name in outdated else "kept")
+        state = "failed" if name in result.failure_summaries else state
+        states[name] = state if name in outdated else "kept"
         _, value_origins = origins.resolve_for_build(root, name, _task_parameters(dag[name]))
         parameters[name] = config.describe_parameters(params[name], value_origins)
     return states, parameters

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from dataclasses import asdict
@@ -13,7 +12,14 @@ import typer
 
 import modelbook
 from modelbook.cli import ab, dag, lifecycle, monitoring, notebooks, promotion, serving
-from modelbook.cli.options import BookOption, JsonOption, confirm, find_book, report_errors
+from modelbook.cli.options import (
+    BookOption,
+    JsonOption,
+    confirm,
+    find_book,
+    print_json,
+    report_errors,
+)
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, rich_markup_mode=None, help=modelbook.__doc__
@@ -203,9 +209,7 @@ def runs(
     with report_errors():
         all_runs = history.list_runs(*find_book(book))
     if as_json:
-        typer.echo(
-            json.dumps([run.to_dict() for run in all_runs[:limit]], indent=1, ensure_ascii=False)
-        )
+        print_json([run.to_dict() for run in all_runs[:limit]])
         return
     terminal.print_runs(all_runs[:limit])
     if len(all_runs) > limit:
@@ -250,12 +254,8 @@ def diff(
         typer.echo(str(run_archive.write_comparison(*root_and_book, first, second)))
         return
     if as_json:
-        result = {
-            "a": first.to_dict(),
-            "b": second.to_dict(),
-            "changes": [change.to_dict() for change in changes],
-        }
-        typer.echo(json.dumps(result, indent=1, ensure_ascii=False))
+        rows = [change.to_dict() for change in changes]
+        print_json({"a": first.to_dict(), "b": second.to_dict(), "changes": rows})
         return
     terminal.print_changes(first, second, changes)
 
@@ -347,7 +347,7 @@ def doctor(book: BookOption = None, as_json: JsonOption = False) -> None:
     with report_errors():
         results = workbench.run_checks(project.find_root(), book)
     if as_json:
-        typer.echo(json.dumps([asdict(result) for result in results], indent=1, ensure_ascii=False))
+        print_json([asdict(result) for result in results])
     else:
         rows = [
             (result.name, "ok" if result.ok else "WRONG", result.state, result.fix)

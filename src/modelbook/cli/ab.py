@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from modelbook.cli.options import (
-    BookOption,
-    JsonOption,
-    find_book,
-    open_journal,
-    parse_time,
-    report_errors,
-)
+from modelbook.cli import options
+from modelbook.cli.options import BookOption, JsonOption, find_book, report_errors
 
 app = typer.Typer()
 
@@ -38,19 +31,12 @@ def ab(
 
     Examples:  modelbook ab  |  modelbook ab --since 7d  |  modelbook ab --json --book rand-hie
     """
-    start = parse_time(since)
+    start = options.parse_time(since)
     with report_errors():
         result = evaluate_ab(*find_book(book), start, publish=True)
-    if as_json:
-        typer.echo(json.dumps(result, indent=1, ensure_ascii=False))
-    else:
-        lines = [
-            result["word"],
-            *(f"  {line}" for line in result["sentences"]),
-            f"next: {result['next']}",
-            result["page"],
-        ]
-        typer.echo("\n".join(lines))
+    options.print_verdict(result, as_json)
+    if not as_json:
+        typer.echo(result["page"])
     raise typer.Exit(EXIT_CODES.get(result["word"], 0))
 
 
@@ -72,13 +58,13 @@ def replay(
     Examples:  modelbook replay --model 2 --since 7d
     |  modelbook replay --model 2 --since 2026-11-20 --out rows.csv
     """
-    start = parse_time(since)
+    start = options.parse_time(since)
     if out is not None and out.suffix != ".csv":
         raise typer.BadParameter(f"{out} does not end in .csv")
     with report_errors():
         result = _run_replay(*find_book(book), model, start or 0, out)
     if as_json:
-        typer.echo(json.dumps(result, indent=1, ensure_ascii=False))
+        options.print_json(result)
         return
     from modelbook.cli import terminal
 
@@ -99,7 +85,7 @@ def _run_replay(
             typer.echo(f"{rows:,} rows, {rows / seconds:,.0f} per second", err=True)
 
     with replay_module.open_csv(out) as save_chunk:
-        predictions = open_journal(root, book).read_predictions_excluding(start, number)
+        predictions = options.open_journal(root, book).read_predictions_excluding(start, number)
         replay_result = replay_module.replay_predictions(
             predictions,
             served_model.scorer,
@@ -124,7 +110,9 @@ def evaluate_ab(
     from modelbook.serving import settings
 
     traffic = settings.load_settings(root, book).traffic
-    shared_traffic = split_traffic.read_split_traffic(root, book, open_journal(root, book), since)
+    shared_traffic = split_traffic.read_split_traffic(
+        root, book, options.open_journal(root, book), since
+    )
     plan = analysis.ABPlan(traffic.challenger_share, traffic.min_users, traffic.min_hours)
     result = summary.summarize_ab(analysis.analyze_ab(shared_traffic.rows, plan), shared_traffic)
     if publish:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from dataclasses import asdict
@@ -11,14 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from modelbook.cli.options import (
-    BookOption,
-    JsonOption,
-    find_book,
-    open_journal,
-    parse_time,
-    report_errors,
-)
+from modelbook.cli import options
+from modelbook.cli.options import BookOption, JsonOption, find_book, report_errors
 
 app = typer.Typer()
 
@@ -44,22 +37,11 @@ def monitor(
     """
     if batch is not None and since is not None:
         raise typer.BadParameter("give --batch or --since, not both")
-    start = parse_time(since)
+    start = options.parse_time(since)
     with report_errors():
         verdict = _run_monitor(*find_book(book), batch, start)
     _notify_webhook(verdict)
-    if as_json:
-        typer.echo(json.dumps(verdict, indent=1, ensure_ascii=False))
-    else:
-        typer.echo(
-            "\n".join(
-                [
-                    verdict["word"],
-                    *(f"  {line}" for line in verdict["sentences"]),
-                    f"next: {verdict['next']}",
-                ]
-            )
-        )
+    options.print_verdict(verdict, as_json)
     raise typer.Exit(EXIT_CODES[verdict["word"]])
 
 
@@ -117,18 +99,7 @@ def retrain(
         outcome = retrain.retrain(
             root, project.find_env_file(root, book), request, out=sys.stderr if as_json else None
         )
-    if as_json:
-        typer.echo(json.dumps(asdict(outcome), indent=1, ensure_ascii=False))
-    else:
-        typer.echo(
-            "\n".join(
-                [
-                    outcome.word,
-                    *(f"  {line}" for line in outcome.sentences),
-                    f"next: {outcome.next}",
-                ]
-            )
-        )
+    options.print_verdict(asdict(outcome), as_json)
 
 
 def _run_monitor(root: Path, book: str, batch: str | None, start: float | None) -> dict[str, Any]:
@@ -148,7 +119,7 @@ def _run_monitor(root: Path, book: str, batch: str | None, start: float | None) 
     }
     if start is not None:
         evaluations = batch_sources.evaluate_journal(
-            open_journal(root, book), start, time.time(), version, params
+            options.open_journal(root, book), start, time.time(), version, params
         )
     elif batch is not None:
         evaluations = batch_sources.evaluate_file(root, batch, version, params)

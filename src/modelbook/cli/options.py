@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -42,6 +43,20 @@ def confirm(question: str) -> bool:
         return typer.confirm(question)
     typer.echo("nothing was written: this is no terminal; --yes writes without asking", err=True)
     return False
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON."""
+    typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def print_verdict(verdict: Mapping[str, Any], as_json: bool) -> None:
+    """Print a verdict's word, its sentences and what to do next; or everything as JSON."""
+    if as_json:
+        print_json(verdict)
+        return
+    sentences = (f"  {sentence}" for sentence in verdict["sentences"])
+    typer.echo("\n".join([verdict["word"], *sentences, f"next: {verdict['next']}"]))
 
 
 def find_book(book: str | None) -> tuple[Path, str]:

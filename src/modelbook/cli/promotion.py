@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from modelbook.cli import ab
-from modelbook.cli.options import BookOption, JsonOption, find_book, report_errors
+from modelbook.cli.options import BookOption, JsonOption, find_book, print_json, report_errors
 
 app = typer.Typer()
 
@@ -41,13 +40,11 @@ def history(
         entries = registry_history.read_history(root, name)[::-1]
         integrity_errors = registry_history.find_integrity_errors(root, name)
     if as_json:
-        typer.echo(
-            json.dumps([entry.to_dict() for entry in entries[:limit]], indent=1, ensure_ascii=False)
-        )
+        print_json([entry.to_dict() for entry in entries[:limit]])
     else:
         terminal.print_history(entries[:limit])
-    if len(entries) > limit and not as_json:
-        typer.echo(f"{limit} of {len(entries)} entries; all: --limit {len(entries)}")
+        if len(entries) > limit:
+            typer.echo(f"{limit} of {len(entries)} entries; all: --limit {len(entries)}")
     for sentence in [*([mismatch] if mismatch else []), *integrity_errors]:
         typer.echo(sentence, err=True)
     if integrity_errors:

@@ -114,22 +114,10 @@ def score(
     Examples:  modelbook score rows.csv answers.csv
     |  modelbook score rows answers --engine dask --scheduler tcp://...
     """
-    from modelbook.engine import ENGINES
     from modelbook.scoring import batch, partitions
     from modelbook.serving import served_models
 
-    if engine not in ENGINES:
-        raise typer.BadParameter(f"{engine!r} is not one of {', '.join(ENGINES)}")
-    if (engine != "local" or scheduler) and not source.is_dir():
-        raise typer.BadParameter(
-            f"an engine scores a folder of Parquet files, and {source} is not a folder"
-        )
-    if scheduler and engine == "local":
-        raise typer.BadParameter("--scheduler is set, but --engine is local")
-
-    def report_progress(rows: int, seconds: float) -> None:
-        typer.echo(f"{rows:,} rows, {rows / max(seconds, 1e-9):,.0f} per second", err=True)
-
+    _check_engine_options(source, engine, scheduler)
     with report_errors():
         batch.refuse_address(target)
         champion = served_models.require_champion(*find_book(book))
@@ -140,7 +128,7 @@ def score(
                 target,
                 champion,
                 load,
-                on_progress=report_progress,
+                on_progress=_report_progress,
                 engine_name=engine,
                 scheduler=scheduler,
             )
@@ -152,7 +140,7 @@ def score(
                 model.scorer,
                 model.contract,
                 model.number,
-                on_progress=report_progress,
+                on_progress=_report_progress,
             )
     typer.echo(
         f"{target}: {result.rows - result.rejected_rows:,} rows scored by version {champion.number}"
@@ -161,6 +149,23 @@ def score(
         typer.echo(
             f"{result.rejects_path}: {result.rejected_rows:,} rows violate the contract", err=True
         )
+
+
+def _check_engine_options(source: Path, engine: str, scheduler: str | None) -> None:
+    from modelbook.engine import ENGINES
+
+    if engine not in ENGINES:
+        raise typer.BadParameter(f"{engine!r} is not one of {', '.join(ENGINES)}")
+    if (engine != "local" or scheduler) and not source.is_dir():
+        raise typer.BadParameter(
+            f"an engine scores a folder of Parquet files, and {source} is not a folder"
+        )
+    if scheduler and engine == "local":
+        raise typer.BadParameter("--scheduler is set, but --engine is local")
+
+
+def _report_progress(rows: int, seconds: float) -> None:
+    typer.echo(f"{rows:,} rows, {rows / max(seconds, 1e-9):,.0f} per second", err=True)
 
 
 @app.command()

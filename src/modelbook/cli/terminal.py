@@ -17,23 +17,23 @@ if TYPE_CHECKING:
     from modelbook.runs.record import BuildRun
 
 MAX_CELL_CHARS = 200
+RUN_HEADERS = [
+    "run",
+    "started (UTC)",
+    "duration",
+    "status",
+    "stages",
+    "commit",
+    "data",
+    "result",
+    "command",
+]
 OPTIONAL_COLUMNS = ("commit", "data", "command")  # columns that a narrow terminal leaves out
 
 
 def print_runs(runs: Sequence[BuildRun]) -> None:
     """Print a row for each run."""
-    headers = (
-        "run",
-        "started (UTC)",
-        "duration",
-        "status",
-        "stages",
-        "commit",
-        "data",
-        "result",
-        "command",
-    )
-    print_table(headers, [_run_row(run) for run in runs])
+    print_table(RUN_HEADERS, [_run_row(run) for run in runs])
 
 
 def print_changes(a: BuildRun, b: BuildRun, changes: Sequence[Change]) -> None:
@@ -88,23 +88,19 @@ def print_replay(result: dict[str, Any]) -> None:
         [[f"{v:+.3g}" for v in result["quantiles"].values()]],
     )
     if result["slices"]:
-        rows = [
-            [
-                entry["slice"],
-                entry["value"],
-                f"{entry['rows']:,}",
-                f"{entry['otherwise'] / entry['rows']:.1%}",
-                f"{entry['mean']:+.3g}",
-            ]
-            for entry in result["slices"]
-        ]
         sys.stdout.write("\n")
-        print_table(("slice", "value", "rows", "changed", "mean change"), rows)
+        headers = ("slice", "value", "rows", "changed", "mean change")
+        print_table(headers, [_slice_row(entry) for entry in result["slices"]])
     sys.stdout.write("\nChanged most:\n")
     print_table(
         ("id", "before", "after", "change", "inputs"),
         [_replay_row(entry) for entry in result["most"]],
     )
+
+
+def _slice_row(entry: dict[str, Any]) -> list[str]:
+    changed, mean = f"{entry['otherwise'] / entry['rows']:.1%}", f"{entry['mean']:+.3g}"
+    return [entry["slice"], entry["value"], f"{entry['rows']:,}", changed, mean]
 
 
 def _replay_row(prediction: dict[str, Any]) -> list[str]:
@@ -163,11 +159,9 @@ def _columns_to_drop(
         max(min(len(line[position]), 30) for line in [headers, *rows]) + 3
         for position in range(len(headers))
     )
-    return (
-        [header for header in headers if header in OPTIONAL_COLUMNS]
-        if full_width > width * 4 / 3
-        else []
-    )
+    if full_width > width * 4 / 3:
+        return [header for header in headers if header in OPTIONAL_COLUMNS]
+    return []
 
 
 def _run_row(run: BuildRun) -> list[str]:

@@ -85,12 +85,10 @@ def load_settings(root: Path) -> StoreSettings:
     StoreError
         When a setting is unknown, or its value is not valid.
     """
-    path, next_step = (
-        root / STORE_FILE,
-        (
-            f"correct it in {STORE_FILE} or in the environment ({ENV_PREFIX}..., "
-            f"{', '.join(MLFLOW_VARIABLES.values())}); docs/stores.md lists them"
-        ),
+    path = root / STORE_FILE
+    next_step = (
+        f"correct it in {STORE_FILE} or in the environment ({ENV_PREFIX}..., "
+        f"{', '.join(MLFLOW_VARIABLES.values())}); docs/stores.md lists them"
     )
     try:
         raw_settings = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}

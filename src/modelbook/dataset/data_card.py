@@ -45,7 +45,7 @@ def describe_columns(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
             "column": list(used_columns),
             "role": [column.role for column in used_columns.values()],
             "may hold": [column.describe_rule() for column in used_columns.values()],
-            "missing": [f"{frame[name].isna().mean():.1%}" for name in used_columns],
+            "missing": [frame[name].isna().mean() for name in used_columns],
             "meaning": [column.meaning for column in used_columns.values()],
         }
     )

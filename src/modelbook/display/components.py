@@ -53,13 +53,11 @@ class Figure:
             raise ReportError(
                 "a figure has no alternative text", expected="a sentence that describes it"
             )
-        self.figure, self.alt, self.data, self.caption, self.summary = (
-            figure,
-            alt,
-            data,
-            caption,
-            summary or alt,
-        )
+        self.figure = figure
+        self.alt = alt
+        self.data = data
+        self.caption = caption
+        self.summary = summary or alt
 
     def to_svg(self) -> str:
         """Render the figure as SVG whose colours follow the light or dark page."""
@@ -80,9 +78,8 @@ class Figure:
 
     def _repr_html_(self) -> str:
         caption = f"<figcaption>{escape(self.caption)}</figcaption>" if self.caption else ""
-        hidden_attribute = (
-            ' aria-hidden="true"' if self.summary == self.alt else ""
-        )  # a screen reader reads it once, as the image's text
+        # A screen reader reads it once, as the image's text.
+        hidden_attribute = ' aria-hidden="true"' if self.summary == self.alt else ""
         summary_html = (
             f'<p class="found"{hidden_attribute}>{escape(self.summary)}</p>'
             if self.figure is not None
@@ -153,12 +150,10 @@ class Table:
                 f"formats are given for unknown columns {unknown}",
                 expected=f"columns of the table: {[*frame.columns]}",
             )
-        self.frame, self.caption, self.formats, self.index = (
-            frame,
-            caption,
-            dict(formats or {}),
-            index,
-        )
+        self.frame = frame
+        self.caption = caption
+        self.formats = dict(formats or {})
+        self.index = index
         self.summary = summary(frame) if callable(summary) else summary
 
     def _repr_html_(self) -> str:
@@ -271,11 +266,9 @@ def _cell_html(tag: str, text: str, is_right_aligned: bool, attributes: str = ""
 
 
 def _column_label(label: Any) -> str:
-    return (
-        " · ".join(str(part) for part in label if str(part))
-        if isinstance(label, tuple)
-        else str(label)
-    )
+    if isinstance(label, tuple):
+        return " · ".join(str(part) for part in label if str(part))
+    return str(label)
 
 
 def _has_named_index(frame: pd.DataFrame) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from modelbook.display import style
+from modelbook.display.components import empty_figure
+from modelbook.display.style import DrawFunction
 from modelbook.formatting import is_numeric
 
 if TYPE_CHECKING:
@@ -73,6 +76,38 @@ def drawable_rows(
     return None if data.empty else data.reset_index(drop=True)
 
 
+def figure_of(
+    subject: str, required: Sequence[str], optional: Sequence[str] = ()
+) -> Callable[[DrawFunction], DrawFunction]:
+    """Decorate a drawing function, so that it gets only rows that can be drawn, under our style.
+
+    Without such rows its figure says that there is nothing to show. The figure's data are the
+    given rows, unless the function sets others.
+
+    Parameters
+    ----------
+    subject : str
+        What the figure shows.
+    required, optional : sequence of str
+        Columns; rows without the required values are not drawn.
+    """
+
+    def decorate(draw: DrawFunction) -> DrawFunction:
+        @functools.wraps(draw)
+        def wrapper(frame: pd.DataFrame | None, *args: Any, **kwargs: Any) -> Any:
+            data = drawable_rows(frame, [*required, *optional], required)
+            if data is None:
+                return empty_figure(subject)
+            figure = draw(data, *args, **kwargs)
+            if figure.data is None:
+                figure.data = frame
+            return figure
+
+        return style.with_style(wrapper)  # type: ignore[return-value]
+
+    return decorate
+
+
 def _missing_to_nan(column: pd.Series[Any]) -> pd.Series[Any]:
     """Return numbers as floats with NaN for any missing value; other columns unchanged."""
     if column.isna().all() or (column.isna().any() and is_numeric(column)):
@@ -83,22 +118,31 @@ def _missing_to_nan(column: pd.Series[Any]) -> pd.Series[Any]:
 def draw_dots(
     ax: Axes,
     labels: Values,
-    values: Values,
+    data: pd.DataFrame,
+    column: str,
     *,
-    low: Values | None = None,
-    high: Values | None = None,
     color: str | Sequence[str] = style.ACCENT,
     row_texts: Sequence[str] = (),
 ) -> None:
-    """Draw one row per label, first on top: a dot, its interval, and a text at the right edge."""
-    positions = range(len(labels))
+    """Draw one row per label, first on top: a dot, its interval, and a text at the right edge.
+
+    The dots are at the values of ``column``, the intervals from ``low`` to ``high``.
+    """
     colours = [color] * len(labels) if isinstance(color, str) else list(color)
-    if low is not None and high is not None:
-        intervals = zip(values, low, high, colours, strict=True)
-        for position, (value, start, end, colour) in enumerate(intervals):  # NaN: no interval
-            interval = [value if math.isnan(end) else end for end in (start, end)]
-            ax.plot(interval, [position, position], color=colour, linewidth=2.2, alpha=0.45)
-    ax.scatter(values, positions, s=42, c=colours, zorder=3, edgecolors=style.PAPER, linewidths=0.8)
+    positions = range(len(labels))
+    ax.scatter(
+        data[column], positions, s=42, c=colours, zorder=3, edgecolors=style.PAPER, linewidths=0.8
+    )
+    bars = data.assign(position=positions, colour=colours).dropna(subset=[column])
+    ax.hlines(
+        bars["position"],
+        bars["low"].fillna(bars[column]),
+        bars["high"].fillna(bars[column]),
+        color=bars["colour"],
+        linewidth=2.2,
+        alpha=0.45,
+        capstyle="round",
+    )
     label_rows(ax, labels)
     for position, text in enumerate(row_texts):
         annotate_row(ax, position, text)

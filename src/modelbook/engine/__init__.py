@@ -69,9 +69,8 @@ class Engine:
                 ),
                 next="check the workers' logs, then run the command again",
             ) from error
-        if isinstance(
-            result, ModelbookError
-        ):  # returned, because Spark would pass on only its text
+        # Returned, because Spark would pass on only its text.
+        if isinstance(result, ModelbookError):
             raise result
         return result
 

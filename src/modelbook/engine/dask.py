@@ -28,10 +28,8 @@ def open_engine(scheduler: str | None, pickled_work: bytes) -> Iterator[Engine]:
                 expected="at least one worker",
                 next=f"start workers: dask worker {scheduler} --nworkers 2 --nthreads 1",
             ) from None
-        work_future, executor = (
-            client.submit(bytes, pickled_work, pure=False),
-            client.get_executor(),
-        )
+        work_future = client.submit(bytes, pickled_work, pure=False)
+        executor = client.get_executor()
         yield Engine(
             "dask",
             lambda: max(1, len(client.nthreads())),

@@ -146,12 +146,10 @@ def _write_folder(reports: Path, out: Path, names: list[str]) -> None:
         raise _not_a_site_error(out)
     earlier_names = marker.read_text(encoding="utf-8").splitlines()[1:] if marker.is_file() else []
     out.mkdir(parents=True, exist_ok=True)
-    marker.write_text(
-        _marker_text(sorted({*earlier_names, *names})), encoding="utf-8"
-    )  # first, so that an interrupted copy is still recognized
-    for name in sorted(
-        names, key=lambda name: name == INDEX_PAGE
-    ):  # the index last, so that it never links to a missing file
+    # First, so that an interrupted copy is still recognized.
+    marker.write_text(_marker_text(sorted({*earlier_names, *names})), encoding="utf-8")
+    # The index last, so that it never links to a missing file.
+    for name in sorted(names, key=lambda name: name == INDEX_PAGE):
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(reports / name, out / name)
     for name in set(earlier_names) - set(names):

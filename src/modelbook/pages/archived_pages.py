@@ -19,9 +19,8 @@ ARCHIVE_NOTICE = (
 
 _LINK_PATTERN = re.compile(r'(<a\b[^>]*?\bhref=")([^"]*)(")')
 _EXTERNAL_PATTERN = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:|/|#|$")  # a URL, an anchor, or nothing
-_BODY_START_PATTERN = re.compile(
-    r'<body[^>]*>(\s*<a class="skip".*?</a>)?', re.DOTALL
-)  # the skip link must stay the first link
+# The skip link must stay the first link.
+_BODY_START_PATTERN = re.compile(r'<body[^>]*>(\s*<a class="skip".*?</a>)?', re.DOTALL)
 _DATA_IMAGE_PATTERN = re.compile(r"data:image/(svg\+xml|png|jpeg);base64,(.*)", re.DOTALL)
 
 

@@ -192,7 +192,7 @@ def _stage_rows(failure: StageFailure) -> list[dict[str, str]]:
     for name in failure.stages or config.STAGES:
         link = f"{config.stage_stem(name)}.html"
         has_page = name != failure.stage and (failure.report.parent / link).is_file()
-        state = failure.states.get(name, "").partition(":")[0]
+        state = failure.states.get(name, "")
         rows.append({"name": name, "state": state, "link": link if has_page else ""})
     return rows
 
@@ -203,7 +203,7 @@ def _navigation_stages(failure: StageFailure) -> list[tuple[str, str]]:
     return [
         (name, stem)
         for name, stem in stems
-        if failure.states.get(name, "").startswith("failed")
+        if failure.states.get(name) == "failed"
         or (failure.report.parent / f"{stem}.html").is_file()
     ]
 
@@ -211,11 +211,9 @@ def _navigation_stages(failure: StageFailure) -> list[tuple[str, str]]:
 def _start_time(timestamp: float) -> dict[str, str]:
     from datetime import UTC, datetime
 
-    return (
-        {"started": datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="seconds")}
-        if timestamp
-        else {}
-    )
+    if timestamp:
+        return {"started": datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="seconds")}
+    return {}
 
 
 def _read_log(path: Path) -> list[dict[str, Any]]:

@@ -12,9 +12,8 @@ from modelbook.pages.executed_notebook import ANSI_PATTERN, HIDDEN_TAGS, MAX_OUT
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-_INJECTED_TAGS = HIDDEN_TAGS - {
-    "parameters"
-}  # cells that the build injected and the source notebook does not have
+# Cells that the build injected and the source notebook does not have.
+_INJECTED_TAGS = HIDDEN_TAGS - {"parameters"}
 _MESSAGE_PATTERN = re.compile(r"(.*?)(?:\n +expected: +(.*?))?(?:\n +next: +(.*?))?\s*", re.DOTALL)
 
 
@@ -69,9 +68,8 @@ def find_stop_point(notebook: NotebookNode, has_kernel_died: bool = False) -> St
     ]
     code_cells = [cell for cell in visible_cells if cell.cell_type == "code"]
     stopped_cell = next((cell for cell in code_cells if _error_output(cell) is not None), None)
-    if (
-        stopped_cell is None and has_kernel_died
-    ):  # Papermill then marks all cells completed, but not started
+    # Papermill then marks all cells completed, but not started.
+    if stopped_cell is None and has_kernel_died:
         stopped_cell = next(
             (
                 cell
@@ -99,11 +97,9 @@ def find_stop_point(notebook: NotebookNode, has_kernel_died: bool = False) -> St
 def to_plain_text(text: str) -> str:
     """Remove ANSI colours; of a very long text only the end is returned."""
     text = ANSI_PATTERN.sub("", text)
-    return (
-        text
-        if len(text) <= MAX_OUTPUT_CHARS
-        else f"… {len(text) - MAX_OUTPUT_CHARS:,} characters before\n{text[-MAX_OUTPUT_CHARS:]}"
-    )
+    if len(text) <= MAX_OUTPUT_CHARS:
+        return text
+    return f"… {len(text) - MAX_OUTPUT_CHARS:,} characters before\n{text[-MAX_OUTPUT_CHARS:]}"
 
 
 def _error_output(cell: NotebookNode) -> dict[str, Any] | None:
@@ -118,8 +114,7 @@ def _heading_above(cells: list[Any], target_cell: NotebookNode) -> str:
         : next(position for position, cell in enumerate(cells) if cell is target_cell)
     ]
     text = "\n".join(cell.source for cell in cells_above if cell.cell_type == "markdown")
-    text = re.sub(
-        r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL
-    )  # a comment in code is no heading
+    # A comment in code is no heading.
+    text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
     headings = re.findall(r"^#{1,6} +(.+?) *#*$", text, re.MULTILINE)
     return re.sub(r"[*_`]", "", headings[-1]) if headings else ""

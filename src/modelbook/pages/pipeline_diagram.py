@@ -9,11 +9,8 @@ from html import escape
 from modelbook.stage.verdict import LEVEL_SYMBOLS
 
 BOX_WIDTH, BOX_HEIGHT = 140, 50  # in pixels
-LAYER_GAP, BOX_GAP, LANE_WIDTH = (
-    38,
-    14,
-    12,
-)  # between layers, between boxes of a layer, between lanes around a layer
+# Between layers, between boxes of a layer, between lanes around a layer.
+LAYER_GAP, BOX_GAP, LANE_WIDTH = (38, 14, 12)
 ARROW_MARKER = (
     '<svg class="defs" width="0" height="0" aria-hidden="true"><defs><marker id="arrow" '
     'viewBox="0 0 8 8" refX="7" '

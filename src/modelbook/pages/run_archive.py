@@ -119,7 +119,7 @@ def write_comparison(root: Path, book: str, a: BuildRun, b: BuildRun) -> Path:
 
 def _belongs_to_run(source: Path, report: str, state: str) -> bool:
     """Whether a stage's page belongs to this run: its report, or its failure report."""
-    if state.startswith("failed"):
+    if state == "failed":
         return failure_report.is_failure_report(source / report)
     return StageRun(state).has_result and _is_good(source / report)
 
@@ -194,10 +194,8 @@ def _remove_old_pages(runs: Path, retained: set[int]) -> None:
         ]
         if old_files:
             cleared.add(number)
-            for path in [
-                *old_files,
-                run_folder / "index.html",
-            ]:  # index.html is written again later
+            # Index.html is written again later.
+            for path in [*old_files, run_folder / "index.html"]:
                 path.unlink(missing_ok=True)
     for path in runs.glob("*-*.html"):
         pair = re.fullmatch(r"(\d+)-(\d+)\.html", path.name)

@@ -49,6 +49,7 @@ def record_run(
     command: Sequence[str],
     env_file: str,
     status: str,
+    messages: Mapping[str, str] | None = None,
     parameters: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     module_digests: Mapping[str, str] | None = None,
     archive_pages: Callable[[Path], None] | None = None,
@@ -60,13 +61,15 @@ def record_run(
     started_at : float
         Unix timestamp of its start.
     states : mapping
-        Stage to ``ran``, ``kept`` (was up to date), ``failed: <first line>`` or ``not run``.
+        Stage to ``ran``, ``kept`` (was up to date), ``failed`` or ``not run``.
     command : sequence of str
         Command line arguments.
     env_file : str
         Name of the env file.
     status : str
         ``ok``, ``failed`` or ``stopped``.
+    messages : mapping, optional
+        Failed stage to the reason.
     parameters : mapping, optional
         Stage to its effective parameters (``name``, ``value``, ``origin``), for stages without a
         receipt in this run.
@@ -94,9 +97,19 @@ def record_run(
             "env_file": env_file,
             "commit": project.get_commit(root),
         }
-        run_record |= _collect_stages(
-            root, book, states, parameters or {}, module_digests or {}, temporary_folder
-        )
+        products = {name: task["product"] for name, task in project.read_tasks(root, book).items()}
+        receipts = _copy_receipts(products, temporary_folder)
+        steps = {
+            name: record.describe_stage(
+                state,
+                receipts.get(name, {}),
+                message=(messages or {}).get(name, ""),
+                parameters=(parameters or {}).get(name, ()),
+                code_digests=_digest_code(products.get(name, {}), (module_digests or {}).get(name)),
+            )
+            for name, state in states.items()
+        }
+        run_record |= {**record.describe_table(steps, receipts), "stages": steps}
         files.write(temporary_folder / "run.json", redaction.redact_all(run_record))
         if archive_pages:
             archive_pages(temporary_folder)
@@ -217,42 +230,29 @@ def _is_running(process: int) -> bool:
     return True
 
 
-def _collect_stages(
-    root: Path,
-    book: str,
-    states: Mapping[str, str],
-    parameters: Mapping[str, Sequence[Mapping[str, Any]]],
-    module_digests: Mapping[str, str],
-    temporary_folder: Path,
-) -> dict[str, Any]:
-    tasks = project.read_tasks(root, book)
-    products = {name: task["product"] for name, task in tasks.items()}
-    receipts = {
-        name: _copy_receipt(paths.get("receipt"), temporary_folder / f"{name}.json")
-        for name, paths in products.items()
+def _copy_receipts(
+    products: Mapping[str, Mapping[str, Path]], folder: Path
+) -> dict[str, dict[str, Any]]:
+    """Copy the receipts, and return the content of those that are not damaged."""
+    receipts = {}
+    for name, paths in products.items():
+        if "receipt" in paths:
+            copy = folder / f"{name}.json"
+            try:
+                copy.write_bytes(paths["receipt"].read_bytes())
+                receipts[name] = Verdict.from_dict(files.read(copy)).to_dict()
+            except (FileNotFoundError, ValueError, TypeError, ReportError):
+                continue
+    return receipts
+
+
+def _digest_code(product: Mapping[str, Path], module_digest: str | None) -> dict[str, str]:
+    """Return the digests of the executed notebook and of its modules, as far as they are known."""
+    digests = {
+        "notebook": record.hash_notebook_code(product.get("nb")),
+        "modules": module_digest or "",
     }
-    steps = {}
-    for name, state in states.items():
-        code_digests = {
-            "notebook": record.hash_notebook_code(products.get(name, {}).get("nb")),
-            "modules": module_digests.get(name),
-        }
-        digests = {kind: digest for kind, digest in code_digests.items() if digest}
-        steps[name] = record.describe_stage(
-            state, receipts.get(name, {}), parameters.get(name, ()), digests
-        )
-    return {**record.describe_table(steps, receipts), "stages": steps}
-
-
-def _copy_receipt(receipt: Path | None, copy: Path) -> dict[str, Any]:
-    """Copy a receipt and return its content; empty if it is missing or damaged."""
-    if receipt is None:
-        return {}
-    try:
-        copy.write_bytes(receipt.read_bytes())
-        return Verdict.from_dict(files.read(copy)).to_dict()
-    except (FileNotFoundError, ValueError, TypeError, ReportError):
-        return {}
+    return {kind: digest for kind, digest in digests.items() if digest}
 
 
 def _format_ranges(numbers: list[int]) -> str:

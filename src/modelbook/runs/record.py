@@ -122,11 +122,12 @@ def read_run(path: Path, number: int) -> BuildRun:
 def describe_stage(
     state: str,
     receipt: Mapping[str, Any],
+    *,
+    message: str,
     parameters: Sequence[Mapping[str, Any]],
     code_digests: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return a stage's entry in ``run.json``; ``parameters`` apply if it has no receipt."""
-    state, _, message = state.partition(": ")
     stage_record = {
         "state": state,
         "message": " ".join(message.split()),
@@ -184,13 +185,11 @@ def hash_notebook_code(executed: Path | None) -> str:
         if cell["cell_type"] == "code"
         and not PARAMETER_TAGS & set(cell["metadata"].get("tags", []))
     ]
-    return (
-        hashlib.sha256(
+    if code_cells:
+        return hashlib.sha256(
             "\0".join("".join(cell["source"]) for cell in code_cells).encode()
         ).hexdigest()
-        if code_cells
-        else ""
-    )
+    return ""
 
 
 def format_command(command: Sequence[str]) -> str:

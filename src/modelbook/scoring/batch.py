@@ -109,10 +109,8 @@ def score_file(
                     rejected.set_column(0, "row", pc.add(rejected["row"], row_count))
                 )
             output_file.write(scored)
-            row_count, rejected_count = (
-                row_count + len(scored) + len(rejected),
-                rejected_count + len(rejected),
-            )
+            row_count = row_count + len(scored) + len(rejected)
+            rejected_count = rejected_count + len(rejected)
             on_progress(row_count, time.monotonic() - start)
         if row_count == 0 and not allow_empty:
             raise DataError(f"{input_path} has no rows", next="check its path")
@@ -169,10 +167,8 @@ def _score_chunk(
     is_valid = reasons == ""
     rejects = _select_rejects(chunk, reasons, ~is_valid)
     if not is_valid.all():
-        chunk, features = (
-            chunk.filter(pa.array(is_valid)),
-            {name: values[is_valid] for name, values in features.items()},
-        )
+        chunk = chunk.filter(pa.array(is_valid))
+        features = {name: values[is_valid] for name, values in features.items()}
     return _append_predictions(chunk, features, scorer, version), rejects
 
 
@@ -204,10 +200,8 @@ def _append_predictions(
 
 
 def _select_rejects(chunk: pa.Table, reasons: np.ndarray, is_rejected: np.ndarray) -> pa.Table:
-    row_numbers, rejects = (
-        pa.array(np.flatnonzero(is_rejected)),
-        chunk.filter(pa.array(is_rejected)),
-    )
+    row_numbers = pa.array(np.flatnonzero(is_rejected))
+    rejects = chunk.filter(pa.array(is_rejected))
     reason_texts = pa.array([text.removesuffix("; ") for text in reasons[is_rejected]], pa.string())
     return rejects.add_column(0, "reasons", reason_texts).add_column(0, "row", row_numbers)
 

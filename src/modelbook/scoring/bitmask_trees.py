@@ -24,10 +24,8 @@ MIN_ROWS = 1000  # for fewer rows, prediction without tables is faster
 TREES_PER_GROUP = 128  # trees whose tables fit into the processor's cache together
 BLOCK_ROWS = 1024  # rows that fit into the cache as well
 MAX_JOINED_ROWS = 4096  # most rows of a table for several columns
-SAMPLE_VALUES, MAX_DISTINCT_SHARE = (
-    1000,
-    0.9,
-)  # when a smaller share of a sample is distinct, distinct values are looked up once
+# When a smaller share of a sample is distinct, distinct values are looked up once.
+SAMPLE_VALUES, MAX_DISTINCT_SHARE = (1000, 0.9)
 FLOAT32_EXPONENT_BIAS = 127  # exponent bias of single precision
 
 TableLookup = tuple[np.ndarray, np.ndarray]  # table (rows, trees), row of each input
@@ -77,10 +75,8 @@ class _TreeGroup:
         leaves = ensemble.leaf_values[first_tree:last_tree]
         bits = next(bits for bits in (8, 16, 32, 64) if leaves.shape[1] <= bits)
         self._all_leaves = np.full(len(leaves), -1, f"int{bits}").view(f"uint{bits}")
-        self._leaf_values, self._leaf_offsets = (
-            leaves.ravel(),
-            np.arange(len(leaves)) * leaves.shape[1] - FLOAT32_EXPONENT_BIAS,
-        )
+        self._leaf_values = leaves.ravel()
+        self._leaf_offsets = np.arange(len(leaves)) * leaves.shape[1] - FLOAT32_EXPONENT_BIAS
         is_in_group = (ensemble.tree_index >= first_tree) & (ensemble.tree_index < last_tree)
         self._mask_tables = {
             int(feature): self._build_mask_table(
@@ -98,10 +94,8 @@ class _TreeGroup:
         edges = np.unique(ensemble.threshold[splits])
         table = np.tile(self._all_leaves, (len(edges) + 2, 1))
         for split, edge_index in zip(splits, np.searchsorted(edges, ensemble.threshold[splits])):
-            tree, right_mask = (
-                ensemble.tree_index[split] - first_tree,
-                (~ensemble.left_leaf_mask[split]).astype(table.dtype),
-            )
+            tree = ensemble.tree_index[split] - first_tree
+            right_mask = (~ensemble.left_leaf_mask[split]).astype(table.dtype)
             table[edge_index + 1 : -1, tree] &= right_mask
             if not ensemble.missing_go_left[split]:
                 table[-1, tree] &= right_mask
@@ -150,11 +144,9 @@ class _TreeGroup:
             len(values) > SAMPLE_VALUES
             and len(np.unique(values[:SAMPLE_VALUES])) < MAX_DISTINCT_SHARE * SAMPLE_VALUES
         )
-        return (
-            _search_distinct(edges, values)
-            if has_repeats and find_spec("pyarrow")
-            else np.searchsorted(edges, values)
-        )
+        if has_repeats and find_spec("pyarrow"):
+            return _search_distinct(edges, values)
+        return np.searchsorted(edges, values)
 
 
 def _join_small_tables(lookups: list[TableLookup]) -> list[TableLookup]:

@@ -206,11 +206,9 @@ def check_parity(scorer: CompiledScorer, rows: pd.DataFrame, expected: np.ndarra
 
 def _predict_single_scores(scorer: CompiledScorer, row: dict[str, Any]) -> list[float]:
     prediction = scorer.predict_one(row)
-    return (
-        list(prediction.probabilities)
-        if prediction.probabilities is not None
-        else [prediction.prediction]
-    )
+    if prediction.probabilities is not None:
+        return list(prediction.probabilities)
+    return [prediction.prediction]
 
 
 def _measure_parity(

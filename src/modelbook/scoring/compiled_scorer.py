@@ -77,17 +77,13 @@ class CompiledScorer:
         decision_rule: DecisionRule,
         proof: ParityProof | None = None,
     ) -> None:
-        self.encoder, self.decision_rule, self.proof, self.name = (
-            encoder,
-            decision_rule,
-            proof,
-            predictor.name,
-        )
-        self._encode, self._predictor, self._to_prediction = (
-            encoder.transform_one,
-            predictor,
-            decision_rule.predict_row,
-        )
+        self.encoder = encoder
+        self.decision_rule = decision_rule
+        self.proof = proof
+        self.name = predictor.name
+        self._encode = encoder.transform_one
+        self._predictor = predictor
+        self._to_prediction = decision_rule.predict_row
         self._predict_one = predictor.predict_one
 
     def predict_one(self, row: Mapping[str, Any]) -> RowPrediction:

@@ -17,9 +17,8 @@ from modelbook.errors import CompileError
 from modelbook.scoring.tree_ensemble import extract_tree_ensemble, is_boosted_ensemble
 
 PredictorParameters = dict[str, Any]
-WritePredictor = Callable[
-    [Path, str], PredictorParameters
-]  # writes files with a stem into a folder, and returns the parameters to load them
+# Writes files with a stem into a folder, and returns the parameters to load them.
+WritePredictor = Callable[[Path, str], PredictorParameters]
 
 
 def list_conversions(

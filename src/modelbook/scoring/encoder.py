@@ -35,11 +35,9 @@ class NumericEncoding:
 
     def encode(self, value: Any) -> Any:
         """Encode a value, or an array of values, that is not missing."""
-        return (
-            (value - self.center_or_slope) / self.scale_or_offset
-            if self.is_scaled
-            else value * self.center_or_slope + self.scale_or_offset
-        )
+        if self.is_scaled:
+            return (value - self.center_or_slope) / self.scale_or_offset
+        return value * self.center_or_slope + self.scale_or_offset
 
 
 @dataclass(frozen=True)
@@ -54,11 +52,9 @@ class CategoryEncoding:
 
     def encode(self, value: Any) -> OutputValues:
         """Return the output values of one category."""
-        return (
-            self.missing_outputs
-            if is_missing(value)
-            else self.outputs_by_category.get(value, self.unseen_outputs)
-        )
+        if is_missing(value):
+            return self.missing_outputs
+        return self.outputs_by_category.get(value, self.unseen_outputs)
 
 
 @dataclass

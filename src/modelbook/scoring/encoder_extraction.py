@@ -66,11 +66,9 @@ def extract_encoder(
         outputs[name] = output_rows[start : start + len(values)]
         start += len(values)
     owner_by_output = _map_outputs_to_features(output_rows[0], outputs)
-    numeric_encodings, category_encodings, scaler_constants = (
-        [],
-        [],
-        _scaler_constants(preprocessing, output_rows.shape[1]),
-    )
+    numeric_encodings = []
+    category_encodings = []
+    scaler_constants = _scaler_constants(preprocessing, output_rows.shape[1])
     for name in contract.feature_names:
         output_indices = [
             output_index for output_index, owner in owner_by_output.items() if owner == name

@@ -17,12 +17,8 @@ import numpy as np
 
 from modelbook.errors import CompileError
 
-DTYPE_FLOAT64, ROW_MAJOR, PREDICT_NORMAL, ALL_ITERATIONS = (
-    1,
-    1,
-    0,
-    -1,
-)  # names in the C API: DTYPE_FLOAT64, is_row_major, PREDICT_NORMAL
+# Names in the C API: DTYPE_FLOAT64, is_row_major, PREDICT_NORMAL.
+DTYPE_FLOAT64, ROW_MAJOR, PREDICT_NORMAL, ALL_ITERATIONS = (1, 1, 0, -1)
 SINGLE_THREAD = b"num_threads=1"  # batches run in several threads of their own
 
 
@@ -57,10 +53,8 @@ class NativeBooster:
         self._row_buffer = bytearray(8 * self._width)
         self._pack_row = struct.Struct(f"{self._width}d").pack_into
         self._input = (ctypes.c_char * len(self._row_buffer)).from_buffer(self._row_buffer)
-        self._output, self._output_length = (
-            (ctypes.c_double * self.output_count)(),
-            ctypes.c_int64(),
-        )
+        self._output = (ctypes.c_double * self.output_count)()
+        self._output_length = ctypes.c_int64()
         self._output_length_ref = ctypes.byref(self._output_length)
         self._single_row_handle = ctypes.c_void_p()
         init_function = self._library.LGBM_BoosterPredictForMatSingleRowFastInit

@@ -44,10 +44,8 @@ class PartitionScorer:
         return self.load_model(self.version)
 
     def __call__(self, name: str) -> BatchResult:
-        done_path, output_path = (
-            self.staging_folder / "done" / f"{name}.json",
-            self.staging_folder / "answers" / name,
-        )
+        done_path = self.staging_folder / "done" / f"{name}.json"
+        output_path = self.staging_folder / "answers" / name
         rejects_path = (self.staging_folder / "rejects" / name).with_suffix(".csv")
         source_state = [(stat := (self.source / name).stat()).st_size, stat.st_mtime_ns]
         if (
@@ -55,11 +53,12 @@ class PartitionScorer:
             and (record := json.loads(done_path.read_text()))["given"] == source_state
         ):
             return BatchResult(record["rows"], record["rejected"], 0.0, rejects_path)
+        # Of a dead worker.
         for path in (
             output_path,
             rejects_path,
             output_path.with_name(f"{output_path.stem}.rejects.csv"),
-        ):  # of a dead worker
+        ):
             path.unlink(missing_ok=True)
             path.parent.mkdir(parents=True, exist_ok=True)
         model = self._model
@@ -117,15 +116,11 @@ def score_folder(
         When the engine fails.
     """
     batch.refuse_address(output_folder)
-    start, input_folder, output_folder = (
-        time.monotonic(),
-        input_folder.resolve(),
-        output_folder.resolve(),
-    )
-    staging_folder, rejects_folder = (
-        output_folder.with_name(f".{output_folder.name}.part"),
-        output_folder.with_name(f"{output_folder.name}.rejects"),
-    )
+    start = time.monotonic()
+    input_folder = input_folder.resolve()
+    output_folder = output_folder.resolve()
+    staging_folder = output_folder.with_name(f".{output_folder.name}.part")
+    rejects_folder = output_folder.with_name(f"{output_folder.name}.rejects")
     _check_folders(input_folder, output_folder)
     names = parquet_folder.list_partitions(input_folder)
     output_folder.parent.mkdir(parents=True, exist_ok=True)
@@ -161,10 +156,8 @@ def _score_partitions(
             else map(opened_engine.submit, names)
         ):
             result = opened_engine.get_result(future)
-            row_count, rejected_count = (
-                row_count + result.rows,
-                rejected_count + result.rejected_rows,
-            )
+            row_count = row_count + result.rows
+            rejected_count = rejected_count + result.rejected_rows
             on_progress(row_count)
     return row_count, rejected_count
 

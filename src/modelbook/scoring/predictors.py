@@ -108,9 +108,8 @@ class OnnxPredictor(Predictor):
         self._session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
         )
-        self._output_names = [
-            self._session.get_outputs()[-1].name
-        ]  # a classifier's probabilities come after its labels
+        # A classifier's probabilities come after its labels.
+        self._output_names = [self._session.get_outputs()[-1].name]
         self._input_name, self._dtype = self._session.get_inputs()[0].name, dtype
         self._row_buffer = np.zeros((1, width), dtype=dtype)
         self._input_feed = {self._input_name: self._row_buffer}

@@ -29,12 +29,10 @@ class StackingPredictor(Predictor):
     def __init__(
         self, members: list[Predictor], meta_predictor: Predictor, use_logits: bool, is_binary: bool
     ) -> None:
-        self._members, self._meta_predictor, self._use_logits, self._first_output = (
-            members,
-            meta_predictor,
-            use_logits,
-            int(is_binary),
-        )
+        self._members = members
+        self._meta_predictor = meta_predictor
+        self._use_logits = use_logits
+        self._first_output = int(is_binary)
 
     def predict_one(self, values: Sequence[float]) -> Sequence[float]:
         numbers = [

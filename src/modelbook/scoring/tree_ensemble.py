@@ -82,18 +82,14 @@ def extract_tree_ensemble(estimator: Any) -> TreeEnsemble:
     CompileError
         When a tree has more than 64 leaves, or a feature that ``TreeEnsemble`` does not support.
     """
-    return (
-        _extract_lightgbm(estimator.booster_.dump_model())
-        if hasattr(estimator, "booster_")
-        else _extract_sklearn(estimator)
-    )
+    if hasattr(estimator, "booster_"):
+        return _extract_lightgbm(estimator.booster_.dump_model())
+    return _extract_sklearn(estimator)
 
 
 def _extract_lightgbm(model_dump: dict[str, Any]) -> TreeEnsemble:
-    trees_per_iteration, objective = (
-        model_dump["num_tree_per_iteration"],
-        model_dump.get("objective", "its own"),
-    )
+    trees_per_iteration = model_dump["num_tree_per_iteration"]
+    objective = model_dump.get("objective", "its own")
     link = {**OBJECTIVE_LINKS, f"multiclass num_class:{trees_per_iteration}": "softmax"}.get(
         objective
     )

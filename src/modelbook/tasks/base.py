@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -13,7 +14,7 @@ import pandas as pd
 
 from modelbook import config
 from modelbook.errors import ParameterError
-from modelbook.formatting import KeyNumber, key_number
+from modelbook.formatting import KeyNumber, key_number, render_sentences
 from modelbook.tasks.cost_matrix import CostMatrix
 from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_gain, format_metric, metric_label
 from modelbook.tasks.metrics import MetricFunction
@@ -22,6 +23,8 @@ from modelbook.tasks.scored_rows import ScoredRows
 
 if TYPE_CHECKING:
     from modelbook.contract import Contract
+
+TEMPLATE_FOLDER = Path(__file__).parent / "templates"
 
 MetricRows = dict[str, Any]  # metric name to its row of ``evaluate_metrics``
 
@@ -370,11 +373,25 @@ class Task(ABC):
     def target_key_number(self, frame: pd.DataFrame) -> KeyNumber:
         """The target's rate, share or mean as a key number."""
 
-    @abstractmethod
+    def _render(self, name: str, **values: Any) -> list[str]:
+        """Render sentences of the task's template."""
+        return render_sentences(TEMPLATE_FOLDER / f"{self.name}.txt.j2", name, **values)
+
+    def sentence_values(self, threshold: float | None) -> dict[str, Any]:
+        """What the templates of performance and quality need besides the metrics."""
+        return {}
+
     def describe_performance(
         self, rows: MetricRows, population: str, threshold: float | None
     ) -> list[str]:
         """Describe performance for the finalize report: sentences that follow the model's name."""
+        values = self.sentence_values(threshold)
+        return self._render("performance", rows=rows, population=population, **values)
+
+    def describe_quality(self, rows: MetricRows, threshold: float | None) -> str:
+        """Describe performance for the model card."""
+        values = self.sentence_values(threshold)
+        return " ".join(self._render("quality", rows=rows, **values))
 
     @abstractmethod
     def key_numbers(self, rows: MetricRows, threshold: float | None) -> list[KeyNumber]:
@@ -388,38 +405,19 @@ class Task(ABC):
         unit of permutation importance.
         """
 
-    @abstractmethod
     def metrics_caption(self, threshold: float | None) -> str:
         """Caption that explains the metrics."""
-
-    @abstractmethod
-    def describe_quality(self, rows: MetricRows, threshold: float | None) -> str:
-        """Describe performance for the model card."""
+        return " ".join(self._render("metrics_caption"))
 
     def describe_calibration(self, rows: MetricRows) -> str:
         """Describe calibration for the model card."""
-        row = rows[self.calibration_metric]
-        is_significant = row["low"] > 0 or row["high"] < 0
-        direction = (
-            ("too high" if row["value"] > 0 else "too low")
-            if is_significant
-            else "not significantly biased"
-        )
-        size_text = f" by {100 * abs(row['value']):.1f} percentage points" if is_significant else ""
-        return (
-            f"Its probabilities are {direction}{size_text} "
-            f"({self._format_calibration_interval(row)})."
-        )
+        [sentence] = self._render("calibration", row=rows[self.calibration_metric])
+        return sentence
 
-    def _format_calibration_interval(self, row: Any) -> str:
-        return (
-            f"predicted minus observed {row['value']:+.3f}, 95% CI {row['low']:+.3f} to "
-            f"{row['high']:+.3f}"
-        )
-
-    @abstractmethod
     def describe_fairness_gap(self, row: MetricRows) -> str:
         """Describe a gap between groups, without its interval; ``row`` is of the fairness table."""
+        [sentence] = self._render("fairness_gap", row=row)
+        return sentence
 
     def format_gap_interval(self, row: MetricRows) -> str:
         return f"{100 * row['low']:+.0f} to {100 * row['high']:+.0f}"
@@ -436,9 +434,8 @@ class Task(ABC):
         ]
         return (
             f"Its weakest slice is {label_column(row['slice'])} {row['value']}: "
-            f"{metric_label(self.headline_metric)} {format_metric(row[self.headline_metric])} "
-            f"(95% CI {format_metric(row['low'])}–{format_metric(row['high'])}) "
-            f"on {row['n']:,} rows."
+            f"{metric_label(self.headline_metric)} {format_metric(row[self.headline_metric])} (95% "
+            f"CI {format_metric(row['low'])}–{format_metric(row['high'])}) on {row['n']:,} rows."
         )
 
 

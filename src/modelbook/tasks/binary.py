@@ -10,7 +10,6 @@ import pandas as pd
 from modelbook.formatting import KeyNumber, key_number
 from modelbook.tasks.base import CustomMetric, MetricRows, Task, metric_key_number
 from modelbook.tasks.cost_matrix import CostMatrix
-from modelbook.tasks.metric_format import format_metric
 from modelbook.tasks.metrics import MetricFunction, average_precision, binary_roc_auc, weighted_mean
 from modelbook.tasks.performance_estimation import EstimatedMetric, estimate_roc_auc
 from modelbook.tasks.scored_rows import ScoredRows, bootstrap_band
@@ -274,34 +273,16 @@ class Binary(Task):
         return self._class_label(1)
 
     def describe_target(self, frame: pd.DataFrame) -> str:
-        return (
-            f"The target is {self._positive_label()} for "
-            f"{self.contract.encode_checked_target(frame).mean():.1%} of"
-        )
+        rate = self.contract.encode_checked_target(frame).mean()
+        [text] = self._render("target", yes=self._positive_label(), rate=rate)
+        return text
 
     def target_key_number(self, frame: pd.DataFrame) -> KeyNumber:
         rate = self.contract.encode_checked_target(frame).mean()
         return key_number(f"rate of {self._positive_label()}", rate, "share")
 
-    def describe_performance(
-        self, rows: MetricRows, population: str, threshold: float | None
-    ) -> list[str]:
-        auc, loss, positive_label = rows["roc_auc"], rows["log_loss"], self._positive_label()
-        recall, precision, flagged = (
-            rows[name]["value"] for name in ("recall", "precision", "flagged")
-        )
-        return [
-            f"ranks a {positive_label} row above a {self._class_label(0)} row "
-            f"{auc['value']:.1%} of the time, "
-            f"for {population} (ROC AUC; 95% CI {auc['low']:.1%}–{auc['high']:.1%}; chance: 50%).",
-            f"At threshold {threshold:g} it flags {flagged:.0%} of the rows, with a recall of "
-            f"{recall:.0%} (share of the {positive_label} rows that are flagged) and a "
-            "precision of "
-            f"{precision:.0%} (share of the flagged rows that are {positive_label}).",
-            f"Its log loss is {format_metric(loss['value'])} "
-            f"(95% CI {format_metric(loss['low'])}–{format_metric(loss['high'])}), "
-            f"against {format_metric(loss['baseline'])} for the baseline.",
-        ]
+    def sentence_values(self, threshold: float | None) -> dict[str, Any]:
+        return {"threshold": threshold, "yes": self._class_label(1), "no": self._class_label(0)}
 
     def key_numbers(self, rows: MetricRows, threshold: float | None) -> list[KeyNumber]:
         metrics_shown = {"ROC AUC": "roc_auc", "PR AUC": "pr_auc", "Brier score": "brier"}
@@ -326,32 +307,9 @@ class Binary(Task):
         }
 
     def metrics_caption(self, threshold: float | None) -> str:
-        return (
-            f"Holdout metrics; recall, precision and selection rate at threshold {threshold:g}. "
-            "ROC AUC: the probability that a positive row is ranked above a negative one. PR AUC: "
-            "average precision over all recalls; its baseline is the base rate. Log loss, Brier "
-            "score: lower is better."
-        )
-
-    def describe_quality(self, rows: MetricRows, threshold: float | None) -> str:
-        auc, recall, precision, flagged = (
-            rows[name] for name in ("roc_auc", "recall", "precision", "flagged")
-        )
-        return (
-            f"It ranks a {self._positive_label()} row above a {self._class_label(0)} row "
-            f"{auc['value']:.0%} of the time (ROC AUC; 95% CI {auc['low']:.0%}–{auc['high']:.0%}; "
-            f"chance: 50%). At threshold {threshold:g} it flags {flagged['value']:.0%} of the "
-            "rows. "
-            f"Recall: it flags {recall['value']:.0%} of the {self._positive_label()} rows "
-            f"(95% CI {recall['low']:.0%}–{recall['high']:.0%}). Precision: "
-            f"{precision['value']:.0%} of the flagged rows are {self._positive_label()} "
-            f"(95% CI {precision['low']:.0%}–{precision['high']:.0%})."
-        )
+        return " ".join(self._render("metrics_caption", threshold=threshold))
 
     def describe_fairness_gap(self, row: MetricRows) -> str:
-        return (
-            f"Recall ({self._positive_label()} rows that are flagged) is {row['one']:.0%} where "
-            f"{row['slice']} is {row['value']}, against {row['other']:.0%} where it is "
-            f"{row['against']}: {100 * abs(row['gap']):.0f} points "
-            f"{'lower' if row['gap'] < 0 else 'higher'}"
-        )
+        yes = self._positive_label()
+        [sentence] = self._render("fairness_gap", row=row, yes=yes)
+        return sentence

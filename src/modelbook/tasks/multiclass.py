@@ -14,7 +14,6 @@ from modelbook.formatting import KeyNumber, key_number
 from modelbook.tasks.base import CustomMetric, MetricRows, Task, metric_key_number
 from modelbook.tasks.binary import EPSILON, positive_rate_by_period, univariate_roc_auc
 from modelbook.tasks.cost_matrix import CostMatrix
-from modelbook.tasks.metric_format import format_metric
 from modelbook.tasks.metrics import MetricFunction, binary_roc_auc, safe_divide, weighted_mean
 from modelbook.tasks.performance_estimation import EstimatedMetric, estimate_roc_auc
 from modelbook.tasks.scored_rows import ScoredRows, bootstrap_ci, bootstrap_counts
@@ -200,10 +199,8 @@ class Multiclass(Task):
         return pd.concat(curves, ignore_index=True)[["class", "area", "fpr", "tpr", "low", "high"]]
 
     def _metrics_by_class(self, scored: ScoredRows, resamples: int, seed: int) -> pd.DataFrame:
-        counts, unit_weights = (
-            bootstrap_counts(scored.entity, resamples, seed),
-            np.ones(len(scored)),
-        )
+        counts = bootstrap_counts(scored.entity, resamples, seed)
+        unit_weights = np.ones(len(scored))
         rows = []
         for code, name in enumerate(self.classes):
             for kind, metric in class_metrics(code).items():
@@ -281,10 +278,8 @@ class Multiclass(Task):
 
     def summarize_target_by_period(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Share of each class by period; columns ``class, period, rows, rate, low, high``."""
-        outcome, periods = (
-            self.contract.encode_checked_target(frame),
-            self.contract.row_periods(frame),
-        )
+        outcome = self.contract.encode_checked_target(frame)
+        periods = self.contract.row_periods(frame)
         tables = [
             positive_rate_by_period(outcome == code, periods).assign(**{"class": name})
             for code, name in enumerate(self.classes)
@@ -309,33 +304,20 @@ class Multiclass(Task):
 
     def describe_target(self, frame: pd.DataFrame) -> str:
         share = count_values(self.contract.encode_checked_target(frame)) / len(frame)
-        most, least = (
-            f"{self.classes[code]} ({share[code]:.1%})"
-            for code in (share.index[0], share.index[-1])
+        most, least = share.index[0], share.index[-1]
+        [text] = self._render(
+            "target",
+            n_classes=len(self.classes),
+            most=self.classes[most],
+            most_share=share[most],
+            least=self.classes[least],
+            least_share=share[least],
         )
-        return f"The most frequent of {len(self.classes)} classes is {most}, the rarest {least}, of"
+        return text
 
     def target_key_number(self, frame: pd.DataFrame) -> KeyNumber:
         share = count_values(self.contract.encode_checked_target(frame)) / len(frame)
         return key_number(f"share of {self.classes[share.index[0]]}", share.iloc[0], "share")
-
-    def describe_performance(
-        self, rows: MetricRows, population: str, threshold: float | None
-    ) -> list[str]:
-        auc_row, accuracy_row, loss_row = rows["roc_auc"], rows["accuracy"], rows["log_loss"]
-        return [
-            f"predicts the correct class for {accuracy_row['value']:.1%} of the rows, for "
-            f"{population} "
-            f"(accuracy; 95% CI {accuracy_row['low']:.1%}–{accuracy_row['high']:.1%}; "
-            f"the most frequent class alone: {accuracy_row['baseline']:.1%}).",
-            f"It ranks a row of a class above rows of other classes {auc_row['value']:.1%} of the "
-            "time, averaged over the classes (ROC AUC; 95% CI "
-            f"{auc_row['low']:.1%}–{auc_row['high']:.1%}; "
-            "chance: 50%).",
-            f"Its log loss is {format_metric(loss_row['value'])} "
-            f"(95% CI {format_metric(loss_row['low'])}–{format_metric(loss_row['high'])}), "
-            f"against {format_metric(loss_row['baseline'])} for the baseline.",
-        ]
 
     def key_numbers(self, rows: MetricRows, threshold: float | None) -> list[KeyNumber]:
         metrics_shown = {
@@ -355,34 +337,6 @@ class Multiclass(Task):
             "lost": "the ROC AUC (mean over the classes) that is lost when a column is shuffled",
         }
 
-    def metrics_caption(self, threshold: float | None) -> str:
-        return (
-            "Holdout metrics. "
-            "ROC AUC and F1 are macro-averaged (one class against the rest), so rare classes count "
-            "as much as common ones. Accuracy: the share of correct predictions. Log loss, Brier "
-            "score: lower is better."
-        )
-
     def describe_quality(self, rows: MetricRows, threshold: float | None) -> str:
-        auc_row, accuracy_row = rows["roc_auc"], rows["accuracy"]
-        return (
-            f"It predicts the correct one of {len(self.classes)} classes for "
-            f"{accuracy_row['value']:.0%} "
-            f"of the rows (accuracy; 95% CI {accuracy_row['low']:.0%}–{accuracy_row['high']:.0%}; "
-            f"the most frequent class alone: {accuracy_row['baseline']:.0%}). It ranks a row "
-            "of a class "
-            f"above rows of other classes {auc_row['value']:.0%} of the time, averaged over the "
-            f"classes (ROC AUC; 95% CI {auc_row['low']:.0%}–{auc_row['high']:.0%}; chance: 50%)."
-        )
-
-    def _format_calibration_interval(self, row: Any) -> str:
-        value, low, high = row["value"], row["low"], row["high"]
-        ci = f"95% CI {low:+.3f} to {high:+.3f}"
-        return f"mean probability of the predicted class minus accuracy {value:+.3f}, {ci}"
-
-    def describe_fairness_gap(self, row: MetricRows) -> str:
-        return (
-            f"Accuracy is {row['one']:.0%} where {row['slice']} is {row['value']}, against "
-            f"{row['other']:.0%} where it is {row['against']}: "
-            f"{100 * abs(row['gap']):.0f} points {'lower' if row['gap'] < 0 else 'higher'}"
-        )
+        n_classes = len(self.classes)
+        return " ".join(self._render("quality", rows=rows, n_classes=n_classes))

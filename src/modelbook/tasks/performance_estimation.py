@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-LOGIT_EPSILON = 1e-6  # keeps the logit of 0 and 1 finite
+from modelbook.tasks.logit import logit
+
 MIN_OUTCOMES = 10  # positives and negatives that calibration needs
 
 
@@ -82,11 +83,9 @@ def _calibrate_probabilities(
             for columns in zip(score.T, reference_score.T, reference_outcome.T, strict=True)
         ]
     )
-    return (
-        calibrated / calibrated.sum(axis=1, keepdims=True)
-        if calibrated.shape[1] > 1
-        else calibrated
-    )
+    if calibrated.shape[1] > 1:
+        return calibrated / calibrated.sum(axis=1, keepdims=True)
+    return calibrated
 
 
 def _platt_scale(
@@ -96,23 +95,16 @@ def _platt_scale(
     from sklearn.linear_model import LogisticRegression
 
     fitted = LogisticRegression(C=1e6, max_iter=1000).fit(
-        _logit(reference_score)[:, None], reference_outcome
+        logit(reference_score)[:, None], reference_outcome
     )
-    return fitted.predict_proba(_logit(score)[:, None])[:, 1]
-
-
-def _logit(probability: np.ndarray) -> np.ndarray:
-    clipped = np.clip(probability, LOGIT_EPSILON, 1 - LOGIT_EPSILON)
-    return np.log(clipped / (1 - clipped))
+    return fitted.predict_proba(logit(score)[:, None])[:, 1]
 
 
 def _expected_roc_auc(score: np.ndarray, probability: np.ndarray) -> float:
     """Expected share of positive-negative pairs ranked correctly; ties count half."""
     _, score_rank = np.unique(score, return_inverse=True)
-    expected_positives, expected_negatives = (
-        np.bincount(score_rank, probability),
-        np.bincount(score_rank, 1 - probability),
-    )
+    expected_positives = np.bincount(score_rank, probability)
+    expected_negatives = np.bincount(score_rank, 1 - probability)
     return float(
         (expected_positives * (np.cumsum(expected_negatives) - expected_negatives / 2)).sum()
         / (expected_positives.sum() * expected_negatives.sum())

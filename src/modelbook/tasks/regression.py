@@ -196,9 +196,8 @@ class Regression(Task):
             relative_increase,
             row["low"] > row["reference"],
             (
-                f"RMSE {format_metric(row['value'])} (lower 95% bound "
-                f"{format_metric(row['low'])}) is {relative_increase:.0%} above "
-                f"the holdout's {format_metric(row['reference'])}"
+                f"RMSE {format_metric(row['value'])} (lower 95% bound {format_metric(row['low'])}) "
+                f"is {relative_increase:.0%} above the holdout's {format_metric(row['reference'])}"
             ),
         )
 
@@ -261,38 +260,13 @@ class Regression(Task):
     def describe_target(self, frame: pd.DataFrame) -> str:
         outcome = self.contract.encode_checked_target(frame)
         low, high = outcome.quantile([0.25, 0.75])
-        return (
-            f"{self._target_label[:1].upper()}{self._target_label[1:]} has a mean of "
-            f"{format_metric(outcome.mean())}, and lies between {format_metric(low)} and "
-            f"{format_metric(high)} for the middle half of"
-        )
+        values = {"label": self._target_label, "mean": outcome.mean(), "low": low, "high": high}
+        [text] = self._render("target", **values)
+        return text
 
     def target_key_number(self, frame: pd.DataFrame) -> KeyNumber:
         mean = self.contract.encode_checked_target(frame).mean()
         return key_number(f"mean {self._target_label}", mean)
-
-    def describe_performance(
-        self, rows: MetricRows, population: str, threshold: float | None
-    ) -> list[str]:
-        mae_row, rmse_row, r2_row = rows["mae"], rows["rmse"], rows["r2"]
-        median_error, p90_error = (
-            format_metric(rows[name]["value"]) for name in ("half_within", "most_within")
-        )
-        return [
-            f"has a mean absolute error of {format_metric(mae_row['value'])} for {population} "
-            f"(95% CI {format_metric(mae_row['low'])}–{format_metric(mae_row['high'])}; "
-            f"predicting the mean: {format_metric(mae_row['baseline'])}).",
-            (
-                f"Half of its predictions are within {median_error} of the actual value, 90% "
-                f"within {p90_error}."
-            ),
-            f"It explains {r2_row['value']:.0%} of the variance "
-            f"(R²; 95% CI {format_metric(r2_row['low'])} to "
-            f"{format_metric(r2_row['high'])}). Its RMSE "
-            f"is {format_metric(rmse_row['value'])} "
-            f"(95% CI {format_metric(rmse_row['low'])}–{format_metric(rmse_row['high'])}), "
-            f"against {format_metric(rmse_row['baseline'])} for the baseline.",
-        ]
 
     def key_numbers(self, rows: MetricRows, threshold: float | None) -> list[KeyNumber]:
         metrics_shown = {"RMSE": "rmse", "MAE": "mae", "R²": "r2"}
@@ -309,52 +283,6 @@ class Regression(Task):
             "of": f"“{self._target_label}”",
             "lost": "the RMSE that is added when a column is shuffled",
         }
-
-    def metrics_caption(self, threshold: float | None) -> str:
-        return (
-            "Holdout metrics. "
-            "All but R² are errors in the target's own unit, lower is better. RMSE weighs "
-            "large errors more than "
-            "MAE. R²: the share of the variance that is explained; the baseline has 0."
-        )
-
-    def describe_quality(self, rows: MetricRows, threshold: float | None) -> str:
-        mae_row, r2_row = rows["mae"], rows["r2"]
-        median_error, p90_error = (
-            format_metric(rows[name]["value"]) for name in ("half_within", "most_within")
-        )
-        return (
-            f"Its mean absolute error is {format_metric(mae_row['value'])} "
-            f"(95% CI {format_metric(mae_row['low'])}–{format_metric(mae_row['high'])}; "
-            f"predicting the mean: {format_metric(mae_row['baseline'])}). Half of its "
-            "predictions are "
-            f"within {median_error} of the actual value, 90% within {p90_error}. It explains "
-            f"{r2_row['value']:.0%} of the variance (R²; 95% CI {r2_row['low']:.0%} to "
-            f"{r2_row['high']:.0%})."
-        )
-
-    def describe_calibration(self, rows: MetricRows) -> str:
-        row = rows[self.calibration_metric]
-        is_significant = row["low"] > 0 or row["high"] < 0
-        direction = (
-            ("too high" if row["value"] > 0 else "too low")
-            if is_significant
-            else "not significantly biased"
-        )
-        size_text = f" by {format_metric(abs(row['value']))}" if is_significant else ""
-        ci = f"95% CI {format_metric(row['low'])} to {format_metric(row['high'])}"
-        interval_text = f"{format_metric(row['value'])}, {ci}"
-        return (
-            f"Its predictions are {direction}{size_text} (predicted minus observed "
-            f"{interval_text})."
-        )
-
-    def describe_fairness_gap(self, row: MetricRows) -> str:
-        return (
-            f"The mean absolute error is {format_metric(row['one'])} where {row['slice']} is "
-            f"{row['value']}, against {format_metric(row['other'])} where it is {row['against']}: "
-            f"{format_metric(abs(row['gap']))} {'lower' if row['gap'] < 0 else 'higher'}"
-        )
 
     def format_gap_interval(self, row: MetricRows) -> str:
         return f"{format_metric(row['low'])} to {format_metric(row['high'])}"

@@ -5,26 +5,21 @@ from __future__ import annotations
 import pandas as pd
 
 from modelbook.display import plotting, style
-from modelbook.display.components import Figure, empty_figure
+from modelbook.display.components import Figure
 from modelbook.tasks.metric_format import format_difference
 
 
-@style.with_style
-def difference_over_time(frame: pd.DataFrame, loss_name: str) -> Figure:
+@plotting.figure_of("The difference", ["users", "difference"], optional=["low", "high"])
+def difference_over_time(data: pd.DataFrame, loss_name: str) -> Figure:
     """The difference of mean losses over time, with its confidence sequence.
 
     Parameters
     ----------
-    frame : pandas.DataFrame
+    data : pandas.DataFrame
         Columns ``users, difference, low, high``.
     loss_name : str
         Name of the loss.
     """
-    data = plotting.drawable_rows(
-        frame, ["users", "difference", "low", "high"], ["users", "difference"]
-    )
-    if data is None:
-        return empty_figure("The difference")
     figure, ax = plotting.subplots(3.4)
     plotting.draw_band(ax, data["users"], data["low"], data["high"], style.CURRENT)
     ax.plot(data["users"], data["difference"], color=style.CURRENT)
@@ -46,7 +41,6 @@ def difference_over_time(frame: pd.DataFrame, loss_name: str) -> Figure:
     return Figure(
         figure,
         alt=_alt_text(last),
-        data=frame,
         caption=(
             "Band: confidence sequence, valid at any time. Below the dashed line the challenger "
             "has the lower loss."

@@ -36,21 +36,15 @@ def leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
     spread = data[sd].fillna(0)
     figure, ax = plotting.subplots(plotting.height_for_rows(len(data)))
     colours = [style.ACCENT, *[style.MUTED] * (len(data) - 1)]
-    plotting.draw_dots(
-        ax,
-        data["candidate"],
-        data[mean],
-        low=data[mean] - spread,
-        high=data[mean] + spread,
-        color=colours,
-        row_texts=[_score_annotation(row, mean) for _, row in data.iterrows()],
-    )
+    data = data.assign(low=data[mean] - spread, high=data[mean] + spread)
+    texts = [_score_annotation(row, mean) for _, row in data.iterrows()]
+    plotting.draw_dots(ax, data["candidate"], data, mean, color=colours, row_texts=texts)
     baseline_mean = data.loc[data["candidate"] == BASELINE_FAMILY, mean]
     if len(baseline_mean):
         plotting.draw_reference_line(
             ax, float(baseline_mean.iloc[0]), f"baseline {format_metric(baseline_mean.iloc[0])}"
         )
-    ax.set_xlim(*plotting.padded_limits(data[mean] - spread, data[mean] + spread))
+    ax.set_xlim(*plotting.padded_limits(data["low"], data["high"]))
     ax.set_xlabel(f"{name}, mean over the folds, ± 1 standard deviation")
     return Figure(
         figure,
@@ -60,24 +54,21 @@ def leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
     )
 
 
-@style.with_style
-def learning_curve(curve: pd.DataFrame, metric: str, summary: str) -> Figure:
+@plotting.figure_of("Learning curve", ["share", "rows", "value"])
+def learning_curve(data: pd.DataFrame, metric: str, summary: str) -> Figure:
     """The leader's metric by the number of training rows.
 
     Points are means over the folds, the band is one standard deviation.
 
     Parameters
     ----------
-    curve : pandas.DataFrame
+    data : pandas.DataFrame
         Columns ``share, fold, rows, value``.
     metric : str
         Name of the metric.
     summary : str
         A sentence that summarizes the curve.
     """
-    data = plotting.drawable_rows(curve, ["share", "rows", "value"], ["share", "rows", "value"])
-    if data is None:
-        return empty_figure("Learning curve")
     by_share = data.groupby("share")
     mean, sd = by_share["value"].mean(), by_share["value"].std(ddof=0).fillna(0)
     points = pd.DataFrame(

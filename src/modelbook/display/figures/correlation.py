@@ -5,28 +5,23 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from modelbook.display import plotting, style
-from modelbook.display.components import Figure, empty_figure
+from modelbook.display import plotting
+from modelbook.display.components import Figure
 
 MAX_COLUMNS = 12  # columns in the figure
 
 
-@style.with_style
-def correlation_heatmap(frame: pd.DataFrame, threshold: float = 0.8) -> Figure:
+@plotting.figure_of("Redundant columns", ["one", "other", "value"], optional=["measure"])
+def correlation_heatmap(data: pd.DataFrame, threshold: float = 0.8) -> Figure:
     """Heat map of the pairwise association of the most redundant columns.
 
     Parameters
     ----------
-    frame : pandas.DataFrame
+    data : pandas.DataFrame
         Columns ``one, other, measure, value``, closest pair first.
     threshold : float
         Association from which a pair counts as redundant.
     """
-    data = plotting.drawable_rows(
-        frame, ["one", "other", "measure", "value"], ["one", "other", "value"]
-    )
-    if data is None:
-        return empty_figure("Redundant columns")
     names = list(dict.fromkeys(data[["one", "other"]].to_numpy().ravel()))[:MAX_COLUMNS]
     values = _lower_triangle(data, names)
     figure, ax = plotting.subplots(
@@ -48,7 +43,6 @@ def correlation_heatmap(frame: pd.DataFrame, threshold: float = 0.8) -> Figure:
     return Figure(
         figure,
         alt=f"{alt}{n_redundant} of {len(data):,} pairs reach {threshold:g}.",
-        data=frame,
         caption=f"The {len(names)} columns of the most associated pairs. 1: same order or same "
         "groups; 0: no "
         "association; below 0: one falls as the other rises.",
@@ -67,6 +61,5 @@ def _lower_triangle(data: pd.DataFrame, names: list[str]) -> np.ndarray:
 
 
 def _format_cells(values: np.ndarray) -> list[list[str]]:
-    return [
-        ["" if np.isnan(v) else f"{round(v, 2) + 0.0:.2f}" for v in row] for row in values
-    ]  # + 0: no minus zero
+    # + 0: no minus zero.
+    return [["" if np.isnan(v) else f"{round(v, 2) + 0.0:.2f}" for v in row] for row in values]

@@ -5,27 +5,24 @@ from __future__ import annotations
 import pandas as pd
 
 from modelbook.display import plotting, style
-from modelbook.display.components import Figure, empty_figure
+from modelbook.display.components import Figure
 
 
-@style.with_style
-def metric_differences(frame: pd.DataFrame, margin: float, rows_description: str = "") -> Figure:
+@plotting.figure_of(
+    "Candidate against champion", ["metric", "difference"], optional=["low", "high"]
+)
+def metric_differences(data: pd.DataFrame, margin: float, rows_description: str = "") -> Figure:
     """Candidate minus champion on the same rows, with intervals and the non-inferiority margin.
 
     Parameters
     ----------
-    frame : pandas.DataFrame
+    data : pandas.DataFrame
         Columns ``metric, difference, low, high``; above 0 the candidate is better.
     margin : float
         How much worse the candidate may be; if negative, how much better it must be.
     rows_description : str
         A sentence that describes the rows.
     """
-    data = plotting.drawable_rows(
-        frame, ["metric", "difference", "low", "high"], ["metric", "difference"]
-    )
-    if data is None:
-        return empty_figure("Candidate against champion")
     figure, ax = plotting.subplots(
         plotting.height_for_rows(len(data), row_height=0.4, base_height=1.0)
     )
@@ -34,15 +31,7 @@ def metric_differences(frame: pd.DataFrame, margin: float, rows_description: str
         style.POSITIVE if low < -margin else style.ACCENT
         for low in data["low"].fillna(data["difference"])
     ]
-    plotting.draw_dots(
-        ax,
-        data["metric"],
-        data["difference"],
-        low=data["low"],
-        high=data["high"],
-        color=colours,
-        row_texts=texts,
-    )
+    plotting.draw_dots(ax, data["metric"], data, "difference", color=colours, row_texts=texts)
     plotting.draw_reference_line(ax, 0.0, "no difference", linestyle="-")
     if margin:
         plotting.draw_reference_line(ax, -margin, f"margin {_format_margin(margin)}")
@@ -55,7 +44,6 @@ def metric_differences(frame: pd.DataFrame, margin: float, rows_description: str
     return Figure(
         figure,
         alt=_alt_text(data, margin),
-        data=frame,
         caption=f"{rows_description} Orange: the interval reaches below the margin of "
         f"{_format_margin(margin)}, "
         "so harm cannot be ruled out.".strip(),

@@ -17,31 +17,23 @@ BINS = 24
 MAX_CATEGORIES = 8
 
 
-@style.with_style
-def target_by_period(frame: pd.DataFrame, target: str = "") -> Figure:
+@plotting.figure_of(
+    "Share of the positive class", ["rate"], optional=["period", "rows", "low", "high"]
+)
+def target_by_period(data: pd.DataFrame, target: str = "") -> Figure:
     """Share of the positive class by period, with intervals.
 
     Parameters
     ----------
-    frame : pandas.DataFrame
+    data : pandas.DataFrame
         Columns ``period, rows, rate, low, high``.
     """
-    data = plotting.drawable_rows(frame, ["period", "rows", "rate", "low", "high"], ["rate"])
-    if data is None:
-        return empty_figure("Share of the positive class")
     figure, ax = plotting.subplots(plotting.height_for_rows(len(data), row_height=0.36))
     texts = [
         f"{rate:.1%}  of {rows:,.0f}" for rate, rows in zip(data["rate"], data["rows"], strict=True)
     ]
-    plotting.draw_dots(
-        ax,
-        [period_label(p) for p in data["period"]],
-        data["rate"],
-        low=data["low"],
-        high=data["high"],
-        color=style.POSITIVE,
-        row_texts=texts,
-    )
+    labels = [period_label(period) for period in data["period"]]
+    plotting.draw_dots(ax, labels, data, "rate", color=style.POSITIVE, row_texts=texts)
     overall = float(np.average(data["rate"], weights=data["rows"].fillna(1).clip(lower=1e-9)))
     plotting.draw_reference_line(ax, overall, f"all {overall:.1%}")
     plotting.set_percent_format(ax)
@@ -55,27 +47,22 @@ def target_by_period(frame: pd.DataFrame, target: str = "") -> Figure:
         if len(data) > 1
         else f"The positive class is {overall:.1%} of all rows."
     )
-    return Figure(figure, alt=alt, data=frame, caption="Right: share, and number of rows.")
+    return Figure(figure, alt=alt, caption="Right: share, and number of rows.")
 
 
-@style.with_style
-def missing_rates(frame: pd.DataFrame) -> Figure:
+@plotting.figure_of("Missing values", ["column", "share"])
+def missing_rates(data: pd.DataFrame) -> Figure:
     """Missing rate of each column, highest first.
 
     Parameters
     ----------
-    frame : pandas.DataFrame
+    data : pandas.DataFrame
         Columns ``column, share``.
     """
-    data = plotting.drawable_rows(frame, ["column", "share"], ["column", "share"])
-    if data is None:
-        return empty_figure("Missing values")
     incomplete = data[data["share"] > 0].sort_values("share", ascending=False, kind="stable")
     n_complete = len(data) - len(incomplete)
     if incomplete.empty:
-        return Figure(
-            None, alt=f"None of the {n_complete} columns has a missing value.", data=frame
-        )
+        return Figure(None, alt=f"None of the {n_complete} columns has a missing value.")
     shown = incomplete.head(plotting.MAX_ROWS)
     figure, ax = plotting.subplots(plotting.height_for_rows(len(shown)))
     ax.barh(range(len(shown)), shown["share"], color=style.FAINT, height=0.62)
@@ -87,13 +74,10 @@ def missing_rates(frame: pd.DataFrame) -> Figure:
     ax.set_xlabel("missing rate")
     worst = shown.iloc[0]
     alt = (
-        f"{len(incomplete)} columns have missing values; {worst['column']} has the highest "
-        "missing rate, "
-        f"{worst['share']:.1%}."
+        f"{len(incomplete)} columns have missing values; {worst['column']} has the highest missing "
+        f"rate, {worst['share']:.1%}."
     )
-    return Figure(
-        figure, alt=alt, data=frame, caption=f"Columns without missing values: {n_complete}."
-    )
+    return Figure(figure, alt=alt, caption=f"Columns without missing values: {n_complete}.")
 
 
 @style.with_style
@@ -103,22 +87,20 @@ def feature_distributions(train: pd.DataFrame, columns: Sequence[str], target: s
     A numeric column is drawn as one density histogram per class, a categorical column as the share
     of the positive class by value.
     """
-    available_columns = [
-        name for name in columns if name in train.columns and train[name].notna().any()
-    ]
-    if not available_columns or target not in train.columns or train.empty:
+    names = drawable_columns(train, columns, target)
+    if not names:
         return empty_figure("Distributions")
     positive = _is_positive(train[target])
-    figure, grid = plotting.subplot_grid(len(available_columns), N_COLUMNS, 1.75, 0.35)
+    figure, grid = plotting.subplot_grid(len(names), N_COLUMNS, 1.75, 0.35)
     table = []
-    for ax, name in zip(grid.flat, available_columns, strict=False):
+    for ax, name in zip(grid.flat, names, strict=False):
         draw = _draw_histograms if _is_number(train[name]) else _draw_positive_rates
         table.append({"column": name, **draw(ax, train[name], positive)})
         ax.set_title(plotting.truncate(name, 26))
     data = pd.DataFrame(table)
     return Figure(
         figure,
-        alt=_alt_text(data, len(available_columns)),
+        alt=_alt_text(data, len(names)),
         data=data,
         caption=(
             "Orange: positive class; grey: negative class; the histograms have equal area. "
@@ -127,13 +109,13 @@ def feature_distributions(train: pd.DataFrame, columns: Sequence[str], target: s
     )
 
 
-@style.with_style
-def univariate_scores(frame: pd.DataFrame, metric: str, chance: float) -> Figure:
+@plotting.figure_of("Columns on their own", ["column", "strength"], optional=["direction"])
+def univariate_scores(data: pd.DataFrame, metric: str, chance: float) -> Figure:
     """Predictive power of each column alone.
 
     Parameters
     ----------
-    frame : pandas.DataFrame
+    data : pandas.DataFrame
         Columns ``column, strength, direction``: strength from chance to 1; direction "higher",
         "lower" or "", for the values that go with a higher target.
     metric : str
@@ -141,11 +123,6 @@ def univariate_scores(frame: pd.DataFrame, metric: str, chance: float) -> Figure
     chance : float
         Its value for a column without any predictive power.
     """
-    data = plotting.drawable_rows(
-        frame, ["column", "strength", "direction"], ["column", "strength"]
-    )
-    if data is None:
-        return empty_figure("Columns on their own")
     data = data.sort_values("strength", ascending=False, kind="stable").reset_index(drop=True)
     shown = data.head(plotting.MAX_ROWS)
     figure, ax = plotting.subplots(plotting.height_for_rows(len(shown)))
@@ -154,14 +131,8 @@ def univariate_scores(frame: pd.DataFrame, metric: str, chance: float) -> Figure
     texts = [
         f"{strength:.3f}{arrow_by_direction.get(direction, '')}" for strength, direction in pairs
     ]
-    plotting.draw_dots(
-        ax,
-        shown["column"],
-        shown["strength"],
-        low=[chance] * len(shown),
-        high=shown["strength"],
-        row_texts=texts,
-    )
+    shown = shown.assign(low=chance, high=shown["strength"])
+    plotting.draw_dots(ax, shown["column"], shown, "strength", row_texts=texts)
     plotting.draw_reference_line(ax, chance, f"chance {chance:g}")
     ax.set_xlim(*plotting.padded_limits(shown["strength"], [chance]))
     ax.set_xlabel(f"{metric} of the column alone")
@@ -175,27 +146,21 @@ def univariate_scores(frame: pd.DataFrame, metric: str, chance: float) -> Figure
     return Figure(
         figure,
         alt=f"{alt}; {n_weak} of {len(data)} columns are below {weak_limit:g}.",
-        data=frame,
         caption="Arrow: whether higher or lower values go with a higher target."
         if has_directions
         else "",
     )
 
 
-@style.with_style
-def mean_shifts(frame: pd.DataFrame) -> Figure:
+@plotting.figure_of("Columns over time", ["column", "period", "value"])
+def mean_shifts(data: pd.DataFrame) -> Figure:
     """Shift of each column's mean against the first period, in standard deviations.
 
     Parameters
     ----------
-    frame : pandas.DataFrame
+    data : pandas.DataFrame
         Columns ``column, period, value``.
     """
-    data = plotting.drawable_rows(
-        frame, ["column", "period", "value"], ["column", "period", "value"]
-    )
-    if data is None:
-        return empty_figure("Columns over time")
     shift_matrix = data.pivot_table(
         index="column", columns="period", values="value", aggfunc="first"
     )
@@ -214,10 +179,16 @@ def mean_shifts(frame: pd.DataFrame) -> Figure:
     return Figure(
         figure,
         alt=f"{alt}; {n_stable} of {len(max_shift)} columns stay within 0.1.",
-        data=frame,
         caption="Difference of means to the first period, in standard deviations; "
         "darker is larger.",
     )
+
+
+def drawable_columns(train: pd.DataFrame, columns: Sequence[str], target: str) -> list[str]:
+    """Return the columns that have values; none if there is no target to compare them with."""
+    if target not in train.columns:
+        return []
+    return [name for name in columns if name in train.columns and train[name].notna().any()]
 
 
 def bin_column(

@@ -45,9 +45,8 @@ def roc_and_precision_recall(
     )
     alt = (
         f"The area under the ROC curve is {roc_auc:.3f}; at a false positive rate of 10% the "
-        f"recall is {tpr_at_low_fpr:.0%}. "
-        f"At a recall of 50% the precision is {precision_at_half_recall:.1%}; chance: "
-        f"{base_rate:.1%}."
+        f"recall is {tpr_at_low_fpr:.0%}. At a recall of 50% the precision is "
+        f"{precision_at_half_recall:.1%}; chance: {base_rate:.1%}."
     )
     curves = {
         "ROC": roc_points[["fpr", "tpr", "low", "high"]],
@@ -101,9 +100,9 @@ def _draw_precision_recall(ax: Any, data: pd.DataFrame, base_rate: float) -> flo
     return precision_at_half_recall
 
 
-@style.with_style
+@plotting.figure_of("Calibration", ["predicted", "observed"], optional=["low", "high", "n"])
 def calibration(
-    bins: pd.DataFrame,
+    data: pd.DataFrame,
     axis_labels: tuple[str, str] = ("predicted probability", "observed share"),
     *,
     is_probability: bool = True,
@@ -112,18 +111,13 @@ def calibration(
 
     Parameters
     ----------
-    bins : pandas.DataFrame
+    data : pandas.DataFrame
         Columns ``predicted, observed, low, high, n``.
     axis_labels : pair of str
         Labels of the x and the y axis.
     is_probability : bool
         Whether both are probabilities, drawn from 0.
     """
-    data = plotting.drawable_rows(
-        bins, ["predicted", "observed", "low", "high", "n"], ["predicted", "observed"]
-    )
-    if data is None:
-        return empty_figure("Calibration")
     figure, ax = plotting.subplots(*SQUARE_SIZE)
     low, high = plotting.padded_limits(
         data["predicted"], data["observed"], data["low"].dropna(), data["high"].dropna()
@@ -133,14 +127,9 @@ def calibration(
     plotting.annotate_point(
         ax, (high, high), "exact", offset=(-4, 8), color=style.MUTED, ha="right"
     )
-    with_interval = data.dropna(subset=["low", "high"])
+    bars = data.dropna(subset=["low", "high"])
     ax.vlines(
-        with_interval["predicted"],
-        with_interval["low"],
-        with_interval["high"],
-        color=style.ACCENT,
-        alpha=0.45,
-        linewidth=2.2,
+        bars["predicted"], bars["low"], bars["high"], color=style.ACCENT, alpha=0.45, linewidth=2.2
     )
     ax.plot(data["predicted"], data["observed"], color=style.ACCENT, linewidth=1, alpha=0.6)
     ax.scatter(data["predicted"], data["observed"], s=38, color=style.ACCENT, zorder=3)
@@ -157,31 +146,24 @@ def calibration(
         f"is where {format_metric(worst_bin['predicted'])} is predicted "
         f"and {format_metric(worst_bin['observed'])} observed."
     )
-    return Figure(
-        figure, alt=alt, data=bins, caption="Each dot is a bin of predictions, with its 95% CI."
-    )
+    return Figure(figure, alt=alt, caption="Each dot is a bin of predictions, with its 95% CI.")
 
 
-@style.with_style
-def threshold_cost(frame: pd.DataFrame, threshold: float) -> Figure:
+@plotting.figure_of("Cost of each threshold", ["threshold", "cost"], optional=["no", "yes"])
+def threshold_cost(data: pd.DataFrame, threshold: float) -> Figure:
     """Expected cost by threshold, with the chosen threshold marked.
 
     Parameters
     ----------
-    frame : pandas.DataFrame
+    data : pandas.DataFrame
         Columns ``threshold, cost``, and ``no, yes``: the cost of predicting no, or yes, for all.
     threshold : float
         The chosen threshold.
     """
-    data = plotting.drawable_rows(frame, ["threshold", "cost", "no", "yes"], ["threshold", "cost"])
-    if data is None:
-        return empty_figure("Cost of each threshold")
     data = data.sort_values("threshold", kind="stable").reset_index(drop=True)
     figure, ax = plotting.subplots(3.1)
-    cost, best = (
-        float(np.interp(threshold, data["threshold"], data["cost"])),
-        data.loc[data["cost"].idxmin()],
-    )
+    cost = float(np.interp(threshold, data["threshold"], data["cost"]))
+    best = data.loc[data["cost"].idxmin()]
     ax.plot(data["threshold"], data["cost"], color=style.ACCENT)
     ax.scatter([threshold], [cost], s=48, color=style.ACCENT, zorder=3)
     plotting.draw_reference_line(
@@ -190,9 +172,8 @@ def threshold_cost(frame: pd.DataFrame, threshold: float) -> Figure:
     ax.set_ylim(*plotting.padded_limits(data["cost"]))
     ax.set(xlabel="threshold", ylabel="expected cost per row")
     alt = (
-        f"The chosen threshold {threshold:.3g} costs {cost:,.4g} per row; the minimum of "
-        "this curve is "
-        f"{best['cost']:,.4g}, at {best['threshold']:.3g}."
+        f"The chosen threshold {threshold:.3g} costs {cost:,.4g} per row; the minimum of this "
+        f"curve is {best['cost']:,.4g}, at {best['threshold']:.3g}."
     )
     constant_costs = (
         f"Predicting no for all costs {data['no'].iloc[0]:,.4g}, yes for all "
@@ -201,7 +182,6 @@ def threshold_cost(frame: pd.DataFrame, threshold: float) -> Figure:
     return Figure(
         figure,
         alt=f"{alt} {constant_costs}",
-        data=frame,
         caption=f"Out-of-fold predictions; lower is better. {constant_costs}",
     )
 
@@ -239,36 +219,27 @@ def confusion_matrix(matrix: pd.DataFrame) -> Figure:
     )
 
 
-@style.with_style
-def feature_importance(frame: pd.DataFrame, unit: str = "importance") -> Figure:
+@plotting.figure_of("Importance of the features", ["feature", "mean"], optional=["sd"])
+def feature_importance(data: pd.DataFrame, unit: str = "importance") -> Figure:
     """Permutation importance of the features.
 
     Parameters
     ----------
-    frame : pandas.DataFrame
+    data : pandas.DataFrame
         Columns ``feature, mean, sd``.
     unit : str
         Unit of the importance.
     """
-    data = plotting.drawable_rows(frame, ["feature", "mean", "sd"], ["feature", "mean"])
-    if data is None:
-        return empty_figure("Importance of the features")
     data = data.sort_values("mean", ascending=False, kind="stable").reset_index(drop=True)
     shown, spread = data.head(25), data["sd"].head(25).fillna(0)
     figure, ax = plotting.subplots(plotting.height_for_rows(len(shown)))
-    plotting.draw_dots(
-        ax,
-        shown["feature"],
-        shown["mean"],
-        low=shown["mean"] - spread,
-        high=shown["mean"] + spread,
-        row_texts=[
-            format_value(v, 4 if shown["mean"].max() < 0.1 else 3)
-            if abs(v) < 10
-            else format_metric(v)
-            for v in shown["mean"]
-        ],
-    )
+    shown = shown.assign(low=shown["mean"] - spread, high=shown["mean"] + spread)
+    decimals = 4 if shown["mean"].max() < 0.1 else 3
+    texts = [
+        format_value(value, decimals) if abs(value) < 10 else format_metric(value)
+        for value in shown["mean"]
+    ]
+    plotting.draw_dots(ax, shown["feature"], shown, "mean", row_texts=texts)
     ax.axvline(0, color=style.MUTED, linewidth=1)
     plotting.set_thousands_format(ax.xaxis)
     ax.set_xlabel(f"{unit}, ± 1 standard deviation")
@@ -283,13 +254,12 @@ def feature_importance(frame: pd.DataFrame, unit: str = "importance") -> Figure:
             f"{_format_importance(data.iloc[1]['mean'])}"
         )
     caption = f"The first {len(shown)} of {len(data)} features." if len(data) > len(shown) else ""
-    return Figure(figure, alt=f"{alt}.", data=frame, caption=caption)
+    return Figure(figure, alt=f"{alt}.", caption=caption)
 
 
 def _format_importance(value: float) -> str:
-    return (
-        f"{value:.3g}" if abs(value) < 10 else format_metric(value)
-    )  # small values keep significant digits, amounts get commas
+    # Small values keep significant digits, amounts get commas.
+    return f"{value:.3g}" if abs(value) < 10 else format_metric(value)
 
 
 @style.with_style
@@ -318,23 +288,14 @@ def metric_by_slice(frame: pd.DataFrame, overall: float, metric: str = "roc_auc"
         for bound in bounds
     ]
     texts = [format_metric(row[metric]) + _row_count(row["n"]) for _, row in shown.iterrows()]
-    plotting.draw_dots(
-        ax,
-        names,
-        shown[metric],
-        low=shown["low"],
-        high=shown["high"],
-        color=colours,
-        row_texts=texts,
-    )
+    plotting.draw_dots(ax, names, shown, metric, color=colours, row_texts=texts)
     plotting.draw_reference_line(ax, overall, f"all {format_metric(overall)}")
     plotting.set_thousands_format(ax.xaxis)
     ax.set_xlabel(f"{label}, with 95% CI")
     worst = data.loc[data[metric].idxmax() if lower_is_better else data[metric].idxmin()]
     alt = (
-        f"{label} is {'highest' if lower_is_better else 'lowest'}, "
-        f"{format_metric(worst[metric])}, where {worst['slice']} is "
-        f"{worst['value']}; on all rows it is {format_metric(overall)}."
+        f"{label} is {'highest' if lower_is_better else 'lowest'}, {format_metric(worst[metric])}, "
+        f"where {worst['slice']} is {worst['value']}; on all rows it is {format_metric(overall)}."
     )
     direction = "above" if lower_is_better else "below"
     caption = (

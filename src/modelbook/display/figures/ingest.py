@@ -5,23 +5,20 @@ from __future__ import annotations
 import pandas as pd
 
 from modelbook.display import plotting, style
-from modelbook.display.components import Figure, empty_figure
+from modelbook.display.components import Figure
 
 COLOR_BY_USE = {"train and holdout": style.ACCENT, "batch": style.FAINT}
 
 
-@style.with_style
-def rows_by_period(frame: pd.DataFrame) -> Figure:
+@plotting.figure_of("Rows of each period", ["rows"], optional=["period", "entities", "use"])
+def rows_by_period(data: pd.DataFrame) -> Figure:
     """Rows by period, and what they are used for.
 
     Parameters
     ----------
-    frame : pandas.DataFrame
+    data : pandas.DataFrame
         Columns ``period, rows, entities, use``; `use` is "train and holdout" or "batch".
     """
-    data = plotting.drawable_rows(frame, ["period", "rows", "entities", "use"], ["rows"])
-    if data is None:
-        return empty_figure("Rows of each period")
     figure, ax = plotting.subplots(3.0)
     colours = [COLOR_BY_USE.get(use, style.FAINT) for use in data["use"]]
     ax.bar(range(len(data)), data["rows"], color=colours, width=0.72)
@@ -37,9 +34,7 @@ def rows_by_period(frame: pd.DataFrame) -> Figure:
             ax.text(0.3 * position, 1.07, "■", transform=ax.transAxes, color=colour)
             ax.text(0.3 * position + 0.025, 1.07, use, transform=ax.transAxes, color=style.MUTED)
     ax.set_xlabel("period")
-    return Figure(
-        figure, alt=_alt_text(data), data=frame, caption="Rows of the table in each period."
-    )
+    return Figure(figure, alt=_alt_text(data), caption="Rows of the table in each period.")
 
 
 def _alt_text(data: pd.DataFrame) -> str:

@@ -24,8 +24,11 @@ def drift_scores(frame: pd.DataFrame) -> Figure:
     frame : pandas.DataFrame
         Columns ``batch, column, score, threshold, drifted, importance``.
     """
-    names = ["batch", "column", "score", "threshold", "drifted", "importance"]
-    data = plotting.drawable_rows(frame, names, ["batch", "column", "score", "threshold"])
+    data = plotting.drawable_rows(
+        frame,
+        ["batch", "column", "score", "threshold", "drifted", "importance"],
+        ["batch", "column", "score", "threshold"],
+    )
     if data is not None:
         data = data[data["threshold"] > 0]
     if data is None or data.empty:
@@ -77,25 +80,22 @@ def _drift_alt_text(data: pd.DataFrame, order: pd.DataFrame) -> str:
     count, name = int(order["drifted"].sum()), order.index[0]
     worst = data[data["column"] == name].sort_values(["drifted", "ratio"]).iloc[-1]
     return (
-        f"{count} of {len(order)} columns drifted in at least one batch; the strongest is "
-        f"{name} in batch {worst['batch']}, "
-        f"at {worst['ratio']:.2f} times its threshold."
+        f"{count} of {len(order)} columns drifted in at least one batch; the strongest is {name} "
+        f"in batch {worst['batch']}, at {worst['ratio']:.2f} times its threshold."
     )
 
 
-@style.with_style
-def metrics_by_batch(frame: pd.DataFrame) -> Figure:
+@plotting.figure_of(
+    "Performance", ["batch", "metric", "value"], optional=["low", "high", "reference"]
+)
+def metrics_by_batch(data: pd.DataFrame) -> Figure:
     """Each metric in each batch, against its reference value on the holdout.
 
     Parameters
     ----------
-    frame : pandas.DataFrame
+    data : pandas.DataFrame
         Columns ``batch, metric, value, low, high, reference``.
     """
-    names = ["batch", "metric", "value", "low", "high", "reference"]
-    data = plotting.drawable_rows(frame, names, ["batch", "metric", "value"])
-    if data is None:
-        return empty_figure("Performance")
     groups = list(data.groupby("metric", sort=False))
     sizes = [len(metric_rows) for _, metric_rows in groups]
     height = sum(plotting.height_for_rows(size, row_height=0.3, base_height=0.9) for size in sizes)
@@ -112,23 +112,17 @@ def metrics_by_batch(frame: pd.DataFrame) -> Figure:
         figure,
         alt=_performance_alt_text(data),
         summary=_summarize_performance(data),
-        data=frame,
         caption=("Orange: the 95% CI excludes the reference, the value on the holdout."),
     )
 
 
 def _draw_panel(ax: Any, metric: str, metric_rows: pd.DataFrame) -> None:
     low, high = metric_rows["low"], metric_rows["high"]
-    outside_interval = (metric_rows["reference"] < low) | (metric_rows["reference"] > high)
-    plotting.draw_dots(
-        ax,
-        [f"batch {batch}" for batch in metric_rows["batch"]],
-        metric_rows["value"],
-        low=low,
-        high=high,
-        color=[style.POSITIVE if is_away else style.CURRENT for is_away in outside_interval],
-        row_texts=[format_metric(value) for value in metric_rows["value"]],
-    )
+    is_outside = (metric_rows["reference"] < low) | (metric_rows["reference"] > high)
+    labels = [f"batch {batch}" for batch in metric_rows["batch"]]
+    colours = [style.POSITIVE if outside else style.CURRENT for outside in is_outside]
+    texts = [format_metric(value) for value in metric_rows["value"]]
+    plotting.draw_dots(ax, labels, metric_rows, "value", color=colours, row_texts=texts)
     reference = metric_rows["reference"].dropna()
     if len(reference):
         plotting.draw_reference_line(
@@ -174,22 +168,15 @@ def _summarize_performance(data: pd.DataFrame) -> str:
     )
 
 
-@style.with_style
-def metric_history(frame: pd.DataFrame) -> Figure:
+@plotting.figure_of("History", ["batch", "measure", "value"], optional=["low", "high", "reference"])
+def metric_history(data: pd.DataFrame) -> Figure:
     """Headline metric and drifted share of a version over its windows.
 
     Parameters
     ----------
-    frame : pandas.DataFrame
+    data : pandas.DataFrame
         Columns ``batch, measure, value, low, high, reference``, oldest window first.
     """
-    data = plotting.drawable_rows(
-        frame,
-        ["batch", "measure", "value", "low", "high", "reference"],
-        ["batch", "measure", "value"],
-    )
-    if data is None:
-        return empty_figure("History")
     positions = {batch: position for position, batch in enumerate(dict.fromkeys(data["batch"]))}
     rows_by_measure = {
         name: data[data["measure"].isin([name, f"expected_{name}"])]
@@ -225,10 +212,8 @@ def metric_history(frame: pd.DataFrame) -> Figure:
 
 
 def _draw_history(ax: Any, name: str, measure_rows: pd.DataFrame) -> None:
-    observed, expected = (
-        measure_rows[measure_rows["measure"] == name],
-        measure_rows[measure_rows["measure"] != name],
-    )
+    observed = measure_rows[measure_rows["measure"] == name]
+    expected = measure_rows[measure_rows["measure"] != name]
     ax.plot(observed["place"], observed["value"], color=style.CURRENT, marker="o", linewidth=1.4)
     ax.vlines(
         observed["place"],

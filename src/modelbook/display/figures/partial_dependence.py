@@ -7,30 +7,28 @@ from typing import Any
 import pandas as pd
 
 from modelbook.display import plotting, style
-from modelbook.display.components import Figure, empty_figure
+from modelbook.display.components import Figure
 from modelbook.formatting import natural_sort_key
 from modelbook.tasks.metric_format import format_metric
 
 N_COLUMNS = 2
-COLUMNS = ["feature", "kind", "value", "mean", "low", "high"]
 CAPTION = (
-    "Line or dot: mean prediction with the feature at this value in every row. Band: the "
-    "middle 80% of "
-    "the rows; it shows how much rows differ, not how certain the model is. Correlated "
-    "features are "
-    "varied one at a time, and effects are not causal."
+    "Line or dot: mean prediction with the feature at this value in every row. Band: the middle "
+    "80% of the rows; it shows how much rows differ, not how certain the model is. Correlated "
+    "features are varied one at a time, and effects are not causal."
 )
 MULTICLASS_CAPTION = (
     "Each line is a class: its mean probability with the feature at this value in every row. "
-    "Correlated "
-    "features are varied one at a time, and effects are not causal."
+    "Correlated features are varied one at a time, and effects are not causal."
 )
 COLORS = (style.ACCENT, style.POSITIVE, style.INK, style.MUTED)
 LINE_STYLES = ("-", "--", ":")
 
 
-@style.with_style
-def partial_dependence(frame: pd.DataFrame, *, is_probability: bool = True) -> Figure:
+@plotting.figure_of(
+    "Partial dependence", ["feature", "kind", "value", "mean"], optional=["low", "high"]
+)
+def partial_dependence(data: pd.DataFrame, *, is_probability: bool = True) -> Figure:
     """Partial dependence plots, one panel per feature, on a common y scale.
 
     Numeric features are drawn as a line with a band, categories as dots with bars. For multiclass
@@ -38,14 +36,11 @@ def partial_dependence(frame: pd.DataFrame, *, is_probability: bool = True) -> F
 
     Parameters
     ----------
-    frame : pandas.DataFrame
+    data : pandas.DataFrame
         Columns ``feature, kind, value, mean, low, high``, and ``class`` for multiclass models.
     is_probability : bool
         Whether the prediction is a probability.
     """
-    data = plotting.drawable_rows(frame, COLUMNS, ["feature", "kind", "value", "mean"])
-    if data is None:
-        return empty_figure("Partial dependence")
     panels = [(str(name), panel) for name, panel in data.groupby("feature", sort=False)]
     figure, axes = plotting.subplot_grid(len(panels), N_COLUMNS, 2.35, 0.3, sharey=True)
     is_multiclass = "class" in data and data["class"].nunique() > 1
@@ -63,11 +58,7 @@ def partial_dependence(frame: pd.DataFrame, *, is_probability: bool = True) -> F
         for described_panels in (panels, panels[:1])
     )
     return Figure(
-        figure,
-        alt=alt,
-        summary=summary,
-        data=frame,
-        caption=MULTICLASS_CAPTION if is_multiclass else CAPTION,
+        figure, alt=alt, summary=summary, caption=MULTICLASS_CAPTION if is_multiclass else CAPTION
     )
 
 

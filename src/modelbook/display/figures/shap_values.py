@@ -12,11 +12,8 @@ from modelbook.display.components import Figure, empty_figure
 from modelbook.tasks.metric_format import format_metric
 
 MAX_FEATURES, MAX_DOTS, MAX_CLASSES = 12, 90, 8  # limits that keep the figure readable
-STRIP_BINS, DOT_STEP, STRIP_HALF_HEIGHT = (
-    110,
-    0.11,
-    0.4,
-)  # bins across a strip; distance between dots and half the height of a strip, in rows
+# Bins across a strip; distance between dots and half the height of a strip, in rows.
+STRIP_BINS, DOT_STEP, STRIP_HALF_HEIGHT = (110, 0.11, 0.4)
 # Rank correlation of feature value and SHAP value from which a direction is reported.
 MIN_RANK_CORRELATION = 0.5
 HIGH, LOW = "high", "low"  # the upper and the lower third of a feature's values
@@ -86,13 +83,11 @@ def _direction(group: pd.DataFrame) -> str:
     if ranked_rows["level"].nunique() < 2 or ranked_rows["shap"].nunique() < 2:
         return ""
     rank_correlation = ranked_rows["level"].rank().corr(ranked_rows["shap"].rank())
-    return (
-        HIGH
-        if rank_correlation >= MIN_RANK_CORRELATION
-        else LOW
-        if rank_correlation <= -MIN_RANK_CORRELATION
-        else ""
-    )
+    if rank_correlation >= MIN_RANK_CORRELATION:
+        return HIGH
+    if rank_correlation <= -MIN_RANK_CORRELATION:
+        return LOW
+    return ""
 
 
 def _draw_strips(data: pd.DataFrame, table: pd.DataFrame, unit: str) -> Figure:
@@ -140,13 +135,10 @@ def _draw_strips(data: pd.DataFrame, table: pd.DataFrame, unit: str) -> Figure:
     ax.set_xlabel(f"SHAP value: contribution to {unit}")
     count = len(data) // len(table)
     caption = (
-        f"A dot is a holdout row, {min(MAX_DOTS, count)} of {count:,} drawn: right of the "
-        "line the feature raised the prediction, "
-        "left of it lowered it. Orange: high value of the feature (upper third); blue: low "
-        "value; grey: middle value, "
-        "category or missing. Right: mean absolute SHAP value; ↑: the category with the "
-        "highest SHAP values. "
-        f"{ADDITIVITY_NOTE}"
+        f"A dot is a holdout row, {min(MAX_DOTS, count)} of {count:,} drawn: right of the line the "
+        "feature raised the prediction, left of it lowered it. Orange: high value of the feature "
+        "(upper third); blue: low value; grey: middle value, category or missing. Right: mean "
+        f"absolute SHAP value; ↑: the category with the highest SHAP values. {ADDITIVITY_NOTE}"
     )
     return Figure(
         figure,
@@ -160,10 +152,8 @@ def _place_dots(points: pd.DataFrame, row: int, low: float, high: float) -> pd.D
     """Return the position and colour level of a feature's dots; similar values are stacked."""
     points = points.sort_values("level", na_position="first", kind="stable")
     bin_index = ((points["shap"] - low) / (high - low) * STRIP_BINS).astype(int)
-    rank_in_bin, bin_size = (
-        points.groupby(bin_index).cumcount(),
-        points.groupby(bin_index)["shap"].transform("size"),
-    )
+    rank_in_bin = points.groupby(bin_index).cumcount()
+    bin_size = points.groupby(bin_index)["shap"].transform("size")
     y = row + (rank_in_bin - (bin_size - 1) / 2) * np.minimum(
         DOT_STEP, 2 * STRIP_HALF_HEIGHT / bin_size
     )
@@ -209,9 +199,8 @@ def _draw_class_heatmap(data: pd.DataFrame, table: pd.DataFrame, unit: str) -> F
     ax.xaxis.tick_top()
     count = len(data) // len(table)
     caption = (
-        f"Mean absolute SHAP value of {count:,} holdout rows, as a contribution to {unit}. "
-        "↑: higher feature values "
-        f"raise it for the class, ↓: lower it. {ADDITIVITY_NOTE}"
+        f"Mean absolute SHAP value of {count:,} holdout rows, as a contribution to {unit}. ↑: "
+        f"higher feature values raise it for the class, ↓: lower it. {ADDITIVITY_NOTE}"
     )
     return Figure(
         figure, alt=_alt_text(table, unit), data=table, caption=_note_feature_limit(table, caption)
@@ -246,8 +235,6 @@ def _alt_text(table: pd.DataFrame, unit: str) -> str:
 
 def _note_feature_limit(table: pd.DataFrame, caption: str) -> str:
     columns = table["feature"].nunique()
-    return (
-        f"The first {MAX_FEATURES} of {columns} columns. {caption}"
-        if columns > MAX_FEATURES
-        else caption
-    )
+    if columns > MAX_FEATURES:
+        return f"The first {MAX_FEATURES} of {columns} columns. {caption}"
+    return caption

@@ -33,10 +33,8 @@ ENV_VALUES = {
 ENV_VALUES["non_inferiority_margin"] = (
     0.05  # about 340 shared rows cannot show non-inferiority at the usual margin of 0.01
 )
-ENVIRONMENT = {
-    "MODELBOOK_LEARNING_BUDGET": "0",
-    "MODELBOOK_INTERACTIVE_ROWS": "0",
-}  # switch off what takes long and no step needs
+# Switch off what takes long and no step needs.
+ENVIRONMENT = {"MODELBOOK_LEARNING_BUDGET": "0", "MODELBOOK_INTERACTIVE_ROWS": "0"}
 SERVING_SETTINGS = {
     "traffic": {"mode": "split", "challenger_share": 0.5, "min_users": 200, "min_hours": 0}
 }

@@ -60,14 +60,10 @@ def request_predictions(
 def post_outcomes(address: str, responses: Responses, outcomes: Sequence[Any]) -> int:
     """Post the outcomes of the predictions; return how many were recorded."""
     pairs = zip(responses.predictions, outcomes, strict=True)
-    records, recorded = (
-        [
-            {"id": prediction["id"], "outcome": outcome}
-            for prediction, outcome in pairs
-            if prediction
-        ],
-        0,
-    )
+    records = [
+        {"id": prediction["id"], "outcome": outcome} for prediction, outcome in pairs if prediction
+    ]
+    recorded = 0
     with httpx.Client(base_url=address, timeout=REQUEST_TIMEOUT) as client:
         for start in range(0, len(records), OUTCOMES_PER_REQUEST):
             response = client.post(

@@ -14,11 +14,8 @@ HEADER = """\
 """
 STAGE_PLACEHOLDER = "{{inputs.parameters.stage}}"
 EXECUTOR_ACCOUNT = "modelbook-argo"  # deploy/argo/executor.yaml
-WORKFLOW_POD_FIELDS = (
-    "automountServiceAccountToken",
-    "securityContext",
-    "volumes",
-)  # pod fields that a Workflow sets once for all pods
+# Pod fields that a Workflow sets once for all pods.
+WORKFLOW_POD_FIELDS = ("automountServiceAccountToken", "securityContext", "volumes")
 
 
 def render_workflow(graph: stage_graph.StageGraph, image: str) -> str:

@@ -5,35 +5,29 @@ from __future__ import annotations
 import pandas as pd
 
 from modelbook.display import plotting, style
-from modelbook.display.components import DisplayGroup, Figure, empty_figure
+from modelbook.display.components import DisplayGroup, Figure
 from modelbook.display.figures import finalize
 
 N_COLUMNS = 3
 
 
-@style.with_style
-def out_of_fold_results(table: pd.DataFrame, threshold: None) -> Figure:
+@plotting.figure_of("Out-of-fold predictions", ["class", "answered", "there"])
+def out_of_fold_results(data: pd.DataFrame, threshold: None) -> Figure:
     """Predicted against actual share of each class, out of fold.
 
     Parameters
     ----------
-    table : pandas.DataFrame
+    data : pandas.DataFrame
         Columns ``class, answered, there``.
     """
-    data = plotting.drawable_rows(
-        table, ["class", "answered", "there"], ["class", "answered", "there"]
-    )
-    if data is None:
-        return empty_figure("Out-of-fold predictions")
     figure, ax = plotting.subplots(plotting.height_for_rows(len(data), row_height=0.36))
     texts = [f"{row['answered']:.0%} vs {row['there']:.0%}" for _, row in data.iterrows()]
     ax.scatter(data["there"], range(len(data)), s=42, color=style.REFERENCE, marker="D", zorder=3)
     plotting.draw_dots(
         ax,
         data["class"],
-        data["answered"],
-        low=data["answered"],
-        high=data["there"],
+        data.assign(low=data["answered"], high=data["there"]),
+        "answered",
         row_texts=texts,
     )
     ax.set_xlim(0, None)
@@ -42,18 +36,15 @@ def out_of_fold_results(table: pd.DataFrame, threshold: None) -> Figure:
     worst_index = (data["answered"] - data["there"]).abs().idxmax()
     worst_class = data.loc[worst_index]
     alt = (
-        f"Class {worst_class['class']} is predicted for {worst_class['answered']:.0%} of the "
-        "train rows and is the actual class of "
+        f"Class {worst_class['class']} is predicted for {worst_class['answered']:.0%} of the train "
+        f"rows and is the actual class of {worst_class['there']:.0%}, the largest difference of "
+        "all classes."
     )
-    alt += f"{worst_class['there']:.0%}, "
     caption = (
-        "Dot: predicted share of the class, out of fold; diamond: actual share. The most "
-        "probable class is "
-        "predicted: there is no threshold, and costs are not used."
+        "Dot: predicted share of the class, out of fold; diamond: actual share. The most probable "
+        "class is predicted: there is no threshold, and costs are not used."
     )
-    return Figure(
-        figure, alt=f"{alt}the largest difference of all classes.", data=table, caption=caption
-    )
+    return Figure(figure, alt=alt, caption=caption)
 
 
 def diagnostic_plots(
@@ -66,22 +57,17 @@ def diagnostic_plots(
     return DisplayGroup(roc_curves(frames[0], metrics), class_metrics(frames[1], metrics))
 
 
-@style.with_style
-def roc_curves(curves: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
+@plotting.figure_of("ROC curves", ["class", "fpr", "tpr"], optional=["area", "low", "high"])
+def roc_curves(data: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
     """One-vs-rest ROC curves with bootstrap bands, as small multiples.
 
     Parameters
     ----------
-    curves : pandas.DataFrame
+    data : pandas.DataFrame
         Columns ``class, area, fpr, tpr, low, high``.
     metrics : pandas.DataFrame
         The metrics.
     """
-    data = plotting.drawable_rows(
-        curves, ["class", "area", "fpr", "tpr", "low", "high"], ["class", "fpr", "tpr"]
-    )
-    if data is None:
-        return empty_figure("ROC curves")
     class_groups = list(data.groupby("class", sort=False))
     figure, grid = plotting.subplot_grid(
         len(class_groups), N_COLUMNS, 2.5, 0.2, sharex=True, sharey=True
@@ -107,35 +93,26 @@ def roc_curves(curves: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
     areas = data.groupby("class", sort=False)["area"].first().sort_values(kind="stable")
     alt = (
         f"One against the rest, class {areas.index[-1]} is separated best, with an area of "
-        f"{areas.iloc[-1]:.3f}, and class "
+        f"{areas.iloc[-1]:.3f}, and class {areas.index[0]} least, with {areas.iloc[0]:.3f}."
     )
-    alt += f"{areas.index[0]} least, with {areas.iloc[0]:.3f}."
     return Figure(
-        figure,
-        alt=alt,
-        data=curves,
-        caption="One class against the rest; band: 95% bootstrap interval.",
+        figure, alt=alt, caption="One class against the rest; band: 95% bootstrap interval."
     )
 
 
-@style.with_style
-def class_metrics(frame: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
+@plotting.figure_of(
+    "Metrics of each class", ["class", "metric", "value"], optional=["low", "high", "rows"]
+)
+def class_metrics(data: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
     """Recall, precision and F1 by class.
 
     Parameters
     ----------
-    frame : pandas.DataFrame
+    data : pandas.DataFrame
         Columns ``class, metric, value, low, high, rows``.
     """
-    data = plotting.drawable_rows(
-        frame, ["class", "metric", "value", "low", "high", "rows"], ["class", "metric", "value"]
-    )
-    if data is None:
-        return empty_figure("Metrics of each class")
-    metric_groups, classes = (
-        list(data.groupby("metric", sort=False)),
-        data.drop_duplicates("class").set_index("class")["rows"],
-    )
+    metric_groups = list(data.groupby("metric", sort=False))
+    classes = data.drop_duplicates("class").set_index("class")["rows"]
     labels = [f"{name} ({rows:,.0f})" for name, rows in classes.items()]
     figure, axes = plotting.subplots(
         plotting.height_for_rows(len(classes), row_height=0.34, base_height=1.0),
@@ -145,12 +122,9 @@ def class_metrics(frame: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
     for position, (ax, (name, metric_rows)) in enumerate(
         zip(axes.flat, metric_groups, strict=True)
     ):
-        aligned_rows = metric_rows.set_index("class").reindex(
-            classes.index
-        )  # an empty row if the class lacks it
-        plotting.draw_dots(
-            ax, labels, aligned_rows["value"], low=aligned_rows["low"], high=aligned_rows["high"]
-        )
+        # An empty row if the class lacks the metric.
+        aligned_rows = metric_rows.set_index("class").reindex(classes.index)
+        plotting.draw_dots(ax, labels, aligned_rows, "value")
         ax.set_xlim(-0.02, 1.02)
         ax.set_title("F1" if name == "f1" else str(name))
         if position:
@@ -161,12 +135,11 @@ def class_metrics(frame: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
         f"{recall.idxmin()} ({recall.min():.0%})."
     )
     caption = (
-        "Left: class and holdout rows. Recall: share of the class that is found; precision: "
-        "share of "
-        "predictions of the class that are correct; F1: their harmonic mean. A class that is never "
-        "predicted has no precision."
+        "Left: class and holdout rows. Recall: share of the class that is found; precision: share "
+        "of predictions of the class that are correct; F1: their harmonic mean. A class that is "
+        "never predicted has no precision."
     )
-    return Figure(figure, alt=alt, data=frame, caption=caption)
+    return Figure(figure, alt=alt, caption=caption)
 
 
 def calibration(bins: pd.DataFrame) -> Figure:

@@ -6,25 +6,22 @@ import numpy as np
 import pandas as pd
 
 from modelbook.display import plotting, style
-from modelbook.display.components import DisplayGroup, Figure, empty_figure
+from modelbook.display.components import DisplayGroup, Figure
 from modelbook.display.figures import finalize
 from modelbook.tasks.metric_format import format_metric
 
 SCATTER_SIZE = (4.6, 5.6)  # height, width
 
 
-@style.with_style
-def out_of_fold_results(table: pd.DataFrame, threshold: None) -> Figure:
+@plotting.figure_of("Errors out of fold", ["share", "within"])
+def out_of_fold_results(data: pd.DataFrame, threshold: None) -> Figure:
     """Quantiles of the absolute error of out-of-fold predictions.
 
     Parameters
     ----------
-    table : pandas.DataFrame
+    data : pandas.DataFrame
         Columns ``share, within``.
     """
-    data = plotting.drawable_rows(table, ["share", "within"], ["share", "within"])
-    if data is None:
-        return empty_figure("Errors out of fold")
     figure, ax = plotting.subplots(3.1)
     ax.plot(data["share"], data["within"], color=style.ACCENT)
     median_error, p90_error = (
@@ -42,14 +39,12 @@ def out_of_fold_results(table: pd.DataFrame, threshold: None) -> Figure:
         ylabel="absolute error at most",
         ylim=(0, None),
     )
-    alt = "Out of fold, the absolute error is at most this for half of the train rows: "
-    caption = "Regression has no threshold to choose, and costs are not used."
-    return Figure(
-        figure,
-        alt=f"{alt}{format_metric(median_error)}; for nine in ten: {format_metric(p90_error)}.",
-        data=table,
-        caption=caption,
+    alt = (
+        "Out of fold, the absolute error is at most this for half of the train rows: "
+        f"{format_metric(median_error)}; for nine in ten: {format_metric(p90_error)}."
     )
+    caption = "Regression has no threshold to choose, and costs are not used."
+    return Figure(figure, alt=alt, caption=caption)
 
 
 def diagnostic_plots(
@@ -61,20 +56,17 @@ def diagnostic_plots(
     )
 
 
-@style.with_style
-def predicted_vs_actual(rows: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
+@plotting.figure_of("Predicted against actual", ["predicted", "actual"])
+def predicted_vs_actual(data: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
     """Scatter plot of predicted against actual values.
 
     Parameters
     ----------
-    rows : pandas.DataFrame
+    data : pandas.DataFrame
         Columns ``predicted, actual``: a sample of the holdout.
     metrics : pandas.DataFrame
         The metrics.
     """
-    data = plotting.drawable_rows(rows, ["predicted", "actual"], ["predicted", "actual"])
-    if data is None:
-        return empty_figure("Predicted against actual")
     figure, ax = plotting.subplots(*SCATTER_SIZE)
     low, high = plotting.padded_limits(data["predicted"], data["actual"], margin=0.04)
     ax.plot([low, high], [low, high], color=style.BASELINE, linestyle="--", linewidth=1)
@@ -89,34 +81,26 @@ def predicted_vs_actual(rows: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
     errors = (data["predicted"] - data["actual"]).abs()
     alt = (
         f"{len(data):,} rows, predicted against actual: R² is {r2:.2f} on all rows, and half of "
-        "the rows shown are "
+        f"the rows shown are within {format_metric(errors.median())} of the line."
     )
     caption = (
         f"{len(data):,} holdout rows{', drawn at random' if len(data) >= 400 else ''}; on the "
         "line the prediction is exact."
     )
-    return Figure(
-        figure,
-        alt=f"{alt}within {format_metric(errors.median())} of the line.",
-        data=rows,
-        caption=caption,
-    )
+    return Figure(figure, alt=alt, caption=caption)
 
 
-@style.with_style
-def residuals_by_prediction(deciles: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
+@plotting.figure_of(
+    "Errors by prediction", ["predicted", "median"], optional=["q05", "q25", "q75", "q95"]
+)
+def residuals_by_prediction(data: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
     """Quantiles of the residuals by decile of the prediction.
 
     Parameters
     ----------
-    deciles : pandas.DataFrame
+    data : pandas.DataFrame
         Columns ``predicted, median, q05, q25, q75, q95, rows``: of actual minus predicted.
     """
-    data = plotting.drawable_rows(
-        deciles, ["predicted", "median", "q05", "q25", "q75", "q95"], ["predicted", "median"]
-    )
-    if data is None:
-        return empty_figure("Errors by prediction")
     figure, ax = plotting.subplots(3.4)
     ax.axhline(0, color=style.BASELINE, linestyle="--", linewidth=1)
     ax.vlines(data["predicted"], data["q05"], data["q95"], color=style.FAINT, linewidth=1.6)
@@ -129,14 +113,13 @@ def residuals_by_prediction(deciles: pd.DataFrame, metrics: pd.DataFrame) -> Fig
     plotting.set_thousands_format(ax.yaxis)
     widest = data.loc[(data["q95"] - data["q05"]).idxmax()]
     alt = (
-        f"Errors spread most where about {format_metric(widest['predicted'])} is predicted: "
-        "nine in ten lie between "
-        f"{format_metric(widest['q05'])} and {format_metric(widest['q95'])}."
+        f"Errors spread most where about {format_metric(widest['predicted'])} is predicted: nine "
+        f"in ten lie between {format_metric(widest['q05'])} and {format_metric(widest['q95'])}."
     )
     caption = (
         "Dot: median error; bar: middle 50%; line: middle 90%. Above 0 the prediction was too low."
     )
-    return Figure(figure, alt=alt, data=deciles, caption=caption)
+    return Figure(figure, alt=alt, caption=caption)
 
 
 def calibration(bins: pd.DataFrame) -> Figure:
@@ -144,18 +127,15 @@ def calibration(bins: pd.DataFrame) -> Figure:
     return finalize.calibration(bins, ("mean predicted", "mean actual"), is_probability=False)
 
 
-@style.with_style
-def prediction_errors(table: pd.DataFrame) -> Figure:
+@plotting.figure_of("Errors", ["low", "high", "rows"])
+def prediction_errors(data: pd.DataFrame) -> Figure:
     """Histogram of the errors, actual minus predicted.
 
     Parameters
     ----------
-    table : pandas.DataFrame
+    data : pandas.DataFrame
         Columns ``low, high, rows`` of each bin.
     """
-    data = plotting.drawable_rows(table, ["low", "high", "rows"], ["low", "high", "rows"])
-    if data is None:
-        return empty_figure("Errors")
     figure, ax = plotting.subplots(2.9)
     edges = [*data["low"], data["high"].iloc[-1]]
     ax.stairs(data["rows"], edges, color=style.ACCENT, linewidth=1.4)
@@ -168,11 +148,10 @@ def prediction_errors(table: pd.DataFrame) -> Figure:
     alt = (
         f"Most errors lie between {format_metric(modal_bin['low'])} and "
         f"{format_metric(modal_bin['high'])}; about {share_too_high:.0%} of the predictions were "
+        "too high by more than the middle bin."
     )
     caption = (
         "Right of the line the prediction was too low, left of it too high; the outer bins "
         "include all larger errors."
     )
-    return Figure(
-        figure, alt=f"{alt}too high by more than the middle bin.", data=table, caption=caption
-    )
+    return Figure(figure, alt=alt, caption=caption)

@@ -17,20 +17,17 @@ N_COLUMNS = 3
 BINS = 5
 
 
-@style.with_style
-def target_by_period(frame: pd.DataFrame, target: str) -> Figure:
+@plotting.figure_of(
+    "Shares of the classes", ["class", "rate"], optional=["period", "rows", "low", "high"]
+)
+def target_by_period(data: pd.DataFrame, target: str) -> Figure:
     """Share of each class by period, with intervals.
 
     Parameters
     ----------
-    frame : pandas.DataFrame
+    data : pandas.DataFrame
         Columns ``class, period, rows, rate, low, high``.
     """
-    data = plotting.drawable_rows(
-        frame, ["class", "period", "rows", "rate", "low", "high"], ["class", "rate"]
-    )
-    if data is None:
-        return empty_figure("Shares of the classes")
     has_periods = data["period"].nunique() > 1
     names = [
         f"{row['class']}, {explore.period_label(row['period'])}" if has_periods else row["class"]
@@ -40,15 +37,7 @@ def target_by_period(frame: pd.DataFrame, target: str) -> Figure:
     texts = [
         f"{rate:.1%}  of {rows:,.0f}" for rate, rows in zip(data["rate"], data["rows"], strict=True)
     ]
-    plotting.draw_dots(
-        ax,
-        names,
-        data["rate"],
-        low=data["low"],
-        high=data["high"],
-        color=style.POSITIVE,
-        row_texts=texts,
-    )
+    plotting.draw_dots(ax, names, data, "rate", color=style.POSITIVE, row_texts=texts)
     ax.set_xlim(0, None)
     plotting.set_percent_format(ax)
     ax.set_xlabel(f"share of each class of {target}, with 95% CI")
@@ -58,28 +47,21 @@ def target_by_period(frame: pd.DataFrame, target: str) -> Figure:
         f"is {shares.index[0]}, "
     )
     return Figure(
-        figure,
-        alt=f"{alt}with {shares.iloc[0]:.1%}.",
-        data=frame,
-        caption="Right: share, and number of rows.",
+        figure, alt=f"{alt}with {shares.iloc[0]:.1%}.", caption="Right: share, and number of rows."
     )
 
 
 @style.with_style
 def feature_distributions(train: pd.DataFrame, columns: Sequence[str], target: str) -> Figure:
     """Class shares by feature: by quintile of a number, or by category."""
-    available_columns = [
-        name for name in columns if name in train.columns and train[name].notna().any()
-    ]
-    if not available_columns or target not in train.columns or train.empty:
+    names = explore.drawable_columns(train, columns, target)
+    if not names:
         return empty_figure("The classes by column")
     classes = sorted(train[target].unique(), key=natural_sort_key)
-    mixes = {name: _class_shares(train, name, target, classes) for name in available_columns}
+    mixes = {name: _class_shares(train, name, target, classes) for name in names}
     n_grid_columns = 2 if len(classes) > 4 else N_COLUMNS
     max_rows = max(len(mix) for mix in mixes.values())
-    figure, grid = plotting.subplot_grid(
-        len(available_columns), n_grid_columns, 0.27 * max_rows + 0.75, 0.2
-    )
+    figure, grid = plotting.subplot_grid(len(names), n_grid_columns, 0.27 * max_rows + 0.75, 0.2)
     for ax, (name, mix) in zip(grid.flat, mixes.items(), strict=False):
         plotting.draw_heatmap(
             ax, mix.to_numpy(), [[f"{share:.0%}" for share in row] for row in mix.to_numpy()]
@@ -94,7 +76,7 @@ def feature_distributions(train: pd.DataFrame, columns: Sequence[str], target: s
     share_ranges = {name: (mix.max() - mix.min()).max() for name, mix in mixes.items()}
     top_column = max(share_ranges, key=lambda name: share_ranges[name])
     alt = (
-        f"The shares of {len(classes)} classes by {len(available_columns)} columns differ most "
+        f"The shares of {len(classes)} classes by {len(names)} columns differ most "
         f"by {top_column}: a class's share changes by "
     )
     caption = (

@@ -16,82 +16,56 @@ from modelbook.tasks.metric_format import format_metric
 BINS = 10
 
 
-@style.with_style
-def target_by_period(frame: pd.DataFrame, target: str) -> Figure:
+@plotting.figure_of("The target", ["mean", "median"], optional=["period"])
+def target_by_period(data: pd.DataFrame, target: str) -> Figure:
     """Distribution of the target by period.
 
     Parameters
     ----------
-    frame : pandas.DataFrame
+    data : pandas.DataFrame
         Columns ``period, rows, mean, low, high, q05, q25, median, q75, q95``.
     """
-    data = plotting.drawable_rows(frame, ["period", "mean", "median"], ["mean", "median"])
-    if data is None:
-        return empty_figure("The target")
     figure, ax = plotting.subplots(
         plotting.height_for_rows(len(data), row_height=0.42, base_height=1.0)
     )
-    for position, row in data.iterrows():
-        ax.plot([row["q05"], row["q95"]], [position, position], color=style.FAINT, linewidth=1.6)
-        ax.plot(
-            [row["q25"], row["q75"]],
-            [position, position],
-            color=style.ACCENT,
-            linewidth=7,
-            alpha=0.45,
-        )
-        plotting.annotate_row(
-            ax, float(position), f"{format_metric(row['mean'])}  of {row['rows']:,.0f}"
-        )
-    ax.scatter(
-        data["median"], data.index, s=46, color=style.ACCENT, zorder=3, edgecolors=style.PAPER
+    lines: dict[str, Any] = {"y": data.index, "capstyle": "round"}
+    ax.hlines(xmin=data["q05"], xmax=data["q95"], color=style.FAINT, linewidth=1.6, **lines)
+    ax.hlines(
+        xmin=data["q25"], xmax=data["q75"], color=style.ACCENT, linewidth=7, alpha=0.45, **lines
     )
-    ax.scatter(
-        data["mean"],
-        data.index,
-        s=46,
-        color=style.POSITIVE,
-        marker="D",
-        zorder=3,
-        edgecolors=style.PAPER,
-    )
+    dots: dict[str, Any] = {"y": data.index, "s": 46, "zorder": 3, "edgecolors": style.PAPER}
+    ax.scatter(data["median"], color=style.ACCENT, **dots)
+    ax.scatter(data["mean"], color=style.POSITIVE, marker="D", **dots)
+    for position, (mean, rows) in enumerate(zip(data["mean"], data["rows"], strict=True)):
+        plotting.annotate_row(ax, position, f"{format_metric(mean)}  of {rows:,.0f}")
     plotting.label_rows(ax, [explore.period_label(name) for name in data["period"]])
     plotting.set_thousands_format(ax.xaxis)
     ax.set_xlabel(target)
-    first_period = data.iloc[0]
+    first = data.iloc[0]
+    lowest, highest = format_metric(data["mean"].min()), format_metric(data["mean"].max())
+    range_text = f"; the means of the periods go from {lowest} to {highest}"
     alt = (
-        f"In {explore.period_label(first_period['period'])}, {target} has the mean "
-        f"{format_metric(first_period['mean'])} and the median "
+        f"In {explore.period_label(first['period'])}, {target} has the mean "
+        f"{format_metric(first['mean'])} and the median {format_metric(first['median'])}; nine in "
+        f"ten rows lie between {format_metric(first['q05'])} and {format_metric(first['q95'])}"
+        f"{range_text if len(data) > 1 else ''}."
     )
-    alt += (
-        f"{format_metric(first_period['median'])}; nine in ten rows lie between "
-        f"{format_metric(first_period['q05'])} and {format_metric(first_period['q95'])}"
-    )
-    if len(data) > 1:
-        alt += (
-            f"; the means of the periods go from {format_metric(data['mean'].min())} to "
-            f"{format_metric(data['mean'].max())}"
-        )
     caption = (
         "Dot: median; diamond: mean, also at the right, with the number of rows. Bar: middle "
         "50%; line: middle 90%."
     )
-    return Figure(figure, alt=f"{alt}.", data=frame, caption=caption)
+    return Figure(figure, alt=alt, caption=caption)
 
 
 @style.with_style
 def feature_distributions(train: pd.DataFrame, columns: Sequence[str], target: str) -> Figure:
     """Median and interquartile range of the target by decile, or category, of each column."""
-    available_columns = [
-        name for name in columns if name in train.columns and train[name].notna().any()
-    ]
-    if not available_columns or target not in train.columns or train.empty:
+    names = explore.drawable_columns(train, columns, target)
+    if not names:
         return empty_figure("The target by column")
-    figure, grid = plotting.subplot_grid(
-        len(available_columns), explore.N_COLUMNS, 1.9, 0.35, sharey=True
-    )
+    figure, grid = plotting.subplot_grid(len(names), explore.N_COLUMNS, 1.9, 0.35, sharey=True)
     table = []
-    for ax, name in zip(grid.flat, available_columns, strict=False):
+    for ax, name in zip(grid.flat, names, strict=False):
         groups, is_numeric = explore.bin_column(train[name], BINS)
         spread = train[target].groupby(groups, sort=False).quantile([0.25, 0.5, 0.75]).unstack()
         spread = spread.assign(rows=groups.value_counts())
@@ -117,13 +91,10 @@ def feature_distributions(train: pd.DataFrame, columns: Sequence[str], target: s
     data = pd.DataFrame(table)
     median_ranges = data.groupby("column")["median"].agg(["min", "max"])
     top_column = (median_ranges["max"] - median_ranges["min"]).idxmax()
+    low, high = (format_metric(median_ranges[end][top_column]) for end in ("min", "max"))
     alt = (
-        f"The median of {target} by {len(available_columns)} columns varies most with "
-        f"{top_column}: from "
-    )
-    alt += (
-        f"{format_metric(median_ranges['min'][top_column])} to "
-        f"{format_metric(median_ranges['max'][top_column])}."
+        f"The median of {target} by {len(names)} columns varies most with {top_column}: from {low} "
+        f"to {high}."
     )
     caption = (
         "Dots: median of the target; bars: its middle 50%. Numeric columns are binned by decile, "
