@@ -28,7 +28,7 @@ CLAIM = re.compile(
 # What makes a sentence a rule or an instruction instead of a report.
 RULE = re.compile(
     r"\b(if|where|when|whether|once|until|unless|without|only|may|can|must|could|would|which|how"
-    r"|does|should|what|is decided|leads? to|or|after)\b|\?",
+    r"|does|should|what|is decided|leads? to|or|after|(an?|any) \w+ that)\b|\?",
     re.IGNORECASE,
 )
 
