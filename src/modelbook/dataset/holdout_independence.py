@@ -206,11 +206,11 @@ def _try_grouping(
     outcome = contract.encode_target(rows).to_numpy()
     declared = groups[is_sampled].reset_index(drop=True)
     joined = _join_groups(declared, values.reset_index(drop=True))
-    scores = [
+    together, apart = (
         _predict_out_of_fold(matrix, outcome, assign_folds(grouping, None, N_FOLDS), contract, seed)
         for grouping in (declared, joined)
-    ]
-    return _compare_quality(*scores, outcome, joined.to_numpy(), contract, seed)
+    )
+    return _compare_quality(together, apart, outcome, joined.to_numpy(), contract, seed)
 
 
 def _try_neighbours(
@@ -365,7 +365,8 @@ def _standardize(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Features as comparable numbers: ranks for numbers, target-free codes for categories."""
     train_features, other_features = map(contract.select_features, (train, other))
-    train_columns, other_columns = [], []
+    train_columns: list[np.ndarray] = []
+    other_columns: list[np.ndarray] = []
     for name in contract.feature_names:
         reference, values = train_features[name], other_features[name]
         if name in contract.categorical_features:
@@ -382,7 +383,6 @@ def _standardize(
         for columns, series in ((train_columns, reference), (other_columns, values)):
             numbers = series.astype(float).to_numpy()
             columns.append(np.where(np.isnan(numbers), gap, numbers - centre) / spread)
-    return tuple(
-        np.column_stack(columns) if columns else np.zeros((len(rows), 1))
-        for columns, rows in ((train_columns, train), (other_columns, other))
-    )
+    if not train_columns:
+        return np.zeros((len(train), 1)), np.zeros((len(other), 1))
+    return np.column_stack(train_columns), np.column_stack(other_columns)

@@ -30,7 +30,7 @@ def find_suspicions(
     importance : DataFrame
         From ``measure_importance``, the most important feature first.
     """
-    contract, threshold = task.contract, Explore().leak_auc
+    contract, threshold = task.contract, Explore.model_fields["leak_auc"].default
     associations = profiling.measure_associations(train, contract)
     features = [
         *profiling.find_suspected_leaks(associations, threshold, contract),

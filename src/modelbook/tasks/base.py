@@ -115,9 +115,9 @@ class Task(ABC):
 
     def _check_family(self, family: str) -> None:
         available_families = config.FAMILIES[self.experiment_type]
-        known_names = dict(available_families)
+        known_names: set[str] = {*available_families}
         if config.CLASS_NAME.fullmatch(family):
-            known_names |= estimator_classes(self.experiment_type)
+            known_names |= {*estimator_classes(self.experiment_type)}
         if family not in known_names:
             raise ParameterError(
                 (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -451,7 +451,11 @@ class Experiment:
 
     def evaluate_fold(self, metric: str, scores: np.ndarray, test_index: np.ndarray) -> float:
         """A metric of scores for the rows at these positions."""
-        return {**self.task.metric_functions(), **self._metrics}[metric](
+        functions: dict[str, Callable[..., float]] = {
+            **self.task.metric_functions(),
+            **self._metrics,
+        }
+        return functions[metric](
             self.outcome.iloc[test_index].to_numpy(), scores, np.ones(len(test_index))
         )
 
