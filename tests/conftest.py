@@ -7,6 +7,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 from filelock import FileLock
 from tiny import Tiny, bundled_small
 
+from modelbook.build.kernel_forking import share_template
 from modelbook.contract import Contract
 
 pytest_plugins = "order"
@@ -137,6 +139,14 @@ def browser() -> Iterator[Any]:
         )
         yield browser
         browser.close()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let all builds of a run, of whichever worker, fork their kernels from one template."""
+    if not hasattr(config, "workerinput"):
+        templates = ExitStack()
+        templates.enter_context(share_template())
+        config.add_cleanup(templates.close)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

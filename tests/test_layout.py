@@ -27,7 +27,7 @@ ROOMS = {
     "faststream": {"stream"}, "redis": {"stream"},
     "onnxruntime": {"scoring"}, "skl2onnx": {"scoring"}, "shap": {"evaluation"},
     "fastapi": {"serving"}, "starlette": {"serving"}, "uvicorn": {"serving"}, "prometheus_client": {"serving"},
-    "httpx": {"monitoring", "demo"}, "ipykernel": {"workbench"}, "packaging": {"workbench"},
+    "httpx": {"monitoring", "demo"}, "ipykernel": {"build", "workbench"}, "packaging": {"workbench"},
     "distributed": {"engine"}, "dask": {"engine"}, "pyspark": {"engine"}, "ray": {"engine"},
 }  # fmt: skip
 GENERATED = ("reports", "data", "models")

@@ -22,6 +22,7 @@ from tiny import BIN, SMALL, STAGES, Tiny
 
 from modelbook import config
 from modelbook.build import executor
+from modelbook.build.kernel_forking import TEMPLATES_VARIABLE
 from modelbook.dataset.bundled import load_rand_hie
 from modelbook.errors import DataError, EngineError, ModelbookError, ParameterError, StoreError
 from modelbook.registry import aliases, store
@@ -451,16 +452,19 @@ class TestKilled:
     def test_ctrl_c_ends_it_promptly_with_its_kernels(self, started, command, number):
         tiny, _ = started
         output = (tiny.root / "output.txt").open("w")
+        environ = {
+            name: value for name, value in tiny.environ.items() if name != TEMPLATES_VARIABLE
+        }
         process = subprocess.Popen(
             [str(BIN / command), "build", "--force"],
             cwd=tiny.root,
-            env=tiny.environ,
+            env=environ,
             stdout=output,
             stderr=output,
             start_new_session=True,
         )
         wait_for(tiny.root / "output.txt", f"[1/{len(STAGES)} ingest]", 120)
-        kernels = started_by(process, 2)  # of ingest, and of the stage after it
+        kernels = started_by(process, 3)  # the template, of ingest, and of the stage after it
         process.send_signal(number)
         assert process.wait(timeout=20) == 1
         _, alive = psutil.wait_procs(kernels, timeout=10)

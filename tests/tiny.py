@@ -21,6 +21,7 @@ import yaml
 
 from modelbook import config
 from modelbook.build import dependencies
+from modelbook.build.kernel_forking import TEMPLATES_VARIABLE
 from modelbook.stage import project
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -80,8 +81,12 @@ class Tiny:
     @property
     def environ(self) -> dict[str, str]:
         # The copy's own package comes first, so that a test may change a module.
-        ours = ("PLOOMBER_", "MODELBOOK_", "MLFLOW_")
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
+        ours = ("PLOOMBER_", "MODELBOOK_", "MLFLOW_", "PYTEST_")
+        inherited = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(ours) or key == TEMPLATES_VARIABLE
+        }
         return {**inherited, "PYTHONPATH": str(self.root / "src")}
 
     def run(self, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:

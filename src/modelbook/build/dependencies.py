@@ -11,9 +11,10 @@ import ast
 import hashlib
 import json
 import re
+from collections.abc import Set
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from modelbook import config, dataset
 from modelbook.config import NONE
@@ -25,6 +26,20 @@ PACKAGE = Path(__file__).resolve().parents[1]
 CUSTOM_CODE_PARAMETERS = ("transformers", "estimators_file", "metrics_file")
 PARAMETERS_MODULE = PACKAGE / "config" / "stages.py"
 MODULE_NAME = re.compile(r"modelbook(\.\w+)*")
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+# Libraries that stages share, and whose imports survive a fork: no event loop, no thread.
+STACK = (
+    "matplotlib",
+    "mlflow",
+    "numpy",
+    "optuna",
+    "pandas",
+    "pyarrow",
+    "pycaret",
+    "scipy",
+    "sklearn",
+    "sqlalchemy",
+)
 
 
 def compute_digest(stage: str, root: Path, params: dict[str, Any]) -> str:
@@ -59,46 +74,83 @@ def compute_digest(stage: str, root: Path, params: dict[str, Any]) -> str:
 
 def find_modules(notebook: Path) -> set[Path]:
     """Find the package's modules that a notebook imports, directly or indirectly."""
+    return _follow_imports(notebook)[0]
+
+
+def find_stack_modules(notebook: Path) -> list[str]:
+    """Find the modules of the stack that a notebook's imports import, directly or indirectly."""
+    names = _follow_imports(notebook)[1]
+    return sorted(name for name in names if name.partition(".")[0] in STACK)
+
+
+def _follow_imports(notebook: Path) -> tuple[set[Path], set[str]]:
+    """Return the package's modules that a notebook imports, and what is imported with them."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     modules: set[Path] = set()
-    pending = _find_imports(
+    imports = _find_imports(
         "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
     )
+    names, pending = {*imports.early}, _package_files(imports.all)
     while pending:
         path = pending.pop()
         if path not in modules:
             modules.add(path)
-            pending |= _find_imported_files(path, path.stat().st_mtime_ns)
-    return modules
+            imports = _read_imports(path, path.stat().st_mtime_ns)
+            names |= imports.early
+            pending |= _package_files(imports.all)
+    return modules, names
+
+
+class Imports(NamedTuple):
+    """Names that a source imports: all of them, and those outside of functions."""
+
+    all: frozenset[str]
+    early: frozenset[str]
 
 
 @cache
-def _find_imported_files(path: Path, _: int) -> frozenset[Path]:
-    return frozenset(_find_imports(path.read_text(encoding="utf-8")))
+def _read_imports(path: Path, _: int) -> Imports:
+    return _find_imports(path.read_text(encoding="utf-8"))
 
 
-def _find_imports(source: str) -> set[Path]:
+def _find_imports(source: str) -> Imports:
     try:
         tree = ast.parse(source)
     except SyntaxError:  # reported when the stage runs
-        return set()
+        return Imports(frozenset(), frozenset())
+    early = _imported_names(_runtime_nodes(tree, skip=FUNCTIONS))
+    nodes = _runtime_nodes(tree)
+    run_by_name = {
+        node.value
+        for node in nodes
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and MODULE_NAME.fullmatch(node.value)  # as in `python -m`
+    }
+    return Imports(_imported_names(nodes) | run_by_name, early)
+
+
+def _imported_names(nodes: list[ast.AST]) -> frozenset[str]:
     names: set[str] = set()
-    for node in _runtime_nodes(tree):
+    for node in nodes:
         if isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            names.add(node.value)  # a module that is run by its name, as in `python -m`
-    return {path for name in names if MODULE_NAME.fullmatch(name) for path in _module_files(name)}
+    return frozenset(names)
 
 
-def _runtime_nodes(tree: ast.AST) -> list[ast.AST]:
+def _runtime_nodes(tree: ast.AST, skip: tuple[type[ast.AST], ...] = ()) -> list[ast.AST]:
     nodes: list[ast.AST] = []
     for node in ast.iter_child_nodes(tree):
-        if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
-            nodes += [node, *_runtime_nodes(node)]
+        for_types = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        if not for_types and not isinstance(node, skip):
+            nodes += [node, *_runtime_nodes(node, skip)]
     return nodes
+
+
+def _package_files(names: Set[str]) -> set[Path]:
+    return {path for name in names if MODULE_NAME.fullmatch(name) for path in _module_files(name)}
 
 
 def _module_files(name: str) -> set[Path]:

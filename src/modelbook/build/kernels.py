@@ -1,6 +1,7 @@
 """Jupyter kernels of a build: pre-start, readiness, shutdown and cause of death.
 
-Imports take most of a short stage's time. So while one stage runs, the next stage's kernel already
+Imports take most of a short stage's time. So kernels are forked from a template that has imported
+the stack where the system allows it, and while one stage runs, the next stage's kernel already
 executes the import cells of its notebook.
 """
 
@@ -23,6 +24,8 @@ from jupyter_client import AsyncKernelManager, BlockingKernelClient
 from jupyter_core.paths import jupyter_runtime_dir
 from jupyter_core.utils import run_sync
 
+from modelbook.build import dependencies
+from modelbook.build.kernel_forking import ForkedProcess, ForkingProvisioner, KernelForker
 from modelbook.build.kernel_options import KERNEL_ENVIRONMENT, KERNEL_OPTIONS
 from modelbook.errors import BuildError
 from modelbook.stage import build_proof, origins, project
@@ -35,9 +38,20 @@ OOM_EVENTS_FILE = Path("/sys/fs/cgroup/memory.events")  # counts out-of-memory k
 class StageKernel:
     """Kernel of one stage; starts the imports of its notebook at once."""
 
-    def __init__(self, root: Path, notebook: Path, log: Path, token: str) -> None:
+    def __init__(
+        self, root: Path, notebook: Path, log: Path, token: str, forker: KernelForker
+    ) -> None:
         # With a blocking manager, Ctrl-C would get lost in the notebook client's event loop.
-        self.manager = AsyncKernelManager(kernel_name="python3", **_connection_options())
+        self.manager = AsyncKernelManager(
+            kernel_name="python3", kernel_id=str(uuid4()), **_connection_options()
+        )
+        self.manager.provisioner = ForkingProvisioner(
+            forker,
+            dependencies.find_stack_modules(notebook),
+            kernel_id=self.manager.kernel_id,
+            kernel_spec=self.manager.kernel_spec,
+            parent=self.manager,
+        )
         self._oom_kills_at_start = _count_oom_kills()
         environ = {
             **os.environ,
@@ -51,7 +65,7 @@ class StageKernel:
         run_sync(self.manager.start_kernel)(
             cwd=str(root), env=environ, extra_arguments=missing_options
         )
-        self._process: Any = self.manager.provisioner.process  # type: ignore[union-attr]
+        self._process: Any = self.manager.provisioner.process
         client = self._client()
         client.execute(extract_import_code(notebook), silent=True, store_history=False)
         client.stop_channels()
@@ -80,7 +94,10 @@ class StageKernel:
     def kill(self) -> None:
         """Kill the kernel and its child processes; may be called from any thread."""
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(os.getpgid(self._process.pid), signal.SIGKILL)
+            if isinstance(self._process, ForkedProcess):
+                self._process.kill()
+            else:
+                os.killpg(os.getpgid(self._process.pid), signal.SIGKILL)
 
     def shut_down(self) -> None:
         """Shut the kernel down and remove its files."""
@@ -114,6 +131,7 @@ class KernelPool:
 
     def __init__(self, root: Path, book: str, logs: Mapping[str, Path], token: str) -> None:
         self._root, self._book, self._logs, self._token = root, book, logs, token
+        self._forker = KernelForker()
         self._prestarted: dict[str, StageKernel] = {}
         self._running: dict[str, StageKernel] = {}
         self._is_stopped = False
@@ -125,6 +143,7 @@ class KernelPool:
         self.stop_all()
         for kernel in self._prestarted.values():
             kernel.shut_down()
+        self._forker.close()
 
     def prestart(self, stage: str) -> None:
         """Start a stage's kernel in advance; if that fails, it is started when it is needed."""
@@ -161,7 +180,7 @@ class KernelPool:
 
     def _start(self, stage: str) -> StageKernel:
         notebook = project.notebook_path(self._root, self._book, stage)
-        return StageKernel(self._root, notebook, self._logs[stage], self._token)
+        return StageKernel(self._root, notebook, self._logs[stage], self._token, self._forker)
 
     def _start_with_retry(self, stage: str) -> StageKernel:
         first = self._try_start(stage)

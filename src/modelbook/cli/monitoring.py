@@ -187,6 +187,7 @@ def demo() -> None:
 
     Example:  modelbook demo
     """
+    from modelbook.build.kernel_forking import share_template
     from modelbook.extras.demo.sandbox import Sandbox
     from modelbook.extras.demo.scenario import Scenario
     from modelbook.extras.demo.screen import DemoScreen
@@ -194,5 +195,7 @@ def demo() -> None:
 
     with report_errors(), DemoScreen() as screen:
         root = project.find_root()
-        index = Scenario(Sandbox(root, root / "demo", screen.show_progress), screen.show_step).run()
+        with share_template():
+            sandbox = Sandbox(root, root / "demo", screen.show_progress)
+            index = Scenario(sandbox, screen.show_step).run()
     typer.echo(f"reports: {index}")

@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 import yaml
 
+from modelbook.build.kernel_forking import TEMPLATES_VARIABLE
 from modelbook.errors import BuildError, ServingError
 
 BOOK = "demo"
@@ -73,7 +74,7 @@ class Sandbox:
         self._environ = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(excluded_prefixes)
+            if not name.startswith(excluded_prefixes) or name == TEMPLATES_VARIABLE
         }
         self._environ |= {"MODELBOOK_BY": "demo", **ENVIRONMENT}
 

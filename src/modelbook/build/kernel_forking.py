@@ -1,0 +1,270 @@
+"""Kernels forked from a template process that has imported the stack once, on Linux."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.connect import KernelConnectionInfo
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.provisioning import LocalProvisioner
+
+from modelbook.build import kernel_template
+from modelbook.build.dependencies import STACK
+from modelbook.build.kernel_options import KERNEL_ENVIRONMENT
+
+TEMPLATES_VARIABLE = "MODELBOOK_KERNEL_TEMPLATES"  # folder with the sockets of shared templates
+LAUNCHER = ["-m", "ipykernel_launcher"]
+# Beginnings of variables that no library reads while it is imported, or that it sets itself then.
+LATE_VARIABLES = (
+    "COLUMNS",
+    "JPY_",
+    "KMP_DUPLICATE_LIB_OK",
+    "KMP_INIT_AT_FORK",
+    "LINES",
+    "MODELBOOK_",
+    "PLOOMBER_",
+    "PYTHONPATH",
+)
+
+
+class KernelTemplate:
+    """A template process; it ends, with its kernels, when it is closed or its owner dies.
+
+    Parameters
+    ----------
+    python : Sequence
+        Command line of the interpreter.
+    environment : Mapping
+        Environment of the kernels.
+    folder : Path
+        Where the socket lies, named by the key of interpreter and environment.
+    """
+
+    def __init__(self, python: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
+        self._path = folder / compute_key(python, environment)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        lifeline, self._lifeline = os.pipe()
+        try:
+            listener.bind(str(self._path))
+            listener.listen()
+            ends = (listener.fileno(), lifeline)
+            self._process = subprocess.Popen(
+                [*python, kernel_template.__file__, *map(str, ends)],
+                env={**environment, "PYTHONPATH": ""},  # each kernel adds its own
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=ends,
+                start_new_session=True,  # Ctrl-C is the build's
+            )
+        finally:
+            listener.close()
+            os.close(lifeline)
+
+    def close(self) -> None:
+        """End the process and its kernels."""
+        os.close(self._lifeline)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=1)  # it is importing
+        self._process.kill()
+        self._process.wait()
+        self._path.unlink(missing_ok=True)
+
+
+class ForkedProcess:
+    """A forked kernel, with what Jupyter uses of ``subprocess.Popen``."""
+
+    stdin = stdout = stderr = None
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection, self._lock = connection, threading.Lock()
+        self._pid: int | None = None
+        self.returncode: int | None = None
+
+    @property
+    def pid(self) -> int:
+        """Process id; waits until the template has forked.
+
+        Raises
+        ------
+        ProcessLookupError
+            If it was killed before.
+        """
+        while self._pid is None and self.poll() is None:
+            time.sleep(0.01)
+        if self._pid is None:
+            raise ProcessLookupError("the kernel ended before it began")
+        return self._pid
+
+    def poll(self) -> int | None:
+        """Return the exit code as ``subprocess`` does, None while it runs."""
+        with self._lock:
+            while self.returncode is None:
+                try:
+                    message = self._connection.recv(1024, socket.MSG_DONTWAIT)
+                except BlockingIOError:
+                    break
+                except OSError:
+                    message = b""
+                if not message:  # the template, with all its kernels, has been killed
+                    self.returncode = -signal.SIGKILL
+                else:
+                    facts = json.loads(message)
+                    self._pid = facts.get("pid", self._pid)
+                    self.returncode = facts.get("code")
+            if self.returncode is not None:
+                self._connection.close()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end, and return the exit code."""
+        deadline = time.monotonic() + (timeout or float("inf"))
+        while self.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired("kernel", timeout or 0)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the kernel and its child processes."""
+        if self.poll() is not None:
+            return
+        if self._pid is None and number == signal.SIGKILL:
+            self._connection.shutdown(socket.SHUT_RDWR)  # the template kills what it forks
+        else:
+            os.killpg(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill the kernel and its child processes."""
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """Ask the kernel and its child processes to end."""
+        self.send_signal(signal.SIGTERM)
+
+
+class KernelForker:
+    """Forks the kernels of one build: from a shared template if one fits, else from its own."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._folder = tempfile.TemporaryDirectory(prefix="modelbook-")
+        self._templates: dict[str, KernelTemplate] = {}
+
+    def fork(
+        self, command: Sequence[str], environment: Mapping[str, str], cwd: str, modules: list[str]
+    ) -> ForkedProcess | None:
+        """Fork a kernel that has imported ``modules``; None if it must be started as a process."""
+        folders = [cwd, *environment.get("PYTHONPATH", "").split(os.pathsep)]
+        if not can_fork(command, folders):
+            return None
+        at = _launcher_position(command)
+        python, arguments = command[:at], command[at + len(LAUNCHER) :]
+        request = {"arguments": arguments, "env": {**environment}, "cwd": cwd, "modules": modules}
+        key = compute_key(python, environment)
+        shared = os.environ.get(TEMPLATES_VARIABLE)
+        with suppress(OSError):  # no template of this key, or it has just ended
+            if shared:
+                return _request_kernel(Path(shared) / key, request)
+        with suppress(OSError), self._lock:
+            own = Path(self._folder.name)
+            if key not in self._templates:
+                self._templates[key] = KernelTemplate(python, environment, own)
+            return _request_kernel(own / key, request)
+        return None
+
+    def close(self) -> None:
+        """End the templates of this build."""
+        with self._lock:
+            for template in self._templates.values():
+                template.close()
+            self._templates.clear()
+            self._folder.cleanup()
+
+
+class ForkingProvisioner(LocalProvisioner):
+    """Launches a kernel by a fork where that is possible, else as a process of its own."""
+
+    def __init__(self, forker: KernelForker, modules: Sequence[str], **options: Any) -> None:
+        super().__init__(**options)
+        self._forker, self._modules = forker, [*modules]
+
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
+        """Launch a kernel with a command."""
+        process = self._forker.fork(cmd, kwargs["env"], kwargs["cwd"], self._modules)
+        if process is None:
+            return await super().launch_kernel(cmd, **kwargs)
+        self.process = process  # type: ignore[assignment]
+        self.cwd = kwargs["cwd"]
+        return self.connection_info
+
+
+@contextmanager
+def share_template() -> Iterator[None]:
+    """Let all builds that are started in this block fork their kernels from one template."""
+    argv = KernelSpecManager().get_kernel_spec("python3").argv
+    if not can_fork(argv, []) or TEMPLATES_VARIABLE in os.environ:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="modelbook-") as folder:
+        environment = {**os.environ, **KERNEL_ENVIRONMENT}
+        template = KernelTemplate(argv[: _launcher_position(argv)], environment, Path(folder))
+        os.environ[TEMPLATES_VARIABLE] = folder
+        try:
+            yield
+        finally:
+            del os.environ[TEMPLATES_VARIABLE]
+            template.close()
+
+
+def can_fork(command: Sequence[str], folders: Sequence[str]) -> bool:
+    """Check whether a kernel can be forked instead of being started by this command.
+
+    Not on macOS, whose system libraries do not survive a fork; not if the kernelspec names another
+    launcher; nor if one of the folders that Python searches first hides a library of the stack.
+    """
+    hidden = any(
+        Path(folder, name).exists() or Path(folder, f"{name}.py").exists()
+        for folder in folders
+        if folder
+        for name in STACK
+    )
+    return sys.platform == "linux" and _launcher_position(command) > 0 and not hidden
+
+
+def compute_key(python: Sequence[str], environment: Mapping[str, str]) -> str:
+    """Return a key of what an import depends on: interpreter, installed packages, environment."""
+    early = sorted(item for item in environment.items() if not item[0].startswith(LATE_VARIABLES))
+    installed_at = os.stat(sysconfig.get_path("purelib")).st_mtime_ns
+    return hashlib.sha256(repr(([*python], installed_at, early)).encode()).hexdigest()[:16]
+
+
+def _launcher_position(command: Sequence[str]) -> int:
+    """Return where ``-m ipykernel_launcher`` begins, -1 if it is absent."""
+    pairs = [[*command[at : at + len(LAUNCHER)]] for at in range(len(command))]
+    return pairs.index(LAUNCHER) if LAUNCHER in pairs else -1
+
+
+def _request_kernel(path: Path, request: dict[str, Any]) -> ForkedProcess:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        connection.connect(str(path))
+        socket.send_fds(connection, [json.dumps(request).encode()], [1, 2])
+    except OSError:
+        connection.close()
+        raise
+    return ForkedProcess(connection)

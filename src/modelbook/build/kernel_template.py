@@ -1,0 +1,172 @@
+"""Template process: imports libraries once, and forks a kernel for each connection.
+
+``kernel_forking`` runs this file as a script. It imports nothing of Modelbook, so that each kernel
+reads the package as it is then.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+from contextlib import suppress
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, NamedTuple
+
+PACKAGE = "modelbook"
+PLUGINS = "mlflow.artifact_repository"  # entry points that MLflow loads when it is imported
+PLUGIN_REGISTRY = "mlflow.store.artifact.artifact_repository_registry"
+MAX_REQUEST_BYTES = 1 << 20
+INLINE_BACKEND = "module://matplotlib_inline.backend_inline"
+
+
+class Kernel(NamedTuple):
+    """A forked kernel: its process, and the connection to the build that wanted it."""
+
+    pid: int
+    pidfd: int  # readable when the process has ended
+    connection: socket.socket  # readable when the build has closed it
+
+
+def main(listener_fd: int, lifeline_fd: int) -> None:
+    """Serve until the other end of the lifeline is closed; in each kernel, run it."""
+    del sys.path[0]  # the folder of this script
+    # A kernel sets it, too, before it imports anything; matplotlib reads it once.
+    os.environ.setdefault("MPLBACKEND", INLINE_BACKEND)
+    sys.modules[PACKAGE] = None  # type: ignore[assignment]  # not importable here
+    _import_modules(["ipykernel.kernelapp"])  # first: libraries ask whether they are in a kernel
+    run_kernel(serve(socket.socket(fileno=listener_fd), lifeline_fd))
+
+
+def serve(listener: socket.socket, lifeline_fd: int) -> dict[str, Any]:
+    """Fork a kernel for each connection; like a fork, return in each kernel, with its request."""
+    selector = selectors.PollSelector()  # unlike epoll, nothing that a kernel would share
+    selector.register(listener, selectors.EVENT_READ)
+    selector.register(lifeline_fd, selectors.EVENT_READ)
+    kernels: set[Kernel] = set()
+    while True:
+        for key, _ in selector.select():
+            kernel = key.data
+            if key.fileobj == lifeline_fd:
+                for running in kernels:
+                    _kill_group(running.pid)
+                _remove_socket(listener.getsockname())
+                sys.exit()
+            elif kernel is None:
+                connection, _ = listener.accept()
+                request = _receive_request(connection)
+                if request is None:
+                    connection.close()
+                    continue
+                pid = _fork_kernel(selector, connection, request)
+                if pid == 0:
+                    return request
+                kernel = Kernel(pid, os.pidfd_open(pid), connection)
+                kernels.add(kernel)
+                selector.register(kernel.pidfd, selectors.EVENT_READ, kernel)
+                selector.register(connection, selectors.EVENT_READ, kernel)
+            elif key.fileobj == kernel.pidfd:
+                kernels.remove(kernel)
+                _report_end(selector, kernel)
+            elif kernel in kernels:
+                _kill_group(kernel.pid)
+                selector.unregister(kernel.connection)
+
+
+def run_kernel(request: dict[str, Any]) -> None:
+    """Run the kernel in this process, as ``python -m ipykernel_launcher`` does."""
+    from ipykernel.kernelapp import launch_new_instance
+
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["env"])
+    folders = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:0] = [folder for folder in folders if folder]
+    sys.argv = ["ipykernel_launcher", *request["arguments"]]
+    sys.argv.append(f"--IPKernelApp.parent_handle={os.getppid()}")  # ends with the template
+    del sys.modules[PACKAGE]
+    _register_plugins()
+    if "numpy" in sys.modules:  # otherwise unseeded draws would be the same in all kernels
+        sys.modules["numpy"].random.seed()
+    launch_new_instance()
+
+
+def _register_plugins() -> None:
+    """Register the package's plugins, which MLflow did not find in the template, for first use."""
+    if PLUGIN_REGISTRY in sys.modules:
+        plugins = sys.modules[PLUGIN_REGISTRY].get_registered_artifact_repositories()
+        for entry_point in entry_points(group=PLUGINS):
+            plugins.setdefault(entry_point.name, partial(_call_plugin, entry_point))
+
+
+def _call_plugin(entry_point: EntryPoint, *arguments: Any, **options: Any) -> Any:
+    return entry_point.load()(*arguments, **options)
+
+
+def _receive_request(connection: socket.socket) -> dict[str, Any] | None:
+    content, streams, _, _ = socket.recv_fds(connection, MAX_REQUEST_BYTES, 2)
+    return {**json.loads(content), "streams": streams} if content else None
+
+
+def _fork_kernel(
+    selector: selectors.BaseSelector, connection: socket.socket, request: dict[str, Any]
+) -> int:
+    """Fork after the imports; the kernel leads a session, and its group, of its own."""
+    _import_modules(request["modules"])
+    gc.collect()
+    gc.freeze()  # so that collecting garbage in a kernel copies no shared page
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        for inherited in selector.get_map().values():
+            os.close(inherited.fd)
+            if isinstance(inherited.fileobj, socket.socket):
+                inherited.fileobj.detach()
+        for number, stream in enumerate(request["streams"], 1):
+            os.dup2(stream, number)
+        connection.send(json.dumps({"pid": os.getpid()}).encode())
+        connection.close()
+    for stream in request["streams"]:
+        os.close(stream)
+    return pid
+
+
+def _report_end(selector: selectors.BaseSelector, kernel: Kernel) -> None:
+    _, status = os.waitpid(kernel.pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    with suppress(OSError):  # the build has ended
+        kernel.connection.send(json.dumps({"code": code}).encode())
+    with suppress(KeyError):  # the build has closed it before
+        selector.unregister(kernel.connection)
+    selector.unregister(kernel.pidfd)
+    kernel.connection.close()
+    os.close(kernel.pidfd)
+
+
+def _import_modules(names: list[str]) -> None:
+    for name in names:
+        with suppress(Exception):  # the kernel that needs it reports the error
+            importlib.import_module(name)
+
+
+def _remove_socket(path: str) -> None:
+    with suppress(OSError):  # the owner does it, unless it was killed
+        os.unlink(path)
+        os.rmdir(os.path.dirname(path))
+
+
+def _kill_group(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:  # not yet a leader
+        os.kill(pid, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

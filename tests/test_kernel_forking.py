@@ -1,0 +1,227 @@
+"""Kernels that are forked from a template: apart from each other, and gone with whoever wanted them."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import psutil
+import pytest
+from tiny import ROOT, STAGES
+
+from modelbook import config
+from modelbook.build import dependencies, kernel_forking
+from modelbook.build.kernel_forking import KernelForker, can_fork, compute_key, share_template
+from modelbook.build.kernels import StageKernel
+
+COMMAND = ["python", "-m", "ipykernel_launcher", "-f", "connection.json"]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux"),
+]
+
+
+def evaluate(kernel, expression):
+    """The value of an expression in a kernel."""
+    client = kernel._client()
+    try:
+        reply = client.execute(
+            "import os, sys", user_expressions={"value": expression}, reply=True, timeout=60
+        )
+        return ast.literal_eval(reply["content"]["user_expressions"]["value"]["data"]["text/plain"])
+    finally:
+        client.stop_channels()
+
+
+def write_notebook(path, source):
+    cell = {"cell_type": "code", "source": [source]}
+    path.write_text(json.dumps({"cells": [cell]}))
+
+
+@pytest.fixture
+def start(tmp_path, monkeypatch):
+    """Starts a kernel for a notebook, which by default imports next to nothing."""
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.delenv(kernel_forking.TEMPLATES_VARIABLE, raising=False)
+    forker, kernels, notebook = KernelForker(), [], tmp_path / "notebook.ipynb"
+
+    def start(source="import json"):
+        write_notebook(notebook, source)
+        kernel = StageKernel(tmp_path, notebook, tmp_path / "log", "token", forker)
+        kernels.append(kernel)
+        kernel.wait_until_ready()
+        return kernel
+
+    yield start
+    for kernel in kernels:
+        kernel.shut_down()
+    forker.close()
+
+
+def test_kernels_of_one_template_are_apart(start, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "edited.py").write_text("VALUE = 1\n")
+    monkeypatch.setenv("MODELBOOK_SECOND", "no")
+    first = start()
+    assert evaluate(first, "__import__('edited').VALUE, os.environ['MODELBOOK_SECOND']") == (
+        1,
+        "no",
+    )
+    (tmp_path / "edited.py").write_text("VALUE = 2222\n")
+    monkeypatch.setenv("MODELBOOK_SECOND", "yes")
+    second = start()
+    assert evaluate(second, "__import__('edited').VALUE, os.environ['MODELBOOK_SECOND']") == (
+        2222,
+        "yes",
+    )
+    assert evaluate(first, "os.getppid()") == evaluate(second, "os.getppid()") != os.getpid()
+    pid, group, session, folder = evaluate(
+        second, "os.getpid(), os.getpgid(0), os.getsid(0), os.getcwd()"
+    )
+    assert pid == group == session == second._process.pid != first._process.pid
+    assert folder == str(tmp_path)
+    draws = [evaluate(kernel, "__import__('numpy').random.random()") for kernel in (first, second)]
+    assert draws[0] != draws[1]
+
+
+@pytest.mark.parametrize(
+    ("code", "facts"),
+    [
+        ("os._exit(3)", "code 3"),
+        ("os.kill(0, 9)", "SIGKILL"),
+        ("os.kill(os.getpid(), 11)", "SIGSEGV"),
+    ],
+)
+def test_what_ended_a_kernel_is_known(start, code, facts):
+    kernel = start()
+    client = kernel._client()
+    client.execute(f"import os; {code}")
+    kernel._process.wait(10)
+    client.stop_channels()
+    assert facts in kernel.describe_death()
+
+
+def test_a_kernel_that_is_not_forked_yet_can_be_killed(start):
+    kernel = start()
+    forker = KernelForker()
+    try:
+        process = forker.fork(
+            [sys.executable, *COMMAND[1:]], {**os.environ}, "/", ["time", "this.takes", "no.time"]
+        )
+        process.kill()
+        assert process.wait(20) == -signal.SIGKILL
+    finally:
+        forker.close()
+    assert kernel._process.poll() is None  # the other template's
+
+
+OWNER = """
+    import sys
+    from pathlib import Path
+    from modelbook.build.kernel_forking import KernelForker
+    from modelbook.build.kernels import StageKernel
+    root = Path(sys.argv[1])
+    kernel = StageKernel(root, root / "notebook.ipynb", root / "log", "token", KernelForker())
+    kernel.wait_until_ready()
+    print(kernel._process.pid, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_killed_build_leaves_no_process(start, tmp_path, shared, monkeypatch):
+    write_notebook(tmp_path / "notebook.ipynb", "import json")
+
+    def kill_owner():
+        command = [sys.executable, "-c", textwrap.dedent(OWNER), str(tmp_path)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:
+            kernel = psutil.Process(int(owner.stdout.readline()))
+            template = kernel.parent()
+            owner.kill()
+        psutil.wait_procs([kernel], timeout=10)
+        assert not kernel.is_running()
+        return template
+
+    if not shared:
+        template = kill_owner()
+        psutil.wait_procs([template], timeout=10)
+        assert not template.is_running()
+        return
+    with share_template():
+        mine = start()
+        template = kill_owner()
+        assert template.is_running()  # serves the other builds of the block
+        assert mine._process.poll() is None
+        assert evaluate(mine, "os.getppid()") == template.pid
+    assert mine._process.wait(10) == -signal.SIGKILL
+    assert not template.is_running()
+
+
+def test_a_template_serves_its_own_interpreter_and_environment_only():
+    def key(python=("python",), **environment):
+        return compute_key(python, {"PATH": "/bin", **environment})
+
+    assert (
+        key()
+        == key(MODELBOOK_FOLDS="3")
+        == key(PYTHONPATH="/src")
+        == key(PLOOMBER_ENV_FILENAME="env.x.yaml")
+    )
+    others = [
+        key(("other",)),
+        key(OMP_NUM_THREADS="1"),
+        key(NPY_DISABLE_CPU_FEATURES="AVX2"),
+        key(PYTHONHASHSEED="0"),
+    ]
+    assert len({key(), *others}) == 5
+
+
+def test_a_kernel_that_cannot_be_forked_is_started_as_a_process(monkeypatch, tmp_path):
+    assert can_fork(COMMAND, [str(tmp_path)])
+    assert not can_fork(["python", "-m", "other_kernel", "-f", "connection.json"], [])
+    (tmp_path / "pandas.py").touch()  # a library of the project's own by this name
+    assert not can_fork(COMMAND, [str(tmp_path)])
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert not can_fork(COMMAND, [])
+    forker = KernelForker()
+    assert forker.fork(COMMAND, {**os.environ}, "/", []) is None
+    forker.close()
+
+
+def test_a_plugin_that_mlflow_misses_in_the_template_is_found_in_a_kernel(start):
+    registry = "mlflow.store.artifact.artifact_repository_registry"
+    plugins = f"sys.modules['{registry}'].get_registered_artifact_repositories()"
+    open_plugin = f"{plugins}['modelbook']('modelbook:/x', tracking_uri='sqlite:////m.db')"
+    kernel = start(f"import {registry}")
+    assert evaluate(kernel, f"type({open_plugin}).__name__") == "EmbeddedArtifactRepository"
+
+
+def test_imports_of_the_stack_survive_a_fork():
+    """No thread of Python's and no event loop, which a fork would lose or share."""
+    notebooks = [ROOT / f"notebooks/{config.stage_stem(stage)}.ipynb" for stage in STAGES]
+    names = sorted({name for path in notebooks for name in dependencies.find_stack_modules(path)})
+    assert {"pandas", "pycaret.classification", "mlflow.pyfunc"} <= {*names}
+    code = f"""
+        import asyncio, importlib, json, os, sys, threading
+        from contextlib import suppress
+        import ipykernel.kernelapp
+        sys.modules["modelbook"] = None
+        for name in {names!r}:
+            with suppress(ImportError):  # a class, not a module
+                importlib.import_module(name)
+        files = [os.path.realpath(f"/proc/self/fd/{{n}}") for n in range(3, 99) if os.path.exists(f"/proc/self/fd/{{n}}")]
+        print(json.dumps([
+            threading.active_count(), asyncio.get_event_loop_policy()._local._loop is None,
+            [name for name in files if "eventpoll" in name or ".db" in name],
+            sorted(name for name in sys.modules if name.split(".")[0] in ("evidently", "onnxruntime", "modelbook") and sys.modules[name]),
+        ]))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout.splitlines()[-1]) == [1, True, [], []]
