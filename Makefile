@@ -6,7 +6,8 @@ RUN =
 MLFLOW =
 SERVE =
 SITE = site
-SIDE = -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder  # tests of one file share what they build; tests/order.py orders them
+WORKERS = auto
+SIDE = -n $(WORKERS) --maxprocesses 4 --no-loadscope-reorder  # tests/order.py says what shares a worker, and the order
 UV := $(BIN)/uv
 COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes \
 	--no-strip-extras --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock"
