@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import books
+import cloudpickle
 import nbformat
 import pandas as pd
 import pytest
@@ -21,6 +22,7 @@ from modelbook.evaluation.golden_rows import make_golden_rows
 from modelbook.extras import eject
 from modelbook.training import stacking
 from modelbook.training.experiment import Experiment
+from modelbook.training.preprocessing import CheckedTransformer
 
 RUN = """
 import json, sys
@@ -105,7 +107,38 @@ def test_another_pipeline_is_noticed(tmp_path, contract, frame):
 
 def test_a_value_without_code_is_named():
     with pytest.raises(WorkbenchError, match=r"object[\s\S]*modelbook\.champion"):
-        eject.CodeWriter().write_value([object()], 0)
+        eject.CodeWriter(Path()).write_value([object()], 0)
+
+
+OWN = """
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+
+
+class Coin(ClassifierMixin, BaseEstimator):
+    def __init__(self, side=0.5):
+        self.side = side
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        return self
+"""
+
+
+def test_an_own_class_that_came_by_value_comes_along_as_source(tmp_path):
+    (tmp_path / "custom").mkdir()
+    (tmp_path / "custom/coins.py").write_text(OWN)
+    namespace = {"__name__": "custom.coins"}
+    exec(OWN, namespace)
+    coin = cloudpickle.loads(cloudpickle.dumps(namespace["Coin"](side=0.7)))
+    writer = eject.CodeWriter(tmp_path)
+    assert writer.write_value(CheckedTransformer("coins.Coin", coin), 0) == "Coin(side=0.7)"
+    assert writer.sources[0].startswith("class Coin(ClassifierMixin, BaseEstimator)")
+    assert "import numpy as np" in writer.imports
+    assert "from sklearn.base import ClassifierMixin" in writer.imports
+    (tmp_path / "custom/coins.py").unlink()
+    with pytest.raises(WorkbenchError, match=r"Coin of custom\.coins"):
+        eject.CodeWriter(tmp_path).write_value(coin, 0)
 
 
 @pytest.mark.slow

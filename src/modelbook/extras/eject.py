@@ -32,6 +32,7 @@ from modelbook.pages import templating
 from modelbook.registry import versions
 from modelbook.stage import files
 from modelbook.training import stacking
+from modelbook.training.preprocessing import CheckedTransformer
 
 PYCARET_PIPELINE = "pycaret.internal.pipeline"
 MAX_WIDTH = 100
@@ -74,7 +75,7 @@ def make_notebook(root: Path, book: str, version: Any, pipeline: Any) -> nbforma
     """Make the notebook that builds the pipeline again and fits it on the version's rows."""
     contract: Contract = version.contract
     task = tasks.get_task(contract)
-    writer = CodeWriter()
+    writer = CodeWriter(root)
     estimator = writer.write_value(pipeline, 0)
     facts = {
         "book": book,
@@ -140,7 +141,8 @@ def _write_list(values: list[Any], indent: str = "") -> str:
 class CodeWriter:
     """Writes values as the code that makes them; collects imports and sources of classes."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: Path) -> None:
+        self._root = root
         self.imports: set[str] = set()
         self.sources: list[str] = []
         self._written: list[Any] = []
@@ -175,6 +177,7 @@ class CodeWriter:
 
     def _writers(self) -> dict[Any, Callable[[Any, int], str]]:
         return {
+            CheckedTransformer: lambda value, depth: self.write_value(value.transformer, depth),
             BaseEstimator: self._write_estimator,
             list | tuple: self._write_sequence,
             Mapping: self._write_mapping,
@@ -273,8 +276,8 @@ class CodeWriter:
             return value.__name__
         if value not in self._written:
             self._written.append(value)
-            source = _read_source(value)
-            self._bring_along(source, vars(sys.modules[module]))
+            source = _read_source(value, self._root)
+            self._bring_along(source, _find_globals(value))
             self._add_source(source)
         return value.__name__
 
@@ -284,6 +287,8 @@ class CodeWriter:
         names = {node.id for node in nodes if isinstance(node, ast.Name)} & namespace.keys()
         for name in sorted(names):
             used = namespace[name]
+            if inspect.ismodule(used) and used.__name__.startswith("modelbook"):
+                raise _no_source(used.__name__, "modelbook")
             if inspect.ismodule(used):
                 self.imports.add(f"import {used.__name__} as {name}")
             elif isinstance(used, type | FunctionType):
@@ -308,15 +313,38 @@ _RESTORE_ISOTONIC = '''def restore_isotonic(kind, state):
     return value'''
 
 
-def _read_source(value: Any) -> str:
+def _read_source(value: Any, root: Path) -> str:
+    """Return the source of a class or function: of its module, or of its file in the project.
+
+    What is pickled by value, as the classes of ``custom/`` are, has no module after loading.
+    """
     try:
         return inspect.getsource(value).strip()
     except (OSError, TypeError):
-        raise WorkbenchError(
-            f"the class {value.__name__} of {value.__module__} has no source here",
-            expected="a class that can be imported, or one of custom/",
-            next="load the version as it is: modelbook.champion, or mlflow.pyfunc.load_model",
-        ) from None
+        path = root.joinpath(*value.__module__.split(".")).with_suffix(".py")
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    for node in ast.parse(text).body:
+        if getattr(node, "name", "") == value.__name__:
+            return ast.get_source_segment(text, node) or ""
+    raise _no_source(value.__name__, value.__module__)
+
+
+def _no_source(name: str, module: str) -> WorkbenchError:
+    return WorkbenchError(
+        f"{name} of {module} has no source that could be written into a notebook",
+        expected="a class that can be imported, or one of custom/",
+        next="load the version as it is: modelbook.champion, or mlflow.pyfunc.load_model",
+    )
+
+
+def _find_globals(value: Any) -> dict[str, Any]:
+    """Return the global names that a class or function can use."""
+    module = sys.modules.get(value.__module__)
+    if module is not None:
+        return vars(module)
+    functions = [each for each in [value, *vars(value).values()] if isinstance(each, FunctionType)]
+    bases = {base.__name__: base for base in getattr(value, "__bases__", ())}
+    return {key: item for each in functions for key, item in each.__globals__.items()} | bases
 
 
 def _public_module(value: Any) -> str:
