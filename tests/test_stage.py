@@ -38,7 +38,7 @@ class TestOpen:
         assert this.by_hand
         assert this.product["train"] == tiny.root / "data/tiny/by-hand/train.parquet"
         assert this.model_name == "tiny-by-hand"
-        assert "Run by hand" in this._repr_html_()
+        assert "By hand" in this._repr_html_()
 
     def test_in_a_build_the_pipelines_paths_win(self, tiny):
         wired = {"product": {"train": str(tiny.root / "data/tiny/train.parquet")}, "upstream": {}}
