@@ -11,6 +11,7 @@ from typing import Any
 from modelbook import config, disk, errors
 from modelbook.pages import executed_notebook, notebook_errors, templating
 from modelbook.pages.notebook_errors import ErrorMessage, StopPoint
+from modelbook.stage import project
 
 FAILURE_MARKER = "<!-- the page of a failure -->"  # data cannot inject it: it is escaped
 LAST_GOOD_SUFFIX = "-last-good"
@@ -94,6 +95,13 @@ def _keep_last_good(report: Path) -> None:
     templating.write_page(last_good_path(report), text.replace(head, f"{notice}\n{head}", 1))
 
 
+def _find_source(failure: StageFailure) -> str:
+    """Return the notebook that has failed: of all books, or the book's own."""
+    root = failure.report.parents[2]
+    path = project.notebook_path(root, failure.book, failure.stage)
+    return path.relative_to(root).as_posix()
+
+
 def _context(failure: StageFailure) -> dict[str, Any]:
     notebook, log = notebook_errors.read_if_valid(failure.notebook), _read_log(failure.log)
     started_at = log[0]["at"] if log else 0.0
@@ -127,7 +135,7 @@ def _context(failure: StageFailure) -> dict[str, Any]:
         "meaning": _describe_error(error_name),
         "remedy": error.next_step or remedy,
         "errors_section": section or _documented_error(failure.message),
-        "notebook_source": f"notebooks/{config.stage_stem(failure.stage)}.ipynb",
+        "notebook_source": _find_source(failure),
         "log": _last_log_lines(log),
         "states": _stage_rows(failure),
         "waiting": [n for n in failure.downstream if failure.states.get(n) == "not run"],
