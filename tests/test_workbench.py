@@ -124,6 +124,7 @@ class TestSetup:
             if path.is_file() and "__pycache__" not in path.parts
         } - before
         assert {path.relative_to(tmp_path).parts[:2] for path in written} == {
+            (".venv", "bin"),  # jupyter-notebook
             (".venv", "etc"),
             (".venv", "share"),
         }
