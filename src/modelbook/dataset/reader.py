@@ -13,6 +13,7 @@ from modelbook.contract.parsing import (
     mask_missing_markers,
 )
 from modelbook.contract.text_layout import clean_column_name
+from modelbook.dataset import arrow_text
 from modelbook.dataset.source import resolve_source
 from modelbook.errors import DataError
 from modelbook.redaction import redact
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from modelbook.contract.file_layout import FileLayout
 
 
-CODE_TEXT = r"0\d+|[-+]?\d{16,}"  # a code with leading zeros, or more digits than a float holds
+TEXT_DTYPES = ["object", "string"]
+NUMBER_TYPES = ("number", "integer", "boolean")
 ROW = "\0row"  # a column name that no table uses
 
 
@@ -62,10 +64,17 @@ def read_text_columns(
     frame: pd.DataFrame, contract: Contract, decimal: DecimalMark = "."
 ) -> pd.DataFrame:
     """Read the columns of texts by the contract; others are left."""
-    for name in frame.select_dtypes(object).columns.intersection(list(contract.columns)):
-        frame[name] = read_text_column(
-            frame[name], contract.columns[name], contract.missing, decimal
-        )
+    for name in frame.select_dtypes(TEXT_DTYPES):
+        cells, column = frame[name], contract.columns.get(name)
+        if column and not column.parse and column.type in NUMBER_TYPES and decimal == ".":
+            numbers = arrow_text.to_numbers(cells, [*MISSING_VALUE_TEXTS, *contract.missing])
+            if numbers is not None:
+                frame[name] = numbers
+                continue
+        cells = cells.astype(object)
+        if column:
+            cells = read_text_column(cells, column, contract.missing, decimal)
+        frame[name] = cells
     return frame
 
 
@@ -81,7 +90,7 @@ def read_text_column(
     if pd.api.types.infer_dtype(cells, skipna=True) != "string":
         return cells
     cells = mask_missing_markers(column.read_cells(cells, decimal), missing_markers)
-    if column.parse or column.type not in ("number", "integer", "boolean"):
+    if column.parse or column.type not in NUMBER_TYPES:
         return cells
     numbers = pd.to_numeric(cells, errors="coerce")
     return numbers if numbers.notna().equals(cells.notna()) else cells
@@ -123,8 +132,17 @@ def read_without_contract(
     """
     frame, found = resolve_source(table, root).read(layout, column_names)
     frame = normalize_columns(frame, table)
-    for name in frame.select_dtypes(object):
-        frame[name] = _infer_numbers(frame[name], missing_markers, found.decimal)
+    for name in frame.select_dtypes(TEXT_DTYPES):
+        numbers = (
+            arrow_text.to_clear_numbers(frame[name], [*MISSING_VALUE_TEXTS, *missing_markers])
+            if found.decimal == "."
+            else None
+        )
+        frame[name] = (
+            _infer_numbers(frame[name].astype(object), missing_markers, found.decimal)
+            if numbers is None
+            else numbers
+        )
     frame.attrs["file"] = found
     return frame
 
@@ -140,7 +158,7 @@ def _infer_numbers(cells: pd.Series, missing_markers: list[str], decimal: str | 
         return cells
     if not cells.notna().any():
         return cells.astype("float64")
-    if texts.where(cells.notna()).str.fullmatch(CODE_TEXT).any():
+    if texts.where(cells.notna()).str.fullmatch(arrow_text.CODE_TEXT).any():
         return cells
     if decimal == ",":
         points = texts.where(cells.notna()).str.replace(",", ".", regex=False)
@@ -177,7 +195,7 @@ def normalize_columns(frame: pd.DataFrame, table: str) -> pd.DataFrame:
             frame[name] = clip_timestamps(frame[name])
             if n_clipped := n_dates - int(frame[name].notna().sum()):
                 frame.attrs.setdefault("clipped_dates", {})[str(name)] = n_clipped
-        elif isinstance(frame[name].dtype, pd.CategoricalDtype | pd.StringDtype):
+        elif isinstance(frame[name].dtype, pd.CategoricalDtype):
             frame[name] = frame[name].astype(object)
         elif (
             isinstance(frame[name].dtype, pd.api.extensions.ExtensionDtype)

@@ -88,7 +88,7 @@ def _to_arrow(frame: pd.DataFrame) -> pa.Table:
     def to_text(value: Any) -> Any:
         return value if isinstance(value, str) else str(value)
 
-    for name in frame.select_dtypes(object):
+    for name in frame.select_dtypes(["object", "string"]):
         if pd.api.types.infer_dtype(frame[name], skipna=True) not in ("string", "boolean", "date"):
             frame[name] = frame[name].map(to_text, na_action="ignore")
     return pa.Table.from_pandas(frame, preserve_index=False)
