@@ -22,6 +22,7 @@ from modelbook import tasks
 from modelbook.ab import analysis, split_traffic, summary
 from modelbook.ab.analysis import CONTINUE, INVALID, KEEP_CHAMPION, PROMOTE_CHALLENGER, ABPlan
 from modelbook.ab.assignment import assign_bucket, routes_to_challenger
+from modelbook.ab.bounded_losses import bound_difference, estimate_differences
 from modelbook.ab.confidence_sequence import confidence_sequence_halfwidth
 from modelbook.contract import Contract
 from modelbook.errors import ContractError, PromotionError, ServingError
@@ -199,8 +200,51 @@ def test_another_share_than_was_set_makes_it_void() -> None:
     )
 
 
-def test_chi_square_is_right_and_silent_about_too_few() -> None:
-    assert analysis.sample_ratio_p_value((60, 40), 0.5) == pytest.approx(0.0455, abs=1e-4)
+def test_the_sample_ratio_may_be_looked_at_after_every_user() -> None:
+    """Repeated chi-square tests at 0.005 would alarm in more than 2 % of tests without a mismatch."""
+    alarms = 0
+    for seed in range(100):
+        arms = np.cumsum(np.random.default_rng(seed).random(2000) < 0.3)
+        looks = [
+            analysis.sample_ratio_p_value((n - arms[n - 1], arms[n - 1]), 0.3)
+            for n in range(50, 2001, 10)
+        ]
+        alarms += min(looks) < analysis.SAMPLE_RATIO_ALPHA
+    assert alarms <= 2
+    assert analysis.sample_ratio_p_value((600, 400), 0.5) < 1e-5
+    assert analysis.sample_ratio_p_value((60, 40), 0.5) > 0.05
+
+
+@pytest.mark.parametrize(("share", "rate"), [(0.05, 0.005), (0.1, 0.01), (0.5, 0.2)])
+def test_equal_versions_with_a_rare_outcome_are_seldom_told_apart(
+    share: float, rate: float
+) -> None:
+    rng, counts, n_wrong = np.random.default_rng(0), np.arange(200, 4001, 100), 0
+    for _ in range(60):
+        scores = rng.beta(0.5, 0.5 / rate, 4000)
+        losses = (scores - (rng.random(4000) < rate)) ** 2
+        is_challenger = rng.random(4000) < share
+        low, high = bound_difference(
+            estimate_differences(losses, is_challenger, share),
+            counts,
+            loss_bound=1,
+            challenger_share=share,
+            alpha=analysis.ALPHA,
+        )
+        n_wrong += bool((high < 0).any() or (low > 0).any())
+    assert n_wrong <= 3
+
+
+@pytest.mark.parametrize(("gap", "word"), [(-0.05, PROMOTE_CHALLENGER), (0.05, KEEP_CHAMPION)])
+def test_bounded_losses_are_told_apart_where_they_differ(gap: float, word: str) -> None:
+    plan = ABPlan(0.5, 100, 0, loss_bound=1)
+    results = [analysis.analyze_ab(traffic(seed, 2000, gap=gap), plan) for seed in range(20)]
+    assert [result.decision for result in results].count(word) >= 17
+    free = analysis.analyze_ab(traffic(0, 2000, gap=gap), PLAN)
+    assert results[0].low <= free.low <= free.high <= results[0].high
+
+
+def test_too_few_users_have_no_sample_ratio() -> None:
     assert analysis.sample_ratio_p_value((4, 4), 0.5) is None
     assert analysis.sample_ratio_p_value((90, 3), 0.05) is None
 
@@ -274,7 +318,7 @@ def test_what_two_versions_answered_is_judged_by_its_outcomes(
     told = summary.summarize_ab(judged, found)
     json.dumps(told, allow_nan=False)
     assert re.search(r"version 2\b.*version 1\b.*−0\.", told["sentences"][0])
-    assert re.search(r"50%.*chi-square, p = \d", told["sentences"][2])
+    assert re.search(r"50%.*sequential test, p = \d", told["sentences"][2])
 
 
 def keep(root: Path, *rows: PredictionRecord) -> Journal:
@@ -405,7 +449,7 @@ def test_each_word_has_its_sentence_and_what_to_do_next() -> None:
     assert re.search(r"\bversion 1\b", early[1])
     void = story(same, ABPlan(0.3, 100, 0))
     assert (void["word"], void["level"]) == (INVALID, "bad")
-    assert re.search(r"30%.*chi-square, p = \d", void["sentences"][2])
+    assert re.search(r"30%.*sequential test, p = \d", void["sentences"][2])
     assert "chi-square" not in story(same.head(3), PLAN)["sentences"][2]  # too few users
 
 

@@ -2,7 +2,8 @@
 
 The unit of randomization and analysis is the user: all rows of a user count as one observation.
 Losses are compared by a confidence sequence (``confidence_sequence``), so results may be inspected
-at any time and the test may stop as soon as it is decided.
+at any time and the test may stop as soon as it is decided. Bounded losses have a second one, which
+assumes no large sample (``bounded_losses``); the wider of both decides.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from modelbook.ab.bounded_losses import bound_difference, estimate_differences
 from modelbook.ab.confidence_sequence import confidence_sequence_halfwidth
 from modelbook.errors import ServingError
 from modelbook.registry.promotion import AB_APPROVAL
@@ -25,19 +27,24 @@ PROMOTE_CHALLENGER, KEEP_CHAMPION, CONTINUE, INVALID = (
     "invalid",
 )
 ALPHA = 0.05  # false positive rate, over all looks
-SAMPLE_RATIO_ALPHA = 0.001  # false positive rate of the sample-ratio test, per look
+SAMPLE_RATIO_ALPHA = 0.005  # false positive rate of each sample-ratio test, over all looks
+SAMPLE_RATIO_PRIOR = 200  # users that the alternative of the sample-ratio test is worth
 MAX_EXTRAPOLATION = 50  # times the users so far; larger sample sizes are not estimated
-MIN_EXPECTED_USERS = 5  # expected users per variant that the chi-square test needs
+MIN_EXPECTED_USERS = 5  # expected users per variant that the sample-ratio test needs
 LOSS_COLUMNS = ("at", "challenger", "lot", "loss")
 
 
 @dataclass(frozen=True)
 class ABPlan:
-    """Test plan: the challenger's share of users, and the minimum data for a decision."""
+    """Test plan: the challenger's share of users, and the minimum data for a decision.
+
+    ``loss_bound`` is the largest loss of a row, None if losses have no bound.
+    """
 
     challenger_share: float
     min_users: int
     min_hours: float
+    loss_bound: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.challenger_share < 1:
@@ -167,7 +174,16 @@ def analyze_ab(rows: pd.DataFrame, plan: ABPlan) -> ABResult:
         _summarize_arm(users[~users["challenger"]], champion_sums, plan),
         _summarize_arm(users[users["challenger"]], challenger_sums, plan),
     )
-    difference, low, high = map(float, _difference_interval(champion_sums, challenger_sums, plan))
+    has_outcome = users["rows_with_outcomes"] > 0
+    difference, low, high = map(
+        float,
+        _widen_for_bounded_losses(
+            users[has_outcome],
+            np.array([has_outcome.sum()]),
+            _difference_interval(champion_sums, challenger_sums, plan),
+            plan,
+        ),
+    )
     hours = float(rows["at"].max() - rows["at"].min()) / 3600 if len(rows) else 0.0
     result = ABResult(
         CONTINUE,
@@ -196,13 +212,22 @@ def sum_by_user(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def sample_ratio_p_value(users: Sequence[int], challenger_share: float) -> float | None:
-    """Return the p-value of the sample-ratio test (chi-square), or None for too few users."""
-    from scipy.stats import chisquare
+    """Return the p-value of the sample-ratio test, or None for too few users.
 
-    expected = np.array([1 - challenger_share, challenger_share]) * sum(users)
-    if expected.min() < MIN_EXPECTED_USERS:
+    The test may be repeated after every user: its p-value is the inverse of a Bayes factor, of a
+    beta prior around the planned share against that share, which is a martingale without a mismatch
+    (Lindon & Malek 2022, "Anytime-valid inference for multinomial count data", NeurIPS).
+    """
+    from scipy.special import betaln
+
+    shares = np.array([1 - challenger_share, challenger_share])
+    if (shares * sum(users)).min() < MIN_EXPECTED_USERS:
         return None
-    return float(chisquare(users, expected).pvalue)
+    prior = SAMPLE_RATIO_PRIOR * shares
+    log_factor = (
+        betaln(*(prior + np.array(users))) - betaln(*prior) - (np.array(users) @ np.log(shares))
+    )
+    return float(min(1.0, np.exp(-log_factor)))
 
 
 def difference_over_time(rows: pd.DataFrame, plan: ABPlan, points: int = 60) -> pd.DataFrame:
@@ -212,7 +237,9 @@ def difference_over_time(rows: pd.DataFrame, plan: ABPlan, points: int = 60) -> 
     counts = np.unique(np.linspace(0, len(users), points + 1).astype(int)[1:])
     counts = counts[counts > 0]
     champion, challenger = (sums[counts - 1] for sums in _cumulative_sums(users))
-    intervals = _difference_interval(champion, challenger, plan)
+    intervals = _widen_for_bounded_losses(
+        users, counts, _difference_interval(champion, challenger, plan), plan
+    )
     table = pd.DataFrame(
         dict(zip(("users", "difference", "low", "high"), (counts, *intervals), strict=True))
     )
@@ -295,6 +322,32 @@ def _difference_interval(
         challenger_mean - champion_mean - halfwidth,
         challenger_mean - champion_mean + halfwidth,
     )
+
+
+def _widen_for_bounded_losses(
+    users: pd.DataFrame, counts: np.ndarray, interval: Any, plan: ABPlan
+) -> tuple[Any, Any, Any]:
+    """The interval of the difference, at least as wide as bounded losses without large samples ask.
+
+    ``users`` are those with outcomes, and ``counts`` their numbers at the looks.
+    """
+    difference, low, high = interval
+    if plan.loss_bound is None or counts.min(initial=0) < 1:
+        return difference, low, high
+    losses = (users["loss"] / users["rows_with_outcomes"]).to_numpy(dtype=float)
+    estimates = estimate_differences(
+        losses, users["challenger"].to_numpy(dtype=bool), plan.challenger_share
+    )
+    lower, upper = bound_difference(
+        estimates,
+        counts,
+        loss_bound=plan.loss_bound,
+        challenger_share=plan.challenger_share,
+        alpha=ALPHA,
+    )
+    if np.ndim(low) == 0:
+        lower, upper = lower[0], upper[0]
+    return difference, np.minimum(low, lower), np.maximum(high, upper)
 
 
 def _summarize_arm(users: pd.DataFrame, sums: np.ndarray, plan: ABPlan) -> Arm:

@@ -38,6 +38,8 @@ class SplitTraffic:
         Name of the loss per row.
     rows : DataFrame
         Loss table, as ``analysis.analyze_ab`` expects it.
+    loss_bound : float or None
+        Largest loss of a row.
     """
 
     book: str
@@ -45,6 +47,7 @@ class SplitTraffic:
     challenger_version: int
     loss_name: str
     rows: pd.DataFrame
+    loss_bound: float | None = None
 
 
 def read_split_traffic(
@@ -81,7 +84,12 @@ def read_split_traffic(
             drop=True
         )
     return SplitTraffic(
-        book, champion.number, challenger.number, tasks.get_task(contract).row_loss_label, rows
+        book,
+        champion.number,
+        challenger.number,
+        tasks.get_task(contract).row_loss_label,
+        rows,
+        tasks.get_task(contract).row_loss_bound,
     )
 
 

@@ -134,7 +134,7 @@ def _describe_sample_ratio(result: ABResult) -> str:
     sentence = f"The challenger has {users[1] / sum(users):.1%} of the {sum(users):,} users"
     p = result.outcome_sample_ratio_p if uses_outcomes else result.sample_ratio_p
     where = " with outcomes" if uses_outcomes else ""
-    return f"{sentence}{where}; {share:.0%} were planned (chi-square, p = {p:.2g})."
+    return f"{sentence}{where}; {share:.0%} were planned (sequential test, p = {p:.2g})."
 
 
 def _next_step(result: ABResult, traffic: SplitTraffic) -> str:

@@ -113,7 +113,9 @@ def evaluate_ab(
     shared_traffic = split_traffic.read_split_traffic(
         root, book, options.open_journal(root, book), since
     )
-    plan = analysis.ABPlan(traffic.challenger_share, traffic.min_users, traffic.min_hours)
+    plan = analysis.ABPlan(
+        traffic.challenger_share, traffic.min_users, traffic.min_hours, shared_traffic.loss_bound
+    )
     result = summary.summarize_ab(analysis.analyze_ab(shared_traffic.rows, plan), shared_traffic)
     if publish:
         from modelbook.build import report_index

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from modelbook.contract import Contract
 
 TEMPLATE_FOLDER = Path(__file__).parent / "templates"
-
+YEAR_WIDENING = 1.6  # z = 3.1 instead of 1.96
 MetricRows = dict[str, Any]  # metric name to its row of ``evaluate_metrics``
 
 
@@ -73,8 +73,8 @@ class Task(ABC):
         the first is described in sentences.
     row_error_label : str
         Name of the error of one row, see ``row_errors``.
-    row_loss_label : str
-        Name of the loss of one row, see ``row_losses``.
+    row_loss_label, row_loss_bound : str, float or None
+        Name of the loss of one row, see ``row_losses``, and the largest loss if there is one.
     univariate_measure, univariate_chance_level : str, float
         Name of ``univariate_score``, and its value for an uninformative column.
     """
@@ -98,6 +98,7 @@ class Task(ABC):
     fairness_metrics: ClassVar[tuple[str, ...]]
     row_error_label: ClassVar[str] = "log loss"
     row_loss_label: ClassVar[str] = "Brier score"
+    row_loss_bound: ClassVar[float | None] = 1.0
     univariate_measure: ClassVar[str] = "ROC AUC"
     univariate_chance_level: ClassVar[float] = 0.5
 
@@ -311,11 +312,15 @@ class Task(ABC):
         return pd.DataFrame({"score": score, "outcome": outcome}), ["score"], ["outcome"]
 
     def assess_metric_drop(self, row: Any) -> tuple[float, bool, str]:
-        """Drop of the headline metric, whether it is significant, and a description."""
+        """Drop of the headline metric, whether it is significant, and a description.
+
+        See ``is_beyond_chance``.
+        """
         drop = row["reference"] - row["value"]
+        reference_error = row["reference"] - row.get("reference_low", row["reference"])
         return (
             drop,
-            row["high"] < row["reference"],
+            is_beyond_chance(drop, row["high"] - row["value"], reference_error),
             (
                 f"{metric_label(self.headline_metric)} {format_metric(row['value'])} (upper "
                 f"95% bound {format_metric(row['high'])}) is {format_metric(drop)} "
@@ -445,6 +450,15 @@ def estimator_classes(experiment_type: str) -> dict[str, type]:
 
     kind = {"classification": "classifier", "regression": "regressor"}[experiment_type]
     return dict(all_estimators(type_filter=kind))
+
+
+def is_beyond_chance(drop: float, error: float, reference_error: float) -> bool:
+    """Whether a drop exceeds the errors of both sides, over a year of weekly windows.
+
+    The errors are half the widths of 95% intervals; they are joined by square-and-add (Newcombe
+    1998) and widened for the number of windows, which share the reference's error.
+    """
+    return bool(drop > YEAR_WIDENING * np.hypot(error, reference_error))
 
 
 def metric_key_number(label: str, row: Any) -> KeyNumber:

@@ -24,6 +24,21 @@ METRIC_LABELS = {
 LOWER_IS_BETTER = frozenset(
     {"log_loss", "brier", "rmse", "mae", "half_within", "most_within", "cost"}
 )
+SHARES = frozenset(  # metrics from 0 to 1, whose intervals are made on the logit scale
+    {
+        "roc_auc",
+        "pr_auc",
+        "recall",
+        "precision",
+        "flagged",
+        "accuracy",
+        "balanced_accuracy",
+        "f1",
+        "coverage",
+    }
+)
+ERRORS = frozenset({"rmse", "mae", "log_loss", "brier"})  # above 0: on the logarithmic scale
+QUANTILES = frozenset({"half_within", "most_within"})  # have no jackknife
 GAIN_VERBS = {  # (lower is better, improved): present and past tense
     (False, True): ("gains", "gained"), (False, False): ("loses", "lost"),
     (True, True): ("lowers", "lowered"), (True, False): ("raises", "raised"),
@@ -32,8 +47,8 @@ HEADLINE_METRICS = ("roc_auc", "rmse")  # headline metrics of the tasks
 
 
 def format_passed(passed: bool | None) -> str:
-    """Format whether a criterion was met; None: not evaluated."""
-    return "not evaluated" if passed is None else "yes" if passed else "no"
+    """Format whether a criterion was met; None: it could not be judged."""
+    return "inconclusive" if passed is None else "yes" if passed else "no"
 
 
 def metric_label(metric: str) -> str:

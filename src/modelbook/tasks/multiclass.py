@@ -100,6 +100,7 @@ class Multiclass(Task):
         "f1": "Macro F1",
         "mcc": "MCC",
     }
+    row_loss_bound = 2.0
     ranking_metrics = ("roc_auc", "log_loss", "f1", "accuracy", "mcc")
     calibration_metric = "overconfidence"
     univariate_measure = "mean ROC AUC"

@@ -14,6 +14,9 @@ import numpy as np
 from modelbook.tasks.logit import logit
 
 MIN_OUTCOMES = 10  # positives and negatives that calibration needs
+DRAWS_PER_CALIBRATION = 5  # of outcomes, to bound the estimate
+BOUND_QUANTILES = (0.0125, 0.9875)  # hold 95%: calibrations of bootstrap samples vary too little
+MAX_STANDARD_LOGIT = 4  # beyond it the polynomial is not extrapolated
 
 
 class EstimatedMetric(NamedTuple):
@@ -42,7 +45,7 @@ def estimate_roc_auc(
         Outcomes of the reference rows; same shape as ``reference_score``.
     n_simulations : int
         Number of simulated outcomes for the bounds; calibration is repeated on a bootstrap sample
-        of the reference rows for every 20 of them.
+        of the reference rows for every 5 of them.
 
     Returns
     -------
@@ -59,15 +62,16 @@ def estimate_roc_auc(
         return None
     calibrated = _calibrate_probabilities(score, reference_score, reference_outcome)
     ranks, rng, simulated_aucs = rankdata(score, axis=0), np.random.default_rng(seed), []
-    for _ in range(max(n_simulations // 20, 1)):
+    for _ in range(max(n_simulations // DRAWS_PER_CALIBRATION, 1)):
         sample = rng.integers(0, len(reference_score), len(reference_score))
         resampled = _calibrate_probabilities(
             score, reference_score[sample], reference_outcome[sample]
         )
         simulated_aucs += [
-            _roc_auc_from_ranks(ranks, _simulate_outcomes(resampled, rng)) for _ in range(20)
+            _roc_auc_from_ranks(ranks, _simulate_outcomes(resampled, rng))
+            for _ in range(DRAWS_PER_CALIBRATION)
         ]
-    low, high = np.nanquantile(simulated_aucs, [0.025, 0.975])
+    low, high = np.nanquantile(simulated_aucs, BOUND_QUANTILES)
     value = np.mean(
         [_expected_roc_auc(*columns) for columns in zip(score.T, calibrated.T, strict=True)]
     )
@@ -79,7 +83,7 @@ def _calibrate_probabilities(
 ) -> np.ndarray:
     calibrated = np.column_stack(
         [
-            _platt_scale(*columns)
+            _recalibrate(*columns)
             for columns in zip(score.T, reference_score.T, reference_outcome.T, strict=True)
         ]
     )
@@ -88,16 +92,26 @@ def _calibrate_probabilities(
     return calibrated
 
 
-def _platt_scale(
+def _recalibrate(
     score: np.ndarray, reference_score: np.ndarray, reference_outcome: np.ndarray
 ) -> np.ndarray:
-    """Probabilities calibrated on the reference rows (Platt scaling of the logit)."""
+    """Probabilities calibrated on the reference rows by a cubic polynomial of the logit.
+
+    A straight line (Platt scaling) is wrong wherever calibration is not logistic, and a shifted mix
+    of rows then moves the estimate.
+    """
     from sklearn.linear_model import LogisticRegression
 
-    fitted = LogisticRegression(C=1e6, max_iter=1000).fit(
-        logit(reference_score)[:, None], reference_outcome
-    )
-    return fitted.predict_proba(logit(score)[:, None])[:, 1]
+    logits = logit(reference_score)
+    centre, spread = logits.mean(), logits.std() or 1.0
+
+    def make_terms(values: np.ndarray) -> np.ndarray:
+        standard = (logit(values) - centre) / spread
+        inside = np.clip(standard, -MAX_STANDARD_LOGIT, MAX_STANDARD_LOGIT)
+        return np.column_stack([inside, inside**2, inside**3])
+
+    fitted = LogisticRegression(max_iter=1000).fit(make_terms(reference_score), reference_outcome)
+    return fitted.predict_proba(make_terms(score))[:, 1]
 
 
 def _expected_roc_auc(score: np.ndarray, probability: np.ndarray) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from modelbook.formatting import KeyNumber, key_number
-from modelbook.tasks.base import MetricRows, Task, metric_key_number
+from modelbook.tasks.base import MetricRows, Task, is_beyond_chance, metric_key_number
 from modelbook.tasks.cost_matrix import CostMatrix
 from modelbook.tasks.metric_format import format_gain, format_metric
 from modelbook.tasks.metrics import MetricFunction, safe_divide, weighted_mean
@@ -116,6 +116,7 @@ class Regression(Task):
     slice_metrics = ("mae", "calibration_error")
     fairness_metrics = ("mae", "rmse", "calibration_error")
     row_error_label = row_loss_label = "absolute error"
+    row_loss_bound = None
     univariate_measure, univariate_chance_level = "rank correlation", 0.0
 
     def predict_scores(self, pipeline: Any, rows: pd.DataFrame) -> np.ndarray:
@@ -192,9 +193,11 @@ class Regression(Task):
         relative_increase = (
             row["value"] / row["reference"] - 1 if row["reference"] else float("inf")
         )
+        reference_error = row.get("reference_high", row["reference"]) - row["reference"]
+        rise = row["value"] - row["reference"]
         return (
             relative_increase,
-            row["low"] > row["reference"],
+            is_beyond_chance(rise, row["value"] - row["low"], reference_error),
             (
                 f"RMSE {format_metric(row['value'])} (lower 95% bound {format_metric(row['low'])}) "
                 f"is {relative_increase:.0%} above the holdout's {format_metric(row['reference'])}"

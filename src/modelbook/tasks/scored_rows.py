@@ -1,8 +1,12 @@
 """Scored rows, and cluster-bootstrap confidence intervals of their statistics.
 
-Intervals are 95% percentile intervals of a cluster bootstrap (Field & Welsh 2007, "Bootstrapping
-clustered data"): entities are resampled with replacement, so that rows of one entity do not count
-as independent evidence.
+Rows of one entity do not count as independent evidence. The interval of a metric is a t-interval
+from a jackknife that leaves out one entity at a time, on a scale on which the metric is nearly
+symmetric, with Satterthwaite's degrees of freedom from the kurtosis of the entities' influences
+(Efron & Tibshirani 1993, "An Introduction to the Bootstrap", chapter 11; Pan & Wall 2002,
+"Small-sample adjustments", Statistics in Medicine 21). For independent rows it is close to DeLong's
+interval on the logit scale. Curves, quantiles and differences have percentile intervals of a
+cluster bootstrap (Field & Welsh 2007, "Bootstrapping clustered data").
 """
 
 from __future__ import annotations
@@ -15,7 +19,35 @@ import numpy as np
 import pandas as pd
 
 CONFIDENCE_LEVEL = 0.95
+MIN_ENTITIES, MIN_CLASS_ENTITIES = 20, 10  # fewest entities, and of a class, for an interval
+MAX_JACKKNIFE_BLOCKS = 400  # more entities are left out in blocks
+WILSON = 1.96**2  # z², of the interval of a share that has no spread
 MAX_BLOCK_SIZE = 2**20  # weights per call of a statistic, a trade-off of speed and memory
+
+
+EPSILON = 1e-24  # sum of squared influences that counts as none
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A scale for intervals: a transformation that keeps its argument inside, and its inverse."""
+
+    transform: Callable[[np.ndarray, float], np.ndarray]
+    invert: Callable[[np.ndarray], np.ndarray]
+
+
+def _logit_inside(values: np.ndarray, margin: float) -> np.ndarray:
+    inside = np.clip(values, margin, 1 - margin)
+    return np.log(inside / (1 - inside))
+
+
+IDENTITY = Scale(lambda values, _: values, lambda values: values)
+LOGIT = Scale(_logit_inside, lambda values: 1 / (1 + np.exp(-values)))
+LOGARITHM = Scale(lambda values, _: np.log(np.maximum(values, 1e-300)), np.exp)
+COMPLEMENT = Scale(  # R²: the logarithm of what is not explained
+    lambda values, _: np.log(np.maximum(1 - values, 1e-300)),
+    lambda values: 1 - np.exp(values)[::-1],
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +91,26 @@ class ScoredRows:
     def __len__(self) -> int:
         return len(self.outcome)
 
+    def count_class_entities(self) -> int:
+        """Entities of the rarest class that is present; all entities if outcomes are no classes."""
+        if self.outcome.dtype.kind not in "iub":
+            return len(np.unique(self.entity))
+        return min(
+            (len(np.unique(self.entity[self.outcome == code])) for code in np.unique(self.outcome)),
+            default=0,
+        )
+
+    def can_be_judged(self) -> bool:
+        """Whether there are enough entities for the intervals to hold what they say."""
+        if len(np.unique(self.entity)) < MIN_ENTITIES:
+            return False
+        if self.outcome.dtype.kind not in "iub":
+            return True
+        is_binary = self.score.ndim == 1
+        return len(np.unique(self.outcome)) > 1 and (
+            not is_binary or self.count_class_entities() >= MIN_CLASS_ENTITIES
+        )
+
 
 def bootstrap_counts(entity: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """Count of each row in each bootstrap resample of entities; shape (resamples, rows)."""
@@ -88,6 +140,70 @@ def bootstrap_ci(statistic: Callable[[np.ndarray], Any], counts: np.ndarray) -> 
         return np.nan, np.nan
     low, high = np.quantile(values, [(1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2])
     return float(low), float(high)
+
+
+def jackknife_ci(
+    statistic: Callable[[np.ndarray], Any], scored: ScoredRows, scale: Scale, seed: int
+) -> tuple[float, float]:
+    """95% interval of a smooth statistic by the jackknife over entities; NaN for too few of them.
+
+    Parameters
+    ----------
+    statistic : callable
+        Takes weights of shape (resamples, rows), returns a value for each resample.
+    scale : Scale
+        The scale on which the statistic is nearly symmetric.
+    """
+    if not scored.can_be_judged():
+        return np.nan, np.nan
+    blocks = _jackknife_blocks(scored.entity, seed)
+    n_blocks = int(blocks.max()) + 1
+    left_out = (blocks[None, :] != np.arange(n_blocks)[:, None]).astype(float)
+    step = max(1, MAX_BLOCK_SIZE // len(blocks))
+    values = np.concatenate(
+        [np.atleast_1d(statistic(left_out[i : i + step])) for i in range(0, n_blocks, step)]
+    )
+    estimate = float(statistic(np.ones(len(blocks))))
+    n_units = scored.count_class_entities()
+    margin = 0.5 / (n_units * len(scored))
+    centre = scale.transform(np.array([estimate]), margin)[0]
+    transformed = scale.transform(values, margin)
+    influences = (n_blocks - 1) * (transformed.mean() - transformed)
+    sum_of_squares, fourth_powers = (influences**2).sum(), (influences**4).sum()
+    if not np.isfinite(sum_of_squares):
+        return np.nan, np.nan
+    if sum_of_squares <= n_blocks * EPSILON:
+        return _interval_without_spread(estimate, n_units, scale)
+    excess = fourth_powers - sum_of_squares**2 / n_blocks
+    freedom = np.clip(2 * sum_of_squares**2 / max(excess, EPSILON), 2, n_blocks - 1)
+    standard_error = np.sqrt(sum_of_squares / (n_blocks * (n_blocks - 1)))
+    halfwidth = t_quantile(freedom) * standard_error
+    low, high = scale.invert(np.array([centre - halfwidth, centre + halfwidth]))
+    return float(low), float(high)
+
+
+def _jackknife_blocks(entity: np.ndarray, seed: int) -> np.ndarray:
+    """Block of each row: one for each entity, or blocks of several if there are very many."""
+    _, codes = np.unique(entity, return_inverse=True)
+    n_entities = int(codes.max()) + 1
+    if n_entities <= MAX_JACKKNIFE_BLOCKS:
+        return codes
+    shuffled = np.random.default_rng(seed).permutation(n_entities)
+    return shuffled[codes] % MAX_JACKKNIFE_BLOCKS
+
+
+def _interval_without_spread(value: float, n_units: int, scale: Scale) -> tuple[float, float]:
+    """Wilson's (1927) interval of a share of 0 or 1; NaN for any other constant."""
+    if scale is not LOGIT or value not in (0.0, 1.0):
+        return np.nan, np.nan
+    reach = WILSON / (n_units + WILSON)
+    return (1 - reach, 1.0) if value == 1.0 else (0.0, reach)
+
+
+def t_quantile(freedom: float) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf((1 + CONFIDENCE_LEVEL) / 2, freedom))
 
 
 def bootstrap_band(
