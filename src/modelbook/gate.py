@@ -3,7 +3,9 @@
 There are two kinds of criteria. A candidate must demonstrate its quality: the unfavourable end of
 the confidence interval has to meet the bound. And it must not be shown to do harm (to a slice, a
 group, or its calibration): these criteria fail only where the whole interval lies beyond the bound,
-because a small slice could never prove the absence of harm.
+because a small slice could never prove the absence of harm. There are many such intervals, so each
+is widened by Bonferroni's correction: an innocent model is held by any of them in at most 5 % of
+cases. A criterion that cannot be judged is inconclusive.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isfinite
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 from modelbook.tasks.metric_format import format_metric, metric_label
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from modelbook.config import Deploy
     from modelbook.tasks.base import Task
 
+ALPHA, POWER = 0.05, 0.8  # of the intervals, and that rows for a comparison should have
+NORMAL = NormalDist()
 PROMOTE, HOLD = "promote", "hold"
 PARITY_TOLERANCE = 1e-6  # largest difference between predictions that count as equal
 
@@ -37,6 +42,17 @@ class Interval:
         dash = "–" if self.low >= 0 else " to "
         ci = f"{format_metric(self.low)}{dash}{format_metric(self.high)}"
         return f"{format_metric(self.value)} (95% CI {ci})"
+
+    def widen(self, n_intervals: int) -> Interval:
+        """The interval at the level at which ``n_intervals`` together miss in 5 % of cases."""
+        factor = NORMAL.inv_cdf(1 - ALPHA / 2 / n_intervals) / NORMAL.inv_cdf(1 - ALPHA / 2)
+        low, high = self.value - self.low, self.high - self.value
+        return Interval(self.value, self.value - factor * low, self.value + factor * high)
+
+    @property
+    def standard_error(self) -> float:
+        """Half the interval's width, as a share of that of one standard error."""
+        return (self.high - self.low) / 2 / NORMAL.inv_cdf(1 - ALPHA / 2)
 
     @property
     def end_nearest_zero(self) -> float:
@@ -60,6 +76,9 @@ class Evidence:
         Number of rows that neither version was trained on; 0 without a champion.
     champion_difference : Interval or None
         Improvement over the champion on those rows, in the headline metric.
+    ancestor, ancestor_difference : int or None, Interval or None
+        The first champion, and the improvement over it on rows that neither was trained on; None if
+        it is the champion.
     slice_differences : tuple
         The same by slice, as pairs of label and interval: finite for the worst slice and for each
         slice whose drop exceeds the limit.
@@ -86,6 +105,8 @@ class Evidence:
     baseline_gain: Interval
     paired_rows: int = 0
     champion_difference: Interval | None = None
+    ancestor: int | None = None
+    ancestor_difference: Interval | None = None
     slice_differences: tuple[tuple[str, Interval], ...] = ()
     fairness_gaps: tuple[tuple[str, Interval], ...] = ()
     calibration: Interval | None = None
@@ -106,6 +127,7 @@ def gather_evidence(
     differences: pd.DataFrame,
     slice_differences: pd.DataFrame | None = None,
     latency_and_size: tuple[float, float] | None = None,
+    ancestor: tuple[int, pd.DataFrame] | None = None,
 ) -> Evidence:
     """Collect the evidence from a version's metrics, the paired comparison, and latency and size.
 
@@ -115,16 +137,20 @@ def gather_evidence(
         From ``compare_with_champion`` and ``compare_slices_with_champion``; may be empty.
     latency_and_size : tuple of float, optional
         Latency in milliseconds, artefact size in megabytes.
+    ancestor : tuple of int and DataFrame, optional
+        Number of the first champion, and the comparison with it, from ``compare_with_champion``.
     """
     metric_rows = {row["metric"]: row for row in metrics["evaluation"]}
-    headline_rows = differences[differences["metric"] == task.headline_metric].to_dict("records")
+    ancestor_number, ancestor_differences = ancestor or (None, differences.head(0))
     return Evidence(
         candidate,
         champion,
         quality=_to_interval(metric_rows[task.quality_metric], "value"),
         baseline_gain=Interval(*metrics["gain"]),
         paired_rows=paired_rows,
-        champion_difference=_to_interval(headline_rows[0], "difference") if headline_rows else None,
+        champion_difference=_headline_difference(task, differences),
+        ancestor=ancestor_number,
+        ancestor_difference=_headline_difference(task, ancestor_differences),
         slice_differences=_to_labelled_intervals(
             task,
             [] if slice_differences is None else slice_differences.to_dict("records"),
@@ -168,7 +194,7 @@ class Criterion:
     def description(self) -> str:
         text = f"{self.name[:1].upper()}{self.name[1:]}: {self.observed}"
         return (
-            f"{text}; not evaluated."
+            f"{text}; inconclusive."
             if self.passed is None
             else f"{text}, required {self.required}."
         )
@@ -215,6 +241,12 @@ def decide(evidence: Evidence, limits: Deploy, min_quality: float) -> Decision:
         Minimum for the lower bound of the candidate's quality.
     """
     quality, gain = evidence.quality, evidence.baseline_gain
+    n_harms = max(
+        1,
+        len(evidence.fairness_gaps)
+        + len(evidence.slice_differences)
+        + (evidence.calibration is not None),
+    )
     criteria = [
         Criterion(
             f"{evidence.metric_labels[0]} meets the minimum",
@@ -230,13 +262,14 @@ def decide(evidence: Evidence, limits: Deploy, min_quality: float) -> Decision:
         ),
     ]
     if evidence.champion is not None:
-        criteria += _champion_criteria(evidence, limits)
+        criteria += _champion_criteria(evidence, limits, n_harms)
     criteria += [
         _harm_criterion(
             "fairness gaps",
             evidence.fairness_gaps,
             limits.max_fairness_gap,
             "no groups to compare",
+            n_harms,
             two_sided=True,
         ),
         _harm_criterion(
@@ -244,6 +277,7 @@ def decide(evidence: Evidence, limits: Deploy, min_quality: float) -> Decision:
             [("", evidence.calibration)] if evidence.calibration else [],
             limits.max_calibration_error,
             "not recorded for this version",
+            n_harms,
             two_sided=True,
         ),
         Criterion(
@@ -262,7 +296,7 @@ def decide(evidence: Evidence, limits: Deploy, min_quality: float) -> Decision:
     return Decision(HOLD if failed else PROMOTE, criteria)
 
 
-def _champion_criteria(evidence: Evidence, limits: Deploy) -> list[Criterion]:
+def _champion_criteria(evidence: Evidence, limits: Deploy, n_harms: int) -> list[Criterion]:
     champion_name, rows, margin = (
         f"version {evidence.champion}",
         evidence.paired_rows,
@@ -290,7 +324,10 @@ def _champion_criteria(evidence: Evidence, limits: Deploy) -> list[Criterion]:
         observed, passed = (
             ("all outcomes are equal", False)
             if difference is None
-            else (str(difference), difference.low >= -margin)
+            else (
+                f"{difference}; {describe_power(difference, margin, rows)}",
+                difference.low >= -margin,
+            )
         )
         criteria.append(
             Criterion(
@@ -300,6 +337,8 @@ def _champion_criteria(evidence: Evidence, limits: Deploy) -> list[Criterion]:
                 passed,
             )
         )
+    if evidence.ancestor is not None:
+        criteria.append(_ancestor_criterion(evidence, margin))
     absent_text = "no slice has enough rows to compare"
     return [
         *criteria,
@@ -308,9 +347,36 @@ def _champion_criteria(evidence: Evidence, limits: Deploy) -> list[Criterion]:
             evidence.slice_differences,
             limits.max_slice_drop,
             absent_text,
+            n_harms,
             two_sided=False,
         ),
     ]
+
+
+def _ancestor_criterion(evidence: Evidence, margin: float) -> Criterion:
+    """A small loss at each promotion adds up: the first champion is a fixed yardstick."""
+    difference = evidence.ancestor_difference
+    return Criterion(
+        f"{evidence.metric_labels[2]} not worse than the first champion, "
+        f"version {evidence.ancestor}",
+        f"upper 95% bound at least {0 - margin:g}",
+        "no rows that neither was trained on" if difference is None else str(difference),
+        None if difference is None else difference.high >= -margin,
+    )
+
+
+def describe_power(difference: Interval, margin: float, rows: int) -> str:
+    """How often an equal model passes the margin on these rows, and how many rows would do."""
+    error = difference.standard_error
+    if margin <= 0 or not isfinite(error) or error == 0:
+        return "an equal model cannot pass" if margin <= 0 else "the models predict alike"
+    critical = NORMAL.inv_cdf(1 - ALPHA / 2)
+    share = NORMAL.cdf(margin / error - critical)
+    needed = rows * ((critical + NORMAL.inv_cdf(POWER)) * error / margin) ** 2
+    return (
+        f"an equal model passes {100 * share:.0f} times in 100 on these rows, "
+        f"{100 * POWER:.0f} times on about {needed:,.0f}"
+    )
 
 
 def _harm_criterion(
@@ -318,25 +384,32 @@ def _harm_criterion(
     intervals: Iterable[tuple[str, Interval]],
     bound: float,
     absent_text: str,
+    n_harms: int,
     *,
     two_sided: bool,
 ) -> Criterion:
-    """A criterion that fails if an interval lies wholly below ``-bound`` (or above, two-sided)."""
+    """A criterion that fails if an interval lies wholly below ``-bound`` (or above, two-sided).
+
+    Intervals are widened for the number of all that could hold the model, ``n_harms``; 95%
+    intervals are shown.
+    """
     intervals = list(intervals)
     finite_intervals = [
         (label, interval)
         for label, interval in intervals
         if isfinite(interval.low) and isfinite(interval.high)
     ]
+    level = "95% CI" if n_harms == 1 else f"95% CI, widened for {n_harms} comparisons,"
     required = (
-        f"95% CI not wholly outside ±{bound:g}"
+        f"{level} not wholly outside ±{bound:g}"
         if two_sided
-        else f"95% CI not wholly below {0 - bound:g}"
+        else f"{level} not wholly below {0 - bound:g}"
     )
     if not finite_intervals:
         return Criterion(name, required, absent_text, None)
 
     def severity(interval: Interval) -> tuple[float, float]:
+        interval = interval.widen(n_harms)
         return (
             (abs(interval.end_nearest_zero), abs(interval.value))
             if two_sided
@@ -366,6 +439,11 @@ def _suspicion_criterion(suspicions: tuple[str, ...] | None) -> Criterion:
     if suspicions is None:
         return Criterion(name, required, "not recorded for this version", None)
     return Criterion(name, required, "; ".join(suspicions) or "none", not suspicions)
+
+
+def _headline_difference(task: Task, differences: pd.DataFrame) -> Interval | None:
+    rows = differences[differences["metric"] == task.headline_metric].to_dict("records")
+    return _to_interval(rows[0], "difference") if rows else None
 
 
 def _to_interval(row: dict[str, Any], value_key: str) -> Interval:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from modelbook.evaluation.metrics_ci import metric_with_ci
 from modelbook.tasks.base import Task
 from modelbook.tasks.metrics import MetricFunction
-from modelbook.tasks.scored_rows import ScoredRows, bootstrap_ci, bootstrap_counts
+from modelbook.tasks.scored_rows import ScoredRows
 
 COLUMNS = [
     "slice",
@@ -38,7 +37,7 @@ def measure_fairness_gaps(
     resamples: int,
     seed: int,
 ) -> pd.DataFrame:
-    """Metric differences between each group and the column's largest, with cluster-bootstrap CIs.
+    """Metric differences between each group and the column's largest, with intervals by entity.
 
     The metrics are ``Task.fairness_metrics``. For a binary task: recall (equal opportunity; Hardt
     et al. 2016), selection rate (demographic parity), ROC AUC and calibration-in-the-large. They
@@ -47,7 +46,8 @@ def measure_fairness_gaps(
     Parameters
     ----------
     frame : DataFrame
-        The scored rows. Groups with fewer than ``min_rows`` rows, or with one class, are omitted.
+        The scored rows. Groups with fewer than ``min_rows`` rows, or with too few
+        entities of a class (``ScoredRows.can_be_judged``), are omitted.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def measure_fairness_gaps(
         evaluable_groups = {
             value: mask
             for value, mask in groups.items()
-            if mask.sum() >= min_rows and task.is_evaluable(scored.outcome[mask])
+            if mask.sum() >= min_rows and scored.select(mask).can_be_judged()
         }
         if len(evaluable_groups) < 2:
             continue
@@ -93,51 +93,30 @@ def _compare_groups(
     resamples: int,
     seed: int,
 ) -> list[dict[str, Any]]:
-    in_either_group = group_mask | reference_mask
-    group_rows, in_group, in_reference = (
-        scored.select(in_either_group),
-        group_mask[in_either_group],
-        reference_mask[in_either_group],
-    )
-    counts, unit_weights = (
-        bootstrap_counts(group_rows.entity, resamples, seed),
-        np.ones(int(in_either_group.sum())),
-    )
+    """The groups' metrics and their difference, with Newcombe's (1998) square-and-add interval.
+
+    It joins the intervals of both groups, which hold near 0 and 1, where a difference has none.
+    """
+    group, reference = scored.select(group_mask), scored.select(reference_mask)
+    options: dict[str, Any] = {"resamples": resamples, "seed": seed}
     rows = []
     for name, metric in metrics.items():
-        group_statistic, reference_statistic = (
-            _metric_on_rows(metric, group_rows, mask) for mask in (in_group, in_reference)
-        )
-        low, high = bootstrap_ci(partial(_difference, group_statistic, reference_statistic), counts)
+        one, one_low, one_high = metric_with_ci(name, metric, group, **options)
+        other, other_low, other_high = metric_with_ci(name, metric, reference, **options)
+        gap = one - other
         rows.append(
             {
                 "metric": name,
-                "n": int(in_group.sum()),
-                "against_n": int(in_reference.sum()),
-                "one": group_statistic(unit_weights),
-                "other": reference_statistic(unit_weights),
-                "gap": group_statistic(unit_weights) - reference_statistic(unit_weights),
-                "low": low,
-                "high": high,
+                "n": len(group),
+                "against_n": len(reference),
+                "one": one,
+                "other": other,
+                "gap": gap,
+                "low": gap - np.hypot(one - one_low, other_high - other),
+                "high": gap + np.hypot(one_high - one, other - other_low),
             }
         )
     return rows
-
-
-def _metric_on_rows(
-    metric: MetricFunction, scored: ScoredRows, mask: np.ndarray
-) -> Callable[[np.ndarray], Any]:
-    """A metric of the masked rows, as a function of all rows' weights."""
-    subset = scored.select(mask)
-    return lambda weight: metric(subset.outcome, subset.score, weight[..., mask])
-
-
-def _difference(
-    statistic: Callable[[np.ndarray], Any],
-    reference_statistic: Callable[[np.ndarray], Any],
-    weight: np.ndarray,
-) -> Any:
-    return statistic(weight) - reference_statistic(weight)
 
 
 def _format_group(value: Any) -> str:

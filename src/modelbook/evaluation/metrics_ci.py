@@ -1,4 +1,4 @@
-"""Metrics with cluster-bootstrap intervals: overall, paired, by slice, and calibration."""
+"""Metrics with intervals by entity: overall, paired, by slice, and calibration."""
 
 from __future__ import annotations
 
@@ -10,9 +10,19 @@ import numpy as np
 import pandas as pd
 
 from modelbook.tasks.base import Task
-from modelbook.tasks.metric_format import format_metric, metric_label
+from modelbook.tasks.metric_format import ERRORS, QUANTILES, SHARES, format_metric, metric_label
 from modelbook.tasks.metrics import MetricFunction, weighted_mean
-from modelbook.tasks.scored_rows import ScoredRows, bootstrap_ci, bootstrap_counts
+from modelbook.tasks.scored_rows import (
+    COMPLEMENT,
+    IDENTITY,
+    LOGARITHM,
+    LOGIT,
+    Scale,
+    ScoredRows,
+    bootstrap_ci,
+    bootstrap_counts,
+    jackknife_ci,
+)
 
 
 def evaluate_metrics(
@@ -25,11 +35,10 @@ def evaluate_metrics(
     DataFrame
         Columns ``metric, value, low, high, baseline``.
     """
-    counts = bootstrap_counts(scored.entity, resamples, seed)
     baseline_score, unit_weights = scored.to_baseline().score, np.ones(len(scored))
     rows = []
     for name, metric in metrics.items():
-        value, low, high = _metric_with_ci(metric, scored, counts)
+        value, low, high = metric_with_ci(name, metric, scored, resamples=resamples, seed=seed)
         rows.append((name, value, low, high, metric(scored.outcome, baseline_score, unit_weights)))
     return pd.DataFrame(rows, columns=["metric", "value", "low", "high", "baseline"])
 
@@ -122,7 +131,7 @@ def compare_slices_with_champion(
         for value in sorted(frame[column].dropna().unique()):
             mask = (frame[column] == value).to_numpy()
             candidate_rows, champion_rows = candidate.select(mask), champion.select(mask)
-            if len(candidate_rows) >= min_rows and task.is_evaluable(candidate_rows.outcome):
+            if len(candidate_rows) >= min_rows and candidate_rows.can_be_judged():
                 value_label = f"{value:g}" if isinstance(value, float) else str(value)
                 slices.append(
                     (
@@ -200,12 +209,14 @@ def evaluate_slices(
     for column in task.contract.slices:
         for value in sorted(frame[column].dropna().unique()):
             slice_rows = scored.select((frame[column] == value).to_numpy())
-            if len(slice_rows) < min_rows or not task.is_evaluable(slice_rows.outcome):
+            if len(slice_rows) < min_rows or not slice_rows.can_be_judged():
                 continue
-            headline, low, high = _metric_with_ci(
+            headline, low, high = metric_with_ci(
+                task.headline_metric,
                 metrics[task.headline_metric],
                 slice_rows,
-                bootstrap_counts(slice_rows.entity, resamples, seed),
+                resamples=resamples,
+                seed=seed,
             )
             unit_weights = np.ones(len(slice_rows))
             rows.append(
@@ -236,8 +247,23 @@ def evaluate_slices(
     return pd.DataFrame(rows, columns=columns)
 
 
-def _metric_with_ci(
-    metric: MetricFunction, scored: ScoredRows, counts: np.ndarray
+def metric_with_ci(
+    name: str, metric: MetricFunction, scored: ScoredRows, *, resamples: int, seed: int
 ) -> tuple[float, float, float]:
+    """A metric's value with its interval, which is NaN without resamples or with few entities."""
     value = partial(metric, scored.outcome, scored.score)
-    return value(np.ones(len(scored))), *bootstrap_ci(value, counts)
+    estimate = value(np.ones(len(scored)))
+    if resamples == 0 or not scored.can_be_judged():
+        return estimate, np.nan, np.nan
+    if name in QUANTILES:
+        counts = bootstrap_counts(scored.entity, resamples, seed)
+        return estimate, *bootstrap_ci(value, counts)
+    return estimate, *jackknife_ci(value, scored, _scale_of(name), seed)
+
+
+def _scale_of(metric: str) -> Scale:
+    if metric in SHARES:
+        return LOGIT
+    if metric in ERRORS:
+        return LOGARITHM
+    return COMPLEMENT if metric == "r2" else IDENTITY

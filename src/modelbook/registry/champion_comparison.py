@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from modelbook import tasks
 from modelbook.contract import Contract
+from modelbook.registry import history, versions
 from modelbook.registry.versions import ModelVersion
 from modelbook.tasks.scored_rows import ScoredRows
 
@@ -34,6 +36,16 @@ class PairedScores:
 
 NO_SCORES = ScoredRows(np.array([], dtype=int), np.array([]), np.array([]))
 NO_PAIRS = PairedScores(NO_SCORES, NO_SCORES)
+
+
+def find_ancestor(
+    root: Path, candidate: ModelVersion, champion: ModelVersion | None
+) -> ModelVersion | None:
+    """The book's first champion, if it is neither champion nor candidate."""
+    number = history.first_champion(history.read_history(root, candidate.name))
+    if champion is None or number in (None, champion.number, candidate.number):
+        return None
+    return versions.get_version(root, candidate.name, number)
 
 
 def score_on_shared_rows(

@@ -183,6 +183,12 @@ def recorded_champion(entries: list[HistoryEntry]) -> int | None:
     return moves[-1].champion_after if moves else None
 
 
+def first_champion(entries: list[HistoryEntry]) -> int | None:
+    """Return the first version that became champion: a yardstick that promotions do not move."""
+    moves = [entry.champion_after for entry in entries if entry.kind == ALIAS_MOVE]
+    return next((number for number in moves if number is not None), None)
+
+
 def find_rollback_target(entries: list[HistoryEntry]) -> int | None:
     """Return the version that a rollback restores: the champion's latest valid predecessor."""
     stack: list[int] = []
