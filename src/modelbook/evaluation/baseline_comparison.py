@@ -126,8 +126,9 @@ def describe_holdout_use(n_holdout_evaluations: int) -> str:
     if n_holdout_evaluations <= 1:
         return "First evaluation on this holdout, so its metrics are free of selection bias."
     return (
-        f"Evaluation {n_holdout_evaluations} on this holdout: the best of several evaluations is "
-        "optimistic. Draw a new holdout (another seed in ingest) for an unbiased estimate."
+        f"Evaluation {n_holdout_evaluations} of a holdout with at least half of these entities: "
+        "the best of several is optimistic. Draw a new holdout (another seed in ingest) for an "
+        "unbiased estimate."
     )
 
 

@@ -17,6 +17,7 @@ from modelbook.evaluation import metrics_ci
 from modelbook.evaluation.metrics_ci import evaluate_metrics
 from modelbook.monitoring import drift, duplicates
 from modelbook.tasks.base import Task
+from modelbook.tasks.metrics import MetricFunction
 from modelbook.tasks.scored_rows import ScoredRows
 
 MAX_EVALUATED_ROWS = (
@@ -299,7 +300,10 @@ def measure_performance(
     threshold: float | None,
     params: Monitor,
 ) -> pd.DataFrame:
-    """Compute metrics of the batch with intervals, and the holdout's values as ``reference``."""
+    """Compute metrics of the batch with intervals, and the holdout's values as ``reference``.
+
+    ``reference_low, reference_high`` are the interval of the headline metric on the holdout.
+    """
     if len(batch) < params.min_rows:
         return pd.DataFrame()
     batch_rows = ScoredRows.from_arrays(
@@ -309,10 +313,31 @@ def measure_performance(
         return pd.DataFrame()
     metrics = task.metric_functions(threshold)
     table = evaluate_metrics(batch_rows, metrics, resamples=params.resamples, seed=params.seed)
-    reference_values = evaluate_metrics(
-        task.restore_scored_rows(reference), metrics, resamples=0, seed=params.seed
-    ).set_index("metric")["value"]
-    return table.assign(reference=table["metric"].map(reference_values))
+    reference_rows = task.restore_scored_rows(reference)
+    return _add_reference(table, task, reference_rows, metrics, params)
+
+
+def _add_reference(
+    table: pd.DataFrame,
+    task: Task,
+    reference_rows: ScoredRows,
+    metrics: dict[str, MetricFunction],
+    params: Monitor,
+) -> pd.DataFrame:
+    """Add the reference's values, and the interval of its headline metric: it has an error, too."""
+    values = evaluate_metrics(reference_rows, metrics, resamples=0, seed=params.seed)
+    headline = evaluate_metrics(
+        reference_rows,
+        {task.headline_metric: metrics[task.headline_metric]},
+        resamples=params.resamples,
+        seed=params.seed,
+    )
+    values, headline = values.set_index("metric"), headline.set_index("metric")
+    return table.assign(
+        reference=table["metric"].map(values["value"]),
+        reference_low=table["metric"].map(headline["low"]),
+        reference_high=table["metric"].map(headline["high"]),
+    )
 
 
 def _entity_codes(batch: pd.DataFrame, contract: Contract) -> Any:
@@ -355,16 +380,19 @@ def measure_slices(
         task.restore_scored_rows(reference),
         reference,
         threshold,
-        resamples=0,
+        resamples=resamples,
         **slice_options,
     )
-    reference_slices = reference_slices.rename(columns={task.headline_metric: "reference"})[
-        ["slice", "value", "reference"]
-    ]
+    reference_columns = {"low": "reference_low", "high": "reference_high"}
+    reference_slices = reference_slices.rename(
+        columns={task.headline_metric: "reference", **reference_columns}
+    )[["slice", "value", "reference", *reference_columns.values()]]
     joined = batch_slices.rename(columns={"value": "group", task.headline_metric: "value"}).merge(
         reference_slices.rename(columns={"value": "group"}), on=["slice", "group"]
     )
-    return joined[["slice", "group", "n", "value", "low", "high", "reference"]]
+    return joined[
+        ["slice", "group", "n", "value", "low", "high", "reference", *reference_columns.values()]
+    ]
 
 
 def drift_table(evaluations: list[Watched], importance: dict[str, float]) -> pd.DataFrame:

@@ -112,8 +112,12 @@ def evaluate_journal(
     rows = [row for row in journal.read_predictions(since) if row["version"] == version.number]
     if not rows:
         return []
-    contract = restrict_contract(version.contract)
-    batch = pd.DataFrame([row["inputs"] for row in rows]).reindex(columns=contract.input_names)
+    inputs = pd.DataFrame([row["inputs"] for row in rows])
+    entity = version.contract.entity
+    has_entity = entity in inputs and bool(inputs[entity].notna().all())
+    contract = restrict_contract(version.contract, keep_entity=has_entity)
+    columns = [*contract.columns_with_role("entity"), *contract.input_names]
+    batch = inputs.reindex(columns=columns)
     outcomes = pd.Series([row["outcome"] for row in rows], dtype=object)
     if outcomes.notna().any():
         batch[contract.target] = outcomes
@@ -132,13 +136,14 @@ def evaluate_journal(
     ]
 
 
-def restrict_contract(contract: Contract) -> Contract:
-    """Return the contract reduced to features and target."""
+def restrict_contract(contract: Contract, *, keep_entity: bool = False) -> Contract:
+    """Return the contract reduced to features and target, and the entity if it was journaled."""
+    roles = (*JOURNALED_ROLES, "entity") if keep_entity else JOURNALED_ROLES
     definition = contract.model_dump(exclude_defaults=True)
     definition["columns"] = {
         name: column
         for name, column in definition["columns"].items()
-        if contract.columns[name].role in JOURNALED_ROLES
+        if contract.columns[name].role in roles
     }
     definition["slices"] = [name for name in contract.slices if name in definition["columns"]]
     return Contract.model_validate(definition | {"key": []})

@@ -137,7 +137,7 @@ def _check_performance(evaluation: Watched, params: Monitor) -> list[Finding]:
     if not rows:
         return _check_estimated_performance(evaluation, params)
     findings = []
-    # Worse by the limit, and the whole interval is worse than the reference.
+    # Worse by the limit, and by more than the errors of batch and reference.
     drop, is_significant, sentence = task.assess_metric_drop(rows[task.headline_metric])
     if drop >= params.max_metric_drop and is_significant:
         sentence = (
@@ -153,9 +153,9 @@ def _check_performance(evaluation: Watched, params: Monitor) -> list[Finding]:
             )
         )
     calibration_error, sentence = task.assess_calibration(rows)
-    if (
-        abs(calibration_error) >= params.max_calibration_error
-        and not rows[task.calibration_metric]["low"] <= 0 <= rows[task.calibration_metric]["high"]
+    calibration = rows[task.calibration_metric]
+    if abs(calibration_error) >= params.max_calibration_error and (
+        calibration["low"] > 0 or calibration["high"] < 0
     ):
         findings.append(
             Finding(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow.entities import Metric, Param, ViewType
 
+from modelbook.dataset.entity_sketch import estimate_shared_share
 from modelbook.redaction import redact
 from modelbook.registry.store import create_client, ensure_experiment, ensure_store
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 
 MAX_SEARCH_RESULTS = 10_000  # most evaluations that are counted
+MIN_SHARED_ENTITIES = 0.5  # of a holdout, from which another evaluation was one of it
 
 
 class StageRun:
@@ -92,16 +94,22 @@ class StageRun:
             self._client.set_terminated(run.info.run_id, "KILLED")
 
 
-def count_holdout_evaluations(root: Path, holdout_fingerprint: str) -> int:
-    """Count the runs, in any book, that evaluated the holdout with this fingerprint."""
+def count_holdout_evaluations(root: Path, holdout_sketch: str) -> int:
+    """Count the runs, in any book, that evaluated at least half of a holdout's entities.
+
+    ``holdout_sketch`` is that of ``sketch_entities``, the tag ``holdout`` of the runs. Rows that
+    are added, shuffled or taken from a later period do not start the count anew.
+    """
     client = create_client(root)
     experiments = client.search_experiments(view_type=ViewType.ALL)  # dropped sandboxes among them
     experiment_ids = [experiment.experiment_id for experiment in experiments]
-    return len(
-        client.search_runs(
-            experiment_ids,
-            f"tags.holdout = '{holdout_fingerprint}'",
-            run_view_type=ViewType.ALL,
-            max_results=MAX_SEARCH_RESULTS,
-        )
+    runs = client.search_runs(
+        experiment_ids,
+        "tags.holdout LIKE '%'",
+        run_view_type=ViewType.ALL,
+        max_results=MAX_SEARCH_RESULTS,
     )
+    shares = (
+        estimate_shared_share(holdout_sketch, run.data.tags.get("holdout", "")) for run in runs
+    )
+    return sum(share >= MIN_SHARED_ENTITIES for share in shares)

@@ -36,6 +36,7 @@ EXPERIMENT_CLASSES = {
     "classification": ClassificationExperiment,
     "regression": RegressionExperiment,
 }
+MAX_PERMUTED_ROWS = 4000  # a leak in the pipeline shows on few rows
 QUIET_PARAMETERS = {
     "lightgbm": {"verbosity": -1}
 }  # LightGBM writes its log to the notebook otherwise
@@ -138,9 +139,11 @@ class Experiment:
         return self._recreate, ()
 
     def with_permuted_targets(self, seed: int) -> Experiment:
-        """The same experiment on rows whose outcomes are those of other entities."""
+        """The same experiment on a sample of rows whose outcomes are those of other entities."""
         train = permute_targets(self._selection_rows, self._contract, seed)
-        return Experiment(train, *self._recreate.args[1:], **self._recreate.keywords)
+        return Experiment(
+            train, *self._recreate.args[1:], **self._recreate.keywords, max_rows=MAX_PERMUTED_ROWS
+        )
 
     def _set_up(self, seed: int) -> Any:
         prepared = preprocessing.fit_and_check_steps(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 import pandas as pd
@@ -12,7 +13,7 @@ from sklearn.base import clone
 from modelbook.config import NONE, Finalize
 from modelbook.dataset.split_strategy import SPLIT_STRATEGIES, SplitStrategy
 from modelbook.engine import LOCAL
-from modelbook.evaluation import baseline_comparison, fairness, metrics_ci
+from modelbook.evaluation import baseline_comparison, conformal, fairness, metrics_ci
 from modelbook.evaluation.golden_rows import make_golden_rows
 from modelbook.formatting import key_number
 from modelbook.tasks.base import Task
@@ -51,6 +52,8 @@ class FinalModel:
         Costs behind the threshold.
     split_strategy : SplitStrategy
         Strategy of the holdout and the folds.
+    out_of_fold : ScoredRows or None
+        Out-of-fold predictions of the train rows.
     """
 
     name: str
@@ -63,6 +66,7 @@ class FinalModel:
     sampling_note: str = ""
     costs: CostMatrix = field(default_factory=CostMatrix)
     split_strategy: SplitStrategy = SPLIT_STRATEGIES["group"]
+    out_of_fold: ScoredRows | None = None
 
     def metric_functions(self, task: Task) -> dict[str, MetricFunction]:
         """Every metric of the task, and the expected cost if there is a threshold."""
@@ -151,7 +155,18 @@ def fit_final_model(
         experiment.describe_sampling(),
         costs,
         experiment.split_strategy,
+        scored,
     )
+
+
+def measure_prediction_interval(
+    task: Task, final_model: FinalModel, holdout: ScoredRows
+) -> conformal.PredictionInterval | None:
+    """The conformal interval of a regression; None for classes, or for too few entities."""
+    if task.classes or final_model.out_of_fold is None:
+        return None
+    interval = conformal.measure_prediction_interval(final_model.out_of_fold, holdout, seed=0)
+    return interval if isfinite(interval.halfwidth) else None
 
 
 def _fit_simple_model(experiment: Experiment, families: list[str]) -> tuple[str, Any] | None:
@@ -178,6 +193,7 @@ def refit_and_package(
         contract.select_features(all_rows), contract.encode_checked_target(all_rows)
     )
     bootstrap_options = {"resamples": params.resamples, "seed": params.seed}
+    interval = measure_prediction_interval(task, final_model, holdout_evaluation.scored)
     scored, importance = holdout_evaluation.scored, holdout_evaluation.importance
     fairness_gaps = fairness.measure_fairness_gaps(
         task,
@@ -216,6 +232,7 @@ def refit_and_package(
             },
             "looks": holdout_evaluation.n_holdout_evaluations,
             "suspicions": holdout_evaluation.suspicions,
+            "prediction_interval": interval.to_dict() if interval else None,
             "calibration": metrics_ci.reliability_curve(
                 task.calibration_pairs(scored), **bootstrap_options
             ).to_dict("records"),
@@ -273,10 +290,12 @@ def verdict_fields(
         task, holdout_evaluation.baseline_comparison
     )
     comparison_sentence = f"{gain_sentence} {final_model.sampling_note}".strip()
+    interval = measure_prediction_interval(task, final_model, holdout_evaluation.scored)
+    interval_sentence = interval.describe() if interval else ""
     sentences = [
         f"Version {version}, {final_model.name}, {headline_sentence}",
         *other_sentences,
-        *filter(None, (weakest_slice_sentence, comparison_sentence)),
+        *filter(None, (interval_sentence, weakest_slice_sentence, comparison_sentence)),
     ]
     cost_numbers = (
         [final_model.costs.key_number(rows["cost"], holdout_evaluation.scored.outcome.mean())]

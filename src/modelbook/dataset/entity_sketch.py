@@ -1,0 +1,33 @@
+"""Sketches of sets of entities: small, and two of them tell how much their sets share.
+
+A sketch is the smallest of the entities' hashes (bottom-k sampling; Cohen & Kaplan 2007,
+"Summarizing data using bottom-k sketches"). Among hashes below the largest that both sketches
+hold, each is an unbiased sample of its set.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modelbook.dataset.split_strategy import hash_entities
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SKETCH_SIZE = 256
+SALT = "sketch"  # a different hash from those that draw holdout and folds
+
+
+def sketch_entities(entities: pd.Series) -> str:
+    """The smallest hashes of the distinct entities as hexadecimal words, ascending."""
+    hashes = hash_entities(entities, SALT).drop_duplicates().nsmallest(SKETCH_SIZE)
+    return " ".join(f"{int(value * 2**64):016x}" for value in hashes)
+
+
+def estimate_shared_share(sketch: str, other: str) -> float:
+    """Estimate the share of a sketch's entities that the other sketch's set holds."""
+    own, others = sketch.split(), other.split()
+    limits = [words[-1] for words in (own, others) if len(words) >= SKETCH_SIZE]
+    limit = min(limits, default=max(own + others, default=""))
+    sampled = {word for word in own if word <= limit}
+    return len(sampled & set(others)) / len(sampled) if sampled else 0.0

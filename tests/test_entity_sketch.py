@@ -1,0 +1,33 @@
+"""Sketches of entities: what two holdouts share, whatever the order of their rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from modelbook.dataset.entity_sketch import SKETCH_SIZE, estimate_shared_share, sketch_entities
+
+
+def sketch(first: int, last: int) -> str:
+    return sketch_entities(pd.Series(np.arange(first, last)))
+
+
+def test_the_order_of_rows_and_their_number_do_not_matter() -> None:
+    rows = pd.Series(np.arange(3000)).sample(frac=1, random_state=0)
+    assert sketch_entities(pd.concat([rows, rows.head(100)])) == sketch(0, 3000)
+    assert len(sketch(0, 3000).split()) == SKETCH_SIZE
+    assert len(sketch(0, 3000)) < 8000, "the longest tag of a run"
+
+
+@pytest.mark.parametrize(
+    ("other", "share"), [((0, 4000), 1), ((2000, 6000), 0.5), ((4000, 8000), 0), ((0, 40_000), 1)]
+)
+def test_shared_entities_are_estimated(other: tuple[int, int], share: float) -> None:
+    found = estimate_shared_share(sketch(0, 4000), sketch(*other))
+    assert found == pytest.approx(share, abs=0.1 if share == 0.5 else 1e-9)
+
+
+def test_small_sets_are_compared_exactly() -> None:
+    assert estimate_shared_share(sketch(0, 20), sketch(15, 100)) == 5 / 20
+    assert estimate_shared_share("", sketch(0, 20)) == 0
