@@ -37,7 +37,7 @@ def test_all_parts_are_there_and_what_they_name_is_there():
     hosts = set(re.findall(r"(?:http://|@)([a-z]+)[:/]", TEXT)) | set(
         re.findall(r'targets: \["(\w+):', TEXT)
     )
-    assert len(hosts) == 4
+    assert len(hosts) == 5
     assert hosts <= SERVICES.keys()
     for name, one in SERVICES.items():
         assert set(one.get("depends_on", [])) <= SERVICES.keys(), name
