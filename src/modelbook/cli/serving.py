@@ -181,6 +181,36 @@ def stream(book: BookOption = None) -> None:
         worker.run_worker(*find_book(book))
 
 
+@app.command()
+def drill(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[DRILLS]", help="Drills to run; default: all.")
+    ] = None,
+    book: BookOption = None,
+) -> None:
+    """Break the service of a copy of the book on purpose; exit with 1 if a promise does not hold.
+
+    Examples:  modelbook drill  |  modelbook drill kill-process remove-journal
+    """
+    from modelbook.extras import drill as drills
+
+    if unknown := [name for name in names or [] if name not in drills.PROMISES]:
+        raise typer.BadParameter(f"{unknown[0]!r} is not one of {', '.join(drills.PROMISES)}")
+
+    def print_result(result: drills.PromiseResult) -> None:
+        numbers = "; ".join(f"{name}: {value}" for name, value in result.numbers.items())
+        typer.echo(f"{'holds' if result.holds else 'BROKEN':<7} {result.name:<16} {numbers}")
+        if result.problem:
+            typer.echo(f"        {result.problem}", err=True)
+
+    with report_errors():
+        root, name = find_book(book)
+        results = drills.run_drill(root, name, names, print_result)
+    typer.echo(root / "reports" / name / "drill.html")
+    if not all(result.holds for result in results):
+        raise typer.Exit(1)
+
+
 journal_app = typer.Typer(no_args_is_help=True, help="The journal of predictions: verify receipts.")
 app.add_typer(journal_app, name="journal")
 

@@ -39,6 +39,7 @@ REQUIRED_SCOPES = {
 }
 INFER_SUFFIX = "/infer"
 REQUEST_ID_PATTERN = re.compile(rb"[\w.:-]{1,64}")  # request ids that are accepted from callers
+MAX_DISCARDED_BYTES = 10_000_000  # of the body of a refused request
 NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 INTERNAL_ERROR_MESSAGE = "internal error; the server log has the details under this request id"
 
@@ -159,9 +160,16 @@ class _Response:
         await self._send({"type": "http.response.body", "body": b"" if is_head_request else body})
 
     def _closing_header(self, status: int) -> list[tuple[bytes, bytes]]:
-        """Close the connection after a refusal, so that an unread body is not received."""
-        is_read = status < 400 or self._scope.get("modelbook.body_read")
-        return [] if is_read or self._scope["method"] == "GET" else [(b"connection", b"close")]
+        """Close the connection after a refusal, rather than receive a long body to its end.
+
+        A short one is received and discarded: a caller that still sends would lose the response.
+        """
+        scope = self._scope
+        if status < 400 or scope["method"] in ("GET", "HEAD") or "modelbook.body_read" in scope:
+            return []
+        content_length = scope["modelbook.headers"].get(b"content-length", b"")
+        is_short = content_length.isdigit() and int(content_length) <= MAX_DISCARDED_BYTES
+        return [] if is_short else [(b"connection", b"close")]
 
     async def send_error(self, error: RequestError) -> None:
         if not self.status:  # else the response has started already

@@ -1,0 +1,107 @@
+"""The drill: break a copy of a book's service on purpose, and report which promises hold.
+
+The copy is a restored backup in a temporary folder, with a journal of its own. Nothing of the
+project is changed but the report.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from modelbook.errors import ModelbookError
+from modelbook.extras import backup
+from modelbook.extras.drill.promises import PROMISES
+from modelbook.extras.drill.services import DrillFailure, ServiceCopy
+from modelbook.pages import templating
+
+
+@dataclass(frozen=True)
+class PromiseResult:
+    """Whether a promise held.
+
+    Attributes
+    ----------
+    name, promise : str
+        Short name, and what was promised.
+    problem : str
+        What did not hold; empty if all did.
+    numbers : dict
+        Measured values by what they are.
+    """
+
+    name: str
+    promise: str
+    problem: str
+    numbers: dict[str, Any]
+    seconds: float
+
+    @property
+    def holds(self) -> bool:
+        return not self.problem
+
+
+def run_drill(
+    root: Path,
+    book: str,
+    names: list[str] | None = None,
+    on_result: Callable[[PromiseResult], None] = lambda result: None,
+) -> list[PromiseResult]:
+    """Check promises on a copy of a book, and write ``reports/<book>/drill.html``.
+
+    Parameters
+    ----------
+    names : list of str, optional
+        Promises to check; default: all.
+    on_result : callable
+        Called with each result.
+
+    Raises
+    ------
+    StoreError
+        If the project cannot be backed up or restored.
+    """
+    results = []
+    with TemporaryDirectory(prefix="modelbook-drill-") as folder:
+        address = backup.back_up(root, f"{folder}/backup").address
+        for name, check in PROMISES.items():
+            if names and name not in names:
+                continue
+            copy_root = Path(folder) / name
+            summary = backup.restore(copy_root, address)
+            results.append(_check(name, check, ServiceCopy(copy_root, book, summary.files)))
+            on_result(results[-1])
+    _write_report(root, book, results)
+    return results
+
+
+def _check(name: str, check: Callable[[ServiceCopy], dict[str, Any]], copy: ServiceCopy) -> Any:
+    started, problem, numbers = time.monotonic(), "", {}
+    try:
+        numbers = check(copy)
+    except DrillFailure as failure:
+        problem, numbers = failure.problem, failure.numbers
+    except ModelbookError as error:
+        problem = error.problem
+    except Exception as error:  # the other promises are checked nevertheless
+        problem = f"{type(error).__name__}: {error}"
+    finally:
+        copy.stop_all()
+    promise = " ".join((check.__doc__ or "").split())
+    return PromiseResult(name, promise, problem, numbers, round(time.monotonic() - started, 1))
+
+
+def _write_report(root: Path, book: str, results: list[PromiseResult]) -> None:
+    folder = root / "reports" / book
+    written_at = datetime.now(UTC).isoformat(timespec="seconds")
+    templating.write_template(
+        folder / "drill.html", "drill.html.j2", book=book, results=results, written_at=written_at
+    )
+    content = {"written_at": written_at, "results": [asdict(result) for result in results]}
+    templating.write_page(folder / "drill.json", json.dumps(content, indent=1))

@@ -1,0 +1,55 @@
+"""The drill: promises hold on a copy of a small book, and a broken one is reported as such."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from shelf import BOOK, Shelf, fitted
+
+from modelbook.extras import drill
+from modelbook.extras.drill.promises import PROMISES
+from modelbook.extras.drill.services import ServiceCopy, require
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def shelf(make_frame, contract, tmp_path_factory) -> Shelf:
+    shelf, frame = Shelf(tmp_path_factory.mktemp("shelf")), make_frame()
+    shelf.alias("champion", shelf.register(fitted(frame, contract), contract, frame))
+    return shelf
+
+
+def test_promises_hold_on_a_copy_and_the_project_is_not_touched(shelf):
+    before = {path for path in shelf.root.rglob("*") if path.is_file()}
+    names = ["remove-journal", "alter-artifacts", "poison-requests"]
+    results = drill.run_drill(shelf.root, BOOK, names)
+    assert {result.name: result.problem for result in results} == dict.fromkeys(names, "")
+    assert results[0].numbers["answers"] > 0
+    written = {path for path in shelf.root.rglob("*") if path.is_file()} - before
+    folder = shelf.root / "reports" / BOOK
+    assert {folder / "drill.html", folder / "drill.json"} <= written
+    assert all(path.is_relative_to(folder) or path.suffix == ".lock" for path in written)
+
+
+def test_a_promise_that_does_not_hold_is_reported_with_its_numbers(shelf, monkeypatch):
+    def break_it(copy: ServiceCopy) -> dict[str, int]:
+        """Nothing breaks."""
+        require(False, "it broke", broken_things=3)
+        return {}
+
+    def fail(copy: ServiceCopy) -> dict[str, int]:
+        """Nothing fails."""
+        raise OSError("unreachable")
+
+    monkeypatch.setitem(PROMISES, "break-it", break_it)
+    monkeypatch.setitem(PROMISES, "fail", fail)
+    results = drill.run_drill(shelf.root, BOOK, ["break-it", "fail"])
+    assert [result.holds for result in results] == [False, False]
+    assert (results[0].problem, results[0].numbers) == ("it broke", {"broken things": 3})
+    assert "unreachable" in results[1].problem
+    page = (shelf.root / "reports" / BOOK / "drill.html").read_text()
+    assert "it broke" in page
+    content = json.loads((shelf.root / "reports" / BOOK / "drill.json").read_text())
+    assert [one["promise"] for one in content["results"]] == ["Nothing breaks.", "Nothing fails."]
