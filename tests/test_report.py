@@ -200,8 +200,12 @@ def test_a_heavy_figure_becomes_a_png(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_figure_is_the_same_each_time_and_follows_the_dark() -> None:
+    import matplotlib
+
     svgs = [compare.leaderboard(BOARD, "roc_auc").to_svg() for _ in range(2)]
-    assert svgs[0] == svgs[1]
+    with matplotlib.rc_context({"axes.grid": True, "font.size": 20}):  # as a library may set it
+        svgs.append(compare.leaderboard(BOARD, "roc_auc").to_svg())
+    assert svgs[0] == svgs[1] == svgs[2]
     assert "prefers-color-scheme:dark" in svgs[0]
     assert "var(--accent,#0072b2)" in svgs[0]
 

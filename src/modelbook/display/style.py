@@ -76,7 +76,9 @@ def with_style(draw: DrawFunction) -> DrawFunction:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         import matplotlib
 
-        with matplotlib.rc_context(RC_PARAMS):
+        with matplotlib.rc_context():
+            matplotlib.rcdefaults()  # libraries restyle figures when they are imported
+            matplotlib.rcParams.update(RC_PARAMS)
             return draw(*args, **kwargs)
 
     return wrapper  # type: ignore[return-value]
