@@ -201,6 +201,16 @@ def test_a_plugin_that_mlflow_misses_in_the_template_is_found_in_a_kernel(start)
     assert evaluate(kernel, f"type({open_plugin}).__name__") == "EmbeddedArtifactRepository"
 
 
+def test_a_kernel_draws_as_if_no_other_had_imported_pycaret(start):
+    restyled = (
+        "sorted(name for name in matplotlib.rcParams if 'backend' not in name "
+        "and matplotlib.rcParams[name] != matplotlib.rcParamsOrig[name])"
+    )
+    load = "globals().setdefault('matplotlib', __import__('matplotlib')) and "
+    assert evaluate(start("import pycaret.regression"), load + restyled)
+    assert evaluate(start("import matplotlib"), load + restyled) == []
+
+
 def test_imports_of_the_stack_survive_a_fork():
     """No thread of Python's and no event loop, which a fork would lose or share."""
     notebooks = [ROOT / f"notebooks/{config.stage_stem(stage)}.ipynb" for stage in STAGES]

@@ -92,6 +92,9 @@ def run_kernel(request: dict[str, Any]) -> None:
     sys.argv.append(f"--IPKernelApp.parent_handle={os.getppid()}")  # ends with the template
     del sys.modules[PACKAGE]
     _register_plugins()
+    if "matplotlib" in sys.modules and not any("pycaret" in name for name in request["modules"]):
+        # PyCaret's import restyles all figures; a kernel that does not import it draws as usual.
+        sys.modules["matplotlib"].rc_file_defaults()
     if "numpy" in sys.modules:  # otherwise unseeded draws would be the same in all kernels
         sys.modules["numpy"].random.seed()
     launch_new_instance()
