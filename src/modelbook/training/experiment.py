@@ -141,9 +141,8 @@ class Experiment:
     def with_permuted_targets(self, seed: int) -> Experiment:
         """The same experiment on a sample of rows whose outcomes are those of other entities."""
         train = permute_targets(self._selection_rows, self._contract, seed)
-        return Experiment(
-            train, *self._recreate.args[1:], **self._recreate.keywords, max_rows=MAX_PERMUTED_ROWS
-        )
+        options = {**self.options, "max_rows": MAX_PERMUTED_ROWS}
+        return Experiment(train, self._contract, seed=self._seed, **options)
 
     def _set_up(self, seed: int) -> Any:
         prepared = preprocessing.fit_and_check_steps(
