@@ -31,12 +31,14 @@ from modelbook.cli.serving import app
 from modelbook.contract import Contract
 from modelbook.errors import ServingError
 from modelbook.journal.database import default_url
+from modelbook.scoring import RowPrediction
 from modelbook.serving import model_manager, server, service
 from modelbook.serving.api_keys import KEYRING_VARIABLE, ApiKeyStore
 from modelbook.serving.app import create_app
+from modelbook.serving.canary import CanaryMonitor
 from modelbook.serving.request_body import BodyLimits
 from modelbook.serving.request_errors import RequestError
-from modelbook.serving.settings import SETTINGS_FILE, load_settings
+from modelbook.serving.settings import SETTINGS_FILE, TrafficSettings, load_settings
 
 ROW = {"colour": "11", "size": 80.0, "noise": None, "flag": 1}
 JSON_TYPE = {"content-type": "application/json"}
@@ -824,6 +826,52 @@ class TestTraffic:
             }
             assert len(by_user) == 1
             assert len({one["probabilities"]["1"] for one in told}) == 2
+
+    CANARY = (
+        "traffic: {mode: canary, challenger_share: 0.5, canary_min_rows: 100, canary_max_drift: %s}"
+    )
+
+    def variants(self, client: TestClient, count: int = 400) -> set[str]:
+        users = [{**ROW, "size": number % 100, "who": number} for number in range(count)]
+        answers = post(client, "/predict", users)
+        assert answers.status_code == 200
+        return {one["variant"] for one in answers.json()}
+
+    def test_a_canary_that_predicts_alike_keeps_its_share(self, put, frame, contract):
+        put.alias("challenger", put.register(fitted(frame, contract), contract, frame))
+        with serve(put, self.CANARY % 0.3) as client:
+            for _ in range(3):
+                assert self.variants(client) == {"champion", "challenger"}
+            assert client.get("/model").json()["traffic"]["rolled_back"] == ""
+
+    def test_a_canary_that_predicts_otherwise_is_rolled_back_until_another_comes(
+        self, two, frame, contract
+    ):
+        with serve(two, self.CANARY % 0.1) as client:
+            assert self.variants(client) == {"champion", "challenger"}
+            assert self.variants(client) == {"champion"}
+            assert "away" in client.get("/model").json()["traffic"]["rolled_back"]
+            wait(lambda: "modelbook_canary_rolled_back 1.0" in client.get("/metrics").text)
+            two.alias("challenger", two.register(fitted(frame, contract), contract, frame))
+            wait(lambda: self.variants(client, 40) == {"champion", "challenger"})
+
+    def test_rows_that_a_canary_fails_to_predict_are_predicted_by_the_champion(
+        self, two, monkeypatch
+    ):
+        with serve(two, self.CANARY % 1) as client:
+            scorer = client.app._service.model_manager.challenger.scorer
+            monkeypatch.setattr(scorer, "predict_many", None)
+            assert self.variants(client, 40) == {"champion"}
+            assert "failed" in client.get("/model").json()["traffic"]["rolled_back"]
+
+    def test_a_canary_that_is_slower_is_rolled_back(self):
+        canary = CanaryMonitor(2)
+        prediction = RowPrediction(1, (0.5, 0.5))
+        for name, seconds in (("champion", 0.001), ("challenger", 0.01)):
+            for _ in range(100):
+                canary.record_predictions(name, seconds, [prediction])
+        canary.check(TrafficSettings(canary_min_rows=100))
+        assert missing_facts(canary.stop_reason, "10", "1") == []
 
     def test_a_shadow_is_journaled_and_never_answers(self, two):
         with serve(two, "traffic: {mode: shadow}") as client:

@@ -94,6 +94,11 @@ class ServiceMetrics:
             **options,
         )
         self.in_flight = Gauge("modelbook_in_flight", "Requests in progress", **sum_options)
+        self.canary_rolled_back = Gauge(
+            "modelbook_canary_rolled_back",
+            "Workers that took a canary's traffic back",
+            **sum_options,
+        )
         self.journal_waiting_requests = Gauge(
             "modelbook_journal_waiting", "Requests waiting for the journal", **sum_options
         )

@@ -25,6 +25,7 @@ from modelbook.scoring import RowPrediction
 from modelbook.serving import metrics, settings
 from modelbook.serving.access import AccessControl
 from modelbook.serving.api_keys import ApiKeyStore
+from modelbook.serving.canary import CanaryMonitor
 from modelbook.serving.metrics import ServiceMetrics, VerdictMetrics
 from modelbook.serving.model_manager import ModelManager
 from modelbook.serving.request_body import LARGE_BODY_BYTES, BodyReader
@@ -75,6 +76,7 @@ class PredictionService:
         self.bodies = BodyReader(self.settings.limits)
         # One thread: bodies that wait for it cost no CPU, and the event loop stays responsive.
         self._parser = ThreadPoolExecutor(1, thread_name_prefix="parser")
+        self.canary: CanaryMonitor | None = None
         self.in_flight, self.recent_rows = 0, deque[Row](maxlen=RECENT_ROWS)
         self._redacted_columns, self._verdict_metrics = (
             set(journal_settings.redacted_columns),
@@ -179,7 +181,11 @@ class PredictionService:
         ids = ids or [new_id() for _ in rows]
         buckets = self._assign_buckets(champion, rows, ids, user)
         variants = self._assign_variants(champion, buckets)
-        predictions = await self._predict_variants(variants, rows)
+        canary = self._find_canary()
+        if canary:
+            predictions = await self._predict_canary(canary, champion, variants, rows)
+        else:
+            predictions = await self._predict_variants(variants, rows)
         shadow = self.model_manager.challenger if self.settings.traffic.mode == "shadow" else None
         variant_predictions = [
             (name, model, row, prediction_id, prediction, True, bucket)
@@ -212,7 +218,8 @@ class PredictionService:
         None where traffic is not split.
         """
         traffic = self.settings.traffic
-        if traffic.mode != "split" or self.model_manager.challenger is None:
+        is_split = traffic.mode == "split" or self._find_canary() is not None
+        if not is_split or self.model_manager.challenger is None:
             return [None] * len(rows)
         entity = next(iter(champion.contract.columns_with_role("entity")), "")
         return [
@@ -231,6 +238,48 @@ class PredictionService:
             else (CHAMPION, champion)
             for bucket in buckets
         ]
+
+    def _find_canary(self) -> CanaryMonitor | None:
+        """Return the monitor of the challenger if it gets traffic as a canary."""
+        challenger = self.model_manager.challenger
+        if self.settings.traffic.mode != "canary" or challenger is None:
+            return None
+        if self.canary is None or self.canary.challenger_number != challenger.number:
+            self.canary = CanaryMonitor(challenger.number)
+        return None if self.canary.stop_reason else self.canary
+
+    async def _predict_canary(
+        self,
+        canary: CanaryMonitor,
+        champion: ServedModel,
+        variants: list[tuple[str, ServedModel]],
+        rows: list[Row],
+    ) -> list[RowPrediction]:
+        """Predict rows, and record how both variants do.
+
+        The champion predicts rows that the challenger fails to predict; ``variants`` are changed.
+        """
+        predictions: dict[int, RowPrediction] = {}
+        for name in (CHALLENGER, CHAMPION):
+            positions = [i for i, variant in enumerate(variants) if variant[0] == name]
+            if not positions:
+                continue
+            chosen = [variants[i] for i in positions], [rows[i] for i in positions]
+            started = time.perf_counter()
+            try:
+                found = await self._predict_variants(*chosen)
+            except Exception:
+                if name == CHAMPION:
+                    raise
+                LOG.exception("the canary failed", extra={"version": canary.challenger_number})
+                canary.record_errors(len(positions))
+                for i in positions:
+                    variants[i] = (CHAMPION, champion)
+                continue
+            canary.record_predictions(name, time.perf_counter() - started, found)
+            predictions.update(zip(positions, found))
+        canary.check(self.settings.traffic)
+        return [predictions[i] for i in range(len(rows))]
 
     async def _predict_variants(
         self, variants: list[tuple[str, ServedModel]], rows: list[Row]
@@ -361,7 +410,8 @@ class PredictionService:
             "book": self.book,
             "traffic": {
                 "mode": traffic.mode,
-                "share": traffic.challenger_share if traffic.mode == "split" else None,
+                "share": traffic.challenger_share if traffic.mode in ("split", "canary") else None,
+                "rolled_back": self.canary.stop_reason if self.canary else "",
             },
             "challenger": challenger.describe() if challenger else None,
             "refused": self.model_manager.problems,
@@ -411,6 +461,7 @@ class PredictionService:
         self.metrics.set_versions(
             manager.served_numbers, manager.alias_numbers, manager.failed_attempts
         )
+        self.metrics.canary_rolled_back.set(bool(self.canary and self.canary.stop_reason))
         self.metrics.in_flight.set(self.in_flight)
         self.metrics.journal_waiting_requests.set(self.writer.waiting_requests)
         self.metrics.journal_up.set(self.writer.is_up)

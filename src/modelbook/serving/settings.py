@@ -41,11 +41,11 @@ class SettingsGroup(BaseModel):
 class TrafficSettings(SettingsGroup):
     """How traffic is routed when there is a challenger."""
 
-    mode: Literal["champion", "split", "shadow"] = Field(
+    mode: Literal["champion", "split", "canary", "shadow"] = Field(
         "champion",
         description=(
-            "champion alone; split: the challenger predicts its share; shadow: it predicts for "
-            "the journal only"
+            "champion alone; split: the challenger predicts its share; canary: the same, until it "
+            "does worse; shadow: it predicts for the journal only"
         ),
     )
     challenger_share: float = Field(
@@ -59,6 +59,18 @@ class TrafficSettings(SettingsGroup):
     )
     min_hours: float = Field(
         24, ge=0, description="hours that an A/B test runs before it is decided"
+    )
+    canary_min_rows: int = Field(
+        200, ge=20, description="rows of each variant before a canary's are compared"
+    )
+    canary_max_error_share: float = Field(
+        0.01, ge=0, le=1, description="share of a canary's rows that may fail, 0 to 1"
+    )
+    canary_max_latency_ratio: float = Field(
+        3, gt=1, description="how much longer than the champion a canary may take for a row"
+    )
+    canary_max_drift: float = Field(
+        0.2, gt=0, le=1, description="distance of a canary's predictions to the champion's, 0 to 1"
     )
 
 
