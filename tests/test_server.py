@@ -192,12 +192,12 @@ def test_bodies_that_break_off_or_never_come_hurt_nobody(shelf):
     with running(shelf.root) as server:
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as slow:
             slow.sendall(
-                b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 50\r\n\r\n{"
+                b"POST /predict HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: 50\r\n\r\n{"
             )
             assert slow.recv(100).startswith(b"HTTP/1.1 408")
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as broken:
             broken.sendall(
-                b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 50\r\n\r\n{"
+                b"POST /predict HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: 50\r\n\r\n{"
             )
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as nonsense:
             nonsense.sendall(b"\x16\x03\x01 no http at all\r\n\r\n")

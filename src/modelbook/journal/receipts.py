@@ -54,19 +54,25 @@ class ReceiptChain:
     length: int = 0
     last_receipt: str = ""
 
-    def link(self, rows: Iterable[Sequence[Any]]) -> list[ChainLink]:
-        """Return the links of the next rows, without adding them to the chain."""
-        links, previous = [], self.last_receipt
-        for position, values in enumerate(rows, self.length):
-            receipt = compute_receipt(self.chain_id, position, previous, values)
-            links.append(ChainLink(self.chain_id, position, previous, receipt))
-            previous = receipt
-        return links
+    def sign(self, rows: Iterable[Sequence[Any]]) -> list[tuple[Any, ...]]:
+        """Return the next rows with the ``RECEIPT_COLUMNS``, without adding them to the chain.
 
-    def extend(self, links: Sequence[ChainLink]) -> None:
-        """Add the links of rows that were committed."""
-        self.length += len(links)
-        self.last_receipt = links[-1].receipt if links else self.last_receipt
+        Parameters
+        ----------
+        rows : iterable of sequences
+            Values of ``HASHED_COLUMNS``.
+        """
+        signed_rows, chain, previous = [], self.chain_id, self.last_receipt
+        for position, values in enumerate(rows, self.length):
+            receipt = compute_receipt(chain, position, previous, values)
+            signed_rows.append((*values, chain, position, previous, receipt))
+            previous = receipt
+        return signed_rows
+
+    def extend(self, signed_rows: Sequence[tuple[Any, ...]]) -> None:
+        """Add rows that were committed."""
+        self.length += len(signed_rows)
+        self.last_receipt = signed_rows[-1][-1] if signed_rows else self.last_receipt
 
 
 @dataclass(frozen=True)

@@ -212,16 +212,15 @@ class JournalWriter:
             return [receipts[one.id, one.variant] for one in predictions]
 
     def _commit_new(self, connection: Connection, predictions: list[PredictionRecord]) -> list[str]:
-        book_rows = [(self._journal.book, *prediction) for prediction in predictions]
-        links = self._chain.link(book_rows)
-        rows = [(*row, *link) for row, link in zip(book_rows, links)]
+        book = self._journal.book
+        rows = self._chain.sign([(book, *prediction) for prediction in predictions])
         with connection.begin():
             if self._insert_rows(connection, rows) != len(rows):
                 raise _RepeatedPredictionError
-        self._chain.extend(links)
+        self._chain.extend(rows)
         self._unchecked_rows += rows
         self._file_row_count += len(rows)
-        return [link.receipt for link in links]
+        return [row[-1] for row in rows]
 
     def _read_receipts(
         self, connection: Connection, predictions: list[PredictionRecord]

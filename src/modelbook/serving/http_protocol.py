@@ -34,14 +34,12 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._header_bytes += len(data)
         super().data_received(data)
-        if self.transport.is_closing():
-            return
         if self._is_header_complete:
             # What arrives next is the rest of the body, or the header of another request.
             self._header_bytes = 0
         elif self._header_bytes > self._max_header_bytes:
             self._refuse(431, f"the header has more than {self._max_header_bytes:,} bytes")
-        elif self._header_timer is None:
+        elif self._header_timer is None and not self.transport.is_closing():
             self._start_header_timer()
 
     def on_message_begin(self) -> None:
@@ -50,21 +48,18 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._is_header_complete = True
-        self._cancel_header_timer()
+        if self._header_timer is not None:
+            self._cancel_header_timer()
         if self._header_bytes > self._max_header_bytes:
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > self._max_header_bytes:
                 self._refuse(431, f"the header has {size:,} bytes")
-                return
+                raise ValueError("the header is too large")  # ends the parser
         super().on_headers_complete()
 
-    def on_body(self, body: bytes) -> None:
-        if not self.transport.is_closing():
-            super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        if not self.transport.is_closing():
-            super().on_message_complete()
+    def send_400_response(self, msg: str) -> None:
+        if not self.transport.is_closing():  # else the request was refused already
+            super().send_400_response(msg)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_header_timer()
