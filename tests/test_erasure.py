@@ -77,6 +77,23 @@ def test_an_entity_is_removed_everywhere_and_recorded_without_its_name(
     assert aliases.read_aliases(root, BOOK)["champion"].number == 1
 
 
+def test_an_interrupted_erasure_is_completed_by_the_next(
+    root: Path, contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(_: Path) -> str:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(erasure, "folder_digest", stop)
+        with pytest.raises(KeyboardInterrupt):
+            forget(root, contract, "7")
+    forget(root, contract, "7")
+    version = aliases.find_version(root, BOOK, 1)
+    assert version is not None
+    version.verify_files()
+    assert erasure.ERASING_TAG not in version.tags
+
+
 def test_an_unknown_entity_leaves_everything_as_it_is(root: Path, contract: Contract) -> None:
     before = len(history.read_history(root, BOOK))
     assert forget(root, contract, "999").is_empty

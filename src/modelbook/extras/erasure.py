@@ -13,9 +13,10 @@ import json
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from modelbook.atomic import atomic_write
 from modelbook.build import locks
@@ -23,11 +24,15 @@ from modelbook.contract import Contract
 from modelbook.errors import StoreError
 from modelbook.journal import Journal
 from modelbook.registry import connection, history
-from modelbook.registry.aliases import DIGEST_TAG, find_version, refresh_aliases
+from modelbook.registry.aliases import DIGEST_TAG, RegisteredVersion, find_version, refresh_aliases
 from modelbook.registry.artifact_storage import folder_digest
 from modelbook.registry.location import cache_folder, display_artifact_uri, is_embedded
 from modelbook.registry.store import create_client
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+ERASING_TAG = "erasing"  # of a version whose files are being changed
 VERSION_TABLES = ("reference.parquet", "golden.parquet")
 
 
@@ -102,32 +107,52 @@ def _erase_from_versions(root: Path, book: str, column: str, entity: str, erasur
         version = find_version(root, book, int(found.version))
         if version is None or not version.artifact_folder.is_dir():
             continue
-        folder = version.artifact_folder
-        count = sum(_erase_rows(folder / name, column, entity) for name in VERSION_TABLES)
+        count = _erase_from_files(client, version, column, entity, erasure)
         is_of_last_table = version.tags.get("fingerprint") == fingerprint
         if count or (is_of_last_table and erasure.table_rows):
             erasure.trained_versions.append(version.number)
-        if not count:
-            continue
-        erasure.version_rows[version.number] = count
-        digest = folder_digest(folder)
-        erasure.digests[str(version.number)] = [version.tags.get(DIGEST_TAG, ""), digest]
-        client.set_model_version_tag(book, str(version.number), DIGEST_TAG, digest)
     refresh_aliases(root, book)
+
+
+def _erase_from_files(
+    client: MlflowClient, version: RegisteredVersion, column: str, entity: str, erasure: Erasure
+) -> int:
+    """Remove an entity's rows from a version's files, and set its digest; return their number.
+
+    A tag marks the version meanwhile: after an interruption the next call sets the digest.
+    """
+    name, number = version.name, str(version.number)
+    paths = [version.artifact_folder / table for table in VERSION_TABLES]
+    count = sum(_count_rows(path, column, entity) for path in paths)
+    if not count and ERASING_TAG not in version.tags:
+        return 0
+    client.set_model_version_tag(name, number, ERASING_TAG, "yes")
+    for path in paths:
+        _erase_rows(path, column, entity)
+    digest = folder_digest(version.artifact_folder)
+    client.set_model_version_tag(name, number, DIGEST_TAG, digest)
+    client.delete_model_version_tag(name, number, ERASING_TAG)
+    erasure.digests[number] = [version.tags.get(DIGEST_TAG, ""), digest]
+    erasure.version_rows[version.number] = count
+    return count
+
+
+def _count_rows(path: Path, column: str, entity: str) -> int:
+    if not path.is_file() or column not in pq.read_schema(path).names:
+        return 0
+    values = pd.read_parquet(path, columns=[column])[column]
+    return int((values.map(_entity_text) == entity).sum())
 
 
 def _erase_rows(path: Path, column: str, entity: str) -> int:
     """Remove an entity's rows from a table; return how many there were."""
-    if not path.is_file():
-        return 0
-    table = pd.read_parquet(path)
-    if column not in table:
-        return 0
-    is_entity = table[column].map(_entity_text) == entity
-    if is_entity.any():
+    count = _count_rows(path, column, entity)
+    if count:
+        table = pd.read_parquet(path)
+        left = table[table[column].map(_entity_text) != entity].reset_index(drop=True)
         with atomic_write(path) as temporary_path:
-            table[~is_entity].reset_index(drop=True).to_parquet(temporary_path, index=False)
-    return int(is_entity.sum())
+            left.to_parquet(temporary_path, index=False)
+    return count
 
 
 def _read_fingerprint(root: Path, book: str) -> str:
