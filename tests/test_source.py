@@ -6,6 +6,7 @@ import os
 import socket
 import sqlite3
 import threading
+import zipfile
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -20,7 +21,13 @@ from servers import PASSWORD, object_store, postgresql
 
 from modelbook.contract import Contract
 from modelbook.contract.file_layout import FileLayout
-from modelbook.dataset import file_formats, quick_fingerprint, read_table, source
+from modelbook.dataset import (
+    file_formats,
+    quick_fingerprint,
+    read_table,
+    read_without_contract,
+    source,
+)
 from modelbook.errors import DataError
 
 TABLE = pd.DataFrame(
@@ -29,6 +36,55 @@ TABLE = pd.DataFrame(
 
 
 # Kinds of files
+
+
+@pytest.mark.parametrize(
+    ("lines", "options"),
+    [
+        ("sep=;\n{head}{body}", {}),
+        ("# made by us, and more\n# twice\n{head}{body}", {}),
+        ("Sales report\n\n{head}{body}", {}),
+        ("a;b;c\nof,2024\n{head}{body}", {"skip_rows": 2}),
+        ("{head}{body}Total: 60 rows\n", {"skip_footer": 1}),
+        ("{head}{body}Total;;3\n", {"skip_footer": 1}),
+        ("{head}# in between; it is\n{body}", {"comment": "#"}),
+        ("\ufeff{head}{body}", {}),
+    ],
+)
+def test_what_stands_around_a_table_is_left_out(
+    lines: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    body = "".join(f"{i},5;b{i};\n" for i in range(60))
+    (tmp_path / "t.csv").write_text(lines.format(head="x;k;y z\n", body=body), encoding="utf-8")
+    frame = read_without_contract("t.csv", tmp_path, FileLayout(**options), [])
+    assert list(frame.columns) == ["x", "k", "y z"]
+    assert frame["x"].tolist() == [i + 0.5 for i in range(60)]
+
+
+@pytest.mark.parametrize(
+    ("words", "encoding"),
+    [
+        (["Ardèche", "Corrèze", "Temp (°C)", "price (£)"], "cp1252"),
+        (["Wrocław", "Łódź", "Gdańsk", "Święty"], "cp1250"), (["Москва", "Казань"], "cp1251"),
+    ],
+)  # fmt: skip
+def test_letters_are_read_in_the_encoding_of_their_language(
+    words: list[str], encoding: str, tmp_path: Path
+) -> None:
+    lines = [f"{word},{i}" for i in range(30) for word in words]
+    (tmp_path / "t.csv").write_bytes("\n".join(["k,n", *lines]).encode(encoding))
+    assert read_table("t.csv", tmp_path)["k"].unique().tolist() == words
+
+
+def test_a_zip_of_several_files_names_them(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "t.zip", "w") as archive:
+        for name in ("jan.csv", "feb.csv"):
+            archive.writestr(name, f"m,n\n{name},1\n")
+    with pytest.raises(DataError) as caught:
+        read_table("t.zip", tmp_path)
+    assert missing_facts(str(caught.value), 2, "jan.csv", "feb.csv", "--member") == []
+    frame = read_without_contract("t.zip", tmp_path, FileLayout(member="feb.csv"), [])
+    assert frame["m"].tolist() == ["feb.csv"]
 
 
 @pytest.mark.parametrize(

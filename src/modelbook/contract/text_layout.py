@@ -10,7 +10,7 @@ import io
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from modelbook.contract.file_layout import FileLayout
@@ -58,6 +58,7 @@ def find_text_layout(
     layout: FileLayout,
     display_name: str,
     column_names: list[str] | None = None,
+    required_columns: Collection[str] = (),
 ) -> TextLayout:
     """Find how a text is laid out from its beginning; settings in ``layout`` take precedence.
 
@@ -67,6 +68,8 @@ def find_text_layout(
         The beginning of the text, of whole lines.
     column_names : list of str, optional
         Column names of a text without a header.
+    required_columns : collection of str, optional
+        Columns by which a header is known: a text that begins with it has no lines to skip.
 
     Raises
     ------
@@ -84,6 +87,9 @@ def find_text_layout(
     rest = lines[1:] if separator else lines
     delimiter = _choose_delimiter(rest, layout, separator[1] if separator else None)
     skip_rows = layout.skip_rows
+    first_cells = next(iter(read_cells(lines[:1], delimiter, layout.comment)), [])
+    if required_columns and set(required_columns) <= set(number_unnamed_columns(first_cells)):
+        skip_rows = 0
     if skip_rows is None:
         skip_rows = bool(separator) + _count_preamble(rest, delimiter)
     rows = read_cells(lines[skip_rows:], delimiter, layout.comment)
@@ -155,6 +161,10 @@ def _count_preamble(lines: list[str], delimiter: str) -> int:
     skipped = 0
     for row in reader:
         n_filled = sum(bool(cell.strip()) for cell in row)
+        is_comment = row[:1] != [] and row[0].startswith("#") and len(row) != common
+        if is_comment:
+            skipped = reader.line_num
+            continue
         if common < 3 or n_filled > common / 2 or (len(row) == common and n_filled > 1):
             break
         skipped = reader.line_num

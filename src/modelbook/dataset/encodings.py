@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from modelbook.contract.text_layout import SAMPLE_LINES, UTF16_MARKS
 from modelbook.errors import DataError
 
-OTHER_ENCODINGS = (
-    "cp1250", "cp1251", "cp1253", "cp1254", "shift_jis", "gb18030", "big5", "euc_kr",
-)  # fmt: skip
-# Latin letters around a sign are no Western text, but cp1250's Wroc³aw; long runs are no Latin.
-SIGN_IN_WORD = re.compile(r"[A-Za-zÀ-ÿ][¡-¿][A-Za-zÀ-ÿ]")
-FOREIGN_RUN = re.compile(r"[À-ÿ]{3,}")
+CYRILLIC_OR_GREEK = ("cp1251", "cp1253")
+OTHER_ENCODINGS = (*CYRILLIC_OR_GREEK, "cp1254", "shift_jis", "gb18030", "big5", "euc_kr")
+# Signs within or before a word are letters of another encoding, as in cp1252's Wroc³aw and £ódŸ.
+SIGN_IN_WORD = re.compile(r"[^\W\d_][¡-©«-´¶-¹»-¿][^\W\d_]|[£¥¯³¹][^\W\d_]")
+LETTER_RUN = re.compile(r"(?:(?![A-Za-z])[^\W\d_]){3,}")  # of letters with accents: no Latin word
+NO_CYRILLIC = re.compile(r"[^\x00-\x7fА-яЁё\u2010-\u203a№«»\xa0]")
 
 
 def detect_encoding(lines: Iterable[bytes], declared: str | None, display_name: str) -> str:
@@ -34,11 +34,14 @@ def detect_encoding(lines: Iterable[bytes], declared: str | None, display_name: 
     if declared:
         return declared
     content = b"".join(undecodable_lines)
-    if _is_western(content):
-        return "cp1252"
+    latin_encoding = next((name for name in ("cp1252", "cp1250") if _is_latin(content, name)), None)
+    if latin_encoding:
+        return latin_encoding
     from charset_normalizer import from_bytes
 
-    best = from_bytes(content, cp_isolation=["cp1252", *OTHER_ENCODINGS], threshold=0.5).best()
+    is_one_script = not NO_CYRILLIC.search(content.decode("cp1251", errors="replace"))
+    candidates = CYRILLIC_OR_GREEK if is_one_script else OTHER_ENCODINGS
+    best = from_bytes(content, cp_isolation=[*candidates], threshold=0.5).best()
     if best is None:
         raise DataError(
             (
@@ -52,10 +55,10 @@ def detect_encoding(lines: Iterable[bytes], declared: str | None, display_name: 
     return best.encoding
 
 
-def _is_western(content: bytes) -> bool:
-    """Whether bytes read as Western European text: accents within words, few in a row."""
+def _is_latin(content: bytes, encoding: str) -> bool:
+    """Whether bytes read as words in Latin letters: few accents in a row, no signs within."""
     try:
-        text = content.decode("cp1252")
+        text = content.decode(encoding)
     except UnicodeDecodeError:
         return False
-    return not SIGN_IN_WORD.search(text) and not FOREIGN_RUN.search(text)
+    return not SIGN_IN_WORD.search(text) and not LETTER_RUN.search(text)

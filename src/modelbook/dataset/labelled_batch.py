@@ -40,7 +40,7 @@ def read_labelled_batch(file: str, root: Path, contract: Contract) -> pd.DataFra
             next="add the batch later, or remove the rows without an outcome",
         )
     violations.raise_on_violations(contract.find_violations(batch), file)
-    return contract.conform(batch)
+    return contract.conform(contract.select_training_rows(batch))
 
 
 def select_new_rows(

@@ -102,7 +102,7 @@ def _read_cells(body: bytes, contract: Contract) -> tuple[list[str], list[list[s
         raise RequestError(422, "the upload is empty", expected="a header and rows")
     names = None if layout.header else list(contract.columns)
     try:
-        found = find_text_layout(text, encoding, layout, "the upload", names)
+        found = find_text_layout(text, encoding, layout, "the upload", names, contract.input_names)
         lines = io.StringIO(text, newline="")
         for _ in range(found.skip_rows):
             next(lines)
@@ -116,8 +116,8 @@ def _read_cells(body: bytes, contract: Contract) -> tuple[list[str], list[list[s
         ) from None
     except DataError as error:
         raise RequestError(422, error.problem, expected=error.expected) from None
-    rows = table[1:] if layout.header else table
-    return found.columns, rows[: len(rows) - layout.skip_footer], found.decimal
+    # A footer of the contract's file is no part of an upload: its rows are all predicted.
+    return found.columns, table[1:] if layout.header else table, found.decimal
 
 
 def _check_table(header: list[str], cells: list[list[str]], contract: Contract) -> None:
