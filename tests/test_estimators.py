@@ -218,3 +218,31 @@ def test_setup_options_of_the_stage_are_refused(
     with pytest.raises(ParameterError) as caught:
         Experiment(frame, contract, folds=2, seed=1, setup_options=options, imbalance="oversample")
     assert missing_facts(caught.value.problem, *facts) == []
+
+
+def test_pycarets_own_predictions_and_plots_are_out_of_fold(
+    trial: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = trial.pycaret
+    tree = experiment.create_model("dt", verbose=False)
+    folds = experiment.pull().loc["Mean"]
+    predictions = experiment.predict_model(tree, verbose=False)
+    [told] = experiment.pull().to_dict("records")
+    assert told["Accuracy"] == pytest.approx(folds["Accuracy"], abs=1e-3)
+    assert told["Accuracy"] < 0.95  # a tree knows the rows that it was fitted on
+    assert len(predictions) == len(trial.features)
+    right = predictions["prediction_label"].to_numpy() == trial.outcome.to_numpy()
+    assert right.mean() == pytest.approx(told["Accuracy"], abs=0.01)
+    monkeypatch.chdir(tmp_path)
+    fits: list[int] = []
+    fit = type(tree).fit
+    monkeypatch.setattr(
+        type(tree),
+        "fit",
+        lambda self, X, y, *rest: [fits.append(len(X)), fit(self, X, y, *rest)][1],
+    )
+    experiment.plot_model(tree, "confusion_matrix", save=True)
+    assert fits[0] == len(trial.cv_splits()[-1][0])  # the rows of the other fold alone
+    assert [path.suffix for path in tmp_path.iterdir()] == [".png"]
+    assert len(experiment.get_config("X_train")) == len(trial.features)
+    assert trial.cross_validate("dt").mean["accuracy"] == pytest.approx(folds["Accuracy"])

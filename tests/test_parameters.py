@@ -71,7 +71,8 @@ CASES: dict[str, dict[str, Any]] = {
 # Other values that are given together.
 TOGETHER: dict[str, dict[str, Any]] = {
     "compare": {
-        "families": ["lr", "dt"], "metric": "pr_auc", "folds": 3, "search_rows": 500,
+        "families": ["lr", "dt"], "metric": "own", "folds": 3, "search_rows": 500,
+        "estimators_file": "custom/estimators.py", "metrics_file": "custom/metrics.py",
         "transformers": ["ratios.Wealth"], "min_category_frequency": 0.2, "imbalance": "undersample", "seed": 1,
     },
     "finalize": {
@@ -140,6 +141,10 @@ def root(built, tmp_path_factory) -> Path:
     env = (root / "env.yaml").read_text()
     (root / "env.other.yaml").write_text(env.replace("book: tiny", "book: other"))
     (root / "custom").mkdir()
+    (root / "custom/estimators.py").write_text(
+        "from sklearn.naive_bayes import BernoulliNB\nestimators = {'bernoulli': BernoulliNB()}\n"
+    )
+    (root / "custom/metrics.py").write_text("metrics = {'own': 'average_precision'}\n")
     (root / "custom/ratios.py").write_text(
         "from sklearn.base import BaseEstimator\n"
         "class Wealth(BaseEstimator):\n"

@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pycaret.classification import ClassificationExperiment
-from pycaret.regression import RegressionExperiment
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.model_selection import cross_val_predict
@@ -29,12 +27,16 @@ from modelbook.training.candidate import BASELINE, POSTPONED, Candidate, FamilyP
 from modelbook.training.entity_sampling import sample_entities
 from modelbook.training.estimators import SearchSpaces, needs_probabilities, search_distributions
 from modelbook.training.folds import ProgressCallback, choose_folds
+from modelbook.training.live_experiment import (
+    LiveClassificationExperiment,
+    LiveRegressionExperiment,
+)
 from modelbook.training.permuted_targets import permute_targets
 from modelbook.training.setup_options import check_setup_options
 
 EXPERIMENT_CLASSES = {
-    "classification": ClassificationExperiment,
-    "regression": RegressionExperiment,
+    "classification": LiveClassificationExperiment,
+    "regression": LiveRegressionExperiment,
 }
 MAX_PERMUTED_ROWS = 4000  # a leak in the pipeline shows on few rows
 QUIET_PARAMETERS = {
@@ -153,7 +155,7 @@ class Experiment:
         experiment = EXPERIMENT_CLASSES[self.task.experiment_type]()
         experiment.setup(
             data=data,
-            # PyCaret requires a test set. The holdout is kept out; these rows are never scored.
+            # PyCaret requires a test set, and the holdout is kept out: see ``use_folds``.
             test_data=data.head(2 * self.folds),
             target=self._contract.target,
             index=False,
@@ -172,6 +174,7 @@ class Experiment:
         )
         if self._steps:
             preprocessing.prepend_steps(experiment, self._steps, self.features)
+        experiment.use_folds(self._cv_splits, len(data))
         for name, row in experiment.get_metrics().iterrows():
             if row["Display Name"] not in self.task.pycaret_metric_names.values():
                 experiment.remove_metric(name)  # unused, and some raise warnings
@@ -187,6 +190,11 @@ class Experiment:
                 **self._metric_target(metric.prediction_type),
             )
         return experiment
+
+    @property
+    def pycaret(self) -> Any:
+        """PyCaret's experiment itself; its test rows are those of the folds."""
+        return self._experiment
 
     def _metric_target(self, prediction_type: str) -> dict[str, Any]:
         """PyCaret's arguments for a custom metric, which it takes for classification only."""
