@@ -47,7 +47,8 @@ class ModelbookError(Exception):
             lines.append(f"  next:     {next}")
         super().__init__("\n".join(lines))
 
-    def __reduce__(self):  # keyword-only arguments survive pickling between processes
+    def __reduce__(self) -> tuple[object, ...]:
+        # Keyword-only arguments survive pickling between processes.
         return _rebuild_error, (type(self), self.problem, self.expected, self.next)
 
 

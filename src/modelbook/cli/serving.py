@@ -193,9 +193,10 @@ def drill(
     Examples:  modelbook drill  |  modelbook drill kill-process remove-journal
     """
     from modelbook.extras import drill as drills
+    from modelbook.extras.drill.promises import PROMISES
 
-    if unknown := [name for name in names or [] if name not in drills.PROMISES]:
-        raise typer.BadParameter(f"{unknown[0]!r} is not one of {', '.join(drills.PROMISES)}")
+    if unknown := [name for name in names or [] if name not in PROMISES]:
+        raise typer.BadParameter(f"{unknown[0]!r} is not one of {', '.join(PROMISES)}")
 
     def print_result(result: drills.PromiseResult) -> None:
         numbers = "; ".join(f"{name}: {value}" for name, value in result.numbers.items())

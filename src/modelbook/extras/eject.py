@@ -100,7 +100,8 @@ def make_notebook(root: Path, book: str, version: Any, pipeline: Any) -> nbforma
     for part in templating.render_template("ejected_notebook.md.j2", **facts).split("\n# %%"):
         kind, _, source = part.partition("\n")
         if source.strip():
-            make = new_markdown_cell if kind.endswith("[markdown]") else new_code_cell
+            is_markdown = kind.endswith("[markdown]")
+            make: Callable[..., Any] = new_markdown_cell if is_markdown else new_code_cell
             cells.append(make(source.strip()))
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     return new_notebook(cells=cells, metadata=kernel)

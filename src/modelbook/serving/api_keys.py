@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -70,7 +71,7 @@ class ApiKeyStore:
     def __len__(self) -> int:
         return len(self._keys_by_hash)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[ApiKey]:
         return iter(self._keys_by_hash.values())
 
     def refresh(self) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from modelbook.formatting import choose_decimals, format_metric
+from modelbook.formatting import choose_decimals
+from modelbook.formatting import format_metric as format_metric  # noqa: PLC0414  exported again
 
 METRIC_LABELS = {
     "roc_auc": "ROC AUC",
