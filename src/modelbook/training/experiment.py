@@ -152,7 +152,7 @@ class Experiment:
         )
         categorical_names = preprocessing.text_columns(prepared)
         data = prepared.assign(**{self._contract.target: self.outcome})
-        experiment = EXPERIMENT_CLASSES[self.task.experiment_type]()
+        experiment: Any = EXPERIMENT_CLASSES[self.task.experiment_type]()
         experiment.setup(
             data=data,
             # PyCaret requires a test set, and the holdout is kept out: see ``use_folds``.

@@ -29,6 +29,7 @@ class FoldsAsTestMixin:
     """An experiment whose test rows are those of the folds; see ``use_folds``."""
 
     cv_splits: list[tuple[np.ndarray, np.ndarray]]
+    data: pd.DataFrame
 
     def use_folds(self, cv_splits: list[Any], n_rows: int) -> None:
         """Take the first rows as the experiment's only ones, and the last fold as its test rows."""
@@ -56,7 +57,7 @@ class FoldsAsTestMixin:
         grid = pd.DataFrame([{"Model": model, **means}])
         self._display_container.append(grid)  # type: ignore[attr-defined]  # for ``pull``
         if options.get("verbose", True):
-            display(grid)
+            display(grid)  # type: ignore[no-untyped-call]
         return pd.concat(predictions).sort_index()
 
     def _plot_model(self, estimator: Any, plot: str = "auc", *args: Any, **options: Any) -> Any:
