@@ -48,7 +48,7 @@ SENTENCES: list[tuple[Any, dict[str, list[Any]], list[Any]]] = [
     (summarize.versions, {**VERSIONS, "champion": ["2", "rf"]}, [3, "lr", 2, "rf"]),
     (summarize.criteria, GATE, [2]),
     (summarize.criteria, {**GATE, "passed": ["yes", "no"]}, [2, 1, "margin"]),
-    (summarize.criteria, {**GATE, "passed": ["yes", "not evaluated"]}, [2, 1]),
+    (summarize.criteria, {**GATE, "passed": ["yes", "inconclusive"]}, [2, 1]),
     (summarize.champion_alias, {"fact": ALIAS, "value": ["none", "no", "0", "none"]}, []),
     (summarize.champion_alias, {"fact": ALIAS, "value": ["version 2", "yes", "30", "its ONNX graph"]},
      ["version 2", 30, "its ONNX graph"]),

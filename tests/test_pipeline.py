@@ -277,17 +277,13 @@ class TestWrong:
         with pytest.raises(Reported, match=r"(?s)'explor'.*'explore'"):
             executor.BuildExecutor()
 
-    def test_a_store_of_a_newer_mlflow(self, built):
-        with sqlite3.connect(built.root / "models/mlflow.db") as database:
-            [revision] = database.execute("select version_num from alembic_version").fetchone()
+    def test_a_store_of_a_newer_mlflow(self, built, tmp_path, monkeypatch):
+        newer = shutil.copy(built.root / "models/mlflow.db", tmp_path)
+        with sqlite3.connect(newer) as database:
             database.execute("update alembic_version set version_num='ffffffffffff'")
-        try:
-            with built.dag() as dag, pytest.raises(StoreError, match="ffffffffffff"):
-                executor.check_build(dag, built.root)
-        finally:
-            with database:
-                database.execute("update alembic_version set version_num=?", [revision])
-            store.close()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{newer}")
+        with built.dag() as dag, pytest.raises(StoreError, match="ffffffffffff"):
+            executor.check_build(dag, built.root)
 
     @pytest.mark.parametrize(
         ("engine", "kind", "facts"),

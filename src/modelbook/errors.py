@@ -91,7 +91,7 @@ class TrainingError(ModelbookError):
 
 
 class CustomCodeError(ModelbookError):
-    """A custom estimator, metric or transformer is missing, or fails its checks."""
+    """A file of custom/, or what it defines, cannot be used."""
 
 
 class ReproductionError(ModelbookError):
