@@ -135,7 +135,7 @@ def test_a_table_from_a_file_is_drafted_or_refused(
             return
         try:
             agreed = draft_book(
-                read_without_contract(path.name, path.parent, FileLayout(), []),
+                read_without_contract(path.name, path.parent, FileLayout(), [])[0],
                 "y",
                 title="t",
                 source="s",

@@ -56,7 +56,7 @@ def test_what_stands_around_a_table_is_left_out(
 ) -> None:
     body = "".join(f"{i},5;b{i};\n" for i in range(60))
     (tmp_path / "t.csv").write_text(lines.format(head="x;k;y z\n", body=body), encoding="utf-8")
-    frame = read_without_contract("t.csv", tmp_path, FileLayout(**options), [])
+    frame, _ = read_without_contract("t.csv", tmp_path, FileLayout(**options), [])
     assert list(frame.columns) == ["x", "k", "y z"]
     assert frame["x"].tolist() == [i + 0.5 for i in range(60)]
 
@@ -83,7 +83,7 @@ def test_a_zip_of_several_files_names_them(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         read_table("t.zip", tmp_path)
     assert missing_facts(str(caught.value), 2, "jan.csv", "feb.csv", "--member") == []
-    frame = read_without_contract("t.zip", tmp_path, FileLayout(member="feb.csv"), [])
+    frame, _ = read_without_contract("t.zip", tmp_path, FileLayout(member="feb.csv"), [])
     assert frame["m"].tolist() == ["feb.csv"]
 
 

@@ -52,7 +52,7 @@ def read_table(table: str, root: Path, contract: Contract | None = None) -> pd.D
     from modelbook.contract.file_layout import FileLayout
 
     if contract is None:
-        return read_without_contract(table, root, FileLayout(), [])
+        return read_without_contract(table, root, FileLayout(), [])[0]
     names = None if contract.file.header else list(contract.columns)
     frame, layout = resolve_source(table, root).read(contract.file, names)
     frame = read_text_columns(normalize_columns(frame, table), contract, layout.decimal or ".")
@@ -119,8 +119,8 @@ def read_without_contract(
     layout: FileLayout,
     missing_markers: list[str],
     column_names: list[str] | None = None,
-) -> pd.DataFrame:
-    """Read a table without a contract; ``attrs["file"]`` is its layout with what was detected.
+) -> tuple[pd.DataFrame, FileLayout]:
+    """Read a table without a contract; the layout holds what was detected, too.
 
     A column becomes numeric only if all its texts are numbers that can be read in one way; codes
     with leading zeros and numbers of more digits than a float holds stay text.
@@ -143,8 +143,7 @@ def read_without_contract(
             if numbers is None
             else numbers
         )
-    frame.attrs["file"] = found
-    return frame
+    return frame, found
 
 
 def _infer_numbers(cells: pd.Series, missing_markers: list[str], decimal: str | None) -> pd.Series:

@@ -91,8 +91,7 @@ def draft_from_plan(
     names = column_names.replace(",", " ").split() if column_names else None
     given = (layout or FileLayout()).model_copy(update={"header": names is None})
     options = options or DraftOptions()
-    frame = _read_sheet_with_target(plan, target, given, [*options.missing_markers], names)
-    found: FileLayout = frame.attrs.pop("file")
+    frame, found = _read_sheet_with_target(plan, target, given, [*options.missing_markers], names)
     clipped_dates = [
         Question("sentinel_dates", name, {"examples": "dates out of range", "count": count})
         for name, count in frame.attrs.pop("clipped_dates", {}).items()
@@ -114,11 +113,11 @@ def _read_sheet_with_target(
     layout: FileLayout,
     missing_markers: list[str],
     names: list[str] | None,
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, FileLayout]:
     """Read the table; of a workbook, the first sheet that has the target."""
     sheets = _list_other_sheets(plan, layout)
-    frame = dataset.read_without_contract(plan.table, plan.root, layout, missing_markers, names)
-    for sheet in [] if target in frame else sheets:
+    first = dataset.read_without_contract(plan.table, plan.root, layout, missing_markers, names)
+    for sheet in [] if target in first[0] else sheets:
         other = dataset.read_without_contract(
             plan.table,
             plan.root,
@@ -126,9 +125,9 @@ def _read_sheet_with_target(
             missing_markers,
             names,
         )
-        if target in other:
+        if target in other[0]:
             return other
-    return frame
+    return first
 
 
 def _list_other_sheets(plan: DraftPlan, layout: FileLayout) -> list[str]:
