@@ -47,7 +47,7 @@ NOWHERE = "tcp://127.0.0.1:1"  # nothing answers there; test_engine runs on engi
 CASES: dict[str, dict[str, Any]] = {
     "ingest": {
         "book": "other", "table": "copy.csv", "contract": "contracts/other.yaml", "train_until": 2, "split": "random",
-        "holdout": 0.4, "sample": 0.2, "seed": 1, "data_version": ("any", {"table": "changed.csv"}),
+        "holdout": 0.4, "max_copied_share": 0, "sample": 0.2, "seed": 1, "data_version": ("any", {"table": "changed.csv"}),
     },
     "explore": {"book": "other", "columns_shown": 2, "leak_auc": 0.6, "shift_smd": 3},
     "compare": {

@@ -102,7 +102,7 @@ def test_a_verdict_survives_json() -> None:
     [
         ({"level": "fine"}, "'fine'"),
         ({"sentences": []}, "sentences"),
-        ({"sentences": ["s"] * 6}, "five"),
+        ({"sentences": ["s"] * 7}, "1 to 6"),
         ({"sentences": ["  "]}, "sentence"),
         ({"sentences": "one text"}, "one text"),
         ({"word": ""}, "word"),

@@ -12,6 +12,7 @@ from modelbook.errors import ReportError
 from modelbook.formatting import describe_key_number, format_key_number
 
 MIME_TYPE = "application/vnd.modelbook.verdict+json"
+MAX_SENTENCES = 6
 LEVELS = ("good", "watch", "bad")
 LEVEL_SYMBOLS = {"good": "✓", "watch": "!", "bad": "✕"}  # color is never the only signal
 LEVEL_COLORS = {"good": "#00694f", "watch": "#8a5a00", "bad": "#b03a00"}  # contrast with white text
@@ -109,9 +110,9 @@ def _check_text(name: str, value: Any) -> None:
 
 
 def _check_sentences(sentences: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(sentences, str) or not 1 <= len(sentences) <= 5:
+    if isinstance(sentences, str) or not 1 <= len(sentences) <= MAX_SENTENCES:
         raise ReportError(
-            f"a verdict has the sentences {sentences!r}", expected="a list of one to five"
+            f"a verdict has the sentences {sentences!r}", expected=f"a list of 1 to {MAX_SENTENCES}"
         )
     for sentence in sentences:
         _check_text("sentence", sentence)
