@@ -329,7 +329,7 @@ class Experiment:
             label=self.family_label(family),
             folds={
                 name: table[column].drop(["Mean", "Std"]).astype(float).tolist()
-                for name, column in self.task.pycaret_metric_names.items()
+                for name, column in metric_columns.items()
             },
         )
 
