@@ -637,8 +637,9 @@ def scored(
         (moved_answers("outcome", NAN, chance=NAN), ["healthy"]),
         (moved_answers("score", 0.1), ["watch"]),
         (moved_answers("score", 0.0999), ["healthy"]),
-        # retrain: a loss of 0.05 or more, and the whole interval below the reference; either alone is not enough
-        (scored((0.70, 0.65, 0.74), 0.75), ["retrain"]),
+        # retrain: a loss of 0.05 or more, and of more than 1.6 errors; either alone is not enough
+        (scored((0.70, 0.67, 0.73), 0.75), ["retrain"]),
+        (scored((0.70, 0.66, 0.74), 0.75), ["healthy"]),
         (scored((0.60, 0.40, 0.76), 0.75), ["healthy"]),
         (scored((0.60, 0.40, 0.75), 0.75), ["healthy"]),
         (scored((0.72, 0.71, 0.73), 0.75), ["healthy"]),
@@ -651,7 +652,7 @@ def scored(
         (scored((0.75, 0.7, 0.8), 0.75, (0.04, 0.03, 0.05)), ["healthy"]),
         # several at once
         (
-            replace(scored((0.6, 0.5, 0.7), 0.75, (0.2, 0.1, 0.3)), drifted_importance_share=1.0),
+            replace(scored((0.6, 0.55, 0.65), 0.75, (0.2, 0.1, 0.3)), drifted_importance_share=1),
             ["watch", "retrain", "watch"],
         ),
     ],
@@ -805,7 +806,7 @@ def test_the_worst_word_wins() -> None:
 
 
 def test_the_verdict_is_told_worst_first() -> None:
-    one = replace(scored((0.6, 0.5, 0.7), 0.75), drifted_importance_share=0.5)
+    one = replace(scored((0.6, 0.55, 0.65), 0.75), drifted_importance_share=0.5)
     told = rules.summarize_verdict(rules.find_issues(one, PARAMS), [one], 3)
     assert (told["word"], told["level"]) == ("retrain", "bad")
     assert missing_facts(told["sentences"][0], 3, 1000, 1, "retrain") == []
