@@ -180,6 +180,7 @@ class TestDigests:
         moved = {(change.kind, change.name): change for change in diff.find_changes(*runs[:2])}
         assert moved["processor", "AVX512F"].to_dict() | {"note": ""} == {
             "kind": "processor", "name": "AVX512F", "a": "yes", "b": "no", "difference": None, "note": "",
+            "unit": "",
         }  # fmt: skip
         folds = moved["folds", "compare: fold assignment"]
         assert (folds.a, folds.b) == ("aaaa", "bbbb")
