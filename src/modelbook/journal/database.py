@@ -344,7 +344,8 @@ class Journal:
             PREDICTIONS_TABLE.c.book == self.book, PREDICTIONS_TABLE.c.at >= since
         )
         period = joined if until is None else joined.where(PREDICTIONS_TABLE.c.at < until)
-        return period.order_by(PREDICTIONS_TABLE.c.at)
+        # Rows of one request have one time; their order is that of the writer's chain.
+        return period.order_by(*(PREDICTIONS_TABLE.c[name] for name in ("at", "chain", "position")))
 
     def _read_by_ids(
         self, connection: sa.Connection, value: sa.Column, ids: Mapping[str, Any]
