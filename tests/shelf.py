@@ -117,6 +117,13 @@ class Shelf:
             client.set_registered_model_alias(BOOK, alias, str(number))
         aliases.refresh_aliases(self.root, BOOK)
 
+    def update_digest(self, number: int) -> None:
+        """Tag a version with the digest of its files, after they were changed."""
+        store.create_client(self.root).set_model_version_tag(
+            BOOK, str(number), DIGEST_TAG, folder_digest(self.folder(number))
+        )
+        aliases.refresh_aliases(self.root, BOOK)
+
     def folder(self, number: int) -> Path:
         return local_artifact_folder(self.root) / f"version-{number}" / "artifacts"
 

@@ -205,12 +205,7 @@ def test_a_version_without_a_compiled_form_is_not_ready_and_says_why(
 ):
     number = shelf.register(fitted(frame, contract), contract, frame)
     (shelf.folder(number) / "scorer/scorer.json").unlink()
-    from modelbook.registry.aliases import folder_digest
-
-    shelf._do(
-        "update model_version_tags set value = ? where key = 'digest'",
-        folder_digest(shelf.folder(number)),
-    )
+    shelf.update_digest(number)
     shelf.alias("champion", number)
     with serving(environment, shelf.root) as address:
         status, told = asked(f"{address}/health/ready")

@@ -12,9 +12,6 @@ from playwright.sync_api import Browser, Page, expect
 from shelf import Running, Shelf, fitted, running
 from test_pages import OVERFLOW, RULES
 
-from modelbook.registry.aliases import DIGEST_TAG
-from modelbook.registry.artifact_storage import folder_digest
-
 pytestmark = [pytest.mark.slow, pytest.mark.requires("browser")]
 SUBMIT = "form button"
 LOGO = "https://cdn.redoc.ly/redoc/logo-mini.svg"
@@ -118,11 +115,7 @@ def evil_server(make_frame, contract, tmp_path_factory) -> Iterator[Running]:
     evil = contract.model_copy(update={**texts, "columns": columns})
     path = shelf.folder(1) / "contract.yaml"
     path.write_text(evil.to_yaml())
-    shelf._do(
-        "update model_version_tags set value = ? where key = ?",
-        folder_digest(shelf.folder(1)),
-        DIGEST_TAG,
-    )
+    shelf.update_digest(1)
     with running(shelf.root) as one:
         yield one
 
