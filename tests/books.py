@@ -22,6 +22,7 @@ FEATURES = {
         "max": 100,
         "meaning": "decides",
         "label": "Size",
+        "confirmed": "the target was drawn from it",
     },
     "colour": {
         "role": "feature",
