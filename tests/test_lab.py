@@ -236,26 +236,6 @@ def test_links_between_reports_work(page):
     page.evaluate("() => jupyterapp.shell.currentWidget.close()")
 
 
-def test_the_panel_builds_what_an_edit_has_outdated(page, project):
-    source = project.root / "notebooks" / notebook("explore")
-    before = source.read_text()
-    source.write_text(before.replace("Train rows only", "Rows of train only"))
-    page.evaluate("() => jupyterapp.commands.execute('modelbook:open')")
-    panel = page.frame_locator("#modelbook-panel iframe")
-    row = panel.locator("tr[data-stage=explore]")
-    row.get_by_text("outdated: its notebook").wait_for()
-    panel.get_by_text("rand-hie: outdated explore").wait_for()
-    panel.get_by_role("button", name="Build").click()
-    panel.get_by_role("button", name="Cancel").and_(panel.locator(":enabled")).wait_for()
-    row.get_by_text("up to date").wait_for()
-    assert "Rows of train only" in (project.root / "reports/rand-hie/02_explore.html").read_text()
-    source.write_text(before)
-    row.get_by_text("outdated").wait_for()
-    panel.get_by_role("button", name="Build").click()
-    row.get_by_text("up to date").wait_for()
-    page.evaluate("() => jupyterapp.shell.currentWidget.close()")
-
-
 def test_run_all_on_an_executed_deploy_moves_nothing(page, project):
     before = made(project)
     page.evaluate(
@@ -362,3 +342,23 @@ def test_batch_stands_as_it_was(page, project, before):
     git(project, "checkout", "--quiet", "notebooks/02_explore.ipynb")
     told = project.run("modelbook", "build")  # the five others hold outputs on disk
     assert told.stdout.startswith("\nNothing to do"), told.stdout
+
+
+def test_the_panel_builds_what_an_edit_has_outdated(page, project):
+    source = project.root / "notebooks" / notebook("explore")
+    before = source.read_text()
+    source.write_text(before.replace("Train rows only", "Rows of train only"))
+    page.evaluate("() => jupyterapp.commands.execute('modelbook:open')")
+    panel = page.frame_locator("#modelbook-panel iframe")
+    row = panel.locator("tr[data-stage=explore]")
+    row.get_by_text("outdated: its notebook").wait_for()
+    panel.get_by_text("rand-hie: outdated explore").wait_for()
+    panel.get_by_role("button", name="Build").click()
+    panel.get_by_role("button", name="Cancel").and_(panel.locator(":enabled")).wait_for()
+    row.get_by_text("up to date").wait_for()
+    assert "Rows of train only" in (project.root / "reports/rand-hie/02_explore.html").read_text()
+    source.write_text(before)
+    row.get_by_text("outdated").wait_for()
+    panel.get_by_role("button", name="Build").click()
+    row.get_by_text("up to date").wait_for()
+    page.evaluate("() => jupyterapp.shell.currentWidget.close()")
