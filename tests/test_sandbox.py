@@ -142,11 +142,12 @@ class TestCommands:
 
 
 def products(project) -> dict[str, int]:
-    """What the book has built; MLflow keeps notes of its own beside its artifacts."""
+    """What the book has built, without the notes that MLflow and its clients keep of their own."""
     return {
         path: time
         for path, time in project.products().items()
-        if "sandbox/" not in path and not path.startswith(("models/mlflow.db", "models/artifacts"))
+        if "sandbox/" not in path
+        and not path.startswith(("models/mlflow.db", "models/artifacts", "models/aliases"))
     }
 
 
