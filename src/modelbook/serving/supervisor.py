@@ -30,6 +30,8 @@ class WorkerSupervisor(Multiprocess):
     def keep_subprocess_alive(self) -> None:
         """Replace dead workers."""
         workers = list(self.processes)
+        for worker in workers:  # while the supervisor holds this end, it does not see a worker end
+            worker.child_conn.close()
         super().keep_subprocess_alive()
         for worker in workers:
             if worker not in self.processes:
