@@ -37,11 +37,14 @@ _LOADING_CSS_PATTERN = re.compile(
 
 
 def sanitize_html(html: str) -> str:
-    """Return the HTML without scripts and without anything that loads from the network."""
+    """Return the HTML without scripts and without anything that loads from the network.
+
+    The empty header above the index of a pandas table becomes a cell: a header has a text.
+    """
     cleaner = _Sanitizer()
     cleaner.feed(html)
     cleaner.close()
-    return "".join(cleaner.fragments)
+    return "".join(cleaner.fragments).replace("<th></th>", "<td></td>")
 
 
 class _Sanitizer(HTMLParser):
