@@ -39,12 +39,12 @@ _LOADING_CSS_PATTERN = re.compile(
 def sanitize_html(html: str) -> str:
     """Return the HTML without scripts and without anything that loads from the network.
 
-    The empty header above the index of a pandas table becomes a cell: a header has a text.
+    Headers of a pandas table get their scope, and the empty one above its index becomes a cell.
     """
     cleaner = _Sanitizer()
     cleaner.feed(html)
     cleaner.close()
-    return "".join(cleaner.fragments).replace("<th></th>", "<td></td>")
+    return "".join(cleaner.fragments).replace('<th scope="col"></th>', "<td></td>")
 
 
 class _Sanitizer(HTMLParser):
@@ -52,13 +52,15 @@ class _Sanitizer(HTMLParser):
         super().__init__(convert_charrefs=False)
         self.fragments: list[str] = []
         self.open_forbidden_tags: list[str] = []  # currently open
-        self.in_style = False
+        self.in_style = self.in_head = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag in FORBIDDEN_TAGS:
             self.open_forbidden_tags.append(tag)
         elif tag not in FORBIDDEN_VOID_TAGS and not self.open_forbidden_tags:
-            self.in_style = tag == "style"
+            self.in_style, self.in_head = tag == "style", self.in_head or tag == "thead"
+            if tag == "th" and "scope" not in dict(attrs):
+                attrs = [*attrs, ("scope", "col" if self.in_head else "row")]
             attributes = "".join(_sanitize_attribute(tag, *pair) for pair in attrs)
             if tag == "img" and " src=" not in attributes:
                 self.fragments.append(
@@ -76,7 +78,7 @@ class _Sanitizer(HTMLParser):
         if tag in self.open_forbidden_tags:
             del self.open_forbidden_tags[self.open_forbidden_tags.index(tag) :]
         elif tag not in FORBIDDEN_TAGS | FORBIDDEN_VOID_TAGS and not self.open_forbidden_tags:
-            self.in_style = False
+            self.in_style, self.in_head = False, self.in_head and tag != "thead"
             self.fragments.append(f"</{tag}>")
 
     def handle_data(self, data: str) -> None:
