@@ -219,14 +219,7 @@ def record_import(
     root: Path, model_name: str, version: int, reason: str, evidence: dict[str, Any], commit: str
 ) -> HistoryEntry:
     """Record that a version was imported from another store."""
-
-    def describe(champion: int | None) -> HistoryEntry:
-        return HistoryEntry(
-            model_name, TRANSFER, IMPORT, version, champion, champion, reason, evidence, commit
-        )
-
-    with _write_history(root, model_name) as log:
-        return _append_entry(root, log, describe, commit)
+    return _record(root, model_name, TRANSFER, IMPORT, version, reason, evidence, commit)
 
 
 def record_erasure(
@@ -234,14 +227,7 @@ def record_erasure(
 ) -> HistoryEntry:
     """Record that an entity's rows were removed."""
     reason = "An entity's rows were removed."
-
-    def describe(champion: int | None) -> HistoryEntry:
-        return HistoryEntry(
-            model_name, ERASURE, FORGET, None, champion, champion, reason, evidence, commit
-        )
-
-    with _write_history(root, model_name) as log:
-        return _append_entry(root, log, describe, commit)
+    return _record(root, model_name, ERASURE, FORGET, None, reason, evidence, commit)
 
 
 def record_decision(
@@ -254,10 +240,24 @@ def record_decision(
     commit: str,
 ) -> HistoryEntry:
     """Record the gate's decision about a version."""
+    return _record(root, model_name, DECISION, action, version, reason, evidence, commit)
+
+
+def _record(
+    root: Path,
+    model_name: str,
+    kind: str,
+    action: str,
+    version: int | None,
+    reason: str,
+    evidence: dict[str, Any],
+    commit: str,
+) -> HistoryEntry:
+    """Append an entry that leaves the champion as it is."""
 
     def describe(champion: int | None) -> HistoryEntry:
         return HistoryEntry(
-            model_name, DECISION, action, version, champion, champion, reason, evidence, commit
+            model_name, kind, action, version, champion, champion, reason, evidence, commit
         )
 
     with _write_history(root, model_name) as log:
@@ -383,9 +383,7 @@ def _describe_external_move(
 def _find_unapplied(model: RegisteredModel, entries: list[HistoryEntry]) -> list[HistoryEntry]:
     """Return the last move and the last change of traffic, when their aliases may not be set."""
     applied = int(model.tags.get(APPLIED_TAG, "0"))
-    last_entries = {
-        entry.kind: entry for entry in entries if entry.kind not in (DECISION, TRANSFER)
-    }
+    last_entries = {entry.kind: entry for entry in entries if entry.kind in (ALIAS_MOVE, TRAFFIC)}
     return sorted(
         (
             entry
