@@ -17,7 +17,7 @@ from tiny import ROOT
 
 PACKAGE = ROOT / "src/modelbook"
 ROOMS = {
-    "pycaret": {"training"}, "optuna": {"training"}, "mlflow": {"registry", "erasure"}, "evidently": {"monitoring"},
+    "pycaret": {"training"}, "optuna": {"training"}, "mlflow": {"registry"}, "evidently": {"monitoring"},
     "ploomber": {"build"}, "ploomber_core": {"build"}, "papermill": {"build"}, "nbclient": {"build"},
     "jupyter_client": {"build", "redaction"}, "rich": {"build", "cli", "demo"},
     "nbconvert": {"pages"}, "jinja2": {"pages", "formatting"}, "matplotlib": {"display"},

@@ -13,7 +13,7 @@ import json
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -24,13 +24,16 @@ from modelbook.contract import Contract
 from modelbook.errors import StoreError
 from modelbook.journal import Journal
 from modelbook.registry import connection, history
-from modelbook.registry.aliases import DIGEST_TAG, RegisteredVersion, find_version, refresh_aliases
+from modelbook.registry.aliases import (
+    DIGEST_TAG,
+    RegisteredVersion,
+    find_version,
+    list_version_numbers,
+    refresh_aliases,
+    set_version_tags,
+)
 from modelbook.registry.artifact_storage import folder_digest
 from modelbook.registry.location import cache_folder, display_artifact_uri, is_embedded
-from modelbook.registry.store import create_client
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 ERASING_TAG = "erasing"  # of a version whose files are being changed
 VERSION_TABLES = ("reference.parquet", "golden.parquet")
@@ -102,12 +105,12 @@ def forget_entity(
 
 
 def _erase_from_versions(root: Path, book: str, column: str, entity: str, erasure: Erasure) -> None:
-    client, fingerprint = create_client(root), _read_fingerprint(root, book)
-    for found in client.search_model_versions(f"name = '{book}'"):
-        version = find_version(root, book, int(found.version))
+    fingerprint = _read_fingerprint(root, book)
+    for number in list_version_numbers(root, book):
+        version = find_version(root, book, number)
         if version is None or not version.artifact_folder.is_dir():
             continue
-        count = _erase_from_files(client, version, column, entity, erasure)
+        count = _erase_from_files(root, version, column, entity, erasure)
         is_of_last_table = version.tags.get("fingerprint") == fingerprint
         if count or (is_of_last_table and erasure.table_rows):
             erasure.trained_versions.append(version.number)
@@ -115,24 +118,22 @@ def _erase_from_versions(root: Path, book: str, column: str, entity: str, erasur
 
 
 def _erase_from_files(
-    client: MlflowClient, version: RegisteredVersion, column: str, entity: str, erasure: Erasure
+    root: Path, version: RegisteredVersion, column: str, entity: str, erasure: Erasure
 ) -> int:
     """Remove an entity's rows from a version's files, and set its digest; return their number.
 
     A tag marks the version meanwhile: after an interruption the next call sets the digest.
     """
-    name, number = version.name, str(version.number)
     paths = [version.artifact_folder / table for table in VERSION_TABLES]
     count = sum(_count_rows(path, column, entity) for path in paths)
     if not count and ERASING_TAG not in version.tags:
         return 0
-    client.set_model_version_tag(name, number, ERASING_TAG, "yes")
+    set_version_tags(root, version, {ERASING_TAG: "yes"})
     for path in paths:
         _erase_rows(path, column, entity)
     digest = folder_digest(version.artifact_folder)
-    client.set_model_version_tag(name, number, DIGEST_TAG, digest)
-    client.delete_model_version_tag(name, number, ERASING_TAG)
-    erasure.digests[number] = [version.tags.get(DIGEST_TAG, ""), digest]
+    set_version_tags(root, version, {DIGEST_TAG: digest, ERASING_TAG: None})
+    erasure.digests[str(version.number)] = [version.tags.get(DIGEST_TAG, ""), digest]
     erasure.version_rows[version.number] = count
     return count
 

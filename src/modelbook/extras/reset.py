@@ -8,6 +8,7 @@ from pathlib import Path
 
 from modelbook.build import locks
 from modelbook.registry import history
+from modelbook.registry.aliases import list_version_numbers
 from modelbook.registry.location import database_path, is_embedded
 from modelbook.registry.store import create_client
 
@@ -20,9 +21,9 @@ def describe_reset(root: Path) -> list[str]:
     if is_embedded(root) and database_path(root).is_file():
         models = create_client(root).search_registered_models()
         for name in sorted(model.name for model in models):
-            versions = create_client(root).search_model_versions(f"name = '{name}'")
+            n_versions = len(list_version_numbers(root, name))
             entry_count = len(history.read_history(root, name))
-            lines.append(f"{len(versions):,} versions of {name}, {entry_count:,} history entries")
+            lines.append(f"{n_versions:,} versions of {name}, {entry_count:,} history entries")
     for folder in GENERATED_FOLDERS:
         files = [
             path

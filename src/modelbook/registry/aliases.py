@@ -224,6 +224,22 @@ def find_version(root: Path, model_name: str, version: int) -> RegisteredVersion
             return None
 
 
+def list_version_numbers(root: Path, model_name: str) -> list[int]:
+    """Return the numbers of all versions of a model, in order."""
+    versions = create_client(root).search_model_versions(f"name = '{model_name}'")
+    return sorted(int(version.version) for version in versions)
+
+
+def set_version_tags(root: Path, version: RegisteredVersion, tags: dict[str, str | None]) -> None:
+    """Set tags of a version; None deletes a tag."""
+    client, number = create_client(root), str(version.number)
+    for key, value in tags.items():
+        if value is None:
+            client.delete_model_version_tag(version.name, number, key)
+        else:
+            client.set_model_version_tag(version.name, number, key, value)
+
+
 def _get_version(
     client: MlflowClient, root: Path, model_name: str, version: int
 ) -> RegisteredVersion:
