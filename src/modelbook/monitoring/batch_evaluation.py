@@ -24,7 +24,6 @@ MAX_EVALUATED_ROWS = (
     20_000  # rows behind metrics and intervals; 1,000 resamples of a million rows take 8 GB
 )
 MIN_SLICE_ROWS = 100  # rows with outcomes, in batch and reference
-SLICE_RESAMPLES = 200  # there are many slices
 INVALID_METRIC_CHARACTERS = re.compile(r"[^\w.-]")  # in MLflow metric names
 
 
@@ -362,7 +361,11 @@ def measure_slices(
     params: Monitor,
 ) -> pd.DataFrame:
     """Compute the headline metric by slice, with its value in the same slice of the reference."""
-    slice_options: dict[str, Any] = {"min_rows": MIN_SLICE_ROWS, "seed": params.seed}
+    slice_options: dict[str, Any] = {
+        "min_rows": MIN_SLICE_ROWS,
+        "resamples": params.resamples,
+        "seed": params.seed,
+    }
     available = [
         name for name in task.contract.slices if name in batch.columns and name in reference.columns
     ]
@@ -371,17 +374,9 @@ def measure_slices(
     batch_rows = ScoredRows.from_arrays(
         task.contract.encode_target(batch), scores, _entity_codes(batch, task.contract)
     )
-    resamples = min(params.resamples, SLICE_RESAMPLES)
-    batch_slices = metrics_ci.evaluate_slices(
-        task, batch_rows, batch, threshold, resamples=resamples, **slice_options
-    )
+    batch_slices = metrics_ci.evaluate_slices(task, batch_rows, batch, threshold, **slice_options)
     reference_slices = metrics_ci.evaluate_slices(
-        task,
-        task.restore_scored_rows(reference),
-        reference,
-        threshold,
-        resamples=resamples,
-        **slice_options,
+        task, task.restore_scored_rows(reference), reference, threshold, **slice_options
     )
     reference_columns = {"low": "reference_low", "high": "reference_high"}
     reference_slices = reference_slices.rename(
