@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import pkgutil
 import re
@@ -16,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from modules import load_module
 from outline import dead_links
 from tiny import BIN, ROOT
 
@@ -34,12 +34,7 @@ LOOKED_AT = [
 
 @pytest.fixture
 def pages() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("pages", ROOT / "docs/site/pages.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module(ROOT / "docs/site/pages.py")
 
 
 def report(root: Path, book: str, stem: str, link: str = "") -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from types import ModuleType
 
 import pytest
+from modules import load_module
 from tiny import ROOT
 
 pytestmark = pytest.mark.slow
@@ -14,12 +13,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def bench() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("drift_rates", ROOT / "benchmarks/drift.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules["drift_rates"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module(ROOT / "benchmarks/drift.py")
 
 
 def test_at_most_one_in_twenty_windows_without_drift_alarms(bench: ModuleType) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from types import ModuleType
 
 import numpy as np
 import pytest
+from modules import load_module
 from tiny import ROOT
 
 from modelbook.evaluation.metrics_ci import metric_with_ci
@@ -17,12 +16,7 @@ from modelbook.tasks.scored_rows import ScoredRows
 
 @pytest.fixture(scope="module")
 def truth() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("truth", ROOT / "benchmarks/truth.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules["truth"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module(ROOT / "benchmarks/truth.py")
 
 
 def test_intervals_cover_and_few_entities_have_none(truth: ModuleType) -> None:
