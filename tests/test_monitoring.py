@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import books
 import numpy as np
 import pandas as pd
 import pytest
@@ -943,3 +944,19 @@ def test_evidentlys_report_draws_itself_with_the_network_off(
     page.goto(path.as_uri())
     page.get_by_text("Data Drift Summary").wait_for()  # Evidently's own heading
     assert [url for url in requests if not url.startswith(("data:", "blob:", "file:"))] == []
+
+
+def test_resamples_are_behind_the_intervals_of_quantiles() -> None:
+    rows = books.number(years=(1,))
+    rows, rest = rows.assign(score=1000 + 20 * rows["size"]), books.number(seed=1, years=(2,))
+    scores = (1000 + 20 * rest["size"]).to_numpy()
+    few, many = (
+        batch_evaluation.measure_performance(
+            tasks.get_task(books.of_number()), rest, scores, rows, None,
+            Monitor(resamples=resamples, min_rows=200),
+        ).set_index("metric")
+        for resamples in (100, 1000)
+    )  # fmt: skip
+    differs = (few[["low", "high"]] != many[["low", "high"]]).any(axis=1)
+    assert list(differs[differs].index) == ["half_within", "most_within"]
+    assert few["value"].equals(many["value"])

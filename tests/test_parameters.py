@@ -80,9 +80,8 @@ TOGETHER: dict[str, dict[str, Any]] = {
         "cost_tn": -5, "slice_rows": 10, "resamples": 200, "seed": 1,
     },
 }  # fmt: skip
-ELSEWHERE = {  # Evidently takes its time: test_monitoring; resamples: quantiles of regression alone
-    "monitor": {"interactive_rows", "resamples"}
-}
+# In test_monitoring: Evidently takes its time; resamples are behind quantiles, of a number alone.
+ELSEWHERE = {"monitor": {"interactive_rows", "resamples"}}
 
 
 def seen(this: Any, shown: dict[str, Any]) -> Seen:
