@@ -306,6 +306,9 @@ def test_a_killed_worker_is_an_error_in_the_log_and_leaves_no_gauges(shelf):
 
 def test_process_metrics_are_those_of_all_workers(shelf):
     with running(shelf.root, workers=2) as server:
+        wait(
+            lambda: metric(server, "modelbook_journal_up") == 2
+        )  # the other worker may start later
         workers = workers_of(server)
         told = metric(server, "process_resident_memory_bytes")
         assert told == pytest.approx(sum(one.memory_info().rss for one in workers), rel=0.1)
