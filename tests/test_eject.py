@@ -34,10 +34,10 @@ for path in sys.argv[1:]:
 """
 
 
-def run(*paths: Path) -> subprocess.CompletedProcess[str]:
+def run(*paths: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run notebooks' cells in a process that cannot import the package."""
     command = [sys.executable, "-c", RUN, *map(str, paths)]
-    return subprocess.run(command, capture_output=True, text=True)
+    return subprocess.run(command, capture_output=True, text=True, env=env)
 
 
 def ejected(root: Path, name: str, contract, frame: pd.DataFrame, families, meta_model) -> Path:
@@ -147,7 +147,7 @@ def test_a_registered_version(built, tmp_path, monkeypatch):
     out = tmp_path / "one.ipynb"
     told = CliRunner().invoke(app, ["eject", "1", "--out", str(out)])
     assert told.exit_code == 0, told.stderr
-    done = run(out)
+    done = run(out, env=built.environ)
     assert done.returncode == 0, done.stderr
     assert "largest difference 0\n" in done.stdout
     receipt = built.root / "models/tiny/ingest.json"

@@ -80,12 +80,14 @@ class Tiny:
 
     @property
     def environ(self) -> dict[str, str]:
-        # The copy's own package comes first, so that a test may change a module.
+        # The copy's own package comes first, so that a test may change a module. Limits of threads
+        # that a library has left in this process would change the last digits of sums.
         ours = ("PLOOMBER_", "MODELBOOK_", "MLFLOW_", "PYTEST_")
         inherited = {
             key: value
             for key, value in os.environ.items()
-            if not key.startswith(ours) or key == TEMPLATES_VARIABLE
+            if (not key.startswith(ours) and not key.endswith("_NUM_THREADS"))
+            or key == TEMPLATES_VARIABLE
         }
         return {**inherited, "PYTHONPATH": str(self.root / "src")}
 
