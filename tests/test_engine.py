@@ -86,7 +86,7 @@ def test_a_scheduler_that_does_not_answer_is_told_at_once(name):
     began = time.monotonic()
     with pytest.raises(EngineError, match=rf"{name}.*127\.0\.0\.1:1\b.*refused"):
         engine.open_engine(name, f"{name}://127.0.0.1:1", str)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_an_error_of_the_work_is_told_as_it_is_and_one_of_the_engine_as_its_own():

@@ -203,7 +203,7 @@ def test_no_scheduler_is_told_in_seconds(run):
     began = time.monotonic()
     with pytest.raises(EngineError, match=r"dask.*tcp://127\.0\.0\.1:1\b.*refused"):
         run(engine_name="dask", scheduler="tcp://127.0.0.1:1")
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60
 
 
 @pytest.mark.slow

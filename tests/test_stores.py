@@ -8,11 +8,15 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST, PERMISSION_DENIED
 from servers import PASSWORD, MLflowServer, PostgreSQL, mlflow_server, object_store, postgresql
 from shelf import put_empty_store, running
 from test_server import ROW
@@ -171,28 +175,39 @@ def test_champions_come_and_go_as_in_a_file(root: Path) -> None:
 
 
 @pytest.mark.slow
-def test_of_many_that_write_at_once_each_gets_its_number(root: Path) -> None:
-    add_versions(root, "many", 3)
-    move(root, "many", 1, None)
-    told: list[str] = []
+@pytest.mark.parametrize("model", ["many", "more", "most"])
+def test_of_many_that_write_at_once_each_gets_its_number(root: Path, model: str) -> None:
+    add_versions(root, model, 3)
+    move(root, model, 1, None)
 
-    def promote(number: int) -> None:
+    def promote(number: int) -> str:
         try:
-            move(root, "many", number, 1)
-            told.append("moved")
+            move(root, model, number, 1)
         except PromotionError as error:
-            told.append(error.problem.split(" now")[0])
+            return error.problem.split(" now")[0]
+        return "moved"
 
-    threads = [threading.Thread(target=judge, args=(root, 2, "many")) for _ in range(4)]
-    threads += [threading.Thread(target=promote, args=(number,)) for number in (2, 3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    now, known, broken = named(root, "many")
-    assert sorted(told) == sorted(["moved", f"the champion of many is version {now}"])
+    with ThreadPoolExecutor(6) as pool:
+        decisions = [pool.submit(judge, root, 2, model) for _ in range(4)]
+        promotions = [pool.submit(promote, number) for number in (2, 3)]
+    assert len({decision.result().number for decision in decisions}) == 4
+    now, known, broken = named(root, model)
+    assert sorted(promotion.result() for promotion in promotions) == sorted(
+        ["moved", f"the champion of {model} is version {now}"]
+    )
     assert (now, broken) == (known, [])
-    assert [e.number for e in history.read_history(root, "many")] == list(range(1, 7))
+    assert [e.number for e in history.read_history(root, model)] == list(range(1, 7))
+
+
+def test_a_tag_that_another_client_sets_first_is_set_again() -> None:
+    conflict = MlflowException("(psycopg.errors.UniqueViolation) duplicate key", BAD_REQUEST)
+    set_value = mock.Mock(side_effect=[conflict, None])
+    history_log.repeat_after_conflict(set_value, "tag", "value")
+    assert set_value.call_args_list == [mock.call("tag", "value")] * 2
+    for errors in ([conflict] * 2, [MlflowException("no", PERMISSION_DENIED)]):
+        set_value = mock.Mock(side_effect=errors)
+        with pytest.raises(MlflowException):
+            history_log.repeat_after_conflict(set_value, "tag", "value")
 
 
 @pytest.mark.slow
@@ -334,7 +349,7 @@ def test_a_server_that_is_not_there_is_told_in_seconds(scheme: str, tmp_path: Pa
     began = time.monotonic()
     with pytest.raises(StoreError, match="refused") as caught:
         store.ensure_store(tmp_path)
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 60
     assert "tracking_uri" in caught.value.next
     assert "owner:***@" in caught.value.problem
     assert PASSWORD not in str(caught.value)

@@ -27,7 +27,12 @@ from modelbook.errors import PromotionError, StoreError
 from modelbook.redaction import redact, redact_all
 from modelbook.registry import aliases, connection, history_log
 from modelbook.registry.aliases import CHALLENGER, CHAMPION
-from modelbook.registry.history_log import EntryTakenError, HistoryLog, LogEntry
+from modelbook.registry.history_log import (
+    EntryTakenError,
+    HistoryLog,
+    LogEntry,
+    repeat_after_conflict,
+)
 from modelbook.registry.location import database_path, is_embedded
 
 if TYPE_CHECKING:
@@ -405,7 +410,9 @@ def _apply_entry(root: Path, log: HistoryLog, entry: HistoryEntry) -> None:
         if entry.kind == ALIAS_MOVE and entry.champion_after is not None:
             _set_champion(log, entry)
         elif entry.action == START_CHALLENGE:
-            client.set_registered_model_alias(model_name, CHALLENGER, str(entry.version))
+            repeat_after_conflict(
+                client.set_registered_model_alias, model_name, CHALLENGER, str(entry.version)
+            )
         elif entry.action == END_CHALLENGE:
             client.delete_registered_model_alias(model_name, CHALLENGER)
         _mark_applied(log, entry)
@@ -423,15 +430,17 @@ def _set_champion(log: HistoryLog, entry: HistoryEntry) -> None:
         "promoted_after": str(entry.champion_before or "none"),
         "promoted_because": entry.reason[:4000],
     }
-    client.set_registered_model_alias(model_name, CHAMPION, version)
+    repeat_after_conflict(client.set_registered_model_alias, model_name, CHAMPION, version)
     for key, value in tags.items():
-        client.set_model_version_tag(model_name, version, key, value)
+        repeat_after_conflict(client.set_model_version_tag, model_name, version, key, value)
     if _alias_number(log.read_model(), CHALLENGER) == entry.champion_after:  # it won
         client.delete_registered_model_alias(model_name, CHALLENGER)
 
 
 def _mark_applied(log: HistoryLog, entry: HistoryEntry) -> None:
-    log.client.set_registered_model_tag(log.model_name, APPLIED_TAG, str(entry.number))
+    repeat_after_conflict(
+        log.client.set_registered_model_tag, log.model_name, APPLIED_TAG, str(entry.number)
+    )
 
 
 def _append_entry(

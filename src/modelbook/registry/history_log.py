@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -28,7 +28,7 @@ RUN_TAG = "modelbook.history_run"  # of the registered model: the run's id
 COUNT_TAG = "modelbook.history_entries"  # of the registered model: how many were written
 PART_LENGTH = 5000  # MLflow takes 6,000 characters
 ENTRY_KEY = re.compile(r"entry\.(\d+)")
-CONFLICT_CODES = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")  # the parameter has another value
+CONFLICT_CODES = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")  # another client wrote it first
 
 
 class EntryTakenError(Exception):
@@ -85,7 +85,9 @@ class HistoryLog:
             if error.error_code in CONFLICT_CODES and _entry_key(number) in params:
                 raise EntryTakenError from None
             raise
-        self.client.set_registered_model_tag(self.model_name, COUNT_TAG, str(number))
+        repeat_after_conflict(
+            self.client.set_registered_model_tag, self.model_name, COUNT_TAG, str(number)
+        )
         return entry_hash
 
     def find_gaps(self) -> list[str]:
@@ -121,6 +123,22 @@ def open_log(root: Path, model_name: str, *, create: bool) -> HistoryLog | None:
             new_run_id = run_id or _create_run(client, root, model_name)
             run_id = _name_run(client, model_name, new_run_id)
     return HistoryLog(client, model_name, run_id) if run_id else None
+
+
+def repeat_after_conflict(set_value: Callable[..., None], *args: str) -> None:
+    """Set a tag or an alias that another client may be setting for the first time, too.
+
+    An MLflow server inserts the row of a new tag; of two clients at once, the second is refused for
+    the duplicate key. Its second request finds the row, and updates it.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        set_value(*args)
+    except MlflowException as error:
+        if error.error_code not in CONFLICT_CODES:
+            raise
+        set_value(*args)
 
 
 def list_models(root: Path) -> list[str]:
@@ -173,7 +191,7 @@ def _name_run(client: MlflowClient, model_name: str, run_id: str) -> str:
         named_run = _named_run(client, model_name)  # of two that create it, the first is used
         if named_run:
             return named_run
-        client.set_registered_model_tag(model_name, RUN_TAG, run_id)
+        repeat_after_conflict(client.set_registered_model_tag, model_name, RUN_TAG, run_id)
     client.set_tag(run_id, RUN_TAG, "named")
     return run_id
 
