@@ -1,15 +1,22 @@
 # One word a command. `make help` lists them. Everything is installed into .venv from the hashed locks in requirements/.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
-BIN := .venv/bin
+# The first of PYTHONS that the machine has, unless it is named; both ends side by side:
+#   make test        make test PYTHON=python3.13 VENV=.venv-3.13
+PYTHONS := 3.11 3.12 3.13
+PYTHON ?= $(shell for version in $(PYTHONS); do \
+	for python in python$$version "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$version.*/bin/python; do \
+	"$$python" -c "" 2>/dev/null && command -v "$$python" && exit; done; done; echo python3)
+VENV := .venv
+BIN := $(VENV)/bin
 LAB =
 RUN =
+LOCK =
 MLFLOW =
 SERVE =
 SITE = site
 WORKERS = auto
 SIDE = -n $(WORKERS) --maxprocesses 4 --no-loadscope-reorder  # tests/order.py says what shares a worker, and the order
 UV := $(BIN)/uv
-COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes \
+COMPILE := $(UV) pip compile -q $(LOCK) --universal --python-version 3.11 --generate-hashes \
 	--no-strip-extras --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
@@ -20,27 +27,27 @@ help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 .PHONY: run
-run: .venv/run ## install what is needed, and build the pipeline on the bundled book
+run: $(VENV)/run ## install what is needed, and build the pipeline on the bundled book
 	@$(BIN)/modelbook build $(RUN)
 
 .PHONY: test
-test: .venv/test ## install what tests need, and run the whole suite but for integration
+test: $(VENV)/test ## install what tests need, and run the whole suite but for integration
 	@$(BIN)/python tests/prerequisites.py
 	@$(BIN)/pytest $(SIDE) -m "not integration"
 
 .PHONY: test-integration
-test-integration: .venv/test ## run the tests that install or start Airflow, Spark, Ray, the AWS CLI and the image's environment
+test-integration: $(VENV)/test ## run the tests that install or start Airflow, Spark, Ray, the AWS CLI and the image's environment
 	@$(BIN)/python tests/prerequisites.py integration
 	@$(BIN)/pytest $(SIDE) -m integration $$(grep -l mark.integration tests/test_*.py)
 
 .PHONY: coverage
-coverage: .venv/test ## run both with coverage of lines and branches, subprocesses and kernels included: htmlcov/index.html
+coverage: $(VENV)/test ## run both with coverage of lines and branches, subprocesses and kernels included: htmlcov/index.html
 	@$(BIN)/python tests/prerequisites.py integration
 	@$(BIN)/coverage erase
 	@$(BIN)/pytest $(SIDE) --cov --cov-report=html --cov-report=term
 
 .PHONY: lint
-lint: .venv/test ## style, types, and the order of the package's rooms
+lint: $(VENV)/test ## style, types, and the order of the package's rooms
 	@$(BIN)/ruff check -q . && $(BIN)/ruff format -q --check . && $(BIN)/mypy
 	@rooms="$$($(BIN)/lint-imports --no-logo)" || { echo "$$rooms"; exit 1; }
 
@@ -49,44 +56,44 @@ check: lint ## style, types, and the fast tests
 	@$(BIN)/pytest $(SIDE) -m "not slow and not integration"
 
 .PHONY: setup
-setup: .venv/run ## install what runs need; set up kernel, JupyterLab and git's filter
+setup: $(VENV)/run ## install what runs need; set up kernel, JupyterLab and git's filter
 	@$(BIN)/modelbook setup
 
 .PHONY: extras
-extras: .venv/run ## install what object stores, PostgreSQL, streams and data versions need besides
+extras: $(VENV)/run ## install what object stores, PostgreSQL, streams and data versions need besides
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/extras.txt
 
 .PHONY: engines
-engines: .venv/run ## install Dask, Spark and Ray, for work on more machines
+engines: $(VENV)/run ## install Dask, Spark and Ray, for work on more machines
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/engines.txt
 
 .PHONY: lab
-lab: .venv/run ## open JupyterLab at the project; options: make lab LAB="--no-browser --port 8890"
+lab: $(VENV)/run ## open JupyterLab at the project; options: make lab LAB="--no-browser --port 8890"
 	@$(BIN)/modelbook setup >/dev/null
-	@PATH="$(CURDIR)/$(BIN):$$PATH" JUPYTERLAB_WORKSPACES_DIR="$(CURDIR)/.venv/workspaces" $(BIN)/jupyter lab $$(test "$$(id -u)" != 0 || echo --allow-root) $(LAB)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" JUPYTERLAB_WORKSPACES_DIR="$(CURDIR)/$(VENV)/workspaces" $(BIN)/jupyter lab $$(test "$$(id -u)" != 0 || echo --allow-root) $(LAB)
 
 .PHONY: serve
-serve: .venv/run ## serve the champion at http://127.0.0.1:8000; options: make serve SERVE="--port 9000 --workers 2"
+serve: $(VENV)/run ## serve the champion at http://127.0.0.1:8000; options: make serve SERVE="--port 9000 --workers 2"
 	@$(BIN)/modelbook serve $(SERVE)
 
 .PHONY: demo
-demo: .venv/run ## see the whole loop on one screen, on a small book in the folder demo/; a few minutes
+demo: $(VENV)/run ## see the whole loop on one screen, on a small book in the folder demo/; a few minutes
 	@$(BIN)/modelbook demo
 
 .PHONY: mlflow
-mlflow: .venv/run ## open the MLflow UI on the project's store, at http://127.0.0.1:5000; options in MLFLOW
+mlflow: $(VENV)/run ## open the MLflow UI on the project's store, at http://127.0.0.1:5000; options in MLFLOW
 	@$(BIN)/python -m modelbook.registry.mlflow_ui $(MLFLOW)
 
 .PHONY: pdf
-pdf: .venv/run ## print the reports of the book as PDF, beside their pages; wants Chromium or Chrome
+pdf: $(VENV)/run ## print the reports of the book as PDF, beside their pages; wants Chromium or Chrome
 	@$(BIN)/modelbook pdf
 
 .PHONY: site
-site: .venv/run ## copy all reports into a folder or a .zip for any web host: make site SITE=site.zip
+site: $(VENV)/run ## copy all reports into a folder or a .zip for any web host: make site SITE=site.zip
 	@$(BIN)/modelbook site $(SITE)
 
 .PHONY: docs
-docs: .venv/docs ## write the documentation as a site, with the reference and the reports of the bundled book: site-docs/index.html
+docs: $(VENV)/docs ## write the documentation as a site, with the reference and the reports of the bundled book: site-docs/index.html
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs -q build && echo site-docs/index.html
 
 .PHONY: deploy
@@ -94,11 +101,11 @@ deploy: ## ship: TARGET=kubernetes [OVERLAY=dev] or TARGET=ecs; a dry run until 
 	@TARGET="$(TARGET)" OVERLAY="$(OVERLAY)" STACK="$(STACK)" DRY="$(DRY)" deploy/deploy.sh
 
 .PHONY: sbom
-sbom: .venv/uv ## list what the service's image holds, with licences, in deploy/sbom
-	@UV="$(CURDIR)/$(UV)" deploy/sbom.sh
+sbom: $(VENV)/uv ## list what the service's image holds, with licences, in deploy/sbom
+	@UV="$(CURDIR)/$(UV)" VENV="$(VENV)" deploy/sbom.sh
 
 .PHONY: bench
-bench: .venv/test ## measure: builds and their overhead, pages, the service beside other ways to serve, and how often monitor is right
+bench: $(VENV)/test ## measure: builds and their overhead, pages, the service beside other ways to serve, and how often monitor is right
 	@$(BIN)/python benchmarks/build.py
 	@$(BIN)/python benchmarks/pages.py
 	@$(BIN)/python -W ignore benchmarks/serving.py
@@ -107,7 +114,7 @@ bench: .venv/test ## measure: builds and their overhead, pages, the service besi
 	@$(BIN)/python -W ignore benchmarks/drift.py
 
 .PHONY: lock
-lock: .venv/uv ## write the locks anew from pyproject.toml
+lock: $(VENV)/uv ## write the locks anew from pyproject.toml; all packages as new as it allows: make lock LOCK=--upgrade
 	@$(COMPILE) pyproject.toml -o requirements/run.txt
 	@$(COMPILE) pyproject.toml $(foreach one,s3 postgres dvc stream delta,--extra $(one)) -c requirements/run.txt -o requirements/extras.txt
 	@$(COMPILE) pyproject.toml $(foreach one,dask spark ray,--extra $(one)) -c requirements/run.txt -c requirements/extras.txt -o requirements/engines.txt
@@ -129,30 +136,32 @@ clean: clean-reports ## remove what builds made on the way; never registry, jour
 clean-reports: ## remove the reports, but not the records of runs
 	@find reports -type f ! -path 'reports/README.md' ! -path 'reports/*/runs/*' -delete
 
-# The environment, in layers. Each file under .venv says that its layer stands as its lock describes it.
-.venv/uv: requirements/uv.txt
-	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
-		echo "make: Modelbook needs Python 3.11, found: $$("$(PYTHON)" --version 2>&1)"; \
-		echo "  next: install Python 3.11, or name it: make PYTHON=/path/to/python3.11 ..."; exit 1; }
-	@echo "Making .venv"
-	@"$(PYTHON)" -m venv .venv >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear --without-pip .venv  # Debian's without python3-venv
+# The environment, in layers. Each file under it says that its layer stands as its lock describes it.
+$(VENV)/uv: requirements/uv.txt
+	@"$(PYTHON)" -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] not in "$(PYTHONS)".split())' 2>/dev/null || { \
+		echo "make: Modelbook needs one of Python $(PYTHONS), found: $$("$(PYTHON)" --version 2>&1)"; \
+		echo "  next: install one of them, or name it: make PYTHON=/path/to/python ..."; exit 1; }
+	@echo "Making $(VENV) with $$("$(PYTHON)" --version)"
+	@$(BIN)/python -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] not in sys.argv[1])' "$$("$(PYTHON)" --version)" 2>/dev/null || rm -rf $(VENV)  # of another Python
+	@"$(PYTHON)" -m venv $(VENV) >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear --without-pip $(VENV)  # Debian's without python3-venv
 	@pip="$(BIN)/python -m pip"; $$pip --version >/dev/null 2>&1 || pip="$(PYTHON) -m pip --python $(BIN)/python"; \
 		$$pip install -q --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@touch $@
 
-.venv/run: .venv/uv requirements/run.txt pyproject.toml
+$(VENV)/run: $(VENV)/uv requirements/run.txt pyproject.toml
 	@echo "Installing what runs need (a few minutes the first time)"
+	@$(UV) pip uninstall --quiet --python $(BIN)/python pycaret 2>/dev/null || true  # of an older .venv: pycaret-core has the same files
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/run.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@$(BIN)/modelbook setup >/dev/null
 	@touch $@
 
-.venv/test: .venv/run requirements/test.txt
+$(VENV)/test: $(VENV)/run requirements/test.txt
 	@echo "Installing what tests need"
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/test.txt
 	@touch $@
 
-.venv/docs: .venv/run requirements/docs.txt
+$(VENV)/docs: $(VENV)/run requirements/docs.txt
 	@echo "Installing what the site of the documentation needs"
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/docs.txt
 	@touch $@

@@ -5,11 +5,11 @@ cd "$(dirname "$0")/.."
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 for name in serve sbom; do
-  "$UV" venv --quiet --python .venv/bin/python "$place/$name"
+  "$UV" venv --quiet --python "$VENV/bin/python" "$place/$name"
   "$UV" pip install --quiet --python "$place/$name/bin/python" --require-hashes -r "requirements/$name.txt"
 done
 mkdir -p deploy/sbom
 "$place/sbom/bin/cyclonedx-py" environment --output-reproducible --short-PURLs --pyproject pyproject.toml \
   --output-file deploy/sbom/service.cdx.json "$place/serve/bin/python"
-.venv/bin/python deploy/sbom/licences.py deploy/sbom/service.cdx.json > deploy/sbom/licences.md
+"$VENV/bin/python" deploy/sbom/licences.py deploy/sbom/service.cdx.json > deploy/sbom/licences.md
 echo "deploy/sbom/service.cdx.json deploy/sbom/licences.md"

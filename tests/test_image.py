@@ -32,7 +32,7 @@ LOCK = ROOT / "requirements/serve.txt"
 MOST = 600  # megabytes
 ROW = {"colour": "11", "size": 61.5, "flag": 1}
 STACK = (
-    "pycaret",
+    "pycaret-core",
     "mlflow",
     "evidently",
     "ploomber",

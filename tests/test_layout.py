@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import platform
 import re
 import subprocess
 import sys
@@ -29,6 +30,10 @@ ROOMS = {
     "fastapi": {"serving"}, "starlette": {"serving"}, "uvicorn": {"serving"}, "prometheus_client": {"serving"},
     "httpx": {"monitoring", "demo"}, "ipykernel": {"build", "workbench"}, "packaging": {"workbench"},
     "distributed": {"engine"}, "dask": {"engine"}, "pyspark": {"engine"}, "ray": {"engine"},
+}  # fmt: skip
+MODULES = {
+    "pycaret": "training/pycaret.py", "ploomber": "build/ploomber.py",
+    "ploomber_core": "build/ploomber.py",
 }  # fmt: skip
 GENERATED = ("reports", "data", "models")
 
@@ -60,6 +65,11 @@ def test_a_vendor_is_imported_in_its_room_only(trees):
             name for name in imported(tree) & ROOMS.keys() if room not in ROOMS[name]
         }
     assert {path: names for path, names in strangers.items() if names} == {}
+
+
+@pytest.mark.parametrize("vendor", MODULES)
+def test_pycaret_and_ploomber_are_imported_in_one_module_each(vendor, trees):
+    assert [path for path, tree in trees.items() if vendor in imported(tree)] == [MODULES[vendor]]
 
 
 def test_a_module_says_what_it_is_and_is_named_after_it(trees):
@@ -109,14 +119,21 @@ def test_readme_is_one_screen():
     assert (ROOT / "README.md").read_text(encoding="utf-8").count("\n") <= 130
 
 
+PYTHONS = ("3.11.7", "3.12.1", "3.13.0")
+
+
 class TestLocks:
     described = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
-    def locked(self, name: str) -> dict[str, Version]:
+    def locked(self, name: str, python: str = platform.python_version()) -> dict[str, Version]:
+        """The versions that a lock pins for a Python."""
         text = (ROOT / f"requirements/{name}.txt").read_text()
+        lines = re.findall(r"^([a-z0-9][^\\\n]*?)\s*\\?$", text, re.M)
+        environment = {"python_full_version": python, "python_version": python.rpartition(".")[0]}
         return {
-            m[1]: Version(m[2])
-            for m in re.finditer(r"^([a-z0-9._-]+)(?:\[[\w, -]+\])?==([^\s;\\]+)", text, re.M)
+            one.name: Version(next(iter(one.specifier)).version)
+            for one in map(Requirement, lines)
+            if one.marker is None or one.marker.evaluate(environment)
         }
 
     @pytest.mark.parametrize("name", ["run", "engines", "test", "docs", "uv"])
@@ -130,19 +147,22 @@ class TestLocks:
                 assert "--hash=sha256:" in block, block[:80]
         assert "://" not in text
 
+    @pytest.mark.parametrize("python", PYTHONS)
     @pytest.mark.parametrize(("name", "group"), [("run", None), ("test", "test")])
-    def test_the_lock_satisfies_what_the_project_asks_for(self, name, group):
+    def test_the_lock_satisfies_what_the_project_asks_for(self, name, group, python):
         asked = [
             *self.described["project"]["dependencies"],
             *(self.described["dependency-groups"][group] if group else []),
         ]
-        locked = self.locked(name)
-        for line in asked:
-            requirement = Requirement(line)
-            assert requirement.specifier.contains(locked[requirement.name.lower()]), line
+        locked = self.locked(name, python)
+        environment = {"python_version": python.rpartition(".")[0]}
+        for requirement in map(Requirement, asked):
+            if requirement.marker is None or requirement.marker.evaluate(environment):
+                assert requirement.specifier.contains(locked[requirement.name.lower()]), requirement
 
-    def test_the_two_locks_agree(self):
-        run, engines, test = self.locked("run"), self.locked("engines"), self.locked("test")
+    @pytest.mark.parametrize("python", PYTHONS)
+    def test_the_locks_agree(self, python):
+        run, engines, test = (self.locked(name, python) for name in ("run", "engines", "test"))
         assert {name: test[name] for name in run} == run
         assert {name: engines[name] for name in run} == run
 
@@ -157,7 +177,7 @@ class TestLocks:
 
         locked = self.locked("run")
         for name in (
-            "pycaret",
+            "pycaret-core",
             "mlflow",
             "evidently",
             "ploomber",

@@ -127,6 +127,7 @@ def test_a_version_names_what_own_steps_need_also_within_a_stack() -> None:
         pip_requirements(SimpleNamespace(members=[member, object()])),
     )
     assert alone == stacked == [*pip_requirements(object()), "scipy==1.0"]
+    assert "pycaret-core==3.5.0" in alone
 
 
 # The store

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
+import pycaret
 import pytest
 import yaml
 from cells import inside_build
@@ -128,7 +129,7 @@ class TestProducts:
         this.write_verdict("accepted", "good", ["Fine."], [], next="Go on.", fingerprint="f00")
         receipt = files.read(tiny.root / "models/tiny/by-hand/ingest.json")
         assert receipt["facts"]["fingerprint"] == "f00"
-        assert receipt["facts"]["versions"]["pycaret"] == "3.3.2"
+        assert receipt["facts"]["versions"]["pycaret"] == pycaret.__version__
         assert {row["name"] for row in receipt["facts"]["parameters"]} == set(
             config.Ingest.model_fields
         )

@@ -237,7 +237,7 @@ class TestDoctor:
     @pytest.mark.parametrize(
         ("found", "state", "mend"),
         [
-            ((3, 12, 1), "3.12.1; Modelbook needs 3.11", "PYTHON="),
+            ((3, 10, 1), "3.10.1; Modelbook needs", "PYTHON="),
             ((3, 11, 9), "is not in an environment", "make setup"),
         ],
     )

@@ -1,7 +1,4 @@
-"""Let Ploomber build the notebooks of a book's own, such as ``notebooks/birds/02_explore.ipynb``.
-
-Every private attribute of Ploomber's sources and products that this needs is used here only.
-"""
+"""Let Ploomber build a book's own notebooks, such as ``notebooks/birds/02_explore.ipynb``."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from modelbook.build import ploomber
 from modelbook.stage import project
 
 FORCE_OPTIONS = {"--force", "-f"}
@@ -21,11 +19,7 @@ def use_book_notebooks(dag: Any, root: Path, book: str) -> None:
     if not replaced:
         return
     for name, path in replaced.items():
-        source = dag[name].source
-        source._path = path
-        source._read_nb_str_unrendered(force=True)
+        ploomber.replace_notebook(dag[name], path)
     force = bool(FORCE_OPTIONS & set(sys.argv))
     for name in dag:  # in order: a stage's status follows from those before it
-        for product in dag[name].product.products:
-            product._reset_cached_outdated_status()
-        dag[name].render(force=force)
+        ploomber.render_again(dag[name], force=force)

@@ -13,22 +13,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ploomber.constants import TaskStatus
-from ploomber.executors.abc import Executor
-
-# Ploomber shows only its message, and exits with 1.
-from ploomber_core.exceptions import BaseException as Reported
-
 from modelbook import config, dataset, disk, engine, tasks
 from modelbook.build import (
     book_notebooks,
     dependencies,
     failure_pages,
     locks,
+    ploomber,
     report_index,
     staleness,
 )
-from modelbook.build.runner import FINISHED_STATUSES, BuildResult, StageRunner
+from modelbook.build.ploomber import BuildFailed
+from modelbook.build.runner import BuildResult, StageRunner
 from modelbook.contract import Contract
 from modelbook.errors import BuildError, ModelbookError
 from modelbook.pages import run_archive
@@ -36,10 +32,6 @@ from modelbook.registry import store
 from modelbook.runs import history
 from modelbook.stage import origins, pipeline_spec, project
 from modelbook.training import custom_code
-
-
-class BuildFailed(Reported):
-    """Ends ``ploomber build`` with a message and exit code 1, without a traceback."""
 
 
 def mark_stale_stages(dag: Any) -> None:
@@ -55,17 +47,10 @@ def mark_stale_stages(dag: Any) -> None:
             name, root, task
         ):
             stale.add(name)
-            is_ready = not any(
-                up.exec_status != TaskStatus.Skipped for up in task.upstream.values()
-            )
-            task.exec_status = (
-                TaskStatus.WaitingExecution if is_ready else TaskStatus.WaitingUpstream
-            )
-            for product in task.product.products:  # read by `ploomber status`
-                product._outdated_code_dependency_status = True
+            ploomber.mark_outdated(task)
 
 
-class BuildExecutor(Executor):
+class BuildExecutor(ploomber.Executor):
     """Runs the outdated stages, one build at a time; writes the index and prints the verdicts.
 
     Parameters
@@ -98,7 +83,7 @@ class BuildExecutor(Executor):
             params = check_build(dag, root)
             with locks.lock_build(root):
                 outdated = {
-                    name: dag[name] for name in dag if dag[name].exec_status != TaskStatus.Skipped
+                    name: dag[name] for name in dag if not ploomber.is_up_to_date(dag[name])
                 }
                 result = self._run_stages(outdated, root, params, _book_name(dag))
                 if outdated:
@@ -110,11 +95,7 @@ class BuildExecutor(Executor):
                 index_path = report_index.write_index(root, _book_name(dag))
         if result.was_stopped:
             raise BuildFailed("\nstopped; the next build continues from here")
-        done = [
-            name
-            for name in config.STAGES
-            if name in dag and dag[name].exec_status in FINISHED_STATUSES
-        ]
+        done = [name for name in config.STAGES if name in dag and ploomber.has_finished(dag[name])]
         staleness.print_summary(root, _book_name(dag), done, index_path, nothing_to_do=not outdated)
         if result.failure_summaries:
             raise BuildFailed(f"the build failed at: {', '.join(result.failure_summaries)}")
@@ -154,16 +135,14 @@ def check_build(dag: Any, root: Path) -> dict[str, config.Parameters]:
         params[name] = config.validate(
             name, *origins.resolve_for_build(root, name, _task_parameters(dag[name]))
         )
-        for path in dag[name].product.to_json_serializable().values():
-            _check_folder(Path(path).parent)
+        for path in ploomber.list_products(dag[name]):
+            _check_folder(path.parent)
     if "compare" in params:
         custom_code.check_transformers(root, params["compare"].transformers)
         custom_code.check_file(root, params["compare"].estimators_file, "estimators")
         custom_code.check_file(root, params["compare"].metrics_file, "metrics")
         if any(
-            dag[name].exec_status != TaskStatus.Skipped
-            for name in ("compare", "finalize")
-            if name in dag
+            not ploomber.is_up_to_date(dag[name]) for name in ("compare", "finalize") if name in dag
         ):
             engine.check_engine(params["compare"].engine, params["compare"].scheduler)
     if "ingest" in params:  # absent in a build that skips upstream stages
@@ -284,7 +263,7 @@ def _collect_stage_states(
     """Return the final state and the effective parameters of each stage."""
     states, parameters = {}, {}
     for name in dag:
-        state = "ran" if dag[name].exec_status == TaskStatus.Executed else "not run"
+        state = "ran" if ploomber.was_executed(dag[name]) else "not run"
         state = "failed" if name in result.failure_summaries else state
         states[name] = state if name in outdated else "kept"
         _, value_origins = origins.resolve_for_build(root, name, _task_parameters(dag[name]))
@@ -295,7 +274,7 @@ def _collect_stage_states(
 def _task_parameters(task: Any) -> dict[str, Any]:
     return {
         key: value
-        for key, value in task.params.to_dict().items()
+        for key, value in ploomber.read_parameters(task).items()
         if key not in pipeline_spec.PIPELINE_VARIABLES
     }
 

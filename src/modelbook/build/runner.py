@@ -12,16 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ploomber.constants import TaskStatus
-
 from modelbook import config
-from modelbook.build import dependencies, staleness
+from modelbook.build import dependencies, ploomber, staleness
 from modelbook.build.kernels import KernelPool
 from modelbook.build.log_follower import LogFollower, explain_failure
 from modelbook.build.progress_screen import BuildScreen
 from modelbook.stage import build_proof
 
-FINISHED_STATUSES = {TaskStatus.Executed, TaskStatus.Skipped}
 POLL_SECONDS = 1.0  # between checks of time limits
 
 
@@ -95,13 +92,11 @@ class StageRunner:
 
     def _start_ready_stages(self, pool: ThreadPoolExecutor) -> None:
         self._waiting = [
-            name for name in self._waiting if self._tasks[name].exec_status != TaskStatus.Aborted
+            name for name in self._waiting if not ploomber.was_aborted(self._tasks[name])
         ]
         for name in list(self._waiting):
             upstream = self._tasks[name].upstream.values()
-            if len(self._running) < self._jobs and all(
-                up.exec_status in FINISHED_STATUSES for up in upstream
-            ):
+            if len(self._running) < self._jobs and all(map(ploomber.has_finished, upstream)):
                 self._waiting.remove(name)
                 self._started_at[name] = time.monotonic()
                 staleness.forget_stage(self._root, self._params[name].book, name)
@@ -115,9 +110,8 @@ class StageRunner:
         with LogFollower(name, self._logs[name], self._screen) as follower:
             try:
                 with self._kernels.acquire(name) as kernel:
-                    task.executor_params["km"] = kernel.manager
                     try:
-                        return task._build(catch_exceptions=True)
+                        return ploomber.run_task(task, kernel.manager)
                     finally:
                         death_text = kernel.describe_death()
             except Exception as error:  # a notebook may raise anything; other branches go on
@@ -131,7 +125,7 @@ class StageRunner:
                 )
                 follower.record_failure(message, Path(str(task.product["nb"])))
                 # Also if the kernel never started: downstream stages must not begin.
-                task.exec_status = TaskStatus.Errored
+                ploomber.mark_failed(task)
                 raise StageFailed(message) from error
 
     def _collect_finished(self, finished: set[Future]) -> None:
@@ -146,7 +140,7 @@ class StageRunner:
                     self._root, self._params[name].book, name, self.result.failure_summaries[name]
                 )
                 continue
-            self._tasks[name].product.metadata.update_locally(meta)
+            ploomber.update_metadata(self._tasks[name], meta)
             self.result.task_reports.append(report)
             staleness.record_stage(self._root, name, self._params[name], self._digests[name])
 

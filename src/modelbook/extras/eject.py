@@ -33,8 +33,8 @@ from modelbook.registry import versions
 from modelbook.stage import files
 from modelbook.training import stacking
 from modelbook.training.preprocessing import CheckedTransformer
+from modelbook.training.pycaret import is_pycaret_pipeline
 
-PYCARET_PIPELINE = "pycaret.internal.pipeline"
 MAX_WIDTH = 100
 BASE_IMPORTS = ("import numpy as np", "import pandas as pd")
 
@@ -189,7 +189,7 @@ class CodeWriter:
         }
 
     def _write_estimator(self, estimator: Any, depth: int) -> str:
-        if type(estimator).__module__ == PYCARET_PIPELINE:
+        if is_pycaret_pipeline(estimator):
             arguments = {"steps": list(estimator.steps)}
         else:
             defaults = {

@@ -10,16 +10,18 @@ from typing import Any
 
 import cloudpickle
 
+from modelbook.stage.reproducibility import find_pycaret
+
 BASE_PACKAGES = (
-    "mlflow", "pycaret", "scikit-learn", "imbalanced-learn", "lightgbm", "pandas", "numpy",
-    "pydantic", "pyyaml", "cloudpickle",
-)  # fmt: skip
+    "mlflow", "scikit-learn", "imbalanced-learn", "lightgbm", "pandas", "numpy", "pydantic",
+    "pyyaml", "cloudpickle",
+)  # fmt: skip  # and PyCaret, under the name of its distribution
 PACKAGES_OF_BASE = ("scipy", "joblib")  # which scikit-learn brings
 
 
 def pip_requirements(model: Any) -> list[str]:
     """Return the base packages, and those of custom steps and estimators, as ``name==version``."""
-    stack = [f"{package}=={version(package)}" for package in BASE_PACKAGES]
+    stack = [f"{package}=={version(package)}" for package in (find_pycaret(), *BASE_PACKAGES)]
     return list(dict.fromkeys((*stack, *_step_requirements(model))))
 
 
@@ -47,7 +49,7 @@ def _find_packages(estimator: Any) -> list[str]:
     }
     return sorted(
         f"{package}=={version(package)}"
-        for package in packages - {"modelbook", *BASE_PACKAGES, *PACKAGES_OF_BASE}
+        for package in packages - {"modelbook", find_pycaret(), *BASE_PACKAGES, *PACKAGES_OF_BASE}
     )
 
 

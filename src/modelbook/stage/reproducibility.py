@@ -6,21 +6,33 @@ import hashlib
 import json
 from collections.abc import Mapping
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy
 
-LIBRARIES = (
+LIBRARIES = (  # by distribution, but for PyCaret
     "modelbook", "pycaret", "scikit-learn", "lightgbm", "numpy", "scipy", "pandas", "mlflow",
     "evidently",
 )  # fmt: skip
+PYCARET_DISTRIBUTIONS = ("pycaret-core", "pycaret")  # either installs the module pycaret
 DIGEST_LENGTH = 8  # characters of a digest
 
 
 def get_library_versions() -> dict[str, str]:
-    """Return the versions of the libraries that affect results, by PyPI name."""
-    return {name: version(name) for name in LIBRARIES}
+    """Return the versions of the libraries that affect results, by name."""
+    return {name: version(find_pycaret() if name == "pycaret" else name) for name in LIBRARIES}
+
+
+def find_pycaret() -> str:
+    """Return the name of the distribution that installs the module ``pycaret``."""
+    for name in PYCARET_DISTRIBUTIONS:
+        try:
+            version(name)
+        except PackageNotFoundError:
+            continue
+        return name
+    raise PackageNotFoundError(PYCARET_DISTRIBUTIONS[0])
 
 
 def get_processor_features() -> list[str]:

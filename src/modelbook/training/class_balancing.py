@@ -14,7 +14,6 @@ from modelbook.errors import TrainingError
 
 CLASS_WEIGHTS = "weights"
 RESAMPLERS = {"oversample": "RandomOverSampler", "undersample": "RandomUnderSampler"}
-RESAMPLING_STEP = "balance"  # PyCaret's name of the resampling step
 DESCRIPTIONS = {
     CLASS_WEIGHTS: "all classes have the same total weight in a fit",
     "oversample": "rows of rarer classes are oversampled in a fit to equal class sizes",
@@ -46,11 +45,6 @@ def resampling_arguments(imbalance: str) -> dict[str, Any]:
         if imbalance in RESAMPLERS
         else {}
     )
-
-
-def drop_resampling_step(steps: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    """The steps of a pipeline without the resampling step."""
-    return [(name, step) for name, step in steps if name != RESAMPLING_STEP]
 
 
 def weight_classes(

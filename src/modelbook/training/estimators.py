@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import cloudpickle
-import optuna
-from pycaret.internal.distributions import IntUniformDistribution, UniformDistribution
 from sklearn.base import clone, is_classifier, is_regressor
 
 from modelbook.config import CLASS_NAME, FAMILIES
@@ -16,6 +14,7 @@ from modelbook.errors import CustomCodeError
 from modelbook.tasks.base import Task, estimator_classes
 from modelbook.training.candidate import BASELINE
 from modelbook.training.custom_code import DOCS_HINT
+from modelbook.training.pycaret import is_distribution, make_distribution
 
 CANDIDATE_NAME = r"[A-Za-z][\w .-]*"  # what MLflow takes
 LOG_RANGE_RATIO = 100  # a range of positive numbers this wide is searched on a log scale
@@ -103,10 +102,10 @@ def search_distributions(
         if isinstance(values, list) and values:
             grid[parameter] = values
         elif _is_range(values):
-            ranges[parameter] = _make_distribution(*values)
-        elif isinstance(values, optuna.distributions.BaseDistribution) or hasattr(
-            values, "get_optuna"
-        ):
+            low, high = values
+            is_wide = low > 0 and high / low >= LOG_RANGE_RATIO
+            ranges[parameter] = make_distribution(low, high, log=is_wide)
+        elif is_distribution(values):
             ranges[parameter] = values
         else:
             raise _refuse(
@@ -123,13 +122,6 @@ def _is_range(values: Any) -> bool:
         and all(isinstance(value, int | float) for value in values)
         and values[0] < values[1]
     )
-
-
-def _make_distribution(low: float, high: float) -> Any:
-    is_wide = low > 0 and high / low >= LOG_RANGE_RATIO
-    if isinstance(low, int) and isinstance(high, int):
-        return IntUniformDistribution(low, high, log=is_wide)
-    return UniformDistribution(low, high, log=is_wide)
 
 
 def _make_from_class(name: str, estimator_class: type) -> Any:

@@ -27,17 +27,10 @@ from modelbook.training.candidate import BASELINE, POSTPONED, Candidate, FamilyP
 from modelbook.training.entity_sampling import sample_entities
 from modelbook.training.estimators import SearchSpaces, needs_probabilities, search_distributions
 from modelbook.training.folds import ProgressCallback, choose_folds
-from modelbook.training.live_experiment import (
-    LiveClassificationExperiment,
-    LiveRegressionExperiment,
-)
 from modelbook.training.permuted_targets import permute_targets
+from modelbook.training.pycaret import EXPERIMENT_CLASSES
 from modelbook.training.setup_options import check_setup_options
 
-EXPERIMENT_CLASSES = {
-    "classification": LiveClassificationExperiment,
-    "regression": LiveRegressionExperiment,
-}
 MAX_PERMUTED_ROWS = 4000  # a leak in the pipeline shows on few rows
 QUIET_PARAMETERS = {
     "lightgbm": {"verbosity": -1}
@@ -173,36 +166,20 @@ class Experiment:
             **self._setup_options,
         )
         if self._steps:
-            preprocessing.prepend_steps(experiment, self._steps, self.features)
+            experiment.prepend_steps(self._steps, self.features)
         experiment.use_folds(self._cv_splits, len(data))
-        for name, row in experiment.get_metrics().iterrows():
-            if row["Display Name"] not in self.task.pycaret_metric_names.values():
-                experiment.remove_metric(name)  # unused, and some raise warnings
         own_metrics = [
             CustomMetric(name, metric.__call__) for name, metric in self._metrics.items()
         ]
-        for metric in (*self.task.custom_metrics(), *own_metrics):
-            experiment.add_metric(
-                metric.name,
-                metric.name,
-                metric.compute,
-                greater_is_better=metric.greater_is_better,
-                **self._metric_target(metric.prediction_type),
-            )
+        experiment.use_metrics(
+            self.task.pycaret_metric_names.values(), [*self.task.custom_metrics(), *own_metrics]
+        )
         return experiment
 
     @property
     def pycaret(self) -> Any:
         """PyCaret's experiment itself; its test rows are those of the folds."""
         return self._experiment
-
-    def _metric_target(self, prediction_type: str) -> dict[str, Any]:
-        """PyCaret's arguments for a custom metric, which it takes for classification only."""
-        return (
-            {"target": prediction_type, "multiclass": True}
-            if self.task.experiment_type == "classification"
-            else {}
-        )
 
     def train_features_and_target(self) -> tuple[pd.DataFrame, pd.Series]:
         """Features and target of all train rows."""
@@ -281,7 +258,7 @@ class Experiment:
         start_time = time.perf_counter()
         self._splitter.watch = on_fold
         try:
-            self._run_cross_validation(family)
+            table = self._run_cross_validation(family)
         except FamilyPostponed as postponed:
             return Candidate(
                 family,
@@ -298,7 +275,6 @@ class Experiment:
                 reason=f"{type(error).__name__}: {error}"[:500],
                 label=self.family_label(family),
             )
-        table = self._experiment.pull()
         metric_columns = {
             **self.task.pycaret_metric_names,
             **{name: name for name in self._metrics},
@@ -336,11 +312,8 @@ class Experiment:
     def make_blend(self, families: list[str]) -> Any:
         """An unfitted blend of the families with default parameters: their mean prediction."""
         self._splitter.watch = None
-        vote_options = {"method": "soft"} if self.task.experiment_type == "classification" else {}
         models = [self._make_estimator(family) for family in families]
-        return self.make_pipeline(
-            self._experiment.blend_models(models, verbose=False, **vote_options)
-        )
+        return self.make_pipeline(self._experiment.blend(models))
 
     def search_spaces(self, family: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """PyCaret's search distributions and grid of a candidate, without ``class_weight``."""
@@ -351,14 +324,13 @@ class Experiment:
         estimator = self._make_estimator(family)
         prefix = "estimator__" if isinstance(estimator, CalibratedClassifierCV) else ""
         parameters = estimator.get_params()
-        model_container = self._experiment._all_models_internal[family]
         ranges, grid = (
             {
                 f"{prefix}{name}": values
                 for name, values in space.items()
                 if f"{prefix}{name}" in parameters and name != "class_weight"
             }
-            for space in (model_container.tune_distribution, model_container.tune_grid)
+            for space in self._experiment.search_spaces(family)
         )
         return ranges, grid
 
@@ -374,30 +346,20 @@ class Experiment:
         """An unfitted estimator with its defaults; ``create_model`` would fit it."""
         estimator, params = self._family_and_parameters(family)
         if isinstance(estimator, str):
-            estimator = self._make_bare_estimator(estimator, params)
+            estimator = self._experiment.make_estimator(estimator, params)
         else:
             estimator = clone(estimator).set_params(**params)
         if needs_probabilities(self.task, estimator):
             return CalibratedClassifierCV(estimator, ensemble=False)
         return estimator
 
-    def _make_bare_estimator(self, family: str, params: Mapping[str, Any]) -> Any:
-        model_container = self._experiment._all_models_internal[family]
-        return model_container.class_def(**{**model_container.args, **params})
-
-    def _run_cross_validation(self, family: str) -> None:
+    def _run_cross_validation(self, family: str) -> pd.DataFrame:
         """Cross-validate with PyCaret; the baseline is fitted without class balancing."""
-        steps = self._experiment.pipeline.steps
         estimator, params = self._family_and_parameters(family)
         made = self._make_estimator(family)
         if not isinstance(estimator, str) or isinstance(made, CalibratedClassifierCV):
             estimator, params = made, {}
-        if family == BASELINE:
-            self._experiment.pipeline.steps = class_balancing.drop_resampling_step(steps)
-        try:
-            self._experiment.create_model(estimator, verbose=False, error_score="raise", **params)
-        finally:
-            self._experiment.pipeline.steps = steps
+        return self._experiment.cross_validate(estimator, params, resample=family != BASELINE)
 
     def _family_and_parameters(self, family: str) -> tuple[Any, dict[str, Any]]:
         """Estimator (or PyCaret's family name) and parameters for ``create_model``."""
@@ -406,7 +368,7 @@ class Experiment:
         if family == BASELINE or self._imbalance != class_balancing.CLASS_WEIGHTS:
             return estimator, params
         parameter_names = (
-            self._make_bare_estimator(family, {}) if estimator == family else estimator
+            self._experiment.make_estimator(family, {}) if estimator == family else estimator
         ).get_params()
         return class_balancing.weight_classes(
             estimator,

@@ -180,18 +180,6 @@ def fit_and_check_steps(
     return prepared
 
 
-def prepend_steps(experiment: Any, fitted_steps: NamedSteps, features: pd.DataFrame) -> None:
-    """Insert steps before those of a PyCaret experiment, and set its data to the raw rows."""
-    data, target = experiment.data, experiment.target_param
-    n_test_rows = len(data) - len(features)  # rows of the test set, which PyCaret appends
-    raw_features = pd.concat([features, features.head(n_test_rows)], ignore_index=True).set_index(
-        data.index
-    )
-    experiment.data = raw_features.assign(**{target: data[target]})
-    experiment.pipeline.steps[:0] = fitted_steps
-    experiment.pipeline._feature_names_in = [*features.columns, target]
-
-
 def _check_transformer(step: CheckedTransformer, rows: pd.DataFrame, contract: Contract) -> None:
     """Check a fitted transformer: row by row, with missing values and new categories, unpickled."""
     sample = rows.sample(min(PROBE_ROWS, len(rows)), random_state=0).reset_index(drop=True)

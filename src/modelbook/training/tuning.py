@@ -25,6 +25,7 @@ from modelbook.errors import TrainingError
 from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_metric, metric_label
 from modelbook.training.experiment import Experiment
 from modelbook.training.folds import ProgressCallback
+from modelbook.training.pycaret import to_optuna
 
 COMPLETED, PRUNED, TIMED_OUT, FAILED = (
     "completed",
@@ -287,13 +288,7 @@ def _make_search_space(ranges: dict[str, Any], grid: dict[str, Any]) -> SearchSp
     """Each parameter's Optuna distribution, or the values of its grid where there is none."""
     space = SearchSpace()
     for name in {**ranges, **grid}:
-        if isinstance(ranges.get(name), BaseDistribution):
-            space[name] = ranges[name]
-            continue
-        try:
-            space[name] = ranges[name].get_optuna()
-        except (AttributeError, KeyError, ValueError):
-            space[name] = CategoricalDistribution(list(grid[name]))
+        space[name] = to_optuna(ranges.get(name)) or CategoricalDistribution(list(grid[name]))
     return space
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, metadata, version
 from pathlib import Path
 
 from modelbook.errors import WorkbenchError
 from modelbook.extras.workbench.check_result import CheckResult, format_count
 
-PYTHON_VERSION = (3, 11)
 LOCK_FILE = "requirements/run.txt"
 MAX_SHOWN = 3
 
@@ -37,13 +36,16 @@ def check_python(
     prefix: Path = Path(sys.prefix),
 ) -> CheckResult:
     """Check the Python version and its environment."""
+    from packaging.specifiers import SpecifierSet
+
     version_text = ".".join(map(str, python_version))
-    if python_version[:2] != PYTHON_VERSION:
+    supported = metadata("modelbook")["Requires-Python"]
+    if version_text not in SpecifierSet(supported):
         return CheckResult(
             "Python",
             False,
-            f"{version_text}; Modelbook needs 3.11",
-            "make setup PYTHON=/path/to/python3.11",
+            f"{version_text}; Modelbook needs {supported}",
+            "make setup PYTHON=/path/to/python",
         )
     kind = _environment_kind(prefix)
     if not kind:

@@ -1,0 +1,207 @@
+"""PyCaret: the only module that imports it, or uses its private attributes.
+
+PyCaret's ``setup`` wants test rows, and there are none to give: the holdout is kept out. So the
+test rows are those of the folds. ``predict_model`` without data predicts each fold by a copy of
+the model that was fitted on the others; a plot of test rows shows the last fold.
+
+``tests/test_pycaret.py`` holds what is assumed of each private attribute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from IPython.display import display
+from optuna.distributions import BaseDistribution
+from pycaret.classification import ClassificationExperiment
+from pycaret.internal.distributions import Distribution, IntUniformDistribution, UniformDistribution
+from pycaret.internal.pipeline import Pipeline as PyCaretPipeline
+from pycaret.regression import RegressionExperiment
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+
+from modelbook.tasks.base import CustomMetric
+
+RESAMPLING_STEP = "balance"  # PyCaret's name of the step that resamples classes
+TEST_PLOTS = frozenset(
+    ("auc", "boundary", "calibration", "class_report", "confusion_matrix", "cooks", "error",
+     "gain", "ks", "lift", "pr", "residuals", "residuals_interactive", "threshold")
+)  # fmt: skip  # plots of PyCaret's that show test rows
+
+
+class FoldsAsTestMixin:
+    """An experiment whose test rows are those of the folds; see ``use_folds``."""
+
+    blend_options: Mapping[str, Any] = {}  # arguments of ``blend_models``
+    cv_splits: list[tuple[np.ndarray, np.ndarray]]
+    data: pd.DataFrame
+    pipeline: Pipeline
+
+    def use_folds(self, cv_splits: list[Any], n_rows: int) -> None:
+        """Take the first rows as the experiment's only ones, and the last fold as its test rows."""
+        self.cv_splits = cv_splits
+        self.data = self.data.iloc[:n_rows]  # PyCaret appended copies as test rows
+        self.idx = [self.data.index, self.data.index[cv_splits[-1][1]]]
+
+    def prepend_steps(self, steps: list[tuple[str, Any]], features: pd.DataFrame) -> None:
+        """Insert steps before the preprocessing, and take the rows that these steps expect."""
+        target: str = self.target_param  # type: ignore[attr-defined]
+        n_test_rows = len(self.data) - len(features)  # copies that PyCaret appended
+        raw = pd.concat([features, features.head(n_test_rows)], ignore_index=True)
+        self.data = raw.set_index(self.data.index).assign(**{target: self.data[target]})
+        self.pipeline.steps[:0] = steps
+        self.pipeline._feature_names_in = [*features.columns, target]
+
+    def use_metrics(self, labels: Iterable[str], custom: Iterable[CustomMetric]) -> None:
+        """Keep PyCaret's metrics with these labels only, and add custom ones."""
+        experiment: Any = self
+        for name, row in experiment.get_metrics().iterrows():
+            if row["Display Name"] not in labels:
+                experiment.remove_metric(name)  # unused, and some raise warnings
+        for metric in custom:
+            experiment.add_metric(
+                metric.name,
+                metric.name,
+                metric.compute,
+                greater_is_better=metric.greater_is_better,
+                **self._metric_options(metric),
+            )
+
+    def _metric_options(self, metric: CustomMetric) -> dict[str, Any]:
+        """Further arguments of ``add_metric``."""
+        return {}
+
+    def make_estimator(self, family: str, params: Mapping[str, Any]) -> Any:
+        """An unfitted estimator of a family; ``create_model`` would fit it."""
+        container = self._all_models_internal[family]  # type: ignore[attr-defined]
+        return container.class_def(**{**container.args, **params})
+
+    def search_spaces(self, family: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Search distributions and grid of a family, by parameter."""
+        container = self._all_models_internal[family]  # type: ignore[attr-defined]
+        return container.tune_distribution, container.tune_grid
+
+    def cross_validate(
+        self, estimator: Any, params: Mapping[str, Any], *, resample: bool = True
+    ) -> pd.DataFrame:
+        """Metrics of each fold, with the rows ``Mean`` and ``Std``.
+
+        Parameters
+        ----------
+        estimator : estimator or str
+            An estimator, or the name of a family of PyCaret's.
+        resample : bool
+            Whether the classes are resampled, if the experiment resamples them at all.
+        """
+        experiment: Any = self
+        steps = self.pipeline.steps
+        if not resample:
+            self.pipeline.steps = [step for step in steps if step[0] != RESAMPLING_STEP]
+        try:
+            experiment.create_model(estimator, verbose=False, error_score="raise", **params)
+        finally:
+            self.pipeline.steps = steps
+        return experiment.pull()
+
+    def blend(self, models: list[Any]) -> Any:
+        """A blend of unfitted models: their mean prediction."""
+        experiment: Any = self
+        return experiment.blend_models(models, verbose=False, **self.blend_options)
+
+    def predict_model(
+        self, estimator: Any, data: pd.DataFrame | None = None, *args: Any, **options: Any
+    ) -> pd.DataFrame:
+        """Predict data; without data, predict the train rows out of fold.
+
+        Its scores are means over the folds, as those of ``create_model``.
+        """
+        predict: Any = super().predict_model  # type: ignore[misc]
+        if data is not None:
+            return predict(estimator, data, *args, **options)
+        predictions, scores = [], []
+        for train_index, test_index in self.cv_splits:
+            with self._fit_fold(estimator, train_index, test_index) as fitted:
+                predictions.append(predict(fitted, None, *args, **{**options, "verbose": False}))
+                scores.append(self.pull(pop=True))  # type: ignore[attr-defined]
+        model = f"{scores[0]['Model'][0]}, out of fold"
+        means = pd.concat(scores).drop(columns="Model").mean().round(options.get("round", 4))
+        grid = pd.DataFrame([{"Model": model, **means}])
+        self._display_container.append(grid)  # type: ignore[attr-defined]  # for ``pull``
+        if options.get("verbose", True):
+            display(grid)  # type: ignore[no-untyped-call]
+        return pd.concat(predictions).sort_index()
+
+    def _plot_model(self, estimator: Any, plot: str = "auc", *args: Any, **options: Any) -> Any:
+        """PyCaret's plots, of ``evaluate_model`` too; plots of test rows show the last fold."""
+        draw: Any = super()._plot_model  # type: ignore[misc]
+        if plot not in TEST_PLOTS:
+            return draw(estimator, plot, *args, **options)
+        with self._fit_fold(estimator, *self.cv_splits[-1]) as fitted:
+            return draw(fitted, plot, *args, **options)
+
+    @contextmanager
+    def _fit_fold(
+        self, estimator: Any, train_index: np.ndarray, test_index: np.ndarray
+    ) -> Iterator[Any]:
+        """A copy of the estimator fitted on the train rows, with the test rows as the only ones."""
+        estimator = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+        pipeline, index = self.pipeline, self.idx
+        fold_pipeline = clone(pipeline)
+        fold_pipeline.steps.append(("model", clone(estimator)))
+        self.idx = [self.data.index[train_index], self.data.index[test_index]]
+        try:
+            fold_pipeline.fit(self.X_train, self.y_train)  # type: ignore[attr-defined]
+            _, fitted = fold_pipeline.steps.pop()
+            self.pipeline = fold_pipeline
+            yield fitted
+        finally:
+            self.pipeline, self.idx = pipeline, index
+
+
+class LiveClassificationExperiment(FoldsAsTestMixin, ClassificationExperiment):
+    """PyCaret's experiment with classes."""
+
+    blend_options: Mapping[str, Any] = {"method": "soft"}
+
+    def _metric_options(self, metric: CustomMetric) -> dict[str, Any]:
+        return {"target": metric.prediction_type, "multiclass": True}
+
+
+class LiveRegressionExperiment(FoldsAsTestMixin, RegressionExperiment):
+    """PyCaret's experiment for a number."""
+
+
+EXPERIMENT_CLASSES: dict[str, Any] = {
+    "classification": LiveClassificationExperiment,
+    "regression": LiveRegressionExperiment,
+}
+
+
+def is_pycaret_pipeline(estimator: Any) -> bool:
+    """Whether an estimator is a pipeline of PyCaret's, whose only argument is its steps."""
+    return type(estimator) is PyCaretPipeline
+
+
+def make_distribution(low: float, high: float, *, log: bool) -> Any:
+    """PyCaret's uniform distribution; of whole numbers if both limits are."""
+    are_whole = isinstance(low, int) and isinstance(high, int)
+    return (IntUniformDistribution if are_whole else UniformDistribution)(low, high, log=log)
+
+
+def is_distribution(values: Any) -> bool:
+    """Whether values are a search distribution of PyCaret or Optuna."""
+    return isinstance(values, Distribution | BaseDistribution)
+
+
+def to_optuna(distribution: Any) -> BaseDistribution | None:
+    """Optuna's form of a distribution; None where it has none."""
+    if isinstance(distribution, BaseDistribution):
+        return distribution
+    try:
+        return distribution.get_optuna()
+    except (AttributeError, ValueError):
+        return None

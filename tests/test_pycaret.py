@@ -1,0 +1,105 @@
+"""What is assumed of PyCaret's private attributes, each by its name: see training/pycaret.py."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from optuna.distributions import FloatDistribution, IntDistribution
+from pycaret.classification import ClassificationExperiment
+from pycaret.internal import distributions
+from pycaret.internal.pipeline import Pipeline
+from sklearn.model_selection import KFold
+
+from modelbook.training import pycaret
+
+CLASSES = pycaret.EXPERIMENT_CLASSES
+Rows = pd.DataFrame
+
+
+@pytest.fixture(scope="module")
+def rows() -> Rows:
+    random = np.random.default_rng(1)
+    rows = Rows({"x": random.normal(size=60), "word": np.tile(["a", "b", "c"], 20)})
+    return rows.assign(y=(rows["x"] + random.normal(size=60) > 0).astype(int))
+
+
+@pytest.fixture(scope="module")
+def experiment(rows: Rows) -> Any:
+    made = CLASSES["classification"]()
+    made.setup(
+        rows, target="y", test_data=rows.head(4), index=False, fold_strategy=KFold(2),
+        session_id=1, n_jobs=1, verbose=False, html=False, system_log=False,
+        fix_imbalance=True, fix_imbalance_method="RandomOverSampler",
+    )  # fmt: skip
+    return made
+
+
+def test_setup_appends_test_rows_and_idx_names_both(experiment: Any, rows: Rows) -> None:
+    assert len(experiment.data) == len(rows) + 4
+    assert [len(labels) for labels in experiment.idx] == [len(rows), 4]
+    experiment.use_folds([(np.arange(40), np.arange(40, 60))], len(rows))
+    assert len(experiment.X_train) == len(rows)
+    assert list(experiment.X_test.index) == list(experiment.data.index[40:])
+
+
+def test_pipeline_has_named_steps_and_the_feature_names_of_its_first_fit(experiment: Any) -> None:
+    assert type(experiment.pipeline) is Pipeline
+    assert pycaret.is_pycaret_pipeline(experiment.pipeline)
+    assert experiment.pipeline.steps[-1][0] == pycaret.RESAMPLING_STEP
+    assert set(experiment.pipeline._feature_names_in) == {"x", "word", "y"}
+    assert experiment.target_param == "y"
+    wrapped = [step.transformer for _, step in experiment.pipeline.steps]
+    assert {"SimpleImputer", "OneHotEncoder"} <= {type(step).__name__ for step in wrapped}
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_all_models_internal_holds_class_arguments_and_search_space(
+    kind: str, experiment: Any, rows: Rows
+) -> None:
+    if kind == "regression":
+        experiment = CLASSES[kind]()
+        experiment.setup(rows.drop(columns="y"), target="x", verbose=False, html=False,
+                         system_log=False, session_id=1)  # fmt: skip
+    family = "dt"
+    model = experiment.make_estimator(family, {"max_depth": 2})
+    assert model.get_params()["max_depth"] == 2
+    assert model.random_state == 1
+    ranges, grid = experiment.search_spaces(family)
+    assert "max_depth" in grid
+    assert {type(pycaret.to_optuna(values)) for values in ranges.values()} >= {FloatDistribution}
+
+
+def test_display_container_holds_what_pull_returns(experiment: Any) -> None:
+    experiment._display_container.append(Rows({"Model": ["own"]}))
+    assert experiment.pull(pop=True)["Model"].tolist() == ["own"]
+
+
+def test_plot_model_and_evaluate_model_draw_by_the_private_plot_model() -> None:
+    experiment_class = ClassificationExperiment
+    assert "plot" in inspect.signature(experiment_class._plot_model).parameters
+    for method in (experiment_class.plot_model, experiment_class.evaluate_model):
+        sources = [
+            inspect.getsource(getattr(base, method.__name__))
+            for base in experiment_class.__mro__
+            if method.__name__ in vars(base)
+        ]
+        assert any("self._plot_model" in source for source in sources), method.__name__
+
+
+def test_distributions_have_a_form_of_optuna() -> None:
+    whole, number = (
+        pycaret.make_distribution(1, 100, log=True),
+        pycaret.make_distribution(0.1, 1, log=False),
+    )
+    assert isinstance(whole, distributions.Distribution)
+    assert pycaret.to_optuna(whole) == IntDistribution(1, 100, log=True)
+    assert pycaret.to_optuna(number) == FloatDistribution(0.1, 1)
+    own = FloatDistribution(0, 1)
+    assert pycaret.to_optuna(own) is own
+    assert pycaret.is_distribution(own)
+    assert not pycaret.is_distribution([1, 2])
+    assert pycaret.to_optuna(None) is None
