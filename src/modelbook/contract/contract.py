@@ -22,7 +22,7 @@ from pydantic import (
 from modelbook.contract.column import Column, Role
 from modelbook.contract.file_layout import FileLayout
 from modelbook.contract.open_question import OpenQuestion
-from modelbook.contract.parsing import mask_missing_markers, normalize_texts
+from modelbook.contract.parsing import holds_texts, mask_missing_markers, normalize_texts
 from modelbook.errors import ContractError, DataError
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ class Contract(BaseModel):
             **{
                 name: mask_missing_markers(frame[name], self.missing)
                 for name in frame.columns
-                if frame[name].dtype == object
+                if holds_texts(frame[name])
             }
         )
 

@@ -90,9 +90,14 @@ def parse_numbers(
     ).astype("float64")
 
 
+def holds_texts(values: pd.Series | pd.Index) -> bool:
+    """Whether values may be texts: objects before pandas 3, of the type ``str`` since."""
+    return bool(values.dtype == object or values.dtype.name in ("str", "string"))
+
+
 def parse_booleans(values: pd.Series) -> pd.Series:
     """Parse booleans as 1.0 and 0.0, with texts as pandas reads them; NaN for anything else."""
-    return parse_numbers(values.replace(BOOLEAN_TEXTS) if values.dtype == object else values)
+    return parse_numbers(values.replace(BOOLEAN_TEXTS) if holds_texts(values) else values)
 
 
 def normalize_texts(values: pd.Series) -> pd.Series:
@@ -104,7 +109,7 @@ def mask_missing_markers(values: pd.Series, markers: list[str]) -> pd.Series:
     """Replace blank texts and missing-value markers with NaN, and dates out of range with NaT."""
     if values.dtype.kind == "M":
         return clip_timestamps(values)
-    if values.dtype != object:
+    if not holds_texts(values):
         return values
     missing_texts = {"", *markers}
     missing_values = [

@@ -10,6 +10,7 @@ from modelbook.contract.parsing import (
     MISSING_VALUE_TEXTS,
     DecimalMark,
     clip_timestamps,
+    holds_texts,
     mask_missing_markers,
 )
 from modelbook.contract.text_layout import clean_column_name
@@ -165,7 +166,7 @@ def _infer_numbers(cells: pd.Series, missing_markers: list[str], decimal: str | 
         numbers = pd.to_numeric(points, errors="coerce") if is_clear else cells
     else:
         numbers = pd.to_numeric(cells, errors="coerce")
-    return numbers if numbers.dtype != object and numbers.notna().equals(cells.notna()) else cells
+    return numbers if not holds_texts(numbers) and numbers.notna().equals(cells.notna()) else cells
 
 
 def normalize_columns(frame: pd.DataFrame, table: str) -> pd.DataFrame:
@@ -194,8 +195,8 @@ def normalize_columns(frame: pd.DataFrame, table: str) -> pd.DataFrame:
             frame[name] = clip_timestamps(frame[name])
             if n_clipped := n_dates - int(frame[name].notna().sum()):
                 frame.attrs.setdefault("clipped_dates", {})[str(name)] = n_clipped
-        elif isinstance(frame[name].dtype, pd.CategoricalDtype):
-            frame[name] = frame[name].astype(object)
+        elif isinstance(frame[name].dtype, pd.CategoricalDtype | pd.StringDtype):
+            frame[name] = frame[name].astype(object).where(frame[name].notna(), float("nan"))
         elif (
             isinstance(frame[name].dtype, pd.api.extensions.ExtensionDtype)
             and frame[name].dtype.kind in "biuf"
@@ -207,7 +208,7 @@ def normalize_columns(frame: pd.DataFrame, table: str) -> pd.DataFrame:
 def _refuse_nested_values(values: pd.Series, table: str) -> None:
     import numpy as np
 
-    if values.dtype != object:
+    if not holds_texts(values):
         return
     if values.map(lambda value: isinstance(value, dict | list | tuple | set | np.ndarray)).any():
         raise DataError(

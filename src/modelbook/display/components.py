@@ -275,4 +275,6 @@ def _has_named_index(frame: pd.DataFrame) -> bool:
     """Whether the index carries labels rather than a plain row count."""
     import pandas as pd
 
-    return not isinstance(frame.index, pd.RangeIndex) and frame.index.dtype == object
+    from modelbook.contract.parsing import holds_texts
+
+    return not isinstance(frame.index, pd.RangeIndex) and holds_texts(frame.index)

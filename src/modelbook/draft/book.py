@@ -169,7 +169,7 @@ def _mask_markers(frame: pd.DataFrame, markers: list[str]) -> pd.DataFrame:
         **{
             name: parsing.mask_missing_markers(frame[name], markers)
             for name in frame
-            if frame[name].dtype == object
+            if parsing.holds_texts(frame[name])
         }
     )
 

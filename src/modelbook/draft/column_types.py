@@ -133,7 +133,7 @@ def guess_column(
 def find_missing_markers(frame: pd.DataFrame, declared_markers: list[str]) -> list[str]:
     """Return missing-value markers: declared ones, and common ones in numeric columns."""
     markers = list(declared_markers)
-    for name in frame.select_dtypes(object):
+    for name in filter(lambda name: parsing.holds_texts(frame[name]), frame):
         texts = _distinct_texts(
             parsing.mask_missing_markers(frame[name], declared_markers).dropna()
         )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from modelbook.contract.parsing import holds_texts
+
 if TYPE_CHECKING:
     from modelbook.contract import Contract
 
@@ -63,7 +65,7 @@ def _score_feature(values: pd.Series, outcome: pd.Series, is_classification: boo
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
     numbers = (
-        pd.Series(pd.factorize(values)[0], index=values.index) if values.dtype == object else values
+        pd.Series(pd.factorize(values)[0], index=values.index) if holds_texts(values) else values
     )
     feature_matrix = numbers.astype("float64").to_numpy().reshape(-1, 1)
     tree_params: dict[str, Any] = {

@@ -88,7 +88,7 @@ def find_left_out_rows(
     counts = count_values(parsing.normalize_texts(values.dropna()))
     rare_classes = [str(name) for name in counts.index[counts == 1]]
     is_classification = task in ("binary", "multiclass") or (
-        task is None and values.dtype == object and len(counts) <= MAX_CLASSES
+        task is None and parsing.holds_texts(values) and len(counts) <= MAX_CLASSES
     )
     if not rare_classes or not is_classification or len(counts) - len(rare_classes) < 2:
         return is_left_out, [], questions

@@ -13,6 +13,7 @@ import pandas as pd
 from modelbook import tasks
 from modelbook.config import Monitor
 from modelbook.contract import Contract
+from modelbook.contract.parsing import holds_texts
 from modelbook.evaluation import metrics_ci
 from modelbook.evaluation.metrics_ci import evaluate_metrics
 from modelbook.monitoring import drift, duplicates
@@ -346,7 +347,7 @@ def _entity_codes(batch: pd.DataFrame, contract: Contract) -> Any:
     entity_ids = contract.entity_ids(batch)
     codes = (
         pd.factorize(entity_ids)[0]
-        if entity_ids.dtype == object or entity_ids.isna().any()
+        if holds_texts(entity_ids) or entity_ids.isna().any()
         else entity_ids.to_numpy()
     )
     return np.where(entity_ids.isna(), -1 - np.arange(len(batch)), codes)

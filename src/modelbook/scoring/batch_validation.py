@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from modelbook.contract.parsing import DecimalMark, mask_missing_markers
+from modelbook.contract.parsing import DecimalMark, holds_texts, mask_missing_markers
 
 if TYPE_CHECKING:
     from modelbook.contract import Column, Contract
@@ -42,8 +42,7 @@ def validate_rows(
             continue
         values, positions = _factorize_column(rows[name])
         values = mask_missing_markers(
-            column.read_cells(values, decimal) if values.dtype == object else values,
-            contract.missing,
+            column.read_cells(values, decimal) if holds_texts(values) else values, contract.missing
         )
         parsed = column.parse_values(values)
         is_invalid = ~column.valid_mask(values, parsed)
