@@ -11,9 +11,11 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from facts import missing_facts
 from tiny import ROOT, Tiny
 
 from modelbook.errors import WorkbenchError
@@ -28,6 +30,7 @@ from modelbook.extras.workbench import (
     save_hook,
 )
 from modelbook.redaction import KERNEL_PACKER_OPTION
+from modelbook.registry import aliases
 
 NOTEBOOK = "notebooks/02_explore.ipynb"
 OTHER = "notebooks/03_compare.ipynb"
@@ -194,7 +197,7 @@ class TestDoctor:
         assert code == 0
         assert list(parts) == [
             "Python", "lock", "kernel", "JupyterLab", "store", "disk", "ports", "git filter", "notebooks",
-            "book",
+            "book", "versions",
         ]  # fmt: skip
         assert parts["Python"]["state"].endswith("in .venv")
 
@@ -246,6 +249,22 @@ class TestDoctor:
         assert not part.ok
         assert state in part.state
         assert mend in part.fix
+
+    def test_versions_of_other_libraries_are_listed(self, tiny, monkeypatch):
+        tags = {"libraries": '{"scikit-learn": "1.2.3"}'}
+        stranger = aliases.RegisteredVersion("tiny", 3, tags, tiny.root)
+        known = aliases.RegisteredVersion("tiny", 4, {}, tiny.root)
+        monkeypatch.setattr(
+            aliases, "read_aliases", lambda *_: {"champion": stranger, "challenger": known}
+        )
+        part = books.check_versions(tiny.root, None)
+        assert not part.ok
+        facts = ("champion 3", "1.2.3", version("scikit-learn"))
+        assert missing_facts(part.state, *facts) == []
+        assert "challenger" not in part.state
+        assert part.fix == "modelbook retrain --book tiny"
+        monkeypatch.setattr(aliases, "read_aliases", lambda *_: {"champion": known})
+        assert books.check_versions(tiny.root, None).ok
 
     def test_conda_is_an_environment(self, tmp_path):
         (tmp_path / "conda-meta").mkdir()

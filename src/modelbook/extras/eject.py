@@ -17,7 +17,6 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
-import cloudpickle
 import nbformat
 import numpy as np
 import pandas as pd
@@ -51,9 +50,7 @@ def eject(root: Path, book: str, number: int, out: Path) -> Path:
     """
     version = versions.get_version(root, book, number)
     _check_rows(root, book, version.number, version.tags["fingerprint"])
-    with (version.artifact_folder / "model.pkl").open("rb") as file:
-        pipeline = cloudpickle.load(file)
-    text = nbformat.writes(make_notebook(root, book, version, pipeline))
+    text = nbformat.writes(make_notebook(root, book, version, version.load_pipeline("model")))
     with atomic_write(out) as temporary_path:
         temporary_path.write_text(text + "\n", encoding="utf-8")
     return out

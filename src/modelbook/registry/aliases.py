@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelbook.atomic import atomic_write
 from modelbook.errors import StoreError
-from modelbook.registry import artifact_storage, connection
+from modelbook.registry import artifact_storage, connection, libraries
 from modelbook.registry.artifact_storage import folder_digest
 from modelbook.registry.location import (
     RELATIVE_SCHEME,
@@ -85,9 +85,38 @@ class RegisteredVersion:
                 next="restore the folder from a backup, or promote another version",
             )
 
+    def require_libraries(self) -> None:
+        """Raise StoreError when the installed libraries cannot load the version's pickles."""
+        if differences := libraries.find_differences(self.tags):
+            raise StoreError(
+                f"version {self.number} of {self.name} was registered with "
+                f"{libraries.describe_differences(differences)}",
+                expected="the same minor release of Python and scikit-learn, and major release of "
+                "NumPy and pandas, because the model is a pickle",
+                next=f"fit it again: modelbook retrain --book {self.name}; or load it in an "
+                "environment with those versions",
+            )
+
+    def load_pipeline(self, name: str) -> Any:
+        """Load a fitted pipeline: ``model``, of all rows, or ``evaluated``, of the train rows.
+
+        Raises
+        ------
+        StoreError
+            When the installed libraries cannot load it.
+        """
+        import cloudpickle
+
+        self.require_libraries()
+        # Unpickling imports PyCaret, which would write logs.log into the working folder.
+        os.environ.setdefault("PYCARET_CUSTOM_LOGGING_PATH", os.devnull)
+        path = self.artifact_folder / f"{name}.pkl"
+        with path.open("rb") as file, self.explain_unpickling():
+            return cloudpickle.load(file)
+
     @contextmanager
     def explain_unpickling(self) -> Iterator[None]:
-        """Convert the error of a pickle that names modules of another Modelbook to a StoreError."""
+        """Convert errors of pickles of other libraries, or of another Modelbook, to StoreErrors."""
         try:
             yield
         except ModuleNotFoundError as error:
@@ -102,6 +131,9 @@ class RegisteredVersion:
                     f"of its commit, {self.tags.get('commit', 'unknown')}"
                 ),
             ) from None
+        except Exception:  # unpickling may raise anything
+            self.require_libraries()
+            raise
 
     def require_folder(self) -> None:
         """Raise StoreError when the folder of the files does not exist."""

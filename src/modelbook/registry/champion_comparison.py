@@ -10,8 +10,9 @@ import pandas as pd
 
 from modelbook import tasks
 from modelbook.contract import Contract
-from modelbook.registry import history, versions
+from modelbook.registry import history, libraries, versions
 from modelbook.registry.versions import ModelVersion
+from modelbook.tasks.base import Task
 from modelbook.tasks.scored_rows import ScoredRows
 
 
@@ -56,7 +57,8 @@ def score_on_shared_rows(
     The champion in service was refit on all of its rows, so the pipeline evaluated on its holdout
     is used instead, restricted to entities (or rows) that it was not fitted on. If the candidate
     has later periods than the champion, and at least ``min_rows`` rows of them, only these are
-    used: they are closest to what the service sees now.
+    used: they are closest to what the service sees now. Where the installed libraries cannot load
+    the champion's pipeline, the scores that were registered with its holdout rows are used.
     """
     if champion is None:
         return NO_PAIRS
@@ -67,6 +69,9 @@ def score_on_shared_rows(
     is_selected = is_newest if is_newest.sum() >= max(min_rows, 1) else is_unseen
     selection_text = _describe_selection(rows, contract, is_newest, is_unseen, min_rows)
     rows = rows[is_selected].reset_index(drop=True)
+    is_loadable = not libraries.find_differences(champion.tags)
+    if not is_loadable:
+        rows = rows[_hash_rows(rows, champion).isin(_hash_rows(champion.reference, champion))]
     has_features = set(champion.contract.feature_names) <= set(rows.columns)
     if rows.empty or not has_features or champion.contract.classes != contract.classes:
         return NO_PAIRS
@@ -75,8 +80,12 @@ def score_on_shared_rows(
         contract.entity_ids(rows),
         tasks.get_task(contract),
     )
-    champion_scores = task.predict_scores(
-        champion.load_holdout_pipeline(), champion.contract.select_features(rows)
+    champion_scores = (
+        task.predict_scores(
+            champion.load_holdout_pipeline(), champion.contract.select_features(rows)
+        )
+        if is_loadable
+        else _find_registered_scores(rows, champion, task)
     )
     return PairedScores(
         ScoredRows.from_arrays(outcome, task.scores_from_columns(rows), entity),
@@ -84,6 +93,18 @@ def score_on_shared_rows(
         rows,
         selection_text,
     )
+
+
+def _hash_rows(rows: pd.DataFrame, champion: ModelVersion) -> pd.Series:
+    return champion.contract.hash_features(rows)
+
+
+def _find_registered_scores(rows: pd.DataFrame, champion: ModelVersion, task: Task) -> np.ndarray:
+    """Scores of rows of the champion's holdout, as they were registered with it."""
+    hashes = _hash_rows(champion.reference, champion).drop_duplicates()
+    distinct_rows = champion.reference.loc[hashes.index]
+    positions = pd.Index(hashes).get_indexer(pd.Index(_hash_rows(rows, champion)))
+    return task.scores_from_columns(distinct_rows)[positions]
 
 
 def _is_later_period(rows: pd.DataFrame, contract: Contract, champion: ModelVersion) -> pd.Series:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from modelbook.errors import StoreError
@@ -34,10 +33,9 @@ def champion(book: str | None = None) -> Any:
     Raises
     ------
     StoreError
-        When there is no store or no champion, or its files differ from those registered.
+        When there is no store or no champion, its files differ from those registered, or it was
+        registered with libraries whose pickles those installed cannot load.
     """
-    import cloudpickle
-
     root = project.find_root()
     location.require_store(root)
     name = book or project.read_book(project.find_env_file(root))
@@ -49,7 +47,4 @@ def champion(book: str | None = None) -> Any:
             next=f"{project.build_command(root, name)}; modelbook history --book {name} says why",
         )
     version.verify_files()
-    # Unpickling imports PyCaret, which would write logs.log into the working folder.
-    os.environ.setdefault("PYCARET_CUSTOM_LOGGING_PATH", os.devnull)
-    with (version.artifact_folder / "model.pkl").open("rb") as file:
-        return cloudpickle.load(file)
+    return version.load_pipeline("model")

@@ -20,6 +20,7 @@ from modelbook.registry import aliases, artifact_storage, connection, history_lo
 from modelbook.registry.aliases import CHAMPION, DIGEST_TAG, RegisteredVersion
 from modelbook.registry.artifact_storage import folder_digest
 from modelbook.registry.golden_check import compare_golden_rows
+from modelbook.registry.libraries import LIBRARIES_TAG, list_libraries
 from modelbook.registry.location import artifact_uri, has_local_artifacts, require_store
 from modelbook.registry.requirements import pip_requirements
 from modelbook.registry.signature import build_signature
@@ -53,9 +54,7 @@ class ModelVersion(RegisteredVersion):
 
     def load_holdout_pipeline(self) -> Any:
         """Load the pipeline that was evaluated on the holdout, fitted on training rows only."""
-        path = self.artifact_folder / "evaluated.pkl"
-        with path.open("rb") as file, self.explain_unpickling():
-            return cloudpickle.load(file)
+        return self.load_pipeline("evaluated")
 
     def _read_frame(self, name: str) -> pd.DataFrame:
         path = self.artifact_folder / f"{name}.parquet"
@@ -107,7 +106,13 @@ def register_version(
         )
         artifacts = {**artifacts, "metrics": {**artifacts["metrics"], "scorer": scorer.to_dict()}}
         artifact_paths = _write_artifacts(Path(folder), artifacts, contract)
-        tags = {**tags, "run_id": run_id, "scorer": scorer, DIGEST_TAG: folder_digest(Path(folder))}
+        tags = {
+            **tags,
+            "run_id": run_id,
+            "scorer": scorer,
+            DIGEST_TAG: folder_digest(Path(folder)),
+            LIBRARIES_TAG: json.dumps(list_libraries()),
+        }
         example = contract.select_inputs(artifacts["golden"]).head(2)
         model_info = mlflow.pyfunc.log_model(
             name="model",
@@ -202,6 +207,7 @@ def _fetch_files(registered: RegisteredVersion) -> ModelVersion:
 
 def load_pyfunc(root: Path, version: ModelVersion) -> Any:
     """Load a version as an MLflow model; its ``predict`` returns the task's prediction columns."""
+    version.require_libraries()
     return configure_mlflow(root).pyfunc.load_model(f"models:/{version.name}/{version.number}")
 
 

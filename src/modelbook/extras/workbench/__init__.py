@@ -33,6 +33,7 @@ def run_checks(root: Path, book: str | None = None) -> list[CheckResult]:
         git_filter.check_filter(root),
         git_filter.check_notebooks(root),
         books.check_book(root, book),
+        books.check_versions(root, book),
     ]
 
 

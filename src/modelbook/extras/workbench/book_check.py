@@ -7,6 +7,8 @@ from pathlib import Path
 from modelbook.errors import ModelbookError
 from modelbook.extras.workbench.check_result import CheckResult, format_count
 
+VERSIONS = "versions"
+
 
 def check_book(root: Path, book: str | None) -> CheckResult:
     """Check whether a build can start with ``pipeline.yaml``, the env file and the environment."""
@@ -38,3 +40,30 @@ def check_book(root: Path, book: str | None) -> CheckResult:
         f"{open_text}",
         f"answer the questions in {contract_path}, and delete their lines" if n_open else "",
     )
+
+
+def check_versions(root: Path, book: str | None) -> CheckResult:
+    """Check whether the installed libraries load the champion and the challenger of a book."""
+    from modelbook.registry import aliases, libraries
+    from modelbook.stage import project
+
+    try:
+        name = project.read_book(project.find_env_file(root, book))
+        in_service = aliases.read_aliases(root, name)
+    except ModelbookError as error:
+        return CheckResult(VERSIONS, False, " ".join(error.problem.split()), error.next)
+    strangers = {
+        alias: differences
+        for alias, version in in_service.items()
+        if (differences := libraries.find_differences(version.tags))
+    }
+    if not strangers:
+        return CheckResult(
+            VERSIONS, True, f"{format_count(len(in_service), 'version')} in service, loadable here"
+        )
+    state = "; ".join(
+        f"{alias} {in_service[alias].number}: registered with "
+        f"{libraries.describe_differences(differences)}"
+        for alias, differences in strangers.items()
+    )
+    return CheckResult(VERSIONS, False, state, f"modelbook retrain --book {name}")
