@@ -44,7 +44,11 @@ def test_it_may_what_it_needs_and_ends(path):
         if may == "write"
     }
     assert set(told["permissions"] or []) <= {"contents"}
-    assert writes <= {"pull-requests", "packages"}
+    assert writes <= {
+        "pull-requests",
+        "packages",
+        *(["contents"] if path.stem == "upgrade" else []),
+    }
     assert "pull_request_target" not in told["on"]
     for name, job in told["jobs"].items():
         assert int(job["timeout-minutes"]) > 0, name
@@ -122,3 +126,51 @@ def test_a_release_trains_names_the_version_and_promotes_it(project):
     told = run(project, "release.sh", "deploy")
     assert told.returncode == 2
     assert re.findall(r"train|version|promote", told.stderr) == ["train", "version", "promote"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_newer_locks_are_tested_audited_and_proposed(fails, tmp_path):
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], cwd=tmp_path, check=True,
+            capture_output=True, text=True,
+        ).stdout  # fmt: skip
+
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "deploy/sbom").mkdir(parents=True)
+    lock = tmp_path / "requirements/test.txt"
+    lock.write_text("pandas==1.0 \\\n    --hash=sha256:0\n")
+    (tmp_path / "deploy/sbom/one").touch()
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "locks")
+    commands = {
+        "make": 'echo "make $*" >> called; case "$*" in lock*) sed -i s/1.0/1.1/ requirements/test.txt ;; '
+        f"test) echo 1 failed; exit {int(fails)} ;; esac",
+        "gh": 'echo "gh $1 $2" >> called; cp upgrade.md proposed',
+    }
+    (tmp_path / "bin").mkdir()
+    for name, script in commands.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    # The address of the pushed branch is that of a folder here.
+    remote = tmp_path / "remote"
+    subprocess.run(["git", "init", "-q", "--bare", remote], check=True)
+    git("config", f"url.{remote}.insteadOf", "https://x-access-token:key@github.com/me/book")
+    done = subprocess.run(
+        [HERE / "upgrade.sh"], capture_output=True, text=True,
+        env={"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "MODELBOOK_ROOT": str(tmp_path),
+             "GH_TOKEN": "key", "GITHUB_REPOSITORY": "me/book", "HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == int(fails), done.stderr
+    assert (tmp_path / "called").read_text().splitlines() == [
+        "make lock LOCK=--upgrade", "make sbom", "make test", "gh pr create"
+    ]  # fmt: skip
+    proposed = (tmp_path / "proposed").read_text()
+    assert "-pandas==1.0\n+pandas==1.1\n" in proposed
+    assert ("1 failed" in proposed) is fails
+    pushed = subprocess.run(
+        ["git", "show", "upgrade-locks:requirements/test.txt"], cwd=remote, check=True,
+        capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    assert pushed == lock.read_text()
