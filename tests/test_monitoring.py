@@ -33,6 +33,7 @@ from modelbook.monitoring import (
     windows,
 )
 from modelbook.monitoring.batch_evaluation import Watched
+from modelbook.monitoring.degenerate_columns import find_degenerate_columns
 from modelbook.monitoring.rules import Finding
 from modelbook.monitoring.windows import Window
 
@@ -405,6 +406,35 @@ def test_a_broken_contract_asks_to_watch(
     assert missing_facts(finding.sentence, 4, 3, "flag", 0, 1) == []
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "facts"),
+    [("noise", NAN, [1000]), ("noise", 0.25, [0.25]), ("colour", "11", ["11"]), ("flag", 0, [0])],
+)
+def test_a_column_that_went_empty_or_constant_asks_to_watch_whatever_its_importance(
+    watched: Callable[..., Watched], batch: pd.DataFrame, column: str, value: Any, facts: list
+) -> None:
+    evaluation = watched(batch.assign(**{column: value}))
+    assert evaluation.drifted_importance_share < PARAMS.drift_share
+    [finding] = rules.find_issues(evaluation, PARAMS)
+    assert (finding.verdict, finding.rule) == ("watch", "empty or constant columns")
+    label = evaluation.task.contract.columns[column].label or column
+    assert missing_facts(finding.sentence, 4, label, *facts) == []
+
+
+def test_a_constant_that_the_reference_makes_likely_is_no_finding(
+    watched: Callable[..., Watched],
+    reference: pd.DataFrame,
+    batch: pd.DataFrame,
+    contract: Contract,
+) -> None:
+    rare = (np.arange(len(reference)) % 1000 == 0).astype(float)
+    gappy = reference.assign(flag=rare, noise=reference["noise"].where(rare == 1))
+    same = batch.assign(flag=0.0, noise=NAN)
+    assert find_degenerate_columns(gappy, same, contract, drift.EffectiveRowShares()) == []
+    always = reference.assign(flag=0.0, noise=NAN)
+    assert find_degenerate_columns(always, same, contract, drift.EffectiveRowShares()) == []
+
+
 def test_a_batch_that_holds_rows_twice_asks_to_watch(
     watched: Callable[..., Watched], batch: pd.DataFrame
 ) -> None:
@@ -510,7 +540,7 @@ def test_rows_of_nobody_stand_for_themselves(sayings: Callable, batch: pd.DataFr
 def test_drift_of_an_important_column_asks_to_watch_and_of_others_does_not(
     watched: Callable[..., Watched], batch: pd.DataFrame
 ) -> None:
-    idle = watched(batch.assign(noise=batch["noise"] + 3, flag=1.0))
+    idle = watched(batch.assign(noise=batch["noise"] + 3, flag=(batch.index % 9 > 0) * 1))
     assert idle.feature_drift["drifted"].sum() == 2
     assert idle.drifted_importance_share == 0
     assert rules.worst_verdict(rules.find_issues(idle, PARAMS)) == "healthy"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from modelbook.contract.parsing import holds_texts
 from modelbook.evaluation import metrics_ci
 from modelbook.evaluation.metrics_ci import evaluate_metrics
 from modelbook.monitoring import drift, duplicates
+from modelbook.monitoring.degenerate_columns import DegenerateColumn, find_degenerate_columns
 from modelbook.tasks.base import Task
 from modelbook.tasks.metrics import MetricFunction
 from modelbook.tasks.scored_rows import ScoredRows
@@ -57,6 +58,8 @@ class Watched:
         Rows that repeat another row in every feature.
     sampled_from : int or None
         Number of rows that the evaluated rows were sampled from; None if all were evaluated.
+    degenerate_columns : list of DegenerateColumn
+        Inputs that are empty, or have one value only, though the reference has more.
     """
 
     task: Task
@@ -71,6 +74,7 @@ class Watched:
     estimated_metric: dict[str, Any] | None = None
     duplicates: duplicates.DuplicateShare = duplicates.NOT_MEASURED
     sampled_from: int | None = None
+    degenerate_columns: list[DegenerateColumn] = field(default_factory=list)
 
     def output_distance(self, output: str) -> drift.DriftDistance:
         """Return the drift distance of ``score`` or ``outcome``."""
@@ -207,6 +211,7 @@ def evaluate_batch(
         slice_metrics,
         estimated_metric,
         duplicate_share,
+        degenerate_columns=find_degenerate_columns(reference, batch, contract, row_shares),
     )
 
 

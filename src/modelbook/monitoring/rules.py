@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from modelbook.config import Monitor
-from modelbook.formatting import KeyNumber, key_number
+from modelbook.formatting import KeyNumber, format_value, key_number
 from modelbook.monitoring.batch_evaluation import Watched
 from modelbook.monitoring.latest_verdict import VERDICTS
 from modelbook.tasks.metric_format import format_metric, metric_label
@@ -21,6 +23,7 @@ VERDICT_LEVELS = {HEALTHY: "good", WATCH: "watch", RETRAIN: "bad"}
 SEVERE_DROP_FACTOR = 2  # times the limit; such a drop in one window is enough
 PERFORMANCE_RULE = "loss"
 SLICE_RULE = "slice"
+MAX_NAMED_COLUMNS = 3  # empty or constant columns that a sentence names
 DUPLICATE_ALERT_SHARE = 0.05  # share of duplicate rows, beyond chance, that raises a finding
 
 
@@ -58,7 +61,8 @@ def worst_verdict(findings: list[Finding]) -> str:
 
 
 def _check_quality(evaluation: Watched) -> list[Finding]:
-    findings, violation_count = [], len(evaluation.violations)
+    findings = [_describe_degenerate_columns(evaluation)] if evaluation.degenerate_columns else []
+    violation_count = len(evaluation.violations)
     if violation_count:
         places = "1 place" if violation_count == 1 else f"{violation_count:,} places"
         sentence = (
@@ -83,6 +87,22 @@ def _check_quality(evaluation: Watched) -> list[Finding]:
             )
         )
     return findings
+
+
+def _describe_degenerate_columns(evaluation: Watched) -> Finding:
+    columns = evaluation.task.contract.columns
+    texts = []
+    for name, value, reference_share in evaluation.degenerate_columns[:MAX_NAMED_COLUMNS]:
+        label = columns[name].label or name
+        texts.append(
+            f"{label} is missing in all {evaluation.rows:,} rows ({reference_share:.1%} before)"
+            if pd.isna(value)
+            else f"{label} has one value only, {format_value(value)} ({reference_share:.1%} before)"
+        )
+    rest = len(evaluation.degenerate_columns) - len(texts)
+    more = f"; {rest} more columns are empty or constant" if rest else ""
+    sentence = f"Batch {evaluation.batch}: {'; '.join(texts)}{more}."
+    return Finding(WATCH, sentence, "empty or constant columns")
 
 
 def _describe_main_violation(evaluation: Watched) -> str:
