@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 from modelbook import tasks
 from modelbook.cli import app, monitoring
 from modelbook.config import Monitor
-from modelbook.contract import Contract
+from modelbook.contract import Column, Contract
 from modelbook.display.figures import monitor as figures
 from modelbook.errors import DataError, JournalError, StoreError
 from modelbook.journal import Journal
@@ -225,6 +225,29 @@ def test_what_was_served_is_watched_with_the_outcomes_known_so_far(
     }  # the other slice is no feature, and the journal has none
     assert windows.evaluate_window(told, PARAMS).findings[0].verdict == "healthy"
     assert batch_sources.evaluate_journal(journal, 101, 1000, version, PARAMS) == []
+
+
+def test_of_a_date_the_journal_holds_the_parts_and_of_a_redacted_column_nothing(
+    journal: Journal, contract: Contract, make_frame: Callable[..., pd.DataFrame]
+) -> None:
+    date = Column(role="feature", type="date", format="%Y-%m-%d", parts=["month"], meaning="m")
+    dated = contract.model_copy(update={"columns": {**contract.columns, "seen": date}})
+    dates = pd.Series([f"2024-{i % 12 + 1:02d}-15" for i in range(3000)])
+    reference = make_frame(seed=6, entities=1000)
+    version = champion(dated, dated.conform(reference.assign(seen=dates[: len(reference)])))
+    with journal.engine.begin() as connection:
+        for row in connection.execute(PREDICTIONS_TABLE.select()).mappings().all():
+            inputs = {**json.loads(row["inputs"]), "seen_month": int(row["id"]) % 12 + 1}
+            inputs.pop("flag")
+            connection.execute(
+                PREDICTIONS_TABLE.update()
+                .where(PREDICTIONS_TABLE.c.id == row["id"])
+                .values(inputs=json.dumps(inputs))
+            )
+    [told] = batch_sources.evaluate_journal(journal, 0, 1000, version, PARAMS)
+    assert set(told.feature_drift["column"]) == {"colour", "size", "noise", "seen_month"}
+    assert len(told.violations) == 0
+    assert windows.evaluate_window(told, PARAMS).findings[0].verdict == "healthy"
 
 
 def test_answers_to_drifted_requests_are_seen(

@@ -13,7 +13,7 @@ import pandas as pd
 
 from modelbook import dataset, tasks
 from modelbook.config import Monitor
-from modelbook.contract import Contract
+from modelbook.contract import Column, Contract
 from modelbook.errors import DataError, StoreError
 from modelbook.monitoring import batch_evaluation
 from modelbook.monitoring.batch_evaluation import Watched
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 SECONDS_PER_UNIT = {"m": 60, "h": 3600, "d": 86_400}
 MAX_SAMPLED_ROWS = 200_000  # sampled from a folder; enough to detect a tenth of the alert threshold
-JOURNALED_ROLES = ("feature", "target")  # roles of the columns in a journal
 
 
 def require_champion(root: Path, book: str) -> ModelVersion:
@@ -115,7 +114,7 @@ def evaluate_journal(
     inputs = pd.DataFrame([row["inputs"] for row in rows])
     entity = version.contract.entity
     has_entity = entity in inputs and bool(inputs[entity].notna().all())
-    contract = restrict_contract(version.contract, keep_entity=has_entity)
+    contract = restrict_contract(version.contract, [*inputs], keep_entity=has_entity)
     columns = [*contract.columns_with_role("entity"), *contract.input_names]
     batch = inputs.reindex(columns=columns)
     outcomes = pd.Series([row["outcome"] for row in rows], dtype=object)
@@ -136,16 +135,27 @@ def evaluate_journal(
     ]
 
 
-def restrict_contract(contract: Contract, *, keep_entity: bool = False) -> Contract:
-    """Return the contract reduced to features and target, and the entity if it was journaled."""
-    roles = (*JOURNALED_ROLES, "entity") if keep_entity else JOURNALED_ROLES
+def restrict_contract(
+    contract: Contract, journaled: list[str], *, keep_entity: bool = False
+) -> Contract:
+    """Return the contract of journaled rows: the model's features, target, and the entity.
+
+    A journal holds what the model saw, such as the parts of a date instead of the date, and no
+    redacted column.
+    """
+    roles = ("target", "entity") if keep_entity else ("target",)
+    columns: dict[str, Column] = {}
+    for name, column in contract.columns.items():
+        if column.role == "feature":
+            features = column.model_features(name)
+            columns |= {feature: features[feature] for feature in features if feature in journaled}
+        elif column.role in roles:
+            columns[name] = column
     definition = contract.model_dump(exclude_defaults=True)
     definition["columns"] = {
-        name: column
-        for name, column in definition["columns"].items()
-        if contract.columns[name].role in roles
+        name: column.model_dump(exclude_defaults=True) for name, column in columns.items()
     }
-    definition["slices"] = [name for name in contract.slices if name in definition["columns"]]
+    definition["slices"] = [name for name in contract.slices if name in columns]
     return Contract.model_validate(definition | {"key": []})
 
 
