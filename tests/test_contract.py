@@ -14,7 +14,8 @@ import yaml
 from conftest import CONTRACT
 from facts import missing_facts
 
-from modelbook.contract import Contract, dates, parsing
+from modelbook.contract import Column, Contract, dates, parsing
+from modelbook.contract.text_hashes import hash_text
 from modelbook.contract.violations import MAX_LISTED
 from modelbook.dataset import read_table
 from modelbook.errors import ContractError, ContractViolationError, DataError
@@ -426,6 +427,28 @@ def test_a_model_sees_the_parts_of_a_date_and_is_asked_with_the_date(
     assert rich.label("born_weekday") == "Birth (weekday)"
 
 
+def test_a_feature_of_texts_is_numbers_that_similar_texts_share() -> None:
+    column = Column(role="feature", type="text", hashes=32, nullable=True, meaning="name")
+    texts = pd.Series(
+        ["Braund, Mr. Owen", " braund,  mr.  OWEN ", "Braund, Mr. Ian", "Wu Li", None]
+    )
+    parsed = column.parse_values(texts)
+    hashes = pd.DataFrame(column.derive_features("name", parsed))
+    assert [*hashes] == [*column.model_features("name")] == [f"name_hash{i}" for i in range(1, 33)]
+    assert hashes.iloc[4].isna().all()
+    assert hashes.iloc[:4].stack().between(0, 1).all()
+    shared = [int((hashes.iloc[0] == hashes.iloc[i]).sum()) for i in (1, 2, 3)]
+    assert shared[0] == 32 > shared[1] > 8 > shared[2] == 0
+    alone = [column.parse_value(text) for text in texts[:4]]
+    assert alone == [tuple(row) for row in hashes.iloc[:4].to_numpy().tolist()]
+
+
+def test_hashes_of_a_text_are_the_same_in_every_process() -> None:
+    assert hash_text("Bath", 2) == pytest.approx(
+        (0.00725208665140882, 0.19695266666560507), abs=1e-15
+    )
+
+
 def test_a_value_that_cannot_be_read_is_no_gap(rich: Contract, messy: pd.DataFrame) -> None:
     messy.loc[1, "price"] = "1,62"
     with pytest.raises(ContractViolationError, match=r"price = '1,62' in row 1"):
@@ -473,7 +496,8 @@ def test_periods_of_dates(value: Any, format: str, month: int | None) -> None:
         ("at", {"period": GONE}, ["period", "year", "month", "day"]),
         ("price", {"format": "%Y"}, ["format", "feature", "number"]),
         ("town", {"parse": "currency"}, ["parse", "feature", "category"]),
-        ("number", {"role": "feature"}, ["text", "entity", "id", "dropped", "feature"]),
+        ("number", {"role": "sensitive"}, ["text", "entity", "id", "dropped", "feature"]),
+        ("number", {"hashes": 4}, ["hashes", "text"]),
         ("town", {"unseen": False}, ["categories", "unseen"]),
         ("share", {"decimal": ";"}, ["decimal"]),
     ],

@@ -62,7 +62,7 @@ CASES: list[tuple[str, Any, dict[str, Any], str]] = [
     ("row", np.arange(N)[::-1], {"role": "id", "type": "integer"}, "consecutive"),
     ("same", every([3]), {"role": "dropped"}, "constant: always '3'"),
     ("nothing", every([None]), {"role": "dropped"}, "empty"),
-    ("words", [f"w{i % 150}" for i in range(N)], {"role": "dropped", "type": "text"}, "150 categories"),
+    ("words", [f"w{i % 150}" for i in range(N)], {"role": "dropped", "type": "text"}, "150 texts"),
     ("ethnicity", every(["a", "b"]), {"role": "sensitive", "type": "category"}, "sensitive by its name"),
     ("customer_id", np.repeat(np.arange(60), 4), {"role": "entity", "type": "integer"}, "60 entities, 4.0 rows each"),
     ("level", every(["1", "2", "?"]), {"type": "integer", "nullable": True}, "whole numbers"),
@@ -209,7 +209,7 @@ def test_names_that_a_contract_cannot_tell_apart_are_told() -> None:
 def test_ten_thousand_categories_are_left_out() -> None:
     frame = pd.concat([people()] * 50, ignore_index=True)
     made = drafted(frame.assign(c=[f"c{i % 10_000}" for i in range(len(frame))]))
-    assert made.contract.columns["c"].reason.startswith("10,000 categories of 1.2 rows each")
+    assert made.contract.columns["c"].reason.startswith("10,000 texts of 1.2 rows each")
 
 
 DROPPED: dict[str, tuple[list[Any], list[str]]] = {
@@ -232,6 +232,29 @@ def test_an_odd_column_is_dropped_and_asked_about_and_the_draft_goes_on(case: st
         assert missing_facts(made.contract.columns["odd"].reason, *facts) == []
 
 
+def test_texts_whose_letters_predict_are_features_and_others_at_a_persons_word() -> None:
+    titles = ["Mr." if y != (i % 6 == 0) else "Mrs." for i, y in enumerate(people()["y"])]
+    frame = people(
+        name=[f"Braund {i % 97}, {title} Ian" for i, title in enumerate(titles)],
+        ticket=[f"{'PC' if title == 'Mr.' else 'CA'} {i % 150}" for i, title in enumerate(titles)],
+        street=[f"{'abcdefghijklm'[i % 13]}{'nopqrstuvwx'[i % 11]} Street" for i in range(N)],
+    )
+    made = drafted(frame)
+    columns = made.contract.columns
+    roles = {name: columns[name].role for name in ("name", "ticket", "street")}
+    assert roles == {"name": "feature", "ticket": "feature", "street": "dropped"}
+    assert len(columns["name"].model_features("name")) == columns["name"].hashes == 8
+    assert {"name", "ticket", "street"} <= {q.about for q in made.contract.questions}
+    made.contract.check(frame)
+    chosen = drafted(frame, roles={"street": "feature"}).contract
+    assert "street_hash1" in chosen.feature_names
+
+
+def test_a_make_and_a_number_are_no_month_and_year() -> None:
+    made = drafted(people(car=every(["Maruti 800", "Peugeot 206", "Audi 80"])))
+    assert made.contract.columns["car"].type == "category"
+
+
 def test_rows_without_a_target_and_classes_of_one_row_are_left_out() -> None:
     gaps = people().assign(y=every([1, 0, None]))
     made = drafted(gaps)
@@ -245,6 +268,20 @@ def test_rows_without_a_target_and_classes_of_one_row_are_left_out() -> None:
     assert (agreed.left_out_classes, agreed.classes) == (["c"], ["b", "a"])
     assert len(agreed.select_training_rows(single)) == N - 1
     agreed.check(single)
+
+
+def test_several_classes_of_one_row_are_joined_where_a_person_says_so() -> None:
+    frame = people().assign(y=[*every(["a", "b"])[2:], "c", " d"])
+    left_out = drafted(frame)
+    assert left_out.contract.left_out_classes == ["c", "d"]
+    assert missing_facts(left_out.contract.questions[0].change, "--rare-classes join") == []
+    made = drafted(frame, rare_classes="join")
+    column = made.contract.columns["y"]
+    assert (made.contract.task, made.n_rows) == ("multiclass", N)
+    assert (column.categories, column.joined) == (["a", "b", "other"], {"c": "other", "d": "other"})
+    assert made.contract.encode_target(frame).tolist()[-3:] == [1, 2, 2]
+    assert [column.parse_value(value) for value in ("a", "d", "e")] == ["a", "other", None]
+    assert missing_facts(made.contract.questions[0].decided, "c", "d", "other") == []
 
 
 def test_few_words_among_numbers_are_gaps_and_bounds_units_and_ranges_are_parsed() -> None:

@@ -37,6 +37,7 @@ MESSY: dict[str, Any] = {
                  "parts": ["days", "weekday"], "meaning": "date of birth"},
         "price": {"role": "feature", "type": "number", "parse": "currency", "min": 0, "nullable": True,
                   "meaning": "price"},
+        "remark": {"role": "feature", "type": "text", "hashes": 3, "nullable": True, "meaning": "free text"},
         "share": {"role": "feature", "type": "number", "parse": "percent", "decimal": ",", "meaning": "share"},
         "rooms": {"role": "feature", "type": "integer", "nullable": True, "meaning": "rooms"},
         "town": {"role": "feature", "type": "category", "unseen": True, "nullable": True, "meaning": "town"},
@@ -53,7 +54,7 @@ KINDS = {
 }
 ROW = {
     "born": "1984-02-29", "price": "£1,623.85", "share": "12,5 %", "rooms": 3, "town": "Bath", "size": "XL",
-    "new": True,
+    "new": True, "remark": "Ely, a flat",
 }  # fmt: skip
 
 
@@ -68,6 +69,7 @@ def table(rows: int = 300) -> pd.DataFrame:
         "price": np.where(random.uniform(size=rows) < 0.1, " ", [f"£{value:,.2f}" for value in price]),
         "share": [f"{value} %".replace(".", ",") for value in share],
         "rooms": np.where(random.uniform(size=rows) < 0.1, np.nan, random.integers(1, 7, rows)),
+        "remark": [None if i % 11 == 3 else f"{name}, flat {i}" for i, name in enumerate(town)],
         "town": town, "size": random.choice(["1", "2", "XL"], rows), "new": random.choice([True, False], rows),
         "paid": price / 10 + share + 50 * (town == "Ely"),
     })  # fmt: skip
@@ -123,8 +125,8 @@ def test_one_value_is_read_as_a_series_of_them_is(
     parsed = column.parse_values(given)
     if parsed.isna()[0] or not column.valid_mask(given)[0]:
         assert told is None
-    elif column.type == "date" and column.role == "feature":
-        assert told == tuple(part[0] for part in column.extract_date_parts("", parsed).values())
+    elif column.type in ("date", "text") and column.role == "feature":
+        assert told == tuple(part[0] for part in column.derive_features("", parsed).values())
     else:
         assert told == parsed[0]
 
@@ -300,7 +302,7 @@ def test_a_redacted_date_is_not_journaled_in_parts(shelf: Shelf, tmp_path: Path)
     from sqlite3 import connect
 
     other = shelf.copy(tmp_path)
-    (tmp_path / "serving.yaml").write_text("journal: {redacted_columns: [born, price]}")
+    (tmp_path / "serving.yaml").write_text("journal: {redacted_columns: [born, price, remark]}")
     with client_of(other.root, BOOK) as client:
         assert post(client, ROW).status_code == 200
     journal = connect(tmp_path / "data" / BOOK / "journal.db")

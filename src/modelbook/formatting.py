@@ -110,6 +110,7 @@ def _load_macros(template: Path) -> Any:
         "metric": format_metric,
         "most_frequent": lambda values: max(values, key=values.count, default=None),
         "plain": lambda value: f"{value:g}",
+        "quoted": repr,
         "points": lambda value: f"{100 * value:.0f}",
         "share": lambda value, decimals=0: f"{value:.{decimals}%}",
         "signed": lambda value: f"{value:+.3f}",

@@ -32,7 +32,7 @@ def write_passengers(folder: Path) -> tuple[str, str]:
     survived = (RANDOM.uniform(size=N) < np.where(sex == "female", 0.75, 0.2)).astype(int)
     pd.DataFrame({
         "PassengerId": range(1, N + 1), "Survived": survived, "Pclass": RANDOM.integers(1, 4, N),
-        "Name": [f"Braund, Mr. Owen Harris {i}" for i in range(N)], "Sex": sex,
+        "Name": [f"Braund {i}, {'Mr.' if s == 'male' else 'Mrs.'} Owen" for i, s in enumerate(sex)], "Sex": sex,
         "Age": np.where(RANDOM.uniform(size=N) < 0.2, np.nan, RANDOM.uniform(1, 80, N).round(1)),
         "Ticket": [f"PC {17000 + i}" if i % 4 == 0 else str(110_000 + i) for i in range(N)],
         "Fare": RANDOM.gamma(1.5, 20, N).round(4), "Cabin": [f"C{i % 140}" if i % 5 == 0 else None for i in range(N)],
@@ -42,13 +42,13 @@ def write_passengers(folder: Path) -> tuple[str, str]:
 
 
 def write_cars(folder: Path) -> tuple[str, str]:
-    year = RANDOM.integers(2003, 2021, N)
+    year, brand = RANDOM.integers(2003, 2021, N), RANDOM.choice(["Maruti", "Audi", "Tata"], N)
     pd.DataFrame({
-        "name": [f"Maruti {i % 90}" for i in range(N)], "year": year,
+        "name": [f"{name} {i % 90}" for i, name in enumerate(brand)], "year": year,
         "km_driven": RANDOM.integers(1000, 180_000, N), "fuel": RANDOM.choice(["Petrol", "Diesel", "CNG"], N),
         "mileage": [None if i % 50 == 3 else f"{i % 9 + 14.5} kmpl" for i in range(N)],
         "engine": [f"{RANDOM.integers(8, 20) * 100} CC" for _ in range(N)],
-        "selling_price": 30_000 * (year - 2000) + RANDOM.integers(0, 90_000, N),
+        "selling_price": (30_000 * (year - 2000) + RANDOM.integers(0, 90_000, N)) * (1 + 2 * (brand == "Audi")),
     }).to_csv(folder / "cars.csv", index=False)  # fmt: skip
     return "cars.csv", "selling_price"
 
@@ -132,8 +132,8 @@ def test_the_roles_are_those_that_a_person_would_give(tmp_path: Path) -> None:
             (name.partition(".")[0], key): column.role for key, column in agreed.columns.items()
         }
     wanted = {
-        ("titanic", "PassengerId"): "id", ("titanic", "Ticket"): "dropped", ("titanic", "Cabin"): "feature",
-        ("titanic", "Embarked"): "feature", ("cars", "year"): "feature", ("cars", "mileage"): "feature",
+        ("titanic", "PassengerId"): "id", ("titanic", "Ticket"): "dropped", ("titanic", "Name"): "feature", ("titanic", "Cabin"): "feature",
+        ("titanic", "Embarked"): "feature", ("cars", "year"): "feature", ("cars", "name"): "feature", ("cars", "mileage"): "feature",
         ("cars", "engine"): "feature", ("orders", "CustomerID"): "entity", ("orders", "Betrag"): "feature",
         ("survey", "Years of experience"): "feature", ("survey", "Bonus"): "feature", ("flats", "zip"): "feature",
     }  # fmt: skip

@@ -144,6 +144,9 @@ def new(
     date_order: Annotated[
         str | None, typer.Option(help="day-first or month-first; default: by the values.")
     ] = None,
+    rare_classes: Annotated[
+        str, typer.Option(help="Classes of one row: leave-out, or join them into one.")
+    ] = "leave-out",
     delimiter: Annotated[str | None, typer.Option(help="Sign between fields.")] = None,
     encoding: Annotated[str | None, typer.Option(help="Encoding of a text file.")] = None,
     decimal: Annotated[str | None, typer.Option(help="Decimal mark: . or ,")] = None,
@@ -151,7 +154,9 @@ def new(
     skip_rows: Annotated[
         int | None, typer.Option(min=0, help="Lines before the header; default: detected.")
     ] = None,
-    skip_footer: Annotated[int, typer.Option(min=0, help="Lines after the last row.")] = 0,
+    skip_footer: Annotated[
+        int | None, typer.Option(min=0, help="Lines after the last row; default: detected.")
+    ] = None,
     sheet: Annotated[str | None, typer.Option(help="Sheet of an Excel file.")] = None,
     member: Annotated[str | None, typer.Option(help="File in a zip that holds several.")] = None,
     yes: Annotated[
@@ -179,7 +184,9 @@ def new(
             sheet=sheet,
             member=member,
         )
-        options = drafting.parse_options(task, missing, drop, role, date_order, decimal)
+        options = drafting.parse_options(
+            task, missing, drop, role, date_order, decimal, rare_classes
+        )
         plan, draft = drafting.draft_and_prove(
             root, table, query, book, target, columns, layout, options
         )

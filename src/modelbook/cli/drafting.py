@@ -11,10 +11,12 @@ from modelbook.cli import terminal
 from modelbook.contract.column import Role
 from modelbook.contract.file_layout import FileLayout
 from modelbook.draft import BookDraft, DraftOptions, planning, writer
+from modelbook.draft.book import RareClasses
 from modelbook.errors import ParameterError
 from modelbook.serving import reading_proof
 from modelbook.stage import project
 
+RARE_CLASSES: dict[str, RareClasses] = {"leave-out": "leave_out", "join": "join"}
 DATE_ORDERS = {"day-first": True, "month-first": False, None: None}
 
 
@@ -25,12 +27,19 @@ def parse_options(
     roles: list[str] | None,
     date_order: str | None,
     decimal: Any,
+    rare_classes: str = "leave-out",
 ) -> DraftOptions:
     """Build the draft's options from the command line's."""
     if date_order not in DATE_ORDERS:
         raise ParameterError(
             f"--date-order = {date_order!r}",
             expected="day-first or month-first",
+            next="correct the option",
+        )
+    if rare_classes not in RARE_CLASSES:
+        raise ParameterError(
+            f"--rare-classes = {rare_classes!r}",
+            expected="leave-out or join",
             next="correct the option",
         )
     roles_by_column = {}
@@ -50,6 +59,7 @@ def parse_options(
         roles=roles_by_column,
         decimal=decimal,
         day_first=DATE_ORDERS[date_order],
+        rare_classes=RARE_CLASSES[rare_classes],
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from modelbook.contract import dates
+from modelbook.contract import dates, text_hashes
 from modelbook.contract.parsing import (
     BOOLEAN_TEXTS,
     MISSING_VALUE_TEXTS,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Role = Literal["feature", "target", "entity", "time", "id", "sensitive", "dropped"]
 ColumnType = Literal["number", "integer", "boolean", "category", "text", "date"]
 ROLES_BY_TYPE: dict[str, tuple[Role, ...]] = {  # types that allow only some roles
-    "text": ("entity", "id", "dropped"), "date": ("feature", "time", "dropped"),
+    "text": ("feature", "entity", "id", "dropped"), "date": ("feature", "time", "dropped"),
 }  # fmt: skip
 TARGET_TYPES_BY_TASK: dict[str, tuple[ColumnType, ...]] = {  # types that a target may have, by task
     "binary": ("boolean", "category"), "multiclass": ("category",),
@@ -53,11 +53,13 @@ class Column(BaseModel):
     max: float | None = None
     categories: list[str] | None = None
     unseen: bool = False
+    joined: dict[str, str] = {}
     parse: NumberFormat | None = None
     decimal: DecimalMark = "."
     format: str = ""
     parts: list[dates.DatePart] = []
     period: dates.PeriodUnit | None = None
+    hashes: int | None = Field(default=None, ge=1, le=text_hashes.MAX_HASHES)
     nullable: bool = False
     reason: str = ""
     confirmed: str = ""
@@ -82,11 +84,13 @@ class Column(BaseModel):
         is_applicable_by_key = {
             "categories": self.type == "category",
             "unseen": self.type == "category",
+            "joined": self.type == "category",
             "parse": self.type in ("number", "integer"),
             "decimal": self.parse is not None,
             "format": self.type == "date",
             "parts": self.role == "feature" and self.type == "date",
             "period": is_time_date,
+            "hashes": self.role == "feature" and self.type == "text",
         }
         if inapplicable_keys := [
             key
@@ -96,6 +100,8 @@ class Column(BaseModel):
             raise ValueError(
                 f"{inapplicable_keys[0]} does not apply to a {self.role} column of type {self.type}"
             )
+        if unknown := {*self.joined.values()}.difference(self.categories or ()):
+            raise ValueError(f"joined names {min(unknown)!r}, which is not one of the categories")
         if self.type == "date" and not self.format:
             raise ValueError("a date column must have a format, such as %Y-%m-%d or ISO8601")
         if is_time_date and not self.period:
@@ -182,7 +188,8 @@ class Column(BaseModel):
     def parse_values(self, values: pd.Series) -> pd.Series:
         """Convert values to the column's type; NaN or NaT when missing or unparsable."""
         if self.type in ("category", "text"):
-            return normalize_texts(values)
+            texts = normalize_texts(values)
+            return texts.replace(self.joined) if self.joined else texts
         if self.type == "date":
             return (
                 dates.parse_periods(values, self.format, self.period)
@@ -253,20 +260,16 @@ class Column(BaseModel):
         return values.isna() | is_valid
 
     def parse_value(self, value: Any) -> Any:
-        """Parse one value: text, a number, or date parts; None when it breaks the column's rule.
+        """Parse one value: text, a number, or the numbers of a date or of a feature of texts.
+
+        None when it breaks the column's rule.
 
         The service parses requests with it, because a series for each value would be too slow.
         """
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             return None
         if self.type in ("category", "text"):
-            parsed, accepts_any_text = normalize_text(value), self.unseen or self.type == "text"
-            return (
-                parsed
-                if isinstance(parsed, str)
-                and (accepts_any_text or parsed in (self.categories or ()))
-                else None
-            )
+            return self._parse_text(value)
         if (
             len(value) > MAX_TEXT_LENGTH
             if isinstance(value, str)
@@ -274,13 +277,21 @@ class Column(BaseModel):
         ):
             return None
         if self.type == "date":
-            return dates.parse_date(
-                value, self.format, self.period or tuple(self.parts or dates.DEFAULT_DATE_PARTS)
-            )
+            return dates.parse_date(value, self.format, self.period or self._date_parts)
         if self.type == "boolean" and value in BOOLEAN_TEXTS:
             return BOOLEAN_TEXTS[value]
         number = parse_number(value, self.parse, self.decimal)
         return number if self.is_valid_number(number) else None
+
+    def _parse_text(self, value: str | float) -> Any:
+        text = normalize_text(value)
+        if not isinstance(text, str):
+            return None
+        if self.type == "text" and self.role == "feature":
+            return text_hashes.hash_text(text, self.n_hashes)
+        category = self.joined.get(text, text)
+        is_valid = self.type == "text" or self.unseen or category in (self.categories or ())
+        return category if is_valid else None
 
     def is_valid_number(self, value: float) -> bool:
         """Return whether one number meets the column's rule, like ``valid_mask`` for a series."""
@@ -292,25 +303,47 @@ class Column(BaseModel):
             and (self.max is None or value <= self.max)
         )
 
+    @property
+    def n_hashes(self) -> int:
+        """How many numbers a feature of texts becomes."""
+        return self.hashes or text_hashes.DEFAULT_HASHES
+
     def model_features(self, name: str) -> dict[str, Column]:
-        """Return the model's features from this column by name: itself, or its date parts."""
-        if self.type != "date":
+        """Return the model's features from this column by name.
+
+        A date becomes its parts, a feature of texts its hashes; others are features themselves.
+        """
+        if self.type == "date":
+            meanings = {part: dates.DATE_PART_MEANINGS[part] for part in self._date_parts}
+        elif self.type == "text" and self.role == "feature":
+            meanings = {
+                f"hash{number}": f"hash {number} of its letters"
+                for number in range(1, self.n_hashes + 1)
+            }
+        else:
             return {name: self}
         label = self.label or name
         return {
             f"{name}_{part}": Column(
                 role=self.role,
                 type="number",
-                meaning=f"{self.meaning}: {dates.DATE_PART_MEANINGS[part]}",
+                meaning=f"{self.meaning}: {meaning}",
                 label=f"{label} ({part})",
                 nullable=self.nullable,
             )
-            for part in self.parts or dates.DEFAULT_DATE_PARTS
+            for part, meaning in meanings.items()
         }
 
-    def extract_date_parts(self, name: str, timestamps: pd.Series) -> dict[str, pd.Series]:
-        """Extract the date parts of timestamps, under the names that ``model_features`` gives."""
-        return {
-            f"{name}_{part}": dates.extract_date_part(timestamps, part)
-            for part in self.parts or dates.DEFAULT_DATE_PARTS
-        }
+    def derive_features(self, name: str, parsed: pd.Series) -> dict[str, pd.Series]:
+        """Derive the features from parsed values, under the names that ``model_features`` gives."""
+        if self.type == "date":
+            values = [dates.extract_date_part(parsed, part) for part in self._date_parts]
+        elif self.type == "text" and self.role == "feature":
+            values = text_hashes.hash_texts(parsed, self.n_hashes)
+        else:
+            return {name: parsed}
+        return dict(zip(self.model_features(name), values, strict=True))
+
+    @property
+    def _date_parts(self) -> tuple[dates.DatePart, ...]:
+        return tuple(self.parts) or dates.DEFAULT_DATE_PARTS

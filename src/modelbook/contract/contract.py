@@ -103,7 +103,8 @@ class Contract(BaseModel):
             name for name in part_names if name in self.columns or part_names.count(name) > 1
         ]:
             raise ValueError(
-                f"{clashing_names[0]} is the name of a date part, and no column may have it"
+                f"{clashing_names[0]} is the name of a feature that is made of another column, and "
+                "no column may have it"
             )
         if unknown_columns := [
             name for name in [*self.key, *self.slices] if name not in self.columns
@@ -178,7 +179,7 @@ class Contract(BaseModel):
 
     @property
     def model_features(self) -> dict[str, Column]:
-        """The model's features by name: feature columns, with dates as their date parts."""
+        """The model's features by name: feature columns, or what is made of dates and texts."""
         return {
             name: column
             for input_name in self.input_names
@@ -222,10 +223,11 @@ class Contract(BaseModel):
         """Return the contract's columns in the contract's order, converted to their types.
 
         Categories and texts become text; integers without missing values in entity, time and target
-        columns become int64; dates become timestamps followed by their date parts; everything else
-        becomes float64. Missing values are NaN. Order and NaN matter: PyCaret's fitted pipelines
-        predict wrongly, without an error, when columns come in another order, and do not impute
-        ``None``. Frames that already conform are unchanged.
+        columns become int64; dates become timestamps; everything else becomes float64. A date or
+        text that is a feature is followed by the model's features from it. Missing values are NaN.
+        Order and NaN matter: PyCaret's fitted pipelines predict wrongly, without an error, when
+        columns come in another order, and do not impute ``None``. Frames that already conform are
+        unchanged.
 
         Raises
         ------
@@ -244,7 +246,7 @@ class Contract(BaseModel):
             if name in frame.columns:
                 values = mask_missing_markers(frame[name], self.missing)
                 columns[name] = column.conform_values(name, values)
-                columns.update(column.extract_date_parts(name, columns[name]) if part_names else {})
+                columns.update(column.derive_features(name, columns[name]) if part_names else {})
             else:
                 columns.update(
                     {
@@ -270,7 +272,7 @@ class Contract(BaseModel):
         return frame[~is_left_out].reset_index(drop=True)
 
     def select_features(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Return the model's features: conformed feature columns, with dates as date parts."""
+        """Return the model's features: conformed, dates and texts as what is made of them."""
         return self.conform(
             frame[
                 [
@@ -282,7 +284,7 @@ class Contract(BaseModel):
         )[self.feature_names]
 
     def select_inputs(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Return the model's inputs: conformed feature columns, with dates kept as dates."""
+        """Return the model's inputs: conformed feature columns, dates and texts as they are."""
         return self.conform(frame[self.input_names])[self.input_names]
 
     def encode_target(self, frame: pd.DataFrame) -> pd.Series:

@@ -24,7 +24,9 @@ class FileLayout(BaseModel):
     skip_rows: int | None = Field(
         default=None, ge=0
     )  # lines, or rows of a sheet, before the header
-    skip_footer: int = Field(default=0, ge=0)  # lines, or rows of a sheet, after the last row
+    skip_footer: int | None = Field(
+        default=None, ge=0
+    )  # lines, or rows of a sheet, after the last row
     sheet: str | None = None  # sheet of an Excel file; default: the first
     member: str | None = None  # file in a zip archive that holds several
 

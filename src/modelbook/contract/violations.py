@@ -27,7 +27,7 @@ def find_violations(
     Parameters
     ----------
     frame : DataFrame
-        Rows to check, with the contract's columns; date parts may be present as well.
+        Rows to check, with the contract's columns; features made of them may be present, too.
     require_target : bool
         Whether the target column is required; a batch may arrive before its outcomes.
 

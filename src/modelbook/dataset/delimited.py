@@ -11,7 +11,9 @@ from typing import IO, TYPE_CHECKING, Any
 import pyarrow as pa
 
 from modelbook.contract.text_layout import SAMPLE_LINES, TextLayout, find_text_layout
+from modelbook.dataset import footers
 from modelbook.dataset.encodings import detect_encoding
+from modelbook.dataset.footers import MAX_FOOTER_LINES
 from modelbook.errors import DataError
 
 if TYPE_CHECKING:
@@ -48,10 +50,12 @@ def read_delimited(
         chunks = read_text_chunks(path, display_name, compression, layout, text_layout, None)
         frame = next(iter(chunks), pd.DataFrame(columns=text_layout.columns, dtype=object))
         return frame, text_layout
-    batches, n_rows = _parse_lines(path, display_name, compression, layout, text_layout)
+    batches, n_rows, footer = _parse_lines(path, display_name, compression, layout, text_layout)
     table = pa.Table.from_batches(batches).rename_columns(text_layout.columns)
     table = table.slice(layout.header, n_rows)
-    return table.to_pandas(types_mapper={pa.string(): pd.StringDtype("pyarrow")}.get), text_layout
+    frame = table.to_pandas(types_mapper={pa.string(): pd.StringDtype("pyarrow")}.get)
+    frame.attrs["footer"] = footer
+    return frame, text_layout
 
 
 def read_text_chunks(
@@ -71,7 +75,7 @@ def read_text_chunks(
     """
     import pandas as pd
 
-    _, n_rows = _parse_lines(
+    _, n_rows, _ = _parse_lines(
         path, display_name, compression, layout, text_layout, include_columns=["f0"]
     )
     if not n_rows:
@@ -124,8 +128,8 @@ def _parse_lines(
     layout: FileLayout,
     text_layout: TextLayout,
     include_columns: list[str] | None = None,
-) -> tuple[list[pa.RecordBatch], int]:
-    """Parse all lines into columns of text named f0, f1, ..., and count the rows.
+) -> tuple[list[pa.RecordBatch], int, list[str]]:
+    """Parse all lines into columns of text named f0, f1, ...; count the rows; find the footer.
 
     The header is the first of the lines, and not counted.
 
@@ -138,10 +142,12 @@ def _parse_lines(
     from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions, open_csv
 
     ragged_rows: list[Any] = []
-    limit = layout.skip_footer + SAMPLE_LINES
+    comment_rows: list[int] = []
+    limit = (layout.skip_footer or 0) + SAMPLE_LINES
 
     def collect_ragged_row(row: Any) -> str:
         if layout.comment and row.text.lstrip().startswith(layout.comment):
+            comment_rows.append(row.number)
             return "skip"
         ragged_rows.append(row)
         return "skip" if len(ragged_rows) < limit else "error"
@@ -168,19 +174,60 @@ def _parse_lines(
         except pa.ArrowInvalid:
             if not ragged_rows:
                 raise
-    n_rows = sum(map(len, batches)) + len(ragged_rows) - layout.header - layout.skip_footer
-    if len(ragged_rows) > layout.skip_footer:
+    if include_columns and _needs_all_columns(batches, layout):
+        return _parse_lines(path, display_name, compression, layout, text_layout)
+    n_complete = sum(map(len, batches))
+    n_lines = text_layout.skip_rows + n_complete + len(ragged_rows) + len(comment_rows)
+    last_numbers = [*range(n_lines - len(ragged_rows) + 1, n_lines + 1)]
+    is_at_end = [row.number for row in ragged_rows] == last_numbers
+    lines = [row.text for row in ragged_rows]
+    if layout.skip_footer is None:
+        is_allowed = not lines or (is_at_end and footers.is_footer(lines))
+        n_footer = footers.count_total_rows(_last_cells(batches, MAX_FOOTER_LINES))
+    else:
+        is_allowed = len(lines) <= layout.skip_footer and (is_at_end or not lines)
+        n_footer = layout.skip_footer - len(lines)
+        _refuse_complete_footer(_last_cells(batches, n_footer), display_name)
+    if not is_allowed:
         _raise_on_ragged_rows(ragged_rows, display_name, text_layout)
-    return batches, max(n_rows, 0)
+    totals = [
+        text_layout.delimiter.join(cells) for cells in _last_cells(batches, n_footer) if n_footer
+    ]
+    return batches, max(n_complete - layout.header - n_footer, 0), [*totals, *lines]
+
+
+def _needs_all_columns(batches: list[pa.RecordBatch], layout: FileLayout) -> bool:
+    """Whether a footer can only be told by all columns of the last rows."""
+    first_cells = [cells[0] for cells in _last_cells(batches, MAX_FOOTER_LINES)]
+    return bool(layout.skip_footer) or any(map(footers.may_be_total, first_cells))
+
+
+def _last_cells(batches: list[pa.RecordBatch], count: int) -> list[list[str]]:
+    """Return the cells of the last rows."""
+    if not batches or count <= 0:
+        return []
+    table = pa.Table.from_batches(batches)
+    columns = table.slice(max(len(table) - count, 0)).to_pydict().values()
+    return [list(cells) for cells in zip(*columns, strict=True)]
+
+
+def _refuse_complete_footer(rows: list[list[str]], display_name: str) -> None:
+    """Raise when a line that is left out as a footer has a value in each field."""
+    for cells in rows:
+        if footers.is_complete_row(cells):
+            raise DataError(
+                f"{display_name} ends with what looks like a row, not like a footer: "
+                f"{', '.join(cells)[:100]}",
+                expected="as many lines of a footer as skip_footer says",
+                next="leave skip_footer out: footers are recognised in each file",
+            )
 
 
 def _raise_on_ragged_rows(
     ragged_rows: list[Any], display_name: str, text_layout: TextLayout
 ) -> None:
     delimiter = text_layout.delimiter
-    numbers = ", ".join(
-        f"{row.number + text_layout.skip_rows} has {row.actual_columns}" for row in ragged_rows[:3]
-    )
+    numbers = ", ".join(f"{row.number} has {row.actual_columns}" for row in ragged_rows[:3])
     raise DataError(
         (
             f"{display_name} is ragged: the first line has {len(text_layout.columns)} fields, "

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelbook.contract.text_layout import number_unnamed_columns
+from modelbook.dataset import footers
 from modelbook.errors import DataError
 
 if TYPE_CHECKING:
@@ -45,7 +46,11 @@ def read_sheet(
         # dtype=object: pandas would make numbers of text cells, and lose their leading zeros.
         cells = book.parse(sheet or 0, header=None, dtype=object)
     skip_rows = _count_title_rows(cells) if layout.skip_rows is None else layout.skip_rows
-    cells = cells.iloc[skip_rows : len(cells) - layout.skip_footer]
+    cells = cells.iloc[skip_rows:]
+    n_footer = _count_footer_rows(cells) if layout.skip_footer is None else layout.skip_footer
+    last_rows = cells.tail(n_footer).dropna(how="all").iterrows()
+    footer = [" ".join(row.dropna().astype(str)) for _, row in last_rows]
+    cells = cells.iloc[: len(cells) - n_footer]
     if cells.empty:
         return pd.DataFrame(), layout
     names_row = cells.iloc[0].map(lambda value: "" if pd.isna(value) else value).tolist()
@@ -57,6 +62,7 @@ def read_sheet(
             "given",
             next="name each, in the sheet's order",
         )
+    frame.attrs["footer"] = footer
     frame.columns = pd.Index(
         number_unnamed_columns(
             names_row if layout.header else column_names or [""] * frame.shape[1]
@@ -66,6 +72,18 @@ def read_sheet(
     if len(names) > 1:
         found["sheet"] = sheet or names[0]
     return frame, layout.model_copy(update=found)
+
+
+def _count_footer_rows(cells: pd.DataFrame) -> int:
+    """Count the rows of a footer: totals with gaps, and remarks in a row of their own."""
+    last_rows = cells.tail(footers.MAX_FOOTER_LINES).astype(object)
+    texts = last_rows.where(last_rows.notna(), "").astype(str).to_numpy().tolist()
+    for start, row in enumerate(texts):
+        rest = texts[start:]
+        is_remark = [sum(bool(cell) for cell in row) == 1 < len(row) for row in rest]
+        if footers.is_footer([row[0]]) and all(is_remark):
+            return len(rest) + footers.count_total_rows(texts[:start])
+    return footers.count_total_rows(texts)
 
 
 def _count_title_rows(cells: pd.DataFrame) -> int:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
-from modelbook.contract import Contract, parsing
+from modelbook.contract import Contract, parsing, text_hashes
 from modelbook.contract.file_layout import FileLayout
 from modelbook.contract.open_question import OpenQuestion
 from modelbook.contract.parsing import DecimalMark
@@ -17,6 +17,7 @@ from modelbook.draft import column_types, leaks, roles
 from modelbook.draft.column_guess import ColumnGuess
 from modelbook.draft.questions import Question
 from modelbook.draft.target import (
+    JOINED_CLASS,
     describe_imbalance,
     draft_target,
     find_left_out_rows,
@@ -24,6 +25,7 @@ from modelbook.draft.target import (
 )
 from modelbook.errors import DataError
 
+RareClasses = Literal["leave_out", "join"]
 MIN_ROWS = 20  # fewest rows of a table
 MAX_SLICES = 4
 MIN_ASKED_SCORE = 0.1  # score on its own from which a time column is asked about
@@ -48,6 +50,8 @@ class DraftOptions:
         Decimal mark of numbers in texts.
     day_first : bool or None
         How to read dates such as 01/02/2024.
+    rare_classes : {"leave_out", "join"}
+        What becomes of the rows of classes of one row.
     """
 
     task: str | None = None
@@ -56,6 +60,7 @@ class DraftOptions:
     roles: Mapping[str, str] = field(default_factory=dict)
     decimal: DecimalMark | None = None
     day_first: bool | None = None
+    rare_classes: RareClasses = "leave_out"
 
 
 @dataclass(frozen=True)
@@ -121,8 +126,11 @@ def draft_book(
         frame.drop(columns=[*options.dropped_columns]), [*options.missing_markers]
     )
     frame = _mask_markers(frame, markers)
-    is_left_out, rare_classes, asked = find_left_out_rows(frame, target, options.task)
+    is_left_out, decisions = find_left_out_rows(
+        frame, target, options.task, join_rare_classes=options.rare_classes == "join"
+    )
     frame = frame[~is_left_out].reset_index(drop=True)
+    frame[target] = decisions.join(frame[target])
     if len(frame) < MIN_ROWS:
         raise DataError(
             f"the target {target!r} is missing in all but {len(frame)} rows",
@@ -130,6 +138,8 @@ def draft_book(
             next="fill in target values, or name another --target",
         )
     inferred_task, target_guess = draft_target(frame, target, options.task)
+    if decisions.joined_classes:
+        target_guess.contract_keys["joined"] = dict.fromkeys(decisions.joined_classes, JOINED_CLASS)
     guesses = [
         target_guess if name == target else _guess_column(name, frame[name], options)
         for name in frame.columns
@@ -144,10 +154,8 @@ def draft_book(
         "licence": "not stated",
         "task": inferred_task,
         "missing": markers,
-        "target_gaps": (
-            "leave_out" if any(question.kind == "target_gaps" for question in asked) else "refuse"
-        ),
-        "left_out_classes": rare_classes,
+        "target_gaps": decisions.gaps,
+        "left_out_classes": decisions.left_out_classes,
         "file": layout or FileLayout(),
     }
     train_until, notes = _assign_roles(frame, guesses, header, options)
@@ -157,7 +165,7 @@ def draft_book(
         notes += describe_imbalance(frame, target_guess)
     contract = _drop_violating_columns(frame, guesses, header)
     contract = contract.model_copy(
-        update={"questions": _collect_questions([*questions, *asked], guesses)}
+        update={"questions": _collect_questions([*questions, *decisions.questions], guesses)}
     )
     return BookDraft(
         contract, train_until, guesses, len(frame), [*notes, *_describe_sampling(len(frame))]
@@ -190,7 +198,30 @@ def _assign_roles(
     scores = leaks.score_features(sample, _build_contract(header, guesses))
     if not any(guess.role == "time" for guess in guesses):
         train_until = _assign_time(frame, free_guesses, scores) or train_until
+    _decide_on_texts(frame, free_guesses, scores, header["task"])
     return train_until, notes + _drop_suspected_leaks(free_guesses, guesses, scores, header)
+
+
+def _decide_on_texts(
+    frame: pd.DataFrame, free_guesses: list[ColumnGuess], scores: dict[str, float], task: str
+) -> None:
+    """Keep texts of many values as features where they predict; others are ids or dropped."""
+    for guess in free_guesses:
+        if guess.role != "feature" or guess.contract_keys["type"] != "text":
+            continue
+        score = scores.get(guess.name, 0.0)
+        if leaks.is_predictive(score, task):
+            guess.contract_keys["hashes"] = text_hashes.DEFAULT_HASHES
+            guess.ask("text_feature", reason=guess.reason, score=score)
+            continue
+        reason = f"{guess.reason}; its letters do not predict the target (score {score:.2f})"
+        is_unique = guess.n_distinct == len(frame) and not guess.missing_share
+        n_words = column_types.count_words(frame[guess.name].dropna().tolist())
+        if is_unique and n_words < column_types.MIN_PROSE_WORDS:
+            guess.change_role("id", reason)
+        else:
+            guess.ask("many_texts", reason=reason)
+            guess.change_role("dropped", reason)
 
 
 def _drop_copies(

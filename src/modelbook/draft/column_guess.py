@@ -47,7 +47,7 @@ class ColumnGuess:
 
     def change_role(self, role: str, reason: str) -> None:
         """Change role and reason, and remove the keys that the new role does not allow."""
-        removed_keys = {"role", "parts"}
+        removed_keys = {"role", "parts", "hashes"}
         if role in ("dropped", "id"):  # values of these roles are not checked
             removed_keys |= {"min", "max", "categories", "unseen"}
         remaining_keys: dict[str, Any] = {

@@ -42,9 +42,14 @@ DAYS = (
 )  # fmt: skip
 MONTHS = ("%b %Y", "%B %Y", "%b-%Y", "%b-%y", "%m/%Y", dates.QUARTER_FORMAT)
 DATE_FORMATS = ["ISO8601", *(f"{day}{clock}" for clock in CLOCKS for day in DAYS), *MONTHS]
+MONTH_NAME = (
+    r"(Jan(uary)?|Feb(ruary)?|Mar(ch)?|Apr(il)?|May|June?|July?|Aug(ust)?|Sep(tember)?|Oct(ober)?"
+    r"|Nov(ember)?|Dec(ember)?)"
+)
 DATE_PATTERN = re.compile(
-    r"\d{1,4}[-/. ]\w{1,9}[-/. ,]+\d{1,4}([T ].*)?|[A-Z][a-z]+ \d{1,2},? \d{4}.*|\d{4}-\d{2}"
-    r"|[A-Z][a-z]{2,8}[ -]\d{2,4}|\d{1,2}/\d{4}|(\d{4}[- ]?[Qq][1-4]|[Qq][1-4][- /]?\d{4})"
+    rf"\d{{1,4}}[-/. ]\w{{1,9}}[-/. ,]+\d{{1,4}}([T ].*)?|{MONTH_NAME} \d{{1,2}},? \d{{4}}.*"
+    rf"|\d{{4}}-\d{{2}}|{MONTH_NAME}[ -]\d{{2,4}}|\d{{1,2}}/\d{{4}}"
+    r"|(\d{4}[- ]?[Qq][1-4]|[Qq][1-4][- /]?\d{4})"
 )
 NO_DATE_PATTERN = re.compile(
     r"0{4}[-/.]?00[-/.]?00.*|9999[-/.]?\d\d[-/.]?\d\d.*|(31|12)/(12|31)/9999.*"
@@ -72,6 +77,7 @@ MAX_MIXED_CATEGORIES = 20  # most distinct values of a category that mixes words
 MAX_LISTED_CATEGORIES = 100  # categories that a contract lists
 MIN_ROWS_PER_CATEGORY = 10  # mean rows for each category that a column with many categories needs
 MIN_PROSE_WORDS = 4  # mean words from which text counts as prose
+MIN_TITLE_WORDS = 2  # mean words from which unique texts are names or titles, and not ids
 UNSEEN_CHANCE = 0.005  # estimated probability of a new category from which unseen ones are allowed
 
 
@@ -84,7 +90,8 @@ def guess_column(
 ) -> ColumnGuess:
     """Infer a column's type from its values; its role is ``feature`` or ``dropped``.
 
-    What cannot be a feature is dropped with the reason, and asked about.
+    What cannot be a feature is dropped with the reason, and asked about. A column of texts that
+    are too many for categories stays a feature of type ``text``, for the draft to decide.
 
     Parameters
     ----------
@@ -128,6 +135,11 @@ def guess_column(
             f"; {_format_share(guess.missing_share)} missing" if guess.missing_share else ""
         )
     return guess
+
+
+def count_words(texts: Sequence[str]) -> float:
+    """Return the mean number of words of up to 1,000 texts."""
+    return float(np.mean([text.strip().count(" ") + 1 for text in texts[:1000]]))
 
 
 def find_missing_markers(frame: pd.DataFrame, declared_markers: list[str]) -> list[str]:
@@ -273,8 +285,11 @@ def _guess_words_or_codes(guess: ColumnGuess, values: pd.Series, texts: list[str
         return _guess_words(guess, values, texts)
     examples = [text for text in texts if not PLAIN_NUMBER.fullmatch(text)][:3]
     examples_text = ", ".join(map(_shorten_value, examples))
-    guess.ask("codes", examples=examples_text)
-    return guess.change_role("dropped", f"codes of digits and letters, such as {examples_text}")
+    guess.reason = f"codes of digits and letters, such as {examples_text}"
+    if guess.n_distinct == len(values):  # they name the row, and may number it
+        guess.ask("codes", examples=examples_text)
+        guess.change_role("dropped", guess.reason)
+    return None
 
 
 def _guess_codes(guess: ColumnGuess, values: pd.Series, texts: list[str]) -> None:
@@ -381,25 +396,20 @@ def _are_words(texts: list[str]) -> bool:
 
 
 def _guess_words(guess: ColumnGuess, values: pd.Series, texts: list[str]) -> None:
-    mean_words = float(np.mean([text.count(" ") + 1 for text in texts[:1000]]))
+    mean_words = count_words(texts)
     example = f"such as {_shorten_value(texts[0])}"
     if guess.n_distinct > MAX_MIXED_CATEGORIES and mean_words >= MIN_PROSE_WORDS:
-        reason = f"free text of {mean_words:.0f} words on average, {example}; models cannot use it"
-        guess.ask("many_texts", reason=reason)
-        guess.change_role("dropped", reason)
+        guess.reason = f"free text of {mean_words:.0f} words on average, {example}"
     elif guess.n_distinct == len(values) and not guess.missing_share:
-        guess.change_role("id", f"a different text in each row, {example}")
+        guess.reason = f"a different text in each row, {example}"
+        if mean_words < MIN_TITLE_WORDS:
+            guess.change_role("id", guess.reason)
     elif (
         guess.n_distinct > MAX_LISTED_CATEGORIES
         and len(values) / guess.n_distinct < MIN_ROWS_PER_CATEGORY
     ):
-        rows_per_category = len(values) / guess.n_distinct
-        reason = (
-            f"{guess.n_distinct:,} categories of {rows_per_category:.1f} rows each: too few to "
-            "learn from"
-        )
-        guess.ask("many_texts", reason=reason)
-        guess.change_role("dropped", reason)
+        rows_per_text = len(values) / guess.n_distinct
+        guess.reason = f"{guess.n_distinct:,} texts of {rows_per_text:.1f} rows each, {example}"
     else:
         _guess_category(guess, values, "words")
 

@@ -18,6 +18,7 @@ MIN_ROWS = 60  # fewest rows for a score
 SUSPECT_SCORE = 0.95  # ROC AUC, or R², from which a single feature is a suspected leak
 PERFECT_SCORE = 0.9999  # score that no honest feature reaches
 HONEST_SCORE = 0.9  # score of the next best feature up to which a suspect stands alone
+MIN_TEXT_ROC_AUC, MIN_TEXT_R2 = 0.55, 0.02  # lowest scores of a text that stays a feature
 N_FOLDS = 3
 
 
@@ -25,7 +26,7 @@ def score_features(frame: pd.DataFrame, contract: Contract) -> dict[str, float]:
     """Score each feature on its own: cross-validated ROC AUC or R² of a small decision tree.
 
     The lowest of three folds counts, so that chance alone raises no suspicion. A date has the score
-    of its best date part.
+    of its best date part, a text that of all its hashes together.
     """
     if len(frame) < MIN_ROWS:
         return {}
@@ -37,12 +38,19 @@ def score_features(frame: pd.DataFrame, contract: Contract) -> dict[str, float]:
             return {}
     scores: dict[str, float] = {}
     for input_name in contract.input_names:
-        for name in contract.columns[input_name].model_features(input_name):
-            scores[input_name] = max(
-                scores.get(input_name, -np.inf),
-                _score_feature(features[name], outcome, bool(contract.classes)),
-            )
+        column = contract.columns[input_name]
+        names = list(column.model_features(input_name))
+        candidates = [names] if column.type == "text" else [[name] for name in names]
+        scores[input_name] = max(
+            _score_features(features[candidate], outcome, bool(contract.classes))
+            for candidate in candidates
+        )
     return scores
+
+
+def is_predictive(score: float, contract_task: str) -> bool:
+    """Whether a text's score is more than chance makes likely."""
+    return score >= (MIN_TEXT_R2 if contract_task == "regression" else MIN_TEXT_ROC_AUC)
 
 
 def find_leaks(scores: dict[str, float]) -> tuple[list[str], list[str]]:
@@ -60,14 +68,15 @@ def find_leaks(scores: dict[str, float]) -> tuple[list[str], list[str]]:
     return suspects, [name for name in strong if name not in suspects]
 
 
-def _score_feature(values: pd.Series, outcome: pd.Series, is_classification: bool) -> float:
+def _score_features(values: pd.DataFrame, outcome: pd.Series, is_classification: bool) -> float:
     from sklearn.model_selection import KFold, StratifiedKFold, cross_val_score
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-    numbers = (
-        pd.Series(pd.factorize(values)[0], index=values.index) if holds_texts(values) else values
-    )
-    feature_matrix = numbers.astype("float64").to_numpy().reshape(-1, 1)
+    numbers = [
+        pd.factorize(values[name])[0] if holds_texts(values[name]) else values[name]
+        for name in values
+    ]
+    feature_matrix = np.column_stack(numbers).astype("float64")
     tree_params: dict[str, Any] = {
         "max_leaf_nodes": 64,
         "min_samples_leaf": max(2, len(feature_matrix) // 500),

@@ -92,6 +92,7 @@ def draft_from_plan(
     given = (layout or FileLayout()).model_copy(update={"header": names is None})
     options = options or DraftOptions()
     frame, found = _read_sheet_with_target(plan, target, given, [*options.missing_markers], names)
+    footer = frame.attrs.pop("footer", [])
     clipped_dates = [
         Question("sentinel_dates", name, {"examples": "dates out of range", "count": count})
         for name, count in frame.attrs.pop("clipped_dates", {}).items()
@@ -103,7 +104,7 @@ def draft_from_plan(
         source=redact(plan.table),
         options=replace(options, decimal=options.decimal or _decided_decimal(found)),
         layout=_keep_decisions(given, found),
-        questions=[*_ask_about_file(plan, given, found), *clipped_dates],
+        questions=[*_ask_about_file(plan, given, found, footer), *clipped_dates],
     )
 
 
@@ -158,15 +159,17 @@ def _keep_decisions(given: FileLayout, found: FileLayout) -> FileLayout:
     )
 
 
-def _ask_about_file(plan: DraftPlan, given: FileLayout, found: FileLayout) -> list[Question]:
+def _ask_about_file(
+    plan: DraftPlan, given: FileLayout, found: FileLayout, footer: list[str]
+) -> list[Question]:
     questions: list[Question] = []
     if found.sheet and not given.sheet:
         sheets = excel.list_sheets(plan.root / plan.table)
-        names = {"sheets": ", ".join(sheets), "sheet": found.sheet}
-        questions.append(Question("sheet", "file", names))
+        questions.append(Question("sheet", "file", {"sheets": sheets, "sheet": found.sheet}))
     if found.skip_rows and given.skip_rows is None:
-        counts = {"count": found.skip_rows, "header_line": found.skip_rows + 1}
-        questions.append(Question("preamble", "file", counts))
+        questions.append(Question("preamble", "file", {"count": found.skip_rows}))
+    if footer and given.skip_footer is None:
+        questions.append(Question("footer", "file", {"examples": [line[:60] for line in footer]}))
     if found.encoding not in (*UNICODE_ENCODINGS, None) and not given.encoding:
         questions.append(Question("encoding", "file", {"encoding": found.encoding}))
     return questions

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
+from typing import Literal
 
 import pandas as pd
 
@@ -14,6 +16,7 @@ from modelbook.draft.column_guess import ColumnGuess
 from modelbook.draft.questions import Question
 from modelbook.errors import DataError
 
+JOINED_CLASS = "other"  # what classes of one row are joined into
 TASKS = ("binary", "multiclass", "regression")
 MAX_INTEGER_CLASSES = 10  # most distinct integers that are read as classes
 MAX_CLASSES = 50  # most classes of a multiclass task
@@ -22,6 +25,21 @@ IMBALANCE_SHARE = 0.1  # share of the smallest class below which classes are imb
 POSITIVE_CLASS_PATTERN = re.compile(
     r"(?i)y|yes|true|t|1|\+|pos.*|bad|default.*|churn.*|left|fraud.*|dead|died|positive|abnormal|ill|sick|disease"
 )
+
+
+@dataclass(frozen=True)
+class TargetDecisions:
+    """What becomes of rows without a target value and of classes of one row, and the questions."""
+
+    gaps: Literal["refuse", "leave_out"]
+    left_out_classes: list[str] = field(default_factory=list)
+    joined_classes: list[str] = field(default_factory=list)
+    questions: list[Question] = field(default_factory=list)
+
+    def join(self, values: pd.Series) -> pd.Series:
+        """Return the target with its joined classes as one."""
+        is_joined = parsing.normalize_texts(values).isin(self.joined_classes)
+        return values.mask(is_joined, JOINED_CLASS) if is_joined.any() else values
 
 
 def draft_target(frame: pd.DataFrame, target: str, task: str | None) -> tuple[str, ColumnGuess]:
@@ -66,17 +84,15 @@ def raise_no_target(frame: pd.DataFrame, target: str) -> None:
 
 
 def find_left_out_rows(
-    frame: pd.DataFrame, target: str, task: str | None
-) -> tuple[pd.Series, list[str], list[Question]]:
+    frame: pd.DataFrame, target: str, task: str | None, *, join_rare_classes: bool
+) -> tuple[pd.Series, TargetDecisions]:
     """Find rows to leave out of training: without a target value, or of a class of one row.
 
-    Returns
-    -------
-    Series, list, list
-        Mask of the rows, the classes that are left out, and the questions.
+    With ``join_rare_classes``, several classes of one row are joined instead.
     """
     values, questions = frame[target], []
     is_left_out = values.isna()
+    gaps: Literal["refuse", "leave_out"] = "leave_out" if is_left_out.any() else "refuse"
     if n_missing := int(is_left_out.sum()):
         questions.append(
             Question(
@@ -91,11 +107,14 @@ def find_left_out_rows(
         task is None and parsing.holds_texts(values) and len(counts) <= MAX_CLASSES
     )
     if not rare_classes or not is_classification or len(counts) - len(rare_classes) < 2:
-        return is_left_out, [], questions
-    classes_text = ", ".join(map(repr, rare_classes))
-    questions.append(Question("rare_classes", target, {"classes": classes_text}))
+        return is_left_out, TargetDecisions(gaps, questions=questions)
+    if join_rare_classes and len(rare_classes) > 1:
+        joined = {"classes": rare_classes, "joined": JOINED_CLASS}
+        questions.append(Question("joined_classes", target, joined))
+        return is_left_out, TargetDecisions(gaps, joined_classes=rare_classes, questions=questions)
+    questions.append(Question("rare_classes", target, {"classes": rare_classes}))
     is_left_out |= parsing.normalize_texts(values).isin(rare_classes)
-    return is_left_out, rare_classes, questions
+    return is_left_out, TargetDecisions(gaps, left_out_classes=rare_classes, questions=questions)
 
 
 def describe_imbalance(frame: pd.DataFrame, guess: ColumnGuess) -> list[str]:

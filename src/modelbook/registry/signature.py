@@ -35,4 +35,4 @@ def _input_type(column: Column) -> Any:
     if column.parse or column.type == "date":
         return AnyType()
     # Integers are declared double: MLflow refuses missing values in integer columns.
-    return "string" if column.type == "category" else "double"
+    return "string" if column.type in ("category", "text") else "double"

@@ -52,12 +52,9 @@ def validate_rows(
             reasons[invalid_rows] += _describe_violations(name, values, column).to_numpy()[
                 positions
             ][invalid_rows]
-        model_columns = (
-            column.extract_date_parts(name, parsed) if column.type == "date" else {name: parsed}
-        )
         features |= {
-            name: feature_values.to_numpy()[positions]
-            for name, feature_values in model_columns.items()
+            feature: feature_values.to_numpy()[positions]
+            for feature, feature_values in column.derive_features(name, parsed).items()
         }
     return features, reasons
 

@@ -80,16 +80,18 @@ def typical_row(rows: pd.DataFrame, contract: Contract) -> dict[str, Any]:
 
 
 def example_request(rows: pd.DataFrame, contract: Contract) -> dict[str, Any]:
-    """Return ``typical_row`` as a request, with the median date instead of date parts."""
+    """Return ``typical_row`` as a request, with the median date and the commonest text."""
     typical = typical_row(contract.select_features(rows), contract)
     request = {}
     for name in contract.input_names:
         column = contract.columns[name]
-        request[name] = (
-            _median_date(column.parse_values(rows[name]), column.format)
-            if column.type == "date"
-            else typical[name]
-        )
+        if column.type == "date":
+            request[name] = _median_date(column.parse_values(rows[name]), column.format)
+        elif column.type == "text":
+            texts = column.parse_values(rows[name]).mode()
+            request[name] = None if texts.empty else texts[0]
+        else:
+            request[name] = typical[name]
     return request
 
 

@@ -71,7 +71,7 @@ def _typical_features(model: ServedModel, name: str) -> dict[str, Any]:
     """Return the typical value of a field as model features."""
     column, value = model.contract.columns[name], model.typical_row[name]
     features = list(column.model_features(name))
-    if column.type != "date":
+    if features == [name]:
         return {name: value}
     return dict(zip(features, column.parse_value(value) or [None] * len(features)))
 

@@ -110,7 +110,7 @@ def _base_type_and_schema(column: Column) -> tuple[Any, dict[str, Any]]:
                 {"type": "string", "description": f"as {column.parse}"},
             ]
         }
-    if column.type in ("text", "date") or column.unseen:
+    if column.type in ("text", "date") or column.unseen or column.joined:
         examples = {"examples": column.categories} if column.categories else {}
         return None, {"type": "string", **examples}
     if column.type == "category":
@@ -159,8 +159,8 @@ class RowReader:
 
     Attributes
     ----------
-    date_features : dict
-        Date column to the names of the model features made from it.
+    derived_features : dict
+        Date or text column to the names of the model's features made of it.
     limits : BodyLimits
         What a legal request holds at most.
     """
@@ -203,10 +203,10 @@ class RowReader:
         for column in columns.values():
             if column.type == "date":
                 column.parse_value("1970-01-01")  # load the slow date parser now
-        self.date_features = {
-            name: list(columns[name].model_features(name))
+        self.derived_features = {
+            name: features
             for name in contract.input_names
-            if columns[name].type == "date"
+            if (features := list(columns[name].model_features(name))) != [name]
         }
 
     def read_body(self, body: bytes, max_rows: int | None = None) -> tuple[list[Row], bool]:
@@ -259,7 +259,7 @@ class RowReader:
         for name in self._integer_categories:
             if row.get(name).__class__ is int:
                 row[name] = str(row[name])
-        for name, features in self.date_features.items():
+        for name, features in self.derived_features.items():
             row.update(zip(features, row.pop(name) or [None] * len(features)))
         return row
 

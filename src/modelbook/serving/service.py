@@ -359,7 +359,7 @@ class PredictionService:
         hidden = {
             feature
             for name in self._redacted_columns
-            for feature in model.row_reader.date_features.get(name, [name])
+            for feature in model.row_reader.derived_features.get(name, [name])
         }
         return _to_json({column: value for column, value in row.items() if column not in hidden})
 
