@@ -95,14 +95,6 @@ def test_a_table_of_any_kind_gives_a_file_of_any_kind(
     np.testing.assert_allclose(out["probability_1"], wanted, atol=1e-6)
 
 
-def test_an_address_is_refused_before_anything_is_scored(run, tmp_path, scorer, monkeypatch):
-    monkeypatch.setattr(scorer, "predict_scores", lambda *given: pytest.fail("scored"))
-    for target in ("s3://bucket/out.csv", "gs://bucket/out.parquet"):
-        with pytest.raises(DataError, match="address"):
-            batch.check_output(Path(target))
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize("source", ["in.csv", "in.parquet"])
 @pytest.mark.parametrize("target", ["out.csv", "out.parquet"])
 def test_rows_keep_order_and_columns_and_are_answered_as_the_model_does(

@@ -5,22 +5,28 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
+import fsspec
 import numpy as np
 import pandas as pd
 import pytest
+import servers
 from clusters import LONG, cluster, retry_startup
+from facts import missing_facts
 from filelock import FileLock
 from shelf import BOOK, Shelf, fitted
 from typer.testing import CliRunner
 
 from modelbook.cli import app, serving
 from modelbook.contract import Contract
+from modelbook.dataset import object_store, read_table
 from modelbook.errors import DataError, EngineError
 from modelbook.scoring import batch, partitions
 from modelbook.serving import served_models
@@ -190,6 +196,64 @@ def test_the_command_says_what_was_answered_and_where_rejects_are(shelf, table, 
     same_as_alone(table, table.parent / "out", shelf)
 
 
+def score(shelf: Shelf, monkeypatch: pytest.MonkeyPatch, *words: object) -> Any:
+    monkeypatch.setattr(serving, "find_book", lambda book: (shelf.root, BOOK))
+    return CliRunner().invoke(app, ["score", *map(str, words)])
+
+
+def test_a_folder_in_an_object_store_is_scored_into_another_with_a_marker_at_the_end(
+    shelf, table, frame, monkeypatch
+):
+    store = fsspec.filesystem("memory")
+    store.put(str(table), "memory://lake/rows", recursive=True)
+    told = score(shelf, monkeypatch, "memory://lake/rows", "memory://lake/scores")
+    assert told.exit_code == 0, told.output
+    assert re.search(r"memory://lake/scores: 598\b", told.output)
+    assert re.search(r"memory://lake/scores\.rejects: 2\b", told.output)
+    store.get("memory://lake/scores", str(table.parent / "out"), recursive=True)
+    store.get("memory://lake/scores.rejects", str(table.parent / "out.rejects"), recursive=True)
+    (table.parent / "out/_SUCCESS").unlink()
+    same_as_alone(table, table.parent / "out", shelf)
+    told = score(shelf, monkeypatch, "memory://lake/rows", "memory://lake/scores")
+    assert (told.exit_code, "memory://lake/scores exists" in told.output) == (1, True)
+    assert read_table("memory://lake/scores", table.parent)["model_version"].tolist() == [1] * 598
+    store.rm("memory://lake", recursive=True)
+
+
+def test_a_file_at_an_address_is_scored_and_what_cannot_be_written_ends_before(
+    shelf, table, monkeypatch
+):
+    told = score(shelf, monkeypatch, table / NAMES[0], "memory://lake/a/out.csv")
+    assert told.exit_code == 0, told.output
+    store = fsspec.filesystem("memory")
+    found = {name.removeprefix("/lake/a/"): store.size(name) for name in store.find("/lake/a")}
+    assert {*found} == {"out.csv", "out.rejects.csv"}
+    assert min(found.values()) > 0
+    told = score(shelf, monkeypatch, table / NAMES[0], table.parent / "absent/out.csv")
+    assert (told.exit_code, "absent" in told.output) == (1, True)
+    monkeypatch.setattr(batch, "score_file", lambda *_, **__: pytest.fail("scored"))
+    told = score(shelf, monkeypatch, table / NAMES[0], "gs://bucket/out.csv")
+    assert told.exit_code == 1
+    assert missing_facts(told.output, "gs://bucket/out.csv", "gcsfs", "modelbook[gs]") == []
+    store.rm("/lake", recursive=True)
+
+
+def test_an_interrupted_upload_is_no_complete_folder(table, monkeypatch):
+    store = fsspec.filesystem("memory")
+    failing = Mock(side_effect=[None, OSError("full")])
+
+    def write() -> None:
+        with object_store.open_output("memory://lake/b", is_folder=True) as target:
+            shutil.copytree(table, target)
+            monkeypatch.setattr(store.__class__, "put_file", failing)
+
+    with pytest.raises(DataError, match="full"):
+        write()
+    with pytest.raises(DataError, match="_INCOMPLETE"):
+        read_table("memory://lake/b", table.parent)
+    store.rm("/lake", recursive=True)
+
+
 def test_wrong_usage_is_told(table, tmp_path):
     told = CliRunner().invoke(app, ["score", str(table), "out", "--engine", "beam"])
     assert (told.exit_code, "local, dask, spark, ray" in told.output) == (2, True)
@@ -269,3 +333,23 @@ def test_each_engine_on_this_machine_answers_alike(patient, run, table, shelf, n
     done = retry_startup(lambda: run(engine_name=name, scheduler=scheduler))
     assert (done.rows, done.rejected_rows) == (600, 2)
     same_as_alone(table, table.parent / "out", shelf)
+
+
+@pytest.mark.slow
+def test_folders_at_s3_are_read_scored_and_written_with_a_marker_at_the_end(
+    shelf, table, monkeypatch
+):
+    with servers.object_store(monkeypatch, "lake") as store:
+        for name in NAMES:
+            store.upload_file(str(table / name), "lake", f"rows/{name}")
+        told = score(shelf, monkeypatch, "s3://lake/rows", "s3://lake/scores")
+        assert told.exit_code == 0, told.output
+        written = store.list_objects_v2(Bucket="lake", Prefix="scores")["Contents"]
+        last = max(written, key=lambda one: one["LastModified"])["LastModified"]
+        times = {one["Key"]: one["LastModified"] for one in written}
+        assert times["scores/_SUCCESS"] == last
+        assert {f"scores/{name}" for name in NAMES} < times.keys()
+        assert "scores/_INCOMPLETE" not in times
+        assert len(read_table("s3://lake/scores", table.parent)) == 598
+        rejects = {key for key in times if key.startswith("scores.rejects/")}
+        assert rejects == {"scores.rejects/part-0.csv", "scores.rejects/year=3/part-0.csv"}

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from modelbook.cli.options import BookOption, find_book, report_errors
+
+if TYPE_CHECKING:
+    from modelbook.registry.aliases import RegisteredVersion
+    from modelbook.scoring.batch import BatchResult
 
 app = typer.Typer()
 
@@ -90,15 +94,17 @@ def import_version(
 @app.command()
 def score(
     source: Annotated[
-        Path,
+        str,
         typer.Argument(
-            metavar="IN", help="A file of any kind that training takes, or a folder of .parquet."
+            metavar="IN",
+            help="A file of any kind that training takes, or a folder of .parquet; or its address.",
         ),
     ],
     target: Annotated[
-        Path,
+        str,
         typer.Argument(
-            metavar="OUT", help="The file (.csv .tsv .parquet .jsonl .xlsx) or folder to write."
+            metavar="OUT",
+            help="The file (.csv .tsv .parquet .jsonl .xlsx) or folder to write; or an address.",
         ),
     ],
     book: BookOption = None,
@@ -112,56 +118,75 @@ def score(
     """Score rows with the champion; contract violations go to OUT's name with .rejects.csv.
 
     Examples:  modelbook score rows.csv answers.csv
+    |  modelbook score s3://bucket/rows s3://bucket/answers
     |  modelbook score rows answers --engine dask --scheduler tcp://...
     """
-    from modelbook.scoring import batch, partitions
+    from modelbook.dataset import object_store
     from modelbook.serving import served_models
 
-    _check_engine_options(source, engine, scheduler)
+    _check_engine_options(source, target, engine, scheduler)
     with report_errors():
-        batch.refuse_address(target)
         champion = served_models.require_champion(*find_book(book))
-        load = partial(served_models.load_model, max_rows=1)
-        if source.is_dir():
-            result = partitions.score_folder(
-                source,
-                target,
-                champion,
-                load,
-                on_progress=_report_progress,
-                engine_name=engine,
-                scheduler=scheduler,
-            )
-        else:
-            model = load(champion)
-            result = batch.score_file(
-                source,
-                target,
-                model.scorer,
-                model.contract,
-                model.number,
-                on_progress=_report_progress,
-            )
+        with object_store.open_input(source) as local_source:
+            is_folder = local_source.is_dir()
+            with object_store.open_output(target, is_folder=is_folder) as local_target:
+                result = (
+                    _score_folder(local_source, local_target, champion, engine, scheduler)
+                    if is_folder
+                    else _score_file(local_source, local_target, champion)
+                )
     typer.echo(
         f"{target}: {result.rows - result.rejected_rows:,} rows scored by version {champion.number}"
     )
     if result.rejected_rows:
-        typer.echo(
-            f"{result.rejects_path}: {result.rejected_rows:,} rows violate the contract", err=True
-        )
+        rejects = f"{target.rstrip('/').rpartition('/')[0]}/{result.rejects_path.name}".lstrip("/")
+        typer.echo(f"{rejects}: {result.rejected_rows:,} rows violate the contract", err=True)
 
 
-def _check_engine_options(source: Path, engine: str, scheduler: str | None) -> None:
+def _score_file(source: Path, target: Path, champion: RegisteredVersion) -> BatchResult:
+    from modelbook.scoring import batch
+    from modelbook.serving import served_models
+
+    model = served_models.load_model(champion, max_rows=1)
+    return batch.score_file(
+        source, target, model.scorer, model.contract, model.number, on_progress=_report_progress
+    )
+
+
+def _score_folder(
+    source: Path, target: Path, champion: RegisteredVersion, engine: str, scheduler: str | None
+) -> BatchResult:
+    from modelbook.scoring import partitions
+    from modelbook.serving import served_models
+
+    return partitions.score_folder(
+        source,
+        target,
+        champion,
+        partial(served_models.load_model, max_rows=1),
+        on_progress=_report_progress,
+        engine_name=engine,
+        scheduler=scheduler,
+    )
+
+
+def _check_engine_options(source: str, target: str, engine: str, scheduler: str | None) -> None:
+    from modelbook.dataset.object_store import is_address
     from modelbook.engine import ENGINES
 
     if engine not in ENGINES:
         raise typer.BadParameter(f"{engine!r} is not one of {', '.join(ENGINES)}")
-    if (engine != "local" or scheduler) and not source.is_dir():
+    if (engine != "local" or scheduler) and not (Path(source).is_dir() or is_address(source)):
         raise typer.BadParameter(
             f"an engine scores a folder of Parquet files, and {source} is not a folder"
         )
     if scheduler and engine == "local":
         raise typer.BadParameter("--scheduler is set, but --engine is local")
+    if scheduler and (is_address(source) or is_address(target)):
+        raise typer.BadParameter(
+            "--scheduler needs folders that its workers can read and write; what is at an address "
+            "is copied to this machine"
+        )
 
 
 def _report_progress(rows: int, seconds: float) -> None:

@@ -21,16 +21,22 @@ from modelbook.errors import DataError
 BATCH_ROWS = 65_536  # rows read at a time
 HIVE_GAP = "__HIVE_DEFAULT_PARTITION__"
 DELTA_LOG = "_delta_log"  # folder that makes a folder a Delta table
+PLAIN_DELTA_FEATURES = {"timestampNtz"}  # features of a table whose files can be read alone
+COLUMN_MAPPING_VERSION = 2  # Delta's reader version for files of other column names
 
 
 def list_partitions(folder: Path) -> list[str]:
     """List the partitions, subfolders included; names that start with ``_`` or ``.`` are skipped.
 
+    Of a Delta table, those of its last version.
+
     Raises
     ------
     DataError
-        If there is none.
+        If there is none; for a Delta table without its library, or of features unknown here.
     """
+    if (folder / DELTA_LOG).is_dir():
+        return _list_delta_files(folder)
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.parquet"))
     names = [name for name in names if not any(part[0] in "._" for part in name.split("/"))]
     if not names:
@@ -48,21 +54,19 @@ def partition_values(name: str) -> dict[str, str | None]:
     }
 
 
-def read_folder(folder: Path) -> pd.DataFrame:
+def read_folder(folder: Path, display_name: str = "") -> pd.DataFrame:
     """Read all partitions as one table, with the columns that the folders name.
 
     Raises
     ------
     DataError
-        If there is no file, or one cannot be read; for a Delta table without its library.
+        If there is no file, or one cannot be read; as ``list_partitions``.
     """
-    if (folder / DELTA_LOG).is_dir():
-        return _read_delta(folder)
     names = list_partitions(folder)
     try:
         frames = [_add_partition_values(pd.read_parquet(folder / name), name) for name in names]
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise _unreadable(folder, error) from None
+        raise _unreadable(display_name or folder, error) from None
     return _type_partition_columns(pd.concat(frames, ignore_index=True), names)
 
 
@@ -73,7 +77,7 @@ def fingerprint_folder(folder: Path) -> str:
     return hashlib.sha256(repr(entries).encode()).hexdigest()
 
 
-def _read_delta(folder: Path) -> pd.DataFrame:
+def _list_delta_files(folder: Path) -> list[str]:
     try:
         from deltalake import DeltaTable
     except ImportError:
@@ -81,23 +85,40 @@ def _read_delta(folder: Path) -> pd.DataFrame:
             f"{folder} is a Delta table, and the library deltalake is not installed",
             next="make extras (it installs modelbook[delta])",
         ) from None
-    return DeltaTable(str(folder)).to_pandas()
+    base = folder.resolve()
+    table = DeltaTable(str(base))
+    protocol = table.protocol()
+    features = {*(protocol.reader_features or ())} - PLAIN_DELTA_FEATURES
+    if features or protocol.min_reader_version == COLUMN_MAPPING_VERSION:
+        raise DataError(
+            f"{folder} is a Delta table with {', '.join(sorted(features)) or 'column mapping'}",
+            expected="a Delta table whose files hold its rows and columns as they are",
+            next="write a plain copy of it",
+        )
+    paths = [Path(uri.removeprefix("file://")) for uri in table.file_uris()]
+    if not paths:
+        raise DataError(f"{folder} has no rows", expected="at least one", next="check its path")
+    return sorted(path.relative_to(base).as_posix() for path in paths)
 
 
 def _add_partition_values(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    return frame.assign(**partition_values(name))
+    """Add the columns that the folders name, but for those that the file has itself."""
+    values = partition_values(name)
+    return frame.assign(**{column: values[column] for column in values if column not in frame})
 
 
 def _type_partition_columns(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     """Make whole numbers of partition values that are; codes with leading zeros stay text."""
     for column in {column for name in names for column in partition_values(name)}:
         values = frame[column].dropna()
-        if all(re.fullmatch(r"-?(0|[1-9]\d{0,14})", value) for value in values.unique()):
+        if values.dtype == object and all(
+            re.fullmatch(r"-?(0|[1-9]\d{0,14})", value) for value in values.unique()
+        ):
             frame[column] = pd.to_numeric(frame[column])
     return frame
 
 
-def _unreadable(folder: Path, error: Exception) -> DataError:
+def _unreadable(folder: Path | str, error: Exception) -> DataError:
     return DataError(
         f"{folder} cannot be read: {str(error).splitlines()[0]}", next="repair or remove the file"
     )

@@ -9,8 +9,9 @@ from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from modelbook.dataset.object_store import RemoteAddress, is_address
 from modelbook.errors import DataError
 from modelbook.redaction import redact
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from modelbook.contract.file_layout import FileLayout
 
 BUNDLED_TABLES = ("rand-hie",)
-SCHEME_EXTRAS = {"s3": "s3", "s3a": "s3"}  # the extra that installs support for a scheme
-TIMEOUT_SECONDS = 20  # for a server's response
 
 
 class TableSource(Protocol):
@@ -55,13 +54,21 @@ def resolve_source(table: str, root: Path) -> TableSource:
         table = expand_environment(table, table)
     if database.DATABASE_URL.match(table):
         return database.DatabaseSource(table, root)
-    scheme, separator, _ = table.partition("://")
-    if separator and scheme != "file":
-        return RemoteSource(table, scheme)
+    if is_address(table):
+        return RemoteSource(table)
     path = root / table.removeprefix("file://")
     if path.is_dir():
         return FolderSource(path)
     return FileSource(_resolve_file(table.removeprefix("file://"), root))
+
+
+def is_remote_folder(table: str) -> bool:
+    """Whether a table is a folder in an object store."""
+    from modelbook.dataset import database
+
+    if not is_address(table) or database.DATABASE_URL.match(table):
+        return False
+    return bool(RemoteAddress(expand_environment(table, table), table).list_files())
 
 
 def expand_environment(text: str, table: str) -> str:
@@ -163,8 +170,8 @@ class FileSource:
 class FolderSource:
     """A folder of Parquet files that is one table, or a Delta table."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, display_name: str = "") -> None:
+        self._path, self._display_name = path, display_name or str(path)
 
     def quick_fingerprint(self) -> str:
         from modelbook.dataset import parquet_folder
@@ -176,90 +183,29 @@ class FolderSource:
     ) -> tuple[pd.DataFrame, FileLayout]:
         from modelbook.dataset import parquet_folder
 
-        return parquet_folder.read_folder(self._path), layout
+        return parquet_folder.read_folder(self._path, self._display_name), layout
 
 
 class RemoteSource:
-    """A file at a URL (HTTP or object store): downloaded, then read like a local file."""
+    """A file or folder at a URL (HTTP or object store): downloaded, then read like a local one."""
 
-    def __init__(self, table: str, scheme: str) -> None:
-        self._redacted_url, self._scheme = redact(table), scheme
-        self._url = expand_environment(table, table)
+    def __init__(self, table: str) -> None:
+        self._address = RemoteAddress(expand_environment(table, table), table)
 
     def quick_fingerprint(self) -> str:
-        file_info = {
-            key: str(value)
-            for key, value in self._call_filesystem(
-                lambda filesystem, path: filesystem.info(path)
-            ).items()
-        }
-        version_fields = [
-            file_info[key]
-            for key in ("ETag", "etag", "Last-Modified", "LastModified", "mtime", "size")
-            if key in file_info
-        ]
-        return hashlib.sha256(" ".join([self._redacted_url, *version_fields]).encode()).hexdigest()
+        return self._address.fingerprint()
 
     def read(
         self, layout: FileLayout, column_names: list[str] | None
     ) -> tuple[pd.DataFrame, FileLayout]:
         with TemporaryDirectory() as folder:
-            name = re.sub(r"[^\w.-]", "_", self._url.split("?")[0].rstrip("/").rsplit("/", 1)[-1])
-            path, fingerprint_before = Path(folder) / (name or "table"), self.quick_fingerprint()
-            self._call_filesystem(lambda filesystem, source: filesystem.get_file(source, str(path)))
+            fingerprint_before = self.quick_fingerprint()
+            path = self._address.download(Path(folder))
             if self.quick_fingerprint() != fingerprint_before:
                 raise DataError(
-                    f"{self._redacted_url} changed while it was read",
+                    f"{self._address.redacted_url} changed while it was read",
                     next="try again when it is complete",
                 )
-            return FileSource(path, self._redacted_url).read(layout, column_names)
-
-    def _call_filesystem(self, operation: Any) -> Any:
-        import fsspec
-
-        try:
-            filesystem, path = fsspec.core.url_to_fs(
-                self._url, use_listings_cache=False, **self._storage_options()
-            )
-            return operation(filesystem, path)
-        except ImportError as error:
-            install_hint = (
-                f"make extras (it installs modelbook[{SCHEME_EXTRAS[self._scheme]}])"
-                if self._scheme in SCHEME_EXTRAS
-                else ""
-            )
-            raise DataError(
-                f"{self._redacted_url} needs a library that is not installed: {error}",
-                next=install_hint or "install that library in the project's environment",
-            ) from None
-        except ValueError as error:
-            raise DataError(
-                f"{self._redacted_url} is not a valid URL: {redact(str(error))}",
-                next="check the URL",
-            ) from None
-        except Exception as error:  # each store raises its own exceptions
-            cause = error.__cause__ or error  # fsspec reports refused connections as absent
-            message = redact(
-                f"{type(cause).__name__}: {str(cause)[:300]}".replace(self._url, self._redacted_url)
-            )
-            raise DataError(
-                f"{self._redacted_url} cannot be fetched: {message}",
-                expected="a reachable URL, and permission to read it",
-                next=(
-                    "check the URL, the network, and the credentials in the environment "
-                    "(docs/your-own-table.md)"
-                ),
-            ) from None
-
-    def _storage_options(self) -> dict[str, Any]:
-        if not self._scheme.startswith("http"):
-            return {}
-        from aiohttp import ClientTimeout
-
-        return {
-            "client_kwargs": {
-                "timeout": ClientTimeout(
-                    total=None, connect=TIMEOUT_SECONDS, sock_read=TIMEOUT_SECONDS
-                )
-            }
-        }
+            name = self._address.redacted_url
+            source = FolderSource(path, name) if path.is_dir() else FileSource(path, name)
+            return source.read(layout, column_names)

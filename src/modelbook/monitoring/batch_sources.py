@@ -14,6 +14,8 @@ import pandas as pd
 from modelbook import dataset, tasks
 from modelbook.config import Monitor
 from modelbook.contract import Column, Contract
+from modelbook.dataset.object_store import open_input
+from modelbook.dataset.source import is_remote_folder
 from modelbook.errors import DataError, StoreError
 from modelbook.monitoring import batch_evaluation
 from modelbook.monitoring.batch_evaluation import Watched
@@ -63,8 +65,12 @@ def evaluate_build_batches(
 def evaluate_file(root: Path, path: str, version: ModelVersion, params: Monitor) -> list[Watched]:
     """Evaluate a file, or a folder of Parquet files, as one batch named after it.
 
-    A folder with more than ``MAX_SAMPLED_ROWS`` rows is sampled; ``sampled_from`` says so.
+    What is at an address is downloaded. A folder with more than ``MAX_SAMPLED_ROWS`` rows is
+    sampled; ``sampled_from`` says so.
     """
+    if is_remote_folder(path):
+        with open_input(path) as local_path:
+            return evaluate_file(root, str(local_path), version, params)
     if (root / path).is_dir():
         from modelbook.dataset import parquet_folder
         from modelbook.dataset.reader import read_text_columns

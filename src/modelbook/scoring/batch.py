@@ -8,7 +8,6 @@ result.
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -174,6 +173,8 @@ def _score_chunk(
 
 def _append_constants(chunk: pa.Table, constants: Mapping[str, str | None]) -> pa.Table:
     for name, value in constants.items():
+        if name in chunk.column_names:
+            continue
         chunk = chunk.append_column(name, pa.array([value] * len(chunk), pa.string()))
     return chunk
 
@@ -256,31 +257,14 @@ def _check_columns(chunk: pa.Table, contract: Contract, source: Path) -> None:
             )
 
 
-def refuse_address(target: Path) -> None:
-    """Check that an output is a path, not an address such as ``s3://bucket/out.csv``.
-
-    Raises
-    ------
-    DataError
-        When it is an address.
-    """
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(target)):  # Path joins the two slashes
-        raise DataError(
-            f"{target} is an address, and results are written to files",
-            expected="a path on this machine",
-            next="write a file, then copy it there",
-        )
-
-
 def check_output(target: Path) -> None:
     """Check that an output file can be written and read back by its name.
 
     Raises
     ------
     DataError
-        When it is an address, has no supported ending, exists, or its folder does not.
+        When it has no supported ending, exists, or its folder does not.
     """
-    refuse_address(target)
     if target.suffix not in FILE_SUFFIXES:
         raise DataError(
             f"{target} is not supported",
@@ -289,6 +273,10 @@ def check_output(target: Path) -> None:
         )
     if target.exists():
         raise DataError(f"{target} exists already", next="move it away, or name another file")
+    if not target.parent.is_dir():
+        raise DataError(
+            f"there is no folder {target.parent}", next="create it, or name another file"
+        )
 
 
 class _StagedFile:

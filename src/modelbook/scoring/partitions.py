@@ -115,7 +115,6 @@ def score_folder(
     EngineError
         When the engine fails.
     """
-    batch.refuse_address(output_folder)
     start = time.monotonic()
     input_folder = input_folder.resolve()
     output_folder = output_folder.resolve()

@@ -1,0 +1,231 @@
+"""Files and folders at addresses such as ``s3://bucket/rows``: list, download and upload them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from modelbook.errors import DataError
+from modelbook.redaction import redact
+
+INSTALLATION_BY_SCHEME = {
+    **dict.fromkeys(("s3", "s3a"), "make extras (it installs modelbook[s3])"),
+    **dict.fromkeys(("gs", "gcs"), ".venv/bin/uv pip install gcsfs (the extra modelbook[gs])"),
+    **dict.fromkeys(("az", "abfs"), ".venv/bin/uv pip install adlfs (the extra modelbook[az])"),
+}
+TIMEOUT_SECONDS = 20  # for a server's response
+COMMIT_MARKER = "_SUCCESS"  # written last into a folder, as Spark and Hadoop do
+STARTED_MARKERS = ("_INCOMPLETE", "_temporary")  # of a folder that is being written
+VERSION_FIELDS = ("ETag", "etag", "Last-Modified", "LastModified", "mtime", "size", "created")
+ADDRESS_PATTERN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is an address such as ``s3://bucket/out.csv``, and not a path."""
+    return bool(ADDRESS_PATTERN.match(text)) and not text.startswith("file://")
+
+
+class RemoteAddress:
+    """A file or folder at an address; secrets in it are never shown."""
+
+    def __init__(self, url: str, shown_as: str = "") -> None:
+        self._scheme = url.partition("://")[0]
+        self.url = url if self._scheme.startswith("http") else url.rstrip("/")
+        self.redacted_url = redact(shown_as or url)
+
+    @property
+    def name(self) -> str:
+        """Last part of the address, as a file name."""
+        return re.sub(r"[^\w.-]", "_", self.url.split("?")[0].rsplit("/", 1)[-1]) or "table"
+
+    def exists(self) -> bool:
+        """Whether there is a file or folder."""
+        return bool(self._call(lambda filesystem, path: filesystem.exists(path)))
+
+    def list_files(self) -> dict[str, dict[str, Any]]:
+        """Return the details of a folder's files by relative path; nothing for a file.
+
+        Raises
+        ------
+        DataError
+            When another program is writing the folder.
+        """
+        if self._scheme.startswith("http"):  # web servers have no folders
+            return {}
+        found = self._call(_list_folder)
+        started = {name.split("/")[0] for name in found} & {*STARTED_MARKERS}
+        if started and COMMIT_MARKER not in found:
+            raise DataError(
+                f"{self.redacted_url} is being written, or its writer was killed: it has "
+                f"{min(started)}, and no {COMMIT_MARKER}",
+                expected="a complete folder",
+                next="wait until it is complete; delete what a killed writer left",
+            )
+        return found
+
+    def fingerprint(self) -> str:
+        """A value that changes when the file or folder does."""
+        files = self.list_files() or {
+            "": self._call(lambda filesystem, path: filesystem.info(path))
+        }
+        versions = [
+            (name, *(str(info[key]) for key in VERSION_FIELDS if key in info))
+            for name, info in sorted(files.items())
+        ]
+        return hashlib.sha256(repr([self.redacted_url, versions]).encode()).hexdigest()
+
+    def download(self, folder: Path) -> Path:
+        """Download the file or folder into a folder; return its local path."""
+        target, names = folder / self.name, list(self.list_files())
+        if not names:
+            self._call(lambda filesystem, path: filesystem.get_file(path, str(target)))
+        for name in names:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+        self._call(
+            lambda filesystem, path: [
+                filesystem.get_file(f"{path}/{name}", str(target / name)) for name in names
+            ]
+        )
+        return target
+
+    def upload(self, local_path: Path) -> None:
+        """Upload a file, or the files of a folder."""
+        files = [local_path]
+        if local_path.is_dir():
+            files = [path for path in sorted(local_path.rglob("*")) if path.is_file()]
+        for file in files:
+            name = file.relative_to(local_path).as_posix()
+            self._call(
+                lambda filesystem, path, file=file, name=name: filesystem.put_file(
+                    str(file), path if name == "." else f"{path}/{name}"
+                )
+            )
+
+    def child(self, name: str) -> RemoteAddress:
+        """Return the address of a file in the folder."""
+        return RemoteAddress(f"{self.url}/{name}", f"{self.redacted_url.rstrip('/')}/{name}")
+
+    def sibling(self, name: str) -> RemoteAddress:
+        """Return the address of another file in the same folder."""
+        parents = (self.url.rpartition("/")[0], self.redacted_url.rstrip("/").rpartition("/")[0])
+        return RemoteAddress(*(f"{parent}/{name}" for parent in parents))
+
+    def write_text(self, text: str) -> None:
+        """Write a small file."""
+        self._call(lambda filesystem, path: filesystem.pipe_file(path, text.encode()))
+
+    def remove(self) -> None:
+        """Delete the file."""
+        self._call(lambda filesystem, path: filesystem.rm_file(path))
+
+    def _call(self, operation: Any) -> Any:
+        import fsspec
+
+        try:
+            filesystem, path = fsspec.core.url_to_fs(
+                self.url, use_listings_cache=False, **self._storage_options()
+            )
+            return operation(filesystem, path)
+        except ImportError as error:
+            raise self._missing_library(error) from None
+        except ValueError as error:
+            raise DataError(
+                f"{self.redacted_url} is not a valid URL: {redact(str(error))}",
+                next="check the URL",
+            ) from None
+        except Exception as error:  # each store raises its own exceptions
+            cause = error.__cause__ or error  # fsspec reports refused connections as absent
+            message = redact(
+                f"{type(cause).__name__}: {str(cause)[:300]}".replace(self.url, self.redacted_url)
+            )
+            raise DataError(
+                f"{self.redacted_url} cannot be reached: {message}",
+                expected="a reachable address, and the permission to use it",
+                next=(
+                    "check the URL, the network, and the credentials in the environment "
+                    "(docs/your-own-table.md)"
+                ),
+            ) from None
+
+    def _missing_library(self, error: ImportError) -> DataError:
+        return DataError(
+            f"{self.redacted_url} needs a library that is not installed: {error}",
+            next=INSTALLATION_BY_SCHEME.get(
+                self._scheme, "install that library in the project's environment"
+            ),
+        )
+
+    def _storage_options(self) -> dict[str, Any]:
+        if not self._scheme.startswith("http"):
+            return {}
+        from aiohttp import ClientTimeout
+
+        return {
+            "client_kwargs": {
+                "timeout": ClientTimeout(
+                    total=None, connect=TIMEOUT_SECONDS, sock_read=TIMEOUT_SECONDS
+                )
+            }
+        }
+
+
+@contextmanager
+def open_input(address: str) -> Iterator[Path]:
+    """Yield the local path of a file or folder; what is at an address is downloaded for it."""
+    if not is_address(address):
+        yield Path(address.removeprefix("file://"))
+        return
+    with TemporaryDirectory() as folder:
+        yield RemoteAddress(address).download(Path(folder))
+
+
+@contextmanager
+def open_output(address: str, *, is_folder: bool) -> Iterator[Path]:
+    """Yield a local path to write to; for an address, upload what was written, and beside it.
+
+    A folder has the file ``_INCOMPLETE`` while it is uploaded, and at the end ``_SUCCESS``. A file
+    is uploaded after those beside it, such as rejected rows.
+
+    Raises
+    ------
+    DataError
+        Before anything is written: when there is something at the address, or it cannot be written.
+    """
+    if not is_address(address):
+        yield Path(address.removeprefix("file://"))
+        return
+    remote = RemoteAddress(address)
+    if remote.exists():
+        raise DataError(
+            f"{remote.redacted_url} exists already", next="name another one, or delete it"
+        )
+    started = (
+        remote.child(STARTED_MARKERS[0]) if is_folder else remote.sibling(f".{remote.name}.part")
+    )
+    started.write_text("")  # fails now where nothing may be written
+    with TemporaryDirectory() as folder:
+        target = Path(folder) / remote.name
+        try:
+            yield target
+        except BaseException:
+            started.remove()
+            raise
+        for path in sorted(Path(folder).iterdir(), key=lambda path: path == target):
+            (remote if path == target else remote.sibling(path.name)).upload(path)
+        if is_folder:
+            names = [path.name for path in target.rglob("*") if path.is_file()]
+            remote.child(COMMIT_MARKER).write_text(json.dumps({"files": len(names)}))
+    started.remove()
+
+
+def _list_folder(filesystem: Any, path: str) -> dict[str, dict[str, Any]]:
+    if not filesystem.isdir(path):
+        return {}
+    found = filesystem.find(path, detail=True)
+    return {name.removeprefix(path).lstrip("/"): info for name, info in found.items()}
