@@ -172,17 +172,13 @@ class Column(BaseModel):
 
         Words that stand for a gap in text files, such as ``NA``, do so unless they are categories.
         """
-        texts = cells.map(lambda cell: cell.strip() if isinstance(cell, str) else cell)
-        cells = cells.where(~texts.isin(MISSING_VALUE_TEXTS.difference(self.categories or ())))
+        gap_words = MISSING_VALUE_TEXTS.difference(self.categories or ())
+        texts = [text for text in cells.unique() if isinstance(text, str)]
+        gaps = [text for text in texts if text.strip() in gap_words]
+        cells = cells.where(~cells.isin(gaps)) if gaps else cells
         if decimal == "." or self.parse or self.type not in ("number", "integer"):
             return cells
-        numbers = texts.map(
-            {
-                text: parse_number(text, "number", decimal)
-                for text in texts.unique()
-                if isinstance(text, str)
-            }
-        )
+        numbers = cells.map({text: parse_number(text, "number", decimal) for text in texts})
         return numbers.astype(object).where(numbers.notna(), cells)
 
     def parse_values(self, values: pd.Series) -> pd.Series:
@@ -313,6 +309,7 @@ class Column(BaseModel):
 
         A date becomes its parts, a feature of texts its hashes; others are features themselves.
         """
+        meanings: dict[str, str]
         if self.type == "date":
             meanings = {part: dates.DATE_PART_MEANINGS[part] for part in self._date_parts}
         elif self.type == "text" and self.role == "feature":
