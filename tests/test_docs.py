@@ -78,7 +78,7 @@ def test_each_command_runs(project, command, pages):
     done = subprocess.run(
         command, shell=True, cwd=project.root, env=environ, capture_output=True, text=True
     )
-    assert done.returncode == 0, f"{pages}: {command}\n{done.stdout[-1500:]}{done.stderr[-1500:]}"
+    assert done.returncode == 0, f"{pages}: {command}\n{done.stdout}{done.stderr[-3000:]}"
 
 
 RUN_BLOCKS = """

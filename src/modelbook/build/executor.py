@@ -98,7 +98,8 @@ class BuildExecutor(ploomber.Executor):
         done = [name for name in config.STAGES if name in dag and ploomber.has_finished(dag[name])]
         staleness.print_summary(root, _book_name(dag), done, index_path, nothing_to_do=not outdated)
         if result.failure_summaries:
-            raise BuildFailed(f"the build failed at: {', '.join(result.failure_summaries)}")
+            failures = [f"{name} ({text})" for name, text in result.failure_summaries.items()]
+            raise BuildFailed(f"the build failed at: {', '.join(failures)}")
         return result.task_reports
 
     def _run_stages(
