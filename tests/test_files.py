@@ -111,6 +111,20 @@ def test_a_bucket_that_is_not_there_is_told(s3: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_folder_is_deleted_with_all_its_files(s3: Any, tmp_path: Path) -> None:
+    for name in ("a.txt", "deep/b.txt"):
+        path = tmp_path / "folder" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    for folder in ("v1", "v11"):
+        artifact_storage.upload_folder(tmp_path / "folder", f"s3://models/{folder}")
+    for _ in range(2):
+        artifact_storage.delete_folder("s3://models/v1")
+    listed = s3.list_objects_v2(Bucket="models")["Contents"]
+    assert [entry["Key"] for entry in listed] == ["v11/a.txt", "v11/deep/b.txt"]
+
+
+@pytest.mark.slow
 def test_missing_credentials_are_told(
     s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

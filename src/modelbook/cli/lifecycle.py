@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modelbook.cli.options import BookOption, find_book, open_journal, report_errors
+from modelbook.cli.options import (
+    BookOption,
+    JsonOption,
+    confirm,
+    find_book,
+    open_journal,
+    print_json,
+    report_errors,
+)
+
+if TYPE_CHECKING:
+    from modelbook.extras.retention import Retention
 
 app = typer.Typer()
 
@@ -174,3 +185,48 @@ def forget(
         "that were made with --with-rows, and backups",
         err=True,
     )
+
+
+@app.command()
+def prune(
+    keep: Annotated[int, typer.Option(min=0, help="Number of newest versions that stay.")] = 20,
+    older_than: Annotated[
+        float, typer.Option(min=0, metavar="DAYS", help="Delete only what is older, in days.")
+    ] = 90.0,
+    book: BookOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete versions and downloaded files that are no longer needed; list them first.
+
+    Versions that an alias names or that have been champion always stay.
+
+    Examples:  modelbook prune  |  modelbook prune --keep 5 --older-than 30 --yes
+    """
+    from modelbook.extras import retention as retentions
+    from modelbook.stage import project
+
+    with report_errors():
+        root, name = find_book(book)
+        retention = retentions.plan_retention(root, name, keep, older_than)
+        if as_json:
+            print_json(retention.to_dict())
+        else:
+            _print_retention(name, retention)
+        if retention.is_empty or not (yes or (not as_json and confirm("Delete them?"))):
+            return
+        retentions.apply_retention(root, name, retention, project.get_commit(root))
+    typer.echo("deleted", err=True)
+
+
+def _print_retention(book: str, retention: Retention) -> None:
+    for number, reason in retention.kept_for.items():
+        typer.echo(f"version {number} of {book} stays: {reason}")
+    for number in retention.versions:
+        typer.echo(f"version {number} of {book}")
+    for folder in retention.cached_folders:
+        typer.echo(f"downloaded files in {folder}")
+    if retention.is_empty:
+        typer.echo(f"nothing of {book} is to be deleted")
+    else:
+        typer.echo(f"in all {retention.size_mb:,.1f} MB")

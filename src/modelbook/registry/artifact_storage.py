@@ -130,6 +130,25 @@ def read_file(uri: str) -> bytes:
         return filesystem.cat_file(path)
 
 
+def delete_folder(uri: str) -> None:
+    """Delete a folder; nothing happens when there is none.
+
+    Raises
+    ------
+    StoreError
+        When the store refuses access.
+    """
+    with explain_storage_errors(uri):
+        if uri.startswith(SERVER_SCHEME):
+            from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+            get_artifact_repository(uri).delete_artifacts()
+            return
+        filesystem, path = _open_filesystem(uri)
+        if filesystem.exists(path):
+            filesystem.rm(path, recursive=True)
+
+
 def check_write_access(uri: str) -> None:
     """Check the access that a build needs: write, read and delete a probe file.
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 USER_VARIABLE = "MODELBOOK_BY"  # name of the user when the machine's user says little, as in CI
 DECISION, ALIAS_MOVE, TRAFFIC, TRANSFER = "decision", "move", "traffic", "transfer"
-IMPORT, ERASURE, FORGET = "import", "erasure", "forget"
+IMPORT, ERASURE, FORGET, PRUNE = "import", "erasure", "forget", "prune"
 APPLIED_TAG = "modelbook.history_applied"  # last entry whose aliases are set
 LOCK_TIMEOUT_SECONDS = 30.0  # longest wait of a writer for another
 MAX_ATTEMPTS = 20  # of an entry whose number other writers take
@@ -63,7 +63,7 @@ class HistoryEntry:
     kind, action : str
         ``decision`` of the gate (promote, hold), ``move`` of the champion alias (promote, roll
         back; found: moved by another tool), ``traffic`` (challenge, end of challenge), or
-        ``transfer`` (import from another store), or ``erasure`` (forget).
+        ``transfer`` (import from another store), or ``erasure`` (forget, prune).
     version : int or None
         Version that the entry is about.
     champion_before, champion_after : int or None
@@ -233,6 +233,14 @@ def record_erasure(
     """Record that an entity's rows were removed."""
     reason = "An entity's rows were removed."
     return _record(root, model_name, ERASURE, FORGET, None, reason, evidence, commit)
+
+
+def record_retention(
+    root: Path, model_name: str, evidence: dict[str, Any], commit: str
+) -> HistoryEntry:
+    """Record that versions were deleted which were no longer needed."""
+    reason = "Versions that are no longer needed were deleted."
+    return _record(root, model_name, ERASURE, PRUNE, None, reason, evidence, commit)
 
 
 def record_decision(

@@ -1,0 +1,146 @@
+"""Delete registered versions that are no longer needed, by number and by age, and cached files.
+
+Never deleted are versions that an alias names, and those that have been champion: a rollback may
+restore them, and later candidates are judged against the first. The runs of deleted versions stay,
+because they say how often a holdout was evaluated.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from modelbook.build import locks
+from modelbook.registry import artifact_storage, connection, history
+from modelbook.registry.aliases import (
+    find_alias_numbers,
+    find_version,
+    read_aliases,
+    refresh_aliases,
+)
+from modelbook.registry.location import cache_folder
+from modelbook.registry.store import check_store, create_client
+
+SECONDS_PER_DAY = 86_400.0
+
+
+@dataclass
+class Retention:
+    """What is deleted, or would be.
+
+    Attributes
+    ----------
+    versions : list of int
+        Versions, oldest first.
+    kept_for : dict
+        Versions that only number and age would delete, with the reason why they stay.
+    cached_folders : list of str
+        Folders of downloaded files.
+    size_mb : float
+        Size of the local files, in MB.
+    """
+
+    versions: list[int] = field(default_factory=list)
+    kept_for: dict[int, str] = field(default_factory=dict)
+    cached_folders: list[str] = field(default_factory=list)
+    size_mb: float = 0.0
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.versions or self.cached_folders)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return asdict(self)
+
+
+def plan_retention(root: Path, book: str, keep: int, min_age_days: float) -> Retention:
+    """Find versions beyond the newest ``keep`` that are older than ``min_age_days``.
+
+    Files that were downloaded, and not used for so many days, are deleted by age alone.
+
+    Raises
+    ------
+    StoreError
+        When the store cannot be read.
+    """
+    retention, latest = Retention(), time.time() - min_age_days * SECONDS_PER_DAY
+    if check_store(root):
+        with connection.explain_errors(root):
+            versions = create_client(root).search_model_versions(f"name = '{book}'")
+        created = {int(one.version): one.creation_timestamp / 1000 for one in versions}
+        needed = _find_needed(root, book)
+        for number in sorted(created)[: -keep or None]:
+            if created[number] > latest:
+                continue
+            if number in needed:
+                retention.kept_for[number] = needed[number]
+            else:
+                retention.versions.append(number)
+                version = find_version(root, book, number)
+                retention.size_mb += _size_mb(version.artifact_folder) if version else 0.0
+    for folder in _find_unused_downloads(root, book, latest):
+        retention.cached_folders.append(folder.as_posix())
+        retention.size_mb += _size_mb(folder)
+    return retention
+
+
+def apply_retention(root: Path, book: str, retention: Retention, commit: str) -> None:
+    """Delete what was planned, and record the versions in the history.
+
+    A version is deleted before its files: after an interruption only files without a version are
+    left, never a version without its files.
+
+    Raises
+    ------
+    BuildError
+        When a build is running.
+    StoreError
+        When the store refuses; a version that is needed meanwhile stays.
+    """
+    with locks.lock_build(root):
+        needed = _find_needed(root, book)
+        deleted = [number for number in retention.versions if number not in needed]
+        for number in deleted:
+            _delete_version(root, book, number)
+        for name in retention.cached_folders:
+            shutil.rmtree(name, ignore_errors=True)
+        if deleted:
+            history.record_retention(root, book, {"versions": deleted}, commit)
+            refresh_aliases(root, book)
+
+
+def _find_needed(root: Path, book: str) -> dict[int, str]:
+    """Return versions that must stay, with the reason."""
+    entries = history.read_history(root, book)
+    moves = [entry.champion_after for entry in entries if entry.kind == history.ALIAS_MOVE]
+    needed = {number: "former champion" for number in moves if number is not None}
+    with connection.explain_errors(root):
+        aliases = find_alias_numbers(create_client(root), book)
+    return needed | {number: alias for alias, number in aliases.items()}
+
+
+def _delete_version(root: Path, book: str, number: int) -> None:
+    version = find_version(root, book, number)
+    if version is None:
+        return
+    with connection.explain_errors(root):
+        create_client(root).delete_model_version(book, str(number))
+    if version.source_uri:
+        artifact_storage.delete_folder(version.source_uri)
+    shutil.rmtree(version.artifact_folder, ignore_errors=True)
+
+
+def _find_unused_downloads(root: Path, book: str, latest: float) -> Iterator[Path]:
+    in_use = {version.artifact_folder for version in read_aliases(root, book).values()}
+    for folder in sorted(cache_folder(root).glob("*")):
+        if folder.is_dir() and folder not in in_use and folder.stat().st_mtime <= latest:
+            yield folder
+
+
+def _size_mb(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
