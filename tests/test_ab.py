@@ -52,7 +52,7 @@ def traffic(
     rows = pd.DataFrame({"lot": np.arange(users), "challenger": challenger, "loss": loss})
     rows = rows.loc[np.repeat(rows.index, each)].reset_index(drop=True)
     rows["loss"] = rows["loss"].where(random.uniform(size=len(rows)) < known)
-    return rows.assign(at=60.0 * np.arange(len(rows)))
+    return rows.assign(at=60.0 * np.arange(len(rows)), outcome=np.nan)
 
 
 # Whether it decides, and when
@@ -123,7 +123,7 @@ def test_judge_and_the_last_look_of_the_course_agree() -> None:
     assert (found.difference, found.low, found.high) == pytest.approx(
         tuple(last[["difference", "low", "high"]])
     )
-    known = rows.dropna()
+    known = rows.dropna(subset=["loss"])
     means = known.groupby("challenger")["loss"].mean()
     assert found.difference == pytest.approx(means[True] - means[False]), "a mean of rows"
     assert (found.champion.rows_with_outcomes, found.challenger.rows_with_outcomes) == tuple(

@@ -31,20 +31,23 @@ SAMPLE_RATIO_ALPHA = 0.005  # false positive rate of each sample-ratio test, ove
 SAMPLE_RATIO_PRIOR = 200  # users that the alternative of the sample-ratio test is worth
 MAX_EXTRAPOLATION = 50  # times the users so far; larger sample sizes are not estimated
 MIN_EXPECTED_USERS = 5  # expected users per variant that the sample-ratio test needs
-LOSS_COLUMNS = ("at", "challenger", "lot", "loss")
+MIN_EVENTS = 10  # users of each variant with the rarest outcome, before a test is decided
+LOSS_COLUMNS = ("at", "challenger", "lot", "loss", "outcome")
 
 
 @dataclass(frozen=True)
 class ABPlan:
     """Test plan: the challenger's share of users, and the minimum data for a decision.
 
-    ``loss_bound`` is the largest loss of a row, None if losses have no bound.
+    ``loss_bound`` is the largest loss of a row, None if losses have no bound; ``min_events`` the
+    fewest users of each variant with the rarest outcome, where outcomes are classes.
     """
 
     challenger_share: float
     min_users: int
     min_hours: float
     loss_bound: float | None = None
+    min_events: int = MIN_EVENTS
 
     def __post_init__(self) -> None:
         if not 0 < self.challenger_share < 1:
@@ -76,6 +79,8 @@ class Arm:
     mean_loss, low, high : float
         Mean loss per row (NaN without outcomes), with its confidence sequence (infinite or NaN
         while it is undefined).
+    events : int or None
+        Users with the rarest outcome; None if outcomes are no classes.
     """
 
     users: int
@@ -85,6 +90,7 @@ class Arm:
     mean_loss: float
     low: float
     high: float
+    events: int | None = None
 
 
 @dataclass(frozen=True)
@@ -154,7 +160,17 @@ class ABResult:
     def has_enough_data(self) -> bool:
         """Whether the minimum data of the plan has been reached."""
         users = min(self.champion.users_with_outcomes, self.challenger.users_with_outcomes)
-        return users >= self.plan.min_users and self.hours >= self.plan.min_hours
+        return (
+            users >= self.plan.min_users
+            and self.hours >= self.plan.min_hours
+            and not self.has_few_events
+        )
+
+    @property
+    def has_few_events(self) -> bool:
+        """Whether a variant has fewer users with the rarest outcome than the plan asks."""
+        events = [arm.events for arm in (self.champion, self.challenger) if arm.events is not None]
+        return min(events, default=self.plan.min_events) < self.plan.min_events
 
 
 def analyze_ab(rows: pd.DataFrame, plan: ABPlan) -> ABResult:
@@ -164,7 +180,8 @@ def analyze_ab(rows: pd.DataFrame, plan: ABPlan) -> ABResult:
     ----------
     rows : DataFrame
         Columns ``at`` (seconds), ``challenger`` (whether it made the prediction), ``lot`` (the
-        user's bucket), ``loss`` (NaN without an outcome).
+        user's bucket), ``loss`` (NaN without an outcome), ``outcome`` (code of the class; NaN
+        without an outcome, and of a number).
     """
     users = sum_by_user(rows)
     champion_sums, challenger_sums = (
@@ -205,10 +222,27 @@ def analyze_ab(rows: pd.DataFrame, plan: ABPlan) -> ABResult:
 def sum_by_user(rows: pd.DataFrame) -> pd.DataFrame:
     """Sum the rows of each user, in order of first appearance.
 
-    Columns ``lot, challenger, rows, rows_with_outcomes, loss`` (the sum).
+    Columns ``lot, challenger, rows, rows_with_outcomes, loss`` (the sum), and ``has_event``:
+    whether the user has the rarest outcome; NaN if outcomes are no classes.
     """
-    grouped = rows.groupby(["lot", "challenger"], sort=False)["loss"]
-    return grouped.agg(rows="size", rows_with_outcomes="count", loss="sum").reset_index()
+    grouped = rows.assign(is_event=_is_event(rows["outcome"])).groupby(
+        ["lot", "challenger"], sort=False
+    )
+    return grouped.agg(
+        rows=("loss", "size"),
+        rows_with_outcomes=("loss", "count"),
+        loss=("loss", "sum"),
+        has_event=("is_event", "max"),
+    ).reset_index()
+
+
+def _is_event(outcome: pd.Series) -> pd.Series:
+    """Whether each row has the rarest outcome; no row where all are the same; NaN for numbers."""
+    counts = outcome.value_counts()
+    if counts.empty:
+        return pd.Series(np.nan, index=outcome.index)
+    rarest = counts.idxmin() if len(counts) > 1 else None
+    return (outcome == rarest).astype(float)
 
 
 def sample_ratio_p_value(users: Sequence[int], challenger_share: float) -> float | None:
@@ -357,6 +391,7 @@ def _summarize_arm(users: pd.DataFrame, sums: np.ndarray, plan: ABPlan) -> Arm:
     )
     interval = (float(mean - halfwidth), float(mean + halfwidth))
     outcome_rows = int(users["rows_with_outcomes"].sum())
+    events = users["has_event"].sum(min_count=1)
     return Arm(
         len(users),
         int(users["rows"].sum()),
@@ -364,4 +399,5 @@ def _summarize_arm(users: pd.DataFrame, sums: np.ndarray, plan: ABPlan) -> Arm:
         outcome_rows,
         float(mean),
         *interval,
+        None if pd.isna(events) else int(events),
     )

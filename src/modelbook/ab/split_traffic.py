@@ -39,7 +39,7 @@ class SplitTraffic:
     rows : DataFrame
         Loss table, as ``analysis.analyze_ab`` expects it.
     loss_bound : float or None
-        Largest loss of a row.
+        Largest loss of a row; larger ones, of a number, count as this.
     """
 
     book: str
@@ -78,27 +78,30 @@ def read_split_traffic(
     started_at = _find_challenge_start(root, book, challenger.number) if since is None else since
     journal_rows = journal.read_split_predictions(started_at or 0, [*numbers.values()])
     served_rows = (row for row in journal_rows if numbers[row["variant"]] == row["version"])
-    rows = build_loss_table(served_rows, contract)
+    task = tasks.get_task(contract)
+    loss_bound = task.row_loss_bound or task.choose_loss_bound(champion.metrics)
+    rows = build_loss_table(served_rows, contract, loss_bound)
     if started_at is None and len(rows):  # drop traffic from before the test
         rows = rows[rows["at"] >= rows.groupby("challenger")["at"].min().max()].reset_index(
             drop=True
         )
     return SplitTraffic(
-        book,
-        champion.number,
-        challenger.number,
-        tasks.get_task(contract).row_loss_label,
-        rows,
-        tasks.get_task(contract).row_loss_bound,
+        book, champion.number, challenger.number, task.row_loss_label, rows, loss_bound
     )
 
 
-def build_loss_table(journal_rows: Iterator[dict[str, Any]], contract: Contract) -> pd.DataFrame:
-    """Build the loss table that ``analysis.analyze_ab`` expects from rows of the journal."""
+def build_loss_table(
+    journal_rows: Iterator[dict[str, Any]], contract: Contract, loss_bound: float | None = None
+) -> pd.DataFrame:
+    """Build the loss table that ``analysis.analyze_ab`` expects from rows of the journal.
+
+    Losses above ``loss_bound`` count as this.
+    """
     tables = []
     while chunk := list(islice(journal_rows, CHUNK_ROWS)):
         tables.append(_compute_losses(chunk, contract))
-    return pd.concat(tables or [_compute_losses([], contract)], ignore_index=True)
+    table = pd.concat(tables or [_compute_losses([], contract)], ignore_index=True)
+    return table if loss_bound is None else table.assign(loss=table["loss"].clip(upper=loss_bound))
 
 
 def require_same_question(
@@ -164,6 +167,7 @@ def _compute_losses(rows: list[dict[str, Any]], contract: Contract) -> pd.DataFr
             "challenger": np.array([row["variant"] == CHALLENGER for row in rows], dtype=bool),
             "lot": [row["lot"] for row in rows],
             "loss": np.nan,
+            "outcome": np.nan,
         }
     )
     positions = [position for position, row in enumerate(rows) if row["outcome"] is not None]
@@ -178,4 +182,6 @@ def _compute_losses(rows: list[dict[str, Any]], contract: Contract) -> pd.DataFr
             table["lot"].iloc[positions],
         )
         table.loc[positions, "loss"] = tasks.get_task(contract).row_losses(scored)
+        if contract.classes:
+            table.loc[positions, "outcome"] = scored.outcome.astype(float)
     return table

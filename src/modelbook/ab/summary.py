@@ -93,6 +93,12 @@ def _list_unmet_minimums(result: ABResult) -> list[str]:
         unmet.append(
             f"the smaller variant has {users:,} of at least {plan.min_users:,} users with outcomes"
         )
+    if result.has_few_events:
+        events = min(result.champion.events or 0, result.challenger.events or 0)
+        unmet.append(
+            f"the smaller variant has {events:,} of at least {plan.min_events:,} users with the "
+            "rarest outcome"
+        )
     if result.hours < plan.min_hours:
         unmet.append(f"the test has run {result.hours:,.1f} of at least {plan.min_hours:g} hours")
     return unmet

@@ -58,6 +58,11 @@ class RegisteredVersion:
     artifact_folder: Path
     source_uri: str = ""
 
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Holdout metrics with confidence intervals, feature importance and threshold."""
+        return json.loads((self.artifact_folder / "metrics.json").read_text(encoding="utf-8"))
+
     def verify_files(self) -> None:
         """Download remote files if needed, and check that all files match the registered digest.
 

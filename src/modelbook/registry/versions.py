@@ -47,11 +47,6 @@ class ModelVersion(RegisteredVersion):
         """Rows with the predictions that the version must reproduce."""
         return self._read_frame("golden")
 
-    @property
-    def metrics(self) -> dict[str, Any]:
-        """Holdout metrics with confidence intervals, feature importance and threshold."""
-        return json.loads((self.artifact_folder / "metrics.json").read_text(encoding="utf-8"))
-
     def load_holdout_pipeline(self) -> Any:
         """Load the pipeline that was evaluated on the holdout, fitted on training rows only."""
         return self.load_pipeline("evaluated")

@@ -279,6 +279,14 @@ class Task(ABC):
     def row_losses(self, scored: ScoredRows) -> np.ndarray:
         """Loss of each prediction for comparing means, bounded for classes; shape (rows,)."""
 
+    def nonconformity(self, scored: ScoredRows) -> np.ndarray | None:
+        """How far each outcome is from its prediction, for conformal predictions; None: none."""
+        return None
+
+    def choose_loss_bound(self, metrics: dict[str, Any]) -> float | None:
+        """Largest loss of a row in an A/B test, from a version's metrics; None: no bound."""
+        return self.row_loss_bound
+
     @abstractmethod
     def prediction_errors(self, scored: ScoredRows) -> pd.DataFrame:
         """Actual and predicted values by row, formatted; columns ``turned out, answered``."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 from modelbook.formatting import choose_decimals
 from modelbook.formatting import format_metric as format_metric  # noqa: PLC0414  exported again
 
@@ -21,6 +23,7 @@ METRIC_LABELS = {
     "overconfidence": "mean confidence minus accuracy",
     "flagged": "selection rate",
     "cost": "expected cost per row",
+    "coverage": "coverage of prediction intervals",
 }
 LOWER_IS_BETTER = frozenset(
     {"log_loss", "brier", "rmse", "mae", "half_within", "most_within", "cost"}
@@ -39,7 +42,7 @@ SHARES = frozenset(  # metrics from 0 to 1, whose intervals are made on the logi
     }
 )
 ERRORS = frozenset({"rmse", "mae", "log_loss", "brier"})  # above 0: on the logarithmic scale
-QUANTILES = frozenset({"half_within", "most_within"})  # have no jackknife
+QUANTILES = {"half_within": 0.5, "most_within": 0.9}  # of absolute errors
 GAIN_VERBS = {  # (lower is better, improved): present and past tense
     (False, True): ("gains", "gained"), (False, False): ("loses", "lost"),
     (True, True): ("lowers", "lowered"), (True, False): ("raises", "raised"),
@@ -55,6 +58,14 @@ def format_passed(passed: bool | None) -> str:
 def metric_label(metric: str) -> str:
     """Display name of a metric."""
     return METRIC_LABELS.get(metric, metric.replace("_", " "))
+
+
+def format_ci(low: float, high: float) -> str:
+    """Format a 95% confidence interval; NaN where there are too few entities for one."""
+    if not (isfinite(low) and isfinite(high)):
+        return "95% CI cannot be judged: too few entities"
+    dash = "–" if low >= 0 else " to "
+    return f"95% CI {format_metric(low)}{dash}{format_metric(high)}"
 
 
 def format_gain(metric: str, gain: float, size: str, *, past: bool = False) -> str:

@@ -10,12 +10,13 @@ import pandas as pd
 from modelbook.formatting import KeyNumber, key_number
 from modelbook.tasks.base import MetricRows, Task, is_beyond_chance, metric_key_number
 from modelbook.tasks.cost_matrix import CostMatrix
-from modelbook.tasks.metric_format import format_gain, format_metric
+from modelbook.tasks.metric_format import QUANTILES, format_gain, format_metric
 from modelbook.tasks.metrics import MetricFunction, safe_divide, weighted_mean
 from modelbook.tasks.scored_rows import CONFIDENCE_LEVEL, ScoredRows
 
 MAX_POINTS = 400  # rows of a legible scatter plot
 ROUNDING_TOLERANCE = 1e-12  # relative size below which a value counts as 0
+LOSS_BOUND_FACTOR = 10  # times the 90th percentile of absolute errors
 SPREAD_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # quantiles that summarise a distribution
 
 
@@ -64,8 +65,7 @@ METRICS: dict[str, MetricFunction] = {
     "rmse": rmse,
     "mae": mae,
     "r2": r2,
-    "half_within": absolute_error_quantile(0.5),
-    "most_within": absolute_error_quantile(0.9),
+    **{name: absolute_error_quantile(level) for name, level in QUANTILES.items()},
     "calibration_error": mean_error,
 }
 
@@ -163,6 +163,16 @@ class Regression(Task):
 
     def row_losses(self, scored: ScoredRows) -> np.ndarray:
         return self.row_errors(scored)
+
+    def nonconformity(self, scored: ScoredRows) -> np.ndarray:
+        return self.row_errors(scored)
+
+    def choose_loss_bound(self, metrics: dict[str, Any]) -> float | None:
+        """A multiple of the error that the holdout seldom exceeds; larger errors count as this."""
+        seldom_exceeded = [
+            row["value"] for row in metrics["evaluation"] if row["metric"] == "most_within"
+        ]
+        return LOSS_BOUND_FACTOR * seldom_exceeded[0] if any(seldom_exceeded) else None
 
     def prediction_errors(self, scored: ScoredRows) -> pd.DataFrame:
         return pd.DataFrame(
