@@ -87,7 +87,10 @@ def auc(low: float) -> Interval:
         (replace(NEXT, paired_rows=0, champion_difference=None), ["rows"]),
         # not worse than the champion, by more than the margin
         (replace(NEXT, champion_difference=Interval(0, -0.01, 0.1)), []),
-        (replace(NEXT, champion_difference=Interval(0, -0.0101, 0.1)), ["difference"]),
+        (replace(NEXT, champion_difference=Interval(-0.0099, -0.0101, -0.0097)), ["difference"]),
+        (replace(NEXT, champion_difference=Interval(-0.2, -0.3, -0.1)), ["difference"]),
+        # undecided on rows that are too few for the margin
+        (replace(NEXT, champion_difference=Interval(0, -0.0101, 0.0101)), ["rows"]),
         (replace(NEXT, champion_difference=Interval(0, NAN, NAN)), ["difference"]),
         # enough rows but nothing to tell by: no evidence is no promotion
         (replace(NEXT, champion_difference=None), ["difference"]),
@@ -129,7 +132,9 @@ def test_reasons_tell_what_was_found_beside_what_was_required() -> None:
     floor, rows = decision.reasons
     assert missing_facts(floor, "ROC AUC", 0.8, 0.7, 0.9, 0.75) == []
     assert missing_facts(rows, 1299, 2000) == []
-    assert {"name", "required", "found", "passed", "sentence"} == set(decision.to_records()[0])
+    assert {"name", "required", "found", "passed", "power", "sentence"} == set(
+        decision.to_records()[0]
+    )
     assert [row["passed"] for row in decision.to_records()] == [
         False,
         True,
@@ -254,6 +259,12 @@ def test_nothing_of_metrics_that_were_not_kept() -> None:
     )
 
 
+def test_an_interval_that_cannot_be_judged_is_said_so() -> None:
+    quality = by_name(decided(replace(FIRST, quality=auc(NAN))))["quality"]
+    assert "nan" not in quality.description.lower()
+    assert quality.power == describe_power(Interval(0, NAN, NAN), 0.01, 300) == ""
+
+
 def test_many_harms_share_one_error_budget() -> None:
     gap = Interval(0.2, 0.11, 0.29)
     alone = decided(replace(FIRST, fairness_gaps=(("one", gap),)))
@@ -263,11 +274,25 @@ def test_many_harms_share_one_error_budget() -> None:
     assert gap.widen(20).value - gap.widen(20).low == pytest.approx(0.09 * 3.023 / 1.96, abs=1e-3)
 
 
-def test_the_power_of_the_comparison_is_stated() -> None:
+def test_the_power_of_the_comparison_is_stated_and_gives_the_rows_that_the_margin_asks() -> None:
     """300 rows with a standard error of 0.0104: an equal model passes 16 times in 100."""
-    text = describe_power(Interval(0, -0.02, 0.02), 0.01, 300)
-    assert missing_facts(text, 16, 100, 80, 300 * (2.8016 * 0.010204 / 0.01) ** 2) == []
-    assert text in by_name(decided(replace(NEXT, paired_rows=300, champion_difference=Interval(0, -0.02, 0.02))))["difference"].observed  # fmt: skip
+    difference, needed = Interval(0, -0.02, 0.02), 300 * (2.8016 * 0.010204 / 0.01) ** 2
+    text = describe_power(difference, 0.01, 300)
+    assert missing_facts(text, 16, 100, 80, needed) == []
+    criteria = by_name(decided(replace(NEXT, paired_rows=300, champion_difference=difference)))
+    assert (criteria["rows"].passed, criteria["difference"].passed) == (False, None)
+    assert missing_facts(criteria["rows"].required, needed, 80, 100) == []
+    assert text == criteria["difference"].power
+
+
+def test_each_interval_says_what_its_rows_could_detect() -> None:
+    criteria = by_name(decided(KNOWN))
+    without = {name for name, criterion in criteria.items() if not criterion.power}
+    assert without == {"version", "rows", "served", "latency", "size", "leak"}
+    error = 0.1 / 1.95996  # of the quality 0.8 (0.7 to 0.9), above 0.6
+    assert missing_facts(criteria["quality"].power, FLOOR + 2.8016 * error, 80) == []
+    error = 0.25 / 1.95996  # of the wider gap, one of five harms, beyond 0.1
+    assert missing_facts(criteria["gaps"].power, 0.1 + (2.5758 + 0.8416) * error, 80) == []
 
 
 @pytest.mark.parametrize(

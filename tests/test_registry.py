@@ -692,7 +692,14 @@ def test_the_outcome_is_told_as_a_table_and_a_sentence(first: ModelVersion) -> N
 
 def test_each_criterion_is_told_with_what_it_requires() -> None:
     rows = [
-        {"name": "n", "required": "r", "found": "f", "passed": passed, "sentence": "s"}
+        {
+            "name": "n",
+            "required": "r",
+            "found": "f",
+            "passed": passed,
+            "power": "p",
+            "sentence": "s",
+        }
         for passed in (False, True, None)
     ]
     table = version_tables.criteria_table(rows)

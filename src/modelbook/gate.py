@@ -16,7 +16,7 @@ from math import isfinite
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
-from modelbook.tasks.metric_format import format_metric, metric_label
+from modelbook.tasks.metric_format import format_ci, format_metric, metric_label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 ALPHA, POWER = 0.05, 0.8  # of the intervals, and that rows for a comparison should have
 NORMAL = NormalDist()
+CRITICAL = NORMAL.inv_cdf(1 - ALPHA / 2)
 PROMOTE, HOLD = "promote", "hold"
 PARITY_TOLERANCE = 1e-6  # largest difference between predictions that count as equal
 
@@ -39,20 +40,18 @@ class Interval:
     high: float
 
     def __str__(self) -> str:
-        dash = "–" if self.low >= 0 else " to "
-        ci = f"{format_metric(self.low)}{dash}{format_metric(self.high)}"
-        return f"{format_metric(self.value)} (95% CI {ci})"
+        return f"{format_metric(self.value)} ({format_ci(self.low, self.high)})"
 
     def widen(self, n_intervals: int) -> Interval:
         """The interval at the level at which ``n_intervals`` together miss in 5 % of cases."""
-        factor = NORMAL.inv_cdf(1 - ALPHA / 2 / n_intervals) / NORMAL.inv_cdf(1 - ALPHA / 2)
+        factor = NORMAL.inv_cdf(1 - ALPHA / 2 / n_intervals) / CRITICAL
         low, high = self.value - self.low, self.high - self.value
         return Interval(self.value, self.value - factor * low, self.value + factor * high)
 
     @property
     def standard_error(self) -> float:
         """Half the interval's width, as a share of that of one standard error."""
-        return (self.high - self.low) / 2 / NORMAL.inv_cdf(1 - ALPHA / 2)
+        return (self.high - self.low) / 2 / CRITICAL
 
     @property
     def end_nearest_zero(self) -> float:
@@ -183,12 +182,16 @@ def gather_evidence(
 
 @dataclass(frozen=True)
 class Criterion:
-    """One criterion of the gate: required and observed; ``passed`` is None if not evaluable."""
+    """One criterion of the gate: required and observed; ``passed`` is None if not evaluable.
+
+    ``power`` says what the rows behind the interval could detect; empty without an interval.
+    """
 
     name: str
     required: str
     observed: str
     passed: bool | None
+    power: str = ""
 
     @property
     def description(self) -> str:
@@ -208,13 +211,14 @@ class Decision:
     criteria: list[Criterion]
 
     def to_records(self) -> list[dict[str, Any]]:
-        """The criteria as dicts with keys ``name, required, found, passed, sentence``."""
+        """The criteria as dicts: ``name, required, found, passed, power, sentence``."""
         return [
             {
                 "name": criterion.name,
                 "required": criterion.required,
                 "found": criterion.observed,
                 "passed": criterion.passed,
+                "power": criterion.power,
                 "sentence": criterion.description,
             }
             for criterion in self.criteria
@@ -253,12 +257,14 @@ def decide(evidence: Evidence, limits: Deploy, min_quality: float) -> Decision:
             f"lower 95% bound at least {min_quality:g}",
             str(quality),
             quality.low >= min_quality,
+            describe_demonstration(quality, min_quality),
         ),
         Criterion(
             f"{evidence.metric_labels[1]} better than the baseline",
             "lower 95% bound of the gain above 0",
             str(gain),
             gain.low > 0,
+            describe_demonstration(gain, 0),
         ),
     ]
     if evidence.champion is not None:
@@ -302,41 +308,17 @@ def _champion_criteria(evidence: Evidence, limits: Deploy, n_harms: int) -> list
         evidence.paired_rows,
         limits.non_inferiority_margin,
     )
-    versions_text, rows_text = (
-        f"version {evidence.candidate} against {champion_name}",
-        f"{rows:,} that neither was trained on",
-    )
+    versions_text = f"version {evidence.candidate} against {champion_name}"
     is_new_version = evidence.candidate != evidence.champion
     criteria = [
         Criterion(
             "candidate differs from the champion", "a new version", versions_text, is_new_version
         ),
-        Criterion(
-            "paired rows", f"at least {limits.paired_rows:,}", rows_text, rows >= limits.paired_rows
-        ),
+        _paired_rows_criterion(evidence, limits),
     ]
     # Too few rows have already failed the criterion above.
     if evidence.champion_difference is not None or rows >= limits.paired_rows:
-        difference, comparative = (
-            evidence.champion_difference,
-            "not worse" if margin >= 0 else "better",
-        )
-        observed, passed = (
-            ("all outcomes are equal", False)
-            if difference is None
-            else (
-                f"{difference}; {describe_power(difference, margin, rows)}",
-                difference.low >= -margin,
-            )
-        )
-        criteria.append(
-            Criterion(
-                f"{evidence.metric_labels[2]} {comparative} than {champion_name}",
-                f"lower 95% bound at least {0 - margin:g}",
-                observed,
-                passed,
-            )
-        )
+        criteria.append(_champion_criterion(evidence, margin, criteria[-1].passed is False))
     if evidence.ancestor is not None:
         criteria.append(_ancestor_criterion(evidence, margin))
     absent_text = "no slice has enough rows to compare"
@@ -353,6 +335,50 @@ def _champion_criteria(evidence: Evidence, limits: Deploy, n_harms: int) -> list
     ]
 
 
+def _paired_rows_criterion(evidence: Evidence, limits: Deploy) -> Criterion:
+    """Enough rows to compare on: the minimum, and where they decide nothing, what the margin asks.
+
+    An interval that shows the candidate to be not worse, or worse, needs no more rows.
+    """
+    difference, margin, rows = (
+        evidence.champion_difference,
+        limits.non_inferiority_margin,
+        evidence.paired_rows,
+    )
+    required, reason = limits.paired_rows, ""
+    if difference is not None and difference.low < -margin <= difference.high:
+        needed = _rows_for_margin(difference, margin, rows)
+        if needed > max(required, rows):
+            required = needed
+            reason = f", on which an equal model passes {100 * POWER:.0f} times in 100"
+    return Criterion(
+        "paired rows",
+        f"at least {required:,}{reason}",
+        f"{rows:,} that neither was trained on",
+        rows >= required,
+    )
+
+
+def _champion_criterion(evidence: Evidence, margin: float, has_few_rows: bool) -> Criterion:
+    """Not worse than the champion; inconclusive where too few rows decide nothing."""
+    difference = evidence.champion_difference
+    name = (
+        f"{evidence.metric_labels[2]} {'not worse' if margin >= 0 else 'better'} than "
+        f"version {evidence.champion}"
+    )
+    required = f"lower 95% bound at least {0 - margin:g}"
+    if difference is None:
+        return Criterion(name, required, "all outcomes are equal", False)
+    is_undecided = has_few_rows and difference.low < -margin <= difference.high
+    return Criterion(
+        name,
+        required,
+        str(difference),
+        None if is_undecided else difference.low >= -margin,
+        describe_power(difference, margin, evidence.paired_rows),
+    )
+
+
 def _ancestor_criterion(evidence: Evidence, margin: float) -> Criterion:
     """A small loss at each promotion adds up: the first champion is a fixed yardstick."""
     difference = evidence.ancestor_difference
@@ -362,21 +388,52 @@ def _ancestor_criterion(evidence: Evidence, margin: float) -> Criterion:
         f"upper 95% bound at least {0 - margin:g}",
         "no rows that neither was trained on" if difference is None else str(difference),
         None if difference is None else difference.high >= -margin,
+        "" if difference is None else describe_detection(difference, margin, 1),
     )
 
 
 def describe_power(difference: Interval, margin: float, rows: int) -> str:
     """How often an equal model passes the margin on these rows, and how many rows would do."""
     error = difference.standard_error
-    if margin <= 0 or not isfinite(error) or error == 0:
+    if not isfinite(error):
+        return ""
+    if margin <= 0 or error == 0:
         return "an equal model cannot pass" if margin <= 0 else "the models predict alike"
-    critical = NORMAL.inv_cdf(1 - ALPHA / 2)
-    share = NORMAL.cdf(margin / error - critical)
-    needed = rows * ((critical + NORMAL.inv_cdf(POWER)) * error / margin) ** 2
+    share = NORMAL.cdf(margin / error - CRITICAL)
     return (
         f"an equal model passes {100 * share:.0f} times in 100 on these rows, "
-        f"{100 * POWER:.0f} times on about {needed:,.0f}"
+        f"{100 * POWER:.0f} times on about {_rows_for_margin(difference, margin, rows):,}"
     )
+
+
+def _rows_for_margin(difference: Interval, margin: float, rows: int) -> int:
+    """Rows on which an equal model passes with ``POWER``; 0 where no number of rows would do."""
+    if margin <= 0 or not isfinite(difference.standard_error):
+        return 0
+    ratio = (CRITICAL + NORMAL.inv_cdf(POWER)) * difference.standard_error / margin
+    return round(rows * ratio**2)
+
+
+def describe_demonstration(interval: Interval, bound: float) -> str:
+    """The true value from which a model shows with ``POWER`` on these rows to exceed a bound."""
+    error = interval.standard_error
+    if not isfinite(error):
+        return ""
+    smallest = bound + (CRITICAL + NORMAL.inv_cdf(POWER)) * error
+    return (
+        f"a model with {format_metric(smallest)} passes {100 * POWER:.0f} times in 100 "
+        "on these rows"
+    )
+
+
+def describe_detection(interval: Interval, bound: float, n_harms: int) -> str:
+    """The true harm from which a model is held with ``POWER`` on these rows."""
+    error = interval.standard_error
+    if not isfinite(error):
+        return ""
+    critical = NORMAL.inv_cdf(1 - ALPHA / 2 / n_harms)
+    smallest = bound + (critical + NORMAL.inv_cdf(POWER)) * error
+    return f"{format_metric(smallest)} is found {100 * POWER:.0f} times in 100 on these rows"
 
 
 def _harm_criterion(
@@ -419,7 +476,14 @@ def _harm_criterion(
     label, worst = max(finite_intervals, key=lambda pair: severity(pair[1]))
     worst_text = f"{label}: {worst}" if label else str(worst)
     observed = f"{worst_text}, the worst of {len(intervals)}" if len(intervals) > 1 else worst_text
-    return Criterion(name, required, observed, severity(worst)[0] <= bound)
+    least_certain = max(finite_intervals, key=lambda pair: pair[1].standard_error)[1]
+    return Criterion(
+        name,
+        required,
+        observed,
+        severity(worst)[0] <= bound,
+        describe_detection(least_certain, bound, n_harms),
+    )
 
 
 def _resource_criterion(name: str, observed: float | None, bound: float, unit: str) -> Criterion:
