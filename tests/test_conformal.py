@@ -1,12 +1,31 @@
-"""Conformal intervals of a regression: they cover rows of new entities as often as they say."""
+"""Conformal intervals and sets: they cover rows of new entities as often as they say, everywhere."""
 
 from __future__ import annotations
 
-import numpy as np
-import pytest
+import json
+from pathlib import Path
 
-from modelbook.evaluation.conformal import conformal_halfwidth, measure_prediction_interval
+import books
+import numpy as np
+import pandas as pd
+import pytest
+from shelf import BOOK, Shelf, client_of
+from sklearn.compose import make_column_transformer
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+from modelbook import tasks
+from modelbook.config import Monitor
+from modelbook.contract import Contract
+from modelbook.evaluation.conformal import conformal_limit, measure_prediction_interval
+from modelbook.monitoring import batch_evaluation, rules
+from modelbook.scoring import batch, loading
+from modelbook.tasks.conformal_prediction import ConformalPrediction
+from modelbook.tasks.decision_rule import RowPrediction
 from modelbook.tasks.scored_rows import ScoredRows
+
+NUMBER, CLASSES = books.of_number(), books.of_classes()
 
 
 def draw(rng: np.random.Generator, entities: int, first: int = 0) -> ScoredRows:
@@ -18,10 +37,21 @@ def draw(rng: np.random.Generator, entities: int, first: int = 0) -> ScoredRows:
     return ScoredRows.from_arrays(errors, np.zeros(len(entity)), entity)
 
 
+def draw_classes(rng: np.random.Generator, rows: int) -> ScoredRows:
+    """Three classes with true probabilities."""
+    probabilities = rng.dirichlet([1, 1, 1], rows)
+    outcome = np.array([rng.choice(3, p=row) for row in probabilities])
+    return ScoredRows.from_arrays(outcome, probabilities, np.arange(rows))
+
+
+def limit_of(scored: ScoredRows) -> float:
+    return conformal_limit(np.abs(scored.outcome - scored.score), scored.entity)
+
+
 def test_a_row_of_a_new_entity_is_covered_as_often_as_stated() -> None:
     rng, covered = np.random.default_rng(0), []
     for _ in range(400):
-        halfwidth = conformal_halfwidth(draw(rng, 40))
+        halfwidth = limit_of(draw(rng, 40))
         covered.append(np.abs(draw(rng, 1).outcome[0]) <= halfwidth)
     assert 0.86 <= np.mean(covered) <= 0.95
 
@@ -30,16 +60,118 @@ def test_each_entity_has_the_same_weight() -> None:
     errors = np.r_[np.full(1000, 100.0), np.arange(1, 100)]
     entity = np.r_[np.zeros(1000), np.arange(1, 100)]
     scored = ScoredRows.from_arrays(errors, np.zeros(len(errors)), entity)
-    assert conformal_halfwidth(scored, 0.9) == 91
+    assert limit_of(scored) == 91
 
 
 def test_few_entities_have_no_bound() -> None:
-    assert conformal_halfwidth(draw(np.random.default_rng(0), 8)) == float("inf")
+    few = draw(np.random.default_rng(0), 8)
+    assert limit_of(few) == float("inf")
+    assert measure_prediction_interval(tasks.get_task(NUMBER), few, few, seed=0) is None
 
 
 def test_coverage_of_the_holdout_is_measured_with_its_interval() -> None:
-    rng = np.random.default_rng(1)
-    found = measure_prediction_interval(draw(rng, 200), draw(rng, 100, first=200), seed=0)
+    rng, task = np.random.default_rng(1), tasks.get_task(NUMBER)
+    found = measure_prediction_interval(task, draw(rng, 200), draw(rng, 100, first=200), seed=0)
+    assert found is not None
     assert found.low < found.coverage < found.high
     assert found.coverage == pytest.approx(0.9, abs=0.1)
     assert found.describe().count("%") >= 4
+
+
+def test_sets_of_classes_cover_as_often_as_stated() -> None:
+    rng, task = np.random.default_rng(2), tasks.get_task(CLASSES)
+    found = measure_prediction_interval(
+        task, draw_classes(rng, 600), draw_classes(rng, 2000), seed=0
+    )
+    assert found is not None
+    assert found.coverage == pytest.approx(0.9, abs=0.03)
+    assert found.mean_size is not None
+    assert 1 <= found.mean_size < 3
+
+
+def test_the_likeliest_class_is_in_every_set() -> None:
+    conformal = ConformalPrediction(0.9, 0.3, ("low", "middle", "high"))
+    told = conformal.describe_row(RowPrediction("low", [0.5, 0.3, 0.2]))
+    assert told == {"prediction_set": ["low"]}
+    wide = ConformalPrediction(0.9, 0.75, ("low", "middle", "high"))
+    sets = wide.make_columns(np.array([[0.5, 0.3, 0.2], [0.9, 0.05, 0.05]]))["prediction_set"]
+    assert sets.tolist() == ["low | middle", "low"]
+
+
+def publish(root: Path, contract: Contract, table: pd.DataFrame, limit: float) -> Shelf:
+    """A shelf whose champion has conformal predictions with this limit."""
+    columns = make_column_transformer(("passthrough", ["size"]), (OneHotEncoder(), ["colour"]))
+    model = LogisticRegression(max_iter=500) if contract.classes else LinearRegression()
+    rows = contract.conform(table.assign(noise=0.0))
+    pipeline = make_pipeline(columns, model)
+    pipeline.fit(contract.select_features(rows), contract.encode_target(rows))
+    shelf = Shelf(root)
+    number = shelf.register(pipeline, contract, contract.select_features(rows))
+    metrics = {"threshold": None, "prediction_interval": {"level": 0.9, "limit": limit}}
+    (shelf.folder(number) / "metrics.json").write_text(json.dumps(metrics))
+    shelf.update_digest(number)
+    shelf.alias("champion", number)
+    return shelf
+
+
+@pytest.mark.parametrize("kind", ["number", "classes"])
+def test_requests_uploads_and_files_bear_the_same_intervals_or_sets(
+    kind: str, tmp_path: Path
+) -> None:
+    contract = NUMBER if kind == "number" else CLASSES
+    table = getattr(books, kind)().head(300)
+    shelf = publish(tmp_path, contract, table, 400.0 if kind == "number" else 0.8)
+    inputs = table.head(5)[contract.input_names].assign(noise=0.0)
+    inputs.to_csv(tmp_path / "in.csv", index=False)
+    folder = shelf.folder(1)
+    scorer = loading.load_scorer(folder, contract)
+    batch.score_file(
+        tmp_path / "in.csv", tmp_path / "out.csv", scorer, contract, 1, on_progress=lambda *_: None
+    )
+    written = pd.read_csv(tmp_path / "out.csv")
+    with client_of(tmp_path) as client:
+        answers = client.post("/predict", json=inputs.to_dict("records")).json()
+        upload = client.post(
+            "/predict/csv", content=(tmp_path / "in.csv").read_bytes(), headers={"content-type": "text/csv"}
+        )  # fmt: skip
+        schema = client.get("/openapi.json").text
+        tensors = [
+            {"name": name, "shape": [5], "datatype": "BYTES" if name == "colour" else "FP64", "data": inputs[name].tolist()}
+            for name in inputs
+        ]  # fmt: skip
+        inferred = client.post(f"/v2/models/{BOOK}/infer", json={"inputs": tensors}).json()
+    outputs = {output["name"]: output["data"] for output in inferred["outputs"]}
+    (tmp_path / "upload.csv").write_bytes(upload.content)
+    uploaded = pd.read_csv(tmp_path / "upload.csv")
+    if kind == "number":
+        ends = [(row["interval"]["low"], row["interval"]["high"]) for row in answers]
+        assert [high - low for low, high in ends] == pytest.approx([800.0] * 5)
+        columns = ["prediction_low", "prediction_high"]
+        assert np.reshape(outputs["interval"], (5, 2)) == pytest.approx(np.array(ends))
+        assert written[columns].to_numpy() == pytest.approx(np.array(ends))
+    else:
+        columns = ["prediction_set"]
+        sets = [" | ".join(row["prediction_set"]) for row in answers]
+        assert written["prediction_set"].tolist() == outputs["prediction_set"] == sets
+        assert all(row["prediction"] in row["prediction_set"] for row in answers)
+    pd.testing.assert_frame_equal(written[columns], uploaded[columns])
+    assert ('"interval"' in schema, '"prediction_set"' in schema) == (
+        kind == "number",
+        kind == "classes",
+    )
+
+
+@pytest.mark.parametrize(("limit", "is_found"), [(1.645, False), (0.8, True)])
+def test_monitor_watches_the_coverage(limit: float, is_found: bool) -> None:
+    rng = np.random.default_rng(0)
+    table = NUMBER.conform(books.number(entities=400, years=(1,)))
+    scores = table["amount"].to_numpy(dtype=float) + rng.normal(size=len(table))
+    params, conformal = Monitor(min_rows=100), ConformalPrediction(0.9, limit)
+    evaluated = batch_evaluation.evaluate_batch(
+        "now", table, scores, table.assign(score=scores), NUMBER, importance={"size": 1.0},
+        threshold=None, params=params, conformal=conformal,
+    )  # fmt: skip
+    row = evaluated.find_metric("coverage")
+    assert row["low"] < row["value"] < row["high"]
+    findings = rules.find_issues(evaluated, params)
+    assert any(finding.rule == "coverage" for finding in findings) is is_found

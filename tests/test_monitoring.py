@@ -976,7 +976,7 @@ def test_evidentlys_report_draws_itself_with_the_network_off(
     assert [url for url in requests if not url.startswith(("data:", "blob:", "file:"))] == []
 
 
-def test_resamples_are_behind_the_intervals_of_quantiles() -> None:
+def test_resamples_are_behind_every_interval() -> None:
     rows = books.number(years=(1,))
     rows, rest = rows.assign(score=1000 + 20 * rows["size"]), books.number(seed=1, years=(2,))
     scores = (1000 + 20 * rest["size"]).to_numpy()
@@ -988,5 +988,5 @@ def test_resamples_are_behind_the_intervals_of_quantiles() -> None:
         for resamples in (100, 1000)
     )  # fmt: skip
     differs = (few[["low", "high"]] != many[["low", "high"]]).any(axis=1)
-    assert list(differs[differs].index) == ["half_within", "most_within"]
+    assert differs.all(), "300 entities are left out in 100 blocks, or one by one"
     assert few["value"].equals(many["value"])

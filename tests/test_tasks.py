@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from conftest import CONTRACT
 from facts import missing_facts, numbers, skeleton
+from scipy import stats
 from sklearn import metrics as sk
 from sklearn.compose import make_column_transformer
 from sklearn.impute import SimpleImputer
@@ -30,7 +31,7 @@ from modelbook.monitoring import batch_evaluation, rules
 from modelbook.tasks import metric_format, metrics, multiclass, regression
 from modelbook.tasks.base import Task
 from modelbook.tasks.cost_matrix import CostMatrix
-from modelbook.tasks.scored_rows import ScoredRows, bootstrap_ci, bootstrap_counts
+from modelbook.tasks.scored_rows import IDENTITY, ScoredRows, bootstrap_counts, jackknife_ci
 from modelbook.training.experiment import Experiment
 from modelbook.training.tuning import FoldTask, tune_family
 
@@ -281,31 +282,17 @@ def test_a_score_that_is_no_number_has_no_rank(rank: Any) -> None:
 
 
 def test_an_interval_is_the_same_whatever_is_asked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    values, drawn = (
-        np.random.default_rng(4).normal(size=50),
-        bootstrap_counts(np.arange(50), 300, seed=0),
-    )
-    wanted = np.quantile([np.average(values, weights=one) for one in drawn], [0.025, 0.975])
+    values = np.random.default_rng(4).normal(size=50)
+    scored = ScoredRows.from_arrays(values, values, np.arange(50))
+    halfwidth = stats.t.ppf(0.975, 40) * values.std(ddof=1) / 50**0.5  # about 40 degrees of freedom
     for most in (1, 7 * 50, 2**20):
         monkeypatch.setattr("modelbook.tasks.scored_rows.MAX_BLOCK_SIZE", most)
-        assert bootstrap_ci(
-            lambda weight: metrics.weighted_mean(values, weight), drawn
-        ) == pytest.approx(tuple(wanted))
-
-
-def test_an_interval_that_most_resamples_say_nothing_of_is_not_there() -> None:
-    outcome, score = (
-        np.arange(50) < 1,
-        np.linspace(0, 1, 50),
-    )  # one yes: in a third of the resamples there is none
-    drawn = bootstrap_counts(np.arange(50), 300, seed=0)
-    assert np.isfinite(
-        bootstrap_ci(lambda weight: metrics.binary_roc_auc(outcome, score, weight), drawn)
-    ).all()
-    only = np.where(np.arange(300)[:, None] < 200, outcome, drawn)
-    assert np.isnan(
-        bootstrap_ci(lambda weight: metrics.binary_roc_auc(outcome, score, weight), only)
-    ).all()
+        low, high = jackknife_ci(
+            lambda weight: metrics.weighted_mean(values, weight), scored, IDENTITY,
+            resamples=50, seed=0,
+        )  # fmt: skip
+        assert (low + high) / 2 == pytest.approx(values.mean())
+        assert (high - low) / 2 == pytest.approx(halfwidth, rel=0.05)
 
 
 def test_a_class_that_a_resample_lacks_is_left_out() -> None:

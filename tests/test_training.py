@@ -40,7 +40,7 @@ from modelbook.tasks import binary
 from modelbook.tasks.binary import Binary, cost_curve, find_cheapest_threshold
 from modelbook.tasks.cost_matrix import CostMatrix
 from modelbook.tasks.regression import Regression
-from modelbook.tasks.scored_rows import ScoredRows, bootstrap_ci, bootstrap_counts
+from modelbook.tasks.scored_rows import IDENTITY, ScoredRows, bootstrap_counts, jackknife_ci
 from modelbook.training import comparison, final_model, leaderboard, learning_curve, tuning
 from modelbook.training.candidate import POSTPONED, Candidate, FamilyPostponed
 from modelbook.training.comparison import compare_families
@@ -149,9 +149,9 @@ def test_intervals_cover_the_truth_when_rows_of_an_entity_hang_together() -> Non
         def value(weight: np.ndarray, scored: ScoredRows = scored) -> Any:
             return binary.calibration_in_the_large(scored.outcome, scored.score, weight)
 
-        low, high = bootstrap_ci(value, bootstrap_counts(scored.entity, 200, seed))
+        low, high = jackknife_ci(value, scored, IDENTITY, resamples=200, seed=seed)
         hits += low <= 0 <= high
-        low, high = bootstrap_ci(value, bootstrap_counts(alone(scored).entity, 200, seed))
+        low, high = jackknife_ci(value, alone(scored), IDENTITY, resamples=200, seed=seed)
         naive += low <= 0 <= high
     assert 0.91 <= hits / 150 <= 0.98
     assert naive / 150 < 0.8
@@ -180,9 +180,6 @@ def test_resamples_with_one_class_are_left_out() -> None:
     assert np.isnan([row["low"], row["high"]]).all(), "too few entities to be judged"
     for curve in (binary.roc_curve, binary.precision_recall_curve):
         assert np.isfinite(curve(scored, resamples=100, seed=0).to_numpy()).all()
-    assert bootstrap_ci(lambda _: np.nan, bootstrap_counts(scored.entity, 10, 0)) == pytest.approx(
-        (np.nan, np.nan), nan_ok=True
-    )
 
 
 # Evaluation: two models on the same rows

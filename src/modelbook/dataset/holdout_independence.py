@@ -22,7 +22,7 @@ from modelbook.dataset.folds import assign_folds
 from modelbook.dataset.split_strategy import hash_entities
 from modelbook.errors import DataError
 from modelbook.tasks.metric_format import metric_label
-from modelbook.tasks.scored_rows import bootstrap_ci, bootstrap_counts
+from modelbook.tasks.scored_rows import DIFFERENCE, ScoredRows, jackknife_ci
 
 if TYPE_CHECKING:
     from modelbook.contract import Contract
@@ -257,7 +257,8 @@ def _compare_quality(
         return metric(outcome, together, weight) - metric(outcome, apart, weight)
 
     unit_weights = np.ones(len(outcome))
-    low, high = bootstrap_ci(compute_loss, bootstrap_counts(groups, N_RESAMPLES, seed))
+    scored = ScoredRows(outcome, together, groups)
+    low, high = jackknife_ci(compute_loss, scored, DIFFERENCE, resamples=N_RESAMPLES, seed=seed)
     return {
         "together": metric(outcome, together, unit_weights),
         "apart": metric(outcome, apart, unit_weights),

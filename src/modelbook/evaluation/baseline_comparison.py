@@ -82,6 +82,11 @@ def describe_gain_over_simple(task: Task, comparison: pd.DataFrame) -> str:
     if not simple_rows:
         return "The model is itself a simple one, so it is compared with the baseline only."
     headline_row, *other_rows = simple_rows
+    if pd.isna(headline_row["gain_low"]):
+        return (
+            f"Whether the complex model gains over {headline_row['candidate']} cannot be judged: "
+            "too few entities."
+        )
     preposition = (
         "over"
         if headline_row["gain"] >= 0 and headline_row["metric"] not in LOWER_IS_BETTER

@@ -1,76 +1,96 @@
-"""Conformal prediction intervals of a regression, by entity.
+"""Conformal prediction intervals of a number and prediction sets of several classes, by entity.
 
-The half width is a quantile of absolute out-of-fold errors: folds keep entities together, and each
+A prediction's nonconformity is its absolute error out of fold, or one minus the probability of
+the true class (Sadinle, Lei & Wasserman 2019, "Least ambiguous set-valued classifiers"). A row of a
+new entity exceeds a quantile of it with the nominal probability at most, whatever the model and the
+distribution, if new entities are like those of the table. Folds keep entities together, and each
 entity has the same weight however many rows it has (Lee, Barber & Willett 2023, "Distribution-free
 inference with hierarchical data"; Barber et al. 2021, "Predictive inference with the jackknife+",
-whose CV+ intervals have nearly the same width). An interval covers a row of a new entity with about
-the nominal probability, whatever the model and the distribution of its errors, if new entities are
-like those of the table.
+whose CV+ intervals have nearly the same width).
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from modelbook.evaluation.metrics_ci import metric_with_ci
+from modelbook.tasks.conformal_prediction import COVERAGE, ConformalPrediction
 from modelbook.tasks.metric_format import format_metric
-from modelbook.tasks.metrics import weighted_mean
 from modelbook.tasks.scored_rows import ScoredRows
 
+if TYPE_CHECKING:
+    from modelbook.tasks.base import Task
+
 LEVEL = 0.9  # nominal coverage
+RESAMPLES = 400  # behind the interval of the coverage
 
 
 @dataclass(frozen=True)
 class PredictionInterval:
-    """Prediction ± ``halfwidth``, with its coverage of the holdout rows and the coverage's CI."""
+    """Conformal predictions at a level, and their coverage of the holdout rows with its CI.
+
+    ``limit`` is that of ``ConformalPrediction``; ``mean_size`` the mean number of classes in a set,
+    None for a number.
+    """
 
     level: float
-    halfwidth: float
+    limit: float
     coverage: float
     low: float
     high: float
+    mean_size: float | None = None
 
     def to_dict(self) -> dict[str, float | None]:
         """The interval as plain data; what could not be measured is None."""
-        return {name: value if np.isfinite(value) else None for name, value in asdict(self).items()}
+        return {
+            name: value if value is not None and np.isfinite(value) else None
+            for name, value in asdict(self).items()
+        }
 
     def describe(self) -> str:
-        """Describe the interval and its coverage in a sentence."""
+        """Describe the interval or the set, and its coverage, in a sentence."""
         ci = (
             f"95% CI {self.low:.0%}–{self.high:.0%}"
             if np.isfinite(self.low)
             else "too few entities for a confidence interval"
         )
-        return (
-            f"Prediction ± {format_metric(self.halfwidth)} is a {self.level:.0%} prediction "
-            f"interval; it covers {self.coverage:.0%} of the holdout rows ({ci})."
+        kind = (
+            f"Prediction ± {format_metric(self.limit)} is a {self.level:.0%} prediction interval"
+            if self.mean_size is None
+            else f"{self.level:.0%} prediction sets hold the classes with a probability of at "
+            f"least {1 - self.limit:.2f}, {self.mean_size:.1f} on average"
         )
+        return f"{kind}; coverage of the holdout rows {self.coverage:.0%} ({ci})."
 
 
-def conformal_halfwidth(out_of_fold: ScoredRows, level: float = LEVEL) -> float:
-    """The quantile of absolute errors that covers a new entity's row; infinite for few entities."""
-    errors = np.abs(out_of_fold.outcome - out_of_fold.score)
-    _, codes, rows_per_entity = np.unique(
-        out_of_fold.entity, return_inverse=True, return_counts=True
-    )
-    n_entities = len(rows_per_entity)
-    order = np.argsort(errors, kind="stable")
-    weights = 1 / rows_per_entity[codes[order]] / (n_entities + 1)  # the new entity has the rest
+def conformal_limit(nonconformity: np.ndarray, entity: np.ndarray, level: float = LEVEL) -> float:
+    """The quantile that covers a new entity's row; infinite for few entities."""
+    _, codes, rows_per_entity = np.unique(entity, return_inverse=True, return_counts=True)
+    order = np.argsort(nonconformity, kind="stable")
+    weights = 1 / rows_per_entity[codes[order]] / (len(rows_per_entity) + 1)  # the rest: the new
     position = np.searchsorted(np.cumsum(weights), level - 1e-12)
-    return float(errors[order][position]) if position < len(errors) else float("inf")
+    return float(nonconformity[order][position]) if position < len(order) else float("inf")
 
 
 def measure_prediction_interval(
-    out_of_fold: ScoredRows, holdout: ScoredRows, *, seed: int
-) -> PredictionInterval:
-    """The interval of out-of-fold errors, and how often it covers the holdout's outcomes."""
-    halfwidth = conformal_halfwidth(out_of_fold)
+    task: Task, out_of_fold: ScoredRows, holdout: ScoredRows, *, seed: int
+) -> PredictionInterval | None:
+    """The conformal predictions of out-of-fold scores, and how often they cover the holdout.
 
-    def coverage(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
-        return weighted_mean((np.abs(outcome - score) <= halfwidth).astype(float), weight)
-
-    measured = metric_with_ci("coverage", coverage, holdout, resamples=1, seed=seed)
-    return PredictionInterval(LEVEL, halfwidth, *map(float, measured))
+    None for two classes, whose probabilities say it all, and for too few entities.
+    """
+    nonconformity = task.nonconformity(out_of_fold)
+    if nonconformity is None:
+        return None
+    limit = conformal_limit(nonconformity, out_of_fold.entity)
+    if not np.isfinite(limit):
+        return None
+    conformal = ConformalPrediction(LEVEL, limit, tuple(task.classes))
+    measured = metric_with_ci(
+        COVERAGE, conformal.compute_coverage, holdout, resamples=RESAMPLES, seed=seed
+    )
+    mean_size = conformal.mean_size(holdout.score) if task.classes else None
+    return PredictionInterval(LEVEL, limit, *map(float, measured), mean_size)

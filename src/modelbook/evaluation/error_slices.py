@@ -14,7 +14,7 @@ from modelbook.contract.counts import count_values
 from modelbook.tasks.base import Task
 from modelbook.tasks.metric_format import format_metric
 from modelbook.tasks.metrics import weighted_mean
-from modelbook.tasks.scored_rows import ScoredRows, bootstrap_ci, bootstrap_counts
+from modelbook.tasks.scored_rows import DIFFERENCE, ScoredRows, jackknife_ci
 
 MAX_DEPTH, MAX_SLICES, MAX_CATEGORIES = (
     3,
@@ -95,11 +95,14 @@ def find_error_slices(
         .sort_values(ascending=False, kind="stable")
     )
     worst_leaves = leaf_errors[leaf_errors > errors[in_tree_half].mean()].index[:MAX_SLICES]
-    counts = bootstrap_counts(scored.entity[in_test_half], resamples, seed)
+    test_rows = scored.select(in_test_half)
+    options = {"resamples": resamples, "seed": seed}
     rows = [
         {
             "slice": _describe_path(tree, leaf_id, conditions),
-            **_measure_error_gap(errors[in_test_half], leaf[in_test_half] == leaf_id, counts),
+            **_measure_error_gap(
+                errors[in_test_half], leaf[in_test_half] == leaf_id, test_rows, **options
+            ),
         }
         for leaf_id in worst_leaves
         if (leaf[in_test_half] == leaf_id).sum() >= min_leaf_rows
@@ -123,7 +126,7 @@ def describe_worst_slice(task: Task, error_slices: pd.DataFrame) -> str:
 
 
 def _measure_error_gap(
-    errors: np.ndarray, slice_mask: np.ndarray, counts: np.ndarray
+    errors: np.ndarray, slice_mask: np.ndarray, scored: ScoredRows, *, resamples: int, seed: int
 ) -> dict[str, float]:
     inside_error, outside_error = (
         partial(_weighted_mean_error, errors, rows) for rows in (slice_mask, ~slice_mask)
@@ -133,7 +136,7 @@ def _measure_error_gap(
         return inside_error(weight) - outside_error(weight)
 
     unit_weights = np.ones(len(errors))
-    low, high = bootstrap_ci(error_gap, counts)
+    low, high = jackknife_ci(error_gap, scored, DIFFERENCE, resamples=resamples, seed=seed)
     return {
         "rows": int(slice_mask.sum()),
         "its error": inside_error(unit_weights),

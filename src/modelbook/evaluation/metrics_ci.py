@@ -14,14 +14,15 @@ from modelbook.tasks.metric_format import ERRORS, QUANTILES, SHARES, format_metr
 from modelbook.tasks.metrics import MetricFunction, weighted_mean
 from modelbook.tasks.scored_rows import (
     COMPLEMENT,
+    DIFFERENCE,
     IDENTITY,
     LOGARITHM,
     LOGIT,
     Scale,
     ScoredRows,
-    bootstrap_ci,
-    bootstrap_counts,
     jackknife_ci,
+    quantile_ci,
+    share_ci,
 )
 
 
@@ -64,8 +65,8 @@ def gain_over_baseline(
             scored.outcome, scored.score, weight
         )
 
-    return compute_gain(np.ones(len(scored))), *bootstrap_ci(
-        compute_gain, bootstrap_counts(scored.entity, resamples, seed)
+    return compute_gain(np.ones(len(scored))), *jackknife_ci(
+        compute_gain, scored, DIFFERENCE, resamples=resamples, seed=seed
     )
 
 
@@ -80,8 +81,8 @@ def paired_difference(
 ) -> tuple[float, float, float]:
     """Paired improvement of one model over another on the same rows: value, low, high."""
     difference = _difference_statistic(task, scored, reference, metric_name)
-    return difference(np.ones(len(scored))), *bootstrap_ci(
-        difference, bootstrap_counts(scored.entity, resamples, seed)
+    return difference(np.ones(len(scored))), *jackknife_ci(
+        difference, scored, DIFFERENCE, resamples=resamples, seed=seed
     )
 
 
@@ -126,7 +127,7 @@ def compare_slices_with_champion(
     that cannot be evaluated, are omitted. To save time, only the worst slice and those with a drop
     of more than ``max_drop`` have an interval.
     """
-    slices: list[tuple[str, str, Callable[[np.ndarray], Any], np.ndarray]] = []
+    slices: list[tuple[str, str, Callable[[np.ndarray], Any], ScoredRows]] = []
     for column in task.contract.slices if len(candidate) else ():
         for value in sorted(frame[column].dropna().unique()):
             mask = (frame[column] == value).to_numpy()
@@ -140,23 +141,23 @@ def compare_slices_with_champion(
                         _difference_statistic(
                             task, candidate_rows, champion_rows, task.headline_metric
                         ),
-                        candidate_rows.entity,
+                        candidate_rows,
                     )
                 )
     differences = [
-        difference_statistic(np.ones(len(entity))) for *_, difference_statistic, entity in slices
+        difference_statistic(np.ones(len(scored))) for *_, difference_statistic, scored in slices
     ]
     rows = []
-    for index, ((column, value_label, difference_statistic, entity), value) in enumerate(
+    for index, ((column, value_label, difference_statistic, scored), value) in enumerate(
         zip(slices, differences, strict=True)
     ):
         needs_interval = value < -max_drop or index == np.argmin(differences)
         interval = (
-            bootstrap_ci(difference_statistic, bootstrap_counts(entity, resamples, seed))
+            jackknife_ci(difference_statistic, scored, DIFFERENCE, resamples=resamples, seed=seed)
             if needs_interval
             else (np.nan, np.nan)
         )
-        rows.append((column, value_label, len(entity), value, *interval))
+        rows.append((column, value_label, len(scored), value, *interval))
     return pd.DataFrame(rows, columns=["slice", "value", "n", "difference", "low", "high"])
 
 
@@ -181,10 +182,17 @@ def reliability_curve(
     rows = []
     for bin_number in np.unique(bin_index):
         bin_rows = scored.select(bin_index == bin_number)
-        counts = bootstrap_counts(bin_rows.entity, resamples, seed)
-        low, high = bootstrap_ci(partial(weighted_mean, bin_rows.outcome), counts)
+        low, high = _mean_ci(bin_rows, resamples, seed)
         rows.append((bin_rows.score.mean(), bin_rows.outcome.mean(), low, high, len(bin_rows)))
     return pd.DataFrame(rows, columns=["predicted", "observed", "low", "high", "n"])
+
+
+def _mean_ci(scored: ScoredRows, resamples: int, seed: int) -> tuple[float, float]:
+    """95% interval of the mean outcome: of a share, or of a number."""
+    if scored.outcome.dtype.kind in "iub":
+        return share_ci(scored.outcome.astype(float), scored.entity)
+    mean = partial(weighted_mean, scored.outcome)
+    return jackknife_ci(mean, scored, IDENTITY, resamples=resamples, seed=seed)
 
 
 def evaluate_slices(
@@ -252,13 +260,11 @@ def metric_with_ci(
 ) -> tuple[float, float, float]:
     """A metric's value with its interval, which is NaN without resamples or with few entities."""
     value = partial(metric, scored.outcome, scored.score)
-    estimate = value(np.ones(len(scored)))
-    if resamples == 0 or not scored.can_be_judged():
-        return estimate, np.nan, np.nan
+    estimate, options = value(np.ones(len(scored))), {"resamples": resamples, "seed": seed}
     if name in QUANTILES:
-        counts = bootstrap_counts(scored.entity, resamples, seed)
-        return estimate, *bootstrap_ci(value, counts)
-    return estimate, *jackknife_ci(value, scored, _scale_of(name), seed)
+        errors = np.abs(scored.outcome - scored.score)
+        return estimate, *quantile_ci(errors, QUANTILES[name], scored, **options)
+    return estimate, *jackknife_ci(value, scored, _scale_of(name), **options)
 
 
 def _scale_of(metric: str) -> Scale:

@@ -19,6 +19,7 @@ from modelbook.evaluation.metrics_ci import evaluate_metrics
 from modelbook.monitoring import drift, duplicates
 from modelbook.monitoring.degenerate_columns import DegenerateColumn, find_degenerate_columns
 from modelbook.tasks.base import Task
+from modelbook.tasks.conformal_prediction import COVERAGE, ConformalPrediction
 from modelbook.tasks.metrics import MetricFunction
 from modelbook.tasks.scored_rows import ScoredRows
 
@@ -60,6 +61,8 @@ class Watched:
         Number of rows that the evaluated rows were sampled from; None if all were evaluated.
     degenerate_columns : list of DegenerateColumn
         Inputs that are empty, or have one value only, though the reference has more.
+    conformal : ConformalPrediction or None
+        The champion's intervals or sets.
     """
 
     task: Task
@@ -75,6 +78,7 @@ class Watched:
     duplicates: duplicates.DuplicateShare = duplicates.NOT_MEASURED
     sampled_from: int | None = None
     degenerate_columns: list[DegenerateColumn] = field(default_factory=list)
+    conformal: ConformalPrediction | None = None
 
     def output_distance(self, output: str) -> drift.DriftDistance:
         """Return the drift distance of ``score`` or ``outcome``."""
@@ -128,6 +132,7 @@ def evaluate_batches(
                 threshold=metrics["threshold"],
                 params=params,
                 violations=violations,
+                conformal=ConformalPrediction.from_metrics(metrics, contract.classes),
             )
         )
     return evaluations
@@ -144,6 +149,7 @@ def evaluate_batch(
     threshold: float | None,
     params: Monitor,
     violations: pd.DataFrame | None = None,
+    conformal: ConformalPrediction | None = None,
 ) -> Watched:
     """Evaluate one batch against the reference.
 
@@ -159,6 +165,8 @@ def evaluate_batch(
         Decision threshold of a binary classifier.
     violations : DataFrame, optional
         Contract violations, if they have been computed already.
+    conformal : ConformalPrediction, optional
+        The champion's intervals or sets, whose coverage is one of the metrics.
     """
     violations = _find_violations(batch, contract) if violations is None else violations
     if len(batch) < params.min_rows:
@@ -191,7 +199,9 @@ def evaluate_batch(
         drift.drifted_importance_share(feature_drift, importance),
         _sample_rows_with_outcomes(batch, scores, is_evaluable, params.seed),
     )
-    metrics = measure_performance(task, *evaluated_rows, reference, threshold, params)
+    metrics = measure_performance(
+        task, *evaluated_rows, reference, threshold, params, conformal=conformal
+    )
     slice_metrics = (
         measure_slices(task, *evaluated_rows, reference, threshold, params)
         if len(metrics)
@@ -212,6 +222,7 @@ def evaluate_batch(
         estimated_metric,
         duplicate_share,
         degenerate_columns=find_degenerate_columns(reference, batch, contract, row_shares),
+        conformal=conformal,
     )
 
 
@@ -304,6 +315,8 @@ def measure_performance(
     reference: pd.DataFrame,
     threshold: float | None,
     params: Monitor,
+    *,
+    conformal: ConformalPrediction | None = None,
 ) -> pd.DataFrame:
     """Compute metrics of the batch with intervals, and the holdout's values as ``reference``.
 
@@ -316,7 +329,9 @@ def measure_performance(
     )
     if not task.is_evaluable(batch_rows.outcome):
         return pd.DataFrame()
-    metrics = task.metric_functions(threshold)
+    metrics = dict(task.metric_functions(threshold))
+    if conformal:
+        metrics[COVERAGE] = conformal.compute_coverage
     table = evaluate_metrics(batch_rows, metrics, resamples=params.resamples, seed=params.seed)
     reference_rows = task.restore_scored_rows(reference)
     return _add_reference(table, task, reference_rows, metrics, params)

@@ -22,7 +22,8 @@ from modelbook.monitoring.batch_evaluation import Watched
 
 if TYPE_CHECKING:
     from modelbook.journal import Journal
-    from modelbook.registry.versions import ModelVersion
+    from modelbook.tasks.conformal_prediction import ConformalPrediction
+from modelbook.registry.versions import ModelVersion
 
 SECONDS_PER_UNIT = {"m": 60, "h": 3600, "d": 86_400}
 MAX_SAMPLED_ROWS = 200_000  # sampled from a folder; enough to detect a tenth of the alert threshold
@@ -137,6 +138,7 @@ def evaluate_journal(
             importance=version.metrics["importance"],
             threshold=version.metrics["threshold"],
             params=params,
+            conformal=ConformalPrediction.from_metrics(version.metrics, contract.classes),
         )
     ]
 

@@ -15,7 +15,9 @@ from modelbook.config import Monitor
 from modelbook.formatting import KeyNumber, format_value, key_number
 from modelbook.monitoring.batch_evaluation import Watched
 from modelbook.monitoring.latest_verdict import VERDICTS
-from modelbook.tasks.metric_format import format_metric, metric_label
+from modelbook.tasks.base import is_beyond_chance
+from modelbook.tasks.conformal_prediction import COVERAGE
+from modelbook.tasks.metric_format import format_ci, format_metric, metric_label
 
 VERDICT_ORDER = list(VERDICTS)
 HEALTHY, WATCH, RETRAIN = VERDICT_ORDER
@@ -24,6 +26,7 @@ SEVERE_DROP_FACTOR = 2  # times the limit; such a drop in one window is enough
 PERFORMANCE_RULE = "loss"
 SLICE_RULE = "slice"
 MAX_NAMED_COLUMNS = 3  # empty or constant columns that a sentence names
+MAX_COVERAGE_SHORTFALL = 0.05  # below the nominal coverage of prediction intervals
 DUPLICATE_ALERT_SHARE = 0.05  # share of duplicate rows, beyond chance, that raises a finding
 
 
@@ -172,6 +175,7 @@ def _check_performance(evaluation: Watched, params: Monitor) -> list[Finding]:
                 is_severe=drop >= SEVERE_DROP_FACTOR * params.max_metric_drop,
             )
         )
+    findings += _check_coverage(evaluation, rows)
     calibration_error, sentence = task.assess_calibration(rows)
     calibration = rows[task.calibration_metric]
     if abs(calibration_error) >= params.max_calibration_error and (
@@ -188,6 +192,24 @@ def _check_performance(evaluation: Watched, params: Monitor) -> list[Finding]:
             )
         )
     return findings
+
+
+def _check_coverage(evaluation: Watched, rows: dict[str, Any]) -> list[Finding]:
+    """Check that prediction intervals or sets cover as many outcomes as they say."""
+    row = rows.get(COVERAGE)
+    if row is None or evaluation.conformal is None:
+        return []
+    level = evaluation.conformal.level
+    shortfall = level - row["value"]
+    if shortfall < MAX_COVERAGE_SHORTFALL or not is_beyond_chance(
+        shortfall, row["high"] - row["value"], 0
+    ):
+        return []
+    sentence = (
+        f"Batch {evaluation.batch}: {level:.0%} prediction intervals or sets cover "
+        f"{row['value']:.0%} of the outcomes (95% CI {row['low']:.0%}–{row['high']:.0%})."
+    )
+    return [Finding(WATCH, sentence, COVERAGE)]
 
 
 def _check_estimated_performance(evaluation: Watched, params: Monitor) -> list[Finding]:
@@ -284,7 +306,7 @@ def _describe_performance(evaluation: Watched) -> str:
     row = evaluation.find_metric(evaluation.task.headline_metric)
     current_value = (
         f"{metric_label(evaluation.task.headline_metric)} {format_metric(row['value'])} "
-        f"(95% CI {format_metric(row['low'])}–{format_metric(row['high'])})"
+        f"({format_ci(row['low'], row['high'])})"
     )
     return f"Batch {evaluation.batch}: {current_value}; holdout {format_metric(row['reference'])}."
 

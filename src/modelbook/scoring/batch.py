@@ -192,6 +192,8 @@ def _append_predictions(
     new_columns["prediction"] = decision_rule.predict(scores)
     for class_index, name in enumerate(decision_rule.classes):
         new_columns[f"probability_{name}"] = scores[:, class_index]
+    if scorer.conformal:
+        new_columns |= scorer.conformal.make_columns(scores)
     new_columns["model_version"] = np.full(len(chunk), version)
     for name, values in new_columns.items():
         chunk = chunk.append_column(

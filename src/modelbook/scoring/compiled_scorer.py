@@ -16,6 +16,7 @@ from modelbook.scoring import (
     stacking,  # noqa: F401
 )
 from modelbook.scoring.encoder import Encoder
+from modelbook.tasks.conformal_prediction import ConformalPrediction
 from modelbook.tasks.decision_rule import DecisionRule, RowPrediction, decision_rule_from_dict
 
 if TYPE_CHECKING:
@@ -66,9 +67,12 @@ class CompiledScorer:
         Name of the predictor, such as ``native LightGBM booster``.
     proof : ParityProof or None
         Parity proof from the compilation.
+    conformal : ConformalPrediction or None
+        Intervals or sets of the predictions; set by ``loading.load_scorer``.
     """
 
     is_compiled = True
+    conformal: ConformalPrediction | None = None
 
     def __init__(
         self,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modelbook.errors import CompileError
 from modelbook.scoring.compiled_scorer import SCORER_FILE, CompiledScorer
+from modelbook.tasks.conformal_prediction import ConformalPrediction
 
 if TYPE_CHECKING:
     from modelbook.contract import Contract
@@ -23,7 +24,7 @@ def load_scorer(folder: Path, contract: Contract) -> CompiledScorer | PipelineSc
         When it needs a package that is not installed; the service image has no training stack.
     """
     try:
-        return _load_by_kind(folder, contract)
+        scorer = _load_by_kind(folder, contract)
     except ModuleNotFoundError as error:
         raise CompileError(
             (
@@ -36,6 +37,15 @@ def load_scorer(folder: Path, contract: Contract) -> CompiledScorer | PipelineSc
                 "docs/deploy/containers.md"
             ),
         ) from None
+    scorer.conformal = ConformalPrediction.from_metrics(
+        _read_metrics(folder), scorer.decision_rule.classes
+    )
+    return scorer
+
+
+def _read_metrics(folder: Path) -> dict[str, Any]:
+    path = folder / "metrics.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _load_by_kind(folder: Path, contract: Contract) -> CompiledScorer | PipelineScorer:
@@ -43,5 +53,5 @@ def _load_by_kind(folder: Path, contract: Contract) -> CompiledScorer | Pipeline
         return CompiledScorer.load(folder / "scorer")
     from modelbook.scoring.pipeline_scorer import PipelineScorer
 
-    threshold = json.loads((folder / "metrics.json").read_text(encoding="utf-8")).get("threshold")
+    threshold = _read_metrics(folder).get("threshold")
     return PipelineScorer.load(folder / "model.pkl", contract, threshold)

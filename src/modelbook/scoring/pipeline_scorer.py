@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from modelbook.scoring import parity_cases
+from modelbook.tasks.conformal_prediction import ConformalPrediction
 from modelbook.tasks.decision_rule import RowPrediction, make_decision_rule
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class PipelineScorer:
     """A fitted pipeline with the interface of ``CompiledScorer``."""
 
     name, is_compiled, proof = "the model itself", False, None
+    conformal: ConformalPrediction | None = None
 
     def __init__(self, model: Any, contract: Contract, threshold: float | None) -> None:
         self.decision_rule = make_decision_rule(contract, threshold)

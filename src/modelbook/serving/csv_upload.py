@@ -25,6 +25,7 @@ from modelbook.serving.schemas import (
     parse_cell,
     suggest_field,
 )
+from modelbook.tasks.conformal_prediction import SET_SEPARATOR
 
 if TYPE_CHECKING:
     from modelbook.serving.served_models import ServedModel
@@ -179,11 +180,13 @@ def read_chunks(rows: list[Row], reader: RowReader) -> list[list[Row]]:
 
 def write_csv(header: list[str], cells: list[list[str]], predictions: list[Row]) -> bytes:
     """Write the uploaded rows as CSV, with the predictions appended as columns."""
-    classes = list(predictions[0].get("probabilities", {})) if predictions else []
+    first = predictions[0] if predictions else {}
+    classes = list(first.get("probabilities", {}))
     added_columns = [
         "id",
         "prediction",
         *(f"probability_{name}" for name in classes),
+        *_conformal_cells(first),
         "model_version",
         "variant",
         "receipt",
@@ -200,9 +203,19 @@ def write_csv(header: list[str], cells: list[list[str]], predictions: list[Row])
                 prediction["id"],
                 prediction["prediction"],
                 *probabilities,
+                *_conformal_cells(prediction).values(),
                 prediction["model_version"],
                 prediction["variant"],
                 prediction["receipt"],
             ]
         )
     return out.getvalue().encode()
+
+
+def _conformal_cells(prediction: Row) -> dict[str, Any]:
+    """Columns of a prediction's interval or set, as in a file that ``modelbook score`` writes."""
+    if "interval" in prediction:
+        return {f"prediction_{end}": value for end, value in prediction["interval"].items()}
+    if "prediction_set" in prediction:
+        return {"prediction_set": SET_SEPARATOR.join(prediction["prediction_set"])}
+    return {}

@@ -21,6 +21,7 @@ from modelbook.serving.request_errors import RequestError
 from modelbook.serving.schemas import find_duplicate, format_value
 from modelbook.serving.served_models import ServedModel
 from modelbook.serving.service import PredictionService
+from modelbook.tasks.conformal_prediction import SET_SEPARATOR
 
 PREFIX = "/v2"
 HEALTH_PATHS = (f"{PREFIX}/health/live", f"{PREFIX}/health/ready")
@@ -161,6 +162,12 @@ def _describe_model(model: ServedModel, name: str) -> dict[str, Any]:
     if model.classes:
         shape = [-1, len(model.classes)]
         outputs.append({"name": "probabilities", "datatype": "FP64", "shape": shape})
+    if model.scorer.conformal is not None:
+        outputs.append(
+            {"name": "prediction_set", "datatype": "BYTES", "shape": [-1]}
+            if model.classes
+            else {"name": "interval", "datatype": "FP64", "shape": [-1, 2]}
+        )
     outputs += [
         {"name": output, "datatype": "BYTES", "shape": [-1]}
         for output in ("id", "variant", "receipt")
@@ -212,6 +219,8 @@ def _build_response(
 
 
 def _output_data(name: str, predictions: list[dict[str, Any]]) -> list[Any]:
-    if name == "probabilities":
+    if name == "prediction_set":
+        return [SET_SEPARATOR.join(one[name]) for one in predictions]
+    if name in ("probabilities", "interval"):
         return [value for one in predictions for value in one[name].values()]
     return [one[name] for one in predictions]

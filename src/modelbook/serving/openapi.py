@@ -120,6 +120,8 @@ def _prediction_schema(model: ServedModel) -> dict[str, Any]:
             "properties": dict.fromkeys(model.classes, probability),
             "required": model.classes,
         }
+    if model.scorer.conformal is not None:
+        properties |= _conformal_schema(model)
     properties["receipt"] = {
         "type": ["string", "null"],
         "description": "proves the prediction in the journal; null if it was not journaled",
@@ -135,6 +137,26 @@ def _prediction_schema(model: ServedModel) -> dict[str, Any]:
         "properties": properties,
         "required": list(properties),
     }
+
+
+def _conformal_schema(model: ServedModel) -> dict[str, Any]:
+    level = model.scorer.conformal.level
+    if not model.classes:
+        number = {"type": "number"}
+        interval = {
+            "type": "object",
+            "description": f"holds the outcome in {level:.0%} of cases",
+            "properties": {"low": number, "high": number},
+            "required": ["low", "high"],
+        }
+        return {"interval": interval}
+    prediction_set = {
+        "type": "array",
+        "description": f"classes that hold the outcome in {level:.0%} of cases",
+        "items": {"enum": model.classes},
+        "minItems": 1,
+    }
+    return {"prediction_set": prediction_set}
 
 
 def _single_or_list_schema(name: str, max_rows: int) -> dict[str, Any]:

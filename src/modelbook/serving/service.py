@@ -529,6 +529,8 @@ def _response_body(
     }
     if prediction.probabilities is not None:
         body["probabilities"] = model.label_probabilities(prediction.probabilities)
+    if model.scorer.conformal is not None:
+        body |= model.scorer.conformal.describe_row(prediction)
     body["receipt"] = receipt
     return body
 

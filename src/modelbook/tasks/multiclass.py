@@ -16,7 +16,7 @@ from modelbook.tasks.binary import EPSILON, positive_rate_by_period, univariate_
 from modelbook.tasks.cost_matrix import CostMatrix
 from modelbook.tasks.metrics import MetricFunction, binary_roc_auc, safe_divide, weighted_mean
 from modelbook.tasks.performance_estimation import EstimatedMetric, estimate_roc_auc
-from modelbook.tasks.scored_rows import ScoredRows, bootstrap_ci, bootstrap_counts
+from modelbook.tasks.scored_rows import LOGIT, ScoredRows, jackknife_ci
 
 
 def roc_auc(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
@@ -200,10 +200,10 @@ class Multiclass(Task):
         return pd.concat(curves, ignore_index=True)[["class", "area", "fpr", "tpr", "low", "high"]]
 
     def _metrics_by_class(self, scored: ScoredRows, resamples: int, seed: int) -> pd.DataFrame:
-        counts = bootstrap_counts(scored.entity, resamples, seed)
         unit_weights = np.ones(len(scored))
         rows = []
         for code, name in enumerate(self.classes):
+            one_vs_rest = ScoredRows(scored.outcome == code, scored.score[:, code], scored.entity)
             for kind, metric in class_metrics(code).items():
                 value = partial(metric, scored.outcome, scored.score)
                 rows.append(
@@ -211,7 +211,7 @@ class Multiclass(Task):
                         name,
                         kind,
                         value(unit_weights),
-                        *bootstrap_ci(value, counts),
+                        *jackknife_ci(value, one_vs_rest, LOGIT, resamples=resamples, seed=seed),
                         int((scored.outcome == code).sum()),
                     )
                 )
@@ -237,6 +237,9 @@ class Multiclass(Task):
 
     def row_losses(self, scored: ScoredRows) -> np.ndarray:
         return ((scored.score - np.eye(scored.score.shape[1])[scored.outcome]) ** 2).sum(axis=1)
+
+    def nonconformity(self, scored: ScoredRows) -> np.ndarray:
+        return 1 - scored.score[np.arange(len(scored)), scored.outcome]
 
     def prediction_errors(self, scored: ScoredRows) -> pd.DataFrame:
         """The predicted value is the most probable class with its probability."""

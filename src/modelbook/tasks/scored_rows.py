@@ -1,26 +1,32 @@
-"""Scored rows, and cluster-bootstrap confidence intervals of their statistics.
+"""Scored rows, and confidence intervals of their statistics by entity.
 
 Rows of one entity do not count as independent evidence. The interval of a metric is a t-interval
 from a jackknife that leaves out one entity at a time, on a scale on which the metric is nearly
 symmetric, with Satterthwaite's degrees of freedom from the kurtosis of the entities' influences
 (Efron & Tibshirani 1993, "An Introduction to the Bootstrap", chapter 11; Pan & Wall 2002,
 "Small-sample adjustments", Statistics in Medicine 21). For independent rows it is close to DeLong's
-interval on the logit scale. Curves, quantiles and differences have percentile intervals of a
-cluster bootstrap (Field & Welsh 2007, "Bootstrapping clustered data").
+interval on the logit scale. Quantiles have Woodruff's (1952) interval, shares of a bin Wilson's
+(1927) with the number of independent rows that the entities are worth (Korn & Graubard 1998,
+"Confidence intervals for proportions with small expected number of positive counts"). The bands of
+curves are pointwise percentiles of a cluster bootstrap (Field & Welsh 2007).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from modelbook.tasks.metrics import weighted_mean
+
 CONFIDENCE_LEVEL = 0.95
-MIN_ENTITIES, MIN_CLASS_ENTITIES = 20, 10  # fewest entities, and of a class, for an interval
-MAX_JACKKNIFE_BLOCKS = 400  # more entities are left out in blocks
+MIN_ENTITIES, MIN_CLASS_ENTITIES = 20, 10  # fewest entities, and of each of two classes
+MIN_ENTITIES_OF_SEVERAL = 5  # of each of several classes, whose metrics are means over classes
+MIN_ENTITIES_BEYOND = 5  # expected beyond a quantile
 WILSON = 1.96**2  # z², of the interval of a share that has no spread
 MAX_BLOCK_SIZE = 2**20  # weights per call of a statistic, a trade-off of speed and memory
 
@@ -44,6 +50,7 @@ def _logit_inside(values: np.ndarray, margin: float) -> np.ndarray:
 IDENTITY = Scale(lambda values, _: values, lambda values: values)
 LOGIT = Scale(_logit_inside, lambda values: 1 / (1 + np.exp(-values)))
 LOGARITHM = Scale(lambda values, _: np.log(np.maximum(values, 1e-300)), np.exp)
+DIFFERENCE = Scale(IDENTITY.transform, IDENTITY.invert)  # of two models; 0 if they predict alike
 COMPLEMENT = Scale(  # R²: the logarithm of what is not explained
     lambda values, _: np.log(np.maximum(1 - values, 1e-300)),
     lambda values: 1 - np.exp(values)[::-1],
@@ -106,10 +113,8 @@ class ScoredRows:
             return False
         if self.outcome.dtype.kind not in "iub":
             return True
-        is_binary = self.score.ndim == 1
-        return len(np.unique(self.outcome)) > 1 and (
-            not is_binary or self.count_class_entities() >= MIN_CLASS_ENTITIES
-        )
+        fewest = MIN_CLASS_ENTITIES if self.score.ndim == 1 else MIN_ENTITIES_OF_SEVERAL
+        return len(np.unique(self.outcome)) > 1 and self.count_class_entities() >= fewest
 
 
 def bootstrap_counts(entity: np.ndarray, resamples: int, seed: int) -> np.ndarray:
@@ -122,28 +127,13 @@ def bootstrap_counts(entity: np.ndarray, resamples: int, seed: int) -> np.ndarra
     return entity_counts[:, position].astype(np.int32)
 
 
-def bootstrap_ci(statistic: Callable[[np.ndarray], Any], counts: np.ndarray) -> tuple[float, float]:
-    """95% percentile interval of a statistic; NaN if fewer than half of the resamples have a value.
-
-    Parameters
-    ----------
-    statistic : callable
-        Takes weights of shape (resamples, rows), returns a value for each resample.
-    """
-    block_size = max(1, MAX_BLOCK_SIZE // max(counts.shape[1], 1))
-    values = np.empty(len(counts))
-    for start in range(0, len(counts), block_size):
-        block_rows = slice(start, start + block_size)
-        values[block_rows] = statistic(counts[block_rows].astype(float))
-    values = values[np.isfinite(values)]
-    if len(values) == 0 or len(values) < len(counts) / 2:
-        return np.nan, np.nan
-    low, high = np.quantile(values, [(1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2])
-    return float(low), float(high)
-
-
 def jackknife_ci(
-    statistic: Callable[[np.ndarray], Any], scored: ScoredRows, scale: Scale, seed: int
+    statistic: Callable[[np.ndarray], Any],
+    scored: ScoredRows,
+    scale: Scale,
+    *,
+    resamples: int,
+    seed: int,
 ) -> tuple[float, float]:
     """95% interval of a smooth statistic by the jackknife over entities; NaN for too few of them.
 
@@ -153,10 +143,12 @@ def jackknife_ci(
         Takes weights of shape (resamples, rows), returns a value for each resample.
     scale : Scale
         The scale on which the statistic is nearly symmetric.
+    resamples : int
+        Most values of the statistic; more entities are left out in blocks. 0: no interval.
     """
-    if not scored.can_be_judged():
+    if resamples == 0 or not scored.can_be_judged():
         return np.nan, np.nan
-    blocks = _jackknife_blocks(scored.entity, seed)
+    blocks = _jackknife_blocks(scored.entity, resamples, seed)
     n_blocks = int(blocks.max()) + 1
     left_out = (blocks[None, :] != np.arange(n_blocks)[:, None]).astype(float)
     step = max(1, MAX_BLOCK_SIZE // len(blocks))
@@ -182,18 +174,53 @@ def jackknife_ci(
     return float(low), float(high)
 
 
-def _jackknife_blocks(entity: np.ndarray, seed: int) -> np.ndarray:
+def quantile_ci(
+    values: np.ndarray, level: float, scored: ScoredRows, *, resamples: int, seed: int
+) -> tuple[float, float]:
+    """95% interval of a quantile: the quantiles at the ends of the interval of the share below.
+
+    NaN if too few entities lie beyond the quantile.
+    """
+    if min(level, 1 - level) * len(np.unique(scored.entity)) < MIN_ENTITIES_BEYOND:
+        return np.nan, np.nan
+    is_below = (values <= np.quantile(values, level, method="inverted_cdf")).astype(float)
+    ends = jackknife_ci(
+        partial(weighted_mean, is_below), scored, LOGIT, resamples=resamples, seed=seed
+    )
+    if not np.isfinite(ends).all():
+        return np.nan, np.nan
+    low, high = np.quantile(values, np.clip(ends + (level - is_below.mean()), 0, 1))
+    return float(low), float(high)
+
+
+def share_ci(is_event: np.ndarray, entity: np.ndarray) -> tuple[float, float]:
+    """95% interval of a share, with as few independent rows as the entities are worth."""
+    from statsmodels.stats.proportion import proportion_confint
+
+    n_rows, share = len(is_event), is_event.mean()
+    _, codes = np.unique(entity, return_inverse=True)
+    variance = (np.bincount(codes, is_event - share) ** 2).sum() / n_rows**2
+    n_entities = codes.max() + 1
+    n_independent = share * (1 - share) / variance if variance > 0 else n_entities
+    n_independent = min(n_independent, n_rows)
+    low, high = proportion_confint(share * n_independent, n_independent, method="wilson")
+    return float(low), float(high)
+
+
+def _jackknife_blocks(entity: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """Block of each row: one for each entity, or blocks of several if there are very many."""
     _, codes = np.unique(entity, return_inverse=True)
     n_entities = int(codes.max()) + 1
-    if n_entities <= MAX_JACKKNIFE_BLOCKS:
+    if n_entities <= resamples:
         return codes
     shuffled = np.random.default_rng(seed).permutation(n_entities)
-    return shuffled[codes] % MAX_JACKKNIFE_BLOCKS
+    return shuffled[codes] % resamples
 
 
 def _interval_without_spread(value: float, n_units: int, scale: Scale) -> tuple[float, float]:
-    """Wilson's (1927) interval of a share of 0 or 1; NaN for any other constant."""
+    """Wilson's (1927) interval of a share of 0 or 1; 0 for models that predict alike; else NaN."""
+    if scale is DIFFERENCE and value == 0:
+        return 0.0, 0.0
     if scale is not LOGIT or value not in (0.0, 1.0):
         return np.nan, np.nan
     reach = WILSON / (n_units + WILSON)

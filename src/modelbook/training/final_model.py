@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from math import isfinite
 from typing import Any
 
 import pandas as pd
@@ -162,11 +161,10 @@ def fit_final_model(
 def measure_prediction_interval(
     task: Task, final_model: FinalModel, holdout: ScoredRows
 ) -> conformal.PredictionInterval | None:
-    """The conformal interval of a regression; None for classes, or for too few entities."""
-    if task.classes or final_model.out_of_fold is None:
+    """The conformal intervals or sets; None for two classes, or for too few entities."""
+    if final_model.out_of_fold is None:
         return None
-    interval = conformal.measure_prediction_interval(final_model.out_of_fold, holdout, seed=0)
-    return interval if isfinite(interval.halfwidth) else None
+    return conformal.measure_prediction_interval(task, final_model.out_of_fold, holdout, seed=0)
 
 
 def _fit_simple_model(experiment: Experiment, families: list[str]) -> tuple[str, Any] | None:

@@ -1,0 +1,85 @@
+"""Conformal predictions: an interval around a number, or a set of classes, at a nominal coverage.
+
+Without pandas, so that the server starts fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelbook.tasks.metrics import weighted_mean
+
+if TYPE_CHECKING:
+    from modelbook.tasks.decision_rule import RowPrediction
+
+COVERAGE = "coverage"  # name of the metric
+SET_SEPARATOR = " | "  # of the classes of a set in a table
+
+
+@dataclass(frozen=True)
+class ConformalPrediction:
+    """The largest nonconformity that a prediction leaves room for.
+
+    Attributes
+    ----------
+    level : float
+        Nominal coverage of rows of new entities.
+    limit : float
+        Half the width of an interval, or one minus the smallest probability of a class in the set.
+    classes : tuple
+        Class labels in the order of the scores; empty for a number.
+    """
+
+    level: float
+    limit: float
+    classes: tuple[Any, ...] = ()
+
+    @classmethod
+    def from_metrics(
+        cls, metrics: dict[str, Any], classes: Sequence[Any]
+    ) -> ConformalPrediction | None:
+        """Restore from a version's metrics; None if it has no intervals or sets."""
+        found = metrics.get("prediction_interval") or {}
+        return cls(found["level"], found["limit"], tuple(classes)) if "limit" in found else None
+
+    def describe_row(self, prediction: RowPrediction) -> dict[str, Any]:
+        """The field of one row's response: ``interval``, or ``prediction_set``."""
+        if prediction.probabilities is None:
+            low, high = prediction.prediction - self.limit, prediction.prediction + self.limit
+            return {"interval": {"low": low, "high": high}}
+        [is_member] = self._members(np.array([prediction.probabilities]))
+        labels = [str(label) for label, inside in zip(self.classes, is_member) if inside]
+        return {"prediction_set": labels}
+
+    def make_columns(self, scores: np.ndarray) -> dict[str, np.ndarray]:
+        """The columns of many rows; ``scores`` has shape (rows, classes) or (rows, 1)."""
+        if not self.classes:
+            return {
+                "prediction_low": scores[:, 0] - self.limit,
+                "prediction_high": scores[:, 0] + self.limit,
+            }
+        labels = np.array([str(label) for label in self.classes], dtype=object)
+        sets = [SET_SEPARATOR.join(labels[is_member]) for is_member in self._members(scores)]
+        return {"prediction_set": np.array(sets, dtype=object)}
+
+    def compute_coverage(self, outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
+        """Share of rows whose outcome lies inside: a metric."""
+        if score.ndim == 1:
+            is_inside = np.abs(outcome - score) <= self.limit
+        else:
+            is_inside = self._members(score)[np.arange(len(outcome)), outcome]
+        return weighted_mean(is_inside.astype(float), weight)
+
+    def mean_size(self, scores: np.ndarray) -> float:
+        """Mean number of classes in a set."""
+        return float(self._members(scores).sum(axis=1).mean())
+
+    def _members(self, scores: np.ndarray) -> np.ndarray:
+        """Which classes are in each row's set; the likeliest always is."""
+        is_member = scores >= 1 - self.limit
+        is_member[np.arange(len(scores)), scores.argmax(axis=1)] = True
+        return is_member
