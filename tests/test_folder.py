@@ -178,6 +178,9 @@ def test_a_delta_table_is_read_as_its_last_version(partitioned):
             str(partitioned / "lake"), pa.Table.from_pandas(rows), mode="overwrite"
         )
     assert read_table("lake", partitioned)["x"].tolist() == [7.0, 7.0]
+    assert len(list((partitioned / "lake").glob("*.parquet"))) == 2
+    assert len(parquet_folder.list_partitions(partitioned / "lake")) == 1  # what score reads
+    assert parquet_folder.sample_rows(partitioned / "lake", 9, 0)[0]["x"].tolist() == [7.0, 7.0]
 
 
 def test_lists_in_a_column_are_refused_by_name(tmp_path):
