@@ -48,9 +48,9 @@ def score_features(frame: pd.DataFrame, contract: Contract) -> dict[str, float]:
     return scores
 
 
-def is_predictive(score: float, contract_task: str) -> bool:
+def is_predictive(score: float, task: str) -> bool:
     """Whether a text's score is more than chance makes likely."""
-    return score >= (MIN_TEXT_R2 if contract_task == "regression" else MIN_TEXT_ROC_AUC)
+    return score >= (MIN_TEXT_R2 if task == "regression" else MIN_TEXT_ROC_AUC)
 
 
 def find_leaks(scores: dict[str, float]) -> tuple[list[str], list[str]]:
