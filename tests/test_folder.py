@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import fsspec
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -88,7 +89,12 @@ def of_folder(
         reference=reference, contract=contract, metrics=metrics, number=3
     )
     monkeypatch.setattr(versions, "load_pyfunc", lambda *_: model)
-    return lambda place: batch_sources.evaluate_file(place.parent, place.name, version, PARAMS)
+
+    def evaluate(place: Path | str) -> Any:
+        root, name = (place.parent, place.name) if isinstance(place, Path) else (Path(), place)
+        return batch_sources.evaluate_file(root, name, version, PARAMS)
+
+    return evaluate
 
 
 def test_monitor_judges_a_folder_and_says_of_how_many_rows(
@@ -97,8 +103,13 @@ def test_monitor_judges_a_folder_and_says_of_how_many_rows(
     place = parted(make_frame(seed=12, entities=1000, years=(4,)), 300, 700)
     [whole] = of_folder(place)
     assert (whole.batch, whole.rows, whole.sampled_from) == ("rows", 1000, None)
+    store = fsspec.filesystem("memory")
+    store.put(str(place), "/lake/rows", recursive=True)
     monkeypatch.setattr(batch_sources, "MAX_SAMPLED_ROWS", 400)
     [some] = of_folder(place)
+    [remote] = of_folder("memory://lake/rows")
+    assert (remote.batch, remote.rows, remote.sampled_from) == ("rows", 400, 1000)
+    store.rm("/lake", recursive=True)
     assert (some.rows, some.sampled_from, len(some.metrics) > 0) == (400, 1000, True)
     drawn, complete = (
         rules.summarize_verdict(rules.find_issues(one, PARAMS), [one], 3)["sentences"]
