@@ -195,7 +195,7 @@ def normalize_columns(frame: pd.DataFrame, table: str) -> pd.DataFrame:
             frame[name] = clip_timestamps(frame[name])
             if n_clipped := n_dates - int(frame[name].notna().sum()):
                 frame.attrs.setdefault("clipped_dates", {})[str(name)] = n_clipped
-        elif isinstance(frame[name].dtype, pd.CategoricalDtype | pd.StringDtype):
+        elif isinstance(frame[name].dtype, pd.CategoricalDtype) or frame[name].dtype.name == "str":
             frame[name] = frame[name].astype(object).where(frame[name].notna(), float("nan"))
         elif (
             isinstance(frame[name].dtype, pd.api.extensions.ExtensionDtype)
@@ -208,7 +208,7 @@ def normalize_columns(frame: pd.DataFrame, table: str) -> pd.DataFrame:
 def _refuse_nested_values(values: pd.Series, table: str) -> None:
     import numpy as np
 
-    if not holds_texts(values):
+    if values.dtype != object:
         return
     if values.map(lambda value: isinstance(value, dict | list | tuple | set | np.ndarray)).any():
         raise DataError(
