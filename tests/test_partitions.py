@@ -254,6 +254,15 @@ def test_an_interrupted_upload_is_no_complete_folder(table, monkeypatch):
     store.rm("/lake", recursive=True)
 
 
+def test_a_file_that_leads_out_of_its_folder_is_refused(tmp_path, monkeypatch):
+    found = {"/lake/c/../../evil.parquet": {"size": 1}}
+    store = fsspec.filesystem("memory")
+    monkeypatch.setattr(store.__class__, "isdir", lambda self, path: True)
+    monkeypatch.setattr(store.__class__, "find", lambda self, path, **_: found)
+    with pytest.raises(DataError, match="evil"):
+        read_table("memory://lake/c", tmp_path)
+
+
 def test_wrong_usage_is_told(table, tmp_path):
     told = CliRunner().invoke(app, ["score", str(table), "out", "--engine", "beam"])
     assert (told.exit_code, "local, dask, spark, ray" in told.output) == (2, True)

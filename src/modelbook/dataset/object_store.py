@@ -59,6 +59,12 @@ class RemoteAddress:
         if self._scheme.startswith("http"):  # web servers have no folders
             return {}
         found = self._call(_list_folder)
+        if climbing_names := [name for name in found if ".." in name.split("/")]:
+            raise DataError(
+                f"{self.redacted_url} has the file {climbing_names[0]!r}, which leads out of it",
+                expected="files in the folder",
+                next="rename the file",
+            )
         started = {name.split("/")[0] for name in found} & {*STARTED_MARKERS}
         if started and COMMIT_MARKER not in found:
             raise DataError(
