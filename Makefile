@@ -116,7 +116,7 @@ bench: $(VENV)/test ## measure: builds and their overhead, pages, the service be
 .PHONY: lock
 lock: $(VENV)/uv ## write the locks anew from pyproject.toml; all packages as new as it allows: make lock LOCK=--upgrade
 	@$(COMPILE) pyproject.toml -o requirements/run.txt
-	@$(COMPILE) pyproject.toml $(foreach one,s3 postgres dvc stream delta,--extra $(one)) -c requirements/run.txt -o requirements/extras.txt
+	@$(COMPILE) pyproject.toml $(foreach one,s3 postgres dvc stream delta tracing,--extra $(one)) -c requirements/run.txt -o requirements/extras.txt
 	@$(COMPILE) pyproject.toml $(foreach one,dask spark ray,--extra $(one)) -c requirements/run.txt -c requirements/extras.txt -o requirements/engines.txt
 	@$(COMPILE) --group serve -c requirements/extras.txt -o requirements/serve.txt
 	@$(COMPILE) --group sbom -o requirements/sbom.txt

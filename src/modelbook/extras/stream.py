@@ -20,7 +20,7 @@ import orjson
 
 from modelbook.errors import ServingError
 from modelbook.redaction import redact
-from modelbook.serving import server, settings
+from modelbook.serving import server, settings, telemetry
 from modelbook.serving.request_errors import RequestError
 from modelbook.serving.service import PredictionService
 
@@ -90,7 +90,7 @@ def run_worker(root: Path, book: str) -> None:
     """
     loaded_settings = settings.load_settings(root, book)
     server.require_champion(root, book)
-    logging.config.dictConfig(server.build_log_config(loaded_settings.log_level))
+    logging.config.dictConfig(telemetry.build_log_config(loaded_settings.log_level))
     try:
         import faststream.redis  # noqa: F401  required below
     except ModuleNotFoundError as error:

@@ -17,20 +17,23 @@ from modelbook.serving.access import RateLimiter
 from modelbook.serving.api_keys import ApiKey
 from modelbook.serving.doc_pages import SWAGGER_SCRIPT_PATH
 from modelbook.serving.inference_protocol import HEALTH_PATHS
+from modelbook.serving.metrics import PATH_LABELS
 from modelbook.serving.request_body import read_user_id, require_content_type
-from modelbook.serving.request_context import REQUEST_CONTEXT
 from modelbook.serving.request_errors import RequestError
 from modelbook.serving.service import PredictionService, new_id
+from modelbook.serving.telemetry import REQUEST_CONTEXT, RequestSpan
 
 LOG = logging.getLogger("modelbook.serving")
 
 # Paths that need no API key.
-PUBLIC_PATHS = (
+PUBLIC_PATHS = frozenset((
     "/", "/health/live", "/health/ready", "/docs", SWAGGER_SCRIPT_PATH, "/redoc", "/openapi.json",
     "/favicon.ico", *HEALTH_PATHS,
-)  # fmt: skip
+))  # fmt: skip
 STATIC_PREFIX = "/static/"
-PROBE_PATHS = ("/health/live", "/health/ready", *HEALTH_PATHS)  # callable under any host name
+# Callable under any host name.
+PROBE_PATHS = frozenset(("/health/live", "/health/ready", *HEALTH_PATHS))
+UNTRACED_PATHS = PROBE_PATHS | {"/metrics"}
 REQUIRED_SCOPES = {
     "/predict": "predict",
     "/predict/csv": "predict",
@@ -87,6 +90,8 @@ class Gateway:
             service.metrics.observe_request(path, response.status, seconds)
             if response.status >= 400:
                 service.metrics.count_error(response.status)
+            if response.span is not None:
+                response.span.end(response.status, response.request_id)
             if LOG.isEnabledFor(logging.DEBUG):
                 LOG.debug(
                     "request",
@@ -103,7 +108,13 @@ class Gateway:
     ) -> None:
         scope["modelbook.headers"] = headers = dict(scope["headers"])
         response.request_id = _request_id(headers)
-        REQUEST_CONTEXT.set((response.request_id, headers.get(b"traceparent")))
+        traceparent = headers.get(b"traceparent")
+        if self._service.tracer is not None and path not in UNTRACED_PATHS:
+            response.span = self._service.tracer.start_request(
+                scope["method"], _find_route(path), headers
+            )
+            traceparent = response.span.traceparent
+        REQUEST_CONTEXT.set((response.request_id, traceparent))
         if path not in PROBE_PATHS:
             self._service.access.check_origin(headers)
         if path not in PUBLIC_PATHS and not path.startswith(STATIC_PREFIX):
@@ -142,6 +153,7 @@ class _Response:
     def __init__(self, send: Send, scope: Scope) -> None:
         self._send, self._scope = send, scope
         self.request_id, self.status = "", 0
+        self.span: RequestSpan | None = None  # None while it is not traced
 
     async def send_json(
         self, status: int, body: bytes, extra_headers: dict[str, str] | None = None
@@ -151,21 +163,23 @@ class _Response:
             (b"content-length", b"%d" % len(body)),
             (b"x-request-id", self.request_id.encode()),
             NO_SNIFFING,
-            *((name.encode(), value.encode()) for name, value in (extra_headers or {}).items()),
-            *self._closing_header(status),
         ]
+        if extra_headers:
+            headers += [(name.encode(), value.encode()) for name, value in extra_headers.items()]
+        if status >= 400:
+            headers += self._closing_header()
         self.status = status
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         is_head_request = self._scope["method"] == "HEAD"
         await self._send({"type": "http.response.body", "body": b"" if is_head_request else body})
 
-    def _closing_header(self, status: int) -> list[tuple[bytes, bytes]]:
+    def _closing_header(self) -> list[tuple[bytes, bytes]]:
         """Close the connection after a refusal, rather than receive a long body to its end.
 
         A short one is received and discarded: a caller that still sends would lose the response.
         """
         scope = self._scope
-        if status < 400 or scope["method"] in ("GET", "HEAD") or "modelbook.body_read" in scope:
+        if scope["method"] in ("GET", "HEAD") or "modelbook.body_read" in scope:
             return []
         content_length = scope["modelbook.headers"].get(b"content-length", b"")
         is_short = content_length.isdigit() and int(content_length) <= MAX_DISCARDED_BYTES
@@ -184,9 +198,16 @@ class _Response:
                 *message.get("headers", []),
                 (b"x-request-id", self.request_id.encode()),
                 NO_SNIFFING,
-                *self._closing_header(self.status),
+                *(self._closing_header() if self.status >= 400 else []),
             ]
         await self._send(message)
+
+
+def _find_route(path: str) -> str:
+    """Return the route of a path, for traces; empty for a path that is none."""
+    if path.endswith(INFER_SUFFIX):
+        return "/v2/models/{name}/infer"
+    return path if path in PATH_LABELS or path in PUBLIC_PATHS else ""
 
 
 def _required_scope(path: str) -> str | None:

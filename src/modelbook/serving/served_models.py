@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ class ServedModel:
     tags: dict[str, str]
     loaded_at: float = field(default_factory=time.time)
 
-    @property
+    @cached_property
     def classes(self) -> list[str]:
         """Class labels, in the order of the probabilities."""
         return [str(label) for label in self.scorer.decision_rule.classes]

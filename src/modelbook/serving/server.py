@@ -1,57 +1,28 @@
-"""Start the uvicorn server: start-up checks, workers and logging."""
+"""Start the uvicorn server: start-up checks and workers."""
 
 from __future__ import annotations
 
 import ipaddress
-import logging
 import os
 import sys
-import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import orjson
 import uvicorn
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from modelbook.errors import ServingError
 from modelbook.registry import follower
 from modelbook.registry.aliases import CHAMPION
-from modelbook.serving import settings, supervisor
+from modelbook.serving import settings, supervisor, telemetry
 from modelbook.serving.api_keys import ApiKeyStore
 from modelbook.serving.http_protocol import LimitedHttpProtocol
-from modelbook.serving.request_context import RequestContextFilter
 from modelbook.serving.served_models import EXPORT_VARIABLE, find_served_versions
 
 # Environment variables that pass the project and the book to workers.
 ROOT_VARIABLE, BOOK_VARIABLE = "MODELBOOK_ROOT", "MODELBOOK_SERVING_BOOK"
-STANDARD_LOG_FIELDS = {
-    *vars(logging.makeLogRecord({})),
-    "message",
-    "asctime",
-    "taskName",
-    "color_message",
-}
 SHUTDOWN_SECONDS = 20  # time for open requests to finish at shutdown
-
-
-class JsonFormatter(logging.Formatter):
-    """Formats log records as JSON lines, with the ``extra`` fields."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        entry: dict[str, Any] = {
-            "at": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-            + f".{int(record.msecs):03d}Z",
-            "level": record.levelname.lower(),
-            "event": record.getMessage(),
-        }
-        entry |= {
-            name: value for name, value in vars(record).items() if name not in STANDARD_LOG_FIELDS
-        }
-        if record.exc_info:
-            entry["traceback"] = self.formatException(record.exc_info)
-        return orjson.dumps(entry, default=str).decode()
 
 
 def run_server(
@@ -74,7 +45,7 @@ def run_server(
     os.environ |= {ROOT_VARIABLE: str(root), BOOK_VARIABLE: book}
     config = _configure_uvicorn(host, port, workers, service_settings.log_level)
     with nullcontext() if export_address else follower.following(root, book):
-        _check_startup(root, book, host, service_settings.api_keys)
+        _check_startup(root, book, host, service_settings)
         sys.stderr.write(f"modelbook: {book} at http://{host}:{port} (API docs: /docs)\n")
         if workers == 1:
             uvicorn.Server(config).run()
@@ -95,7 +66,7 @@ def _configure_uvicorn(host: str, port: int, workers: int, log_level: str) -> uv
         access_log=False,
         server_header=False,
         date_header=False,
-        log_config=build_log_config(log_level),
+        log_config=telemetry.build_log_config(log_level),
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         timeout_worker_healthcheck=supervisor.HEALTH_CHECK_SECONDS,
         proxy_headers=False,
@@ -123,9 +94,13 @@ def require_champion(root: Path, book: str) -> None:
         )
 
 
-def _check_startup(root: Path, book: str, host: str, keys: str) -> None:
+def _check_startup(
+    root: Path, book: str, host: str, service_settings: settings.ServingSettings
+) -> None:
     require_champion(root, book)
-    if keys == "on" and not len(ApiKeyStore(root)) and not _is_loopback(host):
+    if service_settings.tracing == "on":
+        telemetry.require_exporter()
+    if service_settings.api_keys == "on" and not len(ApiKeyStore(root)) and not _is_loopback(host):
         raise ServingError(
             f"{host} is reachable from other machines, and there are no API keys",
             expected="API keys, or a loopback address",
@@ -139,26 +114,3 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def build_log_config(level: str) -> dict[str, Any]:
-    """Return the logging configuration: JSON lines on standard error."""
-    handler = {
-        "class": "logging.StreamHandler",
-        "formatter": "json",
-        "filters": ["request"],
-        "stream": "ext://sys.stderr",
-    }
-    logger_config = {"handlers": ["out"], "level": level.upper(), "propagate": False}
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "filters": {"request": {"()": RequestContextFilter}},
-        "formatters": {"json": {"()": JsonFormatter}},
-        "handlers": {"out": handler},
-        "loggers": {
-            "modelbook.serving": logger_config,
-            "uvicorn": logger_config,
-            "uvicorn.error": {},
-        },
-    }

@@ -7,9 +7,10 @@ import contextlib
 import logging
 import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +32,7 @@ from modelbook.serving.model_manager import ModelManager
 from modelbook.serving.request_body import LARGE_BODY_BYTES, BodyReader
 from modelbook.serving.request_errors import RequestError
 from modelbook.serving.served_models import ServedModel
+from modelbook.serving.telemetry import RequestTracer
 
 LOG = logging.getLogger("modelbook.serving")
 POLL_SECONDS = 1.0  # between checks of aliases, settings and keys
@@ -77,6 +79,10 @@ class PredictionService:
         # One thread: bodies that wait for it cost no CPU, and the event loop stays responsive.
         self._parser = ThreadPoolExecutor(1, thread_name_prefix="parser")
         self.canary: CanaryMonitor | None = None
+        self.tracer = RequestTracer(book) if self.settings.tracing == "on" else None
+        self.trace_step: Callable[[str], AbstractContextManager[Any]] = (
+            self.tracer.trace_step if self.tracer else _trace_nothing
+        )
         self.in_flight, self.recent_rows = 0, deque[Row](maxlen=RECENT_ROWS)
         self._redacted_columns, self._verdict_metrics = (
             set(journal_settings.redacted_columns),
@@ -105,6 +111,8 @@ class PredictionService:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self.writer.stop()
             self._parser.shutdown(wait=False, cancel_futures=True)
+            if self.tracer is not None:
+                await asyncio.to_thread(self.tracer.shutdown)
 
     @property
     def champion(self) -> ServedModel:
@@ -157,7 +165,8 @@ class PredictionService:
         started, champion = time.perf_counter(), self.champion
         read = champion.row_reader.read_body
         is_large = len(body) > LARGE_BODY_BYTES
-        rows, is_list = await self.parse_off_loop(read, body) if is_large else read(body)
+        with self.trace_step("validate"):
+            rows, is_list = await self.parse_off_loop(read, body) if is_large else read(body)
         predictions = await self.predict_rows(champion, rows, user, started)
         return orjson.dumps(predictions if is_list else predictions[0])
 
@@ -182,10 +191,11 @@ class PredictionService:
         buckets = self._assign_buckets(champion, rows, ids, user)
         variants = self._assign_variants(champion, buckets)
         canary = self._find_canary()
-        if canary:
-            predictions = await self._predict_canary(canary, champion, variants, rows)
-        else:
-            predictions = await self._predict_variants(variants, rows)
+        with self.trace_step("predict"):
+            if canary:
+                predictions = await self._predict_canary(canary, champion, variants, rows)
+            else:
+                predictions = await self._predict_variants(variants, rows)
         shadow = self.model_manager.challenger if self.settings.traffic.mode == "shadow" else None
         variant_predictions = [
             (name, model, row, prediction_id, prediction, True, bucket)
@@ -200,11 +210,11 @@ class PredictionService:
                 for row, i, a in zip(rows, ids, shadow_predictions)
             ]
         latency_ms = (time.perf_counter() - started) * 1000
-        receipts = await self._journal_predictions(variant_predictions, latency_ms)
+        with self.trace_step("journal"):
+            receipts = await self._journal_predictions(variant_predictions, latency_ms)
         self.recent_rows.extend(rows)
-        for name in (CHAMPION, CHALLENGER):
-            if count := sum(variant == name for variant, _ in variants):
-                self.metrics.count_predictions(name, count)
+        for name, count in _count_rows(variants):
+            self.metrics.count_predictions(name, count)
         return [
             _response_body(*item[:2], *item[3:5], receipt)
             for item, receipt in zip(variant_predictions[: len(rows)], receipts)
@@ -218,8 +228,9 @@ class PredictionService:
         None where traffic is not split.
         """
         traffic = self.settings.traffic
-        is_split = traffic.mode == "split" or self._find_canary() is not None
-        if not is_split or self.model_manager.challenger is None:
+        if self.model_manager.challenger is None or not (
+            traffic.mode == "split" or self._find_canary() is not None
+        ):
             return [None] * len(rows)
         entity = next(iter(champion.contract.columns_with_role("entity")), "")
         return [
@@ -232,9 +243,11 @@ class PredictionService:
     ) -> list[tuple[str, ServedModel]]:
         """Choose the variant that predicts each row."""
         share, challenger = self.settings.traffic.challenger_share, self.model_manager.challenger
+        if challenger is None:
+            return [(CHAMPION, champion)] * len(buckets)
         return [
             (CHALLENGER, challenger)
-            if challenger and bucket and routes_to_challenger(bucket, share)
+            if bucket and routes_to_challenger(bucket, share)
             else (CHAMPION, champion)
             for bucket in buckets
         ]
@@ -491,6 +504,13 @@ class PredictionService:
             await asyncio.sleep(CHECKPOINT_SECONDS)
 
 
+def _count_rows(variants: list[tuple[str, ServedModel]]) -> list[tuple[str, int]]:
+    """Return the number of rows of each variant that predicted any."""
+    if len(variants) == 1:
+        return [(variants[0][0], 1)]
+    return list(Counter(name for name, _ in variants).items())
+
+
 class RandomBytes:
     """Random bytes of the operating system, drawn many at a time: each draw is a system call."""
 
@@ -507,6 +527,11 @@ class RandomBytes:
 
 
 _RANDOM_BYTES = RandomBytes()
+_NO_SPAN = contextlib.nullcontext()
+
+
+def _trace_nothing(name: str) -> AbstractContextManager[Any]:
+    return _NO_SPAN
 
 
 def new_id() -> str:

@@ -174,6 +174,9 @@ class ServingSettings(BaseSettings):
     trusted_proxies: list[Annotated[str, AfterValidator(_require_network)]] = Field(
         [], description="addresses or networks of proxies whose X-Forwarded-For names the caller"
     )
+    tracing: Annotated[Literal["on", "off"], BeforeValidator(_on_off_text)] = Field(
+        "off", description="on: export a trace of each request by OTLP; needs the extra tracing"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="minimum level of the log; debug logs each request"
     )
