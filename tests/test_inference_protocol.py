@@ -69,6 +69,13 @@ def test_rows_are_predicted_as_by_the_api_and_journaled(client):
     assert set(outputs["id"]["data"]) <= journaled
 
 
+def test_it_is_described_with_an_example_that_is_answered(client):
+    paths = client.get("/openapi.json").json()["paths"]
+    assert {"/v2", f"/v2/models/{BOOK}/ready", "/v2/health/ready", INFER} <= paths.keys()
+    body = paths[INFER]["post"]["requestBody"]["content"]["application/json"]
+    assert client.post(INFER, json=body["example"]).json()["outputs"][0]["shape"] == [1]
+
+
 def test_a_column_of_lists_and_a_choice_of_outputs(client):
     request = tensors(ROWS, outputs=[{"name": "prediction"}])
     for tensor in request["inputs"]:
@@ -92,7 +99,8 @@ def wrong(number: int, **change: Any) -> dict[str, Any]:
         (wrong(1, shape=[2, 2]), 422, ["shapes"]),
         (wrong(1, name="sise"), 422, ["sise"]),
         (wrong(1, data=[[1], [2, 3]]), 422, ["size", 3]),
-        ({"inputs": []}, 422, ["shapes"]),
+        ({"inputs": []}, 422, ["inputs"]),
+        (wrong(1, shape=[0], data=[]), 422, ["inputs.1.shape.0"]),
         (wrong(1, data=[[1], 2]), 422, ["size"]),
         (wrong(1, name="colour"), 422, ["colour"]),
         ({"rows": 1}, 422, ["inputs"]),

@@ -171,7 +171,7 @@ def _add_page_routes(app: FastAPI, service: PredictionService) -> None:
         ):
             schema = get_openapi(title=app.title, version="0", routes=app.routes)
             app.openapi_schema = openapi.complete_document(
-                schema, champion, service.settings.limits.max_rows
+                schema, champion, service.book, service.settings.limits.max_rows
             )
         return app.openapi_schema
 

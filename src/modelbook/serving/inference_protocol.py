@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import modelbook
 from modelbook.contract import Column
@@ -29,21 +29,30 @@ MAX_ID_LENGTH = 200
 TOKENS_PER_TENSOR = 20  # names, brackets and separators of one input, besides its data
 
 
-class Tensor(BaseModel):
-    """An input of a request, or the name of a requested output."""
+class RequestedOutput(BaseModel):
+    """An output that the response shall contain."""
+
+    model_config = ConfigDict(strict=True)
 
     name: str
+
+
+class Tensor(RequestedOutput):
+    """An input of a request."""
+
     datatype: str = ""
-    shape: list[Annotated[int, Field(ge=0)]] = Field([], max_length=2)
-    data: list[Any] = []
+    shape: list[Annotated[int, Field(ge=1)]] = Field(min_length=1, max_length=2)
+    data: list[Any]
 
 
 class InferenceRequest(BaseModel):
-    """Body of an inference request."""
+    """Body of an inference request: one input for each field."""
+
+    model_config = ConfigDict(strict=True)
 
     id: str = Field("", max_length=MAX_ID_LENGTH)
-    inputs: list[Tensor]
-    outputs: list[Tensor] = []
+    inputs: list[Tensor] = Field(min_length=1)
+    outputs: list[RequestedOutput] = []
 
 
 def create_router(service: PredictionService) -> APIRouter:
@@ -123,13 +132,13 @@ def _read_request(body: bytes, model: ServedModel) -> tuple[InferenceRequest, li
         )
     rows = [dict(zip(names, values)) for values in zip(*(tensor.data for tensor in request.inputs))]
     assert len(rows) == row_count
-    return request, model.row_reader.read_body(orjson.dumps(rows))[0] if rows else []
+    return request, model.row_reader.read_body(orjson.dumps(rows))[0]
 
 
 def _count_rows(request: InferenceRequest, max_rows: int) -> int:
     """Return the number of rows; each input must have as many values as its shape says."""
     shapes = {tuple(tensor.shape) for tensor in request.inputs}
-    counts = {shape[0] if shape and shape[1:] in ((), (1,)) else None for shape in shapes}
+    counts = {shape[0] if shape[1:] in ((), (1,)) else None for shape in shapes}
     if len(counts) != 1 or None in counts:
         raise RequestError(
             422, f"the inputs have the shapes {sorted(shapes)[:5]}", expected="[rows] for each"
@@ -209,7 +218,7 @@ def _build_response(
     ]
     if requested := {tensor.name for tensor in request.outputs}:
         outputs = [output for output in outputs if output["name"] in requested]
-    numbers = {prediction["model_version"] for prediction in predictions} or {model.number}
+    numbers = {prediction["model_version"] for prediction in predictions}
     return {
         "model_name": name,
         "model_version": ",".join(map(str, sorted(numbers))),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from modelbook.serving.inference_protocol import PREFIX, InferenceRequest
 from modelbook.serving.served_models import ServedModel
 
 JSON_TYPE, CSV_TYPE = "application/json", "text/csv"
@@ -52,7 +53,7 @@ USER_ID_PARAMETER = {
 
 
 def complete_document(
-    document: dict[str, Any], model: ServedModel, max_rows: int
+    document: dict[str, Any], model: ServedModel, book: str, max_rows: int
 ) -> dict[str, Any]:
     """Add the schemas and paths of the served model to FastAPI's document."""
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
@@ -61,6 +62,7 @@ def complete_document(
         "Prediction": _prediction_schema(model),
         "Outcome": model.outcome_reader.json_schema(),
         "Error": ERROR_SCHEMA,
+        **_inference_schemas(),
     }
     document["components"]["securitySchemes"] = {
         "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -71,9 +73,8 @@ def complete_document(
         "/predict/csv": _csv_operation(model),
         "/outcomes": _outcomes_operation(max_rows),
     }
-    document["paths"] = {
-        path: {"post": operation} for path, operation in operations.items()
-    } | document["paths"]
+    posts = {path: {"post": operation} for path, operation in operations.items()}
+    document["paths"] = posts | document["paths"] | _inference_paths(model, book)
     for path in document["paths"].values():
         for method in path.values():
             if "security" not in method:
@@ -241,6 +242,92 @@ def _outcomes_operation(max_rows: int) -> dict[str, Any]:
         },
         "responses": responses,
     }
+
+
+def _inference_schemas() -> dict[str, Any]:
+    reference = "#/components/schemas/{model}"
+    schema = InferenceRequest.model_json_schema(ref_template=reference)
+    return {**schema.pop("$defs"), "InferenceRequest": schema}
+
+
+def _inference_paths(model: ServedModel, book: str) -> dict[str, Any]:
+    """Return the paths of the Open Inference Protocol, for this book."""
+    text, integers = {"type": "string"}, {"type": "array", "items": {"type": "integer"}}
+    tensor = {"name": text, "datatype": text, "shape": integers}
+    outputs = _array_schema({**tensor, "data": {"type": "array"}})
+    metadata = {
+        "name": text,
+        "versions": {"type": "array", "items": text},
+        "platform": text,
+        "inputs": _array_schema(tensor),
+        "outputs": _array_schema(tensor),
+    }
+    flag, path = {"type": "boolean"}, f"{PREFIX}/models/{book}"
+    reads: dict[str, tuple[str, dict[str, Any]]] = {
+        PREFIX: ("The server", {"name": text, "version": text}),
+        f"{PREFIX}/health/live": ("Liveness", {"live": flag}),
+        f"{PREFIX}/health/ready": ("Readiness", {"ready": flag}),
+        path: ("The model, its inputs and outputs", metadata),
+        f"{path}/ready": ("Readiness of the model", {"name": text, "ready": flag}),
+    }
+    infer = {
+        "summary": "Predict rows, each field as an input of its own",
+        "operationId": "infer",
+        "tags": ["Open Inference Protocol"],
+        "parameters": [USER_ID_PARAMETER],
+        "requestBody": {
+            "required": True,
+            "content": {
+                JSON_TYPE: {
+                    "schema": {"$ref": "#/components/schemas/InferenceRequest"},
+                    "example": _inference_example(model),
+                }
+            },
+        },
+        "responses": _build_responses(
+            "The outputs, each with a value for each row.",
+            {
+                JSON_TYPE: {
+                    "schema": _object_schema(
+                        {"model_name": text, "model_version": text, "outputs": outputs}
+                    )
+                }
+            },
+        ),
+    }
+    return {
+        **{route: {"get": _read_operation(*given)} for route, given in reads.items()},
+        f"{path}/infer": {"post": infer},
+    }
+
+
+def _read_operation(summary: str, properties: dict[str, Any]) -> dict[str, Any]:
+    schema = _object_schema(properties)
+    return {
+        "summary": summary,
+        "tags": ["Open Inference Protocol"],
+        "responses": {
+            "200": {"description": summary, "content": {JSON_TYPE: {"schema": schema}}},
+            "503": {"description": "No version in service."},
+        },
+    }
+
+
+def _inference_example(model: ServedModel) -> dict[str, Any]:
+    return {
+        "inputs": [
+            {"name": name, "shape": [1], "data": [value]}
+            for name, value in model.row_reader.example.items()
+        ]
+    }
+
+
+def _object_schema(properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def _array_schema(properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": _object_schema(properties)}
 
 
 def _build_responses(text: str, content: dict[str, Any]) -> dict[str, Any]:
