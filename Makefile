@@ -120,7 +120,7 @@ lock: $(VENV)/uv ## write the locks anew from pyproject.toml; all packages as ne
 	@$(COMPILE) pyproject.toml $(foreach one,dask spark ray,--extra $(one)) -c requirements/run.txt -c requirements/extras.txt -o requirements/engines.txt
 	@$(COMPILE) --group serve -c requirements/extras.txt -o requirements/serve.txt
 	@$(COMPILE) --group sbom -o requirements/sbom.txt
-	@$(COMPILE) pyproject.toml $(foreach one,s3 postgres dvc stream delta dask spark ray,--extra $(one)) --group test --group docs -c requirements/run.txt -c requirements/extras.txt -c requirements/engines.txt -o requirements/test.txt
+	@$(COMPILE) pyproject.toml $(foreach one,s3 postgres dvc stream delta tracing dask spark ray,--extra $(one)) --group test --group docs -c requirements/run.txt -c requirements/extras.txt -c requirements/engines.txt -o requirements/test.txt
 	@$(COMPILE) --group docs -c requirements/test.txt -o requirements/docs.txt
 	@echo "uv==$$($(UV) --version | cut -d' ' -f2)" | $(UV) pip compile -q - --universal --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --no-annotate --custom-compile-command "make lock" -o requirements/uv.txt
