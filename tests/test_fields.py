@@ -23,7 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from modelbook.contract import Column, Contract
 from modelbook.contract.parsing import MISSING_VALUE_TEXTS
 from modelbook.scoring import batch
-from modelbook.serving.request_errors import RequestError
+from modelbook.serving.http_request import RequestError
 from modelbook.serving.schemas import RowReader
 from modelbook.serving.served_models import load_champion
 

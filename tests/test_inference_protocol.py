@@ -10,7 +10,7 @@ from facts import missing_facts
 from fastapi.testclient import TestClient
 from shelf import BOOK, Shelf, client_of, fitted
 
-from modelbook.serving.api_keys import ApiKeyStore
+from modelbook.serving.access import ApiKeyStore
 
 INFER = f"/v2/models/{BOOK}/infer"
 ROWS = [

@@ -36,7 +36,7 @@ from modelbook.scoring.compiled_scorer import ParityProof
 from modelbook.scoring.lightgbm_native import NativeBooster
 from modelbook.scoring.parity_cases import build_parity_cases, predict_pipeline_scores, typical_row
 from modelbook.scoring.pipeline_scorer import PipelineScorer
-from modelbook.serving.request_errors import RequestError
+from modelbook.serving.http_request import RequestError
 from modelbook.tasks.decision_rule import (
     ArgmaxClassifier,
     ThresholdClassifier,

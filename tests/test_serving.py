@@ -32,12 +32,11 @@ from modelbook.contract import Contract
 from modelbook.errors import ServingError
 from modelbook.journal.database import default_url
 from modelbook.scoring import RowPrediction
-from modelbook.serving import model_manager, server, service
-from modelbook.serving.api_keys import KEYRING_VARIABLE, ApiKeyStore
+from modelbook.serving import served_models, server, service
+from modelbook.serving.access import KEYRING_VARIABLE, ApiKeyStore
 from modelbook.serving.app import create_app
 from modelbook.serving.canary import CanaryMonitor
-from modelbook.serving.request_body import BodyLimits
-from modelbook.serving.request_errors import RequestError
+from modelbook.serving.http_request import BodyLimits, RequestError
 from modelbook.serving.settings import SETTINGS_FILE, TrafficSettings, load_settings
 
 ROW = {"colour": "11", "size": 80.0, "noise": None, "flag": 1}
@@ -918,7 +917,7 @@ class Odd(BaseEstimator, TransformerMixin):
 
 class TestReload:
     def test_a_version_that_failed_to_load_is_tried_again(self, put, frame, contract, monkeypatch):
-        monkeypatch.setattr(model_manager, "MAX_RETRY_SECONDS", 0.2)
+        monkeypatch.setattr(served_models, "MAX_RETRY_SECONDS", 0.2)
         new = put.register(fitted(frame, contract), contract, frame)
         hidden = put.folder(new).with_name("hidden")
         put.folder(new).rename(hidden)
@@ -944,7 +943,7 @@ class TestReload:
     def test_a_service_without_a_loadable_version_becomes_ready_when_it_is_back(
         self, put, monkeypatch
     ):
-        monkeypatch.setattr(model_manager, "MAX_RETRY_SECONDS", 0.2)
+        monkeypatch.setattr(served_models, "MAX_RETRY_SECONDS", 0.2)
         hidden = put.folder(1).with_name("hidden")
         put.folder(1).rename(hidden)
         with serve(put) as client:
@@ -955,7 +954,7 @@ class TestReload:
             wait(lambda: client.get("/health/ready").status_code == 200)
 
     def test_pauses_between_attempts_grow_to_a_minute(self):
-        state = model_manager.AliasState((1, "digest"))
+        state = served_models.AliasState((1, "digest"))
         assert [state.schedule_retry() for _ in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
 
     def test_the_alias_is_followed_and_a_version_that_fails_its_proof_is_not(
@@ -1106,7 +1105,7 @@ import modelbook.serving.app
 print(sys.modules.keys() & {"pandas", "sklearn", "scipy", "mlflow", "pyarrow", "pycaret"})
 from pathlib import Path
 from modelbook.serving.served_models import load_champion
-from modelbook.serving.request_errors import RequestError
+from modelbook.serving.http_request import RequestError
 one = load_champion(Path(sys.argv[1]), sys.argv[2])
 for colour in ("11", 11, 11.0, 2.5e-42, float("nan"), float("inf"), True, None, [1], {}):
     for noise in (None, 1, "?", float("nan"), 10**400):

@@ -22,7 +22,7 @@ from shelf import BOOK, Shelf, fitted
 
 from modelbook.errors import ServingError
 from modelbook.extras import stream
-from modelbook.serving.request_errors import RequestError
+from modelbook.serving.http_request import RequestError
 from modelbook.serving.service import PredictionService
 
 ROW = {"colour": "11", "size": 80.0, "noise": None, "flag": 1}

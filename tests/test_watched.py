@@ -20,7 +20,7 @@ from servers import free_port
 from shelf import JSON, Shelf, fitted, running
 from tiny import ROOT
 
-from modelbook.serving.api_keys import ApiKeyStore
+from modelbook.serving.access import ApiKeyStore
 from modelbook.serving.metrics import ServiceMetrics
 
 RULES, DASHBOARD = ROOT / "deploy/prometheus", ROOT / "deploy/grafana/modelbook.json"
@@ -147,15 +147,18 @@ def ask(address: str, expression: str) -> list[Any]:
 @pytest.mark.slow
 @pytest.mark.requires("prometheus")
 def test_prometheus_reads_the_service_by_its_key_and_the_dashboard_has_data(scraped: str):
-    until = time.monotonic() + 90
-    while not (found := ask(scraped, 'modelbook_predictions_total{variant="champion"} == 2')):
-        assert time.monotonic() < until, ask(scraped, "up")
-        time.sleep(0.5)
+    def wait_for(expression: str) -> list[Any]:
+        until = time.monotonic() + 90
+        while not (found := ask(scraped, expression)):
+            assert time.monotonic() < until, (expression, ask(scraped, "up"))
+            time.sleep(0.5)
+        return found
+
+    found = wait_for('modelbook_predictions_total{variant="champion"} == 2')
     assert found[0]["metric"]["job"] == "modelbook"
     assert ask(scraped, 'modelbook_rejected_total{reason="contract"}')[0]["value"][1] == "1"
-    time.sleep(3)  # rates want several readings
-    for expression in ASKED:
-        assert ask(scraped, plain(expression)), expression
+    for expression in ASKED:  # rates want several readings
+        wait_for(plain(expression))
     assert {one["metric"]["alertname"] for one in ask(scraped, 'ALERTS{alertstate="firing"}')} <= {
         "InputsDrift"
     }

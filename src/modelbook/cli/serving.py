@@ -290,7 +290,7 @@ def add_key(
     Examples:  modelbook keys add shop
     |  modelbook keys add report --scope predict --scope outcomes --days 90
     """
-    from modelbook.serving.api_keys import ApiKeyStore
+    from modelbook.serving.access import ApiKeyStore
     from modelbook.stage import project
 
     with report_errors():
@@ -304,7 +304,7 @@ def list_keys() -> None:
     Example:  modelbook keys list
     """
     from modelbook.cli import terminal
-    from modelbook.serving.api_keys import ApiKeyStore
+    from modelbook.serving.access import ApiKeyStore
     from modelbook.stage import project
 
     with report_errors():
@@ -318,7 +318,7 @@ def remove_key(name: Annotated[str, typer.Argument(help="The key's name.")]) -> 
 
     Example:  modelbook keys remove shop
     """
-    from modelbook.serving.api_keys import KEYS_FILE, ApiKeyStore
+    from modelbook.serving.access import KEYS_FILE, ApiKeyStore
     from modelbook.stage import project
 
     with report_errors():

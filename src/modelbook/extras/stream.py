@@ -21,7 +21,7 @@ import orjson
 from modelbook.errors import ServingError
 from modelbook.redaction import redact
 from modelbook.serving import server, settings, telemetry
-from modelbook.serving.request_errors import RequestError
+from modelbook.serving.http_request import RequestError
 from modelbook.serving.service import PredictionService
 
 LOG = logging.getLogger("modelbook.serving")

@@ -17,11 +17,10 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
-from modelbook.serving import csv_upload, doc_pages, form_page, inference_protocol, openapi
+from modelbook.serving import csv_upload, html_pages, inference_protocol, openapi
 from modelbook.serving.gateway import INTERNAL_ERROR_MESSAGE, Gateway
 from modelbook.serving.http_protocol import LIMITS_STATE
-from modelbook.serving.request_body import read_user_id, require_content_type
-from modelbook.serving.request_errors import RequestError
+from modelbook.serving.http_request import RequestError, read_user_id, require_content_type
 from modelbook.serving.service import PredictionService
 
 DOCS_ASSETS = Path(fastapi_offline.__file__).parent / "static"
@@ -177,12 +176,12 @@ def _add_page_routes(app: FastAPI, service: PredictionService) -> None:
 
     app.openapi = build_document  # type: ignore[method-assign]
 
-    policy = doc_pages.form_policy(form_page.STYLESHEET)
+    policy = html_pages.form_policy(html_pages.STYLESHEET)
 
     @app.get("/", include_in_schema=False)
     async def show_form() -> HTMLResponse:
         return _show_page(
-            form_page.render_page(service.champion, requires_key=service.access.requires_key),
+            html_pages.render_page(service.champion, requires_key=service.access.requires_key),
             policy,
         )
 
@@ -192,25 +191,25 @@ def _add_page_routes(app: FastAPI, service: PredictionService) -> None:
         require_content_type(headers, "application/x-www-form-urlencoded")
         champion = service.champion
         body = await service.read_json_body(request.scope, request.receive)
-        form, key = form_page.parse_form(body, champion)
+        form, key = html_pages.parse_form(body, champion)
         service.access.authorize(key or None, (request.client or ("",))[0], "predict")
-        result_section = await form_page.predict_form(champion, form)
+        result_section = await html_pages.predict_form(champion, form)
         return _show_page(
-            form_page.render_page(champion, form, result_section, service.access.requires_key),
+            html_pages.render_page(champion, form, result_section, service.access.requires_key),
             policy,
         )
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        return _show_page(doc_pages.swagger_page(_page_title(service)), doc_pages.DOCS_POLICY)
+        return _show_page(html_pages.swagger_page(_page_title(service)), html_pages.DOCS_POLICY)
 
-    @app.get(doc_pages.SWAGGER_SCRIPT_PATH, include_in_schema=False)
+    @app.get(html_pages.SWAGGER_SCRIPT_PATH, include_in_schema=False)
     async def swagger_script() -> Response:
-        return Response(doc_pages.SWAGGER_SCRIPT, media_type="text/javascript")
+        return Response(html_pages.SWAGGER_SCRIPT, media_type="text/javascript")
 
     @app.get("/redoc", include_in_schema=False)
     async def redoc() -> HTMLResponse:
-        return _show_page(doc_pages.redoc_page(_page_title(service)), doc_pages.DOCS_POLICY)
+        return _show_page(html_pages.redoc_page(_page_title(service)), html_pages.DOCS_POLICY)
 
 
 def _show_page(html: str, policy: str) -> HTMLResponse:

@@ -13,8 +13,12 @@ from modelbook.contract import Contract
 from modelbook.contract.parsing import MISSING_VALUE_TEXTS, DecimalMark
 from modelbook.contract.text_layout import UTF16_MARKS, find_text_layout
 from modelbook.errors import DataError
-from modelbook.serving.request_body import MAX_EXTRA_COLUMNS, check_table
-from modelbook.serving.request_errors import InvalidValue, RequestError
+from modelbook.serving.http_request import (
+    MAX_EXTRA_COLUMNS,
+    InvalidValue,
+    RequestError,
+    check_table,
+)
 from modelbook.serving.schemas import (
     MAX_LISTED_VALUES,
     RowReader,

@@ -13,13 +13,11 @@ from typing import Any
 import orjson
 from starlette.types import Receive, Scope, Send
 
-from modelbook.serving.access import RateLimiter
-from modelbook.serving.api_keys import ApiKey
-from modelbook.serving.doc_pages import SWAGGER_SCRIPT_PATH
+from modelbook.serving.access import ApiKey, RateLimiter
+from modelbook.serving.html_pages import SWAGGER_SCRIPT_PATH
+from modelbook.serving.http_request import RequestError, read_user_id, require_content_type
 from modelbook.serving.inference_protocol import HEALTH_PATHS
 from modelbook.serving.metrics import PATH_LABELS
-from modelbook.serving.request_body import read_user_id, require_content_type
-from modelbook.serving.request_errors import RequestError
 from modelbook.serving.service import PredictionService, new_id
 from modelbook.serving.telemetry import REQUEST_CONTEXT, RequestSpan
 

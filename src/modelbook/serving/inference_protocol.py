@@ -16,8 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import modelbook
 from modelbook.contract import Column
-from modelbook.serving.request_body import read_user_id, require_content_type
-from modelbook.serving.request_errors import RequestError
+from modelbook.serving.http_request import RequestError, read_user_id, require_content_type
 from modelbook.serving.schemas import find_duplicate, format_value
 from modelbook.serving.served_models import ServedModel
 from modelbook.serving.service import PredictionService

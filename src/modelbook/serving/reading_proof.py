@@ -15,7 +15,7 @@ from modelbook.dataset import table_chunks
 from modelbook.errors import ContractError
 from modelbook.scoring.batch_validation import validate_rows
 from modelbook.serving import csv_upload
-from modelbook.serving.request_errors import RequestError
+from modelbook.serving.http_request import RequestError
 from modelbook.serving.schemas import RowReader
 
 if TYPE_CHECKING:

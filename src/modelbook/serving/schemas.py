@@ -23,8 +23,12 @@ from pydantic_core import from_json
 from typing_extensions import TypedDict
 
 from modelbook.contract.parsing import MISSING_VALUE_TEXTS, DecimalMark, parse_number
-from modelbook.serving.request_body import BodyLimits, derive_body_limits
-from modelbook.serving.request_errors import InvalidValue, RequestError
+from modelbook.serving.http_request import (
+    BodyLimits,
+    InvalidValue,
+    RequestError,
+    derive_body_limits,
+)
 
 if TYPE_CHECKING:
     from modelbook.contract import Column, Contract

@@ -1,28 +1,45 @@
-"""Start the uvicorn server: start-up checks and workers."""
+"""Start the uvicorn server: start-up checks, and workers under a supervisor.
+
+The supervisor replaces dead workers and forgets their metrics; workers end with it.
+"""
 
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
+import shutil
+import signal
 import sys
+import tempfile
+import threading
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import uvicorn
+from prometheus_client import multiprocess
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from uvicorn.supervisors import Multiprocess
 
 from modelbook.errors import ServingError
 from modelbook.registry import follower
 from modelbook.registry.aliases import CHAMPION
-from modelbook.serving import settings, supervisor, telemetry
-from modelbook.serving.api_keys import ApiKeyStore
+from modelbook.serving import settings, telemetry
+from modelbook.serving.access import ApiKeyStore
 from modelbook.serving.http_protocol import LimitedHttpProtocol
+from modelbook.serving.metrics import MULTIPROCESS_VARIABLE
 from modelbook.serving.served_models import EXPORT_VARIABLE, find_served_versions
 
 # Environment variables that pass the project and the book to workers.
 ROOT_VARIABLE, BOOK_VARIABLE = "MODELBOOK_ROOT", "MODELBOOK_SERVING_BOOK"
 SHUTDOWN_SECONDS = 20  # time for open requests to finish at shutdown
+LOG = logging.getLogger("modelbook.serving")
+HEALTH_CHECK_SECONDS = 120  # a worker that imports on a slow machine does not answer meanwhile
+SUPERVISOR_VARIABLE = "MODELBOOK_SUPERVISOR"  # process id of the supervisor, for its workers
+SUPERVISOR_CHECK_SECONDS = 0.5
+METRICS_FOLDER_PREFIX = "modelbook-metrics-"  # then the supervisor's process id
 
 
 def run_server(
@@ -50,7 +67,7 @@ def run_server(
         if workers == 1:
             uvicorn.Server(config).run()
         else:
-            supervisor.run_workers(config)
+            run_workers(config)
 
 
 def _configure_uvicorn(host: str, port: int, workers: int, log_level: str) -> uvicorn.Config:
@@ -68,14 +85,14 @@ def _configure_uvicorn(host: str, port: int, workers: int, log_level: str) -> uv
         date_header=False,
         log_config=telemetry.build_log_config(log_level),
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-        timeout_worker_healthcheck=supervisor.HEALTH_CHECK_SECONDS,
+        timeout_worker_healthcheck=HEALTH_CHECK_SECONDS,
         proxy_headers=False,
     )
 
 
 def create_worker_app() -> Any:
     """Create the application in a worker process."""
-    supervisor.end_with_supervisor()
+    end_with_supervisor()
     from modelbook.serving.app import create_app
 
     root, book = Path(os.environ[ROOT_VARIABLE]), os.environ[BOOK_VARIABLE]
@@ -114,3 +131,78 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+class WorkerSupervisor(Multiprocess):
+    """uvicorn's supervisor; also logs each death as an error and removes the worker's gauges."""
+
+    def keep_subprocess_alive(self) -> None:
+        """Replace dead workers."""
+        workers = list(self.processes)
+        for worker in workers:  # while the supervisor holds this end, it does not see a worker end
+            worker.child_conn.close()
+        super().keep_subprocess_alive()
+        for worker in workers:
+            if worker not in self.processes:
+                self._forget_worker(worker.pid)
+                LOG.error(
+                    "a worker died and was replaced",
+                    extra={"worker": worker.pid, "exit_code": worker.exitcode},
+                )
+
+    def restart_all(self) -> None:
+        """Replace all workers, one after the other."""
+        workers = list(self.processes)
+        super().restart_all()
+        for worker in workers:
+            if worker not in self.processes:
+                self._forget_worker(worker.pid)
+
+    @staticmethod
+    def _forget_worker(pid: int | None) -> None:
+        if pid is not None:
+            multiprocess.mark_process_dead(pid)
+
+
+def run_workers(config: uvicorn.Config) -> None:
+    """Run the workers until a signal ends them."""
+    _remove_orphaned_folders()
+    metrics_folder = tempfile.mkdtemp(prefix=f"{METRICS_FOLDER_PREFIX}{os.getpid()}-")
+    os.environ |= {MULTIPROCESS_VARIABLE: metrics_folder, SUPERVISOR_VARIABLE: str(os.getpid())}
+    try:
+        WorkerSupervisor(config, sockets=[config.bind_socket()]).run()
+    finally:
+        shutil.rmtree(metrics_folder, ignore_errors=True)
+
+
+def end_with_supervisor() -> None:
+    """In a worker: end it, as a signal would, when the supervisor is gone."""
+    supervisor = os.environ.get(SUPERVISOR_VARIABLE)
+    if supervisor is None:
+        return
+
+    def wait_for_end() -> None:
+        while os.getppid() == int(supervisor):
+            time.sleep(SUPERVISOR_CHECK_SECONDS)
+        LOG.error("the supervisor is gone; the worker ends", extra={"supervisor": supervisor})
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait_for_end, name="supervisor", daemon=True).start()
+
+
+def _remove_orphaned_folders() -> None:
+    """Remove the metrics of supervisors that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{METRICS_FOLDER_PREFIX}*"):
+        pid = folder.name.removeprefix(METRICS_FOLDER_PREFIX).partition("-")[0]
+        if pid.isdigit() and not _is_running(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

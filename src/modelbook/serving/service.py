@@ -10,7 +10,6 @@ import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,14 +23,11 @@ from modelbook.journal.database import ConflictingOutcomeError, UnknownPredictio
 from modelbook.registry.aliases import CHALLENGER, CHAMPION
 from modelbook.scoring import RowPrediction
 from modelbook.serving import metrics, settings
-from modelbook.serving.access import AccessControl
-from modelbook.serving.api_keys import ApiKeyStore
+from modelbook.serving.access import AccessControl, ApiKeyStore
 from modelbook.serving.canary import CanaryMonitor
+from modelbook.serving.http_request import LARGE_BODY_BYTES, BodyReader, RequestError
 from modelbook.serving.metrics import ServiceMetrics, VerdictMetrics
-from modelbook.serving.model_manager import ModelManager
-from modelbook.serving.request_body import LARGE_BODY_BYTES, BodyReader
-from modelbook.serving.request_errors import RequestError
-from modelbook.serving.served_models import ServedModel
+from modelbook.serving.served_models import ModelManager, ServedModel
 from modelbook.serving.telemetry import RequestTracer
 
 LOG = logging.getLogger("modelbook.serving")
@@ -39,6 +35,12 @@ POLL_SECONDS = 1.0  # between checks of aliases, settings and keys
 CHECKPOINT_SECONDS = 5.0  # between checkpoints of the journal
 RETENTION_SECONDS = 3600.0  # between deletions of old journal rows
 RECENT_ROWS = 2000  # rows used to measure input drift
+# Methods that are a step of a request, and what the step is called in a trace.
+TRACED_STEPS = {
+    "_read_rows": "validate",
+    "_predict_variants": "predict",
+    "_journal_predictions": "journal",
+}
 T = TypeVar("T")
 Row = dict[str, Any]
 VariantPrediction = tuple[
@@ -80,9 +82,9 @@ class PredictionService:
         self._parser = ThreadPoolExecutor(1, thread_name_prefix="parser")
         self.canary: CanaryMonitor | None = None
         self.tracer = RequestTracer(book) if self.settings.tracing == "on" else None
-        self.trace_step: Callable[[str], AbstractContextManager[Any]] = (
-            self.tracer.trace_step if self.tracer else _trace_nothing
-        )
+        if self.tracer is not None:
+            for method, step in TRACED_STEPS.items():
+                setattr(self, method, self.tracer.trace_step(step, getattr(self, method)))
         self.in_flight, self.recent_rows = 0, deque[Row](maxlen=RECENT_ROWS)
         self._redacted_columns, self._verdict_metrics = (
             set(journal_settings.redacted_columns),
@@ -163,12 +165,15 @@ class PredictionService:
             If the body or the service state does not allow a prediction.
         """
         started, champion = time.perf_counter(), self.champion
-        read = champion.row_reader.read_body
-        is_large = len(body) > LARGE_BODY_BYTES
-        with self.trace_step("validate"):
-            rows, is_list = await self.parse_off_loop(read, body) if is_large else read(body)
+        rows, is_list = await self._read_rows(champion, body)
         predictions = await self.predict_rows(champion, rows, user, started)
         return orjson.dumps(predictions if is_list else predictions[0])
+
+    async def _read_rows(self, champion: ServedModel, body: bytes) -> tuple[list[Row], bool]:
+        read = champion.row_reader.read_body
+        if len(body) > LARGE_BODY_BYTES:
+            return await self.parse_off_loop(read, body)
+        return read(body)
 
     async def predict_rows(
         self,
@@ -188,14 +193,16 @@ class PredictionService:
             Prediction ids; new ones by default.
         """
         ids = ids or [new_id() for _ in rows]
-        buckets = self._assign_buckets(champion, rows, ids, user)
-        variants = self._assign_variants(champion, buckets)
-        canary = self._find_canary()
-        with self.trace_step("predict"):
-            if canary:
-                predictions = await self._predict_canary(canary, champion, variants, rows)
-            else:
-                predictions = await self._predict_variants(variants, rows)
+        buckets: list[str | None] = [None] * len(rows)
+        variants, canary = [(CHAMPION, champion)] * len(rows), None
+        if self.model_manager.challenger is not None:
+            canary = self._find_canary()
+            buckets = self._assign_buckets(champion, rows, ids, user)
+            variants = self._assign_variants(champion, buckets)
+        if canary is not None:
+            predictions = await self._predict_canary(canary, champion, variants, rows)
+        else:
+            predictions = await self._predict_variants(variants, rows)
         shadow = self.model_manager.challenger if self.settings.traffic.mode == "shadow" else None
         variant_predictions = [
             (name, model, row, prediction_id, prediction, True, bucket)
@@ -210,8 +217,7 @@ class PredictionService:
                 for row, i, a in zip(rows, ids, shadow_predictions)
             ]
         latency_ms = (time.perf_counter() - started) * 1000
-        with self.trace_step("journal"):
-            receipts = await self._journal_predictions(variant_predictions, latency_ms)
+        receipts = await self._journal_predictions(variant_predictions, latency_ms)
         self.recent_rows.extend(rows)
         for name, count in _count_rows(variants):
             self.metrics.count_predictions(name, count)
@@ -228,9 +234,7 @@ class PredictionService:
         None where traffic is not split.
         """
         traffic = self.settings.traffic
-        if self.model_manager.challenger is None or not (
-            traffic.mode == "split" or self._find_canary() is not None
-        ):
+        if traffic.mode != "split" and self._find_canary() is None:
             return [None] * len(rows)
         entity = next(iter(champion.contract.columns_with_role("entity")), "")
         return [
@@ -243,11 +247,9 @@ class PredictionService:
     ) -> list[tuple[str, ServedModel]]:
         """Choose the variant that predicts each row."""
         share, challenger = self.settings.traffic.challenger_share, self.model_manager.challenger
-        if challenger is None:
-            return [(CHAMPION, champion)] * len(buckets)
         return [
             (CHALLENGER, challenger)
-            if bucket and routes_to_challenger(bucket, share)
+            if challenger and bucket and routes_to_challenger(bucket, share)
             else (CHAMPION, champion)
             for bucket in buckets
         ]
@@ -527,11 +529,6 @@ class RandomBytes:
 
 
 _RANDOM_BYTES = RandomBytes()
-_NO_SPAN = contextlib.nullcontext()
-
-
-def _trace_nothing(name: str) -> AbstractContextManager[Any]:
-    return _NO_SPAN
 
 
 def new_id() -> str:

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,10 @@ from modelbook.errors import ServingError
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
-Headers = dict[bytes, bytes]
+    from modelbook.serving.http_request import Headers
+
 LOGGER_NAME = "modelbook.serving"
+Step = Callable[..., Awaitable[Any]]
 # Request id and ``traceparent`` (W3C Trace Context) of the current request.
 REQUEST_CONTEXT: ContextVar[tuple[str, bytes | None]] = ContextVar("request", default=("", None))
 TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?")
@@ -127,9 +129,14 @@ class RequestTracer:
         )
         return RequestSpan(span, context.attach(set_span_in_context(span, parent)))
 
-    def trace_step(self, name: str) -> AbstractContextManager[Any]:
-        """Return a context that records a step of the current request."""
-        return self._tracer.start_as_current_span(name)
+    def trace_step(self, name: str, step: Step) -> Step:
+        """Return an asynchronous function that is recorded as a step of the current request."""
+
+        async def traced_step(*arguments: Any) -> Any:
+            with self._tracer.start_as_current_span(name):
+                return await step(*arguments)
+
+        return traced_step
 
     def shutdown(self) -> None:
         """Export what is left; blocks."""

@@ -1,17 +1,19 @@
-"""Read the body of a request, and bound what it costs before anything parses it."""
+"""Requests: the errors that refuse them, their headers, and bodies within limits.
+
+What a request costs is bounded before anything parses it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from starlette.types import Receive
 
 from modelbook.contract import text_layout
-from modelbook.serving.request_errors import RequestError
 
 if TYPE_CHECKING:
     from modelbook.contract import Column
@@ -29,6 +31,52 @@ DELIMITERS = [sign.encode() for sign in text_layout.DELIMITERS]
 MAX_EXTRA_COLUMNS = 100  # columns of an uploaded table that the contract does not name
 # Most bytes of a value in JSON; text has no bound.
 VALUE_BYTES = {"number": 40, "integer": 40, "boolean": 40, "date": 210}
+
+
+@dataclass(frozen=True)
+class InvalidValue:
+    """A value that breaks the contract; ``row`` counts from 0 and is None for a single object."""
+
+    row: int | None
+    field: str
+    value: str
+    expected: str
+
+    def __str__(self) -> str:
+        prefix = "" if self.row is None else f"row {self.row}: "
+        return f"{prefix}{self.field or 'the row'} = {self.value}: must be {self.expected}"
+
+
+@dataclass
+class RequestError(Exception):
+    """A rejected request.
+
+    Attributes
+    ----------
+    status : int
+        HTTP status code.
+    message, expected : str
+        What is wrong, and what was expected.
+    invalid_values : list of InvalidValue
+        Each value that breaks the contract.
+    headers : dict
+        Additional response headers.
+    """
+
+    status: int
+    message: str
+    expected: str = ""
+    invalid_values: list[InvalidValue] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the body of the error response."""
+        body: dict[str, Any] = {"error": self.message}
+        if self.expected:
+            body["expected"] = self.expected
+        if self.invalid_values:
+            body["rejected"] = [asdict(invalid) for invalid in self.invalid_values]
+        return body
 
 
 @dataclass(frozen=True)
