@@ -89,6 +89,33 @@ class TestOpen:
     def test_an_edited_value_takes_effect(self, tiny):
         assert stage.open("ingest", namespace("seed = 7\n")).params.seed == 7
 
+    def test_an_edit_takes_effect_without_opening_the_stage_again(self, tiny):
+        given = namespace("seed = 7\n")
+        this = stage.open("ingest", given)
+        given["In"] += ["rows = 1", PARAMETERS + "seed = 8\n"]
+        assert (this.params.seed, this.origins["seed"]) == (8, "parameters cell")
+        given["In"].append(PARAMETERS + "seed = -1\n")
+        with pytest.raises(ParameterError, match="seed"):
+            this.params  # noqa: B018
+
+    @pytest.mark.parametrize("line", ["book = 'birds'", "sandbox = 'try'"])
+    def test_another_book_or_sandbox_has_to_be_opened(self, tiny, line):
+        (tiny.root / "env.birds.yaml").write_text(
+            (tiny.root / "env.yaml").read_text().replace("book: tiny", "book: birds")
+        )
+        given = namespace()
+        this = stage.open("ingest", given)
+        given["In"].append(f"{PARAMETERS}{line}\n")
+        with pytest.raises(StageError, match=r"'tiny'[\s\S]*stage\.open"):
+            this.params  # noqa: B018
+
+    def test_a_computed_value_of_the_same_name_is_no_edit(self, tiny):
+        given = namespace("seed = 3 + 4\n")
+        stage.open("ingest", given)
+        given["In"].append("seed = [9, 9]")
+        given["seed"] = [9, 9]
+        assert stage.open("ingest", given).params.seed == 7
+
     def test_a_missing_upstream_product_names_the_stage_to_run(self, tiny):
         with pytest.raises(StageError, match=r"models/tiny/ingest\.json.*\n.*--partially ingest"):
             stage.open("explore", namespace())
@@ -306,7 +333,15 @@ class TestProgress:
         monkeypatch.delenv(progress.LOG_VARIABLE, raising=False)
         progress.log_progress("fitting", 1, 3)
         progress.log_progress("fitting", 1, 3, "fold 2 of 5")
-        assert capsys.readouterr().out == "1 of 3 · fitting\n"
+        progress.log_progress("registering")
+        first, *steps = capsys.readouterr().out.split("\r")[1:]
+        assert first.split("  ")[0] == "1 of 3 · fitting"
+        assert [step.rstrip() for step in steps] == [
+            "1 of 3 · fitting · fold 2 of 5",
+            "registering",
+        ]
+        assert [step.endswith("\n") for step in steps] == [False, True]
+        assert len(steps[1].rstrip("\n")) >= len(steps[0])  # covers what stood there
 
 
 class TestExplain:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import numbers
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -219,3 +220,23 @@ def format_difference(value: float | None, unit: str = "") -> str:
     if float(value).is_integer():
         return f"{value:+,.0f}"
     return f"{value:+.4f}".rstrip("0") if abs(value) >= 0.0001 else f"{value:+.0e}"
+
+
+def html_table(
+    header: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "", css_class: str = ""
+) -> str:
+    """A table as HTML, for the ``_repr_html_`` of an object; first cells head their rows."""
+    left = "style='text-align:left'"  # JupyterLab aligns table cells right
+    head = "".join(f"<th scope='col' {left}>{escape(name)}</th>" for name in header)
+    body = "".join(
+        f"<tr><th scope='row' {left}>{escape(str(first))}</th>"
+        + "".join(f"<td {left}>{escape(format_cell(value))}</td>" for value in others)
+        + "</tr>"
+        for first, *others in rows
+    )
+    caption_html = f"<caption {left}>{escape(caption)}</caption>" if caption else ""
+    class_html = f" class='{css_class}'" if css_class else ""
+    return (
+        f"<table{class_html}>{caption_html}<thead><tr>{head}</tr></thead>"
+        f"<tbody>{body}</tbody></table>"
+    )

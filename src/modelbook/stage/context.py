@@ -11,7 +11,9 @@ from typing import Any
 
 from modelbook import config
 from modelbook.errors import ParameterError, StageError
+from modelbook.formatting import html_table
 from modelbook.stage import build_proof, files, origins, pipeline_spec, project, reproducibility
+from modelbook.stage.parameters_cell import ParametersCell
 from modelbook.stage.progress import log_progress
 from modelbook.stage.sandbox import Sandbox, open_sandbox
 from modelbook.stage.verdict import Verdict
@@ -27,7 +29,7 @@ class Stage:
     Attributes
     ----------
     params : config.Parameters
-        Validated parameters in effect.
+        Validated parameters in effect. By hand, those of the parameters cell as it was run last.
     origins : dict
         Source of each parameter's value, by name.
     root : Path
@@ -40,19 +42,46 @@ class Stage:
     """
 
     name: str
-    params: Any
+    opened_params: Any
     root: Path
     upstream: dict[str, dict[str, Path]]
     product: dict[str, Path]
     by_hand: bool
     origins: dict[str, str]
     sandbox: Sandbox | None = None
+    parameters_cell: ParametersCell | None = None
     started_at: float = field(default_factory=time.time)
     written_products: set[str] = field(default_factory=set)
 
     @property
+    def params(self) -> Any:
+        edit = self.parameters_cell.find_edit() if self.parameters_cell else None
+        if self.parameters_cell and edit:
+            self._take_over(*edit)
+            self.parameters_cell.set_applied(edit)
+        return self.opened_params
+
+    @params.setter
+    def params(self, params: Any) -> None:
+        self.opened_params = params
+
+    def _take_over(self, cell_values: dict[str, Any], injected: set[str]) -> None:
+        """Take over values of the parameters cell that were run since the stage was opened."""
+        values = dict(cell_values)
+        sandbox_name = values.pop(pipeline_spec.SANDBOX_VARIABLE, None)
+        params, value_origins = _resolve_by_hand(self.root, self.name, values, injected)
+        opened = (self.book, self.sandbox.name if self.sandbox else None)
+        if (params.book, sandbox_name) != opened:
+            raise StageError(
+                f"stage {self.name!r} was opened for book = {opened[0]!r}, sandbox = "
+                f"{opened[1]!r}; the parameters cell has {params.book!r}, {sandbox_name!r}",
+                next="run the cell with stage.open again, and those below it",
+            )
+        self.opened_params, self.origins = params, value_origins
+
+    @property
     def book(self) -> str:
-        return self.params.book
+        return self.opened_params.book
 
     @property
     def model_name(self) -> str:
@@ -190,21 +219,17 @@ class Stage:
         return "by hand" if self.by_hand else "build"
 
     def _repr_html_(self) -> str:
-        align_left = "style='text-align:left'"  # JupyterLab aligns table cells right
-        rows = "".join(
-            f"<tr><th scope='row' {align_left}>{parameter['name']}</th><td "
-            f"{align_left}>{html.escape(config.format_value(parameter['value']))}</td>"
-            f"<td {align_left}>{html.escape(parameter['origin'])}</td><td "
-            f"{align_left}>{html.escape(parameter['meaning'])}</td></tr>"
+        rows = [
+            (
+                parameter["name"],
+                config.format_value(parameter["value"]),
+                parameter["origin"],
+                parameter["meaning"],
+            )
             for parameter in config.describe_parameters(self.params, self.origins)
-        )
-        head = "".join(
-            f"<th scope='col' {align_left}>{name}</th>"
-            for name in ("parameter", "value", "origin", "meaning")
-        )
-        table = (
-            f"<table class='parameters'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-        )
+        ]
+        header = ("parameter", "value", "origin", "meaning")
+        table = html_table(header, rows, css_class="parameters")
         return "".join(f"<p>{sentence}</p>" for sentence in self._describe_mode()) + table
 
     def _describe_mode(self) -> list[str]:
@@ -268,32 +293,47 @@ def open(name: str, namespace: dict[str, Any]) -> Stage:
     root = project.find_root()
     pipeline_spec.check_stage(root, name)
     by_hand = not build_proof.is_build(root)
-    cell_values, injected = _read_parameters(name, namespace)
+    cell = ParametersCell(name, namespace)
+    cell_values, injected = cell.read()
+    cell.set_applied((dict(cell_values), injected))
     sandbox_name = cell_values.pop(pipeline_spec.SANDBOX_VARIABLE, None)
-    values, value_origins = (
-        origins.resolve_by_hand(root, name, cell_values, injected)
-        if by_hand
-        else origins.resolve_for_build(root, name, cell_values)
-    )
-    params = config.validate(name, values, value_origins)
     view = None
     if by_hand:
+        params, value_origins = _resolve_by_hand(root, name, cell_values, injected)
         view = open_sandbox(root, params.book, sandbox_name)
         tasks = project.read_tasks(root, params.book)
         product, upstream = _find_products(root, tasks, name, view)
-        if name == "deploy":
-            params, value_origins = (
-                params.model_copy(update={"gate": "dry_run"}),
-                {**value_origins, "gate": "run by hand"},
-            )
     else:  # injected by the build
+        values, value_origins = origins.resolve_for_build(root, name, cell_values)
+        params = config.validate(name, values, value_origins)
         product, upstream = namespace["product"], namespace["upstream"] or {}
     upstream_paths = {upstream_name: _to_paths(paths) for upstream_name, paths in upstream.items()}
     _check_upstream(name, params.book, upstream_paths, root)
     if view:
         view.claim(name)
     product_paths = _to_paths(product)
-    return Stage(name, params, root, upstream_paths, product_paths, by_hand, value_origins, view)
+    return Stage(
+        name,
+        params,
+        root,
+        upstream_paths,
+        product_paths,
+        by_hand,
+        value_origins,
+        view,
+        cell if by_hand else None,
+    )
+
+
+def _resolve_by_hand(
+    root: Path, name: str, cell_values: dict[str, Any], injected: set[str]
+) -> tuple[Any, dict[str, str]]:
+    """Return a stage's parameters by hand, and their origins; deploy moves no alias then."""
+    values, value_origins = origins.resolve_by_hand(root, name, cell_values, injected)
+    params = config.validate(name, values, value_origins)
+    if name != "deploy":
+        return params, value_origins
+    return params.model_copy(update={"gate": "dry_run"}), {**value_origins, "gate": "run by hand"}
 
 
 def _find_products(
@@ -315,29 +355,6 @@ def _find_products(
 
 def _to_paths(products: dict[str, Any]) -> dict[str, Path]:
     return {key: Path(path) for key, path in products.items()}
-
-
-def _read_parameters(stage: str, namespace: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
-    """Return the values that the parameters cells assign, and the names set by Papermill.
-
-    The cells are read rather than the namespace, so that undeclared injected parameters are
-    detected, and variables of other cells are not mistaken for parameters.
-    """
-    if "In" not in namespace:  # a script
-        names = config.STAGES[stage].model_fields.keys() & namespace.keys()
-        return {name: namespace[name] for name in names}, set()
-    values: dict[str, Any] = {}
-    injected: set[str] = set()
-    for cell in namespace["In"]:
-        assigned = pipeline_spec.read_assignments(cell, namespace)
-        is_injected = cell.startswith("# Parameters\n")
-        if is_injected or assigned.keys() >= pipeline_spec.PIPELINE_VARIABLES:
-            values |= assigned
-            # Products mark the parameters of a build: the notebook is a copy that it has executed.
-            injected |= assigned.keys() if is_injected and "product" not in assigned else set()
-    for name in pipeline_spec.PIPELINE_VARIABLES:
-        values.pop(name, None)
-    return values, injected
 
 
 def _check_upstream(name: str, book: str, upstream: dict[str, dict[str, Path]], root: Path) -> None:

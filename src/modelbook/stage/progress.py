@@ -11,6 +11,7 @@ from pathlib import Path
 from modelbook.redaction import redact_all
 
 LOG_VARIABLE = "MODELBOOK_PROGRESS"  # path of the progress log, set by the build
+LINE_WIDTH = 100  # of a printed line, which overwrites the step that was shown before
 
 
 def log_progress(
@@ -20,8 +21,9 @@ def log_progress(
     log = os.environ.get(LOG_VARIABLE)
     if log is not None:
         append_progress(Path(log), text, done, total, detail)
-    elif not detail:  # below a cell, details would flood the output
-        sys.stdout.write(f"{format_progress(text, done, total)}\n")  # stderr is red in JupyterLab
+    else:  # below a cell, where a step is overwritten by the next; stderr is red in JupyterLab
+        line = format_progress(text, done, total, detail).ljust(LINE_WIDTH)
+        sys.stdout.write(f"\r{line}" if detail else f"\r{line}\n")
         sys.stdout.flush()
 
 
