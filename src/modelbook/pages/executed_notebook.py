@@ -9,6 +9,7 @@ from html import unescape
 from typing import TYPE_CHECKING, Any
 
 from modelbook.errors import ReportError
+from modelbook.pages.interactive_outputs import make_static
 from modelbook.stage.verdict import MIME_TYPE, Verdict
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def select_report_cells(notebook: NotebookNode) -> NotebookNode:
     for cell in report.cells:
         for output in cell.get("outputs", []):
             _clean_output(output)
+            if "data" in output:
+                output.data = make_static(output.data)
     return report
 
 

@@ -1,0 +1,69 @@
+"""Interactive outputs in a static page: a picture, or what was left out, in words."""
+
+from __future__ import annotations
+
+import base64
+import re
+from html import escape
+from typing import Any
+
+from modelbook.pages.sanitizer import sanitize_html
+
+PLOTLY_TYPE = "application/vnd.plotly.v1+json"
+WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"
+PICTURE_TYPES = ("image/svg+xml", "image/png", "image/jpeg")
+INTERACTIVE_TYPE = re.compile(r"application/(javascript|vnd\..*json.*)")
+PICTURE_CAPTION = "A picture of an interactive figure; the executed notebook has the figure itself."
+
+
+def make_static(data: dict[str, Any]) -> dict[str, Any]:
+    """Return an output's data without what only JavaScript shows.
+
+    A figure of Plotly becomes a picture. Where nothing visible would be left, a sentence says what
+    was left out; code that only loads a library leaves nothing.
+    """
+    if PLOTLY_TYPE in data:
+        return {"text/html": _draw_plotly(data[PLOTLY_TYPE])}
+    if WIDGET_TYPE in data:
+        name = "".join(data.get("text/plain", "")).partition("(")[0] or "widget"
+        return _leave_out(f"the widget {name}, which needs a running kernel")
+    html = "".join(data.get("text/html", ""))
+    pictures = {name: data[name] for name in PICTURE_TYPES if name in data}
+    if html and _is_visible(sanitize_html(html)):
+        return data
+    if html and not pictures:
+        has_elements = re.search(r"<(div|iframe|canvas|object)\b", html)
+        return _leave_out("an output that needs JavaScript") if has_elements else {}
+    interactive = [name for name in data if INTERACTIVE_TYPE.fullmatch(name)]
+    if interactive and not pictures:
+        return _leave_out(f"an output of the type {interactive[0]}, which needs JavaScript")
+    return {name: value for name, value in data.items() if name != "text/html"}
+
+
+def _draw_plotly(figure: dict[str, Any]) -> str:
+    title = figure.get("layout", {}).get("title", {})
+    text = (title.get("text") if isinstance(title, dict) else title) or "without a title"
+    name = f"Figure of Plotly: {re.sub('<[^>]+>', ' ', text)}"
+    try:
+        from plotly import io
+
+        picture = io.to_image(figure, format="svg", validate=False)
+    except Exception as error:  # kaleido is missing, or its browser fails
+        return _leave_out(f"{name} ({type(error).__name__}: {error})")["text/html"]
+    source = base64.b64encode(picture).decode()
+    return (
+        '<figure class="figure"><div class="scroll" tabindex="0" role="group" aria-label="Figure">'
+        f'<img class="png" alt="{escape(name)}" src="data:image/svg+xml;base64,{source}"></div>'
+        f"<figcaption>{PICTURE_CAPTION}</figcaption></figure>"
+    )
+
+
+def _leave_out(what: str) -> dict[str, Any]:
+    return {"text/html": f'<p class="nothing">Left out: {escape(what)}.</p>'}
+
+
+def _is_visible(html: str) -> bool:
+    """Whether sanitized HTML shows anything: text, a picture or a table."""
+    body = re.sub(r"<style\b.*?</style>", "", html, flags=re.DOTALL | re.IGNORECASE)
+    has_picture = re.search(r"<(img|svg|table|hr)\b", body, re.IGNORECASE)
+    return bool(has_picture or re.sub(r"<[^>]*>|&nbsp;|\s", "", body))

@@ -1,0 +1,79 @@
+"""Interactive outputs in reports: a picture, or what was left out."""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Any
+
+import nbformat.v4 as nbformat
+import pytest
+
+from modelbook.pages import executed_notebook
+from modelbook.pages.interactive_outputs import PLOTLY_TYPE, WIDGET_TYPE
+
+FIGURE = {
+    "data": [{"type": "bar", "x": [1, 2], "y": [3, 4]}],
+    "layout": {"title": {"text": "Ages <b>of members</b>"}},
+}
+
+
+def shown(data: dict[str, Any]) -> dict[str, Any]:
+    """What a report shows of an output."""
+    cell = nbformat.new_code_cell("x", outputs=[nbformat.new_output("display_data", data)])
+    notebook = nbformat.new_notebook(cells=[nbformat.new_markdown_cell("# a"), cell])
+    [cell] = executed_notebook.select_report_cells(notebook).cells
+    return dict(cell.outputs[0].data)
+
+
+def test_a_figure_of_plotly_is_a_picture_with_its_title() -> None:
+    script = "<div></div><script>Plotly.newPlot()</script>"
+    html = shown({PLOTLY_TYPE: FIGURE, "text/html": script})["text/html"]
+    [alt, source] = re.search(
+        r'alt="([^"]+)" src="data:image/svg\+xml;base64,([^"]+)"', html
+    ).groups()
+    assert "Ages" in alt
+    assert "of members" in alt
+    assert b"<svg" in base64.b64decode(source)
+    assert "script" not in html
+
+
+def test_a_figure_that_cannot_be_drawn_is_named() -> None:
+    html = shown({PLOTLY_TYPE: {"data": 3, "layout": {"title": "Ages"}}})["text/html"]
+    assert "Left out" in html
+    assert "Ages" in html
+
+
+@pytest.mark.parametrize(
+    ("data", "fact"),
+    [
+        ({WIDGET_TYPE: {}, "text/plain": "IntSlider(value=0)"}, "IntSlider"),
+        ({"text/html": "<style>a {}</style><div id='x'></div><script>f()</script>"}, "JavaScript"),
+        ({"application/vnd.vegalite.v5+json": {}, "text/plain": "<VegaLite>"}, "vegalite"),
+    ],
+)
+def test_what_needs_a_browser_or_a_kernel_is_left_out_in_words(
+    data: dict[str, Any], fact: str
+) -> None:
+    html = shown(data)["text/html"]
+    assert "Left out" in html
+    assert fact in html
+
+
+@pytest.mark.parametrize(
+    ("data", "kept"),
+    [
+        ({"text/html": "<script>load()</script>"}, {}),
+        (
+            {"text/html": "<div></div><script>f()</script>", "image/png": "iVBO"},
+            {"image/png": "iVBO"},
+        ),
+        (
+            {"text/html": "<p>a</p>", "text/plain": "a"},
+            {"text/html": "<p>a</p>", "text/plain": "a"},
+        ),
+        ({"text/plain": "a"}, {"text/plain": "a"}),
+    ],
+)
+def test_the_rest_stays_as_it_is(data: dict[str, Any], kept: dict[str, Any]) -> None:
+    assert shown(data) == kept
