@@ -150,6 +150,9 @@ def test_a_registered_version(built, tmp_path, monkeypatch):
     done = run(out, env=built.environ)
     assert done.returncode == 0, done.stderr
     assert "largest difference 0\n" in done.stdout
+    text = "\n".join(cell.source for cell in nbformat.read(out, 4).cells)
+    assert "table = load_rand_hie()" in text  # the raw table; of ingest, the split alone
+    assert max(map(len, text.splitlines())) <= 110
     receipt = built.root / "models/tiny/ingest.json"
     before = receipt.read_text()
     receipt.write_text(before.replace('"fingerprint": "', '"fingerprint": "0'))

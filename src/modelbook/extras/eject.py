@@ -21,21 +21,30 @@ import nbformat
 import numpy as np
 import pandas as pd
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from pandas.api.types import is_numeric_dtype
 from sklearn.base import BaseEstimator
 
 from modelbook import tasks
 from modelbook.atomic import atomic_write
 from modelbook.contract import Contract
+from modelbook.dataset import bundled
 from modelbook.errors import WorkbenchError
 from modelbook.pages import templating
 from modelbook.registry import versions
-from modelbook.stage import files
+from modelbook.stage import files, project
 from modelbook.training import stacking
 from modelbook.training.preprocessing import CheckedTransformer
 from modelbook.training.pycaret import is_pycaret_pipeline
 
 MAX_WIDTH = 100
 BASE_IMPORTS = ("import numpy as np", "import pandas as pd")
+SPLIT_PARTS = ("train", "holdout")
+_SPLIT = """
+# Which rows are the holdout was decided by ingest.
+folder = Path("{root}/data/{book}")
+parts = [pd.read_parquet(folder / f"{{part}}.parquet")["{entity}"] for part in ("train", "holdout")]
+rows = pd.concat([rows[rows["{entity}"].isin(part)] for part in parts], ignore_index=True)
+"""
 
 
 def eject(root: Path, book: str, number: int, out: Path) -> Path:
@@ -50,7 +59,9 @@ def eject(root: Path, book: str, number: int, out: Path) -> Path:
     """
     version = versions.get_version(root, book, number)
     _check_rows(root, book, version.number, version.tags["fingerprint"])
-    text = nbformat.writes(make_notebook(root, book, version, version.load_pipeline("model")))
+    pipeline = version.load_pipeline("model")
+    parameters = project.read_parameters(root, project.find_env_file(root, book))["ingest"]
+    text = nbformat.writes(make_notebook(root, book, version, pipeline, parameters))
     with atomic_write(out) as temporary_path:
         temporary_path.write_text(text + "\n", encoding="utf-8")
     return out
@@ -68,14 +79,21 @@ def _check_rows(root: Path, book: str, number: int, fingerprint: str) -> None:
         )
 
 
-def make_notebook(root: Path, book: str, version: Any, pipeline: Any) -> nbformat.NotebookNode:
-    """Make the notebook that builds the pipeline again and fits it on the version's rows."""
+def make_notebook(
+    root: Path, book: str, version: Any, pipeline: Any, parameters: Mapping[str, Any] | None = None
+) -> nbformat.NotebookNode:
+    """Make the notebook that builds the pipeline again and fits it on the version's rows.
+
+    With the parameters of ingest it begins at the raw table, where pandas can read it.
+    """
     contract: Contract = version.contract
     task = tasks.get_task(contract)
     writer = CodeWriter(root)
     estimator = writer.write_value(pipeline, 0)
+    rows_code = write_rows_code(root, book, contract, parameters, writer) if parameters else ""
     facts = {
         "book": book,
+        "rows_code": rows_code,
         "number": version.number,
         "root": root.resolve().as_posix(),
         "features": _write_list(contract.feature_names),
@@ -102,6 +120,69 @@ def make_notebook(root: Path, book: str, version: Any, pipeline: Any) -> nbforma
             cells.append(make(source.strip()))
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     return new_notebook(cells=cells, metadata=kernel)
+
+
+def write_rows_code(
+    root: Path, book: str, contract: Contract, parameters: Mapping[str, Any], writer: CodeWriter
+) -> str:
+    """Return code that makes the version's rows of the raw table; empty where pandas cannot.
+
+    The code is run here: it counts only if its rows are exactly those that ingest has read.
+    """
+    imports, sources = set(writer.imports), list(writer.sources)
+    code = _write_reading(root, parameters["table"], writer)
+    if code and contract.entity:
+        namespace: dict[str, Any] = {"pd": pd, "Path": Path}
+        namespace |= {load.__name__: load for load in bundled.TABLE_LOADERS.values()}
+        parts = [pd.read_parquet(root / "data" / book / f"{part}.parquet") for part in SPLIT_PARTS]
+        expected = pd.concat(parts, ignore_index=True)[[*contract.feature_names, contract.target]]
+        try:
+            exec(code, namespace)
+            table = namespace["table"]
+            code += _write_conversions(table, expected, contract, parameters["train_until"])
+            code += _SPLIT.format(root=root.resolve().as_posix(), book=book, entity=contract.entity)
+            exec(code, namespace)
+            pd.testing.assert_frame_equal(namespace["rows"][list(expected)], expected)
+            return code
+        except Exception:  # a rule of the contract that pandas alone does not have
+            pass
+    writer.imports, writer.sources = imports, sources
+    return ""
+
+
+def _write_reading(root: Path, table: str, writer: CodeWriter) -> str:
+    """Return code that reads a bundled table, CSV or Parquet by pandas; else empty."""
+    path = root / table
+    if table in bundled.TABLE_LOADERS:
+        return f"table = {writer._name(bundled.TABLE_LOADERS[table])}()\n"
+    readers = {".csv": "read_csv", ".parquet": "read_parquet"}
+    if not path.is_file() or path.suffix not in readers:
+        return ""
+    return f'table = pd.{readers[path.suffix]}("{path.resolve().as_posix()}")\n'
+
+
+def _write_conversions(
+    table: pd.DataFrame, expected: pd.DataFrame, contract: Contract, train_until: Any
+) -> str:
+    """Return code that takes the periods of training, in order, and converts the columns."""
+    source = "table"
+    if contract.time and train_until is not None:
+        source = f'table[table["{contract.time}"] <= {train_until!r}]'
+    order = f".sort_values({contract.key!r}, ignore_index=True)" if contract.key else ".copy()"
+    lines = [f"rows = {source}{order}"]
+    texts = [name for name in expected if expected[name].dtype == object]
+    codes = [name for name in texts if is_numeric_dtype(table[name])]
+    if codes:
+        lines += [
+            f"for name in {_write_list(codes)}:  # codes, not numbers",
+            '    rows[name] = rows[name].map("{:g}".format, na_action="ignore")',
+        ]
+    kinds = expected.drop(columns=texts).dtypes.map(str)
+    for kind in sorted(set(kinds)):
+        names = [name for name in kinds[kinds == kind].index if table[name].dtype != kind]
+        if names:
+            lines.append(f'rows = rows.astype(dict.fromkeys({_write_list(names)}, "{kind}"))')
+    return "\n".join(lines) + "\n"
 
 
 def _has_names(contract: Contract) -> bool:
@@ -291,7 +372,7 @@ class CodeWriter:
                 self.imports.add(f"import {used.__name__} as {name}")
             elif isinstance(used, type | FunctionType):
                 self._name(used)
-            elif isinstance(used, bool | int | float | str):
+            elif isinstance(used, bool | int | float | str | list | tuple):
                 self._add_source(f"{name} = {used!r}")
 
     def _add_source(self, source: str) -> None:
