@@ -146,6 +146,15 @@ def test_a_name_that_is_not_there_ends_a_build_before_any_kernel(project: Tiny) 
         executor.check_build(dag, project.root)
 
 
+def test_an_estimator_that_cannot_be_used_ends_a_build_before_any_kernel(project: Tiny) -> None:
+    with (
+        project.replaced("custom/estimators.py", "estimators = {'trees': object()}"),
+        project.dag() as dag,
+        pytest.raises(CustomCodeError, match=r"trees.*\bfit\b.*predict"),
+    ):
+        executor.check_build(dag, project.root)
+
+
 @pytest.fixture
 def served(project: Tiny, tmp_path: Path) -> Iterator[str]:
     """The address of MLflow's own server, started where neither the project nor its folder is on the path."""

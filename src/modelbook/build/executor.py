@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import fnmatch
 import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from modelbook.build import (
     report_index,
     staleness,
 )
+from modelbook.build.kernel_options import KERNEL_ENVIRONMENT
 from modelbook.build.ploomber import BuildFailed
 from modelbook.build.runner import BuildResult, StageRunner
 from modelbook.contract import Contract
@@ -30,7 +32,7 @@ from modelbook.errors import BuildError, ModelbookError
 from modelbook.pages import run_archive
 from modelbook.registry import store
 from modelbook.runs import history
-from modelbook.stage import origins, pipeline_spec, project
+from modelbook.stage import build_proof, origins, pipeline_spec, project
 from modelbook.training import custom_code
 
 
@@ -72,8 +74,12 @@ class BuildExecutor(ploomber.Executor):
             env_file = project.find_env_file(root)
             pipeline_spec.check_pipeline(root, project.read_book(env_file))
             project.read_parameters(root, env_file)
-            _check_command(sys.argv)
+            command = _parse_command(sys.argv)
+            _check_command(command)
             staleness.remove_corrupt_metadata(root)
+            if _runs_past_executor(command):
+                store.ensure_store(root)
+                _prove_build(root)
 
     def __call__(self, dag: Any, show_progress: bool) -> list[Any]:
         super().__call__(dag)
@@ -151,10 +157,25 @@ def check_build(dag: Any, root: Path) -> dict[str, config.Parameters]:
         dataset.SPLIT_STRATEGIES[params["ingest"].split].check_contract(contract)
         if "compare" in params:
             tasks.get_task(contract).check_params(params["compare"])
+            if "compare" in dag and not ploomber.is_up_to_date(dag["compare"]):
+                _check_own_code(root, params["compare"], contract)
         dataset.quick_fingerprint(params["ingest"].table, root)
         dataset.read_data_version(params["ingest"].table, root, params["ingest"].data_version)
     store.check_store(root)
     return params
+
+
+def _check_own_code(root: Path, params: Any, contract: Contract) -> None:
+    """Load estimators and metrics of the book's own, and check them as the stage compare does."""
+    if (params.estimators_file, params.metrics_file) == (config.NONE, config.NONE):
+        return
+    from modelbook.training import estimators  # imports PyCaret, which takes seconds
+
+    task = tasks.get_task(contract)
+    own = custom_code.load_dict(root, params.estimators_file, "estimators")
+    spaces = custom_code.load_dict(root, params.estimators_file, "search_spaces", required=False)
+    estimators.resolve_candidates(task, params.families, own, spaces, seed=params.seed)
+    task.resolve_metric(params.metric, custom_code.load_dict(root, params.metrics_file, "metrics"))
 
 
 def _check_limits(jobs: Any, timeout: Any, keep_runs: Any = 1) -> None:
@@ -182,27 +203,43 @@ def _check_limits(jobs: Any, timeout: Any, keep_runs: Any = 1) -> None:
             )
 
 
-def _check_command(command: list[str]) -> None:
-    """Check that ``ploomber build`` can run this command: its stage exists, and no debugger."""
+def _parse_command(command: list[str]) -> argparse.Namespace:
+    """Parse what matters of a command line of Ploomber, which removes the command's name."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("task", nargs="?")  # of `ploomber task`
     parser.add_argument("--partially", "-p", default="*")
-    target = (
-        parser.parse_known_args(command)[0].partially
-        if Path(command[0]).stem == "ploomber"
-        else "*"
-    )
-    if "--debug" in command:
+    for option in (("--debug", "-d"), ("--build", "-b"), ("--on-finish", "-of")):
+        parser.add_argument(*option, action="store_true")
+    for option in (("--source", "-s"), ("--status", "-st")):
+        parser.add_argument(*option, action="store_true")
+    is_ploomber = Path(command[0]).stem == "ploomber"
+    return parser.parse_known_args(command[1:] if is_ploomber else [])[0]
+
+
+def _check_command(command: argparse.Namespace) -> None:
+    """Check that there is the stage up to which ``ploomber build`` shall run."""
+    if not fnmatch.filter(config.STAGES, command.partially):
         raise BuildError(
-            "ploomber build --debug runs notebooks outside of the build",
-            expected="ploomber build without --debug",
-            next="run the failing notebook by hand in JupyterLab: make lab; then %debug",
-        )
-    if not fnmatch.filter(config.STAGES, target):
-        raise BuildError(
-            f"there is no stage {target!r} to build up to",
-            expected=config.suggest_name(target, config.STAGES),
+            f"there is no stage {command.partially!r} to build up to",
+            expected=config.suggest_name(command.partially, config.STAGES),
             next="name one of them: --partially STAGE",
         )
+
+
+def _runs_past_executor(command: argparse.Namespace) -> bool:
+    """Whether Ploomber runs notebooks by itself: for ``task NAME``, and with ``--debug``."""
+    only_shows = command.source or command.status or command.on_finish
+    is_task = command.task in config.STAGES and (command.build or not only_shows)
+    return is_task or command.debug
+
+
+def _prove_build(root: Path) -> None:
+    """Let the notebooks that Ploomber runs by itself be a build's, until this process ends."""
+    until_exit = ExitStack()
+    until_exit.callback(locks.lock_build(root).release)
+    os.environ |= KERNEL_ENVIRONMENT
+    os.environ[build_proof.VARIABLE] = until_exit.enter_context(build_proof.issue_token(root))
+    atexit.register(until_exit.close)
 
 
 def _check_folder(folder: Path) -> None:
