@@ -136,6 +136,13 @@ clean: clean-reports ## remove what builds made on the way; never registry, jour
 clean-reports: ## remove the reports, but not the records of runs
 	@find reports -type f ! -path 'reports/README.md' ! -path 'reports/*/runs/*' -delete
 
+ifeq ($(origin PYTHON),command line)  # another Python than that of the environment: it is made anew
+MINOR := import sys; print(*sys.version_info[:2])
+ifneq ($(shell "$(PYTHON)" -c "$(MINOR)" 2>/dev/null),$(shell $(BIN)/python -c "$(MINOR)" 2>/dev/null))
+.PHONY: $(VENV)/uv
+endif
+endif
+
 # The environment, in layers. Each file under it says that its layer stands as its lock describes it.
 $(VENV)/uv: requirements/uv.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] not in "$(PYTHONS)".split())' 2>/dev/null || { \

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 from tiny import ROOT
 
@@ -166,9 +167,18 @@ class TestLocks:
         assert {name: test[name] for name in run} == run
         assert {name: engines[name] for name in run} == run
 
+    def test_make_takes_the_pythons_that_the_package_supports(self):
+        [pythons] = re.findall(r"^PYTHONS := (.+)$", (ROOT / "Makefile").read_text(), re.M)
+        supported = SpecifierSet(self.described["project"]["requires-python"])
+        minors = [f"3.{minor}" for minor in range(9, 16)]
+        assert set(pythons.split()) == {minor for minor in minors if minor in supported}
+
     def test_conda_installs_the_same_lock(self):
         described = yaml.safe_load((ROOT / "environment.yml").read_text())
-        assert "python=3.11" in described["dependencies"]
+        [python] = [one for one in described["dependencies"] if str(one).startswith("python=")]
+        assert python.removeprefix("python=") in SpecifierSet(
+            self.described["project"]["requires-python"]
+        )
         [pip] = [entry["pip"] for entry in described["dependencies"] if isinstance(entry, dict)]
         assert pip == ["--require-hashes", "-r requirements/run.txt"]
 
