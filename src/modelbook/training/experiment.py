@@ -32,9 +32,10 @@ from modelbook.training.pycaret import EXPERIMENT_CLASSES
 from modelbook.training.setup_options import check_setup_options
 
 MAX_PERMUTED_ROWS = 4000  # a leak in the pipeline shows on few rows
-QUIET_PARAMETERS = {
-    "lightgbm": {"verbosity": -1}
-}  # LightGBM writes its log to the notebook otherwise
+FAMILY_PARAMETERS = {  # in place of PyCaret's defaults
+    "lightgbm": {"verbosity": -1},  # LightGBM writes its log to the notebook otherwise
+    "qda": {"reg_param": 0.001},  # one-hot columns are collinear, which scikit-learn 1.9 refuses
+}
 
 
 class Experiment:
@@ -363,7 +364,7 @@ class Experiment:
 
     def _family_and_parameters(self, family: str) -> tuple[Any, dict[str, Any]]:
         """Estimator (or PyCaret's family name) and parameters for ``create_model``."""
-        params = QUIET_PARAMETERS.get(family, {})
+        params = FAMILY_PARAMETERS.get(family, {})
         estimator = self._estimators.get(family, family)
         if family == BASELINE or self._imbalance != class_balancing.CLASS_WEIGHTS:
             return estimator, params
