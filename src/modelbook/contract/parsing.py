@@ -91,8 +91,11 @@ def parse_numbers(
 
 
 def holds_texts(values: pd.Series | pd.Index) -> bool:
-    """Whether values may be texts: objects before pandas 3, of the type ``str`` since."""
-    return bool(values.dtype == object or values.dtype.name in ("str", "string"))
+    """Whether values may be texts: objects before pandas 3, of the type ``str`` since.
+
+    Texts that Arrow has read (``string``) are none of these: see ``dataset.arrow_text``.
+    """
+    return bool(values.dtype == object or values.dtype.name == "str")
 
 
 def parse_booleans(values: pd.Series) -> pd.Series:

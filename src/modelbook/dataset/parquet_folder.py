@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from modelbook.contract.parsing import holds_texts
 from modelbook.dataset.reader import normalize_columns
 from modelbook.errors import DataError
 
@@ -111,7 +112,7 @@ def _type_partition_columns(frame: pd.DataFrame, names: list[str]) -> pd.DataFra
     """Make whole numbers of partition values that are; codes with leading zeros stay text."""
     for column in {column for name in names for column in partition_values(name)}:
         values = frame[column].dropna()
-        if values.dtype == object and all(
+        if holds_texts(values) and all(
             re.fullmatch(r"-?(0|[1-9]\d{0,14})", value) for value in values.unique()
         ):
             frame[column] = pd.to_numeric(frame[column])

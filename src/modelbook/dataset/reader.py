@@ -195,8 +195,8 @@ def normalize_columns(frame: pd.DataFrame, table: str) -> pd.DataFrame:
             frame[name] = clip_timestamps(frame[name])
             if n_clipped := n_dates - int(frame[name].notna().sum()):
                 frame.attrs.setdefault("clipped_dates", {})[str(name)] = n_clipped
-        elif isinstance(frame[name].dtype, pd.CategoricalDtype) or frame[name].dtype.name == "str":
-            frame[name] = frame[name].astype(object).where(frame[name].notna(), float("nan"))
+        elif frame[name].dtype.name in ("category", "str"):
+            frame[name] = frame[name].astype(object)
         elif (
             isinstance(frame[name].dtype, pd.api.extensions.ExtensionDtype)
             and frame[name].dtype.kind in "biuf"
