@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -522,3 +523,14 @@ def test_no_column_may_have_the_name_of_a_part_of_a_date(role: str) -> None:
     column = {"role": role, "type": "number", "meaning": "m", "reason": "r"}
     with pytest.raises(ValueError, match="born_days"):
         Contract.model_validate({**RICH, "columns": {**RICH["columns"], "born_days": column}})
+
+
+def test_a_notebook_shows_each_column_with_its_role_and_values(contract: Contract) -> None:
+    rows = re.findall(r"<tr>(.*?)</tr>", contract._repr_html_())
+    cells = [re.findall(r">([^<>]+)</t[hd]>", row) for row in rows]
+    assert len(cells) == 1 + len(contract.columns)
+    assert ["size", "Size", "feature", "number", "0 to 100", "decides"] in cells
+    assert ["colour", "–", "feature", "category", "1, 2, 11", "code"] in cells
+    assert ["who", "member", "entity", "integer", "from 0", "number of the entity"] in cells
+    [noise] = [row for row in cells if row[0] == "noise"]
+    assert noise[4] == "missing"

@@ -244,5 +244,9 @@ def test_pycarets_own_predictions_and_plots_are_out_of_fold(
     experiment.plot_model(tree, "confusion_matrix", save=True)
     assert fits[0] == len(trial.cv_splits()[-1][0])  # the rows of the other fold alone
     assert [path.suffix for path in tmp_path.iterdir()] == [".png"]
+    fits.clear()
+    experiment.interpret_model(tree, "correlation", feature="size", save=True)
+    assert fits == [len(trial.cv_splits()[-1][0])]
+    assert "SHAP correlation.png" in {path.name for path in tmp_path.iterdir()}
     assert len(experiment.get_config("X_train")) == len(trial.features)
     assert trial.cross_validate("dt").mean["accuracy"] == pytest.approx(folds["Accuracy"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import shutil
@@ -47,6 +48,12 @@ SHOWN = """id => {
     const place = content.widgets.findIndex(widget => widget.model.id === id);
     content.activeCellIndex = place;
     return content.scrollToItem(place, 'start');
+}"""
+REPLACED = """([id, old, changed]) => {
+    const cells = [...jupyterapp.shell.currentWidget.content.model.cells];
+    const source = cells.find(cell => cell.id === id).sharedModel;
+    if (!source.getSource().includes(old)) throw new Error(`${id} has no ${old}`);
+    source.setSource(source.getSource().replace(old, changed));
 }"""
 SAVED = "() => !jupyterapp.shell.currentWidget.context.model.dirty"
 REVERTED = "async () => { await jupyterapp.shell.currentWidget.context.revert() }"
@@ -250,41 +257,58 @@ def test_run_all_on_an_executed_deploy_moves_nothing(page, project):
     page.evaluate(CLOSED)
 
 
-def test_a_sandbox_chains_stages(page, project):
-    for stage, source in (("ingest", "the table"), ("explore", "ingest from this sandbox")):
-        open_notebook(page, stage)
-        cell(page, "parameters").locator(".cm-line", has_text="seed =").or_(
-            cell(page, "parameters").locator(".cm-line", has_text="shift_smd =")
-        ).click()
-        page.keyboard.press("End")
-        page.keyboard.type("\nsandbox = 'try'")
-        run_all(page)
-        banner = cell(page, "open").get_by_text("Sandbox try").first
-        banner.wait_for()
-        assert source in cell(page, "open").inner_text()
-        page.evaluate(REVERTED)
-        page.evaluate(CLOSED)
-    assert project.run("modelbook", "sandbox", "list").stdout.split()[-3:] == [
-        "try", "ingest", "explore",
-    ]  # fmt: skip
-    assert project.run("modelbook", "sandbox", "drop", "try").returncode == 0
+EDITS = {  # text of a cell, by stage and cell: what it is replaced by
+    "compare": {
+        "candidates": (
+            "own_estimators = {",
+            "from sklearn.ensemble import HistGradientBoostingClassifier\n\n"
+            'own_estimators = {\n    "HGB": HistGradientBoostingClassifier(max_iter=20),',
+        ),
+        "pycaret": (
+            "experiment = cv_experiment.pycaret",
+            "experiment = cv_experiment.pycaret\n"
+            'hgb = experiment.create_model(candidate_estimators["HGB"], verbose=False)\n'
+            'experiment.plot_model(hgb, "auc")',
+        ),
+    }
+}
+SANDBOX_LINE = {"parameters": ("product = None", 'sandbox = "try"\nproduct = None')}
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_each_runs_top_to_bottom_and_saving_leaves_git_clean(page, project, stage):
+def test_each_runs_in_a_sandbox_and_saving_leaves_git_clean(page, project, stage):
     open_notebook(page, stage)
     assert page.locator(".jp-NotebookPanel-toolbar [data-jp-item-name=save]").count() == 1
     assert page.locator(".jp-NotebookPanel-toolbar", has_text="Share").count() == 0
+    edits = {**SANDBOX_LINE, **EDITS.get(stage, {})}
+    for name, (old, new) in edits.items():
+        page.evaluate(REPLACED, [name, old, new])
     run_all(page)
     verdict = cell(page, "verdict").get_by_label("Verdict")
     verdict.wait_for()
     assert f"{stage} · rand-hie" in verdict.inner_text()
-    cell(page, "open").get_by_text(re.compile("by hand", re.I)).first.wait_for()
+    cell(page, "open").get_by_text("Sandbox try").first.wait_for()
+    source = "the table" if stage == "ingest" else "from this sandbox"
+    assert source in cell(page, "open").inner_text()
+    if stage == "compare":
+        assert "HGB" in cell(page, "lead-figure").locator("table").text_content()
+        plot = cell(page, "pycaret").locator(".jp-OutputArea-output img")
+        plot.first.wait_for()
+        mine = page.evaluate("() => jupyterapp.shell.currentWidget.content.model.toJSON()")
+        (project.root / "reports/mine.ipynb").write_text(json.dumps(mine))
+    for name, (old, new) in edits.items():
+        page.evaluate(REPLACED, [name, new, old])
     save(page)
     assert '"execution_count": 1,' in (project.root / "notebooks" / notebook(stage)).read_text()
     assert git(project, "status", "--porcelain") == ""
     assert git(project, "diff") == ""
     page.evaluate(CLOSED)
+
+
+def test_a_sandbox_is_listed_and_thrown_away(project):
+    listed = project.run("modelbook", "sandbox", "list").stdout.split()
+    assert listed[-len(STAGES) - 1 :] == ["try", *STAGES]
+    assert project.run("modelbook", "sandbox", "drop", "try").returncode == 0
 
 
 def test_an_edited_parameter_takes_effect_and_is_all_that_git_shows(page, project):
@@ -362,3 +386,23 @@ def test_the_panel_builds_what_an_edit_has_outdated(page, project):
     panel.get_by_role("button", name="Build").click()
     row.get_by_text("up to date").wait_for()
     page.evaluate("() => jupyterapp.shell.currentWidget.close()")
+
+
+def test_an_estimator_of_a_cell_is_taken_to_batch_and_served(project):
+    """The estimator that was tried in the sandbox; last, since the book has it afterwards."""
+    told = project.run("modelbook", "take", "reports/mine.ipynb", "--yes")
+    assert told.returncode == 0, told.stderr
+    assert "HistGradientBoostingClassifier" in told.stdout
+    assert "sandbox" not in (project.root / "notebooks" / notebook("compare")).read_text()
+    built = project.build("--partially", "compare")
+    assert built.returncode == 0, built.stdout + built.stderr
+    told = project.run("modelbook", "finalize", "--candidate", "HGB")
+    assert told.returncode == 0, told.stdout + told.stderr
+    receipt = json.loads((project.root / "models/rand-hie/finalize.json").read_text())
+    number = str(receipt["details"]["version"])
+    told = project.run("modelbook", "promote", number, "--override", "to be served", "--why", "HGB")
+    assert told.returncode == 0, told.stderr  # the gate may have held it, or promoted it
+    with project.serving() as address:
+        about = json.load(urllib.request.urlopen(f"{address}/model"))
+    assert (about["model"], str(about["model_version"])) == ("rand-hie", number)
+    assert about["family"] == "HGB"

@@ -905,6 +905,8 @@ def test_evidentlys_report_stands_beside_ours_with_its_size(
     [item] = re.findall("<li>.*?</li>", shown._repr_html_())
     assert '<a href="06_monitor-evidently-4.html">' in item
     assert missing_facts(item, 4, path.stat().st_size / 1e6, 200, 1000) == []
+    drifted = [row["metric_name"] for row in shown.snapshots["4"].dict()["metrics"]]
+    assert len([name for name in drifted if name.startswith("ValueDrift(")]) > 1
 
 
 def test_what_evidently_cannot_report_costs_a_link_and_no_more(
@@ -921,7 +923,7 @@ def test_what_evidently_cannot_report_costs_a_link_and_no_more(
     told = evidently_reports.write_pages({"4": nothing}, reference, contract, opened(tmp_path))
     assert missing_facts(told._repr_html_(), 4) == []
     assert "<a " not in told._repr_html_()
-    monkeypatch.setattr(evidently_reports, "_render_report", fails)
+    monkeypatch.setattr(evidently_reports, "_run_report", fails)
     told = evidently_reports.write_pages({"4/5": batch}, reference, contract, opened(tmp_path))
     assert "ZeroDivisionError: division by &lt;zero&gt;</li>" in told._repr_html_()
     assert "<a " not in told._repr_html_()
@@ -952,9 +954,8 @@ def test_by_hand_evidentlys_report_goes_to_the_by_hand_folder(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(
-        evidently_reports, "_render_report", lambda *_: "<html><head></head></html>"
-    )
+    snapshot = SimpleNamespace(get_html_str=lambda **_: "<html><head></head></html>")
+    monkeypatch.setattr(evidently_reports, "_run_report", lambda *_: snapshot)
     told = evidently_reports.write_pages(
         {"4/5": batch}, reference, contract, opened(tmp_path, by_hand=True)
     )

@@ -57,6 +57,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "finalize": {
         "book": "other", "strategy": "blend", "blend_size": (2, {"strategy": "blend"}), "budget": 1e-6,
+        "candidate": "nb",
     },
     "deploy": {
         "book": "other", "non_inferiority_margin": 0, "min_quality": 0.99, "paired_rows": 10_000, "resamples": 200, "seed": 1,
@@ -74,6 +75,7 @@ TOGETHER: dict[str, dict[str, Any]] = {
         "families": ["lr", "dt"], "metric": "own", "folds": 3, "search_rows": 500,
         "estimators_file": "custom/estimators.py", "metrics_file": "custom/metrics.py",
         "transformers": ["ratios.Wealth"], "min_category_frequency": 0.2, "imbalance": "undersample", "seed": 1,
+        "candidate_models": False,
     },
     "finalize": {
         "calibrate": "isotonic", "tune_rounds": 10, "cost_fn": 1, "cost_fp": 3, "cost_tp": -5,

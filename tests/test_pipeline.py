@@ -26,6 +26,7 @@ from modelbook.build.kernel_forking import TEMPLATES_VARIABLE
 from modelbook.dataset.bundled import load_rand_hie
 from modelbook.errors import DataError, EngineError, ModelbookError, ParameterError, StoreError
 from modelbook.registry import aliases, store
+from modelbook.stage import build_proof
 
 pytestmark = pytest.mark.slow
 
@@ -87,7 +88,9 @@ class TestFirstBuild:
         client = store.create_client(built.root)
         [experiment] = [client.get_run(parent).info.experiment_id]
         query = f"tags.`mlflow.parentRunId` = '{parent}'"
-        assert len(client.search_runs([experiment], query)) == 3
+        runs = client.search_runs([experiment], query)
+        assert len(runs) == 3
+        assert all(run.outputs.model_outputs and run.inputs.dataset_inputs for run in runs)
 
     def test_registered_version_answers_in_another_process(self, built):
         script = (
@@ -209,10 +212,13 @@ class TestBuiltAgain:
         return Tiny.copy(built.first_build, tmp_path_factory.mktemp("again"))
 
     def test_what_is_outdated_is_run_and_the_gate_compares_with_the_champion(self, tiny):
-        done = tiny.build("--env--strategy", "blend")
+        leader = tiny.receipt("compare")["details"]["leader"]
+        candidate = {"lr": "nb", "nb": "lr"}[leader]  # the one that does not lead
+        done = tiny.run("modelbook", "finalize", "--candidate", candidate)
         assert done.returncode == 0, done.stdout + done.stderr
         assert tiny.ran(done) == ["finalize", "deploy", "monitor"]
-        assert "logistic regression + naive Bayes" in tiny.receipt("finalize")["sentences"][0]
+        name = {"lr": "logistic regression", "nb": "naive Bayes"}[candidate]
+        assert f"Version 2, {name}," in tiny.receipt("finalize")["sentences"][0]
         decision = tiny.receipt("deploy")
         criteria = {row["name"]: row["passed"] for row in decision["details"]["criteria"]}
         assert len(criteria) > 5  # against a champion more is looked at than without one
@@ -220,13 +226,14 @@ class TestBuiltAgain:
         assert decision["details"]["champion"] == (2 if decision["word"] == "promote" else 1)
 
     def test_a_version_that_is_champion_already_is_held_and_proven_again(self, tiny):
+        taken = tiny.receipt("finalize")["facts"]["parameters"]
+        [candidate] = [row["value"] for row in taken if row["name"] == "candidate"]
         done = tiny.build(
-            "--env--strategy",
-            "blend",
             "--env--non_inferiority_margin",
             "0.5",
             "--env--gate",
             "dry_run",
+            MODELBOOK_CANDIDATE=candidate,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert tiny.ran(done) == ["deploy", "monitor"]
@@ -237,6 +244,21 @@ class TestBuiltAgain:
         done = tiny.build("--partially", "explore", "--skip-upstream", "--force")
         assert done.returncode == 0, done.stdout + done.stderr
         assert tiny.ran(done) == ["explore"]
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ["task", "explore", "--force"],
+            ["build", "--partially", "explore", "--skip-upstream", "--force", "--debug"],
+        ],
+    )
+    def test_notebooks_that_ploomber_runs_by_itself_are_a_builds(self, tiny, words):
+        before = tiny.products()["models/tiny/explore.json"]
+        done = tiny.run("ploomber", *words)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert tiny.products()["models/tiny/explore.json"] > before
+        assert not tiny.receipt("explore")["facts"]["by_hand"]
+        assert not build_proof.is_build(tiny.root)
 
 
 class TestWrong:

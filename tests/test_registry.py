@@ -345,6 +345,11 @@ def test_a_version_holds_everything_it_was_registered_with(
     assert first.artifact_folder.is_relative_to(shelf / "models" / "artifacts" / BOOK)
 
 
+def test_a_version_shows_its_metrics_with_intervals_and_its_tags(first: ModelVersion) -> None:
+    html = first._repr_html_()
+    assert missing_facts(html, BOOK, first.number, "roc_auc", 0.8, 0.75, 0.85, "rows") == []
+
+
 def test_a_version_brings_its_compiled_scorer_and_a_digest_of_its_files(
     shelf: Path, first: ModelVersion, second: ModelVersion, parts: dict[str, Any]
 ) -> None:

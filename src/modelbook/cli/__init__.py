@@ -20,6 +20,7 @@ from modelbook.cli.options import (
     print_json,
     report_errors,
 )
+from modelbook.errors import StageError
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, rich_markup_mode=None, help=modelbook.__doc__
@@ -68,14 +69,45 @@ def build(
                 nothing_to_do=True,
             )
             return
-    command = [
-        str(Path(sys.executable).with_name("ploomber")),
-        "build",
-        *(["--force"] if force else []),
-    ]
+    _run_ploomber(root, environment, *(["--force"] if force else []))
+
+
+def _run_ploomber(root: Path, environment: Path, *options: str, **variables: str) -> None:
+    """Replace this process, so that Ctrl-C and signals reach the build, which stops its kernels."""
+    command = [str(Path(sys.executable).with_name("ploomber")), "build", *options]
+    variables |= {"PLOOMBER_ENV_FILENAME": environment.name}
     os.chdir(root)
-    # Replace this process, so that Ctrl-C and signals reach the build, which stops its kernels.
-    os.execve(command[0], command, {**os.environ, "PLOOMBER_ENV_FILENAME": environment.name})
+    os.execve(command[0], command, {**os.environ, **variables})
+
+
+@app.command()
+def finalize(
+    candidate: Annotated[
+        str, typer.Option(help="Its name in the leaderboard, or the id of its run in MLflow.")
+    ],
+    book: BookOption = None,
+) -> None:
+    """Finalize a candidate that does not lead, as it is in MLflow; then the gate decides.
+
+    Examples:  modelbook finalize --candidate lr  |  modelbook finalize --candidate RUN_ID
+    """
+    from modelbook.registry import candidate_runs
+    from modelbook.stage import files, project
+
+    with report_errors():
+        root, name = find_book(book)
+        environment = project.find_env_file(root, book)
+        receipt_path = project.read_tasks(root, name)["compare"]["product"]["receipt"]
+        if not receipt_path.is_file():
+            raise StageError(
+                f"{name} has no comparison yet: {receipt_path.relative_to(root)} does not exist",
+                next=project.build_command(root, name),
+            )
+        run_id = files.read(receipt_path)["details"]["run_id"]
+        run = candidate_runs.find_candidate_run(root, candidate, run_id)
+    typer.echo(f"candidate: {run.data.tags['mlflow.runName']}, run {run.info.run_id}")
+    typer.echo("a later build takes the strategy again, unless pipeline.yaml has this candidate")
+    _run_ploomber(root, environment, MODELBOOK_CANDIDATE=candidate)
 
 
 @app.command()

@@ -180,6 +180,9 @@ class Compare(Parameters):
     ] = Field(
         "none", description="classification: how rare classes are weighted or resampled in each fit"
     )
+    candidate_models: bool = Field(
+        True, description="whether each candidate's run in MLflow holds its model and plots"
+    )
     engine: Literal["local", "dask", "spark", "ray"] = Field(
         "local",
         description="where cross-validation runs; engines other than local need make engines",
@@ -198,6 +201,12 @@ class Finalize(Parameters):
     strategy: Literal["tune", "blend", "stack", "best"] = Field(
         "tune",
         description="tune the leader; blend or stack the best models; best: the best of these",
+    )
+    candidate: Annotated[str, BeforeValidator(none_to_word)] = Field(
+        NONE,
+        min_length=1,
+        description="a candidate of the leaderboard, taken up as it is, or the id of its run in "
+        "MLflow; none: by strategy",
     )
     calibrate: Annotated[Literal["none", "sigmoid", "isotonic"], BeforeValidator(none_to_word)] = (
         Field(

@@ -65,6 +65,19 @@ class Column(BaseModel):
     confirmed: str = ""
     positive: str = ""
 
+    def describe_values(self) -> str:
+        """The values that the column may hold, in short: ``0 to 66, or missing``."""
+        if self.categories:
+            values = ", ".join(self.categories)
+        elif self.min is None and self.max is None:
+            values = ""
+        else:
+            low = "" if self.min is None else f"{self.min:g}"
+            high = "" if self.max is None else f"{self.max:g}"
+            values = f"{low} to {high}" if low and high else f"from {low}" if low else f"to {high}"
+        others = ["others" if self.unseen else "", "missing" if self.nullable else ""]
+        return ", or ".join(filter(None, [values, *others]))
+
     @model_validator(mode="after")
     def _check_coherence(self) -> Column:
         if self.type == "category" and not self.categories and not self.unseen:

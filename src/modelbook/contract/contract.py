@@ -24,6 +24,7 @@ from modelbook.contract.file_layout import FileLayout
 from modelbook.contract.open_question import OpenQuestion
 from modelbook.contract.parsing import holds_texts, mask_missing_markers, normalize_texts
 from modelbook.errors import ContractError, DataError
+from modelbook.formatting import html_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,6 +139,15 @@ class Contract(BaseModel):
                 f"{path}: {problems}",
                 next="correct the file; docs/contract.md lists the keys of a contract",
             ) from None
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the question, and a row for each column."""
+        rows = [
+            (name, column.label, column.role, column.type, column.describe_values(), column.meaning)
+            for name, column in self.columns.items()
+        ]
+        header = ("column", "label", "role", "type", "values", "meaning")
+        return html_table(header, rows, caption=f"{self.title}: {self.question} ({self.task})")
 
     def to_yaml(self) -> str:
         """Return the contract as YAML, without default values."""

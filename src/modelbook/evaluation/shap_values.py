@@ -9,8 +9,11 @@ sums do not reproduce the model's outputs, there are none, and a reason is given
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -268,3 +271,19 @@ def _rank_level(column: pd.Series) -> pd.Series:
         return pd.Series(np.nan, column.index)
     ranks = column.rank()
     return (ranks - ranks.min()) / max(ranks.max() - ranks.min(), 1e-9)
+
+
+@contextmanager
+def shap_values_by_class() -> Iterator[None]:
+    """Let SHAP values of classes be a list by class, as PyCaret takes them."""
+    import shap  # takes seconds
+
+    compute = shap.TreeExplainer.shap_values
+
+    def compute_by_class(explainer: Any, *args: Any, **options: Any) -> Any:
+        values = compute(explainer, *args, **options)
+        has_classes = isinstance(values, np.ndarray) and values.ndim == 3
+        return list(np.moveaxis(values, -1, 0)) if has_classes else values
+
+    with patch.object(shap.TreeExplainer, "shap_values", compute_by_class):
+        yield

@@ -34,6 +34,7 @@ class EvidentlyPage:
     total_rows: int
     path: Path | None = None
     problem: str = ""
+    snapshot: Any = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,11 @@ class EvidentlyPages:
     pages: list[EvidentlyPage]
     root: Path | None = None
     is_enabled: bool = True
+
+    @property
+    def snapshots(self) -> dict[str, Any]:
+        """Evidently's own result for each batch that has one."""
+        return {page.batch: page.snapshot for page in self.pages if page.snapshot is not None}
 
     def _repr_html_(self) -> str:
         if not self.is_enabled:
@@ -84,30 +90,51 @@ class EvidentlyPages:
         )
 
 
+def make_report(params: Monitor) -> Any:
+    """Make Evidently's report, to be run on batches; None if ``interactive_rows`` is 0."""
+    if not params.interactive_rows:
+        return None
+    os.environ.setdefault("DO_NOT_TRACK", "true")  # disables Evidently's telemetry
+    # Imported here because it takes seconds and is needed only for these reports.
+    from evidently import Report
+    from evidently.presets import DataDriftPreset, DataSummaryPreset
+
+    return Report(
+        [DataDriftPreset(method=DRIFT_METHOD, threshold=params.drift), DataSummaryPreset()]
+    )
+
+
 def write_pages(
-    batches: dict[str, pd.DataFrame], reference: pd.DataFrame, contract: Contract, stage: Stage
+    batches: dict[str, pd.DataFrame],
+    reference: pd.DataFrame,
+    contract: Contract,
+    stage: Stage,
+    report: Any = None,
 ) -> EvidentlyPages:
     """Write Evidently's report of each batch next to the stage's report, and return the links.
 
     The stage's parameter ``interactive_rows`` limits the rows of batch and reference; with 0 no
-    report is written. These files are not products of the pipeline, because their number depends on
-    the batches. Files of earlier runs are removed. If Evidently fails, only the link is missing.
+    report is written. ``report`` is that of ``make_report``, or a changed one. These files are not
+    products of the pipeline, because their number depends on the batches. Files of earlier runs
+    are removed. If Evidently fails, only the link is missing.
     """
-    report = stage.product["report"]
-    for stale_report in report.parent.glob(f"{report.stem}-evidently-*.html"):
-        stale_report.unlink()
-    if not stage.params.interactive_rows:
+    stage_page = stage.product["report"]
+    for stale_page in stage_page.parent.glob(f"{stage_page.stem}-evidently-*.html"):
+        stale_page.unlink()
+    report = report or make_report(stage.params)
+    if report is None:
         return EvidentlyPages([], is_enabled=False)
     pages = []
     for number, (name, batch) in enumerate(batches.items()):
         stage.log_progress(f"Evidently's report of batch {name}", number, len(batches))
         safe_name = re.sub(r"[^\w.-]", "_", name)
-        target = report.with_name(f"{report.stem}-evidently-{safe_name}.html")
-        pages.append(_write_page(name, batch, reference, contract, stage.params, target))
+        target = stage_page.with_name(f"{stage_page.stem}-evidently-{safe_name}.html")
+        pages.append(_write_page(report, name, batch, reference, contract, stage.params, target))
     return EvidentlyPages(pages, stage.root if stage.by_hand else None)
 
 
 def _write_page(
+    report: Any,
     name: str,
     batch: pd.DataFrame,
     reference: pd.DataFrame,
@@ -117,7 +144,8 @@ def _write_page(
 ) -> EvidentlyPage:
     rows = min(len(batch), params.interactive_rows)
     try:
-        html = _render_report(batch, reference, contract, params)
+        snapshot = _run_report(report, batch, reference, contract, params.interactive_rows)
+        html = snapshot.get_html_str(as_iframe=False) if snapshot is not None else ""
     except Exception as error:  # Evidently has no common exception, and this page is optional
         first_line = (str(error).splitlines() or [""])[0]
         return EvidentlyPage(
@@ -132,18 +160,17 @@ def _write_page(
     with atomic_write(path) as temp_path:
         text = redact(html.replace("<head>", f"<head>{title}", 1))
         temp_path.write_text(text, encoding="utf-8")
-    return EvidentlyPage(name, rows, len(batch), path)
+    return EvidentlyPage(name, rows, len(batch), path, snapshot=snapshot)
 
 
-def _render_report(
-    batch: pd.DataFrame, reference: pd.DataFrame, contract: Contract, params: Monitor
-) -> str:
-    # Imported here because it takes seconds and is needed only for these reports.
-    from evidently import DataDefinition, Dataset, Report
-    from evidently.presets import DataDriftPreset, DataSummaryPreset
+def _run_report(
+    report: Any, batch: pd.DataFrame, reference: pd.DataFrame, contract: Contract, max_rows: int
+) -> Any:
+    """Run the report on the columns that have values on both sides; None if there are none."""
+    from evidently import DataDefinition, Dataset
 
     reference_sample, batch_sample = (
-        _sample_rows(rows, contract, params.interactive_rows) for rows in (reference, batch)
+        _sample_rows(rows, contract, max_rows) for rows in (reference, batch)
     )
     # One column without values makes Evidently's whole report fail.
     usable = [
@@ -152,8 +179,7 @@ def _render_report(
         if min(reference_sample[name].count(), batch_sample[name].count()) >= MIN_VALUES
     ]
     if not usable:
-        return ""
-    os.environ.setdefault("DO_NOT_TRACK", "true")  # disables Evidently's telemetry
+        return None
     labels = _unique_labels(usable, contract)
     definition = DataDefinition(
         numerical_columns=[labels[name] for name in usable if name in contract.numeric_features],
@@ -165,10 +191,7 @@ def _render_report(
         Dataset.from_pandas(rows[usable].rename(columns=labels), data_definition=definition)
         for rows in (batch_sample, reference_sample)
     ]
-    report = Report(
-        [DataDriftPreset(method=DRIFT_METHOD, threshold=params.drift), DataSummaryPreset()]
-    ).run(*datasets)
-    return report.get_html_str(as_iframe=False)
+    return report.run(*datasets)
 
 
 def _sample_rows(rows: pd.DataFrame, contract: Contract, max_rows: int) -> pd.DataFrame:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType
+from pandas.api.types import is_numeric_dtype
 
 from modelbook import tasks
 from modelbook.contract import Column, Contract
+from modelbook.tasks.base import Task
 
 
 def build_signature(contract: Contract, threshold: float | None) -> ModelSignature:
@@ -28,6 +32,17 @@ def build_signature(contract: Contract, threshold: float | None) -> ModelSignatu
         None if threshold is None else ParamSchema([ParamSpec("threshold", "double", threshold)])
     )
     return ModelSignature(Schema(inputs), Schema(outputs), params_schema)
+
+
+def build_pipeline_signature(features: pd.DataFrame, task: Task) -> ModelSignature:
+    """Build the signature of a bare pipeline: features in, what its response method gives out."""
+    inputs: list[ColSpec | TensorSpec] = [
+        ColSpec("double" if is_numeric_dtype(features[name]) else "string", name, required=False)
+        for name in features
+    ]
+    shape = (-1, len(task.classes)) if task.classes else (-1,)
+    outputs: list[ColSpec | TensorSpec] = [TensorSpec(np.dtype("float64"), shape)]
+    return ModelSignature(Schema(inputs), Schema(outputs))
 
 
 def _input_type(column: Column) -> Any:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import mlflow
 from mlflow.entities import Metric, Param, ViewType
 
 from modelbook.dataset.entity_sketch import estimate_shared_share
@@ -56,8 +58,10 @@ class StageRun:
         """Log finite metrics, and parameters."""
         self._log_batch(self.run_id, metrics or {}, params or {})
 
-    def log_candidate(self, candidate: Candidate) -> None:
-        """Log a candidate as a complete child run."""
+    def log_candidate(
+        self, candidate: Candidate, log_model: Callable[[str, Candidate], None] | None = None
+    ) -> None:
+        """Log a candidate as a complete child run; ``log_model`` adds to it, by its id."""
         tags = {
             "mlflow.parentRunId": self.run_id,
             "family": candidate.family,
@@ -66,6 +70,8 @@ class StageRun:
         }
         run = self._create_run(candidate.name, tags)
         self._log_batch(run, candidate.run_metrics(), {})
+        if log_model:
+            log_model(run, candidate)
         self._client.set_terminated(run, "FAILED" if candidate.status == "failed" else "FINISHED")
 
     def _create_run(self, name: str, tags: Mapping[str, Any]) -> str:
@@ -92,6 +98,16 @@ class StageRun:
         running = f"tags.stage = '{stage}' and attributes.status = 'RUNNING'"
         for run in self._client.search_runs([self._experiment_id], running):
             self._client.set_terminated(run.info.run_id, "KILLED")
+
+
+@contextmanager
+def active_run(run_id: str) -> Iterator[None]:
+    """Make an open run the active one, without ending it."""
+    mlflow.start_run(run_id=run_id, nested=True)
+    try:
+        yield
+    finally:
+        mlflow.end_run("RUNNING")
 
 
 def count_holdout_evaluations(root: Path, holdout_sketch: str) -> int:

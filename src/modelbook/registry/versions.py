@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +17,7 @@ import pandas as pd
 
 from modelbook.contract import Contract
 from modelbook.errors import ReproductionError, StoreError
+from modelbook.formatting import html_table
 from modelbook.registry import aliases, artifact_storage, connection, history_log
 from modelbook.registry.aliases import CHAMPION, DIGEST_TAG, RegisteredVersion
 from modelbook.registry.artifact_storage import folder_digest
@@ -25,6 +27,7 @@ from modelbook.registry.location import artifact_uri, has_local_artifacts, requi
 from modelbook.registry.requirements import pip_requirements
 from modelbook.registry.signature import build_signature
 from modelbook.registry.store import configure_mlflow
+from modelbook.registry.tracking import active_run
 from modelbook.scoring.compilation import compile_pipeline
 
 OBJECT_STORE_PACKAGES = ("boto3", "botocore", "s3transfer")
@@ -47,6 +50,17 @@ class ModelVersion(RegisteredVersion):
         """Rows with the predictions that the version must reproduce."""
         return self._read_frame("golden")
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the holdout's metrics with intervals, and the version's tags."""
+        metrics = self.metrics
+        rows = [
+            (row["metric"], row["value"], f"{row['low']:.4f} to {row['high']:.4f}")
+            for row in metrics["evaluation"]
+        ]
+        caption = f"Version {self.number} of {self.name}, {metrics.get('name', '')}, on the holdout"
+        tags = html_table(("tag", "value"), sorted(self.tags.items()))
+        return html_table(("metric", "value", "95% CI"), rows, caption=caption) + tags
+
     def load_holdout_pipeline(self) -> Any:
         """Load the pipeline that was evaluated on the holdout, fitted on training rows only."""
         return self.load_pipeline("evaluated")
@@ -66,6 +80,64 @@ class ModelVersion(RegisteredVersion):
             ) from None
 
 
+@dataclass(frozen=True)
+class PackedModel:
+    """A model with all that serving and monitoring need, ready to be logged.
+
+    Attributes
+    ----------
+    arguments : dict
+        Arguments of ``mlflow.pyfunc.log_model``.
+    tags : dict
+        Tags of the version: its scorer, and the digest of its files.
+    """
+
+    arguments: dict[str, Any]
+    tags: dict[str, Any]
+
+
+@contextlib.contextmanager
+def pack_model(
+    root: Path, artifacts: dict[str, Any], contract: Contract, threshold: float | None
+) -> Iterator[PackedModel]:
+    """Yield a model packed with its artifacts, whose files exist until the block ends.
+
+    Parameters
+    ----------
+    artifacts : dict
+        ``model`` and ``evaluated`` (fitted pipelines), ``golden`` and ``reference`` (frames),
+        ``metrics`` (plain data).
+    threshold : float or None
+        Decision threshold of two classes; None for other tasks.
+    """
+    configure_mlflow(root)
+    with TemporaryDirectory() as folder, _explain_upload_errors(root):
+        rows = pd.concat([artifacts["golden"], artifacts["reference"]], ignore_index=True)[
+            contract.input_names
+        ]
+        scorer = compile_pipeline(
+            artifacts["model"], contract, threshold, rows, Path(folder) / "scorer"
+        )
+        artifacts = {**artifacts, "metrics": {**artifacts["metrics"], "scorer": scorer.to_dict()}}
+        artifact_paths = _write_artifacts(Path(folder), artifacts, contract)
+        arguments = {
+            "python_model": _module_file("modelbook.registry.pyfunc_model"),
+            "artifacts": {path.stem: str(path) for path in artifact_paths},
+            "code_paths": [str(Path(__file__).parents[1])],
+            "signature": build_signature(contract, threshold),
+            "input_example": contract.select_inputs(artifacts["golden"]).head(2),
+            "pip_requirements": pip_requirements(artifacts["model"]),
+        }
+        yield PackedModel(
+            arguments,
+            {
+                "scorer": scorer,
+                DIGEST_TAG: folder_digest(Path(folder)),
+                LIBRARIES_TAG: json.dumps(list_libraries()),
+            },
+        )
+
+
 def register_version(
     root: Path,
     model_name: str,
@@ -76,48 +148,22 @@ def register_version(
     threshold: float | None,
     tags: dict[str, Any],
 ) -> ModelVersion:
-    """Log a model with its artifacts, check its golden rows, and then register it.
+    """Log a model with its artifacts, and register it: ``pack_model``, ``create_version``."""
+    with pack_model(root, artifacts, contract, threshold) as packed, active_run(run_id):
+        model_info = mlflow.pyfunc.log_model(name="model", **packed.arguments)
+    return create_version(root, model_name, model_info, run_id, {**tags, **packed.tags})
 
-    Parameters
-    ----------
-    artifacts : dict
-        ``model`` and ``evaluated`` (fitted pipelines), ``golden`` and ``reference`` (frames),
-        ``metrics`` (plain data).
-    threshold : float or None
-        Decision threshold of two classes; None for other tasks.
+
+def create_version(
+    root: Path, model_name: str, model_info: Any, run_id: str, tags: dict[str, Any]
+) -> ModelVersion:
+    """Check that a logged model reproduces its golden rows, and register it.
 
     Raises
     ------
     ReproductionError
-        When the logged model does not reproduce its golden rows.
+        When it does not; nothing is registered then.
     """
-    configure_mlflow(root)
-    with TemporaryDirectory() as folder, _active_run(run_id), _explain_upload_errors(root):
-        rows = pd.concat([artifacts["golden"], artifacts["reference"]], ignore_index=True)[
-            contract.input_names
-        ]
-        scorer = compile_pipeline(
-            artifacts["model"], contract, threshold, rows, Path(folder) / "scorer"
-        )
-        artifacts = {**artifacts, "metrics": {**artifacts["metrics"], "scorer": scorer.to_dict()}}
-        artifact_paths = _write_artifacts(Path(folder), artifacts, contract)
-        tags = {
-            **tags,
-            "run_id": run_id,
-            "scorer": scorer,
-            DIGEST_TAG: folder_digest(Path(folder)),
-            LIBRARIES_TAG: json.dumps(list_libraries()),
-        }
-        example = contract.select_inputs(artifacts["golden"]).head(2)
-        model_info = mlflow.pyfunc.log_model(
-            name="model",
-            python_model=_module_file("modelbook.registry.pyfunc_model"),
-            artifacts={path.stem: str(path) for path in artifact_paths},
-            code_paths=[str(Path(__file__).parents[1])],
-            signature=build_signature(contract, threshold),
-            input_example=example,
-            pip_requirements=pip_requirements(artifacts["model"]),
-        )
     _, difference = compare_golden_rows(model_info.model_uri)
     if difference != 0:
         raise ReproductionError(
@@ -125,12 +171,6 @@ def register_version(
             expected="exactly the same predictions",
             next="nothing was registered; check the pipeline for a random or stateful step",
         )
-    return _create_version(root, model_name, model_info, run_id, tags)
-
-
-def _create_version(
-    root: Path, model_name: str, model_info: Any, run_id: str, tags: dict[str, Any]
-) -> ModelVersion:
     with connection.explain_errors(root):
         log = history_log.open_log(root, model_name, create=True)  # with the registered model
         assert log is not None
@@ -138,20 +178,10 @@ def _create_version(
             model_name,
             model_info.model_uri,
             run_id,
-            tags={key: str(value) for key, value in tags.items()},
+            tags={key: str(value) for key, value in {**tags, "run_id": run_id}.items()},
             model_id=model_info.model_id,
         )
     return get_version(root, model_name, int(created.version))
-
-
-@contextlib.contextmanager
-def _active_run(run_id: str) -> Iterator[None]:
-    """Make an open run the active one, without ending it."""
-    mlflow.start_run(run_id=run_id)
-    try:
-        yield
-    finally:
-        mlflow.end_run("RUNNING")
 
 
 @contextlib.contextmanager

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from modelbook.tasks.scored_rows import ScoredRows
+
 BASELINE = "dummy"
 POSTPONED = "put off"
 
@@ -15,7 +17,11 @@ class FamilyPostponed(Exception):
 
 @dataclass(frozen=True)
 class Candidate:
-    """Cross-validation of one family: each metric's mean, sd and fold scores, or why it failed."""
+    """Cross-validation of one family: each metric's mean, sd and fold scores, or why it failed.
+
+    ``pipeline`` is fitted on all rows for model selection, and ``out_of_fold`` are the predictions
+    of the folds; both are None where no model was wanted.
+    """
 
     family: str
     status: str  # ok, failed, skipped; put off: to be evaluated after the others
@@ -25,6 +31,8 @@ class Candidate:
     reason: str = ""
     label: str = ""
     folds: dict[str, list[float]] = field(default_factory=dict)
+    pipeline: Any = field(default=None, repr=False, compare=False)
+    out_of_fold: ScoredRows | None = field(default=None, repr=False, compare=False)
 
     @property
     def name(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from typing import Any
@@ -22,18 +23,17 @@ MAX_BUDGET_SHARE = 1 / 2  # of the remaining budget: a family that would take mo
 class CrossValidationTask:
     """The cross-validation of a family as a task; a pickled copy reports no progress."""
 
-    def __init__(self, experiment: Experiment) -> None:
-        self.experiment = experiment
+    def __init__(self, experiment: Experiment, keep_models: bool = False) -> None:
+        self.experiment, self.keep_models = experiment, keep_models
         self.report_progress: Callable[..., None] = _ignore_progress
 
     def __reduce__(self) -> Any:
-        return CrossValidationTask, (self.experiment,)
+        return CrossValidationTask, (self.experiment, self.keep_models)
 
     def __call__(self, item: tuple[str, float]) -> Candidate:
         family, max_seconds = item
-        return self.experiment.cross_validate(
-            family, _make_fold_callback(self.report_progress, self.experiment.folds, max_seconds)
-        )
+        on_fold = _make_fold_callback(self.report_progress, self.experiment.folds, max_seconds)
+        return self.experiment.cross_validate(family, on_fold, keep_model=self.keep_models)
 
 
 def compare_families(
@@ -45,6 +45,7 @@ def compare_families(
     log_candidate: Callable[[Candidate], None],
     engine_name: str = engine.LOCAL,
     scheduler: str = NONE,
+    keep_models: bool = False,
 ) -> list[Candidate]:
     """Cross-validate the baseline, then each family until the budget is spent.
 
@@ -63,18 +64,20 @@ def compare_families(
         Called with each candidate as soon as it is evaluated.
     engine_name, scheduler : str
         The engine, and the address of its scheduler or ``none``.
+    keep_models : bool
+        Whether ``log_candidate`` gets each candidate with its fitted pipeline.
 
     Returns
     -------
     list of Candidate
-        In the order of evaluation.
+        In the order of evaluation, without pipelines.
 
     Raises
     ------
     EngineError
         If the engine is unavailable or fails.
     """
-    task = CrossValidationTask(experiment)
+    task = CrossValidationTask(experiment, keep_models)
     with engine.open_engine(engine_name, scheduler, task) as executor:
         return _run_comparison(executor, task, families, budget, report_progress, log_candidate)
 
@@ -93,7 +96,7 @@ def _run_comparison(
 
     def record_candidate(candidate: Candidate) -> None:
         log_candidate(candidate)
-        candidates.append(candidate)
+        candidates.append(replace(candidate, pipeline=None, out_of_fold=None))
 
     while waiting or running:
         while waiting and len(running) < executor.slots():

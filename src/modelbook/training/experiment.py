@@ -18,6 +18,7 @@ from modelbook.config import FAMILIES, NONE
 from modelbook.contract import Contract
 from modelbook.dataset.folds import digest_folds
 from modelbook.dataset.split_strategy import SPLIT_STRATEGIES
+from modelbook.formatting import html_table
 from modelbook.tasks.base import CustomMetric
 from modelbook.tasks.metric_format import metric_label
 from modelbook.tasks.scored_rows import ScoredRows
@@ -28,12 +29,13 @@ from modelbook.training.entity_sampling import sample_entities
 from modelbook.training.estimators import SearchSpaces, needs_probabilities, search_distributions
 from modelbook.training.folds import ProgressCallback, choose_folds
 from modelbook.training.permuted_targets import permute_targets
-from modelbook.training.pycaret import EXPERIMENT_CLASSES
+from modelbook.training.pycaret import EXPERIMENT_CLASSES, CrossValidation
 from modelbook.training.setup_options import check_setup_options
 
 MAX_PERMUTED_ROWS = 4000  # a leak in the pipeline shows on few rows
-FAMILY_PARAMETERS = {  # in place of PyCaret's defaults
+FAMILY_PARAMETERS: dict[str, dict[str, Any]] = {  # in place of PyCaret's defaults
     "lightgbm": {"verbosity": -1},  # LightGBM writes its log to the notebook otherwise
+    "catboost": {"allow_writing_files": False},  # nor a folder into the project
     "qda": {"reg_param": 0.001},  # one-hot columns are collinear, which scikit-learn 1.9 refuses
 }
 
@@ -177,6 +179,21 @@ class Experiment:
         )
         return experiment
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the folds, and how PyCaret's experiment is set up."""
+        folds = self.summarize_folds()
+        settings = {
+            "rows": len(self.features),
+            "features": len(self.features.columns),
+            "split": self.split_strategy.name,
+            "class balancing": self._imbalance,
+            "steps": ", ".join(name for name, _ in self._experiment.pipeline.steps),
+            **self._setup_options,
+        }
+        return html_table(("setting", "value"), settings.items()) + html_table(
+            list(folds), folds.to_numpy(dtype=object).tolist(), caption=self.folds_caption()
+        )
+
     @property
     def pycaret(self) -> Any:
         """PyCaret's experiment itself; its test rows are those of the folds."""
@@ -248,18 +265,22 @@ class Experiment:
         """Display name of a family."""
         return FAMILIES[self.task.experiment_type].get(family, family)
 
-    def cross_validate(self, family: str, on_fold: ProgressCallback | None = None) -> Candidate:
+    def cross_validate(
+        self, family: str, on_fold: ProgressCallback | None = None, *, keep_model: bool = False
+    ) -> Candidate:
         """Cross-validate one family. A failure is returned as a candidate's status, not raised.
 
         Parameters
         ----------
         on_fold : callable, optional
             Called with ``fold 2 of 5`` as each fold begins; may raise ``FamilyPostponed``.
+        keep_model : bool
+            Whether the candidate holds its fitted pipeline and its predictions out of fold.
         """
         start_time = time.perf_counter()
         self._splitter.watch = on_fold
         try:
-            table = self._run_cross_validation(family)
+            result = self._run_cross_validation(family, keep_model)
         except FamilyPostponed as postponed:
             return Candidate(
                 family,
@@ -276,6 +297,7 @@ class Experiment:
                 reason=f"{type(error).__name__}: {error}"[:500],
                 label=self.family_label(family),
             )
+        table = result.table
         metric_columns = {
             **self.task.pycaret_metric_names,
             **{name: name for name in self._metrics},
@@ -308,6 +330,10 @@ class Experiment:
                 name: table[column].drop(["Mean", "Std"]).astype(float).tolist()
                 for name, column in metric_columns.items()
             },
+            pipeline=result.pipeline,
+            out_of_fold=self.to_scored_rows(self.join_fold_scores(result.fold_scores))
+            if keep_model
+            else None,
         )
 
     def make_blend(self, families: list[str]) -> Any:
@@ -354,13 +380,15 @@ class Experiment:
             return CalibratedClassifierCV(estimator, ensemble=False)
         return estimator
 
-    def _run_cross_validation(self, family: str) -> pd.DataFrame:
+    def _run_cross_validation(self, family: str, keep_model: bool) -> CrossValidation:
         """Cross-validate with PyCaret; the baseline is fitted without class balancing."""
         estimator, params = self._family_and_parameters(family)
         made = self._make_estimator(family)
         if not isinstance(estimator, str) or isinstance(made, CalibratedClassifierCV):
             estimator, params = made, {}
-        return self._experiment.cross_validate(estimator, params, resample=family != BASELINE)
+        return self._experiment.cross_validate(
+            estimator, params, resample=family != BASELINE, keep_model=keep_model
+        )
 
     def _family_and_parameters(self, family: str) -> tuple[Any, dict[str, Any]]:
         """Estimator (or PyCaret's family name) and parameters for ``create_model``."""

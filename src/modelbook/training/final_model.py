@@ -15,6 +15,7 @@ from modelbook.engine import LOCAL
 from modelbook.evaluation import baseline_comparison, conformal, fairness, metrics_ci
 from modelbook.evaluation.golden_rows import make_golden_rows
 from modelbook.formatting import key_number
+from modelbook.registry.candidate_runs import TakenCandidate
 from modelbook.tasks.base import Task
 from modelbook.tasks.cost_matrix import CostMatrix
 from modelbook.tasks.metric_format import LOWER_IS_BETTER
@@ -118,12 +119,16 @@ def fit_final_model(
     report_progress: Callable[..., None],
     engine_name: str = LOCAL,
     scheduler: str = NONE,
+    candidate: TakenCandidate | None = None,
 ) -> FinalModel:
     """Search a model by ``params``, choose the threshold out of fold, and fit on all train rows.
 
     ``engine_name`` and ``scheduler`` select the engine for tuning; see ``engine.open_engine``.
+    A ``candidate`` takes the place of the search.
     """
-    progress_text = STRATEGY_PROGRESS_TEXTS[params.strategy]
+    progress_text = (
+        f"taking up {candidate.name}" if candidate else STRATEGY_PROGRESS_TEXTS[params.strategy]
+    )
     report_progress(progress_text, 0, 2)
     search_result = search_model(
         experiment,
@@ -133,6 +138,7 @@ def fit_final_model(
         lambda step: report_progress(progress_text, 0, 2, detail=step),
         engine_name=engine_name,
         scheduler=scheduler,
+        candidate=candidate,
     )
     scored = experiment.to_scored_rows(search_result.out_of_fold_scores)
     costs = CostMatrix(params.cost_fn, params.cost_fp, params.cost_tp, params.cost_tn)

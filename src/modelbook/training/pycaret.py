@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,8 @@ from pycaret.regression import RegressionExperiment
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
+from modelbook.evaluation.shap_values import shap_values_by_class
+from modelbook.formatting import html_table
 from modelbook.tasks.base import CustomMetric
 
 RESAMPLING_STEP = "balance"  # PyCaret's name of the step that resamples classes
@@ -31,6 +35,38 @@ TEST_PLOTS = frozenset(
     ("auc", "boundary", "calibration", "class_report", "confusion_matrix", "cooks", "error",
      "gain", "ks", "lift", "pr", "residuals", "residuals_interactive", "threshold")
 )  # fmt: skip  # plots of PyCaret's that show test rows
+
+
+RECORDER = "recorded predictions"  # name of the metric that records predictions
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """Result of a cross-validation.
+
+    Attributes
+    ----------
+    table : DataFrame
+        Metrics of each fold, with the rows ``Mean`` and ``Std``.
+    pipeline : pipeline or None
+        Fitted on all rows.
+    fold_scores : list of ndarray
+        What was predicted of the test rows of each fold.
+    """
+
+    table: pd.DataFrame
+    pipeline: Any = None
+    fold_scores: list[np.ndarray] = field(default_factory=list)
+
+
+def _make_recorder(fold_scores: list[np.ndarray]) -> CustomMetric:
+    """A metric that records what PyCaret predicts of each fold; its value is of no use."""
+
+    def record(outcome: Any, score: Any, **_: Any) -> float:
+        fold_scores.append(np.asarray(score, dtype=float))
+        return 0.0
+
+    return CustomMetric(RECORDER, record)
 
 
 class FoldsAsTestMixin:
@@ -56,11 +92,11 @@ class FoldsAsTestMixin:
         self.pipeline.steps[:0] = steps
         self.pipeline._feature_names_in = [*features.columns, target]
 
-    def use_metrics(self, labels: Iterable[str], custom: Iterable[CustomMetric]) -> None:
-        """Keep PyCaret's metrics with these labels only, and add custom ones."""
+    def use_metrics(self, labels: Iterable[str] | None, custom: Iterable[CustomMetric]) -> None:
+        """Keep PyCaret's metrics with these labels only (None: all), and add custom ones."""
         experiment: Any = self
         for name, row in experiment.get_metrics().iterrows():
-            if row["Display Name"] not in labels:
+            if labels is not None and row["Display Name"] not in labels:
                 experiment.remove_metric(name)  # unused, and some raise warnings
         for metric in custom:
             experiment.add_metric(
@@ -86,9 +122,14 @@ class FoldsAsTestMixin:
         return container.tune_distribution, container.tune_grid
 
     def cross_validate(
-        self, estimator: Any, params: Mapping[str, Any], *, resample: bool = True
-    ) -> pd.DataFrame:
-        """Metrics of each fold, with the rows ``Mean`` and ``Std``.
+        self,
+        estimator: Any,
+        params: Mapping[str, Any],
+        *,
+        resample: bool = True,
+        keep_model: bool = False,
+    ) -> CrossValidation:
+        """Cross-validate an estimator on the folds.
 
         Parameters
         ----------
@@ -96,21 +137,46 @@ class FoldsAsTestMixin:
             An estimator, or the name of a family of PyCaret's.
         resample : bool
             Whether the classes are resampled, if the experiment resamples them at all.
+        keep_model : bool
+            Whether the result holds the fitted pipeline, and the predictions of each fold.
         """
         experiment: Any = self
+        fold_scores: list[np.ndarray] = []
         steps = self.pipeline.steps
         if not resample:
             self.pipeline.steps = [step for step in steps if step[0] != RESAMPLING_STEP]
+        if keep_model:
+            self.use_metrics(None, [_make_recorder(fold_scores)])
         try:
-            experiment.create_model(estimator, verbose=False, error_score="raise", **params)
+            model = experiment.create_model(estimator, verbose=False, error_score="raise", **params)
         finally:
             self.pipeline.steps = steps
-        return experiment.pull()
+            if keep_model:
+                experiment.remove_metric(RECORDER)
+        table = experiment.pull(pop=True)
+        if not keep_model:
+            return CrossValidation(table)
+        pipeline = copy(self.pipeline)  # fitted by ``setup``
+        pipeline.steps = [*steps, ("model", model)]
+        return CrossValidation(table, pipeline, fold_scores)
 
     def blend(self, models: list[Any]) -> Any:
         """A blend of unfitted models: their mean prediction."""
         experiment: Any = self
         return experiment.blend_models(models, verbose=False, **self.blend_options)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the data, the folds, and the steps of the pipeline."""
+        rows = {
+            "train rows": len(self.data),
+            "target": self.target_param,  # type: ignore[attr-defined]
+            "folds": len(self.cv_splits),
+            "test rows": "those of the folds; plots show the last fold",
+            "steps": ", ".join(name for name, _ in self.pipeline.steps),
+            "methods": "create_model, tune_model, predict_model, plot_model, interpret_model, pull",
+        }
+        caption = f"PyCaret: {type(self).__mro__[2].__name__}"
+        return html_table(("", "value"), rows.items(), caption=caption)
 
     def predict_model(
         self, estimator: Any, data: pd.DataFrame | None = None, *args: Any, **options: Any
@@ -142,6 +208,12 @@ class FoldsAsTestMixin:
             return draw(estimator, plot, *args, **options)
         with self._fit_fold(estimator, *self.cv_splits[-1]) as fitted:
             return draw(fitted, plot, *args, **options)
+
+    def interpret_model(self, estimator: Any, *args: Any, **options: Any) -> Any:
+        """PyCaret's explanations of the last fold, by a copy of the model fitted on the others."""
+        explain: Any = super().interpret_model  # type: ignore[misc]
+        with self._fit_fold(estimator, *self.cv_splits[-1]) as fitted, shap_values_by_class():
+            return explain(fitted, *args, **options)
 
     @contextmanager
     def _fit_fold(

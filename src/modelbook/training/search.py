@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.base import clone
 
 from modelbook import engine
 from modelbook.config import NONE, Finalize
 from modelbook.engine import Engine
+from modelbook.registry.candidate_runs import TakenCandidate
 from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_mean_sd, metric_label
 from modelbook.training import stacking, tuning
 from modelbook.training.experiment import Experiment
@@ -51,8 +53,9 @@ def search_model(
     *,
     engine_name: str = engine.LOCAL,
     scheduler: str = NONE,
+    candidate: TakenCandidate | None = None,
 ) -> SearchResult:
-    """Search by ``params.strategy``, and calibrate by ``params.calibrate``.
+    """Search by ``params.strategy``, or take ``candidate``; calibrate by ``params.calibrate``.
 
     Parameters
     ----------
@@ -70,10 +73,13 @@ def search_model(
     EngineError
         If the engine is unavailable or fails.
     """
-    with engine.open_engine(engine_name, scheduler, tuning.FoldTask(experiment)) as executor:
-        result = STRATEGIES[params.strategy](
-            experiment, params, families, metric, on_progress, executor
-        )
+    if candidate:
+        result = _take_candidate(experiment, candidate, on_progress)
+    else:
+        with engine.open_engine(engine_name, scheduler, tuning.FoldTask(experiment)) as executor:
+            result = STRATEGIES[params.strategy](
+                experiment, params, families, metric, on_progress, executor
+            )
     if params.calibrate == NONE or not experiment.task.classes:
         return result
     pipeline, calibrated_scores = stacking.fit_meta_model(
@@ -83,6 +89,21 @@ def search_model(
         stacking.CALIBRATORS[params.calibrate],
     )
     return replace(result, pipeline=pipeline, out_of_fold_scores=calibrated_scores)
+
+
+def _take_candidate(
+    experiment: Experiment, candidate: TakenCandidate, on_progress: ProgressCallback
+) -> SearchResult:
+    """A candidate's pipeline with its parameters, to be fitted anew."""
+    on_progress("predicting out of fold")
+    pipeline = clone(candidate.pipeline)
+    return SearchResult(
+        [candidate.family],
+        pipeline,
+        experiment.predict_out_of_fold(pipeline).score,
+        pd.DataFrame([{"candidate": candidate.name, "MLflow run": candidate.run_id}]),
+        f"{candidate.name} was taken up with its parameters, from its run in MLflow.",
+    )
 
 
 def _tune_leader(

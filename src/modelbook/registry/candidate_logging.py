@@ -1,0 +1,108 @@
+"""Candidates as models in MLflow: each run holds pipeline, parameters, plots and dataset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+
+from modelbook.display.figures import predictions
+from modelbook.evaluation import metrics_ci
+from modelbook.registry.requirements import pip_requirements
+from modelbook.registry.signature import build_pipeline_signature
+from modelbook.registry.tracking import StageRun, active_run
+
+if TYPE_CHECKING:
+    from modelbook.training.candidate import Candidate
+    from modelbook.training.experiment import Experiment
+
+PLOT_RESAMPLES = 30  # enough for a band in a plot; the report's intervals have their own
+MAX_PARAMETER_LENGTH = 500
+DIGEST_LENGTH = 36  # of a dataset, at most, in MLflow
+
+
+@dataclass(frozen=True)
+class CandidateLogger:
+    """Logs candidates below the run of their stage, as models where they hold a pipeline.
+
+    Parameters
+    ----------
+    run : StageRun
+        The run of the stage; each candidate's is below it.
+    experiment : Experiment
+        The experiment that compares them.
+    table : Path
+        The train rows, the dataset of each run.
+    fingerprint : str
+        Fingerprint of the data.
+    """
+
+    run: StageRun
+    experiment: Experiment
+    table: Path
+    fingerprint: str
+
+    def __call__(self, candidate: Candidate) -> None:
+        """Log a candidate; with its fitted pipeline, if it has one."""
+        has_model = candidate.pipeline is not None
+        self.run.log_candidate(candidate, self._log_model if has_model else None)
+
+    def _log_model(self, run_id: str, candidate: Candidate) -> None:
+        with active_run(run_id), TemporaryDirectory() as folder:
+            mlflow.log_input(self._dataset, context="training")
+            mlflow.log_params(_list_parameters(candidate.pipeline))
+            self._draw_plots(candidate, Path(folder))
+            mlflow.log_artifacts(folder, "plots")
+            log_pipeline(candidate.pipeline, self.experiment)
+
+    @cached_property
+    def _dataset(self) -> Any:
+        rows = self.experiment.features.assign(
+            **{self.experiment.task.contract.target: self.experiment.outcome}
+        )
+        return mlflow.data.from_pandas(  # type: ignore[attr-defined]
+            rows,
+            source=str(self.table),
+            targets=self.experiment.task.contract.target,
+            name=self.table.parent.name,
+            digest=self.fingerprint[:DIGEST_LENGTH],
+        )
+
+    def _draw_plots(self, candidate: Candidate, folder: Path) -> None:
+        """Draw what the stage finalize shows of its model, of the predictions out of fold."""
+        task, scored = self.experiment.task, candidate.out_of_fold
+        assert scored is not None
+        options = {"resamples": PLOT_RESAMPLES, "seed": 0}
+        draw = predictions.for_task(task.contract.task)
+        metrics = metrics_ci.evaluate_metrics(scored, task.metric_functions(), **options)
+        curve = metrics_ci.reliability_curve(task.calibration_pairs(scored), **options)
+        figures = {
+            "curves": draw.diagnostic_plots(task.compute_curves(scored, **options), metrics),
+            "calibration": draw.calibration(curve),
+        }
+        for name, figure in figures.items():
+            if figure.figure is not None:
+                (folder / f"{name}.png").write_bytes(figure.to_png())
+
+
+def log_pipeline(pipeline: Any, experiment: Experiment) -> Any:
+    """Log a fitted pipeline to the active run, for ``mlflow.sklearn`` and ``mlflow.pyfunc``."""
+    return mlflow.sklearn.log_model(
+        pipeline,
+        name="model",
+        serialization_format="cloudpickle",
+        signature=build_pipeline_signature(experiment.features, experiment.task),
+        pip_requirements=pip_requirements(pipeline),
+        pyfunc_predict_fn=experiment.task.response_method,
+    )
+
+
+def _list_parameters(pipeline: Any) -> dict[str, str]:
+    """List the estimator's class and parameters, as texts."""
+    estimator = pipeline.steps[-1][1]
+    parameters = {"estimator": type(estimator).__name__, **estimator.get_params()}
+    return {name: str(value)[:MAX_PARAMETER_LENGTH] for name, value in parameters.items()}

@@ -1,0 +1,95 @@
+"""Candidates of comparisons by their runs in MLflow: find one, and load its pipeline."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+
+from modelbook.errors import TrainingError
+from modelbook.registry.store import create_client
+
+RUN_ID = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class TakenCandidate:
+    """A candidate of a comparison that is taken up: its name, family, run and fitted pipeline."""
+
+    name: str
+    family: str
+    run_id: str
+    pipeline: Any
+
+
+def load_candidate(
+    root: Path, wanted: str, compare_run_id: str, features: Iterable[str]
+) -> TakenCandidate:
+    """Load a candidate from its run in MLflow.
+
+    Parameters
+    ----------
+    wanted : str
+        Its name or family in the comparison, or the id of any candidate's run.
+    compare_run_id : str
+        Run of the comparison, below which a name is looked up.
+    features : iterable of str
+        The features that it must take, in order.
+
+    Raises
+    ------
+    TrainingError
+        If there is no such candidate, its run has no model, or it takes other features.
+    """
+    run = find_candidate_run(root, wanted, compare_run_id)
+    tags = run.data.tags
+    name = tags["mlflow.runName"]
+    uri = f"runs:/{run.info.run_id}/model"
+    inputs = mlflow.models.get_model_info(uri).signature.inputs.input_names()
+    if inputs != list(features):
+        different = ", ".join(sorted(set(inputs) ^ set(features))) or "another order"
+        raise TrainingError(
+            f"candidate {name!r} takes other features than this book's contract: {different}",
+            next="build compare again, and take a candidate of that comparison",
+        )
+    pipeline = mlflow.sklearn.load_model(uri)
+    return TakenCandidate(name, tags["family"], run.info.run_id, pipeline)
+
+
+def find_candidate_run(root: Path, wanted: str, compare_run_id: str) -> Any:
+    """Find the run of a candidate that holds a model; see ``load_candidate``."""
+    client = create_client(root)
+    parent = client.get_run(compare_run_id)
+    runs = client.search_runs(
+        [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{compare_run_id}'"
+    )
+    by_family = {run.data.tags["family"]: run for run in runs}
+    by_name = {run.data.tags["mlflow.runName"]: run for run in runs}
+    run = by_name.get(wanted) or by_family.get(wanted)
+    if run is None and RUN_ID.fullmatch(wanted):
+        run = _get_run(client, wanted)
+    if run is None or "family" not in run.data.tags:
+        raise TrainingError(
+            f"there is no candidate {wanted!r}",
+            expected=f"one of {', '.join(sorted(by_family))}; or the id of a run",
+            next="the report of compare lists the candidates, the MLflow UI their runs",
+        )
+    if not run.outputs or not run.outputs.model_outputs:
+        tags = run.data.tags
+        raise TrainingError(
+            f"candidate {tags['mlflow.runName']!r} has no model in its run {run.info.run_id}",
+            expected=tags["reason"] or "a comparison with candidate_models = True",
+            next="build compare with candidate_models: true, or take another candidate",
+        )
+    return run
+
+
+def _get_run(client: mlflow.MlflowClient, run_id: str) -> Any:
+    try:
+        return client.get_run(run_id)
+    except mlflow.MlflowException:
+        return None

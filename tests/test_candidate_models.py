@@ -1,0 +1,140 @@
+"""Candidates as models in MLflow: what a run holds, and how one is taken up later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from facts import missing_facts
+from sklearn.ensemble import ExtraTreesClassifier
+
+from modelbook import config
+from modelbook.contract import Contract
+from modelbook.errors import TrainingError
+from modelbook.registry import candidate_runs, store
+from modelbook.registry.candidate_logging import CandidateLogger
+from modelbook.registry.tracking import StageRun
+from modelbook.training import comparison, final_model
+from modelbook.training.experiment import Experiment
+
+
+def silent(*_: object, **__: object) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("candidates")
+    store.ensure_store(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def experiment(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> Experiment:
+    own = {"trees": ExtraTreesClassifier(5, max_depth=3, random_state=1)}
+    return Experiment(
+        make_frame(seed=1), contract, folds=2, seed=1, imbalance="oversample", estimators=own
+    )
+
+
+@pytest.fixture(scope="module")
+def run_id(root: Path, experiment: Experiment) -> str:
+    """The run of a comparison; one family of it fails."""
+    with StageRun(root, "tiny", "compare", {}) as run:
+        logger = CandidateLogger(run, experiment, root / "data/tiny/train.parquet", "f" * 64)
+        candidates = comparison.compare_families(
+            experiment, ["lr", "trees", "nope"], 600, report_progress=silent, log_candidate=logger,
+            keep_models=True,
+        )  # fmt: skip
+    assert [candidate.status for candidate in candidates] == ["ok", "ok", "ok", "failed"]
+    assert {candidate.pipeline for candidate in candidates} == {None}
+    return run.run_id
+
+
+def test_an_experiment_shows_its_folds_and_settings(experiment: Experiment) -> None:
+    shown, live = experiment._repr_html_(), experiment.pycaret._repr_html_()
+    assert missing_facts(shown, 600, 300, "oversample", "normalize", "median", "balance") == []
+    assert missing_facts(live, "ClassificationExperiment", 600, 2, "happened", "balance") == []
+
+
+@pytest.mark.parametrize("family", ["lr", "trees", "dummy"])
+def test_a_run_holds_the_fitted_pipeline(
+    root: Path, experiment: Experiment, run_id: str, family: str
+) -> None:
+    run = candidate_runs.find_candidate_run(root, family, run_id)
+    uri, rows = f"runs:/{run.info.run_id}/model", experiment.features
+    refitted = experiment.make_default_pipeline(family)
+    if family == "dummy":  # fitted without balancing
+        refitted.steps = [step for step in refitted.steps if step[0] != "balance"]
+    expected = refitted.fit(rows, experiment.outcome).predict_proba(rows)
+    loaded = mlflow.sklearn.load_model(uri)
+    np.testing.assert_allclose(loaded.predict_proba(rows), expected, atol=1e-9)
+    mixed = rows.head(9)[list(rows)[::-1]]  # a signature puts columns in order
+    np.testing.assert_allclose(
+        mlflow.pyfunc.load_model(uri).predict(mixed), expected[:9], atol=1e-9
+    )
+
+
+def test_a_run_holds_parameters_plots_and_the_dataset(root: Path, run_id: str) -> None:
+    run = candidate_runs.find_candidate_run(root, "trees", run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["estimator"] == "ExtraTreesClassifier"
+    assert run.data.params["n_estimators"] == "5"
+    [dataset] = run.inputs.dataset_inputs
+    assert dataset.dataset.name == "tiny"
+    assert dataset.dataset.digest == "f" * 36
+    client = store.create_client(root)
+    plots = client.list_artifacts(run.info.run_id, "plots")
+    assert {plot.path for plot in plots} == {"plots/curves.png", "plots/calibration.png"}
+    assert all(plot.file_size > 5000 for plot in plots)
+
+
+def test_what_is_recorded_are_the_predictions_out_of_fold(experiment: Experiment) -> None:
+    recorded = experiment.cross_validate("trees", keep_model=True).out_of_fold
+    assert recorded is not None
+    predicted = experiment.predict_out_of_fold(experiment.make_default_pipeline("trees"))
+    np.testing.assert_allclose(recorded.score, predicted.score)
+    assert experiment.cross_validate("trees").pipeline is None
+
+
+def test_a_candidate_is_taken_up_by_name_or_run(
+    root: Path, experiment: Experiment, run_id: str
+) -> None:
+    run = candidate_runs.find_candidate_run(root, "trees", run_id)
+    taken = candidate_runs.load_candidate(root, run.info.run_id, run_id, experiment.features)
+    assert (taken.name, taken.family) == ("trees", "trees")
+    fitted = final_model.fit_final_model(
+        experiment, config.Finalize(book="tiny"), ["lr"], "roc_auc", report_progress=silent,
+        candidate=taken,
+    )  # fmt: skip
+    assert fitted.name == "trees"
+    assert fitted.pipeline.steps[-1][1].get_params()["n_estimators"] == 5
+    rows = experiment.features
+    np.testing.assert_allclose(
+        fitted.pipeline.predict_proba(rows), taken.pipeline.predict_proba(rows), atol=1e-9
+    )
+    assert fitted.trials["MLflow run"].tolist() == [run.info.run_id]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "without", "facts"),
+    [
+        ("rf", [], ["'rf'", "trees", "lr"]),
+        ("0" * 32, [], ["0" * 32]),
+        ("nope", [], ["nope", "no model"]),
+        ("lr", ["noise"], ["noise"]),
+    ],
+)
+def test_what_cannot_be_taken_up_is_refused(
+    root: Path, experiment: Experiment, run_id: str, wanted: str, without: list[str], facts: Any
+) -> None:
+    with pytest.raises(TrainingError) as told:
+        candidate_runs.load_candidate(
+            root, wanted, run_id, experiment.features.drop(columns=without)
+        )
+    assert [fact for fact in facts if fact not in str(told.value)] == []
