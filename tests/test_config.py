@@ -34,6 +34,7 @@ BOUNDS = [
     ("finalize", "cost_fp", (0.01, 1000), (0, INFINITE)),
     ("finalize", "cost_tp", (-1000, 3.99), (4, INFINITE)),
     ("finalize", "cost_tn", (-1000, 0.99), (1, INFINITE)),
+    ("finalize", "leak_auc", (0.51, 1), (0.5, 1.1)),
     ("finalize", "slice_rows", (10,), (9,)),
     ("finalize", "resamples", (100, 10_000), (99, 10_001)),
     ("deploy", "non_inferiority_margin", (-0.5, 0, 0.5), (-0.51, 0.51)),

@@ -447,6 +447,20 @@ def test_the_baseline_is_never_the_best() -> None:
     assert leaderboard.best_families(board, 9) == ["lr", "dt", "nb"]
 
 
+def test_a_family_that_the_gate_would_refuse_is_passed_over() -> None:
+    """It ranks best, and its log loss is worse than the baseline's."""
+    base, best, other = (
+        candidate(family, value) for family, value in (("dummy", 0.5), ("rf", 0.9), ("lr", 0.8))
+    )
+    better = replace(other, mean={**other.mean, "log_loss": 0.4})
+    board = leaderboard.build_leaderboard([base, best, better], "roc_auc")
+    assert leaderboard.best_families(board, 2, "log_loss") == ["lr"]
+    told = leaderboard.verdict_fields(board, "roc_auc", "log_loss")
+    assert missing_facts(told["sentences"][0], "Logistic regression", "random forest") == []
+    worse = leaderboard.build_leaderboard([base, best, other], "roc_auc")
+    assert leaderboard.best_families(worse, 2, "log_loss") == ["rf", "lr"], "none would pass"
+
+
 @pytest.mark.parametrize(
     ("candidates", "reasons"),
     [
@@ -701,8 +715,9 @@ def test_tuning_tells_each_setting_and_fold(
 
 
 def settle(
-    monkeypatch: pytest.MonkeyPatch, scores: dict[Any, list[float]], seconds: float = 1000
-) -> tuning.TuningResult:
+    monkeypatch: pytest.MonkeyPatch, scores: dict[Any, list[float]], seconds: float = 1000,
+    score_rows: Callable[[np.ndarray], ScoredRows] = lambda _: drawn(),
+) -> tuning.TuningResult:  # fmt: skip
     """Tune over one parameter whose values have these scores in each fold; each fold takes a second."""
 
     class Model(DummyClassifier):
@@ -724,7 +739,7 @@ def settle(
         make_default_pipeline=lambda _: Pipeline([("model", Model())]), family_label=str,
         cv_splits=lambda: [([], fold) for fold in range(3)], fit_predict_fold=ask,
         evaluate_fold=lambda _, answers, __: answers[0], join_fold_scores=np.concatenate,
-        resolve_score_metric=str,
+        resolve_score_metric=str, to_scored_rows=score_rows,
     )  # fmt: skip
     return tuned(trial, "x", "roc_auc", 40, seconds, seed=0)
 
@@ -755,6 +770,29 @@ def test_the_defaults_stay_where_nothing_is_better_and_when_time_is_up(
     )
     assert late.trials["state"].tolist() == ["completed", "out of time"]
     assert missing_facts(late.summary, 1, 40, 4) == []
+
+
+def test_a_setting_that_the_gate_would_refuse_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its ranks are the best, and its probabilities worse than the base rate."""
+    good = drawn()
+    bad = replace(good, score=np.where(good.score > 0.5, 1 - 1e-9, 1e-9))
+    made = settle(
+        monkeypatch,
+        {None: [0.7, 0.8, 0.75], 1: [0.8, 0.9, 0.85]},
+        score_rows=lambda scores: bad if scores.mean() > 0.8 else good,
+    )
+    assert made.pipeline.get_params()["model__size"] is None
+    assert missing_facts(made.summary, "log loss", 0.75) == []
+
+
+def test_the_best_of_several_settings_is_stated_without_its_luck(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = settle(monkeypatch, {None: [0.7, 0.8, 0.7], 1: [0.8, 0.7, 0.71]})
+    best, bias = (0.8 + 0.7 + 0.71) / 3, 0.1 / 3  # the best of each fold, minus the best
+    assert missing_facts(made.summary, best, best - bias, 2) == []
 
 
 def test_later_settings_lie_where_earlier_ones_were_good(
@@ -1215,8 +1253,9 @@ def test_a_gain_within_noise_is_called_so() -> None:
 
 def test_a_gain_of_a_number_is_a_share_of_its_error() -> None:
     task = Regression(books.of_number())
-    scored = ScoredRows(np.arange(50.0), np.arange(50.0) + 1, np.arange(50))
-    simple = ScoredRows(np.arange(50.0), np.arange(50.0) + 2, np.arange(50))
+    outcome, odd = np.arange(50.0), np.arange(50) % 2
+    scored = ScoredRows(outcome, outcome + 1 + 2 * odd, np.arange(50))  # mean square 5
+    simple = ScoredRows(outcome, outcome + 6 - 4 * odd, np.arange(50))  # mean square 20
     table = baseline_comparison.compare_with_baseline(
         task, "LightGBM", scored, ("ridge regression", simple), resamples=100, seed=0
     )

@@ -19,9 +19,10 @@ from modelbook.config.values import (
     AUTO,
     NONE,
     BookName,
-    BootstrapResamples,
     CustomFile,
+    LeakStrength,
     MetricName,
+    Resamples,
     Seed,
     TransformerNames,
     check_families,
@@ -111,13 +112,7 @@ class Explore(Parameters):
     columns_shown: int = Field(
         8, ge=1, le=40, description="columns plotted against the target, strongest first, 1 to 40"
     )
-    leak_auc: float = Field(
-        0.9,
-        gt=0.5,
-        le=1,
-        description="univariate score of a column (ROC AUC; for a number, rank correlation) from "
-        "which a leak is suspected, above 0.5 to 1",
-    )
+    leak_auc: LeakStrength = 0.9
     shift_smd: float = Field(
         0.25,
         gt=0,
@@ -236,8 +231,9 @@ class Finalize(Parameters):
     cost_tn: float = Field(
         0, description="binary: cost of a true negative, below cost_fp; negative: a benefit"
     )
+    leak_auc: LeakStrength = 0.9
     slice_rows: int = Field(100, ge=10, description="fewest rows for a slice to be judged, from 10")
-    resamples: BootstrapResamples = 1000
+    resamples: Resamples = 1000
     seed: Seed = 42
 
     @field_validator("cost_tp", "cost_tn")
@@ -298,7 +294,7 @@ class Deploy(Parameters):
         300, ge=50, description="fewest rows to compare candidate and champion, from 50"
     )
     slice_rows: int = Field(100, ge=10, description="fewest rows for a slice to be judged, from 10")
-    resamples: BootstrapResamples = 1000
+    resamples: Resamples = 1000
     seed: Seed = 42
 
 
@@ -353,5 +349,5 @@ class Monitor(Parameters):
         ge=0,
         description="most reference and batch rows in Evidently's report, 0: no such report",
     )
-    resamples: BootstrapResamples = 1000
+    resamples: Resamples = 1000
     seed: Seed = 42

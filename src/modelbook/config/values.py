@@ -13,8 +13,17 @@ BookName = Annotated[
     str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="name of the book and its products")
 ]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1, description="random seed, 0 to 2147483647")]
-BootstrapResamples = Annotated[
-    int, Field(ge=100, le=10_000, description="bootstrap resamples for each interval, 100 to 10000")
+Resamples = Annotated[
+    int, Field(ge=100, le=10_000, description="most resamples behind each interval, 100 to 10000")
+]
+LeakStrength = Annotated[
+    float,
+    Field(
+        gt=0.5,
+        le=1,
+        description="univariate score of a column (ROC AUC; for a number, rank correlation) from "
+        "which a leak is suspected, above 0.5 to 1",
+    ),
 ]
 MetricName = Annotated[str, Field(pattern=r"^[A-Za-z]\w*$")]
 

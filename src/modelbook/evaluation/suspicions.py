@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modelbook.config import Explore
 from modelbook.dataset import profiling
 from modelbook.tasks.metric_format import format_metric, metric_label
 
@@ -19,7 +18,12 @@ SUSPECT_QUALITY = 0.99  # ROC AUC or R² of a holdout that few honest tables rea
 
 
 def find_suspicions(
-    task: Task, train: pd.DataFrame, metrics: pd.DataFrame, importance: pd.DataFrame
+    task: Task,
+    train: pd.DataFrame,
+    metrics: pd.DataFrame,
+    importance: pd.DataFrame,
+    *,
+    leak_auc: float,
 ) -> list[str]:
     """Describe each suspicion of leakage that the contract does not confirm, in a sentence.
 
@@ -29,12 +33,14 @@ def find_suspicions(
         From ``evaluate_metrics`` on the holdout.
     importance : DataFrame
         From ``measure_importance``, the most important feature first.
+    leak_auc : float
+        Univariate score from which a feature is suspected.
     """
-    contract, threshold = task.contract, Explore.model_fields["leak_auc"].default
+    contract = task.contract
     associations = profiling.measure_associations(train, contract)
     features = [
-        *profiling.find_suspected_leaks(associations, threshold, contract),
-        *profiling.find_suspected_pairs(train, contract, associations, threshold),
+        *profiling.find_suspected_leaks(associations, leak_auc, contract),
+        *profiling.find_suspected_pairs(train, contract, associations, leak_auc),
     ]
     sentences = [f"{name} nearly decides the target alone" for name in features]
     row = metrics.set_index("metric").loc[task.quality_metric]

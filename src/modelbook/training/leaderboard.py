@@ -88,10 +88,27 @@ def is_sorted(leaderboard: pd.DataFrame, metric: str) -> bool:
     )
 
 
-def best_families(leaderboard: pd.DataFrame, count: int = 1) -> list[str]:
-    """The best families of a leaderboard, best first, without the baseline."""
-    ranked = leaderboard[(leaderboard["status"] == "ok") & (leaderboard["family"] != BASELINE)]
-    return ranked["family"].head(count).tolist()
+def rank_families(leaderboard: pd.DataFrame, baseline_metric: str = "") -> pd.DataFrame:
+    """Rows of the families with a score, best first.
+
+    Families whose ``baseline_metric`` is not better than the baseline's are left out, because the
+    gate would hold their models; if no family is better, all stay.
+    """
+    scored = leaderboard[leaderboard["status"] == "ok"]
+    families, column = scored[scored["family"] != BASELINE], f"{baseline_metric}_mean"
+    baseline = scored[scored["family"] == BASELINE]
+    if column not in scored or baseline.empty:
+        return families
+    gain = families[column] - baseline[column].iloc[0]
+    is_better = gain < 0 if baseline_metric in LOWER_IS_BETTER else gain > 0
+    return families[is_better] if is_better.any() else families
+
+
+def best_families(
+    leaderboard: pd.DataFrame, count: int = 1, baseline_metric: str = ""
+) -> list[str]:
+    """The best families of a leaderboard, best first, without the baseline; see above."""
+    return rank_families(leaderboard, baseline_metric)["family"].head(count).tolist()
 
 
 def metrics_table(leaderboard: pd.DataFrame) -> pd.DataFrame:
@@ -184,14 +201,17 @@ def correct_for_selection(families: pd.DataFrame, metric: str) -> float:
     )
 
 
-def verdict_fields(leaderboard: pd.DataFrame, metric: str) -> dict[str, Any]:
+def verdict_fields(
+    leaderboard: pd.DataFrame, metric: str, baseline_metric: str = ""
+) -> dict[str, Any]:
     """Word, level, sentences and key numbers of the comparison's verdict."""
     name = metric_label(metric)
     scored = leaderboard[leaderboard["status"] == "ok"]
-    families, baseline_means = (
-        scored[scored["family"] != BASELINE],
-        scored.loc[scored["family"] == BASELINE, f"{metric}_mean"],
+    families, baselines = (
+        rank_families(leaderboard, baseline_metric),
+        scored[scored["family"] == BASELINE],
     )
+    n_families = len(scored) - len(baselines)
     leader, total_seconds, n_unscored = (
         families.iloc[0],
         scored["fit_seconds"].sum(),
@@ -200,7 +220,7 @@ def verdict_fields(leaderboard: pd.DataFrame, metric: str) -> dict[str, Any]:
     mean, sd, baseline_mean = (
         leader[f"{metric}_mean"],
         leader[f"{metric}_sd"],
-        baseline_means.iloc[0] if len(baseline_means) else float("nan"),
+        baselines[f"{metric}_mean"].iloc[0] if len(baselines) else float("nan"),
     )
     leader_gaps = compare_with_leader(families, metric)
     corrected_mean = correct_for_selection(families, metric)
@@ -209,12 +229,13 @@ def verdict_fields(leaderboard: pd.DataFrame, metric: str) -> dict[str, Any]:
             f"{_sentence_case(leader['candidate'])} leads with {name} "
             f"{format_mean_sd(mean, sd)}, {format_metric(corrected_mean)} when corrected for the "
             f"best of {len(families)}; the baseline has {format_metric(baseline_mean)}."
+            f"{_describe_passed_over(scored, families, baseline_metric)}"
         ),
         _describe_close_families(
             leader_gaps.loc[leader_gaps["distinguishable"] == "no", "candidate"].tolist()
         ),
         (
-            f"{len(families)} families were evaluated in {total_seconds:.0f} seconds; "
+            f"{n_families} families were evaluated in {total_seconds:.0f} seconds; "
             f"{n_unscored} failed or were skipped."
         ),
     ]
@@ -222,7 +243,7 @@ def verdict_fields(leaderboard: pd.DataFrame, metric: str) -> dict[str, Any]:
         key_number(f"{name}, leader", mean, compared_with={"baseline": baseline_mean}),
         key_number("spread over the folds", sd, "±", context="one standard deviation"),
         key_number(
-            "families evaluated", len(families), "count", context=f"{n_unscored} failed or skipped"
+            "families evaluated", n_families, "count", context=f"{n_unscored} failed or skipped"
         ),
         key_number(
             "leader's fit time, all folds",
@@ -231,11 +252,21 @@ def verdict_fields(leaderboard: pd.DataFrame, metric: str) -> dict[str, Any]:
             compared_with={"all families": total_seconds},
         ),
     ]
-    baselines = scored[scored["family"] == BASELINE]
     p_value = _p_value_of_lead(leader, baselines.iloc[0], metric) if len(baselines) else np.nan
     is_found = p_value <= fold_tests.ALPHA / len(families)
     word, level = ("leader found", "good") if is_found else ("no clear leader", "watch")
     return {"word": word, "level": level, "sentences": sentences, "numbers": numbers}
+
+
+def _describe_passed_over(
+    scored: pd.DataFrame, families: pd.DataFrame, baseline_metric: str
+) -> str:
+    """Families that rank before the leader, but would not pass the gate."""
+    better = scored.loc[: families.index[0]].iloc[:-1]
+    names = ", ".join(better.loc[better["family"] != BASELINE, "candidate"])
+    if not names:
+        return ""
+    return f" Not better than the baseline by {metric_label(baseline_metric)}: {names}."
 
 
 def _describe_close_families(candidates: list[str]) -> str:

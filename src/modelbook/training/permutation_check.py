@@ -66,16 +66,23 @@ def tabulate_candidates(candidates: list[Candidate], metric: str) -> pd.DataFram
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def describe_suspicions(table: pd.DataFrame) -> list[str]:
+    """The sentence for families that are better than chance; empty if there are none."""
+    beyond = table.loc[~table["at_chance"].astype(bool), "candidate"]
+    if beyond.empty:
+        return []
+    return [
+        f"With permuted targets {', '.join(beyond)} is better than chance: outcomes of test rows "
+        "reach the training."
+    ]
+
+
 def describe_permutation_check(table: pd.DataFrame, metric: str) -> str:
     """Describe the result in a sentence."""
     if table.empty:
         return "The comparison was not repeated with permuted targets (learning_budget)."
-    beyond = table[~table["at_chance"]]
-    if len(beyond):
-        return (
-            f"With permuted targets {', '.join(beyond['candidate'])} is better than chance: "
-            "outcomes of test rows reach the training."
-        )
+    if suspicions := describe_suspicions(table):
+        return suspicions[0]
     return (
         f"With permuted targets all {len(table)} families are at chance "
         f"({metric_label(metric)} {format_metric(table['value'].min())} to "

@@ -22,8 +22,10 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from modelbook.engine import Engine
 from modelbook.errors import TrainingError
+from modelbook.evaluation.metrics_ci import gain_over_baseline
 from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_metric, metric_label
 from modelbook.training.experiment import Experiment
+from modelbook.training.fold_tests import estimate_selection_bias
 from modelbook.training.folds import ProgressCallback
 from modelbook.training.pycaret import to_optuna
 
@@ -40,6 +42,7 @@ OPTUNA_STATES = {
     FAILED: TrialState.FAIL,
 }
 PRUNER_P_VALUE = 0.3  # below it a setting counts as worse; two worse folds have 0.25
+RESAMPLES = 200  # behind the gain over the baseline
 MAX_RANDOM_TRIALS = 10  # random settings before the sampler is informed; at most half of the trials
 
 SearchSpace = dict[str, BaseDistribution]
@@ -152,10 +155,10 @@ def tune_family(
     )
     settings = [defaults, *_run_settings(runner, study, space, deadline)]
     trials = pd.DataFrame([_setting_row(setting) for setting in settings])
-    completed_means = trials.loc[trials["state"] == COMPLETED, "mean"]
-    best = (
-        completed_means.idxmin() if metric in LOWER_IS_BETTER else completed_means.idxmax()
-    )  # of ties the first, i.e. the defaults
+    ranking = _rank_settings(settings, metric)
+    best = next(
+        (index for index in ranking if _beats_baseline(experiment, settings[index])), ranking[0]
+    )
     pipeline, out_of_fold_scores = (
         make_pipeline_with_params(experiment, family, settings[best].params),
         experiment.join_fold_scores(settings[best].fold_scores),
@@ -165,6 +168,7 @@ def tune_family(
         out_of_fold_scores,
         trials,
         _summarize_trials(trials, best, metric, budget_seconds, n_trials)
+        + _describe_selection(experiment, settings, ranking, best, metric)
         if space
         else "It has no search space, so its parameters are kept.",
     )
@@ -319,6 +323,40 @@ def _resolve_state(setting: Setting, n_folds: int, deadline: float) -> str:
     if time.monotonic() > deadline:
         return TIMED_OUT
     return PRUNED if setting.optuna_trial and setting.optuna_trial.should_prune() else ""
+
+
+def _rank_settings(settings: list[Setting], metric: str) -> list[int]:
+    """Positions of the completed settings, best first; of ties the first, i.e. the defaults."""
+    sign = 1 if metric in LOWER_IS_BETTER else -1
+    completed = [index for index, setting in enumerate(settings) if setting.state == COMPLETED]
+    return sorted(completed, key=lambda index: sign * float(np.mean(settings[index].fold_values)))
+
+
+def _beats_baseline(experiment: Experiment, setting: Setting) -> bool:
+    """Whether out-of-fold scores pass the gate's test against the baseline.
+
+    A setting may rank rows well and still have probabilities that are worse than the base rate.
+    """
+    scored = experiment.to_scored_rows(experiment.join_fold_scores(setting.fold_scores))
+    return gain_over_baseline(experiment.task, scored, resamples=RESAMPLES, seed=0)[1] > 0
+
+
+def _describe_selection(
+    experiment: Experiment, settings: list[Setting], ranking: list[int], best: int, metric: str
+) -> str:
+    """The best mean without the luck of the best of several, and settings that were passed over."""
+    if len(ranking) < 2:
+        return ""
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    values = np.array([settings[index].fold_values for index in ranking])
+    corrected = np.mean(settings[best].fold_values) - sign * estimate_selection_bias(sign * values)
+    text = f" Corrected for the best of {len(ranking)}: {format_metric(float(corrected))}."
+    if n_passed_over := ranking.index(best):
+        text += (
+            f" Passed over for a {metric_label(experiment.task.baseline_metric)} that is not "
+            f"better than the baseline's, as the gate requires: {n_passed_over}."
+        )
+    return text
 
 
 def _setting_row(setting: Setting) -> dict[str, Any]:
