@@ -1,24 +1,33 @@
-"""Tables in which nothing can be learned, through the real pipeline: refused, suspected or held."""
+"""Tables that promise too much, through the notebooks of the pipeline: refused, suspected or held."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from tiny import Tiny
+from cells import carry_out
+from tiny import SMALL, Tiny
+
+from modelbook import config
+from modelbook.errors import DataError
 
 pytestmark = pytest.mark.slow
+FEATURES = [f"x{number}" for number in range(5)]
+VALUES = {
+    **SMALL, "table": "noise.csv", "contract": "contracts/noise.yaml", "train_until": None,
+    "sample": 1.0, "families": ["lr"], "learning_budget": 20,
+}  # fmt: skip
 
 
-def make_table(groups: int, rows_per_group: int, jitter: float) -> pd.DataFrame:
+def draw_table(groups: int, rows_per_group: int = 1, jitter: float = 0.0) -> pd.DataFrame:
     """Noise in groups of similar rows with one outcome, and a different id in each row."""
     rng = np.random.default_rng(0)
     numbers = np.repeat(rng.normal(size=(groups, 5)), rows_per_group, axis=0)
     numbers += jitter * rng.normal(size=numbers.shape)
-    frame = pd.DataFrame(numbers, columns=[f"x{number}" for number in range(5)])
+    frame = pd.DataFrame(numbers, columns=FEATURES)
     return frame.assign(
         id=np.arange(len(frame)),
         plot=np.repeat(np.arange(groups), rows_per_group),
@@ -26,44 +35,87 @@ def make_table(groups: int, rows_per_group: int, jitter: float) -> pd.DataFrame:
     )
 
 
-def write_book(tiny: Tiny, frame: pd.DataFrame) -> None:
-    """A book of the table: ``plot`` is dropped, as a draft may do, and ``id`` is the key."""
+def draw_pair() -> pd.DataFrame:
+    """The difference of two columns is the answer, and neither is alone."""
+    frame = draw_table(600)
+    return frame.assign(y=(frame["x0"] > frame["x1"]).astype(int))
+
+
+def draw_rare() -> pd.DataFrame:
+    """1 % yes, which a feature tells apart a little."""
+    frame = draw_table(1000)
+    is_event = np.random.default_rng(1).permutation(1000) < 10
+    return frame.assign(y=is_event.astype(int), x0=frame["x0"] + is_event)
+
+
+@pytest.fixture
+def run(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run stages up to one on a table; ``plot`` is dropped, as a draft may do, and ``id`` the key."""
+    monkeypatch.setenv("MODELBOOK_ROOT", str(tiny.root))
     contract = {
         "title": "Noise", "question": "Is it so?", "source": "a seeded generator", "licence": "none",
         "task": "binary", "key": ["id"],
         "columns": {
-            **{f"x{number}": {"role": "feature", "type": "number", "meaning": "a number"} for number in range(5)},
+            **{name: {"role": "feature", "type": "number", "meaning": "a number"} for name in FEATURES},
             "id": {"role": "id", "type": "integer", "meaning": "number of the row"},
             "plot": {"role": "dropped", "type": "integer", "meaning": "a plot", "reason": "a name"},
             "y": {"role": "target", "type": "boolean", "meaning": "a coin"},
         },
     }  # fmt: skip
-    frame.to_csv(tiny.root / "noise.csv", index=False)
     (tiny.root / "contracts/noise.yaml").write_text(yaml.safe_dump(contract))
-    tiny.set(
-        table="noise.csv", contract="contracts/noise.yaml", train_until="none", sample=1.0, families="lr lightgbm",
-    )  # fmt: skip
+
+    def run_stages(frame: pd.DataFrame, *stages: str) -> list[dict[str, Any]]:
+        frame.to_csv(tiny.root / "noise.csv", index=False)
+        for stage in stages:
+            fields = config.STAGES[stage].model_fields
+            values = {name: value for name, value in VALUES.items() if name in fields}
+            carry_out(tiny.root, stage, values, wired=True)
+        return [tiny.receipt(stage) for stage in stages]
+
+    return run_stages
 
 
-def build(tiny: Tiny, frame: pd.DataFrame, until: str):
-    write_book(tiny, frame)
-    return tiny.build("--partially", until)
+def failed_criteria(deploy: dict[str, Any]) -> str:
+    failed = [row["name"] for row in deploy["details"]["criteria"] if row["passed"] is False]
+    return "; ".join(failed)
 
 
-def test_copies_with_a_jitter_are_refused(tiny: Tiny) -> None:
-    told = build(tiny, make_table(300, 5, jitter=1e-3), "ingest")
-    assert told.returncode != 0
-    assert "max_copied_share" in told.stdout + told.stderr
-    assert not Path(tiny.root / "models/tiny/ingest.json").exists()
+def test_copies_with_a_jitter_are_refused(run: Any) -> None:
+    with pytest.raises(DataError, match="max_copied_share"):
+        run(draw_table(300, 5, jitter=1e-3), "ingest")
 
 
-def test_plots_are_suspected_and_their_model_is_held(tiny: Tiny) -> None:
-    told = build(tiny, make_table(100, 8, jitter=0.3), "deploy")
-    assert told.returncode == 0, told.stdout + told.stderr
-    ingest, compare, deploy = map(tiny.receipt, ("ingest", "compare", "deploy"))
+def test_exact_copies_stay_together_and_their_noise_leads_nobody(run: Any) -> None:
+    ingest, compare = run(draw_table(300, 5), "ingest", "compare")
+    assert ingest["word"] == "accepted"
+    assert compare["word"] == "no clear leader"
+    assert compare["details"]["at_chance"]
+
+
+def test_plots_are_suspected_and_their_model_is_held(run: Any) -> None:
+    stages = ("ingest", "compare", "finalize", "deploy")
+    ingest, compare, _, deploy = run(draw_table(100, 8, jitter=0.3), *stages)
     assert ingest["word"] == "suspect"
     assert any("plot" in text for text in ingest["details"]["suspicions"])
     assert compare["details"]["at_chance"]
     assert deploy["word"] == "hold"
-    [leak] = [row for row in deploy["details"]["criteria"] if "leak" in row["name"]]
-    assert leak["passed"] is False
+    assert "leak" in failed_criteria(deploy)
+
+
+def test_a_pair_that_decides_is_suspected_and_its_model_is_held(run: Any) -> None:
+    stages = ("ingest", "explore", "compare", "finalize", "deploy")
+    _, explore, _, _, deploy = run(draw_pair(), *stages)
+    assert explore["word"] == "suspect"
+    assert explore["details"]["pairs"] == ["x0 and x1"]
+    assert deploy["word"] == "hold"
+    assert "leak" in failed_criteria(deploy)
+
+
+def test_few_positives_cannot_be_judged_and_their_model_is_held(run: Any) -> None:
+    stages = ("ingest", "compare", "finalize", "deploy")
+    *_, finalize, deploy = run(draw_rare(), *stages)
+    assert "roc_auc_low" in finalize["details"]["metrics"]
+    low = finalize["details"]["metrics"]["roc_auc_low"]
+    assert low is None or np.isnan(low)
+    assert deploy["word"] == "hold"
+    assert "ROC AUC meets the minimum" in failed_criteria(deploy)
