@@ -139,7 +139,9 @@ def score(
         f"{target}: {result.rows - result.rejected_rows:,} rows scored by version {champion.number}"
     )
     if result.rejected_rows:
-        rejects = f"{target.rstrip('/').rpartition('/')[0]}/{result.rejects_path.name}".lstrip("/")
+        rejects = str(result.rejects_path)
+        if object_store.is_address(target):
+            rejects = f"{target.rstrip('/').rpartition('/')[0]}/{result.rejects_path.name}"
         typer.echo(f"{rejects}: {result.rejected_rows:,} rows violate the contract", err=True)
 
 
