@@ -167,7 +167,7 @@ def test_a_partition_is_scored_with_the_value_of_its_folder(partitioned):
     seen = []
 
     class Scorer:
-        is_compiled, decision_rule = True, make_decision_rule(contract, 0.5)
+        is_compiled, decision_rule, conformal = True, make_decision_rule(contract, 0.5), None
 
         def predict_scores(self, rows: Any, count: int) -> np.ndarray:
             seen.append(rows["year"])
