@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from evidence import HARM, VALUE
 from facts import missing_facts
 
 from modelbook.contract import Contract
@@ -56,6 +57,7 @@ def metrics() -> dict[str, Any]:
                     "high": auc + 0.1, "calibration_error": 0.0, "recall": 0.5, "flagged": 0.3}
                    for value, n, auc in (("0", 70, 0.81), ("1", 30, 0.66))],
         "gaps": [{**GAP, "metric": "recall", "gap": -0.3, "low": -0.5, "high": -0.1}],
+        "harm": HARM, "value": VALUE,
         "told": {"beside": "It gains on the simple model.", "looks": "This was look 7 at this holdout."},
     }  # fmt: skip
 
@@ -124,7 +126,7 @@ def test_a_card_tells_every_section_from_the_evidence(make, tmp_path):
     )
     html, sections_ = path.read_text(), by_section(path)
     assert re.findall(r'<h2 id="([\w-]+)"', html) == [
-        "use", "not-for", "data", "quality", "calibration", "fairness", "importance", "limits", "approval", "contact",
+        "use", "not-for", "data", "worth", "quality", "calibration", "fairness", "importance", "limits", "approval", "contact",
     ]  # fmt: skip
     assert re.findall(r'<span class="badge (\w+)"', html) == ["good"]
     assert "To try &lt;things&gt;." in html  # what the contract says is escaped
@@ -132,9 +134,10 @@ def test_a_card_tells_every_section_from_the_evidence(make, tmp_path):
         "use": ["To try &lt;things&gt;."],
         "not-for": ["Anything that matters."],
         "data": [500, 400, 100, "member", "period", "known too late"],  # the last: why dropped
+        "worth": [123, "EUR", "flag everybody", 100, "28%"],
         "quality": [0.8, 0.75, 0.85, 0.5],
         "calibration": [3.0],
-        "fairness": ["group", 0.4, 0.7, "50", "10", 0.66, 0.56, 0.76, 30],
+        "fairness": ["the small group", "group", 0.4, 0.7, "50", "10", 0.66, 0.56, 0.76, 30],
         "limits": ["It was drawn by a generator."],
         "approval": ["beef"],
         "contact": ["The person with the seed."],

@@ -62,6 +62,7 @@ CASES: dict[str, dict[str, Any]] = {
     "deploy": {
         "book": "other", "non_inferiority_margin": 0, "min_quality": 0.99, "paired_rows": 10_000, "resamples": 200, "seed": 1,
         "max_slice_drop": 0.4, "max_fairness_gap": 0.9, "max_calibration_error": 0.9, "max_latency_ms": 999, "max_size_mb": 999, "slice_rows": 10,
+        "max_cost_increase": 5, "max_selection_change": 0.9,
         "gate": "enforce",  # last: it moves the alias, and the version is champion afterwards
     },
     "monitor": {
@@ -79,11 +80,15 @@ TOGETHER: dict[str, dict[str, Any]] = {
     },
     "finalize": {
         "calibrate": "isotonic", "tune_rounds": 10, "cost_fn": 1, "cost_fp": 3, "cost_tp": -5,
-        "cost_tn": -5, "leak_auc": 0.51, "slice_rows": 10, "resamples": 200, "seed": 1,
+        "cost_tn": -5, "leak_auc": 0.51, "currency": "EUR", "capacity": 10, "amount": "income", "max_fairness_gap": 0.5, "slice_rows": 10, "resamples": 200, "seed": 1,
     },
 }  # fmt: skip
 # In test_monitoring: Evidently takes its time; resamples are seen where there are more entities.
-ELSEWHERE = {"monitor": {"interactive_rows", "resamples"}}
+# In test_value: costs of other tasks.
+ELSEWHERE = {
+    "finalize": {"class_costs", "cost_under", "cost_over"},
+    "monitor": {"interactive_rows", "resamples"},
+}
 
 
 def seen(this: Any, shown: dict[str, Any]) -> Seen:

@@ -14,6 +14,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from evidence import HARM, VALUE
 from facts import missing_facts, refused
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
@@ -32,11 +33,11 @@ from modelbook.display.figures import (
     shap_values,
 )
 from modelbook.errors import ReportError
-from modelbook.pages import failure_report, index, pipeline_diagram, stage_report
+from modelbook.pages import failure_report, index, pipeline_diagram, stage_report, templating
 from modelbook.pages.sanitizer import sanitize_html
 from modelbook.registry.history import HistoryEntry
 from modelbook.runs.record import BuildRun, StageRun
-from modelbook.stage.verdict import MIME_TYPE, Verdict
+from modelbook.stage.verdict import MAX_SENTENCES, MIME_TYPE, Verdict
 
 NAN = float("nan")
 
@@ -102,7 +103,7 @@ def test_a_verdict_survives_json() -> None:
     [
         ({"level": "fine"}, "'fine'"),
         ({"sentences": []}, "sentences"),
-        ({"sentences": ["s"] * 7}, "1 to 6"),
+        ({"sentences": ["s"] * (MAX_SENTENCES + 1)}, f"1 to {MAX_SENTENCES}"),
         ({"sentences": ["  "]}, "sentence"),
         ({"sentences": "one text"}, "one text"),
         ({"word": ""}, "word"),
@@ -511,6 +512,10 @@ def test_a_page_runs_nothing_and_loads_nothing(tmp_path: Path) -> None:
         shown(text__html=nasty), shown(application__javascript="alert(1)", text__plain="fallback"),
     ]  # fmt: skip
     html = published(tmp_path, *cells, concluding(verdict()))
+    html, n_scripts = re.subn(r"<script>.*?</script>", "", html, flags=re.DOTALL)
+    digest = templating.create_environment().globals["script_digest"]
+    assert n_scripts == 1  # ours, and the page lets no other run
+    assert f"script-src '{digest}'\">" in html
     assert not re.search(
         r"<script|<iframe|javascript:|\son\w+=|require\.js|MathJax", html, re.IGNORECASE
     )
@@ -653,7 +658,7 @@ def test_the_index_has_a_row_for_each_stage(tmp_path: Path) -> None:
     assert tiny["monitor"].startswith('"waiting"')
     assert "href" not in tiny["monitor"]
     assert "no table" in rows(html, "new")["ingest"]
-    assert "<script" not in html
+    assert html.count("<script") == 1
     assert "http://" not in html
     assert "https://" not in html
 
@@ -725,6 +730,27 @@ def test_the_index_shows_a_book_at_a_glance(tmp_path: Path) -> None:
     for text, facts in zip(glanced(html), expected, strict=True):
         assert missing_facts(text, *facts) == []
     assert 'href="tiny/card-2.html"' in html
+
+
+def test_a_book_has_a_brief_that_the_index_opens_with(tmp_path: Path, contract: Any) -> None:
+    built_book(tmp_path)
+    html = index.write(tmp_path).read_text(encoding="utf-8")
+    assert "brief.html" not in html  # of an older build, which did not find the value
+    path = tmp_path / "models/tiny/finalize.json"
+    receipt_ = json.loads(path.read_text())
+    receipt_["details"] |= {"value": VALUE, "harm": HARM}
+    path.write_text(json.dumps(receipt_))
+    (tmp_path / "data/tiny").mkdir(parents=True)
+    (tmp_path / "data/tiny/contract.yaml").write_text(contract.to_yaml())
+    html = index.write(tmp_path).read_text(encoding="utf-8")
+    assert 'href="tiny/brief.html"' in html
+    assert contract.question in html
+    page = (tmp_path / "reports/tiny/brief.html").read_text(encoding="utf-8")
+    text = " ".join(
+        re.sub(r"<script.*|<style.*?</style>|<[^>]+>", " ", page, flags=re.DOTALL).split()
+    )
+    facts = [contract.question, "promote", "watch", 2, 123, "EUR", 100, "28%", "the small group"]
+    assert missing_facts(text, *facts, "the new", "4,320") == []
 
 
 def test_at_a_glance_the_holdout_is_the_champions_not_the_candidates(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from modelbook.evaluation.golden_rows import make_golden_rows
 from modelbook.monitoring import batch_evaluation, rules
 from modelbook.tasks import metric_format, metrics, multiclass, regression
 from modelbook.tasks.base import Task
-from modelbook.tasks.cost_matrix import CostMatrix
+from modelbook.tasks.cost_matrix import CostMatrix, CostMetric
 from modelbook.tasks.scored_rows import IDENTITY, ScoredRows, bootstrap_counts, jackknife_ci
 from modelbook.training.experiment import Experiment
 from modelbook.training.tuning import FoldTask, tune_family
@@ -254,7 +254,7 @@ def test_many_weightings_are_answered_as_each_by_itself(task: Task) -> None:
     many = np.vstack(
         [random.integers(0, 3, (40, rows)), outcome == outcome[0], np.eye(rows)[:1]]
     ).astype(float)
-    more = {YES: {"cost": CostMatrix().make_metric(0.5)}, KIND: multiclass.class_metrics(2)}.get(
+    more = {YES: {"cost": CostMetric(CostMatrix(), 0.5)}, KIND: multiclass.class_metrics(2)}.get(
         task, {}
     )
     for name, metric in {**task.metric_functions(0.5 if task is YES else None), **more}.items():

@@ -90,6 +90,14 @@ def format_metric(value: float) -> str:
     return text.removeprefix("-") if not text.strip("-0.") else text
 
 
+def format_estimate(value: float) -> str:
+    """Format an estimated quantity with the two or three digits that an estimate deserves."""
+    if abs(value) < 10:
+        return f"{value:.2g}"
+    digits = 10 ** max(len(f"{abs(value):.0f}") - 3, 0)
+    return f"{round(value / digits) * digits:,.0f}"
+
+
 def render_sentences(template: Path, name: str, **values: Any) -> list[str]:
     """Render the macro ``name`` of a template as plain text; each of its lines is a sentence."""
     text = str(getattr(_load_macros(template), name)(**values))
@@ -113,6 +121,7 @@ def _load_macros(template: Path) -> Any:
         "plain": lambda value: f"{value:g}",
         "quoted": repr,
         "points": lambda value: f"{100 * value:.0f}",
+        "quantity": format_estimate,
         "share": lambda value, decimals=0: f"{value:.{decimals}%}",
         "signed": lambda value: f"{value:+.3f}",
         "zip": zip,

@@ -42,6 +42,9 @@ class Interval:
     def __str__(self) -> str:
         return f"{format_metric(self.value)} ({format_ci(self.low, self.high)})"
 
+    def negate(self) -> Interval:
+        return Interval(0 - self.value, 0 - self.high, 0 - self.low)
+
     def widen(self, n_intervals: int) -> Interval:
         """The interval at the level at which ``n_intervals`` together miss in 5 % of cases."""
         factor = NORMAL.inv_cdf(1 - ALPHA / 2 / n_intervals) / CRITICAL
@@ -94,6 +97,11 @@ class Evidence:
         Median latency of a prediction, and artefact size.
     suspicions : tuple of str or None
         What suggests a leak; None if the version was registered without the check.
+    cost_increase : Interval or None
+        Rise of the expected cost above the champion's on the same rows, as a share of it.
+    selection_changes : tuple
+        Change of what is decided from the champion's decisions on the same rows (the share of
+        flagged rows, or of each predicted class), as pairs of label and interval.
     metric_labels : tuple of str
         Display names of the metrics of quality, baseline gain and champion difference.
     """
@@ -114,6 +122,8 @@ class Evidence:
     latency_ms: float | None = None
     size_mb: float | None = None
     suspicions: tuple[str, ...] | None = None
+    cost_increase: Interval | None = None
+    selection_changes: tuple[tuple[str, Interval], ...] = ()
     metric_labels: tuple[str, str, str] = ("ROC AUC", "log loss", "ROC AUC")
 
 
@@ -127,6 +137,7 @@ def gather_evidence(
     slice_differences: pd.DataFrame | None = None,
     latency_and_size: tuple[float, float] | None = None,
     ancestor: tuple[int, pd.DataFrame] | None = None,
+    consequences: pd.DataFrame | None = None,
 ) -> Evidence:
     """Collect the evidence from a version's metrics, the paired comparison, and latency and size.
 
@@ -138,6 +149,8 @@ def gather_evidence(
         Latency in milliseconds, artefact size in megabytes.
     ancestor : tuple of int and DataFrame, optional
         Number of the first champion, and the comparison with it, from ``compare_with_champion``.
+    consequences : DataFrame, optional
+        From ``compare_consequences``; may be empty.
     """
     metric_rows = {row["metric"]: row for row in metrics["evaluation"]}
     ancestor_number, ancestor_differences = ancestor or (None, differences.head(0))
@@ -177,6 +190,7 @@ def gather_evidence(
             metric_label(task.headline_metric),
         ),
         **_scorer_evidence(metrics.get("scorer")),
+        **_consequence_evidence(task, consequences),
     )
 
 
@@ -249,6 +263,8 @@ def decide(evidence: Evidence, limits: Deploy, min_quality: float) -> Decision:
         1,
         len(evidence.fairness_gaps)
         + len(evidence.slice_differences)
+        + len(evidence.selection_changes)
+        + (evidence.cost_increase is not None)
         + (evidence.calibration is not None),
     )
     criteria = [
@@ -332,6 +348,7 @@ def _champion_criteria(evidence: Evidence, limits: Deploy, n_harms: int) -> list
             n_harms,
             two_sided=False,
         ),
+        *_consequence_criteria(evidence, limits, champion_name, n_harms),
     ]
 
 
@@ -377,6 +394,36 @@ def _champion_criterion(evidence: Evidence, margin: float, has_few_rows: bool) -
         None if is_undecided else difference.low >= -margin,
         describe_power(difference, margin, evidence.paired_rows),
     )
+
+
+def _consequence_criteria(
+    evidence: Evidence, limits: Deploy, champion_name: str, n_harms: int
+) -> list[Criterion]:
+    """What changes for people: the expected cost, and how many rows are flagged."""
+    criteria = []
+    if evidence.cost_increase is not None:
+        criteria.append(
+            _harm_criterion(
+                f"expected cost saved against {champion_name}, as a share of it",
+                [("", evidence.cost_increase.negate())],
+                limits.max_cost_increase,
+                "no rows to compare",
+                n_harms,
+                two_sided=False,
+            )
+        )
+    if evidence.selection_changes:
+        criteria.append(
+            _harm_criterion(
+                f"change of what is decided from {champion_name}",
+                evidence.selection_changes,
+                limits.max_selection_change,
+                "no rows to compare",
+                n_harms,
+                two_sided=True,
+            )
+        )
+    return criteria
 
 
 def _ancestor_criterion(evidence: Evidence, margin: float) -> Criterion:
@@ -536,6 +583,22 @@ def _to_labelled_intervals(
         )
         for row in rows
     )
+
+
+def _consequence_evidence(task: Task, consequences: pd.DataFrame | None) -> dict[str, Any]:
+    """The rise of the cost as a share of the champion's, and the changes of what is decided."""
+    if consequences is None or consequences.empty:
+        return {}
+    rows = {row["consequence"]: row for row in consequences.to_dict("records")}
+    cost = rows["cost"]
+    scale = abs(cost["champion"]) or 1.0
+    return {
+        "cost_increase": Interval(*(cost[name] / scale for name in ("change", "low", "high"))),
+        "selection_changes": tuple(
+            (f"share {name}", _to_interval(rows[name], "change"))
+            for name in task.selection_consequences()
+        ),
+    }
 
 
 def _scorer_evidence(scorer: dict[str, Any] | None) -> dict[str, Any]:

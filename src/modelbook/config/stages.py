@@ -19,12 +19,14 @@ from modelbook.config.values import (
     AUTO,
     NONE,
     BookName,
+    ClassCostTexts,
     CustomFile,
     LeakStrength,
     MetricName,
     Resamples,
     Seed,
     TransformerNames,
+    Word,
     check_families,
     none_to_word,
     parse_none,
@@ -231,6 +233,29 @@ class Finalize(Parameters):
     cost_tn: float = Field(
         0, description="binary: cost of a true negative, below cost_fp; negative: a benefit"
     )
+    class_costs: ClassCostTexts = Field(
+        NONE,
+        description="several classes: cost of errors, as ACTUAL/PREDICTED=5, ...; others cost 1",
+    )
+    cost_under: float = Field(
+        1, gt=0, description="number: cost of each unit that is predicted too low, above 0"
+    )
+    cost_over: float = Field(
+        1, gt=0, description="number: cost of each unit that is predicted too high, above 0"
+    )
+    currency: Word = Field(
+        NONE, max_length=20, description="unit of the costs, as EUR, hours or calls; or none"
+    )
+    capacity: Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(parse_none)] = Field(
+        None,
+        description="binary: rows that can be acted on in a period, from 1; none: all flagged rows",
+    )
+    amount: Word = Field(
+        NONE, description="binary: column of numbers whose reached share is shown; or none"
+    )
+    max_fairness_gap: float = Field(
+        0.1, ge=0, le=1, description="gap between groups that matters, as in deploy; 0 to 1"
+    )
     leak_auc: LeakStrength = 0.9
     slice_rows: int = Field(100, ge=10, description="fewest rows for a slice to be judged, from 10")
     resamples: Resamples = 1000
@@ -280,6 +305,20 @@ class Deploy(Parameters):
         le=1,
         description="largest calibration-in-the-large (rate, or standard deviations); "
         "fails if the confidence interval lies wholly beyond it; above 0 to 1",
+    )
+    max_cost_increase: float = Field(
+        0.05,
+        ge=0,
+        le=10,
+        description="largest rise of the expected cost per row above the champion's, as a share of "
+        "it; fails if the confidence interval lies wholly beyond it; 0 to 10",
+    )
+    max_selection_change: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="largest change of the share of flagged rows (or of a predicted class) from "
+        "the champion's; fails if the confidence interval lies wholly beyond it; 0 to 1",
     )
     max_latency_ms: float = Field(
         50, gt=0, description="largest median latency in milliseconds, above 0"

@@ -128,6 +128,27 @@ def check_custom_file(file: str) -> str:
     return file
 
 
+def parse_class_costs(text: str) -> dict[tuple[str, str], float]:
+    """Parse ``ACTUAL/PREDICTED=5, ...`` to the cost by actual and predicted class."""
+    costs: dict[tuple[str, str], float] = {}
+    for entry in text.split(",") if text != NONE else ():
+        match = re.fullmatch(r"\s*([^/=]+?)\s*/\s*([^/=]+?)\s*=\s*(-?\d+(?:\.\d+)?)\s*", entry)
+        if not match or match[1] == match[2]:
+            raise ValueError(
+                f"{entry.strip()!r} is not the cost of an error as ACTUAL/PREDICTED=5, of two "
+                "classes that differ"
+            )
+        costs[match[1], match[2]] = float(match[3])
+    return costs
+
+
+def check_class_costs(text: str) -> str:
+    parse_class_costs(text)
+    return text
+
+
+Word = Annotated[str, BeforeValidator(none_to_word), Field(min_length=1)]
+ClassCostTexts = Annotated[Word, AfterValidator(check_class_costs)]
 CustomFile = Annotated[str, BeforeValidator(none_to_word), AfterValidator(check_custom_file)]
 TransformerNames = Annotated[
     list[str],

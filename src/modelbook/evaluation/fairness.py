@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from modelbook.contract import Contract
 from modelbook.evaluation.metrics_ci import metric_with_ci
 from modelbook.tasks.base import Task
 from modelbook.tasks.metrics import MetricFunction
 from modelbook.tasks.scored_rows import ScoredRows
 
+ALPHA, POWER = 0.05, 0.8  # of the intervals, and that rows for a comparison should have
+NORMAL = NormalDist()
+CRITICAL = NORMAL.inv_cdf(1 - ALPHA / 2)
+SMALLEST_GAP = 0.01  # that rows are counted for
 COLUMNS = [
     "slice",
     "value",
@@ -33,6 +41,7 @@ def measure_fairness_gaps(
     frame: pd.DataFrame,
     threshold: float | None,
     *,
+    columns: Sequence[str] | None = None,
     min_rows: int,
     resamples: int,
     seed: int,
@@ -48,6 +57,8 @@ def measure_fairness_gaps(
     frame : DataFrame
         The scored rows. Groups with fewer than ``min_rows`` rows, or with too few
         entities of a class (``ScoredRows.can_be_judged``), are omitted.
+    columns : sequence of str, optional
+        The columns whose values make the groups; by default the sensitive ones.
 
     Returns
     -------
@@ -58,7 +69,7 @@ def measure_fairness_gaps(
     rows: list[dict[str, Any]] = []
     metrics = task.metric_functions(threshold)
     fairness_metrics = {name: metrics[name] for name in task.fairness_metrics}
-    for column in task.contract.columns_with_role("sensitive"):
+    for column in columns or task.contract.columns_with_role("sensitive"):
         groups = {
             value: (frame[column] == value).to_numpy()
             for value in sorted(frame[column].dropna().unique())
@@ -83,6 +94,59 @@ def measure_fairness_gaps(
                 )
                 rows += [{**group_labels, **gap} for gap in gaps]
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def summarize_gaps(
+    contract: Contract, gaps: pd.DataFrame, relevant_gap: float
+) -> dict[str, list[dict[str, Any]]]:
+    """Sort gaps into those that chance does not explain, and those that are not known.
+
+    The intervals of the result are widened by Bonferroni's correction for the number of gaps.
+
+    Returns
+    -------
+    dict
+        ``conclusive``: gaps whose interval excludes 0, the largest that is certain first;
+        ``inconclusive``: gaps whose interval contains 0 and a gap of ``relevant_gap``, with
+        ``rows_needed``, the rows of the group that would show one with a power of 80 %, those of
+        sensitive columns first. Groups have display labels.
+    """
+    conclusive, inconclusive = [], []
+    known = gaps[np.isfinite(gaps[["low", "high"]]).all(axis=1)]
+    critical = NORMAL.inv_cdf(1 - ALPHA / 2 / max(len(known), 1))
+    for row in known.to_dict("records"):
+        error = (row["high"] - row["low"]) / 2 / CRITICAL
+        row |= {
+            "group": label_group(contract, row["slice"], row["value"]),
+            "against": label_group(contract, row["slice"], row["against"]),
+            "low": row["gap"] - critical / CRITICAL * (row["gap"] - row["low"]),
+            "high": row["gap"] + critical / CRITICAL * (row["high"] - row["gap"]),
+            "n_gaps": len(known),
+        }
+        if row["low"] > 0 or row["high"] < 0:
+            conclusive.append({**row, "certain": max(row["low"], -row["high"])})
+        elif max(row["high"], -row["low"]) > relevant_gap:
+            reach = error * (critical + NORMAL.inv_cdf(POWER)) / max(relevant_gap, SMALLEST_GAP)
+            inconclusive.append({**row, "rows_needed": row["n"] * max(reach, 1) ** 2})
+    sensitive = contract.columns_with_role("sensitive")
+    return {
+        "conclusive": sorted(conclusive, key=lambda row: -row["certain"]),
+        "inconclusive": sorted(
+            inconclusive, key=lambda row: (row["slice"] not in sensitive, -abs(row["gap"]))
+        ),
+    }
+
+
+def label_group(contract: Contract, column: str, value: str) -> str:
+    """The group of a column's value in the contract's words: ``child``, or ``Franklin County``."""
+    label, described = contract.label(column), contract.columns.get(column)
+    if described is not None and described.type == "boolean" and value in ("0", "1"):
+        return label if value == "1" else f"not {label}"
+    names = dict(re.findall(r"(?:^|, )(\w+) ([^,;]+)", described.meaning)) if described else {}
+    categories = (described.categories or []) if described else []
+    if categories and set(categories) <= set(names):
+        return names[value]
+    return f"{label} {value}"
 
 
 def _compare_groups(

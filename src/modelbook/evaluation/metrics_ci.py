@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from modelbook.tasks.base import Task
+from modelbook.tasks.cost_matrix import CostMetric
 from modelbook.tasks.metric_format import ERRORS, QUANTILES, SHARES, format_metric, metric_label
 from modelbook.tasks.metrics import MetricFunction, weighted_mean
 from modelbook.tasks.scored_rows import (
@@ -31,6 +32,8 @@ def evaluate_metrics(
 ) -> pd.DataFrame:
     """Evaluate every metric with its interval, and the same metric of the constant baseline.
 
+    The baseline of an expected cost is the cheapest decision that is the same for all rows.
+
     Returns
     -------
     DataFrame
@@ -40,7 +43,12 @@ def evaluate_metrics(
     rows = []
     for name, metric in metrics.items():
         value, low, high = metric_with_ci(name, metric, scored, resamples=resamples, seed=seed)
-        rows.append((name, value, low, high, metric(scored.outcome, baseline_score, unit_weights)))
+        baseline = (
+            metric.compute_baseline(scored.outcome)
+            if isinstance(metric, CostMetric)
+            else metric(scored.outcome, baseline_score, unit_weights)
+        )
+        rows.append((name, value, low, high, baseline))
     return pd.DataFrame(rows, columns=["metric", "value", "low", "high", "baseline"])
 
 

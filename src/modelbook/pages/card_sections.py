@@ -23,6 +23,7 @@ REMEDIES = {
         key="not_for", what="a list of uses it was not made or tested for"
     ),
     "data": REBUILD_REMEDY,
+    "worth": REBUILD_REMEDY,
     "quality": REBUILD_REMEDY,
     "calibration": REBUILD_REMEDY,
     "fairness": "name columns in the contract's `slices`, and have slices of at least "
@@ -34,7 +35,7 @@ REMEDIES = {
         key="contact", what="who is responsible for the model, and how to reach them"
     ),
 }
-SUMMARY_SECTIONS = ("approval", "quality", "fairness")
+SUMMARY_SECTIONS = ("approval", "worth", "fairness", "quality")
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def render_sections(card: dict[str, Any]) -> list[Section]:
 
 
 def render_summaries(card: dict[str, Any]) -> list[str]:
-    """Render the sentences that sum up approval, quality and fairness."""
+    """Render the sentences that sum up approval, worth, fairness and quality."""
     module = _load_macros()
     return [getattr(module, f"{name}_summary")(card).strip() for name in SUMMARY_SECTIONS]
 

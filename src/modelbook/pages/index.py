@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from modelbook import config
 from modelbook.errors import ReportError
-from modelbook.pages import failure_report, pipeline_diagram, run_pages, summary_cards, templating
+from modelbook.pages import (
+    brief,
+    failure_report,
+    pipeline_diagram,
+    run_pages,
+    summary_cards,
+    templating,
+)
 from modelbook.stage.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -96,8 +103,12 @@ def _book_context(
         if upstream
         else ""
     )
+    contract = brief.read_contract(root, name)
     return {
         "name": name,
+        "question": (contract.question or contract.title) if contract else "",
+        "brief": brief.write(root, name, receipts, champion),
+        "next": brief.next_step(receipts) if "finalize" in receipts else "",
         "rows": rows,
         "diagram": diagram,
         "has_receipts": bool(receipts),

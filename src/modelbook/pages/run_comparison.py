@@ -59,6 +59,7 @@ def write(
         changed=changed,
         unchanged=unchanged,
         change_counts=Counter(change.kind for change in changed if not change.is_equal),
+        consequence=_compare_decisions(a, b),
         metric_changes=[*_compare_headline_metrics(a, b)],
         stages=[(name, [run.stages.get(name) for run in runs]) for name in stages],
         charts=charts,
@@ -89,6 +90,18 @@ def _compare_headline_metrics(a: BuildRun, b: BuildRun) -> Iterator[dict[str, An
                 "is_within_intervals": _is_within_interval(new, name, before[-1])
                 and _is_within_interval(old, name, after[-1]),
             }
+
+
+def _compare_decisions(a: BuildRun, b: BuildRun) -> dict[str, tuple[float, float]]:
+    """What both models decide, by metric; empty if a run has no flagged rows."""
+    sides = [
+        next((step.metrics for step in run.stages.values() if "flagged" in step.metrics), {})
+        for run in (a, b)
+    ]
+    names = ("flagged", "recall", "precision")
+    if not all(name in side for name in names for side in sides):
+        return {}
+    return {name: (sides[0][name], sides[1][name]) for name in names}
 
 
 def _is_within_interval(value: float, name: str, metrics: Mapping[str, float]) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import functools
+import hashlib
+import json
 import re
 from collections.abc import Sequence
 from html import unescape
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelbook import formatting
 from modelbook.atomic import atomic_write
+from modelbook.evaluation import value
 from modelbook.redaction import redact
 from modelbook.stage.verdict import LEVEL_SYMBOLS
 from modelbook.tasks.metric_format import format_difference, format_passed, metric_label
@@ -50,6 +54,12 @@ def create_environment() -> jinja2.Environment:
     )
     env.filters |= {
         "amount": formatting.format_key_number,
+        "estimate": formatting.format_estimate,
+        "percent": lambda share: f"{share:.0%}",
+        "one_decimal": lambda number: f"{number:.1f}",
+        "quantity": formatting.format_quantity,
+        "shown_gains": value.shown_gains,
+        "value_data": dump_value,
         "cell": formatting.format_cell,
         "context": formatting.describe_key_number,
         "difference": formatting.format_difference,
@@ -66,8 +76,21 @@ def create_environment() -> jinja2.Environment:
         "short": shorten_hash,
         "signed": format_difference,
     }
-    env.globals |= {"marks": LEVEL_SYMBOLS}
+    script = (TEMPLATE_FOLDER / "page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    env.globals |= {
+        "marks": LEVEL_SYMBOLS,
+        "page_script": script,
+        "script_digest": f"sha256-{digest}",  # the only script that a page may run
+    }
     return env
+
+
+def dump_value(values: dict[str, Any]) -> str:
+    """The numbers that the script of the page computes with, as JSON."""
+    names = ("gains", "rate", "period_rows")
+    unit = {"unit": values["unit"] or "units of cost"}
+    return json.dumps({name: values[name] for name in names} | unit, separators=(",", ":"))
 
 
 def join_names(names: Sequence[Any]) -> str:

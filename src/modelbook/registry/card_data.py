@@ -63,7 +63,7 @@ def collect_card_data(
         ],
         "slices": slices,
         "gaps": fairness_gaps,
-        "words": _describe_quality(task, metrics, slices, fairness_gaps),
+        "words": _describe_quality(task, metrics, slices),
         "slicing": [contract.label(name) for name in contract.slices],
         "approval": decision or {},
     }
@@ -93,10 +93,7 @@ def describe_decision(
 
 
 def _describe_quality(
-    task: Task,
-    metrics: dict[str, Any],
-    slices: list[dict[str, Any]],
-    fairness_gaps: list[dict[str, Any]],
+    task: Task, metrics: dict[str, Any], slices: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """Return the task's sentences about quality, and its headline metric."""
     rows, threshold = (
@@ -110,23 +107,15 @@ def _describe_quality(
         "quality": task.describe_quality(rows, threshold) if rows else "",
         "off": task.describe_calibration(rows) if task.calibration_metric in rows else "",
         "weakest": task.describe_weakest_slice(pd.DataFrame(slices), str) if rows else "",
-        "gaps": [
-            _describe_fairness_gap(task, row)
-            for row in fairness_gaps
-            if row["metric"] == task.fairness_metrics[0]
-        ],
+        "harm": task.describe_harm(metrics["harm"]) if "harm" in metrics else [],
+        "worth": task.describe_worth(metrics["value"]) if "value" in metrics else "",
     }
-
-
-def _describe_fairness_gap(task: Task, gap: dict[str, Any]) -> str:
-    excludes_zero = gap["low"] > 0 or gap["high"] < 0
-    explanation = "more than chance explains" if excludes_zero else "chance may explain it"
-    return f"{task.describe_fairness_gap(gap)} ({task.format_gap_interval(gap)}; {explanation})."
 
 
 _DEFAULT_METRICS: dict[str, Any] = {
     "name": "", "threshold": None, "rows": {}, "entities": {}, "periods": [], "evaluation": [],
     "calibration": [], "gain": [], "slice_rows": None, "beside": [], "told": {},
+    "value": {}, "harm": {},
 }  # fmt: skip
 
 

@@ -45,8 +45,15 @@ def summarize_decision(
     candidate: ModelVersion,
     outcome: dict[str, Any],
     gate_mode: str,
+    consequences: list[str],
 ) -> dict[str, Any]:
-    """Summarise the decision: sentences, key numbers and next step."""
+    """Summarise the decision: sentences, key numbers and next step.
+
+    Parameters
+    ----------
+    consequences : list of str
+        What changes for people, from ``Task.describe_consequences``.
+    """
     headline = candidate.metrics["evaluation"][0]  # the headline
     champion_name = (
         "no version" if outcome["champion"] is None else f"version {outcome['champion']}"
@@ -63,7 +70,9 @@ def summarize_decision(
         else f" It is served by {_describe_scorer(outcome['scorer'])}."
     )
     sentences = [
-        decision_sentence,
+        *(consequences[:1] or [decision_sentence]),
+        *([decision_sentence] if consequences else []),
+        *consequences[1:],
         *reasons[:3],
         f"The alias champion names {champion_name}; {outcome['golden_rows']} golden rows "
         "were reproduced exactly in a clean process."

@@ -12,7 +12,7 @@ from modelbook.errors import ReportError
 from modelbook.formatting import describe_key_number, format_key_number
 
 MIME_TYPE = "application/vnd.modelbook.verdict+json"
-MAX_SENTENCES = 6
+MAX_SENTENCES = 9
 LEVELS = ("good", "watch", "bad")
 LEVEL_SYMBOLS = {"good": "✓", "watch": "!", "bad": "✕"}  # color is never the only signal
 LEVEL_COLORS = {"good": "#00694f", "watch": "#8a5a00", "bad": "#b03a00"}  # contrast with white text

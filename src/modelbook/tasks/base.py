@@ -15,7 +15,7 @@ import pandas as pd
 from modelbook import config
 from modelbook.errors import ParameterError
 from modelbook.formatting import KeyNumber, key_number, render_sentences
-from modelbook.tasks.cost_matrix import CostMatrix
+from modelbook.tasks.cost_matrix import DecisionCosts
 from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_gain, format_metric, metric_label
 from modelbook.tasks.metrics import MetricFunction
 from modelbook.tasks.performance_estimation import EstimatedMetric
@@ -256,10 +256,30 @@ class Task(ABC):
         return len(np.unique(outcome)) > 1
 
     @abstractmethod
-    def choose_threshold(
-        self, scored: ScoredRows, costs: CostMatrix
-    ) -> tuple[float | None, pd.DataFrame]:
+    def choose_threshold(self, scored: ScoredRows, costs: Any) -> tuple[float | None, pd.DataFrame]:
         """Choose the threshold (or None) from out-of-fold scores; returns it and a table."""
+
+    # Decisions and what they cost
+
+    @abstractmethod
+    def read_costs(self, params: config.Finalize) -> DecisionCosts:
+        """The costs that the parameters state; raises ParameterError if they do not fit."""
+
+    def costs_from_parameters(self, costs: dict[str, Any]) -> DecisionCosts:
+        """The inverse of ``DecisionCosts.parameters``."""
+        return self.read_costs(config.Finalize(**costs))
+
+    def decide(self, score: np.ndarray, threshold: float | None) -> np.ndarray:
+        """The decision on each row that follows from its score."""
+        return score
+
+    @abstractmethod
+    def row_consequences(self, outcome: np.ndarray, decision: np.ndarray) -> dict[str, np.ndarray]:
+        """What the decisions mean for each row, by name: what is done to it, and what is wrong."""
+
+    def selection_consequences(self) -> tuple[str, ...]:
+        """Names of the consequences that say what is done to a row; none for a number."""
+        return ()
 
     @abstractmethod
     def compute_curves(
@@ -431,6 +451,43 @@ class Task(ABC):
         """Describe a gap between groups, without its interval; ``row`` is of the fairness table."""
         [sentence] = self._render("fairness_gap", row=row)
         return sentence
+
+    def describe_worth(self, value: dict[str, Any]) -> str:
+        """Describe what the model saves; ``value`` is of ``evaluation.value.measure_value``."""
+        [sentence] = self._render_shared("worth", value=value)
+        return sentence
+
+    def describe_harm(self, harm: dict[str, list[MetricRows]]) -> list[str]:
+        """Describe the largest gaps between groups; ``harm`` is of ``fairness.summarize_gaps``."""
+        labelled = {
+            kind: [
+                {**row, "label": metric_label(row["metric"]), "is_share": bool(self.classes)}
+                for row in rows
+            ]
+            for kind, rows in harm.items()
+        }
+        return self._render_shared("harm", **labelled)
+
+    def describe_consequences(
+        self, consequences: pd.DataFrame, largest: dict[str, Any] | None, noun: str
+    ) -> list[str]:
+        """Describe what changes from the champion, the largest change first; empty without one.
+
+        Parameters
+        ----------
+        consequences, largest : DataFrame, dict or None
+            From ``evaluation.consequences``.
+        noun : str
+            Plural name of the rows.
+        """
+        if consequences.empty:
+            return []
+        rows = {row["consequence"]: row for row in consequences.to_dict("records")}
+        values = {"rows": rows, "largest": largest, "noun": noun}
+        return self._render("consequences", **values)
+
+    def _render_shared(self, name: str, **values: Any) -> list[str]:
+        return render_sentences(TEMPLATE_FOLDER / "shared.txt.j2", name, **values)
 
     def format_gap_interval(self, row: MetricRows) -> str:
         return f"{100 * row['low']:+.0f} to {100 * row['high']:+.0f}"

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from modelbook.config import Finalize
 from modelbook.formatting import KeyNumber, key_number
 from modelbook.tasks.base import CustomMetric, MetricRows, Task, metric_key_number
 from modelbook.tasks.cost_matrix import CostMatrix
@@ -204,11 +205,27 @@ class Binary(Task):
     def metric_functions(self, threshold: float | None = None) -> dict[str, MetricFunction]:
         return METRICS if threshold is None else {**METRICS, **threshold_metrics(threshold)}
 
-    def choose_threshold(
-        self, scored: ScoredRows, costs: CostMatrix
-    ) -> tuple[float | None, pd.DataFrame]:
+    def choose_threshold(self, scored: ScoredRows, costs: Any) -> tuple[float | None, pd.DataFrame]:
         table = cost_curve(scored, costs)
         return find_cheapest_threshold(table), table
+
+    def read_costs(self, params: Finalize) -> CostMatrix:
+        return CostMatrix(params.cost_fn, params.cost_fp, params.cost_tp, params.cost_tn)
+
+    def decide(self, score: np.ndarray, threshold: float | None) -> np.ndarray:
+        return score >= (0.5 if threshold is None else threshold)
+
+    def row_consequences(self, outcome: np.ndarray, decision: np.ndarray) -> dict[str, np.ndarray]:
+        is_positive = outcome == 1
+        return {
+            "flagged": decision,
+            "reached": decision & is_positive,
+            "false alarms": decision & ~is_positive,
+            "missed": ~decision & is_positive,
+        }
+
+    def selection_consequences(self) -> tuple[str, ...]:
+        return ("flagged",)
 
     def compute_curves(
         self, scored: ScoredRows, *, resamples: int, seed: int

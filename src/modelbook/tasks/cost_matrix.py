@@ -1,19 +1,44 @@
-"""Cost matrix of a binary decision, and the expected cost per row."""
+"""What decisions cost: by outcome and decision, per row."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from modelbook.formatting import KeyNumber, key_number
-from modelbook.tasks.metrics import MetricFunction, weighted_mean
+from modelbook.tasks.metrics import weighted_mean
+
+FLAG_NOBODY, FLAG_EVERYBODY = "flag nobody", "flag everybody"
+
+
+class DecisionCosts(ABC):
+    """Costs of decisions, in one unit; a benefit is a negative cost."""
+
+    @abstractmethod
+    def row_costs(self, outcome: np.ndarray, decision: Any) -> np.ndarray:
+        """Cost of each row's decision, as ``Task.decide`` makes it; or of one for all rows."""
+
+    @abstractmethod
+    def constant_decisions(self, outcome: np.ndarray) -> Mapping[str, Any]:
+        """Decisions that are the same for every row, by name: what is done without a model."""
+
+    @abstractmethod
+    def parameters(self) -> dict[str, Any]:
+        """The costs by the names of their parameters."""
+
+    def cheapest_constant(self, outcome: np.ndarray) -> tuple[str, Any]:
+        """Name and decision of the constant decision with the lowest mean cost."""
+        decisions = self.constant_decisions(outcome)
+        name = min(decisions, key=lambda one: self.row_costs(outcome, decisions[one]).mean())
+        return name, decisions[name]
 
 
 @dataclass(frozen=True)
-class CostMatrix:
-    """Cost of each cell of the confusion matrix, in one unit; a benefit is a negative cost.
+class CostMatrix(DecisionCosts):
+    """Cost of each cell of the confusion matrix of two classes.
 
     Attributes
     ----------
@@ -44,21 +69,86 @@ class CostMatrix:
             positive_share, positive_share, 1
         )
 
-    def make_metric(self, threshold: float) -> MetricFunction:
-        """Metric function of the expected cost per row at a threshold."""
+    def row_costs(self, outcome: np.ndarray, decision: Any) -> np.ndarray:
+        is_positive = np.asarray(outcome) == 1
+        return np.where(
+            np.asarray(decision, dtype=bool),
+            np.where(is_positive, self.true_positive, self.false_positive),
+            np.where(is_positive, self.false_negative, self.true_negative),
+        )
 
-        def cost(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
-            flagged = score >= threshold
-            return self.expected_cost(
-                weighted_mean(outcome, weight),
-                weighted_mean(outcome * flagged, weight),
-                weighted_mean(flagged, weight),
-            )
+    def constant_decisions(self, outcome: np.ndarray) -> Mapping[str, Any]:
+        return {FLAG_NOBODY: False, FLAG_EVERYBODY: True}
 
-        return cost
+    def parameters(self) -> dict[str, Any]:
+        names = {"cost_fn": "false_negative", "cost_fp": "false_positive"}
+        names |= {"cost_tp": "true_positive", "cost_tn": "true_negative"}
+        values = asdict(self)
+        return {name: values[field] for name, field in names.items()}
 
-    def key_number(self, row: Any, positive_share: float) -> KeyNumber:
-        """Expected cost as a key number; ``row`` is of ``evaluate_metrics``."""
-        costs = self.constant_decision_costs(positive_share)
-        compared_with = dict(zip(("flag nobody", "flag everybody"), costs, strict=True))
-        return key_number("expected cost per row", row["value"], compared_with=compared_with)
+
+@dataclass(frozen=True)
+class CostMetric:
+    """The expected cost per row at a threshold, as a metric function."""
+
+    costs: CostMatrix
+    threshold: float
+
+    def __call__(self, outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
+        return weighted_mean(self.costs.row_costs(outcome, score >= self.threshold), weight)
+
+    def compute_baseline(self, outcome: np.ndarray) -> float:
+        """The lower of the costs of flagging nobody and flagging everybody."""
+        return min(self.costs.constant_decision_costs(float(np.mean(outcome))))
+
+
+@dataclass(frozen=True)
+class ClassCosts(DecisionCosts):
+    """Cost of predicting one class where another is right; a right prediction costs nothing.
+
+    Attributes
+    ----------
+    classes : sequence of str
+        The classes, in the order of their codes.
+    errors : mapping
+        Cost of an error by its actual and predicted class; any other error costs 1.
+    """
+
+    classes: Sequence[str]
+    errors: Mapping[tuple[str, str], float]
+
+    def row_costs(self, outcome: np.ndarray, decision: Any) -> np.ndarray:
+        matrix = 1.0 - np.eye(len(self.classes))
+        for (actual, predicted), cost in self.errors.items():
+            matrix[self.classes.index(actual), self.classes.index(predicted)] = cost
+        return matrix[outcome, decision]
+
+    def constant_decisions(self, outcome: np.ndarray) -> Mapping[str, Any]:
+        return {f"predict {name} for all": code for code, name in enumerate(self.classes)}
+
+    def parameters(self) -> dict[str, Any]:
+        cells = [f"{actual}/{wrong}={cost:g}" for (actual, wrong), cost in self.errors.items()]
+        return {"class_costs": ", ".join(cells) or "none"}
+
+
+@dataclass(frozen=True)
+class DeviationCosts(DecisionCosts):
+    """Cost of each unit by which a number is predicted too low, or too high."""
+
+    under: float = 1.0
+    over: float = 1.0
+
+    def row_costs(self, outcome: np.ndarray, decision: Any) -> np.ndarray:
+        missing = np.asarray(outcome, dtype=float) - decision
+        return np.where(missing > 0, self.under * missing, -self.over * missing)
+
+    def constant_decisions(self, outcome: np.ndarray) -> Mapping[str, Any]:
+        """The mean, and the quantile that costs least."""
+        share = self.under / (self.under + self.over)
+        return {
+            "predict the mean for all": outcome.mean(),
+            f"predict the {share:.0%} quantile for all": np.quantile(outcome, share),
+        }
+
+    def parameters(self) -> dict[str, Any]:
+        return {"cost_under": self.under, "cost_over": self.over}

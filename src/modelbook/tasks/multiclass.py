@@ -8,12 +8,14 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from modelbook.config import Finalize
+from modelbook.config.values import parse_class_costs
 from modelbook.contract.counts import count_values
-from modelbook.errors import TrainingError
+from modelbook.errors import ParameterError, TrainingError
 from modelbook.formatting import KeyNumber, key_number
 from modelbook.tasks.base import CustomMetric, MetricRows, Task, metric_key_number
 from modelbook.tasks.binary import EPSILON, positive_rate_by_period, univariate_roc_auc
-from modelbook.tasks.cost_matrix import CostMatrix
+from modelbook.tasks.cost_matrix import ClassCosts
 from modelbook.tasks.metrics import MetricFunction, binary_roc_auc, safe_divide, weighted_mean
 from modelbook.tasks.performance_estimation import EstimatedMetric, estimate_roc_auc
 from modelbook.tasks.scored_rows import LOGIT, ScoredRows, jackknife_ci
@@ -164,9 +166,7 @@ class Multiclass(Task):
     def metric_functions(self, threshold: float | None = None) -> dict[str, MetricFunction]:
         return METRICS
 
-    def choose_threshold(
-        self, scored: ScoredRows, costs: CostMatrix
-    ) -> tuple[float | None, pd.DataFrame]:
+    def choose_threshold(self, scored: ScoredRows, costs: Any) -> tuple[float | None, pd.DataFrame]:
         """No threshold; predicted and actual share by class: ``class, answered, there``."""
         n_classes = len(self.classes)
         predicted_share, actual_share = (
@@ -176,6 +176,27 @@ class Multiclass(Task):
         return None, pd.DataFrame(
             {"class": self.classes, "answered": predicted_share, "there": actual_share}
         )
+
+    def read_costs(self, params: Finalize) -> ClassCosts:
+        errors = parse_class_costs(params.class_costs)
+        unknown = sorted({name for pair in errors for name in pair} - {*self.classes})
+        if unknown:
+            raise ParameterError(
+                f"class_costs: {', '.join(unknown)} is no class of the target",
+                expected=f"classes among {', '.join(self.classes)}",
+                next="correct `class_costs` in the book's env file",
+            )
+        return ClassCosts(list(self.classes), errors)
+
+    def decide(self, score: np.ndarray, threshold: float | None) -> np.ndarray:
+        return score.argmax(axis=1)
+
+    def row_consequences(self, outcome: np.ndarray, decision: np.ndarray) -> dict[str, np.ndarray]:
+        predicted = {f"predicted {name}": decision == i for i, name in enumerate(self.classes)}
+        return {**predicted, "errors": decision != outcome}
+
+    def selection_consequences(self) -> tuple[str, ...]:
+        return tuple(f"predicted {name}" for name in self.classes)
 
     def compute_curves(
         self, scored: ScoredRows, *, resamples: int, seed: int

@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from modelbook.config import Finalize
 from modelbook.formatting import KeyNumber, key_number
 from modelbook.tasks.base import MetricRows, Task, is_beyond_chance, metric_key_number
-from modelbook.tasks.cost_matrix import CostMatrix
+from modelbook.tasks.cost_matrix import DeviationCosts
 from modelbook.tasks.metric_format import QUANTILES, format_gain, format_metric
 from modelbook.tasks.metrics import MetricFunction, safe_divide, weighted_mean
 from modelbook.tasks.scored_rows import CONFIDENCE_LEVEL, ScoredRows
@@ -134,13 +135,17 @@ class Regression(Task):
     def metric_functions(self, threshold: float | None = None) -> dict[str, MetricFunction]:
         return METRICS
 
-    def choose_threshold(
-        self, scored: ScoredRows, costs: CostMatrix
-    ) -> tuple[float | None, pd.DataFrame]:
+    def choose_threshold(self, scored: ScoredRows, costs: Any) -> tuple[float | None, pd.DataFrame]:
         """No threshold; quantiles of the out-of-fold absolute errors: columns ``share, within``."""
         shares = np.linspace(0.05, 0.95, 19)
         errors = np.quantile(np.abs(scored.score - scored.outcome), shares)
         return None, pd.DataFrame({"share": shares, "within": errors})
+
+    def read_costs(self, params: Finalize) -> DeviationCosts:
+        return DeviationCosts(params.cost_under, params.cost_over)
+
+    def row_consequences(self, outcome: np.ndarray, decision: np.ndarray) -> dict[str, np.ndarray]:
+        return {"mean prediction": decision, "mean error": np.abs(decision - outcome)}
 
     def compute_curves(
         self, scored: ScoredRows, *, resamples: int, seed: int

@@ -12,12 +12,12 @@ from sklearn.base import clone
 from modelbook.config import NONE, Finalize
 from modelbook.dataset.split_strategy import SPLIT_STRATEGIES, SplitStrategy
 from modelbook.engine import LOCAL
-from modelbook.evaluation import baseline_comparison, conformal, fairness, metrics_ci
+from modelbook.evaluation import baseline_comparison, conformal, fairness, metrics_ci, value
 from modelbook.evaluation.golden_rows import make_golden_rows
 from modelbook.formatting import key_number
 from modelbook.registry.candidate_runs import TakenCandidate
 from modelbook.tasks.base import Task
-from modelbook.tasks.cost_matrix import CostMatrix
+from modelbook.tasks.cost_matrix import CostMatrix, CostMetric, DecisionCosts
 from modelbook.tasks.metric_format import LOWER_IS_BETTER
 from modelbook.tasks.metrics import MetricFunction
 from modelbook.tasks.scored_rows import ScoredRows
@@ -48,8 +48,8 @@ class FinalModel:
         The trials of the search, and a summary in a sentence.
     sampling_note : str
         Description of the rows used for model selection; empty for all.
-    costs : CostMatrix
-        Costs behind the threshold.
+    costs : DecisionCosts
+        Costs of the decisions, behind the threshold.
     split_strategy : SplitStrategy
         Strategy of the holdout and the folds.
     out_of_fold : ScoredRows or None
@@ -64,14 +64,16 @@ class FinalModel:
     trials: pd.DataFrame = field(default_factory=pd.DataFrame)
     search_summary: str = ""
     sampling_note: str = ""
-    costs: CostMatrix = field(default_factory=CostMatrix)
+    costs: DecisionCosts = field(default_factory=CostMatrix)
     split_strategy: SplitStrategy = SPLIT_STRATEGIES["group"]
     out_of_fold: ScoredRows | None = None
 
     def metric_functions(self, task: Task) -> dict[str, MetricFunction]:
         """Every metric of the task, and the expected cost if there is a threshold."""
         cost_metric = (
-            {} if self.threshold is None else {"cost": self.costs.make_metric(self.threshold)}
+            {"cost": CostMetric(self.costs, self.threshold)}
+            if self.threshold is not None and isinstance(self.costs, CostMatrix)
+            else {}
         )
         return {**task.metric_functions(self.threshold), **cost_metric}
 
@@ -79,14 +81,56 @@ class FinalModel:
         self, task: Task, scored: ScoredRows, rows: pd.DataFrame, *, resamples: int, seed: int
     ) -> pd.DataFrame:
         """Compare with the simple model and the baseline; see ``baseline_comparison``."""
-        simple_entry = (
-            (self.simple_model[0], task.score_rows(self.simple_model[1], rows))
-            if self.simple_model
-            else None
-        )
         return baseline_comparison.compare_with_baseline(
-            task, self.name, scored, simple_entry, resamples=resamples, seed=seed
+            task,
+            self.name,
+            scored,
+            self._score_simple_model(task, rows),
+            resamples=resamples,
+            seed=seed,
         )
+
+    def measure_value(
+        self,
+        task: Task,
+        scored: ScoredRows,
+        rows: pd.DataFrame,
+        period: value.Period,
+        params: Finalize,
+    ) -> dict[str, Any]:
+        """Measure what the model is worth on labelled rows; see ``evaluation.value``."""
+        simple_model = self._score_simple_model(task, rows)
+        return value.measure_value(
+            task, self.costs, scored, self.threshold, simple_model, rows, period, params
+        )
+
+    def _score_simple_model(self, task: Task, rows: pd.DataFrame) -> tuple[str, ScoredRows] | None:
+        if self.simple_model is None:
+            return None
+        name, pipeline = self.simple_model
+        return name, task.score_rows(pipeline, rows)
+
+
+def measure_gaps(
+    task: Task, final_model: FinalModel, scored: ScoredRows, rows: pd.DataFrame, params: Finalize
+) -> pd.DataFrame:
+    """Differences between the groups of sensitive columns, and of the contract's slices.
+
+    Of the latter, in the first fairness metric only.
+    """
+    sensitive = task.contract.columns_with_role("sensitive")
+    gaps = fairness.measure_fairness_gaps(
+        task,
+        scored,
+        rows,
+        final_model.threshold,
+        columns=list(dict.fromkeys([*sensitive, *task.contract.slices])),
+        min_rows=params.slice_rows,
+        resamples=params.resamples,
+        seed=params.seed,
+    )
+    is_first = gaps["metric"] == task.fairness_metrics[0]
+    return gaps[is_first | gaps["slice"].isin(sensitive)].reset_index(drop=True)
 
 
 @dataclass(frozen=True)
@@ -99,6 +143,8 @@ class HoldoutEvaluation:
         Number of evaluations on this holdout, this one included.
     suspicions : list of str
         What suggests a leak, in sentences; the gate holds a model that has any.
+    value : dict
+        What the model is worth, from ``evaluation.value.measure_value``.
     """
 
     scored: ScoredRows
@@ -108,6 +154,7 @@ class HoldoutEvaluation:
     importance: pd.DataFrame
     slices: pd.DataFrame
     suspicions: list[str] = field(default_factory=list)
+    value: dict[str, Any] = field(default_factory=dict)
 
 
 def fit_final_model(
@@ -141,7 +188,7 @@ def fit_final_model(
         candidate=candidate,
     )
     scored = experiment.to_scored_rows(search_result.out_of_fold_scores)
-    costs = CostMatrix(params.cost_fn, params.cost_fp, params.cost_tp, params.cost_tn)
+    costs = experiment.task.read_costs(params)
     threshold, threshold_evidence = experiment.task.choose_threshold(scored, costs)
     report_progress("fitting on all train rows", 1, 2)
     search_result.pipeline.fit(*experiment.train_features_and_target())
@@ -199,14 +246,8 @@ def refit_and_package(
     bootstrap_options = {"resamples": params.resamples, "seed": params.seed}
     interval = measure_prediction_interval(task, final_model, holdout_evaluation.scored)
     scored, importance = holdout_evaluation.scored, holdout_evaluation.importance
-    fairness_gaps = fairness.measure_fairness_gaps(
-        task,
-        scored,
-        holdout,
-        final_model.threshold,
-        min_rows=params.slice_rows,
-        **bootstrap_options,
-    )
+    gaps = measure_gaps(task, final_model, scored, holdout, params)
+    is_sensitive = gaps["slice"].isin(contract.columns_with_role("sensitive"))
     return {
         "model": model,
         "evaluated": final_model.pipeline,
@@ -245,7 +286,9 @@ def refit_and_package(
             "importance_sd": dict(zip(importance["feature"], importance["sd"])),
             "slices": holdout_evaluation.slices.to_dict("records"),
             "slice_rows": params.slice_rows,
-            "gaps": fairness_gaps.to_dict("records"),
+            "gaps": gaps[is_sensitive].to_dict("records"),
+            "harm": fairness.summarize_gaps(contract, gaps, params.max_fairness_gap),
+            "value": holdout_evaluation.value,
         },
     }
 
@@ -279,10 +322,16 @@ def verdict_fields(
     task: Task,
     final_model: FinalModel,
     holdout_evaluation: HoldoutEvaluation,
-    baseline_gain: tuple[float, float, float],
+    evidence: dict[str, Any],
     version: int,
 ) -> dict[str, Any]:
-    """Word, level, sentences and key numbers of the verdict."""
+    """Word, level, sentences and key numbers of the verdict.
+
+    Parameters
+    ----------
+    evidence : dict
+        The metrics of ``refit_and_package``.
+    """
     rows = {row["metric"]: row for row in holdout_evaluation.metrics.to_dict("records")}
     headline_sentence, *other_sentences = task.describe_performance(
         rows, final_model.split_strategy.describe_holdout(task.contract), final_model.threshold
@@ -298,14 +347,11 @@ def verdict_fields(
     interval_sentence = interval.describe() if interval else ""
     sentences = [
         f"Version {version}, {final_model.name}, {headline_sentence}",
-        *other_sentences,
+        *([task.describe_worth(holdout_evaluation.value)] if holdout_evaluation.value else []),
+        *task.describe_harm(evidence["harm"]),
+        *other_sentences[:1],
         *filter(None, (interval_sentence, weakest_slice_sentence, comparison_sentence)),
     ]
-    cost_numbers = (
-        [final_model.costs.key_number(rows["cost"], holdout_evaluation.scored.outcome.mean())]
-        if "cost" in rows
-        else []
-    )
     holdout_use_number = key_number(
         "evaluations on this holdout",
         holdout_evaluation.n_holdout_evaluations,
@@ -313,7 +359,7 @@ def verdict_fields(
         context="including this one",
     )
     word, level = ("no better than baseline", "bad")
-    if _beats_baseline(rows[task.headline_metric], task) and baseline_gain[1] > 0:
+    if _beats_baseline(rows[task.headline_metric], task) and evidence["gain"][1] > 0:
         word, level = (
             ("beats baseline", "good")
             if baseline_comparison.beats_simple_model(holdout_evaluation.baseline_comparison)
@@ -325,7 +371,7 @@ def verdict_fields(
         "sentences": sentences,
         "numbers": [
             *task.key_numbers(rows, final_model.threshold),
-            *cost_numbers,
+            *(value.key_numbers(holdout_evaluation.value) if holdout_evaluation.value else []),
             holdout_use_number,
         ],
     }

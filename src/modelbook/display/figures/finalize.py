@@ -186,6 +186,41 @@ def threshold_cost(data: pd.DataFrame, threshold: float) -> Figure:
     )
 
 
+@plotting.figure_of(
+    "Gains by the share of flagged rows", ["share", "reached"], optional=["reached_low"]
+)
+def gains(data: pd.DataFrame, capacity: float) -> Figure:
+    """Share of the positive rows that are reached, by the share of rows that are flagged.
+
+    Parameters
+    ----------
+    data : pandas.DataFrame
+        Columns ``share, reached``, and ``reached_low, reached_high``: its interval.
+    capacity : float
+        Share of the rows that can be acted on.
+    """
+    figure, ax = plotting.subplots(3.4)
+    low, high = (data[name].astype(float) for name in ("reached_low", "reached_high"))
+    ax.fill_between(data["share"], low, high, color=style.ACCENT, alpha=0.2, linewidth=0)
+    ax.plot(data["share"], data["reached"], color=style.ACCENT)
+    ax.plot([0, 1], [0, 1], color=style.BASELINE, linewidth=1, linestyle="--")
+    reached = float(np.interp(capacity, data["share"], data["reached"]))
+    ax.scatter([capacity], [reached], s=48, color=style.ACCENT, zorder=3)
+    ax.annotate(
+        f"capacity: {reached:.0%}", (capacity, reached), (8, -12), textcoords="offset points"
+    )
+    ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="share of rows flagged", ylabel="share reached")
+    ax.xaxis.set_major_formatter("{x:.0%}")
+    ax.yaxis.set_major_formatter("{x:.0%}")
+    alt = (
+        f"Flagging the {capacity:.1%} of the rows with the highest scores reaches {reached:.0%} of "
+        f"the positive rows, {reached / capacity if capacity else 0:.1f} times as many as chance."
+    )
+    caption = "Band: 95% CI by entity. Dashed: rows drawn by lot."
+    shown = data.iloc[[i for i in range(len(data)) if (i + 1) % 5 == 0 or len(data) < 5]]
+    return Figure(figure, alt=alt, caption=caption, data=shown)
+
+
 @style.with_style
 def confusion_matrix(matrix: pd.DataFrame) -> Figure:
     """Confusion matrix: rows are actual classes, columns predicted classes."""

@@ -1,0 +1,77 @@
+"""What changes for people when a candidate takes the champion's place."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from modelbook.tasks.base import Task
+from modelbook.tasks.cost_matrix import DecisionCosts
+from modelbook.tasks.metrics import weighted_mean
+from modelbook.tasks.scored_rows import DIFFERENCE, ScoredRows, jackknife_ci
+
+COST = "cost"
+COLUMNS = ["consequence", "candidate", "champion", "change", "low", "high"]
+
+
+def compare_consequences(
+    task: Task,
+    costs: DecisionCosts,
+    candidate: tuple[ScoredRows, float | None],
+    champion: tuple[ScoredRows, float | None],
+    *,
+    min_rows: int,
+    resamples: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Compare what both versions decide about the same rows, each at its own threshold.
+
+    Parameters
+    ----------
+    costs : DecisionCosts
+        The candidate's costs, at which both are judged.
+    candidate, champion : pair of ScoredRows and float or None
+        The scored rows and the threshold.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``consequence, candidate, champion, change, low, high``, per row: the mean of each
+        of ``Task.row_consequences``, and the expected cost, last. Empty with fewer than
+        ``min_rows`` rows.
+    """
+    if len(candidate[0]) < max(min_rows, 1):
+        return pd.DataFrame(columns=COLUMNS)
+    sides = [_row_values(task, costs, *side) for side in (candidate, champion)]
+    rows = []
+    for name in sides[0]:
+        ours, theirs = (side[name].astype(float) for side in sides)
+        change = partial(weighted_mean, ours - theirs)
+        means = (ours.mean(), theirs.mean(), (ours - theirs).mean())
+        ci = jackknife_ci(change, candidate[0], DIFFERENCE, resamples=resamples, seed=seed)
+        rows.append((name, *means, *ci))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _row_values(
+    task: Task, costs: DecisionCosts, scored: ScoredRows, threshold: float | None
+) -> dict[str, np.ndarray]:
+    decision = task.decide(scored.score, threshold)
+    consequences = task.row_consequences(scored.outcome, decision)
+    return {**consequences, COST: costs.row_costs(scored.outcome, decision)}
+
+
+def largest_change(comparison: pd.DataFrame) -> dict[str, Any] | None:
+    """The consequence that changes most, beyond chance; None if nothing is shown to change.
+
+    The cost is left out: it has its own criterion. Numbers are compared as shares of the
+    champion's, shares of rows as they are.
+    """
+    changes = comparison[comparison["consequence"] != COST]
+    shown = changes[(changes["low"] > 0) | (changes["high"] < 0)]
+    if shown.empty:
+        return None
+    return shown.loc[shown["change"].abs().idxmax()].to_dict()

@@ -1,0 +1,307 @@
+"""What a model is worth: expected cost beside what is done without it, and gains by capacity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from modelbook.config import NONE, Finalize
+from modelbook.contract import Contract
+from modelbook.errors import ParameterError
+from modelbook.formatting import KeyNumber, key_number
+from modelbook.tasks.base import Task
+from modelbook.tasks.cost_matrix import DecisionCosts
+from modelbook.tasks.metrics import safe_divide, weighted_mean
+from modelbook.tasks.scored_rows import (
+    CONFIDENCE_LEVEL,
+    DIFFERENCE,
+    IDENTITY,
+    ScoredRows,
+    bootstrap_counts,
+    jackknife_ci,
+)
+
+MODEL, CAPACITY, SIMPLE, CONSTANT = "model", "model at capacity", "simple model", "constant"
+GAIN_SHARES = [percent / 100 for percent in range(1, 101)]
+SHOWN_SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)  # of a table of gains
+
+
+@dataclass(frozen=True)
+class Period:
+    """How many rows a period has, and what to call one row.
+
+    Attributes
+    ----------
+    rows : int
+        Rows of the latest period; of the whole table if it has no time column.
+    label : str
+        Name of the time column; empty without one.
+    noun : str
+        Plural name of the rows: the entity's if each has one row in a period.
+    """
+
+    rows: int
+    label: str
+    noun: str
+
+
+def describe_period(contract: Contract, train: pd.DataFrame, holdout: pd.DataFrame) -> Period:
+    """Describe the latest period of the rows that a model is made of."""
+    rows = pd.concat([train, holdout])
+    latest = rows[rows[contract.time] == rows[contract.time].max()] if contract.time else rows
+    has_one_row_each = bool(contract.entity) and latest[contract.entity].is_unique
+    noun = f"{contract.label(contract.entity)}s" if contract.entity and has_one_row_each else "rows"
+    return Period(len(latest), contract.label(contract.time) if contract.time else "", noun)
+
+
+def measure_value(
+    task: Task,
+    costs: DecisionCosts,
+    scored: ScoredRows,
+    threshold: float | None,
+    simple_model: tuple[str, ScoredRows] | None,
+    rows: pd.DataFrame,
+    period: Period,
+    params: Finalize,
+) -> dict[str, Any]:
+    """Measure what the model is worth on labelled rows, as plain data for receipts and pages.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        The scored rows, with the column of ``params.amount``.
+    period : Period
+        The rows of a period, on which the value is projected.
+    """
+    bootstrap = {"resamples": params.resamples, "seed": params.seed}
+    amounts = _read_amounts(task.contract, rows, params.amount)
+    capacity = _capacity_share(task, scored, threshold, period, params.capacity)
+    policies = compare_policies(task, costs, scored, threshold, simple_model, capacity, **bootstrap)
+    gains, at_capacity = {}, {}
+    if capacity is not None:
+        table = compute_gains(scored, amounts, [*GAIN_SHARES, capacity], **bootstrap).round(4)
+        gains, at_capacity = table.iloc[:-1].to_dict("list"), table.iloc[-1].to_dict()
+        at_capacity["flagged"] = round(capacity * period.rows)
+    return {
+        "task": task.name,
+        "unit": "" if params.currency == NONE else params.currency,
+        "costs": costs.parameters(),
+        "period_rows": period.rows,
+        "period": period.label,
+        "noun": period.noun,
+        "target": task.contract.label(task.contract.target),
+        "amount": "" if params.amount == NONE else task.contract.label(params.amount),
+        "rows": len(scored),
+        "threshold": threshold,
+        "rate": float(scored.outcome.mean()) if capacity is not None else None,
+        "capacity": capacity,
+        "capacity_is_set": params.capacity is not None,
+        "baseline": costs.cheapest_constant(scored.outcome)[0],
+        "policies": policies.astype(object).where(policies.notna(), None).to_dict("records"),
+        "at_capacity": at_capacity,
+        "gains": gains,
+    }
+
+
+def compare_policies(
+    task: Task,
+    costs: DecisionCosts,
+    scored: ScoredRows,
+    threshold: float | None,
+    simple_model: tuple[str, ScoredRows] | None,
+    capacity: float | None,
+    *,
+    resamples: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Expected cost per row of each policy, and what it saves against the cheapest constant one.
+
+    Savings are paired: each resample draws the same entities for both policies. A simple model of
+    two classes flags as many rows as the model.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``policy, kind, cost, low, high, saving, saving_low, saving_high``.
+    """
+    ones, options = np.ones(len(scored)), {"resamples": resamples, "seed": seed}
+    baseline_name, baseline_decision = costs.cheapest_constant(scored.outcome)
+    baseline_costs = costs.row_costs(scored.outcome, baseline_decision)
+    rows = []
+    decisions = _decisions(task, costs, scored, threshold, simple_model, capacity)
+    for name, kind, decision in decisions:
+        row_costs = np.broadcast_to(costs.row_costs(scored.outcome, decision), len(scored))
+        cost = partial(weighted_mean, row_costs)
+        saving = partial(weighted_mean, baseline_costs - row_costs)
+        saving_values = (0.0, 0.0, 0.0)
+        if name != baseline_name:
+            saving_values = (
+                float(saving(ones)),
+                *jackknife_ci(saving, scored, DIFFERENCE, **options),
+            )
+        cost_ci = jackknife_ci(cost, scored, IDENTITY, **options)
+        rows.append((name, kind, float(cost(ones)), *cost_ci, *saving_values))
+    columns = ["policy", "kind", "cost", "low", "high", "saving", "saving_low", "saving_high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _decisions(
+    task: Task,
+    costs: DecisionCosts,
+    scored: ScoredRows,
+    threshold: float | None,
+    simple_model: tuple[str, ScoredRows] | None,
+    capacity: float | None,
+) -> Iterator[tuple[str, str, Any]]:
+    """Name, kind and decisions of each policy."""
+    decision = task.decide(scored.score, threshold)
+    yield "the model", MODEL, decision
+    if capacity is not None and capacity != decision.mean():
+        yield "the model at capacity", CAPACITY, flag_share(scored.score, capacity)
+    if simple_model is not None:
+        name, simple = simple_model
+        is_binary = threshold is not None
+        yield (
+            name,
+            SIMPLE,
+            flag_share(simple.score, float(decision.mean()))
+            if is_binary
+            else task.decide(simple.score, threshold),
+        )
+    for name, constant in costs.constant_decisions(scored.outcome).items():
+        yield name, CONSTANT, constant
+
+
+def key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
+    """Expected cost and saving of the model as key numbers."""
+    model = value["policies"][0]
+    constants = {row["policy"]: row["cost"] for row in value["policies"] if row["kind"] == CONSTANT}
+    size = value["period_rows"] if value["period"] else 1000
+    low, high = model["saving_low"], model["saving_high"]
+    unit = value["unit"] or "units of cost"
+    base = dict(sorted(constants.items(), key=lambda pair: pair[1])[:2])
+    return [
+        key_number("expected cost per row", model["cost"], context=unit, compared_with=base),
+        key_number(
+            f"saved a {value['period']}" if value["period"] else "saved per 1,000 rows",
+            size * model["saving"],
+            "count",
+            interval=None if low is None else (size * low, size * high),
+            context=f"{unit}, against {value['baseline']}",
+        ),
+    ]
+
+
+def policies_table(value: dict[str, Any]) -> pd.DataFrame:
+    """The policies as a table with display names of its columns."""
+    table = pd.DataFrame(value["policies"]).drop(columns="kind")
+    names = {"cost": "expected cost per row", "saving_low": "saving low"}
+    names["saving_high"] = "saving high"
+    return table.rename(columns=names | {"saving": f"saving against {value['baseline']}"})
+
+
+def flag_share(score: np.ndarray, share: float) -> np.ndarray:
+    """Flag the rows with the highest scores; of equal scores, the first."""
+    flagged = np.zeros(len(score), dtype=bool)
+    flagged[np.argsort(-score, kind="stable")[: round(share * len(score))]] = True
+    return flagged
+
+
+def compute_gains(
+    scored: ScoredRows,
+    amounts: np.ndarray | None,
+    shares: Sequence[float],
+    *,
+    resamples: int,
+    seed: int,
+) -> pd.DataFrame:
+    """What is reached when the rows with the highest scores are flagged, by their share.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``share``; ``threshold``, the lowest score that is flagged; ``reached``, the share
+        of the positive rows; ``precision``; and, with amounts, ``amount``, the share of their sum;
+        the latter with ``_low`` and ``_high``.
+    """
+    order = np.argsort(-scored.score, kind="stable")
+    score, positive = scored.score[order], scored.outcome[order] == 1
+    last_of_ties = np.append(np.diff(score) != 0, True)
+    amount = np.ones(len(score)) if amounts is None else amounts[order]
+
+    def curves(weight: np.ndarray) -> np.ndarray:
+        """Reached share, precision and reached amount by share, of one resample."""
+        share, positives, total = (
+            np.append(0.0, np.cumsum(weight * values)[last_of_ties])
+            for values in (1.0, positive, amount)
+        )
+        grid = np.asarray(shares) * share[-1]
+        n_reached = np.interp(grid, share, positives)
+        return np.array(
+            [
+                safe_divide(n_reached, np.full(len(grid), positives[-1])),
+                n_reached / grid,
+                safe_divide(np.interp(grid, share, total), np.full(len(grid), total[-1])),
+            ]
+        )
+
+    counts = bootstrap_counts(scored.entity, resamples, seed)[:, order]
+    low, high = np.nanquantile(
+        np.array([curves(weight) for weight in counts]),
+        [(1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2],
+        axis=0,
+    )
+    value = curves(np.ones(len(score)))
+    last_flagged = np.maximum(np.ceil(np.asarray(shares) * len(score)).astype(int) - 1, 0)
+    table = pd.DataFrame({"share": shares, "threshold": score[last_flagged]})
+    for i, name in enumerate(("reached", "precision", "amount")):
+        if name != "amount" or amounts is not None:
+            table[name], table[f"{name}_low"], table[f"{name}_high"] = value[i], low[i], high[i]
+    return table
+
+
+def shown_gains(value: dict[str, Any]) -> list[dict[str, float]]:
+    """The rows of a table of gains: round shares and the capacity, with ``lift``."""
+    gains, capacity = value["gains"], value["capacity"]
+    if not gains:
+        return []
+    shares = {round(100 * share) for share in SHOWN_SHARES} | {gain_position(capacity) + 1}
+    rows = [{name: gains[name][share - 1] for name in gains} for share in sorted(shares)]
+    return [
+        row | {f"lift{end}": row[f"reached{end}"] / row["share"] for end in ("", "_low", "_high")}
+        for row in rows
+    ]
+
+
+def gain_position(share: float) -> int:
+    """Position in ``compute_gains`` of the share that is nearest."""
+    return min(max(round(100 * share), 1), 100) - 1
+
+
+def _capacity_share(
+    task: Task, scored: ScoredRows, threshold: float | None, period: Period, capacity: int | None
+) -> float | None:
+    """Share of the rows that can be acted on; None if the decision flags no rows."""
+    if "flagged" not in task.selection_consequences():
+        return None
+    if capacity is None:
+        return float(task.decide(scored.score, threshold).mean())
+    return min(capacity / period.rows, 1.0)
+
+
+def _read_amounts(contract: Contract, rows: pd.DataFrame, column: str) -> np.ndarray | None:
+    if column == NONE:
+        return None
+    if column not in rows.columns or not pd.api.types.is_numeric_dtype(rows[column]):
+        numbers = [name for name in contract.columns if contract.columns[name].type == "number"]
+        raise ParameterError(
+            f"amount: {column!r} is no column of numbers",
+            expected=f"one of {', '.join(numbers) or 'none'}; or none",
+            next="correct `amount` in the book's env file",
+        )
+    return rows[column].fillna(0).to_numpy(dtype=float)

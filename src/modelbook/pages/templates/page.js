@@ -1,0 +1,78 @@
+// Sorts tables, and recomputes what a model is worth. Pages are complete without it.
+(() => {
+  "use strict";
+  const number = text => {
+    const match = text.replace(/,/g, "").replace("−", "-").match(/-?\d+(\.\d+)?/);
+    return match ? Number(match[0]) : NaN;
+  };
+  const compare = (a, b) => {
+    const [x, y] = [number(a), number(b)];
+    if (!Number.isNaN(x) && !Number.isNaN(y)) return x - y;
+    return a.localeCompare(b, undefined, {numeric: true});
+  };
+  const sort = (table, column, button) => {
+    const head = button.closest("th"), down = head.getAttribute("aria-sort") === "ascending";
+    for (const other of table.tHead.querySelectorAll("th")) other.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", down ? "descending" : "ascending");
+    const text = row => row.cells[column] ? row.cells[column].textContent.trim() : "";
+    const rows = [...table.tBodies[0].rows].sort((a, b) => compare(text(a), text(b)));
+    table.tBodies[0].append(...(down ? rows.reverse() : rows));
+  };
+  for (const table of document.querySelectorAll("main table, .worth table")) {
+    if (!table.tHead || table.tHead.rows.length !== 1 || table.tBodies.length !== 1) continue;
+    if (table.tBodies[0].rows.length < 3 || table.querySelector("[rowspan],[colspan]")) continue;
+    [...table.tHead.rows[0].cells].forEach((cell, column) => {
+      if (!cell.textContent.trim()) return;
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "sort";
+      button.append(...cell.childNodes);
+      cell.append(button);
+      button.addEventListener("click", () => sort(table, column, button));
+    });
+  }
+
+  const percent = share => Math.round(100 * share) + "%";
+  const count = amount => Math.round(amount).toLocaleString("en-US");
+  const setUp = section => {
+    const value = JSON.parse(section.dataset.value), gains = value.gains;
+    if (!gains.share) return;
+    const part = name => section.querySelector(`[data-worth="${name}"]`);
+    const show = (name, text) => { if (part(name)) part(name).textContent = text; };
+    const costs = () => Object.fromEntries([...section.querySelectorAll("[data-cost]")]
+      .map(input => [input.dataset.cost, Number(input.value)]));
+    const expected = (cost, share, precision) => {
+      const hits = share * precision, alarms = share - hits;
+      return cost.cost_tp * hits + cost.cost_fn * (value.rate - hits) + cost.cost_fp * alarms
+        + cost.cost_tn * (1 - value.rate - alarms);
+    };
+    const update = () => {
+      const cost = costs(), i = Number(part("share").value) - 1;
+      const base = Math.min(expected(cost, 0, 0), expected(cost, 1, value.rate));
+      const savings = gains.share.map((s, k) => base - expected(cost, s, gains.precision[k]));
+      const best = savings.indexOf(Math.max(0, ...savings));
+      const size = value.period_rows, total = savings[i] * size;
+      const flagged = gains.share[i] * size;
+      show("flagged", count(flagged));
+      show("reached", percent(gains.reached[i]));
+      show("interval", percent(gains.reached_low[i]) + "–" + percent(gains.reached_high[i]));
+      if (gains.amount) show("amount", percent(gains.amount[i]));
+      show("wasted", String(Math.round(10 * (1 - gains.precision[i]))));
+      show("saving", (total < 0 ? "it loses " : "it saves ") + count(Math.abs(total)) + " "
+        + value.unit);
+      show("best", best < 0 ? "nobody, or everybody"
+        : `${count(gains.share[best] * size)} (${percent(gains.share[best])})`);
+      show("env", [...Object.entries(cost).map(([name, text]) => `${name}: ${text}`),
+        `capacity: ${Math.round(flagged)}`].join("\n"));
+    };
+    const controls = section.querySelector(".scripted");
+    if (!controls) return;
+    controls.hidden = false;
+    const start = ["flagged", "reached", "interval", "amount", "wasted"]
+      .map(name => [name, part(name) ? part(name).textContent : ""]);
+    update();
+    start.forEach(([name, text]) => show(name, text));
+    controls.addEventListener("input", update);
+  };
+  document.querySelectorAll("[data-value]").forEach(setUp);
+})();

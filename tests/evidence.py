@@ -1,0 +1,71 @@
+"""What a version is worth and whom it misses, in little, as receipts and versions keep it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+GAP = {
+    "slice": "group",
+    "value": "1",
+    "n": 30,
+    "against": "the others",
+    "against_n": 70,
+    "one": 0.4,
+    "other": 0.7,
+    "metric": "recall",
+    "gap": -0.3,
+    "low": -0.5,
+    "high": -0.1,
+    "n_gaps": 2,
+    "group": "the small group",
+    "certain": 0.1,
+}
+UNKNOWN = {
+    **GAP,
+    "gap": 0.05,
+    "low": -0.15,
+    "high": 0.25,
+    "group": "the new",
+    "rows_needed": 4321.0,
+}
+HARM: dict[str, Any] = {"conclusive": [GAP], "inconclusive": [UNKNOWN]}
+MODEL = {
+    "policy": "the model",
+    "kind": "model",
+    "cost": 0.5,
+    "low": 0.4,
+    "high": 0.6,
+    "saving": 0.123,
+    "saving_low": 0.05,
+    "saving_high": 0.2,
+}
+EVERYBODY = {
+    **{"policy": "flag everybody", "kind": "constant", "cost": 0.623, "low": 0.6, "high": 0.7},
+    **dict.fromkeys(("saving", "saving_low", "saving_high"), 0.0),
+}
+REACHED = {
+    "flagged": 100,
+    "reached": 0.28,
+    "reached_low": 0.21,
+    "reached_high": 0.37,
+    "precision": 0.6,
+}
+VALUE: dict[str, Any] = {
+    "task": "binary",
+    "unit": "EUR",
+    "costs": {"cost_fn": 4, "cost_fp": 1, "cost_tp": 0, "cost_tn": 0},
+    "period_rows": 1000,
+    "period": "year",
+    "noun": "members",
+    "target": "happened",
+    "amount": "",
+    "rows": 100,
+    "threshold": 0.2,
+    "rate": 0.3,
+    "capacity": 0.1,
+    "capacity_is_set": True,
+    "baseline": "flag everybody",
+    "gains": {},
+    "at_capacity": REACHED,
+    "policies": [MODEL, EVERYBODY],
+}

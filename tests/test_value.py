@@ -1,0 +1,168 @@
+"""What a model is worth: costs, savings, gains, consequences for people, and who is harmed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import CONTRACT
+
+from modelbook import config, tasks
+from modelbook.contract import Contract
+from modelbook.errors import ParameterError
+from modelbook.evaluation import consequences, fairness, value
+from modelbook.tasks.cost_matrix import ClassCosts, CostMatrix, DeviationCosts
+from modelbook.tasks.scored_rows import ScoredRows
+
+BOOTSTRAP: dict[str, Any] = {"resamples": 200, "seed": 1}
+RANDOM = np.random.default_rng(0)
+SCORE = RANDOM.uniform(size=400)
+SCORED = ScoredRows.from_arrays(
+    (RANDOM.uniform(size=400) < SCORE**2).astype(int), SCORE, range(400)
+)
+COSTS = CostMatrix(4, 1)
+
+
+@pytest.fixture
+def task(contract: Contract) -> Any:
+    return tasks.get_task(contract)
+
+
+def test_costs_of_each_task_are_those_of_each_row():
+    yes_no, outcome = CostMatrix(50, 3, -20, -0.5), np.array([1, 1, 0, 0])
+    assert yes_no.row_costs(outcome, np.array([True, False, True, False])).tolist() == [
+        -20, 50, 3, -0.5,
+    ]  # fmt: skip
+    several = ClassCosts(["low", "mid", "high"], {("high", "low"): 5.0})
+    assert several.row_costs(np.array([0, 2, 2, 1]), np.array([0, 0, 1, 2])).tolist() == [
+        0,
+        5,
+        1,
+        1,
+    ]
+    number = DeviationCosts(under=3, over=1)
+    assert number.row_costs(np.array([10.0, 10.0]), np.array([8.0, 11.0])).tolist() == [6, 1]
+    # The quantile at which too low is as rare as its cost asks is the cheapest constant.
+    name, decision = number.cheapest_constant(np.arange(101.0))
+    assert (round(decision), "75%" in name) == (75, True)
+
+
+def test_a_policy_is_compared_with_the_cheapest_decision_without_a_model(task):
+    found = value.compare_policies(
+        task, COSTS, SCORED, 0.2, ("simple", SCORED), 0.1, **BOOTSTRAP
+    ).set_index("policy")
+    nobody, everybody = COSTS.constant_decision_costs(SCORED.outcome.mean())
+    assert found.loc["flag nobody", "cost"] == pytest.approx(nobody)
+    assert found.loc["flag everybody", "cost"] == pytest.approx(everybody)
+    model = found.loc["the model"]
+    assert model["saving"] == pytest.approx(min(nobody, everybody) - model["cost"])
+    assert model["saving_low"] < model["saving"] < model["saving_high"]
+    # The simple model flags as many: the same scores reach the same.
+    assert found.loc["simple", "cost"] == pytest.approx(model["cost"])
+
+
+def test_gains_grow_with_the_share_and_end_with_everybody():
+    amounts = np.where(SCORED.outcome == 1, 2.0, 0.0)
+    found = value.compute_gains(SCORED, amounts, value.GAIN_SHARES, **BOOTSTRAP)
+    assert (found["reached"].diff().dropna() >= 0).all()
+    last = found.iloc[-1]
+    assert (last["reached"], last["precision"]) == (1, pytest.approx(SCORED.outcome.mean()))
+    assert (found["reached_low"] <= found["reached"] + 1e-9).all()
+    assert np.allclose(found["amount"], found["reached"])  # only the positive rows have any
+    top = np.argsort(-SCORED.score)[:40]
+    assert found["precision"].iloc[9] == pytest.approx(SCORED.outcome[top].mean())
+
+
+def test_equal_scores_share_what_they_reach():
+    tied = ScoredRows.from_arrays([1, 0] * 50, np.full(100, 0.5), range(100))
+    found = value.compute_gains(tied, None, [0.25, 0.5], **BOOTSTRAP)
+    assert found["reached"].tolist() == [0.25, 0.5]
+
+
+def test_value_is_plain_data_with_what_the_capacity_reaches(task):
+    rows = pd.DataFrame({"x": np.ones(400)})
+    params = config.validate("finalize", {"capacity": 100, "currency": "EUR", "resamples": 100})
+    period = value.Period(1000, "year", "members")
+    found = value.measure_value(task, COSTS, SCORED, 0.2, None, rows, period, params)
+    assert found["at_capacity"]["flagged"] == 100
+    assert found["at_capacity"]["reached"] == pytest.approx(found["gains"]["reached"][9])
+    assert (found["unit"], found["costs"]["cost_fn"]) == ("EUR", 4)
+    assert 0.1 in [row["share"] for row in value.shown_gains(found)]
+    saved = value.key_numbers(found)[1]
+    assert saved["value"] == pytest.approx(1000 * found["policies"][0]["saving"])
+    assert task.costs_from_parameters(found["costs"]) == COSTS
+    assert "EUR" in task.describe_worth(found)
+    unknown = params.model_copy(update={"amount": "nothing"})
+    with pytest.raises(ParameterError, match="nothing"):
+        value.measure_value(task, COSTS, SCORED, 0.2, None, rows, period, unknown)
+
+
+def test_costs_of_a_class_that_is_none_are_refused():
+    columns = {**CONTRACT["columns"]}
+    columns["happened"] = {
+        "role": "target",
+        "type": "category",
+        "categories": ["a", "b", "c"],
+        "meaning": "kind",
+    }
+    several = tasks.get_task(
+        Contract.model_validate({**CONTRACT, "task": "multiclass", "columns": columns})
+    )
+    costs = several.read_costs(config.validate("finalize", {"class_costs": "a/b=5"}))
+    assert costs.row_costs(np.array([0]), np.array([1])).tolist() == [5]
+    with pytest.raises(ParameterError, match="x"):
+        several.read_costs(config.validate("finalize", {"class_costs": "a/x=5"}))
+
+
+def test_a_threshold_that_triples_the_flags_is_the_largest_change(task):
+    found = consequences.compare_consequences(
+        task, CostMatrix(10, 1), (SCORED, 0.1), (SCORED, 0.7), min_rows=50, **BOOTSTRAP
+    )
+    largest = consequences.largest_change(found)
+    assert largest is not None
+    assert largest["consequence"] == "flagged"
+    assert largest["change"] == pytest.approx((SCORE >= 0.1).mean() - (SCORE >= 0.7).mean())
+    [flags, *_] = task.describe_consequences(found, largest, "members")
+    assert f"{1000 * (SCORE >= 0.1).mean():.0f}" in flags
+    same = consequences.compare_consequences(
+        task, COSTS, (SCORED, 0.5), (SCORED, 0.5), min_rows=50, **BOOTSTRAP
+    )
+    assert consequences.largest_change(same) is None
+    assert (same["change"] == 0).all()
+
+
+def gap(column: str, low: float, high: float, n: int = 100, **more: Any) -> dict[str, Any]:
+    middle = (low + high) / 2
+    names = {"slice": column, "value": "1", "against": "0", "metric": "recall"}
+    return {**names, "n": n, "one": 0.5 + middle, "other": 0.5, "gap": middle, "low": low,
+            "high": high, **more}  # fmt: skip
+
+
+def test_conclusive_gaps_come_first_and_open_ones_say_how_many_rows_settle_them(contract):
+    table = pd.DataFrame([
+        gap("group", -0.2, 0.2), gap("flag", -0.6, -0.4), gap("flag", -0.5, -0.1), gap("flag", -0.03, 0.03),
+    ])  # fmt: skip
+    found = fairness.summarize_gaps(contract, table, 0.1)
+    assert [row["gap"] for row in found["conclusive"]] == [pytest.approx(-0.5), pytest.approx(-0.3)]
+    [unknown] = found["inconclusive"]  # the last is known to be small
+    assert unknown["slice"] == "group"
+    # Of four intervals each has 98.75 %: 2.498 standard errors, and 0.842 more for a power of 80 %.
+    assert unknown["rows_needed"] == pytest.approx(100 * 4 * (3.339 / 1.96) ** 2, rel=1e-3)
+    assert unknown["high"] == pytest.approx(0.2 * 2.4977 / 1.96, rel=1e-3)
+
+
+def test_groups_have_the_words_of_the_contract():
+    columns = {
+        "child": {"role": "feature", "type": "boolean", "label": "child", "meaning": "1 when under 18"},
+        "site": {"role": "feature", "type": "category", "categories": ["1", "2"], "label": "site",
+                 "meaning": "1 Dayton, 2 Franklin County"},
+        "age": {"role": "feature", "type": "number", "label": "age", "meaning": "in years"},
+        "target": {"role": "target", "type": "boolean", "meaning": "yes"},
+    }  # fmt: skip
+    named = Contract.model_validate({**CONTRACT, "columns": columns, "key": [], "slices": []})
+    assert fairness.label_group(named, "child", "1") == "child"
+    assert fairness.label_group(named, "child", "0") == "not child"
+    assert fairness.label_group(named, "site", "2") == "Franklin County"
+    assert fairness.label_group(named, "age", "3") == "age 3"
