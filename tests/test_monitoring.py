@@ -873,6 +873,11 @@ def opened(root: Path, *, by_hand: bool = False, rows: int = 10_000) -> Any:
     )
 
 
+DRIFT_ROWS = pd.DataFrame(
+    {"batch": ["4", "4"], "column": ["size", "flag"], "excess": [7.25, 0.125]}
+)
+
+
 @pytest.fixture(scope="module")
 def with_evidently(
     reference: pd.DataFrame,
@@ -887,7 +892,7 @@ def with_evidently(
     batch = make_frame(seed=12, entities=1000, years=(4,))
     odd = batch.assign(noise=np.inf)  # a column without values would end Evidently's whole report
     return root, evidently_reports.write_pages(
-        {"4": odd}, reference, contract, opened(root, rows=200)
+        {"4": odd}, reference, contract, opened(root, rows=200), DRIFT_ROWS
     )
 
 
@@ -901,6 +906,8 @@ def test_evidentlys_report_stands_beside_ours_with_its_size(
     html = path.read_text()
     assert "<title>Evidently · batch 4 · Tiny</title>" in html
     assert "Size" in html  # the column's label
+    assert "7.25" in html  # what was measured, not what Evidently would find
+    assert "0.125" in html
     assert not re.search(r'<(script|link|img|iframe)[^>]+(src|href)="?https?:', html)
     [item] = re.findall("<li>.*?</li>", shown._repr_html_())
     assert '<a href="06_monitor-evidently-4.html">' in item
@@ -920,15 +927,21 @@ def test_what_evidently_cannot_report_costs_a_link_and_no_more(
         raise ZeroDivisionError("division by <zero>\nand more")
 
     nothing = batch.assign(**dict.fromkeys(contract.feature_names, np.nan))
-    told = evidently_reports.write_pages({"4": nothing}, reference, contract, opened(tmp_path))
+    told = evidently_reports.write_pages(
+        {"4": nothing}, reference, contract, opened(tmp_path), DRIFT_ROWS
+    )
     assert missing_facts(told._repr_html_(), 4) == []
     assert "<a " not in told._repr_html_()
     monkeypatch.setattr(evidently_reports, "_run_report", fails)
-    told = evidently_reports.write_pages({"4/5": batch}, reference, contract, opened(tmp_path))
+    told = evidently_reports.write_pages(
+        {"4/5": batch}, reference, contract, opened(tmp_path), DRIFT_ROWS
+    )
     assert "ZeroDivisionError: division by &lt;zero&gt;</li>" in told._repr_html_()
     assert "<a " not in told._repr_html_()
     assert not list(tmp_path.rglob("*.html"))
-    nothing = evidently_reports.write_pages({}, reference, contract, opened(tmp_path))._repr_html_()
+    nothing = evidently_reports.write_pages(
+        {}, reference, contract, opened(tmp_path), DRIFT_ROWS
+    )._repr_html_()
     assert nothing.startswith('<p class="nothing">')
 
 
@@ -939,7 +952,7 @@ def test_of_no_rows_evidentlys_report_is_left_out_and_that_is_told(
     stale.parent.mkdir(parents=True)
     stale.write_text("of an earlier run")
     told = evidently_reports.write_pages(
-        {"4": batch}, reference, contract, opened(tmp_path, rows=0)
+        {"4": batch}, reference, contract, opened(tmp_path, rows=0), DRIFT_ROWS
     )
     assert not stale.exists()
     assert told._repr_html_().startswith('<p class="nothing">')
@@ -957,7 +970,7 @@ def test_by_hand_evidentlys_report_goes_to_the_by_hand_folder(
     snapshot = SimpleNamespace(get_html_str=lambda **_: "<html><head></head></html>")
     monkeypatch.setattr(evidently_reports, "_run_report", lambda *_: snapshot)
     told = evidently_reports.write_pages(
-        {"4/5": batch}, reference, contract, opened(tmp_path, by_hand=True)
+        {"4/5": batch}, reference, contract, opened(tmp_path, by_hand=True), DRIFT_ROWS
     )
     assert "<code>reports/tiny/by-hand/06_monitor-evidently-4_5.html</code>" in told._repr_html_()
     assert (tmp_path / "reports/tiny/by-hand/06_monitor-evidently-4_5.html").is_file()

@@ -304,7 +304,7 @@ FIGURES: dict[str, Any] = {
         "metric": ["roc_auc"], "difference": [0.004], "low": [-0.01], "high": [0.02],
     }), (0.005,), 0.004),
     "drift": (monitor.drift_scores, pd.DataFrame({
-        "batch": [4, 5], "column": ["site", "site"], "score": [0.05, 0.2], "threshold": [0.1, 0.1],
+        "batch": [4, 5], "column": ["site", "site"], "excess": [0.5, 2.0],
         "drifted": [False, True], "importance": [0.1, 0.1],
     }), (), 2.0),
     "performance": (monitor.metrics_by_batch, pd.DataFrame({
@@ -458,13 +458,9 @@ def test_the_leaderboard_is_sorted_best_first_and_names_its_baseline() -> None:
     assert missing_facts(words, 0.812, 0.022, 0.5, "mlp") == ["mlp"]
 
 
-def test_drift_is_what_the_test_said() -> None:
-    frame = pd.DataFrame(
-        {"batch": [4, 4], "column": ["site", "age"], "score": [0.01, 0.9], "threshold": 0.05}
-    )
-    by_test = monitor.drift_scores(frame.assign(drifted=[True, False]))  # p-values: small is drift
-    assert missing_facts(by_test.alt, 1, 2, "site", "age") == ["age"]
-    assert missing_facts(monitor.drift_scores(frame).alt, "age", "site") == ["site"]
+def test_the_strongest_drift_is_named_on_the_scale_that_decides() -> None:
+    frame = pd.DataFrame({"batch": [4, 4], "column": ["site", "age"], "excess": [0.2, 18.0]})
+    assert missing_facts(monitor.drift_scores(frame).alt, 1, 2, "age", 18.0, "site") == ["site"]
 
 
 # Pages

@@ -428,10 +428,12 @@ def drift_table(evaluations: list[Watched], importance: dict[str, float]) -> pd.
 def drifted_columns_table(drift_rows: pd.DataFrame, contract: Contract) -> pd.DataFrame:
     """Return the drifted rows of ``drift_table``, with readable names.
 
-    Columns ``batch, column, distance, by chance, KS p, new, missing then, missing now``.
+    Columns ``batch, column, times threshold, distance, by chance, KS p, new, missing then, missing
+    now``.
     """
     drifted_rows = contract.replace_with_labels(drift_rows[drift_rows["drifted"]], "column")
     column_names = {
+        "excess": "times threshold",
         "score": "distance",
         "chance": "by chance",
         "ks_p": "KS p",

@@ -24,6 +24,7 @@ QUANTILE_BINS = 10  # of numeric columns, by quantiles of the reference
 MIN_EXPECTED_COUNT = 5  # in the smaller sample; rarer cells are pooled (Cochran 1954)
 FAMILY_WISE_ALPHA = 0.01  # false alarm rate per batch, over all columns (Bonferroni)
 MAX_KS_ROWS = 20_000  # rows per sample in the Kolmogorov-Smirnov test
+DRIFTED_FROM = 1.0  # of ``excess``
 DRIFT_COLUMNS = [
     "column",
     "method",
@@ -34,6 +35,7 @@ DRIFT_COLUMNS = [
     "new",
     "missing_reference",
     "missing_batch",
+    "excess",
     "drifted",
 ]
 
@@ -75,7 +77,7 @@ def measure_feature_drift(
         threshold=threshold,
         missing_rate_change=missing_rate_change,
         row_shares=effective_row_shares(reference, batch, contract),
-    ).sort_values(["drifted", "score"], ascending=False, ignore_index=True)
+    ).sort_values("excess", ascending=False, ignore_index=True)
 
 
 def effective_row_shares(
@@ -121,10 +123,12 @@ def measure_drift(
     -------
     DataFrame
         Columns ``column, method, score, threshold, chance, ks_p, new, missing_reference,
-        missing_batch, drifted``. ``chance`` is the largest score that chance explains, ``ks_p`` the
-        p-value of the Kolmogorov-Smirnov test (for information only), ``new`` the share of values
-        that do not occur in the reference. ``score`` is NaN if either table has fewer than
-        ``MIN_VALUES`` values.
+        missing_batch, excess, drifted``. ``excess`` is the one scale of drift: how many times its
+        threshold the distance or the change of the missing rate is, whichever is more, where the
+        threshold is at least what chance explains; a column has drifted from 1 on. ``chance`` is
+        the largest score that chance explains, ``ks_p`` the p-value of the Kolmogorov-Smirnov test
+        (for information only), ``new`` the share of values that do not occur in the reference.
+        ``score`` is NaN if either table has fewer than ``MIN_VALUES`` values.
     """
     rows, test_count = [], 2 * max(1, reference.shape[1])
     for name in reference.columns:
@@ -139,9 +143,10 @@ def measure_drift(
         reference_rate, batch_rate, critical_change = _missing_rates(
             reference_values, batch_values, row_shares, test_count
         )
-        drifted = drift_distance.distance >= max(
-            threshold, drift_distance.critical_distance
-        ) or abs(batch_rate - reference_rate) >= max(missing_rate_change, critical_change)
+        excess = np.fmax(
+            drift_distance.distance / np.fmax(threshold, drift_distance.critical_distance),
+            abs(batch_rate - reference_rate) / max(missing_rate_change, critical_change),
+        )
         rows.append(
             (
                 name,
@@ -153,7 +158,8 @@ def measure_drift(
                 0.0 if is_numeric else _unseen_share(reference_values, batch_values),
                 reference_rate,
                 batch_rate,
-                drifted,
+                excess,
+                bool(excess >= DRIFTED_FROM),
             )
         )
     return pd.DataFrame(rows, columns=DRIFT_COLUMNS).astype({"drifted": bool})

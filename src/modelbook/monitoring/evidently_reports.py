@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from modelbook.atomic import atomic_write
+from modelbook.monitoring import drift
 from modelbook.redaction import redact
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from modelbook.stage.context import Stage
 
 SAMPLE_SEED = 0
-DRIFT_METHOD = "jensenshannon"  # as in ``drift``, but with 30 equal-width bins for numbers
+DRIFT_METHOD = "modelbook_drift"  # the name under which ours is registered with Evidently
+DRIFT_METHOD_LABEL = "distance beyond chance or missing rate, in multiples of its threshold"
 MIN_VALUES = 2  # values that a column needs in batch and reference
 
 
@@ -99,9 +101,41 @@ def make_report(params: Monitor) -> Any:
     from evidently import Report
     from evidently.presets import DataDriftPreset, DataSummaryPreset
 
+    register_drift_method(params, {})
     return Report(
-        [DataDriftPreset(method=DRIFT_METHOD, threshold=params.drift), DataSummaryPreset()]
+        [DataDriftPreset(method=DRIFT_METHOD, threshold=drift.DRIFTED_FROM), DataSummaryPreset()]
     )
+
+
+def register_drift_method(params: Monitor, excess: dict[str, float]) -> None:
+    """Register our drift as a method of Evidently's, with what was measured by column.
+
+    Evidently hands a method the values of a column alone, without the missing ones, and sampled. So
+    that its report cannot differ from ours, the method gives what was measured for the column of
+    this name on all rows; for any other column it measures the distance of these values.
+    """
+    from evidently.legacy.calculations.stattests import StatTest, register_stattest
+    from evidently.legacy.core import ColumnType
+
+    def measure(
+        reference: pd.Series, batch: pd.Series, kind: Any, threshold: float
+    ) -> tuple[float, bool]:
+        value = excess.get(str(batch.name))
+        if value is None:
+            is_numeric = kind == ColumnType.Numerical
+            distance, critical = drift.measure_distance(
+                reference, batch, is_numeric, drift.EffectiveRowShares(), test_count=1
+            )
+            value = distance / float(np.fmax(params.drift, critical))
+        return (0.0, False) if np.isnan(value) else (float(value), bool(value >= threshold))
+
+    method = StatTest(
+        name=DRIFT_METHOD,
+        display_name=DRIFT_METHOD_LABEL,
+        allowed_feature_types=[ColumnType.Numerical, ColumnType.Categorical],
+        default_threshold=drift.DRIFTED_FROM,
+    )
+    register_stattest(method, measure)
 
 
 def write_pages(
@@ -109,6 +143,7 @@ def write_pages(
     reference: pd.DataFrame,
     contract: Contract,
     stage: Stage,
+    drift_rows: pd.DataFrame,
     report: Any = None,
 ) -> EvidentlyPages:
     """Write Evidently's report of each batch next to the stage's report, and return the links.
@@ -117,6 +152,11 @@ def write_pages(
     report is written. ``report`` is that of ``make_report``, or a changed one. These files are not
     products of the pipeline, because their number depends on the batches. Files of earlier runs
     are removed. If Evidently fails, only the link is missing.
+
+    Parameters
+    ----------
+    drift_rows : DataFrame
+        From ``batch_evaluation.drift_table``: the drift that the reports show.
     """
     stage_page = stage.product["report"]
     for stale_page in stage_page.parent.glob(f"{stage_page.stem}-evidently-*.html"):
@@ -129,6 +169,8 @@ def write_pages(
         stage.log_progress(f"Evidently's report of batch {name}", number, len(batches))
         safe_name = re.sub(r"[^\w.-]", "_", name)
         target = stage_page.with_name(f"{stage_page.stem}-evidently-{safe_name}.html")
+        excess = _excess_by_label(drift_rows[drift_rows["batch"] == name], contract)
+        register_drift_method(stage.params, excess)
         pages.append(_write_page(report, name, batch, reference, contract, stage.params, target))
     return EvidentlyPages(pages, stage.root if stage.by_hand else None)
 
@@ -204,6 +246,12 @@ def _sample_rows(rows: pd.DataFrame, contract: Contract, max_rows: int) -> pd.Da
         else features
     )
     return sample.replace([np.inf, -np.inf], np.nan)
+
+
+def _excess_by_label(drift_rows: pd.DataFrame, contract: Contract) -> dict[str, float]:
+    """What was measured by column, under its name and its label."""
+    excess = dict(zip(drift_rows["column"], drift_rows["excess"], strict=True))
+    return {contract.label(name): value for name, value in excess.items()} | excess
 
 
 def _unique_labels(names: list[str], contract: Contract) -> dict[str, str]:

@@ -17,23 +17,19 @@ DRIFTED_SHARE_LABEL = "share of importance that has drifted"
 
 @style.with_style
 def drift_scores(frame: pd.DataFrame) -> Figure:
-    """Drift score of each column in each batch, as a multiple of its threshold.
+    """Drift of each column in each batch, as a multiple of its threshold.
 
     Parameters
     ----------
     frame : pandas.DataFrame
-        Columns ``batch, column, score, threshold, drifted, importance``.
+        Columns ``batch, column, excess, importance``.
     """
     data = plotting.drawable_rows(
-        frame,
-        ["batch", "column", "score", "threshold", "drifted", "importance"],
-        ["batch", "column", "score", "threshold"],
+        frame, ["batch", "column", "excess", "drifted", "importance"], ["batch", "column", "excess"]
     )
-    if data is not None:
-        data = data[data["threshold"] > 0]
     if data is None or data.empty:
         return empty_figure("Drift")
-    data = data.assign(ratio=data["score"] / data["threshold"], drifted=_drift_flags(data))
+    data = data.assign(ratio=data["excess"], drifted=(data["excess"] >= 1).astype(float))
     ratios, flags = (
         data.pivot_table(index="column", columns="batch", values=name, aggfunc="max")
         for name in ("ratio", "drifted")
@@ -56,16 +52,11 @@ def drift_scores(frame: pd.DataFrame) -> Figure:
         alt=_drift_alt_text(data, order),
         data=frame,
         caption=(
-            "Drift score as a multiple of the column's threshold; a dot marks drifted columns. "
-            "Strongest first."
+            "Distance or change of the missing rate, whichever is more, as a multiple of its "
+            "threshold; a dot marks drifted columns. Strongest first. Evidently's report has the "
+            "same numbers."
         ),
     )
-
-
-def _drift_flags(data: pd.DataFrame) -> pd.Series[float]:
-    """Return the test's result; where there is none, whether the score reaches its threshold."""
-    is_above_threshold = data["score"] >= data["threshold"]
-    return data["drifted"].where(data["drifted"].notna(), is_above_threshold).astype(float)
 
 
 def _format_ratios(values: np.ndarray, is_drifted: np.ndarray) -> list[list[str]]:
