@@ -19,10 +19,10 @@ from modelbook.dataset.source import is_remote_folder
 from modelbook.errors import DataError, StoreError
 from modelbook.monitoring import batch_evaluation
 from modelbook.monitoring.batch_evaluation import Watched
+from modelbook.tasks.conformal_prediction import ConformalPrediction
 
 if TYPE_CHECKING:
     from modelbook.journal import Journal
-    from modelbook.tasks.conformal_prediction import ConformalPrediction
 from modelbook.registry.versions import ModelVersion
 
 SECONDS_PER_UNIT = {"m": 60, "h": 3600, "d": 86_400}
