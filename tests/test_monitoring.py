@@ -625,6 +625,25 @@ def test_tables_of_no_batches_have_their_columns() -> None:
 # The verdict
 
 
+def test_columns_that_are_missing_in_the_same_rows_are_one_cause(
+    make_frame: Callable[..., pd.DataFrame], contract: Contract
+) -> None:
+    reference, batch = make_frame(seed=1), make_frame(seed=2)
+    for rows, every in ((reference, 2), (batch, 10)):
+        rows.loc[rows.index[::every], "size"] = np.nan
+        rows["noise"] = rows["size"]
+    table = drift.measure_feature_drift(
+        reference, batch, contract, threshold=0.1, missing_rate_change=0.1
+    ).set_index("column")
+    assert table["drifted"].to_dict() | {"size": True, "noise": True} == table["drifted"].to_dict()
+    assert table.loc["size", "excess"] > 1
+    assert table.loc["size", "missing_with"] == table.loc["noise", "missing_with"]
+    assert table.loc["flag", "missing_with"] == ""
+    evaluation = replace(CALM, feature_drift=table.reset_index(), drifted_importance_share=0.5)
+    [finding] = rules.find_issues(evaluation, PARAMS)
+    assert missing_facts(finding.sentence, 2, "50%", "10%", "Size") == []
+
+
 CALM = Watched(
     tasks.get_task(Contract.model_validate(CONTRACT)), "4", 1000, pd.DataFrame(),
     pd.DataFrame({"column": ["a", "b"], "drifted": [True, False]}),

@@ -37,6 +37,7 @@ DRIFT_COLUMNS = [
     "missing_batch",
     "excess",
     "drifted",
+    "missing_with",
 ]
 
 
@@ -70,14 +71,32 @@ def measure_feature_drift(
         contract.select_features(reference),
         contract.select_features(batch),
     )
-    return measure_drift(
+    table = measure_drift(
         reference_features,
         batch_features,
         contract.numeric_features,
         threshold=threshold,
         missing_rate_change=missing_rate_change,
         row_shares=effective_row_shares(reference, batch, contract),
-    ).sort_values("excess", ascending=False, ignore_index=True)
+    )
+    missing_with = find_common_missing(reference_features, batch_features)
+    return table.assign(missing_with=table["column"].map(missing_with)).sort_values(
+        "excess", ascending=False, ignore_index=True
+    )
+
+
+def find_common_missing(reference: pd.DataFrame, batch: pd.DataFrame) -> dict[str, str]:
+    """The first column that is missing in the same rows, by column; empty if none is missing.
+
+    Columns that are missing together, such as those of a previous year, have one cause.
+    """
+    first_columns: dict[bytes, str] = {}
+    common = {}
+    for name in reference.columns:
+        is_missing = np.concatenate([side[name].isna().to_numpy() for side in (reference, batch)])
+        key = np.packbits(is_missing).tobytes()
+        common[name] = first_columns.setdefault(key, name) if is_missing.any() else ""
+    return common
 
 
 def effective_row_shares(
@@ -162,7 +181,7 @@ def measure_drift(
                 bool(excess >= DRIFTED_FROM),
             )
         )
-    return pd.DataFrame(rows, columns=DRIFT_COLUMNS).astype({"drifted": bool})
+    return pd.DataFrame(rows, columns=DRIFT_COLUMNS[:-1]).astype({"drifted": bool})
 
 
 def measure_distance(

@@ -131,6 +131,7 @@ def _check_drift(evaluation: Watched, params: Monitor) -> list[Finding]:
                     "columns have drifted; they carry "
                     f"{evaluation.drifted_importance_share:.0%} of the model's importance "
                     f"(alert threshold: {params.drift_share:.0%})."
+                    f"{_describe_common_cause(evaluation)}"
                 ),
                 "drift",
             )
@@ -150,6 +151,24 @@ def _check_drift(evaluation: Watched, params: Monitor) -> list[Finding]:
                 )
             )
     return findings
+
+
+def _describe_common_cause(evaluation: Watched) -> str:
+    """Name the drifted columns that are missing in the same rows: they are one finding."""
+    table = evaluation.feature_drift
+    together = table[table["drifted"] & (table.get("missing_with", "") != "")]
+    if together.empty:
+        return ""
+    first = together["missing_with"].value_counts().index[0]
+    group = together[together["missing_with"] == first]
+    if len(group) < 2:
+        return ""
+    row, label = group.iloc[0], evaluation.task.contract.label
+    return (
+        f" {len(group)} of them have one cause: {label(group['column'].iloc[0])} and "
+        f"{len(group) - 1} more are missing in the same rows, {row['missing_batch']:.0%} of the "
+        f"batch against {row['missing_reference']:.0%} of the reference."
+    )
 
 
 def _check_performance(evaluation: Watched, params: Monitor) -> list[Finding]:
