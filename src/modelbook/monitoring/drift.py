@@ -91,8 +91,8 @@ def find_common_missing(reference: pd.DataFrame, batch: pd.DataFrame) -> dict[st
     Columns that are missing together, such as those of a previous year, have one cause.
     """
     first_columns: dict[bytes, str] = {}
-    common = {}
-    for name in reference.columns:
+    common: dict[str, str] = {}
+    for name in map(str, reference.columns):
         is_missing = np.concatenate([side[name].isna().to_numpy() for side in (reference, batch)])
         key = np.packbits(is_missing).tobytes()
         common[name] = first_columns.setdefault(key, name) if is_missing.any() else ""
