@@ -89,8 +89,8 @@ def measure_prediction_interval(
     if not np.isfinite(limit):
         return None
     conformal = ConformalPrediction(LEVEL, limit, tuple(task.classes))
-    measured = metric_with_ci(
+    coverage, low, high = metric_with_ci(
         COVERAGE, conformal.compute_coverage, holdout, resamples=RESAMPLES, seed=seed
     )
     mean_size = conformal.mean_size(holdout.score) if task.classes else None
-    return PredictionInterval(LEVEL, limit, *map(float, measured), mean_size)
+    return PredictionInterval(LEVEL, limit, float(coverage), low, high, mean_size)
