@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+import yaml
 from shelf import BOOK, Shelf, fitted
 
 from modelbook.extras import drill
+from modelbook.extras.drill import hostile_callers
 from modelbook.extras.drill.promises import PROMISES
-from modelbook.extras.drill.services import ServiceCopy, require
+from modelbook.extras.drill.services import DrillSkipped, ServiceCopy, require
 
 pytestmark = pytest.mark.slow
 
@@ -21,9 +24,12 @@ def shelf(make_frame, contract, tmp_path_factory) -> Shelf:
     return shelf
 
 
-def test_promises_hold_on_a_copy_and_the_project_is_not_touched(shelf):
+def test_promises_hold_on_a_copy_and_the_project_is_not_touched(shelf, monkeypatch):
+    # How long a health check and a request take depends on what else the machine does.
+    monkeypatch.setattr(hostile_callers, "MAX_HEALTH_SECONDS", 60)
+    monkeypatch.setattr(hostile_callers, "MAX_CPU_SECONDS", 10)
     before = {path for path in shelf.root.rglob("*") if path.is_file()}
-    names = ["remove-journal", "alter-artifacts", "poison-requests"]
+    names = ["replace-journal", "promote-absent-version", "poison-requests", "serve-pages"]
     results = drill.run_drill(shelf.root, BOOK, names)
     assert {result.name: result.problem for result in results} == dict.fromkeys(names, "")
     assert results[0].numbers["answers"] > 0
@@ -43,13 +49,34 @@ def test_a_promise_that_does_not_hold_is_reported_with_its_numbers(shelf, monkey
         """Nothing fails."""
         raise OSError("unreachable")
 
-    monkeypatch.setitem(PROMISES, "break-it", break_it)
-    monkeypatch.setitem(PROMISES, "fail", fail)
-    results = drill.run_drill(shelf.root, BOOK, ["break-it", "fail"])
-    assert [result.holds for result in results] == [False, False]
+    def skip(copy: ServiceCopy) -> dict[str, int]:
+        """Nothing is checked."""
+        raise DrillSkipped("no program for it")
+
+    checks = {"break-it": break_it, "fail": fail, "skip": skip}
+    for name, check in checks.items():
+        monkeypatch.setitem(PROMISES, name, check)
+    results = drill.run_drill(shelf.root, BOOK, list(checks))
+    assert [result.verdict for result in results] == ["broken", "broken", "not checked"]
     assert (results[0].problem, results[0].numbers) == ("it broke", {"broken things": 3})
     assert "unreachable" in results[1].problem
     page = (shelf.root / "reports" / BOOK / "drill.html").read_text()
     assert "it broke" in page
+    assert "no program for it" in page
     content = json.loads((shelf.root / "reports" / BOOK / "drill.json").read_text())
-    assert [one["promise"] for one in content["results"]] == ["Nothing breaks.", "Nothing fails."]
+    assert [one["promise"] for one in content["results"]] == [
+        "Nothing breaks.",
+        "Nothing fails.",
+        "Nothing is checked.",
+    ]
+
+
+def test_the_memory_that_a_drill_allows_is_that_of_the_manifest():
+    manifest = Path(__file__).parents[1] / "deploy/kubernetes/base/service.yaml"
+    [pod] = [
+        part["spec"]["template"]["spec"]
+        for part in yaml.safe_load_all(manifest.read_text())
+        if part["kind"] == "Deployment"
+    ]
+    limit = pod["containers"][0]["resources"]["limits"]["memory"]
+    assert limit == f"{hostile_callers.MAX_MEMORY_MB}Mi"

@@ -1028,6 +1028,7 @@ class TestMetrics:
             text = client.get("/metrics").text
         assert 'modelbook_predictions_total{variant="champion"} 3.0' in text
         assert 'modelbook_rejected_total{reason="contract"} 1.0' in text
+        assert 'modelbook_rejected_total{reason="error"} 0.0' in text  # alerts watch its increase
         assert 'modelbook_request_seconds_count{path="predict",status="200"} 1.0' in text
         assert 'modelbook_request_seconds_count{path="other",status="404"} 1.0' in text
         assert 'modelbook_model_version{alias="champion"} 1.0' in text

@@ -227,15 +227,15 @@ def drill(
 
     def print_result(result: drills.PromiseResult) -> None:
         numbers = "; ".join(f"{name}: {value}" for name, value in result.numbers.items())
-        typer.echo(f"{'holds' if result.holds else 'BROKEN':<7} {result.name:<16} {numbers}")
+        typer.echo(f"{result.verdict:<11} {result.name:<22} {numbers or result.skip_reason}")
         if result.problem:
-            typer.echo(f"        {result.problem}", err=True)
+            typer.echo(f"{'':<11} {result.problem}", err=True)
 
     with report_errors():
         root, name = find_book(book)
         results = drills.run_drill(root, name, names, print_result)
     typer.echo(root / "reports" / name / "drill.html")
-    if not all(result.holds for result in results):
+    if any(result.verdict == "broken" for result in results):
         raise typer.Exit(1)
 
 

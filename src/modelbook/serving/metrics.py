@@ -86,6 +86,8 @@ class ServiceMetrics:
         self._request_errors = PrometheusCounter(
             "modelbook_rejected", "Rejected or failed requests", ["reason"], **options
         )
+        for reason in STATUS_REASONS.values():  # from 0: a rate does not see where a series begins
+            self._request_errors.labels(reason)
         self._request_duration = Histogram(
             "modelbook_request_seconds",
             "Duration of a request in seconds",

@@ -13,12 +13,12 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 from modelbook.errors import ModelbookError
 from modelbook.extras import backup
 from modelbook.extras.drill.promises import PROMISES
-from modelbook.extras.drill.services import DrillFailure, ServiceCopy
+from modelbook.extras.drill.services import DrillFailure, DrillSkipped, ServiceCopy
 from modelbook.pages import templating
 
 
@@ -34,6 +34,8 @@ class PromiseResult:
         What did not hold; empty if all did.
     numbers : dict
         Measured values by what they are.
+    skip_reason : str
+        Why it could not be checked; empty if it was.
     """
 
     name: str
@@ -41,10 +43,13 @@ class PromiseResult:
     problem: str
     numbers: dict[str, Any]
     seconds: float
+    skip_reason: str = ""
 
     @property
-    def holds(self) -> bool:
-        return not self.problem
+    def verdict(self) -> Literal["holds", "broken", "not checked"]:
+        if self.skip_reason:
+            return "not checked"
+        return "broken" if self.problem else "holds"
 
 
 def run_drill(
@@ -68,25 +73,27 @@ def run_drill(
         If the project cannot be backed up or restored.
     """
     results = []
-    with TemporaryDirectory(prefix="modelbook-drill-") as folder:
+    with TemporaryDirectory(prefix="modelbook-drill-", ignore_cleanup_errors=True) as folder:
         address = backup.back_up(root, f"{folder}/backup").address
         for name, check in PROMISES.items():
             if names and name not in names:
                 continue
             copy_root = Path(folder) / name
             summary = backup.restore(copy_root, address)
-            results.append(_check(name, check, ServiceCopy(copy_root, book, summary.files)))
+            results.append(_check(name, check, ServiceCopy(copy_root, book, summary.files, root)))
             on_result(results[-1])
     _write_report(root, book, results)
     return results
 
 
 def _check(name: str, check: Callable[[ServiceCopy], dict[str, Any]], copy: ServiceCopy) -> Any:
-    started, problem, numbers = time.monotonic(), "", {}
+    started, problem, numbers, skip_reason = time.monotonic(), "", {}, ""
     try:
         numbers = check(copy)
     except DrillFailure as failure:
         problem, numbers = failure.problem, failure.numbers
+    except DrillSkipped as skipped:
+        skip_reason = str(skipped)
     except ModelbookError as error:
         problem = error.problem
     except Exception as error:  # the other promises are checked nevertheless
@@ -94,7 +101,12 @@ def _check(name: str, check: Callable[[ServiceCopy], dict[str, Any]], copy: Serv
     finally:
         copy.stop_all()
     promise = " ".join((check.__doc__ or "").split())
-    return PromiseResult(name, promise, problem, numbers, round(time.monotonic() - started, 1))
+    seconds = round(time.monotonic() - started, 1)
+    return PromiseResult(name, promise, problem, numbers, seconds, skip_reason)
+
+
+def _to_dict(result: PromiseResult) -> dict[str, Any]:
+    return {**asdict(result), "verdict": result.verdict}
 
 
 def _write_report(root: Path, book: str, results: list[PromiseResult]) -> None:
@@ -103,5 +115,5 @@ def _write_report(root: Path, book: str, results: list[PromiseResult]) -> None:
     templating.write_template(
         folder / "drill.html", "drill.html.j2", book=book, results=results, written_at=written_at
     )
-    content = {"written_at": written_at, "results": [asdict(result) for result in results]}
+    content = {"written_at": written_at, "results": [_to_dict(result) for result in results]}
     templating.write_page(folder / "drill.json", json.dumps(content, indent=1))

@@ -9,53 +9,37 @@ import json
 import resource
 import shutil
 import sqlite3
-import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
-from typing import Any
+from pathlib import Path
 
 import psutil
 
+from modelbook.extras.drill.alerts import fire_alerts
+from modelbook.extras.drill.hostile_callers import (
+    call_from_elsewhere,
+    flood_headers,
+    poison_requests,
+    serve_pages,
+)
 from modelbook.extras.drill.services import (
-    Caller,
+    Numbers,
     ServiceCopy,
+    count_refusals,
     count_statuses,
     finish,
     require,
+    require_journaled,
+    wait_for_answers,
     wait_until,
 )
 from modelbook.journal import Journal
 from modelbook.journal.receipts import verify_predictions
 from modelbook.registry.location import database_path
 
-ANSWERS = 500  # answers before and after something breaks
-VERIFIED_RECEIPTS = 20
-MAX_HEALTH_SECONDS = 0.1
 OPEN_SECONDS = 30
-Numbers = dict[str, Any]
-
-
-def _wait_for_answers(callers: list[Caller], count: int = ANSWERS) -> None:
-    """Wait for so many more answers."""
-    target = sum(len(caller.receipts) for caller in callers) + count
-
-    def have_answers() -> bool:
-        return sum(len(caller.receipts) for caller in callers) >= target
-
-    wait_until(have_answers, 120, f"{count} answers did not come")
-
-
-def _require_journaled(copy: ServiceCopy, receipts: dict[str, str]) -> Numbers:
-    """Require that the journal holds all answers, and proves the last ones."""
-    missing = receipts.keys() - copy.journaled_ids()
-    numbers = {"answers": len(receipts), "missing in the journal": len(missing)}
-    require(not missing, f"{len(missing)} answered predictions are missing in the journal")
-    last = dict(list(receipts.items())[-VERIFIED_RECEIPTS:])
-    proofs = verify_predictions(Journal(copy.url, copy.book, 60.0), last)
-    problems = [proof.problem for proof in proofs if not proof.is_proven]
-    require(not problems, f"a receipt is not proven: {problems[:1]}")
-    return numbers | {"receipts proven": len(proofs)}
+PAUSE_SECONDS = 7  # longer than uvicorn's default for a worker's health check
 
 
 def restore_backup(copy: ServiceCopy) -> Numbers:
@@ -71,50 +55,72 @@ def kill_process(copy: ServiceCopy) -> Numbers:
     """No answered prediction is missing in the journal when the process is killed under load."""
     process = copy.start()
     callers = copy.call()
-    _wait_for_answers(callers)
+    wait_for_answers(callers)
     process.kill()
     process.wait(30)
-    return _require_journaled(copy, finish(callers))
+    return require_journaled(copy, finish(callers))
 
 
 def lock_journal(copy: ServiceCopy) -> Numbers:
     """While the journal is locked nothing is answered that it lacks; then answers go on."""
     copy.start()
     callers = copy.call()
-    _wait_for_answers(callers)
+    wait_for_answers(callers)
     with closing(sqlite3.connect(copy.journal_path, timeout=30)) as connection:
         connection.execute("begin exclusive")
         time.sleep(3)
         connection.rollback()
-    _wait_for_answers(callers)
+    wait_for_answers(callers)
     receipts = finish(callers)
     lost = copy.read_metric("modelbook_journal_lost_total")
     require(lost == 0, f"{lost:g} predictions were lost")
-    return _require_journaled(copy, receipts) | _count_refusals(callers)
+    return require_journaled(copy, receipts) | count_refusals(callers)
 
 
 def fill_disk(copy: ServiceCopy) -> Numbers:
     """When the journal cannot grow, requests are refused; when it can again, they are answered."""
     process = copy.start()
     callers = copy.call()
-    _wait_for_answers(callers)
+    wait_for_answers(callers)
     unlimited = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (8192, unlimited[1]))
     wait_until(lambda: count_statuses(callers).get(503, 0) > 0, 60, "no request was refused")
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, unlimited)
-    _wait_for_answers(callers)
-    return _require_journaled(copy, finish(callers)) | _count_refusals(callers)
+    wait_for_answers(callers)
+    return require_journaled(copy, finish(callers)) | count_refusals(callers)
 
 
 def remove_journal(copy: ServiceCopy) -> Numbers:
     """A removed journal is created anew; the loss is counted, and later answers are in it."""
+
+    def remove(path: Path) -> None:
+        for file in path.parent.glob(f"{path.name}*"):
+            file.unlink()
+
+    return _damage_journal(copy, remove)
+
+
+def replace_journal(copy: ServiceCopy) -> Numbers:
+    """A backup put in the place of a journal in use is noticed, and the loss is counted."""
+
+    def replace(path: Path) -> None:
+        backup = path.with_name("backup.db")
+        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(backup)) as target:
+            source.backup(target)
+        backup.replace(path)
+        for suffix in ("-wal", "-shm"):
+            path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
+
+    return _damage_journal(copy, replace)
+
+
+def _damage_journal(copy: ServiceCopy, damage: Callable[[Path], None]) -> Numbers:
     copy.start()
     callers = copy.call()
-    _wait_for_answers(callers)
-    for path in copy.journal_path.parent.glob(f"{copy.journal_path.name}*"):
-        path.unlink()
+    wait_for_answers(callers)
+    damage(copy.journal_path)
     before = set().union(*(set(caller.receipts) for caller in callers))
-    _wait_for_answers(callers)
+    wait_for_answers(callers)
     receipts = finish(callers)
 
     def is_counted() -> bool:
@@ -123,10 +129,39 @@ def remove_journal(copy: ServiceCopy) -> Numbers:
     wait_until(is_counted, 10, "the replaced journal was not counted")
     unproven = copy.read_metric("modelbook_journal_unproven_total")
     missing = receipts.keys() - copy.journaled_ids()
-    require(len(missing) == unproven, f"{len(missing)} are missing, {unproven:g} were counted")
-    # An answer of each caller may have arrived while the files were removed.
+    # What the backup holds of them was counted, too: the service cannot know it.
+    require(len(missing) <= unproven, f"{len(missing)} are missing, {unproven:g} were counted")
+    # An answer of each caller may have arrived while the files were damaged.
     later = {name: receipts[name] for name in receipts if name not in before | missing}
-    return _require_journaled(copy, later) | {"counted as unproven": int(unproven)}
+    return require_journaled(copy, later) | {
+        "missing": len(missing),
+        "counted as unproven": int(unproven),
+    }
+
+
+def alter_journal(copy: ServiceCopy) -> Numbers:
+    """Receipts prove unaltered rows, and name a row that was altered and one that was deleted."""
+    process = copy.start()
+    callers = copy.call(1)
+    wait_for_answers(callers, 50)
+    receipts = finish(callers)
+    process.terminate()
+    process.wait(60)
+    altered, deleted, intact = (list(receipts)[i] for i in (10, 20, 30))
+    with closing(sqlite3.connect(copy.journal_path)) as connection, connection:
+        connection.execute("update predictions set inputs = '{}' where id = ?", (altered,))
+        connection.execute("delete from predictions where id = ?", (deleted,))
+    proofs = verify_predictions(Journal(copy.url, copy.book, 60.0), receipts)
+    problems = {proof.prediction_id: proof.problem for proof in proofs if proof.problem}
+    require("altered" in problems.get(altered, ""), "an altered row is not found")
+    require("not in the journal" in problems.get(deleted, ""), "a deleted row is not found")
+    require(intact not in problems, "an unaltered row is not proven")
+    return {
+        "rows": len(receipts),
+        "proven": len(proofs) - len(problems),
+        "altered": 1,
+        "deleted": 1,
+    }
 
 
 def hide_artifacts(copy: ServiceCopy) -> Numbers:
@@ -165,30 +200,91 @@ def hide_store(copy: ServiceCopy) -> Numbers:
     callers = copy.call()
     store.rename(store.with_suffix(".away"))
     time.sleep(3)
-    _wait_for_answers(callers)
+    wait_for_answers(callers)
     store.with_suffix(".away").rename(store)
     time.sleep(3)
-    _wait_for_answers(callers)
-    receipts, refusals = finish(callers), _count_refusals(callers)
+    wait_for_answers(callers)
+    receipts, refusals = finish(callers), count_refusals(callers)
     require(refusals["refused"] == 0, f"{refusals['refused']} requests were refused")
     require(copy.try_ask("/health/ready")[0] == 200, "it is not ready")
     return {"answers": len(receipts)} | refusals
+
+
+def promote_version(copy: ServiceCopy) -> Numbers:
+    """A promotion under load fails no request, and all workers follow it."""
+    copy.start(workers=2)
+    number, _ = copy.add_version()
+    callers = copy.call(8)
+    wait_for_answers(callers)
+    copy.promote(number)
+    seconds = wait_until(
+        lambda: all(caller.version == number for caller in callers), 60, "not all workers follow"
+    )
+    wait_for_answers(callers)
+    receipts, refusals = finish(callers), count_refusals(callers)
+    require(refusals["refused"] == 0, f"{refusals['refused']} requests were refused")
+    return require_journaled(copy, receipts) | {"seconds until all follow": round(seconds, 1)}
+
+
+def promote_absent_version(copy: ServiceCopy) -> Numbers:
+    """While a promoted version does not load, the one before serves, and each worker says so."""
+    copy.start(workers=2)
+    number, folder = copy.add_version()
+    hidden = folder.with_name("hidden")
+    folder.rename(hidden)
+    callers = copy.call(8)
+    copy.promote(number)
+    wait_until(lambda: copy.metric_is("modelbook_workers_behind", 2), 60, "workers do not differ")
+    wait_for_answers(callers)
+    refused = copy.read_metric("modelbook_version_refused")
+    require(refused == 2, f"{refused:g} of 2 workers report the failure")
+    status, body = copy.ask("GET", "/health/ready")
+    reasons = json.loads(body)["reasons"]
+    require(status == 200 and "champion" in reasons, f"ready is {status} for {reasons}")
+    hidden.rename(folder)
+    seconds = wait_until(
+        lambda: all(caller.version == number for caller in callers), 90, "it is not tried again"
+    )
+    receipts, refusals = finish(callers), count_refusals(callers)
+    require(refusals["refused"] == 0, f"{refusals['refused']} requests were refused")
+    return require_journaled(copy, receipts) | {"seconds until all follow": round(seconds, 1)}
 
 
 def kill_worker(copy: ServiceCopy) -> Numbers:
     """A killed worker is replaced, its gauges go, and no answer of it is missing."""
     process = copy.start(workers=2)
     callers = copy.call(8)
-    _wait_for_answers(callers)
+    wait_for_answers(callers)
     victim = copy.workers(process)[0]
     victim.kill()
 
     def is_replaced() -> bool:
         workers = copy.workers(process)
-        return victim not in workers and len(workers) == 2 and _gauges_are(copy, 2)
+        return (
+            victim not in workers
+            and len(workers) == 2
+            and all(
+                copy.metric_is(name, 2) for name in ("modelbook_journal_up", "modelbook_workers")
+            )
+        )
 
     seconds = wait_until(is_replaced, 60, "it was not replaced")
-    return _require_journaled(copy, finish(callers)) | {"seconds until replaced": round(seconds, 1)}
+    return require_journaled(copy, finish(callers)) | {"seconds until replaced": round(seconds, 1)}
+
+
+def pause_worker(copy: ServiceCopy) -> Numbers:
+    """A worker that does not respond for some seconds, as on a slow machine, is not killed."""
+    process = copy.start(workers=2)
+    workers = copy.workers(process)
+    workers[0].suspend()
+    try:
+        time.sleep(PAUSE_SECONDS)
+    finally:
+        workers[0].resume()
+    callers = copy.call(8)
+    wait_for_answers(callers)
+    require(copy.workers(process) == workers, "a worker was replaced")
+    return require_journaled(copy, finish(callers)) | {"seconds paused": PAUSE_SECONDS}
 
 
 def kill_supervisor(copy: ServiceCopy) -> Numbers:
@@ -204,74 +300,12 @@ def kill_supervisor(copy: ServiceCopy) -> Numbers:
     return {"workers": len(workers), "seconds until ended": round(time.monotonic() - started, 1)}
 
 
-def poison_requests(copy: ServiceCopy) -> Numbers:
-    """Hostile requests are refused cheaply, and health answers within 100 ms meanwhile."""
-    process = psutil.Process(copy.start().pid)
-    waits, is_done = [0.0], threading.Event()
-
-    def watch_health() -> None:
-        while not is_done.is_set():
-            started = time.perf_counter()
-            copy.try_ask("/health/live")
-            waits.append(time.perf_counter() - started)
-            time.sleep(0.01)
-
-    watcher = threading.Thread(target=watch_health)
-    watcher.start()
-    statuses, cpu = [], []
-    try:
-        for path, kind, body in _hostile_requests():
-            before = sum(process.cpu_times()[:2])
-            statuses.append(copy.ask("POST", path, body, {"content-type": kind})[0])
-            cpu.append(sum(process.cpu_times()[:2]) - before)
-    finally:
-        is_done.set()
-        watcher.join()
-    numbers = {
-        "requests": len(statuses),
-        "CPU of the costliest, ms": round(max(cpu) * 1000),
-        "longest health check, ms": round(max(waits) * 1000),
-    }
-    require(all(400 <= status < 500 for status in statuses), f"statuses {statuses}", **numbers)
-    require(max(waits) <= MAX_HEALTH_SECONDS, "a health check took longer", **numbers)
-    return numbers
-
-
-def _hostile_requests() -> list[tuple[str, str, bytes]]:
-    json_type, csv_type = "application/json", "text/csv"
-    names = b",".join(b'"k%d":1' % i for i in range(60_000))
-    return [
-        ("/predict", json_type, b"[" + b"{}," * 299_999 + b"{}]"),
-        ("/predict", json_type, b"{" + names + b"}"),
-        ("/predict", json_type, b"[" * 1_000_000),
-        ("/predict", json_type, b'["' + b'\\"' * 499_000),
-        ("/outcomes", json_type, b"[" + b"{}," * 299_999 + b"{}]"),
-        ("/predict/csv", csv_type, b",".join(b"c%d" % i for i in range(100_000))),
-        ("/predict/csv", csv_type, b"\n" * 1_000_000),
-        ("/", "application/x-www-form-urlencoded", b"a=1&" * 200_000),
-    ]
-
-
-def _gauges_are(copy: ServiceCopy, count: int) -> bool:
-    try:
-        return (
-            copy.read_metric("modelbook_journal_up")
-            == count
-            == copy.read_metric("modelbook_workers")
-        )
-    except OSError:
-        return False
-
-
-def _count_refusals(callers: list[Caller]) -> Numbers:
-    statuses = count_statuses(callers)
-    return {"refused": sum(count for status, count in statuses.items() if status != 200)}
-
-
 PROMISES: dict[str, Callable[[ServiceCopy], Numbers]] = {
     check.__name__.replace("_", "-"): check
     for check in (
-        restore_backup, kill_process, lock_journal, fill_disk, remove_journal, hide_artifacts,
-        alter_artifacts, hide_store, kill_worker, kill_supervisor, poison_requests,
+        restore_backup, kill_process, lock_journal, fill_disk, remove_journal, replace_journal,
+        alter_journal, hide_artifacts, alter_artifacts, hide_store, promote_version,
+        promote_absent_version, kill_worker, pause_worker, kill_supervisor, poison_requests,
+        flood_headers, call_from_elsewhere, serve_pages, fire_alerts,
     )
 }  # fmt: skip

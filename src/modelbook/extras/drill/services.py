@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,11 +20,18 @@ import psutil
 
 from modelbook.journal import Journal
 from modelbook.journal.database import default_url
-from modelbook.registry.aliases import CHAMPION, read_aliases
+from modelbook.journal.receipts import verify_predictions
+from modelbook.registry.aliases import CHAMPION, read_aliases, refresh_aliases
+from modelbook.registry.location import RELATIVE_SCHEME, local_artifact_folder
+from modelbook.registry.store import create_client
+from modelbook.serving.settings import ENV_PREFIX
 
 START_SECONDS = 120
+ANSWERS = 500  # answers before and after something breaks
+VERIFIED_RECEIPTS = 20
+Numbers = dict[str, Any]
 JSON_HEADERS = {"content-type": "application/json"}
-SETTINGS = {"MODELBOOK_SERVE_JOURNAL__ON_FAILURE": "refuse", "MODELBOOK_SERVE_API_KEYS": "off"}
+SETTINGS = {"JOURNAL__ON_FAILURE": "refuse", "API_KEYS": "off"}
 DROPPED_VARIABLES = ("MLFLOW_TRACKING_URI", "MODELBOOK_KEYRING")  # they lead out of the copy
 
 
@@ -33,6 +41,10 @@ class DrillFailure(Exception):
     def __init__(self, problem: str, numbers: dict[str, Any] | None = None) -> None:
         super().__init__(problem)
         self.problem, self.numbers = problem, numbers or {}
+
+
+class DrillSkipped(Exception):
+    """A promise cannot be checked here; the message says why."""
 
 
 def require(condition: bool, problem: str, **numbers: Any) -> None:
@@ -53,20 +65,20 @@ def wait_until(condition: Callable[[], bool], seconds: float, problem: str) -> f
 class ServiceCopy:
     """Service of a restored copy of a book."""
 
-    def __init__(self, root: Path, book: str, file_count: int) -> None:
+    def __init__(self, root: Path, book: str, file_count: int, project_root: Path) -> None:
         self.root, self.book, self.file_count = root, book, file_count
+        self.project_root = project_root  # the project that was copied
+        self.port = find_free_port()
         self.url = default_url(root, book)
         self.journal_path = Path(self.url.removeprefix("sqlite:///"))
         self._processes: list[subprocess.Popen] = []
         self._callers: list[Caller] = []
 
-    def start(self, workers: int = 1, wait: bool = True) -> subprocess.Popen:
-        """Start a service; ``port`` is its port afterwards."""
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            self.port = listener.getsockname()[1]
+    def start(self, workers: int = 1, wait: bool = True, **settings: Any) -> subprocess.Popen:
+        """Start a service; ``settings`` are names of its environment variables without prefix."""
         environment = {k: v for k, v in os.environ.items() if k not in DROPPED_VARIABLES}
-        environment |= SETTINGS | {"MODELBOOK_SERVE_JOURNAL__URL": self.url}
+        for name, value in (SETTINGS | {"JOURNAL__URL": self.url} | settings).items():
+            environment[f"{ENV_PREFIX}{name}"] = str(value)
         code = (
             "import sys; from pathlib import Path; from modelbook.serving import server; "
             "server.run_server(Path(sys.argv[1]), sys.argv[2], '127.0.0.1', "
@@ -80,6 +92,12 @@ class ServiceCopy:
         self._processes.append(process)
         if wait:
             self.wait_ready()
+        if wait and workers > 1:
+            wait_until(
+                lambda: self.metric_is("modelbook_journal_up", workers),
+                START_SECONDS,
+                "not all workers are ready",
+            )
         return process
 
     def wait_ready(self) -> float:
@@ -97,6 +115,12 @@ class ServiceCopy:
             answer = connection.getresponse()
             return answer.status, answer.read()
 
+    def read_headers(self, path: str) -> dict[str, str]:
+        """Return the headers of the answer to a GET request."""
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
+            connection.request("GET", path)
+            return {name.lower(): value for name, value in connection.getresponse().getheaders()}
+
     def try_ask(self, path: str) -> tuple[int, bytes]:
         """Send a GET request; status 0 if nobody answers."""
         try:
@@ -110,6 +134,13 @@ class ServiceCopy:
         series = [line for line in lines if line.partition("{")[0].partition(" ")[0] == name]
         return sum(float(line.rpartition(" ")[2]) for line in series)
 
+    def metric_is(self, name: str, value: float) -> bool:
+        """Whether a metric has a value; false while the worker that is asked ends."""
+        try:
+            return self.read_metric(name) == value
+        except (OSError, http.client.HTTPException):
+            return False
+
     def read_example(self) -> dict[str, Any]:
         """Return a legal row."""
         document = json.loads(self.ask("GET", "/openapi.json")[1])
@@ -120,6 +151,23 @@ class ServiceCopy:
         folder = read_aliases(self.root, self.book)[CHAMPION].artifact_folder
         require(folder.is_relative_to(self.root), "the champion's files are not in the backup")
         return folder
+
+    def add_version(self) -> tuple[int, Path]:
+        """Register the champion's files once more; returns the version and the folder."""
+        champion = read_aliases(self.root, self.book)[CHAMPION]
+        folder = self.find_artifacts()
+        copied = folder.parent.with_name(f"{folder.parent.name}-again") / folder.name
+        shutil.copytree(folder, copied)
+        path = copied.parent.relative_to(local_artifact_folder(self.root))
+        source = f"{RELATIVE_SCHEME}:/{path}"
+        client = create_client(self.root)
+        created = client.create_model_version(self.book, source, tags=champion.tags)
+        return int(created.version), copied
+
+    def promote(self, number: int) -> None:
+        """Let the alias champion name a version."""
+        create_client(self.root).set_registered_model_alias(self.book, CHAMPION, str(number))
+        refresh_aliases(self.root, self.book)
 
     def call(self, count: int = 4) -> list[Caller]:
         """Start callers that send one row after the other."""
@@ -151,6 +199,13 @@ class ServiceCopy:
             process.wait(60)
 
 
+def find_free_port() -> int:
+    """Return a port of this machine that nobody listens at."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
 def _is_worker(process: psutil.Process) -> bool:
     try:
         return "spawn_main" in " ".join(process.cmdline())
@@ -165,6 +220,7 @@ class Caller(threading.Thread):
         super().__init__(daemon=True)
         self._port, self._body, self.is_ending = port, body, False
         self.receipts: dict[str, str] = {}
+        self.version = 0  # of the last answer
         self.statuses: dict[int, int] = {}
 
     def run(self) -> None:
@@ -181,6 +237,7 @@ class Caller(threading.Thread):
                 if answer.status == 200:
                     prediction = json.loads(text)
                     self.receipts[prediction["id"]] = prediction["receipt"]
+                    self.version = prediction["model_version"]
 
 
 def finish(callers: list[Caller]) -> dict[str, str]:
@@ -199,3 +256,31 @@ def count_statuses(callers: list[Caller]) -> dict[int, int]:
         for status, count in caller.statuses.items():
             totals[status] = totals.get(status, 0) + count
     return totals
+
+
+def wait_for_answers(callers: list[Caller], count: int = ANSWERS) -> None:
+    """Wait for so many more answers."""
+    target = sum(len(caller.receipts) for caller in callers) + count
+
+    def have_answers() -> bool:
+        return sum(len(caller.receipts) for caller in callers) >= target
+
+    wait_until(have_answers, 120, f"{count} answers did not come")
+
+
+def require_journaled(copy: ServiceCopy, receipts: dict[str, str]) -> Numbers:
+    """Require that the journal holds all answers, and proves the last ones."""
+    missing = receipts.keys() - copy.journaled_ids()
+    numbers = {"answers": len(receipts), "missing in the journal": len(missing)}
+    require(not missing, f"{len(missing)} answered predictions are missing in the journal")
+    last = dict(list(receipts.items())[-VERIFIED_RECEIPTS:])
+    proofs = verify_predictions(Journal(copy.url, copy.book, 60.0), last)
+    problems = [proof.problem for proof in proofs if not proof.is_proven]
+    require(not problems, f"a receipt is not proven: {problems[:1]}")
+    return numbers | {"receipts proven": len(proofs)}
+
+
+def count_refusals(callers: list[Caller]) -> Numbers:
+    """Return how many requests were not answered with 200."""
+    statuses = count_statuses(callers)
+    return {"refused": sum(count for status, count in statuses.items() if status != 200)}

@@ -1,0 +1,134 @@
+"""Fire the alerts for real: a Prometheus with the project's rules reads a service that breaks."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from modelbook.extras.drill.services import (
+    DrillSkipped,
+    Numbers,
+    ServiceCopy,
+    find_free_port,
+    wait_until,
+)
+
+RULES_FILE = Path("deploy/prometheus/alerts.yml")
+ALERT_SECONDS = 90  # until an alert must fire; the rules' own waiting times are left out
+WRONG_ROWS = 20
+
+
+def fire_alerts(copy: ServiceCopy) -> Numbers:
+    """Each of these failures fires its alert in Prometheus."""
+    rules = copy.project_root / RULES_FILE
+    if shutil.which("prometheus") is None:
+        raise DrillSkipped("Prometheus is not installed")
+    if not rules.is_file():
+        raise DrillSkipped(f"the project has no {RULES_FILE}")
+    seconds: Numbers = {}
+    process = copy.start(JOURNAL__ON_FAILURE="answer")
+    with _prometheus(copy, rules) as prometheus:
+
+        def require_alert(name: str) -> None:
+            fired = wait_until(
+                lambda: name in prometheus.firing(), ALERT_SECONDS, f"{name} did not fire"
+            )
+            seconds[f"{name}, s"] = round(fired, 1)
+
+        wait_until(prometheus.has_samples, ALERT_SECONDS, "Prometheus does not read the service")
+        for _ in range(WRONG_ROWS):
+            copy.ask("POST", "/predict", '{"no such field": 1}')
+        require_alert("RequestsBreakTheContract")
+        row = json.dumps(copy.read_example())
+        with _locked(copy.journal_path):
+            copy.ask("POST", "/predict", row)
+            require_alert("JournalDown")
+            require_alert("PredictionsNotJournaled")
+        wait_until(
+            lambda: copy.metric_is("modelbook_journal_up", 1), 30, "the journal does not come back"
+        )
+        copy.ask("POST", "/predict", row)
+        for path in copy.journal_path.parent.glob(f"{copy.journal_path.name}*"):
+            path.unlink()
+        require_alert("JournalReplaced")
+        number, folder = copy.add_version()
+        shutil.rmtree(folder)
+        copy.promote(number)
+        require_alert("VersionDoesNotFollow")
+        process.terminate()
+        process.wait(60)
+        require_alert("ServiceDown")
+        copy.start(wait=False)
+        require_alert("NoVersionInService")
+    return seconds
+
+
+@contextmanager
+def _locked(journal: Path) -> Iterator[None]:
+    with closing(sqlite3.connect(journal, timeout=30)) as connection:
+        connection.execute("begin exclusive")
+        yield
+        connection.rollback()
+
+
+class _Prometheus:
+    """API of a Prometheus."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    def _read(self, path: str) -> Any:
+        try:
+            with closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)) as client:
+                client.request("GET", f"/api/v1/{path}")
+                return json.loads(client.getresponse().read())["data"]
+        except (OSError, http.client.HTTPException, ValueError):  # it is not up yet
+            return {}
+
+    def has_samples(self) -> bool:
+        """Whether it has read the service twice, as rates need."""
+        result = self._read("query?query=count_over_time(modelbook_journal_up[1m])%3E1")
+        return bool(result.get("result"))
+
+    def firing(self) -> set[str]:
+        """Return the names of the alerts that fire."""
+        alerts = self._read("alerts").get("alerts", [])
+        return {one["labels"]["alertname"] for one in alerts if one["state"] == "firing"}
+
+
+@contextmanager
+def _prometheus(copy: ServiceCopy, rules: Path) -> Iterator[_Prometheus]:
+    """A Prometheus that reads the service each second, with rules that do not wait."""
+    folder, port = copy.root / "prometheus", find_free_port()
+    folder.mkdir()
+    content = yaml.safe_load(rules.read_text(encoding="utf-8"))
+    for group in content["groups"]:
+        for rule in group["rules"]:
+            rule.pop("for", None)
+    (folder / "alerts.yml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    job = {"job_name": "modelbook", "static_configs": [{"targets": [f"127.0.0.1:{copy.port}"]}]}
+    config = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": ["alerts.yml"],
+        "scrape_configs": [job],
+    }
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    command = ["prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=data"]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [*command, f"--web.listen-address=127.0.0.1:{port}"], cwd=folder, stderr=log
+        )
+    try:
+        yield _Prometheus(port)
+    finally:
+        process.terminate()
+        process.wait(60)

@@ -1,0 +1,199 @@
+"""Promises to be broken by callers: costly requests, slow headers, foreign sites, markup.
+
+The docstring of a function is the promise as the report shows it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+
+import psutil
+
+from modelbook.extras.drill.services import Numbers, ServiceCopy, require, wait_until
+from modelbook.serving.access import ApiKeyStore
+
+MAX_HEALTH_SECONDS = 0.1
+MAX_MEMORY_MB = 512  # limit of a pod in deploy/kubernetes/base/service.yaml
+MAX_CPU_SECONDS = 0.3
+HEADER_TIMEOUT_SECONDS = 2
+IDLE_CONNECTIONS = 80
+HEADER_BYTES = 50_000_000
+PAGES = ("/", "/docs", "/redoc")
+
+
+class HealthWatcher:
+    """Asks whether the service lives, again and again, and keeps the longest wait."""
+
+    def __init__(self, copy: ServiceCopy) -> None:
+        self._copy, self._is_done = copy, threading.Event()
+        self.longest_seconds = 0.0
+
+    def _watch(self) -> None:
+        while not self._is_done.is_set():
+            started = time.perf_counter()
+            self._copy.try_ask("/health/live")
+            self.longest_seconds = max(self.longest_seconds, time.perf_counter() - started)
+            time.sleep(0.01)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch until the block ends."""
+        thread = threading.Thread(target=self._watch)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._is_done.set()
+            thread.join()
+
+
+def poison_requests(copy: ServiceCopy) -> Numbers:
+    """Hostile requests are refused cheaply, and health answers within 100 ms meanwhile."""
+    process = psutil.Process(copy.start().pid)
+    copy.ask("POST", "/predict", json.dumps(copy.read_example()))  # what the first one loads
+    statuses, cpu, memory, health = [], [], [], HealthWatcher(copy)
+    with health.watching():
+        for path, kind, body in _hostile_requests():
+            before = sum(process.cpu_times()[:2])
+            statuses.append(copy.ask("POST", path, body, {"content-type": kind})[0])
+            cpu.append(sum(process.cpu_times()[:2]) - before)
+            memory.append(process.memory_info().rss / 1e6)
+    numbers = {
+        "requests": len(statuses),
+        "CPU of the costliest, ms": round(max(cpu) * 1000),
+        "longest health check, ms": round(health.longest_seconds * 1000),
+        "memory, MB": round(max(memory)),
+    }
+    require(all(400 <= status < 500 for status in statuses), f"statuses {statuses}", **numbers)
+    require(max(cpu) <= MAX_CPU_SECONDS, "a request cost more CPU time", **numbers)
+    require(max(memory) <= MAX_MEMORY_MB, f"it takes more than {MAX_MEMORY_MB} MB", **numbers)
+    is_quick = health.longest_seconds <= MAX_HEALTH_SECONDS
+    require(is_quick, "a health check took longer", **numbers)
+    return numbers
+
+
+def _hostile_requests() -> list[tuple[str, str, bytes]]:
+    json_type, csv_type = "application/json", "text/csv"
+    names = b",".join(b'"k%d":1' % i for i in range(60_000))
+    return [
+        ("/predict", json_type, b"[" + b"{}," * 299_999 + b"{}]"),
+        ("/predict", json_type, b"{" + names + b"}"),
+        ("/predict", json_type, b"[" * 1_000_000),
+        ("/predict", json_type, b'["' + b'\\"' * 499_000),
+        ("/outcomes", json_type, b"[" + b"{}," * 299_999 + b"{}]"),
+        ("/predict/csv", csv_type, b",".join(b"c%d" % i for i in range(100_000))),
+        ("/predict/csv", csv_type, b"\n" * 1_000_000),
+        ("/", "application/x-www-form-urlencoded", b"a=1&" * 200_000),
+    ]
+
+
+def flood_headers(copy: ServiceCopy) -> Numbers:
+    """A huge header and headers that never end are refused, and lock nobody out."""
+    process = psutil.Process(copy.start(LIMITS__HEADER_TIMEOUT_SECONDS=HEADER_TIMEOUT_SECONDS).pid)
+    memory = process.memory_info().rss
+    with _connect(copy) as large:
+        sent = _send_header(large, HEADER_BYTES)
+        require(b" 431 " in _receive(large), "a huge header is not refused")
+    grown = (process.memory_info().rss - memory) / 1e6
+    require(sent < HEADER_BYTES, f"it received a header of {HEADER_BYTES:,} bytes")
+    require(grown < 64, f"a header took {grown:.0f} MB")
+    started = time.monotonic()
+    with ExitStack() as stack:
+        slow = [stack.enter_context(_connect(copy)) for _ in range(IDLE_CONNECTIONS)]
+        for connection in slow:
+            connection.sendall(b"GET /health/live HTTP/1.1\r\nhost: ")
+        require(copy.try_ask("/health/live")[0] == 200, "they lock others out")
+        answers = [_receive(connection) for connection in slow]
+    require(all(b" 408 " in answer for answer in answers), "a half-sent header is not refused")
+    return {
+        "bytes taken of a header": sent,
+        "memory for it, MB": round(grown),
+        "half-sent headers": len(slow),
+        "seconds until refused": round(time.monotonic() - started, 1),
+    }
+
+
+def _connect(copy: ServiceCopy) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", copy.port), timeout=60)
+
+
+def _send_header(connection: socket.socket, size: int) -> int:
+    """Send a header until it is refused; return the bytes that were sent."""
+    sent, chunk = 0, b"y" * 65_536
+    with suppress(OSError):
+        connection.sendall(b"GET /health/live HTTP/1.1\r\nhost: 127.0.0.1\r\nx: ")
+        while sent < size:
+            connection.sendall(chunk)
+            sent += len(chunk)
+    return sent
+
+
+def _receive(connection: socket.socket) -> bytes:
+    with suppress(OSError):
+        return connection.recv(65_536)
+    return b""
+
+
+def call_from_elsewhere(copy: ServiceCopy) -> Numbers:
+    """Without keys only this machine is served; without its last key nobody is."""
+    process = copy.start(API_KEYS="on")
+    row = json.dumps(copy.read_example())
+    json_type = {"content-type": "application/json"}
+    form = {"content-type": "multipart/form-data; boundary=b"}
+    foreign = (
+        (row, {**json_type, "host": "example.com"}),
+        (row, {**json_type, "origin": "http://example.com"}),
+        (b"--b--\r\n", {**form, "origin": "http://example.com"}),
+        (row, {**json_type, "x-forwarded-for": "192.0.2.1"}),
+    )
+    for body, headers in foreign:
+        path = "/predict/csv" if headers["content-type"] == form["content-type"] else "/predict"
+        status, _ = copy.ask("POST", path, body, headers)
+        require(status == 403, f"a request with {list(headers)[-1]} is answered with {status}")
+    require(copy.ask("POST", "/predict", row)[0] == 200, "a program of this machine is refused")
+    journaled = len(copy.journaled_ids())
+    require(journaled == 1, f"{journaled - 1} foreign requests are in the journal")
+    keys = ApiKeyStore(copy.root)
+    keys.add_key("drill", ["predict"])
+    wait_until(lambda: copy.ask("POST", "/predict", row)[0] == 401, 30, "the key is not required")
+    keys.remove_key("drill")
+    process.terminate()
+    process.wait(60)
+    copy.start(API_KEYS="on")
+    status, _ = copy.ask("POST", "/predict", row)
+    require(status == 401, f"without its last key the service answers with {status}")
+    return {"foreign requests refused": len(foreign), "of them journaled": 0}
+
+
+def serve_pages(copy: ServiceCopy) -> Numbers:
+    """No page runs markup of a table, inline scripts, or scripts of other hosts."""
+    copy.start()
+    for path in PAGES:
+        headers, page = copy.read_headers(path), copy.ask("GET", path)[1].decode()
+        policy = headers["content-security-policy"]
+        rules = dict(rule.strip().partition(" ")[::2] for rule in policy.split(";"))
+        scripts = rules.get("script-src", rules["default-src"])
+        require(scripts in ("'self'", "'none'"), f"{path} allows scripts of {scripts}")
+        require(rules.get("frame-ancestors") == "'none'", f"{path} may be framed")
+        require(headers["x-content-type-options"] == "nosniff", f"{path} may be sniffed")
+        require(not re.search(r"<script(?![^>]*\ssrc=\"/)", page), f"{path} has an inline script")
+    document = json.loads(copy.ask("GET", "/openapi.json")[1])
+    markup = [text for text in _find_descriptions(document) if "<" in text]
+    require(not markup, f"markup in a description: {markup[:1]}")
+    return {"pages": len(PAGES), "descriptions": len(list(_find_descriptions(document)))}
+
+
+def _find_descriptions(part: object) -> Iterator[str]:
+    items = part.items() if isinstance(part, dict) else ()
+    for name, value in items:
+        if name == "description" and isinstance(value, str):
+            yield value
+    values = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+    for value in values:
+        yield from _find_descriptions(value)
