@@ -55,8 +55,9 @@ class Cost:
     health_ms: float
 
 
-def build_cases(row: dict[str, Any], max_rows: int) -> list[Case]:
+def build_cases(row: dict[str, Any], book: str, max_rows: int) -> list[Case]:
     """The cases, from a legal row."""
+    infer = f"/v2/models/{book}/infer"
     name = next(key for key, value in row.items() if isinstance(value, int | float))
     legal, wrong = json.dumps(row), json.dumps({**row, name: "wrong"})
     header, line = ",".join(row), ",".join("" if v is None else str(v) for v in row.values())
@@ -78,6 +79,9 @@ def build_cases(row: dict[str, Any], max_rows: int) -> list[Case]:
         Case("one nested list", "/predict", JSON, b'{"a": [' + b"1," * 400_000 + b"1]}"),
         Case("unclosed text of quotes", "/predict", JSON, b'["' + b'\\"' * 499_000),
         Case("300,000 outcomes", "/outcomes", JSON, list_of("{}", 300_000)),
+        Case(f"{max_rows:,} legal rows as inputs", infer, JSON, _inputs({name: [value] * max_rows for name, value in row.items()})),
+        Case("an input of 200,000 values", infer, JSON, _inputs({name: [1] * 200_000})),
+        Case("10,000 inputs", infer, JSON, _inputs({f"k{i}": [1] for i in range(10_000)})),
         Case("a table of 100,000 columns", "/predict/csv", CSV, b",".join(b"c%d" % i for i in range(100_000))),
         Case("a table of 5,000 legal rows", "/predict/csv", CSV, _fill_table(header, line)),
         Case("a table of 5,000 rows, each with a wrong cell", "/predict/csv", CSV, _fill_table(header, line.replace("1", "?"))),
@@ -90,6 +94,14 @@ def build_cases(row: dict[str, Any], max_rows: int) -> list[Case]:
         Case("an upload with a header of 900 kB", "/predict/csv", MULTIPART, _multipart(b'name="file"; x="' + b"y" * 900_000 + b'"', 1)),
     ]  # fmt: skip
     return [case for case in cases if len(case.body) <= MAX_BYTES]
+
+
+def _inputs(columns: dict[str, list[Any]]) -> bytes:
+    """A request of the Open Inference Protocol."""
+    inputs = [
+        {"name": name, "shape": [len(values)], "data": values} for name, values in columns.items()
+    ]
+    return json.dumps({"inputs": inputs}).encode()
 
 
 def _fill_table(header: str, line: str) -> bytes:
@@ -192,7 +204,7 @@ def main() -> None:
         ask(
             port, "POST", "/predict", json.dumps([row] * 500).encode()
         )  # whatever the first one loads
-        for case in build_cases(row, MAX_ROWS):
+        for case in build_cases(row, given.book, MAX_ROWS):
             cost = measure(case, port, process)
             print(
                 f"| {case.name} | {len(case.body):,} | {cost.status} | {cost.cpu_ms:.0f} | "
