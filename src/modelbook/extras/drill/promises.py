@@ -91,13 +91,16 @@ def fill_disk(copy: ServiceCopy) -> Numbers:
 
 
 def remove_journal(copy: ServiceCopy) -> Numbers:
-    """A removed journal is created anew; the loss is counted, and later answers are in it."""
+    """A removed journal is created anew; the loss is counted exactly; later answers are in it."""
 
     def remove(path: Path) -> None:
         for file in path.parent.glob(f"{path.name}*"):
             file.unlink()
 
-    return _damage_journal(copy, remove)
+    numbers = _damage_journal(copy, remove)
+    missing, counted = numbers["missing"], numbers["counted as unproven"]
+    require(missing == counted, f"{missing} are missing, {counted} were counted", **numbers)
+    return numbers
 
 
 def replace_journal(copy: ServiceCopy) -> Numbers:
