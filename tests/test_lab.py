@@ -295,7 +295,7 @@ def test_each_runs_in_a_sandbox_and_saving_leaves_git_clean(page, project, stage
         plot = cell(page, "pycaret").locator(".jp-OutputArea-output img")
         plot.first.wait_for()
         mine = page.evaluate("() => jupyterapp.shell.currentWidget.content.model.toJSON()")
-        (project.root / "reports/mine.ipynb").write_text(json.dumps(mine))
+        project.root.with_name("mine.ipynb").write_text(json.dumps(mine))
     for name, (old, new) in edits.items():
         page.evaluate(REPLACED, [name, new, old])
     save(page)
@@ -390,7 +390,7 @@ def test_the_panel_builds_what_an_edit_has_outdated(page, project):
 
 def test_an_estimator_of_a_cell_is_taken_to_batch_and_served(project):
     """The estimator that was tried in the sandbox; last, since the book has it afterwards."""
-    told = project.run("modelbook", "take", "reports/mine.ipynb", "--yes")
+    told = project.run("modelbook", "take", "../mine.ipynb", "--yes")
     assert told.returncode == 0, told.stderr
     assert "HistGradientBoostingClassifier" in told.stdout
     assert "sandbox" not in (project.root / "notebooks" / notebook("compare")).read_text()

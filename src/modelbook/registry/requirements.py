@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from importlib.metadata import packages_distributions, version
 from typing import Any
@@ -41,7 +43,7 @@ def _find_packages(estimator: Any) -> list[str]:
     """Return the packages that an estimator's pickle imports, besides the base ones."""
     unpickler = _ImportRecorder(io.BytesIO(cloudpickle.dumps(estimator)))
     unpickler.load()
-    packages_by_module = packages_distributions()
+    packages_by_module = _read_packages_by_module()
     packages = {
         package
         for module in unpickler.modules
@@ -51,6 +53,12 @@ def _find_packages(estimator: Any) -> list[str]:
         f"{package}=={version(package)}"
         for package in packages - {"modelbook", find_pycaret(), *BASE_PACKAGES, *PACKAGES_OF_BASE}
     )
+
+
+@cache
+def _read_packages_by_module() -> Mapping[str, list[str]]:
+    """Read the metadata of all installed packages, which takes about a second."""
+    return packages_distributions()
 
 
 class _ImportRecorder(pickle.Unpickler):
