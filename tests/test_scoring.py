@@ -79,6 +79,9 @@ class Crossing(BaseEstimator, TransformerMixin):
     def transform(self, X: pd.DataFrame) -> np.ndarray:
         return np.column_stack([X["size"] * X["flag"], X["size"]])
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
 
 class Breaking(BaseEstimator, TransformerMixin):
     """A user's own step that does not like what it is asked."""

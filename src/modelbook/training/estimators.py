@@ -147,25 +147,23 @@ def _seed(estimator: Any, seed: int) -> Any:
 def _check_estimator(task: Task, name: str, estimator: Any) -> None:
     if isinstance(estimator, type):
         raise _refuse(f"{name} is the class {estimator.__name__}", f"an instance, as {EXAMPLE}")
+    required = ["get_params", "set_params", "fit", "predict"]
+    if missing := [method for method in required if not hasattr(estimator, method)]:
+        raise _refuse(
+            f"{name} ({type(estimator).__name__}) has no {' and no '.join(missing)}",
+            f"an estimator of scikit-learn, or a subclass of its BaseEstimator, as {EXAMPLE}",
+        )
     if is_regressor(estimator) if task.classes else is_classifier(estimator):
         raise _refuse(
             f"{name} is a {'regressor' if task.classes else 'classifier'}, "
             f"and the task is {task.experiment_type}",
             f"a {'classifier' if task.classes else 'regressor'}",
         )
-    required = ["get_params", "set_params", "fit", "predict"]
-    required += ["predict_proba"] if task.classes else []
-    missing = [method for method in required if not hasattr(estimator, method)]
-    if missing == ["predict_proba"]:
+    if task.classes and not hasattr(estimator, "predict_proba"):
         raise _refuse(
             f"{name} ({type(estimator).__name__}) has no predict_proba",
             f"probabilities, as of CalibratedClassifierCV({type(estimator).__name__}(), "
             "ensemble=False)",
-        )
-    if missing:
-        raise _refuse(
-            f"{name} ({type(estimator).__name__}) has no {' and no '.join(missing)}",
-            f"an estimator of scikit-learn, or a subclass of its BaseEstimator, as {EXAMPLE}",
         )
     _check_copies(name, estimator)
 

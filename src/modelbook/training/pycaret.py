@@ -73,6 +73,7 @@ class FoldsAsTestMixin:
     """An experiment whose test rows are those of the folds; see ``use_folds``."""
 
     blend_options: Mapping[str, Any] = {}  # arguments of ``blend_models``
+    estimator_type: str
     cv_splits: list[tuple[np.ndarray, np.ndarray]]
     data: pd.DataFrame
     pipeline: Pipeline
@@ -205,9 +206,16 @@ class FoldsAsTestMixin:
         """PyCaret's plots, of ``evaluate_model`` too; plots of test rows show the last fold."""
         draw: Any = super()._plot_model  # type: ignore[misc]
         if plot not in TEST_PLOTS:
-            return draw(estimator, plot, *args, **options)
+            return draw(self._with_estimator_type(estimator), plot, *args, **options)
         with self._fit_fold(estimator, *self.cv_splits[-1]) as fitted:
-            return draw(fitted, plot, *args, **options)
+            return draw(self._with_estimator_type(fitted), plot, *args, **options)
+
+    def _with_estimator_type(self, estimator: Any) -> Any:
+        """A copy with the attribute that Yellowbrick reads, and scikit-learn 1.6 has removed."""
+        typed = copy(estimator)
+        if not hasattr(typed, "_estimator_type"):
+            typed._estimator_type = self.estimator_type
+        return typed
 
     def interpret_model(self, estimator: Any, *args: Any, **options: Any) -> Any:
         """PyCaret's explanations of the last fold, by a copy of the model fitted on the others."""
@@ -237,6 +245,7 @@ class FoldsAsTestMixin:
 class LiveClassificationExperiment(FoldsAsTestMixin, ClassificationExperiment):
     """PyCaret's experiment with classes."""
 
+    estimator_type = "classifier"
     blend_options: Mapping[str, Any] = {"method": "soft"}
 
     def _metric_options(self, metric: CustomMetric) -> dict[str, Any]:
@@ -245,6 +254,8 @@ class LiveClassificationExperiment(FoldsAsTestMixin, ClassificationExperiment):
 
 class LiveRegressionExperiment(FoldsAsTestMixin, RegressionExperiment):
     """PyCaret's experiment for a number."""
+
+    estimator_type = "regressor"
 
 
 EXPERIMENT_CLASSES: dict[str, Any] = {
