@@ -27,6 +27,7 @@ from sklearn.base import BaseEstimator
 from modelbook import tasks
 from modelbook.atomic import atomic_write
 from modelbook.contract import Contract
+from modelbook.contract.parsing import holds_texts
 from modelbook.dataset import bundled
 from modelbook.errors import WorkbenchError
 from modelbook.pages import templating
@@ -170,7 +171,7 @@ def _write_conversions(
         source = f'table[table["{contract.time}"] <= {train_until!r}]'
     order = f".sort_values({contract.key!r}, ignore_index=True)" if contract.key else ".copy()"
     lines = [f"rows = {source}{order}"]
-    texts = [name for name in expected if expected[name].dtype == object]
+    texts = [name for name in expected if holds_texts(expected[name])]
     codes = [name for name in texts if is_numeric_dtype(table[name])]
     if codes:
         lines += [
