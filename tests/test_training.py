@@ -851,7 +851,7 @@ class Paced:
     def family_label(self, family: str) -> str:
         return family
 
-    def cross_validate(self, family: str, on_fold: Any) -> Candidate:
+    def cross_validate(self, family: str, on_fold: Any, **_: Any) -> Candidate:
         try:
             for fold in range(1, self.folds + 1):
                 on_fold(f"fold {fold} of {self.folds}")
