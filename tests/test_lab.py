@@ -294,8 +294,9 @@ def test_each_runs_in_a_sandbox_and_saving_leaves_git_clean(page, project, stage
         assert "HGB" in cell(page, "lead-figure").locator("table").text_content()
         plot = cell(page, "pycaret").locator(".jp-OutputArea-output img")
         plot.first.wait_for()
-        mine = page.evaluate("() => jupyterapp.shell.currentWidget.content.model.toJSON()")
-        project.root.with_name("mine.ipynb").write_text(json.dumps(mine))
+        save(page)
+        mine = project.root.with_name("mine.ipynb")
+        shutil.copy(project.root / "notebooks" / notebook(stage), mine)
     for name, (old, new) in edits.items():
         page.evaluate(REPLACED, [name, new, old])
     save(page)
