@@ -1,6 +1,7 @@
-"""Follow the aliases of a book for a service: ``python -m modelbook.registry.follower ROOT BOOK``.
+"""Follow the aliases of a book for a service.
 
-A process of its own, because MLflow takes seconds to import and much memory. It writes what it
+``python -m modelbook.registry.follower ROOT BOOK PARENT``, with the id of the service's process. It
+is a process of its own, because MLflow takes seconds to import and much memory. It writes what it
 reads into the file of known aliases, which the service's workers read, and downloads the files of
 remote versions, so that the workers need neither MLflow nor credentials.
 """
@@ -31,7 +32,7 @@ def following(root: Path, book: str) -> Iterator[None]:
     command = [sys.executable, "-m", __name__, str(root), book]
     if aliases.read_known_aliases(root, book) is None:
         subprocess.run([*command, ONCE_OPTION], check=False)
-    process = subprocess.Popen(command)
+    process = subprocess.Popen([*command, str(os.getpid())])
     try:
         yield
     finally:
@@ -59,15 +60,17 @@ def look(root: Path, book: str) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Look once, or until the parent process ends."""
-    root, book, parent = Path(arguments[0]), arguments[1], os.getppid()
+    """Look once, or until the process whose id is given ends, which may be before this begins."""
+    root, book, last = Path(arguments[0]), arguments[1], arguments[2]
     if is_embedded(root) and find_spec("alembic") is None:
         return  # the service's image: whoever promotes writes the file of known aliases
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the service, which ends this
     problem = look(root, book)
-    if ONCE_OPTION in arguments and problem:
-        sys.stderr.write(f"modelbook: {problem}\n")
-    while ONCE_OPTION not in arguments and os.getppid() == parent:
+    if last == ONCE_OPTION:
+        if problem:
+            sys.stderr.write(f"modelbook: {problem}\n")
+        return
+    while os.getppid() == int(last):
         time.sleep(POLL_SECONDS)
         look(root, book)
 
