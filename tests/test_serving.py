@@ -275,6 +275,7 @@ class TestTable:
         ]  # fmt: skip
 
     BAD = (
+        (b'"', 422, ["line"]), (b"~", 422, ["colour"]),
         (b"", 422, ["empty"]), (b"size\n1\n", 422, ["colour", "flag"]),
         (b"colour,size,noise,flag\n1,2\n", 422, [0, 2]),
         (b"colour,size,noise,flag,size\n1,2,3,1,2\n", 422, ["size"]), (b"\xff\xfd", 400, ["UTF-8"]),

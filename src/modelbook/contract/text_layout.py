@@ -147,7 +147,7 @@ def _detect_delimiter(lines: list[str]) -> str | None:
     best: tuple[float, int, str | None] = (0.0, 0, None)
     for delimiter in DELIMITERS:
         counts = Counter(map(len, read_cells(lines, delimiter, None)))
-        fields, frequency = max(counts.items(), key=lambda item: (item[1], item[0]))
+        fields, frequency = max(counts.items(), key=lambda item: (item[1], item[0]), default=(0, 0))
         if fields > 1:
             best = max(best, (round(frequency / sum(counts.values()), 1), fields, delimiter))
     return best[2]
@@ -156,7 +156,7 @@ def _detect_delimiter(lines: list[str]) -> str | None:
 def _count_preamble(lines: list[str], delimiter: str) -> int:
     """Count the lines before the table: titles and remarks of fewer fields than its rows have."""
     counts = Counter(len(row) for row in read_cells(lines, delimiter, None))
-    common = max(counts, key=lambda fields: (counts[fields], fields))
+    common = max(counts, key=lambda fields: (counts[fields], fields), default=0)
     reader = csv.reader(lines, delimiter=delimiter)
     skipped = 0
     for row in reader:
