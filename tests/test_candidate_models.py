@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import books
 import mlflow
 import numpy as np
 import pandas as pd
@@ -92,6 +93,20 @@ def test_a_run_holds_parameters_plots_and_the_dataset(root: Path, run_id: str) -
     plots = client.list_artifacts(run.info.run_id, "plots")
     assert {plot.path for plot in plots} == {"plots/curves.png", "plots/calibration.png"}
     assert all(plot.file_size > 5000 for plot in plots)
+
+
+@pytest.mark.parametrize("book", ["classes", "number"])
+def test_candidates_of_each_task_have_plots(root: Path, book: str) -> None:
+    table, contract = getattr(books, book)(), Contract.model_validate(getattr(books, book.upper()))
+    experiment = Experiment(table, contract, folds=2, seed=1)
+    with StageRun(root, book, "compare", {}) as run:
+        logger = CandidateLogger(run, experiment, root / f"data/{book}/train.parquet", "f" * 64)
+        comparison.compare_families(
+            experiment, ["lr"], 600, report_progress=silent, log_candidate=logger, keep_models=True
+        )
+    candidate = candidate_runs.find_candidate_run(root, "lr", run.run_id)
+    plots = store.create_client(root).list_artifacts(candidate.info.run_id, "plots")
+    assert {Path(plot.path).stem.partition("-")[0] for plot in plots} == {"curves", "calibration"}
 
 
 def test_what_is_recorded_are_the_predictions_out_of_fold(experiment: Experiment) -> None:

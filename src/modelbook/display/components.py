@@ -181,6 +181,12 @@ class DisplayGroup:
         return "\n".join(map(repr, self.items))
 
 
+def list_figures(shown: Figure | Table | DisplayGroup) -> list[Figure]:
+    """Return the figures of a group, or the one that is shown alone."""
+    items = shown.items if isinstance(shown, DisplayGroup) else (shown,)
+    return [item for item in items if isinstance(item, Figure)]
+
+
 class BulletList:
     """A list of computed sentences."""
 

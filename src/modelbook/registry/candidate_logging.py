@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import mlflow
 
+from modelbook.display.components import list_figures
 from modelbook.display.figures import predictions
 from modelbook.evaluation import metrics_ci
 from modelbook.registry.requirements import pip_requirements
@@ -84,9 +85,11 @@ class CandidateLogger:
             "curves": draw.diagnostic_plots(task.compute_curves(scored, **options), metrics),
             "calibration": draw.calibration(curve),
         }
-        for name, figure in figures.items():
-            if figure.figure is not None:
-                (folder / f"{name}.png").write_bytes(figure.to_png())
+        for name, shown in figures.items():
+            drawn = [figure for figure in list_figures(shown) if figure.figure is not None]
+            for position, figure in enumerate(drawn, 1):
+                suffix = f"-{position}" if len(drawn) > 1 else ""
+                (folder / f"{name}{suffix}.png").write_bytes(figure.to_png())
 
 
 def log_pipeline(pipeline: Any, experiment: Experiment) -> Any:
