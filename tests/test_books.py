@@ -26,7 +26,7 @@ mlflow.set_tracking_uri("sqlite:///models/mlflow.db")
 model = mlflow.pyfunc.load_model(f"models:/{sys.argv[1]}@champion")
 print(model.predict(pd.read_parquet("asked.parquet")).to_json())
 """
-AUTO = {"families": "lr dt", "metric": "auto", "train_until": "none"}
+AUTO = {"families": "lr dt", "metric": "auto", "train_until": "none", "amount": "none"}
 
 
 class Book:

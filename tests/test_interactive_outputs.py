@@ -26,6 +26,7 @@ def shown(data: dict[str, Any]) -> dict[str, Any]:
     return dict(cell.outputs[0].data)
 
 
+@pytest.mark.requires("browser")
 def test_a_figure_of_plotly_is_a_picture_with_its_title() -> None:
     script = "<div></div><script>Plotly.newPlot()</script>"
     html = shown({PLOTLY_TYPE: FIGURE, "text/html": script})["text/html"]

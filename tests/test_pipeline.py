@@ -287,6 +287,7 @@ class TestWrong:
             ({"folds": "five"}, ParameterError, "folds = 'five'"),
             ({"families": "lr lightgbmm"}, ParameterError, "'lightgbmm'.*'lightgbm'"),
             ({"table": "nowhere.csv"}, DataError, "nowhere.csv"),
+            ({"amount": "spending"}, ParameterError, "'spending'"),
             ({"contract": "contracts/none.yaml"}, ModelbookError, "contracts/none.yaml"),
         ],
     )

@@ -669,9 +669,10 @@ def test_the_card_tells_the_decision(first: ModelVersion) -> None:
 
     def story(word: str, gate: str = "enforce", **changes: Any) -> dict[str, Any]:
         return version_tables.summarize_decision(
-            word, ["Good: 1, required 0."], first, {**done, **changes}, gate
+            word, ["Good: 1, required 0."], first, {**done, **changes}, gate, consequences
         )
 
+    consequences: list[str] = []
     decision, reason, outcome = story("promote")["sentences"]
     assert missing_facts(decision, "promote", 1) == []
     assert reason == "Good: 1, required 0."
@@ -681,6 +682,8 @@ def test_the_card_tells_the_decision(first: ModelVersion) -> None:
     assert "linear model" not in slow
     assert missing_facts(story("promote", "dry_run")["sentences"][0], "dry run", 1) == []
     assert story("hold")["next"] != story("promote")["next"]
+    consequences = ["It flags more.", "It costs less."]
+    assert story("promote")["sentences"][:3] == ["It flags more.", decision, "It costs less."]
 
 
 def test_the_outcome_is_told_as_a_table_and_a_sentence(first: ModelVersion) -> None:

@@ -294,14 +294,21 @@ def _capacity_share(
     return min(capacity / period.rows, 1.0)
 
 
-def _read_amounts(contract: Contract, rows: pd.DataFrame, column: str) -> np.ndarray | None:
-    if column == NONE:
-        return None
-    if column not in rows.columns or not pd.api.types.is_numeric_dtype(rows[column]):
-        numbers = [name for name in contract.columns if contract.columns[name].type == "number"]
+def check_amount(contract: Contract, column: str) -> None:
+    """Raise ParameterError unless a parameter ``amount`` is ``none`` or a column of numbers."""
+    numbers = [
+        name for name, spec in contract.columns.items() if spec.type in ("number", "integer")
+    ]
+    if column not in (NONE, *numbers):
         raise ParameterError(
             f"amount: {column!r} is no column of numbers",
             expected=f"one of {', '.join(numbers) or 'none'}; or none",
             next="correct `amount` in the book's env file",
         )
+
+
+def _read_amounts(contract: Contract, rows: pd.DataFrame, column: str) -> np.ndarray | None:
+    check_amount(contract, column)
+    if column == NONE:
+        return None
     return rows[column].fillna(0).to_numpy(dtype=float)

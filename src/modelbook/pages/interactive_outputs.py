@@ -45,10 +45,10 @@ def _draw_plotly(figure: dict[str, Any]) -> str:
     text = (title.get("text") if isinstance(title, dict) else title) or "without a title"
     name = f"Figure of Plotly: {re.sub('<[^>]+>', ' ', text)}"
     try:
-        from plotly import io
+        import kaleido  # itself, because Plotly 5 knows only an older one
 
-        picture = io.to_image(figure, format="svg", validate=False)
-    except Exception as error:  # kaleido is missing, or its browser fails
+        picture = kaleido.calc_fig_sync(figure, opts={"format": "svg"})
+    except Exception as error:  # kaleido is missing, or there is no browser
         return _leave_out(f"{name} ({type(error).__name__}: {error})")["text/html"]
     source = base64.b64encode(picture).decode()
     return (

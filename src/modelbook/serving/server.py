@@ -59,10 +59,10 @@ def run_server(
     """
     service_settings = settings.load_settings(root, book)
     os.environ |= {EXPORT_VARIABLE: export_address} if export_address else {}
-    os.environ |= {ROOT_VARIABLE: str(root), BOOK_VARIABLE: book}
     config = _configure_uvicorn(host, port, workers, service_settings.log_level)
     with nullcontext() if export_address else follower.following(root, book):
         _check_startup(root, book, host, service_settings)
+        os.environ |= {ROOT_VARIABLE: str(root), BOOK_VARIABLE: book}  # for the workers
         sys.stderr.write(f"modelbook: {book} at http://{host}:{port} (API docs: /docs)\n")
         if workers == 1:
             uvicorn.Server(config).run()
