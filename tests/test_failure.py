@@ -339,7 +339,7 @@ def test_a_build_leaves_a_page_and_takes_it_away_when_the_stage_is_mended(copy_o
     with tiny.changed("notebooks/03_compare.ipynb", call, "figures.leaderboard(board, 1 / 0)"):
         told = tiny.build()
     assert told.returncode == 1
-    assert re.search(r"failed.*: compare$", told.stderr.strip())
+    assert re.search(r"failed.*: compare \(", told.stderr.strip())
     assert re.search(
         r"FAILED\nZeroDivisionError: division by zero\n +in cell \d+:\n  > .*1 / 0", told.stdout
     )

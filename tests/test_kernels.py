@@ -56,7 +56,7 @@ def test_what_ended_a_stage_is_told_apart(tiny, how):
     assert (
         done.stdout.count("starting the kernel\n") == 1
     )  # only a kernel that does not start is tried again
-    assert re.search(r"failed.*: ingest$", done.stderr.strip())
+    assert re.search(r"failed.*: ingest \(", done.stderr.strip())
     page = (tiny.root / "reports/tiny/01_ingest.html").read_text(encoding="utf-8")
     assert {"memory": "MemoryError"}.get(how, fact) in html.unescape(page)
     if how != "late":  # on a busy machine the time is up before

@@ -110,7 +110,7 @@ def test_a_build_writes_no_secret_anywhere(tmp_path):
     leak_into(tiny, "04_finalize", LEAK + "\nraise ValueError(secrets)", before="products")
     told = tiny.build("--partially", "finalize", **ENVIRON)
     assert told.returncode == 1
-    assert re.search(r"failed.*: finalize$", told.stderr.strip())
+    assert re.search(r"failed.*: finalize \(", told.stderr.strip())
     assert "ValueError" in told.stdout
     assert "canary" not in told.stdout + told.stderr
     written = [
