@@ -144,6 +144,8 @@ def test_conclusive_gaps_come_first_and_open_ones_say_how_many_rows_settle_them(
     table = pd.DataFrame([
         gap("group", -0.2, 0.2), gap("flag", -0.6, -0.4), gap("flag", -0.5, -0.1), gap("flag", -0.03, 0.03),
     ])  # fmt: skip
+    none = {"conclusive": [], "inconclusive": []}
+    assert fairness.summarize_gaps(contract, pd.DataFrame(columns=fairness.COLUMNS), 0.1) == none
     found = fairness.summarize_gaps(contract, table, 0.1)
     assert [row["gap"] for row in found["conclusive"]] == [pytest.approx(-0.5), pytest.approx(-0.3)]
     [unknown] = found["inconclusive"]  # the last is known to be small

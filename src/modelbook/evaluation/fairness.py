@@ -112,7 +112,8 @@ def summarize_gaps(
         sensitive columns first. Groups have display labels.
     """
     conclusive, inconclusive = [], []
-    known = gaps[np.isfinite(gaps[["low", "high"]]).all(axis=1)]
+    # Without any group the table is empty, and its columns are no numbers.
+    known = gaps[np.isfinite(gaps[["low", "high"]].to_numpy(dtype=float)).all(axis=1)]
     critical = NORMAL.inv_cdf(1 - ALPHA / 2 / max(len(known), 1))
     for row in known.to_dict("records"):
         error = (row["high"] - row["low"]) / 2 / CRITICAL
