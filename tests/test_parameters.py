@@ -162,7 +162,9 @@ def root(built, tmp_path_factory) -> Path:
     batches = files.read(root / "data/tiny/batches.parquet")
     batches["expensive"] = np.random.default_rng(1).integers(0, 2, len(batches))
     files.write(root / "data/tiny/batches.parquet", batches)
-    carry_out(root, "compare", {**values_of("compare"), "families": ["lr", "lda", "gbc"]}, wired=True)
+    carry_out(
+        root, "compare", {**values_of("compare"), "families": ["lr", "lda", "gbc"]}, wired=True
+    )
     carry_out(root, "finalize", {**values_of("finalize"), "tune_rounds": 10}, wired=True)
     for folder in ("data", "models"):
         shutil.copytree(root / folder / "tiny", root / folder / "other")
