@@ -94,6 +94,17 @@ class TestTake:
         told = take("x.ipynb", "--yes")
         assert (told.exit_code, "WorkbenchError: " in told.stderr) == (1, True)
 
+    def test_a_cell_without_outputs_is_refused_and_nothing_is_written(self, tiny):
+        before = read(tiny, SHARED)
+        work_in(tiny, "mine.ipynb")
+        notebook = json.loads(read(tiny, "mine.ipynb"))
+        del notebook["cells"][-1]["outputs"]
+        (tiny.root / "mine.ipynb").write_text(json.dumps(notebook))
+        told = take("mine.ipynb", "--yes")
+        assert told.exit_code == 1
+        assert "WorkbenchError: nbstripout" in told.stderr
+        assert read(tiny, SHARED) == before
+
 
 class TestOwnNotebook:
     def test_takes_the_place_of_its_stage_for_its_book_alone(self, tiny):

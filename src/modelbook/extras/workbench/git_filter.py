@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from modelbook.errors import WorkbenchError
 from modelbook.extras.workbench.check_result import CheckResult, format_count
 
 ATTRIBUTES = "*.ipynb filter=modelbook diff=jupyternotebook merge=jupyternotebook"
@@ -26,9 +27,23 @@ STRIP_ARGUMENTS = ("-m", "nbstripout", "--keep-id", "--extra-keys", " ".join(NOI
 
 
 def strip_outputs(content: bytes) -> bytes:
-    """Return a notebook as git would store it, whether or not this clone has the filter."""
+    """Return a notebook as git would store it, whether or not this clone has the filter.
+
+    Raises
+    ------
+    WorkbenchError
+        If nbstripout cannot read it.
+    """
     command = [sys.executable, "-P", *STRIP_ARGUMENTS]
-    return subprocess.run(command, input=content, capture_output=True, check=True).stdout
+    done = subprocess.run(command, input=content, capture_output=True, check=False)
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        raise WorkbenchError(
+            f"nbstripout cannot read the notebook: {lines[-1] if lines else 'no message'}",
+            expected="a notebook of format 4, as JupyterLab saves it",
+            next="open it in JupyterLab and save it",
+        )
+    return done.stdout
 
 
 def make_configuration(top: Path) -> dict[str, str]:
