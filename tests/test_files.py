@@ -117,11 +117,11 @@ def test_a_folder_is_deleted_with_all_its_files(s3: Any, tmp_path: Path) -> None
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)
     for folder in ("v1", "v11"):
-        artifact_storage.upload_folder(tmp_path / "folder", f"s3://models/{folder}")
+        artifact_storage.upload_folder(tmp_path / "folder", f"s3://models/old/{folder}")
     for _ in range(2):
-        artifact_storage.delete_folder("s3://models/v1")
-    listed = s3.list_objects_v2(Bucket="models")["Contents"]
-    assert [entry["Key"] for entry in listed] == ["v11/a.txt", "v11/deep/b.txt"]
+        artifact_storage.delete_folder("s3://models/old/v1")
+    listed = s3.list_objects_v2(Bucket="models", Prefix="old/")["Contents"]
+    assert [entry["Key"] for entry in listed] == ["old/v11/a.txt", "old/v11/deep/b.txt"]
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -41,6 +42,19 @@ def evaluate(kernel, expression):
 def write_notebook(path, source):
     cell = {"cell_type": "code", "source": [source]}
     path.write_text(json.dumps({"cells": [cell]}))
+
+
+def test_a_signal_to_a_kernel_that_has_just_ended_is_no_error():
+    ended = subprocess.Popen([sys.executable, "-c", ""], start_new_session=True)
+    ended.wait()
+    template, connection = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with template:
+        process = kernel_forking.ForkedProcess(connection)
+        template.send(json.dumps({"pid": ended.pid}).encode())
+        process.kill()  # the template has not said yet that it ended
+        assert process.poll() is None
+        template.send(json.dumps({"code": 0}).encode())
+        assert process.wait(10) == 0
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ def test_a_table_goes_from_its_file_to_a_monitored_champion(
     book = Path(name).stem
     drafted = run("new", name, "--target", target, "--yes")
     assert drafted.exit_code == 0, drafted.output
-    families = "lr ridge" if "regression" in drafted.output else "lr dt"
+    families = "ridge dt" if "regression" in drafted.output else "lr dt"
     quick = {**QUICK, "MODELBOOK_FAMILIES": families}
     built = tiny.build(PLOOMBER_ENV_FILENAME=f"env.{book}.yaml", **quick)
     assert built.returncode == 0, built.stdout + built.stderr

@@ -145,7 +145,8 @@ class ForkedProcess:
             return
         if self._pid is None and number == signal.SIGKILL:
             self._connection.shutdown(socket.SHUT_RDWR)  # the template kills what it forks
-        else:
+            return
+        with suppress(ProcessLookupError):  # it has just ended, and the template will say so
             os.killpg(self.pid, number)
 
     def kill(self) -> None:
