@@ -50,9 +50,8 @@ def test_costs_of_each_task_are_those_of_each_row():
 
 
 def test_a_policy_is_compared_with_the_cheapest_decision_without_a_model(task):
-    found = value.compare_policies(
-        task, COSTS, SCORED, 0.2, ("simple", SCORED), 0.1, **BOOTSTRAP
-    ).set_index("policy")
+    decisions = value.list_decisions(task, COSTS, SCORED, 0.2, ("simple", SCORED), 0.1)
+    found = value.compare_policies(COSTS, SCORED, decisions, **BOOTSTRAP).set_index("policy")
     nobody, everybody = COSTS.constant_decision_costs(SCORED.outcome.mean())
     assert found.loc["flag nobody", "cost"] == pytest.approx(nobody)
     assert found.loc["flag everybody", "cost"] == pytest.approx(everybody)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -81,7 +81,8 @@ def measure_value(
     bootstrap = {"resamples": params.resamples, "seed": params.seed}
     amounts = _read_amounts(task.contract, rows, params.amount)
     capacity = _capacity_share(task, scored, threshold, period, params.capacity)
-    policies = compare_policies(task, costs, scored, threshold, simple_model, capacity, **bootstrap)
+    decisions = list_decisions(task, costs, scored, threshold, simple_model, capacity)
+    policies = compare_policies(costs, scored, decisions, **bootstrap)
     gains, at_capacity = {}, {}
     if capacity is not None:
         table = compute_gains(scored, amounts, [*GAIN_SHARES, capacity], **bootstrap).round(4)
@@ -109,20 +110,21 @@ def measure_value(
 
 
 def compare_policies(
-    task: Task,
     costs: DecisionCosts,
     scored: ScoredRows,
-    threshold: float | None,
-    simple_model: tuple[str, ScoredRows] | None,
-    capacity: float | None,
+    decisions: Iterable[tuple[str, str, Any]],
     *,
     resamples: int,
     seed: int,
 ) -> pd.DataFrame:
     """Expected cost per row of each policy, and what it saves against the cheapest constant one.
 
-    Savings are paired: each resample draws the same entities for both policies. A simple model of
-    two classes flags as many rows as the model.
+    Savings are paired: each resample draws the same entities for both policies.
+
+    Parameters
+    ----------
+    decisions : iterable
+        Name, kind and decisions of each policy, from ``list_decisions``.
 
     Returns
     -------
@@ -133,7 +135,6 @@ def compare_policies(
     baseline_name, baseline_decision = costs.cheapest_constant(scored.outcome)
     baseline_costs = costs.row_costs(scored.outcome, baseline_decision)
     rows = []
-    decisions = _decisions(task, costs, scored, threshold, simple_model, capacity)
     for name, kind, decision in decisions:
         row_costs = np.broadcast_to(costs.row_costs(scored.outcome, decision), len(scored))
         cost = partial(weighted_mean, row_costs)
@@ -150,7 +151,7 @@ def compare_policies(
     return pd.DataFrame(rows, columns=columns)
 
 
-def _decisions(
+def list_decisions(
     task: Task,
     costs: DecisionCosts,
     scored: ScoredRows,
@@ -158,7 +159,10 @@ def _decisions(
     simple_model: tuple[str, ScoredRows] | None,
     capacity: float | None,
 ) -> Iterator[tuple[str, str, Any]]:
-    """Name, kind and decisions of each policy."""
+    """Name, kind and decisions of each policy.
+
+    A simple model of two classes flags as many rows as the model.
+    """
     decision = task.decide(scored.score, threshold)
     yield "the model", MODEL, decision
     if capacity is not None and capacity != decision.mean():

@@ -116,9 +116,8 @@ def apply_retention(root: Path, book: str, retention: Retention, commit: str) ->
 
 def _find_needed(root: Path, book: str) -> dict[int, str]:
     """Return versions that must stay, with the reason."""
-    entries = history.read_history(root, book)
-    moves = [entry.champion_after for entry in entries if entry.kind == history.ALIAS_MOVE]
-    needed = {number: "former champion" for number in moves if number is not None}
+    champions = history.recorded_champions(history.read_history(root, book))
+    needed = {number: "former champion" for number in champions if number is not None}
     with connection.explain_errors(root):
         aliases = find_alias_numbers(create_client(root), book)
     return needed | {number: alias for alias, number in aliases.items()}

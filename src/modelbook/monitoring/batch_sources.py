@@ -23,6 +23,7 @@ from modelbook.tasks.conformal_prediction import ConformalPrediction
 
 if TYPE_CHECKING:
     from modelbook.journal import Journal
+from modelbook.registry import aliases
 from modelbook.registry.versions import ModelVersion
 
 SECONDS_PER_UNIT = {"m": 60, "h": 3600, "d": 86_400}
@@ -41,11 +42,7 @@ def require_champion(root: Path, book: str) -> ModelVersion:
 
     champion = versions.get_champion(root, book)
     if champion is None:
-        raise StoreError(
-            f"no version of {book!r} has the alias champion",
-            expected="a version that the gate has promoted",
-            next="build the pipeline: modelbook build; if the gate held, see the deploy report",
-        )
+        raise aliases.missing_champion(StoreError, book)
     return champion
 
 

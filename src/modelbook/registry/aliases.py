@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelbook.atomic import atomic_write
-from modelbook.errors import StoreError
+from modelbook.errors import ModelbookError, StoreError
 from modelbook.registry import artifact_storage, connection, libraries
 from modelbook.registry.artifact_storage import folder_digest
 from modelbook.registry.location import (
@@ -168,6 +168,15 @@ class KnownAliases:
     checked_at: float
     problem: str
     is_current: bool
+
+
+def missing_champion(error_type: type[ModelbookError], book: str) -> ModelbookError:
+    """Return the error of a room that needs a champion where there is none."""
+    return error_type(
+        f"no version of {book!r} has the alias champion",
+        expected="a version that the gate has promoted",
+        next="build the pipeline: modelbook build; if the gate held, see the deploy report",
+    )
 
 
 def read_aliases(root: Path, model_name: str) -> dict[str, RegisteredVersion]:

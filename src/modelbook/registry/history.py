@@ -182,16 +182,20 @@ def alias_mismatch(root: Path, model_name: str) -> str:
     )
 
 
+def recorded_champions(entries: list[HistoryEntry]) -> list[int | None]:
+    """Return the champion after each recorded move, oldest first."""
+    return [entry.champion_after for entry in entries if entry.kind == ALIAS_MOVE]
+
+
 def recorded_champion(entries: list[HistoryEntry]) -> int | None:
     """Return the champion after the last recorded move."""
-    moves = [entry for entry in entries if entry.kind == ALIAS_MOVE]
-    return moves[-1].champion_after if moves else None
+    champions = recorded_champions(entries)
+    return champions[-1] if champions else None
 
 
 def first_champion(entries: list[HistoryEntry]) -> int | None:
     """Return the first version that became champion: a yardstick that promotions do not move."""
-    moves = [entry.champion_after for entry in entries if entry.kind == ALIAS_MOVE]
-    return next((number for number in moves if number is not None), None)
+    return next((number for number in recorded_champions(entries) if number is not None), None)
 
 
 def find_rollback_target(entries: list[HistoryEntry]) -> int | None:

@@ -25,6 +25,7 @@ from modelbook.registry.aliases import (
     DIGEST_TAG,
     RegisteredVersion,
     find_version,
+    missing_champion,
     read_aliases,
     read_known_aliases,
 )
@@ -211,11 +212,7 @@ def require_champion(root: Path, book: str) -> RegisteredVersion:
     """
     champion = read_aliases(root, book).get(CHAMPION)
     if champion is None:
-        raise ServingError(
-            f"no version of {book!r} has the alias champion",
-            expected="a version that the gate has promoted",
-            next="build the pipeline: modelbook build; if the gate held, see the deploy report",
-        )
+        raise missing_champion(ServingError, book)
     return champion
 
 

@@ -25,7 +25,7 @@ from uvicorn.supervisors import Multiprocess
 
 from modelbook.errors import ServingError
 from modelbook.registry import follower
-from modelbook.registry.aliases import CHAMPION
+from modelbook.registry.aliases import CHAMPION, missing_champion
 from modelbook.serving import settings, telemetry
 from modelbook.serving.access import ApiKeyStore
 from modelbook.serving.http_protocol import LimitedHttpProtocol
@@ -104,11 +104,7 @@ def create_worker_app() -> Any:
 def require_champion(root: Path, book: str) -> None:
     """Raise ServingError if no version has the alias ``champion``."""
     if CHAMPION not in find_served_versions(root, book):
-        raise ServingError(
-            f"no version of {book!r} has the alias champion",
-            expected="a version that the gate has promoted",
-            next="build the pipeline: modelbook build; if the gate held, see the deploy report",
-        )
+        raise missing_champion(ServingError, book)
 
 
 def _check_startup(
