@@ -29,7 +29,13 @@ def test_promises_hold_on_a_copy_and_the_project_is_not_touched(shelf, monkeypat
     monkeypatch.setattr(hostile_callers, "MAX_HEALTH_SECONDS", 60)
     monkeypatch.setattr(hostile_callers, "MAX_CPU_SECONDS", 10)
     before = {path for path in shelf.root.rglob("*") if path.is_file()}
-    names = ["replace-journal", "promote-absent-version", "poison-requests", "serve-pages"]
+    names = [
+        "replace-journal",
+        "promote-absent-version",
+        "roll-back-canary",
+        "poison-requests",
+        "serve-pages",
+    ]
     results = drill.run_drill(shelf.root, BOOK, names)
     assert {result.name: result.problem for result in results} == dict.fromkeys(names, "")
     assert results[0].numbers["answers"] > 0

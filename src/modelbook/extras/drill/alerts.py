@@ -21,6 +21,7 @@ from modelbook.extras.drill.services import (
     find_free_port,
     wait_until,
 )
+from modelbook.registry.aliases import CHAMPION
 
 RULES_FILE = Path("deploy/prometheus/alerts.yml")
 ALERT_SECONDS = 90  # until an alert must fire; the rules' own waiting times are left out
@@ -62,7 +63,7 @@ def fire_alerts(copy: ServiceCopy) -> Numbers:
         require_alert("JournalReplaced")
         number, folder = copy.add_version()
         shutil.rmtree(folder)
-        copy.promote(number)
+        copy.set_alias(CHAMPION, number)
         require_alert("VersionDoesNotFollow")
         process.terminate()
         process.wait(60)

@@ -36,8 +36,10 @@ from modelbook.extras.drill.services import (
 )
 from modelbook.journal import Journal
 from modelbook.journal.receipts import verify_predictions
+from modelbook.registry.aliases import CHALLENGER, CHAMPION
 from modelbook.registry.location import database_path
 
+NO_DRIFT = 1e-9
 OPEN_SECONDS = 30
 PAUSE_SECONDS = 7  # longer than uvicorn's default for a worker's health check
 
@@ -219,7 +221,7 @@ def promote_version(copy: ServiceCopy) -> Numbers:
     number, _ = copy.add_version()
     callers = copy.call(8)
     wait_for_answers(callers)
-    copy.promote(number)
+    copy.set_alias(CHAMPION, number)
     seconds = wait_until(
         lambda: all(caller.version == number for caller in callers), 60, "not all workers follow"
     )
@@ -236,7 +238,7 @@ def promote_absent_version(copy: ServiceCopy) -> Numbers:
     hidden = folder.with_name("hidden")
     folder.rename(hidden)
     callers = copy.call(8)
-    copy.promote(number)
+    copy.set_alias(CHAMPION, number)
     wait_until(lambda: copy.metric_is("modelbook_workers_behind", 2), 60, "workers do not differ")
     wait_for_answers(callers)
     refused = copy.read_metric("modelbook_version_refused")
@@ -251,6 +253,32 @@ def promote_absent_version(copy: ServiceCopy) -> Numbers:
     receipts, refusals = finish(callers), count_refusals(callers)
     require(refusals["refused"] == 0, f"{refusals['refused']} requests were refused")
     return require_journaled(copy, receipts) | {"seconds until all follow": round(seconds, 1)}
+
+
+def roll_back_canary(copy: ServiceCopy) -> Numbers:
+    """A canary that predicts otherwise than its limit allows loses its traffic; nobody waits."""
+    number, _ = copy.add_version()
+    copy.set_alias(CHALLENGER, number)
+    salt, share = "drill", 0.5
+    copy.start(
+        TRAFFIC__MODE="canary",
+        TRAFFIC__SALT=salt,
+        TRAFFIC__CHALLENGER_SHARE=share,
+        TRAFFIC__CANARY_MAX_DRIFT=NO_DRIFT,
+    )
+    # The versions are equal: each variant gets rows of its own, so that predictions differ.
+    callers = copy.call_variants(salt, share)
+    wait_until(
+        lambda: copy.metric_is("modelbook_canary_rolled_back", 1), 60, "it keeps its traffic"
+    )
+    seconds = wait_until(
+        lambda: all(caller.version != number for caller in callers), 60, "it still predicts"
+    )
+    wait_for_answers(callers)
+    require(all(caller.version != number for caller in callers), "it predicts again")
+    receipts, refusals = finish(callers), count_refusals(callers)
+    require(refusals["refused"] == 0, f"{refusals['refused']} requests were refused")
+    return require_journaled(copy, receipts) | {"seconds until the champion": round(seconds, 1)}
 
 
 def kill_worker(copy: ServiceCopy) -> Numbers:
@@ -308,7 +336,7 @@ PROMISES: dict[str, Callable[[ServiceCopy], Numbers]] = {
     for check in (
         restore_backup, kill_process, lock_journal, fill_disk, remove_journal, replace_journal,
         alter_journal, hide_artifacts, alter_artifacts, hide_store, promote_version,
-        promote_absent_version, kill_worker, pause_worker, kill_supervisor, poison_requests,
-        flood_headers, call_from_elsewhere, serve_pages, fire_alerts,
+        promote_absent_version, roll_back_canary, kill_worker, pause_worker, kill_supervisor,
+        poison_requests, flood_headers, call_from_elsewhere, serve_pages, fire_alerts,
     )
 }  # fmt: skip

@@ -18,10 +18,11 @@ from typing import Any
 
 import psutil
 
+from modelbook.ab.assignment import assign_bucket, routes_to_challenger
 from modelbook.journal import Journal
 from modelbook.journal.database import default_url
 from modelbook.journal.receipts import verify_predictions
-from modelbook.registry.aliases import CHAMPION, read_aliases, refresh_aliases
+from modelbook.registry.aliases import CHALLENGER, CHAMPION, read_aliases, refresh_aliases
 from modelbook.registry.location import RELATIVE_SCHEME, local_artifact_folder
 from modelbook.registry.store import create_client
 from modelbook.serving.settings import ENV_PREFIX
@@ -164,25 +165,44 @@ class ServiceCopy:
         created = client.create_model_version(self.book, source, tags=champion.tags)
         return int(created.version), copied
 
-    def promote(self, number: int) -> None:
-        """Let the alias champion name a version."""
-        create_client(self.root).set_registered_model_alias(self.book, CHAMPION, str(number))
+    def set_alias(self, alias: str, number: int) -> None:
+        """Let an alias name a version."""
+        create_client(self.root).set_registered_model_alias(self.book, alias, str(number))
         refresh_aliases(self.root, self.book)
 
     def call(self, count: int = 4) -> list[Caller]:
         """Start callers that send one row after the other."""
         body = json.dumps(self.read_example())
-        callers = [Caller(self.port, body) for _ in range(count)]
+        return self._start([Caller(self.port, body) for _ in range(count)])
+
+    def call_variants(self, salt: str, challenger_share: float) -> list[Caller]:
+        """Start a caller whose user the challenger serves, and one with another row and user."""
+        example = self.read_example()
+        schema = json.loads(self.ask("GET", "/openapi.json")[1])["components"]["schemas"]["Row"]
+        required_fields = {name: example[name] for name in schema.get("required", [])}
+        callers = []
+        for row, is_challenged in ((example, True), (required_fields, False)):
+            user = next(
+                name
+                for name in map(str, range(1000))
+                if routes_to_challenger(assign_bucket(name, salt), challenger_share)
+                is is_challenged
+            )
+            callers.append(Caller(self.port, json.dumps(row), user))
+        return self._start(callers)
+
+    def _start(self, callers: list[Caller]) -> list[Caller]:
         self._callers += callers
         for caller in callers:
             caller.start()
         return callers
 
     def journaled_ids(self) -> set[str]:
-        """Return the ids in the journal."""
+        """Return the ids in the journal, of both variants."""
         journal = Journal(self.url, self.book, 60.0)
         journal.create_tables()
-        return {row["id"] for row in journal.read_predictions(0)}
+        variants = (CHAMPION, CHALLENGER)
+        return {row["id"] for name in variants for row in journal.read_predictions(0, variant=name)}
 
     def workers(self, process: subprocess.Popen) -> list[psutil.Process]:
         """Return the workers of a supervisor, without multiprocessing's resource tracker."""
@@ -216,8 +236,9 @@ def _is_worker(process: psutil.Process) -> bool:
 class Caller(threading.Thread):
     """Sends a row again and again, until it is told to end or nobody answers."""
 
-    def __init__(self, port: int, body: str) -> None:
+    def __init__(self, port: int, body: str, user: str = "") -> None:
         super().__init__(daemon=True)
+        self._headers = JSON_HEADERS | ({"x-user-id": user} if user else {})
         self._port, self._body, self.is_ending = port, body, False
         self.receipts: dict[str, str] = {}
         self.version = 0  # of the last answer
@@ -228,7 +249,7 @@ class Caller(threading.Thread):
         with closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)) as connection:
             while not self.is_ending:
                 try:
-                    connection.request("POST", "/predict", self._body, JSON_HEADERS)
+                    connection.request("POST", "/predict", self._body, self._headers)
                     answer = connection.getresponse()
                     text = answer.read()
                 except (OSError, http.client.HTTPException):
