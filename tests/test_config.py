@@ -44,6 +44,7 @@ BOUNDS = [
     ("deploy", "non_inferiority_margin", (-0.5, 0, 0.5), (-0.51, 0.51)),
     ("deploy", "max_cost_increase", (0, 10), (-0.01, 10.01)),
     ("deploy", "max_selection_change", (0, 1), (-0.01, 1.01)),
+    ("deploy", "code_version", ("any", "committed"), ("none", True)),
     ("deploy", "max_slice_drop", (0, 0.5), (-0.01, 0.51)),
     ("deploy", "max_fairness_gap", (0, 1), (-0.01, 1.01)),
     ("deploy", "max_calibration_error", (0.01, 1), (0, 1.01)),

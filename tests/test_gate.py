@@ -123,6 +123,20 @@ def test_each_criterion_alone_holds_a_candidate(evidence: Evidence, failed: list
     assert decision.reasons == [criteria[name].description for name in reasons]
 
 
+@pytest.mark.parametrize(
+    ("commit", "action", "fact"),
+    [("1a2b3c", PROMOTE, "1a2b3c"), ("1a2b3c+", HOLD, "uncommitted"), ("none", HOLD, "outside")],
+)
+def test_uncommitted_code_holds_a_candidate_where_a_commit_is_required(
+    commit: str, action: str, fact: str
+) -> None:
+    evidence = replace(FIRST, commit=commit)
+    decision = decided(evidence, code_version="committed")
+    assert decision.action == action
+    assert fact in decision.criteria[-1].observed
+    assert decided(evidence).action == PROMOTE
+
+
 def test_a_first_model_is_not_compared() -> None:
     assert len(decided(FIRST).criteria) == len(decided(NEXT).criteria) - 4 == 8
 

@@ -62,7 +62,7 @@ CASES: dict[str, dict[str, Any]] = {
     "deploy": {
         "book": "other", "non_inferiority_margin": 0, "min_quality": 0.99, "paired_rows": 10_000, "resamples": 200, "seed": 1,
         "max_slice_drop": 0.4, "max_fairness_gap": 0.9, "max_calibration_error": 0.9, "max_latency_ms": 999, "max_size_mb": 999, "slice_rows": 10,
-        "max_cost_increase": 5, "max_selection_change": 0.9,
+        "max_cost_increase": 5, "max_selection_change": 0.9, "code_version": "committed",
         "gate": "enforce",  # last: it moves the alias, and the version is champion afterwards
     },
     "monitor": {

@@ -28,6 +28,7 @@ ALPHA, POWER = 0.05, 0.8  # of the intervals, and that rows for a comparison sho
 NORMAL = NormalDist()
 CRITICAL = NORMAL.inv_cdf(1 - ALPHA / 2)
 PROMOTE, HOLD = "promote", "hold"
+NO_COMMIT = "none"  # code outside version control
 PARITY_TOLERANCE = 1e-6  # largest difference between predictions that count as equal
 
 
@@ -102,6 +103,8 @@ class Evidence:
     selection_changes : tuple
         Change of what is decided from the champion's decisions on the same rows (the share of
         flagged rows, or of each predicted class), as pairs of label and interval.
+    commit : str
+        Commit of the code that made the candidate, with ``+`` for uncommitted changes.
     metric_labels : tuple of str
         Display names of the metrics of quality, baseline gain and champion difference.
     """
@@ -124,6 +127,7 @@ class Evidence:
     suspicions: tuple[str, ...] | None = None
     cost_increase: Interval | None = None
     selection_changes: tuple[tuple[str, Interval], ...] = ()
+    commit: str = NO_COMMIT
     metric_labels: tuple[str, str, str] = ("ROC AUC", "log loss", "ROC AUC")
 
 
@@ -138,6 +142,7 @@ def gather_evidence(
     latency_and_size: tuple[float, float] | None = None,
     ancestor: tuple[int, pd.DataFrame] | None = None,
     consequences: pd.DataFrame | None = None,
+    commit: str = NO_COMMIT,
 ) -> Evidence:
     """Collect the evidence from a version's metrics, the paired comparison, and latency and size.
 
@@ -151,6 +156,8 @@ def gather_evidence(
         Number of the first champion, and the comparison with it, from ``compare_with_champion``.
     consequences : DataFrame, optional
         From ``compare_consequences``; may be empty.
+    commit : str
+        Commit of the code that made the candidate.
     """
     metric_rows = {row["metric"]: row for row in metrics["evaluation"]}
     ancestor_number, ancestor_differences = ancestor or (None, differences.head(0))
@@ -184,6 +191,7 @@ def gather_evidence(
         latency_ms=latency_and_size[0] if latency_and_size else None,
         size_mb=latency_and_size[1] if latency_and_size else None,
         suspicions=tuple(metrics["suspicions"]) if "suspicions" in metrics else None,
+        commit=commit,
         metric_labels=(
             metric_label(task.quality_metric),
             metric_label(task.baseline_metric),
@@ -312,6 +320,8 @@ def decide(evidence: Evidence, limits: Deploy, min_quality: float) -> Decision:
         _resource_criterion("artefact size", evidence.size_mb, limits.max_size_mb, "MB"),
         _suspicion_criterion(evidence.suspicions),
     ]
+    if limits.code_version == "committed":
+        criteria.append(_code_criterion(evidence.commit))
     failed = [
         criterion for criterion in criteria if criterion.passed is not None and not criterion.passed
     ]
@@ -550,6 +560,16 @@ def _suspicion_criterion(suspicions: tuple[str, ...] | None) -> Criterion:
     if suspicions is None:
         return Criterion(name, required, "not recorded for this version", None)
     return Criterion(name, required, "; ".join(suspicions) or "none", not suspicions)
+
+
+def _code_criterion(commit: str) -> Criterion:
+    is_committed = commit != NO_COMMIT and not commit.endswith("+")
+    observed = (
+        "outside version control"
+        if commit == NO_COMMIT
+        else f"{commit.removesuffix('+')}{'' if is_committed else ' with uncommitted changes'}"
+    )
+    return Criterion("committed code", "a commit without changes", observed, is_committed)
 
 
 def _headline_difference(task: Task, differences: pd.DataFrame) -> Interval | None:

@@ -320,6 +320,9 @@ class Deploy(Parameters):
         description="largest change of the share of flagged rows (or of a predicted class) from "
         "the champion's; fails if the confidence interval lies wholly beyond it; 0 to 1",
     )
+    code_version: Literal["any", "committed"] = Field(
+        "any", description="committed: a version made by uncommitted code is held; any: no check"
+    )
     max_latency_ms: float = Field(
         50, gt=0, description="largest median latency in milliseconds, above 0"
     )
