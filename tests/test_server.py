@@ -356,14 +356,20 @@ def test_its_log_is_json(server):
     assert all(json.loads(line)["event"] for line in lines)
 
 
-CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+# A JSON schema cannot say that text is a CSV table, nor that all tensors have as many values.
+LOOSE_SCHEMAS = """
+[[operations]]
+include-path-regex = "(infer|csv)$"
+checks.positive_data_acceptance.enabled = false
+"""
 
 
 def test_what_its_own_manual_allows_and_forbids_never_ends_in_a_failure(server, tmp_path):
     address = f"http://127.0.0.1:{server.port}/openapi.json"
     command = [str(BIN / "schemathesis"), "run", address, "--max-examples", "250"]
     command += ["--phases", "examples,coverage,fuzzing", "--no-color"]
-    command += ["--checks", f"{CHECKS},negative_data_rejection", "--generation-database", "none"]
+    command += ["--generation-database", "none"]
+    (tmp_path / "schemathesis.toml").write_text(LOOSE_SCHEMAS)
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout[-9000:]
     assert int(re.search(r"([\d,]+) generated", result.stdout)[1].replace(",", "")) > 900

@@ -304,6 +304,8 @@ class TestOutcomes:
         }
         told = post(client, "/outcomes", {"id": one, "outcome": 0})
         assert told.status_code == 409
+        told = post(client, "/outcomes", [{"id": one, "outcome": value} for value in (1, 0)])
+        assert told.status_code == 409
         row = next(
             row for row in client.app._service.journal.read_predictions(0) if row["id"] == one
         )

@@ -207,7 +207,7 @@ def _csv_operation(model: ServedModel) -> dict[str, Any]:
         "requestBody": {
             "required": True,
             "content": {
-                CSV_TYPE: {"schema": {"type": "string"}},
+                CSV_TYPE: {"schema": {"type": "string", "minLength": 1}},
                 "multipart/form-data": {"schema": upload},
             },
         },
@@ -229,7 +229,7 @@ def _outcomes_operation(max_rows: int) -> dict[str, Any]:
     )
     for status, text in (
         ("404", "Unknown prediction id; nothing was recorded."),
-        ("409", "A different outcome is on record; nothing was recorded."),
+        ("409", "A different outcome is on record, or in the request; nothing was recorded."),
     ):
         responses[status] = _error_response(text)
     return {

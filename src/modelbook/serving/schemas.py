@@ -436,7 +436,7 @@ class OutcomeReader:
         Raises
         ------
         RequestError
-            400, 413 or 422, as for rows; also 422 if one id has two different outcomes.
+            400, 413 or 422, as for rows; 409 if one id has two different outcomes.
         """
         is_list = body.lstrip(b" \t\r\n")[:1] == b"["
         BodyLimits(max_rows, max_fields=2).check_json(body, is_list)
@@ -455,7 +455,7 @@ class OutcomeReader:
             )
             if outcomes.setdefault(entry["id"], outcome) != outcome:
                 raise RequestError(
-                    422,
+                    409,
                     f"two different outcomes for {format_value(entry['id'])}",
                     expected="one outcome for each prediction",
                 )
