@@ -17,6 +17,7 @@ from sklearn.ensemble import ExtraTreesClassifier
 from modelbook import config
 from modelbook.contract import Contract
 from modelbook.errors import TrainingError
+from modelbook.extras import retention
 from modelbook.registry import candidate_runs, store
 from modelbook.registry.candidate_logging import CandidateLogger
 from modelbook.registry.tracking import StageRun
@@ -153,3 +154,30 @@ def test_what_cannot_be_taken_up_is_refused(
             root, wanted, run_id, experiment.features.drop(columns=without)
         )
     assert [fact for fact in facts if fact not in str(told.value)] == []
+
+
+def test_models_of_old_candidates_are_pruned_but_not_what_was_registered(
+    root: Path, experiment: Experiment
+) -> None:
+    with StageRun(root, "pruned", "compare", {}) as run:
+        logger = CandidateLogger(run, experiment, root / "data/pruned/train.parquet", "f" * 64)
+        comparison.compare_families(
+            experiment, ["lr"], 600, report_progress=silent, log_candidate=logger, keep_models=True
+        )
+    kept, pruned = (
+        candidate_runs.find_candidate_run(root, family, run.run_id) for family in ("dummy", "lr")
+    )
+    mlflow.register_model(f"models:/{kept.outputs.model_outputs[0].model_id}", "pruned")
+    model_id = pruned.outputs.model_outputs[0].model_id
+    for options in ({"keep_comparisons": 1}, {"keep_comparisons": 0, "min_age_days": 1}):
+        planned = retention.plan_retention(root, "pruned", 9, **{"min_age_days": 0, **options})
+        assert planned.is_empty
+    planned = retention.plan_retention(root, "pruned", 9, 0, keep_comparisons=0)
+    assert list(planned.candidate_models) == [model_id]
+    assert planned.size_mb > 0
+    retention.apply_retention(root, "pruned", planned, "c0ffee")
+    assert retention.plan_retention(root, "pruned", 9, 0, keep_comparisons=0).is_empty
+    with pytest.raises(TrainingError, match=pruned.info.run_id):
+        candidate_runs.load_candidate(root, "lr", run.run_id, experiment.features)
+    taken = candidate_runs.load_candidate(root, "dummy", run.run_id, experiment.features)
+    assert taken.family == "dummy"

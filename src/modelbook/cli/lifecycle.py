@@ -193,13 +193,16 @@ def prune(
     older_than: Annotated[
         float, typer.Option(min=0, metavar="DAYS", help="Delete only what is older, in days.")
     ] = 90.0,
+    keep_comparisons: Annotated[
+        int, typer.Option(min=0, help="Number of newest comparisons that keep their models.")
+    ] = 5,
     book: BookOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete versions and downloaded files that are no longer needed; list them first.
+    """Delete versions, candidates' models and downloaded files that are no longer needed.
 
-    Versions that an alias names or that have been champion always stay.
+    They are listed first. Versions that an alias names or that have been champion always stay.
 
     Examples:  modelbook prune  |  modelbook prune --keep 5 --older-than 30 --yes
     """
@@ -208,7 +211,7 @@ def prune(
 
     with report_errors():
         root, name = find_book(book)
-        retention = retentions.plan_retention(root, name, keep, older_than)
+        retention = retentions.plan_retention(root, name, keep, older_than, keep_comparisons)
         if as_json:
             print_json(retention.to_dict())
         else:
@@ -224,6 +227,8 @@ def _print_retention(book: str, retention: Retention) -> None:
         typer.echo(f"version {number} of {book} stays: {reason}")
     for number in retention.versions:
         typer.echo(f"version {number} of {book}")
+    if retention.candidate_models:
+        typer.echo(f"models of {len(retention.candidate_models)} candidates of old comparisons")
     for folder in retention.cached_folders:
         typer.echo(f"downloaded files in {folder}")
     if retention.is_empty:

@@ -1,8 +1,9 @@
-"""Delete registered versions that are no longer needed, by number and by age, and cached files.
+"""Delete what is no longer needed: versions and candidates by number and age, and cached files.
 
 Never deleted are versions that an alias names, and those that have been champion: a rollback may
 restore them, and later candidates are judged against the first. The runs of deleted versions stay,
-because they say how often a holdout was evaluated.
+because they say how often a holdout was evaluated. So do the runs of candidates whose models are
+deleted; a candidate that somebody has registered keeps its model.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mlflow.entities import LoggedModel
+
 from modelbook.build import locks
 from modelbook.registry import artifact_storage, connection, history
 from modelbook.registry.aliases import (
@@ -22,10 +25,14 @@ from modelbook.registry.aliases import (
     read_aliases,
     refresh_aliases,
 )
-from modelbook.registry.location import cache_folder
+from modelbook.registry.location import cache_folder, local_path
 from modelbook.registry.store import check_store, create_client
 
 SECONDS_PER_DAY = 86_400.0
+KEPT_COMPARISONS = 5
+NEWEST_FIRST = ["attributes.start_time DESC"]
+PARENT_TAG = "mlflow.parentRunId"
+MAX_RUNS = 10_000  # candidates that are looked at
 
 
 @dataclass
@@ -38,6 +45,8 @@ class Retention:
         Versions, oldest first.
     kept_for : dict
         Versions that only number and age would delete, with the reason why they stay.
+    candidate_models : dict
+        Ids of the candidates' models in MLflow, with the addresses of their files.
     cached_folders : list of str
         Folders of downloaded files.
     size_mb : float
@@ -46,22 +55,26 @@ class Retention:
 
     versions: list[int] = field(default_factory=list)
     kept_for: dict[int, str] = field(default_factory=dict)
+    candidate_models: dict[str, str] = field(default_factory=dict)
     cached_folders: list[str] = field(default_factory=list)
     size_mb: float = 0.0
 
     @property
     def is_empty(self) -> bool:
-        return not (self.versions or self.cached_folders)
+        return not (self.versions or self.candidate_models or self.cached_folders)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
         return asdict(self)
 
 
-def plan_retention(root: Path, book: str, keep: int, min_age_days: float) -> Retention:
+def plan_retention(
+    root: Path, book: str, keep: int, min_age_days: float, keep_comparisons: int = KEPT_COMPARISONS
+) -> Retention:
     """Find versions beyond the newest ``keep`` that are older than ``min_age_days``.
 
-    Files that were downloaded, and not used for so many days, are deleted by age alone.
+    The same holds for the candidates' models of comparisons beyond ``keep_comparisons``. Files that
+    were downloaded, and not used for so many days, are deleted by age alone.
 
     Raises
     ------
@@ -83,6 +96,10 @@ def plan_retention(root: Path, book: str, keep: int, min_age_days: float) -> Ret
                 retention.versions.append(number)
                 version = find_version(root, book, number)
                 retention.size_mb += _size_mb(version.artifact_folder) if version else 0.0
+        for model in _find_old_candidates(root, book, keep_comparisons, latest):
+            retention.candidate_models[model.model_id] = model.artifact_location
+            folder = local_path(root, model.artifact_location)
+            retention.size_mb += _size_mb(folder) if folder else 0.0
     for folder in _find_unused_downloads(root, book, latest):
         retention.cached_folders.append(folder.as_posix())
         retention.size_mb += _size_mb(folder)
@@ -107,6 +124,8 @@ def apply_retention(root: Path, book: str, retention: Retention, commit: str) ->
         deleted = [number for number in retention.versions if number not in needed]
         for number in deleted:
             _delete_version(root, book, number)
+        for model_id, address in retention.candidate_models.items():
+            _delete_candidate_model(root, model_id, address)
         for name in retention.cached_folders:
             shutil.rmtree(name, ignore_errors=True)
         if deleted:
@@ -132,6 +151,43 @@ def _delete_version(root: Path, book: str, number: int) -> None:
     if version.source_uri:
         artifact_storage.delete_folder(version.source_uri)
     shutil.rmtree(version.artifact_folder, ignore_errors=True)
+
+
+def _find_old_candidates(root: Path, book: str, keep: int, latest: float) -> Iterator[LoggedModel]:
+    """Return the models of candidates of old comparisons, unless a version was made of them."""
+    client = create_client(root)
+    with connection.explain_errors(root):
+        experiment = client.get_experiment_by_name(book)
+        if experiment is None:
+            return
+        ids = [experiment.experiment_id]
+        comparisons = client.search_runs(ids, "tags.stage = 'compare'", order_by=NEWEST_FIRST)
+        old_runs = {
+            run.info.run_id for run in comparisons[keep:] if run.info.start_time / 1000 <= latest
+        }
+        versions = client.search_model_versions(f"name = '{book}'")
+        registered = {(version.source or "").rpartition("/")[2] for version in versions}
+        candidates = client.search_runs(ids, "tags.family LIKE '%'", max_results=MAX_RUNS)
+        candidate_runs = {
+            run.info.run_id for run in candidates if run.data.tags[PARENT_TAG] in old_runs
+        }
+        token = None
+        while token != "":
+            page = client.search_logged_models(ids, page_token=token)
+            token = page.token or ""
+            for model in page:
+                if model.source_run_id in candidate_runs and model.model_id not in registered:
+                    yield model
+
+
+def _delete_candidate_model(root: Path, model_id: str, address: str) -> None:
+    with connection.explain_errors(root):
+        create_client(root).delete_logged_model(model_id)
+    folder = local_path(root, address)
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        artifact_storage.delete_folder(address)
 
 
 def _find_unused_downloads(root: Path, book: str, latest: float) -> Iterator[Path]:

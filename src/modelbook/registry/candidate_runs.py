@@ -49,7 +49,14 @@ def load_candidate(
     tags = run.data.tags
     name = tags["mlflow.runName"]
     uri = f"runs:/{run.info.run_id}/model"
-    inputs = mlflow.models.get_model_info(uri).signature.inputs.input_names()
+    try:
+        inputs = mlflow.models.get_model_info(uri).signature.inputs.input_names()
+    except mlflow.MlflowException as error:
+        raise TrainingError(
+            f"the model of candidate {name!r}, run {run.info.run_id}, cannot be read: {error}",
+            expected="a model that modelbook prune has not deleted",
+            next="build compare again, and take a candidate of that comparison",
+        ) from None
     if inputs != list(features):
         different = ", ".join(sorted(set(inputs) ^ set(features))) or "another order"
         raise TrainingError(
