@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import typer
 from facts import missing_facts
 from typer.testing import CliRunner
 
@@ -25,6 +27,30 @@ def test_help_shows_an_example(command):
     result = run(command, "--help")
     assert result.exit_code == 0
     assert f"modelbook {command}" in result.stdout.split("Example")[1]
+
+
+WITHOUT_RESULT = {  # they start something, ask, write files, or print one thing
+    "build", "dag airflow", "dag argo", "demo", "eject", "finalize", "init", "keys add",
+    "keys remove", "new", "pdf", "reset", "sandbox drop", "serve", "setup", "site", "store",
+    "stream", "take", "upgrade",
+}  # fmt: skip
+
+
+def leaf_commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from leaf_commands(command, f"{name} ")
+        else:
+            yield prefix + name, command
+
+
+def test_every_command_with_a_result_prints_json():
+    without = {
+        name
+        for name, command in leaf_commands(typer.main.get_command(app))
+        if not any(option in ("--json", "--format") for p in command.params for option in p.opts)
+    }
+    assert without == WITHOUT_RESULT
 
 
 def test_version_and_wrong_usage_of_the_installed_command(tiny):

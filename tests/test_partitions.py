@@ -223,8 +223,15 @@ def test_a_folder_in_an_object_store_is_scored_into_another_with_a_marker_at_the
 def test_a_file_at_an_address_is_scored_and_what_cannot_be_written_ends_before(
     shelf, table, monkeypatch
 ):
-    told = score(shelf, monkeypatch, table / NAMES[0], "memory://lake/a/out.csv")
+    told = score(shelf, monkeypatch, table / NAMES[0], "memory://lake/a/out.csv", "--json")
     assert told.exit_code == 0, told.output
+    assert json.loads(told.stdout) == {
+        "out": "memory://lake/a/out.csv",
+        "version": 1,
+        "scored_rows": 199,
+        "rejected_rows": 1,
+        "rejects": "memory://lake/a/out.rejects.csv",
+    }
     store = fsspec.filesystem("memory")
     found = {name.removeprefix("/lake/a/"): store.size(name) for name in store.find("/lake/a")}
     assert {*found} == {"out.csv", "out.rejects.csv"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 from facts import refused
 from shelf import put_empty_store
 from test_registry import BOOK, enter, made
+from typer.testing import CliRunner
 
+from modelbook.cli import app, serving
 from modelbook.contract import Contract
 from modelbook.errors import PromotionError, StoreError
 from modelbook.registry import aliases, exports, history, imports, promotion, store
@@ -74,6 +77,24 @@ def test_from_dev_to_staging_to_prod_with_one_history(source: Path, tmp_path: Pa
     assert served_models.load_version(prod, BOOK, 1).golden_rows > 0
     for root in (source, staging, prod):
         assert history.find_integrity_errors(root) == []
+
+
+def test_export_and_import_print_json(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = put_empty_store(tmp_path / "staging")
+
+    def run(root: Path, *words: str) -> dict[str, Any]:
+        monkeypatch.setattr(serving, "find_book", lambda book: (root, BOOK))
+        done = CliRunner().invoke(app, [*words, "--json"])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+
+    exported = run(source, "export", tmp_path.as_uri(), "--version", "1")
+    assert (exported["version"], exported["book"]) == (1, BOOK)
+    imported = run(target, "import", exported["address"])
+    assert (imported["version"], imported["is_new"]) == (1, True)
+    assert imported["entry"]["evidence"]["passport"] == exported["address"]
 
 
 def test_a_passport_holds_the_evidence_and_no_rows_of_people(source: Path, tmp_path: Path) -> None:

@@ -632,6 +632,21 @@ def test_promote_and_rollback_tell_what_they_did_or_why_not(
     assert alias(root) == 1
 
 
+def test_moves_are_printed_as_their_entries_in_json(
+    tiny: Any, root: Path, proven: list[int]
+) -> None:
+    champions(root, 1)
+    judge(root, 2)
+    moves = [
+        json.loads(run(*words, "--json").stdout)
+        for words in (["challenge", "2"], ["promote", "2"], ["rollback"], ["promote", "1"])
+    ]
+    assert [move["moved"] for move in moves] == [True, True, True, False]
+    assert [move["champion_after"] for move in moves] == [1, 2, 1, 1]
+    assert [move["number"] for move in moves[:3]] == [4, 5, 6]
+    assert moves[1]["evidence"]["golden_rows"] == 30
+
+
 # A running service
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,7 @@ app = typer.Typer()
 @app.command()
 def backup(
     address: Annotated[str, typer.Argument(help="A folder, or a URI such as s3://bucket/backups.")],
+    as_json: JsonOption = False,
 ) -> None:
     """Copy store, journals, contracts, settings and receipts, while services run; print where.
 
@@ -36,6 +38,9 @@ def backup(
 
     with report_errors():
         summary = backups.back_up(project.find_root(), address)
+    if as_json:
+        print_json(asdict(summary))
+        return
     typer.echo(summary.address)
     typer.echo(f"{summary.files:,} files, {summary.bytes / 1e6:,.1f} MB", err=True)
     for note in summary.notes:
@@ -48,6 +53,7 @@ def restore(
     folder: Annotated[
         Path, typer.Option("--into", help="The project's folder; default: the current one.")
     ] = Path("."),
+    as_json: JsonOption = False,
 ) -> None:
     """Copy a backup into a folder, once all its digests are verified; no file is replaced.
 
@@ -57,6 +63,9 @@ def restore(
 
     with report_errors():
         summary = backups.restore(folder.resolve(), address)
+    if as_json:
+        print_json(asdict(summary))
+        return
     typer.echo(f"restored {summary.files:,} files into {summary.address}")
     for note in summary.notes:
         typer.echo(note, err=True)
@@ -152,6 +161,7 @@ def upgrade(
 def forget(
     entity: Annotated[str, typer.Option(help="The entity, as the contract's column names it.")],
     book: BookOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Remove an entity's rows from tables, journal and versions; name the versions trained on it.
 
@@ -170,6 +180,9 @@ def forget(
         journal = open_journal(root, name)
         commit = project.get_commit(root)
         done = erasures.forget_entity(root, name, contract, journal, entity, commit)
+    if as_json:
+        print_json(asdict(done))
+        return
     if done.is_empty:
         typer.echo(f"{name} has no rows of {entity!r}")
         return

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from modelbook.cli import ab
 from modelbook.cli.options import BookOption, JsonOption, find_book, print_json, report_errors
+
+if TYPE_CHECKING:
+    from modelbook.registry.history import HistoryEntry
 
 app = typer.Typer()
 
@@ -63,6 +66,7 @@ def promote(
         bool, typer.Option("--require-ab", help="Only if the current A/B result supports it.")
     ] = False,
     book: BookOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Make an approved version the champion, once its golden rows are reproduced; services follow.
 
@@ -84,14 +88,16 @@ def promote(
             commit=project.get_commit(root),
             ab_result=ab_result,
         )
-        if move is None:
+        if move is not None:
+            _announce_move(root, name, move, as_json=as_json)
+        elif as_json:
+            print_json({"moved": False, "model": name, "champion_after": version})
+        else:
             typer.echo(f"version {version} of {name} is the champion already; nothing was moved")
-            return
-        _announce_move(root, name, move.describe_move())
 
 
 @app.command()
-def rollback(why: ReasonOption = "", book: BookOption = None) -> None:
+def rollback(why: ReasonOption = "", book: BookOption = None, as_json: JsonOption = False) -> None:
     """Make the previous version the champion again, once its golden rows are reproduced.
 
     Examples:  modelbook rollback
@@ -103,7 +109,7 @@ def rollback(why: ReasonOption = "", book: BookOption = None) -> None:
     with report_errors():
         root, name = find_book(book)
         move = promotion.roll_back(root, name, reason=why, commit=project.get_commit(root))
-        _announce_move(root, name, move.describe_move())
+        _announce_move(root, name, move, as_json=as_json)
 
 
 @app.command()
@@ -114,6 +120,7 @@ def challenge(
     end: Annotated[bool, typer.Option("--end", help="End the challenge.")] = False,
     why: ReasonOption = "",
     book: BookOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Let a version share the champion's traffic, once its golden rows are reproduced.
 
@@ -129,16 +136,15 @@ def challenge(
         move = promotion.set_challenger(
             root, name, version, reason=why, commit=project.get_commit(root)
         )
-        _announce_move(
-            root,
-            name,
-            f"{move.action}: version {move.version} of {name}; entry {move.number} in history",
-        )
+        _announce_move(root, name, move, as_json=as_json)
 
 
-def _announce_move(root: Path, book: str, message: str) -> None:
-    """Print the move, and update the index of reports."""
+def _announce_move(root: Path, book: str, move: HistoryEntry, *, as_json: bool) -> None:
+    """Print the entry of a move, and update the index of reports."""
     from modelbook.build import report_index
 
-    typer.echo(message)
+    if as_json:
+        print_json({"moved": True, **move.to_dict()})
+    else:
+        typer.echo(move.describe_move())
     report_index.write_index(root, book)

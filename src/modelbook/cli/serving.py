@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modelbook.cli.options import BookOption, find_book, report_errors
+from modelbook.cli.options import BookOption, JsonOption, find_book, print_json, report_errors
 
 if TYPE_CHECKING:
     from modelbook.registry.aliases import RegisteredVersion
@@ -56,6 +57,7 @@ def export(
         bool, typer.Option("--with-rows", help="Include the holdout rows, which are people's.")
     ] = False,
     book: BookOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Copy the champion with its evidence and history to a folder named by a digest; print it.
 
@@ -66,13 +68,19 @@ def export(
 
     with report_errors():
         root, name = find_book(book)
-        typer.echo(exports.export_version(root, name, address, version, with_rows=with_rows))
+        passport = exports.export_version(root, name, address, version, with_rows=with_rows)
+        if not as_json:
+            typer.echo(passport)
+            return
+        number = exports.read_passport(passport)["number"]
+        print_json({"book": name, "version": number, "address": passport})
 
 
 @app.command("import")
 def import_version(
     address: Annotated[str, typer.Argument(help="The address that modelbook export printed.")],
     book: BookOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Register an exported version in this store, once files, history and golden rows are verified.
 
@@ -84,6 +92,16 @@ def import_version(
     with report_errors():
         root, name = find_book(book)
         result = imports.import_version(root, name, address, project.get_commit(root))
+    if as_json:
+        print_json(
+            {
+                "book": name,
+                "version": result.version,
+                "is_new": result.is_new,
+                "entry": result.entry.to_dict(),
+            }
+        )
+        return
     state = "registered" if result.is_new else "registered already"
     typer.echo(
         f"version {result.version} of {name} {state}; entry {result.entry.number} in history"
@@ -114,6 +132,7 @@ def score(
     scheduler: Annotated[
         str | None, typer.Option(help="Address of the engine; default: this machine.")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Score rows with the champion; contract violations go to OUT's name with .rejects.csv.
 
@@ -135,13 +154,22 @@ def score(
                     if is_folder
                     else _score_file(local_source, local_target, champion)
                 )
-    typer.echo(
-        f"{target}: {result.rows - result.rejected_rows:,} rows scored by version {champion.number}"
-    )
+    scored_rows, rejects = result.rows - result.rejected_rows, str(result.rejects_path)
+    if object_store.is_address(target):
+        rejects = f"{target.rstrip('/').rpartition('/')[0]}/{result.rejects_path.name}"
+    if as_json:
+        print_json(
+            {
+                "out": target,
+                "version": champion.number,
+                "scored_rows": scored_rows,
+                "rejected_rows": result.rejected_rows,
+                "rejects": rejects if result.rejected_rows else None,
+            }
+        )
+        return
+    typer.echo(f"{target}: {scored_rows:,} rows scored by version {champion.number}")
     if result.rejected_rows:
-        rejects = str(result.rejects_path)
-        if object_store.is_address(target):
-            rejects = f"{target.rstrip('/').rpartition('/')[0]}/{result.rejects_path.name}"
         typer.echo(f"{rejects}: {result.rejected_rows:,} rows violate the contract", err=True)
 
 
@@ -214,6 +242,7 @@ def drill(
         list[str] | None, typer.Argument(metavar="[DRILLS]", help="Drills to run; default: all.")
     ] = None,
     book: BookOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Break the service of a copy of the book on purpose; exit with 1 if a promise does not hold.
 
@@ -227,14 +256,18 @@ def drill(
 
     def print_result(result: drills.PromiseResult) -> None:
         numbers = "; ".join(f"{name}: {value}" for name, value in result.numbers.items())
-        typer.echo(f"{result.verdict:<11} {result.name:<22} {numbers or result.skip_reason}")
+        text = f"{result.verdict:<11} {result.name:<22} {numbers or result.skip_reason}"
+        typer.echo(text, err=as_json)
         if result.problem:
             typer.echo(f"{'':<11} {result.problem}", err=True)
 
     with report_errors():
         root, name = find_book(book)
         results = drills.run_drill(root, name, names, print_result)
-    typer.echo(root / "reports" / name / "drill.html")
+    if as_json:
+        print_json([asdict(result) | {"verdict": result.verdict} for result in results])
+    else:
+        typer.echo(root / "reports" / name / "drill.html")
     if any(result.verdict == "broken" for result in results):
         raise typer.Exit(1)
 
@@ -249,6 +282,7 @@ def verify_receipts(
         list[str], typer.Argument(metavar="IDS", help="Prediction ids, each as ID or ID=RECEIPT.")
     ],
     book: BookOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Prove that the journal holds predictions unaltered; exit with 1 if it does not.
 
@@ -261,8 +295,12 @@ def verify_receipts(
     with report_errors():
         ids = dict(_split_receipt(text) for text in predictions)
         proofs = receipts.verify_predictions(open_journal(*find_book(book)), ids)
-    for proof in proofs:
-        typer.echo(f"{proof.prediction_id}: {proof.problem or 'proven'}", err=not proof.is_proven)
+    if as_json:
+        print_json([asdict(proof) | {"is_proven": proof.is_proven} for proof in proofs])
+    else:
+        for proof in proofs:
+            text = f"{proof.prediction_id}: {proof.problem or 'proven'}"
+            typer.echo(text, err=not proof.is_proven)
     if not all(proof.is_proven for proof in proofs):
         raise typer.Exit(1)
 
@@ -300,7 +338,7 @@ def add_key(
 
 
 @keys_app.command("list")
-def list_keys() -> None:
+def list_keys(as_json: JsonOption = False) -> None:
     """List the keys: names, scopes, and expiry.
 
     Example:  modelbook keys list
@@ -311,7 +349,11 @@ def list_keys() -> None:
 
     with report_errors():
         rows = [key.describe() for key in ApiKeyStore(project.find_root())]
-    terminal.print_table(("name", "scopes", "created", "expires"), rows)
+    headers = ("name", "scopes", "created", "expires")
+    if as_json:
+        print_json([dict(zip(headers, row, strict=True)) for row in rows])
+    else:
+        terminal.print_table(headers, rows)
 
 
 @keys_app.command("remove")

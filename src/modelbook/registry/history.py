@@ -98,7 +98,12 @@ class HistoryEntry:
         return asdict(self)
 
     def describe_move(self) -> str:
-        """Describe a move of the alias in words."""
+        """Describe a move of an alias in words."""
+        if self.kind == "traffic":
+            return (
+                f"{self.action}: {_format_version(self.version)} of {self.model}; "
+                f"entry {self.number} in history"
+            )
         predecessor_text = (
             f" after {_format_version(self.champion_before)}" if self.champion_before else ""
         )
