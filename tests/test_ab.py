@@ -49,7 +49,7 @@ def traffic(
     random = np.random.default_rng(seed)
     challenger = random.uniform(size=users) < share
     loss = random.beta(1, 4, users) + gap * challenger
-    rows = pd.DataFrame({"lot": np.arange(users), "challenger": challenger, "loss": loss})
+    rows = pd.DataFrame({"bucket": np.arange(users), "challenger": challenger, "loss": loss})
     rows = rows.loc[np.repeat(rows.index, each)].reset_index(drop=True)
     rows["loss"] = rows["loss"].where(random.uniform(size=len(rows)) < known)
     return rows.assign(at=60.0 * np.arange(len(rows)), outcome=np.nan)
@@ -129,7 +129,7 @@ def test_judge_and_the_last_look_of_the_course_agree() -> None:
     assert (found.champion.rows_with_outcomes, found.challenger.rows_with_outcomes) == tuple(
         known.groupby("challenger").size()
     )
-    assert found.champion.users_with_outcomes == known.loc[~known["challenger"], "lot"].nunique()
+    assert found.champion.users_with_outcomes == known.loc[~known["challenger"], "bucket"].nunique()
 
 
 def test_many_rows_of_a_user_are_one_piece_of_evidence() -> None:
@@ -307,7 +307,7 @@ def test_what_two_versions_answered_is_judged_by_its_outcomes(
         2,
         "Brier score",
     )
-    assert found.rows["lot"].nunique() == 300
+    assert found.rows["bucket"].nunique() == 300
     assert len(found.rows) == 900
     judged = analysis.analyze_ab(found.rows, PLAN)
     assert judged.decision == PROMOTE_CHALLENGER
@@ -336,19 +336,19 @@ def keep(root: Path, *rows: PredictionRecord) -> Journal:
 
 
 def row(
-    name: str, at: float, version: int, variant: str = "champion", lot: str | None = "aa"
+    name: str, at: float, version: int, variant: str = "champion", bucket: str | None = "aa"
 ) -> PredictionRecord:
     return PredictionRecord(
-        name, variant, at, version, True, "{}", "1", '{"0": 0.4, "1": 0.6}', 0.2, lot
+        name, variant, at, version, True, "{}", "1", '{"0": 0.4, "1": 0.6}', 0.2, bucket
     )
 
 
 def test_only_rows_of_the_two_count_from_when_both_answered(shelf: Shelf) -> None:
     journal = keep(
-        shelf.root, row("before", 10, 1), row("other", 11, 3, "challenger"), row("undrawn", 30, 1, lot=None),
-        row("turned", 31, 2), row("first", 20, 2, "challenger", "bb"), row("second", 25, 1, lot="cc"),
+        shelf.root, row("before", 10, 1), row("other", 11, 3, "challenger"), row("undrawn", 30, 1, bucket=None),
+        row("turned", 31, 2), row("first", 20, 2, "challenger", "bb"), row("second", 25, 1, bucket="cc"),
     )  # fmt: skip
-    assert split_traffic.read_split_traffic(shelf.root, BOOK, journal).rows["lot"].to_list() == [
+    assert split_traffic.read_split_traffic(shelf.root, BOOK, journal).rows["bucket"].to_list() == [
         "bb",
         "cc",
     ]
@@ -374,11 +374,11 @@ def test_a_challenge_that_was_begun_by_command_counts_from_then(
 
 
 def test_a_lot_is_the_users_and_says_who_answers() -> None:
-    lots = {assign_bucket(f"user {number}", "1") for number in range(4000)}
-    assert len(lots) == 4000
-    assert assign_bucket("user 1", "1") in lots
-    assert assign_bucket("user 1", "2") not in lots
-    assert sum(routes_to_challenger(lot, 0.3) for lot in lots) / 4000 == pytest.approx(
+    buckets = {assign_bucket(f"user {number}", "1") for number in range(4000)}
+    assert len(buckets) == 4000
+    assert assign_bucket("user 1", "1") in buckets
+    assert assign_bucket("user 1", "2") not in buckets
+    assert sum(routes_to_challenger(bucket, 0.3) for bucket in buckets) / 4000 == pytest.approx(
         0.3, abs=0.03
     )
 

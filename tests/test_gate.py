@@ -146,7 +146,7 @@ def test_reasons_tell_what_was_found_beside_what_was_required() -> None:
     floor, rows = decision.reasons
     assert missing_facts(floor, "ROC AUC", 0.8, 0.7, 0.9, 0.75) == []
     assert missing_facts(rows, 1299, 2000) == []
-    assert {"name", "required", "found", "passed", "power", "sentence"} == set(
+    assert {"name", "required", "observed", "passed", "power", "sentence"} == set(
         decision.to_records()[0]
     )
     assert [row["passed"] for row in decision.to_records()] == [

@@ -310,7 +310,8 @@ class TestReceipts:
         assert list(self.problems(journal, {"id-1": "0" * 20})) == ["id-1"]
 
     @pytest.mark.parametrize(
-        "change", ["inputs = '{}'", "prediction = '0'", "at = at + 1", "version = 4", "lot = 'a'"]
+        "change",
+        ["inputs = '{}'", "prediction = '0'", "at = at + 1", "version = 4", "bucket = 'a'"],
     )
     def test_a_row_that_was_altered_is_named(self, journal, receipts, change):
         self.execute(journal, f"update predictions set {change} where id = 'id-3'")
@@ -434,6 +435,6 @@ def test_postgresql_keeps_the_same_journal(postgres: str) -> None:
         made,
         [prediction(number)._replace(id=f"later-{number}", bucket="aa") for number in range(5000)],
     )
-    assert sum(row["lot"] == "aa" for row in made.read_split_predictions(0, [3])) == 5000
+    assert sum(row["bucket"] == "aa" for row in made.read_split_predictions(0, [3])) == 5000
     assert len(list(made.read_predictions_excluding(0, excluded_version=1))) == 5050
     assert made.delete_before(2000) == 5050

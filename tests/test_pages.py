@@ -44,7 +44,7 @@ def try_out(folder: Path) -> None:
     """Let two versions have shared traffic."""
     count = pd.RangeIndex(400)
     rows = pd.DataFrame(
-        {"at": count, "challenger": count % 2 == 0, "lot": count, "loss": count % 7 / 7}
+        {"at": count, "challenger": count % 2 == 0, "bucket": count, "loss": count % 7 / 7}
     ).assign(outcome=count % 3 == 0)
     plan = analysis.ABPlan(0.5, 100, 0)
     told = summary.summarize_ab(

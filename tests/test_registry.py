@@ -703,7 +703,7 @@ def test_each_criterion_is_told_with_what_it_requires() -> None:
         {
             "name": "n",
             "required": "r",
-            "found": "f",
+            "observed": "f",
             "passed": passed,
             "power": "p",
             "sentence": "s",

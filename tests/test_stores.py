@@ -169,7 +169,7 @@ def test_champions_come_and_go_as_in_a_file(root: Path) -> None:
     assert history.settle(root, "moves", "c") == ""
     entries = history.read_history(root, "moves")
     assert [(e.number, e.action, e.champion_after) for e in entries] == [
-        (1, "promote", None), (2, "promote", 1), (3, "promote", 2), (4, "challenge", 2), (5, "found", 3),
+        (1, "promote", None), (2, "promote", 1), (3, "promote", 2), (4, "challenge", 2), (5, "external move", 3),
     ]  # fmt: skip
     assert named(root, "moves") == (3, 3, [])
 

@@ -233,12 +233,12 @@ class Decision:
     criteria: list[Criterion]
 
     def to_records(self) -> list[dict[str, Any]]:
-        """The criteria as dicts: ``name, required, found, passed, power, sentence``."""
+        """The criteria as dicts: ``name, required, observed, passed, power, sentence``."""
         return [
             {
                 "name": criterion.name,
                 "required": criterion.required,
-                "found": criterion.observed,
+                "observed": criterion.observed,
                 "passed": criterion.passed,
                 "power": criterion.power,
                 "sentence": criterion.description,

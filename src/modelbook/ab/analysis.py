@@ -32,7 +32,7 @@ SAMPLE_RATIO_PRIOR = 200  # users that the alternative of the sample-ratio test 
 MAX_EXTRAPOLATION = 50  # times the users so far; larger sample sizes are not estimated
 MIN_EXPECTED_USERS = 5  # expected users per variant that the sample-ratio test needs
 MIN_EVENTS = 10  # users of each variant with the rarest outcome, before a test is decided
-LOSS_COLUMNS = ("at", "challenger", "lot", "loss", "outcome")
+LOSS_COLUMNS = ("at", "challenger", "bucket", "loss", "outcome")
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def analyze_ab(rows: pd.DataFrame, plan: ABPlan) -> ABResult:
     Parameters
     ----------
     rows : DataFrame
-        Columns ``at`` (seconds), ``challenger`` (whether it made the prediction), ``lot`` (the
+        Columns ``at`` (seconds), ``challenger`` (whether it made the prediction), ``bucket`` (the
         user's bucket), ``loss`` (NaN without an outcome), ``outcome`` (code of the class; NaN
         without an outcome, and of a number).
     """
@@ -222,11 +222,11 @@ def analyze_ab(rows: pd.DataFrame, plan: ABPlan) -> ABResult:
 def sum_by_user(rows: pd.DataFrame) -> pd.DataFrame:
     """Sum the rows of each user, in order of first appearance.
 
-    Columns ``lot, challenger, rows, rows_with_outcomes, loss`` (the sum), and ``has_event``:
+    Columns ``bucket, challenger, rows, rows_with_outcomes, loss`` (the sum), and ``has_event``:
     whether the user has the rarest outcome; NaN if outcomes are no classes.
     """
     grouped = rows.assign(is_event=_is_event(rows["outcome"])).groupby(
-        ["lot", "challenger"], sort=False
+        ["bucket", "challenger"], sort=False
     )
     return grouped.agg(
         rows=("loss", "size"),

@@ -165,7 +165,7 @@ def _compute_losses(rows: list[dict[str, Any]], contract: Contract) -> pd.DataFr
         {
             "at": np.array([row["at"] for row in rows], dtype=float),
             "challenger": np.array([row["variant"] == CHALLENGER for row in rows], dtype=bool),
-            "lot": [row["lot"] for row in rows],
+            "bucket": [row["bucket"] for row in rows],
             "loss": np.nan,
             "outcome": np.nan,
         }
@@ -179,7 +179,7 @@ def _compute_losses(rows: list[dict[str, Any]], contract: Contract) -> pd.DataFr
         scored = ScoredRows.from_arrays(
             outcome,
             batch_sources.read_journaled_scores(rows_with_outcomes, contract),
-            table["lot"].iloc[positions],
+            table["bucket"].iloc[positions],
         )
         table.loc[positions, "loss"] = tasks.get_task(contract).row_losses(scored)
         if contract.classes:

@@ -14,8 +14,8 @@ FORCE_OPTIONS = {"--force", "-f"}
 
 def use_book_notebooks(dag: Any, root: Path, book: str) -> None:
     """Replace the sources of a rendered pipeline, and render it again if there are any."""
-    own = {name: project.notebook_path(root, book, name) for name in dag}
-    replaced = {name: path for name, path in own.items() if path.parent.name == book}
+    own_paths = {name: project.notebook_path(root, book, name) for name in dag}
+    replaced = {name: path for name, path in own_paths.items() if path.parent.name == book}
     if not replaced:
         return
     for name, path in replaced.items():

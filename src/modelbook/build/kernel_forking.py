@@ -182,10 +182,10 @@ class KernelForker:
             if shared:
                 return _request_kernel(Path(shared) / key, request)
         with suppress(OSError), self._lock:
-            own = Path(self._folder.name)
+            job_folder = Path(self._folder.name)
             if key not in self._templates:
-                self._templates[key] = KernelTemplate(python, environment, own)
-            return _request_kernel(own / key, request)
+                self._templates[key] = KernelTemplate(python, environment, job_folder)
+            return _request_kernel(job_folder / key, request)
         return None
 
     def close(self) -> None:

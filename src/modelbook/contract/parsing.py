@@ -194,8 +194,8 @@ def _parse_plain_number(text: str, decimal: DecimalMark) -> float:
     """Parse a number with thousands separated by a blank, an apostrophe, a comma or a point."""
     thousands_mark = "," if decimal == "." else "."
     separators, mark = rf"[{re.escape(thousands_mark)} '’]", re.escape(decimal)
-    whole = rf"([1-9]\d{{0,2}}({separators}\d{{3}})+|\d+)"
-    if not re.fullmatch(rf"[-+]?({whole}({mark}\d*)?|{mark}\d+)", text):
+    integer_pattern = rf"([1-9]\d{{0,2}}({separators}\d{{3}})+|\d+)"
+    if not re.fullmatch(rf"[-+]?({integer_pattern}({mark}\d*)?|{mark}\d+)", text):
         return np.nan
     return float(re.sub(separators, "", text).replace(decimal, "."))
 

@@ -26,8 +26,8 @@ def sketch_entities(entities: pd.Series) -> str:
 
 def estimate_shared_share(sketch: str, other: str) -> float:
     """Estimate the share of a sketch's entities that the other sketch's set holds."""
-    own, others = sketch.split(), other.split()
-    limits = [words[-1] for words in (own, others) if len(words) >= SKETCH_SIZE]
-    limit = min(limits, default=max(own + others, default=""))
-    sampled = {word for word in own if word <= limit}
-    return len(sampled & set(others)) / len(sampled) if sampled else 0.0
+    hashes, other_hashes = sketch.split(), other.split()
+    limits = [words[-1] for words in (hashes, other_hashes) if len(words) >= SKETCH_SIZE]
+    limit = min(limits, default=max(hashes + other_hashes, default=""))
+    sampled = {word for word in hashes if word <= limit}
+    return len(sampled & set(other_hashes)) / len(sampled) if sampled else 0.0

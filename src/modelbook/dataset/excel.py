@@ -68,10 +68,10 @@ def read_sheet(
             names_row if layout.header else column_names or [""] * frame.shape[1]
         )
     )
-    found: dict[str, Any] = {"skip_rows": skip_rows}
+    layout_updates: dict[str, Any] = {"skip_rows": skip_rows}
     if len(names) > 1:
-        found["sheet"] = sheet or names[0]
-    return frame, layout.model_copy(update=found)
+        layout_updates["sheet"] = sheet or names[0]
+    return frame, layout.model_copy(update=layout_updates)
 
 
 def _count_footer_rows(cells: pd.DataFrame) -> int:

@@ -63,15 +63,15 @@ def read_file(
             return excel.read_sheet(path, display_name, layout, column_names)
         if file_format == "json":
             return _read_json(path, compression, start, layout), layout
-        frame, found = delimited.read_delimited(
+        frame, found_layout = delimited.read_delimited(
             path, display_name, compression, layout, column_names
         )
         return frame, layout.model_copy(
             update={
-                "delimiter": found.delimiter,
-                "encoding": found.encoding,
-                "decimal": found.decimal,
-                "skip_rows": found.skip_rows,
+                "delimiter": found_layout.delimiter,
+                "encoding": found_layout.encoding,
+                "decimal": found_layout.decimal,
+                "skip_rows": found_layout.skip_rows,
             }
         )
     except (

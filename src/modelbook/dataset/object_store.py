@@ -58,22 +58,22 @@ class RemoteAddress:
         """
         if self._scheme.startswith("http"):  # web servers have no folders
             return {}
-        found = self._call(_list_folder)
-        if climbing_names := [name for name in found if ".." in name.split("/")]:
+        listing = self._call(_list_folder)
+        if climbing_names := [name for name in listing if ".." in name.split("/")]:
             raise DataError(
                 f"{self.redacted_url} has the file {climbing_names[0]!r}, which leads out of it",
                 expected="files in the folder",
                 next="rename the file",
             )
-        started = {name.split("/")[0] for name in found} & {*STARTED_MARKERS}
-        if started and COMMIT_MARKER not in found:
+        started = {name.split("/")[0] for name in listing} & {*STARTED_MARKERS}
+        if started and COMMIT_MARKER not in listing:
             raise DataError(
                 f"{self.redacted_url} is being written, or its writer was killed: it has "
                 f"{min(started)}, and no {COMMIT_MARKER}",
                 expected="a complete folder",
                 next="wait until it is complete; delete what a killed writer left",
             )
-        return found
+        return listing
 
     def fingerprint(self) -> str:
         """A value that changes when the file or folder does."""
@@ -233,5 +233,5 @@ def open_output(address: str, *, is_folder: bool) -> Iterator[Path]:
 def _list_folder(filesystem: Any, path: str) -> dict[str, dict[str, Any]]:
     if not filesystem.isdir(path):
         return {}
-    found = filesystem.find(path, detail=True)
-    return {name.removeprefix(path).lstrip("/"): info for name, info in found.items()}
+    listing = filesystem.find(path, detail=True)
+    return {name.removeprefix(path).lstrip("/"): info for name, info in listing.items()}

@@ -73,15 +73,15 @@ def find_suspected_pairs(
     names = [name for name in strengths.index if name in contract.numeric_features]
     outcome, limit = contract.encode_target(rows), max(threshold, PAIR_STRENGTH)
     suspected = []
-    for one, other in combinations(names[:MAX_PAIR_FEATURES], 2):
-        if strengths[[one, other]].max() >= limit - MIN_PAIR_GAIN:
+    for first, second in combinations(names[:MAX_PAIR_FEATURES], 2):
+        if strengths[[first, second]].max() >= limit - MIN_PAIR_GAIN:
             continue
-        left, right = rows[one].astype(float), rows[other].astype(float)
+        left, right = rows[first].astype(float), rows[second].astype(float)
         joint = (left - right, left + right, left / right.where(right != 0), left * right)
         strength = max(task.univariate_score(values, False, outcome)[0] for values in joint)
-        is_confirmed = contract.is_confirmed(one) and contract.is_confirmed(other)
+        is_confirmed = contract.is_confirmed(first) and contract.is_confirmed(second)
         if strength >= limit and not is_confirmed:
-            suspected.append(f"{one} and {other}")
+            suspected.append(f"{first} and {second}")
     return suspected
 
 

@@ -131,20 +131,20 @@ def read_without_contract(
     column_names : list of str, optional
         Names for a file without a header.
     """
-    frame, found = resolve_source(table, root).read(layout, column_names)
+    frame, found_layout = resolve_source(table, root).read(layout, column_names)
     frame = normalize_columns(frame, table)
     for name in frame.select_dtypes(TEXT_DTYPES):
         numbers = (
             arrow_text.to_clear_numbers(frame[name], [*MISSING_VALUE_TEXTS, *missing_markers])
-            if found.decimal == "."
+            if found_layout.decimal == "."
             else None
         )
         frame[name] = (
-            _infer_numbers(frame[name].astype(object), missing_markers, found.decimal)
+            _infer_numbers(frame[name].astype(object), missing_markers, found_layout.decimal)
             if numbers is None
             else numbers
         )
-    return frame, found
+    return frame, found_layout
 
 
 def _infer_numbers(cells: pd.Series, missing_markers: list[str], decimal: str | None) -> pd.Series:

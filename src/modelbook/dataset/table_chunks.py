@@ -44,11 +44,11 @@ def open_chunks(path: Path, contract: Contract, chunk_rows: int) -> tuple[Chunks
         if file_format == "parquet":
             return _read_parquet_chunks(path, chunk_rows), "."
         if file_format == "text":
-            found = delimited.detect_layout(path, str(path), compression, layout, names)
+            found_layout = delimited.detect_layout(path, str(path), compression, layout, names)
             frames = delimited.read_text_chunks(
-                path, str(path), compression, layout, found, chunk_rows
+                path, str(path), compression, layout, found_layout, chunk_rows
             )
-            return _to_text_tables(frames, found.columns), found.decimal
+            return _to_text_tables(frames, found_layout.columns), found_layout.decimal
     except (OSError, ValueError, EOFError) as error:
         raise _unreadable(path, error) from None
     frame, _ = file_formats.read_file(path, str(path), layout, names)

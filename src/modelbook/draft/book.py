@@ -258,10 +258,10 @@ def _give_role(frame: pd.DataFrame, guess: ColumnGuess, role: str) -> int | None
 def _assign_time(
     frame: pd.DataFrame, guesses: list[ColumnGuess], scores: dict[str, float]
 ) -> int | None:
-    found = roles.find_time_column(frame, guesses)
-    if found is None or sum(guess.role == "feature" for guess in guesses) < 2:
+    time_guess = roles.find_time_column(frame, guesses)
+    if time_guess is None or sum(guess.role == "feature" for guess in guesses) < 2:
         return None
-    guess, periods, time_keys = found
+    guess, periods, time_keys = time_guess
     score = scores.get(guess.name, 0.0)
     if score >= MIN_ASKED_SCORE:
         guess.ask("time", score=score)

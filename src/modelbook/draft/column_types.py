@@ -261,17 +261,17 @@ def _guess_numbers_with_odd_texts(
     guess: ColumnGuess, values: pd.Series, texts: list[str], decimal: parsing.DecimalMark | None
 ) -> bool:
     """Take a column for numbers whose few other texts are missing values."""
-    kept, odd_texts = _split_odd_texts(values, texts)
+    plain_values, odd_texts = _split_odd_texts(values, texts)
     if not odd_texts:
         return False
-    numeric_texts = _distinct_texts(values[kept])
-    if not _guess_numeric_text(guess, values[kept], numeric_texts, decimal):
+    numeric_texts = _distinct_texts(values[plain_values])
+    if not _guess_numeric_text(guess, values[plain_values], numeric_texts, decimal):
         return False
     guess.markers = odd_texts
     guess.contract_keys["nullable"] = True
     guess.ask(
         "odd_texts",
-        count=int((~kept).sum()),
+        count=int((~plain_values).sum()),
         examples=", ".join(map(_shorten_value, odd_texts[:4])),
     )
     return True
@@ -382,13 +382,14 @@ def _split_odd_texts(values: pd.Series, texts: list[str]) -> tuple[pd.Series, li
         )
     ]
     stripped = values.map(lambda value: str(value).strip())
-    kept = ~stripped.isin(odd_texts)
+    plain_values = ~stripped.isin(odd_texts)
     is_rare = (
         0 < len(odd_texts) <= MAX_ODD_TEXTS
-        and 1 - kept.mean() <= max(MAX_ODD_SHARE, MAX_WORD_SHARE if _are_words(odd_texts) else 0)
-        and kept.any()
+        and 1 - plain_values.mean()
+        <= max(MAX_ODD_SHARE, MAX_WORD_SHARE if _are_words(odd_texts) else 0)
+        and plain_values.any()
     )
-    return kept, odd_texts if is_rare else []
+    return plain_values, odd_texts if is_rare else []
 
 
 def _are_words(texts: list[str]) -> bool:

@@ -89,9 +89,11 @@ def draft_from_plan(
         What a person decided about the file.
     """
     names = column_names.replace(",", " ").split() if column_names else None
-    given = (layout or FileLayout()).model_copy(update={"header": names is None})
+    base_layout = (layout or FileLayout()).model_copy(update={"header": names is None})
     options = options or DraftOptions()
-    frame, found = _read_sheet_with_target(plan, target, given, [*options.missing_markers], names)
+    frame, found_layout = _read_sheet_with_target(
+        plan, target, base_layout, [*options.missing_markers], names
+    )
     footer = frame.attrs.pop("footer", [])
     clipped_dates = [
         Question("sentinel_dates", name, {"examples": "dates out of range", "count": count})
@@ -102,9 +104,9 @@ def draft_from_plan(
         target,
         title=plan.book.replace("-", " ").capitalize(),
         source=redact(plan.table),
-        options=replace(options, decimal=options.decimal or _decided_decimal(found)),
-        layout=_keep_decisions(given, found),
-        questions=[*_ask_about_file(plan, given, found, footer), *clipped_dates],
+        options=replace(options, decimal=options.decimal or _decided_decimal(found_layout)),
+        layout=_keep_decisions(base_layout, found_layout),
+        questions=[*_ask_about_file(plan, base_layout, found_layout, footer), *clipped_dates],
     )
 
 
@@ -138,40 +140,42 @@ def _list_other_sheets(plan: DraftPlan, layout: FileLayout) -> list[str]:
     return excel.list_sheets(path)[1:]
 
 
-def _decided_decimal(found: FileLayout) -> DecimalMark | None:
+def _decided_decimal(found_layout: FileLayout) -> DecimalMark | None:
     """The decimal mark, where the file leaves no doubt."""
-    if found.delimiter == ",":
+    if found_layout.delimiter == ",":
         return "."
-    return "," if found.decimal == "," else None
+    return "," if found_layout.decimal == "," else None
 
 
-def _keep_decisions(given: FileLayout, found: FileLayout) -> FileLayout:
+def _keep_decisions(base_layout: FileLayout, found_layout: FileLayout) -> FileLayout:
     """What the contract keeps: what a person decided, and what is not usual."""
-    return given.model_copy(
+    return base_layout.model_copy(
         update={
-            "delimiter": found.delimiter if found.delimiter != "," else given.delimiter,
-            "encoding": given.encoding
-            if found.encoding in (*UNICODE_ENCODINGS, None)
-            else found.encoding,
-            "decimal": found.decimal if found.decimal == "," else given.decimal,
-            "sheet": found.sheet,
+            "delimiter": found_layout.delimiter
+            if found_layout.delimiter != ","
+            else base_layout.delimiter,
+            "encoding": base_layout.encoding
+            if found_layout.encoding in (*UNICODE_ENCODINGS, None)
+            else found_layout.encoding,
+            "decimal": found_layout.decimal if found_layout.decimal == "," else base_layout.decimal,
+            "sheet": found_layout.sheet,
         }
     )
 
 
 def _ask_about_file(
-    plan: DraftPlan, given: FileLayout, found: FileLayout, footer: list[str]
+    plan: DraftPlan, base_layout: FileLayout, found_layout: FileLayout, footer: list[str]
 ) -> list[Question]:
     questions: list[Question] = []
-    if found.sheet and not given.sheet:
+    if found_layout.sheet and not base_layout.sheet:
         sheets = excel.list_sheets(plan.root / plan.table)
-        questions.append(Question("sheet", "file", {"sheets": sheets, "sheet": found.sheet}))
-    if found.skip_rows and given.skip_rows is None:
-        questions.append(Question("preamble", "file", {"count": found.skip_rows}))
-    if footer and given.skip_footer is None:
+        questions.append(Question("sheet", "file", {"sheets": sheets, "sheet": found_layout.sheet}))
+    if found_layout.skip_rows and base_layout.skip_rows is None:
+        questions.append(Question("preamble", "file", {"count": found_layout.skip_rows}))
+    if footer and base_layout.skip_footer is None:
         questions.append(Question("footer", "file", {"examples": [line[:60] for line in footer]}))
-    if found.encoding not in (*UNICODE_ENCODINGS, None) and not given.encoding:
-        questions.append(Question("encoding", "file", {"encoding": found.encoding}))
+    if found_layout.encoding not in (*UNICODE_ENCODINGS, None) and not base_layout.encoding:
+        questions.append(Question("encoding", "file", {"encoding": found_layout.encoding}))
     return questions
 
 

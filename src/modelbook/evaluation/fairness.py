@@ -113,16 +113,16 @@ def summarize_gaps(
     """
     conclusive, inconclusive = [], []
     # Without any group the table is empty, and its columns are no numbers.
-    known = gaps[np.isfinite(gaps[["low", "high"]].to_numpy(dtype=float)).all(axis=1)]
-    critical = NORMAL.inv_cdf(1 - ALPHA / 2 / max(len(known), 1))
-    for row in known.to_dict("records"):
+    finite_gaps = gaps[np.isfinite(gaps[["low", "high"]].to_numpy(dtype=float)).all(axis=1)]
+    critical = NORMAL.inv_cdf(1 - ALPHA / 2 / max(len(finite_gaps), 1))
+    for row in finite_gaps.to_dict("records"):
         error = (row["high"] - row["low"]) / 2 / CRITICAL
         row |= {
             "group": label_group(contract, row["slice"], row["value"]),
             "against": label_group(contract, row["slice"], row["against"]),
             "low": row["gap"] - critical / CRITICAL * (row["gap"] - row["low"]),
             "high": row["gap"] + critical / CRITICAL * (row["high"] - row["gap"]),
-            "n_gaps": len(known),
+            "n_gaps": len(finite_gaps),
         }
         if row["low"] > 0 or row["high"] < 0:
             conclusive.append({**row, "certain": max(row["low"], -row["high"])})
@@ -166,19 +166,21 @@ def _compare_groups(
     options: dict[str, Any] = {"resamples": resamples, "seed": seed}
     rows = []
     for name, metric in metrics.items():
-        one, one_low, one_high = metric_with_ci(name, metric, group, **options)
-        other, other_low, other_high = metric_with_ci(name, metric, reference, **options)
-        gap = one - other
+        group_value, group_low, group_high = metric_with_ci(name, metric, group, **options)
+        reference_value, reference_low, reference_high = metric_with_ci(
+            name, metric, reference, **options
+        )
+        gap = group_value - reference_value
         rows.append(
             {
                 "metric": name,
                 "n": len(group),
                 "against_n": len(reference),
-                "one": one,
-                "other": other,
+                "one": group_value,
+                "other": reference_value,
                 "gap": gap,
-                "low": gap - np.hypot(one - one_low, other_high - other),
-                "high": gap + np.hypot(one_high - one, other - other_low),
+                "low": gap - np.hypot(group_value - group_low, reference_high - reference_value),
+                "high": gap + np.hypot(group_high - group_value, reference_value - reference_low),
             }
         )
     return rows

@@ -135,8 +135,12 @@ def write_rows_code(
     if code and contract.entity:
         namespace: dict[str, Any] = {"pd": pd, "Path": Path}
         namespace |= {load.__name__: load for load in bundled.TABLE_LOADERS.values()}
-        parts = [pd.read_parquet(root / "data" / book / f"{part}.parquet") for part in SPLIT_PARTS]
-        expected = pd.concat(parts, ignore_index=True)[[*contract.feature_names, contract.target]]
+        split_tables = [
+            pd.read_parquet(root / "data" / book / f"{part}.parquet") for part in SPLIT_PARTS
+        ]
+        expected = pd.concat(split_tables, ignore_index=True)[
+            [*contract.feature_names, contract.target]
+        ]
         try:
             exec(code, namespace)
             table = namespace["table"]

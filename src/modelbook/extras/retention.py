@@ -85,7 +85,9 @@ def plan_retention(
     if check_store(root):
         with connection.explain_errors(root):
             versions = create_client(root).search_model_versions(f"name = '{book}'")
-        created = {int(one.version): one.creation_timestamp / 1000 for one in versions}
+        created = {
+            int(registered.version): registered.creation_timestamp / 1000 for registered in versions
+        }
         needed = _find_needed(root, book)
         for number in sorted(created)[: -keep or None]:
             if created[number] > latest:

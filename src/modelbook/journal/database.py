@@ -43,7 +43,7 @@ PREDICTIONS_TABLE = sa.Table(
         comment="from the request's last byte to the response",
     ),
     sa.Column(
-        "lot",
+        "bucket",
         sa.String(16),
         comment="bucket that assigns the variant, by user; null without a split",
     ),
@@ -173,13 +173,13 @@ class Journal:
     def _require_schema(self) -> None:
         inspector = sa.inspect(self.engine)
         for table in METADATA.tables.values():
-            found = {column["name"] for column in inspector.get_columns(table.name)}
+            present_names = {column["name"] for column in inspector.get_columns(table.name)}
             expected = {column.name for column in table.columns}
-            if found != expected:
+            if present_names != expected:
                 raise JournalError(
                     (
                         f"journal {redact(self.url)}: the table {table.name} has the columns "
-                        f"{', '.join(sorted(found))}"
+                        f"{', '.join(sorted(present_names))}"
                     ),
                     expected=f"the columns {', '.join(sorted(expected))}",
                     next=(
@@ -310,16 +310,16 @@ class Journal:
     ) -> Iterator[dict[str, Any]]:
         """Stream predictions of versions during a traffic split, oldest first.
 
-        Columns ``at, variant, version, lot, prediction, probabilities, outcome``.
+        Columns ``at, variant, version, bucket, prediction, probabilities, outcome``.
         """
         columns = [
             PREDICTIONS_TABLE.c[name]
-            for name in ("at", "variant", "version", "lot", "prediction", "probabilities")
+            for name in ("at", "variant", "version", "bucket", "prediction", "probabilities")
         ]
         query = self._select_period(sa.select(*columns, OUTCOMES_TABLE.c.outcome), since, None)
         return self._stream_rows(
             query.where(
-                PREDICTIONS_TABLE.c.version.in_(versions), PREDICTIONS_TABLE.c.lot.is_not(None)
+                PREDICTIONS_TABLE.c.version.in_(versions), PREDICTIONS_TABLE.c.bucket.is_not(None)
             )
         )
 

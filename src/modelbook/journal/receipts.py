@@ -26,7 +26,7 @@ RECEIPT_BYTES = 10  # of a receipt; it is written as twice as many hexadecimal d
 # Columns that a receipt covers, besides the row's place in the chain.
 HASHED_COLUMNS = (
     "book", "id", "variant", "at", "version", "answered", "inputs", "prediction", "probabilities",
-    "milliseconds", "lot",
+    "milliseconds", "bucket",
 )  # fmt: skip
 SEARCHED_ID_DIGITS = 12  # of an id that the service made: milliseconds since 1970
 

@@ -206,10 +206,10 @@ class JournalWriter:
             return self._commit_new(connection, predictions)
         except _RepeatedPredictionError:  # rolled back: commit what is new
             receipts = self._read_receipts(connection, predictions)
-            new = {(one.id, one.variant): one for one in predictions}
-            new = {key: one for key, one in new.items() if key not in receipts}
+            new = {(entry.id, entry.variant): entry for entry in predictions}
+            new = {key: entry for key, entry in new.items() if key not in receipts}
             receipts |= zip(new, self._commit_new(connection, list(new.values())))
-            return [receipts[one.id, one.variant] for one in predictions]
+            return [receipts[entry.id, entry.variant] for entry in predictions]
 
     def _commit_new(self, connection: Connection, predictions: list[PredictionRecord]) -> list[str]:
         book = self._journal.book

@@ -37,7 +37,7 @@ def find_degenerate_columns(
     """Find the columns of the model's inputs that are empty or constant in the batch alone."""
     names = contract.input_names
     max_probability = FAMILY_WISE_ALPHA / max(1, len(names))
-    found = []
+    findings = []
     for name, values in contract.select_inputs(batch).items():
         reference_values = contract.columns[name].parse_values(reference[name])
         degenerate, n_values = _inspect_column(name, reference_values, values)
@@ -45,8 +45,8 @@ def find_degenerate_columns(
             degenerate
             and degenerate.reference_share ** (n_values * row_shares.batch) < max_probability
         ):
-            found.append(degenerate)
-    return found
+            findings.append(degenerate)
+    return findings
 
 
 def _inspect_column(

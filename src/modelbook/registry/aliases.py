@@ -189,8 +189,12 @@ def read_aliases(root: Path, model_name: str) -> dict[str, RegisteredVersion]:
     """
     if is_embedded(root) and not database_path(root).is_file():
         return {}
-    known = read_known_aliases(root, model_name)
-    return known.versions if known and known.is_current else refresh_aliases(root, model_name)
+    known_aliases = read_known_aliases(root, model_name)
+    return (
+        known_aliases.versions
+        if known_aliases and known_aliases.is_current
+        else refresh_aliases(root, model_name)
+    )
 
 
 def refresh_aliases(root: Path, model_name: str) -> dict[str, RegisteredVersion]:

@@ -114,7 +114,7 @@ def _describe_quality(
 
 _DEFAULT_METRICS: dict[str, Any] = {
     "name": "", "threshold": None, "rows": {}, "entities": {}, "periods": [], "evaluation": [],
-    "calibration": [], "gain": [], "slice_rows": None, "beside": [], "told": {},
+    "calibration": [], "gain": [], "slice_rows": None, "baseline_comparison": [], "sentences": {},
     "value": {}, "harm": {},
 }  # fmt: skip
 

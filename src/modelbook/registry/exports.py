@@ -121,10 +121,10 @@ def read_passport(address: str) -> dict[str, Any]:
             next="use the address that modelbook export printed",
         )
     text = artifact_storage.read_file(f"{address}/{MANIFEST_FILE}")
-    found = hashlib.sha256(text).hexdigest()
-    if found != digest:
+    actual_digest = hashlib.sha256(text).hexdigest()
+    if actual_digest != digest:
         raise StoreError(
-            f"{redact(address)}/{MANIFEST_FILE} has the digest {found[:12]}",
+            f"{redact(address)}/{MANIFEST_FILE} has the digest {actual_digest[:12]}",
             expected=digest[:12],
             next="export the version again",
         )

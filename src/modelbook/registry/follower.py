@@ -42,8 +42,8 @@ def following(root: Path, book: str) -> Iterator[None]:
 
 def look(root: Path, book: str) -> str:
     """Read the aliases, unless they are known to be current; return why they cannot be read."""
-    known = aliases.read_known_aliases(root, book)
-    if known and known.is_current:
+    known_aliases = aliases.read_known_aliases(root, book)
+    if known_aliases and known_aliases.is_current:
         return ""
     try:
         state = aliases.read_store_state(root)

@@ -46,7 +46,7 @@ LOCK_TIMEOUT_SECONDS = 30.0  # longest wait of a writer for another
 MAX_ATTEMPTS = 20  # of an entry whose number other writers take
 ROLL_BACK, EXTERNAL_MOVE, START_CHALLENGE, END_CHALLENGE = (
     "roll back",
-    "found",
+    "external move",
     "challenge",
     "end of challenge",
 )  # in addition to the gate's actions
@@ -62,7 +62,7 @@ class HistoryEntry:
         Position in the model's history, from 1; 0 before it is written.
     kind, action : str
         ``decision`` of the gate (promote, hold), ``move`` of the champion alias (promote, roll
-        back; found: moved by another tool), ``traffic`` (challenge, end of challenge), or
+        back; external move: by another tool), ``traffic`` (challenge, end of challenge), or
         ``transfer`` (import from another store), or ``erasure`` (forget, prune).
     version : int or None
         Version that the entry is about.
@@ -387,9 +387,9 @@ def _settle(root: Path, log: HistoryLog, commit: str) -> tuple[int | None, list[
         for entry in unapplied:
             _apply_entry(root, log, entry)
         if not unapplied:
-            found = _describe_external_move(log.model_name, recorded, aliased, commit)
+            external_move = _describe_external_move(log.model_name, recorded, aliased, commit)
             with suppress(EntryTakenError):
-                _mark_applied(log, _write_entry(log, found, logged))
+                _mark_applied(log, _write_entry(log, external_move, logged))
     raise _busy_error(log)
 
 

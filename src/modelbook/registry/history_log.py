@@ -74,10 +74,10 @@ class HistoryLog:
         from mlflow.exceptions import MlflowException
 
         entry_hash = hash_entry(text)
-        parts = [text[start : start + PART_LENGTH] for start in range(0, len(text), PART_LENGTH)]
-        for position, part in enumerate(parts):
+        chunks = [text[start : start + PART_LENGTH] for start in range(0, len(text), PART_LENGTH)]
+        for position, part in enumerate(chunks):
             self.client.log_param(self.run_id, f"text.{entry_hash}.{position}", part)
-        claim = f"{entry_hash} {len(parts)} {uuid.uuid4().hex}"
+        claim = f"{entry_hash} {len(chunks)} {uuid.uuid4().hex}"
         try:
             self.client.log_param(self.run_id, _entry_key(number), claim)
         except MlflowException as error:
@@ -221,8 +221,8 @@ def _entry_key(number: int) -> str:
 def _read_entry(params: Mapping[str, str], number: int) -> LogEntry:
     entry_hash, _, rest = params[_entry_key(number)].partition(" ")
     part_count = rest.partition(" ")[0]
-    parts = [
+    chunks = [
         params.get(f"text.{entry_hash}.{position}", "")
         for position in range(int(part_count) if part_count.isdecimal() else 0)
     ]
-    return LogEntry(number, "".join(parts), entry_hash)
+    return LogEntry(number, "".join(chunks), entry_hash)

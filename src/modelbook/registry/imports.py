@@ -107,7 +107,7 @@ def _download_model(passport: dict[str, Any], address: str, model_folder: Path) 
     downloads = model_folder.parent
     for part in (PARTS_FOLDER, MODEL_FOLDER):
         artifact_storage.copy_folder(f"{uri}/{part}", downloads / part)
-    found = {
+    digests = {
         path.relative_to(downloads).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for part in (PARTS_FOLDER, MODEL_FOLDER)
         for path in (downloads / part).rglob("*")
@@ -115,8 +115,8 @@ def _download_model(passport: dict[str, Any], address: str, model_folder: Path) 
     }
     different = sorted(
         name
-        for name in found.keys() | passport["files"].keys()
-        if found.get(name) != passport["files"].get(name)
+        for name in digests.keys() | passport["files"].keys()
+        if digests.get(name) != passport["files"].get(name)
     )
     parts_digest = folder_digest(downloads / PARTS_FOLDER)
     if different or parts_digest != passport["tags"][DIGEST_TAG]:

@@ -28,9 +28,9 @@ def find_differences(tags: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     installed = {name: _installed_version(name) for name in registered}
     return {
         name: (registered[name], installed[name])
-        for name, parts in SIGNIFICANT_PARTS.items()
+        for name, part_count in SIGNIFICANT_PARTS.items()
         if name in registered
-        and registered[name].split(".")[:parts] != installed[name].split(".")[:parts]
+        and registered[name].split(".")[:part_count] != installed[name].split(".")[:part_count]
     }
 
 

@@ -99,7 +99,11 @@ def _open_database(root: Path) -> None:
             if re.search("schema|revision", error.problem):
                 raise _other_mlflow_error(root, error.problem) from None
             raise
-    absolute = {one.name for one in experiments if one.artifact_location.startswith("file:")}
+    absolute = {
+        experiment.name
+        for experiment in experiments
+        if experiment.artifact_location.startswith("file:")
+    }
     if artifact_uri(root) == f"{RELATIVE_SCHEME}:" and absolute & models:  # a book of an older one
         raise old_store_error(root)
 

@@ -22,7 +22,7 @@ def compare_versions(candidate: ModelVersion, champion: ModelVersion | None) -> 
 
 def criteria_table(criteria: list[dict[str, Any]]) -> pd.DataFrame:
     """Return the gate's criteria; columns ``criterion, required, found, passed, power``."""
-    table = pd.DataFrame(criteria)[["name", "required", "found", "passed", "power"]].rename(
+    table = pd.DataFrame(criteria)[["name", "required", "observed", "passed", "power"]].rename(
         columns={"name": "criterion"}
     )
     return table.assign(passed=[format_passed(is_passed) for is_passed in table["passed"]])

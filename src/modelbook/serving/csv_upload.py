@@ -107,13 +107,15 @@ def _read_cells(body: bytes, contract: Contract) -> tuple[list[str], list[list[s
         raise RequestError(422, "the upload is empty", expected="a header and rows")
     names = None if layout.header else list(contract.columns)
     try:
-        found = find_text_layout(text, encoding, layout, "the upload", names, contract.input_names)
+        found_layout = find_text_layout(
+            text, encoding, layout, "the upload", names, contract.input_names
+        )
         lines = io.StringIO(text, newline="")
-        for _ in range(found.skip_rows):
+        for _ in range(found_layout.skip_rows):
             next(lines)
         if layout.comment:
             lines = (line.partition(layout.comment)[0] for line in lines)  # type: ignore[assignment]
-        reader = csv.reader(lines, delimiter=found.delimiter, strict=True)
+        reader = csv.reader(lines, delimiter=found_layout.delimiter, strict=True)
         table = [line for line in reader if line]
     except csv.Error as error:
         raise RequestError(
@@ -122,7 +124,7 @@ def _read_cells(body: bytes, contract: Contract) -> tuple[list[str], list[list[s
     except DataError as error:
         raise RequestError(422, error.problem, expected=error.expected) from None
     # A footer of the contract's file is no part of an upload: its rows are all predicted.
-    return found.columns, table[1:] if layout.header else table, found.decimal
+    return found_layout.columns, table[1:] if layout.header else table, found_layout.decimal
 
 
 def _check_table(header: list[str], cells: list[list[str]], contract: Contract) -> None:

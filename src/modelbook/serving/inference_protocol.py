@@ -228,7 +228,7 @@ def _build_response(
 
 def _output_data(name: str, predictions: list[dict[str, Any]]) -> list[Any]:
     if name == "prediction_set":
-        return [SET_SEPARATOR.join(one[name]) for one in predictions]
+        return [SET_SEPARATOR.join(prediction[name]) for prediction in predictions]
     if name in ("probabilities", "interval"):
-        return [value for one in predictions for value in one[name].values()]
-    return [one[name] for one in predictions]
+        return [value for prediction in predictions for value in prediction[name].values()]
+    return [prediction[name] for prediction in predictions]

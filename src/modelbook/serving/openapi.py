@@ -296,7 +296,7 @@ def _inference_paths(model: ServedModel, book: str) -> dict[str, Any]:
         ),
     }
     return {
-        **{route: {"get": _read_operation(*given)} for route, given in reads.items()},
+        **{route: {"get": _read_operation(*arguments)} for route, arguments in reads.items()},
         f"{path}/infer": {"post": infer},
     }
 

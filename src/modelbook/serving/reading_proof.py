@@ -98,9 +98,9 @@ def _to_texts(inputs: pd.DataFrame) -> pd.DataFrame:
     return inputs.map(lambda value: value if pd.isna(value) else str(_to_plain(value)))
 
 
-def _compare(way: str, expected: pd.DataFrame, found: pd.DataFrame) -> None:
+def _compare(way: str, expected: pd.DataFrame, actual: pd.DataFrame) -> None:
     for name in expected:
-        values, others = expected[name].to_numpy(), found[name].to_numpy()[: len(expected)]
+        values, others = expected[name].to_numpy(), actual[name].to_numpy()[: len(expected)]
         values = values[: len(others)]
         is_gap = pd.isna(values) & pd.isna(others)
         differs = ~is_gap & (values != others)

@@ -89,10 +89,10 @@ def _build_validator(column: Column, missing_markers: Sequence[str]) -> Any:
         ):
             return None
         # A number may come as text, as in a file: CSV and JSON are read alike.
-        told = column.parse_value(value)
-        if told is None:
+        parsed = column.parse_value(value)
+        if parsed is None:
             raise ValueError("breaks the contract")
-        return told
+        return parsed
 
     return validate
 

@@ -56,23 +56,23 @@ def find_served_versions(root: Path, book: str) -> dict[str, RegisteredVersion]:
     """
     if address := os.environ.get(EXPORT_VARIABLE):
         return {CHAMPION: open_export_cached(root, address)}
-    known = read_known_aliases(root, book)
-    return known.versions if known else read_aliases(root, book)
+    known_aliases = read_known_aliases(root, book)
+    return known_aliases.versions if known_aliases else read_aliases(root, book)
 
 
 def find_registry_problem(root: Path, book: str) -> str:
     """Return why the aliases may be out of date; empty if they are not."""
-    known = read_known_aliases(root, book)
-    if os.environ.get(EXPORT_VARIABLE) or known is None or known.is_current:
+    known_aliases = read_known_aliases(root, book)
+    if os.environ.get(EXPORT_VARIABLE) or known_aliases is None or known_aliases.is_current:
         return ""
     if (
-        not known.problem
+        not known_aliases.problem
         and not is_embedded(root)
-        and time.time() - known.checked_at > MAX_ALIAS_AGE_SECONDS
+        and time.time() - known_aliases.checked_at > MAX_ALIAS_AGE_SECONDS
     ):
-        checked_at = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(known.checked_at))
+        checked_at = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(known_aliases.checked_at))
         return f"the registry was last read at {checked_at} UTC"
-    return known.problem
+    return known_aliases.problem
 
 
 @dataclass(frozen=True)

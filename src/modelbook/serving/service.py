@@ -282,7 +282,7 @@ class PredictionService:
             chosen = [variants[i] for i in positions], [rows[i] for i in positions]
             started = time.perf_counter()
             try:
-                found = await self._predict_variants(*chosen)
+                scored = await self._predict_variants(*chosen)
             except Exception:
                 if name == CHAMPION:
                     raise
@@ -291,8 +291,8 @@ class PredictionService:
                 for i in positions:
                     variants[i] = (CHAMPION, champion)
                 continue
-            canary.record_predictions(name, time.perf_counter() - started, found)
-            predictions.update(zip(positions, found))
+            canary.record_predictions(name, time.perf_counter() - started, scored)
+            predictions.update(zip(positions, scored))
         canary.check(self.settings.traffic)
         return [predictions[i] for i in range(len(rows))]
 

@@ -43,8 +43,8 @@ class ConformalPrediction:
         cls, metrics: dict[str, Any], classes: Sequence[Any]
     ) -> ConformalPrediction | None:
         """Restore from a version's metrics; None if it has no intervals or sets."""
-        found = metrics.get("prediction_interval") or {}
-        return cls(found["level"], found["limit"], tuple(classes)) if "limit" in found else None
+        stored = metrics.get("prediction_interval") or {}
+        return cls(stored["level"], stored["limit"], tuple(classes)) if "limit" in stored else None
 
     def describe_row(self, prediction: RowPrediction) -> dict[str, Any]:
         """The field of one row's response: ``interval``, or ``prediction_set``."""

@@ -32,7 +32,10 @@ class DecisionCosts(ABC):
     def cheapest_constant(self, outcome: np.ndarray) -> tuple[str, Any]:
         """Name and decision of the constant decision with the lowest mean cost."""
         decisions = self.constant_decisions(outcome)
-        name = min(decisions, key=lambda one: self.row_costs(outcome, decisions[one]).mean())
+        mean_costs = {
+            name: self.row_costs(outcome, decision).mean() for name, decision in decisions.items()
+        }
+        name = min(mean_costs, key=mean_costs.__getitem__)
         return name, decisions[name]
 
 

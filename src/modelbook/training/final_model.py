@@ -263,19 +263,19 @@ def refit_and_package(
             },
             "periods": sorted(all_rows[contract.time].unique().tolist()) if contract.time else [],
             "evaluation": holdout_evaluation.metrics.to_dict("records"),
-            "beside": holdout_evaluation.baseline_comparison.astype(object)
+            "baseline_comparison": holdout_evaluation.baseline_comparison.astype(object)
             .where(holdout_evaluation.baseline_comparison.notna(), None)
             .to_dict("records"),
             "split": final_model.split_strategy.name,
-            "told": {
-                "beside": baseline_comparison.describe_gain_over_simple(
+            "sentences": {
+                "baseline_comparison": baseline_comparison.describe_gain_over_simple(
                     task, holdout_evaluation.baseline_comparison
                 ),
-                "looks": baseline_comparison.describe_holdout_use(
+                "holdout_evaluations": baseline_comparison.describe_holdout_use(
                     holdout_evaluation.n_holdout_evaluations
                 ),
             },
-            "looks": holdout_evaluation.n_holdout_evaluations,
+            "holdout_evaluations": holdout_evaluation.n_holdout_evaluations,
             "suspicions": holdout_evaluation.suspicions,
             "prediction_interval": interval.to_dict() if interval else None,
             "calibration": metrics_ci.reliability_curve(

@@ -216,7 +216,7 @@ def gains(data: pd.DataFrame, capacity: float) -> Figure:
         f"Flagging the {capacity:.1%} of the rows with the highest scores reaches {reached:.0%} of "
         f"the positive rows, {reached / capacity if capacity else 0:.1f} times as many as chance."
     )
-    caption = "Band: 95% CI by entity. Dashed: rows drawn by lot."
+    caption = "Band: 95% CI by entity. Dashed: a random order of the rows."
     shown = data.iloc[[i for i in range(len(data)) if (i + 1) % 5 == 0 or len(data) < 5]]
     return Figure(figure, alt=alt, caption=caption, data=shown)
 

@@ -103,7 +103,7 @@ class _Prometheus:
     def firing(self) -> set[str]:
         """Return the names of the alerts that fire."""
         alerts = self._read("alerts").get("alerts", [])
-        return {one["labels"]["alertname"] for one in alerts if one["state"] == "firing"}
+        return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
 
 
 @contextmanager
