@@ -59,7 +59,8 @@ RANGE_MARK = re.compile(r"(?<=\d)\s*(?:-|–|—|to)\s*(?=\d)")
 # Common forms of amounts and percentages; the others are parsed by slower, general code.
 COMMON_NUMBER_PATTERNS = {
     mark: re.compile(
-        rf"\s*[£$€¥₹]?\s*([1-9]\d{{0,2}}(?:\{thousands_mark}\d{{3}})+|\d+)(?:\{mark}(\d+))?\s*[%£$€¥₹]?\s*"
+        rf"\s*[£$€¥₹]?\s*([1-9]\d{{0,2}}(?:\{thousands_mark}\d{{3}})+|\d+)"
+        rf"(?:\{mark}(\d+))?\s*[%£$€¥₹]?\s*"
     )
     for mark, thousands_mark in ((".", ","), (",", "."))
 }

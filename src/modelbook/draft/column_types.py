@@ -56,8 +56,8 @@ NO_DATE_PATTERN = re.compile(
 )
 FIRST_DAY, LAST_DAY = 19000101, 21001231  # of dates that are written as numbers
 CODE_NAME_PATTERN = re.compile(
-    r"(?i)(^|_|\b)(code|type|class|category|zip|zip_?code|post_?code|postal_?code|plz|region|channel|group|"
-    r"sector|cluster)$|[a-z](ID|Id)$|_id$"
+    r"(?i)(^|_|\b)(code|type|class|category|zip|zip_?code|post_?code|postal_?code|plz|region|"
+    r"channel|group|sector|cluster)$|[a-z](ID|Id)$|_id$"
 )
 LEADING_ZERO = re.compile(r"0\d+")
 LONG_NUMBER = re.compile(r"[-+]?\d{16,}")  # more digits than a float holds

@@ -29,7 +29,8 @@ PAST_DATE_NAME_PATTERN = re.compile(
     r"(?i)birth|born|dob|hire|join|signup|start|since|expir|end|due|built|open"
 )
 PROTECTED_NAME_PATTERN = re.compile(
-    r"(?i)(^|_|\b)(race|ethnic\w*|religion|colou?r_of_skin|sexual\w*|orientation|disab\w*|national\w*|caste)(_|\b|$)"
+    r"(?i)(^|_|\b)(race|ethnic\w*|religion|colou?r_of_skin|sexual\w*|orientation|"
+    r"disab\w*|national\w*|caste)(_|\b|$)"
 )
 PERSONAL_NAME_PATTERN = re.compile(r"(?i)^(sex|gender|age|marital\w*|female|male|married)$")
 ORDERED_SHARE = 0.95  # share of steps in one direction from which periods order the table

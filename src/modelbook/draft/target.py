@@ -23,7 +23,8 @@ MAX_CLASSES = 50  # most classes of a multiclass task
 MIN_CLASS_ROWS = 20  # rows of a class below which confidence intervals are wide
 IMBALANCE_SHARE = 0.1  # share of the smallest class below which classes are imbalanced
 POSITIVE_CLASS_PATTERN = re.compile(
-    r"(?i)y|yes|true|t|1|\+|pos.*|bad|default.*|churn.*|left|fraud.*|dead|died|positive|abnormal|ill|sick|disease"
+    r"(?i)y|yes|true|t|1|\+|pos.*|bad|default.*|churn.*|left|fraud.*|dead|died|"
+    r"positive|abnormal|ill|sick|disease"
 )
 
 

@@ -453,6 +453,7 @@ def _is_installed(package: str) -> bool:
 def _is_same(value: Any, default: Any) -> bool:
     if isinstance(value, np.ndarray) or isinstance(default, np.ndarray):
         return False
-    return type(value) is type(default) and (
-        value is default or value == default or (value != value and default != default)  # noqa: PLR0124
-    )
+    if type(value) is not type(default):
+        return False
+    is_nan = value != value and default != default  # noqa: PLR0124
+    return value is default or value == default or is_nan

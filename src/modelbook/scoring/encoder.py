@@ -152,14 +152,12 @@ class Encoder:
         out = self.constant_row.copy()
         for name, index, center, scale, missing_value in self._scaled_inputs:
             value = row[name]
-            out[index] = (
-                missing_value if value is None or value != value else (value - center) / scale  # noqa: PLR0124  NaN
-            )
+            is_missing = value is None or value != value  # noqa: PLR0124  NaN
+            out[index] = missing_value if is_missing else (value - center) / scale
         for name, index, slope, offset, missing_value in self._linear_inputs:
             value = row[name]
-            out[index] = (
-                missing_value if value is None or value != value else value * slope + offset  # noqa: PLR0124  NaN
-            )
+            is_missing = value is None or value != value  # noqa: PLR0124  NaN
+            out[index] = missing_value if is_missing else value * slope + offset
         for name, outputs_by_category, unseen_outputs, slices in self._category_inputs:
             value = row[name]
             key = None if value != value else value  # noqa: PLR0124  NaN

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -110,11 +111,11 @@ def _read_cells(body: bytes, contract: Contract) -> tuple[list[str], list[list[s
         found_layout = find_text_layout(
             text, encoding, layout, "the upload", names, contract.input_names
         )
-        lines = io.StringIO(text, newline="")
+        lines: Iterator[str] = io.StringIO(text, newline="")
         for _ in range(found_layout.skip_rows):
             next(lines)
         if layout.comment:
-            lines = (line.partition(layout.comment)[0] for line in lines)  # type: ignore[assignment]
+            lines = (line.partition(layout.comment)[0] for line in lines)
         reader = csv.reader(lines, delimiter=found_layout.delimiter, strict=True)
         table = [line for line in reader if line]
     except csv.Error as error:

@@ -362,8 +362,9 @@ class ModelManager:
             self.problems[alias] = "the alias was removed; the last version stays in service"
 
     def _refuse(self, alias: str, number: int, state: AliasState, error: Exception) -> None:
-        is_known = isinstance(error, ModelbookError)
-        reason = error.problem if is_known else f"{type(error).__name__}: {error}"  # type: ignore[attr-defined]
+        reason = f"{type(error).__name__}: {error}"
+        if isinstance(error, ModelbookError):
+            reason = error.problem
         pause = state.schedule_retry()
         attempts = state.failed_attempts
         self.problems[alias] = f"version {number}: {reason} (failed attempts: {attempts})"

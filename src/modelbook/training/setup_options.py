@@ -33,7 +33,7 @@ STAGE_ARGUMENTS = {  # argument of ``setup``: what decides it
 
 
 def check_setup_options(
-    experiment_class: type, options: Mapping[str, Any] | None, imbalance: str
+    experiment_class: Any, options: Mapping[str, Any] | None, imbalance: str
 ) -> dict[str, Any]:
     """The given options, or the defaults.
 
@@ -44,7 +44,7 @@ def check_setup_options(
     """
     if options is None:
         return dict(DEFAULT_SETUP_OPTIONS)
-    arguments = set(inspect.signature(experiment_class.setup).parameters) - {"self"}  # type: ignore[attr-defined]
+    arguments = set(inspect.signature(experiment_class.setup).parameters) - {"self"}
     balancing = resampling_arguments(imbalance)
     for name in options:
         if name not in arguments:
