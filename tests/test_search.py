@@ -104,3 +104,23 @@ def test_within_noise_a_mean_is_taken_unless_a_simple_family_leads(
 def test_one_family_has_nobody_to_join(straight: Experiment) -> None:
     found = search_model(straight, QUICK, ["ridge"], "rmse", lambda _: None)
     assert (found.families, "blend" in set(found.trials["setting"])) == (["ridge"], False)
+
+
+@pytest.mark.parametrize("strategy", ["tune", "blend", "stack", "best"])
+def test_the_mean_of_what_is_chosen_is_stated_without_its_luck(
+    strategy: str, straight: Experiment
+) -> None:
+    """A lucky first fold of another family is in the choice, and so in the correction."""
+    folds = {"ridge": [0.6, 0.62, 0.61], "dt": [0.7, 0.71, 0.7], "knn": [0.8, 0.8, 0.8]}
+    folds["lasso"] = [0.4, 0.75, 0.9]
+    board = pd.DataFrame({"family": list(folds), "rmse_folds": list(folds.values())})
+    params = QUICK.model_copy(update={"strategy": strategy, "tune_rounds": 1})
+    steady, lucky = (
+        search_model(straight, params, ["ridge", "dt"], "rmse", lambda _: None, board=rows).summary
+        for rows in (board.head(3), board)
+    )
+    means, corrected = zip(*(numbers(text)[-3:-1] for text in (steady, lucky)), strict=True)
+    counts = [numbers(text)[-1] for text in (steady, lucky)]
+    assert means[0] == means[1]
+    assert corrected[1] > corrected[0] >= means[0]  # an error, so larger is worse
+    assert counts[1] == counts[0] + 1

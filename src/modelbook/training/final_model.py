@@ -167,11 +167,13 @@ def fit_final_model(
     engine_name: str = LOCAL,
     scheduler: str = NONE,
     candidate: TakenCandidate | None = None,
+    board: pd.DataFrame | None = None,
 ) -> FinalModel:
     """Search a model by ``params``, choose the threshold out of fold, and fit on all train rows.
 
     ``engine_name`` and ``scheduler`` select the engine for tuning; see ``engine.open_engine``.
-    A ``candidate`` takes the place of the search.
+    A ``candidate`` takes the place of the search. ``board`` has the families that could lead, from
+    ``leaderboard.rank_families``; the choice among them is corrected for, too.
     """
     progress_text = (
         f"taking up {candidate.name}" if candidate else STRATEGY_PROGRESS_TEXTS[params.strategy]
@@ -186,6 +188,7 @@ def fit_final_model(
         engine_name=engine_name,
         scheduler=scheduler,
         candidate=candidate,
+        board=board,
     )
     scored = experiment.to_scored_rows(search_result.out_of_fold_scores)
     costs = experiment.task.read_costs(params)

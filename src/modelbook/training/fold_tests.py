@@ -2,12 +2,17 @@
 
 Folds share train rows, so their scores are correlated and ``± sd`` is no interval. Differences are
 tested by the corrected resampled t-test (Nadeau & Bengio 2003, "Inference for the generalization
-error", Machine Learning 52), and the best mean is corrected for the choice of the best
-(Tibshirani & Tibshirani 2009, "A bias correction for the minimum error rate in cross-validation",
-Annals of Applied Statistics 3).
+error", Machine Learning 52). The mean of what was chosen is corrected by choosing again without
+each fold, which then scores the choice: the outer loop of nested cross-validation (Stone 1974,
+"Cross-validatory choice and assessment of statistical predictions", JRSS B 36; Varma & Simon 2006,
+"Bias in error estimation when using cross-validation for model selection", BMC Bioinformatics 7).
+Luck that folds have in common, because they share rows, does not show in it, so the correction is
+widened by the factor that Nadeau and Bengio find for a standard error.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 
@@ -24,18 +29,45 @@ def p_value_of_gain(gains: np.ndarray) -> float:
     mean, variance = float(np.mean(gains)), float(np.var(gains, ddof=1))
     if variance == 0:
         return 0.0 if mean > 0 else 1.0
-    test_to_train = 1 / (n_folds - 1)
-    statistic = mean / np.sqrt(variance * (1 / n_folds + test_to_train))
+    statistic = mean / (np.sqrt(variance / n_folds) * _shared_rows_factor(n_folds))
     return float(t.sf(statistic, n_folds - 1))
 
 
-def estimate_selection_bias(scores: np.ndarray) -> float:
-    """How much the best mean of several candidates promises too much; at least 0.
+def _shared_rows_factor(n_folds: int) -> float:
+    """Standard error of a mean over folds, as a multiple of that of independent folds.
+
+    The variance gains the ratio of test to train rows, ``1 / (n_folds - 1)``, beside ``1 /
+    n_folds``.
+    """
+    return float(np.sqrt(1 + n_folds / (n_folds - 1)))
+
+
+def choose_best(scores: np.ndarray) -> int:
+    """Position of the best mean; ``scores`` has shape (alternatives, folds)."""
+    return int(np.argmax(scores.mean(axis=1)))
+
+
+def estimate_optimism(
+    scores: np.ndarray, choose: Callable[[np.ndarray], int] = choose_best
+) -> float:
+    """How much the mean of what was chosen promises too much; at least 0.
 
     Parameters
     ----------
     scores : ndarray
-        Score of each candidate in each fold, larger is better; shape (candidates, folds).
+        Score of each alternative in each fold, larger is better; shape (alternatives, folds).
+    choose : callable
+        Takes scores, returns the position of the alternative that is chosen.
+
+    Returns
+    -------
+    float
+        NaN with fewer than two folds in which each alternative has a score.
     """
-    best = int(np.argmax(scores.mean(axis=1)))
-    return float((scores.max(axis=0) - scores[best]).mean())
+    scores = scores[:, np.isfinite(scores).all(axis=0)]
+    n_folds = scores.shape[1]
+    if n_folds < 2:
+        return float("nan")
+    nested = [scores[choose(np.delete(scores, fold, axis=1)), fold] for fold in range(n_folds)]
+    optimism = scores[choose(scores)].mean() - np.mean(nested)
+    return max(0.0, float(optimism) * _shared_rows_factor(n_folds))

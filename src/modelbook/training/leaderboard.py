@@ -195,10 +195,17 @@ def _p_value_of_lead(leader: pd.Series, row: pd.Series, metric: str) -> float:
 def correct_for_selection(families: pd.DataFrame, metric: str) -> float:
     """The leader's mean, corrected for being the best of several."""
     sign = -1 if metric in LOWER_IS_BETTER else 1
-    scores = sign * np.stack(families[f"{metric}_folds"].map(np.asarray).to_list())
-    return float(
-        families[f"{metric}_mean"].iloc[0] - sign * fold_tests.estimate_selection_bias(scores)
+    optimism = fold_tests.estimate_optimism(
+        np.stack([*collect_fold_scores(families, metric).values()])
     )
+    return float(families[f"{metric}_mean"].iloc[0] - sign * optimism)
+
+
+def collect_fold_scores(families: pd.DataFrame, metric: str) -> dict[str, np.ndarray]:
+    """Each family's score in each fold, larger is better."""
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    folds = families[f"{metric}_folds"].map(np.asarray)
+    return {family: sign * scores for family, scores in zip(families["family"], folds)}
 
 
 def verdict_fields(

@@ -15,8 +15,14 @@ from modelbook import engine
 from modelbook.config import NONE, Finalize
 from modelbook.engine import Engine
 from modelbook.registry.candidate_runs import TakenCandidate
-from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_mean_sd, metric_label
-from modelbook.training import stacking, tuning
+from modelbook.tasks.metric_format import (
+    LOWER_IS_BETTER,
+    format_mean_sd,
+    format_metric,
+    metric_label,
+)
+from modelbook.training import choice, leaderboard, stacking, tuning
+from modelbook.training.choice import Alternative
 from modelbook.training.experiment import Experiment
 from modelbook.training.folds import ProgressCallback
 
@@ -35,6 +41,8 @@ class SearchResult:
         Out-of-fold scores of the train rows, in the form of ``ScoredRows.score``.
     trials, summary : DataFrame, str
         The trials, and a summary in a sentence.
+    alternatives : tuple of Alternative
+        What the model was chosen among in the search.
     """
 
     families: list[str]
@@ -42,6 +50,7 @@ class SearchResult:
     out_of_fold_scores: np.ndarray
     trials: pd.DataFrame
     summary: str
+    alternatives: tuple[Alternative, ...] = ()
 
 
 def search_model(
@@ -54,8 +63,11 @@ def search_model(
     engine_name: str = engine.LOCAL,
     scheduler: str = NONE,
     candidate: TakenCandidate | None = None,
+    board: pd.DataFrame | None = None,
 ) -> SearchResult:
     """Search by ``params.strategy``, or take ``candidate``; calibrate by ``params.calibrate``.
+
+    The summary states the cross-validated mean, and corrected for the choice of the best.
 
     Parameters
     ----------
@@ -67,6 +79,8 @@ def search_model(
         Called with a text as each step begins.
     engine_name, scheduler : str
         The engine for tuning, and the address of its scheduler or ``none``.
+    board : DataFrame, optional
+        The families that could lead, from ``leaderboard.rank_families``.
 
     Raises
     ------
@@ -80,6 +94,10 @@ def search_model(
             result = STRATEGIES[params.strategy](
                 experiment, params, families, metric, on_progress, executor
             )
+        score_metric = experiment.resolve_score_metric(metric)
+        compared = {} if board is None else leaderboard.collect_fold_scores(board, score_metric)
+        correction = _describe_correction(experiment, result, compared, score_metric)
+        result = replace(result, summary=result.summary + correction)
     if params.calibrate == NONE or not experiment.task.classes:
         return result
     pipeline, calibrated_scores = stacking.fit_meta_model(
@@ -126,7 +144,12 @@ def _tune_leader(
         on_progress=lambda step: on_progress(f"{leader_label}, {step}"),
     )
     return SearchResult(
-        [leader], tuned.pipeline, tuned.out_of_fold_scores, tuned.trials, tuned.summary
+        [leader],
+        tuned.pipeline,
+        tuned.out_of_fold_scores,
+        tuned.trials,
+        tuned.summary,
+        tuple(Alternative(leader, scores) for scores in tuned.fold_scores),
     )
 
 
@@ -181,12 +204,7 @@ def _choose_best(
 ) -> SearchResult:
     """Choose between the best tuned family and a blend or stack, by the mean over the folds.
 
-    If families are within noise of one another, a combination usually has a smaller error than each
-    of them (Breiman 1996, "Stacked regressions"). So the better of blend and stack is chosen unless
-    it is worse than the leader by more than one standard error of the paired difference over the
-    folds. If a simple family (``Task.simple_families``) leads, it is kept unless the combination is
-    better by more than one standard error, which prefers the simpler model within noise (Breiman et
-    al. 1984, "Classification and regression trees").
+    The better of blend and stack is compared with the leader by ``is_combination_better``.
     """
     score_metric = experiment.resolve_score_metric(metric)
     sign = -1 if score_metric in LOWER_IS_BETTER else 1
@@ -222,11 +240,9 @@ def _choose_best(
         f"{experiment.family_label(leader.families[0])}. {leader.summary}"
     )
     gains = gains[np.isfinite(gains)]
-    standard_error = (
-        gains.std(ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else abs(gains.mean())
-    )
-    is_best_taken = gains.mean() > (
-        standard_error if leader.families[0] in experiment.task.simple_families else -standard_error
+    standard_error = choice.standard_error(gains)
+    is_best_taken = choice.is_combination_better(
+        gains, leader.families[0] in experiment.task.simple_families
     )
     direction, gain_text = (
         "better" if gains.mean() > 0 else "worse",
@@ -242,8 +258,40 @@ def _choose_best(
         f"{best.summary} is {direction} by {gain_text} {metric_label(score_metric)} (± one "
         f"standard error){noise_text}: {decision_text}."
     )
+    singles = [alternative for result in tuned for alternative in result.alternatives]
+    optimism = np.mean([choice.estimate_choice_optimism(result.alternatives) for result in tuned])
     return replace(
-        best if is_best_taken else leader, trials=trials, summary=f"{leader_text} {comparison_text}"
+        best if is_best_taken else leader,
+        trials=trials,
+        summary=f"{leader_text} {comparison_text}",
+        alternatives=(
+            *singles,
+            *(Alternative("", sign * values - optimism) for values in combination_values),
+        ),
+    )
+
+
+def _describe_correction(
+    experiment: Experiment, result: SearchResult, compared: dict[str, np.ndarray], metric: str
+) -> str:
+    """The cross-validated mean, and corrected for the choice among families and settings.
+
+    A blend or stack of the best families' defaults is as optimistic as the best of them: what luck
+    its members have in common does not average out.
+    """
+    tuned = {alternative.family for alternative in result.alternatives}
+    others = [Alternative(*item) for item in compared.items() if item[0] not in tuned]
+    alternatives = (*others, *result.alternatives)
+    if len(alternatives) < 2 or (not tuned and len(others) <= len(result.families)):
+        return ""
+    optimism = choice.estimate_choice_optimism(alternatives, experiment.task.simple_families)
+    if not np.isfinite(optimism):
+        return ""
+    mean = float(np.nanmean(_fold_values(experiment, result, metric)))
+    corrected = mean + optimism if metric in LOWER_IS_BETTER else mean - optimism
+    return (
+        f" Cross-validated {metric_label(metric)} {format_metric(mean)}, "
+        f"{format_metric(corrected)} when corrected for the choice among {len(alternatives)}."
     )
 
 

@@ -25,7 +25,6 @@ from modelbook.errors import TrainingError
 from modelbook.evaluation.metrics_ci import gain_over_baseline
 from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_metric, metric_label
 from modelbook.training.experiment import Experiment
-from modelbook.training.fold_tests import estimate_selection_bias
 from modelbook.training.folds import ProgressCallback
 from modelbook.training.pycaret import to_optuna
 
@@ -62,12 +61,16 @@ class TuningResult:
         Columns ``setting, mean, sd, folds, state, parameters``; the defaults first.
     summary : str
         Summary in a sentence.
+    fold_scores : ndarray
+        The metric in each fold, larger is better, of the settings that could be chosen, the best
+        one first; shape (settings, folds).
     """
 
     pipeline: Any
     out_of_fold_scores: np.ndarray
     trials: pd.DataFrame
     summary: str
+    fold_scores: np.ndarray
 
 
 class FoldTask:
@@ -156,9 +159,15 @@ def tune_family(
     settings = [defaults, *_run_settings(runner, study, space, deadline)]
     trials = pd.DataFrame([_setting_row(setting) for setting in settings])
     ranking = _rank_settings(settings, metric)
-    best = next(
-        (index for index in ranking if _beats_baseline(experiment, settings[index])), ranking[0]
+    n_passed_over = next(
+        (
+            rank
+            for rank, index in enumerate(ranking)
+            if _beats_baseline(experiment, settings[index])
+        ),
+        0,
     )
+    best, sign = ranking[n_passed_over], -1 if metric in LOWER_IS_BETTER else 1
     pipeline, out_of_fold_scores = (
         make_pipeline_with_params(experiment, family, settings[best].params),
         experiment.join_fold_scores(settings[best].fold_scores),
@@ -168,9 +177,10 @@ def tune_family(
         out_of_fold_scores,
         trials,
         _summarize_trials(trials, best, metric, budget_seconds, n_trials)
-        + _describe_selection(experiment, settings, ranking, best, metric)
+        + _describe_passed_over(experiment, n_passed_over)
         if space
         else "It has no search space, so its parameters are kept.",
+        sign * np.array([settings[index].fold_values for index in ranking[n_passed_over:]]),
     )
 
 
@@ -341,22 +351,14 @@ def _beats_baseline(experiment: Experiment, setting: Setting) -> bool:
     return gain_over_baseline(experiment.task, scored, resamples=RESAMPLES, seed=0)[1] > 0
 
 
-def _describe_selection(
-    experiment: Experiment, settings: list[Setting], ranking: list[int], best: int, metric: str
-) -> str:
-    """The best mean without the luck of the best of several, and settings that were passed over."""
-    if len(ranking) < 2:
+def _describe_passed_over(experiment: Experiment, n_passed_over: int) -> str:
+    """Settings that rank before the best, but would not pass the gate."""
+    if not n_passed_over:
         return ""
-    sign = -1 if metric in LOWER_IS_BETTER else 1
-    values = np.array([settings[index].fold_values for index in ranking])
-    corrected = np.mean(settings[best].fold_values) - sign * estimate_selection_bias(sign * values)
-    text = f" Corrected for the best of {len(ranking)}: {format_metric(float(corrected))}."
-    if n_passed_over := ranking.index(best):
-        text += (
-            f" Passed over for a {metric_label(experiment.task.baseline_metric)} that is not "
-            f"better than the baseline's, as the gate requires: {n_passed_over}."
-        )
-    return text
+    return (
+        f" Passed over for a {metric_label(experiment.task.baseline_metric)} that is not better "
+        f"than the baseline's, as the gate requires: {n_passed_over}."
+    )
 
 
 def _setting_row(setting: Setting) -> dict[str, Any]:

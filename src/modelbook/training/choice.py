@@ -1,0 +1,62 @@
+"""The choice of the final model among tuned families and their combinations, and its optimism."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from modelbook.training import fold_tests
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """Something that can be chosen: its family, and its score in each fold, larger is better.
+
+    ``family`` is empty for a blend or stack. Its scores are less the mean optimism of its members:
+    it inherits the luck of their choice.
+    """
+
+    family: str
+    fold_scores: np.ndarray
+
+
+def standard_error(gains: np.ndarray) -> float:
+    """Standard error of the mean of fold-wise gains; of a single one its size."""
+    if len(gains) < 2:
+        return float(abs(gains.mean()))
+    return float(gains.std(ddof=1) / np.sqrt(len(gains)))
+
+
+def is_combination_better(gains: np.ndarray, is_leader_simple: bool) -> bool:
+    """Whether fold-wise gains of a blend or stack over the leader are reason enough to take it.
+
+    If families are within noise of one another, a combination usually has a smaller error than each
+    of them (Breiman 1996, "Stacked regressions"). So it is taken unless it is worse than the leader
+    by more than one standard error of the paired difference. If a simple family leads, it is kept
+    unless the combination is better by more than one standard error, which prefers the simpler
+    model within noise (Breiman et al. 1984, "Classification and regression trees").
+    """
+    error = standard_error(gains)
+    return bool(gains.mean() > (error if is_leader_simple else -error))
+
+
+def estimate_choice_optimism(
+    alternatives: Sequence[Alternative], simple_families: Sequence[str] = ()
+) -> float:
+    """How much the mean of the alternative that is chosen promises too much; NaN if unknown."""
+    is_combination = np.array([not alternative.family for alternative in alternatives])
+    is_simple = np.array([entry.family in simple_families for entry in alternatives])
+
+    def choose(scores: np.ndarray) -> int:
+        means = scores.mean(axis=1)
+        leader = int(np.where(is_combination, -np.inf, means).argmax())
+        if not is_combination.any():
+            return leader
+        combination = int(np.where(is_combination, means, -np.inf).argmax())
+        gains = scores[combination] - scores[leader]
+        return combination if is_combination_better(gains, is_simple[leader]) else leader
+
+    scores = np.array([alternative.fold_scores for alternative in alternatives])
+    return fold_tests.estimate_optimism(scores, choose)
