@@ -14,9 +14,10 @@ import numpy as np
 from modelbook.tasks.logit import logit
 
 MIN_OUTCOMES = 10  # positives and negatives that calibration needs
-DRAWS_PER_CALIBRATION = 5  # of outcomes, to bound the estimate
-BOUND_QUANTILES = (0.0125, 0.9875)  # hold 95%: calibrations of bootstrap samples vary too little
-MAX_STANDARD_LOGIT = 4  # beyond it the polynomial is not extrapolated
+DRAWS_PER_CALIBRATION = 10  # of outcomes, to bound the estimate
+BOUND_QUANTILES = (0.005, 0.995)  # hold 95%: calibrations of bootstrap samples vary too little
+N_KNOTS = 6  # of the calibration spline, at quantiles of the reference scores
+REGULARIZATION = 100.0  # C of its logistic regression, larger is weaker
 
 
 class EstimatedMetric(NamedTuple):
@@ -32,7 +33,7 @@ def estimate_roc_auc(
     reference_score: np.ndarray,
     reference_outcome: np.ndarray,
     *,
-    n_simulations: int = 200,
+    n_simulations: int = 400,
     seed: int = 0,
 ) -> EstimatedMetric | None:
     """Estimate the macro-averaged one-vs-rest ROC AUC.
@@ -45,7 +46,7 @@ def estimate_roc_auc(
         Outcomes of the reference rows; same shape as ``reference_score``.
     n_simulations : int
         Number of simulated outcomes for the bounds; calibration is repeated on a bootstrap sample
-        of the reference rows for every 5 of them.
+        of the reference rows for every 10 of them.
 
     Returns
     -------
@@ -95,23 +96,23 @@ def _calibrate_probabilities(
 def _recalibrate(
     score: np.ndarray, reference_score: np.ndarray, reference_outcome: np.ndarray
 ) -> np.ndarray:
-    """Probabilities calibrated on the reference rows by a cubic polynomial of the logit.
+    """Probabilities calibrated on the reference rows by a cubic spline of the logit.
 
-    A straight line (Platt scaling) is wrong wherever calibration is not logistic, and a shifted mix
-    of rows then moves the estimate.
+    A straight line (Platt scaling) or a polynomial is wrong wherever calibration has another form,
+    as a step, and a shifted mix of rows then moves the estimate. Beyond the reference scores the
+    curve goes on as a straight line.
     """
     from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import SplineTransformer
 
-    logits = logit(reference_score)
-    centre, spread = logits.mean(), logits.std() or 1.0
-
-    def make_terms(values: np.ndarray) -> np.ndarray:
-        standard = (logit(values) - centre) / spread
-        inside = np.clip(standard, -MAX_STANDARD_LOGIT, MAX_STANDARD_LOGIT)
-        return np.column_stack([inside, inside**2, inside**3])
-
-    fitted = LogisticRegression(max_iter=1000).fit(make_terms(reference_score), reference_outcome)
-    return fitted.predict_proba(make_terms(score))[:, 1]
+    logits = logit(reference_score)[:, None]
+    knots = np.unique(np.quantile(logits, np.linspace(0, 1, N_KNOTS)))[:, None]
+    if len(knots) < 2:
+        return np.full(len(score), reference_outcome.mean())
+    spline = SplineTransformer(knots=knots, extrapolation="linear").fit(logits)
+    model = LogisticRegression(C=REGULARIZATION, solver="newton-cholesky")
+    model.fit(spline.transform(logits), reference_outcome)
+    return model.predict_proba(spline.transform(logit(score)[:, None]))[:, 1]
 
 
 def _expected_roc_auc(score: np.ndarray, probability: np.ndarray) -> float:
