@@ -135,7 +135,7 @@ def test_a_card_tells_every_section_from_the_evidence(make, tmp_path):
         "not-for": ["Anything that matters."],
         "data": [500, 400, 100, "member", "period", "known too late"],  # the last: why dropped
         "worth": [123, "EUR", "flag everybody", 100, "28%"],
-        "quality": [0.8, 0.75, 0.85, 0.5],
+        "quality": [0.8, 0.75, 0.85, 0.5, 0.071],  # the last: 2.8 standard errors
         "calibration": [3.0],
         "fairness": ["the small group", "group", 0.4, 0.7, "50", "10", 0.66, 0.56, 0.76, 30],
         "limits": ["It was drawn by a generator."],
@@ -143,6 +143,21 @@ def test_a_card_tells_every_section_from_the_evidence(make, tmp_path):
         "contact": ["The person with the seed."],
     }.items():
         assert missing_facts(sections_[section], *facts) == [], section
+
+
+def test_a_card_states_prediction_intervals_and_the_power_of_each_criterion(make):
+    version = make()
+    interval = {"level": 0.9, "limit": 3.21, "coverage": 0.88, "low": 0.83, "high": 0.92}
+    recorded = {**metrics(), "prediction_interval": {**interval, "mean_size": None}}
+    (version.artifact_folder / "metrics.json").write_text(json.dumps(recorded))
+    power = "a model with 0.671 passes"
+    decision = Decision("hold", [Criterion("ROC AUC", "at least 0.6", "0.65", False, power)])
+    outcome = {"champion": None, "moved": False, "golden_rows": 30, "scorer": ""}
+    described = card_data.describe_decision(decision, outcome, commit="", gate_mode="enforce")
+    card = card_data.collect_card_data(version, described)
+    html = {section.name: section.html for section in render_sections(card)}
+    assert missing_facts(html["quality"], 0.9, 3.21, 0.88, 0.83, 0.92) == []
+    assert missing_facts(html["approval"], power) == []
 
 
 def test_a_card_says_whether_members_are_on_both_sides_of_the_split(make):

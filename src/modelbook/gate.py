@@ -13,10 +13,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isfinite
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 from modelbook.tasks.metric_format import format_ci, format_metric, metric_label
+from modelbook.tasks.power import (
+    CRITICAL,
+    NORMAL,
+    POWER,
+    critical_value,
+    detectable_difference,
+    standard_error,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,9 +31,6 @@ if TYPE_CHECKING:
     from modelbook.config import Deploy
     from modelbook.tasks.base import Task
 
-ALPHA, POWER = 0.05, 0.8  # of the intervals, and that rows for a comparison should have
-NORMAL = NormalDist()
-CRITICAL = NORMAL.inv_cdf(1 - ALPHA / 2)
 PROMOTE, HOLD = "promote", "hold"
 NO_COMMIT = "none"  # code outside version control
 PARITY_TOLERANCE = 1e-6  # largest difference between predictions that count as equal
@@ -48,14 +52,13 @@ class Interval:
 
     def widen(self, n_intervals: int) -> Interval:
         """The interval at the level at which ``n_intervals`` together miss in 5 % of cases."""
-        factor = NORMAL.inv_cdf(1 - ALPHA / 2 / n_intervals) / CRITICAL
+        factor = critical_value(n_intervals) / CRITICAL
         low, high = self.value - self.low, self.high - self.value
         return Interval(self.value, self.value - factor * low, self.value + factor * high)
 
     @property
     def standard_error(self) -> float:
-        """Half the interval's width, as a share of that of one standard error."""
-        return (self.high - self.low) / 2 / CRITICAL
+        return standard_error(self.low, self.high)
 
     @property
     def end_nearest_zero(self) -> float:
@@ -467,7 +470,7 @@ def _rows_for_margin(difference: Interval, margin: float, rows: int) -> int:
     """Rows on which an equal model passes with ``POWER``; 0 where no number of rows would do."""
     if margin <= 0 or not isfinite(difference.standard_error):
         return 0
-    ratio = (CRITICAL + NORMAL.inv_cdf(POWER)) * difference.standard_error / margin
+    ratio = detectable_difference(difference.standard_error) / margin
     return round(rows * ratio**2)
 
 
@@ -476,7 +479,7 @@ def describe_demonstration(interval: Interval, bound: float) -> str:
     error = interval.standard_error
     if not isfinite(error):
         return ""
-    smallest = bound + (CRITICAL + NORMAL.inv_cdf(POWER)) * error
+    smallest = bound + detectable_difference(error)
     return (
         f"a model with {format_metric(smallest)} passes {100 * POWER:.0f} times in 100 "
         "on these rows"
@@ -488,8 +491,7 @@ def describe_detection(interval: Interval, bound: float, n_harms: int) -> str:
     error = interval.standard_error
     if not isfinite(error):
         return ""
-    critical = NORMAL.inv_cdf(1 - ALPHA / 2 / n_harms)
-    smallest = bound + (critical + NORMAL.inv_cdf(POWER)) * error
+    smallest = bound + detectable_difference(error, n_harms)
     return f"{format_metric(smallest)} is found {100 * POWER:.0f} times in 100 on these rows"
 
 

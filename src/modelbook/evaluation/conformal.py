@@ -12,7 +12,7 @@ whose CV+ intervals have nearly the same width).
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -49,6 +49,15 @@ class PredictionInterval:
             name: value if value is not None and np.isfinite(value) else None
             for name, value in asdict(self).items()
         }
+
+    @classmethod
+    def from_metrics(cls, metrics: dict[str, Any]) -> PredictionInterval | None:
+        """Restore from a version's metrics; None if it has no intervals or sets."""
+        found = metrics.get("prediction_interval")
+        if not found:
+            return None
+        bounds = {name: np.nan if found[name] is None else found[name] for name in ("low", "high")}
+        return cls(**{**found, **bounds})
 
     def describe(self) -> str:
         """Describe the interval or the set, and its coverage, in a sentence."""

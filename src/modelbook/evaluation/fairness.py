@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,9 @@ from modelbook.contract import Contract
 from modelbook.evaluation.metrics_ci import metric_with_ci
 from modelbook.tasks.base import Task
 from modelbook.tasks.metrics import MetricFunction
+from modelbook.tasks.power import CRITICAL, critical_value, detectable_difference, standard_error
 from modelbook.tasks.scored_rows import ScoredRows
 
-ALPHA, POWER = 0.05, 0.8  # of the intervals, and that rows for a comparison should have
-NORMAL = NormalDist()
-CRITICAL = NORMAL.inv_cdf(1 - ALPHA / 2)
 SMALLEST_GAP = 0.01  # that rows are counted for
 COLUMNS = [
     "slice",
@@ -114,9 +111,10 @@ def summarize_gaps(
     conclusive, inconclusive = [], []
     # Without any group the table is empty, and its columns are no numbers.
     finite_gaps = gaps[np.isfinite(gaps[["low", "high"]].to_numpy(dtype=float)).all(axis=1)]
-    critical = NORMAL.inv_cdf(1 - ALPHA / 2 / max(len(finite_gaps), 1))
+    n_gaps = max(len(finite_gaps), 1)
+    critical = critical_value(n_gaps)
     for row in finite_gaps.to_dict("records"):
-        error = (row["high"] - row["low"]) / 2 / CRITICAL
+        error = standard_error(row["low"], row["high"])
         row |= {
             "group": label_group(contract, row["slice"], row["value"]),
             "against": label_group(contract, row["slice"], row["against"]),
@@ -127,7 +125,7 @@ def summarize_gaps(
         if row["low"] > 0 or row["high"] < 0:
             conclusive.append({**row, "certain": max(row["low"], -row["high"])})
         elif max(row["high"], -row["low"]) > relevant_gap:
-            reach = error * (critical + NORMAL.inv_cdf(POWER)) / max(relevant_gap, SMALLEST_GAP)
+            reach = detectable_difference(error, n_gaps) / max(relevant_gap, SMALLEST_GAP)
             inconclusive.append({**row, "rows_needed": row["n"] * max(reach, 1) ** 2})
     sensitive = contract.columns_with_role("sensitive")
     return {

@@ -10,8 +10,10 @@ import pandas as pd
 from modelbook import tasks
 from modelbook.contract import Contract
 from modelbook.dataset.split_strategy import SPLIT_STRATEGIES
+from modelbook.evaluation.conformal import PredictionInterval
 from modelbook.registry.versions import ModelVersion
 from modelbook.tasks.base import Task
+from modelbook.tasks.power import detectable_difference, standard_error
 
 if TYPE_CHECKING:
     from modelbook.gate import Decision  # type only: finalize must not depend on the gate
@@ -56,7 +58,8 @@ def collect_card_data(
             for name in contract.columns_with_role("dropped")
         ],
         "split": SPLIT_STRATEGIES[metrics.get("split", "group")].describe_guarantee(contract),
-        "metrics": {name: metrics.get(name, default) for name, default in _DEFAULT_METRICS.items()},
+        "metrics": {name: metrics.get(name, default) for name, default in _DEFAULT_METRICS.items()}
+        | {"evaluation": _add_detectable_differences(metrics.get("evaluation", []))},
         "importance": [
             {"feature": contract.label(name), "mean": mean, "sd": importance_sd.get(name)}
             for name, mean in _sort_importance(metrics)
@@ -100,6 +103,7 @@ def _describe_quality(
         {row["metric"]: row for row in metrics.get("evaluation", [])},
         metrics.get("threshold"),
     )
+    interval = PredictionInterval.from_metrics(metrics)
     return task.phrases() | {
         "share": bool(task.classes),
         "headline": rows.get(task.headline_metric, {}),
@@ -109,7 +113,16 @@ def _describe_quality(
         "weakest": task.describe_weakest_slice(pd.DataFrame(slices), str) if rows else "",
         "harm": task.describe_harm(metrics["harm"]) if "harm" in metrics else [],
         "worth": task.describe_worth(metrics["value"]) if "value" in metrics else "",
+        "interval": interval.describe() if interval else "",
     }
+
+
+def _add_detectable_differences(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each metric with the difference from a fixed value that its rows could detect."""
+    return [
+        row | {"detectable": detectable_difference(standard_error(row["low"], row["high"]))}
+        for row in rows
+    ]
 
 
 _DEFAULT_METRICS: dict[str, Any] = {

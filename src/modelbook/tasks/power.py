@@ -1,0 +1,26 @@
+"""Power: what the rows behind a 95% interval could detect, by a normal approximation."""
+
+from __future__ import annotations
+
+from statistics import NormalDist
+
+ALPHA, POWER = 0.05, 0.8  # of the intervals, and that rows for a comparison should have
+NORMAL = NormalDist()
+
+
+def critical_value(n_intervals: int = 1) -> float:
+    """Standard errors of an interval of which ``n_intervals`` together miss in 5 % of cases."""
+    return NORMAL.inv_cdf(1 - ALPHA / 2 / n_intervals)
+
+
+CRITICAL = critical_value()
+
+
+def standard_error(low: float, high: float) -> float:
+    """The standard error behind a 95% interval."""
+    return (high - low) / 2 / CRITICAL
+
+
+def detectable_difference(error: float, n_intervals: int = 1) -> float:
+    """The true difference that an interval of this standard error shows with ``POWER``."""
+    return (critical_value(n_intervals) + NORMAL.inv_cdf(POWER)) * error
