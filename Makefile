@@ -97,8 +97,8 @@ docs: $(VENV)/docs ## write the documentation as a site, with the reference and 
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs -q build && echo site-docs/index.html
 
 .PHONY: deploy
-deploy: ## ship: TARGET=kubernetes [OVERLAY=dev] or TARGET=ecs; a dry run until there are credentials
-	@TARGET="$(TARGET)" OVERLAY="$(OVERLAY)" STACK="$(STACK)" DRY="$(DRY)" deploy/deploy.sh
+deploy: ## deploy: TARGET=kubernetes [OVERLAY=dev] or TARGET=ecs, images of RELEASE=release.env; a dry run without credentials
+	@TARGET="$(TARGET)" OVERLAY="$(OVERLAY)" STACK="$(STACK)" DRY="$(DRY)" RELEASE="$(RELEASE)" PARAMETERS="$(PARAMETERS)" deploy/deploy.sh
 
 .PHONY: sbom
 sbom: $(VENV)/uv ## list what the service's image holds, with licences, in deploy/sbom

@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from facts import missing_facts
 from tiny import BIN, ROOT
 
 KUBECTL = """case "$*" in
-  "kustomize "*) cat {manifests} ;;
+  "kustomize "*) cat {manifests}; cat "$2/kustomization.yaml" >> {manifests}.seen ;;
   "config current-context") {context} ;;
   "get --raw /readyz"*) {ready} ;;
   *) echo "kubectl $*" ;;
@@ -34,7 +36,19 @@ def project(tmp_path: Path) -> Path:
     (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
     (tmp_path / "manifests").write_text(MANIFESTS)
     (tmp_path / "bin").mkdir()
-    for name in ("sh", "dirname", "cat", "awk", "ls", "paste", "grep", "make"):
+    for name in (
+        "sh",
+        "dirname",
+        "cat",
+        "awk",
+        "ls",
+        "paste",
+        "grep",
+        "make",
+        "mktemp",
+        "rm",
+        "sed",
+    ):
         (tmp_path / "bin" / name).symlink_to(str(shutil.which(name)))
     return tmp_path
 
@@ -45,7 +59,7 @@ def command(project: Path, name: str, script: str) -> None:
     path.chmod(0o755)
 
 
-def kubectl(project: Path, context: str = "echo here", ready: str = "true") -> None:
+def kubectl(project: Path, context: str = "echo modelbook-dev", ready: str = "true") -> None:
     command(
         project,
         "kubectl",
@@ -57,7 +71,10 @@ def deploy(project: Path, *words: str) -> tuple[int, str, str]:
     told = subprocess.run(
         ["make", "-s", "deploy", *words],
         cwd=project,
-        env={"PATH": str(project / "bin")},
+        env={
+            "PATH": str(project / "bin"),
+            **{name: os.environ[name] for name in os.environ if name.startswith("COSIGN_")},
+        },
         capture_output=True,
         text=True,
     )
@@ -78,7 +95,7 @@ def test_a_target_that_is_none_is_refused(project):
 
 @pytest.mark.parametrize(
     ("context", "words", "why"),
-    [("exit 1", (), "kubectl"), ("echo here", ("DRY=1",), "DRY")], ids=["no cluster", "DRY"],
+    [("exit 1", (), "kubectl"), ("echo modelbook-dev", ("DRY=1",), "DRY")], ids=["no cluster", "DRY"],
 )  # fmt: skip
 def test_without_a_cluster_it_shows_what_would_be_applied(project, context, words, why):
     kubectl(project, context)
@@ -88,22 +105,81 @@ def test_without_a_cluster_it_shows_what_would_be_applied(project, context, word
     assert "apply" not in told
 
 
-def test_with_a_cluster_it_applies_the_overlay_and_waits(project):
-    kubectl(project)
-    code, told, _ = deploy(project, "TARGET=kubernetes", "OVERLAY=prod")
-    assert code == 0
-    assert "here" in told.splitlines()[-3].split()
-    assert told.splitlines()[-2:] == [
-        "kubectl apply -k deploy/kubernetes/overlays/prod",
-        "kubectl -n modelbook-prod rollout status deployment/modelbook --timeout=300s",
+DIGESTS = [f"sha256:{digit * 64}" for digit in "ab"]
+
+
+@pytest.fixture
+def release(project: Path) -> Path:
+    """The file that a release has, in the project's folder."""
+    lines = ["TAG=v1.2.0", "COMMIT=c0ffee"]
+    lines += [
+        f"{name}=ghcr.io/me/book/{image}@{digest}"
+        for name, image, digest in zip(
+            ("SERVICE_IMAGE", "STAGES_IMAGE"), ("modelbook-service", "modelbook-stages"), DIGESTS
+        )
     ]
+    (project / "release.env").write_text("\n".join(lines) + "\n")
+    return project / "release.env"
+
+
+def test_with_a_cluster_it_applies_the_releases_images_and_waits(project, release):
+    kubectl(project, context="echo modelbook-prod")
+    words = ["TARGET=kubernetes", "OVERLAY=prod", "RELEASE=release.env"]
+    code, told, error = deploy(project, *words)
+    assert code == 0, error
+    *_, cluster, applied, waited = told.splitlines()
+    assert "modelbook-prod" in cluster.split()
+    assert re.fullmatch(r"kubectl apply -k deploy/kubernetes/release\.\w+", applied)
+    assert waited == (
+        "kubectl -n modelbook-prod rollout status deployment/modelbook --timeout=300s"
+    )
+    pinned = yaml.safe_load((project / "manifests.seen").read_text())
+    assert pinned["resources"] == ["../overlays/prod"]
+    assert [image["digest"] for image in pinned["images"]] == DIGESTS
+    assert {image["newName"] for image in pinned["images"]} == {
+        "ghcr.io/me/book/modelbook-service", "ghcr.io/me/book/modelbook-stages"
+    }  # fmt: skip
+    assert not list((project / "deploy/kubernetes").glob("release.*"))
+
+
+@pytest.mark.parametrize(
+    ("context", "words", "expected"),
+    [
+        ("modelbook-dev", ["RELEASE=release.env"], ["modelbook-dev", "modelbook-prod"]),
+        ("modelbook-prod", [], ["RELEASE=release.env"]),
+        ("modelbook-prod", ["RELEASE=absent.env"], ["absent.env"]),
+        ("modelbook-prod", ["RELEASE=tag.env"], ["book/modelbook-service:1"]),
+    ],
+)
+def test_another_context_and_images_without_a_digest_are_refused(
+    project, release, context, words, expected
+):
+    kubectl(project, context=f"echo {context}")
+    (project / "tag.env").write_text("SERVICE_IMAGE=book/modelbook-service:1\n")
+    code, told, error = deploy(project, "TARGET=kubernetes", "OVERLAY=prod", *words)
+    assert code != 0
+    assert missing_facts(error, *expected) == []
+    assert "apply" not in told
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_signatures_are_verified_before_anything_is_applied(project, release, signed, monkeypatch):
+    kubectl(project, context="echo modelbook-prod")
+    command(project, "cosign", f'echo "$*" > {project}/verified; exit {int(not signed)}')
+    monkeypatch.setenv("COSIGN_IDENTITY", "https://github.com/me/book/release.yml@refs/tags/v1")
+    words = ["TARGET=kubernetes", "OVERLAY=prod", "RELEASE=release.env"]
+    code, told, _ = deploy(project, *words)
+    assert ((code == 0), ("apply" in told)) == (signed, signed)
+    verified = (project / "verified").read_text().split()
+    assert verified[verified.index("--certificate-identity") + 1].endswith("@refs/tags/v1")
+    assert [word.rpartition("@")[2] for word in verified[-2:]] == DIGESTS
 
 
 def test_a_cluster_that_does_not_answer_is_told(project):
     kubectl(project, ready="exit 1")
     code, told, error = deploy(project, "TARGET=kubernetes")
     assert code != 0
-    assert "here" in error.split()
+    assert "modelbook-dev" in error.split()
     assert "apply" not in told
 
 
@@ -138,6 +214,17 @@ def test_with_credentials_it_deploys_the_stack_with_its_parameters(project):
     assert re.search(r"\bbook\b.*arn:aws:iam::1:user/me", told)
     assert "--template-file deploy/ecs/service.yaml" in told
     assert "--parameter-overrides Vpc=vpc-1 Least=3\n" in told
+
+
+def test_a_stack_gets_the_images_of_the_release(project, release):
+    command(project, "aws", AWS.format(identity="echo arn:aws:iam::1:user/me"))
+    (project / "ours").write_text("Vpc=vpc-1\nServiceImage=book/modelbook-service:1\n")
+    words = ["TARGET=ecs", "PARAMETERS=ours", "RELEASE=release.env"]
+    code, told, error = deploy(project, *words)
+    assert code == 0, error
+    overrides = re.search(r"--parameter-overrides (.+)", told)[1].split()
+    assert overrides[0] == "Vpc=vpc-1"
+    assert [word.rpartition("@")[2] for word in overrides[1:]] == DIGESTS
 
 
 @pytest.fixture

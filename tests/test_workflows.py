@@ -1,21 +1,27 @@
-"""The GitHub workflows: they keep their schema, may little, and call scripts that are there and do what they say."""
+"""CI of three vendors: schemas, permissions, the same steps; and the scripts that these call."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import shutil
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from facts import missing_facts
+from shelf import Shelf, fitted, running
 from tiny import BIN, ROOT
 
-HERE = ROOT / "deploy/github"
-WORKFLOWS = [*sorted(HERE.glob("*.yml")), ROOT / "deploy/schedule/monitor.yml"]
+SCRIPTS = ROOT / "deploy/ci"
+GITHUB = ROOT / ".github/workflows"
+WORKFLOWS = sorted(GITHUB.glob("*.yml"))
+GITLAB, AZURE = SCRIPTS / "gitlab-ci.yml", SCRIPTS / "azure-pipelines.yml"
 every = pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 
 
@@ -28,10 +34,38 @@ def steps(path: Path) -> Iterator[dict[str, Any]]:
         yield from job["steps"]
 
 
-def test_they_keep_the_schema_of_workflows():
-    command = [BIN / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", *WORKFLOWS]
+@pytest.mark.parametrize(
+    ("schema", "paths", "more"),
+    [
+        ("github-workflows", WORKFLOWS, []),
+        ("gitlab-ci", [GITLAB], ["--data-transform", "gitlab-ci"]),
+        # The schema's patterns are none of those that the default engine takes.
+        ("azure-pipelines", [AZURE],
+         ["--data-transform", "azure-pipelines", "--regex-variant", "python"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_they_keep_their_schema(schema, paths, more):
+    command = [BIN / "check-jsonschema", "--builtin-schema", f"vendor.{schema}", *more, *paths]
     told = subprocess.run(command, capture_output=True, text=True)
     assert told.returncode == 0, told.stdout + told.stderr
+
+
+def test_the_other_vendors_take_the_same_steps():
+    def steps_of(path: Path) -> set[str]:
+        text = path.read_text()
+        called = set(re.findall(r"deploy/[\w/]+\.sh(?: (?!--)[a-z]+)?", text))
+        makes = re.findall(r"\bmake ([a-z][a-z -]*[a-z])", text)
+        return called | {target for words in makes for target in words.split()}
+
+    ours = set().union(
+        *(steps_of(path) for path in WORKFLOWS if path.stem != "upgrade")  # by GitHub's own CLI
+    )
+    assert {"deploy/ci/images.sh sign", "deploy/ci/model.sh install", "deploy"} <= ours
+    assert ours <= steps_of(GITLAB)
+    assert ours <= steps_of(AZURE)
+    for path in (GITHUB / "pipeline.yml", GITHUB / "model.yml", GITLAB, AZURE):
+        assert "MODELBOOK_CODE_VERSION" in path.read_text(), f"{path}: gate takes any code"
 
 
 @every
@@ -44,11 +78,12 @@ def test_it_may_what_it_needs_and_ends(path):
         if may == "write"
     }
     assert set(told["permissions"] or []) <= {"contents"}
-    assert writes <= {
-        "pull-requests",
-        "packages",
-        *(["contents"] if path.stem == "upgrade" else []),
+    wanted = {
+        "pipeline": {"pull-requests"},
+        "upgrade": {"pull-requests", "contents"},
+        "release": {"contents", "packages", "id-token"},
     }
+    assert writes == wanted.get(path.stem, set())
     assert "pull_request_target" not in told["on"]
     for name, job in told["jobs"].items():
         assert int(job["timeout-minutes"]) > 0, name
@@ -76,13 +111,18 @@ def test_what_it_calls_is_there(path):
     assert called
 
 
-def test_nothing_goes_into_service_before_a_person_has_said_yes():
-    jobs = given(HERE / "release.yml")["jobs"]
-    assert jobs["deploy"]["environment"] == "production"
-    assert set(jobs["deploy"]["needs"]) == {"images", "train"}
-    before = json.dumps([jobs["images"], jobs["train"]])
-    assert "promote" not in before
-    assert "make deploy" not in before
+def test_code_and_models_are_released_apart_and_each_environment_has_its_approval():
+    code, model = (given(GITHUB / f"{name}.yml")["jobs"] for name in ("release", "model"))
+    assert [code[name]["environment"] for name in ("staging", "prod")] == ["staging", "prod"]
+    assert [model[name]["environment"] for name in model] == ["dev", "staging", "prod", "dev"]
+    assert code["images"]["runs-on"] == "ubuntu-latest"  # from a fresh checkout, tested before
+    assert (code["images"]["needs"], code["prod"]["needs"]) == ("test", "staging")
+    assert "model.sh" not in json.dumps(code)
+    assert "images" not in json.dumps(model)
+    for name, job in {**code, **model}.items():
+        assert "MODELBOOK_ROOT" not in json.dumps(job), f"{name} works where a service does"
+    text = json.dumps([job for job in code if "environment" not in code[job]])
+    assert "make deploy" not in text
 
 
 @pytest.fixture
@@ -93,7 +133,7 @@ def project(tmp_path: Path) -> Path:
     for name in ("modelbook", "ploomber"):
         command = tmp_path / ".venv/bin" / name
         command.write_text(
-            f'#!/bin/sh\necho "{name} $*" >> called\ncase "$*" in\n  *--json) echo \'[{{"version": 7}}]\' ;;\n'
+            f'#!/bin/sh\necho "{name} $*" >> called\ncase "$*" in\n  *--json) echo \'{{"version": 7}}\' ;;\n'
             '  diff) test -f one && exit 1; echo "+0.038" ;;\n  history*) echo hold ;;\n  runs) echo "run 1" ;;\nesac\n'
         )
         command.chmod(0o755)
@@ -103,29 +143,133 @@ def project(tmp_path: Path) -> Path:
 def run(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
     environ = {"PATH": f"{BIN}:/usr/bin:/bin", "MODELBOOK_ROOT": str(project)}
     return subprocess.run(
-        [HERE / words[0], *words[1:]], env=environ, capture_output=True, text=True
+        [SCRIPTS / words[0], *words[1:]], env=environ, capture_output=True, text=True
     )
 
 
 def test_what_changed_is_told_in_markdown(project):
-    told = run(project, "told.sh").stdout
+    told = run(project, "changes.sh").stdout
     assert re.findall(r"^## .+\n\n```text\n(.+)\n```$", told, re.M) == ["hold", "+0.038"]
     (project / "one").touch()
-    assert "```text\nrun 1\n```\n" in run(project, "told.sh").stdout
+    assert "```text\nrun 1\n```\n" in run(project, "changes.sh").stdout
 
 
-def test_a_release_trains_names_the_version_and_promotes_it(project):
-    assert run(project, "release.sh", "train").returncode == 0
-    assert run(project, "release.sh", "version").stdout == "version=7\n"
-    assert run(project, "release.sh", "promote", "7").returncode == 0
+def receipts(project: Path, version: int, candidate: int, word: str) -> None:
+    """The receipts of a build, in the book of the project's env file."""
+    folder = project / "models/rand-hie"
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(ROOT / "env.yaml", project)
+    shutil.copy(ROOT / "pipeline.yaml", project)
+    (folder / "finalize.json").write_text(json.dumps({"details": {"version": version}}))
+    (folder / "deploy.json").write_text(
+        json.dumps({"word": word, "details": {"candidate": candidate}})
+    )
+
+
+def test_a_model_is_trained_exported_and_installed_by_the_receipts_version(project):
+    receipts(project, 4, 4, "hold")
+    assert run(project, "model.sh", "train").returncode == 0
+    described = run(project, "model.sh", "describe")
+    assert described.stdout == "version=4\ndecision=hold\n", described.stderr
+    assert run(project, "model.sh", "export", "s3://models/passports").returncode == 0
+    assert run(project, "model.sh", "install", "s3://models/passports/9a0c").returncode == 0
     assert (project / "called").read_text().splitlines() == [
         "ploomber build --env--gate dry_run",
-        "modelbook history --limit 1 --json",
-        "modelbook promote 7 --why released",
+        "modelbook export s3://models/passports --version 4",
+        "modelbook import s3://models/passports/9a0c --json",
+        "modelbook promote 7 --why installed from its passport",
     ]
-    told = run(project, "release.sh", "deploy")
-    assert told.returncode == 2
-    assert re.findall(r"train|version|promote", told.stderr) == ["train", "version", "promote"]
+    receipts(project, 5, 4, "promote")  # the gate's receipt is of another build
+    told = run(project, "model.sh", "describe")
+    assert (told.returncode, told.stdout) == (1, "")
+    assert missing_facts(told.stderr, 4, 5) == []
+    assert run(project, "model.sh", "promote").returncode == 2
+
+
+ENGINE = """echo "docker $*" >> {log}
+case "$1" in
+  inspect) for name in "$4"; do echo "${{name%:*}}@sha256:{digest}"; done ;;
+  run) case "$*" in *"db status"*) exit {without_database} ;; esac ;;
+esac"""
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs images.sh where docker, cosign and git write down how they were called."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "deploy").mkdir()
+    for name in ("ci", "sbom", "Dockerfile", "stages.Dockerfile"):
+        (tmp_path / "deploy" / name).symlink_to(ROOT / "deploy" / name)
+
+    def go(word: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        scripts = {
+            "docker": ENGINE.format(
+                log=tmp_path / "called",
+                digest="a" * 64,
+                without_database=environ.pop("without_database", "0"),
+            ),
+            "cosign": f'echo "cosign $*" >> {tmp_path / "called"}',
+            "git": "echo c0ffee",
+        }
+        for name, script in scripts.items():
+            (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+            (tmp_path / "bin" / name).chmod(0o755)
+        return subprocess.run(
+            ["sh", tmp_path / "deploy/ci/images.sh", word], capture_output=True, text=True,
+            env={"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "REGISTRY": "ghcr.io/me/book",
+                 "TAG": "v1", "GRYPE_CACHE": str(tmp_path / "cache"), **environ},
+        )  # fmt: skip
+
+    return go
+
+
+def test_images_are_pushed_and_signed_by_their_digest(images, tmp_path):
+    assert images("build").returncode == 0
+    assert images("push").returncode == 0
+    released = (tmp_path / "release.env").read_text().splitlines()
+    digest = f"@sha256:{'a' * 64}"
+    assert released == [
+        "TAG=v1",
+        "COMMIT=c0ffee",
+        f"SERVICE_IMAGE=ghcr.io/me/book/modelbook-service{digest}",
+        f"STAGES_IMAGE=ghcr.io/me/book/modelbook-stages{digest}",
+    ]
+    assert images("sign", COSIGN_KEY="ours.key").returncode == 0
+    signed, attested = (tmp_path / "called").read_text().splitlines()[-2:]
+    assert signed.startswith("cosign sign --yes --key ours.key")
+    assert signed.count(digest) == 2
+    assert attested.endswith(
+        f"deploy/sbom/service.cdx.json ghcr.io/me/book/modelbook-service{digest}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("environ", "ends"),
+    [({}, 0), ({"without_database": "1"}, 0), ({"without_database": "1", "SCAN": "required"}, 1)],
+    ids=["with a database", "offline", "offline, required"],
+)
+def test_a_scan_takes_the_database_that_is_there_and_a_release_wants_one(
+    images, environ, ends, tmp_path
+):
+    done = images("scan", **environ)
+    assert done.returncode == ends, done.stderr
+    scanned = re.findall(
+        r"docker:(\S+) --only-fixed --fail-on high", (tmp_path / "called").read_text()
+    )
+    assert len(scanned) == (0 if environ else 2)
+
+
+@pytest.mark.slow
+def test_what_checks_a_release_asks_a_service_for_the_example_of_its_docs(
+    tmp_path, frame, contract
+):
+    shelf = Shelf(tmp_path / "served")
+    shelf.alias("champion", shelf.register(fitted(frame, contract), contract, frame))
+    with running(shelf.root) as server:
+        words = [sys.executable, SCRIPTS / "smoke.py", f"http://127.0.0.1:{server.port}"]
+        done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["model_version"] == 1
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -158,7 +302,7 @@ def test_newer_locks_are_tested_audited_and_proposed(fails, tmp_path):
     subprocess.run(["git", "init", "-q", "--bare", remote], check=True)
     git("config", f"url.{remote}.insteadOf", "https://x-access-token:key@github.com/me/book")
     done = subprocess.run(
-        [HERE / "upgrade.sh"], capture_output=True, text=True,
+        [SCRIPTS / "upgrade.sh"], capture_output=True, text=True,
         env={"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "MODELBOOK_ROOT": str(tmp_path),
              "GH_TOKEN": "key", "GITHUB_REPOSITORY": "me/book", "HOME": str(tmp_path)},
     )  # fmt: skip

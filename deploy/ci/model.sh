@@ -1,0 +1,35 @@
+#!/bin/sh
+# A model's release, from training to an environment. The book is that of PLOOMBER_ENV_FILENAME (default: env.yaml).
+#   train              build the book in this checkout; the gate decides, and moves no alias
+#   describe           the version of finalize's receipt and the gate's word, one name=value a line
+#   export ADDRESS     copy that version to ADDRESS/<digest>, and print this address: the version's passport
+#   install PASSPORT   register the passport's version in this environment's store, and promote it
+set -eu
+cd "${MODELBOOK_ROOT:-$(dirname "$0")/../..}"
+PATH="$PWD/.venv/bin:$PATH"
+
+describe() {
+  python - <<'END'
+import json
+from modelbook.cli.options import find_book
+root, book = find_book(None)
+receipts = {stage: json.loads((root / "models" / book / f"{stage}.json").read_text()) for stage in ("finalize", "deploy")}
+version = receipts["finalize"]["details"]["version"]
+if receipts["deploy"]["details"]["candidate"] != version:
+    raise SystemExit(f"the gate's receipt is about version {receipts['deploy']['details']['candidate']}, not {version}: build again")
+print(f"version={version}\ndecision={receipts['deploy']['word']}")
+END
+}
+
+read_number() { python -c 'import json, sys; print(json.load(sys.stdin)["version"])'; }
+
+case ${1:-} in
+  train) ploomber build --env--gate dry_run ;;
+  describe) describe ;;
+  export) modelbook export "$2" --version "$(describe | sed -n 's/^version=//p')" ;;
+  install)
+    version=$(modelbook import "$2" --json | read_number)
+    modelbook promote "$version" --why "${WHY:-installed from its passport}"
+    ;;
+  *) echo "model.sh train | describe | export ADDRESS | install PASSPORT" >&2; exit 2 ;;
+esac
