@@ -33,7 +33,7 @@ def test_each_step_is_told_in_its_order_and_no_request_is_dropped(told: tuple[Pa
     assert steps[: len(STEPS)] == STEPS
     assert steps.count("monitor") == 2
     assert set(re.findall(r"(\d+) failed", told[1])) == {"0"}
-    assert re.search(r"^monitor +0:\d\d +(watch|retrain) ", told[1], re.M)
+    assert re.search(r"^monitor +0:\d\d +(healthy|watch|retrain) ", told[1], re.M)
     assert re.search(
         r"^A/B +0:\d\d +(promote the challenger|keep the champion|continue) ", told[1], re.M
     )

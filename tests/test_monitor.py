@@ -45,9 +45,7 @@ def seen(
     auc: float | None = 0.75,
     share: float = 0.0,
 ) -> Watched:
-    columns = pd.DataFrame(
-        {"column": ["a"], "score": [share], "chance": [0.05], "drifted": [share > 0]}
-    )
+    columns = pd.DataFrame({"column": ["a"], "excess": [10 * share], "drifted": [share > 0]})
     row = {
         "metric": "roc_auc",
         "value": auc,
@@ -142,7 +140,7 @@ def test_the_newest_verdict_is_read_without_pandas(past: WindowHistory, contract
         [sys.executable, "-c", code, past.path], capture_output=True, text=True, check=True
     ).stdout
     assert re.sub(r"timestamp=[\d.]+", "timestamp=0", told) == (
-        "LatestVerdict(verdict='retrain', timestamp=0, drifted_importance_share=0.2, distances={'a': 0.2})\nFalse\n"
+        "LatestVerdict(verdict='retrain', timestamp=0, drifted_importance_share=0.2, drift={'a': 2.0})\nFalse\n"
     )
     assert latest_verdict.read_latest_verdict(past.path, 4) is None
 

@@ -50,6 +50,7 @@ class Contract(BaseModel):
     task: Literal["binary", "multiclass", "regression"]
     key: list[str] = []
     slices: list[str] = []
+    strata: list[str] = []
     use: StrippedText = ""
     not_for: list[StrippedText] = []
     limits: list[StrippedText] = []
@@ -108,11 +109,13 @@ class Contract(BaseModel):
                 "no column may have it"
             )
         if unknown_columns := [
-            name for name in [*self.key, *self.slices] if name not in self.columns
+            name for name in [*self.key, *self.slices, *self.strata] if name not in self.columns
         ]:
             raise ValueError(
-                f"key and slices must list columns of the contract, not {unknown_columns}"
+                f"key, slices and strata must list columns of the contract, not {unknown_columns}"
             )
+        if self.target in self.strata:
+            raise ValueError(f"strata must list columns other than the target, {self.target}")
         return self
 
     @classmethod

@@ -83,8 +83,8 @@ def measure_fairness_gaps(
             if value != largest:
                 group_labels = {
                     "slice": column,
-                    "value": _format_group(value),
-                    "against": _format_group(largest),
+                    "value": format_group(value),
+                    "against": format_group(largest),
                 }
                 gaps = _compare_groups(
                     fairness_metrics, scored, mask, evaluable_groups[largest], resamples, seed
@@ -184,5 +184,5 @@ def _compare_groups(
     return rows
 
 
-def _format_group(value: Any) -> str:
+def format_group(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)

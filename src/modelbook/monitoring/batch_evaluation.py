@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,17 +15,22 @@ from modelbook.config import Monitor
 from modelbook.contract import Contract
 from modelbook.contract.parsing import holds_texts
 from modelbook.evaluation import metrics_ci
+from modelbook.evaluation.fairness import format_group, label_group
 from modelbook.evaluation.metrics_ci import evaluate_metrics
-from modelbook.monitoring import drift, duplicates
+from modelbook.monitoring import change_split, drift, duplicates
+from modelbook.monitoring.change_split import ChangeSplit
 from modelbook.monitoring.degenerate_columns import DegenerateColumn, find_degenerate_columns
+from modelbook.monitoring.reference_matching import MatchedReference, match_reference
 from modelbook.tasks.base import Task
 from modelbook.tasks.conformal_prediction import COVERAGE, ConformalPrediction
+from modelbook.tasks.cost_matrix import DecisionCosts
 from modelbook.tasks.metrics import MetricFunction
 from modelbook.tasks.scored_rows import ScoredRows
 
 MAX_EVALUATED_ROWS = (
     20_000  # rows behind metrics and intervals; 1,000 resamples of a million rows take 8 GB
 )
+SEGMENT_FACTOR = 1.5  # times the distance of all rows, for a group to be named
 MIN_SLICE_ROWS = 100  # rows with outcomes, in batch and reference
 INVALID_METRIC_CHARACTERS = re.compile(r"[^\w.-]")  # in MLflow metric names
 
@@ -63,6 +68,14 @@ class Watched:
         Inputs that are empty, or have one value only, though the reference has more.
     conformal : ConformalPrediction or None
         The champion's intervals or sets.
+    matched : MatchedReference or None
+        The reference's rows that the batch was compared with; None if it was not.
+    change : ChangeSplit or None
+        Change of the headline metric by cause; None until there are enough outcomes.
+    cost_change : float
+        Change of the decisions' mean cost per row against the reference; NaN if it is not known.
+    drift_segment : str
+        The group in which the most drifted column has drifted most; empty if no group stands out.
     """
 
     task: Task
@@ -79,6 +92,10 @@ class Watched:
     sampled_from: int | None = None
     degenerate_columns: list[DegenerateColumn] = field(default_factory=list)
     conformal: ConformalPrediction | None = None
+    matched: MatchedReference | None = None
+    change: ChangeSplit | None = None
+    cost_change: float = float("nan")
+    drift_segment: str = ""
 
     def output_distance(self, output: str) -> drift.DriftDistance:
         """Return the drift distance of ``score`` or ``outcome``."""
@@ -108,9 +125,11 @@ def evaluate_batches(
     metrics: dict[str, Any],
     params: Monitor,
     on_progress: Callable[[str, int, int], None],
+    training_entities: pd.Series | None = None,
 ) -> list[Watched]:
     """Evaluate each batch; ``metrics`` are the holdout metrics stored with the model version."""
     evaluations = []
+    task = tasks.get_task(contract)
     for number, (name, batch) in enumerate(batches.items()):
         on_progress(f"evaluating batch {name}, {len(batch):,} rows", number, len(batches))
         violations = _find_violations(batch, contract)
@@ -118,9 +137,7 @@ def evaluate_batches(
             evaluations.append(_without_scores(name, batch, contract, violations))
             continue
         readable = _blank_unreadable_values(batch, contract, violations)
-        scores = tasks.get_task(contract).scores_from_predictions(
-            model.predict(contract.select_inputs(readable))
-        )
+        scores = task.scores_from_predictions(model.predict(contract.select_inputs(readable)))
         evaluations.append(
             evaluate_batch(
                 name,
@@ -133,9 +150,17 @@ def evaluate_batches(
                 params=params,
                 violations=violations,
                 conformal=ConformalPrediction.from_metrics(metrics, contract.classes),
+                costs=read_costs(task, metrics),
+                training_entities=training_entities,
             )
         )
     return evaluations
+
+
+def read_costs(task: Task, metrics: dict[str, Any]) -> DecisionCosts | None:
+    """The costs of decisions that a version was registered with."""
+    value = metrics.get("value")
+    return task.costs_from_parameters(value["costs"]) if value else None
 
 
 def evaluate_batch(
@@ -150,8 +175,10 @@ def evaluate_batch(
     params: Monitor,
     violations: pd.DataFrame | None = None,
     conformal: ConformalPrediction | None = None,
+    costs: DecisionCosts | None = None,
+    training_entities: pd.Series | None = None,
 ) -> Watched:
-    """Evaluate one batch against the reference.
+    """Evaluate one batch against the rows of the reference that have its mix.
 
     Parameters
     ----------
@@ -167,27 +194,78 @@ def evaluate_batch(
         Contract violations, if they have been computed already.
     conformal : ConformalPrediction, optional
         The champion's intervals or sets, whose coverage is one of the metrics.
+    costs : DecisionCosts, optional
+        What decisions cost.
+    training_entities : Series, optional
+        The entities that the champion was fitted on.
     """
     violations = _find_violations(batch, contract) if violations is None else violations
     if len(batch) < params.min_rows:
         return _without_scores(batch_name, batch, contract, violations)
+    task = tasks.get_task(contract)
+    matched = match_reference(reference, batch, contract, params)
+    row_shares = drift.effective_row_shares(matched.rows, batch, contract)
     feature_drift = drift.measure_feature_drift(
-        reference,
+        matched.rows,
         batch,
         contract,
         threshold=params.drift,
         missing_rate_change=params.missing_rate_change,
     )
-    task, has_outcome = tasks.get_task(contract), _has_outcome(batch, contract)
+    has_outcome = _has_outcome(batch, contract)
     is_evaluable = (has_outcome & _is_evaluable(batch, contract, violations)).to_numpy()
-    batch_outputs, numeric_columns, _ = task.make_drift_frame(
-        scores, contract.encode_target(batch).to_numpy() if has_outcome.all() else float("nan")
+    rows, row_scores = _sample_rows_with_outcomes(batch, scores, is_evaluable, params.seed)
+    metrics = measure_performance(
+        task, rows, row_scores, matched.rows, threshold, params, conformal=conformal
     )
+    slice_metrics, change, cost_change = pd.DataFrame(), None, float("nan")
+    if len(metrics):
+        slice_metrics = measure_slices(task, rows, row_scores, matched.rows, threshold, params)
+        is_seen = _is_seen(rows, contract, training_entities)
+        change = split_change(
+            task, metrics, reference, (rows, row_scores), is_seen, threshold, params.min_rows
+        )
+        cost_change = _measure_cost_change(task, costs, rows, row_scores, matched.rows, threshold)
+    return Watched(
+        task,
+        batch_name,
+        len(batch),
+        violations,
+        feature_drift,
+        drift.drifted_importance_share(feature_drift, importance),
+        _measure_output_drift(
+            task, batch, scores, matched.rows, row_shares, params, all_known=has_outcome.all()
+        ),
+        metrics,
+        slice_metrics,
+        estimate_headline_metric(task, scores, matched.rows, threshold),
+        duplicates.measure_duplicates(batch, matched.rows, contract),
+        degenerate_columns=find_degenerate_columns(matched.rows, batch, contract, row_shares),
+        conformal=conformal,
+        matched=matched,
+        change=change,
+        cost_change=cost_change,
+        drift_segment=_find_drift_segment(feature_drift, matched.rows, batch, contract),
+    )
+
+
+def _measure_output_drift(
+    task: Task,
+    batch: pd.DataFrame,
+    scores: np.ndarray,
+    reference: pd.DataFrame,
+    row_shares: drift.EffectiveRowShares,
+    params: Monitor,
+    *,
+    all_known: bool,
+) -> pd.DataFrame:
+    """Measure the drift of predictions and, if all are known, of outcomes."""
+    outcomes = task.contract.encode_target(batch).to_numpy() if all_known else float("nan")
+    batch_outputs, numeric_columns, _ = task.make_drift_frame(scores, outcomes)
     reference_outputs, _, _ = task.make_drift_frame(
-        task.scores_from_columns(reference), contract.encode_target(reference).to_numpy()
+        task.scores_from_columns(reference), task.contract.encode_target(reference).to_numpy()
     )
-    row_shares = drift.effective_row_shares(reference, batch, contract)
-    output_drift = drift.measure_drift(
+    return drift.measure_drift(
         reference_outputs,
         batch_outputs,
         numeric_columns,
@@ -195,35 +273,106 @@ def evaluate_batch(
         missing_rate_change=1,
         row_shares=row_shares,
     )
-    drifted_share, evaluated_rows = (
-        drift.drifted_importance_share(feature_drift, importance),
-        _sample_rows_with_outcomes(batch, scores, is_evaluable, params.seed),
+
+
+def _is_seen(
+    rows: pd.DataFrame, contract: Contract, training_entities: pd.Series | None
+) -> np.ndarray | None:
+    """Return a mask of the rows whose entity is in training; None if that is not known."""
+    if training_entities is None or not contract.entity or contract.entity not in rows.columns:
+        return None
+    return contract.entity_ids(rows).isin(set(training_entities)).to_numpy()
+
+
+def split_change(
+    task: Task,
+    metrics: pd.DataFrame,
+    reference: pd.DataFrame,
+    scored_rows: tuple[pd.DataFrame, np.ndarray],
+    is_seen: np.ndarray | None,
+    threshold: float | None,
+    min_rows: int,
+) -> ChangeSplit:
+    """Split the change of the headline metric; ``reference`` are all rows of the holdout.
+
+    ``is_seen`` is a mask of the rows whose entity the model was fitted on.
+    """
+    name = task.headline_metric
+    row = metrics.set_index("metric").loc[name]
+    compute = task.metric_functions(threshold)[name]
+    holdout = task.restore_scored_rows(reference)
+    holdout_value = compute(holdout.outcome, holdout.score, np.ones(len(holdout)))
+    split = ChangeSplit(name, float(holdout_value), float(row["reference"]), float(row["value"]))
+    if is_seen is None:
+        return split
+    rows, scores = scored_rows
+    unseen = ScoredRows.from_arrays(
+        task.contract.encode_target(rows), scores, _entity_codes(rows, task.contract)
+    ).select(~is_seen)
+    is_measurable = len(unseen) >= min_rows and task.is_evaluable(unseen.outcome)
+    return replace(
+        split,
+        seen_share=float(is_seen.mean()),
+        unseen=float(compute(unseen.outcome, unseen.score, np.ones(len(unseen))))
+        if is_measurable
+        else float("nan"),
     )
-    metrics = measure_performance(
-        task, *evaluated_rows, reference, threshold, params, conformal=conformal
+
+
+def _measure_cost_change(
+    task: Task,
+    costs: DecisionCosts | None,
+    batch: pd.DataFrame,
+    scores: np.ndarray,
+    reference: pd.DataFrame,
+    threshold: float | None,
+) -> float:
+    if costs is None:
+        return float("nan")
+    holdout = task.restore_scored_rows(reference)
+    batch_cost, reference_cost = (
+        costs.row_costs(outcome, task.decide(side, threshold)).mean()
+        for outcome, side in (
+            (task.contract.encode_target(batch).to_numpy(), scores),
+            (holdout.outcome, holdout.score),
+        )
     )
-    slice_metrics = (
-        measure_slices(task, *evaluated_rows, reference, threshold, params)
-        if len(metrics)
-        else pd.DataFrame()
+    return float(batch_cost - reference_cost)
+
+
+def _find_drift_segment(
+    feature_drift: pd.DataFrame, reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
+) -> str:
+    """Find the group in which the most drifted column has clearly drifted more than in all rows."""
+    top = feature_drift.iloc[0]
+    if not top["drifted"]:
+        return ""
+    distances = {
+        label: distance
+        for label, distance in _distances_by_group(str(top["column"]), reference, batch, contract)
+        if distance >= SEGMENT_FACTOR * np.fmax(top["score"], 0)
+    }
+    return max(distances, key=lambda label: distances[label], default="")
+
+
+def _distances_by_group(
+    column: str, reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
+) -> Iterator[tuple[str, float]]:
+    """Yield the drift distance of a column by group of the contract's slices."""
+    values, batch_values = (
+        contract.select_features(rows)[column].reset_index(drop=True) for rows in (reference, batch)
     )
-    estimated_metric = estimate_headline_metric(task, scores, reference, threshold)
-    duplicate_share = duplicates.measure_duplicates(batch, reference, contract)
-    return Watched(
-        task,
-        batch_name,
-        len(batch),
-        violations,
-        feature_drift,
-        drifted_share,
-        output_drift,
-        metrics,
-        slice_metrics,
-        estimated_metric,
-        duplicate_share,
-        degenerate_columns=find_degenerate_columns(reference, batch, contract, row_shares),
-        conformal=conformal,
-    )
+    is_numeric, rows = column in contract.numeric_features, drift.EffectiveRowShares()
+    for name in contract.slices:
+        if name not in reference.columns or name not in batch.columns or name == column:
+            continue
+        groups, batch_groups = (side[name].reset_index(drop=True) for side in (reference, batch))
+        for value in groups.dropna().unique():
+            measured = drift.measure_distance(
+                values[groups == value], batch_values[batch_groups == value], is_numeric, rows, 1
+            )
+            if measured.distance > measured.critical_distance:
+                yield label_group(contract, name, format_group(value)), measured.distance
 
 
 def _sample_rows_with_outcomes(
@@ -479,6 +628,23 @@ def estimated_performance_table(evaluations: list[Watched]) -> pd.DataFrame:
             )
         )
     return pd.DataFrame(rows, columns=["batch", "expected", "low", "high", "came", "off"])
+
+
+def change_table(evaluations: list[Watched]) -> pd.DataFrame:
+    """Return the change of the headline metric of each batch, split by cause."""
+    return change_split.tabulate(
+        [(evaluation.batch, evaluation.change) for evaluation in evaluations if evaluation.change]
+    )
+
+
+def matched_references(
+    evaluations: list[Watched], reference: pd.DataFrame
+) -> dict[str, pd.DataFrame]:
+    """Return the rows that each batch was compared with; the whole reference if it was not."""
+    return {
+        evaluation.batch: evaluation.matched.rows if evaluation.matched else reference
+        for evaluation in evaluations
+    }
 
 
 def quality_table(evaluations: list[Watched]) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from dataclasses import replace
@@ -100,7 +101,22 @@ def _evaluate_batches(
         metrics=version.metrics,
         params=params,
         on_progress=lambda *_: None,
+        training_entities=read_training_entities(root, version),
     )
+
+
+def read_training_entities(root: Path, version: ModelVersion) -> pd.Series | None:
+    """Read the entities that a version was fitted on; None if the book has other rows by now."""
+    contract = version.contract
+    folder, receipt = root / "data" / version.name, root / "models" / version.name / "ingest.json"
+    paths = [folder / f"{part}.parquet" for part in ("train", "holdout")]
+    if not contract.entity or not all(path.is_file() for path in [*paths, receipt]):
+        return None
+    fingerprint = json.loads(receipt.read_text(encoding="utf-8"))["details"].get("fingerprint")
+    if fingerprint != version.tags.get("fingerprint"):
+        return None
+    parts = [pd.read_parquet(path, columns=[contract.entity]) for path in paths]
+    return contract.entity_ids(pd.concat(parts, ignore_index=True)).drop_duplicates()
 
 
 def evaluate_journal(
@@ -136,6 +152,7 @@ def evaluate_journal(
             threshold=version.metrics["threshold"],
             params=params,
             conformal=ConformalPrediction.from_metrics(version.metrics, contract.classes),
+            costs=batch_evaluation.read_costs(tasks.get_task(contract), version.metrics),
         )
     ]
 
@@ -160,7 +177,8 @@ def restrict_contract(
     definition["columns"] = {
         name: column.model_dump(exclude_defaults=True) for name, column in columns.items()
     }
-    definition["slices"] = [name for name in contract.slices if name in columns]
+    for key in ("slices", "strata"):
+        definition[key] = [name for name in getattr(contract, key) if name in columns]
     return Contract.model_validate(definition | {"key": []})
 
 

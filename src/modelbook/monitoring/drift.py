@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
+from modelbook.dataset.missing_patterns import find_common_missing
+
 if TYPE_CHECKING:
     from modelbook.contract import Contract
 
@@ -85,20 +87,6 @@ def measure_feature_drift(
     )
 
 
-def find_common_missing(reference: pd.DataFrame, batch: pd.DataFrame) -> dict[str, str]:
-    """The first column that is missing in the same rows, by column; empty if none is missing.
-
-    Columns that are missing together, such as those of a previous year, have one cause.
-    """
-    first_columns: dict[bytes, str] = {}
-    common: dict[str, str] = {}
-    for name in map(str, reference.columns):
-        is_missing = np.concatenate([side[name].isna().to_numpy() for side in (reference, batch)])
-        key = np.packbits(is_missing).tobytes()
-        common[name] = first_columns.setdefault(key, name) if is_missing.any() else ""
-    return common
-
-
 def effective_row_shares(
     reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
 ) -> EffectiveRowShares:
@@ -159,8 +147,8 @@ def measure_drift(
         drift_distance = measure_distance(
             reference_values, batch_values, is_numeric, row_shares, test_count
         )
-        reference_rate, batch_rate, critical_change = _missing_rates(
-            reference_values, batch_values, row_shares, test_count
+        reference_rate, batch_rate, critical_change = measure_share_change(
+            reference_values.isna(), batch_values.isna(), row_shares, test_count
         )
         excess = np.fmax(
             drift_distance.distance / np.fmax(threshold, drift_distance.critical_distance),
@@ -269,30 +257,19 @@ def _jensen_shannon_divergence(p: np.ndarray, q: np.ndarray) -> float:
     return float((rel_entr(p, mixture).sum() + rel_entr(q, mixture).sum()) / 2)
 
 
-def _missing_rates(
+def measure_share_change(
     reference: pd.Series, batch: pd.Series, row_shares: EffectiveRowShares, test_count: int
 ) -> tuple[float, float, float]:
-    """Return the missing rates of reference and batch, and the largest change due to chance."""
+    """Return the shares of true rows in reference and batch, and the largest change by chance."""
     from scipy.stats import norm
 
+    shares = float(reference.mean()), float(batch.mean())
     if reference.empty or batch.empty:
-        return float(reference.isna().mean()), float(batch.isna().mean()), float("inf")
-    reference_rows, batch_rows = (
-        len(reference) * row_shares.reference,
-        len(batch) * row_shares.batch,
-    )
-    reference_rate, batch_rate = float(reference.isna().mean()), float(batch.isna().mean())
-    pooled_rate = (reference_rate * reference_rows + batch_rate * batch_rows) / (
-        reference_rows + batch_rows
-    )
-    return (
-        reference_rate,
-        batch_rate,
-        float(
-            norm.isf(FAMILY_WISE_ALPHA / test_count / 2)
-            * np.sqrt(pooled_rate * (1 - pooled_rate) * (1 / reference_rows + 1 / batch_rows))
-        ),
-    )
+        return *shares, float("inf")
+    rows = len(reference) * row_shares.reference, len(batch) * row_shares.batch
+    pooled = np.average(shares, weights=rows)
+    variance = pooled * (1 - pooled) * (1 / rows[0] + 1 / rows[1])
+    return *shares, float(norm.isf(FAMILY_WISE_ALPHA / test_count / 2) * np.sqrt(variance))
 
 
 def _unseen_share(reference: pd.Series, batch: pd.Series) -> float:

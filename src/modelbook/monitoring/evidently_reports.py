@@ -140,7 +140,7 @@ def register_drift_method(params: Monitor, excess: dict[str, float]) -> None:
 
 def write_pages(
     batches: dict[str, pd.DataFrame],
-    reference: pd.DataFrame,
+    references: dict[str, pd.DataFrame],
     contract: Contract,
     stage: Stage,
     drift_rows: pd.DataFrame,
@@ -155,6 +155,8 @@ def write_pages(
 
     Parameters
     ----------
+    references : dict
+        Batch to the rows that it is compared with, from ``batch_evaluation.matched_references``.
     drift_rows : DataFrame
         From ``batch_evaluation.drift_table``: the drift that the reports show.
     """
@@ -171,7 +173,9 @@ def write_pages(
         target = stage_page.with_name(f"{stage_page.stem}-evidently-{safe_name}.html")
         excess = _excess_by_label(drift_rows[drift_rows["batch"] == name], contract)
         register_drift_method(stage.params, excess)
-        pages.append(_write_page(report, name, batch, reference, contract, stage.params, target))
+        pages.append(
+            _write_page(report, name, batch, references[name], contract, stage.params, target)
+        )
     return EvidentlyPages(pages, stage.root if stage.by_hand else None)
 
 

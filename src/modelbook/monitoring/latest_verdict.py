@@ -11,19 +11,19 @@ from modelbook.errors import StoreError
 
 HISTORY_FILE = "monitor.db"
 VERDICTS = ("healthy", "watch", "retrain")
-DRIFT_PREFIX = "drift:"  # prefix of the measures that hold drift distances
+DRIFT_PREFIX = "drift:"  # prefix of the measures that hold the columns' drift
 # Ordered by insertion, not by time: clocks may be wrong.
 SELECT_VERDICT = "select word, at, name from verdicts where version = ? order by place desc limit 1"
 SELECT_MEASURES = "select measure, value from measures where version = ? and name = ?"
 
 
 class LatestVerdict(NamedTuple):
-    """A verdict, its time, and the drift distances of the columns in the newest window."""
+    """A verdict, its time, and how many times its threshold each column's drift is."""
 
     verdict: str
     timestamp: float
     drifted_importance_share: float
-    distances: dict[str, float]
+    drift: dict[str, float]
 
 
 def history_path(root: Path, book: str) -> Path:
@@ -59,10 +59,10 @@ def read_latest_verdict(path: Path, version: int) -> LatestVerdict | None:
     measures = {
         measure: float("nan") if value is None else value for measure, value in measure_rows
     }
-    distances = {
+    drift = {
         name.removeprefix(DRIFT_PREFIX): value
         for name, value in measures.items()
         if name.startswith(DRIFT_PREFIX)
     }
     verdict, timestamp, _ = verdict_row
-    return LatestVerdict(verdict, timestamp, measures.get("drifted_share", float("nan")), distances)
+    return LatestVerdict(verdict, timestamp, measures.get("drifted_share", float("nan")), drift)

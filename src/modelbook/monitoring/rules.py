@@ -6,15 +6,19 @@ of the journal; ``windows.combine_windows`` combines several.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from modelbook.config import Monitor
-from modelbook.formatting import KeyNumber, format_value, key_number
+from modelbook.contract import Contract
+from modelbook.evaluation.fairness import label_group
+from modelbook.formatting import MISSING, KeyNumber, format_value, key_number
 from modelbook.monitoring.batch_evaluation import Watched
 from modelbook.monitoring.latest_verdict import VERDICTS
+from modelbook.monitoring.reference_matching import MixShift
 from modelbook.tasks.base import is_beyond_chance
 from modelbook.tasks.conformal_prediction import COVERAGE
 from modelbook.tasks.metric_format import format_ci, format_metric, metric_label
@@ -25,6 +29,7 @@ VERDICT_LEVELS = {HEALTHY: "good", WATCH: "watch", RETRAIN: "bad"}
 SEVERE_DROP_FACTOR = 2  # times the limit; such a drop in one window is enough
 PERFORMANCE_RULE = "loss"
 SLICE_RULE = "slice"
+MIX_RULE = "mix"  # a change of the mix of rows, which asks for nothing
 MAX_NAMED_COLUMNS = 3  # empty or constant columns that a sentence names
 MAX_COVERAGE_SHORTFALL = 0.05  # below the nominal coverage of prediction intervals
 DUPLICATE_ALERT_SHARE = 0.05  # share of duplicate rows, beyond chance, that raises a finding
@@ -32,12 +37,75 @@ DUPLICATE_ALERT_SHARE = 0.05  # share of duplicate rows, beyond chance, that rai
 
 @dataclass(frozen=True)
 class Finding:
-    """Result of one rule: its verdict, a sentence for the report, and the rule's name."""
+    """Result of one rule.
+
+    Attributes
+    ----------
+    sentence : str
+        For the report.
+    segment : str
+        The group where the change is largest; empty if no group stands out.
+    cost : float or None
+        Change of the decisions' cost per 1,000 rows against the reference; None if not known.
+    since : str
+        The first of the windows without a break that show it.
+    """
 
     verdict: str
     sentence: str
     rule: str = ""
     is_severe: bool = False
+    segment: str = ""
+    cost: float | None = None
+    since: str = ""
+
+    @property
+    def remedy(self) -> Remedy:
+        """Who acts on the finding, and how."""
+        return REMEDIES[SLICE_RULE if self.rule.startswith(SLICE_RULE) else self.rule]
+
+
+class Remedy(NamedTuple):
+    """Who acts on a finding, and what they do."""
+
+    owner: str
+    next: str
+
+
+DATA_OWNER, MODEL_OWNER, NOBODY = "owner of the data", "owner of the model", "nobody"
+REMEDIES = {
+    "": Remedy(NOBODY, "No action until the next batch."),
+    MIX_RULE: Remedy(NOBODY, "No action: the mix of rows differs, not the rows themselves."),
+    "rows": Remedy(DATA_OWNER, "Wait for more rows, or evaluate a longer time: --since."),
+    "empty or constant columns": Remedy(
+        DATA_OWNER, "Have the column's source repaired; until then its predictions lack it."
+    ),
+    "contract": Remedy(
+        DATA_OWNER, "Correct the values, or review the contract if they are right: modelbook check."
+    ),
+    "copies": Remedy(DATA_OWNER, "Find out why rows arrive twice, and remove the copies."),
+    "volume": Remedy(DATA_OWNER, "Find out whether rows are lost or arrive twice."),
+    "drift": Remedy(
+        DATA_OWNER,
+        "Find out whether the source or the population changed; declare an expected mix as strata "
+        "in the contract.",
+    ),
+    "outcome drift": Remedy(
+        MODEL_OWNER, "Compare the outcome's definition with the contract; then plan to retrain."
+    ),
+    "score drift": Remedy(
+        MODEL_OWNER, "Check the drifted columns, and whether the capacity still suffices."
+    ),
+    PERFORMANCE_RULE: Remedy(
+        MODEL_OWNER, "Retrain on newer rows; the gate decides on the result: modelbook retrain."
+    ),
+    "expected loss": Remedy(MODEL_OWNER, "Bring the outcomes in early, to confirm or refute it."),
+    "bias": Remedy(
+        MODEL_OWNER, "Recalibrate: retrain with calibrate set, or move the threshold meanwhile."
+    ),
+    COVERAGE: Remedy(MODEL_OWNER, "Retrain; until then take the intervals or sets as too narrow."),
+    SLICE_RULE: Remedy(MODEL_OWNER, "Look at this group's rows before its predictions are used."),
+}
 
 
 def find_issues(evaluation: Watched, params: Monitor) -> list[Finding]:
@@ -55,7 +123,47 @@ def find_issues(evaluation: Watched, params: Monitor) -> list[Finding]:
         *_check_performance(evaluation, params),
         *_check_slices(evaluation, params),
     ]
-    return findings or [Finding(HEALTHY, f"Batch {evaluation.batch}: no rule was triggered.")]
+    notes = _describe_mix(evaluation)
+    if findings or notes:
+        cost = None if np.isnan(evaluation.cost_change) else 1000 * evaluation.cost_change
+        return [replace(finding, cost=cost) for finding in findings] + notes
+    return [Finding(HEALTHY, f"Batch {evaluation.batch}: no rule was triggered.")]
+
+
+def _describe_mix(evaluation: Watched) -> list[Finding]:
+    """Describe the shifts of the mix that the matched reference evens out."""
+    if evaluation.matched is None or not evaluation.matched.shifts:
+        return []
+    shifts = "; ".join(
+        _describe_shift(shift, evaluation.task.contract) for shift in evaluation.matched.shifts
+    )
+    sentence = (
+        f"Batch {evaluation.batch}, no action: {shifts}{_describe_like_for_like(evaluation)}."
+    )
+    return [Finding(HEALTHY, sentence, MIX_RULE)]
+
+
+def _describe_shift(shift: MixShift, contract: Contract) -> str:
+    shares = f"are {shift.batch_share:.0%} of the batch, {shift.reference_share:.0%} before"
+    if shift.value:
+        return f"rows of {label_group(contract, shift.columns[0], shift.value)} {shares}"
+    more = f" and {len(shift.columns) - 1} more columns" if len(shift.columns) > 1 else ""
+    origin = (
+        f", as rows of {contract.label(contract.time)} {shift.period}"
+        if contract.time and shift.period
+        else ""
+    )
+    return f"rows without {contract.label(shift.columns[0])}{more} {shares}{origin}"
+
+
+def _describe_like_for_like(evaluation: Watched) -> str:
+    if evaluation.change is None:
+        return ""
+    change = evaluation.change
+    return (
+        f"; like for like, {metric_label(change.metric)} "
+        f"{format_metric(change.like_for_like)} → {format_metric(change.batch)}"
+    )
 
 
 def worst_verdict(findings: list[Finding]) -> str:
@@ -134,6 +242,7 @@ def _check_drift(evaluation: Watched, params: Monitor) -> list[Finding]:
                     f"{_describe_common_cause(evaluation)}"
                 ),
                 "drift",
+                segment=evaluation.drift_segment,
             )
         )
     for output, subject in {"outcome": "the outcome has", "score": "the predictions have"}.items():
@@ -192,6 +301,7 @@ def _check_performance(evaluation: Watched, params: Monitor) -> list[Finding]:
                 sentence,
                 PERFORMANCE_RULE,
                 is_severe=drop >= SEVERE_DROP_FACTOR * params.max_metric_drop,
+                segment=_find_worst_slice(evaluation, drop),
             )
         )
     findings += _check_coverage(evaluation, rows)
@@ -250,28 +360,37 @@ def _check_estimated_performance(evaluation: Watched, params: Monitor) -> list[F
     ]
 
 
+def _find_worst_slice(evaluation: Watched, drop: float) -> str:
+    """Find the slice with the largest drop, if that is larger than the drop of all rows."""
+    drops = {
+        label_group(evaluation.task.contract, row["slice"], row["group"]): (
+            evaluation.task.assess_metric_drop(row)[0]
+        )
+        for row in evaluation.slice_metrics.to_dict("records")
+    }
+    worst = max(drops, key=lambda label: drops[label], default="")
+    return worst if worst and drops[worst] > drop else ""
+
+
 def _check_slices(evaluation: Watched, params: Monitor) -> list[Finding]:
     """Find slices with twice the allowed drop: slices are small, and many are tested."""
     findings = []
     for row in evaluation.slice_metrics.to_dict("records"):
         drop, is_significant, sentence = evaluation.task.assess_metric_drop(row)
         if drop >= SEVERE_DROP_FACTOR * params.max_metric_drop and is_significant:
-            slice_label = f"{row['slice']} is {row['group']}"
+            slice_label = label_group(evaluation.task.contract, row["slice"], row["group"])
             findings.append(
                 Finding(
                     WATCH,
                     f"Batch {evaluation.batch}, {slice_label}: {sentence}.",
                     f"{SLICE_RULE} {slice_label}",
+                    segment=slice_label,
                 )
             )
     return findings
 
 
-NEXT_STEPS = {
-    HEALTHY: "No action until the next batch.",
-    WATCH: "Review the findings with the owner of the data, and monitor the next batch.",
-    RETRAIN: "Retrain on newer rows; the gate then decides on the result: modelbook retrain.",
-}
+FINDING_COLUMNS = ["verdict", "finding", "since", "segment", "cost per 1,000 rows", "owner", "next"]
 NO_BATCH_NEXT_STEP = (
     "Set later periods aside as batches: add a time column to the contract, and set train_until "
     "below its last value."
@@ -309,9 +428,38 @@ def summarize_verdict(
         "level": VERDICT_LEVELS[verdict],
         "sentences": sentences[:5],
         "numbers": _key_figures(evaluations),
-        "next": NEXT_STEPS[verdict] if evaluations else NO_BATCH_NEXT_STEP,
+        "next": _next_step(ordered_findings) if evaluations else NO_BATCH_NEXT_STEP,
         "findings": [f"{finding.verdict}: {finding.sentence}" for finding in findings],
+        "actions": findings_table(ordered_findings).to_dict("records"),
     }
+
+
+def _next_step(ordered_findings: list[Finding]) -> str:
+    """The step of the worst finding, and who takes it."""
+    if not ordered_findings or ordered_findings[0].verdict == HEALTHY:
+        return REMEDIES[""].next
+    owner, step = ordered_findings[0].remedy
+    return f"{step} It falls to the {owner}."
+
+
+def findings_table(findings: list[Finding]) -> pd.DataFrame:
+    """Return what each finding asks for.
+
+    Columns ``verdict, finding, since, segment, cost per 1,000 rows, owner, next``.
+    """
+    rows = [
+        {
+            "verdict": finding.verdict,
+            "finding": finding.sentence,
+            "since": f"batch {finding.since}" if finding.since else MISSING,
+            "segment": finding.segment or "all rows",
+            "cost per 1,000 rows": np.nan if finding.cost is None else finding.cost,
+            "owner": finding.remedy.owner,
+            "next": finding.remedy.next,
+        }
+        for finding in findings
+    ]
+    return pd.DataFrame(rows, columns=FINDING_COLUMNS)
 
 
 def _describe_sampling(evaluation: Watched, total_rows: int) -> str:
@@ -327,7 +475,14 @@ def _describe_performance(evaluation: Watched) -> str:
         f"{metric_label(evaluation.task.headline_metric)} {format_metric(row['value'])} "
         f"({format_ci(row['low'], row['high'])})"
     )
-    return f"Batch {evaluation.batch}: {current_value}; holdout {format_metric(row['reference'])}."
+    sentence = f"Batch {evaluation.batch}: {current_value}; holdout {{}}."
+    change = evaluation.change
+    if change is None or change.mix == 0:
+        return sentence.format(format_metric(row["reference"]))
+    return sentence.format(
+        f"{format_metric(change.like_for_like)} like for like, "
+        f"{format_metric(change.holdout)} in all its rows"
+    )
 
 
 def _key_figures(evaluations: list[Watched]) -> list[KeyNumber]:

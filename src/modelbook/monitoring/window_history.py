@@ -21,6 +21,7 @@ from modelbook.config import Monitor
 from modelbook.errors import StoreError
 from modelbook.monitoring import windows as spans
 from modelbook.monitoring.batch_evaluation import Watched
+from modelbook.monitoring.drift import DRIFTED_FROM
 from modelbook.monitoring.latest_verdict import DRIFT_PREFIX
 from modelbook.monitoring.rules import Finding, worst_verdict
 from modelbook.monitoring.windows import Window
@@ -166,7 +167,7 @@ class WindowHistory:
 def list_measures(evaluation: Watched) -> list[tuple[Any, ...]]:
     """List a window's numbers as ``measure, value, low, high, reference``.
 
-    For drift distances, ``high`` is the largest distance that chance explains.
+    Drift is how many times its threshold each column's is, as in the report and in Evidently's.
     """
     measures: list[tuple[Any, ...]] = [
         ("rows", evaluation.rows, None, None, None),
@@ -189,7 +190,7 @@ def list_measures(evaluation: Watched) -> list[tuple[Any, ...]]:
         (row["metric"], *_interval_values(row)) for row in evaluation.metrics.to_dict("records")
     ]
     return measures + [
-        (f"{DRIFT_PREFIX}{row.column}", row.score, None, row.chance, None)
+        (f"{DRIFT_PREFIX}{row.column}", row.excess, None, None, DRIFTED_FROM)
         for row in evaluation.feature_drift.itertuples()
     ]
 

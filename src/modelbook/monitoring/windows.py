@@ -16,6 +16,7 @@ from modelbook.config import Monitor
 from modelbook.monitoring.batch_evaluation import Watched
 from modelbook.monitoring.rules import (
     HEALTHY,
+    MIX_RULE,
     PERFORMANCE_RULE,
     RETRAIN,
     SLICE_RULE,
@@ -73,7 +74,21 @@ def combine_windows(windows: Sequence[Window], params: Monitor) -> list[Finding]
         if rule != PERFORMANCE_RULE
         for finding in _persistent_findings(rule, recent, params)
     ]
+    findings = [replace(one, since=_first_window(windows, one.rule)) for one in findings]
+    if mix := recent[-1].find_finding(MIX_RULE):
+        findings.append(replace(mix, since=_first_window(windows, MIX_RULE)))
     return findings or [Finding(HEALTHY, f"Batch {recent[-1].name}: no rule was triggered.")]
+
+
+def _first_window(windows: Sequence[Window], rule: str) -> str:
+    """Name the first of the windows without a break that end with the latest to show a rule."""
+    first = ""
+    for window in reversed(windows):
+        if window.find_finding(rule):
+            first = window.name
+        elif first and (window.has_outcomes or rule != PERFORMANCE_RULE):
+            break
+    return first or windows[-1].name
 
 
 def _persistent_findings(rule: str, recent: list[Window], params: Monitor) -> list[Finding]:

@@ -162,7 +162,7 @@ class ServiceMetrics:
         )
         self._monitored_drift = Gauge(
             "modelbook_monitor_drift",
-            "Drift distance of the latest monitored window to the reference, 0 to 0.83",
+            "Drift of the latest monitored window in multiples of its threshold; drifted from 1",
             ["feature"],
             **latest_options,
         )
@@ -228,16 +228,16 @@ class ServiceMetrics:
         verdict: str,
         timestamp: float,
         drifted_importance_share: float,
-        distances: dict[str, float],
+        drift: dict[str, float],
     ) -> None:
         """Set the latest monitoring verdict, ``""`` for none; features not in it become NaN."""
         for name in VERDICTS:
             self._verdict.labels(name).set(name == verdict)
         self._verdict_timestamp.set(timestamp)
         self._drifted_importance_share.set(drifted_importance_share)
-        for feature in self._monitored_features | distances.keys():
-            self._monitored_drift.labels(feature).set(distances.get(feature, float("nan")))
-        self._monitored_features |= distances.keys()
+        for feature in self._monitored_features | drift.keys():
+            self._monitored_drift.labels(feature).set(drift.get(feature, float("nan")))
+        self._monitored_features |= drift.keys()
 
     def render(self) -> bytes:
         """Return the metrics in the Prometheus text format."""
@@ -358,7 +358,7 @@ class VerdictMetrics:
             self._metrics.set_verdict("", 0, float("nan"), {})
             return
         features = champion.contract.feature_names[:MAX_MONITORED_FEATURES]
-        distances = {name: latest.distances[name] for name in features if name in latest.distances}
+        drift = {name: latest.drift[name] for name in features if name in latest.drift}
         self._metrics.set_verdict(
-            latest.verdict, latest.timestamp, latest.drifted_importance_share, distances
+            latest.verdict, latest.timestamp, latest.drifted_importance_share, drift
         )

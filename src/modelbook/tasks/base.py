@@ -352,7 +352,7 @@ class Task(ABC):
             (
                 f"{metric_label(self.headline_metric)} {format_metric(row['value'])} (upper "
                 f"95% bound {format_metric(row['high'])}) is {format_metric(drop)} "
-                f"below the holdout's {format_metric(row['reference'])}"
+                f"below the reference's {format_metric(row['reference'])}"
             ),
         )
 

@@ -215,7 +215,8 @@ class Regression(Task):
             is_beyond_chance(rise, row["value"] - row["low"], reference_error),
             (
                 f"RMSE {format_metric(row['value'])} (lower 95% bound {format_metric(row['low'])}) "
-                f"is {relative_increase:.0%} above the holdout's {format_metric(row['reference'])}"
+                f"is {relative_increase:.0%} above the reference's "
+                f"{format_metric(row['reference'])}"
             ),
         )
 

@@ -1,0 +1,226 @@
+"""Like is compared with like: an expected change of the mix is no drift, and a fault still is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from modelbook.config import Monitor
+from modelbook.contract import Contract
+from modelbook.dataset.missing_patterns import find_missing_patterns, tabulate_patterns
+from modelbook.monitoring import batch_evaluation, rules, windows
+from modelbook.monitoring.change_split import ChangeSplit
+from modelbook.monitoring.reference_matching import match_reference
+
+PARAMS = Monitor(min_rows=200, resamples=100)
+FEATURES = ["history", "visits", "age"]
+CONTRACT = Contract.model_validate({
+    "title": "Members", "question": "Expensive?", "source": "drawn", "licence": "none",
+    "task": "binary", "slices": ["site"], "contact": "the actuary",
+    "columns": {
+        "member": {"role": "entity", "type": "integer", "meaning": "number"},
+        "year": {"role": "time", "type": "integer", "label": "study year", "meaning": "1 to 5"},
+        "expensive": {"role": "target", "type": "boolean", "meaning": "1 when expensive"},
+        "site": {"role": "feature", "type": "category", "categories": ["a", "b", "c"],
+                 "meaning": "where"},
+        **{name: {"role": "feature", "type": "number", "nullable": True, "meaning": "drawn",
+                  "label": f"{name} label"} for name in FEATURES},
+    },
+})  # fmt: skip
+STRATIFIED = CONTRACT.model_copy(update={"strata": ["site"]})
+IMPORTANCE = {"history": 0.5, "visits": 0.3, "age": 0.1, "site": 0.1}
+
+
+def draw(years: tuple[int, ...], *, members: int = 1500, seed: int = 0) -> pd.DataFrame:
+    """Members with a row for each year; what is known of the year before is missing in the first.
+
+    The outcome is easier to predict where the year before is known.
+    """
+    random = np.random.default_rng(seed)
+    first = seed * 1_000_000
+    frame = pd.DataFrame(
+        [(first + member, year) for member in range(members) for year in years],
+        columns=["member", "year"],
+    )
+    size = len(frame)
+    frame["site"] = random.choice(["a", "b", "c"], size, p=[0.5, 0.3, 0.2])
+    frame["age"] = random.normal(size=size)
+    history = random.normal(size=size)
+    frame["history"] = np.where(frame["year"] == 1, np.nan, history)
+    frame["visits"] = np.where(frame["year"] == 1, np.nan, history + random.normal(size=size))
+    logit = -1 + 1.5 * history + 0.3 * frame["age"]
+    frame["expensive"] = (random.uniform(size=size) < 1 / (1 + np.exp(-logit))).astype(int)
+    return CONTRACT.conform(frame)
+
+
+def score(rows: pd.DataFrame) -> np.ndarray:
+    logit = -1 + 1.5 * rows["history"].fillna(0) + 0.3 * rows["age"]
+    return (1 / (1 + np.exp(-logit))).to_numpy(dtype=float)
+
+
+@pytest.fixture(scope="module")
+def reference() -> pd.DataFrame:
+    rows = draw((1, 2, 3))
+    return rows.assign(score=score(rows))
+
+
+@pytest.fixture
+def evaluate(reference: pd.DataFrame) -> Callable[..., batch_evaluation.Watched]:
+    def one(
+        batch: pd.DataFrame, contract: Contract = CONTRACT, **options: pd.Series
+    ) -> batch_evaluation.Watched:
+        return batch_evaluation.evaluate_batch(
+            str(batch["year"].iloc[0]),
+            batch,
+            score(batch),
+            reference,
+            contract,
+            importance=IMPORTANCE,
+            threshold=0.5,
+            params=PARAMS,
+            **options,
+        )
+
+    return one
+
+
+def test_explore_finds_which_columns_are_missing_together_and_when(reference: pd.DataFrame) -> None:
+    [pattern] = find_missing_patterns(reference, CONTRACT)
+    assert pattern.columns == ["history", "visits"]
+    assert (pattern.share, pattern.newest_share, pattern.period) == (pytest.approx(1 / 3), 0, "1")
+    [row] = tabulate_patterns([pattern], CONTRACT).to_dict("records")
+    assert row["columns"] == "history label, visits label"
+    assert row["newest period"] == 0
+
+
+def test_absent_first_years_are_a_mix_and_no_drift(
+    evaluate: Callable[..., batch_evaluation.Watched], reference: pd.DataFrame
+) -> None:
+    evaluation = evaluate(draw((4,), seed=1))
+    assert not evaluation.feature_drift["drifted"].any()
+    assert evaluation.feature_drift["missing_reference"].max() == 0
+    [found] = rules.find_issues(evaluation, PARAMS)
+    assert (found.verdict, found.rule, found.remedy.owner) == ("healthy", "mix", rules.NOBODY)
+    assert "study year 1" in found.sentence
+    change = evaluation.change
+    assert change is not None
+    # Without the rows that are hard to predict, the holdout itself has a higher ROC AUC.
+    assert change.like_for_like > change.holdout + 0.03
+    assert change.mix + change.rest == pytest.approx(change.batch - change.holdout)
+    assert evaluation.find_metric("roc_auc")["reference"] == change.like_for_like
+
+
+def fill(rows: pd.DataFrame) -> pd.DataFrame:
+    """The feed of the year before sends 0 where it has nothing."""
+    empty = np.arange(len(rows)) % 3 == 0
+    return rows.assign(**{n: rows[n].mask(empty, 0.0) for n in ("history", "visits")})
+
+
+def cut(rows: pd.DataFrame) -> pd.DataFrame:
+    """The feed of the year before has died for most members."""
+    empty = np.arange(len(rows)) % 3 > 0
+    return rows.assign(**{n: rows[n].mask(empty) for n in ("history", "visits")})
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [fill, cut, lambda rows: rows.assign(history=rows["history"] + 0.6)],
+    ids=["filled", "cut", "shifted"],
+)
+def test_a_fault_of_the_feed_is_drift_still(
+    fault: Callable[[pd.DataFrame], pd.DataFrame], evaluate: Callable[..., batch_evaluation.Watched]
+) -> None:
+    found = rules.find_issues(evaluate(fault(draw((4,), seed=2))), PARAMS)
+    assert "drift" in [one.rule for one in found if one.verdict == "watch"]
+
+
+def test_a_loss_that_the_mix_hid_is_found(
+    evaluate: Callable[..., batch_evaluation.Watched],
+) -> None:
+    batch = draw((4,), seed=3)
+    noise = np.random.default_rng(0).uniform(size=len(batch)) < 0.13
+    worse = batch.assign(expensive=batch["expensive"].where(~noise, 1 - batch["expensive"]))
+    evaluation = evaluate(worse)
+    change = evaluation.change
+    assert change is not None
+    assert change.holdout - change.batch < PARAMS.max_metric_drop < -change.rest
+    assert "retrain" in [one.verdict for one in rules.find_issues(evaluation, PARAMS)]
+
+
+def test_declared_strata_are_matched_and_others_drift(
+    evaluate: Callable[..., batch_evaluation.Watched], reference: pd.DataFrame
+) -> None:
+    batch = draw((3,), seed=4)
+    moved = batch[(batch["site"] != "a") | (np.arange(len(batch)) % 4 == 0)]
+    assert evaluate(moved).feature_drift.set_index("column").loc["site", "drifted"]
+    evaluation = evaluate(moved, STRATIFIED)
+    assert not evaluation.feature_drift.set_index("column").loc["site", "drifted"]
+    assert evaluation.matched is not None
+    shift = evaluation.matched.shifts[-1]
+    assert (shift.columns, shift.value) == (["site"], "a")
+    assert shift.batch_share < shift.reference_share
+    shares = evaluation.matched.rows["site"].value_counts(normalize=True)
+    assert shares["a"] == pytest.approx(shift.batch_share, abs=0.01)
+    with pytest.raises(ValueError, match="target"):
+        Contract.model_validate(CONTRACT.model_dump() | {"strata": ["expensive"]})
+
+
+def test_a_kind_of_rows_that_the_reference_hardly_has_is_not_matched(
+    reference: pd.DataFrame,
+) -> None:
+    without_first = reference[reference["year"] > 1]
+    rare = without_first.drop(without_first.index[without_first["site"] == "a"][10:])
+    batch = draw((3,), seed=5)
+    assert match_reference(rare, batch, STRATIFIED, PARAMS).shifts == []
+
+
+def test_the_same_mix_is_compared_with_the_whole_reference(reference: pd.DataFrame) -> None:
+    matched = match_reference(reference, draw((1, 2, 3), seed=6), STRATIFIED, PARAMS)
+    assert matched.rows is reference
+    assert matched.shifts == []
+
+
+def test_rows_of_entities_in_training_are_told_apart_where_others_are_enough(
+    evaluate: Callable[..., batch_evaluation.Watched],
+) -> None:
+    seen, unseen = draw((4,), seed=7), draw((4,), seed=8, members=600)
+    batch = CONTRACT.conform(pd.concat([seen, unseen], ignore_index=True))
+    entities = CONTRACT.entity_ids(seen)
+    change = evaluate(batch, training_entities=entities).change
+    assert change is not None
+    assert change.seen_share == pytest.approx(1500 / 2100)
+    assert change.mix + change.seen + change.rest == pytest.approx(change.batch - change.holdout)
+    few = evaluate(seen, training_entities=entities).change
+    assert few is not None
+    assert few.seen_share == 1
+    assert np.isnan(few.seen)
+    assert few.rest == pytest.approx(few.batch - few.like_for_like)
+
+
+def test_every_finding_has_owner_step_segment_cost_and_since(
+    evaluate: Callable[..., batch_evaluation.Watched],
+) -> None:
+    from modelbook import tasks
+    from modelbook.config import Finalize
+
+    costs = tasks.get_task(CONTRACT).read_costs(Finalize(cost_fn=1, cost_fp=4))
+    batches = [draw((year,), seed=year) for year in (3, 4, 5)]
+    shifted = [
+        rows.assign(history=rows["history"].where(rows["site"] != "c", rows["history"] + 4))
+        for rows in batches[1:]
+    ]
+    evaluations = [evaluate(rows, costs=costs) for rows in (batches[0], *shifted)]
+    found = windows.combine_windows(
+        [windows.evaluate_window(one, PARAMS) for one in evaluations], PARAMS
+    )
+    table = rules.findings_table(found).set_index("finding")
+    assert (table["owner"].str.len() > 0).all()
+    assert (table["next"].str.len() > 0).all()
+    [drifted] = (one for one in found if one.rule == "drift")
+    assert (drifted.since, drifted.segment) == ("4", "site c")
+    assert drifted.cost == pytest.approx(1000 * evaluations[-1].cost_change)
+    assert drifted.cost > 0  # members of site c are flagged who will not be expensive
+    assert ChangeSplit("roc_auc", 0.7, 0.8, 0.9).mix == pytest.approx(0.1)
