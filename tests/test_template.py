@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from facts import refused
+from facts import missing_facts, refused
 from tiny import SMALL, Tiny
 
 from modelbook.errors import ParameterError, WorkbenchError
@@ -107,7 +107,16 @@ def test_a_project_that_was_begun_builds_and_serves(root: Path) -> None:
     (root / "env.yaml").write_text(yaml.safe_dump({**values, **SMALL}))
     begun = Tiny.__new__(Tiny)
     begun.root = root
+    base, monitor = root / project_template.BASE_FOLDER, "notebooks/06_monitor.ipynb"
+    cells = json.loads((base / monitor).read_text())["cells"]
+    place = max(i for i, cell in enumerate(cells) if cell["cell_type"] == "code")
+    change_cell(base / monitor, place, "older = 1\n" + "".join(cells[place]["source"]))
+    (root / monitor).write_bytes((base / monitor).read_bytes())
+    commit(root)
     done = begun.run("modelbook", "build")
     assert done.returncode == 0, done.stdout + done.stderr
+    done = begun.run("modelbook", "upgrade", "--yes", "--build")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert missing_facts(done.stdout, monitor, "same folds", "reports/tiny/runs") == []
     with begun.serving() as address:
         assert address.startswith("http")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -123,12 +125,15 @@ def init(folder: Annotated[Path, typer.Argument(help="An empty folder, or a new 
 @app.command()
 def upgrade(
     yes: Annotated[bool, typer.Option("--yes", help="Write the changes that are shown.")] = False,
+    build: Annotated[
+        bool, typer.Option("--build", help="With --yes: build, and compare with the run before.")
+    ] = False,
 ) -> None:
     """Merge this version's template with the project's files; show the changes first.
 
     Notebooks are merged by cell, env files by key, other files by line.
 
-    Examples:  modelbook upgrade  |  modelbook upgrade --yes
+    Examples:  modelbook upgrade  |  modelbook upgrade --yes --build
     """
     from modelbook.extras import project_template
     from modelbook.stage import project
@@ -152,9 +157,33 @@ def upgrade(
             raise typer.Exit(1)
         project_template.require_committed(root)
         project_template.apply_upgrade(root, changes)
-    typer.echo(f"changed {len(changes)} files; compare a build of before and after: modelbook diff")
+    typer.echo(f"changed {len(changes)} files")
     if conflicts:
         raise typer.Exit(1)
+    if build:
+        _build_and_compare(root)
+    else:
+        typer.echo("next: modelbook build && modelbook diff", err=True)
+
+
+def _build_and_compare(root: Path) -> None:
+    """Build with the merged files, and print what differs from the run before, if there is one."""
+    from modelbook.runs import history
+
+    def run(*words: str) -> None:
+        done = subprocess.run([sys.executable, "-m", "modelbook.cli", *words], cwd=root)
+        if done.returncode:
+            raise typer.Exit(done.returncode)
+
+    with report_errors():
+        _, book = find_book(None)
+    earlier_runs = history.list_runs(root, book)
+    run("build")
+    if not earlier_runs or len(history.list_runs(root, book)) == len(earlier_runs):
+        typer.echo("there are no two runs to compare", err=True)
+        return
+    run("diff")
+    run("diff", "--html")
 
 
 @app.command()
