@@ -15,10 +15,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import LoggedModel
-
 from modelbook.build import locks
-from modelbook.registry import artifact_storage, connection, history
+from modelbook.registry import artifact_storage, candidate_runs, connection, history
 from modelbook.registry.aliases import (
     find_alias_numbers,
     find_version,
@@ -30,9 +28,6 @@ from modelbook.registry.store import check_store, create_client
 
 SECONDS_PER_DAY = 86_400.0
 KEPT_COMPARISONS = 5
-NEWEST_FIRST = ["attributes.start_time DESC"]
-PARENT_TAG = "mlflow.parentRunId"
-MAX_RUNS = 10_000  # candidates that are looked at
 
 
 @dataclass
@@ -98,10 +93,11 @@ def plan_retention(
                 retention.versions.append(number)
                 version = find_version(root, book, number)
                 retention.size_mb += _size_mb(version.artifact_folder) if version else 0.0
-        for model in _find_old_candidates(root, book, keep_comparisons, latest):
-            retention.candidate_models[model.model_id] = model.artifact_location
-            folder = local_path(root, model.artifact_location)
+        models = candidate_runs.find_old_models(root, book, keep_comparisons, latest)
+        for address in models.values():
+            folder = local_path(root, address)
             retention.size_mb += _size_mb(folder) if folder else 0.0
+        retention.candidate_models = models
     for folder in _find_unused_downloads(root, book, latest):
         retention.cached_folders.append(folder.as_posix())
         retention.size_mb += _size_mb(folder)
@@ -127,7 +123,7 @@ def apply_retention(root: Path, book: str, retention: Retention, commit: str) ->
         for number in deleted:
             _delete_version(root, book, number)
         for model_id, address in retention.candidate_models.items():
-            _delete_candidate_model(root, model_id, address)
+            candidate_runs.delete_model(root, model_id, address)
         for name in retention.cached_folders:
             shutil.rmtree(name, ignore_errors=True)
         if deleted:
@@ -153,43 +149,6 @@ def _delete_version(root: Path, book: str, number: int) -> None:
     if version.source_uri:
         artifact_storage.delete_folder(version.source_uri)
     shutil.rmtree(version.artifact_folder, ignore_errors=True)
-
-
-def _find_old_candidates(root: Path, book: str, keep: int, latest: float) -> Iterator[LoggedModel]:
-    """Return the models of candidates of old comparisons, unless a version was made of them."""
-    client = create_client(root)
-    with connection.explain_errors(root):
-        experiment = client.get_experiment_by_name(book)
-        if experiment is None:
-            return
-        ids = [experiment.experiment_id]
-        comparisons = client.search_runs(ids, "tags.stage = 'compare'", order_by=NEWEST_FIRST)
-        old_runs = {
-            run.info.run_id for run in comparisons[keep:] if run.info.start_time / 1000 <= latest
-        }
-        versions = client.search_model_versions(f"name = '{book}'")
-        registered = {(version.source or "").rpartition("/")[2] for version in versions}
-        candidates = client.search_runs(ids, "tags.family LIKE '%'", max_results=MAX_RUNS)
-        candidate_runs = {
-            run.info.run_id for run in candidates if run.data.tags[PARENT_TAG] in old_runs
-        }
-        token = None
-        while token != "":
-            page = client.search_logged_models(ids, page_token=token)
-            token = page.token or ""
-            for model in page:
-                if model.source_run_id in candidate_runs and model.model_id not in registered:
-                    yield model
-
-
-def _delete_candidate_model(root: Path, model_id: str, address: str) -> None:
-    with connection.explain_errors(root):
-        create_client(root).delete_logged_model(model_id)
-    folder = local_path(root, address)
-    if folder:
-        shutil.rmtree(folder, ignore_errors=True)
-    else:
-        artifact_storage.delete_folder(address)
 
 
 def _find_unused_downloads(root: Path, book: str, latest: float) -> Iterator[Path]:

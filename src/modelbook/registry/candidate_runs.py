@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,13 @@ from typing import Any
 import mlflow
 
 from modelbook.errors import TrainingError
+from modelbook.registry import artifact_storage, connection
+from modelbook.registry.location import local_path
 from modelbook.registry.store import create_client
 
+NEWEST_FIRST = ["attributes.start_time DESC"]
+PARENT_TAG = "mlflow.parentRunId"
+MAX_RUNS = 10_000  # candidates of a book, at most
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -72,7 +78,7 @@ def find_candidate_run(root: Path, wanted: str, compare_run_id: str) -> Any:
     client = create_client(root)
     parent = client.get_run(compare_run_id)
     runs = client.search_runs(
-        [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{compare_run_id}'"
+        [parent.info.experiment_id], f"tags.`{PARENT_TAG}` = '{compare_run_id}'"
     )
     by_family = {run.data.tags["family"]: run for run in runs}
     by_name = {run.data.tags["mlflow.runName"]: run for run in runs}
@@ -93,6 +99,57 @@ def find_candidate_run(root: Path, wanted: str, compare_run_id: str) -> Any:
             next="build compare with candidate_models: true, or take another candidate",
         )
     return run
+
+
+def find_old_models(root: Path, book: str, keep: int, latest: float) -> dict[str, str]:
+    """Find the models of candidates of old comparisons, unless a version was made of them.
+
+    Parameters
+    ----------
+    keep : int
+        Number of newest comparisons whose candidates keep their models.
+    latest : float
+        Start of a comparison, in seconds since 1970, up to which it is old.
+
+    Returns
+    -------
+    dict
+        Ids of the models, with the addresses of their files.
+    """
+    client = create_client(root)
+    models: dict[str, str] = {}
+    with connection.explain_errors(root):
+        experiment = client.get_experiment_by_name(book)
+        if experiment is None:
+            return {}
+        ids = [experiment.experiment_id]
+        comparisons = client.search_runs(ids, "tags.stage = 'compare'", order_by=NEWEST_FIRST)
+        old_runs = {
+            run.info.run_id for run in comparisons[keep:] if run.info.start_time / 1000 <= latest
+        }
+        versions = client.search_model_versions(f"name = '{book}'")
+        registered = {(version.source or "").rpartition("/")[2] for version in versions}
+        candidates = client.search_runs(ids, "tags.family LIKE '%'", max_results=MAX_RUNS)
+        run_ids = {run.info.run_id for run in candidates if run.data.tags[PARENT_TAG] in old_runs}
+        token = None
+        while token != "":
+            page = client.search_logged_models(ids, page_token=token)
+            token = page.token or ""
+            for model in page:
+                if model.source_run_id in run_ids and model.model_id not in registered:
+                    models[model.model_id] = model.artifact_location
+    return models
+
+
+def delete_model(root: Path, model_id: str, address: str) -> None:
+    """Delete a candidate's model, then its files; its run stays."""
+    with connection.explain_errors(root):
+        create_client(root).delete_logged_model(model_id)
+    folder = local_path(root, address)
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        artifact_storage.delete_folder(address)
 
 
 def _get_run(client: mlflow.MlflowClient, run_id: str) -> Any:
