@@ -20,6 +20,7 @@ from pycaret.internal.distributions import UniformDistribution
 from sklearn import metrics as sk
 from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
+from sklearn.inspection import permutation_importance
 from sklearn.pipeline import Pipeline
 
 from modelbook import config, engine
@@ -992,23 +993,41 @@ def test_importance_is_what_shuffling_a_column_costs(
 def test_importance_of_a_long_or_wide_table_is_measured_on_a_sample(
     monkeypatch: pytest.MonkeyPatch, fitted: Any, holdout: pd.DataFrame
 ) -> None:
-    asked: list[tuple[int, int]] = []
+    asked: list[int] = []
 
-    def shuffled(pipeline: Any, rows: pd.DataFrame, outcome: pd.Series, **more: Any) -> Any:
-        asked.append((len(rows), more["n_repeats"]))
-        return SimpleNamespace(
-            importances_mean=np.zeros(rows.shape[1]), importances_std=np.zeros(rows.shape[1])
-        )
+    def predict(pipeline: Any, rows: pd.DataFrame) -> np.ndarray:
+        asked.append(len(rows))
+        return np.linspace(0, 1, len(rows))
 
-    monkeypatch.setattr(explanation, "permutation_importance", shuffled)
-    measure_importance(TASK, fitted, holdout, seed=1)
+    monkeypatch.setattr(TASK, "predict_scores", predict)
+
+    def measured() -> tuple[int, int]:
+        """How many rows, and how many shuffles of each column."""
+        asked.clear()
+        measure_importance(TASK, fitted, holdout, seed=1)
+        intact, *shuffled = asked
+        assert len({*shuffled}) == 1
+        return intact, shuffled[0] // intact
+
+    assert measured() == (len(holdout), 5)
     monkeypatch.setattr(explanation, "MAX_IMPORTANCE_ROWS", 20)
     monkeypatch.setattr(explanation, "MAX_SHUFFLES", 12)
-    measure_importance(TASK, fitted, holdout, seed=1)
-    assert asked == [(len(holdout), 5), (20, 3)]
+    assert measured() == (20, 3)
     monkeypatch.setattr(explanation, "MAX_SHUFFLES", 1)
-    measure_importance(TASK, fitted, holdout, seed=1)
-    assert asked[-1] == (20, 2)
+    assert measured() == (20, 2)
+
+
+def test_importance_is_that_of_scikit_learn(
+    fitted: Any, holdout: pd.DataFrame, contract: Contract
+) -> None:
+    told = measure_importance(TASK, fitted, holdout, seed=1).set_index("feature")
+    rows, outcome = contract.select_features(holdout), contract.encode_checked_target(holdout)
+    known = permutation_importance(
+        fitted, rows, outcome, scoring="roc_auc", n_repeats=5, random_state=1
+    )
+    measured = told.loc[rows.columns]
+    np.testing.assert_allclose(measured["mean"], known.importances_mean, atol=1e-12)
+    np.testing.assert_allclose(measured["sd"], known.importances_std, atol=1e-12)
 
 
 def test_golden_rows_hold_every_gap_that_is_allowed(

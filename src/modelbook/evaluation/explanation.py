@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.inspection import partial_dependence, permutation_importance
+from sklearn.inspection import partial_dependence
 
 from modelbook.tasks.base import Task
 
@@ -41,27 +41,40 @@ def measure_importance(
         if len(frame) > MAX_IMPORTANCE_ROWS
         else frame
     )
-    rows, outcome = (
-        task.contract.select_features(sample),
-        task.contract.encode_checked_target(sample),
-    )
+    rows = task.contract.select_features(sample)
+    outcome = task.contract.encode_checked_target(sample).to_numpy()
     repeats = max(2, min(repeats, MAX_SHUFFLES // len(rows.columns)))
-    importances = permutation_importance(
-        pipeline,
-        rows,
-        outcome,
-        scoring=task.importance_scoring,
-        n_repeats=repeats,
-        random_state=seed,
-    )
-    table = pd.DataFrame(
-        {
-            "feature": rows.columns,
-            "mean": importances.importances_mean,
-            "sd": importances.importances_std,
-        }
-    )
-    return table.sort_values("mean", ascending=False, kind="stable", ignore_index=True)
+    orders = list(_shuffle_orders(len(rows), repeats, seed))
+    [intact] = _measure_together(task, pipeline, [rows], outcome)
+    table: list[dict[str, Any]] = []
+    for name in rows.columns:
+        shuffles = [rows[name].iloc[order].set_axis(rows.index) for order in orders]
+        frames = [rows.assign(**{name: values}) for values in shuffles]
+        measured = np.array(_measure_together(task, pipeline, frames, outcome))
+        losses = task.compute_improvement(task.headline_metric, intact, measured)
+        table.append({"feature": name, "mean": losses.mean(), "sd": losses.std()})
+    measures = pd.DataFrame(table)
+    return measures.sort_values("mean", ascending=False, kind="stable", ignore_index=True)
+
+
+def _shuffle_orders(n_rows: int, repeats: int, seed: int) -> Iterator[np.ndarray]:
+    """Draw orders of rows, as scikit-learn's ``permutation_importance`` does for each column."""
+    column_seed = np.random.RandomState(seed).randint(np.iinfo(np.int32).max + 1)
+    generator = np.random.RandomState(column_seed)
+    step, order = np.arange(n_rows), np.arange(n_rows)
+    for _ in range(repeats):
+        generator.shuffle(step)
+        order = order[step]
+        yield order
+
+
+def _measure_together(
+    task: Task, pipeline: Any, frames: list[pd.DataFrame], outcome: np.ndarray
+) -> list[float]:
+    """The headline metric of each frame; one prediction, since its steps cost more than rows."""
+    metric, weights = task.metric_functions()[task.headline_metric], np.ones(len(outcome))
+    scores = task.predict_scores(pipeline, pd.concat(frames, ignore_index=True))
+    return [metric(outcome, score, weights) for score in np.split(scores, len(frames))]
 
 
 def compute_dependence(

@@ -64,8 +64,6 @@ class Task(ABC):
         The metric of the gate's minimum quality, the default minimum, and its value by chance.
     calibration_metric : str
         The metric of calibration-in-the-large; 0 is perfect.
-    importance_scoring : str
-        scikit-learn's scorer of the headline metric, for permutation importance.
     champion_metrics : tuple of str
         Metrics in which candidate and champion are compared.
     slice_metrics, fairness_metrics : tuple of str
@@ -92,7 +90,6 @@ class Task(ABC):
     default_min_quality: ClassVar[float] = 0.6
     quality_chance_level: ClassVar[float] = 0.5
     calibration_metric: ClassVar[str] = "calibration_error"
-    importance_scoring: ClassVar[str] = "roc_auc"
     champion_metrics: ClassVar[tuple[str, ...]]
     slice_metrics: ClassVar[tuple[str, ...]]
     fairness_metrics: ClassVar[tuple[str, ...]]

@@ -106,7 +106,6 @@ class Multiclass(Task):
     ranking_metrics = ("roc_auc", "log_loss", "f1", "accuracy", "mcc")
     calibration_metric = "overconfidence"
     univariate_measure = "mean ROC AUC"
-    importance_scoring = "roc_auc_ovr"
     champion_metrics = ("roc_auc", "accuracy", "log_loss", "brier")
     slice_metrics = ("accuracy", "overconfidence")
     fairness_metrics = ("accuracy", "roc_auc", "overconfidence")

@@ -112,7 +112,6 @@ class Regression(Task):
     simple_families = ("ridge", "lr", "lasso", "en", "br", "huber")
     headline_metric = baseline_metric = "rmse"
     quality_metric, default_min_quality, quality_chance_level = "r2", 0.1, 0.0
-    importance_scoring = "neg_root_mean_squared_error"
     champion_metrics = ("rmse", "mae")
     slice_metrics = ("mae", "calibration_error")
     fairness_metrics = ("mae", "rmse", "calibration_error")
