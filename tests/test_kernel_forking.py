@@ -81,7 +81,9 @@ def test_kernels_of_one_template_are_apart(start, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     (tmp_path / "edited.py").write_text("VALUE = 1\n")
     monkeypatch.setenv("MODELBOOK_SECOND", "no")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     first = start()
+    assert evaluate(first, "os.environ['OMP_WAIT_POLICY']") == "PASSIVE"
     assert evaluate(first, "__import__('edited').VALUE, os.environ['MODELBOOK_SECOND']") == (
         1,
         "no",

@@ -10,5 +10,10 @@ KERNEL_OPTIONS = (
     KERNEL_PACKER_OPTION,
     "--log-level=50",  # nothing on the terminal unless there is an error
 )
-# No telemetry, and no logs.log of PyCaret in the project.
-KERNEL_ENVIRONMENT = {"DO_NOT_TRACK": "true", "PYCARET_CUSTOM_LOGGING_PATH": os.devnull}
+KERNEL_ENVIRONMENT = {
+    "DO_NOT_TRACK": "true",  # no telemetry
+    # Threads of OpenMP that wait for each other sleep. If they spin, as they do otherwise, gradient
+    # boosting takes ten times as long as soon as another process needs the cores.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "PYCARET_CUSTOM_LOGGING_PATH": os.devnull,  # no logs.log of PyCaret in the project
+}
