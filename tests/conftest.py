@@ -15,16 +15,16 @@ import numpy as np
 import pandas as pd
 import prerequisites
 import pytest
+from command_template import share_command_template
 from filelock import FileLock
 from tiny import Tiny, bundled_small
 
 from modelbook.build.kernel_forking import share_template
+from modelbook.build.kernel_options import KERNEL_ENVIRONMENT
 from modelbook.contract import Contract
 
 pytest_plugins = "order"
-os.environ["PYCARET_CUSTOM_LOGGING_PATH"] = (
-    os.devnull
-)  # PyCaret writes a logs.log at import otherwise
+os.environ |= KERNEL_ENVIRONMENT  # for whatever tests start, too
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each kernel would compile the whole stack anew
 
 CONTRACT = {
@@ -142,9 +142,10 @@ def browser() -> Iterator[Any]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let all builds of a run, of whichever worker, fork their kernels from one template."""
+    """Let all commands and kernels of a run, of whichever worker, be forked from one template each."""
     if not hasattr(config, "workerinput"):
         templates = ExitStack()
+        templates.enter_context(share_command_template())
         templates.enter_context(share_template())
         config.add_cleanup(templates.close)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tiny import BIN, ROOT, Tiny
+from tiny import ROOT, Tiny
 
 from modelbook.errors import BuildError
 from modelbook.extras.demo.sandbox import Sandbox
@@ -83,12 +83,7 @@ def _typed(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
         for name, value in os.environ.items()
         if not name.startswith(("MODELBOOK_", "PLOOMBER_"))
     }
-    environ = {
-        **kept,
-        "PATH": f"{BIN}:{kept['PATH']}",
-        "PYTHONPATH": str(folder.parent / "src"),
-        "MODELBOOK_BY": "demo",
-    }
+    environ = {**kept, "PYTHONPATH": str(folder.parent / "src"), "MODELBOOK_BY": "demo"}
     return subprocess.run(
         ["bash", "-c", command], cwd=folder, env=environ, capture_output=True, text=True
     )

@@ -66,6 +66,7 @@ def ejected(root: Path, name: str, contract, frame: pd.DataFrame, families, meta
     return path
 
 
+@pytest.mark.slow
 def test_every_task_and_every_kind_of_model(tmp_path, contract, frame):
     number, classes = books.number(entities=80), books.classes(rows=240)
     paths = [

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from tiny import BIN, ROOT, Tiny
+from tiny import ROOT, Tiny
 
 from modelbook.serving.settings import ServingSettings, SettingsGroup
 
@@ -35,11 +35,11 @@ def test_the_commands_of_the_page_run(built: Tiny) -> None:
             command = command.replace("data/rand-hie/", "data/tiny/").replace(
                 "modelbook score", "modelbook score --book tiny"
             )
-            environ = {**built.environ, "PATH": f"{BIN}:{built.environ['PATH']}"}
+
             told = subprocess.run(
                 ["bash", "-o", "pipefail", "-c", command],
                 cwd=built.root,
-                env=environ,
+                env=built.environ,
                 capture_output=True,
                 text=True,
             )

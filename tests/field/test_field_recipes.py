@@ -300,6 +300,7 @@ def run_recipe(number: int, kind: Any, file_kind: str, folder: Path) -> str:
     return "" if recipe.is_met(made.contract, read) else str(made.contract.columns)[:400]
 
 
+@pytest.mark.slow
 def test_every_recipe_is_drafted_and_read_alike(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

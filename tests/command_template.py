@@ -1,0 +1,162 @@
+"""Template process of a test run: it imports what commands import, once, and forks one for each call.
+
+Half of a short command's time is the import of libraries. As the template of kernels, whose machinery this is, it
+imports nothing of Modelbook: each command reads the package of its own project.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import runpy
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+COMMANDS = ("modelbook", "papermill", "ploomber")
+MODULES = [
+    "ploomber", "ploomber_cli.cli", "ploomber.cli", "ploomber.spec", "ploomber.cli.build", "papermill.cli",
+    "mlflow", "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store",
+    "pandas", "pyarrow.parquet", "pydantic", "typer", "rich.table", "sklearn", "scipy.stats", "nbformat",
+]  # fmt: skip
+PAPERMILL_HANDLER = "modelbook.build.papermill_io"  # an entry point
+# A command that is forked; it ends as the fork does, and the fork with it.
+COMMAND = """#!{python} -IS
+import json, os, socket, sys
+connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+connection.connect({socket!r})
+request = dict(arguments=[{script!r}, *sys.argv[1:]], env={{**os.environ}}, cwd=os.getcwd(), modules={modules})
+socket.send_fds(connection, [json.dumps(request).encode()], [1, 2])
+message = {{}}
+while "code" not in message:
+    message = json.loads(connection.recv(1024))
+if message["code"] < 0:
+    os.kill(os.getpid(), -message["code"])
+sys.exit(message["code"])
+"""
+
+
+@contextmanager
+def share_command_template() -> Iterator[None]:
+    """Put commands that are forked from one template, and those of the environment, first on the path."""
+    from modelbook.build import kernel_template
+
+    with tempfile.TemporaryDirectory(prefix="modelbook-") as folder:
+        path = f"{folder}/socket"
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        listener.bind(path)
+        listener.listen()
+        lifeline, own_end = os.pipe()
+        ends = (listener.fileno(), lifeline)
+        process = subprocess.Popen(
+            [sys.executable, __file__, kernel_template.__file__, *map(str, ends)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=ends,
+            start_new_session=True,
+        )
+        listener.close()
+        os.close(lifeline)
+        for name in COMMANDS:
+            command, script = Path(folder, name), str(Path(sys.executable).with_name(name))
+            values = {"python": sys.executable, "socket": path, "script": script}
+            command.write_text(COMMAND.format(**values, modules=MODULES))
+            command.chmod(0o755)
+        before = os.environ["PATH"]
+        os.environ["PATH"] = os.pathsep.join([folder, str(Path(sys.executable).parent), before])
+        try:
+            yield
+        finally:
+            os.environ["PATH"] = before
+            os.close(own_end)
+            process.wait()
+
+
+class Late:
+    """A name of a module of Modelbook, looked up when it is used."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self._module, self._name = module, name
+
+    def _find(self) -> Any:
+        return getattr(importlib.import_module(self._module), self._name)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self._find(), name)
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        return self._find()(*arguments, **options)
+
+
+class LateModule(ModuleType):
+    """A module of Modelbook as the template sees it."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Late(self.__name__, name)
+
+
+class LateFinder(MetaPathFinder, Loader):
+    """Finds what Papermill imports of Modelbook when it is imported; each command takes it away."""
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        return ModuleSpec(name, self, is_package=True) if self.finds(name) else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return LateModule(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None: ...
+
+    def remove(self) -> None:
+        sys.meta_path.remove(self)
+        for name in [*filter(self.finds, sys.modules)]:
+            del sys.modules[name]
+
+    @staticmethod
+    def finds(name: str) -> bool:
+        return f"{PAPERMILL_HANDLER}.".startswith(f"{name}.")
+
+
+def main(template_file: str, listener_fd: str, lifeline_fd: str) -> None:
+    """Serve until the other end of the lifeline is closed; in each fork, run the command."""
+    spec = spec_from_file_location("kernel_template", template_file)
+    assert spec
+    assert spec.loader
+    template: Any = module_from_spec(spec)
+    spec.loader.exec_module(template)
+    del sys.path[0]  # the folder of this script
+    finder = LateFinder()
+    sys.meta_path.insert(0, finder)
+    request = template.serve(socket.socket(fileno=int(listener_fd)), int(lifeline_fd))
+    finder.remove()
+    template._register_plugins()
+    run_command(request)
+
+
+def run_command(request: dict[str, Any]) -> None:
+    """Run the command in this process, as a shell does."""
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["env"])
+    folders = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    script = request["arguments"][0]
+    sys.path[:0] = [str(Path(script).parent), *(folder for folder in folders if folder)]
+    sys.argv = request["arguments"]
+    runpy.run_path(script, run_name="__main__")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
