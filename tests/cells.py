@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pytest
+
 from modelbook import config
+from modelbook.registry import golden_check, promotion, store
 from modelbook.stage import build_proof, project
 
 
@@ -24,6 +27,18 @@ def inside_build(root: Path) -> Iterator[None]:
         mock.patch.dict(os.environ, {build_proof.VARIABLE: token}),
     ):
         yield
+
+
+def prove_in_process(patch: pytest.MonkeyPatch) -> None:
+    """Let versions reproduce their golden rows in this process: a clean one imports the stack anew."""
+
+    def verify(root: Path, model_uri: str) -> int:
+        store.configure_mlflow(root)
+        rows, difference = golden_check.compare_golden_rows(model_uri)
+        assert difference == 0
+        return rows
+
+    patch.setattr(promotion, "verify_golden_rows_at", verify)
 
 
 def carry_out(

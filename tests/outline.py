@@ -51,10 +51,15 @@ def pages(reports: Path) -> list[Path]:
 
 
 def kinds(reports: Path) -> list[Path]:
-    """The newest page of each kind, for what is slow: the runs of a book all have the same kinds of pages."""
+    """The newest page of each kind, for what is slow."""
     newest = sorted(pages(reports), key=lambda path: path.stat().st_mtime)
-    named = {re.sub(r"(/runs)/\d+(-\d+)?", r"\1/N\2", path.as_posix()): path for path in newest}
-    return list({re.sub(r"/N-\d+", "/N-N", name): path for name, path in named.items()}.values())
+    return list({_kind(path): path for path in newest}.values())
+
+
+def _kind(path: Path) -> str:
+    """All runs have the same kinds of pages, and an archived report is the stage's but for a line above it."""
+    name = re.sub(r"/runs/\d+(-)?(?(1)\d+)", r"/runs/N\1", path.as_posix())
+    return re.sub(r"(/runs/N)/\d\d_\w+", r"\1/stage", name)
 
 
 def dead_links(reports: Path) -> list[str]:

@@ -57,7 +57,7 @@ class Trees(HistGradientBoostingClassifier):
         return super().fit(X, y)
 
 
-estimators = {"trees": Trees(max_iter=30)}
+estimators = {"trees": Trees(max_iter=10)}
 search_spaces = {"trees": {"learning_rate": (0.05, 0.2), "max_leaf_nodes": [7, 15]}}
 """
 METRICS = """
@@ -180,7 +180,7 @@ def served(project: Tiny, tmp_path: Path) -> Iterator[str]:
     with (tmp_path / "log").open("w") as log:
         server = subprocess.Popen(
             command, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True,
-            env={**environ, "MLFLOW_TRACKING_URI": store.tracking_uri(project.root), "PATH": f"{BIN}:{os.environ['PATH']}"},
+            env={**environ, "MLFLOW_TRACKING_URI": store.tracking_uri(project.root)},
         )  # fmt: skip
     try:
         for _ in range(240):

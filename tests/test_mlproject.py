@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
 import pytest
 import yaml
-from tiny import BIN, ROOT, STAGES, Tiny
+from tiny import QUICK, ROOT, STAGES, Tiny
 
 from modelbook.registry import store
 
@@ -29,10 +28,7 @@ def test_mlflow_runs_up_to_a_registered_version(tmp_path: Path) -> None:
     shutil.copy(ROOT / "MLproject", tmp_path)
     (tmp_path / "env.yaml").rename(tmp_path / "env.other.yaml")
     (tmp_path / "env.yaml").write_text("book: not-this-one\n")
-    environ = {
-        "PATH": f"{BIN}:{os.environ['PATH']}",
-        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/models/mlflow.db",
-    }
+    environ = {**QUICK, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/models/mlflow.db"}
     assert tiny.run("modelbook", "store").returncode == 0
     words = ["-e", "finalize", "-P", "env=env.other.yaml"]
     told = tiny.run("mlflow", "run", ".", "--env-manager", "local", *words, **environ)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cells import carry_out
+from cells import carry_out, prove_in_process
 from tiny import SMALL, Tiny
 
 from modelbook import config, dataset
@@ -51,13 +51,12 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "explore": {"book": "other", "columns_shown": 2, "leak_auc": 0.6, "shift_smd": 3},
     "compare": {
-        "book": "other", "budget": 1e-6, "learning_budget": 0,
+        "budget": 1e-6, "learning_budget": 0,
         "engine": ("dask", {"scheduler": NOWHERE}),
         "scheduler": (f"{NOWHERE}1", {"engine": "dask", "scheduler": NOWHERE}),
     },
     "finalize": {
-        "book": "other", "strategy": "blend", "blend_size": (2, {"strategy": "blend"}), "budget": 1e-6,
-        "candidate": "nb",
+        "strategy": "blend", "blend_size": (2, {"strategy": "blend"}), "budget": 1e-6, "candidate": "nb",
     },
     "deploy": {
         "book": "other", "non_inferiority_margin": 0, "min_quality": 0.99, "paired_rows": 10_000, "resamples": 200, "seed": 1,
@@ -73,13 +72,13 @@ CASES: dict[str, dict[str, Any]] = {
 # Other values that are given together.
 TOGETHER: dict[str, dict[str, Any]] = {
     "compare": {
-        "families": ["lr", "dt"], "metric": "own", "folds": 3, "search_rows": 500,
+        "book": "other", "families": ["lr", "dt"], "metric": "own", "folds": 3, "search_rows": 500,
         "estimators_file": "custom/estimators.py", "metrics_file": "custom/metrics.py",
         "transformers": ["ratios.Wealth"], "min_category_frequency": 0.2, "imbalance": "undersample", "seed": 1,
         "candidate_models": False,
     },
     "finalize": {
-        "calibrate": "isotonic", "tune_rounds": 10, "cost_fn": 1, "cost_fp": 3, "cost_tp": -5,
+        "book": "other", "calibrate": "isotonic", "tune_rounds": 10, "cost_fn": 1, "cost_fp": 3, "cost_tp": -5,
         "cost_tn": -5, "leak_auc": 0.51, "currency": "EUR", "capacity": 10, "amount": "income", "max_fairness_gap": 0.5, "slice_rows": 10, "resamples": 200, "seed": 1,
     },
 }  # fmt: skip
@@ -139,6 +138,7 @@ def root(built, tmp_path_factory) -> Path:
     root = Tiny.copy(built.first_build, tmp_path_factory.mktemp("parameters")).root
     patch = pytest.MonkeyPatch()
     patch.setenv("MODELBOOK_ROOT", str(root))
+    prove_in_process(patch)
     dataset.read_table("rand-hie", root).to_csv(root / "copy.csv", index=False)
     shutil.copy(root / "copy.csv", root / "changed.csv")
     (root / "changed.csv.dvc").write_text("outs: [{md5: another, path: changed.csv}]")
@@ -263,6 +263,6 @@ def test_it_changes_something(runs, stage, name):
 @pytest.mark.parametrize("stage", TOGETHER)
 def test_together_they_change_the_numbers_and_each_is_read(runs, stage):
     changed = runs.changed(stage, {}, TOGETHER[stage])
-    assert {name.split()[0].split(".")[0] for name in changed} >= {"receipt", "cell"}
+    assert {name.split()[0].split(".")[0] for name in changed} >= {"receipt", "cell", "place"}
     assert len(changed) > len(TOGETHER[stage])
     assert set(TOGETHER[stage]) - runs.read(stage, **TOGETHER[stage]) == set()

@@ -246,20 +246,24 @@ class TestBuiltAgain:
         assert done.returncode == 0, done.stdout + done.stderr
         assert tiny.ran(done) == ["explore"]
 
-    @pytest.mark.parametrize(
-        "words",
-        [
-            ["task", "explore", "--force"],
-            ["build", "--partially", "explore", "--skip-upstream", "--force", "--debug"],
-        ],
-    )
-    def test_notebooks_that_ploomber_runs_by_itself_are_a_builds(self, tiny, words):
+    def test_a_notebook_that_ploomber_runs_by_itself_is_a_builds(self, tiny):
         before = tiny.products()["models/tiny/explore.json"]
-        done = tiny.run("ploomber", *words)
+        done = tiny.run("ploomber", "task", "explore", "--force")
         assert done.returncode == 0, done.stdout + done.stderr
         assert tiny.products()["models/tiny/explore.json"] > before
         assert not tiny.receipt("explore")["facts"]["by_hand"]
         assert not build_proof.is_build(tiny.root)
+
+    @pytest.mark.parametrize(("words", "by_itself"), [(["--debug"], True), ([], False)])
+    def test_with_debug_ploomber_runs_notebooks_by_itself(
+        self, tiny, monkeypatch, words, by_itself
+    ):
+        proven = []
+        monkeypatch.chdir(tiny.root)
+        monkeypatch.setattr("sys.argv", ["ploomber", "build", "--partially", "explore", *words])
+        monkeypatch.setattr(executor, "_prove_build", proven.append)
+        executor.BuildExecutor()
+        assert proven == [tiny.root] * by_itself
 
 
 class TestWrong:
@@ -494,19 +498,47 @@ class TestKilled:
         assert "Traceback" not in output
 
 
-class TestByPapermillAlone:
-    @pytest.mark.parametrize("stage", STAGES)
-    def test_runs_from_anywhere_and_writes_to_its_own_place(self, built, stage, tmp_path):
-        before = {name: when for name, when in built.products().items() if "by-hand" not in name}
-        out = tmp_path / "out.ipynb"
+class TestByHand:
+    """Run from anywhere, stages read the build and write to a place of their own."""
+
+    @pytest.fixture
+    def untouched(self, built):
+        """Fails if a product of the book has changed by the end."""
+
+        def products():
+            elsewhere = ("models/mlflow.", "models/artifacts", "models/aliases")
+            return {
+                name: when
+                for name, when in built.products().items()
+                if "by-hand" not in name and not name.startswith(elsewhere)
+            }
+
+        before, champion = products(), aliases.read_aliases(built.root, "tiny")["champion"].number
+        yield
+        assert products() == before
+        assert aliases.read_aliases(built.root, "tiny")["champion"].number == champion
+        shutil.rmtree(built.root / "data/tiny/by-hand", ignore_errors=True)
+
+    @staticmethod
+    def values(stage):
         fields = config.STAGES[stage].model_fields
+        return {name: value for name, value in SMALL.items() if name in fields}
+
+    @pytest.mark.parametrize("stage", STAGES)
+    def test_cell_by_cell(self, built, untouched, stage, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("MODELBOOK_ROOT", str(built.root))
+        carry_out(built.root, stage, self.values(stage))
+        assert (built.root / f"models/tiny/by-hand/{stage}.json").is_file()
+
+    def test_by_papermill_alone(self, built, untouched, tmp_path):
+        out = tmp_path / "out.ipynb"
         words = [
             word
-            for name, value in SMALL.items()
-            if name in fields
+            for name, value in self.values("finalize").items()
             for word in ("-p", name, str(value))
         ]
-        source = built.root / "notebooks" / f"{config.stage_stem(stage)}.ipynb"
+        source = built.root / "notebooks/04_finalize.ipynb"
         done = subprocess.run(
             [str(BIN / "papermill"), str(source), str(out), "--no-progress-bar", *words],
             cwd=tmp_path,
@@ -516,12 +548,6 @@ class TestByPapermillAlone:
             check=False,
         )
         assert done.returncode == 0, done.stderr[-3000:]
-        assert (built.root / f"models/tiny/by-hand/{stage}.json").is_file()
-        after = {name: when for name, when in built.products().items() if "by-hand" not in name}
-        changed = {name for name in before if before[name] != after.get(name)}
-        assert {
-            name
-            for name in changed
-            if not name.startswith(("models/mlflow.", "models/artifacts", "models/aliases"))
-        } == set()
-        shutil.rmtree(built.root / "data/tiny/by-hand", ignore_errors=True)
+        receipt = json.loads((built.root / "models/tiny/by-hand/finalize.json").read_text())
+        assert receipt["facts"]["by_hand"]
+        assert "Verdict" in out.read_text()

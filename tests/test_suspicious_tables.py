@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from cells import carry_out
+from cells import carry_out, prove_in_process
 from tiny import SMALL, Tiny
 
 from modelbook import config
@@ -52,6 +52,7 @@ def draw_rare() -> pd.DataFrame:
 def run(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run stages up to one on a table; ``plot`` is dropped, as a draft may do, and ``id`` the key."""
     monkeypatch.setenv("MODELBOOK_ROOT", str(tiny.root))
+    prove_in_process(monkeypatch)
     contract = {
         "title": "Noise", "question": "Is it so?", "source": "a seeded generator", "licence": "none",
         "task": "binary", "key": ["id"],

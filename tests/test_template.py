@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from facts import missing_facts, refused
-from tiny import SMALL, Tiny
+from tiny import QUICK, SMALL, Tiny
 
 from modelbook.errors import ParameterError, WorkbenchError
 from modelbook.extras import project_template
@@ -113,9 +113,10 @@ def test_a_project_that_was_begun_builds_and_serves(root: Path) -> None:
     change_cell(base / monitor, place, "older = 1\n" + "".join(cells[place]["source"]))
     (root / monitor).write_bytes((base / monitor).read_bytes())
     commit(root)
-    done = begun.run("modelbook", "build")
+    quick = {**QUICK, "MODELBOOK_INTERACTIVE_ROWS": "0"}
+    done = begun.run("modelbook", "build", **quick)
     assert done.returncode == 0, done.stdout + done.stderr
-    done = begun.run("modelbook", "upgrade", "--yes", "--build")
+    done = begun.run("modelbook", "upgrade", "--yes", "--build", **quick)
     assert done.returncode == 0, done.stdout + done.stderr
     assert missing_facts(done.stdout, monitor, "same folds", "reports/tiny/runs") == []
     with begun.serving() as address:

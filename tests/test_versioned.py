@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from servers import object_store
-from tiny import BIN, ROOT, Tiny
+from tiny import QUICK, ROOT, Tiny
 
 from modelbook import dataset
 from modelbook.errors import DataError
@@ -139,11 +138,7 @@ def test_the_walk_version_push_wipe_pull_rebuild_gives_the_same_numbers(
     with object_store(monkeypatch, "team-data"):
         told = {}
         for line in lines:
-            environ = {
-                **tiny.environ,
-                "PATH": f"{BIN}:{os.environ['PATH']}",
-                "DVC_NO_ANALYTICS": "1",
-            }
+            environ = {**tiny.environ, **QUICK, "DVC_NO_ANALYTICS": "1"}
             done = subprocess.run(
                 line, shell=True, cwd=tmp_path, env=environ, capture_output=True, text=True
             )

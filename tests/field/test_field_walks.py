@@ -14,15 +14,15 @@ import pandas as pd
 import pytest
 from shelf import JSON, client_of
 from test_field_books import WRITERS, write_passengers
-from tiny import Tiny
+from tiny import QUICK, Tiny
 from typer.testing import CliRunner
 
 from modelbook.cli import app
 from modelbook.registry import versions
 
 pytestmark = pytest.mark.slow
-QUICK = {
-    "MODELBOOK_FOLDS": "2", "MODELBOOK_TUNE_ROUNDS": "1", "MODELBOOK_RESAMPLES": "100", "MODELBOOK_BUDGET": "120",
+VALUES = {
+    **QUICK, "MODELBOOK_FOLDS": "2", "MODELBOOK_TUNE_ROUNDS": "1", "MODELBOOK_RESAMPLES": "100", "MODELBOOK_BUDGET": "120",
     "MODELBOOK_MIN_ROWS": "100", "MODELBOOK_SLICE_ROWS": "30",
 }  # fmt: skip
 VERDICTS = (0, 10, 20)  # exit codes of monitor: healthy, watch, retrain
@@ -49,16 +49,17 @@ def run(*words: Any) -> Any:
 def test_a_table_goes_from_its_file_to_a_monitored_champion(
     write: Any, project: Callable[..., Tiny], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # One table goes through all six stages; the others go without explore, which decides nothing.
-    tiny = project() if write is write_passengers else project("explore")
+    # One table goes through all six stages; the others go without explore, which decides nothing, and
+    # are monitored by the command alone.
+    tiny = project() if write is write_passengers else project("explore", "monitor")
     monkeypatch.chdir(tiny.root)
     name, target = write(tiny.root)
     book = Path(name).stem
     drafted = run("new", name, "--target", target, "--yes")
     assert drafted.exit_code == 0, drafted.output
     families = "ridge dt" if "regression" in drafted.output else "lr dt"
-    quick = {**QUICK, "MODELBOOK_FAMILIES": families}
-    built = tiny.build(PLOOMBER_ENV_FILENAME=f"env.{book}.yaml", **quick)
+    values = {**VALUES, "MODELBOOK_FAMILIES": families}
+    built = tiny.build(PLOOMBER_ENV_FILENAME=f"env.{book}.yaml", **values)
     assert built.returncode == 0, built.stdout + built.stderr
     if versions.get_champion(tiny.root, book) is None:  # the gate holds a model of noise
         held = run("promote", 1, "--override", "a test of the way", "--book", book)
