@@ -132,19 +132,40 @@ def cover_roc_auc(
     )
 
 
-def cover_rmse(n_entities: int, repeats: int, *, seed: int = 0) -> Rate:
-    """Coverage of the interval of RMSE with five correlated errors of each entity."""
+def cover_rmse(
+    n_entities: int,
+    repeats: int,
+    *,
+    errors: str = "normal",
+    has_equal_sizes: bool = True,
+    seed: int = 0,
+) -> Rate:
+    """Coverage of the interval of RMSE with correlated errors of each entity.
+
+    Entities have five rows each, or a geometrically distributed number with this mean.
+    """
     rng, n_judged, n_covered = np.random.default_rng(seed), 0, 0
-    entity = np.repeat(np.arange(n_entities), 5)
+    draw = DRAWN_ERRORS[errors]
     for _ in range(repeats):
-        error = np.repeat(rng.normal(size=n_entities), 5) + rng.normal(size=len(entity))
+        rows = np.full(n_entities, 5) if has_equal_sizes else rng.geometric(0.2, n_entities)
+        entity = np.repeat(np.arange(n_entities), rows)
+        error = np.repeat(draw(rng, n_entities), rows) + draw(rng, len(entity))
         scored = ScoredRows.from_arrays(error, np.zeros(len(entity)), entity)
         _, low, high = metric_with_ci(
             "rmse", REGRESSION_METRICS["rmse"], scored, resamples=RESAMPLES, seed=0
         )
         n_judged += bool(np.isfinite(low))
         n_covered += bool(low <= np.sqrt(2) <= high)
-    return Rate(f"95% CI of RMSE, {n_entities} entities of 5 rows", n_covered, n_judged, 0.93, True)
+    sizes = "5 rows" if has_equal_sizes else "unequal size"
+    case = f"95% CI of RMSE, {n_entities} entities of {sizes}, {errors} errors"
+    return Rate(case, n_covered, n_judged, 0.93, True)
+
+
+DRAWN_ERRORS: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {  # of variance 1
+    "normal": lambda rng, n: rng.normal(size=n),
+    "exponential": lambda rng, n: rng.exponential(size=n) - 1,
+    "t(5)": lambda rng, n: rng.standard_t(5, n) / np.sqrt(5 / 3),
+}
 
 
 def make_contract(n_groups: int) -> Contract:
@@ -620,6 +641,21 @@ def suspect_groups(n_groups: int, noise: float, repeats: int, *, seed: int = 0) 
     return Rate(f"{n_groups} plots of eight rows suspected", n_suspected, repeats, 0.95, True)
 
 
+def suspect_functions(dimensions: int, repeats: int, *, seed: int = 0) -> Rate:
+    """How often a table without groups is suspected, because its outcome varies fast."""
+    rng, contract, n_suspected = np.random.default_rng(seed), make_noise_contract(), 0
+    for _ in range(repeats):
+        numbers = rng.normal(size=(1000, dimensions)) @ np.eye(dimensions, 5)
+        probability = 1 / (1 + np.exp(-3 * np.sin(3 * numbers[:, 0])))
+        frame = draw_frame(contract, numbers, rng).assign(y=rng.random(1000) < probability)
+        frame = contract.conform(frame.astype({"y": int}))
+        found = find_undeclared_entities(frame, contract, contract.hash_features(frame), seed=0)
+        n_suspected += bool(found["is_suspect"].any())
+    return Rate(
+        f"function that varies fast suspected, {dimensions} dimensions", n_suspected, repeats, 0.05
+    )
+
+
 def list_cases() -> list[Case]:
     """Every case, as a function of repetitions and seed."""
     return [
@@ -627,6 +663,7 @@ def list_cases() -> list[Case]:
         *(partial(refuse_noise, dimensions) for dimensions in (1, 2, 5)),
         partial(suspect_groups, 100, 0.3),
         partial(suspect_groups, 100, 3.0),
+        *(partial(suspect_functions, dimensions) for dimensions in (3, 5)),
         *(
             partial(cover_roc_auc, *rows_and_rate)
             for rows_and_rate in (
@@ -635,6 +672,11 @@ def list_cases() -> list[Case]:
         ),
         cover_several_classes,
         *(partial(cover_rmse, n_entities) for n_entities in (5, 10, 20, 40)),
+        *(
+            partial(cover_rmse, 40, errors=errors, has_equal_sizes=has_equal_sizes)
+            for errors in ("exponential", "t(5)")
+            for has_equal_sizes in (True, False)
+        ),
         *(partial(cover_quantile, name, n) for name in QUANTILES for n in (20, 60)),
         *(partial(cover_gain, n_rows) for n_rows in (100, 400)),
         *(partial(cover_paired_difference, n_rows) for n_rows in (100, 300)),

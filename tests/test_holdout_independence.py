@@ -136,6 +136,22 @@ def test_a_confirmed_column_is_not_suspected() -> None:
     ]
 
 
+def test_similar_rows_are_suspected_until_the_target_is_confirmed() -> None:
+    contract, frame = make_noise(100, 12, jitter=0.5)
+    assert groupings_of(contract, frame).loc["", "is_suspect"]
+    columns = {**contract.columns}
+    columns["y"] = columns["y"].model_copy(update={"confirmed": "plots come again"})
+    confirmed = contract.model_copy(update={"columns": columns})
+    assert not groupings_of(confirmed, frame).loc["", "is_suspect"]
+
+
+def test_a_function_that_varies_fast_is_not_suspected() -> None:
+    contract, frame = make_noise(1200, 1, jitter=0)
+    chance = np.random.default_rng(1).random(1200)
+    y = (chance < 1 / (1 + np.exp(-3 * np.sin(3 * frame["x0"])))).astype("int64")
+    assert not groupings_of(contract, frame.assign(y=y)).loc["", "is_suspect"]
+
+
 def test_rows_without_groups_are_not_suspected() -> None:
     contract, frame = make_noise(1200, 1, jitter=0)
     frame = frame.assign(

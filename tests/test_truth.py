@@ -23,6 +23,7 @@ def truth() -> ModuleType:
 def test_intervals_cover_and_few_entities_have_none(truth: ModuleType) -> None:
     for rate in (
         truth.cover_roc_auc(100, 0.15, 80), truth.cover_rmse(20, 200), truth.cover_rmse(40, 200),
+        truth.cover_rmse(40, 200, errors="exponential", has_equal_sizes=False),
         truth.cover_several_classes(100), truth.cover_quantile("half_within", 60, 200),
         truth.cover_paired_difference(100, 100), truth.cover_gain(100, 100),
         truth.cover_new_rows(20, 400),

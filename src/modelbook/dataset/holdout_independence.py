@@ -31,6 +31,7 @@ MAX_ROWS = 1000  # holdout rows that are looked up
 MAX_TRAIN_ROWS = 20_000  # train rows to look them up in
 N_NEIGHBOURS = 50  # the neighbourhood; copies of one row are far fewer
 N_NEAREST = 5  # neighbours that would be copies
+ROWS_PER_CLUSTER = 25  # of similar rows, which would hold whole groups
 NEAR_RATIO = 0.05  # of the neighbourhood's radius, below which a neighbour is a near copy
 MIN_GROUPS, MIN_ROWS_PER_GROUP = 20, 2  # of a column that could be an entity
 MAX_CANDIDATES, MAX_MODEL_ROWS, N_FOLDS = 5, 4000, 4  # columns tried, rows and folds of each
@@ -150,15 +151,14 @@ def find_undeclared_entities(
         }
         for name in _candidate_entities(train, contract)
     ]
-    rows += [{"column": "", "groups": None, **_try_neighbours(train, contract, groups, seed)}]
+    neighbours = _try_neighbours(train, contract, groups, seed)
+    if neighbours.get("low", np.nan) > MAX_QUALITY_LOSS:
+        # The mean of the nearest rows is better for a function that varies fast, too.
+        neighbours = _try_clusters(train, contract, groups, seed)
+    rows += [{"column": "", "groups": None, **neighbours}]
     table = pd.DataFrame(rows, columns=GROUPING_COLUMNS).dropna(subset=["loss"])
-    is_confirmed = [bool(name) and contract.is_confirmed(name) for name in table["column"]]
-    gain = table["together"] - tasks.get_task(contract).quality_chance_level
-    # A smooth function loses a little, too, where the nearest rows are left out.
-    is_large = (table["column"] != "") | (table["loss"] > gain / 2)
-    table["is_suspect"] = (
-        (table["low"] > MAX_QUALITY_LOSS) & is_large & ~np.array(is_confirmed, dtype=bool)
-    )
+    is_confirmed = [contract.is_confirmed(name or contract.target) for name in table["column"]]
+    table["is_suspect"] = (table["low"] > MAX_QUALITY_LOSS) & ~np.array(is_confirmed, dtype=bool)
     return table.sort_values("loss", ascending=False, kind="stable", ignore_index=True)
 
 
@@ -173,7 +173,7 @@ def describe_suspicions(groupings: pd.DataFrame, contract: Contract) -> list[str
             "role entity in the contract, or confirm it with a reason."
             if row.column
             else "the nearest rows are left out. Give the column that such rows have in common "
-            "the role entity in the contract."
+            f"the role entity in the contract, or confirm {contract.target} with a reason."
         )
         for row in groupings[groupings["is_suspect"]].itertuples()
     ]
@@ -185,7 +185,8 @@ def _candidate_entities(train: pd.DataFrame, contract: Contract) -> list[str]:
     n_values = {
         name: train[name].nunique()
         for name, column in contract.columns.items()
-        if name in train and column.role in roles and column.type not in ("number", "boolean")
+        if name in train and column.role in roles and column.type != "boolean"
+        if column.type != "number" or column.role != "feature"
     }
     candidates = [
         name
@@ -237,6 +238,24 @@ def _try_neighbours(
         for part in (slice(0, N_NEAREST), slice(N_NEIGHBOURS // 2, N_NEIGHBOURS))
     )
     return _compare_quality(nearest, farther, outcome[chosen], group_codes[chosen], contract, seed)
+
+
+def _try_clusters(
+    train: pd.DataFrame, contract: Contract, groups: pd.Series, seed: int
+) -> dict[str, float]:
+    """Quality of quick models whose folds ignore clusters of similar rows, and keep them apart.
+
+    What a model learns of a function, it learns from other clusters as well; what it knows of the
+    rows of a group, it does not.
+    """
+    from sklearn.cluster import KMeans
+
+    chosen = np.random.default_rng(seed).permutation(len(train))[:MAX_MODEL_ROWS]
+    rows, groups = train.iloc[chosen].reset_index(drop=True), groups.iloc[chosen]
+    matrix, _ = _standardize(rows, rows, contract)
+    n_clusters = max(len(rows) // ROWS_PER_CLUSTER, 2 * N_FOLDS)
+    clusters = KMeans(n_clusters, n_init=1, random_state=seed).fit_predict(matrix)
+    return _try_grouping(rows, contract, groups, pd.Series(clusters), seed)
 
 
 def _compare_quality(

@@ -5,10 +5,12 @@ from a jackknife that leaves out one entity at a time, on a scale on which the m
 symmetric, with Satterthwaite's degrees of freedom from the kurtosis of the entities' influences
 (Efron & Tibshirani 1993, "An Introduction to the Bootstrap", chapter 11; Pan & Wall 2002,
 "Small-sample adjustments", Statistics in Medicine 21). For independent rows it is close to DeLong's
-interval on the logit scale. Quantiles have Woodruff's (1952) interval, shares of a bin Wilson's
-(1927) with the number of independent rows that the entities are worth (Korn & Graubard 1998,
-"Confidence intervals for proportions with small expected number of positive counts"). The bands of
-curves are pointwise percentiles of a cluster bootstrap (Field & Welsh 2007).
+interval on the logit scale. The upper end of the interval of an error allows for skewness (Hall
+1992, "On the removal of skewness by transformation", JRSS B 54): a few entities carry most of it,
+and those of the sample may not be among them. Quantiles have Woodruff's (1952) interval, shares of
+a bin Wilson's (1927) with the number of independent rows that the entities are worth (Korn &
+Graubard 1998, "Confidence intervals for proportions with small expected number of positive
+counts"). The bands of curves are pointwise percentiles of a cluster bootstrap (Field & Welsh 2007).
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ MIN_ENTITIES, MIN_CLASS_ENTITIES = 20, 10  # fewest entities, and of each of two
 MIN_ENTITIES_OF_SEVERAL = 5  # of each of several classes, whose metrics are means over classes
 MIN_ENTITIES_BEYOND = 5  # expected beyond a quantile
 WILSON = 1.96**2  # z², of the interval of a share that has no spread
+SKEWNESS = 8**0.5  # of a squared normal error: the least that is taken for that of an entity's
+SKEWNESS_FACTOR = 1.5  # few entities show less skewness than there is
 MAX_BLOCK_SIZE = 2**20  # weights per call of a statistic, a trade-off of speed and memory
 
 
@@ -169,9 +173,25 @@ def jackknife_ci(
     excess = fourth_powers - sum_of_squares**2 / n_blocks
     freedom = np.clip(2 * sum_of_squares**2 / max(excess, EPSILON), 2, n_blocks - 1)
     standard_error = np.sqrt(sum_of_squares / (n_blocks * (n_blocks - 1)))
-    halfwidth = t_quantile(freedom) * standard_error
-    low, high = scale.invert(np.array([centre - halfwidth, centre + halfwidth]))
+    quantile = t_quantile(freedom)
+    allowance = (
+        _skewness_allowance(influences, scored.entity, quantile) if scale is LOGARITHM else 0
+    )
+    low, high = scale.invert(
+        np.array(
+            [centre - quantile * standard_error, centre + (quantile + allowance) * standard_error]
+        )
+    )
     return float(low), float(high)
+
+
+def _skewness_allowance(influences: np.ndarray, entity: np.ndarray, quantile: float) -> float:
+    """Standard errors that skewness adds to the upper end, the second term of its expansion."""
+    rows = np.unique(entity, return_counts=True)[1]
+    n_effective = rows.sum() ** 2 / (rows**2).sum()  # Kish's (1965) number of entities of one size
+    skewness = (influences**3).sum() / (influences**2).sum() ** 1.5
+    skewness = max(skewness, SKEWNESS / np.sqrt(n_effective))
+    return float(SKEWNESS_FACTOR * skewness * (1 + 2 * quantile**2) / 6)
 
 
 def quantile_ci(
