@@ -588,15 +588,22 @@ def bound_expected_performance(is_shifted: bool, repeats: int, *, seed: int = 0)
     return Rate(f"bounds of expected ROC AUC hold, {change}", n_held, repeats, 0.93, True)
 
 
-def drift_in_journal_windows(repeats: int, *, seed: int = 0) -> Rate:
-    """How often an unchanged window of 200 users with 5 rows each has a drifted column."""
+def drift_in_journal_windows(repeats: int, *, has_equal_sizes: bool = True, seed: int = 0) -> Rate:
+    """How often an unchanged window of 200 users has a drifted column.
+
+    Users have five rows each; or a number with heavy tails, and a tenth of the rows lacks the user.
+    """
     rng, n_drifted, contract = np.random.default_rng(seed), 0, make_users_contract()
 
     def draw(n_users: int) -> pd.DataFrame:
-        numbers = np.repeat(rng.normal(size=(n_users, 5)), 5, axis=0)
+        rows = np.full(n_users, 5) if has_equal_sizes else np.minimum(rng.zipf(1.7, n_users), 60)
+        numbers = np.repeat(rng.normal(size=(n_users, 5)), rows, axis=0)
         numbers += 0.1 * rng.normal(size=numbers.shape)
         frame = pd.DataFrame(numbers, columns=contract.feature_names)
-        return frame.assign(user=np.repeat(np.arange(n_users), 5), y=0)
+        users = np.repeat(np.arange(float(n_users)), rows)
+        if not has_equal_sizes:
+            users[rng.random(len(users)) < 0.1] = np.nan
+        return frame.assign(user=users, y=0)
 
     params = Monitor()
     for _ in range(repeats):
@@ -605,7 +612,8 @@ def drift_in_journal_windows(repeats: int, *, seed: int = 0) -> Rate:
             threshold=params.drift, missing_rate_change=params.missing_rate_change,
         )  # fmt: skip
         n_drifted += bool(table["drifted"].any())
-    return Rate("drift without change, 200 users of 5 rows", n_drifted, repeats, 0.05)
+    sizes = "5 rows" if has_equal_sizes else "unequal size, some unknown"
+    return Rate(f"drift without change, 200 users of {sizes}", n_drifted, repeats, 0.05)
 
 
 def make_users_contract() -> Contract:
@@ -705,7 +713,10 @@ def list_cases() -> list[Case]:
         *(partial(retrain_numbers_without_change, n_holdout) for n_holdout in (200, 400)),
         partial(retrain_without_change, 400, 0.2, n_windows=52),
         partial(retrain_numbers_without_change, 400, n_windows=52),
-        drift_in_journal_windows,
+        *(
+            partial(drift_in_journal_windows, has_equal_sizes=has_equal_sizes)
+            for has_equal_sizes in (True, False)
+        ),
         *(partial(bound_expected_performance, is_shifted) for is_shifted in (False, True)),
         *(
             partial(promote_equal_challengers, *share_and_rate)

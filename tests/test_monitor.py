@@ -248,6 +248,33 @@ def test_of_a_date_the_journal_holds_the_parts_and_of_a_redacted_column_nothing(
     assert windows.evaluate_window(told, PARAMS).findings[0].verdict == "healthy"
 
 
+def test_rows_of_known_users_are_one_piece_of_evidence_where_others_are_unknown(
+    journal: Journal, contract: Contract, make_frame: Callable[..., pd.DataFrame]
+) -> None:
+    version = champion(contract, make_frame(seed=6, entities=1000))
+
+    def chance_of_size(users: Callable[[int], str | None]) -> float:
+        with journal.engine.begin() as connection:
+            for row in connection.execute(PREDICTIONS_TABLE.select()).mappings().all():
+                inputs = {**json.loads(row["inputs"]), contract.entity: users(int(row["id"]))}
+                connection.execute(
+                    PREDICTIONS_TABLE.update()
+                    .where(PREDICTIONS_TABLE.c.id == row["id"])
+                    .values(inputs=json.dumps(inputs))
+                )
+        [told] = batch_sources.evaluate_journal(journal, 0, 1000, version, PARAMS)
+        assert len(told.violations) == 0
+        return float(told.feature_drift.set_index("column").loc["size", "chance"])
+
+    unknown, all_known, some_known = (
+        chance_of_size(users)
+        for users in (
+            lambda _: None, lambda row: str(row // 6), lambda row: str(row // 6) if row % 9 else None,
+        )
+    )  # fmt: skip
+    assert unknown < some_known < all_known
+
+
 def test_answers_to_drifted_requests_are_seen(
     journal: Journal, contract: Contract, make_frame: Callable[..., pd.DataFrame]
 ) -> None:

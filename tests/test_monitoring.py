@@ -152,10 +152,8 @@ def test_rows_of_one_entity_are_one_piece_of_evidence() -> None:
     assert known.critical_distance == pytest.approx(moved(once, batch).critical_distance)
     assert unknown.critical_distance < known.critical_distance
     frame = pd.DataFrame({"who": [1, 1, 2, 3], "x": 0.0})
-    assert drift.effective_row_shares(frame, frame.head(2), Contract.model_validate(CONTRACT)) == (
-        0.75,
-        0.5,
-    )
+    shares = drift.effective_row_shares(frame, frame.head(2), Contract.model_validate(CONTRACT))
+    assert shares == pytest.approx((4**2 / (2**2 + 1 + 1) / 4, 0.5))  # Kish's number, per row
 
 
 def test_a_large_move_of_few_rows_is_left_to_chance() -> None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from modelbook import dataset, tasks
@@ -133,10 +134,12 @@ def evaluate_journal(
         return []
     inputs = pd.DataFrame([row["inputs"] for row in rows])
     entity = version.contract.entity
-    has_entity = entity in inputs and bool(inputs[entity].notna().all())
+    has_entity = entity in inputs and bool(inputs[entity].notna().any())
     contract = restrict_contract(version.contract, [*inputs], keep_entity=has_entity)
-    columns = [*contract.columns_with_role("entity"), *contract.input_names]
-    batch = inputs.reindex(columns=columns)
+    batch = inputs.reindex(columns=contract.input_names)
+    if has_entity:
+        codes = pd.factorize(inputs[entity])[0]  # an unknown entity is one of its own
+        batch[entity] = np.where(codes < 0, -1 - np.arange(len(codes)), codes)
     outcomes = pd.Series([row["outcome"] for row in rows], dtype=object)
     if outcomes.notna().any():
         batch[contract.target] = outcomes
@@ -160,19 +163,20 @@ def evaluate_journal(
 def restrict_contract(
     contract: Contract, journaled: list[str], *, keep_entity: bool = False
 ) -> Contract:
-    """Return the contract of journaled rows: the model's features, target, and the entity.
+    """Return the contract of journaled rows: the model's features, target, and the entity's code.
 
     A journal holds what the model saw, such as the parts of a date instead of the date, and no
     redacted column.
     """
-    roles = ("target", "entity") if keep_entity else ("target",)
     columns: dict[str, Column] = {}
     for name, column in contract.columns.items():
         if column.role == "feature":
             features = column.model_features(name)
             columns |= {feature: features[feature] for feature in features if feature in journaled}
-        elif column.role in roles:
+        elif column.role == "target":
             columns[name] = column
+        elif column.role == "entity" and keep_entity:
+            columns[name] = Column(role="entity", type="integer", meaning=column.meaning)
     definition = contract.model_dump(exclude_defaults=True)
     definition["columns"] = {
         name: column.model_dump(exclude_defaults=True) for name, column in columns.items()

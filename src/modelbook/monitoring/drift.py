@@ -97,10 +97,12 @@ def effective_row_shares(
 
 
 def _effective_row_share(rows: pd.DataFrame, contract: Contract) -> float:
+    """Kish's (1965) number of entities, as if of one size, per row; unknown ones have one row."""
     if rows.empty or contract.entity not in rows.columns:
         return 1.0
     entities = rows[contract.entity]
-    return (entities.nunique() + int(entities.isna().sum())) / len(rows)
+    sizes = np.concatenate([entities.value_counts(), np.ones(entities.isna().sum())])
+    return float(sizes.sum() / (sizes**2).sum())
 
 
 def measure_drift(
