@@ -181,3 +181,39 @@ def test_a_column_that_nearly_decides_is_suspected_until_the_contract_confirms_i
     columns["x3"] = columns["x3"].model_copy(update={"confirmed": "measured before the outcome"})
     confirmed = contract.model_copy(update={"columns": columns})
     assert profiling.find_suspected_leaks(associations, 0.9, confirmed) == []
+
+
+def leaks_of(contract: Contract, frame: pd.DataFrame) -> tuple[list[str], list[str]]:
+    associations = profiling.measure_associations(frame, contract)
+    return profiling.find_leaks(frame, contract, associations, 0.9)
+
+
+def test_a_column_and_a_pair_that_decide_in_any_form_are_suspected() -> None:
+    category = {"role": "feature", "type": "category", "categories": list("abc"), "meaning": "c"}
+    contract, frame = make_noise(800, 1, jitter=0)
+    definition = contract.model_dump(exclude_defaults=True)
+    columns = {**definition["columns"], "one": category, "other": category}
+    contract = Contract.model_validate({**definition, "columns": columns})
+    rng = np.random.default_rng(2)
+    frame = frame.assign(one=rng.choice(list("abc"), 800), other=rng.choice(list("abc"), 800))
+    assert leaks_of(contract, frame) == ([], [])
+    for leaks, is_event in {
+        ("x2",): frame["x2"].abs() > 0.7,
+        ("one and other",): frame["one"] == frame["other"],
+        ("x0 and x1",): frame["x0"] ** 2 + frame["x1"] ** 2 < 1.4,
+    }.items():
+        features, pairs = leaks_of(contract, frame.assign(y=is_event.astype("int64")))
+        found = {" and ".join(sorted(name.split(" and "))) for name in (*features, *pairs)}
+        assert found == set(leaks)
+    gaps = frame.assign(x3=frame["x3"].where(frame["y"] == 1))
+    nullable = contract.columns["x3"].model_copy(update={"nullable": True})
+    with_gaps = contract.model_copy(update={"columns": {**contract.columns, "x3": nullable}})
+    assert leaks_of(with_gaps, gaps) == (["x3"], [])
+
+
+def test_entities_known_again_decide_nothing() -> None:
+    """Columns that are constant in each plot tell plots apart, and their outcomes."""
+    contract, frame = make_noise(60, 20, jitter=0)
+    columns = {**contract.columns}
+    columns["plot"] = columns["plot"].model_copy(update={"role": "entity", "reason": ""})
+    assert leaks_of(contract.model_copy(update={"columns": columns}), frame) == ([], [])

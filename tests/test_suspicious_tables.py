@@ -93,6 +93,18 @@ def test_exact_copies_stay_together_and_their_noise_leads_nobody(run: Any) -> No
     assert compare["details"]["at_chance"]
 
 
+def test_noise_is_clear_leads_nobody_and_its_model_is_held(run: Any) -> None:
+    stages = ("ingest", "explore", "compare", "finalize", "deploy")
+    ingest, explore, compare, finalize, deploy = run(draw_table(600), *stages)
+    assert (ingest["word"], explore["word"]) == ("accepted", "clear")
+    assert compare["word"] == "no clear leader"
+    assert compare["details"]["at_chance"]
+    assert finalize["word"] == "no better than baseline"
+    assert deploy["word"] == "hold"
+    assert "better than the baseline" in failed_criteria(deploy)
+    assert "leak" not in failed_criteria(deploy)
+
+
 def test_plots_are_suspected_and_their_model_is_held(run: Any) -> None:
     stages = ("ingest", "compare", "finalize", "deploy")
     ingest, compare, _, deploy = run(draw_table(100, 8, jitter=0.3), *stages)

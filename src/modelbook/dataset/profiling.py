@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from modelbook import tasks
+from modelbook.dataset.decisive_features import MIN_PAIR_GAIN, PAIR_STRENGTH, find_decisive_features
 from modelbook.formatting import KeyNumber, key_number
 
 if TYPE_CHECKING:
     from modelbook.contract import Contract
 
 MAX_PAIR_ROWS, MAX_PAIR_FEATURES = 2000, 20  # rows and strongest numeric features of pairs
-PAIR_STRENGTH, MIN_PAIR_GAIN = 0.95, 0.02  # of a suspected pair, and beyond its features alone
 
 
 def measure_missing_rates(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
@@ -47,6 +47,18 @@ def measure_associations(frame: pd.DataFrame, contract: Contract) -> pd.DataFram
             )
     table = pd.DataFrame(rows, columns=["column", "role", "strength", "direction"])
     return table.sort_values("strength", ascending=False, kind="stable", ignore_index=True)
+
+
+def find_leaks(
+    frame: pd.DataFrame, contract: Contract, associations: pd.DataFrame, threshold: float
+) -> tuple[list[str], list[str]]:
+    """Features, and pairs of features, that nearly decide the target: by rank, or by a tree."""
+    features, pairs = find_decisive_features(frame, contract, threshold)
+    ranked_features = find_suspected_leaks(associations, threshold, contract)
+    ranked_pairs = find_suspected_pairs(frame, contract, associations, threshold)
+    known = {frozenset(pair.split(" and ")) for pair in ranked_pairs}
+    new_pairs = [pair for pair in pairs if frozenset(pair.split(" and ")) not in known]
+    return list(dict.fromkeys(ranked_features + features)), ranked_pairs + new_pairs
 
 
 def find_suspected_leaks(

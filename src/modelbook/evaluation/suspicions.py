@@ -38,11 +38,8 @@ def find_suspicions(
     """
     contract = task.contract
     associations = profiling.measure_associations(train, contract)
-    features = [
-        *profiling.find_suspected_leaks(associations, leak_auc, contract),
-        *profiling.find_suspected_pairs(train, contract, associations, leak_auc),
-    ]
-    sentences = [f"{name} nearly decides the target alone" for name in features]
+    features, pairs = profiling.find_leaks(train, contract, associations, leak_auc)
+    sentences = [f"{name} nearly decides the target alone" for name in (*features, *pairs)]
     row = metrics.set_index("metric").loc[task.quality_metric]
     top_feature, label = importance["feature"].iloc[0], metric_label(task.quality_metric)
     if not contract.is_confirmed(top_feature):

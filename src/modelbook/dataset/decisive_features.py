@@ -1,0 +1,93 @@
+"""Features, and pairs of them, that nearly decide the target in whatever form.
+
+Ranks miss a column that decides by its middle, its distance from a value or its gaps, and a pair of
+categories that must be equal. Small decision trees find them, cross-validated by entity so that a
+tree cannot profit from knowing an entity again.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from modelbook import tasks
+from modelbook.dataset.folds import assign_folds
+
+if TYPE_CHECKING:
+    from modelbook.contract import Contract
+
+MAX_ROWS, MAX_PAIR_FEATURES, N_FOLDS = 1000, 15, 2  # rows, features in pairs, folds
+MAX_DEPTH, MIN_LEAF_ROWS = 8, 5
+PAIR_STRENGTH, MIN_PAIR_GAIN = 0.95, 0.02  # of a suspected pair, and beyond its features alone
+
+
+def find_decisive_features(
+    frame: pd.DataFrame, contract: Contract, threshold: float
+) -> tuple[list[str], list[str]]:
+    """Features that reach ``threshold`` alone by a tree, and pairs that do, as ``one and other``.
+
+    The measure is ``Task.univariate_score`` of the tree's predictions. A pair needs
+    ``PAIR_STRENGTH``, and more than each of its features. What the contract confirms is left out.
+    """
+    if len(frame) > MAX_ROWS:
+        frame = frame.sample(MAX_ROWS, random_state=0)
+    matrix = _encode_features(frame, contract)
+    outcome = contract.encode_target(frame).reset_index(drop=True)
+    folds = assign_folds(contract.entity_ids(frame).reset_index(drop=True), None, N_FOLDS)
+    names, strengths = contract.feature_names, {}
+    for position, name in enumerate(names):
+        strengths[name] = _score_tree(matrix[:, [position]], outcome, folds, contract)
+    features = [
+        name for name in names if strengths[name] >= threshold and not contract.is_confirmed(name)
+    ]
+    limit, pairs = max(threshold, PAIR_STRENGTH), []
+    strongest = sorted(names, key=lambda name: -strengths[name])[:MAX_PAIR_FEATURES]
+    for one, other in combinations(strongest, 2):
+        is_confirmed = contract.is_confirmed(one) and contract.is_confirmed(other)
+        if is_confirmed or max(strengths[one], strengths[other]) >= limit - MIN_PAIR_GAIN:
+            continue
+        left, right = (matrix[:, names.index(name)] for name in (one, other))
+        joint = np.column_stack([left, right, left - right])
+        if _score_tree(joint, outcome, folds, contract) >= limit:
+            pairs.append(f"{one} and {other}")
+    return features, pairs
+
+
+def _encode_features(frame: pd.DataFrame, contract: Contract) -> np.ndarray:
+    """Features as numbers: missing ones below all others, categories by one code for all."""
+    features = contract.select_features(frame)
+    labels = features[contract.categorical_features].astype(object)
+    codes = pd.factorize(labels.to_numpy().ravel())[0].reshape(labels.shape)
+    columns = dict(zip(labels.columns, codes.T.astype(float)))
+    for name in contract.numeric_features:
+        values = features[name].astype(float).to_numpy()
+        known = values[np.isfinite(values)]
+        below = known.min() - 1 - np.ptp(known) if len(known) else 0.0
+        columns[name] = np.where(np.isfinite(values), values, below)
+    return np.column_stack([columns[name] for name in contract.feature_names])
+
+
+def _score_tree(
+    matrix: np.ndarray, outcome: pd.Series, folds: np.ndarray, contract: Contract
+) -> float:
+    from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+    task, codes = tasks.get_task(contract), outcome.to_numpy()
+    n_classes = len(contract.classes)
+    options = {"max_depth": MAX_DEPTH, "min_samples_leaf": MIN_LEAF_ROWS, "random_state": 0}
+    scores = np.zeros((len(codes), max(n_classes, 1)))
+    for fold in range(N_FOLDS):
+        test = folds == fold
+        if not n_classes:
+            tree = DecisionTreeRegressor(**options).fit(matrix[~test], codes[~test])
+            scores[test, 0] = tree.predict(matrix[test])
+            continue
+        tree = DecisionTreeClassifier(**options).fit(matrix[~test], codes[~test])
+        scores[np.ix_(test, tree.classes_)] = tree.predict_proba(matrix[test])
+    if n_classes <= 2:
+        return task.univariate_score(pd.Series(scores[:, -1]), False, outcome)[0]
+    metric = task.metric_functions()[task.quality_metric]
+    return float(metric(codes, scores, np.ones(len(codes))))
