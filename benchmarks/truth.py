@@ -37,7 +37,7 @@ from modelbook.gate import Evidence, Interval, decide
 from modelbook.monitoring.drift import measure_feature_drift
 from modelbook.tasks.base import Task
 from modelbook.tasks.binary import METRICS as BINARY_METRICS
-from modelbook.tasks.binary import Binary
+from modelbook.tasks.binary import Binary, threshold_metrics
 from modelbook.tasks.metric_format import QUANTILES, metric_label
 from modelbook.tasks.metrics import binary_roc_auc
 from modelbook.tasks.multiclass import METRICS as MULTICLASS_METRICS
@@ -130,6 +130,23 @@ def cover_roc_auc(
     return Rate(
         f"95% CI of ROC AUC, {n_rows} rows, {rate:.0%} yes", n_covered, n_judged, 0.93, True
     )
+
+
+def cover_precision(threshold: float, repeats: int, *, seed: int = 0) -> Rate:
+    """Coverage of precision on 300 rows with 10% yes, of which those above a threshold are flagged."""
+    rng, n_judged, n_covered = np.random.default_rng(seed), 0, 0
+    metric = threshold_metrics(threshold)["precision"]
+    found, missed = 0.1 * norm.sf(threshold - 1), 0.9 * norm.sf(threshold)
+    for _ in range(repeats):
+        outcome = draw_judgeable_outcome(rng, 300, 0.1)
+        score = rng.normal(size=300) + outcome
+        scored = ScoredRows.from_arrays(outcome, score, np.arange(300))
+        _, low, high = metric_with_ci("precision", metric, scored, resamples=RESAMPLES, seed=0)
+        n_judged += bool(np.isfinite(low))
+        n_covered += bool(low <= found / (found + missed) <= high)
+    flagged = 300 * (found + missed)
+    case = f"95% CI of precision, 300 rows, {flagged:.0f} of them flagged"
+    return Rate(case, n_covered, n_judged, 0.93, True)
 
 
 def cover_rmse(
@@ -679,6 +696,7 @@ def list_cases() -> list[Case]:
             )
         ),
         cover_several_classes,
+        *(partial(cover_precision, threshold) for threshold in (1.0, 1.8, 3.0)),
         *(partial(cover_rmse, n_entities) for n_entities in (5, 10, 20, 40)),
         *(
             partial(cover_rmse, 40, errors=errors, has_equal_sizes=has_equal_sizes)

@@ -12,7 +12,7 @@ import pandas as pd
 from modelbook.tasks.base import Task
 from modelbook.tasks.cost_matrix import CostMetric
 from modelbook.tasks.metric_format import ERRORS, QUANTILES, SHARES, format_metric, metric_label
-from modelbook.tasks.metrics import MetricFunction, weighted_mean
+from modelbook.tasks.metrics import MetricFunction, Precision, weighted_mean
 from modelbook.tasks.scored_rows import (
     COMPLEMENT,
     DIFFERENCE,
@@ -272,7 +272,10 @@ def metric_with_ci(
     if name in QUANTILES:
         errors = np.abs(scored.outcome - scored.score)
         return estimate, *quantile_ci(errors, QUANTILES[name], scored, **options)
-    return estimate, *jackknife_ci(value, scored, _scale_of(name), **options)
+    n_units = None
+    if isinstance(metric, Precision):
+        n_units = metric.count_entities(scored.score, scored.entity)
+    return estimate, *jackknife_ci(value, scored, _scale_of(name), n_units=n_units, **options)
 
 
 def _scale_of(metric: str) -> Scale:

@@ -11,7 +11,13 @@ from modelbook.config import Finalize
 from modelbook.formatting import KeyNumber, key_number
 from modelbook.tasks.base import CustomMetric, MetricRows, Task, metric_key_number
 from modelbook.tasks.cost_matrix import CostMatrix
-from modelbook.tasks.metrics import MetricFunction, average_precision, binary_roc_auc, weighted_mean
+from modelbook.tasks.metrics import (
+    MetricFunction,
+    Precision,
+    average_precision,
+    binary_roc_auc,
+    weighted_mean,
+)
 from modelbook.tasks.performance_estimation import EstimatedMetric, estimate_roc_auc
 from modelbook.tasks.scored_rows import ScoredRows, bootstrap_band
 
@@ -45,8 +51,7 @@ def threshold_metrics(threshold: float) -> dict[str, MetricFunction]:
     def recall(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
         return weighted_mean(score >= threshold, weight * (outcome == 1))
 
-    def precision(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
-        return np.nan_to_num(weighted_mean(outcome, weight * (score >= threshold)))
+    precision = Precision(1, lambda score: score >= threshold)
 
     def flagged(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
         return weighted_mean(score >= threshold, weight)

@@ -8,6 +8,7 @@ one class has.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,30 @@ MetricFunction = Callable[[np.ndarray, np.ndarray, np.ndarray], Any]  # outcome,
 def weighted_mean(values: np.ndarray, weight: np.ndarray) -> Any:
     """Weighted mean of values of shape (rows,)."""
     return safe_divide(weight @ values, weight.sum(axis=-1))
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Share of a class among the rows for which it is predicted: a metric.
+
+    Attributes
+    ----------
+    code : int
+        Code of the class.
+    is_predicted : callable
+        Takes scores, returns a mask of the rows.
+    """
+
+    code: int
+    is_predicted: Callable[[np.ndarray], np.ndarray]
+
+    def __call__(self, outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
+        share = weighted_mean(outcome == self.code, weight * self.is_predicted(score))
+        return np.nan_to_num(share)
+
+    def count_entities(self, score: np.ndarray, entity: np.ndarray) -> int:
+        """Entities of the rows that it is about."""
+        return len(np.unique(entity[self.is_predicted(score)]))
 
 
 def safe_divide(numerator: Any, denominator: Any) -> Any:

@@ -224,16 +224,19 @@ class Multiclass(Task):
         rows = []
         for code, name in enumerate(self.classes):
             one_vs_rest = ScoredRows(scored.outcome == code, scored.score[:, code], scored.entity)
+            n_predicted = len(np.unique(scored.entity[scored.score.argmax(axis=1) == code]))
             for kind, metric in class_metrics(code).items():
                 value = partial(metric, scored.outcome, scored.score)
+                ci = jackknife_ci(
+                    value,
+                    one_vs_rest,
+                    LOGIT,
+                    resamples=resamples,
+                    seed=seed,
+                    n_units=n_predicted if kind == "precision" else None,
+                )
                 rows.append(
-                    (
-                        name,
-                        kind,
-                        value(unit_weights),
-                        *jackknife_ci(value, one_vs_rest, LOGIT, resamples=resamples, seed=seed),
-                        int((scored.outcome == code).sum()),
-                    )
+                    (name, kind, value(unit_weights), *ci, int((scored.outcome == code).sum()))
                 )
         return pd.DataFrame(rows, columns=["class", "metric", "value", "low", "high", "rows"])
 

@@ -138,6 +138,7 @@ def jackknife_ci(
     *,
     resamples: int,
     seed: int,
+    n_units: int | None = None,
 ) -> tuple[float, float]:
     """95% interval of a smooth statistic by the jackknife over entities; NaN for too few of them.
 
@@ -149,8 +150,12 @@ def jackknife_ci(
         The scale on which the statistic is nearly symmetric.
     resamples : int
         Most values of the statistic; more entities are left out in blocks. 0: no interval.
+    n_units : int, optional
+        Entities that the statistic is about, as those for which a class is predicted; by default
+        those of the rarest class.
     """
-    if resamples == 0 or not scored.can_be_judged():
+    is_about_few = n_units is not None and n_units < MIN_CLASS_ENTITIES
+    if resamples == 0 or is_about_few or not scored.can_be_judged():
         return np.nan, np.nan
     blocks = _jackknife_blocks(scored.entity, resamples, seed)
     n_blocks = int(blocks.max()) + 1
@@ -160,7 +165,7 @@ def jackknife_ci(
         [np.atleast_1d(statistic(left_out[i : i + step])) for i in range(0, n_blocks, step)]
     )
     estimate = float(statistic(np.ones(len(blocks))))
-    n_units = scored.count_class_entities()
+    n_units = n_units or scored.count_class_entities()
     margin = 0.5 / (n_units * len(scored))
     centre = scale.transform(np.array([estimate]), margin)[0]
     transformed = scale.transform(values, margin)
