@@ -86,6 +86,9 @@ PREREQUISITES = {
         "kubectl", _has("kubectl"), manual="https://kubernetes.io/docs/tasks/tools/"
     ),
     "postgresql": Prerequisite("PostgreSQL", lambda: initdb() is not None, "postgresql"),
+    "alertmanager": Prerequisite(
+        "Alertmanager", _has("prometheus-alertmanager", "amtool"), "prometheus-alertmanager"
+    ),
     "prometheus": Prerequisite("Prometheus", _has("prometheus", "promtool"), "prometheus"),
     "redis": Prerequisite("Redis", _has("redis-server"), "redis-server"),
     "java": Prerequisite("Java", _has("java"), "default-jre-headless", is_for_integration=True),

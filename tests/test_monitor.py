@@ -139,9 +139,16 @@ def test_the_newest_verdict_is_read_without_pandas(past: WindowHistory, contract
     told = subprocess.run(
         [sys.executable, "-c", code, past.path], capture_output=True, text=True, check=True
     ).stdout
-    assert re.sub(r"timestamp=[\d.]+", "timestamp=0", told) == (
-        "LatestVerdict(verdict='retrain', timestamp=0, drifted_importance_share=0.2, drift={'a': 2.0})\nFalse\n"
+    assert re.sub(r"timestamp=[\d.]+", "timestamp=0", told).startswith(
+        "LatestVerdict(verdict='retrain', timestamp=0, drifted_importance_share=0.2, drift={'a': 2.0}"
     )
+    assert told.endswith("False\n")
+    latest = latest_verdict.read_latest_verdict(past.path, 3)
+    assert latest is not None
+    sources = {
+        source: latest.quality["roc_auc", source] for source in ("live", "expected", "holdout")
+    }
+    assert sources == {"live": 0.75, "expected": 0.74, "holdout": 0.75}
     assert latest_verdict.read_latest_verdict(past.path, 4) is None
 
 
@@ -328,7 +335,12 @@ def test_the_verdict_given_last_counts_whatever_the_clock_says(
     for at, batch, share in ((2000.0, "4", 0.5), (1000.0, "5", 0.0)):
         monkeypatch.setattr("modelbook.monitoring.window_history.time.time", lambda at=at: at)
         past.record_windows([seen(contract, batch, share=share)], PARAMS)
-    assert latest_verdict.read_latest_verdict(past.path, 3) == ("healthy", 1000.0, 0.0, {"a": 0.0})
+    assert latest_verdict.read_latest_verdict(past.path, 3)[:4] == (
+        "healthy",
+        1000.0,
+        0.0,
+        {"a": 0.0},
+    )
 
 
 def test_a_journal_and_a_history_that_others_hold_are_told(

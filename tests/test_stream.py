@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 import redis
@@ -21,7 +22,7 @@ from servers import free_port
 from shelf import BOOK, Shelf, fitted
 
 from modelbook.errors import ServingError
-from modelbook.extras import stream
+from modelbook.extras import stream, stream_metrics
 from modelbook.serving.http_request import RequestError
 from modelbook.serving.service import PredictionService
 
@@ -100,6 +101,17 @@ def test_a_server_that_is_not_there_is_told_without_its_password(shelf: Shelf, m
     assert "stream.url" in caught.value.next
 
 
+def test_an_address_that_cannot_be_listened_at_is_refused(shelf: Shelf) -> None:
+    metrics = stream_metrics.StreamMetrics(PredictionService(shelf.root, BOOK))
+    assert metrics.describe_readiness()["status"] == "not ready"
+    for address in ("127.0.0.1", "127.0.0.1:99999"):
+        with (
+            pytest.raises(ServingError, match=r"stream\.metrics_address"),
+            stream_metrics.serve_metrics(metrics, address),
+        ):
+            pass
+
+
 @contextmanager
 def server(folder: Path) -> Iterator[redis.Redis]:
     """A Redis on a port of its own, which keeps nothing."""
@@ -140,7 +152,9 @@ def wait(what: Callable[[], Any], seconds: float = 90) -> None:
 
 @pytest.mark.requires("redis")
 @pytest.mark.slow
-def test_a_killed_workers_rows_are_answered_by_another_and_journaled_once(shelf: Shelf) -> None:
+def test_a_killed_workers_rows_are_answered_by_another_and_journaled_once(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with server(shelf.root) as client:
         port = client.connection_pool.connection_kwargs["port"]
         (shelf.root / "serving.yaml").write_text(
@@ -160,7 +174,15 @@ def test_a_killed_workers_rows_are_answered_by_another_and_journaled_once(shelf:
         wait(lambda: client.xlen("modelbook:answers") > 200)
         first.send_signal(signal.SIGKILL)
         first.wait(30)
+        port = free_port()
+        monkeypatch.setenv("MODELBOOK_SERVE_STREAM__METRICS_ADDRESS", f"127.0.0.1:{port}")
         second = worker()
+
+        def scraped(path: str) -> str:
+            try:
+                return urlopen(f"http://127.0.0.1:{port}{path}", timeout=10).read().decode()
+            except OSError:  # it is not up, or not ready yet
+                return ""
 
         def told() -> dict[str, dict[bytes, bytes]]:
             return {
@@ -170,6 +192,10 @@ def test_a_killed_workers_rows_are_answered_by_another_and_journaled_once(shelf:
         try:
             wait(lambda: set(told()) == ids | {"bad"})
             wait(lambda: client.xpending("modelbook:rows", "modelbook")["pending"] == 0)
+            wait(lambda: "modelbook_stream_waiting 0.0" in scraped("/metrics"))
+            assert 'modelbook_stream_entries_total{result="answer"}' in scraped("/metrics")
+            assert "modelbook_predictions_total" in scraped("/metrics")
+            assert json.loads(scraped("/health/ready"))["status"] == "ready"
         finally:
             second.terminate()
             assert second.wait(60) == 0

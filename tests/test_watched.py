@@ -6,20 +6,27 @@ import json
 import re
 import shutil
 import subprocess
+import threading
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 from servers import free_port
-from shelf import JSON, Shelf, fitted, running
+from shelf import BOOK, JSON, Shelf, fitted, running
+from test_monitor import PARAMS, seen
 from tiny import ROOT
 
+from modelbook.extras import stream_metrics
+from modelbook.monitoring import latest_verdict
+from modelbook.monitoring.window_history import WindowHistory
 from modelbook.serving.access import ApiKeyStore
 from modelbook.serving.metrics import ServiceMetrics
 
@@ -49,21 +56,31 @@ def test_alerts_and_dashboard_name_metrics_that_the_service_has():
     metrics.observe_request("/predict", 200, 0.001)
     metrics.set_input_drift({"size": 0.1})
     metrics.count_error(422)
-    metrics.set_verdict("watch", 1.0, 0.1, {"size": 0.1})
+    metrics.set_verdict("watch", 1.0, 0.1, {"size": 0.1}, {("roc_auc", "live"): 0.7})
+    metrics.outcome_delay.observe(60.0)
     there = set(re.findall(r"^(modelbook_\w+)", metrics.render().decode(), re.M))
     named = set(
         re.findall(r"modelbook_\w+", " ".join([*ASKED, *(rule["expr"] for rule in ALERTS)]))
     )
+    streamed = stream_metrics.StreamMetrics(SimpleNamespace(metrics=metrics)).render().decode()
+    there |= set(re.findall(r"^(modelbook_\w+)", streamed, re.M))
     assert len(named) > 7
     assert named <= there
 
 
-def test_every_alert_says_who_is_called_and_what_to_do_and_stands_in_the_docs():
+def test_every_alert_says_who_is_called_and_links_its_runbook():
     told = (ROOT / "docs/serving.md").read_text()
+    runbooks = (ROOT / "docs/deploy/runbooks.md").read_text()
+    sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", runbooks, re.M | re.S))
+    assert sections.keys() == {rule["alert"] for rule in ALERTS}
     for rule in ALERTS:
-        assert rule["labels"]["severity"] in ("page", "ticket"), rule["alert"]
-        assert {"summary", "next"} == rule["annotations"].keys(), rule["alert"]
-        assert f"`{rule['alert']}`" in told, rule["alert"]
+        severity, name = rule["labels"]["severity"], rule["alert"]
+        assert severity in ("page", "ticket"), name
+        assert {"summary", "next", "runbook_url"} == rule["annotations"].keys(), name
+        assert rule["annotations"]["runbook_url"].endswith(f"/deploy/runbooks/#{name.lower()}")
+        assert f"**{severity}**" in sections[name], name
+        assert all(word in sections[name] for word in ("*Look*", "*Do*", "*Ends*")), name
+        assert f"`{name}`" in told, name
 
 
 def test_the_panels_lie_side_by_side_and_say_what_they_show():
@@ -97,11 +114,69 @@ def test_promtool_takes_rules_configuration_and_the_dashboards_expressions(tmp_p
     promtool("check", "rules", "asked.yml", cwd=tmp_path)
 
 
+@pytest.mark.slow
+@pytest.mark.requires("alertmanager")
+def test_alertmanager_sends_a_page_and_a_ticket_to_their_receivers(tmp_path: Path):
+    """And not what follows from a service that is down."""
+    received: list[dict[str, Any]] = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            received.append({"path": self.path, **body})
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None: ...
+
+    receiver = HTTPServer(("127.0.0.1", 0), Receiver)
+    threading.Thread(target=receiver.serve_forever, daemon=True).start()
+    port, config = free_port(), tmp_path / "alertmanager.yml"
+    text = (RULES / "alertmanager.yml").read_text()
+    config.write_text(
+        re.sub(r"group_wait: \d+s", "group_wait: 1s", text).replace(
+            "127.0.0.1:9095", f"127.0.0.1:{receiver.server_port}"
+        )
+    )
+    amtool = ["amtool", f"--alertmanager.url=http://127.0.0.1:{port}"]
+    subprocess.run(["amtool", "check-config", config], check=True, capture_output=True)
+    command = [
+        "prometheus-alertmanager", f"--config.file={config}", f"--storage.path={tmp_path / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address=",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        by_name = {rule["alert"]: rule for rule in ALERTS}
+        wait_until(lambda: subprocess.run([*amtool, "alert"], capture_output=True).returncode == 0)
+        for name, instance in (("ServiceDown", "a"), ("JournalDown", "a"), ("RetrainAsked", "b")):
+            severity = by_name[name]["labels"]["severity"]
+            labels = [f"alertname={name}", f"severity={severity}", f"instance={instance}"]
+            subprocess.run([*amtool, "alert", "add", *labels], check=True)
+        wait_until(lambda: {one["path"] for one in received} == {"/page", "/ticket"})
+    finally:
+        process.terminate()
+        process.wait(30)
+        receiver.shutdown()
+    sent = {
+        (one["path"], alert["labels"]["alertname"]) for one in received for alert in one["alerts"]
+    }
+    assert sent == {("/page", "ServiceDown"), ("/ticket", "RetrainAsked")}
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 90
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
 @pytest.fixture
 def scraped(tmp_path: Path, frame, contract) -> Iterator[str]:
     """A Prometheus with our configuration that reads a service with keys; gives its address."""
     shelf = Shelf(tmp_path / "served")
     shelf.alias("champion", shelf.register(fitted(frame, contract), contract, frame))
+    monitored = WindowHistory(latest_verdict.history_path(shelf.root, BOOK), 1)
+    monitored.record_windows([seen(contract, "4", auc=0.7)], PARAMS)
     for path in RULES.iterdir():
         shutil.copy(path, tmp_path)
     (tmp_path / "key").write_text(ApiKeyStore(shelf.root).add_key("prometheus", ["admin"], None))
@@ -154,6 +229,8 @@ def test_prometheus_reads_the_service_by_its_key_and_the_dashboard_has_data(scra
             time.sleep(0.5)
         return found
 
+    quality = 'modelbook_monitor_quality{book="tiny", metric="roc_auc", source="live"} == 0.7'
+    assert wait_for(quality)
     found = wait_for('modelbook_predictions_total{variant="champion"} == 2')
     assert found[0]["metric"]["job"] == "modelbook"
     assert ask(scraped, 'modelbook_rejected_total{reason="contract"}')[0]["value"][1] == "1"

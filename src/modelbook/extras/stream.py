@@ -19,6 +19,7 @@ from typing import Any
 import orjson
 
 from modelbook.errors import ServingError
+from modelbook.extras import stream_metrics
 from modelbook.redaction import redact
 from modelbook.serving import server, settings, telemetry
 from modelbook.serving.http_request import RequestError
@@ -106,6 +107,7 @@ async def _consume(service: PredictionService, stream_settings: settings.StreamS
     from faststream import AckPolicy, FastStream
     from faststream.redis import RedisBroker, StreamSub
 
+    metrics = stream_metrics.StreamMetrics(service)
     client = await _connect(stream_settings)
     broker, worker = RedisBroker(stream_settings.url, logger=LOG), StreamWorker(service)
     consumer = f"{socket.gethostname()}-{os.getpid()}"
@@ -128,6 +130,7 @@ async def _consume(service: PredictionService, stream_settings: settings.StreamS
             maxlen=stream_settings.max_stream_length or None,
             approximate=True,
         )
+        metrics.count_entry(result)
 
     subscriber_options: dict[str, Any] = {
         "ack_policy": AckPolicy.NACK_ON_ERROR,
@@ -138,6 +141,11 @@ async def _consume(service: PredictionService, stream_settings: settings.StreamS
     )
     broker.subscriber(stream=abandoned, **subscriber_options)(_wrap_handler(handle))
     async with service.running():
+        watching = asyncio.create_task(
+            metrics.watch_stream(
+                client, stream_settings.input_stream, stream_settings.consumer_group
+            )
+        )
         LOG.info(
             "answering",
             extra={
@@ -146,7 +154,9 @@ async def _consume(service: PredictionService, stream_settings: settings.StreamS
                 "consumer": consumer,
             },
         )
-        await FastStream(broker, logger=LOG).run()
+        with stream_metrics.serve_metrics(metrics, stream_settings.metrics_address):
+            await FastStream(broker, logger=LOG).run()
+        watching.cancel()
     await client.aclose()
 
 

@@ -266,6 +266,22 @@ class Journal:
             raise self.wrap_error(error) from None
         return {"recorded": len(new_rows), "repeated": len(recorded)}
 
+    def read_outcome_delays(self, ids: Collection[str]) -> list[float]:
+        """Return the seconds from each prediction to its outcome.
+
+        Raises
+        ------
+        JournalError
+            When the database cannot be reached.
+        """
+        try:
+            with self.engine.connect() as connection:
+                predicted = self._read_by_ids(connection, PREDICTIONS_TABLE.c.at, ids)
+                known = self._read_by_ids(connection, OUTCOMES_TABLE.c.at, ids)
+        except SQLAlchemyError as error:
+            raise self.wrap_error(error) from None
+        return [known[name] - predicted[name] for name in known.keys() & predicted.keys()]
+
     def find_response(self, prediction_id: str) -> dict[str, Any] | None:
         """Return the response to a prediction id as it was sent; None for an unknown id.
 

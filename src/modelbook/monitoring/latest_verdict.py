@@ -12,18 +12,26 @@ from modelbook.errors import StoreError
 HISTORY_FILE = "monitor.db"
 VERDICTS = ("healthy", "watch", "retrain")
 DRIFT_PREFIX = "drift:"  # prefix of the measures that hold the columns' drift
+EXPECTED_PREFIX = "expected_"  # prefix of the measures that were estimated without outcomes
 # Ordered by insertion, not by time: clocks may be wrong.
 SELECT_VERDICT = "select word, at, name from verdicts where version = ? order by place desc limit 1"
-SELECT_MEASURES = "select measure, value from measures where version = ? and name = ?"
+SELECT_MEASURES = "select measure, value, reference from measures where version = ? and name = ?"
 
 
 class LatestVerdict(NamedTuple):
-    """A verdict, its time, and how many times its threshold each column's drift is."""
+    """A verdict, its time, each column's drift, and the metrics of the newest window.
+
+    ``drift`` is in multiples of the threshold.
+
+    ``quality`` has metrics by name and source: ``live`` with outcomes, ``expected`` without them,
+    and ``holdout``, with which both are compared.
+    """
 
     verdict: str
     timestamp: float
     drifted_importance_share: float
     drift: dict[str, float]
+    quality: dict[tuple[str, str], float]
 
 
 def history_path(root: Path, book: str) -> Path:
@@ -57,12 +65,35 @@ def read_latest_verdict(path: Path, version: int) -> LatestVerdict | None:
     if verdict_row is None:
         return None
     measures = {
-        measure: float("nan") if value is None else value for measure, value in measure_rows
+        measure: float("nan") if value is None else value for measure, value, _ in measure_rows
     }
     drift = {
         name.removeprefix(DRIFT_PREFIX): value
         for name, value in measures.items()
         if name.startswith(DRIFT_PREFIX)
     }
+    references = {
+        name: reference
+        for name, _, reference in measure_rows
+        if reference is not None and not name.startswith(DRIFT_PREFIX)
+    }
     verdict, timestamp, _ = verdict_row
-    return LatestVerdict(verdict, timestamp, measures.get("drifted_share", float("nan")), drift)
+    return LatestVerdict(
+        verdict,
+        timestamp,
+        measures.get("drifted_share", float("nan")),
+        drift,
+        _collect_quality(measures, references),
+    )
+
+
+def _collect_quality(
+    measures: dict[str, float], references: dict[str, float]
+) -> dict[tuple[str, str], float]:
+    """Return the measures that have a value on the holdout, and this value."""
+    quality: dict[tuple[str, str], float] = {}
+    for name, reference in references.items():
+        metric = name.removeprefix(EXPECTED_PREFIX)
+        source = "live" if metric == name else "expected"
+        quality |= {(metric, source): measures[name], (metric, "holdout"): reference}
+    return quality

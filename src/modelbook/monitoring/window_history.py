@@ -22,7 +22,7 @@ from modelbook.errors import StoreError
 from modelbook.monitoring import windows as spans
 from modelbook.monitoring.batch_evaluation import Watched
 from modelbook.monitoring.drift import DRIFTED_FROM
-from modelbook.monitoring.latest_verdict import DRIFT_PREFIX
+from modelbook.monitoring.latest_verdict import DRIFT_PREFIX, EXPECTED_PREFIX
 from modelbook.monitoring.rules import Finding, worst_verdict
 from modelbook.monitoring.windows import Window
 
@@ -182,7 +182,7 @@ def list_measures(evaluation: Watched) -> list[tuple[Any, ...]]:
     if evaluation.estimated_metric:
         measures.append(
             (
-                f"expected_{evaluation.estimated_metric['metric']}",
+                f"{EXPECTED_PREFIX}{evaluation.estimated_metric['metric']}",
                 *_interval_values(evaluation.estimated_metric),
             )
         )

@@ -58,6 +58,8 @@ STATUS_REASONS = {
     500: "error",
     503: "unavailable",
 }
+HOUR, DAY = 3600, 86_400
+OUTCOME_DELAY_BUCKETS = (60, HOUR, 6 * HOUR, DAY, 3 * DAY, 7 * DAY, 14 * DAY, 30 * DAY, 90 * DAY)
 DURATION_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
 JOURNAL_TOTALS = {
     "lost": "Returned predictions that are not in the journal",
@@ -166,6 +168,20 @@ class ServiceMetrics:
             ["feature"],
             **latest_options,
         )
+        self._quality = Gauge(
+            "modelbook_monitor_quality",
+            "Metrics of the latest monitored window: live with outcomes, expected without them, "
+            "and those of the holdout",
+            ["book", "metric", "source"],
+            **latest_options,
+        )
+        self.outcome_delay = Histogram(
+            "modelbook_outcome_delay_seconds",
+            "Time from a prediction to its outcome",
+            buckets=OUTCOME_DELAY_BUCKETS,
+            **options,
+        )
+        self._book, self._monitored_metrics = book, set[tuple[str, str]]()
         Gauge(
             "modelbook_service_info", "1 for the book that is served", ["book"], **latest_options
         ).labels(book).set(1)
@@ -229,8 +245,12 @@ class ServiceMetrics:
         timestamp: float,
         drifted_importance_share: float,
         drift: dict[str, float],
+        quality: dict[tuple[str, str], float],
     ) -> None:
-        """Set the latest monitoring verdict, ``""`` for none; features not in it become NaN."""
+        """Set the latest monitoring verdict, ``""`` for none.
+
+        Features and metrics that it does not have become NaN.
+        """
         for name in VERDICTS:
             self._verdict.labels(name).set(name == verdict)
         self._verdict_timestamp.set(timestamp)
@@ -238,6 +258,10 @@ class ServiceMetrics:
         for feature in self._monitored_features | drift.keys():
             self._monitored_drift.labels(feature).set(drift.get(feature, float("nan")))
         self._monitored_features |= drift.keys()
+        for metric, source in self._monitored_metrics | quality.keys():
+            value = quality.get((metric, source), float("nan"))
+            self._quality.labels(self._book, metric, source).set(value)
+        self._monitored_metrics |= quality.keys()
 
     def render(self) -> bytes:
         """Return the metrics in the Prometheus text format."""
@@ -355,10 +379,10 @@ class VerdictMetrics:
             LOG.error("the monitoring history cannot be read", extra={"reason": error.problem})
             return
         if latest is None:
-            self._metrics.set_verdict("", 0, float("nan"), {})
+            self._metrics.set_verdict("", 0, float("nan"), {}, {})
             return
         features = champion.contract.feature_names[:MAX_MONITORED_FEATURES]
         drift = {name: latest.drift[name] for name in features if name in latest.drift}
         self._metrics.set_verdict(
-            latest.verdict, latest.timestamp, latest.drifted_importance_share, drift
+            latest.verdict, latest.timestamp, latest.drifted_importance_share, drift, latest.quality
         )

@@ -390,13 +390,20 @@ class PredictionService:
             self.champion.outcome_reader.read_body, body, self.settings.limits.max_rows
         )
         try:
-            return await asyncio.to_thread(self.journal.record_outcomes, outcomes)
+            counts = await asyncio.to_thread(self.journal.record_outcomes, outcomes)
+            if counts["recorded"]:
+                await self._measure_outcome_delays(list(outcomes))
+            return counts
         except UnknownPredictionError as error:
             raise RequestError(404, error.problem, expected=error.expected) from None
         except ConflictingOutcomeError as error:
             raise RequestError(409, error.problem, expected=error.expected) from None
         except JournalError:
             raise RequestError(503, "the journal is down", headers={"retry-after": "2"}) from None
+
+    async def _measure_outcome_delays(self, ids: list[str]) -> None:
+        for seconds in await asyncio.to_thread(self.journal.read_outcome_delays, ids):
+            self.metrics.outcome_delay.observe(seconds)
 
     def describe_readiness(self) -> dict[str, Any]:
         """Return the body for ``GET /health/ready``.

@@ -151,6 +151,9 @@ class StreamSettings(SettingsGroup):
     max_stream_length: int = Field(
         100_000, ge=0, description="approximate maximum length of the output stream; 0: no limit"
     )
+    metrics_address: str = Field(
+        "", description="where the worker serves /metrics and /health, as 0.0.0.0:8001; empty: not"
+    )
 
 
 class ServingSettings(BaseSettings):
