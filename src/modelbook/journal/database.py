@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -277,10 +277,10 @@ class Journal:
         try:
             with self.engine.connect() as connection:
                 predicted = self._read_by_ids(connection, PREDICTIONS_TABLE.c.at, ids)
-                known = self._read_by_ids(connection, OUTCOMES_TABLE.c.at, ids)
+                recorded = self._read_by_ids(connection, OUTCOMES_TABLE.c.at, ids)
         except SQLAlchemyError as error:
             raise self.wrap_error(error) from None
-        return [known[name] - predicted[name] for name in known.keys() & predicted.keys()]
+        return [recorded[name] - predicted[name] for name in recorded.keys() & predicted.keys()]
 
     def find_response(self, prediction_id: str) -> dict[str, Any] | None:
         """Return the response to a prediction id as it was sent; None for an unknown id.
@@ -364,7 +364,7 @@ class Journal:
         return period.order_by(*(PREDICTIONS_TABLE.c[name] for name in ("at", "chain", "position")))
 
     def _read_by_ids(
-        self, connection: sa.Connection, value: sa.Column, ids: Mapping[str, Any]
+        self, connection: sa.Connection, value: sa.Column, ids: Iterable[str]
     ) -> dict[str, Any]:
         """Return a column's values by id, of the book's rows of the column's table."""
         columns, id_list, value_by_id = value.table.c, list(ids), {}
