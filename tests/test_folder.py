@@ -86,7 +86,7 @@ def of_folder(
     reference = past.assign(score=model.predict(contract.select_features(past))["probability"])
     metrics = {"importance": IMPORTANCE, "threshold": 0.5}
     version: Any = SimpleNamespace(
-        reference=reference, contract=contract, metrics=metrics, number=3
+        name="tiny", reference=reference, contract=contract, metrics=metrics, number=3
     )
     monkeypatch.setattr(versions, "load_pyfunc", lambda *_: model)
 
