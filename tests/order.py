@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+# First one that does not wait for the project that the second begins to build, and others share.
 LONGEST = (
-    "pipeline", "versioned", "demo", "books", "retrain", "docs", "lab", "parameters", "features", "kernels", "adding",
-    "redaction", "mlproject", "failure", "disk", "server", "partitions", "engine", "docs_site", "image", "walkthrough",
-    "monitoring", "monitor", "pages", "served_pages", "pdf", "model", "card", "site",
+    "versioned", "pipeline", "demo", "lab", "stores", "field_walks", "books", "docs", "retrain", "parameters",
+    "features", "template", "pages", "kernels", "suspicious_tables", "mlproject", "adding", "drift_rates", "server",
+    "failure", "take", "redaction", "disk", "field_recipes", "registry", "promotion", "partitions", "engine",
+    "docs_site", "image", "walkthrough", "monitoring", "monitor", "served_pages", "pdf", "model", "card", "site",
 )  # fmt: skip
 PLACES = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
 BY_CLASS = ("test_pipeline.py", "test_failure.py")  # their classes share nothing that is costly
