@@ -14,14 +14,16 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
+VARIABLE = "COMMAND_TEMPLATE"  # the folder of the commands that are forked
 COMMANDS = ("modelbook", "papermill", "ploomber")
 MODULES = [
     "ploomber", "ploomber_cli.cli", "ploomber.cli", "ploomber.spec", "ploomber.cli.build", "papermill.cli",
@@ -47,7 +49,28 @@ sys.exit(message["code"])
 
 @contextmanager
 def share_command_template() -> Iterator[None]:
-    """Put commands that are forked from one template, and those of the environment, first on the path."""
+    """Put the commands of the environment first on the path; on Linux, forked from one template."""
+    with ExitStack() as cleanup:
+        folders = [str(Path(sys.executable).parent), os.environ["PATH"]]
+        variables = {}
+        if sys.platform == "linux":
+            variables[VARIABLE] = cleanup.enter_context(_start_template())
+            folders.insert(0, variables[VARIABLE])
+        variables["PATH"] = os.pathsep.join(folders)
+        cleanup.enter_context(mock.patch.dict(os.environ, variables))
+        yield
+
+
+def find_command(name: str) -> str:
+    """Return where a command of the environment is: forked, where there is a template."""
+    forked = Path(os.environ.get(VARIABLE, ""), name)
+    is_forked = name in COMMANDS and VARIABLE in os.environ
+    return str(forked if is_forked else Path(sys.executable).with_name(name))
+
+
+@contextmanager
+def _start_template() -> Iterator[str]:
+    """The folder of the commands that are forked."""
     from modelbook.build import kernel_template
 
     with tempfile.TemporaryDirectory(prefix="modelbook-") as folder:
@@ -72,12 +95,9 @@ def share_command_template() -> Iterator[None]:
             values = {"python": sys.executable, "socket": path, "script": script}
             command.write_text(COMMAND.format(**values, modules=MODULES))
             command.chmod(0o755)
-        before = os.environ["PATH"]
-        os.environ["PATH"] = os.pathsep.join([folder, str(Path(sys.executable).parent), before])
         try:
-            yield
+            yield folder
         finally:
-            os.environ["PATH"] = before
             os.close(own_end)
             process.wait()
 

@@ -13,6 +13,7 @@ import time
 from functools import partial
 
 import pytest
+from command_template import find_command
 from tiny import ROOT, STAGES
 
 from modelbook.build import staleness
@@ -495,7 +496,7 @@ class TestCompare:
 def modelbook(root, *words, **environ):
     environ = {**os.environ, "COLUMNS": "60", **environ}
     return subprocess.run(
-        ["modelbook", *words], cwd=root, env=environ, capture_output=True, text=True
+        [find_command("modelbook"), *words], cwd=root, env=environ, capture_output=True, text=True
     )
 
 
@@ -503,7 +504,9 @@ def on_terminal(root, columns, *words):
     """What a command prints on a terminal, without its colours."""
     ours, theirs = pty.openpty()
     environ = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm"}
-    subprocess.run(["modelbook", *words], cwd=root, env=environ, stdout=theirs, check=True)
+    subprocess.run(
+        [find_command("modelbook"), *words], cwd=root, env=environ, stdout=theirs, check=True
+    )
     os.close(theirs)
     told = os.read(ours, 100_000).decode()
     os.close(ours)

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from command_template import find_command
 
 from modelbook import config
 from modelbook.build import dependencies
@@ -96,7 +97,7 @@ class Tiny:
     def run(self, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the environment in the project."""
         return subprocess.run(
-            [*words],
+            [find_command(words[0]), *words[1:]],
             cwd=self.root,
             env={**self.environ, **environ},
             capture_output=True,
