@@ -20,7 +20,13 @@ import draft
 import yaml
 from build import project, run, timed
 
-FEW = {"families": "lr lightgbm", "folds": 3, "tune_rounds": 4, "resamples": 200, "budget": 3600}
+FEW = {
+    "families": "lr lightgbm",
+    "folds": 3,
+    "tune_rounds": 4,
+    "resamples": 200,
+    "time_budget": 3600,
+}
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ FEW = {
     "folds": 2,
     "tune_rounds": 1,
     "resamples": 100,
-    "budget": 7200,
+    "time_budget": 7200,
     "train_until": 2,
 }
 

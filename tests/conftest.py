@@ -25,6 +25,7 @@ from modelbook.contract import Contract
 
 pytest_plugins = "order"
 os.environ |= KERNEL_ENVIRONMENT  # for whatever tests start, too
+os.environ["MODELBOOK_WORKERS"] = "1"  # the suite itself takes all cores
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each kernel would compile the whole stack anew
 
 CONTRACT = {

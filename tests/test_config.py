@@ -23,7 +23,7 @@ BOUNDS = [
     ("explore", "leak_auc", (0.51, 1), (0.5, 1.1)),
     ("explore", "shift_smd", (0.01, 3), (0, 3.1)),
     ("compare", "folds", (2, 20), (1, 21)),
-    ("compare", "budget", (0.1, 86_400), (0, 86_401)),
+    ("compare", "time_budget", (0.1, 86_400), (0, 86_401)),
     ("compare", "families", (["lr"],), ([],)),
     ("compare", "search_rows", (100,), (99,)),
     ("compare", "min_category_frequency", (0, 0.2), (-0.01, 0.21)),
@@ -124,11 +124,11 @@ def test_an_unknown_parameter_that_is_near_to_nothing_lists_them_all() -> None:
 
 def test_all_errors_are_told_at_once() -> None:
     with pytest.raises(ParameterError) as caught:
-        config.validate("compare", {"folds": 1, "budget": -1, "famillies": "rf", "seed": 7})
-    facts = ("folds", 1, "budget", -1, "'famillies'", "families")
+        config.validate("compare", {"folds": 1, "time_budget": -1, "famillies": "rf", "seed": 7})
+    facts = ("folds", 1, "time_budget", -1, "'famillies'", "families")
     assert missing_facts(caught.value.problem, *facts) == []
     fields = config.STAGES["compare"].model_fields
-    descriptions = [fields[name].description for name in ("folds", "budget", "seed")]
+    descriptions = [fields[name].description for name in ("folds", "time_budget", "seed")]
     assert missing_facts(caught.value.expected, *descriptions) == descriptions[2:]
 
 
@@ -175,13 +175,13 @@ def test_describe_tells_where_each_value_comes_from() -> None:
     )
     rows = {row["name"]: row for row in told}
     assert (rows["folds"]["value"], rows["folds"]["origin"]) == (3, "command line")
-    assert rows["budget"]["origin"] == "default"
+    assert rows["time_budget"]["origin"] == "default"
 
 
 def test_an_error_says_where_the_value_was_set() -> None:
-    origins = {"folds": "environment MODELBOOK_FOLDS", "budget": "env file env.yaml"}
+    origins = {"folds": "environment MODELBOOK_FOLDS", "time_budget": "env file env.yaml"}
     with pytest.raises(ParameterError) as caught:
-        config.validate("compare", {"folds": "many", "budget": 10}, origins)
+        config.validate("compare", {"folds": "many", "time_budget": 10}, origins)
     for text in (caught.value.problem, caught.value.next):
         assert missing_facts(text, *origins.values()) == ["env file env.yaml"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -117,7 +118,9 @@ def two(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     most, running = [], set()
 
     @contextmanager
-    def opened(name: str, scheduler: str | None, work: Any) -> Iterator[engine.Engine]:
+    def opened(
+        name: str, scheduler: str | None, work: Any, *, workers: int | None
+    ) -> Iterator[engine.Engine]:
         assert (name, scheduler) == ("dask", "tcp://host:8786")
         packed = cloudpickle.dumps(work)
         with ThreadPoolExecutor(2) as pool:
@@ -153,7 +156,8 @@ def test_several_are_judged_at_a_time_and_the_budget_holds(trial, board, two, tm
 
 def searched(trial: Experiment, **given: Any) -> SearchResult:
     """The decision tree tuned, here or elsewhere."""
-    return search_model(trial, Finalize(tune_rounds=3), ["dt"], "roc_auc", silent, **given)
+    params = Finalize(strategy="tune", calibrate="none", tune_rounds=3)
+    return search_model(trial, params, ["dt"], "roc_auc", silent, **given)
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +180,31 @@ def test_several_settings_are_tried_at_a_time(trial, here, two):
     assert (
         max(two[3:]) == 2
     )  # the defaults' three folds all at once, then a fold each of two settings
+
+
+def test_forked_workers_come_to_the_same_digits(trial, board, monkeypatch):
+    monkeypatch.setenv("MODELBOOK_WORKERS", "2")
+    candidates = compare_families(
+        trial, FAMILIES, 1000, report_progress=silent, log_candidate=silent
+    )
+    parallel = build_leaderboard(candidates, "roc_auc").drop(columns="fit_seconds")
+    pd.testing.assert_frame_equal(parallel, board.drop(columns="fit_seconds"), check_exact=True)
+
+
+def test_what_a_forked_worker_raises_is_raised_here(monkeypatch):
+    monkeypatch.setenv("MODELBOOK_WORKERS", "2")
+
+    def refuse_odd(item: int) -> tuple[int, int]:
+        if item % 2:
+            raise ParameterError(f"{item} is odd", expected="an even number")
+        return item, os.getpid()
+
+    with engine.open_engine("local", None, refuse_odd, workers=None) as it:
+        assert it.slots() == 2
+        value, process = it.get_result(it.submit(4))
+        with pytest.raises(ParameterError, match="3 is odd"):
+            it.get_result(it.submit(3))
+    assert (value, process != os.getpid()) == (4, True)
 
 
 def test_a_scheduler_without_an_engine_is_refused(trial):

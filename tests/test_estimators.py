@@ -77,7 +77,7 @@ def test_they_compete_on_the_same_folds_by_the_same_metrics(trial: Experiment) -
 
 
 def test_an_own_estimator_is_tuned_in_its_space_by_an_own_metric(trial: Experiment) -> None:
-    space = tuning._make_search_space(*trial.search_spaces("HGB"))
+    space = tuning.make_search_space(*trial.search_spaces("HGB"))
     assert {name: getattr(values, "log", None) for name, values in space.items()} == {
         "max_iter": False, "learning_rate": True, "max_leaf_nodes": None,
     }  # fmt: skip

@@ -51,12 +51,12 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "explore": {"book": "other", "columns_shown": 2, "leak_auc": 0.6, "shift_smd": 3},
     "compare": {
-        "budget": 1e-6, "learning_budget": 0,
+        "time_budget": 1e-6, "learning_budget": 0,
         "engine": ("dask", {"scheduler": NOWHERE}),
         "scheduler": (f"{NOWHERE}1", {"engine": "dask", "scheduler": NOWHERE}),
     },
     "finalize": {
-        "strategy": "blend", "blend_size": (2, {"strategy": "blend"}), "budget": 1e-6, "candidate": "nb",
+        "strategy": "blend", "blend_size": (2, {"strategy": "blend"}), "time_budget": 1e-6, "candidate": "nb",
     },
     "deploy": {
         "book": "other", "non_inferiority_margin": 0, "min_quality": 0.99, "paired_rows": 10_000, "resamples": 200, "seed": 1,

@@ -251,7 +251,7 @@ def test_a_cooldown_counts_from_the_last_word_of_gate_or_person(
 
 def test_a_short_budget_is_shared_among_the_stages(project: Project) -> None:
     project.retrain(as_of=4, budget=100)
-    assert project.values == {"train_until": 4, "budget": 25}
+    assert project.values == {"train_until": 4, "time_budget": 50}
     assert 0 < project.built[0][3] <= 100
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,14 @@ from facts import missing_facts, numbers
 
 from modelbook.config import Finalize
 from modelbook.draft import draft_book
+from modelbook.evaluation.shap_values import compute_shap_values
+from modelbook.scoring.compilation import compile_pipeline
+from modelbook.training import boosters, ensemble_search, stacking
 from modelbook.training import search as model_search
 from modelbook.training.experiment import Experiment
 from modelbook.training.search import search_model
 
-QUICK = Finalize(strategy="best", tune_rounds=1, blend_size=2)
+QUICK = Finalize(strategy="best", calibrate="none", tune_rounds=1, blend_size=2)
 
 
 def trial_of(frame: pd.DataFrame) -> Experiment:
@@ -124,3 +128,152 @@ def test_the_mean_of_what_is_chosen_is_stated_without_its_luck(
     assert means[0] == means[1]
     assert corrected[1] > corrected[0] >= means[0]  # an error, so larger is worse
     assert counts[1] == counts[0] + 1
+
+
+# The ensemble
+
+ENSEMBLE = Finalize(strategy="ensemble", tune_rounds=2, time_budget=600)
+
+
+def labelled(rows: int = 500) -> pd.DataFrame:
+    """Two classes that go with a category, with numbers, one of them with gaps, and with a jump."""
+    random = np.random.default_rng(3)
+    frame = pd.DataFrame(random.normal(size=(rows, 4)), columns=list("xabc"))
+    frame.insert(0, "kind", random.choice(list("pqrstuv"), rows))
+    shift = frame["kind"].map(dict(zip("pqrstuv", [1.5, -1, 0.5, -2, 1, 0, -0.5])))
+    log_odds = shift + frame["x"] + frame["a"] - frame["b"] + 3 * (frame["c"].abs() < 0.6) - 1
+    frame = frame.assign(y=(random.uniform(size=rows) < 1 / (1 + np.exp(-log_odds))).astype(int))
+    return frame.assign(x=frame["x"].mask(random.uniform(size=rows) < 0.1))
+
+
+@pytest.fixture(scope="module")
+def classes() -> Experiment:
+    return trial_of(labelled())
+
+
+def test_codes_count_from_the_most_frequent_and_gaps_stay() -> None:
+    frame = pd.DataFrame({"a": ["p", "q", "q", None, "r"], "b": [1.0, np.nan, 3, 4, 5]})
+    codes = boosters.CategoryCodes().fit(frame)
+    new = pd.DataFrame({"a": ["q", "p", "r", "new"], "b": [np.nan, 2, 3, 4]})
+    coded = codes.transform(new)
+    assert coded["a"].tolist()[:3] == [0, 1, 2]
+    assert coded.isna().to_numpy().tolist() == [
+        [False, True],
+        [False] * 2,
+        [False] * 2,
+        [True, False],
+    ]
+
+
+@pytest.mark.parametrize("family", boosters.BOOSTERS)
+def test_boosters_split_on_sets_of_categories(family: str) -> None:
+    """Every second of forty codes is a yes: a single stump can only tell by a set."""
+    codes = np.tile(np.arange(40.0), 30)
+    frame, outcome = pd.DataFrame({"code": codes}), pd.Series((codes % 2).astype(int))
+    model = boosters.make_booster(family, is_number=False, category_columns=[0], seed=1)
+    model.set_params(**{boosters.ITERATION_PARAMETERS[family]: 3})
+    assert (model.fit(frame, outcome).predict(frame) == outcome).mean() > 0.95
+
+
+@pytest.mark.parametrize("family", boosters.BOOSTERS)
+def test_early_stopping_ends_where_rows_outside_the_fit_say(
+    classes: Experiment, family: str
+) -> None:
+    rows, outcome, _ = classes.encode_fold(family, 0)
+    stop = classes.choose_stop_rows(0, 0.2)
+    groups = classes.entities.iloc[classes.cv_splits()[0][0]].to_numpy()
+    assert 0.15 < stop.mean() < 0.25
+    assert not set(groups[stop]) & set(groups[~stop])
+    estimator = classes.make_estimator(family)
+    slow, fast = (
+        boosters.find_iterations(
+            family, estimator.set_params(learning_rate=rate), rows, outcome, stop
+        )
+        for rate in (0.03, 0.5)
+    )
+    assert fast < slow < boosters.MAX_ITERATIONS[family]
+
+
+def test_greedy_weights_join_what_errs_apart() -> None:
+    random = np.random.default_rng(0)
+    truth = random.normal(size=400)
+    good = truth + random.normal(0, 0.5, (2, 400))
+    scores = np.stack([*good, truth + 3])[:, :, None]
+    blender = stacking.GreedyBlender(scores, truth, is_number=True)
+    assert blender.weights == pytest.approx([0.5, 0.5, 0], abs=0.1)
+    joined = np.mean((blender(scores)[:, 0] - truth) ** 2)
+    assert joined < 0.6 * np.mean((good[0] - truth) ** 2)
+
+
+def test_an_ensemble_is_better_than_its_members(jumping: Experiment) -> None:
+    families = ["ridge", "et"]
+    found = search_model(jumping, ENSEMBLE, families, "rmse", lambda _: None)
+    completed = found.trials[found.trials["state"] == "completed"]
+    loss = found.steps["loss"].iloc[-1]
+    assert found.steps["loss"].is_monotonic_decreasing
+    assert loss < completed["mean"].min()
+    assert len(found.families) > 1
+    assert found.trials["weight"].sum() == pytest.approx(1)
+    rmse = np.sqrt(np.mean((found.out_of_fold_scores - jumping.outcome) ** 2))
+    assert rmse == pytest.approx(loss, rel=0.02)
+
+
+def test_members_with_preprocessing_of_their_own_compile(
+    classes: Experiment, tmp_path: Path
+) -> None:
+    members = [classes.make_default_pipeline(name) for name in ("lr", *boosters.BOOSTERS)]
+    scores = np.random.default_rng(0).uniform(size=(4, len(classes.outcome), 1))
+    outcome = classes.outcome.to_numpy()
+    blender = stacking.GreedyBlender(scores, outcome, is_number=False)
+    blender.weights = np.array([0.4, 0.3, 0.2, 0.1])
+    joined = stacking.StackedClassifier(members, blender)
+    calibrated = stacking.StackedClassifier(
+        [joined], stacking.SigmoidCalibrator(scores[:1], outcome)
+    ).fit(*classes.train_features_and_target())
+    rows = classes.train_data.head(60)
+    result = compile_pipeline(calibrated, classes.task.contract, 0.4, rows, tmp_path)
+    assert result.proof is not None, result
+    assert result.proof.passed
+    shown = compute_shap_values(classes.task, calibrated, classes.train_data, rows, seed=0)
+    assert (shown.reason, "40%" in shown.unit) == ("", True)
+
+
+def test_catboost_explains_itself(classes: Experiment) -> None:
+    model = classes.make_default_pipeline("catboost").fit(*classes.train_features_and_target())
+    rows = classes.train_data.head(80)
+    shown = compute_shap_values(classes.task, model, classes.train_data, rows, seed=0)
+    assert shown.reason == ""
+    total = shown.table.groupby("row")["shap"].sum() + shown.expected_values[0]
+    assert total.std() > 0.5
+    strength = shown.table.groupby("feature")["shap"].apply(lambda values: values.abs().mean())
+    assert strength["kind"] > 0.2
+
+
+def test_a_skewed_number_is_learned_by_its_logarithm(tmp_path: Path) -> None:
+    random = np.random.default_rng(5)
+    frame = pd.DataFrame(random.normal(size=(400, 3)), columns=["a", "b", "c"])
+    power = frame["a"] + 0.8 * frame["b"] + random.normal(0, 0.3, 400)
+    experiment = trial_of(frame.assign(y=np.exp(1.2 * power)))
+    found = search_model(experiment, ENSEMBLE, ["ridge"], "rmse", lambda _: None)
+    assert "log_target True" in found.trials["parameters"].iloc[0]
+    plain = found.trials["parameters"] == "defaults"
+    assert found.trials["mean"].iloc[0] < 0.8 * found.trials.loc[plain, "mean"].item()
+    model = found.pipeline.fit(*experiment.train_features_and_target())
+    rows = experiment.train_data
+    predicted = model.predict(experiment.task.contract.select_features(rows))
+    assert predicted.mean() == pytest.approx(rows["y"].mean())
+    result = compile_pipeline(model, experiment.task.contract, None, rows.head(60), tmp_path)
+    assert result.proof is not None, result
+    assert result.proof.passed
+
+
+def test_a_search_ends_when_nothing_is_gained_and_keeps_what_it_has(classes: Experiment) -> None:
+    ended = search_model(
+        classes, ENSEMBLE.model_copy(update={"time_budget": 1e-6}), ["nb", "lr"], "roc_auc",
+        lambda _: None,
+    )  # fmt: skip
+    assert ended.families == ["nb"]  # the first family is fitted whatever it takes
+    assert ended.trials["state"].tolist() == ["completed", "out of time"]
+    whole = search_model(classes, ENSEMBLE, ["nb", "lr"], "roc_auc", lambda _: None)
+    assert len(whole.curve) <= ensemble_search.MAX_ROUNDS
+    assert whole.curve["ensemble"].iloc[-1] <= whole.curve["ensemble"].iloc[0]

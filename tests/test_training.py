@@ -824,13 +824,14 @@ def test_defaults_that_answer_no_number_are_told(monkeypatch: pytest.MonkeyPatch
 
 def test_a_space_holds_what_a_family_knows_and_no_weights(trial: Experiment) -> None:
     logistic, boosted = (
-        tuning._make_search_space(*trial.search_spaces(family)) for family in ("lr", "lightgbm")
+        tuning.make_search_space(*trial.search_spaces(family)) for family in ("lr", "lightgbm")
     )
     assert logistic == {"C": FloatDistribution(0.001, 10)}
     assert "num_leaves" in boosted
-    assert "feature_fraction" not in boosted  # which its estimator calls otherwise
+    assert {"subsample", "colsample_bytree"} <= set(boosted)
+    assert boosted["learning_rate"].low >= 0.01
     bad = SimpleNamespace(get_optuna=lambda: FloatDistribution(1, 0))  # which Optuna refuses
-    assert tuning._make_search_space({"a": bad}, {"a": [1, 2], "b": range(2)}) == {
+    assert tuning.make_search_space({"a": bad}, {"a": [1, 2], "b": range(2)}) == {
         "a": CategoricalDistribution([1, 2]), "b": CategoricalDistribution([0, 1]),
     }  # fmt: skip
 

@@ -29,7 +29,8 @@ ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 STAGES = list(config.STAGES)
 SMALL = {
-    "book": "tiny", "sample": 0.25, "families": "lr nb", "folds": 2, "tune_rounds": 1, "resamples": 100, "budget": 120,
+    "book": "tiny", "sample": 0.25, "families": "lr nb", "folds": 2, "tune_rounds": 1, "resamples": 100, "time_budget": 240,
+    "strategy": "tune", "calibrate": "none",
 }  # fmt: skip
 # In the environment of builds whose comparison is not the subject: no learning curve, no permuted targets.
 QUICK = {"MODELBOOK_LEARNING_BUDGET": "0", "MODELBOOK_CANDIDATE_MODELS": "false"}
@@ -92,7 +93,7 @@ class Tiny:
             if (not key.startswith(ours) and not key.endswith("_NUM_THREADS"))
             or key == TEMPLATES_VARIABLE
         }
-        return {**inherited, "PYTHONPATH": str(self.root / "src")}
+        return {**inherited, "MODELBOOK_WORKERS": "1", "PYTHONPATH": str(self.root / "src")}
 
     def run(self, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the environment in the project."""
@@ -203,7 +204,7 @@ class Tiny:
 def bundled_small(root: Path) -> Tiny:
     """The bundled book and its sample as their env files describe them, with the small project's values."""
     tiny = Tiny(root)
-    small = {name: value for name, value in SMALL.items() if name not in ("book", "budget")}
+    small = {name: value for name, value in SMALL.items() if name not in ("book", "time_budget")}
     for name in ("env.yaml", "env.sample.yaml"):
         text = (ROOT / name).read_text()
         for key, value in small.items():

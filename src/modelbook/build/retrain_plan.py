@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from modelbook.build.labelled_data import LabelledData
     from modelbook.registry.aliases import RegisteredVersion
 
-BUDGET_DIVISOR = 4  # compare and tuning get a quarter of the budget each, all else the rest
+BUDGET_DIVISOR = 2  # the search gets half of the budget, all else the rest
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,12 @@ def make_plan(
         labelled.frame, contract, params["ingest"], champion, as_of
     )
     values: dict[str, Any] = {} if as_of is None else {"train_until": as_of}
-    env_values = {**pipeline_values["ingest"], "budget": pipeline_values["compare"]["budget"]}
-    if request.budget and request.budget / BUDGET_DIVISOR < float(env_values["budget"]):
-        values["budget"] = round(request.budget / BUDGET_DIVISOR, 1)
+    env_values = {
+        **pipeline_values["ingest"],
+        "time_budget": pipeline_values["compare"]["time_budget"],
+    }
+    if request.budget and request.budget / BUDGET_DIVISOR < float(env_values["time_budget"]):
+        values["time_budget"] = round(request.budget / BUDGET_DIVISOR, 1)
     return RetrainPlan(
         champion,
         labelled,

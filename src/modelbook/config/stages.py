@@ -25,6 +25,7 @@ from modelbook.config.values import (
     MetricName,
     Resamples,
     Seed,
+    TimeBudget,
     TransformerNames,
     Word,
     check_families,
@@ -146,12 +147,7 @@ class Compare(Parameters):
         NONE, description="file with your own metrics, as custom/metrics.py; or none"
     )
     folds: int = Field(5, ge=2, le=20, description="cross-validation folds by entity, 2 to 20")
-    budget: float = Field(
-        300,
-        gt=0,
-        le=86_400,
-        description="seconds after which no further family is started, above 0 to 86400",
-    )
+    time_budget: TimeBudget = 150
     learning_budget: float = Field(
         60, ge=0, le=86_400, description="seconds for the learning curve, 0 to 86400; 0: no curve"
     )
@@ -195,9 +191,10 @@ class Compare(Parameters):
 class Finalize(Parameters):
     """Parameters of the finalize stage."""
 
-    strategy: Literal["tune", "blend", "stack", "best"] = Field(
-        "tune",
-        description="tune the leader; blend or stack the best models; best: the best of these",
+    strategy: Literal["ensemble", "tune", "blend", "stack", "best"] = Field(
+        "ensemble",
+        description="ensemble: settings of all families, joined by weights; tune the leader; blend "
+        "or stack the best models; best: the best of these three",
     )
     candidate: Annotated[str, BeforeValidator(none_to_word)] = Field(
         NONE,
@@ -205,21 +202,20 @@ class Finalize(Parameters):
         description="a candidate of the leaderboard, taken up as it is, or the id of its run in "
         "MLflow; none: by strategy",
     )
-    calibrate: Annotated[Literal["none", "sigmoid", "isotonic"], BeforeValidator(none_to_word)] = (
-        Field(
-            "none",
-            description="classification: calibration of probabilities on out-of-fold predictions",
-        )
+    calibrate: Annotated[
+        Literal["auto", "none", "sigmoid", "isotonic"], BeforeValidator(none_to_word)
+    ] = Field(
+        "auto",
+        description="classification: calibration of probabilities on out-of-fold predictions; "
+        "auto: sigmoid, where it lowers the log loss out of fold",
     )
     tune_rounds: int = Field(
-        8, ge=1, le=500, description="hyperparameter settings to try, 1 to 500"
+        8,
+        ge=1,
+        le=500,
+        description="random settings to try, of an ensemble in each round, 1 to 500",
     )
-    budget: float = Field(
-        300,
-        gt=0,
-        le=86_400,
-        description="seconds after which no further setting is tried, above 0 to 86400",
-    )
+    time_budget: TimeBudget = 150
     blend_size: int = Field(3, ge=2, le=8, description="models in a blend or stack, 2 to 8")
     cost_fn: float = Field(
         4, gt=0, description="binary: cost of a false negative, in any unit, above 0"

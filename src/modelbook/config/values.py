@@ -16,6 +16,14 @@ Seed = Annotated[int, Field(ge=0, le=2**31 - 1, description="random seed, 0 to 2
 Resamples = Annotated[
     int, Field(ge=100, le=10_000, description="most resamples behind each interval, 100 to 10000")
 ]
+TimeBudget = Annotated[
+    float,
+    Field(
+        gt=0,
+        le=86_400,
+        description="seconds that compare and finalize may search together, above 0 to 86400",
+    ),
+]
 LeakStrength = Annotated[
     float,
     Field(
@@ -42,6 +50,7 @@ FAMILIES = {
         "ada": "AdaBoost",
         "gbc": "gradient boosting",
         "lightgbm": "LightGBM",
+        "hgb": "histogram gradient boosting",
         "xgboost": "XGBoost",
         "catboost": "CatBoost",
         "mlp": "neural network",
@@ -73,12 +82,13 @@ FAMILIES = {
         "ada": "AdaBoost",
         "gbr": "gradient boosting",
         "lightgbm": "LightGBM",
+        "hgb": "histogram gradient boosting",
         "xgboost": "XGBoost",
         "catboost": "CatBoost",
         "mlp": "neural network",
     },
 }
-FAMILY_PACKAGES = {"xgboost": "xgboost", "catboost": "catboost"}  # not in the locks
+FAMILY_PACKAGES = {"xgboost": "xgboost"}  # an extra
 CLASS_NAME = re.compile(r"[A-Z]\w*[a-z]\w*")  # of scikit-learn, as HistGradientBoostingClassifier
 KNOWN_FAMILIES = list(dict.fromkeys(name for names in FAMILIES.values() for name in names))
 

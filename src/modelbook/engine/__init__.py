@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -75,7 +75,9 @@ class Engine:
         return result
 
 
-def open_engine(name: str, scheduler: str | None, work: Work) -> AbstractContextManager[Engine]:
+def open_engine(
+    name: str, scheduler: str | None, work: Work, *, workers: int | None = 1
+) -> AbstractContextManager[Engine]:
     """Open an engine that runs ``work``; items still running when it closes are cancelled.
 
     Parameters
@@ -86,6 +88,8 @@ def open_engine(name: str, scheduler: str | None, work: Work) -> AbstractContext
         Address of the scheduler; None or ``none`` for workers on this machine.
     work : callable
         Takes an item and returns its result.
+    workers : int, optional
+        Processes of the local engine; 1: this one; None: one for each core.
 
     Raises
     ------
@@ -96,7 +100,9 @@ def open_engine(name: str, scheduler: str | None, work: Work) -> AbstractContext
     """
     check_engine(name, scheduler)
     if name == LOCAL:
-        return _open_local(work)
+        from modelbook.engine.local import count_workers, open_engine
+
+        return open_engine(work, workers or count_workers())
     import cloudpickle
 
     address = None if scheduler == NONE else scheduler
@@ -119,19 +125,6 @@ def check_engine(name: str, scheduler: str | None) -> None:
             next=f"make engines (it installs modelbook[{name}]), here and on each worker",
         )
     _check_connection(name, scheduler)
-
-
-@contextmanager
-def _open_local(work: Work) -> Iterator[Engine]:
-    def submit(item: Any) -> Future[Any]:
-        future = Future[Any]()
-        try:
-            future.set_result(work(item))
-        except Exception as error:
-            future.set_exception(error)
-        return future
-
-    yield Engine(LOCAL, lambda: 1, submit)
 
 
 def _check_connection(name: str, scheduler: str | None) -> None:

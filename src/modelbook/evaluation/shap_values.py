@@ -91,6 +91,7 @@ def compute_shap_values(
 def _explain(
     task: Task, pipeline: Any, train: pd.DataFrame, rows: pd.DataFrame, seed: int
 ) -> ShapValues:
+    pipeline, weight = _find_heaviest_member(pipeline)
     if not hasattr(pipeline, "steps") or hasattr(pipeline.steps[-1][1], "estimators"):
         raise _NotExplainable(
             "the model combines several estimators, whose SHAP values do not add up"
@@ -102,6 +103,8 @@ def _explain(
     sample = _sample_rows(rows, _affordable_rows(explainer), seed)
     model_input = preprocessing.transform(sample)
     raw_outputs, unit = _raw_outputs(task, model, model_input)
+    if weight < 1:
+        unit = f"{unit}, by the member with the largest weight ({weight:.0%})"
     expected_values, values = _compute_additive_values(explainer, model_input, raw_outputs)
     column_values = _sum_by_column(
         values, _trace_model_columns(preprocessing, train, seed), rows.columns
@@ -111,6 +114,22 @@ def _explain(
         expected_values,
         unit,
     )
+
+
+def _find_heaviest_member(model: Any) -> tuple[Any, float]:
+    """The pipeline with the largest weight in a weighted mean, which may be calibrated."""
+    weight = 1.0
+    while hasattr(model, "meta_model"):
+        weights = getattr(model.meta_model, "weights", None)
+        if weights is not None:
+            heaviest = int(np.argmax(weights))
+            weight *= float(weights[heaviest])
+        elif type(model.meta_model).__name__.endswith("Calibrator"):
+            heaviest = 0
+        else:
+            break
+        model = model.fitted_[heaviest]
+    return model, weight
 
 
 def _sample_positions(rows: pd.DataFrame, max_rows: int, seed: int) -> np.ndarray:
@@ -127,6 +146,8 @@ def _sample_rows(rows: pd.DataFrame, max_rows: int, seed: int) -> pd.DataFrame:
 def _make_explainer(model: Any, background: pd.DataFrame) -> Any:
     import shap
 
+    if hasattr(model, "make_shap_explainer"):
+        return model.make_shap_explainer()
     if hasattr(model, "coef_") and hasattr(model, "intercept_"):
         return shap.LinearExplainer(
             model, shap.maskers.Independent(background, max_samples=len(background))
@@ -209,7 +230,9 @@ def _trace_model_columns(preprocessing: Any, train: pd.DataFrame, seed: int) -> 
             blocks.append(block.assign(**{name: values.to_numpy()}))
     transformed = preprocessing.transform(pd.concat(blocks, ignore_index=True).astype(train.dtypes))
     block_of = np.repeat(np.arange(len(blocks)), [len(block) for block in blocks])
-    has_moved = transformed.astype(float).groupby(block_of).agg(np.ptp) > 0
+    numbers = transformed.astype(float)
+    numbers = numbers.fillna(numbers.min(axis=None) - 1)  # a gap that a booster takes as it is
+    has_moved = numbers.groupby(block_of).agg(np.ptp) > 0
     return has_moved.groupby(np.repeat(np.array(train.columns), len(starts)), sort=False).any()
 
 

@@ -23,7 +23,7 @@ from modelbook.scoring import (
 from modelbook.scoring.bins import bin_label
 from modelbook.scoring.bitmask_trees import MIN_ROWS
 from modelbook.scoring.compiled_scorer import CompiledScorer, ParityProof
-from modelbook.scoring.encoder import is_missing
+from modelbook.scoring.encoder import Encoder, is_missing
 from modelbook.tasks.decision_rule import make_decision_rule
 
 if TYPE_CHECKING:
@@ -151,17 +151,17 @@ def reference_histograms(rows: pd.DataFrame, contract: Contract) -> dict[str, An
 def _compile_first_match(
     model: Any, contract: Contract, threshold: float | None, rows: pd.DataFrame, folder: Path
 ) -> CompilationResult:
-    preprocessing, estimator = conversion.split_pipeline(model)
+    _, estimator = conversion.split_pipeline(model)
     features = contract.select_features(rows)
     cases = parity_cases.build_parity_cases(features, contract)
     expected = parity_cases.predict_pipeline_scores(model, cases, contract)
-    encoder = encoder_extraction.extract_encoder(
-        preprocessing, contract, parity_cases.feature_ranges(features, contract)
+    encoder, columns = _extract_encoders(
+        model, contract, parity_cases.feature_ranges(features, contract)
     )
     decision_rule = make_decision_rule(contract, threshold)
     failures = []
     for kind, write_predictor in conversion.list_conversions(
-        estimator, encoder.width, bool(decision_rule.classes)
+        estimator, columns, bool(decision_rule.classes)
     ):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -179,6 +179,26 @@ def _compile_first_match(
             return CompilationResult(scorer.name, proof=proof)
         failures.append(f"{scorer.name}: {proof}")
     raise CompileError("; ".join(failures))
+
+
+def _extract_encoders(
+    model: Any, contract: Contract, ranges: encoder_extraction.FeatureRanges
+) -> tuple[Encoder, conversion.EncodedColumns]:
+    """The encoder of a pipeline, or those of a stack's pipelines side by side, each once."""
+    encoders: list[Encoder] = []
+    starts: list[int] = []
+    by_leaf: dict[int, tuple[int, int]] = {}
+    for leaf in conversion.list_leaf_pipelines(model):
+        preprocessing, _ = conversion.split_pipeline(leaf)
+        encoder = encoder_extraction.extract_encoder(preprocessing, contract, ranges)
+        known = [other.same_as(encoder) for other in encoders]
+        if not any(known):
+            starts.append(sum(other.width for other in encoders))
+            encoders.append(encoder)
+            known.append(True)
+        by_leaf[id(leaf)] = (starts[known.index(True)], encoder.width)
+    joined = Encoder.join(encoders)
+    return joined, conversion.EncodedColumns(0, joined.width, by_leaf if len(encoders) > 1 else {})
 
 
 def check_parity(scorer: CompiledScorer, rows: pd.DataFrame, expected: np.ndarray) -> ParityProof:

@@ -5,7 +5,8 @@ The parity check chooses among them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,18 @@ import numpy as np
 from modelbook.errors import CompileError
 from modelbook.scoring.tree_ensemble import extract_tree_ensemble, is_boosted_ensemble
 
+SPLIT_ON_FLOAT64 = ("HistGradientBoosting", "CategoricalCatBoost")  # an ONNX graph would round
+
 PredictorParameters = dict[str, Any]
 # Writes files with a stem into a folder, and returns the parameters to load them.
 WritePredictor = Callable[[Path, str], PredictorParameters]
 
 
 def list_conversions(
-    estimator: Any, width: int, is_classifier: bool
+    estimator: Any, columns: EncodedColumns, is_classifier: bool
 ) -> Iterator[tuple[str, WritePredictor]]:
     """Yield predictor types and functions that write them, best first."""
-    for kind, write_predictor in _list_base_conversions(estimator, width, is_classifier):
+    for kind, write_predictor in _list_base_conversions(estimator, columns, is_classifier):
         if is_boosted_ensemble(estimator) and kind != "EstimatorPredictor":
             yield (
                 "BitmaskTreePredictor",
@@ -35,24 +38,28 @@ def list_conversions(
 
 
 def _list_base_conversions(
-    estimator: Any, width: int, is_classifier: bool
+    estimator: Any, columns: EncodedColumns, is_classifier: bool
 ) -> Iterator[tuple[str, WritePredictor]]:
+    width = columns.width
     if hasattr(estimator, "booster_"):
         yield "LightGBMPredictor", partial(_convert_lightgbm, estimator, width, is_classifier)
     elif hasattr(estimator, "coef_") and np.ndim(estimator.coef_) <= 2:
         yield "LinearPredictor", partial(_convert_linear, estimator, is_classifier)
     elif hasattr(estimator, "meta_model"):
-        is_mean = type(estimator.meta_model).__name__ == "MeanBlender"
+        is_mean = type(estimator.meta_model).__name__ in ("MeanBlender", "GreedyBlender")
         yield (
             ("WeightedMeanPredictor" if is_mean else "StackingPredictor"),
             partial(
-                _convert_mean if is_mean else _convert_stacking, estimator, width, is_classifier
+                _convert_mean if is_mean else _convert_stacking, estimator, columns, is_classifier
             ),
         )
     elif _is_soft_voting(estimator, is_classifier):
-        yield "WeightedMeanPredictor", partial(_convert_voting, estimator, width, is_classifier)
-    for dtype in ("float32", "float64"):
-        yield "OnnxPredictor", partial(_convert_to_onnx, estimator, width, is_classifier, dtype)
+        yield "WeightedMeanPredictor", partial(_convert_voting, estimator, columns, is_classifier)
+    elif type(estimator).__name__ == "LogTargetRegressor":
+        yield "ExponentialPredictor", partial(_convert_log_target, estimator, columns)
+    if not type(estimator).__name__.startswith(SPLIT_ON_FLOAT64):
+        for dtype in ("float32", "float64"):
+            yield "OnnxPredictor", partial(_convert_to_onnx, estimator, width, is_classifier, dtype)
     yield "EstimatorPredictor", partial(_pickle_estimator, estimator, is_classifier)
 
 
@@ -89,30 +96,41 @@ def _is_soft_voting(estimator: Any, is_classifier: bool) -> bool:
 
 
 def _convert_voting(
-    estimator: Any, width: int, is_classifier: bool, folder: Path, stem: str
+    estimator: Any, columns: EncodedColumns, is_classifier: bool, folder: Path, stem: str
 ) -> PredictorParameters:
     members = []
     for number, member in enumerate(estimator.estimators_):
         members.append(
-            _convert_first_match(member, width, is_classifier, folder, f"{stem}-{number}")
+            _convert_first_match(member, columns, is_classifier, folder, f"{stem}-{number}")
         )
     weights = estimator.weights if estimator.weights is not None else np.ones(len(members))
     return {"members": members, "weights": [float(weight) for weight in weights]}
 
 
-def _convert_mean(
-    estimator: Any, width: int, is_classifier: bool, folder: Path, stem: str
+def _convert_log_target(
+    estimator: Any, columns: EncodedColumns, folder: Path, stem: str
 ) -> PredictorParameters:
-    members = _convert_members(estimator, width, is_classifier, folder, stem)
-    return {"members": members, "weights": [1.0] * len(members)}
+    member = _convert_first_match(estimator.regressor_, columns, False, folder, f"{stem}-0")
+    return {"member": member, "factor": estimator.factor_}
+
+
+def _convert_mean(
+    estimator: Any, columns: EncodedColumns, is_classifier: bool, folder: Path, stem: str
+) -> PredictorParameters:
+    members = _convert_members(estimator, columns, is_classifier, folder, stem)
+    weights = getattr(estimator.meta_model, "weights", None)
+    return {
+        "members": members,
+        "weights": [1.0] * len(members) if weights is None else weights.tolist(),
+    }
 
 
 def _convert_stacking(
-    estimator: Any, width: int, is_classifier: bool, folder: Path, stem: str
+    estimator: Any, columns: EncodedColumns, is_classifier: bool, folder: Path, stem: str
 ) -> PredictorParameters:
     meta_model_name = type(estimator.meta_model).__name__
     return {
-        "members": _convert_members(estimator, width, is_classifier, folder, stem),
+        "members": _convert_members(estimator, columns, is_classifier, folder, stem),
         "top": META_MODELS[meta_model_name](estimator.meta_model),
         "odds": meta_model_name in ("LogisticStacker", "SigmoidCalibrator"),
         "pair": is_classifier and len(estimator.classes_) == 2,
@@ -120,13 +138,24 @@ def _convert_stacking(
 
 
 def _convert_members(
-    estimator: Any, width: int, is_classifier: bool, folder: Path, stem: str
+    estimator: Any, columns: EncodedColumns, is_classifier: bool, folder: Path, stem: str
 ) -> list[PredictorParameters]:
-    """Convert members without preprocessing; if it differs between them, the parity check fails."""
-    return [
-        _convert_first_match(split_pipeline(member)[1], width, is_classifier, folder, f"{stem}-{i}")
-        for i, member in enumerate(estimator.fitted_)
-    ]
+    """Convert the members; one that takes some of the encoded columns gets them alone."""
+    members = []
+    for number, member in enumerate(estimator.fitted_):
+        part, member_stem = columns.of_member(member), f"{stem}-{number}"
+        converted = _convert_first_match(
+            split_pipeline(member)[1], part, is_classifier, folder, member_stem
+        )
+        if part.width < columns.width:
+            converted = {
+                "kind": "ColumnsPredictor",
+                "start": part.start,
+                "width": part.width,
+                "member": converted,
+            }
+        members.append(converted)
+    return members
 
 
 def _convert_regression(regression: Any, link: str) -> PredictorParameters:
@@ -167,20 +196,47 @@ META_MODELS: dict[str, Callable[[Any], PredictorParameters]] = {
 
 
 def split_pipeline(model: Any) -> tuple[Any, Any]:
-    """Split a pipeline into preprocessing (or None) and estimator; of a stack, its first member."""
-    if hasattr(model, "meta_model"):
-        return split_pipeline(model.fitted_[0])[0], model
+    """Split a pipeline into preprocessing (or None) and estimator; a stack has no preprocessing."""
     steps = getattr(model, "steps", None)
     if not steps:
         return None, model
     return (model[:-1] if len(steps) > 1 else None), steps[-1][1]
 
 
+def list_leaf_pipelines(model: Any) -> list[Any]:
+    """The pipelines that a stack consists of, those of stacks among its members too."""
+    if not hasattr(model, "meta_model"):
+        return [model]
+    return [leaf for member in model.fitted_ for leaf in list_leaf_pipelines(member)]
+
+
+@dataclass(frozen=True)
+class EncodedColumns:
+    """The encoded columns that a model takes.
+
+    Attributes
+    ----------
+    start, width : int
+        First column, and number of columns.
+    by_leaf : dict
+        Start and width of the columns of each pipeline of a stack, by its identity; empty where
+        all take the same.
+    """
+
+    start: int
+    width: int
+    by_leaf: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+
+    def of_member(self, member: Any) -> EncodedColumns:
+        """The columns of a member of a stack; all of them for a stack among the members."""
+        return EncodedColumns(*self.by_leaf[id(member)]) if id(member) in self.by_leaf else self
+
+
 def _convert_first_match(
-    estimator: Any, width: int, is_classifier: bool, folder: Path, stem: str
+    estimator: Any, columns: EncodedColumns, is_classifier: bool, folder: Path, stem: str
 ) -> PredictorParameters:
     """Convert to the first form that can be written; the parity check tests the whole."""
-    for kind, write_predictor in list_conversions(estimator, width, is_classifier):
+    for kind, write_predictor in list_conversions(estimator, columns, is_classifier):
         try:
             return {"kind": kind, **write_predictor(folder, stem)}
         except CompileError:

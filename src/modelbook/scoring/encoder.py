@@ -7,8 +7,9 @@ category a block of table values.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -184,6 +185,31 @@ class Encoder:
             ).reshape(len(distinct), -1)
             out.category_columns.append((category_encoding.output_indices, codes, blocks))
         return out
+
+    @classmethod
+    def join(cls, encoders: Sequence[Encoder]) -> Encoder:
+        """An encoder whose output columns are those of several, side by side."""
+        joined = cls(encoders[0].inputs, [], [], [])
+        for encoder in encoders:
+            start = joined.width
+            joined.constant_row += encoder.constant_row
+            joined.numeric_encodings += [
+                replace(encoding, output_index=encoding.output_index + start)
+                for encoding in encoder.numeric_encodings
+            ]
+            joined.category_encodings += [
+                replace(
+                    encoding, output_indices=[index + start for index in encoding.output_indices]
+                )
+                for encoding in encoder.category_encodings
+            ]
+        return cls(
+            joined.inputs, joined.constant_row, joined.numeric_encodings, joined.category_encodings
+        )
+
+    def same_as(self, other: Encoder) -> bool:
+        """Whether another encoder encodes each row to the same values; NaN equals NaN."""
+        return json.dumps(self.to_dict()) == json.dumps(other.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
         """Return the encoder as plain data."""

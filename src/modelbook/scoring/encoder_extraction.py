@@ -135,9 +135,11 @@ def find_categories(preprocessing: Any, contract: Contract) -> dict[str, list[st
 
 
 def _fitted_categories(preprocessing: Any) -> Iterator[tuple[str, list[str]]]:
-    """Yield columns and fitted categories of the category_encoders steps in PyCaret's wrappers."""
+    """Yield columns and fitted categories, of CategoryCodes and of PyCaret's encoders."""
     for _, step in getattr(preprocessing, "steps", []):
         encoder = getattr(step, "transformer", step)
+        for column, codes in getattr(encoder, "codes_", {}).items():
+            yield column, list(codes)
         for mapping in (
             getattr(getattr(encoder, "ordinal_encoder", encoder), "category_mapping", None) or []
         ):

@@ -164,6 +164,45 @@ class WeightedMeanPredictor(Predictor):
         return cls(members, parameters["weights"])
 
 
+class ColumnsPredictor(Predictor):
+    """A predictor that takes some of the encoded columns."""
+
+    name = "model of some columns"
+
+    def __init__(self, member: Predictor, start: int, width: int) -> None:
+        self._member, self._columns = member, slice(start, start + width)
+
+    def predict_one(self, values: Sequence[float]) -> Sequence[float]:
+        return self._member.predict_one(values[self._columns])
+
+    def predict_many(self, rows: EncodedRows) -> np.ndarray:
+        return self._member.predict_many(EncodedRows.from_array(rows.dense[:, self._columns]))
+
+    @classmethod
+    def load(cls, folder: Path, stem: str, parameters: dict[str, Any]) -> ColumnsPredictor:
+        member = load_predictor(folder, stem, parameters["member"])
+        return cls(member, parameters["start"], parameters["width"])
+
+
+class ExponentialPredictor(Predictor):
+    """A predictor of log(1 + y), turned back into y."""
+
+    name = "model of the logarithm"
+
+    def __init__(self, member: Predictor, factor: float) -> None:
+        self._member, self._factor = member, factor
+
+    def predict_one(self, values: Sequence[float]) -> Sequence[float]:
+        return [self._factor * math.expm1(self._member.predict_one(values)[0])]
+
+    def predict_many(self, rows: EncodedRows) -> np.ndarray:
+        return self._factor * np.expm1(self._member.predict_many(rows))
+
+    @classmethod
+    def load(cls, folder: Path, stem: str, parameters: dict[str, Any]) -> ExponentialPredictor:
+        return cls(load_predictor(folder, f"{stem}-0", parameters["member"]), parameters["factor"])
+
+
 class EstimatorPredictor(Predictor):
     """The fitted estimator itself, applied to encoded rows: slow, but exact."""
 

@@ -34,6 +34,7 @@ NON_PARAMETER_VARIABLES = {
     "SERVING_BOOK",
     "SERVING_FROM",
     "WEBHOOK",
+    "WORKERS",
 }
 SETTINGS_PREFIXES = (PREFIX + "SERVE_", PREFIX + "STORE_")  # validated by service and store
 # Passes the names that are set on the build's command line to its kernels.

@@ -153,7 +153,7 @@ class Binary(Task):
     """Binary classification."""
 
     name = "binary"
-    default_families = ("lr", "lightgbm", "et", "rf", "gbc", "lda", "ada", "nb", "knn", "dt")
+    default_families = ("lr", "lightgbm", "hgb", "catboost", "et", "rf", "lda", "nb", "knn", "dt")
     pycaret_metric_names: ClassVar = {
         "roc_auc": "ROC AUC", "accuracy": "Accuracy", "recall": "Recall", "precision": "Prec.",
         "f1": "F1", "mcc": "MCC", "pr_auc": "PR AUC", "log_loss": "Log loss",

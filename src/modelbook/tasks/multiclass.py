@@ -94,7 +94,7 @@ class Multiclass(Task):
     """Multiclass classification."""
 
     name = "multiclass"
-    default_families = ("lr", "lightgbm", "et", "rf", "lda", "nb", "knn", "dt")
+    default_families = ("lr", "lightgbm", "hgb", "catboost", "et", "rf", "lda", "nb", "knn", "dt")
     pycaret_metric_names: ClassVar = {
         "roc_auc": "Macro AUC",
         "log_loss": "Log loss",

@@ -97,8 +97,9 @@ class Regression(Task):
     default_families = (
         "ridge",
         "lightgbm",
+        "hgb",
+        "catboost",
         "et",
-        "gbr",
         "rf",
         "lr",
         "lasso",

@@ -17,6 +17,7 @@ from modelbook.training.candidate import BASELINE, POSTPONED, Candidate, FamilyP
 from modelbook.training.experiment import Experiment
 from modelbook.training.folds import ProgressCallback
 
+COMPARE_SHARE = 1 / 2  # of the time budget, after which no family is begun; finalize has the rest
 MAX_BUDGET_SHARE = 1 / 2  # of the remaining budget: a family that would take more is postponed
 
 
@@ -78,7 +79,7 @@ def compare_families(
         If the engine is unavailable or fails.
     """
     task = CrossValidationTask(experiment, keep_models)
-    with engine.open_engine(engine_name, scheduler, task) as executor:
+    with engine.open_engine(engine_name, scheduler, task, workers=None) as executor:
         return _run_comparison(executor, task, families, budget, report_progress, log_candidate)
 
 

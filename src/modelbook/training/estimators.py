@@ -91,14 +91,20 @@ def search_distributions(
         If the estimator has no such parameter, or the values are of another form.
     """
     parameters = estimator.get_params()
-    ranges: dict[str, Any] = {}
-    grid: dict[str, Any] = {}
-    for parameter, values in space.items():
+    for parameter in space:
         if parameter not in parameters:
             raise _refuse(
                 f"search_spaces: {name} has no parameter {parameter!r}",
                 f"one of {', '.join(sorted(parameters))}",
             )
+    return to_distributions(name, space)
+
+
+def to_distributions(name: str, space: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """PyCaret's search distributions and grid; see ``search_distributions``."""
+    ranges: dict[str, Any] = {}
+    grid: dict[str, Any] = {}
+    for parameter, values in space.items():
         if isinstance(values, list) and values:
             grid[parameter] = values
         elif _is_range(values):

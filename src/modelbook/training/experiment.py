@@ -23,20 +23,23 @@ from modelbook.tasks.base import CustomMetric
 from modelbook.tasks.metric_format import metric_label
 from modelbook.tasks.scored_rows import ScoredRows
 from modelbook.tasks.scorers import ScorerMetric, check_metric
-from modelbook.training import class_balancing, preprocessing
+from modelbook.training import boosters, class_balancing, preprocessing, spaces
 from modelbook.training.candidate import BASELINE, POSTPONED, Candidate, FamilyPostponed
 from modelbook.training.entity_sampling import sample_entities
-from modelbook.training.estimators import SearchSpaces, needs_probabilities, search_distributions
+from modelbook.training.estimators import (
+    SearchSpaces,
+    needs_probabilities,
+    search_distributions,
+    to_distributions,
+)
 from modelbook.training.folds import ProgressCallback, choose_folds
 from modelbook.training.permuted_targets import permute_targets
-from modelbook.training.pycaret import EXPERIMENT_CLASSES, CrossValidation
+from modelbook.training.pycaret import EXPERIMENT_CLASSES, RESAMPLING_STEP, CrossValidation
 from modelbook.training.setup_options import check_setup_options
 
 MAX_PERMUTED_ROWS = 4000  # a leak in the pipeline shows on few rows
 FAMILY_PARAMETERS: dict[str, dict[str, Any]] = {  # in place of PyCaret's defaults
-    "lightgbm": {"verbosity": -1},  # LightGBM writes its log to the notebook otherwise
-    "catboost": {"allow_writing_files": False},  # nor a folder into the project
-    "qda": {"reg_param": 0.001},  # one-hot columns are collinear, which scikit-learn 1.9 refuses
+    "qda": {"reg_param": 0.001}  # one-hot columns are collinear, which scikit-learn 1.9 refuses
 }
 
 
@@ -130,6 +133,7 @@ class Experiment:
         self._cv_splits = list(self._splitter.split(self.features, self.outcome, self._groups))
         for metric in self._metrics.values():
             check_metric(self.task, metric, self.outcome.iloc[self._cv_splits[0][1]].to_numpy())
+        self._encoded_folds: dict[tuple[bool, int], tuple[Any, Any, Any]] = {}
         self._seed, self._experiment = seed, self._set_up(seed)
 
     def __reduce__(self) -> Any:
@@ -147,6 +151,7 @@ class Experiment:
             self._steps, self._contract, self.features, self.outcome
         )
         categorical_names = preprocessing.text_columns(prepared)
+        self._category_columns = [prepared.columns.get_loc(name) for name in categorical_names]
         data = prepared.assign(**{self._contract.target: self.outcome})
         experiment: Any = EXPERIMENT_CLASSES[self.task.experiment_type]()
         experiment.setup(
@@ -339,16 +344,21 @@ class Experiment:
     def make_blend(self, families: list[str]) -> Any:
         """An unfitted blend of the families with default parameters: their mean prediction."""
         self._splitter.watch = None
-        models = [self._make_estimator(family) for family in families]
+        models = [self.make_estimator(family) for family in families]
         return self.make_pipeline(self._experiment.blend(models))
 
     def search_spaces(self, family: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """PyCaret's search distributions and grid of a candidate, without ``class_weight``."""
+        """Search distributions and grid of a candidate, without ``class_weight``.
+
+        Those of ``spaces``, or PyCaret's where it has none.
+        """
         if family in self._estimators:
             return search_distributions(
                 family, self._estimators[family], self._search_spaces.get(family, {})
             )
-        estimator = self._make_estimator(family)
+        if family in spaces.RANGES:
+            return to_distributions(family, spaces.RANGES[family])
+        estimator = self.make_estimator(family)
         prefix = "estimator__" if isinstance(estimator, CalibratedClassifierCV) else ""
         parameters = estimator.get_params()
         ranges, grid = (
@@ -361,18 +371,33 @@ class Experiment:
         )
         return ranges, grid
 
+    def is_own_estimator(self, family: str) -> bool:
+        """Whether a candidate is an estimator that the book brings, not a family."""
+        return family in self._estimators
+
+    def choose_stop_rows(self, fold: int, share: float) -> np.ndarray:
+        """Which of a fold's train rows judge early stopping: whole groups, or the last times."""
+        groups = self._groups.iloc[self.cv_splits()[fold][0]]
+        names = np.unique(groups.to_numpy())
+        if not self.split_strategy.is_forward:
+            names = np.random.default_rng(self._seed + fold).permutation(names)
+        n_stop = max(1, round(share * len(names)))
+        return groups.isin(names[len(names) - n_stop :]).to_numpy()
+
     def cv_splits(self) -> list[Any]:
         """Train and test positions of each fold."""
         return self._cv_splits
 
     def make_default_pipeline(self, family: str) -> Any:
-        """An unfitted pipeline of the preprocessing and a family with default parameters."""
-        return self.make_pipeline(self._make_estimator(family))
+        """An unfitted pipeline of a family's preprocessing and its default parameters."""
+        return self.make_pipeline(self.make_estimator(family), family)
 
-    def _make_estimator(self, family: str) -> Any:
+    def make_estimator(self, family: str) -> Any:
         """An unfitted estimator with its defaults; ``create_model`` would fit it."""
         estimator, params = self._family_and_parameters(family)
-        if isinstance(estimator, str):
+        if family in boosters.BOOSTERS and family not in self._estimators:
+            estimator = self._make_booster(family).set_params(**params)
+        elif isinstance(estimator, str):
             estimator = self._experiment.make_estimator(estimator, params)
         else:
             estimator = clone(estimator).set_params(**params)
@@ -380,14 +405,27 @@ class Experiment:
             return CalibratedClassifierCV(estimator, ensemble=False)
         return estimator
 
+    def _make_booster(self, family: str) -> Any:
+        return boosters.make_booster(
+            family,
+            is_number=not self.task.classes,
+            category_columns=self._category_columns,
+            seed=self._seed,
+        )
+
     def _run_cross_validation(self, family: str, keep_model: bool) -> CrossValidation:
         """Cross-validate with PyCaret; the baseline is fitted without class balancing."""
         estimator, params = self._family_and_parameters(family)
-        made = self._make_estimator(family)
-        if not isinstance(estimator, str) or isinstance(made, CalibratedClassifierCV):
+        made = self.make_estimator(family)
+        is_booster = family in boosters.BOOSTERS
+        if not isinstance(estimator, str) or is_booster or isinstance(made, CalibratedClassifierCV):
             estimator, params = made, {}
         return self._experiment.cross_validate(
-            estimator, params, resample=family != BASELINE, keep_model=keep_model
+            estimator,
+            params,
+            steps=self._make_booster_steps() if is_booster else None,
+            resample=family != BASELINE,
+            keep_model=keep_model,
         )
 
     def _family_and_parameters(self, family: str) -> tuple[Any, dict[str, Any]]:
@@ -397,7 +435,11 @@ class Experiment:
         if family == BASELINE or self._imbalance != class_balancing.CLASS_WEIGHTS:
             return estimator, params
         parameter_names = (
-            self._experiment.make_estimator(family, {}) if estimator == family else estimator
+            self._make_booster(family)
+            if family in boosters.BOOSTERS
+            else self._experiment.make_estimator(family, {})
+            if estimator == family
+            else estimator
         ).get_params()
         return class_balancing.weight_classes(
             estimator,
@@ -408,11 +450,38 @@ class Experiment:
             self._seed,
         )
 
-    def make_pipeline(self, estimator: Any) -> Any:
-        """An unfitted pipeline of the preprocessing and an estimator."""
+    def make_pipeline(self, estimator: Any, family: str = "") -> Any:
+        """An unfitted pipeline of the preprocessing that suits a family, and an estimator."""
         pipeline = clone(self._experiment.pipeline)
+        if family in boosters.BOOSTERS:
+            pipeline.steps = self._make_booster_steps()
         pipeline.steps.append(("model", clone(estimator)))
         return pipeline
+
+    def _make_booster_steps(self) -> preprocessing.NamedSteps:
+        """Unfitted steps for boosted trees: codes of categories, gaps and numbers as they are."""
+        resampling = [
+            step for step in self._experiment.pipeline.steps if step[0] == RESAMPLING_STEP
+        ]
+        steps = [*self._steps, ("codes", boosters.CategoryCodes()), *resampling]
+        return [(name, clone(step)) for name, step in steps]
+
+    def encode_fold(self, family: str, fold: int) -> tuple[Any, Any, Any]:
+        """A fold's train rows, their outcomes and its test rows as a family's estimator takes them.
+
+        They are computed once for all families with the same preprocessing.
+        """
+        key = (family in boosters.BOOSTERS, fold)
+        if key not in self._encoded_folds:
+            train_index, test_index = self.cv_splits()[fold]
+            preprocessor = self.make_default_pipeline(family)
+            preprocessor.steps.pop()
+            train, outcome = self.features.iloc[train_index], self.outcome.iloc[train_index]
+            encoded = preprocessor.fit_transform(train, outcome)
+            rows, outcome = encoded if isinstance(encoded, tuple) else (encoded, outcome)
+            test = preprocessor.transform(self.features.iloc[test_index])
+            self._encoded_folds[key] = rows, outcome, test
+        return self._encoded_folds[key]
 
     def predict_out_of_fold(self, pipeline: Any) -> ScoredRows:
         """Out-of-fold scores of the train rows; NaN for rows that no forward fold tests."""

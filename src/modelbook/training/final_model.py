@@ -24,11 +24,13 @@ from modelbook.tasks.scored_rows import ScoredRows
 from modelbook.training.experiment import Experiment
 from modelbook.training.search import search_model
 
+MIN_SEARCH_SHARE = 0.1  # of the time budget, where the comparison took longer than its share
 STRATEGY_PROGRESS_TEXTS = {
     "tune": "tuning the leader",
     "blend": "blending the best",
     "stack": "stacking the best",
     "best": "tuning and combining the best",
+    "ensemble": "searching an ensemble",
 }
 
 
@@ -46,6 +48,8 @@ class FinalModel:
         A simple model fitted on the same rows; None if the pipeline is itself simple.
     trials, search_summary : DataFrame, str
         The trials of the search, and a summary in a sentence.
+    search_curve, search_steps : DataFrame
+        Loss by seconds, and what each step gained; empty where there was no search in rounds.
     sampling_note : str
         Description of the rows used for model selection; empty for all.
     costs : DecisionCosts
@@ -63,6 +67,8 @@ class FinalModel:
     simple_model: tuple[str, Any] | None = None
     trials: pd.DataFrame = field(default_factory=pd.DataFrame)
     search_summary: str = ""
+    search_curve: pd.DataFrame = field(default_factory=pd.DataFrame)
+    search_steps: pd.DataFrame = field(default_factory=pd.DataFrame)
     sampling_note: str = ""
     costs: DecisionCosts = field(default_factory=CostMatrix)
     split_strategy: SplitStrategy = SPLIT_STRATEGIES["group"]
@@ -168,8 +174,11 @@ def fit_final_model(
     scheduler: str = NONE,
     candidate: TakenCandidate | None = None,
     board: pd.DataFrame | None = None,
+    spent_seconds: float = 0.0,
 ) -> FinalModel:
     """Search a model by ``params``, choose the threshold out of fold, and fit on all train rows.
+
+    ``spent_seconds`` of the time budget were spent by the comparison.
 
     ``engine_name`` and ``scheduler`` select the engine for tuning; see ``engine.open_engine``.
     A ``candidate`` takes the place of the search. ``board`` has the families that could lead, from
@@ -179,9 +188,10 @@ def fit_final_model(
         f"taking up {candidate.name}" if candidate else STRATEGY_PROGRESS_TEXTS[params.strategy]
     )
     report_progress(progress_text, 0, 2)
+    seconds = max(params.time_budget - spent_seconds, params.time_budget * MIN_SEARCH_SHARE)
     search_result = search_model(
         experiment,
-        params,
+        params.model_copy(update={"time_budget": seconds}),
         families,
         metric,
         lambda step: report_progress(progress_text, 0, 2, detail=step),
@@ -207,6 +217,8 @@ def fit_final_model(
         simple_model,
         search_result.trials,
         search_result.summary,
+        search_result.curve,
+        search_result.steps,
         experiment.describe_sampling(),
         costs,
         experiment.split_strategy,

@@ -43,13 +43,13 @@ def build_leaderboard(candidates: list[Candidate], metric: str) -> pd.DataFrame:
         )
         raise TrainingError(
             f"the leaderboard is empty: {reasons}",
-            next="take other families, more rows, or a larger budget",
+            next="take other families, more rows, or a larger time_budget",
         )
     leaderboard = pd.DataFrame([candidate.to_row() for candidate in candidates])
+    # Equal ones by name, since workers may finish in another order.
     return leaderboard.sort_values(
-        f"{metric}_mean",
-        ascending=metric in LOWER_IS_BETTER,
-        kind="stable",
+        [f"{metric}_mean", "family"],
+        ascending=[metric in LOWER_IS_BETTER, True],
         na_position="last",
         ignore_index=True,
     )

@@ -127,6 +127,7 @@ class FoldsAsTestMixin:
         estimator: Any,
         params: Mapping[str, Any],
         *,
+        steps: list[tuple[str, Any]] | None = None,
         resample: bool = True,
         keep_model: bool = False,
     ) -> CrossValidation:
@@ -136,6 +137,8 @@ class FoldsAsTestMixin:
         ----------
         estimator : estimator or str
             An estimator, or the name of a family of PyCaret's.
+        steps : list, optional
+            Unfitted steps in place of the experiment's preprocessing.
         resample : bool
             Whether the classes are resampled, if the experiment resamples them at all.
         keep_model : bool
@@ -143,21 +146,24 @@ class FoldsAsTestMixin:
         """
         experiment: Any = self
         fold_scores: list[np.ndarray] = []
-        steps = self.pipeline.steps
-        if not resample:
-            self.pipeline.steps = [step for step in steps if step[0] != RESAMPLING_STEP]
+        own_steps = self.pipeline.steps
+        if steps is not None:
+            self.pipeline.steps = steps
+            self.pipeline.fit(self.X_train, self.y_train)  # type: ignore[attr-defined]
+        elif not resample:
+            self.pipeline.steps = [step for step in own_steps if step[0] != RESAMPLING_STEP]
         if keep_model:
             self.use_metrics(None, [_make_recorder(fold_scores)])
         try:
             model = experiment.create_model(estimator, verbose=False, error_score="raise", **params)
         finally:
-            self.pipeline.steps = steps
+            steps, self.pipeline.steps = self.pipeline.steps, own_steps
             if keep_model:
                 experiment.remove_metric(RECORDER)
         table = experiment.pull(pop=True)
         if not keep_model:
             return CrossValidation(table)
-        pipeline = copy(self.pipeline)  # fitted by ``setup``
+        pipeline = copy(self.pipeline)
         pipeline.steps = [*steps, ("model", model)]
         return CrossValidation(table, pipeline, fold_scores)
 

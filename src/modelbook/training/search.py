@@ -1,9 +1,9 @@
-"""Search for the final model: tune the leader, blend or stack families, or the best of these."""
+"""Search for the final model: an ensemble; or tune the leader, blend or stack families."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ import pandas as pd
 from sklearn.base import clone
 
 from modelbook import engine
-from modelbook.config import NONE, Finalize
+from modelbook.config import AUTO, NONE, Finalize
 from modelbook.engine import Engine
 from modelbook.registry.candidate_runs import TakenCandidate
 from modelbook.tasks.metric_format import (
@@ -21,7 +21,7 @@ from modelbook.tasks.metric_format import (
     format_metric,
     metric_label,
 )
-from modelbook.training import choice, leaderboard, stacking, tuning
+from modelbook.training import choice, ensemble_search, leaderboard, stacking, tuning
 from modelbook.training.choice import Alternative
 from modelbook.training.experiment import Experiment
 from modelbook.training.folds import ProgressCallback
@@ -43,6 +43,8 @@ class SearchResult:
         The trials, and a summary in a sentence.
     alternatives : tuple of Alternative
         What the model was chosen among in the search.
+    curve, steps : DataFrame
+        Loss by seconds, and what each step of the search gained; empty but for an ensemble.
     """
 
     families: list[str]
@@ -51,6 +53,8 @@ class SearchResult:
     trials: pd.DataFrame
     summary: str
     alternatives: tuple[Alternative, ...] = ()
+    curve: pd.DataFrame = field(default_factory=pd.DataFrame)
+    steps: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def search_model(
@@ -90,7 +94,14 @@ def search_model(
     if candidate:
         result = _take_candidate(experiment, candidate, on_progress)
     else:
-        with engine.open_engine(engine_name, scheduler, tuning.FoldTask(experiment)) as executor:
+        is_ensemble = params.strategy == "ensemble"
+        families = families if is_ensemble else families[: params.blend_size]
+        # Optuna proposes by earlier results: with several workers their order would decide.
+        work = ensemble_search.SettingTask if is_ensemble else tuning.FoldTask
+        workers = None if is_ensemble else 1
+        with engine.open_engine(
+            engine_name, scheduler, work(experiment), workers=workers
+        ) as executor:
             result = STRATEGIES[params.strategy](
                 experiment, params, families, metric, on_progress, executor
             )
@@ -100,13 +111,133 @@ def search_model(
         result = replace(result, summary=result.summary + correction)
     if params.calibrate == NONE or not experiment.task.classes:
         return result
-    pipeline, calibrated_scores = stacking.fit_meta_model(
+    return _calibrate(experiment, params.calibrate, result)
+
+
+def _calibrate(experiment: Experiment, method: str, result: SearchResult) -> SearchResult:
+    """Calibrate on out-of-fold scores; ``auto``: by a sigmoid, where it lowers the loss of folds.
+
+    The loss is that of a calibration fitted without the fold.
+    """
+    pipeline, scores = stacking.fit_meta_model(
         experiment,
         [result.pipeline],
         [result.out_of_fold_scores],
-        stacking.CALIBRATORS[params.calibrate],
+        stacking.CALIBRATORS[stacking.AUTO_CALIBRATOR if method == AUTO else method],
     )
-    return replace(result, pipeline=pipeline, out_of_fold_scores=calibrated_scores)
+    metric = experiment.task.baseline_metric
+    before = float(np.nanmean(_fold_values(experiment, result, metric)))
+    calibrated = replace(result, pipeline=pipeline, out_of_fold_scores=scores)
+    after = float(np.nanmean(_fold_values(experiment, calibrated, metric)))
+    if method == AUTO and not before - after > ensemble_search.MIN_GAIN * before:
+        return result
+    return replace(calibrated, steps=_add_step(result.steps, "calibration", after))
+
+
+def _search_ensemble(
+    experiment: Experiment,
+    params: Finalize,
+    families: list[str],
+    metric: str,
+    on_progress: ProgressCallback,
+    executor: Engine,
+) -> SearchResult:
+    """Search settings of all families in rounds, and join the best, see ``choice``."""
+    search = ensemble_search.EnsembleSearch(
+        experiment,
+        families,
+        params.tune_rounds,
+        params.time_budget,
+        executor,
+        on_progress,
+        seed=params.seed,
+    )
+    search.run()
+    best, joined = search.completed[0], search.join()
+    first_losses = [entry.loss for entry in search.completed if entry.is_first]
+    steps = _add_step(pd.DataFrame(), "the best family's first setting", min(first_losses))
+    steps = _add_step(steps, "more settings", best.loss)
+    alone = search.join([best])
+    ensemble_loss = search.measure_loss(joined.out_of_fold_scores)
+    gains = search.fold_losses(alone.out_of_fold_scores) - search.fold_losses(
+        joined.out_of_fold_scores
+    )
+    is_simple = best.family in experiment.task.simple_families
+    is_joined = len(joined.members) > 1 and choice.is_combination_better(
+        gains[np.isfinite(gains)], is_simple
+    )
+    chosen = joined if is_joined else alone
+    if is_joined:
+        steps = _add_step(steps, "joining", ensemble_loss)
+    names = dict.fromkeys(member.family for member in chosen.members)
+    return SearchResult(
+        list(names),
+        chosen.model if is_joined else search.make_pipeline(best),
+        chosen.out_of_fold_scores,
+        ensemble_search.tabulate_settings(search, chosen),
+        _describe_ensemble(experiment, search, chosen, params.time_budget),
+        _list_alternatives(experiment, search, joined, experiment.resolve_score_metric(metric)),
+        pd.DataFrame(search.curve),
+        steps,
+    )
+
+
+def _list_alternatives(
+    experiment: Experiment,
+    search: ensemble_search.EnsembleSearch,
+    joined: ensemble_search.Joined,
+    metric: str,
+) -> tuple[Alternative, ...]:
+    """The settings with a score on all folds, and what joins them if it has several members."""
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+
+    def fold_scores(scores: np.ndarray) -> np.ndarray:
+        values = np.array(
+            [
+                experiment.evaluate_fold(metric, scores[index], index)
+                for _, index in experiment.cv_splits()
+                if np.isfinite(scores[index]).all()
+            ]
+        )
+        return sign * values
+
+    singles = tuple(
+        Alternative(entry.family, fold_scores(search.out_of_fold(entry)))
+        for entry in search.completed
+    )
+    values = fold_scores(joined.out_of_fold_scores)
+    if len(joined.members) == 1 or len(values) < experiment.folds:
+        return singles
+    return (*singles, Alternative("", values - choice.estimate_choice_optimism(singles)))
+
+
+def _add_step(steps: pd.DataFrame, step: str, loss: float) -> pd.DataFrame:
+    """A table of steps with one more: its loss out of fold, and the share of it that was gained."""
+    before = steps["loss"].iloc[-1] if len(steps) else loss
+    row = {"step": step, "loss": loss, "gain": (before - loss) / before if before else 0.0}
+    return pd.concat([steps, pd.DataFrame([row])], ignore_index=True)
+
+
+def _describe_ensemble(
+    experiment: Experiment,
+    search: ensemble_search.EnsembleSearch,
+    chosen: ensemble_search.Joined,
+    budget: float,
+) -> str:
+    weights: dict[str, float] = {}
+    for member, weight in zip(chosen.members, chosen.weights):
+        weights[member.family] = weights.get(member.family, 0.0) + weight
+    members = ", ".join(
+        f"{experiment.family_label(family)} {weight:.0%}" for family, weight in weights.items()
+    )
+    loss = search.measure_loss(chosen.out_of_fold_scores)
+    end = "the budget was spent" if search.is_out_of_time else "further settings gained nothing"
+    return (
+        f"{len(search.settings)} settings of {len(search.families)} families were tried in "
+        f"{search.curve[-1]['seconds']:.0f} s of {budget:.0f} s, until {end}. Weights: {members}. "
+        f"Out of fold: {metric_label(search.metric)} {format_metric(loss)}, the best setting alone "
+        f"{format_metric(search.completed[0].loss)}."
+    )
 
 
 def _take_candidate(
@@ -138,7 +269,7 @@ def _tune_leader(
         leader,
         metric,
         params.tune_rounds,
-        params.budget,
+        params.time_budget,
         seed=params.seed,
         executor=executor,
         on_progress=lambda step: on_progress(f"{leader_label}, {step}"),
@@ -208,7 +339,7 @@ def _choose_best(
     """
     score_metric = experiment.resolve_score_metric(metric)
     sign = -1 if score_metric in LOWER_IS_BETTER else 1
-    family_params = params.model_copy(update={"budget": params.budget / len(families)})
+    family_params = params.model_copy(update={"time_budget": params.time_budget / len(families)})
     tuned = [
         _tune_leader(experiment, family_params, [family], metric, on_progress, executor)
         for family in families
@@ -240,17 +371,17 @@ def _choose_best(
         f"{experiment.family_label(leader.families[0])}. {leader.summary}"
     )
     gains = gains[np.isfinite(gains)]
-    standard_error = choice.standard_error(gains)
+    error = choice.standard_error(gains)
     is_best_taken = choice.is_combination_better(
         gains, leader.families[0] in experiment.task.simple_families
     )
     direction, gain_text = (
         "better" if gains.mean() > 0 else "worse",
-        format_mean_sd(abs(gains.mean()), standard_error),
+        format_mean_sd(abs(gains.mean()), error),
     )
     noise_text = (
         ", which is within noise, where a combination is usually more accurate"
-        if is_best_taken and abs(gains.mean()) <= standard_error
+        if is_best_taken and abs(gains.mean()) <= error
         else ""
     )
     decision_text = "the combination is chosen" if is_best_taken else "the leader is chosen"
@@ -348,6 +479,7 @@ STRATEGIES: dict[str, Strategy] = {
     "blend": _blend_families,
     "stack": _stack_families,
     "best": _choose_best,
+    "ensemble": _search_ensemble,
 }
 
 

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from modelbook.training.experiment import Experiment
 
 
+MAX_ADDITIONS = 30  # of members to a greedy blend
+MIN_PROBABILITY = 1e-15  # in a log loss
+
+
 class SigmoidCalibrator:
     """Platt scaling of each class's log-odds (Platt 1999)."""
 
@@ -71,6 +75,44 @@ class MeanBlender:
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
         return scores.mean(axis=0)
+
+
+class GreedyBlender:
+    """Weighted mean of the members, the weights chosen greedily (Caruana et al. 2004).
+
+    Members are added one at a time, with repetition, each the one that lowers the loss of the mean
+    most: log loss of probabilities, or the squared error. ``weights`` are the shares of the
+    additions at which the loss was least.
+    """
+
+    def __init__(self, scores: np.ndarray, outcome: np.ndarray, *, is_number: bool) -> None:
+        loss = squared_error if is_number else cross_entropy
+        total = np.zeros(scores.shape[1:])
+        added: list[int] = []
+        losses: list[float] = []
+        for count in range(1, MAX_ADDITIONS + 1):
+            candidates = [loss((total + score) / count, outcome) for score in scores]
+            added.append(int(np.argmin(candidates)))
+            losses.append(candidates[added[-1]])
+            total = total + scores[added[-1]]
+        best = added[: int(np.argmin(losses)) + 1]
+        self.weights = np.bincount(best, minlength=len(scores)) / len(best)
+
+    def __call__(self, scores: np.ndarray) -> np.ndarray:
+        return np.tensordot(self.weights, scores, axes=1)
+
+
+def cross_entropy(probabilities: np.ndarray, outcome: np.ndarray) -> float:
+    """Mean log loss; a single column holds the probability of class 1."""
+    if probabilities.shape[1] == 1:
+        probabilities = np.hstack([1 - probabilities, probabilities])
+    true_class = probabilities[np.arange(len(outcome)), outcome.astype(int)]
+    return float(-np.log(np.clip(true_class, MIN_PROBABILITY, None)).mean())
+
+
+def squared_error(predictions: np.ndarray, outcome: np.ndarray) -> float:
+    """Mean squared error of a single column."""
+    return float(np.square(predictions[:, 0] - outcome).mean())
 
 
 class LogisticStacker:
@@ -152,6 +194,7 @@ class StackedRegressor(RegressorMixin, StackedModel):
 
 STACKED_MODELS = {"classification": StackedClassifier, "regression": StackedRegressor}
 STACKERS = {"classification": LogisticStacker, "regression": NonNegativeStacker}
+AUTO_CALIBRATOR = "sigmoid"  # two parameters a class: it seldom overfits
 CALIBRATORS = {"sigmoid": SigmoidCalibrator, "isotonic": IsotonicCalibrator}
 
 

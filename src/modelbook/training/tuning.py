@@ -1,7 +1,7 @@
 """Hyperparameter tuning of one family with Optuna, cross-validated by group within a time budget.
 
 PyCaret's Optuna search has no time limit, and prunes only families with ``partial_fit``. Its search
-spaces are used.
+spaces are used for families that ``spaces`` does not name.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def tune_family(
         ),
     )
     space, study, defaults = (
-        _make_search_space(*experiment.search_spaces(family)),
+        make_search_space(*experiment.search_spaces(family)),
         _make_study(metric, n_trials, seed),
         runner.run_defaults(),
     )
@@ -298,7 +298,7 @@ def _make_study(metric: str, n_trials: int, seed: int) -> optuna.Study:
     return optuna.create_study(direction=direction, sampler=sampler, pruner=pruner)
 
 
-def _make_search_space(ranges: dict[str, Any], grid: dict[str, Any]) -> SearchSpace:
+def make_search_space(ranges: dict[str, Any], grid: dict[str, Any]) -> SearchSpace:
     """Each parameter's Optuna distribution, or the values of its grid where there is none."""
     space = SearchSpace()
     for name in {**ranges, **grid}:
@@ -367,18 +367,22 @@ def _setting_row(setting: Setting) -> dict[str, Any]:
         if setting.fold_values
         else (np.nan, np.nan)
     )
-    params_text = ", ".join(
-        f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
-        for key, value in setting.params.items()
-    )
     return {
         "setting": setting.name,
         "mean": mean,
         "sd": sd,
         "folds": len(setting.fold_values),
         "state": setting.state,
-        "parameters": params_text,
+        "parameters": describe_parameters(setting.params),
     }
+
+
+def describe_parameters(params: dict[str, Any]) -> str:
+    """Parameters with their values, as a text."""
+    return ", ".join(
+        f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in params.items()
+    )
 
 
 def _summarize_trials(

@@ -254,6 +254,33 @@ def confusion_matrix(matrix: pd.DataFrame) -> Figure:
     )
 
 
+@plotting.figure_of("Search over time", ["seconds", "settings", "best", "ensemble"])
+def search_curve(data: pd.DataFrame, metric: str) -> Figure:
+    """The loss out of fold after each round of the search, by the seconds it had taken.
+
+    Parameters
+    ----------
+    data : pandas.DataFrame
+        Columns ``seconds, settings, best`` (the best setting alone) and ``ensemble``.
+    metric : str
+        Name of the loss.
+    """
+    figure, ax = plotting.subplots(3.1)
+    for column, colour in (("best", style.MUTED), ("ensemble", style.ACCENT)):
+        ax.plot(data["seconds"], data[column], color=colour, marker="o", label=column)
+    last = data.iloc[-1]
+    ax.set_ylim(*plotting.padded_limits(data["ensemble"], data["best"]))
+    ax.set_xlabel("seconds of the search, at the end of each round")
+    ax.set_ylabel(f"{metric_label(metric)}, out of fold")
+    ax.legend()
+    alt = (
+        f"After {last['seconds']:.0f} s and {last['settings']:.0f} settings the ensemble has "
+        f"{metric_label(metric)} {format_metric(last['ensemble'])}, the best setting alone "
+        f"{format_metric(last['best'])}."
+    )
+    return Figure(figure, alt=alt, data=data, caption="Lower is better.")
+
+
 @plotting.figure_of("Importance of the features", ["feature", "mean"], optional=["sd"])
 def feature_importance(data: pd.DataFrame, unit: str = "importance") -> Figure:
     """Permutation importance of the features.

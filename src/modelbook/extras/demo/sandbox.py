@@ -28,7 +28,7 @@ ENV_VALUES = {
     "families": "lr lightgbm",
     "folds": 2,
     "tune_rounds": 1,
-    "budget": 40,
+    "time_budget": 40,
     "resamples": 100,
 }
 ENV_VALUES["non_inferiority_margin"] = (

@@ -1,0 +1,89 @@
+"""Workers on this machine: forked from this process, so that they have what it has imported.
+
+Each runs on one thread. The results are the same with any number of workers, and in this process.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import cloudpickle
+from threadpoolctl import threadpool_limits
+
+from modelbook.engine import LOCAL, Engine
+
+Work = Callable[[Any], Any]
+
+WORKERS_VARIABLE = "MODELBOOK_WORKERS"  # in place of the number of cores
+_forked: dict[str, Work] = {}  # what a worker runs; set before it is forked
+
+
+def count_workers() -> int:
+    """The number of cores that this process may use, or what MODELBOOK_WORKERS says."""
+    if WORKERS_VARIABLE in os.environ:
+        return max(1, int(os.environ[WORKERS_VARIABLE]))
+    has_affinity = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+
+
+@contextmanager
+def open_engine(work: Work, workers: int) -> Iterator[Engine]:
+    """Run items in forked workers; in this process with one, or where it cannot fork."""
+    if workers == 1 or "fork" not in multiprocessing.get_all_start_methods():
+        yield Engine(LOCAL, lambda: 1, lambda item: _run_here(work, item))
+        return
+    context = multiprocessing.get_context("fork")
+    with (
+        warnings.catch_warnings(),
+        ProcessPoolExecutor(
+            workers, mp_context=context, initializer=_forked.update, initargs=({LOCAL: work},)
+        ) as pool,
+    ):
+        # Python warns of forks beside threads: the workers use none of what these may hold.
+        warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+        try:
+            yield Engine(LOCAL, lambda: workers, lambda item: _submit(pool, item))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _run_here(work: Work, item: Any) -> Future[Any]:
+    future = Future[Any]()
+    try:
+        with threadpool_limits(1):
+            future.set_result(work(item))
+    except Exception as error:
+        future.set_exception(error)
+    return future
+
+
+def _submit(pool: ProcessPoolExecutor, item: Any) -> Future[Any]:
+    """Submit an item; its result, or what it raised, is pickled by value."""
+    future = Future[Any]()
+
+    def pass_on(finished: Future[bytes]) -> None:
+        try:
+            result, error = cloudpickle.loads(finished.result())
+        except BaseException as broken:  # the pool: a worker has died, or it was cancelled
+            result, error = None, broken
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+
+    pool.submit(_run_forked, item).add_done_callback(pass_on)
+    return future
+
+
+def _run_forked(item: Any) -> bytes:
+    try:
+        with threadpool_limits(1):
+            return cloudpickle.dumps((_forked[LOCAL](item), None))
+    except Exception as error:
+        return cloudpickle.dumps((None, error))

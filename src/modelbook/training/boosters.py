@@ -1,0 +1,129 @@
+"""Boosted trees: they take categories as codes and gaps as they are, and stop early in a search."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, clone, is_classifier
+from sklearn.metrics import log_loss, mean_squared_error
+
+from modelbook.training.preprocessing import text_columns
+
+BOOSTERS = {  # module, class (for classes and for a number) and parameter of the category columns
+    "lightgbm": (
+        "modelbook.training.lightgbm",
+        ("CategoricalLGBMClassifier", "CategoricalLGBMRegressor"),
+        "categorical_feature",
+    ),
+    "catboost": (
+        "modelbook.training.catboost",
+        ("CategoricalCatBoostClassifier", "CategoricalCatBoostRegressor"),
+        "cat_features",
+    ),
+    "hgb": (
+        "sklearn.ensemble",
+        ("HistGradientBoostingClassifier", "HistGradientBoostingRegressor"),
+        "categorical_features",
+    ),
+}
+BOOSTER_PARAMETERS: dict[str, dict[str, Any]] = {
+    "lightgbm": {"verbosity": -1, "n_jobs": 1},
+    "catboost": {
+        "iterations": 300, "verbose": 0, "thread_count": 1, "allow_writing_files": False,
+    },
+    "hgb": {"early_stopping": False},  # its own takes rows of a member on both sides
+}  # fmt: skip
+SEED_PARAMETERS = {"catboost": "random_seed"}  # others: random_state
+ITERATION_PARAMETERS = {"lightgbm": "n_estimators", "catboost": "iterations", "hgb": "max_iter"}
+MAX_CATEGORIES = 250  # scikit-learn takes codes below 255
+MAX_ITERATIONS = {"lightgbm": 1000, "catboost": 1000, "hgb": 300}
+PATIENCE = 30  # iterations without a gain after which a fit stops
+STEP = 15  # iterations between two looks at scikit-learn's loss
+
+
+class CategoryCodes(BaseEstimator):
+    """Codes of categories, the most frequent first; missing and unseen ones become NaN.
+
+    The rarest share a code where there are more than 250. Numbers stay as they are.
+    """
+
+    def fit(self, X: pd.DataFrame, y: pd.Series | None = None) -> CategoryCodes:
+        self.codes_ = {name: _assign_codes(X[name]) for name in text_columns(X)}
+        return self
+
+    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
+        coded = {name: X[name].map(codes) for name, codes in self.codes_.items()}
+        return X.assign(**coded).astype("float64")
+
+
+def _assign_codes(values: pd.Series) -> dict[str, int]:
+    counts = values.value_counts()
+    ordered = sorted(counts.index, key=lambda value: (-counts[value], value))
+    return {value: min(code, MAX_CATEGORIES - 1) for code, value in enumerate(ordered)}
+
+
+def make_booster(family: str, *, is_number: bool, category_columns: list[int], seed: int) -> Any:
+    """An unfitted booster that takes the codes of categories in these columns."""
+    module, class_names, parameter = BOOSTERS[family]
+    estimator_class = getattr(import_module(module), class_names[is_number])
+    categories = {parameter: category_columns} if category_columns else {}
+    seeds = {SEED_PARAMETERS.get(family, "random_state"): seed}
+    return estimator_class(**BOOSTER_PARAMETERS[family], **categories, **seeds)
+
+
+def find_iterations(
+    family: str, estimator: Any, X: pd.DataFrame, y: pd.Series, is_stop_row: np.ndarray
+) -> int:
+    """The number of iterations with the least loss on the rows for early stopping.
+
+    Parameters
+    ----------
+    is_stop_row : ndarray of bool
+        Rows that are held back from the fit; not those that judge it.
+    """
+    limited = clone(estimator).set_params(**{ITERATION_PARAMETERS[family]: MAX_ITERATIONS[family]})
+    rows = X.to_numpy()
+    parts = (rows[~is_stop_row], y[~is_stop_row], rows[is_stop_row], y[is_stop_row])
+    return max(1, FINDERS[family](limited, *parts))
+
+
+def _find_by_lightgbm(estimator: Any, X: Any, y: Any, X_stop: Any, y_stop: Any) -> int:
+    from lightgbm import early_stopping
+
+    callbacks = [early_stopping(PATIENCE, verbose=False)]
+    estimator.fit(X, y, eval_set=[(X_stop, y_stop)], callbacks=callbacks)
+    return int(estimator.best_iteration_)
+
+
+def _find_by_catboost(estimator: Any, X: Any, y: Any, X_stop: Any, y_stop: Any) -> int:
+    estimator.fit(X, y, eval_set=(X_stop, y_stop), early_stopping_rounds=PATIENCE)
+    return int(estimator.get_best_iteration()) + 1
+
+
+def _find_by_steps(estimator: Any, X: Any, y: Any, X_stop: Any, y_stop: Any) -> int:
+    """scikit-learn's own early stopping takes no rows to stop by, so it is fitted step by step."""
+    estimator.set_params(warm_start=True)
+    best_iterations, best_loss = STEP, np.inf
+    for iterations in range(STEP, estimator.max_iter + 1, STEP):
+        estimator.set_params(max_iter=iterations).fit(X, y)
+        if is_classifier(estimator):
+            probabilities = estimator.predict_proba(X_stop)
+            loss = log_loss(y_stop, probabilities, labels=estimator.classes_)
+        else:
+            loss = mean_squared_error(y_stop, estimator.predict(X_stop))
+        if loss < best_loss:
+            best_iterations, best_loss = iterations, loss
+        elif iterations - best_iterations >= PATIENCE:
+            break
+    return best_iterations
+
+
+FINDERS: dict[str, Callable[..., int]] = {
+    "lightgbm": _find_by_lightgbm,
+    "catboost": _find_by_catboost,
+    "hgb": _find_by_steps,
+}

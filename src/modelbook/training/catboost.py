@@ -1,0 +1,72 @@
+"""CatBoost on category codes: it takes categories as whole numbers or text, never as floats."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from catboost import CatBoostClassifier, CatBoostRegressor, Pool
+
+MISSING_CODE = -1
+
+
+class CategoryCodesMixin:
+    """Takes the columns ``cat_features`` as codes among floats, with NaN for missing values."""
+
+    def __sklearn_clone__(self) -> Any:
+        """A copy with the same parameters; CatBoost copies lists, which ``clone`` refuses."""
+        return type(self)(**self.get_params())  # type: ignore[attr-defined]
+
+    def fit(self, X: Any, y: Any = None, **options: Any) -> Any:
+        if options.get("eval_set") is not None:
+            rows, outcome = options["eval_set"]
+            options["eval_set"] = (self._to_whole_codes(rows), outcome)
+        return super().fit(self._to_whole_codes(X), y, **options)  # type: ignore[misc]
+
+    def predict(self, X: Any, *args: Any, **options: Any) -> np.ndarray:
+        prediction = super().predict(self._to_whole_codes(X), *args, **options)  # type: ignore[misc]
+        return np.asarray(prediction).ravel()  # of several classes CatBoost returns a column
+
+    def make_shap_explainer(self) -> CatBoostExplainer:
+        """CatBoost's own SHAP values, in the form of the explainers of ``shap``."""
+        return CatBoostExplainer(self)
+
+    def predict_proba(self, X: Any, *args: Any, **options: Any) -> np.ndarray:
+        return super().predict_proba(self._to_whole_codes(X), *args, **options)  # type: ignore[misc]
+
+    def _to_whole_codes(self, X: Any) -> pd.DataFrame:
+        columns = self.get_params().get("cat_features") or []  # type: ignore[attr-defined]
+        frame = pd.DataFrame(np.asarray(X, dtype="float64"))
+        for column in columns:
+            frame[column] = frame[column].fillna(MISSING_CODE).astype("int64")
+        return frame
+
+
+class CategoricalCatBoostClassifier(CategoryCodesMixin, CatBoostClassifier):
+    """A classifier of CatBoost's with columns of category codes."""
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Log-odds, one column for each of several classes."""
+        rows = self._to_whole_codes(X)
+        return np.asarray(CatBoostClassifier.predict(self, rows, "RawFormulaVal"))
+
+
+class CategoricalCatBoostRegressor(CategoryCodesMixin, CatBoostRegressor):
+    """A regressor of CatBoost's with columns of category codes."""
+
+
+class CatBoostExplainer:
+    """SHAP values of a CatBoost model; ``expected_value`` is that of the rows explained last."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.expected_value: np.ndarray = np.empty(0)
+
+    def shap_values(self, X: Any) -> np.ndarray:
+        """Values of shape (rows, columns), with a third axis for several classes."""
+        columns = self.model.get_params().get("cat_features")
+        pool = Pool(self.model._to_whole_codes(X), cat_features=columns)
+        values = np.asarray(self.model.get_feature_importance(pool, type="ShapValues"))
+        self.expected_value = values[0, ..., -1]
+        return np.moveaxis(values[..., :-1], 1, -1) if values.ndim == 3 else values[:, :-1]

@@ -1,0 +1,377 @@
+"""Search for an ensemble: settings of several families in rounds, joined by greedy weights.
+
+Each round tries further settings of the families that did best so far on two folds, and the better
+half of them on the others (successive halving; Jamieson & Talwalkar 2016). Which settings a round
+tries depends on results alone, so that any number of workers comes to the same ensemble. The
+search ends when a round gains nothing more, or the time is spent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+
+from modelbook.engine import Engine
+from modelbook.errors import TrainingError
+from modelbook.training import boosters, spaces, stacking
+from modelbook.training.class_balancing import RESAMPLERS
+from modelbook.training.experiment import Experiment
+from modelbook.training.folds import ProgressCallback
+from modelbook.training.log_target import LogTargetRegressor, suits_log_target
+from modelbook.training.tuning import (
+    COMPLETED,
+    FAILED,
+    PRUNED,
+    TIMED_OUT,
+    describe_parameters,
+    make_search_space,
+)
+
+LOG_TARGET = "log_target"  # a setting that is no parameter of the estimator
+STOP_SHARE = 0.15  # of a fold's train groups: early stopping is judged on them
+FIRST_FOLDS = 2  # on which the settings of a round are judged before the others
+MAX_FAMILIES = 6  # that are searched
+MAX_MEMBERS = 5  # of the ensemble
+MAX_ROUNDS = 4
+MIN_GAIN = 0.001  # share of the loss that a round must gain for another one to begin
+PATIENT_ROUNDS = 2  # without that gain before the search ends
+
+
+@dataclass
+class Setting:
+    """A family's setting, with what each fold has come to so far."""
+
+    family: str
+    params: dict[str, Any]
+    scores: dict[int, np.ndarray] = field(default_factory=dict)
+    losses: dict[int, float] = field(default_factory=dict)
+    iterations: list[int] = field(default_factory=list)
+    seconds: float = 0.0
+    state: str = TIMED_OUT
+    is_first: bool = False  # of its family
+
+    @property
+    def loss(self) -> float:
+        return float(np.mean(list(self.losses.values()))) if self.losses else np.inf
+
+
+class SettingTask:
+    """Fit a family's setting on a fold's train rows and score its test rows, as a task."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+
+    def __call__(
+        self, item: tuple[str, dict[str, Any], int]
+    ) -> tuple[np.ndarray | None, int | None, float]:
+        """Scores (None if the fit fails), number of iterations where it was found, and seconds."""
+        family, params, fold = item
+        start = time.perf_counter()
+        try:
+            scores, iterations = fit_and_score(self.experiment, family, params, fold)
+        except Exception:  # libraries may raise anything; the other settings still run
+            return None, None, time.perf_counter() - start
+        return scores, iterations, time.perf_counter() - start
+
+
+def fit_and_score(
+    experiment: Experiment, family: str, params: dict[str, Any], fold: int
+) -> tuple[np.ndarray, int | None]:
+    """Scores of a fold's test rows, and the number of iterations that early stopping found."""
+    rows, outcome, test_rows = experiment.encode_fold(family, fold)
+    iterations = None
+    if stops_early(experiment, family, params):
+        estimator = make_estimator(experiment, family, {**params, LOG_TARGET: False})
+        target = np.log1p(outcome) if params.get(LOG_TARGET) else outcome
+        is_stop_row = experiment.choose_stop_rows(fold, STOP_SHARE)
+        iterations = boosters.find_iterations(family, estimator, rows, target, is_stop_row)
+    estimator = make_estimator(experiment, family, params, iterations).fit(rows, outcome)
+    return experiment.task.predict_scores(estimator, test_rows), iterations
+
+
+def stops_early(experiment: Experiment, family: str, params: dict[str, Any]) -> bool:
+    """Whether the number of iterations is to be found: not where rows are resampled."""
+    name = boosters.ITERATION_PARAMETERS.get(family)
+    return (
+        name is not None
+        and name not in params
+        and experiment.options["imbalance"] not in RESAMPLERS
+    )
+
+
+def make_estimator(
+    experiment: Experiment, family: str, params: dict[str, Any], iterations: int | None = None
+) -> Any:
+    """An unfitted estimator of a family's setting."""
+    estimator_params = {name: value for name, value in params.items() if name != LOG_TARGET}
+    if iterations is not None:
+        estimator_params[boosters.ITERATION_PARAMETERS[family]] = iterations
+    estimator = experiment.make_estimator(family).set_params(**estimator_params)
+    return LogTargetRegressor(estimator) if params.get(LOG_TARGET) else estimator
+
+
+class EnsembleSearch:
+    """Settings tried so far, and the rounds that try more.
+
+    Attributes
+    ----------
+    settings : list of Setting
+        In the order in which they were tried.
+    curve : list of dict
+        After each round: ``seconds, settings, best`` (loss of the best setting) and ``ensemble``.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        families: list[str],
+        n_random: int,
+        seconds: float,
+        executor: Engine,
+        on_progress: ProgressCallback,
+        *,
+        seed: int,
+    ) -> None:
+        self.experiment, self.families = experiment, families[:MAX_FAMILIES]
+        self.metric = experiment.task.baseline_metric
+        self.executor, self.on_progress = executor, on_progress
+        self.start = time.monotonic()
+        self.deadline = self.start + seconds
+        self.n_random, self.seed = n_random, seed
+        self.settings: list[Setting] = []
+        self.curve: list[dict[str, float]] = []
+
+    def run(self) -> None:
+        """Run the rounds until nothing is gained, or the time is spent."""
+        without_gain = 0
+        for number, settings in enumerate(self._plan_rounds()):
+            self._run_round(number, settings)
+            if not self.completed:
+                raise TrainingError(
+                    "no family could be fitted on all folds: "
+                    f"{', '.join(map(self.experiment.family_label, self.families))}",
+                    next="raise time_budget, or take other families",
+                )
+            self._record_round()
+            if len(self.curve) > 1:
+                previous, last = self.curve[-2]["ensemble"], self.curve[-1]["ensemble"]
+                without_gain = 0 if previous - last > MIN_GAIN * previous else without_gain + 1
+            if without_gain >= PATIENT_ROUNDS or self.is_out_of_time:
+                return
+
+    @property
+    def is_out_of_time(self) -> bool:
+        return time.monotonic() > self.deadline
+
+    @property
+    def completed(self) -> list[Setting]:
+        """Settings with a score on all folds, best first."""
+        finished = [setting for setting in self.settings if setting.state == COMPLETED]
+        return sorted(finished, key=lambda setting: setting.loss)
+
+    def _plan_rounds(self) -> Iterator[list[Setting]]:
+        """Each round's settings: the families' first, their others, then random ones."""
+        yield [
+            Setting(family, self._starting_points(family)[0], is_first=True)
+            for family in self.families
+        ]
+        best_families = self._rank_families()[:4]
+        others = [
+            Setting(family, point)
+            for family in best_families
+            for point in self._starting_points(family)[1:]
+        ]
+        if not self.experiment.task.classes and suits_log_target(self.experiment.outcome):
+            others += [
+                Setting(family, {**self._starting_points(family)[0], LOG_TARGET: True})
+                for family in best_families
+            ]
+        yield others
+        samplers = {family: self._draw_settings(family) for family in self.families}
+        for number in range(MAX_ROUNDS - 2):
+            best_families = self._rank_families()[: max(1, 2 - number)]
+            n_draws = -(-self.n_random // len(best_families))
+            drawn = [
+                Setting(family, params)
+                for family in best_families
+                for _, params in zip(range(n_draws), samplers[family], strict=False)
+            ]
+            yield drawn[: self.n_random]
+
+    def _starting_points(self, family: str) -> list[dict[str, Any]]:
+        if self.experiment.is_own_estimator(family):
+            return [{}]
+        return spaces.STARTING_POINTS.get(family, [{}])
+
+    def _rank_families(self) -> list[str]:
+        return list(dict.fromkeys(setting.family for setting in self.completed))
+
+    def _draw_settings(self, family: str) -> Iterator[dict[str, Any]]:
+        """Random settings of a family, each with the target of its best one."""
+        space = make_search_space(*self.experiment.search_spaces(family))
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=self.seed))
+        while space:
+            params = study.ask(space).params
+            best = next(entry for entry in self.completed if entry.family == family)
+            yield {**params, **({LOG_TARGET: True} if best.params.get(LOG_TARGET) else {})}
+
+    def _run_round(self, number: int, settings: list[Setting]) -> None:
+        self.settings += settings
+        folds = range(self.experiment.folds)
+        text = f"round {number + 1} of {MAX_ROUNDS}, {len(settings)} settings"
+        if number == 0:
+            self._run_folds(text, settings, folds)
+            return
+        self._run_folds(text, settings, folds[:FIRST_FOLDS])
+        reference = {fold: self.completed[0].losses[fold] for fold in folds[:FIRST_FOLDS]}
+        judged = [setting for setting in settings if len(setting.losses) == len(reference)]
+        judged.sort(key=lambda setting: setting.loss)
+        n_kept = -(-len(judged) // 2)
+        for setting in judged[n_kept:]:
+            setting.state = PRUNED
+        self._run_folds(f"{text}, the better half", judged[:n_kept], folds[FIRST_FOLDS:])
+
+    def _run_folds(self, text: str, settings: list[Setting], folds: Iterable[int]) -> None:
+        """Run settings on folds, as many at a time as there are workers, until the deadline."""
+        waiting = [(setting, fold) for setting in settings for fold in folds]
+        running: dict[Future[Any], tuple[Setting, int]] = {}
+        total = len(waiting)
+        while waiting or running:
+            while waiting and len(running) < self.executor.slots():
+                setting, fold = waiting.pop(0)
+                is_first = setting is self.settings[0]  # without it there would be no model
+                if setting.state == FAILED or (time.monotonic() > self.deadline and not is_first):
+                    continue
+                label = self.experiment.family_label(setting.family)
+                self.on_progress(f"{text}: {label}, fit {total - len(waiting)} of {total}")
+                running[self.executor.submit((setting.family, setting.params, fold))] = (
+                    setting, fold,
+                )  # fmt: skip
+            for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
+                self._record_fold(*running.pop(future), *self.executor.get_result(future))
+
+    def _record_fold(
+        self,
+        setting: Setting,
+        fold: int,
+        scores: np.ndarray | None,
+        iterations: int | None,
+        seconds: float,
+    ) -> None:
+        setting.seconds += seconds
+        if scores is None or not np.isfinite(scores).all():
+            setting.state = FAILED
+            return
+        test_index = self.experiment.cv_splits()[fold][1]
+        setting.scores[fold] = scores
+        setting.losses[fold] = self.experiment.evaluate_fold(self.metric, scores, test_index)
+        setting.iterations += [] if iterations is None else [iterations]
+        if len(setting.losses) == self.experiment.folds:
+            setting.state = COMPLETED
+
+    def _record_round(self) -> None:
+        joined = self.join()
+        self.curve.append(
+            {
+                "seconds": time.monotonic() - self.start,
+                "settings": len(self.completed),
+                "best": self.completed[0].loss,
+                "ensemble": self.measure_loss(joined.out_of_fold_scores),
+            }
+        )
+
+    def measure_loss(self, out_of_fold_scores: np.ndarray) -> float:
+        """Mean over the folds of the loss of out-of-fold scores."""
+        return float(np.nanmean(self.fold_losses(out_of_fold_scores)))
+
+    def fold_losses(self, out_of_fold_scores: np.ndarray) -> np.ndarray:
+        """Loss of out-of-fold scores by fold; NaN for a fold without scores."""
+        return np.array(
+            [
+                self.experiment.evaluate_fold(self.metric, out_of_fold_scores[index], index)
+                if np.isfinite(out_of_fold_scores[index]).all()
+                else np.nan
+                for _, index in self.experiment.cv_splits()
+            ]
+        )
+
+    def join(self, settings: list[Setting] | None = None) -> Joined:
+        """Join settings (or the best) by greedy weights; the members are those with a weight."""
+        candidates = settings or self._list_candidates()
+        blend = partial(stacking.GreedyBlender, is_number=not self.experiment.task.classes)
+        while True:
+            scores = [self.out_of_fold(setting) for setting in candidates]
+            pipelines = [self.make_pipeline(setting) for setting in candidates]
+            model, joined_scores = stacking.fit_meta_model(
+                self.experiment, pipelines, scores, blend
+            )
+            weights = model.meta_model.weights
+            heaviest = np.argsort(-weights, kind="stable")[:MAX_MEMBERS]
+            members = [candidates[index] for index in heaviest if weights[index] > 0]
+            if len(members) == len(candidates):
+                return Joined(members, weights.tolist(), model, joined_scores)
+            candidates = members
+
+    def _list_candidates(self) -> list[Setting]:
+        """The settings that a join chooses among: the best of all, and of each family."""
+        best_of_family = {entry.family: entry for entry in reversed(self.completed)}
+        chosen = [*self.completed[:8], *best_of_family.values()]
+        return list({id(entry): entry for entry in chosen}.values())
+
+    def out_of_fold(self, setting: Setting) -> np.ndarray:
+        """Scores of the train rows; NaN for those that no fold tests."""
+        folds = range(self.experiment.folds)
+        return self.experiment.join_fold_scores([setting.scores[fold] for fold in folds])
+
+    def make_pipeline(self, setting: Setting) -> Any:
+        """An unfitted pipeline; a booster's number of iterations is the mean over the folds."""
+        iterations = round(np.mean(setting.iterations)) if setting.iterations else None
+        estimator = make_estimator(self.experiment, setting.family, setting.params, iterations)
+        return self.experiment.make_pipeline(estimator, setting.family)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Members with their weights, the unfitted model, and its out-of-fold scores."""
+
+    members: list[Setting]
+    weights: list[float]
+    model: Any
+    out_of_fold_scores: np.ndarray
+
+
+def tabulate_settings(search: EnsembleSearch, joined: Joined) -> pd.DataFrame:
+    """The settings tried, best first: loss out of fold, weight in the ensemble, and seconds."""
+    weights = {id(member): weight for member, weight in zip(joined.members, joined.weights)}
+    ordered = sorted(
+        search.settings, key=lambda setting: (setting.state != COMPLETED, setting.loss)
+    )
+    return pd.DataFrame(
+        [
+            {
+                "family": search.experiment.family_label(setting.family),
+                "mean": setting.loss if setting.losses else np.nan,
+                "sd": float(np.std(list(setting.losses.values()))) if setting.losses else np.nan,
+                "folds": len(setting.losses),
+                "state": setting.state,
+                "weight": weights.get(id(setting), 0.0),
+                "seconds": setting.seconds,
+                "parameters": _describe_setting(setting),
+            }
+            for setting in ordered
+        ]
+    )
+
+
+def _describe_setting(setting: Setting) -> str:
+    iterations = {"iterations": round(np.mean(setting.iterations))} if setting.iterations else {}
+    return describe_parameters({**setting.params, **iterations}) or "defaults"

@@ -1,0 +1,49 @@
+"""What is tried of each family: settings to start with, and ranges for those drawn at random.
+
+Ranges are narrow and learning rates log-uniform within them, since a setting far outside only
+costs time. Boosters have no number of iterations here: early stopping finds it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+LIGHTGBM_SAMPLING = {"subsample": 0.8, "subsample_freq": 1, "colsample_bytree": 0.8}
+FOREST = {"n_estimators": 120, "max_features": 0.5}
+
+STARTING_POINTS: dict[str, list[dict[str, Any]]] = {  # of others: their defaults
+    "lightgbm": [
+        {"learning_rate": 0.05, "num_leaves": 12, "min_child_samples": 10, "subsample": 0.8,
+         "subsample_freq": 1, "colsample_bytree": 0.6, "reg_lambda": 3.0},
+        {"learning_rate": 0.05, "num_leaves": 31, **LIGHTGBM_SAMPLING},
+        {"learning_rate": 0.05, "num_leaves": 31, "extra_trees": True, "colsample_bytree": 0.8},
+    ],
+    "catboost": [
+        {"learning_rate": 0.06, "depth": 4, "l2_leaf_reg": 6.0},
+        {"learning_rate": 0.06, "depth": 6},
+        {"iterations": 1000},  # CatBoost's defaults: a learning rate by the number of rows
+    ],
+    "hgb": [
+        {"learning_rate": 0.06, "l2_regularization": 1.0},
+        {"learning_rate": 0.06, "max_leaf_nodes": 12, "l2_regularization": 10.0},
+    ],
+    "et": [{**FOREST, "min_samples_leaf": 3}, {**FOREST, "min_samples_leaf": 1}],
+    "rf": [{**FOREST, "min_samples_leaf": 3}],
+    "lr": [{}],
+}  # fmt: skip
+RANGES: dict[str, dict[str, Any]] = {  # (low, high), log-uniform where wide; [values]
+    "lightgbm": {
+        "learning_rate": (0.02, 0.12), "num_leaves": (6, 100), "min_child_samples": (5, 80),
+        "subsample": (0.6, 1.0), "subsample_freq": [1], "colsample_bytree": (0.4, 1.0),
+        "reg_lambda": (0.1, 30.0),
+    },
+    "catboost": {
+        "learning_rate": (0.03, 0.12), "depth": (4, 8), "l2_leaf_reg": (1.0, 20.0),
+    },
+    "hgb": {
+        "learning_rate": (0.03, 0.12), "max_leaf_nodes": (6, 63), "min_samples_leaf": (5, 60),
+        "l2_regularization": (0.1, 30.0),
+    },
+    "et": {"min_samples_leaf": (1, 12), "max_features": (0.2, 1.0), "n_estimators": [120]},
+    "rf": {"min_samples_leaf": (1, 12), "max_features": (0.2, 1.0), "n_estimators": [120]},
+}  # fmt: skip
