@@ -117,7 +117,7 @@ def test_every_page_is_there_and_tells_of_its_own_task(
         page = built.page(stage)
         assert "Traceback" not in page
         assert "Warning" not in page, stage
-        assert "rate of yes" not in page
+        assert "“not " not in page
     card = next((built.tiny.root / "reports/tiny").glob("card-1.html")).read_text()
     assert "threshold" not in card.lower()
     words = {"number": ("RMSE", "amount"), "classes": ("accuracy", "“kind”")}

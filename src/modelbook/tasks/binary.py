@@ -288,8 +288,11 @@ class Binary(Task):
         return max(auc, 1 - auc), "" if is_categorical else ("higher" if auc >= 0.5 else "lower")
 
     def _class_label(self, code: int) -> str:
-        """Label of a class in sentences: its quoted name, or yes and no."""
-        return f"“{self.classes[code]}”" if self._has_class_names else self.classes[code]
+        """Label of a class in sentences, quoted: its name, or whether the target holds."""
+        if self._has_class_names:
+            return f"“{self.classes[code]}”"
+        target = self.contract.label(self.contract.target)
+        return f"“{target}”" if code else f"“not {target}”"
 
     def _positive_label(self) -> str:
         return self._class_label(1)
