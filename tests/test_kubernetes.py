@@ -13,6 +13,7 @@ import pytest
 import yaml
 from tiny import BIN, ROOT
 
+from modelbook.registry import location
 from modelbook.serving.settings import load_settings
 
 HERE = ROOT / "deploy/kubernetes"
@@ -57,10 +58,12 @@ def test_it_keeps_the_schemas_of_the_api(rendered):
     )
     assert told.returncode == 0, told.stdout + told.stderr
     lines = (told.stdout + told.stderr).splitlines()
-    assert [
-        line for line in lines if "passed" not in line and "kind ServiceMonitor" not in line
-    ] == []
-    assert sum("passed" in line for line in lines) == len(resources(rendered[1])) - 1 == 12
+    unknown = [line for line in lines if "passed" not in line]  # of the operator's own
+    assert all("kind ServiceMonitor" in line or "kind PrometheusRule" in line for line in unknown)
+    assert sum("passed" in line for line in lines) == len(resources(rendered[1])) - 2
+    kinds = {one["kind"] for one in resources(rendered[1])}
+    assert {"HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy", "CronJob"} <= kinds
+    assert ("Ingress" in kinds) is (rendered[0] != "dev")
 
 
 def test_all_is_in_the_overlays_namespace_which_takes_restricted_pods_only(rendered):
@@ -85,7 +88,8 @@ def test_no_pod_is_root_may_more_than_it_needs_or_writes_into_its_image(rendered
         assert {"cpu", "memory"} == one["resources"]["requests"].keys()
         assert "memory" in one["resources"]["limits"]
         mounts = {each["name"] for each in one["volumeMounts"]}
-        assert mounts == {each["name"] for each in spec["volumes"]} == {"book", "tmp"}
+        assert mounts == {each["name"] for each in spec["volumes"]}
+        assert mounts == ({"tmp"} if name == "modelbook-mlflow" else {"book", "tmp"})
 
 
 def test_secrets_are_named_and_never_told_and_the_docs_say_how_they_are_made(rendered):
@@ -101,12 +105,17 @@ def test_secrets_are_named_and_never_told_and_the_docs_say_how_they_are_made(ren
     [watching] = resources(rendered[1], "ServiceMonitor")
     wanted.add(watching["spec"]["endpoints"][0]["authorization"]["credentials"]["key"])
     made = set(re.findall(r"--from-(?:literal|file)=([\w-]+)=", told))
-    assert wanted == made == {"journal-password", "keyring", "webhook", "metrics-key"}
+    assert wanted == made == {
+        "journal-password", "keyring", "webhook", "metrics-key", "s3-key", "s3-secret"
+    }  # fmt: skip
 
 
 def test_what_selects_finds_the_service_and_its_ports_and_probes_are_those_of_the_service(rendered):
     path = rendered[1]
-    [deployment], [service] = resources(path, "Deployment"), resources(path, "Service")
+    deployment, service = (
+        next(one for one in resources(path, kind) if one["metadata"]["name"] == "modelbook")
+        for kind in ("Deployment", "Service")
+    )
     labels = deployment["spec"]["template"]["metadata"]["labels"].items()
     [budget], [scaler] = (
         resources(path, "PodDisruptionBudget"),
@@ -133,7 +142,8 @@ def test_what_selects_finds_the_service_and_its_ports_and_probes_are_those_of_th
 
 def test_the_service_takes_the_settings_that_it_is_told(rendered, tmp_path, monkeypatch):
     name, path = rendered
-    [told] = resources(path, "ConfigMap")
+    told, *dashboard = resources(path, "ConfigMap")
+    assert len(dashboard) == (name != "dev")
     for key, value in told["data"].items():
         monkeypatch.setenv(key, value)
     given = load_settings(tmp_path, "tiny")
@@ -156,6 +166,43 @@ def test_the_clock_calls_what_there_is(rendered):
     for one in resources(rendered[1], "CronJob"):
         assert one["spec"]["concurrencyPolicy"] == "Forbid"
     told = {name: template["spec"]["containers"][0] for name, template in pods(rendered[1])}
+    assert (ROOT / told["modelbook-score"]["command"][1]).is_file()
     assert (ROOT / told["modelbook-monitor"]["command"][1]).is_file()
     word, option, _ = told["modelbook-retrain"]["args"]
     assert option in helped(word)
+
+
+def test_staging_and_prod_run_on_postgresql_and_s3_behind_tls(rendered, tmp_path, monkeypatch):
+    name, path = rendered
+    if name == "dev":
+        return
+    settings = resources(path, "ConfigMap")[0]["data"]
+    for key, value in settings.items():
+        monkeypatch.setenv(key, value)
+    assert location.tracking_uri(tmp_path) == "http://modelbook-mlflow:5000"
+    assert str(location.cache_folder(tmp_path)) == "/tmp/cache"
+    assert settings["MODELBOOK_STORE_ARTIFACTS"].startswith("s3://")
+    for url in (settings["MLFLOW_DATABASE"], settings["MODELBOOK_SERVE_JOURNAL__URL"]):
+        assert re.match(r"postgresql\+psycopg://modelbook@postgres\.\w+\.example\.com/", url)
+        assert url.endswith("sslmode=require")
+    mlflow = dict(pods(path))["modelbook-mlflow"]["spec"]["containers"][0]
+    assert mlflow["command"][-2:] == ["--backend-store-uri", "$(MLFLOW_DATABASE)"]
+    [ingress] = resources(path, "Ingress")
+    [tls] = ingress["spec"]["tls"]
+    assert tls["hosts"] == [ingress["spec"]["rules"][0]["host"]]
+    paths = {each["path"] for each in ingress["spec"]["rules"][0]["http"]["paths"]}
+    assert {"/predict", "/health"} <= paths
+    assert "/metrics" not in paths
+
+
+def test_alerts_and_dashboard_are_those_of_the_other_deployments(rendered):
+    name, path = rendered
+    [rule] = resources(path, "PrometheusRule")
+    alerts = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())
+    assert rule["spec"] == alerts
+    if name != "dev":
+        board = resources(path, "ConfigMap")[1]
+        assert board["metadata"]["labels"]["grafana_dashboard"] == "1"
+        assert (
+            board["data"]["modelbook.json"] == (ROOT / "deploy/grafana/modelbook.json").read_text()
+        )

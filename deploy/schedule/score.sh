@@ -1,0 +1,12 @@
+#!/bin/sh
+# Batch scoring, for whatever runs things by the clock: the rows of a day, SCORE_IN/DAY, to SCORE_OUT/DAY, both folders or
+# addresses such as s3://lake/rows. Words: the day (default: today, UTC). A day that was scored is left as it is.
+set -eu
+cd "${MODELBOOK_ROOT:-$(dirname "$0")/../..}"
+PATH="$PWD/.venv/bin:$PATH"
+day=${1:-$(date -u +%F)}
+if [ -z "${SCORE_IN:-}" ] || [ -z "${SCORE_OUT:-}" ]; then
+  echo "SCORE_IN or SCORE_OUT is empty: there is nothing to score"
+  exit 0
+fi
+exec modelbook score "$SCORE_IN/$day" "$SCORE_OUT/$day" --json
