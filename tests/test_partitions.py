@@ -22,6 +22,7 @@ from clusters import LONG, cluster, retry_startup
 from facts import missing_facts
 from filelock import FileLock
 from shelf import BOOK, Shelf, fitted
+from tiny import ROOT
 from typer.testing import CliRunner
 
 from modelbook.cli import app, serving
@@ -243,6 +244,36 @@ def test_a_file_at_an_address_is_scored_and_what_cannot_be_written_ends_before(
     assert told.exit_code == 1
     assert missing_facts(told.output, "gs://bucket/out.csv", "gcsfs", "modelbook[gs]") == []
     store.rm("/lake", recursive=True)
+
+
+def test_another_version_scores_and_the_report_counts_rejects_and_drift(
+    table, frame, contract, tmp_path, monkeypatch
+):
+    shelf = Shelf(tmp_path / "shelf")
+    shutil.copy(ROOT / "pipeline.yaml", shelf.root)
+    shutil.copy(ROOT / "env.yaml", shelf.root)
+    for alias in ("champion", "challenger"):
+        shelf.alias(alias, shelf.register(fitted(frame, contract), contract, frame))
+    frame.to_parquet(shelf.folder(2) / "reference.parquet")
+    shelf.update_digest(2)
+    moved = pd.read_parquet(table / NAMES[0])
+    moved.assign(size=moved["size"].clip(upper=10)).to_parquet(table / NAMES[0])
+    report = tmp_path / "report.json"
+    words = [table, tmp_path / "out", "--model", "challenger", "--report", report]
+    told = score(shelf, monkeypatch, *words)
+    assert told.exit_code == 0, told.output
+    assert read_table(str(tmp_path / "out"), tmp_path)["model_version"].unique().tolist() == [2]
+    found = json.loads(report.read_text())
+    assert (found["version"], found["rejected_rows"]) == (2, 1)  # the other was clipped
+    assert found["rejected_columns"] == {"size": 1}
+    assert found["drifted"] == ["size"] == [name for name, x in found["drift"].items() if x >= 1]
+    told = score(shelf, monkeypatch, table / NAMES[1], tmp_path / "one.csv", "--model", "1")
+    assert told.exit_code == 0, told.output
+    assert read_table(str(tmp_path / "one.csv"), tmp_path)["model_version"].unique() == [1]
+    shelf.alias("challenger", None)
+    for model, fact in (("challenger", "modelbook challenge"), ("3", "3"), ("best", "best")):
+        told = score(shelf, monkeypatch, table, tmp_path / "no", "--model", model)
+        assert (told.exit_code > 0, fact in told.output) == (True, True)
 
 
 def test_an_interrupted_upload_is_no_complete_folder(table, monkeypatch):

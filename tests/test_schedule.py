@@ -79,6 +79,20 @@ def test_the_loop_without_words_takes_a_day_and_a_failed_retrain_fails_it(book: 
     assert nowhere.returncode == 1
 
 
+def test_a_days_rows_are_scored_where_folders_are_named(book: Path) -> None:
+    script, environ = book / "deploy/schedule/score.sh", {**POOR, "MODELBOOK_ROOT": str(book)}
+    assert subprocess.run([script], env=environ).returncode == 0
+    assert not (book / "called").exists()
+    environ |= {"SCORE_IN": "s3://lake/rows", "SCORE_OUT": "s3://lake/scores"}
+    assert subprocess.run([script, "2026-11-29"], env=environ).returncode == 0
+    [words] = calls(book)
+    day = "2026-11-29"
+    assert words == (
+        f"score s3://lake/rows/{day} s3://lake/scores/{day} --model champion "
+        f"--report reports/scored-{day}.json --json"
+    )
+
+
 class TestGitHub:
     text = (ROOT / ".github/workflows/monitor.yml").read_text()
     flow: dict[Any, Any] = yaml.safe_load(text)

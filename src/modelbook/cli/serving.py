@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -132,28 +133,38 @@ def score(
     scheduler: Annotated[
         str | None, typer.Option(help="Address of the engine; default: this machine.")
     ] = None,
+    model: Annotated[
+        str, typer.Option(metavar="MODEL", help="champion, challenger, or the number of a version.")
+    ] = "champion",
+    report: Annotated[
+        Path | None,
+        typer.Option(help="A .json file for what was scored, rejected and has drifted."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score rows with the champion; contract violations go to OUT's name with .rejects.csv.
+    """Score rows with a version; contract violations go to OUT's name with .rejects.csv.
 
     Examples:  modelbook score rows.csv answers.csv
     |  modelbook score s3://bucket/rows s3://bucket/answers
+    |  modelbook score rows.csv answers.csv --model challenger --report scored.json
     |  modelbook score rows answers --engine dask --scheduler tcp://...
     """
     from modelbook.dataset import object_store
-    from modelbook.serving import served_models
 
     _check_engine_options(source, target, engine, scheduler)
     with report_errors():
-        champion = served_models.require_champion(*find_book(book))
+        root, name = find_book(book)
+        version = _find_version(root, name, model)
         with object_store.open_input(source) as local_source:
             is_folder = local_source.is_dir()
             with object_store.open_output(target, is_folder=is_folder) as local_target:
                 result = (
-                    _score_folder(local_source, local_target, champion, engine, scheduler)
+                    _score_folder(local_source, local_target, version, engine, scheduler)
                     if is_folder
-                    else _score_file(local_source, local_target, champion)
+                    else _score_file(local_source, local_target, version)
                 )
+                if report:
+                    _write_score_report(report, root, book, local_source, result, version)
     scored_rows, rejects = result.rows - result.rejected_rows, str(result.rejects_path)
     if object_store.is_address(target):
         rejects = f"{target.rstrip('/').rpartition('/')[0]}/{result.rejects_path.name}"
@@ -161,16 +172,52 @@ def score(
         print_json(
             {
                 "out": target,
-                "version": champion.number,
+                "version": version.number,
                 "scored_rows": scored_rows,
                 "rejected_rows": result.rejected_rows,
                 "rejects": rejects if result.rejected_rows else None,
             }
         )
         return
-    typer.echo(f"{target}: {scored_rows:,} rows scored by version {champion.number}")
+    typer.echo(f"{target}: {scored_rows:,} rows scored by version {version.number}")
     if result.rejected_rows:
         typer.echo(f"{rejects}: {result.rejected_rows:,} rows violate the contract", err=True)
+
+
+def _find_version(root: Path, book: str, model: str) -> RegisteredVersion:
+    from modelbook.serving import served_models
+
+    if model == "champion":
+        return served_models.require_champion(root, book)
+    if model == "challenger":
+        return served_models.require_challenger(root, book)
+    if not model.isdigit():
+        raise typer.BadParameter(
+            f"{model!r} is not a version; give champion, challenger, or a number"
+        )
+    return served_models.require_version(root, book, int(model))
+
+
+def _write_score_report(
+    path: Path,
+    root: Path,
+    book: str | None,
+    source: Path,
+    result: BatchResult,
+    version: RegisteredVersion,
+) -> None:
+    """Write what was scored, rejected and has drifted, by the thresholds of the stage monitor."""
+    from modelbook import config
+    from modelbook.atomic import atomic_write
+    from modelbook.extras import score_report
+    from modelbook.stage import project
+
+    values = project.read_parameters(root, project.find_env_file(root, book))["monitor"]
+    params: Any = config.validate("monitor", values)
+    description = score_report.describe_batch(root, source, result, version, params)
+    text = json.dumps({"version": version.number, **description}, indent=1, ensure_ascii=False)
+    with atomic_write(path) as temporary_path:
+        temporary_path.write_text(text + "\n", encoding="utf-8")
 
 
 def _score_file(source: Path, target: Path, champion: RegisteredVersion) -> BatchResult:

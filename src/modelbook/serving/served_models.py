@@ -217,12 +217,17 @@ def require_champion(root: Path, book: str) -> RegisteredVersion:
 
 
 def load_version(root: Path, book: str, version: int) -> ServedModel:
-    """Load and verify a version by its number.
+    """Load and verify a version by its number; see ``load_model``."""
+    return load_model(require_version(root, book, version), max_rows=1)
+
+
+def require_version(root: Path, book: str, version: int) -> RegisteredVersion:
+    """Return a version by its number.
 
     Raises
     ------
     ServingError
-        If there is no such version; see also ``load_model``.
+        If there is no such version.
     """
     registered = find_version(root, book, version)
     if registered is None:
@@ -231,7 +236,25 @@ def load_version(root: Path, book: str, version: int) -> ServedModel:
             expected="a version that finalize has registered",
             next="list the versions: modelbook history, or modelbook runs",
         )
-    return load_model(registered, max_rows=1)
+    return registered
+
+
+def require_challenger(root: Path, book: str) -> RegisteredVersion:
+    """Return the version with the alias ``challenger``.
+
+    Raises
+    ------
+    ServingError
+        If there is no challenger.
+    """
+    challenger = read_aliases(root, book).get(CHALLENGER)
+    if challenger is None:
+        raise ServingError(
+            f"{book} has no challenger",
+            expected="a version with the alias challenger",
+            next="set one: modelbook challenge V",
+        )
+    return challenger
 
 
 def _score_difference(prediction: RowPrediction, expected_scores: list[float]) -> float:

@@ -1,0 +1,90 @@
+"""Report of a scored batch: what was scored, what was rejected and why, and what has drifted."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from modelbook import dataset
+from modelbook.contract import Contract
+from modelbook.dataset import parquet_folder
+from modelbook.dataset.reader import read_text_columns
+from modelbook.monitoring import drift
+from modelbook.monitoring.batch_evaluation import match_reference
+from modelbook.monitoring.batch_sources import MAX_SAMPLED_ROWS
+
+if TYPE_CHECKING:
+    from modelbook.config import Monitor
+    from modelbook.registry.aliases import RegisteredVersion
+    from modelbook.scoring.batch import BatchResult
+
+REFERENCE_FILE = "reference.parquet"  # holdout rows of a version; an export may lack them
+
+
+def describe_batch(
+    root: Path, source: Path, result: BatchResult, version: RegisteredVersion, params: Monitor
+) -> dict[str, Any]:
+    """Describe a scored file or folder as plain data.
+
+    Returns
+    -------
+    dict
+        ``rows``, ``scored_rows``, ``rejected_rows``, ``rejected_columns`` (rows by the column that
+        breaks the contract), ``drift`` (by column, in multiples of its threshold, the largest
+        first, as in monitor; None without reference rows or with too few rows), and ``drifted``
+        (names of the columns from 1 on).
+    """
+    contract = Contract.load(version.artifact_folder / "contract.yaml")
+    table = _measure_drift(root, source, version, contract, params)
+    measured = None if table is None else table.dropna(subset="excess")
+    return {
+        "rows": result.rows,
+        "scored_rows": result.rows - result.rejected_rows,
+        "rejected_rows": result.rejected_rows,
+        "rejected_columns": _count_rejected_columns(result.rejects_path, contract),
+        "drift": None
+        if measured is None
+        else {row.column: round(float(row.excess), 3) for row in measured.itertuples()},
+        "drifted": [] if measured is None else measured["column"][measured["drifted"]].tolist(),
+    }
+
+
+def _measure_drift(
+    root: Path, source: Path, version: RegisteredVersion, contract: Contract, params: Monitor
+) -> pd.DataFrame | None:
+    """Measure the drift of the rows from the version's holdout; a large folder is sampled."""
+    reference_path = version.artifact_folder / REFERENCE_FILE
+    if not reference_path.is_file():
+        return None
+    if source.is_dir():
+        sampled, _ = parquet_folder.sample_rows(source, MAX_SAMPLED_ROWS, params.seed)
+        rows = read_text_columns(sampled, contract)
+    else:
+        rows = dataset.read_table(str(source), root, contract)
+    if len(rows) < params.min_rows:
+        return None
+    reference = match_reference(pd.read_parquet(reference_path), rows, contract, params).rows
+    return drift.measure_feature_drift(
+        reference,
+        rows,
+        contract,
+        threshold=params.drift,
+        missing_rate_change=params.missing_rate_change,
+    )
+
+
+def _count_rejected_columns(rejects: Path, contract: Contract) -> dict[str, int]:
+    """Count rejected rows by the column that breaks the contract."""
+    paths = sorted(rejects.rglob("*.csv")) if rejects.is_dir() else [rejects]
+    counts = dict.fromkeys(contract.input_names, 0)
+    for path in paths:
+        if not path.is_file():
+            continue
+        reasons = pd.read_csv(path, usecols=["reasons"], dtype=str)["reasons"]
+        for name in counts:
+            pattern = rf"(?:^|; ){re.escape(name)} = "
+            counts[name] += int(reasons.str.contains(pattern).sum())
+    return {name: count for name, count in counts.items() if count}
