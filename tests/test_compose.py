@@ -32,12 +32,13 @@ def test_all_parts_are_there_and_what_they_name_is_there():
         "store",
         "bucket",
         "prometheus",
+        "alertmanager",
         "grafana",
     }
     hosts = set(re.findall(r"(?:http://|@)([a-z]+)[:/]", TEXT)) | set(
         re.findall(r'targets: \["(\w+):', TEXT)
     )
-    assert len(hosts) == 5
+    assert len(hosts) == 6
     assert hosts <= SERVICES.keys()
     for name, one in SERVICES.items():
         assert set(one.get("depends_on", [])) <= SERVICES.keys(), name
@@ -62,7 +63,10 @@ def test_nothing_listens_beyond_this_machine_and_our_own_are_no_root_and_read_on
 def test_every_secret_is_asked_for_and_stands_in_the_docs():
     told = (ROOT / "docs/deploy/containers.md").read_text()
     asked = set(re.findall(r"\$\{(\w+)", TEXT))
-    assert asked == {"POSTGRES_PASSWORD", "S3_SECRET", "GRAFANA_PASSWORD", "MODELBOOK_KEYRING"}
+    assert asked == {
+        "POSTGRES_PASSWORD", "S3_SECRET", "GRAFANA_PASSWORD", "MODELBOOK_KEYRING", "ALERT_WEBHOOK",
+        "MODELBOOK_WEBHOOK",
+    }  # fmt: skip
     assert {name for name in asked if f"{name}=" in told} == asked
     assert not re.search(r"://\w+:[^@\s]+@", TEXT), "a password in a URL"
 
@@ -81,14 +85,19 @@ def test_the_service_takes_the_settings_that_it_is_told(tmp_path, monkeypatch):
     assert databases == {"mlflow", "journal;"}
 
 
-@pytest.mark.parametrize("name", ["prometheus", "source", "folder", "s3"])
+@pytest.mark.parametrize("name", ["prometheus", "alertmanager", "source", "folder", "s3"])
 def test_what_stands_in_it_for_others_can_be_read(name):
     assert isinstance(yaml.safe_load(GIVEN["configs"][name]["content"]), dict)
 
 
-def test_prometheus_reads_the_service_as_it_does_without_containers():
+def test_prometheus_and_alertmanager_do_what_they_do_without_containers():
+    content = GIVEN["configs"]["alertmanager"]["content"]
+    sent = re.sub(r"\$\{ALERT_WEBHOOK[^}]*\}", "http://127.0.0.1:9095", content)
+    alone = (ROOT / "deploy/prometheus/alertmanager.yml").read_text()
+    assert yaml.safe_load(sent) == yaml.safe_load(alone)
     ours = yaml.safe_load(GIVEN["configs"]["prometheus"]["content"])
     other = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    assert ours.pop("alerting").keys() == other.pop("alerting").keys()
     ours["scrape_configs"][0].update(dict.fromkeys(("authorization", "static_configs")))
     other["scrape_configs"][0].update(dict.fromkeys(("authorization", "static_configs")))
     assert ours == other
