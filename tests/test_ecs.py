@@ -62,7 +62,7 @@ def test_no_role_may_everything():
         if "secrets" in s["Action"]
     ]
     assert [one["Resource"] for one in secrets] == [
-        [{"Ref": "JournalPassword"}, {"Ref": "Keyring"}]
+        [{"Ref": "JournalPassword"}, {"Ref": "Keyring"}, {"Ref": "Webhook"}]
     ]
 
 
@@ -108,6 +108,9 @@ def stack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
             "JournalUrl": "postgresql+psycopg://modelbook@db.example.com/journal",
             "JournalPassword": secrets.create_secret(Name="password", SecretString="not to be seen")["ARN"],
             "Keyring": secrets.create_secret(Name="keyring", SecretString="[]")["ARN"],
+            "Webhook": secrets.create_secret(Name="webhook", SecretString="https://h")["ARN"],
+            "AlarmTopic": session.client("sns").create_topic(Name="alarms")["TopicArn"],
+            "ScoreBucket": "lake",
         }  # fmt: skip
         session.client("cloudformation").create_stack(
             StackName="book", TemplateBody=TEMPLATE.read_text(), Capabilities=["CAPABILITY_IAM"],
@@ -139,7 +142,25 @@ def test_a_cloud_makes_of_it_a_service_behind_a_load_balancer(stack, tmp_path, m
     assert balancer["Scheme"] == "internal"
     assert outputs["Address"] == f"https://{balancer['DNSName']}"
     loop = ecs.describe_task_definition(taskDefinition=outputs["Loop"])["taskDefinition"]
-    assert loop["containerDefinitions"][0]["image"].endswith("modelbook-stages:1")
+    [stages] = loop["containerDefinitions"]
+    assert stages["image"].endswith("modelbook-stages:1")
+    assert {"PGPASSWORD", "MODELBOOK_WEBHOOK"} == {one["name"] for one in stages["secrets"]}
+    environ = {one["name"]: one["value"] for one in stages["environment"]}
+    assert (environ["SCORE_IN"], environ["SCORE_OUT"]) == ("s3://lake/rows", "s3://lake/scores")
+
+
+def test_the_days_rows_are_scored_by_the_clock_and_a_failed_task_is_told():
+    schedules = of_kind("AWS::Scheduler::Schedule")
+    overridden = json.loads(schedules["Scoring"]["Target"]["Input"])["containerOverrides"]
+    assert (ROOT / overridden[0]["command"][0]).is_file()
+    [rule] = of_kind("AWS::Events::Rule").values()
+    assert rule["EventPattern"]["detail"]["containers"] == {"exitCode": [{"anything-but": 0}]}
+    assert rule["Targets"][0]["Arn"] == {"Ref": "AlarmTopic"}
+    alarms = of_kind("AWS::CloudWatch::Alarm")  # moto makes none of a template
+    assert alarms.keys() == {"ServiceDown", "TaskUnhealthy", "ServiceFails", "SlowAnswers"}
+    for one in alarms.values():
+        assert one["AlarmActions"] == one["OKActions"] == [{"Ref": "AlarmTopic"}]
+        assert one["AlarmDescription"].split(" - ")[0] in ("page", "ticket")
 
 
 @pytest.mark.slow
