@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from clusters import LONG, cluster, retry_startup
+from tiny import BIN, ROOT
 
 from modelbook import engine
 from modelbook.config import Finalize
@@ -269,3 +273,17 @@ def test_spark_and_ray_have_the_same_leaderboard_and_tune(trial, board, here, na
     found = retry_startup(lambda: searched(trial, **there))
     alike(made, board)
     tried_alike(found, here, trial)
+
+
+@pytest.mark.integration
+def test_one_engine_is_installed_alone_as_the_docs_say():
+    """Nothing that is installed changes its version but the project itself."""
+    text = (ROOT / "docs/deploy/scale.md").read_text()
+    [command] = re.findall(r"^\S+/uv (pip install .*\.\[dask\].*)$", text, re.M)
+    words = [word.replace(".venv", str(BIN.parent)) for word in shlex.split(command)]
+    done = subprocess.run(
+        [BIN / "uv", *words, "--dry-run"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    removed = re.findall(r"^ - (\S+)", done.stderr, re.M)
+    assert {name.partition("==")[0] for name in removed} <= {"modelbook"}

@@ -13,8 +13,8 @@ from modelbook.contract import Contract
 from modelbook.dataset import parquet_folder
 from modelbook.dataset.reader import read_text_columns
 from modelbook.monitoring import drift
-from modelbook.monitoring.batch_evaluation import match_reference
 from modelbook.monitoring.batch_sources import MAX_SAMPLED_ROWS
+from modelbook.monitoring.reference_matching import match_reference
 
 if TYPE_CHECKING:
     from modelbook.config import Monitor
