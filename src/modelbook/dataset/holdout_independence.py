@@ -35,6 +35,7 @@ ROWS_PER_CLUSTER = 25  # of similar rows, which would hold whole groups
 NEAR_RATIO = 0.05  # of the neighbourhood's radius, below which a neighbour is a near copy
 MIN_GROUPS, MIN_ROWS_PER_GROUP = 20, 2  # of a column that could be an entity
 MAX_CANDIDATES, MAX_MODEL_ROWS, N_FOLDS = 5, 4000, 4  # columns tried, rows and folds of each
+CLUSTER_LOSS = 1 / 3  # of what is above chance, lost when clusters of similar rows are kept apart
 MAX_QUALITY_LOSS = 0.05  # ROC AUC or R² that may be lost when groups are kept apart
 N_RESAMPLES = 200
 GROUPING_COLUMNS = ["column", "groups", "together", "apart", "loss", "low", "high"]
@@ -158,7 +159,12 @@ def find_undeclared_entities(
     rows += [{"column": "", "groups": None, **neighbours}]
     table = pd.DataFrame(rows, columns=GROUPING_COLUMNS).dropna(subset=["loss"])
     is_confirmed = [contract.is_confirmed(name or contract.target) for name in table["column"]]
-    table["is_suspect"] = (table["low"] > MAX_QUALITY_LOSS) & ~np.array(is_confirmed, dtype=bool)
+    gain = table["together"] - tasks.get_task(contract).quality_chance_level
+    # A function that varies fast loses a little, too, where whole clusters are left out.
+    is_large = (table["column"] != "") | (table["loss"] > CLUSTER_LOSS * gain)
+    table["is_suspect"] = (
+        (table["low"] > MAX_QUALITY_LOSS) & is_large & ~np.array(is_confirmed, dtype=bool)
+    )
     return table.sort_values("loss", ascending=False, kind="stable", ignore_index=True)
 
 
