@@ -110,7 +110,7 @@ def test_one_family_has_nobody_to_join(straight: Experiment) -> None:
     assert (found.families, "blend" in set(found.trials["setting"])) == (["ridge"], False)
 
 
-@pytest.mark.parametrize("strategy", ["tune", "blend", "stack", "best"])
+@pytest.mark.parametrize("strategy", ["tune", "blend", "stack", "best", "ensemble"])
 def test_the_mean_of_what_is_chosen_is_stated_without_its_luck(
     strategy: str, straight: Experiment
 ) -> None:

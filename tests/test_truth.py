@@ -63,7 +63,7 @@ def test_nothing_changed_asks_for_no_retrain(truth: ModuleType) -> None:
 
 def test_windows_of_the_journal_and_bounds_before_outcomes_hold(truth: ModuleType) -> None:
     assert truth.drift_in_journal_windows(20).n_events <= 2
-    assert not truth.bound_expected_performance(True, 10).is_missed
+    assert not truth.bound_expected_performance("stepwise", 10).is_missed
 
 
 def test_an_equal_challenger_is_not_promoted(truth: ModuleType) -> None:
