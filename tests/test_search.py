@@ -238,6 +238,26 @@ def test_members_with_preprocessing_of_their_own_compile(
     assert (shown.reason, "40%" in shown.unit) == ("", True)
 
 
+@pytest.mark.parametrize("kind", ["binary", "three classes", "number"])
+def test_catboost_compiles_without_catboost(kind: str, tmp_path: Path) -> None:
+    frame = labelled(300)
+    random = np.random.default_rng(4)
+    if kind == "three classes":
+        frame["y"] = np.where(random.uniform(size=300) < 0.3, "c", np.where(frame["y"], "b", "a"))
+    elif kind == "number":
+        frame["y"] = frame["y"] * 2.5 + frame["a"] + random.normal(0, 0.3, 300)
+    experiment = trial_of(frame)
+    model = experiment.make_default_pipeline("catboost")
+    model.fit(*experiment.train_features_and_target())
+    threshold = 0.4 if kind == "binary" else None
+    rows = experiment.train_data.head(60)
+    result = compile_pipeline(model, experiment.task.contract, threshold, rows, tmp_path)
+    assert (result.scorer_name, result.reason) == ("oblivious trees", "")
+    assert result.proof is not None
+    assert result.proof.passed
+    assert "EstimatorPredictor" not in (tmp_path / "scorer.json").read_text()
+
+
 def test_catboost_explains_itself(classes: Experiment) -> None:
     model = classes.make_default_pipeline("catboost").fit(*classes.train_features_and_target())
     rows = classes.train_data.head(80)

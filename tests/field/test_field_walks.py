@@ -22,7 +22,7 @@ from modelbook.registry import versions
 
 pytestmark = pytest.mark.slow
 VALUES = {
-    **QUICK, "MODELBOOK_FOLDS": "2", "MODELBOOK_TUNE_ROUNDS": "1", "MODELBOOK_RESAMPLES": "100", "MODELBOOK_BUDGET": "120",
+    **QUICK, "MODELBOOK_FOLDS": "2", "MODELBOOK_TUNE_ROUNDS": "1", "MODELBOOK_RESAMPLES": "100", "MODELBOOK_TIME_BUDGET": "240", "MODELBOOK_STRATEGY": "tune",
     "MODELBOOK_MIN_ROWS": "100", "MODELBOOK_SLICE_ROWS": "30",
 }  # fmt: skip
 VERDICTS = (0, 10, 20)  # exit codes of monitor: healthy, watch, retrain

@@ -12,6 +12,7 @@ import numpy as np
 
 from modelbook.scoring import (
     bitmask_trees,  # noqa: F401  registers its predictor
+    oblivious_trees,  # noqa: F401
     predictors,
     stacking,  # noqa: F401
 )

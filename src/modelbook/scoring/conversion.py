@@ -15,6 +15,7 @@ import cloudpickle
 import numpy as np
 
 from modelbook.errors import CompileError
+from modelbook.scoring.oblivious_trees import extract_oblivious_trees
 from modelbook.scoring.tree_ensemble import extract_tree_ensemble, is_boosted_ensemble
 
 SPLIT_ON_FLOAT64 = ("HistGradientBoosting", "CategoricalCatBoost")  # an ONNX graph would round
@@ -55,6 +56,8 @@ def _list_base_conversions(
         )
     elif _is_soft_voting(estimator, is_classifier):
         yield "WeightedMeanPredictor", partial(_convert_voting, estimator, columns, is_classifier)
+    elif type(estimator).__name__.startswith("CategoricalCatBoost"):
+        yield "ObliviousTreePredictor", partial(_convert_catboost, estimator, width, is_classifier)
     elif type(estimator).__name__ == "LogTargetRegressor":
         yield "ExponentialPredictor", partial(_convert_log_target, estimator, columns)
     if not type(estimator).__name__.startswith(SPLIT_ON_FLOAT64):
@@ -75,6 +78,15 @@ def _convert_lightgbm(
 ) -> PredictorParameters:
     (folder / f"{stem}.txt").write_text(estimator.booster_.model_to_string(), encoding="utf-8")
     return {"width": width, "is_classifier": is_classifier}
+
+
+def _convert_catboost(
+    estimator: Any, width: int, is_classifier: bool, folder: Path, stem: str
+) -> PredictorParameters:
+    arrays = extract_oblivious_trees(estimator, width)
+    np.savez(folder / f"{stem}.npz", **arrays)
+    link = ("sigmoid" if len(arrays["bias"]) == 1 else "softmax") if is_classifier else "none"
+    return {"link": link}
 
 
 def _convert_linear(

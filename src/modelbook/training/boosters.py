@@ -34,6 +34,7 @@ BOOSTER_PARAMETERS: dict[str, dict[str, Any]] = {
     "lightgbm": {"verbosity": -1, "n_jobs": 1},
     "catboost": {
         "iterations": 300, "verbose": 0, "thread_count": 1, "allow_writing_files": False,
+        "one_hot_max_size": 255,  # statistics of categories need CatBoost itself to predict
     },
     "hgb": {"early_stopping": False},  # its own takes rows of a member on both sides
 }  # fmt: skip

@@ -179,22 +179,19 @@ class EnsembleSearch:
 
     def _plan_rounds(self) -> Iterator[list[Setting]]:
         """Each round's settings: the families' first, their others, then random ones."""
+        is_skewed = not self.experiment.task.classes and suits_log_target(self.experiment.outcome)
+        firsts = list[Setting]()
+        for family in self.families:
+            point = self._starting_points(family)[0]
+            firsts.append(Setting(family, point, is_first=True))
+            if is_skewed:
+                firsts.append(Setting(family, {**point, LOG_TARGET: True}))
+        yield firsts
         yield [
-            Setting(family, self._starting_points(family)[0], is_first=True)
-            for family in self.families
-        ]
-        best_families = self._rank_families()[:4]
-        others = [
-            Setting(family, point)
-            for family in best_families
+            Setting(family, self._with_best_target(family, point))
+            for family in self._rank_families()[:4]
             for point in self._starting_points(family)[1:]
         ]
-        if not self.experiment.task.classes and suits_log_target(self.experiment.outcome):
-            others += [
-                Setting(family, {**self._starting_points(family)[0], LOG_TARGET: True})
-                for family in best_families
-            ]
-        yield others
         samplers = {family: self._draw_settings(family) for family in self.families}
         for number in range(MAX_ROUNDS - 2):
             best_families = self._rank_families()[: max(1, 2 - number)]
@@ -220,9 +217,12 @@ class EnsembleSearch:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=self.seed))
         while space:
-            params = study.ask(space).params
-            best = next(entry for entry in self.completed if entry.family == family)
-            yield {**params, **({LOG_TARGET: True} if best.params.get(LOG_TARGET) else {})}
+            yield self._with_best_target(family, study.ask(space).params)
+
+    def _with_best_target(self, family: str, params: dict[str, Any]) -> dict[str, Any]:
+        """Parameters with the logarithm of the target where it was better for the family."""
+        best = next(entry for entry in self.completed if entry.family == family)
+        return {**params, LOG_TARGET: True} if best.params.get(LOG_TARGET) else params
 
     def _run_round(self, number: int, settings: list[Setting]) -> None:
         self.settings += settings

@@ -47,11 +47,16 @@ def build_leaderboard(candidates: list[Candidate], metric: str) -> pd.DataFrame:
         )
     leaderboard = pd.DataFrame([candidate.to_row() for candidate in candidates])
     # Equal ones by name, since workers may finish in another order.
-    return leaderboard.sort_values(
-        [f"{metric}_mean", "family"],
-        ascending=[metric in LOWER_IS_BETTER, True],
-        na_position="last",
-        ignore_index=True,
+    names = leaderboard["family"].where(leaderboard["status"] == "ok", "")
+    return (
+        leaderboard.assign(tie=names)
+        .sort_values(
+            [f"{metric}_mean", "tie"],
+            ascending=[metric in LOWER_IS_BETTER, True],
+            na_position="last",
+            ignore_index=True,
+        )
+        .drop(columns="tie")
     )
 
 

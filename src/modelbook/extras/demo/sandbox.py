@@ -27,6 +27,8 @@ ENV_VALUES = {
     "book": BOOK,
     "families": "lr lightgbm",
     "folds": 2,
+    "strategy": "tune",
+    "calibrate": "none",
     "tune_rounds": 1,
     "time_budget": 40,
     "resamples": 100,
