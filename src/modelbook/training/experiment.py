@@ -483,6 +483,12 @@ class Experiment:
             self._encoded_folds[key] = rows, outcome, test
         return self._encoded_folds[key]
 
+    def encode_folds(self, families: list[str]) -> None:
+        """Encode all folds for these families, so that workers that are forked then share them."""
+        for family in families:
+            for fold in range(self.folds):
+                self.encode_fold(family, fold)
+
     def predict_out_of_fold(self, pipeline: Any) -> ScoredRows:
         """Out-of-fold scores of the train rows; NaN for rows that no forward fold tests."""
         if self.split_strategy.is_forward:

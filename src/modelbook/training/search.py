@@ -96,6 +96,8 @@ def search_model(
     else:
         is_ensemble = params.strategy == "ensemble"
         families = families if is_ensemble else families[: params.blend_size]
+        if is_ensemble and engine_name == engine.LOCAL:
+            experiment.encode_folds(families)
         # Optuna proposes by earlier results: with several workers their order would decide.
         work = ensemble_search.SettingTask if is_ensemble else tuning.FoldTask
         workers = None if is_ensemble else 1
