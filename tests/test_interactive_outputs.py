@@ -22,7 +22,7 @@ def shown(data: dict[str, Any]) -> dict[str, Any]:
     """What a report shows of an output."""
     cell = nbformat.new_code_cell("x", outputs=[nbformat.new_output("display_data", data)])
     notebook = nbformat.new_notebook(cells=[nbformat.new_markdown_cell("# a"), cell])
-    [cell] = executed_notebook.select_report_cells(notebook).cells
+    [cell] = executed_notebook.prepare_cells(notebook).cells
     return dict(cell.outputs[0].data)
 
 

@@ -174,7 +174,7 @@ def test_the_history_is_drawn_over_time(past: WindowHistory, contract: Contract)
     figure = figures.metric_history(past.measures_table())
     assert re.findall(r"\d[\d.]*\d|\d", figure.alt) == ["3", "0.750", "0.600", "0.000", "0.000"]
     assert "ROC AUC" in figure.alt
-    assert "<img" in figure._repr_html_()
+    assert "<svg" in figure._repr_html_()
     assert set(figure.data["measure"]) == {"roc_auc", "expected_roc_auc", "drifted_share"}
 
 

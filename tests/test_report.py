@@ -33,7 +33,14 @@ from modelbook.display.figures import (
     shap_values,
 )
 from modelbook.errors import ReportError
-from modelbook.pages import failure_report, index, pipeline_diagram, stage_report, templating
+from modelbook.pages import (
+    executed_notebook,
+    failure_report,
+    index,
+    pipeline_diagram,
+    stage_report,
+    templating,
+)
 from modelbook.pages.sanitizer import sanitize_html
 from modelbook.registry.history import HistoryEntry
 from modelbook.runs.record import BuildRun, StageRun
@@ -195,7 +202,7 @@ def test_a_figure_carries_its_first_fifty_numbers() -> None:
 
 def test_a_heavy_figure_becomes_a_png(monkeypatch: pytest.MonkeyPatch) -> None:
     figure = compare.leaderboard(BOARD, "roc_auc")
-    assert "data:image/svg+xml;base64," in figure._repr_html_()
+    assert "<svg" in figure._repr_html_()
     monkeypatch.setattr("modelbook.display.components.MAX_SVG_BYTES", 10)
     assert "data:image/png;base64,iVBOR" in figure._repr_html_()
 
@@ -319,9 +326,13 @@ def test_a_figure_is_drawn_and_its_words_hold_its_main_number(name: str) -> None
     figure = draw(frame, *more)
     assert missing_facts(figure.alt, *(main if isinstance(main, tuple) else [main])) == []
     html = figure._repr_html_()
-    assert 'src="data:image/svg+xml;base64,' in html
     assert '<details class="numbers">' in html
-    assert f'alt="{escape(figure.alt)}"' in html
+    [chart] = re.findall(r"<svg.*</svg>", html, re.DOTALL)
+    [name] = re.findall(r'aria-labelledby="([^"]+)"', chart)
+    assert f'<title id="{name}">{escape(figure.alt)}</title>' in chart
+    assert "<text" in chart  # letters that can be found and selected
+    ids = set(re.findall(r' id="([^"]+)"', chart))
+    assert ids == {name} | set(re.findall(r'(?:href="|url\()#([\w-]+)', chart))
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -355,7 +366,7 @@ def test_what_a_figure_says_stands_above_it_and_is_read_aloud_once() -> None:
     html = explore.missing_rates(
         pd.DataFrame({"column": ["<age>", "b"], "share": [0.2, 0]})
     )._repr_html_()
-    [above] = re.findall(r'<p class="found" aria-hidden="true">([^<]*)</p>.*<img', html, re.DOTALL)
+    [above] = re.findall(r'<p class="found" aria-hidden="true">([^<]*)</p>.*<svg', html, re.DOTALL)
     assert missing_facts(above, "&lt;age&gt;", 0.2) == []
 
 
@@ -927,3 +938,29 @@ def test_an_index_of_twenty_books_stays_small(tmp_path: Path) -> None:
 
 def test_an_index_without_books_says_what_to_do(tmp_path: Path) -> None:
     assert "make run" in index.write(tmp_path).read_text(encoding="utf-8")
+
+
+def test_evidence_comes_first_and_code_stands_at_the_foot() -> None:
+    import nbformat
+
+    v4 = nbformat.v4
+    shown = v4.new_output("display_data", data={"text/html": "<p>three rows</p>"})
+    cells = [
+        v4.new_markdown_cell("# 01 · Ingest\n\n> Is it sound?"),
+        v4.new_markdown_cell("Open the stage."),
+        v4.new_code_cell("context = 1", outputs=[shown]),
+        v4.new_markdown_cell("## What is in it?"),
+        v4.new_code_cell("prepare()"),
+        v4.new_code_cell("look()", outputs=[shown]),
+        v4.new_markdown_cell("This only announces a check."),
+        v4.new_code_cell("assert True"),
+        v4.new_markdown_cell("## Verdict"),
+        v4.new_code_cell("context.write_verdict()", outputs=[shown]),
+    ]
+    cells = executed_notebook.select_report_cells(v4.new_notebook(cells=cells))
+    assert [cell.source for cell in cells.evidence.cells] == ["## What is in it?", "look()"]
+    assert cells.code == [
+        ("", ["context = 1"]),
+        ("What is in it?", ["prepare()", "look()", "assert True"]),
+        ("Verdict", ["context.write_verdict()"]),
+    ]

@@ -91,17 +91,20 @@ class Figure:
     def _image_html(self) -> str:
         if self.figure is None:
             return f'<p class="nothing">{escape(self.alt)}</p>'
-        source, image_format = self.to_svg().encode(), "svg+xml"
-        if len(source) > MAX_SVG_BYTES:
-            source, image_format = self.to_png(), "png"
-        width = round(self.figure.get_figwidth() * 96)
-        # In a notebook the background turns dark together with the figure; reports remove it.
-        background = "Canvas" if image_format == "svg+xml" else "#fff"
+        width, svg = round(self.figure.get_figwidth() * 96), self.to_svg()
+        picture = (
+            style.make_embeddable(svg, self.alt, width)
+            if len(svg) <= MAX_SVG_BYTES
+            else self._png_html(width)
+        )
+        return f'<div class="scroll" tabindex="0" role="group" aria-label="Figure">{picture}</div>'
+
+    def _png_html(self, width: int) -> str:
+        source = base64.b64encode(self.to_png()).decode()
         return (
-            f'<div class="scroll" tabindex="0" role="group" aria-label="Figure">'
-            f'<img class="{image_format[:3]}" alt="{escape(self.alt)}" width="{width}" '
-            f'style="background:{background};min-width:{round(width * 0.72)}px" '
-            f'src="data:image/{image_format};base64,{base64.b64encode(source).decode()}"></div>'
+            f'<img class="png" alt="{escape(self.alt)}" width="{width}" '
+            f'style="background:#fff;min-width:{round(width * 0.72)}px" '
+            f'src="data:image/png;base64,{source}">'
         )
 
     def _data_html(self) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import re
 from collections.abc import Callable
+from html import escape
 from typing import Any, TypeVar
 
 # Each colour has one meaning in all figures. Pairs are (on light pages, on dark pages).
@@ -23,6 +25,7 @@ REFERENCE, NEGATIVE, BASELINE = MUTED, MUTED, MUTED  # what it is compared with
 
 FIGURE_WIDTH = 7.6  # inches; the page shows a figure at its natural size
 SMALL_FONT_SIZE = 8.5
+WEB_FONTS = "DejaVu Sans,Verdana,sans-serif"  # of the widths that matplotlib measured
 
 RC_PARAMS: dict[str, Any] = {
     "axes.axisbelow": True,
@@ -50,7 +53,7 @@ RC_PARAMS: dict[str, Any] = {
     "lines.linewidth": 1.8,
     "lines.solid_capstyle": "round",
     "savefig.facecolor": "none",
-    "svg.fonttype": "path",  # letters as outlines: no font is needed to read them
+    "svg.fonttype": "none",  # letters stay text, which can be found, selected and read aloud
     "svg.hashsalt": "modelbook",  # the same data gives the same bytes
     "text.color": INK,
     "xtick.color": FAINT,
@@ -94,6 +97,37 @@ def adapt_to_dark_mode(svg: str) -> str:
         r'style="[^"]*"', lambda style: _HEX_PATTERN.sub(to_css_variable, style.group()), svg
     )
     dark = ";".join(f"--{name}:{dark}" for name, (_, dark) in PALETTE.items())
-    rule = f"<style>@media (prefers-color-scheme:dark){{:root{{{dark}}}}}</style>"
+    rule = (
+        f"<style>.chart text{{font-family:{WEB_FONTS}!important}}"
+        f"@media screen and (prefers-color-scheme:dark){{.chart{{{dark}}}}}</style>"
+    )
     start = body.index(">", body.index("<svg")) + 1
     return body[:start] + rule + body[start:]
+
+
+def make_embeddable(svg: str, title: str, width: int) -> str:
+    """Prepare an SVG of matplotlib's for a page with others: named, and with ids of its own.
+
+    Parameters
+    ----------
+    title : str
+        What the figure shows, for whoever does not see it.
+    width : int
+        The natural width in pixels.
+    """
+    key = hashlib.sha256(svg.encode()).hexdigest()[:8]
+    body = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    used = set(re.findall(r'(?:href="|url\()#([\w.:-]+)', body))
+    body = re.sub(
+        r' id="([^"]*)"', lambda one: f' id="{key}-{one[1]}"' if one[1] in used else "", body
+    )
+    body = re.sub(r'(href="|url\()#([\w.:-]+)', rf"\1#{key}-\2", body)
+    body = re.sub(r' (?:width|height)="[\d.]+pt"', "", body, count=2)
+    attributes = (
+        f' class="chart" role="img" aria-labelledby="{key}-title" width="{width}"'
+        f' style="background:Canvas;display:block;max-width:100%;min-width:{round(width * 0.72)}px"'
+    )
+    start = body.index("<svg") + len("<svg")
+    end = body.index(">", start) + 1
+    name = f'<title id="{key}-title">{escape(title)}</title>'
+    return body[:start] + attributes + body[start:end] + name + body[end:]

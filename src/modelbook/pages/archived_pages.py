@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
@@ -79,37 +81,87 @@ def rewrite_links(html: str, archived_files: set[str], replacements: Mapping[str
     )
 
 
-def extract_figures(html: str) -> Iterator[tuple[dict[str, Any], str, str]]:
-    """Yield each figure of a page: its attributes, its file extension, its content in base64."""
+def extract_figures(html: str) -> Iterator[tuple[dict[str, Any], str, bytes]]:
+    """Yield each figure of a page: its attributes, its file extension, its content."""
     parser = _FigureParser()
     parser.feed(html)
     parser.close()
     for location, image in parser.figures:
-        match = _DATA_IMAGE_PATTERN.fullmatch(image.get("src", ""))
-        if match:
-            attributes = {**location, "alt": image.get("alt", ""), "width": image.get("width", "")}
-            yield attributes, {"svg+xml": "svg"}.get(match[1], match[1]), match[2]
+        attributes = {**location, "alt": image.get("alt", ""), "width": image.get("width", "")}
+        if "svg" in image:
+            yield attributes, "svg", image["svg"].encode()
+        elif match := _DATA_IMAGE_PATTERN.fullmatch(image.get("src", "")):
+            try:
+                content = base64.b64decode(match[2])
+            except binascii.Error:
+                continue
+            yield attributes, {"svg+xml": "svg"}.get(match[1], match[1]), content
 
 
 class _FigureParser(HTMLParser):
-    """Collects each image with the heading above it."""
+    """Collects each picture with the heading above it: images, and charts within the page."""
 
     def __init__(self) -> None:
         super().__init__()
         self.figures: list[tuple[dict[str, Any], dict[str, str]]] = []
         self.section, self.position, self.in_heading = "", 0, False
+        self.chart: list[str] = []  # the open chart's text so far
+        self.title: list[str] | None = None  # the open title of a chart
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attrs}
         if tag == "h2":
             self.section, self.position, self.in_heading = "", 0, True
+        elif tag == "a":  # the link to the heading itself
+            self.in_heading = False
+        elif tag == "svg" and values.get("class") == "chart":
+            self._add({"width": values.get("width", "")})
+            self.chart.append(f'<svg xmlns="{SVG_NAMESPACE}" xmlns:xlink="{XLINK_NAMESPACE}"')
+            self.chart.append(_write_attributes(values) + ">")
+        elif self.chart:
+            self.chart.append(f"<{_svg_name(tag)}{_write_attributes(values)}>")
+            self.title = [] if tag == "title" else self.title
         elif tag == "img":
-            location = {"section": " ".join(self.section.split()), "position": self.position}
-            self.figures.append((location, {name: value or "" for name, value in attrs}))
-            self.position += 1
+            self._add(values)
 
     def handle_endtag(self, tag: str) -> None:
         self.in_heading = self.in_heading and tag != "h2"
+        if not self.chart:
+            return
+        self.chart.append(f"</{_svg_name(tag)}>")
+        image = self.figures[-1][1]
+        if tag == "title" and self.title is not None:
+            image["alt"], self.title = "".join(self.title), None
+        elif tag == "svg":
+            image["svg"], self.chart = "".join(self.chart), []
 
     def handle_data(self, data: str) -> None:
         if self.in_heading:
             self.section += data
+        if self.chart:
+            self.chart.append(escape(data, quote=False))
+        if self.title is not None:
+            self.title.append(data)
+
+    def _add(self, image: dict[str, str]) -> None:
+        location = {"section": " ".join(self.section.split()), "position": self.position}
+        self.figures.append((location, image))
+        self.position += 1
+
+
+SVG_NAMESPACE, XLINK_NAMESPACE = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+# Of what matplotlib writes; HTML has them in any case, a file of its own in this one.
+_SVG_NAMES = {name.lower(): name for name in ("viewBox", "clipPath", "clipPathUnits")}
+_NAMESPACES = {"xmlns", "xmlns:xlink"}
+
+
+def _svg_name(name: str) -> str:
+    return _SVG_NAMES.get(name, name)
+
+
+def _write_attributes(values: Mapping[str, str]) -> str:
+    return "".join(
+        f' {_svg_name(name)}="{escape(value)}"'
+        for name, value in values.items()
+        if name not in _NAMESPACES
+    )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 import copy
 import re
+from collections.abc import Sequence
 from html import unescape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from modelbook.errors import ReportError
 from modelbook.pages.interactive_outputs import make_static
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 HIDDEN_TAGS = {"parameters", "injected-parameters", "papermill-error-cell-tag"}
+VERDICT_HEADING = "Verdict"  # its section repeats the head of the page
 MAX_OUTPUT_CHARS = 20_000  # longer printed text is cut off in a page
 
 ANSI_PATTERN = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
@@ -45,8 +47,62 @@ def read_title_and_question(notebook: NotebookNode) -> tuple[str, str]:
     return name, re.sub(r"[*_`]", "", question).strip()
 
 
-def select_report_cells(notebook: NotebookNode) -> NotebookNode:
-    """Return the cells for the report: without set-up and title, the verdict as sentences."""
+class ReportCells(NamedTuple):
+    """A notebook's cells as a report has them: evidence, and the code behind it for the foot.
+
+    ``code`` has the sources under each heading, without a heading first.
+    """
+
+    evidence: NotebookNode
+    code: list[tuple[str, list[str]]]
+
+
+def select_report_cells(notebook: NotebookNode) -> ReportCells:
+    """Divide a notebook into what a report shows as evidence, and the code at its foot.
+
+    Evidence are the sections up to the verdict, which the page's head shows: the words and outputs
+    below each heading, and the cell that failed with its code.
+    """
+    report = prepare_cells(notebook)
+    cells, code = report.cells, group_code(report.cells)
+    start = next((i for i, cell in enumerate(cells) if _heading(cell)), 0)
+    end = next((i for i, cell in enumerate(cells) if _heading(cell) == VERDICT_HEADING), len(cells))
+    failed = [cell for cell in cells[end:] if _has_error(cell)]
+    report.cells = [*_without_idle_cells(cells[start:end]), *failed]
+    return ReportCells(report, code)
+
+
+def group_code(cells: Sequence[Any]) -> list[tuple[str, list[str]]]:
+    """Return the sources of code cells under each heading."""
+    groups: list[tuple[str, list[str]]] = [("", [])]
+    for cell in cells:
+        if heading := _heading(cell):
+            groups.append((heading, []))
+        elif cell.cell_type == "code":
+            groups[-1][1].append(cell.source)
+    return [(heading, sources) for heading, sources in groups if sources]
+
+
+def _heading(cell: Any) -> str:
+    """The second-level heading of a cell; empty if it has none."""
+    heading = re.search(r"^## +(.+)$", cell.source, re.MULTILINE)
+    return heading[1].strip() if heading and cell.cell_type == "markdown" else ""
+
+
+def _without_idle_cells(cells: list[Any]) -> list[Any]:
+    """Leave out code that shows nothing, and the words that only announce it."""
+    kept: list[Any] = []
+    for cell in cells:
+        if cell.cell_type == "code" and not cell.get("outputs"):
+            if kept and kept[-1].cell_type == "markdown" and not _heading(kept[-1]):
+                kept.pop()
+        else:
+            kept.append(cell)
+    return kept
+
+
+def prepare_cells(notebook: NotebookNode) -> NotebookNode:
+    """Return the cells to show: without set-up and title, the verdict as sentences."""
     report = copy.deepcopy(notebook)
     report.cells = [cell for cell in _cells_until_error(report.cells) if not _is_hidden(cell)]
     _drop_title_and_question(report)
@@ -60,7 +116,8 @@ def select_report_cells(notebook: NotebookNode) -> NotebookNode:
 
 def table_of_contents(body: str) -> list[tuple[str, str]]:
     """Return anchor and text of each second-level heading."""
-    headings = re.findall(r'<h2[^>]*\bid="([^"]*)"[^>]*>(.*?)</h2>', body, re.DOTALL)
+    without_anchors = re.sub(r'<a class="anchor-link".*?</a>', "", body)
+    headings = re.findall(r'<h2[^>]*\bid="([^"]*)"[^>]*>(.*?)</h2>', without_anchors, re.DOTALL)
     # unescaped, because the page's template escapes them again
     return [
         (unescape(anchor), unescape(re.sub(r"<[^>]+>", "", text)).strip())

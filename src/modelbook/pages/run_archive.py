@@ -7,8 +7,6 @@ the hash of its content.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import os
 import re
@@ -146,11 +144,7 @@ def _find_side_files(source: Path, page: str, html: str) -> set[str]:
 
 def _archive_figures(stage: str, html: str, runs: Path) -> Iterator[ArchivedFigure]:
     """Store each figure of a page as a file, once for all runs."""
-    for attributes, extension, text in archived_pages.extract_figures(html):
-        try:
-            content = base64.b64decode(text)
-        except binascii.Error:
-            continue
+    for attributes, extension, content in archived_pages.extract_figures(html):
         name = f"{hashlib.sha256(content).hexdigest()[:20]}.{extension}"
         path = runs / "figures" / name
         if not path.exists():

@@ -74,14 +74,18 @@ def render(
     notebook = _read_notebook(source)
     verdict = executed_notebook.find_receipt(notebook)
     view = _header_context(notebook, verdict, target, book)
-    body = _body_html(executed_notebook.select_report_cells(notebook))
+    cells = executed_notebook.select_report_cells(notebook)
+    names = list(stages or config.STAGES)
+    body = _link_stages(_body_html(cells.evidence), names)
     target.parent.mkdir(parents=True, exist_ok=True)
     view |= {
         "body": body,
         "contents": executed_notebook.table_of_contents(body),
+        "code": [(heading, _highlight(sources)) for heading, sources in cells.code],
+        "onward": _following_stage(view["stage"], names),
         "home": index_link,
         "notebook": Path(os.path.relpath(source.resolve(), target.resolve().parent)).as_posix(),
-        "stages": [(name, config.stage_stem(name)) for name in stages or config.STAGES],
+        "stages": [(name, config.stage_stem(name)) for name in names],
     }
     templating.write_template(target, "stage_report.html.j2", **view)
     return target
@@ -119,6 +123,26 @@ def _header_context(
     }
 
 
+def _following_stage(stage: str, names: Sequence[str]) -> tuple[str, str] | None:
+    """Name and file stem of the stage after this one; None after the last."""
+    following = names[names.index(stage) + 1 :] if stage in names else []
+    return (following[0], config.stage_stem(following[0])) if following else None
+
+
+def _link_stages(body: str, names: Sequence[str]) -> str:
+    """Let links to the notebooks of stages lead to their reports."""
+    for stem in map(config.stage_stem, names):
+        body = body.replace(f'href="{stem}.ipynb"', f'href="{stem}.html"')
+    return body
+
+
+def _highlight(sources: Sequence[str]) -> str:
+    from nbconvert.filters import Highlight2HTML
+
+    highlight = Highlight2HTML(pygments_lexer="ipython3")
+    return "".join(highlight(source) for source in sources)
+
+
 def _body_html(notebook: NotebookNode) -> str:
     from nbconvert import HTMLExporter
     from traitlets.config import Config
@@ -130,7 +154,7 @@ def _body_html(notebook: NotebookNode) -> str:
         config=settings,
         template_name="base",
         template_file=str(templating.TEMPLATE_FOLDER / "notebook_cells.html.j2"),
-        anchor_link_text="",
+        anchor_link_text="#",
     )
     exporter.register_filter("clean", sanitize_html)
     html: str = exporter.from_notebook_node(notebook)[0]

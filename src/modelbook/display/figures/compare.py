@@ -39,18 +39,24 @@ def leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
     data = data.assign(low=data[mean] - spread, high=data[mean] + spread)
     texts = [_score_annotation(row, mean) for _, row in data.iterrows()]
     plotting.draw_dots(ax, data["candidate"], data, mean, color=colours, row_texts=texts)
-    baseline_mean = data.loc[data["candidate"] == BASELINE_FAMILY, mean]
-    if len(baseline_mean):
+    is_baseline = data["candidate"] == BASELINE_FAMILY
+    baseline_mean = data.loc[is_baseline, mean]
+    # The axis fits the models: from the baseline on, their differences would be a few pixels.
+    models = data if is_baseline.all() else data[~is_baseline]
+    low, high = plotting.padded_limits(models["low"], models["high"])
+    is_beside = len(baseline_mean) > 0 and not low <= baseline_mean.iloc[0] <= high
+    if len(baseline_mean) and not is_beside:
         plotting.draw_reference_line(
             ax, float(baseline_mean.iloc[0]), f"baseline {format_metric(baseline_mean.iloc[0])}"
         )
-    ax.set_xlim(*plotting.padded_limits(data["low"], data["high"]))
+    ax.set_xlim(low, high)
     ax.set_xlabel(f"{name}, mean over the folds, ± 1 standard deviation")
     return Figure(
         figure,
         alt=_alt_text(data, baseline_mean, mean, name),
         data=frame,
-        caption=_caption(frame, len(data)),
+        caption=_caption(frame, len(data))
+        + (" The baseline lies outside the axis." if is_beside else ""),
     )
 
 

@@ -36,8 +36,10 @@ def drift_scores(frame: pd.DataFrame) -> Figure:
     )
     order = data.groupby("column")[["drifted", "ratio"]].max()
     order = order.sort_values(["drifted", "ratio"], ascending=False, kind="stable")
-    shown = ratios.loc[order.index[: plotting.MAX_ROWS]]
-    is_drifted = flags.loc[shown.index].to_numpy(dtype=float) == 1
+    # The newest batch stands first, where a narrow screen begins.
+    newest_first = [*dict.fromkeys(data["batch"])][::-1]
+    shown = ratios.loc[order.index[: plotting.MAX_ROWS], newest_first]
+    is_drifted = flags.loc[shown.index, newest_first].to_numpy(dtype=float) == 1
     figure, ax = plotting.subplots(plotting.height_for_rows(len(shown), row_height=0.28))
     values = shown.to_numpy(dtype=float)
     # Tints end at three times the threshold: a single outlier would leave the rest white.
@@ -53,8 +55,8 @@ def drift_scores(frame: pd.DataFrame) -> Figure:
         data=frame,
         caption=(
             "Distance or change of the missing rate, whichever is more, as a multiple of its "
-            "threshold; a dot marks drifted columns. Strongest first. Evidently's report has the "
-            "same numbers."
+            "threshold; a dot marks drifted columns. Strongest and newest first. Evidently's "
+            "report has the same numbers."
         ),
     )
 
