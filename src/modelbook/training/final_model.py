@@ -32,6 +32,7 @@ STRATEGY_PROGRESS_TEXTS = {
     "best": "tuning and combining the best",
     "ensemble": "searching an ensemble",
 }
+STEP_COLUMNS = ["step", "loss", "gain"]  # of the search's steps
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class FinalModel:
     trials: pd.DataFrame = field(default_factory=pd.DataFrame)
     search_summary: str = ""
     search_curve: pd.DataFrame = field(default_factory=pd.DataFrame)
-    search_steps: pd.DataFrame = field(default_factory=pd.DataFrame)
+    search_steps: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=STEP_COLUMNS))
     sampling_note: str = ""
     costs: DecisionCosts = field(default_factory=CostMatrix)
     split_strategy: SplitStrategy = SPLIT_STRATEGIES["group"]
