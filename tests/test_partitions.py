@@ -29,6 +29,8 @@ from modelbook.cli import app, serving
 from modelbook.contract import Contract
 from modelbook.dataset import object_store, read_table
 from modelbook.errors import DataError, EngineError
+from modelbook.journal import Journal
+from modelbook.journal.database import default_url
 from modelbook.scoring import batch, partitions
 from modelbook.serving import served_models
 
@@ -274,6 +276,32 @@ def test_another_version_scores_and_the_report_counts_rejects_and_drift(
     for model, fact in (("challenger", "modelbook challenge"), ("3", "3"), ("best", "best")):
         told = score(shelf, monkeypatch, table, tmp_path / "no", "--model", model)
         assert (told.exit_code > 0, fact in told.output) == (True, True)
+
+
+def test_a_journaled_batch_is_found_by_outcomes_and_journaled_once(
+    table, frame, contract, tmp_path, monkeypatch
+):
+    shelf = Shelf(tmp_path / "shelf")
+    shelf.alias("champion", shelf.register(fitted(frame, contract), contract, frame))
+    out = tmp_path / "out"
+    for _ in range(2):  # the second begins anew, as after an interruption
+        told = score(shelf, monkeypatch, table, out, "--journal")
+        assert told.exit_code == 0, told.output
+        ids = pd.concat([pd.read_parquet(out / name)["prediction_id"] for name in NAMES])
+        shutil.rmtree(out)
+        shutil.rmtree(tmp_path / "out.rejects")
+    journal = Journal(default_url(shelf.root, BOOK), BOOK)
+    rows = journal.read_predictions(0)
+    assert {row["id"] for row in rows} == {*ids}
+    assert len(rows) == ids.nunique() == 598
+    assert journal.record_outcomes({ids.iloc[0]: 1}) == {"recorded": 1, "repeated": 0}
+    [first] = [row for row in rows if row["id"] == ids.iloc[0]]
+    given = contract.select_features(frame).iloc[0]
+    assert first["inputs"]["size"] == given["size"]
+    assert (first["variant"], first["version"]) == ("champion", 1)
+    assert sum(first["probabilities"].values()) == pytest.approx(1)
+    told = score(shelf, monkeypatch, table, out, "--journal", "--model", "1")
+    assert (told.exit_code, "--journal" in told.output) == (2, True)
 
 
 def test_an_interrupted_upload_is_no_complete_folder(table, monkeypatch):

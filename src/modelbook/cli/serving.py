@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -136,6 +138,12 @@ def score(
     model: Annotated[
         str, typer.Option(metavar="MODEL", help="champion, challenger, or the number of a version.")
     ] = "champion",
+    to_journal: Annotated[
+        bool,
+        typer.Option(
+            "--journal", help="Journal the predictions; OUT gets the column prediction_id."
+        ),
+    ] = False,
     report: Annotated[
         Path | None,
         typer.Option(help="A .json file for what was scored, rejected and has drifted."),
@@ -152,16 +160,35 @@ def score(
     from modelbook.dataset import object_store
 
     _check_engine_options(source, target, engine, scheduler)
-    with report_errors():
+    if to_journal and (engine != "local" or model not in ("champion", "challenger")):
+        raise typer.BadParameter(
+            "--journal takes predictions of champion or challenger, made by this machine"
+        )
+    with report_errors(), ExitStack() as stack:
         root, name = find_book(book)
         version = _find_version(root, name, model)
+        record = _open_batch_journal(root, name, version, model, stack) if to_journal else None
         with object_store.open_input(source) as local_source:
             is_folder = local_source.is_dir()
             with object_store.open_output(target, is_folder=is_folder) as local_target:
                 result = (
-                    _score_folder(local_source, local_target, version, engine, scheduler)
+                    _score_folder(
+                        local_source,
+                        local_target,
+                        version,
+                        engine,
+                        scheduler,
+                        None
+                        if record is None
+                        else lambda part, *chunk: record(f"{target}/{part}", *chunk),
+                    )
                     if is_folder
-                    else _score_file(local_source, local_target, version)
+                    else _score_file(
+                        local_source,
+                        local_target,
+                        version,
+                        None if record is None else partial(record, target),
+                    )
                 )
                 if report:
                     _write_score_report(report, root, book, local_source, result, version)
@@ -220,18 +247,46 @@ def _write_score_report(
         temporary_path.write_text(text + "\n", encoding="utf-8")
 
 
-def _score_file(source: Path, target: Path, champion: RegisteredVersion) -> BatchResult:
+def _open_batch_journal(
+    root: Path, book: str, version: RegisteredVersion, variant: str, stack: ExitStack
+) -> Callable[..., Any]:
+    """Open the journal until the stack closes; return what records a chunk."""
+    from modelbook.cli.options import open_journal
+    from modelbook.serving import served_models, settings
+    from modelbook.serving.batch_journal import BatchJournal
+
+    redacted = settings.load_settings(root, book).journal.redacted_columns
+    model = served_models.load_model(version, max_rows=1)
+    journal = BatchJournal(open_journal(root, book), model, variant, redacted)
+    stack.enter_context(journal.running())
+    return journal.record
+
+
+def _score_file(
+    source: Path, target: Path, champion: RegisteredVersion, record_chunk: Callable[..., Any] | None
+) -> BatchResult:
     from modelbook.scoring import batch
     from modelbook.serving import served_models
 
     model = served_models.load_model(champion, max_rows=1)
     return batch.score_file(
-        source, target, model.scorer, model.contract, model.number, on_progress=_report_progress
+        source,
+        target,
+        model.scorer,
+        model.contract,
+        model.number,
+        on_progress=_report_progress,
+        record_chunk=record_chunk,
     )
 
 
 def _score_folder(
-    source: Path, target: Path, champion: RegisteredVersion, engine: str, scheduler: str | None
+    source: Path,
+    target: Path,
+    champion: RegisteredVersion,
+    engine: str,
+    scheduler: str | None,
+    record_chunk: Callable[..., Any] | None,
 ) -> BatchResult:
     from modelbook.scoring import partitions
     from modelbook.serving import served_models
@@ -244,6 +299,7 @@ def _score_folder(
         on_progress=_report_progress,
         engine_name=engine,
         scheduler=scheduler,
+        record_chunk=record_chunk,
     )
 
 

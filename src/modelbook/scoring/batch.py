@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -38,8 +38,23 @@ CHUNK_ROWS = 50_000  # rows of a chunk
 MAX_THREADS = min(4, os.cpu_count() or 1)  # chunks that are scored at the same time
 FILE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".xlsx")
 MAX_SHEET_ROWS = 1_048_575  # of an Excel file, below its header
-ChunkResult = tuple[pa.Table, pa.Table]  # scored and rejected rows of a chunk
 ProgressCallback = Callable[[int, float], None]
+
+
+class ChunkResult(NamedTuple):
+    """Scored and rejected rows of a chunk, and what the valid rows were scored from.
+
+    ``positions`` are the valid rows' places in the chunk, ``scores`` those of the decision rule.
+    """
+
+    scored: pa.Table
+    rejected: pa.Table
+    features: dict[str, np.ndarray]
+    scores: np.ndarray
+    positions: np.ndarray
+
+
+RecordCallback = Callable[[ChunkResult, int], pa.Table]
 
 
 @dataclass(frozen=True)
@@ -62,6 +77,7 @@ def score_file(
     on_progress: ProgressCallback,
     allow_empty: bool = False,
     constants: Mapping[str, str | None] = MappingProxyType({}),
+    record_chunk: RecordCallback | None = None,
 ) -> BatchResult:
     """Score a file.
 
@@ -74,6 +90,8 @@ def score_file(
         Whether a file without rows, such as an empty partition, gives an output without rows.
     constants : dict, optional
         Columns of one value that are not in the file: those that a partition's folders name.
+    record_chunk : callable, optional
+        Called with each chunk and the number of rows before it; returns the rows to write.
 
     Raises
     ------
@@ -98,17 +116,18 @@ def score_file(
             scorer=scorer,
             version=version,
         )
-        for scored, rejected in _map_in_order(
+        for chunk in _map_in_order(
             score_chunk,
             _check_chunks(chunks, contract, input_path, constants),
             MAX_THREADS if scorer.is_compiled else 1,
         ):
+            rejected = chunk.rejected
             if len(rejected):
                 rejects_file.write(
                     rejected.set_column(0, "row", pc.add(rejected["row"], row_count))
                 )
-            output_file.write(scored)
-            row_count = row_count + len(scored) + len(rejected)
+            output_file.write(record_chunk(chunk, row_count) if record_chunk else chunk.scored)
+            row_count = row_count + len(chunk.scored) + len(rejected)
             rejected_count = rejected_count + len(rejected)
             on_progress(row_count, time.monotonic() - start)
         if row_count == 0 and not allow_empty:
@@ -168,7 +187,13 @@ def _score_chunk(
     if not is_valid.all():
         chunk = chunk.filter(pa.array(is_valid))
         features = {name: values[is_valid] for name, values in features.items()}
-    return _append_predictions(chunk, features, scorer, version), rejects
+    scores = (
+        scorer.predict_scores(features, len(chunk))
+        if len(chunk)
+        else np.empty((0, scorer.decision_rule.n_outputs))
+    )
+    scored = _append_predictions(chunk, scores, scorer, version)
+    return ChunkResult(scored, rejects, features, scores, np.flatnonzero(is_valid))
 
 
 def _append_constants(chunk: pa.Table, constants: Mapping[str, str | None]) -> pa.Table:
@@ -179,16 +204,9 @@ def _append_constants(chunk: pa.Table, constants: Mapping[str, str | None]) -> p
     return chunk
 
 
-def _append_predictions(
-    chunk: pa.Table, features: dict[str, np.ndarray], scorer: Any, version: int
-) -> pa.Table:
+def _append_predictions(chunk: pa.Table, scores: np.ndarray, scorer: Any, version: int) -> pa.Table:
     new_columns: dict[str, Any] = {}
     decision_rule = scorer.decision_rule
-    scores = (
-        scorer.predict_scores(features, len(chunk))
-        if len(chunk)
-        else np.empty((0, decision_rule.n_outputs))
-    )
     new_columns["prediction"] = decision_rule.predict(scores)
     for class_index, name in enumerate(decision_rule.classes):
         new_columns[f"probability_{name}"] = scores[:, class_index]

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import as_completed
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from modelbook.atomic import atomic_write
 from modelbook.dataset import parquet_folder
 from modelbook.errors import DataError
 from modelbook.scoring import batch
-from modelbook.scoring.batch import BatchResult, ProgressCallback
+from modelbook.scoring.batch import BatchResult, ChunkResult, ProgressCallback
 
 if TYPE_CHECKING:
     from modelbook.registry.aliases import RegisteredVersion
@@ -38,6 +38,7 @@ class PartitionScorer:
     staging_folder: Path
     version: RegisteredVersion
     load_model: Callable[[RegisteredVersion], Any]
+    record_chunk: Callable[[str, ChunkResult, int], Any] | None = None
 
     @cached_property
     def _model(self) -> Any:
@@ -71,6 +72,7 @@ class PartitionScorer:
             on_progress=lambda *_: None,
             allow_empty=True,
             constants=parquet_folder.partition_values(name),
+            record_chunk=partial(self.record_chunk, name) if self.record_chunk else None,
         )
         if result.rejected_rows:
             result.rejects_path.replace(rejects_path)
@@ -92,6 +94,7 @@ def score_folder(
     on_progress: ProgressCallback,
     engine_name: str = engine.LOCAL,
     scheduler: str | None = None,
+    record_chunk: Callable[[str, ChunkResult, int], Any] | None = None,
 ) -> BatchResult:
     """Score a folder of Parquet files.
 
@@ -107,6 +110,8 @@ def score_folder(
         Called after each partition with the rows so far and the seconds.
     engine_name, scheduler : str
         As ``engine.opened`` takes them.
+    record_chunk : callable, optional
+        As ``batch.score_file`` takes it, with the partition's name first; for the engine local.
 
     Raises
     ------
@@ -127,6 +132,7 @@ def score_folder(
         score_partition = _prepare_staging(
             input_folder, staging_folder, rejects_folder, version, load_model
         )
+        score_partition.record_chunk = record_chunk
         row_count, rejected_count = _score_partitions(
             score_partition,
             names,

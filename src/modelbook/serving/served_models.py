@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -109,6 +109,11 @@ class ServedModel:
     def label_probabilities(self, probabilities: Sequence[float] | None) -> dict[str, float] | None:
         """Return probabilities by class; None for a regression."""
         return None if probabilities is None else dict(zip(self.classes, probabilities))
+
+    def features_of(self, columns: Iterable[str]) -> set[str]:
+        """Return the features that are made of columns of the contract."""
+        derived = self.row_reader.derived_features
+        return {feature for name in columns for feature in derived.get(name, [name])}
 
     def describe(self) -> dict[str, Any]:
         """Return the metadata for ``GET /model``."""

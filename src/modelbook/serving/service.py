@@ -371,11 +371,7 @@ class PredictionService:
     def _journaled_inputs(self, model: ServedModel, row: Row) -> str:
         if not self._redacted_columns:
             return _to_json(row)
-        hidden = {
-            feature
-            for name in self._redacted_columns
-            for feature in model.row_reader.derived_features.get(name, [name])
-        }
+        hidden = model.features_of(self._redacted_columns)
         return _to_json({column: value for column, value in row.items() if column not in hidden})
 
     async def record_outcomes(self, body: bytes) -> dict[str, int]:
