@@ -362,6 +362,20 @@ def test_a_figure_copes_with_one_row_and_unknown_intervals(name: str) -> None:
         assert "<figure" in draw(part, *more)._repr_html_()
 
 
+@pytest.mark.parametrize(
+    ("metric", "value", "is_worse"),
+    [
+        ("ROC AUC", 0.9, False), ("ROC AUC", 0.5, True), ("log loss", 0.9, True),
+        ("log loss", 0.5, False), ("selection rate", 0.9, True), ("selection rate", 0.5, True),
+        ("ROC AUC", 0.69, False),
+    ],
+)  # fmt: skip
+def test_colour_tells_worse_from_better(metric: str, value: float, is_worse: bool) -> None:
+    row = {"batch": 4, "metric": metric, "value": value, "low": value - 0.02, "high": value + 0.02}
+    figure = monitor.metrics_by_batch(pd.DataFrame([row | {"reference": 0.7}]))
+    assert ("var(--positive" in figure.to_svg()) == is_worse
+
+
 def test_what_a_figure_says_stands_above_it_and_is_read_aloud_once() -> None:
     html = explore.missing_rates(
         pd.DataFrame({"column": ["<age>", "b"], "share": [0.2, 0]})

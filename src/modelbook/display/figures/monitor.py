@@ -9,8 +9,14 @@ import pandas as pd
 
 from modelbook.display import plotting, style
 from modelbook.display.components import Figure, empty_figure
-from modelbook.tasks.metric_format import HEADLINE_METRICS, format_metric, metric_label
+from modelbook.tasks.metric_format import (
+    HEADLINE_METRICS,
+    LOWER_IS_BETTER,
+    format_metric,
+    metric_label,
+)
 
+WITHOUT_DIRECTION = ("calibration_error", "overconfidence", "flagged")  # 0, or as before, is best
 MAX_TICK_LABELS = 6  # batch names that fit below an axis
 DRIFTED_SHARE_LABEL = "share of importance that has drifted"
 
@@ -105,15 +111,27 @@ def metrics_by_batch(data: pd.DataFrame) -> Figure:
         figure,
         alt=_performance_alt_text(data),
         summary=_summarize_performance(data),
-        caption=("Orange: the 95% CI excludes the reference, the value on the holdout."),
+        caption="Orange: worse than the reference (the holdout), which the 95% CI excludes.",
     )
+
+
+def _is_worse(metric: str, metric_rows: pd.DataFrame) -> pd.Series:
+    """Whether each value is worse than its reference, and the interval excludes that.
+
+    Any change of a metric that has no better side counts, as of the share of flagged rows.
+    """
+    is_above = metric_rows["reference"] < metric_rows["low"]
+    is_below = metric_rows["reference"] > metric_rows["high"]
+    if metric in map(metric_label, WITHOUT_DIRECTION):
+        return is_above | is_below
+    return is_above if metric in map(metric_label, LOWER_IS_BETTER) else is_below
 
 
 def _draw_panel(ax: Any, metric: str, metric_rows: pd.DataFrame) -> None:
     low, high = metric_rows["low"], metric_rows["high"]
-    is_outside = (metric_rows["reference"] < low) | (metric_rows["reference"] > high)
+    is_worse = _is_worse(metric, metric_rows)
     labels = [f"batch {batch}" for batch in metric_rows["batch"]]
-    colours = [style.POSITIVE if outside else style.CURRENT for outside in is_outside]
+    colours = [style.POSITIVE if worse else style.CURRENT for worse in is_worse]
     texts = [format_metric(value) for value in metric_rows["value"]]
     plotting.draw_dots(ax, labels, metric_rows, "value", color=colours, row_texts=texts)
     reference = metric_rows["reference"].dropna()
