@@ -76,7 +76,7 @@ class TestEach:
 
     def test_is_short(self, stage):
         code = [source(cell) for cell in cells(stage, "code")]
-        assert len(code) <= 21
+        assert len(code) <= 24
         assert max(text.count("\n") + 1 for text in code) <= 25
         assert len(cells(stage, "markdown")) >= len(code)
 
