@@ -11,6 +11,7 @@ import pytest
 from facts import missing_facts, numbers
 
 from modelbook.config import Finalize
+from modelbook.display import Table
 from modelbook.draft import draft_book
 from modelbook.evaluation.shap_values import compute_shap_values
 from modelbook.scoring.compilation import compile_pipeline
@@ -297,3 +298,9 @@ def test_a_search_ends_when_nothing_is_gained_and_keeps_what_it_has(classes: Exp
     whole = search_model(classes, ENSEMBLE, ["nb", "lr"], "roc_auc", lambda _: None)
     assert len(whole.curve) <= ensemble_search.MAX_ROUNDS
     assert whole.curve["ensemble"].iloc[-1] <= whole.curve["ensemble"].iloc[0]
+
+
+def test_a_search_without_rounds_has_no_steps_and_their_columns_to_be_shown() -> None:
+    found = model_search.SearchResult(["lr"], None, np.zeros(2), pd.DataFrame(), "")
+    assert found.steps.empty
+    assert "no rows" in Table(found.steps, caption="Steps", formats={"gain": ".1%"})._repr_html_()

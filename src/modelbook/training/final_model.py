@@ -22,7 +22,7 @@ from modelbook.tasks.metric_format import LOWER_IS_BETTER
 from modelbook.tasks.metrics import MetricFunction
 from modelbook.tasks.scored_rows import ScoredRows
 from modelbook.training.experiment import Experiment
-from modelbook.training.search import search_model
+from modelbook.training.search import STEP_COLUMNS, search_model
 
 MIN_SEARCH_SHARE = 0.1  # of the time budget, where the comparison took longer than its share
 STRATEGY_PROGRESS_TEXTS = {
@@ -32,7 +32,6 @@ STRATEGY_PROGRESS_TEXTS = {
     "best": "tuning and combining the best",
     "ensemble": "searching an ensemble",
 }
-STEP_COLUMNS = ["step", "loss", "gain"]  # of the search's steps
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ from modelbook.training.choice import Alternative
 from modelbook.training.experiment import Experiment
 from modelbook.training.folds import ProgressCallback
 
+STEP_COLUMNS = ["step", "loss", "gain"]
+
 
 @dataclass(frozen=True)
 class SearchResult:
@@ -54,7 +56,7 @@ class SearchResult:
     summary: str
     alternatives: tuple[Alternative, ...] = ()
     curve: pd.DataFrame = field(default_factory=pd.DataFrame)
-    steps: pd.DataFrame = field(default_factory=pd.DataFrame)
+    steps: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=STEP_COLUMNS))
 
 
 def search_model(
@@ -216,8 +218,9 @@ def _list_alternatives(
 def _add_step(steps: pd.DataFrame, step: str, loss: float) -> pd.DataFrame:
     """A table of steps with one more: its loss out of fold, and the share of it that was gained."""
     before = steps["loss"].iloc[-1] if len(steps) else loss
-    row = {"step": step, "loss": loss, "gain": (before - loss) / before if before else 0.0}
-    return pd.concat([steps, pd.DataFrame([row])], ignore_index=True)
+    row = pd.DataFrame([(step, loss, (before - loss) / before if before else 0.0)])
+    row.columns = pd.Index(STEP_COLUMNS)
+    return pd.concat([steps, row], ignore_index=True) if len(steps) else row
 
 
 def _describe_ensemble(
