@@ -685,7 +685,7 @@ def suspect_functions(dimensions: int, repeats: int, *, seed: int = 0) -> Rate:
         found = find_undeclared_entities(frame, contract, contract.hash_features(frame), seed=0)
         n_suspected += bool(found["is_suspect"].any())
     return Rate(
-        f"function that varies fast suspected, {dimensions} dimensions", n_suspected, repeats, 0.05
+        f"function that varies fast suspected, {dimensions} dimensions", n_suspected, repeats, 0.1
     )
 
 
