@@ -77,7 +77,7 @@ def test_every_alert_says_who_is_called_and_links_its_runbook():
         severity, name = rule["labels"]["severity"], rule["alert"]
         assert severity in ("page", "ticket"), name
         assert {"summary", "next", "runbook_url"} == rule["annotations"].keys(), name
-        assert rule["annotations"]["runbook_url"].endswith(f"/deploy/runbooks/#{name.lower()}")
+        assert rule["annotations"]["runbook_url"].endswith(f"/deploy/runbooks.html#{name.lower()}")
         assert f"**{severity}**" in sections[name], name
         assert all(word in sections[name] for word in ("*Look*", "*Do*", "*Ends*")), name
         assert f"`{name}`" in told, name
