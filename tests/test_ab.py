@@ -507,7 +507,7 @@ def test_the_page_tells_what_the_command_tells_and_the_index_leads_to_it(
     text = (project / page).read_text()
     for line in lines:
         assert line.strip().removeprefix("next: ") in text
-    assert len(re.findall(r'alt="[^"]*\b300 users\b[^"]*−0\.', text)) == 1
+    assert len(re.findall(r"<title[^>]*>[^<]*\b300 users\b[^<]*−0\.", text)) == 1
     assert text.count("<script") == 1  # the one that every page has
     story_ = {**json.loads(run(project, "ab", "--json").stdout), "next": "<u>"}
     again = page_of_ab.write(

@@ -125,8 +125,8 @@ def test_a_candidate_is_taken_up_by_name_or_run(
     taken = candidate_runs.load_candidate(root, run.info.run_id, run_id, experiment.features)
     assert (taken.name, taken.family) == ("trees", "trees")
     fitted = final_model.fit_final_model(
-        experiment, config.Finalize(book="tiny"), ["lr"], "roc_auc", report_progress=silent,
-        candidate=taken,
+        experiment, config.Finalize(book="tiny", calibrate="none"), ["lr"], "roc_auc",
+        report_progress=silent, candidate=taken,
     )  # fmt: skip
     assert fitted.name == "trees"
     assert fitted.pipeline.steps[-1][1].get_params()["n_estimators"] == 5

@@ -12,7 +12,7 @@ from modelbook.build import dependencies, staleness
 from modelbook.errors import ParameterError, StageError
 from modelbook.stage import files, origins, project, retrain_overrides
 
-CELL = "upstream = None\nproduct = None\nbook = 'tiny'\nfolds = 5\nseed = 42\nbudget = 300\n"
+CELL = "upstream = None\nproduct = None\nbook = 'tiny'\nfolds = 5\nseed = 42\ntime_budget = 150\n"
 
 
 @pytest.fixture
