@@ -13,7 +13,7 @@ from typing import Any
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from tiny import ROOT, Tiny
+from tiny import QUICK, ROOT, Tiny
 
 from modelbook import disk
 from modelbook.build import failure_pages
@@ -337,7 +337,7 @@ def test_a_build_leaves_a_page_and_takes_it_away_when_the_stage_is_mended(copy_o
     tiny = copy_of
     call = "figures.leaderboard(board, metric)"
     with tiny.changed("notebooks/03_compare.ipynb", call, "figures.leaderboard(board, 1 / 0)"):
-        told = tiny.build()
+        told = tiny.build(**QUICK)
     assert told.returncode == 1
     assert re.search(r"failed.*: compare \(", told.stderr.strip())
     assert re.search(
@@ -357,7 +357,7 @@ def test_a_build_leaves_a_page_and_takes_it_away_when_the_stage_is_mended(copy_o
     for link in ("03_compare.html", "03_compare.ipynb", "03_compare-last-good.html"):
         assert f'href="tiny/{link}"' in row
     assert failure_report.last_good_path(report).is_file()
-    told = tiny.build("--partially", "compare")
+    told = tiny.build("--partially", "compare", **QUICK)
     assert told.returncode == 0, told.stdout + told.stderr
     assert "compare" in tiny.ran(told)
     assert not failure_report.is_failure_report(report)
