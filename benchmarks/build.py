@@ -53,8 +53,8 @@ def main() -> None:
 
 def round_of(env: str) -> dict[str, float]:
     """One round: build and script each in a fresh project, then the build again with nothing to do."""
-    with TemporaryDirectory() as one, TemporaryDirectory() as other:
-        build, script = project(Path(one)), project(Path(other))
+    with TemporaryDirectory() as item, TemporaryDirectory() as other:
+        build, script = project(Path(item)), project(Path(other))
         return {
             "build": timed(lambda: run(build, env, "ploomber", "build")),
             "noop": timed(lambda: run(build, env, "modelbook", "build")),
@@ -74,12 +74,12 @@ def project(root: Path) -> Path:
 
 def run(root: Path, env: str, *words: str) -> None:
     named = {**os.environ, "PLOOMBER_ENV_FILENAME": env}
-    told = subprocess.run(
+    result = subprocess.run(
         [str(BIN / words[0]), *words[1:]], cwd=root, env=named, capture_output=True, check=False
     )
-    if told.returncode:
+    if result.returncode:
         sys.exit(
-            f"{' '.join(words)} failed:\n{told.stdout.decode()[-2000:]}{told.stderr.decode()[-2000:]}"
+            f"{' '.join(words)} failed:\n{result.stdout.decode()[-2000:]}{result.stderr.decode()[-2000:]}"
         )
 
 

@@ -56,10 +56,10 @@ class Law:
     turned: float = 0.0  # share of the strongest number's effect that is turned round
 
     def draw(self, random: np.random.Generator, rows: int) -> pd.DataFrame:
-        told = {name: random.normal(size=rows) for name in NUMBERS}
-        told["number0"] = told["number0"] * self.scale + self.shift
+        result = {name: random.normal(size=rows) for name in NUMBERS}
+        result["number0"] = result["number0"] * self.scale + self.shift
         frame = pd.DataFrame(
-            {**told, **{name: random.choice(KINDS, rows, p=SHARES) for name in CODES}}
+            {**result, **{name: random.choice(KINDS, rows, p=SHARES) for name in CODES}}
         )
         effect = (
             (1 - 2 * self.turned) * 1.2 * frame["number0"]
@@ -110,9 +110,9 @@ class Bench:
         self.model = make_pipeline(FunctionTransformer(seen), LogisticRegression(max_iter=500))
         self.model.fit(train, train["happened"])
         self.reference = CONTRACT.conform(held).assign(score=self.model.predict_proba(held)[:, 1])
-        found = np.abs(self.model[-1].coef_[0])
+        match = np.abs(self.model[-1].coef_[0])
         self.importance = dict.fromkeys([*NUMBERS, *CODES], 0.01)
-        self.importance |= {"number0": found[0], "number1": found[1], "code0": found[-1]}
+        self.importance |= {"number0": match[0], "number1": match[1], "code0": match[-1]}
 
     def window(
         self, name: str, law: Law, rows: int = ROWS, *, outcomes: bool = True
@@ -120,7 +120,7 @@ class Bench:
         drawn = law.draw(self.random, rows)
         score = self.model.predict_proba(drawn)[:, 1]
         frame = CONTRACT.conform(drawn if outcomes else drawn.drop(columns="happened"))
-        told = batch_evaluation.evaluate_batch(
+        result = batch_evaluation.evaluate_batch(
             name,
             frame,
             score,
@@ -130,7 +130,7 @@ class Bench:
             threshold=None,
             params=PARAMS,
         )
-        return windows.evaluate_window(told, PARAMS)
+        return windows.evaluate_window(result, PARAMS)
 
 
 def seen(frame: pd.DataFrame) -> np.ndarray:
@@ -140,11 +140,11 @@ def seen(frame: pd.DataFrame) -> np.ndarray:
 
 def alarms(bench: Bench, laws: list[Law], outcomes: bool = True) -> list[str]:
     """The verdict after each window of a stream."""
-    kept, told = [], []
+    retained, result = [], []
     for place, law in enumerate(laws):
-        kept.append(bench.window(str(place), law, outcomes=outcomes))
-        told.append(rules.worst_verdict(windows.combine_windows(kept, PARAMS)))
-    return told
+        retained.append(bench.window(str(place), law, outcomes=outcomes))
+        result.append(rules.worst_verdict(windows.combine_windows(retained, PARAMS)))
+    return result
 
 
 def calm(bench: Bench, count: int = CALM, *, outcomes: bool = True) -> dict[str, float]:
@@ -184,22 +184,22 @@ def table() -> str:
         )
         sys.stderr.write(f"{rows[-1]}\n")
     for name, law in {**CHANGES, **SMALLER}.items():
-        one = caught(bench, law)
+        item = caught(bench, law)
         rows.append(
-            f"| {name} | {one['at once']:.0%} | {one['within']:.0%} | {one['retrain']:.0%} |"
+            f"| {name} | {item['at once']:.0%} | {item['within']:.0%} | {item['retrain']:.0%} |"
         )
         sys.stderr.write(f"{rows[-1]}\n")
     return "\n".join(rows) + "\n"
 
 
 if __name__ == "__main__":
-    told = table()
-    sys.stdout.write(told)
+    result = table()
+    sys.stdout.write(result)
     if "--write" in sys.argv:
         page = PAGE.read_text(encoding="utf-8")
         new = re.sub(
             r"(<!-- rates -->\n\n).*?(\n<!-- /rates -->)",
-            lambda m: m[1] + told + m[2],
+            lambda m: m[1] + result + m[2],
             page,
             flags=re.S,
         )

@@ -43,14 +43,14 @@ def silent(*_: Any, **__: Any) -> None:
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     """Seconds, and what came of it."""
     began = time.perf_counter()
-    found = work()
-    return time.perf_counter() - began, found
+    result = work()
+    return time.perf_counter() - began, result
 
 
 def folder(place: Path, root: Path, book: str, rows: int) -> Path:
     """The book's batches over and over, in partitions."""
-    given = pd.read_parquet(root / "data" / book / "batches.parquet")
-    part = pd.concat([given] * (FILE // len(given) + 1), ignore_index=True).head(min(FILE, rows))
+    inputs = pd.read_parquet(root / "data" / book / "batches.parquet")
+    part = pd.concat([inputs] * (FILE // len(inputs) + 1), ignore_index=True).head(min(FILE, rows))
     (place / "rows").mkdir()
     part.to_parquet(place / "rows/0000.parquet")
     for number in range(1, -(-rows // FILE)):
@@ -62,10 +62,10 @@ def by_hand(root: Path, book: str, source: Path, target: Path, share: int) -> No
     """Every ``WORKERS``-th partition, one after another, in this process."""
     from modelbook.scoring import batch
 
-    one = served_models.load_champion(root, book)
+    item = served_models.load_champion(root, book)
     for path in sorted(source.iterdir())[share::WORKERS]:
         batch.score_file(
-            path, target / path.name, one.scorer, one.contract, one.number, on_progress=silent
+            path, target / path.name, item.scorer, item.contract, item.number, on_progress=silent
         )
 
 
@@ -79,7 +79,7 @@ def scored(it: Cluster, root: Path, book: str, rows: int) -> None:
             partitions.score_folder, source, version=served_models.require_champion(root, book), load_model=partial(served_models.load_model, max_rows=1),
             on_progress=silent, engine_name="dask", scheduler=it.address,
         )  # fmt: skip
-        there, found = timed(lambda: run(Path(made) / "out"))
+        there, result = timed(lambda: run(Path(made) / "out"))
         (hand := Path(made) / "hand").mkdir()
         command = [
             sys.executable,
@@ -96,9 +96,11 @@ def scored(it: Cluster, root: Path, book: str, rows: int) -> None:
             [*command, "--share", str(n), "--source", str(source), "--target", str(hand)]
             for n in range(WORKERS)
         ]
-        here, _ = timed(lambda: [one.wait() for one in [subprocess.Popen(words) for words in each]])
+        here, _ = timed(
+            lambda: [item.wait() for item in [subprocess.Popen(words) for words in each]]
+        )
     print(
-        f"{found.rows:,} rows | {WORKERS} workers of Dask {there:.1f} s | {WORKERS} processes by hand {here:.1f} s"
+        f"{result.rows:,} rows | {WORKERS} workers of Dask {there:.1f} s | {WORKERS} processes by hand {here:.1f} s"
     )
     print(f"{there / here:.2f} × (target: at most 1.3); by hand with the imports of each process")
 
@@ -119,13 +121,15 @@ def compared(it: Cluster, root: Path, book: str, folds: int) -> None:
         compare_families, trial, families, 3600, report_progress=silent, log_candidate=silent
     )
     trial.cross_validate(families[0])  # what the first fit imports
-    here, alone = timed(run)
-    print(f"{len(alone)} candidates, {folds} folds | one process {here:.1f} s")
+    here, single = timed(run)
+    print(f"{len(single)} candidates, {folds} folds | one process {here:.1f} s")
     for kind in ("new", "that have imported all"):
         there, shared = timed(lambda: run(engine_name="dask", scheduler=it.address))
-        same = {one.family: one.mean for one in alone} == {one.family: one.mean for one in shared}
-        told = f"{WORKERS} workers of Dask, {kind} {there:.1f} s | {here / there:.2f} × (target: at least 1.6)"
-        print(f"{told}; the same numbers: {same}")
+        same = {item.family: item.mean for item in single} == {
+            item.family: item.mean for item in shared
+        }
+        result = f"{WORKERS} workers of Dask, {kind} {there:.1f} s | {here / there:.2f} × (target: at least 1.6)"
+        print(f"{result}; the same numbers: {same}")
 
 
 def monitored(root: Path, book: str, rows: int) -> None:
@@ -144,7 +148,7 @@ def monitored(root: Path, book: str, rows: int) -> None:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
         seconds, (batch, total) = timed(lambda: sample_rows(source, MAX_SAMPLED_ROWS, 1))
         after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        judged, _ = timed(
+        evaluated, _ = timed(
             lambda: drift.measure_feature_drift(
                 reference,
                 batch,
@@ -154,33 +158,33 @@ def monitored(root: Path, book: str, rows: int) -> None:
             )
         )
     print(
-        f"{len(batch):,} of {total:,} rows drawn in {seconds:.1f} s, drift judged in {judged:.1f} s"
+        f"{len(batch):,} of {total:,} rows drawn in {seconds:.1f} s, drift judged in {evaluated:.1f} s"
     )
     print(f"peak {before:.2f} GB before, {after:.2f} GB once drawn")
 
 
 def main() -> None:
     """Parse, measure, print."""
-    asked = argparse.ArgumentParser()
-    asked.add_argument("what", choices=["compare", "score", "monitor", "hand"])
-    asked.add_argument("--rows", type=lambda told: int(float(told)))
-    asked.add_argument("--folds", type=int, default=10)
-    asked.add_argument("--root", type=Path, default=Path())
-    asked.add_argument("--book", default="rand-hie")
+    requests = argparse.ArgumentParser()
+    requests.add_argument("what", choices=["compare", "score", "monitor", "hand"])
+    requests.add_argument("--rows", type=lambda told: int(float(told)))
+    requests.add_argument("--folds", type=int, default=10)
+    requests.add_argument("--root", type=Path, default=Path())
+    requests.add_argument("--book", default="rand-hie")
     for name, kind in (("--share", int), ("--source", Path), ("--target", Path)):
-        asked.add_argument(name, type=kind, help=argparse.SUPPRESS)
-    given = asked.parse_args()
-    root = given.root.resolve()
-    if given.what == "hand":
-        by_hand(root, given.book, given.source, given.target, given.share)
-    elif given.what == "monitor":
-        monitored(root, given.book, given.rows or 10_000_000)
+        requests.add_argument(name, type=kind, help=argparse.SUPPRESS)
+    inputs = requests.parse_args()
+    root = inputs.root.resolve()
+    if inputs.what == "hand":
+        by_hand(root, inputs.book, inputs.source, inputs.target, inputs.share)
+    elif inputs.what == "monitor":
+        monitored(root, inputs.book, inputs.rows or 10_000_000)
     else:
         with cluster(WORKERS) as it:
-            if given.what == "compare":
-                compared(it, root, given.book, given.folds)
+            if inputs.what == "compare":
+                compared(it, root, inputs.book, inputs.folds)
             else:
-                scored(it, root, given.book, given.rows or 10_000_000)
+                scored(it, root, inputs.book, inputs.rows or 10_000_000)
 
 
 if __name__ == "__main__":

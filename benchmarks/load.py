@@ -73,8 +73,8 @@ async def load(
     url: str, body: bytes, connections: int, seconds: float, rate: float = 0, more: str = ""
 ) -> Load:
     """Ask an address from several connections; ``rate`` is requests a second of all together, 0 for what goes."""
-    parts, loop = urlparse(url), asyncio.get_running_loop()
-    head = f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n{more}"
+    pieces, loop = urlparse(url), asyncio.get_running_loop()
+    head = f"POST {pieces.path} HTTP/1.1\r\nHost: {pieces.netloc}\r\nContent-Type: application/json\r\n{more}"
     request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
     began = time.perf_counter()
     clients, ends = [], []
@@ -82,11 +82,11 @@ async def load(
         ends.append(loop.create_future())
         pause = connections / rate if rate else 0
         make = Client(request, began + seconds, pause, ends[-1])
-        await loop.create_connection(lambda make=make: make, parts.hostname, parts.port)  # type: ignore[misc]
+        await loop.create_connection(lambda make=make: make, pieces.hostname, pieces.port)  # type: ignore[misc]
         clients.append(make)
     await asyncio.gather(*ends)
     took = time.perf_counter() - began
-    latencies = sorted(one for client in clients for one in client.latencies) or [float("nan")]
+    latencies = sorted(item for client in clients for item in client.latencies) or [float("nan")]
     failed = sum(client.failed for client in clients)
     share = [latencies[int(len(latencies) * part)] * 1000 for part in (0.5, 0.99)]
     return Load(len(latencies), failed, len(latencies) / took, *share)
@@ -100,13 +100,13 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--rate", type=float, default=0)
-    given = parser.parse_args()
+    inputs = parser.parse_args()
     import uvloop
 
-    found = uvloop.run(
-        load(given.url, given.body.read_bytes(), given.connections, given.seconds, given.rate)
+    result = uvloop.run(
+        load(inputs.url, inputs.body.read_bytes(), inputs.connections, inputs.seconds, inputs.rate)
     )
-    print(json.dumps(asdict(found)))
+    print(json.dumps(asdict(result)))
 
 
 if __name__ == "__main__":

@@ -68,8 +68,8 @@ def main() -> None:
                     f"{path.stem:<14} {receipt['facts']['seconds']:7.0f} s   {receipt['sentences'][0]}"
                 )
         print(f"{'whole build':<14} {build:7.0f} s")
-        said = json.loads((root / "models/long/finalize.json").read_text())["sentences"]
-        print("\n".join(sentence for sentence in said if "search_rows" in sentence))
+        output = json.loads((root / "models/long/finalize.json").read_text())["sentences"]
+        print("\n".join(sentence for sentence in output if "search_rows" in sentence))
     # By another process: what is waited for counts with all that it waited for, so this is the largest of all kernels.
     print(
         f"{'most memory':<14} {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6:7.1f} GB of one process"

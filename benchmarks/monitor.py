@@ -56,7 +56,7 @@ def modelbook(batch: pd.DataFrame, reference: pd.DataFrame, outcomes: bool = Fal
         "task": "binary",
         "columns": {
             "happened": {"role": "target", "type": "boolean", "meaning": "1 when it happened"},
-            **{name: {"role": "feature", "meaning": "drawn", **told} for name, told in features.items()},
+            **{name: {"role": "feature", "meaning": "drawn", **result} for name, result in features.items()},
         },
     })  # fmt: skip
     score, past = (1 / (1 + np.exp(-side["number1"].to_numpy())) for side in (batch, reference))
@@ -68,11 +68,11 @@ def modelbook(batch: pd.DataFrame, reference: pd.DataFrame, outcomes: bool = Fal
     params, importance = Monitor(), dict.fromkeys([*NUMBERS, *CODES], 1.0)
 
     def run() -> list[str]:
-        told = batch_evaluation.evaluate_batch(
+        result = batch_evaluation.evaluate_batch(
             "1", batch, score, reference, contract, importance=importance, threshold=0.5, params=params
         )  # fmt: skip
-        rules.find_issues(told, params)
-        return sorted(told.feature_drift.loc[told.feature_drift["drifted"], "column"])
+        rules.find_issues(result, params)
+        return sorted(result.feature_drift.loc[result.feature_drift["drifted"], "column"])
 
     return run
 
@@ -88,10 +88,10 @@ def evidently(batch: pd.DataFrame, reference: pd.DataFrame) -> Any:
         sides = [
             Dataset.from_pandas(side, data_definition=described) for side in (batch, reference)
         ]
-        found = Report([DataDriftPreset()]).run(*sides).dict()["metrics"]
+        result = Report([DataDriftPreset()]).run(*sides).dict()["metrics"]
         columns = [
             (one["config"]["column"], one["value"])
-            for one in found
+            for one in result
             if "column" in one.get("config", {})
         ]
         return sorted(name for name, distance in columns if distance >= THRESHOLD)
@@ -112,8 +112,8 @@ def one(way: str, rows: int) -> dict[str, Any]:
     run = WAYS[way](drawn(rows, 1, by=0.6), drawn(REFERENCE, 2))
     began, used = time.perf_counter(), time.process_time()
     drifted = run()
-    told = {"seconds": time.perf_counter() - began, "cpu": time.process_time() - used}
-    return {**told, "peak": peak(), "drifted": drifted}
+    result = {"seconds": time.perf_counter() - began, "cpu": time.process_time() - used}
+    return {**result, "peak": peak(), "drifted": drifted}
 
 
 def peak() -> float:
@@ -124,31 +124,31 @@ def peak() -> float:
 def measured(way: str, rows: int) -> dict[str, Any]:
     """One measurement, of a process of its own."""
     command = [sys.executable, "-W", "ignore", __file__, "--one", way, str(rows)]
-    told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-    return json.loads(told.splitlines()[-1])
+    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return json.loads(result.splitlines()[-1])
 
 
 def main(rounds: int) -> None:
     """Measure in turn, and print the tables of docs/benchmarks.md."""
-    found: dict[str, list[dict[str, Any]]] = {way: [] for way in RIVALS}
+    match: dict[str, list[dict[str, Any]]] = {way: [] for way in RIVALS}
     for _ in range(rounds):
         for way in RIVALS:
-            found[way].append(measured(way, ROWS))
-            sys.stderr.write(f"{way}: {found[way][-1]}\n")
+            match[way].append(measured(way, ROWS))
+            sys.stderr.write(f"{way}: {match[way][-1]}\n")
     print(
         "| 1,000,000 rows × 20 columns | seconds | CPU seconds | beside Modelbook | peak, GB |\n|---|---|---|---|---|"
     )
-    for way, told in found.items():
-        ratio = middle(told, "seconds") / middle(found["modelbook"], "seconds")
-        print(f"| {way} | {row(told)} | {ratio:.1f} × | {most(told)} |")
-    ours, theirs = (set(found[way][0]["drifted"]) for way in RIVALS)
+    for way, result in match.items():
+        ratio = middle(result, "seconds") / middle(match["modelbook"], "seconds")
+        print(f"| {way} | {row(result)} | {ratio:.1f} × | {most(result)} |")
+    ours, theirs = (set(match[way][0]["drifted"]) for way in RIVALS)
     print(
         f"\nDrifted by both: {', '.join(sorted(ours & theirs))}; by one alone: {', '.join(ours ^ theirs) or 'none'}\n"
     )
     print("| Modelbook alone | seconds | CPU seconds | peak, GB |\n|---|---|---|---|")
     for rows in SIZES:
-        told = [measured("modelbook", rows) for _ in range(rounds)]
-        print(f"| {rows:,} rows | {row(told)} | {most(told)} |")
+        result = [measured("modelbook", rows) for _ in range(rounds)]
+        print(f"| {rows:,} rows | {row(result)} | {most(result)} |")
     late = [measured("outcomes", ROWS)]
     print(f"| {ROWS:,} rows, all outcomes in | {row(late)} | {most(late)} |")
 

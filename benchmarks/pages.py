@@ -47,8 +47,10 @@ def main() -> None:
     if past:
         print(f"{f'{len(past)} pages of past runs, heaviest':<40} {max(past) / 1e6:7.3f} MB")
     times = first_paints(reports / "index.html", options.rounds)
-    told = f"median {statistics.median(times):.2f} s   {min(times):.2f} to {max(times):.2f}"
-    print(f"{'first paint of the index':<40} {told}   target at most {TARGETS['first paint']:g} s")
+    result = f"median {statistics.median(times):.2f} s   {min(times):.2f} to {max(times):.2f}"
+    print(
+        f"{'first paint of the index':<40} {result}   target at most {TARGETS['first paint']:g} s"
+    )
 
 
 def first_paints(page: Path, rounds: int) -> list[float]:

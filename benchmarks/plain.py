@@ -12,11 +12,11 @@ from modelbook.stage import project
 
 def main() -> None:
     root = project.find_root()
-    given = project.read_parameters(root, project.find_env_file(root))
+    inputs = project.read_parameters(root, project.find_env_file(root))
     store.ensure_store(root)
-    for name, task in project.read_tasks(root, given["ingest"]["book"]).items():
+    for name, task in project.read_tasks(root, inputs["ingest"]["book"]).items():
         upstream = {
-            up: project.read_tasks(root, given["ingest"]["book"])[up]["product"]
+            up: project.read_tasks(root, inputs["ingest"]["book"])[up]["product"]
             for up in task["upstream"]
         }
         names: dict = {}
@@ -25,12 +25,12 @@ def main() -> None:
         ):
             exec(code, names)
             if number == 0:  # the parameters cell
-                names |= {**given[name], "upstream": upstream, "product": task["product"]}
+                names |= {**inputs[name], "upstream": upstream, "product": task["product"]}
 
 
 def cells(notebook: Path) -> list[str]:
-    found = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    return ["".join(cell["source"]) for cell in found if cell["cell_type"] == "code"]
+    result = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in result if cell["cell_type"] == "code"]
 
 
 if __name__ == "__main__":

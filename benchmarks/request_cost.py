@@ -163,7 +163,7 @@ def measure(case: Case, port: int, process: psutil.Process) -> Cost:
             sizes.append(process.memory_info().rss)
             time.sleep(0.002)
 
-    threads = [threading.Thread(target=watch) for watch in (watch_health, watch_memory)]
+    threads = [threading.Thread(target=observer) for observer in (watch_health, watch_memory)]
     idle_cpu = _measure_idle_cpu(port, process)
     for thread in threads:
         thread.start()
@@ -192,19 +192,19 @@ def main() -> None:
     )
     parser.add_argument("project", nargs="?", type=Path, default=ROOT)
     parser.add_argument("--book", default="rand-hie")
-    given = parser.parse_args()
+    inputs = parser.parse_args()
     os.environ["MODELBOOK_SERVE_API_KEYS"] = "off"
     is_within = True
     print(
         "| request | bytes | status | CPU, ms | memory, MB | longest health check, ms |\n|---|---|---|---|---|---|"
     )
-    with serve(given.project.resolve(), given.book) as (port, process):
+    with serve(inputs.project.resolve(), inputs.book) as (port, process):
         document = json.loads(ask(port, "GET", "/openapi.json")[1])
         row = document["components"]["schemas"]["Row"]["example"]
         ask(
             port, "POST", "/predict", json.dumps([row] * 500).encode()
         )  # whatever the first one loads
-        for case in build_cases(row, given.book, MAX_ROWS):
+        for case in build_cases(row, inputs.book, MAX_ROWS):
             cost = measure(case, port, process)
             print(
                 f"| {case.name} | {len(case.body):,} | {cost.status} | {cost.cpu_ms:.0f} | "

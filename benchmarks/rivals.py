@@ -55,9 +55,9 @@ def pycaret() -> FastAPI:
 
     @app.post("/predict")
     def predict(row: Row) -> dict[str, Any]:  # type: ignore[valid-type]
-        told = predict_model(
+        result = predict_model(
             model, data=pd.DataFrame([row.model_dump()]), raw_score=True, verbose=False
         )  # type: ignore[attr-defined]
-        return {"prediction": int(told["prediction_label"].iloc[0])}
+        return {"prediction": int(result["prediction_label"].iloc[0])}
 
     return app

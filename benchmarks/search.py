@@ -82,13 +82,13 @@ def run_table(
                         np.load(folder / f"{contender}.npy"), outcome, classes
                     )
                     results.append({"contender": contender, **measured, "budget": budget})
-            known = results[-len(losses) :] if losses else []
-            for row in known:
+            expected_values = results[-len(losses) :] if losses else []
+            for row in expected_values:
                 loss = losses[row["contender"]]
                 row.update(table=name, split=split, loss=combine(loss, classes))
                 best = min(losses, key=lambda other: combine(losses[other], classes))
                 row["behind"], row["low"], row["high"] = compare(loss, losses[best], classes)
-            print_table(name, split, budget, known)
+            print_table(name, split, budget, expected_values)
     return results
 
 

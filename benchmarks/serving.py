@@ -75,12 +75,12 @@ def ways(book: str, rivals: bool) -> list[Way]:
         "-p",
         "PORT",
     ]
-    found = [
+    result = [
         Way(EMPTY, [*uvicorn, "rivals:empty"]),
         Way(OURS, [str(BIN / "modelbook"), "serve", "--book", book, "--port", "PORT"]),
     ]
     if rivals:
-        found += [
+        result += [
             Way(
                 "mlflow models serve",
                 mlflow,
@@ -90,16 +90,16 @@ def ways(book: str, rivals: bool) -> list[Way]:
             Way("predict_proba in FastAPI", [*uvicorn, "rivals:pipeline"]),
             Way("PyCaret's predict_model in FastAPI", [*uvicorn, "rivals:pycaret"]),
         ]
-    return found
+    return result
 
 
 def measure(
     way: Way, root: Path, row: dict[str, Any], environ: dict[str, str], seconds: float
 ) -> None:
     """One round of one way."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
+    with socket.socket() as item:
+        item.bind(("127.0.0.1", 0))
+        port = item.getsockname()[1]
     command = [word.replace("PORT", str(port)) for word in way.command]
     began = time.monotonic()
     process = subprocess.Popen(
@@ -118,19 +118,19 @@ def measure(
             psutil.Process(process.pid),
             *psutil.Process(process.pid).children(recursive=True),
         ]
-        before = sum(sum(one.cpu_times()[:2]) for one in server)
-        found = uvloop.run(load(url, body, 8, seconds))
-        used = sum(sum(one.cpu_times()[:2]) for one in server) - before
-        if found.failed:
-            sys.exit(f"{way.name}: {found.failed} requests failed")
-        way.rates.append(found.rate)
-        way.p99s.append(found.p99)
-        way.cpu.append(used / found.requests * 1e6)
+        before = sum(sum(item.cpu_times()[:2]) for item in server)
+        result = uvloop.run(load(url, body, 8, seconds))
+        used = sum(sum(item.cpu_times()[:2]) for item in server) - before
+        if result.failed:
+            sys.exit(f"{way.name}: {result.failed} requests failed")
+        way.rates.append(result.rate)
+        way.p99s.append(result.p99)
+        way.cpu.append(used / result.requests * 1e6)
         if way.name in (OURS, EMPTY):  # each at half of its own rate
-            way.p99s[-1] = uvloop.run(load(url, body, 8, seconds, rate=found.rate / 2)).p99
+            way.p99s[-1] = uvloop.run(load(url, body, 8, seconds, rate=result.rate / 2)).p99
     finally:
-        for one in psutil.Process(process.pid).children(recursive=True):
-            one.terminate()
+        for item in psutil.Process(process.pid).children(recursive=True):
+            item.terminate()
         process.terminate()
         process.wait(30)
 
@@ -141,8 +141,8 @@ def _wait(url: str, body: bytes, process: subprocess.Popen) -> None:
         if process.poll() is not None:
             sys.exit(f"{process.args!r} ended with {process.returncode}")
         try:
-            asked = urllib.request.Request(url, body, {"content-type": "application/json"})
-            urllib.request.urlopen(asked, timeout=60).read()
+            requests = urllib.request.Request(url, body, {"content-type": "application/json"})
+            urllib.request.urlopen(requests, timeout=60).read()
             return
         except OSError:
             time.sleep(0.02)
@@ -151,30 +151,30 @@ def _wait(url: str, body: bytes, process: subprocess.Popen) -> None:
 
 def inside(root: Path, book: str, rounds: int = 3000) -> tuple[str, dict[str, float]]:
     """Microseconds of one dict to one answer on the champion's golden rows, and of what stands below it alone."""
-    one, folder = (
+    item, folder = (
         served_models.load_champion(root, book),
         read_aliases(root, book)["champion"].artifact_folder,
     )
     rows = json.loads((folder / served_models.GOLDEN_FILE).read_text())["rows"]
-    encoded = [one.scorer.encoder.transform_one(row) for row in rows]
+    encoded = [item.scorer.encoder.transform_one(row) for row in rows]
     times = {
-        "dict to answer": _each(one.scorer.predict_one, rows, rounds),
-        "kernel": _each(one.scorer._predict_one, encoded, rounds),
+        "dict to answer": _each(item.scorer.predict_one, rows, rounds),
+        "kernel": _each(item.scorer._predict_one, encoded, rounds),
     }
-    if (kept := folder / "scorer" / "kernel.txt").is_file():
+    if (retained := folder / "scorer" / "kernel.txt").is_file():
         import lightgbm
 
-        predict = partial(lightgbm.Booster(model_file=str(kept)).predict, num_threads=1)
+        predict = partial(lightgbm.Booster(model_file=str(retained)).predict, num_threads=1)
         times["Booster.predict"] = _each(predict, [np.array([row]) for row in encoded], rounds)
-    return one.scorer.name, times
+    return item.scorer.name, times
 
 
 def _each(call: Callable[[Any], Any], given: list[Any], rounds: int) -> float:
     times = []
     for _ in range(max(1, rounds // len(given))):
         began = time.process_time()
-        for one in given:
-            call(one)
+        for item in given:
+            call(item)
         times.append((time.process_time() - began) / len(given))
     return statistics.median(times) * 1e6
 
@@ -186,9 +186,9 @@ def batch(root: Path, book: str, pickled: Path, rows: int, rounds: int) -> tuple
 
     from modelbook.scoring import batch as scoring
 
-    one, model = served_models.load_champion(root, book), cloudpickle.loads(pickled.read_bytes())
+    item, model = served_models.load_champion(root, book), cloudpickle.loads(pickled.read_bytes())
     columns = dict.fromkeys(
-        [*one.contract.key, *one.contract.input_names]
+        [*item.contract.key, *item.contract.input_names]
     )  # what is known before the outcome
     held = pd.read_parquet(
         read_aliases(root, book)["champion"].artifact_folder / "reference.parquet",
@@ -204,14 +204,14 @@ def batch(root: Path, book: str, pickled: Path, rows: int, rounds: int) -> tuple
             done = scoring.score_file(
                 source,
                 target,
-                one.scorer,
-                one.contract,
-                one.number,
+                item.scorer,
+                item.contract,
+                item.number,
                 on_progress=lambda rows, seconds: None,
             )
             began = time.monotonic()
-            given = one.contract.select_features(pd.read_parquet(source))
-            predict_model(model, data=given, raw_score=True, verbose=False).to_parquet(slow)
+            inputs = item.contract.select_features(pd.read_parquet(source))
+            predict_model(model, data=inputs, raw_score=True, verbose=False).to_parquet(slow)
             rates[0].append(done.rows / done.seconds)
             rates[1].append(rows / (time.monotonic() - began))
     return statistics.median(rates[0]), statistics.median(rates[1])
@@ -230,9 +230,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4, help="of each load")
     parser.add_argument("--rows", type=int, default=1_000_000, help="of the batch; 0: none")
     parser.add_argument("--alone", action="store_true", help="ours beside the empty endpoint only")
-    given = parser.parse_args()
-    root = given.project.resolve()
-    champion = read_aliases(root, given.book)["champion"]
+    inputs = parser.parse_args()
+    root = inputs.project.resolve()
+    champion = read_aliases(root, inputs.book)["champion"]
     row = json.loads((champion.artifact_folder / served_models.GOLDEN_FILE).read_text())["typical"]
     with tempfile.TemporaryDirectory() as folder:
         example = Path(folder) / "row.json"
@@ -243,31 +243,31 @@ def main() -> None:
             "MODELBOOK_ROOT": str(root), "MLFLOW_TRACKING_URI": tracking_uri(root),
             "PYCARET_CUSTOM_LOGGING_PATH": os.devnull, "PATH": f"{BIN}:{os.environ['PATH']}",
         }  # fmt: skip
-        found = ways(given.book, not given.alone)
-        for _ in range(given.rounds):
-            for way in found:
-                measure(way, root, row, environ, given.seconds)
-    ours = statistics.median(next(way for way in found if way.name == OURS).rates)
+        match = ways(inputs.book, not inputs.alone)
+        for _ in range(inputs.rounds):
+            for way in match:
+                measure(way, root, row, environ, inputs.seconds)
+    ours = statistics.median(next(way for way in match if way.name == OURS).rates)
     print(
         f"{'one row a request, 8 connections':<38} {'a second':>9} {'ours is':>9} {'CPU, µs':>9} {'start, s':>9}"
     )
-    for way in found:
+    for way in match:
         rate = statistics.median(way.rates)
         cpu, start = statistics.median(way.cpu), statistics.median(way.starts)
         print(
             f"{way.name:<38} {rate:>9,.0f} {ours / rate:>8,.2f}x {cpu:>9,.0f} {start:>9.1f}",
             flush=True,
         )
-    p99 = {way.name: statistics.median(way.p99s) for way in found}
+    p99 = {way.name: statistics.median(way.p99s) for way in match}
     print(
         f"p99 at half of the top rate: {p99[OURS]:.1f} ms, {EMPTY} {p99[EMPTY]:.1f}   target below 20"
     )
-    name, times = inside(root, given.book)
-    told = ", ".join(f"{what} {time:.1f} µs" for what, time in times.items())
-    print(f"in-process, {name}: {told}   target at most 2 x the raw estimator")
-    if given.rows:
+    name, times = inside(root, inputs.book)
+    result = ", ".join(f"{what} {time:.1f} µs" for what, time in times.items())
+    print(f"in-process, {name}: {result}   target at most 2 x the raw estimator")
+    if inputs.rows:
         fast, slow = batch(
-            root, given.book, champion.artifact_folder / "model.pkl", given.rows, given.rounds
+            root, inputs.book, champion.artifact_folder / "model.pkl", inputs.rows, inputs.rounds
         )
         print(
             f"batch, rows a second: {fast:,.0f}; predict_model {slow:,.0f}: {fast / slow:.1f} x   target at least 10"

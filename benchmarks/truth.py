@@ -96,11 +96,11 @@ class Rate:
     def __str__(self) -> str:
         low, high = self.interval
         relation = "at least" if self.is_minimum else "at most"
-        judged = (
+        evaluated = (
             f"{self.value:6.1%} ({low:.1%} to {high:.1%})" if self.n_runs else "cannot be judged"
         )
         mark = "ok" if self.is_met else "MISSED" if self.is_missed else "open"
-        return f"{self.case:<66} {judged:<28} {relation} {self.target:.1%}  {mark}"
+        return f"{self.case:<66} {evaluated:<28} {relation} {self.target:.1%}  {mark}"
 
 
 def draw_judgeable_outcome(rng: np.random.Generator, n_rows: int, rate: float) -> np.ndarray:
@@ -136,15 +136,15 @@ def cover_precision(threshold: float, repeats: int, *, seed: int = 0) -> Rate:
     """Coverage of precision on 300 rows with 10% yes, of which those above a threshold are flagged."""
     rng, n_judged, n_covered = np.random.default_rng(seed), 0, 0
     metric = threshold_metrics(threshold)["precision"]
-    found, missed = 0.1 * norm.sf(threshold - 1), 0.9 * norm.sf(threshold)
+    result, missed = 0.1 * norm.sf(threshold - 1), 0.9 * norm.sf(threshold)
     for _ in range(repeats):
         outcome = draw_judgeable_outcome(rng, 300, 0.1)
         score = rng.normal(size=300) + outcome
         scored = ScoredRows.from_arrays(outcome, score, np.arange(300))
         _, low, high = metric_with_ci("precision", metric, scored, resamples=RESAMPLES, seed=0)
         n_judged += bool(np.isfinite(low))
-        n_covered += bool(low <= found / (found + missed) <= high)
-    flagged = 300 * (found + missed)
+        n_covered += bool(low <= result / (result + missed) <= high)
+    flagged = 300 * (result + missed)
     case = f"95% CI of precision, 300 rows, {flagged:.0f} of them flagged"
     return Rate(case, n_covered, n_judged, 0.93, True)
 
@@ -345,14 +345,14 @@ def promote_equal_challengers(
     share: float, rate: float, repeats: int, *, users: int = 5000, seed: int = 0
 ) -> Rate:
     """How often an equal challenger is promoted, with a look after every 100 users."""
-    rng, looks, n_promoted = np.random.default_rng(seed), np.arange(200, users + 1, 100), 0
+    rng, evaluations, n_promoted = np.random.default_rng(seed), np.arange(200, users + 1, 100), 0
     for _ in range(repeats):
         scores = rng.beta(0.5, 0.5 / rate, users)
         losses = (scores - (rng.random(users) < rate)) ** 2
         is_challenger = rng.random(users) < share
         _, high = bound_difference(
             estimate_differences(losses, is_challenger, share),
-            looks, loss_bound=1, challenger_share=share, alpha=analysis.ALPHA,
+            evaluations, loss_bound=1, challenger_share=share, alpha=analysis.ALPHA,
         )  # fmt: skip
         n_promoted += bool((high < 0).any())
     return Rate(
@@ -489,8 +489,8 @@ def cover_paired_difference(n_rows: int, repeats: int, *, seed: int = 0) -> Rate
     rng, n_covered = np.random.default_rng(seed), 0
     task = Binary(make_contract(2))
     for _ in range(repeats):
-        one, other = draw_pair(rng, n_rows, 0.7)
-        _, low, high = paired_difference(task, one, other, "roc_auc", resamples=RESAMPLES, seed=0)
+        item, other = draw_pair(rng, n_rows, 0.7)
+        _, low, high = paired_difference(task, item, other, "roc_auc", resamples=RESAMPLES, seed=0)
         n_covered += bool(low <= 0 <= high)
     return Rate(f"95% CI of a paired difference, {n_rows} rows", n_covered, repeats, 0.93, True)
 
@@ -500,8 +500,8 @@ def promote_worse_models(n_rows: int, repeats: int, *, seed: int = 0) -> Rate:
     rng, n_passed = np.random.default_rng(seed), 0
     task, margin = Binary(make_contract(2)), Deploy().non_inferiority_margin
     for _ in range(repeats):
-        one, other = draw_pair(rng, n_rows, 0.81)
-        _, low, _ = paired_difference(task, one, other, "roc_auc", resamples=RESAMPLES, seed=0)
+        item, other = draw_pair(rng, n_rows, 0.81)
+        _, low, _ = paired_difference(task, item, other, "roc_auc", resamples=RESAMPLES, seed=0)
         n_passed += low >= -margin
     return Rate(f"model worse by the margin passes, {n_rows} paired rows", n_passed, repeats, 0.05)
 
@@ -510,11 +510,11 @@ def draw_pair(rng: np.random.Generator, n_rows: int, noise: float) -> tuple[Scor
     """Two models of the same rows: the first has ``noise`` in its score, the second 0.7."""
     outcome = draw_judgeable_outcome(rng, n_rows, 0.2)
     shared = rng.normal(size=n_rows) + outcome
-    one, other = (
+    item, other = (
         ScoredRows.from_arrays(outcome, shared + sd * rng.normal(size=n_rows), np.arange(n_rows))
         for sd in (noise, 0.7)
     )
-    return one, other
+    return item, other
 
 
 def cover_gain(n_rows: int, repeats: int, *, seed: int = 0) -> Rate:
@@ -667,8 +667,8 @@ def suspect_groups(n_groups: int, noise: float, repeats: int, *, seed: int = 0) 
         if noise > 1:  # groups say nothing
             outcome = rng.permutation(outcome)
         frame = contract.conform(frame.assign(plot=group, y=outcome))
-        found = find_undeclared_entities(frame, contract, contract.hash_features(frame), seed=0)
-        n_suspected += bool(found["is_suspect"].any())
+        result = find_undeclared_entities(frame, contract, contract.hash_features(frame), seed=0)
+        n_suspected += bool(result["is_suspect"].any())
     if noise > 1:
         return Rate("groups suspected where they say nothing", n_suspected, repeats, 0.05)
     return Rate(f"{n_groups} plots of eight rows suspected", n_suspected, repeats, 0.95, True)
@@ -682,8 +682,8 @@ def suspect_functions(dimensions: int, repeats: int, *, seed: int = 0) -> Rate:
         probability = 1 / (1 + np.exp(-3 * np.sin(3 * numbers[:, 0])))
         frame = draw_frame(contract, numbers, rng).assign(y=rng.random(1000) < probability)
         frame = contract.conform(frame.astype({"y": int}))
-        found = find_undeclared_entities(frame, contract, contract.hash_features(frame), seed=0)
-        n_suspected += bool(found["is_suspect"].any())
+        result = find_undeclared_entities(frame, contract, contract.hash_features(frame), seed=0)
+        n_suspected += bool(result["is_suspect"].any())
     return Rate(
         f"function that varies fast suspected, {dimensions} dimensions", n_suspected, repeats, 0.1
     )

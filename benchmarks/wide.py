@@ -104,7 +104,7 @@ def table(rows: int, columns: int) -> pd.DataFrame:
 
 def contract(frame: pd.DataFrame) -> dict[str, object]:
     """The contract of such a table."""
-    known = {
+    expected_values = {
         "who": {"role": "entity", "type": "integer", "meaning": "entity"},
         "period": {"role": "time", "type": "integer", "meaning": "period"},
         "answer": {"role": "target", "type": "boolean", "meaning": "the answer"},
@@ -119,7 +119,7 @@ def contract(frame: pd.DataFrame) -> dict[str, object]:
     return {
         "title": "Wide", "question": "Is the answer yes?", "source": "a seeded generator", "licence": "none",
         "task": "binary", "key": [], "slices": ["code_001"],
-        "columns": {name: known.get(name, code if name.startswith("code") else number) for name in frame.columns},
+        "columns": {name: expected_values.get(name, code if name.startswith("code") else number) for name in frame.columns},
     }  # fmt: skip
 
 

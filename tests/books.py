@@ -64,8 +64,8 @@ def number(
     table = _features(random, rows)
     table.insert(0, "year", np.tile(years, entities))
     table.insert(0, "who", np.repeat(np.arange(entities), len(years)))
-    seen = 1000 + 20 * table["size"] + 100 * (table["colour"] == "11")
-    return table.assign(amount=seen + random.normal(0, 250, rows) + more)
+    recorded = 1000 + 20 * table["size"] + 100 * (table["colour"] == "11")
+    return table.assign(amount=recorded + random.normal(0, 250, rows) + more)
 
 
 def classes(seed: int = 0, rows: int = 700) -> pd.DataFrame:

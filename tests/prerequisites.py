@@ -112,24 +112,24 @@ def summary(counts: dict[str, int]) -> str:
     """One line that says how many tests were left out for want of what, and how to have it."""
     missing = [PREREQUISITES[name] for name in counts]
     left_out = ", ".join(
-        f"{count} without {one.title}" for count, one in zip(counts.values(), missing)
+        f"{count} without {item.title}" for count, item in zip(counts.values(), missing)
     )
-    packages = " ".join(one.package for one in missing if one.package)
+    packages = " ".join(item.package for item in missing if item.package)
     remedies = [f"apt-get install {packages}"] if packages else []
-    remedies += [f"{one.title}: {one.manual}" for one in missing if not one.package]
+    remedies += [f"{item.title}: {item.manual}" for item in missing if not item.package]
     return f"tests left out: {left_out}; to have them: {'; '.join(remedies)}"
 
 
 def install(is_integration: bool) -> None:
     """Install what is missing: the system's packages as root or by sudo, else a browser by playwright."""
     missing = [
-        one
-        for one in PREREQUISITES.values()
-        if one.is_for_integration <= is_integration and not one.is_installed()
+        item
+        for item in PREREQUISITES.values()
+        if item.is_for_integration <= is_integration and not item.is_installed()
     ]
     if os.environ.get(MODE) == "present" or not missing:
         return
-    may_install = _install_packages([one.package for one in missing if one.package])
+    may_install = _install_packages([item.package for item in missing if item.package])
     browser.cache_clear()
     if not PREREQUISITES["browser"].is_installed():
         _download_browser(may_install)

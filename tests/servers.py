@@ -67,7 +67,7 @@ def postgresql() -> Iterator[PostgreSQL]:
             shutil.chown(path, "postgres")
         user = {"user": "postgres"}
     run = {"check": True, "capture_output": True, "cwd": folder, **user}
-    asked = [
+    requests = [
         "-A",
         "scram-sha-256",
         "-U",
@@ -78,7 +78,7 @@ def postgresql() -> Iterator[PostgreSQL]:
         "-E",
         "UTF8",
     ]
-    subprocess.run([initdb, "-D", folder / "data", *asked], **run)
+    subprocess.run([initdb, "-D", folder / "data", *requests], **run)
     options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
     control = [
         initdb.with_name("pg_ctl"),

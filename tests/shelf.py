@@ -51,9 +51,9 @@ def fitted(
         (make_pipeline(SimpleImputer(), StandardScaler()), ["size", "noise", "flag"]),
         (OneHotEncoder(handle_unknown="ignore"), ["colour"]),
     )
-    given = frame["happened"] if outcome is None else outcome
+    inputs = frame["happened"] if outcome is None else outcome
     last = LogisticRegression() if estimator is None else estimator
-    return make_pipeline(columns, last).fit(contract.select_features(frame), given)
+    return make_pipeline(columns, last).fit(contract.select_features(frame), inputs)
 
 
 def put_empty_store(root: Path) -> Path:
@@ -103,8 +103,8 @@ class Shelf:
         (folder / "contract.yaml").write_text(contract.to_yaml())
         (folder / "metrics.json").write_text(json.dumps({"threshold": threshold}))
         (folder / "model.pkl").write_bytes(cloudpickle.dumps(model))
-        known = {"scorer": str(scorer), "fingerprint": "f00d", "model": "a model", **tags}
-        assert add_version(self.root, BOOK, folder, known) == self.count
+        expected_values = {"scorer": str(scorer), "fingerprint": "f00d", "model": "a model", **tags}
+        assert add_version(self.root, BOOK, folder, expected_values) == self.count
         aliases.refresh_aliases(self.root, BOOK)
         return self.count
 
@@ -156,18 +156,18 @@ class Running:
     def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         with closing(self.connect()) as connection:
             connection.request(method, path, None if body is None else json.dumps(body), JSON)
-            told = connection.getresponse()
-            text = told.read()
-            return told.status, json.loads(text) if "json" in told.headers[
+            result = connection.getresponse()
+            text = result.read()
+            return result.status, json.loads(text) if "json" in result.headers[
                 "content-type"
             ] else text.decode()
 
 
 @contextmanager
 def running(root: Path, workers: int = 1) -> Iterator[Running]:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
+    with socket.socket() as item:
+        item.bind(("127.0.0.1", 0))
+        port = item.getsockname()[1]
     with (root / "server.log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-c", CODE, str(root), str(port), str(workers)], stderr=log

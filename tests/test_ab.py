@@ -60,8 +60,10 @@ def traffic(
 
 def decided(rows: pd.DataFrame, plan: ABPlan, every: int = 50) -> str:
     """What somebody does who looks after every so many users, and stops when it is decided."""
-    seen = analysis.difference_over_time(rows, plan, points=len(rows) // every)
-    sure = seen[(seen["users"] >= plan.optimal_users) & ((seen["high"] < 0) | (seen["low"] > 0))]
+    recorded = analysis.difference_over_time(rows, plan, points=len(rows) // every)
+    sure = recorded[
+        (recorded["users"] >= plan.optimal_users) & ((recorded["high"] < 0) | (recorded["low"] > 0))
+    ]
     return (
         CONTINUE
         if sure.empty
@@ -96,11 +98,11 @@ def test_an_interval_for_one_look_would_decide_far_more_often() -> None:
     """The simulation can tell: the ends that a single look would have are crossed by chance in many runs."""
     wrong = 0
     for seed in range(60):
-        seen = analysis.difference_over_time(traffic(seed, 1500), PLAN, points=30)
-        seen = seen[seen["users"] >= PLAN.optimal_users]
-        once = (seen["high"] - seen["difference"]) / (confidence_sequence_halfwidth(seen["users"], 1, alpha=0.05, optimal_observations=PLAN.optimal_users) / (
-            1.96 / np.sqrt(seen["users"])))  # fmt: skip
-        wrong += bool((seen["difference"].abs() > once).any())
+        recorded = analysis.difference_over_time(traffic(seed, 1500), PLAN, points=30)
+        recorded = recorded[recorded["users"] >= PLAN.optimal_users]
+        once = (recorded["high"] - recorded["difference"]) / (confidence_sequence_halfwidth(recorded["users"], 1, alpha=0.05, optimal_observations=PLAN.optimal_users) / (
+            1.96 / np.sqrt(recorded["users"])))  # fmt: skip
+        wrong += bool((recorded["difference"].abs() > once).any())
     assert wrong > 8
 
 
@@ -116,20 +118,23 @@ def test_the_sequence_is_the_papers() -> None:
 
 def test_judge_and_the_last_look_of_the_course_agree() -> None:
     rows = traffic(3, gap=0.02, each=2, known=0.7)
-    found, last = (
+    result, last = (
         analysis.analyze_ab(rows, PLAN),
         analysis.difference_over_time(rows, PLAN).iloc[-1],
     )
-    assert (found.difference, found.low, found.high) == pytest.approx(
+    assert (result.difference, result.low, result.high) == pytest.approx(
         tuple(last[["difference", "low", "high"]])
     )
-    known = rows.dropna(subset=["loss"])
-    means = known.groupby("challenger")["loss"].mean()
-    assert found.difference == pytest.approx(means[True] - means[False]), "a mean of rows"
-    assert (found.champion.rows_with_outcomes, found.challenger.rows_with_outcomes) == tuple(
-        known.groupby("challenger").size()
+    expected_values = rows.dropna(subset=["loss"])
+    means = expected_values.groupby("challenger")["loss"].mean()
+    assert result.difference == pytest.approx(means[True] - means[False]), "a mean of rows"
+    assert (result.champion.rows_with_outcomes, result.challenger.rows_with_outcomes) == tuple(
+        expected_values.groupby("challenger").size()
     )
-    assert found.champion.users_with_outcomes == known.loc[~known["challenger"], "bucket"].nunique()
+    assert (
+        result.champion.users_with_outcomes
+        == expected_values.loc[~expected_values["challenger"], "bucket"].nunique()
+    )
 
 
 def test_many_rows_of_a_user_are_one_piece_of_evidence() -> None:
@@ -160,7 +165,7 @@ def test_how_long_it_takes_at_that_difference_is_foretold() -> None:
     early = analysis.analyze_ab(rows.head(1000), PLAN)
     assert early.decision == CONTINUE
     assert early.estimated_users_needed is not None
-    seen = analysis.confidence_sequence_halfwidth(
+    recorded = analysis.confidence_sequence_halfwidth(
         early.estimated_users_needed,
         1,
         alpha=analysis.ALPHA,
@@ -169,7 +174,7 @@ def test_how_long_it_takes_at_that_difference_is_foretold() -> None:
     now = analysis.confidence_sequence_halfwidth(
         1000, 1, alpha=analysis.ALPHA, optimal_observations=PLAN.optimal_users
     )
-    assert (early.high - early.difference) * seen / now == pytest.approx(
+    assert (early.high - early.difference) * recorded / now == pytest.approx(
         abs(early.difference), rel=0.02
     )
     assert (
@@ -188,8 +193,8 @@ def test_another_share_than_was_set_makes_it_void() -> None:
     rows = traffic(0, 1000, gap=0.3)
     assert analysis.analyze_ab(rows, ABPlan(0.4, 100, 0)).decision == INVALID
     lost = rows[~rows["challenger"] | (rows.index % 3 > 0)]
-    found = analysis.analyze_ab(lost, PLAN)
-    assert (found.decision, found.sample_ratio_mismatch) == (INVALID, found.sample_ratio_p)
+    result = analysis.analyze_ab(lost, PLAN)
+    assert (result.decision, result.sample_ratio_mismatch) == (INVALID, result.sample_ratio_p)
     untold = analysis.analyze_ab(
         rows.assign(loss=rows["loss"].where(~rows["challenger"] | (rows.index % 3 > 0))), PLAN
     )
@@ -205,11 +210,11 @@ def test_the_sample_ratio_may_be_looked_at_after_every_user() -> None:
     alarms = 0
     for seed in range(100):
         arms = np.cumsum(np.random.default_rng(seed).random(2000) < 0.3)
-        looks = [
+        evaluations = [
             analysis.sample_ratio_p_value((n - arms[n - 1], arms[n - 1]), 0.3)
             for n in range(50, 2001, 10)
         ]
-        alarms += min(looks) < analysis.SAMPLE_RATIO_ALPHA
+        alarms += min(evaluations) < analysis.SAMPLE_RATIO_ALPHA
     assert alarms <= 2
     assert analysis.sample_ratio_p_value((600, 400), 0.5) < 1e-5
     assert analysis.sample_ratio_p_value((60, 40), 0.5) > 0.05
@@ -287,10 +292,10 @@ def served(
     rows = [{**row, "noise": None if pd.isna(row["noise"]) else row["noise"]}
             for row in frame[names].to_dict("records")]  # fmt: skip
     with client_of(shelf.root, BOOK) as client:
-        told = client.post("/predict", json=rows).json()
+        result = client.post("/predict", json=rows).json()
         outcomes = [
-            {"id": one["id"], "outcome": int(out)}
-            for one, out in zip(told, frame["happened"], strict=True)
+            {"id": item["id"], "outcome": int(out)}
+            for item, out in zip(result, frame["happened"], strict=True)
         ]
         assert client.post("/outcomes", json=outcomes).json()["recorded"] == len(rows)
     return Journal(default_url(shelf.root, BOOK), BOOK)
@@ -301,24 +306,24 @@ def test_what_two_versions_answered_is_judged_by_its_outcomes(
 ) -> None:
     frame = make_frame(seed=5, entities=300)
     journal = served(shelf, frame)
-    found = split_traffic.read_split_traffic(shelf.root, BOOK, journal)
-    assert (found.champion_version, found.challenger_version, found.loss_name) == (
+    match = split_traffic.read_split_traffic(shelf.root, BOOK, journal)
+    assert (match.champion_version, match.challenger_version, match.loss_name) == (
         1,
         2,
         "Brier score",
     )
-    assert found.rows["bucket"].nunique() == 300
-    assert len(found.rows) == 900
-    judged = analysis.analyze_ab(found.rows, PLAN)
-    assert judged.decision == PROMOTE_CHALLENGER
-    whole = pd.DataFrame(journal.read_predictions(0))
-    outcome = whole["outcome"].astype(float)
-    right = ((whole["probabilities"].map(lambda one: one["1"]) - outcome) ** 2).mean()
-    assert judged.champion.mean_loss == pytest.approx(right)
-    told = summary.summarize_ab(judged, found)
-    json.dumps(told, allow_nan=False)
-    assert re.search(r"version 2\b.*version 1\b.*−0\.", told["sentences"][0])
-    assert re.search(r"50%.*sequential test, p = \d", told["sentences"][2])
+    assert match.rows["bucket"].nunique() == 300
+    assert len(match.rows) == 900
+    evaluated = analysis.analyze_ab(match.rows, PLAN)
+    assert evaluated.decision == PROMOTE_CHALLENGER
+    complete = pd.DataFrame(journal.read_predictions(0))
+    outcome = complete["outcome"].astype(float)
+    right = ((complete["probabilities"].map(lambda one: one["1"]) - outcome) ** 2).mean()
+    assert evaluated.champion.mean_loss == pytest.approx(right)
+    result = summary.summarize_ab(evaluated, match)
+    json.dumps(result, allow_nan=False)
+    assert re.search(r"version 2\b.*version 1\b.*−0\.", result["sentences"][0])
+    assert re.search(r"50%.*sequential test, p = \d", result["sentences"][2])
 
 
 def keep(root: Path, *rows: PredictionRecord) -> Journal:
@@ -441,9 +446,9 @@ def test_each_word_has_its_sentence_and_what_to_do_next() -> None:
     better, worse, same = (traffic(0, 1000, gap=gap) for gap in (-0.1, 0.1, 0))
     assert story(better, PLAN)["next"] == "modelbook promote 2 --require-ab"
     assert story(worse, PLAN)["next"] == "modelbook challenge --end"
-    told = story(same, PLAN)
-    assert re.search(r"challenger.*champion.*\d\.\d", told["sentences"][0])
-    assert (told["word"], told["level"]) == (CONTINUE, "watch")
+    result = story(same, PLAN)
+    assert re.search(r"challenger.*champion.*\d\.\d", result["sentences"][0])
+    assert (result["word"], result["level"]) == (CONTINUE, "watch")
     early = story(same.head(50), ABPlan(0.5, 500, 24))["sentences"]
     assert re.search(r"\b500 users\b.*\b0\.8\b.*\b24 hours\b", early[0])
     assert re.search(r"\bversion 1\b", early[1])
@@ -471,26 +476,26 @@ def project(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_command_tells_and_exits_with_10_when_it_is_void(
     project: Path, shelf: Shelf, make_frame: Any
 ) -> None:
-    told = run(project, "ab")
-    assert told.exit_code == 0, told.output
-    assert told.stdout.startswith(
+    result = run(project, "ab")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(
         "continue\n  Too early to decide: the smaller variant has 0 of at least 500 users"
     )
     served(shelf, make_frame(seed=5, entities=300))
-    found = json.loads(run(project, "ab", "--json").stdout)
-    assert (found["word"], found["champion"]["rows"] + found["challenger"]["rows"]) == (
+    match = json.loads(run(project, "ab", "--json").stdout)
+    assert (match["word"], match["champion"]["rows"] + match["challenger"]["rows"]) == (
         PROMOTE_CHALLENGER,
         900,
     )
     (project / "serving.yaml").write_text("traffic: {mode: split, challenger_share: 0.2}")
-    told = run(project, "ab")
-    assert (told.exit_code, told.stdout.splitlines()[0]) == (10, INVALID)
-    told = run(project, "ab", "--since", "yesterday")
-    assert told.exit_code == 2
+    result = run(project, "ab")
+    assert (result.exit_code, result.stdout.splitlines()[0]) == (10, INVALID)
+    result = run(project, "ab", "--since", "yesterday")
+    assert result.exit_code == 2
     shelf.alias("challenger", None)
-    told = run(project, "ab")
-    assert told.exit_code == 1
-    assert re.match("ServingError: .*'tiny'.*challenger", told.stderr)
+    result = run(project, "ab")
+    assert result.exit_code == 1
+    assert re.match("ServingError: .*'tiny'.*challenger", result.stderr)
 
 
 def test_the_page_tells_what_the_command_tells_and_the_index_leads_to_it(
@@ -500,9 +505,9 @@ def test_the_page_tells_what_the_command_tells_and_the_index_leads_to_it(
     empty = (project / f"reports/{BOOK}/ab.html").read_text()
     assert "nothing to show" in empty
     served(shelf, make_frame(seed=5, entities=300))
-    told = run(project, "ab")
-    assert told.exit_code == 0
-    *lines, page = told.stdout.splitlines()
+    result = run(project, "ab")
+    assert result.exit_code == 0
+    *lines, page = result.stdout.splitlines()
     assert page == f"reports/{BOOK}/ab.html"
     text = (project / page).read_text()
     for line in lines:
@@ -534,13 +539,13 @@ def test_promotion_can_require_it(
 
     monkeypatch.setattr(promotion, "verify_golden_rows", lambda root, model, number: 30)
     better, same = story(traffic(0, 1000, gap=-0.1), PLAN), story(traffic(0, 1000), PLAN)
-    given = {"reason": "", "override": "agreed", "commit": "c0ffee"}
+    inputs = {"reason": "", "override": "agreed", "commit": "c0ffee"}
     with pytest.raises(PromotionError, match=r"A/B.*\b2\b.*continue"):
-        promotion.promote(shelf.root, BOOK, 2, **given, ab_result=same)
+        promotion.promote(shelf.root, BOOK, 2, **inputs, ab_result=same)
     shelf.register(fitted(frame_, contract), contract, frame_)
     with pytest.raises(PromotionError, match="the A/B test is about version 2, not 3"):
-        promotion.promote(shelf.root, BOOK, 3, **given, ab_result=better)
-    made = promotion.promote(shelf.root, BOOK, 2, **given, ab_result=better)
+        promotion.promote(shelf.root, BOOK, 3, **inputs, ab_result=better)
+    made = promotion.promote(shelf.root, BOOK, 2, **inputs, ab_result=better)
     assert made is not None
     assert (made.champion_after, made.evidence["ab"]["word"]) == (2, PROMOTE_CHALLENGER)
     assert made.evidence["ab"]["sentences"] == better["sentences"]
@@ -558,5 +563,5 @@ def test_the_commands_of_the_page_run(project: Path, shelf: Shelf, make_frame: A
     ]
     assert len(lines) > 1
     for line in lines:
-        told = run(project, *line.split()[1:])
-        assert told.exit_code == 0, f"{line}\n{told.output}"
+        result = run(project, *line.split()[1:])
+        assert result.exit_code == 0, f"{line}\n{result.output}"

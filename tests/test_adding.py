@@ -77,15 +77,15 @@ class TestStage:
 
     def test_a_second_build_does_nothing(self, own, added):
         for command in (["ploomber", "build"], ["modelbook", "build"]):
-            told = own.run(*command)
-            assert told.returncode == 0, told.stderr
-            assert ran(told) == set()
+            result = own.run(*command)
+            assert result.returncode == 0, result.stderr
+            assert ran(result) == set()
 
     def test_its_parameter_can_be_given_and_is_checked(self, own, added):
-        told = own.run("ploomber", "build", MODELBOOK_WITHIN="0.7")
-        assert told.returncode == 1
-        assert re.search(r"within = '0.7'.*\b0\.5\b", told.stderr)
-        assert ran(told) == set()
+        result = own.run("ploomber", "build", MODELBOOK_WITHIN="0.7")
+        assert result.returncode == 1
+        assert re.search(r"within = '0.7'.*\b0\.5\b", result.stderr)
+        assert ran(result) == set()
 
     def test_it_runs_by_papermill_alone(self, own, added, tmp_path):
         words = [
@@ -96,8 +96,8 @@ class TestStage:
             "book",
             "tiny",
         ]
-        told = own.run(*words, "-p", "within", "0.5", "--no-progress-bar")
-        assert told.returncode == 0, told.stderr[-2000:]
+        result = own.run(*words, "-p", "within", "0.5", "--no-progress-bar")
+        assert result.returncode == 0, result.stderr[-2000:]
         assert (
             json.loads((own.root / "models/tiny/by-hand/rivals.json").read_text())["word"]
             == "rivals"
@@ -106,31 +106,31 @@ class TestStage:
 
     def test_a_mistake_is_told_before_anything_runs(self, own, added):
         with own.changed("pipeline.yaml", ", within: 0.01}", "}"):
-            told = own.build()
-        assert told.returncode == 1
-        assert re.search(r"rivals: .*pipeline\.yaml.*`within: 0\.01`", told.stderr)
-        assert "Traceback" not in told.stderr
-        assert ran(told) == set()
+            result = own.build()
+        assert result.returncode == 1
+        assert re.search(r"rivals: .*pipeline\.yaml.*`within: 0\.01`", result.stderr)
+        assert "Traceback" not in result.stderr
+        assert ran(result) == set()
 
     def test_a_stage_can_be_taken_out(self, own, added):
         described = yaml.safe_load((own.root / "pipeline.yaml").read_text())
-        kept = [task for task in described["tasks"] if task["name"] != "explore"]
+        retained = [task for task in described["tasks"] if task["name"] != "explore"]
         with own.changed(
             "pipeline.yaml",
             (own.root / "pipeline.yaml").read_text(),
-            yaml.safe_dump({**described, "tasks": kept}),
+            yaml.safe_dump({**described, "tasks": retained}),
         ):
-            told = own.build()
-            assert told.returncode == 0, told.stderr
-            assert ran(told) == set()
+            result = own.build()
+            assert result.returncode == 0, result.stderr
+            assert ran(result) == set()
             assert "6 of 6 " in (own.root / "reports/index.html").read_text(encoding="utf-8")
-            told = own.run("modelbook", "build")
-            assert (told.returncode, ran(told)) == (0, set())
-            told = own.run(
+            result = own.run("modelbook", "build")
+            assert (result.returncode, ran(result)) == (0, set())
+            result = own.run(
                 "papermill", "notebooks/02_explore.ipynb", "out.ipynb", "-p", "book", "tiny"
             )
-            assert told.returncode == 1
-            assert re.search(r"explore: .*pipeline\.yaml", told.stderr)
+            assert result.returncode == 1
+            assert re.search(r"explore: .*pipeline\.yaml", result.stderr)
 
 
 @pytest.mark.slow
@@ -149,9 +149,9 @@ def test_a_chart_is_added_as_the_page_says(own):
         {**notebook["cells"][place + 1], "id": "age-figure", "source": [code]},
     ]
     path.write_text(json.dumps(notebook), encoding="utf-8")
-    told = own.build()
-    assert told.returncode == 0, told.stdout + told.stderr
-    assert ran(told) == {"explore"}
+    result = own.build()
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert ran(result) == {"explore"}
     page = (own.root / "reports/tiny/02_explore.html").read_text(encoding="utf-8")
     assert re.search(r'alt="The share of yes by age lies between \d+% and \d+%\."', page)
     assert "Bands with few rows vary more." in page
@@ -169,11 +169,11 @@ def test_another_stages_parameters_do_not_outdate_a_stage(tmp_path):
             "root, given = pathlib.Path('.'), {'table': 'rand-hie', 'contract': 'none.yaml'}\n"
             "print(json.dumps({name: dependencies.compute_digest(name, root, given) for name in list(config.STAGES)[:6]}))"
         )
-        told = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-c", script], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "src")}, check=True,
             capture_output=True, text=True,
         )  # fmt: skip
-        return json.loads(told.stdout)
+        return json.loads(result.stdout)
 
     before = digests()
     add_model(config)

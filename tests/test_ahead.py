@@ -90,14 +90,14 @@ def test_what_it_gives_is_made_plain(frame: pd.DataFrame, contract: Contract) ->
             "kind": X["colour"].astype("category"), "name": X["colour"].where(X["colour"] != "1", None),
         })  # fmt: skip
 
-    found = seen(does, frame, contract)
-    assert found.dtypes.astype(str).to_dict() == {
+    result = seen(does, frame, contract)
+    assert result.dtypes.astype(str).to_dict() == {
         "big": "float64", "ratio": "float64", "whole": "float64", "kind": "object", "name": "object",
     }  # fmt: skip
     none = frame["flag"].to_numpy() == 0
-    assert found["ratio"].isna().tolist() == none.tolist()  # infinite: a gap
-    assert {type(value) for value in found["name"]} == {str, float}
-    assert preprocessing.text_columns(found) == ["kind", "name"]
+    assert result["ratio"].isna().tolist() == none.tolist()  # infinite: a gap
+    assert {type(value) for value in result["name"]} == {str, float}
+    assert preprocessing.text_columns(result) == ["kind", "name"]
 
 
 def test_scikit_learns_own_may_be_named(
@@ -111,8 +111,8 @@ def test_scikit_learns_own_may_be_named(
     )
     steps = preprocessing.make_steps(tmp_path, ["scaled.sizes"], rare_category_share=0)
     rows = contract.select_features(frame)
-    found = preprocessing.fit_and_check_steps(steps, contract, rows, frame["happened"])
-    assert found["size"].to_numpy() == pytest.approx(
+    result = preprocessing.fit_and_check_steps(steps, contract, rows, frame["happened"])
+    assert result["size"].to_numpy() == pytest.approx(
         StandardScaler().fit_transform(rows[["size"]])[:, 0]
     )
 
@@ -122,14 +122,14 @@ def test_scikit_learns_own_may_be_named(
 
 def test_rare_and_new_categories_are_joined() -> None:
     rows = pd.DataFrame({"code": [*"aaaaaabbbc", np.nan], "size": range(11)})
-    found = (
+    result = (
         RareCategoryGrouper(0.2)
         .fit(rows)
         .transform(pd.DataFrame({"code": ["a", "b", "c", "new", np.nan], "size": range(5)}))
     )
-    assert found["code"].tolist()[:4] == ["a", "b", OTHER_CATEGORY, OTHER_CATEGORY]
-    assert found["code"].isna().tolist() == [False] * 4 + [True]
-    assert found["size"].tolist() == [*range(5)]
+    assert result["code"].tolist()[:4] == ["a", "b", OTHER_CATEGORY, OTHER_CATEGORY]
+    assert result["code"].isna().tolist() == [False] * 4 + [True]
+    assert result["size"].tolist() == [*range(5)]
 
 
 # In an experiment
@@ -189,9 +189,9 @@ def test_own_steps_are_fitted_inside_folds_and_kept_in_the_model(
     assert Step.fits == folds
     pipeline.fit(*trial.train_features_and_target())
     rows = contract.select_features(frame)
-    kept = cloudpickle.loads(cloudpickle.dumps(pipeline))
-    assert (kept.predict_proba(rows) == pipeline.predict_proba(rows)).all()
-    assert kept.steps[0][1].fitted_.mean_ == pytest.approx(rows["size"].mean())
+    retained = cloudpickle.loads(cloudpickle.dumps(pipeline))
+    assert (retained.predict_proba(rows) == pipeline.predict_proba(rows)).all()
+    assert retained.steps[0][1].fitted_.mean_ == pytest.approx(rows["size"].mean())
 
 
 def test_a_new_column_is_learned_from(
@@ -210,10 +210,10 @@ def test_a_new_column_is_learned_from(
         )
     ]
     without, with_ = (
-        Experiment(frame, contract, folds=3, seed=1, steps=some)
+        Experiment(frame, contract, folds=3, seed=1, steps=sample)
         .cross_validate("lr")
         .mean["roc_auc"]
-        for some in ([], steps)
+        for sample in ([], steps)
     )
     assert without < 0.6
     assert with_ > 0.99

@@ -46,8 +46,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "2026-06-20",
         *AIRFLOW,
     ]
-    told = subprocess.run([*uv, *words], capture_output=True, text=True)
-    assert told.returncode == 0, told.stderr
+    result = subprocess.run([*uv, *words], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
     return place
 
 
@@ -69,9 +69,9 @@ def test_airflow_makes_the_pods(installed: Path) -> None:
     (installed / "dags/pods.py").write_text(
         airflow.render_dag(stage_graph.read_stage_graph(ROOT, "rand-hie-sample"), IMAGE)
     )
-    told = asked(installed, "python", "-W", "ignore", "-c", POD, installed / "dags/pods.py")
-    assert told.returncode == 0, told.stdout + told.stderr
-    name, upstream, pod = json.loads(told.stdout.splitlines()[-1])
+    result = asked(installed, "python", "-W", "ignore", "-c", POD, installed / "dags/pods.py")
+    assert result.returncode == 0, result.stdout + result.stderr
+    name, upstream, pod = json.loads(result.stdout.splitlines()[-1])
     assert (name, upstream) == (
         "modelbook_rand_hie_sample",
         {name: sorted(up) for name, up in WAITS_FOR.items()},
@@ -83,7 +83,7 @@ def test_airflow_makes_the_pods(installed: Path) -> None:
     )
     assert container["security_context"]["read_only_root_filesystem"] is True
     assert pod["spec"]["security_context"]["run_as_user"] == 10001
-    assert [one["mount_path"] for one in container["volume_mounts"]][:2] == [
+    assert [item["mount_path"] for item in container["volume_mounts"]][:2] == [
         "/book/models",
         "/book/data",
     ]
@@ -98,8 +98,8 @@ def test_airflow_builds_a_book(installed: Path, tmp_path: Path) -> None:
     tiny = Tiny(tmp_path / "book")
     (tiny.root / ".venv").symlink_to(BIN.parent)
     (installed / "dags").mkdir(exist_ok=True)
-    told = tiny.run("modelbook", "dag", "airflow", "--out", str(installed / "dags/book.py"))
-    assert told.returncode == 0, told.stderr
+    result = tiny.run("modelbook", "dag", "airflow", "--out", str(installed / "dags/book.py"))
+    assert result.returncode == 0, result.stderr
     assert asked(installed, "airflow", "db", "migrate").returncode == 0
     words = [
         "airflow",
@@ -109,8 +109,8 @@ def test_airflow_builds_a_book(installed: Path, tmp_path: Path) -> None:
         "--dagfile-path",
         installed / "dags/book.py",
     ]
-    told = asked(installed, *words, AIRFLOW_VAR_MODELBOOK_ROOT=str(tiny.root))
-    assert told.returncode == 0, told.stdout[-3000:] + told.stderr[-3000:]
+    result = asked(installed, *words, AIRFLOW_VAR_MODELBOOK_ROOT=str(tiny.root))
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     assert [tiny.receipt(stage)["stage"] for stage in STAGES] == STAGES
     again = tiny.run("modelbook", "build")
     assert again.returncode == 0, again.stderr

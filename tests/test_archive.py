@@ -75,12 +75,12 @@ def run(root, states=RAN, keep_runs=20, **more):
 
 def dead(root):
     """Links and pictures below the runs that lead to no file."""
-    found = set()
+    result = set()
     for page in pages(root / "reports/tiny/runs"):
         for target in re.findall(r'(?:href|src)="([^"#]+)', page.read_text()):
             if not target.startswith("data:") and not (page.parent / target).exists():
-                found.add((page.name, target))
-    return found
+                result.add((page.name, target))
+    return result
 
 
 def names(folder, pattern="*"):
@@ -211,7 +211,7 @@ class TestArrange:
         assert "modelbook diff 1 last --html" in text
         drawn = [base64.b64encode(f"04_finalize 2 {drawn}".encode()).decode() for drawn in "abcd"]
         assert len(names(runs / "figures")) == 2 * len(STEMS) + 1
-        assert [one in (runs / "4/04_finalize.html").read_text() for one in drawn] == [
+        assert [item in (runs / "4/04_finalize.html").read_text() for item in drawn] == [
             False,
             False,
             False,
@@ -246,9 +246,9 @@ class TestCommand:
     def test_a_page_is_written_of_any_two_and_stays(self, project):
         for _ in range(3):
             run(project, keep_runs=1)
-        told = modelbook(project, "diff", "2", "1", "--html")
+        result = modelbook(project, "diff", "2", "1", "--html")
         page = project / "reports/tiny/runs/2-1.html"
-        assert (told.returncode, told.stdout.strip()) == (0, str(page))
+        assert (result.returncode, result.stdout.strip()) == (0, str(page))
         assert re.search(r"figures[^.]*\b2 and 1\b", page.read_text())
         run(project, keep_runs=1)
         assert page.exists()
@@ -275,10 +275,10 @@ def test_a_build_keeps_its_pages_and_leads_to_them(built, tmp_path):
     newest = history.list_runs(tmp_path, "tiny")[0]
     folder = tmp_path / f"reports/tiny/runs/{newest.number}"
     for stem, stage in zip(STEMS, STAGES, strict=True):
-        kept = stage in newest.stages and (
+        retained = stage in newest.stages and (
             newest.stages[stage].has_result or newest.stages[stage].state == "failed"
         )
-        assert (folder / f"{stem}.html").exists() == kept, stage
+        assert (folder / f"{stem}.html").exists() == retained, stage
     assert json.loads((folder / "figures.json").read_text())
     assert dead(tmp_path) == set()
     assert all(page.stat().st_size < 300_000 for page in folder.parent.glob("*-*.html"))

@@ -86,23 +86,23 @@ def test_clean_touches_neither_registry_nor_journal_nor_history(root: Path) -> N
     shutil.copy(ROOT / "Makefile", root)
     subprocess.run(["make", "clean"], cwd=root, check=True, capture_output=True)
     assert aliases.query_aliases(root, BOOK)["champion"].number == 1
-    kept = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+    retained = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
     assert {"data/tiny/journal.db", "data/people.csv", "models/tiny/monitor.db",
-            "reports/tiny/runs/1/run.json", "models/mlflow.db"} <= kept  # fmt: skip
+            "reports/tiny/runs/1/run.json", "models/mlflow.db"} <= retained  # fmt: skip
     gone = {
         "data/tiny/train.parquet",
         "models/tiny/built.json",
         "models/cache/a/b",
         "reports/tiny/index.html",
     }
-    assert gone & kept == set()
+    assert gone & retained == set()
 
 
 def test_reset_says_what_goes_and_keeps_tables_and_contracts(root: Path) -> None:
-    told = "\n".join(reset.describe_reset(root))
+    result = "\n".join(reset.describe_reset(root))
     for fact in ("1 versions of tiny, 1 history entries", "data/tiny/journal.db"):
-        assert fact in told
+        assert fact in result
     reset.reset(root)
-    kept = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
-    assert kept == {"contracts/tiny.yaml", "data/people.csv", "env.yaml"}
+    retained = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+    assert retained == {"contracts/tiny.yaml", "data/people.csv", "env.yaml"}
     assert reset.describe_reset(root) == []

@@ -79,13 +79,13 @@ def test_parts_that_are_answered_at_the_same_time_keep_their_order(
 def test_a_table_of_any_kind_gives_a_file_of_any_kind(
     run, source, target, tmp_path, frame, model, contract
 ):
-    given = frame.head(150)[contract.input_names].rename(columns={"size": " size"})
+    inputs = frame.head(150)[contract.input_names].rename(columns={"size": " size"})
     if source == "in.xlsx":
-        given.to_excel(tmp_path / source, index=False)
+        inputs.to_excel(tmp_path / source, index=False)
     elif source == "in.jsonl":
-        given.to_json(tmp_path / source, orient="records", lines=True)
+        inputs.to_json(tmp_path / source, orient="records", lines=True)
     else:
-        given.to_csv(tmp_path / source, index=False, sep="\t" if source == "in.tsv" else ",")
+        inputs.to_csv(tmp_path / source, index=False, sep="\t" if source == "in.tsv" else ",")
     assert (run(source, target).rows, run(source, f"2{target}").rejected_rows) == (150, 0)
     out = {
         "csv": pd.read_csv, "tsv": lambda path: pd.read_csv(path, sep="\t"), "xlsx": pd.read_excel,
@@ -100,14 +100,14 @@ def test_a_table_of_any_kind_gives_a_file_of_any_kind(
 def test_rows_keep_order_and_columns_and_are_answered_as_the_model_does(
     run, source, target, tmp_path, frame, model, contract
 ):
-    given = frame.assign(name=[f"n{i}" for i in range(len(frame))])
-    (given.to_csv if source.endswith("csv") else given.to_parquet)(tmp_path / source, index=False)
+    inputs = frame.assign(name=[f"n{i}" for i in range(len(frame))])
+    (inputs.to_csv if source.endswith("csv") else inputs.to_parquet)(tmp_path / source, index=False)
     done = run(source, target)
     out = (pd.read_csv if target.endswith("csv") else pd.read_parquet)(tmp_path / target)
     assert (done.rows, done.rejected_rows) == (len(frame), 0)
-    assert out["name"].tolist() == given["name"].tolist()
+    assert out["name"].tolist() == inputs["name"].tolist()
     assert list(out.columns) == [
-        *given.columns,
+        *inputs.columns,
         "prediction",
         "probability_0",
         "probability_1",
@@ -141,17 +141,17 @@ def test_what_writing_fails_at_is_told_and_leaves_nothing(run, tmp_path, frame, 
 def test_rows_that_break_the_contract_go_aside_with_their_reasons(
     run, kind, tmp_path, frame, contract
 ):
-    given = frame[FEATURES].astype(object)
-    given.loc[3, "size"] = 500.0
-    given.loc[150, ["colour", "flag"]] = ["3", 7.0]
-    given.loc[599, "size"] = np.nan
+    inputs = frame[FEATURES].astype(object)
+    inputs.loc[3, "size"] = 500.0
+    inputs.loc[150, ["colour", "flag"]] = ["3", 7.0]
+    inputs.loc[599, "size"] = np.nan
     if kind == "csv":
-        given["size"] = given["size"].astype(object)
-        given.loc[200, "size"] = "tall"
-        given.loc[201, "noise"] = "NA"  # a gap
+        inputs["size"] = inputs["size"].astype(object)
+        inputs.loc[200, "size"] = "tall"
+        inputs.loc[201, "noise"] = "NA"  # a gap
     else:
-        given = given.astype({"size": float, "flag": float, "noise": float})
-    (given.to_csv if kind == "csv" else given.to_parquet)(tmp_path / f"in.{kind}", index=False)
+        inputs = inputs.astype({"size": float, "flag": float, "noise": float})
+    (inputs.to_csv if kind == "csv" else inputs.to_parquet)(tmp_path / f"in.{kind}", index=False)
     done = run(f"in.{kind}", "out.csv")
     rejects = pd.read_csv(tmp_path / "out.rejects.csv").set_index("row")["reasons"]
     assert done.rejected_rows == len(rejects) == (4 if kind == "csv" else 3)

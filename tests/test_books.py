@@ -56,13 +56,13 @@ class Book:
     def answers(self, rows: pd.DataFrame) -> pd.DataFrame:
         """What the champion says in a process that does not have the project on its path."""
         rows.to_parquet(self.tiny.root / "asked.parquet")
-        told = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", ANSWER, "tiny"], cwd=self.tiny.root,
             env={k: v for k, v in self.tiny.environ.items() if k != "PYTHONPATH"},
             capture_output=True, text=True, check=False,
         )  # fmt: skip
-        assert told.returncode == 0, told.stderr
-        return pd.DataFrame(json.loads(told.stdout.splitlines()[-1]))
+        assert result.returncode == 0, result.stderr
+        return pd.DataFrame(json.loads(result.stdout.splitlines()[-1]))
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +87,11 @@ def test_a_number_goes_from_table_to_watched_model(number: Book) -> None:
     assert re.search(r"\b2\d\d\b.*\bmembers\b", finalized["sentences"][0])
     assert finalized["numbers"][0]["name"] == "RMSE"
     assert finalized["details"]["threshold"] is None
-    judged = number.verdict("monitor")
-    asked = [finding for finding in judged["details"]["findings"] if finding.startswith("retrain")]
-    assert [finding[:24] for finding in asked] == [
+    evaluated = number.verdict("monitor")
+    requests = [
+        finding for finding in evaluated["details"]["findings"] if finding.startswith("retrain")
+    ]
+    assert [finding[:24] for finding in requests] == [
         "retrain: Batch 4: RMSE 3"
     ]  # and none for batch 3
 
@@ -126,24 +128,24 @@ def test_every_page_is_there_and_tells_of_its_own_task(
 
 def test_the_champion_answers_a_number_in_a_clean_process(number: Book) -> None:
     rows = pd.DataFrame({"size": [10.0, 90.0], "colour": ["1", "11"], "noise": [np.nan, 0.5]})
-    told = number.answers(rows)
-    assert list(told.columns) == ["prediction"]
-    assert told["prediction"].tolist() == pytest.approx([1200, 2900], abs=90)
+    result = number.answers(rows)
+    assert list(result.columns) == ["prediction"]
+    assert result["prediction"].tolist() == pytest.approx([1200, 2900], abs=90)
 
 
 def test_the_champion_answers_classes_by_name_in_a_clean_process(classes: Book) -> None:
     rows = pd.DataFrame(
         {"size": [5.0, 58.0, 97.0], "colour": ["1", "2", "11"], "noise": [np.nan, 0.5, 0.0]}
     )
-    told = classes.answers(rows)
-    assert list(told.columns) == [
+    result = classes.answers(rows)
+    assert list(result.columns) == [
         "prediction",
         "probability_low",
         "probability_middle",
         "probability_high",
     ]
-    assert told["prediction"].tolist() == ["low", "middle", "high"]
-    assert told.filter(like="probability").sum(axis=1).tolist() == pytest.approx([1, 1, 1])
+    assert result["prediction"].tolist() == ["low", "middle", "high"]
+    assert result.filter(like="probability").sum(axis=1).tolist() == pytest.approx([1, 1, 1])
 
 
 @pytest.mark.parametrize("book", ["number", "classes"])
@@ -157,15 +159,15 @@ def test_the_champion_answers_over_http_as_in_a_notebook(
     wanted = built.answers(rows).to_dict("records")
     body = rows.to_json(orient="records").encode()
     with built.tiny.serving() as address:
-        asked = urllib.request.Request(
+        requests = urllib.request.Request(
             f"{address}/predict", body, {"content-type": "application/json"}
         )
-        told = json.load(urllib.request.urlopen(asked))
+        result = json.load(urllib.request.urlopen(requests))
         about = json.load(urllib.request.urlopen(f"{address}/model"))
         assert urllib.request.urlopen(f"{address}/").status == 200
     assert about["task"] == {"number": "regression", "classes": "multiclass"}[book]
     assert about["scorer"]["compiled"], about["scorer"]
-    for answer, want in zip(told, wanted, strict=True):
+    for answer, want in zip(result, wanted, strict=True):
         flat = {
             f"probability_{name}": share for name, share in answer.get("probabilities", {}).items()
         }

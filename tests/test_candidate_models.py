@@ -38,9 +38,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def experiment(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> Experiment:
-    own = {"trees": ExtraTreesClassifier(5, max_depth=3, random_state=1)}
+    custom = {"trees": ExtraTreesClassifier(5, max_depth=3, random_state=1)}
     return Experiment(
-        make_frame(seed=1), contract, folds=2, seed=1, imbalance="oversample", estimators=own
+        make_frame(seed=1), contract, folds=2, seed=1, imbalance="oversample", estimators=custom
     )
 
 
@@ -149,11 +149,11 @@ def test_a_candidate_is_taken_up_by_name_or_run(
 def test_what_cannot_be_taken_up_is_refused(
     root: Path, experiment: Experiment, run_id: str, wanted: str, without: list[str], facts: Any
 ) -> None:
-    with pytest.raises(TrainingError) as told:
+    with pytest.raises(TrainingError) as result:
         candidate_runs.load_candidate(
             root, wanted, run_id, experiment.features.drop(columns=without)
         )
-    assert [fact for fact in facts if fact not in str(told.value)] == []
+    assert [fact for fact in facts if fact not in str(result.value)] == []
 
 
 def test_models_of_old_candidates_are_pruned_but_not_what_was_registered(
@@ -164,10 +164,10 @@ def test_models_of_old_candidates_are_pruned_but_not_what_was_registered(
         comparison.compare_families(
             experiment, ["lr"], 600, report_progress=silent, log_candidate=logger, keep_models=True
         )
-    kept, pruned = (
+    retained, pruned = (
         candidate_runs.find_candidate_run(root, family, run.run_id) for family in ("dummy", "lr")
     )
-    mlflow.register_model(f"models:/{kept.outputs.model_outputs[0].model_id}", "pruned")
+    mlflow.register_model(f"models:/{retained.outputs.model_outputs[0].model_id}", "pruned")
     model_id = pruned.outputs.model_outputs[0].model_id
     for options in ({"keep_comparisons": 1}, {"keep_comparisons": 0, "min_age_days": 1}):
         planned = retention.plan_retention(root, "pruned", 9, **{"min_age_days": 0, **options})

@@ -67,14 +67,14 @@ def make(tmp_path: Path, contract: Contract):
     """A version whose folder holds what a card is made of; ``without`` leaves evidence out, ``said`` the contract's."""
 
     def made(without: tuple[str, ...] = (), split: str = "group", **said: Any) -> ModelVersion:
-        told = Contract.model_validate(
+        result = Contract.model_validate(
             {**contract.model_dump(exclude_defaults=True), **SAID, **said}
         )
-        (tmp_path / "contract.yaml").write_text(told.to_yaml())
-        kept = {name: value for name, value in metrics().items() if name not in without} | {
+        (tmp_path / "contract.yaml").write_text(result.to_yaml())
+        retained = {name: value for name, value in metrics().items() if name not in without} | {
             "split": split
         }
-        (tmp_path / "metrics.json").write_text(json.dumps(kept))
+        (tmp_path / "metrics.json").write_text(json.dumps(retained))
         return ModelVersion("tiny", 3, {"commit": "c0ffee", "fingerprint": "f" * 64}, tmp_path)
 
     return made
@@ -107,8 +107,8 @@ def opened(root: Path, *, by_hand: bool = False) -> Any:
 
 def by_section(path: Path) -> dict[str, str]:
     """The text of each section of a card."""
-    parts = re.split(r'<h2 id="([\w-]+)"[^>]*>', path.read_text().partition("<footer")[0])
-    texts = [re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html)) for html in parts]
+    pieces = re.split(r'<h2 id="([\w-]+)"[^>]*>', path.read_text().partition("<footer")[0])
+    texts = [re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html)) for html in pieces]
     return dict(zip(texts[1::2], texts[2::2], strict=True))
 
 
@@ -185,8 +185,8 @@ def test_only_a_promotion_is_an_approval(make, tmp_path, approval, facts):
     assert re.findall(r'<span class="badge (\w+)"', path.read_text()) == ["watch"]
     assert missing_facts(by_section(path)["approval"], *facts) == []
     yes, other = (
-        paragraphs(card_data.collect_card_data(make(), one), "approval")[0]
-        for one in (approved(), approval)
+        paragraphs(card_data.collect_card_data(make(), item), "approval")[0]
+        for item in (approved(), approval)
     )
     assert yes != other
 
@@ -274,8 +274,8 @@ def test_a_book_without_sensitive_columns_and_a_group_that_is_too_small_are_name
 
 
 def test_the_bundled_contract_fills_what_a_card_asks_of_it():
-    told = Contract.load(Path(__file__).parents[1] / "contracts/rand-hie.yaml")
-    assert all([told.use, told.not_for, told.limits, told.contact])
+    result = Contract.load(Path(__file__).parents[1] / "contracts/rand-hie.yaml")
+    assert all([result.use, result.not_for, result.limits, result.contact])
 
 
 @pytest.mark.slow

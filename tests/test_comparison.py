@@ -81,8 +81,8 @@ def test_only_figures_that_differ_are_shown_side_by_side(project):
         "It says 04_finalize 2 ",
         "It says 04_finalize 2 another line",
     ]
-    told = [(project / "reports/tiny/runs" / source).read_text() for source, _ in sources]
-    assert told == ["04_finalize 2 ", "04_finalize 2 another line"]
+    result = [(project / "reports/tiny/runs" / source).read_text() for source, _ in sources]
+    assert result == ["04_finalize 2 ", "04_finalize 2 another line"]
     assert re.search(r"\b11 figures\b", words)
 
 

@@ -19,8 +19,8 @@ SERVICES = GIVEN["services"]
 
 def test_it_keeps_the_schema_of_compose():
     command = [BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", FILE]
-    told = subprocess.run(command, capture_output=True, text=True)
-    assert told.returncode == 0, told.stdout + told.stderr
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_all_parts_are_there_and_what_they_name_is_there():
@@ -40,34 +40,34 @@ def test_all_parts_are_there_and_what_they_name_is_there():
     )
     assert len(hosts) == 6
     assert hosts <= SERVICES.keys()
-    for name, one in SERVICES.items():
-        assert set(one.get("depends_on", [])) <= SERVICES.keys(), name
-        assert {each["source"] for each in one.get("configs", [])} <= GIVEN["configs"].keys(), name
-        assert {each.split(":")[0] for each in one.get("volumes", [])} <= GIVEN["volumes"].keys(), (
-            name
-        )
-    for one in GIVEN["configs"].values():
-        assert "content" in one or (FILE.parent / one["file"]).is_file()
+    for name, item in SERVICES.items():
+        assert set(item.get("depends_on", [])) <= SERVICES.keys(), name
+        assert {each["source"] for each in item.get("configs", [])} <= GIVEN["configs"].keys(), name
+        assert {each.split(":")[0] for each in item.get("volumes", [])} <= GIVEN[
+            "volumes"
+        ].keys(), name
+    for item in GIVEN["configs"].values():
+        assert "content" in item or (FILE.parent / item["file"]).is_file()
 
 
 def test_nothing_listens_beyond_this_machine_and_our_own_are_no_root_and_read_only():
-    for name, one in SERVICES.items():
-        assert all(port.startswith("127.0.0.1:") for port in one.get("ports", [])), name
-        if one["image"].startswith("modelbook-"):
-            assert one["read_only"] is True, name
-            assert one["cap_drop"] == ["ALL"], name
+    for name, item in SERVICES.items():
+        assert all(port.startswith("127.0.0.1:") for port in item.get("ports", [])), name
+        if item["image"].startswith("modelbook-"):
+            assert item["read_only"] is True, name
+            assert item["cap_drop"] == ["ALL"], name
         else:
-            assert re.search(r":v?\d", one["image"]), f"{name}: no version"
+            assert re.search(r":v?\d", item["image"]), f"{name}: no version"
 
 
 def test_every_secret_is_asked_for_and_stands_in_the_docs():
-    told = (ROOT / "docs/deploy/containers.md").read_text()
-    asked = set(re.findall(r"\$\{(\w+)", TEXT))
-    assert asked == {
+    result = (ROOT / "docs/deploy/containers.md").read_text()
+    requests = set(re.findall(r"\$\{(\w+)", TEXT))
+    assert requests == {
         "POSTGRES_PASSWORD", "S3_SECRET", "GRAFANA_PASSWORD", "MODELBOOK_KEYRING", "ALERT_WEBHOOK",
         "MODELBOOK_WEBHOOK",
     }  # fmt: skip
-    assert {name for name in asked if f"{name}=" in told} == asked
+    assert {name for name in requests if f"{name}=" in result} == requests
     assert not re.search(r"://\w+:[^@\s]+@", TEXT), "a password in a URL"
 
 
@@ -93,8 +93,8 @@ def test_what_stands_in_it_for_others_can_be_read(name):
 def test_prometheus_and_alertmanager_do_what_they_do_without_containers():
     content = GIVEN["configs"]["alertmanager"]["content"]
     sent = re.sub(r"\$\{ALERT_WEBHOOK[^}]*\}", "http://127.0.0.1:9095", content)
-    alone = (ROOT / "deploy/prometheus/alertmanager.yml").read_text()
-    assert yaml.safe_load(sent) == yaml.safe_load(alone)
+    single = (ROOT / "deploy/prometheus/alertmanager.yml").read_text()
+    assert yaml.safe_load(sent) == yaml.safe_load(single)
     ours = yaml.safe_load(GIVEN["configs"]["prometheus"]["content"])
     other = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
     assert ours.pop("alerting").keys() == other.pop("alerting").keys()

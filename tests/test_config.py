@@ -170,10 +170,10 @@ def test_every_parameter_is_described(stage: str) -> None:
 
 
 def test_describe_tells_where_each_value_comes_from() -> None:
-    told = config.describe_parameters(
+    result = config.describe_parameters(
         config.validate("compare", {"folds": 3}), {"folds": "command line"}
     )
-    rows = {row["name"]: row for row in told}
+    rows = {row["name"]: row for row in result}
     assert (rows["folds"]["value"], rows["folds"]["origin"]) == (3, "command line")
     assert rows["time_budget"]["origin"] == "default"
 

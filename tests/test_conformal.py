@@ -71,28 +71,28 @@ def test_few_entities_have_no_bound() -> None:
 
 def test_coverage_of_the_holdout_is_measured_with_its_interval() -> None:
     rng, task = np.random.default_rng(1), tasks.get_task(NUMBER)
-    found = measure_prediction_interval(task, draw(rng, 200), draw(rng, 100, first=200), seed=0)
-    assert found is not None
-    assert found.low < found.coverage < found.high
-    assert found.coverage == pytest.approx(0.9, abs=0.1)
-    assert found.describe().count("%") >= 4
+    result = measure_prediction_interval(task, draw(rng, 200), draw(rng, 100, first=200), seed=0)
+    assert result is not None
+    assert result.low < result.coverage < result.high
+    assert result.coverage == pytest.approx(0.9, abs=0.1)
+    assert result.describe().count("%") >= 4
 
 
 def test_sets_of_classes_cover_as_often_as_stated() -> None:
     rng, task = np.random.default_rng(2), tasks.get_task(CLASSES)
-    found = measure_prediction_interval(
+    result = measure_prediction_interval(
         task, draw_classes(rng, 600), draw_classes(rng, 2000), seed=0
     )
-    assert found is not None
-    assert found.coverage == pytest.approx(0.9, abs=0.03)
-    assert found.mean_size is not None
-    assert 1 <= found.mean_size < 3
+    assert result is not None
+    assert result.coverage == pytest.approx(0.9, abs=0.03)
+    assert result.mean_size is not None
+    assert 1 <= result.mean_size < 3
 
 
 def test_the_likeliest_class_is_in_every_set() -> None:
     conformal = ConformalPrediction(0.9, 0.3, ("low", "middle", "high"))
-    told = conformal.describe_row(RowPrediction("low", [0.5, 0.3, 0.2]))
-    assert told == {"prediction_set": ["low"]}
+    result = conformal.describe_row(RowPrediction("low", [0.5, 0.3, 0.2]))
+    assert result == {"prediction_set": ["low"]}
     wide = ConformalPrediction(0.9, 0.75, ("low", "middle", "high"))
     sets = wide.make_columns(np.array([[0.5, 0.3, 0.2], [0.9, 0.05, 0.05]]))["prediction_set"]
     assert sets.tolist() == ["low | middle", "low"]

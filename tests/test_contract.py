@@ -159,9 +159,9 @@ def test_a_value_that_breaks_its_rule_is_found_where_it_stands(
     frame = frame.set_axis(np.arange(600) + 5000)
     frame[column] = frame[column].astype(object)
     frame.iloc[7, frame.columns.get_loc(column)] = value
-    found = contract.find_violations(frame)
-    assert found[["row", "column"]].values.tolist() == [[7, column]]
-    [rule] = found["rule"]
+    result = contract.find_violations(frame)
+    assert result[["row", "column"]].values.tolist() == [[7, column]]
+    [rule] = result["rule"]
     assert ("missing" if pd.isna(value) else contract.columns[column].describe_rule()) in rule
     with pytest.raises(ContractViolationError) as caught:
         contract.check(frame)
@@ -185,19 +185,19 @@ def test_dates_are_no_numbers(contract: Contract, frame: pd.DataFrame) -> None:
 def test_a_missing_and_an_extra_column_are_told_of_the_whole_table(
     contract: Contract, frame: pd.DataFrame
 ) -> None:
-    found = contract.find_violations(frame.drop(columns="noise").assign(shape=1))
-    assert found["row"].isna().all()
-    assert found["column"].tolist() == ["noise", "shape"]
-    assert found["rule"].nunique() == 2
+    result = contract.find_violations(frame.drop(columns="noise").assign(shape=1))
+    assert result["row"].isna().all()
+    assert result["column"].tolist() == ["noise", "shape"]
+    assert result["rule"].nunique() == 2
     with pytest.raises(ContractViolationError, match="column shape"):
         contract.check(frame.assign(shape=1))
 
 
 def test_a_duplicate_key_names_both_rows(contract: Contract, frame: pd.DataFrame) -> None:
     frame.loc[5, ["who", "year"]] = frame.loc[3, ["who", "year"]].to_numpy()
-    found = contract.find_violations(frame)
-    assert set(found["row"]) == {3, 5}
-    [rule] = set(found["rule"])
+    result = contract.find_violations(frame)
+    assert set(result["row"]) == {3, 5}
+    [rule] = set(result["rule"])
     assert missing_facts(rule, "who", "year") == []
 
 
@@ -205,8 +205,8 @@ def test_all_kinds_are_found_at_once(contract: Contract, frame: pd.DataFrame) ->
     frame["colour"] = frame["colour"].astype(object)
     frame.loc[1, "colour"] = "9"
     frame.loc[0, "size"] = 101
-    found = contract.find_violations(frame.drop(columns="flag"))
-    assert found["column"].tolist() == ["flag", "size", "colour"]
+    result = contract.find_violations(frame.drop(columns="flag"))
+    assert result["column"].tolist() == ["flag", "size", "colour"]
 
 
 def test_a_message_lists_ten_violations_and_counts_the_rest(
@@ -276,10 +276,10 @@ def test_gaps_of_every_kind_become_nan(contract: Contract, frame: pd.DataFrame) 
     rows = frame.head(3).astype({"noise": object, "colour": object})
     rows["noise"] = [None, pd.NA, 1]
     rows["colour"] = [None, pd.NA, "2"]
-    told = contract.select_features(rows)
-    assert told["noise"].dtype == "float64"
+    result = contract.select_features(rows)
+    assert result["noise"].dtype == "float64"
     for column in ("noise", "colour"):
-        assert [isinstance(value, float) and np.isnan(value) for value in told[column]] == [
+        assert [isinstance(value, float) and np.isnan(value) for value in result[column]] == [
             True,
             True,
             False,
@@ -303,13 +303,13 @@ def test_a_code_is_one_category_whatever_its_type(
 def test_conform_makes_whole_numbers_of_entity_time_and_target(
     contract: Contract, frame: pd.DataFrame
 ) -> None:
-    told = contract.conform(
+    result = contract.conform(
         frame.astype({"who": float, "year": float, "happened": bool, "flag": bool}).assign(extra=1)
     )
-    assert "extra" not in told.columns
-    assert told.dtypes[["who", "year", "happened"]].astype(str).tolist() == ["int64"] * 3
-    assert told.dtypes[["flag", "size"]].astype(str).tolist() == ["float64"] * 2
-    pd.testing.assert_frame_equal(told, frame)
+    assert "extra" not in result.columns
+    assert result.dtypes[["who", "year", "happened"]].astype(str).tolist() == ["int64"] * 3
+    assert result.dtypes[["flag", "size"]].astype(str).tolist() == ["float64"] * 2
+    pd.testing.assert_frame_equal(result, frame)
 
 
 # The bundled contract
@@ -322,8 +322,8 @@ def test_the_bundled_contract_holds_on_the_bundled_table() -> None:
     )
     assert len(table) == 20_190
     contract.check(table)
-    told = contract.conform(table)
-    assert list(told.columns) == list(contract.columns)
+    result = contract.conform(table)
+    assert list(result.columns) == list(contract.columns)
 
 
 def test_the_bundled_contract_lets_no_model_see_race_or_the_years_own_care() -> None:
@@ -374,8 +374,8 @@ def messy() -> pd.DataFrame:
 
 
 def test_messy_values_are_read_as_the_contract_says(rich: Contract, messy: pd.DataFrame) -> None:
-    told = rich.conform(messy)
-    assert list(told.columns) == [
+    result = rich.conform(messy)
+    assert list(result.columns) == [
         "number",
         "at",
         "born",
@@ -386,17 +386,17 @@ def test_messy_values_are_read_as_the_contract_says(rich: Contract, messy: pd.Da
         "town",
         "paid",
     ]
-    assert told["at"].tolist() == [202103, 202103, 202104]
-    assert told["price"].tolist()[::2] == [1623.85, -2.5]
-    assert told["share"].tolist() == [12.5, 7, 1000]
-    assert told["born_days"].tolist()[::2] == [1, 11016.5]
-    assert told["born_weekday"].tolist()[::2] == [4, 1]
-    assert told.isna().sum().to_dict() == {
+    assert result["at"].tolist() == [202103, 202103, 202104]
+    assert result["price"].tolist()[::2] == [1623.85, -2.5]
+    assert result["share"].tolist() == [12.5, 7, 1000]
+    assert result["born_days"].tolist()[::2] == [1, 11016.5]
+    assert result["born_weekday"].tolist()[::2] == [4, 1]
+    assert result.isna().sum().to_dict() == {
         "number": 0, "at": 0, "born": 1, "born_days": 1, "born_weekday": 1, "price": 1, "share": 0, "town": 1, "paid": 0
     }  # fmt: skip
-    found = rich.find_violations(messy)
-    assert found[["row", "column"]].values.tolist() == [[2, "price"]]
-    assert missing_facts(found["rule"].iloc[0], "number", 0, "currency") == []
+    match = rich.find_violations(messy)
+    assert match[["row", "column"]].values.tolist() == [[2, "price"]]
+    assert missing_facts(match["rule"].iloc[0], "number", 0, "currency") == []
 
 
 def test_what_is_conformed_stays_as_it_is(
@@ -440,8 +440,8 @@ def test_a_feature_of_texts_is_numbers_that_similar_texts_share() -> None:
     assert hashes.iloc[:4].stack().between(0, 1).all()
     shared = [int((hashes.iloc[0] == hashes.iloc[i]).sum()) for i in (1, 2, 3)]
     assert shared[0] == 32 > shared[1] > 8 > shared[2] == 0
-    alone = [column.parse_value(text) for text in texts[:4]]
-    assert alone == [tuple(row) for row in hashes.iloc[:4].to_numpy().tolist()]
+    single = [column.parse_value(text) for text in texts[:4]]
+    assert single == [tuple(row) for row in hashes.iloc[:4].to_numpy().tolist()]
 
 
 def test_hashes_of_a_text_are_the_same_in_every_process() -> None:
@@ -473,8 +473,8 @@ def test_unseen_categories_are_let_through_where_the_contract_allows_them(
     ],
 )  # fmt: skip
 def test_amounts_of_money(text: Any, number: float | None) -> None:
-    told = parsing.parse_numbers(pd.Series([text], dtype=object), "currency")[0]
-    assert (told == number) if number is not None else np.isnan(told)
+    result = parsing.parse_numbers(pd.Series([text], dtype=object), "currency")[0]
+    assert (result == number) if number is not None else np.isnan(result)
 
 
 @pytest.mark.parametrize(
@@ -486,8 +486,8 @@ def test_amounts_of_money(text: Any, number: float | None) -> None:
     ],
 )  # fmt: skip
 def test_periods_of_dates(value: Any, format: str, month: int | None) -> None:
-    told = dates.parse_periods(pd.Series([value]), format, "month")[0]
-    assert (told == month) if month is not None else np.isnan(told)
+    result = dates.parse_periods(pd.Series([value]), format, "month")[0]
+    assert (result == month) if month is not None else np.isnan(result)
 
 
 @pytest.mark.parametrize(

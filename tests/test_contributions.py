@@ -105,15 +105,15 @@ def answered(found: shap_values.ShapValues) -> pd.DataFrame:
     ],
 )
 def test_base_and_values_sum_up_to_the_log_odds_of_each_row(yes: Case, model: Any) -> None:
-    pipeline, found = explained(yes, model)
-    sums = answered(found).sort_index()
-    asked = yes[0].contract.select_features(yes[2])
-    assert sums.index.tolist() == list(range(len(asked)))
+    pipeline, result = explained(yes, model)
+    sums = answered(result).sort_index()
+    requests = yes[0].contract.select_features(yes[2])
+    assert sums.index.tolist() == list(range(len(requests)))
     np.testing.assert_allclose(
-        sums[""], logit(pipeline.predict_proba(asked)[:, 1]), rtol=0, atol=1e-6
+        sums[""], logit(pipeline.predict_proba(requests)[:, 1]), rtol=0, atol=1e-6
     )
-    assert found.unit == "the log-odds of “happened”"
-    sizes = found.table["shap"].abs().groupby(found.table["feature"]).mean()
+    assert result.unit == "the log-odds of “happened”"
+    sizes = result.table["shap"].abs().groupby(result.table["feature"]).mean()
     assert set(sizes.index) == set(yes[0].contract.feature_names)
     assert sizes["size"] > 4 * sizes.drop("size").max()
 
@@ -122,56 +122,58 @@ def test_base_and_values_sum_up_to_the_log_odds_of_each_row(yes: Case, model: An
     "model", [DecisionTreeClassifier(max_depth=6), RandomForestClassifier(10, random_state=0)]
 )
 def test_of_forests_they_sum_up_to_the_probability(yes: Case, model: Any) -> None:
-    pipeline, found = explained(yes, model)
-    asked = yes[0].contract.select_features(yes[2])
+    pipeline, result = explained(yes, model)
+    requests = yes[0].contract.select_features(yes[2])
     np.testing.assert_allclose(
-        answered(found).sort_index()[""], pipeline.predict_proba(asked)[:, 1], atol=1e-6
+        answered(result).sort_index()[""], pipeline.predict_proba(requests)[:, 1], atol=1e-6
     )
-    assert missing_facts(found.unit, "probability", "happened") == []
+    assert missing_facts(result.unit, "probability", "happened") == []
 
 
 @pytest.mark.parametrize("model", [Ridge(), GradientBoostingRegressor(random_state=0)])
 def test_of_a_number_they_sum_up_to_it_and_a_category_has_its_columns_sum(
     amount: Case, model: Any
 ) -> None:
-    pipeline, found = explained(amount, model)
-    asked = amount[0].contract.select_features(amount[2])
-    np.testing.assert_allclose(answered(found).sort_index()[""], pipeline.predict(asked), rtol=1e-6)
-    assert missing_facts(found.unit, "amount") == []
-    eleven = asked["colour"].eq("11").to_numpy()  # pays 100 more
+    pipeline, result = explained(amount, model)
+    requests = amount[0].contract.select_features(amount[2])
+    np.testing.assert_allclose(
+        answered(result).sort_index()[""], pipeline.predict(requests), rtol=1e-6
+    )
+    assert missing_facts(result.unit, "amount") == []
+    eleven = requests["colour"].eq("11").to_numpy()  # pays 100 more
     colour = (
-        found.table[found.table["feature"] == "colour"]
+        result.table[result.table["feature"] == "colour"]
         .set_index("row")["shap"]
         .sort_index()
         .to_numpy()
     )
     assert colour[eleven].mean() - colour[~eleven].mean() > 45
-    level = found.table[found.table["feature"] == "size"].set_index("row")["level"].sort_index()
-    np.testing.assert_array_equal(level.argsort(), asked["size"].argsort())
-    colours = found.table[found.table["feature"] == "colour"].set_index("row").sort_index()
+    level = result.table[result.table["feature"] == "size"].set_index("row")["level"].sort_index()
+    np.testing.assert_array_equal(level.argsort(), requests["size"].argsort())
+    colours = result.table[result.table["feature"] == "colour"].set_index("row").sort_index()
     assert colours["level"].isna().all()
-    assert colours["value"].tolist() == asked["colour"].tolist()
-    assert found.table.loc[found.table["feature"] == "size", "value"].isna().all()
+    assert colours["value"].tolist() == requests["colour"].tolist()
+    assert result.table.loc[result.table["feature"] == "size", "value"].isna().all()
 
 
 def test_of_several_classes_each_has_its_sum(kind: Case) -> None:
-    pipeline, found = explained(kind, LogisticRegression(max_iter=1000))
-    sums = np.exp(answered(found).sort_index()[kind[0].classes].to_numpy())
-    asked = kind[0].contract.select_features(kind[2])
+    pipeline, result = explained(kind, LogisticRegression(max_iter=1000))
+    sums = np.exp(answered(result).sort_index()[kind[0].classes].to_numpy())
+    requests = kind[0].contract.select_features(kind[2])
     np.testing.assert_allclose(
-        sums / sums.sum(axis=1, keepdims=True), pipeline.predict_proba(asked), atol=1e-6
+        sums / sums.sum(axis=1, keepdims=True), pipeline.predict_proba(requests), atol=1e-6
     )
-    assert missing_facts(found.unit, "log-odds", "kind") == []
+    assert missing_facts(result.unit, "log-odds", "kind") == []
 
 
 def test_a_pipeline_of_pycaret_is_traced_back(yes: Case) -> None:
     task, train, holdout = yes
     trial = Experiment(train, task.contract, folds=2, seed=1)
     pipeline = trial.make_default_pipeline("lr").fit(*trial.train_features_and_target())
-    found = shap_values.compute_shap_values(task, pipeline, train, holdout, seed=1)
-    asked = task.contract.select_features(holdout)
+    result = shap_values.compute_shap_values(task, pipeline, train, holdout, seed=1)
+    requests = task.contract.select_features(holdout)
     np.testing.assert_allclose(
-        answered(found).sort_index()[""], logit(pipeline.predict_proba(asked)[:, 1]), atol=1e-6
+        answered(result).sort_index()[""], logit(pipeline.predict_proba(requests)[:, 1]), atol=1e-6
     )
 
 
@@ -182,9 +184,9 @@ def test_a_pipeline_of_pycaret_is_traced_back(yes: Case) -> None:
 def test_where_they_are_not_exact_there_is_a_reason_instead(
     case: str, model: Any, request: pytest.FixtureRequest
 ) -> None:
-    _, found = explained(request.getfixturevalue(case), model)
-    assert found.table.empty
-    assert found.reason
+    _, result = explained(request.getfixturevalue(case), model)
+    assert result.table.empty
+    assert result.reason
 
 
 def test_several_fits_that_answer_together_are_not_explained(yes: Case) -> None:
@@ -215,14 +217,14 @@ class Halved(BaseEstimator):
 
 
 def test_what_a_transformer_of_ones_own_makes_of_one_column_is_that_columns(yes: Case) -> None:
-    alone, mixed = (
+    single, mixed = (
         fitted(yes, TREES, CheckedTransformer("own.Halved", Halved(both))) for both in (False, True)
     )
-    found = shap_values.compute_shap_values(yes[0], alone, *yes[1:], seed=1)
-    assert set(found.table["feature"]) == set(yes[0].contract.feature_names)
-    found = shap_values.compute_shap_values(yes[0], mixed, *yes[1:], seed=1)
-    assert found.table.empty
-    assert missing_facts(found.reason, "halved", "size", "flag") == []
+    result = shap_values.compute_shap_values(yes[0], single, *yes[1:], seed=1)
+    assert set(result.table["feature"]) == set(yes[0].contract.feature_names)
+    result = shap_values.compute_shap_values(yes[0], mixed, *yes[1:], seed=1)
+    assert result.table.empty
+    assert missing_facts(result.reason, "halved", "size", "flag") == []
 
 
 def test_a_column_without_any_value_moves_nothing(yes: Case) -> None:
@@ -231,9 +233,9 @@ def test_a_column_without_any_value_moves_nothing(yes: Case) -> None:
     ahead = SimpleImputer(keep_empty_features=True).set_output(transform="pandas")
     columns = ["size", "noise", "flag"]
     assert shap_values._probe_values(empty[1]["noise"]).isna().tolist() == [True]
-    found = shap_values._trace_model_columns(ahead.fit(empty[1][columns]), empty[1][columns], 1)
-    assert found.loc["size"].tolist() == [True, False, False]
-    assert not found["noise"].any()
+    result = shap_values._trace_model_columns(ahead.fit(empty[1][columns]), empty[1][columns], 1)
+    assert result.loc["size"].tolist() == [True, False, False]
+    assert not result["noise"].any()
 
 
 def test_sums_that_are_not_the_models_answers_are_not_shown(
@@ -243,9 +245,9 @@ def test_sums_that_are_not_the_models_answers_are_not_shown(
     monkeypatch.setattr(
         shap_values, "_raw_outputs", lambda *given: (raw(*given)[0] + 0.01, raw(*given)[1])
     )
-    found = explained(yes, TREES)[1]
-    assert found.table.empty
-    assert missing_facts(found.reason, 0.01) == []
+    result = explained(yes, TREES)[1]
+    assert result.table.empty
+    assert missing_facts(result.reason, 0.01) == []
 
 
 def test_of_deep_forests_fewer_rows_are_explained_and_of_huge_ones_none(
@@ -254,6 +256,6 @@ def test_of_deep_forests_fewer_rows_are_explained_and_of_huge_ones_none(
     monkeypatch.setattr(shap_values, "TARGET_WORK", 1.0)
     assert explained(yes, TREES)[1].table["row"].nunique() == shap_values.MIN_EXPLAINED_ROWS
     monkeypatch.setattr(shap_values, "MAX_WORK", 1.0)
-    found = explained(yes, TREES)[1]
-    assert found.table.empty
-    assert found.reason
+    result = explained(yes, TREES)[1]
+    assert result.table.empty
+    assert result.reason

@@ -40,9 +40,9 @@ def test_papermill_onto_a_source_is_refused(project, monkeypatch, within, path):
     (project / within).mkdir(exist_ok=True)
     monkeypatch.chdir(project / within)
     before = (project / "notebooks" / NAME).read_bytes()
-    with pytest.raises(StageError, match=rf"{NAME}.*\n.*notebooks/") as told:
+    with pytest.raises(StageError, match=rf"{NAME}.*\n.*notebooks/") as result:
         papermill.execute_notebook(path, path, progress_bar=False, prepare_only=True)
-    shown = told.value.next.split()[-1]
+    shown = result.value.next.split()[-1]
     assert (project / within / shown).resolve() == project / "reports/02_explore-alone.ipynb"
     assert (project / "notebooks" / NAME).read_bytes() == before
 

@@ -53,10 +53,10 @@ class TestPipeline:
     ) -> None:
         assert (pipeline.book, pipeline.env_file) == ("rand-hie-sample", "env.sample.yaml")
         assert pipeline.stages == WAITS_FOR
-        seen: set[str] = set()
+        recorded: set[str] = set()
         for stage, before in pipeline.stages.items():
-            assert seen >= set(before)
-            seen.add(stage)
+            assert recorded >= set(before)
+            recorded.add(stage)
 
     def test_a_book_that_nobody_has_is_told(self) -> None:
         with pytest.raises(StageError, match="'nobody'"):
@@ -76,9 +76,9 @@ class TestPipeline:
         assert theirs["metadata"]["labels"].items() <= stage_graph.LABELS.items()
         for key in ("securityContext", "volumes", "restartPolicy", "automountServiceAccountToken"):
             assert ours[key] == theirs["spec"][key], key
-        [mine], [one] = ours["containers"], theirs["spec"]["containers"]
+        [mine], [item] = ours["containers"], theirs["spec"]["containers"]
         for key in ("securityContext", "resources", "volumeMounts"):
-            assert mine[key] == one[key], key
+            assert mine[key] == item[key], key
         assert (mine["image"], mine["env"][0]) == (IMAGE, {"name": "A", "value": "b"})
 
     def test_a_pod_keeps_the_schemas_of_the_api(self, tmp_path: Path) -> None:
@@ -90,10 +90,10 @@ class TestPipeline:
         (tmp_path / "pod.yaml").write_text(
             yaml.safe_dump({**pod, "spec": stage_graph.pod_spec(IMAGE, {"A": "b"})})
         )
-        told = subprocess.run(
+        result = subprocess.run(
             [BIN / "kubernetes-validate", "--strict", tmp_path / "pod.yaml"], capture_output=True
         )
-        assert told.returncode == 0, told.stdout
+        assert result.returncode == 0, result.stdout
 
 
 class TestArgo:
@@ -110,7 +110,7 @@ class TestArgo:
         self, pipeline: stage_graph.StageGraph
     ) -> None:
         spec = yaml.safe_load(argo.render_workflow(pipeline, IMAGE))["spec"]
-        templates = {one["name"]: one for one in spec["templates"]}
+        templates = {item["name"]: item for item in spec["templates"]}
         tasks = templates[spec["entrypoint"]]["dag"]["tasks"]
         assert {task["name"]: task.get("dependencies", []) for task in tasks} == WAITS_FOR
         assert [task["arguments"]["parameters"][0]["value"] for task in tasks] == list(WAITS_FOR)
@@ -126,7 +126,7 @@ class TestArgo:
             word.replace("{{inputs.parameters.stage}}", "compare") for word in container["command"]
         ]
         assert (filled, container["image"]) == (COMMAND, IMAGE)
-        env = {one["name"]: one.get("value") for one in container["env"]}
+        env = {item["name"]: item.get("value") for item in container["env"]}
         assert (env["PLOOMBER_ENV_FILENAME"], env["MODELBOOK_BY"]) == (
             "env.sample.yaml",
             "Argo {{workflow.name}}",
@@ -141,10 +141,10 @@ class TestArgo:
         self, pipeline: stage_graph.StageGraph
     ) -> None:
         path = ROOT / "deploy/argo/executor.yaml"
-        told = subprocess.run(
+        result = subprocess.run(
             [BIN / "kubernetes-validate", "--strict", path], capture_output=True, text=True
         )
-        assert told.returncode == 0, told.stdout + told.stderr
+        assert result.returncode == 0, result.stdout + result.stderr
         named = yaml.safe_load(argo.render_workflow(pipeline, IMAGE))["spec"]["executor"][
             "serviceAccountName"
         ]
@@ -176,11 +176,11 @@ BEHIND: dict[str, list[str]] = defaultdict(list)
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Loads a DAG's file as Airflow does; Airflow has an environment of its own."""
-    parts = {
+    pieces = {
         "airflow.sdk": "DAG", "airflow.providers.standard.operators.bash": "BashOperator",
         "airflow.providers.cncf.kubernetes.operators.pod": "KubernetesPodOperator",
     }  # fmt: skip
-    for path, name in parts.items():
+    for path, name in pieces.items():
         words = path.split(".")
         for end in range(1, len(words) + 1):
             monkeypatch.setitem(
@@ -205,17 +205,17 @@ class TestAirflow:
         self, pipeline, load, tmp_path: Path
     ) -> None:
         load(airflow.render_dag(pipeline, None))
-        given = MADE["compare"].given
-        assert given["cwd"] == "{{ var.value.modelbook_root }}"
-        assert given["append_env"] is True
+        inputs = MADE["compare"].given
+        assert inputs["cwd"] == "{{ var.value.modelbook_root }}"
+        assert inputs["append_env"] is True
         command = tmp_path / ".venv/bin/ploomber"
         command.parent.mkdir(parents=True)
         command.write_text('#!/bin/sh\necho "$@" "$PLOOMBER_ENV_FILENAME" "$MODELBOOK_BY"\n')
         command.chmod(0o755)
         done = subprocess.run(
-            ["bash", "-c", given["bash_command"]],
+            ["bash", "-c", inputs["bash_command"]],
             cwd=tmp_path,
-            env=given["env"],
+            env=inputs["env"],
             capture_output=True,
             text=True,
         )
@@ -230,23 +230,23 @@ class TestAirflow:
 
     def test_with_an_image_it_is_a_pod(self, pipeline, load) -> None:
         load(airflow.render_dag(pipeline, IMAGE))
-        given = MADE["compare"].given
-        [container] = given["pod_template_dict"]["spec"]["containers"]
-        assert (given["cmds"], given["name"], container["image"]) == (
+        inputs = MADE["compare"].given
+        [container] = inputs["pod_template_dict"]["spec"]["containers"]
+        assert (inputs["cmds"], inputs["name"], container["image"]) == (
             COMMAND,
             "modelbook-compare",
             IMAGE,
         )
-        assert given["base_container_name"] == container["name"]
-        assert given["pod_template_dict"]["metadata"]["labels"] == stage_graph.LABELS
+        assert inputs["base_container_name"] == container["name"]
+        assert inputs["pod_template_dict"]["metadata"]["labels"] == stage_graph.LABELS
 
 
 class TestCommand:
     def test_it_prints_or_writes(self, run, tmp_path: Path) -> None:
-        told = run("argo")
-        assert yaml.safe_load(told.stdout)["metadata"]["generateName"] == "modelbook-tiny-"
+        result = run("argo")
+        assert yaml.safe_load(result.stdout)["metadata"]["generateName"] == "modelbook-tiny-"
         written = run("argo", "--out", str(tmp_path / "flows/book.yaml"))
-        assert (written.exit_code, (tmp_path / "flows/book.yaml").read_text()) == (0, told.stdout)
+        assert (written.exit_code, (tmp_path / "flows/book.yaml").read_text()) == (0, result.stdout)
         assert "modelbook_tiny" in run("airflow", "--image", IMAGE).stdout
 
     @BREAKS

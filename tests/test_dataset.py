@@ -56,9 +56,10 @@ def test_expensive_means_the_top_fifth_of_the_training_years_spending(rand: pd.D
 
 def test_a_previous_years_value_is_that_of_the_year_before_or_missing(rand: pd.DataFrame) -> None:
     for column in ("meddol", "mdvis", "totadm"):
-        known = dict(zip(zip(rand["zper"], rand["year"]), rand[column]))
+        expected_values = dict(zip(zip(rand["zper"], rand["year"]), rand[column]))
         wanted = [
-            known.get((who, year - 1), np.nan) for who, year in zip(rand["zper"], rand["year"])
+            expected_values.get((who, year - 1), np.nan)
+            for who, year in zip(rand["zper"], rand["year"])
         ]
         np.testing.assert_array_equal(rand[f"prev_{column}"], wanted)
     first = rand["year"] == rand.groupby("zper")["year"].transform("min")
@@ -130,8 +131,8 @@ def test_the_state_follows_the_content_of_the_file(tmp_path: Path) -> None:
 def test_a_fingerprint_follows_values_types_and_names_but_not_the_index(
     frame: pd.DataFrame,
 ) -> None:
-    told = fingerprint(frame)
-    assert fingerprint(frame.copy().set_axis(np.arange(600) * 2)) == told
+    result = fingerprint(frame)
+    assert fingerprint(frame.copy().set_axis(np.arange(600) * 2)) == result
     changed = frame.copy()
     changed.loc[599, "size"] += 1e-9
     others = {
@@ -143,9 +144,9 @@ def test_a_fingerprint_follows_values_types_and_names_but_not_the_index(
         "order of columns": frame[frame.columns[::-1]],
         "fewer rows": frame.iloc[:-1],
     }
-    found = {what: fingerprint(other) for what, other in others.items()}
-    assert told not in found.values()
-    assert len(set(found.values())) == len(others)
+    match = {what: fingerprint(other) for what, other in others.items()}
+    assert result not in match.values()
+    assert len(set(match.values())) == len(others)
 
 
 # Splitting
@@ -220,20 +221,19 @@ def test_by_time_the_last_part_is_held_out(
     contract: Contract, make_frame: Callable[..., pd.DataFrame]
 ) -> None:
     frame = make_frame(years=(1, 2, 3, 4, 5))
-    parts = split_table(
+    pieces = split_table(
         frame, contract, holdout_share=0.3, train_until=4, seed=1, strategy_name="time"
     )
-    assert (set(parts.train["year"]), set(parts.holdout["year"])) == (
+    assert (set(pieces.train["year"]), set(pieces.holdout["year"])) == (
         {1, 2, 3},
         {4},
     )  # a quarter is nearer than a half
-    told = SPLIT_STRATEGIES["time"].describe_split(parts.train, parts.holdout, contract)
-    assert missing_facts(told, "year", 4, 1.0, "member") == []
-    assert SPLIT_STRATEGIES["time"].find_leakage(parts.train, parts.holdout, contract) == ""
-    assert numbers(SPLIT_STRATEGIES["time"].find_leakage(parts.holdout, parts.train, contract)) == [
-        4,
-        1,
-    ]
+    result = SPLIT_STRATEGIES["time"].describe_split(pieces.train, pieces.holdout, contract)
+    assert missing_facts(result, "year", 4, 1.0, "member") == []
+    assert SPLIT_STRATEGIES["time"].find_leakage(pieces.train, pieces.holdout, contract) == ""
+    assert numbers(
+        SPLIT_STRATEGIES["time"].find_leakage(pieces.holdout, pieces.train, contract)
+    ) == [4, 1]
     with pytest.raises(DataError, match=r"'time'.*\b1\b.*year"):
         split_table(frame, contract, holdout_share=0.3, train_until=1, seed=1, strategy_name="time")
 
@@ -242,16 +242,16 @@ def test_at_random_each_row_is_drawn_for_itself_and_twins_stay_together(
     contract: Contract, frame: pd.DataFrame
 ) -> None:
     twice = pd.concat([frame, frame], ignore_index=True)
-    parts = split_table(
+    pieces = split_table(
         twice, contract, holdout_share=0.3, train_until=None, seed=1, strategy_name="random"
     )
-    assert len(parts.holdout) / 1200 == pytest.approx(0.3, abs=0.05)
-    assert set(parts.train["who"]) & set(parts.holdout["who"])
-    assert SPLIT_STRATEGIES["random"].find_leakage(parts.train, parts.holdout, contract) == ""
-    both = SPLIT_STRATEGIES["random"].find_leakage(parts.train, parts.train.head(2), contract)
+    assert len(pieces.holdout) / 1200 == pytest.approx(0.3, abs=0.05)
+    assert set(pieces.train["who"]) & set(pieces.holdout["who"])
+    assert SPLIT_STRATEGIES["random"].find_leakage(pieces.train, pieces.holdout, contract) == ""
+    both = SPLIT_STRATEGIES["random"].find_leakage(pieces.train, pieces.train.head(2), contract)
     assert missing_facts(both, 2) == []
     assert "member" in SPLIT_STRATEGIES["random"].describe_split(
-        parts.train, parts.holdout, contract
+        pieces.train, pieces.holdout, contract
     )
 
 
@@ -307,10 +307,10 @@ def test_the_card_tells_origin_and_columns(contract: Contract, frame: pd.DataFra
     assert facts[["rows", "periods"]].tolist() == ["600", "1, 2, 3"]
     assert missing_facts(facts["entities"], 200, "member") == []
     assert missing_facts(facts["fingerprint"], "abc") == []
-    told = data_card.describe_columns(frame, contract).set_index("column")
-    assert "after" not in told.index
-    assert told.loc["noise", "missing"] == frame["noise"].isna().mean()
-    assert contract.columns["size"].describe_rule() in told.loc["size"].tolist()
+    result = data_card.describe_columns(frame, contract).set_index("column")
+    assert "after" not in result.index
+    assert result.loc["noise", "missing"] == frame["noise"].isna().mean()
+    assert contract.columns["size"].describe_rule() in result.loc["size"].tolist()
     assert data_card.list_dropped_columns(contract).values.tolist() == [
         ["after", "the answer itself", "known too late"]
     ]
@@ -318,12 +318,12 @@ def test_the_card_tells_origin_and_columns(contract: Contract, frame: pd.DataFra
 
 def test_the_card_tells_what_the_split_guarantees(contract: Contract, frame: pd.DataFrame) -> None:
     sides = split_table(frame, contract, holdout_share=0.25, train_until=2, seed=1)
-    told = data_card.summarize_subsets(sides, contract).set_index("part")
-    assert list(told.index) == ["train", "holdout", "batch 3"]
-    assert told["known"].tolist()[:2] == [1, 0]
-    assert told.loc["batch 3", "known"] == sides.train["who"].nunique() / 200
-    assert told["rows"].sum() == 600
-    assert told.loc["holdout", "rate"] == sides.holdout["happened"].mean()
+    result = data_card.summarize_subsets(sides, contract).set_index("part")
+    assert list(result.index) == ["train", "holdout", "batch 3"]
+    assert result["known"].tolist()[:2] == [1, 0]
+    assert result.loc["batch 3", "known"] == sides.train["who"].nunique() / 200
+    assert result["rows"].sum() == 600
+    assert result.loc["holdout", "rate"] == sides.holdout["happened"].mean()
     periods = data_card.count_rows_by_period(sides, contract)
     assert periods.iloc[:, :3].values.tolist() == [
         ["1", 200, 200],
@@ -344,23 +344,23 @@ def test_the_card_tells_what_the_split_guarantees(contract: Contract, frame: pd.
 
 
 def test_the_rate_by_period_has_wilsons_interval(contract: Contract, frame: pd.DataFrame) -> None:
-    told = tasks.get_task(contract).summarize_target_by_period(frame)
-    assert told["period"].tolist() == ["1", "2", "3"]
+    result = tasks.get_task(contract).summarize_target_by_period(frame)
+    assert result["period"].tolist() == ["1", "2", "3"]
     n, p, z = 200, frame.loc[frame["year"] == 2, "happened"].mean(), 1.959964
     centre, half = (
         (p + z**2 / (2 * n)) / (1 + z**2 / n),
         z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)),
     )
-    assert told.loc[1, ["rate", "low", "high"]].tolist() == pytest.approx(
+    assert result.loc[1, ["rate", "low", "high"]].tolist() == pytest.approx(
         [p, centre - half, centre + half]
     )
 
 
 def test_gaps_are_told_of_each_feature_most_first(contract: Contract, frame: pd.DataFrame) -> None:
-    told = profiling.measure_missing_rates(frame, contract)
-    assert told.iloc[0].tolist() == ["noise", frame["noise"].isna().mean()]
-    assert sorted(told["column"]) == sorted(contract.feature_names)
-    assert (told["share"][1:] == 0).all()
+    result = profiling.measure_missing_rates(frame, contract)
+    assert result.iloc[0].tolist() == ["noise", frame["noise"].isna().mean()]
+    assert sorted(result["column"]) == sorted(contract.feature_names)
+    assert (result["share"][1:] == 0).all()
 
 
 def test_a_table_without_gaps_says_so(contract: Contract, frame: pd.DataFrame) -> None:
@@ -379,35 +379,37 @@ def test_a_table_without_gaps_says_so(contract: Contract, frame: pd.DataFrame) -
 
 
 def test_associations_are_scikit_learns_auc_folded(contract: Contract, frame: pd.DataFrame) -> None:
-    told = profiling.measure_associations(
+    result = profiling.measure_associations(
         frame.assign(size=100 - frame["size"]), contract
     ).set_index("column")
-    assert told.index[0] == "after"
-    assert {"happened", "who", "year"}.isdisjoint(told.index)
-    assert told.loc["size", "strength"] == pytest.approx(
+    assert result.index[0] == "after"
+    assert {"happened", "who", "year"}.isdisjoint(result.index)
+    assert result.loc["size", "strength"] == pytest.approx(
         roc_auc_score(frame["happened"], frame["size"])
     )
     assert (
-        told.loc["size", "direction"],
-        told.loc["after", "direction"],
-        told.loc["colour", "direction"],
+        result.loc["size", "direction"],
+        result.loc["after", "direction"],
+        result.loc["colour", "direction"],
     ) == ("lower", "higher", "")
-    known = frame["noise"].notna()
-    auc = roc_auc_score(frame.loc[known, "happened"], frame.loc[known, "noise"])
-    assert told.loc["noise", "strength"] == pytest.approx(max(auc, 1 - auc))
-    assert (told["strength"] >= 0.5).all()
+    expected_values = frame["noise"].notna()
+    auc = roc_auc_score(frame.loc[expected_values, "happened"], frame.loc[expected_values, "noise"])
+    assert result.loc["noise", "strength"] == pytest.approx(max(auc, 1 - auc))
+    assert (result["strength"] >= 0.5).all()
 
 
 def test_a_column_without_values_tells_nothing(contract: Contract, frame: pd.DataFrame) -> None:
-    told = profiling.measure_associations(frame.assign(noise=np.nan), contract).set_index("column")
-    assert told.loc["noise", "strength"] == 0.5
+    result = profiling.measure_associations(frame.assign(noise=np.nan), contract).set_index(
+        "column"
+    )
+    assert result.loc["noise", "strength"] == 0.5
 
 
 def test_a_category_that_decides_is_found(contract: Contract, frame: pd.DataFrame) -> None:
-    told = profiling.measure_associations(
+    result = profiling.measure_associations(
         frame.assign(colour=frame["happened"].map({0: "1", 1: "11"})), contract
     )
-    assert told.set_index("column").loc["colour", "strength"] == 1
+    assert result.set_index("column").loc["colour", "strength"] == 1
 
 
 def test_only_features_are_suspected_of_a_leak(contract: Contract, frame: pd.DataFrame) -> None:
@@ -428,23 +430,25 @@ def test_duplicates_are_counted_by_what_is_compared(
 ) -> None:
     again = frame.head(5).assign(year=frame["year"] + 3)
     other = frame.iloc[5:8].assign(year=frame["year"] + 3, happened=1 - frame["happened"].iloc[5:8])
-    told = profiling.count_duplicates(pd.concat([frame, again, other], ignore_index=True), contract)
-    assert told["rows"].tolist() == [0, 10, 6]
+    result = profiling.count_duplicates(
+        pd.concat([frame, again, other], ignore_index=True), contract
+    )
+    assert result["rows"].tolist() == [0, 10, 6]
 
 
 def test_pairs_are_measured_by_what_their_types_allow(
     contract: Contract, frame: pd.DataFrame
 ) -> None:
-    told = correlation.correlate_features(
+    result = correlation.correlate_features(
         frame.assign(noise=-frame["size"] ** 3, flag=(frame["colour"] == "1").astype(float)),
         contract, ["size", "noise", "flag", "colour"],
     ).set_index(["one", "other"])  # fmt: skip
-    assert told.loc[("size", "noise"), "value"] == pytest.approx(-1)
-    assert told.loc[("size", "noise"), "measure"] == "Spearman"
-    assert told.loc[("flag", "colour"), "value"] == pytest.approx(1)
-    assert told.loc[("flag", "colour"), "measure"] == "correlation ratio"
-    assert abs(told.loc[("size", "flag"), "value"]) < 0.15
-    assert told["value"].abs().is_monotonic_decreasing
+    assert result.loc[("size", "noise"), "value"] == pytest.approx(-1)
+    assert result.loc[("size", "noise"), "measure"] == "Spearman"
+    assert result.loc[("flag", "colour"), "value"] == pytest.approx(1)
+    assert result.loc[("flag", "colour"), "measure"] == "correlation ratio"
+    assert abs(result.loc[("size", "flag"), "value"]) < 0.15
+    assert result["value"].abs().is_monotonic_decreasing
 
 
 def test_two_categories_are_measured_by_cramers_v(contract: Contract, frame: pd.DataFrame) -> None:
@@ -452,8 +456,8 @@ def test_two_categories_are_measured_by_cramers_v(contract: Contract, frame: pd.
     columns["twin"] = columns["colour"]
     two = contract.model_copy(update={"columns": columns})
     swapped = frame["colour"].map({"1": "2", "2": "11", "11": "1"})
-    told = correlation.correlate_features(frame.assign(twin=swapped), two, ["colour", "twin"])
-    assert told.to_dict("records") == [
+    result = correlation.correlate_features(frame.assign(twin=swapped), two, ["colour", "twin"])
+    assert result.to_dict("records") == [
         {"one": "colour", "other": "twin", "measure": "Cramér's V", "value": pytest.approx(1)}
     ]
 
@@ -471,14 +475,14 @@ def test_shifts_are_standardised_differences_to_the_first_period(
 ) -> None:
     frame.loc[frame["year"] == 3, "size"] += 50
     frame.loc[frame["year"] == 2, "noise"] = np.nan
-    told = profiling.measure_shifts(frame, contract)
-    found = told.set_index(["column", "period"])["value"]
+    result = profiling.measure_shifts(frame, contract)
+    match = result.set_index(["column", "period"])["value"]
     size = frame.groupby("year")["size"].mean()
-    assert found["size", 3] == pytest.approx((size[3] - size[1]) / frame["size"].std())
-    assert found["size", 1] == 0
-    assert found["noise (missing)", 2] > 1
-    assert profiling.find_shifted_columns(told, 0.5) == ["size", "noise (missing)"]
-    assert profiling.find_shifted_columns(told, 100) == []
+    assert match["size", 3] == pytest.approx((size[3] - size[1]) / frame["size"].std())
+    assert match["size", 1] == 0
+    assert match["noise (missing)", 2] > 1
+    assert profiling.find_shifted_columns(result, 0.5) == ["size", "noise (missing)"]
+    assert profiling.find_shifted_columns(result, 100) == []
 
 
 def test_a_contract_without_periods_has_no_shifts(contract: Contract, frame: pd.DataFrame) -> None:

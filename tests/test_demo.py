@@ -49,10 +49,10 @@ def test_the_index_tells_the_same(told: tuple[Path, str]) -> None:
     rows = re.findall(r"<tr><th scope=\"row\">(\d+)</th>.*?</td><td>(.*?)</td>", page)
     listed = [
         (
-            str(one["number"]),
-            f"gate: {one['action']}" if one["kind"] == "decision" else one["action"],
+            str(item["number"]),
+            f"gate: {item['action']}" if item["kind"] == "decision" else item["action"],
         )
-        for one in history
+        for item in history
     ]
     assert rows[: len(listed)] == listed
     assert 'href="demo/ab.html"' in page
@@ -73,17 +73,17 @@ def test_the_commands_of_operations_run(told: tuple[Path, str]) -> None:
         if "rollback" in command:  # something to take back
             _typed(folder, 'modelbook promote 2 --override "to take it back"')
         done = _typed(folder, command)
-        judged = (0, 10, 20) if "monitor" in command else (0,)
-        assert done.returncode in judged, f"{command}\n{done.stdout}{done.stderr}"
+        evaluated = (0, 10, 20) if "monitor" in command else (0,)
+        assert done.returncode in evaluated, f"{command}\n{done.stdout}{done.stderr}"
 
 
 def _typed(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
-    kept = {
+    retained = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("MODELBOOK_", "PLOOMBER_"))
     }
-    environ = {**kept, "PYTHONPATH": str(folder.parent / "src"), "MODELBOOK_BY": "demo"}
+    environ = {**retained, "PYTHONPATH": str(folder.parent / "src"), "MODELBOOK_BY": "demo"}
     return subprocess.run(
         ["bash", "-c", command], cwd=folder, env=environ, capture_output=True, text=True
     )

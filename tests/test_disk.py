@@ -73,10 +73,10 @@ def test_a_cell_that_met_one_says_what_to_do_once():
         5, 4, "write()", "OSError", "[Errno 28] No space left on device", ["..."]
     )
     assert explain_failure(cell, "").endswith(f"  next:     {disk.DISK_FULL_HINT}")
-    known = PapermillExecutionError(
+    expected_values = PapermillExecutionError(
         5, 4, "write()", "StoreError", "disk is full\n  next:     something", ["..."]
     )
-    assert disk.DISK_FULL_HINT not in explain_failure(known, "")
+    assert disk.DISK_FULL_HINT not in explain_failure(expected_values, "")
 
 
 def test_what_stood_there_stays_and_no_part_of_the_new_is_left(tmp_path):

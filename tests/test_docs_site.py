@@ -82,7 +82,7 @@ class TestReference:
     def test_it_has_every_command_with_its_options_and_every_target(
         self, pages: ModuleType
     ) -> None:
-        told = pages.reference()
+        result = pages.reference()
         for name in (
             "build",
             "check",
@@ -95,20 +95,20 @@ class TestReference:
             "history",
             "keys add",
         ):
-            assert f"\n### modelbook {name}\n" in told, name
-        assert "| `--since " in told
-        assert "| `make test` | install what tests need" in told
+            assert f"\n### modelbook {name}\n" in result, name
+        assert "| `--since " in result
+        assert "| `make test` | install what tests need" in result
         assert (
-            told.index("## make")
-            < told.index("## modelbook")
-            < told.index("## The rooms of the package")
+            result.index("## make")
+            < result.index("## modelbook")
+            < result.index("## The rooms of the package")
         )
 
     def test_every_room_but_the_command_line_has_a_page(self, pages: ModuleType) -> None:
-        found = pages.rooms()
+        result = pages.rooms()
         modules = {module.name for module in pkgutil.iter_modules([str(ROOT / "src/modelbook")])}
-        assert found.keys() == modules - {"cli"}
-        assert found["gate"] == " ".join(str(gate.__doc__).split("\n\n")[0].split())
+        assert result.keys() == modules - {"cli"}
+        assert result["gate"] == " ".join(str(gate.__doc__).split("\n\n")[0].split())
 
     def test_a_package_shows_its_modules_and_what_is_its_own(self, pages: ModuleType) -> None:
         shown = re.search(r"members: (\[.*\])", pages.room("engine"))
@@ -129,9 +129,9 @@ class TestGallery:
     def test_without_a_build_it_shows_pictures_and_says_what_makes_reports(
         self, pages, root
     ) -> None:
-        told = pages.gallery()
-        assert told.index("`make run`") < told.index("`make docs`")
-        assert re.search(r"\[!\[[^]]+\]\(pictures/deploy\.png\)\]\(deploy\.md\)", told)
+        result = pages.gallery()
+        assert result.index("`make run`") < result.index("`make docs`")
+        assert re.search(r"\[!\[[^]]+\]\(pictures/deploy\.png\)\]\(deploy\.md\)", result)
 
     def test_it_leads_to_the_reports_and_tells_their_verdicts(self, pages, root) -> None:
         report(
@@ -146,10 +146,10 @@ class TestGallery:
         (root / "models/rand-hie/ingest.json").write_text(
             '{"word": "accepted", "sentences": ["All rows."]}'
         )
-        told = pages.gallery()
-        assert "(reports/rand-hie/01_ingest.html)" in told
-        assert "**accepted**: All rows." in told
-        assert "](explore.md)" in told  # there is no report of it
+        result = pages.gallery()
+        assert "(reports/rand-hie/01_ingest.html)" in result
+        assert "**accepted**: All rows." in result
+        assert "](explore.md)" in result  # there is no report of it
         shown = {path.relative_to(root / "reports").as_posix() for path in pages.reports()}
         assert shown == {"rand-hie/01_ingest.html", "rand-hie/card-1.html"}
 
@@ -164,14 +164,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "src").symlink_to(ROOT / "src")
     for book in ("rand-hie", "secret"):
         report(root, book, "01_ingest")
-    told = subprocess.run(
+    result = subprocess.run(
         [BIN / "mkdocs", "-q", "build"],
         cwd=root,
         capture_output=True,
         text=True,
         env={"NO_MKDOCS_2_WARNING": "1"},
     )
-    assert (told.returncode, told.stdout + told.stderr) == (0, "")
+    assert (result.returncode, result.stdout + result.stderr) == (0, "")
     return root / "site-docs"
 
 
@@ -234,22 +234,24 @@ def test_axe_finds_nothing_and_nothing_comes_from_elsewhere(opened, scheme: str)
     from axe_playwright_python.sync_playwright import Axe
     from test_pages import COLOURS, RULES
 
-    found = []
+    match = []
     rules = COLOURS if scheme == "dark" else RULES  # the schemes differ in colours alone
     for name in LOOKED_AT:
-        told = Axe().run(
+        result = Axe().run(
             opened(name, color_scheme=scheme),
             options={"runOnly": rules, "resultTypes": ["violations"]},
         )
         grave = [
-            one for one in told.response["violations"] if one["impact"] in ("serious", "critical")
+            item
+            for item in result.response["violations"]
+            if item["impact"] in ("serious", "critical")
         ]
-        found += [
-            f"{name}: {one['id']}: {node['html'][:150]}"
-            for one in grave
-            for node in one["nodes"][:3]
+        match += [
+            f"{name}: {item['id']}: {node['html'][:150]}"
+            for item in grave
+            for node in item["nodes"][:3]
         ]
-    assert found == [], "\n".join(found)
+    assert match == [], "\n".join(match)
 
 
 @pytest.mark.slow

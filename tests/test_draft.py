@@ -30,8 +30,8 @@ def people(**more: Any) -> pd.DataFrame:
 
 
 def drafted(frame: pd.DataFrame, target: str = "y", **options: Any) -> BookDraft:
-    given = DraftOptions(**options)
-    made = draft_book(frame, target, title="Tiny", source="made up", options=given)
+    inputs = DraftOptions(**options)
+    made = draft_book(frame, target, title="Tiny", source="made up", options=inputs)
     assert made.contract.find_violations(frame).empty
     return made
 
@@ -76,7 +76,7 @@ def test_a_column_is_taken_for_what_it_is(
     made = drafted(people(**{name: values}))
     column = made.contract.columns[name]
     assert {key: getattr(column, key) for key in keys} == keys
-    assert why in next(some for some in made.guesses if some.name == name).reason
+    assert why in next(sample for sample in made.guesses if sample.name == name).reason
 
 
 def test_rare_categories_say_that_new_ones_will_come() -> None:
@@ -103,9 +103,9 @@ def test_copies_and_leaks_are_dropped_with_the_reason() -> None:
     assert set(reasons) == {"told", "spoken"}
     assert "ROC AUC 1.000 in a small tree, limit 0.95" in reasons["told"]
     assert any(note.startswith("told was dropped") for note in made.notes)
-    alone = drafted(frame[["told", "y"]])
-    assert alone.contract.input_names == ["told"]
-    assert "told is the only feature" in alone.notes[0]
+    single = drafted(frame[["told", "y"]])
+    assert single.contract.input_names == ["told"]
+    assert "told is the only feature" in single.notes[0]
 
 
 def test_a_copy_of_a_number_leaks_in_a_regression() -> None:
@@ -157,8 +157,8 @@ def test_a_task_that_is_given_holds() -> None:
     stars = people().assign(y=every([1, 2, 3, 4, 5]))
     assert drafted(stars, task="regression").contract.columns["y"].type == "integer"
     assert drafted(people(), task="regression").contract.task == "regression"
-    for task, told in (("binary", r"\b5\b.*binary"), ("rank", "'rank'")):
-        with pytest.raises(DataError, match=told):
+    for task, result in (("binary", r"\b5\b.*binary"), ("rank", "'rank'")):
+        with pytest.raises(DataError, match=result):
             drafted(stars, task=task)
 
 
@@ -195,8 +195,8 @@ BAD: dict[str, tuple[Callable[[], pd.DataFrame], str]] = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_told(case: str) -> None:
-    make, told = BAD[case]
-    with pytest.raises(DataError, match=told) as caught:
+    make, result = BAD[case]
+    with pytest.raises(DataError, match=result) as caught:
         draft_book(make(), "y", title="t", source="s")
     assert caught.value.next
 

@@ -73,9 +73,9 @@ def test_a_table_is_drafted_or_refused(frame: pd.DataFrame, task: str | None) ->
     assert agreed.find_violations(frame).empty
     assert Contract.model_validate(yaml.safe_load(writer.render_contract(made))) == agreed
     frame = agreed.select_training_rows(frame)
-    told = agreed.conform(frame)
-    assert agreed.find_violations(told).empty
-    pd.testing.assert_frame_equal(agreed.conform(told), told)
+    result = agreed.conform(frame)
+    assert agreed.find_violations(result).empty
+    pd.testing.assert_frame_equal(agreed.conform(result), result)
     assert list(agreed.select_features(frame).columns) == agreed.feature_names
     assert agreed.encode_checked_target(frame).notna().all()
 
@@ -89,10 +89,10 @@ def test_a_contract_tells_of_any_table_what_breaks_it(
         agreed = draft_book(frame, "y", title="t", source="s").contract
     except ModelbookError:
         return
-    found = agreed.find_violations(other)
-    assert list(found.columns) == ["row", "column", "value", "rule"]
-    assert set(found["row"].dropna()) <= set(range(len(other)))
-    if found.empty:
+    result = agreed.find_violations(other)
+    assert list(result.columns) == ["row", "column", "value", "rule"]
+    assert set(result["row"].dropna()) <= set(range(len(other)))
+    if result.empty:
         agreed.conform(other)
 
 

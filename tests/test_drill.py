@@ -70,7 +70,7 @@ def test_a_promise_that_does_not_hold_is_reported_with_its_numbers(shelf, monkey
     assert "it broke" in page
     assert "no program for it" in page
     content = json.loads((shelf.root / "reports" / BOOK / "drill.json").read_text())
-    assert [one["promise"] for one in content["results"]] == [
+    assert [item["promise"] for item in content["results"]] == [
         "Nothing breaks.",
         "Nothing fails.",
         "Nothing is checked.",

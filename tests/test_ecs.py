@@ -32,13 +32,13 @@ RESOURCES = yaml.load(TEMPLATE.read_text(), Plain)["Resources"]
 
 
 def of_kind(kind: str) -> dict[str, dict[str, Any]]:
-    return {name: one["Properties"] for name, one in RESOURCES.items() if one["Type"] == kind}
+    return {name: item["Properties"] for name, item in RESOURCES.items() if item["Type"] == kind}
 
 
 @pytest.mark.slow
 def test_cfn_lint_finds_nothing():
-    told = subprocess.run([BIN / "cfn-lint", TEMPLATE], capture_output=True, text=True)
-    assert told.returncode == 0, told.stdout
+    result = subprocess.run([BIN / "cfn-lint", TEMPLATE], capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
 
 
 def test_no_role_may_everything():
@@ -61,23 +61,23 @@ def test_no_role_may_everything():
         for s in roles["Execution"]["Policies"][0]["PolicyDocument"]["Statement"]
         if "secrets" in s["Action"]
     ]
-    assert [one["Resource"] for one in secrets] == [
+    assert [item["Resource"] for item in secrets] == [
         [{"Ref": "JournalPassword"}, {"Ref": "Keyring"}, {"Ref": "Webhook"}]
     ]
 
 
 def test_containers_write_into_volumes_only_and_secrets_come_by_reference():
     for task in of_kind("AWS::ECS::TaskDefinition").values():
-        [one] = task["ContainerDefinitions"]
-        assert one["ReadonlyRootFilesystem"] is True
-        assert one["LinuxParameters"]["Capabilities"] == {"Drop": ["ALL"]}
-        assert {mount["SourceVolume"] for mount in one["MountPoints"]} == {
+        [item] = task["ContainerDefinitions"]
+        assert item["ReadonlyRootFilesystem"] is True
+        assert item["LinuxParameters"]["Capabilities"] == {"Drop": ["ALL"]}
+        assert {mount["SourceVolume"] for mount in item["MountPoints"]} == {
             each["Name"] for each in task["Volumes"]
         }
-        assert {each["Name"] for each in one["Environment"]}.isdisjoint(
+        assert {each["Name"] for each in item["Environment"]}.isdisjoint(
             {"PGPASSWORD", "MODELBOOK_KEYRING"}
         )
-        assert all("Ref" in each["ValueFrom"] for each in one["Secrets"])
+        assert all("Ref" in each["ValueFrom"] for each in item["Secrets"])
     [listener] = of_kind("AWS::ElasticLoadBalancingV2::Listener").values()
     assert (listener["Protocol"], listener["Port"]) == ("HTTPS", 443)
     [targets] = of_kind("AWS::ElasticLoadBalancingV2::TargetGroup").values()
@@ -100,7 +100,7 @@ def stack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
             )
             for i, zone in enumerate("ab")
         ]
-        given = {
+        inputs = {
             "Vpc": vpc, "SubnetA": subnets[0]["Subnet"]["SubnetId"], "SubnetB": subnets[1]["Subnet"]["SubnetId"],
             "Certificate": session.client("acm").request_certificate(DomainName="book.example.com")["CertificateArn"],
             "ServiceImage": "123456789012.dkr.ecr.eu-central-1.amazonaws.com/modelbook-service:1",
@@ -114,26 +114,26 @@ def stack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         }  # fmt: skip
         session.client("cloudformation").create_stack(
             StackName="book", TemplateBody=TEMPLATE.read_text(), Capabilities=["CAPABILITY_IAM"],
-            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in given.items()],
+            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in inputs.items()],
         )  # fmt: skip
         yield session.client
 
 
 @pytest.mark.slow
 def test_a_cloud_makes_of_it_a_service_behind_a_load_balancer(stack, tmp_path, monkeypatch):
-    told = stack("cloudformation").describe_stacks(StackName="book")["Stacks"][0]
-    assert told["StackStatus"] == "CREATE_COMPLETE"
-    outputs = {one["OutputKey"]: one["OutputValue"] for one in told["Outputs"]}
+    result = stack("cloudformation").describe_stacks(StackName="book")["Stacks"][0]
+    assert result["StackStatus"] == "CREATE_COMPLETE"
+    outputs = {item["OutputKey"]: item["OutputValue"] for item in result["Outputs"]}
     ecs = stack("ecs")
     [arn] = ecs.list_services(cluster=outputs["Cluster"])["serviceArns"]
     [service] = ecs.describe_services(cluster=outputs["Cluster"], services=[arn])["services"]
     task = ecs.describe_task_definition(taskDefinition=service["taskDefinition"])["taskDefinition"]
     [container] = task["containerDefinitions"]
     assert container["image"].endswith("modelbook-service:1")
-    assert {one["name"] for one in container["secrets"]} == {"PGPASSWORD", "MODELBOOK_KEYRING"}
-    assert "not to be seen" not in json.dumps([task, service, told], default=str)
-    for one in container["environment"]:
-        monkeypatch.setenv(one["name"], one["value"])
+    assert {item["name"] for item in container["secrets"]} == {"PGPASSWORD", "MODELBOOK_KEYRING"}
+    assert "not to be seen" not in json.dumps([task, service, result], default=str)
+    for item in container["environment"]:
+        monkeypatch.setenv(item["name"], item["value"])
     assert (
         load_settings(tmp_path, "tiny").journal.url
         == "postgresql+psycopg://modelbook@db.example.com/journal"
@@ -144,8 +144,8 @@ def test_a_cloud_makes_of_it_a_service_behind_a_load_balancer(stack, tmp_path, m
     loop = ecs.describe_task_definition(taskDefinition=outputs["Loop"])["taskDefinition"]
     [stages] = loop["containerDefinitions"]
     assert stages["image"].endswith("modelbook-stages:1")
-    assert {"PGPASSWORD", "MODELBOOK_WEBHOOK"} == {one["name"] for one in stages["secrets"]}
-    environ = {one["name"]: one["value"] for one in stages["environment"]}
+    assert {"PGPASSWORD", "MODELBOOK_WEBHOOK"} == {item["name"] for item in stages["secrets"]}
+    environ = {item["name"]: item["value"] for item in stages["environment"]}
     assert (environ["SCORE_IN"], environ["SCORE_OUT"]) == ("s3://lake/rows", "s3://lake/scores")
 
 
@@ -158,9 +158,9 @@ def test_the_days_rows_are_scored_by_the_clock_and_a_failed_task_is_told():
     assert rule["Targets"][0]["Arn"] == {"Ref": "AlarmTopic"}
     alarms = of_kind("AWS::CloudWatch::Alarm")  # moto makes none of a template
     assert alarms.keys() == {"ServiceDown", "TaskUnhealthy", "ServiceFails", "SlowAnswers"}
-    for one in alarms.values():
-        assert one["AlarmActions"] == one["OKActions"] == [{"Ref": "AlarmTopic"}]
-        assert one["AlarmDescription"].split(" - ")[0] in ("page", "ticket")
+    for item in alarms.values():
+        assert item["AlarmActions"] == item["OKActions"] == [{"Ref": "AlarmTopic"}]
+        assert item["AlarmDescription"].split(" - ")[0] in ("page", "ticket")
 
 
 @pytest.mark.slow
@@ -169,7 +169,7 @@ def test_autoscaling_takes_what_the_template_says(stack):
     [scaled] = of_kind("AWS::ApplicationAutoScaling::ScalableTarget").values()
     [policy] = of_kind("AWS::ApplicationAutoScaling::ScalingPolicy").values()
     outputs = stack("cloudformation").describe_stacks(StackName="book")["Stacks"][0]["Outputs"]
-    cluster = next(one["OutputValue"] for one in outputs if one["OutputKey"] == "Cluster")
+    cluster = next(item["OutputValue"] for item in outputs if item["OutputKey"] == "Cluster")
     [arn] = stack("ecs").list_services(cluster=cluster)["serviceArns"]
     place = {name: scaled[name] for name in ("ServiceNamespace", "ScalableDimension")}
     place["ResourceId"] = scaled["ResourceId"]["Sub"].replace("${Cluster}", cluster).replace(
@@ -182,5 +182,5 @@ def test_autoscaling_takes_what_the_template_says(stack):
         for name in ("PolicyName", "PolicyType", "TargetTrackingScalingPolicyConfiguration")
     }
     scaling.put_scaling_policy(**place, **rest)
-    [told] = scaling.describe_scaling_policies(ServiceNamespace="ecs")["ScalingPolicies"]
-    assert told["TargetTrackingScalingPolicyConfiguration"]["TargetValue"] == 70
+    [result] = scaling.describe_scaling_policies(ServiceNamespace="ecs")["ScalingPolicies"]
+    assert result["TargetTrackingScalingPolicyConfiguration"]["TargetValue"] == 70

@@ -146,8 +146,8 @@ def test_an_own_class_that_came_by_value_comes_along_as_source(tmp_path):
 def test_a_registered_version(built, tmp_path, monkeypatch):
     monkeypatch.chdir(built.root)
     out = tmp_path / "one.ipynb"
-    told = CliRunner().invoke(app, ["eject", "1", "--out", str(out)])
-    assert told.exit_code == 0, told.stderr
+    result = CliRunner().invoke(app, ["eject", "1", "--out", str(out)])
+    assert result.exit_code == 0, result.stderr
     done = run(out, env=built.environ)
     assert done.returncode == 0, done.stderr
     assert "largest difference 0\n" in done.stdout
@@ -157,6 +157,6 @@ def test_a_registered_version(built, tmp_path, monkeypatch):
     receipt = built.root / "models/tiny/ingest.json"
     before = receipt.read_text()
     receipt.write_text(before.replace('"fingerprint": "', '"fingerprint": "0'))
-    told = CliRunner().invoke(app, ["eject", "1", "--out", str(out)])
+    result = CliRunner().invoke(app, ["eject", "1", "--out", str(out)])
     receipt.write_text(before)
-    assert (told.exit_code, "partially ingest" in told.stderr) == (1, True)
+    assert (result.exit_code, "partially ingest" in result.stderr) == (1, True)

@@ -74,8 +74,8 @@ def board(trial: Experiment) -> pd.DataFrame:
 
 def alike(made: list[Candidate], board: pd.DataFrame) -> None:
     """The same leaderboard but for seconds."""
-    found = build_leaderboard(made, "roc_auc").drop(columns="fit_seconds")
-    pd.testing.assert_frame_equal(found, board.drop(columns="fit_seconds"), rtol=1e-9)
+    result = build_leaderboard(made, "roc_auc").drop(columns="fit_seconds")
+    pd.testing.assert_frame_equal(result, board.drop(columns="fit_seconds"), rtol=1e-9)
 
 
 def test_an_engine_that_is_not_installed_is_told_with_what_to_install(monkeypatch):
@@ -111,9 +111,9 @@ def test_an_error_of_the_work_is_told_as_it_is_and_one_of_the_engine_as_its_own(
 def test_an_experiment_that_has_travelled_judges_alike(trial, board):
     again = cloudpickle.loads(cloudpickle.dumps(CrossValidationTask(trial)))
     assert len(again.experiment.train_data) == len(trial.features) < len(trial.train_data)
-    found = again(("dt", float("inf")))
+    result = again(("dt", float("inf")))
     row = board.set_index("family").loc["dt"]
-    assert found.mean["roc_auc"] == pytest.approx(row["roc_auc_mean"], rel=1e-9)
+    assert result.mean["roc_auc"] == pytest.approx(row["roc_auc_mean"], rel=1e-9)
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def two(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             def submit(item: Any) -> Any:
                 future = pool.submit(worker.run_item, packed, item)
                 running.add(future)
-                most.append(sum(not one.done() for one in running))
+                most.append(sum(not entry.done() for entry in running))
                 return future
 
             yield engine.Engine(name, lambda: 2, submit)
@@ -155,7 +155,7 @@ def test_several_are_judged_at_a_time_and_the_budget_holds(trial, board, two, tm
     spent = compare_families(
         trial, FAMILIES, 1e-9, report_progress=silent, log_candidate=silent, **there
     )
-    assert {one.status for one in spent} == {"skipped"}
+    assert {item.status for item in spent} == {"skipped"}
 
 
 def searched(trial: Experiment, **given: Any) -> SearchResult:
@@ -225,13 +225,13 @@ def test_a_scheduler_without_an_engine_is_refused(trial):
 
 @pytest.mark.slow
 def test_dask_has_the_same_leaderboard_though_a_worker_is_killed(patient, trial, board):
-    judged: list[Candidate] = []
+    evaluated: list[Candidate] = []
     with cluster(2) as it:
 
         def log(candidate: Candidate) -> None:
-            if not judged:
+            if not evaluated:
                 it.workers[0].kill()
-            judged.append(candidate)
+            evaluated.append(candidate)
 
         made = compare_families(
             trial,
@@ -243,7 +243,7 @@ def test_dask_has_the_same_leaderboard_though_a_worker_is_killed(patient, trial,
             scheduler=it.address,
         )
         assert it.workers[0].wait(10) == -9
-    assert judged == made
+    assert evaluated == made
     alike(made, board)
 
 
@@ -256,9 +256,9 @@ def test_dask_tunes_though_a_worker_is_killed(patient, trial, here):
                 it.workers[0].kill()
 
         there = {"engine_name": "dask", "scheduler": it.address}
-        found = search_model(trial, Finalize(tune_rounds=3), ["dt"], "roc_auc", watch, **there)
+        result = search_model(trial, Finalize(tune_rounds=3), ["dt"], "roc_auc", watch, **there)
         assert it.workers[0].wait(10) == -9
-    tried_alike(found, here, trial)
+    tried_alike(result, here, trial)
 
 
 @pytest.mark.integration
@@ -270,9 +270,9 @@ def test_spark_and_ray_have_the_same_leaderboard_and_tune(trial, board, here, na
             trial, FAMILIES, 1000, report_progress=silent, log_candidate=silent, **there
         )
     )
-    found = retry_startup(lambda: searched(trial, **there))
+    result = retry_startup(lambda: searched(trial, **there))
     alike(made, board)
-    tried_alike(found, here, trial)
+    tried_alike(result, here, trial)
 
 
 @pytest.mark.integration

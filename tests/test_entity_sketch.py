@@ -24,8 +24,8 @@ def test_the_order_of_rows_and_their_number_do_not_matter() -> None:
     ("other", "share"), [((0, 4000), 1), ((2000, 6000), 0.5), ((4000, 8000), 0), ((0, 40_000), 1)]
 )
 def test_shared_entities_are_estimated(other: tuple[int, int], share: float) -> None:
-    found = estimate_shared_share(sketch(0, 4000), sketch(*other))
-    assert found == pytest.approx(share, abs=0.1 if share == 0.5 else 1e-9)
+    result = estimate_shared_share(sketch(0, 4000), sketch(*other))
+    assert result == pytest.approx(share, abs=0.1 if share == 0.5 else 1e-9)
 
 
 def test_small_sets_are_compared_exactly() -> None:

@@ -58,8 +58,8 @@ def resolve(
 
 @pytest.fixture(scope="module")
 def trial(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> Experiment:
-    own = {"HGB": HistGradientBoostingClassifier(max_iter=20)}
-    names, made = resolve(["svm", "GaussianNB"], own, SPACE)
+    custom = {"HGB": HistGradientBoostingClassifier(max_iter=20)}
+    names, made = resolve(["svm", "GaussianNB"], custom, SPACE)
     assert names == ["svm", "GaussianNB", "HGB"]
     return Experiment(
         make_frame(seed=1), contract, folds=2, seed=1, estimators=made, search_spaces=SPACE,
@@ -68,10 +68,10 @@ def trial(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> Experi
 
 
 def test_they_compete_on_the_same_folds_by_the_same_metrics(trial: Experiment) -> None:
-    same, own, linear = (trial.cross_validate(name) for name in ("nb", "GaussianNB", "svm"))
-    assert own.mean == pytest.approx(same.mean)  # PyCaret's nb is the same class
-    assert own.mean["neg_log_loss"] == pytest.approx(-own.mean["log_loss"], abs=1e-3)
-    assert own.mean["gain"] == pytest.approx(own.mean["accuracy"] - 0.5, abs=1e-3)
+    same, custom, linear = (trial.cross_validate(name) for name in ("nb", "GaussianNB", "svm"))
+    assert custom.mean == pytest.approx(same.mean)  # PyCaret's nb is the same class
+    assert custom.mean["neg_log_loss"] == pytest.approx(-custom.mean["log_loss"], abs=1e-3)
+    assert custom.mean["gain"] == pytest.approx(custom.mean["accuracy"] - 0.5, abs=1e-3)
     assert linear.status == "ok"  # hinge loss: its probabilities are fitted behind it
     assert 0.6 < linear.mean["roc_auc"] < 1
 
@@ -82,23 +82,23 @@ def test_an_own_estimator_is_tuned_in_its_space_by_an_own_metric(trial: Experime
         "max_iter": False, "learning_rate": True, "max_leaf_nodes": None,
     }  # fmt: skip
     with open_engine("local", "none", tuning.FoldTask(trial)) as executor:
-        tuned, kept = (
+        tuned, retained = (
             tuning.tune_family(trial, name, "gain", 2, 60, seed=1, executor=executor)
             for name in ("HGB", "GaussianNB")
         )
     assert len(tuned.trials) == 3
     assert tuned.trials["mean"].max() < 0.5
-    assert len(kept.trials) == 1
+    assert len(retained.trials) == 1
 
 
 def test_the_seed_is_that_of_the_stage_where_there_is_none() -> None:
-    own = {
+    custom = {
         "a": HistGradientBoostingClassifier(),
         "b": HistGradientBoostingClassifier(random_state=3),
     }
-    made = resolve(["auto"], own)[1]
+    made = resolve(["auto"], custom)[1]
     assert [made[name].random_state for name in "ab"] == [7, 3]
-    assert own["a"].random_state is None
+    assert custom["a"].random_state is None
 
 
 @pytest.mark.parametrize(
@@ -227,12 +227,12 @@ def test_pycarets_own_predictions_and_plots_are_out_of_fold(
     tree = experiment.create_model("dt", verbose=False)
     folds = experiment.pull().loc["Mean"]
     predictions = experiment.predict_model(tree, verbose=False)
-    [told] = experiment.pull().to_dict("records")
-    assert told["Accuracy"] == pytest.approx(folds["Accuracy"], abs=1e-3)
-    assert told["Accuracy"] < 0.95  # a tree knows the rows that it was fitted on
+    [result] = experiment.pull().to_dict("records")
+    assert result["Accuracy"] == pytest.approx(folds["Accuracy"], abs=1e-3)
+    assert result["Accuracy"] < 0.95  # a tree knows the rows that it was fitted on
     assert len(predictions) == len(trial.features)
     right = predictions["prediction_label"].to_numpy() == trial.outcome.to_numpy()
-    assert right.mean() == pytest.approx(told["Accuracy"], abs=0.01)
+    assert right.mean() == pytest.approx(result["Accuracy"], abs=0.01)
     monkeypatch.chdir(tmp_path)
     fits: list[int] = []
     fit = type(tree).fit

@@ -24,13 +24,13 @@ def test_what_is_expected_comes_also_of_another_mix_of_rows(spread: float) -> No
     for _ in range(20):
         past, turned = drawn(random, 3000)
         score, came = drawn(random, 1000, spread)
-        told, auc = (
+        result, auc = (
             estimate_roc_auc(score, past, turned, n_simulations=50),
             roc_auc_score(came, score),
         )
-        assert told is not None
-        off.append(told.value - auc)
-        held.append(told.low <= auc <= told.high)
+        assert result is not None
+        off.append(result.value - auc)
+        held.append(result.low <= auc <= result.high)
     assert np.mean(off) == pytest.approx(0, abs=0.012)
     assert np.mean(held) >= 0.8
 
@@ -44,17 +44,17 @@ def test_of_several_classes_it_is_the_mean_of_each_against_the_rest() -> None:
         return np.exp(value) / np.exp(value).sum(axis=1, keepdims=True), code
 
     (past, codes), (score, came) = several(3000), several(2000)
-    told = estimate_roc_auc(score, past, codes[:, None] == np.arange(3))
-    assert told is not None
+    result = estimate_roc_auc(score, past, codes[:, None] == np.arange(3))
+    assert result is not None
     auc = roc_auc_score(came, score, multi_class="ovr", average="macro")
-    assert told.value == pytest.approx(auc, abs=0.02)
-    assert told.low < told.value < told.high
+    assert result.value == pytest.approx(auc, abs=0.02)
+    assert result.low < result.value < result.high
 
 
 def test_equal_answers_are_a_coin_and_too_few_outcomes_tell_nothing() -> None:
     past, turned = drawn(np.random.default_rng(2), 500)
-    told = estimate_roc_auc(np.full((200, 1), 0.3), past, turned)
-    assert told is not None
-    assert told == pytest.approx((0.5, 0.5, 0.5))
+    result = estimate_roc_auc(np.full((200, 1), 0.3), past, turned)
+    assert result is not None
+    assert result == pytest.approx((0.5, 0.5, 0.5))
     assert estimate_roc_auc(past, past, np.arange(500)[:, None] < 9) is None
     assert estimate_roc_auc(past, past, np.arange(500)[:, None] >= 9) is None

@@ -52,13 +52,13 @@ def test_an_export_answers_where_there_is_no_project(
 ) -> None:
     place = exports.export_version(shelf.root, BOOK, f"{address}/")
     other = tmp_path / "other"
-    found = exports.open_export(other, place)
-    assert (found.name, found.number, found.tags["run_id"]) == (BOOK, 1, "1")
+    result = exports.open_export(other, place)
+    assert (result.name, result.number, result.tags["run_id"]) == (BOOK, 1, "1")
     passport = (Path(place.removeprefix("file://")) / "version.json").read_bytes()
     assert place == f"{address}/{hashlib.sha256(passport).hexdigest()}"
-    one = served_models.load_model(found, max_rows=1)
-    assert (one.number, one.golden_rows > 0) == (1, True)
-    assert found.artifact_folder == other / "models/cache" / found.tags["digest"]
+    item = served_models.load_model(result, max_rows=1)
+    assert (item.number, item.golden_rows > 0) == (1, True)
+    assert result.artifact_folder == other / "models/cache" / result.tags["digest"]
     assert (
         exports.export_version(shelf.root, BOOK, address) == place
     )  # again, and nothing is another
@@ -71,8 +71,8 @@ def test_a_service_that_is_told_an_export_asks_no_store(
         served_models.EXPORT_VARIABLE, exports.export_version(shelf.root, BOOK, address, 2)
     )
     assert {
-        alias: found.number
-        for alias, found in served_models.find_served_versions(tmp_path / "other", BOOK).items()
+        alias: result.number
+        for alias, result in served_models.find_served_versions(tmp_path / "other", BOOK).items()
     } == {"champion": 2}
 
 
@@ -135,9 +135,9 @@ def test_a_service_starts_from_s3_in_an_empty_folder(
 ) -> None:
     with object_store(monkeypatch, "models"):
         place = exports.export_version(shelf.root, BOOK, "s3://models/team", 2)
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1]
+        with socket.socket() as item:
+            item.bind(("127.0.0.1", 0))
+            port = item.getsockname()[1]
         (tmp_path / "empty").mkdir()
         command = [BIN / "modelbook", "serve", "--from", place, "--port", str(port)]
         with (tmp_path / "log").open("w") as log:
@@ -154,13 +154,13 @@ def test_a_service_starts_from_s3_in_an_empty_folder(
                     break
                 except OSError:
                     time.sleep(0.1)
-            asked = urllib.request.Request(
+            requests = urllib.request.Request(
                 f"http://127.0.0.1:{port}/predict",
                 json.dumps(ROW).encode(),
                 {"content-type": "application/json"},
             )
-            with urllib.request.urlopen(asked, timeout=30) as told:
-                answer = json.load(told)
+            with urllib.request.urlopen(requests, timeout=30) as result:
+                answer = json.load(result)
         finally:
             server.terminate()
             server.wait(60)

@@ -82,23 +82,23 @@ def made(tmp_path: Path) -> Any:
         if notebook is not None:
             nbformat.write(notebook, folder / "03_compare.ipynb")
         states = {"ingest": "kept", "explore": "ran", "compare": "failed", "finalize": "not run"}
-        told = {
+        result = {
             "states": {**states, "deploy": "not run"}, "downstream": ["finalize", "deploy"],
             "command": "ploomber build --env--folds 3",
             "provenance": {"commit": "c" * 10, "parameters": [
                 {"name": "folds", "value": "3", "origin": "command line", "meaning": "folds, 2 to 20"},
             ]},
         }  # fmt: skip
-        found = failure_report.StageFailure(
+        match = failure_report.StageFailure(
             "compare",
             "tiny",
             what,
             folder / "03_compare.html",
             folder / "03_compare.ipynb",
             log,
-            **{**told, **more},
+            **{**result, **more},
         )
-        return failure_report.write(found).read_text(encoding="utf-8")
+        return failure_report.write(match).read_text(encoding="utf-8")
 
     return write
 
@@ -110,14 +110,14 @@ def text(html: str) -> str:
 class TestPage:
     def test_tells_the_error_the_cell_and_what_to_do(self, made):
         html = made(broken())
-        told = text(html)
+        result = text(html)
         for part in (
             "1 min 23 s", "DataError: the table has &lt;3&gt; rows", "code cell 3 of 4", "“How good is each?”",
             "Finalize and deploy", "Expected at least 10", "take another table", "board = &lt;judge&gt;()",
             "leaderboard", "section “DataError”",
             "notebooks/03_compare.ipynb", "ploomber build --env--folds 3", "command line",
         ):  # fmt: skip
-            assert part in told, part
+            assert part in result, part
         assert "\x1b" not in html
         assert "&lt;b&gt;raise" in html.split("<summary>The traceback</summary>")[1]
         assert 'class="badge bad"' in html
@@ -138,22 +138,22 @@ class TestPage:
         self, made, error, next, section
     ):
         what = f"{type(error).__name__}: {error}\n  in cell 4:\n  > board()\n  next:     {next}"
-        told = text(made(partial(cell("board()", error)), what))
-        assert next in told
-        assert f"{next[0].upper()}{next[1:]}." in told
-        assert section in told
+        result = text(made(partial(cell("board()", error)), what))
+        assert next in result
+        assert f"{next[0].upper()}{next[1:]}." in result
+        assert section in result
 
     def test_tells_the_last_lines_of_the_log(self, made):
-        told = text(made(broken()))
-        assert "1:23 19 of 20 · step &lt;19&gt;" in told
-        assert "step &lt;5&gt;" in told
-        assert "step &lt;4&gt;" not in told
-        assert "half a li" not in told
+        result = text(made(broken()))
+        assert "1:23 19 of 20 · step &lt;19&gt;" in result
+        assert "step &lt;5&gt;" in result
+        assert "step &lt;4&gt;" not in result
+        assert "half a li" not in result
 
     def test_tells_what_became_of_each_stage(self, made):
-        told = text(made(broken()))
+        result = text(made(broken()))
         states = r"ingest ([a-z ]+?) explore ran compare failed finalize ([a-z ]+?) deploy ([a-z ]+?) monitor ([a-z ]+)"
-        ingest, finalize, deploy, monitor = re.search(states, told).groups()
+        ingest, finalize, deploy, monitor = re.search(states, result).groups()
         assert finalize == deploy
         assert len({ingest, "ran", "failed", finalize, monitor[:20]}) == 5
 
@@ -189,13 +189,13 @@ class TestPage:
     )
     def test_without_an_error_of_a_cell_it_says_what_ended_the_stage(self, made, what, said):
         running = partial(cell("work()", id="work"), cell("later()", started=None))
-        told = text(made(None if "start" in what else running, what))
-        assert said in told
-        assert "not raised by a cell" in told
+        result = text(made(None if "start" in what else running, what))
+        assert said in result
+        assert "not raised by a cell" in result
         dead = what.startswith(("the kernel died", "stage"))
-        assert ("The cell below was running when it happened." in told) == dead
-        assert ("work()" in told) == dead
-        assert ("Run it by hand" in told) == ("start" not in what)
+        assert ("The cell below was running when it happened." in result) == dead
+        assert ("work()" in result) == dead
+        assert ("Run it by hand" in result) == ("start" not in what)
 
     def test_of_a_notebook_that_ran_to_its_end_no_cell_is_blamed(self, made):
         html = made(partial(cell("last()")), "ReportError: a figure has no alternative text")
@@ -260,16 +260,16 @@ class TestLastGood:
         assert failure_report.is_failure_report(report)
         assert 'href="03_compare-last-good.html"' in html
         assert "leader found , 2024-05-06 07:08 UTC" in text(html)
-        kept = failure_report.last_good_path(report).read_text(encoding="utf-8")
-        assert "It leads." in kept
-        assert 'The stage has failed since: <a href="03_compare.html">' in kept
+        retained = failure_report.last_good_path(report).read_text(encoding="utf-8")
+        assert "It leads." in retained
+        assert 'The stage has failed since: <a href="03_compare.html">' in retained
 
     def test_a_second_failure_does_not_take_its_place(self, made, tmp_path):
         report = self.good(tmp_path)
         made(broken())
-        kept = failure_report.last_good_path(report).read_text(encoding="utf-8")
+        retained = failure_report.last_good_path(report).read_text(encoding="utf-8")
         made(broken(), what="KeyError: 'x'")
-        assert failure_report.last_good_path(report).read_text(encoding="utf-8") == kept
+        assert failure_report.last_good_path(report).read_text(encoding="utf-8") == retained
 
     def test_is_gone_when_the_stage_has_ended_well(self, made, tmp_path):
         self.good(tmp_path)
@@ -289,8 +289,8 @@ class TestWords:
         long = ContractViolationError(
             "breaks in 2 places\n    row 1\n    row 2", expected="none", next="mend it"
         )
-        told = notebook_errors.parse_error_message(str(long))
-        assert (told.problem, told.expected, told.next_step) == (
+        result = notebook_errors.parse_error_message(str(long))
+        assert (result.problem, result.expected, result.next_step) == (
             "breaks in 2 places\n    row 1\n    row 2",
             "none",
             "mend it",
@@ -337,14 +337,14 @@ def test_a_build_leaves_a_page_and_takes_it_away_when_the_stage_is_mended(copy_o
     tiny = copy_of
     call = "figures.leaderboard(board, metric)"
     with tiny.changed("notebooks/03_compare.ipynb", call, "figures.leaderboard(board, 1 / 0)"):
-        told = tiny.build(**QUICK)
-    assert told.returncode == 1
-    assert re.search(r"failed.*: compare \(", told.stderr.strip())
+        result = tiny.build(**QUICK)
+    assert result.returncode == 1
+    assert re.search(r"failed.*: compare \(", result.stderr.strip())
     assert re.search(
-        r"FAILED\nZeroDivisionError: division by zero\n +in cell \d+:\n  > .*1 / 0", told.stdout
+        r"FAILED\nZeroDivisionError: division by zero\n +in cell \d+:\n  > .*1 / 0", result.stdout
     )
     partial = tiny.root / "reports/tiny/03_compare.ipynb"
-    assert str(partial) in told.stdout
+    assert str(partial) in result.stdout
     assert "ZeroDivisionError" in partial.read_text()
     report = tiny.root / "reports/tiny/03_compare.html"
     html = report.read_text(encoding="utf-8")
@@ -357,9 +357,9 @@ def test_a_build_leaves_a_page_and_takes_it_away_when_the_stage_is_mended(copy_o
     for link in ("03_compare.html", "03_compare.ipynb", "03_compare-last-good.html"):
         assert f'href="tiny/{link}"' in row
     assert failure_report.last_good_path(report).is_file()
-    told = tiny.build("--partially", "compare", **QUICK)
-    assert told.returncode == 0, told.stdout + told.stderr
-    assert "compare" in tiny.ran(told)
+    result = tiny.build("--partially", "compare", **QUICK)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "compare" in tiny.ran(result)
     assert not failure_report.is_failure_report(report)
     assert not failure_report.last_good_path(report).exists()
     told_now = index.read_text(encoding="utf-8")

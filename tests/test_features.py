@@ -205,11 +205,11 @@ def test_mlflow_serves_it(served: str, version: versions.ModelVersion) -> None:
         .astype(object)
         .where(golden[version.contract.input_names].notna(), None)
     )
-    asked: dict[str, Any] = {
+    requests: dict[str, Any] = {
         "dataframe_split": {"columns": list(rows.columns), "data": rows.to_numpy().tolist()}
     }
     request = urllib.request.Request(
-        served, json.dumps(asked).encode(), {"Content-Type": "application/json"}
+        served, json.dumps(requests).encode(), {"Content-Type": "application/json"}
     )
     try:
         answer = json.load(urllib.request.urlopen(request, timeout=60))["predictions"]

@@ -120,15 +120,15 @@ VALUES = [
 def test_one_value_is_read_as_a_series_of_them_is(
     contract: Contract, name: str, value: Any
 ) -> None:
-    column, given = contract.columns[name], pd.Series([value], dtype=object)
-    told = column.parse_value(value)
-    parsed = column.parse_values(given)
-    if parsed.isna()[0] or not column.valid_mask(given)[0]:
-        assert told is None
+    column, inputs = contract.columns[name], pd.Series([value], dtype=object)
+    result = column.parse_value(value)
+    parsed = column.parse_values(inputs)
+    if parsed.isna()[0] or not column.valid_mask(inputs)[0]:
+        assert result is None
     elif column.type in ("date", "text") and column.role == "feature":
-        assert told == tuple(part[0] for part in column.derive_features("", parsed).values())
+        assert result == tuple(part[0] for part in column.derive_features("", parsed).values())
     else:
-        assert told == parsed[0]
+        assert result == parsed[0]
 
 
 def test_gaps_of_text_are_those_of_pandas() -> None:
@@ -179,8 +179,8 @@ def test_entity_and_period_are_kept_beside_what_the_model_sees(contract: Contrac
 def test_json_csv_and_batch_answer_as_the_model_does(
     shelf: Shelf, contract: Contract, tmp_path: Path
 ) -> None:
-    one = load_champion(shelf.root, BOOK)
-    assert one.scorer.is_compiled, one.tags["scorer"]
+    item = load_champion(shelf.root, BOOK)
+    assert item.scorer.is_compiled, item.tags["scorer"]
     frame = table(40).assign(
         town=lambda t: t["town"].replace("York", "Atlantis")
     )  # which nobody has seen
@@ -189,17 +189,17 @@ def test_json_csv_and_batch_answer_as_the_model_does(
     with client_of(shelf.root, BOOK) as client:
         body = [{k: None if v != v else v for k, v in row.items()}  # noqa: PLR0124
                 for row in frame[contract.input_names].to_dict("records")]  # fmt: skip
-        told = post(client, body).json()
+        result = post(client, body).json()
         upload = client.post("/predict/csv", content=sheet, headers={"content-type": "text/csv"})
-    assert [one["prediction"] for one in told] == pytest.approx(wanted)
-    assert "probabilities" not in told[0]
+    assert [item["prediction"] for item in result] == pytest.approx(wanted)
+    assert "probabilities" not in result[0]
     assert pd.read_csv(io.StringIO(upload.text))["prediction"].tolist() == pytest.approx(wanted)
     (tmp_path / "in.csv").write_text(sheet)
     done = batch.score_file(
         tmp_path / "in.csv",
         tmp_path / "out.csv",
-        one.scorer,
-        one.contract,
+        item.scorer,
+        item.contract,
         1,
         on_progress=lambda *_: None,
     )
@@ -208,20 +208,20 @@ def test_json_csv_and_batch_answer_as_the_model_does(
 
 
 def test_a_batch_is_laid_out_as_the_table_may_be(shelf: Shelf, tmp_path: Path) -> None:
-    one, frame = load_champion(shelf.root, BOOK), table(20)
+    item, frame = load_champion(shelf.root, BOOK), table(20)
     text = frame.assign(rooms=frame["rooms"].fillna(3), town="Münster").to_csv(sep=";", index=False)
     (tmp_path / "in.csv").write_bytes(text.encode("cp1252"))
     batch.score_file(
         tmp_path / "in.csv",
         tmp_path / "out.csv",
-        one.scorer,
-        one.contract,
+        item.scorer,
+        item.contract,
         1,
         on_progress=lambda *_: None,
     )
-    told = pd.read_csv(tmp_path / "out.csv")
-    assert told["town"].unique().tolist() == ["Münster"]
-    assert told["share"].tolist() == frame["share"].tolist()
+    result = pd.read_csv(tmp_path / "out.csv")
+    assert result["town"].unique().tolist() == ["Münster"]
+    assert result["share"].tolist() == frame["share"].tolist()
 
 
 def test_the_manual_and_the_page_ask_for_the_date_and_not_for_its_parts(shelf: Shelf) -> None:
@@ -230,9 +230,9 @@ def test_the_manual_and_the_page_ask_for_the_date_and_not_for_its_parts(shelf: S
         assert not {"born_days", "at_month"} & set(row["properties"])
         assert post(client, row["example"]).status_code == 200
         assert 'name="born"' in client.get("/").text
-        told = client.post("/", data={**ROW, "rooms": "3", "new": "1", "price": "£4,000"}).text
-        assert "<caption>" in told  # of the table of what moves the prediction
-        assert "£4,000" in told
+        result = client.post("/", data={**ROW, "rooms": "3", "new": "1", "price": "£4,000"}).text
+        assert "<caption>" in result  # of the table of what moves the prediction
+        assert "£4,000" in result
         wrong = client.post("/", data={**ROW, "born": "never"}).text
         assert missing_facts(wrong, "Birth", "&quot;never&quot;", "%Y-%m-%d") == []
 
@@ -247,21 +247,22 @@ def test_several_classes_are_answered_by_name_with_a_probability_each(
     shelf.alias("champion", shelf.register(model, several, rows))
     wanted = model.predict_proba(several.select_features(pd.DataFrame([ROW])))[0]
     with client_of(tmp_path, BOOK) as client:
-        told = post(client, ROW).json()
-        assert told["probabilities"] == pytest.approx(
+        result = post(client, ROW).json()
+        assert result["probabilities"] == pytest.approx(
             dict(zip(["low", "middle", "high"], wanted)), abs=1e-6
         )
-        assert told["prediction"] == ["low", "middle", "high"][wanted.argmax()]
+        assert result["prediction"] == ["low", "middle", "high"][wanted.argmax()]
         about = client.get("/model").json()
         assert (about["task"], about["threshold"], about["scorer"]["compiled"]) == (
             "multiclass",
             None,
             True,
         )
-        kept = client.post("/outcomes", json={"id": told["id"], "outcome": "high"})
-        assert kept.json() == {"recorded": 1, "repeated": 0}
+        retained = client.post("/outcomes", json={"id": result["id"], "outcome": "high"})
+        assert retained.json() == {"recorded": 1, "repeated": 0}
         assert (
-            client.post("/outcomes", json={"id": told["id"], "outcome": "tall"}).status_code == 422
+            client.post("/outcomes", json={"id": result["id"], "outcome": "tall"}).status_code
+            == 422
         )
 
 
@@ -277,9 +278,9 @@ def test_without_known_categories_the_model_itself_answers(
     )
     shelf = Shelf(tmp_path)
     shelf.alias("champion", shelf.register(model, contract, table()))
-    one = load_champion(tmp_path, BOOK)
-    assert not one.scorer.is_compiled
-    assert missing_facts(one.tags["scorer"], "town") == []
+    item = load_champion(tmp_path, BOOK)
+    assert not item.scorer.is_compiled
+    assert missing_facts(item.tags["scorer"], "town") == []
     with client_of(tmp_path, BOOK) as client:
         [wanted] = model.predict(contract.select_features(pd.DataFrame([ROW])))
         assert post(client, ROW).json()["prediction"] == pytest.approx(wanted)
@@ -306,5 +307,5 @@ def test_a_redacted_date_is_not_journaled_in_parts(shelf: Shelf, tmp_path: Path)
     with client_of(other.root, BOOK) as client:
         assert post(client, ROW).status_code == 200
     journal = connect(tmp_path / "data" / BOOK / "journal.db")
-    [kept] = journal.execute("select inputs from predictions").fetchall()[-1]
-    assert json.loads(kept).keys() == {"share", "rooms", "town", "size", "new"}
+    [retained] = journal.execute("select inputs from predictions").fetchall()[-1]
+    assert json.loads(retained).keys() == {"share", "rooms", "town", "size", "new"}

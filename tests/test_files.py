@@ -60,19 +60,19 @@ def test_a_pull_that_is_interrupted_leaves_nothing_and_the_next_succeeds(
 ) -> None:
     place, folder = source
     kind = type(fsspec.filesystem("memory"))
-    whole = kind.get_file
+    complete = kind.get_file
 
     def broken(self: Any, source: str, *given: Any, **more: Any) -> None:
         if source.endswith("golden.json"):
             raise TimeoutError("Read timed out")
-        whole(self, source, *given, **more)
+        complete(self, source, *given, **more)
 
     monkeypatch.setattr(kind, "get_file", broken)
     with pytest.raises(StoreError, match="TimeoutError: Read timed out") as caught:
         download_folder(place, tmp_path / "cache" / "abc", folder_digest(folder))
     assert caught.value.next
     assert list((tmp_path / "cache").iterdir()) == []
-    monkeypatch.setattr(kind, "get_file", whole)
+    monkeypatch.setattr(kind, "get_file", complete)
     download_folder(place, tmp_path / "cache" / "abc", folder_digest(folder))
     assert folder_digest(tmp_path / "cache" / "abc") == folder_digest(folder)
 
@@ -105,9 +105,9 @@ def refused(root: Path, address: str) -> StoreError:
 
 @pytest.mark.slow
 def test_a_bucket_that_is_not_there_is_told(s3: Any, tmp_path: Path) -> None:
-    told = refused(tmp_path, "s3://nothing/deep")
-    assert re.search(r"nothing.*bucket does not exist", told.problem)
-    assert "artifacts" in told.next
+    result = refused(tmp_path, "s3://nothing/deep")
+    assert re.search(r"nothing.*bucket does not exist", result.problem)
+    assert "artifacts" in result.next
 
 
 @pytest.mark.slow
@@ -132,9 +132,9 @@ def test_missing_credentials_are_told(
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", str(tmp_path))
-    told = refused(tmp_path, "s3://models/deep")
-    assert "NoCredentialsError" in told.problem
-    assert "AWS_ACCESS_KEY_ID" in told.next
+    result = refused(tmp_path, "s3://models/deep")
+    assert "NoCredentialsError" in result.problem
+    assert "AWS_ACCESS_KEY_ID" in result.next
 
 
 @pytest.mark.slow
@@ -142,9 +142,9 @@ def test_a_store_that_is_not_there_is_told(
     s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    told = refused(tmp_path, "s3://models/deep")
-    assert "models/deep" in told.problem
-    assert told.next
+    result = refused(tmp_path, "s3://models/deep")
+    assert "models/deep" in result.problem
+    assert result.next
 
 
 def asks(after: str) -> None:
@@ -184,8 +184,8 @@ def test_a_bucket_that_refuses_is_told(
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
     asks("0")  # from now on it asks who one is
     try:
-        told = refused(tmp_path, "s3://models/deep")
+        result = refused(tmp_path, "s3://models/deep")
     finally:
         asks("inf")
-    assert re.search(said, told.problem)
-    assert told.next
+    assert re.search(said, result.problem)
+    assert result.next

@@ -46,8 +46,8 @@ def fixed_texts(node: nodes.Node) -> Iterator[str]:
     if isinstance(node, nodes.TemplateData):
         yield node.data
     if isinstance(node, nodes.Output):  # one sentence, with gaps where values are
-        parts = [part.data if isinstance(part, nodes.TemplateData) else "…" for part in node.nodes]
-        yield "".join(parts)
+        pieces = [part.data if isinstance(part, nodes.TemplateData) else "…" for part in node.nodes]
+        yield "".join(pieces)
         return
     for child in node.iter_child_nodes():
         yield from fixed_texts(child)

@@ -46,22 +46,22 @@ def parted(tmp_path: Path) -> Callable[..., Path]:
 
 def test_few_rows_are_all_there_in_their_order(parted):
     rows = pd.DataFrame({"n": range(1000), "word": [f"w{n}" for n in range(1000)]})
-    found, total = parquet_folder.sample_rows(parted(rows, 400, 0, 600), 1000, seed=1)
+    result, total = parquet_folder.sample_rows(parted(rows, 400, 0, 600), 1000, seed=1)
     assert total == 1000
-    pd.testing.assert_frame_equal(found, rows)
+    pd.testing.assert_frame_equal(result, rows)
 
 
 def test_of_many_rows_some_are_drawn_from_all_files_alike(parted, monkeypatch):
     monkeypatch.setattr(parquet_folder, "BATCH_ROWS", 128)
     place = parted(pd.DataFrame({"n": range(10_000)}), 6000, 1000, 3000)
-    found, total = parquet_folder.sample_rows(place, 2000, seed=1)
-    assert (len(found), total) == (2000, 10_000)
-    assert found["n"].is_monotonic_increasing
-    assert found["n"].is_unique
-    shares = np.histogram(found["n"], [0, 6000, 7000, 10_000])[0] / 2000
+    result, total = parquet_folder.sample_rows(place, 2000, seed=1)
+    assert (len(result), total) == (2000, 10_000)
+    assert result["n"].is_monotonic_increasing
+    assert result["n"].is_unique
+    shares = np.histogram(result["n"], [0, 6000, 7000, 10_000])[0] / 2000
     np.testing.assert_allclose(shares, [0.6, 0.1, 0.3], atol=0.03)
-    pd.testing.assert_frame_equal(found, parquet_folder.sample_rows(place, 2000, seed=1)[0])
-    assert not found.equals(parquet_folder.sample_rows(place, 2000, seed=2)[0])
+    pd.testing.assert_frame_equal(result, parquet_folder.sample_rows(place, 2000, seed=1)[0])
+    assert not result.equals(parquet_folder.sample_rows(place, 2000, seed=2)[0])
 
 
 def test_what_is_no_folder_of_rows_is_told(parted, tmp_path):
@@ -101,25 +101,25 @@ def test_monitor_judges_a_folder_and_says_of_how_many_rows(
     of_folder, parted, make_frame, monkeypatch
 ):
     place = parted(make_frame(seed=12, entities=1000, years=(4,)), 300, 700)
-    [whole] = of_folder(place)
-    assert (whole.batch, whole.rows, whole.sampled_from) == ("rows", 1000, None)
+    [full] = of_folder(place)
+    assert (full.batch, full.rows, full.sampled_from) == ("rows", 1000, None)
     store = fsspec.filesystem("memory")
     store.put(str(place), "/lake/rows", recursive=True)
     monkeypatch.setattr(batch_sources, "MAX_SAMPLED_ROWS", 400)
-    [some] = of_folder(place)
+    [sample] = of_folder(place)
     [remote] = of_folder("memory://lake/rows")
     assert (remote.batch, remote.rows, remote.sampled_from) == ("rows", 400, 1000)
     store.rm("/lake", recursive=True)
-    assert (some.rows, some.sampled_from, len(some.metrics) > 0) == (400, 1000, True)
+    assert (sample.rows, sample.sampled_from, len(sample.metrics) > 0) == (400, 1000, True)
     drawn, complete = (
-        rules.summarize_verdict(rules.find_issues(one, PARAMS), [one], 3)["sentences"]
-        for one in (some, whole)
+        rules.summarize_verdict(rules.find_issues(item, PARAMS), [item], 3)["sentences"]
+        for item in (sample, full)
     )
     assert [text for text in drawn if missing_facts(text, 400, 1000) == []]
     assert len(drawn) == len(complete) + 1
     assert 400 not in numbers(" ".join(complete))
-    assert ("drawn_from", 1000, None, None, None) in window_history.list_measures(some)
-    assert batch_evaluation.collect_run_metrics([some])["drawn_from"] == 1000
+    assert ("drawn_from", 1000, None, None, None) in window_history.list_measures(sample)
+    assert batch_evaluation.collect_run_metrics([sample])["drawn_from"] == 1000
 
 
 def test_what_has_moved_in_a_folder_is_found_in_the_rows_drawn(
@@ -128,8 +128,8 @@ def test_what_has_moved_in_a_folder_is_found_in_the_rows_drawn(
     rows = make_frame(seed=12, entities=1000, years=(4,))
     rows["size"] = rows["size"] / 3
     monkeypatch.setattr(batch_sources, "MAX_SAMPLED_ROWS", 400)
-    [found] = of_folder(parted(rows, 500, 500))
-    assert found.feature_drift.set_index("column")["drifted"].to_dict()["size"]
+    [result] = of_folder(parted(rows, 500, 500))
+    assert result.feature_drift.set_index("column")["drifted"].to_dict()["size"]
 
 
 @pytest.fixture
@@ -164,20 +164,20 @@ def test_a_partition_is_scored_with_the_value_of_its_folder(partitioned):
         options=DraftOptions(roles={"year": "feature"}),
     ).contract
     [name, *_] = parquet_folder.list_partitions(partitioned / "rows")
-    seen = []
+    recorded = []
 
     class Scorer:
         is_compiled, decision_rule, conformal = True, make_decision_rule(contract, 0.5), None
 
         def predict_scores(self, rows: Any, count: int) -> np.ndarray:
-            seen.append(rows["year"])
+            recorded.append(rows["year"])
             return np.full((count, 2), 0.5)
 
     batch.score_file(
         partitioned / "rows" / name, partitioned / "out.parquet", Scorer(), contract, 1,
         on_progress=lambda *_: None, constants=parquet_folder.partition_values(name),
     )  # fmt: skip
-    assert set(np.concatenate(seen)) == {2021}
+    assert set(np.concatenate(recorded)) == {2021}
     assert "year" not in pq.read_schema(partitioned / "out.parquet").names
 
 

@@ -36,35 +36,37 @@ def forward(years: pd.DataFrame, contract: Contract) -> Experiment:
 def test_forward_folds_learn_from_what_is_earlier_only(
     forward: Experiment, years: pd.DataFrame
 ) -> None:
-    seen = [
-        (set(years["year"].iloc[learned]), set(years["year"].iloc[asked]))
-        for learned, asked in forward.cv_splits()
+    recorded = [
+        (set(years["year"].iloc[learned]), set(years["year"].iloc[requests]))
+        for learned, requests in forward.cv_splits()
     ]
-    assert seen == [({1}, {2}), ({1, 2}, {3}), ({1, 2, 3}, {4})]
+    assert recorded == [({1}, {2}), ({1, 2}, {3}), ({1, 2, 3}, {4})]
 
 
 def test_times_that_are_many_are_cut_into_parts(contract: Contract) -> None:
     times = pd.Series(np.random.default_rng(0).permutation(np.repeat(np.arange(100), 2)))
     outcome = times.sample(frac=1, random_state=0).reset_index(drop=True) % 2
     made = choose_folds(tasks.get_task(contract), outcome, times, 4, SPLIT_STRATEGIES["time"])
-    parts = [(times.iloc[a], times.iloc[b]) for a, b in made.split(times, outcome, times)]
-    assert all(a.max() < b.min() for a, b in parts)
-    assert [b.nunique() for _, b in parts] == [20] * 4
+    pieces = [(times.iloc[a], times.iloc[b]) for a, b in made.split(times, outcome, times)]
+    assert all(a.max() < b.min() for a, b in pieces)
+    assert [b.nunique() for _, b in pieces] == [20] * 4
 
 
 def test_pycaret_is_asked_by_the_same_folds(forward: Experiment) -> None:
-    said: list[str] = []
-    judged = forward.cross_validate("lr", said.append)
-    assert judged.status == "ok"
-    assert said == ["fold 1 of 3", "fold 2 of 3", "fold 3 of 3"]
+    output: list[str] = []
+    evaluated = forward.cross_validate("lr", output.append)
+    assert evaluated.status == "ok"
+    assert output == ["fold 1 of 3", "fold 2 of 3", "fold 3 of 3"]
     plain = forward.make_default_pipeline("lr")
     values = []
-    for learned, asked in forward.cv_splits():
+    for learned, requests in forward.cv_splits():
         fitted = plain.fit(forward.features.iloc[learned], forward.outcome.iloc[learned])
-        answers = forward.task.predict_scores(fitted, forward.features.iloc[asked])
+        answers = forward.task.predict_scores(fitted, forward.features.iloc[requests])
         judge = forward.task.metric_functions()["roc_auc"]
-        values.append(judge(forward.outcome.iloc[asked].to_numpy(), answers, np.ones(len(asked))))
-    assert judged.mean["roc_auc"] == pytest.approx(np.mean(values), abs=1e-4)
+        values.append(
+            judge(forward.outcome.iloc[requests].to_numpy(), answers, np.ones(len(requests)))
+        )
+    assert evaluated.mean["roc_auc"] == pytest.approx(np.mean(values), abs=1e-4)
 
 
 def test_the_first_times_have_no_answer_and_no_say_in_the_threshold(
@@ -90,15 +92,15 @@ def test_every_strategy_goes_forward(forward: Experiment, strategy: str) -> None
 
 def test_the_learning_curve_goes_forward(forward: Experiment) -> None:
     table = compute_learning_curve(forward, "lr", "roc_auc", 60, seed=1, report_progress=silent)
-    whole = table[table["share"] == 1]
-    assert whole["rows"].tolist() == [80, 160, 240]
+    complete = table[table["share"] == 1]
+    assert complete["rows"].tolist() == [80, 160, 240]
 
 
 def test_random_folds_part_rows_of_an_entity(years: pd.DataFrame, contract: Contract) -> None:
     trial = Experiment(years, contract, folds=2, seed=1, split="random")
-    (learned, asked), _ = trial.cv_splits()
-    assert set(years["who"].iloc[learned]) & set(years["who"].iloc[asked])
-    assert len(asked) == pytest.approx(160, abs=1)
+    (learned, requests), _ = trial.cv_splits()
+    assert set(years["who"].iloc[learned]) & set(years["who"].iloc[requests])
+    assert len(requests) == pytest.approx(160, abs=1)
     assert np.isfinite(trial.predict_out_of_fold(trial.make_default_pipeline("lr")).score).all()
 
 

@@ -253,9 +253,9 @@ def test_a_number_is_judged_without_its_unit() -> None:
         "evaluation": [{**row, "metric": name} for name in ("r2", "rmse", "calibration_error")], "gain": (1, 0.5, 2),
         "gaps": [{"slice": "group", "value": "1", "metric": "mae", "gap": 5, "low": 4, "high": 6, "other": 50}],
     }  # fmt: skip
-    found = gather_evidence(task, metrics, 1, None, 0, pd.DataFrame(columns=["metric"]))
-    assert found.calibration == Interval(0.3, 0.2, 0.4)
-    assert found.fairness_gaps == (("group 1", Interval(0.1, 0.08, 0.12)),)
+    result = gather_evidence(task, metrics, 1, None, 0, pd.DataFrame(columns=["metric"]))
+    assert result.calibration == Interval(0.3, 0.2, 0.4)
+    assert result.fairness_gaps == (("group 1", Interval(0.1, 0.08, 0.12)),)
 
 
 def test_answers_are_the_same_as_where_they_are_proven() -> None:
@@ -281,9 +281,9 @@ def test_an_interval_that_cannot_be_judged_is_said_so() -> None:
 
 def test_many_harms_share_one_error_budget() -> None:
     gap = Interval(0.2, 0.11, 0.29)
-    alone = decided(replace(FIRST, fairness_gaps=(("one", gap),)))
+    single = decided(replace(FIRST, fairness_gaps=(("one", gap),)))
     among = decided(replace(FIRST, fairness_gaps=tuple((str(n), gap) for n in range(20))))
-    assert (by_name(alone)["gaps"].passed, by_name(among)["gaps"].passed) == (False, True)
+    assert (by_name(single)["gaps"].passed, by_name(among)["gaps"].passed) == (False, True)
     assert gap.widen(1) == gap
     assert gap.widen(20).value - gap.widen(20).low == pytest.approx(0.09 * 3.023 / 1.96, abs=1e-3)
 
@@ -317,6 +317,6 @@ def test_small_losses_add_up_against_the_first_champion(
     difference: Interval | None, passed: bool | None
 ) -> None:
     decision = decided(replace(NEXT, ancestor=1, champion=5, ancestor_difference=difference))
-    [criterion] = [one for one in decision.criteria if "first champion" in one.name]
+    [criterion] = [item for item in decision.criteria if "first champion" in item.name]
     assert criterion.passed is passed
     assert decision.action == (HOLD if passed is False else PROMOTE)

@@ -45,13 +45,13 @@ def project(tmp_path):
 
 def receipt(root, stage, word="done", numbers=(), parameters=None, origin="default", **details):
     """Leave a receipt as a stage does."""
-    told = [
+    result = [
         {"name": n, "value": str(v), "origin": origin, "meaning": ""}
         for n, v in (parameters or {}).items()
     ]
     facts = {
         "run_id": f"run-of-{stage}", "commit": "abc", "fingerprint": details.get("fingerprint", "f" * 64),
-        "seconds": 1.5, "parameters": told, "versions": {"pandas": "2.1.4"},
+        "seconds": 1.5, "parameters": result, "versions": {"pandas": "2.1.4"},
     }  # fmt: skip
     numbers = [key_number(*number) for number in numbers]
     verdict = Verdict(
@@ -115,7 +115,7 @@ def execute(root, stage, code):
         (f"folds = {time.time()}", ["injected-parameters"]),
         (code, []),
     ]
-    told = [
+    result = [
         {"cell_type": "code", "metadata": {"tags": tags}, "source": [source]}
         for source, tags in cells
     ]
@@ -123,7 +123,7 @@ def execute(root, stage, code):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
         json.dumps(
-            {"cells": [{"cell_type": "markdown", "metadata": {}, "source": ["# Title"]}, *told]}
+            {"cells": [{"cell_type": "markdown", "metadata": {}, "source": ["# Title"]}, *result]}
         )
     )
 
@@ -207,12 +207,12 @@ class TestKeep:
             "compare": "failed: ValueError: no:\n rows",
             "finalize": "not run",
         }
-        given = {
+        inputs = {
             "compare": [
                 {"name": "families", "value": ["lr", "nb"], "origin": "env file", "meaning": ""}
             ]
         }
-        keep(project, states, ended="failed", parameters=given)
+        keep(project, states, ended="failed", parameters=inputs)
         [run] = history.list_runs(project, "tiny")
         assert (run.stages["compare"].state, run.stages["compare"].message) == (
             "failed",
@@ -280,8 +280,8 @@ class TestKeep:
         command = [sys.executable, "-c", KEEP, str(project), json.dumps({"ingest": "ran"}), "40"]
         several = [subprocess.Popen(command) for _ in range(3)]
         assert [running.wait() for running in several] == [0, 0, 0]
-        found = history.list_runs(project, "tiny")
-        assert [run.number for run in found if not run.read_error] == list(range(120, 0, -1))
+        result = history.list_runs(project, "tiny")
+        assert [run.number for run in result if not run.read_error] == list(range(120, 0, -1))
 
     def test_a_folder_that_cannot_be_written_leaves_nothing(self, project):
         (project / "reports/tiny").mkdir(parents=True)
@@ -339,9 +339,9 @@ class TestPick:
     def test_a_record_of_a_later_version_is_read(self, project):
         keep(project)
         path = project / "reports/tiny/runs/1/run.json"
-        told = json.loads(path.read_text())
-        told["stages"]["ingest"]["colour"] = told["weather"] = "new"
-        path.write_text(json.dumps(told))
+        result = json.loads(path.read_text())
+        result["stages"]["ingest"]["colour"] = result["weather"] = "new"
+        path.write_text(json.dumps(result))
         assert history.find_run(project, "tiny", "1").stages["ingest"].word == "accepted"
 
 
@@ -397,15 +397,15 @@ class TestCompare:
     def test_a_failed_run_shows_what_was_set_and_why_it_failed(self, project):
         keep(project)
         states = {**RAN, "ingest": "kept", "compare": "failed: too few rows", "finalize": "not run"}
-        given = {"compare": [{"name": "folds", "value": 20, "origin": "env.yaml"}]}
-        keep(project, states, ended="failed", parameters=given)
-        told = changed(project)
-        assert told[("run", "ended")] == ("ok", "failed")
-        assert told[("parameter", "compare.folds")] == ("5", "20")
-        assert told[("stage", "compare")] == ("ran", "failed")
-        assert told[("metric", "finalize.roc_auc")] == (0.75, None)
-        assert ("metric", "finalize.brier") not in told  # the headline alone
-        assert not [name for about, name in told if about == "verdict"]
+        inputs = {"compare": [{"name": "folds", "value": 20, "origin": "env.yaml"}]}
+        keep(project, states, ended="failed", parameters=inputs)
+        result = changed(project)
+        assert result[("run", "ended")] == ("ok", "failed")
+        assert result[("parameter", "compare.folds")] == ("5", "20")
+        assert result[("stage", "compare")] == ("ran", "failed")
+        assert result[("metric", "finalize.roc_auc")] == (0.75, None)
+        assert ("metric", "finalize.brier") not in result  # the headline alone
+        assert not [name for about, name in result if about == "verdict"]
         [why] = [
             change.note
             for change in history.compare_runs(project, "tiny", "1", "2")[2]
@@ -443,11 +443,11 @@ class TestCompare:
         keep(project)
         receipt(project, "monitor", "healthy", [("share", "45 of 100"), ("drift", "0.2")])
         keep(project)
-        told = {
+        result = {
             change.name: change.difference
             for change in history.compare_runs(project, "tiny", "1", "2")[2]
         }
-        assert told["monitor.share"] is told["monitor.drift"] is None
+        assert result["monitor.share"] is result["monitor.drift"] is None
 
     def test_runs_of_two_env_files(self, project):
         keep(project)
@@ -480,10 +480,10 @@ class TestCompare:
             execute(project, "compare", code)
             files.write(project / "models/tiny/built.json", {"compare": {"code": modules}})
             keep(project)
-        told = [changed(project, str(number), str(number + 1)) for number in (1, 2, 3)]
-        assert [len(changes) for changes in told] == [0, 1, 1]
-        assert ("code", "compare: notebook") in told[1]
-        assert told[2][("code", "compare: modules")] == ("a" * 10, "b" * 10)
+        result = [changed(project, str(number), str(number + 1)) for number in (1, 2, 3)]
+        assert [len(changes) for changes in result] == [0, 1, 1]
+        assert ("code", "compare: notebook") in result[1]
+        assert result[2][("code", "compare: modules")] == ("a" * 10, "b" * 10)
 
     def test_another_library(self, project):
         keep(project)
@@ -508,9 +508,9 @@ def on_terminal(root, columns, *words):
         [find_command("modelbook"), *words], cwd=root, env=environ, stdout=theirs, check=True
     )
     os.close(theirs)
-    told = os.read(ours, 100_000).decode()
+    result = os.read(ours, 100_000).decode()
     os.close(ours)
-    return re.sub(r"\x1b\[[0-9;]*m", "", told)
+    return re.sub(r"\x1b\[[0-9;]*m", "", result)
 
 
 class TestCommands:
@@ -530,9 +530,9 @@ class TestCommands:
         )
         keep(project, {"ingest": "ran", "explore": "kept"}, environment="env.small.yaml")
         (project / "reports/tiny/runs/1/run.json").write_text("{")
-        told = modelbook(project, "runs")
-        header, *rows = told.stdout.splitlines()
-        assert (told.returncode, told.stderr) == (0, "")
+        result = modelbook(project, "runs")
+        header, *rows = result.stdout.splitlines()
+        assert (result.returncode, result.stderr) == (0, "")
         assert header.split("  ")[:2] == ["run", "started (UTC)"]
         assert [row.split()[0] for row in rows] == ["3", "2", "1"]
         assert re.search(
@@ -555,32 +555,36 @@ class TestCommands:
         assert modelbook(project, "runs", "--limit", "2").stdout.endswith(
             "\n2 of 3 runs; all: --limit 3\n"
         )
-        told = json.loads(modelbook(project, "runs", "--limit", "2", "--json").stdout)
-        assert [run["number"] for run in told] == [3, 2]
+        result = json.loads(modelbook(project, "runs", "--limit", "2", "--json").stdout)
+        assert [run["number"] for run in result] == [3, 2]
         assert modelbook(project, "runs", "--limit", "0").returncode == 2
 
     def test_on_a_terminal_the_table_is_wrapped_to_its_width(self, project):
         keep(project, command=["ploomber", "build", "--env--families", "[lr] nb"])
-        told = on_terminal(project, 110, "runs")
-        assert "─" in told
-        assert "…" not in told
-        assert max(map(len, told.splitlines())) <= 110
-        assert {"promote,", "healthy", "ffffffff", "--env--families", "'[lr]"} <= set(told.split())
+        result = on_terminal(project, 110, "runs")
+        assert "─" in result
+        assert "…" not in result
+        assert max(map(len, result.splitlines())) <= 110
+        assert {"promote,", "healthy", "ffffffff", "--env--families", "'[lr]"} <= set(
+            result.split()
+        )
 
     def test_a_narrow_terminal_leaves_columns_out_and_says_so(self, project):
         keep(project)
-        told = on_terminal(project, 60, "runs")
-        assert "ploomber" not in told
-        assert "In a wider window, or with --json: commit, data, command." in " ".join(told.split())
-        assert "promote," in told
+        result = on_terminal(project, 60, "runs")
+        assert "ploomber" not in result
+        assert "In a wider window, or with --json: commit, data, command." in " ".join(
+            result.split()
+        )
+        assert "promote," in result
 
     def test_diff_of_the_last_two(self, project):
         keep(project)
         built(project, roc_auc=0.8, folds=10)
         keep(project)
-        told = modelbook(project, "diff")
-        assert told.returncode == 0
-        rows = [re.split(r"\s{2,}", line) for line in told.stdout.splitlines()]
+        result = modelbook(project, "diff")
+        assert result.returncode == 0
+        rows = [re.split(r"\s{2,}", line) for line in result.stdout.splitlines()]
         assert ["what", "name", "run 1", "run 2", "difference", "note"] in rows
         assert ["parameter", "compare.folds", "5", "10", "default"] in rows
         intervals = "0.730 to 0.770, then 0.780 to 0.820"
@@ -588,7 +592,7 @@ class TestCommands:
         assert (
             modelbook(project, "diff", "1").stdout
             == modelbook(project, "diff", "1", "2").stdout
-            == told.stdout
+            == result.stdout
         )
 
     def test_diff_that_finds_nothing_says_so(self, project):
@@ -599,27 +603,27 @@ class TestCommands:
         keep(project)
         built(project, folds=10)
         keep(project)
-        told = json.loads(modelbook(project, "diff", "--json").stdout)
-        assert (told["a"]["number"], told["b"]["number"]) == (1, 2)
-        assert told["changes"][0] == {
+        result = json.loads(modelbook(project, "diff", "--json").stdout)
+        assert (result["a"]["number"], result["b"]["number"]) == (1, 2)
+        assert result["changes"][0] == {
             "kind": "parameter", "name": "compare.folds", "a": "5", "b": "10", "difference": None, "note": "default", "unit": "",
         }  # fmt: skip
 
     @pytest.mark.parametrize("command", [["runs"], ["diff"], ["runs", "--json"]])
     def test_no_runs_yet(self, project, command):
-        told = modelbook(project, *command)
-        assert (told.returncode, told.stdout) == (1, "")
+        result = modelbook(project, *command)
+        assert (result.returncode, result.stdout) == (1, "")
         assert (
-            told.stderr
+            result.stderr
             == "RunHistoryError: book 'tiny' has no runs yet\n  next:     build it: ploomber build\n"
         )
 
     def test_diff_with_one_run_only(self, project):
         keep(project)
-        told = modelbook(project, "diff")
-        assert told.returncode == 1
-        assert "no run 'last-1'" in told.stderr
-        assert "expected: one of 1;" in told.stderr
+        result = modelbook(project, "diff")
+        assert result.returncode == 1
+        assert "no run 'last-1'" in result.stderr
+        assert "expected: one of 1;" in result.stderr
 
     @pytest.mark.parametrize("words", [["first"], ["1", "2", "3"], ["1.5"], ["last-"]])
     def test_wrong_usage_exits_with_2(self, project, words):
@@ -633,6 +637,6 @@ class TestCommands:
         assert (
             modelbook(project, "runs", "--book", "gone").stdout == modelbook(project, "runs").stdout
         )
-        told = modelbook(project, "runs", "--book", "none")
-        assert told.returncode == 1
-        assert "'none'" in told.stderr
+        result = modelbook(project, "runs", "--book", "none")
+        assert result.returncode == 1
+        assert "'none'" in result.stderr

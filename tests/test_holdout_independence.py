@@ -61,13 +61,13 @@ def split(contract: Contract, frame: pd.DataFrame):
 @pytest.mark.parametrize("strategy", ["group", "random"])
 def test_copies_with_a_key_of_their_own_stay_on_one_side(strategy: str) -> None:
     contract, frame = make_noise(300, 5, jitter=0)
-    parts = split_table(
+    pieces = split_table(
         frame, contract, holdout_share=0.2, train_until=None, seed=42, strategy_name=strategy
     )
-    assert not set(parts.train["plot"]) & set(parts.holdout["plot"])
-    measured = measure_independence(parts.train, parts.holdout, contract, seed=0)
+    assert not set(pieces.train["plot"]) & set(pieces.holdout["plot"])
+    measured = measure_independence(pieces.train, pieces.holdout, contract, seed=0)
     assert (measured.exact_share, measured.copied_share) == (0, 0)
-    assert measured.independent_rows == len(parts.holdout)
+    assert measured.independent_rows == len(pieces.holdout)
 
 
 @pytest.mark.parametrize("jitter", [0, 1e-3])
@@ -103,8 +103,8 @@ def test_rows_that_meet_by_chance_are_no_copies(name: str) -> None:
             y=rng.integers(0, 2, 2000)
         )
     )
-    parts = split(contract, frame)
-    measured = measure_independence(parts.train, parts.holdout, contract, seed=0)
+    pieces = split(contract, frame)
+    measured = measure_independence(pieces.train, pieces.holdout, contract, seed=0)
     assert measured.copied_share < 0.1
 
 
@@ -115,11 +115,11 @@ def groupings_of(contract: Contract, frame: pd.DataFrame) -> pd.DataFrame:
 
 def test_a_dropped_column_whose_groups_know_the_outcome_is_named() -> None:
     contract, frame = make_noise(150, 8, jitter=0.3)
-    found = groupings_of(contract, frame)
-    assert found.loc["plot", "together"] > 0.85
-    assert found.loc["plot", "apart"] < 0.6
-    assert found["is_suspect"].to_dict() == {"plot": True, "": True}
-    assert any("plot" in text for text in describe_suspicions(found.reset_index(), contract))
+    result = groupings_of(contract, frame)
+    assert result.loc["plot", "together"] > 0.85
+    assert result.loc["plot", "apart"] < 0.6
+    assert result["is_suspect"].to_dict() == {"plot": True, "": True}
+    assert any("plot" in text for text in describe_suspicions(result.reset_index(), contract))
     declared = {name: column for name, column in contract.columns.items() if name != "plot"}
     declared["plot"] = contract.columns["plot"].model_copy(update={"role": "entity"})
     assert not groupings_of(contract.model_copy(update={"columns": declared}), frame)[
@@ -203,8 +203,8 @@ def test_a_column_and_a_pair_that_decide_in_any_form_are_suspected() -> None:
         ("x0 and x1",): frame["x0"] ** 2 + frame["x1"] ** 2 < 1.4,
     }.items():
         features, pairs = leaks_of(contract, frame.assign(y=is_event.astype("int64")))
-        found = {" and ".join(sorted(name.split(" and "))) for name in (*features, *pairs)}
-        assert found == set(leaks)
+        result = {" and ".join(sorted(name.split(" and "))) for name in (*features, *pairs)}
+        assert result == set(leaks)
     gaps = frame.assign(x3=frame["x3"].where(frame["y"] == 1))
     nullable = contract.columns["x3"].model_copy(update={"nullable": True})
     with_gaps = contract.model_copy(update={"columns": {**contract.columns, "x3": nullable}})

@@ -52,17 +52,17 @@ def pins(path: Path) -> dict[str, str]:
 
 
 def test_the_lock_of_the_service_has_nothing_that_trains_and_pins_what_the_project_pins():
-    served, whole = pins(LOCK), pins(ROOT / "requirements/extras.txt")
+    served, complete = pins(LOCK), pins(ROOT / "requirements/extras.txt")
     assert {"fastapi", "onnxruntime", "lightgbm", "psycopg"} <= served.keys()
     assert served.keys().isdisjoint(STACK)
-    assert {name: whole[name] for name in served} == served
+    assert {name: complete[name] for name in served} == served
     assert LOCK.read_text().count("--hash=sha256:") >= len(served)
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
 def test_an_image_is_of_the_base_that_is_asked_for_is_no_root_and_hashes_what_it_installs(path):
-    told = subprocess.run([BIN / "hadolint", path], capture_output=True, text=True)
-    assert told.returncode == 0, told.stdout
+    result = subprocess.run([BIN / "hadolint", path], capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
     text = path.read_text()
     assert {line.split()[1] for line in re.findall(r"^FROM .*", text, re.M)} == {"${BASE}"}
     assert re.findall(r"^USER (.*)", text, re.M) == ["10001:10001"]
@@ -82,9 +82,9 @@ def test_an_image_bears_the_commit_which_builds_inside_record(path, tmp_path, mo
 
 
 def test_keys_and_what_is_generated_stay_out_of_images():
-    given = (ROOT / ".dockerignore").read_text().splitlines()
-    assert given[1] == "*"
-    let = {line[1:] for line in given if line.startswith("!")}
+    inputs = (ROOT / ".dockerignore").read_text().splitlines()
+    assert inputs[1] == "*"
+    let = {line[1:] for line in inputs if line.startswith("!")}
     assert let.isdisjoint({"models", "data", "reports", ".venv", ".git", "serving.keys.json"})
     copied = {word for path in DOCKERFILES for line in re.findall(r"^COPY ((?!--).*)", path.read_text(), re.M)
               for word in line.split()[:-1]}  # fmt: skip
@@ -133,8 +133,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "modelbook",
         ),
     ):
-        told = subprocess.run([BIN / "uv", *words], cwd=ROOT, capture_output=True, text=True)
-        assert told.returncode == 0, told.stderr
+        result = subprocess.run([BIN / "uv", *words], cwd=ROOT, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
     return place / "venv"
 
 
@@ -165,8 +165,8 @@ def asked(url: str, body: Any = None) -> tuple[int, Any]:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"content-type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=10) as told:
-            return told.status, json.load(told)
+        with urllib.request.urlopen(request, timeout=10) as result:
+            return result.status, json.load(result)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
 
@@ -193,10 +193,10 @@ def test_with_its_lock_alone_a_version_is_served_over_http(
         {**ROW, "flag": True, "noise": None}
     )
     with serving(environment, shelf.root) as address:
-        status, told = asked(f"{address}/predict", ROW)
+        status, result = asked(f"{address}/predict", ROW)
         assert asked(f"{address}/health/ready")[1]["journal"] == "up"
-    assert (status, told["model_version"], told["prediction"]) == (200, number, here.prediction)
-    assert list(told["probabilities"].values()) == pytest.approx(here.probabilities, abs=1e-12)
+    assert (status, result["model_version"], result["prediction"]) == (200, number, here.prediction)
+    assert list(result["probabilities"].values()) == pytest.approx(here.probabilities, abs=1e-12)
 
 
 @pytest.mark.integration
@@ -208,9 +208,9 @@ def test_a_version_without_a_compiled_form_is_not_ready_and_says_why(
     shelf.update_digest(number)
     shelf.alias("champion", number)
     with serving(environment, shelf.root) as address:
-        status, told = asked(f"{address}/health/ready")
+        status, result = asked(f"{address}/health/ready")
     assert status == 503
-    assert "pandas" in told["reasons"]["champion"]
+    assert "pandas" in result["reasons"]["champion"]
 
 
 @pytest.mark.integration

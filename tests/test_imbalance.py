@@ -41,8 +41,8 @@ class Spy(ClassifierMixin, BaseEstimator):
 @pytest.fixture(scope="module")
 def rows(make_frame: Callable[..., pd.DataFrame]) -> pd.DataFrame:
     frame = make_frame(seed=1)
-    kept = (frame["happened"] == 0) | (frame["who"] % 8 == 0)
-    return frame[kept].reset_index(drop=True)
+    retained = (frame["happened"] == 0) | (frame["who"] % 8 == 0)
+    return frame[retained].reset_index(drop=True)
 
 
 @pytest.fixture(scope="module")
@@ -118,9 +118,9 @@ def test_every_family_weighs_or_says_that_it_cannot(trials: Callable[[str], Expe
     lda, tree = trial.make_default_pipeline("lda")[-1], trial.make_default_pipeline("dt")[-1]
     assert lda.priors.tolist() == [0.5, 0.5]
     assert tree.class_weight == "balanced"
-    told = trial.cross_validate("knn")
-    assert told.status == "failed"
-    assert missing_facts(told.reason, "nearest neighbours") == []
+    result = trial.cross_validate("knn")
+    assert result.status == "failed"
+    assert missing_facts(result.reason, "nearest neighbours") == []
 
 
 @pytest.mark.parametrize(
@@ -142,10 +142,10 @@ def test_the_learning_curve_takes_a_category_that_only_a_later_fold_is_fitted_on
     trial = Experiment(
         rows.assign(colour=colour), contract, folds=2, seed=1, imbalance="oversample"
     )
-    found = learning_curve.compute_learning_curve(
+    result = learning_curve.compute_learning_curve(
         trial, "nb", "roc_auc", 1000, seed=1, report_progress=lambda *args, **more: None
     )
-    assert found.groupby("fold")["share"].max().tolist() == [1, 1]
+    assert result.groupby("fold")["share"].max().tolist() == [1, 1]
 
 
 def test_the_report_says_what_was_done_to_probabilities(

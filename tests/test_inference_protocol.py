@@ -47,8 +47,8 @@ def test_server_model_and_health_are_described(client):
     assert client.get("/v2/health/ready").json() == {"ready": True}
     model = client.get(f"/v2/models/{BOOK}/versions/1").json()
     assert (model["name"], model["versions"]) == (BOOK, ["1"])
-    assert {one["name"]: one["datatype"] for one in model["inputs"]} == DATATYPES
-    assert {one["name"]: one["datatype"] for one in model["outputs"]}["prediction"] == "INT64"
+    assert {item["name"]: item["datatype"] for item in model["inputs"]} == DATATYPES
+    assert {item["name"]: item["datatype"] for item in model["outputs"]}["prediction"] == "INT64"
     assert client.get(f"/v2/models/{BOOK}/ready").status_code == 200
     for path in ("/v2/models/other", f"/v2/models/{BOOK}/versions/7"):
         answer = client.get(path)
@@ -59,11 +59,11 @@ def test_rows_are_predicted_as_by_the_api_and_journaled(client):
     expected = client.post("/predict", json=ROWS).json()
     answer = client.post(INFER, json=tensors(ROWS)).json()
     assert (answer["model_name"], answer["model_version"], answer["id"]) == (BOOK, "1", "mine")
-    outputs = {one["name"]: one for one in answer["outputs"]}
-    assert outputs["prediction"]["data"] == [one["prediction"] for one in expected]
+    outputs = {item["name"]: item for item in answer["outputs"]}
+    assert outputs["prediction"]["data"] == [item["prediction"] for item in expected]
     assert outputs["probabilities"]["shape"] == [2, 2]
     assert outputs["probabilities"]["data"] == [
-        value for one in expected for value in one["probabilities"].values()
+        value for item in expected for value in item["probabilities"].values()
     ]
     journaled = {row["id"] for row in client.app._service.journal.read_predictions(0)}
     assert set(outputs["id"]["data"]) <= journaled
@@ -81,7 +81,7 @@ def test_a_column_of_lists_and_a_choice_of_outputs(client):
     for tensor in request["inputs"]:
         tensor["shapes"], tensor["data"] = [2, 1], [[value] for value in tensor["data"]]
     answer = client.post(INFER, json=request).json()
-    assert [one["name"] for one in answer["outputs"]] == ["prediction"]
+    assert [item["name"] for item in answer["outputs"]] == ["prediction"]
 
 
 def wrong(number: int, **change: Any) -> dict[str, Any]:

@@ -40,16 +40,16 @@ def keep(journal: Journal, *groups: list[PredictionRecord]) -> tuple[list[Any], 
     async def run() -> tuple[list[Any], JournalWriter]:
         writer = JournalWriter(journal)
         writer.start()
-        told = await asyncio.gather(*(writer.write(group) for group in groups))
+        result = await asyncio.gather(*(writer.write(group) for group in groups))
         await writer.stop()
-        return told, writer
+        return result, writer
 
     return asyncio.run(run())
 
 
 def test_what_was_kept_is_there_for_another_connection(journal: Journal, tmp_path: Path) -> None:
-    told, writer = keep(journal, *([prediction(number)] for number in range(50)))
-    assert [len(receipts) for receipts in told] == [1] * 50
+    result, writer = keep(journal, *([prediction(number)] for number in range(50)))
+    assert [len(receipts) for receipts in result] == [1] * 50
     assert (writer.written_count, writer.lost_count) == (50, 0)
     with closing(sqlite3.connect(tmp_path / "data/tiny/journal.db")) as connection:
         assert connection.execute(
@@ -59,8 +59,8 @@ def test_what_was_kept_is_there_for_another_connection(journal: Journal, tmp_pat
 
 def test_more_than_one_statement_takes_is_kept_whole(journal: Journal) -> None:
     """SQLite takes some 32,000 values at a time, and a table that is uploaded may be longer."""
-    told, writer = keep(journal, [prediction(number, at=number) for number in range(4500)])
-    assert (len(told[0]), writer.written_count, writer.lost_count) == (4500, 4500, 0)
+    result, writer = keep(journal, [prediction(number, at=number) for number in range(4500)])
+    assert (len(result[0]), writer.written_count, writer.lost_count) == (4500, 4500, 0)
     assert [row["id"] for row in journal.read_predictions(0)] == [
         f"id-{number}" for number in range(4500)
     ]
@@ -272,9 +272,9 @@ def test_where_nothing_is_answered_without_the_journal_nothing_is_lost(
         writer.start()
         with closing(sqlite3.connect(tmp_path / "data/tiny/journal.db")) as other:
             other.execute("begin exclusive")
-            told = await asyncio.gather(*(writer.write([prediction(n)]) for n in range(5)))
-            told.append(await writer.write([prediction(5)]))
-            assert told == [None] * 6
+            result = await asyncio.gather(*(writer.write([prediction(n)]) for n in range(5)))
+            result.append(await writer.write([prediction(5)]))
+            assert result == [None] * 6
         await writer.stop()
         return writer.lost_count, {row["id"] for row in journal.read_predictions(0)}
 
@@ -288,11 +288,11 @@ class TestReceipts:
     def receipts(self, journal: Journal) -> dict[str, str]:
         """Receipts of ten predictions, two in each group."""
         groups = [[prediction(n), prediction(n + 5)] for n in range(5)]
-        told, _ = keep(journal, *groups)
+        result, _ = keep(journal, *groups)
         return {
-            one.id: receipt
-            for group, given in zip(groups, told)
-            for one, receipt in zip(group, given)
+            item.id: receipt
+            for group, inputs in zip(groups, result)
+            for item, receipt in zip(group, inputs)
         }
 
     def problems(self, journal: Journal, receipts: dict[str, str]) -> dict[str, str]:
@@ -334,25 +334,25 @@ class TestReceipts:
     def test_a_repeated_prediction_gets_its_first_receipt_and_leaves_no_gap(
         self, journal, receipts
     ):
-        told, _ = keep(journal, [prediction(20), prediction(1), prediction(20), prediction(21)])
-        assert told[0][1] == receipts["id-1"]
-        assert told[0][0] == told[0][2]
-        given = {"id-20": told[0][0], "id-21": told[0][3]}
-        assert self.problems(journal, receipts | given) == {}
+        result, _ = keep(journal, [prediction(20), prediction(1), prediction(20), prediction(21)])
+        assert result[0][1] == receipts["id-1"]
+        assert result[0][0] == result[0][2]
+        inputs = {"id-20": result[0][0], "id-21": result[0][3]}
+        assert self.problems(journal, receipts | inputs) == {}
 
     def test_a_failed_commit_leaves_no_gap(self, journal, tmp_path):
         async def run() -> list[Any]:
             writer = JournalWriter(journal)
             writer.start()
-            told = [await writer.write([prediction(1)])]
+            result = [await writer.write([prediction(1)])]
             with closing(sqlite3.connect(tmp_path / "data/tiny/journal.db")) as other:
                 other.execute("begin exclusive")
                 assert await writer.write([prediction(2)]) is None
                 await wait(lambda: not writer.is_up)  # its commit has failed, too
             writer._retry_at = 0.0
-            told.append(await writer.write([prediction(3)]))
+            result.append(await writer.write([prediction(3)]))
             await writer.stop()
-            return told
+            return result
 
         first, last = asyncio.run(run())
         assert self.problems(journal, {"id-1": first[0], "id-3": last[0]}) == {}
@@ -382,20 +382,20 @@ def test_a_journal_that_cannot_be_reached_is_told_without_its_password(tmp_path:
 
 def test_books_that_share_a_journal_are_apart(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'shared.db'}"
-    one, other = Journal(url, "one"), Journal(url, "other")
-    for book, count in ((one, 20), (other, 60)):
+    item, other = Journal(url, "one"), Journal(url, "other")
+    for book, count in ((item, 20), (other, 60)):
         book.create_tables()
         keep(book, *([prediction(number)] for number in range(count)))
-    assert (len(one.read_predictions(0)), len(other.read_predictions(0))) == (20, 60)
-    assert len(list(one.read_split_predictions(0, [3]))) in (0, 20)
+    assert (len(item.read_predictions(0)), len(other.read_predictions(0))) == (20, 60)
+    assert len(list(item.read_split_predictions(0, [3]))) in (0, 20)
     assert len(list(other.read_predictions_excluding(0, excluded_version=99))) == 60
     with pytest.raises(UnknownPredictionError):
-        one.record_outcomes({"id-30": 1})  # of the other book
-    assert one.record_outcomes({"id-3": 1}) == {"recorded": 1, "repeated": 0}
+        item.record_outcomes({"id-30": 1})  # of the other book
+    assert item.record_outcomes({"id-3": 1}) == {"recorded": 1, "repeated": 0}
     assert other.record_outcomes({"id-3": 0}) == {"recorded": 1, "repeated": 0}
-    assert one.find_response("id-30") is None
+    assert item.find_response("id-30") is None
     assert other.find_response("id-30") is not None
-    assert one.delete_before(1e12) == 20
+    assert item.delete_before(1e12) == 20
     assert sum(row["outcome"] == 0 for row in other.read_predictions(0)) == 1
 
 
@@ -420,9 +420,9 @@ def postgres() -> Iterator[str]:
 def test_postgresql_keeps_the_same_journal(postgres: str) -> None:
     made = Journal(postgres, "tiny", timeout_seconds=2)
     made.create_tables()
-    told, _ = keep(made, *([prediction(number)] for number in range(50)), [prediction(1)])
-    assert told[50] == told[1]
-    receipts = {f"id-{number}": told[number][0] for number in range(50)}
+    result, _ = keep(made, *([prediction(number)] for number in range(50)), [prediction(1)])
+    assert result[50] == result[1]
+    receipts = {f"id-{number}": result[number][0] for number in range(50)}
     assert [proof for proof in verify_predictions(made, receipts) if not proof.is_proven] == []
     assert made.record_outcomes({"id-3": 1}) == {"recorded": 1, "repeated": 0}
     assert made.record_outcomes({"id-3": 1}) == {"recorded": 0, "repeated": 1}

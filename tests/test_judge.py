@@ -32,13 +32,13 @@ def test_each_number_is_judged_as_the_columns_rule_says(
     contract: Contract, kind: dict[str, Any], odd: float | None, nullable: bool
 ) -> None:
     column = Column(role="feature", meaning="a number", nullable=nullable, **kind)
-    one = contract.model_copy(update={"columns": {"who": contract.columns["who"], "x": column}})
-    given = pa.table({"x": pa.array([*GOOD, odd], pa.float64())})
-    typed, reasons = validate_rows(given, one)
-    values = given["x"].to_pandas()
-    kept = column.valid_mask(values) & (values.notna() | nullable)
-    assert (reasons == "").tolist() == kept.tolist()
-    np.testing.assert_array_equal(typed["x"], values.where(kept))
+    item = contract.model_copy(update={"columns": {"who": contract.columns["who"], "x": column}})
+    inputs = pa.table({"x": pa.array([*GOOD, odd], pa.float64())})
+    typed, reasons = validate_rows(inputs, item)
+    values = inputs["x"].to_pandas()
+    retained = column.valid_mask(values) & (values.notna() | nullable)
+    assert (reasons == "").tolist() == retained.tolist()
+    np.testing.assert_array_equal(typed["x"], values.where(retained))
 
 
 @pytest.mark.parametrize(
@@ -49,8 +49,8 @@ def test_each_number_is_judged_as_the_columns_rule_says(
 )  # fmt: skip
 def test_numbers_of_any_kind_are_judged(contract: Contract, values: pa.Array) -> None:
     column = Column(role="feature", type="number", meaning="a number", nullable=True, min=0, max=10)
-    one = contract.model_copy(update={"columns": {"who": contract.columns["who"], "x": column}})
-    typed, reasons = validate_rows(pa.table({"x": values}), one)
+    item = contract.model_copy(update={"columns": {"who": contract.columns["who"], "x": column}})
+    typed, reasons = validate_rows(pa.table({"x": values}), item)
     wanted = np.array(
         [
             np.nan if value is None or float(value) > 10 else float(value)

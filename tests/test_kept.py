@@ -64,11 +64,11 @@ def test_pictures_stand_under_their_headings():
 
     foreign = '<img alt="far" src="https://example.org/x.png">'
     body = f"<h2>What <em>is</em>\n it?</h2>{image('a')}{foreign}{image('b', 'png')}<h2>And?</h2><p>so</p>{image('c')}"
-    found = [
-        (told, ending, text.decode())
-        for told, ending, text in archived_pages.extract_figures(page(body))
+    match = [
+        (result, ending, text.decode())
+        for result, ending, text in archived_pages.extract_figures(page(body))
     ]
-    assert [(told["section"], told["position"], ending, text) for told, ending, text in found] == [
+    assert [(result["section"], result["position"], ending, text) for result, ending, text in match] == [
         ("What is it?", 0, "svg", "a"), ("What is it?", 2, "png", "b"), ("And?", 0, "svg", "c"),
     ]  # fmt: skip
-    assert (found[0][0]["alt"], found[0][0]["width"]) == ("It says a & so", "700")
+    assert (match[0][0]["alt"], match[0][0]["width"]) == ("It says a & so", "700")

@@ -26,23 +26,23 @@ def rendered(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Path]:
     command = ["kubectl", "kustomize", HERE / "overlays" / request.param]
-    told = subprocess.run(command, capture_output=True, text=True)
-    assert told.returncode == 0, told.stderr
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
     path = tmp_path_factory.mktemp("rendered") / f"{request.param}.yaml"
-    path.write_text(told.stdout)
+    path.write_text(result.stdout)
     return request.param, path
 
 
 def resources(path: Path, *kinds: str) -> list[dict[str, Any]]:
     return [
-        one for one in yaml.safe_load_all(path.read_text()) if not kinds or one["kind"] in kinds
+        item for item in yaml.safe_load_all(path.read_text()) if not kinds or item["kind"] in kinds
     ]
 
 
 def pods(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    for one in resources(path, "Deployment", "CronJob"):
-        spec = one["spec"] if one["kind"] == "Deployment" else one["spec"]["jobTemplate"]["spec"]
-        yield one["metadata"]["name"], spec["template"]
+    for item in resources(path, "Deployment", "CronJob"):
+        spec = item["spec"] if item["kind"] == "Deployment" else item["spec"]["jobTemplate"]["spec"]
+        yield item["metadata"]["name"], spec["template"]
 
 
 @cache
@@ -53,15 +53,15 @@ def helped(word: str) -> str:
 
 
 def test_it_keeps_the_schemas_of_the_api(rendered):
-    told = subprocess.run(
+    result = subprocess.run(
         [BIN / "kubernetes-validate", "--strict", rendered[1]], capture_output=True, text=True
     )
-    assert told.returncode == 0, told.stdout + told.stderr
-    lines = (told.stdout + told.stderr).splitlines()
+    assert result.returncode == 0, result.stdout + result.stderr
+    lines = (result.stdout + result.stderr).splitlines()
     unknown = [line for line in lines if "passed" not in line]  # of the operator's own
     assert all("kind ServiceMonitor" in line or "kind PrometheusRule" in line for line in unknown)
     assert sum("passed" in line for line in lines) == len(resources(rendered[1])) - 2
-    kinds = {one["kind"] for one in resources(rendered[1])}
+    kinds = {item["kind"] for item in resources(rendered[1])}
     assert {"HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy", "CronJob"} <= kinds
     assert ("Ingress" in kinds) is (rendered[0] != "dev")
 
@@ -70,7 +70,7 @@ def test_all_is_in_the_overlays_namespace_which_takes_restricted_pods_only(rende
     name, path = rendered
     [space] = resources(path, "Namespace")
     assert space["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
-    assert {one["metadata"].get("namespace") for one in resources(path)} == {
+    assert {item["metadata"].get("namespace") for item in resources(path)} == {
         f"modelbook-{name}",
         None,
     }
@@ -78,22 +78,22 @@ def test_all_is_in_the_overlays_namespace_which_takes_restricted_pods_only(rende
 
 def test_no_pod_is_root_may_more_than_it_needs_or_writes_into_its_image(rendered):
     for name, template in pods(rendered[1]):
-        spec, [one] = template["spec"], template["spec"]["containers"]
+        spec, [item] = template["spec"], template["spec"]["containers"]
         assert spec["securityContext"]["runAsNonRoot"] is True, name
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert spec["automountServiceAccountToken"] is False
-        assert one["securityContext"] == {
+        assert item["securityContext"] == {
             "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
         }  # fmt: skip
-        assert {"cpu", "memory"} == one["resources"]["requests"].keys()
-        assert "memory" in one["resources"]["limits"]
-        mounts = {each["name"] for each in one["volumeMounts"]}
+        assert {"cpu", "memory"} == item["resources"]["requests"].keys()
+        assert "memory" in item["resources"]["limits"]
+        mounts = {each["name"] for each in item["volumeMounts"]}
         assert mounts == {each["name"] for each in spec["volumes"]}
         assert mounts == ({"tmp"} if name == "modelbook-mlflow" else {"book", "tmp"})
 
 
 def test_secrets_are_named_and_never_told_and_the_docs_say_how_they_are_made(rendered):
-    text, told = rendered[1].read_text(), (ROOT / "docs/deploy/kubernetes.md").read_text()
+    text, result = rendered[1].read_text(), (ROOT / "docs/deploy/kubernetes.md").read_text()
     assert resources(rendered[1], "Secret") == []
     assert not re.search(r"://\w+:[^@\s]+@", text)
     wanted = {
@@ -104,7 +104,7 @@ def test_secrets_are_named_and_never_told_and_the_docs_say_how_they_are_made(ren
     }
     [watching] = resources(rendered[1], "ServiceMonitor")
     wanted.add(watching["spec"]["endpoints"][0]["authorization"]["credentials"]["key"])
-    made = set(re.findall(r"--from-(?:literal|file)=([\w-]+)=", told))
+    made = set(re.findall(r"--from-(?:literal|file)=([\w-]+)=", result))
     assert wanted == made == {
         "journal-password", "keyring", "webhook", "metrics-key", "s3-key", "s3-secret"
     }  # fmt: skip
@@ -113,7 +113,7 @@ def test_secrets_are_named_and_never_told_and_the_docs_say_how_they_are_made(ren
 def test_what_selects_finds_the_service_and_its_ports_and_probes_are_those_of_the_service(rendered):
     path = rendered[1]
     deployment, service = (
-        next(one for one in resources(path, kind) if one["metadata"]["name"] == "modelbook")
+        next(item for item in resources(path, kind) if item["metadata"]["name"] == "modelbook")
         for kind in ("Deployment", "Service")
     )
     labels = deployment["spec"]["template"]["metadata"]["labels"].items()
@@ -130,26 +130,26 @@ def test_what_selects_finds_the_service_and_its_ports_and_probes_are_those_of_th
     assert scaler["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
     assert "replicas" not in deployment["spec"]
     pods_told = [template["metadata"]["labels"].items() for _, template in pods(path)]
-    picked = [one["spec"]["podSelector"]["matchLabels"].items() for one in policies]
-    assert all(sum(each <= told for each in picked) == 1 for told in pods_told)
-    [one] = deployment["spec"]["template"]["spec"]["containers"]
-    assert {one[probe]["httpGet"]["path"] for probe in ("startupProbe", "livenessProbe")} == {
+    picked = [item["spec"]["podSelector"]["matchLabels"].items() for item in policies]
+    assert all(sum(each <= result for each in picked) == 1 for result in pods_told)
+    [item] = deployment["spec"]["template"]["spec"]["containers"]
+    assert {item[probe]["httpGet"]["path"] for probe in ("startupProbe", "livenessProbe")} == {
         "/health/live"
     }
-    assert one["readinessProbe"]["httpGet"]["path"] == "/health/ready"
-    assert service["spec"]["ports"][0]["targetPort"] == one["ports"][0]["name"] == "http"
+    assert item["readinessProbe"]["httpGet"]["path"] == "/health/ready"
+    assert service["spec"]["ports"][0]["targetPort"] == item["ports"][0]["name"] == "http"
 
 
 def test_the_service_takes_the_settings_that_it_is_told(rendered, tmp_path, monkeypatch):
     name, path = rendered
-    told, *dashboard = resources(path, "ConfigMap")
+    result, *dashboard = resources(path, "ConfigMap")
     assert len(dashboard) == (name != "dev")
-    for key, value in told["data"].items():
+    for key, value in result["data"].items():
         monkeypatch.setenv(key, value)
-    given = load_settings(tmp_path, "tiny")
-    assert given.log_level == {"dev": "debug", "staging": "info", "prod": "warning"}[name]
-    assert given.journal.url.startswith("postgresql+psycopg://")
-    assert (ROOT / told["data"]["PLOOMBER_ENV_FILENAME"]).is_file()
+    inputs = load_settings(tmp_path, "tiny")
+    assert inputs.log_level == {"dev": "debug", "staging": "info", "prod": "warning"}[name]
+    assert inputs.journal.url.startswith("postgresql+psycopg://")
+    assert (ROOT / result["data"]["PLOOMBER_ENV_FILENAME"]).is_file()
 
 
 def test_overlays_differ_in_size_and_clock(rendered):
@@ -157,18 +157,18 @@ def test_overlays_differ_in_size_and_clock(rendered):
     [scaler] = resources(path, "HorizontalPodAutoscaler")
     least_and_most = scaler["spec"]["minReplicas"], scaler["spec"]["maxReplicas"]
     assert least_and_most == {"dev": (1, 1), "staging": (2, 6), "prod": (3, 20)}[name]
-    assert {one["spec"].get("suspend", False) for one in resources(path, "CronJob")} == {
+    assert {item["spec"].get("suspend", False) for item in resources(path, "CronJob")} == {
         name == "dev"
     }
 
 
 def test_the_clock_calls_what_there_is(rendered):
-    for one in resources(rendered[1], "CronJob"):
-        assert one["spec"]["concurrencyPolicy"] == "Forbid"
-    told = {name: template["spec"]["containers"][0] for name, template in pods(rendered[1])}
-    assert (ROOT / told["modelbook-score"]["command"][1]).is_file()
-    assert (ROOT / told["modelbook-monitor"]["command"][1]).is_file()
-    word, option, _ = told["modelbook-retrain"]["args"]
+    for item in resources(rendered[1], "CronJob"):
+        assert item["spec"]["concurrencyPolicy"] == "Forbid"
+    result = {name: template["spec"]["containers"][0] for name, template in pods(rendered[1])}
+    assert (ROOT / result["modelbook-score"]["command"][1]).is_file()
+    assert (ROOT / result["modelbook-monitor"]["command"][1]).is_file()
+    word, option, _ = result["modelbook-retrain"]["args"]
     assert option in helped(word)
 
 

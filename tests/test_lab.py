@@ -71,8 +71,8 @@ def project(bundled: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     for name in (".gitattributes", ".gitignore"):
         shutil.copy(ROOT / name, tiny.root)
     git(tiny, "init", "--quiet")
-    told = tiny.run("modelbook", "setup")
-    assert told.returncode == 0, told.stderr
+    result = tiny.run("modelbook", "setup")
+    assert result.returncode == 0, result.stderr
     git(tiny, "add", "--all")
     git(tiny, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "all")
     built = tiny.build()
@@ -155,12 +155,12 @@ def wait_until_it_answers(address: str, process: subprocess.Popen, log: Path) ->
 
 
 def git(project: Tiny, *words: str) -> str:
-    kept = {**os.environ, "GIT_PAGER": "cat"}
-    told = subprocess.run(
-        ["git", *words], cwd=project.root, env=kept, capture_output=True, text=True
+    retained = {**os.environ, "GIT_PAGER": "cat"}
+    result = subprocess.run(
+        ["git", *words], cwd=project.root, env=retained, capture_output=True, text=True
     )
-    assert told.returncode == 0, told.stderr
-    return told.stdout
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 def made(project: Tiny) -> dict[str, object]:
@@ -365,8 +365,8 @@ def test_batch_stands_as_it_was(page, project, before):
     assert made(project) == before
     assert before["aliases"] == [("rand-hie", "champion", 1)]
     git(project, "checkout", "--quiet", "notebooks/02_explore.ipynb")
-    told = project.run("modelbook", "build")  # the five others hold outputs on disk
-    assert told.stdout.startswith("\nNothing to do"), told.stdout
+    result = project.run("modelbook", "build")  # the five others hold outputs on disk
+    assert result.stdout.startswith("\nNothing to do"), result.stdout
 
 
 def test_the_panel_builds_what_an_edit_has_outdated(page, project):
@@ -391,18 +391,20 @@ def test_the_panel_builds_what_an_edit_has_outdated(page, project):
 
 def test_an_estimator_of_a_cell_is_taken_to_batch_and_served(project):
     """The estimator that was tried in the sandbox; last, since the book has it afterwards."""
-    told = project.run("modelbook", "take", "../mine.ipynb", "--yes")
-    assert told.returncode == 0, told.stderr
-    assert "HistGradientBoostingClassifier" in told.stdout
+    result = project.run("modelbook", "take", "../mine.ipynb", "--yes")
+    assert result.returncode == 0, result.stderr
+    assert "HistGradientBoostingClassifier" in result.stdout
     assert "sandbox" not in (project.root / "notebooks" / notebook("compare")).read_text()
     built = project.build("--partially", "compare")
     assert built.returncode == 0, built.stdout + built.stderr
-    told = project.run("modelbook", "finalize", "--candidate", "HGB")
-    assert told.returncode == 0, told.stdout + told.stderr
+    result = project.run("modelbook", "finalize", "--candidate", "HGB")
+    assert result.returncode == 0, result.stdout + result.stderr
     receipt = json.loads((project.root / "models/rand-hie/finalize.json").read_text())
     number = str(receipt["details"]["version"])
-    told = project.run("modelbook", "promote", number, "--override", "to be served", "--why", "HGB")
-    assert told.returncode == 0, told.stderr  # the gate may have held it, or promoted it
+    result = project.run(
+        "modelbook", "promote", number, "--override", "to be served", "--why", "HGB"
+    )
+    assert result.returncode == 0, result.stderr  # the gate may have held it, or promoted it
     with project.serving() as address:
         about = json.load(urllib.request.urlopen(f"{address}/model"))
     assert (about["model"], str(about["model_version"])) == ("rand-hie", number)

@@ -26,9 +26,9 @@ from modelbook.training.stacking import (
 
 
 def trial_of(outcome: np.ndarray, groups: np.ndarray, learner: str = "classification") -> Any:
-    parts = list(GroupKFold(4).split(outcome, outcome, groups))
+    pieces = list(GroupKFold(4).split(outcome, outcome, groups))
     return SimpleNamespace(
-        outcome=pd.Series(outcome), groups=pd.Series(groups), cv_splits=lambda: parts,
+        outcome=pd.Series(outcome), groups=pd.Series(groups), cv_splits=lambda: pieces,
         task=SimpleNamespace(experiment_type=learner),
     )  # fmt: skip
 
@@ -42,22 +42,22 @@ def overconfident() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Outcomes, their true probabilities, and a model's, whose log-odds are three times too large."""
     random = np.random.default_rng(0)
     true = random.beta(2, 2, 4000)
-    said = 1 / (1 + np.exp(-3 * odds(true)))
-    return (random.uniform(size=4000) < true).astype(int), true, said
+    output = 1 / (1 + np.exp(-3 * odds(true)))
+    return (random.uniform(size=4000) < true).astype(int), true, output
 
 
 @pytest.mark.parametrize("kind", CALIBRATORS)
 def test_calibration_takes_back_what_is_too_sure(
     kind: str, overconfident: tuple[np.ndarray, ...]
 ) -> None:
-    outcome, true, said = overconfident
+    outcome, true, output = overconfident
     trial = trial_of(outcome, np.arange(4000))
-    whole, made = fit_meta_model(trial, [DummyClassifier()], [said], CALIBRATORS[kind])
-    assert np.abs(made - true).mean() < 0.04 < np.abs(said - true).mean()
-    assert sk.log_loss(outcome, made) < sk.log_loss(outcome, said) - 0.05
+    complete, made = fit_meta_model(trial, [DummyClassifier()], [output], CALIBRATORS[kind])
+    assert np.abs(made - true).mean() < 0.04 < np.abs(output - true).mean()
+    assert sk.log_loss(outcome, made) < sk.log_loss(outcome, output) - 0.05
     assert made.min() > 0
     assert made.max() < 1
-    assert is_classifier(whole)
+    assert is_classifier(complete)
 
 
 @pytest.mark.parametrize("kind", CALIBRATORS)
@@ -65,12 +65,12 @@ def test_of_several_classes_probabilities_still_sum_to_one(kind: str) -> None:
     random = np.random.default_rng(0)
     true = random.dirichlet([2, 2, 2], 3000)
     outcome = np.array([random.choice(3, p=row) for row in true])
-    said = true**3 / (true**3).sum(axis=1, keepdims=True)
+    output = true**3 / (true**3).sum(axis=1, keepdims=True)
     _, made = fit_meta_model(
-        trial_of(outcome, np.arange(3000)), [DummyClassifier()], [said], CALIBRATORS[kind]
+        trial_of(outcome, np.arange(3000)), [DummyClassifier()], [output], CALIBRATORS[kind]
     )
     assert made.sum(axis=1) == pytest.approx(np.ones(3000))
-    assert np.abs(made - true).mean() < 0.6 * np.abs(said - true).mean()
+    assert np.abs(made - true).mean() < 0.6 * np.abs(output - true).mean()
 
 
 def test_what_an_entity_turned_out_to_be_does_not_reach_its_own_answer() -> None:
@@ -78,20 +78,20 @@ def test_what_an_entity_turned_out_to_be_does_not_reach_its_own_answer() -> None
     # that had seen an entity's own outcome would give it back.
     random = np.random.default_rng(0)
     groups, outcome = np.repeat(np.arange(40), 10), np.repeat(random.integers(0, 2, 40), 10)
-    said = np.repeat(random.uniform(0.05, 0.95, 40), 10)
-    whole, made = fit_meta_model(
-        trial_of(outcome, groups), [DummyClassifier()], [said], IsotonicCalibrator
+    output = np.repeat(random.uniform(0.05, 0.95, 40), 10)
+    complete, made = fit_meta_model(
+        trial_of(outcome, groups), [DummyClassifier()], [output], IsotonicCalibrator
     )
     assert sk.roc_auc_score(outcome, made) < 0.7
-    for _, asked in trial_of(outcome, groups).cv_splits():
-        learned = np.setdiff1d(np.arange(400), asked)
-        wanted = IsotonicCalibrator(said[None, learned, None], outcome[learned])(
-            said[None, asked, None]
+    for _, requests in trial_of(outcome, groups).cv_splits():
+        learned = np.setdiff1d(np.arange(400), requests)
+        wanted = IsotonicCalibrator(output[None, learned, None], outcome[learned])(
+            output[None, requests, None]
         )[:, 0]
-        np.testing.assert_array_equal(made[asked], wanted)
+        np.testing.assert_array_equal(made[requests], wanted)
     np.testing.assert_array_equal(
-        whole.meta_model(said[None, :, None]),
-        IsotonicCalibrator(said[None, :, None], outcome)(said[None, :, None]),
+        complete.meta_model(output[None, :, None]),
+        IsotonicCalibrator(output[None, :, None], outcome)(output[None, :, None]),
     )
 
 
@@ -101,15 +101,17 @@ def test_a_stack_trusts_the_better_member_and_keeps_its_top_when_fitted_again() 
     outcome = (random.uniform(size=800) < 1 / (1 + np.exp(-2 * rows["size"]))).astype(int)
     good, bad = LogisticRegression(), DecisionTreeClassifier(max_depth=3, random_state=0)
     answers = [good.fit(rows, outcome).predict_proba(rows)[:, 1], random.uniform(0.1, 0.9, 800)]
-    whole, made = fit_meta_model(
+    complete, made = fit_meta_model(
         trial_of(outcome.to_numpy(), np.arange(800)), [good, bad], answers, LogisticStacker
     )
-    weights = np.abs(whole.meta_model.regression.coef_[0])
+    weights = np.abs(complete.meta_model.regression.coef_[0])
     assert weights[0] > 5 * weights[1]
     assert sk.roc_auc_score(outcome, made) > 0.8
-    again = clone(whole).fit(rows, outcome)
-    assert again.meta_model.regression.coef_.tolist() == whole.meta_model.regression.coef_.tolist()
-    wanted = whole.meta_model(
+    again = clone(complete).fit(rows, outcome)
+    assert (
+        again.meta_model.regression.coef_.tolist() == complete.meta_model.regression.coef_.tolist()
+    )
+    wanted = complete.meta_model(
         np.stack([m.predict_proba(rows)[:, 1:] for m in (good, bad.fit(rows, outcome))])
     )
     np.testing.assert_allclose(again.predict_proba(rows)[:, 1:], wanted)
@@ -117,28 +119,28 @@ def test_a_stack_trusts_the_better_member_and_keeps_its_top_when_fitted_again() 
 
 
 def test_layers_lie_on_layers(overconfident: tuple[np.ndarray, ...]) -> None:
-    outcome, _, said = overconfident
-    trial, rows = trial_of(outcome, np.arange(4000)), pd.DataFrame({"said": said})
-    stack, answers = fit_meta_model(trial, [LogisticRegression()], [said], LogisticStacker)
-    whole, _ = fit_meta_model(trial, [stack], [answers], SigmoidCalibrator)
-    found = clone(whole).fit(rows, pd.Series(outcome)).predict_proba(rows)
-    assert found.sum(axis=1) == pytest.approx(np.ones(4000))
-    assert sk.log_loss(outcome, found[:, 1]) < sk.log_loss(outcome, said) - 0.05
+    outcome, _, output = overconfident
+    trial, rows = trial_of(outcome, np.arange(4000)), pd.DataFrame({"said": output})
+    stack, answers = fit_meta_model(trial, [LogisticRegression()], [output], LogisticStacker)
+    complete, _ = fit_meta_model(trial, [stack], [answers], SigmoidCalibrator)
+    result = clone(complete).fit(rows, pd.Series(outcome)).predict_proba(rows)
+    assert result.sum(axis=1) == pytest.approx(np.ones(4000))
+    assert sk.log_loss(outcome, result[:, 1]) < sk.log_loss(outcome, output) - 0.05
 
 
 def test_a_stack_of_numbers_has_no_weight_below_zero() -> None:
     random = np.random.default_rng(0)
     truth = random.normal(10, 3, 500)
     answers = [truth + random.normal(0, 1, 500), -truth]
-    whole, made = fit_meta_model(
+    complete, made = fit_meta_model(
         trial_of(truth, np.arange(500), "regression"),
         [LinearRegression()] * 2,
         answers,
         NonNegativeStacker,
     )
     assert np.sqrt(np.mean((made - truth) ** 2)) < 1.1
-    assert (whole.meta_model.regression.coef_ >= 0).all()
-    assert is_regressor(whole)
+    assert (complete.meta_model.regression.coef_ >= 0).all()
+    assert is_regressor(complete)
     rows = pd.DataFrame({"size": truth})
-    predictions = clone(whole).fit(rows, pd.Series(truth)).predict(rows)
+    predictions = clone(complete).fit(rows, pd.Series(truth)).predict(rows)
     assert np.sqrt(np.mean((predictions - truth) ** 2)) < 1.1

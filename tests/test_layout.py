@@ -85,13 +85,13 @@ def test_a_module_says_what_it_is_and_is_named_after_it(trees):
     ids=["import", "help"],
 )
 def test_import_and_help_load_nothing_heavy_and_have_no_effects(command, tmp_path):
-    told = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-X", "importtime", *command], cwd=tmp_path, capture_output=True, text=True
     )
-    assert told.returncode == 0
+    assert result.returncode == 0
     loaded = {
         line.split("|")[-1].strip().split(".")[0]
-        for line in told.stderr.splitlines()
+        for line in result.stderr.splitlines()
         if "|" in line
     }
     assert loaded.isdisjoint(
@@ -132,9 +132,9 @@ class TestLocks:
         lines = re.findall(r"^([a-z0-9][^\\\n]*?)\s*\\?$", text, re.M)
         environment = {"python_full_version": python, "python_version": python.rpartition(".")[0]}
         return {
-            one.name: Version(next(iter(one.specifier)).version)
-            for one in map(Requirement, lines)
-            if one.marker is None or one.marker.evaluate(environment)
+            item.name: Version(next(iter(item.specifier)).version)
+            for item in map(Requirement, lines)
+            if item.marker is None or item.marker.evaluate(environment)
         }
 
     @pytest.mark.parametrize("name", ["run", "engines", "test", "docs", "uv"])
@@ -151,13 +151,13 @@ class TestLocks:
     @pytest.mark.parametrize("python", PYTHONS)
     @pytest.mark.parametrize(("name", "group"), [("run", None), ("test", "test")])
     def test_the_lock_satisfies_what_the_project_asks_for(self, name, group, python):
-        asked = [
+        requests = [
             *self.described["project"]["dependencies"],
             *(self.described["dependency-groups"][group] if group else []),
         ]
         locked = self.locked(name, python)
         environment = {"python_version": python.rpartition(".")[0]}
-        for requirement in map(Requirement, asked):
+        for requirement in map(Requirement, requests):
             if requirement.marker is None or requirement.marker.evaluate(environment):
                 assert requirement.specifier.contains(locked[requirement.name.lower()]), requirement
 
@@ -175,7 +175,7 @@ class TestLocks:
 
     def test_conda_installs_the_same_lock(self):
         described = yaml.safe_load((ROOT / "environment.yml").read_text())
-        [python] = [one for one in described["dependencies"] if str(one).startswith("python=")]
+        [python] = [item for item in described["dependencies"] if str(item).startswith("python=")]
         assert python.removeprefix("python=") in SpecifierSet(
             self.described["project"]["requires-python"]
         )

@@ -101,16 +101,16 @@ def rows_at(found: TreeEnsemble, gaps: bool) -> np.ndarray:
 def test_tables_answer_like_the_trees(name: str, tmp_path: Path) -> None:
     model = grown(name)
     extract_tree_ensemble(model).save(tmp_path / "kernel.npz")
-    found = TreeEnsemble.load(tmp_path / "kernel.npz")
+    result = TreeEnsemble.load(tmp_path / "kernel.npz")
     rows = (
-        rows_at(found, hasattr(model, "booster_"))
-        if len(found.threshold)
+        rows_at(result, hasattr(model, "booster_"))
+        if len(result.threshold)
         else np.vstack([ROWS, ROWS])
     )
     response = model.predict_proba if hasattr(model, "classes_") else model.predict
     wanted = response(rows).reshape(len(rows), -1)
     np.testing.assert_allclose(
-        BitmaskTreePredictor(found, Silent()).predict_many(EncodedRows.from_array(rows)),
+        BitmaskTreePredictor(result, Silent()).predict_many(EncodedRows.from_array(rows)),
         wanted,
         rtol=1e-12,
         atol=1e-13,
@@ -129,10 +129,10 @@ def test_how_tables_are_cut_changes_nothing(
     for name, value in limits.items():
         monkeypatch.setattr(bitmask_trees, name, value)
     rows = np.vstack([HOLES, HOLES])
-    found = BitmaskTreePredictor(extract_tree_ensemble(model), Silent()).predict_many(
+    result = BitmaskTreePredictor(extract_tree_ensemble(model), Silent()).predict_many(
         EncodedRows.from_array(rows)
     )
-    np.testing.assert_allclose(found, model.predict_proba(rows), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(result, model.predict_proba(rows), rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -154,12 +154,12 @@ def test_values_that_come_again_are_found_like_others(
 
 
 def test_few_rows_are_answered_by_the_other_kernel() -> None:
-    some = BitmaskTreePredictor(extract_tree_ensemble(grown("a number")), Silent())
+    sample = BitmaskTreePredictor(extract_tree_ensemble(grown("a number")), Silent())
     with pytest.raises(AssertionError, match="asked"):
-        some.predict_many(EncodedRows.from_array(ROWS))
+        sample.predict_many(EncodedRows.from_array(ROWS))
     with pytest.raises(AssertionError, match="asked"):
-        some.predict_one(ROWS[0])
-    assert some.name == "silent"
+        sample.predict_one(ROWS[0])
+    assert sample.name == "silent"
 
 
 REFUSED = {
@@ -201,11 +201,11 @@ def test_a_registered_scorer_answers_batches_by_tables_and_the_proof_sees_them(
 ) -> None:
     model = fitted(frame, contract, estimator)
     assert compile_pipeline(model, contract, 0.4, frame, tmp_path / "scorer").proof
-    told = json.loads((tmp_path / "scorer" / "scorer.json").read_text())["kernel"]
-    assert (told["kind"], told["alone"]["kind"]) == ("BitmaskTreePredictor", alone)
-    found = TreeEnsemble.load(tmp_path / "scorer" / "kernel.npz")
-    found.leaf_values[0] += 0.1
-    found.save(tmp_path / "scorer" / "kernel.npz")
+    result = json.loads((tmp_path / "scorer" / "scorer.json").read_text())["kernel"]
+    assert (result["kind"], result["alone"]["kind"]) == ("BitmaskTreePredictor", alone)
+    match = TreeEnsemble.load(tmp_path / "scorer" / "kernel.npz")
+    match.leaf_values[0] += 0.1
+    match.save(tmp_path / "scorer" / "kernel.npz")
     rows = build_parity_cases(frame, contract)
     assert not check_parity(
         CompiledScorer.load(tmp_path / "scorer"),

@@ -31,17 +31,17 @@ def test_mlflow_runs_up_to_a_registered_version(tmp_path: Path) -> None:
     environ = {**QUICK, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/models/mlflow.db"}
     assert tiny.run("modelbook", "store").returncode == 0
     words = ["-e", "finalize", "-P", "env=env.other.yaml"]
-    told = tiny.run("mlflow", "run", ".", "--env-manager", "local", *words, **environ)
-    assert told.returncode == 0, told.stdout[-2000:] + told.stderr[-2000:]
+    result = tiny.run("mlflow", "run", ".", "--env-manager", "local", *words, **environ)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
     client = store.create_client(tmp_path)
     versions = client.search_model_versions()
     assert [(version.name, version.version) for version in versions] == [("tiny", 1)]
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     runs = client.search_runs(experiments)
     ran = {run.data.tags.get("stage"): run.info.status for run in runs}
-    own = [run.info.status for run in runs if "mlflow.project.entryPoint" in run.data.tags]
+    custom = [run.info.status for run in runs if "mlflow.project.entryPoint" in run.data.tags]
     assert {stage: ran[stage] for stage in ("compare", "finalize")} == {
         "compare": "FINISHED",
         "finalize": "FINISHED",
     }
-    assert own == ["FINISHED"]
+    assert custom == ["FINISHED"]

@@ -52,9 +52,11 @@ class TestInvariance:
 class TestDirection:
     @pytest.mark.parametrize("column", ["prev_meddol", "prev_outpdol", "prev_drugdol", "disea"])
     def test_more_care_last_year_or_more_disease_is_no_lower_on_average(self, model, rows, column):
-        known = rows.dropna(subset=[column])
-        more = known.assign(**{column: known[column] + known[column].std()})
-        assert model(more).mean() >= model(known).mean() - 0.005
+        expected_values = rows.dropna(subset=[column])
+        more = expected_values.assign(
+            **{column: expected_values[column] + expected_values[column].std()}
+        )
+        assert model(more).mean() >= model(expected_values).mean() - 0.005
 
     def test_free_care_is_used_more_than_care_that_is_paid_for(self, model, rows):
         free = rows.assign(coins=0.0, plan="11", mdeoff=0.0)

@@ -85,14 +85,16 @@ def test_windows_are_kept_in_the_order_that_they_came_in(
     assert past.read_windows() == []
     first, second = seen(contract, "4", share=0.5), seen(contract, "5", auc=None)
     assert past.merge_windows([first, second], PARAMS) == [
-        windows.evaluate_window(one, PARAMS) for one in (first, second)
+        windows.evaluate_window(item, PARAMS) for item in (first, second)
     ]
     past.record_windows([first, second], PARAMS)
-    assert past.read_windows() == [windows.evaluate_window(one, PARAMS) for one in (first, second)]
+    assert past.read_windows() == [
+        windows.evaluate_window(item, PARAMS) for item in (first, second)
+    ]
     again = seen(contract, "4", auc=0.6)
-    assert [one.findings[0].rule for one in past.merge_windows([again], PARAMS)] == ["loss", ""]
+    assert [item.findings[0].rule for item in past.merge_windows([again], PARAMS)] == ["loss", ""]
     past.record_windows([again], PARAMS)
-    assert [(one.name, one.findings[0].rule) for one in past.read_windows()] == [
+    assert [(item.name, item.findings[0].rule) for item in past.read_windows()] == [
         ("4", "loss"),
         ("5", ""),
     ]
@@ -114,16 +116,16 @@ def test_the_verdict_goes_on_from_one_command_to_the_next(
 
 def test_anyone_can_ask_the_history_in_sql(past: WindowHistory, contract: Contract) -> None:
     past.record_windows([seen(contract, "4", share=0.5), seen(contract, "5", auc=None)], PARAMS)
-    with sqlite3.connect(past.path) as asked:
-        assert asked.execute("select name, word, rows from windows").fetchall() == [
+    with sqlite3.connect(past.path) as requests:
+        assert requests.execute("select name, word, rows from windows").fetchall() == [
             ("4", "watch", 1000), ("5", "healthy", 1000),
         ]  # fmt: skip
-        assert asked.execute("select value from measures where measure = 'roc_auc'").fetchall() == [
-            (0.75,)
-        ]
-    told = past.measures_table().set_index(["batch", "measure"])["value"]
-    assert told["4", "drifted_share"] == 0.5
-    assert ("5", "expected_roc_auc") in told.index
+        assert requests.execute(
+            "select value from measures where measure = 'roc_auc'"
+        ).fetchall() == [(0.75,)]
+    result = past.measures_table().set_index(["batch", "measure"])["value"]
+    assert result["4", "drifted_share"] == 0.5
+    assert ("5", "expected_roc_auc") in result.index
 
 
 def test_the_newest_verdict_is_read_without_pandas(past: WindowHistory, contract: Contract) -> None:
@@ -136,13 +138,13 @@ def test_the_newest_verdict_is_read_without_pandas(past: WindowHistory, contract
         "import sys; from pathlib import Path; from modelbook.monitoring.latest_verdict import read_latest_verdict\n"
         "print(read_latest_verdict(Path(sys.argv[1]), 3)); print('pandas' in sys.modules)"
     )
-    told = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code, past.path], capture_output=True, text=True, check=True
     ).stdout
-    assert re.sub(r"timestamp=[\d.]+", "timestamp=0", told).startswith(
+    assert re.sub(r"timestamp=[\d.]+", "timestamp=0", result).startswith(
         "LatestVerdict(verdict='retrain', timestamp=0, drifted_importance_share=0.2, drift={'a': 2.0}"
     )
-    assert told.endswith("False\n")
+    assert result.endswith("False\n")
     latest = latest_verdict.read_latest_verdict(past.path, 3)
     assert latest is not None
     sources = {
@@ -196,39 +198,43 @@ def answer(frame: pd.DataFrame) -> np.ndarray:
 @pytest.fixture
 def journal(tmp_path: Path, contract: Contract, make_frame: Callable[..., pd.DataFrame]) -> Journal:
     """600 answers of version 3 at 100 seconds, 20 of version 2 at 50; outcomes of the first 500 of version 3."""
-    kept = Journal(f"sqlite:///{tmp_path / 'journal.db'}", "tiny")
-    kept.create_tables()
+    retained = Journal(f"sqlite:///{tmp_path / 'journal.db'}", "tiny")
+    retained.create_tables()
     frame = make_frame(seed=5, entities=620, years=(4,))
     rows = []
-    for place, (one, score) in enumerate(zip(frame.to_dict("records"), answer(frame), strict=True)):
-        inputs = {name: None if pd.isna(one[name]) else one[name] for name in contract.input_names}
+    for place, (item, score) in enumerate(
+        zip(frame.to_dict("records"), answer(frame), strict=True)
+    ):
+        inputs = {
+            name: None if pd.isna(item[name]) else item[name] for name in contract.input_names
+        }
         old = place >= 600
         rows.append({
             "book": "tiny", "id": str(place), "variant": "champion", "at": 50.0 if old else 100.0, "version": 2 if old else 3,
             "answered": True, "inputs": json.dumps(inputs), "prediction": json.dumps(int(score >= 0.5)),
             "probabilities": json.dumps({"0": 1 - score, "1": score}), "milliseconds": 1.0,
         })  # fmt: skip
-    with kept.engine.begin() as connection:
+    with retained.engine.begin() as connection:
         connection.execute(PREDICTIONS_TABLE.insert(), rows)
-    kept.record_outcomes(
+    retained.record_outcomes(
         {str(place): int(value) for place, value in enumerate(frame["happened"][:500])}
     )
-    return kept
+    return retained
 
 
 def test_what_was_served_is_watched_with_the_outcomes_known_so_far(
     journal: Journal, contract: Contract, make_frame: Callable[..., pd.DataFrame]
 ) -> None:
     version = champion(contract, make_frame(seed=6, entities=1000))
-    [told] = batch_sources.evaluate_journal(journal, 0, 1000, version, PARAMS)
-    assert (told.batch, told.rows) == ("1970-01-01 00:00:00 to 1970-01-01 00:16:40", 600)
-    assert len(told.violations) == 0
-    assert not told.feature_drift["drifted"].any()
-    assert told.find_metric("roc_auc")["value"] > 0.8
-    assert set(told.slice_metrics["slice"]) == {
+    [result] = batch_sources.evaluate_journal(journal, 0, 1000, version, PARAMS)
+    assert (result.batch, result.rows) == ("1970-01-01 00:00:00 to 1970-01-01 00:16:40", 600)
+    assert len(result.violations) == 0
+    assert not result.feature_drift["drifted"].any()
+    assert result.find_metric("roc_auc")["value"] > 0.8
+    assert set(result.slice_metrics["slice"]) == {
         "colour"
     }  # the other slice is no feature, and the journal has none
-    assert windows.evaluate_window(told, PARAMS).findings[0].verdict == "healthy"
+    assert windows.evaluate_window(result, PARAMS).findings[0].verdict == "healthy"
     assert batch_sources.evaluate_journal(journal, 101, 1000, version, PARAMS) == []
 
 
@@ -249,10 +255,10 @@ def test_of_a_date_the_journal_holds_the_parts_and_of_a_redacted_column_nothing(
                 .where(PREDICTIONS_TABLE.c.id == row["id"])
                 .values(inputs=json.dumps(inputs))
             )
-    [told] = batch_sources.evaluate_journal(journal, 0, 1000, version, PARAMS)
-    assert set(told.feature_drift["column"]) == {"colour", "size", "noise", "seen_month"}
-    assert len(told.violations) == 0
-    assert windows.evaluate_window(told, PARAMS).findings[0].verdict == "healthy"
+    [result] = batch_sources.evaluate_journal(journal, 0, 1000, version, PARAMS)
+    assert set(result.feature_drift["column"]) == {"colour", "size", "noise", "seen_month"}
+    assert len(result.violations) == 0
+    assert windows.evaluate_window(result, PARAMS).findings[0].verdict == "healthy"
 
 
 def test_rows_of_known_users_are_one_piece_of_evidence_where_others_are_unknown(
@@ -269,9 +275,9 @@ def test_rows_of_known_users_are_one_piece_of_evidence_where_others_are_unknown(
                     .where(PREDICTIONS_TABLE.c.id == row["id"])
                     .values(inputs=json.dumps(inputs))
                 )
-        [told] = batch_sources.evaluate_journal(journal, 0, 1000, version, PARAMS)
-        assert len(told.violations) == 0
-        return float(told.feature_drift.set_index("column").loc["size", "chance"])
+        [result] = batch_sources.evaluate_journal(journal, 0, 1000, version, PARAMS)
+        assert len(result.violations) == 0
+        return float(result.feature_drift.set_index("column").loc["size", "chance"])
 
     unknown, all_known, some_known = (
         chance_of_size(users)
@@ -287,8 +293,8 @@ def test_answers_to_drifted_requests_are_seen(
 ) -> None:
     elsewhere = make_frame(seed=6, entities=1000)
     version = champion(contract, elsewhere.assign(size=elsewhere["size"] / 3))
-    [told] = batch_sources.evaluate_journal(journal, 0, 1000, version, PARAMS)
-    assert {one.rule for one in windows.evaluate_window(told, PARAMS).findings} >= {
+    [result] = batch_sources.evaluate_journal(journal, 0, 1000, version, PARAMS)
+    assert {item.rule for item in windows.evaluate_window(result, PARAMS).findings} >= {
         "drift",
         "score drift",
     }
@@ -300,13 +306,13 @@ def test_outcomes_without_a_prediction_and_those_that_come_months_later(
     version = champion(contract, make_frame(seed=6, entities=1000))
     late = {str(place): place % 2 for place in range(500, 600)}
     with journal.engine.begin() as connection:
-        told = [
+        result = [
             {"book": "tiny", "id": name, "at": 1e7, "outcome": str(value)}
             for name, value in late.items()
         ]
         connection.execute(
             OUTCOMES_TABLE.insert(),
-            [*told, {"book": "tiny", "id": "of nobody", "at": 100.0, "outcome": "1"}],
+            [*result, {"book": "tiny", "id": "of nobody", "at": 100.0, "outcome": "1"}],
         )
     [before], [after] = (
         batch_sources.evaluate_journal(journal, 0, 1000, version, Monitor(min_rows=n))
@@ -323,10 +329,10 @@ def test_answers_of_a_clock_that_was_put_back_are_not_lost(
     journal: Journal, contract: Contract, make_frame: Callable[..., pd.DataFrame]
 ) -> None:
     version = champion(contract, make_frame(seed=6, entities=1000))
-    [told] = batch_sources.evaluate_journal(
+    [result] = batch_sources.evaluate_journal(
         journal, 60, 70, version, PARAMS
     )  # it is 70 now; the answers bear 100
-    assert (told.batch, told.rows) == ("1970-01-01 00:01:00 to 1970-01-01 00:01:40", 600)
+    assert (result.batch, result.rows) == ("1970-01-01 00:01:00 to 1970-01-01 00:01:40", 600)
 
 
 def test_the_verdict_given_last_counts_whatever_the_clock_says(
@@ -352,15 +358,15 @@ def test_a_journal_and_a_history_that_others_hold_are_told(
         other.execute("begin exclusive")
         with pytest.raises(StoreError, match=r"monitor\.db .*database is locked\n(.|\n)*next: "):
             past.record_windows([seen(contract, "5")], PARAMS)
-    assert [one.name for one in past.read_windows()] == ["4"]
-    kept = Journal(f"sqlite:///{tmp_path / 'journal.db'}", "tiny", timeout_seconds=0.05)
-    kept.create_tables()
+    assert [item.name for item in past.read_windows()] == ["4"]
+    retained = Journal(f"sqlite:///{tmp_path / 'journal.db'}", "tiny", timeout_seconds=0.05)
+    retained.create_tables()
     with closing(sqlite3.connect(tmp_path / "journal.db", isolation_level=None)) as other:
         other.execute("pragma locking_mode=exclusive")
         other.execute("begin exclusive")
         with pytest.raises(JournalError, match="database is locked"):
             batch_sources.evaluate_journal(
-                kept, 0, 1000, champion(contract, pd.DataFrame({"size": [1.0]})), PARAMS
+                retained, 0, 1000, champion(contract, pd.DataFrame({"size": [1.0]})), PARAMS
             )
 
 
@@ -392,13 +398,13 @@ def test_a_time_is_a_date_a_moment_or_a_span() -> None:
 def test_numbers_of_one_batch_compare_from_run_to_run_and_any_name_fits_mlflow(
     contract: Contract,
 ) -> None:
-    one, other = seen(contract, "4"), seen(contract, "new: März (2)", auc=None)
-    assert batch_evaluation.collect_run_metrics([one])["roc_auc"] == 0.75
+    item, other = seen(contract, "4"), seen(contract, "new: März (2)", auc=None)
+    assert batch_evaluation.collect_run_metrics([item])["roc_auc"] == 0.75
     assert batch_evaluation.collect_run_metrics([other]) == {
         "rows": 1000, "drifted_share": 0, "violations": 0, "copies": 0, "expected_roc_auc": 0.74,
     }  # fmt: skip
     assert "batch_new__März__2__expected_roc_auc" in batch_evaluation.collect_run_metrics(
-        [one, other]
+        [item, other]
     )
 
 
@@ -410,16 +416,16 @@ def run(*words: str) -> Any:
 def test_the_exit_code_is_the_verdict(
     word: str, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = {"book": "tiny", "word": word, "sentences": ["Because."], "next": "Do it."}
+    result = {"book": "tiny", "word": word, "sentences": ["Because."], "next": "Do it."}
     monkeypatch.setattr(monitoring, "find_book", lambda book: (Path(), book or "tiny"))
-    monkeypatch.setattr(monitoring, "_run_monitor", lambda *_: told)
+    monkeypatch.setattr(monitoring, "_run_monitor", lambda *_: result)
     done = run()
     assert (done.exit_code, done.output) == (code, f"{word}\n  Because.\nnext: Do it.\n")
-    assert json.loads(run("--json").output) == told
+    assert json.loads(run("--json").output) == result
 
 
 def test_the_webhook_is_told_and_changes_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = {
+    result = {
         "book": "tiny",
         "version": 3,
         "word": "retrain",
@@ -427,14 +433,14 @@ def test_the_webhook_is_told_and_changes_no_verdict(monkeypatch: pytest.MonkeyPa
         "next": "Do it.",
     }
     monkeypatch.setattr(monitoring, "find_book", lambda book: (Path(), book or "tiny"))
-    monkeypatch.setattr(monitoring, "_run_monitor", lambda *_: told)
+    monkeypatch.setattr(monitoring, "_run_monitor", lambda *_: result)
     monkeypatch.setattr(webhook, "RETRY_DELAYS", (0,))
     with receiving(200, 500) as receiver:
         monkeypatch.setenv("MODELBOOK_WEBHOOK", receiver.url)
         assert (run("--json").exit_code, run().exit_code) == (20, 20)
         failed = run("--json")
-    assert receiver.got[0][2] == {"text": "tiny: retrain. Because. Next: Do it.", **told}
-    assert json.loads(failed.stdout) == told
+    assert receiver.got[0][2] == {"text": "tiny: retrain. Because. Next: Do it.", **result}
+    assert json.loads(failed.stdout) == result
     assert re.match(r".*webhook.*http://127\.0\.0\.1:", failed.stderr)
     assert SECRET not in failed.output
 
@@ -466,8 +472,8 @@ def test_wrong_usage_is_two_and_an_error_one(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.slow
 def test_monitor_judges_batches_a_file_and_what_was_served(built: Any) -> None:
     def judged() -> int:
-        with sqlite3.connect(latest_verdict.history_path(built.root, "tiny")) as asked:
-            return len(asked.execute("select word from verdicts").fetchall())
+        with sqlite3.connect(latest_verdict.history_path(built.root, "tiny")) as requests:
+            return len(requests.execute("select word from verdicts").fetchall())
 
     before = judged()
     batches = built.run("modelbook", "monitor")
@@ -484,8 +490,12 @@ def test_monitor_judges_batches_a_file_and_what_was_served(built: Any) -> None:
         journal.unlink()  # of tests that have asked a service of this project
     empty = built.run("modelbook", "monitor", "--since", "1h")
     assert (empty.returncode, "served no rows since" in empty.stdout) == (10, True)
-    with sqlite3.connect(latest_verdict.history_path(built.root, "tiny")) as asked:
-        assert {row[0] for row in asked.execute("select name from windows")} == {"4", "5", "late"}
+    with sqlite3.connect(latest_verdict.history_path(built.root, "tiny")) as requests:
+        assert {row[0] for row in requests.execute("select name from windows")} == {
+            "4",
+            "5",
+            "late",
+        }
     assert judged() == before + 2  # an empty window is no verdict
     client = store.create_client(built.root)
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]

@@ -136,11 +136,11 @@ def test_chance_explains_as_many_distances_as_it_says() -> None:
         np.random.default_rng(1),
     )  # so few tests that one in ten is beyond chance
     for rows in (300, 1500):
-        found = [
+        result = [
             moved(*(pd.Series(random.normal(size=n)) for n in (1000, rows)), share)
             for _ in range(300)
         ]
-        assert np.mean([one.distance > one.critical_distance for one in found]) == pytest.approx(
+        assert np.mean([one.distance > one.critical_distance for one in result]) == pytest.approx(
             0.1, abs=0.045
         )
 
@@ -148,9 +148,9 @@ def test_chance_explains_as_many_distances_as_it_says() -> None:
 def test_rows_of_one_entity_are_one_piece_of_evidence() -> None:
     once, batch = numbers(300, 0), numbers(200, 1)
     often = pd.concat([once] * 5, ignore_index=True)
-    known, unknown = moved(often, batch, reference=0.2), moved(often, batch)
-    assert known.critical_distance == pytest.approx(moved(once, batch).critical_distance)
-    assert unknown.critical_distance < known.critical_distance
+    expected_values, unknown = moved(often, batch, reference=0.2), moved(often, batch)
+    assert expected_values.critical_distance == pytest.approx(moved(once, batch).critical_distance)
+    assert unknown.critical_distance < expected_values.critical_distance
     frame = pd.DataFrame({"who": [1, 1, 2, 3], "x": 0.0})
     shares = drift.effective_row_shares(frame, frame.head(2), Contract.model_validate(CONTRACT))
     assert shares == pytest.approx((4**2 / (2**2 + 1 + 1) / 4, 0.5))  # Kish's number, per row
@@ -311,9 +311,9 @@ def test_too_few_rows_ask_to_watch_and_nothing_else(
     told = watched(wrong)
     assert told.feature_drift.empty
     assert told.metrics.empty
-    found = rules.find_issues(told, PARAMS)
-    assert [f.verdict for f in found] == ["watch"]
-    assert missing_facts(found[0].sentence, 4, 199, 200) == []
+    result = rules.find_issues(told, PARAMS)
+    assert [f.verdict for f in result] == ["watch"]
+    assert missing_facts(result[0].sentence, 4, 199, 200) == []
     assert len(watched(batch.head(200)).feature_drift) == 4
 
 
@@ -362,14 +362,16 @@ def test_those_outcomes_that_are_in_are_judged(
 def test_of_very_many_outcomes_some_are_judged(
     watched: Callable[..., Watched], batch: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = watched(batch)
+    complete = watched(batch)
     monkeypatch.setattr(batch_evaluation, "MAX_EVALUATED_ROWS", 400)
-    some = watched(batch)
+    sample = watched(batch)
     assert (
-        0 < abs(some.find_metric("roc_auc")["value"] - whole.find_metric("roc_auc")["value"]) < 0.04
+        0
+        < abs(sample.find_metric("roc_auc")["value"] - complete.find_metric("roc_auc")["value"])
+        < 0.04
     )
-    assert some.metrics.equals(watched(batch).metrics)
-    assert some.feature_drift.equals(whole.feature_drift)  # drift is of all rows
+    assert sample.metrics.equals(watched(batch).metrics)
+    assert sample.feature_drift.equals(complete.feature_drift)  # drift is of all rows
 
 
 def test_a_slice_that_got_worse_is_found_though_the_whole_is_well(
@@ -381,9 +383,9 @@ def test_a_slice_that_got_worse_is_found_though_the_whole_is_well(
     told = watched(
         batch.assign(happened=batch["happened"].where(batch["colour"] != "2", at_random))
     )
-    found = rules.find_issues(told, Monitor(resamples=200, min_rows=200, max_metric_drop=0.12))
-    assert [one.rule for one in found if one.rule.startswith("slice")] == ["slice colour 2"]
-    assert missing_facts(found[0].sentence, 4, "colour", 2, "ROC AUC") == []
+    result = rules.find_issues(told, Monitor(resamples=200, min_rows=200, max_metric_drop=0.12))
+    assert [one.rule for one in result if one.rule.startswith("slice")] == ["slice colour 2"]
+    assert missing_facts(result[0].sentence, 4, "colour", 2, "ROC AUC") == []
     assert watched(batch).slice_metrics["reference"].between(0.8, 1).all()
 
 
@@ -501,22 +503,22 @@ def test_values_that_cannot_be_read_are_gaps_and_blame_the_table_not_the_model(
     told, [sentence] = sayings(once)
     assert missing_facts(sentence, "watch", 4, 1, "size", 0, 100) == []
     assert told.feature_drift.set_index("column").loc["size", "missing_batch"] == 0.001
-    everywhere, said = sayings(batch.assign(size="much"))
+    everywhere, output = sayings(batch.assign(size="much"))
     assert everywhere.metrics.empty
-    assert not any(one.startswith("retrain") for one in said)
-    assert missing_facts(said[0], 1000, "size") == []
+    assert not any(one.startswith("retrain") for one in output)
+    assert missing_facts(output[0], 1000, "size") == []
 
 
 def test_contradictory_outcomes_of_one_key_judge_no_model(
     sayings: Callable, batch: pd.DataFrame
 ) -> None:
     other = batch.assign(happened=1 - batch["happened"])
-    told, said = sayings(pd.concat([batch, other], ignore_index=True))
+    told, output = sayings(pd.concat([batch, other], ignore_index=True))
     assert told.metrics.empty
-    assert missing_facts(said[0], "watch", "who", "year") == []
-    assert not any(one.startswith("retrain") for one in said)
-    some = sayings(pd.concat([batch, other.head(300)], ignore_index=True))[0]
-    assert some.find_metric("roc_auc")["value"] == pytest.approx(
+    assert missing_facts(output[0], "watch", "who", "year") == []
+    assert not any(one.startswith("retrain") for one in output)
+    sample = sayings(pd.concat([batch, other.head(300)], ignore_index=True))[0]
+    assert sample.find_metric("roc_auc")["value"] == pytest.approx(
         sayings(batch.tail(700))[0].find_metric("roc_auc")["value"]
     )
     twice = sayings(pd.concat([batch, batch], ignore_index=True))[0]
@@ -554,9 +556,9 @@ def test_a_model_that_has_lost_its_rank_asks_to_retrain(
     broken = batch.assign(happened=np.random.default_rng(0).permutation(batch["happened"]))
     told = watched(broken)
     assert told.find_metric("roc_auc")["reference"] > 0.8
-    found = rules.find_issues(told, PARAMS)
-    assert rules.worst_verdict(found) == "retrain"
-    [lost] = (f.sentence for f in found if f.verdict == "retrain")
+    result = rules.find_issues(told, PARAMS)
+    assert rules.worst_verdict(result) == "retrain"
+    [lost] = (f.sentence for f in result if f.verdict == "retrain")
     row = told.find_metric("roc_auc")
     assert (
         missing_facts(lost, "ROC AUC", row["value"], row["reference"], PARAMS.max_metric_drop) == []
@@ -714,9 +716,9 @@ def test_each_rule_alone_gives_its_word(one: Watched, words: list[str]) -> None:
 
 def test_before_outcomes_are_in_a_look_is_asked_for_where_the_answers_expect_a_loss() -> None:
     row = {"metric": "roc_auc", "value": 0.68, "low": 0.65, "high": 0.71, "reference": 0.75}
-    [found] = rules.find_issues(replace(CALM, estimated_metric=row), PARAMS)
-    assert (found.verdict, found.rule) == ("watch", "expected loss")
-    assert missing_facts(found.sentence, 4, "ROC AUC", 0.68, 0.71) == []
+    [result] = rules.find_issues(replace(CALM, estimated_metric=row), PARAMS)
+    assert (result.verdict, result.rule) == ("watch", "expected loss")
+    assert missing_facts(result.sentence, 4, "ROC AUC", 0.68, 0.71) == []
     for more in ({"high": 0.76}, {"value": 0.71}):
         assert (
             rules.find_issues(replace(CALM, estimated_metric=row | more), PARAMS)[0].verdict
@@ -747,7 +749,7 @@ def test_what_was_expected_stands_beside_what_came(
 def window(
     name: str = "1", *kinds: str, rows: int = 1000, performed: bool = True, grave: bool = False
 ) -> Window:
-    found = [
+    result = [
         Finding(
             "retrain" if kind == "loss" else "watch",
             f"Batch {name}: {kind}.",
@@ -756,7 +758,7 @@ def window(
         )
         for kind in kinds
     ]
-    return Window(name, rows, performed, tuple(found))
+    return Window(name, rows, performed, tuple(result))
 
 
 CALM_ONE, DRIFT, LOSS, SLICE = (
@@ -839,8 +841,8 @@ def test_a_loss_of_twice_the_limit_is_grave(
     watched: Callable[..., Watched], batch: pd.DataFrame
 ) -> None:
     for auc, grave in ((0.66, False), (0.64, True)):
-        [found] = rules.find_issues(scored((auc, auc - 0.05, auc + 0.05), 0.75), PARAMS)
-        assert found.is_severe is grave
+        [result] = rules.find_issues(scored((auc, auc - 0.05, auc + 0.05), 0.75), PARAMS)
+        assert result.is_severe is grave
     one = windows.evaluate_window(watched(batch), PARAMS)
     assert (one.name, one.rows, one.has_outcomes) == ("4", 1000, True)
 

@@ -18,18 +18,18 @@ ORDER = ["parameters", "imports", "open", "read", "checks", "verdict"]
 
 
 def cells(stage: str, kind: str | None = None) -> list[dict]:
-    found = json.loads(NOTEBOOKS[stage].read_text(encoding="utf-8"))["cells"]
-    return [cell for cell in found if kind in (None, cell["cell_type"])]
+    result = json.loads(NOTEBOOKS[stage].read_text(encoding="utf-8"))["cells"]
+    return [cell for cell in result if kind in (None, cell["cell_type"])]
 
 
 def held(stage: str) -> str:
     """The notebook as git holds it: on disk there may be outputs, of a run by hand."""
     path = NOTEBOOKS[stage].relative_to(ROOT)
-    told = subprocess.run(
+    result = subprocess.run(
         ["git", "show", f":./{path}"], cwd=ROOT, capture_output=True, encoding="utf-8"
     )
-    assert told.returncode == 0, f"git does not know {path}; git add {path}"
-    return told.stdout
+    assert result.returncode == 0, f"git does not know {path}; git add {path}"
+    return result.stdout
 
 
 def source(cell: dict) -> str:
@@ -43,8 +43,8 @@ def test_there_is_a_notebook_for_each_stage_and_no_other():
 
 
 def test_git_holds_outputs_of_no_notebook_anywhere():
-    told = git_filter.check_notebooks(ROOT)
-    assert told.ok, f"{told.state}; {told.fix}"
+    result = git_filter.check_notebooks(ROOT)
+    assert result.ok, f"{result.state}; {result.fix}"
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -111,13 +111,13 @@ class TestEach:
         assert [cell["id"] for cell in tagged] == ["parameters"]
         lines = source(tagged[0]).splitlines()
         assert all(re.match(r"\w+ = .+  # .+", line) for line in lines)
-        given = {
+        inputs = {
             line.split(" = ")[0]: ast.literal_eval(line.split(" = ", 1)[1].split("  #")[0])
             for line in lines
         }
-        assert given.pop("upstream") is None
-        assert given.pop("product") is None
-        assert given == config.STAGES[stage]().model_dump()
+        assert inputs.pop("upstream") is None
+        assert inputs.pop("product") is None
+        assert inputs == config.STAGES[stage]().model_dump()
 
     def test_git_holds_what_its_filter_writes(self, stage):
         # else saving without an edit would show as a change

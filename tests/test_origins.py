@@ -44,8 +44,8 @@ class TestRetrained:
 
     def ingest(self, tiny, **typed):
         given = {**project.read_parameters(tiny.root, tiny.root / "env.yaml")["ingest"], **typed}
-        values, told = origins.resolve_for_build(tiny.root, "ingest", given)
-        return values["train_until"], told["train_until"]
+        values, result = origins.resolve_for_build(tiny.root, "ingest", given)
+        return values["train_until"], result["train_until"]
 
     def test_it_holds_as_long_as_the_env_file_says_the_same(self, tiny):
         assert self.ingest(tiny) == (3, "env file env.yaml")
@@ -99,8 +99,8 @@ class TestPipeline:
         assert self.origin(tiny, "folds") == "env file env.yaml"
         (tiny.root / "env.yaml").rename(tiny.root / "env.tiny.yaml")
         monkeypatch.setenv("PLOOMBER_ENV_FILENAME", "env.tiny.yaml")
-        told = origins.resolve_for_build(tiny.root, "compare", {"folds": 2})[1]
-        assert told["folds"] == "env file env.tiny.yaml"
+        result = origins.resolve_for_build(tiny.root, "compare", {"folds": 2})[1]
+        assert result["folds"] == "env file env.tiny.yaml"
 
     def test_a_value_of_the_pipeline_file(self, tiny):
         given = project.read_parameters(tiny.root, tiny.root / "env.yaml")["monitor"]
@@ -127,10 +127,10 @@ class TestPipeline:
         self, tiny, monkeypatch
     ):
         monkeypatch.setenv("MODELBOOK_FOLDS", "3")
-        values, told = origins.resolve_for_build(tiny.root, "compare", self.given(tiny))
-        assert (values["folds"], told["folds"]) == ("3", "environment MODELBOOK_FOLDS")
-        values, told = origins.resolve_for_build(tiny.root, "compare", self.given(tiny, folds=4))
-        assert (values["folds"], told["folds"]) == (4, "command line")
+        values, result = origins.resolve_for_build(tiny.root, "compare", self.given(tiny))
+        assert (values["folds"], result["folds"]) == ("3", "environment MODELBOOK_FOLDS")
+        values, result = origins.resolve_for_build(tiny.root, "compare", self.given(tiny, folds=4))
+        assert (values["folds"], result["folds"]) == (4, "command line")
 
     def test_what_the_environment_names_outdates_the_stages_that_have_it(self, tiny, monkeypatch):
         before = {

@@ -44,8 +44,8 @@ def root(tmp_path: Path) -> Path:
 
 def test_a_class_or_an_object_is_loaded_by_its_name(root: Path) -> None:
     rows = pd.DataFrame({"size": [100.0, 300.0]})
-    for found in custom_code.load_transformers(root, ["ratios.Per", "ratios.ready", NONE]):
-        assert found.fit(rows).transform(rows)["per"].tolist() == [0.005, 0.015]
+    for result in custom_code.load_transformers(root, ["ratios.Per", "ratios.ready", NONE]):
+        assert result.fit(rows).transform(rows)["per"].tolist() == [0.005, 0.015]
 
 
 def test_a_changed_file_is_run_anew(root: Path) -> None:
@@ -54,21 +54,23 @@ def test_a_changed_file_is_run_anew(root: Path) -> None:
     before.fit(rows)
     (root / "custom/money.py").write_text("def pounds(pence):\n    return pence / 100 + 0.5\n")
     [after] = custom_code.load_transformers(root, ["ratios.Per"])
-    assert [one.fit(rows).transform(rows)["per"][0] for one in (before, after)] == [0.01, 0.015]
+    assert [item.fit(rows).transform(rows)["per"][0] for item in (before, after)] == [0.01, 0.015]
 
 
 def test_what_is_kept_loads_where_the_folder_is_not(
     root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    [found] = custom_code.load_transformers(root, ["ratios.Per"])
+    [match] = custom_code.load_transformers(root, ["ratios.Per"])
     place = tmp_path_factory.mktemp("elsewhere")
-    (place / "kept.pkl").write_bytes(cloudpickle.dumps(found.fit(pd.DataFrame({"size": [100.0]}))))
+    (place / "kept.pkl").write_bytes(cloudpickle.dumps(match.fit(pd.DataFrame({"size": [100.0]}))))
     script = (
         "import cloudpickle, pandas as pd; kept = cloudpickle.load(open('kept.pkl', 'rb'))\n"
         "print(kept.transform(pd.DataFrame({'size': [50.0]}))['per'][0])"
     )
-    told = subprocess.run([sys.executable, "-c", script], cwd=place, capture_output=True, text=True)
-    assert (told.stdout.strip(), told.stderr) == ("0.005", "")
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=place, capture_output=True, text=True
+    )
+    assert (result.stdout.strip(), result.stderr) == ("0.005", "")
 
 
 def test_packages_that_the_files_import_are_named(root: Path) -> None:

@@ -49,11 +49,11 @@ def try_out(folder: Path) -> None:
         {"at": count, "challenger": count % 2 == 0, "bucket": count, "loss": count % 7 / 7}
     ).assign(outcome=count % 3 == 0)
     plan = analysis.ABPlan(0.5, 100, 0)
-    told = summary.summarize_ab(
+    result = summary.summarize_ab(
         analysis.analyze_ab(rows, plan),
         split_traffic.SplitTraffic("tiny", 1, 2, "Brier score", rows),
     )
-    page_of_ab.write(folder / "ab.html", told, analysis.difference_over_time(rows, plan))
+    page_of_ab.write(folder / "ab.html", result, analysis.difference_over_time(rows, plan))
 
 
 def fail(folder: Path, stage: str) -> None:
@@ -82,17 +82,17 @@ def opened(browser: Browser) -> Iterator[Opened]:
         context = browser.new_context(**options)  # type: ignore[arg-type]
         contexts.append(context)
         context.set_offline(True)
-        asked: list[str] = []
-        told: list[str] = []
+        requests: list[str] = []
+        result: list[str] = []
         page = context.new_page()
-        page.on("request", lambda request: asked.append(request.url))
+        page.on("request", lambda request: requests.append(request.url))
         page.on(
             "console",
-            lambda line: told.append(line.text) if line.type in ("error", "warning") else None,
+            lambda line: result.append(line.text) if line.type in ("error", "warning") else None,
         )
-        page.on("pageerror", lambda error: told.append(str(error)))
+        page.on("pageerror", lambda error: result.append(str(error)))
         page.goto(path.as_uri(), wait_until="load")
-        return page, asked, told
+        return page, requests, result
 
     yield open_
     for context in contexts:
@@ -101,14 +101,14 @@ def opened(browser: Browser) -> Iterator[Opened]:
 
 def test_every_page_loads_nothing_and_complains_of_nothing(reports, opened):
     for path in [*kinds(reports), *reports.rglob("*evidently*.html")]:
-        page, asked, told = opened(path)
+        page, requests, result = opened(path)
         elsewhere = [
             url
-            for url in asked
+            for url in requests
             if not url.startswith(("data:", "blob:", reports.resolve().as_uri()))
         ]
         assert elsewhere == [], path
-        assert told == [], path
+        assert result == [], path
         assert page.evaluate(PAINTED), f"{path} has pictures that are not drawn"
 
 
@@ -121,14 +121,14 @@ def run_axe(page: Page) -> Iterator[tuple[str, AxeResults]]:
 
 
 def test_axe_finds_nothing(reports, opened):
-    found = []
+    match = []
     for path in kinds(reports):
         page, _, _ = opened(path, color_scheme="light", reduced_motion="reduce", bypass_csp=True)
         page.evaluate(UNFOLD)
-        for scheme, told in run_axe(page):
-            if told.violations_count:
-                found.append(f"{path.name}, {scheme}\n{told.generate_report()}")
-    assert found == [], "\n".join(found)
+        for scheme, result in run_axe(page):
+            if result.violations_count:
+                match.append(f"{path.name}, {scheme}\n{result.generate_report()}")
+    assert match == [], "\n".join(match)
 
 
 def test_a_phone_needs_no_sideways_scrolling(reports, opened):

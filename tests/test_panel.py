@@ -31,9 +31,9 @@ class TestState:
         json.dumps(state)
 
     def test_a_stage_with_its_own_notebook_and_its_verdict(self, tiny):
-        own = tiny.root / "notebooks/tiny/02_explore.ipynb"
-        own.parent.mkdir()
-        own.write_text((tiny.root / "notebooks/02_explore.ipynb").read_text())
+        custom = tiny.root / "notebooks/tiny/02_explore.ipynb"
+        custom.parent.mkdir()
+        custom.write_text((tiny.root / "notebooks/02_explore.ipynb").read_text())
         files.write(tiny.root / "models/tiny/explore.json", {"word": "clear", "level": "good"})
         explore = states(tiny.root)["explore"]
         assert explore["notebook"] == "notebooks/tiny/02_explore.ipynb"

@@ -93,8 +93,8 @@ ELSEWHERE = {
 def seen(this: Any, shown: dict[str, Any]) -> Seen:
     """Everything that a run left and showed, but for the parameters and the facts of the run itself."""
     receipt = {key: value for key, value in shown["verdict"].to_dict().items() if key != "facts"}
-    found = dict(_flat("receipt", receipt))
-    found |= {
+    result = dict(_flat("receipt", receipt))
+    result |= {
         f"place of {name}": path.relative_to(this.root).as_posix()
         for name, path in this.product.items()
     }
@@ -105,8 +105,8 @@ def seen(this: Any, shown: dict[str, Any]) -> Seen:
             if hasattr(content, "columns") and hasattr(content, "index")
             else {"": content}
         )
-        found |= {f"product {name} {column}": _text(values) for column, values in columns.items()}
-    return found | {
+        result |= {f"product {name} {column}": _text(values) for column, values in columns.items()}
+    return result | {
         f"cell {name}": _text(value)
         for name, value in shown.items()
         if name not in ("open", "verdict")
@@ -173,9 +173,9 @@ def root(built, tmp_path_factory) -> Path:
 
 
 def values_of(stage: str) -> dict[str, Any]:
-    known = config.STAGES[stage].model_fields
+    expected_values = config.STAGES[stage].model_fields
     values = {**SMALL, "families": SMALL["families"].split(), **SET.get(stage, {})}
-    return {name: value for name, value in values.items() if name in known}
+    return {name: value for name, value in values.items() if name in expected_values}
 
 
 class Runs:
@@ -192,11 +192,11 @@ class Runs:
             read = self._read[key] = set()
             try:
                 # By hand the gate is never enforced, so deploy is run as the pipeline does.
-                given = {**values_of(stage), **values}
+                inputs = {**values_of(stage), **values}
                 ended = carry_out(
                     self._root,
                     stage,
-                    given,
+                    inputs,
                     wired=stage == "deploy",
                     opened=functools.partial(record, read),
                 )

@@ -80,17 +80,22 @@ def run(shelf: Shelf, table: Path) -> Callable[..., Any]:
 
 def same_as_alone(table: Path, out: Path, shelf: Shelf) -> None:
     """Each partition and its rejects are what a local run of the file alone gives, and nothing else is left."""
-    one = served_models.load_champion(shelf.root, BOOK)
+    item = served_models.load_champion(shelf.root, BOOK)
     (table.parent / "alone").mkdir()
     for name in NAMES:
-        alone = table.parent / "alone" / name.replace("/", "-")
-        found = batch.score_file(
-            table / name, alone, one.scorer, one.contract, one.number, on_progress=lambda *_: None
+        single = table.parent / "alone" / name.replace("/", "-")
+        result = batch.score_file(
+            table / name,
+            single,
+            item.scorer,
+            item.contract,
+            item.number,
+            on_progress=lambda *_: None,
         )
-        pd.testing.assert_frame_equal(pd.read_parquet(out / name), pd.read_parquet(alone))
+        pd.testing.assert_frame_equal(pd.read_parquet(out / name), pd.read_parquet(single))
         rejects = (out.with_name(f"{out.name}.rejects") / name).with_suffix(".csv")
-        assert rejects.exists() == bool(found.rejected_rows)
-        assert not found.rejected_rows or rejects.read_text() == found.rejects_path.read_text()
+        assert rejects.exists() == bool(result.rejected_rows)
+        assert not result.rejected_rows or rejects.read_text() == result.rejects_path.read_text()
     assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*")) == NAMES
     left = {path.name for path in table.parent.iterdir()}
     assert left == {"in", "alone", out.name, f"{out.name}.rejects"}
@@ -117,13 +122,13 @@ def test_a_partition_without_rows_is_answered_by_none_of_the_same_columns(run, t
 
 
 def test_what_was_done_before_an_interruption_is_not_done_again(run, table, shelf, monkeypatch):
-    answered, whole = list[str](), batch.score_file
+    answered, complete = list[str](), batch.score_file
 
     def dies_at_the_last(source: Path, *given: Any, **more: Any) -> Any:
         answered.append(source.relative_to(table).as_posix())
         if len(answered) == 3:
             raise KeyboardInterrupt
-        return whole(source, *given, **more)
+        return complete(source, *given, **more)
 
     monkeypatch.setattr(batch, "score_file", dies_at_the_last)
     with pytest.raises(KeyboardInterrupt):
@@ -192,10 +197,10 @@ def test_what_cannot_be_done_is_told_and_leaves_nothing_that_looks_done(run, tab
 
 def test_the_command_says_what_was_answered_and_where_rejects_are(shelf, table, monkeypatch):
     monkeypatch.setattr(serving, "find_book", lambda book: (shelf.root, BOOK))
-    told = CliRunner().invoke(app, ["score", str(table), str(table.parent / "out")])
-    assert told.exit_code == 0, told.output
-    assert re.search(rf"{table.parent / 'out'}\b.*\b598\b.*\b1\b", told.output)
-    assert re.search(rf"{table.parent / 'out.rejects'}\b.*\b2\b", told.output)
+    result = CliRunner().invoke(app, ["score", str(table), str(table.parent / "out")])
+    assert result.exit_code == 0, result.output
+    assert re.search(rf"{table.parent / 'out'}\b.*\b598\b.*\b1\b", result.output)
+    assert re.search(rf"{table.parent / 'out.rejects'}\b.*\b2\b", result.output)
     same_as_alone(table, table.parent / "out", shelf)
 
 
@@ -209,16 +214,16 @@ def test_a_folder_in_an_object_store_is_scored_into_another_with_a_marker_at_the
 ):
     store = fsspec.filesystem("memory")
     store.put(str(table), "memory://lake/rows", recursive=True)
-    told = score(shelf, monkeypatch, "memory://lake/rows", "memory://lake/scores")
-    assert told.exit_code == 0, told.output
-    assert re.search(r"memory://lake/scores: 598\b", told.output)
-    assert re.search(r"memory://lake/scores\.rejects: 2\b", told.output)
+    result = score(shelf, monkeypatch, "memory://lake/rows", "memory://lake/scores")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"memory://lake/scores: 598\b", result.output)
+    assert re.search(r"memory://lake/scores\.rejects: 2\b", result.output)
     store.get("memory://lake/scores", str(table.parent / "out"), recursive=True)
     store.get("memory://lake/scores.rejects", str(table.parent / "out.rejects"), recursive=True)
     (table.parent / "out/_SUCCESS").unlink()
     same_as_alone(table, table.parent / "out", shelf)
-    told = score(shelf, monkeypatch, "memory://lake/rows", "memory://lake/scores")
-    assert (told.exit_code, "memory://lake/scores exists" in told.output) == (1, True)
+    result = score(shelf, monkeypatch, "memory://lake/rows", "memory://lake/scores")
+    assert (result.exit_code, "memory://lake/scores exists" in result.output) == (1, True)
     assert read_table("memory://lake/scores", table.parent)["model_version"].tolist() == [1] * 598
     store.rm("memory://lake", recursive=True)
 
@@ -226,9 +231,9 @@ def test_a_folder_in_an_object_store_is_scored_into_another_with_a_marker_at_the
 def test_a_file_at_an_address_is_scored_and_what_cannot_be_written_ends_before(
     shelf, table, monkeypatch
 ):
-    told = score(shelf, monkeypatch, table / NAMES[0], "memory://lake/a/out.csv", "--json")
-    assert told.exit_code == 0, told.output
-    assert json.loads(told.stdout) == {
+    result = score(shelf, monkeypatch, table / NAMES[0], "memory://lake/a/out.csv", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == {
         "out": "memory://lake/a/out.csv",
         "version": 1,
         "scored_rows": 199,
@@ -236,15 +241,15 @@ def test_a_file_at_an_address_is_scored_and_what_cannot_be_written_ends_before(
         "rejects": "memory://lake/a/out.rejects.csv",
     }
     store = fsspec.filesystem("memory")
-    found = {name.removeprefix("/lake/a/"): store.size(name) for name in store.find("/lake/a")}
-    assert {*found} == {"out.csv", "out.rejects.csv"}
-    assert min(found.values()) > 0
-    told = score(shelf, monkeypatch, table / NAMES[0], table.parent / "absent/out.csv")
-    assert (told.exit_code, "absent" in told.output) == (1, True)
+    match = {name.removeprefix("/lake/a/"): store.size(name) for name in store.find("/lake/a")}
+    assert {*match} == {"out.csv", "out.rejects.csv"}
+    assert min(match.values()) > 0
+    result = score(shelf, monkeypatch, table / NAMES[0], table.parent / "absent/out.csv")
+    assert (result.exit_code, "absent" in result.output) == (1, True)
     monkeypatch.setattr(batch, "score_file", lambda *_, **__: pytest.fail("scored"))
-    told = score(shelf, monkeypatch, table / NAMES[0], "gs://bucket/out.csv")
-    assert told.exit_code == 1
-    assert missing_facts(told.output, "gs://bucket/out.csv", "gcsfs", "modelbook[gs]") == []
+    result = score(shelf, monkeypatch, table / NAMES[0], "gs://bucket/out.csv")
+    assert result.exit_code == 1
+    assert missing_facts(result.output, "gs://bucket/out.csv", "gcsfs", "modelbook[gs]") == []
     store.rm("/lake", recursive=True)
 
 
@@ -262,20 +267,20 @@ def test_another_version_scores_and_the_report_counts_rejects_and_drift(
     moved.assign(size=moved["size"].clip(upper=10)).to_parquet(table / NAMES[0])
     report = tmp_path / "report.json"
     words = [table, tmp_path / "out", "--model", "challenger", "--report", report]
-    told = score(shelf, monkeypatch, *words)
-    assert told.exit_code == 0, told.output
+    result = score(shelf, monkeypatch, *words)
+    assert result.exit_code == 0, result.output
     assert read_table(str(tmp_path / "out"), tmp_path)["model_version"].unique().tolist() == [2]
-    found = json.loads(report.read_text())
-    assert (found["version"], found["rejected_rows"]) == (2, 1)  # the other was clipped
-    assert found["rejected_columns"] == {"size": 1}
-    assert found["drifted"] == ["size"] == [name for name, x in found["drift"].items() if x >= 1]
-    told = score(shelf, monkeypatch, table / NAMES[1], tmp_path / "one.csv", "--model", "1")
-    assert told.exit_code == 0, told.output
+    match = json.loads(report.read_text())
+    assert (match["version"], match["rejected_rows"]) == (2, 1)  # the other was clipped
+    assert match["rejected_columns"] == {"size": 1}
+    assert match["drifted"] == ["size"] == [name for name, x in match["drift"].items() if x >= 1]
+    result = score(shelf, monkeypatch, table / NAMES[1], tmp_path / "one.csv", "--model", "1")
+    assert result.exit_code == 0, result.output
     assert read_table(str(tmp_path / "one.csv"), tmp_path)["model_version"].unique() == [1]
     shelf.alias("challenger", None)
     for model, fact in (("challenger", "modelbook challenge"), ("3", "3"), ("best", "best")):
-        told = score(shelf, monkeypatch, table, tmp_path / "no", "--model", model)
-        assert (told.exit_code > 0, fact in told.output) == (True, True)
+        result = score(shelf, monkeypatch, table, tmp_path / "no", "--model", model)
+        assert (result.exit_code > 0, fact in result.output) == (True, True)
 
 
 def test_a_journaled_batch_is_found_by_outcomes_and_journaled_once(
@@ -285,8 +290,8 @@ def test_a_journaled_batch_is_found_by_outcomes_and_journaled_once(
     shelf.alias("champion", shelf.register(fitted(frame, contract), contract, frame))
     out = tmp_path / "out"
     for _ in range(2):  # the second begins anew, as after an interruption
-        told = score(shelf, monkeypatch, table, out, "--journal")
-        assert told.exit_code == 0, told.output
+        result = score(shelf, monkeypatch, table, out, "--journal")
+        assert result.exit_code == 0, result.output
         ids = pd.concat([pd.read_parquet(out / name)["prediction_id"] for name in NAMES])
         shutil.rmtree(out)
         shutil.rmtree(tmp_path / "out.rejects")
@@ -296,12 +301,12 @@ def test_a_journaled_batch_is_found_by_outcomes_and_journaled_once(
     assert len(rows) == ids.nunique() == 598
     assert journal.record_outcomes({ids.iloc[0]: 1}) == {"recorded": 1, "repeated": 0}
     [first] = [row for row in rows if row["id"] == ids.iloc[0]]
-    given = contract.select_features(frame).iloc[0]
-    assert first["inputs"]["size"] == given["size"]
+    inputs = contract.select_features(frame).iloc[0]
+    assert first["inputs"]["size"] == inputs["size"]
     assert (first["variant"], first["version"]) == ("champion", 1)
     assert sum(first["probabilities"].values()) == pytest.approx(1)
-    told = score(shelf, monkeypatch, table, out, "--journal", "--model", "1")
-    assert (told.exit_code, "--journal" in told.output) == (2, True)
+    result = score(shelf, monkeypatch, table, out, "--journal", "--model", "1")
+    assert (result.exit_code, "--journal" in result.output) == (2, True)
 
 
 def test_an_interrupted_upload_is_no_complete_folder(table, monkeypatch):
@@ -321,21 +326,23 @@ def test_an_interrupted_upload_is_no_complete_folder(table, monkeypatch):
 
 
 def test_a_file_that_leads_out_of_its_folder_is_refused(tmp_path, monkeypatch):
-    found = {"/lake/c/../../evil.parquet": {"size": 1}}
+    result = {"/lake/c/../../evil.parquet": {"size": 1}}
     store = fsspec.filesystem("memory")
     monkeypatch.setattr(store.__class__, "isdir", lambda self, path: True)
-    monkeypatch.setattr(store.__class__, "find", lambda self, path, **_: found)
+    monkeypatch.setattr(store.__class__, "find", lambda self, path, **_: result)
     with pytest.raises(DataError, match="evil"):
         read_table("memory://lake/c", tmp_path)
 
 
 def test_wrong_usage_is_told(table, tmp_path):
-    told = CliRunner().invoke(app, ["score", str(table), "out", "--engine", "beam"])
-    assert (told.exit_code, "local, dask, spark, ray" in told.output) == (2, True)
-    told = CliRunner().invoke(app, ["score", str(table / NAMES[0]), "out", "--engine", "dask"])
-    assert (told.exit_code, "folder" in told.output) == (2, True)
-    told = CliRunner().invoke(app, ["score", str(table), "out", "--scheduler", "tcp://127.0.0.1:1"])
-    assert (told.exit_code, "--engine" in told.output) == (2, True)
+    result = CliRunner().invoke(app, ["score", str(table), "out", "--engine", "beam"])
+    assert (result.exit_code, "local, dask, spark, ray" in result.output) == (2, True)
+    result = CliRunner().invoke(app, ["score", str(table / NAMES[0]), "out", "--engine", "dask"])
+    assert (result.exit_code, "folder" in result.output) == (2, True)
+    result = CliRunner().invoke(
+        app, ["score", str(table), "out", "--scheduler", "tcp://127.0.0.1:1"]
+    )
+    assert (result.exit_code, "--engine" in result.output) == (2, True)
 
 
 def test_no_scheduler_is_told_in_seconds(run):
@@ -371,10 +378,10 @@ def test_dask_answers_alike_and_a_killed_worker_loses_nothing(patient, run, tabl
     assert done.rows == 600 + 12 * len(more)
     first = pd.read_parquet(table.parent / "out/more-00.parquet")
     for place in range(12):
-        given = pd.read_parquet(table / f"more-{place:02d}.parquet")
-        found = pd.read_parquet(table.parent / f"out/more-{place:02d}.parquet")
-        pd.testing.assert_frame_equal(found[given.columns], given)
-        np.testing.assert_array_equal(found["probability_1"], first["probability_1"])
+        inputs = pd.read_parquet(table / f"more-{place:02d}.parquet")
+        result = pd.read_parquet(table.parent / f"out/more-{place:02d}.parquet")
+        pd.testing.assert_frame_equal(result[inputs.columns], inputs)
+        np.testing.assert_array_equal(result["probability_1"], first["probability_1"])
         (table.parent / f"out/more-{place:02d}.parquet").unlink()
     same_as_alone(table, table.parent / "out", shelf)
 
@@ -417,8 +424,8 @@ def test_folders_at_s3_are_read_scored_and_written_with_a_marker_at_the_end(
     with servers.object_store(monkeypatch, "lake") as store:
         for name in NAMES:
             store.upload_file(str(table / name), "lake", f"rows/{name}")
-        told = score(shelf, monkeypatch, "s3://lake/rows", "s3://lake/scores")
-        assert told.exit_code == 0, told.output
+        result = score(shelf, monkeypatch, "s3://lake/rows", "s3://lake/scores")
+        assert result.exit_code == 0, result.output
         written = store.list_objects_v2(Bucket="lake", Prefix="scores")["Contents"]
         last = max(written, key=lambda one: one["LastModified"])["LastModified"]
         times = {one["Key"]: one["LastModified"] for one in written}

@@ -98,11 +98,11 @@ def test_export_and_import_print_json(
 
 
 def test_a_passport_holds_the_evidence_and_no_rows_of_people(source: Path, tmp_path: Path) -> None:
-    plain, whole = (
+    plain, complete = (
         exports.export_version(source, BOOK, tmp_path.as_uri(), 1, with_rows=rows)
         for rows in (False, True)
     )
-    assert [(folder_of(at) / "parts/reference.parquet").exists() for at in (plain, whole)] == [
+    assert [(folder_of(at) / "parts/reference.parquet").exists() for at in (plain, complete)] == [
         False,
         True,
     ]

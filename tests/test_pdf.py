@@ -73,12 +73,12 @@ def test_a_pdf_stands_beside_its_page(root, browser):
 
 
 def test_a_page_that_is_not_printed_leaves_the_pdf_that_was_there(root, browser):
-    kept = root / "reports/book/01_ingest.pdf"
-    kept.write_text("the last one")
+    retained = root / "reports/book/01_ingest.pdf"
+    retained.write_text("the last one")
     browser(FAILS)
     with pytest.raises(ReportError, match=r"01_ingest\.html.* 3\b.*no space left"):
         list(pdf.print_pages(pdf.find_report_pages(root, "book")))
-    assert kept.read_text() == "the last one"
+    assert retained.read_text() == "the last one"
     assert list((root / "reports/book").glob(".*")) == []
 
 
@@ -100,7 +100,7 @@ def test_the_reports_of_a_built_book_are_printed_with_numbered_pages(built, tmp_
     for name in ("pipeline.yaml", "env.yaml"):
         shutil.copy(built.root / name, root)
     shutil.copytree(built.root / "reports/tiny", root / "reports/tiny")
-    told = built.run(
+    result = built.run(
         "modelbook",
         "pdf",
         "finalize",
@@ -108,8 +108,8 @@ def test_the_reports_of_a_built_book_are_printed_with_numbered_pages(built, tmp_
         MODELBOOK_ROOT=str(root),
         MODELBOOK_BROWSER=str(prerequisites.browser()),
     )
-    assert told.returncode == 0, told.stderr
-    assert [line.split()[1] for line in told.stdout.splitlines()] == [
+    assert result.returncode == 0, result.stderr
+    assert [line.split()[1] for line in result.stdout.splitlines()] == [
         "reports/tiny/04_finalize.pdf", "reports/tiny/06_monitor.pdf",
     ]  # fmt: skip
     printed = PdfReader(root / "reports/tiny/04_finalize.pdf")
@@ -118,7 +118,7 @@ def test_the_reports_of_a_built_book_are_printed_with_numbered_pages(built, tmp_
     for number, text in enumerate(texts, 1):
         assert f"Page {number} of {len(texts)}" in text
         assert "Finalize · tiny" in text
-    whole = "\n".join(texts)
+    complete = "\n".join(texts)
     page = (root / "reports/tiny/04_finalize.html").read_text()
     headings = re.findall(r"<h2[^>]*>([^<]+)", page)
     hidden = re.findall(
@@ -126,7 +126,7 @@ def test_the_reports_of_a_built_book_are_printed_with_numbered_pages(built, tmp_
     )
     assert len(headings) > 5
     assert len(hidden) > 2
-    plain = " ".join(whole.split())
+    plain = " ".join(complete.split())
     assert [heading for heading in headings if html.unescape(heading) not in plain] == []
     assert [words for words in set(map("".join, hidden)) if words in plain] == [], (
         "folded, or for the screen alone"

@@ -44,14 +44,14 @@ def root(template: Path, tmp_path: Path) -> Path:
 
 
 def test_aliases_name_versions_with_tags_and_folder(root: Path) -> None:
-    found = read_aliases(root, "tiny")
-    assert {alias: version.number for alias, version in found.items()} == {
+    result = read_aliases(root, "tiny")
+    assert {alias: version.number for alias, version in result.items()} == {
         "champion": 1,
         "challenger": 2,
     }
-    assert found[CHAMPION].artifact_folder == root / "models/artifacts/version 1/artifacts"
-    assert set(found[CHAMPION].tags) == {DIGEST_TAG}
-    found[CHAMPION].verify_files()
+    assert result[CHAMPION].artifact_folder == root / "models/artifacts/version 1/artifacts"
+    assert set(result[CHAMPION].tags) == {DIGEST_TAG}
+    result[CHAMPION].verify_files()
 
 
 def test_no_store_or_no_model_names_nothing(root: Path, tmp_path: Path) -> None:
@@ -68,14 +68,18 @@ def test_a_store_that_cannot_be_read_is_told(root: Path) -> None:
 
 def test_what_was_read_is_remembered_until_the_store_changes(root: Path) -> None:
     assert aliases.read_known_aliases(root, "tiny") is None
-    found = read_aliases(root, "tiny")
-    known = aliases.read_known_aliases(root, "tiny")
-    assert known is not None
-    assert (known.versions, known.is_current, known.problem) == (found, True, "")
+    result = read_aliases(root, "tiny")
+    expected_values = aliases.read_known_aliases(root, "tiny")
+    assert expected_values is not None
+    assert (expected_values.versions, expected_values.is_current, expected_values.problem) == (
+        result,
+        True,
+        "",
+    )
     store.create_client(root).set_registered_model_alias("tiny", "champion", "2")
-    known = aliases.read_known_aliases(root, "tiny")
-    assert known is not None
-    assert (known.versions[CHAMPION].number, known.is_current) == (1, False)
+    expected_values = aliases.read_known_aliases(root, "tiny")
+    assert expected_values is not None
+    assert (expected_values.versions[CHAMPION].number, expected_values.is_current) == (1, False)
     assert read_aliases(root, "tiny")[CHAMPION].number == 2
 
 
@@ -83,25 +87,25 @@ def test_a_copy_answers_from_its_own_files(root: Path, tmp_path: Path) -> None:
     read_aliases(root, "tiny")
     shutil.copytree(root, tmp_path / "copy")
     root.rename(tmp_path / "hidden")
-    for found in (
+    for result in (
         read_aliases(tmp_path / "copy", "tiny"),
         aliases.query_aliases(tmp_path / "copy", "tiny"),
     ):
-        assert found[CHAMPION].artifact_folder.is_relative_to(tmp_path / "copy")
-        found[CHAMPION].verify_files()
+        assert result[CHAMPION].artifact_folder.is_relative_to(tmp_path / "copy")
+        result[CHAMPION].verify_files()
 
 
 def test_files_that_are_elsewhere_and_files_that_were_altered_are_two_messages(root: Path) -> None:
     champion = read_aliases(root, "tiny")[CHAMPION]
-    whole = folder_digest(champion.artifact_folder)
+    complete = folder_digest(champion.artifact_folder)
     (champion.artifact_folder / "more.txt").write_text("")
     with refused(StoreError, "tiny", 1, "altered") as caught:
         champion.verify_files()
-    assert whole[:12] in caught.value.expected
+    assert complete[:12] in caught.value.expected
     (champion.artifact_folder / "more.txt").unlink()
     champion.verify_files()
     (champion.artifact_folder / "contract.yaml").rename(champion.artifact_folder / "contract2.yaml")
-    assert folder_digest(champion.artifact_folder) != whole
+    assert folder_digest(champion.artifact_folder) != complete
     shutil.rmtree(champion.artifact_folder)
     with refused(StoreError, "tiny", 1, "not there") as caught:
         champion.verify_files()
@@ -117,5 +121,7 @@ def test_reading_a_remembered_alias_loads_no_mlflow(root: Path) -> None:
     read_aliases(root, "tiny")
     code = f"import sys; from pathlib import Path; from {aliases.__name__} import read_aliases\n"
     code += f"print(read_aliases(Path({str(root)!r}), 'tiny')['champion'].number, 'mlflow' in sys.modules, 'pandas' in sys.modules)"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout.split() == ["1", "False", "False"]
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.split() == ["1", "False", "False"]

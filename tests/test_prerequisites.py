@@ -18,7 +18,7 @@ TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 def test_each_stands_in_the_docs_with_its_package_or_address() -> None:
     section = TEXT.split("\n### What tests need of the machine\n")[1].split("\n### ")[0]
     listed = re.findall(r"^\| [\w ]+ \| (?:`([\w-]+)`|\[none\]\(([^)]+)\)) \|", section, re.M)
-    assert sorted(listed) == sorted((one.package, one.manual) for one in PREREQUISITES.values())
+    assert sorted(listed) == sorted((item.package, item.manual) for item in PREREQUISITES.values())
 
 
 def test_the_summary_is_one_line_that_counts_tests_and_names_packages() -> None:

@@ -54,11 +54,11 @@ def root(template: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def proven(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The versions that were asked to prove themselves, all of which do: starting MLflow takes seconds."""
-    asked: list[int] = []
+    requests: list[int] = []
     monkeypatch.setattr(
-        promotion, "verify_golden_rows", lambda root, model, number: asked.append(number) or 30
+        promotion, "verify_golden_rows", lambda root, model, number: requests.append(number) or 30
     )
-    return asked
+    return requests
 
 
 def move_alias(root: Path, number: int, name: str = "champion") -> None:
@@ -74,8 +74,8 @@ def rewrite(root: Path, *changes: str) -> None:
 
 
 def alias(root: Path) -> int | None:
-    found = aliases.read_aliases(root, MODEL).get(aliases.CHAMPION)
-    return found.number if found else None
+    result = aliases.read_aliases(root, MODEL).get(aliases.CHAMPION)
+    return result.number if result else None
 
 
 def judge(root: Path, number: int, word: str = "promote") -> HistoryEntry:
@@ -524,19 +524,19 @@ def test_a_kill_between_two_writes_is_mended_by_the_next_look(
     for move, new in (("promote", 2), ("roll back", 1)):
         torn = []
         walk = [state[1:] for state in states if state[0] == move]
-        for _, alias, told, settled, recorded, actions, is_tagged, problems in walk:
-            assert (settled, recorded, is_tagged, problems) == (told, told, True, [])
-            assert actions == ["promote", "promote", *([move] if told == new else [])]
-            torn.append(alias != told)
-        assert (told, any(torn), walk[-1][0]) == (new, True, False)
+        for _, alias, result, settled, recorded, actions, is_tagged, problems in walk:
+            assert (settled, recorded, is_tagged, problems) == (result, result, True, [])
+            assert actions == ["promote", "promote", *([move] if result == new else [])]
+            torn.append(alias != result)
+        assert (result, any(torn), walk[-1][0]) == (new, True, False)
 
 
 # The commands
 
 
 def challengers(root: Path) -> list[int]:
-    found = aliases.read_aliases(root, MODEL).get("challenger")
-    return [found.number] if found else []
+    result = aliases.read_aliases(root, MODEL).get("challenger")
+    return [result.number] if result else []
 
 
 def test_a_challenger_takes_part_and_leaves(root: Path, proven: list[int]) -> None:
@@ -596,9 +596,9 @@ def test_history_is_shown_newest_first_and_as_json(
     assert missing_facts(lines[0], "hold", 2) == []
     assert "– → 1" in lines[1]
     assert missing_facts(run("history", "--limit", "1").stdout, 1, 3, "--limit 3") == []
-    found = json.loads(run("history", "--json", "--limit", "2").stdout)
-    assert [entry["number"] for entry in found] == [3, 2]
-    assert found[1]["evidence"]["golden_rows"] == 30
+    result = json.loads(run("history", "--json", "--limit", "2").stdout)
+    assert [entry["number"] for entry in result] == [3, 2]
+    assert result[1]["evidence"]["golden_rows"] == 30
 
 
 def test_a_broken_history_exits_with_1(tiny: Any, root: Path) -> None:
@@ -667,8 +667,8 @@ def test_a_running_service_follows_and_drops_no_request(
     def until(version: int) -> None:
         for _ in range(600):
             time.sleep(0.05)
-            status, told = server.ask("POST", "/predict", ROW)
-            answered.append((status, told["model_version"]))
+            status, result = server.ask("POST", "/predict", ROW)
+            answered.append((status, result["model_version"]))
             if answered[-1][1] == version:
                 return
 

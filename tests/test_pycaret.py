@@ -91,15 +91,15 @@ def test_plot_model_and_evaluate_model_draw_by_the_private_plot_model() -> None:
 
 
 def test_distributions_have_a_form_of_optuna() -> None:
-    whole, number = (
+    complete, number = (
         pycaret.make_distribution(1, 100, log=True),
         pycaret.make_distribution(0.1, 1, log=False),
     )
-    assert isinstance(whole, distributions.Distribution)
-    assert pycaret.to_optuna(whole) == IntDistribution(1, 100, log=True)
+    assert isinstance(complete, distributions.Distribution)
+    assert pycaret.to_optuna(complete) == IntDistribution(1, 100, log=True)
     assert pycaret.to_optuna(number) == FloatDistribution(0.1, 1)
-    own = FloatDistribution(0, 1)
-    assert pycaret.to_optuna(own) is own
-    assert pycaret.is_distribution(own)
+    custom = FloatDistribution(0, 1)
+    assert pycaret.to_optuna(custom) is custom
+    assert pycaret.is_distribution(custom)
     assert not pycaret.is_distribution([1, 2])
     assert pycaret.to_optuna(None) is None

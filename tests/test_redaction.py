@@ -39,11 +39,11 @@ def secret(monkeypatch):
     ],
 )
 def test_a_secret_is_masked_however_it_is_written(secret, text):
-    told = redact(f"before {text} after")
-    assert "canary" not in told
-    assert "***" in told
-    assert told.startswith("before ")
-    assert told.endswith(" after")
+    result = redact(f"before {text} after")
+    assert "canary" not in result
+    assert "***" in result
+    assert result.startswith("before ")
+    assert result.endswith(" after")
 
 
 def test_a_password_in_any_url_is_masked_also_one_that_the_environment_does_not_hold():
@@ -108,11 +108,11 @@ def test_a_build_writes_no_secret_anywhere(tmp_path):
     leak_into(tiny, "01_ingest", LEAK, before="verdict", tag=True)
     leak_into(tiny, "03_compare", LEAK, before="verdict", tag=True)
     leak_into(tiny, "04_finalize", LEAK + "\nraise ValueError(secrets)", before="products")
-    told = tiny.build("--partially", "finalize", **ENVIRON, MODELBOOK_LEARNING_BUDGET="0")
-    assert told.returncode == 1
-    assert re.search(r"failed.*: finalize \(", told.stderr.strip())
-    assert "ValueError" in told.stdout
-    assert "canary" not in told.stdout + told.stderr
+    result = tiny.build("--partially", "finalize", **ENVIRON, MODELBOOK_LEARNING_BUDGET="0")
+    assert result.returncode == 1
+    assert re.search(r"failed.*: finalize \(", result.stderr.strip())
+    assert "ValueError" in result.stdout
+    assert "canary" not in result.stdout + result.stderr
     written = [
         path
         for top in ("reports", "models", "data")
@@ -147,8 +147,8 @@ def leak_into(tiny, stem, code, *, before, tag=False):
             "next=", "leaked=secrets,\n    next=", 1
         )
         run = [cell for cell in notebook["cells"] if "run.log(params" in "".join(cell["source"])]
-        for one in run:
-            one["source"] = "import os\n" + "".join(one["source"]).replace(
+        for item in run:
+            item["source"] = "import os\n" + "".join(item["source"]).replace(
                 "run.log(params=",
                 f"run.log(params={{'leaked': os.environ['{next(iter(ENVIRON))}']}})\n    run.log(params=",
             )

@@ -102,9 +102,9 @@ def test_absent_first_years_are_a_mix_and_no_drift(
     evaluation = evaluate(draw((4,), seed=1))
     assert not evaluation.feature_drift["drifted"].any()
     assert evaluation.feature_drift["missing_reference"].max() == 0
-    [found] = rules.find_issues(evaluation, PARAMS)
-    assert (found.verdict, found.rule, found.remedy.owner) == ("healthy", "mix", rules.NOBODY)
-    assert "study year 1" in found.sentence
+    [result] = rules.find_issues(evaluation, PARAMS)
+    assert (result.verdict, result.rule, result.remedy.owner) == ("healthy", "mix", rules.NOBODY)
+    assert "study year 1" in result.sentence
     change = evaluation.change
     assert change is not None
     # Without the rows that are hard to predict, the holdout itself has a higher ROC AUC.
@@ -133,8 +133,8 @@ def cut(rows: pd.DataFrame) -> pd.DataFrame:
 def test_a_fault_of_the_feed_is_drift_still(
     fault: Callable[[pd.DataFrame], pd.DataFrame], evaluate: Callable[..., batch_evaluation.Watched]
 ) -> None:
-    found = rules.find_issues(evaluate(fault(draw((4,), seed=2))), PARAMS)
-    assert "drift" in [one.rule for one in found if one.verdict == "watch"]
+    result = rules.find_issues(evaluate(fault(draw((4,), seed=2))), PARAMS)
+    assert "drift" in [one.rule for one in result if one.verdict == "watch"]
 
 
 def test_a_loss_that_the_mix_hid_is_found(
@@ -186,14 +186,14 @@ def test_the_same_mix_is_compared_with_the_whole_reference(reference: pd.DataFra
 def test_rows_of_entities_in_training_are_told_apart_where_others_are_enough(
     evaluate: Callable[..., batch_evaluation.Watched],
 ) -> None:
-    seen, unseen = draw((4,), seed=7), draw((4,), seed=8, members=600)
-    batch = CONTRACT.conform(pd.concat([seen, unseen], ignore_index=True))
-    entities = CONTRACT.entity_ids(seen)
+    recorded, unseen = draw((4,), seed=7), draw((4,), seed=8, members=600)
+    batch = CONTRACT.conform(pd.concat([recorded, unseen], ignore_index=True))
+    entities = CONTRACT.entity_ids(recorded)
     change = evaluate(batch, training_entities=entities).change
     assert change is not None
     assert change.seen_share == pytest.approx(1500 / 2100)
     assert change.mix + change.seen + change.rest == pytest.approx(change.batch - change.holdout)
-    few = evaluate(seen, training_entities=entities).change
+    few = evaluate(recorded, training_entities=entities).change
     assert few is not None
     assert few.seen_share == 1
     assert np.isnan(few.seen)
@@ -213,13 +213,13 @@ def test_every_finding_has_owner_step_segment_cost_and_since(
         for rows in batches[1:]
     ]
     evaluations = [evaluate(rows, costs=costs) for rows in (batches[0], *shifted)]
-    found = windows.combine_windows(
+    result = windows.combine_windows(
         [windows.evaluate_window(one, PARAMS) for one in evaluations], PARAMS
     )
-    table = rules.findings_table(found).set_index("finding")
+    table = rules.findings_table(result).set_index("finding")
     assert (table["owner"].str.len() > 0).all()
     assert (table["next"].str.len() > 0).all()
-    [drifted] = (one for one in found if one.rule == "drift")
+    [drifted] = (one for one in result if one.rule == "drift")
     assert (drifted.since, drifted.segment) == ("4", "site c")
     assert drifted.cost == pytest.approx(1000 * evaluations[-1].cost_change)
     assert drifted.cost > 0  # members of site c are flagged who will not be expensive

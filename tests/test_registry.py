@@ -131,12 +131,12 @@ def test_a_version_names_what_own_steps_need_also_within_a_stack() -> None:
     member = SimpleNamespace(
         steps=[("own_0", SimpleNamespace(requirements=["scipy==1.0"])), ("model", object())]
     )
-    alone, stacked = (
+    single, stacked = (
         pip_requirements(member),
         pip_requirements(SimpleNamespace(members=[member, object()])),
     )
-    assert alone == stacked == [*pip_requirements(object()), "scipy==1.0"]
-    assert "pycaret-core==3.5.0" in alone
+    assert single == stacked == [*pip_requirements(object()), "scipy==1.0"]
+    assert "pycaret-core==3.5.0" in single
 
 
 # The store
@@ -252,11 +252,11 @@ def test_a_run_ends_as_its_block_does(root: Path) -> None:
     with pytest.raises(ZeroDivisionError), StageRun(root, BOOK, "compare", {}) as bad:
         raise ZeroDivisionError
     assert (status(root, good.run_id), status(root, bad.run_id)) == ("FINISHED", "FAILED")
-    told = store.create_client(root).get_run(good.run_id)
-    assert told.info.run_name == "compare"
-    assert told.data.metrics == {"roc_auc": 0.8}
-    assert told.data.params == {"folds": "5"}
-    assert (told.data.tags["commit"], told.data.tags["stage"]) == ("c0ffee", "compare")
+    result = store.create_client(root).get_run(good.run_id)
+    assert result.info.run_name == "compare"
+    assert result.data.metrics == {"roc_auc": 0.8}
+    assert result.data.params == {"folds": "5"}
+    assert (result.data.tags["commit"], result.data.tags["stage"]) == ("c0ffee", "compare")
 
 
 def test_a_run_that_a_killed_build_left_behind_is_ended(root: Path) -> None:
@@ -282,17 +282,17 @@ def test_candidates_are_children_with_their_metrics(root: Path) -> None:
     client = store.create_client(root)
     experiment = client.get_experiment_by_name(BOOK).experiment_id
     children = client.search_runs([experiment], f"tags.mlflow.parentRunId = '{run.run_id}'")
-    told = {child.info.run_name: child for child in children}
-    assert {name: child.info.status for name, child in told.items()} == {
+    result = {child.info.run_name: child for child in children}
+    assert {name: child.info.status for name, child in result.items()} == {
         "logistic regression": "FINISHED", "random forest": "FAILED", "naive Bayes": "FINISHED",
     }  # fmt: skip
-    assert told["logistic regression"].data.metrics == {
+    assert result["logistic regression"].data.metrics == {
         "roc_auc_mean": 0.8,
         "roc_auc_sd": 0.01,
         "fit_seconds": 1.5,
     }
-    assert told["random forest"].data.tags["reason"] == "ValueError: no"
-    assert told["naive Bayes"].data.tags["status"] == "skipped"
+    assert result["random forest"].data.tags["reason"] == "ValueError: no"
+    assert result["naive Bayes"].data.tags["status"] == "skipped"
 
 
 def test_looks_at_a_holdout_are_counted_whatever_the_book_and_the_end(root: Path) -> None:
@@ -319,9 +319,9 @@ def test_books_have_experiments_of_their_own(root: Path) -> None:
         StageRun(root, "one", "explore", {}),
     ):
         pass
-    told = {e.name: e.artifact_location for e in store.create_client(root).search_experiments()}
-    assert set(told) == {"Default", "one", "two"}
-    assert told["one"] == "modelbook:/one"
+    result = {e.name: e.artifact_location for e in store.create_client(root).search_experiments()}
+    assert set(result) == {"Default", "one", "two"}
+    assert result["one"] == "modelbook:/one"
 
 
 # Versions
@@ -334,9 +334,9 @@ def test_a_version_holds_everything_it_was_registered_with(
     assert again == first
     assert again.contract == contract
     assert {name: again.metrics[name] for name in parts["metrics"]} == parts["metrics"]
-    for stored, given in ((again.reference, "reference"), (again.golden_rows, "golden")):
+    for stored, inputs in ((again.reference, "reference"), (again.golden_rows, "golden")):
         # Texts are objects in memory, and of the type str where pandas 3 reads them.
-        pd.testing.assert_frame_equal(stored, parts[given], check_dtype=False)
+        pd.testing.assert_frame_equal(stored, parts[inputs], check_dtype=False)
     assert (again.tags["model"], again.tags["rows"]) == ("logistic regression", "600")
     rows = contract.select_features(parts["reference"])
     np.testing.assert_array_equal(
@@ -380,16 +380,16 @@ def test_a_loaded_version_answers_as_the_fitted_model(
         versions.load_pyfunc(shelf, first),
         contract.select_features(parts["reference"]).set_axis(np.arange(150) + 7),
     )
-    told = loaded.predict(rows)
+    result = loaded.predict(rows)
     wanted = parts["model"].predict_proba(rows)[:, 1]
-    assert list(told.columns) == ["prediction", "probability"]
-    assert list(told.index) == list(rows.index)
-    np.testing.assert_array_equal(told["probability"], wanted)
-    np.testing.assert_array_equal(told["prediction"], wanted >= 0.4)
+    assert list(result.columns) == ["prediction", "probability"]
+    assert list(result.index) == list(rows.index)
+    np.testing.assert_array_equal(result["probability"], wanted)
+    np.testing.assert_array_equal(result["prediction"], wanted >= 0.4)
     np.testing.assert_array_equal(
         loaded.predict(rows, params={"threshold": 0.8})["prediction"], wanted >= 0.8
     )
-    pd.testing.assert_frame_equal(loaded.predict(rows[rows.columns[::-1]]), told)
+    pd.testing.assert_frame_equal(loaded.predict(rows[rows.columns[::-1]]), result)
     assert compare_golden_rows(f"models:/{BOOK}/{first.number}") == (len(first.golden_rows), 0)
 
 
@@ -433,11 +433,11 @@ def test_no_alias_is_no_champion(shelf: Path, first: ModelVersion) -> None:
 def test_the_alias_names_the_champion_and_lost_files_are_no_absence(
     root: Path, parts: dict[str, Any], contract: Contract
 ) -> None:
-    one = enter(root, parts, contract)
-    store.create_client(root).set_registered_model_alias(BOOK, versions.CHAMPION, str(one.number))
-    assert versions.get_champion(root, BOOK) == one
-    shutil.rmtree(one.artifact_folder.parent)
-    with refused(StoreError, BOOK, 1, one.artifact_folder):
+    item = enter(root, parts, contract)
+    store.create_client(root).set_registered_model_alias(BOOK, versions.CHAMPION, str(item.number))
+    assert versions.get_champion(root, BOOK) == item
+    shutil.rmtree(item.artifact_folder.parent)
+    with refused(StoreError, BOOK, 1, item.artifact_folder):
         versions.get_champion(root, BOOK)
 
 
@@ -458,8 +458,8 @@ def proven_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def alias(root: Path) -> int | None:
-    found = versions.get_champion(root, BOOK)
-    return found.number if found else None
+    result = versions.get_champion(root, BOOK)
+    return result.number if result else None
 
 
 def enact(
@@ -490,15 +490,15 @@ def test_by_hand_nothing_is_recorded_and_nothing_moves(
 def test_promote_hold_and_dry_run(
     root: Path, parts: dict[str, Any], other: dict[str, Any], contract: Contract, proven_here: None
 ) -> None:
-    one, two = enter(root, parts, contract), enter(root, other, contract)
+    item, two = enter(root, parts, contract), enter(root, other, contract)
     nothing = {
         "champion": None, "moved": False, "golden_rows": 0, "scorer": "none", "monitored": 1,
     }  # fmt: skip
-    assert enact(root, one, "hold") == {**nothing, "history": 1}
-    assert enact(root, one, "promote", enforce=False) == {**nothing, "history": 2}
+    assert enact(root, item, "hold") == {**nothing, "history": 1}
+    assert enact(root, item, "promote", enforce=False) == {**nothing, "history": 2}
     assert alias(root) is None
-    first = {"champion": 1, "golden_rows": 30, "scorer": one.tags["scorer"], "monitored": 1}
-    assert enact(root, one, "promote") == {**first, "moved": True, "history": 4}
+    first = {"champion": 1, "golden_rows": 30, "scorer": item.tags["scorer"], "monitored": 1}
+    assert enact(root, item, "promote") == {**first, "moved": True, "history": 4}
     for place, (word, enforce) in enumerate((("hold", True), ("promote", False)), 5):
         assert enact(root, two, word, enforce=enforce) == {
             **first,
@@ -512,8 +512,11 @@ def test_promote_hold_and_dry_run(
     assert tags["promoted_after"] == "1"
     assert missing_facts(tags["promoted_because"], "By far", 1) == []
     assert versions.get_version(root, BOOK, 1).tags["promoted_after"] == "none"
-    told = history.read_history(root, BOOK)[-1]
-    assert (told.timestamp, told.evidence["run_id"]) == (tags["promoted_at"], two.tags["run_id"])
+    result = history.read_history(root, BOOK)[-1]
+    assert (result.timestamp, result.evidence["run_id"]) == (
+        tags["promoted_at"],
+        two.tags["run_id"],
+    )
     assert history.find_integrity_errors(root) == []
 
 
@@ -525,11 +528,11 @@ def test_a_rollback_works_without_a_network(
         enact(root, version, "promote")
     code = "from pathlib import Path; from modelbook.registry import promotion;"
     code += f"print(promotion.roll_back(Path({str(root)!r}), {BOOK!r}, reason='', commit='none').champion_after)"
-    alone = ["unshare", "--user", "--map-root-user", "--net", sys.executable, "-c", code]
-    if subprocess.run([*alone[:4], "true"], capture_output=True).returncode:
+    single = ["unshare", "--user", "--map-root-user", "--net", sys.executable, "-c", code]
+    if subprocess.run([*single[:4], "true"], capture_output=True).returncode:
         pytest.skip("this machine gives nobody a network of his own")
-    told = subprocess.run(alone, capture_output=True, text=True)
-    assert (told.stdout, told.returncode) == ("1\n", 0), told.stderr
+    result = subprocess.run(single, capture_output=True, text=True)
+    assert (result.stdout, result.returncode) == ("1\n", 0), result.stderr
     assert alias(root) == 1
     assert (
         history.read_history(root, BOOK)[-1].evidence["golden_rows"] == 30
@@ -545,8 +548,8 @@ def spoil(version: ModelVersion) -> None:
 def test_a_version_whose_proof_fails_does_not_become_champion(
     root: Path, parts: dict[str, Any], other: dict[str, Any], contract: Contract
 ) -> None:
-    one, two = enter(root, parts, contract), enter(root, other, contract)
-    store.create_client(root).set_registered_model_alias(BOOK, versions.CHAMPION, str(one.number))
+    item, two = enter(root, parts, contract), enter(root, other, contract)
+    store.create_client(root).set_registered_model_alias(BOOK, versions.CHAMPION, str(item.number))
     spoil(two)
     with pytest.raises(ReproductionError, match=r"models:/tiny/2\b.*\b0\.\d+"):
         enact(root, two, "promote")
@@ -558,8 +561,8 @@ def test_a_version_whose_proof_fails_does_not_become_champion(
 def test_a_model_that_does_not_load_is_not_proven(
     root: Path, parts: dict[str, Any], contract: Contract
 ) -> None:
-    one = enter(root, parts, contract)
-    (one.artifact_folder / "model.pkl").write_bytes(b"no pickle")
+    item = enter(root, parts, contract)
+    (item.artifact_folder / "model.pkl").write_bytes(b"no pickle")
     with pytest.raises(ReproductionError, match=r"(?s)models:/tiny/1\b.*UnpicklingError"):
         promotion.verify_golden_rows(root, BOOK, 1)
 
@@ -658,9 +661,9 @@ def test_a_champion_with_columns_that_are_gone_cannot_be_paired(
 def test_the_card_tells_candidate_and_champion_side_by_side(
     first: ModelVersion, second: ModelVersion
 ) -> None:
-    told = version_tables.compare_versions(second, first).set_index("fact")
-    assert told.loc["version"].tolist() == [str(second.number), str(first.number)]
-    assert told.loc["ROC AUC", "champion"] == "0.8000"
+    result = version_tables.compare_versions(second, first).set_index("fact")
+    assert result.loc["version"].tolist() == [str(second.number), str(first.number)]
+    assert result.loc["ROC AUC", "champion"] == "0.8000"
     assert list(version_tables.compare_versions(second, None).columns) == ["fact", "candidate"]
 
 

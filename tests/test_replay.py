@@ -51,10 +51,10 @@ def project(template: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def serve(root: Path, frame: pd.DataFrame) -> None:
 
     names = ["colour", "size", "noise", "flag"]
-    asked = [{**row, "noise": None if pd.isna(row["noise"]) else row["noise"]}
+    requests = [{**row, "noise": None if pd.isna(row["noise"]) else row["noise"]}
              for row in frame[names].to_dict("records")]  # fmt: skip
     with client_of(root, BOOK) as client:
-        assert client.post("/predict", json=asked).status_code == 200
+        assert client.post("/predict", json=requests).status_code == 200
 
 
 def run(*words: str) -> Any:
@@ -66,25 +66,25 @@ def run(*words: str) -> Any:
 def test_what_is_told_is_what_the_model_says(project, rows, contract, make_frame) -> None:
     frame = make_frame(seed=9, entities=100)
     serve(project, frame)
-    told = run("--model", "2", "--since", "1h", "--json", "--out", "all.csv")
-    assert told.exit_code == 0, told.output
-    found = json.loads(told.stdout)
+    result = run("--model", "2", "--since", "1h", "--json", "--out", "all.csv")
+    assert result.exit_code == 0, result.output
+    match = json.loads(result.stdout)
     then = rows["happened"].mean()
     now = fitted(rows, contract).predict_proba(contract.select_features(frame))[:, 1]
     otherwise = (now >= THRESHOLD) != (then >= THRESHOLD)
-    assert (found["rows"], found["otherwise"], found["version"]) == (300, otherwise.sum(), 2)
-    assert 0.1 < found["share"] < 0.9
-    assert found["mean"] == pytest.approx((now - then).mean(), abs=1e-6)
-    assert found["mean_size"] == pytest.approx(np.abs(now - then).mean(), abs=1e-6)
-    assert found["quantiles"]["0.05"] == pytest.approx(np.quantile(now - then, 0.05), abs=1e-6)
-    assert found["moving"] == "probability of 1"
+    assert (match["rows"], match["otherwise"], match["version"]) == (300, otherwise.sum(), 2)
+    assert 0.1 < match["share"] < 0.9
+    assert match["mean"] == pytest.approx((now - then).mean(), abs=1e-6)
+    assert match["mean_size"] == pytest.approx(np.abs(now - then).mean(), abs=1e-6)
+    assert match["quantiles"]["0.05"] == pytest.approx(np.quantile(now - then, 0.05), abs=1e-6)
+    assert match["moving"] == "probability of 1"
     most = np.argsort(-np.abs(now - then))[:10]
-    assert [one["change"] for one in found["most"]] == pytest.approx((now - then)[most], abs=1e-6)
-    assert [one["inputs"]["size"] for one in found["most"]] == pytest.approx(
+    assert [item["change"] for item in match["most"]] == pytest.approx((now - then)[most], abs=1e-6)
+    assert [item["inputs"]["size"] for item in match["most"]] == pytest.approx(
         frame["size"].iloc[most]
     )
     part = (frame["colour"] == "11").to_numpy()
-    [eleven] = [one for one in found["slices"] if one["value"] == "11"]
+    [eleven] = [item for item in match["slices"] if item["value"] == "11"]
     assert (eleven["slice"], eleven["rows"], eleven["otherwise"]) == (
         "colour",
         part.sum(),
@@ -94,8 +94,8 @@ def test_what_is_told_is_what_the_model_says(project, rows, contract, make_frame
     with Path("all.csv").open() as file:
         written = list(csv.DictReader(file))
     assert len(written) == 300
-    assert [float(one["change"]) for one in written] == pytest.approx(now - then, abs=1e-6)
-    assert sum(one["otherwise"] == "True" for one in written) == otherwise.sum()
+    assert [float(item["change"]) for item in written] == pytest.approx(now - then, abs=1e-6)
+    assert sum(item["otherwise"] == "True" for item in written) == otherwise.sum()
     assert set(written[0]) == {
         "id", "at", "version", "colour", "size", "noise", "flag", "before", "after", "change", "otherwise",
     }  # fmt: skip
@@ -105,19 +105,19 @@ def test_what_is_told_is_what_the_model_says(project, rows, contract, make_frame
 
 def test_the_table_says_how_many_where_and_which(project, make_frame) -> None:
     serve(project, make_frame(seed=9, entities=20))
-    told = run("--model", "2", "--since", "1h")
-    assert told.exit_code == 0
-    assert re.match(r"Version 2\b.* of 60\b", told.stdout)
-    assert "colour  2 " in told.stdout
-    assert told.stdout.split("Changed most:")[1].count("size=") == 10
+    result = run("--model", "2", "--since", "1h")
+    assert result.exit_code == 0
+    assert re.match(r"Version 2\b.* of 60\b", result.stdout)
+    assert "colour  2 " in result.stdout
+    assert result.stdout.split("Changed most:")[1].count("size=") == 10
 
 
 def test_errors_say_what_to_do(project, make_frame) -> None:
-    told = run("--model", "7", "--since", "1h")
-    assert told.exit_code == 1
-    assert re.match(r"ServingError: tiny\b.*\b7\b", told.stderr)
-    told = run("--model", "2", "--since", "1h", "--out", "none.csv")
-    assert re.match(r"DataError: .*\b2\b", told.stderr)
+    result = run("--model", "7", "--since", "1h")
+    assert result.exit_code == 1
+    assert re.match(r"ServingError: tiny\b.*\b7\b", result.stderr)
+    result = run("--model", "2", "--since", "1h", "--out", "none.csv")
+    assert re.match(r"DataError: .*\b2\b", result.stderr)
     assert not list(project.glob("*none.csv*"))
     serve(project, make_frame(seed=9, entities=3))
     assert run("--model", "1", "--since", "1h").exit_code == 1, "the rows are its own"
@@ -147,8 +147,8 @@ class Fixed:
 def row(
     number: int, prediction: Any, sure: dict[str, float] | None, **inputs: Any
 ) -> dict[str, Any]:
-    told = {"size": 1.0, "colour": "1", "noise": None, **inputs}
-    return {"id": f"id-{number}", "at": 1.0, "version": 1, "inputs": told, "prediction": prediction,
+    result = {"size": 1.0, "colour": "1", "noise": None, **inputs}
+    return {"id": f"id-{number}", "at": 1.0, "version": 1, "inputs": result, "prediction": prediction,
             "probabilities": sure}  # fmt: skip
 
 
@@ -161,22 +161,22 @@ def again(rows: list[dict[str, Any]], scorer: Any, contract: Contract) -> dict[s
 def test_several_classes_move_by_the_likeliest_before() -> None:
     contract = of_classes()
     sure = {"low": 0.5, "middle": 0.3, "high": 0.2}
-    told = again(
+    result = again(
         [row(1, "low", sure), row(2, "low", sure)],
         Fixed(contract, [0.6, 0.2, 0.2], [0.1, 0.1, 0.8]),
         contract,
     )
-    assert (told["rows"], told["otherwise"]) == (2, 1)
-    assert [one["change"] for one in told["most"]] == pytest.approx([-0.4, 0.1])
-    assert told["most"][0]["after"] == "high"
+    assert (result["rows"], result["otherwise"]) == (2, 1)
+    assert [item["change"] for item in result["most"]] == pytest.approx([-0.4, 0.1])
+    assert result["most"][0]["after"] == "high"
 
 
 def test_a_number_differs_beyond_its_last_digits() -> None:
     contract = of_number()
     rows = [row(1, 1000.0, None), row(2, 1000.0, None)]
-    told = again(rows, Fixed(contract, [1000.0000001], [1200.0]), contract)
-    assert (told["otherwise"], told["moving"]) == (1, "prediction")
-    assert told["mean"] == pytest.approx(100)
+    result = again(rows, Fixed(contract, [1000.0000001], [1200.0]), contract)
+    assert (result["otherwise"], result["moving"]) == (1, "prediction")
+    assert result["mean"] == pytest.approx(100)
 
 
 def test_a_version_of_another_contract_is_told() -> None:
@@ -197,24 +197,24 @@ def test_what_is_kept_does_not_grow_with_the_rows(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(replay, "MAX_SAMPLED_CHANGES", 500)
     monkeypatch.setattr(replay, "MAX_SLICE_VALUES", 3)
     contract = of_number().model_copy(update={"slices": ["size"]})
-    random, said = np.random.default_rng(1), []
+    random, output = np.random.default_rng(1), []
     before = random.normal(size=9000)
-    found = replay.replay_predictions(
+    match = replay.replay_predictions(
         (row(place, value, None, size=float(place)) for place, value in enumerate(before)), Fixed(contract, [0.0]),
-        contract, "version 2", on_progress=lambda rows, seconds: said.append(rows),
+        contract, "version 2", on_progress=lambda rows, seconds: output.append(rows),
     )  # fmt: skip
-    assert said == [2000, 4000, 6000, 8000, 9000]
-    assert (len(found.sampled_changes), len(found.largest_changes), len(found.slice_totals)) == (
+    assert output == [2000, 4000, 6000, 8000, 9000]
+    assert (len(match.sampled_changes), len(match.largest_changes), len(match.slice_totals)) == (
         500,
         replay.LISTED_ROWS,
         4,
     )
-    told = found.to_dict()
-    assert told["mean"] == pytest.approx(-before.mean())
-    assert told["quantiles"]["0.5"] == pytest.approx(-np.median(before), abs=0.2)
-    assert told["most"][0]["change"] == pytest.approx(-before[np.argmax(np.abs(before))])
-    assert [one["value"] for one in told["slices"]] == ["0", "1", "2", "others"]
-    assert sum(one["rows"] for one in told["slices"]) == 9000
+    result = match.to_dict()
+    assert result["mean"] == pytest.approx(-before.mean())
+    assert result["quantiles"]["0.5"] == pytest.approx(-np.median(before), abs=0.2)
+    assert result["most"][0]["change"] == pytest.approx(-before[np.argmax(np.abs(before))])
+    assert [item["value"] for item in result["slices"]] == ["0", "1", "2", "others"]
+    assert sum(item["rows"] for item in result["slices"]) == 9000
 
 
 def test_progress_is_told_when_it_takes_long(project, make_frame, monkeypatch) -> None:

@@ -410,8 +410,8 @@ def test_contributions_are_told_by_size_direction_and_odds() -> None:
     assert missing_facts(site, "two", 0.1) == []
     assert {"high", "two"} <= set(figure.data.to_numpy().ravel())
     assert missing_facts(figure.caption, 4) == []
-    beside = [text.get_text() for text in figure.figure.axes[0].texts]
-    first, second = (text for text in beside if text[0].isdigit())
+    neighbour = [text.get_text() for text in figure.figure.axes[0].texts]
+    first, second = (text for text in neighbour if text[0].isdigit())
     assert missing_facts(first, 0.4) == missing_facts(second, 0.1, "two") == []
     down = shap_values.shap_summary(PUSHES.assign(shap=-PUSHES["shap"]), "“cost”")
     assert missing_facts(down.alt, "“cost”", "age", "low", 0.4, 1.5) == [1.5]
@@ -634,8 +634,10 @@ def test_what_is_no_notebook_is_named(tmp_path: Path) -> None:
 
 
 def test_cleaning_keeps_what_is_harmless() -> None:
-    kept = '<table class="a"><tr><td title="a &quot;b&quot;">1 &lt; 2 &#183;</td></tr></table><br>'
-    assert sanitize_html(kept) == kept
+    retained = (
+        '<table class="a"><tr><td title="a &quot;b&quot;">1 &lt; 2 &#183;</td></tr></table><br>'
+    )
+    assert sanitize_html(retained) == retained
     assert sanitize_html("a<script>b</script>c<script/>d").startswith("ac")
     assert (
         sanitize_html('<img src="data:image/png;base64,AA" alt="x">')
@@ -702,7 +704,7 @@ READS = {
 def built_book(root: Path, book: str = "tiny", champion: int = 2, **started: str) -> None:
     """Receipts of all stages, each begun an hour after the one before, or when it is said."""
     score = {"name": "ROC AUC", "value": 0.723, "interval": [0.681, 0.769]}
-    told: dict[str, Any] = {
+    result: dict[str, Any] = {
         "finalize": {"word": "beats baseline", "numbers": [score], "details": {"version": 2}},
         "deploy": {"word": "promote", "numbers": [], "details": {"champion": champion, "candidate": 2}},
         "monitor": {
@@ -716,7 +718,7 @@ def built_book(root: Path, book: str = "tiny", champion: int = 2, **started: str
             "seconds": 1.0,
         }
         receipt(
-            root, verdict(**{"stage": stage, "book": book, "facts": facts, **told.get(stage, {})})
+            root, verdict(**{"stage": stage, "book": book, "facts": facts, **result.get(stage, {})})
         )
 
 
@@ -851,10 +853,10 @@ def test_at_a_glance_what_is_not_built_is_said(tmp_path: Path) -> None:
 def pictured(html: str) -> dict[str, tuple[str, str]]:
     """Level and word of each box."""
     lying = html.split('class="flow lying"')[1].split("</svg>", maxsplit=1)[0]
-    found = re.findall(
+    result = re.findall(
         r'<g class="(\w+)"><rect.*?class="name">(\w+)</text><text[^>]*>([^<]*)</text>', lying
     )
-    return {name: (level, word) for level, name, word in found}
+    return {name: (level, word) for level, name, word in result}
 
 
 def test_the_picture_shows_each_stages_state(tmp_path: Path) -> None:
@@ -926,17 +928,17 @@ def test_the_index_lists_the_last_ten_runs(tmp_path: Path) -> None:
         tmp_path,
         runs={"tiny": [failed, BuildRun(11, "run.json: gone"), *map(run, range(10, 0, -1))]},
     )
-    told = html.read_text(encoding="utf-8").split('<details class="history"')[1]
-    assert missing_facts(told.split("</summary>")[0], 10, 12) == []
-    assert [int(n) for n in re.findall(r'<th scope="row">(?:<a[^>]*>)?(\d+)', told)] == list(
+    result = html.read_text(encoding="utf-8").split('<details class="history"')[1]
+    assert missing_facts(result.split("</summary>")[0], 10, 12) == []
+    assert [int(n) for n in re.findall(r'<th scope="row">(?:<a[^>]*>)?(\d+)', result)] == list(
         range(12, 2, -1)
     )
-    assert re.search("✕[^<]*compare", told)
+    assert re.search("✕[^<]*compare", result)
     for text in ("Boom &lt;x&gt;", "run.json: gone", "✓", "1 min 23 s"):
-        assert text in told, text
-    assert missing_facts(told, 6) == []  # stages
+        assert text in result, text
+    assert missing_facts(result, 6) == []  # stages
     for link in ("12/index.html", "11-12.html", "index.html"):
-        assert f'href="tiny/runs/{link}"' in told
+        assert f'href="tiny/runs/{link}"' in result
 
 
 def test_an_index_of_twenty_books_stays_small(tmp_path: Path) -> None:

@@ -134,9 +134,9 @@ class TestRareClasses:
     def test_a_class_of_one_entity_is_refused_before_any_fit(
         self, rare: pd.DataFrame, contract: Contract
     ) -> None:
-        one = rare.assign(happened=rare["who"].eq(5).astype("int64"))
+        item = rare.assign(happened=rare["who"].eq(5).astype("int64"))
         with pytest.raises(TrainingError, match="'yes' has 3 rows"):
-            Experiment(one, contract, folds=5, seed=1)
+            Experiment(item, contract, folds=5, seed=1)
 
     def test_ingest_refuses_a_class_that_cannot_be_cross_validated(
         self, rare: pd.DataFrame, contract: Contract

@@ -70,8 +70,8 @@ class Project:
     def version(self, number: int, *, rows: int, periods: list[int]) -> None:
         folder = self.folder(number)
         folder.mkdir(parents=True)
-        told = {"rows": {"train": rows - 100, "holdout": 100}, "periods": periods}
-        (folder / "metrics.json").write_text(json.dumps(told))
+        result = {"rows": {"train": rows - 100, "holdout": 100}, "periods": periods}
+        (folder / "metrics.json").write_text(json.dumps(result))
         add_version(self.root, BOOK, folder, {})
 
     def folder(self, number: int) -> Path:
@@ -281,9 +281,9 @@ def test_what_is_wrong_with_the_wish_is_told(
 def test_without_a_time_column_all_rows_train_and_batches_are_what_is_newer(
     project: Project, make_frame: Callable[..., pd.DataFrame]
 ) -> None:
-    told = project.contract.model_dump(exclude_defaults=True)
-    told["columns"]["year"] = {"role": "id", "type": "integer", "meaning": "period"}
-    (project.root / "contract.yaml").write_text(Contract.model_validate(told).to_yaml())
+    result = project.contract.model_dump(exclude_defaults=True)
+    result["columns"]["year"] = {"role": "id", "type": "integer", "meaning": "period"}
+    (project.root / "contract.yaml").write_text(Contract.model_validate(result).to_yaml())
     project.table[project.table["year"] < 4].to_csv(project.root / "table.csv", index=False)
     assert project.retrain().word == "nothing newer"
     with pytest.raises(ParameterError, match=r"\b4\b.*time"):
@@ -415,8 +415,8 @@ def test_the_command_tells_and_exits_with_0_1_or_2(
     monkeypatch.chdir(project.root)
     held = run("--cooldown", "7d")
     assert (held.exit_code, held.output.splitlines()[0]) == (0, "cooldown")
-    told = json.loads(run("--as-of", "4", "--why", "Outcomes are in.", "--json").output)
-    assert (told["word"], told["champion"], told["as_of"]) == ("promoted", 2, 4)
+    result = json.loads(run("--as-of", "4", "--why", "Outcomes are in.", "--json").output)
+    assert (result["word"], result["champion"], result["as_of"]) == ("promoted", 2, 4)
     assert project.built[0][2] == RetrainRequest(4, (), why="Outcomes are in.")
     wrong = run("--batch", "absent.csv")
     assert (wrong.exit_code, "DataError: there is no file" in wrong.output) == (1, True)
@@ -503,10 +503,10 @@ def test_a_kill_at_any_step_leaves_a_proven_champion_and_a_history_that_fits(cop
             retraining.clear()
         assert whole(tiny) == 1
 
-    known = len(history.read_history(tiny.root, "tiny"))
+    expected_values = len(history.read_history(tiny.root, "tiny"))
     retraining = Killed(tiny)
     retraining.when(
-        lambda: len(history.read_history(tiny.root, "tiny")) > known
+        lambda: len(history.read_history(tiny.root, "tiny")) > expected_values
     )  # the gate has spoken, the alias not moved yet
     retraining.kill()
     champion = whole(tiny)
@@ -534,5 +534,5 @@ def commands_of_the_page_run(tiny: Tiny) -> None:
     ]
     assert len(lines) > 4
     for line in lines:
-        told = tiny.run(*line.replace("data/rand-hie/", "data/tiny/").split())
-        assert told.returncode == 0, f"{line}\n{told.stdout}{told.stderr}"
+        result = tiny.run(*line.replace("data/rand-hie/", "data/tiny/").split())
+        assert result.returncode == 0, f"{line}\n{result.stdout}{result.stderr}"

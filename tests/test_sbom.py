@@ -13,40 +13,40 @@ from tiny import ROOT
 
 HERE = ROOT / "deploy/sbom"
 LISTED = {
-    canonicalize_name(one["name"]): one
-    for one in json.loads((HERE / "service.cdx.json").read_text())["components"]
+    canonicalize_name(item["name"]): item
+    for item in json.loads((HERE / "service.cdx.json").read_text())["components"]
 }
 
 
 def test_it_lists_what_the_lock_installs_on_linux():
     lines = re.findall(r"^([a-z][^\\\n]+)", (ROOT / "requirements/serve.txt").read_text(), re.M)
-    asked = [Requirement(line) for line in lines]
+    requests = [Requirement(line) for line in lines]
     python = re.search(r"library/python:(\d+\.\d+)", (ROOT / "deploy/Dockerfile").read_text())[1]
     linux = {"sys_platform": "linux", "implementation_name": "cpython", "python_version": python,
              "python_full_version": f"{python}.0"}  # fmt: skip
     pins = {
-        one.name: str(one.specifier)[2:]
-        for one in asked
-        if not one.marker or one.marker.evaluate(linux)
+        item.name: str(item.specifier)[2:]
+        for item in requests
+        if not item.marker or item.marker.evaluate(linux)
     }
     assert len(pins) > 30
-    assert {name: one["version"] for name, one in LISTED.items()} == pins, (
+    assert {name: item["version"] for name, item in LISTED.items()} == pins, (
         "write it anew: make sbom"
     )
 
 
 def test_each_has_a_licence_that_lets_it_be_used_beside_ours():
     words = [sys.executable, HERE / "licences.py", HERE / "service.cdx.json"]
-    told = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-    assert told == (HERE / "licences.md").read_text(), "write it anew: make sbom"
+    result = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert result == (HERE / "licences.md").read_text(), "write it anew: make sbom"
     named = {
         line.split(" | ")[2].strip(" |")
-        for line in told.splitlines()
+        for line in result.splitlines()
         if re.match(r"\| [\w-]+ \| \d", line)
     }
-    known = r"(MIT|BSD|Apache-2.0|ISC|PSF-2.0|MPL-2.0|LGPL-3.0-only)"
+    expected_values = r"(MIT|BSD|Apache-2.0|ISC|PSF-2.0|MPL-2.0|LGPL-3.0-only)"
     assert len(named) > 5
-    assert {name for name in named if not re.search(known, name)} == set()
+    assert {name for name in named if not re.search(expected_values, name)} == set()
 
 
 def test_the_note_names_each_pin_as_it_is_locked():

@@ -151,11 +151,11 @@ MADE: dict[str, Operator] = {}
 @pytest.fixture
 def dag(monkeypatch: pytest.MonkeyPatch) -> dict[str, Operator]:
     """What the DAG's file makes, where Airflow is not installed: it has an environment of its own."""
-    parts = {
+    pieces = {
         "airflow.sdk": "DAG", "airflow.providers.standard.operators.bash": "BashOperator",
         "airflow.providers.standard.operators.python": "ShortCircuitOperator",
     }  # fmt: skip
-    for path, name in parts.items():
+    for path, name in pieces.items():
         words = path.split(".")
         for end in range(1, len(words) + 1):
             monkeypatch.setitem(
@@ -174,24 +174,24 @@ def test_the_dag_retrains_when_monitor_asks_for_it(
     (book / "code").write_text(str(code))
 
     def run(name: str) -> subprocess.CompletedProcess[str]:
-        given = dag[name].given
-        assert "{{" not in given["bash_command"]  # a run's id may be anything
-        assert (given["cwd"], given["append_env"]) == ("{{ var.value.modelbook_root }}", True)
-        env = {key: value.replace("{{ run_id }}", "one") for key, value in given["env"].items()}
-        command = ["bash", "-c", given["bash_command"]]
+        inputs = dag[name].given
+        assert "{{" not in inputs["bash_command"]  # a run's id may be anything
+        assert (inputs["cwd"], inputs["append_env"]) == ("{{ var.value.modelbook_root }}", True)
+        env = {key: value.replace("{{ run_id }}", "one") for key, value in inputs["env"].items()}
+        command = ["bash", "-c", inputs["bash_command"]]
         return subprocess.run(
             command, cwd=book, env={**POOR, **env}, capture_output=True, text=True
         )
 
-    first, asked = run("monitor"), dag["asked_to_retrain"]
+    first, requests = run("monitor"), dag["asked_to_retrain"]
     assert first.returncode == ends
     if ends == 0:
-        decide: Callable[[str], bool] = asked.given["python_callable"]
+        decide: Callable[[str], bool] = requests.given["python_callable"]
         assert decide(first.stdout.splitlines()[-1]) is retrained
     if retrained:
         assert run("retrain").returncode == 0
     assert calls(book) == called(retrained)
     assert (book / "by").read_text() == "Airflow one\n"
-    assert asked.given["op_args"] == ["{{ ti.xcom_pull(task_ids='monitor') }}"]
-    assert (dag["monitor"].behind, asked.behind) == (asked, dag["retrain"])
+    assert requests.given["op_args"] == ["{{ ti.xcom_pull(task_ids='monitor') }}"]
+    assert (dag["monitor"].behind, requests.behind) == (requests, dag["retrain"])
     assert dag["modelbook_loop"].given["max_active_runs"] == 1

@@ -170,17 +170,17 @@ def test_the_compiled_scorer_answers_like_the_model(put, frame, contract, estima
     expected = predict_pipeline_scores(model, rows, of_task(contract, task))
     np.testing.assert_allclose(scorer.predict_scores(rows), expected, rtol=1e-6, atol=1e-6)
     answers = [scorer.predict_one(row) for row in rows.head(50).to_dict("records")]
-    told = PipelineScorer(model, of_task(contract, task), THRESHOLD).predict_many(
+    result = PipelineScorer(model, of_task(contract, task), THRESHOLD).predict_many(
         rows.head(50).to_dict("records")
     )
     if task == "regression":
         assert [a.prediction for a in answers] == pytest.approx(
-            [a.prediction for a in told], rel=1e-6
+            [a.prediction for a in result], rel=1e-6
         )
         assert answers[0].probabilities is None
     else:
-        assert [a.prediction for a in answers] == [a.prediction for a in told]
-        assert answers[3].probabilities == pytest.approx(told[3].probabilities, abs=1e-6)
+        assert [a.prediction for a in answers] == [a.prediction for a in result]
+        assert answers[3].probabilities == pytest.approx(result[3].probabilities, abs=1e-6)
         assert len(answers[3].probabilities) == (3 if task == "multiclass" else 2)
 
 
@@ -201,28 +201,31 @@ def test_layers_compile_like_any_estimator(tmp_path, frame, contract, top, task,
         if task == "regression"
         else (LogisticRegression(), LGBMClassifier)
     )
-    members = [make_pipeline(preprocessing(), one) for one in (linear, grown(**QUIET, **FEW))][
+    members = [make_pipeline(preprocessing(), item) for item in (linear, grown(**QUIET, **FEW))][
         :count
     ]
     rows = contract.select_features(frame)
-    said = [
-        predict_pipeline_scores(clone(one).fit(rows, outcomes), frame, contract) for one in members
+    output = [
+        predict_pipeline_scores(clone(item).fit(rows, outcomes), frame, contract)
+        for item in members
     ]
-    seen = np.stack([each[:, 1:] if task == "binary" else each for each in said])
+    recorded = np.stack([each[:, 1:] if task == "binary" else each for each in output])
     kind = StackedRegressor if task == "regression" else StackedClassifier
-    model = kind(members, top(seen, outcomes.to_numpy())).fit(rows, outcomes)
+    model = kind(members, top(recorded, outcomes.to_numpy())).fit(rows, outcomes)
     again = (
-        kind([model], SigmoidCalibrator(seen[:1], outcomes.to_numpy())).fit(rows, outcomes)
+        kind([model], SigmoidCalibrator(recorded[:1], outcomes.to_numpy())).fit(rows, outcomes)
         if task == "binary"
         else model
     )
-    for whole in (model, again):
-        made = compile_pipeline(whole, contract, THRESHOLD, frame, tmp_path / "scorer")
+    for complete in (model, again):
+        made = compile_pipeline(complete, contract, THRESHOLD, frame, tmp_path / "scorer")
         assert made.scorer_name == (
-            "weighted mean of models" if top is MeanBlender and whole is model else "stacked models"
+            "weighted mean of models"
+            if top is MeanBlender and complete is model
+            else "stacked models"
         ), made.reason
         tried = build_parity_cases(frame, contract, seed=7)
-        expected = predict_pipeline_scores(whole, tried, contract)
+        expected = predict_pipeline_scores(complete, tried, contract)
         np.testing.assert_allclose(
             CompiledScorer.load(tmp_path / "scorer").predict_scores(tried),
             expected,
@@ -243,9 +246,9 @@ def test_the_encoder_does_what_the_steps_do(put, frame, contract, scaler, monkey
         rtol=1e-12,
         atol=1e-12,
     )
-    some = rows.tail(40)
-    one = [encoder.transform_one(row) for row in some.to_dict("records")]
-    np.testing.assert_array_equal(one, encoder.transform_many(some, len(some)).dense)
+    sample = rows.tail(40)
+    item = [encoder.transform_one(row) for row in sample.to_dict("records")]
+    np.testing.assert_array_equal(item, encoder.transform_many(sample, len(sample)).dense)
     often = pd.concat([rows] * 5)
     assert len(often) > encoding.FACTORIZE_MIN_ROWS
     together = encoder.transform_many(often, len(often)).dense
@@ -337,14 +340,14 @@ def test_a_gap_in_a_category_is_one_gap_as_none_and_as_nan(tmp_path, frame, cont
 
 def test_golden_rows_keep_the_contract_and_hold_what_the_model_says(put, frame, contract):
     model, _, folder = put(LGBMClassifier(**QUIET, **FEW))
-    told = json.loads((folder / "golden.json").read_text())
-    rows = pd.DataFrame(told["rows"])
+    result = json.loads((folder / "golden.json").read_text())
+    rows = pd.DataFrame(result["rows"])
     assert contract.find_violations(
         rows.assign(who=range(len(rows)), year=1, group=0, after=0), require_target=False
     ).empty
-    np.testing.assert_array_equal(predict_pipeline_scores(model, rows, contract), told["numbers"])
+    np.testing.assert_array_equal(predict_pipeline_scores(model, rows, contract), result["numbers"])
     assert rows["noise"].isna().sum() > 1
-    assert told["typical"]["size"] == frame["size"].median()
+    assert result["typical"]["size"] == frame["size"].median()
 
 
 def test_the_proof_sees_a_scorer_that_differs(put, frame, contract):
@@ -353,9 +356,9 @@ def test_the_proof_sees_a_scorer_that_differs(put, frame, contract):
     rows = build_parity_cases(frame, contract)
     assert check_parity(scorer, rows, predict_pipeline_scores(model, rows, contract)).passed
     scorer.encoder.category_encodings[0].outputs_by_category["11"][0] += 0.5
-    found = check_parity(scorer, rows, predict_pipeline_scores(model, rows, contract))
-    assert not found.passed
-    assert found.max_difference > 1e-3
+    result = check_parity(scorer, rows, predict_pipeline_scores(model, rows, contract))
+    assert not result.passed
+    assert result.max_difference > 1e-3
     assert not ParityProof(10, 1, 0.0).passed
     assert not ParityProof(10, 0, 2e-6).passed
 

@@ -20,17 +20,17 @@ def shown(entries, *, terminal=False, width=60):
     file = io.StringIO()
     with BuildScreen(Console(file=file, force_terminal=terminal, width=width)) as made:
         made.start_stage("compare")
-        for one in entries:
-            made.show_entry("compare", one)
+        for item in entries:
+            made.show_entry("compare", item)
         time.sleep(0.2 if terminal else 0)
         made.end_stage("compare")
     return file.getvalue()
 
 
 def test_lines_say_stage_place_time_and_step_and_are_never_broken():
-    said = shown([entry("cross-validating [lr] " + "x" * 100, 1, 3)])
+    output = shown([entry("cross-validating [lr] " + "x" * 100, 1, 3)])
     assert (
-        said
+        output
         == f"[3/{len(config.STAGES)} compare]   0:00  1 of 3 · cross-validating [lr] {'x' * 100}\n"
     )
 
@@ -53,9 +53,11 @@ def test_silence_is_broken(monkeypatch):
 
 
 def test_a_terminal_has_a_row_that_moves_for_each_running_stage():
-    said = shown(
+    output = shown(
         [entry("fitting", 1, 3), entry("fitting", 1, 3, "fold 2 of 5")], terminal=True, width=100
     )
-    assert f"[3/{len(config.STAGES)} compare]   0:00  1 of 3 · fitting\n" in said.replace("\r", "")
-    assert "━" in said  # the bar
-    assert "1 of 3 · fitting · fold 2 of 5" in said
+    assert f"[3/{len(config.STAGES)} compare]   0:00  1 of 3 · fitting\n" in output.replace(
+        "\r", ""
+    )
+    assert "━" in output  # the bar
+    assert "1 of 3 · fitting · fold 2 of 5" in output

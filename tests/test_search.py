@@ -50,13 +50,13 @@ def straight() -> Experiment:
 
 def test_a_stack_is_taken_where_it_is_clearly_better(jumping: Experiment) -> None:
     steps: list[str] = []
-    found = search_model(jumping, QUICK, ["ridge", "dt"], "rmse", steps.append)
-    assert found.families == ["dt", "ridge"]  # the better one is first, once both are tuned
-    assert missing_facts(found.summary, 2, "decision tree", "RMSE") == []
-    errors = found.trials.set_index("setting")["mean"]
+    result = search_model(jumping, QUICK, ["ridge", "dt"], "rmse", steps.append)
+    assert result.families == ["dt", "ridge"]  # the better one is first, once both are tuned
+    assert missing_facts(result.summary, 2, "decision tree", "RMSE") == []
+    errors = result.trials.set_index("setting")["mean"]
     least = min(errors["stack"], errors["blend"])
     assert least < 0.96 * errors.drop(["stack", "blend"]).min()
-    rmse = np.sqrt(np.mean((found.out_of_fold_scores - jumping.outcome) ** 2))
+    rmse = np.sqrt(np.mean((result.out_of_fold_scores - jumping.outcome) ** 2))
     assert rmse == pytest.approx(least, rel=0.05)
     for family in ("decision tree", "ridge regression"):  # settings and folds, as they come
         counts = [numbers(step) for step in steps if family in step]
@@ -64,9 +64,9 @@ def test_a_stack_is_taken_where_it_is_clearly_better(jumping: Experiment) -> Non
 
 
 def test_the_leader_stays_alone_where_joining_gains_nothing(straight: Experiment) -> None:
-    found = search_model(straight, QUICK, ["ridge", "dt"], "rmse", lambda _: None)
-    assert found.families == ["ridge"]
-    assert {"defaults", "blend", "stack"} <= set(found.trials["setting"])
+    result = search_model(straight, QUICK, ["ridge", "dt"], "rmse", lambda _: None)
+    assert result.families == ["ridge"]
+    assert {"defaults", "blend", "stack"} <= set(result.trials["setting"])
     plain = search_model(
         straight,
         QUICK.model_copy(update={"strategy": "tune"}),
@@ -74,7 +74,7 @@ def test_the_leader_stays_alone_where_joining_gains_nothing(straight: Experiment
         "rmse",
         lambda _: None,
     )
-    np.testing.assert_array_equal(found.out_of_fold_scores, plain.out_of_fold_scores)
+    np.testing.assert_array_equal(result.out_of_fold_scores, plain.out_of_fold_scores)
 
 
 @pytest.mark.parametrize(
@@ -101,14 +101,14 @@ def test_within_noise_a_mean_is_taken_unless_a_simple_family_leads(
 
     monkeypatch.setattr(model_search, "_fold_values", values)
     plain = QUICK.model_copy(update={"tune_rounds": 0})
-    found = search_model(jumping, plain, ["dt", "ridge"], "rmse", lambda _: None)
-    assert found.families == families
-    assert missing_facts(found.summary, "blend", 2, step, error, "RMSE") == []
+    result = search_model(jumping, plain, ["dt", "ridge"], "rmse", lambda _: None)
+    assert result.families == families
+    assert missing_facts(result.summary, "blend", 2, step, error, "RMSE") == []
 
 
 def test_one_family_has_nobody_to_join(straight: Experiment) -> None:
-    found = search_model(straight, QUICK, ["ridge"], "rmse", lambda _: None)
-    assert (found.families, "blend" in set(found.trials["setting"])) == (["ridge"], False)
+    result = search_model(straight, QUICK, ["ridge"], "rmse", lambda _: None)
+    assert (result.families, "blend" in set(result.trials["setting"])) == (["ridge"], False)
 
 
 @pytest.mark.parametrize("strategy", ["tune", "blend", "stack", "best", "ensemble"])
@@ -208,14 +208,14 @@ def test_greedy_weights_join_what_errs_apart() -> None:
 
 def test_an_ensemble_is_better_than_its_members(jumping: Experiment) -> None:
     families = ["ridge", "et"]
-    found = search_model(jumping, ENSEMBLE, families, "rmse", lambda _: None)
-    completed = found.trials[found.trials["state"] == "completed"]
-    loss = found.steps["loss"].iloc[-1]
-    assert found.steps["loss"].is_monotonic_decreasing
+    result = search_model(jumping, ENSEMBLE, families, "rmse", lambda _: None)
+    completed = result.trials[result.trials["state"] == "completed"]
+    loss = result.steps["loss"].iloc[-1]
+    assert result.steps["loss"].is_monotonic_decreasing
     assert loss < completed["mean"].min()
-    assert len(found.families) > 1
-    assert found.trials["weight"].sum() == pytest.approx(1)
-    rmse = np.sqrt(np.mean((found.out_of_fold_scores - jumping.outcome) ** 2))
+    assert len(result.families) > 1
+    assert result.trials["weight"].sum() == pytest.approx(1)
+    rmse = np.sqrt(np.mean((result.out_of_fold_scores - jumping.outcome) ** 2))
     assert rmse == pytest.approx(loss, rel=0.02)
 
 
@@ -275,11 +275,11 @@ def test_a_skewed_number_is_learned_by_its_logarithm(tmp_path: Path) -> None:
     frame = pd.DataFrame(random.normal(size=(400, 3)), columns=["a", "b", "c"])
     power = frame["a"] + 0.8 * frame["b"] + random.normal(0, 0.3, 400)
     experiment = trial_of(frame.assign(y=np.exp(1.2 * power)))
-    found = search_model(experiment, ENSEMBLE, ["ridge"], "rmse", lambda _: None)
-    assert "log_target True" in found.trials["parameters"].iloc[0]
-    plain = found.trials["parameters"] == "defaults"
-    assert found.trials["mean"].iloc[0] < 0.8 * found.trials.loc[plain, "mean"].item()
-    model = found.pipeline.fit(*experiment.train_features_and_target())
+    match = search_model(experiment, ENSEMBLE, ["ridge"], "rmse", lambda _: None)
+    assert "log_target True" in match.trials["parameters"].iloc[0]
+    plain = match.trials["parameters"] == "defaults"
+    assert match.trials["mean"].iloc[0] < 0.8 * match.trials.loc[plain, "mean"].item()
+    model = match.pipeline.fit(*experiment.train_features_and_target())
     rows = experiment.train_data
     predicted = model.predict(experiment.task.contract.select_features(rows))
     assert predicted.mean() == pytest.approx(rows["y"].mean())
@@ -295,12 +295,12 @@ def test_a_search_ends_when_nothing_is_gained_and_keeps_what_it_has(classes: Exp
     )  # fmt: skip
     assert ended.families == ["nb"]  # the first family is fitted whatever it takes
     assert ended.trials["state"].tolist() == ["completed", "out of time"]
-    whole = search_model(classes, ENSEMBLE, ["nb", "lr"], "roc_auc", lambda _: None)
-    assert len(whole.curve) <= ensemble_search.MAX_ROUNDS
-    assert whole.curve["ensemble"].iloc[-1] <= whole.curve["ensemble"].iloc[0]
+    complete = search_model(classes, ENSEMBLE, ["nb", "lr"], "roc_auc", lambda _: None)
+    assert len(complete.curve) <= ensemble_search.MAX_ROUNDS
+    assert complete.curve["ensemble"].iloc[-1] <= complete.curve["ensemble"].iloc[0]
 
 
 def test_a_search_without_rounds_has_no_steps_and_their_columns_to_be_shown() -> None:
-    found = model_search.SearchResult(["lr"], None, np.zeros(2), pd.DataFrame(), "")
-    assert found.steps.empty
-    assert "no rows" in Table(found.steps, caption="Steps", formats={"gain": ".1%"})._repr_html_()
+    result = model_search.SearchResult(["lr"], None, np.zeros(2), pd.DataFrame(), "")
+    assert result.steps.empty
+    assert "no rows" in Table(result.steps, caption="Steps", formats={"gain": ".1%"})._repr_html_()

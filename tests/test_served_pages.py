@@ -21,8 +21,8 @@ LOGO = "https://cdn.redoc.ly/redoc/logo-mini.svg"
 def server(make_frame, contract, tmp_path_factory) -> Iterator[Running]:
     shelf, frame = Shelf(tmp_path_factory.mktemp("shelf")), make_frame()
     shelf.alias("champion", shelf.register(fitted(frame, contract), contract, frame))
-    with running(shelf.root) as one:
-        yield one
+    with running(shelf.root) as item:
+        yield item
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def opened(browser: Browser, server: Running, path: str, **options: object) -> I
     yield page
     context.close()
     assert strangers == []
-    assert [told for told in complaints if LOGO not in told] == []
+    assert [result for result in complaints if LOGO not in result] == []
 
 
 def test_a_row_is_typed_and_answered_with_reasons_and_a_wrong_value_is_told(browser, server):
@@ -63,12 +63,12 @@ def test_a_row_is_typed_and_answered_with_reasons_and_a_wrong_value_is_told(brow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_on_the_page_nor_on_its_answer(browser, server, scheme):
     with opened(browser, server, "/", color_scheme=scheme, bypass_csp=True) as page:
-        for told in ("", "97", "tall"):
-            if told:
-                page.get_by_label("Size").fill(told)
+        for result in ("", "97", "tall"):
+            if result:
+                page.get_by_label("Size").fill(result)
                 page.locator(SUBMIT).click()
-            found = Axe().run(page, options={"runOnly": RULES, "resultTypes": ["violations"]})
-            assert found.violations_count == 0, found.generate_report()
+            match = Axe().run(page, options={"runOnly": RULES, "resultTypes": ["violations"]})
+            assert match.violations_count == 0, match.generate_report()
 
 
 def test_the_page_fits_a_phone(browser, server):
@@ -116,8 +116,8 @@ def evil_server(make_frame, contract, tmp_path_factory) -> Iterator[Running]:
     path = shelf.folder(1) / "contract.yaml"
     path.write_text(evil.to_yaml())
     shelf.update_digest(1)
-    with running(shelf.root) as one:
-        yield one
+    with running(shelf.root) as item:
+        yield item
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/redoc"])

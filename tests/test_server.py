@@ -89,16 +89,16 @@ class Caller(threading.Thread):
             while not self.ending:
                 try:
                     connection.request("POST", "/predict", json.dumps(ROW), JSON)
-                    told = connection.getresponse()
-                    text = told.read()
+                    result = connection.getresponse()
+                    text = result.read()
                 except (OSError, http.client.HTTPException):
                     if not self.ending:
                         self.failures.append("gone")
                     return
-                if told.status == 200:
+                if result.status == 200:
                     self.answers.append(json.loads(text))
                 else:
-                    self.failures.append((told.status, text))
+                    self.failures.append((result.status, text))
 
 
 def test_no_answer_is_lost_when_the_process_is_killed(shelf):
@@ -114,7 +114,7 @@ def test_no_answer_is_lost_when_the_process_is_killed(shelf):
             os.kill(server.process.pid, signal.SIGKILL)
             for caller in callers:
                 caller.join(30)
-        answered |= {one["id"] for caller in callers for one in caller.answers}
+        answered |= {item["id"] for caller in callers for item in caller.answers}
         assert [f for caller in callers for f in caller.failures if f != "gone"] == []
     assert answered - kept(shelf) == set()
 
@@ -139,7 +139,7 @@ def test_a_journal_removed_under_load_is_made_anew_and_the_loss_is_counted(shelf
             caller.join(30)
         wait(lambda: metric(server, "modelbook_journal_replaced_total") == 1)
         # One request of each caller may have been answered while its count was read.
-        later = {one["id"] for c, n in zip(callers, counts) for one in c.answers[n + 1 :]}
+        later = {item["id"] for c, n in zip(callers, counts) for item in c.answers[n + 1 :]}
         assert later <= kept(shelf)
         unproven = metric(server, "modelbook_journal_unproven_total")
         total = sum(len(caller.answers) for caller in callers)
@@ -161,20 +161,22 @@ def test_while_the_alias_moves_no_request_fails_and_none_is_mixed(shelf, workers
             caller.ending = True
         for caller in callers:
             caller.join(30)
-        answers = [one for caller in callers for one in caller.answers]
+        answers = [item for caller in callers for item in caller.answers]
         assert [f for caller in callers for f in caller.failures] == []
         by_version = {
-            number: {one["probabilities"]["1"] for one in answers if one["model_version"] == number}
+            number: {
+                item["probabilities"]["1"] for item in answers if item["model_version"] == number
+            }
             for number in (1, 2)
         }
         assert [len(values) for values in by_version.values()] == [1, 1]
         assert by_version[1] != by_version[2]
         assert {caller.answers[-1]["model_version"] for caller in callers} == {2}
-        told = sum(
+        result = sum(
             float(line.rsplit(" ", 1)[1]) for line in server.ask("GET", "/metrics")[1].splitlines()
             if line.startswith('modelbook_predictions_total{variant="champion"}')
         )  # fmt: skip
-        assert told == len(answers) == len(kept(shelf))
+        assert result == len(answers) == len(kept(shelf))
 
 
 def test_requests_at_work_are_answered_before_the_server_ends(shelf):
@@ -188,7 +190,7 @@ def test_requests_at_work_are_answered_before_the_server_ends(shelf):
         for caller in callers:
             caller.ending = True
             caller.join(30)
-        assert {one["id"] for caller in callers for one in caller.answers} <= kept(shelf)
+        assert {item["id"] for caller in callers for item in caller.answers} <= kept(shelf)
         assert [f for caller in callers for f in caller.failures if f != "gone"] == []
 
 
@@ -288,9 +290,9 @@ def test_a_forwarded_address_is_believed_of_named_proxies_only(shelf):
 def workers_of(server: Running) -> list[psutil.Process]:
     """The workers, which were started by multiprocessing, without its resource tracker."""
     return [
-        one
-        for one in psutil.Process(server.process.pid).children()
-        if "spawn_main" in "".join(one.cmdline())
+        item
+        for item in psutil.Process(server.process.pid).children()
+        if "spawn_main" in "".join(item.cmdline())
     ]
 
 
@@ -316,8 +318,8 @@ def test_process_metrics_are_those_of_all_workers(shelf):
         workers = workers_of(server)
 
         def is_told() -> bool:  # both are read at two times: until it no longer grows
-            told = metric(server, "process_resident_memory_bytes")
-            return told == pytest.approx(sum(one.memory_info().rss for one in workers), rel=0.1)
+            result = metric(server, "process_resident_memory_bytes")
+            return result == pytest.approx(sum(item.memory_info().rss for item in workers), rel=0.1)
 
         wait(is_told)
 
@@ -394,6 +396,6 @@ def test_tables_that_were_mangled_never_end_in_a_failure(server):
                         [b'"', b",", b"\n", b"\r", b"\x00", "é".encode(), b"1e999", b"NaN", b"=1+1"]
                     )
             connection.request("POST", "/predict/csv", bytes(mangled), {"content-type": "text/csv"})
-            told = connection.getresponse()
-            assert told.status in (200, 400, 422), (mangled, told.read())
-            told.read()
+            result = connection.getresponse()
+            assert result.status in (200, 400, 422), (mangled, result.read())
+            result.read()

@@ -115,10 +115,10 @@ def keeping(file: Path) -> Iterator[Callable[..., Any]]:
 
 class TestPredict:
     def test_one_row_is_answered_as_the_model_does(self, client, model, contract):
-        told = post(client, "/predict", ROW)
-        assert told.status_code == 200
+        result = post(client, "/predict", ROW)
+        assert result.status_code == 200
         p = model.predict_proba(contract.select_features(pd.DataFrame([ROW])))[0, 1]
-        answer = told.json()
+        answer = result.json()
         assert answer["prediction"] == int(p >= 0.4)
         assert answer["probabilities"] == pytest.approx({"0": 1 - p, "1": p}, abs=1e-6)
         assert (answer["model_version"], answer["variant"]) == (1, "champion")
@@ -126,9 +126,9 @@ class TestPredict:
 
     def test_a_list_is_answered_by_a_list_in_its_order(self, client):
         rows = [{**ROW, "size": size} for size in (5.0, 95.0, 5.0)]
-        told = post(client, "/predict", rows).json()
-        assert [one["prediction"] for one in told] == [0, 1, 0]
-        assert len({one["id"] for one in told}) == 3
+        result = post(client, "/predict", rows).json()
+        assert [item["prediction"] for item in result] == [0, 1, 0]
+        assert len({item["id"] for item in result}) == 3
         assert post(client, "/predict", []).json() == []
 
     @pytest.mark.parametrize(
@@ -145,19 +145,21 @@ class TestPredict:
         ids=str,
     )
     def test_what_means_the_same_is_taken(self, client, change):
-        told = post(client, "/predict", {**ROW, **change})
-        assert told.status_code == 200
+        result = post(client, "/predict", {**ROW, **change})
+        assert result.status_code == 200
         if "noise" not in change:
             assert (
-                told.json()["probabilities"]
+                result.json()["probabilities"]
                 == post(client, "/predict", ROW).json()["probabilities"]
             )
 
     def test_a_gap_may_be_left_out_where_the_contract_allows_it(self, client):
-        told = post(
+        result = post(
             client, "/predict", {name: value for name, value in ROW.items() if name != "noise"}
         )
-        assert told.json()["probabilities"] == post(client, "/predict", ROW).json()["probabilities"]
+        assert (
+            result.json()["probabilities"] == post(client, "/predict", ROW).json()["probabilities"]
+        )
 
     BAD = (
         ({"size": None}, "size", "null", ["number", 0, 100]),
@@ -199,8 +201,8 @@ class TestPredict:
         assert missing_facts(wrong["value"], 100_000) == []
 
     def test_every_missing_field_is_named(self, client):
-        told = post(client, "/predict", {})
-        assert {one["field"] for one in told.json()["rejected"]} == {"colour", "size", "flag"}
+        result = post(client, "/predict", {})
+        assert {item["field"] for item in result.json()["rejected"]} == {"colour", "size", "flag"}
 
     RAW = (
         (b"", 400), (b"{", 400), (b'{"size": 1', 400), (b"\xff\xfe{}", 400), (b"[" * 100_000, 413), (b"5", 422),
@@ -213,13 +215,13 @@ class TestPredict:
 
     @pytest.mark.parametrize(("body", "status"), RAW, ids=lambda value: str(value)[:40])
     def test_a_body_that_is_no_row_is_refused(self, client, body, status):
-        told = client.post("/predict", content=body, headers={"content-type": "application/json"})
-        assert (told.status_code, set(told.json()) >= {"error", "request_id"}) == (status, True)
-        assert "Traceback" not in told.text
+        result = client.post("/predict", content=body, headers={"content-type": "application/json"})
+        assert (result.status_code, set(result.json()) >= {"error", "request_id"}) == (status, True)
+        assert "Traceback" not in result.text
 
     def test_a_text_with_a_colon_is_no_field_twice(self, client):
-        told = post(client, "/predict", {**ROW, "colour": "a:b"})
-        assert told.json()["rejected"][0]["field"] == "colour"
+        result = post(client, "/predict", {**ROW, "colour": "a:b"})
+        assert result.json()["rejected"][0]["field"] == "colour"
 
 
 class TestTable:
@@ -233,9 +235,9 @@ class TestTable:
         rows = [
             {"name": f"n{i}", **ROW, "size": 5 + 90 * (i % 2), "noise": None} for i in range(450)
         ]
-        told = self.send(client, self.csv(rows))
-        assert told.status_code == 200, told.text
-        answered = pd.read_csv(io.BytesIO(told.content))
+        result = self.send(client, self.csv(rows))
+        assert result.status_code == 200, result.text
+        answered = pd.read_csv(io.BytesIO(result.content))
         assert answered["name"].tolist() == [row["name"] for row in rows]
         assert answered["prediction"].tolist() == [i % 2 for i in range(450)]
         assert answered["probability_1"].nunique() == 2
@@ -243,19 +245,22 @@ class TestTable:
 
     def test_columns_may_come_in_any_order_with_a_mark_and_quotes(self, client):
         body = '\ufeff"flag","noise","size","colour","a ""name"""\r\n"1","","80","11","x, y"\r\n'.encode()
-        told = self.send(client, body)
-        assert told.status_code == 200, told.text
-        assert pd.read_csv(io.BytesIO(told.content))['a "name"'].tolist() == ["x, y"]
-        one = post(client, "/predict", ROW).json()["probabilities"]["1"]
-        assert pd.read_csv(io.BytesIO(told.content))["probability_1"].tolist() == pytest.approx(
-            [one]
+        result = self.send(client, body)
+        assert result.status_code == 200, result.text
+        assert pd.read_csv(io.BytesIO(result.content))['a "name"'].tolist() == ["x, y"]
+        item = post(client, "/predict", ROW).json()["probabilities"]["1"]
+        assert pd.read_csv(io.BytesIO(result.content))["probability_1"].tolist() == pytest.approx(
+            [item]
         )
 
     def test_a_form_with_a_file_does_as_well(self, client):
-        told = client.post(
+        result = client.post(
             "/predict/csv", files={"file": ("rows.csv", self.csv([ROW]), "text/csv")}
         )
-        assert (told.status_code, told.headers["content-type"]) == (200, "text/csv; charset=utf-8")
+        assert (result.status_code, result.headers["content-type"]) == (
+            200,
+            "text/csv; charset=utf-8",
+        )
         assert client.post("/predict/csv", files={"table": b"x"}).status_code == 422
         assert (
             self.send(client, b"nothing of the kind", "multipart/form-data; boundary=x").status_code
@@ -268,9 +273,9 @@ class TestTable:
             {**ROW, "size": "inf"},
             {**ROW, "size": "tall", "colour": 3},
         ]
-        told = self.send(client, self.csv(rows))
-        assert told.status_code == 422
-        assert [(one["row"], one["field"]) for one in told.json()["rejected"]] == [
+        result = self.send(client, self.csv(rows))
+        assert result.status_code == 422
+        assert [(item["row"], item["field"]) for item in result.json()["rejected"]] == [
             (230, "size"), (231, "size"), (232, "colour"), (232, "size"),
         ]  # fmt: skip
 
@@ -293,19 +298,19 @@ class TestTable:
 
 class TestOutcomes:
     def test_an_outcome_joins_its_prediction_once(self, client):
-        one = post(client, "/predict", {**ROW, "who": 42}).json()["id"]
-        assert post(client, "/outcomes", {"id": one, "outcome": True}).json() == {
+        item = post(client, "/predict", {**ROW, "who": 42}).json()["id"]
+        assert post(client, "/outcomes", {"id": item, "outcome": True}).json() == {
             "recorded": 1,
             "repeated": 0,
         }
-        assert post(client, "/outcomes", [{"id": one, "outcome": 1}]).json() == {
+        assert post(client, "/outcomes", [{"id": item, "outcome": 1}]).json() == {
             "recorded": 0,
             "repeated": 1,
         }
-        told = post(client, "/outcomes", {"id": one, "outcome": 0})
-        assert told.status_code == 409
+        result = post(client, "/outcomes", {"id": item, "outcome": 0})
+        assert result.status_code == 409
         row = next(
-            row for row in client.app._service.journal.read_predictions(0) if row["id"] == one
+            row for row in client.app._service.journal.read_predictions(0) if row["id"] == item
         )
         assert (row["outcome"], row["prediction"], row["version"]) == (1, 1, 1)
         assert row["inputs"] == {**ROW, "flag": 1.0, "who": 42.0}
@@ -333,8 +338,8 @@ class TestJournal:
             )
             answers += pd.read_csv(io.BytesIO(table.content), dtype=str).to_dict("records")
             place = put.root / "data" / BOOK / "journal.db"
-        words = [f"{one['id']}={one['receipt']}" for one in answers]
-        assert len({one["receipt"] for one in answers}) == 5
+        words = [f"{item['id']}={item['receipt']}" for item in answers]
+        assert len({item["receipt"] for item in answers}) == 5
         monkeypatch.setattr(cli_serving, "find_book", lambda book: (put.root, BOOK))
         verify = ["journal", "verify"]
         assert CliRunner().invoke(app, [*verify, *words]).exit_code == 0
@@ -379,33 +384,33 @@ class TestJournal:
 class TestHealthAndManual:
     def test_health_tells_the_version_in_service(self, client):
         assert client.get("/health/live").json() == {"status": "live"}
-        told = client.get("/health/ready").json()
-        assert (told["status"], told["model_version"], told["data_fingerprint"]) == (
+        result = client.get("/health/ready").json()
+        assert (result["status"], result["model_version"], result["data_fingerprint"]) == (
             "ready",
             1,
             "f00d",
         )
-        assert told["loaded_at"] == pytest.approx(time.time(), abs=30)
-        assert told["golden_rows"] > 100
+        assert result["loaded_at"] == pytest.approx(time.time(), abs=30)
+        assert result["golden_rows"] > 100
 
     def test_without_a_version_it_lives_but_is_not_ready(self, shelf):
         with serve(shelf) as client:
             assert client.get("/health/live").status_code == 200
             assert client.get("/health/ready").status_code == 503
-            told = post(client, "/predict", ROW)
-            assert (told.status_code, told.headers["retry-after"]) == (503, "5")
-            assert missing_facts(told.json()["error"], "tiny", "champion") == []
+            result = post(client, "/predict", ROW)
+            assert (result.status_code, result.headers["retry-after"]) == (503, "5")
+            assert missing_facts(result.json()["error"], "tiny", "champion") == []
             assert client.get("/openapi.json").status_code == 503
 
     def test_the_model_is_told_with_its_scorer_and_proof(self, client):
-        told = client.get("/model").json()
-        assert (told["task"], told["threshold"], told["question"]) == (
+        result = client.get("/model").json()
+        assert (result["task"], result["threshold"], result["question"]) == (
             "binary",
             0.4,
             "Will it happen?",
         )
-        assert told["scorer"]["compiled"] is True
-        assert missing_facts(told["scorer"]["proof"], 0) == []
+        assert result["scorer"]["compiled"] is True
+        assert missing_facts(result["scorer"]["proof"], 0) == []
 
     def test_the_manual_describes_this_model(self, client):
         document = client.get("/openapi.json").json()
@@ -439,10 +444,10 @@ class TestHealthAndManual:
 
     def test_the_manual_loads_nothing_from_elsewhere(self, client):
         for page in ("/docs", "/redoc"):
-            told = client.get(page)
-            text = told.text
+            result = client.get(page)
+            text = result.text
             assert "https://" not in text, page
-            assert "default-src 'self'" in told.headers["content-security-policy"]
+            assert "default-src 'self'" in result.headers["content-security-policy"]
             for path in {part.split('"')[0] for part in text.split('"/static/')[1:]}:
                 assert client.get(f"/static/{path}").status_code == 200
 
@@ -452,14 +457,14 @@ class TestPage:
         return {"colour": "11", "size": "80", "noise": "", "flag": "1", **change}
 
     def test_it_shows_the_model_and_a_form_made_of_the_contract(self, client):
-        told = client.get("/")
-        assert "script" not in told.text
-        assert "default-src 'none'" in told.headers["content-security-policy"]
-        assert "Will it happen?" in told.text
+        result = client.get("/")
+        assert "script" not in result.text
+        assert "default-src 'none'" in result.headers["content-security-policy"]
+        assert "Will it happen?" in result.text
         for name in ROW:
-            assert f'name="{name}"' in told.text
-        assert missing_facts(told.text, "Size", 0, 100) == []
-        assert 'href="/docs"' in told.text
+            assert f'name="{name}"' in result.text
+        assert missing_facts(result.text, "Size", 0, 100) == []
+        assert 'href="/docs"' in result.text
 
     def test_a_row_is_answered_with_its_reasons_and_not_journaled(self, client):
         journal = client.app._service.journal
@@ -494,12 +499,12 @@ class TestLimits:
             assert post(client, "/predict", [ROW] * 2).status_code == 200
             assert post(client, "/predict", [{"size": 1}] * 3).status_code == 413
             assert post(client, "/predict", [ROW] * 9).status_code == 413
-            told = client.post(
+            result = client.post(
                 "/predict",
                 content=iter([b" " * 200] * 3),
                 headers={"content-type": "application/json"},
             )
-            assert (told.status_code, missing_facts(told.json()["expected"], 300)) == (413, [])
+            assert (result.status_code, missing_facts(result.json()["expected"], 300)) == (413, [])
             table = ("/predict/csv", b"size\n" * 100)
             assert (
                 client.post(
@@ -550,7 +555,7 @@ class TestLimits:
     def test_no_more_invalid_values_are_looked_for_than_are_listed(self, client):
         answer = post(client, "/predict", [{**ROW, "size": "tall"}] * 1000)
         assert answer.status_code == 422
-        assert [one["row"] for one in answer.json()["rejected"]] == list(range(100))
+        assert [item["row"] for item in answer.json()["rejected"]] == list(range(100))
         assert missing_facts(answer.json()["error"], 100) == []
 
     def test_a_form_of_many_fields_is_refused_before_the_key(self, put):
@@ -579,25 +584,27 @@ class TestLimits:
 
     def test_rows_are_counted(self, put):
         with serve(put, "limits: {max_rows: 2}") as client:
-            told = post(client, "/predict", [ROW] * 3)
-            assert (told.status_code, missing_facts(told.json(), 3, 2)) == (413, [])
+            result = post(client, "/predict", [ROW] * 3)
+            assert (result.status_code, missing_facts(result.json(), 3, 2)) == (413, [])
 
     def test_a_rate_is_kept_and_tells_when_to_come_back(self, put):
         with serve(put, "limits: {requests_per_second: 2}") as client:
-            told = [post(client, "/predict", ROW) for _ in range(5)]
-            assert [one.status_code for one in told][:2] == [200, 200]
-            assert told[-1].status_code == 429
-            assert int(told[-1].headers["retry-after"]) >= 1
+            result = [post(client, "/predict", ROW) for _ in range(5)]
+            assert [item.status_code for item in result][:2] == [200, 200]
+            assert result[-1].status_code == 429
+            assert int(result[-1].headers["retry-after"]) >= 1
             assert client.get("/health/live").status_code == 200
 
     def test_an_unknown_path_or_method_has_the_same_shape(self, client):
-        for told, status in ((client.get("/nope"), 404), (client.put("/predict"), 405)):
-            assert told.status_code == status
+        for result, status in ((client.get("/nope"), 404), (client.put("/predict"), 405)):
+            assert result.status_code == status
             assert (
-                missing_facts(told.json()["error"], told.request.method, told.request.url.path)
+                missing_facts(
+                    result.json()["error"], result.request.method, result.request.url.path
+                )
                 == []
             )
-            assert told.json()["request_id"] == told.headers["x-request-id"]
+            assert result.json()["request_id"] == result.headers["x-request-id"]
 
     def test_a_caller_may_name_the_request(self, client):
         assert (
@@ -613,10 +620,10 @@ class TestLimits:
         monkeypatch.setattr(client.app._service, "predict", None)
         monkeypatch.setattr(client.app._service, "describe", None)
         logging.getLogger("modelbook.serving").propagate = True
-        for told in (post(client, "/predict", ROW), client.get("/model")):
-            assert told.status_code == 500
-            assert "NoneType" not in told.text
-            assert told.json()["request_id"] in str([vars(record) for record in caplog.records])
+        for result in (post(client, "/predict", ROW), client.get("/model")):
+            assert result.status_code == 500
+            assert "NoneType" not in result.text
+            assert result.json()["request_id"] in str([vars(record) for record in caplog.records])
 
     def test_other_sites_are_not_answered_unless_a_setting_names_them(self, put):
         origin = {"origin": "https://example.org"}
@@ -624,13 +631,13 @@ class TestLimits:
             assert post(client, "/predict", ROW, **origin).status_code == 403
             assert client.app._service.journal.read_predictions(0) == []
         with serve(put, "cors_origins: ['https://example.org']") as client:
-            told = post(client, "/predict", ROW, **origin)
-            assert (told.status_code, told.headers["access-control-allow-origin"]) == (
+            result = post(client, "/predict", ROW, **origin)
+            assert (result.status_code, result.headers["access-control-allow-origin"]) == (
                 200,
                 "https://example.org",
             )
-            asked = {**origin, "access-control-request-method": "POST"}
-            assert client.options("/predict", headers=asked).status_code == 200
+            requests = {**origin, "access-control-request-method": "POST"}
+            assert client.options("/predict", headers=requests).status_code == 200
 
 
 class TestOpenAccess:
@@ -652,8 +659,8 @@ class TestOpenAccess:
 
     def test_its_own_pages_are_served(self, client):
         for origin in ("http://127.0.0.1", "http://localhost:8000"):
-            own = {"origin": origin, "host": origin.removeprefix("http://")}
-            assert post(client, "/predict", ROW, **own).status_code == 200
+            custom = {"origin": origin, "host": origin.removeprefix("http://")}
+            assert post(client, "/predict", ROW, **custom).status_code == 200
 
     def test_with_a_key_any_site_and_host_may_call(self, put):
         key = ApiKeyStore(put.root).add_key("one", ["predict"])
@@ -690,7 +697,7 @@ class TestOpenAccess:
 class TestKeys:
     def test_a_key_opens_what_its_scopes_say(self, put):
         keys = ApiKeyStore(put.root)
-        one, two, all_ = (
+        item, two, all_ = (
             keys.add_key("one", ["predict"]),
             keys.add_key("two", ["outcomes"]),
             keys.add_key("all", ["admin"]),
@@ -698,18 +705,18 @@ class TestKeys:
         with serve(put) as client:
             assert post(client, "/predict", ROW).status_code == 401
             assert post(client, "/predict", ROW, **{"x-api-key": "guess"}).status_code == 401
-            assert post(client, "/predict", ROW, **{"x-api-key": one}).status_code == 200
+            assert post(client, "/predict", ROW, **{"x-api-key": item}).status_code == 200
             assert post(client, "/predict", ROW, authorization=f"Bearer {all_}").status_code == 200
-            told = post(client, "/predict", ROW, **{"x-api-key": two})
-            assert (told.status_code, missing_facts(told.json()["error"], "'two'", "predict")) == (
-                403,
-                [],
-            )
-            assert client.get("/metrics", headers={"x-api-key": one}).status_code == 403
+            result = post(client, "/predict", ROW, **{"x-api-key": two})
+            assert (
+                result.status_code,
+                missing_facts(result.json()["error"], "'two'", "predict"),
+            ) == (403, [])
+            assert client.get("/metrics", headers={"x-api-key": item}).status_code == 403
             assert client.get("/metrics", headers={"x-api-key": all_}).status_code == 200
             for path in ("/health/live", "/health/ready", "/docs", "/openapi.json"):
                 assert client.get(path).status_code == 200
-        assert one not in (put.root / "serving.keys.json").read_text()
+        assert item not in (put.root / "serving.keys.json").read_text()
         assert (put.root / "serving.keys.json").stat().st_mode & 0o77 == 0
 
     def test_keys_come_and_go_while_the_service_runs(self, put):
@@ -754,10 +761,10 @@ class TestKeys:
     def test_where_there_is_no_file_the_environment_holds_what_would_stand_in_it(
         self, put, tmp_path, monkeypatch
     ):
-        one = ApiKeyStore(tmp_path / "elsewhere").add_key("one", ["predict"])
+        item = ApiKeyStore(tmp_path / "elsewhere").add_key("one", ["predict"])
         monkeypatch.setenv(KEYRING_VARIABLE, (tmp_path / "elsewhere/serving.keys.json").read_text())
         with serve(put, client=("192.0.2.7", 5000)) as client:
-            assert post(client, "/predict", ROW, **{"x-api-key": one}).status_code == 200
+            assert post(client, "/predict", ROW, **{"x-api-key": item}).status_code == 200
             assert post(client, "/predict", ROW).status_code == 401
         with refused(ServingError, KEYRING_VARIABLE, put.root / "serving.keys.json"):
             ApiKeyStore(put.root).add_key("two", ["predict"])
@@ -772,8 +779,8 @@ class TestSettings:
             "traffic: {mode: split, challenger_share: 0.3}\nlimits: {max_rows: 5}\n"
         )
         monkeypatch.setenv("MODELBOOK_SERVE_TRAFFIC__CHALLENGER_SHARE", "0.7")
-        found = load_settings(tmp_path, BOOK)
-        assert (found.traffic.mode, found.traffic.challenger_share, found.limits.max_rows) == (
+        result = load_settings(tmp_path, BOOK)
+        assert (result.traffic.mode, result.traffic.challenger_share, result.limits.max_rows) == (
             "split",
             0.7,
             5,
@@ -783,8 +790,8 @@ class TestSettings:
     def test_a_book_has_settings_of_its_own(self, tmp_path):
         (tmp_path / "serving.yaml").write_text("traffic: {mode: split, salt: a}\nlog_level: debug")
         (tmp_path / "serving.other.yaml").write_text("traffic: {mode: shadow}")
-        one, other = load_settings(tmp_path, BOOK), load_settings(tmp_path, "other")
-        assert (one.traffic.mode, other.traffic.mode) == ("split", "shadow")
+        item, other = load_settings(tmp_path, BOOK), load_settings(tmp_path, "other")
+        assert (item.traffic.mode, other.traffic.mode) == ("split", "shadow")
         assert (other.traffic.salt, other.log_level) == ("a", "debug")
 
     @pytest.mark.parametrize(
@@ -810,12 +817,12 @@ class TestTraffic:
     def test_a_share_of_the_users_gets_the_challenger_and_keeps_it(self, two):
         with serve(two, "traffic: {mode: split, challenger_share: 0.3}") as client:
             rows = [{**ROW, "who": number} for number in range(1000)]
-            told = post(client, "/predict", rows).json()
-            share = sum(one["variant"] == "challenger" for one in told) / 1000
+            result = post(client, "/predict", rows).json()
+            share = sum(item["variant"] == "challenger" for item in result) / 1000
             assert share == pytest.approx(0.3, abs=0.06)
             again = post(client, "/predict", rows).json()
-            assert [one["variant"] for one in again] == [one["variant"] for one in told]
-            assert {(one["variant"], one["model_version"]) for one in told} == {
+            assert [item["variant"] for item in again] == [item["variant"] for item in result]
+            assert {(item["variant"], item["model_version"]) for item in result} == {
                 ("champion", 1),
                 ("challenger", 2),
             }
@@ -826,7 +833,7 @@ class TestTraffic:
                 for n in range(9)
             }
             assert len(by_user) == 1
-            assert len({one["probabilities"]["1"] for one in told}) == 2
+            assert len({item["probabilities"]["1"] for item in result}) == 2
 
     CANARY = (
         "traffic: {mode: canary, challenger_share: 0.5, canary_min_rows: 100, canary_max_drift: %s}"
@@ -836,7 +843,7 @@ class TestTraffic:
         users = [{**ROW, "size": number % 100, "who": number} for number in range(count)]
         answers = post(client, "/predict", users)
         assert answers.status_code == 200
-        return {one["variant"] for one in answers.json()}
+        return {item["variant"] for item in answers.json()}
 
     def test_a_canary_that_predicts_alike_keeps_its_share(self, put, frame, contract):
         put.alias("challenger", put.register(fitted(frame, contract), contract, frame))
@@ -876,12 +883,12 @@ class TestTraffic:
 
     def test_a_shadow_is_journaled_and_never_answers(self, two):
         with serve(two, "traffic: {mode: shadow}") as client:
-            one = post(client, "/predict", ROW).json()
-            assert (one["variant"], one["model_version"]) == ("champion", 1)
+            item = post(client, "/predict", ROW).json()
+            assert (item["variant"], item["model_version"]) == ("champion", 1)
             journal = client.app._service.journal
             [shadow] = journal.read_predictions(0, variant="challenger")
-            assert (shadow["id"], shadow["version"], shadow["answered"]) == (one["id"], 2, False)
-            assert shadow["probabilities"] != one["probabilities"]
+            assert (shadow["id"], shadow["version"], shadow["answered"]) == (item["id"], 2, False)
+            assert shadow["probabilities"] != item["probabilities"]
 
     def test_traffic_changes_without_a_restart_and_nonsense_changes_nothing(self, two):
         with serve(two) as client:
@@ -925,9 +932,13 @@ class TestReload:
         with serve(put) as client:
             put.alias("champion", new)
             wait(lambda: client.get("/health/ready").json()["reasons"])
-            told = client.get("/health/ready").json()
-            assert (told["status"], told["model_version"], told["alias_version"]) == ("ready", 1, 2)
-            assert missing_facts(told["reasons"]["champion"], "version 2") == []
+            result = client.get("/health/ready").json()
+            assert (result["status"], result["model_version"], result["alias_version"]) == (
+                "ready",
+                1,
+                2,
+            )
+            assert missing_facts(result["reasons"]["champion"], "version 2") == []
             series = {
                 'modelbook_version_refused{alias="champion"} 1.0',
                 'modelbook_workers_behind{alias="champion"} 1.0',
@@ -971,9 +982,9 @@ class TestReload:
             wait(lambda: client.get("/health/ready").json()["model_version"] == new)
             assert client.get("/health/ready").json()["data_fingerprint"] == "beef"
             assert post(client, "/predict", ROW).json()["model_version"] == new
-            told = json.loads(golden.read_text())
-            told["numbers"][5][1] += 0.01
-            golden.write_text(json.dumps(told))
+            result = json.loads(golden.read_text())
+            result["numbers"][5][1] += 0.01
+            golden.write_text(json.dumps(result))
             put.alias("champion", bad)
             wait(lambda: "champion" in client.get("/model").json()["refused"])
             reason = client.get("/model").json()["refused"]["champion"]
@@ -996,10 +1007,10 @@ class TestReload:
             lambda self, rows: [a._replace(probabilities=[0.5, 0.5]) for a in real(self, rows)],
         )
         with serve(shelf) as client:
-            told = client.get("/health/ready")
-            assert told.status_code == 503
+            result = client.get("/health/ready")
+            assert result.status_code == 503
             assert re.search(
-                r"\b0\.\d+", told.json()["reasons"]["champion"]
+                r"\b0\.\d+", result.json()["reasons"]["champion"]
             )  # by how much it differs
 
     def test_a_model_with_a_step_of_ones_own_serves_itself_and_says_so(
@@ -1010,9 +1021,9 @@ class TestReload:
         )
         shelf.alias("champion", shelf.register(model, contract, frame))
         with serve(shelf) as client:
-            told = client.get("/model").json()["scorer"]
-            assert told["compiled"] is False
-            assert missing_facts(told["reason"], "size", "flag") == []
+            result = client.get("/model").json()["scorer"]
+            assert result["compiled"] is False
+            assert missing_facts(result["reason"], "size", "flag") == []
             p = model.predict_proba(contract.select_features(pd.DataFrame([ROW])))[0, 1]
             assert post(client, "/predict", ROW).json()["probabilities"]["1"] == pytest.approx(
                 p, abs=1e-9
@@ -1039,38 +1050,38 @@ class TestMetrics:
         from modelbook.monitoring import latest_verdict
 
         def shown(client: TestClient) -> dict[str, float]:
-            found = re.findall(
+            match = re.findall(
                 r"^modelbook_monitor_(\S+) (\S+)$", client.get("/metrics").text, re.M
             )
-            return {name: float(value) for name, value in found}
+            return {name: float(value) for name, value in match}
 
         file = latest_verdict.history_path(put.root, BOOK)
         file.parent.mkdir(parents=True, exist_ok=True)
         with serve(put) as client:
             wait(lambda: shown(client).get('verdict{verdict="watch"}') == 0)
             assert shown(client)["timestamp_seconds"] == 0
-            with keeping(file) as asked:
-                asked("insert into windows values (1, 1, '4', 7.5, 900, 0, 'watch', '[]')")
+            with keeping(file) as requests:
+                requests("insert into windows values (1, 1, '4', 7.5, 900, 0, 'watch', '[]')")
                 for name, value in {
                     "drifted_share": 0.4,
                     "drift:size": 0.3,
                     "drift:noise": None,
                     "drift:x": 1,
                 }.items():
-                    asked(
+                    requests(
                         "insert into measures values (1, '4', ?, ?, null, null, null)", name, value
                     )
-                asked("insert into verdicts values (1, 1, '4', 7.5, 'retrain', '[]')")
+                requests("insert into verdicts values (1, 1, '4', 7.5, 'retrain', '[]')")
             wait(lambda: shown(client)["timestamp_seconds"] == 7.5)
-            told = shown(client)
-            assert math.isnan(told.pop('drift{feature="noise"}'))
-            assert told == {
+            result = shown(client)
+            assert math.isnan(result.pop('drift{feature="noise"}'))
+            assert result == {
                 'verdict{verdict="healthy"}': 0, 'verdict{verdict="watch"}': 0, 'verdict{verdict="retrain"}': 1,
                 "timestamp_seconds": 7.5, "drifted_share": 0.4, 'drift{feature="size"}': 0.3,
             }  # fmt: skip
-            with keeping(file) as asked:
-                asked("insert into verdicts values (2, 1, '4', 8.5, 'healthy', '[]')")
-                asked("delete from measures where measure = 'drift:size'")
+            with keeping(file) as requests:
+                requests("insert into verdicts values (2, 1, '4', 8.5, 'healthy', '[]')")
+                requests("delete from measures where measure = 'drift:size'")
             wait(lambda: shown(client)["timestamp_seconds"] == 8.5)
             assert shown(client)['verdict{verdict="retrain"}'] == 0
             assert math.isnan(shown(client)['drift{feature="size"}'])
@@ -1087,10 +1098,10 @@ class TestMetrics:
         )
         assert max(dict(metrics.compute_distances(reference, same)).values()) < 0.02
         moved = [{**row, "size": 99.0, "noise": None} for row in same]
-        found = dict(metrics.compute_distances(reference, moved))
-        assert found["size"] > 0.5
-        assert found["noise"] > 0.3
-        assert found["colour"] < 0.02
+        result = dict(metrics.compute_distances(reference, moved))
+        assert result["size"] > 0.5
+        assert result["noise"] > 0.3
+        assert result["colour"] < 0.02
         mauve = [{**row, "colour": "mauve"} for row in same[:10]] + same[10:40]
         assert metrics.compute_unseen_shares(reference, mauve) == {"colour": 0.25}
 

@@ -19,12 +19,12 @@ from modelbook.training.experiment import Experiment
 
 def test_whole_entities_are_drawn_by_seed(frame: pd.DataFrame, contract: Contract) -> None:
     task = tasks.get_task(contract)
-    kept = sample_entities(task, frame, 301, seed=1)
-    assert len(kept) == 300
-    assert (kept.groupby("who").size() == 3).all()
-    assert kept.index.is_monotonic_increasing
-    assert kept.equals(sample_entities(task, frame, 301, seed=1))
-    assert not kept.equals(sample_entities(task, frame, 301, seed=2))
+    retained = sample_entities(task, frame, 301, seed=1)
+    assert len(retained) == 300
+    assert (retained.groupby("who").size() == 3).all()
+    assert retained.index.is_monotonic_increasing
+    assert retained.equals(sample_entities(task, frame, 301, seed=1))
+    assert not retained.equals(sample_entities(task, frame, 301, seed=2))
     assert sample_entities(task, frame, 600, seed=1) is frame
 
 

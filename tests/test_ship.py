@@ -68,7 +68,7 @@ def kubectl(project: Path, context: str = "echo modelbook-dev", ready: str = "tr
 
 
 def deploy(project: Path, *words: str) -> tuple[int, str, str]:
-    told = subprocess.run(
+    result = subprocess.run(
         ["make", "-s", "deploy", *words],
         cwd=project,
         env={
@@ -78,19 +78,19 @@ def deploy(project: Path, *words: str) -> tuple[int, str, str]:
         capture_output=True,
         text=True,
     )
-    return told.returncode, told.stdout, told.stderr
+    return result.returncode, result.stdout, result.stderr
 
 
 def test_a_target_that_is_none_is_refused(project):
-    code, _, told = deploy(project, "TARGET=moon")
+    code, _, result = deploy(project, "TARGET=moon")
     assert code != 0
-    assert "TARGET=moon" in told
-    assert "make deploy TARGET=kubernetes|ecs" in told
+    assert "TARGET=moon" in result
+    assert "make deploy TARGET=kubernetes|ecs" in result
     kubectl(project)
-    code, _, told = deploy(project, "TARGET=kubernetes", "OVERLAY=moon")
+    code, _, result = deploy(project, "TARGET=kubernetes", "OVERLAY=moon")
     assert code != 0
-    assert "deploy/kubernetes/overlays/moon" in told
-    assert "OVERLAY=dev|prod|staging" in told
+    assert "deploy/kubernetes/overlays/moon" in result
+    assert "OVERLAY=dev|prod|staging" in result
 
 
 @pytest.mark.parametrize(
@@ -99,10 +99,10 @@ def test_a_target_that_is_none_is_refused(project):
 )  # fmt: skip
 def test_without_a_cluster_it_shows_what_would_be_applied(project, context, words, why):
     kubectl(project, context)
-    code, told, _ = deploy(project, "TARGET=kubernetes", *words)
+    code, result, _ = deploy(project, "TARGET=kubernetes", *words)
     assert code == 0
-    assert re.search(rf"Deployment modelbook\n +{IMAGE}\ndry run\b.*\b{why}\b", told)
-    assert "apply" not in told
+    assert re.search(rf"Deployment modelbook\n +{IMAGE}\ndry run\b.*\b{why}\b", result)
+    assert "apply" not in result
 
 
 DIGESTS = [f"sha256:{digit * 64}" for digit in "ab"]
@@ -125,9 +125,9 @@ def release(project: Path) -> Path:
 def test_with_a_cluster_it_applies_the_releases_images_and_waits(project, release):
     kubectl(project, context="echo modelbook-prod")
     words = ["TARGET=kubernetes", "OVERLAY=prod", "RELEASE=release.env"]
-    code, told, error = deploy(project, *words)
+    code, result, error = deploy(project, *words)
     assert code == 0, error
-    *_, cluster, applied, waited = told.splitlines()
+    *_, cluster, applied, waited = result.splitlines()
     assert "modelbook-prod" in cluster.split()
     assert re.fullmatch(r"kubectl apply -k deploy/kubernetes/release\.\w+", applied)
     assert waited == (
@@ -156,10 +156,10 @@ def test_another_context_and_images_without_a_digest_are_refused(
 ):
     kubectl(project, context=f"echo {context}")
     (project / "tag.env").write_text("SERVICE_IMAGE=book/modelbook-service:1\n")
-    code, told, error = deploy(project, "TARGET=kubernetes", "OVERLAY=prod", *words)
+    code, result, error = deploy(project, "TARGET=kubernetes", "OVERLAY=prod", *words)
     assert code != 0
     assert missing_facts(error, *expected) == []
-    assert "apply" not in told
+    assert "apply" not in result
 
 
 @pytest.mark.parametrize("signed", [True, False])
@@ -168,8 +168,8 @@ def test_signatures_are_verified_before_anything_is_applied(project, release, si
     command(project, "cosign", f'echo "$*" > {project}/verified; exit {int(not signed)}')
     monkeypatch.setenv("COSIGN_IDENTITY", "https://github.com/me/book/release.yml@refs/tags/v1")
     words = ["TARGET=kubernetes", "OVERLAY=prod", "RELEASE=release.env"]
-    code, told, _ = deploy(project, *words)
-    assert ((code == 0), ("apply" in told)) == (signed, signed)
+    code, result, _ = deploy(project, *words)
+    assert ((code == 0), ("apply" in result)) == (signed, signed)
     verified = (project / "verified").read_text().split()
     assert verified[verified.index("--certificate-identity") + 1].endswith("@refs/tags/v1")
     assert [word.rpartition("@")[2] for word in verified[-2:]] == DIGESTS
@@ -177,30 +177,30 @@ def test_signatures_are_verified_before_anything_is_applied(project, release, si
 
 def test_a_cluster_that_does_not_answer_is_told(project):
     kubectl(project, ready="exit 1")
-    code, told, error = deploy(project, "TARGET=kubernetes")
+    code, result, error = deploy(project, "TARGET=kubernetes")
     assert code != 0
     assert "modelbook-dev" in error.split()
-    assert "apply" not in told
+    assert "apply" not in result
 
 
 def test_without_credentials_it_shows_what_the_template_makes(project):
-    code, told, _ = deploy(project, "TARGET=ecs")
+    code, result, _ = deploy(project, "TARGET=ecs")
     assert code == 0
-    assert "  Service AWS::ECS::Service\n" in told
-    assert re.search(r"^dry run\b.*\baws\b", told, re.M)
+    assert "  Service AWS::ECS::Service\n" in result
+    assert re.search(r"^dry run\b.*\baws\b", result, re.M)
     command(project, "aws", AWS.format(identity="echo Unable to locate credentials >&2; exit 255"))
-    code, told, _ = deploy(project, "TARGET=ecs")
+    code, result, _ = deploy(project, "TARGET=ecs")
     assert code == 0
-    assert re.search(r"^dry run\b.*\baws\b.*credentials", told, re.M)
-    assert "aws cloudformation" not in told
+    assert re.search(r"^dry run\b.*\baws\b.*credentials", result, re.M)
+    assert "aws cloudformation" not in result
 
 
 def test_credentials_that_are_refused_are_told(project):
     command(project, "aws", AWS.format(identity="echo The security token is expired >&2; exit 255"))
-    code, told, error = deploy(project, "TARGET=ecs")
+    code, result, error = deploy(project, "TARGET=ecs")
     assert code != 0
     assert "The security token is expired" in error
-    assert "aws cloudformation" not in told
+    assert "aws cloudformation" not in result
 
 
 def test_with_credentials_it_deploys_the_stack_with_its_parameters(project):
@@ -209,20 +209,20 @@ def test_with_credentials_it_deploys_the_stack_with_its_parameters(project):
     assert code != 0
     assert "deploy/ecs/parameters" in error
     (project / "deploy/ecs/parameters").write_text("# ours\nVpc=vpc-1\nLeast=3\n")
-    code, told, _ = deploy(project, "TARGET=ecs", "STACK=book")
+    code, result, _ = deploy(project, "TARGET=ecs", "STACK=book")
     assert code == 0
-    assert re.search(r"\bbook\b.*arn:aws:iam::1:user/me", told)
-    assert "--template-file deploy/ecs/service.yaml" in told
-    assert "--parameter-overrides Vpc=vpc-1 Least=3\n" in told
+    assert re.search(r"\bbook\b.*arn:aws:iam::1:user/me", result)
+    assert "--template-file deploy/ecs/service.yaml" in result
+    assert "--parameter-overrides Vpc=vpc-1 Least=3\n" in result
 
 
 def test_a_stack_gets_the_images_of_the_release(project, release):
     command(project, "aws", AWS.format(identity="echo arn:aws:iam::1:user/me"))
     (project / "ours").write_text("Vpc=vpc-1\nServiceImage=book/modelbook-service:1\n")
     words = ["TARGET=ecs", "PARAMETERS=ours", "RELEASE=release.env"]
-    code, told, error = deploy(project, *words)
+    code, result, error = deploy(project, *words)
     assert code == 0, error
-    overrides = re.search(r"--parameter-overrides (.+)", told)[1].split()
+    overrides = re.search(r"--parameter-overrides (.+)", result)[1].split()
     assert overrides[0] == "Vpc=vpc-1"
     assert [word.rpartition("@")[2] for word in overrides[1:]] == DIGESTS
 
@@ -264,7 +264,7 @@ def test_the_real_aws_makes_the_stack_on_a_cloud_for_tests(project, aws, monkeyp
         ec2 = boto3.client("ec2")
         vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
         (
-            one,
+            item,
             two,
         ) = (  # in zones of their own: the cloud for tests draws one where none is named, and may draw it twice
             ec2.create_subnet(VpcId=vpc, CidrBlock=cidr, AvailabilityZone=zone)["Subnet"][
@@ -272,8 +272,8 @@ def test_the_real_aws_makes_the_stack_on_a_cloud_for_tests(project, aws, monkeyp
             ]
             for cidr, zone in (("10.0.1.0/24", "eu-central-1a"), ("10.0.2.0/24", "eu-central-1b"))
         )
-        given = {
-            "Vpc": vpc, "SubnetA": one, "SubnetB": two, "JournalUrl": "postgresql+psycopg://modelbook@db/journal",
+        inputs = {
+            "Vpc": vpc, "SubnetA": item, "SubnetB": two, "JournalUrl": "postgresql+psycopg://modelbook@db/journal",
             "Certificate": boto3.client("acm").request_certificate(DomainName="book.example.com")["CertificateArn"],
             "ServiceImage": "modelbook-service:1", "StagesImage": "modelbook-stages:1",
             "JournalPassword": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:p",
@@ -282,17 +282,17 @@ def test_the_real_aws_makes_the_stack_on_a_cloud_for_tests(project, aws, monkeyp
             "AlarmTopic": boto3.client("sns").create_topic(Name="alarms")["TopicArn"],
         }  # fmt: skip
         (project / "deploy/ecs/parameters").write_text(
-            "".join(f"{key}={value}\n" for key, value in given.items())
+            "".join(f"{key}={value}\n" for key, value in inputs.items())
         )
         words = ["make", "-s", "deploy", "TARGET=ecs"]
-        told = subprocess.run(
+        result = subprocess.run(
             words,
             cwd=project,
             env={**os.environ, "PATH": f"{aws}:{os.environ['PATH']}"},
             capture_output=True,
             text=True,
         )
-        assert told.returncode == 0, told.stdout + told.stderr
+        assert result.returncode == 0, result.stdout + result.stderr
         [cluster] = boto3.client("ecs").list_clusters()["clusterArns"]
         assert len(boto3.client("ecs").list_services(cluster=cluster)["serviceArns"]) == 1
     finally:

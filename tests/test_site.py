@@ -116,8 +116,8 @@ def test_without_reports_there_is_no_site(tmp_path):
 
 @pytest.mark.slow
 def test_every_link_of_a_built_book_leads_somewhere_in_its_site(built, tmp_path):
-    told = built.run("modelbook", "site", str(tmp_path / "out"))
-    assert told.returncode == 0, told.stderr
-    assert f"{tmp_path / 'out' / 'index.html'}" in told.stdout
+    result = built.run("modelbook", "site", str(tmp_path / "out"))
+    assert result.returncode == 0, result.stderr
+    assert f"{tmp_path / 'out' / 'index.html'}" in result.stdout
     assert dead_links(tmp_path / "out") == []
     assert len(names(tmp_path / "out")) > 12

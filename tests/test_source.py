@@ -127,12 +127,12 @@ def test_codes_keep_their_leading_zeros(tmp_path: Path) -> None:
 
 
 def test_pandas_own_types_are_left_behind(tmp_path: Path) -> None:
-    own = {
+    custom = {
         "a": pd.Categorical(["x", "y"]),
         "b": pd.array([1, None], "Int64"),
         "c": pd.array(["p", None], "string"),
     }
-    pd.DataFrame(own).to_parquet(tmp_path / "t.parquet")
+    pd.DataFrame(custom).to_parquet(tmp_path / "t.parquet")
     assert read_table("t.parquet", tmp_path).dtypes.astype(str).tolist() == [
         "object",
         "float64",
@@ -144,14 +144,14 @@ def test_a_contract_says_how_a_file_without_a_header_is_read(
     contract: Contract, tmp_path: Path
 ) -> None:
     (tmp_path / "t.csv").write_text("1,1,0,?,2,5,0.5,1,2\n2,1,1,0,2,?,0.5,0,3\n")
-    told = contract.model_copy(update={"file": FileLayout(header=False), "missing": ["?"]})
-    frame = read_table("t.csv", tmp_path, told)
+    result = contract.model_copy(update={"file": FileLayout(header=False), "missing": ["?"]})
+    frame = read_table("t.csv", tmp_path, result)
     assert list(frame.columns) == list(contract.columns)
     assert frame["size"].tolist()[0] == 5
     assert frame.isna().sum().sum() == 2
     (tmp_path / "t.csv").write_text("1,2\n")
     with pytest.raises(DataError, match=r"\b2\b.*\b9\b"):
-        read_table("t.csv", tmp_path, told)
+        read_table("t.csv", tmp_path, result)
 
 
 @pytest.mark.parametrize(

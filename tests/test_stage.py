@@ -28,9 +28,9 @@ PARAMETERS = "upstream = None\nproduct = None\nbook = 'tiny'\n"
 
 def namespace(extra: str = "", **values):
     cell = PARAMETERS + extra
-    given: dict = {}
-    exec(cell, given)
-    return {**given, "In": ["", cell], **values}
+    inputs: dict = {}
+    exec(cell, inputs)
+    return {**inputs, "In": ["", cell], **values}
 
 
 class TestOpen:
@@ -57,9 +57,9 @@ class TestOpen:
         cell = f"# Parameters\n{''.join(f'{name} = {value!r}' for name, value in wired.items())}"
         monkeypatch.setenv(build_proof.VARIABLE, token)
         with build_proof.issue_token(tiny.root):  # another build runs meanwhile
-            given = namespace(**wired)
-            given["In"].append(cell)
-            this = stage.open("ingest", given)
+            inputs = namespace(**wired)
+            inputs["In"].append(cell)
+            this = stage.open("ingest", inputs)
         assert this.by_hand
         assert this.product["train"] == tiny.root / "data/tiny/by-hand/train.parquet"
 
@@ -76,25 +76,25 @@ class TestOpen:
             stage.open("ingest", namespace("sede = 1\n"))
 
     def test_an_unknown_parameter_that_papermill_injected_is_fatal(self, tiny):
-        given = namespace(sampel=0.5)
-        given["In"].append("# Parameters\nsampel = 0.5\n")
+        inputs = namespace(sampel=0.5)
+        inputs["In"].append("# Parameters\nsampel = 0.5\n")
         with pytest.raises(ParameterError, match=r"'sampel'.*'sample'"):
-            stage.open("ingest", given)
+            stage.open("ingest", inputs)
 
     def test_variables_of_later_cells_are_no_parameters(self, tiny):
-        given = namespace(fingerprint="abc", rows=3)
-        given["In"] += ["fingerprint = 'abc'", "rows = 3"]
-        assert stage.open("ingest", given).params.seed == 42
+        inputs = namespace(fingerprint="abc", rows=3)
+        inputs["In"] += ["fingerprint = 'abc'", "rows = 3"]
+        assert stage.open("ingest", inputs).params.seed == 42
 
     def test_an_edited_value_takes_effect(self, tiny):
         assert stage.open("ingest", namespace("seed = 7\n")).params.seed == 7
 
     def test_an_edit_takes_effect_without_opening_the_stage_again(self, tiny):
-        given = namespace("seed = 7\n")
-        this = stage.open("ingest", given)
-        given["In"] += ["rows = 1", PARAMETERS + "seed = 8\n"]
+        inputs = namespace("seed = 7\n")
+        this = stage.open("ingest", inputs)
+        inputs["In"] += ["rows = 1", PARAMETERS + "seed = 8\n"]
         assert (this.params.seed, this.origins["seed"]) == (8, "parameters cell")
-        given["In"].append(PARAMETERS + "seed = -1\n")
+        inputs["In"].append(PARAMETERS + "seed = -1\n")
         with pytest.raises(ParameterError, match="seed"):
             this.params  # noqa: B018
 
@@ -103,18 +103,18 @@ class TestOpen:
         (tiny.root / "env.birds.yaml").write_text(
             (tiny.root / "env.yaml").read_text().replace("book: tiny", "book: birds")
         )
-        given = namespace()
-        this = stage.open("ingest", given)
-        given["In"].append(f"{PARAMETERS}{line}\n")
+        inputs = namespace()
+        this = stage.open("ingest", inputs)
+        inputs["In"].append(f"{PARAMETERS}{line}\n")
         with pytest.raises(StageError, match=r"'tiny'[\s\S]*stage\.open"):
             this.params  # noqa: B018
 
     def test_a_computed_value_of_the_same_name_is_no_edit(self, tiny):
-        given = namespace("seed = 3 + 4\n")
-        stage.open("ingest", given)
-        given["In"].append("seed = [9, 9]")
-        given["seed"] = [9, 9]
-        assert stage.open("ingest", given).params.seed == 7
+        inputs = namespace("seed = 3 + 4\n")
+        stage.open("ingest", inputs)
+        inputs["In"].append("seed = [9, 9]")
+        inputs["seed"] = [9, 9]
+        assert stage.open("ingest", inputs).params.seed == 7
 
     def test_a_missing_upstream_product_names_the_stage_to_run(self, tiny):
         with pytest.raises(StageError, match=r"models/tiny/ingest\.json.*\n.*--partially ingest"):
@@ -200,9 +200,9 @@ class TestProject:
             project.find_env_file(tiny.root, "none")
 
     def test_parameters_come_from_pipeline_and_env(self, tiny):
-        given = project.read_parameters(tiny.root, tiny.root / "env.yaml")
-        assert given["compare"]["folds"] == 2
-        assert given["monitor"]["min_rows"] == config.Monitor().min_rows
+        inputs = project.read_parameters(tiny.root, tiny.root / "env.yaml")
+        assert inputs["compare"]["folds"] == 2
+        assert inputs["monitor"]["min_rows"] == config.Monitor().min_rows
 
     def test_commit_outside_git(self, tmp_path):
         assert project.get_commit(tmp_path) == "none"
@@ -228,19 +228,19 @@ class TestPipelineFile:
     @pytest.mark.parametrize("name", ["env.yaml", "env.sample.yaml"])
     def test_env_files_hold_valid_values_for_every_stage(self, name):
         values = yaml.safe_load((ROOT / name).read_text())
-        for task, given in project.read_parameters(ROOT, ROOT / name).items():
-            accepted = config.validate(task, given).model_dump()
+        for task, inputs in project.read_parameters(ROOT, ROOT / name).items():
+            accepted = config.validate(task, inputs).model_dump()
             words = {
                 name: " ".join(value) for name, value in accepted.items() if isinstance(value, list)
             }
-            assert {**accepted, **words} == given
-            assert given["book"] == values["book"]
+            assert {**accepted, **words} == inputs
+            assert inputs["book"] == values["book"]
 
     def test_env_yaml_holds_the_defaults(self):
-        given = project.read_parameters(ROOT, ROOT / "env.yaml")
+        inputs = project.read_parameters(ROOT, ROOT / "env.yaml")
         differing = {
             name
-            for task, values in given.items()
+            for task, values in inputs.items()
             for name, value in config.validate(task, values)
             if value != getattr(config.STAGES[task](), name)
         }
@@ -297,12 +297,12 @@ class TestWatched:
         assert not staleness.is_up_to_date(tiny.root, tiny.root / "env.yaml")
 
     def test_fresh_until_anything_changes(self, tiny):
-        given = project.read_parameters(tiny.root, tiny.root / "env.yaml")
+        inputs = project.read_parameters(tiny.root, tiny.root / "env.yaml")
         for name, task in project.read_tasks(tiny.root, "tiny").items():
             for path in task["product"].values():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(name)
-            params = config.validate(name, given[name])
+            params = config.validate(name, inputs[name])
             staleness.record_stage(
                 tiny.root,
                 name,
@@ -315,11 +315,11 @@ class TestWatched:
         assert not staleness.is_up_to_date(tiny.root, tiny.root / "env.yaml")
         (tiny.root / "env.yaml").write_text(values)
         assert staleness.is_up_to_date(tiny.root, tiny.root / "env.yaml")
-        kept = staleness.read_build_state(tiny.root, "tiny")
+        retained = staleness.read_build_state(tiny.root, "tiny")
         staleness.forget_stage(tiny.root, "tiny", "explore")
-        assert set(kept) - set(staleness.read_build_state(tiny.root, "tiny")) == {"explore"}
+        assert set(retained) - set(staleness.read_build_state(tiny.root, "tiny")) == {"explore"}
         assert not staleness.is_up_to_date(tiny.root, tiny.root / "env.yaml")
-        files.write(tiny.root / "models/tiny/built.json", kept)
+        files.write(tiny.root / "models/tiny/built.json", retained)
         assert staleness.is_up_to_date(tiny.root, tiny.root / "env.yaml")
         (tiny.root / "reports/tiny/06_monitor.html").unlink()
         assert not staleness.is_up_to_date(tiny.root, tiny.root / "env.yaml")
@@ -356,9 +356,9 @@ class TestExplain:
         )
         wrapped = RuntimeError("Error building task")
         wrapped.__cause__ = cell
-        told = explain_failure(wrapped, "")
-        assert told.startswith("NameError: name 'boom' is not defined\n  in cell 4:")
-        assert told.endswith("\n    fine = 1\n  > boom()")
+        result = explain_failure(wrapped, "")
+        assert result.startswith("NameError: name 'boom' is not defined\n  in cell 4:")
+        assert result.endswith("\n    fine = 1\n  > boom()")
 
     def test_want_of_memory_in_code_is_called_so(self):
         cell = PapermillExecutionError(5, 4, "x = [0] * 10**12", "MemoryError", "", ["..."])
@@ -374,10 +374,10 @@ class TestExplain:
         assert "next:" not in explain_failure(wrong, "")
 
     def test_a_dead_kernel_is_no_error_in_code(self):
-        told = explain_failure(
+        result = explain_failure(
             DeadKernelError("Kernel died"), "it crashed with SIGSEGV, in a library's native code"
         )
-        assert re.match(r".*kernel.*SIGSEGV.*\n +next: ", told)
+        assert re.match(r".*kernel.*SIGSEGV.*\n +next: ", result)
 
 
 def test_a_kernel_started_ahead_runs_the_import_cell_only(tmp_path):

@@ -42,21 +42,21 @@ def module_patch() -> Iterator[pytest.MonkeyPatch]:
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[PostgreSQL]:
-    with postgresql() as found:
-        yield found
+    with postgresql() as result:
+        yield result
 
 
 @pytest.fixture(scope="module")
 def bucket(module_patch: pytest.MonkeyPatch) -> Iterator[Any]:
-    with object_store(module_patch, "models") as found:
-        yield found
+    with object_store(module_patch, "models") as result:
+        yield result
 
 
 @pytest.fixture(scope="module")
 def server(database: PostgreSQL, bucket: Any) -> Iterator[MLflowServer]:
     """An MLflow server on PostgreSQL and S3."""
-    with mlflow_server(database.url(), "s3://models/mlflow") as found:
-        yield found
+    with mlflow_server(database.url(), "s3://models/mlflow") as result:
+        yield result
 
 
 @pytest.fixture
@@ -83,8 +83,8 @@ def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", ADMIN)
     folder = put_empty_store(tmp_path / "server")
     store_uri = f"sqlite:///{database_path(folder)}"
-    with mlflow_server(store_uri, (tmp_path / "files").as_uri(), **environ) as found:
-        (tmp_path / "store.yaml").write_text(f"tracking_uri: {found.url}")
+    with mlflow_server(store_uri, (tmp_path / "files").as_uri(), **environ) as result:
+        (tmp_path / "store.yaml").write_text(f"tracking_uri: {result.url}")
         yield tmp_path
 
 
@@ -110,9 +110,9 @@ def move(root: Path, model: str, number: int, before: int | None) -> history.His
 
 def named(root: Path, model: str = BOOK) -> tuple[int | None, int | None, list[str]]:
     """The champion by the alias, and by the history, and what is wrong with that."""
-    found = aliases.query_aliases(root, model).get(aliases.CHAMPION)
+    result = aliases.query_aliases(root, model).get(aliases.CHAMPION)
     return (
-        found.number if found else None,
+        result.number if result else None,
         history.recorded_champion(history.read_history(root, model)),
         history.find_integrity_errors(root, model),
     )
@@ -191,11 +191,11 @@ def test_of_many_that_write_at_once_each_gets_its_number(root: Path, model: str)
         decisions = [pool.submit(judge, root, 2, model) for _ in range(4)]
         promotions = [pool.submit(promote, number) for number in (2, 3)]
     assert len({decision.result().number for decision in decisions}) == 4
-    now, known, broken = named(root, model)
+    now, expected_values, broken = named(root, model)
     assert sorted(promotion.result() for promotion in promotions) == sorted(
         ["moved", f"the champion of {model} is version {now}"]
     )
-    assert (now, broken) == (known, [])
+    assert (now, broken) == (expected_values, [])
     assert [e.number for e in history.read_history(root, model)] == list(range(1, 7))
 
 
@@ -220,7 +220,7 @@ def test_who_may_not_write_is_told_and_nothing_moves(
     move(closed, BOOK, 1, None)
     reader = ("reader", "a-password-of-the-reader")
     get_app_client("basic-auth", tracking_uri=tracking_uri(closed)).create_user(*reader)
-    for user, password, told, mend in (
+    for user, password, result, mend in (
         ("admin", "another-password", "401", "MLFLOW_TRACKING_PASSWORD"),
         (*reader, "403", "permission"),
     ):
@@ -229,7 +229,7 @@ def test_who_may_not_write_is_told_and_nothing_moves(
             patch.setenv("MLFLOW_TRACKING_PASSWORD", password)
             with pytest.raises(StoreError) as caught:
                 move(closed, BOOK, 2, 1)
-            assert told in caught.value.problem
+            assert result in caught.value.problem
             assert mend in caught.value.next
             assert password not in str(caught.value)
     assert named(closed) == (1, 1, [])
@@ -366,17 +366,17 @@ def test_two_machines_share_a_store_in_postgresql_and_s3(
     with closing(psycopg.connect(database.url().replace("+psycopg", ""), autocommit=True)) as owner:
         owner.execute("create database shared")
     address = database.url("shared")
-    one, other = tmp_path / "one", tmp_path / "other"
-    for root in (one, other):
+    item, other = tmp_path / "one", tmp_path / "other"
+    for root in (item, other):
         root.mkdir()
         (root / "store.yaml").write_text(f"tracking_uri: {address}\nartifacts: s3://models/team")
     Journal(address, BOOK).create_tables()  # in the same database
     code = "import sys; from pathlib import Path; from modelbook.registry import store;"
     code += "store.ensure_store(Path(sys.argv[1]))"
-    making = [subprocess.Popen([sys.executable, "-c", code, str(root)]) for root in (one, other)]
+    making = [subprocess.Popen([sys.executable, "-c", code, str(root)]) for root in (item, other)]
     assert [each.wait(120) for each in making] == [0, 0]
-    version = enter(one, made(frame, set(range(50)), contract), contract)
-    assert promotion.promote(one, BOOK, 1, reason="", override="the first", commit="c")
+    version = enter(item, made(frame, set(range(50)), contract), contract)
+    assert promotion.promote(item, BOOK, 1, reason="", override="the first", commit="c")
     assert served_models.load_champion(other, BOOK).number == 1
     fetched = other / "models" / "cache" / version.tags[DIGEST_TAG]
     assert folder_digest(fetched) == version.tags[DIGEST_TAG]
@@ -390,7 +390,7 @@ def test_two_machines_share_a_store_in_postgresql_and_s3(
     for each in listed:
         bucket.delete_object(Bucket="models", Key=each["Key"])
     assert served_models.load_champion(other, BOOK).number == 1  # what was fetched stays
-    (one / "store.yaml").write_text(f"tracking_uri: {address}\nartifacts: s3://nowhere/team")
+    (item / "store.yaml").write_text(f"tracking_uri: {address}\nartifacts: s3://nowhere/team")
     with pytest.raises(StoreError, match="NoSuchBucket") as caught:
-        store.ensure_store(one)
+        store.ensure_store(item)
     assert "create the bucket" in caught.value.next

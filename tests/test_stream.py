@@ -83,8 +83,8 @@ def test_an_id_that_is_known_gets_the_answer_that_it_got(shelf: Shelf) -> None:
 def test_what_is_refused_is_told_in_the_other_stream(
     shelf: Shelf, fields: dict[bytes, bytes], told: str
 ) -> None:
-    [one] = asked(shelf, ("5-0", fields))
-    assert re.search(told, json.loads(one["error"])["error"])
+    [item] = asked(shelf, ("5-0", fields))
+    assert re.search(told, json.loads(item["error"])["error"])
 
 
 def test_without_a_version_an_entry_waits(shelf: Shelf) -> None:
@@ -201,5 +201,5 @@ def test_a_killed_workers_rows_are_answered_by_another_and_journaled_once(
             assert second.wait(60) == 0
         assert b"JSON" in told()["bad"][b"error"]
     with closing(sqlite3.connect(shelf.root / "data" / BOOK / "journal.db")) as journal:
-        kept = [row[0] for row in journal.execute("select id from predictions")]
-    assert sorted(kept) == sorted(ids)
+        retained = [row[0] for row in journal.execute("select id from predictions")]
+    assert sorted(retained) == sorted(ids)

@@ -35,8 +35,8 @@ def work_in(tiny, path: str = SHARED, line: str = "sandbox = 'try'", more: str =
         + f"\n{line}"
     ]
     output = {"output_type": "stream", "name": "stdout", "text": ["an output"]}
-    own = {"cell_type": "code", "id": "own", "metadata": {}, "execution_count": 1}
-    notebook["cells"].append({**own, "source": [more], "outputs": [output]})
+    custom = {"cell_type": "code", "id": "own", "metadata": {}, "execution_count": 1}
+    notebook["cells"].append({**custom, "source": [more], "outputs": [output]})
     (tiny.root / path).parent.mkdir(exist_ok=True)
     (tiny.root / path).write_text(json.dumps(notebook))
 
@@ -53,11 +53,11 @@ class TestTake:
     def test_shows_the_diff_and_asks(self, tiny):
         work_in(tiny)
         before = read(tiny, SHARED)
-        told = take(SHARED)
-        assert told.exit_code == 1
-        assert CHART in told.stdout
-        assert "sandbox" not in told.stdout.partition("not taken")[0]
-        assert "columns_shown = 3" in told.stdout
+        result = take(SHARED)
+        assert result.exit_code == 1
+        assert CHART in result.stdout
+        assert "sandbox" not in result.stdout.partition("not taken")[0]
+        assert "columns_shown = 3" in result.stdout
         assert read(tiny, SHARED) == before
 
     def test_writes_cells_without_outputs_sandbox_and_parameters(self, tiny):
@@ -85,14 +85,14 @@ class TestTake:
 
     def test_another_parameter_is_refused_by_its_name(self, tiny):
         work_in(tiny, line="columns = 4")
-        told = take(SHARED, "--yes")
-        assert (told.exit_code, "sets columns" in told.stderr) == (1, True)
+        result = take(SHARED, "--yes")
+        assert (result.exit_code, "sets columns" in result.stderr) == (1, True)
 
     @pytest.mark.parametrize("content", ["{", "{}", '{"cells": []}'])
     def test_a_file_that_is_no_stage(self, tiny, content):
         (tiny.root / "x.ipynb").write_text(content)
-        told = take("x.ipynb", "--yes")
-        assert (told.exit_code, "WorkbenchError: " in told.stderr) == (1, True)
+        result = take("x.ipynb", "--yes")
+        assert (result.exit_code, "WorkbenchError: " in result.stderr) == (1, True)
 
     def test_a_cell_without_outputs_is_refused_and_nothing_is_written(self, tiny):
         before = read(tiny, SHARED)
@@ -100,19 +100,19 @@ class TestTake:
         notebook = json.loads(read(tiny, "mine.ipynb"))
         del notebook["cells"][-1]["outputs"]
         (tiny.root / "mine.ipynb").write_text(json.dumps(notebook))
-        told = take("mine.ipynb", "--yes")
-        assert told.exit_code == 1
-        assert "WorkbenchError: nbstripout" in told.stderr
+        result = take("mine.ipynb", "--yes")
+        assert result.exit_code == 1
+        assert "WorkbenchError: nbstripout" in result.stderr
         assert read(tiny, SHARED) == before
 
 
 class TestOwnNotebook:
     def test_takes_the_place_of_its_stage_for_its_book_alone(self, tiny):
-        own = tiny.root / OWN
+        custom = tiny.root / OWN
         params = {"book": "tiny"}
         before = dependencies.compute_digest("explore", tiny.root, params)
         work_in(tiny, OWN, line="", more="from modelbook import gate")
-        assert project.notebook_path(tiny.root, "tiny", "explore") == own
+        assert project.notebook_path(tiny.root, "tiny", "explore") == custom
         assert project.notebook_path(tiny.root, "other", "explore") == tiny.root / SHARED
         assert project.notebook_path(tiny.root, "tiny", "compare").parent.name == "notebooks"
         assert dependencies.compute_digest("explore", tiny.root, params) != before

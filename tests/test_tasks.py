@@ -196,13 +196,13 @@ def test_a_target_of_one_value_cannot_be_learned() -> None:
 def test_metrics_of_a_number_are_scikit_learns() -> None:
     random = np.random.default_rng(0)
     actual = random.normal(100, 20, 300)
-    said, once = actual + random.normal(2, 5, 300), np.ones(300)
-    found = {name: metric(actual, said, once) for name, metric in regression.METRICS.items()}
-    errors = np.sort(np.abs(said - actual))
-    assert found == pytest.approx({
-        "rmse": sk.root_mean_squared_error(actual, said), "mae": sk.mean_absolute_error(actual, said),
-        "r2": sk.r2_score(actual, said), "half_within": errors[149], "most_within": errors[269],
-        "calibration_error": (said - actual).mean(),
+    output, once = actual + random.normal(2, 5, 300), np.ones(300)
+    result = {name: metric(actual, output, once) for name, metric in regression.METRICS.items()}
+    errors = np.sort(np.abs(output - actual))
+    assert result == pytest.approx({
+        "rmse": sk.root_mean_squared_error(actual, output), "mae": sk.mean_absolute_error(actual, output),
+        "r2": sk.r2_score(actual, output), "half_within": errors[149], "most_within": errors[269],
+        "calibration_error": (output - actual).mean(),
     })  # fmt: skip
 
 
@@ -211,19 +211,19 @@ def test_metrics_of_classes_are_scikit_learns() -> None:
     score = random.dirichlet([1, 1, 1], 400).round(2)  # ties
     score /= score.sum(axis=1, keepdims=True)
     outcome = np.array([random.choice(3, p=row) for row in score])
-    found = {
+    result = {
         name: metric(outcome, score, np.ones(400)) for name, metric in multiclass.METRICS.items()
     }
     called = score.argmax(axis=1)
-    assert found["roc_auc"] == pytest.approx(
+    assert result["roc_auc"] == pytest.approx(
         sk.roc_auc_score(outcome, score, multi_class="ovr", average="macro")
     )
-    assert found["accuracy"] == sk.accuracy_score(outcome, called)
-    assert found["f1"] == pytest.approx(sk.f1_score(outcome, called, average="macro"))
-    assert found["log_loss"] == pytest.approx(
+    assert result["accuracy"] == sk.accuracy_score(outcome, called)
+    assert result["f1"] == pytest.approx(sk.f1_score(outcome, called, average="macro"))
+    assert result["log_loss"] == pytest.approx(
         sk.log_loss(outcome, np.clip(score, 1e-15, 1)), abs=1e-3
     )
-    assert found["overconfidence"] == pytest.approx(score.max(axis=1).mean() - found["accuracy"])
+    assert result["overconfidence"] == pytest.approx(score.max(axis=1).mean() - result["accuracy"])
 
 
 @pytest.mark.parametrize("task", [AMOUNT, KIND], ids=lambda task: task.name)
@@ -258,7 +258,7 @@ def test_many_weightings_are_answered_as_each_by_itself(task: Task) -> None:
         task, {}
     )
     for name, metric in {**task.metric_functions(0.5 if task is YES else None), **more}.items():
-        each = [metric(outcome, score, one) for one in many]
+        each = [metric(outcome, score, item) for item in many]
         assert all(isinstance(value, float) for value in each), name
         assert metric(outcome, score, many) == pytest.approx(each, nan_ok=True), name
 
@@ -271,8 +271,8 @@ def test_ranks_of_weighted_rows_are_scikit_learns() -> None:
         assert metrics.binary_roc_auc(outcome, score, weight) == pytest.approx(
             sk.roc_auc_score(outcome, **chance)
         )
-        found = metrics.average_precision(outcome, score, weight)
-        assert found == pytest.approx(sk.average_precision_score(outcome, **chance))
+        result = metrics.average_precision(outcome, score, weight)
+        assert result == pytest.approx(sk.average_precision_score(outcome, **chance))
 
 
 @pytest.mark.parametrize("rank", [metrics.binary_roc_auc, metrics.average_precision])
@@ -311,30 +311,30 @@ def test_the_baseline_answers_the_mean_or_the_shares() -> None:
 
 def test_a_model_is_held_against_the_baseline_in_its_own_measure(case: dict[str, Any]) -> None:
     task, scored = case["task"], case["scored"]
-    told = metrics_ci.evaluate_metrics(scored, task.metric_functions(), **CHANCE).set_index(
+    result = metrics_ci.evaluate_metrics(scored, task.metric_functions(), **CHANCE).set_index(
         "metric"
     )
     value, low, high = metrics_ci.gain_over_baseline(task, scored, **CHANCE)
     assert 0 < low < value < high
     assert value == pytest.approx(
-        told.loc[task.baseline_metric, "baseline"] - told.loc[task.baseline_metric, "value"]
+        result.loc[task.baseline_metric, "baseline"] - result.loc[task.baseline_metric, "value"]
     )
-    assert (told["low"] <= told["value"]).all()
-    assert (told["value"] <= told["high"]).all()
+    assert (result["low"] <= result["value"]).all()
+    assert (result["value"] <= result["high"]).all()
 
 
 def test_better_is_up_in_every_metric_and_has_no_unit_for_a_number(case: dict[str, Any]) -> None:
     task, scored = case["task"], case["scored"]
     base = scored.to_baseline()
     mixed = ScoredRows(scored.outcome, (scored.score + base.score) / 2, scored.entity)
-    told = metrics_ci.compare_with_champion(task, scored, mixed, min_rows=10, **CHANCE)
-    assert told["metric"].tolist() == list(task.champion_metrics)
-    gained = told.set_index("metric").loc[task.baseline_metric]
+    result = metrics_ci.compare_with_champion(task, scored, mixed, min_rows=10, **CHANCE)
+    assert result["metric"].tolist() == list(task.champion_metrics)
+    gained = result.set_index("metric").loc[task.baseline_metric]
     assert gained["low"] > 0
     thousandfold = [ScoredRows(s.outcome * 1000, s.score * 1000, s.entity) for s in (scored, mixed)]
     if task is AMOUNT:
         again = metrics_ci.compare_with_champion(task, *thousandfold, min_rows=10, **CHANCE)
-        np.testing.assert_allclose(again["difference"], told["difference"])
+        np.testing.assert_allclose(again["difference"], result["difference"])
 
 
 # A model's answers
@@ -345,9 +345,9 @@ def test_what_is_served_gives_its_score_back(case: dict[str, Any]) -> None:
     served = task.make_predictions(scored.score, None)
     assert list(served.columns) == list(task.prediction_columns())
     np.testing.assert_array_equal(task.scores_from_predictions(served), scored.score)
-    kept = case["rows"].assign(**task.score_columns(scored.score))
-    np.testing.assert_array_equal(task.restore_scored_rows(kept).score, scored.score)
-    np.testing.assert_array_equal(task.restore_scored_rows(kept).outcome, scored.outcome)
+    retained = case["rows"].assign(**task.score_columns(scored.score))
+    np.testing.assert_array_equal(task.restore_scored_rows(retained).score, scored.score)
+    np.testing.assert_array_equal(task.restore_scored_rows(retained).outcome, scored.outcome)
 
 
 def test_the_likeliest_class_is_the_answer() -> None:
@@ -358,9 +358,9 @@ def test_the_likeliest_class_is_the_answer() -> None:
 
 def test_golden_rows_hold_the_tasks_answers(case: dict[str, Any]) -> None:
     task = case["task"]
-    told = make_golden_rows(task, case["rows"], case["model"], None, seed=1, max_rows=8)
-    assert list(told.columns) == [*task.contract.feature_names, *task.prediction_columns()]
-    assert np.isnan(told.loc[0, "noise"])
+    result = make_golden_rows(task, case["rows"], case["model"], None, seed=1, max_rows=8)
+    assert list(result.columns) == [*task.contract.feature_names, *task.prediction_columns()]
+    assert np.isnan(result.loc[0, "noise"])
 
 
 def test_a_model_that_lacks_a_class_is_refused() -> None:
@@ -375,7 +375,7 @@ def test_a_model_that_lacks_a_class_is_refused() -> None:
 
 def test_evidence_is_drawn_and_told(case: dict[str, Any]) -> None:
     task, scored, rows = case["task"], case["scored"], case["rows"]
-    seen, draw, metrics = (
+    recorded, draw, metrics = (
         targets.for_task(task.name),
         predictions.for_task(task.name),
         metrics_ci.evaluate_metrics(scored, task.metric_functions(), **CHANCE),
@@ -389,8 +389,8 @@ def test_evidence_is_drawn_and_told(case: dict[str, Any]) -> None:
         "multiclass": ("roc_curves", "class_metrics"),
     }[task.name]
     drawn = {
-        "balance": seen.target_by_period(task.summarize_target_by_period(rows), label),
-        "distributions": seen.feature_distributions(rows, shown, task.contract.target),
+        "balance": recorded.target_by_period(task.summarize_target_by_period(rows), label),
+        "distributions": recorded.feature_distributions(rows, shown, task.contract.target),
         "settled": draw.out_of_fold_results(settled, threshold),
         "first": getattr(draw, name)(first, metrics),
         "second": getattr(draw, other)(second, metrics),
@@ -434,25 +434,27 @@ def test_codes_stand_as_people_count_and_only_the_commonest() -> None:
 
 def test_calibration_of_a_number_is_its_mean_by_tenths() -> None:
     scored = AMOUNT.score_rows(fitted(AMOUNT, table(AMOUNT)), table(AMOUNT, 1))
-    told = metrics_ci.reliability_curve(AMOUNT.calibration_pairs(scored), **CHANCE)
-    assert told["n"].tolist() == [90] * 10
-    assert told["observed"].is_monotonic_increasing
-    assert ((told["low"] <= told["predicted"]) & (told["predicted"] <= told["high"])).sum() >= 7
+    result = metrics_ci.reliability_curve(AMOUNT.calibration_pairs(scored), **CHANCE)
+    assert result["n"].tolist() == [90] * 10
+    assert result["observed"].is_monotonic_increasing
+    assert (
+        (result["low"] <= result["predicted"]) & (result["predicted"] <= result["high"])
+    ).sum() >= 7
 
 
 def test_confidence_is_calibrated_by_what_was_answered() -> None:
     scored = ScoredRows(
         np.array([0, 1]), np.array([[0.7, 0.2, 0.1], [0.5, 0.2, 0.3]]), np.arange(2)
     )
-    told = KIND.calibration_pairs(scored)
-    assert (told.outcome.tolist(), told.score.tolist()) == ([1, 0], [0.7, 0.5])
+    result = KIND.calibration_pairs(scored)
+    assert (result.outcome.tolist(), result.score.tolist()) == ([1, 0], [0.7, 0.5])
 
 
 def test_importance_and_dependence_follow_what_decides(case: dict[str, Any]) -> None:
     task = case["task"]
-    told = explanation.measure_importance(task, case["model"], case["rows"], seed=1, repeats=2)
-    assert told["feature"][0] == "size"
-    assert told["mean"][0] > 10 * max(told["mean"][2], 0)
+    result = explanation.measure_importance(task, case["model"], case["rows"], seed=1, repeats=2)
+    assert result["feature"][0] == "size"
+    assert result["mean"][0] > 10 * max(result["mean"][2], 0)
     moved = explanation.compute_dependence(task, case["model"], case["rows"], ["size"], seed=1)
     if task is AMOUNT:
         assert moved["mean"].iloc[-1] - moved["mean"].iloc[0] == pytest.approx(1800, abs=150)
@@ -466,14 +468,15 @@ def test_importance_and_dependence_follow_what_decides(case: dict[str, Any]) -> 
 
 def test_slices_are_judged_by_the_headline(case: dict[str, Any]) -> None:
     task = case["task"]
-    told = metrics_ci.evaluate_slices(
+    result = metrics_ci.evaluate_slices(
         task, case["scored"], case["rows"], None, min_rows=100, **CHANCE
     )
-    assert set(told["slice"]) == set(task.contract.slices)
+    assert set(result["slice"]) == set(task.contract.slices)
     assert (
-        (told["low"] < told[task.headline_metric]) & (told[task.headline_metric] < told["high"])
+        (result["low"] < result[task.headline_metric])
+        & (result[task.headline_metric] < result["high"])
     ).all()
-    worst = told.sort_values(task.headline_metric, ascending=task is not AMOUNT).iloc[0]
+    worst = result.sort_values(task.headline_metric, ascending=task is not AMOUNT).iloc[0]
     facts = [
         worst["slice"],
         worst["value"],
@@ -481,7 +484,7 @@ def test_slices_are_judged_by_the_headline(case: dict[str, Any]) -> None:
         float(worst[task.headline_metric]),
         int(worst["n"]),
     ]
-    assert missing_facts(task.describe_weakest_slice(told, str), *facts) == []
+    assert missing_facts(task.describe_weakest_slice(result, str), *facts) == []
 
 
 # What one column tells
@@ -497,14 +500,14 @@ def test_a_column_alone_tells_of_the_target(case: dict[str, Any]) -> None:
     assert (
         task.univariate_score(rows["size"] * 0, False, outcome)[0] == task.univariate_chance_level
     )
-    own = outcome.map(lambda value: f"code {value}")
-    assert task.univariate_score(own, True, outcome)[0] == pytest.approx(1)
+    custom = outcome.map(lambda value: f"code {value}")
+    assert task.univariate_score(custom, True, outcome)[0] == pytest.approx(1)
 
 
 def test_a_number_that_falls_with_the_target_is_as_strong() -> None:
     rows = table(AMOUNT)
-    found, way = AMOUNT.univariate_score(-rows["amount"], False, rows["amount"])
-    assert (found, way) == (pytest.approx(1), "lower")
+    result, way = AMOUNT.univariate_score(-rows["amount"], False, rows["amount"])
+    assert (result, way) == (pytest.approx(1), "lower")
 
 
 # Experiments
@@ -520,7 +523,7 @@ def trial_of() -> Callable[[Task], Experiment]:
 def test_families_are_judged_and_tuned_by_the_tasks_metrics(
     task: Task, trial_of: Callable[[Task], Experiment]
 ) -> None:
-    trial, said = trial_of(task), []
+    trial, output = trial_of(task), []
     base, linear = trial.cross_validate("dummy"), trial.cross_validate("lr")
     assert (base.status, linear.status) == ("ok", "ok"), linear.reason
     assert set(linear.mean) == set(task.pycaret_metric_names)
@@ -538,27 +541,27 @@ def test_families_are_judged_and_tuned_by_the_tasks_metrics(
             1000,
             seed=1,
             executor=it,
-            on_progress=said.append,
+            on_progress=output.append,
         )
-    assert said
+    assert output
     again = trial.predict_out_of_fold(tuned.pipeline)
-    judged = task.metric_functions()[task.headline_metric](
+    evaluated = task.metric_functions()[task.headline_metric](
         again.outcome, again.score, np.ones(len(again))
     )
     plain = trial.cross_validate("dt").mean[task.ranking_metrics[0]]
     assert (
-        task.compute_improvement(task.headline_metric, judged, plain) > -0.05
+        task.compute_improvement(task.headline_metric, evaluated, plain) > -0.05
     )  # the better of the tried settings, not the worse
 
 
 def test_a_blend_answers_the_mean_of_its_parts(trial_of: Callable[[Task], Experiment]) -> None:
     trial = trial_of(AMOUNT)
     pipeline = trial.make_blend(["lr", "dt"]).fit(trial.features, trial.outcome)
-    parts = [
+    pieces = [
         part.predict(pipeline[:-1].transform(trial.features)) for part in pipeline[-1].estimators_
     ]
     np.testing.assert_allclose(
-        AMOUNT.predict_scores(pipeline, trial.features), np.mean(parts, axis=0), rtol=1e-5
+        AMOUNT.predict_scores(pipeline, trial.features), np.mean(pieces, axis=0), rtol=1e-5
     )
 
 
@@ -580,7 +583,7 @@ def watched(case: dict[str, Any], batch: pd.DataFrame) -> list[rules.Finding]:
     reference = case["rows"].assign(**task.score_columns(case["scored"].score))
     metrics = {"importance": {"size": 1.0}, "threshold": None}
     model, batch = Answering(task, case["model"]), task.contract.conform(batch)
-    [one] = batch_evaluation.evaluate_batches(
+    [item] = batch_evaluation.evaluate_batches(
         {"4": batch},
         model,
         reference,
@@ -589,7 +592,7 @@ def watched(case: dict[str, Any], batch: pd.DataFrame) -> list[rules.Finding]:
         params=params,
         on_progress=lambda *_: None,
     )
-    findings = rules.find_issues(one, params)
+    findings = rules.find_issues(item, params)
     assert [
         finding for finding in findings if missing_facts(finding.sentence, 4)
     ] == []  # each names its batch
@@ -647,8 +650,8 @@ def test_an_outcome_that_the_contract_does_not_know_is_not_judged() -> None:
         "rows": rows,
         "scored": KIND.score_rows(fitted(KIND, rows), rows),
     }
-    told = watched(case, books.classes(2).assign(kind="enormous"))
-    [finding] = told
+    result = watched(case, books.classes(2).assign(kind="enormous"))
+    [finding] = result
     assert (finding.verdict, finding.rule) == (rules.WATCH, "contract")
     assert missing_facts(finding.sentence, 700, "kind", "low", "middle", "high") == []
 
@@ -658,15 +661,15 @@ def test_an_outcome_that_the_contract_does_not_know_is_not_judged() -> None:
 
 def test_without_an_entity_column_each_row_is_known_by_its_features() -> None:
     rows, contract = table(KIND), KIND.contract
-    known = contract.entity_ids(rows)
-    assert known.is_unique
+    expected_values = contract.entity_ids(rows)
+    assert expected_values.is_unique
     assert contract.entity_label == "row"
     turned = rows.sample(frac=1, random_state=0)
-    assert contract.entity_ids(turned).loc[rows.index].tolist() == known.tolist()
+    assert contract.entity_ids(turned).loc[rows.index].tolist() == expected_values.tolist()
     twice = pd.concat([rows.head(1), rows.head(1)])
     assert contract.entity_ids(twice).nunique() == 1
     keyed = contract.model_copy(update={"key": ["size"]})
-    assert keyed.entity_ids(rows).tolist() == known.tolist()
+    assert keyed.entity_ids(rows).tolist() == expected_values.tolist()
 
 
 def test_resamples_of_single_rows_draw_rows() -> None:

@@ -52,7 +52,7 @@ def collector() -> Iterator[tuple[str, list[Any]]]:
 
 
 def attributes(span: Any) -> dict[str, Any]:
-    return {one.key: one.value.string_value or one.value.int_value for one in span.attributes}
+    return {item.key: item.value.string_value or item.value.int_value for item in span.attributes}
 
 
 def test_requests_and_their_steps_continue_the_callers_trace(shelf, monkeypatch):

@@ -87,7 +87,7 @@ def only(scored: ScoredRows, name: str, **kwargs: Any) -> Any:
 def test_metrics_are_scikit_learns() -> None:
     scored = drawn()
     y, s, flagged = scored.outcome, scored.score, scored.score >= 0.4
-    told = evaluate_metrics(scored, TASK.metric_functions(0.4), resamples=100, seed=0).set_index(
+    result = evaluate_metrics(scored, TASK.metric_functions(0.4), resamples=100, seed=0).set_index(
         "metric"
     )
     wanted = {
@@ -96,11 +96,11 @@ def test_metrics_are_scikit_learns() -> None:
         "recall": sk.recall_score(y, flagged),
         "precision": sk.precision_score(y, flagged), "flagged": flagged.mean(),
     }  # fmt: skip
-    assert told["value"].to_dict() == pytest.approx(wanted)
-    assert (told["low"] < told["value"]).all()
-    assert (told["value"] < told["high"]).all()
+    assert result["value"].to_dict() == pytest.approx(wanted)
+    assert (result["low"] < result["value"]).all()
+    assert (result["value"] < result["high"]).all()
     rate = np.full(len(y), y.mean())
-    assert told.loc[["roc_auc", "log_loss", "brier"], "baseline"].tolist() == pytest.approx(
+    assert result.loc[["roc_auc", "log_loss", "brier"], "baseline"].tolist() == pytest.approx(
         [0.5, sk.log_loss(y, rate), sk.brier_score_loss(y, rate)]
     )
 
@@ -124,8 +124,8 @@ def test_a_certain_wrong_answer_has_a_finite_loss() -> None:
 
 def test_where_and_baseline_keep_rows_together() -> None:
     scored = drawn(50)
-    kept = scored.select(scored.outcome == 1)
-    assert (len(kept), set(kept.outcome)) == (scored.outcome.sum(), {1})
+    retained = scored.select(scored.outcome == 1)
+    assert (len(retained), set(retained.outcome)) == (scored.outcome.sum(), {1})
     assert scored.to_baseline().score == pytest.approx([scored.outcome.mean()] * 50)
 
 
@@ -138,9 +138,9 @@ def test_a_resample_draws_whole_entities() -> None:
     assert times.shape == (500, 6)
     for name in "abc":
         assert (times[:, entity == name] == times[:, entity == name][:, :1]).all()
-    one = times[:, [1, 0, 3]]
-    assert (one.sum(axis=1) == 3).all()
-    assert one.mean(axis=0) == pytest.approx([1, 1, 1], abs=0.12)
+    item = times[:, [1, 0, 3]]
+    assert (item.sum(axis=1) == 3).all()
+    assert item.mean(axis=0) == pytest.approx([1, 1, 1], abs=0.12)
     assert (bootstrap_counts(entity, 500, seed=0) == times).all()
     assert (bootstrap_counts(entity, 500, seed=1) != times).any()
 
@@ -196,29 +196,29 @@ def test_a_model_differs_from_itself_by_exactly_nothing() -> None:
 
 
 def test_a_difference_is_paired() -> None:
-    one = drawn(300)
+    item = drawn(300)
     other = ScoredRows(
-        one.outcome,
-        np.clip(one.score + np.random.default_rng(1).normal(0, 0.02, 300), 0, 1),
-        one.entity,
+        item.outcome,
+        np.clip(item.score + np.random.default_rng(1).normal(0, 0.02, 300), 0, 1),
+        item.entity,
     )
-    value, low, high = paired_difference(TASK, one, other, "roc_auc", resamples=300, seed=0)
+    value, low, high = paired_difference(TASK, item, other, "roc_auc", resamples=300, seed=0)
     assert value == pytest.approx(
-        sk.roc_auc_score(one.outcome, one.score) - sk.roc_auc_score(one.outcome, other.score)
+        sk.roc_auc_score(item.outcome, item.score) - sk.roc_auc_score(item.outcome, other.score)
     )
-    own = only(one, "roc_auc")
-    assert high - low < 0.3 * (own["high"] - own["low"])
+    custom = only(item, "roc_auc")
+    assert high - low < 0.3 * (custom["high"] - custom["low"])
 
 
 def test_above_zero_means_that_the_candidate_is_better() -> None:
     scored = drawn(600)
     noisy = np.clip(0.5 * scored.score + 0.5 * np.random.default_rng(1).uniform(size=600), 0, 1)
     worse = ScoredRows(scored.outcome, noisy, scored.entity)
-    told = compare_with_champion(TASK, scored, worse, min_rows=600, resamples=200, seed=0)
-    assert told["metric"].tolist() == ["roc_auc", "pr_auc", "log_loss", "brier"]
-    assert (told[["difference", "low"]] > 0).all().all()
+    result = compare_with_champion(TASK, scored, worse, min_rows=600, resamples=200, seed=0)
+    assert result["metric"].tolist() == ["roc_auc", "pr_auc", "log_loss", "brier"]
+    assert (result[["difference", "low"]] > 0).all().all()
     back = compare_with_champion(TASK, worse, scored, min_rows=600, resamples=200, seed=0)
-    assert back["difference"].tolist() == pytest.approx((-told["difference"]).tolist())
+    assert back["difference"].tolist() == pytest.approx((-result["difference"]).tolist())
     assert compare_with_champion(TASK, scored, worse, min_rows=601, resamples=200, seed=0).empty
     alike = ScoredRows(np.ones(600, dtype=int), scored.score, scored.entity)
     assert compare_with_champion(TASK, alike, alike, min_rows=1, resamples=200, seed=0).empty
@@ -232,15 +232,15 @@ def test_slices_are_compared_on_their_own_rows_and_the_worst_with_an_interval() 
     noise = np.where(frame["group"] == 1, random.uniform(size=900), champion.score)
     candidate = ScoredRows(champion.outcome, noise, champion.entity)
     chance = {"min_rows": 300, "resamples": 200, "seed": 0}
-    told = compare_slices_with_champion(TASK, candidate, champion, frame, 0.45, **chance)
-    assert [*zip(told["slice"], told["value"], told["n"])] == [
+    result = compare_slices_with_champion(TASK, candidate, champion, frame, 0.45, **chance)
+    assert [*zip(result["slice"], result["value"], result["n"])] == [
         ("group", "0", 450), ("group", "1", 450), ("colour", "1", 300), ("colour", "11", 300), ("colour", "2", 300),
     ]  # fmt: skip
-    assert told["low"].notna().tolist() == [False, True, False, False, False]
-    assert told["difference"][0] == 0
-    mine = paired_difference(TASK, *(one.select(frame["group"] == 1) for one in (candidate, champion)), "roc_auc",
+    assert result["low"].notna().tolist() == [False, True, False, False, False]
+    assert result["difference"][0] == 0
+    mine = paired_difference(TASK, *(item.select(frame["group"] == 1) for item in (candidate, champion)), "roc_auc",
                       resamples=200, seed=0)  # fmt: skip
-    assert told.loc[1, ["difference", "low", "high"]].tolist() == list(mine)
+    assert result.loc[1, ["difference", "low", "high"]].tolist() == list(mine)
     all_told = compare_slices_with_champion(TASK, candidate, champion, frame, 0.01, **chance)
     assert all_told["low"].notna().tolist() == [False, True, True, True, True]
     fewer = compare_slices_with_champion(
@@ -270,16 +270,18 @@ def test_curves_go_through_scikit_learns_points() -> None:
 
 def test_calibration_goes_by_tenths_of_the_score() -> None:
     scored = drawn(1000)
-    told = metrics_ci.reliability_curve(scored, resamples=200, seed=0)
-    assert told["n"].tolist() == [100] * 10
+    result = metrics_ci.reliability_curve(scored, resamples=200, seed=0)
+    assert result["n"].tolist() == [100] * 10
     order = np.argsort(scored.score)
-    assert told["predicted"].tolist() == pytest.approx(
+    assert result["predicted"].tolist() == pytest.approx(
         scored.score[order].reshape(10, 100).mean(axis=1)
     )
-    assert told["observed"].tolist() == pytest.approx(
+    assert result["observed"].tolist() == pytest.approx(
         scored.outcome[order].reshape(10, 100).mean(axis=1)
     )
-    assert ((told["low"] <= told["predicted"]) & (told["predicted"] <= told["high"])).sum() >= 8
+    assert (
+        (result["low"] <= result["predicted"]) & (result["predicted"] <= result["high"])
+    ).sum() >= 8
 
 
 def test_calibration_of_few_scores_has_few_bins() -> None:
@@ -304,12 +306,15 @@ def test_slices_are_judged_where_there_are_rows_and_both_classes() -> None:
         Binary(TASK.contract.model_copy(update={"slices": names}))
         for names in (["side", "sure"], ["side"])
     )
-    told = metrics_ci.evaluate_slices(
+    result = metrics_ci.evaluate_slices(
         sliced, scored, frame, 0.4, min_rows=100, resamples=100, seed=0
     )
-    assert told[["slice", "value", "n"]].values.tolist() == [["side", "0", 290], ["side", "1", 100]]
+    assert result[["slice", "value", "n"]].values.tolist() == [
+        ["side", "0", 290],
+        ["side", "1", 100],
+    ]
     within = scored.select(frame["side"] == 1)
-    row = told.iloc[1]
+    row = result.iloc[1]
     assert row["roc_auc"] == pytest.approx(sk.roc_auc_score(within.outcome, within.score))
     assert row["recall"] == pytest.approx(sk.recall_score(within.outcome, within.score >= 0.4))
     assert row["rate"] == within.outcome.mean()
@@ -343,14 +348,14 @@ def test_costs_equal_brute_force(each: CostMatrix) -> None:
     def of(flag: Callable[[float], bool]) -> float:
         return float(np.mean([matrix[y, flag(s)] for y, s in zip(scored.outcome, scored.score)]))
 
-    told = cost_curve(scored, each)
-    for row in told.itertuples():
+    result = cost_curve(scored, each)
+    for row in result.itertuples():
         assert row.cost == pytest.approx(of(lambda score, at=row.threshold: bool(score >= at)))
-    assert told["no"].to_numpy() == pytest.approx(of(lambda _: False))
-    assert told["yes"].to_numpy() == pytest.approx(of(lambda _: True))
-    best = find_cheapest_threshold(told)
-    assert told.set_index(told["threshold"].round(2)).loc[best, "cost"] == pytest.approx(
-        told["cost"].min()
+    assert result["no"].to_numpy() == pytest.approx(of(lambda _: False))
+    assert result["yes"].to_numpy() == pytest.approx(of(lambda _: True))
+    best = find_cheapest_threshold(result)
+    assert result.set_index(result["threshold"].round(2)).loc[best, "cost"] == pytest.approx(
+        result["cost"].min()
     )
 
 
@@ -421,15 +426,15 @@ BOARD = [
 
 
 def test_who_is_best_by_how_many_metrics() -> None:
-    base, one, other = (
+    base, item, other = (
         candidate(family, value) for family, value in (("dummy", 0.5), ("lr", 0.8), ("rf", 0.9))
     )
-    swapped = replace(one, mean={**one.mean, "recall": 0.95, "log_loss": 0.1})
-    told = leaderboard.describe_winners(
+    swapped = replace(item, mean={**item.mean, "recall": 0.95, "log_loss": 0.1})
+    result = leaderboard.describe_winners(
         leaderboard.build_leaderboard([base, swapped, other], "roc_auc")
     )
     names = ["random forest", "logistic regression", "recall", "log loss"]
-    assert missing_facts(told, len(METRICS) - 2, len(METRICS), *names) == []
+    assert missing_facts(result, len(METRICS) - 2, len(METRICS), *names) == []
 
 
 def test_the_best_comes_first_and_what_has_no_score_last() -> None:
@@ -454,8 +459,8 @@ def test_a_family_that_the_gate_would_refuse_is_passed_over() -> None:
     better = replace(other, mean={**other.mean, "log_loss": 0.4})
     board = leaderboard.build_leaderboard([base, best, better], "roc_auc")
     assert leaderboard.best_families(board, 2, "log_loss") == ["lr"]
-    told = leaderboard.verdict_fields(board, "roc_auc", "log_loss")
-    assert missing_facts(told["sentences"][0], "Logistic regression", "random forest") == []
+    result = leaderboard.verdict_fields(board, "roc_auc", "log_loss")
+    assert missing_facts(result["sentences"][0], "Logistic regression", "random forest") == []
     worse = leaderboard.build_leaderboard([base, best, other], "roc_auc")
     assert leaderboard.best_families(worse, 2, "log_loss") == ["rf", "lr"], "none would pass"
 
@@ -476,18 +481,18 @@ def test_an_empty_leaderboard_says_why(candidates: list[Candidate], reasons: lis
 
 
 def test_behind_tells_gaps_that_the_spread_explains() -> None:
-    told = leaderboard.compare_with_leader(
+    result = leaderboard.compare_with_leader(
         leaderboard.build_leaderboard(BOARD[1:], "roc_auc"), "roc_auc"
     )
-    assert told["candidate"].tolist() == ["decision tree", "naive Bayes"]
-    assert told["behind"].tolist() == pytest.approx([0.005, 0.1])
-    assert told["distinguishable"].tolist() == ["no", "yes"]
+    assert result["candidate"].tolist() == ["decision tree", "naive Bayes"]
+    assert result["behind"].tolist() == pytest.approx([0.005, 0.1])
+    assert result["distinguishable"].tolist() == ["no", "yes"]
 
 
 def test_metrics_hold_mean_and_spread_of_scored_candidates_only() -> None:
     board = leaderboard.build_leaderboard(BOARD, "roc_auc")
-    told = leaderboard.metrics_table(board)
-    assert told["candidate"].tolist() == [
+    result = leaderboard.metrics_table(board)
+    assert result["candidate"].tolist() == [
         "dummy",
         "logistic regression",
         "decision tree",
@@ -495,28 +500,28 @@ def test_metrics_hold_mean_and_spread_of_scored_candidates_only() -> None:
     ]
     spread = board["roc_auc_sd"].head(4)
     means = [0.95, 0.8, 0.795, 0.7]
-    assert told["ROC AUC"].tolist() == [
+    assert result["ROC AUC"].tolist() == [
         f"{mean:.3f}\u00a0±\u00a0{sd:.3f}" for mean, sd in zip(means, spread)
     ]
-    assert "fit seconds" in told.columns
+    assert "fit seconds" in result.columns
 
 
 @pytest.mark.parametrize(("base", "level"), [(0.5, "good"), (0.795, "watch")])
 def test_the_comparison_is_told_beside_the_baseline(base: float, level: str) -> None:
-    told = leaderboard.verdict_fields(
+    result = leaderboard.verdict_fields(
         leaderboard.build_leaderboard([candidate("dummy", base), *BOARD[1:]], "roc_auc"), "roc_auc"
     )
-    assert told["level"] == level
+    assert result["level"] == level
     facts = ["logistic regression", "ROC AUC", 0.8, 0.01, base, "decision tree", 3, 2]
-    assert missing_facts(" ".join(told["sentences"]), *facts) == []
-    assert "naive Bayes" not in " ".join(told["sentences"])  # beyond the leader's spread
+    assert missing_facts(" ".join(result["sentences"]), *facts) == []
+    assert "naive Bayes" not in " ".join(result["sentences"])  # beyond the leader's spread
 
 
 def test_the_leaderboard_so_far_survives_an_interruption(tmp_path: Path) -> None:
     path, logged = tmp_path / "models" / "board.partial.parquet", []
     keep = leaderboard.make_saving_logger(path, logged.append)
-    for number, one in enumerate(BOARD, 1):
-        keep(one)
+    for number, item in enumerate(BOARD, 1):
+        keep(item)
         assert pd.read_parquet(path)["family"].tolist() == [each.family for each in BOARD[:number]]
     assert logged == BOARD
     assert [each.name for each in path.parent.iterdir()] == ["board.partial.parquet"]
@@ -582,16 +587,16 @@ def test_a_candidate_is_judged_by_every_metric(judged: Candidate) -> None:
 
 
 def test_the_baseline_knows_nothing(trial: Experiment, comparison_of_three: dict[str, Any]) -> None:
-    told = comparison_of_three["made"][0]
-    assert told.mean["roc_auc"] == 0.5
-    assert told.mean["pr_auc"] == pytest.approx(trial.outcome.mean(), abs=0.02)
+    result = comparison_of_three["made"][0]
+    assert result.mean["roc_auc"] == 0.5
+    assert result.mean["pr_auc"] == pytest.approx(trial.outcome.mean(), abs=0.02)
 
 
 def test_a_family_that_fails_is_an_answer(comparison_of_three: dict[str, Any]) -> None:
-    told = comparison_of_three["made"][1]
-    assert told.status == "failed"
-    assert "nope" in told.reason
-    assert "roc_auc_mean" not in told.to_row()
+    result = comparison_of_three["made"][1]
+    assert result.status == "failed"
+    assert "nope" in result.reason
+    assert "roc_auc_mean" not in result.to_row()
 
 
 def test_the_same_seed_gives_the_same_numbers_whatever_the_index(
@@ -694,9 +699,13 @@ def tuned(trial: Experiment, *args: Any, **kwargs: Any) -> tuning.TuningResult:
 def test_tuning_tells_each_setting_and_fold(
     trial: Experiment, judged: Candidate, capfd: pytest.CaptureFixture
 ) -> None:
-    told: list[str] = []
-    made = tuned(trial, "lr", "mcc", 2, 1000, seed=1, on_progress=told.append)
-    assert [numbers(step) for step in told[:3]] == [[1, 2], [2, 2], [1, 2, 1, 2]]  # settings, folds
+    result: list[str] = []
+    made = tuned(trial, "lr", "mcc", 2, 1000, seed=1, on_progress=result.append)
+    assert [numbers(step) for step in result[:3]] == [
+        [1, 2],
+        [2, 2],
+        [1, 2, 1, 2],
+    ]  # settings, folds
     assert made.trials["setting"].tolist() == ["defaults", "1", "2"]
     assert made.trials["mean"].iloc[0] == pytest.approx(judged.mean["roc_auc"], abs=1e-4)
     again = tuned(trial, "lr", "mcc", 2, 1000, seed=1)
@@ -810,8 +819,8 @@ def test_later_settings_lie_where_earlier_ones_were_good(
     monkeypatch.setattr(
         trial, "search_spaces", lambda family: ({"max_features": UniformDistribution(0.4, 1.0)}, {})
     )
-    found = tuned(trial, "dt", "roc_auc", 40, 1000, seed=3).trials["parameters"][1:]
-    off = found.str.removeprefix("max_features ").astype(float).sub(0.6).abs()
+    result = tuned(trial, "dt", "roc_auc", 40, 1000, seed=3).trials["parameters"][1:]
+    off = result.str.removeprefix("max_features ").astype(float).sub(0.6).abs()
     assert off.tail(20).median() < 0.09  # of settings drawn at random half are within 0.15
 
 
@@ -891,7 +900,7 @@ def test_a_slow_family_waits_until_the_others_are_judged(
         report_progress=silent,
         log_candidate=logged.append,
     )  # type: ignore[arg-type]
-    assert ", ".join(f"{one.family} {one.status}" for one in made) == told
+    assert ", ".join(f"{item.family} {item.status}" for item in made) == told
     assert logged == made
 
 
@@ -984,29 +993,29 @@ def test_the_learning_curve_keeps_its_time(
 def test_importance_is_what_shuffling_a_column_costs(
     fitted: Any, holdout: pd.DataFrame, contract: Contract
 ) -> None:
-    told = measure_importance(TASK, fitted, holdout, seed=1)
-    assert told["feature"].tolist()[0] == "size"
-    assert sorted(told["feature"]) == sorted(contract.feature_names)
-    assert told["mean"][0] > 0.2
-    assert told["mean"][1:].abs().max() < 0.05
+    result = measure_importance(TASK, fitted, holdout, seed=1)
+    assert result["feature"].tolist()[0] == "size"
+    assert sorted(result["feature"]) == sorted(contract.feature_names)
+    assert result["mean"][0] > 0.2
+    assert result["mean"][1:].abs().max() < 0.05
 
 
 def test_importance_of_a_long_or_wide_table_is_measured_on_a_sample(
     monkeypatch: pytest.MonkeyPatch, fitted: Any, holdout: pd.DataFrame
 ) -> None:
-    asked: list[int] = []
+    requests: list[int] = []
 
     def predict(pipeline: Any, rows: pd.DataFrame) -> np.ndarray:
-        asked.append(len(rows))
+        requests.append(len(rows))
         return np.linspace(0, 1, len(rows))
 
     monkeypatch.setattr(TASK, "predict_scores", predict)
 
     def measured() -> tuple[int, int]:
         """How many rows, and how many shuffles of each column."""
-        asked.clear()
+        requests.clear()
         measure_importance(TASK, fitted, holdout, seed=1)
-        intact, *shuffled = asked
+        intact, *shuffled = requests
         assert len({*shuffled}) == 1
         return intact, shuffled[0] // intact
 
@@ -1021,34 +1030,34 @@ def test_importance_of_a_long_or_wide_table_is_measured_on_a_sample(
 def test_importance_is_that_of_scikit_learn(
     fitted: Any, holdout: pd.DataFrame, contract: Contract
 ) -> None:
-    told = measure_importance(TASK, fitted, holdout, seed=1).set_index("feature")
+    result = measure_importance(TASK, fitted, holdout, seed=1).set_index("feature")
     rows, outcome = contract.select_features(holdout), contract.encode_checked_target(holdout)
-    known = permutation_importance(
+    expected_values = permutation_importance(
         fitted, rows, outcome, scoring="roc_auc", n_repeats=5, random_state=1
     )
-    measured = told.loc[rows.columns]
-    np.testing.assert_allclose(measured["mean"], known.importances_mean, atol=1e-12)
-    np.testing.assert_allclose(measured["sd"], known.importances_std, atol=1e-12)
+    measured = result.loc[rows.columns]
+    np.testing.assert_allclose(measured["mean"], expected_values.importances_mean, atol=1e-12)
+    np.testing.assert_allclose(measured["sd"], expected_values.importances_std, atol=1e-12)
 
 
 def test_golden_rows_hold_every_gap_that_is_allowed(
     fitted: Any, train: pd.DataFrame, contract: Contract
 ) -> None:
     train = train.assign(noise=0.5)
-    told = make_golden_rows(TASK, train, fitted, 0.4, seed=1, max_rows=20)
-    assert list(told.columns) == [*contract.feature_names, "prediction", "probability"]
-    assert len(told) == 20
-    assert told.loc[0, contract.feature_names].isna().to_dict() == {
+    result = make_golden_rows(TASK, train, fitted, 0.4, seed=1, max_rows=20)
+    assert list(result.columns) == [*contract.feature_names, "prediction", "probability"]
+    assert len(result) == 20
+    assert result.loc[0, contract.feature_names].isna().to_dict() == {
         "colour": False,
         "size": False,
         "noise": True,
         "flag": False,
     }
     np.testing.assert_array_equal(
-        told["probability"], fitted.predict_proba(told[contract.feature_names])[:, 1]
+        result["probability"], fitted.predict_proba(result[contract.feature_names])[:, 1]
     )
-    assert told["prediction"].tolist() == (told["probability"] >= 0.4).astype(int).tolist()
-    assert set(told["prediction"]) == {0, 1}
+    assert result["prediction"].tolist() == (result["probability"] >= 0.4).astype(int).tolist()
+    assert set(result["prediction"]) == {0, 1}
     assert len(make_golden_rows(TASK, train.head(7), fitted, 0.4, seed=1)) == 7
 
 
@@ -1063,22 +1072,22 @@ def whole(
     )
     scored = TASK.score_rows(made.pipeline, holdout)
     table = evaluate_metrics(scored, made.metric_functions(TASK), resamples=100, seed=1)
-    found = measure_importance(TASK, made.pipeline, holdout, seed=1, repeats=2)
+    result = measure_importance(TASK, made.pipeline, holdout, seed=1, repeats=2)
     slices = metrics_ci.evaluate_slices(
         TASK, scored, holdout, made.threshold, min_rows=50, resamples=100, seed=1
     )
     against = made.compare_with_baseline(TASK, scored, holdout, resamples=100, seed=1)
     period = describe_period(contract, train, holdout)
     worth = made.measure_value(TASK, scored, holdout, period, params)
-    judged = final_model.HoldoutEvaluation(scored, table, against, 1, found, slices, value=worth)
-    parts = final_model.refit_and_package(TASK, made, judged, train, holdout, params)
+    judged = final_model.HoldoutEvaluation(scored, table, against, 1, result, slices, value=worth)
+    pieces = final_model.refit_and_package(TASK, made, judged, train, holdout, params)
     return {
         "fitted": made,
         "scored": scored,
         "table": table,
         "slices": slices,
         "judged": judged,
-        "parts": parts,
+        "parts": pieces,
     }
 
 
@@ -1106,37 +1115,37 @@ def test_the_holdout_is_judged_by_a_model_that_has_not_seen_it(
 def test_the_registered_model_is_refitted_on_train_and_holdout(
     whole: dict[str, Any], train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract
 ) -> None:
-    parts, rows = whole["parts"], contract.select_features(holdout)
+    pieces, rows = whole["parts"], contract.select_features(holdout)
     everything = pd.concat([train, holdout], ignore_index=True)
     again = clone(whole["fitted"].pipeline).fit(
         contract.select_features(everything), contract.encode_checked_target(everything)
     )
-    np.testing.assert_allclose(parts["model"].predict_proba(rows), again.predict_proba(rows))
+    np.testing.assert_allclose(pieces["model"].predict_proba(rows), again.predict_proba(rows))
     assert (
-        np.abs(parts["model"].predict_proba(rows) - parts["evaluated"].predict_proba(rows)).max()
+        np.abs(pieces["model"].predict_proba(rows) - pieces["evaluated"].predict_proba(rows)).max()
         > 1e-4
     )
-    assert parts["evaluated"] is whole["fitted"].pipeline
-    gold = parts["golden"]
+    assert pieces["evaluated"] is whole["fitted"].pipeline
+    gold = pieces["golden"]
     np.testing.assert_array_equal(
-        gold["probability"], parts["model"].predict_proba(gold[contract.feature_names])[:, 1]
+        gold["probability"], pieces["model"].predict_proba(gold[contract.feature_names])[:, 1]
     )
 
 
 def test_what_a_version_keeps_of_its_numbers(whole: dict[str, Any]) -> None:
-    told = whole["parts"]["metrics"]
-    assert told["rows"] == {"train": 600, "holdout": 300}
-    assert told["evaluation"] == whole["table"].to_dict("records")
-    value, low, high = told["gain"]
+    result = whole["parts"]["metrics"]
+    assert result["rows"] == {"train": 600, "holdout": 300}
+    assert result["evaluation"] == whole["table"].to_dict("records")
+    value, low, high = result["gain"]
     assert 0 < low < value < high
     loss = whole["table"].set_index("metric").loc["log_loss"]
     assert value == pytest.approx(loss["baseline"] - loss["value"])
-    assert max(told["importance"], key=told["importance"].get) == "size"
-    assert {row["slice"] for row in told["slices"]} == {"group", "colour"}
-    assert {row["slice"] for row in told["gaps"]} == {"group"}  # the sensitive column only
-    assert (told["entities"], told["periods"]) == ({"train": 200, "holdout": 100}, [1, 2, 3])
-    assert sum(row["n"] for row in told["calibration"]) == 300
-    json.dumps(told)  # it is kept as JSON
+    assert max(result["importance"], key=result["importance"].get) == "size"
+    assert {row["slice"] for row in result["slices"]} == {"group", "colour"}
+    assert {row["slice"] for row in result["gaps"]} == {"group"}  # the sensitive column only
+    assert (result["entities"], result["periods"]) == ({"train": 200, "holdout": 100}, [1, 2, 3])
+    assert sum(row["n"] for row in result["calibration"]) == 300
+    json.dumps(result)  # it is kept as JSON
 
 
 def test_a_calibrated_stack_goes_the_same_way(
@@ -1175,8 +1184,8 @@ def test_metrics_are_logged_and_tagged_by_name(whole: dict[str, Any]) -> None:
 
 def test_the_final_model_is_told_in_words(whole: dict[str, Any], contract: Contract) -> None:
     gain, judged = whole["parts"]["metrics"], whole["judged"]
-    told = final_model.verdict_fields(TASK, whole["fitted"], judged, gain, 3)
-    assert told["level"] == "good"
+    result = final_model.verdict_fields(TASK, whole["fitted"], judged, gain, 3)
+    assert result["level"] == "good"
     values = whole["table"].set_index("metric")["value"]
     worst = whole["slices"].sort_values("roc_auc").iloc[0]
     facts = [
@@ -1187,12 +1196,12 @@ def test_the_final_model_is_told_in_words(whole: dict[str, Any], contract: Contr
         worst["value"],
         worst["roc_auc"],
     ]
-    assert missing_facts(" ".join(told["sentences"]), *facts) == []
-    assert len(told["sentences"]) <= MAX_SENTENCES
-    assert float(values["cost"]) in [number["value"] for number in told["numbers"]]
+    assert missing_facts(" ".join(result["sentences"]), *facts) == []
+    assert len(result["sentences"]) <= MAX_SENTENCES
+    assert float(values["cost"]) in [number["value"] for number in result["numbers"]]
     scarce = replace(whole["fitted"], sampling_note="Chosen on some rows.")
     sentences = final_model.verdict_fields(TASK, scarce, judged, gain, 3)["sentences"]
-    assert " ".join(sentences) == f"{' '.join(told['sentences'])} {scarce.sampling_note}"
+    assert " ".join(sentences) == f"{' '.join(result['sentences'])} {scarce.sampling_note}"
     coin = whole["table"].assign(low=0.4, high=9.0)
     assert (
         final_model.verdict_fields(TASK, whole["fitted"], replace(judged, metrics=coin), gain, 3)[
@@ -1207,9 +1216,9 @@ def test_the_final_model_is_told_in_words(whole: dict[str, Any], contract: Contr
         == "bad"
     )
     noise = replace(judged, baseline_comparison=against(0.002, 0.004), n_holdout_evaluations=4)
-    told = final_model.verdict_fields(TASK, whole["fitted"], noise, gain, 3)
-    assert told["level"] == "watch"
-    assert told["numbers"][-1]["value"] == 4  # the fourth evaluation on this holdout
+    result = final_model.verdict_fields(TASK, whole["fitted"], noise, gain, 3)
+    assert result["level"] == "watch"
+    assert result["numbers"][-1]["value"] == 4  # the fourth evaluation on this holdout
     assert missing_facts(baseline_comparison.describe_holdout_use(4), 4) == []
     assert (
         skeleton(baseline_comparison.describe_holdout_use(2))
@@ -1358,8 +1367,10 @@ class TestDependence:
         self, fitted: Any, holdout: pd.DataFrame, contract: Contract
     ) -> None:
         rows = contract.select_features(holdout)
-        told = compute_dependence(TASK, fitted, rows, ["size", "flag", "colour"], seed=1)
-        size, flag, colour = (told[told["feature"] == name] for name in ("size", "flag", "colour"))
+        result = compute_dependence(TASK, fitted, rows, ["size", "flag", "colour"], seed=1)
+        size, flag, colour = (
+            result[result["feature"] == name] for name in ("size", "flag", "colour")
+        )
         assert size["mean"].is_monotonic_increasing
         assert size["mean"].iloc[-1] - size["mean"].iloc[0] > 0.5
         assert set(size["kind"]) == {"number"}
@@ -1367,23 +1378,23 @@ class TestDependence:
         assert set(flag["kind"]) | set(colour["kind"]) == {"code"}
         assert sorted(colour["value"]) == ["1", "11", "2"]
         assert flag["mean"].max() - flag["mean"].min() < 0.1
-        assert ((told["low"] <= told["mean"]) & (told["mean"] <= told["high"])).all()
+        assert ((result["low"] <= result["mean"]) & (result["mean"] <= result["high"])).all()
 
     def test_the_mean_answer_is_that_of_rows_with_the_value(
         self, fitted: Any, holdout: pd.DataFrame, contract: Contract
     ) -> None:
         rows = contract.select_features(holdout)
-        told = compute_dependence(TASK, fitted, rows, ["flag"], seed=1)
-        asked = fitted.predict_proba(rows.assign(flag=1.0))[:, 1]
-        assert told["mean"].iloc[1] == pytest.approx(asked.mean())
-        assert told["low"].iloc[1] == pytest.approx(np.quantile(asked, 0.1))
+        result = compute_dependence(TASK, fitted, rows, ["flag"], seed=1)
+        requests = fitted.predict_proba(rows.assign(flag=1.0))[:, 1]
+        assert result["mean"].iloc[1] == pytest.approx(requests.mean())
+        assert result["low"].iloc[1] == pytest.approx(np.quantile(requests, 0.1))
 
     def test_gaps_are_left_out_and_a_column_of_one_value_too(
         self, fitted: Any, holdout: pd.DataFrame, contract: Contract
     ) -> None:
         rows = contract.select_features(holdout).assign(flag=1.0)
-        told = compute_dependence(TASK, fitted, rows, ["noise", "flag"], seed=1)
-        assert set(told["feature"]) == {"noise"}
-        assert told["rows"].iloc[0] == rows["noise"].notna().sum()
-        assert told["value"].notna().all()
+        result = compute_dependence(TASK, fitted, rows, ["noise", "flag"], seed=1)
+        assert set(result["feature"]) == {"noise"}
+        assert result["rows"].iloc[0] == rows["noise"].notna().sum()
+        assert result["value"].notna().all()
         assert compute_dependence(TASK, fitted, rows, ["flag"], seed=1).empty

@@ -40,8 +40,8 @@ def test_intervals_cover_and_few_entities_have_none(truth: ModuleType) -> None:
 def test_no_interval_has_zero_width(value: int) -> None:
     outcome = np.repeat([0, 1], [60, 20])
     scored = ScoredRows.from_arrays(outcome, outcome if value else 1 - outcome, np.arange(80))
-    found, low, high = metric_with_ci("roc_auc", METRICS["roc_auc"], scored, resamples=100, seed=0)
-    assert found == value
+    result, low, high = metric_with_ci("roc_auc", METRICS["roc_auc"], scored, resamples=100, seed=0)
+    assert result == value
     assert low <= value <= high
     assert high - low == pytest.approx(1.96**2 / (20 + 1.96**2))
 
@@ -72,14 +72,14 @@ def test_an_equal_challenger_is_not_promoted(truth: ModuleType) -> None:
 
 
 def test_a_case_is_repeated_until_its_interval_lies_on_one_side(truth: ModuleType) -> None:
-    asked: list[tuple[int, int]] = []
+    requests: list[tuple[int, int]] = []
 
     def alarm(repeats: int, *, seed: int) -> Any:
-        asked.append((repeats, seed))
+        requests.append((repeats, seed))
         return truth.Rate("alarms", repeats // 50, repeats, 0.05)
 
     assert truth.measure_rate(alarm, 6400).is_met
-    assert asked == [(100, 0), (100, 100), (200, 200)]
+    assert requests == [(100, 0), (100, 100), (200, 200)]
     missed, unclear = truth.Rate("covers", 80, 100, 0.93, True), truth.Rate("alarms", 6, 100, 0.05)
     assert (missed.is_met, missed.is_missed) == (False, True)
     assert (unclear.is_met, unclear.is_missed) == (False, False)

@@ -51,48 +51,48 @@ def test_costs_of_each_task_are_those_of_each_row():
 
 def test_a_policy_is_compared_with_the_cheapest_decision_without_a_model(task):
     decisions = value.list_decisions(task, COSTS, SCORED, 0.2, ("simple", SCORED), 0.1)
-    found = value.compare_policies(COSTS, SCORED, decisions, **BOOTSTRAP).set_index("policy")
+    result = value.compare_policies(COSTS, SCORED, decisions, **BOOTSTRAP).set_index("policy")
     nobody, everybody = COSTS.constant_decision_costs(SCORED.outcome.mean())
-    assert found.loc["flag nobody", "cost"] == pytest.approx(nobody)
-    assert found.loc["flag everybody", "cost"] == pytest.approx(everybody)
-    model = found.loc["the model"]
+    assert result.loc["flag nobody", "cost"] == pytest.approx(nobody)
+    assert result.loc["flag everybody", "cost"] == pytest.approx(everybody)
+    model = result.loc["the model"]
     assert model["saving"] == pytest.approx(min(nobody, everybody) - model["cost"])
     assert model["saving_low"] < model["saving"] < model["saving_high"]
     # The simple model flags as many: the same scores reach the same.
-    assert found.loc["simple", "cost"] == pytest.approx(model["cost"])
+    assert result.loc["simple", "cost"] == pytest.approx(model["cost"])
 
 
 def test_gains_grow_with_the_share_and_end_with_everybody():
     amounts = np.where(SCORED.outcome == 1, 2.0, 0.0)
-    found = value.compute_gains(SCORED, amounts, value.GAIN_SHARES, **BOOTSTRAP)
-    assert (found["reached"].diff().dropna() >= 0).all()
-    last = found.iloc[-1]
+    result = value.compute_gains(SCORED, amounts, value.GAIN_SHARES, **BOOTSTRAP)
+    assert (result["reached"].diff().dropna() >= 0).all()
+    last = result.iloc[-1]
     assert (last["reached"], last["precision"]) == (1, pytest.approx(SCORED.outcome.mean()))
-    assert (found["reached_low"] <= found["reached"] + 1e-9).all()
-    assert np.allclose(found["amount"], found["reached"])  # only the positive rows have any
+    assert (result["reached_low"] <= result["reached"] + 1e-9).all()
+    assert np.allclose(result["amount"], result["reached"])  # only the positive rows have any
     top = np.argsort(-SCORED.score)[:40]
-    assert found["precision"].iloc[9] == pytest.approx(SCORED.outcome[top].mean())
+    assert result["precision"].iloc[9] == pytest.approx(SCORED.outcome[top].mean())
 
 
 def test_equal_scores_share_what_they_reach():
     tied = ScoredRows.from_arrays([1, 0] * 50, np.full(100, 0.5), range(100))
-    found = value.compute_gains(tied, None, [0.25, 0.5], **BOOTSTRAP)
-    assert found["reached"].tolist() == [0.25, 0.5]
+    result = value.compute_gains(tied, None, [0.25, 0.5], **BOOTSTRAP)
+    assert result["reached"].tolist() == [0.25, 0.5]
 
 
 def test_value_is_plain_data_with_what_the_capacity_reaches(task):
     rows = pd.DataFrame({"x": np.ones(400)})
     params = config.validate("finalize", {"capacity": 100, "currency": "EUR", "resamples": 100})
     period = value.Period(1000, "year", "members")
-    found = value.measure_value(task, COSTS, SCORED, 0.2, None, rows, period, params)
-    assert found["at_capacity"]["flagged"] == 100
-    assert found["at_capacity"]["reached"] == pytest.approx(found["gains"]["reached"][9])
-    assert (found["unit"], found["costs"]["cost_fn"]) == ("EUR", 4)
-    assert 0.1 in [row["share"] for row in value.shown_gains(found)]
-    saved = value.key_numbers(found)[1]
-    assert saved["value"] == pytest.approx(1000 * found["policies"][0]["saving"])
-    assert task.costs_from_parameters(found["costs"]) == COSTS
-    assert "EUR" in task.describe_worth(found)
+    result = value.measure_value(task, COSTS, SCORED, 0.2, None, rows, period, params)
+    assert result["at_capacity"]["flagged"] == 100
+    assert result["at_capacity"]["reached"] == pytest.approx(result["gains"]["reached"][9])
+    assert (result["unit"], result["costs"]["cost_fn"]) == ("EUR", 4)
+    assert 0.1 in [row["share"] for row in value.shown_gains(result)]
+    saved = value.key_numbers(result)[1]
+    assert saved["value"] == pytest.approx(1000 * result["policies"][0]["saving"])
+    assert task.costs_from_parameters(result["costs"]) == COSTS
+    assert "EUR" in task.describe_worth(result)
     unknown = params.model_copy(update={"amount": "nothing"})
     with pytest.raises(ParameterError, match="nothing"):
         value.measure_value(task, COSTS, SCORED, 0.2, None, rows, period, unknown)
@@ -116,14 +116,14 @@ def test_costs_of_a_class_that_is_none_are_refused():
 
 
 def test_a_threshold_that_triples_the_flags_is_the_largest_change(task):
-    found = consequences.compare_consequences(
+    result = consequences.compare_consequences(
         task, CostMatrix(10, 1), (SCORED, 0.1), (SCORED, 0.7), min_rows=50, **BOOTSTRAP
     )
-    largest = consequences.largest_change(found)
+    largest = consequences.largest_change(result)
     assert largest is not None
     assert largest["consequence"] == "flagged"
     assert largest["change"] == pytest.approx((SCORE >= 0.1).mean() - (SCORE >= 0.7).mean())
-    [flags, *_] = task.describe_consequences(found, largest, "members")
+    [flags, *_] = task.describe_consequences(result, largest, "members")
     assert f"{1000 * (SCORE >= 0.1).mean():.0f}" in flags
     same = consequences.compare_consequences(
         task, COSTS, (SCORED, 0.5), (SCORED, 0.5), min_rows=50, **BOOTSTRAP
@@ -145,9 +145,12 @@ def test_conclusive_gaps_come_first_and_open_ones_say_how_many_rows_settle_them(
     ])  # fmt: skip
     none = {"conclusive": [], "inconclusive": []}
     assert fairness.summarize_gaps(contract, pd.DataFrame(columns=fairness.COLUMNS), 0.1) == none
-    found = fairness.summarize_gaps(contract, table, 0.1)
-    assert [row["gap"] for row in found["conclusive"]] == [pytest.approx(-0.5), pytest.approx(-0.3)]
-    [unknown] = found["inconclusive"]  # the last is known to be small
+    result = fairness.summarize_gaps(contract, table, 0.1)
+    assert [row["gap"] for row in result["conclusive"]] == [
+        pytest.approx(-0.5),
+        pytest.approx(-0.3),
+    ]
+    [unknown] = result["inconclusive"]  # the last is known to be small
     assert unknown["slice"] == "group"
     # Of four intervals each has 98.75 %: 2.498 standard errors, and 0.842 more for a power of 80 %.
     assert unknown["rows_needed"] == pytest.approx(100 * 4 * (3.339 / 1.96) ** 2, rel=1e-3)

@@ -45,10 +45,10 @@ def commit(root: Path) -> None:
 def write(root: Path, text: str) -> str:
     """A table as DVC has it; returns its md5."""
     (root / TABLE).write_text(text)
-    found = hashlib.md5(text.encode()).hexdigest()
-    outs = [{"md5": found, "size": len(text), "hash": "md5", "path": "t.csv"}]
+    result = hashlib.md5(text.encode()).hexdigest()
+    outs = [{"md5": result, "size": len(text), "hash": "md5", "path": "t.csv"}]
     (root / f"{TABLE}.dvc").write_text(yaml.safe_dump({"outs": outs}))
-    return found
+    return result
 
 
 def test_a_tracked_table_is_known_by_its_version(project: Path) -> None:
@@ -96,9 +96,9 @@ def test_another_table_than_the_committed_one_is_refused_unless_told(
 
 
 def test_a_new_version_that_is_committed_is_taken(project: Path) -> None:
-    found = write(project, "a,b\n3,4\n")
+    result = write(project, "a,b\n3,4\n")
     commit(project)
-    assert dataset.read_data_version(TABLE, project) == f"dvc md5 {found}"
+    assert dataset.read_data_version(TABLE, project) == f"dvc md5 {result}"
 
 
 def test_outside_git_the_note_alone_counts(project: Path) -> None:
@@ -136,21 +136,21 @@ def test_the_walk_version_push_wipe_pull_rebuild_gives_the_same_numbers(
     for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "a clone"]):
         git(tmp_path, *words)
     with object_store(monkeypatch, "team-data"):
-        told = {}
+        result = {}
         for line in lines:
             environ = {**tiny.environ, **QUICK, "DVC_NO_ANALYTICS": "1"}
             done = subprocess.run(
                 line, shell=True, cwd=tmp_path, env=environ, capture_output=True, text=True
             )
             assert done.returncode == 0, f"{line}\n{done.stdout[-1500:]}{done.stderr[-1500:]}"
-            told[line] = done.stdout
+            result[line] = done.stdout
     version = f"dvc md5 {hashlib.md5((tmp_path / 'data/members.parquet').read_bytes()).hexdigest()}"
     for stage in ("ingest", "finalize"):
         assert tiny.receipt(stage)["details"]["data_version"] == version
     assert version in (tmp_path / "reports/tiny/01_ingest.html").read_text()
-    assert not re.search(r"^data ", told["modelbook diff"], re.M)
+    assert not re.search(r"^data ", result["modelbook diff"], re.M)
     differences = re.findall(
-        r"^metric +finalize\.\w+ .*? (0|[+-]\S+)(?= |$)", told["modelbook diff"], re.M
+        r"^metric +finalize\.\w+ .*? (0|[+-]\S+)(?= |$)", result["modelbook diff"], re.M
     )
-    assert differences == ["0", "0"], told["modelbook diff"]
-    assert "1 → 2" in told["modelbook history"]
+    assert differences == ["0", "0"], result["modelbook diff"]
+    assert "1 → 2" in result["modelbook history"]

@@ -36,16 +36,16 @@ def test_the_commands_of_the_page_run(built: Tiny) -> None:
                 "modelbook score", "modelbook score --book tiny"
             )
 
-            told = subprocess.run(
+            result = subprocess.run(
                 ["bash", "-o", "pipefail", "-c", command],
                 cwd=built.root,
                 env=built.environ,
                 capture_output=True,
                 text=True,
             )
-            assert told.returncode == 0, f"{command}\n{told.stdout}{told.stderr}"
+            assert result.returncode == 0, f"{command}\n{result.stdout}{result.stderr}"
             if line.endswith("/outcomes"):
-                assert told.stdout == '{"recorded":1,"repeated":0}'
+                assert result.stdout == '{"recorded":1,"repeated":0}'
 
 
 def names(model: type, before: str = "") -> Iterator[tuple[str, object]]:
@@ -59,8 +59,8 @@ def names(model: type, before: str = "") -> Iterator[tuple[str, object]]:
 @pytest.mark.parametrize(("name", "default"), list(names(ServingSettings)), ids=str)
 def test_every_setting_stands_in_the_docs_with_its_default(name: str, default: object) -> None:
     [row] = [line for line in TEXT.splitlines() if line.startswith(f"| `{name}` |")]
-    told = row.split("|")[2].strip()
-    assert told in {
+    result = row.split("|")[2].strip()
+    assert result in {
         f"`{default}`",
         "empty" if default == "" else "",
         "none" if default == [] else "",

@@ -46,8 +46,8 @@ def plain(expression: str) -> str:
 
 
 def promtool(*words: str, **more: Any) -> None:
-    told = subprocess.run(["promtool", *words], capture_output=True, text=True, **more)
-    assert told.returncode == 0, told.stdout + told.stderr
+    result = subprocess.run(["promtool", *words], capture_output=True, text=True, **more)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_alerts_and_dashboard_name_metrics_that_the_service_has():
@@ -69,7 +69,7 @@ def test_alerts_and_dashboard_name_metrics_that_the_service_has():
 
 
 def test_every_alert_says_who_is_called_and_links_its_runbook():
-    told = (ROOT / "docs/serving.md").read_text()
+    result = (ROOT / "docs/serving.md").read_text()
     runbooks = (ROOT / "docs/deploy/runbooks.md").read_text()
     sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", runbooks, re.M | re.S))
     assert sections.keys() == {rule["alert"] for rule in ALERTS}
@@ -80,7 +80,7 @@ def test_every_alert_says_who_is_called_and_links_its_runbook():
         assert rule["annotations"]["runbook_url"].endswith(f"/deploy/runbooks.html#{name.lower()}")
         assert f"**{severity}**" in sections[name], name
         assert all(word in sections[name] for word in ("*Look*", "*Do*", "*Ends*")), name
-        assert f"`{name}`" in told, name
+        assert f"`{name}`" in result, name
 
 
 def test_the_panels_lie_side_by_side_and_say_what_they_show():
@@ -107,7 +107,7 @@ def test_promtool_takes_rules_configuration_and_the_dashboards_expressions(tmp_p
     (tmp_path / "key").touch()
     promtool("check", "config", "prometheus.yml", cwd=tmp_path)
     promtool("test", "rules", "alerts.test.yml", cwd=tmp_path)
-    rules = [{"record": f"asked:{i}", "expr": plain(one)} for i, one in enumerate(ASKED)]
+    rules = [{"record": f"asked:{i}", "expr": plain(item)} for i, item in enumerate(ASKED)]
     (tmp_path / "asked.yml").write_text(
         yaml.safe_dump({"groups": [{"name": "asked", "rules": rules}]})
     )
@@ -152,13 +152,15 @@ def test_alertmanager_sends_a_page_and_a_ticket_to_their_receivers(tmp_path: Pat
             severity = by_name[name]["labels"]["severity"]
             labels = [f"alertname={name}", f"severity={severity}", f"instance={instance}"]
             subprocess.run([*amtool, "alert", "add", *labels], check=True)
-        wait_until(lambda: {one["path"] for one in received} == {"/page", "/ticket"})
+        wait_until(lambda: {item["path"] for item in received} == {"/page", "/ticket"})
     finally:
         process.terminate()
         process.wait(30)
         receiver.shutdown()
     sent = {
-        (one["path"], alert["labels"]["alertname"]) for one in received for alert in one["alerts"]
+        (item["path"], alert["labels"]["alertname"])
+        for item in received
+        for alert in item["alerts"]
     }
     assert sent == {("/page", "ServiceDown"), ("/ticket", "RetrainAsked")}
 
@@ -224,18 +226,18 @@ def ask(address: str, expression: str) -> list[Any]:
 def test_prometheus_reads_the_service_by_its_key_and_the_dashboard_has_data(scraped: str):
     def wait_for(expression: str) -> list[Any]:
         until = time.monotonic() + 90
-        while not (found := ask(scraped, expression)):
+        while not (result := ask(scraped, expression)):
             assert time.monotonic() < until, (expression, ask(scraped, "up"))
             time.sleep(0.5)
-        return found
+        return result
 
     quality = 'modelbook_monitor_quality{book="tiny", metric="roc_auc", source="live"} == 0.7'
     assert wait_for(quality)
-    found = wait_for('modelbook_predictions_total{variant="champion"} == 2')
-    assert found[0]["metric"]["job"] == "modelbook"
+    result = wait_for('modelbook_predictions_total{variant="champion"} == 2')
+    assert result[0]["metric"]["job"] == "modelbook"
     assert ask(scraped, 'modelbook_rejected_total{reason="contract"}')[0]["value"][1] == "1"
     for expression in ASKED:  # rates want several readings
         wait_for(plain(expression))
-    assert {one["metric"]["alertname"] for one in ask(scraped, 'ALERTS{alertstate="firing"}')} <= {
-        "InputsDrift"
-    }
+    assert {
+        item["metric"]["alertname"] for item in ask(scraped, 'ALERTS{alertstate="firing"}')
+    } <= {"InputsDrift"}

@@ -88,9 +88,9 @@ def test_what_is_refused_is_told_without_the_address(
 def test_a_server_that_is_slow_or_not_there_is_given_up() -> None:
     with receiving(200, delay=5) as receiver:
         began = time.monotonic()
-        told = webhook.post_json(receiver.url, BODY, retry_delays=(0, 0), timeout=0.1)
+        result = webhook.post_json(receiver.url, BODY, retry_delays=(0, 0), timeout=0.1)
         assert time.monotonic() - began < 4
-    assert re.search(r"ReadTimeout.*\b2\b", told)
+    assert re.search(r"ReadTimeout.*\b2\b", result)
     assert re.search(
         r"ConnectError.*\b1\b", webhook.post_json(receiver.url, BODY, retry_delays=(0,))
     )
@@ -100,10 +100,10 @@ def test_a_server_that_is_slow_or_not_there_is_given_up() -> None:
     "url", ["hooks.example.com/abcdef", "ftp://host/abcdef", "https://", "http://[", "http://h:x/"]
 )
 def test_what_is_no_address_is_told_without_it(url: str) -> None:
-    told = webhook.post_json(url, BODY)
-    assert told.startswith("MODELBOOK_WEBHOOK")
-    assert "https://" in told
-    assert "abcdef" not in told
+    result = webhook.post_json(url, BODY)
+    assert result.startswith("MODELBOOK_WEBHOOK")
+    assert "https://" in result
+    assert "abcdef" not in result
 
 
 def test_the_address_comes_from_the_environment_and_is_a_secret_everywhere(

@@ -59,17 +59,17 @@ class Clone(Tiny):
         )
 
     def git(self, *words: str) -> str:
-        told = self.try_git(*words)
-        assert told.returncode == 0, told.stdout + told.stderr
-        return told.stdout
+        result = self.try_git(*words)
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
 
     def try_git(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["git", *words], cwd=self.root, capture_output=True, text=True)
 
     def parts(self) -> tuple[int, dict[str, dict]]:
         """The doctor's exit code, and what it told by part."""
-        told = self.modelbook("doctor", "--json")
-        return told.returncode, {part["name"]: part for part in json.loads(told.stdout)}
+        result = self.modelbook("doctor", "--json")
+        return result.returncode, {part["name"]: part for part in json.loads(result.stdout)}
 
     def part_ways(self, theirs: tuple[str, str], ours: tuple[str, str]) -> None:
         """An edit of the notebook on a branch `theirs`, and another on main."""
@@ -106,17 +106,17 @@ def clone(tmp_path):
 
 @pytest.fixture
 def ready(clone):
-    told = clone.modelbook("setup")
-    assert told.returncode == 0, told.stderr
+    result = clone.modelbook("setup")
+    assert result.returncode == 0, result.stderr
     return clone
 
 
 class TestSetup:
     def test_writes_into_the_environment_and_the_clones_configuration_only(self, clone, tmp_path):
         before = {path for path in tmp_path.rglob("*") if "__pycache__" not in path.parts}
-        told = clone.modelbook("setup")
-        assert told.returncode == 0, told.stderr
-        assert [line.split(":")[0] for line in told.stdout.splitlines()] == [
+        result = clone.modelbook("setup")
+        assert result.returncode == 0, result.stderr
+        assert [line.split(":")[0] for line in result.stdout.splitlines()] == [
             "kernel",
             "JupyterLab",
             "git filter",
@@ -147,8 +147,8 @@ class TestSetup:
             *(tmp_path / ".venv/etc").rglob("*.json"),
         ]
         before = [path.stat().st_mtime_ns for path in [*files, tmp_path / ".git/config"]]
-        told = ready.modelbook("setup")
-        states = dict(line.split(": ") for line in told.stdout.splitlines())
+        result = ready.modelbook("setup")
+        states = dict(line.split(": ") for line in result.stdout.splitlines())
         assert list(states) == ["kernel", "JupyterLab", "git filter"]
         assert len(set(states.values())) == 1
         assert [path.stat().st_mtime_ns for path in [*files, tmp_path / ".git/config"]] == before
@@ -160,18 +160,18 @@ class TestSetup:
         }
         path.write_text(json.dumps(theirs))
         assert str(path) in ready.modelbook("setup").stdout
-        found = json.loads(path.read_text())["ServerApp"]
-        assert found["port"] == 9999
-        assert found["jpserver_extensions"]["theirs"] is True
-        assert found["jpserver_extensions"]["ploomber"] is False
+        result = json.loads(path.read_text())["ServerApp"]
+        assert result["port"] == 9999
+        assert result["jpserver_extensions"]["theirs"] is True
+        assert result["jpserver_extensions"]["ploomber"] is False
 
     def test_a_file_that_is_no_json_is_named(self, ready, tmp_path):
         path = tmp_path / ".venv/etc/jupyter/labconfig/page_config.json"
         path.write_text("{,}")
-        told = ready.modelbook("setup")
-        assert told.returncode == 1
-        assert f"WorkbenchError: {path} is not JSON" in told.stderr
-        assert f"rm {path}" in told.stderr
+        result = ready.modelbook("setup")
+        assert result.returncode == 1
+        assert f"WorkbenchError: {path} is not JSON" in result.stderr
+        assert f"rm {path}" in result.stderr
 
     def test_a_shared_python_is_refused(self, tmp_path):
         with pytest.raises(WorkbenchError, match=r"environment.*\n.*conda env"):
@@ -231,9 +231,9 @@ class TestDoctor:
         assert "'other'" in other.state
 
     def test_prints_a_table(self, clone):
-        told = clone.modelbook("doctor")
-        assert told.returncode == 1
-        [row] = [line for line in told.stdout.splitlines() if line.startswith("git filter")]
+        result = clone.modelbook("doctor")
+        assert result.returncode == 1
+        [row] = [line for line in result.stdout.splitlines() if line.startswith("git filter")]
         assert "WRONG" in row
         assert row.endswith("modelbook setup")
 
@@ -253,9 +253,11 @@ class TestDoctor:
     def test_versions_of_other_libraries_are_listed(self, tiny, monkeypatch):
         tags = {"libraries": '{"scikit-learn": "1.2.3"}'}
         stranger = aliases.RegisteredVersion("tiny", 3, tags, tiny.root)
-        known = aliases.RegisteredVersion("tiny", 4, {}, tiny.root)
+        expected_values = aliases.RegisteredVersion("tiny", 4, {}, tiny.root)
         monkeypatch.setattr(
-            aliases, "read_aliases", lambda *_: {"champion": stranger, "challenger": known}
+            aliases,
+            "read_aliases",
+            lambda *_: {"champion": stranger, "challenger": expected_values},
         )
         part = books.check_versions(tiny.root, None)
         assert not part.ok
@@ -263,7 +265,7 @@ class TestDoctor:
         assert missing_facts(part.state, *facts) == []
         assert "challenger" not in part.state
         assert part.fix == "modelbook retrain --book tiny"
-        monkeypatch.setattr(aliases, "read_aliases", lambda *_: {"champion": known})
+        monkeypatch.setattr(aliases, "read_aliases", lambda *_: {"champion": expected_values})
         assert books.check_versions(tiny.root, None).ok
 
     def test_conda_is_an_environment(self, tmp_path):
@@ -321,8 +323,8 @@ class TestDoctor:
         (front / "kernel.json").write_text("{}")
         command = [tmp_path / ".venv/bin/python", "-m", "modelbook.cli", "doctor"]
         environ = {**ready.environ, "JUPYTER_PATH": str(tmp_path / "front")}
-        told = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
-        assert f"{front} hides this environment's python3" in told.stdout
+        result = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
+        assert f"{front} hides this environment's python3" in result.stdout
 
     def test_jupyterlab(self, tmp_path):
         lab_config.write_config(tmp_path)
@@ -435,8 +437,8 @@ class TestGit:
         ready.part_ways(
             ("leak_auc = 0.9 ", "leak_auc = 0.90 "), ("leak_auc = 0.9 ", "leak_auc = 0.80 ")
         )
-        told = ready.try_git("merge", "theirs", "-m", "both")
-        assert told.returncode == 1
+        result = ready.try_git("merge", "theirs", "-m", "both")
+        assert result.returncode == 1
         cells = json.loads((ready.root / NOTEBOOK).read_text())["cells"]
         [parameters] = ["".join(cell["source"]) for cell in cells if cell["id"] == "parameters"]
         assert "<<<<<<<" in parameters
@@ -446,12 +448,12 @@ class TestGit:
     def test_works_on_where_the_environment_is_gone(self, ready, tmp_path):
         shutil.rmtree(tmp_path / ".venv")
         ready.edit(NOTEBOOK, "columns_shown = 8 ", "columns_shown = 5 ")
-        told = ready.try_git("status", "--porcelain")
-        assert (told.returncode, told.stdout) == (0, f" M {NOTEBOOK}\n")
+        result = ready.try_git("status", "--porcelain")
+        assert (result.returncode, result.stdout) == (0, f" M {NOTEBOOK}\n")
         assert "+" in ready.git("diff")
-        told = ready.try_git("commit", "--quiet", "-am", "five columns")
-        assert told.returncode == 0
-        assert re.search(r"\.venv/bin/python.*make setup", told.stderr)
+        result = ready.try_git("commit", "--quiet", "-am", "five columns")
+        assert result.returncode == 0
+        assert re.search(r"\.venv/bin/python.*make setup", result.stderr)
 
     def test_works_on_where_the_clone_was_moved(self, ready, tmp_path):
         ready.run_by_hand()

@@ -47,8 +47,8 @@ def steps(path: Path) -> Iterator[dict[str, Any]]:
 )  # fmt: skip
 def test_they_keep_their_schema(schema, paths, more):
     command = [BIN / "check-jsonschema", "--builtin-schema", f"vendor.{schema}", *more, *paths]
-    told = subprocess.run(command, capture_output=True, text=True)
-    assert told.returncode == 0, told.stdout + told.stderr
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_the_other_vendors_take_the_same_steps():
@@ -70,22 +70,22 @@ def test_the_other_vendors_take_the_same_steps():
 
 @every
 def test_it_may_what_it_needs_and_ends(path):
-    told = given(path)
+    result = given(path)
     writes = {
         name
-        for job in told["jobs"].values()
+        for job in result["jobs"].values()
         for name, may in job.get("permissions", {}).items()
         if may == "write"
     }
-    assert set(told["permissions"] or []) <= {"contents"}
+    assert set(result["permissions"] or []) <= {"contents"}
     wanted = {
         "pipeline": {"pull-requests"},
         "upgrade": {"pull-requests", "contents"},
         "release": {"contents", "packages", "id-token"},
     }
     assert writes == wanted.get(path.stem, set())
-    assert "pull_request_target" not in told["on"]
-    for name, job in told["jobs"].items():
+    assert "pull_request_target" not in result["on"]
+    for name, job in result["jobs"].items():
         assert int(job["timeout-minutes"]) > 0, name
 
 
@@ -148,8 +148,8 @@ def run(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_what_changed_is_told_in_markdown(project):
-    told = run(project, "changes.sh").stdout
-    assert re.findall(r"^## .+\n\n```text\n(.+)\n```$", told, re.M) == ["hold", "+0.038"]
+    result = run(project, "changes.sh").stdout
+    assert re.findall(r"^## .+\n\n```text\n(.+)\n```$", result, re.M) == ["hold", "+0.038"]
     (project / "one").touch()
     assert "```text\nrun 1\n```\n" in run(project, "changes.sh").stdout
 
@@ -180,9 +180,9 @@ def test_a_model_is_trained_exported_and_installed_by_the_receipts_version(proje
         "modelbook promote 7 --why installed from its passport",
     ]
     receipts(project, 5, 4, "promote")  # the gate's receipt is of another build
-    told = run(project, "model.sh", "describe")
-    assert (told.returncode, told.stdout) == (1, "")
-    assert missing_facts(told.stderr, 4, 5) == []
+    result = run(project, "model.sh", "describe")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert missing_facts(result.stderr, 4, 5) == []
     assert run(project, "model.sh", "promote").returncode == 2
 
 

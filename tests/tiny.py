@@ -79,8 +79,8 @@ class Tiny:
         tasks = [task for task in described["tasks"] if task["name"] not in stages]
         path.write_text(yaml.safe_dump({**described, "tasks": tasks}, sort_keys=False))
         env = yaml.safe_load((self.root / "env.yaml").read_text())
-        asked = project.list_env_keys(self.root)
-        (self.root / "env.yaml").write_text(yaml.safe_dump({name: env[name] for name in asked}))
+        requests = project.list_env_keys(self.root)
+        (self.root / "env.yaml").write_text(yaml.safe_dump({name: env[name] for name in requests}))
 
     @property
     def environ(self) -> dict[str, str]:
@@ -109,9 +109,9 @@ class Tiny:
     @contextmanager
     def serving(self, *words: str) -> Iterator[str]:
         """``modelbook serve``, with more words on its command line, on a real socket; gives its address."""
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1]
+        with socket.socket() as item:
+            item.bind(("127.0.0.1", 0))
+            port = item.getsockname()[1]
         command = [str(BIN / "modelbook"), "serve", "--port", str(port), *words]
         with (self.root / "serve.log").open("w") as log:
             process = subprocess.Popen(command, cwd=self.root, env=self.environ, stderr=log)

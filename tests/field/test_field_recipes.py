@@ -44,9 +44,9 @@ class Recipe:
         if any(getattr(column, key) != value for key, value in self.keys.items()):
             return False
         if self.truth is not None:
-            found = column.parse_values(frame[" ".join(self.name.split())])
-            wanted = pd.Series(self.truth, index=found.index)
-            if not ((found == wanted) | (found.isna() & wanted.isna())).all():
+            result = column.parse_values(frame[" ".join(self.name.split())])
+            wanted = pd.Series(self.truth, index=result.index)
+            if not ((result == wanted) | (result.isna() & wanted.isna())).all():
                 return False
         return self.also(agreed)
 

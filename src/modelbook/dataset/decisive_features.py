@@ -45,14 +45,14 @@ def find_decisive_features(
     ]
     limit, pairs = max(threshold, PAIR_STRENGTH), []
     strongest = sorted(names, key=lambda name: -strengths[name])[:MAX_PAIR_FEATURES]
-    for one, other in combinations(strongest, 2):
-        is_confirmed = contract.is_confirmed(one) and contract.is_confirmed(other)
-        if is_confirmed or max(strengths[one], strengths[other]) >= limit - MIN_PAIR_GAIN:
+    for first, second in combinations(strongest, 2):
+        is_confirmed = contract.is_confirmed(first) and contract.is_confirmed(second)
+        if is_confirmed or max(strengths[first], strengths[second]) >= limit - MIN_PAIR_GAIN:
             continue
-        left, right = (matrix[:, names.index(name)] for name in (one, other))
+        left, right = (matrix[:, names.index(name)] for name in (first, second))
         joint = np.column_stack([left, right, left - right])
         if _score_tree(joint, outcome, folds, contract) >= limit:
-            pairs.append(f"{one} and {other}")
+            pairs.append(f"{first} and {second}")
     return features, pairs
 
 
@@ -64,8 +64,8 @@ def _encode_features(frame: pd.DataFrame, contract: Contract) -> np.ndarray:
     columns = dict(zip(labels.columns, codes.T.astype(float)))
     for name in contract.numeric_features:
         values = features[name].astype(float).to_numpy()
-        known = values[np.isfinite(values)]
-        below = known.min() - 1 - np.ptp(known) if len(known) else 0.0
+        finite_values = values[np.isfinite(values)]
+        below = finite_values.min() - 1 - np.ptp(finite_values) if len(finite_values) else 0.0
         columns[name] = np.where(np.isfinite(values), values, below)
     return np.column_stack([columns[name] for name in contract.feature_names])
 

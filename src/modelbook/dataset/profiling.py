@@ -56,8 +56,8 @@ def find_leaks(
     features, pairs = find_decisive_features(frame, contract, threshold)
     ranked_features = find_suspected_leaks(associations, threshold, contract)
     ranked_pairs = find_suspected_pairs(frame, contract, associations, threshold)
-    known = {frozenset(pair.split(" and ")) for pair in ranked_pairs}
-    new_pairs = [pair for pair in pairs if frozenset(pair.split(" and ")) not in known]
+    ranked = {frozenset(pair.split(" and ")) for pair in ranked_pairs}
+    new_pairs = [pair for pair in pairs if frozenset(pair.split(" and ")) not in ranked]
     return list(dict.fromkeys(ranked_features + features)), ranked_pairs + new_pairs
 
 

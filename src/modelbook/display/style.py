@@ -119,7 +119,7 @@ def make_embeddable(svg: str, title: str, width: int) -> str:
     body = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     used = set(re.findall(r'(?:href="|url\()#([\w.:-]+)', body))
     body = re.sub(
-        r' id="([^"]*)"', lambda one: f' id="{key}-{one[1]}"' if one[1] in used else "", body
+        r' id="([^"]*)"', lambda match: f' id="{key}-{match[1]}"' if match[1] in used else "", body
     )
     body = re.sub(r'(href="|url\()#([\w.:-]+)', rf"\1#{key}-\2", body)
     body = re.sub(r' (?:width|height)="[\d.]+pt"', "", body, count=2)

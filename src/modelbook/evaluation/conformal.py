@@ -53,11 +53,13 @@ class PredictionInterval:
     @classmethod
     def from_metrics(cls, metrics: dict[str, Any]) -> PredictionInterval | None:
         """Restore from a version's metrics; None if it has no intervals or sets."""
-        found = metrics.get("prediction_interval")
-        if not found:
+        stored = metrics.get("prediction_interval")
+        if not stored:
             return None
-        bounds = {name: np.nan if found[name] is None else found[name] for name in ("low", "high")}
-        return cls(**{**found, **bounds})
+        bounds = {
+            name: np.nan if stored[name] is None else stored[name] for name in ("low", "high")
+        }
+        return cls(**{**stored, **bounds})
 
     def describe(self) -> str:
         """Describe the interval or the set, and its coverage, in a sentence."""

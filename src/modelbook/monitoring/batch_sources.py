@@ -116,8 +116,8 @@ def read_training_entities(root: Path, version: ModelVersion) -> pd.Series | Non
     fingerprint = json.loads(receipt.read_text(encoding="utf-8"))["details"].get("fingerprint")
     if fingerprint != version.tags.get("fingerprint"):
         return None
-    parts = [pd.read_parquet(path, columns=[contract.entity]) for path in paths]
-    return contract.entity_ids(pd.concat(parts, ignore_index=True)).drop_duplicates()
+    tables = [pd.read_parquet(path, columns=[contract.entity]) for path in paths]
+    return contract.entity_ids(pd.concat(tables, ignore_index=True)).drop_duplicates()
 
 
 def evaluate_journal(

@@ -91,14 +91,14 @@ def _heading(cell: Any) -> str:
 
 def _without_idle_cells(cells: list[Any]) -> list[Any]:
     """Leave out code that shows nothing, and the words that only announce it."""
-    kept: list[Any] = []
+    remaining: list[Any] = []
     for cell in cells:
         if cell.cell_type == "code" and not cell.get("outputs"):
-            if kept and kept[-1].cell_type == "markdown" and not _heading(kept[-1]):
-                kept.pop()
+            if remaining and remaining[-1].cell_type == "markdown" and not _heading(remaining[-1]):
+                remaining.pop()
         else:
-            kept.append(cell)
-    return kept
+            remaining.append(cell)
+    return remaining
 
 
 def prepare_cells(notebook: NotebookNode) -> NotebookNode:

@@ -191,12 +191,12 @@ def _extract_encoders(
     for leaf in conversion.list_leaf_pipelines(model):
         preprocessing, _ = conversion.split_pipeline(leaf)
         encoder = encoder_extraction.extract_encoder(preprocessing, contract, ranges)
-        known = [other.same_as(encoder) for other in encoders]
-        if not any(known):
+        is_same = [other.same_as(encoder) for other in encoders]
+        if not any(is_same):
             starts.append(sum(other.width for other in encoders))
             encoders.append(encoder)
-            known.append(True)
-        by_leaf[id(leaf)] = (starts[known.index(True)], encoder.width)
+            is_same.append(True)
+        by_leaf[id(leaf)] = (starts[is_same.index(True)], encoder.width)
     joined = Encoder.join(encoders)
     return joined, conversion.EncodedColumns(0, joined.width, by_leaf if len(encoders) > 1 else {})
 

@@ -88,8 +88,8 @@ def find_iterations(
     """
     limited = clone(estimator).set_params(**{ITERATION_PARAMETERS[family]: MAX_ITERATIONS[family]})
     rows = X.to_numpy()
-    parts = (rows[~is_stop_row], y[~is_stop_row], rows[is_stop_row], y[is_stop_row])
-    return max(1, FINDERS[family](limited, *parts))
+    split_rows = (rows[~is_stop_row], y[~is_stop_row], rows[is_stop_row], y[is_stop_row])
+    return max(1, FINDERS[family](limited, *split_rows))
 
 
 def _find_by_lightgbm(estimator: Any, X: Any, y: Any, X_stop: Any, y_stop: Any) -> int:

@@ -233,12 +233,12 @@ class EnsembleSearch:
             return
         self._run_folds(text, settings, folds[:FIRST_FOLDS])
         reference = {fold: self.completed[0].losses[fold] for fold in folds[:FIRST_FOLDS]}
-        judged = [setting for setting in settings if len(setting.losses) == len(reference)]
-        judged.sort(key=lambda setting: setting.loss)
-        n_kept = -(-len(judged) // 2)
-        for setting in judged[n_kept:]:
+        evaluated = [setting for setting in settings if len(setting.losses) == len(reference)]
+        evaluated.sort(key=lambda setting: setting.loss)
+        n_kept = -(-len(evaluated) // 2)
+        for setting in evaluated[n_kept:]:
             setting.state = PRUNED
-        self._run_folds(f"{text}, the better half", judged[:n_kept], folds[FIRST_FOLDS:])
+        self._run_folds(f"{text}, the better half", evaluated[:n_kept], folds[FIRST_FOLDS:])
 
     def _run_folds(self, text: str, settings: list[Setting], folds: Iterable[int]) -> None:
         """Run settings on folds, as many at a time as there are workers, until the deadline."""

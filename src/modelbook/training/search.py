@@ -161,16 +161,16 @@ def _search_ensemble(
     first_losses = [entry.loss for entry in search.completed if entry.is_first]
     steps = _add_step(pd.DataFrame(), "the best family's first setting", min(first_losses))
     steps = _add_step(steps, "more settings", best.loss)
-    alone = search.join([best])
+    single = search.join([best])
     ensemble_loss = search.measure_loss(joined.out_of_fold_scores)
-    gains = search.fold_losses(alone.out_of_fold_scores) - search.fold_losses(
+    gains = search.fold_losses(single.out_of_fold_scores) - search.fold_losses(
         joined.out_of_fold_scores
     )
     is_simple = best.family in experiment.task.simple_families
     is_joined = len(joined.members) > 1 and choice.is_combination_better(
         gains[np.isfinite(gains)], is_simple
     )
-    chosen = joined if is_joined else alone
+    chosen = joined if is_joined else single
     if is_joined:
         steps = _add_step(steps, "joining", ensemble_loss)
     names = dict.fromkeys(member.family for member in chosen.members)
