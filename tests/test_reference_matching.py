@@ -191,12 +191,14 @@ def test_rows_of_entities_in_training_are_told_apart_where_others_are_enough(
     entities = CONTRACT.entity_ids(recorded)
     change = evaluate(batch, training_entities=entities).change
     assert change is not None
-    assert change.seen_share == pytest.approx(1500 / 2100)
-    assert change.mix + change.seen + change.rest == pytest.approx(change.batch - change.holdout)
+    assert change.known_entity_share == pytest.approx(1500 / 2100)
+    assert change.mix + change.known_entities + change.rest == pytest.approx(
+        change.batch - change.holdout
+    )
     few = evaluate(recorded, training_entities=entities).change
     assert few is not None
-    assert few.seen_share == 1
-    assert np.isnan(few.seen)
+    assert few.known_entity_share == 1
+    assert np.isnan(few.known_entities)
     assert few.rest == pytest.approx(few.batch - few.like_for_like)
 
 

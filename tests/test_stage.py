@@ -13,6 +13,7 @@ import pycaret
 import pytest
 import yaml
 from cells import inside_build
+from facts import refused
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from tiny import ROOT, STAGES
@@ -20,7 +21,7 @@ from tiny import ROOT, STAGES
 from modelbook import config, stage
 from modelbook.build import dependencies, kernels, staleness
 from modelbook.build.log_follower import explain_failure
-from modelbook.errors import ParameterError, StageError
+from modelbook.errors import ParameterError, PipelineSpecError, StageError
 from modelbook.stage import build_proof, files, progress, project
 
 PARAMETERS = "upstream = None\nproduct = None\nbook = 'tiny'\n"
@@ -198,6 +199,12 @@ class TestProject:
         assert project.find_env_file(tiny.root).name == "env.yaml"
         with pytest.raises(StageError, match=r"names the book 'none'\n.*tiny, other|other, tiny"):
             project.find_env_file(tiny.root, "none")
+
+    def test_a_stage_that_the_pipeline_lacks_is_named(self, tiny):
+        parameters = project.read_stage_parameters(tiny.root, "tiny", "monitor")
+        assert parameters["book"] == "tiny"
+        with refused(PipelineSpecError, "'watch'", "monitor"):
+            project.read_stage_parameters(tiny.root, "tiny", "watch")
 
     def test_parameters_come_from_pipeline_and_env(self, tiny):
         inputs = project.read_parameters(tiny.root, tiny.root / "env.yaml")

@@ -108,9 +108,7 @@ def _run_monitor(root: Path, book: str, batch: str | None, start: float | None) 
     from modelbook.monitoring import batch_sources, latest_verdict, rules, window_history, windows
     from modelbook.stage import project
 
-    params: Any = config.validate(
-        "monitor", project.read_parameters(root, project.find_env_file(root, book))["monitor"]
-    )
+    params: Any = config.validate("monitor", project.read_stage_parameters(root, book, "monitor"))
     version = batch_sources.require_champion(root, book)
     context = {
         "book": book,

@@ -239,7 +239,7 @@ def _write_score_report(
     from modelbook.extras import score_report
     from modelbook.stage import project
 
-    values = project.read_parameters(root, project.find_env_file(root, book))["monitor"]
+    values = project.read_stage_parameters(root, book, "monitor")
     params: Any = config.validate("monitor", values)
     description = score_report.describe_batch(root, source, result, version, params)
     text = json.dumps({"version": version.number, **description}, indent=1, ensure_ascii=False)

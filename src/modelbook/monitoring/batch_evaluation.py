@@ -312,8 +312,8 @@ def split_change(
     is_measurable = len(unseen) >= min_rows and task.is_evaluable(unseen.outcome)
     return replace(
         split,
-        seen_share=float(is_seen.mean()),
-        unseen=float(compute(unseen.outcome, unseen.score, np.ones(len(unseen))))
+        known_entity_share=float(is_seen.mean()),
+        new_entities=float(compute(unseen.outcome, unseen.score, np.ones(len(unseen))))
         if is_measurable
         else float("nan"),
     )

@@ -28,9 +28,9 @@ class ChangeSplit:
         On the rows of the holdout that are matched to the batch's mix.
     batch : float
         On the batch's rows with outcomes.
-    seen_share : float
+    known_entity_share : float
         Share of these rows whose entity the model was fitted on; NaN if that is not known.
-    unseen : float
+    new_entities : float
         The metric on the rows of other entities; NaN if there are too few.
     """
 
@@ -38,8 +38,8 @@ class ChangeSplit:
     holdout: float
     like_for_like: float
     batch: float
-    seen_share: float = NAN
-    unseen: float = NAN
+    known_entity_share: float = NAN
+    new_entities: float = NAN
 
     @property
     def mix(self) -> float:
@@ -47,23 +47,33 @@ class ChangeSplit:
         return self.like_for_like - self.holdout
 
     @property
-    def seen(self) -> float:
+    def known_entities(self) -> float:
         """Part that rows of entities in training explain; NaN if it cannot be separated."""
-        return self.batch - self.unseen
+        return self.batch - self.new_entities
 
     @property
     def rest(self) -> float:
-        """What is left: the true change, with that of ``seen`` where it cannot be separated."""
-        return (self.batch if np.isnan(self.unseen) else self.unseen) - self.like_for_like
+        """The rest: the true change, and that of known entities where it cannot be separated."""
+        return (
+            self.batch if np.isnan(self.new_entities) else self.new_entities
+        ) - self.like_for_like
 
 
-COLUMNS = ["batch", "holdout", "mix", "seen", "rest", "value", "seen rows"]
+COLUMNS = ["batch", "holdout", "mix", "known entities", "rest", "value", "rows of known entities"]
 
 
 def tabulate(splits: Sequence[tuple[str, ChangeSplit]]) -> pd.DataFrame:
     """Return a row for each batch: from the holdout's value, by causes, to the batch's."""
     rows = [
-        (batch, split.holdout, split.mix, split.seen, split.rest, split.batch, split.seen_share)
+        (
+            batch,
+            split.holdout,
+            split.mix,
+            split.known_entities,
+            split.rest,
+            split.batch,
+            split.known_entity_share,
+        )
         for batch, split in splits
     ]
     return pd.DataFrame(rows, columns=COLUMNS)

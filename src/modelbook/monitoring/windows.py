@@ -74,7 +74,10 @@ def combine_windows(windows: Sequence[Window], params: Monitor) -> list[Finding]
         if rule != PERFORMANCE_RULE
         for finding in _persistent_findings(rule, recent, params)
     ]
-    findings = [replace(one, since=_first_window(windows, one.rule)) for one in findings]
+    findings = [
+        replace(recent_finding, since=_first_window(windows, recent_finding.rule))
+        for recent_finding in findings
+    ]
     if mix := recent[-1].find_finding(MIX_RULE):
         findings.append(replace(mix, since=_first_window(windows, MIX_RULE)))
     return findings or [Finding(HEALTHY, f"Batch {recent[-1].name}: no rule was triggered.")]

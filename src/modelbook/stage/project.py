@@ -7,12 +7,13 @@ import re
 import subprocess
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from modelbook import config
 from modelbook.config.renamed_keys import RENAMED_KEYS
-from modelbook.errors import ParameterError, StageError
+from modelbook.errors import ParameterError, PipelineSpecError, StageError
 from modelbook.redaction import redact
 
 BY_HAND = "by-hand"
@@ -130,6 +131,26 @@ def read_parameters(root: Path, env_file: Path) -> dict[str, dict]:
         }
         for stage, params in read_pipeline_params(root).items()
     }
+
+
+def read_stage_parameters(root: Path, book: str | None, stage: str) -> dict[str, Any]:
+    """Read the parameters of a book's stage.
+
+    Raises
+    ------
+    ParameterError
+        As ``read_parameters``.
+    PipelineSpecError
+        If ``pipeline.yaml`` has no such stage.
+    """
+    stages = read_parameters(root, find_env_file(root, book))
+    if stage not in stages:
+        raise PipelineSpecError(
+            f"pipeline.yaml has no stage {stage!r}",
+            expected=f"its parameters; the stages are {', '.join(stages)}",
+            next=f"add the task {stage} of Modelbook's pipeline.yaml again",
+        )
+    return stages[stage]
 
 
 def _suggest_key(name: str, file_name: str) -> str:

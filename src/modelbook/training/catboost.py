@@ -25,7 +25,8 @@ class CategoryCodesMixin:
         return super().fit(self._to_whole_codes(X), y, **options)  # type: ignore[misc]
 
     def predict(self, X: Any, *args: Any, **options: Any) -> np.ndarray:
-        prediction = super().predict(self._to_whole_codes(X), *args, **options)  # type: ignore[misc]
+        parent: Any = super()
+        prediction = parent.predict(self._to_whole_codes(X), *args, **options)
         return np.asarray(prediction).ravel()  # of several classes CatBoost returns a column
 
     def make_shap_explainer(self) -> CatBoostExplainer:
@@ -33,7 +34,8 @@ class CategoryCodesMixin:
         return CatBoostExplainer(self)
 
     def predict_proba(self, X: Any, *args: Any, **options: Any) -> np.ndarray:
-        return super().predict_proba(self._to_whole_codes(X), *args, **options)  # type: ignore[misc]
+        parent: Any = super()
+        return parent.predict_proba(self._to_whole_codes(X), *args, **options)
 
     def _to_whole_codes(self, X: Any) -> pd.DataFrame:
         columns = self.get_params().get("cat_features") or []  # type: ignore[attr-defined]
