@@ -217,3 +217,12 @@ def test_entities_known_again_decide_nothing() -> None:
     columns = {**contract.columns}
     columns["plot"] = columns["plot"].model_copy(update={"role": "entity", "reason": ""})
     assert leaks_of(contract.model_copy(update={"columns": columns}), frame) == ([], [])
+
+
+def test_clusters_that_declared_groups_join_into_one_are_not_tried() -> None:
+    contract, frame = make_noise(40, 30, jitter=0.5)
+    entity = contract.columns["plot"].model_copy(update={"role": "entity", "reason": ""})
+    contract = contract.model_copy(update={"columns": {**contract.columns, "plot": entity}})
+    # Rows of each entity are everywhere: with its clusters they are one group.
+    frame["plot"] = np.tile(np.arange(40), 30)
+    assert not groupings_of(contract, frame)["is_suspect"].any()

@@ -342,7 +342,7 @@ def shades(page: Page) -> tuple[int, int]:
     """Of a figure as it is shown: how light its paper is, and how far its ink stands out, of 255."""
     from PIL import Image
 
-    picture = cell(page, "balance-figure").locator("img").screenshot()
+    picture = cell(page, "balance-figure").locator("svg.chart, img").first.screenshot()
     grey = Image.open(io.BytesIO(picture)).convert("L")
     darkest, lightest = grey.getextrema()
     paper = max(enumerate(grey.histogram()), key=lambda shade: shade[1])[0]

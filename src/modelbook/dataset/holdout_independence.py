@@ -205,7 +205,10 @@ def _candidate_entities(train: pd.DataFrame, contract: Contract) -> list[str]:
 def _try_grouping(
     train: pd.DataFrame, contract: Contract, groups: pd.Series, values: pd.Series, seed: int
 ) -> dict[str, float]:
-    """Quality of quick models whose folds ignore a column's groups, and keep them apart."""
+    """Quality of quick models whose folds ignore a column's groups, and keep them apart.
+
+    Empty where too few groups are left when they are joined with the declared ones.
+    """
     values = values.astype(object).where(values.notna(), None).map(repr)
     is_sampled = _sample_groups(values, MAX_MODEL_ROWS, seed)
     rows, values = train[is_sampled], values[is_sampled]
@@ -213,6 +216,8 @@ def _try_grouping(
     outcome = contract.encode_target(rows).to_numpy()
     declared = groups[is_sampled].reset_index(drop=True)
     joined = _join_groups(declared, values.reset_index(drop=True))
+    if joined.nunique() < N_FOLDS:
+        return {}
     together, apart = (
         _predict_out_of_fold(matrix, outcome, assign_folds(grouping, None, N_FOLDS), contract, seed)
         for grouping in (declared, joined)
