@@ -372,7 +372,7 @@ def test_batch_stands_as_it_was(page, project, before):
 def test_the_panel_builds_what_an_edit_has_outdated(page, project):
     source = project.root / "notebooks" / notebook("explore")
     before = source.read_text()
-    source.write_text(before.replace("Train rows only", "Rows of train only"))
+    source.write_text(before.replace("The first rows of train", "Some rows of train"))
     page.evaluate("() => jupyterapp.commands.execute('modelbook:open')")
     panel = page.frame_locator("#modelbook-panel iframe")
     row = panel.locator("tr[data-stage=explore]")
@@ -381,7 +381,7 @@ def test_the_panel_builds_what_an_edit_has_outdated(page, project):
     panel.get_by_role("button", name="Build").click()
     panel.get_by_role("button", name="Cancel").and_(panel.locator(":enabled")).wait_for()
     row.get_by_text("up to date").wait_for()
-    assert "Rows of train only" in (project.root / "reports/rand-hie/02_explore.html").read_text()
+    assert "Some rows of train" in (project.root / "reports/rand-hie/02_explore.html").read_text()
     source.write_text(before)
     row.get_by_text("outdated").wait_for()
     panel.get_by_role("button", name="Build").click()

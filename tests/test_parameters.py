@@ -65,7 +65,7 @@ CASES: dict[str, dict[str, Any]] = {
         "gate": "enforce",  # last: it moves the alias, and the version is champion afterwards
     },
     "monitor": {
-        "book": "other", "min_rows": 500, "drift": 0.5, "missing_rate_change": 0.9, "drift_share": 1, "max_metric_drop": 0.4, "max_calibration_error": 0.4,
+        "book": "other", "min_rows": 500, "drift": 0.5, "missing_rate_change": 0.9, "drift_share": 1e-6, "max_metric_drop": 0.4, "max_calibration_error": 0.4,
         "windows": (1, {"min_failing_windows": 1}), "min_failing_windows": 3, "seed": 1,
     },
 }  # fmt: skip
