@@ -37,6 +37,7 @@ from modelbook.serving.access import KEYRING_VARIABLE, ApiKeyStore
 from modelbook.serving.app import create_app
 from modelbook.serving.canary import CanaryMonitor
 from modelbook.serving.http_request import BodyLimits, RequestError
+from modelbook.serving.metrics import WorkersCollector
 from modelbook.serving.settings import SETTINGS_FILE, TrafficSettings, load_settings
 
 ROW = {"colour": "11", "size": 80.0, "noise": None, "flag": 1}
@@ -1032,6 +1033,10 @@ class TestReload:
 
 
 class TestMetrics:
+    def test_a_file_that_a_starting_worker_has_just_created_is_left_out(self, tmp_path):
+        (tmp_path / "counter_7.db").touch()
+        assert list(WorkersCollector(str(tmp_path)).collect()) == []
+
     def test_predictions_refusals_times_and_versions_are_counted(self, put):
         with serve(put) as client:
             post(client, "/predict", [ROW] * 3)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from math import log2, sqrt
 from operator import add
@@ -76,8 +76,9 @@ class ServiceMetrics:
         self._registry = CollectorRegistry()
         is_multiprocess = MULTIPROCESS_VARIABLE in os.environ
         if is_multiprocess:
-            MultiProcessCollector(self._registry)
-            self._registry.register(WorkerProcessCollector(os.environ[MULTIPROCESS_VARIABLE]))
+            folder = os.environ[MULTIPROCESS_VARIABLE]
+            self._registry.register(WorkersCollector(folder))
+            self._registry.register(WorkerProcessCollector(folder))
         else:
             ProcessCollector(registry=self._registry)
         options: dict[str, Any] = {"registry": None if is_multiprocess else self._registry}
@@ -266,6 +267,30 @@ class ServiceMetrics:
     def render(self) -> bytes:
         """Return the metrics in the Prometheus text format."""
         return generate_latest(self._registry)
+
+
+class WorkersCollector(Collector):
+    """Merges the metrics of all workers, but for files that a starting worker has just created.
+
+    ``MultiProcessCollector`` fails at an empty file.
+    """
+
+    def __init__(self, metrics_folder: str) -> None:
+        self._folder = Path(metrics_folder)
+
+    def collect(self) -> Iterable[Metric]:
+        """Return each metric with its samples of all workers."""
+        with os.scandir(self._folder) as entries:
+            files = [entry.path for entry in entries if entry.name.endswith(".db")]
+        full_files = [path for path in files if _has_bytes(path)]
+        return MultiProcessCollector.merge(full_files, accumulate=True)
+
+
+def _has_bytes(path: str) -> bool:
+    try:
+        return os.path.getsize(path) > 0
+    except FileNotFoundError:  # of a worker that has ended
+        return False
 
 
 class WorkerProcessCollector(Collector):
