@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 HIDDEN_TAGS = {"parameters", "injected-parameters", "papermill-error-cell-tag"}
+SHOWN_ELSEWHERE = ("stage.open(", ".write_verdict(")  # calls whose results the page has itself
 VERDICT_HEADING = "Verdict"  # its section repeats the head of the page
 MAX_OUTPUT_CHARS = 20_000  # longer printed text is cut off in a page
 
@@ -61,15 +62,25 @@ def select_report_cells(notebook: NotebookNode) -> ReportCells:
     """Divide a notebook into what a report shows as evidence, and the code at its foot.
 
     Evidence are the sections up to the verdict, which the page's head shows: the words and outputs
-    below each heading, and the cell that failed with its code.
+    below each heading, and the cell that failed with its code. Whatever else a cell shows before or
+    after them is evidence, too.
     """
     report = prepare_cells(notebook)
     cells, code = report.cells, group_code(report.cells)
     start = next((i for i, cell in enumerate(cells) if _heading(cell)), 0)
     end = next((i for i, cell in enumerate(cells) if _heading(cell) == VERDICT_HEADING), len(cells))
-    failed = [cell for cell in cells[end:] if _has_error(cell)]
-    report.cells = [*_without_idle_cells(cells[start:end]), *failed]
+    report.cells = [
+        *filter(_shows_more, cells[:start]),
+        *_without_idle_cells(cells[start:end]),
+        *filter(_shows_more, cells[end:]),
+    ]
     return ReportCells(report, code)
+
+
+def _shows_more(cell: Any) -> bool:
+    """Whether a cell shows something besides the stage's parameters and its verdict."""
+    is_shown_elsewhere = any(call in cell.source for call in SHOWN_ELSEWHERE)
+    return bool(cell.get("outputs")) and (_has_error(cell) or not is_shown_elsewhere)
 
 
 def group_code(cells: Sequence[Any]) -> list[tuple[str, list[str]]]:
