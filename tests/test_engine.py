@@ -256,7 +256,14 @@ def test_dask_tunes_though_a_worker_is_killed(patient, trial, here):
                 it.workers[0].kill()
 
         there = {"engine_name": "dask", "scheduler": it.address}
-        result = search_model(trial, Finalize(tune_rounds=3), ["dt"], "roc_auc", watch, **there)
+        result = search_model(
+            trial,
+            Finalize(strategy="tune", calibrate="none", tune_rounds=3),
+            ["dt"],
+            "roc_auc",
+            watch,
+            **there,
+        )
         assert it.workers[0].wait(10) == -9
     tried_alike(result, here, trial)
 
