@@ -6,16 +6,23 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from tiny import ROOT, Tiny
 
-from modelbook.errors import BuildError
-from modelbook.extras.demo.sandbox import Sandbox
+from modelbook.contract import Contract
+from modelbook.dataset.bundled import load_rand_hie
+from modelbook.errors import BuildError, DemoError
+from modelbook.extras.demo import checks, live_rows, scenario, traffic
+from modelbook.extras.demo.sandbox import CommandResult, Sandbox
 
-STEPS = ["build", "serve", "year 4 live", "outcomes", "monitor", "retrain", "service"]
+STEPS = [
+    "build", "serve", "year 4 live", "monitor", "retrain", "service", "challenge", "year 5 live",
+    "monitor", "A/B", "fault", "more live", "monitor", "rollback", "service", "same again", "monitor",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -29,23 +36,30 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 @pytest.mark.slow
 def test_each_step_is_told_in_its_order_and_no_request_is_dropped(told: tuple[Path, str]) -> None:
-    steps = re.findall(r"^(\S.*?)  +(?:\d:\d\d)?  ", told[1], re.M)
-    assert steps[: len(STEPS)] == STEPS
-    assert steps.count("monitor") == 2
-    assert set(re.findall(r"(\d+) failed", told[1])) == {"0"}
-    assert re.search(r"^monitor +0:\d\d +(healthy|watch|retrain) ", told[1], re.M)
-    assert re.search(
-        r"^A/B +0:\d\d +(promote the challenger|keep the champion|continue) ", told[1], re.M
-    )
+    folder, screen = told
+    assert re.findall(r"^(\S.*?)  +(?:\d:\d\d)?  ", screen, re.M) == STEPS
+    exit_codes = re.findall(r"^monitor +\d:\d\d +exit (\d+)", screen, re.M)
+    assert [code == "20" for code in exit_codes] == [True, False, True, False]
+    assert set(re.findall(r"(\d+) failed", screen)) == {"0"}
+    *_, reports, shown = screen.rstrip().splitlines()
+    assert reports.endswith(str(folder / "reports/index.html"))
+    served = re.findall(r"([\d,]+) requests served", screen)
+    total = sum(int(count.replace(",", "")) for count in served)
+    assert shown.startswith("shown: ")
+    assert f"{total:,} requests" in shown
 
 
 @pytest.mark.slow
-def test_the_index_tells_the_same(told: tuple[Path, str]) -> None:
-    folder, screen = told
+def test_the_history_has_the_reasons_and_the_index_tells_the_same(told: tuple[Path, str]) -> None:
+    folder, _ = told
     history = json.loads(_typed(folder, "modelbook history --json").stdout)
     assert [entry["user"] for entry in history] == ["demo"] * len(history)
+    moves = [entry for entry in history if entry["kind"] == "move"][::-1]
+    assert [entry["champion_after"] for entry in moves] == [1, 2, 1, 2]
+    assert [" exited with 20: ROC AUC" in entry["reason"] for entry in moves] == [
+        False, True, False, True,
+    ]  # fmt: skip
     page = (folder / "reports/index.html").read_text(encoding="utf-8")
-    assert screen.rstrip().endswith(str(folder / "reports/index.html"))
     rows = re.findall(r"<tr><th scope=\"row\">(\d+)</th>.*?</td><td>(.*?)</td>", page)
     listed = [
         (
@@ -70,8 +84,6 @@ def test_the_commands_of_operations_run(told: tuple[Path, str]) -> None:
     typed = [command for command in commands() if command.startswith("modelbook")]
     assert len(typed) > 5
     for command in typed:
-        if "rollback" in command:  # something to take back
-            _typed(folder, 'modelbook promote 2 --override "to take it back"')
         done = _typed(folder, command)
         evaluated = (0, 10, 20) if "monitor" in command else (0,)
         assert done.returncode in evaluated, f"{command}\n{done.stdout}{done.stderr}"
@@ -87,6 +99,62 @@ def _typed(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["bash", "-c", command], cwd=folder, env=environ, capture_output=True, text=True
     )
+
+
+def test_damaged_rows_keep_the_contract() -> None:
+    rows = load_rand_hie()
+    damaged = live_rows.damage_rows(rows)
+    assert not len(Contract.load(ROOT / "contracts/rand-hie.yaml").find_violations(damaged))
+    changed = [name for name in rows if not rows[name].equals(damaged[name])]
+    assert sorted(changed) == sorted(live_rows.DAMAGED_COLUMNS)
+    assert (rows["prev_meddol"] == 0).sum() == (damaged["prev_meddol"] == 9999).sum() > 1000
+
+
+MOVE = {"kind": "move", "action": "promote", "version": 2, "reason": "because"}
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        lambda: checks.check_exit_code("monitor", 10, (20,), "watch"),
+        lambda: checks.check_no_failures(1, "retrain"),
+        lambda: checks.check_journal((9, 5), 10, 5),
+        lambda: checks.check_journal((10, 4), 10, 5),
+        lambda: checks.check_moves([], [("promote", 2, "")]),
+        lambda: checks.check_moves([MOVE], [("promote", 1, "because")]),
+        lambda: checks.check_moves([MOVE], [("roll back", 2, "because")]),
+        lambda: checks.check_moves([MOVE], [("promote", 2, "monitor")]),
+    ],
+)
+def test_what_is_not_shown_ends_the_demo(check: Callable[[], None]) -> None:
+    with pytest.raises(DemoError):
+        check()
+
+
+def test_what_is_shown_passes() -> None:
+    checks.check_exit_code("monitor", 20, (20,), "retrain")
+    checks.check_no_failures(0, "retrain")
+    checks.check_journal((10, 5), 10, 5)
+    checks.check_moves([{"kind": "decision"}, MOVE], [("promote", 2, "be")])
+
+
+def test_a_monitor_that_asks_for_no_retrain_ends_the_demo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+    verdict = json.dumps({"word": "watch", "sentences": ["Batch 4: 3 columns have drifted."]})
+    place = Sandbox(ROOT, tmp_path / "demo", print)
+    monkeypatch.setattr(place, "run_command", lambda *_, **__: CommandResult(10, verdict))
+    monkeypatch.setattr(place, "read_receipt", lambda _: {"sentences": ["built"]})
+    monkeypatch.setattr(place, "run_service", lambda: nullcontext("http://127.0.0.1:9"))
+    monkeypatch.setattr(scenario, "get_served_versions", lambda _: (1, None))
+    monkeypatch.setattr(
+        traffic, "request_predictions", lambda _, rows, __: traffic.Responses([{}] * len(rows), 1)
+    )
+    monkeypatch.setattr(traffic, "post_outcomes", lambda _, __, outcomes: len(outcomes))
+    with pytest.raises(DemoError, match=r"(?s)exited with 10: .*drifted.*exit code 20"):
+        scenario.Scenario(place, lambda name, *_: shown.append(name)).run()
+    assert shown == ["build", "serve", "year 4 live"]
 
 
 def test_a_folder_that_is_no_demo_stays_as_it_is(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ ModelbookError
 ├── EngineError                   a distributed engine is not available, or failed
 ├── RunHistoryError               a recorded run is missing, or cannot be read
 ├── WorkbenchError                the environment cannot be set up for work on a project
-└── BuildError                    another build is running, or a stage of this build failed
+├── BuildError                    another build is running, or a stage of this build failed
+└── DemoError                     a step of the demo does not show what it should
 """
 
 
@@ -140,3 +141,7 @@ class WorkbenchError(ModelbookError):
 
 class BuildError(ModelbookError):
     """Another build is running, or a stage of this build failed."""
+
+
+class DemoError(ModelbookError):
+    """A step of the demo does not show what it should."""

@@ -180,8 +180,9 @@ def _notify_webhook(verdict: dict[str, Any]) -> None:
 def demo() -> None:
     """Run the whole loop with a small book in the folder demo/; the project itself is not changed.
 
-    Build, serve, a year of live requests, outcomes, monitor, retrain, gate, promotion under load,
-    A/B, rollback. Takes a few minutes.
+    Build, serve, damaged live rows, monitor (exit 20), retrain, promotion under load, A/B, a
+    planted fault, monitor (exit 20), rollback. Takes a few minutes. Exits with 1 if a step does
+    not show this.
 
     Example:  modelbook demo
     """
@@ -195,5 +196,6 @@ def demo() -> None:
         root = project.find_root()
         with share_template():
             sandbox = Sandbox(root, root / "demo", screen.show_progress)
-            index = Scenario(sandbox, screen.show_step).run()
-    typer.echo(f"reports: {index}")
+            shown = Scenario(sandbox, screen.show_step).run()
+    typer.echo(f"reports: {sandbox.root / 'reports' / 'index.html'}")
+    typer.echo(f"shown: {shown}")

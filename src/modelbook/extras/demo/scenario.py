@@ -1,4 +1,7 @@
-"""The steps of the demo: each runs a command as a user would, and shows its result in a line."""
+"""The steps of the demo: each runs a command as a user would, checks it, and shows its result.
+
+Damaged rows cause a retrain; an A/B test decides for its version; a planted fault is rolled back.
+"""
 
 from __future__ import annotations
 
@@ -8,27 +11,36 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import pandas as pd
 
 from modelbook.contract import Contract
-from modelbook.extras.demo import traffic
-from modelbook.extras.demo.sandbox import (
-    BOOK,
-    MONITOR_EXIT_CODES,
-    Sandbox,
-    get_served_versions,
-    wait_until,
-)
+from modelbook.extras.demo import checks, live_rows, traffic
+from modelbook.extras.demo.sandbox import TABLE, Sandbox, get_served_versions, wait_until
 from modelbook.extras.demo.traffic import SteadyTraffic
 
 LIVE_YEAR, LATER_YEAR = 4, 5  # the years that are sent as live requests
+FAULT_EVERY = 3  # of the later year, every third row is sent while the fault is served
+BATCH = f"year-{LIVE_YEAR}.parquet"  # the labelled rows of the live year
 STEADY_ROWS = 200  # rows sent repeatedly while the version changes
 MAX_SENTENCE_LENGTH = 200  # so that the demo fits on one screen
 WINDOW_PREFIX = re.compile(r"^Batch \S+ \S+ to \S+ \S+: ")  # the name of a journal window
+ACCEPTABLE, RETRAIN = (0, 10), (20,)  # exit codes of monitor: healthy or watch; retrain
+KEEP_CHAMPION = "keep the champion"  # the A/B test's decision
+FAULT = "a fault, planted by the demo"
 ShowStep = Callable[[str, float | None, str], None]
+
+
+class MonitorResult(NamedTuple):
+    """Exit code of monitor, and its most severe finding."""
+
+    exit_code: int
+    finding: str
+
+    def describe(self) -> str:
+        """Describe the result as a reason."""
+        return f"monitor exited with {self.exit_code}: {self.finding}"
 
 
 class Scenario:
@@ -44,28 +56,45 @@ class Scenario:
 
     def __init__(self, sandbox: Sandbox, show_step: ShowStep) -> None:
         self._sandbox, self._show_step = sandbox, show_step
+        self._contract = Contract.load(sandbox.root / "contracts/rand-hie.yaml")
+        self._address = ""
+        self._served, self._recorded = 0, 0  # predictions and outcomes, as the clients count them
 
-    def run(self) -> Path:
-        """Run all steps and return the path of the index of reports.
+    def run(self) -> str:
+        """Run all steps and return a sentence on what they have shown.
 
         Raises
         ------
         ModelbookError
-            If a command fails.
+            If a command fails, or a step does not show what it should (``DemoError``).
         """
-        self._build()
-        self._contract = Contract.load(self._sandbox.root / "contracts/rand-hie.yaml")
-        self._batches = pd.read_parquet(self._sandbox.root / "data" / BOOK / "batches.parquet")
         started = time.monotonic()
-        with self._sandbox.run_service() as address:
-            text = f"{address}, version {get_served_versions(address)[0]}; API docs at /docs"
-            self._show_step("serve", time.monotonic() - started, text)
-            self._play_year(address, LIVE_YEAR)
-            self._challenge(address, self._retrain(address))
-            self._play_year(address, LATER_YEAR)
-            self._compare_variants()
-            self._roll_back(address)
-        return self._sandbox.root / "reports" / "index.html"
+        rows = live_rows.write_training_table(self._sandbox.root / TABLE)
+        self._build()
+        live, later = (rows[rows[self._contract.time] == year] for year in (LIVE_YEAR, LATER_YEAR))
+        fault_rows = later.iloc[::FAULT_EVERY]
+        with self._serve() as old:
+            damage = self._monitor(f"year {LIVE_YEAR} live", live_rows.DAMAGE, live, RETRAIN)
+            new = self._retrain(live, old, damage)
+            self._challenge(old, new)
+            shared_rows = later.drop(fault_rows.index)
+            self._monitor(f"year {LATER_YEAR} live", live_rows.DAMAGE, shared_rows, ACCEPTABLE)
+            self._compare_variants(old, new, len(shared_rows))
+            self._plant_fault(old)
+            fault = self._monitor("more live", f"served by version {old}", fault_rows, RETRAIN)
+            why = f"{FAULT}: version {old} was promoted against the A/B test. {fault.describe()}"
+            self._roll_back(fault_rows, old, new, why)
+            after = self._monitor("same again", f"served by version {new}", fault_rows, ACCEPTABLE)
+        self._check_records(old, new, damage.describe(), why)
+        minutes, seconds = divmod(int(time.monotonic() - started), 60)
+        return (
+            f"damaged rows made monitor exit with {damage.exit_code}, which caused the retrain; "
+            f"the gate promoted version {new} under load; the A/B test decided for version {new}; "
+            f"version {old}, promoted by --override as a planted fault, made monitor exit with "
+            f"{fault.exit_code} and was rolled back, and monitor exits with {after.exit_code}; "
+            f"{self._served:,} requests, 0 failed, all in the journal; {minutes}:{seconds:02d} "
+            "minutes."
+        )
 
     def _build(self) -> None:
         with self._step("build") as texts:
@@ -75,89 +104,150 @@ class Scenario:
                 for stage in ("finalize", "deploy")
             ]
 
-    def _play_year(self, address: str, year: int) -> None:
-        """Send a year's rows as requests, post their outcomes, and run monitor."""
-        rows = self._rows_of_year(year)
+    @contextmanager
+    def _serve(self) -> Iterator[int]:
+        """Run the service, and yield the version that it serves."""
+        started = time.monotonic()
+        with self._sandbox.run_service() as self._address:
+            version = get_served_versions(self._address)[0]
+            text = f"{self._address}, version {version}; API docs at /docs"
+            self._show_step("serve", time.monotonic() - started, text)
+            yield version
+
+    def _monitor(
+        self, name: str, note: str, rows: pd.DataFrame, exit_codes: tuple[int, ...]
+    ) -> MonitorResult:
+        """Send rows as requests, post their outcomes, and check the exit code of monitor."""
         since = datetime.now(UTC).isoformat()
-        with self._step(f"year {year} live") as texts:
+        with self._step(name) as texts:
             responses = traffic.request_predictions(
-                address, self._request_records(rows), rows[self._contract.entity]
+                self._address, self._request_records(rows), rows[self._contract.entity]
             )
-            texts.append(responses.describe())
-        with self._step("outcomes") as texts:
+            checks.check_no_failures(responses.failed, name)
             outcomes = rows[self._contract.target].astype(int).tolist()
-            texts.append(
-                f"{traffic.post_outcomes(address, responses, outcomes):,} outcomes recorded, late"
-            )
+            recorded = traffic.post_outcomes(self._address, responses, outcomes)
+            texts += [note, responses.describe(), f"{recorded:,} outcomes recorded"]
+        self._served += responses.succeeded
+        self._recorded += recorded
         with self._step("monitor") as texts:
-            verdict = self._sandbox.run_json(
-                "monitor", "--since", since, exit_codes=MONITOR_EXIT_CODES
+            command = self._sandbox.run_command(
+                "monitor", "--since", since, "--json", exit_codes=ACCEPTABLE + RETRAIN
             )
-            texts += [
-                verdict["word"],
-                *(WINDOW_PREFIX.sub("", sentence) for sentence in verdict["sentences"][1:2]),
-            ]
+            verdict = command.parse()
+            sentences = [WINDOW_PREFIX.sub("", text) for text in verdict["sentences"]]
+            checks.check_exit_code(
+                "modelbook monitor", command.exit_code, exit_codes, " ".join(sentences)
+            )
+            texts += [f"exit {command.exit_code}, {verdict['word']}", sentences[1], sentences[-1]]
+        return MonitorResult(command.exit_code, sentences[1])
 
-    def _retrain(self, address: str) -> dict[str, Any]:
-        """Retrain on the live year, under load, and return the result."""
-        old_version, why = get_served_versions(address)[0], f"Year {LIVE_YEAR} is complete."
-        with (
-            self._step("retrain") as texts,
-            SteadyTraffic(
-                address, self._request_records(self._rows_of_year(LIVE_YEAR))[:STEADY_ROWS]
-            ) as steady,
-        ):
-            result = self._sandbox.run_json("retrain", "--as-of", str(LIVE_YEAR), "--why", why)
-            texts += [result["word"], result["sentences"][-1].removeprefix(f"{why} ")]
-            if result["champion"] != old_version:
-                wait_until(
-                    lambda: steady.versions[-1:] == [result["champion"]],
-                    f"version {result['champion']} to serve",
-                )
-                steady.keep_running()
-        versions_text = " → ".join(f"version {version}" for version in steady.versions)
-        counts = f"{steady.succeeded:,} requests served meanwhile, {steady.failed} failed"
-        self._show_step("service", None, f"{counts}; served by {versions_text}")
-        return result | {"before": old_version}
+    def _retrain(self, rows: pd.DataFrame, old: int, damage: MonitorResult) -> int:
+        """Retrain on the live rows, under load, and return the version that the gate promoted."""
+        rows.to_parquet(self._sandbox.root / BATCH, index=False)
+        with self._step("retrain") as texts, self._steady_traffic(rows) as steady:
+            result = self._sandbox.run_json("retrain", "--batch", BATCH, "--why", damage.describe())
+            checks.require(
+                result["word"] == "promoted",
+                f"modelbook retrain: {result['word']}. {' '.join(result['sentences'])}",
+                "a version that the gate promotes",
+            )
+            new = result["champion"]
+            texts += [f"because: {damage.describe()}", *result["sentences"][-2:-1]]
+            self._follow(steady, new)
+        self._show_traffic(steady, old, new)
+        return new
 
-    def _challenge(self, address: str, retrain_result: dict[str, Any]) -> None:
-        """Let the version that is not the champion share the next year's traffic."""
-        promoted = retrain_result["champion"] != retrain_result["before"]
-        challenger = retrain_result["before"] if promoted else retrain_result["candidate"]
+    def _challenge(self, old: int, new: int) -> None:
+        """Let the former champion share the next rows."""
         with self._step("challenge") as texts:
-            self._sandbox.run_command("challenge", str(challenger))
-            wait_until(
-                lambda: get_served_versions(address)[1] == challenger,
-                f"version {challenger} to take part",
-            )
-            texts.append(
-                f"version {challenger} shares the users with version {retrain_result['champion']}"
-            )
+            self._sandbox.run_command("challenge", str(old))
+            self._wait_for_versions(new, old)
+            texts.append(f"version {old} shares the users with version {new}")
 
-    def _compare_variants(self) -> None:
+    def _compare_variants(self, old: int, new: int, requests: int) -> None:
+        """Check that the A/B test decides for the new version, on all shared requests."""
         with self._step("A/B") as texts:
-            result = self._sandbox.run_json("ab", exit_codes=(0, 10))
+            result = self._sandbox.run_command("ab", "--json", exit_codes=(0, 10)).parse()
+            compared = result["champion"]["rows"] + result["challenger"]["rows"]
+            checks.require(
+                result["word"] == KEEP_CHAMPION
+                and result["versions"] == {"champion": new, "challenger": old}
+                and compared == requests,
+                f"modelbook ab: {result['word']}, on {compared:,} rows of the versions "
+                f"{result['versions']}. {' '.join(result['sentences'])}",
+                f"{KEEP_CHAMPION}, version {new}, on {requests:,} rows",
+            )
             texts += [result["word"], result["sentences"][0]]
 
-    def _roll_back(self, address: str) -> None:
-        """Roll back to the previous version, if it was replaced, and wait for the service."""
-        champion = get_served_versions(address)[0]
-        if champion == 1:
-            return
-        with self._step("rollback") as texts:
-            texts.append(
-                self._sandbox.run_command("rollback", "--why", "the end of the demo").strip()
+    def _plant_fault(self, old: int) -> None:
+        """Promote the version that lost the A/B test: refused, then by override."""
+        with self._step("fault") as texts:
+            command = ("promote", str(old))
+            refusal = self._sandbox.run_command(*command, "--require-ab", exit_codes=(0, 1))
+            checks.require(
+                refusal.exit_code == 1 and KEEP_CHAMPION in refusal.output,
+                f"modelbook promote {old} --require-ab exited with {refusal.exit_code}: "
+                f"{refusal.output.strip()}",
+                f"exit code 1, because the A/B test says: {KEEP_CHAMPION}",
             )
-            wait_until(lambda: get_served_versions(address)[0] != champion, "the service to follow")
-            texts.append(f"The service now uses version {get_served_versions(address)[0]}.")
+            self._sandbox.run_command(*command, "--override", FAULT)
+            self._wait_for_versions(old, None)
+            texts += [
+                f"promote {old} --require-ab is refused",
+                f"planted: promote {old} --override",
+            ]
 
-    def _rows_of_year(self, year: int) -> pd.DataFrame:
-        return self._batches[self._batches[self._contract.time] == year]
+    def _roll_back(self, rows: pd.DataFrame, old: int, new: int, why: str) -> None:
+        """Roll back to the version that won the A/B test, under load."""
+        with self._step("rollback") as texts, self._steady_traffic(rows) as steady:
+            result = self._sandbox.run_json("rollback", "--why", why)
+            texts += [f"because: {why}", f"version {result['champion_after']} is the champion"]
+            self._follow(steady, new)
+        self._show_traffic(steady, old, new)
 
-    def _request_records(self, rows: pd.DataFrame) -> list[dict[str, Any]]:
-        return traffic.to_records(
-            rows[[self._contract.entity, self._contract.time, *self._contract.input_names]]
+    def _check_records(self, old: int, new: int, retrain_reason: str, rollback_reason: str) -> None:
+        """Check history and journal against the steps and the clients."""
+        entries = self._sandbox.run_json("history", "--limit", "100")[::-1]
+        checks.check_moves(
+            entries,
+            [
+                ("promote", old, ""),
+                ("promote", new, retrain_reason.rstrip(".")),
+                ("promote", old, f"The gate was overridden: {FAULT}"),
+                ("roll back", new, rollback_reason),
+            ],
         )
+        checks.check_journal(self._sandbox.count_journal(), self._served, self._recorded)
+
+    def _steady_traffic(self, rows: pd.DataFrame) -> SteadyTraffic:
+        return SteadyTraffic(self._address, self._request_records(rows[:STEADY_ROWS]))
+
+    def _follow(self, steady: SteadyTraffic, version: int) -> None:
+        """Wait until a version serves the steady traffic, and keep it running for a while."""
+        wait_until(lambda: steady.versions[-1:] == [version], f"version {version} to serve")
+        steady.keep_running()
+
+    def _show_traffic(self, steady: SteadyTraffic, old: int, new: int) -> None:
+        """Check and show the requests that were sent while the version changed."""
+        self._served += steady.succeeded
+        checks.check_no_failures(steady.failed, f"while version {new} replaced version {old}")
+        checks.require(
+            steady.versions == [old, new],
+            f"requests were served by the versions {steady.versions}",
+            f"by version {old}, then by version {new}",
+        )
+        counts = f"{steady.succeeded:,} requests served meanwhile, {steady.failed} failed"
+        self._show_step("service", None, f"{counts}; served by version {old} → version {new}")
+
+    def _wait_for_versions(self, champion: int, challenger: int | None) -> None:
+        wait_until(
+            lambda: get_served_versions(self._address) == (champion, challenger),
+            f"version {champion} to serve",
+        )
+
+    def _request_records(self, rows: pd.DataFrame) -> list[dict[str, object]]:
+        names = [self._contract.entity, self._contract.time, *self._contract.input_names]
+        return traffic.to_records(self._contract.conform(rows)[names])
 
     @contextmanager
     def _step(self, name: str) -> Iterator[list[str]]:

@@ -26,13 +26,20 @@ class Responses:
     predictions: list[dict[str, Any] | None]
     seconds: float
 
+    @property
+    def failed(self) -> int:
+        """Number of requests that failed."""
+        return self.predictions.count(None)
+
+    @property
+    def succeeded(self) -> int:
+        """Number of requests that were served."""
+        return len(self.predictions) - self.failed
+
     def describe(self) -> str:
         """Summarize the responses as text."""
-        failed, rate = self.predictions.count(None), len(self.predictions) / self.seconds
-        return (
-            f"{len(self.predictions) - failed:,} requests served, {failed} failed, {rate:,.0f} "
-            "per second"
-        )
+        rate = len(self.predictions) / self.seconds
+        return f"{self.succeeded:,} requests served, {self.failed} failed, {rate:,.0f} per second"
 
 
 def to_records(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -1,0 +1,63 @@
+"""Checks of what the demo shows, on exit codes, history, journal and responses.
+
+Each raises ``DemoError`` with what was found if a step does not show what it should.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from modelbook.errors import DemoError
+
+
+def require(holds: bool, problem: str, expected: str) -> None:
+    """Raise DemoError unless a condition holds."""
+    if not holds:
+        raise DemoError(
+            problem,
+            expected=expected,
+            next="read reports/index.html and serve.log in the demo's folder",
+        )
+
+
+def check_exit_code(command: str, exit_code: int, expected: Sequence[int], detail: str) -> None:
+    """Check the exit code of a command; ``detail`` says what the command found."""
+    require(
+        exit_code in expected,
+        f"{command} exited with {exit_code}: {detail}",
+        f"exit code {' or '.join(map(str, expected))}",
+    )
+
+
+def check_moves(
+    entries: Sequence[dict[str, Any]], expected: Sequence[tuple[str, int, str]]
+) -> None:
+    """Check the champion's moves in the history, given oldest first: action, version, reason.
+
+    The recorded reason has to begin with the expected one.
+    """
+    moves = [
+        (entry["action"], entry["version"], entry["reason"])
+        for entry in entries
+        if entry["kind"] == "move"
+    ]
+    is_expected = len(moves) == len(expected) and all(
+        move[:2] == wanted[:2] and move[2].startswith(wanted[2])
+        for move, wanted in zip(moves, expected, strict=True)
+    )
+    require(is_expected, f"the history has the moves {moves}", f"the moves {list(expected)}")
+
+
+def check_journal(journaled: tuple[int, int], served: int, recorded: int) -> None:
+    """Check the journal's numbers of predictions and outcomes against those of the clients."""
+    require(
+        journaled == (served, recorded),
+        f"the journal has {journaled[0]:,} predictions and {journaled[1]:,} outcomes",
+        f"{served:,} predictions and {recorded:,} outcomes, as the clients counted",
+    )
+
+
+def check_no_failures(failed: int, step: str) -> None:
+    """Check that no request of a step failed."""
+    require(failed == 0, f"{failed:,} requests failed: {step}", "a prediction for each request")
