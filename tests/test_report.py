@@ -964,7 +964,8 @@ def test_evidence_comes_first_and_code_stands_at_the_foot() -> None:
     cells = [
         v4.new_markdown_cell("# 01 · Ingest\n\n> Is it sound?"),
         v4.new_markdown_cell("Open the stage."),
-        v4.new_code_cell("context = 1", outputs=[shown]),
+        v4.new_code_cell("context = stage.open('ingest', globals())", outputs=[shown]),
+        v4.new_code_cell("before()", outputs=[shown]),
         v4.new_markdown_cell("## What is in it?"),
         v4.new_code_cell("prepare()"),
         v4.new_code_cell("look()", outputs=[shown]),
@@ -972,11 +973,13 @@ def test_evidence_comes_first_and_code_stands_at_the_foot() -> None:
         v4.new_code_cell("assert True"),
         v4.new_markdown_cell("## Verdict"),
         v4.new_code_cell("context.write_verdict()", outputs=[shown]),
+        v4.new_code_cell("after()", outputs=[shown]),
     ]
     cells = executed_notebook.select_report_cells(v4.new_notebook(cells=cells))
-    assert [cell.source for cell in cells.evidence.cells] == ["## What is in it?", "look()"]
+    shown_sources = ["before()", "## What is in it?", "look()", "after()"]
+    assert [cell.source for cell in cells.evidence.cells] == shown_sources
     assert cells.code == [
-        ("", ["context = 1"]),
+        ("", ["context = stage.open('ingest', globals())", "before()"]),
         ("What is in it?", ["prepare()", "look()", "assert True"]),
-        ("Verdict", ["context.write_verdict()"]),
+        ("Verdict", ["context.write_verdict()", "after()"]),
     ]
