@@ -41,7 +41,10 @@ FLOOR = 0.6
 KNOWN = replace(
     NEXT,
     slice_differences=(("site 1", Interval(0.0, -0.1, 0.1)), ("site 2", Interval(-0.1, -0.15, -0.05))),
-    fairness_gaps=(("black 1", Interval(-0.2, -0.3, -0.1)), ("black 2", Interval(0.15, -0.1, 0.4))),
+    fairness_gaps=(
+        ("recall of black 1 is 20 points lower", Interval(-0.2, -0.3, -0.1)),
+        ("recall of black 2 is 15 points higher", Interval(0.15, -0.1, 0.4)),
+    ),
     calibration=Interval(0.06, 0.05, 0.07), scorer="linear model: 0 label mismatches in 600 rows", is_scorer_exact=True,
     latency_ms=50.0, size_mb=500.0, suspicions=(),
 )  # fmt: skip
@@ -175,7 +178,7 @@ def test_what_could_not_be_judged_holds_nobody_and_is_said() -> None:
 def test_the_worst_of_several_is_shown() -> None:
     shown = {name: criterion.observed for name, criterion in by_name(decided(KNOWN)).items()}
     assert missing_facts(shown["slices"], "site 2", -0.1, -0.15, -0.05) == []
-    assert missing_facts(shown["gaps"], "black 1", -0.2, -0.3, -0.1) == []
+    assert missing_facts(shown["gaps"], "black 1", 20) == []
     assert missing_facts(shown["calibration"], 0.06, 0.05, 0.07) == []
     assert "site 1" not in shown["slices"]
     assert "black 2" not in shown["gaps"]
@@ -208,7 +211,8 @@ def test_evidence_is_gathered_from_what_a_version_keeps() -> None:
     metrics["evaluation"].append(
         {"metric": "calibration_error", "value": 0.06, "low": 0.05, "high": 0.07}
     )
-    group = {"slice": "group", "value": "1", "gap": -0.2, "low": -0.3, "high": -0.1, "other": 0.5}
+    group = {"slice": "flag", "value": "1", "against": "0", "gap": -0.2, "low": -0.3, "high": -0.1,
+             "one": 0.3, "other": 0.5}  # fmt: skip
     metrics["gaps"] = [{**group, "metric": "recall"}, {**group, "metric": "flagged"}]
     metrics["suspicions"] = []
     metrics["scorer"] = {
@@ -233,10 +237,13 @@ def test_evidence_is_gathered_from_what_a_version_keeps() -> None:
     )
     evidence = gather_evidence(task, metrics, 2, 1, 500, gaps, slices, (50.0, 500.0))
     assert missing_facts(evidence.scorer, "weighted sum", 0, 600) == []
+    [(gap_text, _)] = evidence.fairness_gaps
+    facts = ("recall", 30, "flag", 50, "not flag", 20, "lower", -30, -10, "points")
+    assert missing_facts(gap_text, *facts) == []
     assert replace(evidence, scorer=KNOWN.scorer) == replace(
         KNOWN,
         slice_differences=(("colour 11", Interval(-0.1, -0.15, -0.05)),),
-        fairness_gaps=(("group 1", Interval(-0.2, -0.3, -0.1)),),
+        fairness_gaps=((gap_text, Interval(-0.2, -0.3, -0.1)),),
     )
     metrics["scorer"]["proof"]["label_mismatches"] = 1
     assert not gather_evidence(task, metrics, 1, None, 0, gaps.head(0)).is_scorer_exact
@@ -248,14 +255,17 @@ def test_evidence_is_gathered_from_what_a_version_keeps() -> None:
 
 def test_a_number_is_judged_without_its_unit() -> None:
     task = Regression(Contract.model_validate(CONTRACT))
+    task.classes = []  # of a number
     row = {"value": 60, "low": 40, "high": 80, "baseline": 200}
     metrics = {
         "evaluation": [{**row, "metric": name} for name in ("r2", "rmse", "calibration_error")], "gain": (1, 0.5, 2),
-        "gaps": [{"slice": "group", "value": "1", "metric": "mae", "gap": 5, "low": 4, "high": 6, "other": 50}],
+        "gaps": [{"slice": "colour", "value": "11", "against": "2", "metric": "mae", "gap": 5, "low": 4, "high": 6, "one": 55, "other": 50}],
     }  # fmt: skip
     result = gather_evidence(task, metrics, 1, None, 0, pd.DataFrame(columns=["metric"]))
     assert result.calibration == Interval(0.3, 0.2, 0.4)
-    assert result.fairness_gaps == (("group 1", Interval(0.1, 0.08, 0.12)),)
+    [(text, gap)] = result.fairness_gaps
+    assert gap == Interval(0.1, 0.08, 0.12)
+    assert missing_facts(text, "MAE", 55, "colour 11", 50, "colour 2", 5, 4, 6) == []
 
 
 def test_answers_are_the_same_as_where_they_are_proven() -> None:
@@ -306,7 +316,8 @@ def test_each_interval_says_what_its_rows_could_detect() -> None:
     error = 0.1 / 1.95996  # of the quality 0.8 (0.7 to 0.9), above 0.6
     assert missing_facts(criteria["quality"].power, FLOOR + 2.8016 * error, 80) == []
     error = 0.25 / 1.95996  # of the wider gap, one of five harms, beyond 0.1
-    assert missing_facts(criteria["gaps"].power, 0.1 + (2.5758 + 0.8416) * error, 80) == []
+    points = 100 * (0.1 + (2.5758 + 0.8416) * error)
+    assert missing_facts(criteria["gaps"].power, points, "points", 80) == []
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ def test_groups_have_the_words_of_the_contract():
         "target": {"role": "target", "type": "boolean", "meaning": "yes"},
     }  # fmt: skip
     named = Contract.model_validate({**CONTRACT, "columns": columns, "key": [], "slices": []})
-    assert fairness.label_group(named, "child", "1") == "child"
-    assert fairness.label_group(named, "child", "0") == "not child"
-    assert fairness.label_group(named, "site", "2") == "Franklin County"
-    assert fairness.label_group(named, "age", "3") == "age 3"
+    assert named.label_group("child", "1") == "child"
+    assert named.label_group("child", "0") == "not child"
+    assert named.label_group("site", "2") == "Franklin County"
+    assert named.label_group("age", "3") == "age 3"

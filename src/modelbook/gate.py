@@ -90,7 +90,9 @@ class Evidence:
         slice whose drop exceeds the limit.
     fairness_gaps : tuple
         Difference between each group of a sensitive column and the largest group, in the task's
-        first fairness metric, as pairs of label and interval.
+        first fairness metric, as pairs of description and interval.
+    gap_unit : str
+        Unit of hundredths of such a difference.
     calibration : Interval or None
         Calibration-in-the-large; for a regression, in standard deviations of the outcome.
     scorer : str or None
@@ -122,6 +124,7 @@ class Evidence:
     ancestor_difference: Interval | None = None
     slice_differences: tuple[tuple[str, Interval], ...] = ()
     fairness_gaps: tuple[tuple[str, Interval], ...] = ()
+    gap_unit: str = "points"
     calibration: Interval | None = None
     scorer: str | None = None
     is_scorer_exact: bool = False
@@ -173,16 +176,16 @@ def gather_evidence(
         champion_difference=_headline_difference(task, differences),
         ancestor=ancestor_number,
         ancestor_difference=_headline_difference(task, ancestor_differences),
-        slice_differences=_to_labelled_intervals(
-            task,
-            [] if slice_differences is None else slice_differences.to_dict("records"),
-            "difference",
+        slice_differences=tuple(
+            (task.contract.label_group(row["slice"], row["value"]), _to_interval(row, "difference"))
+            for row in ([] if slice_differences is None else slice_differences.to_dict("records"))
         ),
-        fairness_gaps=_to_labelled_intervals(
-            task,
-            [row for row in metrics.get("gaps", []) if row["metric"] == task.fairness_metrics[0]],
-            "gap",
+        fairness_gaps=tuple(
+            (task.describe_gap(row), _to_normalized_interval(task, row, "gap", row["other"]))
+            for row in metrics.get("gaps", [])
+            if row["metric"] == task.fairness_metrics[0]
         ),
+        gap_unit=task.gap_unit,
         calibration=_to_normalized_interval(
             task,
             metric_rows[task.calibration_metric],
@@ -304,10 +307,11 @@ def decide(evidence: Evidence, limits: Deploy, min_quality: float) -> Decision:
             "no groups to compare",
             n_harms,
             two_sided=True,
+            unit=evidence.gap_unit,
         ),
         _harm_criterion(
             "calibration-in-the-large",
-            [("", evidence.calibration)] if evidence.calibration else [],
+            [(str(evidence.calibration), evidence.calibration)] if evidence.calibration else [],
             limits.max_calibration_error,
             "not recorded for this version",
             n_harms,
@@ -355,7 +359,7 @@ def _champion_criteria(evidence: Evidence, limits: Deploy, n_harms: int) -> list
         *criteria,
         _harm_criterion(
             f"slices not worse than {champion_name}",
-            evidence.slice_differences,
+            _describe_each(evidence.slice_differences),
             limits.max_slice_drop,
             absent_text,
             n_harms,
@@ -415,10 +419,11 @@ def _consequence_criteria(
     """What changes for people: the expected cost, and how many rows are flagged."""
     criteria = []
     if evidence.cost_increase is not None:
+        saving = evidence.cost_increase.negate()
         criteria.append(
             _harm_criterion(
                 f"expected cost saved against {champion_name}, as a share of it",
-                [("", evidence.cost_increase.negate())],
+                [(str(saving), saving)],
                 limits.max_cost_increase,
                 "no rows to compare",
                 n_harms,
@@ -429,7 +434,7 @@ def _consequence_criteria(
         criteria.append(
             _harm_criterion(
                 f"change of what is decided from {champion_name}",
-                evidence.selection_changes,
+                _describe_each(evidence.selection_changes),
                 limits.max_selection_change,
                 "no rows to compare",
                 n_harms,
@@ -486,13 +491,22 @@ def describe_demonstration(interval: Interval, bound: float) -> str:
     )
 
 
-def describe_detection(interval: Interval, bound: float, n_harms: int) -> str:
-    """The true harm from which a model is held with ``POWER`` on these rows."""
+def describe_detection(interval: Interval, bound: float, n_harms: int, unit: str = "") -> str:
+    """The true harm from which a model is held with ``POWER`` on these rows.
+
+    ``unit`` names its hundredths; without one the harm is shown as it is.
+    """
     error = interval.standard_error
     if not isfinite(error):
         return ""
     smallest = bound + detectable_difference(error, n_harms)
-    return f"{format_metric(smallest)} is found {100 * POWER:.0f} times in 100 on these rows"
+    text = f"{100 * smallest:.0f} {unit}" if unit else format_metric(smallest)
+    return f"{text} is found {100 * POWER:.0f} times in 100 on these rows"
+
+
+def _describe_each(intervals: Iterable[tuple[str, Interval]]) -> list[tuple[str, Interval]]:
+    """Labelled intervals with their numbers in the description."""
+    return [(f"{label}: {interval}", interval) for label, interval in intervals]
 
 
 def _harm_criterion(
@@ -503,10 +517,12 @@ def _harm_criterion(
     n_harms: int,
     *,
     two_sided: bool,
+    unit: str = "",
 ) -> Criterion:
     """A criterion that fails if an interval lies wholly below ``-bound`` (or above, two-sided).
 
-    Intervals are widened for the number of all that could hold the model, ``n_harms``; 95%
+    ``intervals`` are pairs of description and interval, ``unit`` names hundredths of their values.
+    They are widened for the number of all that could hold the model, ``n_harms``; 95%
     intervals are shown.
     """
     intervals = list(intervals)
@@ -516,11 +532,9 @@ def _harm_criterion(
         if isfinite(interval.low) and isfinite(interval.high)
     ]
     level = "95% CI" if n_harms == 1 else f"95% CI, widened for {n_harms} comparisons,"
-    required = (
-        f"{level} not wholly outside ±{bound:g}"
-        if two_sided
-        else f"{level} not wholly below {0 - bound:g}"
-    )
+    bound_text = f"{100 * bound:g} {unit}" if unit else f"{bound:g}"
+    side = f"outside ±{bound_text}" if two_sided else f"below {0 - bound:g}"
+    required = f"{level} not wholly {side}"
     if not finite_intervals:
         return Criterion(name, required, absent_text, None)
 
@@ -532,8 +546,7 @@ def _harm_criterion(
             else (-interval.end_nearest_zero, -interval.value)
         )
 
-    label, worst = max(finite_intervals, key=lambda pair: severity(pair[1]))
-    worst_text = f"{label}: {worst}" if label else str(worst)
+    worst_text, worst = max(finite_intervals, key=lambda pair: severity(pair[1]))
     observed = f"{worst_text}, the worst of {len(intervals)}" if len(intervals) > 1 else worst_text
     least_certain = max(finite_intervals, key=lambda pair: pair[1].standard_error)[1]
     return Criterion(
@@ -541,7 +554,7 @@ def _harm_criterion(
         required,
         observed,
         severity(worst)[0] <= bound,
-        describe_detection(least_certain, bound, n_harms),
+        describe_detection(least_certain, bound, n_harms, unit),
     )
 
 
@@ -588,22 +601,6 @@ def _to_normalized_interval(
 ) -> Interval:
     return Interval(
         *(task.normalize_metric(row[key], reference) for key in (value_key, "low", "high"))
-    )
-
-
-def _to_labelled_intervals(
-    task: Task, rows: list[dict[str, Any]], value_key: str
-) -> tuple[tuple[str, Interval], ...]:
-    """Each slice's or group's interval with its display label."""
-    label_column = task.contract.label
-    return tuple(
-        (
-            f"{label_column(row['slice'])} {row['value']}",
-            _to_normalized_interval(task, row, value_key, row["other"])
-            if value_key == "gap"
-            else _to_interval(row, value_key),
-        )
-        for row in rows
     )
 
 

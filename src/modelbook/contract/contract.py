@@ -6,6 +6,7 @@ The same contract validates training rows, production batches and prediction req
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -217,6 +218,17 @@ class Contract(BaseModel):
         base_name, missing_suffix, _ = name.partition(" (missing)")
         column = self.columns.get(base_name) or self.model_features.get(base_name)
         return (column.label or base_name if column else base_name) + missing_suffix
+
+    def label_group(self, column: str, value: str) -> str:
+        """The group of a column's value in words: ``child``, or ``Franklin County``."""
+        label, described = self.label(column), self.columns.get(column)
+        if described is not None and described.type == "boolean" and value in ("0", "1"):
+            return label if value == "1" else f"not {label}"
+        names = dict(re.findall(r"(?:^|, )(\w+) ([^,;]+)", described.meaning)) if described else {}
+        categories = (described.categories or []) if described else []
+        if categories and set(categories) <= set(names):
+            return names[value]
+        return f"{label} {value}"
 
     def replace_with_labels(self, table: pd.DataFrame, column: str) -> pd.DataFrame:
         """Replace column names in ``column`` of a table with their labels."""

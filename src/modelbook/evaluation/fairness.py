@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -116,8 +115,8 @@ def summarize_gaps(
     for row in finite_gaps.to_dict("records"):
         error = standard_error(row["low"], row["high"])
         row |= {
-            "group": label_group(contract, row["slice"], row["value"]),
-            "against": label_group(contract, row["slice"], row["against"]),
+            "group": contract.label_group(row["slice"], row["value"]),
+            "against": contract.label_group(row["slice"], row["against"]),
             "low": row["gap"] - critical / CRITICAL * (row["gap"] - row["low"]),
             "high": row["gap"] + critical / CRITICAL * (row["high"] - row["gap"]),
             "n_gaps": len(finite_gaps),
@@ -134,18 +133,6 @@ def summarize_gaps(
             inconclusive, key=lambda row: (row["slice"] not in sensitive, -abs(row["gap"]))
         ),
     }
-
-
-def label_group(contract: Contract, column: str, value: str) -> str:
-    """The group of a column's value in the contract's words: ``child``, or ``Franklin County``."""
-    label, described = contract.label(column), contract.columns.get(column)
-    if described is not None and described.type == "boolean" and value in ("0", "1"):
-        return label if value == "1" else f"not {label}"
-    names = dict(re.findall(r"(?:^|, )(\w+) ([^,;]+)", described.meaning)) if described else {}
-    categories = (described.categories or []) if described else []
-    if categories and set(categories) <= set(names):
-        return names[value]
-    return f"{label} {value}"
 
 
 def _compare_groups(

@@ -15,7 +15,7 @@ from modelbook.config import Monitor
 from modelbook.contract import Contract
 from modelbook.contract.parsing import holds_texts
 from modelbook.evaluation import metrics_ci
-from modelbook.evaluation.fairness import format_group, label_group
+from modelbook.evaluation.fairness import format_group
 from modelbook.evaluation.metrics_ci import evaluate_metrics
 from modelbook.monitoring import change_split, drift, duplicates
 from modelbook.monitoring.change_split import ChangeSplit
@@ -372,7 +372,7 @@ def _distances_by_group(
                 values[groups == value], batch_values[batch_groups == value], is_numeric, rows, 1
             )
             if measured.distance > measured.critical_distance:
-                yield label_group(contract, name, format_group(value)), measured.distance
+                yield contract.label_group(name, format_group(value)), measured.distance
 
 
 def _sample_rows_with_outcomes(

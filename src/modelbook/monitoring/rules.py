@@ -14,7 +14,6 @@ import pandas as pd
 
 from modelbook.config import Monitor
 from modelbook.contract import Contract
-from modelbook.evaluation.fairness import label_group
 from modelbook.formatting import MISSING, KeyNumber, format_value, key_number
 from modelbook.monitoring.batch_evaluation import Watched
 from modelbook.monitoring.latest_verdict import VERDICTS
@@ -146,7 +145,7 @@ def _describe_mix(evaluation: Watched) -> list[Finding]:
 def _describe_shift(shift: MixShift, contract: Contract) -> str:
     shares = f"are {shift.batch_share:.0%} of the batch, {shift.reference_share:.0%} before"
     if shift.value:
-        return f"rows of {label_group(contract, shift.columns[0], shift.value)} {shares}"
+        return f"rows of {contract.label_group(shift.columns[0], shift.value)} {shares}"
     more = f" and {len(shift.columns) - 1} more columns" if len(shift.columns) > 1 else ""
     origin = (
         f", as rows of {contract.label(contract.time)} {shift.period}"
@@ -363,7 +362,7 @@ def _check_estimated_performance(evaluation: Watched, params: Monitor) -> list[F
 def _find_worst_slice(evaluation: Watched, drop: float) -> str:
     """Find the slice with the largest drop, if that is larger than the drop of all rows."""
     drops = {
-        label_group(evaluation.task.contract, row["slice"], row["group"]): (
+        evaluation.task.contract.label_group(row["slice"], row["group"]): (
             evaluation.task.assess_metric_drop(row)[0]
         )
         for row in evaluation.slice_metrics.to_dict("records")
@@ -378,7 +377,7 @@ def _check_slices(evaluation: Watched, params: Monitor) -> list[Finding]:
     for row in evaluation.slice_metrics.to_dict("records"):
         drop, is_significant, sentence = evaluation.task.assess_metric_drop(row)
         if drop >= SEVERE_DROP_FACTOR * params.max_metric_drop and is_significant:
-            slice_label = label_group(evaluation.task.contract, row["slice"], row["group"])
+            slice_label = evaluation.task.contract.label_group(row["slice"], row["group"])
             findings.append(
                 Finding(
                     WATCH,

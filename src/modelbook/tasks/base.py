@@ -69,6 +69,8 @@ class Task(ABC):
     slice_metrics, fairness_metrics : tuple of str
         Additional metrics by slice; metrics compared between groups of a sensitive column, of which
         the first is described in sentences.
+    gap_unit : str
+        Unit of hundredths of a gap between groups, as ``normalize_metric`` returns it.
     row_error_label : str
         Name of the error of one row, see ``row_errors``.
     row_loss_label, row_loss_bound : str, float or None
@@ -93,6 +95,7 @@ class Task(ABC):
     champion_metrics: ClassVar[tuple[str, ...]]
     slice_metrics: ClassVar[tuple[str, ...]]
     fairness_metrics: ClassVar[tuple[str, ...]]
+    gap_unit: ClassVar[str] = "points"
     row_error_label: ClassVar[str] = "log loss"
     row_loss_label: ClassVar[str] = "Brier score"
     row_loss_bound: ClassVar[float | None] = 1.0
@@ -444,9 +447,16 @@ class Task(ABC):
         [sentence] = self._render("calibration", row=rows[self.calibration_metric])
         return sentence
 
-    def describe_fairness_gap(self, row: MetricRows) -> str:
-        """Describe a gap between groups, without its interval; ``row`` is of the fairness table."""
-        [sentence] = self._render("fairness_gap", row=row)
+    def describe_gap(self, row: dict[str, Any]) -> str:
+        """Describe a gap between groups: metric, groups, both values and interval.
+
+        ``row`` is of ``fairness.measure_fairness_gaps``.
+        """
+        groups = {
+            "group": self.contract.label_group(row["slice"], row["value"]),
+            "against": self.contract.label_group(row["slice"], row["against"]),
+        }
+        [sentence] = self._render_shared("gap", row=self._label_gap({**row, **groups, "n_gaps": 1}))
         return sentence
 
     def describe_worth(self, value: dict[str, Any]) -> str:
@@ -456,14 +466,11 @@ class Task(ABC):
 
     def describe_harm(self, harm: dict[str, list[MetricRows]]) -> list[str]:
         """Describe the largest gaps between groups; ``harm`` is of ``fairness.summarize_gaps``."""
-        labelled = {
-            kind: [
-                {**row, "label": metric_label(row["metric"]), "is_share": bool(self.classes)}
-                for row in rows
-            ]
-            for kind, rows in harm.items()
-        }
+        labelled = {kind: [self._label_gap(row) for row in rows] for kind, rows in harm.items()}
         return self._render_shared("harm", **labelled)
+
+    def _label_gap(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {**row, "label": metric_label(row["metric"]), "is_share": bool(self.classes)}
 
     def describe_consequences(
         self, consequences: pd.DataFrame, largest: dict[str, Any] | None, noun: str
@@ -485,9 +492,6 @@ class Task(ABC):
 
     def _render_shared(self, name: str, **values: Any) -> list[str]:
         return render_sentences(TEMPLATE_FOLDER / "shared.txt.j2", name, **values)
-
-    def format_gap_interval(self, row: MetricRows) -> str:
-        return f"{100 * row['low']:+.0f} to {100 * row['high']:+.0f}"
 
     def describe_weakest_slice(
         self, slices: pd.DataFrame, label_column: Callable[[str], str]

@@ -333,8 +333,3 @@ class Binary(Task):
 
     def metrics_caption(self, threshold: float | None) -> str:
         return " ".join(self._render("metrics_caption", threshold=threshold))
-
-    def describe_fairness_gap(self, row: MetricRows) -> str:
-        yes = self._positive_label()
-        [sentence] = self._render("fairness_gap", row=row, yes=yes)
-        return sentence

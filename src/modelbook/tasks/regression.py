@@ -116,6 +116,7 @@ class Regression(Task):
     champion_metrics = ("rmse", "mae")
     slice_metrics = ("mae", "calibration_error")
     fairness_metrics = ("mae", "rmse", "calibration_error")
+    gap_unit = "percent of the largest group's"
     row_error_label = row_loss_label = "absolute error"
     row_loss_bound = None
     univariate_measure, univariate_chance_level = "rank correlation", 0.0
@@ -302,6 +303,3 @@ class Regression(Task):
             "of": f"“{self._target_label}”",
             "lost": "the RMSE that is added when a column is shuffled",
         }
-
-    def format_gap_interval(self, row: MetricRows) -> str:
-        return f"{format_metric(row['low'])} to {format_metric(row['high'])}"
