@@ -54,8 +54,9 @@ def split_table(
     Raises
     ------
     DataError
-        If a side lacks rows, target values or a class; if a class has too few rows for
-        cross-validation; or if the strategy needs a time column that the contract lacks.
+        If no row is as early as ``train_until``; if a side lacks rows, target values or a class; if
+        a class has too few rows for cross-validation; or if the strategy needs a time column that
+        the contract lacks.
     """
     current_rows, later_rows = frame, frame.iloc[:0]
     if train_until is not None and contract.time:
@@ -63,6 +64,8 @@ def split_table(
             frame[frame[contract.time] <= train_until],
             frame[frame[contract.time] > train_until],
         )
+        if current_rows.empty:
+            raise _no_rows_error(frame[contract.time], contract, train_until)
     is_holdout = SPLIT_STRATEGIES[strategy_name].test_mask(
         current_rows, contract, holdout_share, seed
     )
@@ -93,6 +96,16 @@ def split_table(
             )
     _check_folds(data_split.train, contract, SPLIT_STRATEGIES[strategy_name])
     return data_split
+
+
+def _no_rows_error(periods: pd.Series, contract: Contract, train_until: float) -> DataError:
+    name, first, last = contract.label(contract.time or ""), periods.min(), periods.max()
+    return DataError(
+        f"train_until = {train_until:.15g} leaves no rows to train on: all are of a later {name}",
+        expected=f"a {name} of the table: its periods are {first:.15g} to {last:.15g}",
+        next=f"set train_until to {first:.15g} or later, in the env file or by --env--train_until; "
+        "none trains on all rows",
+    )
 
 
 def _check_folds(train: pd.DataFrame, contract: Contract, strategy: SplitStrategy) -> None:
