@@ -550,6 +550,18 @@ def test_a_page_runs_nothing_and_loads_nothing(tmp_path: Path) -> None:
     assert 'href="https://x.org/page"' in html  # a link is followed by its reader, not by the page
 
 
+def test_equal_charts_of_a_page_have_ids_of_their_own(tmp_path: Path) -> None:
+    picture = compare.leaderboard(BOARD, "roc_auc")._repr_html_()
+    cells = [shown(text__html=picture) for _ in range(2)]
+    html = published(tmp_path, *cells, concluding(verdict()))
+    charts = re.findall(r"<svg.*?</svg>", html, re.DOTALL)
+    first, second = (set(re.findall(r' id="([^"]+)"', chart)) for chart in charts)
+    assert not first & second
+    for chart, ids in zip(charts, (first, second), strict=True):
+        used = re.findall(r'(?:href="#|url\(#|labelledby=")([\w-]+)', chart)
+        assert set(used) == ids
+
+
 def test_set_up_is_hidden_and_code_is_folded(tmp_path: Path) -> None:
     html = published(
         tmp_path, shown("secret_default = 1", ("parameters",)), shown("injected = 2", ("injected-parameters",)),

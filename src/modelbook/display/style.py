@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Callable
 from html import escape
 from typing import Any, TypeVar
@@ -68,6 +69,8 @@ RC_PARAMS: dict[str, Any] = {
 
 DrawFunction = TypeVar("DrawFunction", bound=Callable[..., Any])
 
+# A chart of make_embeddable's with its key; nbconvert sorts attributes.
+_CHART_PATTERN = re.compile(r'<svg[^>]* aria-labelledby="([0-9a-f]{8})-title".*?</svg>', re.DOTALL)
 _HEX_PATTERN = re.compile("|".join(light for light, _ in PALETTE.values()))
 _NAME_BY_COLOR = {light: name for name, (light, _) in PALETTE.items()}
 
@@ -131,3 +134,17 @@ def make_embeddable(svg: str, title: str, width: int) -> str:
     end = body.index(">", start) + 1
     name = f'<title id="{key}-title">{escape(title)}</title>'
     return body[:start] + attributes + body[start:end] + name + body[end:]
+
+
+def separate_equal_charts(html: str) -> str:
+    """Give each chart of a page ids of its own: those of equal charts are equal."""
+    n_charts: Counter[str] = Counter()
+
+    def rename_ids(match: re.Match[str]) -> str:
+        key = match[1]
+        n_charts[key] += 1
+        if n_charts[key] == 1:
+            return match[0]
+        return re.sub(rf'(["#]){key}-', rf"\g<1>{key}-{n_charts[key]}-", match[0])
+
+    return _CHART_PATTERN.sub(rename_ids, html)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelbook import formatting
 from modelbook.atomic import atomic_write
+from modelbook.display import style
 from modelbook.evaluation import value
 from modelbook.redaction import redact
 from modelbook.stage.verdict import LEVEL_SYMBOLS
@@ -33,7 +34,7 @@ def write_page(path: Path, text: str) -> None:
 
 def write_template(path: Path, name: str, /, **context: Any) -> None:
     """Render a template and write it as a page."""
-    write_page(path, render_template(name, **context))
+    write_page(path, style.separate_equal_charts(render_template(name, **context)))
 
 
 def render_template(name: str, /, **context: Any) -> str:
