@@ -13,10 +13,12 @@ from typing import Any
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from papermill.exceptions import PapermillExecutionError
 from tiny import QUICK, ROOT, Tiny
 
 from modelbook import disk
 from modelbook.build import failure_pages
+from modelbook.build.log_follower import explain_failure
 from modelbook.errors import BuildError, ContractViolationError, DataError
 from modelbook.pages import failure_report, notebook_errors, stage_report
 from modelbook.stage.verdict import Verdict
@@ -122,6 +124,22 @@ class TestPage:
         assert "&lt;b&gt;raise" in html.split("<summary>The traceback</summary>")[1]
         assert 'class="badge bad"' in html
         assert "never()" not in html
+
+    def test_the_page_and_the_terminal_count_cells_alike(self, made, tmp_path):
+        notebook = broken()
+        code_cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        for count, executed in enumerate(code_cells, 1):
+            executed["execution_count"] = count
+        failed = code_cells[3]  # below the parameters, those that are injected, and an import
+        failed.outputs[0].traceback = ["Cell In[4], line 1"]
+        html = made(notebook)
+        error = PapermillExecutionError(
+            5, 4, failed.source, "DataError", str(ERROR), failed.outputs[0].traceback
+        )
+        message = explain_failure(error, "", tmp_path / "reports/tiny/03_compare.ipynb")
+        assert re.search(r"\n  in cell 3:\n  > board", message)
+        assert "code cell 3 of 4" in text(html)
+        assert "Cell In[3], line 1" in html
 
     @pytest.mark.parametrize(
         ("error", "next", "section"),
@@ -340,8 +358,8 @@ def test_a_build_leaves_a_page_and_takes_it_away_when_the_stage_is_mended(copy_o
         result = tiny.build(**QUICK)
     assert result.returncode == 1
     assert re.search(r"failed.*: compare \(", result.stderr.strip())
-    assert re.search(
-        r"FAILED\nZeroDivisionError: division by zero\n +in cell \d+:\n  > .*1 / 0", result.stdout
+    told = re.search(
+        r"FAILED\nZeroDivisionError: division by zero\n +in cell (\d+):\n  > .*1 / 0", result.stdout
     )
     partial = tiny.root / "reports/tiny/03_compare.ipynb"
     assert str(partial) in result.stdout
@@ -349,6 +367,7 @@ def test_a_build_leaves_a_page_and_takes_it_away_when_the_stage_is_mended(copy_o
     report = tiny.root / "reports/tiny/03_compare.html"
     html = report.read_text(encoding="utf-8")
     assert "ZeroDivisionError: division by zero." in text(html)
+    assert f"code cell {told[1]} of " in text(html)
     assert "figures.leaderboard(board, 1 / 0)" in text(html)
     assert "Finalize, deploy and monitor" in text(html)
     assert str(tiny.receipt("compare")["word"]) in html

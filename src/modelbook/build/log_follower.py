@@ -13,6 +13,7 @@ from papermill.exceptions import PapermillExecutionError
 from modelbook import disk
 from modelbook.build.progress_screen import BuildScreen
 from modelbook.errors import ModelbookError
+from modelbook.pages import notebook_errors
 from modelbook.pages.executed_notebook import ANSI_PATTERN
 from modelbook.stage.progress import append_progress
 
@@ -78,9 +79,12 @@ class LogFollower:
             self._screen.show_still_running(self._stage)
 
 
-def explain_failure(error: BaseException, kernel_death: str) -> str:
-    """Describe the failing cell and its error, or why the kernel died, with a next step."""
-    description = _describe_error(error, kernel_death)
+def explain_failure(error: BaseException, kernel_death: str, notebook: Path | None = None) -> str:
+    """Describe the failing cell and its error, or why the kernel died, with a next step.
+
+    ``notebook`` is the partly executed one: its cells are counted as on the stage's page.
+    """
+    description = _describe_error(error, kernel_death, notebook)
     hint = (
         ""
         if "next:" in description
@@ -89,14 +93,14 @@ def explain_failure(error: BaseException, kernel_death: str) -> str:
     return f"{description}\n  next:     {hint}" if hint else description
 
 
-def _describe_error(error: BaseException, kernel_death: str) -> str:
+def _describe_error(error: BaseException, kernel_death: str, notebook: Path | None) -> str:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, PapermillExecutionError):
             prefix = "out of memory, " if cause.ename == "MemoryError" else ""
             return (
                 f"{prefix}{cause.ename}: {cause.evalue}\n  in cell "
-                f"{cause.exec_count}:\n{_mark_failing_line(cause)}"
+                f"{_count_cell(cause, notebook)}:\n{_mark_failing_line(cause)}"
             )
         if isinstance(cause, DeadKernelError):
             return (
@@ -107,6 +111,13 @@ def _describe_error(error: BaseException, kernel_death: str) -> str:
             return f"{type(cause).__name__}: {cause}"
         last, cause = cause, cause.__cause__ or cause.__context__
     return f"{type(last).__name__}: {last}"
+
+
+def _count_cell(error: PapermillExecutionError, notebook: Path | None) -> int:
+    """The number of the failed cell without the cells that the build has injected."""
+    executed = notebook_errors.read_if_valid(notebook) if notebook else None
+    stop_point = notebook_errors.find_stop_point(executed) if executed else None
+    return stop_point.cell_number if stop_point else int(error.exec_count)
 
 
 def _mark_failing_line(error: PapermillExecutionError) -> str:

@@ -107,6 +107,7 @@ class StageRunner:
     def _run_stage(self, name: str) -> tuple[Any, Any]:
         """Run one stage in a worker thread; returns Ploomber's report and metadata."""
         task, death_text = self._tasks[name], ""
+        notebook = Path(str(task.product["nb"]))
         with LogFollower(name, self._logs[name], self._screen) as follower:
             try:
                 with self._kernels.acquire(name) as kernel:
@@ -121,9 +122,9 @@ class StageRunner:
                 message = (
                     self._timeout_message(name)
                     if name in self._overdue
-                    else explain_failure(error, death_text)
+                    else explain_failure(error, death_text, notebook)
                 )
-                follower.record_failure(message, Path(str(task.product["nb"])))
+                follower.record_failure(message, notebook)
                 # Also if the kernel never started: downstream stages must not begin.
                 ploomber.mark_failed(task)
                 raise StageFailed(message) from error

@@ -90,7 +90,7 @@ def find_stop_point(notebook: NotebookNode, has_kernel_died: bool = False) -> St
         stopped_cell.source,
         error.get("ename", ""),
         to_plain_text(error.get("evalue", "")),
-        to_plain_text("\n".join(error.get("traceback", []))),
+        _count_cells_alike(to_plain_text("\n".join(error.get("traceback", []))), code_cells),
     )
 
 
@@ -100,6 +100,14 @@ def to_plain_text(text: str) -> str:
     if len(text) <= MAX_OUTPUT_CHARS:
         return text
     return f"… {len(text) - MAX_OUTPUT_CHARS:,} characters before\n{text[-MAX_OUTPUT_CHARS:]}"
+
+
+def _count_cells_alike(traceback: str, code_cells: list[Any]) -> str:
+    """Number the cells that a traceback names as in a run by hand: without injected ones."""
+    numbers = {cell.get("execution_count"): place for place, cell in enumerate(code_cells, 1)}
+    return re.sub(
+        r"\bIn\[(\d+)\]", lambda match: f"In[{numbers.get(int(match[1]), match[1])}]", traceback
+    )
 
 
 def _error_output(cell: NotebookNode) -> dict[str, Any] | None:
