@@ -879,7 +879,7 @@ def test_the_picture_shows_each_stages_state(tmp_path: Path) -> None:
     )
     states = {
         "ingest": ("good", "accepted"), "explore": ("none", ""), "compare": ("none", "ingest"),
-        "finalize": ("none", "compare"), "deploy": ("bad", ""), "monitor": ("none", "deploy"),
+        "finalize": ("none", "compare"), "deploy": ("bad", ""), "monitor": ("none", "waits for deploy"),
     }  # fmt: skip
     boxes = pictured(html)
     assert {stage: level for stage, (level, _) in boxes.items()} == {
@@ -894,6 +894,21 @@ def test_the_picture_shows_each_stages_state(tmp_path: Path) -> None:
             assert missing_facts(part, stage, states[stage][1], *READS[stage]) == []
     assert html.count('class="flow standing"') == 1
     assert missing_facts(rows(html, "tiny")["finalize"], boxes["finalize"][1]) == []
+
+
+def test_what_waits_for_a_failed_stage_says_so(tmp_path: Path) -> None:
+    built_book(tmp_path)
+    (tmp_path / "models/tiny/monitor.json").unlink()
+    page = index.write(tmp_path, {"tiny": {"finalize": "Boom"}}, upstream=READS)
+    html = page.read_text(encoding="utf-8")
+    stages = rows(html, "tiny")
+    waiting = [stage for stage, row in stages.items() if "waits for finalize" in row]
+    assert waiting == ["deploy", "monitor"]  # built before, and never
+    champion, holdout, production, monitored = glanced(html)
+    for text, stage in ((champion, "deploy"), (production, "monitor"), (monitored, "monitor")):
+        assert f"{stage} waits for finalize" in text
+    assert missing_facts(holdout, 0.723, "finalize failed") == []
+    assert "waits" not in index.write(tmp_path, upstream=READS).read_text(encoding="utf-8")
 
 
 def test_the_picture_has_an_arrow_for_each_thing_read_and_no_box_lies_on_another() -> None:

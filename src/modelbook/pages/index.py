@@ -72,6 +72,7 @@ def write(
             for stage in stages or config.STAGES
         ]
         _mark_outdated(rows, upstream or {})
+        _mark_waiting(rows, upstream or {})
         history = (histories or {}).get(name, ())
         books.append(_book_context(root, name, rows, upstream, runs.get(name, ()), history))
     target = root / "reports" / "index.html"
@@ -112,7 +113,9 @@ def _book_context(
         "rows": rows,
         "diagram": diagram,
         "has_receipts": bool(receipts),
-        "summary": summary_cards.summarize_book(receipts, runs, last_move),
+        "waiting": [row["stage"] for row in rows if row["waits_for"]],
+        "summary": summary_cards.summarize_book(receipts, runs, last_move)
+        | {"stages": {row["stage"]: row for row in rows}},
         "card": _existing_link(root, f"{name}/card-{champion}.html"),
         "history": history[::-1],
         "runs": runs,
@@ -130,6 +133,7 @@ def _stage_row(root: Path, book: str, stage: str, message: str | None) -> dict[s
         "receipt": receipt,
         "link": "" if receipt is None else _existing_link(root, f"{stem}.html"),
         "outdated_by": "",
+        "waits_for": [],
     }
     if message is not None:
         report = root / "reports" / f"{stem}.html"
@@ -158,15 +162,27 @@ def _read_receipt(path: Path) -> tuple[Verdict | None, str]:
 
 
 def _mark_outdated(rows: Sequence[dict[str, Any]], upstream: UpstreamByStage) -> None:
-    """Mark each stage that is older than what it reads, or reads a stage that failed."""
+    """Mark each stage that is older than what it reads."""
     rows_by_stage = {row["stage"]: row for row in rows}
     for row in rows:
         for name in upstream.get(row["stage"], ()):
             read_row = rows_by_stage.get(name)
             if read_row and row["kind"] == "built" and not row["outdated_by"]:
                 is_newer = _start_time(read_row) > _start_time(row) > ""
-                if read_row["kind"] == "failed" or read_row["outdated_by"] or is_newer:
+                if read_row["outdated_by"] or is_newer:
                     row["outdated_by"] = name
+
+
+def _mark_waiting(rows: Sequence[dict[str, Any]], upstream: UpstreamByStage) -> None:
+    """Name the failed stages that each stage depends on, directly or indirectly."""
+    rows_by_stage = {row["stage"]: row for row in rows}
+    for row in rows:  # in the order of the pipeline
+        failed: list[str] = []
+        for name in upstream.get(row["stage"], ()):
+            read_row = rows_by_stage.get(name)
+            if read_row:
+                failed += [name] if read_row["kind"] == "failed" else read_row["waits_for"]
+        row["waits_for"] = list(dict.fromkeys(failed))
 
 
 def _start_time(row: Mapping[str, Any]) -> str:
@@ -180,7 +196,9 @@ def _stage_box(row: Mapping[str, Any]) -> pipeline_diagram.StageBox:
         "unreadable": ("unreadable", "bad"),
         "built": (f"older than {row['outdated_by']}", "none"),
     }[row["kind"]]
-    if row["kind"] == "built" and not row["outdated_by"]:
+    if row["kind"] in ("waiting", "built") and row["waits_for"]:
+        status = f"waits for {row['waits_for'][0]}"
+    elif row["kind"] == "built" and not row["outdated_by"]:
         status, level = row["receipt"].word, row["receipt"].level
     return pipeline_diagram.StageBox(row["stage"], status, level, row["link"])
 
