@@ -9,15 +9,17 @@ import re
 import shutil
 
 import pytest
+from facts import missing_facts
 from outline import pages
 from test_history import RAN, built, keep, modelbook
 from tiny import ROOT, STAGES
 
-from modelbook.build import executor
+from modelbook.build import executor, failure_pages, staleness
 from modelbook.errors import BuildError
 from modelbook.pages import failure_report, run_archive
 from modelbook.runs import history
 
+UP_TO_DATE = dict.fromkeys(STAGES, "kept")
 STEMS = [f"{place:02d}_{stage}" for place, stage in enumerate(STAGES, 1)]
 
 
@@ -46,7 +48,7 @@ def leave(root, stem, drawn="", links=(), mark=""):
     folder = root / "reports/tiny"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{stem}.html").write_text(
-        f'<html><body>{mark}{bar}<a href="{stem}.ipynb">nb</a><h2>What is it?</h2>{pictures}</body></html>'
+        f'<html><body>{bar}\n<header class="head"></header>{mark}<a href="{stem}.ipynb">nb</a><h2>What is it?</h2>{pictures}</body></html>'
     )
     (folder / f"{stem}.ipynb").write_text(json.dumps({"cells": [], "of": stem + drawn}))
 
@@ -83,6 +85,12 @@ def dead(root):
     return result
 
 
+def archive_notice(page):
+    """The number of the run that the notice of an archived page names."""
+    [notice] = re.findall(r'<aside class="kept".*?</aside>', page.read_text())
+    return re.search(r"\brun (\d+)\b", notice)[1]
+
+
 def names(folder, pattern="*"):
     return sorted(path.name for path in folder.glob(pattern))
 
@@ -101,12 +109,14 @@ class TestTake:
     def test_what_is_the_same_takes_no_room_again(self, project):
         first = run(project)
         leave(project, "02_explore", "new")
-        second = run(project, {**RAN, "ingest": "kept"})
+        second = run(project, {**UP_TO_DATE, "explore": "ran"})
         same = [
             name for name in names(first, "[0-9]*") if os.path.samefile(first / name, second / name)
         ]
         assert set(names(first, "[0-9]*")) - set(same) == {"02_explore.html", "02_explore.ipynb"}
         assert len(names(first.parent / "figures")) == 2 * len(STEMS) + 1  # one was drawn anew
+        numbers = [archive_notice(second / f"{stem}.html") for stem in STEMS]
+        assert numbers == ["1", "2", "1", "1", "1", "1"]  # the run that made the page
 
     def test_where_files_cannot_have_two_names_they_are_copied(self, project, monkeypatch):
         def refuse(*_):
@@ -142,6 +152,8 @@ class TestTake:
             "03_compare.ipynb",
         ]
         assert failure_report.is_failure_report(folder / "03_compare.html")
+        assert archive_notice(folder / "03_compare.html") == "2"
+        assert archive_notice(folder / "03_compare-last-good.html") == "1"
         assert dead(project) == set()
         assert '<a href="03_compare.html">compare</a>' in (folder / "index.html").read_text()
 
@@ -175,6 +187,30 @@ class TestTake:
         folder = run(project)
         assert "The reports of this run are not available" in (folder / "index.html").read_text()
         assert dead(project) == set()
+
+
+class TestWaiting:
+    def test_the_pages_of_stages_that_depend_on_a_failed_one_say_so_until_it_is_mended(
+        self, project
+    ):
+        run(project)
+        folder = project / "reports/tiny"
+        reports = {stem: (folder / f"{stem}.html").read_text() for stem in STEMS}
+        built_at = (folder / "04_finalize.html").stat().st_mtime_ns
+        staleness.record_failure(project, "tiny", "compare", "no family was left")
+        for _ in range(2):  # once each, however often a build fails
+            failure_pages.mark_waiting_pages(project, "tiny")
+            for stem in STEMS:
+                html = (folder / f"{stem}.html").read_text()
+                notices = re.findall(r'<aside class="notice".*?</aside>', html)
+                assert len(notices) == (stem in ("04_finalize", "05_deploy", "06_monitor"))
+                for notice in notices:
+                    assert missing_facts(notice, "run 1", 'href="03_compare.html"') == []
+        # By its time a build knows whether a product has changed.
+        assert (folder / "04_finalize.html").stat().st_mtime_ns == built_at
+        staleness.forget_stage(project, "tiny", "compare")
+        failure_pages.mark_waiting_pages(project, "tiny")
+        assert {stem: (folder / f"{stem}.html").read_text() for stem in STEMS} == reports
 
 
 class TestArrange:

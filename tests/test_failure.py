@@ -12,6 +12,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from facts import missing_facts
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from papermill.exceptions import PapermillExecutionError
 from tiny import QUICK, ROOT, Tiny
@@ -274,13 +275,16 @@ class TestLastGood:
                 "word": "leader found",
                 "facts": {"started": "2024-05-06T07:08:09+00:00"},
             },
+            last_run=3,
         )
         assert failure_report.is_failure_report(report)
         assert 'href="03_compare-last-good.html"' in html
-        assert "leader found , 2024-05-06 07:08 UTC" in text(html)
+        assert "run 3: leader found , 2024-05-06 07:08 UTC" in text(html)
         retained = failure_report.last_good_path(report).read_text(encoding="utf-8")
         assert "It leads." in retained
-        assert 'The stage has failed since: <a href="03_compare.html">' in retained
+        [notice] = re.findall(r'<aside class="notice".*?</aside>', retained)
+        facts = ("run 3", "2024-05-06 07:08 UTC", '<a href="03_compare.html">')
+        assert missing_facts(notice, *facts) == []
 
     def test_a_second_failure_does_not_take_its_place(self, made, tmp_path):
         report = self.good(tmp_path)
@@ -371,6 +375,10 @@ def test_a_build_leaves_a_page_and_takes_it_away_when_the_stage_is_mended(copy_o
     assert "figures.leaderboard(board, 1 / 0)" in text(html)
     assert "Finalize, deploy and monitor" in text(html)
     assert str(tiny.receipt("compare")["word"]) in html
+    notice = '<aside class="notice"'
+    pages = sorted((tiny.root / "reports/tiny").glob("0[1-6]_*[a-z].html"))
+    marked = {page.stem for page in pages if notice in page.read_text(encoding="utf-8")}
+    assert marked == {"03_compare-last-good", "04_finalize", "05_deploy", "06_monitor"}
     index = tiny.root / "reports/index.html"
     row = index.read_text(encoding="utf-8").split('<tr class="failed">')[1].split("</tr>")[0]
     for link in ("03_compare.html", "03_compare.ipynb", "03_compare-last-good.html"):
@@ -381,6 +389,7 @@ def test_a_build_leaves_a_page_and_takes_it_away_when_the_stage_is_mended(copy_o
     assert "compare" in tiny.ran(result)
     assert not failure_report.is_failure_report(report)
     assert not failure_report.last_good_path(report).exists()
+    assert not any(notice in page.read_text(encoding="utf-8") for page in pages if page.exists())
     told_now = index.read_text(encoding="utf-8")
     assert '<tr class="failed">' not in told_now
     assert "older than" in told_now  # finalize and what is below it

@@ -55,7 +55,8 @@ def fixed_texts(node: nodes.Node) -> Iterator[str]:
 
 FOLDERS = (templating.TEMPLATE_FOLDER, base.TEMPLATE_FOLDER, summarize.TEMPLATE.parent)
 TEMPLATES = {path.name: path for folder in FOLDERS for path in folder.glob("*.j2")}
-OF_A_FAILURE = {"failure_report.html.j2", "last_good_notice.html.j2"}  # the stage has failed
+# Of a stage that has failed, or that depends on one.
+OF_A_FAILURE = {"failure_report.html.j2", "last_good_notice.html.j2", "waiting_notice.html.j2"}
 
 
 @pytest.mark.parametrize("name", sorted(TEMPLATES.keys() - OF_A_FAILURE))

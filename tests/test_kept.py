@@ -29,19 +29,19 @@ def page(body, start='<a class="skip" href="#main">Skip</a>'):
     ],
 )  # fmt: skip
 def test_a_link_leads_to_the_same_run_or_to_where_it_led(link, leads_to):
-    assert f'<a class="x" href="{leads_to}">' in archived_pages.rewrite_links(
+    assert f'<a class="x" href="{leads_to}">' in archived_pages.archive(
         page(f'<a class="x" href="{link}">go</a>'), STAYS, INSTEAD
     )
 
 
 def test_only_links_are_changed():
     body = '<p>href="card-3.html"</p><img src="data:image/png;base64,aaaa" alt="href=&quot;x.html&quot;">'
-    assert body in archived_pages.rewrite_links(page(body), STAYS, INSTEAD)
+    assert body in archived_pages.archive(page(body), STAYS, INSTEAD)
 
 
 @pytest.mark.parametrize("start", ['<a class="skip" href="#main">Skip to\nit</a>', ""])
 def test_a_kept_page_says_so_once_and_leads_to_its_run(start):
-    placed = archived_pages.rewrite_links(page("<p>text</p>", start), STAYS, INSTEAD)
+    placed = archived_pages.archive(page("<p>text</p>", start), STAYS, INSTEAD)
     [note] = re.findall(r"<aside.*?</aside>", placed)
     assert 'href="index.html"' in note
     assert placed.index(start or "<body>") < placed.index(note) < placed.index('<nav class="bar">')

@@ -98,6 +98,7 @@ class BuildExecutor(ploomber.Executor):
                     failure_pages.write_failure_pages(
                         root, _book_name(dag), result.failure_messages, *stage_states
                     )
+                    failure_pages.mark_waiting_pages(root, _book_name(dag))
                     _record_run(dag, root, started_at, result, self.keep_runs, *stage_states)
                 index_path = report_index.write_index(root, _book_name(dag))
         if result.was_stopped:

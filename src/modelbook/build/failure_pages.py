@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from modelbook import config
-from modelbook.pages import failure_report
+from modelbook.build import staleness
+from modelbook.pages import failure_report, page_notices
 from modelbook.redaction import redact
+from modelbook.runs import history
 from modelbook.stage import files, pipeline_spec, project
 from modelbook.stage.reproducibility import get_library_versions
 
@@ -46,6 +48,28 @@ def write_failure_pages(
                 f"the page about the failure of {stage} could not be written: "
                 f"{redact(str(error))}\n"
             )
+
+
+def mark_waiting_pages(root: Path, book: str) -> None:
+    """Let the page of each stage that depends on a failed one say so, and no other page."""
+    tasks = project.read_tasks(root, book)
+    failed = [name for name in staleness.list_failures(root).get(book, {}) if name in tasks]
+    runs = history.find_result_runs(root, book) if failed else {}
+    for stage, task in tasks.items():
+        report = task["product"]["report"]
+        if not report.is_file():
+            continue
+        reports = [
+            (name, tasks[name]["product"]["report"].name)
+            for name in failed
+            if stage in find_downstream(name, tasks)
+        ]
+        is_of_failure = failure_report.is_failure_report(report)
+        run = None if is_of_failure else runs.get(stage)
+        try:
+            page_notices.mark_waiting(report, reports, run)
+        except OSError as error:  # the build itself is complete
+            sys.stderr.write(f"the page of {stage} does not say what it waits for: {error}\n")
 
 
 def retry_command(root: Path, book: str, build_arguments: Sequence[str]) -> str:
@@ -93,6 +117,7 @@ def _collect_failure(
         downstream=find_downstream(stage, tasks),
         stages=pipeline_spec.list_stages(root),
         last_receipt=_read_receipt(product["receipt"]),
+        last_run=history.find_result_runs(root, book).get(stage),
         provenance=_collect_facts(root, tasks, states, parameters),
     )
 

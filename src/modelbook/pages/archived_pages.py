@@ -12,12 +12,9 @@ from html import escape, unescape
 from html.parser import HTMLParser
 from typing import Any
 
+from modelbook.pages import templating
+
 BOOK_FOLDER = "../.."  # from a run's folder to the book's
-ARCHIVE_NOTICE = (
-    '<aside class="kept" aria-label="Which run">This is the archived page of one run, as it '
-    "was when that run ended. "
-    '<a href="index.html">About this run</a></aside>'
-)
 
 _LINK_PATTERN = re.compile(r'(<a\b[^>]*?\bhref=")([^"]*)(")')
 _EXTERNAL_PATTERN = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:|/|#|$")  # a URL, an anchor, or nothing
@@ -53,8 +50,10 @@ def find_links(html: str) -> list[str]:
     return list(dict.fromkeys(link for link in targets if not _EXTERNAL_PATTERN.match(link)))
 
 
-def rewrite_links(html: str, archived_files: set[str], replacements: Mapping[str, str]) -> str:
-    """Rewrite the links of a report for its copy in a run's folder, two levels below.
+def archive(
+    html: str, archived_files: set[str], replacements: Mapping[str, str], run: int | None = None
+) -> str:
+    """Return a report for a run's folder, two levels below: with its links rewritten, and a notice.
 
     Parameters
     ----------
@@ -65,7 +64,10 @@ def rewrite_links(html: str, archived_files: set[str], replacements: Mapping[str
     replacements : mapping
         Link targets that may belong to another run, and what to link instead. All other links
         are prefixed so that they lead where they led before.
+    run : int, optional
+        The run that made the report, which the notice names.
     """
+    notice = templating.render_template("archive_notice.html.j2", run=run)
 
     def rewrite(match: re.Match[str]) -> str:
         target, hash_, anchor = unescape(match[2]).partition("#")
@@ -76,9 +78,7 @@ def rewrite_links(html: str, archived_files: set[str], replacements: Mapping[str
         return match[1] + escape(link) + match[3]
 
     html = _LINK_PATTERN.sub(rewrite, html)
-    return _BODY_START_PATTERN.sub(
-        lambda body_start: f"{body_start[0]}\n{ARCHIVE_NOTICE}", html, count=1
-    )
+    return _BODY_START_PATTERN.sub(lambda body_start: f"{body_start[0]}\n{notice}", html, count=1)
 
 
 def extract_figures(html: str) -> Iterator[tuple[dict[str, Any], str, bytes]]:

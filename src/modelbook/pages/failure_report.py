@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from modelbook import config, disk, errors
-from modelbook.pages import executed_notebook, notebook_errors, templating
+from modelbook.pages import executed_notebook, notebook_errors, page_notices, templating
 from modelbook.pages.notebook_errors import ErrorMessage, StopPoint
 from modelbook.stage import project
 
@@ -42,6 +42,8 @@ class StageFailure:
         All stages of the project.
     last_receipt : Mapping
         The receipt of the last good run; empty if there was none.
+    last_run : int or None
+        The number of that run, if it is known.
     provenance : Mapping
         ``commit``, ``fingerprint``, ``parameters`` (name, value, origin, meaning) and ``versions``.
     """
@@ -57,6 +59,7 @@ class StageFailure:
     downstream: Sequence[str] = ()
     stages: Sequence[str] = ()
     last_receipt: Mapping[str, Any] = field(default_factory=dict)
+    last_run: int | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -65,7 +68,7 @@ def write(failure: StageFailure) -> Path:
 
     The notebook and the log may be missing or incomplete.
     """
-    _keep_last_good(failure.report)
+    _keep_last_good(failure)
     templating.write_template(failure.report, "failure_report.html.j2", **_context(failure))
     return failure.report
 
@@ -87,12 +90,18 @@ def remove_last_good(report: Path) -> None:
     last_good_path(report).unlink(missing_ok=True)
 
 
-def _keep_last_good(report: Path) -> None:
+def _keep_last_good(failure: StageFailure) -> None:
+    report = failure.report
     if not report.is_file() or is_failure_report(report):
         return
-    text, head = report.read_text(encoding="utf-8", errors="replace"), '<header class="head">'
-    notice = templating.render_template("last_good_notice.html.j2", report=report.name)
-    templating.write_page(last_good_path(report), text.replace(head, f"{notice}\n{head}", 1))
+    html = page_notices.add_notice(
+        report.read_text(encoding="utf-8", errors="replace"),
+        "last_good_notice.html.j2",
+        report=report.name,
+        run=failure.last_run,
+        started=failure.last_receipt.get("facts", {}).get("started"),
+    )
+    templating.write_page(last_good_path(report), html)
 
 
 def _find_source(failure: StageFailure) -> str:

@@ -16,8 +16,8 @@ from pathlib import Path
 from modelbook.atomic import atomic_write
 from modelbook.pages import archived_pages, failure_report, run_comparison, run_pages
 from modelbook.pages.archived_pages import ArchivedFigure
-from modelbook.runs import diff, record
-from modelbook.runs.history import list_run_numbers, runs_folder
+from modelbook.runs import diff, history, record
+from modelbook.runs.history import list_run_numbers, next_run_number, runs_folder
 from modelbook.runs.record import BuildRun, StageRun
 from modelbook.stage import files, project
 
@@ -35,10 +35,9 @@ def archive_pages(root: Path, book: str, states: Mapping[str, str], target_folde
         When a file cannot be read or written.
     """
     source, runs = root / "reports" / book, runs_folder(root, book)
-    tasks = project.read_tasks(root, book)
     reports = {
         name: task["product"]["report"].name
-        for name, task in tasks.items()
+        for name, task in project.read_tasks(root, book).items()
         if "report" in task["product"]
     }
     pages = {
@@ -46,11 +45,8 @@ def archive_pages(root: Path, book: str, states: Mapping[str, str], target_folde
         for name, state in states.items()
         if name in reports and _belongs_to_run(source, reports[name], state)
     }
-    html_by_page = {page: _read_page(source / page) for page in pages}
-    for page in pages:
-        last_good = failure_report.last_good_path(source / page)
-        if failure_report.is_failure_report(source / page) and last_good.is_file():
-            html_by_page[last_good.name] = _read_page(last_good)
+    run_by_page = _find_runs_of_pages(root, book, pages, states)
+    html_by_page = {page: _read_page(source / page) for page in run_by_page}
     replacements = dict.fromkeys(reports.values(), "index.html")
     side_files = (
         {
@@ -65,8 +61,8 @@ def archive_pages(root: Path, book: str, states: Mapping[str, str], target_folde
     for page, html in html_by_page.items():
         figures += _archive_figures(pages[page], html, runs) if page in pages else []
         _write_or_link(
-            archived_pages.rewrite_links(
-                html, side_files | html_by_page.keys(), replacements
+            archived_pages.archive(
+                html, side_files | html_by_page.keys(), replacements, run_by_page[page]
             ).encode(),
             target_folder / page,
             runs,
@@ -120,6 +116,21 @@ def _belongs_to_run(source: Path, report: str, state: str) -> bool:
     if state == "failed":
         return failure_report.is_failure_report(source / report)
     return StageRun(state).has_result and _is_good(source / report)
+
+
+def _find_runs_of_pages(
+    root: Path, book: str, pages: Mapping[str, str], states: Mapping[str, str]
+) -> dict[str, int | None]:
+    """Return the run that made each page: of the reports, and of the last good ones beside them."""
+    source, earlier_runs = root / "reports" / book, history.find_result_runs(root, book)
+    this_run = next_run_number(runs_folder(root, book))
+    run_by_page: dict[str, int | None] = {}
+    for page, stage in pages.items():
+        run_by_page[page] = earlier_runs.get(stage) if states[stage] == "kept" else this_run
+        last_good = failure_report.last_good_path(source / page)
+        if failure_report.is_failure_report(source / page) and last_good.is_file():
+            run_by_page[last_good.name] = earlier_runs.get(stage)
+    return run_by_page
 
 
 def _read_page(page: Path) -> str:

@@ -176,6 +176,26 @@ def compare_runs(
     return first, second, diff.find_changes(first, second)
 
 
+def find_result_runs(root: Path, book: str) -> dict[str, int]:
+    """Return the number of the run that made each stage's present result, where it is known."""
+    numbers = {
+        (stage, step.run_id): number
+        for number in reversed(list_run_numbers(runs_folder(root, book)))
+        for stage, step in _read_run(root, book, number).stages.items()
+        if step.state == "ran" and step.run_id
+    }
+    results = {
+        stage: (stage, _read_run_id(task["product"]["receipt"]))
+        for stage, task in project.read_tasks(root, book).items()
+    }
+    return {stage: numbers[result] for stage, result in results.items() if result in numbers}
+
+
+def next_run_number(folder: Path) -> int:
+    """Return the number that the next run of a folder takes."""
+    return max([*list_run_numbers(folder), _read_last_number(folder)], default=0) + 1
+
+
 def _list_numbers(root: Path, book: str) -> list[int]:
     numbers = list_run_numbers(runs_folder(root, book))
     if not numbers:
@@ -192,7 +212,7 @@ def _read_run(root: Path, book: str, number: int) -> BuildRun:
 def _claim_number(temporary_folder: Path, folder: Path) -> int:
     """Rename the finished folder to the next free number; safe against concurrent builds."""
     while True:
-        number = max([*list_run_numbers(folder), _read_last_number(folder)], default=0) + 1
+        number = next_run_number(folder)
         try:
             temporary_folder.rename(folder / str(number))
             return number
@@ -244,6 +264,13 @@ def _copy_receipts(
             except (FileNotFoundError, ValueError, TypeError, ReportError):
                 continue
     return receipts
+
+
+def _read_run_id(receipt: Path) -> str:
+    try:
+        return str(Verdict.from_dict(files.read(receipt)).facts.get("run_id", ""))
+    except (OSError, ValueError, TypeError, ReportError):
+        return ""
 
 
 def _digest_code(product: Mapping[str, Path], module_digest: str | None) -> dict[str, str]:
