@@ -155,7 +155,7 @@ def test_a_chart_is_added_as_the_page_says(own):
     page = (own.root / "reports/tiny/02_explore.html").read_text(encoding="utf-8")
     assert re.search(r"<title[^>]*>The share of yes by age lies between \d+% and \d+%\.", page)
     assert "Bands with few rows vary more." in page
-    assert 'href="#How-does-the-answer-change-with-age' in page
+    assert 'href="#How-does-the-target-change-with-age' in page
 
 
 def test_another_stages_parameters_do_not_outdate_a_stage(tmp_path):
