@@ -36,7 +36,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_versions_beyond_the_newest_are_deleted_unless_they_are_needed(root: Path) -> None:
-    planned = retention.plan_retention(root, BOOK, keep=1, min_age_days=0)
+    planned = retention.plan_retention(root, BOOK, keep=1, min_age_days=0, keep_comparisons=5)
     assert planned.versions == [3, 5]
     assert planned.kept_for == {1: "former champion", 2: "champion", 4: "challenger"}
     assert planned.size_mb == pytest.approx(1)
@@ -48,16 +48,24 @@ def test_versions_beyond_the_newest_are_deleted_unless_they_are_needed(root: Pat
     assert (entry.action, entry.evidence) == ("prune", {"versions": [3, 5]})
     assert history.find_integrity_errors(root, BOOK) == []
     assert aliases.read_aliases(root, BOOK)["champion"].number == 2
-    assert retention.plan_retention(root, BOOK, keep=1, min_age_days=0).versions == []
+    assert (
+        retention.plan_retention(root, BOOK, keep=1, min_age_days=0, keep_comparisons=5).versions
+        == []
+    )
 
 
 def test_young_versions_stay(root: Path) -> None:
-    assert retention.plan_retention(root, BOOK, keep=0, min_age_days=1).versions == []
-    assert retention.plan_retention(root, BOOK, keep=0, min_age_days=0).versions == [3, 5, 6]
+    assert (
+        retention.plan_retention(root, BOOK, keep=0, min_age_days=1, keep_comparisons=5).versions
+        == []
+    )
+    assert retention.plan_retention(
+        root, BOOK, keep=0, min_age_days=0, keep_comparisons=5
+    ).versions == [3, 5, 6]
 
 
 def test_a_version_that_is_promoted_meanwhile_stays(root: Path) -> None:
-    planned = retention.plan_retention(root, BOOK, keep=0, min_age_days=0)
+    planned = retention.plan_retention(root, BOOK, keep=0, min_age_days=0, keep_comparisons=5)
     history.move_champion(root, BOOK, "promote", 5, "", {}, "c", expected_champion=2)
     retention.apply_retention(root, BOOK, planned, "c0ffee")
     assert aliases.list_version_numbers(root, BOOK) == [1, 2, 4, 5]
@@ -68,7 +76,7 @@ def test_old_downloads_are_deleted(root: Path) -> None:
         folder = cache_folder(root) / name
         folder.mkdir(parents=True)
         os.utime(folder, (folder.stat().st_mtime - age * DAY,) * 2)
-    planned = retention.plan_retention(root, BOOK, keep=20, min_age_days=90)
+    planned = retention.plan_retention(root, BOOK, keep=20, min_age_days=90, keep_comparisons=5)
     assert [Path(folder).name for folder in planned.cached_folders] == ["old"]
     retention.apply_retention(root, BOOK, planned, "c")
     assert [path.name for path in cache_folder(root).iterdir()] == ["new"]

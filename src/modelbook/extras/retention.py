@@ -27,7 +27,6 @@ from modelbook.registry.location import cache_folder, local_path
 from modelbook.registry.store import check_store, create_client
 
 SECONDS_PER_DAY = 86_400.0
-KEPT_COMPARISONS = 5
 
 
 @dataclass
@@ -64,7 +63,7 @@ class Retention:
 
 
 def plan_retention(
-    root: Path, book: str, keep: int, min_age_days: float, keep_comparisons: int = KEPT_COMPARISONS
+    root: Path, book: str, keep: int, min_age_days: float, keep_comparisons: int
 ) -> Retention:
     """Find versions beyond the newest ``keep`` that are older than ``min_age_days``.
 
