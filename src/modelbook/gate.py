@@ -272,16 +272,45 @@ def decide(evidence: Evidence, limits: Deploy, min_quality: float) -> Decision:
     min_quality : float
         Minimum for the lower bound of the candidate's quality.
     """
-    quality, gain = evidence.quality, evidence.baseline_gain
-    n_harms = max(
-        1,
+    n_harms = _count_harm_intervals(evidence)
+    criteria = _quality_criteria(evidence, min_quality)
+    if evidence.champion is not None:
+        criteria += _champion_criteria(evidence, limits, n_harms)
+    criteria += _harm_criteria(evidence, limits, n_harms)
+    criteria += [
+        Criterion(
+            "compiled scorer matches the model",
+            "identical predictions",
+            evidence.scorer or "not recorded for this version",
+            evidence.is_scorer_exact if evidence.scorer else None,
+        ),
+        _resource_criterion("median latency", evidence.latency_ms, limits.max_latency_ms, "ms"),
+        _resource_criterion("artefact size", evidence.size_mb, limits.max_size_mb, "MB"),
+        _suspicion_criterion(evidence.suspicions),
+    ]
+    if limits.code_version == "committed":
+        criteria.append(_code_criterion(evidence.commit))
+    failed = [
+        criterion for criterion in criteria if criterion.passed is not None and not criterion.passed
+    ]
+    return Decision(HOLD if failed else PROMOTE, criteria)
+
+
+def _count_harm_intervals(evidence: Evidence) -> int:
+    """Number of intervals that share the 5 % of false alarms of the criteria of harm."""
+    n_harms = (
         len(evidence.fairness_gaps)
         + len(evidence.slice_differences)
         + len(evidence.selection_changes)
         + (evidence.cost_increase is not None)
-        + (evidence.calibration is not None),
+        + (evidence.calibration is not None)
     )
-    criteria = [
+    return max(1, n_harms)
+
+
+def _quality_criteria(evidence: Evidence, min_quality: float) -> list[Criterion]:
+    quality, gain = evidence.quality, evidence.baseline_gain
+    return [
         Criterion(
             f"{evidence.metric_labels[0]} meets the minimum",
             f"lower 95% bound at least {min_quality:g}",
@@ -297,9 +326,10 @@ def decide(evidence: Evidence, limits: Deploy, min_quality: float) -> Decision:
             describe_demonstration(gain, 0),
         ),
     ]
-    if evidence.champion is not None:
-        criteria += _champion_criteria(evidence, limits, n_harms)
-    criteria += [
+
+
+def _harm_criteria(evidence: Evidence, limits: Deploy, n_harms: int) -> list[Criterion]:
+    return [
         _harm_criterion(
             "fairness gaps",
             evidence.fairness_gaps,
@@ -317,22 +347,7 @@ def decide(evidence: Evidence, limits: Deploy, min_quality: float) -> Decision:
             n_harms,
             two_sided=True,
         ),
-        Criterion(
-            "compiled scorer matches the model",
-            "identical predictions",
-            evidence.scorer or "not recorded for this version",
-            evidence.is_scorer_exact if evidence.scorer else None,
-        ),
-        _resource_criterion("median latency", evidence.latency_ms, limits.max_latency_ms, "ms"),
-        _resource_criterion("artefact size", evidence.size_mb, limits.max_size_mb, "MB"),
-        _suspicion_criterion(evidence.suspicions),
     ]
-    if limits.code_version == "committed":
-        criteria.append(_code_criterion(evidence.commit))
-    failed = [
-        criterion for criterion in criteria if criterion.passed is not None and not criterion.passed
-    ]
-    return Decision(HOLD if failed else PROMOTE, criteria)
 
 
 def _champion_criteria(evidence: Evidence, limits: Deploy, n_harms: int) -> list[Criterion]:

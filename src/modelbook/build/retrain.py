@@ -250,20 +250,49 @@ def _make_result(
     ]
     champion_version = aliases.read_aliases(root, book)[aliases.CHAMPION].number
     if exit_code != 0:
-        raise BuildError(
-            f"the build exceeded the budget of {_format_duration(request.budget or 0)}"
-            if exit_code is None
-            else f"the build of the challenger failed (exit code {exit_code})",
-            expected=f"a build up to deploy; the champion is version {champion_version}",
-            next="run the command again with a larger --budget: finished stages are kept"
-            if exit_code is None
-            else "correct the error above, and run the command again: finished stages are kept",
-        )
+        raise _make_build_error(exit_code, request, champion_version)
     versions: dict[str, Any] = {"champion": champion_version, "as_of": plan.as_of}
     if not decisions:
         return _make_up_to_date_result(root, book, plan, versions)
     decision = decisions[0]
     word = PROMOTED if alias_moves else WOULD_PROMOTE if decision.action == PROMOTE else HELD
+    sentence, next_step = _describe_decision(root, book, word, decision, plan, champion_version)
+    return RetrainResult(
+        word,
+        [*plan.sentences, sentence, decision.reason],
+        next_step,
+        candidate=decision.version,
+        **versions,
+    )
+
+
+def _make_build_error(
+    exit_code: int | None, request: RetrainRequest, champion_version: int | None
+) -> BuildError:
+    """The error of a build that failed, or that was ended by the budget (no exit code)."""
+    expected = f"a build up to deploy; the champion is version {champion_version}"
+    if exit_code is None:
+        return BuildError(
+            f"the build exceeded the budget of {_format_duration(request.budget or 0)}",
+            expected=expected,
+            next="run the command again with a larger --budget: finished stages are kept",
+        )
+    return BuildError(
+        f"the build of the challenger failed (exit code {exit_code})",
+        expected=expected,
+        next="correct the error above, and run the command again: finished stages are kept",
+    )
+
+
+def _describe_decision(
+    root: Path,
+    book: str,
+    word: str,
+    decision: history.HistoryEntry,
+    plan: RetrainPlan,
+    champion_version: int | None,
+) -> tuple[str, str]:
+    """What the gate did with the challenger, and the next step."""
     sentence = {
         PROMOTED: (
             f"Version {decision.version} replaces version {plan.champion.number} as champion."
@@ -284,13 +313,7 @@ def _make_result(
         "alias.",
         HELD: "See the deploy report for the failed criterion.",
     }[word]
-    return RetrainResult(
-        word,
-        [*plan.sentences, sentence, decision.reason],
-        next_step,
-        candidate=decision.version,
-        **versions,
-    )
+    return sentence, next_step
 
 
 def _make_up_to_date_result(

@@ -70,6 +70,25 @@ class Contract(BaseModel):
 
     @model_validator(mode="after")
     def _check_coherence(self) -> Contract:
+        self._check_roles()
+        self.columns[self.target].check_target(self.target, self.task)
+        if self.time and self.columns[self.time].type not in ("number", "integer", "date"):
+            raise ValueError(
+                f"the time column {self.time} has the type {self.columns[self.time].type}; "
+                "it must be a number, an integer or a date"
+            )
+        self._check_feature_names()
+        if unknown_columns := [
+            name for name in [*self.key, *self.slices, *self.strata] if name not in self.columns
+        ]:
+            raise ValueError(
+                f"key, slices and strata must list columns of the contract, not {unknown_columns}"
+            )
+        if self.target in self.strata:
+            raise ValueError(f"strata must list columns other than the target, {self.target}")
+        return self
+
+    def _check_roles(self) -> None:
         if len(self.columns_with_role("target")) != 1:
             raise ValueError(
                 "exactly one column must have the role target, not "
@@ -88,14 +107,10 @@ class Contract(BaseModel):
                 name for name in self.columns_with_role(role) if self.columns[name].nullable
             ]:
                 raise ValueError(f"the {role} column {nullable_columns[0]} must not be nullable")
-        self.columns[self.target].check_target(self.target, self.task)
-        if self.time and self.columns[self.time].type not in ("number", "integer", "date"):
-            raise ValueError(
-                f"the time column {self.time} has the type {self.columns[self.time].type}; "
-                "it must be a number, an integer or a date"
-            )
         if not self.input_names:
             raise ValueError("at least one column must have the role feature")
+
+    def _check_feature_names(self) -> None:
         part_names = [
             part
             for name in self.input_names
@@ -109,15 +124,6 @@ class Contract(BaseModel):
                 f"{clashing_names[0]} is the name of a feature that is made of another column, and "
                 "no column may have it"
             )
-        if unknown_columns := [
-            name for name in [*self.key, *self.slices, *self.strata] if name not in self.columns
-        ]:
-            raise ValueError(
-                f"key, slices and strata must list columns of the contract, not {unknown_columns}"
-            )
-        if self.target in self.strata:
-            raise ValueError(f"strata must list columns other than the target, {self.target}")
-        return self
 
     @classmethod
     def load(cls, path: str | Path) -> Contract:

@@ -181,19 +181,33 @@ def _parse_lines(
     last_numbers = [*range(n_lines - len(ragged_rows) + 1, n_lines + 1)]
     is_at_end = [row.number for row in ragged_rows] == last_numbers
     lines = [row.text for row in ragged_rows]
-    if layout.skip_footer is None:
-        is_allowed = not lines or (is_at_end and footers.is_footer(lines))
-        n_footer = footers.count_total_rows(_last_cells(batches, MAX_FOOTER_LINES))
-    else:
-        is_allowed = len(lines) <= layout.skip_footer and (is_at_end or not lines)
-        n_footer = layout.skip_footer - len(lines)
-        _refuse_complete_footer(_last_cells(batches, n_footer), display_name)
-    if not is_allowed:
+    if not _is_allowed_footer(lines, is_at_end, layout):
         _raise_on_ragged_rows(ragged_rows, display_name, text_layout)
-    totals = [
-        text_layout.delimiter.join(cells) for cells in _last_cells(batches, n_footer) if n_footer
-    ]
-    return batches, max(n_complete - layout.header - n_footer, 0), [*totals, *lines]
+    totals = _find_total_rows(batches, layout, len(lines), display_name)
+    footer = [*(text_layout.delimiter.join(cells) for cells in totals), *lines]
+    return batches, max(n_complete - layout.header - len(totals), 0), footer
+
+
+def _is_allowed_footer(lines: list[str], is_at_end: bool, layout: FileLayout) -> bool:
+    """Whether lines with another number of fields than the header are the file's footer."""
+    if not lines:
+        return True
+    if layout.skip_footer is None:
+        return is_at_end and footers.is_footer(lines)
+    return is_at_end and len(lines) <= layout.skip_footer
+
+
+def _find_total_rows(
+    batches: list[pa.RecordBatch], layout: FileLayout, n_ragged: int, display_name: str
+) -> list[list[str]]:
+    """The last complete rows that belong to the footer, beside ``n_ragged`` incomplete ones."""
+    if layout.skip_footer is None:
+        n_rows = footers.count_total_rows(_last_cells(batches, MAX_FOOTER_LINES))
+        return _last_cells(batches, n_rows) if n_rows else []
+    n_rows = layout.skip_footer - n_ragged
+    rows = _last_cells(batches, n_rows)
+    _refuse_complete_footer(rows, display_name)
+    return rows if n_rows else []
 
 
 def _needs_all_columns(batches: list[pa.RecordBatch], layout: FileLayout) -> bool:

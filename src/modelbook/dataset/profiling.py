@@ -14,6 +14,7 @@ from modelbook.formatting import KeyNumber, key_number
 
 if TYPE_CHECKING:
     from modelbook.contract import Contract
+    from modelbook.tasks.base import Task
 
 MAX_PAIR_ROWS, MAX_PAIR_FEATURES = 2000, 20  # rows and strongest numeric features of pairs
 
@@ -156,45 +157,52 @@ def summarize_profile(
 
     ``associations`` and ``missing_rates`` are those of the features only.
     """
-    task, top_feature, missing_rates = (
-        tasks.get_task(contract),
-        associations.iloc[0],
-        missing_rates[missing_rates["share"] > 0],
-    )
-    strongest = (
-        f"{contract.label(top_feature['column'])}, reaches {task.univariate_measure} "
-        f"{top_feature['strength']:.2f}"
-    )
-    leak_sentence = f"No single feature suggests leakage: the strongest, {strongest}."
-    if leaks or pairs:
-        suspects = [*map(contract.label, leaks), *(f"{pair} together" for pair in pairs)]
-        leak_sentence = f"Suspected target leakage: {', '.join(suspects)}."
-    missing_sentence = "No feature has missing values."
-    if len(missing_rates):
-        most_missing = (
-            f"{contract.label(missing_rates['column'][0])} with {missing_rates['share'][0]:.0%}"
-        )
-        missing_sentence = (
-            f"{len(missing_rates)} of {len(associations)} features have missing values, "
-            f"most often {most_missing}."
-        )
-    shifted_text = (
-        f": {', '.join(map(contract.label, shifted_columns[:3]))}"
-        + (" and others" if len(shifted_columns) > 3 else "")
-        if shifted_columns
-        else ""
-    )
+    task = tasks.get_task(contract)
     return [
         f"{task.describe_target(frame)} {len(frame):,} train rows.",
-        leak_sentence,
-        missing_sentence,
-        (
-            f"{len(shifted_columns)} columns shift over the train periods, in mean or missing "
-            f"rate{shifted_text}."
-        )
-        if contract.time
-        else "The table has no time column, so shifts over time cannot be measured.",
+        _describe_leaks(contract, task, associations.iloc[0], leaks, pairs),
+        _describe_missing_rates(contract, missing_rates, len(associations)),
+        _describe_shifts(contract, shifted_columns),
     ]
+
+
+def _describe_leaks(
+    contract: Contract, task: Task, strongest: pd.Series, leaks: list[str], pairs: list[str]
+) -> str:
+    if leaks or pairs:
+        suspects = [*map(contract.label, leaks), *(f"{pair} together" for pair in pairs)]
+        return f"Suspected target leakage: {', '.join(suspects)}."
+    return (
+        "No single feature suggests leakage: the strongest, "
+        f"{contract.label(strongest['column'])}, reaches {task.univariate_measure} "
+        f"{strongest['strength']:.2f}."
+    )
+
+
+def _describe_missing_rates(
+    contract: Contract, missing_rates: pd.DataFrame, n_features: int
+) -> str:
+    missing_rates = missing_rates[missing_rates["share"] > 0]
+    if missing_rates.empty:
+        return "No feature has missing values."
+    return (
+        f"{len(missing_rates)} of {n_features} features have missing values, most often "
+        f"{contract.label(missing_rates['column'][0])} with {missing_rates['share'][0]:.0%}."
+    )
+
+
+def _describe_shifts(contract: Contract, shifted_columns: list[str]) -> str:
+    if not contract.time:
+        return "The table has no time column, so shifts over time cannot be measured."
+    examples = ""
+    if shifted_columns:
+        examples = f": {', '.join(map(contract.label, shifted_columns[:3]))}"
+    if len(shifted_columns) > 3:
+        examples += " and others"
+    return (
+        f"{len(shifted_columns)} columns shift over the train periods, in mean or missing "
+        f"rate{examples}."
+    )
 
 
 def key_numbers(

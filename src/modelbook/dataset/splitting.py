@@ -75,25 +75,8 @@ def split_table(
         split_by_period(later_rows, contract),
         _reset_index(later_rows),
     )
-    for name, rows in (("train", data_split.train), ("holdout", data_split.holdout)):
-        n_targets = rows[contract.target].nunique()
-        if n_targets < max(len(contract.classes), 2):
-            raise DataError(
-                (
-                    f"the split leaves {len(rows)} rows and {n_targets} {_target_noun(contract)} "
-                    f"for {name}"
-                ),
-                expected=f"rows of {_required_targets(contract)} on both sides",
-                next=(
-                    "take more rows (sample), another share (holdout), or another cutoff "
-                    "(train_until)"
-                )
-                + (
-                    "; or join rare classes, in table and contract"
-                    if len(contract.classes) > 2
-                    else ""
-                ),
-            )
+    _check_targets(data_split.train, contract, "train")
+    _check_targets(data_split.holdout, contract, "holdout")
     _check_folds(data_split.train, contract, SPLIT_STRATEGIES[strategy_name])
     return data_split
 
@@ -105,6 +88,21 @@ def _no_rows_error(periods: pd.Series, contract: Contract, train_until: float) -
         expected=f"a {name} of the table: its periods are {first:.15g} to {last:.15g}",
         next=f"set train_until to {first:.15g} or later, in the env file or by --env--train_until; "
         "none trains on all rows",
+    )
+
+
+def _check_targets(rows: pd.DataFrame, contract: Contract, side: str) -> None:
+    """Raise DataError when a side of the split lacks target values or a class."""
+    n_targets = rows[contract.target].nunique()
+    if n_targets >= max(len(contract.classes), 2):
+        return
+    remedy = "take more rows (sample), another share (holdout), or another cutoff (train_until)"
+    if len(contract.classes) > 2:
+        remedy += "; or join rare classes, in table and contract"
+    raise DataError(
+        f"the split leaves {len(rows)} rows and {n_targets} {_target_noun(contract)} for {side}",
+        expected=f"rows of {_required_targets(contract)} on both sides",
+        next=remedy,
     )
 
 

@@ -18,6 +18,7 @@ from modelbook.draft.column_guess import ColumnGuess
 from modelbook.draft.questions import Question
 from modelbook.draft.target import (
     JOINED_CLASS,
+    TargetDecisions,
     describe_imbalance,
     draft_target,
     find_left_out_rows,
@@ -125,18 +126,7 @@ def draft_book(
     markers = column_types.find_missing_markers(
         frame.drop(columns=[*options.dropped_columns]), [*options.missing_markers]
     )
-    frame = _mask_markers(frame, markers)
-    is_left_out, decisions = find_left_out_rows(
-        frame, target, options.task, join_rare_classes=options.rare_classes == "join"
-    )
-    frame = frame[~is_left_out].reset_index(drop=True)
-    frame[target] = decisions.join(frame[target])
-    if len(frame) < MIN_ROWS:
-        raise DataError(
-            f"the target {target!r} is missing in all but {len(frame)} rows",
-            expected=f"at least {MIN_ROWS} rows with a target value",
-            next="fill in target values, or name another --target",
-        )
+    frame, decisions = _take_target_rows(_mask_markers(frame, markers), target, options)
     inferred_task, target_guess = draft_target(frame, target, options.task)
     if decisions.joined_classes:
         target_guess.contract_keys["joined"] = dict.fromkeys(decisions.joined_classes, JOINED_CLASS)
@@ -288,6 +278,24 @@ def _describe_sampling(n_rows: int) -> list[str]:
         f"to {column_types.MAX_SAMPLED_VALUES:,} distinct values of a column; the leak check used "
         f"{leaks.MAX_ROWS:,} rows."
     ]
+
+
+def _take_target_rows(
+    frame: pd.DataFrame, target: str, options: DraftOptions
+) -> tuple[pd.DataFrame, TargetDecisions]:
+    """Leave out the rows that cannot be used for training, and join rare classes if asked to."""
+    is_left_out, decisions = find_left_out_rows(
+        frame, target, options.task, join_rare_classes=options.rare_classes == "join"
+    )
+    frame = frame[~is_left_out].reset_index(drop=True)
+    frame[target] = decisions.join(frame[target])
+    if len(frame) < MIN_ROWS:
+        raise DataError(
+            f"the target {target!r} is missing in all but {len(frame)} rows",
+            expected=f"at least {MIN_ROWS} rows with a target value",
+            next="fill in target values, or name another --target",
+        )
+    return frame, decisions
 
 
 def _check_table(frame: pd.DataFrame, target: str, options: DraftOptions) -> None:
