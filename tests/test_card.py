@@ -37,9 +37,9 @@ GAP = {
 
 
 def metrics() -> dict[str, Any]:
-    names = ("roc_auc", "pr_auc", "log_loss", "brier", "recall", "precision", "flagged")
+    names = ("roc_auc", "pr_auc", "log_loss", "brier", "recall", "precision", "selection_rate")
     off = {
-        "metric": "calibration_error",
+        "metric": "calibration_in_the_large",
         "value": -0.03,
         "low": -0.05,
         "high": -0.01,
@@ -54,7 +54,7 @@ def metrics() -> dict[str, Any]:
         "gain": [0.1, 0.05, 0.15], "importance": {"size": 0.2, "noise": 0.01, "colour": 0.0, "flag": -0.01},
         "importance_sd": {"size": 0.02, "noise": 0.01, "colour": 0.01, "flag": 0.01}, "slice_rows": 25,
         "slices": [{"slice": "group", "value": value, "n": n, "rate": 0.2, "roc_auc": auc, "low": auc - 0.1,
-                    "high": auc + 0.1, "calibration_error": 0.0, "recall": 0.5, "flagged": 0.3}
+                    "high": auc + 0.1, "calibration_in_the_large": 0.0, "recall": 0.5, "selection_rate": 0.3}
                    for value, n, auc in (("0", 70, 0.81), ("1", 30, 0.66))],
         "gaps": [{**GAP, "metric": "recall", "gap": -0.3, "low": -0.5, "high": -0.1}],
         "harm": HARM, "value": VALUE,

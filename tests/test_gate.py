@@ -209,11 +209,11 @@ def test_evidence_is_gathered_from_what_a_version_keeps() -> None:
     gaps = pd.DataFrame(rows, columns=["metric", "difference", "low", "high"])
     assert gather_evidence(task, metrics, 1, None, 0, gaps.head(0)) == FIRST
     metrics["evaluation"].append(
-        {"metric": "calibration_error", "value": 0.06, "low": 0.05, "high": 0.07}
+        {"metric": "calibration_in_the_large", "value": 0.06, "low": 0.05, "high": 0.07}
     )
     group = {"slice": "flag", "value": "1", "against": "0", "gap": -0.2, "low": -0.3, "high": -0.1,
              "one": 0.3, "other": 0.5}  # fmt: skip
-    metrics["gaps"] = [{**group, "metric": "recall"}, {**group, "metric": "flagged"}]
+    metrics["gaps"] = [{**group, "metric": "recall"}, {**group, "metric": "selection_rate"}]
     metrics["suspicions"] = []
     metrics["scorer"] = {
         "name": "weighted sum",
@@ -258,7 +258,7 @@ def test_a_number_is_judged_without_its_unit() -> None:
     task.classes = []  # of a number
     row = {"value": 60, "low": 40, "high": 80, "baseline": 200}
     metrics = {
-        "evaluation": [{**row, "metric": name} for name in ("r2", "rmse", "calibration_error")], "gain": (1, 0.5, 2),
+        "evaluation": [{**row, "metric": name} for name in ("r2", "rmse", "calibration_in_the_large")], "gain": (1, 0.5, 2),
         "gaps": [{"slice": "colour", "value": "11", "against": "2", "metric": "mae", "gap": 5, "low": 4, "high": 6, "one": 55, "other": 50}],
     }  # fmt: skip
     result = gather_evidence(task, metrics, 1, None, 0, pd.DataFrame(columns=["metric"]))

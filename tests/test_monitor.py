@@ -29,7 +29,7 @@ from modelbook.errors import DataError, JournalError, StoreError
 from modelbook.journal import Journal
 from modelbook.journal.database import OUTCOMES_TABLE, PREDICTIONS_TABLE, ConflictingOutcomeError
 from modelbook.monitoring import batch_evaluation, batch_sources, latest_verdict, webhook, windows
-from modelbook.monitoring.batch_evaluation import Watched
+from modelbook.monitoring.batch_evaluation import BatchEvaluation
 from modelbook.monitoring.window_history import WindowHistory
 from modelbook.registry import store
 from modelbook.registry.versions import ModelVersion
@@ -44,7 +44,7 @@ def seen(
     rows: int = 1000,
     auc: float | None = 0.75,
     share: float = 0.0,
-) -> Watched:
+) -> BatchEvaluation:
     columns = pd.DataFrame({"column": ["a"], "excess": [10 * share], "drifted": [share > 0]})
     row = {
         "metric": "roc_auc",
@@ -54,10 +54,16 @@ def seen(
         "reference": 0.75,
     }
     likely = {**row, "value": 0.74, "high": 0.78}
-    off = {"metric": "calibration_error", "value": 0.0, "low": -1.0, "high": 1.0, "reference": 0.0}
+    off = {
+        "metric": "calibration_in_the_large",
+        "value": 0.0,
+        "low": -1.0,
+        "high": 1.0,
+        "reference": 0.0,
+    }
     nothing = pd.DataFrame()
     metrics = pd.DataFrame([row, off]) if auc else nothing
-    return Watched(
+    return BatchEvaluation(
         tasks.get_task(contract),
         batch,
         rows,

@@ -32,7 +32,7 @@ from modelbook.monitoring import (
     rules,
     windows,
 )
-from modelbook.monitoring.batch_evaluation import Watched
+from modelbook.monitoring.batch_evaluation import BatchEvaluation
 from modelbook.monitoring.degenerate_columns import find_degenerate_columns
 from modelbook.monitoring.rules import Finding
 from modelbook.monitoring.windows import Window
@@ -76,8 +76,10 @@ def batch(make_frame: Callable[..., pd.DataFrame]) -> pd.DataFrame:
 
 
 @pytest.fixture
-def watched(model: Model, reference: pd.DataFrame, contract: Contract) -> Callable[..., Watched]:
-    def one(batch: pd.DataFrame, params: Monitor = PARAMS) -> Watched:
+def watched(
+    model: Model, reference: pd.DataFrame, contract: Contract
+) -> Callable[..., BatchEvaluation]:
+    def one(batch: pd.DataFrame, params: Monitor = PARAMS) -> BatchEvaluation:
         scores = model.predict(contract.select_features(batch))["probability"].to_numpy()
         return batch_evaluation.evaluate_batch(
             "4",
@@ -292,7 +294,9 @@ def test_a_share_of_drift_is_weighted_by_importance() -> None:
 # One batch
 
 
-def test_a_healthy_batch_is_healthy(watched: Callable[..., Watched], batch: pd.DataFrame) -> None:
+def test_a_healthy_batch_is_healthy(
+    watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
+) -> None:
     told = watched(batch)
     assert (told.rows, len(told.violations), told.drifted_importance_share) == (1000, 0, 0)
     assert (
@@ -305,7 +309,7 @@ def test_a_healthy_batch_is_healthy(watched: Callable[..., Watched], batch: pd.D
 
 
 def test_too_few_rows_ask_to_watch_and_nothing_else(
-    watched: Callable[..., Watched], batch: pd.DataFrame
+    watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     wrong = batch.head(199).assign(size=-1.0, happened=0)
     told = watched(wrong)
@@ -318,7 +322,7 @@ def test_too_few_rows_ask_to_watch_and_nothing_else(
 
 
 def test_an_empty_batch_is_watched(
-    watched: Callable[..., Watched], batch: pd.DataFrame, contract: Contract
+    watched: Callable[..., BatchEvaluation], batch: pd.DataFrame, contract: Contract
 ) -> None:
     nothing = batch.head(0)
     reference = batch.assign(score=0.5)
@@ -336,7 +340,7 @@ def test_an_empty_batch_is_watched(
 
 
 def test_outcomes_that_are_not_in_yet_are_not_judged(
-    watched: Callable[..., Watched], batch: pd.DataFrame
+    watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     late = batch.astype({"happened": float})
     late.loc[199:, "happened"] = np.nan
@@ -349,7 +353,7 @@ def test_outcomes_that_are_not_in_yet_are_not_judged(
 
 
 def test_those_outcomes_that_are_in_are_judged(
-    watched: Callable[..., Watched], batch: pd.DataFrame
+    watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     late = batch.astype({"happened": float})
     late.loc[600:, "happened"] = np.nan
@@ -360,7 +364,7 @@ def test_those_outcomes_that_are_in_are_judged(
 
 
 def test_of_very_many_outcomes_some_are_judged(
-    watched: Callable[..., Watched], batch: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+    watched: Callable[..., BatchEvaluation], batch: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     complete = watched(batch)
     monkeypatch.setattr(batch_evaluation, "MAX_EVALUATED_ROWS", 400)
@@ -375,7 +379,7 @@ def test_of_very_many_outcomes_some_are_judged(
 
 
 def test_a_slice_that_got_worse_is_found_though_the_whole_is_well(
-    watched: Callable[..., Watched], batch: pd.DataFrame
+    watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     at_random = pd.Series(
         np.random.default_rng(0).permutation(batch["happened"]), index=batch.index
@@ -390,7 +394,7 @@ def test_a_slice_that_got_worse_is_found_though_the_whole_is_well(
 
 
 def test_outcomes_of_one_class_have_no_metrics(
-    watched: Callable[..., Watched], batch: pd.DataFrame
+    watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     told = watched(batch.assign(happened=0))
     assert told.metrics.empty
@@ -398,7 +402,7 @@ def test_outcomes_of_one_class_have_no_metrics(
 
 
 def test_a_broken_contract_asks_to_watch(
-    watched: Callable[..., Watched], batch: pd.DataFrame
+    watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     batch.loc[:2, "flag"] = 0.5
     [finding] = rules.find_issues(watched(batch), PARAMS)
@@ -411,7 +415,11 @@ def test_a_broken_contract_asks_to_watch(
     [("noise", NAN, [1000]), ("noise", 0.25, [0.25]), ("colour", "11", ["11"]), ("flag", 0, [0])],
 )
 def test_a_column_that_went_empty_or_constant_asks_to_watch_whatever_its_importance(
-    watched: Callable[..., Watched], batch: pd.DataFrame, column: str, value: Any, facts: list
+    watched: Callable[..., BatchEvaluation],
+    batch: pd.DataFrame,
+    column: str,
+    value: Any,
+    facts: list,
 ) -> None:
     evaluation = watched(batch.assign(**{column: value}))
     assert evaluation.drifted_importance_share < PARAMS.drift_share
@@ -422,7 +430,7 @@ def test_a_column_that_went_empty_or_constant_asks_to_watch_whatever_its_importa
 
 
 def test_a_constant_that_the_reference_makes_likely_is_no_finding(
-    watched: Callable[..., Watched],
+    watched: Callable[..., BatchEvaluation],
     reference: pd.DataFrame,
     batch: pd.DataFrame,
     contract: Contract,
@@ -436,7 +444,7 @@ def test_a_constant_that_the_reference_makes_likely_is_no_finding(
 
 
 def test_a_batch_that_holds_rows_twice_asks_to_watch(
-    watched: Callable[..., Watched], batch: pd.DataFrame
+    watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     assert watched(batch).duplicates.share == 0
     again = batch.head(100).assign(
@@ -464,10 +472,10 @@ def test_rows_that_agree_by_nature_are_no_copies(
 @pytest.fixture
 def sayings(
     model: Model, reference: pd.DataFrame, contract: Contract
-) -> Callable[[pd.DataFrame], tuple[Watched, list[str]]]:
+) -> Callable[[pd.DataFrame], tuple[BatchEvaluation, list[str]]]:
     """What is said of a batch as it comes, with the model's own answers."""
 
-    def told(batch: pd.DataFrame) -> tuple[Watched, list[str]]:
+    def told(batch: pd.DataFrame) -> tuple[BatchEvaluation, list[str]]:
         metrics = {"importance": IMPORTANCE, "threshold": 0.5}
         [one] = batch_evaluation.evaluate_batches(
             {"4": batch},
@@ -538,7 +546,7 @@ def test_rows_of_nobody_stand_for_themselves(sayings: Callable, batch: pd.DataFr
 
 
 def test_drift_of_an_important_column_asks_to_watch_and_of_others_does_not(
-    watched: Callable[..., Watched], batch: pd.DataFrame
+    watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     idle = watched(batch.assign(noise=batch["noise"] + 3, flag=(batch.index % 9 > 0) * 1))
     assert idle.feature_drift["drifted"].sum() == 2
@@ -551,7 +559,7 @@ def test_drift_of_an_important_column_asks_to_watch_and_of_others_does_not(
 
 
 def test_a_model_that_has_lost_its_rank_asks_to_retrain(
-    watched: Callable[..., Watched], batch: pd.DataFrame
+    watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     broken = batch.assign(happened=np.random.default_rng(0).permutation(batch["happened"]))
     told = watched(broken)
@@ -566,7 +574,7 @@ def test_a_model_that_has_lost_its_rank_asks_to_retrain(
 
 
 def test_a_batch_of_which_the_same_rows_stand_often_is_not_surer(
-    watched: Callable[..., Watched], batch: pd.DataFrame
+    watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     once, often = watched(batch), watched(pd.concat([batch] * 3, ignore_index=True))
     assert often.find_metric("roc_auc")[["low", "high"]].tolist() == pytest.approx(
@@ -644,14 +652,14 @@ def test_columns_that_are_missing_in_the_same_rows_are_one_cause(
     assert missing_facts(finding.sentence, 2, "50%", "10%", "Size") == []
 
 
-CALM = Watched(
+CALM = BatchEvaluation(
     tasks.get_task(Contract.model_validate(CONTRACT)), "4", 1000, pd.DataFrame(),
     pd.DataFrame({"column": ["a", "b"], "drifted": [True, False]}),
     0.0, pd.DataFrame(), pd.DataFrame(), pd.DataFrame(),
 )  # fmt: skip
 
 
-def moved_answers(which: str, score: float, chance: float = 0.05) -> Watched:
+def moved_answers(which: str, score: float, chance: float = 0.05) -> BatchEvaluation:
     return replace(
         CALM, output_drift=pd.DataFrame([{"column": which, "score": score, "chance": chance}])
     )
@@ -659,8 +667,8 @@ def moved_answers(which: str, score: float, chance: float = 0.05) -> Watched:
 
 def scored(
     auc: tuple[float, float, float], reference: float, bias: tuple[float, float, float] = (0, -1, 1)
-) -> Watched:
-    rows = [("roc_auc", *auc, 0.5, reference), ("calibration_error", *bias, 0, 0)]
+) -> BatchEvaluation:
+    rows = [("roc_auc", *auc, 0.5, reference), ("calibration_in_the_large", *bias, 0, 0)]
     return replace(
         CALM,
         metrics=pd.DataFrame(
@@ -707,7 +715,7 @@ def scored(
         ),
     ],
 )
-def test_each_rule_alone_gives_its_word(one: Watched, words: list[str]) -> None:
+def test_each_rule_alone_gives_its_word(one: BatchEvaluation, words: list[str]) -> None:
     assert [finding.verdict for finding in rules.find_issues(one, PARAMS)] == words
 
 
@@ -729,7 +737,7 @@ def test_before_outcomes_are_in_a_look_is_asked_for_where_the_answers_expect_a_l
 
 
 def test_what_was_expected_stands_beside_what_came(
-    watched: Callable[..., Watched], batch: pd.DataFrame
+    watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     told = batch_evaluation.estimated_performance_table(
         [watched(batch), watched(batch.drop(columns="happened")), CALM]
@@ -838,7 +846,7 @@ def test_how_many_windows_are_looked_at_can_be_set() -> None:
 
 
 def test_a_loss_of_twice_the_limit_is_grave(
-    watched: Callable[..., Watched], batch: pd.DataFrame
+    watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     for auc, grave in ((0.66, False), (0.64, True)):
         [result] = rules.find_issues(scored((auc, auc - 0.05, auc + 0.05), 0.75), PARAMS)

@@ -68,10 +68,10 @@ def reference() -> pd.DataFrame:
 
 
 @pytest.fixture
-def evaluate(reference: pd.DataFrame) -> Callable[..., batch_evaluation.Watched]:
+def evaluate(reference: pd.DataFrame) -> Callable[..., batch_evaluation.BatchEvaluation]:
     def one(
         batch: pd.DataFrame, contract: Contract = CONTRACT, **options: pd.Series
-    ) -> batch_evaluation.Watched:
+    ) -> batch_evaluation.BatchEvaluation:
         return batch_evaluation.evaluate_batch(
             str(batch["year"].iloc[0]),
             batch,
@@ -97,7 +97,7 @@ def test_explore_finds_which_columns_are_missing_together_and_when(reference: pd
 
 
 def test_absent_first_years_are_a_mix_and_no_drift(
-    evaluate: Callable[..., batch_evaluation.Watched], reference: pd.DataFrame
+    evaluate: Callable[..., batch_evaluation.BatchEvaluation], reference: pd.DataFrame
 ) -> None:
     evaluation = evaluate(draw((4,), seed=1))
     assert not evaluation.feature_drift["drifted"].any()
@@ -131,14 +131,15 @@ def cut(rows: pd.DataFrame) -> pd.DataFrame:
     ids=["filled", "cut", "shifted"],
 )
 def test_a_fault_of_the_feed_is_drift_still(
-    fault: Callable[[pd.DataFrame], pd.DataFrame], evaluate: Callable[..., batch_evaluation.Watched]
+    fault: Callable[[pd.DataFrame], pd.DataFrame],
+    evaluate: Callable[..., batch_evaluation.BatchEvaluation],
 ) -> None:
     result = rules.find_issues(evaluate(fault(draw((4,), seed=2))), PARAMS)
     assert "drift" in [one.rule for one in result if one.verdict == "watch"]
 
 
 def test_a_loss_that_the_mix_hid_is_found(
-    evaluate: Callable[..., batch_evaluation.Watched],
+    evaluate: Callable[..., batch_evaluation.BatchEvaluation],
 ) -> None:
     batch = draw((4,), seed=3)
     noise = np.random.default_rng(0).uniform(size=len(batch)) < 0.13
@@ -151,7 +152,7 @@ def test_a_loss_that_the_mix_hid_is_found(
 
 
 def test_declared_strata_are_matched_and_others_drift(
-    evaluate: Callable[..., batch_evaluation.Watched], reference: pd.DataFrame
+    evaluate: Callable[..., batch_evaluation.BatchEvaluation], reference: pd.DataFrame
 ) -> None:
     batch = draw((3,), seed=4)
     moved = batch[(batch["site"] != "a") | (np.arange(len(batch)) % 4 == 0)]
@@ -184,7 +185,7 @@ def test_the_same_mix_is_compared_with_the_whole_reference(reference: pd.DataFra
 
 
 def test_rows_of_entities_in_training_are_told_apart_where_others_are_enough(
-    evaluate: Callable[..., batch_evaluation.Watched],
+    evaluate: Callable[..., batch_evaluation.BatchEvaluation],
 ) -> None:
     recorded, unseen = draw((4,), seed=7), draw((4,), seed=8, members=600)
     batch = CONTRACT.conform(pd.concat([recorded, unseen], ignore_index=True))
@@ -203,7 +204,7 @@ def test_rows_of_entities_in_training_are_told_apart_where_others_are_enough(
 
 
 def test_every_finding_has_owner_step_segment_cost_and_since(
-    evaluate: Callable[..., batch_evaluation.Watched],
+    evaluate: Callable[..., batch_evaluation.BatchEvaluation],
 ) -> None:
     from modelbook import tasks
     from modelbook.config import Finalize

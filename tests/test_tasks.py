@@ -201,8 +201,8 @@ def test_metrics_of_a_number_are_scikit_learns() -> None:
     errors = np.sort(np.abs(output - actual))
     assert result == pytest.approx({
         "rmse": sk.root_mean_squared_error(actual, output), "mae": sk.mean_absolute_error(actual, output),
-        "r2": sk.r2_score(actual, output), "half_within": errors[149], "most_within": errors[269],
-        "calibration_error": (output - actual).mean(),
+        "r2": sk.r2_score(actual, output), "median_absolute_error": errors[149], "p90_absolute_error": errors[269],
+        "calibration_in_the_large": (output - actual).mean(),
     })  # fmt: skip
 
 

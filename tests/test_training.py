@@ -92,9 +92,9 @@ def test_metrics_are_scikit_learns() -> None:
     )
     wanted = {
         "roc_auc": sk.roc_auc_score(y, s), "pr_auc": sk.average_precision_score(y, s), "log_loss": sk.log_loss(y, s),
-        "brier": sk.brier_score_loss(y, s), "calibration_error": s.mean() - y.mean(),
+        "brier": sk.brier_score_loss(y, s), "calibration_in_the_large": s.mean() - y.mean(),
         "recall": sk.recall_score(y, flagged),
-        "precision": sk.precision_score(y, flagged), "flagged": flagged.mean(),
+        "precision": sk.precision_score(y, flagged), "selection_rate": flagged.mean(),
     }  # fmt: skip
     assert result["value"].to_dict() == pytest.approx(wanted)
     assert (result["low"] < result["value"]).all()
@@ -1346,7 +1346,12 @@ class TestGapsBetweenGroups:
         )
         assert recall["gap"] == pytest.approx(recall["one"] - recall["other"])
         assert recall["low"] < -0.3 < recall["high"] < 0
-        assert set(table["metric"]) == {"recall", "flagged", "roc_auc", "calibration_error"}
+        assert set(table["metric"]) == {
+            "recall",
+            "selection_rate",
+            "roc_auc",
+            "calibration_in_the_large",
+        }
 
     def test_groups_that_are_alike_have_intervals_round_zero(self) -> None:
         scored, frame = self.rows({"few": 0.7, "many": 0.7})

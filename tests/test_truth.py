@@ -24,7 +24,7 @@ def test_intervals_cover_and_few_entities_have_none(truth: ModuleType) -> None:
     for rate in (
         truth.cover_roc_auc(100, 0.15, 80), truth.cover_rmse(20, 200), truth.cover_rmse(40, 200),
         truth.cover_rmse(40, 200, errors="exponential", has_equal_sizes=False),
-        truth.cover_several_classes(100), truth.cover_precision(1.8, 100), truth.cover_quantile("half_within", 60, 200),
+        truth.cover_several_classes(100), truth.cover_precision(1.8, 100), truth.cover_quantile("median_absolute_error", 60, 200),
         truth.cover_paired_difference(100, 100), truth.cover_gain(100, 100),
         truth.cover_new_rows(20, 400),
     ):  # fmt: skip
@@ -33,7 +33,7 @@ def test_intervals_cover_and_few_entities_have_none(truth: ModuleType) -> None:
     assert truth.cover_roc_auc(16, 0.1, 20).n_runs == 0
     assert truth.cover_rmse(10, 20).n_runs == 0
     assert truth.cover_precision(3.2, 10).n_runs == 0
-    assert truth.cover_quantile("most_within", 20, 5).n_runs == 0
+    assert truth.cover_quantile("p90_absolute_error", 20, 5).n_runs == 0
 
 
 @pytest.mark.parametrize("value", [0, 1])

@@ -36,7 +36,7 @@ INVALID_METRIC_CHARACTERS = re.compile(r"[^\w.-]")  # in MLflow metric names
 
 
 @dataclass(frozen=True)
-class Watched:
+class BatchEvaluation:
     """Evaluation of one batch against the reference.
 
     Attributes
@@ -126,7 +126,7 @@ def evaluate_batches(
     params: Monitor,
     on_progress: Callable[[str, int, int], None],
     training_entities: pd.Series | None = None,
-) -> list[Watched]:
+) -> list[BatchEvaluation]:
     """Evaluate each batch; ``metrics`` are the holdout metrics stored with the model version."""
     evaluations = []
     task = tasks.get_task(contract)
@@ -177,7 +177,7 @@ def evaluate_batch(
     conformal: ConformalPrediction | None = None,
     costs: DecisionCosts | None = None,
     training_entities: pd.Series | None = None,
-) -> Watched:
+) -> BatchEvaluation:
     """Evaluate one batch against the rows of the reference that have its mix.
 
     Parameters
@@ -226,7 +226,7 @@ def evaluate_batch(
             task, metrics, reference, (rows, row_scores), is_seen, threshold, params.min_rows
         )
         cost_change = _measure_cost_change(task, costs, rows, row_scores, matched.rows, threshold)
-    return Watched(
+    return BatchEvaluation(
         task,
         batch_name,
         len(batch),
@@ -449,10 +449,10 @@ def _is_evaluable(batch: pd.DataFrame, contract: Contract, violations: pd.DataFr
 
 def _without_scores(
     name: str, batch: pd.DataFrame, contract: Contract, violations: pd.DataFrame
-) -> Watched:
+) -> BatchEvaluation:
     """Return an evaluation with contract violations only, for a batch that cannot be scored."""
     empty = pd.DataFrame()
-    return Watched(
+    return BatchEvaluation(
         tasks.get_task(contract), name, len(batch), violations, empty, 0.0, empty, empty, empty
     )
 
@@ -560,7 +560,7 @@ def measure_slices(
     ]
 
 
-def drift_table(evaluations: list[Watched], importance: dict[str, float]) -> pd.DataFrame:
+def drift_table(evaluations: list[BatchEvaluation], importance: dict[str, float]) -> pd.DataFrame:
     """Concatenate the feature drift of all batches, with each column's importance."""
     tables = [
         evaluation.feature_drift.assign(batch=evaluation.batch)
@@ -595,7 +595,7 @@ def drifted_columns_table(drift_rows: pd.DataFrame, contract: Contract) -> pd.Da
     ].reset_index(drop=True)
 
 
-def performance_table(evaluations: list[Watched]) -> pd.DataFrame:
+def performance_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:
     """Concatenate the metrics of all batches, with the holdout's values as ``reference``."""
     tables = [
         evaluation.metrics.assign(batch=evaluation.batch)
@@ -608,7 +608,7 @@ def performance_table(evaluations: list[Watched]) -> pd.DataFrame:
     )
 
 
-def estimated_performance_table(evaluations: list[Watched]) -> pd.DataFrame:
+def estimated_performance_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:
     """Compare estimated and actual metric: ``batch, expected, low, high, came, off``."""
     rows = []
     for evaluation in (evaluation for evaluation in evaluations if evaluation.estimated_metric):
@@ -630,7 +630,7 @@ def estimated_performance_table(evaluations: list[Watched]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["batch", "expected", "low", "high", "came", "off"])
 
 
-def change_table(evaluations: list[Watched]) -> pd.DataFrame:
+def change_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:
     """Return the change of the headline metric of each batch, split by cause."""
     return change_split.tabulate(
         [(evaluation.batch, evaluation.change) for evaluation in evaluations if evaluation.change]
@@ -638,7 +638,7 @@ def change_table(evaluations: list[Watched]) -> pd.DataFrame:
 
 
 def matched_references(
-    evaluations: list[Watched], reference: pd.DataFrame
+    evaluations: list[BatchEvaluation], reference: pd.DataFrame
 ) -> dict[str, pd.DataFrame]:
     """Return the rows that each batch was compared with; the whole reference if it was not."""
     return {
@@ -647,7 +647,7 @@ def matched_references(
     }
 
 
-def quality_table(evaluations: list[Watched]) -> pd.DataFrame:
+def quality_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:
     """Return size, contract violations, duplicate share and drift of each batch."""
     rows = [
         (
@@ -675,7 +675,7 @@ def quality_table(evaluations: list[Watched]) -> pd.DataFrame:
     )
 
 
-def collect_run_metrics(evaluations: list[Watched]) -> dict[str, float]:
+def collect_run_metrics(evaluations: list[BatchEvaluation]) -> dict[str, float]:
     """Return the metrics to log in a run, by name.
 
     Names of a single batch have no batch prefix, so that runs can be compared.
@@ -689,7 +689,7 @@ def collect_run_metrics(evaluations: list[Watched]) -> dict[str, float]:
     }
 
 
-def _batch_metrics(batch_evaluation: Watched) -> dict[str, float]:
+def _batch_metrics(batch_evaluation: BatchEvaluation) -> dict[str, float]:
     metrics = {
         "rows": float(batch_evaluation.rows),
         "drifted_share": batch_evaluation.drifted_importance_share,

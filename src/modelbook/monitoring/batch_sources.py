@@ -20,7 +20,7 @@ from modelbook.dataset.object_store import open_input
 from modelbook.dataset.source import is_remote_folder
 from modelbook.errors import DataError, StoreError
 from modelbook.monitoring import batch_evaluation
-from modelbook.monitoring.batch_evaluation import Watched
+from modelbook.monitoring.batch_evaluation import BatchEvaluation
 from modelbook.tasks.conformal_prediction import ConformalPrediction
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def require_champion(root: Path, book: str) -> ModelVersion:
 
 def evaluate_build_batches(
     root: Path, book: str, version: ModelVersion, params: Monitor
-) -> list[Watched]:
+) -> list[BatchEvaluation]:
     """Evaluate the batches that the ingest stage set aside."""
     path = root / "data" / book / "batches.parquet"
     if not path.is_file():
@@ -62,7 +62,9 @@ def evaluate_build_batches(
     )
 
 
-def evaluate_file(root: Path, path: str, version: ModelVersion, params: Monitor) -> list[Watched]:
+def evaluate_file(
+    root: Path, path: str, version: ModelVersion, params: Monitor
+) -> list[BatchEvaluation]:
     """Evaluate a file, or a folder of Parquet files, as one batch named after it.
 
     What is at an address is downloaded. A folder with more than ``MAX_SAMPLED_ROWS`` rows is
@@ -91,7 +93,7 @@ def evaluate_file(root: Path, path: str, version: ModelVersion, params: Monitor)
 
 def _evaluate_batches(
     root: Path, batches: dict[str, pd.DataFrame], version: ModelVersion, params: Monitor
-) -> list[Watched]:
+) -> list[BatchEvaluation]:
     from modelbook.registry import versions
 
     return batch_evaluation.evaluate_batches(
@@ -122,7 +124,7 @@ def read_training_entities(root: Path, version: ModelVersion) -> pd.Series | Non
 
 def evaluate_journal(
     journal: Journal, since: float, until: float, version: ModelVersion, params: Monitor
-) -> list[Watched]:
+) -> list[BatchEvaluation]:
     """Evaluate the champion's journaled predictions since a time, with the outcomes known so far.
 
     ``until`` is the current time and names the batch; rows with later timestamps (the clock was set

@@ -15,7 +15,7 @@ import pandas as pd
 from modelbook.config import Monitor
 from modelbook.contract import Contract
 from modelbook.formatting import MISSING, KeyNumber, format_value, key_number
-from modelbook.monitoring.batch_evaluation import Watched
+from modelbook.monitoring.batch_evaluation import BatchEvaluation
 from modelbook.monitoring.latest_verdict import VERDICTS
 from modelbook.monitoring.reference_matching import MixShift
 from modelbook.tasks.base import is_beyond_chance
@@ -107,7 +107,7 @@ REMEDIES = {
 }
 
 
-def find_issues(evaluation: Watched, params: Monitor) -> list[Finding]:
+def find_issues(evaluation: BatchEvaluation, params: Monitor) -> list[Finding]:
     """Return the findings on one window; a single healthy finding if no rule applies."""
     if evaluation.rows < params.min_rows:
         row_count = "1 row" if evaluation.rows == 1 else f"{evaluation.rows:,} rows"
@@ -129,7 +129,7 @@ def find_issues(evaluation: Watched, params: Monitor) -> list[Finding]:
     return [Finding(HEALTHY, f"Batch {evaluation.batch}: no rule was triggered.")]
 
 
-def _describe_mix(evaluation: Watched) -> list[Finding]:
+def _describe_mix(evaluation: BatchEvaluation) -> list[Finding]:
     """Describe the shifts of the mix that the matched reference evens out."""
     if evaluation.matched is None or not evaluation.matched.shifts:
         return []
@@ -155,7 +155,7 @@ def _describe_shift(shift: MixShift, contract: Contract) -> str:
     return f"rows without {contract.label(shift.columns[0])}{more} {shares}{origin}"
 
 
-def _describe_like_for_like(evaluation: Watched) -> str:
+def _describe_like_for_like(evaluation: BatchEvaluation) -> str:
     if evaluation.change is None:
         return ""
     change = evaluation.change
@@ -170,7 +170,7 @@ def worst_verdict(findings: list[Finding]) -> str:
     return max((finding.verdict for finding in findings), key=VERDICT_ORDER.index, default=WATCH)
 
 
-def _check_quality(evaluation: Watched) -> list[Finding]:
+def _check_quality(evaluation: BatchEvaluation) -> list[Finding]:
     findings = [_describe_degenerate_columns(evaluation)] if evaluation.degenerate_columns else []
     violation_count = len(evaluation.violations)
     if violation_count:
@@ -199,7 +199,7 @@ def _check_quality(evaluation: Watched) -> list[Finding]:
     return findings
 
 
-def _describe_degenerate_columns(evaluation: Watched) -> Finding:
+def _describe_degenerate_columns(evaluation: BatchEvaluation) -> Finding:
     columns = evaluation.task.contract.columns
     texts = []
     for name, value, reference_share in evaluation.degenerate_columns[:MAX_NAMED_COLUMNS]:
@@ -215,7 +215,7 @@ def _describe_degenerate_columns(evaluation: Watched) -> Finding:
     return Finding(WATCH, sentence, "empty or constant columns")
 
 
-def _describe_main_violation(evaluation: Watched) -> str:
+def _describe_main_violation(evaluation: BatchEvaluation) -> str:
     """Describe the rule that most rows violate; a missing column counts for all rows."""
     table = evaluation.violations
     row_counts = table["row"].isna().map({True: evaluation.rows, False: 1})
@@ -226,7 +226,7 @@ def _describe_main_violation(evaluation: Watched) -> str:
     return f"{column}: {rule}"
 
 
-def _check_drift(evaluation: Watched, params: Monitor) -> list[Finding]:
+def _check_drift(evaluation: BatchEvaluation, params: Monitor) -> list[Finding]:
     findings = []
     if evaluation.drifted_importance_share >= params.drift_share:
         drifted = int(evaluation.feature_drift["drifted"].sum())
@@ -261,7 +261,7 @@ def _check_drift(evaluation: Watched, params: Monitor) -> list[Finding]:
     return findings
 
 
-def _describe_common_cause(evaluation: Watched) -> str:
+def _describe_common_cause(evaluation: BatchEvaluation) -> str:
     """Name the drifted columns that are missing in the same rows: they are one finding."""
     table = evaluation.feature_drift
     together = table[table["drifted"] & (table.get("missing_with", "") != "")]
@@ -279,7 +279,7 @@ def _describe_common_cause(evaluation: Watched) -> str:
     )
 
 
-def _check_performance(evaluation: Watched, params: Monitor) -> list[Finding]:
+def _check_performance(evaluation: BatchEvaluation, params: Monitor) -> list[Finding]:
     task, rows = (
         evaluation.task,
         {row["metric"]: row for row in evaluation.metrics.to_dict("records")},
@@ -304,9 +304,9 @@ def _check_performance(evaluation: Watched, params: Monitor) -> list[Finding]:
             )
         )
     findings += _check_coverage(evaluation, rows)
-    calibration_error, sentence = task.assess_calibration(rows)
+    mean_difference, sentence = task.assess_calibration(rows)
     calibration = rows[task.calibration_metric]
-    if abs(calibration_error) >= params.max_calibration_error and (
+    if abs(mean_difference) >= params.max_calibration_error and (
         calibration["low"] > 0 or calibration["high"] < 0
     ):
         findings.append(
@@ -322,7 +322,7 @@ def _check_performance(evaluation: Watched, params: Monitor) -> list[Finding]:
     return findings
 
 
-def _check_coverage(evaluation: Watched, rows: dict[str, Any]) -> list[Finding]:
+def _check_coverage(evaluation: BatchEvaluation, rows: dict[str, Any]) -> list[Finding]:
     """Check that prediction intervals or sets cover as many outcomes as they say."""
     row = rows.get(COVERAGE)
     if row is None or evaluation.conformal is None:
@@ -340,7 +340,7 @@ def _check_coverage(evaluation: Watched, rows: dict[str, Any]) -> list[Finding]:
     return [Finding(WATCH, sentence, COVERAGE)]
 
 
-def _check_estimated_performance(evaluation: Watched, params: Monitor) -> list[Finding]:
+def _check_estimated_performance(evaluation: BatchEvaluation, params: Monitor) -> list[Finding]:
     """Check the estimated metric before outcomes are in; an estimate never leads to retrain."""
     if evaluation.estimated_metric is None:
         return []
@@ -359,7 +359,7 @@ def _check_estimated_performance(evaluation: Watched, params: Monitor) -> list[F
     ]
 
 
-def _find_worst_slice(evaluation: Watched, drop: float) -> str:
+def _find_worst_slice(evaluation: BatchEvaluation, drop: float) -> str:
     """Find the slice with the largest drop, if that is larger than the drop of all rows."""
     drops = {
         evaluation.task.contract.label_group(row["slice"], row["group"]): (
@@ -371,7 +371,7 @@ def _find_worst_slice(evaluation: Watched, drop: float) -> str:
     return worst if worst and drops[worst] > drop else ""
 
 
-def _check_slices(evaluation: Watched, params: Monitor) -> list[Finding]:
+def _check_slices(evaluation: BatchEvaluation, params: Monitor) -> list[Finding]:
     """Find slices with twice the allowed drop: slices are small, and many are tested."""
     findings = []
     for row in evaluation.slice_metrics.to_dict("records"):
@@ -397,7 +397,7 @@ NO_BATCH_NEXT_STEP = (
 
 
 def summarize_verdict(
-    findings: list[Finding], evaluations: list[Watched], version: int
+    findings: list[Finding], evaluations: list[BatchEvaluation], version: int
 ) -> dict[str, Any]:
     """Return word, level, sentences, key figures and next step of the verdict."""
     verdict = worst_verdict(findings)
@@ -461,14 +461,14 @@ def findings_table(findings: list[Finding]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=FINDING_COLUMNS)
 
 
-def _describe_sampling(evaluation: Watched, total_rows: int) -> str:
+def _describe_sampling(evaluation: BatchEvaluation, total_rows: int) -> str:
     return (
         f"Batch {evaluation.batch}: {evaluation.rows:,} of its {total_rows:,} rows were evaluated, "
         "sampled at random."
     )
 
 
-def _describe_performance(evaluation: Watched) -> str:
+def _describe_performance(evaluation: BatchEvaluation) -> str:
     row = evaluation.find_metric(evaluation.task.headline_metric)
     current_value = (
         f"{metric_label(evaluation.task.headline_metric)} {format_metric(row['value'])} "
@@ -484,7 +484,7 @@ def _describe_performance(evaluation: Watched) -> str:
     )
 
 
-def _key_figures(evaluations: list[Watched]) -> list[KeyNumber]:
+def _key_figures(evaluations: list[BatchEvaluation]) -> list[KeyNumber]:
     if not evaluations:
         return []
     latest = evaluations[-1]

@@ -20,7 +20,7 @@ import pandas as pd
 from modelbook.config import Monitor
 from modelbook.errors import StoreError
 from modelbook.monitoring import windows as spans
-from modelbook.monitoring.batch_evaluation import Watched
+from modelbook.monitoring.batch_evaluation import BatchEvaluation
 from modelbook.monitoring.drift import DRIFTED_FROM
 from modelbook.monitoring.latest_verdict import DRIFT_PREFIX, EXPECTED_PREFIX
 from modelbook.monitoring.rules import Finding, worst_verdict
@@ -75,7 +75,7 @@ class WindowHistory:
                 ),
             ) from None
 
-    def merge_windows(self, evaluations: list[Watched], params: Monitor) -> list[Window]:
+    def merge_windows(self, evaluations: list[BatchEvaluation], params: Monitor) -> list[Window]:
         """Return the version's windows after adding these, oldest first, without storing them."""
         new_windows = {
             evaluation.batch: spans.evaluate_window(evaluation, params)
@@ -84,7 +84,7 @@ class WindowHistory:
         recorded_windows = [new_windows.pop(window.name, window) for window in self.read_windows()]
         return [*recorded_windows, *new_windows.values()]
 
-    def record_windows(self, evaluations: list[Watched], params: Monitor) -> None:
+    def record_windows(self, evaluations: list[BatchEvaluation], params: Monitor) -> None:
         """Store the windows with their findings, and the verdict over the newest ones."""
         if not evaluations:
             return
@@ -164,7 +164,7 @@ class WindowHistory:
             )
 
 
-def list_measures(evaluation: Watched) -> list[tuple[Any, ...]]:
+def list_measures(evaluation: BatchEvaluation) -> list[tuple[Any, ...]]:
     """List a window's numbers as ``measure, value, low, high, reference``.
 
     Drift is how many times its threshold each column's is, as in the report and in Evidently's.

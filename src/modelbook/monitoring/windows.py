@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from modelbook.config import Monitor
-from modelbook.monitoring.batch_evaluation import Watched
+from modelbook.monitoring.batch_evaluation import BatchEvaluation
 from modelbook.monitoring.rules import (
     HEALTHY,
     MIX_RULE,
@@ -43,7 +43,7 @@ class Window:
         return next((finding for finding in self.findings if finding.rule == rule), None)
 
 
-def evaluate_window(evaluation: Watched, params: Monitor) -> Window:
+def evaluate_window(evaluation: BatchEvaluation, params: Monitor) -> Window:
     """Apply the rules to an evaluation."""
     return Window(
         evaluation.batch,

@@ -95,10 +95,10 @@ def _compare_headline_metrics(a: BuildRun, b: BuildRun) -> Iterator[dict[str, An
 def _compare_decisions(a: BuildRun, b: BuildRun) -> dict[str, tuple[float, float]]:
     """What both models decide, by metric; empty if a run has no flagged rows."""
     sides = [
-        next((step.metrics for step in run.stages.values() if "flagged" in step.metrics), {})
+        next((step.metrics for step in run.stages.values() if "selection_rate" in step.metrics), {})
         for run in (a, b)
     ]
-    names = ("flagged", "recall", "precision")
+    names = ("selection_rate", "recall", "precision")
     if not all(name in side for name in names for side in sides):
         return {}
     return {name: (sides[0][name], sides[1][name]) for name in names}

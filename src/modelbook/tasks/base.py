@@ -91,7 +91,7 @@ class Task(ABC):
     quality_metric: ClassVar[str] = "roc_auc"
     default_min_quality: ClassVar[float] = 0.6
     quality_chance_level: ClassVar[float] = 0.5
-    calibration_metric: ClassVar[str] = "calibration_error"
+    calibration_metric: ClassVar[str] = "calibration_in_the_large"
     champion_metrics: ClassVar[tuple[str, ...]]
     slice_metrics: ClassVar[tuple[str, ...]]
     fairness_metrics: ClassVar[tuple[str, ...]]

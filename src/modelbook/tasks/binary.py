@@ -41,7 +41,7 @@ def calibration_in_the_large(outcome: np.ndarray, score: np.ndarray, weight: np.
 
 METRICS: dict[str, MetricFunction] = {
     "roc_auc": binary_roc_auc, "pr_auc": average_precision, "log_loss": log_loss,
-    "brier": brier_score, "calibration_error": calibration_in_the_large,
+    "brier": brier_score, "calibration_in_the_large": calibration_in_the_large,
 }  # fmt: skip
 
 
@@ -53,10 +53,10 @@ def threshold_metrics(threshold: float) -> dict[str, MetricFunction]:
 
     precision = Precision(1, lambda score: score >= threshold)
 
-    def flagged(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
+    def selection_rate(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
         return weighted_mean(score >= threshold, weight)
 
-    return {"recall": recall, "precision": precision, "flagged": flagged}
+    return {"recall": recall, "precision": precision, "selection_rate": selection_rate}
 
 
 def roc_curve(scored: ScoredRows, *, resamples: int, seed: int, points: int = 101) -> pd.DataFrame:
@@ -160,8 +160,8 @@ class Binary(Task):
     }  # fmt: skip
     ranking_metrics = ("roc_auc", "pr_auc", "f1", "accuracy", "mcc", "log_loss")
     champion_metrics = ("roc_auc", "pr_auc", "log_loss", "brier")
-    slice_metrics = ("calibration_error", "recall", "flagged")
-    fairness_metrics = ("recall", "flagged", "roc_auc", "calibration_error")
+    slice_metrics = ("calibration_in_the_large", "recall", "selection_rate")
+    fairness_metrics = ("recall", "selection_rate", "roc_auc", "calibration_in_the_large")
 
     def custom_metrics(self) -> tuple[CustomMetric, ...]:
         return (

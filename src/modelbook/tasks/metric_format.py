@@ -17,16 +17,14 @@ METRIC_LABELS = {
     "rmse": "RMSE",
     "mae": "MAE",
     "r2": "R²",
-    "half_within": "median absolute error",
-    "most_within": "90th percentile of absolute error",
-    "calibration_error": "mean predicted minus observed",
+    "p90_absolute_error": "90th percentile of absolute error",
+    "calibration_in_the_large": "mean predicted minus observed",
     "overconfidence": "mean confidence minus accuracy",
-    "flagged": "selection rate",
     "cost": "expected cost per row",
     "coverage": "coverage of prediction intervals",
 }
 LOWER_IS_BETTER = frozenset(
-    {"log_loss", "brier", "rmse", "mae", "half_within", "most_within", "cost"}
+    {"log_loss", "brier", "rmse", "mae", "median_absolute_error", "p90_absolute_error", "cost"}
 )
 SHARES = frozenset(  # metrics from 0 to 1, whose intervals are made on the logit scale
     {
@@ -34,7 +32,7 @@ SHARES = frozenset(  # metrics from 0 to 1, whose intervals are made on the logi
         "pr_auc",
         "recall",
         "precision",
-        "flagged",
+        "selection_rate",
         "accuracy",
         "balanced_accuracy",
         "f1",
@@ -42,7 +40,7 @@ SHARES = frozenset(  # metrics from 0 to 1, whose intervals are made on the logi
     }
 )
 ERRORS = frozenset({"rmse", "mae", "log_loss", "brier"})  # above 0: on the logarithmic scale
-QUANTILES = {"half_within": 0.5, "most_within": 0.9}  # of absolute errors
+QUANTILES = {"median_absolute_error": 0.5, "p90_absolute_error": 0.9}  # of absolute errors
 GAIN_VERBS = {  # (lower is better, improved): present and past tense
     (False, True): ("gains", "gained"), (False, False): ("loses", "lost"),
     (True, True): ("lowers", "lowered"), (True, False): ("raises", "raised"),

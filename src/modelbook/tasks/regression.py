@@ -67,7 +67,7 @@ METRICS: dict[str, MetricFunction] = {
     "mae": mae,
     "r2": r2,
     **{name: absolute_error_quantile(level) for name, level in QUANTILES.items()},
-    "calibration_error": mean_error,
+    "calibration_in_the_large": mean_error,
 }
 
 
@@ -114,8 +114,8 @@ class Regression(Task):
     headline_metric = baseline_metric = "rmse"
     quality_metric, default_min_quality, quality_chance_level = "r2", 0.1, 0.0
     champion_metrics = ("rmse", "mae")
-    slice_metrics = ("mae", "calibration_error")
-    fairness_metrics = ("mae", "rmse", "calibration_error")
+    slice_metrics = ("mae", "calibration_in_the_large")
+    fairness_metrics = ("mae", "rmse", "calibration_in_the_large")
     gap_unit = "percent of the largest group's"
     row_error_label = row_loss_label = "absolute error"
     row_loss_bound = None
@@ -176,7 +176,7 @@ class Regression(Task):
     def choose_loss_bound(self, metrics: dict[str, Any]) -> float | None:
         """A multiple of the error that the holdout seldom exceeds; larger errors count as this."""
         seldom_exceeded = [
-            row["value"] for row in metrics["evaluation"] if row["metric"] == "most_within"
+            row["value"] for row in metrics["evaluation"] if row["metric"] == "p90_absolute_error"
         ]
         return LOSS_BOUND_FACTOR * seldom_exceeded[0] if any(seldom_exceeded) else None
 
@@ -290,7 +290,7 @@ class Regression(Task):
 
     def key_numbers(self, rows: MetricRows, threshold: float | None) -> list[KeyNumber]:
         metrics_shown = {"RMSE": "rmse", "MAE": "mae", "R²": "r2"}
-        p90_error = rows["most_within"]["value"]
+        p90_error = rows["p90_absolute_error"]["value"]
         return [
             *(metric_key_number(name, rows[metric]) for name, metric in metrics_shown.items()),
             key_number("90% of errors within", p90_error, context="of the actual value"),

@@ -16,7 +16,11 @@ from modelbook.tasks.metric_format import (
     metric_label,
 )
 
-WITHOUT_DIRECTION = ("calibration_error", "overconfidence", "flagged")  # 0, or as before, is best
+WITHOUT_DIRECTION = (
+    "calibration_in_the_large",
+    "overconfidence",
+    "selection_rate",
+)  # 0, or as before, is best
 MAX_TICK_LABELS = 6  # batch names that fit below an axis
 DRIFTED_SHARE_LABEL = "share of importance that has drifted"
 
