@@ -10,7 +10,7 @@ import yaml
 from shelf import BOOK, Shelf, fitted
 
 from modelbook.extras import drill
-from modelbook.extras.drill import hostile_callers
+from modelbook.extras.drill import hostile_requests
 from modelbook.extras.drill.promises import PROMISES
 from modelbook.extras.drill.services import DrillSkipped, ServiceCopy, require
 
@@ -26,8 +26,8 @@ def shelf(make_frame, contract, tmp_path_factory) -> Shelf:
 
 def test_promises_hold_on_a_copy_and_the_project_is_not_touched(shelf, monkeypatch):
     # How long a health check and a request take depends on what else the machine does.
-    monkeypatch.setattr(hostile_callers, "MAX_HEALTH_SECONDS", 60)
-    monkeypatch.setattr(hostile_callers, "MAX_CPU_SECONDS", 10)
+    monkeypatch.setattr(hostile_requests, "MAX_HEALTH_SECONDS", 60)
+    monkeypatch.setattr(hostile_requests, "MAX_CPU_SECONDS", 10)
     before = {path for path in shelf.root.rglob("*") if path.is_file()}
     names = [
         "replace-journal",
@@ -38,7 +38,7 @@ def test_promises_hold_on_a_copy_and_the_project_is_not_touched(shelf, monkeypat
     ]
     results = drill.run_drill(shelf.root, BOOK, names)
     assert {result.name: result.problem for result in results} == dict.fromkeys(names, "")
-    assert results[0].numbers["answers"] > 0
+    assert results[0].numbers["responses"] > 0
     written = {path for path in shelf.root.rglob("*") if path.is_file()} - before
     folder = shelf.root / "reports" / BOOK
     assert {folder / "drill.html", folder / "drill.json"} <= written
@@ -85,4 +85,4 @@ def test_the_memory_that_a_drill_allows_is_that_of_the_manifest():
         if part["kind"] == "Deployment"
     ]
     limit = pod["containers"][0]["resources"]["limits"]["memory"]
-    assert limit == f"{hostile_callers.MAX_MEMORY_MB}Mi"
+    assert limit == f"{hostile_requests.MAX_MEMORY_MB}Mi"

@@ -35,7 +35,7 @@ def root(tmp_path: Path, frame: pd.DataFrame, contract: Contract) -> Path:
     frame.to_parquet(tmp_path / "data" / BOOK / "train.parquet", index=False)
     journal = Journal(default_url(tmp_path, BOOK), BOOK)
     journal.create_tables()
-    row = {"book": BOOK, "variant": "champion", "at": 1.0, "version": 1, "answered": True,
+    row = {"book": BOOK, "variant": "champion", "at": 1.0, "version": 1, "returned": True,
            "prediction": "1", "milliseconds": 1.0}  # fmt: skip
     with journal.engine.begin() as connection:
         for number, who in enumerate((7, 7, 8)):

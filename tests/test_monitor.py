@@ -217,7 +217,7 @@ def journal(tmp_path: Path, contract: Contract, make_frame: Callable[..., pd.Dat
         old = place >= 600
         rows.append({
             "book": "tiny", "id": str(place), "variant": "champion", "at": 50.0 if old else 100.0, "version": 2 if old else 3,
-            "answered": True, "inputs": json.dumps(inputs), "prediction": json.dumps(int(score >= 0.5)),
+            "returned": True, "inputs": json.dumps(inputs), "prediction": json.dumps(int(score >= 0.5)),
             "probabilities": json.dumps({"0": 1 - score, "1": score}), "milliseconds": 1.0,
         })  # fmt: skip
     with retained.engine.begin() as connection:

@@ -888,7 +888,7 @@ class TestTraffic:
             assert (item["variant"], item["model_version"]) == ("champion", 1)
             journal = client.app._service.journal
             [shadow] = journal.read_predictions(0, variant="challenger")
-            assert (shadow["id"], shadow["version"], shadow["answered"]) == (item["id"], 2, False)
+            assert (shadow["id"], shadow["version"], shadow["returned"]) == (item["id"], 2, False)
             assert shadow["probabilities"] != item["probabilities"]
 
     def test_traffic_changes_without_a_restart_and_nonsense_changes_nothing(self, two):

@@ -32,8 +32,8 @@ def find_worst_rows(
     Returns
     -------
     DataFrame
-        The key columns (or ``row``, the position in the holdout, if no key may be shown), ``turned
-        out, answered``, and the error: the row's log loss or absolute error. No other column.
+        The key columns (or ``row``, the position in the holdout, if no key may be shown), ``actual,
+        predicted``, and the error: the row's log loss or absolute error. No other column.
     """
     contract = task.contract
     key_columns = [

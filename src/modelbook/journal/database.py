@@ -30,9 +30,7 @@ PREDICTIONS_TABLE = sa.Table(
     sa.Column("variant", sa.String(16), primary_key=True, comment="champion or challenger"),
     sa.Column("at", sa.Float, nullable=False, index=True, comment="seconds since 1970"),
     sa.Column("version", sa.Integer, nullable=False, comment="of the model"),
-    sa.Column(
-        "answered", sa.Boolean, nullable=False, comment="whether it was returned; false in shadow"
-    ),
+    sa.Column("returned", sa.Boolean, nullable=False, comment="to the client; false in shadow"),
     sa.Column("inputs", sa.Text, nullable=False, comment="JSON; redacted columns are left out"),
     sa.Column("prediction", sa.Text, nullable=False, comment="JSON"),
     sa.Column("probabilities", sa.Text, comment="JSON; none for a regression"),
@@ -293,7 +291,7 @@ class Journal:
         query = sa.select(PREDICTIONS_TABLE).where(
             PREDICTIONS_TABLE.c.book == self.book,
             PREDICTIONS_TABLE.c.id == prediction_id,
-            PREDICTIONS_TABLE.c.answered,
+            PREDICTIONS_TABLE.c.returned,
         )
         try:
             with self.engine.connect() as connection:
@@ -348,7 +346,7 @@ class Journal:
         )
         return self._stream_rows(
             query.where(
-                PREDICTIONS_TABLE.c.answered, PREDICTIONS_TABLE.c.version != excluded_version
+                PREDICTIONS_TABLE.c.returned, PREDICTIONS_TABLE.c.version != excluded_version
             )
         )
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 RECEIPT_BYTES = 10  # of a receipt; it is written as twice as many hexadecimal digits
 # Columns that a receipt covers, besides the row's place in the chain.
 HASHED_COLUMNS = (
-    "book", "id", "variant", "at", "version", "answered", "inputs", "prediction", "probabilities",
+    "book", "id", "variant", "at", "version", "returned", "inputs", "prediction", "probabilities",
     "milliseconds", "bucket",
 )  # fmt: skip
 SEARCHED_ID_DIGITS = 12  # of an id that the service made: milliseconds since 1970
@@ -117,7 +117,7 @@ def _find_problem(
 ) -> str:
     columns = PREDICTIONS_TABLE.c
     query = sa.select(PREDICTIONS_TABLE).where(
-        columns.book == book, columns.id == prediction_id, columns.answered
+        columns.book == book, columns.id == prediction_id, columns.returned
     )
     row = connection.execute(query).mappings().first()
     if row is None:

@@ -309,7 +309,7 @@ class Task(ABC):
 
     @abstractmethod
     def prediction_errors(self, scored: ScoredRows) -> pd.DataFrame:
-        """Actual and predicted values by row, formatted; columns ``turned out, answered``."""
+        """Actual and predicted values by row, formatted; columns ``actual, predicted``."""
 
     def calibration_pairs(self, scored: ScoredRows) -> ScoredRows:
         """Pairs of one predicted value and its outcome per row, for the reliability curve."""

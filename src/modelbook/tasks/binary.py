@@ -261,8 +261,8 @@ class Binary(Task):
         names = np.array(self.classes, dtype=object)
         return pd.DataFrame(
             {
-                "turned out": names[scored.outcome],
-                "answered": [f"{probability:.1%}" for probability in scored.score],
+                "actual": names[scored.outcome],
+                "predicted": [f"{probability:.1%}" for probability in scored.score],
             }
         )
 

@@ -166,14 +166,14 @@ class Multiclass(Task):
         return METRICS
 
     def choose_threshold(self, scored: ScoredRows, costs: Any) -> tuple[float | None, pd.DataFrame]:
-        """No threshold; predicted and actual share by class: ``class, answered, there``."""
+        """No threshold; predicted and actual share by class: ``class, predicted, actual``."""
         n_classes = len(self.classes)
         predicted_share, actual_share = (
             np.bincount(codes, minlength=n_classes) / len(scored)
             for codes in (scored.score.argmax(axis=1), scored.outcome)
         )
         return None, pd.DataFrame(
-            {"class": self.classes, "answered": predicted_share, "there": actual_share}
+            {"class": self.classes, "predicted": predicted_share, "actual": actual_share}
         )
 
     def read_costs(self, params: Finalize) -> ClassCosts:
@@ -271,7 +271,7 @@ class Multiclass(Task):
             f"{name} ({probability:.1%})"
             for name, probability in zip(names[predicted_codes], scored.score.max(axis=1))
         ]
-        return pd.DataFrame({"turned out": names[scored.outcome], "answered": predictions})
+        return pd.DataFrame({"actual": names[scored.outcome], "predicted": predictions})
 
     def summarize_outcome(self, outcome: np.ndarray) -> dict[str, float]:
         return {"commonest": np.bincount(outcome).max() / len(outcome) if len(outcome) else np.nan}

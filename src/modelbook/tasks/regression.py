@@ -183,8 +183,8 @@ class Regression(Task):
     def prediction_errors(self, scored: ScoredRows) -> pd.DataFrame:
         return pd.DataFrame(
             {
-                "turned out": map(format_metric, scored.outcome),
-                "answered": map(format_metric, scored.score),
+                "actual": map(format_metric, scored.outcome),
+                "predicted": map(format_metric, scored.score),
             }
         )
 

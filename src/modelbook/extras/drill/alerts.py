@@ -47,17 +47,17 @@ def fire_alerts(copy: ServiceCopy) -> Numbers:
 
         wait_until(prometheus.has_samples, ALERT_SECONDS, "Prometheus does not read the service")
         for _ in range(WRONG_ROWS):
-            copy.ask("POST", "/predict", '{"no such field": 1}')
+            copy.send("POST", "/predict", '{"no such field": 1}')
         require_alert("RequestsBreakTheContract")
         row = json.dumps(copy.read_example())
         with _locked(copy.journal_path):
-            copy.ask("POST", "/predict", row)
+            copy.send("POST", "/predict", row)
             require_alert("JournalDown")
             require_alert("PredictionsNotJournaled")
         wait_until(
             lambda: copy.metric_is("modelbook_journal_up", 1), 30, "the journal does not come back"
         )
-        copy.ask("POST", "/predict", row)
+        copy.send("POST", "/predict", row)
         for path in copy.journal_path.parent.glob(f"{copy.journal_path.name}*"):
             path.unlink()
         require_alert("JournalReplaced")

@@ -17,10 +17,10 @@ from pathlib import Path
 import psutil
 
 from modelbook.extras.drill.alerts import fire_alerts
-from modelbook.extras.drill.hostile_callers import (
-    call_from_elsewhere,
+from modelbook.extras.drill.hostile_requests import (
     flood_headers,
     poison_requests,
+    send_foreign_requests,
     serve_pages,
 )
 from modelbook.extras.drill.services import (
@@ -28,10 +28,10 @@ from modelbook.extras.drill.services import (
     ServiceCopy,
     count_refusals,
     count_statuses,
-    finish,
     require,
     require_journaled,
-    wait_for_answers,
+    stop_clients,
+    wait_for_responses,
     wait_until,
 )
 from modelbook.journal import Journal
@@ -47,53 +47,53 @@ PAUSE_SECONDS = 7  # longer than uvicorn's default for a worker's health check
 def restore_backup(copy: ServiceCopy) -> Numbers:
     """A backup that is restored elsewhere serves the same version, proven on its golden rows."""
     copy.start()
-    ready = json.loads(copy.ask("GET", "/health/ready")[1])
-    status, _ = copy.ask("POST", "/predict", json.dumps(copy.read_example()))
-    require(status == 200, f"the restored service answers {status}")
+    ready = json.loads(copy.send("GET", "/health/ready")[1])
+    status, _ = copy.send("POST", "/predict", json.dumps(copy.read_example()))
+    require(status == 200, f"the restored service responds with {status}")
     return {"files": copy.file_count, "golden rows reproduced": ready["golden_rows"]}
 
 
 def kill_process(copy: ServiceCopy) -> Numbers:
-    """No answered prediction is missing in the journal when the process is killed under load."""
+    """No returned prediction is missing in the journal when the process is killed under load."""
     process = copy.start()
-    callers = copy.call()
-    wait_for_answers(callers)
+    clients = copy.start_clients()
+    wait_for_responses(clients)
     process.kill()
     process.wait(30)
-    return require_journaled(copy, finish(callers))
+    return require_journaled(copy, stop_clients(clients))
 
 
 def lock_journal(copy: ServiceCopy) -> Numbers:
-    """While the journal is locked nothing is answered that it lacks; then answers go on."""
+    """While the journal is locked, no prediction is returned without being journaled."""
     copy.start()
-    callers = copy.call()
-    wait_for_answers(callers)
+    clients = copy.start_clients()
+    wait_for_responses(clients)
     with closing(sqlite3.connect(copy.journal_path, timeout=30)) as connection:
         connection.execute("begin exclusive")
         time.sleep(3)
         connection.rollback()
-    wait_for_answers(callers)
-    receipts = finish(callers)
+    wait_for_responses(clients)
+    receipts = stop_clients(clients)
     lost = copy.read_metric("modelbook_journal_lost_total")
     require(lost == 0, f"{lost:g} predictions were lost")
-    return require_journaled(copy, receipts) | count_refusals(callers)
+    return require_journaled(copy, receipts) | count_refusals(clients)
 
 
 def fill_disk(copy: ServiceCopy) -> Numbers:
-    """When the journal cannot grow, requests are refused; when it can again, they are answered."""
+    """When the journal cannot grow, requests are refused; when it can again, they are served."""
     process = copy.start()
-    callers = copy.call()
-    wait_for_answers(callers)
+    clients = copy.start_clients()
+    wait_for_responses(clients)
     unlimited = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (8192, unlimited[1]))
-    wait_until(lambda: count_statuses(callers).get(503, 0) > 0, 60, "no request was refused")
+    wait_until(lambda: count_statuses(clients).get(503, 0) > 0, 60, "no request was refused")
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, unlimited)
-    wait_for_answers(callers)
-    return require_journaled(copy, finish(callers)) | count_refusals(callers)
+    wait_for_responses(clients)
+    return require_journaled(copy, stop_clients(clients)) | count_refusals(clients)
 
 
 def remove_journal(copy: ServiceCopy) -> Numbers:
-    """A removed journal is created anew; the loss is counted exactly; later answers are in it."""
+    """A removed journal is created anew, with all later predictions; the loss is counted exactly."""
 
     def remove(path: Path) -> None:
         for file in path.parent.glob(f"{path.name}*"):
@@ -121,12 +121,12 @@ def replace_journal(copy: ServiceCopy) -> Numbers:
 
 def _damage_journal(copy: ServiceCopy, damage: Callable[[Path], None]) -> Numbers:
     copy.start()
-    callers = copy.call()
-    wait_for_answers(callers)
+    clients = copy.start_clients()
+    wait_for_responses(clients)
     damage(copy.journal_path)
-    before = set().union(*(set(caller.receipts) for caller in callers))
-    wait_for_answers(callers)
-    receipts = finish(callers)
+    before = set().union(*(set(client.receipts) for client in clients))
+    wait_for_responses(clients)
+    receipts = stop_clients(clients)
 
     def is_counted() -> bool:
         return copy.read_metric("modelbook_journal_replaced_total") == 1
@@ -136,7 +136,7 @@ def _damage_journal(copy: ServiceCopy, damage: Callable[[Path], None]) -> Number
     missing = receipts.keys() - copy.journaled_ids()
     # What the backup holds of them was counted, too: the service cannot know it.
     require(len(missing) <= unproven, f"{len(missing)} are missing, {unproven:g} were counted")
-    # An answer of each caller may have arrived while the files were damaged.
+    # A response to each client may have arrived while the files were damaged.
     later = {name: receipts[name] for name in receipts if name not in before | missing}
     return require_journaled(copy, later) | {
         "missing": len(missing),
@@ -147,9 +147,9 @@ def _damage_journal(copy: ServiceCopy, damage: Callable[[Path], None]) -> Number
 def alter_journal(copy: ServiceCopy) -> Numbers:
     """Receipts prove unaltered rows, and name a row that was altered and one that was deleted."""
     process = copy.start()
-    callers = copy.call(1)
-    wait_for_answers(callers, 50)
-    receipts = finish(callers)
+    clients = copy.start_clients(1)
+    wait_for_responses(clients, 50)
+    receipts = stop_clients(clients)
     process.terminate()
     process.wait(60)
     altered, deleted, intact = (list(receipts)[i] for i in (10, 20, 30))
@@ -175,9 +175,9 @@ def hide_artifacts(copy: ServiceCopy) -> Numbers:
     hidden = folder.with_name("hidden")
     folder.rename(hidden)
     copy.start(wait=False)
-    wait_until(lambda: copy.try_ask("/health/ready")[0] == 503, 120, "it did not report it")
-    reasons = json.loads(copy.ask("GET", "/health/ready")[1])["reasons"]
-    require("champion" in reasons, "no reason is told")
+    wait_until(lambda: copy.try_get("/health/ready")[0] == 503, 120, "it did not report it")
+    reasons = json.loads(copy.send("GET", "/health/ready")[1])["reasons"]
+    require("champion" in reasons, "the response gives no reason")
     hidden.rename(folder)
     return {"seconds until ready": round(copy.wait_ready(), 1)}
 
@@ -192,41 +192,41 @@ def alter_artifacts(copy: ServiceCopy) -> Numbers:
     content[len(content) // 2] ^= 1
     largest.write_bytes(content)
     copy.start(wait=False)
-    wait_until(lambda: copy.try_ask("/health/ready")[0] == 503, 120, "it serves altered files")
+    wait_until(lambda: copy.try_get("/health/ready")[0] == 503, 120, "it serves altered files")
     shutil.copy2(copy.root / saved.name, largest)
     return {"files": len(files), "seconds until ready": round(copy.wait_ready(), 1)}
 
 
 def hide_store(copy: ServiceCopy) -> Numbers:
-    """While the store is away the version in service answers; then aliases are followed again."""
+    """While the store is away the version in service predicts; then aliases are followed again."""
     store = database_path(copy.root)
     require(store.is_file(), "the store is not a file of the copy")
     copy.start()
-    callers = copy.call()
+    clients = copy.start_clients()
     store.rename(store.with_suffix(".away"))
     time.sleep(3)
-    wait_for_answers(callers)
+    wait_for_responses(clients)
     store.with_suffix(".away").rename(store)
     time.sleep(3)
-    wait_for_answers(callers)
-    receipts, refusals = finish(callers), count_refusals(callers)
+    wait_for_responses(clients)
+    receipts, refusals = stop_clients(clients), count_refusals(clients)
     require(refusals["refused"] == 0, f"{refusals['refused']} requests were refused")
-    require(copy.try_ask("/health/ready")[0] == 200, "it is not ready")
-    return {"answers": len(receipts)} | refusals
+    require(copy.try_get("/health/ready")[0] == 200, "it is not ready")
+    return {"responses": len(receipts)} | refusals
 
 
 def promote_version(copy: ServiceCopy) -> Numbers:
     """A promotion under load fails no request, and all workers follow it."""
     copy.start(workers=2)
     number, _ = copy.add_version()
-    callers = copy.call(8)
-    wait_for_answers(callers)
+    clients = copy.start_clients(8)
+    wait_for_responses(clients)
     copy.set_alias(CHAMPION, number)
     seconds = wait_until(
-        lambda: all(caller.version == number for caller in callers), 60, "not all workers follow"
+        lambda: all(client.version == number for client in clients), 60, "not all workers follow"
     )
-    wait_for_answers(callers)
-    receipts, refusals = finish(callers), count_refusals(callers)
+    wait_for_responses(clients)
+    receipts, refusals = stop_clients(clients), count_refusals(clients)
     require(refusals["refused"] == 0, f"{refusals['refused']} requests were refused")
     return require_journaled(copy, receipts) | {"seconds until all follow": round(seconds, 1)}
 
@@ -237,26 +237,26 @@ def promote_absent_version(copy: ServiceCopy) -> Numbers:
     number, folder = copy.add_version()
     hidden = folder.with_name("hidden")
     folder.rename(hidden)
-    callers = copy.call(8)
+    clients = copy.start_clients(8)
     copy.set_alias(CHAMPION, number)
     wait_until(lambda: copy.metric_is("modelbook_workers_behind", 2), 60, "workers do not differ")
-    wait_for_answers(callers)
+    wait_for_responses(clients)
     refused = copy.read_metric("modelbook_version_refused")
     require(refused == 2, f"{refused:g} of 2 workers report the failure")
-    status, body = copy.ask("GET", "/health/ready")
+    status, body = copy.send("GET", "/health/ready")
     reasons = json.loads(body)["reasons"]
     require(status == 200 and "champion" in reasons, f"ready is {status} for {reasons}")
     hidden.rename(folder)
     seconds = wait_until(
-        lambda: all(caller.version == number for caller in callers), 90, "it is not tried again"
+        lambda: all(client.version == number for client in clients), 90, "it is not tried again"
     )
-    receipts, refusals = finish(callers), count_refusals(callers)
+    receipts, refusals = stop_clients(clients), count_refusals(clients)
     require(refusals["refused"] == 0, f"{refusals['refused']} requests were refused")
     return require_journaled(copy, receipts) | {"seconds until all follow": round(seconds, 1)}
 
 
 def roll_back_canary(copy: ServiceCopy) -> Numbers:
-    """A canary that predicts otherwise than its limit allows loses its traffic; nobody waits."""
+    """A canary whose predictions drift beyond the limit loses its traffic, and no request fails."""
     number, _ = copy.add_version()
     copy.set_alias(CHALLENGER, number)
     salt, share = "drill", 0.5
@@ -267,25 +267,25 @@ def roll_back_canary(copy: ServiceCopy) -> Numbers:
         TRAFFIC__CANARY_MAX_DRIFT=NO_DRIFT,
     )
     # The versions are equal: each variant gets rows of its own, so that predictions differ.
-    callers = copy.call_variants(salt, share)
+    clients = copy.start_variant_clients(salt, share)
     wait_until(
         lambda: copy.metric_is("modelbook_canary_rolled_back", 1), 60, "it keeps its traffic"
     )
     seconds = wait_until(
-        lambda: all(caller.version != number for caller in callers), 60, "it still predicts"
+        lambda: all(client.version != number for client in clients), 60, "it still predicts"
     )
-    wait_for_answers(callers)
-    require(all(caller.version != number for caller in callers), "it predicts again")
-    receipts, refusals = finish(callers), count_refusals(callers)
+    wait_for_responses(clients)
+    require(all(client.version != number for client in clients), "it predicts again")
+    receipts, refusals = stop_clients(clients), count_refusals(clients)
     require(refusals["refused"] == 0, f"{refusals['refused']} requests were refused")
     return require_journaled(copy, receipts) | {"seconds until the champion": round(seconds, 1)}
 
 
 def kill_worker(copy: ServiceCopy) -> Numbers:
-    """A killed worker is replaced, its gauges go, and no answer of it is missing."""
+    """A killed worker is replaced, its gauges go, and no prediction of it is missing."""
     process = copy.start(workers=2)
-    callers = copy.call(8)
-    wait_for_answers(callers)
+    clients = copy.start_clients(8)
+    wait_for_responses(clients)
     victim = copy.workers(process)[0]
     victim.kill()
 
@@ -300,7 +300,9 @@ def kill_worker(copy: ServiceCopy) -> Numbers:
         )
 
     seconds = wait_until(is_replaced, 60, "it was not replaced")
-    return require_journaled(copy, finish(callers)) | {"seconds until replaced": round(seconds, 1)}
+    return require_journaled(copy, stop_clients(clients)) | {
+        "seconds until replaced": round(seconds, 1)
+    }
 
 
 def pause_worker(copy: ServiceCopy) -> Numbers:
@@ -312,10 +314,10 @@ def pause_worker(copy: ServiceCopy) -> Numbers:
         time.sleep(PAUSE_SECONDS)
     finally:
         workers[0].resume()
-    callers = copy.call(8)
-    wait_for_answers(callers)
+    clients = copy.start_clients(8)
+    wait_for_responses(clients)
     require(copy.workers(process) == workers, "a worker was replaced")
-    return require_journaled(copy, finish(callers)) | {"seconds paused": PAUSE_SECONDS}
+    return require_journaled(copy, stop_clients(clients)) | {"seconds paused": PAUSE_SECONDS}
 
 
 def kill_supervisor(copy: ServiceCopy) -> Numbers:
@@ -337,6 +339,6 @@ PROMISES: dict[str, Callable[[ServiceCopy], Numbers]] = {
         restore_backup, kill_process, lock_journal, fill_disk, remove_journal, replace_journal,
         alter_journal, hide_artifacts, alter_artifacts, hide_store, promote_version,
         promote_absent_version, roll_back_canary, kill_worker, pause_worker, kill_supervisor,
-        poison_requests, flood_headers, call_from_elsewhere, serve_pages, fire_alerts,
+        poison_requests, flood_headers, send_foreign_requests, serve_pages, fire_alerts,
     )
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""A copy of a book's service to break: its processes, its callers and its journal."""
+"""A copy of a book's service to break: its processes, its clients and its journal."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from modelbook.registry.store import create_client
 from modelbook.serving.settings import ENV_PREFIX
 
 START_SECONDS = 120
-ANSWERS = 500  # answers before and after something breaks
+RESPONSES = 500  # responses before and after something breaks
 VERIFIED_RECEIPTS = 20
 Numbers = dict[str, Any]
 JSON_HEADERS = {"content-type": "application/json"}
@@ -73,7 +73,7 @@ class ServiceCopy:
         self.url = default_url(root, book)
         self.journal_path = Path(self.url.removeprefix("sqlite:///"))
         self._processes: list[subprocess.Popen] = []
-        self._callers: list[Caller] = []
+        self._clients: list[LoadClient] = []
 
     def start(self, workers: int = 1, wait: bool = True, **settings: Any) -> subprocess.Popen:
         """Start a service; ``settings`` are names of its environment variables without prefix."""
@@ -104,39 +104,39 @@ class ServiceCopy:
     def wait_ready(self) -> float:
         """Wait until the service is ready; return the seconds that it took."""
         return wait_until(
-            lambda: self.try_ask("/health/ready")[0] == 200, START_SECONDS, "not ready"
+            lambda: self.try_get("/health/ready")[0] == 200, START_SECONDS, "not ready"
         )
 
-    def ask(
+    def send(
         self, method: str, path: str, body: Any = b"", headers: Any = None
     ) -> tuple[int, bytes]:
         """Send a request; returns status and body."""
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
             connection.request(method, path, body or None, headers or JSON_HEADERS)
-            answer = connection.getresponse()
-            return answer.status, answer.read()
+            response = connection.getresponse()
+            return response.status, response.read()
 
     def read_headers(self, path: str) -> dict[str, str]:
-        """Return the headers of the answer to a GET request."""
+        """Return the headers of the response to a GET request."""
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
             connection.request("GET", path)
             return {name.lower(): value for name, value in connection.getresponse().getheaders()}
 
-    def try_ask(self, path: str) -> tuple[int, bytes]:
-        """Send a GET request; status 0 if nobody answers."""
+    def try_get(self, path: str) -> tuple[int, bytes]:
+        """Send a GET request; status 0 without a response."""
         try:
-            return self.ask("GET", path)
+            return self.send("GET", path)
         except (OSError, http.client.HTTPException):
             return 0, b""
 
     def read_metric(self, name: str) -> float:
         """Return the sum of a metric's series."""
-        lines = self.ask("GET", "/metrics")[1].decode().splitlines()
+        lines = self.send("GET", "/metrics")[1].decode().splitlines()
         series = [line for line in lines if line.partition("{")[0].partition(" ")[0] == name]
         return sum(float(line.rpartition(" ")[2]) for line in series)
 
     def metric_is(self, name: str, value: float) -> bool:
-        """Whether a metric has a value; false while the worker that is asked ends."""
+        """Whether a metric has a value; false while the worker ends."""
         try:
             return self.read_metric(name) == value
         except (OSError, http.client.HTTPException):
@@ -144,7 +144,7 @@ class ServiceCopy:
 
     def read_example(self) -> dict[str, Any]:
         """Return a legal row."""
-        document = json.loads(self.ask("GET", "/openapi.json")[1])
+        document = json.loads(self.send("GET", "/openapi.json")[1])
         return document["components"]["schemas"]["Row"]["example"]
 
     def find_artifacts(self) -> Path:
@@ -170,17 +170,17 @@ class ServiceCopy:
         create_client(self.root).set_registered_model_alias(self.book, alias, str(number))
         refresh_aliases(self.root, self.book)
 
-    def call(self, count: int = 4) -> list[Caller]:
-        """Start callers that send one row after the other."""
+    def start_clients(self, count: int = 4) -> list[LoadClient]:
+        """Start clients that send one row after the other."""
         body = json.dumps(self.read_example())
-        return self._start([Caller(self.port, body) for _ in range(count)])
+        return self._start([LoadClient(self.port, body) for _ in range(count)])
 
-    def call_variants(self, salt: str, challenger_share: float) -> list[Caller]:
-        """Start a caller whose user the challenger serves, and one with another row and user."""
+    def start_variant_clients(self, salt: str, challenger_share: float) -> list[LoadClient]:
+        """Start a client whose user the challenger serves, and one with another row and user."""
         example = self.read_example()
-        schema = json.loads(self.ask("GET", "/openapi.json")[1])["components"]["schemas"]["Row"]
+        schema = json.loads(self.send("GET", "/openapi.json")[1])["components"]["schemas"]["Row"]
         required_fields = {name: example[name] for name in schema.get("required", [])}
-        callers = []
+        clients = []
         for row, is_challenged in ((example, True), (required_fields, False)):
             user = next(
                 name
@@ -188,14 +188,14 @@ class ServiceCopy:
                 if routes_to_challenger(assign_bucket(name, salt), challenger_share)
                 is is_challenged
             )
-            callers.append(Caller(self.port, json.dumps(row), user))
-        return self._start(callers)
+            clients.append(LoadClient(self.port, json.dumps(row), user))
+        return self._start(clients)
 
-    def _start(self, callers: list[Caller]) -> list[Caller]:
-        self._callers += callers
-        for caller in callers:
-            caller.start()
-        return callers
+    def _start(self, clients: list[LoadClient]) -> list[LoadClient]:
+        self._clients += clients
+        for client in clients:
+            client.start()
+        return clients
 
     def journaled_ids(self) -> set[str]:
         """Return the ids in the journal, of both variants."""
@@ -209,9 +209,9 @@ class ServiceCopy:
         return [child for child in psutil.Process(process.pid).children() if _is_worker(child)]
 
     def stop_all(self) -> None:
-        """End callers and services."""
-        for caller in self._callers:
-            caller.is_ending = True
+        """End clients and services."""
+        for client in self._clients:
+            client.is_ending = True
         for process in self._processes:
             if process.poll() is None:
                 process.terminate()
@@ -220,7 +220,7 @@ class ServiceCopy:
 
 
 def find_free_port() -> int:
-    """Return a port of this machine that nobody listens at."""
+    """Return a free port of this machine."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
@@ -233,15 +233,15 @@ def _is_worker(process: psutil.Process) -> bool:
         return False
 
 
-class Caller(threading.Thread):
-    """Sends a row again and again, until it is told to end or nobody answers."""
+class LoadClient(threading.Thread):
+    """Sends a row again and again, until it is stopped or the service is gone."""
 
     def __init__(self, port: int, body: str, user: str = "") -> None:
         super().__init__(daemon=True)
         self._headers = JSON_HEADERS | ({"x-user-id": user} if user else {})
         self._port, self._body, self.is_ending = port, body, False
         self.receipts: dict[str, str] = {}
-        self.version = 0  # of the last answer
+        self.version = 0  # of the last response
         self.statuses: dict[int, int] = {}
 
     def run(self) -> None:
@@ -250,50 +250,50 @@ class Caller(threading.Thread):
             while not self.is_ending:
                 try:
                     connection.request("POST", "/predict", self._body, self._headers)
-                    answer = connection.getresponse()
-                    text = answer.read()
+                    response = connection.getresponse()
+                    text = response.read()
                 except (OSError, http.client.HTTPException):
                     return
-                self.statuses[answer.status] = self.statuses.get(answer.status, 0) + 1
-                if answer.status == 200:
+                self.statuses[response.status] = self.statuses.get(response.status, 0) + 1
+                if response.status == 200:
                     prediction = json.loads(text)
                     self.receipts[prediction["id"]] = prediction["receipt"]
                     self.version = prediction["model_version"]
 
 
-def finish(callers: list[Caller]) -> dict[str, str]:
-    """End callers; return the receipts of all their answers, by prediction id."""
-    for caller in callers:
-        caller.is_ending = True
-    for caller in callers:
-        caller.join(60)
-    return {name: receipt for caller in callers for name, receipt in caller.receipts.items()}
+def stop_clients(clients: list[LoadClient]) -> dict[str, str]:
+    """End clients; return the receipts of all their predictions, by prediction id."""
+    for client in clients:
+        client.is_ending = True
+    for client in clients:
+        client.join(60)
+    return {name: receipt for client in clients for name, receipt in client.receipts.items()}
 
 
-def count_statuses(callers: list[Caller]) -> dict[int, int]:
-    """Return the number of answers by status."""
+def count_statuses(clients: list[LoadClient]) -> dict[int, int]:
+    """Return the number of responses by status."""
     totals: dict[int, int] = {}
-    for caller in callers:
-        for status, count in caller.statuses.items():
+    for client in clients:
+        for status, count in client.statuses.items():
             totals[status] = totals.get(status, 0) + count
     return totals
 
 
-def wait_for_answers(callers: list[Caller], count: int = ANSWERS) -> None:
-    """Wait for so many more answers."""
-    target = sum(len(caller.receipts) for caller in callers) + count
+def wait_for_responses(clients: list[LoadClient], count: int = RESPONSES) -> None:
+    """Wait for ``count`` more responses."""
+    target = sum(len(client.receipts) for client in clients) + count
 
-    def have_answers() -> bool:
-        return sum(len(caller.receipts) for caller in callers) >= target
+    def have_responses() -> bool:
+        return sum(len(client.receipts) for client in clients) >= target
 
-    wait_until(have_answers, 120, f"{count} answers did not come")
+    wait_until(have_responses, 120, f"{count} responses did not come")
 
 
 def require_journaled(copy: ServiceCopy, receipts: dict[str, str]) -> Numbers:
-    """Require that the journal holds all answers, and proves the last ones."""
+    """Require that the journal holds all predictions, and proves the last ones."""
     missing = receipts.keys() - copy.journaled_ids()
-    numbers = {"answers": len(receipts), "missing in the journal": len(missing)}
-    require(not missing, f"{len(missing)} answered predictions are missing in the journal")
+    numbers = {"responses": len(receipts), "missing in the journal": len(missing)}
+    require(not missing, f"{len(missing)} returned predictions are missing in the journal")
     last = dict(list(receipts.items())[-VERIFIED_RECEIPTS:])
     proofs = verify_predictions(Journal(copy.url, copy.book, 60.0), last)
     problems = [proof.problem for proof in proofs if not proof.is_proven]
@@ -301,7 +301,7 @@ def require_journaled(copy: ServiceCopy, receipts: dict[str, str]) -> Numbers:
     return numbers | {"receipts proven": len(proofs)}
 
 
-def count_refusals(callers: list[Caller]) -> Numbers:
-    """Return how many requests were not answered with 200."""
-    statuses = count_statuses(callers)
+def count_refusals(clients: list[LoadClient]) -> Numbers:
+    """Return how many requests got another status than 200."""
+    statuses = count_statuses(clients)
     return {"refused": sum(count for status, count in statuses.items() if status != 200)}

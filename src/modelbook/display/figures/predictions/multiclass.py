@@ -11,34 +11,34 @@ from modelbook.display.figures import finalize
 N_COLUMNS = 3
 
 
-@plotting.figure_of("Out-of-fold predictions", ["class", "answered", "there"])
+@plotting.figure_of("Out-of-fold predictions", ["class", "predicted", "actual"])
 def out_of_fold_results(data: pd.DataFrame, threshold: None) -> Figure:
     """Predicted against actual share of each class, out of fold.
 
     Parameters
     ----------
     data : pandas.DataFrame
-        Columns ``class, answered, there``.
+        Columns ``class, predicted, actual``.
     """
     figure, ax = plotting.subplots(plotting.height_for_rows(len(data), row_height=0.36))
-    texts = [f"{row['answered']:.0%} vs {row['there']:.0%}" for _, row in data.iterrows()]
-    ax.scatter(data["there"], range(len(data)), s=42, color=style.REFERENCE, marker="D", zorder=3)
+    texts = [f"{row['predicted']:.0%} vs {row['actual']:.0%}" for _, row in data.iterrows()]
+    ax.scatter(data["actual"], range(len(data)), s=42, color=style.REFERENCE, marker="D", zorder=3)
     plotting.draw_dots(
         ax,
         data["class"],
-        data.assign(low=data["answered"], high=data["there"]),
-        "answered",
+        data.assign(low=data["predicted"], high=data["actual"]),
+        "predicted",
         row_texts=texts,
     )
     ax.set_xlim(0, None)
     plotting.set_percent_format(ax)
     ax.set_xlabel("share of train rows")
-    worst_index = (data["answered"] - data["there"]).abs().idxmax()
+    worst_index = (data["predicted"] - data["actual"]).abs().idxmax()
     worst_class = data.loc[worst_index]
     alt = (
-        f"Class {worst_class['class']} is predicted for {worst_class['answered']:.0%} of the train "
-        f"rows and is the actual class of {worst_class['there']:.0%}, the largest difference of "
-        "all classes."
+        f"Class {worst_class['class']} is predicted for {worst_class['predicted']:.0%} of the "
+        f"train rows and is the actual class of {worst_class['actual']:.0%}, the largest "
+        "difference of all classes."
     )
     caption = (
         "Dot: predicted share of the class, out of fold; diamond: actual share. The most probable "

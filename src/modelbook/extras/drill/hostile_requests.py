@@ -1,4 +1,4 @@
-"""Promises to be broken by callers: costly requests, slow headers, foreign sites, markup.
+"""Promises to be broken by clients: costly requests, slow headers, foreign sites, markup.
 
 The docstring of a function is the promise as the report shows it.
 """
@@ -28,7 +28,7 @@ PAGES = ("/", "/docs", "/redoc")
 
 
 class HealthWatcher:
-    """Asks whether the service lives, again and again, and keeps the longest wait."""
+    """Sends health checks one after the other, and records the longest wait."""
 
     def __init__(self, copy: ServiceCopy) -> None:
         self._copy, self._is_done = copy, threading.Event()
@@ -37,7 +37,7 @@ class HealthWatcher:
     def _watch(self) -> None:
         while not self._is_done.is_set():
             started = time.perf_counter()
-            self._copy.try_ask("/health/live")
+            self._copy.try_get("/health/live")
             self.longest_seconds = max(self.longest_seconds, time.perf_counter() - started)
             time.sleep(0.01)
 
@@ -54,14 +54,14 @@ class HealthWatcher:
 
 
 def poison_requests(copy: ServiceCopy) -> Numbers:
-    """Hostile requests are refused cheaply, and health answers within 100 ms meanwhile."""
+    """Hostile requests are refused cheaply, and health responds within 100 ms meanwhile."""
     process = psutil.Process(copy.start().pid)
-    copy.ask("POST", "/predict", json.dumps(copy.read_example()))  # what the first one loads
+    copy.send("POST", "/predict", json.dumps(copy.read_example()))  # what the first one loads
     statuses, cpu, memory, health = [], [], [], HealthWatcher(copy)
     with health.watching():
         for path, kind, body in _hostile_requests():
             before = sum(process.cpu_times()[:2])
-            statuses.append(copy.ask("POST", path, body, {"content-type": kind})[0])
+            statuses.append(copy.send("POST", path, body, {"content-type": kind})[0])
             cpu.append(sum(process.cpu_times()[:2]) - before)
             memory.append(process.memory_info().rss / 1e6)
     numbers = {
@@ -94,7 +94,7 @@ def _hostile_requests() -> list[tuple[str, str, bytes]]:
 
 
 def flood_headers(copy: ServiceCopy) -> Numbers:
-    """A huge header and headers that never end are refused, and lock nobody out."""
+    """A huge header and headers that never end are refused, and lock no other client out."""
     process = psutil.Process(copy.start(LIMITS__HEADER_TIMEOUT_SECONDS=HEADER_TIMEOUT_SECONDS).pid)
     memory = process.memory_info().rss
     with _connect(copy) as large:
@@ -108,9 +108,11 @@ def flood_headers(copy: ServiceCopy) -> Numbers:
         slow = [stack.enter_context(_connect(copy)) for _ in range(IDLE_CONNECTIONS)]
         for connection in slow:
             connection.sendall(b"GET /health/live HTTP/1.1\r\nhost: ")
-        require(copy.try_ask("/health/live")[0] == 200, "they lock others out")
-        answers = [_receive(connection) for connection in slow]
-    require(all(b" 408 " in answer for answer in answers), "a half-sent header is not refused")
+        require(copy.try_get("/health/live")[0] == 200, "they lock others out")
+        responses = [_receive(connection) for connection in slow]
+    require(
+        all(b" 408 " in response for response in responses), "a half-sent header is not refused"
+    )
     return {
         "bytes taken of a header": sent,
         "memory for it, MB": round(grown),
@@ -140,8 +142,8 @@ def _receive(connection: socket.socket) -> bytes:
     return b""
 
 
-def call_from_elsewhere(copy: ServiceCopy) -> Numbers:
-    """Without keys only this machine is served; without its last key nobody is."""
+def send_foreign_requests(copy: ServiceCopy) -> Numbers:
+    """Without keys only this machine is served; after the last key is removed, no client is."""
     process = copy.start(API_KEYS="on")
     row = json.dumps(copy.read_example())
     json_type = {"content-type": "application/json"}
@@ -154,20 +156,20 @@ def call_from_elsewhere(copy: ServiceCopy) -> Numbers:
     )
     for body, headers in foreign:
         path = "/predict/csv" if headers["content-type"] == form["content-type"] else "/predict"
-        status, _ = copy.ask("POST", path, body, headers)
-        require(status == 403, f"a request with {list(headers)[-1]} is answered with {status}")
-    require(copy.ask("POST", "/predict", row)[0] == 200, "a program of this machine is refused")
+        status, _ = copy.send("POST", path, body, headers)
+        require(status == 403, f"a request with {list(headers)[-1]} gets status {status}")
+    require(copy.send("POST", "/predict", row)[0] == 200, "a program of this machine is refused")
     journaled = len(copy.journaled_ids())
     require(journaled == 1, f"{journaled - 1} foreign requests are in the journal")
     keys = ApiKeyStore(copy.root)
     keys.add_key("drill", ["predict"])
-    wait_until(lambda: copy.ask("POST", "/predict", row)[0] == 401, 30, "the key is not required")
+    wait_until(lambda: copy.send("POST", "/predict", row)[0] == 401, 30, "the key is not required")
     keys.remove_key("drill")
     process.terminate()
     process.wait(60)
     copy.start(API_KEYS="on")
-    status, _ = copy.ask("POST", "/predict", row)
-    require(status == 401, f"without its last key the service answers with {status}")
+    status, _ = copy.send("POST", "/predict", row)
+    require(status == 401, f"without its last key the service responds with {status}")
     return {"foreign requests refused": len(foreign), "of them journaled": 0}
 
 
@@ -175,7 +177,7 @@ def serve_pages(copy: ServiceCopy) -> Numbers:
     """No page runs markup of a table, inline scripts, or scripts of other hosts."""
     copy.start()
     for path in PAGES:
-        headers, page = copy.read_headers(path), copy.ask("GET", path)[1].decode()
+        headers, page = copy.read_headers(path), copy.send("GET", path)[1].decode()
         policy = headers["content-security-policy"]
         rules = dict(rule.strip().partition(" ")[::2] for rule in policy.split(";"))
         scripts = rules.get("script-src", rules["default-src"])
@@ -183,7 +185,7 @@ def serve_pages(copy: ServiceCopy) -> Numbers:
         require(rules.get("frame-ancestors") == "'none'", f"{path} may be framed")
         require(headers["x-content-type-options"] == "nosniff", f"{path} may be sniffed")
         require(not re.search(r"<script(?![^>]*\ssrc=\"/)", page), f"{path} has an inline script")
-    document = json.loads(copy.ask("GET", "/openapi.json")[1])
+    document = json.loads(copy.send("GET", "/openapi.json")[1])
     markup = [text for text in _find_descriptions(document) if "<" in text]
     require(not markup, f"markup in a description: {markup[:1]}")
     return {"pages": len(PAGES), "descriptions": len(list(_find_descriptions(document)))}
