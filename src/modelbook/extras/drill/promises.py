@@ -93,7 +93,7 @@ def fill_disk(copy: ServiceCopy) -> Numbers:
 
 
 def remove_journal(copy: ServiceCopy) -> Numbers:
-    """A removed journal is created anew, with all later predictions; the loss is counted exactly."""
+    """A removed journal is created anew, with all later rows; the loss is counted exactly."""
 
     def remove(path: Path) -> None:
         for file in path.parent.glob(f"{path.name}*"):
