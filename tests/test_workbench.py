@@ -424,7 +424,7 @@ class TestGit:
 
     def test_edits_of_two_people_in_two_cells_merge(self, ready):
         ready.part_ways(
-            ("leak_auc = 0.9 ", "leak_auc = 0.90 "), ("Duplicate rows", "Rows that repeat")
+            ("leak_auc = 0.9 ", "leak_auc = 0.90 "), ("Repeated rows", "Rows that repeat")
         )
         ready.git("merge", "--quiet", "theirs", "-m", "both")
         text = (ready.root / NOTEBOOK).read_text()

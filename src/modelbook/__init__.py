@@ -1,4 +1,4 @@
-"""Modelbook: from a table to a compared, registered, gated and monitored model, in six notebooks."""
+"""Modelbook: from a table to a compared, registered, gated, monitored model, in six notebooks."""
 
 from __future__ import annotations
 
