@@ -38,7 +38,7 @@ def check_free_space(folder: Path) -> None:
 
 @contextmanager
 def translate_disk_full() -> Iterator[None]:
-    """Convert a library's error of a full disk to a DiskError that says what to do.
+    """Convert a library's error of a full disk to a DiskError with a remedy.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The exception hierarchy. Each error says what is wrong, what was expected, and what to do next.
+"""The exception hierarchy. Each error states what is wrong, what was expected, and what to do.
 
 ModelbookError
 ├── ParameterError                a parameter is unknown, mistyped or out of range

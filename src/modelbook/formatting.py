@@ -34,7 +34,7 @@ def key_number(
     Parameters
     ----------
     value : float, str or None
-        The number; None if it is unknown. A text is shown as it is.
+        The number; None if it is unknown. A text is returned unchanged.
     unit : str
         ``count``, ``share`` (of 1), ``s``, ``±`` or ``version``; empty for a metric.
     interval : pair of float, optional

@@ -3,9 +3,9 @@
 There are two kinds of criteria. A candidate must demonstrate its quality: the unfavourable end of
 the confidence interval has to meet the bound. And it must not be shown to do harm (to a slice, a
 group, or its calibration): these criteria fail only where the whole interval lies beyond the bound,
-because a small slice could never prove the absence of harm. There are many such intervals, so each
-is widened by Bonferroni's correction: an innocent model is held by any of them in at most 5 % of
-cases. A criterion that cannot be judged is inconclusive.
+because a small slice could never demonstrate the absence of harm. There are many such intervals, so
+each is widened by Bonferroni's correction: a harmless model is held by any of them in at most 5 %
+of cases. A criterion that cannot be evaluated is inconclusive.
 """
 
 from __future__ import annotations
@@ -212,7 +212,7 @@ def gather_evidence(
 class Criterion:
     """One criterion of the gate: required and observed; ``passed`` is None if not evaluable.
 
-    ``power`` says what the rows behind the interval could detect; empty without an interval.
+    ``power`` describes the effect that the rows could detect; empty without an interval.
     """
 
     name: str
@@ -254,7 +254,7 @@ class Decision:
 
     @property
     def reasons(self) -> list[str]:
-        """The criteria behind the decision: those that failed (hold) or were met (promote)."""
+        """The criteria that explain the decision: the failed ones (hold) or all met (promote)."""
         return [
             criterion.description
             for criterion in self.criteria
@@ -385,7 +385,7 @@ def _champion_criteria(evidence: Evidence, limits: Deploy, n_harms: int) -> list
 
 
 def _paired_rows_criterion(evidence: Evidence, limits: Deploy) -> Criterion:
-    """Enough rows to compare on: the minimum, and where they decide nothing, what the margin asks.
+    """Enough rows to compare on: the minimum and, for an inconclusive result, those of the margin.
 
     An interval that shows the candidate to be not worse, or worse, needs no more rows.
     """
@@ -509,7 +509,7 @@ def describe_demonstration(interval: Interval, bound: float) -> str:
 def describe_detection(interval: Interval, bound: float, n_harms: int, unit: str = "") -> str:
     """The true harm from which a model is held with ``POWER`` on these rows.
 
-    ``unit`` names its hundredths; without one the harm is shown as it is.
+    ``unit`` names its hundredths; without a unit the harm is shown as a number.
     """
     error = interval.standard_error
     if not isfinite(error):

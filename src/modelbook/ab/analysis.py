@@ -26,8 +26,8 @@ PROMOTE_CHALLENGER, KEEP_CHAMPION, CONTINUE, INVALID = (
     "continue",
     "invalid",
 )
-ALPHA = 0.05  # false positive rate, over all looks
-SAMPLE_RATIO_ALPHA = 0.005  # false positive rate of each sample-ratio test, over all looks
+ALPHA = 0.05  # false positive rate, over all evaluations
+SAMPLE_RATIO_ALPHA = 0.005  # false positive rate of each sample-ratio test, over all evaluations
 SAMPLE_RATIO_PRIOR = 200  # users that the alternative of the sample-ratio test is worth
 MAX_EXTRAPOLATION = 50  # times the users so far; larger sample sizes are not estimated
 MIN_EXPECTED_USERS = 5  # expected users per variant that the sample-ratio test needs
@@ -168,7 +168,7 @@ class ABResult:
 
     @property
     def has_few_events(self) -> bool:
-        """Whether a variant has fewer users with the rarest outcome than the plan asks."""
+        """Whether a variant has fewer users with the rarest outcome than the plan requires."""
         events = [arm.events for arm in (self.champion, self.challenger) if arm.events is not None]
         return min(events, default=self.plan.min_events) < self.plan.min_events
 
@@ -265,7 +265,7 @@ def sample_ratio_p_value(users: Sequence[int], challenger_share: float) -> float
 
 
 def difference_over_time(rows: pd.DataFrame, plan: ABPlan, points: int = 60) -> pd.DataFrame:
-    """Return the difference at evenly spaced earlier looks: ``users, difference, low, high``."""
+    """Return the difference at evenly spaced earlier times: ``users, difference, low, high``."""
     users = sum_by_user(rows)
     users = users[users["rows_with_outcomes"] > 0]
     counts = np.unique(np.linspace(0, len(users), points + 1).astype(int)[1:])
@@ -361,9 +361,9 @@ def _difference_interval(
 def _widen_for_bounded_losses(
     users: pd.DataFrame, counts: np.ndarray, interval: Any, plan: ABPlan
 ) -> tuple[Any, Any, Any]:
-    """The interval of the difference, at least as wide as bounded losses without large samples ask.
+    """The interval of the difference; for bounded losses at least as wide as the one by betting.
 
-    ``users`` are those with outcomes, and ``counts`` their numbers at the looks.
+    ``users`` are those with outcomes, and ``counts`` their numbers at each evaluation.
     """
     difference, low, high = interval
     if plan.loss_bound is None or counts.min(initial=0) < 1:

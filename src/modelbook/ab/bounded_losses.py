@@ -3,7 +3,7 @@
 Each user is an unbiased estimate of the difference: the loss minus the mean loss so far, weighted
 by the inverse probability of the user's variant. A bet on the difference multiplies its wealth by
 each estimate; by Ville's inequality the wealth against the true difference exceeds ``1/alpha`` with
-a probability of at most ``alpha``, whatever the number of looks (Waudby-Smith & Ramdas 2024,
+a probability of at most ``alpha``, for any number of evaluations (Waudby-Smith & Ramdas 2024,
 "Estimating means of bounded random variables by betting", JRSS B 86; the bets are bounded by the
 inequality of Fan, Grama & Liu 2015, so that sums suffice). No large sample is assumed: a challenger
 with a small share has to show rare, large losses before it can win.
@@ -42,7 +42,7 @@ def bound_difference(
     estimates : ndarray
         From ``estimate_differences``, shape (users,).
     counts : ndarray of int
-        Numbers of users at the looks, from 1.
+        Numbers of users at each evaluation, from 1.
     loss_bound : float
         Largest loss; the smallest is 0.
     alpha : float

@@ -2,9 +2,9 @@
 
 The asymptotic sequence of Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas (2024), “Time-uniform
 central limit theory and asymptotic confidence sequences”, Annals of Statistics 52(6): Robbins'
-normal mixture with a running variance estimate. With any number of looks and any stopping rule, the
-probability that one of the intervals misses the mean is about ``alpha``. The intervals are about
-1.6 times as wide as those for a single look.
+normal mixture with a running variance estimate. With any number of evaluations and any stopping
+rule, the probability that one of the intervals misses the mean is about ``alpha``. The intervals
+are about 1.6 times as wide as those for a single evaluation.
 """
 
 from __future__ import annotations

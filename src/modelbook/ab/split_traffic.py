@@ -55,7 +55,7 @@ def read_split_traffic(
 ) -> SplitTraffic:
     """Read the predictions of champion and challenger since a time, or since the test began.
 
-    If the history does not know when the test began, it starts when both versions have predictions.
+    If the history has no start of the test, it starts when both versions have predictions.
 
     Raises
     ------

@@ -232,14 +232,14 @@ def _check_command(command: argparse.Namespace) -> None:
 
 
 def _runs_past_executor(command: argparse.Namespace) -> bool:
-    """Whether Ploomber runs notebooks by itself: for ``task NAME``, and with ``--debug``."""
+    """Whether Ploomber runs notebooks without this executor: ``task NAME``, and ``--debug``."""
     only_shows = command.source or command.status or command.on_finish
     is_task = command.task in config.STAGES and (command.build or not only_shows)
     return is_task or command.debug
 
 
 def _prove_build(root: Path) -> None:
-    """Let the notebooks that Ploomber runs by itself be a build's, until this process ends."""
+    """Mark the notebooks that Ploomber runs as part of a build, until this process ends."""
     until_exit = ExitStack()
     until_exit.callback(locks.lock_build(root).release)
     os.environ |= KERNEL_ENVIRONMENT

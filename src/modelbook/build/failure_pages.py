@@ -51,7 +51,7 @@ def write_failure_pages(
 
 
 def mark_waiting_pages(root: Path, book: str) -> None:
-    """Let the page of each stage that depends on a failed one say so, and no other page."""
+    """Add a notice to the pages of stages that depend on a failed one, and remove other notices."""
     tasks = project.read_tasks(root, book)
     failed = [name for name in staleness.list_failures(root).get(book, {}) if name in tasks]
     runs = history.find_result_runs(root, book) if failed else {}

@@ -51,7 +51,7 @@ class KernelTemplate:
     environment : Mapping
         Environment of the kernels.
     folder : Path
-        Where the socket lies, named by the key of interpreter and environment.
+        Path of the socket, named by the key of interpreter and environment.
     """
 
     def __init__(self, python: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
@@ -146,7 +146,7 @@ class ForkedProcess:
         if self._pid is None and number == signal.SIGKILL:
             self._connection.shutdown(socket.SHUT_RDWR)  # the template kills what it forks
             return
-        with suppress(ProcessLookupError):  # it has just ended, and the template will say so
+        with suppress(ProcessLookupError):  # it has just ended; the template reports it
             os.killpg(self.pid, number)
 
     def kill(self) -> None:
@@ -154,7 +154,7 @@ class ForkedProcess:
         self.send_signal(signal.SIGKILL)
 
     def terminate(self) -> None:
-        """Ask the kernel and its child processes to end."""
+        """Send the kernel and its child processes the signal to end."""
         self.send_signal(signal.SIGTERM)
 
 
@@ -198,7 +198,7 @@ class KernelForker:
 
 
 class ForkingProvisioner(LocalProvisioner):
-    """Launches a kernel by a fork where that is possible, else as a process of its own."""
+    """Launches a kernel by a fork where possible, otherwise as a new process."""
 
     def __init__(self, forker: KernelForker, modules: Sequence[str], **options: Any) -> None:
         super().__init__(**options)

@@ -1,7 +1,7 @@
 """Template process: imports libraries once, and forks a kernel for each connection.
 
 ``kernel_forking`` runs this file as a script. It imports nothing of Modelbook, so that each kernel
-reads the package as it is then.
+reads the current source of the package.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ INLINE_BACKEND = "module://matplotlib_inline.backend_inline"
 
 
 class Kernel(NamedTuple):
-    """A forked kernel: its process, and the connection to the build that wanted it."""
+    """A forked kernel: its process, and the connection to its build."""
 
     pid: int
     pidfd: int  # readable when the process has ended
@@ -40,7 +40,7 @@ def main(listener_fd: int, lifeline_fd: int) -> None:
     # A kernel sets it, too, before it imports anything; matplotlib reads it once.
     os.environ.setdefault("MPLBACKEND", INLINE_BACKEND)
     sys.modules[PACKAGE] = None  # type: ignore[assignment]  # not importable here
-    _import_modules(["ipykernel.kernelapp"])  # first: libraries ask whether they are in a kernel
+    _import_modules(["ipykernel.kernelapp"])  # first: libraries check whether they run in a kernel
     run_kernel(serve(socket.socket(fileno=listener_fd), lifeline_fd))
 
 
@@ -120,7 +120,7 @@ def _receive_request(connection: socket.socket) -> dict[str, Any] | None:
 def _fork_kernel(
     selector: selectors.BaseSelector, connection: socket.socket, request: dict[str, Any]
 ) -> int:
-    """Fork after the imports; the kernel leads a session, and its group, of its own."""
+    """Fork after the imports; the kernel leads a new session and process group."""
     _import_modules(request["modules"])
     gc.collect()
     gc.freeze()  # so that collecting garbage in a kernel copies no shared page

@@ -36,7 +36,7 @@ OOM_EVENTS_FILE = Path("/sys/fs/cgroup/memory.events")  # counts out-of-memory k
 
 
 class StageKernel:
-    """Kernel of one stage; starts the imports of its notebook at once."""
+    """Kernel of one stage; starts the imports of its notebook immediately."""
 
     def __init__(
         self, root: Path, notebook: Path, log: Path, token: str, forker: KernelForker

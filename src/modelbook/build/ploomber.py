@@ -43,7 +43,7 @@ def has_finished(task: Any) -> bool:
 
 
 def mark_outdated(task: Any) -> None:
-    """Let a rendered task run, and let ``ploomber status`` say that its code has changed."""
+    """Mark a rendered task as outdated; ``ploomber status`` shows that its code has changed."""
     is_ready = all(is_up_to_date(upstream) for upstream in task.upstream.values())
     task.exec_status = TaskStatus.WaitingExecution if is_ready else TaskStatus.WaitingUpstream
     for product in task.product.products:

@@ -47,7 +47,7 @@ def forget_stage(root: Path, book: str, stage: str) -> None:
 
 
 def record_failure(root: Path, book: str, stage: str, message: str) -> None:
-    """Record a failure: the stage stays outdated, even if the change behind it is reverted."""
+    """Record a failure: the stage stays outdated, even if its cause is reverted."""
     with suppress(OSError):  # full disk: the failure is reported anyway
         files.write(
             _state_path(root, book), {**read_build_state(root, book), stage: {"failed": message}}

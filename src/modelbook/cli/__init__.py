@@ -87,7 +87,7 @@ def finalize(
     ],
     book: BookOption = None,
 ) -> None:
-    """Finalize a candidate that does not lead, as it is in MLflow; then the gate decides.
+    """Finalize another candidate than the leader, without tuning; then the gate decides.
 
     Examples:  modelbook finalize --candidate lr  |  modelbook finalize --candidate RUN_ID
     """
@@ -192,7 +192,7 @@ def new(
     sheet: Annotated[str | None, typer.Option(help="Sheet of an Excel file.")] = None,
     member: Annotated[str | None, typer.Option(help="File in a zip that holds several.")] = None,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Write without asking; questions stay open.")
+        bool, typer.Option("--yes", help="Write without confirmation; questions stay open.")
     ] = False,
 ) -> None:
     """Draft a book from a table: show each column's role, and what to decide; then write it.
@@ -306,7 +306,7 @@ def pdf(
     ] = None,
     book: BookOption = None,
 ) -> None:
-    """Print reports to PDF files beside their pages, with an installed Chromium or Chrome.
+    """Print reports to PDF files next to their pages, with an installed Chromium or Chrome.
 
     Examples:  modelbook pdf  |  modelbook pdf finalize monitor --book rand-hie
     """

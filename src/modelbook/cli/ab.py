@@ -105,7 +105,7 @@ def _run_replay(
 def evaluate_ab(
     root: Path, book: str, since: float | None = None, *, publish: bool = False
 ) -> dict[str, Any]:
-    """Evaluate the A/B test on the traffic so far and, if asked, publish its report."""
+    """Evaluate the A/B test on the traffic so far and optionally publish its report."""
     from modelbook.ab import analysis, split_traffic, summary
     from modelbook.serving import settings
 

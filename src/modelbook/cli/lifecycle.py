@@ -1,4 +1,4 @@
-"""Commands on a whole project: begin, upgrade, back up, restore, forget, reset."""
+"""Commands on a whole project: create, upgrade, back up, restore, forget, reset."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def reset(
 ) -> None:
     """Remove everything that was generated: registry, history, journals, data and reports.
 
-    It lists what goes, and wants the name of the project's folder. There is no way back.
+    It lists what it removes, and requires the name of the project's folder. It cannot be undone.
 
     Examples:  modelbook reset  |  modelbook reset --yes my-project
     """
@@ -239,7 +239,7 @@ def prune(
         int, typer.Option(min=0, help="Number of newest comparisons that keep their models.")
     ] = 5,
     book: BookOption = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without confirmation.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Delete versions, candidates' models and downloaded files that are no longer needed.

@@ -72,11 +72,11 @@ def take(
     book: Annotated[
         str | None, typer.Option(help="Take it for this book alone: notebooks/BOOK/.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Write without asking.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Write without confirmation.")] = False,
 ) -> None:
-    """Take cells that were tried by hand to batch: show the git diff, ask, and write them.
+    """Copy cells that were edited by hand to the pipeline, after a diff and a confirmation.
 
-    Outputs, the sandbox's line and edited parameters are left out.
+    Outputs, the line of a sandbox and edited parameters are omitted.
 
     Examples:  modelbook take notebooks/02_explore.ipynb --book rand-hie
     |  modelbook take reports/mine.ipynb --yes

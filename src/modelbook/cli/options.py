@@ -38,7 +38,7 @@ def report_errors() -> Iterator[None]:
 
 
 def confirm(question: str) -> bool:
-    """Ask on a terminal; elsewhere refuse, and name the option that writes without asking."""
+    """Ask for confirmation on a terminal; elsewhere refuse, and name the option that skips it."""
     if sys.stdin.isatty():
         return typer.confirm(question)
     typer.echo("nothing was written: this is no terminal; --yes writes without asking", err=True)
@@ -90,7 +90,7 @@ def parse_time(text: str | None) -> float | None:
 
 
 def open_journal(root: Path, book: str) -> Journal:
-    """Open the journal of a book; it is created if there is none."""
+    """Open the journal of a book, and create it if it does not exist."""
     from modelbook.journal import Journal
     from modelbook.journal.database import default_url
     from modelbook.serving import settings

@@ -168,7 +168,7 @@ class Column(BaseModel):
             )
 
     def describe_rule(self) -> str:
-        """Describe the column's rule in words, as violations show it."""
+        """Describe the column's rule as violations show it."""
         if self.type == "category" and not self.unseen:
             return f"one of {', '.join(self.categories or [])}"
         if self.type == "date":
@@ -181,9 +181,9 @@ class Column(BaseModel):
         return f"{self.type}{min_text}{max_text}{format_text}"
 
     def read_cells(self, cells: pd.Series, decimal: DecimalMark = ".") -> pd.Series:
-        """Read text cells: NaN for a gap, and plain numbers by the file's decimal mark.
+        """Parse text cells: missing values become NaN, plain numbers use the file's decimal mark.
 
-        Words that stand for a gap in text files, such as ``NA``, do so unless they are categories.
+        Texts such as ``NA`` mean a missing value unless they are categories.
         """
         gap_words = MISSING_VALUE_TEXTS.difference(self.categories or ())
         texts = [text for text in cells.unique() if isinstance(text, str)]
@@ -243,7 +243,7 @@ class Column(BaseModel):
     def valid_mask(self, values: pd.Series, parsed: pd.Series | None = None) -> pd.Series:
         """Return whether each value meets the column's rule.
 
-        Missing values count as valid here, because ``nullable`` is a rule of its own.
+        Missing values count as valid here, because ``nullable`` is a separate rule.
 
         Parameters
         ----------

@@ -175,7 +175,7 @@ class Contract(BaseModel):
 
     @property
     def entity(self) -> str | None:
-        """The entity column, or None when each row is an entity of its own."""
+        """The entity column, or None when rows with equal features are an entity."""
         return next(iter(self.columns_with_role("entity")), None)
 
     @property
@@ -226,7 +226,7 @@ class Contract(BaseModel):
         return (column.label or base_name if column else base_name) + missing_suffix
 
     def label_group(self, column: str, value: str) -> str:
-        """The group of a column's value in words: ``child``, or ``Franklin County``."""
+        """The label of a group: ``child``, or ``Franklin County``."""
         label, described = self.label(column), self.columns.get(column)
         if described is not None and described.type == "boolean" and value in ("0", "1"):
             return label if value == "1" else f"not {label}"
@@ -257,7 +257,7 @@ class Contract(BaseModel):
         columns become int64; dates become timestamps; everything else becomes float64. A date or
         text that is a feature is followed by the model's features from it. Missing values are NaN.
         Order and NaN matter: PyCaret's fitted pipelines predict wrongly, without an error, when
-        columns come in another order, and do not impute ``None``. Frames that already conform are
+        columns are reordered, and do not impute ``None``. Frames that already conform are
         unchanged.
 
         Raises
@@ -315,7 +315,7 @@ class Contract(BaseModel):
         )[self.feature_names]
 
     def select_inputs(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Return the model's inputs: conformed feature columns, dates and texts as they are."""
+        """Return the model's inputs: conformed feature columns, with dates and texts unchanged."""
         return self.conform(frame[self.input_names])[self.input_names]
 
     def encode_target(self, frame: pd.DataFrame) -> pd.Series:
@@ -370,7 +370,7 @@ class Contract(BaseModel):
         return self.hash_features(frame)
 
     def hash_features(self, frame: pd.DataFrame) -> pd.Series:
-        """Return a hash of each row's features: equal for rows that a model cannot tell apart."""
+        """Return a hash of each row's features: equal for rows that a model cannot distinguish."""
         import pandas as pd
 
         names = [
@@ -383,7 +383,7 @@ class Contract(BaseModel):
         return pd.util.hash_pandas_object(conformed, index=False).rename("row")
 
     def is_confirmed(self, name: str) -> bool:
-        """Whether a reason confirms that a column, or the column of a date part, is no leak."""
+        """Whether a reason confirms that a column, or the column of a date part, is not a leak."""
         return any(
             column.confirmed and (name == column_name or name in column.model_features(column_name))
             for column_name, column in self.columns.items()

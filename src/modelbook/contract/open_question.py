@@ -1,4 +1,4 @@
-"""Questions that a draft answered by a default, and that a person has not answered yet."""
+"""Questions that a draft decided by a default, and that no person has confirmed yet."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class OpenQuestion(BaseModel):
-    """A decision taken by default. Whoever agrees deletes it; whoever does not uses ``change``."""
+    """A default decision. To confirm it, delete it; to decide otherwise, apply ``change``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

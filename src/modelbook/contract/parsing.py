@@ -94,7 +94,7 @@ def parse_numbers(
 def holds_texts(values: pd.Series | pd.Index) -> bool:
     """Whether values may be texts: objects before pandas 3, of the type ``str`` since.
 
-    Texts that Arrow has read (``string``) are none of these: see ``dataset.arrow_text``.
+    Arrow's texts (``string``) are excluded: see ``dataset.arrow_text``.
     """
     return bool(values.dtype == object or values.dtype.name == "str")
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DEFAULT_HASHES, MAX_HASHES = 8, 64  # numbers of a text
 MAX_HASHED_LENGTH = 200  # letters that count, which bounds the cost of a request
-CHUNK_TEXTS = 10_000  # texts that are hashed at once, which bounds memory
+CHUNK_TEXTS = 10_000  # texts hashed per chunk, which limits memory
 BLANK = ord(" ")
 # SplitMix64 (Steele et al. 2014): its increment, and the shifts and factors of its finalizer.
 INCREMENT = 0x9E3779B97F4A7C15
@@ -48,7 +48,7 @@ def hash_texts(texts: pd.Series, count: int) -> list[pd.Series]:
 
 
 def _hash_chunk(texts: Sequence[str], count: int) -> np.ndarray:
-    """Hash all trigrams of the texts at once, and take the smallest of each text."""
+    """Hash all trigrams of the texts, and return the smallest hashes of each text."""
     words = [" ".join(text[:MAX_HASHED_LENGTH].lower().split()) or " " for text in texts]
     padded = [f" {text} " for text in words]
     n_trigrams = np.array([len(text) - 2 for text in padded])
@@ -56,7 +56,7 @@ def _hash_chunk(texts: Sequence[str], count: int) -> np.ndarray:
     letters = np.append(letters, BLANK).astype("uint64")
     trigrams = letters[:-2] << np.uint64(42) | letters[1:-1] << np.uint64(21) | letters[2:]
     starts = np.append(0, np.cumsum(n_trigrams)[:-1])
-    # Between two texts stand three trigrams that belong to neither.
+    # Three trigrams between two texts belong to neither of them.
     positions = np.arange(n_trigrams.sum()) + 3 * np.repeat(np.arange(len(padded)), n_trigrams)
     hashes = trigrams[positions, None] + np.arange(1, count + 1, dtype="uint64") * INCREMENT
     for shift, factor in MIXING_ROUNDS:

@@ -65,7 +65,7 @@ def find_text_layout(
     Parameters
     ----------
     start : str
-        The beginning of the text, of whole lines.
+        The first lines of the text.
     column_names : list of str, optional
         Column names of a text without a header.
     required_columns : collection of str, optional

@@ -59,7 +59,7 @@ def find_violations(
 
 
 def describe_violation(violation: Any) -> str:
-    """Describe one violation in words."""
+    """Describe one violation."""
     if pd.isna(violation.row):
         return f"column {violation.column}: {violation.rule}"
     return f"row {violation.row}: {violation.column} = {violation.value!r}: {violation.rule}"

@@ -12,7 +12,7 @@ NUMBER_TEXT = r"^-?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"
 
 
 def to_numbers(cells: pd.Series, gaps: list[str]) -> pd.Series | None:
-    """Read texts as numbers; None where one of them is none, or they are not Arrow's.
+    """Parse Arrow texts as numbers; None if one of them is not a number, or they are not Arrow's.
 
     Parameters
     ----------

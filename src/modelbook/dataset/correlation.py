@@ -24,7 +24,7 @@ def correlate_features(
 
     Two numeric features: Spearman's rank correlation, signed. Two categorical features: Cramér's V.
     One of each: the correlation ratio, i.e. the square root of the share of the numeric feature's
-    variance that lies between the categories.
+    variance between the categories.
 
     Parameters
     ----------

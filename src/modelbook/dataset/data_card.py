@@ -62,7 +62,7 @@ def list_dropped_columns(contract: Contract) -> pd.DataFrame:
 
 
 def list_open_questions(contract: Contract) -> pd.DataFrame:
-    """Every question of the draft that nobody answered; columns as ``OpenQuestion``'s fields."""
+    """Every open question of the draft; columns as ``OpenQuestion``'s fields."""
     return pd.DataFrame(
         [question.model_dump() for question in contract.questions],
         columns=["about", "decided", "consequence", "change"],

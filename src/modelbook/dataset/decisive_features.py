@@ -1,8 +1,8 @@
-"""Features, and pairs of them, that nearly decide the target in whatever form.
+"""Features, and pairs of them, that nearly determine the target in any form.
 
-Ranks miss a column that decides by its middle, its distance from a value or its gaps, and a pair of
-categories that must be equal. Small decision trees find them, cross-validated by entity so that a
-tree cannot profit from knowing an entity again.
+Ranks miss an effect of the middle of a range, of a distance from a value, of missing values, and of
+two categories that must be equal. Small decision trees find them, cross-validated by entity so that
+a tree cannot recognise entities.
 """
 
 from __future__ import annotations

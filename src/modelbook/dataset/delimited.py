@@ -46,7 +46,7 @@ def read_delimited(
     import pandas as pd
 
     text_layout = detect_layout(path, display_name, compression, layout, column_names)
-    if layout.comment:  # Arrow knows no comments
+    if layout.comment:  # Arrow has no comments
         chunks = read_text_chunks(path, display_name, compression, layout, text_layout, None)
         frame = next(iter(chunks), pd.DataFrame(columns=text_layout.columns, dtype=object))
         return frame, text_layout
@@ -200,7 +200,7 @@ def _is_allowed_footer(lines: list[str], is_at_end: bool, layout: FileLayout) ->
 def _find_total_rows(
     batches: list[pa.RecordBatch], layout: FileLayout, n_ragged: int, display_name: str
 ) -> list[list[str]]:
-    """The last complete rows that belong to the footer, beside ``n_ragged`` incomplete ones."""
+    """The last complete rows of the footer, in addition to ``n_ragged`` incomplete ones."""
     if layout.skip_footer is None:
         n_rows = footers.count_total_rows(_last_cells(batches, MAX_FOOTER_LINES))
         return _last_cells(batches, n_rows) if n_rows else []
@@ -211,7 +211,7 @@ def _find_total_rows(
 
 
 def _needs_all_columns(batches: list[pa.RecordBatch], layout: FileLayout) -> bool:
-    """Whether a footer can only be told by all columns of the last rows."""
+    """Whether only all columns of the last rows can identify a footer."""
     first_cells = [cells[0] for cells in _last_cells(batches, MAX_FOOTER_LINES)]
     return bool(layout.skip_footer) or any(map(footers.may_be_total, first_cells))
 

@@ -1,4 +1,4 @@
-"""Sketches of sets of entities: small, and two of them tell how much their sets share.
+"""Sketches of sets of entities: small, and two of them estimate the overlap of their sets.
 
 A sketch is the smallest of the entities' hashes (bottom-k sampling; Cohen & Kaplan 2007,
 "Summarizing data using bottom-k sketches"). Among hashes below the largest that both sketches

@@ -1,4 +1,4 @@
-"""Excel files: choose the sheet, find its header, and keep text cells as they are."""
+"""Excel files: choose the sheet, find its header, and keep text cells unchanged."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def read_sheet(
 
 
 def _count_footer_rows(cells: pd.DataFrame) -> int:
-    """Count the rows of a footer: totals with gaps, and remarks in a row of their own."""
+    """Count the rows of a footer: totals with missing values, and rows with a remark only."""
     last_rows = cells.tail(footers.MAX_FOOTER_LINES).astype(object)
     texts = last_rows.where(last_rows.notna(), "").astype(str).to_numpy().tolist()
     for start, row in enumerate(texts):

@@ -1,4 +1,4 @@
-"""Assign whole groups to folds: stratified by class, whatever the order of rows or processor."""
+"""Assign whole groups to folds: stratified by class, for any order of rows and processor."""
 
 from __future__ import annotations
 

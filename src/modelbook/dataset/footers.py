@@ -33,7 +33,7 @@ def may_be_total(cell: str) -> bool:
 
 
 def count_total_rows(last_rows: Sequence[Sequence[str]]) -> int:
-    """Count the rows at the end that hold nothing, or totals: named so, and with gaps."""
+    """Count the rows at the end that are empty, or totals: named so, with missing values."""
     totals = takewhile(_is_total_row, reversed(last_rows))
     return len(list(totals))
 

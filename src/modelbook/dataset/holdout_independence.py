@@ -1,12 +1,12 @@
-"""How independent the holdout is of the train rows, judged before any model is fitted.
+"""How independent the holdout is of the train rows, estimated before any model is fitted.
 
 Copies are found on features alone. An exact copy equals a train row in every feature. A near copy
-lies much closer to its nearest train row than the train rows around it lie to each other: the
-ratio of the distances to the first and to the 50th neighbour is compared with the ratio that
-chance gives at the local dimension (Levina & Bickel 2004, "Maximum likelihood estimation of
-intrinsic dimension"), and with the share among rows that are drawn anew from the same
-neighbourhoods. Whether rows around a row know its outcome, and whether any column is an undeclared
-entity, is tried with quick models.
+is much closer to its nearest train row than the train rows around it are to each other: the ratio
+of the distances to the first and to the 50th neighbour is compared with the ratio that is expected
+by chance at the local dimension (Levina & Bickel 2004, "Maximum likelihood estimation of intrinsic
+dimension"), and with the share among rows that are resampled from the same neighbourhoods. Quick
+models test whether the rows around a row predict its outcome, and whether a column is an undeclared
+entity.
 """
 
 from __future__ import annotations
@@ -256,8 +256,8 @@ def _try_clusters(
 ) -> dict[str, float]:
     """Quality of quick models whose folds ignore clusters of similar rows, and keep them apart.
 
-    What a model learns of a function, it learns from other clusters as well; what it knows of the
-    rows of a group, it does not.
+    A model learns a function from other clusters as well; the outcomes of rows of a group it learns
+    only from this group.
     """
     from sklearn.cluster import KMeans
 
@@ -374,9 +374,9 @@ def _chance_by_dimension(distances: np.ndarray) -> float:
 def _draw_from_neighbourhoods(
     matrix: np.ndarray, neighbours: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Rows drawn anew: each value from one of the farther neighbours of a row.
+    """Resampled rows: each value from one of the farther neighbours of a row.
 
-    Values on a grid, and categories, meet by chance as often as in the table itself.
+    Values on a grid, and categories, coincide by chance as often as in the table itself.
     """
     farther = neighbours[:, neighbours.shape[1] // 2 :]
     n_rows, n_columns = len(neighbours), matrix.shape[1]

@@ -84,7 +84,7 @@ def select_absent_rows(table: pd.DataFrame, rows: pd.DataFrame, contract: Contra
 
 
 def _hash_rows(rows: pd.DataFrame, key: list[str]) -> pd.Series:
-    """Hash each row's key, or the whole row without a key."""
+    """Hash each row's key, or all columns without a key."""
     import pandas as pd
 
     return pd.util.hash_pandas_object(rows[key] if key else rows, index=False)

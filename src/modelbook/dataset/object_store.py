@@ -193,10 +193,10 @@ def open_input(address: str) -> Iterator[Path]:
 
 @contextmanager
 def open_output(address: str, *, is_folder: bool) -> Iterator[Path]:
-    """Yield a local path to write to; for an address, upload what was written, and beside it.
+    """Yield a local path to write to; for a URL, upload the written file and files next to it.
 
     A folder has the file ``_INCOMPLETE`` while it is uploaded, and at the end ``_SUCCESS``. A file
-    is uploaded after those beside it, such as rejected rows.
+    is uploaded after those next to it, such as rejected rows.
 
     Raises
     ------

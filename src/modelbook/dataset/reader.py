@@ -82,7 +82,7 @@ def read_text_columns(
 def read_text_column(
     cells: pd.Series, column: Column, missing_markers: list[str], decimal: DecimalMark
 ) -> pd.Series:
-    """Read a column of texts by its contract: gaps become NaN, and plain numbers numbers.
+    """Parse a text column by its contract: missing values become NaN, plain numbers numeric.
 
     Texts that the column's type does not allow are left, to be shown as violations.
     """
@@ -172,7 +172,7 @@ def _infer_numbers(cells: pd.Series, missing_markers: list[str], decimal: str | 
 def normalize_columns(frame: pd.DataFrame, table: str) -> pd.DataFrame:
     """Give columns clean, unique names and plain NumPy dtypes.
 
-    Dates out of range become gaps, which ``attrs["clipped_dates"]`` counts by column.
+    Dates out of range become missing, and ``attrs["clipped_dates"]`` counts them by column.
 
     Raises
     ------

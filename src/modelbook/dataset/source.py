@@ -32,7 +32,7 @@ class TableSource(Protocol):
     def read(
         self, layout: FileLayout, column_names: list[str] | None
     ) -> tuple[pd.DataFrame, FileLayout]:
-        """Read the table as it is, and its layout with what was detected.
+        """Read the table without parsing, and its layout with detected properties.
 
         ``column_names`` are for a file without a header.
         """
@@ -50,7 +50,7 @@ def resolve_source(table: str, root: Path) -> TableSource:
 
     if table in BUNDLED_TABLES:
         return BundledSource(table)
-    if re.match(r"\$\{\w+\}", table):  # the whole URL may come from the environment
+    if re.match(r"\$\{\w+\}", table):  # the environment may hold the whole URL
         table = expand_environment(table, table)
     if database.DATABASE_URL.match(table):
         return database.DatabaseSource(table, root)

@@ -39,7 +39,7 @@ class SplitStrategy(ABC):
         """Group label of each row: rows with the same label are never separated."""
 
     def find_leakage(self, train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract) -> str:
-        """Describe any leakage between train and holdout in a sentence; empty if there is none."""
+        """Describe any leakage between train and holdout in a sentence; empty without leakage."""
         shared_groups = set(self.groups(train, contract)) & set(self.groups(holdout, contract))
         return (
             f"{len(shared_groups)} {self.group_noun} are both in train and in the holdout"

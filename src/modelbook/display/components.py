@@ -23,7 +23,7 @@ MAX_SVG_BYTES = 150_000
 
 
 class Figure:
-    """A figure with alternative text, a caption and the data behind it.
+    """A figure with alternative text, a caption and its data.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class Figure:
         The sentence above the figure; by default ``alt``. Shorter where the figure has many
         panels.
     data : pandas.DataFrame, optional
-        The data behind the figure, in a collapsed table below it.
+        The data of the figure, in a collapsed table below it.
     caption : str
         How to read it.
     """

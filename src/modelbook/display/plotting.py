@@ -79,9 +79,9 @@ def drawable_rows(
 def figure_of(
     subject: str, required: Sequence[str], optional: Sequence[str] = ()
 ) -> Callable[[DrawFunction], DrawFunction]:
-    """Decorate a drawing function, so that it gets only rows that can be drawn, under our style.
+    """Decorate a drawing function: it gets only rows that can be drawn, and the reports' style.
 
-    Without such rows its figure says that there is nothing to show. The figure's data are the
+    Without such rows its figure shows a note. The figure's data are the
     given rows, unless the function sets others.
 
     Parameters
@@ -190,7 +190,7 @@ def annotate_point(
     offset: tuple[float, float] = (5, 0),
     **text_options: Any,
 ) -> None:
-    """Write a label beside a point, instead of a legend."""
+    """Write a label next to a point, instead of a legend."""
     options: dict[str, Any] = {
         "color": style.INK,
         "fontsize": style.SMALL_FONT_SIZE,

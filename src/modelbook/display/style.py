@@ -109,12 +109,12 @@ def adapt_to_dark_mode(svg: str) -> str:
 
 
 def make_embeddable(svg: str, title: str, width: int) -> str:
-    """Prepare an SVG of matplotlib's for a page with others: named, and with ids of its own.
+    """Prepare an SVG of matplotlib's for a page with others: with a title, and with unique ids.
 
     Parameters
     ----------
     title : str
-        What the figure shows, for whoever does not see it.
+        Description of the figure, for screen readers.
     width : int
         The natural width in pixels.
     """
@@ -137,7 +137,7 @@ def make_embeddable(svg: str, title: str, width: int) -> str:
 
 
 def separate_equal_charts(html: str) -> str:
-    """Give each chart of a page ids of its own: those of equal charts are equal."""
+    """Make the ids of a page's charts unique: equal charts have equal ids."""
     n_charts: Counter[str] = Counter()
 
     def rename_ids(match: re.Match[str]) -> str:

@@ -29,7 +29,7 @@ from modelbook.errors import DataError
 RareClasses = Literal["leave_out", "join"]
 MIN_ROWS = 20  # fewest rows of a table
 MAX_SLICES = 4
-MIN_ASKED_SCORE = 0.1  # score on its own from which a time column is asked about
+MIN_ASKED_SCORE = 0.1  # univariate score from which a time column raises a question
 MAX_NAME_LENGTH = 200  # characters in a column name
 
 
@@ -66,7 +66,7 @@ class DraftOptions:
 
 @dataclass(frozen=True)
 class BookDraft:
-    """A drafted contract, the last training period, the guesses behind them, and notes."""
+    """A drafted contract, the last training period, the inferred types and roles, and notes."""
 
     contract: Contract
     train_until: int | None
@@ -283,7 +283,7 @@ def _describe_sampling(n_rows: int) -> list[str]:
 def _take_target_rows(
     frame: pd.DataFrame, target: str, options: DraftOptions
 ) -> tuple[pd.DataFrame, TargetDecisions]:
-    """Leave out the rows that cannot be used for training, and join rare classes if asked to."""
+    """Drop the rows that cannot be used for training, and optionally merge rare classes."""
     is_left_out, decisions = find_left_out_rows(
         frame, target, options.task, join_rare_classes=options.rare_classes == "join"
     )

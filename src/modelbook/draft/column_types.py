@@ -90,8 +90,8 @@ def guess_column(
 ) -> ColumnGuess:
     """Infer a column's type from its values; its role is ``feature`` or ``dropped``.
 
-    What cannot be a feature is dropped with the reason, and asked about. A column of texts that
-    are too many for categories stays a feature of type ``text``, for the draft to decide.
+    A column that cannot be a feature is dropped with a reason and a question. A column of texts
+    that are too many for categories stays a feature of type ``text``, for the draft to decide.
 
     Parameters
     ----------
@@ -498,7 +498,7 @@ def _choose_date_order(
     texts: list[str],
     day_first: bool | None,
 ) -> str:
-    """Choose between day first and month first where both fit; asks unless it was said."""
+    """Choose between day first and month first where both fit; raise a question unless set."""
     chosen = fitting[0]
     swapped = chosen.replace("%d", "%_").replace("%m", "%d").replace("%_", "%m")
     if swapped == chosen or swapped not in fitting:

@@ -17,7 +17,7 @@ MAX_ROWS = 5_000  # rows that are used
 MIN_ROWS = 60  # fewest rows for a score
 SUSPECT_SCORE = 0.95  # ROC AUC, or R², from which a single feature is a suspected leak
 PERFECT_SCORE = 0.9999  # score that no honest feature reaches
-HONEST_SCORE = 0.9  # score of the next best feature up to which a suspect stands alone
+HONEST_SCORE = 0.9  # score of the next best feature up to which a suspect is dropped
 MIN_TEXT_ROC_AUC, MIN_TEXT_R2 = 0.55, 0.02  # lowest scores of a text that stays a feature
 N_FOLDS = 3
 

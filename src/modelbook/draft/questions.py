@@ -1,4 +1,4 @@
-"""Every question that a draft may raise, ranked by its kind; the sentences stand in a template."""
+"""Every question that a draft may raise, ranked by its kind; a template has the sentences."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def assign_ids_and_entity(frame: pd.DataFrame, guesses: list[ColumnGuess]) -> No
 def find_time_column(
     frame: pd.DataFrame, guesses: list[ColumnGuess]
 ) -> tuple[ColumnGuess, pd.Series, dict[str, object]] | None:
-    """Find the column that says when a row happened: by its name, if it orders the table.
+    """Find the time column: by its name, if it orders the table.
 
     Returns
     -------
@@ -135,7 +135,7 @@ def assign_time(
 
 
 def _is_ordered(periods: pd.Series, entities: pd.Series | None) -> bool:
-    """Whether the rows, or those of each entity, stand in the order of the periods."""
+    """Whether the rows, or those of each entity, are in the order of the periods."""
     steps = periods.diff()
     if entities is not None and (entities == entities.shift()).mean() > 1 - ORDERED_SHARE:
         steps = steps[entities == entities.shift()]

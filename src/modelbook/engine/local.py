@@ -25,7 +25,7 @@ _forked: dict[str, Work] = {}  # what a worker runs; set before it is forked
 
 
 def count_workers() -> int:
-    """The number of cores that this process may use, or what MODELBOOK_WORKERS says."""
+    """The number of cores that this process may use, or the value of MODELBOOK_WORKERS."""
     if WORKERS_VARIABLE in os.environ:
         return max(1, int(os.environ[WORKERS_VARIABLE]))
     has_affinity = hasattr(os, "sched_getaffinity")
@@ -45,7 +45,7 @@ def open_engine(work: Work, workers: int) -> Iterator[Engine]:
             workers, mp_context=context, initializer=_forked.update, initargs=({LOCAL: work},)
         ) as pool,
     ):
-        # Python warns of forks beside threads: the workers use none of what these may hold.
+        # Python warns about forks with threads: the workers use no locks that these may hold.
         warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
         try:
             yield Engine(LOCAL, lambda: workers, lambda item: _submit(pool, item))

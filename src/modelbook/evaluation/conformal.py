@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from modelbook.tasks.base import Task
 
 LEVEL = 0.9  # nominal coverage
-RESAMPLES = 400  # behind the interval of the coverage
+RESAMPLES = 400  # resamples of the interval of the coverage
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class PredictionInterval:
     mean_size: float | None = None
 
     def to_dict(self) -> dict[str, float | None]:
-        """The interval as plain data; what could not be measured is None."""
+        """The interval as plain data, with None for values that could not be measured."""
         return {
             name: value if value is not None and np.isfinite(value) else None
             for name, value in asdict(self).items()
@@ -91,7 +91,7 @@ def measure_prediction_interval(
 ) -> PredictionInterval | None:
     """The conformal predictions of out-of-fold scores, and how often they cover the holdout.
 
-    None for two classes, whose probabilities say it all, and for too few entities.
+    None for two classes, whose probabilities suffice, and for too few entities.
     """
     nonconformity = task.nonconformity(out_of_fold)
     if nonconformity is None:

@@ -32,7 +32,7 @@ def compare_consequences(
     Parameters
     ----------
     costs : DecisionCosts
-        The candidate's costs, at which both are judged.
+        The candidate's costs, which apply to both.
     candidate, champion : pair of ScoredRows and float or None
         The scored rows and the threshold.
 
@@ -65,10 +65,10 @@ def _row_values(
 
 
 def largest_change(comparison: pd.DataFrame) -> dict[str, Any] | None:
-    """The consequence that changes most, beyond chance; None if nothing is shown to change.
+    """The consequence that changes most, beyond chance; None without such a change.
 
-    The cost is left out: it has its own criterion. Numbers are compared as shares of the
-    champion's, shares of rows as they are.
+    The cost is excluded: it has its own criterion. Numbers are compared as shares of the
+    champion's, shares of rows as differences.
     """
     changes = comparison[comparison["consequence"] != COST]
     shown = changes[(changes["low"] > 0) | (changes["high"] < 0)]

@@ -95,7 +95,7 @@ def measure_fairness_gaps(
 def summarize_gaps(
     contract: Contract, gaps: pd.DataFrame, relevant_gap: float
 ) -> dict[str, list[dict[str, Any]]]:
-    """Sort gaps into those that chance does not explain, and those that are not known.
+    """Sort gaps into conclusive ones, which chance does not explain, and inconclusive ones.
 
     The intervals of the result are widened by Bonferroni's correction for the number of gaps.
 

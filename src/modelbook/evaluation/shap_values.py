@@ -231,7 +231,7 @@ def _trace_model_columns(preprocessing: Any, train: pd.DataFrame, seed: int) -> 
     transformed = preprocessing.transform(pd.concat(blocks, ignore_index=True).astype(train.dtypes))
     block_of = np.repeat(np.arange(len(blocks)), [len(block) for block in blocks])
     numbers = transformed.astype(float)
-    numbers = numbers.fillna(numbers.min(axis=None) - 1)  # a gap that a booster takes as it is
+    numbers = numbers.fillna(numbers.min(axis=None) - 1)  # a missing value that a booster accepts
     has_moved = numbers.groupby(block_of).agg(np.ptp) > 0
     return has_moved.groupby(np.repeat(np.array(train.columns), len(starts)), sort=False).any()
 

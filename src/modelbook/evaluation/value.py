@@ -1,4 +1,4 @@
-"""What a model is worth: expected cost beside what is done without it, and gains by capacity."""
+"""Value of a model: expected cost against policies without a model, and gains by capacity."""
 
 from __future__ import annotations
 

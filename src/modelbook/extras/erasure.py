@@ -1,9 +1,9 @@
 """Forget an entity: remove its rows from a book, and record what was removed.
 
-Removed are its rows in the book's tables, its predictions and outcomes in the journal, and its rows
-among the holdout and golden rows of each version. A version's files change, so its digest is set
-anew; the history records both digests, and a hash instead of the entity. A model that was trained
-on the entity's rows stays: the result names the versions that were.
+This removes its rows in the book's tables, its predictions and outcomes in the journal, and its
+rows among the holdout and golden rows of each version. A version's files change, so its digest is
+updated; the history records both digests, and a hash of the entity. A model that was trained on the
+entity's rows stays: the result names these versions.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Begin a project from the template of this version, and merge a newer template into a project.
 
-The files that a project was begun with are kept in ``.modelbook/base``. So an upgrade knows what
+The template's original files are kept in ``.modelbook/base``. An upgrade thus finds what
 the user has changed, what the template has changed, and merges the two: notebooks cell by cell,
 env files key by key, other files line by line.
 """
@@ -136,7 +136,7 @@ def apply_upgrade(root: Path, changes: list[FileChange]) -> None:
 
 
 def require_committed(root: Path) -> None:
-    """Raise WorkbenchError when git knows of changes that are not committed."""
+    """Raise WorkbenchError when git reports uncommitted changes."""
     command = ["git", "-C", str(root), "status", "--porcelain", "--untracked-files=no"]
     status = subprocess.run(command, capture_output=True, text=True, check=False)
     if status.returncode:

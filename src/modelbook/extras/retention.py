@@ -1,9 +1,9 @@
 """Delete what is no longer needed: versions and candidates by number and age, and cached files.
 
 Never deleted are versions that an alias names, and those that have been champion: a rollback may
-restore them, and later candidates are judged against the first. The runs of deleted versions stay,
-because they say how often a holdout was evaluated. So do the runs of candidates whose models are
-deleted; a candidate that somebody has registered keeps its model.
+restore them, and later candidates are compared with the first. The runs of deleted versions stay,
+because they count the evaluations of a holdout. So do the runs of candidates whose models are
+deleted; a registered candidate keeps its model.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ TEXT_TYPE, JSON_TYPE = "text/plain; version=0.0.4; charset=utf-8", "application/
 
 
 class StreamMetrics:
-    """Counts the entries of a stream, besides the metrics of the service that scores them."""
+    """Counts the entries of a stream, in addition to the metrics of the scoring service."""
 
     def __init__(self, service: PredictionService) -> None:
         self._service, self._registry = service, CollectorRegistry()
@@ -41,7 +41,7 @@ class StreamMetrics:
         self._reads_stream = False
 
     def count_entry(self, result: dict[str, str]) -> None:
-        """Count an answered entry; a rejected one has an ``error``."""
+        """Count a scored entry; a rejected one has an ``error``."""
         self._entries.labels("error" if "error" in result else "answer").inc()
 
     async def watch_stream(self, client: Any, stream: str, group: str) -> None:
@@ -50,7 +50,7 @@ class StreamMetrics:
             try:
                 groups = await client.xinfo_groups(stream)
                 [info] = [entry for entry in groups if entry["name"] == group.encode()]
-                lag = info.get("lag")  # None where Redis does not know it
+                lag = info.get("lag")  # None where Redis has no value
                 self._waiting.set(float("nan") if lag is None else lag + info["pending"])
                 self._reads_stream = True
             except Exception:  # whatever the client raises: Redis is away, or the group
@@ -89,7 +89,7 @@ class StreamMetrics:
 
 class _QuietHandler(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
-        """Log nothing: a scrape each 15 seconds is no news."""
+        """Log nothing: a scrape every 15 seconds is routine."""
 
 
 @contextmanager

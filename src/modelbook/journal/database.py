@@ -202,7 +202,7 @@ class Journal:
     def identify_files(self) -> FileIdentity:
         """Return device and inode of the files at an SQLite journal's path, None if one is missing.
 
-        A connection goes on writing to a file that was removed, without an error. It holds the
+        A connection continues to write to a removed file, without an error. It uses the
         files that it opened only if they are still the ones at the path.
         """
         return tuple(_identify_file(path) for path in self._file_paths)

@@ -1,7 +1,7 @@
 """Receipts: a hash of each journaled prediction, chained to the one that was written before it.
 
 A caller who keeps the receipt of a response can later prove that the journal holds this prediction
-unaltered. A row that was altered or removed breaks the chain, and the gap can be named.
+unaltered. A row that was altered or removed breaks the chain at a known place.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from modelbook.journal.database import Journal
 
 RECEIPT_BYTES = 10  # of a receipt; it is written as twice as many hexadecimal digits
-# Columns that a receipt covers, besides the row's place in the chain.
+# Columns that a receipt covers, in addition to the row's place in the chain.
 HASHED_COLUMNS = (
     "book", "id", "variant", "at", "version", "returned", "inputs", "prediction", "probabilities",
     "milliseconds", "bucket",

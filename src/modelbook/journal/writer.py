@@ -2,8 +2,8 @@
 
 One thread commits all predictions that were queued while it wrote the previous group, so requests
 share commits. Several times a second it compares the open files with those at the journal's path:
-a journal that was removed, replaced or unmounted is opened anew, and what was committed since the
-comparison before is written again.
+a journal that was removed, replaced or unmounted is opened again, and predictions committed since
+the previous comparison are written again.
 """
 
 from __future__ import annotations
@@ -246,7 +246,7 @@ class JournalWriter:
         return self._connection
 
     def _check_file(self) -> None:
-        """Open a removed or replaced journal anew, and write again what may not be in place."""
+        """Reopen a removed or replaced journal, and repeat writes that may be missing in it."""
         while True:
             files = self._journal.identify_files()
             if files == self._opened_files and None not in files:

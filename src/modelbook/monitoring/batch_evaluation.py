@@ -28,7 +28,7 @@ from modelbook.tasks.metrics import MetricFunction
 from modelbook.tasks.scored_rows import ScoredRows
 
 MAX_EVALUATED_ROWS = (
-    20_000  # rows behind metrics and intervals; 1,000 resamples of a million rows take 8 GB
+    20_000  # rows for metrics and intervals; 1,000 resamples of a million rows take 8 GB
 )
 SEGMENT_FACTOR = 1.5  # times the distance of all rows, for a group to be named
 MIN_SLICE_ROWS = 100  # rows with outcomes, in batch and reference
@@ -510,7 +510,7 @@ def _add_reference(
 
 
 def _entity_codes(batch: pd.DataFrame, contract: Contract) -> Any:
-    """Return an entity code per row; rows with an unknown entity get a code of their own."""
+    """Return an entity code per row; each row with an unknown entity gets a separate code."""
     if contract.entity and contract.entity not in batch.columns:
         return np.arange(len(batch))
     entity_ids = contract.entity_ids(batch)

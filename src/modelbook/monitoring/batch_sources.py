@@ -67,8 +67,8 @@ def evaluate_file(
 ) -> list[BatchEvaluation]:
     """Evaluate a file, or a folder of Parquet files, as one batch named after it.
 
-    What is at an address is downloaded. A folder with more than ``MAX_SAMPLED_ROWS`` rows is
-    sampled; ``sampled_from`` says so.
+    Remote files are downloaded. A folder with more than ``MAX_SAMPLED_ROWS`` rows is
+    sampled; ``sampled_from`` is then its number of rows.
     """
     if is_remote_folder(path):
         with open_input(path) as local_path:
@@ -109,7 +109,7 @@ def _evaluate_batches(
 
 
 def read_training_entities(root: Path, version: ModelVersion) -> pd.Series | None:
-    """Read the entities that a version was fitted on; None if the book has other rows by now."""
+    """Read the entities that a version was fitted on; None if the book's rows have changed."""
     contract = version.contract
     folder, receipt = root / "data" / version.name, root / "models" / version.name / "ingest.json"
     paths = [folder / f"{part}.parquet" for part in ("train", "holdout")]
@@ -140,7 +140,7 @@ def evaluate_journal(
     contract = restrict_contract(version.contract, [*inputs], keep_entity=has_entity)
     batch = inputs.reindex(columns=contract.input_names)
     if has_entity:
-        codes = pd.factorize(inputs[entity])[0]  # an unknown entity is one of its own
+        codes = pd.factorize(inputs[entity])[0]  # each unknown entity is separate
         batch[entity] = np.where(codes < 0, -1 - np.arange(len(codes)), codes)
     outcomes = pd.Series([row["outcome"] for row in rows], dtype=object)
     if outcomes.notna().any():

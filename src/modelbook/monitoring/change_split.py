@@ -18,7 +18,7 @@ NAN = float("nan")
 
 @dataclass(frozen=True)
 class ChangeSplit:
-    """The headline metric of a batch and of the holdout, and what lies between them.
+    """The headline metric of a batch and of the holdout, and the parts of their difference.
 
     Attributes
     ----------

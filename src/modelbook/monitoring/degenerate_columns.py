@@ -1,9 +1,9 @@
-"""Columns of a batch that hold nothing or one value only, though the reference has more.
+"""Columns of a batch that are empty or constant, though the reference has several values.
 
-A dead feed shows in the verdict whatever the column's importance: the importance of one of several
-correlated columns is close to zero. A column is judged as the table has it, so that a batch of one
-month is not blamed for the month of its dates. What the reference makes likely is no finding: all
-of ``n`` rows hold a value of share ``p`` with probability ``p ** n``.
+A dead feed affects the verdict regardless of importance: the importance of one of several
+correlated columns is close to zero. Columns are judged before date parts are derived: a batch of
+one month has a constant month. A result that is likely under the reference is not a finding: all of
+``n`` rows hold a value of share ``p`` with probability ``p ** n``.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ def _values_agree(
     params: Monitor,
     row_shares: drift.EffectiveRowShares,
 ) -> bool:
-    """Whether the values that are not missing have not drifted: a repaired gap may be filled."""
+    """Whether the values that are not missing have not drifted: imputed values may have changed."""
     test_count = 2 * features[0].shape[1]
     for name in columns:
         sides = features[0][name], features[1][name]

@@ -28,7 +28,7 @@ VERDICT_LEVELS = {HEALTHY: "good", WATCH: "watch", RETRAIN: "bad"}
 SEVERE_DROP_FACTOR = 2  # times the limit; such a drop in one window is enough
 PERFORMANCE_RULE = "loss"
 SLICE_RULE = "slice"
-MIX_RULE = "mix"  # a change of the mix of rows, which asks for nothing
+MIX_RULE = "mix"  # a change of the mix of rows, which needs no action
 MAX_NAMED_COLUMNS = 3  # empty or constant columns that a sentence names
 MAX_COVERAGE_SHORTFALL = 0.05  # below the nominal coverage of prediction intervals
 DUPLICATE_ALERT_SHARE = 0.05  # share of duplicate rows, beyond chance, that raises a finding
@@ -323,7 +323,7 @@ def _check_performance(evaluation: BatchEvaluation, params: Monitor) -> list[Fin
 
 
 def _check_coverage(evaluation: BatchEvaluation, rows: dict[str, Any]) -> list[Finding]:
-    """Check that prediction intervals or sets cover as many outcomes as they say."""
+    """Check that prediction intervals or sets have their nominal coverage."""
     row = rows.get(COVERAGE)
     if row is None or evaluation.conformal is None:
         return []
@@ -442,7 +442,7 @@ def _next_step(ordered_findings: list[Finding]) -> str:
 
 
 def findings_table(findings: list[Finding]) -> pd.DataFrame:
-    """Return what each finding asks for.
+    """Return the verdict, owner and next step of each finding.
 
     Columns ``verdict, finding, since, segment, cost per 1,000 rows, owner, next``.
     """

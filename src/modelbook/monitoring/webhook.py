@@ -1,6 +1,6 @@
 """Post verdicts as JSON to a webhook.
 
-The URL is a secret, because anyone who knows it can post to it. It is read from the environment
+The URL is a secret, because anyone with the URL can post to it. It is read from the environment
 only, and messages show no more than its host.
 """
 

@@ -150,7 +150,7 @@ class _FigureParser(HTMLParser):
 
 
 SVG_NAMESPACE, XLINK_NAMESPACE = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
-# Of what matplotlib writes; HTML has them in any case, a file of its own in this one.
+# Characters that matplotlib escapes for XML; the separate file needs them, too.
 _SVG_NAMES = {name.lower(): name for name in ("viewBox", "clipPath", "clipPathUnits")}
 _NAMESPACES = {"xmlns", "xmlns:xlink"}
 

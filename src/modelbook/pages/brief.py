@@ -12,7 +12,7 @@ from modelbook.errors import ModelbookError
 from modelbook.pages import templating
 from modelbook.stage.verdict import Verdict
 
-MAX_OPEN = 3  # gaps that are not known, on the page
+MAX_OPEN = 3  # inconclusive gaps shown on the page
 FILE_NAME = "brief.html"
 
 

@@ -49,7 +49,7 @@ def read_title_and_question(notebook: NotebookNode) -> tuple[str, str]:
 
 
 class ReportCells(NamedTuple):
-    """A notebook's cells as a report has them: evidence, and the code behind it for the foot.
+    """A notebook's cells as a report shows them: evidence, and its code for the end of the page.
 
     ``code`` has the sources under each heading, without a heading first.
     """
@@ -78,7 +78,7 @@ def select_report_cells(notebook: NotebookNode) -> ReportCells:
 
 
 def _shows_more(cell: Any) -> bool:
-    """Whether a cell shows something besides the stage's parameters and its verdict."""
+    """Whether a cell shows more than the stage's parameters and its verdict."""
     is_shown_elsewhere = any(call in cell.source for call in SHOWN_ELSEWHERE)
     return bool(cell.get("outputs")) and (_has_error(cell) or not is_shown_elsewhere)
 

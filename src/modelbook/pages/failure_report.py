@@ -24,7 +24,7 @@ MEMORY_REMEDY = (
 
 @dataclass(frozen=True)
 class StageFailure:
-    """What a build knows about a failed stage.
+    """A failed stage, as the build records it.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def is_failure_report(report: Path) -> bool:
 
 
 def last_good_path(report: Path) -> Path:
-    """Return the path of the last good report while a failure report stands in its place."""
+    """Return the path of the last good report while a failure report replaces it."""
     return report.with_name(f"{report.stem}{LAST_GOOD_SUFFIX}{report.suffix}")
 
 

@@ -1,4 +1,4 @@
-"""Interactive outputs in a static page: a picture, or what was left out, in words."""
+"""Interactive outputs in a static page: an image, or a note on what is omitted."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ PICTURE_CAPTION = "A picture of an interactive figure; the executed notebook has
 
 
 def make_static(data: dict[str, Any]) -> dict[str, Any]:
-    """Return an output's data without what only JavaScript shows.
+    """Return an output's data without parts that need JavaScript.
 
-    A figure of Plotly becomes a picture. Where nothing visible would be left, a sentence says what
-    was left out; code that only loads a library leaves nothing.
+    A Plotly figure becomes an image. Where nothing visible would remain, a sentence names what
+    is omitted; code that only loads a library has no output.
     """
     if PLOTLY_TYPE in data:
         return {"text/html": _draw_plotly(data[PLOTLY_TYPE])}
@@ -45,7 +45,7 @@ def _draw_plotly(figure: dict[str, Any]) -> str:
     text = (title.get("text") if isinstance(title, dict) else title) or "without a title"
     name = f"Figure of Plotly: {re.sub('<[^>]+>', ' ', text)}"
     try:
-        import kaleido  # itself, because Plotly 5 knows only an older one
+        import kaleido  # itself, because Plotly 5 supports only an older one
 
         picture = kaleido.calc_fig_sync(figure, opts={"format": "svg"})
     except Exception as error:  # kaleido is missing, or there is no browser

@@ -32,14 +32,14 @@ DECISION_BADGES = {
 
 @dataclass(frozen=True)
 class ModelCardLink:
-    """What a notebook shows of a model card: a link, or why there is none.
+    """The model card as a notebook shows it: a link, or the reason why it is missing.
 
     Attributes
     ----------
     file_name : str
-        The card's file name, beside the stage's report; empty if there is no card.
+        The card's file name, next to the stage's report; empty if there is no card.
     problem : str
-        Why there is none, and what to do about it.
+        Why the card is missing, and what to do.
     path : str
         The card's path, for a run by hand, which has no report to link from.
     """
@@ -65,7 +65,7 @@ class ModelCardLink:
 
 
 def publish(dossier: dict[str, Any], stage: Stage) -> ModelCardLink:
-    """Write a version's model card beside the stage's report, or return why there is none.
+    """Write a version's model card next to the stage's report, or return why it is missing.
 
     A missing card does not fail the build: the report shows the reason.
     """

@@ -122,7 +122,7 @@ def _heading_above(cells: list[Any], target_cell: NotebookNode) -> str:
         : next(position for position, cell in enumerate(cells) if cell is target_cell)
     ]
     text = "\n".join(cell.source for cell in cells_above if cell.cell_type == "markdown")
-    # A comment in code is no heading.
+    # A comment in code is not a heading.
     text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
     headings = re.findall(r"^#{1,6} +(.+?) *#*$", text, re.MULTILINE)
     return re.sub(r"[*_`]", "", headings[-1]) if headings else ""

@@ -26,9 +26,9 @@ def remove_notice(html: str) -> str:
 
 
 def mark_waiting(report: Path, failed_reports: Sequence[tuple[str, str]], run: int | None) -> None:
-    """Let the report of a stage that waits for failed ones say so, and that of another stage not.
+    """Add a notice to the report of a stage that waits for failed ones; remove it from others.
 
-    The page's time stays, by which a build knows whether a product has changed.
+    The page's modification time is kept, because builds detect changed products by it.
 
     Parameters
     ----------

@@ -121,7 +121,7 @@ def _belongs_to_run(source: Path, report: str, state: str) -> bool:
 def _find_runs_of_pages(
     root: Path, book: str, pages: Mapping[str, str], states: Mapping[str, str]
 ) -> dict[str, int | None]:
-    """Return the run that made each page: of the reports, and of the last good ones beside them."""
+    """Return the run that made each page: of the reports, and of the last good ones."""
     source, earlier_runs = root / "reports" / book, history.find_result_runs(root, book)
     this_run = next_run_number(runs_folder(root, book))
     run_by_page: dict[str, int | None] = {}
@@ -142,7 +142,7 @@ def _is_good(report: Path) -> bool:
 
 
 def _find_side_files(source: Path, page: str, html: str) -> set[str]:
-    """Return the files beside a report that it links to, such as its executed notebook."""
+    """Return the files that a report links to in its folder, such as its executed notebook."""
     pattern = re.compile(
         re.escape(Path(page).stem.removesuffix(failure_report.LAST_GOOD_SUFFIX)) + r"[\w.-]*"
     )

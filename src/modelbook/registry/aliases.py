@@ -1,7 +1,7 @@
-"""Registered versions and their aliases, read by MLflow's client and remembered in a small file.
+"""Registered versions and their aliases, read by MLflow's client and cached in a small file.
 
-MLflow takes seconds to import. So what was read last is kept in a file, which a service follows,
-and which is the answer as long as an embedded store has not changed since.
+MLflow takes seconds to import. The last state is therefore cached in a file, which a service
+follows, and which is valid as long as an embedded store has not changed.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ class KnownAliases:
 
 
 def missing_champion(error_type: type[ModelbookError], book: str) -> ModelbookError:
-    """Return the error of a room that needs a champion where there is none."""
+    """Return the error for a missing champion."""
     return error_type(
         f"no version of {book!r} has the alias champion",
         expected="a version that the gate has promoted",

@@ -46,7 +46,7 @@ def folder_digest(folder: Path) -> str:
 
 
 def download_folder(uri: str, target_folder: Path, expected_digest: str) -> None:
-    """Download a folder atomically; an existing target folder is kept as it is.
+    """Download a folder atomically; an existing target folder is unchanged.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def read_file(uri: str) -> bytes:
 
 
 def delete_folder(uri: str) -> None:
-    """Delete a folder; nothing happens when there is none.
+    """Delete a folder, if it exists.
 
     Raises
     ------
@@ -166,7 +166,7 @@ def check_write_access(uri: str) -> None:
 
 @contextmanager
 def explain_storage_errors(uri: str) -> Iterator[None]:
-    """Convert errors of an object store to StoreErrors that say what to do, secrets redacted."""
+    """Convert errors of an object store to StoreErrors with a remedy, secrets redacted."""
     try:
         yield
     except ModelbookError:

@@ -1,7 +1,7 @@
 """Follow the aliases of a book for a service.
 
 ``python -m modelbook.registry.follower ROOT BOOK PARENT``, with the id of the service's process. It
-is a process of its own, because MLflow takes seconds to import and much memory. It writes what it
+is a separate process, because MLflow takes seconds to import and much memory. It writes what it
 reads into the file of known aliases, which the service's workers read, and downloads the files of
 remote versions, so that the workers need neither MLflow nor credentials.
 """
@@ -22,7 +22,7 @@ from modelbook.errors import ModelbookError
 from modelbook.registry import aliases
 from modelbook.registry.location import is_embedded
 
-POLL_SECONDS = 2.0  # between looks at the store
+POLL_SECONDS = 2.0  # between checks of the store
 ONCE_OPTION = "--once"
 
 
@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> None:
     """Look once, or until the process whose id is given ends, which may be before this begins."""
     root, book, last = Path(arguments[0]), arguments[1], arguments[2]
     if is_embedded(root) and find_spec("alembic") is None:
-        return  # the service's image: whoever promotes writes the file of known aliases
+        return  # the service's image: commands that promote write the file of known aliases
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the service, which ends this
     problem = look(root, book)
     if last == ONCE_OPTION:

@@ -1,10 +1,10 @@
 """History: every decision of the gate and every move of an alias, in an append-only log.
 
 The log is in the store, so everyone who shares the store shares its history. Each entry holds the
-hash of the previous one, and ``find_integrity_errors`` detects tampering. An entry comes first, the
-alias follows, and a tag of the model says up to which entry the aliases are done. So a crash
-between the two is found by the next look: it completes the move that the last entry describes.
-A move that has no entry, by another tool, gets one.
+hash of the previous one, and ``find_integrity_errors`` detects tampering. The entry is written
+first, then the alias, then a tag of the model with the last entry whose alias is set. After a crash
+between them, the next reader completes the move that the last entry describes.
+A move by another tool, without an entry, gets one.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from modelbook.registry.location import database_path, is_embedded
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import RegisteredModel
 
-USER_VARIABLE = "MODELBOOK_BY"  # name of the user when the machine's user says little, as in CI
+USER_VARIABLE = "MODELBOOK_BY"  # name of the user where the machine's user is generic, as in CI
 DECISION, ALIAS_MOVE, TRAFFIC, TRANSFER = "decision", "move", "traffic", "transfer"
 IMPORT, ERASURE, FORGET, PRUNE = "import", "erasure", "forget", "prune"
 APPLIED_TAG = "modelbook.history_applied"  # last entry whose aliases are set
@@ -98,7 +98,7 @@ class HistoryEntry:
         return asdict(self)
 
     def describe_move(self) -> str:
-        """Describe a move of an alias in words."""
+        """Describe a move of an alias."""
         if self.kind == "traffic":
             return (
                 f"{self.action}: {_format_version(self.version)} of {self.model}; "
@@ -159,7 +159,7 @@ def settle(root: Path, model_name: str, commit: str) -> str:
     Returns
     -------
     str
-        The difference between alias and history that this user may not mend; else empty.
+        The difference between alias and history that this user may not repair; otherwise empty.
     """
     for log in _open_logs(root, model_name):
         mismatch = alias_mismatch(root, model_name)
@@ -275,7 +275,7 @@ def _record(
     evidence: dict[str, Any],
     commit: str,
 ) -> HistoryEntry:
-    """Append an entry that leaves the champion as it is."""
+    """Append an entry that does not change the champion."""
 
     def describe(champion: int | None) -> HistoryEntry:
         return HistoryEntry(
@@ -369,8 +369,8 @@ def current_user() -> str:
 def _settle(root: Path, log: HistoryLog, commit: str) -> tuple[int | None, list[LogEntry]]:
     """Return the current champion, and the log; first complete what a crash interrupted.
 
-    A move is completed when the alias stands as before it or after it. Else another tool has moved
-    the alias meanwhile, which is recorded.
+    A move is completed when the alias is as before it or after it. Otherwise another tool has moved
+    the alias, which is recorded.
     """
     for _ in range(MAX_ATTEMPTS):
         logged = log.read_entries()
@@ -463,7 +463,7 @@ def _mark_applied(log: HistoryLog, entry: HistoryEntry) -> None:
 def _append_entry(
     root: Path, log: HistoryLog, describe: Callable[[int | None], HistoryEntry], commit: str
 ) -> HistoryEntry:
-    """Append the entry that describes the current champion; written anew after another writer."""
+    """Append the entry that describes the current champion; repeated after a concurrent write."""
     for _ in range(MAX_ATTEMPTS):
         champion, logged = _settle(root, log, commit)
         with suppress(EntryTakenError):
@@ -474,7 +474,7 @@ def _append_entry(
 def _write_entry(log: HistoryLog, entry: HistoryEntry, written: list[LogEntry]) -> HistoryEntry:
     evidence = json.loads(
         json.dumps(redact_all(entry.evidence)), parse_constant=lambda _: None
-    )  # JSON knows no NaN
+    )  # JSON has no NaN
     entry = replace(
         entry,
         timestamp=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -169,7 +169,7 @@ def _named_run(client: MlflowClient, model_name: str) -> str | None:
 
 
 def _first_run(client: MlflowClient, model_name: str) -> str | None:
-    """Return the run of a model that was deleted and registered anew."""
+    """Return the run of a model that was deleted and registered again."""
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:
         return None

@@ -16,7 +16,7 @@ from modelbook.stage.sandbox import Sandbox
 def remove_versions_and_runs(sandbox: Sandbox) -> None:
     """Delete the sandbox's registered model, its experiment, and their local files.
 
-    The runs stay in MLflow as deleted ones, because they say how often a holdout was evaluated.
+    The runs stay in MLflow as deleted ones, because they count the evaluations of a holdout.
     ``mlflow gc`` removes them for good, and files in an object store.
     """
     root, name = sandbox.root, sandbox.model_name
@@ -27,7 +27,7 @@ def remove_versions_and_runs(sandbox: Sandbox) -> None:
         client.delete_registered_model(name)
     experiment = client.get_experiment_by_name(name)
     if experiment is not None:
-        # A deleted experiment keeps its name, which the next sandbox may want.
+        # A deleted experiment keeps its name, which the next sandbox may need.
         client.rename_experiment(experiment.experiment_id, f"{name} dropped {time.time_ns()}")
         client.delete_experiment(experiment.experiment_id)
     if has_local_artifacts(root):

@@ -40,7 +40,7 @@ def _step_requirements(model: Any) -> list[str]:
 
 
 def _find_packages(estimator: Any) -> list[str]:
-    """Return the packages that an estimator's pickle imports, besides the base ones."""
+    """Return the packages that an estimator's pickle imports, except the base ones."""
     unpickler = _ImportRecorder(io.BytesIO(cloudpickle.dumps(estimator)))
     unpickler.load()
     packages_by_module = _read_packages_by_module()

@@ -114,7 +114,7 @@ def count_holdout_evaluations(root: Path, holdout_sketch: str) -> int:
     """Count the runs, in any book, that evaluated at least half of a holdout's entities.
 
     ``holdout_sketch`` is that of ``sketch_entities``, the tag ``holdout`` of the runs. Rows that
-    are added, shuffled or taken from a later period do not start the count anew.
+    are added, shuffled or of a later period do not reset the count.
     """
     client = create_client(root)
     experiments = client.search_experiments(view_type=ViewType.ALL)  # dropped sandboxes among them

@@ -274,7 +274,7 @@ def _read_run_id(receipt: Path) -> str:
 
 
 def _digest_code(product: Mapping[str, Path], module_digest: str | None) -> dict[str, str]:
-    """Return the digests of the executed notebook and of its modules, as far as they are known."""
+    """Return the digests of the executed notebook and of its modules, where known."""
     digests = {
         "notebook": record.hash_notebook_code(product.get("nb")),
         "modules": module_digest or "",

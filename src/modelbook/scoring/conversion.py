@@ -247,7 +247,7 @@ class EncodedColumns:
 def _convert_first_match(
     estimator: Any, columns: EncodedColumns, is_classifier: bool, folder: Path, stem: str
 ) -> PredictorParameters:
-    """Convert to the first form that can be written; the parity check tests the whole."""
+    """Convert to the first form that can be written; the parity check covers the result."""
     for kind, write_predictor in list_conversions(estimator, columns, is_classifier):
         try:
             return {"kind": kind, **write_predictor(folder, stem)}

@@ -23,7 +23,7 @@ def measure_latency_and_size(folder: Path, contract: Contract) -> tuple[float, f
 
     A fixed reference computation is timed between the predictions. Where it takes longer than
     ``REFERENCE_MS``, because the machine is busy or slow, the latency is divided by the same
-    factor: the gate judges the model, not what else the machine does.
+    factor: the gate judges the model, not the load of the machine.
 
     Parameters
     ----------

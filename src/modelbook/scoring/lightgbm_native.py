@@ -19,7 +19,7 @@ from modelbook.errors import CompileError
 
 # Names in the C API: DTYPE_FLOAT64, is_row_major, PREDICT_NORMAL.
 DTYPE_FLOAT64, ROW_MAJOR, PREDICT_NORMAL, ALL_ITERATIONS = (1, 1, 0, -1)
-SINGLE_THREAD = b"num_threads=1"  # batches run in several threads of their own
+SINGLE_THREAD = b"num_threads=1"  # batches run in several threads already
 
 
 class NativeBooster:

@@ -20,7 +20,7 @@ from modelbook.scoring.predictors import Predictor, apply_link
 
 MISSING_CODE = -1  # of a category
 MAX_CODES = 256  # of a category, whose hashes are looked up
-CHUNK_ROWS = 512  # rows that are predicted at once: some megabytes of comparisons
+CHUNK_ROWS = 512  # rows per chunk: some megabytes of comparisons
 
 
 class ObliviousTreePredictor(Predictor):

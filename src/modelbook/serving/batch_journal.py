@@ -29,8 +29,8 @@ ID_BYTES = 16
 class BatchJournal:
     """Journals chunks, and adds the predictions' ids to their rows.
 
-    An id is the digest of the output's address, the row's place and its inputs: a batch that is
-    begun anew after an interruption is journaled once.
+    An id is the digest of the output's URL, the row's position and its inputs: a batch that is
+    repeated after an interruption is journaled once.
     """
 
     def __init__(

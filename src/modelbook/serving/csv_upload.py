@@ -124,7 +124,7 @@ def _read_cells(body: bytes, contract: Contract) -> tuple[list[str], list[list[s
         ) from None
     except DataError as error:
         raise RequestError(422, error.problem, expected=error.expected) from None
-    # A footer of the contract's file is no part of an upload: its rows are all predicted.
+    # An upload has no footer of the contract's file: all of its rows are predicted.
     return found_layout.columns, table[1:] if layout.header else table, found_layout.decimal
 
 

@@ -202,7 +202,7 @@ class _Response:
 
 
 def _find_route(path: str) -> str:
-    """Return the route of a path, for traces; empty for a path that is none."""
+    """Return the route of a path, for traces; empty for an unknown path."""
     if path.endswith(INFER_SUFFIX):
         return "/v2/models/{name}/infer"
     return path if path in PATH_LABELS or path in PUBLIC_PATHS else ""

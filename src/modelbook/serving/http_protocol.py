@@ -76,7 +76,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._header_timer = None
 
     def _refuse(self, status: int, reason: str) -> None:
-        """Answer and close the connection."""
+        """Respond and close the connection."""
         self._cancel_header_timer()
         if self.transport.is_closing():
             return

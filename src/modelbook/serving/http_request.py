@@ -26,7 +26,7 @@ SMALL_BODY_BYTES = 4096  # an object of this size costs little, whatever it hold
 # A JSON string. It ends at the body's end if it is not closed, so a search never starts again
 # inside of one: the time is linear in the length of any body.
 JSON_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
-SPARE_TOKENS = 64  # allowed besides those of legal rows, so that a wrong value gets its own message
+SPARE_TOKENS = 64  # beyond those of valid rows, so that an invalid value gets its message
 DELIMITERS = [sign.encode() for sign in text_layout.DELIMITERS]
 MAX_EXTRA_COLUMNS = 100  # columns of an uploaded table that the contract does not name
 # Most bytes of a value in JSON; text has no bound.

@@ -1,6 +1,6 @@
-"""Open Inference Protocol (V2) beside the API, for clients of KServe, MLServer and Triton.
+"""Open Inference Protocol (V2) in addition to the API, for clients of KServe, MLServer and Triton.
 
-Each field is an input tensor of its own, of shape [rows] or [rows, 1]. Values are validated as
+Each field is a separate input tensor of shape [rows] or [rows, 1]. Values are validated as
 those of ``POST /predict``; the binary extension is not supported.
 """
 
@@ -25,7 +25,7 @@ from modelbook.tasks.conformal_prediction import SET_SEPARATOR
 PREFIX = "/v2"
 HEALTH_PATHS = (f"{PREFIX}/health/live", f"{PREFIX}/health/ready")
 MAX_ID_LENGTH = 200
-TOKENS_PER_TENSOR = 20  # names, brackets and separators of one input, besides its data
+TOKENS_PER_TENSOR = 20  # names, brackets and separators of one input, without its data
 
 
 class RequestedOutput(BaseModel):
@@ -135,7 +135,7 @@ def _read_request(body: bytes, model: ServedModel) -> tuple[InferenceRequest, li
 
 
 def _count_rows(request: InferenceRequest, max_rows: int) -> int:
-    """Return the number of rows; each input must have as many values as its shape says."""
+    """Return the number of rows; each input must have as many values as its shape."""
     shapes = {tuple(tensor.shape) for tensor in request.inputs}
     counts = {shape[0] if shape[1:] in ((), (1,)) else None for shape in shapes}
     if len(counts) != 1 or None in counts:

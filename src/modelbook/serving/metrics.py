@@ -341,7 +341,7 @@ def compute_distances(
 ) -> Iterator[tuple[str, float]]:
     """Yield each feature's Jensen-Shannon distance to the reference.
 
-    0 means equal distributions, 1 disjoint ones. Missing values are a bin of their own.
+    0 means equal distributions, 1 disjoint ones. Missing values are a separate bin.
     """
     for name, histogram in reference.items():
         counts = Counter(bin_label(row.get(name), histogram["edges"]) for row in rows)

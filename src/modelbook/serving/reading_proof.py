@@ -21,7 +21,7 @@ from modelbook.serving.schemas import RowReader
 if TYPE_CHECKING:
     from modelbook.contract import Contract
 
-CHUNK_ROWS = 50_000  # rows that score reads for the proof
+CHUNK_ROWS = 50_000  # rows that score reads for the check
 MAX_REQUEST_ROWS = 200  # rows that are sent as requests
 
 

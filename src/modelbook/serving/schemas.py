@@ -145,7 +145,7 @@ def _integer_type(**bounds: Any) -> Any:
 
 
 MAX_SHOWN_CHARACTERS = 80  # of a value in a message
-MAX_LISTED_VALUES = 100  # invalid values listed in one response; the rest is not looked for
+MAX_LISTED_VALUES = 100  # invalid values listed in one response; further ones are not searched
 Row = dict[str, Any]
 
 
@@ -302,7 +302,7 @@ class RowReader:
         return contract_violation(invalid_values)
 
     def _find_invalid_values(self, row: Any, number: int | None) -> list[InvalidValue]:
-        """Return a row's invalid values, or as many as an answer lists."""
+        """Return a row's invalid values, or as many as a response lists."""
         if not isinstance(row, dict):
             return [self._to_invalid_value((number,), {"type": "", "input": row})]
         unknown_names = islice((n for n in row if n not in self._field_names), MAX_LISTED_VALUES)

@@ -36,7 +36,7 @@ from modelbook.serving.schemas import OutcomeReader, RowReader
 
 EXPORT_VARIABLE = "MODELBOOK_SERVING_FROM"  # passes the export's address to workers
 
-MAX_ALIAS_AGE_SECONDS = 60.0  # the follower looks every few seconds
+MAX_ALIAS_AGE_SECONDS = 60.0  # the follower checks every few seconds
 GOLDEN_FILE = "scorer/golden.json"
 LOG = logging.getLogger("modelbook.serving")
 ALIASES = (CHAMPION, CHALLENGER)
@@ -304,7 +304,7 @@ class AliasState:
 
 
 class ModelManager:
-    """Loads the versions behind the aliases and keeps them up to date.
+    """Loads the versions that the aliases name, and keeps them up to date.
 
     Attributes
     ----------
@@ -350,7 +350,7 @@ class ModelManager:
         for alias in ALIASES:
             await self._refresh_alias(alias, versions.get(alias))
             if alias == CHAMPION and self.champion is not former_champion:
-                # Whether the challenger may serve depends on the champion: decide it anew.
+                # Whether the challenger may serve depends on the champion: decide again.
                 self._states[CHALLENGER] = AliasState()
 
     def _note_registry_problem(self, problem: str) -> None:

@@ -36,7 +36,7 @@ from modelbook.serving.served_models import EXPORT_VARIABLE, find_served_version
 ROOT_VARIABLE, BOOK_VARIABLE = "MODELBOOK_ROOT", "MODELBOOK_SERVING_BOOK"
 SHUTDOWN_SECONDS = 20  # time for open requests to finish at shutdown
 LOG = logging.getLogger("modelbook.serving")
-HEALTH_CHECK_SECONDS = 120  # a worker that imports on a slow machine does not answer meanwhile
+HEALTH_CHECK_SECONDS = 120  # a worker that imports on a slow machine does not respond meanwhile
 SUPERVISOR_VARIABLE = "MODELBOOK_SUPERVISOR"  # process id of the supervisor, for its workers
 SUPERVISOR_CHECK_SECONDS = 0.5
 METRICS_FOLDER_PREFIX = "modelbook-metrics-"  # then the supervisor's process id

@@ -404,7 +404,7 @@ class PredictionService:
     def describe_readiness(self) -> dict[str, Any]:
         """Return the body for ``GET /health/ready``.
 
-        ``reasons`` say why the version that an alias names is not in service.
+        ``reasons`` explain why the version that an alias names is not in service.
         """
         champion, reasons = self.model_manager.champion, self.model_manager.problems
         if champion is None:

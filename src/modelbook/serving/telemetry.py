@@ -116,7 +116,7 @@ class RequestTracer:
         self._propagator = TraceContextTextMapPropagator()
 
     def start_request(self, method: str, route: str, headers: Headers) -> RequestSpan:
-        """Start the span of a request and make it current; ``end`` it when it is answered."""
+        """Start the span of a request and make it current; ``end`` it with the response."""
         from opentelemetry import context
         from opentelemetry.trace import SpanKind, set_span_in_context
 

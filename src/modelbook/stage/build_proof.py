@@ -1,8 +1,8 @@
-"""Proof that a kernel belongs to the build that is running: a token that no notebook carries.
+"""Proof that a kernel belongs to the running build: a token that no notebook contains.
 
 Only a build may write a book's products and move its aliases. The parameters that it injects stay
 in the executed notebook, so they prove nothing. A build therefore puts a random token, valid until
-it ends, into the environment of the kernels that it starts, and the token's hash beside its lock.
+it ends, into the environment of the kernels that it starts, and its hash next to the build's lock.
 """
 
 from __future__ import annotations

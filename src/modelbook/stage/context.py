@@ -264,7 +264,7 @@ class Stage:
         )
 
     def _describe_view(self) -> str:
-        """Say which stages are read from the sandbox, and which from the build."""
+        """List the stages that are read from the sandbox, and those from the build."""
         assert self.sandbox
         places: dict[str, list[str]] = {"this sandbox": [], "the build": []}
         for name, paths in self.upstream.items():

@@ -110,7 +110,7 @@ def find_assigned_names(source: str) -> list[str]:
 
 
 def read_assignments(source: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values that a cell assigns: literals from its source, others as they are now."""
+    """Return the values that a cell assigns: literals from its source, others by namespace."""
     tree = _parse_code(source)
     values = {}
     for node in tree.body if tree else []:

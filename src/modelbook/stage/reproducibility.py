@@ -1,4 +1,4 @@
-"""Reproducibility facts of a run besides code and data: folds, libraries and processor."""
+"""Reproducibility facts of a run beyond code and data: folds, libraries and processor."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ class Task(ABC):
         Parameters
         ----------
         own_metrics : collection of str
-            Names of metrics of one's own.
+            Names of custom metrics.
         """
         if metric == config.AUTO:
             return self.ranking_metrics[0]
@@ -175,7 +175,7 @@ class Task(ABC):
     def check_params(self, params: config.Compare) -> None:
         """Raise ParameterError if a parameter of compare does not fit the task."""
         self.resolve_families(params.families)
-        if params.metrics_file == config.NONE:  # else the file says which metrics there are
+        if params.metrics_file == config.NONE:  # otherwise the file defines the metrics
             self.resolve_metric(params.metric)
         self.resolve_imbalance(params.imbalance)
 
@@ -278,7 +278,7 @@ class Task(ABC):
         """What the decisions mean for each row, by name: what is done to it, and what is wrong."""
 
     def selection_consequences(self) -> tuple[str, ...]:
-        """Names of the consequences that say what is done to a row; none for a number."""
+        """Names of the consequences that describe decisions; empty for a regression."""
         return ()
 
     @abstractmethod
@@ -324,7 +324,7 @@ class Task(ABC):
         return reference - value if metric in LOWER_IS_BETTER else value - reference
 
     def normalize_metric(self, value: float, reference: float) -> float:
-        """Make a metric's value unitless, relative to ``reference``; rates stay as they are."""
+        """Make a metric's value unitless, relative to ``reference``; rates are unchanged."""
         return value
 
     def estimate_headline_metric(
@@ -411,7 +411,7 @@ class Task(ABC):
         return render_sentences(TEMPLATE_FOLDER / f"{self.name}.txt.j2", name, **values)
 
     def sentence_values(self, threshold: float | None) -> dict[str, Any]:
-        """What the templates of performance and quality need besides the metrics."""
+        """Further values for the templates of performance and quality."""
         return {}
 
     def describe_performance(

@@ -67,7 +67,7 @@ class ConformalPrediction:
         return {"prediction_set": np.array(sets, dtype=object)}
 
     def compute_coverage(self, outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
-        """Share of rows whose outcome lies inside: a metric."""
+        """Share of rows whose outcome is covered: a metric."""
         if score.ndim == 1:
             is_inside = np.abs(outcome - score) <= self.limit
         else:
@@ -79,7 +79,7 @@ class ConformalPrediction:
         return float(self._members(scores).sum(axis=1).mean())
 
     def _members(self, scores: np.ndarray) -> np.ndarray:
-        """Which classes are in each row's set; the likeliest always is."""
+        """Which classes are in each row's set; the most probable always is."""
         is_member = scores >= 1 - self.limit
         is_member[np.arange(len(scores)), scores.argmax(axis=1)] = True
         return is_member

@@ -49,7 +49,7 @@ HEADLINE_METRICS = ("roc_auc", "rmse")  # headline metrics of the tasks
 
 
 def format_passed(passed: bool | None) -> str:
-    """Format whether a criterion was met; None: it could not be judged."""
+    """Format whether a criterion was met; None: it could not be evaluated."""
     return "inconclusive" if passed is None else "yes" if passed else "no"
 
 

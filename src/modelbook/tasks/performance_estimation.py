@@ -100,7 +100,7 @@ def _recalibrate(
 
     A straight line (Platt scaling) or a polynomial is wrong wherever calibration has another form,
     as a step, and a shifted mix of rows then moves the estimate. Beyond the reference scores the
-    curve goes on as a straight line.
+    curve continues as a straight line.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import SplineTransformer

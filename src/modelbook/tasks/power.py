@@ -1,4 +1,4 @@
-"""Power: what the rows behind a 95% interval could detect, by a normal approximation."""
+"""Power: the effect that the rows of a 95% interval could detect, by a normal approximation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CRITICAL = critical_value()
 
 
 def standard_error(low: float, high: float) -> float:
-    """The standard error behind a 95% interval."""
+    """The standard error of a 95% interval."""
     return (high - low) / 2 / CRITICAL
 
 

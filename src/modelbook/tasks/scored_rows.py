@@ -112,7 +112,7 @@ class ScoredRows:
         )
 
     def can_be_judged(self) -> bool:
-        """Whether there are enough entities for the intervals to hold what they say."""
+        """Whether there are enough entities for the intervals to have their nominal coverage."""
         if len(np.unique(self.entity)) < MIN_ENTITIES:
             return False
         if self.outcome.dtype.kind not in "iub":

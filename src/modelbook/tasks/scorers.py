@@ -98,7 +98,7 @@ def is_scorer_of_task(task: Task, name: str) -> bool:
 
 
 def make_metrics(task: Task, metrics: Mapping[str, Any], ranking: str) -> dict[str, ScorerMetric]:
-    """The metrics of one's own by name, with the ranking scorer where it is scikit-learn's.
+    """The custom metrics by name, with the ranking scorer where it is scikit-learn's.
 
     Raises
     ------

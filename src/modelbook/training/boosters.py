@@ -1,4 +1,4 @@
-"""Boosted trees: they take categories as codes and gaps as they are, and stop early in a search."""
+"""Boosted trees: category codes and missing values as inputs, early stopping in a search."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ ITERATION_PARAMETERS = {"lightgbm": "n_estimators", "catboost": "iterations", "h
 MAX_CATEGORIES = 250  # scikit-learn takes codes below 255
 MAX_ITERATIONS = {"lightgbm": 1000, "catboost": 1000, "hgb": 300}
 PATIENCE = 30  # iterations without a gain after which a fit stops
-STEP = 15  # iterations between two looks at scikit-learn's loss
+STEP = 15  # iterations between two evaluations of scikit-learn's loss
 
 
 class CategoryCodes(BaseEstimator):
     """Codes of categories, the most frequent first; missing and unseen ones become NaN.
 
-    The rarest share a code where there are more than 250. Numbers stay as they are.
+    With more than 250 categories, the rarest share a code. Numbers are unchanged.
     """
 
     def fit(self, X: pd.DataFrame, y: pd.Series | None = None) -> CategoryCodes:
@@ -84,7 +84,7 @@ def find_iterations(
     Parameters
     ----------
     is_stop_row : ndarray of bool
-        Rows that are held back from the fit; not those that judge it.
+        Rows that are held out for early stopping, not for evaluation.
     """
     limited = clone(estimator).set_params(**{ITERATION_PARAMETERS[family]: MAX_ITERATIONS[family]})
     rows = X.to_numpy()

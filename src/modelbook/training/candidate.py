@@ -20,7 +20,7 @@ class Candidate:
     """Cross-validation of one family: each metric's mean, sd and fold scores, or why it failed.
 
     ``pipeline`` is fitted on all rows for model selection, and ``out_of_fold`` are the predictions
-    of the folds; both are None where no model was wanted.
+    of the folds; both are None where no model was requested.
     """
 
     family: str

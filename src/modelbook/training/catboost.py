@@ -1,4 +1,4 @@
-"""CatBoost on category codes: it takes categories as whole numbers or text, never as floats."""
+"""CatBoost on category codes: it accepts categories as integers or text, never as floats."""
 
 from __future__ import annotations
 

@@ -35,9 +35,9 @@ from modelbook.training.tuning import (
     make_search_space,
 )
 
-LOG_TARGET = "log_target"  # a setting that is no parameter of the estimator
-STOP_SHARE = 0.15  # of a fold's train groups: early stopping is judged on them
-FIRST_FOLDS = 2  # on which the settings of a round are judged before the others
+LOG_TARGET = "log_target"  # a setting that is not a parameter of the estimator
+STOP_SHARE = 0.15  # share of a fold's train groups for early stopping
+FIRST_FOLDS = 2  # folds that evaluate the settings of a round first
 MAX_FAMILIES = 6  # that are searched
 MAX_MEMBERS = 5  # of the ensemble
 MAX_ROUNDS = 4

@@ -1,4 +1,4 @@
-"""Estimators of one's own beside PyCaret's families: checked before any fit, and made for folds."""
+"""Custom estimators and PyCaret's families: checked before any fit, and prepared for folds."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def resolve_candidates(
     *,
     seed: int,
 ) -> tuple[list[str], dict[str, Any]]:
-    """The names of all candidates, in order, and the estimators behind those PyCaret lacks.
+    """The names of all candidates, in order, and the estimators that PyCaret lacks.
 
     Parameters
     ----------
     families : list of str
         ``auto``, names of PyCaret's families, or names of scikit-learn's classes.
     estimators : mapping
-        Estimators of one's own by name.
+        Custom estimators by name.
     search_spaces : mapping
         Their search spaces, see ``search_distributions``.
     seed : int
@@ -83,7 +83,7 @@ def search_distributions(
     """PyCaret's search distributions and grid of a search space.
 
     A tuple of two numbers is a range, on a log scale where it is wide; a list is a choice; a
-    distribution of PyCaret or Optuna is taken as it is.
+    distribution of PyCaret or Optuna is used unchanged.
 
     Raises
     ------

@@ -63,10 +63,10 @@ class Experiment:
     split : str, optional
         Split strategy of the folds: ``group`` (by entity), ``time`` or ``random``.
     estimators, search_spaces : mapping, optional
-        Candidates besides PyCaret's families, from ``estimators.resolve_candidates``, and what is
-        tuned of them.
+        Candidates in addition to PyCaret's families, from ``estimators.resolve_candidates``, and
+        their search spaces.
     metrics : mapping, optional
-        Metrics besides the task's, from ``scorers.make_metrics``.
+        Metrics in addition to the task's, from ``scorers.make_metrics``.
     setup_options : mapping, optional
         Arguments of PyCaret's ``setup`` in place of ``DEFAULT_SETUP_OPTIONS``.
 
@@ -376,7 +376,7 @@ class Experiment:
         return family in self._estimators
 
     def choose_stop_rows(self, fold: int, share: float) -> np.ndarray:
-        """Which of a fold's train rows judge early stopping: whole groups, or the last times."""
+        """Which of a fold's train rows decide early stopping: whole groups, or the last times."""
         groups = self._groups.iloc[self.cv_splits()[fold][0]]
         names = np.unique(groups.to_numpy())
         if not self.split_strategy.is_forward:
@@ -459,7 +459,7 @@ class Experiment:
         return pipeline
 
     def _make_booster_steps(self) -> preprocessing.NamedSteps:
-        """Unfitted steps for boosted trees: codes of categories, gaps and numbers as they are."""
+        """Unfitted steps for boosted trees: category codes; other columns are unchanged."""
         resampling = [
             step for step in self._experiment.pipeline.steps if step[0] == RESAMPLING_STEP
         ]

@@ -53,7 +53,7 @@ class FinalModel:
     sampling_note : str
         Description of the rows used for model selection; empty for all.
     costs : DecisionCosts
-        Costs of the decisions, behind the threshold.
+        Costs of the decisions, which set the threshold.
     split_strategy : SplitStrategy
         Strategy of the holdout and the folds.
     out_of_fold : ScoredRows or None

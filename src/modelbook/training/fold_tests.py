@@ -1,13 +1,13 @@
 """Tests of fold scores: is a lead more than noise, and how optimistic is the best of several?
 
-Folds share train rows, so their scores are correlated and ``± sd`` is no interval. Differences are
-tested by the corrected resampled t-test (Nadeau & Bengio 2003, "Inference for the generalization
-error", Machine Learning 52). The mean of what was chosen is corrected by choosing again without
-each fold, which then scores the choice: the outer loop of nested cross-validation (Stone 1974,
-"Cross-validatory choice and assessment of statistical predictions", JRSS B 36; Varma & Simon 2006,
-"Bias in error estimation when using cross-validation for model selection", BMC Bioinformatics 7).
-Luck that folds have in common, because they share rows, does not show in it, so the correction is
-widened by the factor that Nadeau and Bengio find for a standard error.
+Folds share train rows, so their scores are correlated and ``± sd`` is not an interval. Differences
+are tested by the corrected resampled t-test (Nadeau & Bengio 2003, "Inference for the
+generalization error", Machine Learning 52). The mean of the choice is corrected by choosing again
+without each fold, which then scores the choice: the outer loop of nested cross-validation (Stone
+1974, "Cross-validatory choice and assessment of statistical predictions", JRSS B 36; Varma & Simon
+2006, "Bias in error estimation when using cross-validation for model selection", BMC Bioinformatics
+7). Errors that folds have in common, because they share rows, do not show in it, so the correction
+is widened by the factor that Nadeau and Bengio find for a standard error.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-ALPHA = 0.05  # chance of finding a leader where there is none, over all candidates
+ALPHA = 0.05  # probability of a leader in noise, over all candidates
 
 
 def p_value_of_gain(gains: np.ndarray) -> float:
@@ -36,7 +36,7 @@ def p_value_of_gain(gains: np.ndarray) -> float:
 def _shared_rows_factor(n_folds: int) -> float:
     """Standard error of a mean over folds, as a multiple of that of independent folds.
 
-    The variance gains the ratio of test to train rows, ``1 / (n_folds - 1)``, beside ``1 /
+    The variance is the sum of the ratio of test to train rows, ``1 / (n_folds - 1)``, and ``1 /
     n_folds``.
     """
     return float(np.sqrt(1 + n_folds / (n_folds - 1)))

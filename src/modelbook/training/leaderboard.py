@@ -155,7 +155,7 @@ def describe_winners(leaderboard: pd.DataFrame) -> str:
 
 
 def compare_with_leader(leaderboard: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Gap of each candidate to the leader.
+    """Difference of each candidate from the leader.
 
     Columns ``candidate, behind, p, distinguishable``. ``p`` is that of the corrected resampled
     t-test on the same folds; with ``distinguishable`` it is below 5 % after Holm's correction for

@@ -52,7 +52,7 @@ def compare_with_permuted_targets(
 
 
 def tabulate_candidates(candidates: list[Candidate], metric: str) -> pd.DataFrame:
-    """Each scored family beside the baseline, with the p-value of being better."""
+    """Each scored family against the baseline, with the p-value of being better."""
     scored = {entry.family: entry for entry in candidates if entry.status == "ok"}
     baseline = scored.pop(BASELINE, None)
     if baseline is None:

@@ -1,8 +1,8 @@
 """PyCaret: the only module that imports it, or uses its private attributes.
 
-PyCaret's ``setup`` wants test rows, and there are none to give: the holdout is kept out. So the
-test rows are those of the folds. ``predict_model`` without data predicts each fold by a copy of
-the model that was fitted on the others; a plot of test rows shows the last fold.
+PyCaret's ``setup`` requires test rows, and the holdout must stay out of it. The test rows are
+therefore those of the folds. ``predict_model`` without data predicts each fold by a copy of the
+model that was fitted on the others; a plot of test rows shows the last fold.
 
 ``tests/test_pycaret.py`` holds what is assumed of each private attribute.
 """

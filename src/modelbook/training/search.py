@@ -248,7 +248,7 @@ def _describe_ensemble(
 def _take_candidate(
     experiment: Experiment, candidate: TakenCandidate, on_progress: ProgressCallback
 ) -> SearchResult:
-    """A candidate's pipeline with its parameters, to be fitted anew."""
+    """A candidate's pipeline with its parameters, to be fitted again."""
     on_progress("predicting out of fold")
     pipeline = clone(candidate.pipeline)
     return SearchResult(

@@ -41,7 +41,7 @@ OPTUNA_STATES = {
     FAILED: TrialState.FAIL,
 }
 PRUNER_P_VALUE = 0.3  # below it a setting counts as worse; two worse folds have 0.25
-RESAMPLES = 200  # behind the gain over the baseline
+RESAMPLES = 200  # resamples of the gain over the baseline
 MAX_RANDOM_TRIALS = 10  # random settings before the sampler is informed; at most half of the trials
 
 SearchSpace = dict[str, BaseDistribution]
@@ -127,7 +127,7 @@ def tune_family(
     metric : str
         The ranking metric; replaced by the headline metric if it cannot be computed from scores.
     n_trials : int
-        Number of settings besides the defaults.
+        Number of settings in addition to the defaults.
     budget_seconds : float
         Seconds after which no fold is started, except those of the defaults.
     executor : Engine

@@ -185,7 +185,7 @@ def mean_shifts(data: pd.DataFrame) -> Figure:
 
 
 def drawable_columns(train: pd.DataFrame, columns: Sequence[str], target: str) -> list[str]:
-    """Return the columns that have values; none if there is no target to compare them with."""
+    """Return the columns that have values; an empty list without a target."""
     if target not in train.columns:
         return []
     return [name for name in columns if name in train.columns and train[name].notna().any()]
@@ -197,7 +197,8 @@ def bin_column(
     """Bin a column for a figure, and return whether it is numeric.
 
     A numeric column is cut into quantile bins, labelled by their median (or their interval);
-    missing values get no bin. A categorical column keeps its values, with ``missing`` for gaps.
+    missing values get no bin. A categorical column keeps its values, with ``missing`` where it has
+    none.
     """
     if not _is_number(column):
         text = column.map(

@@ -46,7 +46,7 @@ def drift_scores(frame: pd.DataFrame) -> Figure:
     )
     order = data.groupby("column")[["drifted", "ratio"]].max()
     order = order.sort_values(["drifted", "ratio"], ascending=False, kind="stable")
-    # The newest batch stands first, where a narrow screen begins.
+    # The newest batch is first, because a narrow screen shows the first columns.
     newest_first = [*dict.fromkeys(data["batch"])][::-1]
     shown = ratios.loc[order.index[: plotting.MAX_ROWS], newest_first]
     is_drifted = flags.loc[shown.index, newest_first].to_numpy(dtype=float) == 1

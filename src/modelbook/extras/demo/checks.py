@@ -22,7 +22,7 @@ def require(holds: bool, problem: str, expected: str) -> None:
 
 
 def check_exit_code(command: str, exit_code: int, expected: Sequence[int], detail: str) -> None:
-    """Check the exit code of a command; ``detail`` says what the command found."""
+    """Check the exit code of a command; ``detail`` is the command's result."""
     require(
         exit_code in expected,
         f"{command} exited with {exit_code}: {detail}",

@@ -188,7 +188,7 @@ class Scenario:
                 refusal.exit_code == 1 and KEEP_CHAMPION in refusal.output,
                 f"modelbook promote {old} --require-ab exited with {refusal.exit_code}: "
                 f"{refusal.output.strip()}",
-                f"exit code 1, because the A/B test says: {KEEP_CHAMPION}",
+                f"exit code 1, because the A/B test concludes: {KEEP_CHAMPION}",
             )
             self._sandbox.run_command(*command, "--override", FAULT)
             self._wait_for_versions(old, None)

@@ -1,6 +1,6 @@
 """The drill: break a copy of a book's service on purpose, and report which promises hold.
 
-The copy is a restored backup in a temporary folder, with a journal of its own. Nothing of the
+The copy is a restored backup in a temporary folder, with a separate journal. Nothing of the
 project is changed but the report.
 """
 

@@ -45,7 +45,7 @@ PAUSE_SECONDS = 7  # longer than uvicorn's default for a worker's health check
 
 
 def restore_backup(copy: ServiceCopy) -> Numbers:
-    """A backup that is restored elsewhere serves the same version, proven on its golden rows."""
+    """A backup that is restored elsewhere serves the same version, checked by its golden rows."""
     copy.start()
     ready = json.loads(copy.send("GET", "/health/ready")[1])
     status, _ = copy.send("POST", "/predict", json.dumps(copy.read_example()))

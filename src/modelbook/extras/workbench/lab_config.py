@@ -33,7 +33,7 @@ PAGE_CONFIG: dict[str, Any] = {
         "@plotly/dash-jupyterlab": True,
     },
 }
-# No requests to other hosts; a notebook starts its kernel without asking.
+# No requests to other hosts; a notebook starts its kernel without a dialog.
 SETTINGS_OVERRIDES: dict[str, Any] = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
     "@jupyterlab/notebook-extension:tracker": {"autoStartDefaultKernel": True},
@@ -41,9 +41,9 @@ SETTINGS_OVERRIDES: dict[str, Any] = {
 
 
 EXTENSION_FOLDER = Path(__file__).with_name("labextension")  # the panel's tile; nothing is built
-# Notebook 6, which Ploomber asks for, does not start beside JupyterLab 4.
+# Notebook 6, which Ploomber requires, does not start with JupyterLab 4.
 CLASSIC_COMMAND = """#!/bin/sh
-echo "jupyter notebook is Notebook 6, which does not start beside JupyterLab 4" >&2
+echo "jupyter notebook is Notebook 6, which does not start with JupyterLab 4" >&2
 echo "  next: make lab, or jupyter lab" >&2
 exit 1
 """

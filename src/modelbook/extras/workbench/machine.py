@@ -63,7 +63,7 @@ def check_disk(root: Path, min_free_gb: float = MIN_FREE_GB) -> CheckResult:
 
 
 def check_ports(ports: Mapping[int, tuple[str, str]] = DEFAULT_PORTS) -> CheckResult:
-    """Check which ports are free; a taken port is no failure, since another can be used."""
+    """Check which ports are free; a port in use is not a failure, because another can be used."""
     taken = {port: _find_port_owner(port) for port in ports if not _is_free(port)}
     port_states = [
         f"{port} {taken.get(port, 'free')} ({name})" for port, (name, _) in ports.items()

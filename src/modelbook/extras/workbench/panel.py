@@ -63,7 +63,7 @@ class BuildProcess:
         self.book, self.log = book, str(log)
 
     def cancel(self) -> None:
-        """Ask the build to stop, as Ctrl-C does: the next one continues from there."""
+        """Stop the build as Ctrl-C does: the next one continues from there."""
         if self._process and self.is_running:
             self._process.send_signal(signal.SIGINT)
 
@@ -93,7 +93,7 @@ class _Handler(JupyterHandler):
         self.finish({"error": self._reason})
 
     def refuse(self, error: ModelbookError) -> None:
-        """Answer with an error of Modelbook."""
+        """Send an error of Modelbook."""
         self.set_status(409)
         self.finish({"error": str(error)})
 

@@ -115,7 +115,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def check_book(root: Path, book: str) -> str:
-    """Return a book of the project: the one that is asked for, or else the first.
+    """Return a book of the project: the requested one, or the first.
 
     Raises
     ------

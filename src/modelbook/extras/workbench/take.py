@@ -60,7 +60,7 @@ def plan(root: Path, notebook: Path, book: str | None) -> Taking:
     Raises
     ------
     WorkbenchError
-        If the file is no notebook of a stage.
+        If the file is not a notebook of a stage.
     PipelineSpecError
         If its cells do not agree with the stage's task and parameters.
     """
