@@ -44,7 +44,8 @@ def champion(book: str | None = None) -> Any:
         raise StoreError(
             f"the book {name!r} has no champion",
             expected="a built book whose gate has promoted a version",
-            next=f"{project.build_command(root, name)}; modelbook history --book {name} gives the reason",
+            next=f"{project.build_command(root, name)}; "
+            f"modelbook history --book {name} gives the reason",
         )
     version.verify_files()
     return version.load_pipeline("model")
