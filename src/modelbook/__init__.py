@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Import what reads the store only when it is used: stages import the package for less."""
+    """Import the functions that read the store on first use: most stages do not need them."""
     if name in __all__:
         return getattr(import_module(".registry.opening", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

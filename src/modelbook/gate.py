@@ -68,7 +68,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known about a candidate. None or empty: could not be measured.
+    """Evidence on a candidate. None or empty: could not be measured.
 
     Attributes
     ----------
@@ -102,7 +102,7 @@ class Evidence:
     latency_ms, size_mb : float or None
         Median latency of a prediction, and artefact size.
     suspicions : tuple of str or None
-        What suggests a leak; None if the version was registered without the check.
+        Suspicions of a leak; None if the version was registered without the check.
     cost_increase : Interval or None
         Rise of the expected cost above the champion's on the same rows, as a share of it.
     selection_changes : tuple
@@ -460,7 +460,7 @@ def _consequence_criteria(
 
 
 def _ancestor_criterion(evidence: Evidence, margin: float) -> Criterion:
-    """A small loss at each promotion adds up: the first champion is a fixed yardstick."""
+    """Small losses of promotions add up: the first champion is a fixed reference."""
     difference = evidence.ancestor_difference
     return Criterion(
         f"{evidence.metric_labels[2]} not worse than the first champion, "
@@ -473,7 +473,7 @@ def _ancestor_criterion(evidence: Evidence, margin: float) -> Criterion:
 
 
 def describe_power(difference: Interval, margin: float, rows: int) -> str:
-    """How often an equal model passes the margin on these rows, and how many rows would do."""
+    """How often an equal model passes the margin on these rows, and how many rows are needed."""
     error = difference.standard_error
     if not isfinite(error):
         return ""
@@ -487,7 +487,7 @@ def describe_power(difference: Interval, margin: float, rows: int) -> str:
 
 
 def _rows_for_margin(difference: Interval, margin: float, rows: int) -> int:
-    """Rows on which an equal model passes with ``POWER``; 0 where no number of rows would do."""
+    """Rows on which an equal model passes with ``POWER``; 0 where no number of rows is enough."""
     if margin <= 0 or not isfinite(difference.standard_error):
         return 0
     ratio = detectable_difference(difference.standard_error) / margin

@@ -28,7 +28,7 @@ PROMOTE_CHALLENGER, KEEP_CHAMPION, CONTINUE, INVALID = (
 )
 ALPHA = 0.05  # false positive rate, over all evaluations
 SAMPLE_RATIO_ALPHA = 0.005  # false positive rate of each sample-ratio test, over all evaluations
-SAMPLE_RATIO_PRIOR = 200  # users that the alternative of the sample-ratio test is worth
+SAMPLE_RATIO_PRIOR = 200  # weight of the alternative of the sample-ratio test, in users
 MAX_EXTRAPOLATION = 50  # times the users so far; larger sample sizes are not estimated
 MIN_EXPECTED_USERS = 5  # expected users per variant that the sample-ratio test needs
 MIN_EVENTS = 10  # users of each variant with the rarest outcome, before a test is decided
@@ -62,7 +62,7 @@ class ABPlan:
 
     @property
     def optimal_users(self) -> float:
-        """Number of users at the first look that may decide the test."""
+        """Number of users at the first evaluation that may decide the test."""
         return self.min_users / min(self.challenger_share, 1 - self.challenger_share)
 
 
@@ -80,7 +80,7 @@ class Arm:
         Mean loss per row (NaN without outcomes), with its confidence sequence (infinite or NaN
         while it is undefined).
     events : int or None
-        Users with the rarest outcome; None if outcomes are no classes.
+        Users with the rarest outcome; None if outcomes are not classes.
     """
 
     users: int

@@ -1,4 +1,4 @@
-"""Let Ploomber build a book's own notebooks, such as ``notebooks/birds/02_explore.ipynb``."""
+"""Build a book's own notebooks with Ploomber, such as ``notebooks/birds/02_explore.ipynb``."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ from modelbook.training import custom_code
 
 
 def mark_stale_stages(dag: Any) -> None:
-    """Ploomber hook: take a book's own notebooks, and mark stages with changed dependencies."""
+    """Ploomber hook: use a book's own notebooks, and mark stages with changed dependencies."""
     root = project.find_root()
     book_notebooks.use_book_notebooks(dag, root, _book_name(dag))
     build_state = staleness.read_build_state(root, _book_name(dag))
@@ -209,7 +209,7 @@ def _check_limits(jobs: Any, timeout: Any, keep_runs: Any = 1) -> None:
 
 
 def _parse_command(command: list[str]) -> argparse.Namespace:
-    """Parse what matters of a command line of Ploomber, which removes the command's name."""
+    """Parse the relevant options of a command line of Ploomber, which omits the command's name."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("task", nargs="?")  # of `ploomber task`
     parser.add_argument("--partially", "-p", default="*")
@@ -222,7 +222,7 @@ def _parse_command(command: list[str]) -> argparse.Namespace:
 
 
 def _check_command(command: argparse.Namespace) -> None:
-    """Check that there is the stage up to which ``ploomber build`` shall run."""
+    """Check that the stage of ``ploomber build --partially`` exists."""
     if not fnmatch.filter(config.STAGES, command.partially):
         raise BuildError(
             f"there is no stage {command.partially!r} to build up to",

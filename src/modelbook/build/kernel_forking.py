@@ -28,7 +28,7 @@ from modelbook.build.kernel_options import KERNEL_ENVIRONMENT
 
 TEMPLATES_VARIABLE = "MODELBOOK_KERNEL_TEMPLATES"  # folder with the sockets of shared templates
 LAUNCHER = ["-m", "ipykernel_launcher"]
-# Beginnings of variables that no library reads while it is imported, or that it sets itself then.
+# Prefixes of variables that no library reads at import, or that a library sets at import.
 LATE_VARIABLES = (
     "COLUMNS",
     "JPY_",
@@ -159,7 +159,7 @@ class ForkedProcess:
 
 
 class KernelForker:
-    """Forks the kernels of one build: from a shared template if one fits, else from its own."""
+    """Forks the kernels of one build: from a matching shared template or its own."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -35,7 +35,7 @@ class Kernel(NamedTuple):
 
 
 def main(listener_fd: int, lifeline_fd: int) -> None:
-    """Serve until the other end of the lifeline is closed; in each kernel, run it."""
+    """Serve until the build closes the lifeline; in each forked process, run the kernel."""
     del sys.path[0]  # the folder of this script
     # A kernel sets it, too, before it imports anything; matplotlib reads it once.
     os.environ.setdefault("MPLBACKEND", INLINE_BACKEND)

@@ -1,6 +1,6 @@
 """Ploomber: the only module that imports it, or uses its private or writable attributes.
 
-``tests/test_ploomber.py`` holds what is assumed of each of them.
+``tests/test_ploomber.py`` tests each assumption about them.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def was_executed(task: Any) -> bool:
 
 
 def was_aborted(task: Any) -> bool:
-    """Whether a task will not run, because one that it needs has failed."""
+    """Whether a task will not run, because one that it depends on has failed."""
     return bool(task.exec_status == TaskStatus.Aborted)
 
 
 def has_finished(task: Any) -> bool:
-    """Whether tasks that need this one can run."""
+    """Whether tasks that depend on this one can run."""
     return task.exec_status in FINISHED_STATUSES
 
 
@@ -51,7 +51,7 @@ def mark_outdated(task: Any) -> None:
 
 
 def mark_failed(task: Any) -> None:
-    """Let a task count as failed, so that those that need it do not run."""
+    """Mark a task as failed, so that tasks that depend on it do not run."""
     task.exec_status = TaskStatus.Errored
 
 
@@ -62,12 +62,12 @@ def run_task(task: Any, kernel_manager: Any) -> tuple[Any, Any]:
 
 
 def update_metadata(task: Any, metadata: Any) -> None:
-    """Let a task know the metadata that its run has written."""
+    """Reload the metadata that a task's run has written."""
     task.product.metadata.update_locally(metadata)
 
 
 def replace_notebook(task: Any, path: Path) -> None:
-    """Let a rendered task run another notebook; ``render_again`` must follow."""
+    """Replace the notebook of a rendered task; ``render_again`` must follow."""
     task.source._path = path
     task.source._read_nb_str_unrendered(force=True)
 

@@ -27,7 +27,7 @@ def ab(
     book: BookOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Evaluate the A/B test of champion and challenger, at any time; exits with 10 if it is void.
+    """Evaluate the A/B test of champion and challenger, at any time; exit with 10 if invalid.
 
     Examples:  modelbook ab  |  modelbook ab --since 7d  |  modelbook ab --json --book rand-hie
     """

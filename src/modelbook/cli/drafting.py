@@ -1,4 +1,4 @@
-"""What ``modelbook new`` does: parse options, draft, prove the readings, show and write."""
+"""``modelbook new``: parse options, draft, check the readers, show and write."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def draft_and_prove(
     layout: FileLayout,
     options: DraftOptions,
 ) -> tuple[planning.DraftPlan, BookDraft]:
-    """Draft a book, and prove that every reader reads its table alike."""
+    """Draft a book, and check that every reader reads its table alike."""
     plan = planning.plan_draft(root, table, query, book)
     draft = planning.draft_from_plan(
         plan, target, column_names=columns, layout=layout, options=options

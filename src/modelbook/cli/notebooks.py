@@ -1,4 +1,4 @@
-"""Commands on what is done by hand in notebooks: sandbox list and drop, take, eject."""
+"""Commands for work in notebooks by hand: sandbox list and drop, take, eject."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ app.add_typer(sandbox_app, name="sandbox")
 
 @sandbox_app.command("list")
 def list_sandboxes(book: BookOption = None, as_json: JsonOption = False) -> None:
-    """List the sandboxes of a book, with the stages that have come to a verdict in each.
+    """List the sandboxes of a book, with the finished stages of each.
 
     Examples:  modelbook sandbox list  |  modelbook sandbox list --book rand-hie-sample --json
     """
@@ -44,7 +44,7 @@ def list_sandboxes(book: BookOption = None, as_json: JsonOption = False) -> None
 
 @sandbox_app.command()
 def drop(name: str, book: BookOption = None) -> None:
-    """Throw a sandbox away: its products, versions and runs; the book's own stay.
+    """Delete a sandbox: its products, versions and runs; those of the book stay.
 
     Example:  modelbook sandbox drop try
     """
@@ -113,7 +113,7 @@ def eject(
     ] = None,
     book: BookOption = None,
 ) -> None:
-    """Write a plain notebook that makes a version again, without Modelbook.
+    """Write a plain notebook that reproduces a version without Modelbook.
 
     Examples:  modelbook eject 1  |  modelbook eject 1 --book rand-hie --out mine.ipynb
     """

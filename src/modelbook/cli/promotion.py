@@ -70,7 +70,7 @@ def promote(
 ) -> None:
     """Make an approved version the champion, once its golden rows are reproduced; services follow.
 
-    Examples:  modelbook promote 3 --why "wanted for the spring"
+    Examples:  modelbook promote 3 --why "ready for the spring"
     |  modelbook promote 3 --require-ab
     """
     from modelbook.registry import promotion

@@ -152,10 +152,10 @@ def score(
 ) -> None:
     """Score rows with a version; contract violations go to OUT's name with .rejects.csv.
 
-    Examples:  modelbook score rows.csv answers.csv
-    |  modelbook score s3://bucket/rows s3://bucket/answers
-    |  modelbook score rows.csv answers.csv --model challenger --report scored.json
-    |  modelbook score rows answers --engine dask --scheduler tcp://...
+    Examples:  modelbook score rows.csv scored.csv
+    |  modelbook score s3://bucket/rows s3://bucket/scored
+    |  modelbook score rows.csv scored.csv --model challenger --report report.json
+    |  modelbook score rows scored --engine dask --scheduler tcp://...
     """
     from modelbook.dataset import object_store
 

@@ -1,4 +1,4 @@
-"""Keys of env files that have other names since."""
+"""Renamed keys of env files."""
 
 from __future__ import annotations
 

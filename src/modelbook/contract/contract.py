@@ -199,7 +199,7 @@ class Contract(BaseModel):
 
     @property
     def model_features(self) -> dict[str, Column]:
-        """The model's features by name: feature columns, or what is made of dates and texts."""
+        """The model's features by name: feature columns, and those derived from dates and texts."""
         return {
             name: column
             for input_name in self.input_names
@@ -289,7 +289,7 @@ class Contract(BaseModel):
         return pd.DataFrame(columns, index=frame.index)
 
     def select_training_rows(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Return the rows to learn from: without those whose target the contract leaves out."""
+        """Return the training rows: without those whose target the contract excludes."""
         if self.target not in frame or not (
             self.target_gaps == "leave_out" or self.left_out_classes
         ):
@@ -303,7 +303,7 @@ class Contract(BaseModel):
         return frame[~is_left_out].reset_index(drop=True)
 
     def select_features(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Return the model's features: conformed, dates and texts as what is made of them."""
+        """Return the model's features: conformed, with those derived from dates and texts."""
         return self.conform(
             frame[
                 [

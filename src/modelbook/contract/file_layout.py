@@ -1,4 +1,4 @@
-"""Layout of a book's file: every decision about how to read it that its content leaves open."""
+"""Layout of a book's file: every decision on reading it that its content does not determine."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ class FileLayout(BaseModel):
     delimiter: str | None = Field(default=None, min_length=1, max_length=1)
     encoding: str | None = None
     decimal: Literal[".", ","] | None = None
-    comment: str | None = Field(
-        default=None, min_length=1, max_length=1
-    )  # rest of line is left out
+    comment: str | None = Field(default=None, min_length=1, max_length=1)  # rest of line is ignored
     skip_rows: int | None = Field(
         default=None, ge=0
     )  # lines, or rows of a sheet, before the header

@@ -36,11 +36,11 @@ class TextLayout:
 
 
 def clean_column_name(name: object) -> str:
-    """Make blanks of all blank-like signs (no-break spaces, newlines), and strip them."""
+    """Convert blank-like characters (no-break spaces, newlines) to blanks, and strip them."""
     text = "".join(
         " " if unicodedata.category(sign) in ("Zs", "Zl", "Zp", "Cc") else sign
         for sign in str(name)
-        if unicodedata.category(sign) != "Cf"  # byte order marks and zero-width signs
+        if unicodedata.category(sign) != "Cf"  # byte order marks and zero-width characters
     )
     return " ".join(text.split())
 
@@ -107,7 +107,7 @@ def find_text_layout(
 
 
 def read_cells(lines: Iterable[str], delimiter: str, comment: str | None) -> list[list[str]]:
-    """Split lines into cells; blank lines and comments are left out."""
+    """Split lines into cells; blank lines and comments are ignored."""
     if comment:
         lines = (line.partition(comment)[0] for line in lines)
     return [row for row in csv.reader(lines, delimiter=delimiter) if any(map(str.strip, row))]
@@ -135,7 +135,7 @@ def _first_lines(text: str) -> list[str]:
 
 
 def _choose_delimiter(lines: list[str], layout: FileLayout, declared: str | None) -> str:
-    """The contract's delimiter, unless it does not part the lines; otherwise the detected one."""
+    """The contract's delimiter if it separates the lines; otherwise the detected one."""
     wanted = layout.delimiter or declared
     if wanted and (declared or any(wanted in line for line in lines)):
         return wanted

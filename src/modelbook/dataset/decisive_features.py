@@ -30,7 +30,7 @@ def find_decisive_features(
     """Features that reach ``threshold`` alone by a tree, and pairs that do, as ``one and other``.
 
     The measure is ``Task.univariate_score`` of the tree's predictions. A pair needs
-    ``PAIR_STRENGTH``, and more than each of its features. What the contract confirms is left out.
+    ``PAIR_STRENGTH``, and more than each of its features. Confirmed features are excluded.
     """
     if len(frame) > MAX_ROWS:
         frame = frame.sample(MAX_ROWS, random_state=0)

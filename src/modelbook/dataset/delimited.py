@@ -226,7 +226,7 @@ def _last_cells(batches: list[pa.RecordBatch], count: int) -> list[list[str]]:
 
 
 def _refuse_complete_footer(rows: list[list[str]], display_name: str) -> None:
-    """Raise when a line that is left out as a footer has a value in each field."""
+    """Raise when a line that is skipped as a footer has a value in each field."""
     for cells in rows:
         if footers.is_complete_row(cells):
             raise DataError(

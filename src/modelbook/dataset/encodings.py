@@ -10,7 +10,7 @@ from modelbook.errors import DataError
 
 CYRILLIC_OR_GREEK = ("cp1251", "cp1253")
 OTHER_ENCODINGS = (*CYRILLIC_OR_GREEK, "cp1254", "shift_jis", "gb18030", "big5", "euc_kr")
-# Signs within or before a word are letters of another encoding, as in cp1252's Wroc³aw and £ódŸ.
+# Symbols within or before a word are letters of another encoding, as in cp1252's Wroc³aw and £ódŸ.
 SIGN_IN_WORD = re.compile(r"[^\W\d_][¡-©«-´¶-¹»-¿][^\W\d_]|[£¥¯³¹][^\W\d_]")
 LETTER_RUN = re.compile(r"(?:(?![A-Za-z])[^\W\d_]){3,}")  # of letters with accents: no Latin word
 NO_CYRILLIC = re.compile(r"[^\x00-\x7fА-яЁё\u2010-\u203a№«»\xa0]")

@@ -1,6 +1,6 @@
 """Footers: totals, sources and remarks below the last row of a file, recognised in each file.
 
-A footer is known by its words. Other lines of fewer fields at the end may be rows of a file that
+Its words identify a footer. Other lines of fewer fields at the end may be rows of a file that
 was cut off, and are refused.
 """
 

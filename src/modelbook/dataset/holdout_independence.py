@@ -52,7 +52,7 @@ class HoldoutIndependence:
     exact_share, near_share : float
         Share of them that equal a train row in every feature, and that equal or nearly equal one.
     chance_share : float
-        Share of such rows that chance gives.
+        Share of such rows expected by chance.
     """
 
     rows: int
@@ -353,7 +353,7 @@ def _is_near_copy(distances: np.ndarray) -> np.ndarray:
 
 
 def _chance_by_dimension(distances: np.ndarray) -> float:
-    """Share of near copies that a smooth density gives at the dimension of the neighbourhoods.
+    """Share of near copies expected in a smooth density of the neighbourhoods' dimension.
 
     In ``m`` dimensions the ratio of two distances, to the power of ``m``, is the ratio of the
     numbers of neighbours. The dimension is taken from the farther half of the neighbours, which

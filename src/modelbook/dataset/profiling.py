@@ -53,7 +53,7 @@ def measure_associations(frame: pd.DataFrame, contract: Contract) -> pd.DataFram
 def find_leaks(
     frame: pd.DataFrame, contract: Contract, associations: pd.DataFrame, threshold: float
 ) -> tuple[list[str], list[str]]:
-    """Features, and pairs of features, that nearly decide the target: by rank, or by a tree."""
+    """Features, and pairs of features, that nearly determine the target: by rank, or by a tree."""
     features, pairs = find_decisive_features(frame, contract, threshold)
     ranked_features = find_suspected_leaks(associations, threshold, contract)
     ranked_pairs = find_suspected_pairs(frame, contract, associations, threshold)
@@ -75,7 +75,7 @@ def find_suspected_leaks(
 def find_suspected_pairs(
     frame: pd.DataFrame, contract: Contract, associations: pd.DataFrame, threshold: float
 ) -> list[str]:
-    """Pairs of numeric features that nearly decide the target together, as ``one and other``.
+    """Pairs of numeric features that nearly determine the target, as ``one and other``.
 
     Difference, sum, ratio and product of the features are scored like single columns. A pair is
     suspected from ``threshold`` or ``PAIR_STRENGTH`` on, whichever is larger, if neither of its

@@ -1,4 +1,4 @@
-"""Draft a book from a table: a guessed contract and env file, with the reason for each guess."""
+"""Draft a book from a table: an inferred contract and env file, with reasons."""
 
 from modelbook.draft.book import BookDraft, DraftOptions, draft_book
 

@@ -52,7 +52,7 @@ class DraftOptions:
     day_first : bool or None
         How to read dates such as 01/02/2024.
     rare_classes : {"leave_out", "join"}
-        What becomes of the rows of classes of one row.
+        Treatment of classes with a single row.
     """
 
     task: str | None = None
@@ -195,7 +195,7 @@ def _assign_roles(
 def _decide_on_texts(
     frame: pd.DataFrame, free_guesses: list[ColumnGuess], scores: dict[str, float], task: str
 ) -> None:
-    """Keep texts of many values as features where they predict; others are ids or dropped."""
+    """Keep texts of many values as features if they predict; others are ids or dropped."""
     for guess in free_guesses:
         if guess.role != "feature" or guess.contract_keys["type"] != "text":
             continue
@@ -223,7 +223,7 @@ def _drop_copies(
 
 
 def _give_role(frame: pd.DataFrame, guess: ColumnGuess, role: str) -> int | None:
-    """Give a column the role that a person named; return the last training period of a time."""
+    """Assign a role that a person chose; return the last training period of a time column."""
     guess.questions.clear()
     if role == "time":
         parsed = roles.parse_periods(frame[guess.name], guess)
@@ -261,7 +261,7 @@ def _assign_time(
 
 
 def _collect_questions(questions: list[Question], guesses: list[ColumnGuess]) -> list[OpenQuestion]:
-    """Rank the questions; of a column that is dropped, only why it is."""
+    """Rank the questions; of a dropped column, only the reason for dropping it."""
     ranked = sorted(
         [*questions, *(question for guess in guesses for question in guess.questions)],
         key=lambda question: question.rank,

@@ -260,7 +260,7 @@ def _guess_text(
 def _guess_numbers_with_odd_texts(
     guess: ColumnGuess, values: pd.Series, texts: list[str], decimal: parsing.DecimalMark | None
 ) -> bool:
-    """Take a column for numbers whose few other texts are missing values."""
+    """Treat a column as numeric if its few other texts are missing values."""
     plain_values, odd_texts = _split_odd_texts(values, texts)
     if not odd_texts:
         return False
@@ -306,7 +306,7 @@ def _guess_numeric_text(
     decimal: parsing.DecimalMark | None,
     formats: Sequence[parsing.NumberFormat] = (),
 ) -> bool:
-    """Take texts for numbers if there is a way to read all of them; return whether there is."""
+    """Treat texts as numbers if one format reads all of them; return whether one does."""
     if any(LONG_NUMBER.fullmatch(text) for text in texts):
         return False
     reading = _find_number_reading(guess, texts, decimal, formats or tuple(TEXT_FORMATS))
@@ -373,7 +373,7 @@ def _unit_of(text: str) -> str:
 
 
 def _split_odd_texts(values: pd.Series, texts: list[str]) -> tuple[pd.Series, list[str]]:
-    """Split off the few texts that are no numbers: a mask of the other rows, and the texts."""
+    """Split off the few texts that are not numbers: a mask of the other rows, and the texts."""
     odd_texts = [
         text
         for text in texts

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MAX_ROWS = 5_000  # rows that are used
 MIN_ROWS = 60  # fewest rows for a score
 SUSPECT_SCORE = 0.95  # ROC AUC, or R², from which a single feature is a suspected leak
-PERFECT_SCORE = 0.9999  # score that no honest feature reaches
+PERFECT_SCORE = 0.9999  # score that features without a leak do not reach
 HONEST_SCORE = 0.9  # score of the next best feature up to which a suspect is dropped
 MIN_TEXT_ROC_AUC, MIN_TEXT_R2 = 0.55, 0.02  # lowest scores of a text that stays a feature
 N_FOLDS = 3
@@ -49,12 +49,12 @@ def score_features(frame: pd.DataFrame, contract: Contract) -> dict[str, float]:
 
 
 def is_predictive(score: float, task: str) -> bool:
-    """Whether a text's score is more than chance makes likely."""
+    """Whether a text's score is beyond chance."""
     return score >= (MIN_TEXT_R2 if task == "regression" else MIN_TEXT_ROC_AUC)
 
 
 def find_leaks(scores: dict[str, float]) -> tuple[list[str], list[str]]:
-    """Return suspected leaks, and features that are good, but not alone in being so.
+    """Return suspected leaks, and strong features that are not suspected.
 
     A leak predicts the target perfectly, or almost so when no other feature comes near. On an easy
     table several features do well, and none of them is suspect.

@@ -148,7 +148,7 @@ def _decided_decimal(found_layout: FileLayout) -> DecimalMark | None:
 
 
 def _keep_decisions(base_layout: FileLayout, found_layout: FileLayout) -> FileLayout:
-    """What the contract keeps: what a person decided, and what is not usual."""
+    """The layout that the contract stores: a person's decisions, and unusual properties."""
     return base_layout.model_copy(
         update={
             "delimiter": found_layout.delimiter

@@ -16,7 +16,7 @@ from modelbook.draft.column_guess import ColumnGuess
 from modelbook.draft.questions import Question
 from modelbook.errors import DataError
 
-JOINED_CLASS = "other"  # what classes of one row are joined into
+JOINED_CLASS = "other"  # class that replaces classes of one row
 TASKS = ("binary", "multiclass", "regression")
 MAX_INTEGER_CLASSES = 10  # most distinct integers that are read as classes
 MAX_CLASSES = 50  # most classes of a multiclass task
@@ -30,7 +30,7 @@ POSITIVE_CLASS_PATTERN = re.compile(
 
 @dataclass(frozen=True)
 class TargetDecisions:
-    """What becomes of rows without a target value and of classes of one row, and the questions."""
+    """Treatment of rows without a target value and of classes of one row, and the questions."""
 
     gaps: Literal["refuse", "leave_out"]
     left_out_classes: list[str] = field(default_factory=list)
@@ -38,7 +38,7 @@ class TargetDecisions:
     questions: list[Question] = field(default_factory=list)
 
     def join(self, values: pd.Series) -> pd.Series:
-        """Return the target with its joined classes as one."""
+        """Return the target with its merged classes."""
         is_joined = parsing.normalize_texts(values).isin(self.joined_classes)
         return values.mask(is_joined, JOINED_CLASS) if is_joined.any() else values
 

@@ -1,4 +1,4 @@
-"""Workers on this machine: forked from this process, so that they have what it has imported.
+"""Workers on this machine: forked from this process, with its imported modules.
 
 Each runs on one thread. The results are the same with any number of workers, and in this process.
 """

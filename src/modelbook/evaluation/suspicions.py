@@ -1,4 +1,4 @@
-"""What makes a good result suspect: it holds a model until the contract confirms the column."""
+"""Suspicions of leakage, which hold a model until the contract confirms the column."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from modelbook.tasks.base import Task
 
-SUSPECT_QUALITY = 0.99  # ROC AUC or R² of a holdout that few honest tables reach
+SUSPECT_QUALITY = 0.99  # ROC AUC or R² of a holdout that few tables without a leak reach
 
 
 def find_suspicions(

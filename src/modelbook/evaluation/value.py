@@ -33,7 +33,7 @@ SHOWN_SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)  # of a table o
 
 @dataclass(frozen=True)
 class Period:
-    """How many rows a period has, and what to call one row.
+    """Number of rows of a period, and the noun for them.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class Period:
 
 
 def describe_period(contract: Contract, train: pd.DataFrame, holdout: pd.DataFrame) -> Period:
-    """Describe the latest period of the rows that a model is made of."""
+    """Describe the latest period of the rows of a model."""
     rows = pd.concat([train, holdout])
     latest = rows[rows[contract.time] == rows[contract.time].max()] if contract.time else rows
     has_one_row_each = bool(contract.entity) and latest[contract.entity].is_unique

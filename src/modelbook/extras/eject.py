@@ -1,4 +1,4 @@
-"""Eject a version: write a plain notebook that remakes its training without Modelbook.
+"""Eject a version: write a plain notebook that reproduces its training without Modelbook.
 
 The notebook spells the fitted pipeline out as constructors of PyCaret, scikit-learn and the
 libraries below them, fits it on the rows that the version was fitted on, and compares its
@@ -83,7 +83,7 @@ def _check_rows(root: Path, book: str, number: int, fingerprint: str) -> None:
 def make_notebook(
     root: Path, book: str, version: Any, pipeline: Any, parameters: Mapping[str, Any] | None = None
 ) -> nbformat.NotebookNode:
-    """Make the notebook that builds the pipeline again and fits it on the version's rows.
+    """Make the notebook that constructs the pipeline and fits it on the version's rows.
 
     With the parameters of ingest it begins at the raw table, where pandas can read it.
     """

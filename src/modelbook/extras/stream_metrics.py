@@ -27,7 +27,7 @@ class StreamMetrics:
         self._service, self._registry = service, CollectorRegistry()
         self._entries = Counter(
             "modelbook_stream_entries",
-            "Entries that were answered",
+            "Entries that were scored",
             ["result"],
             registry=self._registry,
         )
@@ -71,7 +71,7 @@ class StreamMetrics:
     def respond(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
-        """Answer a request, as a WSGI application."""
+        """Respond to a request, as a WSGI application."""
         path, status, content_type = environ["PATH_INFO"], OK, JSON_TYPE
         if path == "/metrics":
             body, content_type = self.render(), TEXT_TYPE

@@ -30,7 +30,7 @@ from modelbook.tasks.scored_rows import ScoredRows
 MAX_EVALUATED_ROWS = (
     20_000  # rows for metrics and intervals; 1,000 resamples of a million rows take 8 GB
 )
-SEGMENT_FACTOR = 1.5  # times the distance of all rows, for a group to be named
+SEGMENT_FACTOR = 1.5  # a named group has at least this multiple of the distance of all rows
 MIN_SLICE_ROWS = 100  # rows with outcomes, in batch and reference
 INVALID_METRIC_CHARACTERS = re.compile(r"[^\w.-]")  # in MLflow metric names
 
@@ -178,7 +178,7 @@ def evaluate_batch(
     costs: DecisionCosts | None = None,
     training_entities: pd.Series | None = None,
 ) -> BatchEvaluation:
-    """Evaluate one batch against the rows of the reference that have its mix.
+    """Evaluate one batch against the comparable rows of the reference.
 
     Parameters
     ----------
@@ -195,7 +195,7 @@ def evaluate_batch(
     conformal : ConformalPrediction, optional
         The champion's intervals or sets, whose coverage is one of the metrics.
     costs : DecisionCosts, optional
-        What decisions cost.
+        Costs of the decisions.
     training_entities : Series, optional
         The entities that the champion was fitted on.
     """

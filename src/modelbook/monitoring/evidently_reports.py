@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from modelbook.stage.context import Stage
 
 SAMPLE_SEED = 0
-DRIFT_METHOD = "modelbook_drift"  # the name under which ours is registered with Evidently
+DRIFT_METHOD = "modelbook_drift"  # name of Modelbook's drift method, as registered with Evidently
 DRIFT_METHOD_LABEL = "distance beyond chance or missing rate, in multiples of its threshold"
 MIN_VALUES = 2  # values that a column needs in batch and reference
 
@@ -108,7 +108,7 @@ def make_report(params: Monitor) -> Any:
 
 
 def register_drift_method(params: Monitor, excess: dict[str, float]) -> None:
-    """Register our drift as a method of Evidently's, with what was measured by column.
+    """Register Modelbook's drift as a method of Evidently's, with its values by column.
 
     Evidently hands a method the values of a column alone, without the missing ones, and sampled. So
     that its report cannot differ from ours, the method gives what was measured for the column of
@@ -253,7 +253,7 @@ def _sample_rows(rows: pd.DataFrame, contract: Contract, max_rows: int) -> pd.Da
 
 
 def _excess_by_label(drift_rows: pd.DataFrame, contract: Contract) -> dict[str, float]:
-    """What was measured by column, under its name and its label."""
+    """The measured drift by column, under its name and its label."""
     excess = dict(zip(drift_rows["column"], drift_rows["excess"], strict=True))
     return {contract.label(name): value for name, value in excess.items()} | excess
 

@@ -1,4 +1,4 @@
-"""Compare like with like: the rows of the reference that have the batch's mix.
+"""Compare like for like: the rows of the reference that match the batch's mix.
 
 A batch may hold other shares of the kinds of rows than the reference without any kind having
 changed. Rows are of a kind by the values of the columns that the contract declares as ``strata``,
@@ -52,7 +52,7 @@ class MatchedReference:
 def match_reference(
     reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract, params: Monitor
 ) -> MatchedReference:
-    """Draw the reference's rows that have the batch's mix.
+    """Sample reference rows that match the batch's mix.
 
     All of the reference if the mix is the same, or if fewer than ``min_rows`` rows would be left.
     """
@@ -67,7 +67,7 @@ def match_reference(
     return MatchedReference(reference[matched] if shifts else reference, shifts)
 
 
-Sides = tuple[pd.Series, pd.Series]  # what divides the rows of reference and batch into kinds
+Sides = tuple[pd.Series, pd.Series]  # kinds of rows of reference and batch
 
 
 def _find_shifts(
@@ -147,7 +147,7 @@ def _refine(kinds: tuple[np.ndarray, np.ndarray], values: Sides) -> tuple[np.nda
 
 
 def _draw_rows(reference: np.ndarray, batch: np.ndarray, seed: int) -> np.ndarray | None:
-    """Mark reference rows so that each kind has the batch's share; None if that cannot be."""
+    """Mark reference rows so that each kind has the batch's share; None if that is impossible."""
     n_kinds = max(reference.max(initial=0), batch.max(initial=0)) + 1
     available, wanted = (np.bincount(side, minlength=n_kinds) for side in (reference, batch))
     is_rare = available < MIN_STRATUM_ROWS

@@ -47,7 +47,7 @@ class Finding:
     cost : float or None
         Change of the decisions' cost per 1,000 rows against the reference; None if not known.
     since : str
-        The first of the windows without a break that show it.
+        The first of the consecutive windows that show it.
     """
 
     verdict: str
@@ -341,7 +341,7 @@ def _check_coverage(evaluation: BatchEvaluation, rows: dict[str, Any]) -> list[F
 
 
 def _check_estimated_performance(evaluation: BatchEvaluation, params: Monitor) -> list[Finding]:
-    """Check the estimated metric before outcomes are in; an estimate never leads to retrain."""
+    """Check the estimated metric before outcomes are known; it never leads to retrain."""
     if evaluation.estimated_metric is None:
         return []
     drop, is_significant, sentence = evaluation.task.assess_metric_drop(evaluation.estimated_metric)
@@ -434,7 +434,7 @@ def summarize_verdict(
 
 
 def _next_step(ordered_findings: list[Finding]) -> str:
-    """The step of the worst finding, and who takes it."""
+    """The next step for the worst finding, with its owner."""
     if not ordered_findings or ordered_findings[0].verdict == HEALTHY:
         return REMEDIES[""].next
     owner, step = ordered_findings[0].remedy

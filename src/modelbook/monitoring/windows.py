@@ -84,7 +84,7 @@ def combine_windows(windows: Sequence[Window], params: Monitor) -> list[Finding]
 
 
 def _first_window(windows: Sequence[Window], rule: str) -> str:
-    """Name the first of the windows without a break that end with the latest to show a rule."""
+    """Name the first of the consecutive windows, up to the latest, in which a rule fails."""
     first = ""
     for window in reversed(windows):
         if window.find_finding(rule):

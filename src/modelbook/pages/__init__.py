@@ -1,1 +1,1 @@
-"""The HTML pages that a build leaves."""
+"""The HTML pages that a build writes."""

@@ -1,4 +1,4 @@
-"""The brief of a book: one page to decide by, from receipts and the contract alone."""
+"""The brief of a book: one page for decision makers, from receipts and the contract only."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def describe(
 
 
 def next_step(receipts: Mapping[str, Verdict]) -> str:
-    """What to do now: the step of the first stage that is not good, else of the last one."""
+    """The next step: that of the first stage that is not good, otherwise of the last one."""
     built = [receipts[stage] for stage in ("finalize", "deploy", "monitor") if stage in receipts]
     pending = [receipt for receipt in built if receipt.level != "good" and receipt.next]
     return (pending or built)[0 if pending else -1].next

@@ -1,4 +1,4 @@
-"""The sections of a model card: rendered from a version's evidence, and what to do without it.
+"""The sections of a model card: a version's evidence, with a remedy where it is missing.
 
 The texts are in ``templates/card_sections.html.j2``.
 """
@@ -58,7 +58,7 @@ def render_sections(card: dict[str, Any]) -> list[Section]:
 
 
 def render_summaries(card: dict[str, Any]) -> list[str]:
-    """Render the sentences that sum up approval, worth, fairness and quality."""
+    """Render the sentences that summarise approval, value, fairness and quality."""
     module = _load_macros()
     return [getattr(module, f"{name}_summary")(card).strip() for name in SUMMARY_SECTIONS]
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 HIDDEN_TAGS = {"parameters", "injected-parameters", "papermill-error-cell-tag"}
-SHOWN_ELSEWHERE = ("stage.open(", ".write_verdict(")  # calls whose results the page has itself
+SHOWN_ELSEWHERE = ("stage.open(", ".write_verdict(")  # calls with results elsewhere on the page
 VERDICT_HEADING = "Verdict"  # its section repeats the head of the page
 MAX_OUTPUT_CHARS = 20_000  # longer printed text is cut off in a page
 
@@ -59,7 +59,7 @@ class ReportCells(NamedTuple):
 
 
 def select_report_cells(notebook: NotebookNode) -> ReportCells:
-    """Divide a notebook into what a report shows as evidence, and the code at its foot.
+    """Divide a notebook into the evidence of a report, and the code at its end.
 
     Evidence are the sections up to the verdict, which the page's head shows: the words and outputs
     below each heading, and the cell that failed with its code. Whatever else a cell shows before or
@@ -101,7 +101,7 @@ def _heading(cell: Any) -> str:
 
 
 def _without_idle_cells(cells: list[Any]) -> list[Any]:
-    """Leave out code that shows nothing, and the words that only announce it."""
+    """Drop code without visible output, and the text that only introduces it."""
     remaining: list[Any] = []
     for cell in cells:
         if cell.cell_type == "code" and not cell.get("outputs"):

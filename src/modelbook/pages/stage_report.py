@@ -130,7 +130,7 @@ def _following_stage(stage: str, names: Sequence[str]) -> tuple[str, str] | None
 
 
 def _link_stages(body: str, names: Sequence[str]) -> str:
-    """Let links to the notebooks of stages lead to their reports."""
+    """Redirect links to the notebooks of stages to their reports."""
     for stem in map(config.stage_stem, names):
         body = body.replace(f'href="{stem}.ipynb"', f'href="{stem}.html"')
     return body

@@ -152,14 +152,14 @@ class RegisteredVersion:
 
 @dataclass(frozen=True)
 class KnownAliases:
-    """Aliases as they were last read, and since when the store cannot be read.
+    """Aliases as last read, and the time since which the store cannot be read.
 
     Attributes
     ----------
     checked_at : float
-        Time of the last look at the store, as a Unix timestamp.
+        Time of the last check of the store, as a Unix timestamp.
     problem : str
-        Why the store could not be read at the last look; empty when it could.
+        Why the last check could not read the store; empty when it could.
     is_current : bool
         Whether an embedded store has not changed since.
     """
@@ -198,7 +198,7 @@ def read_aliases(root: Path, model_name: str) -> dict[str, RegisteredVersion]:
 
 
 def refresh_aliases(root: Path, model_name: str) -> dict[str, RegisteredVersion]:
-    """Read a model's versions by alias from the store, and remember them.
+    """Read a model's versions by alias from the store, and cache them.
 
     Raises
     ------
@@ -304,7 +304,7 @@ def _get_version(
     return RegisteredVersion(model_name, version, dict(tags), cached_folder, f"{uri}/artifacts")
 
 
-# The file of the last look
+# The file of the last check
 
 
 def read_known_aliases(root: Path, model_name: str) -> KnownAliases | None:
@@ -326,7 +326,7 @@ def read_known_aliases(root: Path, model_name: str) -> KnownAliases | None:
 
 
 def remember_problem(root: Path, model_name: str, problem: str) -> None:
-    """Remember that the store cannot be read; the aliases stay as last read."""
+    """Record that the store cannot be read; the aliases stay as last read."""
     path = _known_path(root, model_name)
     with suppress(OSError, ValueError):
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -337,7 +337,7 @@ def remember_problem(root: Path, model_name: str, problem: str) -> None:
 def remember_aliases(
     root: Path, model_name: str, versions: dict[str, RegisteredVersion], state: list[int] | None
 ) -> None:
-    """Remember aliases that were just read from the store."""
+    """Cache aliases that were just read from the store."""
     content = {
         "store": _store_name(root),
         "state": state,
@@ -345,7 +345,7 @@ def remember_aliases(
         "aliases": {alias: _version_to_dict(root, value) for alias, value in versions.items()},
     }
     text, path = json.dumps(content, indent=1), _known_path(root, model_name)
-    with suppress(OSError):  # a read-only project: each look reads the store
+    with suppress(OSError):  # a read-only project: each check reads the store
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             os.utime(path)
             return

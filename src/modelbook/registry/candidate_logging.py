@@ -74,7 +74,7 @@ class CandidateLogger:
         )
 
     def _draw_plots(self, candidate: Candidate, folder: Path) -> None:
-        """Draw what the stage finalize shows of its model, of the predictions out of fold."""
+        """Draw the plots of the stage finalize from the out-of-fold predictions."""
         task, scored = self.experiment.task, candidate.out_of_fold
         assert scored is not None
         options = {"resamples": PLOT_RESAMPLES, "seed": 0}

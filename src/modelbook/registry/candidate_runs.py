@@ -24,7 +24,7 @@ RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True)
 class TakenCandidate:
-    """A candidate of a comparison that is taken up: its name, family, run and fitted pipeline."""
+    """A candidate of an earlier comparison: its name, family, run and fitted pipeline."""
 
     name: str
     family: str
@@ -44,7 +44,7 @@ def load_candidate(
     compare_run_id : str
         Run of the comparison, below which a name is looked up.
     features : iterable of str
-        The features that it must take, in order.
+        The features that it must have, in order.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def find_candidate_run(root: Path, wanted: str, compare_run_id: str) -> Any:
 
 
 def find_old_models(root: Path, book: str, keep: int, latest: float) -> dict[str, str]:
-    """Find the models of candidates of old comparisons, unless a version was made of them.
+    """Find the models of candidates of old comparisons, unless a version uses them.
 
     Parameters
     ----------

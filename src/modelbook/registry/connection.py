@@ -93,7 +93,7 @@ def check_connection(root: Path) -> None:
 
 
 def suggest_new_store(root: Path) -> str:
-    """Return the advice to begin a new store."""
+    """Return the advice to create a new store."""
     if not is_embedded(root):
         return "set another tracking_uri in store.yaml"
     path = database_path(root)

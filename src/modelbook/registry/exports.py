@@ -34,7 +34,7 @@ from modelbook.registry.location import cache_folder, display_uri
 MANIFEST_FILE = "version.json"  # written last: an export with this file is complete
 PARTS_FOLDER = "parts"  # the artifacts that a service reads
 MODEL_FOLDER = "model"  # the rest of the MLflow model, which an import registers
-ROWS_FILE = "reference.parquet"  # holdout rows of people; golden rows prove the model, and stay
+ROWS_FILE = "reference.parquet"  # holdout rows, perhaps personal; golden rows stay
 
 
 def export_version(
@@ -105,7 +105,7 @@ def open_export(root: Path, address: str) -> RegisteredVersion:
 
 
 def read_passport(address: str) -> dict[str, Any]:
-    """Return the list of contents of an export, verified by the digest in its address.
+    """Return the manifest of an export, verified by the digest in its address.
 
     Raises
     ------

@@ -28,7 +28,7 @@ ONCE_OPTION = "--once"
 
 @contextmanager
 def following(root: Path, book: str) -> Iterator[None]:
-    """Follow the aliases in a process until the block ends; the first look is waited for."""
+    """Follow the aliases in a process until the block ends, after a first check."""
     command = [sys.executable, "-m", __name__, str(root), book]
     if aliases.read_known_aliases(root, book) is None:
         subprocess.run([*command, ONCE_OPTION], check=False)
@@ -41,7 +41,7 @@ def following(root: Path, book: str) -> Iterator[None]:
 
 
 def look(root: Path, book: str) -> str:
-    """Read the aliases, unless they are known to be current; return why they cannot be read."""
+    """Read the aliases, unless they are current; return why they cannot be read."""
     known_aliases = aliases.read_known_aliases(root, book)
     if known_aliases and known_aliases.is_current:
         return ""
@@ -60,7 +60,7 @@ def look(root: Path, book: str) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Look once, or until the process whose id is given ends, which may be before this begins."""
+    """Check once, or until the process with the given id ends, possibly before this starts."""
     root, book, last = Path(arguments[0]), arguments[1], arguments[2]
     if is_embedded(root) and find_spec("alembic") is None:
         return  # the service's image: commands that promote write the file of known aliases

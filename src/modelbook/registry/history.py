@@ -154,7 +154,7 @@ def _find_log_problems(root: Path, log: HistoryLog) -> list[str]:
 
 
 def settle(root: Path, model_name: str, commit: str) -> str:
-    """Complete an interrupted move, or record one by another tool; describe what cannot be.
+    """Complete an interrupted move, or record one by another tool; describe a remaining mismatch.
 
     Returns
     -------
@@ -199,7 +199,7 @@ def recorded_champion(entries: list[HistoryEntry]) -> int | None:
 
 
 def first_champion(entries: list[HistoryEntry]) -> int | None:
-    """Return the first version that became champion: a yardstick that promotions do not move."""
+    """Return the first version that became champion: a reference that promotions do not change."""
     return next((number for number in recorded_champions(entries) if number is not None), None)
 
 

@@ -91,7 +91,7 @@ class HistoryLog:
         return entry_hash
 
     def find_gaps(self) -> list[str]:
-        """Return one sentence for each sign that the log as a whole was tampered with."""
+        """Return one sentence for each sign of tampering with the log."""
         written = self.read_model().tags.get(COUNT_TAG, "0")
         entries = self.read_entries()
         last_number = entries[-1].number if entries else 0

@@ -1,4 +1,4 @@
-"""Import a version from another environment: verify its passport, prove it, and register it.
+"""Import a version from another environment: verify its manifest and golden rows, and register it.
 
 Everything is verified before anything is registered. The history entry holds the hash of the
 source's last entry, and the passport holds the source's history. So the histories of development,

@@ -1,4 +1,4 @@
-"""Libraries that a version was registered with, and whether those installed here load its pickles.
+"""Libraries that a version was registered with, and whether the installed ones load its pickles.
 
 A pickle is bound to the libraries that wrote it: scikit-learn supports none of another minor
 release, and code that is pickled by value is bytecode of one minor release of Python.
@@ -23,7 +23,7 @@ def list_libraries() -> dict[str, str]:
 
 
 def find_differences(tags: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Return the registered and the installed version of each library that keeps pickles out."""
+    """Return the registered and installed versions of libraries that prevent unpickling."""
     registered: dict[str, str] = json.loads(tags.get(LIBRARIES_TAG, "{}"))
     installed = {name: _installed_version(name) for name in registered}
     return {

@@ -35,7 +35,7 @@ def build_signature(contract: Contract, threshold: float | None) -> ModelSignatu
 
 
 def build_pipeline_signature(features: pd.DataFrame, task: Task) -> ModelSignature:
-    """Build the signature of a bare pipeline: features in, what its response method gives out."""
+    """Build the signature of a bare pipeline: from features to its response method's output."""
     inputs: list[ColSpec | TensorSpec] = [
         ColSpec("double" if is_numeric_dtype(features[name]) else "string", name, required=False)
         for name in features

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 MAX_SEARCH_RESULTS = 10_000  # most evaluations that are counted
-MIN_SHARED_ENTITIES = 0.5  # of a holdout, from which another evaluation was one of it
+MIN_SHARED_ENTITIES = 0.5  # share of a holdout's entities from which an evaluation counts
 
 
 class StageRun:

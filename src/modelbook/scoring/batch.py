@@ -42,7 +42,7 @@ ProgressCallback = Callable[[int, float], None]
 
 
 class ChunkResult(NamedTuple):
-    """Scored and rejected rows of a chunk, and what the valid rows were scored from.
+    """Scored and rejected rows of a chunk, and the inputs of the valid rows.
 
     ``positions`` are the valid rows' places in the chunk, ``scores`` those of the decision rule.
     """
@@ -83,7 +83,7 @@ def score_file(
 
     Parameters
     ----------
-    scorer : Scorer or Itself
+    scorer : CompiledScorer or PipelineScorer
     on_progress : callable
         Called after each chunk with the rows so far and the seconds.
     allow_empty : bool, optional

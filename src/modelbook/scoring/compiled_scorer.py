@@ -1,4 +1,4 @@
-"""The compiled scorer: encoder and predictor, saved with the proof of parity with the model."""
+"""The compiled scorer: encoder and predictor, saved with the result of the parity check."""
 
 from __future__ import annotations
 

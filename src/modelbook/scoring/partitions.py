@@ -102,16 +102,16 @@ def score_folder(
     ----------
     input_folder, output_folder : Path
         Paths that every worker can access.
-    version : Pointed
+    version : RegisteredVersion
         Version to score with; its files are copied to the staging folder for the workers.
     load_model : callable
         Loads the version on each worker; raises when its files do not match the registered digest.
     on_progress : callable
         Called after each partition with the rows so far and the seconds.
     engine_name, scheduler : str
-        As ``engine.opened`` takes them.
+        As in ``engine.open_engine``.
     record_chunk : callable, optional
-        As ``batch.score_file`` takes it, with the partition's name first; for the engine local.
+        As in ``batch.score_file``, with the partition's name first; for the engine local.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Who may call the service: API keys, or programs of this machine while there are no keys.
+"""Access to the service: by API keys, or for programs of this machine while there are no keys.
 
 Only hashes of keys are stored, in a file that is reloaded when it changes. In a container without
 that file, the environment variable ``MODELBOOK_KEYRING`` holds its content.
@@ -257,7 +257,7 @@ class AccessControl:
         return key
 
     def check_origin(self, headers: Headers) -> None:
-        """Refuse what a browser sends for another site, while no key is required.
+        """Refuse requests that a browser sends for another site, while no key is required.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Canary: send a share of the traffic to the challenger, and take it back when it does worse.
+"""Canary: send a share of the traffic to the challenger, and stop it when it performs worse.
 
 Each worker compares the rows that it predicted itself. What stops a canary are errors, slower
 predictions, or predictions that are distributed otherwise; whether they are better, the A/B test
@@ -25,7 +25,7 @@ LOG = logging.getLogger("modelbook.serving")
 WINDOW_ROWS = 2000  # last rows of each variant that are compared
 CHECK_ROWS = 50  # rows of the challenger between two comparisons
 MIN_ERRORS = 5  # errors that stop a canary before it has predicted enough rows
-MIN_LATENCY_SECONDS = 0.0005  # faster predictions are not compared: what differs is noise
+MIN_LATENCY_SECONDS = 0.0005  # faster predictions are not compared: their differences are noise
 Score = float | str | int
 
 
@@ -59,7 +59,7 @@ class CanaryMonitor:
         self._row_count += row_count
 
     def check(self, traffic: TrafficSettings) -> None:
-        """Stop the canary if the challenger does worse than the settings allow."""
+        """Stop the canary if the challenger performs worse than the settings allow."""
         is_due = self._row_count - self._checked_count >= CHECK_ROWS
         if self.stop_reason or not (is_due or self._error_count >= MIN_ERRORS):
             return
@@ -89,7 +89,7 @@ class CanaryMonitor:
 
 
 def _score(prediction: RowPrediction) -> Score:
-    """Return what is compared: the probability of the last of two classes, or the prediction."""
+    """Return the compared value: the probability of the last of two classes, or the prediction."""
     probabilities = prediction.probabilities
     is_binary = probabilities is not None and len(probabilities) == 2
     return probabilities[1] if is_binary else prediction.prediction  # type: ignore[index]

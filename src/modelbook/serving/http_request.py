@@ -1,6 +1,6 @@
 """Requests: the errors that refuse them, their headers, and bodies within limits.
 
-What a request costs is bounded before anything parses it.
+The cost of a request is limited before it is parsed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Headers = dict[bytes, bytes]
 MAX_USER_ID_LENGTH = 200  # characters
 LARGE_BODY_BYTES = 65_536  # larger bodies are counted as buffered, and parsed off the event loop
-SMALL_BODY_BYTES = 4096  # an object of this size costs little, whatever it holds
+SMALL_BODY_BYTES = 4096  # an object of this size is cheap, with any content
 # A JSON string. It ends at the body's end if it is not closed, so a search never starts again
 # inside of one: the time is linear in the length of any body.
 JSON_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
@@ -81,7 +81,7 @@ class RequestError(Exception):
 
 @dataclass(frozen=True)
 class BodyLimits:
-    """What a legal request holds at most, from the contract and the settings.
+    """Limits of a valid request, from the contract and the settings.
 
     Attributes
     ----------
@@ -96,12 +96,12 @@ class BodyLimits:
     max_bytes: int = sys.maxsize
 
     def check_json(self, body: bytes, is_list: bool) -> None:
-        """Refuse a JSON body that cannot be legal, from its brackets and separators alone.
+        """Refuse a JSON body that cannot be valid, by its brackets and separators.
 
         Raises
         ------
         RequestError
-            413 if it has too many objects, or more values than legal rows have.
+            413 if it has too many objects, or more values than valid rows have.
         """
         if not is_list and len(body) <= SMALL_BODY_BYTES:
             return
@@ -118,7 +118,7 @@ class BodyLimits:
         replace(self, max_rows=max_rows).check_tokens(body, max_tokens)
 
     def check_tokens(self, body: bytes, max_tokens: int) -> None:
-        """Refuse a JSON body with more brackets and separators than a legal one has.
+        """Refuse a JSON body with more brackets and separators than a valid one has.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Prove that ingest, ``check``, ``score``, CSV upload and JSON requests read a table alike."""
+"""Check that ingest, ``check``, ``score``, CSV upload and JSON requests read a table alike."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ class RowReader:
     derived_features : dict
         Date or text column to the names of the model's features made of it.
     limits : BodyLimits
-        What a legal request holds at most.
+        Limits of a valid request.
     """
 
     def __init__(self, contract: Contract, typical_row: Row, max_rows: int) -> None:

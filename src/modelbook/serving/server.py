@@ -135,7 +135,7 @@ class WorkerSupervisor(Multiprocess):
     def keep_subprocess_alive(self) -> None:
         """Replace dead workers."""
         workers = list(self.processes)
-        for worker in workers:  # while the supervisor holds this end, it does not see a worker end
+        for worker in workers:  # the supervisor must close this end to detect the end of a worker
             worker.child_conn.close()
         super().keep_subprocess_alive()
         for worker in workers:

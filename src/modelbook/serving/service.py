@@ -270,7 +270,7 @@ class PredictionService:
         variants: list[tuple[str, ServedModel]],
         rows: list[Row],
     ) -> list[RowPrediction]:
-        """Predict rows, and record how both variants do.
+        """Predict rows, and record errors and predictions of both variants.
 
         The champion predicts rows that the challenger fails to predict; ``variants`` are changed.
         """

@@ -66,7 +66,7 @@ class Stage:
         self.opened_params = params
 
     def _take_over(self, cell_values: dict[str, Any], injected: set[str]) -> None:
-        """Take over values of the parameters cell that were run since the stage was opened."""
+        """Apply values of the parameters cell that was run since the stage was opened."""
         values = dict(cell_values)
         sandbox_name = values.pop(pipeline_spec.SANDBOX_VARIABLE, None)
         params, value_origins = _resolve_by_hand(self.root, self.name, values, injected)

@@ -1,4 +1,4 @@
-"""Sandboxes: a view over a built book, in which stages run by hand read what earlier ones wrote.
+"""Sandboxes: views of a built book, in which stages run by hand read products of earlier ones.
 
 The line ``sandbox = "NAME"`` in a notebook's parameters cell begins one. A stage in it reads the
 products of the sandbox where the sandbox has them, else those of the build, and writes to
@@ -52,7 +52,7 @@ class Sandbox:
         return project.by_hand_path(built, self.root, f"{FOLDER}/{self.name}")
 
     def has_run(self, task: Mapping[str, Any]) -> bool:
-        """Return whether a stage has come to its verdict in the sandbox."""
+        """Return whether a stage has finished in the sandbox."""
         return self.path(task["product"]["receipt"]).is_file()
 
     def view(self, task: Mapping[str, Any]) -> dict[str, Path]:
@@ -63,12 +63,12 @@ class Sandbox:
         return {key: self.path(path) for key, path in products.items()}
 
     def check_order(self, tasks: Mapping[str, Any], stage: str) -> None:
-        """Check that what a stage reads was made from one another, in the sandbox or by the build.
+        """Check that the products that a stage reads are consistent, of sandbox or build.
 
         Raises
         ------
         SandboxError
-            If the book is not built, or a stage before this one is older than one that it reads.
+            If the book is not built, or an earlier stage is outdated.
         """
         first = next(iter(tasks.values()))
         if not first["product"]["receipt"].is_file():
@@ -94,7 +94,7 @@ class Sandbox:
         return times[0] > times[1]
 
     def claim(self, stage: str) -> None:
-        """Let this kernel write, until it releases the sandbox or ends.
+        """Lock the sandbox for this kernel, until it releases it or ends.
 
         Raises
         ------

@@ -259,7 +259,7 @@ class Task(ABC):
     def choose_threshold(self, scored: ScoredRows, costs: Any) -> tuple[float | None, pd.DataFrame]:
         """Choose the threshold (or None) from out-of-fold scores; returns it and a table."""
 
-    # Decisions and what they cost
+    # Decisions and their costs
 
     @abstractmethod
     def read_costs(self, params: config.Finalize) -> DecisionCosts:
@@ -275,7 +275,7 @@ class Task(ABC):
 
     @abstractmethod
     def row_consequences(self, outcome: np.ndarray, decision: np.ndarray) -> dict[str, np.ndarray]:
-        """What the decisions mean for each row, by name: what is done to it, and what is wrong."""
+        """Consequences of the decisions for each row, by name: the action, and errors."""
 
     def selection_consequences(self) -> tuple[str, ...]:
         """Names of the consequences that describe decisions; empty for a regression."""
@@ -460,7 +460,7 @@ class Task(ABC):
         return sentence
 
     def describe_worth(self, value: dict[str, Any]) -> str:
-        """Describe what the model saves; ``value`` is of ``evaluation.value.measure_value``."""
+        """Describe the savings of the model; ``value`` is of ``evaluation.value.measure_value``."""
         [sentence] = self._render_shared("worth", value=value)
         return sentence
 

@@ -22,7 +22,7 @@ SET_SEPARATOR = " | "  # of the classes of a set in a table
 
 @dataclass(frozen=True)
 class ConformalPrediction:
-    """The largest nonconformity that a prediction leaves room for.
+    """The largest nonconformity that a prediction interval or set covers.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What decisions cost: by outcome and decision, per row."""
+"""Costs of decisions: by outcome and decision, per row."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class DecisionCosts(ABC):
 
     @abstractmethod
     def constant_decisions(self, outcome: np.ndarray) -> Mapping[str, Any]:
-        """Decisions that are the same for every row, by name: what is done without a model."""
+        """Decisions that are the same for every row, by name: the policies without a model."""
 
     @abstractmethod
     def parameters(self) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class CostMetric:
 
 @dataclass(frozen=True)
 class ClassCosts(DecisionCosts):
-    """Cost of predicting one class where another is right; a right prediction costs nothing.
+    """Cost of predicting a wrong class; a correct prediction costs nothing.
 
     Attributes
     ----------

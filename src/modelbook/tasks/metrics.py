@@ -41,7 +41,7 @@ class Precision:
         return np.nan_to_num(share)
 
     def count_entities(self, score: np.ndarray, entity: np.ndarray) -> int:
-        """Entities of the rows that it is about."""
+        """Entities of the rows for which the class is predicted."""
         return len(np.unique(entity[self.is_predicted(score)]))
 
 

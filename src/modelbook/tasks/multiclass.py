@@ -22,7 +22,7 @@ from modelbook.tasks.scored_rows import LOGIT, ScoredRows, jackknife_ci
 
 
 def roc_auc(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
-    """Macro-averaged one-vs-rest ROC AUC; absent classes are left out."""
+    """Macro-averaged one-vs-rest ROC AUC; absent classes are excluded."""
     return _mean_over_classes(
         [binary_roc_auc(outcome == code, score[:, code], weight) for code in range(score.shape[1])]
     )
@@ -72,7 +72,7 @@ def class_metrics(code: int) -> dict[str, MetricFunction]:
 
 
 def f1(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
-    """Macro-averaged F1; classes neither present nor predicted are left out."""
+    """Macro-averaged F1; classes neither present nor predicted are excluded."""
     return _mean_over_classes(
         [class_metrics(code)["f1"](outcome, score, weight) for code in range(score.shape[1])]
     )
@@ -318,7 +318,7 @@ class Multiclass(Task):
     def univariate_score(
         self, values: pd.Series, is_categorical: bool, outcome: pd.Series
     ) -> tuple[float, str]:
-        """Macro-averaged one-vs-rest ROC AUC of the column, each folded to at least 0.5."""
+        """Macro-averaged one-vs-rest ROC AUC of the column, each reflected to at least 0.5."""
         class_scores = []
         for code in sorted(outcome.unique()):
             is_class = (outcome == code).astype(int)

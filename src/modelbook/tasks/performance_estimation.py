@@ -15,7 +15,7 @@ from modelbook.tasks.logit import logit
 
 MIN_OUTCOMES = 10  # positives and negatives that calibration needs
 DRAWS_PER_CALIBRATION = 10  # of outcomes, to bound the estimate
-BOUND_QUANTILES = (0.005, 0.995)  # hold 95%: calibrations of bootstrap samples vary too little
+BOUND_QUANTILES = (0.005, 0.995)  # cover 95%: calibrations of bootstrap samples vary too little
 N_KNOTS = 6  # of the calibration spline, at quantiles of the reference scores
 REGULARIZATION = 100.0  # C of its logistic regression, larger is weaker
 

@@ -30,7 +30,7 @@ MIN_ENTITIES, MIN_CLASS_ENTITIES = 20, 10  # fewest entities, and of each of two
 MIN_ENTITIES_OF_SEVERAL = 5  # of each of several classes, whose metrics are means over classes
 MIN_ENTITIES_BEYOND = 5  # expected beyond a quantile
 WILSON = 1.96**2  # z², of the interval of a share that has no spread
-SKEWNESS = 8**0.5  # of a squared normal error: the least that is taken for that of an entity's
+SKEWNESS = 8**0.5  # of a squared normal error: the minimum for an entity's error
 SKEWNESS_FACTOR = 1.5  # few entities show less skewness than there is
 MAX_BLOCK_SIZE = 2**20  # weights per call of a statistic, a trade-off of speed and memory
 
@@ -103,7 +103,7 @@ class ScoredRows:
         return len(self.outcome)
 
     def count_class_entities(self) -> int:
-        """Entities of the rarest class that is present; all entities if outcomes are no classes."""
+        """Entities of the rarest present class; all entities if outcomes are not classes."""
         if self.outcome.dtype.kind not in "iub":
             return len(np.unique(self.entity))
         return min(
@@ -219,7 +219,7 @@ def quantile_ci(
 
 
 def share_ci(is_event: np.ndarray, entity: np.ndarray) -> tuple[float, float]:
-    """95% interval of a share, with as few independent rows as the entities are worth."""
+    """95% interval of a share, with the effective number of independent rows."""
     from statsmodels.stats.proportion import proportion_confint
 
     n_rows, share = len(is_event), is_event.mean()

@@ -12,10 +12,10 @@ from modelbook.training import fold_tests
 
 @dataclass(frozen=True)
 class Alternative:
-    """Something that can be chosen: its family, and its score in each fold, larger is better.
+    """An alternative of the choice: its family, and its score in each fold, larger is better.
 
     ``family`` is empty for a blend or stack. Its scores are less the mean optimism of its members:
-    it inherits the luck of their choice.
+    it inherits their selection bias.
     """
 
     family: str
@@ -30,7 +30,7 @@ def standard_error(gains: np.ndarray) -> float:
 
 
 def is_combination_better(gains: np.ndarray, is_leader_simple: bool) -> bool:
-    """Whether fold-wise gains of a blend or stack over the leader are reason enough to take it.
+    """Whether the fold-wise gains of a blend or stack over the leader justify choosing it.
 
     If families are within noise of one another, a combination usually has a smaller error than each
     of them (Breiman 1996, "Stacked regressions"). So it is taken unless it is worse than the leader
@@ -45,7 +45,7 @@ def is_combination_better(gains: np.ndarray, is_leader_simple: bool) -> bool:
 def estimate_choice_optimism(
     alternatives: Sequence[Alternative], simple_families: Sequence[str] = ()
 ) -> float:
-    """How much the mean of the alternative that is chosen promises too much; NaN if unknown."""
+    """Optimism of the mean of the chosen alternative; NaN if unknown."""
     is_combination = np.array([not alternative.family for alternative in alternatives])
     is_simple = np.array([entry.family in simple_families for entry in alternatives])
 

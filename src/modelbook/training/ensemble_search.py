@@ -41,13 +41,13 @@ FIRST_FOLDS = 2  # folds that evaluate the settings of a round first
 MAX_FAMILIES = 6  # that are searched
 MAX_MEMBERS = 5  # of the ensemble
 MAX_ROUNDS = 4
-MIN_GAIN = 0.001  # share of the loss that a round must gain for another one to begin
+MIN_GAIN = 0.001  # relative gain of a round from which another one starts
 PATIENT_ROUNDS = 2  # without that gain before the search ends
 
 
 @dataclass
 class Setting:
-    """A family's setting, with what each fold has come to so far."""
+    """A family's setting, with its results in each fold so far."""
 
     family: str
     params: dict[str, Any]
@@ -150,7 +150,7 @@ class EnsembleSearch:
         self.curve: list[dict[str, float]] = []
 
     def run(self) -> None:
-        """Run the rounds until nothing is gained, or the time is spent."""
+        """Run the rounds until there is no further gain, or the time is over."""
         without_gain = 0
         for number, settings in enumerate(self._plan_rounds()):
             self._run_round(number, settings)

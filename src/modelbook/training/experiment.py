@@ -372,7 +372,7 @@ class Experiment:
         return ranges, grid
 
     def is_own_estimator(self, family: str) -> bool:
-        """Whether a candidate is an estimator that the book brings, not a family."""
+        """Whether a candidate is a custom estimator of the book, not a family."""
         return family in self._estimators
 
     def choose_stop_rows(self, fold: int, share: float) -> np.ndarray:

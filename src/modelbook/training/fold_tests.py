@@ -50,7 +50,7 @@ def choose_best(scores: np.ndarray) -> int:
 def estimate_optimism(
     scores: np.ndarray, choose: Callable[[np.ndarray], int] = choose_best
 ) -> float:
-    """How much the mean of what was chosen promises too much; at least 0.
+    """Optimism of the mean of the chosen alternative; at least 0.
 
     Parameters
     ----------

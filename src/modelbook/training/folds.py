@@ -22,7 +22,7 @@ class PredefinedFolds(BaseCrossValidator):
     """Folds that were assigned once for all candidates, and report each fold as it begins.
 
     scikit-learn's ``StratifiedGroupKFold`` breaks ties by NumPy's unstable sort, so that folds
-    depend on the processor, and takes minutes where each row is a group of its own.
+    depend on the processor, and takes minutes where each row is a separate group.
 
     Parameters
     ----------

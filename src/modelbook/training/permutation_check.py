@@ -1,4 +1,4 @@
-"""Compare once more with permuted targets: a pipeline that leaks nothing is at chance.
+"""Repeat the comparison with permuted targets: without a leak, a pipeline is at chance.
 
 The outcomes are permuted between whole entities (Ojala & Garriga 2010, "Permutation tests for
 studying classifier performance", JMLR 11), so that no feature predicts them. A family that is

@@ -4,7 +4,7 @@ PyCaret's ``setup`` requires test rows, and the holdout must stay out of it. The
 therefore those of the folds. ``predict_model`` without data predicts each fold by a copy of the
 model that was fitted on the others; a plot of test rows shows the last fold.
 
-``tests/test_pycaret.py`` holds what is assumed of each private attribute.
+``tests/test_pycaret.py`` tests each assumption about private attributes.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class CrossValidation:
     pipeline : pipeline or None
         Fitted on all rows.
     fold_scores : list of ndarray
-        What was predicted of the test rows of each fold.
+        Predictions for the test rows of each fold.
     """
 
     table: pd.DataFrame
@@ -60,7 +60,7 @@ class CrossValidation:
 
 
 def _make_recorder(fold_scores: list[np.ndarray]) -> CustomMetric:
-    """A metric that records what PyCaret predicts of each fold; its value is of no use."""
+    """A metric that records what PyCaret predicts of each fold; its value is not used."""
 
     def record(outcome: Any, score: Any, **_: Any) -> float:
         fold_scores.append(np.asarray(score, dtype=float))
@@ -79,7 +79,7 @@ class FoldsAsTestMixin:
     pipeline: Pipeline
 
     def use_folds(self, cv_splits: list[Any], n_rows: int) -> None:
-        """Take the first rows as the experiment's only ones, and the last fold as its test rows."""
+        """Use the first rows as the experiment's only ones, and the last fold as its test rows."""
         self.cv_splits = cv_splits
         self.data = self.data.iloc[:n_rows]  # PyCaret appended copies as test rows
         self.idx = [self.data.index, self.data.index[cv_splits[-1][1]]]

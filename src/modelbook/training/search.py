@@ -192,7 +192,7 @@ def _list_alternatives(
     joined: ensemble_search.Joined,
     metric: str,
 ) -> tuple[Alternative, ...]:
-    """The settings with a score on all folds, and what joins them if it has several members."""
+    """The settings with a score on all folds, and their ensemble if it has several members."""
     sign = -1 if metric in LOWER_IS_BETTER else 1
 
     def fold_scores(scores: np.ndarray) -> np.ndarray:

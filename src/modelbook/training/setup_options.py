@@ -1,4 +1,4 @@
-"""Arguments of PyCaret's ``setup`` that a book may choose; the rest is the stage's."""
+"""Arguments of PyCaret's ``setup`` that a book may set; the stage sets the others."""
 
 from __future__ import annotations
 

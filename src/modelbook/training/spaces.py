@@ -1,4 +1,4 @@
-"""What is tried of each family: settings to start with, and ranges for those drawn at random.
+"""Search space of each family: initial settings, and ranges for random ones.
 
 Ranges are narrow and learning rates log-uniform within them, since a setting far outside only
 costs time. Boosters have no number of iterations here: early stopping finds it.

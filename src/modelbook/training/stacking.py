@@ -194,7 +194,7 @@ class StackedRegressor(RegressorMixin, StackedModel):
 
 STACKED_MODELS = {"classification": StackedClassifier, "regression": StackedRegressor}
 STACKERS = {"classification": LogisticStacker, "regression": NonNegativeStacker}
-AUTO_CALIBRATOR = "sigmoid"  # two parameters a class: it seldom overfits
+AUTO_CALIBRATOR = "sigmoid"  # two parameters per class: it seldom overfits
 CALIBRATORS = {"sigmoid": SigmoidCalibrator, "isotonic": IsotonicCalibrator}
 
 

@@ -1,4 +1,4 @@
-"""What the service promises: each function breaks something, and returns what it measured.
+"""Guarantees of the service: each function breaks something, and returns its measurements.
 
 The docstring of a function is the promise as the report shows it.
 """
@@ -93,7 +93,7 @@ def fill_disk(copy: ServiceCopy) -> Numbers:
 
 
 def remove_journal(copy: ServiceCopy) -> Numbers:
-    """A removed journal is created anew, with all later rows; the loss is counted exactly."""
+    """A removed journal is created again, with all later rows; the loss is counted exactly."""
 
     def remove(path: Path) -> None:
         for file in path.parent.glob(f"{path.name}*"):

@@ -1,4 +1,4 @@
-"""What the panel in JupyterLab shows: books, sandboxes, stages with verdict and state, a build."""
+"""State of the panel in JupyterLab: books, sandboxes, stages with verdict and state, a build."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Take the cells of a notebook that was worked in by hand to batch, after showing what differs."""
+"""Copy the cells of a notebook that was edited by hand to the pipeline, after a diff."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Notebook = dict[str, Any]
 
 @dataclass
 class Taking:
-    """Cells on their way to batch.
+    """Cells to be copied to the pipeline.
 
     Attributes
     ----------
@@ -48,14 +48,14 @@ class Taking:
         return not self.target.is_file() or self.target.read_bytes() != self.content
 
     def write(self) -> None:
-        """Write the notebook, and give the one of all books its own cells back."""
+        """Write the notebook, and restore the cells of the shared notebook."""
         _write(self.target, self.content)
         if self.restored:
             _write(*self.restored)
 
 
 def plan(root: Path, notebook: Path, book: str | None) -> Taking:
-    """Work out what taking a notebook to batch would write, for all books or for one.
+    """Plan what copying a notebook to the pipeline would write, for all books or for one.
 
     Raises
     ------
