@@ -232,8 +232,8 @@ def _refuse_complete_footer(rows: list[list[str]], display_name: str) -> None:
             raise DataError(
                 f"{display_name} ends with what looks like a row, not like a footer: "
                 f"{', '.join(cells)[:100]}",
-                expected="as many lines of a footer as skip_footer says",
-                next="leave skip_footer out: footers are recognised in each file",
+                expected="skip_footer: the number of lines of the footer",
+                next="omit skip_footer: footers are detected in each file",
             )
 
 
@@ -248,7 +248,7 @@ def _raise_on_ragged_rows(
             f"line {numbers}"
         ),
         expected=f"the same number of fields in each line, separated by {delimiter!r}",
-        next="fix these lines; quote fields that contain the delimiter; leave out lines before "
+        next="fix these lines; quote fields that contain the delimiter; skip lines before "
         "and after the table (--skip-rows, --skip-footer; in a contract, under file)",
     )
 

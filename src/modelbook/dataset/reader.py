@@ -214,7 +214,7 @@ def _refuse_nested_values(values: pd.Series, table: str) -> None:
         raise DataError(
             f"the column {values.name!r} of {redact(table)} contains lists or objects",
             expected="one value in each cell",
-            next="split it into columns of one value each, or leave it out of the table",
+            next="split it into columns of one value each, or remove it from the table",
         )
 
 

@@ -96,9 +96,9 @@ def _check_targets(rows: pd.DataFrame, contract: Contract, side: str) -> None:
     n_targets = rows[contract.target].nunique()
     if n_targets >= max(len(contract.classes), 2):
         return
-    remedy = "take more rows (sample), another share (holdout), or another cutoff (train_until)"
+    remedy = "use more rows (sample), another share (holdout), or another cutoff (train_until)"
     if len(contract.classes) > 2:
-        remedy += "; or join rare classes, in table and contract"
+        remedy += "; or merge rare classes, in table and contract"
     raise DataError(
         f"the split leaves {len(rows)} rows and {n_targets} {_target_noun(contract)} for {side}",
         expected=f"rows of {_required_targets(contract)} on both sides",
@@ -122,9 +122,11 @@ def _check_folds(train: pd.DataFrame, contract: Contract, strategy: SplitStrateg
             f"{len(train):,} train rows",
             expected=f"at least {FEWEST_FOLDS}: cross-validation trains on one and tests on "
             "another",
-            next="take more rows (sample, train_until), or a smaller holdout"
+            next="use more rows (sample, train_until), or a smaller holdout"
             + (
-                "; or join rare classes, in table and contract" if len(contract.classes) > 2 else ""
+                "; or merge rare classes, in table and contract"
+                if len(contract.classes) > 2
+                else ""
             ),
         )
 

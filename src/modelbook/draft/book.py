@@ -229,7 +229,7 @@ def _give_role(frame: pd.DataFrame, guess: ColumnGuess, role: str) -> int | None
         parsed = roles.parse_periods(frame[guess.name], guess)
         if parsed is None:
             raise DataError(
-                f"{guess.name} cannot be the time: it holds neither dates nor whole numbers",
+                f"{guess.name} cannot be the time column: it has neither dates nor integers",
                 expected="dates, or numbers of periods",
                 next="correct --role",
             )

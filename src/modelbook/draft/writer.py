@@ -29,7 +29,7 @@ CONTRACT_HEADER = f"""\
 # overwrite this file once it is edited.
 """
 QUESTIONS_HEADER = """
-# Decided by default, and open until a person answers: delete the line of what you agree with.
+# Default decisions, open until a person confirms them: delete the lines that you agree with.
 questions:
 """
 

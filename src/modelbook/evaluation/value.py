@@ -305,7 +305,7 @@ def check_amount(contract: Contract, column: str) -> None:
     ]
     if column not in (NONE, *numbers):
         raise ParameterError(
-            f"amount: {column!r} is no column of numbers",
+            f"amount: {column!r} is not a numeric column",
             expected=f"one of {', '.join(numbers) or 'none'}; or none",
             next="correct `amount` in the book's env file",
         )

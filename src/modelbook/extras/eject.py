@@ -76,7 +76,7 @@ def _check_rows(root: Path, book: str, number: int, fingerprint: str) -> None:
             f"version {number} of {book} was fitted on the table with the fingerprint "
             f"{fingerprint[:12]}; data/{book} has that of {current[:12]}",
             expected="the rows that the version was fitted on",
-            next="put that table back, and build ingest: ploomber build --partially ingest",
+            next="restore that table, and build ingest: ploomber build --partially ingest",
         )
 
 
@@ -256,7 +256,7 @@ class CodeWriter:
         raise WorkbenchError(
             f"a parameter of the pipeline is a {type(value).__name__}, which has no code: {value}",
             expected="numbers, texts, lists and estimators",
-            next="load the version as it is: modelbook.champion, or mlflow.pyfunc.load_model",
+            next="load the version itself: modelbook.champion, or mlflow.pyfunc.load_model",
         )
 
     def _writers(self) -> dict[Any, Callable[[Any, int], str]]:
@@ -417,7 +417,7 @@ def _no_source(name: str, module: str) -> WorkbenchError:
     return WorkbenchError(
         f"{name} of {module} has no source that could be written into a notebook",
         expected="a class that can be imported, or one of custom/",
-        next="load the version as it is: modelbook.champion, or mlflow.pyfunc.load_model",
+        next="load the version itself: modelbook.champion, or mlflow.pyfunc.load_model",
     )
 
 

@@ -109,8 +109,8 @@ def plan_upgrade(root: Path) -> list[FileChange]:
     if not (root / RECORD_FILE).is_file():
         raise WorkbenchError(
             f"{root} has no {RECORD_FILE}",
-            expected="a project that modelbook init began",
-            next="begin one in a new folder, and copy your notebooks, contracts and env files",
+            expected="a project that modelbook init created",
+            next="create one in a new folder, and copy your notebooks, contracts and env files",
         )
     changes = []
     for name, template in read_template().items():

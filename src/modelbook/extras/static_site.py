@@ -46,7 +46,7 @@ def publish(reports: str | Path, out: str | Path) -> list[str]:
         )
     if out.is_relative_to(reports) or reports.is_relative_to(out):
         raise ReportError(
-            f"{out} holds the reports or lies within them", expected="a separate folder"
+            f"{out} contains the reports, or is in their folder", expected="a separate folder"
         )
     names = sorted(
         path.relative_to(reports).as_posix()

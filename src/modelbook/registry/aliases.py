@@ -144,7 +144,7 @@ class RegisteredVersion:
         """Raise StoreError when the folder of the files does not exist."""
         if not self.artifact_folder.is_dir():
             raise StoreError(
-                f"the files of version {self.number} of {self.name} are not there",
+                f"the files of version {self.number} of {self.name} are missing",
                 expected=f"the folder {self.artifact_folder}",
                 next="copy the whole folder models with the project, or restore it from a backup",
             )

@@ -49,7 +49,7 @@ def load_candidate(
     Raises
     ------
     TrainingError
-        If there is no such candidate, its run has no model, or it takes other features.
+        If there is no such candidate, its run has no model, or it has other features.
     """
     run = find_candidate_run(root, wanted, compare_run_id)
     tags = run.data.tags
@@ -66,7 +66,7 @@ def load_candidate(
     if inputs != list(features):
         different = ", ".join(sorted(set(inputs) ^ set(features))) or "another order"
         raise TrainingError(
-            f"candidate {name!r} takes other features than this book's contract: {different}",
+            f"candidate {name!r} has other features than this book's contract: {different}",
             next="build compare again, and take a candidate of that comparison",
         )
     pipeline = mlflow.sklearn.load_model(uri)

@@ -494,7 +494,7 @@ def _write_entry(log: HistoryLog, entry: HistoryEntry, written: list[LogEntry]) 
 
 def _busy_error(log: HistoryLog) -> StoreError:
     return StoreError(
-        f"the history of {log.model_name} is written by others all the time",
+        f"other commands keep writing the history of {log.model_name}",
         next="nothing was changed; try again",
     )
 

@@ -78,7 +78,7 @@ def apply_decision(
             f"enforce = True in a run by hand; version {candidate.number} of {candidate.name} "
             "was not promoted",
             expected="the gate of a build, which alone moves the alias",
-            next=f"modelbook build; or, on your own account: modelbook promote {candidate.number}",
+            next=f"modelbook build; or, by hand: modelbook promote {candidate.number}",
         )
     user_reason = os.environ.get(REASON_VARIABLE, "").strip().rstrip(".")
     reasons = [

@@ -110,7 +110,7 @@ def _open_database(root: Path) -> None:
 
 def _other_mlflow_error(root: Path, problem: str) -> StoreError:
     return StoreError(
-        f"{display_uri(root)} is a store of another MLflow: {problem}",
+        f"{display_uri(root)} is a store of another version of MLflow: {problem}",
         expected=f"a store of MLflow {version('mlflow')}",
         next=(
             "back up the store; then install the MLflow that wrote it, or: mlflow db upgrade "

@@ -151,7 +151,7 @@ def _count_rows(request: InferenceRequest, max_rows: int) -> int:
             raise RequestError(
                 422,
                 f"the input {tensor.name[:80]!r} has {len(tensor.data):,} values",
-                expected=f"{row_count:,}, as its shape says",
+                expected=f"{row_count:,}, as in its shape",
             )
     if row_count > max_rows:
         raise RequestError(

@@ -51,7 +51,7 @@ def prove_readings(table: str, root: Path, contract: Contract) -> None:
         _compare("a JSON request of texts", expected, _read_json(_to_texts(inputs), reader))
     except RequestError as error:
         raise ContractError(
-            f"the service refuses a row that ingest takes: {error.message}",
+            f"the service refuses a row that ingest accepts: {error.message}",
             expected="one reading of each value",
             next="drop the column (--drop), or report the table",
         ) from None
@@ -62,7 +62,7 @@ def _read_for_score(path: Path, contract: Contract) -> pd.DataFrame:
     columns, reasons = validate_rows(next(iter(chunks)), contract, decimal)
     if (refused := np.flatnonzero(reasons != "")).size:
         raise ContractError(
-            f"score refuses row {refused[0]}, which ingest takes: {reasons[refused[0]]}",
+            f"score refuses row {refused[0]}, which ingest accepts: {reasons[refused[0]]}",
             expected="one reading of each value",
             next="drop the column (--drop), or report the table",
         )
@@ -107,7 +107,7 @@ def _compare(way: str, expected: pd.DataFrame, actual: pd.DataFrame) -> None:
         if differs.any():
             row = int(np.flatnonzero(differs)[0])
             raise ContractError(
-                f"{name} in row {row} is {values[row]!r} to ingest and {others[row]!r} to {way}",
+                f"{name} in row {row} is {values[row]!r} in ingest and {others[row]!r} in {way}",
                 expected="one reading of each value",
                 next="drop the column (--drop), or report the table",
             )

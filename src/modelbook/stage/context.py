@@ -169,7 +169,7 @@ class Stage:
         if missing:
             raise StageError(
                 f"stage {self.name!r} did not write {', '.join(sorted(missing))}",
-                next="write each product once before the verdict: stage.write(name=content)",
+                next="write each product once before the verdict: context.write(NAME=content)",
             )
         verdict = Verdict(
             stage=self.name,

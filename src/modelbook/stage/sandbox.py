@@ -74,7 +74,7 @@ class Sandbox:
         if not first["product"]["receipt"].is_file():
             raise SandboxError(
                 f"sandbox {self.name!r}: the book {self.book!r} is not built",
-                expected="a built book, which a sandbox is a view of",
+                expected="a built book",
                 next=project.build_command(self.root, self.book),
             )
         for upstream in tasks[stage]["upstream"]:
@@ -83,8 +83,8 @@ class Sandbox:
                 if self.has_run(tasks[source]) and self._is_newer(tasks[source], tasks[upstream]):
                     stem = config.stage_stem(upstream)
                     raise SandboxError(
-                        f"sandbox {self.name!r}: {upstream} has not run since {source} has",
-                        expected=f"{upstream} made from what {source} has written here",
+                        f"sandbox {self.name!r}: {upstream} is older than {source}",
+                        expected=f"a run of {upstream} after {source}",
                         next=f"run notebooks/{stem}.ipynb in this sandbox first",
                     )
 
@@ -166,7 +166,7 @@ def open_sandbox(root: Path, book: str, name: Any) -> Sandbox | None:
     if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
         raise SandboxError(
             f"sandbox = {name!r}",
-            expected='a name of small letters, digits and hyphens: sandbox = "try"',
+            expected='a name of lower-case letters, digits and hyphens: sandbox = "try"',
             next="correct it in the parameters cell",
         )
     return Sandbox(root, book, name)

@@ -129,7 +129,7 @@ class Multiclass(Task):
             raise TrainingError(
                 f"the model has {probabilities.shape[1]} of the {len(self.classes)} classes",
                 expected="rows of every class in training",
-                next="take more rows (sample), or join rare classes in table and contract",
+                next="use more rows (sample), or merge rare classes in table and contract",
             )
         return probabilities
 
@@ -181,7 +181,7 @@ class Multiclass(Task):
         unknown = sorted({name for pair in errors for name in pair} - {*self.classes})
         if unknown:
             raise ParameterError(
-                f"class_costs: {', '.join(unknown)} is no class of the target",
+                f"class_costs: {', '.join(unknown)} is not a class of the target",
                 expected=f"classes among {', '.join(self.classes)}",
                 next="correct `class_costs` in the book's env file",
             )

@@ -158,7 +158,7 @@ class EnsembleSearch:
                 raise TrainingError(
                     "no family could be fitted on all folds: "
                     f"{', '.join(map(self.experiment.family_label, self.families))}",
-                    next="raise time_budget, or take other families",
+                    next="raise time_budget, or set other families",
                 )
             self._record_round()
             if len(self.curve) > 1:

@@ -77,9 +77,9 @@ def choose_folds(
         f"class {task.classes[rarest_class]!r} has {class_counts[rarest_class]} rows to train on, "
         "too few or too close together for two folds",
         expected="rows of every class in both parts of at least two folds",
-        next="take more rows (sample)"
+        next="use more rows (sample)"
         + (", or split by group" if strategy.is_forward else "")
-        + ("; or join rare classes, in table and contract" if len(task.classes) > 2 else ""),
+        + ("; or merge rare classes, in table and contract" if len(task.classes) > 2 else ""),
     )
 
 
@@ -120,6 +120,6 @@ def _check_group_count(groups: pd.Series, folds: int, strategy: SplitStrategy) -
         raise TrainingError(
             f"{n_groups} {noun} cannot be cross-validated in {folds} folds",
             expected=f"at least {min_groups} {noun} in the train rows",
-            next="take fewer folds, or more rows (sample)"
+            next="set fewer folds, or use more rows (sample)"
             + (", or a later train_until, or split by group" if strategy.is_forward else ""),
         )

@@ -43,7 +43,7 @@ def build_leaderboard(candidates: list[Candidate], metric: str) -> pd.DataFrame:
         )
         raise TrainingError(
             f"the leaderboard is empty: {reasons}",
-            next="take other families, more rows, or a larger time_budget",
+            next="set other families, more rows, or a larger time_budget",
         )
     leaderboard = pd.DataFrame([candidate.to_row() for candidate in candidates])
     # Equal ones by name, since workers may finish in another order.

@@ -56,8 +56,8 @@ def check_setup_options(
         decided_by = STAGE_ARGUMENTS.get(name) or ("`imbalance`" if name in balancing else "")
         if decided_by:
             raise ParameterError(
-                f"setup_options: {name} = {options[name]!r}, but it is decided by {decided_by}",
+                f"setup_options: {name} = {options[name]!r}, but it is set by {decided_by}",
                 expected=f"of {', '.join(sorted(arguments - set(STAGE_ARGUMENTS)))}",
-                next="leave it out of `setup_options` in 03_compare",
+                next="remove it from `setup_options` in 03_compare",
             )
     return dict(options)

@@ -160,7 +160,7 @@ def alter_journal(copy: ServiceCopy) -> Numbers:
     problems = {proof.prediction_id: proof.problem for proof in proofs if proof.problem}
     require("altered" in problems.get(altered, ""), "an altered row is not found")
     require("not in the journal" in problems.get(deleted, ""), "a deleted row is not found")
-    require(intact not in problems, "an unaltered row is not proven")
+    require(intact not in problems, "an unaltered row is not verified")
     return {
         "rows": len(receipts),
         "proven": len(proofs) - len(problems),

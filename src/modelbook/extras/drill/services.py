@@ -297,7 +297,7 @@ def require_journaled(copy: ServiceCopy, receipts: dict[str, str]) -> Numbers:
     last = dict(list(receipts.items())[-VERIFIED_RECEIPTS:])
     proofs = verify_predictions(Journal(copy.url, copy.book, 60.0), last)
     problems = [proof.problem for proof in proofs if not proof.is_proven]
-    require(not problems, f"a receipt is not proven: {problems[:1]}")
+    require(not problems, f"a receipt is not verified: {problems[:1]}")
     return numbers | {"receipts proven": len(proofs)}
 
 

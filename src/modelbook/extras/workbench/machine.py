@@ -57,7 +57,7 @@ def check_disk(root: Path, min_free_gb: float = MIN_FREE_GB) -> CheckResult:
             "disk",
             False,
             f"{state}; a build needs {min_free_gb:,.1f}",
-            "make clean removes what builds made on the way; the registry stays",
+            "make clean removes products of builds; the registry stays",
         )
     return CheckResult("disk", True, state)
 

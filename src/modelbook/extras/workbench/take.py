@@ -100,7 +100,7 @@ def _read_notebook(path: Path) -> Notebook:
         assert isinstance(notebook["cells"], list)
     except (OSError, ValueError, KeyError, AssertionError) as error:
         raise WorkbenchError(
-            f"{path} is no notebook: {error}", expected="the path of an .ipynb"
+            f"{path} is not a notebook: {error}", expected="the path of an .ipynb"
         ) from None
     return notebook
 
