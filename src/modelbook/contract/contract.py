@@ -121,7 +121,7 @@ class Contract(BaseModel):
             name for name in part_names if name in self.columns or part_names.count(name) > 1
         ]:
             raise ValueError(
-                f"{clashing_names[0]} is the name of a column and of a feature that is derived from "
+                f"{clashing_names[0]} is the name of a column and of a feature derived from "
                 "another column"
             )
 
