@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
+from modelbook import engine
+from modelbook.config import NONE
 from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_gain, format_mean_sd
 from modelbook.training.experiment import Experiment
 
@@ -43,50 +46,43 @@ def compute_learning_curve(
     DataFrame
         Columns ``share, fold, rows`` (fitted on), ``value``; smallest share first.
     """
-    points: list[pd.DataFrame] = []
+    points: list[tuple[float, int, int, float]] = []
     curve_start, previous_share, previous_seconds = time.monotonic(), 0.0, 0.0
-    for position, share in enumerate(TRAIN_SHARES):
-        if (
-            budget_seconds == 0
-            or time.monotonic() - curve_start + previous_seconds * share / (previous_share or share)
-            > budget_seconds
-        ):
-            break
-        point_start = time.monotonic()
-        report_progress(
-            f"learning curve: {experiment.family_label(family)} on {share:.0%} of the rows",
-            position,
-            len(TRAIN_SHARES),
-        )
-        points.append(_evaluate_share(experiment, family, metric, share, seed))
-        previous_share, previous_seconds = share, time.monotonic() - point_start
-    return pd.concat(points, ignore_index=True) if points else pd.DataFrame(columns=COLUMNS)
+    work = partial(_evaluate_share, experiment, family, metric, seed)
+    with engine.open_engine(engine.LOCAL, NONE, work, workers=None) as executor:
+        for position, share in enumerate(TRAIN_SHARES):
+            expected_seconds = previous_seconds * share / (previous_share or share)
+            elapsed = time.monotonic() - curve_start
+            if budget_seconds == 0 or elapsed + expected_seconds > budget_seconds:
+                break
+            point_start = time.monotonic()
+            report_progress(
+                f"learning curve: {experiment.family_label(family)} on {share:.0%} of the rows",
+                position,
+                len(TRAIN_SHARES),
+            )
+            futures = [executor.submit((share, fold)) for fold in range(experiment.folds)]
+            points += filter(None, [executor.get_result(future) for future in futures])
+            previous_share, previous_seconds = share, time.monotonic() - point_start
+    return pd.DataFrame(points, columns=COLUMNS)
 
 
 def _evaluate_share(
-    experiment: Experiment, family: str, metric: str, share: float, seed: int
-) -> pd.DataFrame:
-    task, pipeline, rows = experiment.task, experiment.make_default_pipeline(family), []
-    for fold, (train, test) in enumerate(experiment.cv_splits(), 1):
-        entities = np.random.default_rng(seed + fold).permutation(
-            experiment.entities.iloc[train].unique()
-        )
-        sampled = train[
-            experiment.entities.iloc[train].isin(entities[: max(1, round(share * len(entities)))])
-        ]
-        if task.classes and experiment.outcome.iloc[sampled].nunique() < len(task.classes):
-            continue
-        rows.append(
-            (
-                share,
-                fold,
-                len(sampled),
-                experiment.evaluate_fold(
-                    metric, experiment.fit_predict_fold(pipeline, sampled, test), test
-                ),
-            )
-        )
-    return pd.DataFrame(rows, columns=COLUMNS)
+    experiment: Experiment, family: str, metric: str, seed: int, item: tuple[float, int]
+) -> tuple[float, int, int, float] | None:
+    """A row of the curve: a share of a fold's train entities; None where it lacks a class."""
+    share, fold = item
+    train, test = experiment.cv_splits()[fold]
+    train_entities = experiment.entities.iloc[train]
+    entities = np.random.default_rng(seed + fold + 1).permutation(train_entities.unique())
+    n_sampled = max(1, round(share * len(entities)))
+    sampled = train[train_entities.isin(entities[:n_sampled])]
+    classes = experiment.task.classes
+    if classes and experiment.outcome.iloc[sampled].nunique() < len(classes):
+        return None
+    pipeline = experiment.make_default_pipeline(family)
+    scores = experiment.fit_predict_fold(pipeline, sampled, test)
+    return share, fold + 1, len(sampled), experiment.evaluate_fold(metric, scores, test)
 
 
 def describe_learning_curve(curve: pd.DataFrame, metric: str, budget_seconds: float) -> str:
