@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from facts import missing_facts, numbers
+from sklearn.base import clone
 
-from modelbook.config import Finalize
+from modelbook.config import FAMILY_PACKAGES, Finalize
 from modelbook.display import Table
 from modelbook.draft import draft_book
+from modelbook.engine.local import WORKERS_VARIABLE
 from modelbook.evaluation.shap_values import compute_shap_values
 from modelbook.scoring.compilation import compile_pipeline
 from modelbook.training import boosters, ensemble_search, stacking
@@ -77,6 +81,12 @@ def test_the_leader_stays_alone_where_joining_gains_nothing(straight: Experiment
     np.testing.assert_array_equal(result.out_of_fold_scores, plain.out_of_fold_scores)
 
 
+def tuning_scores(experiment: Experiment, family: str) -> np.ndarray:
+    """Out-of-fold scores of a family's defaults."""
+    plain = QUICK.model_copy(update={"strategy": "tune", "tune_rounds": 0})
+    return search_model(experiment, plain, [family], "rmse", lambda _: None).out_of_fold_scores
+
+
 @pytest.mark.parametrize(
     ("simple", "blend", "families", "step", "error"),
     [
@@ -93,13 +103,21 @@ def test_within_noise_a_mean_is_taken_unless_a_simple_family_leads(
 ) -> None:  # fmt: skip
     monkeypatch.setattr(type(jumping.task), "simple_families", simple)
 
-    def values(_: Any, one: Any, measure: str) -> np.ndarray:
-        kind = str(one.trials["setting"].iloc[-1])
-        return {"blend": np.array(blend), "stack": np.array([2.0, 2, 2])}.get(
-            kind, np.array([1.0, 1, 1]) * (1 if one.families == ["dt"] else 1.5)
-        )
+    by_meta_model = {stacking.MeanBlender: blend, stacking.NonNegativeStacker: [2.0, 2, 2]}
+    markers = dict(enumerate(by_meta_model.values()))
+    of_tree = tuning_scores(jumping, "dt")
 
-    monkeypatch.setattr(model_search, "_fold_values", values)
+    def fit_meta_model(*inputs: Any) -> tuple[None, np.ndarray]:
+        marker = list(by_meta_model).index(inputs[-1])
+        return None, np.full(len(jumping.outcome), float(marker))
+
+    def evaluate_folds(_: Any, metric: str, scores: np.ndarray) -> np.ndarray:
+        if np.ptp(scores) == 0:
+            return np.array(markers[int(scores[0])])
+        return np.full(3, 1.0 if np.allclose(scores, of_tree) else 1.5)
+
+    monkeypatch.setattr(stacking, "fit_meta_model", fit_meta_model)
+    monkeypatch.setattr(Experiment, "evaluate_folds", evaluate_folds)
     plain = QUICK.model_copy(update={"tune_rounds": 0})
     result = search_model(jumping, plain, ["dt", "ridge"], "rmse", lambda _: None)
     assert result.families == families
@@ -166,6 +184,13 @@ def test_codes_count_from_the_most_frequent_and_gaps_stay() -> None:
     ]
 
 
+INSTALLED_BOOSTERS = [
+    family
+    for family in boosters.BOOSTERS
+    if find_spec(FAMILY_PACKAGES.get(family, "sklearn")) is not None
+]
+
+
 @pytest.mark.parametrize(("family", "iterations"), [("lightgbm", 3), ("hgb", 3), ("catboost", 150)])
 def test_boosters_tell_codes_apart_as_categories(family: str, iterations: int) -> None:
     """Every second of forty codes is a yes; CatBoost splits on single codes, others on sets."""
@@ -176,7 +201,7 @@ def test_boosters_tell_codes_apart_as_categories(family: str, iterations: int) -
     assert (model.fit(frame, outcome).predict(frame) == outcome).mean() > 0.95
 
 
-@pytest.mark.parametrize("family", boosters.BOOSTERS)
+@pytest.mark.parametrize("family", INSTALLED_BOOSTERS)
 def test_early_stopping_ends_where_rows_outside_the_fit_say(
     classes: Experiment, family: str
 ) -> None:
@@ -195,6 +220,21 @@ def test_early_stopping_ends_where_rows_outside_the_fit_say(
     assert fast < slow < boosters.MAX_ITERATIONS[family]
 
 
+def test_xgboost_joins_the_ensemble(classes: Experiment, tmp_path: Path) -> None:
+    pytest.importorskip("xgboost")
+    candidate = classes.cross_validate("xgboost")
+    assert candidate.status == "ok", candidate.reason
+    assert candidate.mean["roc_auc"] > 0.7
+    result = search_model(classes, ENSEMBLE, ["xgboost", "lr"], "roc_auc", lambda _: None)
+    assert "xgboost" in result.families
+    assert "iterations" in result.trials["parameters"].iloc[0]
+    model = result.pipeline.fit(*classes.train_features_and_target())
+    rows = classes.train_data.head(60)
+    compiled = compile_pipeline(model, classes.task.contract, 0.4, rows, tmp_path)
+    assert compiled.proof is not None, compiled
+    assert compiled.proof.passed
+
+
 def test_greedy_weights_join_what_errs_apart() -> None:
     random = np.random.default_rng(0)
     truth = random.normal(size=400)
@@ -206,8 +246,45 @@ def test_greedy_weights_join_what_errs_apart() -> None:
     assert joined < 0.6 * np.mean((good[0] - truth) ** 2)
 
 
+def test_a_member_that_gains_hardly_anything_is_left_out() -> None:
+    random = np.random.default_rng(0)
+    truth = random.normal(size=400)
+    first, second, third = truth + random.normal(0, 0.5, (3, 400))
+    twin = first + random.normal(0, 0.01, 400)
+    scores = np.stack([first, twin, second, third, truth + 3])[:, :, None]
+    choose = partial(stacking.choose_members, scores, truth, is_number=True)
+    assert set(choose(max_members=5, tolerance=0)) == {0, 1, 2, 3}
+    assert len(set(choose(max_members=5, tolerance=0.005)) & {0, 1}) == 1
+    assert len(choose(max_members=2, tolerance=0)) == 2
+    assert len(choose(max_members=5, tolerance=1)) == 1
+
+
+def mean_of_members(scores: np.ndarray) -> np.ndarray:
+    return scores.mean(axis=0)
+
+
+def test_members_are_fitted_on_all_cores_as_on_one(
+    jumping: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = [jumping.make_default_pipeline(family) for family in ("ridge", "dt", "lightgbm")]
+    model = stacking.StackedRegressor(
+        [stacking.StackedRegressor(members, mean_of_members)], mean_of_members
+    )
+    rows, outcome = jumping.train_features_and_target()
+    monkeypatch.setenv(WORKERS_VARIABLE, "2")
+    shared = stacking.fit_on_all_cores(clone(model), rows, outcome)
+    alone = clone(model).fit(rows, outcome)
+    np.testing.assert_array_equal(shared.predict(rows), alone.predict(rows))
+
+
+def test_a_metric_by_fold_is_unknown_where_a_fold_has_no_scores(jumping: Experiment) -> None:
+    scores = jumping.outcome.to_numpy() + 2
+    scores[jumping.cv_splits()[1][1][0]] = np.nan
+    np.testing.assert_allclose(jumping.evaluate_folds("rmse", scores), [2, np.nan, 2])
+
+
 def test_an_ensemble_is_better_than_its_members(jumping: Experiment) -> None:
-    families = ["ridge", "et"]
+    families = ["ridge", "dt"]
     result = search_model(jumping, ENSEMBLE, families, "rmse", lambda _: None)
     completed = result.trials[result.trials["state"] == "completed"]
     loss = result.steps["loss"].iloc[-1]
@@ -222,7 +299,9 @@ def test_an_ensemble_is_better_than_its_members(jumping: Experiment) -> None:
 def test_members_with_preprocessing_of_their_own_compile(
     classes: Experiment, tmp_path: Path
 ) -> None:
-    members = [classes.make_default_pipeline(name) for name in ("lr", *boosters.BOOSTERS)]
+    members = [
+        classes.make_default_pipeline(name) for name in ("lr", "lightgbm", "catboost", "hgb")
+    ]
     scores = np.random.default_rng(0).uniform(size=(4, len(classes.outcome), 1))
     outcome = classes.outcome.to_numpy()
     blender = stacking.GreedyBlender(scores, outcome, is_number=False)
@@ -295,8 +374,10 @@ def test_a_search_ends_when_nothing_is_gained_and_keeps_what_it_has(classes: Exp
     )  # fmt: skip
     assert ended.families == ["nb"]  # the first family is fitted whatever it takes
     assert ended.trials["state"].tolist() == ["completed", "out of time"]
+    assert ensemble_search.OUT_OF_TIME in ended.summary
     complete = search_model(classes, ENSEMBLE, ["nb", "lr"], "roc_auc", lambda _: None)
     assert len(complete.curve) <= ensemble_search.MAX_ROUNDS
+    assert ensemble_search.NOTHING_GAINED in complete.summary
     assert complete.curve["ensemble"].iloc[-1] <= complete.curve["ensemble"].iloc[0]
 
 

@@ -20,7 +20,15 @@ from modelbook.config.stages import (
     Monitor,
     Parameters,
 )
-from modelbook.config.values import AUTO, CLASS_NAME, FAMILIES, FAMILY_PACKAGES, NONE, suggest_name
+from modelbook.config.values import (
+    AUTO,
+    CLASS_NAME,
+    FAMILIES,
+    FAMILY_PACKAGES,
+    FAMILY_WHEELS,
+    NONE,
+    suggest_name,
+)
 from modelbook.errors import ParameterError
 from modelbook.redaction import redact
 
@@ -29,6 +37,7 @@ __all__ = [
     "CLASS_NAME",
     "FAMILIES",
     "FAMILY_PACKAGES",
+    "FAMILY_WHEELS",
     "NONE",
     "STAGES",
     "Compare",

@@ -88,7 +88,8 @@ FAMILIES = {
         "mlp": "neural network",
     },
 }
-FAMILY_PACKAGES = {"xgboost": "xgboost"}  # an extra
+FAMILY_PACKAGES = {"xgboost": "xgboost"}  # what is imported, of the extra of the same name
+FAMILY_WHEELS = {"xgboost": "xgboost-cpu"}  # what is installed
 CLASS_NAME = re.compile(r"[A-Z]\w*[a-z]\w*")  # of scikit-learn, as HistGradientBoostingClassifier
 KNOWN_FAMILIES = list(dict.fromkeys(name for names in FAMILIES.values() for name in names))
 

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from sklearn.inspection import partial_dependence
 
+from modelbook import engine
+from modelbook.config import NONE
 from modelbook.tasks.base import Task
 
 MAX_IMPORTANCE_ROWS = 5_000  # rows for permutation importance
@@ -46,12 +48,18 @@ def measure_importance(
     repeats = max(2, min(repeats, MAX_SHUFFLES // len(rows.columns)))
     orders = list(_shuffle_orders(len(rows), repeats, seed))
     [intact] = _measure_together(task, pipeline, [rows], outcome)
-    table: list[dict[str, Any]] = []
-    for name in rows.columns:
+
+    def measure_shuffled(name: str) -> list[float]:
         shuffles = [rows[name].iloc[order].set_axis(rows.index) for order in orders]
         frames = [rows.assign(**{name: values}) for values in shuffles]
-        measured = np.array(_measure_together(task, pipeline, frames, outcome))
-        losses = task.compute_improvement(task.headline_metric, intact, measured)
+        return _measure_together(task, pipeline, frames, outcome)
+
+    with engine.open_engine(engine.LOCAL, NONE, measure_shuffled, workers=None) as executor:
+        futures = {name: executor.submit(name) for name in rows.columns}
+        measured = {name: executor.get_result(future) for name, future in futures.items()}
+    table: list[dict[str, Any]] = []
+    for name, values in measured.items():
+        losses = task.compute_improvement(task.headline_metric, intact, np.array(values))
         table.append({"feature": name, "mean": losses.mean(), "sd": losses.std()})
     measures = pd.DataFrame(table)
     return measures.sort_values("mean", ascending=False, kind="stable", ignore_index=True)

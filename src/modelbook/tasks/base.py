@@ -134,7 +134,8 @@ class Task(ABC):
             raise ParameterError(
                 f"families: {family!r} needs the package {package}, which is not installed",
                 expected="a family whose package is installed",
-                next=f"install it: .venv/bin/pip install {package}; or leave {family} out",
+                next=f"install it: .venv/bin/pip install {config.FAMILY_WHEELS[family]}; "
+                f"or leave {family} out",
             )
 
     def resolve_metric(self, metric: str, own_metrics: Collection[str] = ()) -> str:

@@ -1,4 +1,7 @@
-"""Boosted trees: category codes and missing values as inputs, early stopping in a search."""
+"""Boosted trees: category codes and missing values as inputs, early stopping in a search.
+
+XGBoost reads the codes as numbers, the most frequent category first.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from sklearn.metrics import log_loss, mean_squared_error
 
 from modelbook.training.preprocessing import text_columns
 
-BOOSTERS = {  # module, class (for classes and for a number) and parameter of the category columns
+BOOSTERS = {  # module, class (for classes, for a number), parameter of the category columns if any
     "lightgbm": (
         "modelbook.training.lightgbm",
         ("CategoricalLGBMClassifier", "CategoricalLGBMRegressor"),
@@ -29,6 +32,7 @@ BOOSTERS = {  # module, class (for classes and for a number) and parameter of th
         ("HistGradientBoostingClassifier", "HistGradientBoostingRegressor"),
         "categorical_features",
     ),
+    "xgboost": ("xgboost", ("XGBClassifier", "XGBRegressor"), ""),
 }
 BOOSTER_PARAMETERS: dict[str, dict[str, Any]] = {
     "lightgbm": {"verbosity": -1, "n_jobs": 1},
@@ -37,19 +41,23 @@ BOOSTER_PARAMETERS: dict[str, dict[str, Any]] = {
         "one_hot_max_size": 255,  # statistics of categories need CatBoost itself to predict
     },
     "hgb": {"early_stopping": False},  # its own takes rows of a member on both sides
+    "xgboost": {"n_estimators": 100, "verbosity": 0, "n_jobs": 1},
 }  # fmt: skip
 SEED_PARAMETERS = {"catboost": "random_seed"}  # others: random_state
-ITERATION_PARAMETERS = {"lightgbm": "n_estimators", "catboost": "iterations", "hgb": "max_iter"}
+ITERATION_PARAMETERS = {
+    "lightgbm": "n_estimators", "catboost": "iterations", "hgb": "max_iter",
+    "xgboost": "n_estimators",
+}  # fmt: skip
 MAX_CATEGORIES = 250  # scikit-learn takes codes below 255
-MAX_ITERATIONS = {"lightgbm": 1000, "catboost": 1000, "hgb": 300}
+MAX_ITERATIONS = {"lightgbm": 1000, "catboost": 1000, "hgb": 300, "xgboost": 1000}
 PATIENCE = 30  # iterations without a gain after which a fit stops
-STEP = 15  # iterations between two evaluations of scikit-learn's loss
+STEP = 60  # iterations of scikit-learn's boosting between two evaluations of the loss
 
 
 class CategoryCodes(BaseEstimator):
     """Codes of categories, the most frequent first; missing and unseen ones become NaN.
 
-    With more than 250 categories, the rarest share a code. Numbers are unchanged.
+    The rarest share a code where there are more than 250. Numbers stay as they are.
     """
 
     def fit(self, X: pd.DataFrame, y: pd.Series | None = None) -> CategoryCodes:
@@ -71,7 +79,7 @@ def make_booster(family: str, *, is_number: bool, category_columns: list[int], s
     """An unfitted booster that takes the codes of categories in these columns."""
     module, class_names, parameter = BOOSTERS[family]
     estimator_class = getattr(import_module(module), class_names[is_number])
-    categories = {parameter: category_columns} if category_columns else {}
+    categories = {parameter: category_columns} if parameter and category_columns else {}
     seeds = {SEED_PARAMETERS.get(family, "random_state"): seed}
     return estimator_class(**BOOSTER_PARAMETERS[family], **categories, **seeds)
 
@@ -84,7 +92,7 @@ def find_iterations(
     Parameters
     ----------
     is_stop_row : ndarray of bool
-        Rows that are held out for early stopping, not for evaluation.
+        Rows that are held back from the fit; not those that judge it.
     """
     limited = clone(estimator).set_params(**{ITERATION_PARAMETERS[family]: MAX_ITERATIONS[family]})
     rows = X.to_numpy()
@@ -105,26 +113,34 @@ def _find_by_catboost(estimator: Any, X: Any, y: Any, X_stop: Any, y_stop: Any) 
     return int(estimator.get_best_iteration()) + 1
 
 
+def _find_by_xgboost(estimator: Any, X: Any, y: Any, X_stop: Any, y_stop: Any) -> int:
+    estimator.set_params(early_stopping_rounds=PATIENCE)
+    estimator.fit(X, y, eval_set=[(X_stop, y_stop)], verbose=False)
+    return int(estimator.best_iteration) + 1
+
+
 def _find_by_steps(estimator: Any, X: Any, y: Any, X_stop: Any, y_stop: Any) -> int:
     """scikit-learn's own early stopping takes no rows to stop by, so it is fitted step by step."""
     estimator.set_params(warm_start=True)
-    best_iterations, best_loss = STEP, np.inf
-    for iterations in range(STEP, estimator.max_iter + 1, STEP):
+    best_iterations, iterations = 0, 0
+    while iterations < MAX_ITERATIONS["hgb"] and iterations - best_iterations < PATIENCE:
+        iterations = min(iterations + STEP, MAX_ITERATIONS["hgb"])
         estimator.set_params(max_iter=iterations).fit(X, y)
-        if is_classifier(estimator):
-            probabilities = estimator.predict_proba(X_stop)
-            loss = log_loss(y_stop, probabilities, labels=estimator.classes_)
-        else:
-            loss = mean_squared_error(y_stop, estimator.predict(X_stop))
-        if loss < best_loss:
-            best_iterations, best_loss = iterations, loss
-        elif iterations - best_iterations >= PATIENCE:
-            break
+        best_iterations = int(np.argmin(_staged_losses(estimator, X_stop, y_stop))) + 1
     return best_iterations
+
+
+def _staged_losses(estimator: Any, X: Any, y: Any) -> list[float]:
+    """Loss after each iteration."""
+    if is_classifier(estimator):
+        stages = estimator.staged_predict_proba(X)
+        return [log_loss(y, stage, labels=estimator.classes_) for stage in stages]
+    return [mean_squared_error(y, stage) for stage in estimator.staged_predict(X)]
 
 
 FINDERS: dict[str, Callable[..., int]] = {
     "lightgbm": _find_by_lightgbm,
     "catboost": _find_by_catboost,
     "hgb": _find_by_steps,
+    "xgboost": _find_by_xgboost,
 }

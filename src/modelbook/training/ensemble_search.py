@@ -40,12 +40,17 @@ STOP_SHARE = 0.15  # share of a fold's train groups for early stopping
 FIRST_FOLDS = 2  # folds that evaluate the settings of a round first
 MAX_FAMILIES = 6  # that are searched
 MAX_MEMBERS = 5  # of the ensemble
-MAX_ROUNDS = 4
-MIN_GAIN = 0.001  # relative gain of a round from which another one starts
-PATIENT_ROUNDS = 2  # without that gain before the search ends
+MEMBER_TOLERANCE = 0.001  # largest share of the loss that members left out may gain together
+MIN_ROUNDS, MAX_ROUNDS = 3, 4  # random settings are tried in the third for the first time
+MIN_GAIN = 0.001  # share of the loss that a round must gain for another one to begin
+OUT_OF_TIME, NOTHING_GAINED, ALL_ROUNDS = (
+    "the time budget was spent, so that more time may give another model",
+    "a round gained less than a thousandth",
+    "all rounds were run",
+)  # ends of a search
 
 
-@dataclass
+@dataclass(eq=False)
 class Setting:
     """A family's setting, with its results in each fold so far."""
 
@@ -56,11 +61,11 @@ class Setting:
     iterations: list[int] = field(default_factory=list)
     seconds: float = 0.0
     state: str = TIMED_OUT
-    is_first: bool = False  # of its family
 
     @property
     def loss(self) -> float:
-        return float(np.mean(list(self.losses.values()))) if self.losses else np.inf
+        values = [self.losses[fold] for fold in sorted(self.losses)]  # they come in any order
+        return float(np.mean(values)) if values else np.inf
 
 
 class SettingTask:
@@ -127,6 +132,8 @@ class EnsembleSearch:
         In the order in which they were tried.
     curve : list of dict
         After each round: ``seconds, settings, best`` (loss of the best setting) and ``ensemble``.
+    end : str
+        Why the search ended.
     """
 
     def __init__(
@@ -142,17 +149,20 @@ class EnsembleSearch:
     ) -> None:
         self.experiment, self.families = experiment, families[:MAX_FAMILIES]
         self.metric = experiment.task.baseline_metric
+        self.is_number = not experiment.task.classes
         self.executor, self.on_progress = executor, on_progress
         self.start = time.monotonic()
         self.deadline = self.start + seconds
         self.n_random, self.seed = n_random, seed
         self.settings: list[Setting] = []
         self.curve: list[dict[str, float]] = []
+        self.end = ALL_ROUNDS
 
-    def run(self) -> None:
-        """Run the rounds until there is no further gain, or the time is over."""
-        without_gain = 0
+    def run(self) -> Joined:
+        """Run the rounds until nothing is gained, or the time is spent; join the best settings."""
         for number, settings in enumerate(self._plan_rounds()):
+            if not settings:  # families without other settings to start with
+                continue
             self._run_round(number, settings)
             if not self.completed:
                 raise TrainingError(
@@ -160,12 +170,19 @@ class EnsembleSearch:
                     f"{', '.join(map(self.experiment.family_label, self.families))}",
                     next="raise time_budget, or set other families",
                 )
-            self._record_round()
-            if len(self.curve) > 1:
-                previous, last = self.curve[-2]["ensemble"], self.curve[-1]["ensemble"]
-                without_gain = 0 if previous - last > MIN_GAIN * previous else without_gain + 1
-            if without_gain >= PATIENT_ROUNDS or self.is_out_of_time:
-                return
+            joined = self.join(self._list_candidates())
+            self._record_round(joined)
+            if self.is_out_of_time:
+                self.end = OUT_OF_TIME
+                break
+            if number + 1 >= MIN_ROUNDS and self._has_gained_nothing():
+                self.end = NOTHING_GAINED
+                break
+        return joined
+
+    def _has_gained_nothing(self) -> bool:
+        losses = [point["ensemble"] for point in self.curve[-2:]]
+        return len(losses) > 1 and not losses[0] - losses[1] > MIN_GAIN * losses[0]
 
     @property
     def is_out_of_time(self) -> bool:
@@ -179,11 +196,11 @@ class EnsembleSearch:
 
     def _plan_rounds(self) -> Iterator[list[Setting]]:
         """Each round's settings: the families' first, their others, then random ones."""
-        is_skewed = not self.experiment.task.classes and suits_log_target(self.experiment.outcome)
+        is_skewed = self.is_number and suits_log_target(self.experiment.outcome)
         firsts = list[Setting]()
         for family in self.families:
             point = self._starting_points(family)[0]
-            firsts.append(Setting(family, point, is_first=True))
+            firsts.append(Setting(family, point))
             if is_skewed:
                 firsts.append(Setting(family, {**point, LOG_TARGET: True}))
         yield firsts
@@ -225,20 +242,40 @@ class EnsembleSearch:
         return {**params, LOG_TARGET: True} if best.params.get(LOG_TARGET) else params
 
     def _run_round(self, number: int, settings: list[Setting]) -> None:
+        """Run settings on the first folds, and those that are worth it on the others."""
         self.settings += settings
-        folds = range(self.experiment.folds)
+        folds = list(range(self.experiment.folds))
+        first, others = folds[:FIRST_FOLDS], folds[FIRST_FOLDS:]
         text = f"round {number + 1} of {MAX_ROUNDS}, {len(settings)} settings"
-        if number == 0:
-            self._run_folds(text, settings, folds)
-            return
-        self._run_folds(text, settings, folds[:FIRST_FOLDS])
-        reference = {fold: self.completed[0].losses[fold] for fold in folds[:FIRST_FOLDS]}
-        evaluated = [setting for setting in settings if len(setting.losses) == len(reference)]
+        self._run_folds(text, settings, first)
+        evaluated = [setting for setting in settings if len(setting.losses) == len(first)]
         evaluated.sort(key=lambda setting: setting.loss)
-        n_kept = -(-len(evaluated) // 2)
-        for setting in evaluated[n_kept:]:
-            setting.state = PRUNED
-        self._run_folds(f"{text}, the better half", evaluated[:n_kept], folds[FIRST_FOLDS:])
+        kept = self._choose_promising(evaluated, first)
+        for setting in evaluated:
+            if setting not in kept and setting.state != COMPLETED:
+                setting.state = PRUNED
+        self._run_folds(f"{text}, the better half", kept, others)
+
+    def _choose_promising(self, ranked: list[Setting], folds: list[int]) -> list[Setting]:
+        """The better half, and the members of a blend of all, by these folds; best first."""
+        if len(ranked) < 2:
+            return ranked
+        test_index = [self.experiment.cv_splits()[fold][1] for fold in folds]
+        outcome = self.experiment.outcome.to_numpy()[np.concatenate(test_index)]
+        scores = [np.concatenate([setting.scores[fold] for fold in folds]) for setting in ranked]
+        positions = {*range(-(-len(ranked) // 2)), *self._choose_members(scores, outcome)}
+        return [ranked[position] for position in sorted(positions)]
+
+    def _choose_members(self, scores: list[np.ndarray], outcome: np.ndarray) -> list[int]:
+        stacked_scores = np.stack([score.reshape(len(score), -1) for score in scores])
+        has_scores = np.isfinite(stacked_scores).all(axis=(0, 2))
+        return stacking.choose_members(
+            stacked_scores[:, has_scores],
+            outcome[has_scores],
+            is_number=self.is_number,
+            max_members=MAX_MEMBERS,
+            tolerance=MEMBER_TOLERANCE,
+        )
 
     def _run_folds(self, text: str, settings: list[Setting], folds: Iterable[int]) -> None:
         """Run settings on folds, as many at a time as there are workers, until the deadline."""
@@ -248,8 +285,9 @@ class EnsembleSearch:
         while waiting or running:
             while waiting and len(running) < self.executor.slots():
                 setting, fold = waiting.pop(0)
-                is_first = setting is self.settings[0]  # without it there would be no model
-                if setting.state == FAILED or (time.monotonic() > self.deadline and not is_first):
+                # Without the first one there would be no model.
+                may_wait = bool(self.completed) or setting is not settings[0]
+                if setting.state == FAILED or (self.is_out_of_time and may_wait):
                     continue
                 label = self.experiment.family_label(setting.family)
                 self.on_progress(f"{text}: {label}, fit {total - len(waiting)} of {total}")
@@ -278,8 +316,7 @@ class EnsembleSearch:
         if len(setting.losses) == self.experiment.folds:
             setting.state = COMPLETED
 
-    def _record_round(self) -> None:
-        joined = self.join()
+    def _record_round(self, joined: Joined) -> None:
         self.curve.append(
             {
                 "seconds": time.monotonic() - self.start,
@@ -291,35 +328,20 @@ class EnsembleSearch:
 
     def measure_loss(self, out_of_fold_scores: np.ndarray) -> float:
         """Mean over the folds of the loss of out-of-fold scores."""
-        return float(np.nanmean(self.fold_losses(out_of_fold_scores)))
+        return float(np.nanmean(self.experiment.evaluate_folds(self.metric, out_of_fold_scores)))
 
-    def fold_losses(self, out_of_fold_scores: np.ndarray) -> np.ndarray:
-        """Loss of out-of-fold scores by fold; NaN for a fold without scores."""
-        return np.array(
-            [
-                self.experiment.evaluate_fold(self.metric, out_of_fold_scores[index], index)
-                if np.isfinite(out_of_fold_scores[index]).all()
-                else np.nan
-                for _, index in self.experiment.cv_splits()
-            ]
+    def join(self, settings: list[Setting]) -> Joined:
+        """Join the settings that are worth their cost as members, by greedy weights."""
+        scores = [self.out_of_fold(setting) for setting in settings]
+        members = self._choose_members(scores, self.experiment.outcome.to_numpy())
+        settings = [settings[index] for index in members]
+        model, joined_scores = stacking.fit_meta_model(
+            self.experiment,
+            [self.make_pipeline(setting) for setting in settings],
+            [scores[index] for index in members],
+            partial(stacking.GreedyBlender, is_number=self.is_number),
         )
-
-    def join(self, settings: list[Setting] | None = None) -> Joined:
-        """Join settings (or the best) by greedy weights; the members are those with a weight."""
-        candidates = settings or self._list_candidates()
-        blend = partial(stacking.GreedyBlender, is_number=not self.experiment.task.classes)
-        while True:
-            scores = [self.out_of_fold(setting) for setting in candidates]
-            pipelines = [self.make_pipeline(setting) for setting in candidates]
-            model, joined_scores = stacking.fit_meta_model(
-                self.experiment, pipelines, scores, blend
-            )
-            weights = model.meta_model.weights
-            heaviest = np.argsort(-weights, kind="stable")[:MAX_MEMBERS]
-            members = [candidates[index] for index in heaviest if weights[index] > 0]
-            if len(members) == len(candidates):
-                return Joined(members, weights.tolist(), model, joined_scores)
-            candidates = members
+        return Joined(settings, model.meta_model.weights.tolist(), model, joined_scores)
 
     def _list_candidates(self) -> list[Setting]:
         """The settings that a join chooses among: the best of all, and of each family."""

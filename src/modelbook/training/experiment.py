@@ -535,6 +535,15 @@ class Experiment:
             self.outcome.iloc[test_index].to_numpy(), scores, np.ones(len(test_index))
         )
 
+    def evaluate_folds(self, metric: str, out_of_fold_scores: np.ndarray) -> np.ndarray:
+        """A metric in each fold of out-of-fold scores; NaN in a fold without scores."""
+        values = np.full(self.folds, np.nan)
+        for fold, (_, test_index) in enumerate(self.cv_splits()):
+            scores = out_of_fold_scores[test_index]
+            if np.isfinite(scores).all():
+                values[fold] = self.evaluate_fold(metric, scores, test_index)
+        return values
+
     def resolve_score_metric(self, metric: str) -> str:
         """The ranking metric if it can be computed from scores, otherwise the headline metric."""
         is_known = metric in self.task.metric_functions() or metric in self._metrics

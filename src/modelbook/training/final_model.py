@@ -21,6 +21,7 @@ from modelbook.tasks.cost_matrix import CostMatrix, CostMetric, DecisionCosts
 from modelbook.tasks.metric_format import LOWER_IS_BETTER
 from modelbook.tasks.metrics import MetricFunction
 from modelbook.tasks.scored_rows import ScoredRows
+from modelbook.training import stacking
 from modelbook.training.experiment import Experiment
 from modelbook.training.search import STEP_COLUMNS, search_model
 
@@ -204,14 +205,16 @@ def fit_final_model(
     costs = experiment.task.read_costs(params)
     threshold, threshold_evidence = experiment.task.choose_threshold(scored, costs)
     report_progress("fitting on all train rows", 1, 2)
-    search_result.pipeline.fit(*experiment.train_features_and_target())
+    pipeline = stacking.fit_on_all_cores(
+        search_result.pipeline, *experiment.train_features_and_target()
+    )
     name, simple_model = (
         " + ".join(map(experiment.family_label, search_result.families)),
         _fit_simple_model(experiment, search_result.families),
     )
     return FinalModel(
         name,
-        search_result.pipeline,
+        pipeline,
         threshold,
         threshold_evidence,
         simple_model,
@@ -255,8 +258,10 @@ def refit_and_package(
     """Refit on all rows, and collect the content of a model version."""
     # Reset the index, because PyCaret's transformers fail on duplicates in it.
     all_rows, contract = pd.concat([train, holdout], ignore_index=True), task.contract
-    model = clone(final_model.pipeline).fit(
-        contract.select_features(all_rows), contract.encode_checked_target(all_rows)
+    model = stacking.fit_on_all_cores(
+        clone(final_model.pipeline),
+        contract.select_features(all_rows),
+        contract.encode_checked_target(all_rows),
     )
     bootstrap_options = {"resamples": params.resamples, "seed": params.seed}
     interval = measure_prediction_interval(task, final_model, holdout_evaluation.scored)

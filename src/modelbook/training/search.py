@@ -130,9 +130,9 @@ def _calibrate(experiment: Experiment, method: str, result: SearchResult) -> Sea
         stacking.CALIBRATORS[stacking.AUTO_CALIBRATOR if method == AUTO else method],
     )
     metric = experiment.task.baseline_metric
-    before = float(np.nanmean(_fold_values(experiment, result, metric)))
+    before = float(np.nanmean(experiment.evaluate_folds(metric, result.out_of_fold_scores)))
     calibrated = replace(result, pipeline=pipeline, out_of_fold_scores=scores)
-    after = float(np.nanmean(_fold_values(experiment, calibrated, metric)))
+    after = float(np.nanmean(experiment.evaluate_folds(metric, scores)))
     if method == AUTO and not before - after > ensemble_search.MIN_GAIN * before:
         return result
     return replace(calibrated, steps=_add_step(result.steps, "calibration", after))
@@ -156,16 +156,15 @@ def _search_ensemble(
         on_progress,
         seed=params.seed,
     )
-    search.run()
-    best, joined = search.completed[0], search.join()
-    first_losses = [entry.loss for entry in search.completed if entry.is_first]
-    steps = _add_step(pd.DataFrame(), "the best family's first setting", min(first_losses))
+    joined = search.run()
+    best = search.completed[0]
+    steps = _add_step(pd.DataFrame(), "the best family's first setting", search.curve[0]["best"])
     steps = _add_step(steps, "more settings", best.loss)
     single = search.join([best])
     ensemble_loss = search.measure_loss(joined.out_of_fold_scores)
-    gains = search.fold_losses(single.out_of_fold_scores) - search.fold_losses(
-        joined.out_of_fold_scores
-    )
+    gains = experiment.evaluate_folds(
+        search.metric, single.out_of_fold_scores
+    ) - experiment.evaluate_folds(search.metric, joined.out_of_fold_scores)
     is_simple = best.family in experiment.task.simple_families
     is_joined = len(joined.members) > 1 and choice.is_combination_better(
         gains[np.isfinite(gains)], is_simple
@@ -195,23 +194,15 @@ def _list_alternatives(
     """The settings with a score on all folds, and their ensemble if it has several members."""
     sign = -1 if metric in LOWER_IS_BETTER else 1
 
-    def fold_scores(scores: np.ndarray) -> np.ndarray:
-        values = np.array(
-            [
-                experiment.evaluate_fold(metric, scores[index], index)
-                for _, index in experiment.cv_splits()
-                if np.isfinite(scores[index]).all()
-            ]
-        )
-        return sign * values
-
     singles = tuple(
-        Alternative(entry.family, fold_scores(search.out_of_fold(entry)))
+        Alternative(
+            entry.family, sign * experiment.evaluate_folds(metric, search.out_of_fold(entry))
+        )
         for entry in search.completed
     )
-    values = fold_scores(joined.out_of_fold_scores)
-    if len(joined.members) == 1 or len(values) < experiment.folds:
+    if len(joined.members) == 1:
         return singles
+    values = sign * experiment.evaluate_folds(metric, joined.out_of_fold_scores)
     return (*singles, Alternative("", values - choice.estimate_choice_optimism(singles)))
 
 
@@ -236,12 +227,11 @@ def _describe_ensemble(
         f"{experiment.family_label(family)} {weight:.0%}" for family, weight in weights.items()
     )
     loss = search.measure_loss(chosen.out_of_fold_scores)
-    end = "the budget was spent" if search.is_out_of_time else "further settings gained nothing"
     return (
         f"{len(search.settings)} settings of {len(search.families)} families were tried in "
-        f"{search.curve[-1]['seconds']:.0f} s of {budget:.0f} s, until {end}. Weights: {members}. "
-        f"Out of fold: {metric_label(search.metric)} {format_metric(loss)}, the best setting alone "
-        f"{format_metric(search.completed[0].loss)}."
+        f"{search.curve[-1]['seconds']:.0f} s of {budget:.0f} s, until {search.end}. "
+        f"Weights: {members}. Out of fold: {metric_label(search.metric)} {format_metric(loss)}, "
+        f"the best setting alone {format_metric(search.completed[0].loss)}."
     )
 
 
@@ -351,11 +341,11 @@ def _choose_best(
     ]
     if len(tuned) == 1:
         return tuned[0]
-    values = [_fold_values(experiment, result, score_metric) for result in tuned]
+    values = _evaluate_results(experiment, tuned, score_metric)
     order = sorted(range(len(tuned)), key=lambda index: -sign * values[index].mean())
     tuned, leader_values = [tuned[index] for index in order], values[order[0]]
     combinations = [_combine_members(experiment, tuned, method) for method in ("blend", "stack")]
-    combination_values = [_fold_values(experiment, result, score_metric) for result in combinations]
+    combination_values = _evaluate_results(experiment, combinations, score_metric)
     trials = pd.concat(
         [
             _trials_table(experiment, tuned),
@@ -407,6 +397,13 @@ def _choose_best(
     )
 
 
+def _evaluate_results(
+    experiment: Experiment, results: list[SearchResult], metric: str
+) -> list[np.ndarray]:
+    """The metric of each result in each fold."""
+    return [experiment.evaluate_folds(metric, result.out_of_fold_scores) for result in results]
+
+
 def _describe_correction(
     experiment: Experiment, result: SearchResult, compared: dict[str, np.ndarray], metric: str
 ) -> str:
@@ -423,7 +420,7 @@ def _describe_correction(
     optimism = choice.estimate_choice_optimism(alternatives, experiment.task.simple_families)
     if not np.isfinite(optimism):
         return ""
-    mean = float(np.nanmean(_fold_values(experiment, result, metric)))
+    mean = float(np.nanmean(experiment.evaluate_folds(metric, result.out_of_fold_scores)))
     corrected = mean + optimism if metric in LOWER_IS_BETTER else mean - optimism
     return (
         f" Cross-validated {metric_label(metric)} {format_metric(mean)}, "
@@ -486,17 +483,6 @@ STRATEGIES: dict[str, Strategy] = {
     "best": _choose_best,
     "ensemble": _search_ensemble,
 }
-
-
-def _fold_values(experiment: Experiment, result: SearchResult, metric: str) -> np.ndarray:
-    """The metric in each fold; NaN in folds without scores."""
-    values = np.full(experiment.folds, np.nan)
-    for fold, (_, test_index) in enumerate(experiment.cv_splits()):
-        if np.isfinite(result.out_of_fold_scores[test_index]).all():
-            values[fold] = experiment.evaluate_fold(
-                metric, result.out_of_fold_scores[test_index], test_index
-            )
-    return values
 
 
 def _defaults_table(

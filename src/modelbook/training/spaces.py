@@ -27,6 +27,12 @@ STARTING_POINTS: dict[str, list[dict[str, Any]]] = {  # of others: their default
         {"learning_rate": 0.06, "l2_regularization": 1.0},
         {"learning_rate": 0.06, "max_leaf_nodes": 12, "l2_regularization": 10.0},
     ],
+    "xgboost": [
+        {"learning_rate": 0.06, "max_depth": 4, "subsample": 0.8, "colsample_bytree": 0.8,
+         "reg_lambda": 3.0},
+        {"learning_rate": 0.06, "max_depth": 6, "min_child_weight": 5, "subsample": 0.8,
+         "colsample_bytree": 0.6},
+    ],
     "et": [{**FOREST, "min_samples_leaf": 3}, {**FOREST, "min_samples_leaf": 1}],
     "rf": [{**FOREST, "min_samples_leaf": 3}],
     "lr": [{}],
@@ -43,6 +49,10 @@ RANGES: dict[str, dict[str, Any]] = {  # (low, high), log-uniform where wide; [v
     "hgb": {
         "learning_rate": (0.03, 0.12), "max_leaf_nodes": (6, 63), "min_samples_leaf": (5, 60),
         "l2_regularization": (0.1, 30.0),
+    },
+    "xgboost": {
+        "learning_rate": (0.03, 0.12), "max_depth": (3, 8), "min_child_weight": (1, 20),
+        "subsample": (0.6, 1.0), "colsample_bytree": (0.4, 1.0), "reg_lambda": (0.1, 30.0),
     },
     "et": {"min_samples_leaf": (1, 12), "max_features": (0.2, 1.0), "n_estimators": [120]},
     "rf": {"min_samples_leaf": (1, 12), "max_features": (0.2, 1.0), "n_estimators": [120]},

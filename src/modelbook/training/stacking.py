@@ -8,12 +8,15 @@ of the experiment's folds, and stays unchanged when the member pipelines are ref
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
 
+from modelbook import engine
+from modelbook.config import NONE
 from modelbook.tasks.logit import logit
 
 if TYPE_CHECKING:
@@ -81,38 +84,76 @@ class GreedyBlender:
     """Weighted mean of the members, the weights chosen greedily (Caruana et al. 2004).
 
     Members are added one at a time, with repetition, each the one that lowers the loss of the mean
-    most: log loss of probabilities, or the squared error. ``weights`` are the shares of the
-    additions at which the loss was least.
+    most. ``weights`` are the shares of the additions at which the loss was least, and ``loss`` is
+    that loss: log loss of probabilities, or RMSE.
     """
 
     def __init__(self, scores: np.ndarray, outcome: np.ndarray, *, is_number: bool) -> None:
-        loss = squared_error if is_number else cross_entropy
-        total = np.zeros(scores.shape[1:])
+        measure = _measure_rmse if is_number else _measure_log_loss
+        terms = _make_loss_terms(scores, outcome, is_number)
+        total = np.zeros(terms.shape[1])
         added: list[int] = []
         losses: list[float] = []
         for count in range(1, MAX_ADDITIONS + 1):
-            candidates = [loss((total + score) / count, outcome) for score in scores]
+            candidates = [measure((total + term) / count) for term in terms]
             added.append(int(np.argmin(candidates)))
             losses.append(candidates[added[-1]])
-            total = total + scores[added[-1]]
-        best = added[: int(np.argmin(losses)) + 1]
-        self.weights = np.bincount(best, minlength=len(scores)) / len(best)
+            total = total + terms[added[-1]]
+        n_added = int(np.argmin(losses)) + 1
+        self.weights = np.bincount(added[:n_added], minlength=len(scores)) / n_added
+        self.loss = losses[n_added - 1]
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
         return np.tensordot(self.weights, scores, axes=1)
 
 
-def cross_entropy(probabilities: np.ndarray, outcome: np.ndarray) -> float:
-    """Mean log loss; a single column holds the probability of class 1."""
-    if probabilities.shape[1] == 1:
-        probabilities = np.hstack([1 - probabilities, probabilities])
-    true_class = probabilities[np.arange(len(outcome)), outcome.astype(int)]
-    return float(-np.log(np.clip(true_class, MIN_PROBABILITY, None)).mean())
+def _make_loss_terms(scores: np.ndarray, outcome: np.ndarray, is_number: bool) -> np.ndarray:
+    """What the loss of a row depends on, of which the mean's is the mean: shape (members, rows).
+
+    The error of a number, or the probability of the class that came true; a single column holds
+    the probability of class 1.
+    """
+    if is_number:
+        return scores[:, :, 0] - outcome
+    if scores.shape[2] == 1:
+        return np.where(outcome == 1, scores[:, :, 0], 1 - scores[:, :, 0])
+    return scores[:, np.arange(len(outcome)), outcome.astype(int)]
 
 
-def squared_error(predictions: np.ndarray, outcome: np.ndarray) -> float:
-    """Mean squared error of a single column."""
-    return float(np.square(predictions[:, 0] - outcome).mean())
+def _measure_log_loss(probabilities: np.ndarray) -> float:
+    return float(-np.log(np.clip(probabilities, MIN_PROBABILITY, None)).mean())
+
+
+def _measure_rmse(errors: np.ndarray) -> float:
+    return float(np.sqrt(np.square(errors).mean()))
+
+
+def choose_members(
+    scores: np.ndarray, outcome: np.ndarray, *, is_number: bool, max_members: int, tolerance: float
+) -> list[int]:
+    """Positions of the members of a greedy blend that are worth their cost, heaviest first.
+
+    The members with the largest weights are taken. Then members are removed one at a time, each the
+    one without which the blend's loss is least, while that loss is at most ``tolerance`` (a share
+    of it) above the loss of the blend of all.
+    """
+    blend = GreedyBlender(scores, outcome, is_number=is_number)
+    members = _rank_members(blend)[:max_members]
+    limit = blend.loss * (1 + tolerance)
+    while len(members) > 1:
+        shorter = [[other for other in members if other != member] for member in members]
+        blends = [GreedyBlender(scores[rest], outcome, is_number=is_number) for rest in shorter]
+        best = int(np.argmin([each.loss for each in blends]))
+        if blends[best].loss > limit:
+            break
+        members = [shorter[best][index] for index in _rank_members(blends[best])]
+    return members
+
+
+def _rank_members(blend: GreedyBlender) -> list[int]:
+    """Positions of the members with a weight, heaviest first."""
+    order = np.argsort(-blend.weights, kind="stable")
+    return [int(index) for index in order if blend.weights[index] > 0]
 
 
 class LogisticStacker:
@@ -190,6 +231,24 @@ class StackedRegressor(RegressorMixin, StackedModel):
         return self.meta_model(np.stack([member.predict(X)[:, None] for member in self.fitted_]))[
             :, 0
         ]
+
+
+def fit_on_all_cores(model: Any, X: pd.DataFrame, y: pd.Series) -> Any:
+    """Fit a model in place; the members of a stacked one at the same time, each on a core."""
+    if not isinstance(model, StackedModel):
+        return model.fit(X, y)
+    if len(model.members) == 1:
+        model.fitted_ = [fit_on_all_cores(clone(model.members[0]), X, y)]
+        return model
+    work = partial(_fit_member, model, X, y)
+    with engine.open_engine(engine.LOCAL, NONE, work, workers=None) as executor:
+        futures = [executor.submit(index) for index in range(len(model.members))]
+        model.fitted_ = [executor.get_result(future) for future in futures]
+    return model
+
+
+def _fit_member(model: StackedModel, X: pd.DataFrame, y: pd.Series, index: int) -> Any:
+    return clone(model.members[index]).fit(X, y)
 
 
 STACKED_MODELS = {"classification": StackedClassifier, "regression": StackedRegressor}
