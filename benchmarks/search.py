@@ -5,8 +5,12 @@ or by RMSE of a number. Those that search get the same seconds; the others take 
 of its own, AutoGluon and FLAML in environments of their own, which the first run installs below ``.bench``. Modelbook's
 size is that of its compiled form.
 
+Each measurement is kept below ``--results`` as it ends, and not repeated: the benchmark can be run in pieces, and the
+contenders of a table run one after the other, so that they share what else the machine does.
+
     python benchmarks/search.py                                          18 tables, 30, 60 and 150 seconds, two splits
     python benchmarks/search.py --budgets 30 --splits 0 --only fair diabetes --contenders modelbook catboost
+    python benchmarks/search.py --summary                                what has been measured so far
 """
 
 from __future__ import annotations
@@ -15,6 +19,8 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,14 +34,41 @@ from modelbook import tasks
 from modelbook.draft import draft_book
 
 HERE = Path(__file__).parent
-ENVIRONMENTS = HERE.parent / ".bench"
-PACKAGES = {  # of contenders with an environment of their own
-    "flaml": ["flaml[automl]", "lightgbm", "xgboost", "pyarrow"],
-    "autogluon": ["autogluon.tabular[lightgbm,catboost,xgboost,fastai]", "pyarrow"],
+BENCH = HERE.parent / ".bench"
+PACKAGES = {  # of contenders with an environment of their own; neural networks of AutoGluon's are left out, torch is large
+    "flaml": ["flaml[automl]", "lightgbm", "xgboost-cpu", "pyarrow"],
+    "autogluon": ["autogluon.tabular[lightgbm,catboost,xgboost]", "pyarrow"],
 }
 CONTENDERS = ("modelbook", "autogluon best", "autogluon good", "flaml", "catboost", "histogram", "lightgbm", "pycaret")  # fmt: skip
 RESAMPLES = 1000
 GRACE = 10  # times the budget, after which a contender is ended
+LOG, LOSSES = "measurements.jsonl", "losses"  # below the folder of results
+TARGETS = {"log loss": 0.005, "RMSE": 0.01}  # mean distance from the best, at most
+MAX_SURELY_BEHIND = 1 / 8  # of the tables
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A contender on one split of a table with a budget; ``error`` is empty unless it failed."""
+
+    table: str
+    split: int
+    budget: float
+    contender: str
+    metric: str
+    loss: float = np.nan
+    seconds: float = np.nan
+    latency: float = np.nan
+    size: float = np.nan
+    error: str = ""
+
+    @property
+    def key(self) -> tuple[str, int, float, str]:
+        return self.table, self.split, self.budget, self.contender
+
+    @property
+    def losses_file(self) -> str:
+        return "-".join(map(str, self.key)).replace(" ", "_") + ".npy"
 
 
 def main() -> None:
@@ -46,18 +79,57 @@ def main() -> None:
     parser.add_argument("--splits", nargs="*", type=int, default=[0, 1], help="seeds")
     parser.add_argument("--only", nargs="*", default=list(TABLES), metavar="TABLE")
     parser.add_argument("--contenders", nargs="*", default=list(CONTENDERS), metavar="NAME")
+    parser.add_argument("--results", type=Path, default=BENCH / "search", metavar="FOLDER")
+    parser.add_argument("--environments", type=Path, default=BENCH, metavar="FOLDER")
+    parser.add_argument("--summary", action="store_true", help="measure nothing")
     options = parser.parse_args()
-    results: list[dict[str, Any]] = []
-    for name in options.only:
-        for split in options.splits:
-            results += run_table(name, split, options.budgets, options.contenders)
-    print_summary(pd.DataFrame(results), options.budgets)
+    (options.results / LOSSES).mkdir(parents=True, exist_ok=True)
+    if not options.summary:
+        for name in options.only:
+            for split in options.splits:
+                run_table(name, split, options)
+    print_summary(read_measurements(options.results), options.results)
 
 
-def run_table(
-    name: str, split: int, budgets: list[float], contenders: list[str]
-) -> list[dict[str, Any]]:
-    """All contenders on one split of a table, at each budget; prints a row for each budget."""
+def read_measurements(results: Path) -> list[Measurement]:
+    """What has been measured; of a repeated measurement the last."""
+    log = results / LOG
+    lines = log.read_text().splitlines() if log.is_file() else []
+    measured = [Measurement(**json.loads(line)) for line in lines]
+    return list({each.key: each for each in measured}.values())
+
+
+def run_table(name: str, split: int, options: argparse.Namespace) -> None:
+    """What is missing of a split of a table: budget by budget, all contenders in turn."""
+    done = {each.key for each in read_measurements(options.results)}
+    missing = [
+        (budget, contender)
+        for budget in options.budgets
+        for contender in options.contenders
+        if (name, split, budget, contender) not in done
+    ]
+    if not missing:
+        return
+    with TemporaryDirectory() as made:
+        folder = Path(made)
+        outcome, classes = write_table(name, split, folder)
+        for budget, contender in missing:
+            python = find_python(contender, options.environments)
+            measured = Measurement(
+                name, split, budget, contender, "log loss" if classes else "RMSE",
+                **run_contender(contender, folder, budget, python),
+            )  # fmt: skip
+            if not measured.error:
+                losses = row_losses(np.load(folder / f"{contender}.npy"), outcome, classes)
+                np.save(options.results / LOSSES / measured.losses_file, losses)
+                measured = Measurement(**{**asdict(measured), "loss": combine(losses, classes)})
+            with (options.results / LOG).open("a") as log:
+                log.write(json.dumps(asdict(measured)) + "\n")
+            print_measurement(measured)
+
+
+def write_table(name: str, split: int, folder: Path) -> tuple[np.ndarray, list[str]]:
+    """Write a split of a table for the contenders; its outcomes to be judged by, and classes."""
     frame = TABLES[name]()
     contract = draft_book(frame, "y", title=name, source="benchmark").contract
     frame = contract.conform(frame)
@@ -65,61 +137,37 @@ def run_table(
     train, test = train_test_split(
         frame, test_size=0.3, random_state=split, stratify=frame["y"] if classes else None
     )
-    results = []
-    with TemporaryDirectory() as made:
-        folder = Path(made)
-        for part, rows in (("train", train), ("test", test)):
-            rows.reset_index(drop=True).to_parquet(folder / f"{part}.parquet")
-        outcome = tasks.get_task(contract).contract.encode_checked_target(test).to_numpy()
-        table = {"classes": classes, "contract": contract.model_dump(mode="json")}
-        (folder / "table.json").write_text(json.dumps(table))
-        for budget in budgets:
-            losses = {}
-            for contender in contenders:
-                measured = run_contender(contender, folder, budget)
-                if measured is not None:
-                    losses[contender] = row_losses(
-                        np.load(folder / f"{contender}.npy"), outcome, classes
-                    )
-                    results.append({"contender": contender, **measured, "budget": budget})
-            expected_values = results[-len(losses) :] if losses else []
-            for row in expected_values:
-                loss = losses[row["contender"]]
-                row.update(table=name, split=split, loss=combine(loss, classes))
-                best = min(losses, key=lambda other: combine(losses[other], classes))
-                row["behind"], row["low"], row["high"] = compare(loss, losses[best], classes)
-            print_table(name, split, budget, expected_values)
-    return results
+    for part, rows in (("train", train), ("test", test)):
+        rows.reset_index(drop=True).to_parquet(folder / f"{part}.parquet")
+    table = {"classes": classes, "contract": contract.model_dump(mode="json")}
+    (folder / "table.json").write_text(json.dumps(table))
+    return tasks.get_task(contract).contract.encode_checked_target(test).to_numpy(), classes
 
 
-def run_contender(name: str, folder: Path, seconds: float) -> dict[str, Any] | None:
-    """Seconds, latency and size of a contender; None if it fails."""
-    command = [find_python(name), HERE / "contenders.py", name, folder, str(seconds)]
+def run_contender(name: str, folder: Path, seconds: float, python: Path) -> dict[str, Any]:
+    """Seconds, latency and size of a contender; or its error."""
+    command = [python, HERE / "contenders.py", name, folder, str(seconds)]
     try:
         ended = subprocess.run(
             command, cwd=folder, capture_output=True, text=True, timeout=GRACE * seconds
         )
     except subprocess.TimeoutExpired:
-        print(f"  {name}: not done after {GRACE * seconds:.0f} s", flush=True)
-        return None
+        return {"error": f"not done after {GRACE * seconds:.0f} s"}
     if ended.returncode:
-        print(
-            f"  {name}: {(ended.stderr.strip().splitlines() or ['failed'])[-1][:200]}", flush=True
-        )
-        return None
+        return {"error": (ended.stderr.strip().splitlines() or ["failed"])[-1][:200]}
     return json.loads((folder / f"{name}.json").read_text())
 
 
-def find_python(name: str) -> Path:
+def find_python(name: str, environments: Path) -> Path:
     """The interpreter of a contender's environment, which is made where it is missing."""
-    packages = PACKAGES.get(name.split(maxsplit=1)[0])
-    if packages is None:
+    package = name.split(maxsplit=1)[0]
+    if package not in PACKAGES:
         return Path(sys.executable)
-    environment = ENVIRONMENTS / name.split(maxsplit=1)[0]
+    environment = environments / package
     python = environment / "bin/python"
     if not (environment / "done").exists():
         subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", *PACKAGES[package]], check=True)
         (environment / "done").touch()
     return python
 
@@ -146,30 +194,70 @@ def compare(losses: np.ndarray, best: np.ndarray, classes: list[str]) -> tuple[f
     return combine(losses, classes) / combine(best, classes) - 1, float(low), float(high)
 
 
-def print_table(name: str, split: int, budget: float, rows: list[dict[str, Any]]) -> None:
-    """A line for each contender, best first."""
-    print(f"\n{name}, split {split}, {budget:g} s")
-    for row in sorted(rows, key=lambda one: one["loss"]):
-        interval = f"{row['behind']:+.1%} ({row['low']:+.1%} to {row['high']:+.1%})"
-        print(
-            f"  {row['contender']:15} {row['loss']:10.4f}  {interval:30} {row['seconds']:6.1f} s"
-            f" {row['latency']:8.2f} ms {row['size']:8.2f} MB",
-            flush=True,
-        )
+def print_measurement(measured: Measurement) -> None:
+    place = f"{measured.table}, split {measured.split}, {measured.budget:g} s"
+    print(
+        f"{place:32} {measured.contender:15} "
+        + (
+            measured.error
+            or f"{measured.metric} {measured.loss:10.4f} {measured.seconds:6.1f} s "
+            f"{measured.latency:8.2f} ms {measured.size:8.2f} MB"
+        ),
+        flush=True,
+    )
 
 
-def print_summary(results: pd.DataFrame, budgets: list[float]) -> None:
-    """Mean rank, mean distance from the best and tables surely behind it, by budget."""
-    for budget in budgets:
-        rows = results[results["budget"] == budget]
-        ranks = rows.groupby(["table", "split"])["loss"].rank()
-        rows = rows.assign(rank=ranks, surely=rows["low"] > 0)
-        summary = rows.groupby("contender").agg(
-            mean_rank=("rank", "mean"), behind=("behind", "mean"), surely_behind=("surely", "mean"),
-            seconds=("seconds", "median"), latency=("latency", "median"), size=("size", "median"),
+def print_summary(measured: list[Measurement], results: Path) -> None:
+    """By budget: each contender's mean rank, distance from the best, and the targets."""
+    failed = [each for each in measured if each.error]
+    for each in failed:
+        print_measurement(each)
+    rows = pd.DataFrame(compare_measurements(measured, results))
+    for budget, measured_rows in rows.groupby("budget") if len(rows) else ():
+        n_rivals = measured_rows.groupby(["table", "split"])["contender"].transform("count")
+        of_budget = measured_rows[n_rivals == n_rivals.max()]  # a rank among fewer is another one
+        print(f"\n{budget:g} seconds, {of_budget['table'].nunique()} tables")
+        by_metric = of_budget.pivot_table("behind", "contender", "metric")
+        summary = of_budget.groupby("contender").agg(
+            mean_rank=("rank", "mean"), surely_behind=("surely", "mean"), seconds=("seconds", "median"),
+            latency=("latency", "median"), size=("size", "median"),
         )  # fmt: skip
-        print(f"\n{budget:g} seconds, {rows['table'].nunique()} tables")
-        print(summary.sort_values("mean_rank").round(3).to_string())
+        print(
+            summary.join(by_metric.add_prefix("behind, "))
+            .sort_values("mean_rank")
+            .round(4)
+            .to_string()
+        )
+        if "modelbook" in summary.index:
+            print_targets(
+                summary.loc["modelbook"], by_metric.loc["modelbook"], summary["mean_rank"]
+            )
+
+
+def print_targets(summary: pd.Series, behind: pd.Series, ranks: pd.Series) -> None:
+    """Whether the targets are met."""
+    print(f"best mean rank: {'met' if summary['mean_rank'] <= ranks.min() else 'missed'}")
+    for metric, most in TARGETS.items():
+        if metric in behind:
+            print(f"behind the best by at most {most:.1%} {metric}: {'met' if behind[metric] <= most else 'missed'}")  # fmt: skip
+    is_met = summary["surely_behind"] <= MAX_SURELY_BEHIND
+    print(f"surely behind the best on at most one table in eight: {'met' if is_met else 'missed'}")
+
+
+def compare_measurements(measured: list[Measurement], results: Path) -> Iterator[dict[str, Any]]:
+    """Rank, and distance from the best with its interval, of each contender of a split."""
+    splits: dict[tuple[str, int, float], list[Measurement]] = {}
+    for each in measured:
+        if not each.error:
+            splits.setdefault(each.key[:3], []).append(each)
+    for rivals in splits.values():
+        losses = {each.contender: np.load(results / LOSSES / each.losses_file) for each in rivals}
+        ranked = sorted(rivals, key=lambda each: each.loss)
+        classes = ["classes"] if ranked[0].metric == "log loss" else []
+        for rank, each in enumerate(ranked, 1):
+            best = losses[ranked[0].contender]
+            behind, low, _ = compare(losses[each.contender], best, classes)
+            yield {**asdict(each), "rank": rank, "behind": behind, "surely": low > 0}
 
 
 if __name__ == "__main__":
