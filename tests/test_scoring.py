@@ -141,9 +141,9 @@ def of_task(contract: Contract, task: str) -> Contract:
 
 
 CASES = {
-    "lightgbm": (LGBMClassifier(**QUIET, **FEW), "binary", "native LightGBM booster"),
+    "lightgbm": (LGBMClassifier(**QUIET, **FEW), "binary", "native trees"),
     "logistic": (LogisticRegression(), "binary", "linear model"),
-    "boosting": (GradientBoostingClassifier(**FEW), "binary", "ONNX graph"),
+    "boosting": (GradientBoostingClassifier(**FEW), "binary", "native trees"),
     "forest": (RandomForestClassifier(**FEW), "binary", "ONNX graph"),
     "bayes": (GaussianNB(), "binary", "ONNX graph"),
     "vote": (
@@ -152,10 +152,10 @@ CASES = {
         "binary", "weighted mean of models",
     ),
     "a user's own": (Rule(), "binary", "the estimator itself"),
-    "lightgbm of three": (LGBMClassifier(**QUIET, **FEW), "multiclass", "native LightGBM booster"),
+    "lightgbm of three": (LGBMClassifier(**QUIET, **FEW), "multiclass", "native trees"),
     "logistic of three": (LogisticRegression(), "multiclass", "linear model"),
     "forest of three": (RandomForestClassifier(**FEW), "multiclass", "ONNX graph"),
-    "lightgbm of a number": (LGBMRegressor(**QUIET, **FEW), "regression", "native LightGBM booster"),
+    "lightgbm of a number": (LGBMRegressor(**QUIET, **FEW), "regression", "native trees"),
     "line": (LinearRegression(), "regression", "linear model"),
     "forest of a number": (RandomForestRegressor(**FEW), "regression", "ONNX graph"),
 }  # fmt: skip

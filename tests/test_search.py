@@ -314,6 +314,7 @@ def test_members_with_preprocessing_of_their_own_compile(
     result = compile_pipeline(calibrated, classes.task.contract, 0.4, rows, tmp_path)
     assert result.proof is not None, result
     assert result.proof.passed
+    assert "EstimatorPredictor" not in (tmp_path / "scorer.json").read_text()
     shown = compute_shap_values(classes.task, calibrated, classes.train_data, rows, seed=0)
     assert (shown.reason, "40%" in shown.unit) == ("", True)
 
@@ -332,7 +333,7 @@ def test_catboost_compiles_without_catboost(kind: str, tmp_path: Path) -> None:
     threshold = 0.4 if kind == "binary" else None
     rows = experiment.train_data.head(60)
     result = compile_pipeline(model, experiment.task.contract, threshold, rows, tmp_path)
-    assert (result.scorer_name, result.reason) == ("oblivious trees", "")
+    assert (result.scorer_name, result.reason) == ("native trees", "")
     assert result.proof is not None
     assert result.proof.passed
     assert "EstimatorPredictor" not in (tmp_path / "scorer.json").read_text()

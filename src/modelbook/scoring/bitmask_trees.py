@@ -1,4 +1,4 @@
-"""Evaluate tree ensembles on batches with bitmask tables instead of traversal (QuickScorer).
+"""Evaluate trees on batches with bitmask tables instead of traversal (QuickScorer).
 
 Each leaf of a tree is one bit. Each split has a mask without the leaves that are unreachable for
 rows that go right. The AND of the masks of all splits where a row goes right has the row's leaf as
@@ -8,19 +8,20 @@ position of the value among the thresholds, so a table for each column holds the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
+from modelbook.errors import CompileError
 from modelbook.scoring.encoder import EncodedRows
-from modelbook.scoring.predictors import Predictor, apply_link, load_predictor
-from modelbook.scoring.tree_ensemble import TreeEnsemble
+from modelbook.scoring.tree_ensemble import TreeEnsemble, TreeNode, TreeSplit, list_leaves
 
-MIN_ROWS = 1000  # for fewer rows, prediction without tables is faster
+MAX_LEAVES = 64  # most leaves of a tree: each is one bit
 TREES_PER_GROUP = 128  # trees whose tables fit into the processor's cache together
 BLOCK_ROWS = 1024  # rows that fit into the cache as well
 MAX_JOINED_ROWS = 4096  # most rows of a table for several columns
@@ -31,75 +32,169 @@ FLOAT32_EXPONENT_BIAS = 127  # exponent bias of single precision
 TableLookup = tuple[np.ndarray, np.ndarray]  # table (rows, trees), row of each input
 
 
-class BitmaskTreePredictor(Predictor):
-    """Bitmask tables for batches; another predictor for single rows and small batches."""
+class RightRange(NamedTuple):
+    """Values above ``low`` and up to ``high``, which go right at a split; the leaves on its left.
 
-    name = "bitmask tables"
+    A split of a number has one range, a split of a category one between each of its left codes.
+    """
 
-    def __init__(self, ensemble: TreeEnsemble, row_predictor: Predictor) -> None:
-        self._ensemble, self._row_predictor = ensemble, row_predictor
-        self.name = row_predictor.name  # it serves requests
+    tree_index: int
+    feature_index: int
+    low: float
+    high: float
+    missing_go_left: bool
+    left_leaf_mask: int
 
-    def predict_one(self, values: Sequence[float]) -> Sequence[float]:
-        return self._row_predictor.predict_one(values)
 
-    def predict_many(self, rows: EncodedRows) -> np.ndarray:
-        if rows.row_count < MIN_ROWS:
-            return self._row_predictor.predict_many(rows)
-        sums = np.tile(self._ensemble.base_score, (rows.row_count, 1))
+@dataclass(frozen=True)
+class LeafMasks:
+    """Trees as arrays: the fields of all ``RightRange``, and those of each tree.
+
+    Attributes
+    ----------
+    leaf_values : array
+        Value of each leaf, numbered from left to right; shape (trees, most leaves of a tree).
+    leaf_counts, output_index : array
+        Number of leaves of each tree, and the sum that it adds to; trees of a sum are adjacent.
+    """
+
+    tree_index: np.ndarray
+    feature_index: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    missing_go_left: np.ndarray
+    left_leaf_mask: np.ndarray
+    leaf_values: np.ndarray
+    leaf_counts: np.ndarray
+    output_index: np.ndarray
+
+    def save(self, path: Path) -> None:
+        """Save the arrays to a file for ``load``."""
+        np.savez(path, **asdict(self))
+
+    @classmethod
+    def load(cls, path: Path) -> LeafMasks:
+        """Load the arrays from a file."""
+        with np.load(path) as archive:
+            return cls(**archive)
+
+
+def make_leaf_masks(ensembles: Sequence[TreeEnsemble], starts: Sequence[int]) -> LeafMasks:
+    """Make the masks of ensembles; ``starts`` are the first of the columns of each.
+
+    The sums are those of the first ensemble, then those of the next.
+
+    Raises
+    ------
+    CompileError
+        When a tree has more than 64 leaves.
+    """
+    trees: list[TreeNode] = []
+    output_index: list[int] = []
+    ranges: list[RightRange] = []
+    for ensemble, start in zip(ensembles, starts):
+        output_count, first_output = len(ensemble.base_score), max(output_index, default=-1) + 1
+        for output in range(output_count):
+            for tree in ensemble.trees[output::output_count]:
+                _list_ranges(tree, len(trees), start, 0, ranges)
+                trees.append(tree)
+                output_index.append(first_output + output)
+    leaves = [list(list_leaves(tree)) for tree in trees]
+    leaf_counts = np.array([len(values) for values in leaves])
+    if (most := leaf_counts.max()) > MAX_LEAVES:
+        raise CompileError(f"a tree has {most} leaves", expected=f"at most {MAX_LEAVES}")
+    leaf_values = np.zeros((len(trees), most))
+    for row, values in zip(leaf_values, leaves):
+        row[: len(values)] = values
+    types = ("int64", "int64", "float64", "float64", "bool", "uint64")
+    columns = zip(*ranges) if ranges else [()] * len(types)
+    ranges_by_field = [np.array(values, dtype) for values, dtype in zip(columns, types)]
+    arrays = [*ranges_by_field, leaf_values, leaf_counts, np.array(output_index)]
+    return LeafMasks(*arrays)
+
+
+def _list_ranges(
+    node: TreeNode, tree: int, start: int, first_leaf: int, ranges: list[RightRange]
+) -> int:
+    """Append the ranges of a node's splits; return the number of the leaf after its last one."""
+    if not isinstance(node, TreeSplit):
+        return first_leaf + 1
+    next_leaf = _list_ranges(node.left, tree, start, first_leaf, ranges)
+    mask = ((1 << next_leaf) - (1 << first_leaf)) % (1 << MAX_LEAVES)
+    for low, high in _right_ranges(node):
+        ranges.append(
+            RightRange(tree, start + node.feature_index, low, high, node.missing_go_left, mask)
+        )
+    return _list_ranges(node.right, tree, start, next_leaf, ranges)
+
+
+def _right_ranges(split: TreeSplit) -> Iterator[tuple[float, float]]:
+    if split.left_codes is None:
+        yield split.threshold, np.inf
+        return
+    codes = sorted(split.left_codes)
+    for below, above in zip([-np.inf, *codes], [*codes, np.inf]):
+        if above - below > 1:
+            yield below + 0.5, above - 0.5
+
+
+class BitmaskTables:
+    """Sums the trees of ``LeafMasks`` for many rows; the tables are made when they are used."""
+
+    def __init__(self, masks: LeafMasks) -> None:
+        self._masks = masks
+
+    def sum_leaves(self, rows: EncodedRows) -> np.ndarray:
+        """Return the sums of the leaf values; shape (rows, sums)."""
+        sums = np.zeros((rows.row_count, self._masks.output_index[-1] + 1))
         for group in self._tree_groups:
             group.add_outputs(rows, sums)
-        return apply_link(sums, self._ensemble.link)
+        return sums
 
     @cached_property
     def _tree_groups(self) -> list[_TreeGroup]:
-        tree_count, output_count = len(self._ensemble.leaf_values), len(self._ensemble.base_score)
-        group_size = TREES_PER_GROUP // output_count * output_count or output_count
+        tree_count = len(self._masks.leaf_values)
         return [
-            _TreeGroup(self._ensemble, first_tree, min(first_tree + group_size, tree_count))
-            for first_tree in range(0, tree_count, group_size)
+            _TreeGroup(self._masks, slice(first, min(first + TREES_PER_GROUP, tree_count)))
+            for first in range(0, tree_count, TREES_PER_GROUP)
         ]
-
-    @classmethod
-    def load(cls, folder: Path, stem: str, parameters: dict[str, Any]) -> BitmaskTreePredictor:
-        return cls(
-            TreeEnsemble.load(folder / f"{stem}.npz"),
-            load_predictor(folder, stem, parameters["alone"]),
-        )
 
 
 class _TreeGroup:
     """Bitmask tables of a group of trees, one for each column that the trees split on."""
 
-    def __init__(self, ensemble: TreeEnsemble, first_tree: int, last_tree: int) -> None:
-        leaves = ensemble.leaf_values[first_tree:last_tree]
-        bits = next(bits for bits in (8, 16, 32, 64) if leaves.shape[1] <= bits)
+    def __init__(self, masks: LeafMasks, trees: slice) -> None:
+        most_leaves = masks.leaf_counts[trees].max()
+        leaves = masks.leaf_values[trees, :most_leaves]
+        bits = next(bits for bits in (8, 16, 32, 64) if most_leaves <= bits)
         self._all_leaves = np.full(len(leaves), -1, f"int{bits}").view(f"uint{bits}")
         self._leaf_values = leaves.ravel()
-        self._leaf_offsets = np.arange(len(leaves)) * leaves.shape[1] - FLOAT32_EXPONENT_BIAS
-        is_in_group = (ensemble.tree_index >= first_tree) & (ensemble.tree_index < last_tree)
+        self._leaf_offsets = np.arange(len(leaves)) * most_leaves - FLOAT32_EXPONENT_BIAS
+        self._outputs, self._first_trees = np.unique(masks.output_index[trees], return_index=True)
+        is_in_group = (masks.tree_index >= trees.start) & (masks.tree_index < trees.stop)
         self._mask_tables = {
             int(feature): self._build_mask_table(
-                ensemble,
-                first_tree,
-                np.flatnonzero(is_in_group & (ensemble.feature_index == feature)),
+                masks, trees.start, np.flatnonzero(is_in_group & (masks.feature_index == feature))
             )
-            for feature in np.unique(ensemble.feature_index[is_in_group])
+            for feature in np.unique(masks.feature_index[is_in_group])
         }
 
     def _build_mask_table(
-        self, ensemble: TreeEnsemble, first_tree: int, splits: np.ndarray
+        self, masks: LeafMasks, first_tree: int, ranges: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return a column's thresholds, and the masks below, between and above them and for NaN."""
-        edges = np.unique(ensemble.threshold[splits])
-        table = np.tile(self._all_leaves, (len(edges) + 2, 1))
-        for split, edge_index in zip(splits, np.searchsorted(edges, ensemble.threshold[splits])):
-            tree = ensemble.tree_index[split] - first_tree
-            right_mask = (~ensemble.left_leaf_mask[split]).astype(table.dtype)
-            table[edge_index + 1 : -1, tree] &= right_mask
-            if not ensemble.missing_go_left[split]:
+        edges = np.unique([*masks.low[ranges], *masks.high[ranges], np.inf])
+        table = np.tile(self._all_leaves, (len(edges) + 1, 1))
+        starts, ends = (
+            np.searchsorted(edges, sides[ranges]) + 1 for sides in (masks.low, masks.high)
+        )
+        for split, start, end in zip(ranges, starts, ends):
+            tree = masks.tree_index[split] - first_tree
+            right_mask = (~masks.left_leaf_mask[split]).astype(table.dtype)
+            table[start:end, tree] &= right_mask
+            if not masks.missing_go_left[split]:
                 table[-1, tree] &= right_mask
-        return np.append(edges, [np.inf, np.nan]), table  # searchsorted: NaN is last
+        return np.append(edges, np.nan), table  # searchsorted: NaN is last
 
     def add_outputs(self, rows: EncodedRows, sums: np.ndarray) -> None:
         """Add the leaf values of each row to its sums."""
@@ -110,7 +205,7 @@ class _TreeGroup:
             for other_table, other_rows in other_lookups:
                 masks &= other_table.take(other_rows[block], axis=0)
             outputs = self._leaf_values.take(_lowest_bit(masks) + self._leaf_offsets)
-            sums[block] += outputs.reshape(len(masks), -1, sums.shape[1]).sum(axis=1)
+            sums[block, self._outputs] += np.add.reduceat(outputs, self._first_trees, axis=1)
 
     def _look_up_rows(self, rows: EncodedRows) -> list[TableLookup]:
         """Return the mask tables, and the table row of each input row."""

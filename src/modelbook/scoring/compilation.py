@@ -21,9 +21,9 @@ from modelbook.scoring import (
     predictors,
 )
 from modelbook.scoring.bins import bin_label
-from modelbook.scoring.bitmask_trees import MIN_ROWS
 from modelbook.scoring.compiled_scorer import CompiledScorer, ParityProof
 from modelbook.scoring.encoder import Encoder, is_missing
+from modelbook.scoring.tree_predictor import MIN_ROWS
 from modelbook.tasks.decision_rule import make_decision_rule
 
 if TYPE_CHECKING:

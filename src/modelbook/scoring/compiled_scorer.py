@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelbook.scoring import (
-    bitmask_trees,  # noqa: F401  registers its predictor
-    oblivious_trees,  # noqa: F401
     predictors,
-    stacking,  # noqa: F401
+    stacking,  # noqa: F401  registers its predictors
+    tree_predictor,  # noqa: F401
 )
 from modelbook.scoring.encoder import Encoder
 from modelbook.tasks.conformal_prediction import ConformalPrediction

@@ -5,7 +5,7 @@ The parity check chooses among them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,8 +15,8 @@ import cloudpickle
 import numpy as np
 
 from modelbook.errors import CompileError
-from modelbook.scoring.oblivious_trees import extract_oblivious_trees
-from modelbook.scoring.tree_ensemble import extract_tree_ensemble, is_boosted_ensemble
+from modelbook.scoring.tree_ensemble import TreeEnsemble, extract_trees, has_trees
+from modelbook.scoring.tree_predictor import write_tree_predictor
 
 SPLIT_ON_FLOAT64 = ("HistGradientBoosting", "CategoricalCatBoost")  # an ONNX graph would round
 
@@ -29,19 +29,9 @@ def list_conversions(
     estimator: Any, columns: EncodedColumns, is_classifier: bool
 ) -> Iterator[tuple[str, WritePredictor]]:
     """Yield predictor types and functions that write them, best first."""
-    for kind, write_predictor in _list_base_conversions(estimator, columns, is_classifier):
-        if is_boosted_ensemble(estimator) and kind != "EstimatorPredictor":
-            yield (
-                "BitmaskTreePredictor",
-                partial(_convert_to_bitmask_trees, estimator, kind, write_predictor),
-            )
-        yield kind, write_predictor
-
-
-def _list_base_conversions(
-    estimator: Any, columns: EncodedColumns, is_classifier: bool
-) -> Iterator[tuple[str, WritePredictor]]:
     width = columns.width
+    if has_trees(estimator):
+        yield "TreePredictor", partial(_convert_trees, estimator, width)
     if hasattr(estimator, "booster_"):
         yield "LightGBMPredictor", partial(_convert_lightgbm, estimator, width, is_classifier)
     elif hasattr(estimator, "coef_") and np.ndim(estimator.coef_) <= 2:
@@ -56,8 +46,6 @@ def _list_base_conversions(
         )
     elif _is_soft_voting(estimator, is_classifier):
         yield "WeightedMeanPredictor", partial(_convert_voting, estimator, columns, is_classifier)
-    elif type(estimator).__name__.startswith("CategoricalCatBoost"):
-        yield "ObliviousTreePredictor", partial(_convert_catboost, estimator, width, is_classifier)
     elif type(estimator).__name__ == "LogTargetRegressor":
         yield "ExponentialPredictor", partial(_convert_log_target, estimator, columns)
     if not type(estimator).__name__.startswith(SPLIT_ON_FLOAT64):
@@ -66,11 +54,8 @@ def _list_base_conversions(
     yield "EstimatorPredictor", partial(_pickle_estimator, estimator, is_classifier)
 
 
-def _convert_to_bitmask_trees(
-    estimator: Any, kind: str, write_predictor: WritePredictor, folder: Path, stem: str
-) -> PredictorParameters:
-    extract_tree_ensemble(estimator).save(folder / f"{stem}.npz")
-    return {"alone": {"kind": kind, **write_predictor(folder, stem)}}
+def _convert_trees(estimator: Any, width: int, folder: Path, stem: str) -> PredictorParameters:
+    return write_tree_predictor([extract_trees(estimator, width)], [0], [1.0], width, folder, stem)
 
 
 def _convert_lightgbm(
@@ -78,15 +63,6 @@ def _convert_lightgbm(
 ) -> PredictorParameters:
     (folder / f"{stem}.txt").write_text(estimator.booster_.model_to_string(), encoding="utf-8")
     return {"width": width, "is_classifier": is_classifier}
-
-
-def _convert_catboost(
-    estimator: Any, width: int, is_classifier: bool, folder: Path, stem: str
-) -> PredictorParameters:
-    arrays = extract_oblivious_trees(estimator, width)
-    np.savez(folder / f"{stem}.npz", **arrays)
-    link = ("sigmoid" if len(arrays["bias"]) == 1 else "softmax") if is_classifier else "none"
-    return {"link": link}
 
 
 def _convert_linear(
@@ -110,13 +86,9 @@ def _is_soft_voting(estimator: Any, is_classifier: bool) -> bool:
 def _convert_voting(
     estimator: Any, columns: EncodedColumns, is_classifier: bool, folder: Path, stem: str
 ) -> PredictorParameters:
-    members = []
-    for number, member in enumerate(estimator.estimators_):
-        members.append(
-            _convert_first_match(member, columns, is_classifier, folder, f"{stem}-{number}")
-        )
+    members = estimator.estimators_
     weights = estimator.weights if estimator.weights is not None else np.ones(len(members))
-    return {"members": members, "weights": [float(weight) for weight in weights]}
+    return _convert_weighted(members, weights, columns, is_classifier, folder, stem)
 
 
 def _convert_log_target(
@@ -129,12 +101,41 @@ def _convert_log_target(
 def _convert_mean(
     estimator: Any, columns: EncodedColumns, is_classifier: bool, folder: Path, stem: str
 ) -> PredictorParameters:
-    members = _convert_members(estimator, columns, is_classifier, folder, stem)
-    weights = getattr(estimator.meta_model, "weights", None)
-    return {
-        "members": members,
-        "weights": [1.0] * len(members) if weights is None else weights.tolist(),
-    }
+    weights = getattr(estimator.meta_model, "weights", np.ones(len(estimator.fitted_)))
+    return _convert_weighted(estimator.fitted_, weights, columns, is_classifier, folder, stem)
+
+
+def _convert_weighted(
+    models: Sequence[Any],
+    weights: Iterable[float],
+    columns: EncodedColumns,
+    is_classifier: bool,
+    folder: Path,
+    stem: str,
+) -> PredictorParameters:
+    """Convert the members of a weighted mean: those of trees to one predictor, first of all."""
+    tree_members: list[tuple[TreeEnsemble, int, float]] = []
+    other_members: list[tuple[Any, float]] = []
+    for model, weight in zip(models, weights):
+        part = columns.of_member(model)
+        try:
+            ensemble = extract_trees(split_pipeline(model)[1], part.width)
+        except CompileError:
+            other_members.append((model, float(weight)))
+        else:
+            tree_members.append((ensemble, part.start, float(weight)))
+    members, member_weights = list[PredictorParameters](), list[float]()
+    if tree_members:
+        ensembles, starts, tree_weights = zip(*tree_members)
+        member_weights.append(sum(tree_weights))
+        shares = [weight / member_weights[0] for weight in tree_weights]
+        trees = write_tree_predictor(ensembles, starts, shares, columns.width, folder, f"{stem}-0")
+        members.append({"kind": "TreePredictor", **trees})
+    for model, weight in other_members:
+        number_stem = f"{stem}-{len(members)}"
+        members.append(_convert_member(model, columns, is_classifier, folder, number_stem))
+        member_weights.append(weight)
+    return {"members": members, "weights": member_weights}
 
 
 def _convert_stacking(
@@ -142,32 +143,30 @@ def _convert_stacking(
 ) -> PredictorParameters:
     meta_model_name = type(estimator.meta_model).__name__
     return {
-        "members": _convert_members(estimator, columns, is_classifier, folder, stem),
+        "members": [
+            _convert_member(member, columns, is_classifier, folder, f"{stem}-{number}")
+            for number, member in enumerate(estimator.fitted_)
+        ],
         "top": META_MODELS[meta_model_name](estimator.meta_model),
         "odds": meta_model_name in ("LogisticStacker", "SigmoidCalibrator"),
         "pair": is_classifier and len(estimator.classes_) == 2,
     }
 
 
-def _convert_members(
-    estimator: Any, columns: EncodedColumns, is_classifier: bool, folder: Path, stem: str
-) -> list[PredictorParameters]:
-    """Convert the members; one that takes some of the encoded columns gets them alone."""
-    members = []
-    for number, member in enumerate(estimator.fitted_):
-        part, member_stem = columns.of_member(member), f"{stem}-{number}"
-        converted = _convert_first_match(
-            split_pipeline(member)[1], part, is_classifier, folder, member_stem
-        )
-        if part.width < columns.width:
-            converted = {
-                "kind": "ColumnsPredictor",
-                "start": part.start,
-                "width": part.width,
-                "member": converted,
-            }
-        members.append(converted)
-    return members
+def _convert_member(
+    model: Any, columns: EncodedColumns, is_classifier: bool, folder: Path, stem: str
+) -> PredictorParameters:
+    """Convert a member; one that takes some of the encoded columns gets them alone."""
+    part = columns.of_member(model)
+    converted = _convert_first_match(split_pipeline(model)[1], part, is_classifier, folder, stem)
+    if part.width == columns.width:
+        return converted
+    return {
+        "kind": "ColumnsPredictor",
+        "start": part.start,
+        "width": part.width,
+        "member": converted,
+    }
 
 
 def _convert_regression(regression: Any, link: str) -> PredictorParameters:

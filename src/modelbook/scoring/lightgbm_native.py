@@ -17,19 +17,20 @@ import numpy as np
 
 from modelbook.errors import CompileError
 
-# Names in the C API: DTYPE_FLOAT64, is_row_major, PREDICT_NORMAL.
-DTYPE_FLOAT64, ROW_MAJOR, PREDICT_NORMAL, ALL_ITERATIONS = (1, 1, 0, -1)
+# Names in the C API: DTYPE_FLOAT64, is_row_major, PREDICT_NORMAL, PREDICT_RAW_SCORE.
+DTYPE_FLOAT64, ROW_MAJOR, PREDICT_NORMAL, PREDICT_RAW, ALL_ITERATIONS = (1, 1, 0, 1, -1)
 SINGLE_THREAD = b"num_threads=1"  # batches run in several threads already
 
 
 class NativeBooster:
-    """A fitted ``LGBMClassifier`` or ``LGBMRegressor``, loaded from its ``model_to_string`` text.
+    """A model of LightGBM, loaded from its text; ``is_raw`` predicts sums without their link.
 
     ``predict_one`` writes into buffers of the object, so it is not thread-safe.
     """
 
-    def __init__(self, path: Path, width: int) -> None:
+    def __init__(self, path: Path, width: int, *, is_raw: bool = False) -> None:
         self._library, self._width = load_library(), width
+        self._prediction_type = PREDICT_RAW if is_raw else PREDICT_NORMAL
         self._handle, rounds = ctypes.c_void_p(), ctypes.c_int()
         create_booster = self._library.LGBM_BoosterCreateFromModelfile
         self._call_library(
@@ -62,7 +63,7 @@ class NativeBooster:
         self._call_library(
             init_function,
             self._handle,
-            PREDICT_NORMAL,
+            self._prediction_type,
             0,
             ALL_ITERATIONS,
             DTYPE_FLOAT64,
@@ -93,7 +94,7 @@ class NativeBooster:
             ctypes.c_int32(len(rows)),
             ctypes.c_int32(self._width),
             ROW_MAJOR,
-            PREDICT_NORMAL,
+            self._prediction_type,
             0,
             ALL_ITERATIONS,
             SINGLE_THREAD,

@@ -53,13 +53,7 @@ class LinearPredictor(Predictor):
 
     def predict_one(self, values: Sequence[float]) -> Sequence[float]:
         sums = [sum(map(mul, weights, values)) + offset for weights, offset in self._rows]
-        if self._link == "sigmoid":
-            probability = _sigmoid(sums[0])
-            return [1 - probability, probability]
-        if self._link == "softmax":
-            powers = [math.exp(total - max(sums)) for total in sums]
-            return [power / sum(powers) for power in powers]
-        return sums
+        return link_row(sums, self._link)
 
     def predict_many(self, rows: EncodedRows) -> np.ndarray:
         # No BLAS product: its threads would compete with those that score chunks in parallel.
@@ -235,15 +229,29 @@ def load_predictor(folder: Path, stem: str, parameters: dict[str, Any]) -> Predi
 
 
 def apply_link(sums: np.ndarray, link: str) -> np.ndarray:
-    """Turn sums into probabilities (``sigmoid``, ``softmax``) or values (``none``)."""
+    """Turn sums into probabilities (``sigmoid``, ``softmax``) or values (``expm1``, ``none``)."""
     if link == "sigmoid":
         probability = 1 / (1 + np.exp(-np.clip(sums[:, 0], -700, 700)))
         return np.column_stack([1 - probability, probability])
     if link == "softmax":
         powers = np.exp(sums - sums.max(axis=1, keepdims=True))
         return powers / powers.sum(axis=1, keepdims=True)
-    return sums
+    return np.expm1(sums) if link == "expm1" else sums
 
 
-def _sigmoid(value: float) -> float:
+def link_row(sums: Sequence[float], link: str) -> Sequence[float]:
+    """``apply_link`` for the sums of one row, without NumPy."""
+    if link == "sigmoid":
+        probability = sigmoid(sums[0])
+        return [1 - probability, probability]
+    if link == "softmax":
+        largest = max(sums)
+        powers = [math.exp(total - largest) for total in sums]
+        total_power = sum(powers)
+        return [power / total_power for power in powers]
+    return [math.expm1(total) for total in sums] if link == "expm1" else sums
+
+
+def sigmoid(value: float) -> float:
+    """The logistic function."""
     return 1 / (1 + math.exp(-value)) if value > -700 else 0.0

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from modelbook.scoring.encoder import EncodedRows
-from modelbook.scoring.predictors import Predictor, load_predictor
+from modelbook.scoring.predictors import Predictor, load_predictor, sigmoid
 from modelbook.tasks.logit import logit, logit_scalar
 
 
@@ -98,9 +98,17 @@ class SigmoidPredictor(Predictor):
 
     def __init__(self, weights: list[float], offsets: list[float]) -> None:
         self._weights, self._offsets = np.array(weights), np.array(offsets)
+        self._curves = list(zip(weights, offsets))
 
     def predict_one(self, values: Sequence[float]) -> Sequence[float]:
-        return self.predict_many(EncodedRows.from_array(np.array([values])))[0].tolist()
+        columns = [
+            sigmoid(value * weight + offset)
+            for value, (weight, offset) in zip(values, self._curves)
+        ]
+        if len(columns) == 1:
+            return [1 - columns[0], columns[0]]
+        total = sum(columns)
+        return [column / total for column in columns]
 
     def predict_many(self, rows: EncodedRows) -> np.ndarray:
         return _normalize_probabilities(

@@ -1,145 +1,165 @@
-"""Boosted trees of LightGBM and scikit-learn as plain arrays, in one common format."""
+"""Trees of LightGBM, CatBoost and scikit-learn in one common format."""
 
 from __future__ import annotations
 
+import json
 import warnings
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from modelbook.errors import CompileError
 
-MAX_LEAVES = 64  # most leaves of a tree: each is one bit
 OBJECTIVE_LINKS = {
     "binary sigmoid:1": "sigmoid", "regression": "none", "regression_l1": "none", "huber": "none",
     "fair": "none", "quantile": "none", "mape": "none",
 }  # fmt: skip
-SplitRow = tuple[int, int, float, bool, int]  # a split, as in TreeEnsemble
+CATBOOST_LINKS = {
+    "Logloss": "sigmoid", "CrossEntropy": "sigmoid", "MultiClass": "softmax",
+    "RMSE": "none", "MAE": "none", "Quantile": "none",
+}  # fmt: skip
+MAX_NUMBER = float(np.finfo("float64").max)
+MISSING_CODE = -1  # of a category, as CatBoost gets it
+MAX_CODES = 256  # of a category, whose hashes are looked up
 
 
 class TreeSplit(NamedTuple):
-    """A split: values up to ``threshold`` go left, and missing values if ``missing_go_left``."""
+    """A split of a tree.
+
+    Attributes
+    ----------
+    threshold : float
+        Numbers up to it go left, and missing values if ``missing_go_left``.
+    left_codes : frozenset of int or None
+        Of a category: these codes go left; others and missing values go right.
+    """
 
     feature_index: int
     threshold: float
     missing_go_left: bool
-    left: TreeSplit | float
-    right: TreeSplit | float
+    left: TreeNode
+    right: TreeNode
+    left_codes: frozenset[int] | None = None
+
+
+TreeNode = TreeSplit | float  # a float is the value of a leaf
 
 
 @dataclass(frozen=True)
 class TreeEnsemble:
-    """An ensemble of trees with leaves numbered from left to right.
+    """An ensemble of trees whose leaf values are added up.
 
     Attributes
     ----------
-    tree_index, feature_index, threshold, missing_go_left : array
-        For each split: its tree, and the fields of ``TreeSplit``.
-    left_leaf_mask : array
-        For each split: bitmask of the leaves on its left.
-    leaf_values : array
-        Value of each leaf; shape (trees, most leaves of a tree).
+    trees : list of TreeNode
+        Tree ``t`` adds to the sum ``t % len(base_score)``.
     base_score : array
-        Initial sums. Tree ``t`` adds to the sum ``t % len(base_score)``.
-    link : {"sigmoid", "softmax", "none"}
+        Initial sums.
+    link : {"sigmoid", "softmax", "expm1", "none"}
         Function from sums to probabilities or values.
+    factor : float
+        Of the values.
     """
 
-    tree_index: np.ndarray
-    feature_index: np.ndarray
-    threshold: np.ndarray
-    missing_go_left: np.ndarray
-    left_leaf_mask: np.ndarray
-    leaf_values: np.ndarray
+    trees: list[TreeNode]
     base_score: np.ndarray
     link: str
-
-    def save(self, path: Path) -> None:
-        """Save the arrays to a file for ``load``."""
-        np.savez(path, **asdict(self))
-
-    @classmethod
-    def load(cls, path: Path) -> TreeEnsemble:
-        """Load an ensemble from a file."""
-        with np.load(path) as archive:
-            arrays: dict[str, Any] = dict(archive)
-        return cls(**{**arrays, "link": str(arrays["link"])})
+    factor: float = 1.0
 
 
-def is_boosted_ensemble(estimator: Any) -> bool:
-    """Return whether ``extract_tree_ensemble`` supports an estimator."""
-    return hasattr(estimator, "booster_") or type(estimator).__name__.startswith("GradientBoosting")
+def has_trees(estimator: Any) -> bool:
+    """Return whether ``extract_trees`` may support an estimator."""
+    return _find_extractor(estimator) is not None
 
 
-def extract_tree_ensemble(estimator: Any) -> TreeEnsemble:
-    """Extract the trees of a fitted ``LGBM*`` or ``GradientBoosting*`` estimator.
+def extract_trees(estimator: Any, width: int) -> TreeEnsemble:
+    """Extract the trees of a fitted estimator of boosted trees.
+
+    Parameters
+    ----------
+    width : int
+        Number of the estimator's columns.
 
     Raises
     ------
     CompileError
-        When a tree has more than 64 leaves, or a feature that ``TreeEnsemble`` does not support.
+        When the estimator, or a split of its trees, has another form.
     """
+    extractor = _find_extractor(estimator)
+    if extractor is None:
+        raise CompileError(f"{type(estimator).__name__} is no ensemble of boosted trees")
+    return extractor(estimator, width)
+
+
+def _find_extractor(estimator: Any) -> Callable[[Any, int], TreeEnsemble] | None:
     if hasattr(estimator, "booster_"):
-        return _extract_lightgbm(estimator.booster_.dump_model())
-    return _extract_sklearn(estimator)
+        return _extract_lightgbm
+    name = type(estimator).__name__
+    return next((found for prefix, found in EXTRACTORS.items() if name.startswith(prefix)), None)
 
 
-def _extract_lightgbm(model_dump: dict[str, Any]) -> TreeEnsemble:
-    trees_per_iteration = model_dump["num_tree_per_iteration"]
+def _extract_lightgbm(estimator: Any, width: int) -> TreeEnsemble:
+    model_dump = estimator.booster_.dump_model()
+    output_count = model_dump["num_tree_per_iteration"]
     objective = model_dump.get("objective", "its own")
-    link = {**OBJECTIVE_LINKS, f"multiclass num_class:{trees_per_iteration}": "softmax"}.get(
-        objective
-    )
+    link = {**OBJECTIVE_LINKS, f"multiclass num_class:{output_count}": "softmax"}.get(objective)
     if link is None or model_dump["average_output"]:
         raise CompileError(f"LightGBM's objective is {objective}, or its trees are averaged")
-    _check_leaves(tree["num_leaves"] for tree in model_dump["tree_info"])
     trees = [_parse_lightgbm_node(tree["tree_structure"]) for tree in model_dump["tree_info"]]
-    return _flatten_trees(trees, np.zeros(trees_per_iteration), link)
+    return TreeEnsemble(trees, np.zeros(output_count), link)
 
 
-def _parse_lightgbm_node(node: dict[str, Any]) -> TreeSplit | float:
+def _parse_lightgbm_node(node: dict[str, Any]) -> TreeNode:
     if "leaf_coeff" in node:
         raise CompileError("LightGBM's trees have linear leaves")
     if "leaf_value" in node:
         return float(node["leaf_value"])
-    if node["decision_type"] != "<=" or node["missing_type"] == "Zero":
-        raise CompileError("a LightGBM split is categorical, or treats zeros as missing")
+    feature_index = node["split_feature"]
+    children = (_parse_lightgbm_node(node["left_child"]), _parse_lightgbm_node(node["right_child"]))
+    if node["decision_type"] == "==":
+        codes = frozenset(map(int, str(node["threshold"]).split("||")))
+        return TreeSplit(feature_index, np.nan, False, *children, codes)
+    if node["missing_type"] == "Zero":
+        raise CompileError("a LightGBM split treats zeros as missing")
     # LightGBM treats NaN as 0 when the training data had no missing values.
     missing_go_left = (
         node["default_left"] if node["missing_type"] == "NaN" else node["threshold"] >= 0
     )
-    children = (_parse_lightgbm_node(node["left_child"]), _parse_lightgbm_node(node["right_child"]))
-    return TreeSplit(node["split_feature"], node["threshold"], bool(missing_go_left), *children)
+    return TreeSplit(feature_index, node["threshold"], bool(missing_go_left), *children)
 
 
-def _extract_sklearn(estimator: Any) -> TreeEnsemble:
+def _extract_gradient_boosting(estimator: Any, width: int) -> TreeEnsemble:
     is_classifier = hasattr(estimator, "classes_")
     if (is_classifier and estimator.loss != "log_loss") or estimator.init not in (None, "zero"):
         raise CompileError(
             "the boosting has a custom loss or init", expected="scikit-learn's defaults"
         )
-    trees_per_stage = estimator.estimators_.shape[1]
-    _check_leaves(tree.get_n_leaves() for tree in estimator.estimators_.ravel())
-    trees = [
-        _parse_sklearn_node(tree.tree_, 0, estimator.learning_rate)
-        for tree in estimator.estimators_.ravel()
-    ]
-    link = ("sigmoid" if trees_per_stage == 1 else "softmax") if is_classifier else "none"
-    ensemble = _flatten_trees(trees, _base_score(estimator, is_classifier), link)
-    return replace(ensemble, threshold=_float32_boundaries(ensemble.threshold))
+    trees = []
+    for tree in estimator.estimators_.ravel():
+        thresholds = _float32_boundaries(tree.tree_.threshold)
+        trees.append(_parse_sklearn_node(tree.tree_, thresholds, 0, estimator.learning_rate))
+    link = _probability_link(estimator.estimators_.shape[1]) if is_classifier else "none"
+    return TreeEnsemble(trees, _base_score(estimator, is_classifier), link)
+
+
+def _probability_link(output_count: int) -> str:
+    return "sigmoid" if output_count == 1 else "softmax"
 
 
 def _float32_boundaries(thresholds: np.ndarray) -> np.ndarray:
-    """Return float64 thresholds equivalent to scikit-learn's comparisons of float32 values."""
+    """Return float64 thresholds equivalent to comparisons of values cast to float32."""
     lowest, highest = np.float32(-np.inf), np.float32(np.inf)
     below = thresholds.astype("float32")
-    below = np.where(below > thresholds, np.nextafter(below, lowest), below)
-    middle = (below.astype("float64") + np.nextafter(below, highest)) / 2
+    with np.errstate(over="ignore"):  # CatBoost's border of a gap is the largest number
+        below = np.where(below > thresholds, np.nextafter(below, lowest), below)
+        middle = (below.astype("float64") + np.nextafter(below, highest)) / 2
     is_even = below.view("int32") % 2 == 0  # ties round to even
-    return np.where(is_even, middle, np.nextafter(middle, -np.inf))
+    boundaries = np.where(is_even, middle, np.nextafter(middle, -np.inf))
+    return np.clip(boundaries, -MAX_NUMBER, MAX_NUMBER)
 
 
 def _base_score(estimator: Any, is_classifier: bool) -> np.ndarray:
@@ -155,61 +175,180 @@ def _base_score(estimator: Any, is_classifier: bool) -> np.ndarray:
     return raw_prediction.ravel() - estimator.learning_rate * np.sum(leaf_outputs, axis=0)
 
 
-def _parse_sklearn_node(tree: Any, node: int, learning_rate: float) -> TreeSplit | float:
+def _parse_sklearn_node(
+    tree: Any, thresholds: np.ndarray, node: int, learning_rate: float
+) -> TreeNode:
     left, right = tree.children_left[node], tree.children_right[node]
     if left == right:  # both -1: a leaf
         return learning_rate * float(tree.value[node, 0, 0])
     children = (
-        _parse_sklearn_node(tree, left, learning_rate),
-        _parse_sklearn_node(tree, right, learning_rate),
+        _parse_sklearn_node(tree, thresholds, left, learning_rate),
+        _parse_sklearn_node(tree, thresholds, right, learning_rate),
     )
-    return TreeSplit(int(tree.feature[node]), float(tree.threshold[node]), False, *children)
+    return TreeSplit(int(tree.feature[node]), float(thresholds[node]), False, *children)
 
 
-def _check_leaves(counts: Iterable[int]) -> None:
-    if (max_leaves := max(counts)) > MAX_LEAVES:
-        raise CompileError(f"a tree has {max_leaves} leaves", expected=f"at most {MAX_LEAVES}")
+def _extract_hist_gradient_boosting(estimator: Any, width: int) -> TreeEnsemble:
+    """The trees are private attributes: scikit-learn has no public ones."""
+    is_classifier = hasattr(estimator, "classes_")
+    if not is_classifier and estimator.loss in ("poisson", "gamma"):
+        raise CompileError(f"the boosting's loss is {estimator.loss}")
+    columns, codes_by_column = _list_encoded_columns(estimator, width)
+    trees = [
+        _HistTree(tree, columns, codes_by_column).parse_node(0)
+        for stage in estimator._predictors
+        for tree in stage
+    ]
+    base_score = np.ravel(estimator._baseline_prediction).astype("float64")
+    link = _probability_link(len(base_score)) if is_classifier else "none"
+    return TreeEnsemble(trees, base_score, link)
 
 
-def _flatten_trees(
-    trees: list[TreeSplit | float], base_score: np.ndarray, link: str
-) -> TreeEnsemble:
-    splits: list[SplitRow] = []
-    leaves = [_flatten_node(root, tree, [], splits) for tree, root in enumerate(trees)]
-    leaf_values = np.zeros((len(trees), max(map(len, leaves))))
-    for row, values in zip(leaf_values, leaves):
-        row[: len(values)] = values
-    tree, feature_index, threshold, missing_go_left, left_leaf_mask = (
-        zip(*splits) if splits else [()] * 5
-    )
-    return TreeEnsemble(
-        np.array(tree, "int64"),
-        np.array(feature_index, "int64"),
-        np.array(threshold, "float64"),
-        np.array(missing_go_left, "bool"),
-        np.array(left_leaf_mask, "uint64"),
-        leaf_values,
-        base_score,
-        link,
-    )
+def _list_encoded_columns(estimator: Any, width: int) -> tuple[list[int], dict[int, list[int]]]:
+    """The column behind each feature of the trees, and the codes of those with categories."""
+    if estimator.is_categorical_ is None:
+        return list(range(width)), {}
+    is_category = np.asarray(estimator.is_categorical_)
+    category_columns = np.flatnonzero(is_category).tolist()
+    categories = estimator._preprocessor.named_transformers_["encoder"].categories_
+    codes_by_column = {
+        column: [int(code) for code in codes if not np.isnan(code)]
+        for column, codes in zip(category_columns, categories)
+    }
+    return [*category_columns, *np.flatnonzero(~is_category).tolist()], codes_by_column
 
 
-def _flatten_node(
-    node: TreeSplit | float, tree: int, leaf_values: list[float], splits: list[SplitRow]
-) -> list[float]:
-    """Append the leaves and splits below a node; return the tree's leaf values."""
-    if not isinstance(node, TreeSplit):
-        leaf_values.append(node)
-        return leaf_values
-    first_leaf = len(leaf_values)
-    next_leaf = len(_flatten_node(node.left, tree, leaf_values, splits))
-    splits.append(
-        (
-            tree,
-            node.feature_index,
-            node.threshold,
-            node.missing_go_left,
-            (1 << next_leaf) - (1 << first_leaf),
+@dataclass(frozen=True)
+class _HistTree:
+    """A tree of scikit-learn's histogram gradient boosting."""
+
+    tree: Any
+    columns: list[int]
+    codes_by_column: dict[int, list[int]]
+
+    def parse_node(self, index: int) -> TreeNode:
+        node = self.tree.nodes[index]
+        if node["is_leaf"]:
+            return float(node["value"])
+        left, right = self.parse_node(node["left"]), self.parse_node(node["right"])
+        column, missing_go_left = (
+            self.columns[node["feature_idx"]],
+            bool(node["missing_go_to_left"]),
         )
-    )
-    return _flatten_node(node.right, tree, leaf_values, splits)
+        if not node["is_categorical"]:
+            threshold = min(float(node["num_threshold"]), MAX_NUMBER)
+            return TreeSplit(column, threshold, missing_go_left, left, right)
+        bits = self.tree.raw_left_cat_bitsets[node["bitset_idx"]]
+        goes_left = [bits[position // 32] >> position % 32 & 1 for position in range(256)]
+        codes = self.codes_by_column[column]
+        left_codes = frozenset(code for code, is_left in zip(codes, goes_left) if is_left)
+        if not missing_go_left:
+            return TreeSplit(column, np.nan, False, left, right, left_codes)
+        # Unknown categories go where missing values go: the sides change places.
+        return TreeSplit(column, np.nan, False, right, left, frozenset(codes) - left_codes)
+
+
+def _extract_catboost(estimator: Any, width: int) -> TreeEnsemble:
+    """CatBoost's oblivious trees: all splits of a level are equal, and a leaf's number has a bit
+    for each of them."""
+    model = _export_catboost(estimator, width)
+    if "oblivious_trees" not in model:
+        raise CompileError("CatBoost's trees are not oblivious")
+    loss = model["model_info"]["params"]["loss_function"]["type"]
+    if loss not in CATBOOST_LINKS:
+        raise CompileError(f"CatBoost's loss is {loss}", expected=", ".join(CATBOOST_LINKS))
+    scale, bias = model["scale_and_bias"]
+    make_split = _CatBoostSplits(model["features_info"]).make_split
+    trees = [
+        _grow_levels(make_split, tree["splits"] or [], scale * leaf_values)
+        for tree in model["oblivious_trees"]
+        for leaf_values in np.reshape(tree["leaf_values"], (-1, len(bias))).T
+    ]
+    return TreeEnsemble(trees, np.array(bias, dtype="float64"), CATBOOST_LINKS[loss])
+
+
+MakeSplit = Callable[[dict[str, Any], TreeNode, TreeNode], TreeSplit]
+
+
+def _grow_levels(
+    make_split: MakeSplit, splits: list[dict[str, Any]], leaf_values: np.ndarray
+) -> TreeNode:
+    """The first split is a leaf number's lowest bit, so trees are joined from the last one on."""
+    nodes: list[TreeNode] = leaf_values.tolist()
+    for split in reversed(splits):
+        half = len(nodes) // 2
+        nodes = [make_split(split, nodes[i], nodes[i + half]) for i in range(half)]
+    return nodes[0]
+
+
+class _CatBoostSplits:
+    """Splits of CatBoost's trees: above a border, as float32, or equal to a code is right."""
+
+    def __init__(self, features: dict[str, Any]) -> None:
+        self._number_columns = {
+            entry["feature_index"]: entry["flat_feature_index"]
+            for entry in features["float_features"]
+        }
+        self._high_columns = {
+            entry["flat_feature_index"]
+            for entry in features["float_features"]
+            if entry["nan_value_treatment"] == "AsTrue"
+        }
+        self._code_columns = {
+            entry["feature_index"]: entry["flat_feature_index"]
+            for entry in features.get("categorical_features") or []
+        }
+        self._codes = {
+            entry["hash"]: int(entry["value"]) for entry in features.get("cat_features_hash") or []
+        }
+
+    def make_split(self, split: dict[str, Any], left: TreeNode, right: TreeNode) -> TreeSplit:
+        if split["split_type"] == "FloatFeature":
+            column = self._number_columns[split["float_feature_index"]]
+            threshold = float(_float32_boundaries(np.array([split["border"]]))[0])
+            return TreeSplit(column, threshold, column not in self._high_columns, left, right)
+        if split["split_type"] != "OneHotFeature":
+            raise CompileError(f"a CatBoost split is of the type {split['split_type']}")
+        column = self._code_columns[split["cat_feature_index"]]
+        code = self._codes[split["value"] % (1 << 32)]
+        if code == MISSING_CODE:
+            return TreeSplit(column, MAX_NUMBER, False, left, right)
+        return TreeSplit(column, np.nan, False, right, left, frozenset([code]))
+
+
+def _export_catboost(estimator: Any, width: int) -> dict[str, Any]:
+    """CatBoost's model as JSON, with the hashes of all codes of categories."""
+    from catboost import Pool
+
+    categories = estimator.get_params().get("cat_features") or []
+    codes = np.arange(MISSING_CODE, MAX_CODES)
+    rows = np.zeros((len(codes), width), dtype=object)
+    rows[:, categories] = codes[:, None]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model.json"
+        estimator.save_model(str(path), format="json", pool=Pool(rows, cat_features=categories))
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _extract_log_target(estimator: Any, width: int) -> TreeEnsemble:
+    ensemble = extract_trees(estimator.regressor_, width)
+    if ensemble.link != "none":
+        raise CompileError(f"the model of the logarithm has the link {ensemble.link}")
+    return replace(ensemble, link="expm1", factor=estimator.factor_)
+
+
+EXTRACTORS: dict[str, Callable[[Any, int], TreeEnsemble]] = {  # by the beginning of the class name
+    "GradientBoosting": _extract_gradient_boosting,
+    "HistGradientBoosting": _extract_hist_gradient_boosting,
+    "CategoricalCatBoost": _extract_catboost,
+    "LogTargetRegressor": _extract_log_target,
+}
+
+
+def list_leaves(tree: TreeNode) -> Iterator[float]:
+    """The leaf values of a tree, from left to right."""
+    if isinstance(tree, TreeSplit):
+        yield from list_leaves(tree.left)
+        yield from list_leaves(tree.right)
+    else:
+        yield tree

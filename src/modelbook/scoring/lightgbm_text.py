@@ -1,0 +1,108 @@
+"""Write trees as the text of a LightGBM model, so that LightGBM's library walks them.
+
+The format is that of ``Booster.save_model``, without what only training reads. Several ensembles
+become one model with a sum for each of their outputs, and one call predicts them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from modelbook.scoring.tree_ensemble import TreeEnsemble, TreeNode, TreeSplit
+
+IS_CATEGORY, MISSING_GO_LEFT, MISSING_IS_NAN = 1, 2, 8  # bits of a decision_type
+WORD_BITS = 32  # of a set of categories
+
+
+def write_ensembles(ensembles: Sequence[TreeEnsemble], starts: Sequence[int], width: int) -> str:
+    """Write ensembles as one model; ``starts`` are the first of the columns of each.
+
+    Its outputs are the sums of the trees, without initial sums: those of the first ensemble, then
+    those of the next. An ensemble with fewer iterations than others has trees of one leaf for them.
+    """
+    trees_of_output: list[list[TreeNode]] = []
+    start_of_output: list[int] = []
+    for ensemble, start in zip(ensembles, starts):
+        output_count = len(ensemble.base_score)
+        for output in range(output_count):
+            trees_of_output.append(ensemble.trees[output::output_count])
+            start_of_output.append(start)
+    iterations = max(map(len, trees_of_output))
+    blocks = [_write_header(len(trees_of_output), width)]
+    for iteration in range(iterations):
+        for trees, start in zip(trees_of_output, start_of_output):
+            tree = trees[iteration] if iteration < len(trees) else 0.0
+            blocks.append(_write_tree(len(blocks) - 1, tree, start))
+    return "\n".join([*blocks, "end of trees\n"])
+
+
+def _write_header(output_count: int, width: int) -> str:
+    names = " ".join(f"column_{index}" for index in range(width))
+    infos = " ".join(["none"] * width)
+    return (
+        f"tree\nversion=v4\nnum_class={output_count}\nnum_tree_per_iteration={output_count}\n"
+        f"label_index=0\nmax_feature_idx={width - 1}\n"
+        f"feature_names={names}\nfeature_infos={infos}\n"
+    )
+
+
+def _write_tree(number: int, tree: TreeNode, start: int) -> str:
+    arrays = _TreeArrays(start)
+    arrays.add_node(tree)
+    fields: dict[str, list[float]] = {
+        "num_leaves": [len(arrays.leaf_value)],
+        "num_cat": [len(arrays.cat_boundaries) - 1],
+        "split_feature": arrays.split_feature,
+        "threshold": arrays.threshold,
+        "decision_type": arrays.decision_type,
+        "left_child": arrays.left_child,
+        "right_child": arrays.right_child,
+        "leaf_value": arrays.leaf_value,
+    }
+    if len(arrays.cat_boundaries) > 1:
+        fields |= {"cat_boundaries": arrays.cat_boundaries, "cat_threshold": arrays.cat_threshold}
+    lines = [f"{name}={' '.join(map(repr, values))}" for name, values in fields.items()]
+    return "\n".join([f"Tree={number}", *lines, "is_linear=0", "shrinkage=1", ""])
+
+
+class _TreeArrays:
+    """A tree's splits and leaves in arrays; a leaf ``i`` is the child ``-i - 1``."""
+
+    def __init__(self, start: int) -> None:
+        self._start = start
+        self.split_feature: list[float] = []
+        self.threshold: list[float] = []
+        self.decision_type: list[float] = []
+        self.left_child: list[float] = []
+        self.right_child: list[float] = []
+        self.leaf_value: list[float] = []
+        self.cat_boundaries: list[float] = [0]
+        self.cat_threshold: list[float] = []
+
+    def add_node(self, node: TreeNode) -> int:
+        """Add a node with all below it; returns its number as a child."""
+        if not isinstance(node, TreeSplit):
+            self.leaf_value.append(node)
+            return -len(self.leaf_value)
+        number = len(self.split_feature)
+        self.split_feature.append(self._start + node.feature_index)
+        if node.left_codes is None:
+            self.threshold.append(node.threshold)
+            self.decision_type.append(MISSING_IS_NAN | MISSING_GO_LEFT * node.missing_go_left)
+        else:
+            self.threshold.append(self._add_codes(node.left_codes))
+            self.decision_type.append(IS_CATEGORY)
+        self.left_child.append(0)
+        self.right_child.append(0)
+        self.left_child[number] = self.add_node(node.left)
+        self.right_child[number] = self.add_node(node.right)
+        return number
+
+    def _add_codes(self, codes: frozenset[int]) -> int:
+        """Add a set of codes as bits; returns its number."""
+        words = [0] * (max(codes, default=0) // WORD_BITS + 1)
+        for code in codes:
+            words[code // WORD_BITS] |= 1 << code % WORD_BITS
+        self.cat_threshold += words
+        self.cat_boundaries.append(len(self.cat_threshold))
+        return len(self.cat_boundaries) - 2
