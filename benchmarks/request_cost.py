@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import argparse
 import http.client
+import itertools
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -24,11 +26,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from project_python import use_project_python
+
+if __name__ == "__main__":
+    use_project_python()  # before an import that another environment may lack
+
 import psutil
 
 ROOT, BIN = Path(__file__).resolve().parents[1], Path(sys.executable).parent
 MAX_BYTES, MAX_CPU_MS, MAX_MEMORY_MB, MAX_HEALTH_MS = 1_000_000, 300, 64, 100
-MAX_ROWS, MAX_UPLOAD_ROWS = 1000, 5000  # defaults of the settings
+MAX_ROWS = 1000  # default of the settings
 JSON, CSV = "application/json", "text/csv"
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data; boundary=b"
@@ -55,8 +62,11 @@ class Cost:
     health_ms: float
 
 
-def build_cases(row: dict[str, Any], book: str, max_rows: int) -> list[Case]:
-    """The cases, from a legal row."""
+def build_cases(
+    schema: dict[str, Any], book: str, max_rows: int, max_upload_rows: int
+) -> list[Case]:
+    """The cases, from the JSON schema of a row with a legal example."""
+    row = schema["example"]
     infer = f"/v2/models/{book}/infer"
     name = next(key for key, value in row.items() if isinstance(value, int | float))
     legal, wrong = json.dumps(row), json.dumps({**row, name: "wrong"})
@@ -83,8 +93,9 @@ def build_cases(row: dict[str, Any], book: str, max_rows: int) -> list[Case]:
         Case("an input of 200,000 values", infer, JSON, _inputs({name: [1] * 200_000})),
         Case("10,000 inputs", infer, JSON, _inputs({f"k{i}": [1] for i in range(10_000)})),
         Case("a table of 100,000 columns", "/predict/csv", CSV, b",".join(b"c%d" % i for i in range(100_000))),
-        Case("a table of 5,000 legal rows", "/predict/csv", CSV, _fill_table(header, line)),
-        Case("a table of 5,000 rows, each with a wrong cell", "/predict/csv", CSV, _fill_table(header, line.replace("1", "?"))),
+        Case("a table of equal legal rows", "/predict/csv", CSV, _fill_table(header, [line] * max_upload_rows)),
+        Case("a table of different legal rows", "/predict/csv", CSV, _fill_table(header, _draw_lines(schema, max_upload_rows))),
+        Case("a table of rows with a wrong cell each", "/predict/csv", CSV, _fill_table(header, [line.replace("1", "?")] * max_upload_rows)),
         Case("a table of 500,000 empty lines", "/predict/csv", CSV, header.encode() + b"\n" * 500_000),
         Case("a table of one long line", "/predict/csv", CSV, f"{header}\n".encode() + b"1," * 490_000),
         Case("a table of 490,000 quotes", "/predict/csv", CSV, f"{header}\n".encode() + b'""' * 490_000),
@@ -104,9 +115,32 @@ def _inputs(columns: dict[str, list[Any]]) -> bytes:
     return json.dumps({"inputs": inputs}).encode()
 
 
-def _fill_table(header: str, line: str) -> bytes:
-    line_count = min(MAX_UPLOAD_ROWS, (MAX_BYTES - len(header) - 1) // (len(line) + 1))
-    return "\n".join([header, *[line] * line_count]).encode()
+def _fill_table(header: str, lines: list[str]) -> bytes:
+    """A table of as many of the lines as a request of ``MAX_BYTES`` holds."""
+    sizes = itertools.accumulate([len(header), *[len(line) + 1 for line in lines]])
+    count = sum(size <= MAX_BYTES for size in sizes) - 1
+    return "\n".join([header, *lines[:count]]).encode()
+
+
+def _draw_lines(schema: dict[str, Any], count: int) -> list[str]:
+    """Legal lines with other numbers in each of them."""
+    generator = random.Random(0)
+    return [
+        ",".join(
+            _draw_cell(value, schema["properties"][name], generator)
+            for name, value in schema["example"].items()
+        )
+        for _ in range(count)
+    ]
+
+
+def _draw_cell(value: Any, schema: dict[str, Any], generator: random.Random) -> str:
+    schema = next(iter(schema.get("anyOf", [schema])))  # the other one of two is null
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if schema.get("type") != "number" or low is None or high is None:
+        return str(value)
+    number = generator.uniform(low, high)
+    return str(round(number) if schema.get("multipleOf") == 1 else round(number, 4))
 
 
 def _multipart(disposition: bytes, count: int, content: bytes = b"") -> bytes:
@@ -200,11 +234,15 @@ def main() -> None:
     )
     with serve(inputs.project.resolve(), inputs.book) as (port, process):
         document = json.loads(ask(port, "GET", "/openapi.json")[1])
-        row = document["components"]["schemas"]["Row"]["example"]
+        schema = document["components"]["schemas"]["Row"]
+        row, max_upload_rows = (
+            schema["example"],
+            json.loads(ask(port, "GET", "/model")[1])["max_upload_rows"],
+        )
         ask(
             port, "POST", "/predict", json.dumps([row] * 500).encode()
         )  # whatever the first one loads
-        for case in build_cases(row, inputs.book, MAX_ROWS):
+        for case in build_cases(schema, inputs.book, MAX_ROWS, max_upload_rows):
             cost = measure(case, port, process)
             print(
                 f"| {case.name} | {len(case.body):,} | {cost.status} | {cost.cpu_ms:.0f} | "

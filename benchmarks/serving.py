@@ -18,12 +18,18 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from project_python import use_project_python
+
+if __name__ == "__main__":
+    use_project_python()  # before imports that another environment may lack
 
 import numpy as np
 import pandas as pd
@@ -94,7 +100,12 @@ def ways(book: str, rivals: bool) -> list[Way]:
 
 
 def measure(
-    way: Way, root: Path, row: dict[str, Any], environ: dict[str, str], seconds: float
+    way: Way,
+    root: Path,
+    row: dict[str, Any],
+    environ: dict[str, str],
+    seconds: float,
+    log: IO[bytes],
 ) -> None:
     """One round of one way."""
     with socket.socket() as item:
@@ -103,16 +114,11 @@ def measure(
     command = [word.replace("PORT", str(port)) for word in way.command]
     began = time.monotonic()
     process = subprocess.Popen(
-        command,
-        cwd=root,
-        env=environ,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
+        command, cwd=root, env=environ, stdout=log, stderr=log, start_new_session=True
     )
     url, body = f"http://127.0.0.1:{port}{way.path}", json.dumps(way.wrap(row)).encode()
     try:
-        _wait(url, body, process)
+        _wait(way.name, url, body, process, log)
         way.starts.append(time.monotonic() - began)
         server = [
             psutil.Process(process.pid),
@@ -135,18 +141,31 @@ def measure(
         process.wait(30)
 
 
-def _wait(url: str, body: bytes, process: subprocess.Popen) -> None:
-    until = time.monotonic() + 180
-    while time.monotonic() < until:
-        if process.poll() is not None:
-            sys.exit(f"{process.args!r} ended with {process.returncode}")
+def _wait(
+    name: str,
+    url: str,
+    body: bytes,
+    process: subprocess.Popen,
+    log: IO[bytes],
+    seconds: float = 180,
+) -> None:
+    """Wait for the first response of 200; without one, end with the reason and the server's log."""
+    until, reason = time.monotonic() + seconds, ""
+    while time.monotonic() < until and process.poll() is None:
+        request = urllib.request.Request(url, body, {"content-type": "application/json"})
         try:
-            requests = urllib.request.Request(url, body, {"content-type": "application/json"})
-            urllib.request.urlopen(requests, timeout=60).read()
+            urllib.request.urlopen(request, timeout=60).read()
             return
-        except OSError:
-            time.sleep(0.02)
-    sys.exit(f"{url} does not answer")
+        except urllib.error.HTTPError as error:
+            reason = f"{error}: {error.read(500).decode(errors='replace')}"
+        except OSError as error:
+            reason = str(error)
+        time.sleep(0.02)
+    if process.poll() is not None:
+        reason = f"the server ended with {process.returncode}"
+    log.seek(0)
+    lines = log.read().decode(errors="replace").splitlines()[-20:]
+    sys.exit("\n".join([f"{name}: {url} does not answer: {reason}", *lines]))
 
 
 def inside(root: Path, book: str, rounds: int = 3000) -> tuple[str, dict[str, float]]:
@@ -246,7 +265,8 @@ def main() -> None:
         match = ways(inputs.book, not inputs.alone)
         for _ in range(inputs.rounds):
             for way in match:
-                measure(way, root, row, environ, inputs.seconds)
+                with tempfile.TemporaryFile() as log:
+                    measure(way, root, row, environ, inputs.seconds, log)
     ours = statistics.median(next(way for way in match if way.name == OURS).rates)
     print(
         f"{'one row a request, 8 connections':<38} {'a second':>9} {'ours is':>9} {'CPU, µs':>9} {'start, s':>9}"

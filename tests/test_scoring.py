@@ -292,6 +292,7 @@ def test_what_an_answer_costs_is_measured_on_what_answers(put, contract, tmp_pat
     model, _, folder = put(LogisticRegression())
     milliseconds, megabytes = latency.measure_latency_and_size(tmp_path, contract)
     assert milliseconds > 0
+    assert json.loads((folder / "golden.json").read_text())["batch_row_ms"] > 0
     assert megabytes == (folder / "scorer.json").stat().st_size / 1e6
     (folder / "scorer.json").unlink()
     (tmp_path / "model.pkl").write_bytes(cloudpickle.dumps(model))
@@ -411,6 +412,15 @@ def test_a_booster_of_another_width_or_of_no_model_is_refused(tmp_path, frame):
     path.write_text("no model")
     with pytest.raises(CompileError, match="LightGBM"):
         NativeBooster(path, 1)
+
+
+def test_a_scorer_of_another_release_is_refused_with_what_to_do(put):
+    _, _, folder = put(LogisticRegression())
+    text = (folder / "scorer.json").read_text()
+    (folder / "scorer.json").write_text(text.replace("LinearPredictor", "FormerPredictor"))
+    with pytest.raises(CompileError, match="FormerPredictor") as refusal:
+        CompiledScorer.load(folder)
+    assert missing_facts(refusal.value.next, "finalize") == []
 
 
 def test_outcomes_are_typed_by_the_task(put, contract):

@@ -31,7 +31,7 @@ from modelbook.cli.serving import app
 from modelbook.contract import Contract
 from modelbook.errors import ServingError
 from modelbook.journal.database import default_url
-from modelbook.scoring import RowPrediction
+from modelbook.scoring import RowPrediction, latency
 from modelbook.serving import served_models, server, service
 from modelbook.serving.access import KEYRING_VARIABLE, ApiKeyStore
 from modelbook.serving.app import create_app
@@ -552,6 +552,23 @@ class TestLimits:
                     "/predict/csv", content=body, headers={"content-type": "text/csv"}
                 )
                 assert (answer.status_code, missing_facts(answer.text, *facts)) == (413, [])
+
+    def test_an_upload_has_as_many_rows_as_the_champion_can_afford(
+        self, model, contract, rows, tmp_path, monkeypatch
+    ):
+        """A champion that takes 60 ms a row in a batch: 4 rows take less than 300 ms."""
+        monkeypatch.setattr(latency, "measure_batch_row_ms", lambda scorer, rows: 60.0)
+        shelf = Shelf(tmp_path)
+        shelf.alias("champion", shelf.register(model, contract, rows))
+        table = b"size\n" + b"1\n" * 6
+        with serve(shelf) as client:
+            assert client.get("/model").json()["max_upload_rows"] == 4
+            answer = client.post(
+                "/predict/csv", content=table, headers={"content-type": "text/csv"}
+            )
+            assert (answer.status_code, missing_facts(answer.text, 4)) == (413, [])
+        with serve(shelf, "limits: {max_upload_rows: 50}") as client:
+            assert client.get("/model").json()["max_upload_rows"] == 50
 
     def test_no_more_invalid_values_are_looked_for_than_are_listed(self, client):
         answer = post(client, "/predict", [{**ROW, "size": "tall"}] * 1000)

@@ -198,7 +198,9 @@ class _TreeGroup:
 
     def add_outputs(self, rows: EncodedRows, sums: np.ndarray) -> None:
         """Add the leaf values of each row to its sums."""
-        (table, table_rows), *other_lookups = _join_small_tables(self._look_up_rows(rows))
+        lookups = self._look_up_rows(rows)
+        max_joined_rows = min(MAX_JOINED_ROWS, rows.row_count)  # joining more takes longer
+        (table, table_rows), *other_lookups = _join_small_tables(lookups, max_joined_rows)
         for start in range(0, rows.row_count, BLOCK_ROWS):
             block = slice(start, start + BLOCK_ROWS)
             masks = table.take(table_rows[block], axis=0)
@@ -244,11 +246,11 @@ class _TreeGroup:
         return np.searchsorted(edges, values)
 
 
-def _join_small_tables(lookups: list[TableLookup]) -> list[TableLookup]:
+def _join_small_tables(lookups: list[TableLookup], max_rows: int) -> list[TableLookup]:
     """Join small tables to one with all combinations of rows, for fewer look-ups."""
     joined: list[TableLookup] = []
     for table, table_rows in sorted(lookups, key=lambda lookup: len(lookup[0])):
-        if joined and len(joined[-1][0]) * len(table) <= MAX_JOINED_ROWS:
+        if joined and len(joined[-1][0]) * len(table) <= max_rows:
             joined_table, joined_rows = joined[-1]
             joined[-1] = (
                 (joined_table[:, None] & table).reshape(-1, table.shape[1]),

@@ -1,4 +1,4 @@
-"""Measure a version's prediction latency and the size of its scorer."""
+"""Measure a version's prediction latency, what a row of a batch costs, and its scorer's size."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 
 from modelbook.contract import Contract
 from modelbook.scoring import loading
-from modelbook.scoring.compilation import GOLDEN_FILE
+from modelbook.scoring.loading import GOLDEN_FILE
 
 MAX_SECONDS, MAX_PREDICTIONS = 2.0, 500  # a measurement stops at either limit
+BATCH_ROWS, MAX_BATCHES = 500, 5  # of a measurement of the cost of a row
 REFERENCE_STEPS = 5_000  # additions of the reference computation
 REFERENCE_MS = 0.16  # what the reference takes on an idle core of 2024
 
@@ -46,6 +47,22 @@ def measure_latency_and_size(folder: Path, contract: Contract) -> tuple[float, f
     )
     rows = json.loads(golden_path.read_text(encoding="utf-8"))["rows"]
     return _median_latency_ms(scorer, rows), sum(path.stat().st_size for path in scorer_files) / 1e6
+
+
+def measure_batch_row_ms(scorer: Any, rows: list[dict[str, Any]]) -> float:
+    """Measure the CPU time of a row in a batch (ms), as the service predicts an upload.
+
+    It is the least of some batches, since CPU time rises when other processes use the caches.
+    """
+    batch = [rows[index % len(rows)] for index in range(BATCH_ROWS)]
+    scorer.predict_many(batch)  # warm-up
+    durations: list[float] = []
+    deadline = time.perf_counter() + MAX_SECONDS
+    while len(durations) < MAX_BATCHES and (not durations or time.perf_counter() < deadline):
+        start = time.process_time()
+        scorer.predict_many(batch)
+        durations.append(1000 * (time.process_time() - start))
+    return min(durations) / BATCH_ROWS
 
 
 def _median_latency_ms(scorer: Any, rows: list[dict[str, Any]]) -> float:

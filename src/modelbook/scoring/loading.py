@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from modelbook.contract import Contract
     from modelbook.scoring.pipeline_scorer import PipelineScorer
 
+GOLDEN_FILE = "golden.json"  # rows with the model's predictions, and an example request
+
 
 def load_scorer(folder: Path, contract: Contract) -> CompiledScorer | PipelineScorer:
     """Load a version's scorer from its artifact folder.

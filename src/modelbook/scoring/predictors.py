@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from modelbook.errors import CompileError
 from modelbook.scoring.encoder import EncodedRows
 from modelbook.scoring.lightgbm_native import NativeBooster
 
@@ -222,8 +223,21 @@ class EstimatorPredictor(Predictor):
 
 
 def load_predictor(folder: Path, stem: str, parameters: dict[str, Any]) -> Predictor:
-    """Load a predictor of type ``kind`` from its files and parameters."""
-    return PREDICTOR_TYPES[parameters["kind"]].load(
+    """Load a predictor of type ``kind`` from its files and parameters.
+
+    Raises
+    ------
+    CompileError
+        When there is no such type: the version was compiled by another release.
+    """
+    kind = parameters["kind"]
+    if kind not in PREDICTOR_TYPES:
+        raise CompileError(
+            f"the scorer needs {kind}, which this release of Modelbook does not have",
+            expected=", ".join(PREDICTOR_TYPES),
+            next="build finalize again, or use the release that registered the version",
+        )
+    return PREDICTOR_TYPES[kind].load(
         folder, stem, {key: value for key, value in parameters.items() if key != "kind"}
     )
 

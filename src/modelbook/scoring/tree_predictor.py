@@ -17,7 +17,7 @@ from modelbook.scoring.lightgbm_text import write_ensembles
 from modelbook.scoring.predictors import Predictor, apply_link, link_row, sigmoid
 from modelbook.scoring.tree_ensemble import TreeEnsemble
 
-MIN_ROWS = 1000  # for fewer rows, prediction without tables is faster
+MIN_ROWS = 100  # for fewer rows, prediction without tables is faster
 
 
 @dataclass(frozen=True)

@@ -112,9 +112,8 @@ def _add_prediction_routes(app: FastAPI, service: PredictionService) -> None:
     async def predict_csv(request: Request) -> Response:
         user, body = read_user_id(request.scope["modelbook.headers"]), await _read_upload(request)
         started, champion, predictions = time.perf_counter(), service.champion, []
-        max_rows = service.settings.limits.max_upload_rows
         header, cells, chunks = await service.parse_off_loop(
-            csv_upload.read_table, body, champion, max_rows
+            csv_upload.read_table, body, champion, service.max_upload_rows
         )
         for chunk in chunks:
             predictions += await service.predict_rows(champion, chunk, user, started)

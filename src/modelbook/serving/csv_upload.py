@@ -22,12 +22,12 @@ from modelbook.serving.http_request import (
 )
 from modelbook.serving.schemas import (
     MAX_LISTED_VALUES,
+    CellParser,
     RowReader,
     contract_violation,
     describe_expectation,
     find_duplicate,
     format_value,
-    parse_cell,
     suggest_field,
 )
 from modelbook.tasks.conformal_prediction import SET_SEPARATOR
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from modelbook.serving.served_models import ServedModel
 
 Row = dict[str, Any]
-CHUNK_ROWS = 200  # rows per chunk, so that other requests are served in between
+CHUNK_ROWS = 500  # rows per chunk, so that other requests are served in between
 
 
 def read_table(
@@ -71,19 +71,13 @@ def parse_csv(body: bytes, contract: Contract) -> tuple[list[str], list[list[str
         for name in header
         if name in contract.input_names or name in contract.columns_with_role("entity")
     ]
-    column_positions = [(name, header.index(name), contract.columns[name]) for name in column_names]
     missing_markers = MISSING_VALUE_TEXTS.union(contract.missing)
-    return (
-        header,
-        cells,
-        [
-            {
-                name: parse_cell(column, line[i], missing_markers, decimal)
-                for name, i, column in column_positions
-            }
-            for line in cells
-        ],
-    )
+    parsers = [
+        (name, header.index(name), CellParser(contract.columns[name], missing_markers, decimal))
+        for name in column_names
+    ]
+    rows = [{name: values[line[i]] for name, i, values in parsers} for line in cells]
+    return header, cells, rows
 
 
 def _read_cells(body: bytes, contract: Contract) -> tuple[list[str], list[list[str]], DecimalMark]:

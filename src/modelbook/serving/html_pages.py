@@ -14,7 +14,7 @@ import orjson
 from modelbook.contract import Column
 from modelbook.scoring import RowPrediction
 from modelbook.serving.http_request import RequestError
-from modelbook.serving.schemas import describe_expectation, parse_cell
+from modelbook.serving.schemas import CellParser, describe_expectation
 from modelbook.serving.served_models import ServedModel
 
 
@@ -114,7 +114,7 @@ font-variant-numeric: tabular-nums; }
 
 async def predict_form(model: ServedModel, form: dict[str, str]) -> str:
     """Render the section with the prediction for a submitted form, or with its errors."""
-    values = {name: parse_cell(model.contract.columns[name], text) for name, text in form.items()}
+    values = {name: CellParser(model.contract.columns[name])[text] for name, text in form.items()}
     try:
         [row], _ = model.row_reader.read_body(orjson.dumps(values))
     except RequestError as error:

@@ -62,22 +62,37 @@ def build_field_type(
     return Annotated[field_type, WithJsonSchema({**schema, **metadata})]
 
 
-def parse_cell(
-    column: Column,
-    text: str,
-    missing_markers: frozenset[str] = MISSING_VALUE_TEXTS,
-    decimal: DecimalMark = ".",
-) -> Any:
-    """Convert a table cell or form field to its JSON value; unreadable text stays text."""
-    text = text.strip()
-    if not text or (text in missing_markers and text not in (column.categories or ())):
-        return None
-    if column.parse or column.type in ("category", "text", "date"):
-        return text
-    if column.type == "boolean" and text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    number = parse_number(text, None if decimal == "." else "number", decimal)
-    return number if math.isfinite(number) else text  # rejected later, by the contract
+class CellParser(dict[str, Any]):
+    """JSON values of a column's table cells or form fields by text; each text is parsed once.
+
+    Unreadable text stays text, which the contract rejects later.
+    """
+
+    def __init__(
+        self,
+        column: Column,
+        missing_markers: frozenset[str] = MISSING_VALUE_TEXTS,
+        decimal: DecimalMark = ".",
+    ) -> None:
+        super().__init__()
+        self._missing_texts = {"", *missing_markers.difference(column.categories or ())}
+        self._is_text = bool(column.parse) or column.type in ("category", "text", "date")
+        self._is_boolean = column.type == "boolean"
+        self._decimal = decimal
+
+    def __missing__(self, cell: str) -> Any:
+        self[cell] = value = self._parse(cell.strip())
+        return value
+
+    def _parse(self, text: str) -> Any:
+        if text in self._missing_texts:
+            return None
+        if self._is_text:
+            return text
+        if self._is_boolean and text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        number = parse_number(text, None if self._decimal == "." else "number", self._decimal)
+        return number if math.isfinite(number) else text
 
 
 def _build_validator(column: Column, missing_markers: Sequence[str]) -> Any:

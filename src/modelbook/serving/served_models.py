@@ -40,6 +40,9 @@ MAX_ALIAS_AGE_SECONDS = 60.0  # the follower checks every few seconds
 GOLDEN_FILE = "scorer/golden.json"
 LOG = logging.getLogger("modelbook.serving")
 ALIASES = (CHAMPION, CHALLENGER)
+MAX_REQUEST_CPU_MS = 300.0  # of a request of at most 1 MB; see docs/serving.md
+# CPU time to read, validate, journal and write a row of an upload, and each of its cells.
+UPLOAD_ROW_MS, UPLOAD_CELL_MS = 0.015, 0.001
 MAX_RETRY_SECONDS = 60.0  # longest pause between attempts to load a version; the first is 1 s
 VersionKey = tuple[int, str | None]  # number and digest
 # Safe to cache: an export's address contains its digest, so its content never changes.
@@ -87,6 +90,8 @@ class ServedModel:
         Computes the predictions.
     golden_rows : int
         Golden rows on which the scorer reproduced the registered model's predictions.
+    batch_row_ms : float
+        CPU time of a row in a batch, as measured when the version was compiled.
     """
 
     number: int
@@ -99,6 +104,7 @@ class ServedModel:
     typical_row: dict[str, Any]
     reference_histograms: dict[str, Any]
     tags: dict[str, str]
+    batch_row_ms: float
     loaded_at: float = field(default_factory=time.time)
 
     @cached_property
@@ -109,6 +115,13 @@ class ServedModel:
     def label_probabilities(self, probabilities: Sequence[float] | None) -> dict[str, float] | None:
         """Return probabilities by class; None for a regression."""
         return None if probabilities is None else dict(zip(self.classes, probabilities))
+
+    @cached_property
+    def affordable_upload_rows(self) -> int:
+        """Rows of an upload that cost as much CPU time as a request may."""
+        cell_ms = len(self.contract.input_names) * UPLOAD_CELL_MS
+        row_ms = UPLOAD_ROW_MS + cell_ms + self.batch_row_ms
+        return max(1, int(MAX_REQUEST_CPU_MS / row_ms))
 
     def features_of(self, columns: Iterable[str]) -> set[str]:
         """Return the features that are made of columns of the contract."""
@@ -193,6 +206,7 @@ def load_model(version: RegisteredVersion, max_rows: int) -> ServedModel:
         golden["typical"],
         golden["reference"],
         version.tags,
+        golden.get("batch_row_ms", 0.0),
     )
 
 

@@ -139,6 +139,11 @@ class PredictionService:
             )
         return self.model_manager.champion
 
+    @property
+    def max_upload_rows(self) -> int:
+        """Rows that an upload to the champion may have."""
+        return self.settings.limits.choose_upload_rows(self.champion.affordable_upload_rows)
+
     async def read_json_body(self, scope: Scope, receive: Receive) -> bytes:
         """Read a body of at most the bytes that settings and contract allow.
 
@@ -426,6 +431,7 @@ class PredictionService:
         return {
             **self.champion.describe(),
             "book": self.book,
+            "max_upload_rows": self.max_upload_rows,
             "traffic": {
                 "mode": traffic.mode,
                 "share": traffic.challenger_share if traffic.mode in ("split", "canary") else None,

@@ -106,7 +106,12 @@ class LimitSettings(SettingsGroup):
     max_body_bytes: int = Field(1_000_000, ge=100, description="bytes of a JSON body")
     max_rows: int = Field(1000, ge=1, description="rows of one request")
     max_upload_bytes: int = Field(10_000_000, ge=100, description="bytes of a CSV upload")
-    max_upload_rows: int = Field(5_000, ge=1, description="rows of a CSV upload")
+    max_upload_rows: int = Field(
+        5_000,
+        ge=1,
+        description="rows of a CSV upload; unless it is set, fewer where the champion is slow or "
+        "the table is wide",
+    )
     max_buffered_bytes: int = Field(
         32_000_000,
         ge=100_000,
@@ -128,6 +133,12 @@ class LimitSettings(SettingsGroup):
     max_concurrent_requests: int = Field(
         200, ge=1, description="concurrent requests in each worker; more are rejected with 503"
     )
+
+    def choose_upload_rows(self, affordable_rows: int) -> int:
+        """Return how many rows an upload may have: as set, or as many as can be afforded."""
+        if "max_upload_rows" in self.model_fields_set:
+            return self.max_upload_rows
+        return min(self.max_upload_rows, affordable_rows)
 
 
 class StreamSettings(SettingsGroup):
