@@ -71,7 +71,10 @@ class NativeBooster:
             SINGLE_THREAD,
             ctypes.byref(self._single_row_handle),
         )
-        self._predict_single_row = self._library.LGBM_BoosterPredictForMatSingleRowFast
+        # A row takes microseconds: releasing the interpreter lock for it would let the journal's
+        # thread take it, and the event loop wait for it.
+        row_library = ctypes.PyDLL(self._library._name)
+        self._predict_single_row = row_library.LGBM_BoosterPredictForMatSingleRowFast
 
     def predict_one(self, values: Sequence[float]) -> list[float]:
         """Predict one encoded row."""
