@@ -80,7 +80,14 @@ def alias(root: Path) -> int | None:
 
 def judge(root: Path, number: int, word: str = "promote") -> HistoryEntry:
     return history.record_decision(
-        root, MODEL, word, number, f"It is {word}.", {"auc": 0.8}, "c0ffee"
+        root,
+        MODEL,
+        word,
+        number,
+        f"It is {word}.",
+        {"auc": 0.8},
+        "c0ffee",
+        expected_champion=alias(root),
     )
 
 
@@ -174,6 +181,7 @@ def test_secrets_and_numbers_that_are_none_are_not_kept(
         "by hush-hush-hush",
         {"a": "hush-hush-hush", "low": float("nan")},
         "none",
+        expected_champion=None,
     )
     [entry] = history.read_history(root)
     assert (entry.reason, entry.evidence) == ("by ***", {"a": "***", "low": None})
@@ -210,7 +218,7 @@ def test_the_store_refuses_to_rewrite_the_history(root: Path) -> None:
 
 def test_a_long_entry_is_kept_whole(root: Path) -> None:
     evidence = {"criteria": [f"criterion {number}, é" for number in range(2000)]}
-    history.record_decision(root, MODEL, "hold", 1, "", evidence, "none")
+    history.record_decision(root, MODEL, "hold", 1, "", evidence, "none", expected_champion=None)
     [entry] = history.read_history(root)
     assert (entry.evidence, history.find_integrity_errors(root)) == (evidence, [])
 

@@ -78,7 +78,11 @@ class Project:
         return local_artifact_folder(self.root) / f"version {number}" / "artifacts"
 
     def judge(self, number: int, word: str = "promote") -> None:
-        history.record_decision(self.root, BOOK, word, number, f"It is {word}.", {}, "c0ffee")
+        champion = aliases.read_aliases(self.root, BOOK).get(aliases.CHAMPION)
+        before = champion.number if champion else None
+        history.record_decision(
+            self.root, BOOK, word, number, f"It is {word}.", {}, "c0ffee", expected_champion=before
+        )
 
     def move(self, number: int, before: int | None) -> None:
         history.move_champion(

@@ -98,7 +98,16 @@ def add_versions(root: Path, model: str, count: int) -> None:
 
 def judge(root: Path, number: int, model: str = BOOK) -> history.HistoryEntry:
     return history.record_decision(
-        root, model, "promote", number, "It is better.", {"auc": 0.8}, "c0ffee"
+        root,
+        model,
+        "promote",
+        number,
+        "It is better.",
+        {"auc": 0.8},
+        "c0ffee",
+        expected_champion=aliases.find_alias_numbers(store.create_client(root), model).get(
+            "champion"
+        ),
     )
 
 

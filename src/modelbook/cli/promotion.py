@@ -1,17 +1,26 @@
-"""Commands on the champion and the challenger: history, promote, rollback, challenge."""
+"""Commands on the champion and the challenger: history, promote, import, rollback, challenge."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from modelbook.cli import ab
-from modelbook.cli.options import BookOption, JsonOption, find_book, print_json, report_errors
+from modelbook.cli.options import (
+    BookOption,
+    JsonOption,
+    find_book,
+    find_journal,
+    print_json,
+    report_errors,
+)
 
 if TYPE_CHECKING:
+    from modelbook.extras.import_gate import ImportDecision
     from modelbook.registry.history import HistoryEntry
+    from modelbook.registry.imports import ImportResult
 
 app = typer.Typer()
 
@@ -94,6 +103,76 @@ def promote(
             print_json({"moved": False, "model": name, "champion_after": version})
         else:
             typer.echo(f"version {version} of {name} is the champion already; nothing was moved")
+
+
+@app.command("import")
+def import_version(
+    address: Annotated[str, typer.Argument(help="The address that modelbook export printed.")],
+    promote: Annotated[
+        bool, typer.Option("--promote", help="Make it the champion, if the gate approves it.")
+    ] = False,
+    override: Annotated[
+        str, typer.Option(help="Make it the champion against the gate, for this reason.")
+    ] = "",
+    book: BookOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Register an exported version in this store, and let the gate judge it on rows of here.
+
+    Files, history and golden rows are verified first. The gate compares it with the champion where
+    this project has rows that neither was fitted on; the history records its decision.
+
+    Examples:  modelbook import s3://bucket/models/9a0c...
+    |  modelbook import s3://bucket/models/9a0c... --promote
+    """
+    from modelbook import config
+    from modelbook.extras import import_gate
+    from modelbook.registry import imports, promotion
+    from modelbook.stage import project
+
+    move = None
+    with report_errors():
+        root, name = find_book(book)
+        commit = project.get_commit(root)
+        params: Any = config.validate("deploy", project.read_stage_parameters(root, book, "deploy"))
+        journal = find_journal(root, name)  # first: nothing is registered where it is away
+        result = imports.import_version(root, name, address, commit)
+        judged = import_gate.judge_import(root, result.entry, params, journal, commit)
+        if not as_json:
+            _print_import(name, result, judged)
+        if promote or override:
+            move = promotion.promote(
+                root, name, result.version, reason="", override=override, commit=commit
+            )
+        if move is not None and not as_json:
+            _announce_move(root, name, move, as_json=False)
+    if as_json:
+        print_json(
+            {
+                "book": name,
+                "version": result.version,
+                "is_new": result.is_new,
+                "entry": result.entry.to_dict(),
+                "gate": judged.to_dict(),
+                "move": move.to_dict() if move else None,
+            }
+        )
+    elif not (promote or override):
+        hint = '--override "REASON"' if judged.is_hold else "--why REASON"
+        typer.echo(f"next: modelbook promote {result.version} {hint}", err=True)
+
+
+def _print_import(book: str, result: ImportResult, judged: ImportDecision) -> None:
+    state = "registered" if result.is_new else "registered already"
+    typer.echo(
+        f"version {result.version} of {book} {state}; entry {result.entry.number} in history"
+    )
+    if judged.decision is None or judged.entry is None:
+        typer.echo(judged.selection)
+        return
+    typer.echo(f"gate: {judged.decision.action}; entry {judged.entry.number} in history")
+    for sentence in [*judged.decision.reasons, judged.selection]:
+        typer.echo(f"  {sentence}")
 
 
 @app.command()

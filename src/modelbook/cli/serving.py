@@ -79,39 +79,6 @@ def export(
         print_json({"book": name, "version": number, "address": passport})
 
 
-@app.command("import")
-def import_version(
-    address: Annotated[str, typer.Argument(help="The address that modelbook export printed.")],
-    book: BookOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Register an exported version in this store, once files, history and golden rows are verified.
-
-    Examples:  modelbook import s3://bucket/models/9a0c...
-    """
-    from modelbook.registry import imports
-    from modelbook.stage import project
-
-    with report_errors():
-        root, name = find_book(book)
-        result = imports.import_version(root, name, address, project.get_commit(root))
-    if as_json:
-        print_json(
-            {
-                "book": name,
-                "version": result.version,
-                "is_new": result.is_new,
-                "entry": result.entry.to_dict(),
-            }
-        )
-        return
-    state = "registered" if result.is_new else "registered already"
-    typer.echo(
-        f"version {result.version} of {name} {state}; entry {result.entry.number} in history"
-    )
-    typer.echo(f"next: modelbook promote {result.version} --why REASON", err=True)
-
-
 @app.command()
 def score(
     source: Annotated[

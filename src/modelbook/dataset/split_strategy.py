@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from modelbook.errors import DataError
 
@@ -22,6 +22,7 @@ class SplitStrategy(ABC):
     """
 
     name: ClassVar[str]
+    is_hashed: ClassVar[bool] = True  # a group's side depends on the group alone, in any table
     group_noun: ClassVar[str] = "entities"
     is_forward: ClassVar[bool] = False
 
@@ -33,6 +34,10 @@ class SplitStrategy(ABC):
     ) -> pd.Series:
         """Mask of the holdout rows: about ``holdout_share`` of the groups, by default by a hash."""
         return hash_entities(self.groups(rows, contract), seed) < holdout_share
+
+    def describe_rule(self, holdout_share: float, seed: int) -> dict[str, Any]:
+        """The rule of the split as plain data, which a version keeps: see ``holds_out``."""
+        return {"strategy": self.name, "holdout_share": holdout_share, "seed": seed}
 
     @abstractmethod
     def groups(self, rows: pd.DataFrame, contract: Contract) -> pd.Series:
@@ -86,7 +91,7 @@ class GroupSplit(SplitStrategy):
 class TimeSplit(SplitStrategy):
     """Hold out the latest periods; folds train on earlier rows. Entities may be on both sides."""
 
-    name, is_forward = "time", True
+    name, is_forward, is_hashed = "time", True, False
 
     def check_contract(self, contract: Contract) -> None:
         if not contract.time:
@@ -172,6 +177,19 @@ class RandomSplit(SplitStrategy):
 SPLIT_STRATEGIES: dict[str, SplitStrategy] = {
     strategy.name: strategy for strategy in (GroupSplit(), TimeSplit(), RandomSplit())
 }
+
+
+def holds_out(rule: dict[str, Any] | None, rows: pd.DataFrame, contract: Contract) -> pd.Series:
+    """Mask of the rows of any table that a rule of ``describe_rule`` holds out of training.
+
+    No row without a rule, or where a row's side depends on the table it was in.
+    """
+    import pandas as pd
+
+    strategy = SPLIT_STRATEGIES[rule["strategy"]] if rule else None
+    if rule is None or strategy is None or not strategy.is_hashed:
+        return pd.Series(False, index=rows.index)
+    return strategy.test_mask(rows, contract, rule["holdout_share"], rule["seed"])
 
 
 def hash_entities(entities: pd.Series, seed: int | str) -> pd.Series:

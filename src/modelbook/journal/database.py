@@ -71,9 +71,14 @@ MAX_IDS_PER_QUERY = 400  # ids in one query: SQLite limits the number of variabl
 FileIdentity = tuple[tuple[int, int] | None, ...]
 
 
+def default_path(root: Path, book: str) -> Path:
+    """Return the path of a book's default journal, an SQLite file."""
+    return root / "data" / book / "journal.db"
+
+
 def default_url(root: Path, book: str) -> str:
-    """Return the URL of a book's default journal, an SQLite file."""
-    return f"sqlite:///{root / 'data' / book / 'journal.db'}"
+    """Return the URL of a book's default journal."""
+    return f"sqlite:///{default_path(root, book)}"
 
 
 class Journal:

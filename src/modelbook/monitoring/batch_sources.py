@@ -134,22 +134,12 @@ def evaluate_journal(
     rows = [row for row in journal.read_predictions(since) if row["version"] == version.number]
     if not rows:
         return []
-    inputs = pd.DataFrame([row["inputs"] for row in rows])
-    entity = version.contract.entity
-    has_entity = entity in inputs and bool(inputs[entity].notna().any())
-    contract = restrict_contract(version.contract, [*inputs], keep_entity=has_entity)
-    batch = inputs.reindex(columns=contract.input_names)
-    if has_entity:
-        codes = pd.factorize(inputs[entity])[0]  # each unknown entity is separate
-        batch[entity] = np.where(codes < 0, -1 - np.arange(len(codes)), codes)
-    outcomes = pd.Series([row["outcome"] for row in rows], dtype=object)
-    if outcomes.notna().any():
-        batch[contract.target] = outcomes
+    batch, contract = tabulate_journaled_rows(rows, version.contract)
     name = f"{format_timestamp(since)} to {format_timestamp(max(until, rows[-1]['at']))}"
     return [
         batch_evaluation.evaluate_batch(
             name,
-            contract.conform(batch),
+            batch,
             read_journaled_scores(rows, contract),
             version.reference,
             contract,
@@ -160,6 +150,24 @@ def evaluate_journal(
             costs=batch_evaluation.read_costs(tasks.get_task(contract), version.metrics),
         )
     ]
+
+
+def tabulate_journaled_rows(
+    rows: list[dict[str, Any]], contract: Contract
+) -> tuple[pd.DataFrame, Contract]:
+    """Return a journal's rows as a conformed table with the outcomes known, and its contract."""
+    inputs = pd.DataFrame([row["inputs"] for row in rows])
+    entity = contract.entity
+    has_entity = entity in inputs and bool(inputs[entity].notna().any())
+    contract = restrict_contract(contract, [*inputs], keep_entity=has_entity)
+    table = inputs.reindex(columns=contract.input_names)
+    if has_entity:
+        codes = pd.factorize(inputs[entity])[0]  # each unknown entity is separate
+        table[entity] = np.where(codes < 0, -1 - np.arange(len(codes)), codes)
+    outcomes = pd.Series([row["outcome"] for row in rows], dtype=object)
+    if outcomes.notna().any():
+        table[contract.target] = outcomes
+    return contract.conform(table), contract
 
 
 def restrict_contract(

@@ -260,9 +260,30 @@ def record_decision(
     reason: str,
     evidence: dict[str, Any],
     commit: str,
+    *,
+    expected_champion: int | None,
 ) -> HistoryEntry:
-    """Record the gate's decision about a version."""
-    return _record(root, model_name, DECISION, action, version, reason, evidence, commit)
+    """Record the gate's decision about a version.
+
+    Parameters
+    ----------
+    expected_champion : int or None
+        Champion that the gate compared it with.
+
+    Raises
+    ------
+    PromotionError
+        When the champion has changed since.
+    """
+
+    def describe(champion: int | None) -> HistoryEntry:
+        _require_champion(log, champion, expected_champion)
+        return HistoryEntry(
+            model_name, DECISION, action, version, champion, champion, reason, evidence, commit
+        )
+
+    with _write_history(root, model_name) as log:
+        return _append_entry(root, log, describe, commit)
 
 
 def _record(
@@ -311,15 +332,7 @@ def move_champion(
     """
 
     def describe(champion: int | None) -> HistoryEntry:
-        if champion != expected_champion:
-            raise PromotionError(
-                (
-                    f"the champion of {model_name} is {_format_version(champion)} "
-                    f"now{_describe_last_move(log)}"
-                ),
-                expected=f"{_format_version(expected_champion)}, as when this command started",
-                next="the alias was not moved; check modelbook history, and decide again",
-            )
+        _require_champion(log, champion, expected_champion)
         return HistoryEntry(
             model_name, ALIAS_MOVE, action, version, champion, version, reason, evidence, commit
         )
@@ -553,6 +566,17 @@ def _is_valid_entry(text: str) -> bool:
 
 def _parse_entry(number: int, text: str, entry_hash: str) -> HistoryEntry:
     return HistoryEntry(**json.loads(text), number=number, hash=entry_hash)
+
+
+def _require_champion(log: HistoryLog, champion: int | None, expected: int | None) -> None:
+    """Raise PromotionError when another command has moved the alias meanwhile."""
+    if champion != expected:
+        raise PromotionError(
+            f"the champion of {log.model_name} is {_format_version(champion)} "
+            f"now{_describe_last_move(log)}",
+            expected=f"{_format_version(expected)}, as when this command started",
+            next="the alias was not moved; check modelbook history, and decide again",
+        )
 
 
 def _describe_last_move(log: HistoryLog) -> str:

@@ -90,9 +90,18 @@ def apply_decision(
         "criteria": decision.to_records(),
         "gate": "enforce" if enforce else "dry_run",
     }
+    is_same_model = champion is not None and champion.name == model_name  # not in a sandbox
+    previous_champion = champion.number if champion and is_same_model else None
     entry = (
         history.record_decision(
-            root, model_name, decision.action, candidate.number, reason, evidence, commit
+            root,
+            model_name,
+            decision.action,
+            candidate.number,
+            reason,
+            evidence,
+            commit,
+            expected_champion=previous_champion,
         )
         if in_build
         else None
@@ -109,7 +118,6 @@ def apply_decision(
             "decision": entry.number,
             "golden_rows": golden_row_count,
         }
-        previous_champion = champion.number if champion else None
         entry = history.move_champion(
             root,
             model_name,
@@ -183,10 +191,12 @@ def promote(
         _require_ab_approval(version, ab_result)
     entries = history.read_history(root, model_name)
     decision = history.last_decision(entries, version)
-    if not override and not _is_approved_by_source(
-        root, model_name, history.last_import(entries, version), champion
-    ):
-        _require_gate_approval(model_name, version, decision, champion)
+    imported = history.last_import(entries, version)
+    is_approved_by_source = decision is None and _is_approved_by_source(
+        root, model_name, imported, champion
+    )
+    if not override and not is_approved_by_source:
+        _require_gate_approval(model_name, version, decision, champion, imported)
     reasons = [f"The gate was overridden: {override}"] if override else []
     reasons += [reason] if reason else [] if override or decision is None else [decision.reason]
     extra_evidence: dict[str, Any] = {"decision": decision.number if decision else None}
@@ -376,9 +386,18 @@ def _is_approved_by_source(
 
 
 def _require_gate_approval(
-    model_name: str, version: int, decision: HistoryEntry | None, champion: int | None
+    model_name: str,
+    version: int,
+    decision: HistoryEntry | None,
+    champion: int | None,
+    imported: HistoryEntry | None,
 ) -> None:
     """Raise PromotionError unless the gate has approved the version."""
+    run_gate = (
+        f"modelbook import {imported.evidence['passport']}"
+        if imported
+        else "ploomber build --partially deploy --force"
+    )
     override_hint = (
         f'modelbook promote {version} --override "REASON" promotes it without approval, and '
         "records the reason"
@@ -387,7 +406,9 @@ def _require_gate_approval(
         raise PromotionError(
             f"the gate has not evaluated version {version} of {model_name}",
             expected="the decision promote",
-            next=f"build the book, which runs the gate: modelbook build; or: {override_hint}",
+            next=override_hint
+            if imported  # too few rows of here, or the source's gate compared another champion
+            else f"build the book, which runs the gate: modelbook build; or: {override_hint}",
         )
     if decision.action == HOLD:
         raise PromotionError(
@@ -406,10 +427,7 @@ def _require_gate_approval(
                 f"the champion now is {champion_names[1]}"
             ),
             expected="a decision against the current champion",
-            next=(
-                "run the gate again: ploomber build --partially deploy --force; or: "
-                f"{override_hint}"
-            ),
+            next=f"run the gate again: {run_gate}; or: {override_hint}",
         )
 
 

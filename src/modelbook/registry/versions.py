@@ -6,6 +6,7 @@ import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,6 +31,7 @@ from modelbook.registry.store import configure_mlflow
 from modelbook.registry.tracking import active_run
 from modelbook.scoring.compilation import compile_pipeline
 
+MADE_AT_TAG = "made_at"  # when a version was registered where it was made: its rows are older
 OBJECT_STORE_PACKAGES = ("boto3", "botocore", "s3transfer")
 
 
@@ -174,11 +176,13 @@ def create_version(
     with connection.explain_errors(root):
         log = history_log.open_log(root, model_name, create=True)  # with the registered model
         assert log is not None
+        made_at = datetime.now(UTC).isoformat(timespec="seconds")
+        all_tags = {**tags, "run_id": run_id, MADE_AT_TAG: made_at}
         created = log.client.create_model_version(
             model_name,
             model_info.model_uri,
             run_id,
-            tags={key: str(value) for key, value in {**tags, "run_id": run_id}.items()},
+            tags={key: str(value) for key, value in all_tags.items()},
             model_id=model_info.model_id,
         )
     return get_version(root, model_name, int(created.version))

@@ -254,8 +254,13 @@ def refit_and_package(
     train: pd.DataFrame,
     holdout: pd.DataFrame,
     params: Finalize,
+    *,
+    split_rule: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Refit on all rows, and collect the content of a model version."""
+    """Refit on all rows, and collect the content of a model version.
+
+    ``split_rule`` is that of ``SplitStrategy.describe_rule``, by which the holdout was drawn.
+    """
     # Reset the index, because PyCaret's transformers fail on duplicates in it.
     all_rows, contract = pd.concat([train, holdout], ignore_index=True), task.contract
     model = stacking.fit_on_all_cores(
@@ -287,6 +292,7 @@ def refit_and_package(
             .where(holdout_evaluation.baseline_comparison.notna(), None)
             .to_dict("records"),
             "split": final_model.split_strategy.name,
+            "split_rule": split_rule,
             "sentences": {
                 "baseline_comparison": baseline_comparison.describe_gain_over_simple(
                     task, holdout_evaluation.baseline_comparison

@@ -1,0 +1,368 @@
+"""The gate of an import: this project's own rows decide, where there are enough of them.
+
+The gate of the source has judged a version on the source's rows. Here it is judged on rows of this
+project that neither it nor the champion was fitted on, by the limits of the stage deploy. These are
+the champion's predictions with known outcomes, made after both versions were; else the champion's
+holdout, or that of the project's table: rows which the version's own split holds out, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from modelbook import tasks
+from modelbook.config import Deploy
+from modelbook.contract import Contract
+from modelbook.dataset.split_strategy import holds_out
+from modelbook.evaluation import consequences, fairness, metrics_ci
+from modelbook.gate import HOLD, NO_COMMIT, Decision, decide, gather_evidence
+from modelbook.journal import Journal
+from modelbook.monitoring import batch_sources
+from modelbook.registry import history, versions
+from modelbook.registry.champion_comparison import NO_SCORES, find_ancestor
+from modelbook.registry.history import HistoryEntry
+from modelbook.registry.versions import MADE_AT_TAG, ModelVersion
+from modelbook.scoring import latency
+from modelbook.tasks.base import Task
+from modelbook.tasks.scored_rows import ScoredRows
+
+
+@dataclass(frozen=True)
+class SharedRows:
+    """Rows of this project that neither version was fitted on, scored by both.
+
+    Attributes
+    ----------
+    contract : Contract
+        The candidate's, restricted to the columns of the rows.
+    champion : ScoredRows
+        Empty without a champion.
+    pipeline : str
+        The fitted pipeline that has not seen the rows: ``evaluated``, or ``model``.
+    selection : str
+        Description of the rows.
+    """
+
+    contract: Contract
+    rows: pd.DataFrame
+    candidate: ScoredRows
+    champion: ScoredRows
+    pipeline: str
+    selection: str
+
+    @property
+    def paired_candidate(self) -> ScoredRows:
+        """The candidate's scores, where the champion has any."""
+        return self.candidate if len(self.champion) else NO_SCORES
+
+    def is_unseen_by(self, version: ModelVersion) -> pd.Series:
+        """Mask of the rows that another version was not fitted on."""
+        if self.pipeline == "model":  # later than any version that has been champion
+            return pd.Series(True, index=self.rows.index)
+        return _is_unseen(version, self.rows)
+
+
+@dataclass(frozen=True)
+class ImportDecision:
+    """The gate's decision about an imported version, None where there are too few rows.
+
+    Attributes
+    ----------
+    selection : str
+        Description of the rows behind it, or why there is none.
+    entry : HistoryEntry or None
+        The decision in this project's history.
+    """
+
+    decision: Decision | None
+    selection: str
+    entry: HistoryEntry | None = None
+
+    @property
+    def is_hold(self) -> bool:
+        return self.decision is not None and self.decision.action == HOLD
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the decision as plain data."""
+        return {
+            "action": self.decision.action if self.decision else None,
+            "selection": self.selection,
+            "criteria": self.decision.to_records() if self.decision else [],
+            "entry": self.entry.number if self.entry else None,
+        }
+
+
+def judge_import(
+    root: Path, imported: HistoryEntry, params: Deploy, journal: Journal | None, commit: str
+) -> ImportDecision:
+    """Judge an imported version on this project's rows, and record the decision.
+
+    Parameters
+    ----------
+    imported : HistoryEntry
+        The entry about the import.
+    params : Deploy
+        The limits of this project.
+    journal : Journal or None
+        This project's journal, if there is one.
+
+    Raises
+    ------
+    PromotionError
+        When another command has moved the alias champion meanwhile.
+    """
+    assert imported.version is not None
+    candidate = versions.get_version(root, imported.model, imported.version)
+    champion = versions.get_champion(root, imported.model)
+    if champion is not None and champion.number == candidate.number:
+        return ImportDecision(None, "It is the champion already.")
+    shared = _select_rows(root, candidate, champion, params, journal)
+    if shared is None:
+        return ImportDecision(
+            None, "This project has too few rows that no version was fitted on: no decision here."
+        )
+    decision = _decide(root, candidate, champion, shared, params)
+    names = ("passport", "source", "source_version", "source_hash", "fingerprint", "commit")
+    evidence = {name: imported.evidence.get(name) for name in names}
+    evidence |= {
+        "criteria": decision.to_records(),
+        "gate": "import",
+        "rows": len(shared.rows),
+        "selection": shared.selection,
+    }
+    entry = history.record_decision(
+        root,
+        imported.model,
+        decision.action,
+        candidate.number,
+        " ".join([*decision.reasons[:3], shared.selection]),
+        evidence,
+        commit,
+        expected_champion=champion.number if champion else None,
+    )
+    return ImportDecision(decision, shared.selection, entry)
+
+
+def _select_rows(
+    root: Path,
+    candidate: ModelVersion,
+    champion: ModelVersion | None,
+    params: Deploy,
+    journal: Journal | None,
+) -> SharedRows | None:
+    """Return the journal's rows if they suffice, else the holdout's; None if none can be judged."""
+    readers: list[Callable[[], SharedRows | None]] = [
+        lambda: _score_journal(journal, candidate, champion),
+        lambda: _score_holdout(root, candidate, champion),
+    ]
+    judged: list[SharedRows] = []
+    for read in readers:
+        shared = read()
+        if shared is not None and shared.candidate.can_be_judged():
+            judged.append(shared)
+            if len(shared.rows) >= params.paired_rows:
+                return shared
+    return max(judged, key=lambda shared: len(shared.rows), default=None)
+
+
+def _score_journal(
+    journal: Journal | None, candidate: ModelVersion, champion: ModelVersion | None
+) -> SharedRows | None:
+    """Score the champion's predictions with known outcomes, made after the candidate was."""
+    made_at = candidate.tags.get(MADE_AT_TAG)
+    if journal is None or champion is None or made_at is None:
+        return None
+    rows = [
+        row
+        for row in journal.read_predictions(datetime.fromisoformat(made_at).timestamp())
+        if row["version"] == champion.number and row["outcome"] is not None
+    ]
+    features = set(candidate.contract.feature_names)
+    if not rows or not features <= set(rows[0]["inputs"]) or not _is_same(candidate, champion):
+        return None
+    table, contract = batch_sources.tabulate_journaled_rows(rows, candidate.contract)
+    task = tasks.get_task(contract)
+    scored = task.score_rows(candidate.load_pipeline("model"), table)
+    champion_scores = batch_sources.read_journaled_scores(rows, champion.contract)
+    return SharedRows(
+        contract,
+        table,
+        scored,
+        _with_scores(scored, champion_scores),
+        "model",
+        f"{len(rows):,} predictions of the champion with known outcomes, later than the version.",
+    )
+
+
+def _score_holdout(
+    root: Path, candidate: ModelVersion, champion: ModelVersion | None
+) -> SharedRows | None:
+    """Score the rows of the holdout of here that the candidate's split holds out, too."""
+    contract = candidate.contract
+    table = _read_holdout(root, candidate.name, champion)
+    needed = {contract.target, *contract.feature_names, *([contract.entity or contract.target])}
+    if table is None or not needed <= set(table) or not _is_same(candidate, champion):
+        return None
+    is_unseen = _is_unseen(candidate, table)
+    has_scores = champion is not None and _has_reference(champion)
+    if champion is not None and not has_scores:
+        is_unseen &= _is_unseen(champion, table)
+    rows = table[is_unseen].reset_index(drop=True)
+    if rows.empty:
+        return None
+    task = tasks.get_task(contract)
+    scored = task.score_rows(candidate.load_holdout_pipeline(), rows)
+    if champion is None:
+        champion_rows = NO_SCORES
+    elif has_scores:
+        champion_rows = _with_scores(scored, task.scores_from_columns(rows))
+    else:
+        champion_rows = _with_scores(scored, _score(champion, "evaluated", rows))
+    return SharedRows(
+        contract,
+        rows,
+        scored,
+        champion_rows,
+        "evaluated",
+        f"{len(rows):,} holdout rows of this project that no version was fitted on.",
+    )
+
+
+def _score(version: ModelVersion, pipeline: str, rows: pd.DataFrame) -> np.ndarray:
+    """Score rows by one of a version's fitted pipelines."""
+    task = tasks.get_task(version.contract)
+    features = version.contract.select_features(rows)
+    return task.predict_scores(version.load_pipeline(pipeline), features)
+
+
+def _with_scores(scored: ScoredRows, scores: np.ndarray) -> ScoredRows:
+    return ScoredRows.from_arrays(scored.outcome, scores, scored.entity)
+
+
+def _read_holdout(root: Path, book: str, champion: ModelVersion | None) -> pd.DataFrame | None:
+    """Read the champion's holdout with its scores; else the holdout of the project's table."""
+    if champion is not None and _has_reference(champion):
+        return champion.reference
+    path = root / "data" / book / "holdout.parquet"
+    return pd.read_parquet(path) if path.is_file() else None
+
+
+def _has_reference(version: ModelVersion) -> bool:
+    """Whether a version brings its holdout: one that was exported without rows does not."""
+    return (version.artifact_folder / "reference.parquet").is_file()
+
+
+def _is_same(candidate: ModelVersion, champion: ModelVersion | None) -> bool:
+    """Whether both versions predict the same target, with the same classes."""
+    if champion is None:
+        return True
+    ours, theirs = candidate.contract, champion.contract
+    return (ours.target, ours.classes, ours.entity) == (
+        theirs.target,
+        theirs.classes,
+        theirs.entity,
+    )
+
+
+def _is_unseen(version: ModelVersion, table: pd.DataFrame) -> pd.Series:
+    """Mask of rows that a version was not fitted on.
+
+    A split by hash holds the same entities out of any table. Where an entity may be on both sides
+    of the split, later rows are unseen, too.
+    """
+    contract, metrics = version.contract, version.metrics
+    rows = contract.conform(table)
+    is_unseen = holds_out(metrics.get("split_rule"), rows, contract)
+    has_periods = contract.time in rows and metrics.get("periods")
+    if has_periods and metrics.get("split", "group") != "group":
+        is_unseen |= rows[contract.time] > max(metrics["periods"])
+    return is_unseen
+
+
+def _decide(
+    root: Path,
+    candidate: ModelVersion,
+    champion: ModelVersion | None,
+    shared: SharedRows,
+    params: Deploy,
+) -> Decision:
+    """Collect the evidence on the rows of here as the stage deploy does, and decide."""
+    task = tasks.get_task(shared.contract)
+    options: dict[str, Any] = {"resamples": params.resamples, "seed": params.seed}
+    pair = (shared.paired_candidate, shared.champion)
+    evidence = gather_evidence(
+        task,
+        _measure_here(task, candidate, shared, params),
+        candidate.number,
+        champion.number if champion else None,
+        len(shared.champion),
+        metrics_ci.compare_with_champion(task, *pair, min_rows=params.paired_rows, **options),
+        metrics_ci.compare_slices_with_champion(
+            task, *pair, shared.rows, params.max_slice_drop, min_rows=params.slice_rows, **options
+        ),
+        latency.measure_latency_and_size(candidate.artifact_folder, candidate.contract),
+        ancestor=_compare_with_ancestor(root, task, candidate, champion, shared, params),
+        consequences=consequences.compare_consequences(
+            task,
+            task.costs_from_parameters(candidate.metrics["value"]["costs"]),
+            (pair[0], candidate.metrics["threshold"]),
+            (pair[1], champion.metrics["threshold"] if champion else None),
+            min_rows=params.paired_rows,
+            **options,
+        ),
+        commit=candidate.tags.get("commit", NO_COMMIT),
+    )
+    return decide(evidence, params, task.resolve_min_quality(params.min_quality))
+
+
+def _measure_here(
+    task: Task, candidate: ModelVersion, shared: SharedRows, params: Deploy
+) -> dict[str, Any]:
+    """Return a version's metrics, those of its quality measured on the rows of here."""
+    metrics = candidate.metrics
+    threshold, scored = metrics["threshold"], shared.candidate
+    options: dict[str, Any] = {"resamples": params.resamples, "seed": params.seed}
+    evaluation = metrics_ci.evaluate_metrics(scored, task.metric_functions(threshold), **options)
+    gaps = fairness.measure_fairness_gaps(
+        task, scored, shared.rows, threshold, min_rows=params.slice_rows, **options
+    )
+    return metrics | {
+        "evaluation": evaluation.to_dict("records"),
+        "gain": metrics_ci.gain_over_baseline(task, scored, **options),
+        "gaps": gaps.to_dict("records"),
+    }
+
+
+def _compare_with_ancestor(
+    root: Path,
+    task: Task,
+    candidate: ModelVersion,
+    champion: ModelVersion | None,
+    shared: SharedRows,
+    params: Deploy,
+) -> tuple[int, pd.DataFrame] | None:
+    """Compare with the first champion of here, on the rows that it has not seen either."""
+    ancestor = find_ancestor(root, candidate, champion)
+    if ancestor is None or not _is_same(candidate, ancestor):
+        return None
+    is_unseen = shared.is_unseen_by(ancestor)
+    scored = shared.candidate.select(is_unseen)
+    ancestor_rows = scored
+    if is_unseen.any():
+        scores = _score(ancestor, shared.pipeline, shared.rows[is_unseen])
+        ancestor_rows = _with_scores(scored, scores)
+    return ancestor.number, metrics_ci.compare_with_champion(
+        task,
+        scored,
+        ancestor_rows,
+        min_rows=params.paired_rows,
+        resamples=params.resamples,
+        seed=params.seed,
+    )
