@@ -64,7 +64,7 @@ def test_a_notebook_is_merged_cell_by_cell(root: Path) -> None:
     [change] = project_template.plan_upgrade(root)
     cells = json.loads(change.content)["cells"]
     template = json.loads(project_template.read_template()[NOTEBOOK])["cells"]
-    assert change.conflicts == 0
+    assert change.conflicts == []
     assert "".join(cells[0]["source"]) == "# My own title"
     assert "".join(cells[-1]["source"]) == "".join(template[-1]["source"])
     assert "+" in change.diff()
@@ -83,11 +83,46 @@ def test_env_files_keep_their_values_and_get_new_keys(root: Path) -> None:
     assert merged == {**values, "seed": 7, "cost_fn": 9}
 
 
+def test_yaml_files_are_merged_by_key_with_the_users_comments_and_order(root: Path) -> None:
+    base = root / project_template.BASE_FOLDER / "pipeline.yaml"
+    template = base.read_text()
+    old = template.replace("leak_auc: 0.9\n", "leak_auc: 0.8\n", 1)  # the template has raised it
+    old = old.replace("      columns_shown: 8\n", "      columns: 6\n")  # renamed it
+    old = old.replace("ingest: 3600", "ingest: 60").replace("keep_runs: 20", "keep_runs: 10")
+    base.write_text(old)
+    mine = old.replace("jobs: 2  # stages", "jobs: 1  # MINE: stages").replace(
+        "max_copied_share: 0.2", "max_copied_share: 0.5"
+    )
+    mine = mine.replace("ingest: 60", "ingest: 90")  # so have both
+    mine += "  - name: extra\n    source: notebooks/07_extra.ipynb\n    product: {nb: reports/extra.ipynb}\n"
+    (root / "pipeline.yaml").write_text(mine)
+    [change] = project_template.plan_upgrade(root)
+    assert [
+        missing_facts(text, "executor.timeout.ingest", 90, 3600) for text in change.conflicts
+    ] == [[]]
+    merged = mine.replace("leak_auc: 0.8\n", "leak_auc: 0.9\n").replace(
+        "      columns: 6\n", "      columns_shown: 8\n"
+    )
+    assert change.content == merged.replace("keep_runs: 10", "keep_runs: 20")
+
+
+def test_packages_of_the_user_stay_in_the_environment(root: Path) -> None:
+    base = root / project_template.BASE_FOLDER / "environment.yml"
+    template = base.read_text()
+    base.write_text(template.replace("  - pip>=26\n", "").replace("python=3.11", "python=3.10"))
+    mine = base.read_text().replace("dependencies:\n", "dependencies:\n  - jq  # mine\n")
+    (root / "environment.yml").write_text(mine)
+    [change] = project_template.plan_upgrade(root)
+    assert change.conflicts == []
+    expected = template.replace("dependencies:\n", "dependencies:\n  - jq  # mine\n")
+    assert change.content == expected
+
+
 def test_what_both_have_changed_is_a_conflict(root: Path) -> None:
     (root / project_template.BASE_FOLDER / "Makefile").write_text("one\n")
     (root / "Makefile").write_text("another\n")
     [change] = project_template.plan_upgrade(root)
-    assert change.conflicts == 1
+    assert [missing_facts(text, "line 1") for text in change.conflicts] == [[]]
     assert "another" in change.content
     assert "help:" in change.content
 

@@ -131,7 +131,7 @@ def upgrade(
 ) -> None:
     """Merge this version's template with the project's files; show the changes first.
 
-    Notebooks are merged by cell, env files by key, other files by line.
+    Notebooks are merged by cell, YAML files by key, other files by line.
 
     Examples:  modelbook upgrade  |  modelbook upgrade --yes --build
     """
@@ -143,9 +143,9 @@ def upgrade(
         changes = project_template.plan_upgrade(root)
         for change in changes:
             typer.echo(change.diff())
-        conflicts = {change.name: change.conflicts for change in changes if change.conflicts}
-        for name, count in conflicts.items():
-            typer.echo(f"{name}: {count} conflicts; both texts are in the merged file", err=True)
+        conflicts = [(change.name, text) for change in changes for text in change.conflicts]
+        for name, text in conflicts:
+            typer.echo(f"conflict in {name}: {text}", err=True)
         if not changes:
             typer.echo("nothing to change")
             return

@@ -2,7 +2,7 @@
 
 The template's original files are kept in ``.modelbook/base``. An upgrade thus finds what
 the user has changed, what the template has changed, and merges the two: notebooks cell by cell,
-env files key by key, other files line by line.
+YAML files key by key, other files line by line.
 """
 
 from __future__ import annotations
@@ -12,18 +12,17 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import yaml
-
 import modelbook
 from modelbook.atomic import atomic_write
 from modelbook.config.renamed_keys import RENAMED_KEYS
 from modelbook.errors import WorkbenchError
+from modelbook.extras.yaml_merge import merge_yaml
 
 RECORD_FILE = ".modelbook/template.json"
 BASE_FOLDER = ".modelbook/base"
@@ -54,14 +53,14 @@ class FileChange:
     ----------
     content : str
         The merged text.
-    conflicts : int
-        Places where the user and the template have changed the same cell, key or lines.
+    conflicts : list of str
+        What the user and the template have both changed, one sentence each.
     """
 
     name: str
     before: str
     content: str
-    conflicts: int = 0
+    conflicts: list[str] = field(default_factory=list)
 
     def diff(self) -> str:
         """Return the change as a unified diff."""
@@ -112,20 +111,17 @@ def plan_upgrade(root: Path) -> list[FileChange]:
             expected="a project that modelbook init created",
             next="create one in a new folder, and copy your notebooks, contracts and env files",
         )
-    changes = []
-    for name, template in read_template().items():
-        base = _read(root / BASE_FOLDER / name)
-        current = _read(root / name)
-        if name == "env.yaml":
-            continue  # with the other env files
+    changes, templates = [], read_template()
+    env_names = [path.name for path in root.glob("env*.yaml")]  # those of other books, too
+    for name in sorted({*templates, *env_names}):
+        origin = "env.yaml" if name in env_names else name
+        current, template = _read(root / name), templates[origin]
+        base = _read(root / BASE_FOLDER / origin)
+        if name in env_names:
+            base, current = _prepare_env(base, current)
         content, conflicts = _merge(name, base, current, template)
-        changes.append(FileChange(name, current, content, conflicts))
-    template_env = read_template()["env.yaml"]
-    changes += [
-        FileChange(path.name, _read(path), migrate_env(_read(path), template_env))
-        for path in sorted(root.glob("env*.yaml"))
-    ]
-    return [change for change in changes if change.content != change.before]
+        changes.append(FileChange(name, _read(root / name), content, conflicts))
+    return [change for change in changes if change.content != change.before or change.conflicts]
 
 
 def apply_upgrade(root: Path, changes: list[FileChange]) -> None:
@@ -152,23 +148,6 @@ def require_committed(root: Path) -> None:
             expected="a commit to go back to",
             next="commit them, then: modelbook upgrade --yes",
         )
-
-
-def migrate_env(text: str, template: str) -> str:
-    """Rename keys of older versions in an env file, and add new keys with their defaults."""
-    for old, new in RENAMED_KEYS.items():
-        if not re.search(rf"^{new}:", text, re.M):
-            text = re.sub(rf"^{old}:", f"{new}:", text, flags=re.M)
-    keys = set(ENV_KEY.findall(text))
-    new_lines = [
-        line
-        for line in template.splitlines()
-        if (match := ENV_KEY.match(line)) and match[1] not in keys
-    ]
-    if new_lines:
-        text = text.rstrip("\n") + "\n\n" + "\n".join(new_lines) + "\n"
-    yaml.safe_load(text)
-    return text
 
 
 def read_template() -> dict[str, str]:
@@ -212,30 +191,56 @@ def _requirement() -> str:
     return f"modelbook @ {url}"
 
 
-def _merge(name: str, base: str, current: str, template: str) -> tuple[str, int]:
-    """Merge the user's and the template's changes of one file; count the conflicts."""
+def _prepare_env(base: str, current: str) -> tuple[str, str]:
+    """Rename keys of older versions; a key that the user's file lacks counts as a new one."""
+    for old, new in RENAMED_KEYS.items():
+        base, current = (
+            text
+            if re.search(rf"^{new}:", text, re.M)
+            else re.sub(rf"^{old}:", f"{new}:", text, flags=re.M)
+            for text in (base, current)
+        )
+    keys = set(ENV_KEY.findall(current))
+    lines = [
+        line
+        for line in base.splitlines(keepends=True)
+        if not (match := ENV_KEY.match(line)) or match[1] in keys
+    ]
+    return "".join(lines), current
+
+
+def _merge(name: str, base: str, current: str, template: str) -> tuple[str, list[str]]:
+    """Merge the user's and the template's changes of one file; describe the conflicts."""
     if not current and not base:
-        return template, 0
+        return template, []
     if not current or template in (base, current):
-        return current, 0  # the user removed it, or the template is as it was
+        return current, []  # the user removed it, or the template is as it was
     if current == base:
-        return template, 0
+        return template, []
     if name.endswith(".ipynb"):
         return _merge_notebooks(base, current, template)
-    return _merge_lines(base, current, template)
+    is_by_key = name.endswith((".yaml", ".yml")) and not name.startswith("contracts/")
+    merged = merge_yaml(base, current, template) if is_by_key else None
+    return merged or _merge_lines(base, current, template)
 
 
-def _merge_notebooks(base: str, current: str, template: str) -> tuple[str, int]:
+def _merge_notebooks(base: str, current: str, template: str) -> tuple[str, list[str]]:
     import nbformat
     from nbdime.merging.notebooks import merge_notebooks
 
     notebooks = [nbformat.reads(text, as_version=4) for text in (base, current, template)]
     merged, decisions = merge_notebooks(*notebooks)
-    conflicts = sum(bool(decision.conflict) for decision in decisions)
+    conflicts = [
+        f"cell {decision.common_path[1]}: both texts are in the merged file"
+        if len(decision.common_path) > 1
+        else "both texts are in the merged file"
+        for decision in decisions
+        if decision.conflict
+    ]
     return nbformat.writes(merged) + "\n", conflicts
 
 
-def _merge_lines(base: str, current: str, template: str) -> tuple[str, int]:
+def _merge_lines(base: str, current: str, template: str) -> tuple[str, list[str]]:
     with TemporaryDirectory() as folder:
         paths = [Path(folder) / name for name in ("yours", "base", "template")]
         for path, text in zip(paths, (current, base, template), strict=True):
@@ -244,7 +249,13 @@ def _merge_lines(base: str, current: str, template: str) -> tuple[str, int]:
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     if done.returncode < 0 or done.returncode > 127:
         raise WorkbenchError(f"git merge-file failed: {done.stderr.strip()}", next="check git")
-    return done.stdout.replace(f"{folder}/", ""), done.returncode
+    merged = done.stdout.replace(f"{folder}/", "")
+    conflicts = [
+        f"line {number}: both texts are in the merged file"
+        for number, line in enumerate(merged.splitlines(), 1)
+        if line.startswith("<<<<<<< yours")
+    ]
+    return merged, conflicts
 
 
 def _record(root: Path, files: dict[str, str]) -> None:

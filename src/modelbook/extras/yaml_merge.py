@@ -1,0 +1,163 @@
+"""Merge three versions of a YAML file by key: the user's comments, order and values stay.
+
+What only the template has changed is taken: values, comments, new keys, removed keys. Where both
+have changed a value, the user's stays, and the conflict is reported by its key. Items of a list
+are known by their name: the ``name`` of a mapping, or a package without its version.
+"""
+
+from __future__ import annotations
+
+import re
+from copy import deepcopy
+from io import StringIO
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.util import load_yaml_guess_indent
+
+WIDTH = 1_000_000  # no line of the user's is folded
+_ABSENT: Any = object()
+
+
+def merge_yaml(base: str, current: str, template: str) -> tuple[str, list[str]] | None:
+    """Merge the changes from base to template into the user's file.
+
+    Returns
+    -------
+    tuple of str and list of str, or None
+        The merged text, and a sentence for each conflict. None when a text is not a YAML mapping.
+    """
+    try:
+        old, merged, new = (_load(text) for text in (base, current, template))
+    except YAMLError:
+        return None
+    if not all(isinstance(document, CommentedMap) for document in (old, merged, new)):
+        return None
+    before = _dump(merged, current)
+    conflicts = _merge_maps(old, merged, new, ())
+    after = _dump(merged, current)
+    return (current if after == before else after), conflicts
+
+
+def _load(text: str) -> Any:
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    return yaml.load(text)
+
+
+def _dump(document: Any, style: str) -> str:
+    """Write a document with the indentation of a text."""
+    yaml = YAML()
+    yaml.preserve_quotes, yaml.width = True, WIDTH
+    _, indent, offset = load_yaml_guess_indent(style)
+    yaml.indent(mapping=2, sequence=(indent or 2), offset=(offset or 0))
+    stream = StringIO()
+    yaml.dump(document, stream)
+    return stream.getvalue()
+
+
+def _merge_maps(
+    base: CommentedMap, current: CommentedMap, template: CommentedMap, path: tuple[str, ...]
+) -> list[str]:
+    conflicts: list[str] = []
+    for key in list(dict.fromkeys([*base, *template])):
+        values = [document.get(key, _ABSENT) for document in (base, current, template)]
+        merged, found = _merge_values(values, (*path, str(key)))
+        conflicts += found
+        if merged is _ABSENT:
+            current.pop(key, None)
+        elif key in current:
+            current[key] = merged
+            _take_comment(key, base, current, template)
+        else:
+            current.insert(_find_place(key, current, template), key, deepcopy(merged))
+            _copy_comment(key, current, template)
+    return conflicts
+
+
+def _merge_values(values: list[Any], path: tuple[str, ...]) -> tuple[Any, list[str]]:
+    """Merge a value of base, user and template; ``_ABSENT`` is one that is not there."""
+    base, current, template = values
+    if all(isinstance(value, CommentedMap) for value in values):
+        return current, _merge_maps(base, current, template, path)
+    if all(isinstance(value, CommentedSeq) for value in values):
+        return current, _merge_lists(base, current, template, path)
+    if _is_equal(template, base) or _is_equal(template, current):
+        return current, []
+    if _is_equal(current, base):
+        return template, []
+    if current is _ABSENT:  # the user removed it: it stays away
+        return current, []
+    return current, [
+        f"{'.'.join(path)}: yours is {_show(current)}, the template's {_show(template)}"
+    ]
+
+
+def _merge_lists(
+    base: CommentedSeq, current: CommentedSeq, template: CommentedSeq, path: tuple[str, ...]
+) -> list[str]:
+    conflicts: list[str] = []
+    tables = [{_name(item): item for item in items} for items in (base, current, template)]
+    for name in list(dict.fromkeys([*tables[0], *tables[2]])):
+        values = [table.get(name, _ABSENT) for table in tables]
+        merged, found = _merge_values(values, (*path, name))
+        conflicts += found
+        names = [_name(item) for item in current]
+        if merged is _ABSENT and name in names:
+            del current[names.index(name)]
+        elif name in names:
+            current[names.index(name)] = merged
+        elif merged is not _ABSENT:
+            before = [other for other in tables[2] if other in names or other == name]
+            place = before.index(name)
+            at = names.index(before[place - 1]) + 1 if place else 0
+            current.insert(at, deepcopy(merged))
+    return conflicts
+
+
+def _name(item: Any) -> str:
+    """Return what an item of a list is known by."""
+    if isinstance(item, CommentedMap):
+        return str(item.get("name") or f"{next(iter(item), '')}:")
+    return re.split(r"[=<>~!\[; ]", str(item))[0]
+
+
+def _find_place(key: str, current: CommentedMap, template: CommentedMap) -> int:
+    """Return where a new key belongs: behind the one before it in the template."""
+    keys = list(current)
+    before = [other for other in list(template)[: list(template).index(key)] if other in current]
+    return keys.index(before[-1]) + 1 if before else 0
+
+
+def _take_comment(
+    key: str, base: CommentedMap, current: CommentedMap, template: CommentedMap
+) -> None:
+    """Take the template's comment of a key, where the user has not changed it."""
+    texts = [_comment_text(document, key) for document in (base, current, template)]
+    if texts[0] == texts[1] != texts[2]:
+        _copy_comment(key, current, template)
+
+
+def _copy_comment(key: str, current: CommentedMap, template: CommentedMap) -> None:
+    comment = template.ca.items.get(key)
+    if comment is None:
+        current.ca.items.pop(key, None)
+    else:
+        current.ca.items[key] = deepcopy(comment)
+
+
+def _comment_text(document: CommentedMap, key: str) -> str:
+    tokens = document.ca.items.get(key) or []
+    flat = [token for part in tokens for token in (part if isinstance(part, list) else [part])]
+    return "".join(token.value for token in flat if token is not None)
+
+
+def _is_equal(one: Any, other: Any) -> bool:
+    """Whether two values are equal; 1 is not true."""
+    return one == other and isinstance(one, bool) == isinstance(other, bool)
+
+
+def _show(value: Any) -> str:
+    return "removed" if value is _ABSENT else repr(value)
