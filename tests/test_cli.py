@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import typer
 from facts import missing_facts
+from tiny import ROOT
 from typer.testing import CliRunner
 
 from modelbook.cli import app
@@ -56,6 +58,8 @@ def test_every_command_with_a_result_prints_json():
 def test_version_and_wrong_usage_of_the_installed_command(tiny):
     import modelbook
 
+    described = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert modelbook.__version__ == described["version"]
     assert tiny.run("modelbook", "--version").stdout == f"modelbook {modelbook.__version__}\n"
     result = tiny.run("modelbook", "chekc")
     assert result.returncode == 2

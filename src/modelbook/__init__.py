@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from modelbook.registry.opening import champion, tracking_uri
 
 __all__ = ["champion", "tracking_uri"]
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 
 def __getattr__(name: str) -> Any:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import modelbook
 from modelbook.cli.options import (
     BookOption,
     JsonOption,
@@ -146,6 +147,8 @@ def upgrade(
         conflicts = [(change.name, text) for change in changes for text in change.conflicts]
         for name, text in conflicts:
             typer.echo(f"conflict in {name}: {text}", err=True)
+        origin = project_template.read_record(root)["modelbook"]
+        typer.echo(f"template: {origin} to {modelbook.__version__}", err=True)
         if not changes:
             typer.echo("nothing to change")
             return
