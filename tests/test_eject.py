@@ -154,9 +154,25 @@ def test_a_registered_version(built, tmp_path, monkeypatch):
     text = "\n".join(cell.source for cell in nbformat.read(out, 4).cells)
     assert "table = load_rand_hie()" in text  # the raw table; of ingest, the split alone
     assert max(map(len, text.splitlines())) <= 110
-    receipt = built.root / "models/tiny/ingest.json"
-    before = receipt.read_text()
-    receipt.write_text(before.replace('"fingerprint": "', '"fingerprint": "0'))
+    assert not out.with_suffix(".parquet").exists()
+
+
+@pytest.mark.slow
+def test_a_version_of_an_earlier_table(copy_of, tmp_path, monkeypatch):
+    """Since then a period more was ingested: the version's rows are made anew, and lie beside."""
+    monkeypatch.chdir(copy_of.root)
+    out = tmp_path / "one.ipynb"
+    train = copy_of.root / "data/tiny/train.parquet"
+    rows = pd.read_parquet(train)
+    pd.concat([rows, rows.head(3)]).to_parquet(train)
     result = CliRunner().invoke(app, ["eject", "1", "--out", str(out)])
-    receipt.write_text(before)
-    assert (result.exit_code, "partially ingest" in result.stderr) == (1, True)
+    assert result.exit_code == 0, result.stderr
+    written = pd.read_parquet(out.with_suffix(".parquet"))
+    pd.testing.assert_frame_equal(written.head(len(rows)), rows)
+    done = run(out, env=copy_of.environ)
+    assert done.returncode == 0, done.stderr
+    assert "largest difference 0\n" in done.stdout
+    env = copy_of.root / "env.yaml"
+    env.write_text(env.read_text().replace("holdout: 0.2", "holdout: 0.3"))
+    result = CliRunner().invoke(app, ["eject", "1", "--out", str(out)])
+    assert (result.exit_code, "data version none" in " ".join(result.stderr.split())) == (1, True)

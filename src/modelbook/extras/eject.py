@@ -20,16 +20,17 @@ from typing import Any
 import nbformat
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from pandas.api.types import is_numeric_dtype
 from sklearn.base import BaseEstimator
 
-from modelbook import tasks
+from modelbook import dataset, tasks
 from modelbook.atomic import atomic_write
 from modelbook.contract import Contract
 from modelbook.contract.parsing import holds_texts
 from modelbook.dataset import bundled
-from modelbook.errors import WorkbenchError
+from modelbook.errors import ModelbookError, WorkbenchError
 from modelbook.pages import templating
 from modelbook.registry import versions
 from modelbook.stage import files, project
@@ -51,6 +52,8 @@ rows = pd.concat([rows[rows["{entity}"].isin(part)] for part in parts], ignore_i
 def eject(root: Path, book: str, number: int, out: Path) -> Path:
     """Write the notebook of a version, and return its path.
 
+    Where ``data/<book>`` has other rows by now, the version's lie beside it, as Parquet.
+
     Raises
     ------
     StoreError
@@ -59,42 +62,101 @@ def eject(root: Path, book: str, number: int, out: Path) -> Path:
         If the rows that it was fitted on are gone, or a class of it has no source.
     """
     version = versions.get_version(root, book, number)
-    _check_rows(root, book, version.number, version.tags["fingerprint"])
     pipeline = version.load_pipeline("model")
     parameters = project.read_parameters(root, project.find_env_file(root, book))["ingest"]
-    text = nbformat.writes(make_notebook(root, book, version, pipeline, parameters))
+    rows, rows_path = None, out.with_suffix(".parquet")
+    if not _has_rows(root, book, version):
+        rows = collect_rows(root, book, version, parameters)
+    notebook = make_notebook(
+        root, book, version, pipeline, parameters, rows_path if rows is not None else None
+    )
+    if rows is not None:
+        with atomic_write(rows_path) as temporary_path:
+            rows.to_parquet(temporary_path)
     with atomic_write(out) as temporary_path:
-        temporary_path.write_text(text + "\n", encoding="utf-8")
+        temporary_path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
     return out
 
 
-def _check_rows(root: Path, book: str, number: int, fingerprint: str) -> None:
+def _has_rows(root: Path, book: str, version: Any) -> bool:
+    """Whether ``data/<book>`` has the rows that a version was fitted on."""
     receipt = root / "models" / book / "ingest.json"
-    current = files.read(receipt)["details"]["fingerprint"] if receipt.is_file() else "none"
-    if current != fingerprint:
-        raise WorkbenchError(
-            f"version {number} of {book} was fitted on the table with the fingerprint "
-            f"{fingerprint[:12]}; data/{book} has that of {current[:12]}",
-            expected="the rows that the version was fitted on",
-            next="restore that table, and build ingest: ploomber build --partially ingest",
+    if not receipt.is_file():
+        return False
+    current = files.read(receipt)["details"]["fingerprint"]
+    return current == version.tags["fingerprint"] and all(
+        pq.read_metadata(root / "data" / book / f"{part}.parquet").num_rows == n_rows
+        for part, n_rows in version.metrics["rows"].items()
+    )
+
+
+def collect_rows(
+    root: Path, book: str, version: Any, parameters: Mapping[str, Any]
+) -> pd.DataFrame:
+    """The rows that a version was fitted on, of the table as it is now: train, then holdout.
+
+    Rows of later periods may have been added since; the holdout must be the version's.
+
+    Raises
+    ------
+    WorkbenchError
+        If the table has other rows.
+    """
+    contract: Contract = version.contract
+    periods = version.metrics["periods"]
+    try:
+        raw = dataset.read_table(parameters["table"], root, contract)
+        frame = contract.conform(contract.select_training_rows(raw))
+        frame = dataset.sort_rows(frame, contract)
+        split = dataset.split_table(
+            dataset.sample_table(frame, contract, parameters["sample"], parameters["seed"]),
+            contract,
+            holdout_share=parameters["holdout"],
+            train_until=max(periods) if periods else None,
+            seed=parameters["seed"],
+            strategy_name=version.metrics["split"],
         )
+        columns = [*contract.feature_names, contract.target]
+        pd.testing.assert_frame_equal(split.holdout[columns], version.reference[columns])
+        is_same = len(split.train) == version.metrics["rows"]["train"]
+    except (ModelbookError, AssertionError):
+        is_same = False
+    if not is_same:
+        raise WorkbenchError(
+            f"version {version.number} of {book} was fitted on rows that {parameters['table']} no "
+            f"longer has: fingerprint {version.tags['fingerprint'][:12]}, data version "
+            f"{version.tags.get('data_version', 'none')}",
+            expected="the table that the version was fitted on, or one with later periods added",
+            next="restore that table (under DVC: dvc checkout of its version), or correct table, "
+            "holdout, sample and seed in the book's env file",
+        )
+    return pd.concat([split.train, split.holdout], ignore_index=True)
 
 
 def make_notebook(
-    root: Path, book: str, version: Any, pipeline: Any, parameters: Mapping[str, Any] | None = None
+    root: Path,
+    book: str,
+    version: Any,
+    pipeline: Any,
+    parameters: Mapping[str, Any] | None = None,
+    rows_path: Path | None = None,
 ) -> nbformat.NotebookNode:
     """Make the notebook that constructs the pipeline and fits it on the version's rows.
 
-    With the parameters of ingest it begins at the raw table, where pandas can read it.
+    With the parameters of ingest it begins at the raw table, where pandas can read it; with a path
+    at the rows that lie there.
     """
     contract: Contract = version.contract
     task = tasks.get_task(contract)
     writer = CodeWriter(root)
     estimator = writer.write_value(pipeline, 0)
-    rows_code = write_rows_code(root, book, contract, parameters, writer) if parameters else ""
+    rows_code = ""
+    if parameters and not rows_path:
+        rows_code = write_rows_code(root, book, contract, parameters, writer)
     facts = {
         "book": book,
         "rows_code": rows_code,
+        "rows_path": rows_path.resolve().as_posix() if rows_path else "",
         "number": version.number,
         "root": root.resolve().as_posix(),
         "features": _write_list(contract.feature_names),
