@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -24,6 +25,7 @@ from sklearn.ensemble import ExtraTreesClassifier
 from tiny import BIN, ROOT
 
 from modelbook.contract import Contract
+from modelbook.dataset.dvc_tracking import read_data_version
 from modelbook.errors import CompileError
 from modelbook.scoring import loading
 from modelbook.stage import project
@@ -79,6 +81,31 @@ def test_an_image_bears_the_commit_which_builds_inside_record(path, tmp_path, mo
     assert project.get_commit(tmp_path) == "none"
     monkeypatch.setenv("MODELBOOK_COMMIT", "c0ffee")
     assert project.get_commit(tmp_path) == "c0ffee"
+    table = tmp_path / "members.csv"
+    table.write_text("a\n1\n")
+    digest = hashlib.md5(table.read_bytes()).hexdigest()
+    (tmp_path / "members.csv.dvc").write_text(f"outs: [{{md5: {digest}, path: members.csv}}]")
+    assert read_data_version(str(table), tmp_path) == f"dvc md5 {digest}"
+
+
+def test_the_commit_of_an_image_marks_uncommitted_changes_as_a_builds_does(tmp_path, monkeypatch):
+    script = (ROOT / "deploy/ci/images.sh").read_text()
+    [command] = re.findall(r"commit=\$\((.*?)\)", script)
+    monkeypatch.chdir(tmp_path)
+    Path("code.py").write_text("a = 1\n")
+    identity = ["-c", "user.name=anna", "-c", "user.email=anna@example.org"]
+    for words in (
+        ["init", "-q"],
+        ["add", "."],
+        [*identity, "commit", "-q", "-m", "A"],
+        ["tag", "v1"],
+    ):
+        subprocess.run(["git", *words], check=True)
+    for text, end in (("a = 1\n", ""), ("a = 2\n", "+")):
+        Path("code.py").write_text(text)
+        commit = subprocess.check_output(["sh", "-c", command], text=True).strip()
+        assert commit == project.get_commit(tmp_path)
+        assert commit[10:] == end
 
 
 def test_keys_and_what_is_generated_stay_out_of_images():

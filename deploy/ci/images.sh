@@ -13,7 +13,7 @@ GRYPE=${GRYPE:-docker.io/anchore/grype:v0.104.0}
 service=$REGISTRY/modelbook-service:$TAG stages=$REGISTRY/modelbook-stages:$TAG
 
 build() {
-  commit=$(git rev-parse --short=10 HEAD)
+  commit=$(git describe --always --exclude '*' --abbrev=10 --dirty=+) # with + for uncommitted changes
   docker build --file deploy/Dockerfile --build-arg "COMMIT=$commit" --tag "$service" .
   docker build --file deploy/stages.Dockerfile --build-arg "COMMIT=$commit" --tag "$stages" .
 }
