@@ -17,7 +17,7 @@ from modelbook.errors import StoreError
 from modelbook.extras import erasure
 from modelbook.journal import Journal
 from modelbook.journal.database import OUTCOMES_TABLE, PREDICTIONS_TABLE, default_url
-from modelbook.registry import aliases, history
+from modelbook.registry import aliases, exports, history
 from modelbook.registry.location import local_artifact_folder
 
 
@@ -75,6 +75,26 @@ def test_an_entity_is_removed_everywhere_and_recorded_without_its_name(
     assert "entity" not in {key for key in entry.evidence if entry.evidence[key] == "7"}
     assert history.find_integrity_errors(root) == []
     assert aliases.read_aliases(root, BOOK)["champion"].number == 1
+
+
+def test_exports_with_rows_of_the_entity_are_deleted(
+    root: Path, contract: Contract, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    place = tmp_path_factory.mktemp("exports").as_uri()
+    addresses = [
+        exports.export_version(root, BOOK, place, number, with_rows=True) for number in (1, 2)
+    ]
+    assert forget(root, contract, "7").exports == addresses[:1]
+    is_there = [Path(address.removeprefix("file://")).is_dir() for address in addresses]
+    assert is_there == [False, True]
+    assert history.read_history(root, BOOK)[-1].evidence["exports"] == addresses[:1]
+    assert forget(root, contract, "8").unread == {}  # what was deleted is not looked for
+
+
+def test_files_that_cannot_be_read_are_told(root: Path, contract: Contract) -> None:
+    shutil.rmtree(local_artifact_folder(root) / "v2")
+    done = forget(root, contract, "7")
+    assert (done.version_rows, [*done.unread]) == ({1: 3}, ["version 2"])
 
 
 def test_an_interrupted_erasure_is_completed_by_the_next(

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pandas as pd
 import pytest
+from facts import missing_facts, refused
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, PERMISSION_DENIED
 from servers import PASSWORD, MLflowServer, PostgreSQL, mlflow_server, object_store, postgresql
@@ -23,11 +26,23 @@ from test_server import ROW
 from tiny import QUICK, STAGES, Tiny
 
 from modelbook.config import store as setting
+from modelbook.contract import Contract
 from modelbook.errors import PromotionError, StoreError
+from modelbook.extras import backup, erasure
 from modelbook.journal import Journal
-from modelbook.registry import aliases, follower, history, history_log, promotion, store
+from modelbook.journal.database import PREDICTIONS_TABLE
+from modelbook.registry import (
+    aliases,
+    exports,
+    follower,
+    history,
+    history_log,
+    promotion,
+    store,
+    versions,
+)
 from modelbook.registry.aliases import DIGEST_TAG, folder_digest
-from modelbook.registry.location import database_path, tracking_uri
+from modelbook.registry.location import cache_folder, database_path, display_uri, tracking_uri
 from modelbook.serving import served_models
 
 BOOK = "tiny"
@@ -403,3 +418,43 @@ def test_two_machines_share_a_store_in_postgresql_and_s3(
     with pytest.raises(StoreError, match="NoSuchBucket") as caught:
         store.ensure_store(item)
     assert "create the bucket" in caught.value.next
+
+
+@pytest.mark.slow
+def test_an_entity_is_forgotten_in_postgresql_and_the_object_store(
+    root: Path,
+    database: PostgreSQL,
+    contract: Contract,
+    make_frame: Callable[..., pd.DataFrame],
+    tmp_path: Path,
+) -> None:
+    from test_registry import enter, made
+
+    frame = make_frame(entities=40)
+    version = enter(root, made(frame, set(range(10)), contract), contract)
+    journal = Journal(database.url(), BOOK)
+    journal.create_tables()
+    row = {"book": BOOK, "variant": "champion", "at": 1.0, "version": 1, "returned": True,
+           "prediction": "1", "milliseconds": 1.0}  # fmt: skip
+    rows = [
+        row | {"id": f"of {who} {place}", "inputs": json.dumps({"who": who})}
+        for place, who in enumerate((7, 7, 8))
+    ]
+    with journal.engine.begin() as connection:
+        connection.execute(PREDICTIONS_TABLE.insert(), rows)
+    journal.record_outcomes({"of 7 0": 1})
+    address = exports.export_version(
+        root, BOOK, "s3://models/exports", version.number, with_rows=True
+    )
+    done = erasure.forget_entity(root, BOOK, contract, journal, "7", "c0ffee")
+    assert done.version_rows.keys() >= {version.number}
+    assert (done.journal_rows, done.exports, done.unread) == (2, [address], {})
+    assert [row["inputs"]["who"] for row in journal.read_predictions(0)] == [8]
+    shutil.rmtree(cache_folder(root), ignore_errors=True)
+    changed = versions.get_version(root, BOOK, version.number)  # with the digest of its new files
+    assert 7 not in set(changed.reference["who"])
+    assert len(changed.reference) == 27
+    with refused(StoreError, address):
+        exports.read_passport(address)
+    omitted = backup.back_up(root, str(tmp_path / "backups")).notes
+    assert missing_facts(" ".join(omitted), display_uri(root)) == []

@@ -195,7 +195,7 @@ def forget(
     book: BookOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove an entity's rows from tables, journal and versions; name the versions trained on it.
+    """Remove an entity's rows from tables, journal, versions and exports; name what it trained.
 
     The history records what was removed, with a hash instead of the entity.
 
@@ -214,22 +214,28 @@ def forget(
         done = erasures.forget_entity(root, name, contract, journal, entity, commit)
     if as_json:
         print_json(asdict(done))
-        return
+        raise typer.Exit(1 if done.unread else 0)
+    for place, problem in done.unread.items():
+        typer.echo(f"not read: {place}: {problem}", err=True)
     if done.is_empty:
         typer.echo(f"{name} has no rows of {entity!r}")
-        return
+        raise typer.Exit(1 if done.unread else 0)
     for path, count in done.table_rows.items():
         typer.echo(f"{count:,} rows removed from {path}")
     typer.echo(f"{done.journal_rows:,} predictions removed from the journal")
     for number, count in done.version_rows.items():
         typer.echo(f"{count:,} rows removed from the files of version {number}")
+    for address in done.exports:
+        typer.echo(f"deleted the export {address}")
     trained = ", ".join(map(str, done.trained_versions)) or "none known"
     typer.echo(f"versions fitted on its rows: {trained}")
     typer.echo(
-        f"next: remove it from the table {parameters['table']!r}, build again, and delete exports "
-        "that were made with --with-rows, and backups",
+        f"next: remove it from the table {parameters['table']!r}, build again, and delete backups, "
+        "copies of exports, and what services on other machines downloaded (models/cache)",
         err=True,
     )
+    if done.unread:
+        raise typer.Exit(1)
 
 
 @app.command()

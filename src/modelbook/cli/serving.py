@@ -68,10 +68,13 @@ def export(
     |  modelbook export s3://bucket/models --version 3
     """
     from modelbook.registry import exports
+    from modelbook.stage import project
 
     with report_errors():
         root, name = find_book(book)
-        passport = exports.export_version(root, name, address, version, with_rows=with_rows)
+        passport = exports.export_version(
+            root, name, address, version, with_rows=with_rows, commit=project.get_commit(root)
+        )
         if not as_json:
             typer.echo(passport)
             return

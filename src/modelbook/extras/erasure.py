@@ -1,7 +1,8 @@
 """Forget an entity: remove its rows from a book, and record what was removed.
 
-This removes its rows in the book's tables, its predictions and outcomes in the journal, and its
-rows among the holdout and golden rows of each version. A version's files change, so its digest is
+This removes its rows in the book's tables, its predictions and outcomes in the journal, its rows
+among the holdout and golden rows of each version, and whole exports that hold rows of it, because
+the address of an export is the digest of its content. A version's files change, so its digest is
 updated; the history records both digests, and a hash of the entity. A model that was trained on the
 entity's rows stays: the result names these versions.
 """
@@ -11,8 +12,11 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -23,7 +27,7 @@ from modelbook.build import locks
 from modelbook.contract import Contract
 from modelbook.errors import StoreError
 from modelbook.journal import Journal
-from modelbook.registry import connection, history
+from modelbook.registry import artifact_storage, connection, history
 from modelbook.registry.aliases import (
     DIGEST_TAG,
     RegisteredVersion,
@@ -33,7 +37,8 @@ from modelbook.registry.aliases import (
     set_version_tags,
 )
 from modelbook.registry.artifact_storage import folder_digest
-from modelbook.registry.location import cache_folder, display_artifact_uri, is_embedded
+from modelbook.registry.exports import PARTS_FOLDER
+from modelbook.registry.location import cache_folder
 
 ERASING_TAG = "erasing"  # of a version whose files are being changed
 VERSION_TABLES = ("reference.parquet", "golden.parquet")
@@ -52,6 +57,10 @@ class Erasure:
     trained_versions : list of int
         Versions that were fitted on the entity's rows, as far as the project knows: those with
         such holdout rows, which the final fit includes, and those of the table that was read last.
+    exports : list of str
+        Addresses of deleted exports.
+    unread : dict
+        Why files could not be read, by the name of the version or export.
     """
 
     table_rows: dict[str, int] = field(default_factory=dict)
@@ -59,35 +68,31 @@ class Erasure:
     version_rows: dict[int, int] = field(default_factory=dict)
     trained_versions: list[int] = field(default_factory=list)
     digests: dict[str, list[str]] = field(default_factory=dict)
+    exports: list[str] = field(default_factory=list)
+    unread: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
-        return not (self.table_rows or self.journal_rows or self.version_rows)
+        return not (self.table_rows or self.journal_rows or self.version_rows or self.exports)
 
 
 def forget_entity(
     root: Path, book: str, contract: Contract, journal: Journal, entity: str, commit: str
 ) -> Erasure:
-    """Remove an entity's rows from a book's tables, journal, versions and downloaded files.
+    """Remove an entity's rows from a book's tables, journal, versions, exports and downloads.
 
     Raises
     ------
     BuildError
         When a build is running.
     StoreError
-        When the contract has no entity, or the versions' files are in a store that is not embedded.
+        When the contract has no entity, or the store refuses a change.
     """
     if contract.entity is None:
         raise StoreError(
             f"the contract of {book} has no column with the role entity",
             expected="a column that names whose rows they are",
             next="give it the role entity in the contract, and build again",
-        )
-    if not is_embedded(root):
-        raise StoreError(
-            f"the versions' files are in {display_artifact_uri(root)}",
-            expected="an embedded store, whose files this command can change",
-            next="remove the rows there, or register the versions again without them",
         )
     with locks.lock_build(root):
         erasure = Erasure()
@@ -98,6 +103,7 @@ def forget_entity(
         with connection.explain_errors(root):
             _erase_from_versions(root, book, contract.entity, entity, erasure)
             erasure.trained_versions.sort()
+        _delete_exports(root, book, contract.entity, entity, erasure)
         if not erasure.is_empty:
             shutil.rmtree(cache_folder(root), ignore_errors=True)
             history.record_erasure(root, book, _describe(erasure, entity), commit)
@@ -108,9 +114,13 @@ def _erase_from_versions(root: Path, book: str, column: str, entity: str, erasur
     fingerprint = _read_fingerprint(root, book)
     for number in list_version_numbers(root, book):
         version = find_version(root, book, number)
-        if version is None or not version.artifact_folder.is_dir():
+        if version is None:
             continue
-        count = _erase_from_files(root, version, column, entity, erasure)
+        try:
+            count = _erase_from_files(root, version, column, entity, erasure)
+        except StoreError as error:  # its files are gone, or elsewhere
+            erasure.unread[f"version {number}"] = error.problem
+            continue
         is_of_last_table = version.tags.get("fingerprint") == fingerprint
         if count or (is_of_last_table and erasure.table_rows):
             erasure.trained_versions.append(version.number)
@@ -124,18 +134,57 @@ def _erase_from_files(
 
     A tag marks the version meanwhile: after an interruption the next call sets the digest.
     """
-    paths = [version.artifact_folder / table for table in VERSION_TABLES]
-    count = sum(_count_rows(path, column, entity) for path in paths)
-    if not count and ERASING_TAG not in version.tags:
-        return 0
-    set_version_tags(root, version, {ERASING_TAG: "yes"})
-    for path in paths:
-        _erase_rows(path, column, entity)
-    digest = folder_digest(version.artifact_folder)
+    with _open_files(version) as folder:
+        paths = [folder / table for table in VERSION_TABLES]
+        counts = {path: _count_rows(path, column, entity) for path in paths}
+        count = sum(counts.values())
+        if not count and ERASING_TAG not in version.tags:
+            return 0
+        set_version_tags(root, version, {ERASING_TAG: "yes"})
+        for path in paths:
+            _erase_rows(path, column, entity)
+            if counts[path] and version.source_uri:
+                artifact_storage.replace_file(path, version.source_uri)
+        digest = folder_digest(folder)
     set_version_tags(root, version, {DIGEST_TAG: digest, ERASING_TAG: None})
     erasure.digests[str(version.number)] = [version.tags.get(DIGEST_TAG, ""), digest]
     erasure.version_rows[version.number] = count
     return count
+
+
+@contextmanager
+def _open_files(version: RegisteredVersion) -> Iterator[Path]:
+    """Yield the folder of a version's files; a copy, where they are in an object store."""
+    if not version.source_uri:
+        version.require_folder()
+        yield version.artifact_folder
+        return
+    with TemporaryDirectory(prefix="modelbook-forget-") as name:
+        artifact_storage.copy_folder(version.source_uri, Path(name) / "files")
+        yield Path(name) / "files"
+
+
+def _delete_exports(root: Path, book: str, column: str, entity: str, erasure: Erasure) -> None:
+    """Delete the exports with rows of the entity; the history has the addresses."""
+    entries = history.read_history(root, book)
+    deleted = {address for entry in entries for address in entry.evidence.get("exports", [])}
+    exported = [entry.evidence["passport"] for entry in entries if entry.action == history.EXPORT]
+    for address in dict.fromkeys(exported):
+        if address in deleted:
+            continue
+        try:
+            if _count_exported_rows(address, column, entity):
+                artifact_storage.delete_folder(address)
+                erasure.exports.append(address)
+        except StoreError as error:
+            erasure.unread[f"export {address}"] = error.problem
+
+
+def _count_exported_rows(address: str, column: str, entity: str) -> int:
+    with TemporaryDirectory(prefix="modelbook-forget-") as name:
+        folder = Path(name) / PARTS_FOLDER
+        artifact_storage.copy_folder(f"{address}/{PARTS_FOLDER}", folder)
+        return sum(_count_rows(folder / table, column, entity) for table in VERSION_TABLES)
 
 
 def _count_rows(path: Path, column: str, entity: str) -> int:
@@ -173,6 +222,7 @@ def _describe(erasure: Erasure, entity: str) -> dict[str, Any]:
         "table_rows": erasure.table_rows,
         "journal_rows": erasure.journal_rows,
         "trained_versions": erasure.trained_versions,
+        "exports": erasure.exports,
         "version_rows": {str(number): count for number, count in erasure.version_rows.items()},
         "digests": erasure.digests,
     }

@@ -117,6 +117,24 @@ def copy_folder(uri: str, target_folder: Path) -> None:
         _download_files(uri, target_folder)
 
 
+def replace_file(path: Path, folder_uri: str) -> None:
+    """Upload a file into a folder, over the one of its name.
+
+    Raises
+    ------
+    StoreError
+        When the store refuses the upload.
+    """
+    with explain_storage_errors(folder_uri):
+        if folder_uri.startswith(SERVER_SCHEME):
+            from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+            get_artifact_repository(folder_uri).log_artifact(str(path))
+            return
+        filesystem, folder = _open_filesystem(folder_uri)
+        filesystem.put_file(str(path), f"{folder}/{path.name}")
+
+
 def read_file(uri: str) -> bytes:
     """Return the content of one file.
 

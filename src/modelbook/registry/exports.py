@@ -17,6 +17,7 @@ from typing import Any
 
 from modelbook import __version__
 from modelbook.errors import StoreError
+from modelbook.gate import NO_COMMIT
 from modelbook.redaction import redact
 from modelbook.registry import artifact_storage, history
 from modelbook.registry.aliases import (
@@ -44,6 +45,7 @@ def export_version(
     version: int | None = None,
     *,
     with_rows: bool = False,
+    commit: str = NO_COMMIT,
 ) -> str:
     """Upload a version to a folder named by the digest of its contents; return the folder's URI.
 
@@ -52,7 +54,10 @@ def export_version(
     version : int, optional
         Version to export; default: the champion.
     with_rows : bool
-        Whether to include the holdout rows, which monitoring and the gate compare with.
+        Whether to include the holdout rows, which monitoring and the gate compare with. The history
+        records the address then, so that an entity can be removed from it.
+    commit : str
+        Commit of the project, for the history.
 
     Raises
     ------
@@ -80,6 +85,8 @@ def export_version(
                 shutil.rmtree(folder / part)
         (folder / MANIFEST_FILE).write_text(text, encoding="utf-8")
         artifact_storage.upload_folder(folder, export_address)
+    if with_rows:
+        history.record_export(root, model_name, registered.number, export_address, commit)
     return export_address
 
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 USER_VARIABLE = "MODELBOOK_BY"  # name of the user where the machine's user is generic, as in CI
 DECISION, ALIAS_MOVE, TRAFFIC, TRANSFER = "decision", "move", "traffic", "transfer"
-IMPORT, ERASURE, FORGET, PRUNE = "import", "erasure", "forget", "prune"
+IMPORT, EXPORT, ERASURE, FORGET, PRUNE = "import", "export", "erasure", "forget", "prune"
 APPLIED_TAG = "modelbook.history_applied"  # last entry whose aliases are set
 LOCK_TIMEOUT_SECONDS = 30.0  # longest wait of a writer for another
 MAX_ATTEMPTS = 20  # of an entry whose number other writers take
@@ -63,7 +63,7 @@ class HistoryEntry:
     kind, action : str
         ``decision`` of the gate (promote, hold), ``move`` of the champion alias (promote, roll
         back; external move: by another tool), ``traffic`` (challenge, end of challenge), or
-        ``transfer`` (import from another store), or ``erasure`` (forget, prune).
+        ``transfer`` (import; export with people's rows), or ``erasure`` (forget, prune).
     version : int or None
         Version that the entry is about.
     champion_before, champion_after : int or None
@@ -225,7 +225,7 @@ def last_decision(entries: list[HistoryEntry], version: int) -> HistoryEntry | N
 
 def last_import(entries: list[HistoryEntry], version: int) -> HistoryEntry | None:
     """Return the entry about the import of a version."""
-    imports = [entry for entry in entries if entry.kind == TRANSFER and entry.version == version]
+    imports = [entry for entry in entries if entry.action == IMPORT and entry.version == version]
     return imports[-1] if imports else None
 
 
@@ -234,6 +234,15 @@ def record_import(
 ) -> HistoryEntry:
     """Record that a version was imported from another store."""
     return _record(root, model_name, TRANSFER, IMPORT, version, reason, evidence, commit)
+
+
+def record_export(
+    root: Path, model_name: str, version: int, address: str, commit: str
+) -> HistoryEntry:
+    """Record where a version was exported to with the holdout rows, which are people's."""
+    reason = "Exported with its holdout rows."
+    evidence = {"passport": address}
+    return _record(root, model_name, TRANSFER, EXPORT, version, reason, evidence, commit)
 
 
 def record_erasure(
