@@ -32,6 +32,7 @@ HARM: dict[str, Any] = {"conclusive": [GAP], "inconclusive": [UNKNOWN]}
 MODEL = {
     "policy": "the model",
     "kind": "model",
+    "share": 0.3,
     "cost": 0.5,
     "low": 0.4,
     "high": 0.6,
@@ -40,7 +41,14 @@ MODEL = {
     "saving_high": 0.2,
 }
 EVERYBODY = {
-    **{"policy": "flag everybody", "kind": "constant", "cost": 0.623, "low": 0.6, "high": 0.7},
+    **{
+        "policy": "flag everybody",
+        "kind": "constant",
+        "share": 1.0,
+        "cost": 0.623,
+        "low": 0.6,
+        "high": 0.7,
+    },
     **dict.fromkeys(("saving", "saving_low", "saving_high"), 0.0),
 }
 REACHED = {

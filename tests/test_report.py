@@ -34,6 +34,7 @@ from modelbook.display.figures import (
 )
 from modelbook.errors import ReportError
 from modelbook.pages import (
+    brief,
     executed_notebook,
     failure_report,
     index,
@@ -786,6 +787,26 @@ def test_a_book_has_a_brief_that_the_index_opens_with(tmp_path: Path, contract: 
     )
     facts = [contract.question, "promote", "watch", 2, 123, "EUR", 100, "28%", "the small group"]
     assert missing_facts(text, *facts, "the new", "4,320") == []
+
+
+def test_the_brief_takes_what_the_gate_compared_only_of_its_own_version() -> None:
+    compared = {"policies": ["both"], "champion": "version 1", "gains": {}}
+    finalize_ = verdict(
+        stage="finalize", level="watch", next="compare", details={"version": 2, "value": VALUE}
+    )
+    criteria = [{"passed": passed, "sentence": str(passed)} for passed in (True, False, None)]
+    details = {"candidate": 2, "value": compared, "criteria": criteria}
+    receipts = {
+        "finalize": finalize_,
+        "deploy": verdict(stage="deploy", next="improve it", details=details),
+    }
+    value = brief.compared_value(receipts)
+    assert (value["policies"], value["champion"], value["rows"]) == (["both"], "version 1", 100)
+    assert brief.next_step(receipts) == "improve it"
+    assert brief.unmet_criteria(receipts["deploy"]) == ["False", "None"]
+    older = receipts | {"deploy": verdict(stage="deploy", details=details | {"candidate": 1})}
+    assert brief.compared_value(older)["policies"] == VALUE["policies"]
+    assert brief.next_step(older) == "compare"
 
 
 def test_at_a_glance_the_holdout_is_the_champions_not_the_candidates(tmp_path: Path) -> None:

@@ -98,6 +98,32 @@ def test_value_is_plain_data_with_what_the_capacity_reaches(task):
         value.measure_value(task, COSTS, SCORED, 0.2, None, rows, period, unknown)
 
 
+def test_candidate_and_champion_are_worth_what_they_cost_on_the_same_rows(task):
+    rows, params = (
+        pd.DataFrame({"x": np.ones(400)}),
+        config.validate("finalize", {"resamples": 100}),
+    )
+    alone = value.measure_value(
+        task, COSTS, SCORED, 0.2, None, rows, value.Period(1000, "year", "members"), params
+    )
+    random = ScoredRows.from_arrays(SCORED.outcome, SCORE[::-1].copy(), range(400))
+    sides = ("version 2", SCORED, 0.2), ("version 1", random, 0.2)
+    result = value.compare_versions(task, COSTS, alone, *sides, min_rows=50, **BOOTSTRAP)
+    costs = {row["policy"]: row["cost"] for row in result["policies"]}
+    assert list(costs) == ["version 2", "version 1", "flag nobody", "flag everybody"]
+    at_limit = alone | {"capacity": 0.1, "capacity_is_set": True}
+    limited = value.compare_versions(task, COSTS, at_limit, *sides, min_rows=50, **BOOTSTRAP)
+    assert [row["share"] for row in limited["policies"][1::2]] == [0.1, 0.1, 1.0]
+    assert costs["version 2"] == pytest.approx(alone["policies"][0]["cost"])
+    assert costs["version 2"] < costs["version 1"]
+    saved = value.key_numbers(result)[-1]
+    assert saved["value"] - saved["compared_with"]["version 1"] == pytest.approx(
+        1000 * (costs["version 1"] - costs["version 2"])
+    )
+    few = value.compare_versions(task, COSTS, alone, *sides, min_rows=500, **BOOTSTRAP)
+    assert few["policies"] == alone["policies"]
+
+
 def test_costs_of_a_class_that_is_none_are_refused():
     columns = {**CONTRACT["columns"]}
     columns["happened"] = {
@@ -123,8 +149,11 @@ def test_a_threshold_that_triples_the_flags_is_the_largest_change(task):
     assert largest is not None
     assert largest["consequence"] == "flagged"
     assert largest["change"] == pytest.approx((SCORE >= 0.1).mean() - (SCORE >= 0.7).mean())
-    [flags, *_] = task.describe_consequences(result, largest, "members")
+    names = {"candidate": "version 2", "champion": "version 1"}
+    words = {"noun": "members", "unit": "EUR", "target": "expensive", **names}
+    [flags, changes] = task.describe_consequences(result, largest, words)
     assert f"{1000 * (SCORE >= 0.1).mean():.0f}" in flags
+    assert "EUR" in changes
     same = consequences.compare_consequences(
         task, COSTS, (SCORED, 0.5), (SCORED, 0.5), min_rows=50, **BOOTSTRAP
     )

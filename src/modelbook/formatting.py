@@ -98,6 +98,11 @@ def format_estimate(value: float) -> str:
     return f"{round(value / digits) * digits:,.0f}"
 
 
+def capitalize_first(text: str) -> str:
+    """Capitalize the first letter only."""
+    return text[:1].upper() + text[1:]
+
+
 def render_sentences(template: Path, name: str, **values: Any) -> list[str]:
     """Render the macro ``name`` of a template as plain text; each of its lines is a sentence."""
     text = str(getattr(_load_macros(template), name)(**values))
@@ -122,8 +127,10 @@ def _load_macros(template: Path) -> Any:
         "quoted": repr,
         "points": lambda value: f"{100 * value:.0f}",
         "quantity": format_estimate,
+        "sentence_start": capitalize_first,
         "share": lambda value, decimals=0: f"{value:.{decimals}%}",
         "signed": lambda value: f"{value:+.3f}",
+        "signed_quantity": lambda value: f"{'+' if value > 0 else ''}{format_estimate(value)}",
         "zip": zip,
     }
     environment.tests["missing"] = is_missing

@@ -27,6 +27,7 @@ from modelbook.tasks.scored_rows import (
 )
 
 MODEL, CAPACITY, SIMPLE, CONSTANT = "model", "model at capacity", "simple model", "constant"
+CHAMPION, CHAMPION_CAPACITY = "champion", "champion at capacity"
 GAIN_SHARES = [percent / 100 for percent in range(1, 101)]
 SHOWN_SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)  # of a table of gains
 
@@ -103,7 +104,7 @@ def measure_value(
         "capacity": capacity,
         "capacity_is_set": params.capacity is not None,
         "baseline": costs.cheapest_constant(scored.outcome)[0],
-        "policies": policies.astype(object).where(policies.notna(), None).to_dict("records"),
+        "policies": _to_records(policies),
         "at_capacity": at_capacity,
         "gains": gains,
     }
@@ -129,7 +130,8 @@ def compare_policies(
     Returns
     -------
     DataFrame
-        Columns ``policy, kind, cost, low, high, saving, saving_low, saving_high``.
+        Columns ``policy, kind, share, cost, low, high, saving, saving_low, saving_high``; ``share``
+        is that of the rows that are flagged, None if decisions flag none.
     """
     ones, options = np.ones(len(scored)), {"resamples": resamples, "seed": seed}
     baseline_name, baseline_decision = costs.cheapest_constant(scored.outcome)
@@ -146,9 +148,51 @@ def compare_policies(
                 *jackknife_ci(saving, scored, DIFFERENCE, **options),
             )
         cost_ci = jackknife_ci(cost, scored, IDENTITY, **options)
-        rows.append((name, kind, float(cost(ones)), *cost_ci, *saving_values))
-    columns = ["policy", "kind", "cost", "low", "high", "saving", "saving_low", "saving_high"]
+        share = float(np.mean(decision)) if np.asarray(decision).dtype == bool else None
+        rows.append((name, kind, share, float(cost(ones)), *cost_ci, *saving_values))
+    columns = ["policy", "kind", "share", "cost", "low", "high"]
+    columns += ["saving", "saving_low", "saving_high"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def compare_versions(
+    task: Task,
+    costs: DecisionCosts,
+    value: dict[str, Any],
+    candidate: tuple[str, ScoredRows, float | None],
+    champion: tuple[str, ScoredRows, float | None],
+    *,
+    min_rows: int,
+    resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """What candidate and champion are worth on the same rows, as ``measure_value`` returns it.
+
+    Parameters
+    ----------
+    value : dict
+        The candidate's value, from ``measure_value``: its unit, its period and its costs. With
+        fewer than ``min_rows`` rows its policies stay.
+    candidate, champion : tuple
+        Name, scored rows and threshold.
+    """
+    names = {"candidate": candidate[0], "champion": champion[0]}
+    unchanged = value | names | {"gains": {}, "at_capacity": {}}
+    scored = candidate[1]
+    if len(scored) < max(min_rows, 1):
+        return unchanged
+    capacity = value["capacity"] if value["capacity_is_set"] else None
+    decisions = [
+        *_version_policies(task, candidate, (MODEL, CAPACITY), capacity),
+        *_version_policies(task, champion, (CHAMPION, CHAMPION_CAPACITY), capacity),
+        *_constant_policies(costs, scored),
+    ]
+    policies = compare_policies(costs, scored, decisions, resamples=resamples, seed=seed)
+    return unchanged | {
+        "policies": _to_records(policies),
+        "baseline": costs.cheapest_constant(scored.outcome)[0],
+        "rows": len(scored),
+    }
 
 
 def list_decisions(
@@ -177,15 +221,39 @@ def list_decisions(
             if is_binary
             else task.decide(simple.score, threshold),
         )
+    yield from _constant_policies(costs, scored)
+
+
+def _version_policies(
+    task: Task,
+    version: tuple[str, ScoredRows, float | None],
+    kinds: tuple[str, str],
+    capacity: float | None,
+) -> Iterator[tuple[str, str, Any]]:
+    name, scored, threshold = version
+    yield name, kinds[0], task.decide(scored.score, threshold)
+    if capacity is not None:
+        yield f"{name} at capacity", kinds[1], flag_share(scored.score, capacity)
+
+
+def _constant_policies(costs: DecisionCosts, scored: ScoredRows) -> Iterator[tuple[str, str, Any]]:
     for name, constant in costs.constant_decisions(scored.outcome).items():
         yield name, CONSTANT, constant
 
 
+def _to_records(policies: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows as plain data, with None for what is unknown."""
+    return policies.astype(object).where(policies.notna(), None).to_dict("records")
+
+
 def key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
-    """Expected cost and saving of the model as key numbers."""
+    """Expected cost and saving of the model as key numbers, the latter beside the champion's."""
     model = value["policies"][0]
-    constants = {row["policy"]: row["cost"] for row in value["policies"] if row["kind"] == CONSTANT}
     size = value["period_rows"] if value["period"] else 1000
+    champion = {
+        row["policy"]: size * row["saving"] for row in value["policies"] if row["kind"] == CHAMPION
+    }
+    constants = {row["policy"]: row["cost"] for row in value["policies"] if row["kind"] == CONSTANT}
     low, high = model["saving_low"], model["saving_high"]
     unit = value["unit"] or "units of cost"
     base = dict(sorted(constants.items(), key=lambda pair: pair[1])[:2])
@@ -197,16 +265,15 @@ def key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
             "count",
             interval=None if low is None else (size * low, size * high),
             context=f"{unit}, against {value['baseline']}",
+            compared_with=champion,
         ),
     ]
 
 
 def policies_table(value: dict[str, Any]) -> pd.DataFrame:
     """The policies as a table with display names of its columns."""
-    table = pd.DataFrame(value["policies"]).drop(columns="kind")
-    names = {"cost": "expected cost per row", "saving_low": "saving low"}
-    names["saving_high"] = "saving high"
-    return table.rename(columns=names | {"saving": f"saving against {value['baseline']}"})
+    table = pd.DataFrame(value["policies"]).drop(columns="kind").dropna(axis="columns", how="all")
+    return table.rename(columns=lambda name: name.replace("_", " ").replace("share", "flagged"))
 
 
 def flag_share(score: np.ndarray, share: float) -> np.ndarray:

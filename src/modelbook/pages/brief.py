@@ -12,7 +12,7 @@ from modelbook.errors import ModelbookError
 from modelbook.pages import templating
 from modelbook.stage.verdict import Verdict
 
-MAX_OPEN = 3  # inconclusive gaps shown on the page
+MAX_GAPS = 3  # of each kind, on the page
 FILE_NAME = "brief.html"
 
 
@@ -52,7 +52,8 @@ def describe(
 ) -> dict[str, Any]:
     """What the page shows, with the task's sentences on value and groups."""
     finalize, task = receipts["finalize"], tasks.get_task(contract)
-    value, harm = finalize.details["value"], finalize.details["harm"]
+    value, harm = compared_value(receipts), finalize.details["harm"]
+    deploy = receipts.get("deploy")
     return {
         "book": book,
         "question": contract.question or contract.title,
@@ -61,22 +62,50 @@ def describe(
         "champion": champion,
         "candidate": finalize.details.get("version"),
         "finalize": finalize,
-        "deploy": receipts.get("deploy"),
+        "deploy": deploy,
+        "unmet": unmet_criteria(deploy),
         "monitor": receipts.get("monitor"),
         "value": value,
         "worth": task.describe_worth(value),
-        "conclusive": task.describe_harm({"conclusive": harm["conclusive"], "inconclusive": []}),
-        "open": [
-            task.describe_harm({"conclusive": [], "inconclusive": [row]})[-1]
-            for row in harm["inconclusive"][:MAX_OPEN]
-        ],
+        "gaps": [task.describe_labelled_gap(row) for row in harm["conclusive"][:MAX_GAPS]],
+        "n_gaps": len(harm["conclusive"]),
+        "largest_gap": next(iter(harm["conclusive"]), None),
+        "open": [task.describe_labelled_gap(row) for row in harm["inconclusive"][:MAX_GAPS]],
         "n_open": len(harm["inconclusive"]),
+        "gap_metrics": {row["metric"] for rows in harm.values() for row in rows[:MAX_GAPS]},
         "next": next_step(receipts),
     }
 
 
+def unmet_criteria(deploy: Verdict | None) -> list[str]:
+    """The gate's criteria that were not met, in sentences."""
+    criteria = deploy.details.get("criteria", []) if deploy else []
+    return [row["sentence"] for row in criteria if row["passed"] is not True]
+
+
+def compared_value(receipts: Mapping[str, Verdict]) -> dict[str, Any]:
+    """What finalize found the model to be worth, beside the champion if deploy compared them."""
+    value = dict(receipts["finalize"].details["value"])
+    compared = receipts["deploy"].details.get("value") if is_deployed(receipts) else None
+    names = ("policies", "baseline", "candidate", "champion")
+    return value | {name: compared[name] for name in names if compared and name in compared}
+
+
+def is_deployed(receipts: Mapping[str, Verdict]) -> bool:
+    """Whether the gate has evaluated the version of finalize."""
+    versions = [
+        receipts[stage].details.get(key) if stage in receipts else None
+        for stage, key in (("finalize", "version"), ("deploy", "candidate"))
+    ]
+    return versions[1] is not None and versions[0] == versions[1]
+
+
 def next_step(receipts: Mapping[str, Verdict]) -> str:
-    """The next step: that of the first stage that is not good, otherwise of the last one."""
-    built = [receipts[stage] for stage in ("finalize", "deploy", "monitor") if stage in receipts]
+    """What to do now: the step of the first stage that is not good, else of the last one.
+
+    The step of finalize is done once the gate has evaluated its version.
+    """
+    stages = ["deploy", "monitor"] if is_deployed(receipts) else ["finalize", "deploy", "monitor"]
+    built = [receipts[stage] for stage in stages if stage in receipts]
     pending = [receipt for receipt in built if receipt.level != "good" and receipt.next]
     return (pending or built)[0 if pending else -1].next

@@ -73,7 +73,7 @@ def create_environment() -> jinja2.Environment:
         "plain": lambda number: f"{number:g}",
         "quoted": escape_css_string,
         "sentence": to_sentence,
-        "sentence_start": capitalize_first,
+        "sentence_start": formatting.capitalize_first,
         "short": shorten_hash,
         "signed": format_difference,
     }
@@ -100,14 +100,9 @@ def join_names(names: Sequence[Any]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def capitalize_first(text: str) -> str:
-    """Capitalize the first letter only."""
-    return text[:1].upper() + text[1:]
-
-
 def to_sentence(text: str) -> str:
     """Make a sentence of a text: a capital, and one full stop."""
-    return f"{capitalize_first(text).rstrip('.')}."
+    return f"{formatting.capitalize_first(text).rstrip('.')}."
 
 
 def format_time(value: Any) -> str:

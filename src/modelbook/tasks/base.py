@@ -470,11 +470,16 @@ class Task(ABC):
         labelled = {kind: [self._label_gap(row) for row in rows] for kind, rows in harm.items()}
         return self._render_shared("harm", **labelled)
 
+    def describe_labelled_gap(self, row: dict[str, Any]) -> str:
+        """Describe a gap of ``fairness.summarize_gaps``, and the rows that would settle it."""
+        [sentence] = self._render_shared("labelled_gap", row=self._label_gap(row))
+        return sentence
+
     def _label_gap(self, row: dict[str, Any]) -> dict[str, Any]:
         return {**row, "label": metric_label(row["metric"]), "is_share": bool(self.classes)}
 
     def describe_consequences(
-        self, consequences: pd.DataFrame, largest: dict[str, Any] | None, noun: str
+        self, consequences: pd.DataFrame, largest: dict[str, Any] | None, value: dict[str, Any]
     ) -> list[str]:
         """Describe what changes from the champion, the largest change first; empty without one.
 
@@ -482,14 +487,13 @@ class Task(ABC):
         ----------
         consequences, largest : DataFrame, dict or None
             From ``evaluation.consequences``.
-        noun : str
-            Plural name of the rows.
+        value : dict
+            From ``evaluation.value.compare_versions``: names of versions, rows and unit.
         """
         if consequences.empty:
             return []
         rows = {row["consequence"]: row for row in consequences.to_dict("records")}
-        values = {"rows": rows, "largest": largest, "noun": noun}
-        return self._render("consequences", **values)
+        return self._render("consequences", rows=rows, largest=largest, value=value)
 
     def _render_shared(self, name: str, **values: Any) -> list[str]:
         return render_sentences(TEMPLATE_FOLDER / "shared.txt.j2", name, **values)
