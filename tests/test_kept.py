@@ -55,6 +55,14 @@ def test_links_are_files_seen_from_the_page():
     assert archived_pages.find_links(page(links)) == ["b.html", "../f.html", "g&h"]
 
 
+def test_a_chart_is_named_by_its_own_title_not_by_those_of_its_marks():
+    marks = "<g><title>size: 3</title></g>"
+    html = f'<h2>How large?</h2><svg class="chart" width="9"><title>Sizes</title>{marks}</svg>'
+    [(attributes, _, content)] = archived_pages.extract_figures(html)
+    assert attributes["alt"] == "Sizes"
+    assert b"<title>size: 3</title>" in content
+
+
 def test_pictures_stand_under_their_headings():
     def image(text, kind="svg+xml"):
         return f'<img alt="It says {text} &amp; so" width="700" src="data:image/{kind};base64,{coded(text)}">'

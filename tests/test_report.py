@@ -19,7 +19,7 @@ from facts import missing_facts, refused
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from modelbook import config
-from modelbook.display import BulletList, DisplayGroup, Figure, Table
+from modelbook.display import BulletList, DisplayGroup, Figure, Table, style
 from modelbook.display.figures import (
     ab,
     compare,
@@ -375,6 +375,37 @@ def test_colour_tells_worse_from_better(metric: str, value: float, is_worse: boo
     row = {"batch": 4, "metric": metric, "value": value, "low": value - 0.02, "high": value + 0.02}
     figure = monitor.metrics_by_batch(pd.DataFrame([row | {"reference": 0.7}]))
     assert ("var(--positive" in figure.to_svg()) == is_worse
+
+
+def luminance(colour: str) -> float:
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(c * weight for c, weight in zip(linear, (0.2126, 0.7152, 0.0722), strict=True))
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("scheme", [0, 1])
+def test_text_of_charts_has_contrast_in_both_schemes_on_tints_too(scheme: int) -> None:
+    paper = style.PALETTE["paper"][scheme]
+    for name in ("ink", "muted", "accent", "positive"):
+        assert contrast(style.PALETTE[name][scheme], paper) >= 4.5, name
+    for name in ("accent", "positive"):  # half of it, as in the darkest cell of a heat map
+        pairs = [(style.PALETTE[name][scheme][i : i + 2], paper[i : i + 2]) for i in (1, 3, 5)]
+        tint = "#" + "".join(f"{(int(a, 16) + int(b, 16)) // 2:02x}" for a, b in pairs)
+        assert contrast(style.PALETTE["ink"][scheme], tint) >= 4.5, name
+
+
+def test_a_mark_shows_its_name_and_value_under_the_pointer() -> None:
+    frame = pd.DataFrame(
+        {"metric": ["AUC <1>"], "difference": [0.02], "low": [0.0], "high": [0.04]}
+    )
+    svg = deploy.metric_differences(frame, 0.01).to_svg()
+    assert "<title>AUC &lt;1&gt;: +0.0200</title>" in svg
+    assert style.HOVER_PREFIX not in svg
 
 
 def test_what_a_figure_says_stands_above_it_and_is_read_aloud_once() -> None:

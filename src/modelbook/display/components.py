@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 MAX_TABLE_ROWS = 200
 MAX_FIGURE_DATA_ROWS = 50
 MAX_SVG_BYTES = 150_000
+MAX_NAME_CHARS = 80
 
 
 class Figure:
@@ -62,7 +64,8 @@ class Figure:
     def to_svg(self) -> str:
         """Render the figure as SVG whose colours follow the light or dark page."""
         text = self._render("svg", metadata={"Date": None, "Creator": None}).decode()
-        return style.adapt_to_dark_mode(re.sub(r"^.*?(?=<svg)", "", text, flags=re.DOTALL))
+        svg = re.sub(r"^.*?(?=<svg)", "", text, flags=re.DOTALL)
+        return style.show_hover_texts(style.adapt_to_dark_mode(svg))
 
     def to_png(self) -> bytes:
         """Render the figure as PNG on a white background."""
@@ -97,7 +100,14 @@ class Figure:
             if len(svg) <= MAX_SVG_BYTES
             else self._png_html(width)
         )
-        return f'<div class="scroll" tabindex="0" role="group" aria-label="Figure">{picture}</div>'
+        name = escape(f"Figure: {self.short_name}")
+        return f'<div class="scroll" tabindex="0" role="group" aria-label="{name}">{picture}</div>'
+
+    @property
+    def short_name(self) -> str:
+        """The beginning of the alternative text, by which figures of a page are told apart."""
+        words = re.split(r"[.;:,(] |[.;]$", self.alt, maxsplit=1)[0]
+        return textwrap.shorten(words, MAX_NAME_CHARS, placeholder=" …")
 
     def _png_html(self, width: int) -> str:
         source = base64.b64encode(self.to_png()).decode()
@@ -113,7 +123,9 @@ class Figure:
         table = _table_html(
             self.data, "", {}, index=_has_named_index(self.data), max_rows=MAX_FIGURE_DATA_ROWS
         )
-        return f'<details class="numbers"><summary>The numbers</summary>{table}</details>'
+        name = escape(f"The numbers: {self.short_name}")
+        summary = f'<summary aria-label="{name}">The numbers</summary>'
+        return f'<details class="numbers">{summary}{table}</details>'
 
     def __repr__(self) -> str:
         return f"Figure: {self.alt}"

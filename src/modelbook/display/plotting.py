@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from modelbook.display import style
 from modelbook.display.components import empty_figure
 from modelbook.display.style import DrawFunction
-from modelbook.formatting import is_numeric
+from modelbook.formatting import format_metric, is_numeric
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -130,9 +131,18 @@ def draw_dots(
     """
     colours = [color] * len(labels) if isinstance(color, str) else list(color)
     positions = range(len(labels))
-    ax.scatter(
-        data[column], positions, s=42, c=colours, zorder=3, edgecolors=style.PAPER, linewidths=0.8
-    )
+    for position, (label, value) in enumerate(zip(labels, data[column], strict=True)):
+        dot = ax.scatter(
+            [value],
+            [position],
+            s=42,
+            c=[colours[position]],
+            zorder=3,
+            edgecolors=style.PAPER,
+            linewidths=0.8,
+        )
+        text = row_texts[position] if row_texts else format_metric(value)
+        set_hover_text(dot, f"{label}: {text}")
     bars = data.assign(position=positions, colour=colours).dropna(subset=[column])
     ax.hlines(
         bars["position"],
@@ -146,6 +156,11 @@ def draw_dots(
     label_rows(ax, labels)
     for position, text in enumerate(row_texts):
         annotate_row(ax, position, text)
+
+
+def set_hover_text(mark: Artist, text: str) -> None:
+    """Let a mark show a text under the pointer; see ``style.show_hover_texts``."""
+    mark.set_gid(f"{style.HOVER_PREFIX}{text}")
 
 
 def label_rows(ax: Axes, labels: Values) -> None:
@@ -211,8 +226,18 @@ def draw_band(ax: Axes, x: Values, low: Values, high: Values, color: str) -> Non
     ax.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
 
 
-def draw_heatmap(ax: Axes, values: Any, cell_texts: Any, *, color: str = style.ACCENT) -> None:
-    """Draw a heat map with a text in each cell, in tints that are readable on light and dark."""
+def draw_heatmap(
+    ax: Axes,
+    values: Any,
+    cell_texts: Any,
+    names: tuple[Sequence[Any], Sequence[Any]],
+    *,
+    color: str = style.ACCENT,
+) -> None:
+    """Draw a heat map with a text in each cell, in tints that are readable on light and dark.
+
+    ``names`` are those of the rows and of the columns.
+    """
     from matplotlib.patches import Rectangle
 
     height, width = values.shape
@@ -221,11 +246,11 @@ def draw_heatmap(ax: Axes, values: Any, cell_texts: Any, *, color: str = style.A
         for col in range(width):
             value = values[row, col]
             depth = 0.0 if math.isnan(value) else min(abs(value) / max_value, 1) * 0.5
-            ax.add_patch(
-                Rectangle(
-                    (col - 0.49, row - 0.47), 0.98, 0.94, facecolor=color, alpha=depth, linewidth=0
-                )
+            cell = Rectangle(
+                (col - 0.49, row - 0.47), 0.98, 0.94, facecolor=color, alpha=depth, linewidth=0
             )
+            set_hover_text(cell, f"{names[0][row]}, {names[1][col]}: {cell_texts[row][col]}")
+            ax.add_patch(cell)
             ax.text(
                 col,
                 row,

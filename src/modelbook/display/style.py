@@ -17,13 +17,14 @@ PALETTE = {
     "rule": ("#d8dee4", "#3a444e"),
     "faint": ("#b4bfca", "#5b6773"),
     "accent": ("#0072b2", "#56b4e9"),
-    "positive": ("#d55e00", "#f28e4b"),
+    "positive": ("#bf5300", "#f28e4b"),
     "paper": ("#ffffff", "#1a1f24"),
 }
 INK, MUTED, RULE, FAINT, ACCENT, POSITIVE, PAPER = (light for light, _ in PALETTE.values())
 CURRENT, CANDIDATE = ACCENT, ACCENT  # the subject of the page
 REFERENCE, NEGATIVE, BASELINE = MUTED, MUTED, MUTED  # what it is compared with
 
+HOVER_PREFIX = "hover:"  # of the id of a mark that shows a text under the pointer
 FIGURE_WIDTH = 7.6  # inches; the page shows a figure at its natural size
 SMALL_FONT_SIZE = 8.5
 WEB_FONTS = "DejaVu Sans,Verdana,sans-serif"  # of the widths that matplotlib measured
@@ -106,6 +107,11 @@ def adapt_to_dark_mode(svg: str) -> str:
     )
     start = body.index(">", body.index("<svg")) + 1
     return body[:start] + rule + body[start:]
+
+
+def show_hover_texts(svg: str) -> str:
+    """Write the texts of ``plotting.set_hover_text`` into the marks, as their titles."""
+    return re.sub(rf'<g id="{HOVER_PREFIX}([^"]*)">', r"<g><title>\1</title>", svg)
 
 
 def make_embeddable(svg: str, title: str, width: int) -> str:

@@ -120,7 +120,8 @@ class _FigureParser(HTMLParser):
             self.chart.append(_write_attributes(values) + ">")
         elif self.chart:
             self.chart.append(f"<{_svg_name(tag)}{_write_attributes(values)}>")
-            self.title = [] if tag == "title" else self.title
+            is_name = tag == "title" and "alt" not in self.figures[-1][1]
+            self.title = [] if is_name else self.title  # those of marks follow
         elif tag == "img":
             self._add(values)
 

@@ -27,7 +27,8 @@ def correlation_heatmap(data: pd.DataFrame, threshold: float = 0.8) -> Figure:
     figure, ax = plotting.subplots(
         plotting.height_for_rows(len(names) - 1, row_height=0.34, base_height=1.5)
     )
-    plotting.draw_heatmap(ax, values[1:, :-1], _format_cells(values[1:, :-1]))
+    cells = values[1:, :-1]
+    plotting.draw_heatmap(ax, cells, _format_cells(cells), (names[1:], names[:-1]))
     ax.set_yticks(range(len(names) - 1), [plotting.truncate(name) for name in names[1:]])
     ax.set_xticks(
         range(len(names) - 1),

@@ -65,10 +65,12 @@ def missing_rates(data: pd.DataFrame) -> Figure:
         return Figure(None, alt=f"None of the {n_complete} columns has a missing value.")
     shown = incomplete.head(plotting.MAX_ROWS)
     figure, ax = plotting.subplots(plotting.height_for_rows(len(shown)))
-    ax.barh(range(len(shown)), shown["share"], color=style.FAINT, height=0.62)
+    bars = ax.barh(range(len(shown)), shown["share"], color=style.FAINT, height=0.62)
     plotting.label_rows(ax, list(shown["column"]))
-    for position, share in enumerate(shown["share"]):
-        plotting.annotate_row(ax, position, f"{share:.1%}" if share >= 0.0005 else "<0.1%")
+    for position, (name, share) in enumerate(zip(shown["column"], shown["share"], strict=True)):
+        text = f"{share:.1%}" if share >= 0.0005 else "<0.1%"
+        plotting.annotate_row(ax, position, text)
+        plotting.set_hover_text(bars[position], f"{name}: {text}")
     ax.set_xlim(0, max(shown["share"].max() * 1.02, 0.01))
     plotting.set_percent_format(ax)
     ax.set_xlabel("missing rate")
@@ -169,12 +171,15 @@ def mean_shifts(data: pd.DataFrame) -> Figure:
     figure, ax = plotting.subplots(plotting.height_for_rows(len(shown), row_height=0.28))
     values = shown.to_numpy(dtype=float)
     texts = [["–" if np.isnan(v) else plotting.format_signed(v) for v in row] for row in values]
-    plotting.draw_heatmap(ax, values, texts)
+    names = list(shown.index), [f"period {name}" for name in shown.columns]
+    plotting.draw_heatmap(ax, values, texts, names)
     ax.set_yticks(range(len(shown)), [plotting.truncate(name) for name in shown.index])
     ax.set_xticks(range(shown.shape[1]), [plotting.truncate(p, 14) for p in shown.columns])
     ax.set_xlabel("period")
-    name = max_shift.index[0]
-    alt = f"{name} shifts most, by {max_shift.iloc[0]:.2f} standard deviations of the first period"
+    alt = (
+        f"{max_shift.index[0]} shifts most, by {max_shift.iloc[0]:.2f} standard deviations of the "
+        "first period"
+    )
     n_stable = int((max_shift < 0.1).sum())
     return Figure(
         figure,
@@ -267,7 +272,9 @@ def _draw_positive_rates(ax: Any, column: pd.Series, is_positive: pd.Series) -> 
         .sort_values("size", ascending=False, kind="stable")
     )
     rates = rates.head(MAX_CATEGORIES).sort_index()
-    ax.barh(range(len(rates)), rates["mean"], color=style.POSITIVE, alpha=0.75, height=0.66)
+    bars = ax.barh(range(len(rates)), rates["mean"], color=style.POSITIVE, alpha=0.75, height=0.66)
+    for bar, name, rate, size in zip(bars, rates.index, rates["mean"], rates["size"], strict=True):
+        plotting.set_hover_text(bar, f"{name}: {rate:.1%} of {size:,} rows")
     ax.set_yticks(range(len(rates)), [plotting.truncate(name, 14) for name in rates.index])
     ax.invert_yaxis()
     ax.axvline(is_positive.mean(), color=style.MUTED, linestyle="--", linewidth=1)

@@ -237,7 +237,8 @@ def confusion_matrix(matrix: pd.DataFrame) -> Figure:
     figure, ax = plotting.subplots(
         1.5 + 0.6 * len(counts), min(2.6 + 1.3 * len(counts), style.FIGURE_WIDTH)
     )
-    plotting.draw_heatmap(ax, shares, texts)
+    sides = [f"actual {name}" for name in matrix.index], [f"as {name}" for name in matrix.columns]
+    plotting.draw_heatmap(ax, shares, texts, sides)
     ax.set_xticks(range(matrix.shape[1]), [str(name) for name in matrix.columns])
     ax.set_yticks(range(matrix.shape[0]), [str(name) for name in matrix.index])
     ax.xaxis.tick_top()

@@ -21,10 +21,12 @@ def rows_by_period(data: pd.DataFrame) -> Figure:
     """
     figure, ax = plotting.subplots(3.0)
     colours = [COLOR_BY_USE.get(use, style.FAINT) for use in data["use"]]
-    ax.bar(range(len(data)), data["rows"], color=colours, width=0.72)
+    bars = ax.bar(range(len(data)), data["rows"], color=colours, width=0.72)
     ax.set_xticks(range(len(data)), [plotting.truncate(period, 14) for period in data["period"]])
     for position, rows in enumerate(data["rows"]):
         plotting.annotate_point(ax, (position, rows), f"{rows:,.0f}", offset=(0, 7), ha="center")
+        period = data["period"].iloc[position]
+        plotting.set_hover_text(bars[position], f"period {period}: {rows:,.0f} rows")
     ax.set_ylim(0, max(data["rows"].max() * 1.12, 1))
     ax.spines["left"].set_visible(False)
     ax.set_yticks([])

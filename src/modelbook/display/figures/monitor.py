@@ -54,7 +54,9 @@ def drift_scores(frame: pd.DataFrame) -> Figure:
     values = shown.to_numpy(dtype=float)
     # Tints end at three times the threshold: a single outlier would leave the rest white.
     tints = np.where(is_drifted, np.clip(values, 1, 3), np.minimum(values, 1) * 0.2)
-    plotting.draw_heatmap(ax, tints, _format_ratios(values, is_drifted), color=style.POSITIVE)
+    names = list(shown.index), [f"batch {name}" for name in shown.columns]
+    texts = _format_ratios(values, is_drifted)
+    plotting.draw_heatmap(ax, tints, texts, names, color=style.POSITIVE)
     ax.set_yticks(range(len(shown)), [plotting.truncate(name) for name in shown.index])
     ax.set_xticks(
         range(shown.shape[1]), [f"batch {plotting.truncate(b, 14)}" for b in shown.columns]

@@ -1,13 +1,15 @@
 // Sorts tables, and recomputes what a model is worth. Pages are complete without it.
 (() => {
   "use strict";
+  // A cell that begins with a number sorts by it; others, dates among them, as text.
   const number = text => {
-    const match = text.replace(/,/g, "").replace("−", "-").match(/-?\d+(\.\d+)?/);
-    return match ? Number(match[0]) : NaN;
+    const match = text.replace(/,/g, "").replace("−", "-").match(/^[^\d\s-]{0,2}(-?\d+(\.\d+)?)(?!\d*-\d)/);
+    return match ? Number(match[1]) : NaN;
   };
   const compare = (a, b) => {
     const [x, y] = [number(a), number(b)];
     if (!Number.isNaN(x) && !Number.isNaN(y)) return x - y;
+    if (!Number.isNaN(x) || !Number.isNaN(y)) return Number.isNaN(x) - Number.isNaN(y);
     return a.localeCompare(b, undefined, {numeric: true});
   };
   const sort = (table, column, button) => {
@@ -32,6 +34,13 @@
     });
   }
 
+  // What does not scroll is no stop of the tab key.
+  const stop = () => document.querySelectorAll(".scroll").forEach(part => {
+    part.tabIndex = part.scrollWidth > part.clientWidth ? 0 : -1;
+  });
+  stop();
+  addEventListener("resize", stop);
+
   const percent = share => Math.round(100 * share) + "%";
   const count = amount => Math.round(amount).toLocaleString("en-US");
   const setUp = section => {
@@ -53,6 +62,7 @@
       const best = savings.indexOf(Math.max(0, ...savings));
       const size = value.period_rows, total = savings[i] * size;
       const flagged = gains.share[i] * size;
+      part("share").setAttribute("aria-valuetext", count(flagged));
       show("flagged", count(flagged));
       show("reached", percent(gains.reached[i]));
       show("interval", percent(gains.reached_low[i]) + "–" + percent(gains.reached_high[i]));

@@ -63,9 +63,8 @@ def feature_distributions(train: pd.DataFrame, columns: Sequence[str], target: s
     max_rows = max(len(mix) for mix in mixes.values())
     figure, grid = plotting.subplot_grid(len(names), n_grid_columns, 0.27 * max_rows + 0.75, 0.2)
     for ax, (name, mix) in zip(grid.flat, mixes.items(), strict=False):
-        plotting.draw_heatmap(
-            ax, mix.to_numpy(), [[f"{share:.0%}" for share in row] for row in mix.to_numpy()]
-        )
+        texts = [[f"{share:.0%}" for share in row] for row in mix.to_numpy()]
+        plotting.draw_heatmap(ax, mix.to_numpy(), texts, (list(mix.index), classes))
         ax.set_yticks(range(len(mix)), [plotting.truncate(value, 14) for value in mix.index])
         ax.set_xticks(range(len(classes)), [plotting.truncate(value, 9) for value in classes])
         ax.set_title(plotting.truncate(name, 26))
