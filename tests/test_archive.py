@@ -118,6 +118,18 @@ class TestTake:
         numbers = [archive_notice(second / f"{stem}.html") for stem in STEMS]
         assert numbers == ["1", "2", "1", "1", "1", "1"]  # the run that made the page
 
+    def test_evidentlys_report_is_one_file_of_all_runs_while_it_is_the_same(self, project):
+        reports = []
+        for content in ("a", "a", "b"):
+            report = project / "reports/tiny/06_monitor-evidently-4.html"
+            report.unlink(missing_ok=True)  # as monitor does before it writes
+            report.write_text(content)
+            leave(project, "06_monitor", links=[report.name])
+            reports.append(run(project) / report.name)
+        assert os.path.samefile(reports[0], reports[1])
+        assert os.path.samefile(reports[2], report)
+        assert [path.read_text() for path in reports] == ["a", "a", "b"]
+
     def test_where_files_cannot_have_two_names_they_are_copied(self, project, monkeypatch):
         def refuse(*_):
             raise OSError("no hard links here")
@@ -211,6 +223,17 @@ class TestWaiting:
         staleness.forget_stage(project, "tiny", "compare")
         failure_pages.mark_waiting_pages(project, "tiny")
         assert {stem: (folder / f"{stem}.html").read_text() for stem in STEMS} == reports
+
+    def test_a_stage_that_never_ran_has_a_page_that_names_what_it_waits_for(self, project):
+        page = project / "reports/tiny/05_deploy.html"
+        page.unlink()
+        staleness.record_failure(project, "tiny", "compare", "no family was left")
+        failure_pages.mark_waiting_pages(project, "tiny")
+        assert missing_facts(page.read_text(), "deploy", 'href="03_compare.html"') == []
+        assert names(run(project, {**UP_TO_DATE, "deploy": "not run"}), "05*") == []
+        staleness.forget_stage(project, "tiny", "compare")
+        failure_pages.mark_waiting_pages(project, "tiny")
+        assert not page.exists()
 
 
 class TestArrange:

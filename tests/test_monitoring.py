@@ -939,6 +939,10 @@ def test_evidentlys_report_stands_beside_ours_with_its_size(
     [item] = re.findall("<li>.*?</li>", shown._repr_html_())
     assert '<a href="06_monitor-evidently-4.html">' in item
     assert missing_facts(item, 4, path.stat().st_size / 1e6, 200, 1000) == []
+    uuid = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|metric_[0-9a-f]{32}"
+    ids = set(re.findall(uuid, path.read_text(encoding="utf-8")))
+    assert ids
+    assert all(set(id_.removeprefix("metric_")) <= set("0123456789-") for id_ in ids)
     drifted = [row["metric_name"] for row in shown.snapshots["4"].dict()["metrics"]]
     assert len([name for name in drifted if name.startswith("ValueDrift(")]) > 1
 

@@ -57,17 +57,19 @@ def mark_waiting_pages(root: Path, book: str) -> None:
     runs = history.find_result_runs(root, book) if failed else {}
     for stage, task in tasks.items():
         report = task["product"]["report"]
-        if not report.is_file():
-            continue
         reports = [
             (name, tasks[name]["product"]["report"].name)
             for name in failed
             if stage in find_downstream(name, tasks)
         ]
-        is_of_failure = failure_report.is_failure_report(report)
-        run = None if is_of_failure else runs.get(stage)
         try:
-            page_notices.mark_waiting(report, reports, run)
+            if failure_report.is_waiting_page(report) or not report.is_file():
+                report.unlink(missing_ok=True)
+                if reports:
+                    failure_report.write_waiting_page(report, stage, book, reports, [*tasks])
+                continue
+            is_of_failure = failure_report.is_failure_report(report)
+            page_notices.mark_waiting(report, reports, None if is_of_failure else runs.get(stage))
         except OSError as error:  # the build itself is complete
             sys.stderr.write(f"the page of {stage} does not say what it waits for: {error}\n")
 

@@ -205,8 +205,23 @@ def _write_page(
     title = f"<title>Evidently · batch {escape(name)} · {escape(contract.title)}</title>"
     with atomic_write(path) as temp_path:
         text = redact(html.replace("<head>", f"<head>{title}", 1))
-        temp_path.write_text(text, encoding="utf-8")
+        temp_path.write_text(_number_ids(text), encoding="utf-8")
     return EvidentlyPage(name, rows, len(batch), path, snapshot=snapshot)
+
+
+_RANDOM_ID_PATTERN = re.compile(
+    r"(?<=metric_)[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+)
+
+
+def _number_ids(html: str) -> str:
+    """Number Evidently's random ids, so that the same data make the same page, kept once."""
+    numbers: dict[str, str] = {}
+
+    def number(match: re.Match[str]) -> str:
+        return numbers.setdefault(match[0], f"{len(numbers):0{len(match[0])}}")
+
+    return _RANDOM_ID_PATTERN.sub(number, html)
 
 
 def _run_report(

@@ -13,6 +13,7 @@ from modelbook.pages import executed_notebook, notebook_errors, page_notices, te
 from modelbook.pages.notebook_errors import ErrorMessage, StopPoint
 from modelbook.stage import project
 
+WAITING_MARKER = "<!-- the page of a stage that waits -->"
 FAILURE_MARKER = "<!-- the page of a failure -->"  # data cannot inject it: it is escaped
 LAST_GOOD_SUFFIX = "-last-good"
 MAX_LOG_LINES = 15
@@ -71,6 +72,45 @@ def write(failure: StageFailure) -> Path:
     _keep_last_good(failure)
     templating.write_template(failure.report, "failure_report.html.j2", **_context(failure))
     return failure.report
+
+
+def write_waiting_page(
+    report: Path,
+    stage: str,
+    book: str,
+    failed_reports: Sequence[tuple[str, str]],
+    stages: Sequence[str],
+) -> None:
+    """Write the page of a stage that has never run, because it depends on failed ones.
+
+    Parameters
+    ----------
+    failed_reports : sequence
+        Name and report of each failed stage.
+    stages : sequence of str
+        All stages of the project.
+    """
+    templating.write_template(
+        report,
+        "waiting_page.html.j2",
+        marker=FAILURE_MARKER + WAITING_MARKER,
+        title=stage.capitalize(),
+        stage=stage,
+        book=book,
+        word="not built yet",
+        level="none",
+        failed_reports=failed_reports,
+        home="../index.html",
+        stages=[(name, config.stage_stem(name)) for name in stages],
+        facts={},
+    )
+
+
+def is_waiting_page(report: Path) -> bool:
+    """Whether a report exists and says only what its stage waits for."""
+    return report.is_file() and WAITING_MARKER in report.read_text(
+        encoding="utf-8", errors="replace"
+    )
 
 
 def is_failure_report(report: Path) -> bool:

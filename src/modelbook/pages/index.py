@@ -131,7 +131,9 @@ def _stage_row(root: Path, book: str, stage: str, message: str | None) -> dict[s
         "place": int(config.stage_stem(stage)[:2]),
         "kind": "waiting" if receipt is None else "built",
         "receipt": receipt,
-        "link": "" if receipt is None else _existing_link(root, f"{stem}.html"),
+        "link": _existing_link(root, f"{stem}.html")
+        if receipt is not None or failure_report.is_waiting_page(root / f"reports/{stem}.html")
+        else "",
         "outdated_by": "",
         "waits_for": [],
     }

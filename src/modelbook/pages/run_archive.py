@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from modelbook.runs.history import list_run_numbers, next_run_number, runs_folde
 from modelbook.runs.record import BuildRun, StageRun
 from modelbook.stage import files, project
 
+EVIDENTLY_INFIX = "-evidently-"  # in the names of Evidently's reports
 FIGURES_FILE = "figures.json"  # lists the figures of a run's pages
 
 
@@ -68,7 +70,10 @@ def archive_pages(root: Path, book: str, states: Mapping[str, str], target_folde
             runs,
         )
     for link in side_files:
-        _write_or_link((source / link).read_bytes(), target_folder / link, runs)
+        if EVIDENTLY_INFIX in link:
+            _keep_once(source / link, target_folder / link, runs)
+        else:
+            _write_or_link((source / link).read_bytes(), target_folder / link, runs)
     if pages:
         files.write(target_folder / FIGURES_FILE, [figure.to_dict() for figure in figures])
 
@@ -166,25 +171,43 @@ def _archive_figures(stage: str, html: str, runs: Path) -> Iterator[ArchivedFigu
 
 def _write_or_link(content: bytes, path: Path, runs: Path) -> None:
     """Write a file of a run, or hard-link it to an identical file of an earlier run."""
-    earlier_copy = next(
-        (
-            candidate
-            for number in list_run_numbers(runs)
-            if (candidate := runs / str(number) / path.name).is_file()
-        ),
-        None,
-    )
-    if (
-        earlier_copy
-        and earlier_copy.stat().st_size == len(content)
-        and earlier_copy.read_bytes() == content
-    ):
-        try:
-            os.link(earlier_copy, path)
-            return
-        except OSError:  # a file system without hard links
-            pass
-    path.write_bytes(content)
+    earlier_copy = _find_earlier_copy(content, path.name, runs)
+    if not (earlier_copy and _link(earlier_copy, path)):
+        path.write_bytes(content)
+
+
+def _keep_once(report: Path, path: Path, runs: Path) -> None:
+    """Let the report of a run, that of an earlier one if it is identical, and the copy be one file.
+
+    For files of several megabytes that are never changed in place.
+    """
+    earlier_copy = _find_earlier_copy(report.read_bytes(), path.name, runs)
+    if earlier_copy and not earlier_copy.samefile(report):
+        part = report.with_name(f".{report.name}.part")
+        part.unlink(missing_ok=True)
+        if _link(earlier_copy, part):
+            os.replace(part, report)
+    if not _link(report, path):
+        shutil.copyfile(report, path)
+
+
+def _find_earlier_copy(content: bytes, name: str, runs: Path) -> Path | None:
+    """The newest run's file of this name, if it is identical."""
+    for number in list_run_numbers(runs):
+        path = runs / str(number) / name
+        if path.is_file():
+            is_identical = path.stat().st_size == len(content) and path.read_bytes() == content
+            return path if is_identical else None
+    return None
+
+
+def _link(existing: Path, path: Path) -> bool:
+    """Make a hard link; False on a file system without them."""
+    try:
+        os.link(existing, path)
+    except OSError:
+        return False
+    return True
 
 
 def _remove_old_pages(runs: Path, retained: set[int]) -> None:
