@@ -483,6 +483,7 @@ def test_amounts_of_money(text: Any, number: float | None) -> None:
         ("2021-03-31", "%Y-%m-%d", 202103), (20210331, "%Y%m%d", 202103), (202103, "%Y%m%d", 202103),
         (pd.Timestamp("2021-03-31 23:30", tz="America/New_York"), "ISO8601", 202104),
         (date(2021, 3, 5), "%d/%m/%y", 202103), ("31/03/2021", "%Y-%m-%d", None), (3.5, "%Y%m%d", None),
+        ("9999-12-31", "ISO8601", None), ("2263Q1", "quarter", None), (date(1600, 1, 1), "%d/%m/%y", None),
     ],
 )  # fmt: skip
 def test_periods_of_dates(value: Any, format: str, month: int | None) -> None:

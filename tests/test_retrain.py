@@ -330,7 +330,7 @@ def test_a_labelled_batch_joins_the_table(short: Project) -> None:
     assert (done.word, done.as_of) == ("promoted", 4)
     table = pd.read_parquet(short.root / short.values["table"])
     pd.testing.assert_frame_equal(
-        table.sort_values(["who", "year"], ignore_index=True),
+        table.astype(short.table.dtypes).sort_values(["who", "year"], ignore_index=True),
         short.table[short.table["year"] < 5].sort_values(["who", "year"], ignore_index=True),
     )
 

@@ -935,6 +935,7 @@ class Odd(BaseEstimator, TransformerMixin):
     """A user's own step, which mixes columns."""
 
     def fit(self, X: Any, y: Any = None) -> Odd:
+        self.n_features_in_ = X.shape[1]
         return self
 
     def transform(self, X: pd.DataFrame) -> Any:

@@ -32,7 +32,7 @@ from modelbook.errors import DataError
 
 TABLE = pd.DataFrame(
     {"name": ["Zoë", "b,c", "d\ne", None], "n": [1, 2, 3, 4], "x": [0.5, np.nan, -1.25, 1e6]}
-)
+).astype({"name": object})  # as tables are read; pandas 3 has a type of texts
 
 
 # Kinds of files

@@ -49,25 +49,26 @@ def parse_timestamps(values: pd.Series, date_format: str) -> pd.Series:
     import pandas as pd
 
     if values.dtype.kind == "M":
-        values = clip_timestamps(values)
-        return (
-            values.dt.tz_convert("UTC").dt.tz_localize(None) if values.dt.tz else values
-        ).astype("datetime64[ns]")
+        return _to_naive_utc(values)
     distinct_values = values.unique()
     texts = pd.Series([_to_date_text(value) for value in distinct_values], dtype=object)
     if date_format == QUARTER_FORMAT:
         texts, date_format = texts.map(_quarter_start, na_action="ignore"), "ISO8601"
-    timestamps = (
-        pd.to_datetime(texts, format=date_format, errors="coerce", utc=True)
-        .dt.tz_localize(None)
-        .astype("datetime64[ns]")
-    )
+    timestamps = _to_naive_utc(pd.to_datetime(texts, format=date_format, errors="coerce", utc=True))
     # Values that are dates already become ISO 8601 texts, whatever the format is.
     is_date = pd.Series([isinstance(value, date) for value in distinct_values], dtype=bool)
     if is_date.any():
-        iso_timestamps = pd.to_datetime(texts[is_date], format="ISO8601", errors="coerce", utc=True)
-        timestamps[is_date] = iso_timestamps.dt.tz_localize(None).astype("datetime64[ns]")
+        parsed = pd.to_datetime(texts.where(is_date), format="ISO8601", errors="coerce", utc=True)
+        timestamps = timestamps.where(~is_date, _to_naive_utc(parsed))
     return values.map(dict(zip(distinct_values, timestamps, strict=True))).astype("datetime64[ns]")
+
+
+def _to_naive_utc(timestamps: pd.Series) -> pd.Series:
+    """Timestamps in UTC as nanoseconds without a time zone; NaT beyond their range."""
+    timestamps = clip_timestamps(timestamps)
+    if timestamps.dt.tz is None:
+        return timestamps
+    return timestamps.dt.tz_convert("UTC").dt.tz_localize(None)
 
 
 def parse_periods(values: pd.Series, date_format: str, period: PeriodUnit) -> pd.Series:
