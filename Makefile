@@ -61,11 +61,11 @@ setup: $(VENV)/run ## install what runs need; set up kernel, JupyterLab and git'
 
 .PHONY: extras
 extras: $(VENV)/run ## install what object stores, PostgreSQL, streams and data versions need besides
-	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/extras.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements/extras.txt
 
 .PHONY: engines
 engines: $(VENV)/run ## install Dask, Spark and Ray, for work on more machines
-	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/engines.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements/engines.txt
 
 .PHONY: lab
 lab: $(VENV)/run ## open JupyterLab at the project; options: make lab LAB="--no-browser --port 8890"
@@ -158,17 +158,17 @@ $(VENV)/uv: requirements/uv.txt
 $(VENV)/run: $(VENV)/uv requirements/run.txt pyproject.toml
 	@echo "Installing what runs need (a few minutes the first time)"
 	@$(UV) pip uninstall --quiet --python $(BIN)/python pycaret 2>/dev/null || true  # of an older .venv: pycaret-core has the same files
-	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/run.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements/run.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@$(BIN)/modelbook setup >/dev/null
 	@touch $@
 
 $(VENV)/test: $(VENV)/run requirements/test.txt
 	@echo "Installing what tests need"
-	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/test.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements/test.txt
 	@touch $@
 
 $(VENV)/docs: $(VENV)/run requirements/docs.txt
 	@echo "Installing what the site of the documentation needs"
-	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/docs.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements/docs.txt
 	@touch $@

@@ -9,7 +9,7 @@ WORKDIR /book
 COPY requirements requirements
 RUN python3 -m venv .venv \
     && .venv/bin/python -m pip install --no-cache-dir --require-hashes -r requirements/uv.txt \
-    && .venv/bin/uv pip install --python .venv/bin/python --require-hashes -r requirements/extras.txt
+    && .venv/bin/uv pip install --python .venv/bin/python --no-deps --require-hashes -r requirements/extras.txt
 COPY . .
 RUN .venv/bin/uv pip install --python .venv/bin/python --no-deps --no-build-isolation -e . \
     && .venv/bin/modelbook setup

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 from tiny import ROOT
 
@@ -179,8 +180,23 @@ class TestLocks:
         assert python.removeprefix("python=") in SpecifierSet(
             self.described["project"]["requires-python"]
         )
-        [pip] = [entry["pip"] for entry in described["dependencies"] if isinstance(entry, dict)]
-        assert pip == ["--require-hashes", "-r requirements/run.txt"]
+
+    def test_dependencies_omitted_from_the_lock_are_declared(self):
+        """pip refuses such a lock without --no-deps."""
+        from importlib.metadata import requires
+
+        locked = self.locked("run")
+        required = {
+            canonicalize_name(requirement.name)
+            for name in locked
+            for requirement in map(Requirement, requires(name) or ())
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        }
+        declared = self.described["tool"]["uv"]["override-dependencies"]
+        omitted = {Requirement(line).name for line in declared}
+        assert required - set(locked) == omitted
+        for install in re.findall(r"pip install.*requirements/.*", (ROOT / "Makefile").read_text()):
+            assert "--no-deps" in install or "uv.txt" in install
 
     def test_what_is_installed_is_what_is_locked(self):
         from importlib.metadata import version
