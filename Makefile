@@ -2,9 +2,12 @@
 # The first of PYTHONS that the machine has, unless it is named; both ends side by side:
 #   make test        make test PYTHON=python3.13 VENV=.venv-3.13
 PYTHONS := 3.11 3.12 3.13
-PYTHON ?= $(shell for version in $(PYTHONS); do \
+find-python = $(shell for version in $(1); do \
 	for python in python$$version "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$version.*/bin/python; do \
 	"$$python" -c "" 2>/dev/null && command -v "$$python" && exit; done; done; echo python3)
+PYTHON ?= $(call find-python,$(PYTHONS))
+NEWEST = $(call find-python,$(shell printf '%s\n' $(PYTHONS) | sort -r))
+MINOR := import sys; print(*sys.version_info[:2])
 VENV := .venv
 BIN := $(VENV)/bin
 LAB =
@@ -35,6 +38,16 @@ test: $(VENV)/test ## install what tests need, and run the whole suite but for i
 	@$(BIN)/python tests/prerequisites.py
 	@$(BIN)/pytest $(SIDE) -m "not integration"
 
+.PHONY: test-fast
+test-fast: $(VENV)/test ## run the fast tests
+	@$(BIN)/pytest $(SIDE) -m "not slow and not integration"
+
+.PHONY: test-newest
+test-newest: $(VENV)/test ## run the fast tests on the newest Python of this machine that has a lock, in .venv-newest
+	@if [ "$$("$(NEWEST)" -c "$(MINOR)")" = "$$($(BIN)/python -c "$(MINOR)")" ]; then \
+		echo "No newer Python to test with: $(VENV) has the newest of $(PYTHONS) that is installed here"; \
+	else $(MAKE) --no-print-directory test-fast PYTHON="$(NEWEST)" VENV=.venv-newest; fi
+
 .PHONY: test-integration
 test-integration: $(VENV)/test ## run the tests that install or start Airflow, Spark, Ray, the AWS CLI and the image's environment
 	@$(BIN)/python tests/prerequisites.py integration
@@ -52,8 +65,7 @@ lint: $(VENV)/test ## style, types, and the order of the package's rooms
 	@rooms="$$($(BIN)/lint-imports --no-logo)" || { echo "$$rooms"; exit 1; }
 
 .PHONY: check
-check: lint ## style, types, and the fast tests
-	@$(BIN)/pytest $(SIDE) -m "not slow and not integration"
+check: lint test-fast ## style, types, and the fast tests
 
 .PHONY: setup
 setup: $(VENV)/run ## install what runs need; set up kernel, JupyterLab and git's filter
@@ -137,7 +149,6 @@ clean-reports: ## remove the reports, but not the records of runs
 	@find reports -type f ! -path 'reports/README.md' ! -path 'reports/*/runs/*' -delete
 
 ifeq ($(origin PYTHON),command line)  # another Python than that of the environment: it is made anew
-MINOR := import sys; print(*sys.version_info[:2])
 ifneq ($(shell "$(PYTHON)" -c "$(MINOR)" 2>/dev/null),$(shell $(BIN)/python -c "$(MINOR)" 2>/dev/null))
 .PHONY: $(VENV)/uv
 endif

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -173,6 +174,28 @@ class TestLocks:
         supported = SpecifierSet(self.described["project"]["requires-python"])
         minors = [f"3.{minor}" for minor in range(9, 16)]
         assert set(pythons.split()) == {minor for minor in minors if minor in supported}
+
+    @pytest.mark.parametrize(
+        ("installed", "oldest", "newest"),
+        [
+            (("3.10", "3.11", "3.13"), "python3.11", "python3.13"),
+            (("3.12",), "python3.12", "python3.12"),
+            (("3.10",), "python3", "python3"),
+        ],
+    )
+    def test_make_finds_the_oldest_and_the_newest_python(self, installed, oldest, newest, tmp_path):
+        for version in installed:
+            (tmp_path / f"python{version}").symlink_to("/bin/true")
+        for program in ("make", "sh", "sort", "echo"):
+            (tmp_path / program).symlink_to(shutil.which(program))
+        shown = subprocess.run(
+            ["make", "-s", "--eval", "show: ; @echo $(notdir $(PYTHON) $(NEWEST))", "show"],
+            cwd=ROOT,
+            env={"PATH": str(tmp_path), "PYENV_ROOT": str(tmp_path)},
+            capture_output=True,
+            text=True,
+        )
+        assert shown.stdout.split() == [oldest, newest]
 
     def test_conda_installs_the_same_lock(self):
         described = yaml.safe_load((ROOT / "environment.yml").read_text())
