@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from modelbook.contract import Contract
-from modelbook.dataset import SPLIT_STRATEGIES, profiling, split_table
+from modelbook.dataset import SPLIT_STRATEGIES, holdout_independence, profiling, split_table
 from modelbook.dataset.holdout_independence import (
     describe_suspicions,
     find_undeclared_entities,
@@ -125,6 +126,22 @@ def test_a_dropped_column_whose_groups_know_the_outcome_is_named() -> None:
     assert not groupings_of(contract.model_copy(update={"columns": declared}), frame)[
         "is_suspect"
     ].any()
+
+
+def test_a_column_with_one_value_in_most_rows_is_no_entity(monkeypatch: pytest.MonkeyPatch) -> None:
+    contract, frame = make_noise(150, 8, jitter=0.3)
+    fits = mock.Mock(wraps=holdout_independence._predict_out_of_fold)
+    monkeypatch.setattr(holdout_independence, "_predict_out_of_fold", fits)
+    plot = frame["plot"]
+    assert "plot" not in groupings_of(contract, frame.assign(plot=plot.where(plot > 80, 0))).index
+    n_fits_of_clusters = fits.call_count
+    columns = {**contract.columns, "field": contract.columns["plot"]}
+    two = contract.model_copy(update={"columns": columns})
+    result = groupings_of(two, frame.assign(field=plot % 40))
+    assert {"plot", "field"} <= set(result.index)
+    # Apart for each column, and together once for both.
+    assert fits.call_count == 2 * n_fits_of_clusters + 3
+    assert result["together"]["plot"] == result["together"]["field"]
 
 
 def test_a_confirmed_column_is_not_suspected() -> None:

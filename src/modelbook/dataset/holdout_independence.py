@@ -34,6 +34,7 @@ N_NEAREST = 5  # neighbours that would be copies
 ROWS_PER_CLUSTER = 25  # of similar rows, which would hold whole groups
 NEAR_RATIO = 0.05  # of the neighbourhood's radius, below which a neighbour is a near copy
 MIN_GROUPS, MIN_ROWS_PER_GROUP = 20, 2  # of a column that could be an entity
+MAX_GROUP_SHARE = 0.5  # of the rows; a fold that holds a larger group leaves too few to learn from
 MAX_CANDIDATES, MAX_MODEL_ROWS, N_FOLDS = 5, 4000, 4  # columns tried, rows and folds of each
 CLUSTER_LOSS = 1 / 3  # of what is above chance, lost when clusters of similar rows are kept apart
 MAX_QUALITY_LOSS = 0.05  # ROC AUC or R² that may be lost when groups are kept apart
@@ -144,11 +145,12 @@ def find_undeclared_entities(
         Columns ``column`` (empty: the rows around a row), ``groups``, ``together, apart`` (the
         quality, ROC AUC or R²), ``loss, low, high`` and ``is_suspect``; largest loss first.
     """
+    together: dict[bytes, np.ndarray] = {}
     rows = [
         {
             "column": name,
             "groups": train[name].nunique(),
-            **_try_grouping(train, contract, groups, train[name], seed),
+            **_try_grouping(train, contract, groups, train[name], seed, together),
         }
         for name in _candidate_entities(train, contract)
     ]
@@ -203,11 +205,18 @@ def _candidate_entities(train: pd.DataFrame, contract: Contract) -> list[str]:
 
 
 def _try_grouping(
-    train: pd.DataFrame, contract: Contract, groups: pd.Series, values: pd.Series, seed: int
+    train: pd.DataFrame,
+    contract: Contract,
+    groups: pd.Series,
+    values: pd.Series,
+    seed: int,
+    together: dict[bytes, np.ndarray],
 ) -> dict[str, float]:
     """Quality of quick models whose folds ignore a column's groups, and keep them apart.
 
-    Empty where too few groups are left when they are joined with the declared ones.
+    Empty where too few groups are left when they are joined with the declared ones, or one of them
+    holds most rows. ``together`` holds the predictions with the declared groups, by sample of rows:
+    all columns of a small table have the same.
     """
     values = values.astype(object).where(values.notna(), None).map(repr)
     is_sampled = _sample_groups(values, MAX_MODEL_ROWS, seed)
@@ -216,13 +225,19 @@ def _try_grouping(
     outcome = contract.encode_target(rows).to_numpy()
     declared = groups[is_sampled].reset_index(drop=True)
     joined = _join_groups(declared, values.reset_index(drop=True))
-    if joined.nunique() < N_FOLDS:
+    group_shares = joined.value_counts(normalize=True)
+    if len(group_shares) < N_FOLDS or group_shares.iloc[0] > MAX_GROUP_SHARE:
         return {}
-    together, apart = (
-        _predict_out_of_fold(matrix, outcome, assign_folds(grouping, None, N_FOLDS), contract, seed)
-        for grouping in (declared, joined)
-    )
-    return _compare_quality(together, apart, outcome, joined.to_numpy(), contract, seed)
+
+    def predict(grouping: pd.Series) -> np.ndarray:
+        folds = assign_folds(grouping, None, N_FOLDS)
+        return _predict_out_of_fold(matrix, outcome, folds, contract, seed)
+
+    sample = is_sampled.to_numpy().tobytes()
+    if sample not in together:
+        together[sample] = predict(declared)
+    apart = predict(joined)
+    return _compare_quality(together[sample], apart, outcome, joined.to_numpy(), contract, seed)
 
 
 def _try_neighbours(
@@ -266,7 +281,7 @@ def _try_clusters(
     matrix, _ = _standardize(rows, rows, contract)
     n_clusters = max(len(rows) // ROWS_PER_CLUSTER, 2 * N_FOLDS)
     clusters = KMeans(n_clusters, n_init=1, random_state=seed).fit_predict(matrix)
-    return _try_grouping(rows, contract, groups, pd.Series(clusters), seed)
+    return _try_grouping(rows, contract, groups, pd.Series(clusters), seed, {})
 
 
 def _compare_quality(
