@@ -43,7 +43,7 @@ def traffic(
     gap: float = 0.0,
     share: float = 0.5,
     each: int = 1,
-    known: float = 1.0,
+    outcome_share: float = 1.0,
 ) -> pd.DataFrame:
     """Rows a minute apart; a user's rows resemble one another, and the challenger's lose ``gap`` more."""
     random = np.random.default_rng(seed)
@@ -51,7 +51,7 @@ def traffic(
     loss = random.beta(1, 4, users) + gap * challenger
     rows = pd.DataFrame({"bucket": np.arange(users), "challenger": challenger, "loss": loss})
     rows = rows.loc[np.repeat(rows.index, each)].reset_index(drop=True)
-    rows["loss"] = rows["loss"].where(random.uniform(size=len(rows)) < known)
+    rows["loss"] = rows["loss"].where(random.uniform(size=len(rows)) < outcome_share)
     return rows.assign(at=60.0 * np.arange(len(rows)), outcome=np.nan)
 
 
@@ -117,7 +117,7 @@ def test_the_sequence_is_the_papers() -> None:
 
 
 def test_judge_and_the_last_look_of_the_course_agree() -> None:
-    rows = traffic(3, gap=0.02, each=2, known=0.7)
+    rows = traffic(3, gap=0.02, each=2, outcome_share=0.7)
     result, last = (
         analysis.analyze_ab(rows, PLAN),
         analysis.difference_over_time(rows, PLAN).iloc[-1],

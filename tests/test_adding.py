@@ -26,8 +26,8 @@ def blocks(title: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", section(title), re.S | re.M)
 
 
-def ran(told: subprocess.CompletedProcess[str]) -> set[str]:
-    return set(re.findall(r"^\[\d/\d (\w+)\]", told.stdout, re.M))
+def ran(build: subprocess.CompletedProcess[str]) -> set[str]:
+    return set(re.findall(r"^\[\d/\d (\w+)\]", build.stdout, re.M))
 
 
 def add_model(config: Path) -> None:
@@ -37,24 +37,24 @@ def add_model(config: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def own(built, tmp_path_factory) -> Tiny:
+def edited_project(built, tmp_path_factory) -> Tiny:
     """A built project that these tests may change."""
     return Tiny.copy(built.first_build, tmp_path_factory.mktemp("adding"))
 
 
 @pytest.fixture(scope="module")
-def added(own) -> subprocess.CompletedProcess[str]:
+def added(edited_project) -> subprocess.CompletedProcess[str]:
     """What the build said after the stage had been added as the page says."""
-    add_model(own.root / "src/modelbook/config/stages.py")
+    add_model(edited_project.root / "src/modelbook/config/stages.py")
     [task] = blocks("Add a stage", "yaml")
-    with (own.root / "pipeline.yaml").open("a", encoding="utf-8") as file:
+    with (edited_project.root / "pipeline.yaml").open("a", encoding="utf-8") as file:
         file.write("\n" + task)
     _, cells = blocks("Add a stage", "py")
-    (own.root / "rivals.py").write_text(cells, encoding="utf-8")
+    (edited_project.root / "rivals.py").write_text(cells, encoding="utf-8")
     [command] = re.findall(r"`(jupytext [^`]+)`", section("Add a stage"))
-    converted = own.run(*shlex.split(command))
+    converted = edited_project.run(*shlex.split(command))
     assert converted.returncode == 0, converted.stderr
-    return own.build()
+    return edited_project.build()
 
 
 @pytest.mark.slow
@@ -63,31 +63,31 @@ class TestStage:
         assert added.returncode == 0, added.stdout + added.stderr
         assert ran(added) == {"rivals"}
 
-    def test_its_products_are_there_and_the_index_lists_it(self, own, added):
-        receipt = own.receipt("rivals")
+    def test_its_products_are_there_and_the_index_lists_it(self, edited_project, added):
+        receipt = edited_project.receipt("rivals")
         assert receipt["word"] == "clear lead"
         assert re.findall(r"\d[\d.]*\d|\d", receipt["sentences"][0]) == ["0", "1", "0.01"]
-        assert (own.root / "data/tiny/rivals.parquet").is_file()
-        page = (own.root / "reports/tiny/07_rivals.html").read_text(encoding="utf-8")
+        assert (edited_project.root / "data/tiny/rivals.parquet").is_file()
+        page = (edited_project.root / "reports/tiny/07_rivals.html").read_text(encoding="utf-8")
         assert re.search(r"<title[^>]*>The 2 families lie within 0\.", page)
         assert '<a href="07_rivals.html" aria-current="page">' in page
-        index = (own.root / "reports/index.html").read_text(encoding="utf-8")
+        index = (edited_project.root / "reports/index.html").read_text(encoding="utf-8")
         assert '7 <a href="tiny/07_rivals.html">rivals</a>' in index
         assert "7 of 7 " in index
 
-    def test_a_second_build_does_nothing(self, own, added):
+    def test_a_second_build_does_nothing(self, edited_project, added):
         for command in (["ploomber", "build"], ["modelbook", "build"]):
-            result = own.run(*command)
+            result = edited_project.run(*command)
             assert result.returncode == 0, result.stderr
             assert ran(result) == set()
 
-    def test_its_parameter_can_be_given_and_is_checked(self, own, added):
-        result = own.run("ploomber", "build", MODELBOOK_WITHIN="0.7")
+    def test_its_parameter_can_be_given_and_is_checked(self, edited_project, added):
+        result = edited_project.run("ploomber", "build", MODELBOOK_WITHIN="0.7")
         assert result.returncode == 1
         assert re.search(r"within = '0.7'.*\b0\.5\b", result.stderr)
         assert ran(result) == set()
 
-    def test_it_runs_by_papermill_alone(self, own, added, tmp_path):
+    def test_it_runs_by_papermill_alone(self, edited_project, added, tmp_path):
         words = [
             "papermill",
             "notebooks/07_rivals.ipynb",
@@ -96,37 +96,41 @@ class TestStage:
             "book",
             "tiny",
         ]
-        result = own.run(*words, "-p", "within", "0.5", "--no-progress-bar")
+        result = edited_project.run(*words, "-p", "within", "0.5", "--no-progress-bar")
         assert result.returncode == 0, result.stderr[-2000:]
         assert (
-            json.loads((own.root / "models/tiny/by-hand/rivals.json").read_text())["word"]
+            json.loads((edited_project.root / "models/tiny/by-hand/rivals.json").read_text())[
+                "word"
+            ]
             == "rivals"
         )
-        assert own.receipt("rivals")["word"] == "clear lead"
+        assert edited_project.receipt("rivals")["word"] == "clear lead"
 
-    def test_a_mistake_is_told_before_anything_runs(self, own, added):
-        with own.changed("pipeline.yaml", ", within: 0.01}", "}"):
-            result = own.build()
+    def test_a_mistake_is_told_before_anything_runs(self, edited_project, added):
+        with edited_project.changed("pipeline.yaml", ", within: 0.01}", "}"):
+            result = edited_project.build()
         assert result.returncode == 1
         assert re.search(r"rivals: .*pipeline\.yaml.*`within: 0\.01`", result.stderr)
         assert "Traceback" not in result.stderr
         assert ran(result) == set()
 
-    def test_a_stage_can_be_taken_out(self, own, added):
-        described = yaml.safe_load((own.root / "pipeline.yaml").read_text())
+    def test_a_stage_can_be_taken_out(self, edited_project, added):
+        described = yaml.safe_load((edited_project.root / "pipeline.yaml").read_text())
         retained = [task for task in described["tasks"] if task["name"] != "explore"]
-        with own.changed(
+        with edited_project.changed(
             "pipeline.yaml",
-            (own.root / "pipeline.yaml").read_text(),
+            (edited_project.root / "pipeline.yaml").read_text(),
             yaml.safe_dump({**described, "tasks": retained}),
         ):
-            result = own.build()
+            result = edited_project.build()
             assert result.returncode == 0, result.stderr
             assert ran(result) == set()
-            assert "6 of 6 " in (own.root / "reports/index.html").read_text(encoding="utf-8")
-            result = own.run("modelbook", "build")
+            assert "6 of 6 " in (edited_project.root / "reports/index.html").read_text(
+                encoding="utf-8"
+            )
+            result = edited_project.run("modelbook", "build")
             assert (result.returncode, ran(result)) == (0, set())
-            result = own.run(
+            result = edited_project.run(
                 "papermill", "notebooks/02_explore.ipynb", "out.ipynb", "-p", "book", "tiny"
             )
             assert result.returncode == 1
@@ -134,10 +138,10 @@ class TestStage:
 
 
 @pytest.mark.slow
-def test_a_chart_is_added_as_the_page_says(own):
+def test_a_chart_is_added_as_the_page_says(edited_project):
     imports, cells = blocks("Add a chart", "py")
     text, code = re.findall(r"^# %%[^\n]*\n(.*?)(?=^# %%|\Z)", cells, re.S | re.M)
-    path = own.root / "notebooks/02_explore.ipynb"
+    path = edited_project.root / "notebooks/02_explore.ipynb"
     notebook = json.loads(path.read_text(encoding="utf-8"))
     for cell in notebook["cells"]:
         if cell["id"] == "imports":
@@ -149,10 +153,10 @@ def test_a_chart_is_added_as_the_page_says(own):
         {**notebook["cells"][place + 1], "id": "age-figure", "source": [code]},
     ]
     path.write_text(json.dumps(notebook), encoding="utf-8")
-    result = own.build()
+    result = edited_project.build()
     assert result.returncode == 0, result.stdout + result.stderr
     assert ran(result) == {"explore"}
-    page = (own.root / "reports/tiny/02_explore.html").read_text(encoding="utf-8")
+    page = (edited_project.root / "reports/tiny/02_explore.html").read_text(encoding="utf-8")
     assert re.search(r"<title[^>]*>The share of yes by age lies between \d+% and \d+%\.", page)
     assert "Bands with few rows vary more." in page
     assert 'href="#How-does-the-target-change-with-age' in page

@@ -40,7 +40,7 @@ class Step(BaseEstimator):
         return self.does(X) if self.does else X.assign(centred=X["size"] - self.mean_)
 
 
-def seen(does: Any, frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+def fit_and_check(does: Any, frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
     rows = contract.select_features(frame)
     return preprocessing.fit_and_check_steps(
         [("own_0", CheckedTransformer("odd.Step", Step(does)))], contract, rows, frame["happened"]
@@ -78,7 +78,7 @@ def test_a_transformer_that_breaks_its_word_is_told(
     does: Any, facts: list[Any], frame: pd.DataFrame, contract: Contract
 ) -> None:
     with pytest.raises(CustomCodeError) as caught:
-        seen(does, frame, contract)
+        fit_and_check(does, frame, contract)
     assert missing_facts(caught.value.problem, "odd.Step", *facts) == []
     assert "custom/odd.py" in caught.value.next
 
@@ -90,7 +90,7 @@ def test_what_it_gives_is_made_plain(frame: pd.DataFrame, contract: Contract) ->
             "kind": X["colour"].astype("category"), "name": X["colour"].where(X["colour"] != "1", None),
         })  # fmt: skip
 
-    result = seen(does, frame, contract)
+    result = fit_and_check(does, frame, contract)
     assert result.dtypes.astype(str).to_dict() == {
         "big": "float64", "ratio": "float64", "whole": "float64", "kind": "object", "name": "object",
     }  # fmt: skip

@@ -51,7 +51,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def asked(place: Path, *words: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
+def run_in(place: Path, *words: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
     """A command of Airflow's environment."""
     ours = {
         "AIRFLOW_HOME": str(place / "home"), "AIRFLOW__CORE__DAGS_FOLDER": str(place / "dags"),
@@ -69,7 +69,7 @@ def test_airflow_makes_the_pods(installed: Path) -> None:
     (installed / "dags/pods.py").write_text(
         airflow.render_dag(stage_graph.read_stage_graph(ROOT, "rand-hie-sample"), IMAGE)
     )
-    result = asked(installed, "python", "-W", "ignore", "-c", POD, installed / "dags/pods.py")
+    result = run_in(installed, "python", "-W", "ignore", "-c", POD, installed / "dags/pods.py")
     assert result.returncode == 0, result.stdout + result.stderr
     name, upstream, pod = json.loads(result.stdout.splitlines()[-1])
     assert (name, upstream) == (
@@ -100,7 +100,7 @@ def test_airflow_builds_a_book(installed: Path, tmp_path: Path) -> None:
     (installed / "dags").mkdir(exist_ok=True)
     result = tiny.run("modelbook", "dag", "airflow", "--out", str(installed / "dags/book.py"))
     assert result.returncode == 0, result.stderr
-    assert asked(installed, "airflow", "db", "migrate").returncode == 0
+    assert run_in(installed, "airflow", "db", "migrate").returncode == 0
     words = [
         "airflow",
         "dags",
@@ -109,7 +109,7 @@ def test_airflow_builds_a_book(installed: Path, tmp_path: Path) -> None:
         "--dagfile-path",
         installed / "dags/book.py",
     ]
-    result = asked(installed, *words, AIRFLOW_VAR_MODELBOOK_ROOT=str(tiny.root))
+    result = run_in(installed, *words, AIRFLOW_VAR_MODELBOOK_ROOT=str(tiny.root))
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     assert [tiny.receipt(stage)["stage"] for stage in STAGES] == STAGES
     again = tiny.run("modelbook", "build")

@@ -38,7 +38,7 @@ GAP = {
 
 def metrics() -> dict[str, Any]:
     names = ("roc_auc", "pr_auc", "log_loss", "brier", "recall", "precision", "selection_rate")
-    off = {
+    calibration = {
         "metric": "calibration_in_the_large",
         "value": -0.03,
         "low": -0.05,
@@ -48,7 +48,7 @@ def metrics() -> dict[str, Any]:
     return {
         "name": "logistic regression", "threshold": 0.2, "rows": {"train": 400, "holdout": 100},
         "entities": {"train": 80, "holdout": 20}, "periods": [1, 2, 3],
-        "evaluation": [*({"metric": name, **FOUND} for name in names), off],
+        "evaluation": [*({"metric": name, **FOUND} for name in names), calibration],
         "calibration": [{"predicted": p, "observed": p + 0.03, "low": p - 0.1, "high": p + 0.1, "n": 50}
                         for p in (0.2, 0.7)],
         "gain": [0.1, 0.05, 0.15], "importance": {"size": 0.2, "noise": 0.01, "colour": 0.0, "flag": -0.01},
@@ -66,9 +66,9 @@ def metrics() -> dict[str, Any]:
 def make(tmp_path: Path, contract: Contract):
     """A version whose folder holds what a card is made of; ``without`` leaves evidence out, ``said`` the contract's."""
 
-    def made(without: tuple[str, ...] = (), split: str = "group", **said: Any) -> ModelVersion:
+    def made(without: tuple[str, ...] = (), split: str = "group", **tags: Any) -> ModelVersion:
         result = Contract.model_validate(
-            {**contract.model_dump(exclude_defaults=True), **SAID, **said}
+            {**contract.model_dump(exclude_defaults=True), **SAID, **tags}
         )
         (tmp_path / "contract.yaml").write_text(result.to_yaml())
         retained = {name: value for name, value in metrics().items() if name not in without} | {
@@ -192,7 +192,7 @@ def test_only_a_promotion_is_an_approval(make, tmp_path, approval, facts):
 
 
 @pytest.mark.parametrize(
-    ("without", "said", "section", "fields"),
+    ("without", "tags", "section", "fields"),
     [
         ((), {"use": "  "}, "use", ["contract", "`use`"]),
         ((), {"not_for": []}, "not-for", ["contract", "`not_for`"]),
@@ -206,7 +206,7 @@ def test_only_a_promotion_is_an_approval(make, tmp_path, approval, facts):
     ],
 )
 def test_a_card_with_an_empty_section_refuses_to_be_made(
-    make, tmp_path, without, said, section, fields
+    make, tmp_path, without, tags, section, fields
 ):
     [title] = [
         part.title
@@ -215,7 +215,7 @@ def test_a_card_with_an_empty_section_refuses_to_be_made(
     ]
     target = tmp_path / "card-3.html"
     with pytest.raises(ReportError) as caught:
-        model_card.write(card_data.collect_card_data(make(without, **said)), target, tmp_path)
+        model_card.write(card_data.collect_card_data(make(without, **tags)), target, tmp_path)
     assert title in caught.value.problem
     assert missing_facts(caught.value.next, *fields) == []
     assert not target.exists()

@@ -200,10 +200,10 @@ def test_a_stem_numbers_the_stages_in_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"), [(300.0, "300"), (0.1, "0.1"), (["lr", "nb"], "lr nb"), (None, "none")]
+    ("value", "text"), [(300.0, "300"), (0.1, "0.1"), (["lr", "nb"], "lr nb"), (None, "none")]
 )
-def test_a_value_is_written_in_one_way(value, said):
-    assert config.format_value(value) == said
+def test_a_value_is_written_in_one_way(value, text):
+    assert config.format_value(value) == text
 
 
 def test_none_is_a_word_of_calibrate_however_it_is_handed_on():

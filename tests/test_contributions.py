@@ -66,7 +66,7 @@ def kind() -> Case:
     )
 
 
-def fitted(case: Case, model: Any, *ahead: Any) -> Any:
+def fitted(case: Case, model: Any, *first_steps: Any) -> Any:
     """A pipeline that is made as PyCaret makes it: gaps filled, a column each for the categories."""
     task, train, _ = case
     words, columns = task.contract.categorical_features, task.contract.feature_names
@@ -75,7 +75,7 @@ def fitted(case: Case, model: Any, *ahead: Any) -> Any:
         remainder=SimpleImputer(), verbose_feature_names_out=False,
     ).set_output(transform="pandas")  # fmt: skip
     assert set(words) < set(columns)
-    return make_pipeline(*ahead, ready, model).fit(
+    return make_pipeline(*first_steps, ready, model).fit(
         task.contract.select_features(train), task.contract.encode_checked_target(train)
     )
 
@@ -230,10 +230,12 @@ def test_what_a_transformer_of_ones_own_makes_of_one_column_is_that_columns(yes:
 def test_a_column_without_any_value_moves_nothing(yes: Case) -> None:
     task, train, holdout = yes
     empty = (task, train.assign(noise=np.nan), holdout)
-    ahead = SimpleImputer(keep_empty_features=True).set_output(transform="pandas")
+    first_steps = SimpleImputer(keep_empty_features=True).set_output(transform="pandas")
     columns = ["size", "noise", "flag"]
     assert shap_values._probe_values(empty[1]["noise"]).isna().tolist() == [True]
-    result = shap_values._trace_model_columns(ahead.fit(empty[1][columns]), empty[1][columns], 1)
+    result = shap_values._trace_model_columns(
+        first_steps.fit(empty[1][columns]), empty[1][columns], 1
+    )
     assert result.loc["size"].tolist() == [True, False, False]
     assert not result["noise"].any()
 

@@ -27,7 +27,7 @@ WAITS_FOR = {
 }  # fmt: skip
 COMMAND = ["ploomber", "build", "--partially", "compare", "--skip-upstream"]
 BREAKS = pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "fact"),
     [
         ("upstream: [finalize]", "upstream: [finalise]", "'finalise'"),
         ("upstream: [finalize]", "upstream: [monitor]", "depends on itself"),
@@ -64,9 +64,9 @@ class TestPipeline:
 
     @BREAKS
     def test_a_broken_dependency_is_told_by_what_reads_it(
-        self, tiny: Tiny, old: str, new: str, told: str
+        self, tiny: Tiny, old: str, new: str, fact: str
     ) -> None:
-        with tiny.changed("pipeline.yaml", old, new), pytest.raises(PipelineSpecError, match=told):
+        with tiny.changed("pipeline.yaml", old, new), pytest.raises(PipelineSpecError, match=fact):
             stage_graph.read_stage_graph(tiny.root)
 
     def test_a_pod_is_as_those_of_the_cronjobs(self) -> None:
@@ -252,12 +252,12 @@ class TestCommand:
     @BREAKS
     @pytest.mark.parametrize("scheduler", ["airflow", "argo"])
     def test_nothing_is_written_of_a_broken_pipeline(
-        self, run, tiny: Tiny, scheduler: str, old, new, told
+        self, run, tiny: Tiny, scheduler: str, old, new, fact
     ) -> None:
         with tiny.changed("pipeline.yaml", old, new):
             done = run(scheduler, "--out", "out/file")
         assert done.exit_code == 1
-        assert told in done.stderr
+        assert fact in done.stderr
         assert not (tiny.root / "out").exists()
 
     def test_a_place_that_cannot_be_written_is_told(self, run, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ STEPS = [
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def demo_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of a demo, and what stood on its screen."""
     project = Tiny(tmp_path_factory.mktemp("demo"))
     done = project.run("modelbook", "demo", COLUMNS="200")
@@ -35,8 +35,10 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 @pytest.mark.slow
-def test_each_step_is_told_in_its_order_and_no_request_is_dropped(told: tuple[Path, str]) -> None:
-    folder, screen = told
+def test_each_step_is_told_in_its_order_and_no_request_is_dropped(
+    demo_run: tuple[Path, str],
+) -> None:
+    folder, screen = demo_run
     assert re.findall(r"^(\S.*?)  +(?:\d:\d\d)?  ", screen, re.M) == STEPS
     exit_codes = re.findall(r"^monitor +\d:\d\d +exit (\d+)", screen, re.M)
     assert [code == "20" for code in exit_codes] == [True, False, True, False]
@@ -50,8 +52,10 @@ def test_each_step_is_told_in_its_order_and_no_request_is_dropped(told: tuple[Pa
 
 
 @pytest.mark.slow
-def test_the_history_has_the_reasons_and_the_index_tells_the_same(told: tuple[Path, str]) -> None:
-    folder, _ = told
+def test_the_history_has_the_reasons_and_the_index_tells_the_same(
+    demo_run: tuple[Path, str],
+) -> None:
+    folder, _ = demo_run
     history = json.loads(_typed(folder, "modelbook history --json").stdout)
     assert [entry["user"] for entry in history] == ["demo"] * len(history)
     moves = [entry for entry in history if entry["kind"] == "move"][::-1]
@@ -79,8 +83,8 @@ def commands() -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_the_commands_of_operations_run(told: tuple[Path, str]) -> None:
-    folder, _ = told
+def test_the_commands_of_operations_run(demo_run: tuple[Path, str]) -> None:
+    folder, _ = demo_run
     typed = [command for command in commands() if command.startswith("modelbook")]
     assert len(typed) > 5
     for command in typed:

@@ -169,13 +169,14 @@ def here(trial: Experiment) -> SearchResult:
     return searched(trial)
 
 
-def tried_alike(found: SearchResult, here: SearchResult, trial: Experiment) -> None:
+def tried_alike(result_of_engine: SearchResult, here: SearchResult, trial: Experiment) -> None:
     """All rounds were begun, the defaults judged as here; and the answers are those of the pipeline that was taken."""
-    assert found.trials["setting"].tolist() == ["defaults", "1", "2", "3"]
-    assert set(found.trials["state"]) <= {"completed", "pruned"}
-    assert found.trials["mean"][0] == pytest.approx(here.trials["mean"][0], rel=1e-9)
+    assert result_of_engine.trials["setting"].tolist() == ["defaults", "1", "2", "3"]
+    assert set(result_of_engine.trials["state"]) <= {"completed", "pruned"}
+    assert result_of_engine.trials["mean"][0] == pytest.approx(here.trials["mean"][0], rel=1e-9)
     np.testing.assert_allclose(
-        found.out_of_fold_scores, trial.predict_out_of_fold(found.pipeline).score
+        result_of_engine.out_of_fold_scores,
+        trial.predict_out_of_fold(result_of_engine.pipeline).score,
     )
 
 
@@ -251,7 +252,7 @@ def test_dask_has_the_same_leaderboard_though_a_worker_is_killed(patient, trial,
 def test_dask_tunes_though_a_worker_is_killed(patient, trial, here):
     with cluster(2) as it:
 
-        def watch(step: str) -> None:
+        def count_steps(step: str) -> None:
             if "setting 1 of 3, fold 2" in step:
                 it.workers[0].kill()
 
@@ -261,7 +262,7 @@ def test_dask_tunes_though_a_worker_is_killed(patient, trial, here):
             Finalize(strategy="tune", calibrate="none", tune_rounds=3),
             ["dt"],
             "roc_auc",
-            watch,
+            count_steps,
             **there,
         )
         assert it.workers[0].wait(10) == -9

@@ -20,7 +20,7 @@ def drawn(
 
 @pytest.mark.parametrize("spread", [1.2, 0.5, 2.0])
 def test_what_is_expected_comes_also_of_another_mix_of_rows(spread: float) -> None:
-    random, off, held = np.random.default_rng(0), [], []
+    random, errors, held = np.random.default_rng(0), [], []
     for _ in range(20):
         past, turned = drawn(random, 3000)
         score, came = drawn(random, 1000, spread)
@@ -29,9 +29,9 @@ def test_what_is_expected_comes_also_of_another_mix_of_rows(spread: float) -> No
             roc_auc_score(came, score),
         )
         assert result is not None
-        off.append(result.value - auc)
+        errors.append(result.value - auc)
         held.append(result.low <= auc <= result.high)
-    assert np.mean(off) == pytest.approx(0, abs=0.012)
+    assert np.mean(errors) == pytest.approx(0, abs=0.012)
     assert np.mean(held) >= 0.8
 
 

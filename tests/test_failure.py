@@ -362,7 +362,7 @@ def test_a_build_leaves_a_page_and_takes_it_away_when_the_stage_is_mended(copy_o
         result = tiny.build(**QUICK)
     assert result.returncode == 1
     assert re.search(r"failed.*: compare \(", result.stderr.strip())
-    told = re.search(
+    match = re.search(
         r"FAILED\nZeroDivisionError: division by zero\n +in cell (\d+):\n  > .*1 / 0", result.stdout
     )
     partial = tiny.root / "reports/tiny/03_compare.ipynb"
@@ -371,7 +371,7 @@ def test_a_build_leaves_a_page_and_takes_it_away_when_the_stage_is_mended(copy_o
     report = tiny.root / "reports/tiny/03_compare.html"
     html = report.read_text(encoding="utf-8")
     assert "ZeroDivisionError: division by zero." in text(html)
-    assert f"code cell {told[1]} of " in text(html)
+    assert f"code cell {match[1]} of " in text(html)
     assert "figures.leaderboard(board, 1 / 0)" in text(html)
     assert "Finalize, deploy and monitor" in text(html)
     assert str(tiny.receipt("compare")["word"]) in html

@@ -157,7 +157,7 @@ def asks(after: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("allowed", "said"),
+    ("allowed", "fact"),
     [
         (["s3:GetObject", "s3:ListBucket"], "Access Denied"),
         (None, "InvalidAccessKeyId|does not exist in our records"),
@@ -165,7 +165,7 @@ def asks(after: str) -> None:
     ids=["may not write", "unknown key"],
 )
 def test_a_bucket_that_refuses_is_told(
-    allowed: list[str] | None, said: str, s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    allowed: list[str] | None, fact: str, s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import boto3
 
@@ -187,5 +187,5 @@ def test_a_bucket_that_refuses_is_told(
         result = refused(tmp_path, "s3://models/deep")
     finally:
         asks("inf")
-    assert re.search(said, result.problem)
+    assert re.search(fact, result.problem)
     assert result.next

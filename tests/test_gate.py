@@ -248,9 +248,9 @@ def test_evidence_is_gathered_from_what_a_version_keeps() -> None:
     metrics["scorer"]["proof"]["label_mismatches"] = 1
     assert not gather_evidence(task, metrics, 1, None, 0, gaps.head(0)).is_scorer_exact
     metrics["scorer"]["proof"] = None
-    itself = gather_evidence(task, metrics, 1, None, 0, gaps.head(0))
-    assert itself.is_scorer_exact
-    assert itself.scorer
+    uncompiled = gather_evidence(task, metrics, 1, None, 0, gaps.head(0))
+    assert uncompiled.is_scorer_exact
+    assert uncompiled.scorer
 
 
 def test_a_number_is_judged_without_its_unit() -> None:

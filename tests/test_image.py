@@ -176,7 +176,7 @@ def serving(environment: Path, root: Path) -> Iterator[str]:
     try:
         while True:
             try:
-                asked(f"{address}/health/live")
+                send(f"{address}/health/live")
                 break
             except OSError:
                 assert process.poll() is None, process.stderr.read().decode()
@@ -188,7 +188,7 @@ def serving(environment: Path, root: Path) -> Iterator[str]:
         process.communicate(timeout=30)
 
 
-def asked(url: str, body: Any = None) -> tuple[int, Any]:
+def send(url: str, body: Any = None) -> tuple[int, Any]:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"content-type": "application/json"})
     try:
@@ -220,8 +220,8 @@ def test_with_its_lock_alone_a_version_is_served_over_http(
         {**ROW, "flag": True, "noise": None}
     )
     with serving(environment, shelf.root) as address:
-        status, result = asked(f"{address}/predict", ROW)
-        assert asked(f"{address}/health/ready")[1]["journal"] == "up"
+        status, result = send(f"{address}/predict", ROW)
+        assert send(f"{address}/health/ready")[1]["journal"] == "up"
     assert (status, result["model_version"], result["prediction"]) == (200, number, here.prediction)
     assert list(result["probabilities"].values()) == pytest.approx(here.probabilities, abs=1e-12)
 
@@ -235,7 +235,7 @@ def test_a_version_without_a_compiled_form_is_not_ready_and_says_why(
     shelf.update_digest(number)
     shelf.alias("champion", number)
     with serving(environment, shelf.root) as address:
-        status, result = asked(f"{address}/health/ready")
+        status, result = send(f"{address}/health/ready")
     assert status == 503
     assert "pandas" in result["reasons"]["champion"]
 

@@ -62,7 +62,7 @@ def test_what_needs_a_browser_or_a_kernel_is_left_out_in_words(
 
 
 @pytest.mark.parametrize(
-    ("data", "kept"),
+    ("data", "static"),
     [
         ({"text/html": "<script>load()</script>"}, {}),
         (
@@ -76,5 +76,5 @@ def test_what_needs_a_browser_or_a_kernel_is_left_out_in_words(
         ({"text/plain": "a"}, {"text/plain": "a"}),
     ],
 )
-def test_the_rest_stays_as_it_is(data: dict[str, Any], kept: dict[str, Any]) -> None:
-    assert shown(data) == kept
+def test_the_rest_stays_as_it_is(data: dict[str, Any], static: dict[str, Any]) -> None:
+    assert shown(data) == static

@@ -123,19 +123,19 @@ def server(project: Tiny, before: dict, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="module")
-def asked() -> list[str]:
+def requested_urls() -> list[str]:
     """Every address that the browser asked for."""
     return []
 
 
 @pytest.fixture(scope="module")
-def page(server: str, asked: list[str]) -> Iterator[Page]:
+def page(server: str, requested_urls: list[str]) -> Iterator[Page]:
     """A browser that has opened JupyterLab."""
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=prerequisites.browser(), args=QUIET)
         page = opened.new_page(viewport={"width": 1300, "height": 1000})
         page.set_default_timeout(SECONDS * 1000)
-        page.on("request", lambda request: asked.append(request.url))
+        page.on("request", lambda request: requested_urls.append(request.url))
         page.goto(server)
         page.locator(".jp-DirListing-item").first.wait_for()
         page.wait_for_load_state("networkidle")
@@ -205,14 +205,16 @@ def cell(page: Page, name: str):
     return page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell.jp-mod-active")
 
 
-def test_starts_without_a_question_and_asks_nobody_else(page, asked):
+def test_starts_without_a_question_and_asks_nobody_else(page, requested_urls):
     assert page.locator(".jp-Dialog").count() == 0
     assert page.locator(".Toastify__toast").count() == 0
     assert [
-        address for address in asked if re.search(r"/lab/api/(build|news|update)", address)
+        address for address in requested_urls if re.search(r"/lab/api/(build|news|update)", address)
     ] == []
     assert {
-        re.split("[/:]+", address)[1] for address in asked if address.startswith(("http", "ws"))
+        re.split("[/:]+", address)[1]
+        for address in requested_urls
+        if address.startswith(("http", "ws"))
     } == {"127.0.0.1"}
 
 

@@ -37,7 +37,7 @@ from modelbook.registry.versions import ModelVersion
 PARAMS = Monitor(resamples=100, min_rows=200)
 
 
-def seen(
+def evaluated(
     contract: Contract,
     batch: str,
     *,
@@ -89,7 +89,7 @@ def test_windows_are_kept_in_the_order_that_they_came_in(
     past: WindowHistory, contract: Contract
 ) -> None:
     assert past.read_windows() == []
-    first, second = seen(contract, "4", share=0.5), seen(contract, "5", auc=None)
+    first, second = evaluated(contract, "4", share=0.5), evaluated(contract, "5", auc=None)
     assert past.merge_windows([first, second], PARAMS) == [
         windows.evaluate_window(item, PARAMS) for item in (first, second)
     ]
@@ -97,7 +97,7 @@ def test_windows_are_kept_in_the_order_that_they_came_in(
     assert past.read_windows() == [
         windows.evaluate_window(item, PARAMS) for item in (first, second)
     ]
-    again = seen(contract, "4", auc=0.6)
+    again = evaluated(contract, "4", auc=0.6)
     assert [item.findings[0].rule for item in past.merge_windows([again], PARAMS)] == ["loss", ""]
     past.record_windows([again], PARAMS)
     assert [(item.name, item.findings[0].rule) for item in past.read_windows()] == [
@@ -107,7 +107,7 @@ def test_windows_are_kept_in_the_order_that_they_came_in(
 
 
 def test_versions_have_histories_of_their_own(past: WindowHistory, contract: Contract) -> None:
-    past.record_windows([seen(contract, "4")], PARAMS)
+    past.record_windows([evaluated(contract, "4")], PARAMS)
     assert WindowHistory(past.path, 4).read_windows() == []
     assert WindowHistory(past.path, 4).measures_table().empty
 
@@ -116,12 +116,14 @@ def test_the_verdict_goes_on_from_one_command_to_the_next(
     past: WindowHistory, contract: Contract
 ) -> None:
     for batch, word in (("4", "watch"), ("5", "retrain")):
-        past.record_windows([seen(contract, batch, auc=0.69)], PARAMS)
+        past.record_windows([evaluated(contract, batch, auc=0.69)], PARAMS)
         assert windows.combine_windows(past.read_windows(), PARAMS)[0].verdict == word
 
 
 def test_anyone_can_ask_the_history_in_sql(past: WindowHistory, contract: Contract) -> None:
-    past.record_windows([seen(contract, "4", share=0.5), seen(contract, "5", auc=None)], PARAMS)
+    past.record_windows(
+        [evaluated(contract, "4", share=0.5), evaluated(contract, "5", auc=None)], PARAMS
+    )
     with sqlite3.connect(past.path) as requests:
         assert requests.execute("select name, word, rows from windows").fetchall() == [
             ("4", "watch", 1000), ("5", "healthy", 1000),
@@ -138,7 +140,7 @@ def test_the_newest_verdict_is_read_without_pandas(past: WindowHistory, contract
     assert latest_verdict.read_latest_verdict(past.path, 3) is None
     for batch, auc in (("4", 0.69), ("5", 0.69), ("6", 0.75)):
         past.record_windows(
-            [seen(contract, batch, auc=auc, share=0.2 if batch == "6" else 0.0)], PARAMS
+            [evaluated(contract, batch, auc=auc, share=0.2 if batch == "6" else 0.0)], PARAMS
         )
     code = (
         "import sys; from pathlib import Path; from modelbook.monitoring.latest_verdict import read_latest_verdict\n"
@@ -173,9 +175,9 @@ def test_the_history_is_drawn_over_time(past: WindowHistory, contract: Contract)
     assert figures.metric_history(past.measures_table()).figure is None
     past.record_windows(
         [
-            seen(contract, "4"),
-            seen(contract, "5", auc=0.6, share=0.25),
-            seen(contract, "6", auc=None),
+            evaluated(contract, "4"),
+            evaluated(contract, "5", auc=0.6, share=0.25),
+            evaluated(contract, "6", auc=None),
         ],
         PARAMS,
     )
@@ -346,7 +348,7 @@ def test_the_verdict_given_last_counts_whatever_the_clock_says(
 ) -> None:
     for at, batch, share in ((2000.0, "4", 0.5), (1000.0, "5", 0.0)):
         monkeypatch.setattr("modelbook.monitoring.window_history.time.time", lambda at=at: at)
-        past.record_windows([seen(contract, batch, share=share)], PARAMS)
+        past.record_windows([evaluated(contract, batch, share=share)], PARAMS)
     assert latest_verdict.read_latest_verdict(past.path, 3)[:4] == (
         "healthy",
         1000.0,
@@ -359,11 +361,11 @@ def test_a_journal_and_a_history_that_others_hold_are_told(
     past: WindowHistory, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("modelbook.monitoring.window_history.LOCK_TIMEOUT_SECONDS", 0.05)
-    past.record_windows([seen(contract, "4")], PARAMS)
+    past.record_windows([evaluated(contract, "4")], PARAMS)
     with closing(sqlite3.connect(past.path, isolation_level=None)) as other:
         other.execute("begin exclusive")
         with pytest.raises(StoreError, match=r"monitor\.db .*database is locked\n(.|\n)*next: "):
-            past.record_windows([seen(contract, "5")], PARAMS)
+            past.record_windows([evaluated(contract, "5")], PARAMS)
     assert [item.name for item in past.read_windows()] == ["4"]
     retained = Journal(f"sqlite:///{tmp_path / 'journal.db'}", "tiny", timeout_seconds=0.05)
     retained.create_tables()
@@ -404,7 +406,7 @@ def test_a_time_is_a_date_a_moment_or_a_span() -> None:
 def test_numbers_of_one_batch_compare_from_run_to_run_and_any_name_fits_mlflow(
     contract: Contract,
 ) -> None:
-    item, other = seen(contract, "4"), seen(contract, "new: März (2)", auc=None)
+    item, other = evaluated(contract, "4"), evaluated(contract, "new: März (2)", auc=None)
     assert batch_evaluation.collect_run_metrics([item])["roc_auc"] == 0.75
     assert batch_evaluation.collect_run_metrics([other]) == {
         "rows": 1000, "drifted_share": 0, "violations": 0, "copies": 0, "expected_roc_auc": 0.74,
@@ -456,7 +458,7 @@ def test_a_store_that_cannot_be_written_changes_no_verdict(
 ) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models/mlflow.db").write_text("no database, " * 100)
-    monitoring._log_to_mlflow(tmp_path, "tiny", 3, [seen(contract, "4")], PARAMS, "watch")
+    monitoring._log_to_mlflow(tmp_path, "tiny", 3, [evaluated(contract, "4")], PARAMS, "watch")
     assert capsys.readouterr().err.startswith("not logged to MLflow: ")
 
 

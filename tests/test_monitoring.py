@@ -79,7 +79,7 @@ def batch(make_frame: Callable[..., pd.DataFrame]) -> pd.DataFrame:
 def watched(
     model: Model, reference: pd.DataFrame, contract: Contract
 ) -> Callable[..., BatchEvaluation]:
-    def one(batch: pd.DataFrame, params: Monitor = PARAMS) -> BatchEvaluation:
+    def evaluate(batch: pd.DataFrame, params: Monitor = PARAMS) -> BatchEvaluation:
         scores = model.predict(contract.select_features(batch))["probability"].to_numpy()
         return batch_evaluation.evaluate_batch(
             "4",
@@ -92,7 +92,7 @@ def watched(
             params=params,
         )
 
-    return one
+    return evaluate
 
 
 def columns(reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract) -> pd.DataFrame:
@@ -107,10 +107,10 @@ def columns(reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract) ->
 def test_the_same_distribution_has_not_drifted(
     reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
 ) -> None:
-    told = columns(reference, batch, contract)
-    assert sorted(told.index) == sorted(contract.feature_names)
-    assert not told["drifted"].any()
-    assert (told["score"] <= told["chance"]).all()
+    drift_rows = columns(reference, batch, contract)
+    assert sorted(drift_rows.index) == sorted(contract.feature_names)
+    assert not drift_rows["drifted"].any()
+    assert (drift_rows["score"] <= drift_rows["chance"]).all()
     assert columns(reference, reference, contract)["score"].max() == pytest.approx(0, abs=1e-6)
 
 
@@ -142,9 +142,9 @@ def test_chance_explains_as_many_distances_as_it_says() -> None:
             moved(*(pd.Series(random.normal(size=n)) for n in (1000, rows)), share)
             for _ in range(300)
         ]
-        assert np.mean([one.distance > one.critical_distance for one in result]) == pytest.approx(
-            0.1, abs=0.045
-        )
+        assert np.mean(
+            [item.distance > item.critical_distance for item in result]
+        ) == pytest.approx(0.1, abs=0.045)
 
 
 def test_rows_of_one_entity_are_one_piece_of_evidence() -> None:
@@ -177,7 +177,7 @@ def test_a_constant_that_changes_has_moved_either_way(change: float) -> None:
 def test_a_new_category_is_counted_and_rare_ones_are_taken_together() -> None:
     before = pd.DataFrame({"code": ["a"] * 500 + ["b"] * 500})
     now = pd.DataFrame({"code": ["a"] * 470 + ["b"] * 470 + ["c"] * 60})
-    told = drift.measure_drift(
+    drift_rows = drift.measure_drift(
         before,
         now,
         [],
@@ -185,7 +185,11 @@ def test_a_new_category_is_counted_and_rare_ones_are_taken_together() -> None:
         missing_rate_change=0.1,
         row_shares=drift.EffectiveRowShares(),
     ).iloc[0]
-    assert (told["new"], told["drifted"], told["method"]) == (0.06, True, "categories")
+    assert (drift_rows["new"], drift_rows["drifted"], drift_rows["method"]) == (
+        0.06,
+        True,
+        "categories",
+    )
     rare = pd.DataFrame({"code": [*before["code"][:980], *(f"r{n}" for n in range(20))]})
     other = pd.DataFrame({"code": [*before["code"][:980], *(f"s{n}" for n in range(20))]})
     assert (
@@ -203,30 +207,30 @@ def test_a_new_category_is_counted_and_rare_ones_are_taken_together() -> None:
 
 def test_the_kolmogorov_smirnov_test_is_told_and_decides_nothing() -> None:
     before, now = ({"x": numbers(50_000, 0)}, {"x": numbers(50_000, 1, 0.1)})
-    told = drift.measure_drift(
+    drift_rows = drift.measure_drift(
         *map(pd.DataFrame, (before, now)),
         ["x"],
         threshold=0.1,
         missing_rate_change=0.1,
         row_shares=drift.EffectiveRowShares(),
     ).iloc[0]
-    assert told["ks_p"] < 1e-6
-    assert not told["drifted"]
-    assert told["score"] > told["chance"]
+    assert drift_rows["ks_p"] < 1e-6
+    assert not drift_rows["drifted"]
+    assert drift_rows["score"] > drift_rows["chance"]
 
 
 def test_a_shifted_number_and_a_shifted_category_have_drifted(
     reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
 ) -> None:
-    told = columns(
+    drift_rows = columns(
         reference,
         batch.assign(size=batch["size"] / 2, colour=batch["colour"].replace("1", "11")),
         contract,
     )
-    assert sorted(told.index[told["drifted"]]) == ["colour", "size"]
-    assert told["drifted"].tolist() == [True, True, False, False]
+    assert sorted(drift_rows.index[drift_rows["drifted"]]) == ["colour", "size"]
+    assert drift_rows["drifted"].tolist() == [True, True, False, False]
     worse = columns(reference, batch.assign(size=batch["size"] / 10), contract)
-    assert worse.loc["size", "score"] > told.loc["size", "score"]
+    assert worse.loc["size", "score"] > drift_rows.loc["size", "score"]
 
 
 def test_the_threshold_is_where_drift_begins(
@@ -236,10 +240,10 @@ def test_the_threshold_is_where_drift_begins(
     score = columns(reference, moved, contract).loc["size", "score"]
     assert score > columns(reference, moved, contract).loc["size", "chance"]
     for threshold, drifted in ((score, True), (score + 1e-6, False)):
-        told = drift.measure_feature_drift(
+        drift_rows = drift.measure_feature_drift(
             reference, moved, contract, threshold=threshold, missing_rate_change=0.1
         ).set_index("column")
-        assert bool(told.loc["size", "drifted"]) is drifted
+        assert bool(drift_rows.loc["size", "drifted"]) is drifted
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4])
@@ -250,35 +254,35 @@ def test_a_change_of_the_gaps_is_drift(
     noise = np.where(
         random.uniform(size=len(batch)) < share, np.nan, random.normal(size=len(batch))
     )
-    told = columns(reference, batch.assign(noise=noise), contract)
-    assert told.index[told["drifted"]].tolist() == ["noise"]
-    assert told.loc["noise", "score"] < 0.1
-    assert told.loc["noise", "missing_reference"] == pytest.approx(0.2, abs=0.03)
-    assert told.loc["noise", "missing_batch"] == pytest.approx(share, abs=0.05)
+    drift_rows = columns(reference, batch.assign(noise=noise), contract)
+    assert drift_rows.index[drift_rows["drifted"]].tolist() == ["noise"]
+    assert drift_rows.loc["noise", "score"] < 0.1
+    assert drift_rows.loc["noise", "missing_reference"] == pytest.approx(0.2, abs=0.03)
+    assert drift_rows.loc["noise", "missing_batch"] == pytest.approx(share, abs=0.05)
 
 
 def test_a_column_without_values_has_no_distance_but_has_drifted(
     reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
 ) -> None:
-    told = columns(reference, batch.assign(noise=np.nan, colour=None), contract)
-    assert told.loc[["noise", "colour"], "score"].isna().all()
-    assert told.loc[["noise", "colour"], "drifted"].all()
-    assert told.loc[["size", "flag"], "score"].notna().all()
+    drift_rows = columns(reference, batch.assign(noise=np.nan, colour=None), contract)
+    assert drift_rows.loc[["noise", "colour"], "score"].isna().all()
+    assert drift_rows.loc[["noise", "colour"], "drifted"].all()
+    assert drift_rows.loc[["size", "flag"], "score"].notna().all()
 
 
 def test_an_empty_batch_has_no_distances(
     reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
 ) -> None:
-    told = columns(reference, batch.head(0), contract)
-    assert told["score"].isna().all()
-    assert not told["drifted"].any()
+    drift_rows = columns(reference, batch.head(0), contract)
+    assert drift_rows["score"].isna().all()
+    assert not drift_rows["drifted"].any()
 
 
 def test_an_unseen_category_and_a_constant_do_not_end_the_report(
     reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
 ) -> None:
-    told = columns(reference, batch.assign(colour="77", size=50.0), contract)
-    assert told.loc[["colour", "size"], "drifted"].all()
+    drift_rows = columns(reference, batch.assign(colour="77", size=50.0), contract)
+    assert drift_rows.loc[["colour", "size"], "drifted"].all()
 
 
 def test_a_share_of_drift_is_weighted_by_importance() -> None:
@@ -297,25 +301,33 @@ def test_a_share_of_drift_is_weighted_by_importance() -> None:
 def test_a_healthy_batch_is_healthy(
     watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
-    told = watched(batch)
-    assert (told.rows, len(told.violations), told.drifted_importance_share) == (1000, 0, 0)
-    assert (
-        max(told.output_distance("outcome").distance, told.output_distance("score").distance) < 0.1
+    evaluation = watched(batch)
+    assert (evaluation.rows, len(evaluation.violations), evaluation.drifted_importance_share) == (
+        1000,
+        0,
+        0,
     )
-    assert [f.verdict for f in rules.find_issues(told, PARAMS)] == ["healthy"]
-    auc = told.find_metric("roc_auc")
+    assert (
+        max(
+            evaluation.output_distance("outcome").distance,
+            evaluation.output_distance("score").distance,
+        )
+        < 0.1
+    )
+    assert [f.verdict for f in rules.find_issues(evaluation, PARAMS)] == ["healthy"]
+    auc = evaluation.find_metric("roc_auc")
     assert auc["low"] < auc["reference"] < auc["high"]
-    assert told.find_metric("nothing") is None
+    assert evaluation.find_metric("nothing") is None
 
 
 def test_too_few_rows_ask_to_watch_and_nothing_else(
     watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     wrong = batch.head(199).assign(size=-1.0, happened=0)
-    told = watched(wrong)
-    assert told.feature_drift.empty
-    assert told.metrics.empty
-    result = rules.find_issues(told, PARAMS)
+    evaluation = watched(wrong)
+    assert evaluation.feature_drift.empty
+    assert evaluation.metrics.empty
+    result = rules.find_issues(evaluation, PARAMS)
     assert [f.verdict for f in result] == ["watch"]
     assert missing_facts(result[0].sentence, 4, 199, 200) == []
     assert len(watched(batch.head(200)).feature_drift) == 4
@@ -326,7 +338,7 @@ def test_an_empty_batch_is_watched(
 ) -> None:
     nothing = batch.head(0)
     reference = batch.assign(score=0.5)
-    told = batch_evaluation.evaluate_batch(
+    evaluation = batch_evaluation.evaluate_batch(
         "4",
         nothing,
         np.array([]),
@@ -336,7 +348,7 @@ def test_an_empty_batch_is_watched(
         threshold=0.5,
         params=PARAMS,
     )
-    assert [f.verdict for f in rules.find_issues(told, PARAMS)] == ["watch"]
+    assert [f.verdict for f in rules.find_issues(evaluation, PARAMS)] == ["watch"]
 
 
 def test_outcomes_that_are_not_in_yet_are_not_judged(
@@ -345,11 +357,11 @@ def test_outcomes_that_are_not_in_yet_are_not_judged(
     late = batch.astype({"happened": float})
     late.loc[199:, "happened"] = np.nan
     for rows in (late, batch.drop(columns="happened")):
-        told = watched(rows)
-        assert told.metrics.empty
-        assert np.isnan(told.output_distance("outcome").distance)
-        assert told.output_distance("score").distance < 0.1
-        assert rules.worst_verdict(rules.find_issues(told, PARAMS)) in ("healthy", "watch")
+        evaluation = watched(rows)
+        assert evaluation.metrics.empty
+        assert np.isnan(evaluation.output_distance("outcome").distance)
+        assert evaluation.output_distance("score").distance < 0.1
+        assert rules.worst_verdict(rules.find_issues(evaluation, PARAMS)) in ("healthy", "watch")
 
 
 def test_those_outcomes_that_are_in_are_judged(
@@ -357,10 +369,10 @@ def test_those_outcomes_that_are_in_are_judged(
 ) -> None:
     late = batch.astype({"happened": float})
     late.loc[600:, "happened"] = np.nan
-    told = watched(late)
-    assert told.metrics.equals(watched(batch.head(600)).metrics)
-    assert np.isnan(told.output_distance("outcome").distance)
-    assert told.violations.empty
+    evaluation = watched(late)
+    assert evaluation.metrics.equals(watched(batch.head(600)).metrics)
+    assert np.isnan(evaluation.output_distance("outcome").distance)
+    assert evaluation.violations.empty
 
 
 def test_of_very_many_outcomes_some_are_judged(
@@ -384,11 +396,15 @@ def test_a_slice_that_got_worse_is_found_though_the_whole_is_well(
     at_random = pd.Series(
         np.random.default_rng(0).permutation(batch["happened"]), index=batch.index
     )
-    told = watched(
+    evaluation = watched(
         batch.assign(happened=batch["happened"].where(batch["colour"] != "2", at_random))
     )
-    result = rules.find_issues(told, Monitor(resamples=200, min_rows=200, max_metric_drop=0.12))
-    assert [one.rule for one in result if one.rule.startswith("slice")] == ["slice colour 2"]
+    result = rules.find_issues(
+        evaluation, Monitor(resamples=200, min_rows=200, max_metric_drop=0.12)
+    )
+    assert [finding.rule for finding in result if finding.rule.startswith("slice")] == [
+        "slice colour 2"
+    ]
     assert missing_facts(result[0].sentence, 4, "colour", 2, "ROC AUC") == []
     assert watched(batch).slice_metrics["reference"].between(0.8, 1).all()
 
@@ -396,9 +412,9 @@ def test_a_slice_that_got_worse_is_found_though_the_whole_is_well(
 def test_outcomes_of_one_class_have_no_metrics(
     watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
-    told = watched(batch.assign(happened=0))
-    assert told.metrics.empty
-    assert told.output_distance("outcome").distance > 0.1
+    evaluation = watched(batch.assign(happened=0))
+    assert evaluation.metrics.empty
+    assert evaluation.output_distance("outcome").distance > 0.1
 
 
 def test_a_broken_contract_asks_to_watch(
@@ -450,9 +466,12 @@ def test_a_batch_that_holds_rows_twice_asks_to_watch(
     again = batch.head(100).assign(
         who=lambda rows: rows["who"] + 5000
     )  # other keys: the contract has no word on it
-    told = watched(pd.concat([batch, again], ignore_index=True))
-    assert (told.duplicates.share, len(told.violations)) == (pytest.approx(100 / 1100), 0)
-    [finding] = rules.find_issues(told, PARAMS)
+    evaluation = watched(pd.concat([batch, again], ignore_index=True))
+    assert (evaluation.duplicates.share, len(evaluation.violations)) == (
+        pytest.approx(100 / 1100),
+        0,
+    )
+    [finding] = rules.find_issues(evaluation, PARAMS)
     assert (finding.verdict, finding.rule) == ("watch", "copies")
     assert missing_facts(finding.sentence, 4, 100 / 1100, rules.DUPLICATE_ALERT_SHARE) == []
     fewer = watched(pd.concat([batch, again.head(50)], ignore_index=True))
@@ -464,9 +483,9 @@ def test_rows_that_agree_by_nature_are_no_copies(
 ) -> None:
     coded = {name: contract.columns[name] for name in ("colour", "flag", "happened")}
     few = contract.model_copy(update={"columns": coded})
-    told = duplicates.measure_duplicates(batch, reference, few)
-    assert told.share > 0.9
-    assert told.expected_max == 1
+    evaluation = duplicates.measure_duplicates(batch, reference, few)
+    assert evaluation.share > 0.9
+    assert evaluation.expected_max == 1
 
 
 @pytest.fixture
@@ -475,9 +494,9 @@ def sayings(
 ) -> Callable[[pd.DataFrame], tuple[BatchEvaluation, list[str]]]:
     """What is said of a batch as it comes, with the model's own answers."""
 
-    def told(batch: pd.DataFrame) -> tuple[BatchEvaluation, list[str]]:
+    def evaluate(batch: pd.DataFrame) -> tuple[BatchEvaluation, list[str]]:
         metrics = {"importance": IMPORTANCE, "threshold": 0.5}
-        [one] = batch_evaluation.evaluate_batches(
+        [evaluation] = batch_evaluation.evaluate_batches(
             {"4": batch},
             model,
             reference,
@@ -486,9 +505,11 @@ def sayings(
             params=PARAMS,
             on_progress=lambda *_: None,
         )
-        return one, [f"{f.verdict}: {f.sentence}" for f in rules.find_issues(one, PARAMS)]
+        return evaluation, [
+            f"{f.verdict}: {f.sentence}" for f in rules.find_issues(evaluation, PARAMS)
+        ]
 
-    return told
+    return evaluate
 
 
 def test_a_batch_of_another_schema_says_which_column_is_wanted(
@@ -498,9 +519,9 @@ def test_a_batch_of_another_schema_says_which_column_is_wanted(
     assert missing_facts(sentence, "watch", 4, 10, "year") == []
     metrics = len(sayings(batch)[0].metrics)
     for name in ("size", "who", "year", "group"):
-        told, [sentence] = sayings(batch.drop(columns=name))
+        evaluation, [sentence] = sayings(batch.drop(columns=name))
         assert missing_facts(sentence, "watch", 4, 1, name) == []
-        assert len(told.metrics) == (0 if name == "size" else metrics)
+        assert len(evaluation.metrics) == (0 if name == "size" else metrics)
 
 
 def test_values_that_cannot_be_read_are_gaps_and_blame_the_table_not_the_model(
@@ -508,12 +529,12 @@ def test_values_that_cannot_be_read_are_gaps_and_blame_the_table_not_the_model(
 ) -> None:
     once = batch.astype({"size": object})
     once.loc[3, "size"] = "much"
-    told, [sentence] = sayings(once)
+    evaluation, [sentence] = sayings(once)
     assert missing_facts(sentence, "watch", 4, 1, "size", 0, 100) == []
-    assert told.feature_drift.set_index("column").loc["size", "missing_batch"] == 0.001
+    assert evaluation.feature_drift.set_index("column").loc["size", "missing_batch"] == 0.001
     everywhere, output = sayings(batch.assign(size="much"))
     assert everywhere.metrics.empty
-    assert not any(one.startswith("retrain") for one in output)
+    assert not any(sentence.startswith("retrain") for sentence in output)
     assert missing_facts(output[0], 1000, "size") == []
 
 
@@ -521,10 +542,10 @@ def test_contradictory_outcomes_of_one_key_judge_no_model(
     sayings: Callable, batch: pd.DataFrame
 ) -> None:
     other = batch.assign(happened=1 - batch["happened"])
-    told, output = sayings(pd.concat([batch, other], ignore_index=True))
-    assert told.metrics.empty
+    evaluation, output = sayings(pd.concat([batch, other], ignore_index=True))
+    assert evaluation.metrics.empty
     assert missing_facts(output[0], "watch", "who", "year") == []
-    assert not any(one.startswith("retrain") for one in output)
+    assert not any(sentence.startswith("retrain") for sentence in output)
     sample = sayings(pd.concat([batch, other.head(300)], ignore_index=True))[0]
     assert sample.find_metric("roc_auc")["value"] == pytest.approx(
         sayings(batch.tail(700))[0].find_metric("roc_auc")["value"]
@@ -538,9 +559,9 @@ def test_contradictory_outcomes_of_one_key_judge_no_model(
 def test_rows_of_nobody_stand_for_themselves(sayings: Callable, batch: pd.DataFrame) -> None:
     unknown = batch.astype({"who": object})
     unknown.loc[:5, "who"] = None
-    told, [sentence] = sayings(unknown)
+    evaluation, [sentence] = sayings(unknown)
     assert missing_facts(sentence, "watch", 4, 12, "who") == []
-    assert told.find_metric("roc_auc")["value"] == pytest.approx(
+    assert evaluation.find_metric("roc_auc")["value"] == pytest.approx(
         sayings(batch)[0].find_metric("roc_auc")["value"]
     )
 
@@ -562,12 +583,12 @@ def test_a_model_that_has_lost_its_rank_asks_to_retrain(
     watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     broken = batch.assign(happened=np.random.default_rng(0).permutation(batch["happened"]))
-    told = watched(broken)
-    assert told.find_metric("roc_auc")["reference"] > 0.8
-    result = rules.find_issues(told, PARAMS)
+    evaluation = watched(broken)
+    assert evaluation.find_metric("roc_auc")["reference"] > 0.8
+    result = rules.find_issues(evaluation, PARAMS)
     assert rules.worst_verdict(result) == "retrain"
     [lost] = (f.sentence for f in result if f.verdict == "retrain")
-    row = told.find_metric("roc_auc")
+    row = evaluation.find_metric("roc_auc")
     assert (
         missing_facts(lost, "ROC AUC", row["value"], row["reference"], PARAMS.max_metric_drop) == []
     )
@@ -588,7 +609,7 @@ def test_all_batches_are_watched_in_turn(
     progress: list[tuple[Any, ...]] = []
     metrics = {"importance": IMPORTANCE, "threshold": 0.5}
     batches = {"4": batch, "5": batch.head(300).assign(size=1.0), "6": batch.head(10)}
-    told = batch_evaluation.evaluate_batches(
+    evaluations = batch_evaluation.evaluate_batches(
         batches,
         model,
         reference,
@@ -597,16 +618,16 @@ def test_all_batches_are_watched_in_turn(
         params=PARAMS,
         on_progress=lambda *args: progress.append(args),
     )
-    assert [w.batch for w in told] == ["4", "5", "6"]
+    assert [w.batch for w in evaluations] == ["4", "5", "6"]
     text, *count = progress[1]
     assert missing_facts(text, 5, 300) == []
     assert count == [1, 3]
-    table = batch_evaluation.drift_table(told, IMPORTANCE)
+    table = batch_evaluation.drift_table(evaluations, IMPORTANCE)
     assert table.groupby("batch").size().to_dict() == {"4": 4, "5": 4}
     assert table.set_index(["batch", "column"])["drifted"].to_dict()["5", "size"]
     assert table.set_index("column")["importance"].to_dict() == IMPORTANCE
-    assert set(batch_evaluation.performance_table(told)["batch"]) == {"4", "5"}
-    assert batch_evaluation.quality_table(told)[["batch", "rows"]].values.tolist() == [
+    assert set(batch_evaluation.performance_table(evaluations)["batch"]) == {"4", "5"}
+    assert batch_evaluation.quality_table(evaluations)[["batch", "rows"]].values.tolist() == [
         ["4", 1000],
         ["5", 300],
         ["6", 10],
@@ -621,7 +642,7 @@ def test_all_batches_are_watched_in_turn(
         threshold=0.5,
         params=PARAMS,
     )
-    pd.testing.assert_frame_equal(direct.metrics, told[0].metrics)
+    pd.testing.assert_frame_equal(direct.metrics, evaluations[0].metrics)
 
 
 def test_tables_of_no_batches_have_their_columns() -> None:
@@ -739,16 +760,16 @@ def test_before_outcomes_are_in_a_look_is_asked_for_where_the_answers_expect_a_l
 def test_what_was_expected_stands_beside_what_came(
     watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
-    told = batch_evaluation.estimated_performance_table(
+    estimates = batch_evaluation.estimated_performance_table(
         [watched(batch), watched(batch.drop(columns="happened")), CALM]
     )
-    assert told["expected"].tolist() == pytest.approx([told["expected"][0]] * 2)
-    assert told["off"][0] == pytest.approx(told["expected"][0] - told["came"][0])
-    assert abs(told["off"][0]) < 0.03
-    assert np.isnan(told["came"][1])
-    assert re.search(r"\b0\.0\d", report.expected_performance(told))
-    assert not re.search(r"\b0\.0\d", report.expected_performance(told.tail(1)))
-    assert not re.search(r"\d", report.expected_performance(told.head(0)))
+    assert estimates["expected"].tolist() == pytest.approx([estimates["expected"][0]] * 2)
+    assert estimates["off"][0] == pytest.approx(estimates["expected"][0] - estimates["came"][0])
+    assert abs(estimates["off"][0]) < 0.03
+    assert np.isnan(estimates["came"][1])
+    assert re.search(r"\b0\.0\d", report.expected_performance(estimates))
+    assert not re.search(r"\b0\.0\d", report.expected_performance(estimates.tail(1)))
+    assert not re.search(r"\d", report.expected_performance(estimates.head(0)))
 
 
 # Over windows
@@ -865,23 +886,23 @@ def test_the_worst_word_wins() -> None:
 
 def test_the_verdict_is_told_worst_first() -> None:
     one = replace(scored((0.6, 0.55, 0.65), 0.75), drifted_importance_share=0.5)
-    told = rules.summarize_verdict(rules.find_issues(one, PARAMS), [one], 3)
-    assert (told["word"], told["level"]) == ("retrain", "bad")
-    assert missing_facts(told["sentences"][0], 3, 1000, 1, "retrain") == []
-    assert missing_facts(told["sentences"][1], "ROC AUC", 0.6, 0.75) == []  # worst first
-    assert missing_facts(told["sentences"][2], 1, 2, 0.5) == []
-    assert told["findings"][0].startswith("watch")
-    assert "modelbook retrain" in told["next"]
-    assert [row["value"] for row in told["numbers"]] == [1000, 1, 0.6]
+    summary = rules.summarize_verdict(rules.find_issues(one, PARAMS), [one], 3)
+    assert (summary["word"], summary["level"]) == ("retrain", "bad")
+    assert missing_facts(summary["sentences"][0], 3, 1000, 1, "retrain") == []
+    assert missing_facts(summary["sentences"][1], "ROC AUC", 0.6, 0.75) == []  # worst first
+    assert missing_facts(summary["sentences"][2], 1, 2, 0.5) == []
+    assert summary["findings"][0].startswith("watch")
+    assert "modelbook retrain" in summary["next"]
+    assert [row["value"] for row in summary["numbers"]] == [1000, 1, 0.6]
 
 
 def test_without_a_batch_there_is_nothing_to_judge() -> None:
-    told = rules.summarize_verdict([], [], 3)
-    assert told["word"] == "watch"
-    [sentence] = told["sentences"]
+    summary = rules.summarize_verdict([], [], 3)
+    assert summary["word"] == "watch"
+    [sentence] = summary["sentences"]
     assert missing_facts(sentence, 3) == []
-    assert "train_until" in told["next"]
-    assert told["numbers"] == []
+    assert "train_until" in summary["next"]
+    assert summary["numbers"] == []
 
 
 # Evidently's own report
@@ -958,17 +979,17 @@ def test_what_evidently_cannot_report_costs_a_link_and_no_more(
         raise ZeroDivisionError("division by <zero>\nand more")
 
     nothing = batch.assign(**dict.fromkeys(contract.feature_names, np.nan))
-    told = evidently_reports.write_pages(
+    links = evidently_reports.write_pages(
         {"4": nothing}, {"4": reference}, contract, opened(tmp_path), DRIFT_ROWS
     )
-    assert missing_facts(told._repr_html_(), 4) == []
-    assert "<a " not in told._repr_html_()
+    assert missing_facts(links._repr_html_(), 4) == []
+    assert "<a " not in links._repr_html_()
     monkeypatch.setattr(evidently_reports, "_run_report", fails)
-    told = evidently_reports.write_pages(
+    links = evidently_reports.write_pages(
         {"4/5": batch}, {"4/5": reference}, contract, opened(tmp_path), DRIFT_ROWS
     )
-    assert "ZeroDivisionError: division by &lt;zero&gt;</li>" in told._repr_html_()
-    assert "<a " not in told._repr_html_()
+    assert "ZeroDivisionError: division by &lt;zero&gt;</li>" in links._repr_html_()
+    assert "<a " not in links._repr_html_()
     assert not list(tmp_path.rglob("*.html"))
     nothing = evidently_reports.write_pages(
         {}, {}, contract, opened(tmp_path), DRIFT_ROWS
@@ -982,12 +1003,12 @@ def test_of_no_rows_evidentlys_report_is_left_out_and_that_is_told(
     stale = tmp_path / "reports/tiny/06_monitor-evidently-4.html"
     stale.parent.mkdir(parents=True)
     stale.write_text("of an earlier run")
-    told = evidently_reports.write_pages(
+    links = evidently_reports.write_pages(
         {"4": batch}, {"4": reference}, contract, opened(tmp_path, rows=0), DRIFT_ROWS
     )
     assert not stale.exists()
-    assert told._repr_html_().startswith('<p class="nothing">')
-    for text in (told._repr_html_(), repr(told)):
+    assert links._repr_html_().startswith('<p class="nothing">')
+    for text in (links._repr_html_(), repr(links)):
         assert missing_facts(text, "interactive_rows", 0) == []
 
 
@@ -1000,10 +1021,10 @@ def test_by_hand_evidentlys_report_goes_to_the_by_hand_folder(
 ) -> None:
     snapshot = SimpleNamespace(get_html_str=lambda **_: "<html><head></head></html>")
     monkeypatch.setattr(evidently_reports, "_run_report", lambda *_: snapshot)
-    told = evidently_reports.write_pages(
+    links = evidently_reports.write_pages(
         {"4/5": batch}, {"4/5": reference}, contract, opened(tmp_path, by_hand=True), DRIFT_ROWS
     )
-    assert "<code>reports/tiny/by-hand/06_monitor-evidently-4_5.html</code>" in told._repr_html_()
+    assert "<code>reports/tiny/by-hand/06_monitor-evidently-4_5.html</code>" in links._repr_html_()
     assert (tmp_path / "reports/tiny/by-hand/06_monitor-evidently-4_5.html").is_file()
 
 

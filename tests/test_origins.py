@@ -28,10 +28,10 @@ def tiny(tiny, monkeypatch):
 def cell_of(extra: str = "", injected: str = "", first: str = CELL) -> dict:
     """The variables of a notebook that has run these cells."""
     cells = ["", first + extra, *([f"# Parameters\n{injected}"] if injected else [])]
-    given: dict = {}
+    namespace: dict = {}
     for cell in cells:
-        exec(cell, given)
-    return {**given, "In": cells}
+        exec(cell, namespace)
+    return {**namespace, "In": cells}
 
 
 def compared(extra: str = "", injected: str = ""):
@@ -43,8 +43,11 @@ class TestRetrained:
     """What a retrain has set holds between the environment and the env file, until somebody changes the env file."""
 
     def ingest(self, tiny, **typed):
-        given = {**project.read_parameters(tiny.root, tiny.root / "env.yaml")["ingest"], **typed}
-        values, result = origins.resolve_for_build(tiny.root, "ingest", given)
+        namespace = {
+            **project.read_parameters(tiny.root, tiny.root / "env.yaml")["ingest"],
+            **typed,
+        }
+        values, result = origins.resolve_for_build(tiny.root, "ingest", namespace)
         return values["train_until"], result["train_until"]
 
     def test_it_holds_as_long_as_the_env_file_says_the_same(self, tiny):
@@ -69,10 +72,10 @@ class TestRetrained:
                 "train_until": 3,
                 **values,
             }
-            given = {"ingest": params, "explore": {"book": "tiny"}}
+            namespace = {"ingest": params, "explore": {"book": "tiny"}}
             return {
                 name: dependencies.compute_digest(name, tiny.root, each)
-                for name, each in given.items()
+                for name, each in namespace.items()
             }
 
         before = digests()
@@ -89,7 +92,7 @@ class TestRetrained:
 
 
 class TestPipeline:
-    def given(self, tiny, **values):
+    def namespace(self, tiny, **values):
         return {**project.read_parameters(tiny.root, tiny.root / "env.yaml")["compare"], **values}
 
     def origin(self, tiny, name, **values):
@@ -103,8 +106,11 @@ class TestPipeline:
         assert result["folds"] == "env file env.tiny.yaml"
 
     def test_a_value_of_the_pipeline_file(self, tiny):
-        given = project.read_parameters(tiny.root, tiny.root / "env.yaml")["monitor"]
-        assert origins.resolve_for_build(tiny.root, "monitor", given)[1]["drift"] == "pipeline.yaml"
+        namespace = project.read_parameters(tiny.root, tiny.root / "env.yaml")["monitor"]
+        assert (
+            origins.resolve_for_build(tiny.root, "monitor", namespace)[1]["drift"]
+            == "pipeline.yaml"
+        )
 
     def test_another_value_was_typed(self, tiny):
         assert self.origin(tiny, "folds", folds=9) == "command line"
@@ -149,12 +155,12 @@ class TestPipeline:
         assert [name for name in before if before[name] != after[name]] == ["compare"]
 
     def test_the_quick_look_sees_it_too(self, tiny, monkeypatch):
-        given = project.read_parameters(tiny.root, tiny.root / "env.yaml")
+        namespace = project.read_parameters(tiny.root, tiny.root / "env.yaml")
         for name, task in project.read_tasks(tiny.root, "tiny").items():
             for path in task["product"].values():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(name)
-            params = config.validate(name, given[name])
+            params = config.validate(name, namespace[name])
             staleness.record_stage(
                 tiny.root,
                 name,
@@ -217,8 +223,8 @@ class TestByHand:
         ingest = partial(cell_of, first="upstream = None\nproduct = None\nbook = 'tiny'\n")
         birds = (tiny.root / "env.yaml").read_text().replace("book: tiny", "book: birds")
         (tiny.root / "env.birds.yaml").write_text(birds.replace("table: rand-hie", "table: b.csv"))
-        for given in (ingest("book = 'birds'\n"), ingest(injected="book = 'birds'\n")):
-            this = stage.open("ingest", given)
+        for namespace in (ingest("book = 'birds'\n"), ingest(injected="book = 'birds'\n")):
+            this = stage.open("ingest", namespace)
             assert (this.book, this.params.table) == ("birds", "b.csv")
             assert this.origins["table"] == "env file env.birds.yaml"
             assert this.product["train"].parts[-3:-1] == ("birds", "by-hand")
@@ -229,9 +235,9 @@ class TestByHand:
             stage.open("compare", cell_of("book = 'birds'\n"))
 
     def test_what_later_cells_compute_under_the_name_of_a_parameter_is_none(self, tiny):
-        given = {**cell_of(), "folds": [1, 2], "seed": "a word"}
-        given["In"].append("folds = [1, 2]\nseed = 'a word'")
-        assert stage.open("compare", given).params.folds == 2
+        namespace = {**cell_of(), "folds": [1, 2], "seed": "a word"}
+        namespace["In"].append("folds = [1, 2]\nseed = 'a word'")
+        assert stage.open("compare", namespace).params.folds == 2
 
     def test_an_executed_copy_keeps_the_values_of_its_build_and_takes_edits(self, tiny):
         injected = "product = {'nb': 'x.ipynb'}\nbook = 'tiny'\nfolds = 2\nseed = 7\n"

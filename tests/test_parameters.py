@@ -90,7 +90,7 @@ ELSEWHERE = {
 }
 
 
-def seen(this: Any, shown: dict[str, Any]) -> Seen:
+def observe(this: Any, shown: dict[str, Any]) -> Seen:
     """Everything that a run left and showed, but for the parameters and the facts of the run itself."""
     receipt = {key: value for key, value in shown["verdict"].to_dict().items() if key != "facts"}
     result = dict(_flat("receipt", receipt))
@@ -200,7 +200,7 @@ class Runs:
                     wired=stage == "deploy",
                     opened=functools.partial(record, read),
                 )
-                self._runs[key] = seen(*ended)
+                self._runs[key] = observe(*ended)
             # no budget, another table, no scheduler
             except (TrainingError, DataError, EngineError, ParameterError) as error:
                 self._runs[key] = {"error": str(error)}

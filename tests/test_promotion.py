@@ -273,9 +273,9 @@ def test_a_broken_history_goes_on_and_stays_broken(root: Path, proven: list[int]
     assert re.findall(r"\d+", text) == ["1"]
 
 
-def moves(*told: tuple[str, int | None]) -> list[HistoryEntry]:
+def moves(*recorded: tuple[str, int | None]) -> list[HistoryEntry]:
     before, entries = None, []
-    for word, after in told:
+    for word, after in recorded:
         entries.append(HistoryEntry(MODEL, ALIAS_MOVE, word, after, before, after, "", {}))
         before = after
     return entries
@@ -285,7 +285,7 @@ UP, BACK, FOUND = "promote", history.ROLL_BACK, history.EXTERNAL_MOVE
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("recorded", "expected"),
     [
         ([], None),
         ([(UP, 1)], None),
@@ -299,9 +299,9 @@ UP, BACK, FOUND = "promote", history.ROLL_BACK, history.EXTERNAL_MOVE
     ],
 )
 def test_the_version_before_is_the_one_whose_place_was_taken(
-    told: list[tuple[str, int | None]], expected: int | None
+    recorded: list[tuple[str, int | None]], expected: int | None
 ) -> None:
-    assert history.find_rollback_target(moves(*told)) == expected
+    assert history.find_rollback_target(moves(*recorded)) == expected
 
 
 def test_what_another_tool_moved_is_told_and_written_down_first(

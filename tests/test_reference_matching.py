@@ -69,7 +69,7 @@ def reference() -> pd.DataFrame:
 
 @pytest.fixture
 def evaluate(reference: pd.DataFrame) -> Callable[..., batch_evaluation.BatchEvaluation]:
-    def one(
+    def evaluate_one(
         batch: pd.DataFrame, contract: Contract = CONTRACT, **options: pd.Series
     ) -> batch_evaluation.BatchEvaluation:
         return batch_evaluation.evaluate_batch(
@@ -84,7 +84,7 @@ def evaluate(reference: pd.DataFrame) -> Callable[..., batch_evaluation.BatchEva
             **options,
         )
 
-    return one
+    return evaluate_one
 
 
 def test_explore_finds_which_columns_are_missing_together_and_when(reference: pd.DataFrame) -> None:
@@ -135,7 +135,7 @@ def test_a_fault_of_the_feed_is_drift_still(
     evaluate: Callable[..., batch_evaluation.BatchEvaluation],
 ) -> None:
     result = rules.find_issues(evaluate(fault(draw((4,), seed=2))), PARAMS)
-    assert "drift" in [one.rule for one in result if one.verdict == "watch"]
+    assert "drift" in [item.rule for item in result if item.verdict == "watch"]
 
 
 def test_a_loss_that_the_mix_hid_is_found(
@@ -148,7 +148,7 @@ def test_a_loss_that_the_mix_hid_is_found(
     change = evaluation.change
     assert change is not None
     assert change.holdout - change.batch < PARAMS.max_metric_drop < -change.rest
-    assert "retrain" in [one.verdict for one in rules.find_issues(evaluation, PARAMS)]
+    assert "retrain" in [item.verdict for item in rules.find_issues(evaluation, PARAMS)]
 
 
 def test_declared_strata_are_matched_and_others_drift(
@@ -217,12 +217,12 @@ def test_every_finding_has_owner_step_segment_cost_and_since(
     ]
     evaluations = [evaluate(rows, costs=costs) for rows in (batches[0], *shifted)]
     result = windows.combine_windows(
-        [windows.evaluate_window(one, PARAMS) for one in evaluations], PARAMS
+        [windows.evaluate_window(item, PARAMS) for item in evaluations], PARAMS
     )
     table = rules.findings_table(result).set_index("finding")
     assert (table["owner"].str.len() > 0).all()
     assert (table["next"].str.len() > 0).all()
-    [drifted] = (one for one in result if one.rule == "drift")
+    [drifted] = (item for item in result if item.rule == "drift")
     assert (drifted.since, drifted.segment) == ("4", "site c")
     assert drifted.cost == pytest.approx(1000 * evaluations[-1].cost_change)
     assert drifted.cost > 0  # members of site c are flagged who will not be expensive

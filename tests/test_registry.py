@@ -86,13 +86,13 @@ def made(frame: pd.DataFrame, held: set[int], contract: Contract) -> dict[str, A
     }  # fmt: skip
 
 
-def enter(root: Path, parts: dict[str, Any], contract: Contract, **tags: Any) -> ModelVersion:
+def enter(root: Path, contents: dict[str, Any], contract: Contract, **tags: Any) -> ModelVersion:
     with StageRun(root, BOOK, "finalize", {"commit": "c0ffee"}) as run:
         return versions.register_version(
             root,
             BOOK,
             run.run_id,
-            artifacts=parts,
+            artifacts=contents,
             contract=contract,
             threshold=0.4,
             tags={"model": "logistic regression", **tags},
@@ -100,7 +100,7 @@ def enter(root: Path, parts: dict[str, Any], contract: Contract, **tags: Any) ->
 
 
 @pytest.fixture(scope="module")
-def parts(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> dict[str, Any]:
+def contents(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> dict[str, Any]:
     return made(make_frame(), set(range(50)), contract)
 
 
@@ -116,8 +116,8 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def first(shelf: Path, parts: dict[str, Any], contract: Contract) -> ModelVersion:
-    return enter(shelf, parts, contract, roc_auc="0.8000", rows=600)
+def first(shelf: Path, contents: dict[str, Any], contract: Contract) -> ModelVersion:
+    return enter(shelf, contents, contract, roc_auc="0.8000", rows=600)
 
 
 @pytest.fixture(scope="module")
@@ -328,19 +328,19 @@ def test_books_have_experiments_of_their_own(root: Path) -> None:
 
 
 def test_a_version_holds_everything_it_was_registered_with(
-    shelf: Path, first: ModelVersion, parts: dict[str, Any], contract: Contract
+    shelf: Path, first: ModelVersion, contents: dict[str, Any], contract: Contract
 ) -> None:
     again = versions.get_version(shelf, BOOK, first.number)
     assert again == first
     assert again.contract == contract
-    assert {name: again.metrics[name] for name in parts["metrics"]} == parts["metrics"]
+    assert {name: again.metrics[name] for name in contents["metrics"]} == contents["metrics"]
     for stored, inputs in ((again.reference, "reference"), (again.golden_rows, "golden")):
         # Texts are objects in memory, and of the type str where pandas 3 reads them.
-        pd.testing.assert_frame_equal(stored, parts[inputs], check_dtype=False)
+        pd.testing.assert_frame_equal(stored, contents[inputs], check_dtype=False)
     assert (again.tags["model"], again.tags["rows"]) == ("logistic regression", "600")
-    rows = contract.select_features(parts["reference"])
+    rows = contract.select_features(contents["reference"])
     np.testing.assert_array_equal(
-        again.load_holdout_pipeline().predict_proba(rows), parts["evaluated"].predict_proba(rows)
+        again.load_holdout_pipeline().predict_proba(rows), contents["evaluated"].predict_proba(rows)
     )
     assert first.artifact_folder.is_relative_to(shelf / "models" / "artifacts" / BOOK)
 
@@ -351,7 +351,7 @@ def test_a_version_shows_its_metrics_with_intervals_and_its_tags(first: ModelVer
 
 
 def test_a_version_brings_its_compiled_scorer_and_a_digest_of_its_files(
-    shelf: Path, first: ModelVersion, second: ModelVersion, parts: dict[str, Any]
+    shelf: Path, first: ModelVersion, second: ModelVersion, contents: dict[str, Any]
 ) -> None:
     assert missing_facts(first.tags["scorer"], "compiled", 0) == []
     assert first.metrics["scorer"]["proof"]["label_mismatches"] == 0
@@ -363,7 +363,7 @@ def test_a_version_brings_its_compiled_scorer_and_a_digest_of_its_files(
         first.artifact_folder,
         first.tags,
     )
-    gold = parts["golden"]
+    gold = contents["golden"]
     answers = CompiledScorer.load(pointed.artifact_folder / "scorer").predict_many(
         gold.to_dict("records")
     )
@@ -374,14 +374,14 @@ def test_a_version_brings_its_compiled_scorer_and_a_digest_of_its_files(
 
 
 def test_a_loaded_version_answers_as_the_fitted_model(
-    shelf: Path, first: ModelVersion, parts: dict[str, Any], contract: Contract
+    shelf: Path, first: ModelVersion, contents: dict[str, Any], contract: Contract
 ) -> None:
     loaded, rows = (
         versions.load_pyfunc(shelf, first),
-        contract.select_features(parts["reference"]).set_axis(np.arange(150) + 7),
+        contract.select_features(contents["reference"]).set_axis(np.arange(150) + 7),
     )
     result = loaded.predict(rows)
-    wanted = parts["model"].predict_proba(rows)[:, 1]
+    wanted = contents["model"].predict_proba(rows)[:, 1]
     assert list(result.columns) == ["prediction", "probability"]
     assert list(result.index) == list(rows.index)
     np.testing.assert_array_equal(result["probability"], wanted)
@@ -394,9 +394,12 @@ def test_a_loaded_version_answers_as_the_fitted_model(
 
 
 def test_a_loaded_version_refuses_what_is_no_row_of_its_contract(
-    shelf: Path, first: ModelVersion, parts: dict[str, Any], contract: Contract
+    shelf: Path, first: ModelVersion, contents: dict[str, Any], contract: Contract
 ) -> None:
-    loaded, rows = versions.load_pyfunc(shelf, first), contract.select_features(parts["reference"])
+    loaded, rows = (
+        versions.load_pyfunc(shelf, first),
+        contract.select_features(contents["reference"]),
+    )
     with pytest.raises(MlflowException, match="size"):
         loaded.predict(rows.drop(columns="size"))
     with pytest.raises(MlflowException, match="size"):
@@ -415,12 +418,12 @@ def test_versions_are_numbered_and_an_unknown_one_is_named(
     ("column", "change"), [("probability", 1e-12), ("prediction", 1), ("probability", np.nan)]
 )
 def test_a_model_that_does_not_give_its_golden_rows_back_is_not_registered(
-    column: str, change: float, root: Path, parts: dict[str, Any], contract: Contract
+    column: str, change: float, root: Path, contents: dict[str, Any], contract: Contract
 ) -> None:
-    gold = parts["golden"].copy()
+    gold = contents["golden"].copy()
     gold.loc[3, column] += change
     with refused(ReproductionError, *([f"{abs(change):g}"] if change == 1 else [])):
-        enter(root, {**parts, "golden": gold}, contract)
+        enter(root, {**contents, "golden": gold}, contract)
     assert aliases.find_version(root, BOOK, 1) is None
     assert [run.info.status for run in store.create_client(root).search_runs(["1"])] == ["FAILED"]
 
@@ -431,9 +434,9 @@ def test_no_alias_is_no_champion(shelf: Path, first: ModelVersion) -> None:
 
 
 def test_the_alias_names_the_champion_and_lost_files_are_no_absence(
-    root: Path, parts: dict[str, Any], contract: Contract
+    root: Path, contents: dict[str, Any], contract: Contract
 ) -> None:
-    item = enter(root, parts, contract)
+    item = enter(root, contents, contract)
     store.create_client(root).set_registered_model_alias(BOOK, versions.CHAMPION, str(item.number))
     assert versions.get_champion(root, BOOK) == item
     shutil.rmtree(item.artifact_folder.parent)
@@ -474,9 +477,9 @@ def enact(
 
 
 def test_by_hand_nothing_is_recorded_and_nothing_moves(
-    root: Path, parts: dict[str, Any], contract: Contract, proven_here: None
+    root: Path, contents: dict[str, Any], contract: Contract, proven_here: None
 ) -> None:
-    version, decision = enter(root, parts, contract), Decision("promote", [])
+    version, decision = enter(root, contents, contract), Decision("promote", [])
     with pytest.raises(PromotionError, match=r"version 1[\s\S]*modelbook promote 1"):
         promotion.apply_decision(root, version, None, decision, enforce=True, commit="c0ffee")
     outcome = promotion.apply_decision(
@@ -488,9 +491,13 @@ def test_by_hand_nothing_is_recorded_and_nothing_moves(
 
 
 def test_promote_hold_and_dry_run(
-    root: Path, parts: dict[str, Any], other: dict[str, Any], contract: Contract, proven_here: None
+    root: Path,
+    contents: dict[str, Any],
+    other: dict[str, Any],
+    contract: Contract,
+    proven_here: None,
 ) -> None:
-    item, two = enter(root, parts, contract), enter(root, other, contract)
+    item, two = enter(root, contents, contract), enter(root, other, contract)
     nothing = {
         "champion": None, "moved": False, "golden_rows": 0, "scorer": "none", "monitored": 1,
     }  # fmt: skip
@@ -522,9 +529,13 @@ def test_promote_hold_and_dry_run(
 
 @pytest.mark.slow
 def test_a_rollback_works_without_a_network(
-    root: Path, parts: dict[str, Any], other: dict[str, Any], contract: Contract, proven_here: None
+    root: Path,
+    contents: dict[str, Any],
+    other: dict[str, Any],
+    contract: Contract,
+    proven_here: None,
 ) -> None:
-    for version in (enter(root, parts, contract), enter(root, other, contract)):
+    for version in (enter(root, contents, contract), enter(root, other, contract)):
         enact(root, version, "promote")
     code = "from pathlib import Path; from modelbook.registry import promotion;"
     code += f"print(promotion.roll_back(Path({str(root)!r}), {BOOK!r}, reason='', commit='none').champion_after)"
@@ -546,9 +557,9 @@ def spoil(version: ModelVersion) -> None:
 
 @pytest.mark.slow
 def test_a_version_whose_proof_fails_does_not_become_champion(
-    root: Path, parts: dict[str, Any], other: dict[str, Any], contract: Contract
+    root: Path, contents: dict[str, Any], other: dict[str, Any], contract: Contract
 ) -> None:
-    item, two = enter(root, parts, contract), enter(root, other, contract)
+    item, two = enter(root, contents, contract), enter(root, other, contract)
     store.create_client(root).set_registered_model_alias(BOOK, versions.CHAMPION, str(item.number))
     spoil(two)
     with pytest.raises(ReproductionError, match=r"models:/tiny/2\b.*\b0\.\d+"):
@@ -559,9 +570,9 @@ def test_a_version_whose_proof_fails_does_not_become_champion(
 
 @pytest.mark.slow
 def test_a_model_that_does_not_load_is_not_proven(
-    root: Path, parts: dict[str, Any], contract: Contract
+    root: Path, contents: dict[str, Any], contract: Contract
 ) -> None:
-    item = enter(root, parts, contract)
+    item = enter(root, contents, contract)
     (item.artifact_folder / "model.pkl").write_bytes(b"no pickle")
     with pytest.raises(ReproductionError, match=r"(?s)models:/tiny/1\b.*UnpicklingError"):
         promotion.verify_golden_rows(root, BOOK, 1)
@@ -591,13 +602,13 @@ def test_pairs_are_rows_that_neither_was_trained_on(
     )
 
 
-def write_version(folder: Path, parts: dict[str, Any], contract: Contract) -> ModelVersion:
+def write_version(folder: Path, contents: dict[str, Any], contract: Contract) -> ModelVersion:
     """A version with what pairing reads of it; to register one takes a second."""
     folder.mkdir()
     (folder / "contract.yaml").write_text(contract.to_yaml())
-    (folder / "metrics.json").write_text(json.dumps(parts["metrics"]))
-    (folder / "evaluated.pkl").write_bytes(cloudpickle.dumps(parts["evaluated"]))
-    parts["reference"].to_parquet(folder / "reference.parquet")
+    (folder / "metrics.json").write_text(json.dumps(contents["metrics"]))
+    (folder / "evaluated.pkl").write_bytes(cloudpickle.dumps(contents["evaluated"]))
+    contents["reference"].to_parquet(folder / "reference.parquet")
     return ModelVersion(BOOK, 1, {}, folder)
 
 
@@ -605,9 +616,9 @@ def test_after_a_retrain_the_newest_rows_are_asked_where_they_are_enough(
     tmp_path: Path, make_frame: Callable[..., pd.DataFrame], contract: Contract
 ) -> None:
     def version(years: tuple[int, ...], held: range, split: str = "group") -> ModelVersion:
-        parts = made(make_frame(seed=6, entities=60, years=years), set(held), contract)
-        parts["metrics"] |= {"periods": list(years), "split": split}
-        return write_version(tmp_path / f"{len(years)}-{held}", parts, contract)
+        contents = made(make_frame(seed=6, entities=60, years=years), set(held), contract)
+        contents["metrics"] |= {"periods": list(years), "split": split}
+        return write_version(tmp_path / f"{len(years)}-{held}", contents, contract)
 
     champion = version((1, 2, 3), range(20, 40))
     challenger = version((1, 2, 3, 4), range(10, 30))
@@ -632,8 +643,8 @@ def test_an_entity_that_came_later_is_new_to_the_champion(
     old, new = (
         made(frame[frame["year"] <= until], set(range(40, 60)), contract) for until in (3, 4)
     )
-    for parts, years in ((old, [1, 2, 3]), (new, [1, 2, 3, 4])):
-        parts["metrics"] |= {"periods": years, "split": "group"}
+    for contents, years in ((old, [1, 2, 3]), (new, [1, 2, 3, 4])):
+        contents["metrics"] |= {"periods": years, "split": "group"}
     champion = write_version(tmp_path / "old", old, contract)
     challenger = write_version(tmp_path / "new", new, contract)
     assert set(score_on_shared_rows(challenger, champion, 20).rows["who"]) == set(range(40, 60))

@@ -106,8 +106,8 @@ class Project:
     @property
     def values(self) -> dict[str, Any]:
         """What the next build goes by."""
-        said = yaml.safe_load(self.environment.read_text())
-        return retrain_overrides.load_active_overrides(self.root, BOOK, said)
+        env_values = yaml.safe_load(self.environment.read_text())
+        return retrain_overrides.load_active_overrides(self.root, BOOK, env_values)
 
 
 @pytest.fixture
@@ -172,13 +172,13 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(project: Project) ->
     assert left <= {".retrain.lock", BOOK}
 
 
-@pytest.mark.parametrize(("word", "told"), [("hold", "held"), ("promote", "would promote")])
+@pytest.mark.parametrize(("word", "word_after"), [("hold", "held"), ("promote", "would promote")])
 def test_a_challenger_that_does_not_take_the_place_is_told(
-    word: str, told: str, project: Project, monkeypatch: pytest.MonkeyPatch
+    word: str, word_after: str, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retrain, "_run_build", lambda *_: project.judge(2, word) or 0)
     done = project.retrain(as_of=4)
-    assert (done.word, done.champion, done.candidate) == (told, 1, 2)
+    assert (done.word, done.champion, done.candidate) == (word_after, 1, 2)
     assert done.sentences[-1] == f"It is {word}."
     monkeypatch.setattr(retrain, "_run_build", lambda *_: 0)
     again = project.retrain(as_of=4)
@@ -356,7 +356,7 @@ def test_the_table_may_catch_up_with_what_batches_have_brought(short: Project) -
 
 
 @pytest.mark.parametrize(
-    ("spoil", "kind", "told"),
+    ("spoil", "kind", "message"),
     [
         (
             lambda rows: rows.drop(columns="happened"),
@@ -375,10 +375,13 @@ def test_the_table_may_catch_up_with_what_batches_have_brought(short: Project) -
     ids=["no outcomes", "one gap", "another colour", "twice", "contradictory"],
 )
 def test_a_batch_that_does_not_fit_is_refused_before_anything_is_built(
-    spoil: Callable[[pd.DataFrame], pd.DataFrame], kind: type[Exception], told: str, short: Project
+    spoil: Callable[[pd.DataFrame], pd.DataFrame],
+    kind: type[Exception],
+    message: str,
+    short: Project,
 ) -> None:
     name = short.batch(spoil(year(short, 4)))
-    with pytest.raises(kind, match=told):
+    with pytest.raises(kind, match=message):
         short.retrain(batches=(name,))
     assert (short.built, short.values) == ([], {})
     assert not (short.root / "data").exists()

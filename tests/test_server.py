@@ -61,7 +61,7 @@ def wait(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def kept(shelf: Shelf) -> set[str]:
+def journaled_ids(shelf: Shelf) -> set[str]:
     with closing(sqlite3.connect(shelf.root / "data" / BOOK / "journal.db")) as connection:
         return {row[0] for row in connection.execute("select id from predictions")}
 
@@ -116,7 +116,7 @@ def test_no_answer_is_lost_when_the_process_is_killed(shelf):
                 caller.join(30)
         answered |= {item["id"] for caller in callers for item in caller.answers}
         assert [f for caller in callers for f in caller.failures if f != "gone"] == []
-    assert answered - kept(shelf) == set()
+    assert answered - journaled_ids(shelf) == set()
 
 
 def test_a_journal_removed_under_load_is_made_anew_and_the_loss_is_counted(shelf):
@@ -140,10 +140,10 @@ def test_a_journal_removed_under_load_is_made_anew_and_the_loss_is_counted(shelf
         wait(lambda: metric(server, "modelbook_journal_replaced_total") == 1)
         # One request of each caller may have been answered while its count was read.
         later = {item["id"] for c, n in zip(callers, counts) for item in c.answers[n + 1 :]}
-        assert later <= kept(shelf)
+        assert later <= journaled_ids(shelf)
         unproven = metric(server, "modelbook_journal_unproven_total")
         total = sum(len(caller.answers) for caller in callers)
-        assert unproven == total - len(kept(shelf)) > 400
+        assert unproven == total - len(journaled_ids(shelf)) > 400
         assert metric(server, "modelbook_journal_lost_total") == 0
     assert "removed or replaced" in (shelf.root / "server.log").read_text()
 
@@ -176,7 +176,7 @@ def test_while_the_alias_moves_no_request_fails_and_none_is_mixed(shelf, workers
             float(line.rsplit(" ", 1)[1]) for line in server.ask("GET", "/metrics")[1].splitlines()
             if line.startswith('modelbook_predictions_total{variant="champion"}')
         )  # fmt: skip
-        assert result == len(answers) == len(kept(shelf))
+        assert result == len(answers) == len(journaled_ids(shelf))
 
 
 def test_requests_at_work_are_answered_before_the_server_ends(shelf):
@@ -190,7 +190,7 @@ def test_requests_at_work_are_answered_before_the_server_ends(shelf):
         for caller in callers:
             caller.ending = True
             caller.join(30)
-        assert {item["id"] for caller in callers for item in caller.answers} <= kept(shelf)
+        assert {item["id"] for caller in callers for item in caller.answers} <= journaled_ids(shelf)
         assert [f for caller in callers for f in caller.failures if f != "gone"] == []
 
 

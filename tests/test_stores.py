@@ -146,7 +146,7 @@ def named(root: Path, model: str = BOOK) -> tuple[int | None, int | None, list[s
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "fact"),
     [
         ("databse: x", "databse = 'x'"),
         ("tracking_uri: mlflow.example.org", "tracking_uri = 'mlflow.example.org'.*https://"),
@@ -156,9 +156,9 @@ def named(root: Path, model: str = BOOK) -> tuple[int | None, int | None, list[s
         ("a: [", "YAML"),
     ],
 )
-def test_what_is_no_setting_is_refused_with_its_value(text: str, told: str, tmp_path: Path) -> None:
+def test_what_is_no_setting_is_refused_with_its_value(text: str, fact: str, tmp_path: Path) -> None:
     (tmp_path / "store.yaml").write_text(text)
-    with pytest.raises(StoreError, match=told):
+    with pytest.raises(StoreError, match=fact):
         tracking_uri(tmp_path)
 
 
@@ -342,7 +342,7 @@ def test_the_loop_runs_on_an_mlflow_server(root: Path, server: MLflowServer) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("change", "told", "mend"),
+    ("change", "fact", "mend"),
     [
         ((PASSWORD, "another-word"), "password authentication failed", "password"),
         ((f":{PASSWORD}", ""), "no password supplied", "PGPASSWORD"),
@@ -350,7 +350,7 @@ def test_the_loop_runs_on_an_mlflow_server(root: Path, server: MLflowServer) -> 
     ],
 )
 def test_wrong_credentials_are_told_at_once(
-    change: tuple[str, str], told: str, mend: str, database: PostgreSQL, tmp_path: Path
+    change: tuple[str, str], fact: str, mend: str, database: PostgreSQL, tmp_path: Path
 ) -> None:
     (tmp_path / "store.yaml").write_text(f"tracking_uri: {database.url().replace(*change)}")
     for call in (
@@ -358,7 +358,7 @@ def test_wrong_credentials_are_told_at_once(
         history.read_history,
         lambda root: aliases.read_aliases(root, BOOK),
     ):
-        with pytest.raises(StoreError, match=told) as caught:
+        with pytest.raises(StoreError, match=fact) as caught:
             call(tmp_path)
         assert mend in caught.value.next
         assert "another-word" not in str(caught.value)

@@ -39,7 +39,7 @@ def shelf(tmp_path: Path, frame, contract) -> Shelf:
     return made
 
 
-def asked(shelf: Shelf, *entries: tuple[str, dict[bytes, bytes]]) -> list[dict[str, str]]:
+def process_entries(shelf: Shelf, *entries: tuple[str, dict[bytes, bytes]]) -> list[dict[str, str]]:
     """What a worker makes of entries, one after another."""
 
     async def answers() -> list[dict[str, str]]:
@@ -52,16 +52,22 @@ def asked(shelf: Shelf, *entries: tuple[str, dict[bytes, bytes]]) -> list[dict[s
 
 
 def test_an_entry_is_answered_by_its_id_or_by_the_one_it_brings(shelf: Shelf) -> None:
-    plain, named = asked(shelf, ("5-0", {b"row": TEXT}), ("6-0", {b"row": TEXT, b"id": b"order-1"}))
+    plain, named = process_entries(
+        shelf, ("5-0", {b"row": TEXT}), ("6-0", {b"row": TEXT, b"id": b"order-1"})
+    )
     assert (plain["id"], named["id"]) == ("5-0", "order-1")
-    told = json.loads(named["answer"])
-    assert (told["id"], told["model_version"], told["variant"]) == ("order-1", 1, "champion")
-    assert told["probabilities"] == json.loads(plain["answer"])["probabilities"]
+    answer_of_named = json.loads(named["answer"])
+    assert (
+        answer_of_named["id"],
+        answer_of_named["model_version"],
+        answer_of_named["variant"],
+    ) == ("order-1", 1, "champion")
+    assert answer_of_named["probabilities"] == json.loads(plain["answer"])["probabilities"]
 
 
 def test_an_id_that_is_known_gets_the_answer_that_it_got(shelf: Shelf) -> None:
     other = json.dumps({**ROW, "size": 1.0}).encode()
-    first, again = asked(
+    first, again = process_entries(
         shelf, ("5-0", {b"row": TEXT, b"id": b"a"}), ("6-0", {b"row": other, b"id": b"a"})
     )
     assert again == first
@@ -70,7 +76,7 @@ def test_an_id_that_is_known_gets_the_answer_that_it_got(shelf: Shelf) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "fact"),
     [
         ({}, "JSON"),
         ({b"row": b"{"}, "JSON"),
@@ -81,16 +87,16 @@ def test_an_id_that_is_known_gets_the_answer_that_it_got(shelf: Shelf) -> None:
     ],
 )
 def test_what_is_refused_is_told_in_the_other_stream(
-    shelf: Shelf, fields: dict[bytes, bytes], told: str
+    shelf: Shelf, fields: dict[bytes, bytes], fact: str
 ) -> None:
-    [item] = asked(shelf, ("5-0", fields))
-    assert re.search(told, json.loads(item["error"])["error"])
+    [item] = process_entries(shelf, ("5-0", fields))
+    assert re.search(fact, json.loads(item["error"])["error"])
 
 
 def test_without_a_version_an_entry_waits(shelf: Shelf) -> None:
     shelf.alias("champion", None)
     with pytest.raises(RequestError, match="version"):
-        asked(shelf, ("5-0", {b"row": TEXT}))
+        process_entries(shelf, ("5-0", {b"row": TEXT}))
 
 
 def test_a_server_that_is_not_there_is_told_without_its_password(shelf: Shelf, monkeypatch) -> None:
@@ -184,13 +190,13 @@ def test_a_killed_workers_rows_are_answered_by_another_and_journaled_once(
             except OSError:  # it is not up, or not ready yet
                 return ""
 
-        def told() -> dict[str, dict[bytes, bytes]]:
+        def read_output() -> dict[str, dict[bytes, bytes]]:
             return {
                 fields[b"id"].decode(): fields for _, fields in client.xrange("modelbook:answers")
             }
 
         try:
-            wait(lambda: set(told()) == ids | {"bad"})
+            wait(lambda: set(read_output()) == ids | {"bad"})
             wait(lambda: client.xpending("modelbook:rows", "modelbook")["pending"] == 0)
             wait(lambda: "modelbook_stream_waiting 0.0" in scraped("/metrics"))
             assert 'modelbook_stream_entries_total{result="answer"}' in scraped("/metrics")
@@ -199,7 +205,7 @@ def test_a_killed_workers_rows_are_answered_by_another_and_journaled_once(
         finally:
             second.terminate()
             assert second.wait(60) == 0
-        assert b"JSON" in told()["bad"][b"error"]
+        assert b"JSON" in read_output()["bad"][b"error"]
     with closing(sqlite3.connect(shelf.root / "data" / BOOK / "journal.db")) as journal:
         retained = [row[0] for row in journal.execute("select id from predictions")]
     assert sorted(retained) == sorted(ids)

@@ -66,7 +66,7 @@ def drawn(rows: int = 400, seed: int = 0, repeat: int = 1) -> ScoredRows:
     return ScoredRows(*(np.repeat(column, repeat) for column in (outcome, score, np.arange(rows))))
 
 
-def alone(scored: ScoredRows) -> ScoredRows:
+def one_entity_each(scored: ScoredRows) -> ScoredRows:
     """The same rows, as if each were an entity of its own."""
     return ScoredRows(scored.outcome, scored.score, np.arange(len(scored)))
 
@@ -155,7 +155,7 @@ def test_intervals_cover_the_truth_when_rows_of_an_entity_hang_together() -> Non
 
         low, high = jackknife_ci(value, scored, IDENTITY, resamples=200, seed=seed)
         hits += low <= 0 <= high
-        low, high = jackknife_ci(value, alone(scored), IDENTITY, resamples=200, seed=seed)
+        low, high = jackknife_ci(value, one_entity_each(scored), IDENTITY, resamples=200, seed=seed)
         naive += low <= 0 <= high
     assert 0.91 <= hits / 150 <= 0.98
     assert naive / 150 < 0.8
@@ -165,7 +165,7 @@ def test_repeating_an_entitys_rows_adds_no_evidence() -> None:
     once, often = drawn(150), drawn(150, repeat=4)
     for name in ("roc_auc", "pr_auc", "log_loss", "brier", "recall"):
         assert only(often, name).tolist() == pytest.approx(only(once, name).tolist()), name
-    clustered, rowwise = only(often, "roc_auc"), only(alone(often), "roc_auc")
+    clustered, rowwise = only(often, "roc_auc"), only(one_entity_each(often), "roc_auc")
     assert (clustered["high"] - clustered["low"]) > 1.5 * (rowwise["high"] - rowwise["low"])
 
 
@@ -568,7 +568,7 @@ def comparison_of_three(trial: Experiment) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def judged(comparison_of_three: dict[str, Any]) -> Candidate:
+def linear_candidate(comparison_of_three: dict[str, Any]) -> Candidate:
     return comparison_of_three["made"][2]
 
 
@@ -577,13 +577,13 @@ def fitted(trial: Experiment, train: pd.DataFrame) -> Any:
     return trial.make_default_pipeline("lr").fit(trial.features, trial.outcome)
 
 
-def test_a_candidate_is_judged_by_every_metric(judged: Candidate) -> None:
-    assert judged.status == "ok"
-    assert set(judged.mean) == set(judged.sd) == set(METRICS)
-    assert 0.75 < judged.mean["roc_auc"] < 0.95
-    assert 0.3 < judged.mean["log_loss"] < 0.6
-    assert judged.run_metrics()["roc_auc_mean"] == judged.mean["roc_auc"]
-    assert judged.fit_seconds > 0
+def test_a_candidate_is_judged_by_every_metric(linear_candidate: Candidate) -> None:
+    assert linear_candidate.status == "ok"
+    assert set(linear_candidate.mean) == set(linear_candidate.sd) == set(METRICS)
+    assert 0.75 < linear_candidate.mean["roc_auc"] < 0.95
+    assert 0.3 < linear_candidate.mean["log_loss"] < 0.6
+    assert linear_candidate.run_metrics()["roc_auc_mean"] == linear_candidate.mean["roc_auc"]
+    assert linear_candidate.fit_seconds > 0
 
 
 def test_the_baseline_knows_nothing(trial: Experiment, comparison_of_three: dict[str, Any]) -> None:
@@ -600,12 +600,12 @@ def test_a_family_that_fails_is_an_answer(comparison_of_three: dict[str, Any]) -
 
 
 def test_the_same_seed_gives_the_same_numbers_whatever_the_index(
-    judged: Candidate, train: pd.DataFrame, contract: Contract
+    linear_candidate: Candidate, train: pd.DataFrame, contract: Contract
 ) -> None:
     strange = train.set_axis(np.random.default_rng(0).permutation(len(train)) // 2)
     again = Experiment(strange, contract, folds=2, seed=1).cross_validate("lr")
-    assert again.mean == judged.mean
-    assert again.sd == judged.sd
+    assert again.mean == linear_candidate.mean
+    assert again.sd == linear_candidate.sd
 
 
 def test_more_folds_than_entities_are_refused(train: pd.DataFrame, contract: Contract) -> None:
@@ -666,12 +666,12 @@ def test_a_pipeline_answers_categories_and_gaps_it_has_not_seen(
 
 
 def test_out_of_fold_answers_judge_every_row(
-    trial: Experiment, fitted: Any, judged: Candidate
+    trial: Experiment, fitted: Any, linear_candidate: Candidate
 ) -> None:
     answers = trial.predict_out_of_fold(fitted).score
     assert len(answers) == 600
     assert sk.roc_auc_score(trial.outcome, answers) == pytest.approx(
-        judged.mean["roc_auc"], abs=0.03
+        linear_candidate.mean["roc_auc"], abs=0.03
     )
 
 
@@ -697,7 +697,7 @@ def tuned(trial: Experiment, *args: Any, **kwargs: Any) -> tuning.TuningResult:
 
 
 def test_tuning_tells_each_setting_and_fold(
-    trial: Experiment, judged: Candidate, capfd: pytest.CaptureFixture
+    trial: Experiment, linear_candidate: Candidate, capfd: pytest.CaptureFixture
 ) -> None:
     result: list[str] = []
     made = tuned(trial, "lr", "mcc", 2, 1000, seed=1, on_progress=result.append)
@@ -707,7 +707,7 @@ def test_tuning_tells_each_setting_and_fold(
         [1, 2, 1, 2],
     ]  # settings, folds
     assert made.trials["setting"].tolist() == ["defaults", "1", "2"]
-    assert made.trials["mean"].iloc[0] == pytest.approx(judged.mean["roc_auc"], abs=1e-4)
+    assert made.trials["mean"].iloc[0] == pytest.approx(linear_candidate.mean["roc_auc"], abs=1e-4)
     again = tuned(trial, "lr", "mcc", 2, 1000, seed=1)
     pd.testing.assert_frame_equal(made.trials, again.trials)
     assert capfd.readouterr() == (
@@ -810,9 +810,11 @@ def test_settings_that_could_be_chosen_bear_their_scores_best_first(
 def test_later_settings_lie_where_earlier_ones_were_good(
     trial: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def ask(pipeline: Any, _: Any, asked: np.ndarray) -> np.ndarray:
+    def ask(pipeline: Any, _: Any, test_positions: np.ndarray) -> np.ndarray:
         size = pipeline.get_params()["model__max_features"]
-        return np.full(len(asked), 0.8 - (abs(size - 0.6) if isinstance(size, float) else 0.4))
+        return np.full(
+            len(test_positions), 0.8 - (abs(size - 0.6) if isinstance(size, float) else 0.4)
+        )
 
     monkeypatch.setattr(trial, "fit_predict_fold", ask)
     monkeypatch.setattr(trial, "evaluate_fold", lambda _, answers, __: answers[0])
@@ -820,8 +822,8 @@ def test_later_settings_lie_where_earlier_ones_were_good(
         trial, "search_spaces", lambda family: ({"max_features": UniformDistribution(0.4, 1.0)}, {})
     )
     result = tuned(trial, "dt", "roc_auc", 40, 1000, seed=3).trials["parameters"][1:]
-    off = result.str.removeprefix("max_features ").astype(float).sub(0.6).abs()
-    assert off.tail(20).median() < 0.09  # of settings drawn at random half are within 0.15
+    errors = result.str.removeprefix("max_features ").astype(float).sub(0.6).abs()
+    assert errors.tail(20).median() < 0.09  # of settings drawn at random half are within 0.15
 
 
 def test_defaults_that_answer_no_number_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -878,7 +880,7 @@ class Paced:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "statuses"),
     [
         (
             {"slow": 20, "fast": 1},
@@ -890,7 +892,7 @@ class Paced:
     ],
 )
 def test_a_slow_family_waits_until_the_others_are_judged(
-    seconds: dict[str, float], told: str, monkeypatch: pytest.MonkeyPatch
+    seconds: dict[str, float], statuses: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logged: list[Candidate] = []
     made = compare_families(
@@ -900,16 +902,16 @@ def test_a_slow_family_waits_until_the_others_are_judged(
         report_progress=silent,
         log_candidate=logged.append,
     )  # type: ignore[arg-type]
-    assert ", ".join(f"{item.family} {item.status}" for item in made) == told
+    assert ", ".join(f"{item.family} {item.status}" for item in made) == statuses
     assert logged == made
 
 
 def test_a_family_that_is_put_off_is_no_failure(trial: Experiment) -> None:
-    def watch(step: str) -> None:
+    def count_steps(step: str) -> None:
         if step == "fold 2 of 2":
             raise FamilyPostponed("2 folds would take 9 s")
 
-    made = trial.cross_validate("dummy", watch)
+    made = trial.cross_validate("dummy", count_steps)
     assert (made.status, made.reason) == (POSTPONED, "2 folds would take 9 s")
     assert trial.cross_validate("dummy").status == "ok"
 
@@ -947,7 +949,7 @@ def test_a_curve_that_climbs_asks_for_rows_and_a_flat_one_does_not() -> None:
 
 
 def test_the_learning_curve_keeps_entities_whole_and_ends_at_the_leaderboards_score(
-    trial: Experiment, judged: Candidate
+    trial: Experiment, linear_candidate: Candidate
 ) -> None:
     table = learning_curve.compute_learning_curve(
         trial, "lr", "roc_auc", 1000, seed=1, report_progress=silent
@@ -960,8 +962,10 @@ def test_the_learning_curve_keeps_entities_whole_and_ends_at_the_leaderboards_sc
     }
     assert (table["rows"] % 3 == 0).all()  # three years of each
     full = table[table["share"] == 1]["value"]
-    assert full.mean() == pytest.approx(judged.mean["roc_auc"], abs=1e-4)  # PyCaret rounds
-    assert full.std(ddof=0) == pytest.approx(judged.sd["roc_auc"], abs=1e-4)
+    assert full.mean() == pytest.approx(
+        linear_candidate.mean["roc_auc"], abs=1e-4
+    )  # PyCaret rounds
+    assert full.std(ddof=0) == pytest.approx(linear_candidate.sd["roc_auc"], abs=1e-4)
     assert trial.resolve_score_metric("log_loss") == "log_loss"
     assert trial.resolve_score_metric("mcc") == "roc_auc"
 
@@ -1062,7 +1066,7 @@ def test_golden_rows_hold_every_gap_that_is_allowed(
 
 
 @pytest.fixture(scope="module")
-def whole(
+def final_results(
     trial: Experiment, train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract
 ) -> dict[str, Any]:
     """The finalize stage's own steps, in little."""
@@ -1079,22 +1083,24 @@ def whole(
     against = made.compare_with_baseline(TASK, scored, holdout, resamples=100, seed=1)
     period = describe_period(contract, train, holdout)
     worth = made.measure_value(TASK, scored, holdout, period, params)
-    judged = final_model.HoldoutEvaluation(scored, table, against, 1, result, slices, value=worth)
-    pieces = final_model.refit_and_package(TASK, made, judged, train, holdout, params)
+    holdout_evaluation = final_model.HoldoutEvaluation(
+        scored, table, against, 1, result, slices, value=worth
+    )
+    pieces = final_model.refit_and_package(TASK, made, holdout_evaluation, train, holdout, params)
     return {
         "fitted": made,
         "scored": scored,
         "table": table,
         "slices": slices,
-        "judged": judged,
+        "judged": holdout_evaluation,
         "parts": pieces,
     }
 
 
 def test_the_leader_is_tuned_and_its_threshold_follows_from_the_costs(
-    whole: dict[str, Any], trial: Experiment
+    final_results: dict[str, Any], trial: Experiment
 ) -> None:
-    made = whole["fitted"]
+    made = final_results["fitted"]
     assert made.name == "logistic regression"
     assert made.threshold == find_cheapest_threshold(made.threshold_evidence)
     scored = trial.predict_out_of_fold(made.pipeline)
@@ -1102,22 +1108,24 @@ def test_the_leader_is_tuned_and_its_threshold_follows_from_the_costs(
 
 
 def test_the_holdout_is_judged_by_a_model_that_has_not_seen_it(
-    whole: dict[str, Any], trial: Experiment, holdout: pd.DataFrame, contract: Contract
+    final_results: dict[str, Any], trial: Experiment, holdout: pd.DataFrame, contract: Contract
 ) -> None:
-    again = clone(whole["fitted"].pipeline).fit(trial.features, trial.outcome)
+    again = clone(final_results["fitted"].pipeline).fit(trial.features, trial.outcome)
     np.testing.assert_allclose(
-        whole["scored"].score, again.predict_proba(contract.select_features(holdout))[:, 1]
+        final_results["scored"].score, again.predict_proba(contract.select_features(holdout))[:, 1]
     )
-    np.testing.assert_array_equal(whole["scored"].entity, holdout["who"])
-    np.testing.assert_array_equal(whole["parts"]["reference"]["score"], whole["scored"].score)
+    np.testing.assert_array_equal(final_results["scored"].entity, holdout["who"])
+    np.testing.assert_array_equal(
+        final_results["parts"]["reference"]["score"], final_results["scored"].score
+    )
 
 
 def test_the_registered_model_is_refitted_on_train_and_holdout(
-    whole: dict[str, Any], train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract
+    final_results: dict[str, Any], train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract
 ) -> None:
-    pieces, rows = whole["parts"], contract.select_features(holdout)
+    pieces, rows = final_results["parts"], contract.select_features(holdout)
     everything = pd.concat([train, holdout], ignore_index=True)
-    again = clone(whole["fitted"].pipeline).fit(
+    again = clone(final_results["fitted"].pipeline).fit(
         contract.select_features(everything), contract.encode_checked_target(everything)
     )
     np.testing.assert_allclose(pieces["model"].predict_proba(rows), again.predict_proba(rows))
@@ -1125,20 +1133,20 @@ def test_the_registered_model_is_refitted_on_train_and_holdout(
         np.abs(pieces["model"].predict_proba(rows) - pieces["evaluated"].predict_proba(rows)).max()
         > 1e-4
     )
-    assert pieces["evaluated"] is whole["fitted"].pipeline
+    assert pieces["evaluated"] is final_results["fitted"].pipeline
     gold = pieces["golden"]
     np.testing.assert_array_equal(
         gold["probability"], pieces["model"].predict_proba(gold[contract.feature_names])[:, 1]
     )
 
 
-def test_what_a_version_keeps_of_its_numbers(whole: dict[str, Any]) -> None:
-    result = whole["parts"]["metrics"]
+def test_what_a_version_keeps_of_its_numbers(final_results: dict[str, Any]) -> None:
+    result = final_results["parts"]["metrics"]
     assert result["rows"] == {"train": 600, "holdout": 300}
-    assert result["evaluation"] == whole["table"].to_dict("records")
+    assert result["evaluation"] == final_results["table"].to_dict("records")
     value, low, high = result["gain"]
     assert 0 < low < value < high
-    loss = whole["table"].set_index("metric").loc["log_loss"]
+    loss = final_results["table"].set_index("metric").loc["log_loss"]
     assert value == pytest.approx(loss["baseline"] - loss["value"])
     assert max(result["importance"], key=result["importance"].get) == "size"
     assert {row["slice"] for row in result["slices"]} == {"group", "colour"}
@@ -1168,26 +1176,30 @@ def test_a_calibrated_stack_goes_the_same_way(
     ].is_monotonic_increasing
 
 
-def test_metrics_are_logged_and_tagged_by_name(whole: dict[str, Any]) -> None:
-    logged = final_model.run_metrics(whole["table"])
-    auc = whole["table"].set_index("metric").loc["roc_auc"]
+def test_metrics_are_logged_and_tagged_by_name(final_results: dict[str, Any]) -> None:
+    logged = final_model.run_metrics(final_results["table"])
+    auc = final_results["table"].set_index("metric").loc["roc_auc"]
     assert [logged[name] for name in ("roc_auc", "roc_auc_low", "roc_auc_high")] == auc[
         ["value", "low", "high"]
     ].tolist()
-    tags = final_model.version_tags(TASK, {"commit": "c0ffee"}, whole["table"], whole["fitted"])
+    tags = final_model.version_tags(
+        TASK, {"commit": "c0ffee"}, final_results["table"], final_results["fitted"]
+    )
     assert tags["commit"] == "c0ffee"
     assert tags["model"] == "logistic regression"
     assert tags["roc_auc"] == f"{auc['value']:.4f}"
-    assert tags["threshold"] == whole["fitted"].threshold
+    assert tags["threshold"] == final_results["fitted"].threshold
     assert "recall" not in tags
 
 
-def test_the_final_model_is_told_in_words(whole: dict[str, Any], contract: Contract) -> None:
-    gain, judged = whole["parts"]["metrics"], whole["judged"]
-    result = final_model.verdict_fields(TASK, whole["fitted"], judged, gain, 3)
+def test_the_final_model_is_told_in_words(
+    final_results: dict[str, Any], contract: Contract
+) -> None:
+    gain, holdout_evaluation = final_results["parts"]["metrics"], final_results["judged"]
+    result = final_model.verdict_fields(TASK, final_results["fitted"], holdout_evaluation, gain, 3)
     assert result["level"] == "good"
-    values = whole["table"].set_index("metric")["value"]
-    worst = whole["slices"].sort_values("roc_auc").iloc[0]
+    values = final_results["table"].set_index("metric")["value"]
+    worst = final_results["slices"].sort_values("roc_auc").iloc[0]
     facts = [
         3,
         "logistic regression",
@@ -1199,24 +1211,26 @@ def test_the_final_model_is_told_in_words(whole: dict[str, Any], contract: Contr
     assert missing_facts(" ".join(result["sentences"]), *facts) == []
     assert len(result["sentences"]) <= MAX_SENTENCES
     assert float(values["cost"]) in [number["value"] for number in result["numbers"]]
-    scarce = replace(whole["fitted"], sampling_note="Chosen on some rows.")
-    sentences = final_model.verdict_fields(TASK, scarce, judged, gain, 3)["sentences"]
+    scarce = replace(final_results["fitted"], sampling_note="Chosen on some rows.")
+    sentences = final_model.verdict_fields(TASK, scarce, holdout_evaluation, gain, 3)["sentences"]
     assert " ".join(sentences) == f"{' '.join(result['sentences'])} {scarce.sampling_note}"
-    coin = whole["table"].assign(low=0.4, high=9.0)
+    coin = final_results["table"].assign(low=0.4, high=9.0)
     assert (
-        final_model.verdict_fields(TASK, whole["fitted"], replace(judged, metrics=coin), gain, 3)[
-            "level"
-        ]
+        final_model.verdict_fields(
+            TASK, final_results["fitted"], replace(holdout_evaluation, metrics=coin), gain, 3
+        )["level"]
         == "bad"
     )
     assert (
         final_model.verdict_fields(
-            TASK, whole["fitted"], judged, {**gain, "gain": (0.1, -0.1, 0.3)}, 3
+            TASK, final_results["fitted"], holdout_evaluation, {**gain, "gain": (0.1, -0.1, 0.3)}, 3
         )["level"]
         == "bad"
     )
-    noise = replace(judged, baseline_comparison=against(0.002, 0.004), n_holdout_evaluations=4)
-    result = final_model.verdict_fields(TASK, whole["fitted"], noise, gain, 3)
+    noise = replace(
+        holdout_evaluation, baseline_comparison=against(0.002, 0.004), n_holdout_evaluations=4
+    )
+    result = final_model.verdict_fields(TASK, final_results["fitted"], noise, gain, 3)
     assert result["level"] == "watch"
     assert result["numbers"][-1]["value"] == 4  # the fourth evaluation on this holdout
     assert missing_facts(baseline_comparison.describe_holdout_use(4), 4) == []
@@ -1300,11 +1314,11 @@ def test_a_gain_of_a_number_is_a_share_of_its_error() -> None:
 
 
 def test_the_simple_model_is_fitted_on_the_same_rows_unless_the_model_is_one(
-    whole: dict[str, Any], trial: Experiment, contract: Contract, holdout: pd.DataFrame
+    final_results: dict[str, Any], trial: Experiment, contract: Contract, holdout: pd.DataFrame
 ) -> None:
-    assert whole["fitted"].simple_model is None
+    assert final_results["fitted"].simple_model is None
     assert (
-        baseline_comparison.to_display_table(whole["judged"].baseline_comparison)[
+        baseline_comparison.to_display_table(final_results["judged"].baseline_comparison)[
             "candidate"
         ].tolist()
         == ["logistic regression", "baseline"] * 2

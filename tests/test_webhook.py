@@ -68,18 +68,18 @@ def test_it_is_tried_again_where_the_server_may_come_to_itself():
 
 
 @pytest.mark.parametrize(
-    ("status", "tries", "told"),
+    ("status", "tries", "reason"),
     [(500, 3, r"\b500\b.*\b3\b"), (404, 1, r"\b404\b"), (302, 1, r"\b302\b")],
 )  # fmt: skip
 def test_what_is_refused_is_told_without_the_address(
-    status: int, tries: int, told: str, caplog
+    status: int, tries: int, reason: str, caplog
 ) -> None:
     caplog.set_level(logging.DEBUG)
     with receiving(status) as receiver:
         answer = webhook.post_json(receiver.url, BODY, retry_delays=(0, 0, 0))
     assert answer.startswith(webhook.mask_url(receiver.url))
     assert SECRET not in answer
-    assert re.search(told, answer)
+    assert re.search(reason, answer)
     assert len(receiver.got) == tries
     assert SECRET not in caplog.text
     assert logging.getLogger("httpx").level == logging.NOTSET

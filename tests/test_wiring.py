@@ -49,7 +49,7 @@ def cell(notebook: dict, name: str) -> dict:
     return next(cell for cell in notebook["cells"] if cell["id"] == name)
 
 
-def said(project: Path) -> list[str]:
+def problem_lines(project: Path) -> list[str]:
     """The lines of what does not agree."""
     with pytest.raises(PipelineSpecError) as caught:
         pipeline_spec.check_pipeline(project)
@@ -129,7 +129,7 @@ def test_a_stage_may_be_left_out(project):
 )
 def test_a_task_that_does_not_agree(project, change, expected):
     edit(project, change)
-    [line] = said(project)
+    [line] = problem_lines(project)
     assert re.search(expected, line)
 
 
@@ -140,7 +140,7 @@ def test_two_stages_that_write_one_product(project):
             drift="data/{{book}}/associations.parquet"
         ),
     )
-    first, second = said(project)
+    first, second = problem_lines(project)
     assert re.match(r"explore: .*\bassociations\b.*data/\{\{book\}\}/associations\.parquet", first)
     assert re.match(r"monitor: .*\bdrift\b.*data/\{\{book\}\}/associations\.parquet", second)
 
@@ -189,7 +189,7 @@ def test_two_stages_that_write_one_product(project):
 )
 def test_a_notebook_that_does_not_agree(project, change, expected):
     rewrite(project, change)
-    [line] = said(project)
+    [line] = problem_lines(project)
     assert line.startswith("explore: ")
     assert re.search(expected, line)
 
@@ -204,12 +204,12 @@ def test_a_cell_that_cannot_be_parsed_is_left_to_the_check_of_the_code(project):
         project,
         lambda nb: cell(nb, "open").update(source='this = stage.open("compare", globals())'),
     )
-    assert len(said(project)) == 1
+    assert len(problem_lines(project)) == 1
 
 
 def test_a_notebook_that_is_not_there(project):
     (project / "notebooks/02_explore.ipynb").unlink()
-    [line] = said(project)
+    [line] = problem_lines(project)
     assert line.startswith("explore: ")
     assert "notebooks/02_explore.ipynb" in line
 
@@ -218,7 +218,11 @@ def test_everything_is_told_at_once(project):
     edit(project, lambda tasks: tasks["explore"]["params"].pop("leak_auc"))
     edit(project, lambda tasks: tasks["compare"].update(upstream=["nowhere"]))
     rewrite(project, lambda nb: cell(nb, "parameters")["source"].pop())
-    assert [line.split(":")[0] for line in said(project)] == ["explore", "explore", "compare"]
+    assert [line.split(":")[0] for line in problem_lines(project)] == [
+        "explore",
+        "explore",
+        "compare",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ class Clone(Tiny):
     def try_git(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["git", *words], cwd=self.root, capture_output=True, text=True)
 
-    def parts(self) -> tuple[int, dict[str, dict]]:
+    def checks(self) -> tuple[int, dict[str, dict]]:
         """The doctor's exit code, and what it told by part."""
         result = self.modelbook("doctor", "--json")
         return result.returncode, {part["name"]: part for part in json.loads(result.stdout)}
@@ -192,19 +192,19 @@ class TestSetup:
 
 class TestDoctor:
     def test_is_content_after_setup(self, ready):
-        code, parts = ready.parts()
-        assert [part for part in parts.values() if not part["ok"]] == []
+        code, checks = ready.parts()
+        assert [part for part in checks.values() if not part["ok"]] == []
         assert code == 0
-        assert list(parts) == [
+        assert list(checks) == [
             "Python", "lock", "kernel", "JupyterLab", "store", "disk", "ports", "git filter", "notebooks",
             "book", "versions",
         ]  # fmt: skip
-        assert parts["Python"]["state"].endswith("in .venv")
+        assert checks["Python"]["state"].endswith("in .venv")
 
     def test_finds_everything_that_was_not_set_up_and_says_how_to_mend_it(self, clone):
-        code, parts = clone.parts()
+        code, checks = clone.parts()
         assert code == 1
-        wrong = {name: part["fix"] for name, part in parts.items() if not part["ok"]}
+        wrong = {name: part["fix"] for name, part in checks.items() if not part["ok"]}
         assert wrong == dict.fromkeys(("kernel", "JupyterLab", "git filter"), "modelbook setup")
 
     @pytest.mark.parametrize(
@@ -366,17 +366,17 @@ class TestDoctor:
 
     def test_a_filter_that_is_not_set(self, ready):
         ready.git("config", "--unset", "filter.modelbook.clean")
-        _, parts = ready.parts()
-        assert not parts["git filter"]["ok"]
-        assert "filter.modelbook.clean" in parts["git filter"]["state"]
+        _, checks = ready.parts()
+        assert not checks["git filter"]["ok"]
+        assert "filter.modelbook.clean" in checks["git filter"]["state"]
 
     def test_a_project_that_names_no_filter(self, ready, tmp_path):
         (tmp_path / ".gitattributes").write_text("*.ipynb text\n")
-        _, parts = ready.parts()
-        assert ".gitattributes" in parts["git filter"]["state"]
-        subprocess.run(parts["git filter"]["fix"], shell=True, cwd=tmp_path, check=True)
-        _, parts = ready.parts()
-        assert parts["git filter"]["ok"]
+        _, checks = ready.parts()
+        assert ".gitattributes" in checks["git filter"]["state"]
+        subprocess.run(checks["git filter"]["fix"], shell=True, cwd=tmp_path, check=True)
+        _, checks = ready.parts()
+        assert checks["git filter"]["ok"]
 
     def test_outputs_in_git(self, clone, tmp_path):
         clone.run_by_hand()

@@ -25,12 +25,12 @@ GITLAB, AZURE = SCRIPTS / "gitlab-ci.yml", SCRIPTS / "azure-pipelines.yml"
 every = pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 
 
-def given(path: Path) -> dict[str, Any]:
+def load_yaml(path: Path) -> dict[str, Any]:
     return yaml.load(path.read_text(), yaml.BaseLoader)  # to which `on` is a word
 
 
 def steps(path: Path) -> Iterator[dict[str, Any]]:
-    for job in given(path)["jobs"].values():
+    for job in load_yaml(path)["jobs"].values():
         yield from job["steps"]
 
 
@@ -70,7 +70,7 @@ def test_the_other_vendors_take_the_same_steps():
 
 @every
 def test_it_may_what_it_needs_and_ends(path):
-    result = given(path)
+    result = load_yaml(path)
     writes = {
         name
         for job in result["jobs"].values()
@@ -112,7 +112,7 @@ def test_what_it_calls_is_there(path):
 
 
 def test_code_and_models_are_released_apart_and_each_environment_has_its_approval():
-    code, model = (given(GITHUB / f"{name}.yml")["jobs"] for name in ("release", "model"))
+    code, model = (load_yaml(GITHUB / f"{name}.yml")["jobs"] for name in ("release", "model"))
     assert [code[name]["environment"] for name in ("staging", "prod")] == ["staging", "prod"]
     assert [model[name]["environment"] for name in model] == ["dev", "staging", "prod", "dev"]
     assert code["images"]["runs-on"] == "ubuntu-latest"  # from a fresh checkout, tested before

@@ -196,9 +196,9 @@ class Tiny:
         finally:
             file.write_bytes(before)
 
-    def ran(self, told: subprocess.CompletedProcess[str]) -> list[str]:
+    def ran(self, completed: subprocess.CompletedProcess[str]) -> list[str]:
         """The stages that a build's progress lines say were run."""
-        return [stage for stage in STAGES if f" {stage}]" in told.stdout]
+        return [stage for stage in STAGES if f" {stage}]" in completed.stdout]
 
 
 def bundled_small(root: Path) -> Tiny:
