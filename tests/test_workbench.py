@@ -192,7 +192,7 @@ class TestSetup:
 
 class TestDoctor:
     def test_is_content_after_setup(self, ready):
-        code, checks = ready.parts()
+        code, checks = ready.checks()
         assert [part for part in checks.values() if not part["ok"]] == []
         assert code == 0
         assert list(checks) == [
@@ -202,7 +202,7 @@ class TestDoctor:
         assert checks["Python"]["state"].endswith("in .venv")
 
     def test_finds_everything_that_was_not_set_up_and_says_how_to_mend_it(self, clone):
-        code, checks = clone.parts()
+        code, checks = clone.checks()
         assert code == 1
         wrong = {name: part["fix"] for name, part in checks.items() if not part["ok"]}
         assert wrong == dict.fromkeys(("kernel", "JupyterLab", "git filter"), "modelbook setup")
@@ -366,16 +366,16 @@ class TestDoctor:
 
     def test_a_filter_that_is_not_set(self, ready):
         ready.git("config", "--unset", "filter.modelbook.clean")
-        _, checks = ready.parts()
+        _, checks = ready.checks()
         assert not checks["git filter"]["ok"]
         assert "filter.modelbook.clean" in checks["git filter"]["state"]
 
     def test_a_project_that_names_no_filter(self, ready, tmp_path):
         (tmp_path / ".gitattributes").write_text("*.ipynb text\n")
-        _, checks = ready.parts()
+        _, checks = ready.checks()
         assert ".gitattributes" in checks["git filter"]["state"]
         subprocess.run(checks["git filter"]["fix"], shell=True, cwd=tmp_path, check=True)
-        _, checks = ready.parts()
+        _, checks = ready.checks()
         assert checks["git filter"]["ok"]
 
     def test_outputs_in_git(self, clone, tmp_path):
