@@ -96,7 +96,9 @@ class TestPipeline:
         return {**project.read_parameters(tiny.root, tiny.root / "env.yaml")["compare"], **values}
 
     def origin(self, tiny, name, **values):
-        return origins.resolve_for_build(tiny.root, "compare", self.parameters(tiny, **values))[1][name]
+        return origins.resolve_for_build(tiny.root, "compare", self.parameters(tiny, **values))[1][
+            name
+        ]
 
     def test_a_value_of_the_env_file_bears_its_name(self, tiny, monkeypatch):
         assert self.origin(tiny, "folds") == "env file env.yaml"
@@ -135,7 +137,9 @@ class TestPipeline:
         monkeypatch.setenv("MODELBOOK_FOLDS", "3")
         values, result = origins.resolve_for_build(tiny.root, "compare", self.parameters(tiny))
         assert (values["folds"], result["folds"]) == ("3", "environment MODELBOOK_FOLDS")
-        values, result = origins.resolve_for_build(tiny.root, "compare", self.parameters(tiny, folds=4))
+        values, result = origins.resolve_for_build(
+            tiny.root, "compare", self.parameters(tiny, folds=4)
+        )
         assert (values["folds"], result["folds"]) == (4, "command line")
 
     def test_what_the_environment_names_outdates_the_stages_that_have_it(self, tiny, monkeypatch):
