@@ -553,6 +553,14 @@ class TestLimits:
                 )
                 assert (answer.status_code, missing_facts(answer.text, *facts)) == (413, [])
 
+    def test_the_event_loop_waits_shortly_for_other_threads(self, put):
+        before = sys.getswitchinterval()  # of a service of other tests
+        sys.setswitchinterval(0.02)
+        with serve(put):
+            assert sys.getswitchinterval() == pytest.approx(service.SWITCH_SECONDS)
+        assert sys.getswitchinterval() == pytest.approx(0.02)
+        sys.setswitchinterval(before)
+
     def test_an_upload_has_as_many_rows_as_the_champion_can_afford(
         self, model, contract, rows, tmp_path, monkeypatch
     ):

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -33,6 +34,8 @@ from modelbook.serving.telemetry import RequestTracer
 LOG = logging.getLogger("modelbook.serving")
 POLL_SECONDS = 1.0  # between checks of aliases, settings and keys
 CHECKPOINT_SECONDS = 5.0  # between checkpoints of the journal
+# For which a thread may keep the interpreter: the event loop waits for the parser and the journal.
+SWITCH_SECONDS = 0.0005
 RETENTION_SECONDS = 3600.0  # between deletions of old journal rows
 RECENT_ROWS = 2000  # rows used to measure input drift
 # Methods that are a step of a request, and what the step is called in a trace.
@@ -94,6 +97,8 @@ class PredictionService:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Load the models and keep them up to date until the block ends."""
+        switch_seconds = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_SECONDS)
         try:
             await asyncio.to_thread(self.journal.create_tables)
         except JournalError as error:
@@ -112,6 +117,7 @@ class PredictionService:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self.writer.stop()
+            sys.setswitchinterval(switch_seconds)
             self._parser.shutdown(wait=False, cancel_futures=True)
             if self.tracer is not None:
                 await asyncio.to_thread(self.tracer.shutdown)
