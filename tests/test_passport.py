@@ -11,6 +11,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 from facts import refused
 from shelf import put_empty_store
 from test_registry import BOOK, enter, made
@@ -25,7 +32,16 @@ from modelbook.errors import PromotionError, StoreError
 from modelbook.extras import import_gate
 from modelbook.journal import Journal
 from modelbook.journal.database import PREDICTIONS_TABLE
-from modelbook.registry import aliases, exports, history, imports, promotion, store, versions
+from modelbook.registry import (
+    aliases,
+    exports,
+    history,
+    imports,
+    promotion,
+    signing,
+    store,
+    versions,
+)
 from modelbook.registry.golden_check import compare_golden_rows
 from modelbook.serving import served_models
 from modelbook.stage import project
@@ -143,6 +159,34 @@ def test_what_was_altered_is_refused_before_anything_is_registered(
         imports.import_version(target, BOOK, address, "c0ffee")
     assert aliases.find_version(target, BOOK, 1) is None
     assert history.read_history(target) == []
+
+
+def test_a_signed_export_is_imported_with_the_key_of_its_signer_only(
+    source: Path, tmp_path: Path
+) -> None:
+    keys = {}
+    for name in ("dev", "other"):
+        key = Ed25519PrivateKey.generate()
+        private, public = tmp_path / f"{name}.pem", tmp_path / f"{name}.pub"
+        private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        public.write_bytes(
+            key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        )
+        keys[name] = signing.load_private_key(private), signing.load_public_key(public)
+        with refused(StoreError, public):
+            signing.load_private_key(public)
+    target, place = put_empty_store(tmp_path / "target"), (tmp_path / "passports").as_uri()
+    address = exports.export_version(source, BOOK, place, 1)
+    with refused(StoreError, exports.SIGNATURE_FILE):  # not signed
+        imports.import_version(target, BOOK, address, "c0ffee", keys["dev"][1])
+    for name in ("other", "dev"):  # the last signature counts
+        signed = exports.export_version(source, BOOK, place, 1, signing_key=keys[name][0])
+        assert signed == address
+    with refused(StoreError, address):
+        imports.import_version(target, BOOK, address, "c0ffee", keys["other"][1])
+    assert aliases.find_version(target, BOOK, 1) is None
+    done = imports.import_version(target, BOOK, address, "c0ffee", keys["dev"][1])
+    assert len(done.entry.evidence["signed_by"]) == 64
 
 
 def test_another_book_and_another_champion_are_refused(

@@ -108,6 +108,10 @@ def promote(
 @app.command("import")
 def import_version(
     address: Annotated[str, typer.Argument(help="The address that modelbook export printed.")],
+    verify: Annotated[
+        Path | None,
+        typer.Option(metavar="KEY", help="Public key whose owner must have signed the export."),
+    ] = None,
     promote: Annotated[
         bool, typer.Option("--promote", help="Make it the champion, if the gate approves it.")
     ] = False,
@@ -127,7 +131,7 @@ def import_version(
     """
     from modelbook import config
     from modelbook.extras import import_gate
-    from modelbook.registry import imports, promotion
+    from modelbook.registry import imports, promotion, signing
     from modelbook.stage import project
 
     move = None
@@ -136,7 +140,8 @@ def import_version(
         commit = project.get_commit(root)
         params: Any = config.validate("deploy", project.read_stage_parameters(root, book, "deploy"))
         journal = find_journal(root, name)  # first: nothing is registered where it is away
-        result = imports.import_version(root, name, address, commit)
+        verify_key = signing.load_public_key(verify) if verify else None
+        result = imports.import_version(root, name, address, commit, verify_key)
         judged = import_gate.judge_import(root, result.entry, params, journal, commit)
         if not as_json:
             _print_import(name, result, judged)

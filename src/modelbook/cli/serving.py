@@ -59,6 +59,9 @@ def export(
     with_rows: Annotated[
         bool, typer.Option("--with-rows", help="Include the holdout rows, which are people's.")
     ] = False,
+    sign: Annotated[
+        Path | None, typer.Option(metavar="KEY", help="Sign with this Ed25519 key, a PEM file.")
+    ] = None,
     book: BookOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -67,13 +70,19 @@ def export(
     Examples:  modelbook export s3://bucket/models
     |  modelbook export s3://bucket/models --version 3
     """
-    from modelbook.registry import exports
+    from modelbook.registry import exports, signing
     from modelbook.stage import project
 
     with report_errors():
         root, name = find_book(book)
         passport = exports.export_version(
-            root, name, address, version, with_rows=with_rows, commit=project.get_commit(root)
+            root,
+            name,
+            address,
+            version,
+            with_rows=with_rows,
+            commit=project.get_commit(root),
+            signing_key=signing.load_private_key(sign) if sign else None,
         )
         if not as_json:
             typer.echo(passport)

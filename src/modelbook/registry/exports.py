@@ -13,7 +13,7 @@ import re
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelbook import __version__
 from modelbook.errors import StoreError
@@ -32,6 +32,13 @@ from modelbook.registry.artifact_storage import folder_digest
 from modelbook.registry.history import HistoryEntry
 from modelbook.registry.location import cache_folder, display_uri
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
+
+SIGNATURE_FILE = "version.sig"  # of the manifest, by an Ed25519 key
 MANIFEST_FILE = "version.json"  # written last: an export with this file is complete
 PARTS_FOLDER = "parts"  # the artifacts that a service reads
 MODEL_FOLDER = "model"  # the rest of the MLflow model, which an import registers
@@ -46,6 +53,7 @@ def export_version(
     *,
     with_rows: bool = False,
     commit: str = NO_COMMIT,
+    signing_key: Ed25519PrivateKey | None = None,
 ) -> str:
     """Upload a version to a folder named by the digest of its contents; return the folder's URI.
 
@@ -58,6 +66,8 @@ def export_version(
         records the address then, so that an entity can be removed from it.
     commit : str
         Commit of the project, for the history.
+    signing_key : Ed25519PrivateKey, optional
+        Key that signs the export.
 
     Raises
     ------
@@ -85,6 +95,10 @@ def export_version(
                 shutil.rmtree(folder / part)
         (folder / MANIFEST_FILE).write_text(text, encoding="utf-8")
         artifact_storage.upload_folder(folder, export_address)
+        if signing_key is not None:
+            signature = folder / SIGNATURE_FILE
+            signature.write_bytes(signing_key.sign(text.encode()))
+            artifact_storage.replace_file(signature, export_address)
     if with_rows:
         history.record_export(root, model_name, registered.number, export_address, commit)
     return export_address
@@ -142,6 +156,22 @@ def read_passport(address: str) -> dict[str, Any]:
     if not isinstance(passport, dict):
         raise _invalid_export(address)
     return passport
+
+
+def verify_signature(address: str, key: Ed25519PublicKey) -> str:
+    """Check that the owner of a key has signed an export; return the key's fingerprint.
+
+    Raises
+    ------
+    StoreError
+        When the export has no signature, or that of another key.
+    """
+    from modelbook.registry import signing
+
+    address = address.rstrip("/")
+    text = artifact_storage.read_file(f"{address}/{MANIFEST_FILE}")
+    signature = artifact_storage.read_file(f"{address}/{SIGNATURE_FILE}")
+    return signing.verify_signature(signature, text, key, redact(address))
 
 
 def _invalid_export(address: str) -> StoreError:

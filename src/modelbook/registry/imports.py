@@ -13,16 +13,26 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelbook.errors import StoreError
 from modelbook.redaction import redact
-from modelbook.registry import artifact_storage, connection, history, history_log, promotion
+from modelbook.registry import (
+    artifact_storage,
+    connection,
+    exports,
+    history,
+    history_log,
+    promotion,
+)
 from modelbook.registry.aliases import DIGEST_TAG, SOURCE_DIGEST_TAG
 from modelbook.registry.artifact_storage import folder_digest
 from modelbook.registry.exports import MODEL_FOLDER, PARTS_FOLDER, read_passport
 from modelbook.registry.history import HistoryEntry
 from modelbook.registry.store import ensure_experiment, ensure_store
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 PASSPORT_TAG = "passport"  # address of the export that a version was imported from
 
@@ -42,19 +52,32 @@ class ImportResult:
     is_new: bool
 
 
-def import_version(root: Path, model_name: str, address: str, commit: str) -> ImportResult:
+def import_version(
+    root: Path,
+    model_name: str,
+    address: str,
+    commit: str,
+    verify_key: Ed25519PublicKey | None = None,
+) -> ImportResult:
     """Register an exported version under the next number, once its golden rows are reproduced.
+
+    Parameters
+    ----------
+    verify_key : Ed25519PublicKey, optional
+        Key whose owner must have signed the export.
 
     Raises
     ------
     StoreError
-        When the export is of another model, a digest is wrong, or the source's history was altered.
+        When the export is of another model, a digest or signature is wrong, or the source's history
+        was altered.
     ReproductionError
         When the version does not reproduce its golden rows in a clean process.
     """
     passport = read_passport(address)
     _require_model(passport, model_name, address)
     _verify_history(passport, address)
+    signer = {"signed_by": exports.verify_signature(address, verify_key)} if verify_key else {}
     ensure_store(root)
     with TemporaryDirectory(prefix="modelbook-import-") as name:
         model_folder = Path(name) / MODEL_FOLDER
@@ -65,7 +88,7 @@ def import_version(root: Path, model_name: str, address: str, commit: str) -> Im
     entry = history.last_import(history.read_history(root, model_name), number)
     if entry is None:
         reason = f"Imported from {passport['source']}, version {passport['number']}."
-        evidence = _collect_evidence(passport, address) | {"golden_rows": golden_rows}
+        evidence = _collect_evidence(passport, address) | signer | {"golden_rows": golden_rows}
         entry = history.record_import(root, model_name, number, reason, evidence, commit)
     return ImportResult(number, entry, is_new)
 

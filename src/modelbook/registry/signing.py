@@ -1,0 +1,86 @@
+"""Sign an export with an Ed25519 key, and verify the signature with the public key.
+
+The address of an export proves what it holds; the signature proves who made it. Keys are PEM files,
+as ``openssl genpkey -algorithm ed25519`` writes them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+
+from modelbook.errors import StoreError
+
+MAKE_KEY = "openssl genpkey -algorithm ed25519 -out KEY"
+MAKE_PUBLIC_KEY = "openssl pkey -in KEY -pubout -out PUBLIC_KEY"
+
+
+def load_private_key(path: Path) -> Ed25519PrivateKey:
+    """Read the key that signs.
+
+    Raises
+    ------
+    StoreError
+        When the file is not an Ed25519 private key without a password.
+    """
+    try:
+        key = load_pem_private_key(path.read_bytes(), password=None)
+    except (OSError, TypeError, ValueError, UnsupportedAlgorithm) as error:
+        raise _key_error(path, "a private key", str(error), MAKE_KEY) from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise _key_error(path, "a private key", "it is of another kind", MAKE_KEY)
+    return key
+
+
+def load_public_key(path: Path) -> Ed25519PublicKey:
+    """Read the key that verifies.
+
+    Raises
+    ------
+    StoreError
+        When the file is not an Ed25519 public key.
+    """
+    try:
+        key = load_pem_public_key(path.read_bytes())
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
+        raise _key_error(path, "a public key", str(error), MAKE_PUBLIC_KEY) from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise _key_error(path, "a public key", "it is of another kind", MAKE_PUBLIC_KEY)
+    return key
+
+
+def verify_signature(signature: bytes, text: bytes, key: Ed25519PublicKey, address: str) -> str:
+    """Check a signature of an export's list of contents; return the fingerprint of the key.
+
+    Raises
+    ------
+    StoreError
+        When another key made the signature.
+    """
+    fingerprint = hashlib.sha256(key.public_bytes(Encoding.Raw, PublicFormat.Raw)).hexdigest()
+    try:
+        key.verify(signature, text)
+    except InvalidSignature:
+        raise StoreError(
+            f"the signature of {address} is not by the key {fingerprint[:12]}",
+            expected="an export that the owner of this key has signed",
+            next="nothing was imported; ask whoever exported it which key signed it",
+        ) from None
+    return fingerprint
+
+
+def _key_error(path: Path, kind: str, problem: str, command: str) -> StoreError:
+    return StoreError(
+        f"{path} is not {kind}: {problem}",
+        expected="an Ed25519 key as a PEM file, without a password",
+        next=f"name another file, or make one: {command}",
+    )
