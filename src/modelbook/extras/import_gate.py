@@ -207,8 +207,9 @@ def _score_holdout(
     """Score the rows of the holdout of here that the candidate's split holds out, too."""
     contract = candidate.contract
     table = _read_holdout(root, candidate.name, champion)
-    needed = {contract.target, *contract.feature_names, *([contract.entity or contract.target])}
-    if table is None or not needed <= set(table) or not _is_same(candidate, champion):
+    if table is None or not _is_same(candidate, champion):
+        return None
+    if not _needed_columns(candidate, champion) <= set(table):
         return None
     is_unseen = _is_unseen(candidate, table)
     has_scores = champion is not None and _has_reference(champion)
@@ -233,6 +234,14 @@ def _score_holdout(
         "evaluated",
         f"{len(rows):,} holdout rows of this project that no version was fitted on.",
     )
+
+
+def _needed_columns(candidate: ModelVersion, champion: ModelVersion | None) -> set[str]:
+    contract = candidate.contract
+    sensitive = contract.columns_with_role("sensitive")
+    needed = {contract.target, *contract.feature_names, *contract.slices, *sensitive}
+    needed |= {contract.entity} if contract.entity else set()
+    return needed | set(champion.contract.feature_names if champion else ())
 
 
 def _score(version: ModelVersion, pipeline: str, rows: pd.DataFrame) -> np.ndarray:
