@@ -199,3 +199,16 @@ def test_groups_have_the_words_of_the_contract():
     assert named.label_group("child", "0") == "not child"
     assert named.label_group("site", "2") == "Franklin County"
     assert named.label_group("age", "3") == "age 3"
+    rows = pd.DataFrame({"slice": ["child", "site", "age"], "value": ["0", "2", "3"]})
+    assert named.replace_with_labels(rows, "slice", "value")["value"].tolist() == [
+        "no",
+        "Franklin County",
+        "3",
+    ]
+    codes = named.label_codes(
+        pd.DataFrame({"child": [1.0, None], "site": ["1", None], "age": [2.5, 3.0]})
+    )
+    assert codes["child"].tolist()[0] == "yes"
+    assert codes["site"].tolist()[0] == "Dayton"
+    assert codes.isna().sum().tolist() == [1, 1, 0]
+    assert codes["age"].tolist() == [2.5, 3.0]

@@ -7,6 +7,7 @@ The same contract validates training rows, production batches and prediction req
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -230,15 +231,48 @@ class Contract(BaseModel):
         label, described = self.label(column), self.columns.get(column)
         if described is not None and described.type == "boolean" and value in ("0", "1"):
             return label if value == "1" else f"not {label}"
-        names = dict(re.findall(r"(?:^|, )(\w+) ([^,;]+)", described.meaning)) if described else {}
-        categories = (described.categories or []) if described else []
-        if categories and set(categories) <= set(names):
-            return names[value]
-        return f"{label} {value}"
+        return self._category_names(column).get(value) or f"{label} {value}"
 
-    def replace_with_labels(self, table: pd.DataFrame, column: str) -> pd.DataFrame:
-        """Replace column names in ``column`` of a table with their labels."""
-        return table.assign(**{column: table[column].map(self.label)})
+    def label_value(self, column: str, value: Any) -> Any:
+        """The label of a coded value, ``Franklin County`` or ``yes``; any other value as it is."""
+        described = self.columns.get(column)
+        if described is not None and described.type == "boolean":
+            code = f"{value:g}" if isinstance(value, float) else str(value)
+            return {"0": "no", "1": "yes"}.get(code, value)
+        return self._category_names(column).get(str(value), value)
+
+    def _category_names(self, column: str) -> dict[str, str]:
+        """The names of a column's categories, where its meaning has one for each."""
+        described = self.columns.get(column)
+        if described is None or not described.categories:
+            return {}
+        names = dict(re.findall(r"(?:^|, )(\w+) ([^,;]+)", described.meaning))
+        return names if set(described.categories) <= set(names) else {}
+
+    def replace_with_labels(
+        self, table: pd.DataFrame, column: str, values: str = ""
+    ) -> pd.DataFrame:
+        """Replace column names in ``column`` of a table, and their ``values``, with labels."""
+        labels: dict[str, Any] = {column: table[column].map(self.label)}
+        if values:
+            pairs = zip(table[column], table[values], strict=True)
+            labels[values] = [self.label_value(*pair) for pair in pairs]
+        return table.assign(**labels)
+
+    def label_codes(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Replace coded values of categories and booleans with their labels."""
+        coded = [
+            name
+            for name in frame.columns
+            if name in self.columns
+            and (self.columns[name].type == "boolean" or self._category_names(name))
+        ]
+        return frame.assign(
+            **{
+                name: frame[name].astype(object).map(partial(self.label_value, name), "ignore")
+                for name in coded
+            }
+        )
 
     def mask_missing_markers(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Replace blank texts, and texts that the contract lists under ``missing``, with NaN."""

@@ -142,7 +142,19 @@ def _describe_column(contract: Contract, name: str) -> dict[str, str]:
 
 
 def _label_slices(contract: Contract, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{**row, "slice": contract.label(row["slice"])} for row in rows]
+    """The rows with the labels of columns and values."""
+    labels = [
+        {
+            key: contract.label_value(row["slice"], row[key])
+            for key in ("value", "against")
+            if key in row
+        }
+        for row in rows
+    ]
+    return [
+        {**row, **names, "slice": contract.label(row["slice"])}
+        for row, names in zip(rows, labels, strict=True)
+    ]
 
 
 def _sort_importance(metrics: dict[str, Any]) -> list[tuple[str, float]]:

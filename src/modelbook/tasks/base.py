@@ -508,8 +508,9 @@ class Task(ABC):
         row = slices.loc[
             values.idxmax() if self.headline_metric in LOWER_IS_BETTER else values.idxmin()
         ]
+        value = self.contract.label_value(row["slice"], row["value"])
         return (
-            f"Its weakest slice is {label_column(row['slice'])} {row['value']}: "
+            f"Its weakest slice is {label_column(row['slice'])} = {value}: "
             f"{metric_label(self.headline_metric)} {format_metric(row[self.headline_metric])} (95% "
             f"CI {format_metric(row['low'])}–{format_metric(row['high'])}) on {row['n']:,} rows."
         )
