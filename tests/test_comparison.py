@@ -51,6 +51,23 @@ def test_a_move_beyond_them_is_told_as_more(project):
     assert '<td class="num">-0.1</td>' in html
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "facts"),
+    [
+        ({"flagged": 0.29, "recall": 0.6, "precision": 0.4},
+         {"flagged": 0.87, "recall": 0.9, "precision": 0.25}, r"\b870\b [^.]*\b290\b"),
+        ({"accuracy": 0.9}, {"accuracy": 0.85}, r"\b150\b [^.]*\b100\b"),
+        ({"mae": 12.5}, {"mae": 20.25}, r"20\.25 [^.]*\b12\.50"),
+    ],
+)  # fmt: skip
+def test_the_page_leads_with_what_changes_for_people(project, before, after, facts):
+    for metrics in (before, after):
+        receipt(project, "finalize", metrics=metrics, version=3)
+        keep(project)
+    lead = page(project, "2", "3")[0].split('aria-label="Summary">')[1].split("</p>")[0]
+    assert re.search(facts, lead)
+
+
 def test_equal_runs_differ_in_nothing(project):
     keep(project)
     html, words = page(project)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from modelbook.runs.diff import Change
     from modelbook.runs.record import BuildRun
 
+# What is decided about rows: of two classes, of several, of a number.
+DECISION_METRICS = (("flagged", "recall", "precision"), ("accuracy",), ("mae",))
 RunPair = tuple["BuildRun", "BuildRun"]
 
 
@@ -93,15 +95,15 @@ def _compare_headline_metrics(a: BuildRun, b: BuildRun) -> Iterator[dict[str, An
 
 
 def _compare_decisions(a: BuildRun, b: BuildRun) -> dict[str, tuple[float, float]]:
-    """What both models decide, by metric; empty if a run has no flagged rows."""
-    sides = [
-        next((step.metrics for step in run.stages.values() if "selection_rate" in step.metrics), {})
-        for run in (a, b)
-    ]
-    names = ("selection_rate", "recall", "precision")
-    if not all(name in side for name in names for side in sides):
-        return {}
-    return {name: (sides[0][name], sides[1][name]) for name in names}
+    """What both models decide, by metric; empty if the runs have no such metrics in common."""
+    for names in DECISION_METRICS:
+        sides = [
+            next((step.metrics for step in run.stages.values() if names[0] in step.metrics), {})
+            for run in (a, b)
+        ]
+        if all(name in side for name in names for side in sides):
+            return {name: (sides[0][name], sides[1][name]) for name in names}
+    return {}
 
 
 def _is_within_interval(value: float, name: str, metrics: Mapping[str, float]) -> bool:
