@@ -25,7 +25,7 @@ from modelbook.contract import Contract
 from modelbook.display.figures import predictions
 from modelbook.display.figures import target as targets
 from modelbook.errors import DataError, ParameterError, TrainingError
-from modelbook.evaluation import explanation, metrics_ci
+from modelbook.evaluation import consequences, explanation, metrics_ci
 from modelbook.evaluation.golden_rows import make_golden_rows
 from modelbook.monitoring import batch_evaluation, rules
 from modelbook.tasks import metric_format, metrics, multiclass, regression
@@ -479,12 +479,30 @@ def test_slices_are_judged_by_the_headline(case: dict[str, Any]) -> None:
     worst = result.sort_values(task.headline_metric, ascending=task is not AMOUNT).iloc[0]
     facts = [
         worst["slice"],
-        worst["value"],
+        task.contract.label_value(worst["slice"], worst["value"]),
         metric_format.metric_label(task.headline_metric),
         float(worst[task.headline_metric]),
         int(worst["n"]),
     ]
     assert missing_facts(task.describe_weakest_slice(result, str), *facts) == []
+
+
+def test_what_changes_for_people_names_both_versions_in_each_task(case: dict[str, Any]) -> None:
+    task, scored = case["task"], case["scored"]
+    costs = task.read_costs(config.validate("finalize", {}))
+    threshold = 0.5 if task.name == "binary" else None
+    worse = ScoredRows.from_arrays(scored.outcome, scored.score[::-1].copy(), scored.entity)
+    words = {"noun": "members", "unit": "EUR", "target": "cost"}
+    words |= {"candidate": "version 2", "champion": "version 1"}
+    for champion in (scored, worse):
+        result = consequences.compare_consequences(
+            task, costs, (scored, threshold), (champion, threshold), min_rows=50, **CHANCE
+        )
+        largest = consequences.largest_change(result)
+        assert (largest is None) == (champion is scored)
+        sentences = task.describe_consequences(result, largest, words)
+        assert "version 1" in sentences[0]
+        assert ("EUR" in sentences[-1]) == (champion is worse)
 
 
 # What one column tells

@@ -68,6 +68,7 @@ def describe(
         "value": value,
         "worth": task.describe_worth(value),
         "gaps": [task.describe_labelled_gap(row) for row in harm["conclusive"][:MAX_GAPS]],
+        "has_groups": bool(contract.slices or contract.columns_with_role("sensitive")),
         "n_gaps": len(harm["conclusive"]),
         "largest_gap": next(iter(harm["conclusive"]), None),
         "open": [task.describe_labelled_gap(row) for row in harm["inconclusive"][:MAX_GAPS]],
