@@ -129,10 +129,11 @@ bench: $(VENV)/test ## measure: builds and their overhead, pages, the service be
 lock: $(VENV)/uv ## write the locks anew from pyproject.toml; all packages as new as it allows: make lock LOCK=--upgrade
 	@$(COMPILE) pyproject.toml -o requirements/run.txt
 	@$(COMPILE) pyproject.toml $(foreach one,s3 postgres dvc stream delta tracing,--extra $(one)) -c requirements/run.txt -o requirements/extras.txt
-	@$(COMPILE) pyproject.toml $(foreach one,dask spark ray,--extra $(one)) -c requirements/run.txt -c requirements/extras.txt -o requirements/engines.txt
+	@$(COMPILE) pyproject.toml $(foreach one,dask spark ray,--extra $(one)) -c requirements/run.txt -c requirements/extras.txt -o requirements/engines-hashed.txt
+	@sed -n 's/ \\$$//; s/\[[^]]*\]//; /^[#a-z0-9]/p' requirements/engines-hashed.txt >requirements/engines.txt  # constraints for pip
 	@$(COMPILE) --group serve -c requirements/extras.txt -o requirements/serve.txt
 	@$(COMPILE) --group sbom -o requirements/sbom.txt
-	@$(COMPILE) pyproject.toml $(foreach one,s3 postgres dvc stream delta tracing dask spark ray,--extra $(one)) --group test --group docs -c requirements/run.txt -c requirements/extras.txt -c requirements/engines.txt -o requirements/test.txt
+	@$(COMPILE) pyproject.toml $(foreach one,s3 postgres dvc stream delta tracing dask spark ray,--extra $(one)) --group test --group docs -c requirements/run.txt -c requirements/extras.txt -c requirements/engines-hashed.txt -o requirements/test.txt
 	@$(COMPILE) --group docs -c requirements/test.txt -o requirements/docs.txt
 	@echo "uv==$$($(UV) --version | cut -d' ' -f2)" | $(UV) pip compile -q - --universal --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --no-annotate --custom-compile-command "make lock" -o requirements/uv.txt

@@ -139,7 +139,7 @@ class TestLocks:
             if item.marker is None or item.marker.evaluate(environment)
         }
 
-    @pytest.mark.parametrize("name", ["run", "engines", "test", "docs", "uv"])
+    @pytest.mark.parametrize("name", ["run", "engines-hashed", "test", "docs", "uv"])
     def test_every_line_is_pinned_and_hashed_and_names_no_address(self, name):
         text = (ROOT / f"requirements/{name}.txt").read_text()
         for block in re.split(
@@ -149,6 +149,11 @@ class TestLocks:
                 assert re.match(r"[a-z0-9._-]+(\[[\w, -]+\])?==\S+", block), block[:80]
                 assert "--hash=sha256:" in block, block[:80]
         assert "://" not in text
+
+    def test_constraints_for_pip_are_the_lock_of_the_engines_without_hashes(self):
+        constraints = (ROOT / "requirements/engines.txt").read_text()
+        assert "--hash" not in constraints  # pip refuses to install '.[dask]' with them
+        assert self.locked("engines") == self.locked("engines-hashed")
 
     @pytest.mark.parametrize("python", PYTHONS)
     @pytest.mark.parametrize(("name", "group"), [("run", None), ("test", "test")])
