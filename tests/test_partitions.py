@@ -228,6 +228,51 @@ def test_a_folder_in_an_object_store_is_scored_into_another_with_a_marker_at_the
     store.rm("memory://lake", recursive=True)
 
 
+def test_a_run_in_an_object_store_goes_on_where_it_was_interrupted(
+    shelf, table, monkeypatch, frame, contract
+):
+    store = fsspec.filesystem("memory")
+    store.put(str(table), "memory://lake/rows", recursive=True)
+    scored, complete = list[str](), batch.score_file
+
+    def dies_at_the_last(source: Path, *given: Any, **more: Any) -> Any:
+        scored.append(source.name)
+        if len(scored) == 3:
+            raise KeyboardInterrupt
+        return complete(source, *given, **more)
+
+    monkeypatch.setattr(batch, "score_file", dies_at_the_last)
+    words = ["memory://lake/rows", "memory://lake/scores"]
+    score(shelf, monkeypatch, *words)
+    with pytest.raises(DataError, match="_INCOMPLETE"):
+        read_table("memory://lake/scores", table.parent)
+    with store.open("memory://lake/scores/_INCOMPLETE") as file:
+        begun = json.loads(file.read())
+    assert (begun["source"], begun["version"]) == ("memory://lake/rows", 1)
+    other = score(shelf, monkeypatch, "memory://lake/rows/year=3", words[1])
+    assert (other.exit_code, len(scored)) == (1, 3)  # other rows do not go on from there
+    again = score(shelf, monkeypatch, *words)
+    assert again.exit_code == 0, again.output
+    assert scored[3:] == ["part-0.parquet"]  # the last one, of year 3
+    assert len(read_table("memory://lake/scores", table.parent)) == 598
+    assert not store.exists("memory://lake/scores/_run")
+    inside = score(shelf, monkeypatch, words[0], "memory://lake/rows/scores")
+    assert (inside.exit_code, "inside memory://lake/rows" in inside.output) == (1, True)
+    store.rm("memory://lake", recursive=True)
+
+
+def test_a_partition_in_an_object_store_that_cannot_be_scored_is_named_by_its_address(
+    shelf, table, frame, monkeypatch
+):
+    store = fsspec.filesystem("memory")
+    frame.drop(columns="size").to_parquet(table / NAMES[1])
+    store.put(str(table), "memory://lake/rows", recursive=True)
+    result = score(shelf, monkeypatch, "memory://lake/rows", "memory://lake/scores")
+    assert result.exit_code == 1
+    assert missing_facts(result.output, "memory://lake/rows/part-1.parquet", "size") == []
+    store.rm("memory://lake", recursive=True)
+
+
 def test_a_file_at_an_address_is_scored_and_what_cannot_be_written_ends_before(
     shelf, table, monkeypatch
 ):
@@ -417,21 +462,52 @@ def test_each_engine_on_this_machine_answers_alike(patient, run, table, shelf, n
     same_as_alone(table, table.parent / "out", shelf)
 
 
-@pytest.mark.slow
-def test_folders_at_s3_are_read_scored_and_written_with_a_marker_at_the_end(
-    shelf, table, monkeypatch
+@pytest.mark.parametrize(
+    ("name", "scheduler"),
+    [
+        pytest.param("dask", None, marks=pytest.mark.slow),
+        pytest.param(
+            "spark", "local[2]", marks=[pytest.mark.integration, pytest.mark.requires("java")]
+        ),
+        pytest.param("ray", None, marks=pytest.mark.integration),
+    ],
+)
+def test_workers_read_and_write_s3_themselves_with_a_marker_at_the_end(
+    patient, shelf, table, monkeypatch, name, scheduler
 ):
     with servers.object_store(monkeypatch, "lake") as store:
-        for name in NAMES:
-            store.upload_file(str(table / name), "lake", f"rows/{name}")
-        result = score(shelf, monkeypatch, "s3://lake/rows", "s3://lake/scores")
-        assert result.exit_code == 0, result.output
+        for partition in NAMES:
+            store.upload_file(str(table / partition), "lake", f"rows/{partition}")
+        for method in ("download", "upload"):  # of rows, by this process
+            monkeypatch.setattr(object_store.RemoteAddress, method, keep_version(method))
+        load = partial(served_models.load_model, max_rows=1)
+        named = served_models.require_champion(shelf.root, BOOK)
+        rows, scores = map(object_store.RemoteAddress, ("s3://lake/rows", "s3://lake/scores"))
+        engine = {"engine_name": name, "scheduler": scheduler, "on_progress": lambda *_: None}
+        done = retry_startup(lambda: partitions.score_folder(rows, scores, named, load, **engine))
+        assert (done.rows, done.rejected_rows) == (600, 2)
         written = store.list_objects_v2(Bucket="lake", Prefix="scores")["Contents"]
-        last = max(written, key=lambda one: one["LastModified"])["LastModified"]
         times = {one["Key"]: one["LastModified"] for one in written}
-        assert times["scores/_SUCCESS"] == last
-        assert {f"scores/{name}" for name in NAMES} < times.keys()
-        assert "scores/_INCOMPLETE" not in times
-        assert len(read_table("s3://lake/scores", table.parent)) == 598
-        rejects = {key for key in times if key.startswith("scores.rejects/")}
-        assert rejects == {"scores.rejects/part-0.csv", "scores.rejects/year=3/part-0.csv"}
+        assert times["scores/_SUCCESS"] == max(times.values())
+        assert {*times} == {
+            "scores/_SUCCESS",
+            *(f"scores/{partition}" for partition in NAMES),
+            "scores.rejects/part-0.csv",
+            "scores.rejects/year=3/part-0.csv",
+        }
+        for key in times.keys() - {"scores/_SUCCESS"}:
+            path = table.parent / key.replace("scores", "out", 1)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            store.download_file("lake", key, str(path))
+    same_as_alone(table, table.parent / "out", shelf)
+
+
+def keep_version(method: str) -> Callable[..., Any]:
+    """A method of an address that copies a version's files, and no rows."""
+    complete = getattr(object_store.RemoteAddress, method)
+
+    def copy(self: object_store.RemoteAddress, path: Path) -> Any:
+        assert self.url.endswith("/_run/version"), self.url
+        return complete(self, path)
+
+    return copy

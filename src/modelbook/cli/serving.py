@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ import typer
 from modelbook.cli.options import BookOption, JsonOption, find_book, print_json, report_errors
 
 if TYPE_CHECKING:
+    from modelbook.dataset.object_store import RemoteAddress
     from modelbook.registry.aliases import RegisteredVersion
     from modelbook.scoring.batch import BatchResult
 
@@ -147,30 +148,24 @@ def score(
         root, name = find_book(book)
         version = _find_version(root, name, model)
         record = _open_batch_journal(root, name, version, model, stack) if to_journal else None
-        with object_store.open_input(source) as local_source:
-            is_folder = local_source.is_dir()
-            with object_store.open_output(target, is_folder=is_folder) as local_target:
-                result = (
-                    _score_folder(
-                        local_source,
-                        local_target,
-                        version,
-                        engine,
-                        scheduler,
-                        None
-                        if record is None
-                        else lambda part, *chunk: record(f"{target}/{part}", *chunk),
-                    )
-                    if is_folder
-                    else _score_file(
-                        local_source,
-                        local_target,
-                        version,
-                        None if record is None else partial(record, target),
-                    )
+        with _open_locations(source, target, scheduler) as (rows, results):
+            if isinstance(rows, Path) and not rows.is_dir():
+                result = _score_file(
+                    rows, results, version, None if record is None else partial(record, target)
                 )
-                if report:
-                    _write_score_report(report, root, book, local_source, result, version)
+            else:
+                result = _score_folder(
+                    rows,
+                    results,
+                    version,
+                    engine,
+                    scheduler,
+                    None
+                    if record is None
+                    else lambda part, *chunk: record(f"{target}/{part}", *chunk),
+                )
+            if report:
+                _write_score_report(report, root, book, rows, result, version)
     scored_rows, rejects = result.rows - result.rejected_rows, str(result.rejects_path)
     if object_store.is_address(target):
         rejects = f"{target.rstrip('/').rpartition('/')[0]}/{result.rejects_path.name}"
@@ -208,7 +203,7 @@ def _write_score_report(
     path: Path,
     root: Path,
     book: str | None,
-    source: Path,
+    source: Path | RemoteAddress,
     result: BatchResult,
     version: RegisteredVersion,
 ) -> None:
@@ -260,8 +255,8 @@ def _score_file(
 
 
 def _score_folder(
-    source: Path,
-    target: Path,
+    source: Path | RemoteAddress,
+    target: Path | RemoteAddress,
     champion: RegisteredVersion,
     engine: str,
     scheduler: str | None,
@@ -294,11 +289,32 @@ def _check_engine_options(source: str, target: str, engine: str, scheduler: str 
         )
     if scheduler and engine == "local":
         raise typer.BadParameter("--scheduler is set, but --engine is local")
-    if scheduler and (is_address(source) or is_address(target)):
+    if scheduler and is_address(source) != is_address(target):
         raise typer.BadParameter(
-            "--scheduler needs folders that its workers can read and write; what is at an address "
-            "is copied to this machine"
+            "--scheduler takes two folders that its workers share, or two addresses that they reach"
         )
+
+
+@contextmanager
+def _open_locations(
+    source: str, target: str, scheduler: str | None
+) -> Iterator[tuple[Path | RemoteAddress, Any]]:
+    """Yield where rows are read and results written; what is not read in place is copied here."""
+    from modelbook.dataset import object_store, parquet_folder
+
+    if object_store.is_address(source) and object_store.is_address(target):
+        remote = object_store.RemoteAddress(source)
+        names = remote.list_files()
+        if names and (scheduler or not parquet_folder.is_delta_table(names)):
+            yield remote, object_store.RemoteAddress(target)
+            return
+        if scheduler:
+            raise typer.BadParameter(f"an engine scores a folder of Parquet files, not {source}")
+    with (
+        object_store.open_input(source) as rows,
+        object_store.open_output(target, is_folder=rows.is_dir()) as results,
+    ):
+        yield rows, results
 
 
 def _report_progress(rows: int, seconds: float) -> None:

@@ -1,4 +1,7 @@
-"""Files and folders at addresses such as ``s3://bucket/rows``: list, download and upload them."""
+"""Files and folders at addresses such as ``s3://bucket/rows``: list, download and upload them.
+
+Tables and the files of versions are reached by the same client, with the same explanations.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,32 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from modelbook.errors import DataError
+from modelbook.errors import DataError, ModelbookError
 from modelbook.redaction import redact
 
 INSTALLATION_BY_SCHEME = {
     **dict.fromkeys(("s3", "s3a"), "make extras (it installs modelbook[s3])"),
     **dict.fromkeys(("gs", "gcs"), ".venv/bin/uv pip install gcsfs (the extra modelbook[gs])"),
     **dict.fromkeys(("az", "abfs"), ".venv/bin/uv pip install adlfs (the extra modelbook[az])"),
+}
+ERROR_HINTS = {
+    r"NoCredentials|Unable to locate credentials|PartialCredentials": (
+        "set credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or the "
+        "machine's role"
+    ),
+    r"InvalidAccessKey|SignatureDoesNotMatch|ExpiredToken|InvalidToken": (
+        "correct the credentials, or renew them"
+    ),
+    r"NoSuchBucket|bucket does not exist": (
+        "create the bucket, or correct the address (of versions: the setting artifacts)"
+    ),
+    r"AccessDenied|PermissionError|Forbidden|Access Denied": (
+        "ask the bucket's owner for s3:GetObject and ListBucket; to write, also for PutObject and "
+        "DeleteObject (docs/stores.md)"
+    ),
+    r"Connect|timed out|Timeout|resolve|Endpoint": (
+        "check that the store is up, the network, and AWS_ENDPOINT_URL"
+    ),
 }
 TIMEOUT_SECONDS = 20  # for a server's response
 COMMIT_MARKER = "_SUCCESS"  # written last into a folder, as Spark and Hadoop do
@@ -31,6 +53,67 @@ def is_address(text: str) -> bool:
     return bool(ADDRESS_PATTERN.match(text)) and not text.startswith("file://")
 
 
+def open_filesystem(url: str) -> tuple[Any, str]:
+    """Return the file system of an address, and the path in it."""
+    import fsspec
+
+    options: dict[str, Any] = {"auto_mkdir": True} if url.startswith("file:") else {}
+    if url.startswith("http"):
+        from aiohttp import ClientTimeout
+
+        timeout = ClientTimeout(total=None, connect=TIMEOUT_SECONDS, sock_read=TIMEOUT_SECONDS)
+        options = {"client_kwargs": {"timeout": timeout}}
+    return fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
+
+
+@contextmanager
+def explain_errors(
+    url: str,
+    error_class: type[ModelbookError] = DataError,
+    *,
+    shown_as: str = "",
+    docs: str = "docs/your-own-table.md",
+) -> Iterator[None]:
+    """Convert a store's errors to ones that say what to do, secrets redacted.
+
+    Parameters
+    ----------
+    shown_as : str, optional
+        The address with its variables, as the user wrote it.
+    docs : str, optional
+        The page that says how such an address is set up.
+    """
+    name = redact(shown_as or url)
+    try:
+        yield
+    except ModelbookError:
+        raise
+    except ImportError as error:
+        raise error_class(
+            f"{name} needs a library that is not installed: {error}",
+            next=INSTALLATION_BY_SCHEME.get(
+                url.partition("://")[0], "install that library in the project's environment"
+            ),
+        ) from None
+    except ValueError as error:
+        raise error_class(
+            f"{name} is not a valid URL: {redact(str(error))}", next="check the URL"
+        ) from None
+    except Exception as error:  # each store raises its own types
+        cause = error.__cause__ or error  # fsspec reports refused connections as absent
+        message = redact(f"{type(cause).__name__}: {str(cause)[:300]}".replace(url, name))
+        hints = (
+            hint
+            for pattern, hint in ERROR_HINTS.items()
+            if re.search(pattern, f"{type(error).__name__} {message}", re.I)
+        )
+        raise error_class(
+            f"{name} cannot be reached: {message}",
+            expected="a reachable address, and the permission to use it",
+            next=next(hints, f"check the address, the network, and the credentials ({docs})"),
+        ) from None
+
+
 class RemoteAddress:
     """A file or folder at an address; secrets in it are never shown."""
 
@@ -38,6 +121,9 @@ class RemoteAddress:
         self._scheme = url.partition("://")[0]
         self.url = url if self._scheme.startswith("http") else url.rstrip("/")
         self.redacted_url = redact(shown_as or url)
+
+    def __str__(self) -> str:
+        return self.redacted_url
 
     @property
     def name(self) -> str:
@@ -48,8 +134,13 @@ class RemoteAddress:
         """Whether there is a file or folder."""
         return bool(self._call(lambda filesystem, path: filesystem.exists(path)))
 
-    def list_files(self) -> dict[str, dict[str, Any]]:
+    def list_files(self, *, started: bool = False) -> dict[str, dict[str, Any]]:
         """Return the details of a folder's files by relative path; nothing for a file.
+
+        Parameters
+        ----------
+        started : bool, optional
+            Whether the folder may be one that is being written.
 
         Raises
         ------
@@ -65,11 +156,11 @@ class RemoteAddress:
                 expected="files in the folder",
                 next="rename the file",
             )
-        started = {name.split("/")[0] for name in listing} & {*STARTED_MARKERS}
-        if started and COMMIT_MARKER not in listing:
+        markers = {name.split("/")[0] for name in listing} & {*STARTED_MARKERS}
+        if markers and COMMIT_MARKER not in listing and not started:
             raise DataError(
                 f"{self.redacted_url} is being written, or its writer was killed: it has "
-                f"{min(started)}, and no {COMMIT_MARKER}",
+                f"{min(markers)}, and no {COMMIT_MARKER}",
                 expected="a complete folder",
                 next="wait until it is complete; delete what a killed writer left",
             )
@@ -126,59 +217,37 @@ class RemoteAddress:
         """Write a small file."""
         self._call(lambda filesystem, path: filesystem.pipe_file(path, text.encode()))
 
+    def read_text(self) -> str | None:
+        """Return the content of a small file; None where there is none."""
+        return self._call(
+            lambda filesystem, path: (
+                filesystem.cat_file(path).decode() if filesystem.exists(path) else None
+            )
+        )
+
+    @contextmanager
+    def open(self) -> Iterator[Any]:
+        """Open the file for reading; only what is read is downloaded."""
+        with explain_errors(self.url, shown_as=self.redacted_url):
+            filesystem, path = open_filesystem(self.url)
+            with filesystem.open(path) as file:
+                yield file
+
     def remove(self) -> None:
         """Delete the file."""
         self._call(lambda filesystem, path: filesystem.rm_file(path))
 
-    def _call(self, operation: Any) -> Any:
-        import fsspec
-
-        try:
-            filesystem, path = fsspec.core.url_to_fs(
-                self.url, use_listings_cache=False, **self._storage_options()
+    def remove_folder(self) -> None:
+        """Delete the folder, or the file; nothing happens where there is none."""
+        self._call(
+            lambda filesystem, path: (
+                filesystem.rm(path, recursive=True) if filesystem.exists(path) else None
             )
-            return operation(filesystem, path)
-        except ImportError as error:
-            raise self._missing_library(error) from None
-        except ValueError as error:
-            raise DataError(
-                f"{self.redacted_url} is not a valid URL: {redact(str(error))}",
-                next="check the URL",
-            ) from None
-        except Exception as error:  # each store raises its own exceptions
-            cause = error.__cause__ or error  # fsspec reports refused connections as absent
-            message = redact(
-                f"{type(cause).__name__}: {str(cause)[:300]}".replace(self.url, self.redacted_url)
-            )
-            raise DataError(
-                f"{self.redacted_url} cannot be reached: {message}",
-                expected="a reachable address, and the permission to use it",
-                next=(
-                    "check the URL, the network, and the credentials in the environment "
-                    "(docs/your-own-table.md)"
-                ),
-            ) from None
-
-    def _missing_library(self, error: ImportError) -> DataError:
-        return DataError(
-            f"{self.redacted_url} needs a library that is not installed: {error}",
-            next=INSTALLATION_BY_SCHEME.get(
-                self._scheme, "install that library in the project's environment"
-            ),
         )
 
-    def _storage_options(self) -> dict[str, Any]:
-        if not self._scheme.startswith("http"):
-            return {}
-        from aiohttp import ClientTimeout
-
-        return {
-            "client_kwargs": {
-                "timeout": ClientTimeout(
-                    total=None, connect=TIMEOUT_SECONDS, sock_read=TIMEOUT_SECONDS
-                )
-            }
-        }
+    def _call(self, operation: Any) -> Any:
+        with explain_errors(self.url, shown_as=self.redacted_url):
+            return operation(*open_filesystem(self.url))
 
 
 @contextmanager

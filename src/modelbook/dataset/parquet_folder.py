@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -16,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from modelbook.contract.parsing import holds_texts
+from modelbook.dataset.object_store import RemoteAddress
 from modelbook.dataset.reader import normalize_columns
 from modelbook.errors import DataError
 
@@ -38,11 +41,39 @@ def list_partitions(folder: Path) -> list[str]:
     """
     if (folder / DELTA_LOG).is_dir():
         return _list_delta_files(folder)
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.parquet"))
-    names = [name for name in names if not any(part[0] in "._" for part in name.split("/"))]
-    if not names:
+    return _select_partitions(
+        folder, (path.relative_to(folder).as_posix() for path in folder.rglob("*.parquet"))
+    )
+
+
+def list_remote_partitions(folder: RemoteAddress) -> list[str]:
+    """List the partitions of a folder in an object store, which is no Delta table.
+
+    Raises
+    ------
+    DataError
+        If there is none, or another program is writing the folder.
+    """
+    names = folder.list_files()
+    if is_delta_table(names):
+        raise DataError(
+            f"{folder} is a Delta table",
+            expected="Parquet files that workers can read one by one",
+            next="leave out --scheduler: the table is copied to this machine",
+        )
+    return _select_partitions(folder, (name for name in names if name.endswith(".parquet")))
+
+
+def is_delta_table(names: Iterable[str]) -> bool:
+    """Whether files of these names, relative to their folder, are a Delta table."""
+    return any(name.startswith(f"{DELTA_LOG}/") for name in names)
+
+
+def _select_partitions(folder: Path | RemoteAddress, names: Iterable[str]) -> list[str]:
+    selected = [name for name in names if not any(part[0] in "._" for part in name.split("/"))]
+    if not selected:
         raise DataError(f"the folder {folder} contains no .parquet file", next="check its path")
-    return names
+    return sorted(selected)
 
 
 def partition_values(name: str) -> dict[str, str | None]:
@@ -119,25 +150,26 @@ def _type_partition_columns(frame: pd.DataFrame, names: list[str]) -> pd.DataFra
     return frame
 
 
-def _unreadable(folder: Path | str, error: Exception) -> DataError:
+def _unreadable(folder: Path | RemoteAddress | str, error: Exception) -> DataError:
     return DataError(
         f"{folder} cannot be read: {str(error).splitlines()[0]}", next="repair or remove the file"
     )
 
 
-def sample_rows(folder: Path, max_rows: int, seed: int) -> tuple[pd.DataFrame, int]:
+def sample_rows(folder: Path | RemoteAddress, max_rows: int, seed: int) -> tuple[pd.DataFrame, int]:
     """Draw at most ``max_rows`` rows uniformly from all partitions, and count all rows.
 
-    Rows keep the order of the partitions. Memory holds the sample and one row group of one file.
+    Rows keep the order of the partitions. Memory holds the sample and one row group of one file;
+    of an object store, nothing is written to disk.
 
     Raises
     ------
     DataError
         If there is no file, no row, or a file cannot be read.
     """
-    names = list_partitions(folder)
+    names = list_partitions(folder) if isinstance(folder, Path) else list_remote_partitions(folder)
     try:
-        counts = [pq.read_metadata(folder / name).num_rows for name in names]
+        counts = [_count_rows(folder, name) for name in names]
         total = sum(counts)
         if not total:
             raise DataError(f"{folder} has no rows", expected="at least one", next="check its path")
@@ -153,7 +185,7 @@ def sample_rows(folder: Path, max_rows: int, seed: int) -> tuple[pd.DataFrame, i
         frames = [
             _add_partition_values(frame, name)
             for name, end, count, positions in zip(names, ends, counts, positions_by_file)
-            for frame in _read_rows_at(folder / name, positions - (end - count))
+            for frame in _read_rows_at(folder, name, positions - (end - count))
         ]
     except (OSError, ValueError, pa.ArrowException) as error:
         raise _unreadable(folder, error) from None
@@ -161,10 +193,29 @@ def sample_rows(folder: Path, max_rows: int, seed: int) -> tuple[pd.DataFrame, i
     return normalize_columns(rows, str(folder)), total
 
 
-def _read_rows_at(file: Path, positions: np.ndarray) -> list[pd.DataFrame]:
+@contextmanager
+def _open_parquet(folder: Path | RemoteAddress, name: str) -> Iterator[pq.ParquetFile]:
+    if isinstance(folder, Path):
+        with pq.ParquetFile(folder / name) as parquet:
+            yield parquet
+        return
+    with folder.child(name).open() as file, pq.ParquetFile(file) as parquet:
+        yield parquet
+
+
+def _count_rows(folder: Path | RemoteAddress, name: str) -> int:
+    with _open_parquet(folder, name) as parquet:
+        return parquet.metadata.num_rows
+
+
+def _read_rows_at(
+    folder: Path | RemoteAddress, name: str, positions: np.ndarray
+) -> list[pd.DataFrame]:
+    if not len(positions):
+        return []
     frames, start = [], 0
-    if len(positions):
-        for batch in pq.ParquetFile(file).iter_batches(BATCH_ROWS):
+    with _open_parquet(folder, name) as parquet:
+        for batch in parquet.iter_batches(BATCH_ROWS):
             first, last = np.searchsorted(positions, [start, start + len(batch)])
             if last > first:
                 # Copy these rows: a view would keep the whole batch in memory.

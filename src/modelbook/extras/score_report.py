@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -11,6 +12,7 @@ import pandas as pd
 from modelbook import dataset
 from modelbook.contract import Contract
 from modelbook.dataset import parquet_folder
+from modelbook.dataset.object_store import RemoteAddress
 from modelbook.dataset.reader import read_text_columns
 from modelbook.monitoring import drift
 from modelbook.monitoring.batch_sources import MAX_SAMPLED_ROWS
@@ -25,7 +27,11 @@ REFERENCE_FILE = "reference.parquet"  # holdout rows of a version; an export may
 
 
 def describe_batch(
-    root: Path, source: Path, result: BatchResult, version: RegisteredVersion, params: Monitor
+    root: Path,
+    source: Path | RemoteAddress,
+    result: BatchResult,
+    version: RegisteredVersion,
+    params: Monitor,
 ) -> dict[str, Any]:
     """Describe a scored file or folder as plain data.
 
@@ -53,13 +59,17 @@ def describe_batch(
 
 
 def _measure_drift(
-    root: Path, source: Path, version: RegisteredVersion, contract: Contract, params: Monitor
+    root: Path,
+    source: Path | RemoteAddress,
+    version: RegisteredVersion,
+    contract: Contract,
+    params: Monitor,
 ) -> pd.DataFrame | None:
     """Measure the drift of the rows from the version's holdout; a large folder is sampled."""
     reference_path = version.artifact_folder / REFERENCE_FILE
     if not reference_path.is_file():
         return None
-    if source.is_dir():
+    if isinstance(source, RemoteAddress) or source.is_dir():
         sampled, _ = parquet_folder.sample_rows(source, MAX_SAMPLED_ROWS, params.seed)
         rows = read_text_columns(sampled, contract)
     else:
@@ -76,8 +86,13 @@ def _measure_drift(
     )
 
 
-def _count_rejected_columns(rejects: Path, contract: Contract) -> dict[str, int]:
+def _count_rejected_columns(rejects: Path | RemoteAddress, contract: Contract) -> dict[str, int]:
     """Count rejected rows by the column that breaks the contract."""
+    if isinstance(rejects, RemoteAddress):
+        if not rejects.exists():
+            return {}
+        with TemporaryDirectory() as folder:
+            return _count_rejected_columns(rejects.download(Path(folder)), contract)
     paths = sorted(rejects.rglob("*.csv")) if rejects.is_dir() else [rejects]
     counts = dict.fromkeys(contract.input_names, 0)
     for path in paths:

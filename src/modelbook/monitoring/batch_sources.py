@@ -16,8 +16,10 @@ import pandas as pd
 from modelbook import dataset, tasks
 from modelbook.config import Monitor
 from modelbook.contract import Column, Contract
-from modelbook.dataset.object_store import open_input
-from modelbook.dataset.source import is_remote_folder
+from modelbook.dataset import parquet_folder
+from modelbook.dataset.object_store import RemoteAddress, open_input
+from modelbook.dataset.reader import read_text_columns
+from modelbook.dataset.source import expand_environment, is_remote_folder
 from modelbook.errors import DataError, StoreError
 from modelbook.monitoring import batch_evaluation
 from modelbook.monitoring.batch_evaluation import BatchEvaluation
@@ -70,16 +72,14 @@ def evaluate_file(
     Remote files are downloaded. A folder with more than ``MAX_SAMPLED_ROWS`` rows is
     sampled; ``sampled_from`` is then its number of rows.
     """
+    folder: Path | RemoteAddress = root / path
     if is_remote_folder(path):
-        with open_input(path) as local_path:
-            return evaluate_file(root, str(local_path), version, params)
-    if (root / path).is_dir():
-        from modelbook.dataset import parquet_folder
-        from modelbook.dataset.reader import read_text_columns
-
-        sampled_rows, total_rows = parquet_folder.sample_rows(
-            root / path, MAX_SAMPLED_ROWS, params.seed
-        )
+        folder = RemoteAddress(expand_environment(path, path), path)
+        if parquet_folder.is_delta_table(folder.list_files()):
+            with open_input(folder.url) as local_path:
+                return evaluate_file(root, str(local_path), version, params)
+    if isinstance(folder, RemoteAddress) or folder.is_dir():
+        sampled_rows, total_rows = parquet_folder.sample_rows(folder, MAX_SAMPLED_ROWS, params.seed)
         rows = read_text_columns(sampled_rows, version.contract)
         evaluations = _evaluate_batches(root, {Path(path).name: rows}, version, params)
         return (

@@ -4,36 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-from modelbook.errors import ModelbookError, StoreError
+from modelbook.dataset.object_store import explain_errors, open_filesystem
+from modelbook.errors import StoreError
 from modelbook.redaction import redact
 
-SCHEME_EXTRAS = {"s3": "s3", "s3a": "s3"}  # extra that installs the packages for a scheme
 SERVER_SCHEME = "mlflow-artifacts:"  # files that an MLflow server hands out
-ERROR_HINTS = {
-    r"NoCredentials|Unable to locate credentials|PartialCredentials": (
-        "set credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or the "
-        "machine's role"
-    ),
-    r"InvalidAccessKey|SignatureDoesNotMatch|ExpiredToken|InvalidToken": (
-        "correct the credentials, or renew them"
-    ),
-    r"NoSuchBucket|bucket does not exist": "create the bucket, or correct the setting artifacts",
-    r"AccessDenied|PermissionError|Forbidden|Access Denied": (
-        "ask the bucket's owner for s3:GetObject, PutObject, DeleteObject, ListBucket "
-        "(docs/stores.md)"
-    ),
-    r"Connect|timed out|Timeout|resolve|Endpoint": (
-        "check that the store is up, the network, and AWS_ENDPOINT_URL"
-    ),
-}
+explain_storage_errors = partial(explain_errors, error_class=StoreError, docs="docs/stores.md")
 
 
 def folder_digest(folder: Path) -> str:
@@ -88,7 +69,7 @@ def upload_folder(folder: Path, uri: str) -> int:
         When the store refuses the upload.
     """
     with explain_storage_errors(uri):
-        filesystem, base = _open_filesystem(uri)
+        filesystem, base = open_filesystem(uri)
         existing_files = filesystem.find(base, detail=True) if filesystem.exists(base) else {}
         local_files = {
             f"{base}/{path.relative_to(folder).as_posix()}": path
@@ -144,7 +125,7 @@ def read_file(uri: str) -> bytes:
         When the file does not exist, or the store refuses access.
     """
     with explain_storage_errors(uri):
-        filesystem, path = _open_filesystem(uri)
+        filesystem, path = open_filesystem(uri)
         return filesystem.cat_file(path)
 
 
@@ -162,7 +143,7 @@ def delete_folder(uri: str) -> None:
 
             get_artifact_repository(uri).delete_artifacts()
             return
-        filesystem, path = _open_filesystem(uri)
+        filesystem, path = open_filesystem(uri)
         if filesystem.exists(path):
             filesystem.rm(path, recursive=True)
 
@@ -176,7 +157,7 @@ def check_write_access(uri: str) -> None:
         When the store refuses one of these.
     """
     with explain_storage_errors(uri):
-        filesystem, path = _open_filesystem(f"{uri}/.modelbook-{uuid.uuid4().hex}")
+        filesystem, path = open_filesystem(f"{uri}/.modelbook-{uuid.uuid4().hex}")
         filesystem.pipe_file(path, b"probe")
         filesystem.cat_file(path)
         filesystem.rm_file(path)
@@ -230,7 +211,7 @@ def _download_files(uri: str, target_folder: Path) -> None:
             path = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder)
             os.rename(path, target_folder)
         return
-    filesystem, path = _open_filesystem(uri)
+    filesystem, path = open_filesystem(uri)
     remote_paths = sorted(filesystem.find(path))
     if not remote_paths:
         raise FileNotFoundError(uri)

@@ -33,6 +33,7 @@ from modelbook.scoring.batch_validation import validate_rows
 
 if TYPE_CHECKING:
     from modelbook.contract import Contract
+    from modelbook.dataset.object_store import RemoteAddress
 
 CHUNK_ROWS = 50_000  # rows of a chunk
 MAX_THREADS = min(4, os.cpu_count() or 1)  # chunks that are scored at the same time
@@ -64,7 +65,7 @@ class BatchResult:
     rows: int
     rejected_rows: int
     seconds: float
-    rejects_path: Path
+    rejects_path: Path | RemoteAddress
 
 
 def score_file(
@@ -99,7 +100,7 @@ def score_file(
         When the input cannot be read or lacks columns, or the output cannot be written or exists;
         before anything is scored.
     """
-    rejects_path = output_path.with_name(f"{output_path.stem}.rejects.csv")
+    rejects_path = name_rejects(output_path)
     for path in (output_path, rejects_path):
         check_output(path)
     start, row_count, rejected_count = time.monotonic(), 0, 0
@@ -135,6 +136,11 @@ def score_file(
         rejects_file.commit()
         output_file.commit()
     return BatchResult(row_count, rejected_count, time.monotonic() - start, rejects_path)
+
+
+def name_rejects(output_path: Path) -> Path:
+    """Return the path of the rows that violate the contract, beside the output."""
+    return output_path.with_name(f"{output_path.stem}.rejects.csv")
 
 
 @contextmanager
