@@ -27,6 +27,9 @@ def test_all_parts_are_there_and_what_they_name_is_there():
     assert SERVICES.keys() == {
         "api",
         "stages",
+        "loop",
+        "stream",
+        "redis",
         "mlflow",
         "postgres",
         "store",
@@ -35,10 +38,10 @@ def test_all_parts_are_there_and_what_they_name_is_there():
         "alertmanager",
         "grafana",
     }
-    hosts = set(re.findall(r"(?:http://|@)([a-z]+)[:/]", TEXT)) | set(
+    hosts = set(re.findall(r"(?:http://|redis://|@)([a-z]+)[:/]", TEXT)) | set(
         re.findall(r'targets: \["(\w+):', TEXT)
     )
-    assert len(hosts) == 6
+    assert len(hosts) == 8
     assert hosts <= SERVICES.keys()
     for name, item in SERVICES.items():
         assert set(item.get("depends_on", [])) <= SERVICES.keys(), name
@@ -65,7 +68,7 @@ def test_every_secret_is_asked_for_and_stands_in_the_docs():
     requests = set(re.findall(r"\$\{(\w+)", TEXT))
     assert requests == {
         "POSTGRES_PASSWORD", "S3_SECRET", "GRAFANA_PASSWORD", "MODELBOOK_KEYRING", "ALERT_WEBHOOK",
-        "MODELBOOK_WEBHOOK",
+        "MODELBOOK_WEBHOOK", "SCORE_IN", "SCORE_OUT",
     }  # fmt: skip
     assert {name for name in requests if f"{name}=" in result} == requests
     assert not re.search(r"://\w+:[^@\s]+@", TEXT), "a password in a URL"
@@ -85,6 +88,29 @@ def test_the_service_takes_the_settings_that_it_is_told(tmp_path, monkeypatch):
     assert databases == {"mlflow", "journal;"}
 
 
+def test_the_stream_worker_takes_the_settings_that_it_is_told(tmp_path, monkeypatch):
+    stream = SERVICES["stream"]
+    for name, value in stream["environment"].items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings(tmp_path, "tiny").stream
+    assert settings.url == "redis://redis:6379"
+    assert stream["command"] == ["stream"]
+    [scraped] = [
+        job
+        for job in yaml.safe_load(GIVEN["configs"]["prometheus"]["content"])["scrape_configs"]
+        if job["job_name"] == "modelbook-stream"
+    ]
+    port = settings.metrics_address.rpartition(":")[2]
+    assert scraped["static_configs"] == [{"targets": [f"stream:{port}"]}]
+    assert f"http://127.0.0.1:{port}/health/ready" in stream["healthcheck"]["test"][-1]
+
+
+def test_the_loop_does_each_day_what_the_schedules_do():
+    for script in re.findall(r"deploy/\S+\.sh", SERVICES["loop"]["command"][0]):
+        assert (ROOT / script).is_file()
+    assert SERVICES["loop"]["profiles"] == []  # it comes up with the others
+
+
 @pytest.mark.parametrize("name", ["prometheus", "alertmanager", "source", "folder", "s3"])
 def test_what_stands_in_it_for_others_can_be_read(name):
     assert isinstance(yaml.safe_load(GIVEN["configs"][name]["content"]), dict)
@@ -98,6 +124,8 @@ def test_prometheus_and_alertmanager_do_what_they_do_without_containers():
     ours = yaml.safe_load(GIVEN["configs"]["prometheus"]["content"])
     other = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
     assert ours.pop("alerting").keys() == other.pop("alerting").keys()
+    assert [job["job_name"] for job in ours["scrape_configs"]] == ["modelbook", "modelbook-stream"]
+    del ours["scrape_configs"][1]  # commented out where no stream worker need be
     ours["scrape_configs"][0].update(dict.fromkeys(("authorization", "static_configs")))
     other["scrape_configs"][0].update(dict.fromkeys(("authorization", "static_configs")))
     assert ours == other

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -62,15 +63,16 @@ def test_no_role_may_everything():
         if "secrets" in s["Action"]
     ]
     assert [item["Resource"] for item in secrets] == [
-        [{"Ref": "JournalPassword"}, {"Ref": "Keyring"}, {"Ref": "Webhook"}]
+        [{"Ref": name} for name in ("JournalPassword", "Keyring", "MetricsKey", "Webhook")]
     ]
 
 
 def test_containers_write_into_volumes_only_and_secrets_come_by_reference():
     for task in of_kind("AWS::ECS::TaskDefinition").values():
-        [item] = task["ContainerDefinitions"]
-        assert item["ReadonlyRootFilesystem"] is True
-        assert item["LinuxParameters"]["Capabilities"] == {"Drop": ["ALL"]}
+        item, *collector = task["ContainerDefinitions"]
+        for container in [item, *collector]:
+            assert container["ReadonlyRootFilesystem"] is True
+            assert container["LinuxParameters"]["Capabilities"] == {"Drop": ["ALL"]}
         assert {mount["SourceVolume"] for mount in item["MountPoints"]} == {
             each["Name"] for each in task["Volumes"]
         }
@@ -108,6 +110,8 @@ def stack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
             "JournalUrl": "postgresql+psycopg://modelbook@db.example.com/journal",
             "JournalPassword": secrets.create_secret(Name="password", SecretString="not to be seen")["ARN"],
             "Keyring": secrets.create_secret(Name="keyring", SecretString="[]")["ARN"],
+            "MetricsKey": secrets.create_secret(Name="metrics", SecretString="k")["ARN"],
+            "StreamUrl": secrets.create_secret(Name="stream", SecretString="redis://r")["ARN"],
             "Webhook": secrets.create_secret(Name="webhook", SecretString="https://h")["ARN"],
             "AlarmTopic": session.client("sns").create_topic(Name="alarms")["TopicArn"],
             "ScoreBucket": "lake",
@@ -125,10 +129,18 @@ def test_a_cloud_makes_of_it_a_service_behind_a_load_balancer(stack, tmp_path, m
     assert result["StackStatus"] == "CREATE_COMPLETE"
     outputs = {item["OutputKey"]: item["OutputValue"] for item in result["Outputs"]}
     ecs = stack("ecs")
-    [arn] = ecs.list_services(cluster=outputs["Cluster"])["serviceArns"]
-    [service] = ecs.describe_services(cluster=outputs["Cluster"], services=[arn])["services"]
-    task = ecs.describe_task_definition(taskDefinition=service["taskDefinition"])["taskDefinition"]
-    [container] = task["containerDefinitions"]
+    arns = ecs.list_services(cluster=outputs["Cluster"])["serviceArns"]
+    services = ecs.describe_services(cluster=outputs["Cluster"], services=arns)["services"]
+    tasks = {
+        task["containerDefinitions"][0]["name"]: (service, task)
+        for service in services
+        for task in [
+            ecs.describe_task_definition(taskDefinition=service["taskDefinition"])["taskDefinition"]
+        ]
+    }
+    service, task = tasks["api"]
+    container, collector = task["containerDefinitions"]
+    assert {item["name"] for item in collector["secrets"]} == {"AOT_CONFIG_CONTENT", "METRICS_KEY"}
     assert container["image"].endswith("modelbook-service:1")
     assert {item["name"] for item in container["secrets"]} == {"PGPASSWORD", "MODELBOOK_KEYRING"}
     assert "not to be seen" not in json.dumps([task, service, result], default=str)
@@ -138,6 +150,11 @@ def test_a_cloud_makes_of_it_a_service_behind_a_load_balancer(stack, tmp_path, m
         load_settings(tmp_path, "tiny").journal.url
         == "postgresql+psycopg://modelbook@db.example.com/journal"
     )
+    worker = tasks["stream"][1]["containerDefinitions"][0]
+    assert worker["image"].endswith("modelbook-stages:1")
+    assert worker["command"] == ["stream"]
+    [config] = stack("ssm").get_parameters(Names=["book-collector"])["Parameters"]
+    check_collector(yaml.safe_load(config["Value"]), worker)
     [balancer] = stack("elbv2").describe_load_balancers()["LoadBalancers"]
     assert balancer["Scheme"] == "internal"
     assert outputs["Address"] == f"https://{balancer['DNSName']}"
@@ -149,6 +166,53 @@ def test_a_cloud_makes_of_it_a_service_behind_a_load_balancer(stack, tmp_path, m
     assert (environ["SCORE_IN"], environ["SCORE_OUT"]) == ("s3://lake/rows", "s3://lake/scores")
 
 
+def check_collector(config: dict[str, Any], worker: dict[str, Any]) -> None:
+    """What the collector reads is where both serve, and it sends each metric that an alarm is of."""
+    [scraped] = config["receivers"]["prometheus"]["config"]["scrape_configs"]
+    environ = {item["name"]: item["value"] for item in worker["environment"]}
+    [targets] = [item["targets"] for item in scraped["static_configs"]]
+    assert targets == ["127.0.0.1:8000", environ["MODELBOOK_SERVE_STREAM__METRICS_ADDRESS"]]
+    assert scraped["authorization"] == {"credentials": "${env:METRICS_KEY}"}
+    sender = config["exporters"]["awsemf"]
+    assert (sender["namespace"], sender["log_group_name"]) == (
+        "Modelbook",
+        "/modelbook/book/metrics",
+    )
+    for alarm in of_kind("AWS::CloudWatch::Alarm").values():
+        if alarm["Namespace"] != "Modelbook":
+            continue
+        [declared] = [
+            each
+            for each in sender["metric_declarations"]
+            if any(re.match(one, alarm["MetricName"]) for one in each["metric_name_selectors"])
+        ]
+        assert declared["dimensions"] == [[each["Name"] for each in alarm["Dimensions"]]]
+
+
+def test_alarms_are_alerts_of_the_same_name_metric_and_severity():
+    rules = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())["groups"][0][
+        "rules"
+    ]
+    alerts = {rule["alert"]: rule for rule in rules}
+    alarms = of_kind("AWS::CloudWatch::Alarm")  # moto makes none of a template
+    ours = {name for name, alarm in alarms.items() if alarm["Namespace"] == "Modelbook"}
+    assert ours == {
+        "NoVersionInService", "JournalDown", "PredictionsNotJournaled", "JournalReplaced", "InputsDrift",
+        "RetrainAsked", "StreamBehind",
+    }  # fmt: skip
+    assert alarms.keys() - ours == {
+        "ServiceDown", "TaskUnhealthy", "ServiceFails", "SlowAnswers", "StreamDown"
+    }  # fmt: skip
+    for name, alarm in alarms.items():
+        assert alarm["AlarmActions"] == alarm["OKActions"] == [{"Ref": "AlarmTopic"}]
+        severity = alarm["AlarmDescription"].split(" - ")[0]
+        assert severity in ("page", "ticket")
+        if name in alerts:
+            assert severity == alerts[name]["labels"]["severity"], name
+        if name in ours:
+            assert alarm["MetricName"] in alerts[name]["expr"], name
+
+
 def test_the_days_rows_are_scored_by_the_clock_and_a_failed_task_is_told():
     schedules = of_kind("AWS::Scheduler::Schedule")
     overridden = json.loads(schedules["Scoring"]["Target"]["Input"])["containerOverrides"]
@@ -156,11 +220,6 @@ def test_the_days_rows_are_scored_by_the_clock_and_a_failed_task_is_told():
     [rule] = of_kind("AWS::Events::Rule").values()
     assert rule["EventPattern"]["detail"]["containers"] == {"exitCode": [{"anything-but": 0}]}
     assert rule["Targets"][0]["Arn"] == {"Ref": "AlarmTopic"}
-    alarms = of_kind("AWS::CloudWatch::Alarm")  # moto makes none of a template
-    assert alarms.keys() == {"ServiceDown", "TaskUnhealthy", "ServiceFails", "SlowAnswers"}
-    for item in alarms.values():
-        assert item["AlarmActions"] == item["OKActions"] == [{"Ref": "AlarmTopic"}]
-        assert item["AlarmDescription"].split(" - ")[0] in ("page", "ticket")
 
 
 @pytest.mark.slow
@@ -170,7 +229,8 @@ def test_autoscaling_takes_what_the_template_says(stack):
     [policy] = of_kind("AWS::ApplicationAutoScaling::ScalingPolicy").values()
     outputs = stack("cloudformation").describe_stacks(StackName="book")["Stacks"][0]["Outputs"]
     cluster = next(item["OutputValue"] for item in outputs if item["OutputKey"] == "Cluster")
-    [arn] = stack("ecs").list_services(cluster=cluster)["serviceArns"]
+    arns = stack("ecs").list_services(cluster=cluster)["serviceArns"]
+    [arn] = [arn for arn in arns if "Stream" not in arn]
     place = {name: scaled[name] for name in ("ServiceNamespace", "ScalableDimension")}
     place["ResourceId"] = scaled["ResourceId"]["Sub"].replace("${Cluster}", cluster).replace(
         "${Service.Name}", arn.split("/")[-1]

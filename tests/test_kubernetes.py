@@ -60,7 +60,8 @@ def test_it_keeps_the_schemas_of_the_api(rendered):
     lines = (result.stdout + result.stderr).splitlines()
     unknown = [line for line in lines if "passed" not in line]  # of the operator's own
     assert all("kind ServiceMonitor" in line or "kind PrometheusRule" in line for line in unknown)
-    assert sum("passed" in line for line in lines) == len(resources(rendered[1])) - 2
+    operator = resources(rendered[1], "ServiceMonitor", "PrometheusRule")
+    assert sum("passed" in line for line in lines) == len(resources(rendered[1])) - len(operator)
     kinds = {item["kind"] for item in resources(rendered[1])}
     assert {"HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy", "CronJob"} <= kinds
     assert ("Ingress" in kinds) is (rendered[0] != "dev")
@@ -102,12 +103,12 @@ def test_secrets_are_named_and_never_told_and_the_docs_say_how_they_are_made(ren
         for each in template["spec"]["containers"][0]["env"]
         if "valueFrom" in each
     }
-    [watching] = resources(rendered[1], "ServiceMonitor")
+    watching = resources(rendered[1], "ServiceMonitor")[0]
     wanted.add(watching["spec"]["endpoints"][0]["authorization"]["credentials"]["key"])
     made = set(re.findall(r"--from-(?:literal|file)=([\w-]+)=", result))
-    assert wanted == made == {
-        "journal-password", "keyring", "webhook", "metrics-key", "s3-key", "s3-secret"
-    }  # fmt: skip
+    keys = {"journal-password", "keyring", "webhook", "metrics-key", "s3-key", "s3-secret"}
+    assert wanted == (keys if rendered[0] == "dev" else keys | {"stream-url"})
+    assert made == keys | {"stream-url"}
 
 
 def test_what_selects_finds_the_service_and_its_ports_and_probes_are_those_of_the_service(rendered):
@@ -121,7 +122,7 @@ def test_what_selects_finds_the_service_and_its_ports_and_probes_are_those_of_th
         resources(path, "PodDisruptionBudget"),
         resources(path, "HorizontalPodAutoscaler"),
     )
-    [watching], policies = resources(path, "ServiceMonitor"), resources(path, "NetworkPolicy")
+    watching, policies = resources(path, "ServiceMonitor")[0], resources(path, "NetworkPolicy")
     assert service["spec"]["selector"].items() <= labels
     assert budget["spec"]["selector"]["matchLabels"].items() <= labels
     assert (
@@ -150,6 +151,39 @@ def test_the_service_takes_the_settings_that_it_is_told(rendered, tmp_path, monk
     assert inputs.log_level == {"dev": "debug", "staging": "info", "prod": "warning"}[name]
     assert inputs.journal.url.startswith("postgresql+psycopg://")
     assert (ROOT / result["data"]["PLOOMBER_ENV_FILENAME"]).is_file()
+
+
+def test_the_stream_worker_is_probed_and_scraped_where_it_serves(rendered, tmp_path, monkeypatch):
+    name, path = rendered
+    found = dict(pods(path)).get("modelbook-stream")
+    assert (found is None) == (name == "dev")
+    if found is None:
+        return
+    [item] = found["spec"]["containers"]
+    values = {each["name"]: each["value"] for each in item["env"] if "value" in each}
+    for key, value in values.items():
+        monkeypatch.setenv(key, value)
+    port = int(load_settings(tmp_path, "tiny").stream.metrics_address.rpartition(":")[2])
+    assert item["ports"] == [{"name": "metrics", "containerPort": port}]
+    probes = {
+        kind: item[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")
+    }
+    assert {probe["port"] for probe in probes.values()} == {"metrics"}
+    assert probes["liveness"]["path"] == "/health/live"
+    assert probes["readiness"]["path"] == "/health/ready"
+    watching, service = (
+        next(
+            each for each in resources(path, kind) if each["metadata"]["name"] == "modelbook-stream"
+        )
+        for kind in ("ServiceMonitor", "Service")
+    )
+    labels = service["metadata"]["labels"]
+    assert watching["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    alerts = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())["groups"][0][
+        "rules"
+    ]
+    [down] = [rule["expr"] for rule in alerts if rule["alert"] == "StreamDown"]
+    assert down == f'up{{job="{labels[watching["spec"]["jobLabel"]]}"}} == 0'
 
 
 def test_overlays_differ_in_size_and_clock(rendered):

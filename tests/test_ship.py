@@ -278,6 +278,7 @@ def test_the_real_aws_makes_the_stack_on_a_cloud_for_tests(project, aws, monkeyp
             "ServiceImage": "modelbook-service:1", "StagesImage": "modelbook-stages:1",
             "JournalPassword": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:p",
             "Keyring": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:k",
+            "MetricsKey": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:m",
             "Webhook": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:w",
             "AlarmTopic": boto3.client("sns").create_topic(Name="alarms")["TopicArn"],
         }  # fmt: skip
