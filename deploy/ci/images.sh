@@ -9,7 +9,7 @@
 set -eu
 cd "$(dirname "$0")/../.."
 REGISTRY=${REGISTRY:?where the images are pushed, as ghcr.io/owner/name} TAG=${TAG:?the tag of the release}
-GRYPE=${GRYPE:-docker.io/anchore/grype:v0.104.0}
+GRYPE=${GRYPE:-docker.io/anchore/grype:v0.110.0}
 service=$REGISTRY/modelbook-service:$TAG stages=$REGISTRY/modelbook-stages:$TAG
 
 build() {
