@@ -18,6 +18,7 @@ from modelbook.serving.settings import load_settings
 
 HERE = ROOT / "deploy/kubernetes"
 OVERLAYS = ("dev", "staging", "prod")
+OPERATOR = ("ServiceMonitor", "PrometheusRule", "AlertmanagerConfig")  # kinds of its own
 pytestmark = pytest.mark.requires("kubectl")
 
 
@@ -59,8 +60,8 @@ def test_it_keeps_the_schemas_of_the_api(rendered):
     assert result.returncode == 0, result.stdout + result.stderr
     lines = (result.stdout + result.stderr).splitlines()
     unknown = [line for line in lines if "passed" not in line]  # of the operator's own
-    assert all("kind ServiceMonitor" in line or "kind PrometheusRule" in line for line in unknown)
-    operator = resources(rendered[1], "ServiceMonitor", "PrometheusRule")
+    assert all(any(f"kind {kind}" in line for kind in OPERATOR) for line in unknown)
+    operator = resources(rendered[1], *OPERATOR)
     assert sum("passed" in line for line in lines) == len(resources(rendered[1])) - len(operator)
     kinds = {item["kind"] for item in resources(rendered[1])}
     assert {"HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy", "CronJob"} <= kinds
@@ -105,8 +106,17 @@ def test_secrets_are_named_and_never_told_and_the_docs_say_how_they_are_made(ren
     }
     watching = resources(rendered[1], "ServiceMonitor")[0]
     wanted.add(watching["spec"]["endpoints"][0]["authorization"]["credentials"]["key"])
+    [told] = resources(rendered[1], "AlertmanagerConfig")
+    wanted |= {
+        each["urlSecret"]["key"]
+        for receiver in told["spec"]["receivers"]
+        for each in receiver["webhookConfigs"]
+    }
     made = set(re.findall(r"--from-(?:literal|file)=([\w-]+)=", result))
-    keys = {"journal-password", "keyring", "webhook", "metrics-key", "s3-key", "s3-secret"}
+    keys = {
+        "journal-password", "keyring", "webhook", "metrics-key", "s3-key", "s3-secret",
+        "page-webhook", "ticket-webhook",
+    }  # fmt: skip
     assert wanted == (keys if rendered[0] == "dev" else keys | {"stream-url"})
     assert made == keys | {"stream-url"}
 
@@ -227,6 +237,33 @@ def test_staging_and_prod_run_on_postgresql_and_s3_behind_tls(rendered, tmp_path
     paths = {each["path"] for each in ingress["spec"]["rules"][0]["http"]["paths"]}
     assert {"/predict", "/health"} <= paths
     assert "/metrics" not in paths
+
+
+def snake(value: Any) -> Any:
+    """The operator's words as Alertmanager's own: ``groupWait`` is ``group_wait``."""
+    if isinstance(value, list):
+        return [snake(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.keys() - {"matchType"} == {"name", "value"}:
+        return f"{value['name']} {value.get('matchType', '=')} {value['value']}"
+    names = {"sourceMatch": "source_matchers", "targetMatch": "target_matchers"}
+    return {
+        names.get(key, re.sub(r"[A-Z]", lambda match: f"_{match[0].lower()}", key)): snake(item)
+        for key, item in value.items()
+    }
+
+
+def test_alerts_are_sent_as_by_the_other_deployments(rendered):
+    [told] = resources(rendered[1], "AlertmanagerConfig")
+    ours, other = (
+        snake(told["spec"]),
+        yaml.safe_load((ROOT / "deploy/prometheus/alertmanager.yml").read_text()),
+    )
+    for receiver in (*ours["receivers"], *other["receivers"]):
+        [webhook] = receiver["webhook_configs"]
+        assert webhook.pop("url_secret", None) or webhook.pop("url")
+    assert ours == other
 
 
 def test_alerts_and_dashboard_are_those_of_the_other_deployments(rendered):
