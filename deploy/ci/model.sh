@@ -28,7 +28,8 @@ case ${1:-} in
   describe) describe ;;
   export) modelbook export "$2" --version "$(describe | sed -n 's/^version=//p')" ;;
   install)
-    version=$(modelbook import "$2" --json | read_number)
+    imported=$(modelbook import "$2" --json)
+    version=$(printf '%s' "$imported" | read_number)
     modelbook promote "$version" --why "${WHY:-installed from its passport}"
     ;;
   *) echo "model.sh train | describe | export ADDRESS | install PASSPORT" >&2; exit 2 ;;
