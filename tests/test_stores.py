@@ -179,6 +179,15 @@ def test_the_environment_outdoes_the_file(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.slow
+def test_a_run_that_ends_on_a_server_prints_nothing_where_json_is_printed(root, capsys):
+    store.ensure_store(root)
+    client = store.create_client(root)
+    run = client.create_run(store.ensure_experiment(client, root, "quiet"))
+    client.set_terminated(run.info.run_id)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.slow
 def test_champions_come_and_go_as_in_a_file(root: Path) -> None:
     assert (aliases.read_aliases(root, "moves"), history.read_history(root, "moves")) == ({}, [])
     add_versions(root, "moves", 3)

@@ -39,6 +39,7 @@ CREATION_CONFLICT = "already exists|duplicate key"
 CLIENT_ENVIRONMENT = {  # defaults; MLflow's own would wait for an absent server for many minutes
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # where --json prints
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "PYCARET_CUSTOM_LOGGING_PATH": os.devnull,  # see registry.pyfunc_model
