@@ -113,7 +113,7 @@ deploy: ## deploy: TARGET=kubernetes [OVERLAY=dev] or TARGET=ecs, images of RELE
 	@TARGET="$(TARGET)" OVERLAY="$(OVERLAY)" STACK="$(STACK)" DRY="$(DRY)" RELEASE="$(RELEASE)" PARAMETERS="$(PARAMETERS)" deploy/deploy.sh
 
 .PHONY: sbom
-sbom: $(VENV)/uv ## list what the service's image holds, with licences, in deploy/sbom
+sbom: $(VENV)/uv ## list what the images install, and the service's licences, in deploy/sbom
 	@UV="$(CURDIR)/$(UV)" VENV="$(VENV)" deploy/sbom.sh
 
 .PHONY: bench

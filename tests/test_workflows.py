@@ -235,12 +235,13 @@ def test_images_are_pushed_and_signed_by_their_digest(images, tmp_path):
         f"STAGES_IMAGE=ghcr.io/me/book/modelbook-stages{digest}",
     ]
     assert images("sign", COSIGN_KEY="ours.key").returncode == 0
-    signed, attested = (tmp_path / "called").read_text().splitlines()[-2:]
+    signed, *attested = (tmp_path / "called").read_text().splitlines()[-3:]
     assert signed.startswith("cosign sign --yes --key ours.key")
     assert signed.count(digest) == 2
-    assert attested.endswith(
-        f"deploy/sbom/service.cdx.json ghcr.io/me/book/modelbook-service{digest}"
-    )
+    for line, name in zip(attested, ("service", "stages"), strict=True):
+        assert line.endswith(
+            f"deploy/sbom/{name}.cdx.json ghcr.io/me/book/modelbook-{name}{digest}"
+        )
 
 
 @pytest.mark.parametrize(

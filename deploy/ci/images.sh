@@ -67,10 +67,15 @@ scan() {
   for image in "$service" "$stages"; do run_grype "docker:$image" --only-fixed --fail-on high; done
 }
 
+attest() {
+  cosign attest --yes ${COSIGN_KEY:+--key "$COSIGN_KEY"} --type cyclonedx --predicate "$1" "$2"
+}
+
 sign() {
   SERVICE_IMAGE=$(sed -n 's/^SERVICE_IMAGE=//p' release.env) STAGES_IMAGE=$(sed -n 's/^STAGES_IMAGE=//p' release.env)
   cosign sign --yes ${COSIGN_KEY:+--key "$COSIGN_KEY"} "$SERVICE_IMAGE" "$STAGES_IMAGE"
-  cosign attest --yes ${COSIGN_KEY:+--key "$COSIGN_KEY"} --type cyclonedx --predicate deploy/sbom/service.cdx.json "$SERVICE_IMAGE"
+  attest deploy/sbom/service.cdx.json "$SERVICE_IMAGE"
+  attest deploy/sbom/stages.cdx.json "$STAGES_IMAGE"
 }
 
 case ${1:-} in
