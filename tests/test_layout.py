@@ -166,7 +166,9 @@ class TestLocks:
         environment = {"python_version": python.rpartition(".")[0]}
         for requirement in map(Requirement, requests):
             if requirement.marker is None or requirement.marker.evaluate(environment):
-                assert requirement.specifier.contains(locked[requirement.name.lower()]), requirement
+                assert requirement.specifier.contains(
+                    locked[canonicalize_name(requirement.name)]
+                ), requirement
 
     @pytest.mark.parametrize("python", PYTHONS)
     def test_the_locks_agree(self, python):
