@@ -113,7 +113,7 @@ def built_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Tiny]:
 @pytest.fixture(scope="session")
 def built(built_once: Callable[..., Tiny]) -> Tiny:
     """The small project, built: this worker's copy, which its tests may build again."""
-    return built_once("tiny", Tiny)
+    return built_once("tiny", lambda root: Tiny(root, is_quick=False))
 
 
 @pytest.fixture(scope="session")

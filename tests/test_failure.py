@@ -15,7 +15,7 @@ import pytest
 from facts import missing_facts
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from papermill.exceptions import PapermillExecutionError
-from tiny import QUICK, ROOT, Tiny
+from tiny import QUICK_COMPARISON, ROOT, Tiny
 
 from modelbook import disk
 from modelbook.build import failure_pages
@@ -357,9 +357,10 @@ class TestCommand:
 @pytest.mark.slow
 def test_a_build_leaves_a_page_and_takes_it_away_when_the_stage_is_mended(copy_of: Tiny) -> None:
     tiny = copy_of
+    tiny.wire(**QUICK_COMPARISON)
     call = "figures.leaderboard(board, metric)"
     with tiny.changed("notebooks/03_compare.ipynb", call, "figures.leaderboard(board, 1 / 0)"):
-        result = tiny.build(**QUICK)
+        result = tiny.build()
     assert result.returncode == 1
     assert re.search(r"failed.*: compare \(", result.stderr.strip())
     match = re.search(
@@ -384,7 +385,7 @@ def test_a_build_leaves_a_page_and_takes_it_away_when_the_stage_is_mended(copy_o
     for link in ("03_compare.html", "03_compare.ipynb", "03_compare-last-good.html"):
         assert f'href="tiny/{link}"' in row
     assert failure_report.last_good_path(report).is_file()
-    result = tiny.build("--partially", "compare", **QUICK)
+    result = tiny.build("--partially", "compare")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "compare" in tiny.ran(result)
     assert not failure_report.is_failure_report(report)

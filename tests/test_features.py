@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from tiny import BIN, Tiny
+from tiny import BIN, QUICK_COMPARISON, Tiny
 
 from modelbook.build import executor
 from modelbook.errors import CustomCodeError
@@ -83,8 +83,7 @@ def project(built: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Tiny:
         transformers="wealth.Wealth", min_category_frequency=0.05, search_rows=2000, families="dt",
         estimators_file="custom/estimators.py", metrics_file="custom/metrics.py", metric="gain",
     )  # fmt: skip
-    wired = tiny.root / "pipeline.yaml"
-    wired.write_text(wired.read_text().replace("learning_budget: 60", "learning_budget: 0"))
+    tiny.wire(**QUICK_COMPARISON)
     done = tiny.build()
     assert done.returncode == 0, done.stdout + done.stderr
     assert tiny.ran(done) == ["compare", "finalize", "deploy", "monitor"]

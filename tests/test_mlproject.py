@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tiny import QUICK, ROOT, STAGES, Tiny
+from tiny import ROOT, STAGES, Tiny
 
 from modelbook.registry import store
 
@@ -28,7 +28,7 @@ def test_mlflow_runs_up_to_a_registered_version(tmp_path: Path) -> None:
     shutil.copy(ROOT / "MLproject", tmp_path)
     (tmp_path / "env.yaml").rename(tmp_path / "env.other.yaml")
     (tmp_path / "env.yaml").write_text("book: not-this-one\n")
-    environ = {**QUICK, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/models/mlflow.db"}
+    environ = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/models/mlflow.db"}
     assert tiny.run("modelbook", "store").returncode == 0
     words = ["-e", "finalize", "-P", "env=env.other.yaml"]
     result = tiny.run("mlflow", "run", ".", "--env-manager", "local", *words, **environ)

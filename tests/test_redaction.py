@@ -108,7 +108,7 @@ def test_a_build_writes_no_secret_anywhere(tmp_path):
     leak_into(tiny, "01_ingest", LEAK, before="verdict", tag=True)
     leak_into(tiny, "03_compare", LEAK, before="verdict", tag=True)
     leak_into(tiny, "04_finalize", LEAK + "\nraise ValueError(secrets)", before="products")
-    result = tiny.build("--partially", "finalize", **ENVIRON, MODELBOOK_LEARNING_BUDGET="0")
+    result = tiny.build("--partially", "finalize", **ENVIRON)
     assert result.returncode == 1
     assert re.search(r"failed.*: finalize \(", result.stderr.strip())
     assert "ValueError" in result.stdout

@@ -19,7 +19,7 @@ import psutil
 import pytest
 import yaml
 from shelf import add_version, put_empty_store
-from tiny import BIN, ROOT, SMALL, Tiny
+from tiny import BIN, QUICK_COMPARISON, ROOT, SMALL, Tiny
 from typer.testing import CliRunner
 
 from modelbook.build import locks, retrain
@@ -496,6 +496,7 @@ def whole(tiny: Tiny) -> int:
 @pytest.mark.slow
 def test_a_kill_at_any_step_leaves_a_proven_champion_and_a_history_that_fits(copy_of: Tiny) -> None:
     tiny = copy_of
+    tiny.wire(**QUICK_COMPARISON)
     assert whole(tiny) == 1
 
     for stage, step in STEPS:

@@ -23,7 +23,7 @@ from mlflow.protos.databricks_pb2 import BAD_REQUEST, PERMISSION_DENIED
 from servers import PASSWORD, MLflowServer, PostgreSQL, mlflow_server, object_store, postgresql
 from shelf import put_empty_store, running
 from test_server import ROW
-from tiny import QUICK, STAGES, Tiny
+from tiny import STAGES, Tiny
 
 from modelbook.config import store as setting
 from modelbook.contract import Contract
@@ -334,7 +334,7 @@ def test_the_loop_runs_on_an_mlflow_server(root: Path, server: MLflowServer) -> 
     tiny = Tiny(root)
     tiny.set(book="loop")
     tiny.leave_out("explore")  # it leaves nothing in a store
-    done = tiny.build(**QUICK)
+    done = tiny.build()
     assert done.returncode == 0, done.stdout + done.stderr
     assert tiny.ran(done) == [stage for stage in STAGES if stage != "explore"]
     assert not (root / "models/mlflow.db").exists()
@@ -342,7 +342,7 @@ def test_the_loop_runs_on_an_mlflow_server(root: Path, server: MLflowServer) -> 
     assert not (root / "mlruns").exists()
     champion, recorded, problems = named(root, "loop")
     assert (champion is not None, champion, problems) == (True, recorded, [])
-    again = tiny.build(**QUICK)
+    again = tiny.build()
     assert (again.returncode, tiny.ran(again)) == (0, [])
 
 

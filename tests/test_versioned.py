@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from servers import object_store
-from tiny import QUICK, ROOT, Tiny
+from tiny import ROOT, Tiny
 
 from modelbook import dataset
 from modelbook.errors import DataError
@@ -138,7 +138,7 @@ def test_the_walk_version_push_wipe_pull_rebuild_gives_the_same_numbers(
     with object_store(monkeypatch, "team-data"):
         result = {}
         for line in lines:
-            environ = {**tiny.environ, **QUICK, "DVC_NO_ANALYTICS": "1"}
+            environ = {**tiny.environ, "DVC_NO_ANALYTICS": "1"}
             done = subprocess.run(
                 line, shell=True, cwd=tmp_path, env=environ, capture_output=True, text=True
             )

@@ -32,8 +32,9 @@ SMALL = {
     "book": "tiny", "sample": 0.25, "families": "lr nb", "folds": 2, "tune_rounds": 1, "resamples": 100, "time_budget": 240,
     "strategy": "tune", "calibrate": "none",
 }  # fmt: skip
-# In the environment of builds whose comparison is not the subject: no learning curve, no permuted targets.
-QUICK = {"MODELBOOK_LEARNING_BUDGET": "0", "MODELBOOK_CANDIDATE_MODELS": "false"}
+# Where the comparison is not the subject: no learning curve, no permuted targets, no candidates as models.
+QUICK_COMPARISON = {"learning_budget": "0", "candidate_models": "false"}
+QUICK = {f"MODELBOOK_{name.upper()}": value for name, value in QUICK_COMPARISON.items()}
 
 
 class Tiny:
@@ -43,7 +44,7 @@ class Tiny:
     first_build: Path  # a project as the first build left it: nobody changes it
     first_output: str  # what the first build printed
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, is_quick: bool = True) -> None:
         self.root = root
         for name in ("notebooks", "contracts", "src"):
             shutil.copytree(
@@ -51,11 +52,9 @@ class Tiny:
                 root / name,
                 ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"),
             )
-        wired = (ROOT / "pipeline.yaml").read_text()
+        shutil.copy(ROOT / "pipeline.yaml", root)
         # Evidently's reports take more time than all else in a small book's monitor stage.
-        (root / "pipeline.yaml").write_text(
-            wired.replace("interactive_rows: 10000", "interactive_rows: 0")
-        )
+        self.wire(interactive_rows="0", **(QUICK_COMPARISON if is_quick else {}))
         values = yaml.safe_load((ROOT / "env.yaml").read_text())
         (root / "env.yaml").write_text(yaml.safe_dump({**values, **SMALL}))
 
@@ -71,6 +70,15 @@ class Tiny:
         """Set values of the env file."""
         path = self.root / "env.yaml"
         path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **values}))
+
+    def wire(self, **values: str) -> None:
+        """Set parameters that the pipeline alone sets."""
+        path = self.root / "pipeline.yaml"
+        text = path.read_text()
+        for name, value in values.items():
+            text, count = re.subn(rf"\b{name}: [^,}}\n]+", f"{name}: {value}", text)
+            assert count == 1, name
+        path.write_text(text)
 
     def leave_out(self, *stages: str) -> None:
         """Take stages out of the pipeline, and out of the env file what they alone ask for."""
@@ -203,7 +211,8 @@ class Tiny:
 
 def bundled_small(root: Path) -> Tiny:
     """The bundled book and its sample as their env files describe them, with the small project's values."""
-    tiny = Tiny(root)
+    tiny = Tiny(root, is_quick=False)  # the docs load candidates
+    tiny.wire(learning_budget="0")
     small = {name: value for name, value in SMALL.items() if name not in ("book", "time_budget")}
     for name in ("env.yaml", "env.sample.yaml"):
         text = (ROOT / name).read_text()
