@@ -112,7 +112,7 @@ def replace_file(path: Path, folder_uri: str) -> None:
 
             get_artifact_repository(folder_uri).log_artifact(str(path))
             return
-        filesystem, folder = _open_filesystem(folder_uri)
+        filesystem, folder = open_filesystem(folder_uri)
         filesystem.put_file(str(path), f"{folder}/{path.name}")
 
 
@@ -161,46 +161,6 @@ def check_write_access(uri: str) -> None:
         filesystem.pipe_file(path, b"probe")
         filesystem.cat_file(path)
         filesystem.rm_file(path)
-
-
-@contextmanager
-def explain_storage_errors(uri: str) -> Iterator[None]:
-    """Convert errors of an object store to StoreErrors with a remedy, secrets redacted."""
-    try:
-        yield
-    except ModelbookError:
-        raise
-    except ImportError as error:
-        extra = SCHEME_EXTRAS.get(uri.partition("://")[0])
-        raise StoreError(
-            f"{redact(uri)} needs a library that is not installed: {error}",
-            next=f"make extras (it installs modelbook[{extra}])"
-            if extra
-            else "install that library",
-        ) from None
-    except Exception as error:  # each store raises its own types
-        cause = error.__cause__ or error
-        message = redact(f"{type(cause).__name__}: {str(cause)[:300]}")
-        hints = (
-            hint
-            for pattern, hint in ERROR_HINTS.items()
-            if re.search(pattern, f"{type(error).__name__} {message}", re.I)
-        )
-        raise StoreError(
-            f"{redact(uri)} cannot be used: {message}",
-            expected="a reachable store with read and write permission",
-            next=next(
-                hints, "check the address, the network, and the credentials (docs/stores.md)"
-            ),
-        ) from None
-
-
-def _open_filesystem(uri: str) -> tuple[Any, str]:
-    """Return the file system of a URI, and the path in it."""
-    import fsspec
-
-    options = {"auto_mkdir": True} if uri.startswith("file:") else {}
-    return fsspec.core.url_to_fs(uri, use_listings_cache=False, **options)
 
 
 def _download_files(uri: str, target_folder: Path) -> None:

@@ -143,7 +143,7 @@ def _describe_column(contract: Contract, name: str) -> dict[str, str]:
 
 def _label_slices(contract: Contract, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows with the labels of columns and values."""
-    labels = [
+    labels: list[dict[str, Any]] = [
         {
             key: contract.label_value(row["slice"], row[key])
             for key in ("value", "against")
