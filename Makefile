@@ -77,7 +77,7 @@ extras: $(VENV)/run ## install what object stores, PostgreSQL, streams and data 
 
 .PHONY: engines
 engines: $(VENV)/run ## install Dask, Spark and Ray, for work on more machines
-	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements/engines.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements/engines-hashed.txt
 
 .PHONY: lab
 lab: $(VENV)/run ## open JupyterLab at the project; options: make lab LAB="--no-browser --port 8890"
