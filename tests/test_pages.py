@@ -13,6 +13,7 @@ from axe_playwright_python.base import AxeResults
 from axe_playwright_python.sync_playwright import Axe
 from outline import Outline, dead_links, kinds, pages
 from playwright.sync_api import Browser, Page
+from pypdf import PdfReader
 from tiny import Tiny
 
 from modelbook import config
@@ -179,6 +180,12 @@ def test_no_page_is_heavy(reports):
         path.name: path.stat().st_size for path in pages(reports) if path.stat().st_size > HEAVIEST
     }
     assert heavy == {}
+
+
+def test_the_brief_is_one_sheet_of_paper(reports, opened, tmp_path):
+    page, _, _ = opened(reports / "tiny/brief.html")
+    page.pdf(path=tmp_path / "brief.pdf", format="A4", prefer_css_page_size=True)
+    assert len(PdfReader(tmp_path / "brief.pdf").pages) == 1
 
 
 def test_every_link_leads_somewhere(reports):
