@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ def write_waiting_page(
         level="none",
         failed_reports=failed_reports,
         home="../index.html",
-        stages=[(name, config.stage_stem(name)) for name in stages],
+        stages=_stages_with_report(report.parent, stages, [stage]),
         facts={},
     )
 
@@ -256,12 +256,19 @@ def _stage_rows(failure: StageFailure) -> list[dict[str, str]]:
 
 def _navigation_stages(failure: StageFailure) -> list[tuple[str, str]]:
     """Return the stages that have a report; after a failed first build, later ones have none."""
-    stems = [(name, config.stage_stem(name)) for name in failure.stages or config.STAGES]
+    failed = {name for name, state in failure.states.items() if state == "failed"}
+    return _stages_with_report(failure.report.parent, failure.stages or config.STAGES, failed)
+
+
+def _stages_with_report(
+    folder: Path, stages: Iterable[str], written: Collection[str]
+) -> list[tuple[str, str]]:
+    """Name and file stem of the stages that have a report, or whose report is being written."""
+    stems = [(name, config.stage_stem(name)) for name in stages]
     return [
         (name, stem)
         for name, stem in stems
-        if failure.states.get(name) == "failed"
-        or (failure.report.parent / f"{stem}.html").is_file()
+        if name in written or (folder / f"{stem}.html").is_file()
     ]
 
 
