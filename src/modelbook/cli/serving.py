@@ -135,7 +135,7 @@ def score(
     Examples:  modelbook score rows.csv scored.csv
     |  modelbook score s3://bucket/rows s3://bucket/scored
     |  modelbook score rows.csv scored.csv --model challenger --report report.json
-    |  modelbook score rows scored --engine dask --scheduler tcp://...
+    |  modelbook score s3://bucket/rows s3://bucket/scored --engine dask --scheduler tcp://...
     """
     from modelbook.dataset import object_store
 

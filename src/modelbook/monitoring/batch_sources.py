@@ -69,8 +69,8 @@ def evaluate_file(
 ) -> list[BatchEvaluation]:
     """Evaluate a file, or a folder of Parquet files, as one batch named after it.
 
-    Remote files are downloaded. A folder with more than ``MAX_SAMPLED_ROWS`` rows is
-    sampled; ``sampled_from`` is then its number of rows.
+    A folder with more than ``MAX_SAMPLED_ROWS`` rows is sampled; ``sampled_from`` is then its
+    number of rows. A remote folder is read in place, except a Delta table, which is downloaded.
     """
     folder: Path | RemoteAddress = root / path
     if is_remote_folder(path):

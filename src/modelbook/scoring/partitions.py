@@ -80,10 +80,10 @@ def score_folder(
 
     Parameters
     ----------
-    input_folder, output_folder : Path
-        Paths that every worker can access.
+    source, target : Path or RemoteAddress
+        Two folders, or two addresses, that every worker can read and write.
     version : RegisteredVersion
-        Version to score with; its files are copied to the staging folder for the workers.
+        Version to score with; its files are copied to where the workers read them.
     load_model : callable
         Loads the version on each worker; raises when its files do not match the registered digest.
     on_progress : callable
