@@ -975,11 +975,13 @@ def test_the_learning_curve_keeps_its_time(
 ) -> None:
     made: list[float] = []
 
-    def point(*args: Any) -> pd.DataFrame:
-        made.append(args[3])
-        clock[0] += 10 * args[3]  # seconds in proportion to the rows
-        return pd.DataFrame([(args[3], 1, 1, 0.5)], columns=learning_curve.COLUMNS)
+    def point(*args: Any) -> tuple[float, int, int, float]:
+        share, fold = args[-1]
+        made.extend([share] if fold == 0 else [])
+        clock[0] += 10 * share / trial.folds  # seconds in proportion to the rows
+        return share, fold + 1, 1, 0.5
 
+    monkeypatch.setenv("MODELBOOK_WORKERS", "1")  # the clock is in this process
     clock = [0.0]
     monkeypatch.setattr(learning_curve, "_evaluate_share", point)
     monkeypatch.setattr(learning_curve, "time", SimpleNamespace(monotonic=lambda: clock[0]))
