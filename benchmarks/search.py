@@ -245,19 +245,26 @@ def print_targets(summary: pd.Series, behind: pd.Series, ranks: pd.Series) -> No
 
 
 def compare_measurements(measured: list[Measurement], results: Path) -> Iterator[dict[str, Any]]:
-    """Rank, and distance from the best with its interval, of each contender of a split."""
+    """Rank, and distance from the best with its interval, of each contender of a split.
+
+    One that failed has the last rank, and is not in the mean distance.
+    """
     splits: dict[tuple[str, int, float], list[Measurement]] = {}
     for each in measured:
-        if not each.error:
-            splits.setdefault(each.key[:3], []).append(each)
+        splits.setdefault(each.key[:3], []).append(each)
     for rivals in splits.values():
-        losses = {each.contender: np.load(results / LOSSES / each.losses_file) for each in rivals}
-        ranked = sorted(rivals, key=lambda each: each.loss)
-        classes = ["classes"] if ranked[0].metric == "log loss" else []
-        for rank, each in enumerate(ranked, 1):
-            best = losses[ranked[0].contender]
+        scored = sorted((each for each in rivals if not each.error), key=lambda each: each.loss)
+        if not scored:
+            continue
+        losses = {each.contender: np.load(results / LOSSES / each.losses_file) for each in scored}
+        classes = ["classes"] if scored[0].metric == "log loss" else []
+        for rank, each in enumerate(scored, 1):
+            best = losses[scored[0].contender]
             behind, low, _ = compare(losses[each.contender], best, classes)
             yield {**asdict(each), "rank": rank, "behind": behind, "surely": low > 0}
+        for each in rivals:
+            if each.error:
+                yield {**asdict(each), "rank": len(rivals), "behind": np.nan, "surely": True}
 
 
 if __name__ == "__main__":
