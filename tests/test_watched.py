@@ -21,7 +21,7 @@ import pytest
 import yaml
 from servers import free_port
 from shelf import BOOK, JSON, Shelf, fitted, running
-from test_monitor import PARAMS, seen
+from test_monitor import PARAMS, evaluated
 from tiny import ROOT
 
 from modelbook.extras import stream_metrics
@@ -178,7 +178,7 @@ def scraped(tmp_path: Path, frame, contract) -> Iterator[str]:
     shelf = Shelf(tmp_path / "served")
     shelf.alias("champion", shelf.register(fitted(frame, contract), contract, frame))
     monitored = WindowHistory(latest_verdict.history_path(shelf.root, BOOK), 1)
-    monitored.record_windows([seen(contract, "4", auc=0.7)], PARAMS)
+    monitored.record_windows([evaluated(contract, "4", auc=0.7)], PARAMS)
     for path in RULES.iterdir():
         shutil.copy(path, tmp_path)
     (tmp_path / "key").write_text(ApiKeyStore(shelf.root).add_key("prometheus", ["admin"], None))
