@@ -142,9 +142,9 @@ def import_version(
         journal = find_journal(root, name)  # first: nothing is registered where it is away
         verify_key = signing.load_public_key(verify) if verify else None
         result = imports.import_version(root, name, address, commit, verify_key)
-        judged = import_gate.judge_import(root, result.entry, params, journal, commit)
+        outcome = import_gate.judge_import(root, result.entry, params, journal, commit)
         if not as_json:
-            _print_import(name, result, judged)
+            _print_import(name, result, outcome)
         if promote or override:
             move = promotion.promote(
                 root, name, result.version, reason="", override=override, commit=commit
@@ -158,25 +158,25 @@ def import_version(
                 "version": result.version,
                 "is_new": result.is_new,
                 "entry": result.entry.to_dict(),
-                "gate": judged.to_dict(),
+                "gate": outcome.to_dict(),
                 "move": move.to_dict() if move else None,
             }
         )
     elif not (promote or override):
-        hint = '--override "REASON"' if judged.is_hold else "--why REASON"
+        hint = '--override "REASON"' if outcome.is_hold else "--why REASON"
         typer.echo(f"next: modelbook promote {result.version} {hint}", err=True)
 
 
-def _print_import(book: str, result: ImportResult, judged: ImportDecision) -> None:
+def _print_import(book: str, result: ImportResult, outcome: ImportDecision) -> None:
     state = "registered" if result.is_new else "registered already"
     typer.echo(
         f"version {result.version} of {book} {state}; entry {result.entry.number} in history"
     )
-    if judged.decision is None or judged.entry is None:
-        typer.echo(judged.selection)
+    if outcome.decision is None or outcome.entry is None:
+        typer.echo(outcome.selection)
         return
-    typer.echo(f"gate: {judged.decision.action}; entry {judged.entry.number} in history")
-    for sentence in [*judged.decision.reasons, judged.selection]:
+    typer.echo(f"gate: {outcome.decision.action}; entry {outcome.entry.number} in history")
+    for sentence in [*outcome.decision.reasons, outcome.selection]:
         typer.echo(f"  {sentence}")
 
 

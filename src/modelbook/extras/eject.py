@@ -52,7 +52,7 @@ rows = pd.concat([rows[rows["{entity}"].isin(part)] for part in parts], ignore_i
 def eject(root: Path, book: str, number: int, out: Path) -> Path:
     """Write the notebook of a version, and return its path.
 
-    Where ``data/<book>`` has other rows by now, the version's lie beside it, as Parquet.
+    If ``data/<book>`` has other rows now, those of the version are written next to it, as Parquet.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def _has_rows(root: Path, book: str, version: Any) -> bool:
 def collect_rows(
     root: Path, book: str, version: Any, parameters: Mapping[str, Any]
 ) -> pd.DataFrame:
-    """The rows that a version was fitted on, of the table as it is now: train, then holdout.
+    """The rows that a version was fitted on, from the current table: train, then holdout.
 
     Rows of later periods may have been added since; the holdout must be the version's.
 

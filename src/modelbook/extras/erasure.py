@@ -1,7 +1,7 @@
 """Forget an entity: remove its rows from a book, and record what was removed.
 
 This removes its rows in the book's tables, its predictions and outcomes in the journal, its rows
-among the holdout and golden rows of each version, and whole exports that hold rows of it, because
+among the holdout and golden rows of each version, and all exports with rows of it, because
 the address of an export is the digest of its content. A version's files change, so its digest is
 updated; the history records both digests, and a hash of the entity. A model that was trained on the
 entity's rows stays: the result names these versions.

@@ -1,9 +1,10 @@
-"""The gate of an import: this project's own rows decide, where there are enough of them.
+"""The gate of an import: this project's own rows decide, if there are enough of them.
 
-The gate of the source has judged a version on the source's rows. Here it is judged on rows of this
-project that neither it nor the champion was fitted on, by the limits of the stage deploy. These are
-the champion's predictions with known outcomes, made after both versions were; else the champion's
-holdout, or that of the project's table: rows which the version's own split holds out, too.
+The source's gate evaluated a version on the source's rows. This gate evaluates it on rows of this
+project that neither it nor the champion was fitted on, with the limits of the stage deploy. The
+rows are predictions of the champion with known outcomes that are later than both versions.
+Otherwise they are the champion's holdout, or that of the project's table, without rows that the
+version trained on.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class SharedRows:
     champion : ScoredRows
         Empty without a champion.
     pipeline : str
-        The fitted pipeline that has not seen the rows: ``evaluated``, or ``model``.
+        The pipeline that was not fitted on the rows: ``evaluated``, or ``model``.
     selection : str
         Description of the rows.
     """
@@ -76,7 +77,7 @@ class ImportDecision:
     Attributes
     ----------
     selection : str
-        Description of the rows behind it, or why there is none.
+        Description of the rows, or the reason why there is no decision.
     entry : HistoryEntry or None
         The decision in this project's history.
     """
@@ -102,7 +103,7 @@ class ImportDecision:
 def judge_import(
     root: Path, imported: HistoryEntry, params: Deploy, journal: Journal | None, commit: str
 ) -> ImportDecision:
-    """Judge an imported version on this project's rows, and record the decision.
+    """Evaluate an imported version on this project's rows, and record the decision.
 
     Parameters
     ----------
@@ -157,19 +158,19 @@ def _select_rows(
     params: Deploy,
     journal: Journal | None,
 ) -> SharedRows | None:
-    """Return the journal's rows if they suffice, else the holdout's; None if none can be judged."""
+    """Return the journal's rows if they suffice, otherwise the holdout's; None if neither does."""
     readers: list[Callable[[], SharedRows | None]] = [
         lambda: _score_journal(journal, candidate, champion),
         lambda: _score_holdout(root, candidate, champion),
     ]
-    judged: list[SharedRows] = []
+    candidates: list[SharedRows] = []
     for read in readers:
         shared = read()
         if shared is not None and shared.candidate.can_be_judged():
-            judged.append(shared)
+            candidates.append(shared)
             if len(shared.rows) >= params.paired_rows:
                 return shared
-    return max(judged, key=lambda shared: len(shared.rows), default=None)
+    return max(candidates, key=lambda shared: len(shared.rows), default=None)
 
 
 def _score_journal(

@@ -1,8 +1,8 @@
 """Merge three versions of a YAML file by key: the user's comments, order and values stay.
 
-What only the template has changed is taken: values, comments, new keys, removed keys. Where both
-have changed a value, the user's stays, and the conflict is reported by its key. Items of a list
-are known by their name: the ``name`` of a mapping, or a package without its version.
+Changes of the template alone are applied: values, comments, new keys, removed keys. Where both have
+changed a value, the user's stays, and the conflict is reported by its key. The name of a list item
+identifies it: the ``name`` of a mapping, or a package without its version.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def _merge_maps(
     conflicts: list[str] = []
     for key in list(dict.fromkeys([*base, *template])):
         values = [document.get(key, _ABSENT) for document in (base, current, template)]
-        merged, found = _merge_values(values, (*path, str(key)))
-        conflicts += found
+        merged, new_conflicts = _merge_values(values, (*path, str(key)))
+        conflicts += new_conflicts
         if merged is _ABSENT:
             current.pop(key, None)
         elif key in current:
@@ -78,7 +78,7 @@ def _merge_maps(
 
 
 def _merge_values(values: list[Any], path: tuple[str, ...]) -> tuple[Any, list[str]]:
-    """Merge a value of base, user and template; ``_ABSENT`` is one that is not there."""
+    """Merge a value of base, user and template; ``_ABSENT`` marks a missing one."""
     base, current, template = values
     if all(isinstance(value, CommentedMap) for value in values):
         return current, _merge_maps(base, current, template, path)
@@ -88,7 +88,7 @@ def _merge_values(values: list[Any], path: tuple[str, ...]) -> tuple[Any, list[s
         return current, []
     if _is_equal(current, base):
         return template, []
-    if current is _ABSENT:  # the user removed it: it stays away
+    if current is _ABSENT:  # the user removed it: it stays removed
         return current, []
     return current, [
         f"{'.'.join(path)}: yours is {_show(current)}, the template's {_show(template)}"
@@ -102,8 +102,8 @@ def _merge_lists(
     tables = [{_name(item): item for item in items} for items in (base, current, template)]
     for name in list(dict.fromkeys([*tables[0], *tables[2]])):
         values = [table.get(name, _ABSENT) for table in tables]
-        merged, found = _merge_values(values, (*path, name))
-        conflicts += found
+        merged, new_conflicts = _merge_values(values, (*path, name))
+        conflicts += new_conflicts
         names = [_name(item) for item in current]
         if merged is _ABSENT and name in names:
             del current[names.index(name)]
@@ -118,14 +118,14 @@ def _merge_lists(
 
 
 def _name(item: Any) -> str:
-    """Return what an item of a list is known by."""
+    """Return the name that identifies an item of a list."""
     if isinstance(item, CommentedMap):
         return str(item.get("name") or f"{next(iter(item), '')}:")
     return re.split(r"[=<>~!\[; ]", str(item))[0]
 
 
 def _find_place(key: str, current: CommentedMap, template: CommentedMap) -> int:
-    """Return where a new key belongs: behind the one before it in the template."""
+    """Return the position of a new key: after the key that precedes it in the template."""
     keys = list(current)
     before = [other for other in list(template)[: list(template).index(key)] if other in current]
     return keys.index(before[-1]) + 1 if before else 0
@@ -134,7 +134,7 @@ def _find_place(key: str, current: CommentedMap, template: CommentedMap) -> int:
 def _take_comment(
     key: str, base: CommentedMap, current: CommentedMap, template: CommentedMap
 ) -> None:
-    """Take the template's comment of a key, where the user has not changed it."""
+    """Use the template's comment of a key, unless the user has changed it."""
     texts = [_comment_text(document, key) for document in (base, current, template)]
     if texts[0] == texts[1] != texts[2]:
         _copy_comment(key, current, template)
@@ -154,9 +154,9 @@ def _comment_text(document: CommentedMap, key: str) -> str:
     return "".join(token.value for token in flat if token is not None)
 
 
-def _is_equal(one: Any, other: Any) -> bool:
+def _is_equal(first: Any, second: Any) -> bool:
     """Whether two values are equal; 1 is not true."""
-    return one == other and isinstance(one, bool) == isinstance(other, bool)
+    return first == second and isinstance(first, bool) == isinstance(second, bool)
 
 
 def _show(value: Any) -> str:

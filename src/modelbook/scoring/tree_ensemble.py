@@ -99,7 +99,8 @@ def _find_extractor(estimator: Any) -> Callable[[Any, int], TreeEnsemble] | None
     if hasattr(estimator, "booster_"):
         return _extract_lightgbm
     name = type(estimator).__name__
-    return next((found for prefix, found in EXTRACTORS.items() if name.startswith(prefix)), None)
+    extractors = (extract for prefix, extract in EXTRACTORS.items() if name.startswith(prefix))
+    return next(extractors, None)
 
 
 def _extract_lightgbm(estimator: Any, width: int) -> TreeEnsemble:

@@ -250,11 +250,11 @@ class EnsembleSearch:
         self._run_folds(text, settings, first)
         evaluated = [setting for setting in settings if len(setting.losses) == len(first)]
         evaluated.sort(key=lambda setting: setting.loss)
-        kept = self._choose_promising(evaluated, first)
+        promising = self._choose_promising(evaluated, first)
         for setting in evaluated:
-            if setting not in kept and setting.state != COMPLETED:
+            if setting not in promising and setting.state != COMPLETED:
                 setting.state = PRUNED
-        self._run_folds(f"{text}, the better half", kept, others)
+        self._run_folds(f"{text}, the better half", promising, others)
 
     def _choose_promising(self, ranked: list[Setting], folds: list[int]) -> list[Setting]:
         """The better half, and the members of a blend of all, by these folds; best first."""
