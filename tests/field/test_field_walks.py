@@ -12,18 +12,21 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
+from cells import carry_out, prove_in_process
 from shelf import JSON, client_of
 from test_field_books import WRITERS, write_passengers
-from tiny import QUICK, Tiny
+from tiny import QUICK_COMPARISON, Tiny
 from typer.testing import CliRunner
 
+from modelbook import config
 from modelbook.cli import app
-from modelbook.registry import versions
+from modelbook.registry import store, versions
 
 pytestmark = pytest.mark.slow
 VALUES = {
-    **QUICK, "MODELBOOK_FOLDS": "2", "MODELBOOK_TUNE_ROUNDS": "1", "MODELBOOK_RESAMPLES": "100", "MODELBOOK_TIME_BUDGET": "240", "MODELBOOK_STRATEGY": "tune",
-    "MODELBOOK_MIN_ROWS": "100", "MODELBOOK_SLICE_ROWS": "30",
+    "folds": 2, "tune_rounds": 1, "resamples": 100, "time_budget": 240, "strategy": "tune",
+    "min_rows": 100, "slice_rows": 30,
 }  # fmt: skip
 VERDICTS = (0, 10, 20)  # exit codes of monitor: healthy, watch, retrain
 
@@ -45,12 +48,33 @@ def run(*words: Any) -> Any:
     return CliRunner().invoke(app, [*map(str, words)])
 
 
+def build(tiny: Tiny, book: str, values: dict[str, Any]) -> Any:
+    overrides = {f"MODELBOOK_{name.upper()}": str(value) for name, value in values.items()}
+    return tiny.build(PLOOMBER_ENV_FILENAME=f"env.{book}.yaml", **overrides)
+
+
+def carry_out_stages(
+    tiny: Tiny, book: str, values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a build up to deploy does, without kernels and pages."""
+    name = f"env.{book}.yaml"
+    env = {**yaml.safe_load((tiny.root / name).read_text()), **QUICK_COMPARISON, **values}
+    store.ensure_store(tiny.root)
+    prove_in_process(monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setenv("PLOOMBER_ENV_FILENAME", name)
+        for stage in ("ingest", "compare", "finalize", "deploy"):
+            fields = config.STAGES[stage].model_fields
+            own = {name: value for name, value in env.items() if name in fields}
+            carry_out(tiny.root, stage, own, wired=True)
+
+
 @pytest.mark.parametrize("write", WRITERS)
 def test_a_table_goes_from_its_file_to_a_monitored_champion(
     write: Any, project: Callable[..., Tiny], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # One table goes through all six stages; the others go without explore, which decides nothing, and
-    # are monitored by the command alone.
+    # A build takes one table through all six stages. The others go in this process without explore,
+    # which decides nothing, and are monitored by the command alone.
     is_whole = write is write_passengers
     tiny = project() if is_whole else project("explore")
     monkeypatch.chdir(tiny.root)
@@ -59,10 +83,12 @@ def test_a_table_goes_from_its_file_to_a_monitored_champion(
     drafted = run("new", name, "--target", target, "--yes")
     assert drafted.exit_code == 0, drafted.output
     families = "ridge dt" if "regression" in drafted.output else "lr dt"
-    values = {**VALUES, "MODELBOOK_FAMILIES": families}
-    words = [] if is_whole else ["--partially", "deploy"]
-    built = tiny.build(*words, PLOOMBER_ENV_FILENAME=f"env.{book}.yaml", **values)
-    assert built.returncode == 0, built.stdout + built.stderr
+    values = {**VALUES, "families": families}
+    if is_whole:
+        built = build(tiny, book, values)
+        assert built.returncode == 0, built.stdout + built.stderr
+    else:
+        carry_out_stages(tiny, book, values, monkeypatch)
     if versions.get_champion(tiny.root, book) is None:  # the gate holds a model of noise
         held = run("promote", 1, "--override", "a test of the way", "--book", book)
         assert held.exit_code == 0, held.output
