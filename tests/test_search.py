@@ -235,6 +235,13 @@ def test_xgboost_joins_the_ensemble(classes: Experiment, tmp_path: Path) -> None
     assert compiled.proof.passed
 
 
+@pytest.mark.parametrize("family", ["rf", "et"])
+def test_leaves_of_a_forest_have_several_rows(classes: Experiment, family: str) -> None:
+    pipeline = classes.cross_validate(family, keep_model=True).pipeline
+    plain = classes.make_default_pipeline(family)
+    assert pipeline.steps[-1][1].min_samples_leaf == plain.steps[-1][1].min_samples_leaf == 3
+
+
 def test_greedy_weights_join_what_errs_apart() -> None:
     random = np.random.default_rng(0)
     truth = random.normal(size=400)

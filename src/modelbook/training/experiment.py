@@ -38,8 +38,11 @@ from modelbook.training.pycaret import EXPERIMENT_CLASSES, RESAMPLING_STEP, Cros
 from modelbook.training.setup_options import check_setup_options
 
 MAX_PERMUTED_ROWS = 4000  # a leak in the pipeline shows on few rows
+LEAF_ROWS = {"min_samples_leaf": 3}  # probabilities of leaves of one row are 0 or 1
 FAMILY_PARAMETERS: dict[str, dict[str, Any]] = {  # in place of PyCaret's defaults
-    "qda": {"reg_param": 0.001}  # one-hot columns are collinear, which scikit-learn 1.9 refuses
+    "qda": {"reg_param": 0.001},  # one-hot columns are collinear, which scikit-learn 1.9 refuses
+    "rf": LEAF_ROWS,
+    "et": LEAF_ROWS,
 }
 
 
