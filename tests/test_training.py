@@ -1207,7 +1207,7 @@ def test_the_final_model_is_told_in_words(
         "logistic regression",
         float(values["roc_auc"]),
         worst["slice"],
-        worst["value"],
+        contract.label_value(worst["slice"], worst["value"]),
         worst["roc_auc"],
     ]
     assert missing_facts(" ".join(result["sentences"]), *facts) == []
