@@ -401,7 +401,7 @@ def test_the_panel_builds_what_an_edit_has_outdated(page, project):
 
 def test_an_estimator_of_a_cell_is_taken_to_batch_and_served(project):
     """The estimator that was tried in the sandbox; last, since the book has it afterwards."""
-    project.wire(candidate_models="false")
+    project.wire(candidate_models="true")
     result = project.run("modelbook", "take", "../mine.ipynb", "--yes")
     assert result.returncode == 0, result.stderr
     assert "HistGradientBoostingClassifier" in result.stdout

@@ -20,7 +20,13 @@ from cells import carry_out, prove_in_process
 from tiny import SMALL, Tiny
 
 from modelbook import config, dataset
-from modelbook.errors import DataError, EngineError, ParameterError, TrainingError
+from modelbook.errors import (
+    DataError,
+    EngineError,
+    ParameterError,
+    PromotionError,
+    TrainingError,
+)
 from modelbook.stage import context, files
 
 pytestmark = pytest.mark.slow
@@ -201,8 +207,14 @@ class Runs:
                     opened=functools.partial(record, read),
                 )
                 self._runs[key] = observe(*ended)
-            # no budget, another table, no scheduler
-            except (TrainingError, DataError, EngineError, ParameterError) as error:
+            # no budget, another table, no scheduler, a champion of another book
+            except (
+                TrainingError,
+                DataError,
+                EngineError,
+                ParameterError,
+                PromotionError,
+            ) as error:
                 self._runs[key] = {"error": str(error)}
         return self._runs[key]
 

@@ -436,7 +436,7 @@ def test_the_command_tells_and_exits_with_0_1_or_2(
 
 STEPS = [
     ("01_ingest", "starting the kernel"), ("03_compare", "setting up"), ("04_finalize", "registering"),
-    ("05_deploy", "carrying the decision out"),
+    ("05_deploy", "applying the decision"),
 ]  # fmt: skip
 
 
