@@ -20,13 +20,7 @@ from cells import carry_out, prove_in_process
 from tiny import SMALL, Tiny
 
 from modelbook import config, dataset
-from modelbook.errors import (
-    DataError,
-    EngineError,
-    ParameterError,
-    PromotionError,
-    TrainingError,
-)
+from modelbook.errors import DataError, EngineError, ParameterError, PromotionError, TrainingError
 from modelbook.stage import context, files
 
 pytestmark = pytest.mark.slow
@@ -208,13 +202,7 @@ class Runs:
                 )
                 self._runs[key] = observe(*ended)
             # no budget, another table, no scheduler, a champion of another book
-            except (
-                TrainingError,
-                DataError,
-                EngineError,
-                ParameterError,
-                PromotionError,
-            ) as error:
+            except (TrainingError, DataError, EngineError, ParameterError, PromotionError) as error:
                 self._runs[key] = {"error": str(error)}
         return self._runs[key]
 
