@@ -107,7 +107,7 @@ def test_files_that_are_elsewhere_and_files_that_were_altered_are_two_messages(r
     (champion.artifact_folder / "contract.yaml").rename(champion.artifact_folder / "contract2.yaml")
     assert folder_digest(champion.artifact_folder) != complete
     shutil.rmtree(champion.artifact_folder)
-    with refused(StoreError, "tiny", 1, "not there") as caught:
+    with refused(StoreError, "tiny", 1, "missing") as caught:
         champion.verify_files()
     assert str(champion.artifact_folder) in caught.value.expected
 

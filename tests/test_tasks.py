@@ -419,8 +419,8 @@ def test_a_class_without_precision_keeps_its_row() -> None:
         predictions.for_task("multiclass").class_metrics(frame, pd.DataFrame()).figure.axes
     )
     assert precision.get_ylim() == recall.get_ylim()
-    places = precision.collections[0].get_offsets()
-    assert [place for place, dot in enumerate(places.tolist()) if dot[0] == 0.5] == [1]
+    dots = [dot for marks in precision.collections for dot in marks.get_offsets().tolist()]
+    assert [row for value, row in dots if value == 0.5] == [1]
 
 
 def test_codes_stand_as_people_count_and_only_the_commonest() -> None:
