@@ -51,14 +51,22 @@ def _make_session(scheduler: str | None) -> SparkSession:
             next="apt-get install default-jre-headless, or set JAVA_HOME",
         )
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    master = scheduler or LOCAL_MASTER
     spark_config: dict[str, Any] = {
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "ERROR",
     }
+    if master.startswith("local"):
+        # Java keeps the environment that it was started with; workers need today's credentials.
+        spark_config |= {
+            f"spark.executorEnv.{name}": value
+            for name, value in os.environ.items()
+            if name.startswith("AWS_")
+        }
     try:
         return (
-            SparkSession.builder.master(scheduler or LOCAL_MASTER)
+            SparkSession.builder.master(master)
             .appName("modelbook")
             .config(map=spark_config)
             .getOrCreate()
