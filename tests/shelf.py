@@ -37,6 +37,7 @@ from modelbook.registry.aliases import DIGEST_TAG
 from modelbook.registry.artifact_storage import folder_digest
 from modelbook.registry.location import database_path, local_artifact_folder
 from modelbook.scoring.compilation import compile_pipeline
+from modelbook.scoring.drift_reference import write_drift_reference
 from modelbook.serving.app import create_app
 
 BOOK = "tiny"
@@ -101,6 +102,7 @@ class Shelf:
         threshold = THRESHOLD if contract.task == "binary" else None
         scorer = compile_pipeline(model, contract, threshold, rows, folder / "scorer")
         (folder / "contract.yaml").write_text(contract.to_yaml())
+        write_drift_reference(folder, rows, contract)
         (folder / "metrics.json").write_text(json.dumps({"threshold": threshold}))
         (folder / "model.pkl").write_bytes(cloudpickle.dumps(model))
         expected_values = {"scorer": str(scorer), "fingerprint": "f00d", "model": "a model", **tags}

@@ -36,6 +36,7 @@ from modelbook.monitoring.batch_evaluation import BatchEvaluation
 from modelbook.monitoring.degenerate_columns import find_degenerate_columns
 from modelbook.monitoring.rules import Finding
 from modelbook.monitoring.windows import Window
+from modelbook.scoring.drift_measure import FAMILY_WISE_ALPHA, DriftDistance, EffectiveRowShares
 
 PARAMS = Monitor(resamples=100, min_rows=200)
 NAN = float("nan")
@@ -120,8 +121,8 @@ def numbers(rows: int, seed: int, by: float = 0.0) -> pd.Series:
 
 def moved(
     before: pd.Series, now: pd.Series, tests: float = 1, reference: float = 1.0
-) -> drift.DriftDistance:
-    return drift.measure_distance(before, now, True, drift.EffectiveRowShares(reference), tests)
+) -> DriftDistance:
+    return drift.measure_distance(before, now, True, EffectiveRowShares(reference), tests)
 
 
 def test_the_score_does_not_depend_on_how_many_rows_there_are() -> None:
@@ -134,7 +135,7 @@ def test_the_score_does_not_depend_on_how_many_rows_there_are() -> None:
 
 def test_chance_explains_as_many_distances_as_it_says() -> None:
     share, random = (
-        drift.FAMILY_WISE_ALPHA / 0.1,
+        FAMILY_WISE_ALPHA / 0.1,
         np.random.default_rng(1),
     )  # so few tests that one in ten is beyond chance
     for rows in (300, 1500):
@@ -178,12 +179,7 @@ def test_a_new_category_is_counted_and_rare_ones_are_taken_together() -> None:
     before = pd.DataFrame({"code": ["a"] * 500 + ["b"] * 500})
     now = pd.DataFrame({"code": ["a"] * 470 + ["b"] * 470 + ["c"] * 60})
     drift_rows = drift.measure_drift(
-        before,
-        now,
-        [],
-        threshold=0.1,
-        missing_rate_change=0.1,
-        row_shares=drift.EffectiveRowShares(),
+        before, now, [], threshold=0.1, missing_rate_change=0.1, row_shares=EffectiveRowShares()
     ).iloc[0]
     assert (drift_rows["new"], drift_rows["drifted"], drift_rows["method"]) == (
         0.06,
@@ -194,12 +190,7 @@ def test_a_new_category_is_counted_and_rare_ones_are_taken_together() -> None:
     other = pd.DataFrame({"code": [*before["code"][:980], *(f"s{n}" for n in range(20))]})
     assert (
         drift.measure_drift(
-            rare,
-            other,
-            [],
-            threshold=0.1,
-            missing_rate_change=0.1,
-            row_shares=drift.EffectiveRowShares(),
+            rare, other, [], threshold=0.1, missing_rate_change=0.1, row_shares=EffectiveRowShares()
         )["score"].iloc[0]
         == 0
     )
@@ -212,7 +203,7 @@ def test_the_kolmogorov_smirnov_test_is_told_and_decides_nothing() -> None:
         ["x"],
         threshold=0.1,
         missing_rate_change=0.1,
-        row_shares=drift.EffectiveRowShares(),
+        row_shares=EffectiveRowShares(),
     ).iloc[0]
     assert drift_rows["ks_p"] < 1e-6
     assert not drift_rows["drifted"]
@@ -454,9 +445,9 @@ def test_a_constant_that_the_reference_makes_likely_is_no_finding(
     rare = (np.arange(len(reference)) % 1000 == 0).astype(float)
     gappy = reference.assign(flag=rare, noise=reference["noise"].where(rare == 1))
     same = batch.assign(flag=0.0, noise=NAN)
-    assert find_degenerate_columns(gappy, same, contract, drift.EffectiveRowShares()) == []
+    assert find_degenerate_columns(gappy, same, contract, EffectiveRowShares()) == []
     always = reference.assign(flag=0.0, noise=NAN)
-    assert find_degenerate_columns(always, same, contract, drift.EffectiveRowShares()) == []
+    assert find_degenerate_columns(always, same, contract, EffectiveRowShares()) == []
 
 
 def test_a_batch_that_holds_rows_twice_asks_to_watch(

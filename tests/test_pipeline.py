@@ -117,6 +117,7 @@ class TestFirstBuild:
             "contract.yaml",
             "golden.parquet",
             "reference.parquet",
+            "drift_reference.json",
             "metrics.json",
             "scorer",
         } == {path.name for path in version.artifact_folder.iterdir()}

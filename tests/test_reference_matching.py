@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,9 +13,11 @@ import pytest
 from modelbook.config import Monitor
 from modelbook.contract import Contract
 from modelbook.dataset.missing_patterns import find_missing_patterns, tabulate_patterns
-from modelbook.monitoring import batch_evaluation, rules, windows
+from modelbook.monitoring import batch_evaluation, drift, rules, windows
 from modelbook.monitoring.change_split import ChangeSplit
 from modelbook.monitoring.reference_matching import match_reference
+from modelbook.scoring.drift_reference import DriftReference, write_drift_reference
+from modelbook.serving import metrics
 
 PARAMS = Monitor(min_rows=200, resamples=100)
 FEATURES = ["history", "visits", "age"]
@@ -227,3 +231,49 @@ def test_every_finding_has_owner_step_segment_cost_and_since(
     assert drifted.cost == pytest.approx(1000 * evaluations[-1].cost_change)
     assert drifted.cost > 0  # members of site c are flagged who will not be expensive
     assert ChangeSplit("roc_auc", 0.7, 0.8, 0.9).mix == pytest.approx(0.1)
+
+
+def measure_both(
+    reference: pd.DataFrame, batch: pd.DataFrame, folder: Path
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The drift of the same rows as monitor and as the service measure it."""
+    matched = match_reference(reference, batch, CONTRACT, PARAMS)
+    table = drift.measure_feature_drift(
+        matched.rows,
+        batch,
+        CONTRACT,
+        threshold=PARAMS.drift,
+        missing_rate_change=PARAMS.missing_rate_change,
+    )
+    write_drift_reference(folder, reference, CONTRACT)
+    counted = DriftReference.load(folder)
+    assert counted is not None
+    features = batch[["member", *CONTRACT.feature_names]]
+    rows = features.astype(object).where(features.notna(), None).to_dict("records")
+    measured = asyncio.run(metrics.measure_input_drift(counted, rows, PARAMS))
+    return dict(zip(table["column"], table["excess"], strict=True)), measured
+
+
+def test_the_service_measures_recent_requests_as_monitor_measures_a_batch(
+    reference: pd.DataFrame, tmp_path: Path
+) -> None:
+    batch = draw((1, 2, 3), members=500, seed=1)
+    moved = batch.assign(age=batch["age"] + 1, site=batch["site"].replace("c", "d"))
+    broken = batch.assign(visits=batch["visits"].where(batch["year"] == 2))
+    results = [measure_both(reference, rows, tmp_path) for rows in (batch, moved, broken)]
+    for monitored, measured in results:
+        assert measured == pytest.approx(monitored, abs=1e-9)
+    same, shifted, incomplete = (measured for _, measured in results)
+    assert max(same.values()) < 1
+    assert min(shifted["age"], shifted["site"]) > 1 > shifted["visits"]
+    assert incomplete["visits"] > 1 > incomplete["history"]
+
+
+def test_the_service_compares_recent_requests_with_their_like(
+    reference: pd.DataFrame, tmp_path: Path
+) -> None:
+    """Monitor draws rows of the holdout and the service weights them, which differs by chance."""
+    batch = draw((2, 3), seed=1)
+    monitored, measured = measure_both(reference, batch.assign(age=batch["age"] + 1), tmp_path)
+    assert measured == pytest.approx(monitored, rel=0.1, abs=0.1)
+    assert max(measured["history"], measured["visits"]) < 1 < measured["age"]

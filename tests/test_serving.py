@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -28,11 +29,13 @@ from typer.testing import CliRunner
 
 from modelbook.cli import serving as cli_serving
 from modelbook.cli.serving import app
+from modelbook.config import Monitor
 from modelbook.contract import Contract
 from modelbook.errors import ServingError
 from modelbook.journal.database import default_url
 from modelbook.scoring import RowPrediction, latency
-from modelbook.serving import served_models, server, service
+from modelbook.scoring.drift_reference import DRIFT_REFERENCE_FILE
+from modelbook.serving import metrics, served_models, server, service
 from modelbook.serving.access import KEYRING_VARIABLE, ApiKeyStore
 from modelbook.serving.app import create_app
 from modelbook.serving.canary import CanaryMonitor
@@ -1118,23 +1121,54 @@ class TestMetrics:
             assert math.isnan(shown(client)['drift{feature="size"}'])
 
     def test_recent_inputs_are_held_against_the_reference(self, client, frame):
-        from modelbook.serving import metrics
+        reference = client.app._service.model_manager.champion.drift_reference
 
-        reference = client.app._service.model_manager.champion.reference_histograms
-        same = (
-            frame[["colour", "size", "noise", "flag"]]
-            .astype(object)
-            .where(frame.notna(), None)
-            .to_dict("records")
-        )
-        assert max(dict(metrics.compute_distances(reference, same)).values()) < 0.02
-        moved = [{**row, "size": 99.0, "noise": None} for row in same]
-        result = dict(metrics.compute_distances(reference, moved))
-        assert result["size"] > 0.5
-        assert result["noise"] > 0.3
-        assert result["colour"] < 0.02
+        def measure(rows: list[dict[str, Any]]) -> dict[str, float]:
+            params = Monitor(min_rows=len(same))
+            return asyncio.run(metrics.measure_input_drift(reference, rows, params))
+
+        columns = ["colour", "size", "noise", "flag"]
+        same = frame[columns].astype(object).where(frame.notna(), None).to_dict("records")
+        assert max(measure(same).values()) == pytest.approx(0, abs=1e-6)
+        result = measure([{**row, "size": 99.0, "noise": None} for row in same])
+        assert min(result["size"], result["noise"]) > 1
+        assert result["colour"] == pytest.approx(0, abs=1e-6)
+        assert all(map(math.isnan, measure(same[1:]).values()))
         mauve = [{**row, "colour": "mauve"} for row in same[:10]] + same[10:40]
         assert metrics.compute_unseen_shares(reference, mauve) == {"colour": 0.25}
+
+    def test_a_version_without_counts_has_no_drift_and_the_log_states_it_once(
+        self, put, frame, contract, caplog
+    ):
+        def shown(client: TestClient) -> str:
+            pattern = r"^modelbook_(?:drift|unseen_share)\{.*$"
+            return "\n".join(re.findall(pattern, client.get("/metrics").text, re.M))
+
+        old = put.register(fitted(frame, contract), contract, frame)
+        (put.folder(old) / DRIFT_REFERENCE_FILE).unlink()
+        put.update_digest(old)
+        with caplog.at_level("WARNING"), serve(put) as client:
+            post(client, "/predict", [ROW] * 500)
+            wait(lambda: 'modelbook_drift{feature="size"}' in shown(client))
+            assert "NaN" not in shown(client)
+            assert "holdout" not in caplog.text
+            put.alias("champion", old)
+            wait(lambda: client.get("/health/ready").json()["model_version"] == old)
+            inside = client.app._service
+            for _ in range(2):
+                asyncio.run(inside._measure_input_drift(inside.model_manager.champion))
+            assert {line.split()[1] for line in shown(client).splitlines()} == {"NaN"}
+        assert caplog.text.count("no counts of its holdout") == 1
+
+    def test_the_thresholds_of_drift_are_those_of_monitor(self, tmp_path):
+        assert metrics.read_monitor_parameters(tmp_path, BOOK) == Monitor()
+        pipeline = {"tasks": [{"name": "monitor", "params": {"drift": "{{drift}}"}}]}
+        (tmp_path / "pipeline.yaml").write_text(json.dumps(pipeline))
+        (tmp_path / "env.yaml").write_text(f"book: {BOOK}\ndrift: 0.2\n")
+        assert metrics.read_monitor_parameters(tmp_path, BOOK).drift == 0.1
+        pipeline["tasks"][0]["product"] = "models/{{book}}"
+        (tmp_path / "pipeline.yaml").write_text(json.dumps(pipeline))
+        assert metrics.read_monitor_parameters(tmp_path, BOOK).drift == 0.2
 
 
 def test_the_journal_of_a_book_lies_with_its_data(put):

@@ -54,7 +54,7 @@ def test_alerts_and_dashboard_name_metrics_that_the_service_has():
     metrics = ServiceMetrics("tiny")
     metrics.set_versions({"champion": 1}, {"champion": 1}, {"champion": 0})
     metrics.observe_request("/predict", 200, 0.001)
-    metrics.set_input_drift({"size": 0.1})
+    metrics.set_input_drift({"size": 0.1}, {"colour": 0.1})
     metrics.count_error(422)
     metrics.set_verdict("watch", 1.0, 0.1, {"size": 0.1}, {("roc_auc", "live"): 0.7})
     metrics.outcome_delay.observe(60.0)

@@ -21,6 +21,7 @@ from modelbook.monitoring import change_split, drift, duplicates
 from modelbook.monitoring.change_split import ChangeSplit
 from modelbook.monitoring.degenerate_columns import DegenerateColumn, find_degenerate_columns
 from modelbook.monitoring.reference_matching import MatchedReference, match_reference
+from modelbook.scoring.drift_measure import NOT_MEASURED, DriftDistance, EffectiveRowShares
 from modelbook.tasks.base import Task
 from modelbook.tasks.conformal_prediction import COVERAGE, ConformalPrediction
 from modelbook.tasks.cost_matrix import DecisionCosts
@@ -97,7 +98,7 @@ class BatchEvaluation:
     cost_change: float = float("nan")
     drift_segment: str = ""
 
-    def output_distance(self, output: str) -> drift.DriftDistance:
+    def output_distance(self, output: str) -> DriftDistance:
         """Return the drift distance of ``score`` or ``outcome``."""
         rows = (
             self.output_drift[self.output_drift["column"] == output]
@@ -105,9 +106,9 @@ class BatchEvaluation:
             else self.output_drift
         )
         return (
-            drift.NOT_MEASURED
+            NOT_MEASURED
             if rows.empty
-            else drift.DriftDistance(*map(float, rows.iloc[0][["score", "chance"]]))
+            else DriftDistance(*map(float, rows.iloc[0][["score", "chance"]]))
         )
 
     def find_metric(self, name: str) -> Any:
@@ -254,7 +255,7 @@ def _measure_output_drift(
     batch: pd.DataFrame,
     scores: np.ndarray,
     reference: pd.DataFrame,
-    row_shares: drift.EffectiveRowShares,
+    row_shares: EffectiveRowShares,
     params: Monitor,
     *,
     all_known: bool,
@@ -362,7 +363,7 @@ def _distances_by_group(
     values, batch_values = (
         contract.select_features(rows)[column].reset_index(drop=True) for rows in (reference, batch)
     )
-    is_numeric, rows = column in contract.numeric_features, drift.EffectiveRowShares()
+    is_numeric, rows = column in contract.numeric_features, EffectiveRowShares()
     for name in contract.slices:
         if name not in reference.columns or name not in batch.columns or name == column:
             continue

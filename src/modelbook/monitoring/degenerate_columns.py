@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
-from modelbook.monitoring.drift import FAMILY_WISE_ALPHA, MIN_VALUES, EffectiveRowShares
+from modelbook.scoring.drift_measure import FAMILY_WISE_ALPHA, MIN_VALUES, EffectiveRowShares
 
 if TYPE_CHECKING:
     from modelbook.contract import Contract

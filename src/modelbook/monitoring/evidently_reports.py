@@ -15,6 +15,7 @@ import pandas as pd
 from modelbook.atomic import atomic_write
 from modelbook.monitoring import drift
 from modelbook.redaction import redact
+from modelbook.scoring.drift_measure import DRIFTED_FROM, EffectiveRowShares
 
 if TYPE_CHECKING:
     from modelbook.config.stages import Monitor
@@ -103,7 +104,7 @@ def make_report(params: Monitor) -> Any:
 
     register_drift_method(params, {})
     return Report(
-        [DataDriftPreset(method=DRIFT_METHOD, threshold=drift.DRIFTED_FROM), DataSummaryPreset()]
+        [DataDriftPreset(method=DRIFT_METHOD, threshold=DRIFTED_FROM), DataSummaryPreset()]
     )
 
 
@@ -124,7 +125,7 @@ def register_drift_method(params: Monitor, excess: dict[str, float]) -> None:
         if value is None:
             is_numeric = kind == ColumnType.Numerical
             distance, critical = drift.measure_distance(
-                reference, batch, is_numeric, drift.EffectiveRowShares(), test_count=1
+                reference, batch, is_numeric, EffectiveRowShares(), test_count=1
             )
             value = distance / float(np.fmax(params.drift, critical))
         return (0.0, False) if np.isnan(value) else (float(value), bool(value >= threshold))
@@ -133,7 +134,7 @@ def register_drift_method(params: Monitor, excess: dict[str, float]) -> None:
         name=DRIFT_METHOD,
         display_name=DRIFT_METHOD_LABEL,
         allowed_feature_types=[ColumnType.Numerical, ColumnType.Categorical],
-        default_threshold=drift.DRIFTED_FROM,
+        default_threshold=DRIFTED_FROM,
     )
     register_stattest(method, measure)
 

@@ -22,9 +22,8 @@ from modelbook.config import Monitor
 from modelbook.contract import Contract
 from modelbook.dataset.missing_patterns import MissingPattern, find_missing_patterns
 from modelbook.monitoring import drift
-
-MIN_STRATUM_ROWS = 50  # of the reference, in each stratum that is matched
-MAX_UNMATCHED_SHARE = 0.02  # of a batch's rows, in strata that the reference hardly has
+from modelbook.scoring import drift_measure
+from modelbook.scoring.drift_measure import EffectiveRowShares
 
 
 @dataclass(frozen=True)
@@ -76,17 +75,13 @@ def _find_shifts(
     """Find what differs between the mixes: missing columns, then declared strata."""
     row_shares = drift.effective_row_shares(reference, batch, contract)
     features = contract.select_features(reference), contract.select_features(batch)
-    test_count = 2 * max(1, features[0].shape[1])
+    test_count = drift_measure.count_tests(features[0].shape[1])
     for pattern in find_missing_patterns(reference, contract):
         is_missing = _all_missing(features[0], pattern), _all_missing(features[1], pattern)
         before, now, by_chance = drift.measure_share_change(*is_missing, row_shares, test_count)
-        limit = max(params.missing_rate_change, by_chance)
-        expected = now < before or abs(now - pattern.newest_share) < params.missing_rate_change
-        if (
-            abs(now - before) >= limit
-            and expected
-            and _values_agree(pattern.columns, features, contract, params, row_shares)
-        ):
+        if drift_measure.is_expected_mix_change(
+            (before, now), pattern.newest_share, by_chance, params.missing_rate_change
+        ) and _values_agree(pattern.columns, features, contract, params, row_shares):
             yield MixShift(pattern.columns, before, now, period=pattern.period), is_missing
     for name in contract.strata:
         if name in reference.columns and name in batch.columns:
@@ -108,10 +103,10 @@ def _values_agree(
     features: tuple[pd.DataFrame, pd.DataFrame],
     contract: Contract,
     params: Monitor,
-    row_shares: drift.EffectiveRowShares,
+    row_shares: EffectiveRowShares,
 ) -> bool:
     """Whether the values that are not missing have not drifted: imputed values may have changed."""
-    test_count = 2 * features[0].shape[1]
+    test_count = drift_measure.count_tests(features[0].shape[1])
     for name in columns:
         sides = features[0][name], features[1][name]
         is_numeric = name in contract.numeric_features
@@ -124,7 +119,7 @@ def _values_agree(
 
 
 def _compare_shares(
-    name: str, values: Sides, params: Monitor, row_shares: drift.EffectiveRowShares, test_count: int
+    name: str, values: Sides, params: Monitor, row_shares: EffectiveRowShares, test_count: int
 ) -> MixShift | None:
     """Name the value whose share changed most, if the column's distribution has drifted."""
     measured = drift.measure_distance(*values, False, row_shares, test_count)
@@ -150,17 +145,11 @@ def _draw_rows(reference: np.ndarray, batch: np.ndarray, seed: int) -> np.ndarra
     """Mark reference rows so that each kind has the batch's share; None if that is impossible."""
     n_kinds = max(reference.max(initial=0), batch.max(initial=0)) + 1
     available, wanted = (np.bincount(side, minlength=n_kinds) for side in (reference, batch))
-    is_rare = available < MIN_STRATUM_ROWS
-    if wanted[is_rare].sum() > MAX_UNMATCHED_SHARE * len(batch):
+    row_counts = drift_measure.count_rows_to_match(available, wanted)
+    if row_counts is None:
         return None
-    shares = np.where(is_rare, 0, wanted) / max(1, wanted[~is_rare].sum())
-    is_wanted = shares > 0
-    if not is_wanted.any():
-        return None
-    scale = (available[is_wanted] / shares[is_wanted]).min()
     random, matched = np.random.default_rng(seed), np.zeros(len(reference), dtype=bool)
-    for kind in np.flatnonzero(is_wanted):
+    for kind in np.flatnonzero(row_counts):
         rows = np.flatnonzero(reference == kind)
-        n_rows = min(len(rows), round(scale * shares[kind]))
-        matched[random.choice(rows, n_rows, replace=False)] = True
+        matched[random.choice(rows, row_counts[kind], replace=False)] = True
     return matched

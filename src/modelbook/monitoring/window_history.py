@@ -21,10 +21,10 @@ from modelbook.config import Monitor
 from modelbook.errors import StoreError
 from modelbook.monitoring import windows as spans
 from modelbook.monitoring.batch_evaluation import BatchEvaluation
-from modelbook.monitoring.drift import DRIFTED_FROM
 from modelbook.monitoring.latest_verdict import DRIFT_PREFIX, EXPECTED_PREFIX
 from modelbook.monitoring.rules import Finding, worst_verdict
 from modelbook.monitoring.windows import Window
+from modelbook.scoring.drift_measure import DRIFTED_FROM
 
 CREATE_TABLES = """
 create table if not exists windows (

@@ -30,6 +30,7 @@ from modelbook.registry.signature import build_signature
 from modelbook.registry.store import configure_mlflow
 from modelbook.registry.tracking import active_run
 from modelbook.scoring.compilation import compile_pipeline
+from modelbook.scoring.drift_reference import write_drift_reference
 
 MADE_AT_TAG = "made_at"  # when a version was registered where it was made: its rows are older
 OBJECT_STORE_PACKAGES = ("boto3", "botocore", "s3transfer")
@@ -249,6 +250,7 @@ def _write_artifacts(folder: Path, artifacts: dict[str, Any], contract: Contract
         json.dumps(artifacts["metrics"], indent=1), encoding="utf-8"
     )
     (folder / "contract.yaml").write_text(contract.to_yaml(), encoding="utf-8")
+    write_drift_reference(folder, artifacts["reference"], contract)
     return sorted(folder.iterdir())
 
 

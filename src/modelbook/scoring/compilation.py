@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,6 @@ from modelbook.scoring import (
     parity_cases,
     predictors,
 )
-from modelbook.scoring.bins import bin_label
 from modelbook.scoring.compiled_scorer import CompiledScorer, ParityProof
 from modelbook.scoring.encoder import Encoder, is_missing
 from modelbook.scoring.loading import GOLDEN_FILE
@@ -111,7 +109,7 @@ def _compile_or_explain(
 
 
 def build_golden_rows(model: Any, contract: Contract, rows: pd.DataFrame) -> dict[str, Any]:
-    """Return golden rows with predictions, an example request, and reference histograms."""
+    """Return golden rows with predictions, and an example request."""
     features = contract.select_features(rows)
     cases = parity_cases.build_parity_cases(features, contract)
     golden_cases = pd.concat(
@@ -135,27 +133,8 @@ def build_golden_rows(model: Any, contract: Contract, rows: pd.DataFrame) -> dic
         "rows": records,
         "numbers": scores,
         "typical": example,
-        "reference": reference_histograms(features, contract),
+        "reference": {},  # for the service of 1.0.0, which then measures no drift
     }
-
-
-def reference_histograms(rows: pd.DataFrame, contract: Contract) -> dict[str, Any]:
-    """Return each feature's share of values by bin: deciles, categories and missing values."""
-    histograms = {}
-    for name in contract.feature_names:
-        present_values = rows[name].dropna()
-        edges = (
-            None
-            if name in contract.categorical_features
-            else sorted(set(present_values.quantile(np.linspace(0.1, 0.9, 9))))
-        )
-        values = [None if is_missing(value) else value for value in rows[name]]
-        shares = Counter(bin_label(value, edges) for value in values)
-        histograms[name] = {
-            "edges": edges,
-            "shares": {key: count / len(values) for key, count in shares.items()},
-        }
-    return histograms
 
 
 def _compile_first_match(

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from math import log2, sqrt
 from operator import add
 from pathlib import Path
 from typing import Any
@@ -25,11 +23,13 @@ from prometheus_client import Counter as PrometheusCounter
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from modelbook.config import Monitor
 from modelbook.errors import StoreError
 from modelbook.monitoring import latest_verdict
 from modelbook.monitoring.latest_verdict import VERDICTS
-from modelbook.scoring.bins import bin_label
+from modelbook.scoring.drift_reference import DriftReference, RecentCounts
 from modelbook.serving.served_models import ServedModel
+from modelbook.stage import project
 
 PATH_LABELS = {
     "/predict": "predict",
@@ -137,7 +137,7 @@ class ServiceMetrics:
         )
         self._input_drift = Gauge(
             "modelbook_drift",
-            "Jensen-Shannon distance of recent inputs to the reference, 0 to 1",
+            "Drift of recent inputs in multiples of its threshold; drifted from 1",
             ["feature"],
             **{**options, "multiprocess_mode": "livemax"},
         )
@@ -187,6 +187,10 @@ class ServiceMetrics:
             "modelbook_service_info", "1 for the book that is served", ["book"], **latest_options
         ).labels(book).set(1)
         self._monitored_features: set[str] = set()
+        self._measured_features: dict[Gauge, set[str]] = {
+            self._input_drift: set(),
+            self._unseen_share: set(),
+        }
         self._observe_by_request: dict[tuple[str, int], Callable[[float], None]] = {}
         self._count_by_variant = {
             name: self._predictions.labels(name).inc
@@ -230,15 +234,16 @@ class ServiceMetrics:
             self._version_refused.labels(alias).set(failed_attempts[alias] > 0)
             self._workers_behind.labels(alias).set(number not in (0, served[alias]))
 
-    def set_input_drift(self, distances: dict[str, float]) -> None:
-        """Set the distance of each feature."""
-        for feature, distance in distances.items():
-            self._input_drift.labels(feature).set(distance)
+    def set_input_drift(self, drift: dict[str, float], unseen_shares: dict[str, float]) -> None:
+        """Set each feature's drift and share of rows with an unseen category.
 
-    def set_unseen_shares(self, shares: dict[str, float]) -> None:
-        """Set the share of rows with an unseen category of each feature."""
-        for feature, share in shares.items():
-            self._unseen_share.labels(feature).set(share)
+        Features that are not measured any more become NaN.
+        """
+        for gauge, values in ((self._input_drift, drift), (self._unseen_share, unseen_shares)):
+            measured = self._measured_features[gauge]
+            for feature in measured | values.keys():
+                gauge.labels(feature).set(values.get(feature, float("nan")))
+            measured.update(values)
 
     def set_verdict(
         self,
@@ -317,65 +322,57 @@ class WorkerProcessCollector(Collector):
         yield from metrics.values()
 
 
-PAUSE_SECONDS = 0.005  # between two features; each takes a millisecond or two
-# By feature: bin edges (of a number) and the share of rows in each bin.
-ReferenceHistograms = dict[str, dict[str, Any]]
+PAUSE_SECONDS = 0.005  # between two features; each takes less than a millisecond
 
 
 async def measure_input_drift(
-    reference: ReferenceHistograms, rows: list[dict[str, Any]]
+    reference: DriftReference, rows: list[dict[str, Any]], params: Monitor
 ) -> dict[str, float]:
-    """Compute the distance of each feature, and yield to requests after each one.
+    """Measure the drift of each feature, as monitor does, and yield to requests between features.
+
+    NaN for fewer rows than monitor needs for a verdict.
 
     Running this in a thread would delay requests more, because they compete for the interpreter.
     """
-    distances = {}
-    for name, distance in compute_distances(reference, rows):
-        distances[name] = distance
+    if len(rows) < params.min_rows:
+        return dict.fromkeys(reference.features, float("nan"))
+    counts = {}
+    for name, feature in reference.features.items():
+        counts[name] = feature.count_values([row.get(name) for row in rows])
         await asyncio.sleep(PAUSE_SECONDS)
-    return distances
+    recent = RecentCounts(counts, reference.find_missing(rows), reference.measure_row_share(rows))
+    drift = {}
+    for name, value in reference.measure_drift(recent, params):
+        drift[name] = value
+        await asyncio.sleep(0)
+    return drift
 
 
-def compute_distances(
-    reference: ReferenceHistograms, rows: list[dict[str, Any]]
-) -> Iterator[tuple[str, float]]:
-    """Yield each feature's Jensen-Shannon distance to the reference.
-
-    0 means equal distributions, 1 disjoint ones. Missing values are a separate bin.
-    """
-    for name, histogram in reference.items():
-        counts = Counter(bin_label(row.get(name), histogram["edges"]) for row in rows)
-        yield (
-            name,
-            _jensen_shannon_distance(
-                histogram["shares"], {key: count / len(rows) for key, count in counts.items()}
-            ),
-        )
+def read_monitor_parameters(root: Path, book: str) -> Monitor:
+    """Read the thresholds of the stage monitor; the defaults where a project has no pipeline."""
+    if (root / "pipeline.yaml").is_file():
+        try:
+            return Monitor.model_validate(project.read_stage_parameters(root, book, "monitor"))
+        except Exception as error:  # the pipeline's files must not keep the service from starting
+            LOG.warning(
+                "the parameters of monitor cannot be read; drift is measured by its defaults",
+                extra={"reason": f"{type(error).__name__}: {error}"},
+            )
+    return Monitor.model_validate({})
 
 
 def compute_unseen_shares(
-    reference: ReferenceHistograms, rows: list[dict[str, Any]]
+    reference: DriftReference, rows: list[dict[str, Any]]
 ) -> dict[str, float]:
     """Return the share of rows whose category the reference does not have, by feature."""
     return {
         name: sum(
-            row.get(name) is not None and str(row[name]) not in histogram["shares"] for row in rows
+            row.get(name) is not None and str(row[name]) not in feature.categories for row in rows
         )
         / len(rows)
-        for name, histogram in reference.items()
-        if histogram["edges"] is None
+        for name, feature in reference.features.items()
+        if feature.boundaries is None
     }
-
-
-def _jensen_shannon_distance(
-    reference_shares: dict[str, float], recent_shares: dict[str, float]
-) -> float:
-    total = 0.0
-    for key in reference_shares.keys() | recent_shares.keys():
-        p, q = reference_shares.get(key, 0.0), recent_shares.get(key, 0.0)
-        mixture = (p + q) / 2
-        total += sum(share * log2(share / mixture) for share in (p, q) if share > 0)
-    return sqrt(max(0.0, total / 2))
 
 
 LOG = logging.getLogger("modelbook.serving")

@@ -32,6 +32,7 @@ from modelbook.registry.aliases import (
 from modelbook.registry.location import is_embedded
 from modelbook.scoring import RowPrediction, loading
 from modelbook.scoring.compiled_scorer import TOLERANCE
+from modelbook.scoring.drift_reference import DriftReference
 from modelbook.serving.schemas import OutcomeReader, RowReader
 
 EXPORT_VARIABLE = "MODELBOOK_SERVING_FROM"  # passes the export's address to workers
@@ -88,6 +89,8 @@ class ServedModel:
         Validates requests.
     scorer : CompiledScorer or PipelineScorer
         Computes the predictions.
+    drift_reference : DriftReference or None
+        Counts of the holdout; None for a version that was registered without them.
     golden_rows : int
         Golden rows on which the scorer reproduced the registered model's predictions.
     batch_row_ms : float
@@ -102,7 +105,7 @@ class ServedModel:
     scorer: Any
     golden_rows: int
     typical_row: dict[str, Any]
-    reference_histograms: dict[str, Any]
+    drift_reference: DriftReference | None
     tags: dict[str, str]
     batch_row_ms: float
     loaded_at: float = field(default_factory=time.time)
@@ -204,7 +207,7 @@ def load_model(version: RegisteredVersion, max_rows: int) -> ServedModel:
         scorer,
         len(golden["rows"]),
         golden["typical"],
-        golden["reference"],
+        DriftReference.load(version.artifact_folder),
         version.tags,
         golden.get("batch_row_ms", 0.0),
     )
@@ -431,6 +434,12 @@ class ModelManager:
         LOG.info("in service", extra={**log_fields, **proof})
         if not model.scorer.is_compiled:
             LOG.warning("the uncompiled pipeline serves, which is slower", extra=log_fields)
+        if model.drift_reference is None:
+            LOG.warning(
+                "the version has no counts of its holdout, so the drift of requests is not "
+                "measured; register a version anew",
+                extra=log_fields,
+            )
         in_service = [model for _, model in self._models()]
         self._models_by_key = {
             key: model for key, model in self._models_by_key.items() if model in in_service

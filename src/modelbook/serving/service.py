@@ -67,6 +67,7 @@ class PredictionService:
         self.settings = settings.load_settings(root, book)
         self.model_manager = ModelManager(root, book, self.settings.limits.max_rows)
         self.api_keys, self.metrics = ApiKeyStore(root), ServiceMetrics(book)
+        self._monitor_params = metrics.read_monitor_parameters(root, book)
         self.access = AccessControl(self.settings, self.api_keys)
         journal_settings = self.settings.journal
         self.journal = Journal(
@@ -461,13 +462,21 @@ class PredictionService:
                     and self.model_manager.champion
                 ):
                     measured_at = time.monotonic()
-                    reference = self.model_manager.champion.reference_histograms
-                    rows = list(self.recent_rows)
-                    self.metrics.set_input_drift(await metrics.measure_input_drift(reference, rows))
-                    self.metrics.set_unseen_shares(metrics.compute_unseen_shares(reference, rows))
+                    await self._measure_input_drift(self.model_manager.champion)
                 self._update_metrics()
             except Exception:  # keep serving with the current state
                 LOG.exception("a periodic check failed")
+
+    async def _measure_input_drift(self, champion: ServedModel) -> None:
+        """Measure the drift of recent rows; a version without a reference has none."""
+        reference, rows = champion.drift_reference, list(self.recent_rows)
+        if reference is None:
+            self.metrics.set_input_drift({}, {})
+            return
+        self.metrics.set_input_drift(
+            await metrics.measure_input_drift(reference, rows, self._monitor_params),
+            metrics.compute_unseen_shares(reference, rows),
+        )
 
     def _reload_settings(self) -> None:
         """Reload traffic settings and keys; on an error, log it and keep the current ones."""

@@ -1,0 +1,192 @@
+"""Drift of counts: the one measure of monitor, of Evidently's report and of the service.
+
+The effect size is the Jensen-Shannon distance (Lin 1991; Endres & Schindelin 2003; natural
+logarithm: 0 for equal, 0.83 for disjoint distributions) of the non-missing values: categories by
+value, numbers by decile of the reference. For equal distributions and n and m independent rows,
+8 / (1/n + 1/m) times the squared distance is approximately chi-square distributed, with one degree
+of freedom less than there are cells (second-order expansion of the divergence). Its expectation is
+subtracted, so that distances are comparable across sample sizes, and its quantile is the largest
+distance that chance explains.
+
+The service imports this module, so it uses NumPy alone; SciPy is imported at the first measurement.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+MIN_VALUES = 100  # non-missing values needed in reference and batch
+QUANTILE_BINS = 10  # of numeric columns, by quantiles of the reference
+MIN_EXPECTED_COUNT = 5  # in the smaller sample; rarer cells are pooled (Cochran 1954)
+FAMILY_WISE_ALPHA = 0.01  # false alarm rate per batch, over all columns (Bonferroni)
+DRIFTED_FROM = 1.0  # of ``measure_excess``
+MIN_STRATUM_ROWS = 50  # of the reference, in each stratum that is matched
+MAX_UNMATCHED_SHARE = 0.02  # of a batch's rows, in strata that the reference hardly has
+Counts = NDArray[np.float64] | NDArray[np.int64]
+
+
+class DriftDistance(NamedTuple):
+    """Distance minus its expectation under chance, and its critical value; NaN if not measured."""
+
+    distance: float
+    critical_distance: float
+
+
+NOT_MEASURED = DriftDistance(float("nan"), float("nan"))
+
+
+class EffectiveRowShares(NamedTuple):
+    """Effective sample size per row; below 1 if entities have several, correlated rows."""
+
+    reference: float = 1.0
+    batch: float = 1.0
+
+
+def effective_row_share(entity_sizes: Counts) -> float:
+    """Kish's (1965) number of entities, as if of one size, per row, from the rows of each."""
+    sizes = np.asarray(entity_sizes, dtype=float)
+    return float(sizes.sum() / (sizes**2).sum()) if sizes.size else 1.0
+
+
+def find_bin_boundaries(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the boundaries of the quantile bins; repeated quantiles get their own bin."""
+    if not values.size:
+        return np.empty(0)
+    edges, edge_counts = np.unique(
+        np.quantile(values, np.linspace(0, 1, QUANTILE_BINS + 1), method="lower"),
+        return_counts=True,
+    )
+    repeated_edges = edges[edge_counts > 1]
+    return np.union1d(
+        edges[1:-1] if len(edges) > 2 else edges,
+        np.concatenate([repeated_edges, np.nextafter(repeated_edges, -np.inf)]),
+    )
+
+
+def count_by_bin(boundaries: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Count the values in each bin."""
+    return np.bincount(np.searchsorted(boundaries, values), minlength=len(boundaries) + 1)
+
+
+def count_tests(n_columns: int) -> int:
+    """The number of tests of a batch: a distance and a missing rate for each column."""
+    return 2 * max(1, n_columns)
+
+
+def measure_count_distance(
+    reference_counts: Counts,
+    batch_counts: Counts,
+    row_shares: EffectiveRowShares,
+    test_count: float,
+) -> DriftDistance:
+    """Compute the Jensen-Shannon distance of counts by cell, and its critical value."""
+    from scipy.special import chdtri
+
+    n_reference, n_batch = reference_counts.sum(), batch_counts.sum()
+    if min(n_reference, n_batch) < MIN_VALUES:
+        return NOT_MEASURED
+    reference_counts, batch_counts = _pool_rare_cells(reference_counts, batch_counts)
+    divergence = _jensen_shannon_divergence(
+        reference_counts / reference_counts.sum(), batch_counts / batch_counts.sum()
+    )
+    scale = (1 / (n_reference * row_shares.reference) + 1 / (n_batch * row_shares.batch)) / 8
+    freedom = len(reference_counts) - 1
+    expected_divergence = scale * freedom
+    critical_divergence = scale * chdtri(max(freedom, 1), FAMILY_WISE_ALPHA / test_count)
+    return DriftDistance(
+        float(np.sqrt(max(0.0, divergence - expected_divergence))),
+        float(np.sqrt(max(0.0, critical_divergence - expected_divergence))),
+    )
+
+
+def _pool_rare_cells(reference_counts: Counts, batch_counts: Counts) -> tuple[Counts, Counts]:
+    """Pool rare cells into one."""
+    total_counts = reference_counts + batch_counts
+    is_rare = (
+        total_counts * min(reference_counts.sum(), batch_counts.sum())
+        < MIN_EXPECTED_COUNT * total_counts.sum()
+    )
+    if not is_rare.any():
+        return reference_counts, batch_counts
+    pooled_reference, pooled_batch = (
+        np.append(side[~is_rare], side[is_rare].sum()) for side in (reference_counts, batch_counts)
+    )
+    is_filled = (pooled_reference + pooled_batch) > 0
+    return pooled_reference[is_filled], pooled_batch[is_filled]
+
+
+def _jensen_shannon_divergence(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
+    from scipy.special import rel_entr
+
+    mixture = (p + q) / 2
+    return float((rel_entr(p, mixture).sum() + rel_entr(q, mixture).sum()) / 2)
+
+
+def critical_share_change(
+    shares: tuple[float, float], effective_rows: tuple[float, float], test_count: float
+) -> float:
+    """Return the largest change of a share of rows that chance explains."""
+    from scipy.special import ndtri
+
+    if not all(effective_rows):
+        return float("inf")
+    pooled = np.average(shares, weights=effective_rows)
+    variance = pooled * (1 - pooled) * (1 / effective_rows[0] + 1 / effective_rows[1])
+    return float(-ndtri(FAMILY_WISE_ALPHA / test_count / 2) * np.sqrt(variance))
+
+
+def measure_excess(
+    measured: DriftDistance,
+    missing_rates: tuple[float, float],
+    critical_change: float,
+    *,
+    threshold: float,
+    missing_rate_change: float,
+) -> float:
+    """Return the one scale of drift: multiples of the threshold; drifted from 1.
+
+    The larger of the distance and the change of the missing rate, where each threshold is at least
+    what chance explains.
+    """
+    return float(
+        np.fmax(
+            measured.distance / np.fmax(threshold, measured.critical_distance),
+            abs(missing_rates[1] - missing_rates[0]) / max(missing_rate_change, critical_change),
+        )
+    )
+
+
+def is_expected_mix_change(
+    shares: tuple[float, float], newest_share: float, critical_change: float, minimum: float
+) -> bool:
+    """Whether a share of rows with missing columns changed as was to be expected.
+
+    Fewer rows miss them than in the reference, or as many as in its newest period.
+    """
+    before, now = shares
+    is_expected = now < before or abs(now - newest_share) < minimum
+    return is_expected and abs(now - before) >= max(minimum, critical_change)
+
+
+def count_rows_to_match(
+    available: NDArray[np.int64], wanted: NDArray[np.int64]
+) -> NDArray[np.int64] | None:
+    """Return how many reference rows of each kind give the batch's mix; None if impossible.
+
+    Parameters
+    ----------
+    available, wanted : ndarray
+        Rows of each kind in reference and batch.
+    """
+    is_rare = available < MIN_STRATUM_ROWS
+    if wanted[is_rare].sum() > MAX_UNMATCHED_SHARE * wanted.sum():
+        return None
+    shares = np.where(is_rare, 0, wanted) / max(1, wanted[~is_rare].sum())
+    is_wanted = shares > 0
+    if not is_wanted.any():
+        return None
+    scale = (available[is_wanted] / shares[is_wanted]).min()
+    return np.minimum(available, np.rint(scale * shares)).astype(np.int64)
