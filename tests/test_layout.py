@@ -177,10 +177,14 @@ class TestLocks:
         assert {name: engines[name] for name in run} == run
 
     def test_make_takes_the_pythons_that_the_package_supports(self):
-        [pythons] = re.findall(r"^PYTHONS := (.+)$", (ROOT / "Makefile").read_text(), re.M)
+        makefiles = (ROOT / "Makefile", ROOT / "src/modelbook/extras/project_files/Makefile")
+        pythons, of_projects = (
+            re.findall(r"^PYTHONS := (.+)$", path.read_text(), re.M) for path in makefiles
+        )
+        assert of_projects == pythons
         supported = SpecifierSet(self.described["project"]["requires-python"])
         minors = [f"3.{minor}" for minor in range(9, 16)]
-        assert set(pythons.split()) == {minor for minor in minors if minor in supported}
+        assert set(pythons[0].split()) == {minor for minor in minors if minor in supported}
 
     @pytest.mark.parametrize(
         ("installed", "oldest", "newest"),

@@ -127,6 +127,14 @@ def test_what_both_have_changed_is_a_conflict(root: Path) -> None:
     assert "help:" in change.content
 
 
+def test_make_refuses_a_python_that_has_no_lock(root: Path) -> None:
+    command = ["make", "run", "PYTHON=/bin/false"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert missing_facts(done.stdout, "3.11", "3.13", "make run PYTHON=") == []
+    assert not (root / ".venv").exists()
+
+
 def test_uncommitted_changes_are_refused(root: Path, tmp_path: Path) -> None:
     project_template.require_committed(root)
     (root / "env.yaml").write_text("book: other")
