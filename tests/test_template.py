@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from facts import missing_facts, refused
 from tiny import QUICK, SMALL, Tiny
 
-from modelbook.errors import ParameterError, WorkbenchError
-from modelbook.extras import project_template
+from modelbook.errors import ParameterError, RunHistoryError, WorkbenchError
+from modelbook.extras import project_template, stack_trial
+from modelbook.pages import templating
+from modelbook.runs.record import BuildRun, StageRun
 from modelbook.stage import project
 
 NOTEBOOK = "notebooks/02_explore.ipynb"
@@ -144,10 +150,88 @@ def test_uncommitted_changes_are_refused(root: Path, tmp_path: Path) -> None:
         project_template.plan_upgrade(tmp_path)
 
 
+def board(scores: dict[str, float]) -> pd.DataFrame:
+    rows = [{"family": name, "candidate": name.upper(), "auc_mean": mean, "auc_sd": 0.01}
+            for name, mean in scores.items()]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_leaderboards_are_compared_by_family(tmp_path: Path) -> None:
+    before = board({"lr": 0.76, "nb": 0.7, "old": 0.6, "dt": float("nan")})
+    after = board({"nb": 0.75, "lr": 0.762, "new": 0.7, "dt": 0.5})
+    scores = stack_trial.compare_leaderboards(before, after)
+    assert {score.candidate: score.difference for score in scores} == {
+        "LR": 0.002, "NB": 0.05, "OLD": None, "DT": None, "NEW": None,
+    }  # fmt: skip
+    assert {(score.metric, score.sd) for score in scores[:3]} == {("auc", 0.01)}
+    runs = [
+        BuildRun(number, stages={"compare": StageRun("ran", digests={"folds": digest})})
+        for number, digest in ((3, "f00d"), (4, "beef"))
+    ]
+    stacks = stack_trial.StackComparison(
+        tmp_path, tmp_path / "stack.html", (runs[0], runs[1]), "auc", ["LR", "LR"], scores, {}
+    )
+    assert stacks.largest == scores[1]
+    assert not stacks.has_same_folds
+    text = templating.render_template("stack.html.j2", book="tiny", comparison=stacks)
+    assert missing_facts(text, "NB", 0.7, 0.75, 0.05, "5.0", "f00d", "beef") == []
+
+
+def test_a_dry_run_that_cannot_be_made_is_refused_before_it_begins(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with refused(WorkbenchError, "3.99"):
+        stack_trial.try_stack(root, "rand-hie", python="3.99")
+    with refused(WorkbenchError, tmp_path, "--environment"):
+        stack_trial.try_stack(root, "rand-hie", environment=tmp_path)
+    with refused(RunHistoryError, "rand-hie", "build"):
+        stack_trial.try_stack(root, "rand-hie", environment=Path(sys.prefix))
+    (root / project_template.BASE_FOLDER / "Makefile").write_text("one\n")
+    (root / "Makefile").write_text("another\n")
+    with refused(WorkbenchError, "Makefile"):
+        stack_trial.try_stack(root, "rand-hie")
+    assert [path.name for path in tmp_path.iterdir()] == ["claims"]
+
+
+def list_files(root: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+
+
+def check_dry_run(begun: Tiny, **environ: str) -> None:
+    """The dry run compares with a copy that was built, and leaves the project as it was."""
+    files = list_files(begun.root)
+    done = begun.run("modelbook", "upgrade", "--dry-run", "--environment", sys.prefix, **environ)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert list_files(begun.root) == files
+    page = Path(done.stdout.splitlines()[-1])
+    folder = page.parents[2]
+    try:
+        assert folder != begun.root
+        name = "models/tiny/leaderboard.parquet"
+        boards = [pd.read_parquet(place / name) for place in (begun.root, folder)]
+        pd.testing.assert_frame_equal(*(board.drop(columns="fit_seconds") for board in boards))
+        receipts = [
+            json.loads((place / "models/tiny/compare.json").read_text())
+            for place in (begun.root, folder)
+        ]
+        assert receipts[0]["details"]["run_id"] != receipts[1]["details"]["run_id"]
+        digest = receipts[1]["facts"]["digests"]["folds"]
+        versions = receipts[1]["facts"]["versions"]
+        assert missing_facts(done.stdout, digest, *versions.values(), "roc_auc") == []
+        text = page.read_text()
+        assert missing_facts(text, digest, "ROC AUC", *versions, *boards[0]["candidate"]) == []
+        assert not (folder / "models/tiny/finalize.json").exists()
+        [link] = set(re.findall(r'href="(runs/[^"]+)"', text))
+        assert (page.parent / link).is_file()
+    finally:
+        shutil.rmtree(folder)
+
+
 @pytest.mark.slow
 def test_a_project_that_was_begun_builds_and_serves(root: Path) -> None:
     values = yaml.safe_load((root / "env.yaml").read_text())
-    (root / "env.yaml").write_text(yaml.safe_dump({**values, **SMALL}))
+    (root / "env.yaml").write_text(yaml.safe_dump({**values, **SMALL, "families": "lr"}))
     begun = Tiny.__new__(Tiny)
     begun.root = root
     base, monitor = root / project_template.BASE_FOLDER, "notebooks/06_monitor.ipynb"
@@ -162,5 +246,6 @@ def test_a_project_that_was_begun_builds_and_serves(root: Path) -> None:
     done = begun.run("modelbook", "upgrade", "--yes", "--build", **quick)
     assert done.returncode == 0, done.stdout + done.stderr
     assert missing_facts(done.stdout, monitor, "same folds", "reports/tiny/runs") == []
+    check_dry_run(begun, **quick)
     with begun.serving() as address:
         assert address.startswith("http")

@@ -129,16 +129,40 @@ def upgrade(
     build: Annotated[
         bool, typer.Option("--build", help="With --yes: build, and compare with the run before.")
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Build an upgraded copy in a second environment, and compare the leaderboards.",
+        ),
+    ] = False,
+    python: Annotated[
+        str | None,
+        typer.Option(help="With --dry-run: its Python, as 3.13 or a path; default: that of make."),
+    ] = None,
+    environment: Annotated[
+        Path | None,
+        typer.Option(help="With --dry-run: an existing environment, instead of a new one."),
+    ] = None,
+    book: BookOption = None,
 ) -> None:
     """Merge this version's template with the project's files; show the changes first.
 
     Notebooks are merged by cell, YAML files by key, other files by line.
 
     Examples:  modelbook upgrade  |  modelbook upgrade --yes --build
+    |  modelbook upgrade --dry-run --python 3.13
     """
     from modelbook.extras import project_template
     from modelbook.stage import project
 
+    if dry_run:
+        if yes or build:
+            raise typer.BadParameter("--dry-run changes nothing: leave out --yes and --build")
+        _try_stack(book, python, environment)
+        return
+    if python or environment or book:
+        raise typer.BadParameter("--python, --environment and --book are options of --dry-run")
     with report_errors():
         root = project.find_root()
         changes = project_template.plan_upgrade(root)
@@ -167,6 +191,23 @@ def upgrade(
         _build_and_compare(root)
     else:
         typer.echo("next: modelbook build && modelbook diff", err=True)
+
+
+def _try_stack(book: str | None, python: str | None, environment: Path | None) -> None:
+    """Build a copy in a second environment, and print what differs and the page's path."""
+    from modelbook.cli import terminal
+    from modelbook.extras import stack_trial
+
+    if python and environment:
+        raise typer.BadParameter("--environment has its own Python: leave out --python")
+    with report_errors():
+        root, name = find_book(book)
+        trial = stack_trial.try_stack(
+            root, name, python, environment, lambda text: typer.echo(text, err=True)
+        )
+    terminal.print_stacks(trial)
+    typer.echo(str(trial.page))
+    typer.echo(f"the copy can be removed: rm -r {trial.folder}", err=True)
 
 
 def _build_and_compare(root: Path) -> None:

@@ -12,6 +12,7 @@ from modelbook.formatting import MISSING, format_cell, format_difference
 if TYPE_CHECKING:
     import pandas as pd
 
+    from modelbook.extras.stack_trial import StackComparison
     from modelbook.registry.history import HistoryEntry
     from modelbook.runs.diff import Change
     from modelbook.runs.record import BuildRun
@@ -46,6 +47,35 @@ def print_changes(a: BuildRun, b: BuildRun, changes: Sequence[Change]) -> None:
     # Headline metrics are always listed, even if equal.
     if not any(change.a != change.b for change in changes):
         sys.stdout.write("Nothing differs.\n")
+
+
+def print_stacks(stacks: StackComparison) -> None:
+    """Print versions, folds and leaderboards of two stacks, and the largest difference."""
+    before, after = stacks.runs
+    rows = [
+        ["library", name, *(version or MISSING for version in pair), ""]
+        for name, pair in stacks.versions.items()
+    ]
+    rows.append(["folds", "digest", *stacks.folds, "" if stacks.has_same_folds else "other folds"])
+    rows += [
+        [
+            stacks.metric,
+            score.candidate,
+            format_cell(score.before),
+            format_cell(score.after),
+            format_difference(score.difference),
+        ]
+        for score in stacks.leaderboard
+    ]
+    print_table(("what", "name", f"run {before.number}", f"run {after.number}", "difference"), rows)
+    largest = stacks.largest
+    if largest is None:
+        sys.stdout.write("No candidate has a score in both runs.\n")
+    else:
+        difference = format_difference(largest.difference)
+        sys.stdout.write(
+            f"Largest difference in {stacks.metric}: {difference} ({largest.candidate})\n"
+        )
 
 
 def print_history(entries: Sequence[HistoryEntry]) -> None:

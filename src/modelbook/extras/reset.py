@@ -27,7 +27,7 @@ def describe_reset(root: Path) -> list[str]:
     for folder in GENERATED_FOLDERS:
         files = [
             path
-            for top in _list_generated(root, folder)
+            for top in list_generated(root, folder)
             for path in (top, *top.rglob("*"))
             if path.is_file()
         ]
@@ -49,14 +49,14 @@ def reset(root: Path) -> None:
     """
     with locks.lock_build(root):
         for folder in GENERATED_FOLDERS:
-            for path in list(_list_generated(root, folder)):
+            for path in list(list_generated(root, folder)):
                 if path.is_dir():
                     shutil.rmtree(path)
                 else:
                     path.unlink()
 
 
-def _list_generated(root: Path, folder: str) -> Iterator[Path]:
+def list_generated(root: Path, folder: str) -> Iterator[Path]:
     """Yield what is in a generated folder, but for its README, DVC's files and tables of the user.
 
     Below ``data`` these are the folders that are named as a book.

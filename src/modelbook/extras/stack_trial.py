@@ -1,0 +1,373 @@
+"""Try another stack: build a copy of a book in a second environment, and compare the leaderboards.
+
+The copy has separate data, models and reports, and an embedded store; the project is not changed.
+It is built up to compare: the holdout is not scored.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import isnan
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING, Any
+
+from modelbook.config.store import ENV_PREFIX, STORE_FILE
+from modelbook.errors import BuildError, RunHistoryError, WorkbenchError
+from modelbook.extras import project_template, reset
+from modelbook.pages import templating
+from modelbook.runs import history
+from modelbook.runs.record import BuildRun, StageRun
+from modelbook.stage import files, project, reproducibility
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from modelbook.extras.project_template import FileChange
+
+STAGE = "compare"
+ENVIRONMENT_TARGET = ".venv/run"  # of the project's Makefile
+# They lead to the project, to its store, or to the packages of this environment.
+DROPPED_PREFIXES = ("MLFLOW_", "PLOOMBER_", ENV_PREFIX, "MODELBOOK_SERVE_")
+DROPPED_VARIABLES = {
+    "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MODELBOOK_KEYRING", "MODELBOOK_ROOT", "PYTHONHOME",
+    "PYTHONPATH", "VIRTUAL_ENV",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ScoreDifference:
+    """A candidate's mean of a metric over the folds in both stacks; None where it has no score.
+
+    Attributes
+    ----------
+    sd : float or None
+        Standard deviation over the folds, in the present stack.
+    """
+
+    metric: str
+    candidate: str
+    before: float | None
+    after: float | None
+    sd: float | None
+
+    @property
+    def difference(self) -> float | None:
+        """After minus before, if there are both."""
+        if self.before is None or self.after is None:
+            return None
+        return round(self.after - self.before, 6)
+
+
+@dataclass(frozen=True)
+class StackComparison:
+    """The leaderboard of a book in the present stack and in another one.
+
+    Attributes
+    ----------
+    folder, page : Path
+        The copy of the project, and the page in it.
+    runs : pair of BuildRun
+        The run of the present stack, and that of the other one.
+    metric : str
+        The ranking metric.
+    leaders : list of str
+        The leading candidate before and after.
+    scores : list of ScoreDifference
+        Of all metrics and candidates, in the order of the present leaderboard.
+    versions : dict
+        Library to its version before and after; None where it is not recorded.
+    """
+
+    folder: Path
+    page: Path
+    runs: tuple[BuildRun, BuildRun]
+    metric: str
+    leaders: list[str]
+    scores: list[ScoreDifference]
+    versions: dict[str, tuple[str | None, str | None]]
+
+    @property
+    def leaderboard(self) -> list[ScoreDifference]:
+        """The differences of the ranking metric."""
+        return [score for score in self.scores if score.metric == self.metric]
+
+    @property
+    def largest(self) -> ScoreDifference | None:
+        """The largest difference of the ranking metric; None if no candidate has both scores."""
+        return self.largest_by_metric.get(self.metric)
+
+    @property
+    def largest_by_metric(self) -> dict[str, ScoreDifference]:
+        """The largest difference of each metric."""
+        largest: dict[str, ScoreDifference] = {}
+        for score in self.scores:
+            if score.difference is not None and (
+                score.metric not in largest
+                or abs(score.difference) > abs(largest[score.metric].difference or 0)
+            ):
+                largest[score.metric] = score
+        return largest
+
+    @property
+    def folds(self) -> tuple[str, str]:
+        """The digests of the fold assignments."""
+        before, after = (_stage(run).digests.get("folds", "") for run in self.runs)
+        return before, after
+
+    @property
+    def has_same_folds(self) -> bool:
+        """Whether both leaderboards are computed on the same folds of the same rows."""
+        return self.folds[0] == self.folds[1] and bool(self.folds[0])
+
+
+def try_stack(
+    root: Path,
+    book: str,
+    python: str | None = None,
+    environment: Path | None = None,
+    on_progress: Callable[[str], None] = lambda text: None,
+) -> StackComparison:
+    """Build a copy of a book in a second environment, and write the page of the differences.
+
+    Parameters
+    ----------
+    python : str, optional
+        Version, command or path of the Python of a new environment; default: as make chooses it.
+    environment : Path, optional
+        An environment that exists, instead of a new one from this version's lock.
+    on_progress : callable
+        Called with what is done next.
+
+    Raises
+    ------
+    RunHistoryError
+        If the book has no leaderboard that a build has made.
+    WorkbenchError
+        If the template conflicts with the project's files, or there is no second environment.
+    BuildError
+        If the build of the copy fails.
+    """
+    interpreter = python and _find_python(python)
+    version = _read_python_version(environment) if environment else ""
+    changes = _plan_upgrade(root)
+    number = _find_leaderboard_run(root, book)
+    folder, environ = Path(mkdtemp(prefix="modelbook-upgrade-")), _make_environ(root)
+    on_progress(f"copying the project to {folder}")
+    _copy_project(root, book, number, folder)
+    if changes:
+        project_template.apply_upgrade(folder, changes)
+    if environment is None:
+        on_progress(f"creating the second environment: {folder / '.venv'}")
+        environment = _create_environment(folder, interpreter, environ)
+        version = _read_python_version(environment)
+    on_progress(f"building {book} up to {STAGE} with Python {version}")
+    _build(root, book, folder, environment, environ)
+    return _compare(root, book, folder, version)
+
+
+def compare_leaderboards(before: pd.DataFrame, after: pd.DataFrame) -> list[ScoreDifference]:
+    """Return the scores of all candidates in both leaderboards, by metric."""
+    boards = [board.set_index("family") for board in (before, after)]
+    columns = dict.fromkeys(column for board in boards for column in board)
+    families = dict.fromkeys(family for board in boards for family in board.index)
+    names = {family: name for board in boards for family, name in board["candidate"].items()}
+    return [
+        ScoreDifference(
+            metric,
+            names[family],
+            _read_cell(boards[0], family, f"{metric}_mean"),
+            _read_cell(boards[1], family, f"{metric}_mean"),
+            _read_cell(boards[0], family, f"{metric}_sd"),
+        )
+        for metric in (name.removesuffix("_mean") for name in columns if name.endswith("_mean"))
+        for family in families
+    ]
+
+
+def _read_cell(board: pd.DataFrame, family: str, column: str) -> float | None:
+    if family not in board.index or column not in board:
+        return None
+    value = float(board.loc[family, column])
+    return None if isnan(value) else value  # NaN: the family has no score
+
+
+def _find_leaderboard_run(root: Path, book: str) -> int:
+    """Return the number of the run that made the present leaderboard."""
+    number = history.find_result_runs(root, book).get(STAGE)
+    if number is None or not _product(root, book, "leaderboard").is_file():
+        raise RunHistoryError(
+            f"book {book!r} has no leaderboard that a recorded run has made",
+            expected="a leaderboard to compare with",
+            next=f"build it: {project.build_command(root, book)}",
+        )
+    return number
+
+
+def _find_python(name: str) -> str:
+    """Return the path of a Python that is named by its version, command or path."""
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    installed = sorted((pyenv / "versions").glob(f"{name}.*/bin/python"))
+    for candidate in (name, f"python{name}", *map(str, installed)):
+        path = shutil.which(candidate)
+        if path and subprocess.run([path, "-c", ""], capture_output=True).returncode == 0:
+            return path
+    raise WorkbenchError(
+        f"there is no Python {name!r} on this machine",
+        expected="a version such as 3.13, or the path of an interpreter",
+        next="install it (uv python install 3.13), or name another one: --python PATH",
+    )
+
+
+def _copy_project(root: Path, book: str, number: int, folder: Path) -> None:
+    """Copy files and the folders of the template; link other folders, and tables of ``data``.
+
+    Of what was generated, only the run to compare with is copied.
+    """
+    copied_folders = {name.split("/")[0] for name in project_template.read_template()} | {"src"}
+    ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
+    for path in root.iterdir():
+        if path.name.startswith(".") or path.name in (*reset.GENERATED_FOLDERS, STORE_FILE):
+            continue
+        if path.is_file():
+            shutil.copy(path, folder)
+        elif path.name in copied_folders:
+            shutil.copytree(path, folder / path.name, ignore=ignored)
+        elif not (path / "pyvenv.cfg").is_file():
+            (folder / path.name).symlink_to(path.resolve())
+    generated = set(reset.list_generated(root, "data"))
+    for name in reset.GENERATED_FOLDERS:
+        (folder / name).mkdir()
+    for path in (root / "data").glob("*"):
+        if path not in generated:
+            (folder / "data" / path.name).symlink_to(path.resolve())
+    runs, copied_runs = history.runs_folder(root, book), history.runs_folder(folder, book)
+    for name in (str(number), "figures"):
+        if (runs / name).is_dir():
+            shutil.copytree(runs / name, copied_runs / name)
+    shutil.copy(runs / history.LAST_NUMBER_FILE, copied_runs)
+
+
+def _plan_upgrade(root: Path) -> list[FileChange]:
+    """Return the changes of an upgrade; none for a project that no template has begun."""
+    if not (root / project_template.RECORD_FILE).is_file():
+        return []
+    changes = project_template.plan_upgrade(root)
+    conflicts = [f"{change.name}: {text}" for change in changes for text in change.conflicts]
+    if conflicts:
+        raise WorkbenchError(
+            f"the template of this version conflicts with {len(conflicts)} of your changes: "
+            f"{'; '.join(conflicts[:3])}",
+            expected="files that can be merged",
+            next="resolve them on a branch (modelbook upgrade --yes), and repeat this there",
+        )
+    return changes
+
+
+def _make_environ(root: Path) -> dict[str, str]:
+    """Return the variables for commands in the copy, which is not in git."""
+    environ = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(DROPPED_PREFIXES) and name not in DROPPED_VARIABLES
+    }
+    environ[project.COMMIT_VARIABLE] = project.get_commit(root)
+    if (root / ".dvc").is_dir():  # what DVC tracks is committed in the project
+        environ["MODELBOOK_DATA_VERSION"] = "any"
+    return environ
+
+
+def _create_environment(folder: Path, python: str | None, environ: Mapping[str, str]) -> Path:
+    """Create the environment as ``make run`` does, from the lock of the copy."""
+    command = ["make", "--no-print-directory", "-C", str(folder), ENVIRONMENT_TARGET]
+    if python:
+        command.append(f"PYTHON={python}")
+    try:
+        code = subprocess.run(command, env=dict(environ), check=False).returncode
+        problem = f"ended with {code}"
+    except OSError as error:
+        code, problem = 1, f"cannot be run: {error.strerror}"
+    if code == 0:
+        return folder / ".venv"
+    raise WorkbenchError(
+        f"there is no second environment: {' '.join(command)} {problem}",
+        expected="the packages of requirements/run.txt, from a package index",
+        next=(
+            "offline: set PIP_FIND_LINKS and UV_FIND_LINKS to a folder with these packages "
+            "(pip download -r requirements/run.txt -d FOLDER), or name an environment that "
+            "exists: --environment PATH"
+        ),
+    )
+
+
+def _read_python_version(environment: Path) -> str:
+    """Return the version of an environment's Python."""
+    if not (environment / "bin/ploomber").is_file():
+        raise WorkbenchError(
+            f"{environment} has no bin/ploomber",
+            expected="a virtual environment in which Modelbook is installed",
+            next="name its folder: --environment PATH",
+        )
+    code = "import platform; print(platform.python_version())"
+    command = [str(environment / "bin/python"), "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _build(
+    root: Path, book: str, folder: Path, environment: Path, environ: Mapping[str, str]
+) -> None:
+    """Build the copy up to compare; the build prints its progress."""
+    command = [str(environment.absolute() / "bin/ploomber"), "build", "--partially", STAGE]
+    env_file = project.find_env_file(root, book).name
+    variables = {**environ, "PLOOMBER_ENV_FILENAME": env_file}
+    done = subprocess.run(command, cwd=folder, env=variables, check=False)
+    if done.returncode:
+        raise BuildError(
+            f"the build in the second environment ended with {done.returncode}",
+            expected=f"a leaderboard of {book}",
+            next=f"read its messages above, and repeat it: cd {folder} && "
+            f"PLOOMBER_ENV_FILENAME={env_file} {' '.join(command)}",
+        )
+
+
+def _compare(root: Path, book: str, folder: Path, python_version: str) -> StackComparison:
+    """Compare the two runs, and write the page."""
+    numbers = [_find_leaderboard_run(place, book) for place in (root, folder)]
+    before, after = (history.find_run(folder, book, str(number)) for number in numbers)
+    old, new = (_stage(run).library_versions for run in (before, after))
+    is_here = old == reproducibility.get_library_versions()  # no run records its Python
+    versions: dict[str, tuple[str | None, str | None]] = {}
+    versions["python"] = (platform.python_version() if is_here else None, python_version)
+    versions |= {name: (old.get(name), new.get(name)) for name in {**old, **new}}
+    boards = [files.read(_product(place, book, "leaderboard")) for place in (root, folder)]
+    receipts = [files.read(_product(place, book, "receipt"))["details"] for place in (root, folder)]
+    comparison = StackComparison(
+        folder=folder,
+        page=folder / "reports" / book / "stack.html",
+        runs=(before, after),
+        metric=receipts[0]["metric"],
+        leaders=[_name_candidate(*pair) for pair in zip(boards, receipts, strict=True)],
+        scores=compare_leaderboards(*boards),
+        versions=versions,
+    )
+    templating.write_template(comparison.page, "stack.html.j2", book=book, comparison=comparison)
+    return comparison
+
+
+def _name_candidate(board: pd.DataFrame, details: Mapping[str, Any]) -> str:
+    """Return the name of the leader in its leaderboard."""
+    return str(board.set_index("family").loc[details["leader"], "candidate"])
+
+
+def _product(root: Path, book: str, name: str) -> Path:
+    path: Path = project.read_tasks(root, book)[STAGE]["product"][name]
+    return path
+
+
+def _stage(run: BuildRun) -> StageRun:
+    return run.stages[STAGE]
