@@ -1,7 +1,8 @@
-"""Real servers for tests, each on a port of its own: a PostgreSQL, an S3 by moto, and an MLflow server."""
+"""Real servers for tests, each on a port of its own: PostgreSQL, Redis, an S3 by moto, MLflow, Prometheus, a webhook."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -9,16 +10,19 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import prerequisites
 import pytest
+import redis
 
 PASSWORD = "not-to-be-seen"
 
@@ -97,6 +101,100 @@ def postgresql() -> Iterator[PostgreSQL]:
     finally:
         subprocess.run([*control, "-m", "immediate", "stop"], **{**run, "check": False})
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def run_process(command: list[str], folder: Path) -> Iterator[None]:
+    """Run a program silently in a folder until the block ends."""
+    process = subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@contextmanager
+def redis_server(folder: Path) -> Iterator[redis.Redis]:
+    """A client of a Redis that keeps nothing."""
+    port = free_port()
+    address = ["--port", str(port), "--bind", "127.0.0.1"]
+    command = ["redis-server", *address, "--save", "", "--dir", str(folder)]
+    with run_process(command, folder):
+        client = redis.Redis(port=port)
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            try:
+                client.ping()
+                break
+            except redis.ConnectionError:
+                time.sleep(0.05)
+        yield client
+
+
+@contextmanager
+def prometheus(folder: Path) -> Iterator[str]:
+    """A Prometheus by the folder's prometheus.yml; gives its address."""
+    address = f"127.0.0.1:{free_port()}"
+    options = ["--config.file=prometheus.yml", "--storage.tsdb.path=tsdb"]
+    with run_process(["prometheus", *options, f"--web.listen-address={address}"], folder):
+        yield f"http://{address}"
+
+
+@contextmanager
+def alertmanager(folder: Path) -> Iterator[str]:
+    """An Alertmanager by the folder's alertmanager.yml; gives its host and port."""
+    address = f"127.0.0.1:{free_port()}"
+    options = [
+        "--config.file=alertmanager.yml",
+        "--storage.path=alerts",
+        "--cluster.listen-address=",
+    ]
+    command = ["prometheus-alertmanager", *options, f"--web.listen-address={address}"]
+    with run_process(command, folder):
+        yield address
+
+
+@dataclass
+class Webhook:
+    """The JSON of each POST, with its path."""
+
+    port: int
+    messages: list[dict[str, Any]]
+
+    def list_alerts(self, status: str = "firing") -> dict[tuple[str, str], dict[str, Any]]:
+        """Alertmanager's alerts by path and name."""
+        return {
+            (message["path"], alert["labels"]["alertname"]): alert
+            for message in self.messages
+            for alert in message.get("alerts", [])
+            if alert["status"] == status
+        }
+
+
+@contextmanager
+def webhook() -> Iterator[Webhook]:
+    """A receiver of POST requests."""
+    messages: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            messages.append({**body, "path": self.path})
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None: ...
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield Webhook(server.server_port, messages)
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 @contextmanager

@@ -6,20 +6,18 @@ import json
 import re
 import shutil
 import subprocess
-import threading
 import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import servers
 import yaml
-from servers import free_port
 from shelf import BOOK, JSON, Shelf, fitted, running
 from test_monitor import PARAMS, evaluated
 from tiny import ROOT
@@ -118,51 +116,32 @@ def test_promtool_takes_rules_configuration_and_the_dashboards_expressions(tmp_p
 @pytest.mark.requires("alertmanager")
 def test_alertmanager_sends_a_page_and_a_ticket_to_their_receivers(tmp_path: Path):
     """And not what follows from a service that is down."""
-    received: list[dict[str, Any]] = []
-
-    class Receiver(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            received.append({"path": self.path, **body})
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None: ...
-
-    receiver = HTTPServer(("127.0.0.1", 0), Receiver)
-    threading.Thread(target=receiver.serve_forever, daemon=True).start()
-    port, config = free_port(), tmp_path / "alertmanager.yml"
-    text = (RULES / "alertmanager.yml").read_text()
-    config.write_text(
-        re.sub(r"group_wait: \d+s", "group_wait: 1s", text).replace(
-            "127.0.0.1:9095", f"127.0.0.1:{receiver.server_port}"
+    config = tmp_path / "alertmanager.yml"
+    with servers.webhook() as receiver:
+        text = (RULES / "alertmanager.yml").read_text()
+        config.write_text(
+            re.sub(r"group_wait: \d+s", "group_wait: 1s", text).replace(
+                "127.0.0.1:9095", f"127.0.0.1:{receiver.port}"
+            )
         )
-    )
-    amtool = ["amtool", f"--alertmanager.url=http://127.0.0.1:{port}"]
-    subprocess.run(["amtool", "check-config", config], check=True, capture_output=True)
-    command = [
-        "prometheus-alertmanager", f"--config.file={config}", f"--storage.path={tmp_path / 'data'}",
-        f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address=",
-    ]  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    try:
-        by_name = {rule["alert"]: rule for rule in ALERTS}
-        wait_until(lambda: subprocess.run([*amtool, "alert"], capture_output=True).returncode == 0)
-        for name, instance in (("ServiceDown", "a"), ("JournalDown", "a"), ("RetrainAsked", "b")):
-            severity = by_name[name]["labels"]["severity"]
-            labels = [f"alertname={name}", f"severity={severity}", f"instance={instance}"]
-            subprocess.run([*amtool, "alert", "add", *labels], check=True)
-        wait_until(lambda: {item["path"] for item in received} == {"/page", "/ticket"})
-    finally:
-        process.terminate()
-        process.wait(30)
-        receiver.shutdown()
-    sent = {
-        (item["path"], alert["labels"]["alertname"])
-        for item in received
-        for alert in item["alerts"]
-    }
-    assert sent == {("/page", "ServiceDown"), ("/ticket", "RetrainAsked")}
+        subprocess.run(["amtool", "check-config", config], check=True, capture_output=True)
+        with servers.alertmanager(tmp_path) as address:
+            amtool = ["amtool", f"--alertmanager.url=http://{address}"]
+            by_name = {rule["alert"]: rule for rule in ALERTS}
+            wait_until(
+                lambda: subprocess.run([*amtool, "alert"], capture_output=True).returncode == 0
+            )
+            for name, instance in (
+                ("ServiceDown", "a"),
+                ("JournalDown", "a"),
+                ("RetrainAsked", "b"),
+            ):
+                severity = by_name[name]["labels"]["severity"]
+                labels = [f"alertname={name}", f"severity={severity}", f"instance={instance}"]
+                subprocess.run([*amtool, "alert", "add", *labels], check=True)
+            sent = {("/page", "ServiceDown"), ("/ticket", "RetrainAsked")}
+            wait_until(lambda: {path for path, _ in receiver.list_alerts()} == {"/page", "/ticket"})
+        assert receiver.list_alerts().keys() == sent
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -182,7 +161,6 @@ def scraped(tmp_path: Path, frame, contract) -> Iterator[str]:
     for path in RULES.iterdir():
         shutil.copy(path, tmp_path)
     (tmp_path / "key").write_text(ApiKeyStore(shelf.root).add_key("prometheus", ["admin"], None))
-    port = free_port()
     with running(shelf.root) as server:
         config = (tmp_path / "prometheus.yml").read_text()
         config = config.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}").replace("15s", "1s")
@@ -197,18 +175,8 @@ def scraped(tmp_path: Path, frame, contract) -> Iterator[str]:
                     headers,
                 )
                 connection.getresponse().read()
-        command = [
-            "prometheus",
-            "--config.file=prometheus.yml",
-            f"--web.listen-address=127.0.0.1:{port}",
-            f"--storage.tsdb.path={tmp_path / 'tsdb'}",
-        ]
-        process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
-        try:
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            process.wait(30)
+        with servers.prometheus(tmp_path) as address:
+            yield address
 
 
 def ask(address: str, expression: str) -> list[Any]:
