@@ -10,19 +10,19 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
 import pytest
-import redis
-from servers import free_port
+from servers import free_port, redis_server
 from shelf import BOOK, Shelf, fitted
 
 from modelbook.errors import ServingError
 from modelbook.extras import stream, stream_metrics
+from modelbook.registry import store
 from modelbook.serving.http_request import RequestError
 from modelbook.serving.service import PredictionService
 
@@ -118,37 +118,6 @@ def test_an_address_that_cannot_be_listened_at_is_refused(shelf: Shelf) -> None:
             pass
 
 
-@contextmanager
-def server(folder: Path) -> Iterator[redis.Redis]:
-    """A Redis on a port of its own, which keeps nothing."""
-    port = free_port()
-    words = [
-        "redis-server",
-        "--port",
-        str(port),
-        "--bind",
-        "127.0.0.1",
-        "--save",
-        "",
-        "--dir",
-        str(folder),
-    ]
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
-    client = redis.Redis(port=port)
-    try:
-        until = time.monotonic() + 30
-        while time.monotonic() < until:
-            try:
-                client.ping()
-                break
-            except redis.ConnectionError:
-                time.sleep(0.05)
-        yield client
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
 def wait(what: Callable[[], Any], seconds: float = 90) -> None:
     until = time.monotonic() + seconds
     while not what():
@@ -159,9 +128,10 @@ def wait(what: Callable[[], Any], seconds: float = 90) -> None:
 @pytest.mark.requires("redis")
 @pytest.mark.slow
 def test_a_killed_workers_rows_are_answered_by_another_and_journaled_once(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+    shelf: Shelf, frame, contract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with server(shelf.root) as client:
+    """The other one also follows the alias, whichever tool moves it."""
+    with redis_server(shelf.root) as client:
         port = client.connection_pool.connection_kwargs["port"]
         (shelf.root / "serving.yaml").write_text(
             f"stream: {{url: 'redis://127.0.0.1:{port}', claim_seconds: 1}}"
@@ -202,10 +172,18 @@ def test_a_killed_workers_rows_are_answered_by_another_and_journaled_once(
             assert 'modelbook_stream_entries_total{result="answer"}' in scraped("/metrics")
             assert "modelbook_predictions_total" in scraped("/metrics")
             assert json.loads(scraped("/health/ready"))["status"] == "ready"
+            number = shelf.register(fitted(frame, contract), contract, frame)
+            client_of_store = store.create_client(shelf.root)
+            client_of_store.set_registered_model_alias(BOOK, "champion", str(number))
+            wait(lambda: f'"model_version": {number}' in scraped("/health/ready"))
+            client.xadd("modelbook:rows", {"row": TEXT, "id": "later"})
+            wait(lambda: "later" in read_output())
+            later = json.loads(read_output()["later"][b"answer"])
+            assert later["model_version"] == number
         finally:
             second.terminate()
             assert second.wait(60) == 0
         assert b"JSON" in read_output()["bad"][b"error"]
     with closing(sqlite3.connect(shelf.root / "data" / BOOK / "journal.db")) as journal:
         retained = [row[0] for row in journal.execute("select id from predictions")]
-    assert sorted(retained) == sorted(ids)
+    assert sorted(retained) == sorted(ids | {"later"})

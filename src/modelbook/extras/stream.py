@@ -21,6 +21,7 @@ import orjson
 from modelbook.errors import ServingError
 from modelbook.extras import stream_metrics
 from modelbook.redaction import redact
+from modelbook.registry import follower
 from modelbook.serving import server, settings, telemetry
 from modelbook.serving.http_request import RequestError
 from modelbook.serving.service import PredictionService
@@ -90,8 +91,6 @@ def run_worker(root: Path, book: str) -> None:
         reachable.
     """
     loaded_settings = settings.load_settings(root, book)
-    server.require_champion(root, book)
-    logging.config.dictConfig(telemetry.build_log_config(loaded_settings.log_level))
     try:
         import faststream.redis  # noqa: F401  required below
     except ModuleNotFoundError as error:
@@ -100,7 +99,10 @@ def run_worker(root: Path, book: str) -> None:
             expected="the extra stream",
             next="make extras, or: pip install 'modelbook[stream]'",
         ) from None
-    asyncio.run(_consume(PredictionService(root, book), loaded_settings.stream))
+    logging.config.dictConfig(telemetry.build_log_config(loaded_settings.log_level))
+    with follower.following(root, book):
+        server.require_champion(root, book)
+        asyncio.run(_consume(PredictionService(root, book), loaded_settings.stream))
 
 
 async def _consume(service: PredictionService, stream_settings: settings.StreamSettings) -> None:
