@@ -175,7 +175,7 @@ def test_a_model_is_trained_exported_and_installed_by_the_receipts_version(proje
     assert run(project, "model.sh", "install", "s3://models/passports/9a0c").returncode == 0
     assert (project / "called").read_text().splitlines() == [
         "ploomber build --env--gate dry_run",
-        "modelbook export s3://models/passports --version 4",
+        "modelbook export s3://models/passports --with-rows --version 4",
         "modelbook import s3://models/passports/9a0c --json",
         "modelbook promote 7 --why installed from its passport",
     ]

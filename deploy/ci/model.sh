@@ -2,7 +2,8 @@
 # A model's release, from training to an environment. The book is that of PLOOMBER_ENV_FILENAME (default: env.yaml).
 #   train              build the book in this checkout; the gate decides, and moves no alias
 #   describe           the version of finalize's receipt and the gate's word, one name=value a line
-#   export ADDRESS     copy that version to ADDRESS/<digest>, and print this address: the version's passport
+#   export ADDRESS     copy that version to ADDRESS/<digest>, and print this address: the version's passport; with its
+#                      holdout rows, which monitor and the gate compare with where it is installed
 #   install PASSPORT   register the passport's version in this environment's store, and promote it
 set -eu
 cd "${MODELBOOK_ROOT:-$(dirname "$0")/../..}"
@@ -26,7 +27,7 @@ read_number() { python -c 'import json, sys; print(json.load(sys.stdin)["version
 case ${1:-} in
   train) ploomber build --env--gate dry_run ;;
   describe) describe ;;
-  export) modelbook export "$2" --version "$(describe | sed -n 's/^version=//p')" ;;
+  export) modelbook export "$2" --with-rows --version "$(describe | sed -n 's/^version=//p')" ;;
   install)
     imported=$(modelbook import "$2" --json)
     version=$(printf '%s' "$imported" | read_number)
