@@ -409,6 +409,20 @@ def test_an_override_is_kept_and_skips_the_gate_but_no_proof(
     assert alias(root) == 2
 
 
+@pytest.mark.parametrize("difference", [0.0, 1.1e-16, 1e-6, float("nan"), float("inf")])
+def test_golden_rows_may_differ_by_the_last_digits_of_another_processor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, difference: float
+) -> None:
+    printed = json.dumps({"rows": 30, "difference": difference})
+    done = subprocess.CompletedProcess([], 0, printed, "")
+    monkeypatch.setattr(promotion, "_run_golden_check", lambda *_: done)
+    if difference < 1e-9:
+        assert promotion.verify_golden_rows(tmp_path, MODEL, 1) == 30
+        return
+    with refused(ReproductionError, f"{difference:g}"):
+        promotion.verify_golden_rows(tmp_path, MODEL, 1)
+
+
 def test_the_champion_is_not_promoted_twice(root: Path, proven: list[int]) -> None:
     champions(root, 1)
     assert promote(root, 1) is None

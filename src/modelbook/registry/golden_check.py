@@ -25,7 +25,8 @@ def main(model_uri: str) -> None:
 def compare_golden_rows(model_uri: str) -> tuple[int, float]:
     """Return the number of golden rows, and the largest difference from their predictions.
 
-    A non-numeric prediction that differs counts as infinitely different.
+    It is relative for numbers above 1. A non-numeric prediction that differs counts as infinitely
+    different.
     """
     model = mlflow.pyfunc.load_model(model_uri)
     golden = pd.read_parquet(
@@ -39,7 +40,9 @@ def compare_golden_rows(model_uri: str) -> tuple[int, float]:
 
 def _max_difference(predictions: pd.Series, golden: pd.Series) -> float:
     if pd.api.types.is_numeric_dtype(golden):
-        return float(np.abs(predictions.to_numpy() - golden.to_numpy()).max())
+        expected = golden.to_numpy()
+        differences = np.abs(predictions.to_numpy() - expected)
+        return float((differences / np.maximum(1.0, np.abs(expected))).max())
     return 0.0 if predictions.tolist() == golden.tolist() else float("inf")
 
 

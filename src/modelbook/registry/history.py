@@ -107,7 +107,7 @@ class HistoryEntry:
         predecessor_text = (
             f" after {_format_version(self.champion_before)}" if self.champion_before else ""
         )
-        proof_text = f"{self.evidence.get('golden_rows', 0)} golden rows reproduced exactly"
+        proof_text = f"{self.evidence.get('golden_rows', 0)} golden rows reproduced"
         return (
             f"{_format_version(self.champion_after)} of {self.model} is the "
             f"champion{predecessor_text}; {proof_text}; entry {self.number} in history"

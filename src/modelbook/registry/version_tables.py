@@ -33,7 +33,7 @@ def outcome_table(outcome: dict[str, Any]) -> pd.DataFrame:
     facts = {
         "champion": "none" if outcome["champion"] is None else f"version {outcome['champion']}",
         "alias moved": "yes" if outcome["moved"] else "no",
-        "golden rows reproduced exactly, in a clean process": f"{outcome['golden_rows']}",
+        "golden rows reproduced in a clean process": f"{outcome['golden_rows']}",
         "scorer of requests": _describe_scorer(outcome["scorer"]),
     }
     return pd.DataFrame({"fact": list(facts), "value": list(facts.values())})
@@ -75,7 +75,7 @@ def summarize_decision(
         *consequences[1:],
         *reasons[:3],
         f"The alias champion names {champion_name}; {outcome['golden_rows']} golden rows "
-        "were reproduced exactly in a clean process."
+        "were reproduced in a clean process."
         f"{scorer_sentence}",
     ]
     numbers = [
@@ -93,7 +93,7 @@ def summarize_decision(
             "version",
             context="alias moved" if outcome["moved"] else "unchanged",
         ),
-        key_number("golden rows", outcome["golden_rows"], "count", context="reproduced exactly"),
+        key_number("golden rows", outcome["golden_rows"], "count", context="reproduced"),
     ]
     next_step = (
         "Continue with the monitor stage: modelbook build."
