@@ -6,6 +6,7 @@ only, and messages show no more than its host.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
@@ -34,7 +35,7 @@ def post_json(
     retry_delays: Sequence[float] | None = None,
     timeout: float = TIMEOUT_SECONDS,
 ) -> str:
-    """Post a body as JSON, with retries.
+    """Post a body as JSON, with retries; numbers that JSON does not know, as NaN, are null.
 
     Parameters
     ----------
@@ -53,6 +54,7 @@ def post_json(
     host = mask_url(url)
     if not host:
         return f"{URL_VARIABLE} is not a webhook URL; expected: https://host/..."
+    body = json.loads(json.dumps(body), parse_constant=lambda _: None)
     problem, retry_delays = "", RETRY_DELAYS if retry_delays is None else retry_delays
     with _silence_http_loggers(), httpx.Client(timeout=timeout) as client:
         for delay in retry_delays:
