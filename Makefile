@@ -112,6 +112,11 @@ docs: $(VENV)/docs ## write the documentation as a site, with the reference and 
 deploy: ## deploy: TARGET=kubernetes [OVERLAY=dev] or TARGET=ecs, images of RELEASE=release.env; a dry run without credentials
 	@TARGET="$(TARGET)" OVERLAY="$(OVERLAY)" STACK="$(STACK)" DRY="$(DRY)" RELEASE="$(RELEASE)" PARAMETERS="$(PARAMETERS)" deploy/deploy.sh
 
+.PHONY: rehearse
+rehearse: $(VENV)/test ## walk from tags to a simulated prod on this machine: released, served, paged for a planted fault, rolled back
+	@$(BIN)/python tests/prerequisites.py integration
+	@$(BIN)/pytest -q -s --show-capture=no tests/test_rehearsal.py
+
 .PHONY: sbom
 sbom: $(VENV)/uv ## list what the images install, and the service's licences, in deploy/sbom
 	@UV="$(CURDIR)/$(UV)" VENV="$(VENV)" deploy/sbom.sh

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -17,7 +19,7 @@ import prerequisites
 import pytest
 from command_template import share_command_template
 from filelock import FileLock
-from tiny import Tiny, bundled_small
+from tiny import BIN, ROOT, Tiny, bundled_small
 
 from modelbook.build.kernel_forking import share_template
 from modelbook.build.kernel_options import KERNEL_ENVIRONMENT
@@ -126,6 +128,24 @@ def bundled(built_once: Callable[..., Tiny]) -> Tiny:
 def copy_of(built: Tiny, tmp_path: Path) -> Tiny:
     """The small project as its first build left it, for one test to change."""
     return Tiny.copy(built.first_build, tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def service_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the /venv of the service's image is: made by the commands of its Dockerfile."""
+    folder = tmp_path_factory.mktemp("image")
+    to_venv = ["--python", str(folder / "venv/bin/python")]
+    hashed = ["--build-constraints", "requirements/run.txt", "--require-hashes"]
+    wheel = ["--no-deps", "--no-index", "--find-links", str(folder), "modelbook"]
+    for words in (
+        ["venv", "--python", sys.executable, str(folder / "venv")],
+        ["pip", "install", *to_venv, "--require-hashes", "-r", "requirements/serve.txt"],
+        ["build", "--wheel", *hashed, "-o", str(folder), "."],
+        ["pip", "install", *to_venv, *wheel],
+    ):
+        result = subprocess.run([BIN / "uv", *words], cwd=ROOT, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+    return folder / "venv"
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from xdist.scheduler import LoadScopeScheduling
 LONGEST = (
     "versioned", "pipeline", "demo", "lab", "stores", "field_walks", "books", "docs", "retrain", "parameters",
     "features", "template", "pages", "kernels", "suspicious_tables", "mlproject", "adding", "drift_rates", "server",
-    "failure", "take", "redaction", "disk", "field_recipes", "registry", "promotion", "partitions", "engine",
+    "rehearsal", "failure", "take", "redaction", "disk", "field_recipes", "registry", "promotion", "partitions", "engine",
     "docs_site", "image", "walkthrough", "monitoring", "monitor", "served_pages", "pdf", "model", "card", "site",
 )  # fmt: skip
 PLACES = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}

@@ -130,41 +130,6 @@ def test_a_version_that_wants_a_package_that_is_not_there_says_so(
         loading.load_scorer(shelf.folder(number), contract)
 
 
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the image's /venv is: made by the commands of the Dockerfile."""
-    place = tmp_path_factory.mktemp("image")
-    python = place / "venv/bin/python"
-    for words in (
-        ("venv", "--python", sys.executable, str(place / "venv")),
-        ("pip", "install", "--python", str(python), "--require-hashes", "-r", str(LOCK)),
-        (
-            "build",
-            "--wheel",
-            "--build-constraints",
-            "requirements/run.txt",
-            "--require-hashes",
-            "-o",
-            str(place),
-            ".",
-        ),
-        (
-            "pip",
-            "install",
-            "--python",
-            str(python),
-            "--no-deps",
-            "--no-index",
-            "--find-links",
-            str(place),
-            "modelbook",
-        ),
-    ):
-        result = subprocess.run([BIN / "uv", *words], cwd=ROOT, capture_output=True, text=True)
-        assert result.returncode == 0, result.stderr
-    return place / "venv"
-
-
 @contextmanager
 def serving(environment: Path, root: Path) -> Iterator[str]:
     port = free_port()
@@ -212,14 +177,14 @@ def shelf(tmp_path: Path) -> Shelf:
     "estimator", [LGBMClassifier(n_estimators=5, verbose=-1), ExtraTreesClassifier(5)], ids=str
 )
 def test_with_its_lock_alone_a_version_is_served_over_http(
-    environment, shelf, frame, contract: Contract, estimator
+    service_environment, shelf, frame, contract: Contract, estimator
 ):
     number = shelf.register(fitted(frame, contract, estimator), contract, frame)
     shelf.alias("champion", number)
     here = loading.load_scorer(shelf.folder(number), contract).predict_one(
         {**ROW, "flag": True, "noise": None}
     )
-    with serving(environment, shelf.root) as address:
+    with serving(service_environment, shelf.root) as address:
         status, result = send(f"{address}/predict", ROW)
         assert send(f"{address}/health/ready")[1]["journal"] == "up"
     assert (status, result["model_version"], result["prediction"]) == (200, number, here.prediction)
@@ -228,23 +193,23 @@ def test_with_its_lock_alone_a_version_is_served_over_http(
 
 @pytest.mark.integration
 def test_a_version_without_a_compiled_form_is_not_ready_and_says_why(
-    environment, shelf, frame, contract
+    service_environment, shelf, frame, contract
 ):
     number = shelf.register(fitted(frame, contract), contract, frame)
     (shelf.folder(number) / "scorer/scorer.json").unlink()
     shelf.update_digest(number)
     shelf.alias("champion", number)
-    with serving(environment, shelf.root) as address:
+    with serving(service_environment, shelf.root) as address:
         status, result = send(f"{address}/health/ready")
     assert status == 503
     assert "pandas" in result["reasons"]["champion"]
 
 
 @pytest.mark.integration
-def test_the_unpacked_environment_is_small(environment):
+def test_the_unpacked_environment_is_small(service_environment):
     size = sum(
         path.stat().st_size
-        for path in environment.rglob("*")
+        for path in service_environment.rglob("*")
         if path.is_file() and not path.is_symlink()
     )
     assert 100 < size / 1e6 <= MOST

@@ -37,6 +37,21 @@ QUICK_COMPARISON = {"learning_budget": "0", "candidate_models": "false"}
 QUICK = {f"MODELBOOK_{name.upper()}": value for name, value in QUICK_COMPARISON.items()}
 
 
+def clean_environ() -> dict[str, str]:
+    """The environment without settings of this process.
+
+    Limits of threads that a library has left in it would change the last digits of sums.
+    """
+    ours = ("PLOOMBER_", "MODELBOOK_", "MLFLOW_", "PYTEST_")
+    inherited = {
+        key: value
+        for key, value in os.environ.items()
+        if (not key.startswith(ours) and not key.endswith("_NUM_THREADS"))
+        or key == TEMPLATES_VARIABLE
+    }
+    return {**inherited, "MODELBOOK_WORKERS": "1"}
+
+
 class Tiny:
     """A small project that can be built, changed and looked into."""
 
@@ -92,16 +107,7 @@ class Tiny:
 
     @property
     def environ(self) -> dict[str, str]:
-        # The copy's own package comes first, so that a test may change a module. Limits of threads
-        # that a library has left in this process would change the last digits of sums.
-        ours = ("PLOOMBER_", "MODELBOOK_", "MLFLOW_", "PYTEST_")
-        inherited = {
-            key: value
-            for key, value in os.environ.items()
-            if (not key.startswith(ours) and not key.endswith("_NUM_THREADS"))
-            or key == TEMPLATES_VARIABLE
-        }
-        return {**inherited, "MODELBOOK_WORKERS": "1", "PYTHONPATH": str(self.root / "src")}
+        return {**clean_environ(), "PYTHONPATH": str(self.root / "src")}
 
     def run(self, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the environment in the project."""
