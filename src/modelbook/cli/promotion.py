@@ -121,7 +121,7 @@ def import_version(
     book: BookOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Register an exported version in this store, and let the gate judge it on rows of here.
+    """Register an exported version in this store, and apply the gate on this project's rows.
 
     Files, history and golden rows are verified first. The gate compares it with the champion where
     this project has rows that neither was fitted on; the history records its decision.

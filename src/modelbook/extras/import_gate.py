@@ -205,7 +205,7 @@ def _score_journal(
 def _score_holdout(
     root: Path, candidate: ModelVersion, champion: ModelVersion | None
 ) -> SharedRows | None:
-    """Score the rows of the holdout of here that the candidate's split holds out, too."""
+    """Score the rows of this project's holdout that the candidate's split holds out, too."""
     contract = candidate.contract
     table = _read_holdout(root, candidate.name, champion)
     if table is None or not _is_same(candidate, champion):
@@ -303,7 +303,7 @@ def _decide(
     shared: SharedRows,
     params: Deploy,
 ) -> Decision:
-    """Collect the evidence on the rows of here as the stage deploy does, and decide."""
+    """Collect the evidence on this project's rows as the stage deploy does, and decide."""
     task = tasks.get_task(shared.contract)
     options: dict[str, Any] = {"resamples": params.resamples, "seed": params.seed}
     pair = (shared.paired_candidate, shared.champion)
@@ -335,7 +335,7 @@ def _decide(
 def _measure_here(
     task: Task, candidate: ModelVersion, shared: SharedRows, params: Deploy
 ) -> dict[str, Any]:
-    """Return a version's metrics, those of its quality measured on the rows of here."""
+    """Return a version's metrics, its quality measured on this project's rows."""
     metrics = candidate.metrics
     threshold, scored = metrics["threshold"], shared.candidate
     options: dict[str, Any] = {"resamples": params.resamples, "seed": params.seed}
@@ -358,7 +358,7 @@ def _compare_with_ancestor(
     shared: SharedRows,
     params: Deploy,
 ) -> tuple[int, pd.DataFrame] | None:
-    """Compare with the first champion of here, on the rows that it has not seen either."""
+    """Compare with this project's first champion, on rows that it was not fitted on."""
     ancestor = find_ancestor(root, candidate, champion)
     if ancestor is None or not _is_same(candidate, ancestor):
         return None

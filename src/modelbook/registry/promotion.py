@@ -409,7 +409,7 @@ def _require_gate_approval(
             f"the gate has not evaluated version {version} of {model_name}",
             expected="the decision promote",
             next=override_hint
-            if imported  # too few rows of here, or the source's gate compared another champion
+            if imported  # too few rows here, or the source's gate compared another champion
             else f"build the book, which runs the gate: modelbook build; or: {override_hint}",
         )
     if decision.action == HOLD:
