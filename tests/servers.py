@@ -198,18 +198,33 @@ def webhook() -> Iterator[Webhook]:
 
 
 @contextmanager
-def object_store(monkeypatch: pytest.MonkeyPatch, bucket: str) -> Iterator[Any]:
-    """An S3 with a bucket, which the environment leads to; gives a client of it."""
-    import boto3
-    import fsspec
-    from mlflow.store.artifact import s3_artifact_repo
+def simulated_aws() -> Iterator[str]:
+    """moto's server without anything in it; gives its address.
+
+    All of a process's servers of moto share one state, which would outlive each of them.
+    """
+    import requests
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(port=0)
     server.start()
     try:
-        host, port = server.get_host_and_port()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        address = "http://{}:{}".format(*server.get_host_and_port())
+        requests.post(f"{address}/moto-api/reset", timeout=30).raise_for_status()
+        yield address
+    finally:
+        server.stop()
+
+
+@contextmanager
+def object_store(monkeypatch: pytest.MonkeyPatch, bucket: str) -> Iterator[Any]:
+    """An S3 with a bucket, which the environment leads to; gives a client of it."""
+    import boto3
+    import fsspec
+    from mlflow.store.artifact import s3_artifact_repo
+
+    with simulated_aws() as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret-word")
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
@@ -220,8 +235,6 @@ def object_store(monkeypatch: pytest.MonkeyPatch, bucket: str) -> Iterator[Any]:
         client = boto3.client("s3")
         client.create_bucket(Bucket=bucket)
         yield client
-    finally:
-        server.stop()
 
 
 @dataclass

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import servers
 import yaml
 from facts import missing_facts
 from tiny import BIN, ROOT
@@ -248,12 +249,8 @@ def aws(tmp_path: Path) -> Path:
 @pytest.mark.integration
 def test_the_real_aws_makes_the_stack_on_a_cloud_for_tests(project, aws, monkeypatch):
     import boto3
-    from moto.server import ThreadedMotoServer
 
-    server = ThreadedMotoServer(port=0)
-    server.start()
-    try:
-        address = "http://{}:{}".format(*server.get_host_and_port())
+    with servers.simulated_aws() as address:
         access = {
             "AWS_ACCESS_KEY_ID": "testing",
             "AWS_SECRET_ACCESS_KEY": "testing",
@@ -296,5 +293,3 @@ def test_the_real_aws_makes_the_stack_on_a_cloud_for_tests(project, aws, monkeyp
         assert result.returncode == 0, result.stdout + result.stderr
         [cluster] = boto3.client("ecs").list_clusters()["clusterArns"]
         assert len(boto3.client("ecs").list_services(cluster=cluster)["serviceArns"]) == 1
-    finally:
-        server.stop()
