@@ -28,7 +28,8 @@ UNKNOWN = {
     "group": "the new",
     "rows_needed": 4321.0,
 }
-HARM: dict[str, Any] = {"conclusive": [GAP], "inconclusive": [UNKNOWN]}
+SMALL = {**GAP, "gap": 0.01, "low": -0.02, "high": 0.04, "group": "the equal"}
+HARM: dict[str, Any] = {"conclusive": [GAP], "inconclusive": [UNKNOWN], "small": [SMALL]}
 MODEL = {
     "policy": "the model",
     "kind": "model",

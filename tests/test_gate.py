@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -149,7 +150,7 @@ def test_reasons_tell_what_was_found_beside_what_was_required() -> None:
     floor, rows = decision.reasons
     assert missing_facts(floor, "ROC AUC", 0.8, 0.7, 0.9, 0.75) == []
     assert missing_facts(rows, 1299, 2000) == []
-    assert {"name", "required", "observed", "passed", "power", "sentence"} == set(
+    assert {"name", "required", "observed", "passed", "is_certain", "power", "sentence"} == set(
         decision.to_records()[0]
     )
     assert [row["passed"] for row in decision.to_records()] == [
@@ -180,9 +181,22 @@ def test_the_worst_of_several_is_shown() -> None:
     assert missing_facts(shown["slices"], "site 2", -0.1, -0.15, -0.05) == []
     assert missing_facts(shown["gaps"], "black 1", 20) == []
     assert missing_facts(shown["calibration"], 0.06, 0.05, 0.07) == []
+    low, high = re.findall(r"-?\d\.\d+", shown["calibration"].split("widened")[1])
+    assert float(low) < 0.05  # the interval that decides is shown, too
+    assert float(high) > 0.07
     assert "site 1" not in shown["slices"]
     assert "black 2" not in shown["gaps"]
     assert missing_facts(shown["latency"], 50, "ms") + missing_facts(shown["size"], 500, "MB") == []
+
+
+def test_a_criterion_of_harm_is_certain_if_its_interval_rules_harm_out() -> None:
+    def gap(low: float, high: float) -> Criterion:
+        interval = Interval((low + high) / 2, low, high)
+        return by_name(decided(replace(KNOWN, fairness_gaps=(("black 1", interval),))))["gaps"]
+
+    small, unclear = gap(-0.01, 0.01), gap(-0.3, 0.2)
+    assert (small.passed, small.is_certain) == (True, True)
+    assert (unclear.passed, unclear.is_certain) == (True, False)
 
 
 @pytest.mark.parametrize(("low", "passed"), [(0.005, True), (0.0049, False)])

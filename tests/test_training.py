@@ -1083,7 +1083,7 @@ def final_results(
         TASK, scored, holdout, made.threshold, min_rows=50, resamples=100, seed=1
     )
     against = made.compare_with_baseline(TASK, scored, holdout, resamples=100, seed=1)
-    period = describe_period(contract, train, holdout)
+    period = describe_period(contract, train, holdout, holdout.head(0))
     worth = made.measure_value(TASK, scored, holdout, period, params)
     holdout_evaluation = final_model.HoldoutEvaluation(
         scored, table, against, 1, result, slices, value=worth

@@ -45,12 +45,14 @@ def test_costs_of_each_task_are_those_of_each_row():
     number = DeviationCosts(under=3, over=1)
     assert number.row_costs(np.array([10.0, 10.0]), np.array([8.0, 11.0])).tolist() == [6, 1]
     # The quantile at which too low is as rare as its cost asks is the cheapest constant.
-    name, decision = number.cheapest_constant(np.arange(101.0))
-    assert (round(decision), "75%" in name) == (75, True)
+    outcome = np.arange(101.0)
+    constants = number.constant_decisions(outcome)
+    name = min(constants, key=lambda name: number.row_costs(outcome, constants[name]).mean())
+    assert (round(constants[name]), "75%" in name) == (75, True)
 
 
 def test_a_policy_is_compared_with_the_cheapest_decision_without_a_model(task):
-    decisions = value.list_decisions(task, COSTS, SCORED, 0.2, ("simple", SCORED), 0.1)
+    decisions = value.list_decisions(task, COSTS, SCORED, 0.2, ("simple", SCORED), None)
     result = value.compare_policies(COSTS, SCORED, decisions, **BOOTSTRAP).set_index("policy")
     nobody, everybody = COSTS.constant_decision_costs(SCORED.outcome.mean())
     assert result.loc["flag nobody", "cost"] == pytest.approx(nobody)
@@ -60,6 +62,37 @@ def test_a_policy_is_compared_with_the_cheapest_decision_without_a_model(task):
     assert model["saving_low"] < model["saving"] < model["saving_high"]
     # The simple model flags as many: the same scores reach the same.
     assert result.loc["simple", "cost"] == pytest.approx(model["cost"])
+
+
+def test_with_a_capacity_the_reference_is_a_decision_that_the_capacity_allows(task):
+    decisions = value.list_decisions(task, COSTS, SCORED, 0.2, ("simple", SCORED), 0.1)
+    result = value.compare_policies(COSTS, SCORED, decisions, **BOOTSTRAP).set_index("policy")
+    rate = SCORED.outcome.mean()
+    nobody, everybody = COSTS.constant_decision_costs(rate)
+    assert everybody < nobody  # but there is no capacity for it
+    assert result.loc["flag everybody", "kind"] == value.BEYOND_CAPACITY
+    at_random = result.loc["flag as many at random"]
+    assert at_random["cost"] == pytest.approx(0.9 * nobody + 0.1 * everybody)
+    assert (at_random["saving"], at_random["share"]) == (0, pytest.approx(0.1))
+    first = result.iloc[0]
+    assert (first["kind"], first["share"]) == (value.CAPACITY, 0.1)
+    assert first["saving"] == pytest.approx(at_random["cost"] - first["cost"])
+    assert result.loc["simple", "share"] == 0.1
+
+
+def test_a_capacity_above_what_the_model_flags_does_not_limit_it(task):
+    decisions = [*value.list_decisions(task, COSTS, SCORED, 0.8, None, 0.9)]
+    assert [kind for _, kind, _ in decisions].count(value.CAPACITY) == 0
+    assert decisions[0][2].mean() == np.mean(SCORE >= 0.8)
+
+
+def test_a_period_has_the_median_rows_of_the_latest_ones_with_later_batches(contract):
+    years = {1: 90, 2: 80, 3: 70}
+    rows = pd.concat(pd.DataFrame({contract.time: [year] * n}) for year, n in years.items())
+    batches = pd.DataFrame({contract.time: [4] * 20 + [5] * 30})
+    rows = rows.assign(**{contract.entity: 1})
+    assert value.describe_period(contract, rows, rows.head(0), batches).rows == 30
+    assert value.describe_period(contract, rows, rows.head(0), batches.head(0)).rows == 80
 
 
 def test_gains_grow_with_the_share_and_end_with_everybody():
@@ -86,6 +119,7 @@ def test_value_is_plain_data_with_what_the_capacity_reaches(task):
     period = value.Period(1000, "year", "members")
     result = value.measure_value(task, COSTS, SCORED, 0.2, None, rows, period, params)
     assert result["at_capacity"]["flagged"] == 100
+    assert (value.get_decision_threshold({"value": result}) <= SCORE).sum() == 40  # 10 of 100
     assert result["at_capacity"]["reached"] == pytest.approx(result["gains"]["reached"][9])
     assert (result["unit"], result["costs"]["cost_fn"]) == ("EUR", 4)
     assert 0.1 in [row["share"] for row in value.shown_gains(result)]
@@ -113,7 +147,11 @@ def test_candidate_and_champion_are_worth_what_they_cost_on_the_same_rows(task):
     assert list(costs) == ["version 2", "version 1", "flag nobody", "flag everybody"]
     at_limit = alone | {"capacity": 0.1, "capacity_is_set": True}
     limited = value.compare_versions(task, COSTS, at_limit, *sides, min_rows=50, **BOOTSTRAP)
-    assert [row["share"] for row in limited["policies"][1::2]] == [0.1, 0.1, 1.0]
+    assert [row["share"] for row in limited["policies"][:3:2]] == [0.1, 0.1]
+    at_limit_saved = value.key_numbers(limited)[-1]
+    assert at_limit_saved["compared_with"] == {
+        "version 1 at capacity": pytest.approx(1000 * limited["policies"][2]["saving"])
+    }
     assert costs["version 2"] == pytest.approx(alone["policies"][0]["cost"])
     assert costs["version 2"] < costs["version 1"]
     saved = value.key_numbers(result)[-1]
@@ -172,18 +210,42 @@ def test_conclusive_gaps_come_first_and_open_ones_say_how_many_rows_settle_them(
     table = pd.DataFrame([
         gap("group", -0.2, 0.2), gap("flag", -0.6, -0.4), gap("flag", -0.5, -0.1), gap("flag", -0.03, 0.03),
     ])  # fmt: skip
-    none = {"conclusive": [], "inconclusive": []}
+    none = {"conclusive": [], "inconclusive": [], "small": []}
     assert fairness.summarize_gaps(contract, pd.DataFrame(columns=fairness.COLUMNS), 0.1) == none
     result = fairness.summarize_gaps(contract, table, 0.1)
     assert [row["gap"] for row in result["conclusive"]] == [
         pytest.approx(-0.5),
         pytest.approx(-0.3),
     ]
-    [unknown] = result["inconclusive"]  # the last is known to be small
+    [unknown] = result["inconclusive"]
+    assert [row["gap"] for row in result["small"]] == [0]  # by whose interval no large one is left
     assert unknown["slice"] == "group"
     # Of four intervals each has 98.75 %: 2.498 standard errors, and 0.842 more for a power of 80 %.
     assert unknown["rows_needed"] == pytest.approx(100 * 4 * (3.339 / 1.96) ** 2, rel=1e-3)
     assert unknown["high"] == pytest.approx(0.2 * 2.4977 / 1.96, rel=1e-3)
+
+
+def test_with_a_capacity_gaps_are_those_of_the_rows_that_are_acted_on(task):
+    frame = pd.DataFrame({"group": np.where(np.arange(400) % 2, "a", "b")})
+    limits = {"columns": ["group"], "min_rows": 20, **BOOTSTRAP}
+    limit = float(np.sort(SCORE)[-40])
+    gaps = fairness.measure_fairness_gaps(task, SCORED, frame, 0.2, limit, **limits)
+    rows = gaps.set_index("metric")
+    is_group = (frame["group"] == rows.loc["recall", "value"]).to_numpy()
+    is_positive = SCORED.outcome == 1
+    flagged = limit <= SCORE
+    assert rows.loc["recall", "one"] == pytest.approx(flagged[is_group & is_positive].mean())
+    assert rows.loc["selection_rate", "one"] == pytest.approx(flagged[is_group].mean())
+    assert rows.loc["recall", "rate"] == pytest.approx(is_positive[is_group].mean())
+    assert rows["decision"].map(bool).to_dict() == {
+        "recall": True,
+        "selection_rate": True,
+        "roc_auc": False,
+        "calibration_in_the_large": False,
+    }
+    assert "capacity" in task.describe_gap(gaps.iloc[0].to_dict())
+    unlimited = fairness.measure_fairness_gaps(task, SCORED, frame, 0.2, 0.2, **limits)
+    assert not unlimited["decision"].any()
 
 
 def test_groups_have_the_words_of_the_contract():

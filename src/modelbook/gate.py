@@ -213,6 +213,7 @@ class Criterion:
     """One criterion of the gate: required and observed; ``passed`` is None if not evaluable.
 
     ``power`` describes the effect that the rows could detect; empty without an interval.
+    ``is_certain`` is False if it passed although the interval contains values that would fail.
     """
 
     name: str
@@ -220,6 +221,7 @@ class Criterion:
     observed: str
     passed: bool | None
     power: str = ""
+    is_certain: bool = True
 
     @property
     def description(self) -> str:
@@ -239,13 +241,14 @@ class Decision:
     criteria: list[Criterion]
 
     def to_records(self) -> list[dict[str, Any]]:
-        """The criteria as dicts: ``name, required, observed, passed, power, sentence``."""
+        """The criteria as dicts of their fields, and the ``sentence`` that describes each."""
         return [
             {
                 "name": criterion.name,
                 "required": criterion.required,
                 "observed": criterion.observed,
                 "passed": criterion.passed,
+                "is_certain": criterion.is_certain,
                 "power": criterion.power,
                 "sentence": criterion.description,
             }
@@ -537,8 +540,7 @@ def _harm_criterion(
     """A criterion that fails if an interval lies wholly below ``-bound`` (or above, two-sided).
 
     ``intervals`` are pairs of description and interval, ``unit`` names hundredths of their values.
-    They are widened for the number of all that could hold the model, ``n_harms``; 95%
-    intervals are shown.
+    They are widened for the number of all that could hold the model, ``n_harms``.
     """
     intervals = list(intervals)
     finite_intervals = [
@@ -563,6 +565,8 @@ def _harm_criterion(
 
     worst_text, worst = max(finite_intervals, key=lambda pair: severity(pair[1]))
     observed = f"{worst_text}, the worst of {len(intervals)}" if len(intervals) > 1 else worst_text
+    if n_harms > 1:
+        observed += f"; widened {_format_bounds(worst.widen(n_harms), unit)}"
     least_certain = max(finite_intervals, key=lambda pair: pair[1].standard_error)[1]
     return Criterion(
         name,
@@ -570,7 +574,21 @@ def _harm_criterion(
         observed,
         severity(worst)[0] <= bound,
         describe_detection(least_certain, bound, n_harms, unit),
+        is_certain=all(
+            _is_within(interval.widen(n_harms), bound, two_sided)
+            for _, interval in finite_intervals
+        ),
     )
+
+
+def _is_within(interval: Interval, bound: float, two_sided: bool) -> bool:
+    return interval.low >= -bound and (interval.high <= bound or not two_sided)
+
+
+def _format_bounds(interval: Interval, unit: str) -> str:
+    if unit:
+        return f"{100 * interval.low:.0f} to {100 * interval.high:.0f} {unit}"
+    return f"{format_metric(interval.low)} to {format_metric(interval.high)}"
 
 
 def _resource_criterion(name: str, observed: float | None, bound: float, unit: str) -> Criterion:

@@ -16,6 +16,7 @@ from modelbook.tasks.power import CRITICAL, critical_value, detectable_differenc
 from modelbook.tasks.scored_rows import ScoredRows
 
 SMALLEST_GAP = 0.01  # that rows are counted for
+AT_CAPACITY = "at capacity"
 COLUMNS = [
     "slice",
     "value",
@@ -23,6 +24,9 @@ COLUMNS = [
     "against",
     "against_n",
     "metric",
+    "decision",
+    "rate",
+    "against_rate",
     "one",
     "other",
     "gap",
@@ -36,6 +40,7 @@ def measure_fairness_gaps(
     scored: ScoredRows,
     frame: pd.DataFrame,
     threshold: float | None,
+    decision_threshold: float | None,
     *,
     columns: Sequence[str] | None = None,
     min_rows: int,
@@ -50,6 +55,9 @@ def measure_fairness_gaps(
 
     Parameters
     ----------
+    decision_threshold : float or None
+        The lowest score that is acted on, by which rows are flagged: above ``threshold``, the
+        version's own, if the capacity is smaller.
     frame : DataFrame
         The scored rows. Groups with fewer than ``min_rows`` rows, or with too few
         entities of a class (``ScoredRows.can_be_judged``), are omitted.
@@ -59,11 +67,15 @@ def measure_fairness_gaps(
     Returns
     -------
     DataFrame
-        Columns ``slice, value, n, against, against_n, metric, one, other, gap, low, high``; ``one``
-        is the group's metric, ``other`` the largest group's.
+        Columns ``slice, value, n, against, against_n, metric, decision, rate, against_rate, one,
+        other, gap, low, high``. ``one`` is the group's metric, ``other`` the largest group's;
+        ``decision`` is ``at capacity`` for metrics of rows that are flagged up to the capacity, or
+        empty; the rates are the groups' shares of positive rows, None unless the task is binary.
     """
     rows: list[dict[str, Any]] = []
-    metrics = task.metric_functions(threshold)
+    metrics = task.metric_functions(decision_threshold)
+    is_limited = decision_threshold != threshold
+    limited_metrics = metrics.keys() - task.metric_functions().keys() if is_limited else set()
     fairness_metrics = {name: metrics[name] for name in task.fairness_metrics}
     for column in columns or task.contract.columns_with_role("sensitive"):
         groups = {
@@ -88,14 +100,27 @@ def measure_fairness_gaps(
                 gaps = _compare_groups(
                     fairness_metrics, scored, mask, evaluable_groups[largest], resamples, seed
                 )
-                rows += [{**group_labels, **gap} for gap in gaps]
+                reference = scored.select(evaluable_groups[largest])
+                rates = {
+                    "rate": task.positive_rate(scored.select(mask)),
+                    "against_rate": task.positive_rate(reference),
+                }
+                rows += [
+                    {
+                        **group_labels,
+                        **rates,
+                        "decision": AT_CAPACITY if gap["metric"] in limited_metrics else "",
+                        **gap,
+                    }
+                    for gap in gaps
+                ]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def summarize_gaps(
     contract: Contract, gaps: pd.DataFrame, relevant_gap: float
 ) -> dict[str, list[dict[str, Any]]]:
-    """Sort gaps into conclusive ones, which chance does not explain, and inconclusive ones.
+    """Sort gaps into conclusive ones, which chance does not explain, open ones and small ones.
 
     The intervals of the result are widened by Bonferroni's correction for the number of gaps.
 
@@ -105,9 +130,10 @@ def summarize_gaps(
         ``conclusive``: gaps whose interval excludes 0, the largest that is certain first;
         ``inconclusive``: gaps whose interval contains 0 and a gap of ``relevant_gap``, with
         ``rows_needed``, the rows of the group that would show one with a power of 80 %, those of
-        sensitive columns first. Groups have display labels.
+        sensitive columns first; ``small``: gaps whose interval contains 0 and none of
+        ``relevant_gap``. Groups have display labels.
     """
-    conclusive, inconclusive = [], []
+    conclusive, inconclusive, small = [], [], []
     # Without any group the table is empty, and its columns are no numbers.
     finite_gaps = gaps[np.isfinite(gaps[["low", "high"]].to_numpy(dtype=float)).all(axis=1)]
     n_gaps = max(len(finite_gaps), 1)
@@ -126,12 +152,15 @@ def summarize_gaps(
         elif max(row["high"], -row["low"]) > relevant_gap:
             reach = detectable_difference(error, n_gaps) / max(relevant_gap, SMALLEST_GAP)
             inconclusive.append({**row, "rows_needed": row["n"] * max(reach, 1) ** 2})
+        else:
+            small.append(row)
     sensitive = contract.columns_with_role("sensitive")
     return {
         "conclusive": sorted(conclusive, key=lambda row: -row["certain"]),
         "inconclusive": sorted(
             inconclusive, key=lambda row: (row["slice"] not in sensitive, -abs(row["gap"]))
         ),
+        "small": small,
     }
 
 

@@ -28,6 +28,8 @@ from modelbook.tasks.scored_rows import (
 
 MODEL, CAPACITY, SIMPLE, CONSTANT = "model", "model at capacity", "simple model", "constant"
 CHAMPION, CHAMPION_CAPACITY = "champion", "champion at capacity"
+BEYOND_CAPACITY = "beyond capacity"  # a constant decision that flags more rows than can be acted on
+RECENT_PERIODS = 3  # whose median number of rows is that of a period
 GAIN_SHARES = [percent / 100 for percent in range(1, 101)]
 SHOWN_SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)  # of a table of gains
 
@@ -39,7 +41,7 @@ class Period:
     Attributes
     ----------
     rows : int
-        Rows of the latest period; of the whole table if it has no time column.
+        Median rows of the latest periods; rows of the whole table if it has no time column.
     label : str
         Name of the time column; empty without one.
     noun : str
@@ -51,13 +53,19 @@ class Period:
     noun: str
 
 
-def describe_period(contract: Contract, train: pd.DataFrame, holdout: pd.DataFrame) -> Period:
-    """Describe the latest period of the rows of a model."""
+def describe_period(
+    contract: Contract, train: pd.DataFrame, holdout: pd.DataFrame, batches: pd.DataFrame
+) -> Period:
+    """Describe a recent period: of the rows of a model, and of the batches that came later."""
     rows = pd.concat([train, holdout])
     latest = rows[rows[contract.time] == rows[contract.time].max()] if contract.time else rows
+    n_rows = len(latest)
+    if contract.time:
+        counts = pd.concat([rows, batches])[contract.time].value_counts().sort_index()
+        n_rows = round(counts.tail(RECENT_PERIODS).median())
     has_one_row_each = bool(contract.entity) and latest[contract.entity].is_unique
     noun = f"{contract.label(contract.entity)}s" if contract.entity and has_one_row_each else "rows"
-    return Period(len(latest), contract.label(contract.time) if contract.time else "", noun)
+    return Period(n_rows, contract.label(contract.time) if contract.time else "", noun)
 
 
 def measure_value(
@@ -82,7 +90,8 @@ def measure_value(
     bootstrap = {"resamples": params.resamples, "seed": params.seed}
     amounts = _read_amounts(task.contract, rows, params.amount)
     capacity = _capacity_share(task, scored, threshold, period, params.capacity)
-    decisions = list_decisions(task, costs, scored, threshold, simple_model, capacity)
+    limit = capacity if params.capacity is not None else None
+    decisions = list_decisions(task, costs, scored, threshold, simple_model, limit)
     policies = compare_policies(costs, scored, decisions, **bootstrap)
     gains, at_capacity = {}, {}
     if capacity is not None:
@@ -100,10 +109,11 @@ def measure_value(
         "amount": "" if params.amount == NONE else task.contract.label(params.amount),
         "rows": len(scored),
         "threshold": threshold,
+        "decision_threshold": _decision_threshold(scored, threshold, limit),
         "rate": float(scored.outcome.mean()) if capacity is not None else None,
         "capacity": capacity,
         "capacity_is_set": params.capacity is not None,
-        "baseline": costs.cheapest_constant(scored.outcome)[0],
+        "baseline": _cheapest_constant(policies),
         "policies": _to_records(policies),
         "at_capacity": at_capacity,
         "gains": gains,
@@ -120,7 +130,8 @@ def compare_policies(
 ) -> pd.DataFrame:
     """Expected cost per row of each policy, and what it saves against the cheapest constant one.
 
-    Savings are paired: each resample draws the same entities for both policies.
+    The latter is one within the capacity. Savings are paired: each resample draws the same entities
+    for both policies.
 
     Parameters
     ----------
@@ -134,11 +145,16 @@ def compare_policies(
         is that of the rows that are flagged, None if decisions flag none.
     """
     ones, options = np.ones(len(scored)), {"resamples": resamples, "seed": seed}
-    baseline_name, baseline_decision = costs.cheapest_constant(scored.outcome)
-    baseline_costs = costs.row_costs(scored.outcome, baseline_decision)
+    policies = [
+        (name, kind, decision, costs.row_costs(scored.outcome, decision))
+        for name, kind, decision in decisions
+    ]
+    baseline_name, _, _, baseline_costs = min(
+        (policy for policy in policies if policy[1] == CONSTANT),
+        key=lambda policy: policy[3].mean(),
+    )
     rows = []
-    for name, kind, decision in decisions:
-        row_costs = np.broadcast_to(costs.row_costs(scored.outcome, decision), len(scored))
+    for name, kind, decision, row_costs in policies:
         cost = partial(weighted_mean, row_costs)
         saving = partial(weighted_mean, baseline_costs - row_costs)
         saving_values = (0.0, 0.0, 0.0)
@@ -148,7 +164,7 @@ def compare_policies(
                 *jackknife_ci(saving, scored, DIFFERENCE, **options),
             )
         cost_ci = jackknife_ci(cost, scored, IDENTITY, **options)
-        share = float(np.mean(decision)) if np.asarray(decision).dtype == bool else None
+        share = float(np.mean(decision)) if costs.flags_rows else None
         rows.append((name, kind, share, float(cost(ones)), *cost_ci, *saving_values))
     columns = ["policy", "kind", "share", "cost", "low", "high"]
     columns += ["saving", "saving_low", "saving_high"]
@@ -185,12 +201,12 @@ def compare_versions(
     decisions = [
         *_version_policies(task, candidate, (MODEL, CAPACITY), capacity),
         *_version_policies(task, champion, (CHAMPION, CHAMPION_CAPACITY), capacity),
-        *_constant_policies(costs, scored),
+        *_constant_policies(costs, scored, capacity),
     ]
     policies = compare_policies(costs, scored, decisions, resamples=resamples, seed=seed)
     return unchanged | {
         "policies": _to_records(policies),
-        "baseline": costs.cheapest_constant(scored.outcome)[0],
+        "baseline": _cheapest_constant(policies),
         "rows": len(scored),
     }
 
@@ -203,42 +219,72 @@ def list_decisions(
     simple_model: tuple[str, ScoredRows] | None,
     capacity: float | None,
 ) -> Iterator[tuple[str, str, Any]]:
-    """Name, kind and decisions of each policy.
+    """Name, kind and decisions of each policy, first what is done with the model.
 
-    A simple model of two classes flags as many rows as the model.
+    A simple model of two classes flags as many rows as that.
+
+    Parameters
+    ----------
+    capacity : float or None
+        Share of the rows that can be acted on; None without a limit.
     """
-    decision = task.decide(scored.score, threshold)
-    yield "the model", MODEL, decision
-    if capacity is not None and capacity != decision.mean():
-        yield "the model at capacity", CAPACITY, flag_share(scored.score, capacity)
+    policies = list(_version_policies(task, ("the model", scored, threshold), None, capacity))
+    yield from policies
     if simple_model is not None:
         name, simple = simple_model
-        is_binary = threshold is not None
-        yield (
-            name,
-            SIMPLE,
-            flag_share(simple.score, float(decision.mean()))
-            if is_binary
-            else task.decide(simple.score, threshold),
+        decision = (
+            flag_share(simple.score, float(policies[0][2].mean()))
+            if costs.flags_rows
+            else task.decide(simple.score, threshold)
         )
-    yield from _constant_policies(costs, scored)
+        yield name, SIMPLE, decision
+    yield from _constant_policies(costs, scored, capacity)
 
 
 def _version_policies(
     task: Task,
     version: tuple[str, ScoredRows, float | None],
-    kinds: tuple[str, str],
+    kinds: tuple[str, str] | None,
     capacity: float | None,
 ) -> Iterator[tuple[str, str, Any]]:
+    """Decisions of a version: at capacity, if that is less than it flags, and without a limit."""
     name, scored, threshold = version
-    yield name, kinds[0], task.decide(scored.score, threshold)
+    unlimited_kind, limited_kind = kinds or (MODEL, CAPACITY)
+    decision = task.decide(scored.score, threshold)
+    if capacity is not None and capacity < decision.mean():
+        yield f"{name} at capacity", limited_kind, flag_share(scored.score, capacity)
+    yield name, unlimited_kind, decision
+
+
+def _constant_policies(
+    costs: DecisionCosts, scored: ScoredRows, capacity: float | None
+) -> Iterator[tuple[str, str, Any]]:
+    """Decisions without a model; with a capacity also as many rows as it allows, at random."""
     if capacity is not None:
-        yield f"{name} at capacity", kinds[1], flag_share(scored.score, capacity)
-
-
-def _constant_policies(costs: DecisionCosts, scored: ScoredRows) -> Iterator[tuple[str, str, Any]]:
+        yield "flag as many at random", CONSTANT, np.full(len(scored), capacity)
     for name, constant in costs.constant_decisions(scored.outcome).items():
-        yield name, CONSTANT, constant
+        is_feasible = capacity is None or constant <= capacity
+        yield name, CONSTANT if is_feasible else BEYOND_CAPACITY, constant
+
+
+def _cheapest_constant(policies: pd.DataFrame) -> str:
+    constants = policies[policies["kind"] == CONSTANT]
+    return str(constants.loc[constants["cost"].idxmin(), "policy"])
+
+
+def get_decision_threshold(metrics: dict[str, Any]) -> float | None:
+    """The lowest score of a version that is acted on; ``metrics`` is the version's evidence."""
+    worth = metrics.get("value", {})
+    return worth["decision_threshold"] if "decision_threshold" in worth else metrics["threshold"]
+
+
+def _decision_threshold(
+    scored: ScoredRows, threshold: float | None, capacity: float | None
+) -> float | None:
+    if capacity is None or threshold is None:
+        return threshold
+    last_flagged = max(round(capacity * len(scored)), 1) - 1
+    return max(threshold, float(np.sort(scored.score)[::-1][last_flagged]))
 
 
 def _to_records(policies: pd.DataFrame) -> list[dict[str, Any]]:
@@ -250,9 +296,14 @@ def key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
     """Expected cost and saving of the model as key numbers, the latter beside the champion's."""
     model = value["policies"][0]
     size = value["period_rows"] if value["period"] else 1000
+    is_limited = model["kind"] == CAPACITY
+    champion_kind = CHAMPION_CAPACITY if is_limited else CHAMPION
     champion = {
-        row["policy"]: size * row["saving"] for row in value["policies"] if row["kind"] == CHAMPION
+        row["policy"]: size * row["saving"]
+        for row in value["policies"]
+        if row["kind"] == champion_kind
     }
+    limit = f", acting on {value['capacity'] * size:,.0f}" if is_limited else ""
     constants = {row["policy"]: row["cost"] for row in value["policies"] if row["kind"] == CONSTANT}
     low, high = model["saving_low"], model["saving_high"]
     unit = value["unit"] or "units of cost"
@@ -264,7 +315,7 @@ def key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
             size * model["saving"],
             "count",
             interval=None if low is None else (size * low, size * high),
-            context=f"{unit}, against {value['baseline']}",
+            context=f"{unit}{limit}, against {value['baseline']}",
             compared_with=champion,
         ),
     ]
@@ -360,9 +411,8 @@ def _capacity_share(
     """Share of the rows that can be acted on; None if the decision flags no rows."""
     if "flagged" not in task.selection_consequences():
         return None
-    if capacity is None:
-        return float(task.decide(scored.score, threshold).mean())
-    return min(capacity / period.rows, 1.0)
+    flagged_share = float(task.decide(scored.score, threshold).mean())
+    return flagged_share if capacity is None else min(capacity / period.rows, flagged_share)
 
 
 def check_amount(contract: Contract, column: str) -> None:

@@ -22,7 +22,7 @@ from modelbook import tasks
 from modelbook.config import Deploy
 from modelbook.contract import Contract
 from modelbook.dataset.split_strategy import holds_out
-from modelbook.evaluation import consequences, fairness, metrics_ci
+from modelbook.evaluation import consequences, fairness, metrics_ci, value
 from modelbook.gate import HOLD, NO_COMMIT, Decision, decide, gather_evidence
 from modelbook.journal import Journal
 from modelbook.monitoring import batch_sources
@@ -341,7 +341,13 @@ def _measure_here(
     options: dict[str, Any] = {"resamples": params.resamples, "seed": params.seed}
     evaluation = metrics_ci.evaluate_metrics(scored, task.metric_functions(threshold), **options)
     gaps = fairness.measure_fairness_gaps(
-        task, scored, shared.rows, threshold, min_rows=params.slice_rows, **options
+        task,
+        scored,
+        shared.rows,
+        threshold,
+        value.get_decision_threshold(metrics),
+        min_rows=params.slice_rows,
+        **options,
     )
     return metrics | {
         "evaluation": evaluation.to_dict("records"),

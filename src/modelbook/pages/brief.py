@@ -73,7 +73,11 @@ def describe(
         "largest_gap": next(iter(harm["conclusive"]), None),
         "open": [task.describe_labelled_gap(row) for row in harm["inconclusive"][:MAX_GAPS]],
         "n_open": len(harm["inconclusive"]),
-        "gap_metrics": {row["metric"] for rows in harm.values() for row in rows[:MAX_GAPS]},
+        "gap_metrics": {
+            row["metric"]
+            for kind in ("conclusive", "inconclusive")
+            for row in harm[kind][:MAX_GAPS]
+        },
         "next": next_step(receipts),
     }
 

@@ -66,10 +66,20 @@ def collect_card_data(
         ],
         "slices": slices,
         "gaps": fairness_gaps,
+        "harm": _list_gaps(task, metrics.get("harm", {})),
         "words": _describe_quality(task, metrics, slices),
         "slicing": [contract.label(name) for name in contract.slices],
         "approval": decision or {},
     }
+
+
+def _list_gaps(task: Task, harm: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """All gaps of ``fairness.summarize_gaps``, the largest first, each with its ``status``."""
+    statuses = {"conclusive": "beyond chance", "inconclusive": "open", "small": "small"}
+    rows = [
+        {**task.label_gap(row), "status": statuses[kind]} for kind in harm for row in harm[kind]
+    ]
+    return sorted(rows, key=lambda row: -abs(row["gap"]))
 
 
 def describe_decision(

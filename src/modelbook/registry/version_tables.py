@@ -21,11 +21,12 @@ def compare_versions(candidate: ModelVersion, champion: ModelVersion | None) -> 
 
 
 def criteria_table(criteria: list[dict[str, Any]]) -> pd.DataFrame:
-    """Return the gate's criteria; columns ``criterion, required, found, passed, power``."""
+    """Return the gate's criteria; columns ``criterion, required, observed, passed, power``."""
     table = pd.DataFrame(criteria)[["name", "required", "observed", "passed", "power"]].rename(
         columns={"name": "criterion"}
     )
-    return table.assign(passed=[format_passed(is_passed) for is_passed in table["passed"]])
+    passed = [format_passed(row["passed"], row.get("is_certain", True)) for row in criteria]
+    return table.assign(passed=passed)
 
 
 def outcome_table(outcome: dict[str, Any]) -> pd.DataFrame:

@@ -457,8 +457,12 @@ class Task(ABC):
             "group": self.contract.label_group(row["slice"], row["value"]),
             "against": self.contract.label_group(row["slice"], row["against"]),
         }
-        [sentence] = self._render_shared("gap", row=self._label_gap({**row, **groups, "n_gaps": 1}))
+        [sentence] = self._render_shared("gap", row=self.label_gap({**row, **groups, "n_gaps": 1}))
         return sentence
+
+    def positive_rate(self, scored: ScoredRows) -> float | None:
+        """Share of positive rows; None unless the task is binary."""
+        return None
 
     def describe_worth(self, value: dict[str, Any]) -> str:
         """Describe the savings of the model; ``value`` is of ``evaluation.value.measure_value``."""
@@ -467,16 +471,20 @@ class Task(ABC):
 
     def describe_harm(self, harm: dict[str, list[MetricRows]]) -> list[str]:
         """Describe the largest gaps between groups; ``harm`` is of ``fairness.summarize_gaps``."""
-        labelled = {kind: [self._label_gap(row) for row in rows] for kind, rows in harm.items()}
+        kinds = ("conclusive", "inconclusive")
+        labelled = {kind: [self.label_gap(row) for row in harm[kind]] for kind in kinds}
         return self._render_shared("harm", **labelled)
 
     def describe_labelled_gap(self, row: dict[str, Any]) -> str:
         """Describe a gap of ``fairness.summarize_gaps``, and the rows that would settle it."""
-        [sentence] = self._render_shared("labelled_gap", row=self._label_gap(row))
+        [sentence] = self._render_shared("labelled_gap", row=self.label_gap(row))
         return sentence
 
-    def _label_gap(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {**row, "label": metric_label(row["metric"]), "is_share": bool(self.classes)}
+    def label_gap(self, row: dict[str, Any]) -> dict[str, Any]:
+        """A gap with the ``label`` of its metric, and what its sentences need."""
+        label = f"{metric_label(row['metric'])} {row.get('decision', '')}".strip()
+        target = self.contract.label(self.contract.target)
+        return {**row, "label": label, "is_share": bool(self.classes), "target": target}
 
     def describe_consequences(
         self, consequences: pd.DataFrame, largest: dict[str, Any] | None, value: dict[str, Any]

@@ -306,6 +306,9 @@ class Binary(Task):
         rate = self.contract.encode_checked_target(frame).mean()
         return key_number(f"rate of {self._positive_label()}", rate, "share")
 
+    def positive_rate(self, scored: ScoredRows) -> float | None:
+        return float(scored.outcome.mean())
+
     def sentence_values(self, threshold: float | None) -> dict[str, Any]:
         return {"threshold": threshold, "yes": self._class_label(1), "no": self._class_label(0)}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,7 +15,15 @@ FLAG_NOBODY, FLAG_EVERYBODY = "flag nobody", "flag everybody"
 
 
 class DecisionCosts(ABC):
-    """Costs of decisions, in one unit; a benefit is a negative cost."""
+    """Costs of decisions, in one unit; a benefit is a negative cost.
+
+    Attributes
+    ----------
+    flags_rows : bool
+        Whether a decision flags rows, so that capacity limits it.
+    """
+
+    flags_rows: ClassVar[bool] = False
 
     @abstractmethod
     def row_costs(self, outcome: np.ndarray, decision: Any) -> np.ndarray:
@@ -28,15 +36,6 @@ class DecisionCosts(ABC):
     @abstractmethod
     def parameters(self) -> dict[str, Any]:
         """The costs by the names of their parameters."""
-
-    def cheapest_constant(self, outcome: np.ndarray) -> tuple[str, Any]:
-        """Name and decision of the constant decision with the lowest mean cost."""
-        decisions = self.constant_decisions(outcome)
-        mean_costs = {
-            name: self.row_costs(outcome, decision).mean() for name, decision in decisions.items()
-        }
-        name = min(mean_costs, key=mean_costs.__getitem__)
-        return name, decisions[name]
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,7 @@ class CostMatrix(DecisionCosts):
     false_positive: float = 1.0
     true_positive: float = 0.0
     true_negative: float = 0.0
+    flags_rows: ClassVar[bool] = True
 
     def expected_cost(
         self, positive_share: Any, true_positive_share: Any, selection_rate: Any
@@ -73,15 +73,15 @@ class CostMatrix(DecisionCosts):
         )
 
     def row_costs(self, outcome: np.ndarray, decision: Any) -> np.ndarray:
+        """Cost of each row; a decision between 0 and 1 is the probability that a row is flagged."""
         is_positive = np.asarray(outcome) == 1
-        return np.where(
-            np.asarray(decision, dtype=bool),
-            np.where(is_positive, self.true_positive, self.false_positive),
-            np.where(is_positive, self.false_negative, self.true_negative),
-        )
+        flagged = np.asarray(decision, dtype=float)
+        flag_cost = np.where(is_positive, self.true_positive, self.false_positive)
+        skip_cost = np.where(is_positive, self.false_negative, self.true_negative)
+        return flagged * flag_cost + (1 - flagged) * skip_cost
 
     def constant_decisions(self, outcome: np.ndarray) -> Mapping[str, Any]:
-        return {FLAG_NOBODY: False, FLAG_EVERYBODY: True}
+        return {FLAG_NOBODY: 0.0, FLAG_EVERYBODY: 1.0}
 
     def parameters(self) -> dict[str, Any]:
         names = {"cost_fn": "false_negative", "cost_fp": "false_positive"}

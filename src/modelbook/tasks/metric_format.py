@@ -48,9 +48,14 @@ GAIN_VERBS = {  # (lower is better, improved): present and past tense
 HEADLINE_METRICS = ("roc_auc", "rmse")  # headline metrics of the tasks
 
 
-def format_passed(passed: bool | None) -> str:
-    """Format whether a criterion was met; None: it could not be evaluated."""
-    return "inconclusive" if passed is None else "yes" if passed else "no"
+def format_passed(passed: bool | None, is_certain: bool = True) -> str:
+    """Format whether a criterion was met; None: it could not be evaluated.
+
+    It is not certain if the rows do not rule out that a value beyond the limit is true.
+    """
+    if passed is None:
+        return "inconclusive"
+    return ("yes" if is_certain else "yes, not ruled out") if passed else "no"
 
 
 def metric_label(metric: str) -> str:

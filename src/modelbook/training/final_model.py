@@ -119,18 +119,24 @@ class FinalModel:
 
 
 def measure_gaps(
-    task: Task, final_model: FinalModel, scored: ScoredRows, rows: pd.DataFrame, params: Finalize
+    task: Task,
+    final_model: FinalModel,
+    holdout_evaluation: HoldoutEvaluation,
+    rows: pd.DataFrame,
+    params: Finalize,
 ) -> pd.DataFrame:
     """Differences between the groups of sensitive columns, and of the contract's slices.
 
     Of the latter, in the first fairness metric only.
     """
+    evidence = {"value": holdout_evaluation.value, "threshold": final_model.threshold}
     sensitive = task.contract.columns_with_role("sensitive")
     gaps = fairness.measure_fairness_gaps(
         task,
-        scored,
+        holdout_evaluation.scored,
         rows,
         final_model.threshold,
+        value.get_decision_threshold(evidence),
         columns=list(dict.fromkeys([*sensitive, *task.contract.slices])),
         min_rows=params.slice_rows,
         resamples=params.resamples,
@@ -271,7 +277,7 @@ def refit_and_package(
     bootstrap_options = {"resamples": params.resamples, "seed": params.seed}
     interval = measure_prediction_interval(task, final_model, holdout_evaluation.scored)
     scored, importance = holdout_evaluation.scored, holdout_evaluation.importance
-    gaps = measure_gaps(task, final_model, scored, holdout, params)
+    gaps = measure_gaps(task, final_model, holdout_evaluation, holdout, params)
     is_sensitive = gaps["slice"].isin(contract.columns_with_role("sensitive"))
     return {
         "model": model,

@@ -57,10 +57,12 @@
     };
     const update = () => {
       const cost = costs(), i = Number(part("share").value) - 1;
-      const base = Math.min(expected(cost, 0, 0), expected(cost, 1, value.rate));
-      const savings = gains.share.map((s, k) => base - expected(cost, s, gains.precision[k]));
-      const best = savings.indexOf(Math.max(0, ...savings));
-      const size = value.period_rows, total = savings[i] * size;
+      const nobody = expected(cost, 0, 0), everybody = expected(cost, 1, value.rate);
+      const random = expected(cost, gains.share[i], value.rate);
+      const base = Math.min(nobody, value.capacity_is_set ? random : everybody);
+      const model = gains.share.map((s, k) => expected(cost, s, gains.precision[k]));
+      const best = model.indexOf(Math.min(nobody, ...model));
+      const size = value.period_rows, total = (base - model[i]) * size;
       const flagged = gains.share[i] * size;
       part("share").setAttribute("aria-valuetext", count(flagged));
       show("flagged", count(flagged));
