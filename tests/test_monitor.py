@@ -7,7 +7,9 @@ import re
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -160,6 +162,23 @@ def test_the_newest_verdict_is_read_without_pandas(past: WindowHistory, contract
     }
     assert sources == {"live": 0.75, "expected": 0.74, "holdout": 0.75}
     assert latest_verdict.read_latest_verdict(past.path, 4) is None
+
+
+def test_a_history_is_read_while_another_process_creates_it(tmp_path: Path) -> None:
+    for number in range(10):
+        path, is_created = tmp_path / f"{number}.db", threading.Event()
+
+        def read(path: Path = path, is_created: threading.Event = is_created) -> set[Any]:
+            latest = set()
+            while not is_created.is_set():
+                latest.add(latest_verdict.read_latest_verdict(path, 3))
+            return latest
+
+        with ThreadPoolExecutor(1) as pool:
+            reading = pool.submit(read)
+            assert WindowHistory(path, 3).read_windows() == []
+            is_created.set()
+            assert reading.result() <= {None}
 
 
 def test_a_history_that_is_no_database_is_told(past: WindowHistory) -> None:

@@ -39,6 +39,11 @@ def history_path(root: Path, book: str) -> Path:
     return root / "models" / book / HISTORY_FILE
 
 
+def is_empty(path: Path) -> bool:
+    """Return whether a history does not exist yet, or another process is just creating it."""
+    return not path.is_file() or not path.stat().st_size
+
+
 def read_latest_verdict(path: Path, version: int) -> LatestVerdict | None:
     """Return the latest verdict on a version, or None if there is none.
 
@@ -47,7 +52,7 @@ def read_latest_verdict(path: Path, version: int) -> LatestVerdict | None:
     StoreError
         If the history cannot be read.
     """
-    if not path.is_file():
+    if is_empty(path):
         return None
     try:
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:

@@ -21,12 +21,13 @@ from modelbook.config import Monitor
 from modelbook.errors import StoreError
 from modelbook.monitoring import windows as spans
 from modelbook.monitoring.batch_evaluation import BatchEvaluation
-from modelbook.monitoring.latest_verdict import DRIFT_PREFIX, EXPECTED_PREFIX
+from modelbook.monitoring.latest_verdict import DRIFT_PREFIX, EXPECTED_PREFIX, is_empty
 from modelbook.monitoring.rules import Finding, worst_verdict
 from modelbook.monitoring.windows import Window
 from modelbook.scoring.drift_measure import DRIFTED_FROM
 
 CREATE_TABLES = """
+begin immediate;
 create table if not exists windows (
   place integer primary key, version integer not null, name text not null, at real not null, \
 rows integer not null,
@@ -39,7 +40,8 @@ create table if not exists verdicts (
   place integer primary key, version integer not null, name text not null, at real not null, \
 word text not null,
   findings text not null);
-"""
+commit;
+"""  # at once: a service may be reading the file
 LOCK_TIMEOUT_SECONDS = 10.0  # to wait for another process that writes
 
 
@@ -63,7 +65,8 @@ class WindowHistory:
                 closing(sqlite3.connect(self.path, timeout=LOCK_TIMEOUT_SECONDS)) as connection,
                 connection,
             ):
-                connection.executescript(CREATE_TABLES)
+                if is_empty(self.path):
+                    connection.executescript(CREATE_TABLES)
                 yield connection
         except sqlite3.Error as error:
             raise StoreError(
