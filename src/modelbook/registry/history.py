@@ -13,11 +13,12 @@ import getpass
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
@@ -233,7 +234,8 @@ def record_import(
     root: Path, model_name: str, version: int, reason: str, evidence: dict[str, Any], commit: str
 ) -> HistoryEntry:
     """Record that a version was imported from another store."""
-    return _record(root, model_name, TRANSFER, IMPORT, version, reason, evidence, commit)
+    draft = _draft(model_name, TRANSFER, IMPORT, version, reason, evidence, commit)
+    return _record(root, draft)
 
 
 def record_export(
@@ -242,7 +244,8 @@ def record_export(
     """Record where a version was exported to with the holdout rows, which are people's."""
     reason = "Exported with its holdout rows."
     evidence = {"passport": address}
-    return _record(root, model_name, TRANSFER, EXPORT, version, reason, evidence, commit)
+    draft = _draft(model_name, TRANSFER, EXPORT, version, reason, evidence, commit)
+    return _record(root, draft)
 
 
 def record_erasure(
@@ -250,7 +253,7 @@ def record_erasure(
 ) -> HistoryEntry:
     """Record that an entity's rows were removed."""
     reason = "An entity's rows were removed."
-    return _record(root, model_name, ERASURE, FORGET, None, reason, evidence, commit)
+    return _record(root, _draft(model_name, ERASURE, FORGET, None, reason, evidence, commit))
 
 
 def record_retention(
@@ -258,7 +261,7 @@ def record_retention(
 ) -> HistoryEntry:
     """Record that versions were deleted which were no longer needed."""
     reason = "Versions that are no longer needed were deleted."
-    return _record(root, model_name, ERASURE, PRUNE, None, reason, evidence, commit)
+    return _record(root, _draft(model_name, ERASURE, PRUNE, None, reason, evidence, commit))
 
 
 def record_decision(
@@ -284,36 +287,8 @@ def record_decision(
     PromotionError
         When the champion has changed since.
     """
-
-    def describe(champion: int | None) -> HistoryEntry:
-        _require_champion(log, champion, expected_champion)
-        return HistoryEntry(
-            model_name, DECISION, action, version, champion, champion, reason, evidence, commit
-        )
-
-    with _write_history(root, model_name) as log:
-        return _append_entry(root, log, describe, commit)
-
-
-def _record(
-    root: Path,
-    model_name: str,
-    kind: str,
-    action: str,
-    version: int | None,
-    reason: str,
-    evidence: dict[str, Any],
-    commit: str,
-) -> HistoryEntry:
-    """Append an entry that does not change the champion."""
-
-    def describe(champion: int | None) -> HistoryEntry:
-        return HistoryEntry(
-            model_name, kind, action, version, champion, champion, reason, evidence, commit
-        )
-
-    with _write_history(root, model_name) as log:
-        return _append_entry(root, log, describe, commit)
+    draft = _draft(model_name, DECISION, action, version, reason, evidence, commit)
+    return _record(root, draft, expected_champion)
 
 
 def move_champion(
@@ -339,17 +314,8 @@ def move_champion(
     PromotionError
         When the champion has changed since.
     """
-
-    def describe(champion: int | None) -> HistoryEntry:
-        _require_champion(log, champion, expected_champion)
-        return HistoryEntry(
-            model_name, ALIAS_MOVE, action, version, champion, version, reason, evidence, commit
-        )
-
-    with _write_history(root, model_name) as log:
-        entry = _append_entry(root, log, describe, commit)
-        _apply_entry(root, log, entry)
-    return entry
+    draft = _draft(model_name, ALIAS_MOVE, action, version, reason, evidence, commit)
+    return _record(root, draft, expected_champion)
 
 
 def move_challenger(
@@ -361,19 +327,40 @@ def move_challenger(
     commit: str,
 ) -> HistoryEntry:
     """Record the start of a challenge, or its end with None, and set or delete the alias."""
+    action = END_CHALLENGE if version is None else START_CHALLENGE
+    return _record(root, _draft(model_name, TRAFFIC, action, version, reason, evidence, commit))
 
-    def describe(champion: int | None) -> HistoryEntry:
-        current = _alias_number(log.read_model(), CHALLENGER)
-        action, subject = (
-            (END_CHALLENGE, current) if version is None else (START_CHALLENGE, version)
-        )
-        return HistoryEntry(
-            model_name, TRAFFIC, action, subject, champion, champion, reason, evidence, commit
-        )
 
-    with _write_history(root, model_name) as log:
-        entry = _append_entry(root, log, describe, commit)
-        _apply_entry(root, log, entry)
+def _draft(
+    model_name: str,
+    kind: str,
+    action: str,
+    version: int | None,
+    reason: str,
+    evidence: dict[str, Any],
+    commit: str,
+) -> HistoryEntry:
+    """Return an entry whose champions are not known yet; a move makes the version the champion."""
+    champion_after = version if kind == ALIAS_MOVE else None
+    return HistoryEntry(
+        model_name, kind, action, version, None, champion_after, reason, evidence, commit
+    )
+
+
+def _record(
+    root: Path, draft: HistoryEntry, expected_champion: int | EllipsisType | None = ...
+) -> HistoryEntry:
+    """Append an entry about the current champion, and set the aliases that it describes.
+
+    Raises
+    ------
+    PromotionError
+        When the champion is another one than expected.
+    """
+    with _write_history(root, draft.model) as log:
+        entry = _append_entry(root, log, draft, expected_champion)
+        if entry.kind in (ALIAS_MOVE, TRAFFIC):
+            _apply_entry(root, log, entry)
     return entry
 
 
@@ -483,14 +470,26 @@ def _mark_applied(log: HistoryLog, entry: HistoryEntry) -> None:
 
 
 def _append_entry(
-    root: Path, log: HistoryLog, describe: Callable[[int | None], HistoryEntry], commit: str
+    root: Path, log: HistoryLog, draft: HistoryEntry, expected_champion: int | EllipsisType | None
 ) -> HistoryEntry:
-    """Append the entry that describes the current champion; repeated after a concurrent write."""
+    """Append an entry about the current champion; repeated after a concurrent write."""
     for _ in range(MAX_ATTEMPTS):
-        champion, logged = _settle(root, log, commit)
+        champion, logged = _settle(root, log, draft.code_version)
+        if expected_champion is not ...:
+            _require_champion(log, champion, expected_champion)
         with suppress(EntryTakenError):
-            return _write_entry(log, describe(champion), logged)
+            return _write_entry(log, _complete(log, draft, champion), logged)
     raise _busy_error(log)
+
+
+def _complete(log: HistoryLog, draft: HistoryEntry, champion: int | None) -> HistoryEntry:
+    """Add the current champion to an entry, and to the end of a challenge the challenger."""
+    entry = replace(draft, champion_before=champion)
+    if draft.kind != ALIAS_MOVE:
+        entry = replace(entry, champion_after=champion)
+    if draft.action == END_CHALLENGE:
+        entry = replace(entry, version=_alias_number(log.read_model(), CHALLENGER))
+    return entry
 
 
 def _write_entry(log: HistoryLog, entry: HistoryEntry, written: list[LogEntry]) -> HistoryEntry:
