@@ -129,20 +129,14 @@ def import_version(
     Examples:  modelbook import s3://bucket/models/9a0c...
     |  modelbook import s3://bucket/models/9a0c... --promote
     """
-    from modelbook import config
-    from modelbook.extras import import_gate
-    from modelbook.registry import imports, promotion, signing
+    from modelbook.registry import promotion
     from modelbook.stage import project
 
     move = None
     with report_errors():
         root, name = find_book(book)
         commit = project.get_commit(root)
-        params: Any = config.validate("deploy", project.read_stage_parameters(root, book, "deploy"))
-        journal = find_journal(root, name)  # first: nothing is registered where it is away
-        verify_key = signing.load_public_key(verify) if verify else None
-        result = imports.import_version(root, name, address, commit, verify_key)
-        outcome = import_gate.judge_import(root, result.entry, params, journal, commit)
+        result, outcome = _import_and_judge(root, name, address, verify, book, commit)
         if not as_json:
             _print_import(name, result, outcome)
         if promote or override:
@@ -165,6 +159,22 @@ def import_version(
     elif not (promote or override):
         hint = '--override "REASON"' if outcome.is_hold else "--why REASON"
         typer.echo(f"next: modelbook promote {result.version} {hint}", err=True)
+
+
+def _import_and_judge(
+    root: Path, name: str, address: str, verify: Path | None, book: str | None, commit: str
+) -> tuple[ImportResult, ImportDecision]:
+    """Register an exported version, and apply this project's gate to it."""
+    from modelbook import config
+    from modelbook.extras import import_gate
+    from modelbook.registry import imports, signing
+    from modelbook.stage import project
+
+    params: Any = config.validate("deploy", project.read_stage_parameters(root, book, "deploy"))
+    journal = find_journal(root, name)  # first: nothing is registered where it is away
+    verify_key = signing.load_public_key(verify) if verify else None
+    result = imports.import_version(root, name, address, commit, verify_key)
+    return result, import_gate.judge_import(root, result.entry, params, journal, commit)
 
 
 def _print_import(book: str, result: ImportResult, outcome: ImportDecision) -> None:

@@ -31,6 +31,7 @@ from modelbook.tasks.metric_format import HEADLINE_METRICS
 REASON_VARIABLE = "MODELBOOK_WHY"  # reason of the user who runs the gate, recorded first
 # Another type of processor adds in another order, which changes the last digits.
 GOLDEN_TOLERANCE = 1e-9
+NO_SCORER = "the model itself: this version was registered without a scorer"
 AB_APPROVAL = "promote the challenger"  # result of an A/B test that allows a promotion
 
 if TYPE_CHECKING:
@@ -82,71 +83,62 @@ def apply_decision(
             expected="the gate of a build, which alone moves the alias",
             next=f"modelbook build; or, by hand: modelbook promote {candidate.number}",
         )
+    moves_alias = decision.action == PROMOTE and enforce
+    served = candidate if moves_alias else champion
+    entry = None
+    if in_build:
+        previous = champion.number if champion and champion.name == candidate.name else None
+        entry = _record_decision(root, candidate, previous, decision, commit, enforce=enforce)
+    golden_rows = verify_golden_rows(root, served.name, served.number) if served else 0
+    if moves_alias and entry:
+        entry = history.move_champion(
+            root,
+            candidate.name,
+            PROMOTE,
+            candidate.number,
+            entry.reason,
+            _select_evidence_tags(candidate.tags)
+            | {"decision": entry.number, "golden_rows": golden_rows},
+            commit,
+            expected_champion=entry.champion_before,
+        )
+    is_same_model = served is not None and served.name == candidate.name  # not in a sandbox
+    return {
+        "champion": served.number if served else None,
+        "moved": moves_alias,
+        "golden_rows": golden_rows,
+        "scorer": served.tags.get("scorer", NO_SCORER) if served else "none",
+        "history": entry.number if entry else None,
+        "monitored": served.number if served and is_same_model else candidate.number,
+    }
+
+
+def _record_decision(
+    root: Path,
+    candidate: ModelVersion,
+    champion: int | None,
+    decision: Decision,
+    commit: str,
+    *,
+    enforce: bool,
+) -> HistoryEntry:
+    """Record the gate's decision: the user's reason, the gate's first reasons and all criteria."""
     user_reason = os.environ.get(REASON_VARIABLE, "").strip().rstrip(".")
-    reasons = [
-        *([f"{user_reason}."] if user_reason else []),
-        *decision.reasons[:3],
-    ]  # evidence: all reasons
-    model_name, reason = candidate.name, " ".join(reasons)
+    reasons = [*([f"{user_reason}."] if user_reason else []), *decision.reasons[:3]]
     evidence = _select_evidence_tags(candidate.tags) | {
         "criteria": decision.to_records(),
         "gate": "enforce" if enforce else "dry_run",
     }
-    is_same_model = champion is not None and champion.name == model_name  # not in a sandbox
-    previous_champion = champion.number if champion and is_same_model else None
-    entry = (
-        history.record_decision(
-            root,
-            model_name,
-            decision.action,
-            candidate.number,
-            reason,
-            evidence,
-            commit,
-            expected_champion=previous_champion,
-        )
-        if in_build
-        else None
+    return history.record_decision(
+        root,
+        candidate.name,
+        decision.action,
+        candidate.number,
+        " ".join(reasons),
+        evidence,
+        commit,
+        expected_champion=champion,
     )
-    moves_alias = decision.action == PROMOTE and enforce
-    served_version = candidate if moves_alias else champion
-    golden_row_count = (
-        verify_golden_rows(root, served_version.name, served_version.number)
-        if served_version
-        else 0
-    )
-    if moves_alias and entry:
-        evidence = _select_evidence_tags(candidate.tags) | {
-            "decision": entry.number,
-            "golden_rows": golden_row_count,
-        }
-        entry = history.move_champion(
-            root,
-            model_name,
-            PROMOTE,
-            candidate.number,
-            reason,
-            evidence,
-            commit,
-            expected_champion=previous_champion,
-        )
-    scorer_name = (
-        served_version.tags.get(
-            "scorer", "the model itself: this version was registered without a scorer"
-        )
-        if served_version
-        else "none"
-    )
-    return {
-        "champion": served_version.number if served_version else None,
-        "moved": moves_alias,
-        "golden_rows": golden_row_count,
-        "scorer": scorer_name,
-        "history": entry.number if entry else None,
-        "monitored": served_version.number
-        if served_version and served_version.name == model_name
-        else candidate.number,
-    }
 
 
 def promote(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from modelbook.formatting import key_number
+from modelbook.formatting import KeyNumber, key_number
 from modelbook.registry.versions import ModelVersion
 from modelbook.tasks.metric_format import format_passed, metric_label
 
@@ -55,31 +55,53 @@ def summarize_decision(
     consequences : list of str
         What changes for people, from ``Task.describe_consequences``.
     """
-    headline = candidate.metrics["evaluation"][0]  # the headline
-    champion_name = (
-        "no version" if outcome["champion"] is None else f"version {outcome['champion']}"
+    next_step = (
+        "Continue with the monitor stage: modelbook build."
+        if decision == "promote"
+        else "Check the criterion that failed; improve the candidate, or keep the current champion."
     )
-    decision_sentence = f"Decision of the gate for version {candidate.number}: {decision}."
+    return {
+        "sentences": _list_sentences(
+            decision, reasons, candidate.number, outcome, gate_mode, consequences
+        ),
+        "numbers": _list_key_numbers(candidate, outcome),
+        "next": next_step,
+    }
+
+
+def _list_sentences(
+    decision: str,
+    reasons: list[str],
+    candidate_number: int,
+    outcome: dict[str, Any],
+    gate_mode: str,
+    consequences: list[str],
+) -> list[str]:
+    decision_sentence = f"Decision of the gate for version {candidate_number}: {decision}."
     if gate_mode == "dry_run":
         decision_sentence = (
-            f"The gate would {decision} version {candidate.number}; in this dry run the alias "
+            f"The gate would {decision} version {candidate_number}; in this dry run the alias "
             "stays."
         )
-    scorer_sentence = (
-        ""
-        if outcome["champion"] is None
-        else f" It is served by {_describe_scorer(outcome['scorer'])}."
+    champion = outcome["champion"]
+    champion_sentence = (
+        f"The alias champion names {'no version' if champion is None else f'version {champion}'}; "
+        f"{outcome['golden_rows']} golden rows were reproduced in a clean process."
     )
-    sentences = [
-        *(consequences[:1] or [decision_sentence]),
-        *([decision_sentence] if consequences else []),
+    if champion is not None:
+        champion_sentence += f" It is served by {_describe_scorer(outcome['scorer'])}."
+    return [
+        *consequences[:1],
+        decision_sentence,
         *consequences[1:],
         *reasons[:3],
-        f"The alias champion names {champion_name}; {outcome['golden_rows']} golden rows "
-        "were reproduced in a clean process."
-        f"{scorer_sentence}",
+        champion_sentence,
     ]
-    numbers = [
+
+
+def _list_key_numbers(candidate: ModelVersion, outcome: dict[str, Any]) -> list[KeyNumber]:
+    headline = candidate.metrics["evaluation"][0]
+    return [
         key_number(
             f"{metric_label(headline['metric'])}, candidate",
             headline["value"],
@@ -96,12 +118,6 @@ def summarize_decision(
         ),
         key_number("golden rows", outcome["golden_rows"], "count", context="reproduced"),
     ]
-    next_step = (
-        "Continue with the monitor stage: modelbook build."
-        if decision == "promote"
-        else "Check the criterion that failed; improve the candidate, or keep the current champion."
-    )
-    return {"sentences": sentences, "numbers": numbers, "next": next_step}
 
 
 def _describe_scorer(scorer_tag: str) -> str:
