@@ -16,7 +16,8 @@ from modelbook.contract import Contract
 from modelbook.errors import StoreError
 from modelbook.extras import erasure
 from modelbook.journal import Journal
-from modelbook.journal.database import OUTCOMES_TABLE, PREDICTIONS_TABLE, default_url
+from modelbook.journal.database import default_url
+from modelbook.journal.schema import OUTCOMES_TABLE, PREDICTIONS_TABLE
 from modelbook.registry import aliases, exports, history
 from modelbook.registry.location import local_artifact_folder
 

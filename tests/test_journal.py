@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from facts import missing_facts, refused
 from servers import PASSWORD, postgresql
 
@@ -19,6 +20,7 @@ from modelbook.journal import Journal, JournalWriter, PredictionRecord, database
 from modelbook.journal import writer as writer_module
 from modelbook.journal.database import ConflictingOutcomeError, UnknownPredictionError, default_url
 from modelbook.journal.receipts import verify_predictions
+from modelbook.journal.schema import SCHEMA_VERSION
 
 
 def prediction(number: int, at: float = 1000.0, variant: str = "champion") -> PredictionRecord:
@@ -400,13 +402,96 @@ def test_books_that_share_a_journal_are_apart(tmp_path: Path) -> None:
 
 
 def test_a_journal_of_another_schema_is_refused(tmp_path: Path) -> None:
-    journal = Journal(f"sqlite:///{tmp_path / 'old.db'}", "tiny")
+    journal = Journal(f"sqlite:///{tmp_path / 'other.db'}", "tiny")
     with journal.engine.begin() as connection:
         connection.exec_driver_sql("create table predictions (id, variant, at, version)")
-    with pytest.raises(JournalError, match="id, variant") as caught:
+    with refused(JournalError, "predictions.id", "predictions.variant", f"schema {SCHEMA_VERSION}"):
         journal.create_tables()
-    assert "book" in caught.value.expected
-    assert "journal.url" in caught.value.next
+    assert sa.inspect(journal.engine).get_table_names() == ["predictions"]
+
+
+def test_a_journal_of_a_newer_schema_is_refused(journal: Journal) -> None:
+    keep(journal, [prediction(1)])
+    with journal.engine.begin() as connection:
+        connection.exec_driver_sql("update journal_schema set version = 99")
+    for call in (journal.create_tables, journal.migrate):
+        with refused(JournalError, "schema 99", f"schema {SCHEMA_VERSION}") as caught:
+            call()
+        assert missing_facts(caught.value.next, "newer", "journal.url") == []
+    assert len(journal.read_predictions(0)) == 1
+
+
+# The tables of the first commit that had a journal, with two predictions and an outcome.
+OLDEST = """
+create table predictions (
+  id varchar(64) not null, variant varchar(16) not null, at float not null, version integer not null,
+  answered boolean not null, inputs text not null, prediction text not null, probabilities text,
+  milliseconds float not null, lot varchar(16), primary key (id, variant));
+create index ix_predictions_at on predictions (at);
+create table outcomes (
+  id varchar(64) not null, at float not null, outcome text not null, primary key (id));
+create index ix_outcomes_at on outcomes (at);
+insert into predictions values ('id-1', 'champion', 1000.0, 3, 1, '{"size": 1.5}', '1', null, 2.5, 'ab');
+insert into predictions values ('id-1', 'challenger', 1000.0, 4, 0, '{"size": 1.5}', '0', null, 3.5, 'ab');
+insert into outcomes values ('id-1', 2000.0, 'true');
+"""
+
+
+def make_oldest(path: Path) -> Journal:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(OLDEST)
+    return Journal(f"sqlite:///{path}", "tiny")
+
+
+def test_a_journal_of_the_oldest_schema_is_migrated_with_its_rows(tmp_path: Path) -> None:
+    journal = make_oldest(tmp_path / "old.db")
+    with refused(JournalError, "schema 1", f"schema {SCHEMA_VERSION}", "modelbook upgrade"):
+        journal.create_tables()
+    journal.migrate()
+    journal.migrate()  # nothing is left to do
+    journal.create_tables()
+    [row] = journal.read_predictions(0)
+    assert row == {
+        "book": "tiny", "id": "id-1", "variant": "champion", "at": 1000.0, "version": 3, "returned": True,
+        "inputs": {"size": 1.5}, "prediction": 1, "probabilities": None, "milliseconds": 2.5, "bucket": "ab",
+        "chain": None, "position": None, "previous_receipt": None, "receipt": None, "outcome": True,
+    }  # fmt: skip
+    [shadow] = journal.read_predictions(0, variant="challenger")
+    assert (shadow["version"], shadow["returned"]) == (4, False)
+    assert Journal(journal.url, "other").read_predictions(0) == []
+    [proof] = verify_predictions(journal, {"id-1": None})
+    assert missing_facts(proof.problem, "no receipt") == []
+    keep(journal, [prediction(2)])
+    assert journal.record_outcomes({"id-1": True, "id-2": False}) == {"recorded": 1, "repeated": 1}
+
+
+def rename_back(journal: Journal) -> None:
+    """Let a journal be as it was before its column ``returned`` got this name."""
+    with journal.engine.begin() as connection:
+        connection.exec_driver_sql("alter table predictions rename column returned to answered")
+        connection.exec_driver_sql("drop table journal_schema")
+
+
+def test_receipts_hold_after_a_migration(journal: Journal) -> None:
+    receipts, _ = keep(journal, *([prediction(number)] for number in range(20)))
+    before = journal.read_predictions(0)
+    rename_back(journal)
+    assert journal.find_schema() == SCHEMA_VERSION - 1
+    journal.migrate()
+    assert journal.read_predictions(0) == before
+    proofs = verify_predictions(journal, {f"id-{n}": receipts[n][0] for n in range(20)})
+    assert [proof for proof in proofs if not proof.is_proven] == []
+
+
+def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
+    journal = make_oldest(tmp_path / "old.db")
+    with closing(sqlite3.connect(tmp_path / "old.db")) as connection:
+        connection.execute("create table outcomes_before_migration (id)")  # the second table fails
+    with refused(JournalError, "outcomes_before_migration"):
+        journal.migrate()
+    assert journal.find_schema() == 1
+    with closing(sqlite3.connect(tmp_path / "old.db")) as connection:
+        assert connection.execute("select count(*) from predictions").fetchone() == (2,)
 
 
 @pytest.fixture
@@ -437,4 +522,8 @@ def test_postgresql_keeps_the_same_journal(postgres: str) -> None:
     )
     assert sum(row["bucket"] == "aa" for row in made.read_split_predictions(0, [3])) == 5000
     assert len(list(made.read_predictions_excluding(0, excluded_version=1))) == 5050
+    rename_back(made)
+    made.migrate()
+    made.create_tables()
+    assert [proof for proof in verify_predictions(made, receipts) if not proof.is_proven] == []
     assert made.delete_before(2000) == 5050

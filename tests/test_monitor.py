@@ -29,7 +29,8 @@ from modelbook.contract import Column, Contract
 from modelbook.display.figures import monitor as figures
 from modelbook.errors import DataError, JournalError, StoreError
 from modelbook.journal import Journal
-from modelbook.journal.database import OUTCOMES_TABLE, PREDICTIONS_TABLE, ConflictingOutcomeError
+from modelbook.journal.database import ConflictingOutcomeError
+from modelbook.journal.schema import OUTCOMES_TABLE, PREDICTIONS_TABLE
 from modelbook.monitoring import batch_evaluation, batch_sources, latest_verdict, webhook, windows
 from modelbook.monitoring.batch_evaluation import BatchEvaluation
 from modelbook.monitoring.window_history import WindowHistory

@@ -31,7 +31,7 @@ from modelbook.dataset.split_strategy import SPLIT_STRATEGIES, holds_out
 from modelbook.errors import PromotionError, StoreError
 from modelbook.extras import import_gate
 from modelbook.journal import Journal
-from modelbook.journal.database import PREDICTIONS_TABLE
+from modelbook.journal.schema import PREDICTIONS_TABLE
 from modelbook.registry import (
     aliases,
     exports,

@@ -30,7 +30,7 @@ from modelbook.contract import Contract
 from modelbook.errors import PromotionError, StoreError
 from modelbook.extras import backup, erasure
 from modelbook.journal import Journal
-from modelbook.journal.database import PREDICTIONS_TABLE
+from modelbook.journal.schema import PREDICTIONS_TABLE
 from modelbook.registry import (
     aliases,
     exports,

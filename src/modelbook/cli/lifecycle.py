@@ -22,6 +22,9 @@ from modelbook.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from modelbook.extras.database_upgrade import DatabaseMigration
+    from modelbook.extras.erasure import Erasure
+    from modelbook.extras.project_template import FileChange
     from modelbook.extras.retention import Retention
 
 app = typer.Typer()
@@ -146,16 +149,14 @@ def upgrade(
     ] = None,
     book: BookOption = None,
 ) -> None:
-    """Merge this version's template with the project's files; show the changes first.
+    """Bring a project to this version: files, journals and store; show the changes first.
 
-    Notebooks are merged by cell, YAML files by key, other files by line.
+    Notebooks are merged by cell, YAML files by key, other files by line. Journals and a store of an
+    older schema are migrated, and a copy of each is kept.
 
     Examples:  modelbook upgrade  |  modelbook upgrade --yes --build
     |  modelbook upgrade --dry-run --python 3.13
     """
-    from modelbook.extras import project_template
-    from modelbook.stage import project
-
     if dry_run:
         if yes or build:
             raise typer.BadParameter("--dry-run changes nothing: leave out --yes and --build")
@@ -163,34 +164,66 @@ def upgrade(
         return
     if python or environment or book:
         raise typer.BadParameter("--python, --environment and --book are options of --dry-run")
+    from modelbook.extras import database_upgrade
+    from modelbook.stage import project
+
     with report_errors():
         root = project.find_root()
-        changes = project_template.plan_upgrade(root)
-        for change in changes:
-            typer.echo(change.diff())
+        changes = _plan_file_changes(root)
+        migrations, problems = database_upgrade.plan_migrations(root)
         conflicts = [(change.name, text) for change in changes for text in change.conflicts]
+        for shown in [*(change.diff() for change in changes), *(m.description for m in migrations)]:
+            typer.echo(shown)
         for name, text in conflicts:
             typer.echo(f"conflict in {name}: {text}", err=True)
+        for problem in problems:
+            typer.echo(f"{type(problem).__name__}: {problem}", err=True)
+        if changes or migrations:
+            _write_upgrade(root, changes, migrations, yes=yes)
+        else:
+            typer.echo("nothing to change")
+    if conflicts or problems:
+        raise typer.Exit(1)
+    if build and changes:
+        _build_and_compare(root)
+    elif changes or migrations:
+        typer.echo("next: modelbook build && modelbook diff", err=True)
+
+
+def _plan_file_changes(root: Path) -> list[FileChange]:
+    """Merge the template with the project's files; in a clone, which git merges, rename keys."""
+    from modelbook.extras import project_template
+
+    if project_template.has_record(root):
         origin = project_template.read_record(root)["modelbook"]
         typer.echo(f"template: {origin} to {modelbook.__version__}", err=True)
-        if not changes:
-            typer.echo("nothing to change")
-            return
-        if not yes:
-            typer.echo(
-                f"{len(changes)} files would change; to write them: modelbook upgrade --yes",
-                err=True,
-            )
-            raise typer.Exit(1)
-        project_template.require_committed(root)
-        project_template.apply_upgrade(root, changes)
-    typer.echo(f"changed {len(changes)} files")
-    if conflicts:
+        return project_template.plan_upgrade(root)
+    typer.echo(
+        f"{root} has no {project_template.RECORD_FILE}, as modelbook init writes it: keys are "
+        "renamed and databases migrated; git merges the files of a clone",
+        err=True,
+    )
+    return project_template.plan_renames(root)
+
+
+def _write_upgrade(
+    root: Path, changes: list[FileChange], migrations: list[DatabaseMigration], *, yes: bool
+) -> None:
+    """Migrate the databases and write the files; without ``yes`` say how, and exit with 1."""
+    from modelbook.extras import project_template
+
+    counts = f"{len(changes)} files and {len(migrations)} databases"
+    if not yes:
+        typer.echo(f"{counts} would change; to change them: modelbook upgrade --yes", err=True)
         raise typer.Exit(1)
-    if build:
-        _build_and_compare(root)
-    else:
-        typer.echo("next: modelbook build && modelbook diff", err=True)
+    if changes:
+        project_template.require_committed(root)
+    for migration in migrations:
+        copy = migration.apply()
+        typer.echo(f"migrated {migration.description}" + (f"; copy: {copy}" if copy else ""))
+    if changes:
+        project_template.apply_upgrade(root, changes)
+    typer.echo(f"changed {counts}")
 
 
 def _try_stack(book: str | None, python: str | None, environment: Path | None) -> None:
@@ -260,23 +293,28 @@ def forget(
         typer.echo(f"not read: {place}: {problem}", err=True)
     if done.is_empty:
         typer.echo(f"{name} has no rows of {entity!r}")
-        raise typer.Exit(1 if done.unread else 0)
-    for path, count in done.table_rows.items():
-        typer.echo(f"{count:,} rows removed from {path}")
-    typer.echo(f"{done.journal_rows:,} predictions removed from the journal")
-    for number, count in done.version_rows.items():
-        typer.echo(f"{count:,} rows removed from the files of version {number}")
-    for address in done.exports:
-        typer.echo(f"deleted the export {address}")
-    trained = ", ".join(map(str, done.trained_versions)) or "none known"
-    typer.echo(f"versions fitted on its rows: {trained}")
-    typer.echo(
-        f"next: remove it from the table {parameters['table']!r}, build again, and delete backups, "
-        "copies of exports, and what services on other machines downloaded (models/cache)",
-        err=True,
-    )
+    else:
+        _print_erasure(done, parameters["table"])
     if done.unread:
         raise typer.Exit(1)
+
+
+def _print_erasure(erasure: Erasure, table: str) -> None:
+    """Print what was removed, and what is left to the user."""
+    for path, count in erasure.table_rows.items():
+        typer.echo(f"{count:,} rows removed from {path}")
+    typer.echo(f"{erasure.journal_rows:,} predictions removed from the journal")
+    for number, count in erasure.version_rows.items():
+        typer.echo(f"{count:,} rows removed from the files of version {number}")
+    for address in erasure.exports:
+        typer.echo(f"deleted the export {address}")
+    trained = ", ".join(map(str, erasure.trained_versions)) or "none known"
+    typer.echo(f"versions fitted on its rows: {trained}")
+    typer.echo(
+        f"next: remove it from the table {table!r}, build again, and delete backups, copies of "
+        "exports, and what services on other machines downloaded (models/cache)",
+        err=True,
+    )
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Renamed keys of env files."""
+"""Renamed keys of env files, and renamed settings of store and service."""
 
 from __future__ import annotations
 
@@ -14,4 +14,32 @@ RENAMED_KEYS = {
     "size": "max_size_mb",
     "floor": "min_quality",
     "rare": "min_category_frequency",
+}
+
+# By pattern of the file's name: the new names of settings, by their old names within their group.
+RENAMED_SETTINGS = {
+    "store.yaml": {"database": "tracking_uri"},
+    "serving*.yaml": {
+        "keys": "api_keys",
+        "log": "log_level",
+        "origins": "cors_origins",
+        "traffic.share": "challenger_share",
+        "traffic.least_users": "min_users",
+        "traffic.least_hours": "min_hours",
+        "journal.when_down": "on_failure",
+        "journal.patience": "timeout_seconds",
+        "journal.keep_days": "retention_days",
+        "journal.redact": "redacted_columns",
+        "limits.body": "max_body_bytes",
+        "limits.rows": "max_rows",
+        "limits.upload": "max_upload_bytes",
+        "limits.seconds": "body_timeout_seconds",
+        "limits.rate": "requests_per_second",
+        "limits.concurrency": "max_concurrent_requests",
+        "stream.rows": "input_stream",
+        "stream.answers": "output_stream",
+        "stream.group": "consumer_group",
+        "stream.claim": "claim_seconds",
+        "stream.keep": "max_stream_length",
+    },
 }

@@ -88,7 +88,8 @@ def load_settings(root: Path) -> StoreSettings:
     path = root / STORE_FILE
     next_step = (
         f"correct it in {STORE_FILE} or in the environment ({ENV_PREFIX}..., "
-        f"{', '.join(MLFLOW_VARIABLES.values())}); docs/stores.md lists them"
+        f"{', '.join(MLFLOW_VARIABLES.values())}); docs/stores.md lists them; "
+        "modelbook upgrade renames those of an older version"
     )
     try:
         raw_settings = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -160,7 +160,7 @@ def _copy_files(root: Path, target_folder: Path) -> None:
         target = target_folder / path.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".db":
-            _copy_database(path, target)
+            copy_database(path, target)
         else:
             shutil.copy2(path, target)
 
@@ -175,7 +175,14 @@ def _list_files(root: Path) -> Iterable[Path]:
             yield path
 
 
-def _copy_database(path: Path, target: Path) -> None:
+def copy_database(path: Path, target: Path) -> None:
+    """Copy an SQLite database as of one moment, while others write it.
+
+    Raises
+    ------
+    StoreError
+        When one of the two cannot be read or written.
+    """
     try:
         uri = f"{path.absolute().as_uri()}?mode=ro"
         with (
@@ -185,7 +192,7 @@ def _copy_database(path: Path, target: Path) -> None:
             source.backup(copy)
     except sqlite3.Error as error:
         raise StoreError(
-            f"{path} cannot be backed up: {error}",
+            f"{path} cannot be copied to {target}: {error}",
             expected="an SQLite file",
             next="move the file away, or restore it from an older backup",
         ) from None

@@ -12,6 +12,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -20,9 +21,9 @@ from typing import Any
 
 import modelbook
 from modelbook.atomic import atomic_write
-from modelbook.config.renamed_keys import RENAMED_KEYS
+from modelbook.config.renamed_keys import RENAMED_KEYS, RENAMED_SETTINGS
 from modelbook.errors import WorkbenchError
-from modelbook.extras.yaml_merge import merge_yaml
+from modelbook.extras.yaml_merge import merge_yaml, rename_keys
 
 RECORD_FILE = ".modelbook/template.json"
 BASE_FOLDER = ".modelbook/base"
@@ -105,7 +106,7 @@ def plan_upgrade(root: Path) -> list[FileChange]:
     WorkbenchError
         When the project has no record of its template.
     """
-    if not (root / RECORD_FILE).is_file():
+    if not has_record(root):
         raise WorkbenchError(
             f"{root} has no {RECORD_FILE}",
             expected="a project that modelbook init created",
@@ -121,14 +122,30 @@ def plan_upgrade(root: Path) -> list[FileChange]:
             base, current = _prepare_env(base, current)
         content, conflicts = _merge(name, base, current, template)
         changes.append(FileChange(name, _read(root / name), content, conflicts))
-    return [change for change in changes if change.content != change.before or change.conflicts]
+    merged = [change for change in changes if change.content != change.before or change.conflicts]
+    return [*merged, *_rename_keys_of(root, RENAMED_SETTINGS)]
+
+
+def plan_renames(root: Path) -> list[FileChange]:
+    """Rename keys of older versions in env files and settings; nothing is written."""
+    return _rename_keys_of(root, {"env*.yaml": RENAMED_KEYS, **RENAMED_SETTINGS})
+
+
+def _rename_keys_of(root: Path, renamed: Mapping[str, Mapping[str, str]]) -> list[FileChange]:
+    changes = [
+        FileChange(path.name, _read(path), rename_keys(_read(path), new_names))
+        for pattern, new_names in renamed.items()
+        for path in sorted(root.glob(pattern))
+    ]
+    return [change for change in changes if change.content != change.before]
 
 
 def apply_upgrade(root: Path, changes: list[FileChange]) -> None:
-    """Write the merged files, and record this version's template as the base of the next merge."""
+    """Write the merged files; record this version's template as the base of the next merge."""
     for change in changes:
         _write(root / change.name, change.content)
-    _record(root, read_template())
+    if has_record(root):
+        _record(root, read_template())
 
 
 def require_committed(root: Path) -> None:
@@ -167,6 +184,11 @@ def read_template() -> dict[str, str]:
     return {**files, **own_files}
 
 
+def has_record(root: Path) -> bool:
+    """Return whether a project was begun from a template; a clone was not."""
+    return (root / RECORD_FILE).is_file()
+
+
 def read_record(root: Path) -> dict[str, Any]:
     """Return the record of the template that a project was begun or last upgraded with."""
     return json.loads(_read(root / RECORD_FILE))
@@ -193,13 +215,7 @@ def _requirement() -> str:
 
 def _prepare_env(base: str, current: str) -> tuple[str, str]:
     """Rename keys of older versions; a key that the user's file lacks counts as a new one."""
-    for old, new in RENAMED_KEYS.items():
-        base, current = (
-            text
-            if re.search(rf"^{new}:", text, re.M)
-            else re.sub(rf"^{old}:", f"{new}:", text, flags=re.M)
-            for text in (base, current)
-        )
+    base, current = (rename_keys(text, RENAMED_KEYS) for text in (base, current))
     keys = set(ENV_KEY.findall(current))
     lines = [
         line

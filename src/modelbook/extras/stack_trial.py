@@ -255,7 +255,7 @@ def _copy_project(root: Path, book: str, number: int, folder: Path) -> None:
 
 def _plan_upgrade(root: Path) -> list[FileChange]:
     """Return the changes of an upgrade; none for a project that no template has begun."""
-    if not (root / project_template.RECORD_FILE).is_file():
+    if not project_template.has_record(root):
         return []
     changes = project_template.plan_upgrade(root)
     conflicts = [f"{change.name}: {text}" for change in changes for text in change.conflicts]

@@ -8,6 +8,7 @@ identifies it: the ``name`` of a mapping, or a package without its version.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from copy import deepcopy
 from io import StringIO
 from typing import Any
@@ -39,6 +40,33 @@ def merge_yaml(base: str, current: str, template: str) -> tuple[str, list[str]] 
     conflicts = _merge_maps(old, merged, new, ())
     after = _dump(merged, current)
     return (current if after == before else after), conflicts
+
+
+def rename_keys(text: str, new_names: Mapping[str, str]) -> str:
+    """Rename keys of a YAML file, unless it has the new name too; all else stays as it is.
+
+    Parameters
+    ----------
+    new_names : dict
+        By the old name, which its group precedes: ``{"traffic.share": "challenger_share"}``.
+    """
+    try:
+        document = _load(text)
+    except YAMLError:
+        return text
+    places = []
+    for path, new in new_names.items():
+        *groups, old = path.split(".")
+        mapping = document
+        for group in groups:
+            mapping = mapping.get(group) if isinstance(mapping, CommentedMap) else None
+        if isinstance(mapping, CommentedMap) and old in mapping and new not in mapping:
+            places.append((*mapping.lc.key(old), old, new))
+    lines = text.splitlines(keepends=True)
+    for row, column, old, new in sorted(places, reverse=True):
+        line = lines[row]
+        lines[row] = line[:column] + line[column:].replace(old, new, 1)
+    return "".join(lines)
 
 
 def _load(text: str) -> Any:

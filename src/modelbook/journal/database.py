@@ -19,46 +19,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from modelbook.errors import JournalError
+from modelbook.journal import schema
+from modelbook.journal.schema import OUTCOMES_TABLE, PREDICTIONS_TABLE, SCHEMA_VERSION
 from modelbook.redaction import redact
 
-METADATA = sa.MetaData()
-PREDICTIONS_TABLE = sa.Table(
-    "predictions",
-    METADATA,
-    sa.Column("book", sa.String(128), primary_key=True, comment="whose service predicted"),
-    sa.Column("id", sa.String(64), primary_key=True, comment="of the response"),
-    sa.Column("variant", sa.String(16), primary_key=True, comment="champion or challenger"),
-    sa.Column("at", sa.Float, nullable=False, index=True, comment="seconds since 1970"),
-    sa.Column("version", sa.Integer, nullable=False, comment="of the model"),
-    sa.Column("returned", sa.Boolean, nullable=False, comment="to the client; false in shadow"),
-    sa.Column("inputs", sa.Text, nullable=False, comment="JSON; redacted columns are left out"),
-    sa.Column("prediction", sa.Text, nullable=False, comment="JSON"),
-    sa.Column("probabilities", sa.Text, comment="JSON; none for a regression"),
-    sa.Column(
-        "milliseconds",
-        sa.Float,
-        nullable=False,
-        comment="from the request's last byte to the response",
-    ),
-    sa.Column(
-        "bucket",
-        sa.String(16),
-        comment="bucket that assigns the variant, by user; null without a split",
-    ),
-    sa.Column("chain", sa.String(16), comment="of receipts, one for each writer"),
-    sa.Column("position", sa.Integer, comment="in the chain, from 0"),
-    sa.Column("previous_receipt", sa.String(20), comment="of the row before; empty for the first"),
-    sa.Column("receipt", sa.String(20), comment="hash of this row and the receipt before"),
-)
-RECEIPT_COLUMNS = ("chain", "position", "previous_receipt", "receipt")
-OUTCOMES_TABLE = sa.Table(
-    "outcomes",
-    METADATA,
-    sa.Column("book", sa.String(128), primary_key=True, comment="of the prediction"),
-    sa.Column("id", sa.String(64), primary_key=True, comment="of the prediction"),
-    sa.Column("at", sa.Float, nullable=False, index=True, comment="seconds since 1970"),
-    sa.Column("outcome", sa.Text, nullable=False, comment="JSON"),
-)
 JSON_COLUMNS = ("inputs", "prediction", "probabilities", "outcome")
 FETCH_ROWS = 2000  # rows fetched at a time
 WAL_RESTART_PAGES = 16_384  # pages of the write-ahead log (64 MB) from which it is restarted
@@ -158,38 +122,65 @@ class Journal:
             When the database cannot be reached, or its tables are of another schema.
         """
         try:
-            METADATA.create_all(self.engine)
+            if not schema.has_tables(self.engine):
+                schema.create_tables(self.engine)
         except SQLAlchemyError as error:
-            if not self._tables_exist():  # another process may just have created them
+            if self.find_schema() is None:  # another process may just have created them
                 raise self.wrap_error(error) from None
+        version = self.find_schema()
+        if version != SCHEMA_VERSION:
+            raise JournalError(
+                f"journal {self.safe_url}: its tables are of schema {version}",
+                expected=f"schema {SCHEMA_VERSION}",
+                next=(
+                    "modelbook upgrade shows how it is migrated, modelbook upgrade --yes migrates "
+                    "it and keeps a copy"
+                ),
+            )
+
+    def find_schema(self) -> int | None:
+        """Return the number of the tables' schema, at most this version's; None without tables.
+
+        Raises
+        ------
+        JournalError
+            When the database cannot be reached, or its tables are of a newer schema or of none.
+        """
         try:
-            self._require_schema()
+            if not schema.has_tables(self.engine):
+                return None
+            version = schema.read_version(self.engine)
+            columns = schema.read_columns(self.engine)
         except SQLAlchemyError as error:
             raise self.wrap_error(error) from None
+        if version is not None and version <= SCHEMA_VERSION:
+            return version
+        names = ", ".join(f"{table}.{name}" for table in columns for name in columns[table])
+        raise JournalError(
+            f"journal {self.safe_url}: its tables are of "
+            + (f"schema {version}" if version else f"no known schema, with the columns {names}"),
+            expected=f"schema {SCHEMA_VERSION}, or an older one that modelbook upgrade migrates",
+            next=(
+                ("install the newer Modelbook that wrote it" if version else "move it away")
+                + ", or set another journal.url in serving.yaml"
+            ),
+        )
 
-    def _tables_exist(self) -> bool:
+    def migrate(self) -> None:
+        """Migrate tables of an older schema in one transaction: all rows, or nothing.
+
+        Raises
+        ------
+        JournalError
+            When the database cannot be reached, or its tables are of a newer schema or of none.
+        """
+        version = self.find_schema()
+        if version is None or version == SCHEMA_VERSION:
+            return
         try:
-            return {*METADATA.tables} <= set(sa.inspect(self.engine).get_table_names())
-        except SQLAlchemyError:
-            return False
-
-    def _require_schema(self) -> None:
-        inspector = sa.inspect(self.engine)
-        for table in METADATA.tables.values():
-            present_names = {column["name"] for column in inspector.get_columns(table.name)}
-            expected = {column.name for column in table.columns}
-            if present_names != expected:
-                raise JournalError(
-                    (
-                        f"journal {redact(self.url)}: the table {table.name} has the columns "
-                        f"{', '.join(sorted(present_names))}"
-                    ),
-                    expected=f"the columns {', '.join(sorted(expected))}",
-                    next=(
-                        "it is a journal of another version of Modelbook: move it away, or set "
-                        "another journal.url in serving.yaml"
-                    ),
-                )
+            schema.migrate(self.engine, version, self.book)
+        except SQLAlchemyError as error:
+            raise self.wrap_error(error) from None
 
     def wrap_error(self, error: Exception) -> JournalError:
         """Convert a database error to a JournalError, with secrets redacted."""

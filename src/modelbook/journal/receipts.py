@@ -17,7 +17,7 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from modelbook.journal.database import PREDICTIONS_TABLE, RECEIPT_COLUMNS
+from modelbook.journal.schema import PREDICTIONS_TABLE
 
 if TYPE_CHECKING:
     from modelbook.journal.database import Journal
@@ -32,7 +32,7 @@ SEARCHED_ID_DIGITS = 12  # of an id that the service made: milliseconds since 19
 
 
 class ChainLink(NamedTuple):
-    """Place of a row in a chain, in the order of ``RECEIPT_COLUMNS``."""
+    """Place of a row in a chain: the columns of the journal that follow ``HASHED_COLUMNS``."""
 
     chain: str
     position: int
@@ -55,7 +55,7 @@ class ReceiptChain:
     last_receipt: str = ""
 
     def sign(self, rows: Iterable[Sequence[Any]]) -> list[tuple[Any, ...]]:
-        """Return the next rows with the ``RECEIPT_COLUMNS``, without adding them to the chain.
+        """Return the next rows with the columns of ``ChainLink``, without adding them to the chain.
 
         Parameters
         ----------
@@ -122,8 +122,10 @@ def _find_problem(
     row = connection.execute(query).mappings().first()
     if row is None:
         return f"it is not in the journal; {_describe_gap_at(connection, book, prediction_id)}"
+    if row["receipt"] is None:
+        return "its row has no receipt: it was written before journals had receipts"
     values = [row[name] for name in HASHED_COLUMNS]
-    link = ChainLink(*(row[name] for name in RECEIPT_COLUMNS))
+    link = ChainLink(*(row[name] for name in ChainLink._fields))
     if compute_receipt(link.chain, link.position, link.previous_receipt, values) != link.receipt:
         return "its row was altered: the row does not have the content of its receipt"
     if receipt is not None and receipt != link.receipt:

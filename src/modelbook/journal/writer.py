@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from modelbook.journal.database import MAX_IDS_PER_QUERY, PREDICTIONS_TABLE, FileIdentity, Journal
+from modelbook.journal.database import MAX_IDS_PER_QUERY, FileIdentity, Journal
 from modelbook.journal.receipts import ReceiptChain
+from modelbook.journal.schema import PREDICTIONS_TABLE
 
 MAX_GROUP_ROWS = 1000  # predictions in one commit
 MAX_QUEUED_GROUPS = 20_000  # longest queue; further predictions are not journaled

@@ -34,9 +34,6 @@ DATABASE_HINTS = {
         "ask the store's owner for permission; docs/stores.md lists what is needed"
     ),
     r"\block|busy": "nothing was changed; check who else uses the store, and try again",
-    r"database schema|revision": (
-        "back up the store; then install the MLflow that wrote it, or: mlflow db upgrade URI"
-    ),
     (
         r"refused|timeout|timed out|resolve|translate|closed|terminat|starting up|shutting down"
         r"|unreachable"

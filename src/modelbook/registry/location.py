@@ -48,6 +48,16 @@ def database_path(root: Path) -> Path:
     return root / "models" / "mlflow.db"
 
 
+def sqlite_file(uri: str) -> Path | None:
+    """Return the file of an SQLite database; None for a database or an MLflow server."""
+    from sqlalchemy import make_url
+
+    if not uri.startswith("sqlite"):
+        return None
+    database = make_url(uri).database
+    return Path(database) if database else None
+
+
 def require_store(root: Path) -> None:
     """Check that there is a store to read, because MLflow would create an empty one.
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from modelbook.errors import StoreError
+from modelbook.registry import mlflow_schema
 from modelbook.registry.location import (
     display_uri,
     is_server,
@@ -27,6 +28,7 @@ def main(arguments: list[str]) -> None:
     root = Path.cwd()
     try:
         require_store(root)
+        mlflow_schema.require_schema(root)
     except StoreError as error:
         sys.exit(f"StoreError: {error}")
     if is_server(root):

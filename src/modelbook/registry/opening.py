@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from modelbook.errors import StoreError
-from modelbook.registry import aliases, location
+from modelbook.registry import aliases, location, mlflow_schema
 from modelbook.stage import project
 
 
@@ -15,10 +15,12 @@ def tracking_uri() -> str:
     Raises
     ------
     StoreError
-        When there is no store yet: MLflow would create an empty one.
+        When there is no store yet, or that of an older MLflow: MLflow would create an empty one, or
+        migrate it.
     """
     root = project.find_root()
     location.require_store(root)
+    mlflow_schema.require_schema(root)
     return location.tracking_uri(root)
 
 

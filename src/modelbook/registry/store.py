@@ -8,7 +8,6 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ from filelock import FileLock
 
 from modelbook.config.store import MLFLOW_VARIABLES
 from modelbook.errors import StoreError
-from modelbook.registry import artifact_storage, connection
+from modelbook.registry import artifact_storage, connection, mlflow_schema
 from modelbook.registry.connection import suggest_new_store
 from modelbook.registry.location import (
     RELATIVE_SCHEME,
@@ -97,8 +96,6 @@ def _open_database(root: Path) -> None:
             if has_conflict and time.monotonic() < deadline:
                 time.sleep(1)
                 continue
-            if re.search("schema|revision", error.problem):
-                raise _other_mlflow_error(root, error.problem) from None
             raise
     absolute = {
         experiment.name
@@ -107,17 +104,6 @@ def _open_database(root: Path) -> None:
     }
     if artifact_uri(root) == f"{RELATIVE_SCHEME}:" and absolute & models:  # a book of an older one
         raise old_store_error(root)
-
-
-def _other_mlflow_error(root: Path, problem: str) -> StoreError:
-    return StoreError(
-        f"{display_uri(root)} is a store of another version of MLflow: {problem}",
-        expected=f"a store of MLflow {version('mlflow')}",
-        next=(
-            "back up the store; then install the MLflow that wrote it, or: mlflow db upgrade "
-            f"{display_uri(root)}; or {suggest_new_store(root)}"
-        ),
-    )
 
 
 def old_store_error(root: Path) -> StoreError:
@@ -153,6 +139,7 @@ def configure_mlflow(root: Path) -> ModuleType:
 
 def _configure(root: Path) -> ModuleType:
     connection.check_connection(root)
+    mlflow_schema.require_schema(root)
     for name, value in CLIENT_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import mlflow

@@ -251,5 +251,5 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 _HELP = (
     f"correct it in {SETTINGS_FILE} or in the environment ({ENV_PREFIX}...); docs/serving.md "
-    "lists the settings"
+    "lists the settings; modelbook upgrade renames those of an older version"
 )

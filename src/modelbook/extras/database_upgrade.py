@@ -1,0 +1,146 @@
+"""Migrate a project's databases to this version: the journals of its books, and the MLflow store.
+
+Each is migrated as a whole or not at all. A copy of an SQLite file is kept beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from modelbook.build import locks
+from modelbook.errors import JournalError, ModelbookError, StoreError
+from modelbook.extras.backup import copy_database
+from modelbook.journal import Journal
+from modelbook.journal.database import default_url
+from modelbook.journal.schema import FIRST_SCHEMA_WITH_BOOKS, SCHEMA_VERSION
+from modelbook.registry import mlflow_schema
+from modelbook.registry.location import SQLITE_PREFIX, display_uri, sqlite_file
+from modelbook.serving import settings
+from modelbook.stage import project
+
+MIGRATION_TIMEOUT_SECONDS = 3600.0  # longest migration of a journal
+
+
+@dataclass(frozen=True)
+class DatabaseMigration:
+    """A database of an older schema.
+
+    Attributes
+    ----------
+    description : str
+        Its address, and both schemas.
+    apply : callable
+        Migrates it; returns the path of the copy, or None for a database on a server.
+    """
+
+    description: str
+    apply: Callable[[], Path | None]
+
+
+def plan_migrations(root: Path) -> tuple[list[DatabaseMigration], list[ModelbookError]]:
+    """Return the migrations of a project's databases, and why others cannot be migrated."""
+    migrations: list[DatabaseMigration] = []
+    problems: list[ModelbookError] = []
+    for plan in (_plan_store, _plan_journals):
+        try:
+            for migration in plan(root):
+                migrations.append(migration)
+        except ModelbookError as error:
+            problems.append(error)
+    return migrations, problems
+
+
+def _plan_journals(root: Path) -> Iterator[DatabaseMigration]:
+    books = {project.read_book(path) for path in root.glob("env*.yaml")}
+    books |= {path.parent.name for path in root.glob("data/*/journal.db")}
+    books_by_url: dict[str, list[str]] = {}
+    for book in sorted(books):
+        url = settings.load_settings(root, book).journal.url or default_url(root, book)
+        path = sqlite_file(url)
+        if path is None or path.is_file():
+            books_by_url.setdefault(url, []).append(book)
+    for url, names in books_by_url.items():
+        if migration := _plan_journal(url, names):
+            yield migration
+
+
+def _plan_journal(url: str, books: list[str]) -> DatabaseMigration | None:
+    journal = Journal(url, books[0], MIGRATION_TIMEOUT_SECONDS)
+    version = journal.find_schema()
+    if version is None or version == SCHEMA_VERSION:
+        return None
+    if version < FIRST_SCHEMA_WITH_BOOKS and len(books) > 1:
+        raise JournalError(
+            f"journal {journal.safe_url}: its rows name no book; {' and '.join(books)} share it",
+            expected="a journal of one book",
+            next="move it away, or set journal.url for one of them in serving.BOOK.yaml",
+        )
+    description = f"journal {journal.safe_url}: schema {version} to {SCHEMA_VERSION}"
+    return DatabaseMigration(description, partial(_migrate_journal, journal))
+
+
+def _migrate_journal(journal: Journal) -> Path | None:
+    path = sqlite_file(journal.url)
+    kept_path = _keep_copy(path) if path else None
+    journal.migrate()
+    return kept_path
+
+
+def _plan_store(root: Path) -> Iterator[DatabaseMigration]:
+    difference = mlflow_schema.find_difference(root)
+    if difference is None:
+        return
+    if not difference.is_older:
+        mlflow_schema.require_schema(root)
+    description = (
+        f"store {display_uri(root)}: MLflow's schema {difference.revision} to "
+        f"{difference.installed_revision}"
+    )
+    yield DatabaseMigration(description, partial(_migrate_store, root))
+
+
+def _migrate_store(root: Path) -> Path | None:
+    kept_path = None
+    with locks.lock_build(root):
+        for uri in mlflow_schema.list_databases(root):
+            if path := sqlite_file(uri):
+                kept_path = _migrate_file(root, path)
+            else:
+                mlflow_schema.upgrade_database(root, uri)
+    return kept_path
+
+
+def _migrate_file(root: Path, path: Path) -> Path:
+    """Migrate a copy, and replace the file's content by it in one transaction."""
+    written_at = path.stat().st_mtime_ns
+    with TemporaryDirectory(prefix="modelbook-upgrade-") as folder:
+        upgraded_path = _upgrade_copy(root, path, Path(folder))
+        kept_path = _keep_copy(path)
+        if path.stat().st_mtime_ns != written_at:
+            raise StoreError(
+                f"another command has written {path} meanwhile",
+                expected="a store that nobody writes",
+                next="nothing was changed; try again when it has ended",
+            )
+        copy_database(upgraded_path, path)
+    return kept_path
+
+
+def _upgrade_copy(root: Path, path: Path, folder: Path) -> Path:
+    copy = folder / path.name
+    copy_database(path, copy)
+    mlflow_schema.upgrade_database(root, f"{SQLITE_PREFIX}{copy}")
+    return copy
+
+
+def _keep_copy(path: Path) -> Path:
+    """Copy an SQLite file; return the path of the copy beside it."""
+    time = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    copy = path.with_name(f"{path.stem}-before-{time}{path.suffix}")
+    copy_database(path, copy)
+    return copy

@@ -1,0 +1,132 @@
+"""The schema of a store's database: its revision, and MLflow's own migration of an older one.
+
+MLflow would migrate an older database as soon as it opens it: without a copy, and although an older
+MLflow of other users cannot open it afterwards.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from functools import lru_cache
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.pool import NullPool
+
+from modelbook.errors import StoreError
+from modelbook.redaction import redact
+from modelbook.registry import connection
+from modelbook.registry.location import display_uri, registry_uri, sqlite_file, tracking_uri
+
+if TYPE_CHECKING:
+    from alembic.script import ScriptDirectory
+
+MIGRATIONS_FOLDER = Path("store/db_migrations")  # in MLflow's package: its Alembic scripts
+
+
+class SchemaDifference(NamedTuple):
+    """A database whose revision is not that of the installed MLflow."""
+
+    uri: str
+    revision: str
+    installed_revision: str
+    is_older: bool
+
+
+def require_schema(root: Path) -> None:
+    """Check that the store's databases have the schema of the installed MLflow.
+
+    Raises
+    ------
+    StoreError
+        When one has an older or a newer schema, or cannot be read.
+    """
+    if difference := find_difference(root):
+        raise _describe_difference(root, difference)
+
+
+def find_difference(root: Path) -> SchemaDifference | None:
+    """Return the first database with another schema; None when all have that of this MLflow.
+
+    The database of an MLflow server is that server's.
+
+    Raises
+    ------
+    StoreError
+        When a database cannot be read.
+    """
+    for uri in list_databases(root):
+        with connection.explain_errors(root):
+            revision = _read_revision(uri)
+        if revision is None:  # no tables yet
+            continue
+        migrations = _read_migrations()
+        head = migrations.get_current_head() or ""
+        if revision != head:
+            known_revisions = {script.revision for script in migrations.walk_revisions()}
+            return SchemaDifference(uri, revision, head, revision in known_revisions)
+    return None
+
+
+def list_databases(root: Path) -> Iterator[str]:
+    """Yield the URIs of databases of runs and registry that exist; they may contain passwords."""
+    for uri in dict.fromkeys((tracking_uri(root), registry_uri(root))):
+        path = sqlite_file(uri)
+        if path.is_file() if path else not uri.startswith(("http://", "https://")):
+            yield uri
+
+
+def upgrade_database(root: Path, uri: str) -> None:
+    """Migrate the tables of a database to the installed MLflow, by ``mlflow db upgrade``.
+
+    Raises
+    ------
+    StoreError
+        When the migration fails.
+    """
+    from mlflow import db
+
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    try:
+        db.upgrade.main([uri], standalone_mode=False)
+    except Exception as error:  # of Alembic, SQLAlchemy or MLflow
+        raise StoreError(
+            f"{redact(uri)} cannot be migrated: {redact(str(error).splitlines()[0])}",
+            expected=f"a store that MLflow {version('mlflow')} can migrate",
+            next=f"install the MLflow that wrote it; or {connection.suggest_new_store(root)}",
+        ) from None
+
+
+def _read_revision(uri: str) -> str | None:
+    from alembic.migration import MigrationContext
+
+    with sa.create_engine(uri, poolclass=NullPool).connect() as database:
+        return MigrationContext.configure(database).get_current_revision()
+
+
+@lru_cache(maxsize=1)
+def _read_migrations() -> ScriptDirectory:
+    from alembic.script import ScriptDirectory
+
+    package = find_spec("mlflow")
+    assert package is not None
+    assert package.origin is not None
+    return ScriptDirectory(str(Path(package.origin).parent / MIGRATIONS_FOLDER))
+
+
+def _describe_difference(root: Path, difference: SchemaDifference) -> StoreError:
+    age = "an older" if difference.is_older else "a newer"
+    next_step = (
+        "modelbook upgrade shows how it is migrated, modelbook upgrade --yes migrates it"
+        if difference.is_older
+        else f"install the MLflow that wrote it; or {connection.suggest_new_store(root)}"
+    )
+    return StoreError(
+        f"{display_uri(root)} is a store of {age} MLflow: its schema is {difference.revision}",
+        expected=f"schema {difference.installed_revision}, of MLflow {version('mlflow')}",
+        next=next_step,
+    )

@@ -1,0 +1,190 @@
+"""Databases of older schemas: shown first, migrated with their rows, and with a copy that is kept."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from facts import missing_facts, refused
+from mlflow.store.db.utils import _get_alembic_config
+from mlflow.store.tracking.dbmodels.initial_models import Base
+from shelf import put_empty_store
+from test_journal import make_oldest
+from tiny import ROOT
+from typer.testing import CliRunner
+
+from modelbook.build import locks
+from modelbook.cli import app
+from modelbook.errors import BuildError, JournalError, StoreError
+from modelbook.extras import database_upgrade, project_template
+from modelbook.journal import Journal
+from modelbook.journal.database import default_path, default_url
+from modelbook.journal.schema import SCHEMA_VERSION
+from modelbook.registry import aliases, mlflow_schema, store
+from modelbook.registry.location import database_path
+
+BOOK = "tiny"
+MLFLOW_3_0 = "6953534de441"  # the revision of the tables of MLflow 3.0
+ROWS = f"""
+insert into experiments (experiment_id, name, artifact_location, lifecycle_stage)
+  values (7, '{BOOK}', 'modelbook:/{BOOK}', 'active');
+insert into registered_models (name, creation_time) values ('{BOOK}', 1);
+insert into model_versions (name, version, creation_time, source, current_stage, status)
+  values ('{BOOK}', 1, 1, 'modelbook:/version-1', 'None', 'READY');
+insert into model_version_tags (name, version, key, value) values ('{BOOK}', 1, 'digest', 'c0ffee');
+insert into registered_model_aliases (name, alias, version) values ('{BOOK}', 'champion', 1);
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A clone with an env file, without a store."""
+    (tmp_path / "pipeline.yaml").write_text((ROOT / "pipeline.yaml").read_text())
+    (tmp_path / "env.yaml").write_text(f"book: {BOOK}\n")
+    monkeypatch.setenv("MODELBOOK_ROOT", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def old_store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A store as MLflow 3.0 left it, with a version that an alias names."""
+    path = tmp_path_factory.mktemp("old") / "mlflow.db"
+    engine = sa.create_engine(f"sqlite:///{path}", poolclass=sa.NullPool)
+    Base.metadata.create_all(engine)
+    config = _get_alembic_config(str(engine.url))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, MLFLOW_3_0)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(ROWS)
+    return path.read_bytes()
+
+
+def put_journal(root: Path) -> Journal:
+    """The default journal of the book, of the oldest schema."""
+    path = default_path(root, BOOK)
+    path.parent.mkdir(parents=True)
+    return make_oldest(path)
+
+
+def upgrade(*options: str) -> Any:
+    return CliRunner().invoke(app, ["upgrade", *options])
+
+
+def test_a_journal_is_shown_then_migrated_with_a_copy(root: Path) -> None:
+    journal = put_journal(root)
+    shown = upgrade()
+    assert shown.exit_code == 1
+    facts = (default_path(root, BOOK), "schema 1", SCHEMA_VERSION)
+    assert missing_facts(shown.stdout, *facts) == []
+    assert "--yes" in shown.stderr
+    assert journal.find_schema() == 1
+    assert [path.name for path in default_path(root, BOOK).parent.iterdir()] == ["journal.db"]
+    done = upgrade("--yes")
+    assert done.exit_code == 0, done.output
+    [row] = journal.read_predictions(0)
+    assert (row["book"], row["outcome"]) == (BOOK, True)
+    [copy] = default_path(root, BOOK).parent.glob("journal-before-*.db")
+    assert str(copy) in done.stdout
+    assert Journal(f"sqlite:///{copy}", BOOK).find_schema() == 1
+    assert upgrade().exit_code == 0
+
+
+def test_a_journal_of_a_newer_schema_stays(root: Path) -> None:
+    journal = Journal(default_url(root, BOOK), BOOK)
+    journal.create_tables()
+    with journal.engine.begin() as connection:
+        connection.exec_driver_sql("update journal_schema set version = 99")
+    done = upgrade("--yes")
+    assert done.exit_code == 1
+    assert missing_facts(done.stderr, "JournalError", "schema 99", "newer") == []
+    assert len(list(default_path(root, BOOK).parent.glob("*.db"))) == 1
+
+
+def test_rows_without_a_book_are_not_given_to_one_of_two(root: Path) -> None:
+    journal = put_journal(root)
+    (root / "serving.yaml").write_text(f"journal: {{url: '{journal.url}'}}\n")
+    (root / "env.other.yaml").write_text("book: other\n")
+    migrations, [problem] = database_upgrade.plan_migrations(root)
+    assert migrations == []
+    with refused(JournalError, "tiny", "other", "journal.url"):
+        raise problem
+
+
+def test_an_older_store_is_shown_then_migrated_with_a_copy(root: Path, old_store: bytes) -> None:
+    path = database_path(root)
+    path.parent.mkdir()
+    path.write_bytes(old_store)
+    for read in (store.check_store, lambda root: aliases.query_aliases(root, BOOK)):
+        with refused(StoreError, path, MLFLOW_3_0, "older", "modelbook upgrade"):
+            read(root)  # MLflow would migrate it, without a copy
+    shown = upgrade()
+    assert shown.exit_code == 1
+    assert missing_facts(shown.stdout, path, MLFLOW_3_0) == []
+    assert path.read_bytes() == old_store
+    done = upgrade("--yes")
+    assert done.exit_code == 0, done.output
+    mlflow_schema.require_schema(root)
+    champion = aliases.query_aliases(root, BOOK)["champion"]
+    assert (champion.number, champion.tags["digest"]) == (1, "c0ffee")
+    experiment = store.create_client(root).get_experiment_by_name(BOOK)
+    assert experiment is not None
+    assert (experiment.experiment_id, experiment.artifact_location) == ("7", f"modelbook:/{BOOK}")
+    [copy] = path.parent.glob("mlflow-before-*.db")
+    with closing(sqlite3.connect(copy)) as connection:
+        revisions = connection.execute("select version_num from alembic_version").fetchall()
+    assert revisions == [(MLFLOW_3_0,)]
+
+
+def test_a_store_in_use_or_that_cannot_be_migrated_stays(
+    root: Path, old_store: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = database_path(root)
+    path.parent.mkdir()
+    path.write_bytes(old_store)
+    [migration], _ = database_upgrade.plan_migrations(root)
+    with locks.lock_build(root), refused(BuildError, root):
+        migration.apply()
+    with closing(sqlite3.connect(path)) as connection, monkeypatch.context() as patch:
+        upgrade_database = mlflow_schema.upgrade_database
+
+        def upgrade_meanwhile(root: Path, uri: str) -> None:
+            upgrade_database(root, uri)
+            connection.execute("create table other (id)")
+
+        patch.setattr(mlflow_schema, "upgrade_database", upgrade_meanwhile)
+        with refused(StoreError, path, "meanwhile"):
+            migration.apply()
+        connection.execute("drop table experiments")
+    with refused(StoreError, "experiments", "MLflow"):
+        migration.apply()
+    with closing(sqlite3.connect(path)) as connection:
+        revisions = connection.execute("select version_num from alembic_version").fetchall()
+    assert revisions == [(MLFLOW_3_0,)]
+
+
+def test_the_schema_of_a_new_store_is_that_of_the_installed_mlflow(root: Path) -> None:
+    put_empty_store(root)
+    [uri] = mlflow_schema.list_databases(root)
+    assert mlflow_schema._read_revision(uri) == mlflow_schema._read_migrations().get_current_head()
+    assert mlflow_schema.find_difference(root) is None
+
+
+def test_settings_get_their_new_names_and_keep_all_else(root: Path) -> None:
+    (root / "store.yaml").write_text("# ours\ndatabase: postgresql://db/one  # the team's\n")
+    (root / "serving.tiny.yaml").write_text(
+        "traffic: {share: 0.2, salt: '2'}\nlimits:\n  \"rows\": 5  # few\nstream:\n    rows: a\nlog: info\n"
+    )
+    (root / "env.yaml").write_text(f"book: {BOOK}\ncost_miss: 2\n")
+    changes = {change.name: change.content for change in project_template.plan_renames(root)}
+    assert changes == {
+        "store.yaml": "# ours\ntracking_uri: postgresql://db/one  # the team's\n",
+        "serving.tiny.yaml": "traffic: {challenger_share: 0.2, salt: '2'}\nlimits:\n"
+        '  "max_rows": 5  # few\nstream:\n    input_stream: a\nlog_level: info\n',
+        "env.yaml": f"book: {BOOK}\ncost_fn: 2\n",
+    }
