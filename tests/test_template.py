@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import metadata
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +20,7 @@ from tiny import QUICK, SMALL, Tiny
 from modelbook.errors import ParameterError, RunHistoryError, WorkbenchError
 from modelbook.extras import project_template, stack_trial
 from modelbook.pages import templating
+from modelbook.runs import history
 from modelbook.runs.record import BuildRun, StageRun
 from modelbook.stage import project
 
@@ -181,8 +184,12 @@ def test_a_dry_run_that_cannot_be_made_is_refused_before_it_begins(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with refused(WorkbenchError, "3.99"):
+    supported = metadata("modelbook")["Requires-Python"]
+    with refused(WorkbenchError, "3.99", supported):
         stack_trial.try_stack(root, "rand-hie", python="3.99")
+    old_python = write_program(tmp_path / "claims/python3.9", "echo 3.9.18")
+    with refused(WorkbenchError, "3.9.18", old_python, supported, "--python"):
+        stack_trial.try_stack(root, "rand-hie", python=str(old_python))
     with refused(WorkbenchError, tmp_path, "--environment"):
         stack_trial.try_stack(root, "rand-hie", environment=tmp_path)
     with refused(RunHistoryError, "rand-hie", "build"):
@@ -192,6 +199,31 @@ def test_a_dry_run_that_cannot_be_made_is_refused_before_it_begins(
     with refused(WorkbenchError, "Makefile"):
         stack_trial.try_stack(root, "rand-hie")
     assert [path.name for path in tmp_path.iterdir()] == ["claims"]
+
+
+def test_a_dry_run_without_a_second_environment_leaves_no_copy(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(stack_trial, "_find_leaderboard_run", lambda root, book: 1)
+    runs = history.runs_folder(root, "rand-hie")
+    (runs / "1").mkdir(parents=True)
+    (runs / history.LAST_NUMBER_FILE).write_text("1\n")
+    make = write_program(root / "programs/make", "echo $3 >>made; exit 7")
+    monkeypatch.setenv("PATH", f"{make.parent}:{os.environ['PATH']}")
+    monkeypatch.chdir(root)
+    with refused(WorkbenchError, "make", ".venv/run", "7", "UV_FIND_LINKS"):
+        stack_trial.try_stack(root, "rand-hie")
+    copy = Path((root / "made").read_text().strip())
+    assert copy.parent == tmp_path
+    assert not copy.exists()
+
+
+def write_program(path: Path, text: str) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
 
 
 def list_files(root: Path) -> dict[Path, int]:

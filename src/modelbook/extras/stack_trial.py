@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import metadata
 from math import isnan
 from pathlib import Path
 from tempfile import mkdtemp
@@ -138,7 +139,8 @@ def try_stack(
     Parameters
     ----------
     python : str, optional
-        Version, command or path of the Python of a new environment; default: as make chooses it.
+        Version, command or path of the Python of a new environment, for which there is a lock;
+        default: as make chooses it.
     environment : Path, optional
         An environment that exists, instead of a new one from this version's lock.
     on_progress : callable
@@ -151,24 +153,31 @@ def try_stack(
     WorkbenchError
         If the template conflicts with the project's files, or there is no second environment.
     BuildError
-        If the build of the copy fails.
+        If the build of the copy fails. Only then the copy is kept, to read its reports and to
+        repeat the build.
     """
-    interpreter = python and _find_python(python)
+    interpreter = _find_python(python) if python else None
     version = _read_python_version(environment) if environment else ""
     changes = _plan_upgrade(root)
     number = _find_leaderboard_run(root, book)
     folder, environ = Path(mkdtemp(prefix="modelbook-upgrade-")), _make_environ(root)
-    on_progress(f"copying the project to {folder}")
-    _copy_project(root, book, number, folder)
-    if changes:
-        project_template.apply_upgrade(folder, changes)
-    if environment is None:
-        on_progress(f"creating the second environment: {folder / '.venv'}")
-        environment = _create_environment(folder, interpreter, environ)
-        version = _read_python_version(environment)
-    on_progress(f"building {book} up to {STAGE} with Python {version}")
-    _build(root, book, folder, environment, environ)
-    return _compare(root, book, folder, version)
+    try:
+        on_progress(f"copying the project to {folder}")
+        _copy_project(root, book, number, folder)
+        if changes:
+            project_template.apply_upgrade(folder, changes)
+        if environment is None:
+            on_progress(f"creating the second environment: {folder / '.venv'}")
+            environment = _create_environment(folder, interpreter, environ)
+            version = _read_python_version(environment)
+        on_progress(f"building {book} up to {STAGE} with Python {version}")
+        _build(root, book, folder, environment, environ)
+        return _compare(root, book, folder, version)
+    except BuildError:
+        raise
+    except BaseException:  # Ctrl-C, too
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def compare_leaderboards(before: pd.DataFrame, after: pd.DataFrame) -> list[ScoreDifference]:
@@ -210,18 +219,39 @@ def _find_leaderboard_run(root: Path, book: str) -> int:
 
 
 def _find_python(name: str) -> str:
-    """Return the path of a Python that is named by its version, command or path."""
+    """Return the path of a Python, named by its version, command or path, that has a lock."""
+    from packaging.specifiers import SpecifierSet
+
+    locked = metadata("modelbook")["Requires-Python"]
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
-    installed = sorted((pyenv / "versions").glob(f"{name}.*/bin/python"))
-    for candidate in (name, f"python{name}", *map(str, installed)):
+    installed = sorted((pyenv / "versions").glob("*/bin/python"))
+    named = [str(path) for path in installed if path.parts[-3].startswith(f"{name}.")]
+    for candidate in (name, f"python{name}", *named):
         path = shutil.which(candidate)
-        if path and subprocess.run([path, "-c", ""], capture_output=True).returncode == 0:
+        version = _query_version(path) if path else ""
+        if not path or not version:
+            continue
+        if version in SpecifierSet(locked):
             return path
+        raise WorkbenchError(
+            f"there is no lock for Python {version} ({path})",
+            expected=f"a Python for which there is a lock: {locked}",
+            next="name another one, by version or path: --python PYTHON",
+        )
     raise WorkbenchError(
         f"there is no Python {name!r} on this machine",
-        expected="a version such as 3.13, or the path of an interpreter",
-        next="install it (uv python install 3.13), or name another one: --python PATH",
+        expected=f"an installed Python for which there is a lock: {locked}",
+        next="install it, or name another one, by version or path: --python PYTHON",
     )
+
+
+def _query_version(python: str | Path) -> str:
+    """Return the version of an interpreter; empty if it does not run, as some shims of pyenv."""
+    command = [str(python), "-c", "import platform; print(platform.python_version())"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return ""
 
 
 def _copy_project(root: Path, book: str, number: int, folder: Path) -> None:
@@ -298,24 +328,23 @@ def _create_environment(folder: Path, python: str | None, environ: Mapping[str, 
         f"there is no second environment: {' '.join(command)} {problem}",
         expected="the packages of requirements/run.txt, from a package index",
         next=(
-            "offline: set PIP_FIND_LINKS and UV_FIND_LINKS to a folder with these packages "
-            "(pip download -r requirements/run.txt -d FOLDER), or name an environment that "
-            "exists: --environment PATH"
+            "read the messages of make above; offline: set PIP_FIND_LINKS and UV_FIND_LINKS to a "
+            "folder with these packages (pip download -r requirements/run.txt -d FOLDER), or name "
+            "an environment that exists: --environment PATH"
         ),
     )
 
 
 def _read_python_version(environment: Path) -> str:
     """Return the version of an environment's Python."""
-    if not (environment / "bin/ploomber").is_file():
+    version = _query_version(environment / "bin/python")
+    if not version or not (environment / "bin/ploomber").is_file():
         raise WorkbenchError(
-            f"{environment} has no bin/ploomber",
+            f"{environment} has no bin/python that runs, or no bin/ploomber",
             expected="a virtual environment in which Modelbook is installed",
             next="name its folder: --environment PATH",
         )
-    code = "import platform; print(platform.python_version())"
-    command = [str(environment / "bin/python"), "-c", code]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    return version
 
 
 def _build(
@@ -331,7 +360,7 @@ def _build(
             f"the build in the second environment ended with {done.returncode}",
             expected=f"a leaderboard of {book}",
             next=f"read its messages above, and repeat it: cd {folder} && "
-            f"PLOOMBER_ENV_FILENAME={env_file} {' '.join(command)}",
+            f"PLOOMBER_ENV_FILENAME={env_file} {' '.join(command)}; then rm -r {folder}",
         )
 
 
