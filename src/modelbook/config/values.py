@@ -14,7 +14,12 @@ BookName = Annotated[
 ]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1, description="random seed, 0 to 2147483647")]
 Resamples = Annotated[
-    int, Field(ge=100, le=10_000, description="most resamples behind each interval, 100 to 10000")
+    int,
+    Field(
+        ge=100,
+        le=10_000,
+        description="most jackknife or bootstrap resamples for an interval, 100 to 10000",
+    ),
 ]
 TimeBudget = Annotated[
     float,
