@@ -14,6 +14,7 @@ from tiny import ROOT
 from typer.testing import CliRunner
 
 from modelbook.cli import app
+from modelbook.cli.options import print_json
 from modelbook.contract import Contract
 
 
@@ -53,6 +54,14 @@ def test_every_command_with_a_result_prints_json():
         if not any(option in ("--json", "--format") for p in command.params for option in p.opts)
     }
     assert without == WITHOUT_RESULT
+
+
+def test_numbers_that_do_not_exist_are_null_in_printed_json(capsys: pytest.CaptureFixture[str]):
+    print_json({"cost": float("nan"), "interval": [-float("inf"), 0.5], "name": "Zoë"})
+    printed = capsys.readouterr().out
+    assert json.loads(printed, parse_constant=pytest.fail) == {
+        "cost": None, "interval": [None, 0.5], "name": "Zoë",
+    }  # fmt: skip
 
 
 def test_version_and_wrong_usage_of_the_installed_command(tiny):

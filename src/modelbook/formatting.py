@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import numbers
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
@@ -96,6 +97,16 @@ def format_estimate(value: float) -> str:
         return f"{value:.2g}"
     digits = 10 ** max(len(f"{abs(value):.0f}") - 3, 0)
     return f"{round(value / digits) * digits:,.0f}"
+
+
+def null_undefined_numbers(value: Any) -> Any:
+    """Return the JSON data of a value, in which NaN and infinite numbers are None."""
+    return json.loads(json.dumps(value), parse_constant=lambda _: None)
+
+
+def dump_json(value: Any) -> str:
+    """Return a value as indented JSON; NaN and infinite numbers, which JSON lacks, are null."""
+    return json.dumps(null_undefined_numbers(value), indent=1, ensure_ascii=False)
 
 
 def capitalize_first(text: str) -> str:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 
-from modelbook.cli.options import BookOption, JsonOption, confirm, find_book, report_errors
+from modelbook.cli.options import (
+    BookOption,
+    JsonOption,
+    confirm,
+    find_book,
+    print_json,
+    report_errors,
+)
 
 app = typer.Typer()
 sandbox_app = typer.Typer(
@@ -35,7 +41,7 @@ def list_sandboxes(book: BookOption = None, as_json: JsonOption = False) -> None
             for view in sandbox.list_sandboxes(root, name)
         ]
     if as_json:
-        typer.echo(json.dumps([{"name": name, "stages": text.split()} for name, text in rows]))
+        print_json([{"name": name, "stages": text.split()} for name, text in rows])
     elif rows:
         terminal.print_table(("sandbox", "stages run"), rows)
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modelbook import disk
+from modelbook import disk, formatting
 from modelbook.errors import ModelbookError
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def confirm(question: str) -> bool:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON."""
-    typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
+    typer.echo(formatting.dump_json(value))
 
 
 def print_verdict(verdict: Mapping[str, Any], as_json: bool) -> None:

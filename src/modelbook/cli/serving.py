@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -208,7 +207,7 @@ def _write_score_report(
     version: RegisteredVersion,
 ) -> None:
     """Write what was scored, rejected and has drifted, by the thresholds of the stage monitor."""
-    from modelbook import config
+    from modelbook import config, formatting
     from modelbook.atomic import atomic_write
     from modelbook.extras import score_report
     from modelbook.stage import project
@@ -216,7 +215,7 @@ def _write_score_report(
     values = project.read_stage_parameters(root, book, "monitor")
     params: Any = config.validate("monitor", values)
     description = score_report.describe_batch(root, source, result, version, params)
-    text = json.dumps({"version": version.number, **description}, indent=1, ensure_ascii=False)
+    text = formatting.dump_json({"version": version.number, **description})
     with atomic_write(path) as temporary_path:
         temporary_path.write_text(text + "\n", encoding="utf-8")
 

@@ -6,7 +6,6 @@ only, and messages show no more than its host.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+from modelbook import formatting
 from modelbook.redaction import MASK
 
 URL_VARIABLE = "MODELBOOK_WEBHOOK"
@@ -54,7 +54,7 @@ def post_json(
     host = mask_url(url)
     if not host:
         return f"{URL_VARIABLE} is not a webhook URL; expected: https://host/..."
-    body = json.loads(json.dumps(body), parse_constant=lambda _: None)
+    body = formatting.null_undefined_numbers(body)
     problem, retry_delays = "", RETRY_DELAYS if retry_delays is None else retry_delays
     with _silence_http_loggers(), httpx.Client(timeout=timeout) as client:
         for delay in retry_delays:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from modelbook import __version__
+from modelbook import __version__, formatting
 from modelbook.errors import PromotionError, StoreError
 from modelbook.redaction import redact, redact_all
 from modelbook.registry import aliases, connection, history_log
@@ -493,15 +493,12 @@ def _complete(log: HistoryLog, draft: HistoryEntry, champion: int | None) -> His
 
 
 def _write_entry(log: HistoryLog, entry: HistoryEntry, written: list[LogEntry]) -> HistoryEntry:
-    evidence = json.loads(
-        json.dumps(redact_all(entry.evidence)), parse_constant=lambda _: None
-    )  # JSON has no NaN
     entry = replace(
         entry,
         timestamp=datetime.now(UTC).isoformat(timespec="seconds"),
         user=redact(current_user()),
         reason=redact(entry.reason),
-        evidence=evidence,
+        evidence=formatting.null_undefined_numbers(redact_all(entry.evidence)),
         code_version=f"modelbook {__version__} at {entry.code_version}",
         previous_hash=written[-1].hash if written else "",
     )
