@@ -234,21 +234,21 @@ def test_every_finding_has_owner_step_segment_cost_and_since(
 
 
 def measure_both(
-    reference: pd.DataFrame, batch: pd.DataFrame, folder: Path
+    reference: pd.DataFrame, batch: pd.DataFrame, folder: Path, contract: Contract = CONTRACT
 ) -> tuple[dict[str, float], dict[str, float]]:
     """The drift of the same rows as monitor and as the service measure it."""
-    matched = match_reference(reference, batch, CONTRACT, PARAMS)
+    matched = match_reference(reference, batch, contract, PARAMS)
     table = drift.measure_feature_drift(
         matched.rows,
         batch,
-        CONTRACT,
+        contract,
         threshold=PARAMS.drift,
         missing_rate_change=PARAMS.missing_rate_change,
     )
-    write_drift_reference(folder, reference, CONTRACT)
+    write_drift_reference(folder, reference, contract)
     counted = DriftReference.load(folder)
     assert counted is not None
-    features = batch[["member", *CONTRACT.feature_names]]
+    features = batch[["member", *contract.feature_names]]
     rows = features.astype(object).where(features.notna(), None).to_dict("records")
     measured = asyncio.run(metrics.measure_input_drift(counted, rows, PARAMS))
     return dict(zip(table["column"], table["excess"], strict=True)), measured
@@ -277,3 +277,16 @@ def test_the_service_compares_recent_requests_with_their_like(
     monitored, measured = measure_both(reference, batch.assign(age=batch["age"] + 1), tmp_path)
     assert measured == pytest.approx(monitored, rel=0.1, abs=0.1)
     assert max(measured["history"], measured["visits"]) < 1 < measured["age"]
+
+
+def test_the_service_matches_the_strata_of_the_contract(
+    reference: pd.DataFrame, tmp_path: Path
+) -> None:
+    contract = CONTRACT.model_copy(update={"strata": ["site", "region", "year"]})  # no region
+    batch = draw((1, 2, 3), members=900, seed=1)
+    batch = batch[batch["site"].ne("a") | (batch["member"] % 4 == 0)]  # fewer members of site a
+    unmatched = measure_both(reference, batch, tmp_path)
+    matched = measure_both(reference, batch.assign(age=batch["age"] + 1), tmp_path, contract)
+    assert min(measured["site"] for measured in unmatched) > 1
+    assert matched[1] == pytest.approx(matched[0], rel=0.1, abs=0.1)
+    assert matched[1]["site"] < 1 < matched[1]["age"]

@@ -1,12 +1,14 @@
 """A version's reference for the drift of recent requests: counts of the holdout, without its rows.
 
-The counts are divided by kinds of rows: by which columns are missing together in them. So the
-service can weight them to the mix of recent requests, as monitor draws rows of the holdout.
+The counts are divided by kinds of rows: by which columns are missing together in them, and by the
+values of the contract's ``strata``. So the service can weight them to the mix of recent requests,
+as monitor draws rows of the holdout.
 """
 
 from __future__ import annotations
 
 import json
+import numbers
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 DRIFT_REFERENCE_FILE = "drift_reference.json"
 MAX_PATTERNS = 4  # groups of missing columns, the most frequent: 2 ** 4 kinds of rows at most
+MAX_KINDS = 256  # of rows; a stratum that would make more is not matched
 Row = dict[str, Any]
 
 
@@ -61,20 +64,20 @@ class RecentCounts:
     ----------
     by_feature : dict
         By feature, the counts from ``FeatureCounts.count_values``.
-    is_missing : ndarray
-        By row and pattern of the reference, whether all its columns are missing.
+    kinds : ndarray
+        By row and criterion of the reference, from ``DriftReference.find_kinds``.
     row_share : float
         Effective sample size per row.
     """
 
     by_feature: dict[str, NDArray[np.int64]]
-    is_missing: NDArray[np.bool_]
+    kinds: NDArray[np.int64]
     row_share: float
 
     @property
     def rows(self) -> int:
         """Number of rows."""
-        return len(self.is_missing)
+        return len(self.kinds)
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,11 @@ class DriftReference:
         Columns that are missing in the same rows.
     newest_shares : list of float
         By pattern, the share of such rows in the newest period.
+    strata : dict
+        By stratum, its values as texts.
     kinds : ndarray
-        By kind and pattern, whether its columns are missing.
+        By kind and criterion, 1 where the columns of a pattern are missing, or the position of the
+        value of a stratum. The patterns are the first criteria, the strata the others.
     kind_rows : ndarray
         Rows of each kind.
     entity : str or None
@@ -102,7 +108,8 @@ class DriftReference:
     features: dict[str, FeatureCounts]
     pattern_columns: list[list[str]]
     newest_shares: list[float]
-    kinds: NDArray[np.bool_]
+    strata: dict[str, list[str]]
+    kinds: NDArray[np.int64]
     kind_rows: NDArray[np.int64]
     entity: str | None
     row_share: float
@@ -124,11 +131,12 @@ class DriftReference:
             )
             for name, feature in data["features"].items()
         }
-        kinds = np.array(data["kinds"], dtype=bool).reshape(len(data["kind_rows"]), -1)
+        kinds = np.array(data["kinds"], dtype=np.int64).reshape(len(data["kind_rows"]), -1)
         return cls(
             features,
             data["pattern_columns"],
             data["newest_shares"],
+            data.get("strata", {}),  # 1.0.0 did not match strata
             kinds,
             np.array(data["kind_rows"], dtype=np.int64),
             data["entity"],
@@ -140,15 +148,27 @@ class DriftReference:
         """Number of tests of all features."""
         return drift_measure.count_tests(len(self.features))
 
-    def find_missing(self, rows: Sequence[Row]) -> NDArray[np.bool_]:
-        """Return by row and pattern whether all columns of the pattern are missing."""
-        return np.array(
-            [
-                [all(row.get(name) is None for name in columns) for columns in self.pattern_columns]
-                for row in rows
-            ],
-            dtype=bool,
-        )
+    def find_kinds(self, rows: Sequence[Row]) -> NDArray[np.int64]:
+        """Return by row and criterion the value that ``kinds`` has; -1 if no row has the column.
+
+        A value of a stratum that the reference does not have gets a new position.
+        """
+        criteria = [
+            [all(row.get(name) is None for name in columns) for row in rows]
+            for columns in self.pattern_columns
+        ]
+        for name, values in self.strata.items():
+            positions = {value: position for position, value in enumerate(values)}
+            is_known = any(name in row for row in rows)
+            criteria.append(
+                [
+                    positions.setdefault(_stratum_text(row.get(name)), len(positions))
+                    if is_known
+                    else -1
+                    for row in rows
+                ]
+            )
+        return np.array(criteria, dtype=np.int64).reshape(-1, len(rows)).T
 
     def measure_row_share(self, rows: Sequence[Row]) -> float:
         """Return the effective sample size per row; rows without an entity count as one each."""
@@ -195,28 +215,44 @@ class DriftReference:
 
     def _match_mix(self, recent: RecentCounts, params: Monitor) -> NDArray[np.float64]:
         """Weight the kinds of rows so that the reference has the mix of the recent rows."""
-        weights, matched = np.ones(len(self.kind_rows)), list[int]()
-        for pattern in range(len(self.pattern_columns)):
-            if not self._is_mix_shift(pattern, recent, params):
+        weights = np.ones(len(self.kind_rows))
+        codes = np.zeros(len(self.kind_rows), np.int64), np.zeros(recent.rows, np.int64)
+        for criterion in range(self.kinds.shape[1]):
+            if not self._is_mix_shift(criterion, recent, params):
                 continue
-            codes, recent_codes = (
-                side[:, [*matched, pattern]] @ (1 << np.arange(len(matched) + 1))
-                for side in (self.kinds, recent.is_missing)
-            )
-            n_codes = 2 << len(matched)
-            available = np.bincount(codes, self.kind_rows, n_codes).astype(np.int64)
+            finer_codes = _refine(codes, (self.kinds[:, criterion], recent.kinds[:, criterion]))
+            n_codes = max(int(side.max(initial=0)) for side in finer_codes) + 1
+            available = np.bincount(finer_codes[0], self.kind_rows, n_codes).astype(np.int64)
             drawn = drift_measure.count_rows_to_match(
-                available, np.bincount(recent_codes, minlength=n_codes)
+                available, np.bincount(finer_codes[1], minlength=n_codes)
             )
             if drawn is not None and drawn.sum() >= params.min_rows:
-                matched.append(pattern)
-                weights = (drawn / np.maximum(available, 1))[codes]
+                codes = finer_codes
+                weights = (drawn / np.maximum(available, 1))[codes[0]]
         return weights
 
-    def _is_mix_shift(self, pattern: int, recent: RecentCounts, params: Monitor) -> bool:
+    def _is_mix_shift(self, criterion: int, recent: RecentCounts, params: Monitor) -> bool:
+        if criterion < len(self.pattern_columns):
+            return self._is_pattern_shift(criterion, recent, params)
+        return self._is_stratum_shift(criterion, recent, params)
+
+    def _is_stratum_shift(self, criterion: int, recent: RecentCounts, params: Monitor) -> bool:
+        values, recent_values = self.kinds[:, criterion], recent.kinds[:, criterion]
+        if recent_values.min(initial=0) < 0:  # requests do not have this column
+            return False
+        n_values = max(int(side.max(initial=0)) for side in (values, recent_values)) + 1
+        measured = drift_measure.measure_count_distance(
+            np.bincount(values, self.kind_rows, n_values),
+            np.bincount(recent_values, minlength=n_values),
+            EffectiveRowShares(self.row_share, recent.row_share),
+            self.test_count,
+        )
+        return bool(measured.distance >= max(params.drift, measured.critical_distance))
+
+    def _is_pattern_shift(self, pattern: int, recent: RecentCounts, params: Monitor) -> bool:
         shares = (
             float(self.kinds[:, pattern] @ self.kind_rows / self.kind_rows.sum()),
-            float(recent.is_missing[:, pattern].mean()),
+            float(recent.kinds[:, pattern].mean()),
         )
         effective_rows = (
             float(self.kind_rows.sum()) * self.row_share,
@@ -243,6 +279,24 @@ class DriftReference:
         return bool(measured.distance < limit) and not became_constant
 
 
+def _stratum_text(value: Any) -> str:
+    """The text of a value, the same for a number of a table and that of a request."""
+    if isinstance(value, numbers.Real | np.bool_):
+        return repr(float(value))
+    return "" if value is None else str(value)
+
+
+Codes = tuple[NDArray[np.int64], NDArray[np.int64]]  # of the reference's kinds, and of recent rows
+
+
+def _refine(codes: Codes, values: Codes) -> Codes:
+    """Divide the rows of each code by further values, and number the codes anew."""
+    n_values = max(int(side.max(initial=0)) for side in values) + 1
+    joined = np.concatenate(codes) * n_values + np.concatenate(values)
+    finer_codes = np.unique(joined, return_inverse=True)[1]
+    return finer_codes[: len(codes[0])], finer_codes[len(codes[0]) :]
+
+
 def measure_table_row_share(rows: pd.DataFrame, contract: Contract) -> float:
     """Return the effective sample size per row of a table; unknown entities have one row each."""
     if rows.empty or contract.entity not in rows.columns:
@@ -265,22 +319,47 @@ def _count_reference(rows: pd.DataFrame, contract: Contract) -> dict[str, Any]:
 
     features = contract.select_features(rows)
     patterns = _select_patterns(find_missing_patterns(rows, contract), len(rows))
-    codes = np.zeros(len(rows), dtype=np.int64)
-    for i, pattern in enumerate(patterns):
-        codes |= features[pattern.columns].isna().all(axis=1).to_numpy().astype(np.int64) << i
-    kind_codes, row_kinds = np.unique(codes, return_inverse=True)
+    missing = [features[pattern.columns].isna().all(axis=1).to_numpy() for pattern in patterns]
+    kinds, row_kinds, strata = _divide_by_strata(rows, contract, missing)
     return {
         "entity": contract.entity,
         "row_share": measure_table_row_share(rows, contract),
         "pattern_columns": [pattern.columns for pattern in patterns],
         "newest_shares": [pattern.newest_share for pattern in patterns],
-        "kinds": [[bool(code >> i & 1) for i in range(len(patterns))] for code in kind_codes],
+        "strata": strata,
+        "kinds": kinds.tolist(),
         "kind_rows": np.bincount(row_kinds).tolist(),
         "features": {
             name: _count_feature(values, name in contract.numeric_features, row_kinds)
             for name, values in features.items()
         },
     }
+
+
+def _divide_by_strata(
+    rows: pd.DataFrame, contract: Contract, criteria: list[NDArray[Any]]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[str, list[str]]]:
+    """Divide rows by criteria and strata: the kinds, the kind of each row, the strata's values.
+
+    A stratum that would make more than ``MAX_KINDS`` kinds is left out.
+    """
+
+    def find_kinds(columns: list[NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        table = np.array(columns, dtype=np.int64).reshape(-1, len(rows)).T
+        kinds, row_kinds = np.unique(table, axis=0, return_inverse=True)
+        return kinds, row_kinds.ravel()
+
+    (kinds, row_kinds), strata = find_kinds(criteria), {}
+    for name in contract.strata:
+        if name not in rows.columns:
+            continue
+        texts = [_stratum_text(value) for value in rows[name].astype(object).fillna("")]
+        values, positions = np.unique(texts, return_inverse=True)
+        finer_kinds, finer_row_kinds = find_kinds([*criteria, positions])
+        if len(finer_kinds) <= MAX_KINDS:
+            criteria = [*criteria, positions]
+            kinds, row_kinds, strata[name] = finer_kinds, finer_row_kinds, values.tolist()
+    return kinds, row_kinds, strata
 
 
 def _select_patterns(patterns: list[MissingPattern], n_rows: int) -> list[MissingPattern]:
