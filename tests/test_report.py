@@ -19,7 +19,7 @@ from facts import missing_facts, refused
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from modelbook import config
-from modelbook.display import BulletList, DisplayGroup, Figure, Table, style
+from modelbook.display import BulletList, DisplayGroup, Figure, Table, plotting, style
 from modelbook.display.figures import (
     ab,
     compare,
@@ -272,8 +272,8 @@ FIGURES: dict[str, Any] = {
         "column": ["age", "sex"], "strength": [0.68, 0.51], "direction": ["higher", ""],
     }), ("ROC AUC", 0.5), 0.68),
     "over_time": (explore.mean_shifts, pd.DataFrame({
-        "column": ["age", "age"], "period": [1, 2], "value": [0, -0.31],
-    }), (), "0.31"),  # in either direction
+        "column": ["age", "age"], "period": [1, 2], "mean": [25.1, 22.4], "value": [0, -0.31],
+    }), (), (25.1, 22.4, "0.31")),  # in years; in either direction
     "correlations": (correlation.correlation_heatmap, pd.DataFrame({
         "one": ["age", "age", "plan"], "other": ["child", "plan", "child"],
         "measure": ["Spearman", "correlation ratio", "correlation ratio"], "value": [-0.85, 0.3, -0.001],
@@ -408,6 +408,18 @@ def test_a_mark_shows_its_name_and_value_under_the_pointer() -> None:
     assert style.HOVER_PREFIX not in svg
 
 
+def test_a_curve_shows_its_values_under_the_pointer() -> None:
+    places = np.arange(1, 101) / 100
+    bounds = {"reached_low": 0.0, "reached_high": 1.0}
+    figure = finalize.gains(pd.DataFrame({"share": places, "reached": places**2, **bounds}), 0.25)
+    texts = re.findall("<title>(.*?)</title>", figure.to_svg())
+    assert len(texts) == plotting.MAX_HOVER_STRIPS
+    assert missing_facts(texts[0], 0.01) == []
+    assert missing_facts(texts[-1], 0.97, 0.9409) == []
+    draw, dots, more, _ = FIGURES["contributions"]
+    assert len(re.findall("<title>", draw(dots, *more).to_svg())) == dots["feature"].nunique()
+
+
 def test_what_a_figure_says_stands_above_it_and_is_read_aloud_once() -> None:
     html = explore.missing_rates(
         pd.DataFrame({"column": ["<age>", "b"], "share": [0.2, 0]})
@@ -423,7 +435,8 @@ def test_a_figure_of_many_panels_says_less_above_than_it_is_read_aloud() -> None
     })  # fmt: skip
     figure = monitor.metrics_by_batch(frame)
     assert missing_facts(figure.alt, "PR AUC", 0.4, 5) == []
-    assert missing_facts(figure.summary, "ROC AUC", 0.77, 5, 0.76, 2, 1, "PR AUC") == ["PR AUC"]
+    assert missing_facts(figure.summary, "ROC AUC", 0.77, 5, 0.76) == []
+    assert figure.summary.rstrip(".").endswith("PR AUC")  # worse, beyond chance
     assert f'<p class="found">{figure.summary}</p>' in figure._repr_html_()
 
 
@@ -459,7 +472,8 @@ def test_dots_stand_at_their_value_and_do_not_hide_each_other() -> None:
         }
     )
     ax = shap_values.shap_summary(many, "the log-odds of “sick”").figure.axes[0]
-    drawn = np.concatenate([patch.get_path().vertices[::2] for patch in ax.patches])
+    strokes = [patch for patch in ax.patches if not patch.get_fill()]
+    drawn = np.concatenate([patch.get_path().vertices[::2] for patch in strokes])
     assert len(drawn) == 60
     assert len(np.unique(drawn.round(6), axis=0)) == 60
     assert sorted(set(drawn[:, 0])) == [0.1, 0.9]

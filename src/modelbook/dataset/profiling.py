@@ -114,15 +114,17 @@ def count_duplicates(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
 
 
 def measure_shifts(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
-    """Standardised mean difference to the first period, of numeric features and missing rates.
+    """Means by period of numeric features and missing rates, and their standardised difference.
 
     Returns
     -------
     DataFrame
-        Columns ``column, period, value``; empty if the contract has no time column. A feature with
-        missing values has a second entry, ``<column> (missing)``.
+        Columns ``column, period, mean``; ``value``, the difference to the mean of the first period
+        in standard deviations; ``is_share``, whether the mean is a share of the rows. Empty if the
+        contract has no time column. A feature with missing values has a second entry,
+        ``<column> (missing)``.
     """
-    columns = ["column", "period", "value"]
+    columns = ["column", "period", "mean", "value", "is_share"]
     if contract.time is None:
         return pd.DataFrame(columns=columns)
     numbers = frame[contract.numeric_features]
@@ -130,13 +132,15 @@ def measure_shifts(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
     wide = pd.concat([numbers, gaps], axis=1)
     spread = wide.std().replace(0, np.nan)
     means = wide.groupby(frame[contract.time]).mean()
-    difference = (means - means.iloc[0]) / spread
-    table = (
-        difference.rename_axis("period")
-        .reset_index()
-        .melt("period", var_name="column", value_name="value")
-    )
-    return table.dropna()[columns].reset_index(drop=True)
+    tables = {"mean": means, "value": (means - means.iloc[0]) / spread}
+    long = [
+        table.rename_axis("period").rename_axis(columns="column").unstack().rename(name)
+        for name, table in tables.items()
+    ]
+    is_yes_or_no = {name for name in numbers if contract.columns[name].type == "boolean"}
+    shares = is_yes_or_no | set(gaps.columns)
+    result = pd.concat(long, axis=1).dropna().reset_index()
+    return result.assign(is_share=result["column"].isin(shares))[columns]
 
 
 def find_shifted_columns(shifts: pd.DataFrame, threshold: float) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from modelbook.display import style
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     Values: TypeAlias = Sequence[Any] | pd.Series[Any]
 
 MAX_ROWS = 40
+MAX_HOVER_STRIPS = 25  # of a curve; each takes some 300 bytes
+# Not seen, but found by the pointer, as nothing that is wholly transparent is.
+HOVER_AREA: dict[str, Any] = {"color": style.PAPER, "alpha": 0.001, "linewidth": 0, "zorder": 5}
 
 
 @style.with_style
@@ -163,6 +167,22 @@ def set_hover_text(mark: Artist, text: str) -> None:
     mark.set_gid(f"{style.HOVER_PREFIX}{text}")
 
 
+def add_hover_strips(ax: Axes, x: Values, texts: Sequence[str]) -> None:
+    """Let a curve show texts under the pointer: above and below each ``x``, its text."""
+    points = sorted(zip(map(float, x), texts, strict=True))
+    points = points[:: -(-len(points) // MAX_HOVER_STRIPS) or 1]
+    positions = [position for position, _ in points]
+    middles = [(left + right) / 2 for left, right in pairwise(positions)]
+    edges = [*positions[:1], *middles, *positions[-1:]]
+    for (left, right), (_, text) in zip(pairwise(edges), points, strict=True):
+        set_hover_text(ax.axvspan(left, right, **HOVER_AREA), text)
+
+
+def add_hover_row(ax: Axes, row: float, text: str) -> None:
+    """Let a row of dots show a text under the pointer."""
+    set_hover_text(ax.axhspan(row - 0.5, row + 0.5, **HOVER_AREA), text)
+
+
 def label_rows(ax: Axes, labels: Values) -> None:
     """Label the rows, first on top, with a grid line from label to mark."""
     ax.set_yticks(range(len(labels)), [truncate(label) for label in labels])
@@ -249,7 +269,8 @@ def draw_heatmap(
             cell = Rectangle(
                 (col - 0.49, row - 0.47), 0.98, 0.94, facecolor=color, alpha=depth, linewidth=0
             )
-            set_hover_text(cell, f"{names[0][row]}, {names[1][col]}: {cell_texts[row][col]}")
+            if cell_texts[row][col]:
+                set_hover_text(cell, f"{names[0][row]}, {names[1][col]}: {cell_texts[row][col]}")
             ax.add_patch(cell)
             ax.text(
                 col,

@@ -23,6 +23,14 @@ def difference_over_time(data: pd.DataFrame, loss_name: str) -> Figure:
     figure, ax = plotting.subplots(3.4)
     plotting.draw_band(ax, data["users"], data["low"], data["high"], style.CURRENT)
     ax.plot(data["users"], data["difference"], color=style.CURRENT)
+    plotting.add_hover_strips(
+        ax,
+        data["users"],
+        [
+            f"{users:,.0f} users: {format_difference(difference)}"
+            for users, difference in zip(data["users"], data["difference"], strict=True)
+        ],
+    )
     ax.axhline(0, color=style.REFERENCE, linestyle="--", linewidth=1.1)
     # The first intervals are so wide that they would flatten the rest.
     stable_rows = data[data["users"] >= data["users"].max() / 5]

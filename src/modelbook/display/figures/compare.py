@@ -93,6 +93,12 @@ def learning_curve(data: pd.DataFrame, metric: str, summary: str) -> Figure:
         plotting.annotate_point(
             ax, (row.rows, row.mean), format_metric(row.mean), offset=(0, 11), ha="center"
         )
+    texts = [
+        f"{row.rows:,.0f} rows: {metric_label(metric)} {format_metric(row.mean)} ± "
+        f"{format_metric(row.sd)}"
+        for row in points.itertuples()
+    ]
+    plotting.add_hover_strips(ax, points["rows"], texts)
     ax.set_xscale("log", base=2)
     ax.set_xticks(points["rows"], [f"{rows:,.0f}" for rows in points["rows"]])
     ax.set_ylim(*plotting.padded_limits(mean - sd, mean + sd))

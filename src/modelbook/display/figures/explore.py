@@ -11,6 +11,7 @@ import pandas as pd
 from modelbook.contract.counts import count_values
 from modelbook.display import plotting, style
 from modelbook.display.components import Figure, empty_figure
+from modelbook.formatting import choose_decimals
 
 N_COLUMNS = 3
 BINS = 24
@@ -154,39 +155,56 @@ def univariate_scores(data: pd.DataFrame, metric: str, chance: float) -> Figure:
     )
 
 
-@plotting.figure_of("Columns over time", ["column", "period", "value"])
+@plotting.figure_of(
+    "Columns over time", ["column", "period", "mean", "value"], optional=["is_share"]
+)
 def mean_shifts(data: pd.DataFrame) -> Figure:
-    """Shift of each column's mean against the first period, in standard deviations.
+    """Mean of each column by period, in its own units, with tints by its shift.
 
     Parameters
     ----------
     data : pandas.DataFrame
-        Columns ``column, period, value``.
+        Columns ``column, period, mean``; ``value``, the difference to the first period in standard
+        deviations; ``is_share``, whether the mean is a share of the rows.
     """
-    shift_matrix = data.pivot_table(
-        index="column", columns="period", values="value", aggfunc="first"
+    data = data.assign(text=_format_means(data))
+    shift_matrix, texts = (
+        data.pivot_table(index="column", columns="period", values=name, aggfunc="first")
+        for name in ("value", "text")
     )
     max_shift = shift_matrix.abs().max(axis=1).sort_values(ascending=False, kind="stable")
     shown = shift_matrix.loc[max_shift.index[: plotting.MAX_ROWS]]
     figure, ax = plotting.subplots(plotting.height_for_rows(len(shown), row_height=0.28))
-    values = shown.to_numpy(dtype=float)
-    texts = [["–" if np.isnan(v) else plotting.format_signed(v) for v in row] for row in values]
+    cell_texts = texts.reindex_like(shown).fillna("–").to_numpy()
     names = list(shown.index), [f"period {name}" for name in shown.columns]
-    plotting.draw_heatmap(ax, values, texts, names)
+    plotting.draw_heatmap(ax, shown.to_numpy(dtype=float), cell_texts, names)
     ax.set_yticks(range(len(shown)), [plotting.truncate(name) for name in shown.index])
     ax.set_xticks(range(shown.shape[1]), [plotting.truncate(p, 14) for p in shown.columns])
     ax.set_xlabel("period")
+    column = max_shift.index[0]
+    period, first_period = shift_matrix.loc[column].abs().idxmax(), shift_matrix.columns[0]
     alt = (
-        f"{max_shift.index[0]} shifts most, by {max_shift.iloc[0]:.2f} standard deviations of the "
-        "first period"
+        f"{column} shifts most, from {texts.loc[column, first_period]} in period {first_period} to "
+        f"{texts.loc[column, period]} in period {period}, {max_shift.iloc[0]:.2f} standard "
+        "deviations"
     )
     n_stable = int((max_shift < 0.1).sum())
     return Figure(
         figure,
         alt=f"{alt}; {n_stable} of {len(max_shift)} columns stay within 0.1.",
-        caption="Difference of means to the first period, in standard deviations; "
-        "darker is larger.",
+        data=data[["column", "period", "mean", "value"]].rename(columns={"value": "shift in SD"}),
+        caption="Mean by period, in the column's own units; of missing values and of yes or no, "
+        "the share of rows. Darker: further from the first period, in standard deviations.",
     )
+
+
+def _format_means(data: pd.DataFrame) -> list[str]:
+    """Shares as percentages, other means with the digits of their column's largest mean."""
+    largest = data["mean"].abs().groupby(data["column"]).transform("max")
+    return [
+        f"{mean:.0%}" if is_share == 1 else f"{mean:,.{choose_decimals(limit)}f}"
+        for mean, is_share, limit in zip(data["mean"], data["is_share"], largest, strict=True)
+    ]
 
 
 def drawable_columns(train: pd.DataFrame, columns: Sequence[str], target: str) -> list[str]:

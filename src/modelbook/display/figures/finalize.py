@@ -72,6 +72,14 @@ def _draw_roc(ax: Any, data: pd.DataFrame, roc_auc: float) -> float:
     ax.plot([0, 1], [0, 1], color=style.BASELINE, linestyle="--", linewidth=1)
     plotting.draw_band(ax, data["fpr"], data["low"], data["high"], style.ACCENT)
     ax.plot(data["fpr"], data["tpr"], color=style.ACCENT)
+    plotting.add_hover_strips(
+        ax,
+        data["fpr"],
+        [
+            f"false positive rate {fpr:.0%}: recall {tpr:.0%}"
+            for fpr, tpr in zip(data["fpr"], data["tpr"], strict=True)
+        ],
+    )
     ax.text(0.97, 0.06, f"area {roc_auc:.3f}", ha="right", color=style.ACCENT, fontweight="bold")
     plotting.annotate_point(ax, (0.5, 0.5), "chance", offset=(6, -6), color=style.MUTED)
     _set_unit_limits(ax, "false positive rate", "true positive rate (recall)")
@@ -86,6 +94,14 @@ def _draw_precision_recall(ax: Any, data: pd.DataFrame, base_rate: float) -> flo
     )
     plotting.draw_band(ax, data["recall"], data["low"], data["high"], style.ACCENT)
     ax.plot(data["recall"], data["precision"], color=style.ACCENT)
+    plotting.add_hover_strips(
+        ax,
+        data["recall"],
+        [
+            f"recall {recall:.0%}: precision {precision:.0%}"
+            for recall, precision in zip(data["recall"], data["precision"], strict=True)
+        ],
+    )
     precision_at_half_recall = float(np.interp(0.5, data["recall"], data["precision"]))
     ax.scatter([0.5], [precision_at_half_recall], s=36, color=style.ACCENT, zorder=3)
     plotting.annotate_point(
@@ -133,6 +149,14 @@ def calibration(
     )
     ax.plot(data["predicted"], data["observed"], color=style.ACCENT, linewidth=1, alpha=0.6)
     ax.scatter(data["predicted"], data["observed"], s=38, color=style.ACCENT, zorder=3)
+    plotting.add_hover_strips(
+        ax,
+        data["predicted"],
+        [
+            f"predicted {format_metric(predicted)}: observed {format_metric(observed)}"
+            for predicted, observed in zip(data["predicted"], data["observed"], strict=True)
+        ],
+    )
     ax.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     ax.set(xlabel=axis_labels[0], ylabel=axis_labels[1])
     if high >= 1000:
@@ -166,6 +190,14 @@ def threshold_cost(data: pd.DataFrame, threshold: float) -> Figure:
     best = data.loc[data["cost"].idxmin()]
     ax.plot(data["threshold"], data["cost"], color=style.ACCENT)
     ax.scatter([threshold], [cost], s=48, color=style.ACCENT, zorder=3)
+    plotting.add_hover_strips(
+        ax,
+        data["threshold"],
+        [
+            f"threshold {position:.3g}: cost {value:,.4g}"
+            for position, value in zip(data["threshold"], data["cost"], strict=True)
+        ],
+    )
     plotting.draw_reference_line(
         ax, threshold, f"chosen {threshold:.3g}, cost {cost:,.4g}", color=style.INK
     )
@@ -204,6 +236,14 @@ def gains(data: pd.DataFrame, capacity: float) -> Figure:
     ax.fill_between(data["share"], low, high, color=style.ACCENT, alpha=0.2, linewidth=0)
     ax.plot(data["share"], data["reached"], color=style.ACCENT)
     ax.plot([0, 1], [0, 1], color=style.BASELINE, linewidth=1, linestyle="--")
+    plotting.add_hover_strips(
+        ax,
+        data["share"],
+        [
+            f"{share:.0%} of the rows flagged: {reached:.0%} reached"
+            for share, reached in zip(data["share"], data["reached"], strict=True)
+        ],
+    )
     reached = float(np.interp(capacity, data["share"], data["reached"]))
     ax.scatter([capacity], [reached], s=48, color=style.ACCENT, zorder=3)
     ax.annotate(
@@ -269,7 +309,14 @@ def search_curve(data: pd.DataFrame, metric: str) -> Figure:
     figure, ax = plotting.subplots(3.1)
     for column, colour in (("best", style.MUTED), ("ensemble", style.ACCENT)):
         ax.plot(data["seconds"], data[column], color=colour, marker="o", label=column)
-    last = data.iloc[-1]
+    rounds = data.to_dict("records")
+    texts = [
+        f"{row['seconds']:.0f} s, {row['settings']:.0f} settings: ensemble "
+        f"{format_metric(row['ensemble'])}, the best alone {format_metric(row['best'])}"
+        for row in rounds
+    ]
+    plotting.add_hover_strips(ax, data["seconds"], texts)
+    last = rounds[-1]
     ax.set_ylim(*plotting.padded_limits(data["ensemble"], data["best"]))
     ax.set_xlabel("seconds of the search, at the end of each round")
     ax.set_ylabel(f"{metric_label(metric)}, out of fold")

@@ -16,12 +16,22 @@ from modelbook.tasks.metric_format import (
     metric_label,
 )
 
-WITHOUT_DIRECTION = (
-    "calibration_in_the_large",
-    "overconfidence",
-    "selection_rate",
-)  # 0, or as before, is best
+ZERO_IS_BEST = ("calibration_in_the_large", "overconfidence")
+UNCHANGED_IS_BEST = ("selection_rate",)
 MAX_TICK_LABELS = 6  # batch names that fit below an axis
+DRIFT_COLUMN_NAMES = {  # of the columns of ``monitoring.drift`` that a reader is shown
+    "batch": "batch",
+    "column": "column",
+    "excess": "times threshold",
+    "score": "distance",
+    "chance": "by chance",
+    "ks_p": "KS p",
+    "new": "new",
+    "missing_reference": "missing then",
+    "missing_batch": "missing now",
+    "drifted": "drifted",
+    "importance": "importance",
+}
 DRIFTED_SHARE_LABEL = "share of importance that has drifted"
 
 
@@ -64,7 +74,7 @@ def drift_scores(frame: pd.DataFrame) -> Figure:
     return Figure(
         figure,
         alt=_drift_alt_text(data, order),
-        data=frame,
+        data=frame.rename(columns=DRIFT_COLUMN_NAMES).filter(list(DRIFT_COLUMN_NAMES.values())),
         caption=(
             "Distance or change of the missing rate, whichever is more, as a multiple of its "
             "threshold; a dot marks drifted columns. Strongest and newest first. Evidently's "
@@ -117,20 +127,41 @@ def metrics_by_batch(data: pd.DataFrame) -> Figure:
         figure,
         alt=_performance_alt_text(data),
         summary=_summarize_performance(data),
-        caption="Orange: worse than the reference (the holdout), which the 95% CI excludes.",
+        caption="Dashed: the reference, rows of the holdout with the batch's mix. Orange: worse "
+        "than the reference, which the 95% CI excludes.",
     )
 
 
 def _is_worse(metric: str, metric_rows: pd.DataFrame) -> pd.Series:
     """Whether each value is worse than its reference, and the interval excludes that.
 
-    Any change of a metric that has no better side counts, as of the share of flagged rows.
+    Any change of the share of flagged rows counts. Of a metric that is best at 0, the interval has
+    to exclude 0, too.
     """
-    is_above = metric_rows["reference"] < metric_rows["low"]
-    is_below = metric_rows["reference"] > metric_rows["high"]
-    if metric in map(metric_label, WITHOUT_DIRECTION):
+    is_above, is_below = _is_above(metric_rows), _is_below(metric_rows)
+    if metric in map(metric_label, UNCHANGED_IS_BEST):
         return is_above | is_below
+    if metric in map(metric_label, ZERO_IS_BEST):
+        is_further = metric_rows["value"].abs() > metric_rows["reference"].abs()
+        excludes_zero = (metric_rows["low"] > 0) | (metric_rows["high"] < 0)
+        return (is_above | is_below) & is_further & excludes_zero
     return is_above if metric in map(metric_label, LOWER_IS_BETTER) else is_below
+
+
+def _is_better(metric: str, metric_rows: pd.DataFrame) -> pd.Series:
+    """Whether each value is better than its reference, and the interval excludes that."""
+    if metric in map(metric_label, (*ZERO_IS_BEST, *UNCHANGED_IS_BEST)):
+        return pd.Series(False, metric_rows.index)
+    is_lower_better = metric in map(metric_label, LOWER_IS_BETTER)
+    return _is_below(metric_rows) if is_lower_better else _is_above(metric_rows)
+
+
+def _is_above(metric_rows: pd.DataFrame) -> pd.Series:
+    return metric_rows["reference"] < metric_rows["low"]
+
+
+def _is_below(metric_rows: pd.DataFrame) -> pd.Series:
+    return metric_rows["reference"] > metric_rows["high"]
 
 
 def _draw_panel(ax: Any, metric: str, metric_rows: pd.DataFrame) -> None:
@@ -138,20 +169,36 @@ def _draw_panel(ax: Any, metric: str, metric_rows: pd.DataFrame) -> None:
     is_worse = _is_worse(metric, metric_rows)
     labels = [f"batch {batch}" for batch in metric_rows["batch"]]
     colours = [style.POSITIVE if worse else style.CURRENT for worse in is_worse]
-    texts = [format_metric(value) for value in metric_rows["value"]]
-    plotting.draw_dots(ax, labels, metric_rows, "value", color=colours, row_texts=texts)
     reference = metric_rows["reference"].dropna()
-    if len(reference):
+    has_one_reference = reference.map(format_metric).nunique() == 1
+    texts = [
+        f"{format_metric(value)}{'' if has_one_reference else _describe_reference(row_reference)}"
+        for value, row_reference in zip(metric_rows["value"], metric_rows["reference"], strict=True)
+    ]
+    plotting.draw_dots(ax, labels, metric_rows, "value", color=colours, row_texts=texts)
+    if has_one_reference:
+        value = float(reference.iloc[0])
         plotting.draw_reference_line(
-            ax,
-            float(reference.iloc[0]),
-            f"reference {format_metric(reference.iloc[0])}",
+            ax, value, f"reference {format_metric(value)}", color=style.REFERENCE
+        )
+    else:
+        positions = np.flatnonzero(metric_rows["reference"].notna())
+        ax.vlines(
+            reference,
+            positions - 0.4,
+            positions + 0.4,
             color=style.REFERENCE,
+            linestyle="--",
+            linewidth=1.1,
         )
     ax.set_xlim(
         *plotting.padded_limits(metric_rows["value"], low.dropna(), high.dropna(), reference)
     )
     ax.set_title(metric, pad=14)
+
+
+def _describe_reference(reference: float) -> str:
+    return "" if pd.isna(reference) else f", reference {format_metric(reference)}"
 
 
 def _performance_alt_text(data: pd.DataFrame) -> str:
@@ -171,17 +218,16 @@ def _performance_alt_text(data: pd.DataFrame) -> str:
 
 
 def _summarize_performance(data: pd.DataFrame) -> str:
-    """Summarize the last batch: its first metric, and how many differ from the reference."""
+    """Summarize the last batch: its first metric, and which differ from the reference."""
     last_batch = data[data["batch"] == data["batch"].iloc[-1]]
-    n_outside = int(
-        (
-            (last_batch["low"] > last_batch["reference"])
-            | (last_batch["high"] < last_batch["reference"])
-        ).sum()
+    groups = {str(metric): rows for metric, rows in last_batch.groupby("metric", sort=False)}
+    better, worse = (
+        [metric for metric, rows in groups.items() if is_so(metric, rows).any()]
+        for is_so in (_is_better, _is_worse)
     )
     return (
-        f"{_performance_alt_text(last_batch.head(1)).removesuffix('.')}; the 95% CI excludes the "
-        f"reference for {n_outside} of {len(last_batch)} metrics."
+        f"{_performance_alt_text(last_batch.head(1))} Better than the reference beyond chance: "
+        f"{', '.join(better) or 'none'}; worse: {', '.join(worse) or 'none'}."
     )
 
 
@@ -241,16 +287,27 @@ def _draw_history(ax: Any, name: str, measure_rows: pd.DataFrame) -> None:
         linewidth=2.2,
     )
     ax.scatter(expected["place"], expected["value"], marker="x", color=style.MUTED, zorder=3)
-    if len(reference := measure_rows["reference"].dropna()):
-        ax.axhline(float(reference.iloc[-1]), color=style.REFERENCE, linestyle="--", linewidth=1.1)
-    ax.set_ylim(
-        *plotting.padded_limits(
-            measure_rows["value"],
-            measure_rows["low"].dropna(),
-            measure_rows["high"].dropna(),
-            reference,
+    texts = {
+        place: f"batch {rows['batch'].iloc[0]}: "
+        + ", ".join(
+            f"{'observed' if measure == name else 'expected'} {format_metric(value)}"
+            for measure, value in zip(rows["measure"], rows["value"], strict=True)
         )
+        for place, rows in measure_rows.groupby("place")
+    }
+    plotting.add_hover_strips(ax, list(texts), list(texts.values()))
+    reference = measure_rows["reference"].dropna()
+    places = measure_rows.loc[reference.index, "place"]
+    ax.hlines(
+        reference, places - 0.4, places + 0.4, color=style.REFERENCE, linestyle="--", linewidth=1.1
     )
+    low, high = plotting.padded_limits(
+        measure_rows["value"],
+        measure_rows["low"].dropna(),
+        measure_rows["high"].dropna(),
+        reference,
+    )
+    ax.set_ylim(0 if name == "drifted_share" else low, high)
     ax.set_title(DRIFTED_SHARE_LABEL if name == "drifted_share" else metric_label(name))
 
 

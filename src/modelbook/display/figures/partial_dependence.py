@@ -46,6 +46,7 @@ def partial_dependence(data: pd.DataFrame, *, is_probability: bool = True) -> Fi
     is_multiclass = "class" in data and data["class"].nunique() > 1
     for position, (ax, panel) in enumerate(zip(axes.flat, panels, strict=False)):
         _draw_panel(ax, *panel, is_multiclass=is_multiclass)
+        _add_hover_texts(ax, panel[1], is_probability)
         _format_axis(ax, is_probability, is_first_column=position % N_COLUMNS == 0)
     low, high = plotting.padded_limits(
         data["mean"], *([] if is_multiclass else [data["low"].dropna(), data["high"].dropna()])
@@ -89,6 +90,26 @@ def _draw_panel(ax: Any, name: str, curves: pd.DataFrame, *, is_multiclass: bool
             _label_class(ax, curve, position, is_categorical)
     ax.grid(axis="y")
     ax.set_title(plotting.truncate(name))
+
+
+def _add_hover_texts(ax: Any, curves: pd.DataFrame, is_probability: bool) -> None:
+    """Show the mean prediction of each value under the pointer, with several classes of each."""
+    is_categorical = (curves["kind"] == "code").all()
+    ordered = _sort_categories(curves) if is_categorical else curves
+    texts = {
+        value: f"{_format_category(value)}: "
+        + ", ".join(
+            f"{row.get('class') or ''} {_format_mean(row['mean'], is_probability)}".strip()
+            for row in rows.to_dict("records")
+        )
+        for value, rows in ordered.groupby("value", sort=False)
+    }
+    positions = range(len(texts)) if is_categorical else list(texts)
+    plotting.add_hover_strips(ax, positions, list(texts.values()))
+
+
+def _format_mean(mean: float, is_probability: bool) -> str:
+    return f"{mean:.0%}" if is_probability else format_metric(mean)
 
 
 def _draw_categories(ax: Any, curve: pd.DataFrame, color: str, is_multiclass: bool) -> None:
@@ -152,10 +173,7 @@ def _alt_text(panels: list[tuple[str, pd.DataFrame]], is_probability: bool) -> s
     texts = []
     for name, curve in panels:
         low, high = curve.loc[curve["mean"].idxmin()], curve.loc[curve["mean"].idxmax()]
-        lowest, highest = (
-            f"{row['mean']:.0%}" if is_probability else format_metric(row["mean"])
-            for row in (low, high)
-        )
+        lowest, highest = (_format_mean(row["mean"], is_probability) for row in (low, high))
         texts.append(
             f"with {name} from {lowest} (at {_format_category(low['value'])}) to {highest} "
             f"(at {_format_category(high['value'])})"

@@ -118,18 +118,15 @@ def _draw_strips(data: pd.DataFrame, table: pd.DataFrame, unit: str) -> Figure:
     ax.axvline(0, color=style.MUTED, linewidth=1)
     ax.set_xlim(low, high)
     plotting.label_rows(ax, shown["feature"])
-    for row, (size, direction) in enumerate(
-        zip(shown["mean size"], shown["up where"], strict=True)
+    for row, (feature, size, direction) in enumerate(
+        zip(shown["feature"], shown["mean size"], shown["up where"], strict=True)
     ):
-        plotting.annotate_row(
-            ax,
-            row,
-            format_metric(size)
-            + (
-                f"  ↑ {plotting.truncate(direction, 12)}"
-                if direction not in (HIGH, LOW, "")
-                else ""
-            ),
+        category = direction if direction not in (HIGH, LOW) else ""
+        arrow = f"  ↑ {plotting.truncate(category, 16)}" if category else ""
+        plotting.annotate_row(ax, row, format_metric(size) + arrow)
+        where = f", higher where it is {direction}" if direction else ""
+        plotting.add_hover_row(
+            ax, row, f"{feature}: mean absolute SHAP value {format_metric(size)}{where}"
         )
     plotting.set_thousands_format(ax.xaxis)
     ax.set_xlabel(f"SHAP value: contribution to {unit}")

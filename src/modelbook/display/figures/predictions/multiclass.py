@@ -78,6 +78,11 @@ def roc_curves(data: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
             ax, class_rows["fpr"], class_rows["low"], class_rows["high"], style.ACCENT
         )
         ax.plot(class_rows["fpr"], class_rows["tpr"], color=style.ACCENT)
+        texts = [
+            f"{name}: false positive rate {fpr:.0%}, recall {tpr:.0%}"
+            for fpr, tpr in zip(class_rows["fpr"], class_rows["tpr"], strict=True)
+        ]
+        plotting.add_hover_strips(ax, class_rows["fpr"], texts)
         ax.text(
             0.97,
             0.06,

@@ -24,6 +24,11 @@ def out_of_fold_results(data: pd.DataFrame, threshold: None) -> Figure:
     """
     figure, ax = plotting.subplots(3.1)
     ax.plot(data["share"], data["within"], color=style.ACCENT)
+    texts = [
+        f"{share:.0%} of the rows: within {format_metric(within)}"
+        for share, within in zip(data["share"], data["within"], strict=True)
+    ]
+    plotting.add_hover_strips(ax, data["share"], texts)
     median_error, p90_error = (
         float(error) for error in np.interp((0.5, 0.9), data["share"], data["within"])
     )
