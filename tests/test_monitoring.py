@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -419,7 +421,12 @@ def test_a_broken_contract_asks_to_watch(
 
 @pytest.mark.parametrize(
     ("column", "value", "facts"),
-    [("noise", NAN, [1000]), ("noise", 0.25, [0.25]), ("colour", "11", ["11"]), ("flag", 0, [0])],
+    [
+        ("noise", NAN, [1000]),
+        ("noise", 0.25, [0.25]),
+        ("colour", "11", ["11"]),
+        ("flag", 0, ["no"]),
+    ],
 )
 def test_a_column_that_went_empty_or_constant_asks_to_watch_whatever_its_importance(
     watched: Callable[..., BatchEvaluation],
@@ -942,17 +949,21 @@ def test_evidentlys_report_stands_beside_ours_with_its_size(
     root, shown = with_evidently
     [path] = (root / "reports/tiny").iterdir()
     assert path.name == "06_monitor-evidently-4.html"
-    html = path.read_text()
-    assert "<title>Evidently · batch 4 · Tiny</title>" in html
+    page = path.read_text()
+    assert "<title>Evidently · batch 4 · Tiny</title>" in page
+    assert '<a href="06_monitor.html">' in page
+    assert path.stat().st_size < 2e6
+    [packed] = re.findall(r'id="packed">([^<]*)<', page)
+    html = gzip.decompress(base64.b64decode(packed)).decode()
     assert "Size" in html  # the column's label
     assert "7.25" in html  # what was measured, not what Evidently would find
     assert "0.125" in html
-    assert not re.search(r'<(script|link|img|iframe)[^>]+(src|href)="?https?:', html)
+    assert not re.search(r'<(script|link|img|iframe)[^>]+(src|href)="?https?:', page + html)
     [item] = re.findall("<li>.*?</li>", shown._repr_html_())
     assert '<a href="06_monitor-evidently-4.html">' in item
     assert missing_facts(item, 4, path.stat().st_size / 1e6, 200, 1000) == []
     uuid = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|metric_[0-9a-f]{32}"
-    ids = set(re.findall(uuid, path.read_text(encoding="utf-8")))
+    ids = set(re.findall(uuid, html))
     assert ids
     assert all(set(id_.removeprefix("metric_")) <= set("0123456789-") for id_ in ids)
     drifted = [row["metric_name"] for row in shown.snapshots["4"].dict()["metrics"]]

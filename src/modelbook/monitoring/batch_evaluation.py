@@ -14,6 +14,7 @@ from modelbook import tasks
 from modelbook.config import Monitor
 from modelbook.contract import Contract
 from modelbook.contract.parsing import holds_texts
+from modelbook.display.figures.monitor import DRIFT_COLUMN_NAMES
 from modelbook.evaluation import metrics_ci
 from modelbook.evaluation.fairness import format_group
 from modelbook.evaluation.metrics_ci import evaluate_metrics
@@ -582,18 +583,12 @@ def drifted_columns_table(drift_rows: pd.DataFrame, contract: Contract) -> pd.Da
     now``.
     """
     drifted_rows = contract.replace_with_labels(drift_rows[drift_rows["drifted"]], "column")
-    column_names = {
-        "excess": "times threshold",
-        "score": "distance",
-        "chance": "by chance",
-        "ks_p": "KS p",
-        "new": "new",
-        "missing_reference": "missing then",
-        "missing_batch": "missing now",
-    }
-    return drifted_rows.rename(columns=column_names)[
-        ["batch", "column", *column_names.values()]
-    ].reset_index(drop=True)
+    return (
+        drifted_rows[list(DRIFT_COLUMN_NAMES)]
+        .rename(columns=DRIFT_COLUMN_NAMES)
+        .drop(columns=["drifted", "importance"])
+        .reset_index(drop=True)
+    )
 
 
 def performance_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:

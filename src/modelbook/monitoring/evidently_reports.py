@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import os
 import re
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ SAMPLE_SEED = 0
 DRIFT_METHOD = "modelbook_drift"  # name of Modelbook's drift method, as registered with Evidently
 DRIFT_METHOD_LABEL = "distance beyond chance or missing rate, in multiples of its threshold"
 MIN_VALUES = 2  # values that a column needs in batch and reference
+TEMPLATE = Path(__file__).parent / "templates" / "evidently_page.html.j2"
 
 
 @dataclass(frozen=True)
@@ -174,9 +177,7 @@ def write_pages(
         target = stage_page.with_name(f"{stage_page.stem}-evidently-{safe_name}.html")
         excess = _excess_by_label(drift_rows[drift_rows["batch"] == name], contract)
         register_drift_method(stage.params, excess)
-        pages.append(
-            _write_page(report, name, batch, references[name], contract, stage.params, target)
-        )
+        pages.append(_write_page(report, name, batch, references[name], contract, stage, target))
     return EvidentlyPages(pages, stage.root if stage.by_hand else None)
 
 
@@ -186,12 +187,13 @@ def _write_page(
     batch: pd.DataFrame,
     reference: pd.DataFrame,
     contract: Contract,
-    params: Monitor,
+    stage: Stage,
     path: Path,
 ) -> EvidentlyPage:
-    rows = min(len(batch), params.interactive_rows)
+    max_rows = stage.params.interactive_rows
+    rows = min(len(batch), max_rows)
     try:
-        snapshot = _run_report(report, batch, reference, contract, params.interactive_rows)
+        snapshot = _run_report(report, batch, reference, contract, max_rows)
         html = snapshot.get_html_str(as_iframe=False) if snapshot is not None else ""
     except Exception as error:  # Evidently has no common exception, and this page is optional
         first_line = (str(error).splitlines() or [""])[0]
@@ -203,11 +205,27 @@ def _write_page(
         )
     if not html:
         return EvidentlyPage(name, rows, len(batch), problem="No column has values on both sides.")
-    title = f"<title>Evidently · batch {escape(name)} · {escape(contract.title)}</title>"
+    page = _render_page(
+        batch=redact(name),
+        title=redact(contract.title),
+        rows=f"{rows:,}",
+        report_page="" if stage.by_hand else stage.product["report"].name,
+        packed=_pack(_number_ids(redact(html))),
+    )
     with atomic_write(path) as temp_path:
-        text = redact(html.replace("<head>", f"<head>{title}", 1))
-        temp_path.write_text(_number_ids(text), encoding="utf-8")
+        temp_path.write_text(page, encoding="utf-8")
     return EvidentlyPage(name, rows, len(batch), path, snapshot=snapshot)
+
+
+def _render_page(**values: str) -> str:
+    import jinja2
+
+    return jinja2.Template(TEMPLATE.read_text(encoding="utf-8"), autoescape=True).render(values)
+
+
+def _pack(html: str) -> str:
+    """Compress Evidently's page: its library and the styles of its charts make up most of it."""
+    return base64.b64encode(gzip.compress(html.encode(), mtime=0)).decode()
 
 
 _RANDOM_ID_PATTERN = re.compile(

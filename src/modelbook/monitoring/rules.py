@@ -30,6 +30,7 @@ PERFORMANCE_RULE = "loss"
 SLICE_RULE = "slice"
 MIX_RULE = "mix"  # a change of the mix of rows, which needs no action
 MAX_NAMED_COLUMNS = 3  # empty or constant columns that a sentence names
+MOST_ROWS = 0.5  # share of rows of known entities from which a batch is no test on new ones
 MAX_COVERAGE_SHORTFALL = 0.05  # below the nominal coverage of prediction intervals
 DUPLICATE_ALERT_SHARE = 0.05  # share of duplicate rows, beyond chance, that raises a finding
 
@@ -143,16 +144,16 @@ def _describe_mix(evaluation: BatchEvaluation) -> list[Finding]:
 
 
 def _describe_shift(shift: MixShift, contract: Contract) -> str:
-    shares = f"are {shift.batch_share:.0%} of the batch, {shift.reference_share:.0%} before"
+    subject, shares = f"{shift.batch_share:.0%} of its rows", f"{shift.reference_share:.0%} before"
     if shift.value:
-        return f"rows of {contract.label_group(shift.columns[0], shift.value)} {shares}"
+        return f"{subject} are of {contract.label_group(shift.columns[0], shift.value)}, {shares}"
     more = f" and {len(shift.columns) - 1} more columns" if len(shift.columns) > 1 else ""
     origin = (
-        f", as rows of {contract.label(contract.time)} {shift.period}"
+        f" (rows of {contract.label(contract.time)} {shift.period})"
         if contract.time and shift.period
         else ""
     )
-    return f"rows without {contract.label(shift.columns[0])}{more} {shares}{origin}"
+    return f"{subject} lack {contract.label(shift.columns[0])}{more}, {shares}{origin}"
 
 
 def _describe_like_for_like(evaluation: BatchEvaluation) -> str:
@@ -160,8 +161,8 @@ def _describe_like_for_like(evaluation: BatchEvaluation) -> str:
         return ""
     change = evaluation.change
     return (
-        f"; like for like, {metric_label(change.metric)} "
-        f"{format_metric(change.like_for_like)} → {format_metric(change.batch)}"
+        f"; {metric_label(change.metric)} is {format_metric(change.batch)}, on rows of the holdout "
+        f"with the same mix {format_metric(change.like_for_like)}"
     )
 
 
@@ -200,14 +201,13 @@ def _check_quality(evaluation: BatchEvaluation) -> list[Finding]:
 
 
 def _describe_degenerate_columns(evaluation: BatchEvaluation) -> Finding:
-    columns = evaluation.task.contract.columns
-    texts = []
+    contract, texts = evaluation.task.contract, []
     for name, value, reference_share in evaluation.degenerate_columns[:MAX_NAMED_COLUMNS]:
-        label = columns[name].label or name
+        label, value_text = contract.label(name), format_value(contract.label_value(name, value))
         texts.append(
             f"{label} is missing in all {evaluation.rows:,} rows ({reference_share:.1%} before)"
             if pd.isna(value)
-            else f"{label} has one value only, {format_value(value)} ({reference_share:.1%} before)"
+            else f"{label} has one value only, {value_text} ({reference_share:.1%} before)"
         )
     rest = len(evaluation.degenerate_columns) - len(texts)
     more = f"; {rest} more columns are empty or constant" if rest else ""
@@ -223,7 +223,8 @@ def _describe_main_violation(evaluation: BatchEvaluation) -> str:
     rule, column = sorted(
         rows_by_violation[rows_by_violation == rows_by_violation.max()].index, reverse=True
     )[0]
-    return f"{column}: {rule}"
+    label = evaluation.task.contract.label(column)
+    return f"{label if label == column else f'{label} ({column})'}: {rule}"
 
 
 def _check_drift(evaluation: BatchEvaluation, params: Monitor) -> list[Finding]:
@@ -417,11 +418,10 @@ def summarize_verdict(
     ]
     ordered_findings = sorted(findings, key=lambda finding: -VERDICT_ORDER.index(finding.verdict))
     sentences += [finding.sentence for finding in ordered_findings[:2]]
-    sentences += [
-        _describe_performance(evaluation)
-        for evaluation in evaluations[-2:]
-        if len(evaluation.metrics)
-    ]
+    evaluated = [evaluation for evaluation in evaluations[-2:] if len(evaluation.metrics)]
+    sentences += [_describe_performance(evaluation) for evaluation in evaluated]
+    if evaluated:
+        sentences[-1] += _describe_known_entities(evaluated[-1])
     return {
         "word": verdict,
         "level": VERDICT_LEVELS[verdict],
@@ -481,6 +481,18 @@ def _describe_performance(evaluation: BatchEvaluation) -> str:
     return sentence.format(
         f"{format_metric(change.like_for_like)} like for like, "
         f"{format_metric(change.holdout)} in all its rows"
+    )
+
+
+def _describe_known_entities(evaluation: BatchEvaluation) -> str:
+    """Say that a batch is no test on new entities where most of its rows are of known ones."""
+    share = evaluation.change.known_entity_share if evaluation.change else 0.0
+    if not share >= MOST_ROWS:
+        return ""
+    entities = f"{evaluation.task.contract.entity_label}s"
+    return (
+        f" {share:.0%} of its rows are of {entities} that the model was fitted on: this is no test "
+        f"on new {entities}."
     )
 
 
