@@ -165,13 +165,23 @@ def _encode_features(
         if name in contract.categorical_features:
             for value in count_values(values).index[:MAX_CATEGORIES]:
                 columns[f"{name}={value}"] = (values == value).astype(float)
-                conditions.append((f"{label} is not {value}", f"{label} is {value}"))
+                value_label = contract.label_value(name, value)
+                conditions.append((f"{label} is not {value_label}", f"{label} is {value_label}"))
         elif values.notna().any():
             numbers = values.astype(float)
             columns[name] = numbers.fillna(numbers.min() - 1)
             missing_suffix = " or missing" if numbers.isna().any() else ""
-            conditions.append((f"{label} ≤ {{0}}{missing_suffix}", f"{label} > {{0}}"))
+            low, high = _describe_sides(contract, name)
+            conditions.append((low + missing_suffix, high))
     return pd.DataFrame(columns), conditions
+
+
+def _describe_sides(contract: Contract, name: str) -> tuple[str, str]:
+    """The conditions of a number, ``age ≤ {0}`` and ``age > {0}``, or of yes and no."""
+    column = contract.columns.get(name)
+    if column is not None and column.type == "boolean":
+        return contract.label_group(name, "0"), contract.label_group(name, "1")
+    return f"{contract.label(name)} ≤ {{0}}", f"{contract.label(name)} > {{0}}"
 
 
 def _describe_path(

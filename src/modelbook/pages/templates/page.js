@@ -68,7 +68,10 @@
       show("flagged", count(flagged));
       show("reached", percent(gains.reached[i]));
       show("interval", percent(gains.reached_low[i]) + "–" + percent(gains.reached_high[i]));
-      if (gains.amount) show("amount", percent(gains.amount[i]));
+      if (gains.amount) {
+        show("amount", percent(gains.amount[i]));
+        show("amount_interval", percent(gains.amount_low[i]) + "–" + percent(gains.amount_high[i]));
+      }
       show("wasted", String(Math.round(10 * (1 - gains.precision[i]))));
       show("saving", (total < 0 ? "it loses " : "it saves ") + count(Math.abs(total)) + " "
         + value.unit);
@@ -80,7 +83,7 @@
     const controls = section.querySelector(".scripted");
     if (!controls) return;
     controls.hidden = false;
-    const start = ["flagged", "reached", "interval", "amount", "wasted"]
+    const start = ["flagged", "reached", "interval", "amount", "amount_interval", "wasted"]
       .map(name => [name, part(name) ? part(name).textContent : ""]);
     update();
     start.forEach(([name, text]) => show(name, text));
