@@ -238,6 +238,11 @@ def format_cell(value: Any, unit: str = "") -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
+def format_code(value: Any) -> str:
+    """Format the value of a column as the code that a contract has: ``1`` for 1.0."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def format_difference(value: float | None, unit: str = "") -> str:
     """Format a difference with its sign; empty if there is none."""
     if not value:

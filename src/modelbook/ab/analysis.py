@@ -20,12 +20,10 @@ from modelbook.ab.confidence_sequence import confidence_sequence_halfwidth
 from modelbook.errors import ServingError
 from modelbook.registry.promotion import AB_APPROVAL
 
-PROMOTE_CHALLENGER, KEEP_CHAMPION, CONTINUE, INVALID = (
-    AB_APPROVAL,
-    "keep the champion",
-    "continue",
-    "invalid",
-)
+PROMOTE_CHALLENGER = AB_APPROVAL
+KEEP_CHAMPION = "keep the champion"
+CONTINUE = "continue"
+INVALID = "invalid"
 ALPHA = 0.05  # false positive rate, over all evaluations
 SAMPLE_RATIO_ALPHA = 0.005  # false positive rate of each sample-ratio test, over all evaluations
 SAMPLE_RATIO_PRIOR = 200  # weight of the alternative of the sample-ratio test, in users
@@ -52,10 +50,8 @@ class ABPlan:
     def __post_init__(self) -> None:
         if not 0 < self.challenger_share < 1:
             raise ServingError(
-                (
-                    f"traffic.challenger_share is {self.challenger_share:g}, so there is nothing "
-                    "to compare"
-                ),
+                f"traffic.challenger_share is {self.challenger_share:g}, so there is nothing "
+                "to compare",
                 expected="above 0 and below 1",
                 next="correct it in serving.yaml",
             )
@@ -137,10 +133,8 @@ class ABResult:
     @property
     def estimated_users_needed(self) -> int | None:
         """Users with outcomes needed to decide, at the current difference; None if too many."""
-        users, plan = (
-            self.champion.users_with_outcomes + self.challenger.users_with_outcomes,
-            self.plan,
-        )
+        users = self.champion.users_with_outcomes + self.challenger.users_with_outcomes
+        plan = self.plan
         counts = np.unique(
             np.geomspace(max(users, 1), max(users, 1) * MAX_EXTRAPOLATION, 400).astype(int)
         )
@@ -187,10 +181,8 @@ def analyze_ab(rows: pd.DataFrame, plan: ABPlan) -> ABResult:
     champion_sums, challenger_sums = (
         sums[-1] if len(sums) else np.zeros(6) for sums in _cumulative_sums(users)
     )
-    champion, challenger = (
-        _summarize_arm(users[~users["challenger"]], champion_sums, plan),
-        _summarize_arm(users[users["challenger"]], challenger_sums, plan),
-    )
+    champion = _summarize_arm(users[~users["challenger"]], champion_sums, plan)
+    challenger = _summarize_arm(users[users["challenger"]], challenger_sums, plan)
     has_outcome = users["rows_with_outcomes"] > 0
     difference, low, high = map(
         float,

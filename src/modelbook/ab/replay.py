@@ -19,7 +19,7 @@ import numpy as np
 
 from modelbook.atomic import atomic_write
 from modelbook.errors import ContractError, DataError
-from modelbook.formatting import natural_sort_key
+from modelbook.formatting import format_code, natural_sort_key
 
 if TYPE_CHECKING:
     from modelbook.contract import Contract
@@ -39,14 +39,8 @@ class ReplayChunk:
 
     Attributes
     ----------
-    rows : list of dict
-        Rows of the journal.
-    replayed_predictions : list
-        Predictions of the other version.
     changes : ndarray
         Changes of the score, see ``DecisionRule.score_change``.
-    is_changed : ndarray of bool
-        Whether the prediction differs.
     """
 
     rows: list[dict[str, Any]]
@@ -102,14 +96,10 @@ class ReplayResult:
         self.total_absolute_change += float(np.abs(chunk.changes).sum())
         sample = np.column_stack([rng.uniform(size=len(chunk.rows)), chunk.changes])
         self.sampled_changes = np.concatenate([self.sampled_changes, sample])
-        if (
-            len(self.sampled_changes) > MAX_SAMPLED_CHANGES
-        ):  # keep the smallest random keys: a uniform sample
-            self.sampled_changes = self.sampled_changes[
-                np.argpartition(self.sampled_changes[:, 0], MAX_SAMPLED_CHANGES)[
-                    :MAX_SAMPLED_CHANGES
-                ]
-            ]
+        if len(self.sampled_changes) > MAX_SAMPLED_CHANGES:
+            # The smallest random keys are a uniform sample.
+            order = np.argpartition(self.sampled_changes[:, 0], MAX_SAMPLED_CHANGES)
+            self.sampled_changes = self.sampled_changes[order[:MAX_SAMPLED_CHANGES]]
         largest = np.argsort(-np.abs(chunk.changes), kind="stable")[:LISTED_ROWS]
         listed_changes = [
             {
@@ -133,19 +123,9 @@ class ReplayResult:
             chunk.rows, chunk.changes.tolist(), chunk.is_changed.tolist(), strict=True
         ):
             value = row["inputs"].get(name)
-            key = (
-                name,
-                "missing"
-                if value is None
-                else f"{value:g}"
-                if isinstance(value, float)
-                else str(value),
-            )
-            if (
-                key not in self.slice_totals
-                and sum(slice_name == name for slice_name, _ in self.slice_totals)
-                >= MAX_SLICE_VALUES
-            ):
+            key = (name, "missing" if value is None else format_code(value))
+            n_values = sum(slice_name == name for slice_name, _ in self.slice_totals)
+            if key not in self.slice_totals and n_values >= MAX_SLICE_VALUES:
                 key = (name, OTHER_VALUES)
             totals = self.slice_totals[key]
             totals[:] = totals[0] + 1, totals[1] + is_changed, totals[2] + change
@@ -192,16 +172,10 @@ def replay_predictions(
     ----------
     journal_rows : iterator of dict
         Rows of the journal, with ``inputs``, ``prediction`` and ``probabilities``.
-    scorer : CompiledScorer or PipelineScorer
-        Scorer of the other version.
-    contract : Contract
-        Contract of the other version.
-    version_label : str
-        Name of the version in messages.
+    scorer, contract, version_label : CompiledScorer or PipelineScorer, Contract, str
+        Those of the other version, and its name in messages.
     on_progress : callable
         Called after each chunk with the number of rows so far and the elapsed seconds.
-    on_chunk : callable
-        Called with each chunk.
 
     Raises
     ------
@@ -212,11 +186,8 @@ def replay_predictions(
     """
     features = contract.feature_names
     slices = [name for name in contract.slices if name in features]
-    result, rng, started = (
-        ReplayResult(scorer.decision_rule.score_change_label, slices),
-        np.random.default_rng(0),
-        time.monotonic(),
-    )
+    result = ReplayResult(scorer.decision_rule.score_change_label, slices)
+    rng, started = np.random.default_rng(0), time.monotonic()
     while rows := list(islice(journal_rows, CHUNK_ROWS)):
         chunk = _replay_chunk(rows, scorer, features, version_label)
         result.add_chunk(chunk, rng)
@@ -224,10 +195,8 @@ def replay_predictions(
         on_progress(result.rows, time.monotonic() - started)
     if not result.rows:
         raise DataError(
-            (
-                "the journal has no predictions since then by versions other than "
-                f"{version_label.removeprefix('version ')}"
-            ),
+            "the journal has no predictions since then by versions other than "
+            f"{version_label.removeprefix('version ')}",
             expected="rows in the journal",
             next="choose an earlier time: --since 30d",
         )
@@ -287,25 +256,14 @@ def _replay_chunk(
                 next="choose a later --since, or a version with the same contract; "
                 "journal.redacted_columns omits columns",
             )
-    predictions = scorer.predict_many(
+    replayed = scorer.predict_many(
         [{name: row["inputs"][name] for name in features} for row in rows]
     )
-    replayed_scores = np.array(
-        [
-            [prediction.prediction]
-            if prediction.probabilities is None
-            else list(prediction.probabilities)
-            for prediction in predictions
-        ]
-    )
-    is_changed = decision_rule.changed_predictions(
-        [row["prediction"] for row in rows], [prediction.prediction for prediction in predictions]
-    )
+    replayed_scores = np.array([prediction.scores for prediction in replayed])
+    predictions = [prediction.prediction for prediction in replayed]
+    is_changed = decision_rule.changed_predictions([row["prediction"] for row in rows], predictions)
     return ReplayChunk(
-        rows,
-        [prediction.prediction for prediction in predictions],
-        decision_rule.score_change(original_scores, replayed_scores),
-        is_changed,
+        rows, predictions, decision_rule.score_change(original_scores, replayed_scores), is_changed
     )
 
 

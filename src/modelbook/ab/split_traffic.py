@@ -32,10 +32,6 @@ class SplitTraffic:
 
     Attributes
     ----------
-    champion_version, challenger_version : int
-        Version numbers.
-    loss_name : str
-        Name of the loss per row.
     rows : DataFrame
         Loss table, as ``analysis.analyze_ab`` expects it.
     loss_bound : float or None
@@ -141,10 +137,8 @@ def _require_two_versions(root: Path, book: str) -> tuple[RegisteredVersion, Reg
         raise ServingError(
             problem,
             expected="two different versions that share the traffic",
-            next=(
-                "set a challenger: modelbook challenge V, and traffic.mode: split in "
-                "serving.yaml; see docs/ab.md"
-            ),
+            next="set a challenger: modelbook challenge V, and traffic.mode: split in "
+            "serving.yaml; see docs/ab.md",
         )
     return versions[CHAMPION], versions[CHALLENGER]
 

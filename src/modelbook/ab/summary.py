@@ -84,10 +84,8 @@ def _describe_decision(result: ABResult, traffic: SplitTraffic) -> str:
 
 
 def _list_unmet_minimums(result: ABResult) -> list[str]:
-    plan, users = (
-        result.plan,
-        min(result.champion.users_with_outcomes, result.challenger.users_with_outcomes),
-    )
+    plan = result.plan
+    users = min(result.champion.users_with_outcomes, result.challenger.users_with_outcomes)
     unmet = []
     if users < plan.min_users:
         unmet.append(

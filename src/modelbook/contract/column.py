@@ -34,10 +34,8 @@ TARGET_TYPES_BY_TASK: dict[str, tuple[ColumnType, ...]] = {  # types that a targ
     "regression": ("number", "integer"),
 }  # fmt: skip
 
-MAX_TEXT_LENGTH, MAX_ABSOLUTE_NUMBER = (
-    200,
-    1e300,
-)  # longest text of a date or an amount, and largest absolute number, in one request
+MAX_TEXT_LENGTH = 200  # longest text of a date or an amount, in one request
+MAX_ABSOLUTE_NUMBER = 1e300  # largest absolute number in one request
 
 
 class Column(BaseModel):
@@ -200,16 +198,12 @@ class Column(BaseModel):
             texts = normalize_texts(values)
             return texts.replace(self.joined) if self.joined else texts
         if self.type == "date":
-            return (
-                dates.parse_periods(values, self.format, self.period)
-                if self.period
-                else dates.parse_timestamps(values, self.format)
-            )
-        return (
-            parse_booleans(values)
-            if self.type == "boolean"
-            else parse_numbers(values, self.parse, self.decimal)
-        )
+            if self.period:
+                return dates.parse_periods(values, self.format, self.period)
+            return dates.parse_timestamps(values, self.format)
+        if self.type == "boolean":
+            return parse_booleans(values)
+        return parse_numbers(values, self.parse, self.decimal)
 
     def conform_values(self, name: str, values: pd.Series) -> pd.Series:
         """Convert values to the column's type.
@@ -226,10 +220,8 @@ class Column(BaseModel):
         if is_unreadable.any():
             row = int(np.flatnonzero(is_unreadable)[0])
             raise ContractViolationError(
-                (
-                    f"{name} = {values.iloc[row]!r} in row {row} cannot be read; "
-                    f"{is_unreadable.sum():,} such values"
-                ),
+                f"{name} = {values.iloc[row]!r} in row {row} cannot be read; "
+                f"{is_unreadable.sum():,} such values",
                 expected=self.describe_rule(),
                 next="correct the value, or set its format in the contract (docs/contract.md)",
             )

@@ -26,7 +26,7 @@ from modelbook.contract.file_layout import FileLayout
 from modelbook.contract.open_question import OpenQuestion
 from modelbook.contract.parsing import holds_texts, mask_missing_markers, normalize_texts
 from modelbook.errors import ContractError, DataError
-from modelbook.formatting import html_table
+from modelbook.formatting import format_code, html_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -237,8 +237,7 @@ class Contract(BaseModel):
         """The label of a coded value, ``Franklin County`` or ``yes``; any other value as it is."""
         described = self.columns.get(column)
         if described is not None and described.type == "boolean":
-            code = f"{value:g}" if isinstance(value, float) else str(value)
-            return {"0": "no", "1": "yes"}.get(code, value)
+            return {"0": "no", "1": "yes"}.get(format_code(value), value)
         return self._category_names(column).get(str(value), value)
 
     def _category_names(self, column: str) -> dict[str, str]:
@@ -381,10 +380,8 @@ class Contract(BaseModel):
         if outcome.nunique() < 2:
             values_text = ", ".join(map(str, frame[self.target].unique())) or "no rows"
             raise DataError(
-                (
-                    f"the target {self.target!r} holds one "
-                    f"{'class' if self.classes else 'value'} only ({values_text})"
-                ),
+                f"the target {self.target!r} holds one "
+                f"{'class' if self.classes else 'value'} only ({values_text})",
                 expected=f"rows of both classes, {' and '.join(self.classes)}"
                 if len(self.classes) == 2
                 else "rows with at least two values",

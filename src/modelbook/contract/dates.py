@@ -118,11 +118,9 @@ def parse_date(
         period = parse_periods(values, date_format, unit_or_parts)[0]
         return None if np.isnan(period) else int(period)
     timestamps = parse_timestamps(values, date_format)
-    return (
-        None
-        if timestamps.isna()[0]
-        else tuple(float(extract_date_part(timestamps, name)[0]) for name in unit_or_parts)
-    )
+    if timestamps.isna()[0]:
+        return None
+    return tuple(float(extract_date_part(timestamps, name)[0]) for name in unit_or_parts)
 
 
 def format_date(timestamp: pd.Timestamp, date_format: str) -> str:

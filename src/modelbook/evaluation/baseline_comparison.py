@@ -8,8 +8,7 @@ import pandas as pd
 
 from modelbook.evaluation.metrics_ci import evaluate_metrics, label_metrics, paired_difference
 from modelbook.tasks.base import Task
-from modelbook.tasks.metric_format import LOWER_IS_BETTER
-from modelbook.tasks.metric_format import format_metric as told_value
+from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_metric
 from modelbook.tasks.scored_rows import ScoredRows
 
 CAPTION = "Metrics on the same holdout rows with 95% CI, and the model's paired gain over each"
@@ -43,28 +42,21 @@ def compare_with_baseline(
         ``gain, gain_low, gain_high``, empty for the model itself. A gain above 0 is an improvement
         in every metric; for a regression it is the relative reduction of the error.
     """
-    bootstrap_options = {"resamples": resamples, "seed": seed}
+    options = {"resamples": resamples, "seed": seed}
     names = list(dict.fromkeys((task.headline_metric, task.baseline_metric)))
     metrics = {metric: task.metric_functions()[metric] for metric in names}
-    simple_entries = [(SIMPLE, *simple_model)] if simple_model else []
+    candidates = [(MODEL, model_name, scored), (BASELINE, BASELINE, scored.to_baseline())]
+    if simple_model:
+        candidates.insert(1, (SIMPLE, *simple_model))
     rows: list[dict[str, Any]] = []
-    for kind, candidate_name, candidate_scores in [
-        (MODEL, model_name, scored),
-        *simple_entries,
-        (BASELINE, BASELINE, scored.to_baseline()),
-    ]:
-        for row in (
-            evaluate_metrics(candidate_scores, metrics, **bootstrap_options)
-            .drop(columns="baseline")
-            .to_dict("records")
-        ):
-            gain_columns = {}
+    for kind, candidate_name, candidate_scores in candidates:
+        table = evaluate_metrics(candidate_scores, metrics, **options).drop(columns="baseline")
+        for row in table.to_dict("records"):
+            gain: tuple[float, ...] = ()
             if kind != MODEL:
-                gain = paired_difference(
-                    task, scored, candidate_scores, row["metric"], **bootstrap_options
-                )
-                gain_columns = dict(zip(("gain", "gain_low", "gain_high"), gain))
-            rows.append({"is": kind, "candidate": candidate_name, **row, **gain_columns})
+                gain = paired_difference(task, scored, candidate_scores, row["metric"], **options)
+            gains = dict(zip(("gain", "gain_low", "gain_high"), gain))
+            rows.append({"is": kind, "candidate": candidate_name, **row, **gains})
     return pd.DataFrame(rows).sort_values(
         "metric", key=lambda column: column.map(names.index), kind="stable"
     )
@@ -87,16 +79,11 @@ def describe_gain_over_simple(task: Task, comparison: pd.DataFrame) -> str:
             f"Whether the complex model gains over {headline_row['candidate']} cannot be judged: "
             "too few entities."
         )
-    preposition = (
-        "over"
-        if headline_row["gain"] >= 0 and headline_row["metric"] not in LOWER_IS_BETTER
-        else "against"
+    is_raised = headline_row["gain"] >= 0 and headline_row["metric"] not in LOWER_IS_BETTER
+    gain = _describe_gain(task, headline_row)
+    sentence = (
+        f"The complex model {gain} {'over' if is_raised else 'against'} {headline_row['candidate']}"
     )
-    gain = task.describe_gain(
-        headline_row["metric"], headline_row["gain"], _half_width(headline_row)
-    )
-    sentence = f"The complex model {gain} {preposition} "
-    sentence += headline_row["candidate"]
     if headline_row["gain_low"] > 0:
         return f"{sentence}."
     if headline_row["gain_high"] < 0:
@@ -104,10 +91,8 @@ def describe_gain_over_simple(task: Task, comparison: pd.DataFrame) -> str:
     significant_rows = [row for row in other_rows if row["gain_low"] > 0]
     if not significant_rows:
         return f"{sentence}, which is within noise: prefer the simple model."
-    gain_text = task.describe_gain(
-        significant_rows[0]["metric"], significant_rows[0]["gain"], _half_width(significant_rows[0])
-    )
-    return f"{sentence}, which is within noise; but it {gain_text}."
+    gain = _describe_gain(task, significant_rows[0])
+    return f"{sentence}, which is within noise; but it {gain}."
 
 
 def to_display_table(comparison: pd.DataFrame) -> pd.DataFrame:
@@ -118,7 +103,7 @@ def to_display_table(comparison: pd.DataFrame) -> pd.DataFrame:
 
 
 def _format_gain(value: float) -> str:
-    return "" if pd.isna(value) else told_value(value)  # the model has no gain over itself
+    return "" if pd.isna(value) else format_metric(value)  # the model has no gain over itself
 
 
 COLUMN_FORMATS = dict.fromkeys(
@@ -137,6 +122,6 @@ def describe_holdout_use(n_holdout_evaluations: int) -> str:
     )
 
 
-def _half_width(row: dict[str, Any]) -> float:
-    """Half of the interval's width, for ``value ± half width``."""
-    return (row["gain_high"] - row["gain_low"]) / 2
+def _describe_gain(task: Task, row: dict[str, Any]) -> str:
+    half_width = (row["gain_high"] - row["gain_low"]) / 2
+    return task.describe_gain(row["metric"], row["gain"], half_width)

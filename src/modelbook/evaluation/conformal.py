@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelbook.evaluation.metrics_ci import metric_with_ci
+from modelbook.stage.verdict import to_jsonable
 from modelbook.tasks.conformal_prediction import COVERAGE, ConformalPrediction
 from modelbook.tasks.metric_format import format_metric
 from modelbook.tasks.scored_rows import ScoredRows
@@ -45,10 +46,7 @@ class PredictionInterval:
 
     def to_dict(self) -> dict[str, float | None]:
         """The interval as plain data, with None for values that could not be measured."""
-        return {
-            name: value if value is not None and np.isfinite(value) else None
-            for name, value in asdict(self).items()
-        }
+        return to_jsonable(asdict(self))
 
     @classmethod
     def from_metrics(cls, metrics: dict[str, Any]) -> PredictionInterval | None:
@@ -77,12 +75,12 @@ class PredictionInterval:
         return f"{kind}; coverage of the holdout rows {self.coverage:.0%} ({ci})."
 
 
-def conformal_limit(nonconformity: np.ndarray, entity: np.ndarray, level: float = LEVEL) -> float:
-    """The quantile that covers a new entity's row; infinite for few entities."""
+def conformal_limit(nonconformity: np.ndarray, entity: np.ndarray) -> float:
+    """The quantile, at ``LEVEL``, that covers a new entity's row; infinite for few entities."""
     _, codes, rows_per_entity = np.unique(entity, return_inverse=True, return_counts=True)
     order = np.argsort(nonconformity, kind="stable")
     weights = 1 / rows_per_entity[codes[order]] / (len(rows_per_entity) + 1)  # the rest: the new
-    position = np.searchsorted(np.cumsum(weights), level - 1e-12)
+    position = np.searchsorted(np.cumsum(weights), LEVEL - 1e-12)
     return float(nonconformity[order][position]) if position < len(order) else float("inf")
 
 

@@ -16,11 +16,9 @@ from modelbook.tasks.metric_format import format_metric
 from modelbook.tasks.metrics import weighted_mean
 from modelbook.tasks.scored_rows import DIFFERENCE, ScoredRows, jackknife_ci
 
-MAX_DEPTH, MAX_SLICES, MAX_CATEGORIES = (
-    3,
-    5,
-    20,
-)  # conditions of a slice, slices evaluated, categories of a column to split on
+MAX_DEPTH = 3  # conditions of a slice
+MAX_SLICES = 5  # slices evaluated
+MAX_CATEGORIES = 20  # of a column to split on
 COLUMNS = ["slice", "rows", "its error", "elsewhere", "gap", "low", "high"]
 
 

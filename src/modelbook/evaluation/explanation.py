@@ -96,8 +96,6 @@ def compute_dependence(
     ----------
     frame : DataFrame
         Rows that the pipeline was not fitted on; sampled, without missing values of the column.
-    features : sequence of str
-        The columns to analyse.
 
     Returns
     -------

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from modelbook.contract import Contract
-from modelbook.evaluation.metrics_ci import metric_with_ci
+from modelbook.evaluation.metrics_ci import metric_with_ci, select_groups
 from modelbook.tasks.base import Task
 from modelbook.tasks.metrics import MetricFunction
 from modelbook.tasks.power import CRITICAL, critical_value, detectable_difference, standard_error
@@ -17,22 +17,8 @@ from modelbook.tasks.scored_rows import ScoredRows
 
 SMALLEST_GAP = 0.01  # that rows are counted for
 AT_CAPACITY = "at capacity"
-COLUMNS = [
-    "slice",
-    "value",
-    "n",
-    "against",
-    "against_n",
-    "metric",
-    "decision",
-    "rate",
-    "against_rate",
-    "one",
-    "other",
-    "gap",
-    "low",
-    "high",
-]
+COLUMNS = ["slice", "value", "n", "against", "against_n", "metric", "decision", "rate"]
+COLUMNS += ["against_rate", "one", "other", "gap", "low", "high"]
 
 
 def measure_fairness_gaps(
@@ -79,41 +65,25 @@ def measure_fairness_gaps(
     fairness_metrics = {name: metrics[name] for name in task.fairness_metrics}
     for column in columns or task.contract.columns_with_role("sensitive"):
         groups = {
-            value: (frame[column] == value).to_numpy()
-            for value in sorted(frame[column].dropna().unique())
+            value: scored.select(mask)
+            for _, value, mask in select_groups(scored, frame, [column], min_rows)
         }
-        evaluable_groups = {
-            value: mask
-            for value, mask in groups.items()
-            if mask.sum() >= min_rows and scored.select(mask).can_be_judged()
-        }
-        if len(evaluable_groups) < 2:
+        if len(groups) < 2:
             continue
-        largest = max(evaluable_groups, key=lambda value: evaluable_groups[value].sum())
-        for value, mask in evaluable_groups.items():
+        largest = max(groups, key=lambda value: len(groups[value]))
+        for value, group in groups.items():
             if value != largest:
-                group_labels = {
+                gaps = _compare_groups(fairness_metrics, group, groups[largest], resamples, seed)
+                labels = {
                     "slice": column,
-                    "value": format_group(value),
-                    "against": format_group(largest),
+                    "value": value,
+                    "against": largest,
+                    "rate": task.positive_rate(group),
+                    "against_rate": task.positive_rate(groups[largest]),
                 }
-                gaps = _compare_groups(
-                    fairness_metrics, scored, mask, evaluable_groups[largest], resamples, seed
-                )
-                reference = scored.select(evaluable_groups[largest])
-                rates = {
-                    "rate": task.positive_rate(scored.select(mask)),
-                    "against_rate": task.positive_rate(reference),
-                }
-                rows += [
-                    {
-                        **group_labels,
-                        **rates,
-                        "decision": AT_CAPACITY if gap["metric"] in limited_metrics else "",
-                        **gap,
-                    }
-                    for gap in gaps
-                ]
+                for gap in gaps:
+                    decision = AT_CAPACITY if gap["metric"] in limited_metrics else ""
+                    rows.append({**labels, "decision": decision, **gap})
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -166,9 +136,8 @@ def summarize_gaps(
 
 def _compare_groups(
     metrics: dict[str, MetricFunction],
-    scored: ScoredRows,
-    group_mask: np.ndarray,
-    reference_mask: np.ndarray,
+    group: ScoredRows,
+    reference: ScoredRows,
     resamples: int,
     seed: int,
 ) -> list[dict[str, Any]]:
@@ -176,7 +145,6 @@ def _compare_groups(
 
     It joins the intervals of both groups, which hold near 0 and 1, where a difference has none.
     """
-    group, reference = scored.select(group_mask), scored.select(reference_mask)
     options: dict[str, Any] = {"resamples": resamples, "seed": seed}
     rows = []
     for name, metric in metrics.items():
@@ -198,7 +166,3 @@ def _compare_groups(
             }
         )
     return rows
-
-
-def format_group(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)

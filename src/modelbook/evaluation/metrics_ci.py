@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from modelbook.formatting import format_code
 from modelbook.tasks.base import Task
 from modelbook.tasks.cost_matrix import CostMetric
 from modelbook.tasks.metric_format import ERRORS, QUANTILES, SHARES, format_metric, metric_label
@@ -21,6 +22,7 @@ from modelbook.tasks.scored_rows import (
     LOGIT,
     Scale,
     ScoredRows,
+    assign_quantile_bins,
     jackknife_ci,
     quantile_ci,
     share_ci,
@@ -57,9 +59,8 @@ def label_metrics(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(metric=table["metric"].map(metric_label))
 
 
-COLUMN_FORMATS = dict.fromkeys(
-    ("value", "low", "high", "baseline"), format_metric
-)  # metrics differ in magnitude, so each cell has its own number of decimals
+# Metrics differ in magnitude, so each cell has its own number of decimals.
+COLUMN_FORMATS = dict.fromkeys(("value", "low", "high", "baseline"), format_metric)
 
 
 def gain_over_baseline(
@@ -136,36 +137,27 @@ def compare_slices_with_champion(
     of more than ``max_drop`` have an interval.
     """
     slices: list[tuple[str, str, Callable[[np.ndarray], Any], ScoredRows]] = []
-    for column in task.contract.slices if len(candidate) else ():
-        for value in sorted(frame[column].dropna().unique()):
-            mask = (frame[column] == value).to_numpy()
-            candidate_rows, champion_rows = candidate.select(mask), champion.select(mask)
-            if len(candidate_rows) >= min_rows and candidate_rows.can_be_judged():
-                value_label = f"{value:g}" if isinstance(value, float) else str(value)
-                slices.append(
-                    (
-                        column,
-                        value_label,
-                        _difference_statistic(
-                            task, candidate_rows, champion_rows, task.headline_metric
-                        ),
-                        candidate_rows,
-                    )
-                )
+    columns = task.contract.slices if len(candidate) else ()
+    for column, value, mask in select_groups(candidate, frame, columns, min_rows):
+        candidate_rows, champion_rows = candidate.select(mask), champion.select(mask)
+        difference = _difference_statistic(
+            task, candidate_rows, champion_rows, task.headline_metric
+        )
+        slices.append((column, value, difference, candidate_rows))
     differences = [
         difference_statistic(np.ones(len(scored))) for *_, difference_statistic, scored in slices
     ]
     rows = []
-    for index, ((column, value_label, difference_statistic, scored), value) in enumerate(
-        zip(slices, differences, strict=True)
+    for (column, value, difference_statistic, scored), difference in zip(
+        slices, differences, strict=True
     ):
-        needs_interval = value < -max_drop or index == np.argmin(differences)
+        needs_interval = difference < -max_drop or difference == min(differences)
         interval = (
             jackknife_ci(difference_statistic, scored, DIFFERENCE, resamples=resamples, seed=seed)
             if needs_interval
             else (np.nan, np.nan)
         )
-        rows.append((column, value_label, len(scored), value, *interval))
+        rows.append((column, value, len(scored), difference, *interval))
     return pd.DataFrame(rows, columns=["slice", "value", "n", "difference", "low", "high"])
 
 
@@ -183,10 +175,7 @@ def reliability_curve(
     scored: ScoredRows, *, resamples: int, seed: int, bins: int = 10
 ) -> pd.DataFrame:
     """Mean outcome by quantile bins of the score; columns ``predicted, observed, low, high, n``."""
-    edges = np.unique(np.quantile(scored.score, np.linspace(0, 1, bins + 1)))
-    bin_index = np.clip(
-        np.searchsorted(edges, scored.score, side="right") - 1, 0, max(len(edges) - 2, 0)
-    )
+    bin_index = assign_quantile_bins(scored.score, bins)
     rows = []
     for bin_number in np.unique(bin_index):
         bin_rows = scored.select(bin_index == bin_number)
@@ -221,46 +210,32 @@ def evaluate_slices(
         Columns ``slice`` (the column), ``value, n``, the task's summary of the target, the headline
         metric with ``low, high``, and the task's ``slice_metrics``.
     """
-    rows, metrics = [], task.metric_functions(threshold)
-    for column in task.contract.slices:
-        for value in sorted(frame[column].dropna().unique()):
-            slice_rows = scored.select((frame[column] == value).to_numpy())
-            if len(slice_rows) < min_rows or not slice_rows.can_be_judged():
-                continue
-            headline, low, high = metric_with_ci(
-                task.headline_metric,
-                metrics[task.headline_metric],
-                slice_rows,
-                resamples=resamples,
-                seed=seed,
-            )
-            unit_weights = np.ones(len(slice_rows))
-            rows.append(
-                {
-                    "slice": column,
-                    "value": f"{value:g}" if isinstance(value, float) else str(value),
-                    "n": len(slice_rows),
-                    **task.summarize_outcome(slice_rows.outcome),
-                    task.headline_metric: headline,
-                    "low": low,
-                    "high": high,
-                    **{
-                        name: metrics[name](slice_rows.outcome, slice_rows.score, unit_weights)
-                        for name in task.slice_metrics
-                    },
-                }
-            )
-    columns = [
-        "slice",
-        "value",
-        "n",
-        *task.summarize_outcome(scored.outcome),
-        task.headline_metric,
-        "low",
-        "high",
-        *task.slice_metrics,
-    ]
+    metrics, options = task.metric_functions(threshold), {"resamples": resamples, "seed": seed}
+    headline, rows = task.headline_metric, []
+    for column, value, mask in select_groups(scored, frame, task.contract.slices, min_rows):
+        slice_rows = scored.select(mask)
+        unit_weights = np.ones(len(slice_rows))
+        interval = metric_with_ci(headline, metrics[headline], slice_rows, **options)
+        more_metrics = (
+            metrics[name](slice_rows.outcome, slice_rows.score, unit_weights)
+            for name in task.slice_metrics
+        )
+        summary = task.summarize_outcome(slice_rows.outcome).values()
+        rows.append((column, value, len(slice_rows), *summary, *interval, *more_metrics))
+    columns = ["slice", "value", "n", *task.summarize_outcome(scored.outcome)]
+    columns += [headline, "low", "high", *task.slice_metrics]
     return pd.DataFrame(rows, columns=columns)
+
+
+def select_groups(
+    scored: ScoredRows, frame: pd.DataFrame, columns: Sequence[str], min_rows: int
+) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Yield column, value and rows of each group that has enough rows, and can be judged."""
+    for column in columns:
+        for value in sorted(frame[column].dropna().unique()):
+            mask = (frame[column] == value).to_numpy()
+            if mask.sum() >= min_rows and scored.select(mask).can_be_judged():
+                yield column, format_code(value), mask
 
 
 def metric_with_ci(

@@ -21,18 +21,12 @@ import pandas as pd
 from modelbook.contract.counts import count_values
 from modelbook.tasks.base import Task
 
-MAX_EXPLAINED_ROWS, MIN_EXPLAINED_ROWS, MAX_BACKGROUND_ROWS = (
-    500,
-    50,
-    500,
-)  # holdout rows to explain, and train rows as the background of linear models
+MAX_EXPLAINED_ROWS, MIN_EXPLAINED_ROWS = 500, 50  # holdout rows to explain
+MAX_BACKGROUND_ROWS = 500  # train rows as the background of linear models
 TARGET_WORK, MAX_WORK = 3e10, 2e11  # nodes * depth² * rows: some seconds, and about a minute
 SUM_TOLERANCE = 1e-6  # deviation of the sums, relative to the largest output
-PROBE_ROWS, PROBE_VALUES, MAX_PROBE_CATEGORIES = (
-    3,
-    12,
-    100,
-)  # rows and values by which a column is traced through the preprocessing
+# Rows and values by which a column is traced through the preprocessing.
+PROBE_ROWS, PROBE_VALUES, MAX_PROBE_CATEGORIES = 3, 12, 100
 COLUMNS = ["row", "feature", "level", "value", "shap", "class"]
 
 
@@ -54,8 +48,6 @@ class ShapValues:
         Base value: a row's SHAP values plus it give the output; shape (classes,) or (1,).
     unit : str
         The output that the values decompose.
-    reason : str
-        Why there are none, in a sentence.
     """
 
     table: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=COLUMNS))
@@ -271,10 +263,8 @@ def _to_table(
     class_names = task.classes if values.shape[2] > 1 else [""]
     tables = []
     for column_index, name in enumerate(rows.columns):
-        level, categories = (
-            _rank_level(rows[name]),
-            rows[name] if name in task.contract.categorical_features else None,
-        )
+        level = _rank_level(rows[name])
+        categories = rows[name] if name in task.contract.categorical_features else None
         for class_index, class_name in enumerate(class_names):
             column_values = (
                 positions,

@@ -189,8 +189,6 @@ def compare_versions(
     value : dict
         The candidate's value, from ``measure_value``: its unit, its period and its costs. With
         fewer than ``min_rows`` rows its policies stay.
-    candidate, champion : tuple
-        Name, scored rows and threshold.
     """
     names = {"candidate": candidate[0], "champion": champion[0]}
     unchanged = value | names | {"gains": {}, "at_capacity": {}}

@@ -16,8 +16,8 @@ from modelbook.contract import Contract
 from modelbook.contract.parsing import holds_texts
 from modelbook.display.figures.monitor import DRIFT_COLUMN_NAMES
 from modelbook.evaluation import metrics_ci
-from modelbook.evaluation.fairness import format_group
 from modelbook.evaluation.metrics_ci import evaluate_metrics
+from modelbook.formatting import format_code
 from modelbook.monitoring import change_split, drift, duplicates
 from modelbook.monitoring.change_split import ChangeSplit
 from modelbook.monitoring.degenerate_columns import DegenerateColumn, find_degenerate_columns
@@ -374,7 +374,7 @@ def _distances_by_group(
                 values[groups == value], batch_values[batch_groups == value], is_numeric, rows, 1
             )
             if measured.distance > measured.critical_distance:
-                yield contract.label_group(name, format_group(value)), measured.distance
+                yield contract.label_group(name, format_code(value)), measured.distance
 
 
 def _sample_rows_with_outcomes(

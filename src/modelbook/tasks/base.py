@@ -121,10 +121,8 @@ class Task(ABC):
             known_names |= {*estimator_classes(self.experiment_type)}
         if family not in known_names:
             raise ParameterError(
-                (
-                    f"families: {family!r} does not support {self.experiment_type}; "
-                    f"{config.suggest_name(family, known_names)}"
-                ),
+                f"families: {family!r} does not support {self.experiment_type}; "
+                f"{config.suggest_name(family, known_names)}",
                 expected=f"families for a {self.name} task: {' '.join(available_families)}, "
                 "or a class of scikit-learn",
                 next="correct `families` in the book's env file, or set families: auto",
@@ -347,21 +345,18 @@ class Task(ABC):
         """
         drop = row["reference"] - row["value"]
         reference_error = row["reference"] - row.get("reference_low", row["reference"])
-        return (
-            drop,
-            is_beyond_chance(drop, row["high"] - row["value"], reference_error),
-            (
-                f"{metric_label(self.headline_metric)} {format_metric(row['value'])} (upper "
-                f"95% bound {format_metric(row['high'])}) is {format_metric(drop)} "
-                f"below the reference's {format_metric(row['reference'])}"
-            ),
+        is_significant = is_beyond_chance(drop, row["high"] - row["value"], reference_error)
+        text = (
+            f"{metric_label(self.headline_metric)} {format_metric(row['value'])} (upper 95% bound "
+            f"{format_metric(row['high'])}) is {format_metric(drop)} below the reference's "
+            f"{format_metric(row['reference'])}"
         )
+        return drop, is_significant, text
 
     def describe_gain(self, metric: str, gain: float, half_width: float) -> str:
         """Describe a gain of ``compute_improvement`` ± its half width, starting with the verb."""
-        return format_gain(
-            metric, gain, f"{format_metric(abs(gain))} ± {format_metric(half_width)}"
-        )
+        size = f"{format_metric(abs(gain))} ± {format_metric(half_width)}"
+        return format_gain(metric, gain, size)
 
     def format_drop_limit(self, max_drop: float) -> str:
         """Format the limit of ``assess_metric_drop``."""
@@ -370,13 +365,8 @@ class Task(ABC):
     def assess_calibration(self, rows: MetricRows) -> tuple[float, str]:
         """Calibration-in-the-large and its description."""
         bias = rows[self.calibration_metric]["value"]
-        return (
-            bias,
-            (
-                f"predictions are {abs(bias):.1%} points too {'high' if bias > 0 else 'low'} on "
-                "average"
-            ),
-        )
+        direction = "high" if bias > 0 else "low"
+        return bias, f"predictions are {abs(bias):.1%} points too {direction} on average"
 
     # Exploration
 
@@ -513,9 +503,8 @@ class Task(ABC):
         if slices.empty:
             return ""
         values = slices[self.headline_metric]
-        row = slices.loc[
-            values.idxmax() if self.headline_metric in LOWER_IS_BETTER else values.idxmin()
-        ]
+        is_lower_better = self.headline_metric in LOWER_IS_BETTER
+        row = slices.loc[values.idxmax() if is_lower_better else values.idxmin()]
         value = self.contract.label_value(row["slice"], row["value"])
         return (
             f"Its weakest slice is {label_column(row['slice'])} = {value}: "

@@ -24,10 +24,13 @@ from modelbook.tasks.scored_rows import ScoredRows, bootstrap_band
 EPSILON = 1e-15  # keeps the log loss of a certain, wrong prediction finite
 
 
+def row_log_losses(outcome: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """Log loss of each row."""
+    return -np.log(np.clip(np.where(outcome == 1, score, 1 - score), EPSILON, 1))
+
+
 def log_loss(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
-    return weighted_mean(
-        -np.log(np.clip(np.where(outcome == 1, score, 1 - score), EPSILON, 1)), weight
-    )
+    return weighted_mean(row_log_losses(outcome, score), weight)
 
 
 def brier_score(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
@@ -74,13 +77,11 @@ def roc_curve(scored: ScoredRows, *, resamples: int, seed: int, points: int = 10
     return bootstrap_band(curve, scored, "fpr", "tpr", grid, resamples, seed)
 
 
-def precision_recall_curve(
-    scored: ScoredRows, *, resamples: int, seed: int, points: int = 101
-) -> pd.DataFrame:
+def precision_recall_curve(scored: ScoredRows, *, resamples: int, seed: int) -> pd.DataFrame:
     """Precision on a grid of recalls, with a band; columns ``recall, precision, low, high``."""
     from sklearn.metrics import precision_recall_curve as curve_of
 
-    grid = np.linspace(0, 1, points)
+    grid = np.linspace(0, 1, 101)
 
     def curve(weight: np.ndarray) -> np.ndarray:
         precision, recall, _ = curve_of(
@@ -120,15 +121,12 @@ def univariate_roc_auc(values: pd.Series, positive: np.ndarray) -> float:
     from scipy.stats import rankdata
 
     has_value = values.notna().to_numpy()
-    n_positive = int(positive[has_value].sum())
-    n_negative = int(has_value.sum()) - n_positive
+    is_positive = positive[has_value] == 1
+    n_positive, n_negative = int(is_positive.sum()), int((~is_positive).sum())
     if not n_positive or not n_negative:
         return 0.5
-    ranks = rankdata(values[has_value])
-    return float(
-        (ranks[positive[has_value] == 1].sum() - n_positive * (n_positive + 1) / 2)
-        / (n_positive * n_negative)
-    )
+    rank_sum = rankdata(values[has_value])[is_positive].sum()
+    return float((rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
 
 
 def positive_rate_by_period(positive: pd.Series, periods: Any) -> pd.DataFrame:
@@ -138,14 +136,8 @@ def positive_rate_by_period(positive: pd.Series, periods: Any) -> pd.DataFrame:
     rows = []
     for period, group in positive.groupby(periods):
         n_positive, n_rows = int(group.sum()), len(group)
-        rows.append(
-            (
-                str(period),
-                n_rows,
-                n_positive / n_rows,
-                *proportion_confint(n_positive, n_rows, method="wilson"),
-            )
-        )
+        ci = proportion_confint(n_positive, n_rows, method="wilson")
+        rows.append((str(period), n_rows, n_positive / n_rows, *ci))
     return pd.DataFrame(rows, columns=["period", "rows", "rate", "low", "high"])
 
 
@@ -181,21 +173,14 @@ class Binary(Task):
         return self.contract.columns[self.contract.target].type == "category"
 
     def prediction_columns(self) -> dict[str, str]:
-        return {
-            "prediction": "string" if self._has_class_names else "long",
-            "probability": "double",
-        }
+        kind = "string" if self._has_class_names else "long"
+        return {"prediction": kind, "probability": "double"}
 
     def make_predictions(self, score: np.ndarray, threshold: float | None) -> pd.DataFrame:
         codes = (score >= threshold).astype("int64")
-        return pd.DataFrame(
-            {
-                "prediction": np.array(self.classes, dtype=object)[codes]
-                if self._has_class_names
-                else codes,
-                "probability": score,
-            }
-        )
+        names = np.array(self.classes, dtype=object)
+        prediction = names[codes] if self._has_class_names else codes
+        return pd.DataFrame({"prediction": prediction, "probability": score})
 
     def scores_from_predictions(self, predictions: pd.DataFrame) -> np.ndarray:
         return predictions["probability"].to_numpy()
@@ -249,21 +234,16 @@ class Binary(Task):
         return pd.DataFrame(counts, index=names.rename("actual"), columns=names.rename("predicted"))
 
     def row_errors(self, scored: ScoredRows) -> np.ndarray:
-        return -np.log(
-            np.clip(np.where(scored.outcome == 1, scored.score, 1 - scored.score), EPSILON, 1)
-        )
+        return row_log_losses(scored.outcome, scored.score)
 
     def row_losses(self, scored: ScoredRows) -> np.ndarray:
         return (scored.score - scored.outcome) ** 2
 
     def prediction_errors(self, scored: ScoredRows) -> pd.DataFrame:
         """The predicted value is the probability of the positive class."""
-        names = np.array(self.classes, dtype=object)
+        actual = np.array(self.classes, dtype=object)[scored.outcome]
         return pd.DataFrame(
-            {
-                "actual": names[scored.outcome],
-                "predicted": [f"{probability:.1%}" for probability in scored.score],
-            }
+            {"actual": actual, "predicted": [f"{share:.1%}" for share in scored.score]}
         )
 
     def summarize_outcome(self, outcome: np.ndarray) -> dict[str, float]:
@@ -322,11 +302,9 @@ class Binary(Task):
 
     def phrases(self) -> dict[str, str]:
         target = self.contract.label(self.contract.target)
-        target_phrase = (
-            f"“{target}”"
-            if not self._has_class_names
-            else f"“{target}” being {self._positive_label()}"
-        )
+        target_phrase = f"“{target}”"
+        if self._has_class_names:
+            target_phrase += f" being {self._positive_label()}"
         return {
             "baseline": "the baseline that predicts the base rate for every row",
             "answers": f"a probability of {target_phrase}",

@@ -19,6 +19,11 @@ class RowPrediction(NamedTuple):
     prediction: Any
     probabilities: Sequence[float] | None = None
 
+    @property
+    def scores(self) -> list[float]:
+        """What the decision rule turned into it: class probabilities, or one value."""
+        return [self.prediction] if self.probabilities is None else list(self.probabilities)
+
 
 @dataclass(frozen=True)
 class DecisionRule(ABC):

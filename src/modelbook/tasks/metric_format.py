@@ -26,19 +26,10 @@ METRIC_LABELS = {
 LOWER_IS_BETTER = frozenset(
     {"log_loss", "brier", "rmse", "mae", "median_absolute_error", "p90_absolute_error", "cost"}
 )
-SHARES = frozenset(  # metrics from 0 to 1, whose intervals are made on the logit scale
-    {
-        "roc_auc",
-        "pr_auc",
-        "recall",
-        "precision",
-        "selection_rate",
-        "accuracy",
-        "balanced_accuracy",
-        "f1",
-        "coverage",
-    }
-)
+SHARES = frozenset((  # metrics from 0 to 1, whose intervals are made on the logit scale
+    "roc_auc", "pr_auc", "recall", "precision", "selection_rate", "accuracy", "balanced_accuracy",
+    "f1", "coverage",
+))  # fmt: skip
 ERRORS = frozenset({"rmse", "mae", "log_loss", "brier"})  # above 0: on the logarithmic scale
 QUANTILES = {"median_absolute_error": 0.5, "p90_absolute_error": 0.9}  # of absolute errors
 GAIN_VERBS = {  # (lower is better, improved): present and past tense

@@ -14,7 +14,7 @@ from modelbook.contract.counts import count_values
 from modelbook.errors import ParameterError, TrainingError
 from modelbook.formatting import KeyNumber, key_number
 from modelbook.tasks.base import CustomMetric, MetricRows, Task, metric_key_number
-from modelbook.tasks.binary import EPSILON, positive_rate_by_period, univariate_roc_auc
+from modelbook.tasks.binary import EPSILON, positive_rate_by_period, roc_curve, univariate_roc_auc
 from modelbook.tasks.cost_matrix import ClassCosts
 from modelbook.tasks.metrics import MetricFunction, binary_roc_auc, safe_divide, weighted_mean
 from modelbook.tasks.performance_estimation import EstimatedMetric, estimate_roc_auc
@@ -28,16 +28,22 @@ def roc_auc(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
     )
 
 
+def row_log_losses(outcome: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """Log loss of each row."""
+    return -np.log(np.clip(score[np.arange(len(outcome)), outcome], EPSILON, 1))
+
+
+def row_brier_scores(outcome: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """Squared distance of the probabilities from the outcome, summed over the classes; 0 to 2."""
+    return ((score - np.eye(score.shape[1])[outcome]) ** 2).sum(axis=1)
+
+
 def log_loss(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
-    return weighted_mean(
-        -np.log(np.clip(score[np.arange(len(outcome)), outcome], EPSILON, 1)), weight
-    )
+    return weighted_mean(row_log_losses(outcome, score), weight)
 
 
 def brier_score(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
-    """Squared distance of the probabilities from the outcome, summed over the classes; 0 to 2."""
-    one_hot_outcome = np.eye(score.shape[1])[outcome]
-    return weighted_mean(((score - one_hot_outcome) ** 2).sum(axis=1), weight)
+    return weighted_mean(row_brier_scores(outcome, score), weight)
 
 
 def accuracy(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
@@ -206,15 +212,12 @@ class Multiclass(Task):
         )
 
     def _roc_curves(self, scored: ScoredRows, resamples: int, seed: int) -> pd.DataFrame:
-        from modelbook.tasks.binary import roc_curve
-
         curves = []
         for code, name in enumerate(self.classes):
             one_vs_rest = ScoredRows(scored.outcome == code, scored.score[:, code], scored.entity)
             if self.is_evaluable(one_vs_rest.outcome):
-                area = binary_roc_auc(
-                    one_vs_rest.outcome, one_vs_rest.score, np.ones(len(one_vs_rest))
-                )
+                weight = np.ones(len(one_vs_rest))
+                area = binary_roc_auc(one_vs_rest.outcome, one_vs_rest.score, weight)
                 curve = roc_curve(one_vs_rest, resamples=min(resamples, 300), seed=seed, points=51)
                 curves.append(curve.assign(area=area, **{"class": name}))
         return pd.concat(curves, ignore_index=True)[["class", "area", "fpr", "tpr", "low", "high"]]
@@ -227,17 +230,10 @@ class Multiclass(Task):
             n_predicted = len(np.unique(scored.entity[scored.score.argmax(axis=1) == code]))
             for kind, metric in class_metrics(code).items():
                 value = partial(metric, scored.outcome, scored.score)
-                ci = jackknife_ci(
-                    value,
-                    one_vs_rest,
-                    LOGIT,
-                    resamples=resamples,
-                    seed=seed,
-                    n_units=n_predicted if kind == "precision" else None,
-                )
-                rows.append(
-                    (name, kind, value(unit_weights), *ci, int((scored.outcome == code).sum()))
-                )
+                n_units = n_predicted if kind == "precision" else None
+                options: dict[str, Any] = {"resamples": resamples, "seed": seed}
+                ci = jackknife_ci(value, one_vs_rest, LOGIT, n_units=n_units, **options)
+                rows.append((name, kind, value(unit_weights), *ci, int(one_vs_rest.outcome.sum())))
         return pd.DataFrame(rows, columns=["class", "metric", "value", "low", "high", "rows"])
 
     def tabulate_errors(self, scored: ScoredRows, threshold: float | None) -> pd.DataFrame:
@@ -256,10 +252,10 @@ class Multiclass(Task):
         return ScoredRows(is_correct, scored.score.max(axis=1), scored.entity)
 
     def row_errors(self, scored: ScoredRows) -> np.ndarray:
-        return -np.log(np.clip(scored.score[np.arange(len(scored)), scored.outcome], EPSILON, 1))
+        return row_log_losses(scored.outcome, scored.score)
 
     def row_losses(self, scored: ScoredRows) -> np.ndarray:
-        return ((scored.score - np.eye(scored.score.shape[1])[scored.outcome]) ** 2).sum(axis=1)
+        return row_brier_scores(scored.outcome, scored.score)
 
     def nonconformity(self, scored: ScoredRows) -> np.ndarray:
         return 1 - scored.score[np.arange(len(scored)), scored.outcome]
@@ -281,26 +277,16 @@ class Multiclass(Task):
     ) -> tuple[pd.DataFrame, list[str], list[str]]:
         names = pd.Series(self.classes, dtype=object)
         predicted_classes = names.iloc[score.argmax(axis=1)].to_numpy()
-        return (
-            pd.DataFrame(
-                {
-                    "score": predicted_classes,
-                    "outcome": pd.Series(outcome, index=range(len(score))).map(names),
-                }
-            ),
-            [],
-            ["score", "outcome"],
-        )
+        actual_classes = pd.Series(outcome, index=range(len(score))).map(names)
+        table = pd.DataFrame({"score": predicted_classes, "outcome": actual_classes})
+        return table, [], ["score", "outcome"]
 
     def assess_calibration(self, rows: MetricRows) -> tuple[float, str]:
         bias = rows[self.calibration_metric]["value"]
         direction = "high" if bias > 0 else "low"
-        return (
-            bias,
-            (
-                f"probabilities of the predicted class are {abs(bias):.1%} points too "
-                f"{direction} on average"
-            ),
+        return bias, (
+            f"probabilities of the predicted class are {abs(bias):.1%} points too {direction} on "
+            "average"
         )
 
     def summarize_target_by_period(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -311,9 +297,8 @@ class Multiclass(Task):
             positive_rate_by_period(outcome == code, periods).assign(**{"class": name})
             for code, name in enumerate(self.classes)
         ]
-        return pd.concat(tables, ignore_index=True)[
-            ["class", "period", "rows", "rate", "low", "high"]
-        ]
+        columns = ["class", "period", "rows", "rate", "low", "high"]
+        return pd.concat(tables, ignore_index=True)[columns]
 
     def univariate_score(
         self, values: pd.Series, is_categorical: bool, outcome: pd.Series

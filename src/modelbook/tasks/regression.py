@@ -13,7 +13,7 @@ from modelbook.tasks.base import MetricRows, Task, is_beyond_chance, metric_key_
 from modelbook.tasks.cost_matrix import DeviationCosts
 from modelbook.tasks.metric_format import QUANTILES, format_gain, format_metric
 from modelbook.tasks.metrics import MetricFunction, safe_divide, weighted_mean
-from modelbook.tasks.scored_rows import CONFIDENCE_LEVEL, ScoredRows
+from modelbook.tasks.scored_rows import CONFIDENCE_LEVEL, ScoredRows, assign_quantile_bins
 
 MAX_POINTS = 400  # rows of a legible scatter plot
 ROUNDING_TOLERANCE = 1e-12  # relative size below which a value counts as 0
@@ -74,10 +74,7 @@ METRICS: dict[str, MetricFunction] = {
 def errors_by_decile(scored: ScoredRows) -> pd.DataFrame:
     """Errors by prediction decile; columns ``predicted, median, q05, q25, q75, q95, rows``."""
     errors = scored.outcome - scored.score
-    edges = np.unique(np.quantile(scored.score, np.linspace(0, 1, 11)))
-    bin_index = np.clip(
-        np.searchsorted(edges, scored.score, side="right") - 1, 0, max(len(edges) - 2, 0)
-    )
+    bin_index = assign_quantile_bins(scored.score, 10)
     rows = []
     for bin_number in np.unique(bin_index):
         in_bin = bin_index == bin_number
@@ -95,19 +92,9 @@ class Regression(Task):
     experiment_type = "regression"
     response_method = "predict"
     default_families = (
-        "ridge",
-        "lightgbm",
-        "hgb",
-        "catboost",
-        "et",
-        "rf",
-        "lr",
-        "lasso",
-        "en",
-        "huber",
-        "knn",
+        "ridge", "lightgbm", "hgb", "catboost", "et", "rf", "lr", "lasso", "en", "huber", "knn",
         "dt",
-    )
+    )  # fmt: skip
     pycaret_metric_names: ClassVar = {"rmse": "RMSE", "mae": "MAE", "r2": "R2"}
     ranking_metrics = ("rmse", "mae", "r2")
     simple_families = ("ridge", "lr", "lasso", "en", "br", "huber")
@@ -181,12 +168,8 @@ class Regression(Task):
         return LOSS_BOUND_FACTOR * seldom_exceeded[0] if any(seldom_exceeded) else None
 
     def prediction_errors(self, scored: ScoredRows) -> pd.DataFrame:
-        return pd.DataFrame(
-            {
-                "actual": map(format_metric, scored.outcome),
-                "predicted": map(format_metric, scored.score),
-            }
-        )
+        columns = {"actual": scored.outcome, "predicted": scored.score}
+        return pd.DataFrame({name: map(format_metric, column) for name, column in columns.items()})
 
     def summarize_outcome(self, outcome: np.ndarray) -> dict[str, float]:
         return {"mean": outcome.mean()}
@@ -206,18 +189,16 @@ class Regression(Task):
         return pd.DataFrame({"score": score, "outcome": outcome}), ["score", "outcome"], []
 
     def assess_metric_drop(self, row: Any) -> tuple[float, bool, str]:
-        relative_increase = (
-            row["value"] / row["reference"] - 1 if row["reference"] else float("inf")
-        )
-        reference_error = row.get("reference_high", row["reference"]) - row["reference"]
-        rise = row["value"] - row["reference"]
+        value, reference = row["value"], row["reference"]
+        relative_increase = value / reference - 1 if reference else float("inf")
+        reference_error = row.get("reference_high", reference) - reference
+        is_significant = is_beyond_chance(value - reference, value - row["low"], reference_error)
         return (
             relative_increase,
-            is_beyond_chance(rise, row["value"] - row["low"], reference_error),
+            is_significant,
             (
-                f"RMSE {format_metric(row['value'])} (lower 95% bound {format_metric(row['low'])}) "
-                f"is {relative_increase:.0%} above the reference's "
-                f"{format_metric(row['reference'])}"
+                f"RMSE {format_metric(value)} (lower 95% bound {format_metric(row['low'])}) is "
+                f"{relative_increase:.0%} above the reference's {format_metric(reference)}"
             ),
         )
 
@@ -232,12 +213,9 @@ class Regression(Task):
         bias, spread = rows[self.calibration_metric]["value"], rows["rmse"]["baseline"]
         relative_bias = bias / spread if spread else 0.0
         direction = "high" if bias > 0 else "low"
-        return (
-            relative_bias,
-            (
-                f"predictions are {format_metric(abs(bias))} too {direction} on average, "
-                f"{abs(relative_bias):.0%} of a standard deviation"
-            ),
+        return relative_bias, (
+            f"predictions are {format_metric(abs(bias))} too {direction} on average, "
+            f"{abs(relative_bias):.0%} of a standard deviation"
         )
 
     def summarize_target_by_period(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -269,9 +247,8 @@ class Regression(Task):
         if encoded_values[has_value].nunique() < 2 or outcome[has_value].nunique() < 2:
             return 0.0, ""
         correlation = float(encoded_values[has_value].rank().corr(outcome[has_value].rank()))
-        return abs(correlation), "" if is_categorical else (
-            "higher" if correlation >= 0 else "lower"
-        )
+        direction = "higher" if correlation >= 0 else "lower"
+        return abs(correlation), "" if is_categorical else direction
 
     @property
     def _target_label(self) -> str:

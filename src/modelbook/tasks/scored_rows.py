@@ -106,10 +106,8 @@ class ScoredRows:
         """Entities of the rarest present class; all entities if outcomes are not classes."""
         if self.outcome.dtype.kind not in "iub":
             return len(np.unique(self.entity))
-        return min(
-            (len(np.unique(self.entity[self.outcome == code])) for code in np.unique(self.outcome)),
-            default=0,
-        )
+        codes = np.unique(self.outcome)
+        return min((len(np.unique(self.entity[self.outcome == code])) for code in codes), default=0)
 
     def can_be_judged(self) -> bool:
         """Whether there are enough entities for the intervals to have their nominal coverage."""
@@ -119,6 +117,12 @@ class ScoredRows:
             return True
         fewest = MIN_CLASS_ENTITIES if self.score.ndim == 1 else MIN_ENTITIES_OF_SEVERAL
         return len(np.unique(self.outcome)) > 1 and self.count_class_entities() >= fewest
+
+
+def assign_quantile_bins(values: np.ndarray, n_bins: int) -> np.ndarray:
+    """The quantile bin of each value; equal values are in one bin, so there may be fewer."""
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, n_bins + 1)))
+    return np.clip(np.searchsorted(edges, values, side="right") - 1, 0, max(len(edges) - 2, 0))
 
 
 def bootstrap_counts(entity: np.ndarray, resamples: int, seed: int) -> np.ndarray:
@@ -182,11 +186,8 @@ def jackknife_ci(
     allowance = (
         _skewness_allowance(influences, scored.entity, quantile) if scale is LOGARITHM else 0
     )
-    low, high = scale.invert(
-        np.array(
-            [centre - quantile * standard_error, centre + (quantile + allowance) * standard_error]
-        )
-    )
+    reach = np.array([-quantile, quantile + allowance])
+    low, high = scale.invert(centre + reach * standard_error)
     return float(low), float(high)
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from modelbook.contract.counts import count_values
 from modelbook.display import plotting, style
 from modelbook.display.components import Figure, empty_figure
-from modelbook.formatting import choose_decimals
+from modelbook.formatting import choose_decimals, format_code
 
 N_COLUMNS = 3
 BINS = 24
@@ -224,10 +224,7 @@ def bin_column(
     none.
     """
     if not _is_number(column):
-        text = column.map(
-            lambda value: f"{value:g}" if isinstance(value, float) else str(value),
-            na_action="ignore",
-        )
+        text = column.map(format_code, na_action="ignore")
         return text.fillna("missing").astype(object), False
     bins = pd.qcut(column, n_bins, duplicates="drop")
     if use_interval_labels:
