@@ -30,7 +30,7 @@ ROOMS = {
     "pydantic": {"config", "contract", "serving"}, "typer": {"cli"}, "statsmodels": {"tasks"},
     "faststream": {"stream"}, "redis": {"stream"},
     "onnxruntime": {"scoring"}, "skl2onnx": {"scoring"}, "shap": {"evaluation"},
-    "fastapi": {"serving"}, "opentelemetry": {"serving"}, "starlette": {"serving"}, "uvicorn": {"serving"}, "prometheus_client": {"serving", "stream_metrics"},
+    "fastapi": {"serving"}, "opentelemetry": {"serving"}, "starlette": {"serving"}, "uvicorn": {"serving"}, "prometheus_client": {"serving"},
     "httpx": {"monitoring", "demo"}, "ipykernel": {"build", "workbench"}, "packaging": {"workbench"},
     "distributed": {"engine"}, "dask": {"engine"}, "pyspark": {"engine"}, "ray": {"engine"},
 }  # fmt: skip

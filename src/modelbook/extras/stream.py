@@ -13,6 +13,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,22 +107,11 @@ def run_worker(root: Path, book: str) -> None:
 
 
 async def _consume(service: PredictionService, stream_settings: settings.StreamSettings) -> None:
-    from faststream import AckPolicy, FastStream
-    from faststream.redis import RedisBroker, StreamSub
+    from faststream import FastStream
 
-    metrics = stream_metrics.StreamMetrics(service)
+    metrics, worker = stream_metrics.StreamMetrics(service), StreamWorker(service)
     client = await _connect(stream_settings)
-    broker, worker = RedisBroker(stream_settings.url, logger=LOG), StreamWorker(service)
     consumer = f"{socket.gethostname()}-{os.getpid()}"
-    group: dict[str, Any] = {
-        "stream": stream_settings.input_stream,
-        "group": stream_settings.consumer_group,
-        "consumer": consumer,
-    }
-    fresh = StreamSub(**group, max_records=MAX_CONCURRENT_ENTRIES)
-    abandoned = StreamSub(
-        **group, min_idle_time=int(stream_settings.claim_seconds * 1000), polling_interval=1000
-    )
 
     async def handle(message: Any) -> None:
         [entry] = message.raw_message["message_ids"]
@@ -134,14 +124,7 @@ async def _consume(service: PredictionService, stream_settings: settings.StreamS
         )
         metrics.count_entry(result)
 
-    subscriber_options: dict[str, Any] = {
-        "ack_policy": AckPolicy.NACK_ON_ERROR,
-        "parser": _parse_raw_message,
-    }
-    broker.subscriber(stream=fresh, max_workers=MAX_CONCURRENT_ENTRIES, **subscriber_options)(
-        _wrap_handler(handle)
-    )
-    broker.subscriber(stream=abandoned, **subscriber_options)(_wrap_handler(handle))
+    broker = _create_broker(stream_settings, consumer, handle)
     async with service.running():
         watching = asyncio.create_task(
             metrics.watch_stream(
@@ -160,6 +143,32 @@ async def _consume(service: PredictionService, stream_settings: settings.StreamS
             await FastStream(broker, logger=LOG).run()
         watching.cancel()
     await client.aclose()
+
+
+def _create_broker(stream_settings: settings.StreamSettings, consumer: str, handler: Any) -> Any:
+    """Create a broker that passes new entries to the handler, and those of dead workers."""
+    from faststream import AckPolicy
+    from faststream.redis import RedisBroker, StreamSub
+
+    broker = RedisBroker(stream_settings.url, logger=LOG)
+    subscription = partial(
+        StreamSub,
+        stream_settings.input_stream,
+        group=stream_settings.consumer_group,
+        consumer=consumer,
+    )
+    idle_ms = int(stream_settings.claim_seconds * 1000)
+    for stream, max_workers in (
+        (subscription(max_records=MAX_CONCURRENT_ENTRIES), MAX_CONCURRENT_ENTRIES),
+        (subscription(min_idle_time=idle_ms, polling_interval=1000), None),
+    ):
+        broker.subscriber(
+            stream=stream,
+            max_workers=max_workers,
+            ack_policy=AckPolicy.NACK_ON_ERROR,
+            parser=_parse_raw_message,
+        )(_wrap_handler(handler))
+    return broker
 
 
 def _wrap_handler(handler: Any) -> Any:

@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
-
 from modelbook.errors import ServingError
 from modelbook.serving.service import PredictionService
 
@@ -21,22 +19,19 @@ TEXT_TYPE, JSON_TYPE = "text/plain; version=0.0.4; charset=utf-8", "application/
 
 
 class StreamMetrics:
-    """Counts the entries of a stream, in addition to the metrics of the scoring service."""
+    """Adds the entries of a stream to the metrics of the scoring service."""
 
     def __init__(self, service: PredictionService) -> None:
-        self._service, self._registry = service, CollectorRegistry()
-        self._entries = Counter(
-            "modelbook_stream_entries",
-            "Entries that were scored",
-            ["result"],
-            registry=self._registry,
+        self._service = service
+        factory = service.metrics.factory
+        self._entries = factory.counter(
+            "modelbook_stream_entries", "Entries that were scored", "result"
         )
         for result in ("answer", "error"):  # from 0: a rate does not see where a series begins
             self._entries.labels(result)
-        self._waiting = Gauge(
+        self._waiting = factory.gauge(
             "modelbook_stream_waiting",
             "Entries of the stream that no worker of the group has finished",
-            registry=self._registry,
         )
         self._reads_stream = False
 
@@ -57,10 +52,6 @@ class StreamMetrics:
                 self._reads_stream = False
             await asyncio.sleep(REFRESH_SECONDS)
 
-    def render(self) -> bytes:
-        """Return the worker's and the service's metrics in the Prometheus text format."""
-        return generate_latest(self._registry) + self._service.metrics.render()
-
     def describe_readiness(self) -> dict[str, Any]:
         """Return the body for ``GET /health/ready``."""
         readiness = self._service.describe_readiness()
@@ -74,7 +65,7 @@ class StreamMetrics:
         """Respond to a request, as a WSGI application."""
         path, status, content_type = environ["PATH_INFO"], OK, JSON_TYPE
         if path == "/metrics":
-            body, content_type = self.render(), TEXT_TYPE
+            body, content_type = self._service.metrics.render(), TEXT_TYPE
         elif path == "/health/live":
             body = b'{"status": "live"}'
         elif path == "/health/ready":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from operator import add
 from pathlib import Path
@@ -13,13 +13,13 @@ from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
+    Counter,
     Gauge,
     Histogram,
     Metric,
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client import Counter as PrometheusCounter
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
@@ -69,134 +69,155 @@ JOURNAL_TOTALS = {
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # folder in which workers share their metrics
 
 
+class MetricFactory:
+    """Creates the metrics of a process; the workers of a service share them in a folder."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        folder = os.environ.get(MULTIPROCESS_VARIABLE)
+        if folder is None:
+            ProcessCollector(registry=self.registry)
+        else:
+            self.registry.register(WorkersCollector(folder))
+            self.registry.register(WorkerProcessCollector(folder))
+        # The collectors read the metrics of all workers, so none registers its own.
+        self._target = self.registry if folder is None else None
+
+    def counter(self, name: str, text: str, *labels: str) -> Counter:
+        """Create a counter; its name gets the suffix ``_total``."""
+        return Counter(name, text, labels, registry=self._target)
+
+    def gauge(self, name: str, text: str, *labels: str, merge: str = "livemostrecent") -> Gauge:
+        """Create a gauge; ``merge`` is the ``multiprocess_mode`` that combines the workers'."""
+        return Gauge(
+            name,
+            text,
+            labels,
+            registry=self._target,
+            multiprocess_mode=merge,  # type: ignore[arg-type]
+        )
+
+    def histogram(self, name: str, text: str, *labels: str, buckets: Sequence[float]) -> Histogram:
+        """Create a histogram with these upper bounds."""
+        return Histogram(name, text, labels, registry=self._target, buckets=buckets)
+
+
 class ServiceMetrics:
     """Metrics of one worker, which name the book; with several workers, each reports the totals."""
 
     def __init__(self, book: str) -> None:
-        self._registry = CollectorRegistry()
-        is_multiprocess = MULTIPROCESS_VARIABLE in os.environ
-        if is_multiprocess:
-            folder = os.environ[MULTIPROCESS_VARIABLE]
-            self._registry.register(WorkersCollector(folder))
-            self._registry.register(WorkerProcessCollector(folder))
-        else:
-            ProcessCollector(registry=self._registry)
-        options: dict[str, Any] = {"registry": None if is_multiprocess else self._registry}
-        sum_options: dict[str, Any] = {**options, "multiprocess_mode": "livesum"}
-        self._predictions = PrometheusCounter(
-            "modelbook_predictions", "Predicted rows", ["variant"], **options
-        )
-        self._request_errors = PrometheusCounter(
-            "modelbook_rejected", "Rejected or failed requests", ["reason"], **options
+        self._book = book
+        self.factory = MetricFactory()
+        self._create_request_metrics()
+        self._create_model_metrics()
+        self._create_monitor_metrics()
+        self.factory.gauge(
+            "modelbook_service_info", "1 for the book that is served", "book"
+        ).labels(book).set(1)
+        self.factory.gauge("modelbook_workers", "Workers that are running", merge="livesum").set(1)
+        self._labels_by_gauge: dict[Gauge, set[tuple[str, ...]]] = {}
+        self._observe_by_request: dict[tuple[str, int], Callable[[float], None]] = {}
+        self._last_totals = dict.fromkeys(JOURNAL_TOTALS, 0)
+
+    def _create_request_metrics(self) -> None:
+        predictions = self.factory.counter("modelbook_predictions", "Predicted rows", "variant")
+        self._count_by_variant = {
+            name: predictions.labels(name).inc for name in ("champion", "challenger", "shadow")
+        }
+        self._request_errors = self.factory.counter(
+            "modelbook_rejected", "Rejected or failed requests", "reason"
         )
         for reason in STATUS_REASONS.values():  # from 0: a rate does not see where a series begins
             self._request_errors.labels(reason)
-        self._request_duration = Histogram(
+        self._request_duration = self.factory.histogram(
             "modelbook_request_seconds",
             "Duration of a request in seconds",
-            ["path", "status"],
+            "path",
+            "status",
             buckets=DURATION_BUCKETS,
-            **options,
         )
-        self.in_flight = Gauge("modelbook_in_flight", "Requests in progress", **sum_options)
-        self.canary_rolled_back = Gauge(
-            "modelbook_canary_rolled_back",
-            "Workers that took a canary's traffic back",
-            **sum_options,
-        )
-        self.journal_waiting_requests = Gauge(
-            "modelbook_journal_waiting", "Requests waiting for the journal", **sum_options
-        )
-        self._workers = Gauge("modelbook_workers", "Workers that are running", **sum_options)
-        self._workers.set(1)
-        self.journal_up = Gauge(
-            "modelbook_journal_up", "Workers with a working journal", **sum_options
-        )
-        self._journal_totals = {
-            name: PrometheusCounter(f"modelbook_journal_{name}", text, **options)
-            for name, text in JOURNAL_TOTALS.items()
-        }
-        latest_options: dict[str, Any] = {**options, "multiprocess_mode": "livemostrecent"}
-        self._model_version = Gauge(
-            "modelbook_model_version", "Version in service, by alias", ["alias"], **latest_options
-        )
-        self._alias_version = Gauge(
-            "modelbook_alias_version", "Version that the alias names", ["alias"], **latest_options
-        )
-        self._version_refused = Gauge(
-            "modelbook_version_refused",
-            "Workers in which the version that the alias names failed to load",
-            ["alias"],
-            **sum_options,
-        )
-        self._workers_behind = Gauge(
-            "modelbook_workers_behind",
-            "Workers that do not serve the version that the alias names",
-            ["alias"],
-            **sum_options,
-        )
-        self._input_drift = Gauge(
-            "modelbook_drift",
-            "Drift of recent inputs in multiples of its threshold; drifted from 1",
-            ["feature"],
-            **{**options, "multiprocess_mode": "livemax"},
-        )
-        self._unseen_share = Gauge(
-            "modelbook_unseen_share",
-            "Share of recent rows with a category that the reference does not have",
-            ["feature"],
-            **{**options, "multiprocess_mode": "livemax"},
-        )
-        self._verdict = Gauge(
-            "modelbook_monitor_verdict",
-            "1 for the latest monitoring verdict on the champion",
-            ["verdict"],
-            **latest_options,
-        )
-        self._verdict_timestamp = Gauge(
-            "modelbook_monitor_timestamp_seconds",
-            "Unix timestamp of the latest verdict; 0: none",
-            **latest_options,
-        )
-        self._drifted_importance_share = Gauge(
-            "modelbook_monitor_drifted_share",
-            "Importance-weighted share of drifted features at the latest verdict, 0 to 1",
-            **latest_options,
-        )
-        self._monitored_drift = Gauge(
-            "modelbook_monitor_drift",
-            "Drift of the latest monitored window in multiples of its threshold; drifted from 1",
-            ["feature"],
-            **latest_options,
-        )
-        self._quality = Gauge(
-            "modelbook_monitor_quality",
-            "Metrics of the latest monitored window: live with outcomes, expected without them, "
-            "and those of the holdout",
-            ["book", "metric", "source"],
-            **latest_options,
-        )
-        self.outcome_delay = Histogram(
+        self.outcome_delay = self.factory.histogram(
             "modelbook_outcome_delay_seconds",
             "Time from a prediction to its outcome",
             buckets=OUTCOME_DELAY_BUCKETS,
-            **options,
         )
-        self._book, self._monitored_metrics = book, set[tuple[str, str]]()
-        Gauge(
-            "modelbook_service_info", "1 for the book that is served", ["book"], **latest_options
-        ).labels(book).set(1)
-        self._monitored_features: set[str] = set()
-        self._measured_features: dict[Gauge, set[str]] = {
-            self._input_drift: set(),
-            self._unseen_share: set(),
+        self.in_flight = self.factory.gauge(
+            "modelbook_in_flight", "Requests in progress", merge="livesum"
+        )
+        self.journal_waiting_requests = self.factory.gauge(
+            "modelbook_journal_waiting", "Requests waiting for the journal", merge="livesum"
+        )
+        self.journal_up = self.factory.gauge(
+            "modelbook_journal_up", "Workers with a working journal", merge="livesum"
+        )
+        self._journal_totals = {
+            name: self.factory.counter(f"modelbook_journal_{name}", text)
+            for name, text in JOURNAL_TOTALS.items()
         }
-        self._observe_by_request: dict[tuple[str, int], Callable[[float], None]] = {}
-        self._count_by_variant = {
-            name: self._predictions.labels(name).inc
-            for name in ("champion", "challenger", "shadow")
-        }
-        self._last_totals = dict.fromkeys(JOURNAL_TOTALS, 0)
+
+    def _create_model_metrics(self) -> None:
+        self.canary_rolled_back = self.factory.gauge(
+            "modelbook_canary_rolled_back",
+            "Workers that took a canary's traffic back",
+            merge="livesum",
+        )
+        self._model_version = self.factory.gauge(
+            "modelbook_model_version", "Version in service, by alias", "alias"
+        )
+        self._alias_version = self.factory.gauge(
+            "modelbook_alias_version", "Version that the alias names", "alias"
+        )
+        self._version_refused = self.factory.gauge(
+            "modelbook_version_refused",
+            "Workers in which the version that the alias names failed to load",
+            "alias",
+            merge="livesum",
+        )
+        self._workers_behind = self.factory.gauge(
+            "modelbook_workers_behind",
+            "Workers that do not serve the version that the alias names",
+            "alias",
+            merge="livesum",
+        )
+        self._input_drift = self.factory.gauge(
+            "modelbook_drift",
+            "Drift of recent inputs in multiples of its threshold; drifted from 1",
+            "feature",
+            merge="livemax",
+        )
+        self._unseen_share = self.factory.gauge(
+            "modelbook_unseen_share",
+            "Share of recent rows with a category that the reference does not have",
+            "feature",
+            merge="livemax",
+        )
+
+    def _create_monitor_metrics(self) -> None:
+        self._verdict = self.factory.gauge(
+            "modelbook_monitor_verdict",
+            "1 for the latest monitoring verdict on the champion",
+            "verdict",
+        )
+        self._verdict_timestamp = self.factory.gauge(
+            "modelbook_monitor_timestamp_seconds", "Unix timestamp of the latest verdict; 0: none"
+        )
+        self._drifted_importance_share = self.factory.gauge(
+            "modelbook_monitor_drifted_share",
+            "Importance-weighted share of drifted features at the latest verdict, 0 to 1",
+        )
+        self._monitored_drift = self.factory.gauge(
+            "modelbook_monitor_drift",
+            "Drift of the latest monitored window in multiples of its threshold; drifted from 1",
+            "feature",
+        )
+        self._quality = self.factory.gauge(
+            "modelbook_monitor_quality",
+            "Metrics of the latest monitored window: live with outcomes, expected without them, "
+            "and those of the holdout",
+            "book",
+            "metric",
+            "source",
+        )
 
     def count_predictions(self, variant: str, rows: int = 1) -> None:
         """Count rows that a variant predicted."""
@@ -235,15 +256,11 @@ class ServiceMetrics:
             self._workers_behind.labels(alias).set(number not in (0, served[alias]))
 
     def set_input_drift(self, drift: dict[str, float], unseen_shares: dict[str, float]) -> None:
-        """Set each feature's drift and share of rows with an unseen category.
-
-        Features that are not measured any more become NaN.
-        """
-        for gauge, values in ((self._input_drift, drift), (self._unseen_share, unseen_shares)):
-            measured = self._measured_features[gauge]
-            for feature in measured | values.keys():
-                gauge.labels(feature).set(values.get(feature, float("nan")))
-            measured.update(values)
+        """Set each feature's drift and share of rows with an unseen category."""
+        self._set_by_labels(self._input_drift, {(name,): value for name, value in drift.items()})
+        self._set_by_labels(
+            self._unseen_share, {(name,): share for name, share in unseen_shares.items()}
+        )
 
     def set_verdict(
         self,
@@ -253,25 +270,28 @@ class ServiceMetrics:
         drift: dict[str, float],
         quality: dict[tuple[str, str], float],
     ) -> None:
-        """Set the latest monitoring verdict, ``""`` for none.
-
-        Features and metrics that it does not have become NaN.
-        """
+        """Set the latest monitoring verdict, ``""`` for none."""
         for name in VERDICTS:
             self._verdict.labels(name).set(name == verdict)
         self._verdict_timestamp.set(timestamp)
         self._drifted_importance_share.set(drifted_importance_share)
-        for feature in self._monitored_features | drift.keys():
-            self._monitored_drift.labels(feature).set(drift.get(feature, float("nan")))
-        self._monitored_features |= drift.keys()
-        for metric, source in self._monitored_metrics | quality.keys():
-            value = quality.get((metric, source), float("nan"))
-            self._quality.labels(self._book, metric, source).set(value)
-        self._monitored_metrics |= quality.keys()
+        self._set_by_labels(
+            self._monitored_drift, {(name,): value for name, value in drift.items()}
+        )
+        self._set_by_labels(
+            self._quality, {(self._book, *labels): value for labels, value in quality.items()}
+        )
+
+    def _set_by_labels(self, gauge: Gauge, values: dict[tuple[str, ...], float]) -> None:
+        """Set a gauge by its labels; those that had a value and have none any more become NaN."""
+        all_labels = self._labels_by_gauge.setdefault(gauge, set())
+        all_labels.update(values)
+        for labels in all_labels:
+            gauge.labels(*labels).set(values.get(labels, float("nan")))
 
     def render(self) -> bytes:
         """Return the metrics in the Prometheus text format."""
-        return generate_latest(self._registry)
+        return generate_latest(self.factory.registry)
 
 
 class WorkersCollector(Collector):
