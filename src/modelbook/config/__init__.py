@@ -102,10 +102,13 @@ def _explain_problem(model: type[Parameters], problem: Any, origins: Mapping[str
         return (
             f"unknown parameter {name!r} (= {redact(repr(problem['input']))}){source}; {suggestion}"
         )
-    return (
-        f"{name} = {redact(repr(problem['input']))}{source}: "
-        f"{problem['msg'].removeprefix('Value error, ')}"
-    )
+    return describe_problem({**problem, "loc": (name,)}, source)
+
+
+def describe_problem(problem: Mapping[str, Any], source: str = "") -> str:
+    """Describe a value that pydantic refuses, with its name and the reason."""
+    name, value = ".".join(map(str, problem["loc"])), redact(repr(problem["input"]))
+    return f"{name} = {value}{source}: {problem['msg'].removeprefix('Value error, ')}"
 
 
 def _describe_expectations(

@@ -8,12 +8,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import yaml
-from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Field, field_validator
+from pydantic_settings import SettingsConfigDict
 
+from modelbook.config.settings_file import FileSettings, read_settings_file, validate_settings
 from modelbook.errors import StoreError
-from modelbook.redaction import redact
 
 STORE_FILE = "store.yaml"
 ENV_PREFIX = "MODELBOOK_STORE_"
@@ -21,27 +20,23 @@ MLFLOW_VARIABLES = {"tracking_uri": "MLFLOW_TRACKING_URI", "registry_uri": "MLFL
 POSTGRESQL_SCHEMES = ("postgresql", "postgres")  # completed by the driver that is installed
 
 
-class StoreSettings(BaseSettings):
+class StoreSettings(FileSettings):
     """Where runs, versions, history and files are stored. Unknown settings raise an error."""
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX)
 
     tracking_uri: str = Field(
         "",
-        description=(
-            "MLflow server or database of runs, versions and history, such as "
-            "https://mlflow.example.org; empty: models/mlflow.db"
-        ),
+        description="MLflow server or database of runs, versions and history, such as "
+        "https://mlflow.example.org; empty: models/mlflow.db",
     )
     registry_uri: str = Field(
         "", description="MLflow server or database of versions; empty: the same as tracking_uri"
     )
     artifacts: str = Field(
         "",
-        description=(
-            "location of their files, s3://bucket/folder; empty: where the MLflow server stores "
-            "them, or models/artifacts"
-        ),
+        description="location of their files, s3://bucket/folder; empty: where the MLflow server "
+        "stores them, or models/artifacts",
     )
     cache: str = Field("", description="folder of downloaded files; empty: models/cache")
 
@@ -65,17 +60,6 @@ class StoreSettings(BaseSettings):
             raise ValueError("not a URI such as s3://bucket/folder")
         return value.rstrip("/")
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return env_settings, init_settings
-
 
 def load_settings(root: Path) -> StoreSettings:
     """Load a project's store settings from ``store.yaml`` and the environment.
@@ -85,33 +69,15 @@ def load_settings(root: Path) -> StoreSettings:
     StoreError
         When a setting is unknown, or its value is not valid.
     """
-    path = root / STORE_FILE
     next_step = (
         f"correct it in {STORE_FILE} or in the environment ({ENV_PREFIX}..., "
         f"{', '.join(MLFLOW_VARIABLES.values())}); docs/stores.md lists them; "
         "modelbook upgrade renames those of an older version"
     )
-    try:
-        raw_settings = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except yaml.YAMLError as error:
-        raise StoreError(f"{path} is not valid YAML: {error}", next="correct its syntax") from None
-    if not isinstance(raw_settings or {}, dict):
-        raise StoreError(
-            f"{path} holds {raw_settings!r}", expected="settings as `name: value`", next=next_step
-        )
     mlflow_settings = {
         name: os.environ[variable]
         for name, variable in MLFLOW_VARIABLES.items()
         if os.environ.get(variable)
     }
-    try:
-        return StoreSettings(**{**(raw_settings or {}), **mlflow_settings})
-    except ValidationError as error:
-        problems = "; ".join(
-            (
-                f"{'.'.join(map(str, problem['loc']))} = {redact(repr(problem['input']))}: "
-                f"{problem['msg'].removeprefix('Value error, ')}"
-            )
-            for problem in error.errors()
-        )
-        raise StoreError(f"invalid store settings: {problems}", next=next_step) from None
+    values = read_settings_file(root / STORE_FILE, StoreError, next_step) | mlflow_settings
+    return validate_settings(StoreSettings, values, StoreError, next_step)

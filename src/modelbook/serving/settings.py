@@ -10,12 +10,11 @@ import ipaddress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_settings import SettingsConfigDict
 
+from modelbook.config.settings_file import FileSettings, read_settings_file, validate_settings
 from modelbook.errors import ServingError
-from modelbook.redaction import redact
 
 SETTINGS_FILE = "serving.yaml"
 BOOK_SETTINGS_FILE = "serving.{book}.yaml"
@@ -43,10 +42,8 @@ class TrafficSettings(SettingsGroup):
 
     mode: Literal["champion", "split", "canary", "shadow"] = Field(
         "champion",
-        description=(
-            "champion alone; split: the challenger predicts its share; canary: the same, until it "
-            "does worse; shadow: it predicts for the journal only"
-        ),
+        description="champion alone; split: the challenger predicts its share; canary: "
+        "the same, until it does worse; shadow: it predicts for the journal only",
     )
     challenger_share: float = Field(
         0.1, ge=0, le=1, description="share of the users routed to the challenger, 0 to 1"
@@ -167,15 +164,11 @@ class StreamSettings(SettingsGroup):
     )
 
 
-class ServingSettings(BaseSettings):
+class ServingSettings(FileSettings):
     """All service settings; unknown names are rejected."""
 
     model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX,
-        env_nested_delimiter="__",
-        extra="forbid",
-        frozen=True,
-        nested_model_default_partial_update=True,
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", nested_model_default_partial_update=True
     )
 
     traffic: TrafficSettings = TrafficSettings.model_construct()
@@ -198,17 +191,6 @@ class ServingSettings(BaseSettings):
         [], description="origins of pages that may call the service from a browser (CORS)"
     )
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return env_settings, init_settings
-
 
 def load_settings(root: Path, book: str) -> ServingSettings:
     """Load the settings of a book: those of the project, overridden by the book's own file.
@@ -218,35 +200,12 @@ def load_settings(root: Path, book: str) -> ServingSettings:
     ServingError
         If a file or the environment has an unknown setting or an invalid value.
     """
-    values = _read_file(root / SETTINGS_FILE)
-    for name, value in _read_file(root / BOOK_SETTINGS_FILE.format(book=book)).items():
+    values = read_settings_file(root / SETTINGS_FILE, ServingError, _HELP)
+    book_file = root / BOOK_SETTINGS_FILE.format(book=book)
+    for name, value in read_settings_file(book_file, ServingError, _HELP).items():
         is_group = isinstance(value, dict) and isinstance(values.get(name), dict)
         values[name] = {**values[name], **value} if is_group else value
-    try:
-        return ServingSettings(**values)
-    except ValidationError as error:
-        problems = "; ".join(
-            (
-                f"{'.'.join(map(str, problem['loc']))} = {redact(repr(problem['input']))}: "
-                f"{problem['msg']}"
-            )
-            for problem in error.errors()
-        )
-        raise ServingError(f"invalid service settings: {problems}", next=_HELP) from None
-
-
-def _read_file(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except yaml.YAMLError as error:
-        raise ServingError(
-            f"{path} is not valid YAML: {error}", next="correct its syntax"
-        ) from None
-    if not isinstance(values or {}, dict):
-        raise ServingError(
-            f"{path} holds {values!r}", expected="settings as `name: value`", next=_HELP
-        )
-    return values or {}
+    return validate_settings(ServingSettings, values, ServingError, _HELP)
 
 
 _HELP = (

@@ -1,0 +1,71 @@
+"""Settings in YAML files, overridden by the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from modelbook.config import describe_problem
+from modelbook.errors import ModelbookError
+
+S = TypeVar("S", bound="FileSettings")
+
+
+class FileSettings(BaseSettings):
+    """Base class of settings from files; the environment overrides them."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings
+
+
+def read_settings_file(
+    path: Path, error_type: type[ModelbookError], next_step: str
+) -> dict[str, Any]:
+    """Read the values of a settings file; none if there is no file.
+
+    Raises
+    ------
+    error_type
+        If it is not valid YAML, or not a mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except yaml.YAMLError as error:
+        raise error_type(f"{path} is not valid YAML: {error}", next="correct its syntax") from None
+    if not isinstance(values or {}, dict):
+        raise error_type(
+            f"{path} holds {values!r}", expected="settings as `name: value`", next=next_step
+        )
+    return values or {}
+
+
+def validate_settings(
+    model: type[S], values: Mapping[str, Any], error_type: type[ModelbookError], next_step: str
+) -> S:
+    """Validate values from files, together with those of the environment.
+
+    Raises
+    ------
+    error_type
+        Listing each setting that is unknown or not valid.
+    """
+    try:
+        return model(**values)
+    except ValidationError as error:
+        problems = "; ".join(describe_problem(problem) for problem in error.errors())
+        raise error_type(f"invalid settings: {problems}", next=next_step) from None
