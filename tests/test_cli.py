@@ -147,9 +147,13 @@ def test_what_a_draft_decided_by_default_stays_open_until_somebody_answers(tiny)
     assert run("new", "made.csv", "--target", "answer", "--yes", *answered).exit_code == 0
     other = Contract.load(tiny.root / "contracts/other.yaml")
     assert (other.questions, other.columns["b"].role) == ([], "dropped")
-    for option, value in (("--date-order", "backwards"), ("--role", "b=king"), ("--decimal", ";")):
+    for option, value, code in (
+        ("--date-order", "backwards", 2),
+        ("--role", "b=king", 1),
+        ("--decimal", ";", 1),
+    ):
         refused = run("new", "made.csv", "--target", "answer", option, value)
-        assert refused.exit_code == 1
+        assert refused.exit_code == code
         assert missing_facts(refused.stderr, option, value) == []
 
 

@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -119,7 +119,9 @@ def check(
     limit: Annotated[
         int, typer.Option(min=1, help="Maximum number of violations shown, by row.")
     ] = 100,
-    format: Annotated[str, typer.Option(help="Output format: table, csv or json.")] = "table",
+    format: Annotated[
+        Literal["table", "csv", "json"], typer.Option(help="Output format.")
+    ] = "table",
 ) -> None:
     """Validate a table against a book's contract; on violations list them and exit with 1.
 
@@ -130,8 +132,6 @@ def check(
     from modelbook.contract import Contract
     from modelbook.stage import project
 
-    if format not in ("table", "csv", "json"):
-        raise typer.BadParameter(f"{format!r} is not one of table, csv, json")
     with report_errors():
         root = project.find_root()
         parameters = project.read_parameters(root, project.find_env_file(root, book))["ingest"]
@@ -158,7 +158,8 @@ def new(
     ] = None,
     query: Annotated[str | None, typer.Option(help="Query or table name, for a database.")] = None,
     task: Annotated[
-        str | None, typer.Option(help="binary, multiclass or regression; default: by the target.")
+        Literal["binary", "multiclass", "regression"] | None,
+        typer.Option(help="What to predict; default: by the target."),
     ] = None,
     columns: Annotated[
         str | None, typer.Option(help="Names for a file without a header, separated by blanks.")
@@ -174,10 +175,12 @@ def new(
         typer.Option(metavar="COLUMN=ROLE", help="Role of a column; may be repeated."),
     ] = None,
     date_order: Annotated[
-        str | None, typer.Option(help="day-first or month-first; default: by the values.")
+        Literal["day-first", "month-first"] | None,
+        typer.Option(help="How to read 01/02/2024; default: by the values."),
     ] = None,
     rare_classes: Annotated[
-        str, typer.Option(help="Classes of one row: leave-out, or join them into one.")
+        Literal["leave-out", "join"],
+        typer.Option(help="Classes of one row: leave them out, or join them into one."),
     ] = "leave-out",
     delimiter: Annotated[str | None, typer.Option(help="Sign between fields.")] = None,
     encoding: Annotated[str | None, typer.Option(help="Encoding of a text file.")] = None,
@@ -202,6 +205,7 @@ def new(
     """
     from modelbook.cli import drafting
     from modelbook.contract.file_layout import parse_layout
+    from modelbook.draft import planning, writer
     from modelbook.stage import project
 
     with report_errors():
@@ -219,13 +223,13 @@ def new(
         options = drafting.parse_options(
             task, missing, drop, role, date_order, decimal, rare_classes
         )
-        plan, draft = drafting.draft_and_prove(
-            root, table, query, book, target, columns, layout, options
-        )
+        plan = planning.plan_draft(root, table, query, book)
+        draft = drafting.draft_and_prove(plan, target, columns, layout, options)
         drafting.show_draft(draft)
         if not (yes or confirm(f"Write contracts/{plan.book}.yaml and env.{plan.book}.yaml?")):
             raise typer.Exit(1)
-        for path in drafting.write_draft(root, plan, draft):
+        env_keys = project.list_env_keys(root)
+        for path in writer.write_draft(root, plan.book, plan.table, draft, env_keys):
             typer.echo(f"wrote {path.relative_to(root)}")
     typer.echo(
         f"next: read contracts/{plan.book}.yaml, then {project.build_command(root, plan.book)}"

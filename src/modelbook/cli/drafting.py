@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, get_args
 
 import typer
@@ -10,11 +9,10 @@ import typer
 from modelbook.cli import terminal
 from modelbook.contract.column import Role
 from modelbook.contract.file_layout import FileLayout
-from modelbook.draft import BookDraft, DraftOptions, planning, writer
+from modelbook.draft import BookDraft, DraftOptions, planning
 from modelbook.draft.book import RareClasses
 from modelbook.errors import ParameterError
 from modelbook.serving import reading_proof
-from modelbook.stage import project
 
 RARE_CLASSES: dict[str, RareClasses] = {"leave-out": "leave_out", "join": "join"}
 DATE_ORDERS = {"day-first": True, "month-first": False, None: None}
@@ -27,21 +25,9 @@ def parse_options(
     roles: list[str] | None,
     date_order: str | None,
     decimal: Any,
-    rare_classes: str = "leave-out",
+    rare_classes: str,
 ) -> DraftOptions:
     """Build the draft's options from the command line's."""
-    if date_order not in DATE_ORDERS:
-        raise ParameterError(
-            f"--date-order = {date_order!r}",
-            expected="day-first or month-first",
-            next="correct the option",
-        )
-    if rare_classes not in RARE_CLASSES:
-        raise ParameterError(
-            f"--rare-classes = {rare_classes!r}",
-            expected="leave-out or join",
-            next="correct the option",
-        )
     roles_by_column = {}
     for text in roles or []:
         name, _, role = text.rpartition("=")
@@ -64,22 +50,18 @@ def parse_options(
 
 
 def draft_and_prove(
-    root: Path,
-    table: str,
-    query: str | None,
-    book: str | None,
+    plan: planning.DraftPlan,
     target: str,
     columns: str | None,
     layout: FileLayout,
     options: DraftOptions,
-) -> tuple[planning.DraftPlan, BookDraft]:
+) -> BookDraft:
     """Draft a book, and check that every reader reads its table alike."""
-    plan = planning.plan_draft(root, table, query, book)
     draft = planning.draft_from_plan(
         plan, target, column_names=columns, layout=layout, options=options
     )
-    reading_proof.prove_readings(plan.table, root, draft.contract)
-    return plan, draft
+    reading_proof.prove_readings(plan.table, plan.root, draft.contract)
+    return draft
 
 
 def show_draft(draft: BookDraft) -> None:
@@ -93,8 +75,3 @@ def show_draft(draft: BookDraft) -> None:
         ]
         terminal.print_table(("", "about", "default", "consequence", "otherwise"), rows)
     typer.echo("".join(f"\n{line}" for line in [*draft.notes, draft.describe()]))
-
-
-def write_draft(root: Path, plan: planning.DraftPlan, draft: BookDraft) -> tuple[Path, Path]:
-    """Write the contract and the env file."""
-    return writer.write_draft(root, plan.book, plan.table, draft, project.list_env_keys(root))

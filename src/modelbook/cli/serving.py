@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -109,7 +109,7 @@ def score(
     ],
     book: BookOption = None,
     engine: Annotated[
-        str, typer.Option(help="Engine that scores a folder: local, dask, spark or ray.")
+        Literal["local", "dask", "spark", "ray"], typer.Option(help="Engine that scores a folder.")
     ] = "local",
     scheduler: Annotated[
         str | None, typer.Option(help="Address of the engine; default: this machine.")
@@ -136,8 +136,6 @@ def score(
     |  modelbook score rows.csv scored.csv --model challenger --report report.json
     |  modelbook score s3://bucket/rows s3://bucket/scored --engine dask --scheduler tcp://...
     """
-    from modelbook.dataset import object_store
-
     _check_engine_options(source, target, engine, scheduler)
     if to_journal and (engine != "local" or model not in ("champion", "challenger")):
         raise typer.BadParameter(
@@ -148,23 +146,15 @@ def score(
         version = _find_version(root, name, model)
         record = _open_batch_journal(root, name, version, model, stack) if to_journal else None
         with _open_locations(source, target, scheduler) as (rows, results):
-            if isinstance(rows, Path) and not rows.is_dir():
-                result = _score_file(
-                    rows, results, version, None if record is None else partial(record, target)
-                )
-            else:
-                result = _score_folder(
-                    rows,
-                    results,
-                    version,
-                    engine,
-                    scheduler,
-                    None
-                    if record is None
-                    else lambda part, *chunk: record(f"{target}/{part}", *chunk),
-                )
+            result = _score_rows(rows, results, version, engine, scheduler, target, record)
             if report:
                 _write_score_report(report, root, book, rows, result, version)
+    _print_score(result, target, version.number, as_json)
+
+
+def _print_score(result: BatchResult, target: str, version: int, as_json: bool) -> None:
+    from modelbook.dataset import object_store
+
     scored_rows, rejects = result.rows - result.rejected_rows, str(result.rejects_path)
     if object_store.is_address(target):
         rejects = f"{target.rstrip('/').rpartition('/')[0]}/{result.rejects_path.name}"
@@ -172,14 +162,14 @@ def score(
         print_json(
             {
                 "out": target,
-                "version": version.number,
+                "version": version,
                 "scored_rows": scored_rows,
                 "rejected_rows": result.rejected_rows,
                 "rejects": rejects if result.rejected_rows else None,
             }
         )
         return
-    typer.echo(f"{target}: {scored_rows:,} rows scored by version {version.number}")
+    typer.echo(f"{target}: {scored_rows:,} rows scored by version {version}")
     if result.rejected_rows:
         typer.echo(f"{rejects}: {result.rejected_rows:,} rows violate the contract", err=True)
 
@@ -235,53 +225,46 @@ def _open_batch_journal(
     return journal.record
 
 
-def _score_file(
-    source: Path, target: Path, champion: RegisteredVersion, record_chunk: Callable[..., Any] | None
-) -> BatchResult:
-    from modelbook.scoring import batch
-    from modelbook.serving import served_models
-
-    model = served_models.load_model(champion, max_rows=1)
-    return batch.score_file(
-        source,
-        target,
-        model.scorer,
-        model.contract,
-        model.number,
-        on_progress=_report_progress,
-        record_chunk=record_chunk,
-    )
-
-
-def _score_folder(
+def _score_rows(
     source: Path | RemoteAddress,
-    target: Path | RemoteAddress,
-    champion: RegisteredVersion,
+    results: Any,
+    version: RegisteredVersion,
     engine: str,
     scheduler: str | None,
-    record_chunk: Callable[..., Any] | None,
+    target: str,
+    record: Callable[..., Any] | None,
 ) -> BatchResult:
-    from modelbook.scoring import partitions
+    """Score a file or a folder; ``record`` journals a chunk of ``target``."""
+    from modelbook.scoring import batch, partitions
     from modelbook.serving import served_models
 
+    load_model = partial(served_models.load_model, max_rows=1)
+    if isinstance(source, Path) and not source.is_dir():
+        model = load_model(version)
+        return batch.score_file(
+            source,
+            results,
+            model.scorer,
+            model.contract,
+            model.number,
+            on_progress=_report_progress,
+            record_chunk=record and partial(record, target),
+        )
     return partitions.score_folder(
         source,
-        target,
-        champion,
-        partial(served_models.load_model, max_rows=1),
+        results,
+        version,
+        load_model,
         on_progress=_report_progress,
         engine_name=engine,
         scheduler=scheduler,
-        record_chunk=record_chunk,
+        record_chunk=record and (lambda part, *chunk: record(f"{target}/{part}", *chunk)),
     )
 
 
 def _check_engine_options(source: str, target: str, engine: str, scheduler: str | None) -> None:
     from modelbook.dataset.object_store import is_address
-    from modelbook.engine import ENGINES
 
-    if engine not in ENGINES:
-        raise typer.BadParameter(f"{engine!r} is not one of {', '.join(ENGINES)}")
     if (engine != "local" or scheduler) and not (Path(source).is_dir() or is_address(source)):
         raise typer.BadParameter(
             f"an engine scores a folder of Parquet files, and {source} is not a folder"
